@@ -1,0 +1,251 @@
+// Package client speaks to a message hub: it connects, learns its id, sends
+// bodies to other clients by their ids and receives what they send.
+//
+//	c, err := client.Dial(ctx, "localhost:9999", nil)
+//	…
+//	defer c.Close()
+//
+//	go func() {
+//		for m, err := range c.Messages(ctx) {
+//			if err != nil {
+//				return // the hub went away, or c was closed
+//			}
+//			fmt.Printf("%s\n", m.Body)
+//		}
+//	}()
+//
+//	others, err := c.List(ctx)
+//	…
+//	err = c.Send(ctx, others, []byte("hello"))
+//
+// Messages from one sender arrive in the order in which it sent them. Messages
+// that nobody receives yet wait in a bounded space; when that is full the client
+// stops reading, TCP slows the hub down, and the hub slows down those who send
+// here, and in the end disconnects a client that never receives.
+//
+// The package knows the protocol (wire) and the connection (internal/socket). It
+// does not reconnect and knows nothing of the hub's insides.
+package client
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// Options change how a client behaves. The zero value of each field means its
+// default.
+type Options struct {
+	// MaxBody is the largest body that is sent or received, in bytes. It should be
+	// what the hub allows. Default: 1 MiB.
+	MaxBody int
+
+	// MaxUnread is how many bytes of messages may wait to be received before the
+	// client stops reading, plus one read. Default: 1 MiB.
+	MaxUnread int
+
+	// MaxQueued is how many bytes may wait to be sent before Send waits, plus one
+	// message. Default: 256 KiB.
+	MaxQueued int
+
+	// MaxList is how many ids a list may have. Default: 1,000,000, which is 8 MB.
+	MaxList int
+
+	// FrameTimeout is how long the rest of a frame may take to arrive.
+	// Default: 30 s.
+	FrameTimeout time.Duration
+
+	// CloseTimeout is how long Close waits for what was sent to leave.
+	// Default: 5 s.
+	CloseTimeout time.Duration
+}
+
+// withDefaults returns the options with every field set.
+func (o *Options) withDefaults() (Options, error) {
+	var all Options
+	if o != nil {
+		all = *o
+	}
+	for _, field := range []struct {
+		name  string
+		value *int
+		by    int
+		most  int
+	}{
+		{"MaxBody", &all.MaxBody, wire.DefaultMaxBody, wire.BodyMost},
+		{"MaxUnread", &all.MaxUnread, 1 << 20, 1 << 40},
+		{"MaxQueued", &all.MaxQueued, 256 << 10, 1 << 40},
+		{"MaxList", &all.MaxList, 1_000_000, wire.BodyMost / wire.IDSize},
+	} {
+		if *field.value == 0 {
+			*field.value = field.by
+		}
+		if *field.value < 1 || *field.value > field.most {
+			return all, fmt.Errorf("client: %s is %d, must be from 1 to %d", field.name, *field.value, field.most)
+		}
+	}
+	for _, field := range []struct {
+		name  string
+		value *time.Duration
+		by    time.Duration
+	}{
+		{"FrameTimeout", &all.FrameTimeout, 30 * time.Second},
+		{"CloseTimeout", &all.CloseTimeout, 5 * time.Second},
+	} {
+		if *field.value == 0 {
+			*field.value = field.by
+		}
+		if *field.value < 0 {
+			return all, fmt.Errorf("client: %s is %v, must not be negative", field.name, *field.value)
+		}
+	}
+	return all, nil
+}
+
+// afterFailure is how long a client goes on reading when writing has failed: what
+// the hub sent before it went away is in the kernel already.
+const afterFailure = time.Second
+
+// Client is a connection to a hub. All methods may be called concurrently.
+type Client struct {
+	// Static after construction.
+	options Options
+	conn    *socket.Conn
+	id      uint64
+
+	inbox   inbox
+	pending pending
+	counts  counts
+
+	done    chan struct{} // closed when the connection is over
+	stopped chan struct{} // closed when the reading goroutine has ended
+	mu      sync.Mutex
+	err     error         // why; set before done is closed
+	closing chan struct{} // closed by Close
+	close   sync.Once
+}
+
+// Dial connects to the hub at addr ("host:port") and returns when the hub has
+// told the client's id. It gives up when ctx ends. The client has one goroutine
+// that reads, and at times one that writes; both end with the connection.
+func Dial(ctx context.Context, addr string, options *Options) (*Client, error) {
+	if _, err := options.withDefaults(); err != nil {
+		return nil, err
+	}
+	var dialer net.Dialer
+	nc, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return New(ctx, nc, options)
+}
+
+// New is Dial for a connection that there is already. The connection belongs to
+// the client, and is closed when New fails.
+func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
+	all, err := options.withDefaults()
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	c := &Client{
+		options: all,
+		done:    make(chan struct{}),
+		stopped: make(chan struct{}),
+		closing: make(chan struct{}),
+	}
+	c.inbox.init(all.MaxUnread)
+	c.conn = socket.New(nc, &socket.Config{
+		MaxLength:    max(1+all.MaxBody, 1+all.MaxList*wire.IDSize),
+		FrameTimeout: all.FrameTimeout,
+		OutboxBytes:  all.MaxQueued,
+		Keep:         true,
+		OnFail:       c.writeFailed,
+		OnSent:       c.counts.wrote,
+		OnLost:       c.counts.lose,
+	}, c.done)
+	go c.read() // ends with the connection; Close waits for it
+	c.id, err = c.askIdentity(ctx)
+	if err != nil {
+		c.fail(err)
+		<-c.stopped
+		return nil, fmt.Errorf("client: learn the id from %s: %w", nc.RemoteAddr(), err)
+	}
+	return c, nil
+}
+
+// ID returns the id by which others reach this client. It never changes.
+func (c *Client) ID() uint64 { return c.id }
+
+// Done returns a channel that is closed when the connection is over.
+func (c *Client) Done() <-chan struct{} { return c.done }
+
+// Err returns why the connection is over, and nil while it is not. After Close
+// it is ErrClosed.
+func (c *Client) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Close sends what Send has taken, for at most Options.CloseTimeout, ends the
+// connection and waits for the client's goroutines. Blocked calls return
+// ErrClosed. It returns an error when something that Send has taken could not be
+// sent. It may be called more than once.
+func (c *Client) Close() error {
+	c.close.Do(func() {
+		close(c.closing)
+		c.inbox.discard(ErrClosed)
+	})
+	c.leave()
+	c.fail(ErrClosed)
+	<-c.stopped
+	c.conn.Wait()
+	return c.unsent()
+}
+
+// leave empties the outbox, tells the hub that nothing more will come, and gives
+// it the time to take it: closing while something of the hub's is unread would
+// reset the connection, and what is still under way could be lost.
+func (c *Client) leave() {
+	patience := time.AfterFunc(c.options.CloseTimeout, func() { c.fail(ErrClosed) })
+	defer patience.Stop()
+	if c.conn.Drain(c.done) && c.conn.CloseWrite() == nil {
+		<-c.stopped // the reading goroutine discards what comes, until the hub's end
+	}
+}
+
+// writeFailed ends the sending at once, and the reading when it has had the time
+// to find what the hub sent before the connection broke.
+func (c *Client) writeFailed(err error) {
+	c.pending.close(fmt.Errorf("%w: %w", ErrLost, err))
+	c.conn.Interrupt(afterFailure)
+}
+
+// gone returns why nothing can be sent any more.
+func (c *Client) gone() error {
+	if err := c.Err(); err != nil {
+		return err
+	}
+	return ErrLost
+}
+
+// fail ends the connection. The first error counts.
+func (c *Client) fail(err error) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.err = err
+	c.mu.Unlock()
+	close(c.done)
+	c.conn.Close()
+	c.inbox.close(err)
+	c.pending.close(err)
+}

@@ -1,0 +1,107 @@
+package hub
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// Config says how a hub behaves. The zero value of each field means its default.
+type Config struct {
+	// MaxBody is the largest body of a relay in bytes, at most wire.BodyMost.
+	// Default: 1 MiB. A client that sends more is disconnected.
+	MaxBody int
+
+	// MaxQueuedBytes bounds the memory of everything that the hub holds for its
+	// clients: bodies in queues, and frames that are being read. An eighth of it
+	// is set aside for reading. Default: 256 MiB; at least 1 MiB and four times
+	// the largest relay. On top come at most 8 KiB for each connection, and what
+	// the Go runtime needs.
+	MaxQueuedBytes int64
+
+	// MaxClients is how many connections may be open at once; further ones are
+	// closed at once. Default: 100,000.
+	MaxClients int
+
+	// OutboxBytes is how much may wait for one client before its senders have to
+	// wait; one frame more may be in it. Default: 256 KiB, at least 4 KiB.
+	OutboxBytes int
+
+	// StallTimeout is how long a client for which others wait may go without taking
+	// one frame or 64 KiB. Then it is disconnected. Default: 10 s.
+	StallTimeout time.Duration
+
+	// FrameTimeout is how long the rest of a frame may take to arrive. A client
+	// that is silent between two frames may be so for ever. Default: 30 s.
+	FrameTimeout time.Duration
+
+	// MinRate is how many bytes a second a client must bring or take while it holds
+	// memory that others wait for, measured over half of StallTimeout.
+	// Default: 64 KiB.
+	MinRate int
+
+	// Logger gets one line for each event. Default: none are written.
+	Logger *slog.Logger
+}
+
+// The defaults of Config.
+const (
+	DefaultMaxQueuedBytes = 256 << 20
+	DefaultMaxClients     = 100_000
+	DefaultOutboxBytes    = 256 << 10
+	DefaultStallTimeout   = 10 * time.Second
+	DefaultFrameTimeout   = 30 * time.Second
+	DefaultMinRate        = 64 << 10
+)
+
+// withDefaults returns the configuration with every field set, or an error that
+// names the field, its value and what is allowed.
+func (c Config) withDefaults() (Config, error) {
+	set(&c.MaxBody, wire.DefaultMaxBody)
+	set(&c.MaxQueuedBytes, DefaultMaxQueuedBytes)
+	set(&c.MaxClients, DefaultMaxClients)
+	set(&c.OutboxBytes, DefaultOutboxBytes)
+	set(&c.StallTimeout, DefaultStallTimeout)
+	set(&c.FrameTimeout, DefaultFrameTimeout)
+	set(&c.MinRate, DefaultMinRate)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := between("MaxBody", c.MaxBody, 1, wire.BodyMost); err != nil {
+		return c, err
+	}
+	leastQueued := max(1<<20, 4*int64(wire.MaxRequest(c.MaxBody)))
+	return c, first(
+		between("MaxQueuedBytes", c.MaxQueuedBytes, leastQueued, 1<<50),
+		between("MaxClients", c.MaxClients, 1, 1<<30),
+		between("OutboxBytes", c.OutboxBytes, 4<<10, 1<<30),
+		between("StallTimeout", c.StallTimeout, time.Millisecond, 24*time.Hour),
+		between("FrameTimeout", c.FrameTimeout, time.Millisecond, 24*time.Hour),
+		between("MinRate", c.MinRate, 1, 1<<30),
+	)
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func between[T int | int64 | time.Duration](name string, value, least, most T) error {
+	if value < least || value > most {
+		return fmt.Errorf("hub: %s is %v, must be from %v to %v", name, value, least, most)
+	}
+	return nil
+}
+
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+// Package hub is a message hub: clients connect over TCP, each gets a 64-bit id,
+// and the hub hands a body from one of them to any others that it names.
+//
+//	h, err := hub.New(hub.Config{})
+//	…
+//	ln, err := net.Listen("tcp", ":9999")
+//	…
+//	go h.Serve(ctx, ln)
+//	…
+//	h.Shutdown(ctx)
+//
+// Between one sender and one receiver the hub keeps the order and loses nothing
+// while both stay connected. A body is read once into one buffer, to which every
+// receiver's queue points. A client that does not read makes exactly those wait
+// who send to it, and not longer than the stall timeout. The memory for all of
+// this stays below Config.MaxQueuedBytes.
+//
+// The hub is the place where a message finds its receivers. Bytes and sockets are
+// left to internal/socket, who is connected to internal/roster; flags, logs and
+// signals are the embedder's.
+package hub
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/idpool"
+	"github.com/sechlol/go-message-hub/internal/roster"
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// ErrClosed is what Serve returns after Shutdown.
+var ErrClosed = errors.New("hub closed")
+
+const (
+	// readsPart is the part of Config.MaxQueuedBytes that is set aside for reading:
+	// 32 MiB of the default, enough for 500 connections to read at once.
+	readsPart = 8
+
+	// sharePart is the part of the rest that one sender may hold.
+	sharePart = 8
+
+	// unsentBytes is how much of a client's stream may wait in the kernel before the
+	// outbox holds the rest. Without a bound, 255 receivers of large bodies drive the
+	// kernel into memory pressure, where it drops what it has received
+	// (docs/decisions/0002).
+	unsentBytes = 256 << 10
+)
+
+// Hub connects clients. Create one with New. All methods may be called
+// concurrently.
+type Hub struct {
+	// Static after New.
+	config  Config
+	socket  socket.Config // what all sessions have in common
+	started time.Time
+	bodies  *body.Budget
+	reads   *body.Budget
+	share   int64 // of bodies, for one sender
+
+	ids      idpool.Pool
+	roster   roster.Roster[*session]
+	tracker  tracker
+	counters counters
+
+	shutdown sync.Once
+	closing  chan struct{} // closed when Shutdown begins
+	quiet    chan struct{} // closed when no session reads any more
+	finished chan struct{} // closed when nothing of the hub runs any more
+}
+
+// New returns a hub that serves nobody yet, or an error that names what is wrong
+// with the configuration. The hub has one goroutine from now on, which ends with
+// Shutdown.
+func New(config Config) (*Hub, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	forReads := config.MaxQueuedBytes / readsPart
+	forBodies := config.MaxQueuedBytes - forReads
+	h := &Hub{
+		config:   config,
+		started:  time.Now(),
+		bodies:   body.NewBudget(forBodies),
+		reads:    body.NewBudget(forReads),
+		share:    forBodies / sharePart,
+		closing:  make(chan struct{}),
+		quiet:    make(chan struct{}),
+		finished: make(chan struct{}),
+	}
+	h.socket = socket.Config{
+		MaxLength:    wire.MaxRequest(config.MaxBody),
+		FrameTimeout: config.FrameTimeout,
+		OutboxBytes:  config.OutboxBytes,
+		StallTimeout: config.StallTimeout,
+		UnsentBytes:  unsentBytes,
+		Reads:        h.reads.Account(forReads),
+	}
+	h.tracker.init()
+	h.tracker.running.Go(h.watch) // ends with closing
+	return h, nil
+}
+
+// Shutdown ends the hub: it stops accepting and reading, lets the queues empty
+// until ctx ends, closes all connections, and returns when nothing of the hub
+// runs any more: nil if every queue was emptied, the error of ctx if not. A
+// client that is silent, or that does not read, delays it no longer than ctx. It
+// may be called more than once; each call waits for the end.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.shutdown.Do(func() {
+		close(h.closing)
+		sessions := h.tracker.close()
+		for _, s := range sessions {
+			s.conn.Interrupt(0)
+		}
+		go func() { // ends when all sessions have stopped reading, which Shutdown sees to
+			h.tracker.reading.Wait()
+			close(h.quiet)
+			h.tracker.running.Wait()
+			close(h.finished)
+		}()
+	})
+	select {
+	case <-h.finished:
+		return nil
+	case <-ctx.Done():
+	}
+	for _, s := range h.tracker.all() {
+		s.end(ReasonShutdown)
+	}
+	<-h.finished
+	return ctx.Err()
+}
+
+// admit starts the session of a connection, before its first byte.
+func (h *Hub) admit(nc net.Conn) {
+	s := newSession(h, nc)
+	switch h.tracker.add(s, h.config.MaxClients) {
+	case closed:
+		nc.Close()
+	case full:
+		h.counters.refused.Add(1)
+		h.config.Logger.Debug("connection refused", "address", nc.RemoteAddr().String(), "max_clients", h.config.MaxClients)
+		nc.Close()
+	case added:
+		h.counters.connected.Add(1)
+		s.start()
+	}
+}

@@ -1,0 +1,255 @@
+package hub
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// turn is what a session needs while it handles the frames of one read: between
+// two reads it needs nothing of it.
+//
+// Consecutive relays to the same receivers, which is what a client sends that
+// has much to say to its group, are a run: their deliveries are encoded one
+// behind the other into one buffer, and that piece is offered to each receiver
+// once. So the cost of a receiver is paid once per run, not once per message.
+type turn struct {
+	session  *session
+	dispatch socket.Dispatch
+
+	// The run that is being gathered: used up to the end of piece.
+	out   *body.Buffer // where frames to receivers are encoded; nil until needed
+	piece socket.Piece // frames of out that are not yet offered
+	to    wire.IDs     // receivers of the piece, a view of the read buffer; nil: the client itself
+
+	// Scratch space of offer.
+	ids   [wire.MaxReceivers]uint64
+	found [wire.MaxReceivers]*session
+
+	// What goes into the statistics at the end of the turn.
+	frames, relays, noReceivers, ignored, unknown, gone int
+}
+
+var turns = sync.Pool{New: func() any { return new(turn) }}
+
+func (t *turn) begin(s *session) {
+	t.session = s
+	t.dispatch.Blocks = s.account
+}
+
+// finish offers what is left, wakes those who write, and gives back all memory.
+func (t *turn) finish() {
+	t.drop()
+	t.dispatch.Drop()
+	c := &t.session.hub.counters
+	c.messagesIn.Add(uint64(t.frames))
+	c.relays.Add(uint64(t.relays))
+	c.noReceivers.Add(uint64(t.noReceivers))
+	c.ignored.Add(uint64(t.ignored))
+	c.unknown.Add(uint64(t.unknown))
+	c.gone.Add(uint64(t.gone))
+	t.frames, t.relays, t.noReceivers, t.ignored, t.unknown, t.gone = 0, 0, 0, 0, 0, 0
+	t.session, t.dispatch.Blocks = nil, nil
+}
+
+// handleAll handles the frames of a read in the order in which they came.
+func (t *turn) handleAll() error {
+	for {
+		f, ok, err := t.session.conn.Next()
+		if err == nil && ok {
+			t.frames++
+			err = t.handle(&f)
+		}
+		if err != nil {
+			t.offer() // what came before was in order
+			return err
+		}
+		if !ok {
+			return t.offer()
+		}
+	}
+}
+
+func (t *turn) handle(f *socket.Frame) error {
+	switch f.Type {
+	case wire.TypeRelay:
+		return t.relay(f)
+	case wire.TypeIdentity:
+		return t.identity()
+	case wire.TypeList:
+		return t.list()
+	default:
+		t.ignored++
+		return nil
+	}
+}
+
+// relay adds a relay to the run, or begins a new one.
+func (t *turn) relay(f *socket.Frame) error {
+	r, err := wire.ParseRelay(f.Payload)
+	if err != nil {
+		return err
+	}
+	if most := t.session.hub.config.MaxBody; len(r.Body) > most {
+		return fmt.Errorf("%w: body of %d bytes, %d allowed", wire.ErrTooLong, len(r.Body), most)
+	}
+	t.relays++
+	if r.To.Len() == 0 {
+		t.noReceivers++
+		return nil
+	}
+	if f.Alone {
+		return t.relayAlone(f, r)
+	}
+	if err := t.join(r.To, wire.DeliveryLen(len(r.Body))); err != nil {
+		return err
+	}
+	t.encode(func(b []byte) []byte { return wire.AppendDelivery(b, r.Body) })
+	t.piece.Deliveries++
+	return nil
+}
+
+// relayAlone relays a frame that has a buffer to itself without a copy: the
+// header of the delivery is written over the end of the ids, right before the
+// body, and the receivers' queues point at it.
+func (t *turn) relayAlone(f *socket.Frame, r wire.Relay) error {
+	if err := t.offer(); err != nil {
+		return err
+	}
+	t.drop()
+	ids := r.To.AppendTo(t.ids[:0])
+	end := wire.RelayLen(len(ids), len(r.Body))
+	start := end - wire.DeliveryLen(len(r.Body))
+	wire.PutDeliveryHeader(f.Buffer.Bytes()[start:end], len(r.Body))
+	return t.send(ids, &socket.Piece{Buffer: f.Buffer, From: start, To: end, Frames: 1, Deliveries: 1})
+}
+
+// identity answers in the order of the requests: behind the deliveries that the
+// client may have sent to itself.
+func (t *turn) identity() error {
+	if err := t.join(nil, wire.IdentityLen); err != nil {
+		return err
+	}
+	t.encode(func(b []byte) []byte { return wire.AppendIdentity(b, t.session.id) })
+	return nil
+}
+
+func (t *turn) list() error {
+	if err := t.offer(); err != nil {
+		return err
+	}
+	before, after := split(t.session.hub.roster.IDs(), t.session.id)
+	if err := t.join(nil, wire.ListLen(len(before)+len(after))); err != nil {
+		return err
+	}
+	t.encode(func(b []byte) []byte { return wire.AppendList(b, before, after) })
+	return nil
+}
+
+// join makes sure that a frame of n bytes to these receivers can be encoded
+// behind the run, and otherwise offers the run and begins another.
+func (t *turn) join(to wire.IDs, n int) error {
+	room := t.out != nil && len(t.out.Bytes())-t.piece.To >= n
+	if !room || !bytes.Equal(t.to, to) {
+		if err := t.offer(); err != nil {
+			return err
+		}
+	}
+	if !room {
+		if err := t.draw(n); err != nil {
+			return err
+		}
+	}
+	t.to = to
+	return nil
+}
+
+// draw gets a buffer to encode into: for n bytes, and if it can be for
+// everything that this read may still lead to.
+func (t *turn) draw(n int) error {
+	t.drop()
+	n = max(n, t.session.conn.Pending())
+	t.out = t.session.account.TryDraw(n)
+	if t.out == nil {
+		t.dispatch.Drop() // whoever waits holds nothing and delays nobody
+		out, err := t.session.account.Draw(n, t.session.done)
+		if err != nil {
+			return errEnded
+		}
+		t.out = out
+	}
+	t.piece = socket.Piece{Buffer: t.out}
+	return nil
+}
+
+// drop gives up the buffer of the run, which is offered already.
+func (t *turn) drop() {
+	if t.out != nil {
+		t.out.Release()
+		t.out = nil
+	}
+	t.piece, t.to = socket.Piece{}, nil
+}
+
+// encode appends one frame to the run. join has made room for it.
+func (t *turn) encode(appendFrame func([]byte) []byte) {
+	t.piece.To = len(appendFrame(t.out.Bytes()[:t.piece.To]))
+	t.piece.Frames++
+}
+
+// offer hands the run to its receivers.
+func (t *turn) offer() error {
+	if t.piece.Frames == 0 {
+		return nil
+	}
+	piece := t.piece
+	t.piece = socket.Piece{Buffer: t.out, From: piece.To, To: piece.To}
+	if t.to == nil {
+		return t.await(t.session.conn.Offer(&piece, &t.dispatch) == socket.Parked)
+	}
+	return t.send(t.to.AppendTo(t.ids[:0]), &piece)
+}
+
+// send offers a piece to every receiver, first to all of them, and then waits
+// for those whose queue was full. So a slow receiver delays only its senders.
+func (t *turn) send(ids []uint64, piece *socket.Piece) error {
+	found := t.found[:len(ids)]
+	t.session.hub.roster.Find(ids, found)
+	parked := false
+	for i, receiver := range found {
+		if receiver == nil {
+			t.unknown += piece.Deliveries
+			continue
+		}
+		switch receiver.conn.Offer(piece, &t.dispatch) {
+		case socket.Parked:
+			parked = true
+		case socket.Gone:
+			t.gone += piece.Deliveries
+		}
+		found[i] = nil
+	}
+	return t.await(parked)
+}
+
+// await waits until every parked piece is queued, or its receiver gone.
+func (t *turn) await(parked bool) error {
+	if parked && !t.dispatch.Wait(t.session.done) {
+		return errEnded
+	}
+	return nil
+}
+
+// split returns the ids below and above id. ids are ascending.
+func split(ids []uint64, id uint64) (before, after []uint64) {
+	at, there := slices.BinarySearch(ids, id)
+	if !there {
+		return ids, nil
+	}
+	return ids[:at], ids[at+1:]
+}

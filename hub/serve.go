@@ -1,0 +1,69 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// The pause after a failed accept grows from the first to the second, as in
+// net/http.
+const (
+	shortestPause = 5 * time.Millisecond
+	longestPause  = time.Second
+)
+
+// Serve accepts connections on ln until Shutdown is called, and then returns
+// ErrClosed; or until ctx ends, and then returns its error: the clients stay
+// connected until Shutdown. It closes ln in any case. A failure to accept that
+// may pass, such as too many open files, is logged and survived. Several
+// listeners may be served at once.
+func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	finished := make(chan struct{})
+	go func() { // ends with Serve, which waits for it
+		defer close(finished)
+		select {
+		case <-h.closing:
+			cancel(ErrClosed)
+		case <-ctx.Done():
+		}
+		ln.Close()
+	}()
+	err := h.accept(ctx, ln)
+	cancel(err)
+	<-finished
+	if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {
+		return ErrClosed
+	}
+	return err
+}
+
+// accept admits connections until ctx ends or ln is broken for good.
+func (h *Hub) accept(ctx context.Context, ln net.Listener) error {
+	pause := time.Duration(0)
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			h.admit(nc)
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("hub: accept: %w", err)
+		default:
+			pause = min(max(2*pause, shortestPause), longestPause)
+			h.counters.acceptErrors.Add(1)
+			h.config.Logger.Warn("accept failed", "error", err, "retry_in", pause)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+}

@@ -1,0 +1,192 @@
+package hub
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+const (
+	// afterFailure is how long a session whose writing failed goes on reading: what
+	// the client sent before it went away is in the kernel already.
+	afterFailure = time.Second
+
+	// farewell is how long a client has to take the end of the stream at shutdown
+	// before the connection is closed. Closing while something of it is unread
+	// would make the kernel throw away what it has not yet seen.
+	farewell = 100 * time.Millisecond
+)
+
+// errEnded says that the session was ended by somebody else.
+var errEnded = errors.New("session ended")
+
+// session is one client's life, from Accept to its last goroutine.
+type session struct {
+	// Static after construction.
+	hub     *Hub
+	id      uint64
+	conn    *socket.Conn
+	account *body.Account // what its messages hold of the hub's memory
+	since   time.Time
+	config  socket.Config
+
+	ended atomic.Bool
+	done  chan struct{} // closed by end
+
+	// Owned by the reading goroutine.
+	counted int64 // bytes of conn.Brought that are in the statistics
+}
+
+// newSession prepares the session of a connection. It has no id yet.
+func newSession(h *Hub, nc net.Conn) *session {
+	s := &session{
+		hub:     h,
+		account: h.bodies.Account(h.share),
+		since:   time.Now(),
+		config:  h.socket,
+		done:    make(chan struct{}),
+	}
+	s.config.Bodies = s.account
+	s.config.OnFail = s.failed
+	s.config.OnSent = s.sent
+	s.config.OnLost = s.lost
+	s.conn = socket.New(nc, &s.config, s.done)
+	return s
+}
+
+// start gives the session its id, lists it, and starts its goroutine, which ends
+// when the connection does.
+func (s *session) start() {
+	s.id = s.hub.ids.Next()
+	s.hub.roster.Join(s.id, s)
+	s.hub.config.Logger.Info("client connected", "client", s.id, "address", s.conn.RemoteAddr().String())
+	go s.run()
+}
+
+func (s *session) run() {
+	err := s.serve()
+	s.hub.tracker.reading.Done()
+	s.end(s.leave(err))
+	s.conn.Drop()
+	s.conn.Wait()
+	s.hub.tracker.remove(s)
+}
+
+// serve handles what the client sends until something ends it.
+func (s *session) serve() error {
+	for {
+		if err := s.conn.Fill(); err != nil {
+			return err
+		}
+		if err := s.turn(); err != nil {
+			return err
+		}
+	}
+}
+
+// turn handles all whole frames of one read.
+func (s *session) turn() error {
+	t := turns.Get().(*turn)
+	t.begin(s)
+	err := t.handleAll()
+	t.finish()
+	turns.Put(t)
+	brought := s.conn.Brought()
+	s.hub.counters.bytesIn.Add(uint64(brought - s.counted))
+	s.counted = brought
+	return err
+}
+
+// leave does what is still owed to a client whose reading has ended, and returns
+// the reason for its end.
+func (s *session) leave(err error) Reason {
+	switch {
+	case errors.Is(err, io.EOF):
+		s.drain()
+		return ReasonLeft
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		s.drain()
+		return ReasonHalfFrame
+	case errors.Is(err, socket.ErrInterrupted):
+		select {
+		case <-s.hub.closing:
+			s.depart()
+			return ReasonShutdown
+		default:
+			return ReasonLost
+		}
+	case errors.Is(err, socket.ErrFrameTimeout):
+		return ReasonFrameTimeout
+	case errors.Is(err, wire.ErrTooLong):
+		return ReasonTooLong
+	case errors.Is(err, wire.ErrMalformed):
+		return ReasonMalformed
+	default:
+		return ReasonLost
+	}
+}
+
+// drain lets what is queued for a client that has ended its side reach it.
+func (s *session) drain() {
+	s.hub.roster.Leave(s.id)
+	s.conn.Drain(s.done)
+}
+
+// depart ends a healthy connection at shutdown: when no session offers anything
+// any more it lets the queue empty, and then the client see the end.
+func (s *session) depart() {
+	select {
+	case <-s.hub.quiet:
+	case <-s.done:
+		return
+	}
+	if s.conn.Drain(s.done) {
+		s.conn.Farewell(farewell)
+	}
+}
+
+// failed is called when writing to the client failed, or when it stalled.
+func (s *session) failed(err error) {
+	if errors.Is(err, socket.ErrStalled) {
+		s.end(ReasonStalled)
+		return
+	}
+	s.hub.roster.Leave(s.id)
+	s.conn.Interrupt(afterFailure)
+}
+
+// end is the one place where a session is torn down. It may be called from
+// anywhere; the first reason counts.
+func (s *session) end(reason Reason) {
+	if !s.ended.CompareAndSwap(false, true) {
+		return
+	}
+	close(s.done)
+	s.hub.roster.Leave(s.id)
+	switch reason {
+	case ReasonStalled, ReasonSlow:
+		s.conn.Reset()
+	default:
+		s.conn.Close()
+	}
+	s.hub.counters.disconnected[reason].Add(1)
+	s.hub.config.Logger.Info("client disconnected", "client", s.id, "reason", reason.String(),
+		"connected_for", time.Since(s.since).Round(time.Millisecond))
+}
+
+func (s *session) sent(t socket.Tally) {
+	c := &s.hub.counters
+	c.messagesOut.Add(uint64(t.Frames))
+	c.delivered.Add(uint64(t.Deliveries))
+	c.bytesOut.Add(uint64(t.Bytes))
+}
+
+func (s *session) lost(t socket.Tally) {
+	s.hub.counters.gone.Add(uint64(t.Deliveries))
+}

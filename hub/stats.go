@@ -1,0 +1,159 @@
+package hub
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/sechlol/go-message-hub/internal/stats"
+)
+
+// Reason says why a client was disconnected. Its text is the name by which it is
+// counted and logged.
+type Reason uint8
+
+// The reasons for which a connection ends.
+const (
+	ReasonLeft         Reason = iota // the client ended its side between two frames
+	ReasonHalfFrame                  // it did so in the middle of one
+	ReasonLost                       // the connection broke
+	ReasonMalformed                  // a frame did not have the layout of its type
+	ReasonTooLong                    // a frame or a body was over the limit
+	ReasonFrameTimeout               // the rest of a frame did not come in time
+	ReasonStalled                    // others waited for it, and it took nothing
+	ReasonSlow                       // it held memory that others waited for
+	ReasonShutdown                   // the hub was shut down
+	reasons
+)
+
+var reasonTexts = [reasons]string{
+	"left", "half a frame", "connection lost", "malformed frame", "frame too long",
+	"frame timeout", "stalled", "too slow for the memory it held", "shutdown",
+}
+
+// String returns the reason as it is logged.
+func (r Reason) String() string {
+	if r < reasons {
+		return reasonTexts[r]
+	}
+	return fmt.Sprintf("reason %d", uint8(r))
+}
+
+// Stats is what a hub has seen and done since New.
+type Stats struct {
+	Uptime time.Duration // since New
+
+	Clients      int               // connected now
+	PeakClients  int               // the most at one time
+	Connected    uint64            // connections accepted
+	Refused      uint64            // connections closed at once, over Config.MaxClients
+	Disconnected map[Reason]uint64 // by reason; reasons that never occurred are absent
+
+	MessagesIn  uint64 // frames received, ignored ones included
+	MessagesOut uint64 // frames written whole
+	BytesIn     uint64 // on the wire
+	BytesOut    uint64 // on the wire
+
+	Relays      uint64 // requests to relay a body
+	NoReceivers uint64 // of these: named nobody
+	Ignored     uint64 // frames of reserved types, and empty ones
+	Delivered   uint64 // copies of bodies written to a receiver's socket
+	Unknown     uint64 // not delivered: no such client is connected
+	Gone        uint64 // not delivered: the receiver left, or was disconnected, before it was written
+
+	QueuedBytes     int64 // memory held for clients now
+	PeakQueuedBytes int64 // the most at one time
+
+	AcceptErrors uint64 // failures to accept that the hub survived
+}
+
+// WriteTo prints the statistics for people.
+func (s Stats) WriteTo(w io.Writer) (int64, error) {
+	var t stats.Table
+	t.Row("Time alive", "%v", s.Uptime.Round(time.Millisecond))
+	t.Row("Clients Connected", "%s (peak %s, refused %s)", count(s.Connected), count(s.PeakClients), count(s.Refused))
+	var gone uint64
+	for _, n := range s.Disconnected {
+		gone += n
+	}
+	t.Row("Clients Disconnected", "%s", count(gone))
+	for reason := range reasons {
+		if n := s.Disconnected[reason]; n > 0 {
+			t.Row("  "+reason.String(), "%s", count(n))
+		}
+	}
+	t.Row("Incoming Messages", "%s", count(s.MessagesIn))
+	t.Row("Outgoing Messages", "%s", count(s.MessagesOut))
+	t.Row("Bytes Read", "%s", size(s.BytesIn))
+	t.Row("Bytes Written", "%s", size(s.BytesOut))
+	t.Row("Relays", "%s (%s to nobody)", count(s.Relays), count(s.NoReceivers))
+	t.Row("Delivered", "%s", count(s.Delivered))
+	t.Row("Not Delivered", "%s", count(s.Unknown+s.Gone))
+	t.Row("  no such client", "%s", count(s.Unknown))
+	t.Row("  gone before it was written", "%s", count(s.Gone))
+	t.Row("Frames Ignored", "%s", count(s.Ignored))
+	t.Row("Accept Errors", "%s", count(s.AcceptErrors))
+	t.Row("Incoming Messages per second", "%s", rate(s.MessagesIn, s.Uptime))
+	t.Row("Outgoing Messages per second", "%s", rate(s.MessagesOut, s.Uptime))
+	t.Row("Bytes Read per second", "%s", size(uint64(stats.Rate(s.BytesIn, s.Uptime))))
+	t.Row("Bytes Written per second", "%s", size(uint64(stats.Rate(s.BytesOut, s.Uptime))))
+	t.Row("Peak of Queued Bytes", "%s", size(uint64(s.PeakQueuedBytes)))
+	return t.WriteTo(w)
+}
+
+func count[N int | uint64](n N) string { return humanize.Comma(int64(n)) }
+
+func size(n uint64) string {
+	return fmt.Sprintf("%s (%s)", humanize.Comma(int64(n)), humanize.IBytes(n))
+}
+
+func rate(n uint64, d time.Duration) string {
+	return humanize.CommafWithDigits(stats.Rate(n, d), 1)
+}
+
+// counters are what Stats is read from. Whoever moves a message adds to them
+// once per batch, not once per message.
+type counters struct {
+	connected, refused           atomic.Uint64
+	messagesIn, bytesIn          atomic.Uint64
+	messagesOut, bytesOut        atomic.Uint64
+	relays, noReceivers, ignored atomic.Uint64
+	delivered, unknown, gone     atomic.Uint64
+	acceptErrors                 atomic.Uint64
+	disconnected                 [reasons]atomic.Uint64
+}
+
+// Stats returns the numbers of this moment. It may be called at any time.
+func (h *Hub) Stats() Stats {
+	c := &h.counters
+	s := Stats{
+		Uptime:       time.Since(h.started),
+		Connected:    c.connected.Load(),
+		Refused:      c.refused.Load(),
+		Disconnected: make(map[Reason]uint64),
+		MessagesIn:   c.messagesIn.Load(),
+		MessagesOut:  c.messagesOut.Load(),
+		BytesIn:      c.bytesIn.Load(),
+		BytesOut:     c.bytesOut.Load(),
+		Relays:       c.relays.Load(),
+		NoReceivers:  c.noReceivers.Load(),
+		Ignored:      c.ignored.Load(),
+		Delivered:    c.delivered.Load(),
+		Unknown:      c.unknown.Load(),
+		Gone:         c.gone.Load(),
+		AcceptErrors: c.acceptErrors.Load(),
+	}
+	s.Clients, s.PeakClients = h.roster.Size()
+	for reason := range reasons {
+		if n := c.disconnected[reason].Load(); n > 0 {
+			s.Disconnected[reason] = n
+		}
+	}
+	bodies, peakBodies := h.bodies.Used()
+	reads, peakReads := h.reads.Used()
+	s.QueuedBytes, s.PeakQueuedBytes = bodies+reads, peakBodies+peakReads
+	return s
+}

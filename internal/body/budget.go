@@ -1,0 +1,212 @@
+package body
+
+import (
+	"container/list"
+	"errors"
+	"sync"
+)
+
+// ErrStopped is what Draw returns when its caller was stopped before there was
+// room.
+var ErrStopped = errors.New("stopped waiting for memory")
+
+// Budget bounds the bytes of all buffers that are drawn from it. A drawer that
+// finds no room waits its turn: first come, first served. All its methods, and
+// those of its accounts, may be called concurrently.
+type Budget struct {
+	// Static after construction.
+	limit   int64
+	pressed chan struct{} // capacity 1
+
+	mu    sync.Mutex
+	used  int64
+	peak  int64
+	queue list.List // of *claim: those who wait for room in the budget
+}
+
+// Account is one holder's part of a budget: what it has drawn and how much it
+// may. It outlives its holder for as long as buffers charged to it are queued
+// somewhere.
+type Account struct {
+	// Static after construction.
+	budget *Budget
+	share  int64
+
+	// Guarded by budget.mu.
+	held  int64
+	claim *claim // waits for room in the share; at most one at a time
+}
+
+// claim is somebody who waits. Guarded by budget.mu until ready is closed.
+type claim struct {
+	account *Account
+	bytes   int64
+	ready   chan struct{} // closed when the bytes are charged
+	place   *list.Element // in budget.queue; nil while it waits for its share
+}
+
+// NewBudget returns a budget of limit bytes.
+func NewBudget(limit int64) *Budget {
+	return &Budget{limit: limit, pressed: make(chan struct{}, 1)}
+}
+
+// Account opens an account that may hold at most share bytes of the budget. A
+// single buffer larger than the share, or than the whole budget, is still given
+// to one who holds nothing (while nobody holds anything): it must not wait for
+// ever.
+func (b *Budget) Account(share int64) *Account {
+	return &Account{budget: b, share: share}
+}
+
+// Pressed receives a value when somebody begins to wait, in the budget or in
+// its own share. One value may stand for several.
+func (b *Budget) Pressed() <-chan struct{} { return b.pressed }
+
+// Waiting reports whether anybody waits for room in the budget itself.
+func (b *Budget) Waiting() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.queue.Len() > 0
+}
+
+// Used returns the bytes that are drawn now, and the most that ever were.
+func (b *Budget) Used() (now, peak int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used, b.peak
+}
+
+// Waiting reports whether the account's holder waits for room in its share.
+func (a *Account) Waiting() bool {
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	return a.claim != nil
+}
+
+// TryDraw returns a buffer of at least n bytes, or nil when it would have to
+// wait for it.
+func (a *Account) TryDraw(n int) *Buffer {
+	if !a.charge(int64(Capacity(n))) {
+		return nil
+	}
+	return a.take(n)
+}
+
+// Draw returns a buffer of at least n bytes. It waits until there is room for it
+// in the account's share and then in the budget, and returns ErrStopped when
+// stop is closed before. Only one goroutine at a time may draw from an account
+// in this way.
+func (a *Account) Draw(n int, stop <-chan struct{}) (*Buffer, error) {
+	size := int64(Capacity(n))
+	if a.charge(size) {
+		return a.take(n), nil
+	}
+	c := a.enqueue(size)
+	select {
+	case <-c.ready:
+		return a.take(n), nil
+	case <-stop:
+		a.withdraw(c)
+		return nil, ErrStopped
+	}
+}
+
+// take hands out a buffer that is already charged.
+func (a *Account) take(n int) *Buffer {
+	buffer := Get(n)
+	buffer.account = a
+	return buffer
+}
+
+// charge books n bytes if nobody has to wait for it.
+func (a *Account) charge(n int64) bool {
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.queue.Len() > 0 || !a.fits(n) || !b.fits(n) {
+		return false
+	}
+	a.book(n)
+	return true
+}
+
+// enqueue registers a claim for n bytes, which may be granted at once.
+func (a *Account) enqueue(n int64) *claim {
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := &claim{account: a, bytes: n, ready: make(chan struct{})}
+	if a.fits(n) {
+		c.place = b.queue.PushBack(c)
+	} else {
+		a.claim = c
+	}
+	b.grant()
+	select {
+	case b.pressed <- struct{}{}:
+	default:
+	}
+	return c
+}
+
+// withdraw takes a claim back, or what it was granted.
+func (a *Account) withdraw(c *claim) {
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-c.ready:
+		a.unbook(c.bytes)
+		return
+	default:
+	}
+	if c.place != nil {
+		b.queue.Remove(c.place)
+		b.grant()
+	} else {
+		a.claim = nil
+	}
+}
+
+// refund returns n bytes.
+func (a *Account) refund(n int) {
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	a.unbook(int64(n))
+}
+
+// The rest is called with budget.mu held.
+
+func (a *Account) fits(n int64) bool { return a.held == 0 || a.held+n <= a.share }
+
+func (b *Budget) fits(n int64) bool { return b.used == 0 || b.used+n <= b.limit }
+
+func (a *Account) book(n int64) {
+	a.held += n
+	a.budget.used += n
+	a.budget.peak = max(a.budget.peak, a.budget.used)
+}
+
+// unbook returns n bytes and lets those go on who waited for them.
+func (a *Account) unbook(n int64) {
+	a.held -= n
+	a.budget.used -= n
+	if c := a.claim; c != nil && a.fits(c.bytes) {
+		a.claim = nil
+		c.place = a.budget.queue.PushBack(c)
+	}
+	a.budget.grant()
+}
+
+// grant serves the queue from its head for as long as there is room.
+func (b *Budget) grant() {
+	for head := b.queue.Front(); head != nil; head = b.queue.Front() {
+		c := head.Value.(*claim)
+		if !b.fits(c.bytes) {
+			return
+		}
+		b.queue.Remove(head)
+		c.account.book(c.bytes)
+		close(c.ready)
+	}
+}

@@ -1,0 +1,97 @@
+// Package roster knows who is connected: which member stands behind an id, and
+// all ids in ascending order. It does not know what a member is, and it does not
+// own one: who joins and leaves is the hub's decision.
+//
+// On the way of a message it is asked once per run of messages to the same
+// receivers.
+package roster
+
+import (
+	"slices"
+	"sync"
+)
+
+// Roster is a set of members by id. The zero value is an empty one. All methods
+// may be called concurrently.
+type Roster[M any] struct {
+	mu      sync.RWMutex
+	members map[uint64]M
+	ids     []uint64 // ascending
+	lent    bool     // IDs handed out ids: what is in it must not change any more
+	peak    int
+}
+
+// Join adds a member. An id that is already there gets the new member.
+func (r *Roster[M]) Join(id uint64, member M) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.members == nil {
+		r.members = make(map[uint64]M)
+	}
+	if _, there := r.members[id]; !there {
+		r.insert(id)
+	}
+	r.members[id] = member
+	r.peak = max(r.peak, len(r.ids))
+}
+
+// Leave removes the member with this id and reports whether there was one.
+func (r *Roster[M]) Leave(id uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, there := r.members[id]; !there {
+		return false
+	}
+	delete(r.members, id)
+	r.unshare()
+	at, _ := slices.BinarySearch(r.ids, id)
+	r.ids = slices.Delete(r.ids, at, at+1)
+	return true
+}
+
+// Find writes the member behind each of ids to the same place in found, and the
+// zero M where there is none. found must be at least as long as ids. One call is
+// one moment: nobody joins or leaves between two ids.
+func (r *Roster[M]) Find(ids []uint64, found []M) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for i, id := range ids {
+		found[i] = r.members[id]
+	}
+}
+
+// IDs returns all ids in ascending order. The slice never changes, whatever
+// happens afterwards, and must not be changed.
+func (r *Roster[M]) IDs() []uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lent = true
+	return slices.Clip(r.ids)
+}
+
+// Size returns how many members there are, and the most that ever were.
+func (r *Roster[M]) Size() (now, peak int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.ids), r.peak
+}
+
+// insert puts id in its place. A hub counts its ids up, so that is nearly always
+// the end, where an append changes nothing of a slice that was handed out.
+func (r *Roster[M]) insert(id uint64) {
+	if n := len(r.ids); n == 0 || r.ids[n-1] < id {
+		r.ids = append(r.ids, id)
+		return
+	}
+	r.unshare()
+	at, _ := slices.BinarySearch(r.ids, id)
+	r.ids = slices.Insert(r.ids, at, id)
+}
+
+// unshare makes sure that nobody else reads r.ids.
+func (r *Roster[M]) unshare() {
+	if r.lent {
+		r.ids = slices.Clone(r.ids)
+		r.lent = false
+	}
+}

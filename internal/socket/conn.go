@@ -1,0 +1,162 @@
+// Package socket is one framed connection, used by the hub and the client
+// alike: a Reader that borrows memory only while there is something to read, and
+// an Outbox that is bounded in bytes and writes by itself. It knows where a frame
+// begins and ends, but neither what is in it nor who it is for: that is the
+// business of hub and client.
+package socket
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+)
+
+// Errors that end a connection.
+var (
+	// ErrFrameTimeout says that the rest of a frame did not come in time.
+	ErrFrameTimeout = errors.New("rest of the frame did not arrive in time")
+
+	// ErrInterrupted says that Reader.Interrupt ended the reading.
+	ErrInterrupted = errors.New("reading interrupted")
+
+	// ErrStalled says that the peer did not take what others wait to send it.
+	ErrStalled = errors.New("receiver stalled")
+
+	// ErrClosed says that this side has closed the connection.
+	ErrClosed = errors.New("connection closed")
+)
+
+// Config is what a Conn needs to know. All fields must be set unless they say
+// otherwise.
+type Config struct {
+	// MaxLength is the largest length field that is taken, in bytes.
+	MaxLength int
+
+	// FrameTimeout is how long the rest of a frame may take to arrive.
+	FrameTimeout time.Duration
+
+	// OutboxBytes is how many bytes may wait in the outbox before it is full. A
+	// frame that finds it below is taken whole, so that much may come on top.
+	OutboxBytes int
+
+	// StallTimeout is how long a full outbox may go without losing one frame or
+	// 64 KiB to the peer. 0 means for ever: then somebody else must limit it.
+	StallTimeout time.Duration
+
+	// UnsentBytes is how much the kernel may take over that it cannot send yet,
+	// where it can be told. What waits here is bounded and fairly shared; what
+	// waits there is neither. 0 leaves it to the kernel.
+	UnsentBytes int
+
+	// Reads is charged for the memory of reads in progress. When it has no room,
+	// reads become small, but they go on. nil: nobody is charged.
+	Reads *body.Account
+
+	// Bodies is charged for frames larger than a read buffer. When it has no room,
+	// the connection is not read until there is. nil: nobody is charged.
+	Bodies *body.Account
+
+	// Keep says that the one who reads will keep frames beyond the next Fill, by
+	// Frame.Buffer.Retain. The reader then sees to it that little frames do not
+	// keep large buffers.
+	Keep bool
+
+	// OnFail is called once, from a goroutine of the outbox or of a timer, when
+	// writing has failed or the peer has stalled. The owner should then Close.
+	OnFail func(error)
+
+	// OnSent is called after each write with what it finished, from the goroutine
+	// that writes. It must not block.
+	OnSent func(Tally)
+
+	// OnLost is called with what was still queued or parked when the outbox was
+	// closed, in at most two parts.
+	OnLost func(Tally)
+}
+
+// Tally counts frames in an outbox, or what became of them.
+type Tally struct {
+	Frames     int // whole frames
+	Deliveries int // those of them that carry a message
+	Bytes      int
+}
+
+func (t *Tally) add(other Tally) {
+	t.Frames += other.Frames
+	t.Deliveries += other.Deliveries
+	t.Bytes += other.Bytes
+}
+
+// Conn is one framed connection. Reader belongs to one goroutine; Outbox may be
+// used by any number.
+type Conn struct {
+	net.Conn
+	Reader
+	Outbox
+}
+
+// New makes a framed connection of nc, which belongs to it from now on. It
+// starts no goroutine: the outbox starts one when there is something to write.
+// stop ends waiting for memory when it is closed.
+func New(nc net.Conn, config *Config, stop <-chan struct{}) *Conn {
+	c := &Conn{Conn: nc}
+	raw := rawConn(nc)
+	if raw != nil && config.UnsentBytes > 0 {
+		limitUnsent(raw, config.UnsentBytes)
+	}
+	c.Reader.init(nc, raw, config, stop)
+	c.Outbox.init(nc, raw, config)
+	return c
+}
+
+// Close closes the connection at once. What is queued is lost and counted as
+// such. It may be called more than once and from anywhere.
+func (c *Conn) Close() error {
+	c.Outbox.close()
+	return c.Conn.Close()
+}
+
+// Reset closes the connection at once and lets the kernel forget what it has
+// not yet sent, so that a peer that does not read keeps no memory here.
+func (c *Conn) Reset() error {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // fails only on a connection that is gone already
+	}
+	return c.Close()
+}
+
+// CloseWrite tells the peer that nothing more will come, where the connection
+// can say so.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// rawConn returns the way around the net package where there is one.
+func rawConn(nc net.Conn) syscall.RawConn {
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok || !rawSupported {
+		return nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// Farewell tells the peer that nothing more will come and gives it at most
+// patience to end its side as well, so that closing does not reset a connection
+// with something unread on it. It must be called by the one who reads.
+func (c *Conn) Farewell(patience time.Duration) {
+	if c.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(patience)) != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, c.Conn) // ends with the peer, or in time
+}

@@ -1,0 +1,105 @@
+package socket
+
+import (
+	"sync/atomic"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+)
+
+// Dispatch is the sender's side of offers: what one batch of them leaves to be
+// done. It belongs to one goroutine. The zero value is ready for use; Blocks says
+// who is charged for the memory of copies, nobody if nil.
+type Dispatch struct {
+	Blocks *body.Account
+
+	wake   []*Outbox
+	spare  *body.Buffer // for the next outbox that needs a block
+	ticket *ticket
+}
+
+// Flush starts the flushers of all outboxes that were offered something while
+// they had none. It must be called before the caller waits for anything.
+func (d *Dispatch) Flush() {
+	for i, o := range d.wake {
+		go o.flush() // ends when the queue is dry; its owner waits by Outbox.Wait
+		d.wake[i] = nil
+	}
+	d.wake = d.wake[:0]
+}
+
+// Wait flushes, and then waits until everything parked is queued or lost. It
+// returns false when stop is closed before.
+func (d *Dispatch) Wait(stop <-chan struct{}) bool {
+	d.Flush()
+	if d.ticket == nil {
+		return true
+	}
+	for d.ticket.open.Load() > 0 {
+		select {
+		case <-d.ticket.ready:
+		case <-stop:
+			d.ticket = nil // outboxes still point to it
+			return false
+		}
+	}
+	return true
+}
+
+// Drop flushes and gives back all memory. The Dispatch may be used again.
+func (d *Dispatch) Drop() {
+	d.Flush()
+	if d.spare != nil {
+		d.spare.Release()
+		d.spare = nil
+	}
+}
+
+// Enqueue offers p to o alone and waits for room if there is none. It returns
+// Parked when cancel was closed before there was: then nothing of p is sent.
+func (d *Dispatch) Enqueue(o *Outbox, p *Piece, cancel <-chan struct{}) Outcome {
+	outcome := o.Offer(p, d)
+	d.Flush()
+	if outcome != Parked {
+		return outcome
+	}
+	t := d.ticket
+	if !d.Wait(cancel) && o.withdraw(t) {
+		return Parked
+	}
+	if o.isClosed() {
+		return Gone
+	}
+	return Queued
+}
+
+// prepare makes sure that there is a spare block if one can be had. It is called
+// before an outbox is locked, so that no lock is held while memory is drawn.
+func (d *Dispatch) prepare() {
+	if d.spare == nil {
+		d.spare = draw(d.Blocks, blockSize)
+	}
+}
+
+// promise returns the ticket for one more parked piece.
+func (d *Dispatch) promise() *ticket {
+	if d.ticket == nil {
+		d.ticket = &ticket{ready: make(chan struct{}, 1)}
+	}
+	d.ticket.open.Add(1)
+	return d.ticket
+}
+
+// ticket counts the parked pieces of one sender.
+type ticket struct {
+	open  atomic.Int32
+	ready chan struct{} // capacity 1: something was settled, look again
+}
+
+func (t *ticket) done() {
+	if t.open.Add(-1) == 0 {
+		select {
+		case t.ready <- struct{}{}:
+		default:
+		}
+	}
+}

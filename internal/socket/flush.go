@@ -1,0 +1,148 @@
+package socket
+
+// flush writes until the queue is dry or the outbox is closed. It is the only
+// goroutine that writes; Outbox.Wait waits for it.
+func (o *Outbox) flush() {
+	for {
+		q := o.next()
+		if q == nil {
+			return
+		}
+		n, err := o.write(q)
+		o.wrote(q, n)
+		if err != nil {
+			o.fail(err) // next sees that the outbox is closed, and cleans up
+		}
+	}
+}
+
+// next prepares the next write. When there is none it ends the flusher and
+// returns nil.
+func (o *Outbox) next() *queue {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	q := o.queue
+	switch {
+	case o.closed:
+		o.queue = nil
+		o.mu.Unlock()
+		o.lose(q)
+		o.mu.Lock()
+	case q.empty():
+		o.queue = nil
+		o.dried++
+		q.free()
+	default:
+		if o.raw != nil {
+			q.gather()
+		}
+		return q
+	}
+	o.flushing = false
+	if o.dry != nil {
+		close(o.dry)
+		o.dry = nil
+	}
+	return nil
+}
+
+// write waits until the connection takes something and writes once.
+func (o *Outbox) write(q *queue) (int, error) {
+	if o.raw == nil {
+		first := q.first()
+		return o.nc.Write(first[:min(len(first), progressBytes)])
+	}
+	o.n, o.err = 0, nil
+	o.vector = q.vector
+	if err := o.raw.Write(o.attempt); err != nil {
+		return 0, err
+	}
+	return o.n, o.err
+}
+
+// tryWrite is called by the runtime when there may be room.
+func (o *Outbox) tryWrite(fd uintptr) bool {
+	n, again, err := writeRaw(fd, o.vector)
+	o.n, o.err = n, err
+	return !again
+}
+
+// wrote takes what has left off the queue and lets those in who waited for room.
+func (o *Outbox) wrote(q *queue, n int) {
+	o.mu.Lock()
+	done, weight := q.advance(n)
+	o.weight -= weight
+	o.progress(done)
+	var tickets []*ticket
+	if len(o.parked) > 0 {
+		tickets = o.admit(nil)
+	}
+	o.mu.Unlock()
+
+	for i, buffer := range q.written {
+		buffer.Release()
+		q.written[i] = nil
+	}
+	for _, t := range tickets {
+		t.done()
+	}
+	if o.config.OnSent != nil {
+		o.config.OnSent(done)
+	}
+}
+
+// fail closes the outbox and tells the owner why.
+func (o *Outbox) fail(err error) {
+	if o.shut() && o.config.OnFail != nil {
+		o.config.OnFail(err)
+	}
+}
+
+// close closes the outbox. What is queued is lost.
+func (o *Outbox) close() { o.shut() }
+
+// shut closes the outbox and reports whether it was open. Those who wait for
+// room go on; the flusher drops the queue, for it may be writing from it.
+func (o *Outbox) shut() bool {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return false
+	}
+	o.closed = true
+	waiting := o.parked
+	o.parked = nil
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+	o.mu.Unlock()
+
+	var lost Tally
+	for _, w := range waiting {
+		lost.add(Tally{w.piece.Frames, w.piece.Deliveries, w.piece.To - w.piece.From})
+		w.piece.Buffer.Release()
+		w.ticket.done()
+	}
+	o.report(lost)
+	return true
+}
+
+// lose drops what is left of a queue.
+func (o *Outbox) lose(q *queue) {
+	if q == nil {
+		return
+	}
+	var lost Tally
+	for i := q.head; i < len(q.segments); i++ {
+		q.segments[i].drop(&lost)
+		q.segments[i] = segment{}
+	}
+	q.free()
+	o.report(lost)
+}
+
+func (o *Outbox) report(lost Tally) {
+	if lost.Frames > 0 && o.config.OnLost != nil {
+		o.config.OnLost(lost)
+	}
+}

@@ -1,0 +1,165 @@
+package socket
+
+import (
+	"sync"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+const (
+	// copyMost is the largest piece that is copied into an outbox, in bytes.
+	// Above it, a reference and a place of its own in the vectored write are
+	// cheaper than the copy (docs/decisions/0002).
+	copyMost = 4 << 10
+
+	// blockSize is how many bytes of copied frames lie together.
+	blockSize = 16 << 10
+
+	// segmentCost is what a queued reference counts in the outbox beyond its
+	// bytes: the memory of its bookkeeping, so that a queue of tiny frames is
+	// bounded as well.
+	segmentCost = 64
+
+	// vectorMost is how many pieces leave in one system call. With pieces of at
+	// least copyMost it is never the limit before the outbox is.
+	vectorMost = 64
+)
+
+// segment is a run of whole frames in one buffer.
+type segment struct {
+	buffer     *body.Buffer
+	from, to   int // what of the buffer is still to be sent
+	frames     int
+	deliveries int
+	block      bool // the outbox's own: more may be copied behind to
+}
+
+// drop gives up a segment's buffer and counts what was left of it.
+func (s *segment) drop(lost *Tally) {
+	lost.Frames += s.frames
+	lost.Deliveries += s.deliveries
+	lost.Bytes += s.to - s.from
+	s.buffer.Release()
+}
+
+// queue is what an outbox holds while it is not empty. The segments are guarded
+// by the outbox's lock; the scratch space belongs to the flusher.
+type queue struct {
+	segments []segment
+	head     int
+	sent     int // bytes of the first frame of the head segment that have left
+
+	vector  vector
+	written []*body.Buffer
+}
+
+var queues = sync.Pool{New: func() any {
+	return &queue{
+		segments: make([]segment, 0, vectorMost),
+		vector:   make(vector, 0, vectorMost),
+		written:  make([]*body.Buffer, 0, vectorMost),
+	}
+}}
+
+func (q *queue) empty() bool { return q.head == len(q.segments) }
+
+// free returns an empty queue to the pool, unless a rare flood of tiny pieces
+// has made it large.
+func (q *queue) free() {
+	if cap(q.segments) > 4*vectorMost {
+		return
+	}
+	q.segments, q.head, q.sent = q.segments[:0], 0, 0
+	queues.Put(q)
+}
+
+// copyIn copies p behind the last segment if that is a block with room for it.
+func (q *queue) copyIn(p *Piece) bool {
+	if q.empty() {
+		return false
+	}
+	last := &q.segments[len(q.segments)-1]
+	if !last.block || len(last.buffer.Bytes())-last.to < p.To-p.From {
+		return false
+	}
+	last.to += copy(last.buffer.Bytes()[last.to:], p.Buffer.Bytes()[p.From:p.To])
+	last.frames += p.Frames
+	last.deliveries += p.Deliveries
+	return true
+}
+
+// push appends a segment. Space at the front is used again before more is taken.
+func (q *queue) push(s segment) {
+	if q.head > 0 && len(q.segments) == cap(q.segments) {
+		n := copy(q.segments, q.segments[q.head:])
+		clear(q.segments[n:])
+		q.segments, q.head = q.segments[:n], 0
+	}
+	q.segments = append(q.segments, s)
+}
+
+// gather collects what the next write sends.
+func (q *queue) gather() {
+	clear(q.vector)
+	q.vector = q.vector[:0]
+	sent := q.sent
+	for i := q.head; i < len(q.segments) && len(q.vector) < vectorMost; i++ {
+		s := &q.segments[i]
+		q.vector = q.vector.add(s.buffer.Bytes()[s.from+sent : s.to])
+		sent = 0
+	}
+}
+
+// first returns what a write of a single piece sends.
+func (q *queue) first() []byte {
+	s := &q.segments[q.head]
+	return s.buffer.Bytes()[s.from+q.sent : s.to]
+}
+
+// advance takes n written bytes off the front and returns what they finished,
+// and by how much the outbox is lighter.
+func (q *queue) advance(n int) (done Tally, weight int) {
+	done.Bytes = n
+	weight = n
+	q.written = q.written[:0]
+	n += q.sent
+	q.sent = 0
+	for n > 0 {
+		s := &q.segments[q.head]
+		if n < s.to-s.from {
+			q.partly(s, n, &done)
+			return done, weight
+		}
+		n -= s.to - s.from
+		done.Frames += s.frames
+		done.Deliveries += s.deliveries
+		if !s.block {
+			weight += segmentCost
+		}
+		q.written = append(q.written, s.buffer)
+		*s = segment{}
+		q.head++
+	}
+	return done, weight
+}
+
+// partly accounts for the first n bytes of a segment that has not left whole.
+func (q *queue) partly(s *segment, n int, done *Tally) {
+	b := s.buffer.Bytes()[s.from : s.from+n]
+	for len(b) > 0 {
+		size, err := wire.Size(b, wire.MaxLength>>1)
+		if err != nil || size == 0 || size > len(b) {
+			break
+		}
+		if t, _ := wire.Split(b[:size]); t == wire.TypeRelay {
+			done.Deliveries++
+			s.deliveries--
+		}
+		done.Frames++
+		s.frames--
+		s.from += size
+		b = b[size:]
+	}
+	q.sent = len(b)
+}

@@ -1,0 +1,445 @@
+package socket
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+const (
+	// readSize is how many bytes one read asks for: the smallest at which the
+	// system call no longer shows beside the copying (docs/decisions/0002).
+	readSize = 64 << 10
+
+	// smallSize is the memory that a connection may take without being charged:
+	// the read buffer when the budget for large ones is used up, and the start of
+	// an unfinished frame between two reads.
+	smallSize = 4 << 10
+
+	// idleSize is what a connection holds while it waits where it cannot wait
+	// without a buffer. It takes some hundred small frames.
+	idleSize = 512
+)
+
+// Frame is a whole frame as it was read.
+type Frame struct {
+	Type    wire.Type // 0 for the empty frame
+	Payload []byte    // lies in Buffer; valid until the next call of Next or Fill
+	Buffer  *body.Buffer
+
+	// Alone says that Buffer holds this frame and nothing else, from its start.
+	Alone bool
+}
+
+// Reader is the reading side of a connection. It works in turns: Fill waits for
+// bytes and reads what is there, then Next returns the whole frames in it, one by
+// one, until there are no more.
+//
+//	for conn.Fill() == nil {
+//		for frame, ok, err := conn.Next(); ok; … {
+//			handle(frame)
+//		}
+//	}
+//
+// While Fill waits between frames, the Reader holds no memory. In the middle of
+// one it holds the bytes that have come; a frame larger than a read buffer gets
+// its final memory once a read buffer full of it is here, never before.
+//
+// One goroutine owns it. Interrupt, Brought and Holding may be called by others.
+type Reader struct {
+	// Static after init.
+	nc      net.Conn
+	raw     syscall.RawConn       // nil: read through nc
+	attempt func(fd uintptr) bool // tryRead, bound once so that a read allocates nothing
+	config  *Config
+	stop    <-chan struct{}
+
+	// Owned by the reading goroutine.
+	buf      *body.Buffer // what was read: between Fill and the Fill after it
+	pos, end int          // what of buf is still to be handed out
+	rest     *body.Buffer // start of an unfinished frame, between turns
+	restLen  int
+	big      *body.Buffer // a frame that is read straight into its own memory
+	have     int          // how much of it is here
+	size     int          // of the unfinished frame on the wire; 0: not yet known
+	handed   *body.Buffer // the big frame that Next returned last
+	since    time.Time    // when the unfinished frame began to wait for its rest
+	armed    time.Time    // the read deadline that is set; zero: none
+	full     bool         // the last read filled its buffer
+	starved  bool         // the last attempt had no memory to read into
+	n        int          // outcome of the last attempt
+	err      error
+
+	// Shared.
+	interrupted atomic.Int64 // when to stop waiting for the peer, in ns since 1970; 0: never
+	brought     atomic.Int64 // bytes read
+	held        atomic.Int64 // since when budget is held for an unfinished frame, in ns since 1970; 0: not
+}
+
+func (r *Reader) init(nc net.Conn, raw syscall.RawConn, config *Config, stop <-chan struct{}) {
+	r.nc, r.raw, r.config, r.stop = nc, raw, config, stop
+	r.attempt = r.tryRead
+}
+
+// Brought returns how many bytes were read so far.
+func (r *Reader) Brought() int64 { return r.brought.Load() }
+
+// Holding returns since when the Reader holds budget for a frame whose rest the
+// peer has yet to send, and false when it holds none.
+func (r *Reader) Holding() (since time.Time, holds bool) {
+	ns := r.held.Load()
+	return time.Unix(0, ns), ns != 0
+}
+
+// Interrupt makes the current or next Fill return ErrInterrupted when it would
+// have to wait for the peer after now plus grace.
+func (r *Reader) Interrupt(grace time.Duration) {
+	until := time.Now().Add(grace)
+	r.interrupted.Store(until.UnixNano())
+	_ = r.nc.SetReadDeadline(until) // fails only on a closed connection
+}
+
+// Fill gives back what the last turn read and waits until more has come. It
+// returns io.EOF when the peer has ended its side between two frames, and
+// io.ErrUnexpectedEOF in the middle of one. It may wait for memory, and must
+// be called with none of Bodies in hand.
+func (r *Reader) Fill() error {
+	if err := r.settle(); err != nil {
+		return err
+	}
+	for {
+		if err := r.read(); err != nil {
+			return err
+		}
+		switch {
+		case r.starved:
+			if err := r.grow(); err != nil {
+				return err
+			}
+		case r.big == nil || r.have == r.size:
+			return nil
+		}
+	}
+}
+
+// Next returns the next whole frame of this turn. ok is false when there is no
+// more, or when err says that what follows cannot be a frame for this side.
+func (r *Reader) Next() (f Frame, ok bool, err error) {
+	r.dropHanded()
+	if r.big != nil {
+		return r.nextBig()
+	}
+	if r.buf == nil {
+		return Frame{}, false, nil
+	}
+	b := r.buf.Bytes()[r.pos:r.end]
+	size, err := wire.Size(b, r.config.MaxLength)
+	if err != nil || size == 0 || len(b) < size {
+		return Frame{}, false, err
+	}
+	r.pos += size
+	r.since = time.Time{}
+	f.Type, f.Payload = wire.Split(b[:size])
+	f.Buffer = r.buf
+	return f, true, nil
+}
+
+// Pending returns how many bytes of this turn are still to be handed out.
+func (r *Reader) Pending() int { return r.end - r.pos }
+
+func (r *Reader) nextBig() (Frame, bool, error) {
+	if r.have < r.size {
+		return Frame{}, false, nil
+	}
+	f := Frame{Buffer: r.big, Alone: true}
+	f.Type, f.Payload = wire.Split(r.big.Bytes()[:r.size])
+	r.handed, r.big, r.have, r.size = r.big, nil, 0, 0
+	r.since = time.Time{}
+	r.held.Store(0)
+	return f, true, nil
+}
+
+// Drop gives back all memory. The Reader must not be used afterwards.
+func (r *Reader) Drop() {
+	r.dropHanded()
+	for _, b := range []**body.Buffer{&r.buf, &r.rest, &r.big} {
+		if *b != nil {
+			(*b).Release()
+			*b = nil
+		}
+	}
+	r.held.Store(0)
+}
+
+func (r *Reader) dropHanded() {
+	if r.handed != nil {
+		r.handed.Release()
+		r.handed = nil
+	}
+}
+
+// settle ends a turn: it keeps the start of an unfinished frame, and gives back
+// the rest of the memory.
+func (r *Reader) settle() error {
+	r.dropHanded()
+	if r.buf == nil {
+		return nil
+	}
+	partial := r.buf.Bytes()[r.pos:r.end]
+	if len(partial) == 0 {
+		r.buf.Release()
+		r.buf = nil
+		r.held.Store(0)
+		return nil
+	}
+	if r.since.IsZero() {
+		r.since = time.Now()
+	}
+	r.size, _ = wire.Size(partial, r.config.MaxLength) // Next has returned the error already
+	r.keep(partial)
+	if r.restLen >= readSize {
+		return r.grow()
+	}
+	return nil
+}
+
+// keep moves the start of an unfinished frame from buf to memory of its own
+// size. When there is none to be had, buf itself stays.
+func (r *Reader) keep(partial []byte) {
+	r.restLen = len(partial)
+	switch {
+	case len(partial) <= smallSize:
+		r.rest = body.Get(len(partial))
+	case len(partial) < readSize:
+		r.rest = draw(r.config.Reads, len(partial))
+	}
+	if r.rest == nil {
+		copy(r.buf.Bytes(), partial)
+		r.rest, r.buf = r.buf, nil
+	} else {
+		copy(r.rest.Bytes(), partial)
+		r.buf.Release()
+		r.buf = nil
+	}
+	r.hold(r.rest)
+}
+
+// grow waits for the final memory of the unfinished frame and moves its start
+// there. The time that passes meanwhile is not the peer's.
+func (r *Reader) grow() error {
+	r.held.Store(0)
+	big, err := drawWait(r.config.Bodies, r.size, r.stop)
+	if err != nil {
+		return err
+	}
+	copy(big.Bytes(), r.rest.Bytes()[:r.restLen])
+	r.rest.Release()
+	r.big, r.have = big, r.restLen
+	r.rest, r.restLen = nil, 0
+	r.since = time.Now()
+	r.starved = false
+	r.hold(big)
+	return nil
+}
+
+// hold notes that an unfinished frame keeps b.
+func (r *Reader) hold(b *body.Buffer) {
+	if b.Account() == nil {
+		r.held.Store(0)
+	} else if r.held.Load() == 0 {
+		r.held.Store(r.since.UnixNano())
+	}
+}
+
+// read waits for bytes and reads once.
+func (r *Reader) read() error {
+	for {
+		r.n, r.err, r.starved = 0, nil, false
+		var err error
+		if r.raw != nil {
+			err = r.raw.Read(r.attempt)
+		} else {
+			err = r.readPlain()
+		}
+		if err == nil {
+			err = r.err
+		}
+		switch {
+		case r.starved:
+			return nil
+		case r.n > 0:
+			r.took()
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if err = r.deadline(); err != nil {
+				return err
+			}
+		case err == nil || errors.Is(err, io.EOF):
+			return r.eof()
+		default:
+			return err
+		}
+	}
+}
+
+// tryRead is called by the runtime when there may be something to read. It
+// borrows memory only now, and gives it back when there is nothing after all.
+func (r *Reader) tryRead(fd uintptr) bool {
+	p := r.target(readSize)
+	if p == nil {
+		r.starved = true
+		return true
+	}
+	n, again, err := readRaw(fd, p)
+	if again {
+		r.untarget()
+		r.arm()
+		return false
+	}
+	r.n, r.err, r.full = n, err, n == len(p)
+	if n == 0 {
+		r.untarget()
+	}
+	return true
+}
+
+// readPlain reads through the net package, which wants the memory before it
+// waits. It asks for much only when the last read filled its buffer.
+func (r *Reader) readPlain() error {
+	size := idleSize + r.restLen
+	if r.full {
+		size = readSize
+	}
+	p := r.target(size)
+	if p == nil {
+		r.starved = true
+		return nil
+	}
+	r.arm()
+	n, err := r.nc.Read(p)
+	r.n, r.full = n, n == len(p)
+	if n == 0 {
+		r.untarget()
+		r.full = false
+	}
+	return err
+}
+
+// target returns the memory to read into: the rest of a big frame, or a read
+// buffer with space for the start of an unfinished one before it. It returns nil
+// when there is none for that.
+func (r *Reader) target(size int) []byte {
+	if r.big != nil {
+		return r.big.Bytes()[r.have:r.size]
+	}
+	if r.buf = draw(r.config.Reads, size); r.buf == nil {
+		if r.restLen > smallSize/2 {
+			return nil
+		}
+		r.buf = body.Get(smallSize)
+	}
+	return r.buf.Bytes()[r.restLen:min(readSize, len(r.buf.Bytes()))]
+}
+
+// untarget gives back what target borrowed.
+func (r *Reader) untarget() {
+	if r.buf != nil {
+		r.buf.Release()
+		r.buf = nil
+	}
+}
+
+// took accounts for r.n bytes that were read into the target.
+func (r *Reader) took() {
+	r.brought.Add(int64(r.n))
+	if r.big != nil {
+		r.have += r.n
+		return
+	}
+	r.pos, r.end = 0, r.restLen+r.n
+	if r.rest != nil {
+		copy(r.buf.Bytes(), r.rest.Bytes()[:r.restLen])
+		r.rest.Release()
+		r.rest, r.restLen = nil, 0
+	}
+	if r.config.Keep && r.end < len(r.buf.Bytes())/2 {
+		small := body.Get(r.end)
+		copy(small.Bytes(), r.buf.Bytes()[:r.end])
+		r.buf.Release()
+		r.buf = small
+	}
+}
+
+// eof tells an end between two frames from one in the middle.
+func (r *Reader) eof() error {
+	if r.midFrame() {
+		return io.ErrUnexpectedEOF
+	}
+	return io.EOF
+}
+
+func (r *Reader) midFrame() bool { return r.rest != nil || r.big != nil }
+
+// arm sets the deadline for the rest of an unfinished frame. It leaves an
+// earlier deadline in place, and an old one between two frames: when that
+// expires, deadline finds out that it means nothing. So a busy connection sets
+// one now and then, not one for each frame.
+func (r *Reader) arm() {
+	if !r.midFrame() {
+		return
+	}
+	due := r.since.Add(r.config.FrameTimeout)
+	if r.armed.IsZero() || r.armed.After(due) {
+		r.setDeadline(due)
+	}
+}
+
+// deadline decides what an expired deadline means.
+func (r *Reader) deadline() error {
+	now := time.Now()
+	if until := r.interrupted.Load(); until != 0 && now.UnixNano() >= until {
+		return ErrInterrupted
+	}
+	if !r.midFrame() {
+		r.setDeadline(time.Time{})
+		return nil
+	}
+	due := r.since.Add(r.config.FrameTimeout)
+	if !now.Before(due) {
+		return ErrFrameTimeout
+	}
+	r.setDeadline(due)
+	return nil
+}
+
+func (r *Reader) setDeadline(t time.Time) {
+	r.armed = t
+	_ = r.nc.SetReadDeadline(t) // fails only on a closed connection, as the read then will
+	if until := r.interrupted.Load(); until != 0 {
+		_ = r.nc.SetReadDeadline(time.Unix(0, until)) // likewise
+	}
+}
+
+// draw takes memory that nobody has to wait for, charged to account if there is
+// one.
+func draw(account *body.Account, n int) *body.Buffer {
+	if account == nil {
+		return body.Get(n)
+	}
+	return account.TryDraw(n)
+}
+
+// drawWait takes memory and waits for it if it must.
+func drawWait(account *body.Account, n int, stop <-chan struct{}) (*body.Buffer, error) {
+	if account == nil {
+		return body.Get(n), nil
+	}
+	return account.Draw(n, stop)
+}

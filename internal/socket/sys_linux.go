@@ -1,0 +1,65 @@
+package socket
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// rawSupported says that readRaw and writeRaw work here.
+const rawSupported = true
+
+// readRaw reads what is there without waiting. again says that nothing is.
+func readRaw(fd uintptr, p []byte) (n int, again bool, err error) {
+	for {
+		n, err = syscall.Read(int(fd), p)
+		switch err {
+		case nil:
+			return n, false, nil
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return 0, true, nil
+		default:
+			return 0, false, err
+		}
+	}
+}
+
+// vector is a list of memory areas as writev takes it. The pointers in it keep
+// the memory alive.
+type vector []syscall.Iovec
+
+// add appends p, which must not be empty.
+func (v vector) add(p []byte) vector {
+	iov := syscall.Iovec{Base: &p[0]}
+	iov.SetLen(len(p))
+	return append(v, iov)
+}
+
+// writeRaw writes as much as there is room for without waiting. again says that
+// there is none.
+func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {
+	for {
+		r, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&v[0])), uintptr(len(v)))
+		switch errno {
+		case 0:
+			return int(r), false, nil
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return 0, true, nil
+		default:
+			return 0, false, errno
+		}
+	}
+}
+
+// limitUnsent bounds what the kernel takes over beyond what the peer's window
+// lets it send. A kernel that cannot do so does without.
+func limitUnsent(raw syscall.RawConn, n int) {
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
+	})
+}

@@ -1,0 +1,25 @@
+//go:build !linux
+
+package socket
+
+import (
+	"errors"
+	"syscall"
+)
+
+// rawSupported says that connections are read and written by the net package
+// alone: an idle connection then holds a small buffer while it waits.
+const rawSupported = false
+
+var errNoRaw = errors.New("not on this system")
+
+func readRaw(uintptr, []byte) (n int, again bool, err error) { return 0, false, errNoRaw }
+
+// vector is a list of memory areas to write.
+type vector [][]byte
+
+func (v vector) add(p []byte) vector { return append(v, p) }
+
+func writeRaw(uintptr, vector) (n int, again bool, err error) { return 0, false, errNoRaw }
+
+func limitUnsent(syscall.RawConn, int) {}

@@ -1,0 +1,43 @@
+package wire
+
+import (
+	"encoding/binary"
+	"iter"
+)
+
+// IDs is a row of client ids as they stand on the wire, 8 bytes each. It is a
+// view: it lives as long as the payload that it was parsed from.
+type IDs []byte
+
+// Len returns how many ids there are.
+func (ids IDs) Len() int { return len(ids) / IDSize }
+
+// At returns the id at place i, from 0 to Len()-1.
+func (ids IDs) At(i int) uint64 { return binary.BigEndian.Uint64(ids[i*IDSize:]) }
+
+// All yields the ids in the order of the wire.
+func (ids IDs) All() iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for i := range ids.Len() {
+			if !yield(ids.At(i)) {
+				return
+			}
+		}
+	}
+}
+
+// AppendTo appends the ids to dst and returns it.
+func (ids IDs) AppendTo(dst []uint64) []uint64 {
+	for id := range ids.All() {
+		dst = append(dst, id)
+	}
+	return dst
+}
+
+// appendIDs appends ids as they stand on the wire.
+func appendIDs(b []byte, ids []uint64) []byte {
+	for _, id := range ids {
+		b = binary.BigEndian.AppendUint64(b, id)
+	}
+	return b
+}

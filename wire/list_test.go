@@ -1,0 +1,84 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+func TestListLeavesOutTheOneWhoAsked(t *testing.T) {
+	all := []uint64{1, 2, 3, 4}
+	tests := []struct {
+		asked int
+		want  []uint64
+	}{
+		{0, []uint64{2, 3, 4}},
+		{1, []uint64{1, 3, 4}},
+		{3, []uint64{1, 2, 3}},
+	}
+	for _, tt := range tests {
+		_, payload := wire.Split(wire.AppendList(nil, all[:tt.asked], all[tt.asked+1:]))
+		ids, err := wire.ParseList(payload)
+		if got := ids.AppendTo(nil); err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("without %d: %v, %v, want %v", all[tt.asked], got, err, tt.want)
+		}
+	}
+}
+
+func TestListOfHalfAnIDIsMalformed(t *testing.T) {
+	payload := make([]byte, 4*wire.IDSize)
+	for n := range payload {
+		ids, err := wire.ParseList(payload[:n])
+		if want := n%wire.IDSize != 0; want != errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+		if err == nil && ids.Len() != n/wire.IDSize {
+			t.Errorf("%d bytes: %d ids", n, ids.Len())
+		}
+	}
+}
+
+func FuzzList(f *testing.F) {
+	seedPayloads(f)
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		// Twice the input for the ids as numbers and again as bytes, and twice
+		// that because append grows by doubling.
+		allocates(t, 4*len(payload), func() {
+			ids, err := wire.ParseList(payload)
+			if err != nil {
+				if !errors.Is(err, wire.ErrMalformed) || len(payload)%wire.IDSize == 0 {
+					t.Fatalf("%d bytes: %v", len(payload), err)
+				}
+				return
+			}
+			checkView(t, "ids", ids, payload)
+			all := ids.AppendTo(nil)
+			half := len(all) / 2
+			if again := wire.AppendList(nil, all[:half], all[half:]); !bytes.Equal(again[wire.HeaderSize:], payload) {
+				t.Fatalf("%x became %x", payload, again)
+			}
+		})
+	})
+}
+
+// checkView fails unless part is want itself, not a copy of it.
+func checkView(t *testing.T, name string, part, want []byte) {
+	t.Helper()
+	if len(part) != len(want) || (len(part) > 0 && &part[0] != &want[0]) {
+		t.Fatalf("%s are not a view of the payload: %x, want %x", name, part, want)
+	}
+}
+
+// BenchmarkAppendList answers "who else is here?" on a hub with 1,000 clients.
+func BenchmarkAppendList(b *testing.B) {
+	ids := make([]uint64, 1000)
+	buffer := make([]byte, 0, wire.ListLen(len(ids)))
+	b.ReportAllocs()
+	b.SetBytes(int64(wire.ListLen(len(ids))))
+	for b.Loop() {
+		wire.AppendList(buffer, ids[:500], ids[500:])
+	}
+}

@@ -1,0 +1,145 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+func TestRelayComesBack(t *testing.T) {
+	tests := []struct {
+		name string
+		to   []uint64
+		body []byte
+	}{
+		{"to nobody, nothing", nil, nil},
+		{"to nobody", nil, []byte("foo")},
+		{"empty body", []uint64{3}, nil},
+		{"to the largest id", []uint64{^uint64(0)}, []byte("u")},
+		{"the same receiver three times", []uint64{3, 3, 3}, []byte("d")},
+		{"to 255", slices.Repeat([]uint64{1 << 40}, wire.MaxReceivers), []byte("foobar")},
+		{"largest body", []uint64{1}, bytes.Repeat([]byte{7}, wire.DefaultMaxBody)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, payload := wire.Split(wire.AppendRelay(nil, tt.to, tt.body))
+			relay, err := wire.ParseRelay(payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := relay.To.AppendTo(nil); !slices.Equal(got, tt.to) {
+				t.Errorf("To = %v, want %v", got, tt.to)
+			}
+			if !bytes.Equal(relay.Body, tt.body) {
+				t.Errorf("Body of %d bytes, want %d", len(relay.Body), len(tt.body))
+			}
+		})
+	}
+}
+
+// TestRelayShorterThanItsCount cuts the payload of a relay at every byte: it is
+// malformed until the last id is whole, and from there on it has a body.
+func TestRelayShorterThanItsCount(t *testing.T) {
+	for _, receivers := range []int{0, 1, 2, wire.MaxReceivers} {
+		_, payload := wire.Split(wire.AppendRelay(nil, make([]uint64, receivers), []byte("foobar")))
+		whole := 1 + receivers*wire.IDSize
+		for cut := range len(payload) {
+			relay, err := wire.ParseRelay(payload[:cut:cut])
+			if want := cut < whole; want != errors.Is(err, wire.ErrMalformed) {
+				t.Fatalf("%d receivers, %d bytes: %v", receivers, cut, err)
+			}
+			if err == nil && len(relay.Body) != cut-whole {
+				t.Fatalf("%d receivers, %d bytes: body of %d", receivers, cut, len(relay.Body))
+			}
+		}
+	}
+}
+
+// TestReceiversCannotGrowIntoTheBody guards the one view that an append could
+// otherwise extend over its neighbour.
+func TestReceiversCannotGrowIntoTheBody(t *testing.T) {
+	_, payload := wire.Split(wire.AppendRelay(nil, []uint64{1}, []byte("foobar")))
+	relay, err := wire.ParseRelay(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = append(relay.To, "XXXXXXXX"...)
+	if string(relay.Body) != "foobar" {
+		t.Errorf("body became %q", relay.Body)
+	}
+}
+
+// TestDeliveryHeaderBothWays says that the header written in front of a body in
+// place is the one that AppendDelivery writes.
+func TestDeliveryHeaderBothWays(t *testing.T) {
+	for _, size := range []int{0, 1, 255, 256, 65535, wire.DefaultMaxBody} {
+		body := bytes.Repeat([]byte{9}, size)
+		frame := append(make([]byte, wire.HeaderSize), body...)
+		wire.PutDeliveryHeader(frame, size)
+		if !bytes.Equal(frame, wire.AppendDelivery(nil, body)) {
+			t.Errorf("body of %d bytes: header %x", size, frame[:wire.HeaderSize])
+		}
+	}
+}
+
+func FuzzRelay(f *testing.F) {
+	seedPayloads(f)
+	f.Add([]byte{255})
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		// The payload once more as a frame, which append may grow by half, and
+		// the ids as numbers.
+		allocates(t, 3*len(payload), func() { checkRelay(t, payload) })
+	})
+}
+
+// checkRelay parses a payload, holds the parts to it, and builds it again.
+func checkRelay(t *testing.T, payload []byte) {
+	relay, err := wire.ParseRelay(payload)
+	if err != nil {
+		if !errors.Is(err, wire.ErrMalformed) {
+			t.Fatalf("%x: %v", payload, err)
+		}
+		if len(payload) > 0 && len(payload) >= 1+int(payload[0])*wire.IDSize {
+			t.Fatalf("%x is a relay: %v", payload, err)
+		}
+		return
+	}
+	end := 1 + int(payload[0])*wire.IDSize
+	checkView(t, "receivers", relay.To, payload[1:end])
+	checkView(t, "bytes of the body", relay.Body, payload[end:])
+	again := wire.AppendRelay(nil, relay.To.AppendTo(nil), relay.Body)
+	if !bytes.Equal(again[wire.HeaderSize:], payload) {
+		t.Fatalf("%x became %x", payload, again)
+	}
+	if len(again) != wire.RelayLen(relay.To.Len(), len(relay.Body)) {
+		t.Fatalf("%d bytes, RelayLen says %d", len(again), wire.RelayLen(relay.To.Len(), len(relay.Body)))
+	}
+}
+
+func BenchmarkParseRelay(b *testing.B) {
+	_, payload := wire.Split(wire.AppendRelay(nil, make([]uint64, 99), make([]byte, 10240)))
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = wire.ParseRelay(payload)
+	}
+}
+
+func BenchmarkAppendRelayHeader(b *testing.B) {
+	to := make([]uint64, 99)
+	buffer := make([]byte, 0, wire.RelayLen(len(to), 0))
+	b.ReportAllocs()
+	for b.Loop() {
+		wire.AppendRelayHeader(buffer, to, 10240)
+	}
+}
+
+func BenchmarkPutDeliveryHeader(b *testing.B) {
+	frame := make([]byte, wire.HeaderSize)
+	b.ReportAllocs()
+	for b.Loop() {
+		wire.PutDeliveryHeader(frame, 10240)
+	}
+}

@@ -1,0 +1,117 @@
+// Package wire turns frames into bytes and bytes into frames. It is the first
+// room on the way of a message: pure functions and constants, no I/O, no
+// goroutines, no state. Waiting for bytes and owning them is the business of
+// internal/socket.
+//
+// All integers are big-endian. A frame on the wire is
+//
+//	┌─────────────┬─────────┬─────────────┐
+//	│ length  u32 │ type u8 │ payload     │    length counts type and payload
+//	└─────────────┴─────────┴─────────────┘
+//
+// and in version 1, "classic", one of
+//
+//	client → hub   1 identity   payload ignored
+//	               2 list       payload ignored
+//	               3 relay      count u8 · count × id u64 · body
+//	hub → client   1 identity   id u64
+//	               2 list       id u64 … of every other client, ascending
+//	               3 delivery   body
+//
+// Every frame has an Append, a Parse and a Len. Append extends the slice that
+// it is given and returns it. Parse reads a payload (the bytes after the type),
+// never copies and never keeps anything but slices of it. Len is the whole size
+// on the wire. docs/PROTOCOL.md is the specification.
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Type is the first byte after the length of a frame.
+type Type uint8
+
+// The frame types of version 1. 0 and 4 to 15 are reserved: a hub ignores and
+// counts them.
+const (
+	TypeIdentity Type = 1 // → nothing              ← id u64
+	TypeList     Type = 2 // → nothing              ← id u64 …
+	TypeRelay    Type = 3 // → count, ids, body     ← body
+)
+
+// Sizes of the parts of a frame, in bytes.
+const (
+	LengthSize = 4                                                        // the length field, u32
+	HeaderSize = LengthSize + 1                                           // length and type
+	IDSize     = 8                                                        // a client id, u64
+	relayFixed = HeaderSize + 1                                           // length, type and count of a relay
+	MaxLength  = 1<<32 - 1                                                // what the length field can say
+	BodyMost   = 1 << 30                                                  // largest body limit that may be configured: far below MaxLength, and an int everywhere
+	_          = uint(MaxLength - BodyMost - 1 - 1 - MaxReceivers*IDSize) // a relay of that size still has a length
+)
+
+// Limits of version 1.
+const (
+	// MaxReceivers is how many ids one relay can name: its count is a u8.
+	MaxReceivers = 255
+
+	// DefaultMaxBody is the largest body that a hub takes unless it is told
+	// otherwise, in bytes: 1 MiB, by the system's description.
+	DefaultMaxBody = 1 << 20
+)
+
+var (
+	// ErrTooLong says that a frame announces more bytes than the reader takes.
+	ErrTooLong = errors.New("frame too long")
+
+	// ErrMalformed says that a payload does not have the layout of its type.
+	ErrMalformed = errors.New("malformed frame")
+)
+
+// MaxRequest is the largest value of the length field that a client may send
+// to a hub that takes bodies of maxBody bytes: a relay to MaxReceivers.
+func MaxRequest(maxBody int) int { return 1 + 1 + MaxReceivers*IDSize + maxBody }
+
+// Size returns how many bytes the frame at the start of b takes on the wire,
+// length field included. It returns 0 when b is too short to say, and an error
+// that wraps ErrTooLong when the length field is above maxLength.
+func Size(b []byte, maxLength int) (int, error) {
+	if len(b) < LengthSize {
+		return 0, nil
+	}
+	length := binary.BigEndian.Uint32(b)
+	if uint64(length) > uint64(maxLength) {
+		return 0, fmt.Errorf("%w: %d bytes announced, %d allowed", ErrTooLong, length, maxLength)
+	}
+	return LengthSize + int(length), nil
+}
+
+// Split takes a whole frame, as Size measured it, apart. The empty frame
+// (length 0) has type 0 and no payload.
+func Split(frame []byte) (Type, []byte) {
+	if len(frame) < HeaderSize {
+		return 0, nil
+	}
+	return Type(frame[LengthSize]), frame[HeaderSize:]
+}
+
+// Whole returns how many whole frames b starts with and the bytes they take.
+// b must begin at the start of a frame.
+func Whole(b []byte) (frames, bytes int) {
+	for {
+		size, err := Size(b[bytes:], MaxLength>>1)
+		if err != nil || size == 0 || len(b)-bytes < size {
+			return frames, bytes
+		}
+		frames++
+		bytes += size
+	}
+}
+
+// appendHeader appends a length and a type for a payload of n bytes.
+func appendHeader(b []byte, t Type, n int) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(1+n))
+	return append(b, byte(t))
+}

@@ -1,0 +1,207 @@
+package wire_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+func TestSizeOfWhatIsThere(t *testing.T) {
+	tests := []struct {
+		name  string
+		bytes []byte
+		limit int
+		want  int
+		err   error
+	}{
+		{"nothing", nil, 10, 0, nil},
+		{"three bytes", []byte{0, 0, 0}, 10, 0, nil},
+		{"the empty frame", []byte{0, 0, 0, 0}, 10, 4, nil},
+		{"the empty frame, nothing allowed", []byte{0, 0, 0, 0}, 0, 4, nil},
+		{"only the type", []byte{0, 0, 0, 1, 9}, 10, 5, nil},
+		{"more than the frame", []byte{0, 0, 0, 1, 9, 8, 7}, 10, 5, nil},
+		{"at the limit", []byte{0, 0, 0, 10}, 10, 14, nil},
+		{"one above the limit", []byte{0, 0, 0, 11}, 10, 0, wire.ErrTooLong},
+		{"2 GiB", []byte{0x80, 0, 0, 0}, classicLimit, 0, wire.ErrTooLong},
+		{"the most that a length can say", []byte{255, 255, 255, 255}, classicLimit, 0, wire.ErrTooLong},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := wire.Size(tt.bytes, tt.limit)
+			if got != tt.want || !errors.Is(err, tt.err) {
+				t.Errorf("Size = %d, %v, want %d, %v", got, err, tt.want, tt.err)
+			}
+		})
+	}
+}
+
+func TestSizeErrorNamesBothNumbers(t *testing.T) {
+	_, err := wire.Size([]byte{0, 0, 1, 0}, 100)
+	const want = "frame too long: 256 bytes announced, 100 allowed"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
+// TestLargestRequestFits holds MaxRequest to its word: the largest relay that
+// the defaults allow passes, and one byte more does not.
+func TestLargestRequestFits(t *testing.T) {
+	to := make([]uint64, wire.MaxReceivers)
+	header := wire.AppendRelayHeader(nil, to, wire.DefaultMaxBody)
+	if size, err := wire.Size(header, classicLimit); err != nil || size != wire.RelayLen(len(to), wire.DefaultMaxBody) {
+		t.Errorf("largest relay: Size = %d, %v", size, err)
+	}
+	header = wire.AppendRelayHeader(nil, to, wire.DefaultMaxBody+1)
+	if _, err := wire.Size(header, classicLimit); !errors.Is(err, wire.ErrTooLong) {
+		t.Errorf("one byte more: %v, want %v", err, wire.ErrTooLong)
+	}
+}
+
+// TestLargestConfigurableBodyStillHasALength guards against a length field that
+// wraps around.
+func TestLargestConfigurableBodyStillHasALength(t *testing.T) {
+	limit := wire.MaxRequest(wire.BodyMost)
+	if limit > math.MaxInt32-wire.LengthSize {
+		t.Fatalf("a frame of %d bytes has no size on a 32-bit machine", limit)
+	}
+	header := wire.AppendRelayHeader(nil, make([]uint64, wire.MaxReceivers), wire.BodyMost)
+	if size, err := wire.Size(header, limit); err != nil || size != wire.RelayLen(wire.MaxReceivers, wire.BodyMost) {
+		t.Errorf("Size = %d, %v", size, err)
+	}
+}
+
+func TestSplitOfLessThanAHeader(t *testing.T) {
+	for n := range wire.HeaderSize {
+		kind, payload := wire.Split(make([]byte, n))
+		if kind != 0 || payload != nil {
+			t.Errorf("%d bytes: type %d, payload %x", n, kind, payload)
+		}
+	}
+}
+
+func TestWholeCountsFramesInARow(t *testing.T) {
+	var row []byte
+	for i, s := range samples() {
+		row = append(row, s.frame...)
+		if frames, n := wire.Whole(row); frames != i+1 || n != len(row) {
+			t.Errorf("after %s: %d frames, %d bytes, want %d, %d", s.name, frames, n, i+1, len(row))
+		}
+	}
+	end := len(row)
+	for _, rest := range [][]byte{{0}, {0, 0, 0}, {0, 0, 0, 2, 3}, {0x7f, 0xff, 0xff, 0xff, 1}, {255, 255, 255, 255, 1}} {
+		if frames, n := wire.Whole(append(row[:end:end], rest...)); frames != len(samples()) || n != end {
+			t.Errorf("with %x behind: %d frames, %d bytes, want %d, %d", rest, frames, n, len(samples()), end)
+		}
+	}
+	if frames, n := wire.Whole(make([]byte, 3*wire.LengthSize)); frames != 3 || n != 3*wire.LengthSize {
+		t.Errorf("empty frames: %d frames, %d bytes", frames, n)
+	}
+}
+
+func TestTheHeaderPathAllocatesNothing(t *testing.T) {
+	frame := wire.AppendRelay(nil, []uint64{2, 3}, []byte("foobar"))
+	row := bytes.Repeat(frame, 8)
+	_, payload := wire.Split(frame)
+	to, buffer := []uint64{2, 3}, make([]byte, 0, 1024)
+
+	wantNoAllocs(t, "Size", func() { _, _ = wire.Size(frame, classicLimit) })
+	wantNoAllocs(t, "Split", func() { wire.Split(frame) })
+	wantNoAllocs(t, "Whole", func() { wire.Whole(row) })
+	wantNoAllocs(t, "ParseRelay", func() {
+		relay, err := wire.ParseRelay(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range relay.To.All() {
+		}
+	})
+	wantNoAllocs(t, "ParseIdentity", func() { _, _ = wire.ParseIdentity(payload[:wire.IDSize]) })
+	wantNoAllocs(t, "ParseList", func() { _, _ = wire.ParseList(payload[:wire.IDSize]) })
+	wantNoAllocs(t, "AppendRelayHeader", func() { wire.AppendRelayHeader(buffer, to, 6) })
+	wantNoAllocs(t, "AppendIdentity", func() { wire.AppendIdentity(buffer, 7) })
+	wantNoAllocs(t, "AppendList", func() { wire.AppendList(buffer, to, to) })
+	wantNoAllocs(t, "AppendDelivery", func() { wire.AppendDelivery(buffer, payload) })
+	wantNoAllocs(t, "PutDeliveryHeader", func() { wire.PutDeliveryHeader(buffer[:wire.HeaderSize], 6) })
+	wantNoAllocs(t, "IDs.AppendTo", func() { wire.IDs(payload[1 : 1+2*wire.IDSize]).AppendTo(to[:0]) })
+}
+
+// FuzzSize checks the two functions that look at bytes before anything is known
+// about them.
+func FuzzSize(f *testing.F) {
+	var row []byte
+	for _, s := range samples() {
+		f.Add(s.frame, classicLimit)
+		row = append(row, s.frame...)
+	}
+	f.Add(row, classicLimit)
+	f.Add([]byte{255, 255, 255, 255}, wire.MaxRequest(wire.BodyMost))
+	f.Fuzz(func(t *testing.T, b []byte, limit int) {
+		limit = min(max(limit, 0), wire.MaxRequest(wire.BodyMost))
+		allocates(t, 0, func() { checkSize(t, b, limit) })
+		allocates(t, 0, func() { checkWhole(t, b) })
+	})
+}
+
+// checkSize holds Size to the length field, read the plain way.
+func checkSize(t *testing.T, b []byte, limit int) {
+	size, err := wire.Size(b, limit)
+	if len(b) < wire.LengthSize {
+		if size != 0 || err != nil {
+			t.Fatalf("Size = %d, %v for %d bytes", size, err, len(b))
+		}
+		return
+	}
+	announced := uint64(binary.BigEndian.Uint32(b))
+	if tooLong := announced > uint64(limit); tooLong != errors.Is(err, wire.ErrTooLong) || (err != nil) != tooLong {
+		t.Fatalf("%d announced, %d allowed: %v", announced, limit, err)
+	}
+	if err == nil && uint64(size) != wire.LengthSize+announced {
+		t.Fatalf("%d announced: Size = %d", announced, size)
+	}
+}
+
+// checkWhole takes the frames that Whole counted apart and puts them together
+// again; what remains must not be a whole frame.
+func checkWhole(t *testing.T, b []byte) {
+	frames, n := wire.Whole(b)
+	if n < 0 || n > len(b) {
+		t.Fatalf("Whole = %d bytes of %d", n, len(b))
+	}
+	rest := b[:n]
+	for range frames {
+		size, err := wire.Size(rest, wire.MaxRequest(wire.BodyMost))
+		if err != nil || size < wire.LengthSize || size > len(rest) {
+			t.Fatalf("Whole counted a frame of %d bytes in %d: %v", size, len(rest), err)
+		}
+		rest = rest[size:]
+	}
+	if len(rest) != 0 {
+		t.Fatalf("%d bytes behind %d frames", len(rest), frames)
+	}
+	if size, err := wire.Size(b[n:], wire.MaxRequest(wire.BodyMost)); err == nil && size != 0 && size <= len(b)-n {
+		t.Fatalf("Whole left a whole frame of %d bytes", size)
+	}
+}
+
+func BenchmarkSize(b *testing.B) {
+	frame := wire.AppendRelay(nil, []uint64{2, 3}, []byte("foobar"))
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = wire.Size(frame, classicLimit)
+	}
+}
+
+// BenchmarkWhole walks a read buffer full of small frames, as a reader does
+// after each read.
+func BenchmarkWhole(b *testing.B) {
+	row := bytes.Repeat(wire.AppendRelay(nil, []uint64{2}, make([]byte, 128)), 256)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(row)))
+	for b.Loop() {
+		wire.Whole(row)
+	}
+}
