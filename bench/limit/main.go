@@ -1,0 +1,142 @@
+// Limit is the bare socket: it moves as many bytes through as many loopback
+// connections as a simulation does, and nothing else. One process only writes,
+// another only reads and discards. What it takes is what no hub on this machine
+// can beat with the same system calls.
+//
+//	limit write -clients 100 -bytes 101425500     prints its address, then the result
+//	limit read -clients 100 -addr 127.0.0.1:PORT
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// Result is what the writing process prints at its end.
+type Result struct {
+	Clients int     `json:"clients"`
+	Bytes   uint64  `json:"bytes"` // in all
+	Seconds float64 `json:"seconds"`
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "limit:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("usage: limit write|read [flags]")
+	}
+	flags := flag.NewFlagSet("limit "+args[0], flag.ContinueOnError)
+	clients := flags.Int("clients", 100, "connections")
+	bytes := flags.Uint64("bytes", 1<<30, "bytes for each connection")
+	chunk := flags.Int("chunk", 64<<10, "bytes in each write or read")
+	addr := flags.String("addr", "", "where the writing process listens")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	switch args[0] {
+	case "write":
+		return write(*clients, *bytes, *chunk)
+	case "read":
+		return read(*clients, *chunk, *addr)
+	default:
+		return fmt.Errorf("unknown role %q, want write or read", args[0])
+	}
+}
+
+// write accepts the connections, writes to all of them at once and measures the
+// time until the last reader has confirmed, by closing, that it has everything.
+func write(clients int, bytes uint64, chunk int) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	fmt.Println(ln.Addr())
+	conns := make([]net.Conn, clients)
+	for i := range conns {
+		if conns[i], err = ln.Accept(); err != nil {
+			return err
+		}
+	}
+	begin := time.Now()
+	err = each(conns, func(c net.Conn) error { return writeTo(c, bytes, chunk) })
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(Result{clients, uint64(clients) * bytes, time.Since(begin).Seconds()})
+}
+
+func writeTo(c net.Conn, bytes uint64, chunk int) error {
+	defer c.Close()
+	buf := make([]byte, chunk)
+	for left := bytes; left > 0; {
+		n, err := c.Write(buf[:min(left, uint64(chunk))])
+		if err != nil {
+			return err
+		}
+		left -= uint64(n)
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	_, err := c.Read(buf) // the reader's end
+	if err == nil {
+		return fmt.Errorf("the reader wrote something")
+	}
+	return nil
+}
+
+// read connects and discards until the writer's end.
+func read(clients, chunk int, addr string) error {
+	conns := make([]net.Conn, clients)
+	var err error
+	for i := range conns {
+		if conns[i], err = net.Dial("tcp", addr); err != nil {
+			return err
+		}
+	}
+	return each(conns, func(c net.Conn) error {
+		defer c.Close()
+		buf := make([]byte, chunk)
+		for {
+			switch _, err := c.Read(buf); {
+			case errors.Is(err, io.EOF):
+				return nil
+			case err != nil:
+				return err
+			}
+		}
+	})
+}
+
+// each runs do for every connection at once and returns the first error.
+func each(conns []net.Conn, do func(net.Conn) error) error {
+	errs := make(chan error, len(conns))
+	var wg sync.WaitGroup
+	for _, c := range conns {
+		wg.Go(func() {
+			if err := do(c); err != nil {
+				errs <- err
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
+	}
+}
