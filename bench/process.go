@@ -110,8 +110,7 @@ func (h *hub) stop() (cost, error) {
 	if err := h.cmd.Wait(); err != nil {
 		return cost{}, fmt.Errorf("hub ended badly: %w\n%s", err, h.log.String())
 	}
-	state := h.cmd.ProcessState
-	return cost{PeakMiB: peak, CPU: (state.UserTime() + state.SystemTime()).Seconds()}, nil
+	return cost{PeakMiB: peak, CPU: cpuOf(h.cmd)}, nil
 }
 
 // memory reads a field of the hub's /proc/PID/status, in MiB: VmHWM is the peak
@@ -162,32 +161,37 @@ func simulate(ctx context.Context, p *programs, port string, s pattern) (simulat
 	if want := s.deliveries(); !result.Complete || result.Deliveries != want {
 		return result, fmt.Errorf("simulation got %d of %d deliveries\n%s", result.Deliveries, want, out)
 	}
-	result.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	result.CPU = cpuOf(cmd)
 	return result, nil
 }
 
-// limit moves the bytes of a pattern through bare sockets and returns the
-// seconds that it took.
-func limit(ctx context.Context, p *programs, s pattern) (float64, error) {
+// bare is what the limit took.
+type bare struct {
+	seconds float64
+	cpu     float64 // of both processes
+}
+
+// limit moves the bytes of a pattern through bare sockets.
+func limit(ctx context.Context, p *programs, s pattern) (bare, error) {
 	clients := "-clients=" + strconv.Itoa(s.clients)
 	writer := exec.CommandContext(ctx, p.path("limit"), "write", clients, "-bytes="+strconv.FormatUint(s.wireBytes(), 10))
 	writer.Stderr = os.Stderr
 	stdout, err := writer.StdoutPipe()
 	if err != nil {
-		return 0, err
+		return bare{}, err
 	}
 	if err := writer.Start(); err != nil {
-		return 0, err
+		return bare{}, err
 	}
 	defer writer.Process.Kill()
 	lines := bufio.NewReader(stdout)
 	addr, err := lines.ReadString('\n')
 	if err != nil {
-		return 0, fmt.Errorf("address of the writer: %w", err)
+		return bare{}, fmt.Errorf("address of the writer: %w", err)
 	}
 	reader := exec.CommandContext(ctx, p.path("limit"), "read", clients, "-addr="+strings.TrimSpace(addr))
 	if out, err := reader.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("reader: %w\n%s", err, out)
+		return bare{}, fmt.Errorf("reader: %w\n%s", err, out)
 	}
 	var result struct {
 		Seconds float64 `json:"seconds"`
@@ -195,15 +199,23 @@ func limit(ctx context.Context, p *programs, s pattern) (float64, error) {
 	}
 	b, err := io.ReadAll(lines)
 	if err != nil {
-		return 0, err
+		return bare{}, err
 	}
 	if err := json.Unmarshal(b, &result); err != nil {
-		return 0, err
+		return bare{}, err
 	}
 	if want := uint64(s.clients) * s.wireBytes(); result.Bytes != want {
-		return 0, fmt.Errorf("limit moved %d bytes, want %d", result.Bytes, want)
+		return bare{}, fmt.Errorf("limit moved %d bytes, want %d", result.Bytes, want)
 	}
-	return result.Seconds, writer.Wait()
+	if err := writer.Wait(); err != nil {
+		return bare{}, fmt.Errorf("writer: %w", err)
+	}
+	return bare{result.Seconds, cpuOf(writer) + cpuOf(reader)}, nil
+}
+
+// cpuOf returns the seconds of processor time that a process took that has ended.
+func cpuOf(cmd *exec.Cmd) float64 {
+	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 }
 
 func freePort() (string, error) {

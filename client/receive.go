@@ -76,7 +76,8 @@ func (c *Client) readAll() error {
 }
 
 // readTurn handles all whole frames of one read, and appends the messages among
-// them to batch.
+// them to batch. Those before an answer go to the inbox before the answer goes to
+// who asked: what is true on the wire is true in the program.
 func (c *Client) readTurn(batch []Message) ([]Message, error) {
 	frames := uint64(0)
 	defer func() { c.counts.read(frames, uint64(c.conn.Brought())) }()
@@ -97,6 +98,9 @@ func (c *Client) readTurn(batch []Message) ([]Message, error) {
 			f.Buffer.Retain()
 			batch = append(batch, Message{Body: f.Payload[:len(f.Payload):len(f.Payload)], buffer: f.Buffer})
 		default:
+			c.inbox.push(batch)
+			clear(batch)
+			batch = batch[:0]
 			if err := c.pending.settle(f); err != nil {
 				return batch, err
 			}

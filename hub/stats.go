@@ -65,7 +65,7 @@ type Stats struct {
 	Gone        uint64 // not delivered: the receiver left, or was disconnected, before it was written
 
 	QueuedBytes     int64 // memory held for clients now
-	PeakQueuedBytes int64 // the most at one time
+	PeakQueuedBytes int64 // at most this much at one time: the peak of reading and that of bodies
 
 	AcceptErrors uint64 // failures to accept that the hub survived
 }
@@ -100,7 +100,7 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	t.Row("Outgoing Messages per second", "%s", rate(s.MessagesOut, s.Uptime))
 	t.Row("Bytes Read per second", "%s", size(uint64(stats.Rate(s.BytesIn, s.Uptime))))
 	t.Row("Bytes Written per second", "%s", size(uint64(stats.Rate(s.BytesOut, s.Uptime))))
-	t.Row("Peak of Queued Bytes", "%s", size(uint64(s.PeakQueuedBytes)))
+	t.Row("Peak of Queued Bytes", "%s (%s)", humanize.Comma(s.PeakQueuedBytes), humanize.IBytes(uint64(s.PeakQueuedBytes)))
 	return t.WriteTo(w)
 }
 

@@ -22,37 +22,43 @@ const (
 )
 
 // Latency is a histogram of durations from 1 µs to 1 h with an error of at most
-// 1 %; what lies outside is counted at the border. It is not safe for concurrent
-// use: give each goroutine its own and merge them.
+// 1 %; what lies outside is counted at the border. The maximum is exact. It is
+// not safe for concurrent use: give each goroutine its own and merge them.
 type Latency struct {
 	histogram *hdrhistogram.Histogram
+	max       time.Duration
 }
 
 // NewLatency returns an empty histogram.
 func NewLatency() *Latency {
-	return &Latency{hdrhistogram.New(int64(shortest), int64(longest), digits)}
+	return &Latency{histogram: hdrhistogram.New(int64(shortest), int64(longest), digits)}
 }
 
 // Record counts d.
 func (l *Latency) Record(d time.Duration) {
+	l.max = max(l.max, d)
 	// The error says "out of range", which the clamp has ruled out.
 	_ = l.histogram.RecordValue(int64(min(max(d, shortest), longest)))
 }
 
 // Merge adds everything that other has counted.
-func (l *Latency) Merge(other *Latency) { l.histogram.Merge(other.histogram) }
+func (l *Latency) Merge(other *Latency) {
+	l.histogram.Merge(other.histogram)
+	l.max = max(l.max, other.max)
+}
 
 // Count returns how many durations were recorded.
 func (l *Latency) Count() int64 { return l.histogram.TotalCount() }
 
 // Quantile returns the duration that the share q (0 to 1) of all did not exceed,
-// and 0 when nothing was recorded.
+// and 0 when nothing was recorded. The histogram may round up; no quantile is
+// above the maximum.
 func (l *Latency) Quantile(q float64) time.Duration {
-	return time.Duration(l.histogram.ValueAtQuantile(q * 100))
+	return min(l.max, time.Duration(l.histogram.ValueAtQuantile(q*100)))
 }
 
 // Max returns the longest duration recorded, and 0 when there is none.
-func (l *Latency) Max() time.Duration { return time.Duration(l.histogram.Max()) }
+func (l *Latency) Max() time.Duration { return l.max }
 
 // Table is a list of names and values that prints with the values aligned.
 type Table struct {

@@ -1,0 +1,57 @@
+package hub_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
+)
+
+// A hub inside a program, on a free port of the loopback interface, and two
+// clients.
+func Example() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	h, err := hub.New(hub.Config{MaxClients: 100})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ctx, ln) }()
+
+	alice, err := client.Dial(ctx, ln.Addr().String(), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer alice.Close()
+	bob, err := client.Dial(ctx, ln.Addr().String(), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer bob.Close()
+
+	if err := alice.Send(ctx, []uint64{bob.ID()}, []byte("hello")); err != nil {
+		fmt.Println(err)
+		return
+	}
+	m, err := bob.Receive(ctx)
+	fmt.Printf("client %d got %q, %v\n", bob.ID(), m.Body, err)
+
+	fmt.Println(h.Shutdown(ctx), <-served)
+	fmt.Println("delivered:", h.Stats().Delivered)
+	// Output:
+	// client 2 got "hello", <nil>
+	// <nil> hub closed
+	// delivered: 1
+}

@@ -1,0 +1,72 @@
+package simulation
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/stats"
+)
+
+// BenchmarkTake is what a receiver does for each message in order, the clock and
+// the latency included.
+func BenchmarkTake(b *testing.B) {
+	for _, oneIn := range []int{1, sampleOneIn} {
+		for _, verify := range []Verify{VerifyOff, VerifyHeader, VerifyFull} {
+			for _, size := range []int{128, 10240} {
+				b.Run(fmt.Sprintf("%v/size=%d/one-in=%d", verify, size, oneIn), func(b *testing.B) {
+					benchmarkTake(b, verify, size, oneIn)
+				})
+			}
+		}
+	}
+}
+
+func benchmarkTake(b *testing.B, verify Verify, size, oneIn int) {
+	const clients, messages = 100, 16
+	plan := Config{Size: size, Clients: clients, Messages: messages}.Plan()
+	pattern := newPattern(size)
+	r := &receiver{
+		epoch: time.Now().Add(-time.Second), oneIn: oneIn,
+		check: newChecker(plan, pattern, verify, 0), latency: stats.NewLatency(),
+	}
+	var bodies [][]byte
+	for number := range uint32(messages) {
+		for sender := 1; sender < clients; sender++ {
+			body := make([]byte, size)
+			pattern.fill(body, newHeader(sender, number, time.Duration(number)))
+			bodies = append(bodies, body)
+		}
+	}
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if i == len(bodies) {
+			i = 0
+			clear(r.check.next)
+		}
+		r.take(bodies[i])
+		i++
+	}
+	if p := r.check.problems(nil, plan.perReceiver()); verify != VerifyOff && p[2].Count+p[3].Count > 0 {
+		b.Errorf("found %v", p)
+	}
+}
+
+// BenchmarkFill is what a sender does to make a body.
+func BenchmarkFill(b *testing.B) {
+	for _, size := range []int{128, 10240} {
+		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
+			pattern := newPattern(size)
+			body := make([]byte, size)
+			number := uint32(0)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				pattern.fill(body, newHeader(1, number, time.Duration(number)))
+				number++
+			}
+		})
+	}
+}

@@ -1,0 +1,108 @@
+// Package simulation puts a hub under load and checks what becomes of it: a
+// number of clients connect, every one of them sends its message to all the
+// others, and every receiver verifies what arrives. Plan says what is about to
+// move, Run moves it, Report says how it went.
+//
+// It stands outside, at both ends of the way of a message, and knows the hub
+// only as an address: it can be pointed at any hub that speaks the protocol. It
+// does not start a hub, read flags, install signal handlers or decide exit
+// codes; that is the business of internal/command.
+package simulation
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// The ranges of the system's description.
+const (
+	MaxSize    = 1_024_000 // bytes of a body
+	MaxClients = 255
+
+	// MaxMessages is what the u32 in a body can number.
+	MaxMessages = math.MaxUint32
+)
+
+// DefaultTimeout is how long a run may go without any progress.
+const DefaultTimeout = 30 * time.Second
+
+// Config says what to simulate. Size, Clients, Messages and Interval mean what
+// they say even when they are 0.
+type Config struct {
+	Addr     string        // the hub, host:port
+	Size     int           // bytes of a body, 0 to MaxSize
+	Clients  int           // how many connect, 0 to MaxClients
+	Messages int           // how often each client sends to all the others, 0 to MaxMessages
+	Interval time.Duration // between two sends of one client, see Run; 0 is as fast as the hub takes them
+	Verify   Verify        // how closely receivers look; the zero value is VerifyFull
+
+	// Timeout bounds each connect, and the time in which neither a send is
+	// accepted nor a delivery received. 0 means DefaultTimeout.
+	Timeout time.Duration
+
+	ShowStats bool         // show progress and final statistics; problems are shown in any case
+	Out       io.Writer    // for the plan and the bars; nil discards
+	Terminal  bool         // draw bars on Out; otherwise log one line a second
+	Logger    *slog.Logger // nil discards
+}
+
+// Validate returns an error that names each setting out of range by its flag,
+// with its value and what is allowed.
+func (c Config) Validate() error {
+	return errors.Join(
+		checkAddr(c.Addr),
+		checkRange("size", "bytes", c.Size, MaxSize),
+		checkRange("ncli", "clients", c.Clients, MaxClients),
+		checkRange("nmex", "messages", c.Messages, MaxMessages),
+		checkNotNegative("i", c.Interval),
+		checkNotNegative("timeout", c.Timeout),
+		c.Verify.check(),
+	)
+}
+
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("-addr and -port make %q: allowed is host:port: %w", addr, err)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("-port=%s: allowed are 1 to 65535", port)
+	}
+	return nil
+}
+
+func checkRange(flag, unit string, value, most int) error {
+	if value < 0 || value > most {
+		return fmt.Errorf("-%s=%d: allowed are 0 to %s %s", flag, value, humanize.Comma(int64(most)), unit)
+	}
+	return nil
+}
+
+func checkNotNegative(flag string, value time.Duration) error {
+	if value < 0 {
+		return fmt.Errorf("-%s=%v: allowed is 0 or more", flag, value)
+	}
+	return nil
+}
+
+// withDefaults fills in what was left out.
+func (c Config) withDefaults() Config {
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.Out == nil {
+		c.Out = io.Discard
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

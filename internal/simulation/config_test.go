@@ -1,0 +1,103 @@
+package simulation
+
+import (
+	"encoding/json"
+	"flag"
+	"strings"
+	"testing"
+	"time"
+)
+
+// valid returns the defaults of the command.
+func valid() Config {
+	return Config{Addr: "localhost:9999", Size: 10240, Clients: 100, Messages: 100, Interval: time.Millisecond}
+}
+
+func TestValidateAccepts(t *testing.T) {
+	tests := map[string]func(*Config){
+		"the defaults":  func(*Config) {},
+		"all zero":      func(c *Config) { c.Size, c.Clients, c.Messages, c.Interval = 0, 0, 0, 0 },
+		"all at most":   func(c *Config) { c.Size, c.Clients, c.Messages = 1024000, 255, MaxMessages },
+		"an empty host": func(c *Config) { c.Addr = ":9999" },
+		"IPv6":          func(c *Config) { c.Addr = "[::1]:9999" },
+		"header":        func(c *Config) { c.Verify = VerifyHeader },
+		"a timeout":     func(c *Config) { c.Timeout = time.Hour },
+	}
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := valid()
+			change(&c)
+			if err := c.Validate(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestValidateRefuses(t *testing.T) {
+	tests := []struct {
+		change func(*Config)
+		names  []string // flag with value, and what is allowed
+	}{
+		{func(c *Config) { c.Size = -1 }, []string{"-size=-1", "0 to 1,024,000 bytes"}},
+		{func(c *Config) { c.Size = 1024001 }, []string{"-size=1024001", "0 to 1,024,000 bytes"}},
+		{func(c *Config) { c.Clients = -1 }, []string{"-ncli=-1", "0 to 255 clients"}},
+		{func(c *Config) { c.Clients = 256 }, []string{"-ncli=256", "0 to 255 clients"}},
+		{func(c *Config) { c.Messages = -1 }, []string{"-nmex=-1", "0 to 4,294,967,295 messages"}},
+		{func(c *Config) { c.Messages = MaxMessages + 1 }, []string{"-nmex=4294967296", "4,294,967,295"}},
+		{func(c *Config) { c.Interval = -1 }, []string{"-i=-1ns", "0 or more"}},
+		{func(c *Config) { c.Timeout = -time.Second }, []string{"-timeout=-1s", "0 or more"}},
+		{func(c *Config) { c.Verify = 3 }, []string{"-verify=3", "full, header and off"}},
+		{func(c *Config) { c.Addr = "localhost" }, []string{"-addr", "localhost", "host:port"}},
+		{func(c *Config) { c.Addr = "localhost:0" }, []string{"-port=0", "1 to 65535"}},
+		{func(c *Config) { c.Addr = "localhost:65536" }, []string{"-port=65536", "1 to 65535"}},
+		{func(c *Config) { c.Size, c.Clients = -1, 256 }, []string{"-size=-1", "-ncli=256"}},
+	}
+	for _, test := range tests {
+		t.Run(test.names[0], func(t *testing.T) {
+			c := valid()
+			test.change(&c)
+			err := c.Validate()
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, name := range test.names {
+				if !strings.Contains(err.Error(), name) {
+					t.Errorf("%q does not say %q", err, name)
+				}
+			}
+			if _, err := Run(t.Context(), c); err == nil {
+				t.Error("Run accepted it")
+			}
+		})
+	}
+}
+
+func TestVerifyIsAFlag(t *testing.T) {
+	var v Verify
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.SetOutput(&strings.Builder{})
+	flags.Var(&v, "verify", "")
+	for _, name := range []string{"full", "header", "off"} {
+		if err := flags.Parse([]string{"-verify=" + name}); err != nil || v.String() != name {
+			t.Errorf("%s: got %v, %v", name, v, err)
+		}
+	}
+	if err := flags.Parse([]string{"-verify=some"}); err == nil || !strings.Contains(err.Error(), "full, header and off") {
+		t.Errorf("some: got %v", err)
+	}
+}
+
+func TestVerifyMarshals(t *testing.T) {
+	text, err := json.Marshal(VerifyHeader)
+	if err != nil || string(text) != `"header"` {
+		t.Errorf("got %s, %v", text, err)
+	}
+	var v Verify
+	if err := json.Unmarshal([]byte(`"off"`), &v); err != nil || v != VerifyOff {
+		t.Errorf("got %v, %v", v, err)
+	}
+	if _, err := json.Marshal(Verify(9)); err == nil {
+		t.Error("marshalled what is none")
+	}
+}

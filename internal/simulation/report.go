@@ -1,0 +1,234 @@
+package simulation
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/stats"
+)
+
+// Report is what became of a run. It marshals to JSON as a whole; all counts are
+// counted, none is taken from the plan.
+type Report struct {
+	Config Settings `json:"config"`
+	Plan   Plan     `json:"plan"`
+
+	Complete    bool   `json:"complete"`        // every message arrived at every receiver
+	Interrupted bool   `json:"interrupted"`     // from outside, before that
+	Cause       string `json:"cause,omitempty"` // why it ended before that
+
+	TimeAlive           float64 `json:"time_alive_seconds"` // from the first connect to the last disconnect
+	ClientsConnected    int     `json:"clients_connected"`
+	ClientsDisconnected int     `json:"clients_disconnected"`
+	Traffic             Traffic `json:"traffic"`
+	Averages            Average `json:"averages_per_second"` // over the time alive
+
+	// From when the first message was due to the last missing delivery; of a run
+	// that did not complete, to the last progress.
+	TransferSeconds     float64 `json:"transfer_seconds"`
+	Deliveries          uint64  `json:"deliveries"` // bodies that the receivers got
+	DeliveriesPerSecond float64 `json:"deliveries_per_second"`
+
+	Latency  *Latency `json:"latency_seconds,omitempty"` // nil when not known
+	Problems Problems `json:"problems"`
+	Notes    []string `json:"notes,omitempty"` // what was not checked or measured, and why
+
+	showStats bool
+}
+
+// Settings is the configuration of a run, as marshalled.
+type Settings struct {
+	Addr     string  `json:"addr"`
+	Size     int     `json:"size"`
+	Clients  int     `json:"clients"`
+	Messages int     `json:"messages"`
+	Interval float64 `json:"interval_seconds"`
+	Verify   Verify  `json:"verify"`
+	Timeout  float64 `json:"timeout_seconds"`
+}
+
+// Traffic is what all clients counted together, answers of the hub included.
+// Incoming is what came from the hub.
+type Traffic struct {
+	MessagesIn  uint64 `json:"incoming_messages"`
+	MessagesOut uint64 `json:"outgoing_messages"`
+	BytesIn     uint64 `json:"bytes_read"`
+	BytesOut    uint64 `json:"bytes_written"`
+}
+
+// Average is Traffic per second.
+type Average struct {
+	MessagesIn  float64 `json:"incoming_messages"`
+	MessagesOut float64 `json:"outgoing_messages"`
+	BytesIn     float64 `json:"bytes_read"`
+	BytesOut    float64 `json:"bytes_written"`
+}
+
+// Latency is how long deliveries took from when their message was due, in
+// seconds.
+type Latency struct {
+	Samples int64   `json:"samples"`
+	OneIn   int     `json:"one_in"` // deliveries for each that was measured
+	P50     float64 `json:"p50"`
+	P90     float64 `json:"p90"`
+	P99     float64 `json:"p99"`
+	P999    float64 `json:"p99_9"`
+	Max     float64 `json:"max"`
+}
+
+// OK says that everything arrived and nothing was wrong with it.
+func (r *Report) OK() bool { return r.Complete && r.Problems.Count() == 0 }
+
+// newReport draws up the report of a run whose goroutines have all ended.
+func newReport(r *run) *Report {
+	alive := time.Since(r.began)
+	report := &Report{
+		Config:              r.config.settings(),
+		Plan:                r.plan,
+		Complete:            r.ending.cause == nil,
+		TimeAlive:           alive.Seconds(),
+		ClientsConnected:    len(r.clients),
+		ClientsDisconnected: r.ending.disconnected,
+		Traffic:             r.ending.traffic,
+		TransferSeconds:     r.transfer().Seconds(),
+		Latency:             r.latency(),
+		Problems:            r.problems(),
+		showStats:           r.config.ShowStats,
+	}
+	if r.ending.cause != nil {
+		report.Cause = r.ending.cause.Error()
+	}
+	for _, one := range r.receivers {
+		report.Deliveries += one.check.got
+	}
+	report.DeliveriesPerSecond = stats.Rate(report.Deliveries, r.transfer())
+	report.Averages = report.Traffic.per(alive)
+	report.Notes = r.notes()
+	return report
+}
+
+func (c Config) settings() Settings {
+	return Settings{
+		Addr: c.Addr, Size: c.Size, Clients: c.Clients, Messages: c.Messages,
+		Interval: c.Interval.Seconds(), Verify: c.Verify, Timeout: c.Timeout.Seconds(),
+	}
+}
+
+func (t Traffic) per(elapsed time.Duration) Average {
+	return Average{
+		MessagesIn:  stats.Rate(t.MessagesIn, elapsed),
+		MessagesOut: stats.Rate(t.MessagesOut, elapsed),
+		BytesIn:     stats.Rate(t.BytesIn, elapsed),
+		BytesOut:    stats.Rate(t.BytesOut, elapsed),
+	}
+}
+
+// traffic asks all clients.
+func (r *run) traffic() (t Traffic) {
+	for _, c := range r.clients {
+		s := c.Stats()
+		t.MessagesIn += s.MessagesIn
+		t.MessagesOut += s.MessagesOut
+		t.BytesIn += s.BytesIn
+		t.BytesOut += s.BytesOut
+	}
+	return t
+}
+
+// transfer returns the time from when the first message was due to the last
+// delivery, and 0 when there was none.
+func (r *run) transfer() time.Duration {
+	first, last, any := time.Duration(0), time.Duration(0), false
+	for i, s := range r.senders {
+		if s.begun && (!any || s.first < first) {
+			first, any = s.first, true
+		}
+		last = max(last, r.receivers[i].last)
+	}
+	if !any {
+		return 0
+	}
+	if r.ending.cause != nil {
+		last = max(last, r.moved.at.Sub(r.epoch))
+	}
+	return max(0, last-first)
+}
+
+// latency merges what the receivers measured; nil when they measured nothing.
+func (r *run) latency() *Latency {
+	all := stats.NewLatency()
+	for _, one := range r.receivers {
+		all.Merge(one.latency)
+	}
+	if all.Count() == 0 {
+		return nil
+	}
+	return &Latency{
+		Samples: all.Count(),
+		OneIn:   r.oneIn(),
+		P50:     all.Quantile(0.50).Seconds(),
+		P90:     all.Quantile(0.90).Seconds(),
+		P99:     all.Quantile(0.99).Seconds(),
+		P999:    all.Quantile(0.999).Seconds(),
+		Max:     all.Max().Seconds(),
+	}
+}
+
+// problems collects what all receivers saw and, of a run in which nothing moved
+// any more, what it was still waiting for. Of a run that ended otherwise nobody
+// knows what would still have come.
+func (r *run) problems() Problems {
+	all := Problems{Totals: make(map[Kind]uint64), Details: []Problem{}}
+	var sent []uint32
+	if errors.As(r.ending.cause, new(stall)) {
+		sent = r.sent()
+		r.addUnsent(&all, sent)
+	}
+	expected := r.plan.perReceiver()
+	for i, one := range r.receivers {
+		for _, p := range one.check.problems(sent, expected) {
+			p.Client, p.ID = i, r.clients[i].ID()
+			p.Got, p.Expected = one.check.got, expected
+			all.add(p)
+		}
+	}
+	return all
+}
+
+// sent returns how many messages the hub has taken from each client.
+func (r *run) sent() []uint32 {
+	sent := make([]uint32, len(r.senders))
+	for i, s := range r.senders {
+		sent[i] = s.accepted.Load()
+	}
+	return sent
+}
+
+// addUnsent names the clients that could not send everything.
+func (r *run) addUnsent(all *Problems, sent []uint32) {
+	messages := r.plan.messages()
+	for i, n := range sent {
+		all.add(Problem{
+			Kind: Unsent, Client: i, ID: r.clients[i].ID(),
+			Count: uint64(messages - n), Got: uint64(n), Expected: uint64(messages),
+		})
+	}
+}
+
+// notes says what a reader of the report must know about what it cannot say.
+func (r *run) notes() (list []string) {
+	switch {
+	case r.plan.Deliveries == 0:
+		return nil
+	case r.config.Verify == VerifyOff:
+		list = append(list, "verification was off: deliveries were only counted, latency was not measured")
+	case r.plan.Size < headerSize:
+		list = append(list, fmt.Sprintf("bodies of %d bytes cannot say whose they are (that takes %d): "+
+			"only size and number of deliveries were checked, latency was not measured", r.plan.Size, headerSize))
+	case r.oneIn() > 1:
+		list = append(list, fmt.Sprintf("latency was measured for one delivery in %d: "+
+			"the maximum is that of the samples", r.oneIn()))
+	}
+	return list
+}

@@ -1,0 +1,436 @@
+package simulation
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+)
+
+// small is a run that takes no time. No test but those of the timeout ever
+// waits for it.
+func small(addr string) Config {
+	return Config{Addr: addr, Size: 200, Clients: 4, Messages: 5, Timeout: 20 * time.Second, ShowStats: true}
+}
+
+// startHub returns the address of a real hub that lives as long as the test.
+func startHub(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := hub.New(hub.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(context.Background(), listener) }() // ends with Shutdown
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := h.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-served; !errors.Is(err, hub.ErrClosed) {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return listener.Addr().String()
+}
+
+// simulate runs c and returns its report with the text that it prints.
+func simulate(t *testing.T, c Config) (*Report, string) {
+	t.Helper()
+	report, err := Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report, printed(t, report)
+}
+
+// printed returns what people read, after a look for what nobody should.
+func printed(t *testing.T, r *Report) string {
+	t.Helper()
+	var text bytes.Buffer
+	if _, err := r.WriteTo(&text); err != nil {
+		t.Fatal(err)
+	}
+	marshalled, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"NaN", "Inf", "%!"} {
+		if strings.Contains(text.String(), bad) || strings.Contains(string(marshalled), bad) {
+			t.Errorf("there is a %s in\n%s\n%s", bad, text.String(), marshalled)
+		}
+	}
+	return text.String()
+}
+
+func TestRun(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*Config)
+	}{
+		{"full", func(*Config) {}},
+		{"header", func(c *Config) { c.Verify = VerifyHeader }},
+		{"off", func(c *Config) { c.Verify = VerifyOff }},
+		{"with an interval", func(c *Config) { c.Interval = time.Millisecond }},
+		{"large bodies", func(c *Config) { c.Size, c.Messages = MaxSize, 2 }},
+		{"only a header", func(c *Config) { c.Size = headerSize }},
+		{"less than a header", func(c *Config) { c.Size = headerSize - 1 }},
+		{"empty bodies", func(c *Config) { c.Size = 0 }},
+		{"two clients", func(c *Config) { c.Clients = 2 }},
+		{"one client", func(c *Config) { c.Clients = 1 }},
+		{"no clients", func(c *Config) { c.Clients = 0 }},
+		{"no messages", func(c *Config) { c.Messages = 0 }},
+		{"all clients", func(c *Config) { c.Clients, c.Messages = MaxClients, 1 }},
+	}
+	addr := startHub(t)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c := small(addr)
+			test.change(&c)
+			checkGood(t, c)
+		})
+	}
+}
+
+// checkGood runs c against an honest hub.
+func checkGood(t *testing.T, c Config) {
+	t.Helper()
+	report, text := simulate(t, c)
+	plan := c.Plan()
+	if !report.OK() || !report.Complete || report.Interrupted || report.Cause != "" {
+		t.Errorf("not OK: %s", text)
+	}
+	if report.Deliveries != plan.Deliveries {
+		t.Errorf("%d deliveries, want %d", report.Deliveries, plan.Deliveries)
+	}
+	if report.ClientsConnected != c.Clients || report.ClientsDisconnected != c.Clients {
+		t.Errorf("%d connected, %d disconnected", report.ClientsConnected, report.ClientsDisconnected)
+	}
+	traffic := report.Traffic
+	if traffic.MessagesIn < plan.Deliveries || traffic.MessagesOut < plan.Sends ||
+		traffic.BytesIn+traffic.BytesOut < plan.WireBytes {
+		t.Errorf("%+v cannot be what was moved", traffic)
+	}
+	if known := c.Verify != VerifyOff && c.Size >= headerSize && plan.Deliveries > 0; known != (report.Latency != nil) {
+		t.Errorf("latency is %+v", report.Latency)
+	}
+	if moved := plan.Deliveries > 0; moved != (report.TransferSeconds > 0) || moved != (report.DeliveriesPerSecond > 0) {
+		t.Errorf("%v s of transfer, %v/s", report.TransferSeconds, report.DeliveriesPerSecond)
+	}
+	if report.TransferSeconds > report.TimeAlive {
+		t.Errorf("transferred for %v s in a life of %v s", report.TransferSeconds, report.TimeAlive)
+	}
+}
+
+func TestRunMeasuresASampleOfMany(t *testing.T) {
+	c := small(startHub(t))
+	c.Clients, c.Messages, c.Size, c.Verify = 2, sampleAbove+1, 32, VerifyHeader
+	report, text := simulate(t, c)
+	want := int64(c.Plan().Deliveries / sampleOneIn)
+	if n := report.Latency.Samples; report.Latency.OneIn != sampleOneIn || n < want*9/10 || n > want*11/10 {
+		t.Errorf("%d samples, want about %d", n, want)
+	}
+	if !strings.Contains(text, "one delivery in 8") {
+		t.Errorf("nothing is said of it:\n%s", text)
+	}
+}
+
+// Messages carry when they were due, not when they were sent: that is what
+// latency counts from, so a hub that holds up the senders cannot look fast.
+func TestRunSendsOnSchedule(t *testing.T) {
+	const interval = 3 * time.Millisecond
+	var mu sync.Mutex
+	due := make(map[uint64]uint64) // by origin
+	h := (&fakeHub{deliver: func(_ uint64, _ int, body []byte) [][]byte {
+		mu.Lock()
+		defer mu.Unlock()
+		due[parseHeader(body).origin] = parseHeader(body).intended
+		return [][]byte{body}
+	}}).start(t)
+	c := small(h.addr)
+	c.Interval = interval
+	report, _ := simulate(t, c)
+	first := due[newHeader(0, 0, 0).origin]
+	for sender := range c.Clients {
+		for number := range c.Messages {
+			got := due[newHeader(sender, uint32(number), 0).origin] - first
+			if want := uint64(number) * uint64(interval); got != want {
+				t.Errorf("message %d of client %d was due at %d, want %d", number, sender, got, want)
+			}
+		}
+	}
+	if least := 4 * interval.Seconds(); report.TransferSeconds < least {
+		t.Errorf("took %v s, the schedule alone takes %v", report.TransferSeconds, least)
+	}
+	if report.Latency.Samples != 60 {
+		t.Errorf("%d samples, want 60", report.Latency.Samples)
+	}
+}
+
+func TestRunNamesWhatAHubDoesWrong(t *testing.T) {
+	// Everything goes wrong at the third delivery to the second client, or to
+	// whoever the hub calls 2: clients connect in any order.
+	at := func(receiver uint64, n int) bool { return receiver == 2 && n == 2 }
+	tests := []struct {
+		name    string
+		deliver func(body []byte) [][]byte
+		kind    Kind
+		stalls  bool
+	}{
+		{"loses", func([]byte) [][]byte { return nil }, Lost, true},
+		{"doubles", func(b []byte) [][]byte { return [][]byte{b, b} }, Duplicated, false},
+		{"corrupts", func(b []byte) [][]byte { return [][]byte{flip(bytes.Clone(b), 100)} }, Corrupted, false},
+		{"cuts", func(b []byte) [][]byte { return [][]byte{b[:50]} }, Resized, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			h := (&fakeHub{deliver: func(receiver uint64, n int, body []byte) [][]byte {
+				if at(receiver, n) {
+					return test.deliver(body)
+				}
+				return [][]byte{body}
+			}}).start(t)
+			c := small(h.addr)
+			c.Interval = time.Millisecond // so that a lost message is overtaken
+			if test.stalls {
+				c.Timeout = 300 * time.Millisecond
+			}
+			report, text := simulate(t, c)
+			if report.OK() || report.Problems.Totals[test.kind] != 1 || report.Problems.Count() != 1 {
+				t.Fatalf("found %+v", report.Problems)
+			}
+			if p := report.Problems.Details[0]; p.ID != 2 || len(p.Senders) != 1 || p.Senders[0].Sender < 0 {
+				t.Errorf("named %+v", p)
+			}
+			if !strings.Contains(text, "(id 2): 1 "+string(test.kind)) {
+				t.Errorf("not named:\n%s", text)
+			}
+		})
+	}
+}
+
+// A last message that arrives twice comes after everything is complete.
+func TestRunSeesWhatComesAfterTheLast(t *testing.T) {
+	h := (&fakeHub{deliver: func(receiver uint64, n int, body []byte) [][]byte {
+		if n == 3*5-1 {
+			return [][]byte{body, body}
+		}
+		return [][]byte{body}
+	}}).start(t)
+	for _, verify := range []Verify{VerifyFull, VerifyOff} {
+		c := small(h.addr)
+		c.Verify = verify
+		report, _ := simulate(t, c)
+		kind := map[Verify]Kind{VerifyFull: Duplicated, VerifyOff: Surplus}[verify]
+		if report.Problems.Totals[kind] != 4 || report.Problems.Count() != 4 {
+			t.Errorf("%v: found %+v", verify, report.Problems)
+		}
+	}
+}
+
+func TestRunEndsWhenNothingIsDelivered(t *testing.T) {
+	h := (&fakeHub{deliver: func(uint64, int, []byte) [][]byte { return nil }}).start(t)
+	c := small(h.addr)
+	c.Timeout = 200 * time.Millisecond
+	report, text := simulate(t, c)
+	if report.OK() || report.Complete || report.Problems.Totals[Lost] != 60 {
+		t.Errorf("got %+v", report)
+	}
+	for _, part := range []string{
+		"no progress for 200ms", "Problems: 60 lost", "15 lost, got 0 of 15 deliveries: 5 from client ", "(numbers 0-4)",
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in\n%s", part, text)
+		}
+	}
+}
+
+// A hub that stops reading: senders are stuck, and that is said.
+func TestRunEndsWhenNothingIsTaken(t *testing.T) {
+	block := make(chan struct{})
+	h := (&fakeHub{relayed: func(int) { <-block }}).start(t)
+	t.Cleanup(func() { close(block) })
+	c := small(h.addr)
+	c.Size, c.Messages, c.Timeout = MaxSize, 30, 300*time.Millisecond
+	report, text := simulate(t, c)
+	if report.OK() || report.Problems.Totals[Unsent] == 0 {
+		t.Errorf("found %+v", report.Problems)
+	}
+	if !strings.Contains(text, "of 30 messages") {
+		t.Errorf("not named:\n%s", text)
+	}
+}
+
+// A pause in the schedule that is longer than the timeout is not a stall.
+func TestRunIsPatientWithItsOwnSchedule(t *testing.T) {
+	c := small(startHub(t))
+	c.Clients, c.Messages, c.Interval, c.Timeout = 2, 2, 600*time.Millisecond, 150*time.Millisecond
+	checkGood(t, c)
+}
+
+func TestRunEndsWhenTheHubVanishes(t *testing.T) {
+	h := &fakeHub{}
+	h.relayed = func(n int) {
+		if n == 7 {
+			h.vanish()
+		}
+	}
+	h.start(t)
+	report, text := simulate(t, small(h.addr))
+	if report.OK() || report.Complete || report.Interrupted {
+		t.Errorf("got %+v", report)
+	}
+	if !strings.Contains(text, "did not complete: client ") {
+		t.Errorf("the reason is not in\n%s", text)
+	}
+}
+
+func TestRunIsInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	// By then every client was sent 30 MB. That is more than all the buffers on
+	// the way take, so some of it must have been received.
+	h := (&fakeHub{relayed: func(n int) {
+		if n == 40 {
+			cancel()
+		}
+	}}).start(t)
+	c := small(h.addr)
+	c.Size, c.Messages = MaxSize, 1000
+	report, err := Run(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.Interrupted || report.Complete || report.OK() || report.Problems.Count() != 0 {
+		t.Errorf("got %+v", report)
+	}
+	if report.ClientsDisconnected != 4 || report.Deliveries == 0 || report.DeliveriesPerSecond == 0 {
+		t.Errorf("%d disconnected, %d deliveries", report.ClientsDisconnected, report.Deliveries)
+	}
+	if text := printed(t, report); !strings.Contains(text, "interrupted") {
+		t.Errorf("not said:\n%s", text)
+	}
+}
+
+func TestRunIsInterruptedBeforeItConnects(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	report, err := Run(ctx, small(startHub(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if printed(t, report); !report.Interrupted || report.ClientsConnected != 0 {
+		t.Errorf("got %+v", report)
+	}
+}
+
+func TestRunWithoutAHub(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := listener.Addr().String()
+	listener.Close()
+	_, err = Run(t.Context(), small(addr))
+	if err == nil || !strings.Contains(err.Error(), "no hub at "+addr) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRunWithAHubThatSaysNothing(t *testing.T) {
+	h := (&fakeHub{mute: true}).start(t)
+	c := small(h.addr)
+	c.Timeout = 100 * time.Millisecond
+	_, err := Run(t.Context(), c)
+	if err == nil || !strings.Contains(err.Error(), "no answer within 100ms") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRunWithAHubThatGivesTheSameIDTwice(t *testing.T) {
+	h := (&fakeHub{sameID: true}).start(t)
+	_, err := Run(t.Context(), small(h.addr))
+	if err == nil || !strings.Contains(err.Error(), "the id 1 to two clients") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRunShowsThePlanFirst(t *testing.T) {
+	var out bytes.Buffer
+	c := small(startHub(t))
+	c.Out = &out
+	simulate(t, c)
+	if got := out.String(); got != c.Plan().String()+"\n" {
+		t.Errorf("printed %q", got)
+	}
+}
+
+func TestRunDrawsBars(t *testing.T) {
+	var out bytes.Buffer
+	c := small(startHub(t))
+	c.Out, c.Terminal = &out, true
+	simulate(t, c)
+	for _, part := range []string{"Sent", "Received", "20 of 20", "60 of 60"} {
+		if !strings.Contains(out.String(), part) {
+			t.Errorf("%q is not in %q", part, out.String())
+		}
+	}
+}
+
+func TestRunLogsALineASecond(t *testing.T) {
+	var out bytes.Buffer
+	c := small(startHub(t))
+	c.Messages, c.Interval = 2, 1200*time.Millisecond
+	c.Logger = slog.New(slog.NewTextHandler(&out, nil))
+	simulate(t, c)
+	if got := out.String(); !strings.Contains(got, "sent=4 sends=8 received=12 deliveries=24") {
+		t.Errorf("logged %q", got)
+	}
+}
+
+// -stat=false: the plan and the problems, nothing else.
+func TestRunWithoutStatistics(t *testing.T) {
+	h := (&fakeHub{deliver: func(receiver uint64, n int, body []byte) [][]byte {
+		if n == 0 {
+			return [][]byte{body, body}
+		}
+		return [][]byte{body}
+	}}).start(t)
+	var out bytes.Buffer
+	c := small(h.addr)
+	c.ShowStats, c.Out, c.Terminal = false, &out, true
+	_, text := simulate(t, c)
+	if out.String() != c.Plan().String()+"\n" {
+		t.Errorf("printed %q", out.String())
+	}
+	if strings.Contains(text, "Time alive") || !strings.Contains(text, "4 duplicated") {
+		t.Errorf("reported %q", text)
+	}
+}
+
+// failing is a terminal that is gone.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+func TestRunSaysThatItCannotPrint(t *testing.T) {
+	c := small(startHub(t))
+	c.Out = failing{}
+	if _, err := Run(t.Context(), c); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("got %v", err)
+	}
+}
