@@ -107,10 +107,6 @@ func (o *Options) withDefaults() (Options, error) {
 	return all, nil
 }
 
-// afterFailure is how long a client goes on reading when writing has failed: what
-// the hub sent before it went away is in the kernel already.
-const afterFailure = time.Second
-
 // Client is a connection to a hub. All methods may be called concurrently.
 type Client struct {
 	// Static after construction.
@@ -220,11 +216,11 @@ func (c *Client) leave() {
 	}
 }
 
-// writeFailed ends the sending at once, and the reading when it has had the time
-// to find what the hub sent before the connection broke.
+// writeFailed ends the sending at once, and the reading when it has taken what
+// the hub sent before the connection broke.
 func (c *Client) writeFailed(err error) {
 	c.pending.close(fmt.Errorf("%w: %w", ErrLost, err))
-	c.conn.Interrupt(afterFailure)
+	c.conn.Finish()
 }
 
 // gone returns why nothing can be sent any more.

@@ -117,7 +117,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		close(h.closing)
 		sessions := h.tracker.close()
 		for _, s := range sessions {
-			s.conn.Interrupt(0)
+			s.conn.Interrupt()
 		}
 		go func() { // ends when all sessions have stopped reading, which Shutdown sees to
 			h.tracker.reading.Wait()

@@ -12,16 +12,10 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-const (
-	// afterFailure is how long a session whose writing failed goes on reading: what
-	// the client sent before it went away is in the kernel already.
-	afterFailure = time.Second
-
-	// farewell is how long a client has to take the end of the stream at shutdown
-	// before the connection is closed. Closing while something of it is unread
-	// would make the kernel throw away what it has not yet seen.
-	farewell = 100 * time.Millisecond
-)
+// farewell is how long a client has to take the end of the stream at shutdown
+// before the connection is closed. Closing while something of it is unread would
+// make the kernel throw away what it has not yet seen.
+const farewell = 100 * time.Millisecond
 
 // errEnded says that the session was ended by somebody else.
 var errEnded = errors.New("session ended")
@@ -65,12 +59,16 @@ func newSession(h *Hub, nc net.Conn) *session {
 func (s *session) start() {
 	s.id = s.hub.ids.Next()
 	s.hub.roster.Join(s.id, s)
+	if s.ended.Load() { // by Shutdown, which may have come too early to find it listed
+		s.hub.roster.Leave(s.id)
+	}
 	s.hub.config.Logger.Info("client connected", "client", s.id, "address", s.conn.RemoteAddr().String())
 	go s.run()
 }
 
 func (s *session) run() {
 	err := s.serve()
+	s.count()
 	s.hub.tracker.reading.Done()
 	s.end(s.leave(err))
 	s.conn.Drop()
@@ -97,10 +95,15 @@ func (s *session) turn() error {
 	err := t.handleAll()
 	t.finish()
 	turns.Put(t)
+	s.count()
+	return err
+}
+
+// count brings the statistics up to what was read.
+func (s *session) count() {
 	brought := s.conn.Brought()
 	s.hub.counters.bytesIn.Add(uint64(brought - s.counted))
 	s.counted = brought
-	return err
 }
 
 // leave does what is still owed to a client whose reading has ended, and returns
@@ -151,14 +154,15 @@ func (s *session) depart() {
 	}
 }
 
-// failed is called when writing to the client failed, or when it stalled.
+// failed is called when writing to the client failed, or when it stalled. What the
+// client sent before it went away is here already, and is still handled.
 func (s *session) failed(err error) {
 	if errors.Is(err, socket.ErrStalled) {
 		s.end(ReasonStalled)
 		return
 	}
 	s.hub.roster.Leave(s.id)
-	s.conn.Interrupt(afterFailure)
+	s.conn.Finish()
 }
 
 // end is the one place where a session is torn down. It may be called from

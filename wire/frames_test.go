@@ -60,10 +60,10 @@ func TestEveryFrameHasTheSizeThatItsLenPromises(t *testing.T) {
 	}
 }
 
-// TestEveryPrefixSaysNotWholeYet cuts every frame at every byte: before its
-// length is there Size says nothing, from then on the truth, and Whole never
+// TestEveryPrefixSaysNotFramesYet cuts every frame at every byte: before its
+// length is there Size says nothing, from then on the truth, and Frames never
 // counts a frame that has not come.
-func TestEveryPrefixSaysNotWholeYet(t *testing.T) {
+func TestEveryPrefixSaysNotFramesYet(t *testing.T) {
 	for _, s := range samples() {
 		t.Run(s.name, func(t *testing.T) {
 			for cut := range len(s.frame) {
@@ -75,8 +75,8 @@ func TestEveryPrefixSaysNotWholeYet(t *testing.T) {
 				if size, err := wire.Size(prefix, classicLimit); size != want || err != nil {
 					t.Fatalf("%d of %d bytes: Size = %d, %v, want %d", cut, s.size, size, err, want)
 				}
-				if frames, n := wire.Whole(prefix); frames != 0 || n != 0 {
-					t.Fatalf("%d of %d bytes: Whole = %d frames, %d bytes", cut, s.size, frames, n)
+				if frames, n := whole(prefix); frames != 0 || n != 0 {
+					t.Fatalf("%d of %d bytes: Frames = %d frames, %d bytes", cut, s.size, frames, n)
 				}
 			}
 		})
@@ -124,4 +124,13 @@ func wantNoAllocs(t *testing.T, name string, do func()) {
 	if n := testing.AllocsPerRun(100, do); n != 0 {
 		t.Errorf("%s: %v allocations, want none", name, n)
 	}
+}
+
+// whole returns how many frames b starts with and the bytes they take.
+func whole(b []byte) (frames, n int) {
+	for frame := range wire.Frames(b) {
+		frames++
+		n += len(frame)
+	}
+	return frames, n
 }

@@ -94,9 +94,9 @@ func TestClassicCloses(t *testing.T) {
 // splitAll returns the frames that b consists of and fails unless they fill it.
 func splitAll(t *testing.T, b []byte) (frames [][]byte) {
 	t.Helper()
-	count, n := wire.Whole(b)
+	count, n := whole(b)
 	if n != len(b) {
-		t.Fatalf("Whole = %d frames, %d of %d bytes in %x", count, n, len(b), b)
+		t.Fatalf("Frames = %d frames, %d of %d bytes in %x", count, n, len(b), b)
 	}
 	for len(b) > 0 {
 		size, err := wire.Size(b, classicLimit)
@@ -106,7 +106,7 @@ func splitAll(t *testing.T, b []byte) (frames [][]byte) {
 		frames, b = append(frames, b[:size]), b[size:]
 	}
 	if len(frames) != count {
-		t.Fatalf("%d frames, Whole says %d", len(frames), count)
+		t.Fatalf("%d frames, Frames says %d", len(frames), count)
 	}
 	return frames
 }

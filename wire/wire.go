@@ -28,6 +28,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 )
 
 // Type is the first byte after the length of a frame.
@@ -97,16 +98,18 @@ func Split(frame []byte) (Type, []byte) {
 	return Type(frame[LengthSize]), frame[HeaderSize:]
 }
 
-// Whole returns how many whole frames b starts with and the bytes they take.
-// b must begin at the start of a frame.
-func Whole(b []byte) (frames, bytes int) {
-	for {
-		size, err := Size(b[bytes:], MaxLength>>1)
-		if err != nil || size == 0 || len(b)-bytes < size {
-			return frames, bytes
+// Frames yields the whole frames that b starts with, one behind the other. b must
+// begin at the start of a frame. It ends at one that is not whole, or that no
+// configuration allows.
+func Frames(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for {
+			size, err := Size(b, MaxRequest(BodyMost))
+			if err != nil || size == 0 || size > len(b) || !yield(b[:size]) {
+				return
+			}
+			b = b[size:]
 		}
-		frames++
-		bytes += size
 	}
 }
 

@@ -83,21 +83,21 @@ func TestSplitOfLessThanAHeader(t *testing.T) {
 	}
 }
 
-func TestWholeCountsFramesInARow(t *testing.T) {
+func TestFramesCountsFramesInARow(t *testing.T) {
 	var row []byte
 	for i, s := range samples() {
 		row = append(row, s.frame...)
-		if frames, n := wire.Whole(row); frames != i+1 || n != len(row) {
+		if frames, n := whole(row); frames != i+1 || n != len(row) {
 			t.Errorf("after %s: %d frames, %d bytes, want %d, %d", s.name, frames, n, i+1, len(row))
 		}
 	}
 	end := len(row)
 	for _, rest := range [][]byte{{0}, {0, 0, 0}, {0, 0, 0, 2, 3}, {0x7f, 0xff, 0xff, 0xff, 1}, {255, 255, 255, 255, 1}} {
-		if frames, n := wire.Whole(append(row[:end:end], rest...)); frames != len(samples()) || n != end {
+		if frames, n := whole(append(row[:end:end], rest...)); frames != len(samples()) || n != end {
 			t.Errorf("with %x behind: %d frames, %d bytes, want %d, %d", rest, frames, n, len(samples()), end)
 		}
 	}
-	if frames, n := wire.Whole(make([]byte, 3*wire.LengthSize)); frames != 3 || n != 3*wire.LengthSize {
+	if frames, n := whole(make([]byte, 3*wire.LengthSize)); frames != 3 || n != 3*wire.LengthSize {
 		t.Errorf("empty frames: %d frames, %d bytes", frames, n)
 	}
 }
@@ -110,7 +110,7 @@ func TestTheHeaderPathAllocatesNothing(t *testing.T) {
 
 	wantNoAllocs(t, "Size", func() { _, _ = wire.Size(frame, classicLimit) })
 	wantNoAllocs(t, "Split", func() { wire.Split(frame) })
-	wantNoAllocs(t, "Whole", func() { wire.Whole(row) })
+	wantNoAllocs(t, "Frames", func() { whole(row) })
 	wantNoAllocs(t, "ParseRelay", func() {
 		relay, err := wire.ParseRelay(payload)
 		if err != nil {
@@ -142,7 +142,7 @@ func FuzzSize(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, limit int) {
 		limit = min(max(limit, 0), wire.MaxRequest(wire.BodyMost))
 		allocates(t, 0, func() { checkSize(t, b, limit) })
-		allocates(t, 0, func() { checkWhole(t, b) })
+		allocates(t, 0, func() { checkFrames(t, b) })
 	})
 }
 
@@ -164,18 +164,18 @@ func checkSize(t *testing.T, b []byte, limit int) {
 	}
 }
 
-// checkWhole takes the frames that Whole counted apart and puts them together
+// checkFrames takes the frames that Frames counted apart and puts them together
 // again; what remains must not be a whole frame.
-func checkWhole(t *testing.T, b []byte) {
-	frames, n := wire.Whole(b)
+func checkFrames(t *testing.T, b []byte) {
+	frames, n := whole(b)
 	if n < 0 || n > len(b) {
-		t.Fatalf("Whole = %d bytes of %d", n, len(b))
+		t.Fatalf("Frames = %d bytes of %d", n, len(b))
 	}
 	rest := b[:n]
 	for range frames {
 		size, err := wire.Size(rest, wire.MaxRequest(wire.BodyMost))
 		if err != nil || size < wire.LengthSize || size > len(rest) {
-			t.Fatalf("Whole counted a frame of %d bytes in %d: %v", size, len(rest), err)
+			t.Fatalf("Frames counted a frame of %d bytes in %d: %v", size, len(rest), err)
 		}
 		rest = rest[size:]
 	}
@@ -183,7 +183,7 @@ func checkWhole(t *testing.T, b []byte) {
 		t.Fatalf("%d bytes behind %d frames", len(rest), frames)
 	}
 	if size, err := wire.Size(b[n:], wire.MaxRequest(wire.BodyMost)); err == nil && size != 0 && size <= len(b)-n {
-		t.Fatalf("Whole left a whole frame of %d bytes", size)
+		t.Fatalf("Frames left a whole frame of %d bytes", size)
 	}
 }
 
@@ -195,13 +195,13 @@ func BenchmarkSize(b *testing.B) {
 	}
 }
 
-// BenchmarkWhole walks a read buffer full of small frames, as a reader does
+// BenchmarkFrames walks a read buffer full of small frames, as a reader does
 // after each read.
-func BenchmarkWhole(b *testing.B) {
+func BenchmarkFrames(b *testing.B) {
 	row := bytes.Repeat(wire.AppendRelay(nil, []uint64{2}, make([]byte, 128)), 256)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(row)))
 	for b.Loop() {
-		wire.Whole(row)
+		whole(row)
 	}
 }

@@ -35,6 +35,8 @@ func (o *Outbox) next() *queue {
 	default:
 		if o.raw != nil {
 			q.gather()
+		} else {
+			q.gatherOne()
 		}
 		return q
 	}
@@ -49,8 +51,7 @@ func (o *Outbox) next() *queue {
 // write waits until the connection takes something and writes once.
 func (o *Outbox) write(q *queue) (int, error) {
 	if o.raw == nil {
-		first := q.first()
-		return o.nc.Write(first[:min(len(first), progressBytes)])
+		return o.nc.Write(q.one)
 	}
 	o.n, o.err = 0, nil
 	o.vector = q.vector

@@ -51,6 +51,7 @@ type queue struct {
 	sent     int // bytes of the first frame of the head segment that have left
 
 	vector  vector
+	one     []byte
 	written []*body.Buffer
 }
 
@@ -70,7 +71,7 @@ func (q *queue) free() {
 	if cap(q.segments) > 4*vectorMost {
 		return
 	}
-	q.segments, q.head, q.sent = q.segments[:0], 0, 0
+	q.segments, q.head, q.sent, q.one = q.segments[:0], 0, 0, nil
 	queues.Put(q)
 }
 
@@ -111,10 +112,11 @@ func (q *queue) gather() {
 	}
 }
 
-// first returns what a write of a single piece sends.
-func (q *queue) first() []byte {
+// gatherOne collects what the next write sends where it can send only one piece.
+func (q *queue) gatherOne() {
 	s := &q.segments[q.head]
-	return s.buffer.Bytes()[s.from+q.sent : s.to]
+	q.one = s.buffer.Bytes()[s.from+q.sent : s.to]
+	q.one = q.one[:min(len(q.one), progressBytes)]
 }
 
 // advance takes n written bytes off the front and returns what they finished,
@@ -146,20 +148,15 @@ func (q *queue) advance(n int) (done Tally, weight int) {
 
 // partly accounts for the first n bytes of a segment that has not left whole.
 func (q *queue) partly(s *segment, n int, done *Tally) {
-	b := s.buffer.Bytes()[s.from : s.from+n]
-	for len(b) > 0 {
-		size, err := wire.Size(b, wire.MaxLength>>1)
-		if err != nil || size == 0 || size > len(b) {
-			break
-		}
-		if t, _ := wire.Split(b[:size]); t == wire.TypeRelay {
+	for frame := range wire.Frames(s.buffer.Bytes()[s.from : s.from+n]) {
+		if t, _ := wire.Split(frame); t == wire.TypeRelay {
 			done.Deliveries++
 			s.deliveries--
 		}
 		done.Frames++
 		s.frames--
-		s.from += size
-		b = b[size:]
+		s.from += len(frame)
+		n -= len(frame)
 	}
-	q.sent = len(b)
+	q.sent = n
 }

@@ -52,7 +52,7 @@ type Frame struct {
 // one it holds the bytes that have come; a frame larger than a read buffer gets
 // its final memory once a read buffer full of it is here, never before.
 //
-// One goroutine owns it. Interrupt, Brought and Holding may be called by others.
+// One goroutine owns it. Interrupt, Finish, Brought and Holding may be called by others.
 type Reader struct {
 	// Static after init.
 	nc      net.Conn
@@ -78,9 +78,9 @@ type Reader struct {
 	err      error
 
 	// Shared.
-	interrupted atomic.Int64 // when to stop waiting for the peer, in ns since 1970; 0: never
-	brought     atomic.Int64 // bytes read
-	held        atomic.Int64 // since when budget is held for an unfinished frame, in ns since 1970; 0: not
+	stopping atomic.Int32 // why Fill shall not wait for the peer any more
+	brought  atomic.Int64 // bytes read
+	held     atomic.Int64 // since when budget is held for an unfinished frame, in ns since 1970; 0: not
 }
 
 func (r *Reader) init(nc net.Conn, raw syscall.RawConn, config *Config, stop <-chan struct{}) {
@@ -98,13 +98,26 @@ func (r *Reader) Holding() (since time.Time, holds bool) {
 	return time.Unix(0, ns), ns != 0
 }
 
-// Interrupt makes the current or next Fill return ErrInterrupted when it would
-// have to wait for the peer after now plus grace.
-func (r *Reader) Interrupt(grace time.Duration) {
-	until := time.Now().Add(grace)
-	r.interrupted.Store(until.UnixNano())
-	_ = r.nc.SetReadDeadline(until) // fails only on a closed connection
+// What a Reader is told to do instead of waiting for the peer.
+const (
+	stopAtOnce    = 1 + iota // return ErrInterrupted
+	stopWhenEmpty            // do so when what has come is read
+)
+
+// Interrupt makes the current or next Fill return ErrInterrupted.
+func (r *Reader) Interrupt() { r.halt(stopAtOnce) }
+
+// Finish makes Fill return ErrInterrupted when it would have to wait for the
+// peer. Where it cannot be told what has come, that is at once.
+func (r *Reader) Finish() { r.halt(stopWhenEmpty) }
+
+func (r *Reader) halt(how int32) {
+	r.stopping.Store(how)
+	_ = r.nc.SetReadDeadline(longAgo) // fails only on a closed connection
 }
+
+// longAgo is a deadline that has expired.
+var longAgo = time.Unix(1, 0)
 
 // Fill gives back what the last turn read and waits until more has come. It
 // returns io.EOF when the peer has ended its side between two frames, and
@@ -262,15 +275,7 @@ func (r *Reader) hold(b *body.Buffer) {
 func (r *Reader) read() error {
 	for {
 		r.n, r.err, r.starved = 0, nil, false
-		var err error
-		if r.raw != nil {
-			err = r.raw.Read(r.attempt)
-		} else {
-			err = r.readPlain()
-		}
-		if err == nil {
-			err = r.err
-		}
+		err := r.readOnce()
 		switch {
 		case r.starved:
 			return nil
@@ -287,6 +292,24 @@ func (r *Reader) read() error {
 			return err
 		}
 	}
+}
+
+// readOnce waits and reads. It leaves the outcome in r.n and r.starved.
+func (r *Reader) readOnce() error {
+	if r.raw == nil {
+		return r.readPlain()
+	}
+	err := r.raw.Read(r.attempt)
+	if errors.Is(err, os.ErrDeadlineExceeded) && r.stopping.Load() == stopWhenEmpty {
+		some := false
+		if err = r.raw.Control(func(fd uintptr) { some = r.tryRead(fd) }); err == nil && !some {
+			return ErrInterrupted
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return r.err
 }
 
 // tryRead is called by the runtime when there may be something to read. It
@@ -403,8 +426,7 @@ func (r *Reader) arm() {
 
 // deadline decides what an expired deadline means.
 func (r *Reader) deadline() error {
-	now := time.Now()
-	if until := r.interrupted.Load(); until != 0 && now.UnixNano() >= until {
+	if r.stopping.Load() != 0 {
 		return ErrInterrupted
 	}
 	if !r.midFrame() {
@@ -412,7 +434,7 @@ func (r *Reader) deadline() error {
 		return nil
 	}
 	due := r.since.Add(r.config.FrameTimeout)
-	if !now.Before(due) {
+	if !time.Now().Before(due) {
 		return ErrFrameTimeout
 	}
 	r.setDeadline(due)
@@ -422,8 +444,8 @@ func (r *Reader) deadline() error {
 func (r *Reader) setDeadline(t time.Time) {
 	r.armed = t
 	_ = r.nc.SetReadDeadline(t) // fails only on a closed connection, as the read then will
-	if until := r.interrupted.Load(); until != 0 {
-		_ = r.nc.SetReadDeadline(time.Unix(0, until)) // likewise
+	if r.stopping.Load() != 0 {
+		_ = r.nc.SetReadDeadline(longAgo) // likewise
 	}
 }
 

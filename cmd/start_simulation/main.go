@@ -1,0 +1,11 @@
+// Command start_simulation puts a message hub under load and checks what
+// becomes of every message. start_simulation -h lists its flags.
+package main
+
+import (
+	"os"
+
+	"github.com/sechlol/go-message-hub/internal/command"
+)
+
+func main() { os.Exit(command.Main(command.Simulation)) }

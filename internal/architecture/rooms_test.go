@@ -1,0 +1,75 @@
+package architecture
+
+// room says what one package may import besides the standard library.
+type room struct {
+	ours   []string // packages of this module, by their folder; tests may import any unless narrow
+	others []string // modules of other people
+	narrow bool     // tests too may import no more of ours than the package itself
+	why    string   // what an import beyond that would break
+}
+
+// rooms is the plan of the house. A package that is missing here fails the
+// test: add it, with the reason for its borders.
+var rooms = map[string]room{
+	"wire": {
+		narrow: true,
+		why:    "it is bytes and frames, pure functions that any program can use without bringing anything else along",
+	},
+	"internal/body": {
+		narrow: true,
+		why:    "it owns memory and knows neither frames nor connections",
+	},
+	"internal/idpool": {
+		narrow: true,
+		why:    "it hands out numbers",
+	},
+	"internal/roster": {
+		narrow: true,
+		why:    "it knows who is connected, not what a connection is",
+	},
+	"internal/stats": {
+		others: []string{"github.com/HdrHistogram/hdrhistogram-go"},
+		why:    "it watches from the side: everybody may import it because it imports nobody",
+	},
+	"internal/socket": {
+		ours:   []string{"wire", "internal/body"},
+		others: []string{"golang.org/x/sys"},
+		why:    "it is one framed connection, the same for hub and client, and knows neither of them",
+	},
+	"hub": {
+		ours:   []string{"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats"},
+		others: []string{"github.com/dustin/go-humanize"},
+		why:    "it is embeddable: a program that imports it gets a hub, not our flags, our client or our simulation",
+	},
+	"client": {
+		ours: []string{"wire", "internal/socket", "internal/body"},
+		why:  "a program that imports the client must not carry a hub along",
+	},
+	"internal/simulation": {
+		ours:   []string{"client", "internal/stats"},
+		others: []string{"github.com/dustin/go-humanize", "github.com/vbauerster/mpb/v8"},
+		why:    "it knows the hub only as an address, so that it can be pointed at any hub that speaks the protocol",
+	},
+	"internal/command": {
+		ours: []string{
+			"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats",
+			"hub", "client", "internal/simulation",
+		},
+		others: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term"},
+		why:    "it joins the others into programs and is the only place that knows flags, signals and exit codes",
+	},
+	"internal/architecture": {
+		why: "it only looks",
+	},
+	"cmd/start_server":     program,
+	"cmd/start_simulation": program,
+}
+
+// program is the room of every executable.
+var program = room{
+	ours: []string{"internal/command"},
+	why:  "a main is one call, so that everything it does can be tested without a process",
+}
+
+// testLibraries may be imported by any test.
+var testLibraries = []string{"go.uber.org/goleak"}

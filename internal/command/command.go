@@ -1,0 +1,86 @@
+// Package command is what the executables share: flags, environment, config
+// file, logging, signals and exit codes. Each executable is one function here,
+// Server or Simulation, and its main is a call of Main with it.
+//
+// It stands at the edge and does no work of its own: messages are the business
+// of hub and client, load is that of internal/simulation. It never ends the
+// process, has no global flags, and writes only where its Process says, so that
+// everything an executable does can be tested without starting one.
+package command
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+// The exit codes of all executables.
+const (
+	ExitOK      = 0
+	ExitFailure = 1 // it was understood but did not go well
+	ExitUsage   = 2 // a flag, a variable or a line of the config file was wrong
+)
+
+// Process is what a program is given by whoever starts it, besides its
+// environment.
+type Process struct {
+	Args   []string  // without the name of the program
+	Stdout io.Writer // for results
+	Stderr io.Writer // for log lines and complaints
+
+	// Terminal says that Stdout is one.
+	Terminal bool
+
+	// Signals asks to end: the first orderly, the second at once. Nil never asks.
+	Signals <-chan os.Signal
+}
+
+// Main runs program as the operating system started this process and returns its
+// exit code.
+func Main(program func(Process) int) int {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	return program(Process{
+		Args:     os.Args[1:],
+		Stdout:   os.Stdout,
+		Stderr:   os.Stderr,
+		Terminal: term.IsTerminal(int(os.Stdout.Fd())),
+		Signals:  signals,
+	})
+}
+
+// supervise runs work and returns its exit code. The first signal ends stop, on
+// which work winds up what it does. The second ends now and returns at once,
+// whatever work is waiting for.
+func (p Process) supervise(logger *slog.Logger, work func(stop, now context.Context) int) int {
+	now, cutShort := context.WithCancel(context.Background())
+	defer cutShort()
+	stop, windUp := context.WithCancel(now)
+	defer windUp()
+
+	code := make(chan int, 1)
+	// Ends with work. After a second signal nobody waits for that: the process is
+	// about to end, and now has ended everything that could keep work.
+	go func() { code <- work(stop, now) }()
+
+	select {
+	case c := <-code:
+		return c
+	case s := <-p.Signals:
+		logger.Info("stopping; a second signal ends at once", "signal", s.String())
+		windUp()
+	}
+	select {
+	case c := <-code:
+		return c
+	case s := <-p.Signals:
+		logger.Error("ended at once", "signal", s.String())
+		return ExitFailure
+	}
+}

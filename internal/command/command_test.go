@@ -1,0 +1,59 @@
+package command
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestSuperviseReturnsWhatWorkReturns(t *testing.T) {
+	p := Process{Signals: make(chan os.Signal)}
+	for _, want := range []int{ExitOK, ExitFailure} {
+		got := p.supervise(slog.New(slog.DiscardHandler), func(stop, now context.Context) int {
+			if stop.Err() != nil || now.Err() != nil {
+				t.Error("told to stop without a signal")
+			}
+			return want
+		})
+		if got != want {
+			t.Errorf("got %d, want %d", got, want)
+		}
+	}
+}
+
+func TestFirstSignalLetsWorkWindUp(t *testing.T) {
+	signals := make(chan os.Signal, 1)
+	signals <- os.Interrupt
+	code := Process{Signals: signals}.supervise(slog.New(slog.DiscardHandler), func(stop, now context.Context) int {
+		<-stop.Done()
+		if now.Err() != nil {
+			t.Error("the first signal left no time")
+		}
+		return ExitOK
+	})
+	if code != ExitOK {
+		t.Errorf("exit code %d, want %d", code, ExitOK)
+	}
+}
+
+func TestSecondSignalDoesNotWaitForWork(t *testing.T) {
+	signals := make(chan os.Signal, 2)
+	signals <- os.Interrupt
+	signals <- os.Interrupt
+	var stderr output
+	release := make(chan struct{})
+	defer close(release)
+	code := Process{Signals: signals}.supervise(newLogger(&stderr, logText, slog.LevelInfo),
+		func(stop, now context.Context) int {
+			<-release // deaf to both
+			return ExitOK
+		})
+	if code != ExitFailure {
+		t.Errorf("exit code %d, want %d", code, ExitFailure)
+	}
+	if !strings.Contains(stderr.String(), "ended at once") {
+		t.Errorf("log does not say so: %s", &stderr)
+	}
+}

@@ -1,0 +1,152 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// kind is a kind of value: how it is read, how it is written, and what is
+// allowed.
+type kind[T any] struct {
+	parse  func(text string) (T, error) // whatever the error says, allowed says it better
+	format func(T) string
+	limits string // for the usage; may be empty
+	want   string // what is allowed, as the end of a sentence "allowed are …"
+}
+
+var errOutside = errors.New("outside of what is allowed")
+
+// whole is a whole number from least to most.
+func whole(least, most int) kind[int] {
+	limits := fmt.Sprintf("%d to %d", least, most)
+	return kind[int]{
+		parse:  within(strconv.Atoi, least, most),
+		format: strconv.Itoa,
+		limits: limits,
+		want:   "whole numbers from " + limits,
+	}
+}
+
+// size is a number of bytes from least to most, plain or with a unit.
+func size(least, most int64) kind[int64] {
+	limits := fmt.Sprintf("%s to %s", formatSize(least), formatSize(most))
+	return kind[int64]{
+		parse:  within(parseSize, least, most),
+		format: formatSize,
+		limits: limits,
+		want:   fmt.Sprintf("sizes from %s, in bytes or with a unit (65536, 64KiB, 256MiB, 1GiB)", limits),
+	}
+}
+
+// span is a time from least to most.
+func span(least, most time.Duration) kind[time.Duration] {
+	limits := fmt.Sprintf("%s to %s", formatSpan(least), formatSpan(most))
+	return kind[time.Duration]{
+		parse:  within(time.ParseDuration, least, most),
+		format: formatSpan,
+		limits: limits,
+		want:   fmt.Sprintf("times from %s, with a unit (500ms, 10s, 1m30s)", limits),
+	}
+}
+
+// yesNo is true or false.
+func yesNo() kind[bool] {
+	return kind[bool]{parse: strconv.ParseBool, format: strconv.FormatBool, want: "true and false"}
+}
+
+// oneOf is one of a few words.
+func oneOf(words ...string) kind[string] {
+	limits := strings.Join(words[:len(words)-1], ", ")
+	last := words[len(words)-1]
+	return kind[string]{
+		parse: func(text string) (string, error) {
+			if !slices.Contains(words, text) {
+				return "", errOutside
+			}
+			return text, nil
+		},
+		format: asIs,
+		limits: limits + " or " + last,
+		want:   limits + " and " + last,
+	}
+}
+
+// text is anything.
+func text() kind[string] {
+	return kind[string]{parse: func(t string) (string, error) { return t, nil }, format: asIs}
+}
+
+// host is a name or an address without a port.
+func host() kind[string] {
+	return kind[string]{
+		parse: func(text string) (string, error) {
+			if _, _, err := net.SplitHostPort(text); err == nil {
+				return "", errOutside
+			}
+			if bare, ok := strings.CutPrefix(text, "["); ok {
+				return strings.TrimSuffix(bare, "]"), nil
+			}
+			return text, nil
+		},
+		format: asIs,
+		want:   "names and addresses without a port, which -port gives",
+	}
+}
+
+// within adds limits to a parser.
+func within[T int | int64 | time.Duration](parse func(string) (T, error), least, most T) func(string) (T, error) {
+	return func(text string) (T, error) {
+		value, err := parse(text)
+		if err != nil {
+			return 0, err
+		}
+		if value < least || value > most {
+			return 0, errOutside
+		}
+		return value, nil
+	}
+}
+
+func parseSize(text string) (int64, error) {
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n > 1<<62 {
+		return 0, errOutside
+	}
+	return int64(n), nil
+}
+
+// formatSize writes what parseSize reads, with the largest unit that leaves a
+// whole number.
+func formatSize(n int64) string {
+	for _, unit := range []struct {
+		bytes int64
+		name  string
+	}{{1 << 50, "PiB"}, {1 << 40, "TiB"}, {1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if n > 0 && n%unit.bytes == 0 {
+			return strconv.FormatInt(n/unit.bytes, 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// formatSpan writes a duration without the zeros that Duration.String adds: 24h,
+// not 24h0m0s.
+func formatSpan(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func asIs(s string) string { return s }

@@ -1,0 +1,151 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "HUB_") || strings.HasPrefix(name, "SIMULATION_") {
+			os.Unsetenv(name) // the tests say what is set
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// outcome is what a program left behind.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+// run runs a program that ends by itself.
+func run(program func(Process) int, args ...string) outcome {
+	var stdout, stderr output
+	code := program(Process{Args: args, Stdout: &stdout, Stderr: &stderr})
+	return outcome{code, stdout.String(), stderr.String()}
+}
+
+// firstLine returns what a user reads first.
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
+
+// started is a program at work.
+type started struct {
+	t              *testing.T
+	stdout, stderr output
+	signals        chan os.Signal
+	ended          chan struct{}
+	code           int
+}
+
+// start starts a program. It is interrupted at the end of the test at the latest.
+func start(t *testing.T, program func(Process) int, args ...string) *started {
+	t.Helper()
+	s := &started{t: t, signals: make(chan os.Signal, 4), ended: make(chan struct{})}
+	go func() { // ends with the program, for which the cleanup waits
+		defer close(s.ended)
+		s.code = program(Process{Args: args, Stdout: &s.stdout, Stderr: &s.stderr, Signals: s.signals})
+	}()
+	t.Cleanup(func() {
+		s.signals <- os.Interrupt
+		s.signals <- os.Interrupt
+		<-s.ended
+	})
+	return s
+}
+
+// startServer starts a hub on a free port of the loopback interface and returns
+// its port.
+func startServer(t *testing.T, args ...string) (s *started, port string) {
+	t.Helper()
+	s = start(t, Server, append([]string{"-addr=127.0.0.1", "-port=0", "-log=json"}, args...)...)
+	line := s.awaitLine(&s.stderr, `"listening"`)
+	var event struct{ Addr string }
+	if err := json.Unmarshal([]byte(line), &event); err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	_, port, err := net.SplitHostPort(event.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, port
+}
+
+// awaitLine waits until the program has written a line that contains text.
+func (s *started) awaitLine(o *output, text string) string {
+	s.t.Helper()
+	for {
+		line, more := o.find(text)
+		if line != "" {
+			return line
+		}
+		select {
+		case <-more:
+		case <-s.ended:
+			if line, _ := o.find(text); line != "" {
+				return line
+			}
+			s.t.Fatalf("ended with %d before it wrote %q\nstdout: %s\nstderr: %s", s.code, text, &s.stdout, &s.stderr)
+		}
+	}
+}
+
+// interrupt sends a signal and returns what becomes of the program.
+func (s *started) interrupt() outcome {
+	s.t.Helper()
+	s.signals <- os.Interrupt
+	<-s.ended
+	return outcome{s.code, s.stdout.String(), s.stderr.String()}
+}
+
+// output collects what a program writes.
+type output struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	waiting []chan struct{}
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, w := range o.waiting {
+		close(w)
+	}
+	o.waiting = nil
+	return o.text.Write(p)
+}
+
+// String returns everything written so far.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// find returns the first line that contains text, or else a channel that is
+// closed when there is more to look at.
+func (o *output) find(text string) (line string, more <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for line := range strings.Lines(o.text.String()) {
+		if strings.Contains(line, text) {
+			return line, nil
+		}
+	}
+	w := make(chan struct{})
+	o.waiting = append(o.waiting, w)
+	return "", w
+}

@@ -1,0 +1,226 @@
+package command
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// dial connects a client for the time of the test.
+func dial(t *testing.T, port string) *client.Client {
+	t.Helper()
+	c, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// TestServerServesUntilInterrupted goes the whole way once: a message between
+// two clients, an interrupt, the statistics.
+func TestServerServesUntilInterrupted(t *testing.T) {
+	s, port := startServer(t)
+	a, b := dial(t, port), dial(t, port)
+	if err := a.Send(t.Context(), []uint64{b.ID()}, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	m, err := b.Receive(t.Context())
+	if err != nil || string(m.Body) != "hello" {
+		t.Fatalf("received %q, %v", m.Body, err)
+	}
+	got := s.interrupt()
+	if got.code != ExitOK {
+		t.Errorf("exit code %d, want %d", got.code, ExitOK)
+	}
+	for _, want := range []string{"Clients Connected:", "Delivered:", "Bytes Read:"} {
+		if !strings.Contains(got.stdout, want) {
+			t.Errorf("the statistics do not say %q:\n%s", want, got.stdout)
+		}
+	}
+	if strings.Contains(got.stdout, `"msg"`) || strings.Contains(got.stderr, "Clients Connected") {
+		t.Error("log lines and statistics are mixed")
+	}
+	for line := range strings.Lines(got.stderr) {
+		if !strings.HasPrefix(line, "{") {
+			t.Errorf("log line that is no JSON: %s", line)
+		}
+	}
+}
+
+func TestServerWithoutStatistics(t *testing.T) {
+	s, _ := startServer(t, "-stat=false")
+	if got := s.interrupt(); got.code != ExitOK || got.stdout != "" {
+		t.Errorf("exit code %d, stdout %q", got.code, got.stdout)
+	}
+}
+
+// TestServerTakesItsLimitsFromTheSettings lets one setting of each kind show its
+// effect.
+func TestServerTakesItsLimitsFromTheSettings(t *testing.T) {
+	t.Setenv("HUB_MAX_CLIENTS", "1")
+	s, port := startServer(t, "-max-body=1KiB")
+	a := dial(t, port)
+	if _, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), nil); err == nil {
+		t.Error("a second client was let in")
+	}
+	if err := a.Send(t.Context(), []uint64{a.ID()}, make([]byte, 1<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Receive(t.Context()); err != nil {
+		t.Errorf("the largest body allowed: %v", err)
+	}
+	s.interrupt()
+}
+
+// TestSilentClientDoesNotDelayTheEnd is about a client that connects and never
+// says a word.
+func TestSilentClientDoesNotDelayTheEnd(t *testing.T) {
+	s, port := startServer(t, "-drain=24h")
+	silent, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	dial(t, port) // answered, so the hub has seen the other one too
+	if got := s.interrupt(); got.code != ExitOK {
+		t.Errorf("exit code %d, want %d", got.code, ExitOK)
+	}
+}
+
+func TestBusyPort(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	got := run(Server, "-addr=127.0.0.1", "-port="+port)
+	if got.code != ExitFailure || got.stdout != "" {
+		t.Errorf("exit code %d, want %d; stdout %q", got.code, ExitFailure, got.stdout)
+	}
+	if n := strings.Count(got.stderr, "\n"); n != 1 || !strings.Contains(got.stderr, ":"+port) || !strings.Contains(got.stderr, "-port") {
+		t.Errorf("%d lines, want one that names the port and what to do:\n%s", n, got.stderr)
+	}
+}
+
+func TestInterfaceOfAnotherMachine(t *testing.T) {
+	got := run(Server, "-addr=192.0.2.1", "-port=0") // an address set aside for examples
+	if got.code != ExitFailure || !strings.Contains(got.stderr, "-addr") {
+		t.Errorf("exit code %d, stderr %s", got.code, got.stderr)
+	}
+}
+
+// TestSecondSignalEndsTheDrain fills the way to a client that does not read, so
+// that the drain would wait for it, and sends two signals.
+func TestSecondSignalEndsTheDrain(t *testing.T) {
+	s, port := startServer(t, "-drain=24h", "-stall=24h")
+	stuffed := stuff(t, port)
+	defer stuffed.Close()
+
+	s.signals <- os.Interrupt
+	s.awaitLine(&s.stderr, "stopping")
+	got := s.interrupt()
+	if got.code != ExitFailure || got.stdout != "" {
+		t.Errorf("exit code %d, want %d; stdout %q", got.code, ExitFailure, got.stdout)
+	}
+	if !strings.Contains(got.stderr, "ended at once") {
+		t.Errorf("log does not say so: %s", got.stderr)
+	}
+}
+
+// TestDrainIsBounded does the same with one signal and a short drain.
+func TestDrainIsBounded(t *testing.T) {
+	s, port := startServer(t, "-drain=50ms", "-stall=24h")
+	stuffed := stuff(t, port)
+	defer stuffed.Close()
+
+	got := s.interrupt()
+	if got.code != ExitOK || !strings.Contains(got.stdout, "Clients Connected:") {
+		t.Errorf("exit code %d, want %d; stdout %q", got.code, ExitOK, got.stdout)
+	}
+	if !strings.Contains(got.stderr, "could not be delivered in time") {
+		t.Errorf("log does not say that something was left: %s", got.stderr)
+	}
+}
+
+// stuff connects a client that sends to itself and never reads, until nothing
+// more goes in. By then the hub has something for it that cannot leave.
+func stuff(t *testing.T, port string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const firstOfAFreshHub = 1
+	frame := wire.AppendRelay(nil, []uint64{firstOfAFreshHub}, make([]byte, 1<<20))
+	for {
+		// Half a second in which a loopback socket takes nothing is for ever.
+		if err := conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write(frame); errors.Is(err, os.ErrDeadlineExceeded) {
+			return conn
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestServerWarnsOfFewFiles(t *testing.T) {
+	s, _ := startServer(t, "-max-clients=1073741824")
+	got := s.interrupt()
+	if !strings.Contains(got.stderr, "fewer files may be open") {
+		t.Skip("this system allows a thousand million open files")
+	}
+	if !strings.Contains(got.stderr, "-max-clients") || !strings.Contains(got.stderr, "ulimit") {
+		t.Errorf("the warning does not say what to do: %s", got.stderr)
+	}
+}
+
+// brokenPipe is a standard output that nobody reads any more.
+type brokenPipe struct{}
+
+// Write implements io.Writer.
+func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+func TestStatisticsThatNobodyTakes(t *testing.T) {
+	signals := make(chan os.Signal, 1)
+	signals <- os.Interrupt
+	var stderr output
+	code := Server(Process{Args: []string{"-addr=127.0.0.1", "-port=0"}, Stdout: brokenPipe{}, Stderr: &stderr, Signals: signals})
+	if code != ExitFailure || !strings.Contains(stderr.String(), "cannot print the statistics") {
+		t.Errorf("exit code %d, stderr %s", code, &stderr)
+	}
+}
+
+// TestHubThatBreaks takes the listener away under a hub.
+func TestHubThatBreaks(t *testing.T) {
+	h, err := hub.New(hub.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	work := serve(t.Context(), h, ln)
+	ln.Close()
+	<-work.ended
+	var stdout, stderr output
+	logger := newLogger(&stderr, logText, slog.LevelInfo)
+	if code := newServer().windUp(t.Context(), work, &stdout, logger); code != ExitFailure {
+		t.Errorf("exit code %d, want %d", code, ExitFailure)
+	}
+	if !strings.Contains(stderr.String(), "could not go on") || !strings.Contains(stdout.String(), "Clients Connected") {
+		t.Errorf("log %s\nstatistics %s", &stderr, &stdout)
+	}
+}

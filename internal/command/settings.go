@@ -1,0 +1,225 @@
+package command
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/peterbourgon/ff/v3"
+)
+
+// settings is everything that can be set of one program. A flag beats the
+// environment, the environment beats the config file, and that beats the
+// default. A wrong value is refused with the name of its source, its key, itself
+// and what is allowed.
+type settings struct {
+	program string
+	about   string // what the program does, for the usage
+	prefix  string // of its environment variables, without the underscore
+	flags   *flag.FlagSet
+	list    []*setting // in the order of the usage
+
+	// What every program has.
+	log     string
+	config  string
+	version bool
+
+	// While parse runs.
+	source  source
+	line    int   // of the config file
+	refused error // why the last wrong value was refused
+}
+
+// source is where a value comes from.
+type source int
+
+const (
+	fromFlag source = iota
+	fromEnvironment
+	fromFile
+)
+
+// setting is one flag, with its variable and its line in the config file. It
+// implements flag.Value for the standard library's parser.
+type setting struct {
+	owner    *settings
+	name     string
+	usage    string
+	limits   string
+	want     string
+	fallback string // the default
+	set      func(text string) error
+	get      func() string
+	isBool   bool
+}
+
+// newSettings returns the settings that every program has.
+func newSettings(program, prefix, about string) *settings {
+	s := &settings{
+		program: program,
+		about:   about,
+		prefix:  prefix,
+		flags:   flag.NewFlagSet(program, flag.ContinueOnError),
+	}
+	s.flags.SetOutput(io.Discard) // parse says it better
+	return s
+}
+
+// addCommon adds the settings that every program has, at the end of the usage.
+func (s *settings) addCommon() {
+	add(s, &s.log, "log", logText, oneOf(logText, logJSON), "form of the log lines on standard error")
+	add(s, &s.config, "config", "", text(), "file with a setting per line")
+	add(s, &s.version, "version", false, yesNo(), "print the version and end")
+}
+
+// add adds a setting that is kept in dst.
+func add[T any](s *settings, dst *T, name string, fallback T, k kind[T], usage string) {
+	*dst = fallback
+	_, isBool := any(fallback).(bool)
+	one := &setting{
+		owner: s, name: name, usage: usage, limits: k.limits, want: k.want, isBool: isBool,
+		fallback: k.format(fallback),
+		get:      func() string { return k.format(*dst) },
+		set: func(text string) error {
+			value, err := k.parse(text)
+			if err == nil {
+				*dst = value
+			}
+			return err
+		},
+	}
+	s.list = append(s.list, one)
+	s.flags.Var(one, name, usage)
+}
+
+// String implements flag.Value.
+func (one *setting) String() string {
+	if one.get == nil { // the flag package asks a zero value too
+		return ""
+	}
+	return one.get()
+}
+
+// IsBoolFlag makes -stat mean -stat=true.
+func (one *setting) IsBoolFlag() bool { return one.isBool }
+
+// Set implements flag.Value.
+func (one *setting) Set(text string) error {
+	if one.name == "version" && one.owner.source == fromEnvironment {
+		return nil // HUB_VERSION is common where many things are configured, and not meant for us
+	}
+	if one.set(text) == nil {
+		return nil
+	}
+	one.owner.refused = fmt.Errorf("%s: allowed are %s", one.key(text), one.want)
+	return one.owner.refused
+}
+
+// key names the setting and the value as they stand in the source.
+func (one *setting) key(text string) string {
+	switch one.owner.source {
+	case fromEnvironment:
+		return fmt.Sprintf("%s=%s", one.owner.variable(one.name), shown(text))
+	case fromFile:
+		return fmt.Sprintf("%s: %s %s", one.owner.place(), one.name, shown(text))
+	default:
+		return fmt.Sprintf("-%s=%s", one.name, shown(text))
+	}
+}
+
+// variable returns the name of a setting in the environment.
+func (s *settings) variable(name string) string {
+	return s.prefix + "_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// given reports whether a setting was set by anything but its default.
+func (s *settings) given(name string) (yes bool) {
+	s.flags.Visit(func(f *flag.Flag) { yes = yes || f.Name == name })
+	return yes
+}
+
+// parse reads the settings from all sources. When it returns done there is
+// nothing left to do but to exit with the code: it has printed what was asked
+// for, or what is wrong.
+func (s *settings) parse(p Process) (code int, done bool) {
+	err := s.parseArguments(p.Args)
+	if err == nil && !s.version {
+		err = s.parseElsewhere()
+	}
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		s.printUsage(p.Stdout)
+		return ExitOK, true
+	case err != nil:
+		return s.complain(p, err), true
+	case s.version:
+		fmt.Fprintln(p.Stdout, version(s.program))
+		return ExitOK, true
+	}
+	return ExitOK, false
+}
+
+// complain prints what is wrong with the settings and how they are used.
+func (s *settings) complain(p Process, err error) int {
+	fmt.Fprintf(p.Stderr, "%s: %v\n\n", s.program, err)
+	s.printUsage(p.Stderr)
+	return ExitUsage
+}
+
+// parseArguments reads the command line. That is done before ff looks at the
+// rest, so that a refused value is known to come from here.
+func (s *settings) parseArguments(args []string) error {
+	s.source = fromFlag
+	if err := s.flags.Parse(args); err != nil {
+		return s.reason(err)
+	}
+	if s.flags.NArg() == 0 {
+		return nil
+	}
+	extra := s.flags.Arg(0)
+	if len(args) > s.flags.NArg() {
+		before := args[len(args)-s.flags.NArg()-1]
+		if f := s.flags.Lookup(strings.TrimLeft(before, "-")); f != nil && strings.HasPrefix(before, "-") {
+			return fmt.Errorf("%q after %s: true and false are written with a sign, %s=%s", extra, before, before, extra)
+		}
+	}
+	return fmt.Errorf("%q is not a flag: they are written -name=value", extra)
+}
+
+// parseElsewhere reads what the command line left open from the environment and
+// then the config file.
+func (s *settings) parseElsewhere() error {
+	s.source = fromEnvironment
+	err := ff.Parse(s.flags, nil,
+		ff.WithEnvVarPrefix(s.prefix),
+		ff.WithConfigFileFlag("config"),
+		ff.WithConfigFileParser(s.readFile),
+	)
+	var file *os.PathError
+	if errors.As(err, &file) {
+		return fmt.Errorf("config file: %w", file)
+	}
+	return s.reason(err)
+}
+
+// reason returns why a value was refused in our words when it was ours that
+// refused it, and otherwise what the parser says.
+func (s *settings) reason(err error) error {
+	if err != nil && s.refused != nil {
+		return s.refused
+	}
+	return err
+}
+
+// shown returns a value as it is, unless that would spoil the line.
+func shown(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
+}

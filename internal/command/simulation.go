@@ -1,0 +1,169 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/simulation"
+)
+
+// longestInterval between two sends of a client, in milliseconds: an hour.
+const longestInterval = 3_600_000
+
+// simulated is the configuration of start_simulation.
+type simulated struct {
+	settings *settings
+	addr     string
+	port     int
+	size     int
+	clients  int
+	messages int
+	interval int // milliseconds
+	stat     bool
+	verify   string
+	json     string
+	embed    bool
+	timeout  time.Duration
+}
+
+// Simulation is start_simulation: it puts a hub under load, prints what became
+// of it, and returns the exit code.
+func Simulation(p Process) int {
+	c := newSimulated()
+	if code, done := c.settings.parse(p); done {
+		return code
+	}
+	config, err := c.simulationConfig()
+	if err != nil {
+		return c.settings.complain(p, err)
+	}
+	logger := newLogger(p.Stderr, c.settings.log, slog.LevelInfo)
+	config.Logger, config.Out, config.Terminal = logger, p.Stdout, p.Terminal
+	return p.supervise(logger, func(stop, now context.Context) int {
+		return c.run(stop, now, config, p)
+	})
+}
+
+func newSimulated() *simulated {
+	c := &simulated{settings: newSettings("start_simulation", "SIMULATION",
+		"start_simulation connects clients to a hub, lets each of them send to all the others,\n"+
+			"and checks at every receiver that each message arrives once, in order and unharmed.")}
+	s := c.settings
+	add(s, &c.addr, "addr", "localhost", host(), "host of the hub")
+	add(s, &c.port, "port", defaultPort, whole(1, math.MaxUint16), "port of the hub")
+	add(s, &c.size, "size", 10240, whole(0, simulation.MaxSize), "payload of a message in bytes")
+	add(s, &c.clients, "ncli", 100, whole(0, simulation.MaxClients), "number of clients to connect")
+	add(s, &c.messages, "nmex", 100, whole(0, min(simulation.MaxMessages, math.MaxInt)),
+		"how often each client sends the payload to all the others")
+	add(s, &c.interval, "i", 1, whole(0, longestInterval),
+		"milliseconds between two sends of a client;\n0 sends as fast as the hub takes them")
+	add(s, &c.stat, "stat", true, yesNo(), "show progress and statistics")
+	add(s, &c.verify, "verify", "full", oneOf("full", "header", "off"), verifyUsage)
+	add(s, &c.json, "json", "", text(), "file to write the results to, as JSON")
+	add(s, &c.embed, "embed", false, yesNo(), "start a hub inside this program, on a free port,\ninstead of looking for one at -addr and -port")
+	add(s, &c.timeout, "timeout", simulation.DefaultTimeout, span(time.Millisecond, 24*time.Hour),
+		"how long to wait for a connection, or for any progress")
+	s.addCommon()
+	return c
+}
+
+// verifyUsage states what verification costs: it happens in the receivers, which
+// share the processors with the hub when both run on one machine.
+const verifyUsage = `how closely receivers look at what arrives: at every byte,
+at the first 16 and the length, or only at how many;
+full reads every delivered byte once more, which takes
+processor time from a hub on the same machine`
+
+// simulationConfig turns the settings into a simulation, or says why they do not
+// make one.
+func (c *simulated) simulationConfig() (simulation.Config, error) {
+	if c.embed && (c.settings.given("addr") || c.settings.given("port")) {
+		return simulation.Config{}, errors.New("-embed brings a hub of its own on a free port: leave -addr and -port away")
+	}
+	verify, err := simulation.ParseVerify(c.verify)
+	if err != nil {
+		return simulation.Config{}, err
+	}
+	config := simulation.Config{
+		Addr:      net.JoinHostPort(c.addr, strconv.Itoa(c.port)),
+		Size:      c.size,
+		Clients:   c.clients,
+		Messages:  c.messages,
+		Interval:  time.Duration(c.interval) * time.Millisecond,
+		Verify:    verify,
+		Timeout:   c.timeout,
+		ShowStats: c.stat,
+	}
+	return config, config.Validate()
+}
+
+// run simulates until stop ends and returns the exit code.
+func (c *simulated) run(stop, now context.Context, config simulation.Config, p Process) int {
+	report, err := c.record(stop, now, config, p)
+	if err != nil {
+		config.Logger.Error(err.Error())
+		return ExitFailure
+	}
+	if !report.OK() { // and has said why
+		return ExitFailure
+	}
+	return ExitOK
+}
+
+// record writes the report to where -json says.
+func (c *simulated) record(stop, now context.Context, config simulation.Config, p Process) (*simulation.Report, error) {
+	results, err := openResults(c.json)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write the results: %w", err)
+	}
+	defer results.discard()
+	report, err := c.simulate(stop, now, config, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := results.write(report); err != nil {
+		return nil, fmt.Errorf("cannot write the results: %w", err)
+	}
+	return report, nil
+}
+
+// simulate prints the report of a simulation, on a hub of its own if asked to.
+func (c *simulated) simulate(stop, now context.Context, config simulation.Config, p Process) (*simulation.Report, error) {
+	if !c.embed {
+		report, err := simulateOn(stop, config, p.Stdout)
+		if err != nil {
+			err = fmt.Errorf("%w; start a hub with start_server, or inside this program with -embed", err)
+		}
+		return report, err
+	}
+	own, err := embedHub(now, p.Stderr, c.settings.log)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start a hub: %w", err)
+	}
+	config.Addr = own.addr
+	report, err := simulateOn(stop, config, p.Stdout)
+	own.end(now)
+	if err == nil && c.stat {
+		err = own.print(p.Stdout)
+	}
+	return report, err
+}
+
+// simulateOn simulates on the hub of config and prints the report.
+func simulateOn(stop context.Context, config simulation.Config, stdout io.Writer) (*simulation.Report, error) {
+	report, err := simulation.Run(stop, config)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := report.WriteTo(stdout); err != nil {
+		return nil, fmt.Errorf("cannot print the report: %w", err)
+	}
+	return report, nil
+}

@@ -1,0 +1,157 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/internal/simulation"
+)
+
+// small is a simulation that takes milliseconds.
+var small = []string{"-size=1024", "-ncli=5", "-nmex=20", "-i=0"}
+
+func TestSimulationOnAServer(t *testing.T) {
+	s, port := startServer(t)
+	got := run(Simulation, append(small, "-addr=127.0.0.1", "-port="+port)...)
+	if got.code != ExitOK {
+		t.Fatalf("exit code %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+	for _, want := range []string{"400 of 400", "Clients Connected:", "Latency p99:"} {
+		if !strings.Contains(got.stdout, want) {
+			t.Errorf("the report does not say %q:\n%s", want, got.stdout)
+		}
+	}
+	if strings.Contains(got.stdout, "inside this program") {
+		t.Errorf("reports a hub of its own:\n%s", got.stdout)
+	}
+	s.interrupt()
+}
+
+func TestSimulationWithAHubOfItsOwn(t *testing.T) {
+	for _, verify := range []string{"full", "header", "off"} {
+		got := run(Simulation, append(small, "-embed", "-verify="+verify)...)
+		if got.code != ExitOK || got.stderr != "" {
+			t.Fatalf("%s: exit code %d\n%s%s", verify, got.code, got.stdout, got.stderr)
+		}
+		for _, want := range []string{"400 of 400", "The hub inside this program:", "Delivered:"} {
+			if !strings.Contains(got.stdout, want) {
+				t.Errorf("%s: does not say %q:\n%s", verify, want, got.stdout)
+			}
+		}
+	}
+}
+
+func TestSimulationWithoutStatistics(t *testing.T) {
+	got := run(Simulation, append(small, "-embed", "-stat=false")...)
+	if got.code != ExitOK || strings.Contains(got.stdout, "Clients Connected") {
+		t.Errorf("exit code %d, stdout %s", got.code, got.stdout)
+	}
+}
+
+func TestSimulationOnATerminal(t *testing.T) {
+	var stdout, stderr output
+	code := Simulation(Process{Args: append(small, "-embed"), Stdout: &stdout, Stderr: &stderr, Terminal: true})
+	if code != ExitOK || !strings.Contains(stdout.String(), "Received") {
+		t.Errorf("exit code %d, no bars:\n%s%s", code, &stdout, &stderr)
+	}
+}
+
+func TestNoHub(t *testing.T) {
+	results := filepath.Join(t.TempDir(), "results.json")
+	got := run(Simulation, "-addr=127.0.0.1", "-port=1", "-json="+results)
+	if got.code != ExitFailure {
+		t.Errorf("exit code %d, want %d", got.code, ExitFailure)
+	}
+	if n := strings.Count(got.stderr, "\n"); n != 1 || !strings.Contains(got.stderr, "127.0.0.1:1") || !strings.Contains(got.stderr, "-embed") {
+		t.Errorf("%d lines, want one that names the hub and what to do:\n%s", n, got.stderr)
+	}
+	if _, err := os.Stat(results); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left an empty file for the results: %v", err)
+	}
+}
+
+// TestSimulationInterrupted stops a simulation that would take an hour.
+func TestSimulationInterrupted(t *testing.T) {
+	s := start(t, Simulation, "-embed", "-ncli=3", "-nmex=2", "-i=3600000", "-timeout=24h")
+	s.awaitLine(&s.stdout, "3 clients")
+	got := s.interrupt()
+	if got.code != ExitFailure {
+		t.Errorf("exit code %d, want %d", got.code, ExitFailure)
+	}
+	if !strings.Contains(got.stdout, "interrupted") {
+		t.Errorf("the report does not say so:\n%s", got.stdout)
+	}
+}
+
+func TestWrongSimulationsAreRefused(t *testing.T) {
+	tests := []struct{ arg, want string }{
+		{"-size=1024001", "-size=1024001: allowed are whole numbers from 0 to 1024000"},
+		{"-ncli=256", "-ncli=256: allowed are whole numbers from 0 to 255"},
+		{"-ncli=-1", "-ncli=-1: allowed are whole numbers from 0 to 255"},
+		{"-nmex=many", "-nmex=many: allowed are whole numbers from 0 to "},
+		{"-i=1ms", "-i=1ms: allowed are whole numbers from 0 to 3600000"},
+		{"-port=0", "-port=0: allowed are whole numbers from 1 to 65535"},
+		{"-verify=quick", "-verify=quick: allowed are full, header and off"},
+		{"-embed=perhaps", "-embed=perhaps: allowed are true and false"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.arg, func(t *testing.T) {
+			checkRefused(t, run(Simulation, tt.arg), "start_simulation: "+tt.want)
+		})
+	}
+}
+
+func TestOwnHubAndAnotherOne(t *testing.T) {
+	const want = "start_simulation: -embed brings a hub of its own"
+	checkRefused(t, run(Simulation, "-embed", "-port=9999"), want)
+	checkRefused(t, run(Simulation, "-embed", "-addr=localhost"), want)
+	t.Setenv("SIMULATION_PORT", "9999")
+	checkRefused(t, run(Simulation, "-embed"), want)
+}
+
+func TestResultsAsJSON(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "results.json")
+	old := strings.Repeat("longer than any results ", 1000)
+	if err := os.WriteFile(path, []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(Simulation, append(small, "-embed", "-json="+path)...); got.code != ExitOK {
+		t.Fatalf("exit code %d\n%s", got.code, got.stderr)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report simulation.Report
+	if err := json.Unmarshal(text, &report); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	if !report.OK() || report.Deliveries != 400 {
+		t.Errorf("got %+v", report)
+	}
+}
+
+func TestResultsThatCannotBeWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "no", "such", "folder.json")
+	got := run(Simulation, append(small, "-embed", "-json="+path)...)
+	if got.code != ExitFailure || got.stdout != "" || !strings.Contains(got.stderr, path) {
+		t.Errorf("exit code %d, stdout %q, stderr %s", got.code, got.stdout, got.stderr)
+	}
+}
+
+// TestOldResultsStay says that a run without a report leaves those of the last
+// one alone.
+func TestOldResultsStay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "results.json")
+	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(Simulation, "-addr=127.0.0.1", "-port=1", "-json="+path)
+	if text, err := os.ReadFile(path); err != nil || string(text) != "old" {
+		t.Errorf("became %q, %v", text, err)
+	}
+}

@@ -1,0 +1,33 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// printUsage prints what can be set, with the defaults and what is allowed.
+func (s *settings) printUsage(w io.Writer) {
+	fmt.Fprintf(w, "%s\n\nUsage: %s [flags]\n\n", s.about, s.program)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, one := range s.list {
+		usage := one.usage
+		if one.limits != "" {
+			usage += " (" + one.limits + ")"
+		}
+		lines := strings.Split(usage, "\n")
+		fmt.Fprintf(table, "  -%s=%s\t%s\n", one.name, one.fallback, lines[0])
+		for _, line := range lines[1:] {
+			fmt.Fprintf(table, "\t%s\n", line)
+		}
+	}
+	table.Flush()
+	first := s.list[0]
+	fmt.Fprintf(w, `
+Each can also be set in the environment, -%[1]s as %[2]s, or in the file
+that -config names, by a line such as "%[1]s=%[3]s". A flag beats the environment,
+which beats the file. Sizes are bytes or have a unit (65536, 64KiB, 256MiB),
+times have one (500ms, 10s, 1m30s).
+`, first.name, s.variable(first.name), first.fallback)
+}
