@@ -30,6 +30,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -78,8 +79,8 @@ func (o *Options) withDefaults() (Options, error) {
 		most  int
 	}{
 		{"MaxBody", &all.MaxBody, wire.DefaultMaxBody, wire.BodyMost},
-		{"MaxUnread", &all.MaxUnread, 1 << 20, 1 << 40},
-		{"MaxQueued", &all.MaxQueued, 256 << 10, 1 << 40},
+		{"MaxUnread", &all.MaxUnread, 1 << 20, math.MaxInt},
+		{"MaxQueued", &all.MaxQueued, 256 << 10, math.MaxInt},
 		{"MaxList", &all.MaxList, 1_000_000, wire.BodyMost / wire.IDSize},
 	} {
 		if *field.value == 0 {
@@ -170,6 +171,7 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 	if err != nil {
 		c.fail(err)
 		<-c.stopped
+		c.conn.Wait()
 		return nil, fmt.Errorf("client: learn the id from %s: %w", nc.RemoteAddr(), err)
 	}
 	return c, nil
@@ -182,7 +184,7 @@ func (c *Client) ID() uint64 { return c.id }
 func (c *Client) Done() <-chan struct{} { return c.done }
 
 // Err returns why the connection is over, and nil while it is not. After Close
-// it is ErrClosed.
+// it is ErrClosed, unless the connection was over before.
 func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -200,6 +202,7 @@ func (c *Client) Close() error {
 	})
 	c.leave()
 	c.fail(ErrClosed)
+	<-c.done // somebody else may be about it
 	<-c.stopped
 	c.conn.Wait()
 	return c.unsent()
@@ -240,8 +243,8 @@ func (c *Client) fail(err error) {
 	}
 	c.err = err
 	c.mu.Unlock()
-	close(c.done)
 	c.conn.Close()
 	c.inbox.close(err)
 	c.pending.close(err)
+	close(c.done) // at the end: who sees it can send nothing more
 }

@@ -48,6 +48,7 @@ type inbox struct {
 	head     int
 	bytes    int
 	err      error // why there will be no more
+	dropped  bool  // nor is there anything left
 }
 
 func (b *inbox) init(limit int) {
@@ -64,6 +65,11 @@ func (b *inbox) push(messages []Message) bool {
 	if b.err != nil {
 		release(messages)
 		return false
+	}
+	if b.head > len(b.messages)/2 { // or the row would grow while somebody lags behind
+		n := copy(b.messages, b.messages[b.head:])
+		clear(b.messages[n:])
+		b.messages, b.head = b.messages[:n], 0
 	}
 	b.messages = append(b.messages, messages...)
 	for i := range messages {
@@ -95,6 +101,9 @@ func (b *inbox) full() bool {
 // take moves messages into batch, at least one and at most batchBytes of them.
 // It waits for the first until ctx ends.
 func (b *inbox) take(ctx context.Context, batch []Message) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	for {
 		n, err := b.poll(batch)
 		if n > 0 || err != nil {
@@ -144,6 +153,10 @@ func (b *inbox) putBack(messages []Message) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.dropped {
+		release(messages)
+		return
+	}
 	b.messages = append(append([]Message(nil), messages...), b.messages[b.head:]...)
 	b.head = 0
 	for i := range messages {
@@ -179,7 +192,7 @@ func (b *inbox) discard(err error) {
 	defer b.mu.Unlock()
 	release(b.messages[b.head:])
 	b.messages, b.head, b.bytes = nil, 0, 0
-	b.err = err
+	b.err, b.dropped = err, true
 }
 
 func release(messages []Message) {

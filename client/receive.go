@@ -21,7 +21,8 @@ func (c *Client) Receive(ctx context.Context) (Message, error) {
 }
 
 // Messages yields the messages as they come, and at the end one error: that of
-// ctx, or why the connection is over. It takes some messages from the inbox at
+// ctx, which it looks at now and then where messages never cease, or why the
+// connection is over. It takes some messages from the inbox at
 // once, so where several goroutines receive, one may wait while another has
 // messages that it has not yielded yet.
 func (c *Client) Messages(ctx context.Context) iter.Seq2[Message, error] {
@@ -34,7 +35,9 @@ func (c *Client) Messages(ctx context.Context) iter.Seq2[Message, error] {
 				return
 			}
 			for i := range n {
-				if !yield(batch[i], nil) {
+				m := batch[i]
+				batch[i] = Message{} // or it would keep the body alive
+				if !yield(m, nil) {
 					c.inbox.putBack(batch[i+1 : n])
 					return
 				}
@@ -156,12 +159,20 @@ func (p *pending) settle(f socket.Frame) error {
 func answer[T any](p *pending, line *[]chan T, value T) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.err != nil {
+		return nil // the one who asked has been told that there will be none
+	}
 	if len(*line) == 0 {
 		return fmt.Errorf("%w: an answer that nobody asked for", ErrProtocol)
 	}
+	serve(line, value)
+	return nil
+}
+
+// serve gives value to the first in line. Called with mu held.
+func serve[T any](line *[]chan T, value T) {
 	(*line)[0] <- value // capacity 1, and nobody else sends
 	*line = (*line)[1:]
-	return nil
 }
 
 // ask puts a request in line. The channel is closed when there will be no answer.
@@ -176,7 +187,8 @@ func ask[T any](p *pending, line *[]chan T) (chan T, error) {
 	return c, nil
 }
 
-// withdraw takes a request out of line that was not sent.
+// withdraw takes a request out of line that was not sent. If it already has an
+// answer, that was meant for one behind it, whose request was sent first.
 func withdraw[T any](p *pending, line *[]chan T, c chan T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,6 +197,9 @@ func withdraw[T any](p *pending, line *[]chan T, c chan T) {
 			*line = append((*line)[:i], (*line)[i+1:]...)
 			return
 		}
+	}
+	if value, ok := <-c; ok && len(*line) > 0 { // answered or closed: nothing else takes it out of line
+		serve(line, value)
 	}
 }
 

@@ -49,6 +49,9 @@ func (c *Client) askIdentity(ctx context.Context) (uint64, error) {
 // request sends one request and waits for its answer.
 func request[T any](ctx context.Context, c *Client, line *[]chan T, appendRequest func([]byte) []byte) (T, error) {
 	var none T
+	if err := c.open(ctx); err != nil {
+		return none, err
+	}
 	waiting, err := ask(&c.pending, line)
 	if err != nil {
 		return none, err
@@ -73,14 +76,19 @@ func request[T any](ctx context.Context, c *Client, line *[]chan T, appendReques
 
 var dispatches = sync.Pool{New: func() any { return new(socket.Dispatch) }}
 
-// enqueue puts frames in line to be written.
-func (c *Client) enqueue(ctx context.Context, p *socket.Piece) error {
+// open reports why nothing is to be sent, if so.
+func (c *Client) open(ctx context.Context) error {
 	select {
 	case <-c.closing:
 		return ErrClosed
 	default:
+		return ctx.Err()
 	}
-	if err := ctx.Err(); err != nil {
+}
+
+// enqueue puts frames in line to be written.
+func (c *Client) enqueue(ctx context.Context, p *socket.Piece) error {
+	if err := c.open(ctx); err != nil {
 		return err
 	}
 	d := dispatches.Get().(*socket.Dispatch)

@@ -38,7 +38,7 @@ type Config struct {
 	FrameTimeout time.Duration
 
 	// MinRate is how many bytes a second a client must bring or take while it holds
-	// memory that others wait for, measured over half of StallTimeout.
+	// memory that others wait for, measured over StallTimeout.
 	// Default: 64 KiB.
 	MinRate int
 

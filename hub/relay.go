@@ -155,7 +155,11 @@ func (t *turn) list() error {
 // behind the run, and otherwise offers the run and begins another.
 func (t *turn) join(to wire.IDs, n int) error {
 	room := t.out != nil && len(t.out.Bytes())-t.piece.To >= n
-	if !room || !bytes.Equal(t.to, to) {
+	same := bytes.Equal(t.to, to)
+	if same && t.piece.Frames == 1 { // a run of more is one that passed
+		same = !repeats(t.ids[:0], to)
+	}
+	if !room || !same {
 		if err := t.offer(); err != nil {
 			return err
 		}
@@ -243,6 +247,18 @@ func (t *turn) await(parked bool) error {
 		return errEnded
 	}
 	return nil
+}
+
+// repeats reports whether anybody stands in to twice. Then every message is a run
+// of its own: in a longer one, the second copy of the first message would come
+// after the first copy of the last. scratch has room for all ids.
+func repeats(scratch []uint64, to wire.IDs) bool {
+	if to.Len() < 2 {
+		return false
+	}
+	ids := to.AppendTo(scratch)
+	slices.Sort(ids)
+	return len(slices.Compact(ids)) < to.Len()
 }
 
 // split returns the ids below and above id. ids are ascending.

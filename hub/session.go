@@ -37,10 +37,11 @@ type session struct {
 	counted int64 // bytes of conn.Brought that are in the statistics
 }
 
-// newSession prepares the session of a connection. It has no id yet.
+// newSession prepares the session of a connection. Nobody knows of it yet.
 func newSession(h *Hub, nc net.Conn) *session {
 	s := &session{
 		hub:     h,
+		id:      h.ids.Next(),
 		account: h.bodies.Account(h.share),
 		since:   time.Now(),
 		config:  h.socket,
@@ -54,10 +55,9 @@ func newSession(h *Hub, nc net.Conn) *session {
 	return s
 }
 
-// start gives the session its id, lists it, and starts its goroutine, which ends
-// when the connection does.
+// start lists the session and starts its goroutine, which ends when the
+// connection does.
 func (s *session) start() {
-	s.id = s.hub.ids.Next()
 	s.hub.roster.Join(s.id, s)
 	if s.ended.Load() { // by Shutdown, which may have come too early to find it listed
 		s.hub.roster.Leave(s.id)
@@ -69,9 +69,9 @@ func (s *session) start() {
 func (s *session) run() {
 	err := s.serve()
 	s.count()
+	s.conn.Drop() // before it waits for anything: others may wait for this memory
 	s.hub.tracker.reading.Done()
 	s.end(s.leave(err))
-	s.conn.Drop()
 	s.conn.Wait()
 	s.hub.tracker.remove(s)
 }

@@ -7,10 +7,12 @@ import (
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
-// watchPart is the part of the stall timeout over which a rate is measured while
-// memory is short: long enough that a retransmission, or a machine that is busy
-// elsewhere, is not taken for a slow client (with a second, both were).
-const watchPart = 2
+// looks is how often per stall timeout the sessions are looked at while memory is
+// short. Each look is compared with the one a whole stall timeout before it: a
+// client has that long to earn what it holds. Over one second, and even over
+// five, machines that were busy elsewhere and connections in retransmission were
+// taken for slow clients (docs/decisions/0002).
+const looks = 4
 
 // sample is what a session had moved at one look.
 type sample struct {
@@ -21,31 +23,34 @@ type sample struct {
 
 // watch sees to it that memory which others wait for is earned: while anybody
 // waits for some, a client that holds some and moves less than Config.MinRate is
-// disconnected. It sleeps while nobody waits, and ends when the hub closes.
+// disconnected. It sleeps while nobody waits, and ends when nobody reads any more:
+// until then one may wait for memory, while the hub shuts down as well.
 func (h *Hub) watch() {
 	for {
 		select {
 		case <-h.bodies.Pressed():
 			h.relieve()
-		case <-h.closing:
+		case <-h.quiet:
 			return
 		}
 	}
 }
 
-// relieve looks at all sessions once per interval for as long as somebody waits.
+// relieve looks at all sessions for as long as somebody waits.
 func (h *Hub) relieve() {
-	tick := time.NewTicker(h.config.StallTimeout / watchPart)
+	tick := time.NewTicker(h.config.StallTimeout / looks)
 	defer tick.Stop()
-	last := map[*session]sample{}
-	for waiting := true; waiting; {
-		last = h.look(last)
+	var seen [looks]map[*session]sample // the last looks; the next one replaces the oldest
+	for i := 0; ; i = (i + 1) % looks {
+		seen[i] = h.look(seen[i])
 		select {
 		case <-tick.C:
-		case <-h.closing:
+		case <-h.quiet:
 			return
 		}
-		waiting = h.anyoneWaits()
+		if !h.anyoneWaits() {
+			return
+		}
 	}
 }
 
@@ -63,15 +68,15 @@ func (h *Hub) anyoneWaits() bool {
 	return false
 }
 
-// look compares every session with how it stood at the last look, and ends those
-// that are too slow for the memory that they hold.
-func (h *Hub) look(last map[*session]sample) map[*session]sample {
+// look compares every session with how it stood before, and ends those that are
+// too slow for the memory that they hold.
+func (h *Hub) look(then map[*session]sample) map[*session]sample {
 	short := h.bodies.Waiting()
-	next := make(map[*session]sample, len(last))
+	next := make(map[*session]sample, len(then))
 	for _, s := range h.tracker.all() {
 		now := sample{time.Now(), s.conn.Pulse(), s.conn.Brought()}
 		next[s] = now
-		before, known := last[s]
+		before, known := then[s]
 		switch {
 		case !known:
 		case s.takesTooLittle(before, now) && (short || s.delaysAShare()):

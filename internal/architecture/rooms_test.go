@@ -72,4 +72,4 @@ var program = room{
 }
 
 // testLibraries may be imported by any test.
-var testLibraries = []string{"go.uber.org/goleak"}
+var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid"}

@@ -129,13 +129,13 @@ func (c *Conn) Reset() error {
 	return c.Close()
 }
 
-// CloseWrite tells the peer that nothing more will come, where the connection
-// can say so.
+// CloseWrite tells the peer that nothing more will come. It returns
+// errors.ErrUnsupported where the connection cannot say so.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
-	return nil
+	return errors.ErrUnsupported
 }
 
 // rawConn returns the way around the net package where there is one.

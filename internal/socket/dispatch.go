@@ -21,7 +21,7 @@ type Dispatch struct {
 // they had none. It must be called before the caller waits for anything.
 func (d *Dispatch) Flush() {
 	for i, o := range d.wake {
-		go o.flush() // ends when the queue is dry; its owner waits by Outbox.Wait
+		go o.run() // flush: ends when the queue is dry; its owner waits by Outbox.Wait
 		d.wake[i] = nil
 	}
 	d.wake = d.wake[:0]
@@ -52,6 +52,7 @@ func (d *Dispatch) Drop() {
 		d.spare.Release()
 		d.spare = nil
 	}
+	d.ticket = nil // it has a channel, which must not go into a pool: synctest forbids it
 }
 
 // Enqueue offers p to o alone and waits for room if there is none. It returns
@@ -63,7 +64,9 @@ func (d *Dispatch) Enqueue(o *Outbox, p *Piece, cancel <-chan struct{}) Outcome 
 		return outcome
 	}
 	t := d.ticket
-	if !d.Wait(cancel) && o.withdraw(t) {
+	waited := d.Wait(cancel)
+	d.ticket = nil // as in Drop
+	if !waited && o.withdraw(t) {
 		return Parked
 	}
 	if o.isClosed() {

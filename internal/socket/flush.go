@@ -41,6 +41,7 @@ func (o *Outbox) next() *queue {
 		return q
 	}
 	o.flushing = false
+	o.vector = nil // it points to what was written last
 	if o.dry != nil {
 		close(o.dry)
 		o.dry = nil
@@ -138,6 +139,7 @@ func (o *Outbox) lose(q *queue) {
 		q.segments[i].drop(&lost)
 		q.segments[i] = segment{}
 	}
+	lost.Bytes -= q.sent // counted as sent already
 	q.free()
 	o.report(lost)
 }

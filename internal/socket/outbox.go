@@ -50,6 +50,7 @@ type Outbox struct {
 	nc      net.Conn
 	raw     syscall.RawConn       // nil: write through nc
 	attempt func(fd uintptr) bool // tryWrite, bound once so that a write allocates nothing
+	run     func()                // flush, bound once so that starting it allocates nothing
 	config  *Config
 
 	// Owned by the flusher.
@@ -63,7 +64,7 @@ type Outbox struct {
 	parked   []parked // first come, first served
 	flushing bool     // a flusher runs, or somebody has promised to start it
 	closed   bool
-	draining bool          // Drain waits for the end
+	draining int           // how many Drains wait for the end
 	dry      chan struct{} // closed when the flusher ends; nil: nobody asked
 	sent     int64         // bytes written
 	dried    uint64        // how often the queue ran dry
@@ -75,7 +76,7 @@ type Outbox struct {
 
 func (o *Outbox) init(nc net.Conn, raw syscall.RawConn, config *Config) {
 	o.nc, o.raw, o.config = nc, raw, config
-	o.attempt = o.tryWrite
+	o.attempt, o.run = o.tryWrite, o.flush
 }
 
 // Offer queues the frames of p, or parks them when the queue is full. d gathers
@@ -147,21 +148,22 @@ func (o *Outbox) Accounts(to []*body.Account) []*body.Account {
 // stop is.
 func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	o.mu.Lock()
-	if !o.flushing || o.closed {
-		defer o.mu.Unlock()
-		return !o.closed
-	}
-	o.press()
-	o.draining = true
-	dry := o.whenDry()
-	o.mu.Unlock()
-	select {
-	case <-dry:
-	case <-stop:
-	}
-	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.draining = false
+	if o.flushing {
+		o.press()
+	}
+	o.draining++
+	defer func() { o.draining-- }()
+	for stopped := false; o.flushing && !o.closed && !stopped; {
+		dry := o.whenDry()
+		o.mu.Unlock()
+		select {
+		case <-dry: // or somebody has offered more since
+		case <-stop:
+			stopped = true
+		}
+		o.mu.Lock()
+	}
 	return !o.closed && !o.flushing
 }
 
@@ -267,7 +269,7 @@ func (o *Outbox) admit(tickets []*ticket) []*ticket {
 }
 
 // pressed reports whether somebody waits for this outbox to move.
-func (o *Outbox) pressed() bool { return len(o.parked) > 0 || o.draining }
+func (o *Outbox) pressed() bool { return len(o.parked) > 0 || o.draining > 0 }
 
 // press starts the clock of the stall check when somebody is about to wait and
 // nobody did before. A timer that still runs from the last time is left to find

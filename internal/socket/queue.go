@@ -71,6 +71,7 @@ func (q *queue) free() {
 	if cap(q.segments) > 4*vectorMost {
 		return
 	}
+	clear(q.vector) // so that an idle queue keeps no body alive
 	q.segments, q.head, q.sent, q.one = q.segments[:0], 0, 0, nil
 	queues.Put(q)
 }

@@ -206,17 +206,18 @@ func (r *Reader) settle() error {
 		return nil
 	}
 	partial := r.buf.Bytes()[r.pos:r.end]
+	handed := r.pos > 0
+	r.pos, r.end = 0, 0
 	if len(partial) == 0 {
 		r.buf.Release()
 		r.buf = nil
-		r.held.Store(0)
 		return nil
 	}
 	if r.since.IsZero() {
 		r.since = time.Now()
 	}
 	r.size, _ = wire.Size(partial, r.config.MaxLength) // Next has returned the error already
-	r.keep(partial)
+	r.keep(partial, handed)
 	if r.restLen >= readSize {
 		return r.grow()
 	}
@@ -224,14 +225,18 @@ func (r *Reader) settle() error {
 }
 
 // keep moves the start of an unfinished frame from buf to memory of its own
-// size. When there is none to be had, buf itself stays.
-func (r *Reader) keep(partial []byte) {
+// size. When there is none to be had, buf itself stays, unless somebody may have
+// kept what was handed out of it.
+func (r *Reader) keep(partial []byte, handed bool) {
 	r.restLen = len(partial)
 	switch {
 	case len(partial) <= smallSize:
 		r.rest = body.Get(len(partial))
 	case len(partial) < readSize:
 		r.rest = draw(r.config.Reads, len(partial))
+		if r.rest == nil && handed && r.config.Keep {
+			r.rest = body.Get(len(partial))
+		}
 	}
 	if r.rest == nil {
 		copy(r.buf.Bytes(), partial)
@@ -286,11 +291,11 @@ func (r *Reader) read() error {
 			if err = r.deadline(); err != nil {
 				return err
 			}
-		case err == nil || errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF):
 			return r.eof()
-		default:
+		case err != nil:
 			return err
-		}
+		} // else nothing happened, as a net.Conn may say
 	}
 }
 
@@ -317,8 +322,7 @@ func (r *Reader) readOnce() error {
 func (r *Reader) tryRead(fd uintptr) bool {
 	p := r.target(readSize)
 	if p == nil {
-		r.starved = true
-		return true
+		return r.tryStarve(fd)
 	}
 	n, again, err := readRaw(fd, p)
 	if again {
@@ -329,6 +333,26 @@ func (r *Reader) tryRead(fd uintptr) bool {
 	r.n, r.err, r.full = n, err, n == len(p)
 	if n == 0 {
 		r.untarget()
+		if err == nil {
+			r.err = io.EOF
+		}
+	}
+	return true
+}
+
+// tryStarve is tryRead without memory to read into. The reader is starved only if
+// something has come: whoever has announced much and is silent must not be given
+// memory for it that others wait for.
+func (r *Reader) tryStarve(fd uintptr) bool {
+	some, err := peekRaw(fd)
+	switch {
+	case err != nil:
+		r.err = err
+	case some:
+		r.starved = true
+	default:
+		r.arm()
+		return false
 	}
 	return true
 }
@@ -391,6 +415,7 @@ func (r *Reader) took() {
 		copy(r.buf.Bytes(), r.rest.Bytes()[:r.restLen])
 		r.rest.Release()
 		r.rest, r.restLen = nil, 0
+		r.held.Store(0) // until settle finds that the frame still has no end
 	}
 	if r.config.Keep && r.end < len(r.buf.Bytes())/2 {
 		small := body.Get(r.end)

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"io"
 	"syscall"
 	"unsafe"
 
@@ -23,6 +24,24 @@ func readRaw(fd uintptr, p []byte) (n int, again bool, err error) {
 			return 0, true, nil
 		default:
 			return 0, false, err
+		}
+	}
+}
+
+// peekRaw reports whether there is something to read, without waiting. It returns
+// io.EOF when there is nothing and will be nothing.
+func peekRaw(fd uintptr) (some bool, err error) {
+	for {
+		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return false, nil
+		case err == nil && n == 0:
+			return false, io.EOF
+		default:
+			return err == nil, err
 		}
 	}
 }

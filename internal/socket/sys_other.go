@@ -15,6 +15,8 @@ var errNoRaw = errors.New("not on this system")
 
 func readRaw(uintptr, []byte) (n int, again bool, err error) { return 0, false, errNoRaw }
 
+func peekRaw(uintptr) (some bool, err error) { return false, errNoRaw }
+
 // vector is a list of memory areas to write.
 type vector [][]byte
 

@@ -14,9 +14,12 @@ import (
 
 // The range that a Latency tells apart, and with how many significant digits.
 // Two digits are an error of at most 1 % and keep a histogram below 40 KiB, so
-// that every receiver of a simulation can have its own.
+// that every receiver of a simulation can have its own. The histogram counts in
+// steps of about finest up to some hundred of them: a finest of 1 µs would be an
+// error of a half at the shortest.
 const (
 	shortest = time.Microsecond
+	finest   = shortest / 100
 	longest  = time.Hour
 	digits   = 2
 )
@@ -31,7 +34,7 @@ type Latency struct {
 
 // NewLatency returns an empty histogram.
 func NewLatency() *Latency {
-	return &Latency{histogram: hdrhistogram.New(int64(shortest), int64(longest), digits)}
+	return &Latency{histogram: hdrhistogram.New(int64(finest), int64(longest), digits)}
 }
 
 // Record counts d.

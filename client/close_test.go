@@ -1,0 +1,277 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+func TestCloseTwice(t *testing.T) {
+	c, h := connectTCP(t, nil)
+	go func() { // ends when the client has closed
+		h.wantEnd()
+		h.Close()
+	}()
+	for range 3 {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	wantGone(t, c, ErrClosed)
+}
+
+func TestCloseWhileOthersWait(t *testing.T) {
+	c, h := connectTCP(t, nil)
+	go func() { // ends when the client has closed
+		io.Copy(io.Discard, h)
+		h.Close()
+	}()
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			if _, err := c.Receive(t.Context()); !errors.Is(err, ErrClosed) {
+				t.Errorf("Receive: %v", err)
+			}
+		})
+		wg.Go(func() {
+			for _, err := range c.Messages(t.Context()) {
+				if !errors.Is(err, ErrClosed) {
+					t.Errorf("Messages: %v", err)
+				}
+			}
+		})
+		wg.Go(func() {
+			if _, err := c.List(t.Context()); !errors.Is(err, ErrClosed) {
+				t.Errorf("List: %v", err)
+			}
+		})
+		wg.Go(func() {
+			if err := c.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			select {
+			case <-c.Done():
+			default:
+				t.Error("Close has returned, and the connection is not done")
+			}
+		})
+	}
+	wg.Wait()
+	wantGone(t, c, ErrClosed)
+}
+
+// TestCloseSendsWhatSendHasTaken while the hub sends as well, and reads slowly.
+func TestCloseSendsWhatSendHasTaken(t *testing.T) {
+	const all, size = 50, 100_000
+	c, h := connectTCP(t, &Options{MaxQueued: all * size})
+	h.send(deliveries(1000)) // nobody receives them
+	for i := range all {
+		if err := c.Send(t.Context(), []uint64{uint64(i)}, make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed := start(c.Close)
+	for i := range all {
+		_, payload, err := h.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := wire.ParseRelay(payload); err != nil || r.To.At(0) != uint64(i) || len(r.Body) != size {
+			t.Fatalf("relay %d is not what was sent: %v", i, err)
+		}
+		h.send(deliveries(10))
+	}
+	h.wantEnd()
+	h.Close()
+	if err := within(t, "Close", closed); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseGivesUpOnAHubThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := connect(t, &Options{CloseTimeout: 3 * time.Second, MaxQueued: 1})
+		for range 2 {
+			ctx, cancel := context.WithCancel(t.Context())
+			sent := start(func() error { return c.Send(ctx, nil, nil) })
+			if blocks(sent) {
+				cancel()
+			}
+			<-sent
+			cancel()
+		}
+		waiting := start(func() error { return c.Send(t.Context(), nil, nil) })
+		if !blocks(waiting) {
+			t.Fatal("Send does not wait")
+		}
+		begin := time.Now()
+		if err := c.Close(); !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "messages were not sent") {
+			t.Errorf("Close: %v, want one that tells of messages", err)
+		}
+		if took := time.Since(begin); took != 3*time.Second {
+			t.Errorf("Close took %v, want 3s", took)
+		}
+		if err := <-waiting; !errors.Is(err, ErrClosed) {
+			t.Errorf("Send: %v, want %v", err, ErrClosed)
+		}
+		wantGone(t, c, ErrClosed)
+	})
+}
+
+// TestCloseGivesUpOnAHubThatDoesNotEnd has a hub that reads all, and then does not
+// end its side.
+func TestCloseGivesUpOnAHubThatDoesNotEnd(t *testing.T) {
+	c, h := connectTCP(t, &Options{CloseTimeout: 20 * time.Millisecond})
+	if err := c.Send(t.Context(), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Errorf("everything was sent: %v", err)
+	}
+	h.want(wire.AppendRelay(nil, nil, nil))
+	h.wantEnd()
+}
+
+// TestCloseWhereThereIsNoHalfClose must not wait for the answer to what it could
+// not say.
+func TestCloseWhereThereIsNoHalfClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h := connect(t, nil)
+		begin := time.Now()
+		if err := c.Send(t.Context(), nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		closed := start(c.Close)
+		h.want(wire.AppendRelay(nil, nil, nil))
+		h.wantEnd()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("Close took %v", took)
+		}
+	})
+}
+
+func TestCloseWhenTheHubIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h := connect(t, nil)
+		h.send(deliveries(1))
+		h.Close()
+		<-c.Done()
+		begin := time.Now()
+		if err := c.Close(); err != nil {
+			t.Errorf("nothing was lost: %v", err)
+		}
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("Close took %v", took)
+		}
+		if _, err := c.Receive(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("Receive: %v, want %v", err, ErrClosed)
+		}
+		if err := c.Send(t.Context(), nil, nil); !errors.Is(err, ErrClosed) {
+			t.Errorf("Send: %v, want %v", err, ErrClosed)
+		}
+		if _, err := c.List(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("List: %v, want %v", err, ErrClosed)
+		}
+		if err := c.Err(); !errors.Is(err, ErrHubClosed) {
+			t.Errorf("Err: %v, want what ended the connection, %v", err, ErrHubClosed)
+		}
+	})
+}
+
+func TestCloseTellsWhatTheHubDidNotTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h := connect(t, nil)
+		for range 3 {
+			if err := c.Send(t.Context(), nil, []byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.want(wire.AppendRelay(nil, nil, []byte("hello"))[:10])
+		h.Close()
+		<-c.Done()
+		for range 2 {
+			if err := c.Close(); !errors.Is(err, ErrHubClosed) && !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "3 messages") {
+				t.Errorf("Close: %v, want one that tells of 3 messages", err)
+			}
+		}
+	})
+}
+
+// TestCloseInTheMiddleOfMessages leaves nothing to be received.
+func TestCloseInTheMiddleOfMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h := connect(t, nil)
+		h.send(deliveries(20))
+		synctest.Wait()
+		for range c.Messages(t.Context()) {
+			c.Close()
+			break // with the rest of the batch in hand
+		}
+		if m, err := c.Receive(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("received %q (%v) after Close", m.Body, err)
+		}
+		h.wantEnd()
+	})
+}
+
+// TestCloseWithAFullInbox must not wait for somebody to receive.
+func TestCloseWithAFullInbox(t *testing.T) {
+	c, h := connectTCP(t, &Options{MaxUnread: 100})
+	go func() { // ends when the client has closed
+		for i := 0; ; i++ {
+			if _, err := h.Write(delivery(fmt.Sprint(i))); err != nil {
+				return
+			}
+		}
+	}()
+	go io.Copy(io.Discard, h) // ends when the client has closed
+	wantMessage(t, c, "0")
+	closed := start(c.Close)
+	<-c.closing
+	h.Conn.(*net.TCPConn).CloseWrite()
+	if err := within(t, "Close", closed); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSendingWhileClosing(t *testing.T) {
+	for range 50 {
+		c, h := connectTCP(t, &Options{MaxQueued: 500})
+		var received int
+		served := make(chan struct{})
+		go func() { // ends when the client has closed
+			defer close(served)
+			h.serve(func(wire.Relay) { received++ })
+			h.Close()
+		}()
+		var taken int
+		var wg sync.WaitGroup
+		begun := make(chan struct{}, 1)
+		wg.Go(func() {
+			for c.Send(t.Context(), nil, make([]byte, 100)) == nil {
+				if taken++; taken == 10 {
+					begun <- struct{}{}
+				}
+			}
+		})
+		<-begun
+		err := c.Close()
+		wg.Wait()
+		<-served
+		if err == nil && received < taken {
+			t.Fatalf("Send took %d messages, %d arrived, and Close has not told", taken, received)
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// listen accepts one connection and hands it to the test's hub.
+func listen(t *testing.T, hub func(*fakeHub)) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { // ends with the hub, or when nobody has come
+		defer close(done)
+		if nc, err := ln.Accept(); err == nil {
+			defer nc.Close()
+			hub(&fakeHub{t, nc})
+		}
+	}()
+	t.Cleanup(func() {
+		ln.Close()
+		<-done
+	})
+	return ln.Addr().String()
+}
+
+func TestDialLearnsTheID(t *testing.T) {
+	for _, id := range []uint64{1, 1<<64 - 1} {
+		addr := listen(t, func(h *fakeHub) {
+			h.want(wire.AppendIdentityRequest(nil))
+			h.send(wire.AppendIdentity(nil, id))
+			h.wantEnd()
+		})
+		c, err := Dial(t.Context(), addr, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.ID() != id || c.Err() != nil {
+			t.Errorf("id %d, want %d (%v)", c.ID(), id, c.Err())
+		}
+		select {
+		case <-c.Done():
+			t.Error("done already")
+		default:
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestDialWithAnEndedContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Dial(ctx, "127.0.0.1:1", nil); !errors.Is(err, context.Canceled) && !isCanceled(err) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+}
+
+// isCanceled knows the error of net for a dial that was cancelled, which is one of
+// its own.
+func isCanceled(err error) bool { return strings.Contains(err.Error(), "operation was canceled") }
+
+func TestDialWhereNobodyListens(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	if _, err := Dial(t.Context(), addr, nil); !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), addr) {
+		t.Errorf("got %v, want one that names %s and says that it refuses", err, addr)
+	}
+}
+
+func TestNewGivesUpWithItsContext(t *testing.T) {
+	for _, reads := range []bool{true, false} { // the hub takes the question, or not even that
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			got := make(chan []byte, 1)
+			if reads {
+				go func() { // ends with the connection
+					all, _ := io.ReadAll(far)
+					got <- all
+				}()
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			begin := time.Now()
+			c, err := New(ctx, near, nil)
+			if c != nil || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v and %v, want %v", c, err, context.DeadlineExceeded)
+			}
+			if took := time.Since(begin); took != time.Minute {
+				t.Errorf("gave up after %v", took)
+			}
+			if reads {
+				<-got // the connection is closed
+			} else if _, err := far.Write([]byte{0}); !errors.Is(err, io.ErrClosedPipe) {
+				t.Errorf("the connection is not closed: %v", err)
+			}
+		})
+	}
+}
+
+func TestNewWithAHubThatGoes(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		hub  func(*fakeHub)
+		want error
+	}{
+		{"at once", func(*fakeHub) {}, nil},
+		{"when it was asked", func(h *fakeHub) { h.want(wire.AppendIdentityRequest(nil)) }, ErrHubClosed},
+		{"in its answer", func(h *fakeHub) {
+			h.want(wire.AppendIdentityRequest(nil))
+			h.send(wire.AppendIdentity(nil, 7)[:9])
+		}, ErrHubClosed},
+		{"with an answer that is none", func(h *fakeHub) {
+			h.want(wire.AppendIdentityRequest(nil))
+			h.send([]byte("HTTP/1.1 400 Bad Request\r\n"))
+		}, ErrProtocol},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := Dial(t.Context(), listen(t, test.hub), nil)
+			if c != nil || err == nil || test.want != nil && !errors.Is(err, test.want) {
+				t.Errorf("got %v and %v, want %v", c, err, test.want)
+			}
+		})
+	}
+}
+
+func TestMessagesMayComeBeforeTheID(t *testing.T) {
+	addr := listen(t, func(h *fakeHub) {
+		h.want(wire.AppendIdentityRequest(nil))
+		h.send(deliveries(2), wire.AppendIdentity(nil, 3))
+		h.wantEnd()
+	})
+	c, err := Dial(t.Context(), addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	wantMessage(t, c, "0")
+	wantMessage(t, c, "1")
+}
+
+func TestOptions(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		options Options
+		want    string // in the error; "" when there is none
+	}{
+		{"none", Options{}, ""},
+		{"the smallest", Options{1, 1, 1, 1, 1, 1}, ""},
+		{"MaxBody", Options{MaxBody: -1}, "MaxBody is -1"},
+		{"MaxBody above what the wire can say", Options{MaxBody: wire.BodyMost + 1}, "MaxBody"},
+		{"MaxUnread", Options{MaxUnread: -5}, "MaxUnread is -5"},
+		{"MaxQueued", Options{MaxQueued: -1}, "MaxQueued"},
+		{"MaxList", Options{MaxList: -1}, "MaxList"},
+		{"FrameTimeout", Options{FrameTimeout: -time.Second}, "FrameTimeout is -1s"},
+		{"CloseTimeout", Options{CloseTimeout: -1}, "CloseTimeout"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			all, err := test.options.withDefaults()
+			if test.want == "" {
+				if err != nil || all.MaxBody == 0 || all.MaxUnread == 0 || all.MaxQueued == 0 ||
+					all.MaxList == 0 || all.FrameTimeout == 0 || all.CloseTimeout == 0 {
+					t.Errorf("%+v, %v", all, err)
+				}
+				return
+			}
+			near, far := net.Pipe()
+			if _, err := New(t.Context(), near, &test.options); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("New: %v, want one with %q", err, test.want)
+			}
+			far.SetReadDeadline(time.Now().Add(patience))
+			if _, err := far.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("New has failed, and has not closed the connection")
+			}
+			if _, err := Dial(t.Context(), "127.0.0.1:1", &test.options); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Dial: %v, want one with %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestTheDefaults(t *testing.T) {
+	want := Options{
+		MaxBody: 1 << 20, MaxUnread: 1 << 20, MaxQueued: 256 << 10, MaxList: 1_000_000,
+		FrameTimeout: 30 * time.Second, CloseTimeout: 5 * time.Second,
+	}
+	if got, err := (*Options)(nil).withDefaults(); got != want || err != nil {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+}

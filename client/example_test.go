@@ -1,0 +1,189 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
+)
+
+// startHub runs a hub for an example and returns its address.
+func startHub() (addr string, stop func()) {
+	h, err := hub.New(hub.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go h.Serve(context.Background(), ln) // ends with Shutdown
+	return ln.Addr().String(), func() { h.Shutdown(context.Background()) }
+}
+
+func ExampleDial() {
+	addr, stop := startHub()
+	defer stop()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := client.Dial(ctx, addr, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	fmt.Println("I am client", c.ID())
+	// Output: I am client 1
+}
+
+func ExampleClient_List() {
+	addr, stop := startHub()
+	defer stop()
+	ctx := context.Background()
+
+	var last *client.Client
+	for range 3 {
+		c, err := client.Dial(ctx, addr, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer c.Close()
+		last = c
+	}
+
+	others, err := last.List(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("client", last.ID(), "sees", others)
+	// Output: client 3 sees [1 2]
+}
+
+func ExampleClient_Send() {
+	addr, stop := startHub()
+	defer stop()
+	ctx := context.Background()
+
+	alice, err := client.Dial(ctx, addr, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer alice.Close()
+	bob, err := client.Dial(ctx, addr, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bob.Close()
+
+	if err := alice.Send(ctx, []uint64{bob.ID()}, []byte("hello, Bob")); err != nil {
+		log.Fatal(err)
+	}
+	m, err := bob.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s\n", m.Body)
+	// Output: hello, Bob
+}
+
+// Limits are errors that a caller can look into. Nothing of the message was sent.
+func ExampleClient_Send_tooLarge() {
+	addr, stop := startHub()
+	defer stop()
+	ctx := context.Background()
+
+	c, err := client.Dial(ctx, addr, &client.Options{MaxBody: 1000})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	err = c.Send(ctx, []uint64{2}, make([]byte, 5000))
+	var tooLarge *client.BodyTooLargeError
+	if errors.As(err, &tooLarge) {
+		fmt.Println("split it into pieces of", tooLarge.Limit, "bytes")
+	}
+	// Output: split it into pieces of 1000 bytes
+}
+
+// Messages ends with one error. Breaking out of it loses nothing: what was not
+// yielded is there for the next who receives.
+func ExampleClient_Messages() {
+	addr, stop := startHub()
+	defer stop()
+	ctx := context.Background()
+
+	c, err := client.Dial(ctx, addr, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, text := range []string{"one", "two", "three"} {
+		if err := c.Send(ctx, []uint64{c.ID()}, []byte(text)); err != nil { // to itself
+			log.Fatal(err)
+		}
+	}
+
+	for m, err := range c.Messages(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s\n", m.Body)
+		if string(m.Body) == "two" {
+			break
+		}
+	}
+	m, err := c.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("and %s\n", m.Body)
+
+	c.Close()
+	for _, err := range c.Messages(ctx) {
+		fmt.Println(errors.Is(err, client.ErrClosed))
+	}
+	// Output:
+	// one
+	// two
+	// and three
+	// true
+}
+
+// A receiver of very many messages can give their memory back, which saves the
+// garbage collector work.
+func ExampleMessage_Release() {
+	addr, stop := startHub()
+	defer stop()
+	ctx := context.Background()
+
+	c, err := client.Dial(ctx, addr, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	for range 1000 {
+		if err := c.Send(ctx, []uint64{c.ID()}, make([]byte, 100)); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	messages, bytes := 0, 0
+	for m, err := range c.Messages(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		bytes += len(m.Body)
+		m.Release() // m.Body must not be touched from here on
+		if messages++; messages == 1000 {
+			break
+		}
+	}
+	fmt.Println(bytes, "bytes")
+	// Output: 100000 bytes
+}

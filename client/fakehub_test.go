@@ -1,0 +1,178 @@
+package client
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// patience is how long a test waits for something that must happen.
+const patience = 30 * time.Second
+
+// fakeHub is the other end of a client's connection, in the hands of the test.
+type fakeHub struct {
+	t testing.TB
+	net.Conn
+}
+
+// connect makes a client whose hub is the test. It has the id 7.
+func connect(t testing.TB, options *Options) (*Client, *fakeHub) {
+	t.Helper()
+	near, far := net.Pipe()
+	return connectOver(t, options, near, far)
+}
+
+// connectTCP does so over TCP, where there are buffers between the two.
+func connectTCP(t testing.TB, options *Options) (*Client, *fakeHub) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	near, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return connectOver(t, options, near, far)
+}
+
+func connectOver(t testing.TB, options *Options, near, far net.Conn) (*Client, *fakeHub) {
+	t.Helper()
+	h := &fakeHub{t, far}
+	done := make(chan struct{})
+	go func() { // ends when the client knows its id
+		defer close(done)
+		h.want(wire.AppendIdentityRequest(nil))
+		h.send(wire.AppendIdentity(nil, 7))
+	}()
+	c, err := New(t.Context(), near, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	t.Cleanup(func() {
+		far.Close()
+		c.Close()
+	})
+	return c, h
+}
+
+// send writes bytes to the client, all of them unless the client has closed.
+func (h *fakeHub) send(parts ...[]byte) {
+	if _, err := h.Write(slices.Concat(parts...)); err != nil {
+		h.t.Errorf("the hub cannot send: %v", err)
+	}
+}
+
+// want reads the bytes that the client must send next.
+func (h *fakeHub) want(want []byte) {
+	h.t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(h, got); err != nil || !bytes.Equal(got, want) {
+		h.t.Errorf("the client sent %d bytes % .20x… (%v), want %d: % .20x…", len(got), got, err, len(want), want)
+	}
+}
+
+// wantEnd reads the end of what the client sends.
+func (h *fakeHub) wantEnd() {
+	h.t.Helper()
+	if rest, err := io.ReadAll(h); err != nil || len(rest) > 0 {
+		h.t.Errorf("the client sent %d more bytes, and then %v", len(rest), err)
+	}
+}
+
+// serve answers every request, and calls relay for every relay, until the
+// connection ends.
+func (h *fakeHub) serve(relay func(wire.Relay)) {
+	lists := uint64(0)
+	for {
+		typ, payload, err := h.next()
+		switch {
+		case err != nil:
+			return
+		case typ == wire.TypeIdentity:
+			h.send(wire.AppendIdentity(nil, 7))
+		case typ == wire.TypeList:
+			lists++
+			h.send(wire.AppendList(nil, []uint64{lists}, nil))
+		case relay != nil:
+			r, err := wire.ParseRelay(payload)
+			if err != nil {
+				h.t.Error(err)
+			}
+			relay(r)
+		}
+	}
+}
+
+func (h *fakeHub) next() (wire.Type, []byte, error) {
+	var length [wire.LengthSize]byte
+	if _, err := io.ReadFull(h, length[:]); err != nil {
+		return 0, nil, err
+	}
+	frame := append(length[:], make([]byte, binary.BigEndian.Uint32(length[:]))...)
+	if _, err := io.ReadFull(h, frame[wire.LengthSize:]); err != nil {
+		return 0, nil, err
+	}
+	typ, payload := wire.Split(frame)
+	return typ, payload, nil
+}
+
+// delivery is the frame by which a hub hands over a body.
+func delivery(body string) []byte { return wire.AppendDelivery(nil, []byte(body)) }
+
+// deliveries are those of the bodies "0", "1" and so on.
+func deliveries(n int) (frames []byte) {
+	for i := range n {
+		frames = append(frames, delivery(fmt.Sprint(i))...)
+	}
+	return frames
+}
+
+// wantMessage receives the message that must come next.
+func wantMessage(t testing.TB, c *Client, want string) {
+	t.Helper()
+	m, err := c.Receive(t.Context())
+	if err != nil || string(m.Body) != want {
+		t.Fatalf("received %.20q (%v), want %.20q", m.Body, err, want)
+	}
+}
+
+// within fails the test when c does not deliver in time.
+func within[T any](t testing.TB, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("still not: %s", what)
+		panic("not reached")
+	}
+}
+
+// start runs what may block and returns where its outcome will come.
+func start[T any](f func() T) <-chan T {
+	c := make(chan T, 1)
+	go func() { c <- f() }() // ends with f
+	return c
+}
+
+// blocks reports whether what was started waits for something. It must be called
+// in a bubble.
+func blocks[T any](c <-chan T) bool {
+	synctest.Wait()
+	return len(c) == 0
+}

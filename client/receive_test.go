@@ -1,0 +1,452 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+func TestMessagesComeInTheirOrder(t *testing.T) {
+	c, h := connect(t, nil)
+	sizes := []int{0, 1, 100, 5000, 65_531, 65_532, 200_000, wire.DefaultMaxBody, 0}
+	go func() { // ends when all is taken
+		for i, size := range sizes {
+			h.send(delivery(strings.Repeat(fmt.Sprint(i), size)), []byte{0, 0, 0, 0}) // and an empty frame, which means nothing
+		}
+	}()
+	for i, size := range sizes {
+		wantMessage(t, c, strings.Repeat(fmt.Sprint(i), size))
+	}
+}
+
+// TestMessagesAroundAnAnswer come before the request, before its answer, and
+// behind it, while nobody receives.
+func TestMessagesAroundAnAnswer(t *testing.T) {
+	c, h := connect(t, nil)
+	h.send(delivery("before the request"))
+	listed := start(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
+	h.want(wire.AppendListRequest(nil))
+	h.send(delivery("before the answer"), wire.AppendList(nil, []uint64{1}, nil), delivery("behind it"))
+	if got := within(t, "List", listed); !slices.Equal(got, []uint64{1}) {
+		t.Errorf("got %v", got)
+	}
+	for _, want := range []string{"before the request", "before the answer", "behind it"} {
+		wantMessage(t, c, want)
+	}
+}
+
+func TestReceiveEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h := connect(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		received := start(func() error { _, err := c.Receive(ctx); return err })
+		if !blocks(received) {
+			t.Fatal("there is nothing to receive")
+		}
+		cancel()
+		if err := <-received; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want %v", err, context.Canceled)
+		}
+		h.send(deliveries(1)) // is not lost
+		wantMessage(t, c, "0")
+	})
+}
+
+// TestMessagesEndsWithItsContext though there is always a next message.
+func TestMessagesEndsWithItsContext(t *testing.T) {
+	c, h := connectTCP(t, nil)
+	go func() { // ends with the connection
+		for err := error(nil); err == nil; {
+			_, err = h.Write(deliveries(1000))
+		}
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	n, last := 0, error(nil)
+	for m, err := range c.Messages(ctx) {
+		if err != nil {
+			last = err
+			continue // the error must be the end
+		}
+		m.Release()
+		if n++; n == 5000 {
+			cancel()
+		}
+		if n > 5000+batchMost {
+			t.Fatal("the context has ended, and messages still come")
+		}
+	}
+	if !errors.Is(last, context.Canceled) {
+		t.Errorf("ended with %v, want %v", last, context.Canceled)
+	}
+}
+
+func TestBreakingOutOfMessagesKeepsTheRest(t *testing.T) {
+	const all = 500
+	for _, step := range []int{1, 7, batchMost - 1, batchMost, batchMost + 1, all} {
+		synctest.Test(t, func(t *testing.T) {
+			c, h := connect(t, nil)
+			go h.send(deliveries(all)) // ends when all is taken
+			next := 0
+			for next < all {
+				n := 0
+				for m, err := range c.Messages(t.Context()) {
+					if err != nil || string(m.Body) != fmt.Sprint(next) {
+						t.Fatalf("got %q (%v), want %d", m.Body, err, next)
+					}
+					next++
+					if n++; n == step || next == all {
+						break
+					}
+				}
+				synctest.Wait() // more may have come meanwhile
+				if next < all {
+					wantMessage(t, c, fmt.Sprint(next))
+					next++
+				}
+			}
+		})
+	}
+}
+
+func TestTwoMessagesWakeTwoReceivers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h := connect(t, nil)
+		receive := func() error { _, err := c.Receive(t.Context()); return err }
+		first, second := start(receive), start(receive)
+		if !blocks(first) || !blocks(second) {
+			t.Fatal("there is nothing to receive")
+		}
+		h.send(deliveries(2)) // in one read
+		if blocks(first) || blocks(second) {
+			t.Fatal("one of the two still waits")
+		}
+	})
+}
+
+func TestReceiversShareTheMessages(t *testing.T) {
+	const receivers, all = 5, 5000
+	c, h := connectTCP(t, &Options{MaxUnread: 2000})
+	var mu sync.Mutex
+	seen := map[string]int{}
+	var wg sync.WaitGroup
+	for i := range receivers {
+		wg.Go(func() {
+			note := func(m Message) {
+				mu.Lock()
+				seen[string(m.Body)]++
+				mu.Unlock()
+				m.Release()
+			}
+			for {
+				if i%2 == 0 {
+					m, err := c.Receive(t.Context())
+					if err != nil {
+						return
+					}
+					note(m)
+					continue
+				}
+				n := 0
+				for m, err := range c.Messages(t.Context()) {
+					if err != nil {
+						return
+					}
+					note(m)
+					if n++; n == 10 {
+						break
+					}
+				}
+			}
+		})
+	}
+	h.send(deliveries(all))
+	h.Close() // what came before is still received
+	wg.Wait()
+	for i := range all {
+		if n := seen[fmt.Sprint(i)]; n != 1 {
+			t.Fatalf("message %d was received %d times", i, n)
+		}
+	}
+}
+
+// TestUnreadIsBounded counts what a client takes while nobody receives.
+func TestUnreadIsBounded(t *testing.T) {
+	for _, test := range []struct{ unread, body int }{
+		{1, 1000}, {10_000, 1000}, {100_000, 10}, {100_000, 20_000}, {1000, 300_000}, {10_000, 0},
+	} {
+		t.Run(fmt.Sprintf("%d of %d", test.unread, test.body), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, h := connect(t, &Options{MaxUnread: test.unread})
+				frame := delivery(strings.Repeat("x", test.body))
+				taken := make(chan int, 100_000)
+				go func() { // ends with the connection
+					for {
+						if _, err := h.Write(frame); err != nil {
+							return
+						}
+						taken <- test.body
+					}
+				}()
+				synctest.Wait()
+				cost := len(taken) * (test.body + messageCost)
+				if most := test.unread + max(2*len(frame)*(1+messageCost/len(frame)), 64<<10); cost < test.unread || cost > most {
+					t.Errorf("%d messages of %d bytes were taken, %d bytes in all, want %d to %d",
+						len(taken), test.body, cost, test.unread, most)
+				}
+				before := len(taken)
+				for range before + 3 { // and it goes on when somebody receives
+					wantMessage(t, c, strings.Repeat("x", test.body))
+				}
+				c.Close()
+				h.Close()
+			})
+		})
+	}
+}
+
+// TestTheInboxStaysSmall has a receiver that never quite catches up.
+func TestTheInboxStaysSmall(t *testing.T) {
+	var b inbox
+	b.init(1 << 20)
+	b.push(make([]Message, 10))
+	var one [1]Message
+	for i := range 100_000 {
+		b.push(make([]Message, 1+i%3))
+		for range 1 + i%3 {
+			if _, err := b.take(t.Context(), one[:]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if most := 1000; cap(b.messages) > most {
+		t.Errorf("10 messages wait in a row of %d, want at most %d", cap(b.messages), most)
+	}
+}
+
+// TestBodiesStayUnlessReleased keeps some messages while very many others come and
+// are released.
+func TestBodiesStayUnlessReleased(t *testing.T) {
+	const all = 20_000
+	c, h := connectTCP(t, nil)
+	go func() { // ends when all is taken
+		for i := range all {
+			h.send(delivery(strings.Repeat(fmt.Sprintf("%06d", i), i%500)))
+		}
+	}()
+	kept := map[int]Message{}
+	for i := range all {
+		m, err := c.Receive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 0 {
+			kept[i] = m
+		} else {
+			m.Release()
+		}
+	}
+	for i, m := range kept {
+		if string(m.Body) != strings.Repeat(fmt.Sprintf("%06d", i), i%500) {
+			t.Fatalf("message %d has changed", i)
+		}
+		m.Body = append(m.Body, "grows into memory of its own"...)
+		m.Release()
+	}
+	Message{}.Release() // of nothing
+}
+
+func TestAHubThatGoesAway(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		last []byte // what it sends before
+		want error
+	}{
+		{"between two frames", nil, ErrHubClosed},
+		{"in the middle of one", delivery("torn")[:7], ErrHubClosed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, h := connect(t, &Options{MaxQueued: 1})
+				c.Send(t.Context(), nil, nil) // fills the queue
+				calls := map[string]<-chan error{
+					"Send": start(func() error { return c.Send(t.Context(), nil, nil) }),
+					"List": start(func() error { _, err := c.List(t.Context()); return err }),
+				}
+				for name, call := range calls {
+					if !blocks(call) {
+						t.Fatalf("%s does not wait", name)
+					}
+				}
+				h.send(deliveries(2), test.last)
+				h.Close()
+				for name, call := range calls {
+					if err := <-call; err == nil || errors.Is(err, ErrClosed) {
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+				<-c.Done()
+				wantMessage(t, c, "0") // what came before
+				wantMessage(t, c, "1")
+				wantGone(t, c, test.want)
+			})
+		})
+	}
+}
+
+// wantGone looks whether every call says that the connection is over, and why.
+func wantGone(t *testing.T, c *Client, want error) {
+	t.Helper()
+	if err := c.Err(); !errors.Is(err, want) {
+		t.Errorf("Err: %v, want %v", err, want)
+	}
+	if err := c.Send(t.Context(), []uint64{1}, nil); !errors.Is(err, want) {
+		t.Errorf("Send: %v, want %v", err, want)
+	}
+	if _, err := c.List(t.Context()); !errors.Is(err, want) && !errors.Is(err, ErrLost) {
+		t.Errorf("List: %v, want %v", err, want)
+	}
+	if _, err := c.Receive(t.Context()); !errors.Is(err, want) {
+		t.Errorf("Receive: %v, want %v", err, want)
+	}
+	n := 0
+	for _, err := range c.Messages(t.Context()) {
+		if n++; !errors.Is(err, want) {
+			t.Errorf("Messages: %v, want %v", err, want)
+		}
+	}
+	if n != 1 {
+		t.Errorf("Messages yields %d times at the end, want 1", n)
+	}
+}
+
+func TestBlockedReceiversLearnOfTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h := connect(t, nil)
+		var calls []<-chan error
+		for range 5 {
+			calls = append(calls, start(func() error { _, err := c.Receive(t.Context()); return err }),
+				start(func() error {
+					for _, err := range c.Messages(t.Context()) {
+						return err
+					}
+					return nil
+				}))
+		}
+		for _, call := range calls {
+			if !blocks(call) {
+				t.Fatal("there is nothing to receive")
+			}
+		}
+		h.Close()
+		for _, call := range calls {
+			if err := <-call; !errors.Is(err, ErrHubClosed) {
+				t.Errorf("got %v, want %v", err, ErrHubClosed)
+			}
+		}
+	})
+}
+
+func TestABrokenConnection(t *testing.T) {
+	c, h := connectTCP(t, nil)
+	h.send(deliveries(3))
+	for _, want := range []string{"0", "1", "2"} {
+		wantMessage(t, c, want)
+	}
+	h.Conn.(interface{ SetLinger(int) error }).SetLinger(0)
+	h.Close()
+	<-c.Done()
+	if err := c.Err(); !errors.Is(err, ErrLost) {
+		t.Errorf("got %v, want %v", err, ErrLost)
+	}
+}
+
+func TestHostileAnswers(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer []byte // to the list that was asked for
+		want   error
+	}{
+		{"a short list", []byte{0, 0, 0, 8, 2, 1, 2, 3, 4, 5, 6, 7}, ErrProtocol},
+		{"an identity that nobody asked for", wire.AppendIdentity(nil, 9), ErrProtocol},
+		{"a short identity", []byte{0, 0, 0, 8, 1, 1, 2, 3, 4, 5, 6, 7}, ErrProtocol},
+		{"a long identity", []byte{0, 0, 0, 10, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9}, ErrProtocol},
+		{"two lists", append(wire.AppendList(nil, nil, nil), wire.AppendList(nil, nil, nil)...), ErrProtocol},
+		{"an unknown type", []byte{0, 0, 0, 1, 200}, ErrProtocol},
+		{"a body over the limit", delivery(strings.Repeat("x", 101)), ErrProtocol},
+		{"a length over every limit", []byte{0, 0, 4, 0, 3}, ErrProtocol},
+		{"the largest length", []byte{255, 255, 255, 255}, ErrProtocol},
+		{"a list that is too long", wire.AppendList(nil, make([]uint64, 21), nil), ErrProtocol},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, h := connect(t, &Options{MaxBody: 100, MaxList: 20})
+				listed := start(func() error { _, err := c.List(t.Context()); return err })
+				h.want(wire.AppendListRequest(nil))
+				go h.Write(append(deliveries(2), test.answer...)) // ends when the client has had enough
+				<-c.Done()
+				wantMessage(t, c, "0") // what was in order
+				wantMessage(t, c, "1")
+				wantGone(t, c, test.want)
+				if err := <-listed; err != nil && !errors.Is(err, test.want) {
+					t.Errorf("List: %v, want %v", err, test.want)
+				}
+				if _, err := io.Copy(io.Discard, h); err != nil {
+					t.Errorf("the connection is not closed: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestTheLargestThatIsAllowed(t *testing.T) {
+	c, h := connect(t, &Options{MaxBody: 100, MaxList: 20})
+	listed := start(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
+	h.want(wire.AppendListRequest(nil))
+	h.send(delivery(strings.Repeat("x", 100)), wire.AppendList(nil, make([]uint64, 20), nil))
+	if got := within(t, "List", listed); len(got) != 20 {
+		t.Errorf("%d ids", len(got))
+	}
+	wantMessage(t, c, strings.Repeat("x", 100))
+}
+
+func TestHalfAFrameFromTheHubIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h := connect(t, nil)
+		h.send(delivery("half")[:7])
+		<-c.Done()
+		if err := c.Err(); !errors.Is(err, ErrLost) {
+			t.Errorf("got %v, want %v", err, ErrLost)
+		}
+	})
+}
+
+func BenchmarkReceive(b *testing.B) {
+	for _, size := range []int{128, 10 << 10} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			c, h := connectTCP(b, nil)
+			batch := []byte(strings.Repeat(string(delivery(strings.Repeat("x", size))), 1+64<<10/size))
+			go func() { // ends with the connection
+				for err := error(nil); err == nil; {
+					_, err = h.Write(batch)
+				}
+			}()
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for m := range c.Messages(b.Context()) {
+				m.Release()
+				if !b.Loop() {
+					break
+				}
+			}
+		})
+	}
+}

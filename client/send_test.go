@@ -1,0 +1,334 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+func TestSendWritesARelay(t *testing.T) {
+	c, h := connect(t, nil)
+	for _, to := range [][]uint64{nil, {1}, {3, 1, 3, 7}, make([]uint64, wire.MaxReceivers)} {
+		for _, size := range []int{0, 1, 5000, 70_000, wire.DefaultMaxBody} {
+			body := []byte(strings.Repeat("x", size))
+			want := wire.AppendRelay(nil, to, body)
+			sent := start(func() error { return c.Send(t.Context(), to, body) })
+			h.want(want)
+			if err := within(t, "Send", sent); err != nil {
+				t.Errorf("%d bytes to %d clients: %v", size, len(to), err)
+			}
+		}
+	}
+}
+
+// TestWhatIsOverALimitSendsNothing looks at what comes behind it.
+func TestWhatIsOverALimitSendsNothing(t *testing.T) {
+	c, h := connect(t, &Options{MaxBody: 100})
+	var receivers *TooManyReceiversError
+	err := c.Send(t.Context(), make([]uint64, 256), nil)
+	if !errors.As(err, &receivers) || receivers.Receivers != 256 || !strings.Contains(err.Error(), "256 receivers, at most 255") {
+		t.Errorf("256 receivers: %v", err)
+	}
+	var size *BodyTooLargeError
+	err = c.Send(t.Context(), []uint64{1}, make([]byte, 101))
+	if !errors.As(err, &size) || size.Size != 101 || size.Limit != 100 || !strings.Contains(err.Error(), "101 bytes, at most 100") {
+		t.Errorf("a body of 101 bytes: %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Send(ended, []uint64{1}, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("with an ended context: %v", err)
+	}
+	if _, err := c.List(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("List with an ended context: %v", err)
+	}
+	sent := start(func() error { return c.Send(t.Context(), []uint64{2}, make([]byte, 100)) })
+	h.want(wire.AppendRelay(nil, []uint64{2}, make([]byte, 100)))
+	if err := within(t, "Send", sent); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSendKeepsNothingOfItsArguments(t *testing.T) {
+	c, h := connect(t, nil)
+	to, body := []uint64{1, 2}, []byte("before")
+	for _, size := range []int{6, 10_000} { // copied, and held by reference
+		body = append(body[:6], make([]byte, size-6)...)
+		want := wire.AppendRelay(nil, to, body)
+		if err := c.Send(t.Context(), to, body); err != nil { // the hub does not read yet
+			t.Fatal(err)
+		}
+		to[0], body[0] = 99, 'x'
+		h.want(want)
+		to[0], body[0] = 1, 'b'
+	}
+}
+
+// TestSendWaitsForRoom has a hub that does not read.
+func TestSendWaitsForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h := connect(t, &Options{MaxQueued: 20_000})
+		relay := func(n byte) []byte { return wire.AppendRelay(nil, []uint64{1}, slices.Repeat([]byte{n}, 10_000)) }
+		send := func(ctx context.Context, n byte) <-chan error {
+			return start(func() error { return c.Send(ctx, []uint64{1}, slices.Repeat([]byte{n}, 10_000)) })
+		}
+		for n := range byte(2) {
+			if sent := send(t.Context(), n); blocks(sent) {
+				t.Fatalf("Send %d waits although there is room", n)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		second, cancelled, third := send(t.Context(), 2), send(ctx, 3), send(t.Context(), 4)
+		if !blocks(cancelled) {
+			t.Fatal("Send does not wait although there is no room")
+		}
+		cancel()
+		if err := <-cancelled; !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
+		}
+		if !blocks(second) || !blocks(third) {
+			t.Fatal("cancelling one has let others go")
+		}
+		got := slices.Concat(relay(0), relay(1))
+		h.want(got)
+		h.want(eitherOrder(t, h, relay(2), relay(4)))
+		if err := errors.Join(<-second, <-third); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// eitherOrder reads the first of two relays, which were sent at the same time, and
+// returns the other.
+func eitherOrder(t *testing.T, h *fakeHub, a, b []byte) []byte {
+	t.Helper()
+	_, payload, err := h.next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if payload[len(payload)-1] == a[len(a)-1] {
+		return b
+	}
+	return a
+}
+
+func TestSendToAHubThatDoesNotReadEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, h := connect(t, &Options{MaxQueued: 1})
+		if err := c.Send(t.Context(), nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		for range 3 {
+			if err := c.Send(ctx, []uint64{1}, []byte("never")); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
+			}
+		}
+		h.want(wire.AppendRelay(nil, nil, nil))
+		closed := start(c.Close)
+		synctest.Wait()
+		h.wantEnd()
+		if err := <-closed; err != nil {
+			t.Errorf("Close: %v, but nothing that Send has taken is lost", err)
+		}
+	})
+}
+
+func TestOneSenderKeepsItsOrder(t *testing.T) {
+	const senders, each = 8, 200
+	c, h := connectTCP(t, &Options{MaxQueued: 1000})
+	received := make(chan [2]uint64, senders*each)
+	go h.serve(func(r wire.Relay) { received <- [2]uint64{r.To.At(0), r.To.At(1)} }) // ends with the connection
+	var wg sync.WaitGroup
+	for sender := range uint64(senders) {
+		wg.Go(func() {
+			for n := range uint64(each) {
+				if err := c.Send(t.Context(), []uint64{sender, n}, make([]byte, n*20)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	next := map[uint64]uint64{}
+	for range senders * each {
+		r := within(t, "a relay", received)
+		if r[1] != next[r[0]] {
+			t.Fatalf("sender %d: number %d came, want %d", r[0], r[1], next[r[0]])
+		}
+		next[r[0]]++
+	}
+	wg.Wait()
+}
+
+func TestList(t *testing.T) {
+	c, h := connect(t, nil)
+	for _, want := range [][]uint64{{}, {1}, {1, 2, 1 << 63}} {
+		listed := start(func() []uint64 {
+			ids, err := c.List(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			return ids
+		})
+		h.want(wire.AppendListRequest(nil))
+		h.send(wire.AppendList(nil, want, nil))
+		if got := within(t, "List", listed); !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+}
+
+func TestManyListsAtOnce(t *testing.T) {
+	const askers, each = 20, 20
+	c, h := connectTCP(t, nil)
+	go h.serve(nil) // ends with the connection
+	var mu sync.Mutex
+	seen := map[uint64]bool{}
+	var wg sync.WaitGroup
+	for range askers {
+		wg.Go(func() {
+			for range each {
+				ids, err := c.List(t.Context())
+				if err != nil || len(ids) != 1 {
+					t.Errorf("got %v, %v", ids, err)
+					return
+				}
+				mu.Lock()
+				if seen[ids[0]] {
+					t.Errorf("answer %d came twice", ids[0])
+				}
+				seen[ids[0]] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != askers*each {
+		t.Errorf("%d answers, want %d", len(seen), askers*each)
+	}
+}
+
+// TestAnAnswerThatNobodyWaitsForAnyMore must not be taken for that of another.
+func TestAnAnswerThatNobodyWaitsForAnyMore(t *testing.T) {
+	c, h := connect(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	given := start(func() error { _, err := c.List(ctx); return err })
+	h.want(wire.AppendListRequest(nil))
+	cancel()
+	if err := within(t, "List", given); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	listed := start(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
+	h.want(wire.AppendListRequest(nil))
+	h.send(wire.AppendList(nil, []uint64{1}, nil), wire.AppendList(nil, []uint64{2}, nil))
+	if got := within(t, "List", listed); !slices.Equal(got, []uint64{2}) {
+		t.Errorf("got %v, want the second answer", got)
+	}
+}
+
+// TestARequestThatWasNotSentPassesItsAnswerOn has two requests in line of which
+// the second is sent first, so that the first in line gets its answer, and is then
+// cancelled before it is sent itself.
+func TestARequestThatWasNotSentPassesItsAnswerOn(t *testing.T) {
+	var p pending
+	first, _ := ask(&p, &p.list)
+	second, _ := ask(&p, &p.list)
+	if err := answer(&p, &p.list, []uint64{1}); err != nil {
+		t.Fatal(err)
+	}
+	withdraw(&p, &p.list, first)
+	select {
+	case ids, ok := <-second:
+		if !ok || !slices.Equal(ids, []uint64{1}) {
+			t.Errorf("the second got %v, %v", ids, ok)
+		}
+	default:
+		t.Error("the answer is lost, and the second waits for ever")
+	}
+	if len(p.list) != 0 {
+		t.Errorf("%d requests are in line", len(p.list))
+	}
+}
+
+func TestARequestThatWasNotSentLeavesTheLine(t *testing.T) {
+	var p pending
+	first, _ := ask(&p, &p.list)
+	second, _ := ask(&p, &p.list)
+	withdraw(&p, &p.list, first)
+	if err := answer(&p, &p.list, []uint64{1}); err != nil {
+		t.Fatal(err)
+	}
+	if len(first) != 0 || len(second) != 1 {
+		t.Error("the answer went to a request that was not sent")
+	}
+	third, _ := ask(&p, &p.list)
+	p.close(ErrLost)
+	withdraw(&p, &p.list, third) // which is closed already
+	if _, err := ask(&p, &p.list); !errors.Is(err, ErrLost) {
+		t.Errorf("asking a line that is closed: %v", err)
+	}
+}
+
+// TestAnswersBehindABrokenWrite come from a hub that is gone, to requests that
+// have failed already. They are no breach of the protocol: behind them may be
+// messages.
+func TestAnswersBehindABrokenWrite(t *testing.T) {
+	var p pending
+	waiting, _ := ask(&p, &p.list)
+	p.close(ErrLost)
+	if _, ok := <-waiting; ok {
+		t.Error("a failed request got an answer")
+	}
+	if err := answer(&p, &p.list, []uint64{1}); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStats(t *testing.T) {
+	c, h := connect(t, nil)
+	relay := wire.AppendRelay(nil, []uint64{1}, []byte("hello"))
+	if err := c.Send(t.Context(), []uint64{1}, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	h.want(relay)
+	h.send(deliveries(3))
+	for _, want := range []string{"0", "1", "2"} {
+		wantMessage(t, c, want)
+	}
+	h.Close()
+	<-c.Done()
+	c.Close()
+	want := Stats{
+		MessagesIn: 4, BytesIn: uint64(wire.IdentityLen + len(deliveries(3))),
+		MessagesOut: 2, BytesOut: uint64(wire.IdentityRequestLen + len(relay)),
+	}
+	if got := c.Stats(); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func BenchmarkSend(b *testing.B) {
+	c, h := connectTCP(b, nil)
+	go func() { // ends with the connection
+		sink := make([]byte, 1<<20)
+		for err := error(nil); err == nil; {
+			_, err = h.Read(sink)
+		}
+	}()
+	to, body := []uint64{1, 2, 3}, make([]byte, 128)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.Send(b.Context(), to, body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package hub_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// TestConfigIsChecked has for each field the least and the most that it may be, and
+// what is one beyond.
+func TestConfigIsChecked(t *testing.T) {
+	const day = 24 * time.Hour
+	wrong := map[string][]hub.Config{
+		"MaxBody":        {{MaxBody: -1}, {MaxBody: wire.BodyMost + 1, MaxQueuedBytes: 8 << 30}},
+		"MaxQueuedBytes": {{MaxQueuedBytes: -1}, {MaxQueuedBytes: 4<<20 - 1}, {MaxQueuedBytes: 1<<50 + 1}, {MaxBody: 100 << 20}, {MaxBody: 1, MaxQueuedBytes: 1<<20 - 1}},
+		"MaxClients":     {{MaxClients: -1}, {MaxClients: 1<<30 + 1}},
+		"OutboxBytes":    {{OutboxBytes: -1}, {OutboxBytes: 4<<10 - 1}, {OutboxBytes: 1<<30 + 1}},
+		"StallTimeout":   {{StallTimeout: -1}, {StallTimeout: time.Millisecond - 1}, {StallTimeout: day + 1}},
+		"FrameTimeout":   {{FrameTimeout: -1}, {FrameTimeout: time.Millisecond - 1}, {FrameTimeout: day + 1}},
+		"MinRate":        {{MinRate: -1}, {MinRate: 1<<30 + 1}},
+	}
+	for field, configs := range wrong {
+		for _, config := range configs {
+			h, err := hub.New(config)
+			if err == nil {
+				end(t, h)
+			}
+			if err == nil || !strings.Contains(err.Error(), "hub: "+field+" is ") {
+				t.Errorf("%+v: %v, want an error that names %s", config, err, field)
+			}
+		}
+	}
+	right := []hub.Config{
+		{},
+		{MaxBody: 1, MaxQueuedBytes: 1 << 20, MaxClients: 1, OutboxBytes: 4 << 10, MinRate: 1, StallTimeout: time.Millisecond, FrameTimeout: time.Millisecond},
+		{MaxBody: wire.BodyMost, MaxQueuedBytes: 1 << 50, MaxClients: 1 << 30, OutboxBytes: 1 << 30, MinRate: 1 << 30, StallTimeout: day, FrameTimeout: day},
+	}
+	for _, config := range right {
+		h, err := hub.New(config)
+		if err != nil {
+			t.Errorf("%+v: %v", config, err)
+			continue
+		}
+		end(t, h)
+	}
+}
+
+// end shuts down a hub that serves nobody.
+func end(t *testing.T, h *hub.Hub) {
+	t.Helper()
+	if err := h.Shutdown(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConfigErrorSaysWhatIsAllowed(t *testing.T) {
+	_, err := hub.New(hub.Config{StallTimeout: time.Microsecond})
+	const want = "hub: StallTimeout is 1µs, must be from 1ms to 24h0m0s"
+	if fmt.Sprint(err) != want {
+		t.Errorf("got %q, want %q", fmt.Sprint(err), want)
+	}
+}
+
+// TestSmallestConfigServes gives the hub the least of everything that it takes.
+func TestSmallestConfigServes(t *testing.T) {
+	h := start(t, hub.Config{MaxBody: 1000, MaxQueuedBytes: 1 << 20, MaxClients: 12, OutboxBytes: 4 << 10, StallTimeout: patience})
+	var peers []*peer
+	var ids []uint64
+	for range 10 {
+		peers = append(peers, h.peer(t))
+		ids = append(ids, peers[len(peers)-1].id)
+	}
+	for _, p := range peers {
+		background(t, func() error { return p.stream(ids, 100, 1000) })
+	}
+	parallel(t, len(peers), func(i int) error {
+		for range 100 * len(peers) {
+			if _, _, err := peers[i].next(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,144 @@
+package hub_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// fuzzBody is the body limit of the hub that is fuzzed: large enough for frames
+// beyond a read buffer, small enough that lengths which are refused are found.
+const fuzzBody = 70_000
+
+// FuzzHub lets the first client of a hub say arbitrary bytes, in pieces of any
+// size, over TCP or in memory. The hub must answer what a few lines of model say
+// that it does, end by itself, and serve two others as if nothing had happened.
+func FuzzHub(f *testing.F) {
+	v := loadVectors(f)
+	for _, e := range v.Exchanges {
+		for _, step := range e.Steps {
+			f.Add([]byte(step.Send), uint16(1), false)
+			f.Add([]byte(step.Send), uint16(1000), true)
+		}
+	}
+	for _, vector := range v.Closes {
+		f.Add([]byte(vector.Send), uint16(3), true)
+	}
+	f.Add(bytes.Repeat(wire.AppendRelay(nil, []uint64{1, 2, 1}, make([]byte, 5000)), 40), uint16(9999), true)
+	f.Add(wire.AppendRelay(nil, []uint64{1, 1}, make([]byte, fuzzBody)), uint16(50_000), true)
+	f.Add(wire.AppendRelay(nil, []uint64{1}, make([]byte, fuzzBody+1)), uint16(5000), false)
+	f.Fuzz(func(t *testing.T, say []byte, piece uint16, tcp bool) {
+		h, dial := startFuzzed(t, tcp)
+		size := max(int(piece), len(say)/1000) + 1 // a thousand of them are enough
+		heard := sayAll(t, dial(), say, size, tcp)
+		answers, refused := model(say)
+		if whole := tcp && !refused; !bytes.HasPrefix(answers, heard) || whole && len(heard) != len(answers) {
+			at := differ(heard, answers)
+			t.Errorf("heard %d bytes, want %d: from %d on %.40x, want %.40x", len(heard), len(answers), at, heard[at:], answers[at:])
+		}
+		eventually(t, "the client is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
+		a, b := adopt(t, dial()), adopt(t, dial())
+		a.id, b.id = 2, 3
+		a.fence()
+		b.fence()
+		a.relay([]byte("hello"), b.id)
+		b.hears([]byte("hello"))
+		if list := a.list(); !slices.Equal(list, []uint64{b.id}) {
+			t.Errorf("list %v, want only %d", list, b.id)
+		}
+		a.Close()
+		b.Close()
+	})
+}
+
+// startFuzzed serves a hub and returns how to connect to it.
+func startFuzzed(t *testing.T, tcp bool) (*testHub, func() net.Conn) {
+	t.Helper()
+	config := hub.Config{MaxBody: fuzzBody, MaxQueuedBytes: 4 << 20}
+	if !tcp {
+		ln := newPipes()
+		return startOn(t, config, ln), func() net.Conn { return ln.dial(t) }
+	}
+	h := start(t, config)
+	return h, func() net.Conn { return h.silent(t).Conn }
+}
+
+// sayAll sends everything in pieces, ends its side where it can, and returns what
+// came back.
+func sayAll(t *testing.T, nc net.Conn, say []byte, piece int, tcp bool) []byte {
+	t.Helper()
+	defer nc.Close()
+	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	var heard bytes.Buffer
+	reading := make(chan error, 1)
+	go func() { // ends with the connection, for which the function waits
+		_, err := io.Copy(&heard, nc)
+		reading <- err
+	}()
+	for part := range slices.Chunk(say, piece) {
+		if _, err := nc.Write(part); err != nil {
+			break // the hub has closed
+		}
+	}
+	if tcp {
+		_ = nc.(*net.TCPConn).CloseWrite() // fails only when the hub has closed
+	} else {
+		nc.Close()
+	}
+	var slow net.Error
+	if err := <-reading; errors.As(err, &slow) && slow.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal("the hub neither answers nor closes")
+	}
+	return heard.Bytes()
+}
+
+// differ returns where a and b begin to differ.
+func differ(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// model is what the only client of a hub, number 1, hears for what it says, and
+// whether the hub closes for it.
+func model(say []byte) (answers []byte, refused bool) {
+	for {
+		size, err := wire.Size(say, wire.MaxRequest(fuzzBody))
+		if err != nil {
+			return answers, true
+		}
+		if size == 0 || len(say) < size {
+			return answers, false
+		}
+		kind, payload := wire.Split(say[:size])
+		say = say[size:]
+		switch kind {
+		case wire.TypeIdentity:
+			answers = wire.AppendIdentity(answers, 1)
+		case wire.TypeList:
+			answers = wire.AppendList(answers, nil, nil)
+		case wire.TypeRelay:
+			relay, err := wire.ParseRelay(payload)
+			if err != nil || len(relay.Body) > fuzzBody {
+				return answers, true
+			}
+			for id := range relay.To.All() {
+				if id == 1 {
+					answers = wire.AppendDelivery(answers, relay.Body)
+				}
+			}
+		}
+	}
+}

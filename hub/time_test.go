@@ -1,0 +1,250 @@
+package hub_test
+
+import (
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// The tests of this file take place in virtual time: what the hub is told to wait
+// it waits to the nanosecond, with its own defaults.
+
+// inVirtualTime runs f beside a hub with the defaults, in memory.
+func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub, ln *pipes)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{}, ln)
+		f(t, h, ln)
+	})
+}
+
+// virtual connects a peer that waits as long as it takes.
+func virtual(t *testing.T, ln *pipes) *peer {
+	t.Helper()
+	nc := ln.dial(t)
+	t.Cleanup(func() { nc.Close() })
+	return &peer{Conn: nc, t: t}
+}
+
+// answered asks for the id and fails unless it comes at once.
+func (p *peer) answered() {
+	p.t.Helper()
+	began := time.Now()
+	p.fence()
+	if took := time.Since(began); took != 0 {
+		p.t.Errorf("client %d: answered after %v", p.id, took)
+	}
+}
+
+func TestIdleBetweenFramesIsLegitimateForEver(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
+		p := virtual(t, ln)
+		p.answered()
+		for range 3 {
+			<-time.After(1000 * time.Hour)
+			p.answered()
+		}
+		if n := h.Stats().Clients; n != 1 {
+			t.Errorf("%d clients, want the idle one", n)
+		}
+	})
+}
+
+// TestHalfFrameIsCutToTheMoment lets every part of a frame be the last that comes.
+func TestHalfFrameIsCutToTheMoment(t *testing.T) {
+	for part, bytes := range halves(2) {
+		t.Run(part, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
+				p, other := virtual(t, ln), virtual(t, ln)
+				p.answered()
+				<-time.After(time.Hour) // the time between frames does not count
+				p.send(bytes)
+				began := time.Now()
+				p.closed()
+				if took := time.Since(began); took != hub.DefaultFrameTimeout {
+					t.Errorf("cut after %v, want %v", took, hub.DefaultFrameTimeout)
+				}
+				other.answered()
+			})
+		})
+	}
+}
+
+// TestDrippingDoesNotSaveAHalfFrame sends a byte a second: the deadline is for the
+// whole rest.
+func TestDrippingDoesNotSaveAHalfFrame(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
+		p, other := virtual(t, ln), virtual(t, ln)
+		frame := wire.AppendRelay(nil, []uint64{2}, make([]byte, 1000))
+		began := time.Now()
+		var err error
+		for i := 0; err == nil; i++ {
+			_, err = p.Write(frame[i : i+1])
+			<-time.After(time.Second)
+		}
+		if took := time.Since(began); took < hub.DefaultFrameTimeout || took > hub.DefaultFrameTimeout+2*time.Second {
+			t.Errorf("cut after %v, want %v", took, hub.DefaultFrameTimeout)
+		}
+		if n := h.Stats().Disconnected[hub.ReasonFrameTimeout]; n != 1 {
+			t.Errorf("%d counted", n)
+		}
+		other.answered()
+	})
+}
+
+// TestSlowButSteadyFramesAreServed sends frames that take most of the deadline
+// each: it begins anew with each of them.
+func TestSlowButSteadyFramesAreServed(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
+		p, other := virtual(t, ln), virtual(t, ln)
+		frame := wire.AppendRelay(nil, []uint64{2}, make([]byte, 20))
+		for range 5 {
+			for i := range frame {
+				p.send(frame[i : i+1])
+				<-time.After(hub.DefaultFrameTimeout / time.Duration(len(frame)+1))
+			}
+			other.hears(make([]byte, 20))
+		}
+		p.answered()
+	})
+}
+
+// TestStalledReceiverIsCutToTheMoment has one who takes nothing and one who takes a
+// byte a second. Their sender waits for the stall timeout, and not a moment longer.
+func TestStalledReceiverIsCutToTheMoment(t *testing.T) {
+	for name, bytes := range map[string]int{"nothing": 0, "a byte a second": 1} {
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
+				sender, stalled := virtual(t, ln), virtual(t, ln)
+				background(t, func() error { return stalled.drip(bytes) })
+				began := time.Now()
+				if err := sender.stream([]uint64{2}, 20, 64<<10); err != nil {
+					t.Fatal(err)
+				}
+				sender.fence()
+				if took := time.Since(began); took != hub.DefaultStallTimeout {
+					t.Errorf("the sender went on after %v, want %v", took, hub.DefaultStallTimeout)
+				}
+				if n := h.Stats().Disconnected[hub.ReasonStalled]; n != 1 {
+					t.Errorf("%d counted", n)
+				}
+			})
+		})
+	}
+}
+
+// drip reads so many bytes a second until the hub ends the connection.
+func (p *peer) drip(bytes int) error {
+	for bytes > 0 {
+		<-time.After(time.Second)
+		if _, err := io.ReadFull(p, make([]byte, bytes)); err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// TestReceiverThatTakesEnoughIsNotCut takes little more than it must in each stall
+// timeout: everybody waits for it, for as long as it takes, and nothing is lost.
+func TestReceiverThatTakesEnoughIsNotCut(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
+		sender, slow := virtual(t, ln), virtual(t, ln)
+		const messages, size = 30, 30_000
+		background(t, func() error { return sender.stream([]uint64{2}, messages, size) })
+		for n := range messages {
+			<-time.After(hub.DefaultStallTimeout * 9 / 10)
+			slow.hears(numbered(0, n, size))
+		}
+		slow.fence()
+		sender.fence()
+	})
+}
+
+// TestHolderOfMemoryIsCutWithinTheStallTimeout uses up the memory with parts of
+// bodies. From the moment on that somebody waits for it, the stall timeout is what
+// the holders have to show that they bring the rest.
+func TestHolderOfMemoryIsCutWithinTheStallTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		frame := wire.AppendRelay(nil, []uint64{99}, make([]byte, wire.DefaultMaxBody))
+		for range 3 { // as many as there is memory for
+			virtual(t, ln).send(frame[:100_000])
+		}
+		honest := virtual(t, ln)
+		<-time.After(hub.DefaultFrameTimeout / 2) // nobody waits, nobody is cut
+		if n := h.Stats().Clients; n != 4 {
+			t.Fatalf("%d clients, want 4", n)
+		}
+		began := time.Now()
+		honest.send(frame)
+		honest.fence()
+		if took, want := time.Since(began), hub.DefaultStallTimeout; took != want {
+			t.Errorf("memory came after %v, want %v", took, want)
+		}
+		if n := h.Stats().Disconnected[hub.ReasonSlow]; n != 3 {
+			t.Errorf("%d holders cut, want 3", n)
+		}
+	})
+}
+
+// TestShutdownDoesNotWaitForTheSilent has clients that never said a word, that
+// stopped in the middle of one, and that are idle.
+func TestShutdownDoesNotWaitForTheSilent(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
+		silent, half, idle := virtual(t, ln), virtual(t, ln), virtual(t, ln)
+		idle.answered()
+		half.send([]byte{0, 0})
+		began := time.Now()
+		if err := h.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("Shutdown took %v", took)
+		}
+		for _, p := range []*peer{silent, half, idle} {
+			if _, err := p.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("%v, want the end", err)
+			}
+		}
+	})
+}
+
+// TestAcceptFailuresAreRetriedWithAGrowingPause has a listener that fails thrice.
+func TestAcceptFailuresAreRetriedWithAGrowingPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		began := time.Now()
+		h := startOn(t, hub.Config{}, &failing{Listener: ln, failures: 12})
+		p := virtual(t, ln)
+		// 5 + 10 + … + 640 ms, then 1 s each.
+		if took, want := time.Since(began), 1275*time.Millisecond+4*time.Second; took != want {
+			t.Errorf("accepted after %v, want %v", took, want)
+		}
+		p.answered()
+		if n := h.Stats().AcceptErrors; n != 12 {
+			t.Errorf("%d accept errors counted", n)
+		}
+	})
+}
+
+// failing is a listener that at first has no files left.
+type failing struct {
+	net.Listener
+	failures int
+}
+
+// Accept fails as often as it is told to.
+func (f *failing) Accept() (net.Conn, error) {
+	if f.failures > 0 {
+		f.failures--
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: errNoFiles}
+	}
+	return f.Listener.Accept()
+}

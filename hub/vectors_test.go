@@ -1,0 +1,128 @@
+package hub_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/hub"
+)
+
+// vectors is wire/testdata/classic.json: what a client of version 1 says and
+// hears, byte for byte.
+type vectors struct {
+	Exchanges []exchange
+	Closes    []struct {
+		Name string
+		Send hexBytes
+	}
+}
+
+type exchange struct {
+	Name  string
+	Note  string
+	Steps []struct {
+		Client int
+		Send   hexBytes
+		Expect map[string]hexBytes
+	}
+}
+
+type hexBytes []byte
+
+// UnmarshalText reads the bytes from hex digits.
+func (h *hexBytes) UnmarshalText(text []byte) (err error) {
+	*h, err = hex.DecodeString(string(text))
+	return err
+}
+
+func loadVectors(t testing.TB) vectors {
+	t.Helper()
+	raw, err := os.ReadFile("../wire/testdata/classic.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v vectors
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Exchanges) == 0 || len(v.Closes) == 0 {
+		t.Fatal("no exchanges or no closes")
+	}
+	return v
+}
+
+// clients returns how many clients an exchange speaks of.
+func (e *exchange) clients() int {
+	if e.Note == "only client 1 is connected" {
+		return 1
+	}
+	return 3
+}
+
+// TestVectorExchanges holds a fresh hub to every byte of the exchanges. There are
+// no bystanders: the lists would name them.
+func TestVectorExchanges(t *testing.T) {
+	for _, e := range loadVectors(t).Exchanges {
+		t.Run(e.Name, func(t *testing.T) {
+			t.Run("whole", func(t *testing.T) { e.run(t, 1<<20) })
+			t.Run("byte by byte", func(t *testing.T) { e.run(t, 1) })
+		})
+	}
+}
+
+// run sends the requests in pieces of at most n bytes.
+func (e *exchange) run(t *testing.T, n int) {
+	h := start(t, hub.Config{})
+	peers := make([]*peer, 1+e.clients())
+	for i := 1; i < len(peers); i++ {
+		peers[i] = h.silent(t)
+		peers[i].id = uint64(i)
+		eventually(t, "listed", func() bool { return h.Stats().Clients == i })
+	}
+	for _, step := range e.Steps {
+		sender := peers[step.Client]
+		for at := 0; at < len(step.Send); at += n {
+			sender.send(step.Send[at:min(at+n, len(step.Send))])
+		}
+		sender.hearsExactly(step.Expect[strconv.Itoa(step.Client)]) // then all it asked for is queued
+		for i, p := range peers {
+			if i != 0 && i != step.Client {
+				p.hearsExactly(step.Expect[strconv.Itoa(i)])
+			}
+		}
+	}
+}
+
+// hearsExactly fails unless want is all that the hub has sent.
+func (p *peer) hearsExactly(want []byte) {
+	p.t.Helper()
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(p, got); err != nil || !bytes.Equal(got, want) {
+		p.t.Fatalf("client %d: got %x, %v, want %x", p.id, got[:n], err, want)
+	}
+	p.fence()
+}
+
+// TestVectorCloses sends what must end a connection: it ends, it is counted as
+// what it was, and nobody else notices.
+func TestVectorCloses(t *testing.T) {
+	for _, vector := range loadVectors(t).Closes {
+		t.Run(vector.Name, func(t *testing.T) {
+			h := start(t, hub.Config{})
+			bystanders := h.bystand(t)
+			p := h.peer(t)
+			p.send(vector.Send)
+			p.closed()
+			eventually(t, "counted", func() bool {
+				reasons := h.Stats().Disconnected
+				return reasons[hub.ReasonMalformed]+reasons[hub.ReasonTooLong] == 1
+			})
+			bystanders.pass(3)
+		})
+	}
+}

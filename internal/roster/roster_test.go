@@ -1,0 +1,195 @@
+package roster
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestTheZeroRosterIsEmpty(t *testing.T) {
+	var r Roster[string]
+	if ids := r.IDs(); len(ids) != 0 {
+		t.Errorf("IDs: %v", ids)
+	}
+	if r.Leave(1) {
+		t.Error("somebody left who never joined")
+	}
+	found := []string{"left over"}
+	if r.Find([]uint64{1}, found); found[0] != "" {
+		t.Errorf("found %q in nobody's place", found[0])
+	}
+	if now, peak := r.Size(); now != 0 || peak != 0 {
+		t.Errorf("Size: %d, %d", now, peak)
+	}
+}
+
+func TestFindWritesToThePlaceOfEachID(t *testing.T) {
+	var r Roster[string]
+	r.Join(1, "one")
+	r.Join(3, "three")
+	found := make([]string, 6)
+	found[5] = "not asked for"
+	r.Find([]uint64{3, 2, 1, 3, 0}, found)
+	if want := []string{"three", "", "one", "three", "", "not asked for"}; !slices.Equal(found, want) {
+		t.Errorf("found %q, want %q", found, want)
+	}
+}
+
+func TestJoiningTwiceReplacesTheMember(t *testing.T) {
+	var r Roster[string]
+	r.Join(7, "old")
+	r.Join(7, "new")
+	var found [1]string
+	r.Find([]uint64{7}, found[:])
+	if now, peak := r.Size(); found[0] != "new" || now != 1 || peak != 1 {
+		t.Errorf("found %q, size %d, peak %d", found[0], now, peak)
+	}
+	if !r.Leave(7) || r.Leave(7) {
+		t.Error("a member that joined twice must leave once")
+	}
+}
+
+// lent is a slice that IDs handed out, with what was in it then.
+type lent struct{ slice, then []uint64 }
+
+// TestRosterIsAMap compares a roster with a map after every step, and sees to it
+// that no slice that was handed out ever changes, nor what lies behind its end.
+func TestRosterIsAMap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var r Roster[int]
+		model, peak, joins := map[uint64]int{}, 0, 0
+		var handedOut []lent
+		id := rapid.Uint64Range(1, 20)
+		t.Repeat(map[string]func(*rapid.T){
+			"join": func(t *rapid.T) {
+				id := id.Draw(t, "id")
+				joins++
+				model[id] = joins
+				r.Join(id, joins)
+			},
+			"join behind": func(t *rapid.T) { // as a hub does
+				joins++
+				id := uint64(1000 + joins)
+				model[id] = joins
+				r.Join(id, joins)
+			},
+			"leave": func(t *rapid.T) {
+				id := rapid.OneOf(id, rapid.SampledFrom(append(slices.Collect(maps.Keys(model)), 0))).Draw(t, "id")
+				_, want := model[id]
+				delete(model, id)
+				if got := r.Leave(id); got != want {
+					t.Fatalf("Leave(%d) = %v, want %v", id, got, want)
+				}
+			},
+			"lend": func(*rapid.T) {
+				ids := r.IDs()
+				handedOut = append(handedOut, lent{ids, slices.Clone(ids)})
+			},
+			"": func(t *rapid.T) {
+				peak = max(peak, len(model))
+				compare(t, &r, model, peak)
+				for _, l := range handedOut {
+					if !slices.Equal(l.slice, l.then) {
+						t.Fatalf("a slice that was handed out as %v is now %v", l.then, l.slice)
+					}
+				}
+			},
+		})
+	})
+}
+
+func compare(t *rapid.T, r *Roster[int], model map[uint64]int, peak int) {
+	ids := slices.Sorted(maps.Keys(model))
+	if now, most := r.Size(); now != len(ids) || most != peak {
+		t.Fatalf("size %d, peak %d, want %d and %d", now, most, len(ids), peak)
+	}
+	asked := append(slices.Clone(ids), 0, 21, 999)
+	found := make([]int, len(asked))
+	r.Find(asked, found)
+	for i, id := range asked {
+		if found[i] != model[id] {
+			t.Fatalf("behind %d is %d, want %d", id, found[i], model[id])
+		}
+	}
+	// Compared without IDs, which would mark the slice as lent at every step.
+	if !slices.Equal(r.ids, ids) {
+		t.Fatalf("ids %v, want %v", r.ids, ids)
+	}
+}
+
+// TestConcurrentUse has everybody join and leave, look and ask at once. What they
+// see must be ascending, and a pair that joins in one order is seen in it.
+func TestConcurrentUse(t *testing.T) {
+	const members, rounds = 8, 300
+	var r Roster[uint64]
+	var wg sync.WaitGroup
+	for i := range uint64(members) {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(i, 1))
+			for range rounds {
+				id := 1 + i + members*random.Uint64N(4) // nobody else's
+				r.Join(id, id)
+				look(t, &r, id)
+				if !r.Leave(id) {
+					t.Errorf("%d was not there to leave", id)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if now, peak := r.Size(); now != 0 || peak > members {
+		t.Errorf("size %d, peak %d after all left", now, peak)
+	}
+}
+
+func look(t *testing.T, r *Roster[uint64], me uint64) {
+	ids := r.IDs()
+	if !slices.IsSorted(ids) || !slices.Contains(ids, me) {
+		t.Errorf("ids %v: want them ascending, and %d among them", ids, me)
+	}
+	found := make([]uint64, len(ids))
+	r.Find(ids, found)
+	for i, id := range ids {
+		if found[i] != id && found[i] != 0 || id == me && found[i] == 0 {
+			t.Errorf("behind %d is %d", id, found[i])
+		}
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	for _, members := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(members), func(b *testing.B) {
+			var r Roster[*int]
+			for id := range uint64(members) {
+				r.Join(id+1, new(int))
+			}
+			ids, found := r.IDs()[:100], make([]*int, 100)
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Find(ids, found)
+			}
+		})
+	}
+}
+
+func BenchmarkIDsBetweenJoinAndLeave(b *testing.B) {
+	var r Roster[int]
+	for id := range uint64(10_000) {
+		r.Join(id+1, 0)
+	}
+	next := uint64(10_001)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Join(next, 0)
+		if ids := r.IDs(); len(ids) != 10_001 {
+			b.Fatal(len(ids))
+		}
+		r.Leave(next - 10_000)
+		next++
+	}
+}
