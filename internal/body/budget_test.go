@@ -302,6 +302,27 @@ func TestAGrantThatRacesWithStopLeaksNothing(t *testing.T) {
 	}
 }
 
+// TestAGrantThatComesBehindTheStop grants a claim when its owner is already on the
+// way to take it back.
+func TestAGrantThatComesBehindTheStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := NewBudget(kib)
+		for range 500 {
+			held := draw(budget.Account(kib), kib, "held", nil)
+			stopped := draw(budget.Account(kib), kib, "stopped", nil)
+			close(stopped.stop)
+			held.buffer.Release()
+			<-stopped.done
+			if stopped.err == nil {
+				stopped.give()
+			}
+			if got := used(budget); got != 0 {
+				t.Fatalf("%d bytes are used after all ended", got)
+			}
+		}
+	})
+}
+
 func TestPressed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(2 * kib)

@@ -198,6 +198,41 @@ func TestAStoppedWaitLeavesADispatchThatWorks(t *testing.T) {
 	})
 }
 
+// TestWaitingTooLateForOneIsNotWaitingForTheNext has a parked piece settled before
+// anybody waits for it.
+func TestWaitingTooLateForOneIsNotWaitingForTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStation(t, pipe, Config{OutboxBytes: 10_000})
+		d := s.dispatch()
+		for i := range 3 {
+			s.offer(d, frame(10_000))
+			if s.offer(d, frame(10_001)) != Parked {
+				t.Fatal("there is room")
+			}
+			d.Flush()
+			if i < 2 {
+				s.wantStream(t, slices.Concat(frame(10_000), frame(10_001)))
+				synctest.Wait()
+				if !d.Wait(nil) {
+					t.Error("Wait says that it was stopped")
+				}
+			}
+		}
+		waited := make(chan bool, 1)
+		go func() { waited <- d.Wait(nil) }() // ends when the first is taken
+		synctest.Wait()
+		if len(waited) > 0 {
+			t.Fatal("Wait has not waited")
+		}
+		s.wantStream(t, frame(10_000))
+		if !<-waited {
+			t.Error("Wait says that it was stopped")
+		}
+		d.Drop()
+		s.finish(t)
+	})
+}
+
 func TestDropGivesTheSpareBlockBack(t *testing.T) {
 	s := newStation(t, pipe, Config{OutboxBytes: 1 << 20})
 	d := s.dispatch()

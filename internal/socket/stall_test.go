@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -272,25 +274,31 @@ func TestDrainWaitsForWhatComesMeanwhile(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 100_000})
 	go io.Copy(io.Discard, s.far) // ends with the connection
 	ended := make(chan struct{})
-	go func() { // ends when it has offered enough
-		defer close(ended)
-		d := s.dispatch()
-		for range 3000 {
-			s.offer(d, frame(100))
-			d.Wait(nil)
-		}
-		d.Drop()
-	}()
-	for over := false; !over; {
-		select {
-		case <-ended:
-			over = true
-		default:
-		}
-		if !s.Drain(nil) {
-			t.Fatal("Drain says that something is left")
-		}
+	var drainers sync.WaitGroup
+	for range 20 {
+		drainers.Go(func() {
+			for over := false; !over; {
+				select {
+				case <-ended:
+					over = true
+				default:
+				}
+				if !s.Drain(nil) {
+					t.Error("Drain says that something is left")
+					return
+				}
+				runtime.Gosched()
+			}
+		})
 	}
+	d := s.dispatch()
+	for range 3000 {
+		s.offer(d, frame(100))
+		d.Wait(nil)
+	}
+	d.Drop()
+	close(ended)
+	drainers.Wait()
 	s.Close()
 	s.Wait()
 	s.wantSettled(t)
