@@ -307,9 +307,9 @@ func TestComingAndGoing(t *testing.T) {
 		return h.churn(i, times)
 	})
 	eventually(t, "all gone", func() bool { return h.Stats().Clients == 5 })
-	stats := h.Stats()
-	if want := uint64(churners*times + 5); stats.Connected != want {
-		t.Errorf("%d connected, want %d", stats.Connected, want)
+	// A connection that is reset while the kernel's queue is full is never accepted.
+	if got, most := h.Stats().Connected, uint64(churners*times+5); got > most || got < most*3/4 {
+		t.Errorf("%d connected, want up to %d", got, most)
 	}
 	bystanders.pass(3)
 }
@@ -385,7 +385,7 @@ func checkList(list []uint64, asker uint64, stay []uint64) error {
 // TestThousandAnnouncementsDelayNobody has clients that announce a body of 1 MiB
 // each, send a little of it, and fall silent. The hub has memory for three.
 func TestThousandAnnouncementsDelayNobody(t *testing.T) {
-	for _, little := range []int{wire.HeaderSize, 1000, 4000} {
+	for _, little := range []int{wire.HeaderSize, 1000, 4000, 20_000, 60_000} {
 		t.Run(fmt.Sprint(little), func(t *testing.T) {
 			h := start(t, hub.Config{MaxQueuedBytes: 5 << 20})
 			bystanders := h.bystand(t)

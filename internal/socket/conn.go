@@ -25,9 +25,6 @@ var (
 
 	// ErrStalled says that the peer did not take what others wait to send it.
 	ErrStalled = errors.New("receiver stalled")
-
-	// ErrClosed says that this side has closed the connection.
-	ErrClosed = errors.New("connection closed")
 )
 
 // Config is what a Conn needs to know. All fields must be set unless they say

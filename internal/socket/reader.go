@@ -74,6 +74,7 @@ type Reader struct {
 	armed    time.Time    // the read deadline that is set; zero: none
 	full     bool         // the last read filled its buffer
 	starved  bool         // the last attempt had no memory to read into
+	patient  bool         // the socket is readable only when much has come
 	n        int          // outcome of the last attempt
 	err      error
 
@@ -324,6 +325,10 @@ func (r *Reader) tryRead(fd uintptr) bool {
 	if p == nil {
 		return r.tryStarve(fd)
 	}
+	if r.patient {
+		r.patient = false
+		_ = demandRaw(fd, 1) // fails only on a closed connection, as the read then will
+	}
 	n, again, err := readRaw(fd, p)
 	if again {
 		r.untarget()
@@ -341,14 +346,16 @@ func (r *Reader) tryRead(fd uintptr) bool {
 }
 
 // tryStarve is tryRead without memory to read into. The reader is starved only if
-// something has come: whoever has announced much and is silent must not be given
-// memory for it that others wait for.
+// the rest of the frame has come, or a read buffer full of it. Until then what has
+// come stays in the kernel: whoever announces much, sends a little of it and is
+// silent must not be given memory that others wait for.
 func (r *Reader) tryStarve(fd uintptr) bool {
-	some, err := peekRaw(fd)
+	r.patient = true
+	enough, err := enoughRaw(fd, min(r.size, readSize)-r.restLen)
 	switch {
 	case err != nil:
 		r.err = err
-	case some:
+	case enough:
 		r.starved = true
 	default:
 		r.arm()

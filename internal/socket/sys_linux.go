@@ -46,6 +46,31 @@ func peekRaw(fd uintptr) (some bool, err error) {
 	}
 }
 
+// demandRaw has the socket be readable only when n bytes have come, or as many as
+// the kernel holds for one who does not read, or the end.
+func demandRaw(fd uintptr, n int) error {
+	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
+}
+
+// enoughRaw demands n bytes and reports whether it is readable, without waiting.
+// Whoever then waits is woken when it is. It returns io.EOF like peekRaw.
+func enoughRaw(fd uintptr, n int) (enough bool, err error) {
+	if err := demandRaw(fd, n); err != nil {
+		return false, err
+	}
+	ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(ready, 0)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil || n == 0:
+			return false, err
+		}
+		return peekRaw(fd)
+	}
+}
+
 // vector is a list of memory areas as writev takes it. The pointers in it keep
 // the memory alive.
 type vector []syscall.Iovec

@@ -15,7 +15,9 @@ var errNoRaw = errors.New("not on this system")
 
 func readRaw(uintptr, []byte) (n int, again bool, err error) { return 0, false, errNoRaw }
 
-func peekRaw(uintptr) (some bool, err error) { return false, errNoRaw }
+func demandRaw(uintptr, int) error { return errNoRaw }
+
+func enoughRaw(uintptr, int) (enough bool, err error) { return false, errNoRaw }
 
 // vector is a list of memory areas to write.
 type vector [][]byte

@@ -1,0 +1,57 @@
+package socket
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+)
+
+// TestAStarvedReaderLeavesHalfAFrameInTheKernel has no memory for reads: less than
+// a read buffer of a large frame must draw none for bodies either.
+func TestAStarvedReaderLeavesHalfAFrameInTheKernel(t *testing.T) {
+	b := newBench(t, tcp, readerConfig())
+	taken := b.reads.account.TryDraw(1 << 20)
+	frames := make(chan int, 1)
+	b.handle = func(f Frame) { frames <- len(f.Payload) }
+	b.serve()
+	big := frame(1 << 20)
+	for _, part := range [][]byte{big[:3000], big[3000:20_000], big[20_000:60_000]} {
+		b.write(part)
+		until(t, "what may be read is read", func() bool { return b.Brought() > smallSize/2 })
+	}
+	b.Interrupt() // when it waits, or sooner
+	within(t, "the end", b.ended)
+	if p := peak(b.bodies.Budget); p != 0 {
+		t.Errorf("%d bytes were drawn for less than a read buffer of a frame", p)
+	}
+	taken.Release()
+}
+
+// TestAStarvedReaderGoesOn sees to it that a frame comes when its rest does, and
+// that the next one does as well, with or without memory.
+func TestAStarvedReaderGoesOn(t *testing.T) {
+	b := newBench(t, tcp, readerConfig())
+	frames := make(chan int, 1)
+	b.handle = func(f Frame) { frames <- len(f.Payload) }
+	b.serve()
+	var taken *body.Buffer
+	for range 20 {
+		until(t, "the memory is taken", func() bool { taken = b.reads.account.TryDraw(1 << 20); return taken != nil })
+		for _, size := range []int{10, 3000, 20_000, 65_536, 65_537, 300_000} {
+			before := b.Brought()
+			b.write(frame(size)[:size-1])
+			until(t, "it is begun", func() bool { return b.Brought() >= before+min(int64(size-1), smallSize/2) })
+			if size == 20_000 {
+				taken.Release() // while it waits for the rest
+			}
+			b.write(frame(size)[size-1:])
+			if got := within(t, "a frame", frames); got != size-5 {
+				t.Errorf("a payload of %d bytes, want %d", got, size-5)
+			}
+			b.write(slices.Concat(frame(10)))
+			within(t, "a small frame", frames)
+		}
+	}
+	b.end(t)
+}
