@@ -50,6 +50,12 @@ type Options struct {
 	// client stops reading, plus one read. Default: 1 MiB.
 	MaxUnread int
 
+	// ReadBuffer is how many bytes the kernel may hold for the client beyond that, as
+	// far as the system allows. Hundreds of busy clients on one machine are better
+	// off with 1 MiB than with the tens that the kernel may go to.
+	// Default: the kernel decides.
+	ReadBuffer int
+
 	// MaxQueued is how many bytes may wait to be sent before Send waits, plus one
 	// message. Default: 256 KiB.
 	MaxQueued int
@@ -89,6 +95,9 @@ func (o *Options) withDefaults() (Options, error) {
 		if *field.value < 1 || *field.value > field.most {
 			return all, fmt.Errorf("client: %s is %d, must be from 1 to %d", field.name, *field.value, field.most)
 		}
+	}
+	if all.ReadBuffer < 0 || all.ReadBuffer > wire.BodyMost {
+		return all, fmt.Errorf("client: ReadBuffer is %d, must be from 1 to %d", all.ReadBuffer, wire.BodyMost)
 	}
 	for _, field := range []struct {
 		name  string
@@ -157,6 +166,9 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 		closing: make(chan struct{}),
 	}
 	c.inbox.init(all.MaxUnread)
+	if tcp, ok := nc.(*net.TCPConn); ok && all.ReadBuffer > 0 {
+		_ = tcp.SetReadBuffer(all.ReadBuffer) // fails only on a closed connection
+	}
 	c.conn = socket.New(nc, &socket.Config{
 		MaxLength:    max(1+all.MaxBody, 1+all.MaxList*wire.IDSize),
 		FrameTimeout: all.FrameTimeout,

@@ -164,10 +164,11 @@ func TestOptions(t *testing.T) {
 		want    string // in the error; "" when there is none
 	}{
 		{"none", Options{}, ""},
-		{"the smallest", Options{1, 1, 1, 1, 1, 1}, ""},
+		{"the smallest", Options{1, 1, 1, 1, 1, 1, 1}, ""},
 		{"MaxBody", Options{MaxBody: -1}, "MaxBody is -1"},
 		{"MaxBody above what the wire can say", Options{MaxBody: wire.BodyMost + 1}, "MaxBody"},
 		{"MaxUnread", Options{MaxUnread: -5}, "MaxUnread is -5"},
+		{"ReadBuffer", Options{ReadBuffer: -1}, "ReadBuffer is -1"},
 		{"MaxQueued", Options{MaxQueued: -1}, "MaxQueued"},
 		{"MaxList", Options{MaxList: -1}, "MaxList"},
 		{"FrameTimeout", Options{FrameTimeout: -time.Second}, "FrameTimeout is -1s"},

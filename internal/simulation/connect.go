@@ -19,6 +19,12 @@ const connectAtOnce = 32
 // after any other it must not hold up the end.
 const flushTime = 250 * time.Millisecond
 
+// readBuffer is what the kernel may hold for each client, in bytes. Left to itself
+// it holds up to tens of MB for each of 255 clients, gets short of memory, and
+// drops what it has received: connections then stall for seconds, and the hub
+// takes them for dead (docs/decisions/0002).
+const readBuffer = 1 << 20
+
 // connect returns c.Clients connected clients or, with none of them left open,
 // why that could not be.
 func connect(ctx context.Context, c Config) ([]*client.Client, error) {
@@ -63,7 +69,7 @@ func dial(ctx context.Context, c Config) (*client.Client, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no answer within %v", c.Timeout))
 	defer cancel()
-	one, err := client.Dial(ctx, c.Addr, &client.Options{CloseTimeout: flushTime})
+	one, err := client.Dial(ctx, c.Addr, &client.Options{CloseTimeout: flushTime, ReadBuffer: readBuffer})
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
