@@ -99,11 +99,8 @@ func (b *inbox) full() bool {
 }
 
 // take moves messages into batch, at least one and at most batchBytes of them.
-// It waits for the first until ctx ends.
+// It waits for the first until ctx ends; what is there is taken even then.
 func (b *inbox) take(ctx context.Context, batch []Message) (int, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
 	for {
 		n, err := b.poll(batch)
 		if n > 0 || err != nil {

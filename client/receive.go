@@ -13,7 +13,7 @@ import (
 )
 
 // Receive returns the next message. It waits for one until ctx ends or the
-// connection is over; what came before that end is still returned.
+// connection is over; what has come is still returned then.
 func (c *Client) Receive(ctx context.Context) (Message, error) {
 	var one [1]Message
 	_, err := c.inbox.take(ctx, one[:])
@@ -29,7 +29,10 @@ func (c *Client) Messages(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		batch := make([]Message, batchMost)
 		for {
-			n, err := c.inbox.take(ctx, batch)
+			n, err := 0, ctx.Err()
+			if err == nil {
+				n, err = c.inbox.take(ctx, batch)
+			}
 			if err != nil {
 				yield(Message{}, err)
 				return

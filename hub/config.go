@@ -17,8 +17,9 @@ type Config struct {
 	// MaxQueuedBytes bounds the memory of everything that the hub holds for its
 	// clients: bodies in queues, and frames that are being read. An eighth of it
 	// is set aside for reading. Default: 256 MiB; at least 1 MiB and four times
-	// the largest relay. On top come at most 8 KiB for each connection, and what
-	// the Go runtime needs.
+	// the largest relay. On top come about 5 KiB for each connection, up to 30 KiB
+	// for one that waits for 255 receivers, and what the Go runtime keeps: set a
+	// memory limit for the process (runtime/debug.SetMemoryLimit) where that counts.
 	MaxQueuedBytes int64
 
 	// MaxClients is how many connections may be open at once; further ones are

@@ -3,6 +3,7 @@ package hub_test
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -492,4 +493,27 @@ func TestRelaysToStrangersCostLittle(t *testing.T) {
 	p.fence()
 	eventually(t, "counted", func() bool { return h.Stats().Unknown == 1000*wire.MaxReceivers })
 	bystanders.pass(3)
+}
+
+// TestLargeRequestsThatAreNoRelaysGiveTheirMemoryBack sends identity requests with
+// so much behind them, all to be ignored, that together they are all the memory
+// there is, and goes. Whoever has a question afterwards is answered.
+func TestLargeRequestsThatAreNoRelaysGiveTheirMemoryBack(t *testing.T) {
+	h := start(t, hub.Config{MaxBody: 200 << 10, MaxQueuedBytes: 1 << 20, StallTimeout: time.Second})
+	frame := make([]byte, 120<<10)
+	binary.BigEndian.PutUint32(frame, uint32(len(frame)-wire.LengthSize))
+	frame[wire.LengthSize] = byte(wire.TypeIdentity)
+	var greedy []*peer
+	for range 12 {
+		p := h.silent(t)
+		p.send(frame[:len(frame)-1])
+		greedy = append(greedy, p)
+	}
+	eventually(t, "the memory is used up", func() bool { return h.Stats().QueuedBytes > 700<<10 })
+	for _, p := range greedy {
+		_, _ = p.Write(frame[len(frame)-1:]) // some may be cut before
+		p.reset()
+	}
+	eventually(t, "all gone", func() bool { s := h.Stats(); return s.Clients == 0 && s.QueuedBytes == 0 })
+	h.peer(t).fence()
 }

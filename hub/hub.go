@@ -12,8 +12,8 @@
 // Between one sender and one receiver the hub keeps the order and loses nothing
 // while both stay connected. A body is read once into one buffer, to which every
 // receiver's queue points. A client that does not read makes exactly those wait
-// who send to it, and not longer than the stall timeout. The memory for all of
-// this stays below Config.MaxQueuedBytes.
+// who send to it, until it takes something or the stall timeout has passed. What
+// the hub holds for its clients stays below Config.MaxQueuedBytes.
 //
 // The hub is the place where a message finds its receivers. Bytes and sockets are
 // left to internal/socket, who is connected to internal/roster; flags, logs and
@@ -109,7 +109,7 @@ func New(config Config) (*Hub, error) {
 
 // Shutdown ends the hub: it stops accepting and reading, lets the queues empty
 // until ctx ends, closes all connections, and returns when nothing of the hub
-// runs any more: nil if every queue was emptied, the error of ctx if not. A
+// runs any more: nil if that was before ctx ended, and the error of ctx otherwise. A
 // client that is silent, or that does not read, delays it no longer than ctx. It
 // may be called more than once; each call waits for the end.
 func (h *Hub) Shutdown(ctx context.Context) error {
@@ -130,6 +130,11 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	case <-h.finished:
 		return nil
 	case <-ctx.Done():
+		select {
+		case <-h.finished: // before
+			return nil
+		default:
+		}
 	}
 	for _, s := range h.tracker.all() {
 		s.end(ReasonShutdown)

@@ -116,12 +116,9 @@ func (t *turn) relay(f *socket.Frame) error {
 
 // relayAlone relays a frame that has a buffer to itself without a copy: the
 // header of the delivery is written over the end of the ids, right before the
-// body, and the receivers' queues point at it.
+// body, and the receivers' queues point at it. Such a frame is the only one of its
+// turn, so there is no run before it.
 func (t *turn) relayAlone(f *socket.Frame, r wire.Relay) error {
-	if err := t.offer(); err != nil {
-		return err
-	}
-	t.drop()
 	ids := r.To.AppendTo(t.ids[:0])
 	end := wire.RelayLen(len(ids), len(r.Body))
 	start := end - wire.DeliveryLen(len(r.Body))
@@ -180,7 +177,9 @@ func (t *turn) draw(n int) error {
 	n = max(n, t.session.conn.Pending())
 	t.out = t.session.account.TryDraw(n)
 	if t.out == nil {
-		t.dispatch.Drop() // whoever waits holds nothing and delays nobody
+		// Whoever waits holds nothing and delays nobody.
+		t.dispatch.Drop()
+		t.session.conn.Forget() // a large request that is no relay: its payload means nothing
 		out, err := t.session.account.Draw(n, t.session.done)
 		if err != nil {
 			return errEnded

@@ -42,6 +42,13 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
+// passes reports whether a failure to accept may pass: too many open files, or a
+// client that went away before it was accepted.
+func passes(err error) bool {
+	var temporary interface{ Temporary() bool }
+	return errors.As(err, &temporary) && temporary.Temporary()
+}
+
 // accept admits connections until ctx ends or ln is broken for good.
 func (h *Hub) accept(ctx context.Context, ln net.Listener) error {
 	pause := time.Duration(0)
@@ -53,7 +60,7 @@ func (h *Hub) accept(ctx context.Context, ln net.Listener) error {
 			h.admit(nc)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, net.ErrClosed):
+		case !passes(err):
 			return fmt.Errorf("hub: accept: %w", err)
 		default:
 			pause = min(max(2*pause, shortestPause), longestPause)

@@ -122,6 +122,7 @@ func TestStalledReceiverIsCutToTheMoment(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
 				sender, stalled := virtual(t, ln), virtual(t, ln)
+				stalled.answered() // so that it is listed
 				background(t, func() error { return stalled.drip(bytes) })
 				began := time.Now()
 				if err := sender.stream([]uint64{2}, 20, 64<<10); err != nil {
@@ -156,6 +157,7 @@ func TestReceiverThatTakesEnoughIsNotCut(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
 		sender, slow := virtual(t, ln), virtual(t, ln)
 		const messages, size = 30, 30_000
+		slow.answered() // so that it is listed
 		background(t, func() error { return sender.stream([]uint64{2}, messages, size) })
 		for n := range messages {
 			<-time.After(hub.DefaultStallTimeout * 9 / 10)

@@ -91,6 +91,7 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, stdout io.Writer, lo
 		_ = h.Shutdown(now) // nothing is connected
 		return ExitFailure
 	}
+	limitMemory(logger, c.maxMemory, min(c.clients, openFiles()))
 	warnOfFewFiles(logger, c.clients)
 	logger.Info("listening", "addr", ln.Addr().String(),
 		"max_body", formatSize(c.maxBody), "max_memory", formatSize(c.maxMemory), "max_clients", c.clients)

@@ -44,15 +44,26 @@ func (r *receiver) receive(ctx context.Context, done func()) error {
 	r.note(done) // there may be nothing to wait for
 	err := r.takeAll(ctx, done)
 	if ctx.Err() != nil {
-		err = r.takeAll(ctx, done) // the first may have seen the end before a message
-	}
-	if ctx.Err() != nil {
+		r.takeRest(ctx, done)
 		return nil
 	}
 	return fmt.Errorf("client %d (id %d) can receive no more: %w", r.check.self, r.client.ID(), err)
 }
 
-// takeAll takes messages until there is none and ctx has ended.
+// takeRest takes what has arrived already. ctx has ended.
+func (r *receiver) takeRest(ctx context.Context, done func()) {
+	for {
+		message, err := r.client.Receive(ctx)
+		if err != nil {
+			return
+		}
+		r.take(message.Body)
+		message.Release()
+		r.note(done)
+	}
+}
+
+// takeAll takes messages until ctx ends.
 func (r *receiver) takeAll(ctx context.Context, done func()) error {
 	for message, err := range r.client.Messages(ctx) {
 		if err != nil {

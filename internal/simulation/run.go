@@ -174,9 +174,7 @@ func (r *run) oneDone() { r.done <- struct{}{} }
 
 // settle waits until whatever the hub still has for the clients can be received:
 // it answers in order, so an answer comes after all deliveries before it. Without
-// it, a last message that arrives twice would go unseen. It asks twice, because a
-// client may hand over an answer before the messages that it read together with
-// it, but not before those of an earlier read.
+// it, a last message that arrives twice would go unseen.
 func (r *run) settle(ctx context.Context) error {
 	silent := fmt.Errorf("the hub did not answer a list request within %v", r.config.Timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.config.Timeout, silent)
@@ -185,13 +183,7 @@ func (r *run) settle(ctx context.Context) error {
 	var asking sync.WaitGroup
 	for i, c := range r.clients {
 		// Ends with ctx at the latest; settle waits for it.
-		asking.Go(func() {
-			for range 2 {
-				if _, errs[i] = c.List(ctx); errs[i] != nil {
-					return
-				}
-			}
-		})
+		asking.Go(func() { _, errs[i] = c.List(ctx) })
 	}
 	asking.Wait()
 	err := errors.Join(errs...)

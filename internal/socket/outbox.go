@@ -92,7 +92,7 @@ func (o *Outbox) Offer(p *Piece, d *Dispatch) Outcome {
 	switch {
 	case o.closed:
 		return Gone
-	case len(o.parked) > 0 || o.weight >= o.config.OutboxBytes:
+	case len(o.parked) > 0 || o.full():
 		o.press()
 		p.Buffer.Retain()
 		o.parked = append(o.parked, parked{*p, d.promise()})
@@ -229,6 +229,13 @@ func (o *Outbox) copyIn(p *Piece, d *Dispatch) {
 	o.weight += p.To - p.From
 }
 
+// full reports whether senders have to wait: for bytes, or because so many pieces
+// are queued that their bookkeeping would be what takes the memory.
+func (o *Outbox) full() bool {
+	return o.weight >= o.config.OutboxBytes ||
+		o.queue != nil && len(o.queue.segments)-o.queue.head >= segmentsMost
+}
+
 // refer queues p by reference.
 func (o *Outbox) refer(p *Piece) {
 	p.Buffer.Retain()
@@ -252,7 +259,7 @@ func (o *Outbox) push(s segment) {
 // tickets.
 func (o *Outbox) admit(tickets []*ticket) []*ticket {
 	n := 0
-	for n < len(o.parked) && o.weight < o.config.OutboxBytes {
+	for n < len(o.parked) && !o.full() {
 		o.adopt(&o.parked[n].piece)
 		tickets = append(tickets, o.parked[n].ticket)
 		n++

@@ -21,6 +21,9 @@ const (
 	// bounded as well.
 	segmentCost = 64
 
+	// segmentsMost is how many pieces an outbox holds.
+	segmentsMost = 4 * vectorMost
+
 	// vectorMost is how many pieces leave in one system call. With pieces of at
 	// least copyMost it is never the limit before the outbox is.
 	vectorMost = 64
@@ -68,7 +71,7 @@ func (q *queue) empty() bool { return q.head == len(q.segments) }
 // free returns an empty queue to the pool, unless a rare flood of tiny pieces
 // has made it large.
 func (q *queue) free() {
-	if cap(q.segments) > 4*vectorMost {
+	if cap(q.segments) > segmentsMost {
 		return
 	}
 	clear(q.vector) // so that an idle queue keeps no body alive

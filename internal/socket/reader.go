@@ -180,6 +180,10 @@ func (r *Reader) nextBig() (Frame, bool, error) {
 	return f, true, nil
 }
 
+// Forget gives back the memory of the frame that Next returned last, if that frame
+// is Alone. Its Payload must not be touched any more.
+func (r *Reader) Forget() { r.dropHanded() }
+
 // Drop gives back all memory. The Reader must not be used afterwards.
 func (r *Reader) Drop() {
 	r.dropHanded()
