@@ -17,7 +17,7 @@ const (
 	// nothing that the test does may delay them. It is far above what a round trip
 	// takes, for a machine that is busy elsewhere, and far below the stall timeout,
 	// for which a hub would make them wait that is not fair.
-	untroubled = 4 * time.Second
+	untroubled = 8 * time.Second
 
 	// burst is how many messages a round trip consists of, and pace the pause
 	// between two: bystanders shall notice trouble, not make it.

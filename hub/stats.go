@@ -107,7 +107,7 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 func count[N int | uint64](n N) string { return humanize.Comma(int64(n)) }
 
 func size(n uint64) string {
-	return fmt.Sprintf("%s (%s)", humanize.Comma(int64(n)), humanize.IBytes(n))
+	return fmt.Sprintf("%s (%s)", humanize.Comma(int64(n)), humanize.Bytes(n))
 }
 
 func rate(n uint64, d time.Duration) string {

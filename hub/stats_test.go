@@ -207,8 +207,8 @@ Clients Disconnected:          19,997
   stalled:                     997
 Incoming Messages:             1,001
 Outgoing Messages:             99,001
-Bytes Read:                    10,485,760 (10 MiB)
-Bytes Written:                 3,221,225,472 (3.0 GiB)
+Bytes Read:                    10,485,760 (10 MB)
+Bytes Written:                 3,221,225,472 (3.2 GB)
 Relays:                        900 (1 to nobody)
 Delivered:                     98,000
 Not Delivered:                 7
@@ -218,8 +218,8 @@ Frames Ignored:                2
 Accept Errors:                 6
 Incoming Messages per second:  500.5
 Outgoing Messages per second:  49,500.5
-Bytes Read per second:         5,242,880 (5.0 MiB)
-Bytes Written per second:      1,610,612,736 (1.5 GiB)
+Bytes Read per second:         5,242,880 (5.2 MB)
+Bytes Written per second:      1,610,612,736 (1.6 GB)
 Peak of Queued Bytes:          5,242,880 (5.0 MiB)
 `
 	var text strings.Builder

@@ -18,7 +18,7 @@ type Report struct {
 	Interrupted bool   `json:"interrupted"`     // from outside, before that
 	Cause       string `json:"cause,omitempty"` // why it ended before that
 
-	TimeAlive           float64 `json:"time_alive_seconds"` // from the first connect to the last disconnect
+	TimeAlive           float64 `json:"time_alive_seconds"` // from the first connect until everything was there
 	ClientsConnected    int     `json:"clients_connected"`
 	ClientsDisconnected int     `json:"clients_disconnected"`
 	Traffic             Traffic `json:"traffic"`
@@ -82,7 +82,7 @@ func (r *Report) OK() bool { return r.Complete && r.Problems.Count() == 0 }
 
 // newReport draws up the report of a run whose goroutines have all ended.
 func newReport(r *run) *Report {
-	alive := time.Since(r.began)
+	alive := r.ending.alive
 	report := &Report{
 		Config:              r.config.settings(),
 		Plan:                r.plan,

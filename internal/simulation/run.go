@@ -33,7 +33,8 @@ type run struct {
 // ending is how a run ended.
 type ending struct {
 	cause        error   // nil when everything was delivered
-	traffic      Traffic // when the receivers ended: what comes later nobody looks at
+	traffic      Traffic // what came after the receivers ended nobody looked at
+	alive        time.Duration
 	disconnected int
 }
 
@@ -127,7 +128,6 @@ func (r *run) conduct(ctx context.Context) {
 	sending := r.startSenders(work, abort)
 
 	err := r.watch(work, show)
-	show.end(r.sample())
 	if err == nil && r.plan.Deliveries > 0 {
 		err = r.settle(ctx)
 	}
@@ -135,8 +135,12 @@ func (r *run) conduct(ctx context.Context) {
 	sending.Wait()
 	mute()
 	receiving.Wait()
-	r.ending = ending{cause: err, traffic: r.traffic()}
+	r.ending = ending{cause: err, traffic: r.traffic(), alive: time.Since(r.began)}
+	show.end(r.sample()) // waits for the terminal, which is no part of the run
 	r.leave()
+	// The last writes are counted when whoever writes has ended.
+	after := r.traffic()
+	r.ending.traffic.MessagesOut, r.ending.traffic.BytesOut = after.MessagesOut, after.BytesOut
 }
 
 // startReceivers returns when every client reads. Receivers end when their
