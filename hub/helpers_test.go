@@ -340,6 +340,21 @@ func (p *peer) fill(h *testHub, to uint64) {
 	}
 }
 
+// stuck waits until the hub holds something and gets rid of nothing any more. It
+// is for tests in which nobody reads.
+func (s *testHub) stuck(t testing.TB) {
+	t.Helper()
+	var out uint64
+	looks := 0
+	eventually(t, "stuck", func() bool {
+		stats := s.Stats()
+		if looks++; stats.BytesOut != out {
+			out, looks = stats.BytesOut, 0
+		}
+		return looks > 50 && stats.QueuedBytes > 200_000
+	})
+}
+
 // dial connects a client of the project's own.
 func (s *testHub) dial(t testing.TB) *client.Client {
 	t.Helper()

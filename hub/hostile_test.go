@@ -307,10 +307,9 @@ func TestComingAndGoing(t *testing.T) {
 		}()
 		return h.churn(i, times)
 	})
+	const all = churners*(times+times/polite) + 5
+	eventually(t, "all came", func() bool { return h.Stats().Connected == all })
 	eventually(t, "all gone", func() bool { return h.Stats().Clients == 5 })
-	if got, want := h.Stats().Connected, uint64(churners*(times+times/polite)+5); got != want {
-		t.Errorf("%d connected, want %d", got, want)
-	}
 	bystanders.pass(3)
 }
 
