@@ -62,8 +62,9 @@ type Config struct {
 	// keep large buffers.
 	Keep bool
 
-	// OnFail is called once, from a goroutine of the outbox or of a timer, when
-	// writing has failed or the peer has stalled. The owner should then Close.
+	// OnFail is called once, from a goroutine of the outbox, of a timer, or of one who
+	// flushes directly, when writing has failed or the peer has stalled. It must not
+	// block. The owner should then Close.
 	OnFail func(error)
 
 	// OnSent is called after each write with what it finished, from the goroutine

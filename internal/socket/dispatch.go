@@ -7,19 +7,26 @@ import (
 )
 
 // Dispatch is the sender's side of offers: what one batch of them leaves to be
-// done. It belongs to one goroutine. The zero value is ready for use; Blocks says
-// who is charged for the memory of copies, nobody if nil.
+// done. It belongs to one goroutine. The zero value is ready for use.
 type Dispatch struct {
-	Blocks *body.Account
+	Blocks *body.Account // charged for the memory of copies; nil: nobody
+	Direct bool          // Flush may write by itself
 
 	wake   []*Outbox
 	spare  *body.Buffer // for the next outbox that needs a block
 	ticket *ticket
 }
 
-// Flush starts the flushers of all outboxes that were offered something while
-// they had none. It must be called before the caller waits for anything.
+// Flush gets on its way what was offered to outboxes that had no flusher. It must
+// be called before the caller waits for anything.
+//
+// A little for one receiver, as in a conversation of two, leaves right here: to
+// wake a goroutine takes longer. It never waits for the receiver.
 func (d *Dispatch) Flush() {
+	if d.Direct && len(d.wake) == 1 && d.wake[0].flushDirect() {
+		d.wake[0] = nil
+		d.wake = d.wake[:0]
+	}
 	for i, o := range d.wake {
 		go o.run() // flush: ends when the queue is dry; its owner waits by Outbox.Wait
 		d.wake[i] = nil

@@ -16,6 +16,33 @@ func (o *Outbox) flush() {
 	}
 }
 
+// directMost is how many queued bytes the one who offered them writes by itself.
+// Above it, another processor's help is worth its waking (docs/decisions/0004).
+const directMost = 16 << 10
+
+// flushDirect is flush for one who must not wait: it writes once. It reports
+// whether nothing is left to do; otherwise the outbox still wants its flusher.
+func (o *Outbox) flushDirect() bool {
+	if o.raw == nil {
+		return false
+	}
+	q := o.next()
+	if q == nil {
+		return true
+	}
+	if q.vector.size() > directMost {
+		return false
+	}
+	o.direct = true
+	n, err := o.write(q)
+	o.direct = false
+	o.wrote(q, n)
+	if err != nil {
+		o.fail(err)
+	}
+	return o.next() == nil
+}
+
 // next prepares the next write. When there is none it ends the flusher and
 // returns nil.
 func (o *Outbox) next() *queue {
@@ -66,7 +93,7 @@ func (o *Outbox) write(q *queue) (int, error) {
 func (o *Outbox) tryWrite(fd uintptr) bool {
 	n, again, err := writeRaw(fd, o.vector)
 	o.n, o.err = n, err
-	return !again
+	return !again || o.direct
 }
 
 // wrote takes what has left off the queue and lets those in who waited for room.

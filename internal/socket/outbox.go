@@ -55,7 +55,8 @@ type Outbox struct {
 
 	// Owned by the flusher.
 	vector vector
-	n      int // outcome of the last attempt
+	direct bool // whoever flushes must not wait
+	n      int  // outcome of the last attempt
 	err    error
 
 	mu       sync.Mutex

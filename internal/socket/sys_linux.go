@@ -82,6 +82,15 @@ func (v vector) add(p []byte) vector {
 	return append(v, iov)
 }
 
+// size returns how many bytes the areas have together.
+func (v vector) size() int {
+	n := 0
+	for i := range v {
+		n += int(v[i].Len)
+	}
+	return n
+}
+
 // writeRaw writes as much as there is room for without waiting. again says that
 // there is none.
 func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {

@@ -24,6 +24,8 @@ type vector [][]byte
 
 func (v vector) add(p []byte) vector { return append(v, p) }
 
+func (v vector) size() int { return 0 } // none is ever written
+
 func writeRaw(uintptr, vector) (n int, again bool, err error) { return 0, false, errNoRaw }
 
 func limitUnsent(syscall.RawConn, int) {}
