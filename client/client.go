@@ -18,8 +18,9 @@
 //	…
 //	err = c.Send(ctx, others, []byte("hello"))
 //
-// Messages from one sender arrive in the order in which it sent them. Messages
-// that nobody receives yet wait in a bounded space; when that is full the client
+// Messages from one sender arrive in the order in which it sent them. They are
+// received by Receive, by Messages or, with the least work, by Options.OnMessage.
+// Those that nobody receives yet wait in a bounded space; when that is full the client
 // stops reading, TCP slows the hub down, and the hub slows down those who send
 // here, and in the end disconnects a client that never receives.
 //
@@ -70,6 +71,17 @@ type Options struct {
 	// CloseTimeout is how long Close waits for what was sent to leave.
 	// Default: 5 s.
 	CloseTimeout time.Duration
+
+	// OnMessage gets the messages if it is set; Receive and Messages then wait for
+	// the end of the connection. It is called by the goroutine that reads, for one
+	// message after the other in the order in which they came, perhaps before Dial
+	// has returned, and no more when Close has. Body is lent: it is valid until
+	// OnMessage returns.
+	//
+	// This is the shortest way for a message. In return nothing is read meanwhile:
+	// OnMessage must not wait for List, and must not call Close. A Send in it may have
+	// to wait for the hub, and a hub that waits for this client to read waits in vain.
+	OnMessage func(Message)
 }
 
 // withDefaults returns the options with every field set.
@@ -173,7 +185,7 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 		MaxLength:    max(1+all.MaxBody, 1+all.MaxList*wire.IDSize),
 		FrameTimeout: all.FrameTimeout,
 		OutboxBytes:  all.MaxQueued,
-		Keep:         true,
+		Keep:         all.OnMessage == nil,
 		OnFail:       c.writeFailed,
 		OnSent:       c.counts.wrote,
 		OnLost:       c.counts.lose,

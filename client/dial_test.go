@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -164,7 +165,7 @@ func TestOptions(t *testing.T) {
 		want    string // in the error; "" when there is none
 	}{
 		{"none", Options{}, ""},
-		{"the smallest", Options{1, 1, 1, 1, 1, 1, 1}, ""},
+		{"the smallest", Options{1, 1, 1, 1, 1, 1, 1, func(Message) {}}, ""},
 		{"MaxBody", Options{MaxBody: -1}, "MaxBody is -1"},
 		{"MaxBody above what the wire can say", Options{MaxBody: wire.BodyMost + 1}, "MaxBody"},
 		{"MaxUnread", Options{MaxUnread: -5}, "MaxUnread is -5"},
@@ -203,7 +204,7 @@ func TestTheDefaults(t *testing.T) {
 		MaxBody: 1 << 20, MaxUnread: 1 << 20, MaxQueued: 256 << 10, MaxList: 1_000_000,
 		FrameTimeout: 30 * time.Second, CloseTimeout: 5 * time.Second,
 	}
-	if got, err := (*Options)(nil).withDefaults(); got != want || err != nil {
+	if got, err := (*Options)(nil).withDefaults(); !reflect.DeepEqual(got, want) || err != nil {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 }

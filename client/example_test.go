@@ -187,3 +187,31 @@ func ExampleMessage_Release() {
 	fmt.Println(bytes, "bytes")
 	// Output: 100000 bytes
 }
+
+// An Options.OnMessage is called for each message, with nothing between it and
+// the connection.
+func ExampleOptions_onMessage() {
+	addr, stop := startHub()
+	defer stop()
+	ctx := context.Background()
+
+	heard := make(chan string)
+	listener, err := client.Dial(ctx, addr, &client.Options{
+		OnMessage: func(m client.Message) { heard <- string(m.Body) }, // string copies: Body is only lent
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+	speaker, err := client.Dial(ctx, addr, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer speaker.Close()
+
+	if err := speaker.Send(ctx, []uint64{listener.ID()}, []byte("hello")); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(<-heard)
+	// Output: hello
+}

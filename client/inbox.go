@@ -19,7 +19,8 @@ const (
 
 // Message is a body that another client sent.
 type Message struct {
-	// Body belongs to the receiver for as long as it likes, unless it calls Release.
+	// Body belongs to the receiver for as long as it likes, unless it calls Release or
+	// is Options.OnMessage.
 	// Small bodies that came together share one piece of memory of up to 64 KiB,
 	// which is freed with the last of them: clone what is to be kept for long.
 	Body []byte
@@ -30,7 +31,7 @@ type Message struct {
 // Release gives the memory of Body back for the next message. It saves the
 // garbage collector work where messages are many. It may be called once; Body
 // must not be touched afterwards. A message that is not released is collected
-// like anything else.
+// like anything else. In Options.OnMessage it does nothing.
 func (m Message) Release() {
 	if m.buffer != nil {
 		m.buffer.Release()

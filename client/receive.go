@@ -101,6 +101,10 @@ func (c *Client) readTurn(batch []Message) ([]Message, error) {
 			if len(f.Payload) > c.options.MaxBody {
 				return batch, fmt.Errorf("%w: body of %d bytes, at most %d are allowed", ErrProtocol, len(f.Payload), c.options.MaxBody)
 			}
+			if c.options.OnMessage != nil {
+				c.options.OnMessage(Message{Body: f.Payload[:len(f.Payload):len(f.Payload)]})
+				continue
+			}
 			f.Buffer.Retain()
 			batch = append(batch, Message{Body: f.Payload[:len(f.Payload):len(f.Payload)], buffer: f.Buffer})
 		default:

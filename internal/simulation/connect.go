@@ -25,22 +25,22 @@ const flushTime = 250 * time.Millisecond
 // takes them for dead (docs/decisions/0002).
 const readBuffer = 1 << 20
 
-// connect returns c.Clients connected clients or, with none of them left open,
-// why that could not be.
-func connect(ctx context.Context, c Config) ([]*client.Client, error) {
+// connect returns one connected client for each of receivers or, with none of
+// them left open, why that could not be.
+func connect(ctx context.Context, c Config, receivers []*receiver) ([]*client.Client, error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
-	clients := make([]*client.Client, c.Clients)
+	clients := make([]*client.Client, len(receivers))
 	indexes := make(chan int)
 	var dialers sync.WaitGroup
-	for range min(connectAtOnce, c.Clients) {
+	for range min(connectAtOnce, len(receivers)) {
 		// Ends when indexes is closed; connect waits for it.
 		dialers.Go(func() {
 			for i := range indexes {
 				var err error
-				if clients[i], err = dial(ctx, c); err != nil {
-					fail(fmt.Errorf("no hub at %s (client %d of %d): %w", c.Addr, i+1, c.Clients, err))
+				if clients[i], err = dial(ctx, c, receivers[i]); err != nil {
+					fail(fmt.Errorf("no hub at %s (client %d of %d): %w", c.Addr, i+1, len(receivers), err))
 				}
 			}
 		})
@@ -62,14 +62,16 @@ func connect(ctx context.Context, c Config) ([]*client.Client, error) {
 	return clients, nil
 }
 
-// dial connects one client.
-func dial(ctx context.Context, c Config) (*client.Client, error) {
+// dial connects one client that hands what it gets to r.
+func dial(ctx context.Context, c Config, r *receiver) (*client.Client, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err() // another one has failed already
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no answer within %v", c.Timeout))
 	defer cancel()
-	one, err := client.Dial(ctx, c.Addr, &client.Options{CloseTimeout: flushTime, ReadBuffer: readBuffer})
+	one, err := client.Dial(ctx, c.Addr, &client.Options{
+		CloseTimeout: flushTime, ReadBuffer: readBuffer, OnMessage: r.receive,
+	})
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

@@ -1,8 +1,6 @@
 package simulation
 
 import (
-	"context"
-	"fmt"
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
@@ -11,69 +9,36 @@ import (
 
 // Reading the clock and recording a latency take several times as long as
 // everything else that is done for a small message, and the hub shares the
-// processor. So a receiver that expects more than sampleAbove deliveries
-// measures one in sampleOneIn. Which ones follows from their headers alone, so
-// nothing that the hub does can hide from it, and each is measured exactly. With
-// more than 8,192 samples per receiver the quantiles do not suffer; the maximum
-// is that of the samples.
+// processor. So of more than sampleAbove deliveries in all, one in sampleOneIn is
+// measured. Which ones follows from their headers alone, so nothing that the hub
+// does can hide from it, and each is measured exactly. With more than 8,192
+// samples the quantiles do not suffer; the maximum is that of the samples.
 const (
 	sampleAbove = 1 << 16
 	sampleBits  = 3
 	sampleOneIn = 1 << sampleBits
 )
 
-// receiver reads and checks what one client gets.
+// receiver checks what one client gets.
 type receiver struct {
-	// Static after newRun.
-	client *client.Client
-	epoch  time.Time
-	oneIn  int // messages for each whose latency is measured
+	// Static after newReceiver.
+	epoch time.Time
+	oneIn int    // messages for each whose latency is measured
+	done  func() // called once, when nothing is missing any more
 
-	// Owned by receive, and by the report after it.
+	// Owned by the goroutine that reads for the client, and by the report when the
+	// client is closed.
 	check    *checker
 	latency  *stats.Latency
 	complete bool
 	last     time.Duration // when the last message was measured or the run complete, since the epoch
 }
 
-// receive takes messages until ctx ends, and then those that are there already:
-// what has arrived is counted, whatever ended the run. It returns early, with the
-// reason, when the connection ends. done is called once, when nothing is missing
-// any more.
-func (r *receiver) receive(ctx context.Context, done func()) error {
-	r.note(done) // there may be nothing to wait for
-	err := r.takeAll(ctx, done)
-	if ctx.Err() != nil {
-		r.takeRest(ctx, done)
-		return nil
-	}
-	return fmt.Errorf("client %d (id %d) can receive no more: %w", r.check.self, r.client.ID(), err)
-}
-
-// takeRest takes what has arrived already. ctx has ended.
-func (r *receiver) takeRest(ctx context.Context, done func()) {
-	for {
-		message, err := r.client.Receive(ctx)
-		if err != nil {
-			return
-		}
-		r.take(message.Body)
-		message.Release()
-		r.note(done)
-	}
-}
-
-// takeAll takes messages until ctx ends.
-func (r *receiver) takeAll(ctx context.Context, done func()) error {
-	for message, err := range r.client.Messages(ctx) {
-		if err != nil {
-			return err
-		}
-		r.take(message.Body)
-		message.Release()
-		r.note(done)
-	}
-	return nil
+// receive takes a message. It is called by the client's reading goroutine, so
+// whatever has arrived is counted, whatever ends the run.
+func (r *receiver) receive(m client.Message) {
+	r.take(m.Body)
+	r.note()
 }
 
 // take checks one body and, if it is one of those to be measured, its latency.
@@ -92,11 +57,11 @@ func (r *receiver) take(body []byte) {
 }
 
 // note calls done when the last missing message has come.
-func (r *receiver) note(done func()) {
+func (r *receiver) note() {
 	if r.check.left > 0 || r.complete {
 		return
 	}
 	r.complete = true
 	r.last = time.Since(r.epoch)
-	done()
+	r.done()
 }

@@ -16,13 +16,15 @@ type run struct {
 	// Static after newRun.
 	config    Config
 	plan      Plan
-	began     time.Time // before the first connect
-	epoch     time.Time // what all times of messages count from
-	clients   []*client.Client
-	senders   []*sender   // one for each client
+	epoch     time.Time // before the first connect; what all times count from
+	pattern   *pattern
 	receivers []*receiver // one for each client
-	greetings uint64      // frames that the clients had received before the start
 	done      chan struct{}
+
+	// Static after join.
+	clients   []*client.Client
+	senders   []*sender // one for each client
+	greetings uint64    // frames that the clients had received before the start
 
 	// Owned by conduct, and by the report after it.
 	start  time.Duration // when the first messages were due, since the epoch
@@ -32,14 +34,14 @@ type run struct {
 
 // ending is how a run ended.
 type ending struct {
-	cause        error   // nil when everything was delivered
-	traffic      Traffic // what came after the receivers ended nobody looked at
+	cause        error // nil when everything was delivered
+	traffic      Traffic
 	alive        time.Duration
 	disconnected int
 }
 
-// Run connects c.Clients clients to the hub at c.Addr. When all are connected
-// and every one of them is reading, each sends its message c.Messages times to
+// Run connects c.Clients clients to the hub at c.Addr. When all are connected,
+// each sends its message c.Messages times to
 // all the others, message k at c.Interval·k after the start. It is an open loop:
 // when the hub does not take messages that fast, a sender lags and catches up,
 // and the latency of a delivery counts from when its message was due. With an
@@ -55,12 +57,12 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 		return nil, fmt.Errorf("simulate: %w", err)
 	}
 	c = c.withDefaults()
-	began := time.Now()
-	if _, err := fmt.Fprintln(c.Out, c.Plan()); err != nil {
+	r := newRun(c)
+	if _, err := fmt.Fprintln(c.Out, r.plan); err != nil {
 		return nil, fmt.Errorf("simulate: print the plan: %w", err)
 	}
-	clients, err := connect(ctx, c)
-	r := newRun(c, began, clients)
+	clients, err := connect(ctx, c, r.receivers)
+	r.join(clients)
 	switch {
 	case err == nil:
 		r.conduct(ctx)
@@ -76,30 +78,39 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	return report, nil
 }
 
-// newRun prepares a run with clients that are connected.
-func newRun(c Config, began time.Time, clients []*client.Client) *run {
+// newRun prepares a run: its receivers, which must be there before a client is.
+func newRun(c Config) *run {
 	r := &run{
-		config: c, plan: c.Plan(), began: began, epoch: time.Now(), clients: clients,
-		done: make(chan struct{}, 2*len(clients)), // nobody waits to say that he is done
+		config: c, plan: c.Plan(), epoch: time.Now(), pattern: newPattern(c.Size),
+		done: make(chan struct{}, 2*c.Clients), // nobody waits to say that he is done
 	}
-	pattern := newPattern(c.Size)
-	for i, one := range clients {
-		r.greetings += one.Stats().MessagesIn
-		r.senders = append(r.senders, &sender{
-			index: i, client: one, to: othersThan(i, clients),
-			messages: r.plan.messages(), interval: c.Interval, pattern: pattern,
-		})
-		r.receivers = append(r.receivers, &receiver{
-			client: one, epoch: r.epoch, oneIn: r.oneIn(),
-			check: newChecker(r.plan, pattern, c.Verify, i), latency: stats.NewLatency(),
-		})
+	for i := range c.Clients {
+		one := &receiver{
+			epoch: r.epoch, oneIn: r.oneIn(), done: r.oneDone,
+			check: newChecker(r.plan, r.pattern, c.Verify, i), latency: stats.NewLatency(),
+		}
+		one.note() // there may be nothing to wait for
+		r.receivers = append(r.receivers, one)
 	}
 	return r
 }
 
+// join brings in the connected clients: all of them, or none.
+func (r *run) join(clients []*client.Client) {
+	r.clients = clients
+	r.receivers = r.receivers[:len(clients)]
+	for i, one := range clients {
+		r.greetings += one.Stats().MessagesIn
+		r.senders = append(r.senders, &sender{
+			index: i, client: one, to: othersThan(i, clients),
+			messages: r.plan.messages(), interval: r.config.Interval, pattern: r.pattern,
+		})
+	}
+}
+
 // oneIn returns for one in how many messages latency is measured.
 func (r *run) oneIn() int {
-	if r.plan.perReceiver() > sampleAbove {
+	if r.plan.Deliveries > sampleAbove {
 		return sampleOneIn
 	}
 	return 1
@@ -120,11 +131,10 @@ func othersThan(self int, clients []*client.Client) []uint64 {
 // returns.
 func (r *run) conduct(ctx context.Context) {
 	work, abort := context.WithCancelCause(ctx)
-	listen, mute := context.WithCancel(context.WithoutCancel(ctx)) // outlives work: see receive
 	show := newDisplay(r.config, r.plan)
 
-	receiving := r.startReceivers(listen, abort)
 	r.start = time.Since(r.epoch)
+	following := r.follow(work, abort)
 	sending := r.startSenders(work, abort)
 
 	err := r.watch(work, show)
@@ -133,29 +143,27 @@ func (r *run) conduct(ctx context.Context) {
 	}
 	abort(err)
 	sending.Wait()
-	mute()
-	receiving.Wait()
-	r.ending = ending{cause: err, traffic: r.traffic(), alive: time.Since(r.began)}
+	following.Wait()
+	r.ending = ending{cause: err, alive: time.Since(r.epoch)}
 	show.end(r.sample()) // waits for the terminal, which is no part of the run
 	r.leave()
-	// The last writes are counted when whoever writes has ended.
-	after := r.traffic()
-	r.ending.traffic.MessagesOut, r.ending.traffic.BytesOut = after.MessagesOut, after.BytesOut
+	r.ending.traffic = r.traffic() // whoever reads and writes has ended
 }
 
-// startReceivers returns when every client reads. Receivers end when their
-// connection or listen does.
-func (r *run) startReceivers(listen context.Context, abort context.CancelCauseFunc) *sync.WaitGroup {
-	var receiving, reading sync.WaitGroup
-	reading.Add(len(r.receivers))
-	for _, one := range r.receivers {
-		receiving.Go(func() {
-			reading.Done()
-			abort(one.receive(listen, r.oneDone))
+// follow ends the run when a connection does. What it starts ends then as well,
+// or when work does.
+func (r *run) follow(work context.Context, abort context.CancelCauseFunc) *sync.WaitGroup {
+	var following sync.WaitGroup
+	for i, c := range r.clients {
+		following.Go(func() {
+			select {
+			case <-c.Done():
+				abort(fmt.Errorf("client %d (id %d) can receive no more: %w", i, c.ID(), c.Err()))
+			case <-work.Done():
+			}
 		})
 	}
-	reading.Wait()
-	return &receiving
+	return &following
 }
 
 // startSenders lets everybody send. Senders end when they have sent all, or when

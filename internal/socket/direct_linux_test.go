@@ -34,7 +34,7 @@ func TestWhatDoesNotFitIsLeftToAFlusher(t *testing.T) {
 	d := s.dispatch()
 	d.Direct = true
 	var want []byte
-	for size := 5_000; len(want) < 2<<20; size++ {
+	for size := 5_000; len(want) < 300_000; size++ {
 		s.offer(d, frame(size))
 		d.Flush()
 		want = append(want, frame(size)...)

@@ -1,0 +1,110 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// collector keeps copies of the bodies that it is handed.
+type collector struct{ bodies chan string }
+
+func newCollector() *collector { return &collector{make(chan string, 100)} }
+
+func (c *collector) take(m Message) {
+	c.bodies <- string(m.Body)
+	m.Release() // is allowed, and means nothing
+}
+
+func TestOnMessageGetsTheMessagesInTheirOrder(t *testing.T) {
+	got := newCollector()
+	_, h := connect(t, &Options{OnMessage: got.take})
+	sizes := []int{0, 1, 100, 5000, 65_531, 65_532, 200_000, wire.DefaultMaxBody, 0}
+	go func() { // ends when all is taken
+		for i, size := range sizes {
+			h.send(delivery(strings.Repeat(fmt.Sprint(i), size)))
+		}
+	}()
+	for i, size := range sizes {
+		if body := within(t, "a message", got.bodies); body != strings.Repeat(fmt.Sprint(i), size) {
+			t.Errorf("message %d has %d bytes, or others than were sent; want %d", i, len(body), size)
+		}
+	}
+}
+
+// TestOnMessageComesBeforeTheAnswerBehindIt looks at what was handed over when
+// List returns.
+func TestOnMessageComesBeforeTheAnswerBehindIt(t *testing.T) {
+	got := newCollector()
+	c, h := connect(t, &Options{OnMessage: got.take})
+	listed := start(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
+	h.want(wire.AppendListRequest(nil))
+	h.send(delivery("before the answer"), wire.AppendList(nil, []uint64{1}, nil))
+	if ids := within(t, "List", listed); !slices.Equal(ids, []uint64{1}) {
+		t.Errorf("got %v", ids)
+	}
+	if len(got.bodies) != 1 {
+		t.Errorf("%d messages were handed over before the answer, want 1", len(got.bodies))
+	}
+}
+
+// TestReceiveBesideOnMessage has nothing to receive but the end.
+func TestReceiveBesideOnMessage(t *testing.T) {
+	got := newCollector()
+	c, h := connect(t, &Options{OnMessage: got.take})
+	received := start(func() error { _, err := c.Receive(context.Background()); return err })
+	h.send(delivery("not for Receive"))
+	if body := within(t, "the message", got.bodies); body != "not for Receive" {
+		t.Errorf("got %q", body)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := within(t, "Receive", received); !errors.Is(err, ErrClosed) {
+		t.Errorf("Receive returns %v, want %v", err, ErrClosed)
+	}
+}
+
+// TestOnMessageReturnsBeforeCloseDoes closes while a message is being handled.
+func TestOnMessageReturnsBeforeCloseDoes(t *testing.T) {
+	entered, leave, returned := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	c, h := connectTCP(t, &Options{OnMessage: func(Message) {
+		close(entered)
+		<-leave
+		close(returned)
+	}})
+	h.send(delivery("the only one"))
+	within(t, "the message", entered)
+	closed := start(func() error { return c.Close() })
+	<-c.closing
+	close(leave)
+	h.Close()
+	if err := within(t, "Close", closed); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-returned:
+	default:
+		t.Error("Close returned while OnMessage ran")
+	}
+}
+
+// TestOnMessageMayAnswer sends from where messages come.
+func TestOnMessageMayAnswer(t *testing.T) {
+	var c *Client
+	ready := make(chan struct{})
+	c, h := connectTCP(t, &Options{OnMessage: func(m Message) {
+		<-ready
+		if err := c.Send(context.Background(), []uint64{7}, m.Body); err != nil {
+			t.Error(err)
+		}
+	}})
+	close(ready)
+	h.send(delivery("echo"))
+	h.want(wire.AppendRelay(nil, []uint64{7}, []byte("echo")))
+}
