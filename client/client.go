@@ -36,6 +36,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -186,10 +187,7 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 		FrameTimeout: all.FrameTimeout,
 		OutboxBytes:  all.MaxQueued,
 		Keep:         all.OnMessage == nil,
-		OnFail:       c.writeFailed,
-		OnSent:       c.counts.wrote,
-		OnLost:       c.counts.lose,
-	}, c.done)
+	}, owner{c}, c.done)
 	go c.read() // ends with the connection; Close waits for it
 	c.id, err = c.askIdentity(ctx)
 	if err != nil {
@@ -243,11 +241,20 @@ func (c *Client) leave() {
 	}
 }
 
-// writeFailed ends the sending at once, and the reading when it has taken what
-// the hub sent before the connection broke.
-func (c *Client) writeFailed(err error) {
-	c.pending.close(fmt.Errorf("%w: %w", ErrLost, err))
-	c.conn.Finish()
+// owner is the client as its connection knows it.
+type owner struct{ c *Client }
+
+func (owner) Account() *body.Account { return nil }
+
+func (o owner) Sent(t socket.Tally) { o.c.counts.wrote(t) }
+
+func (o owner) Lost(t socket.Tally) { o.c.counts.lose(t) }
+
+// Failed ends the sending at once, and the reading when it has taken what the hub
+// sent before the connection broke.
+func (o owner) Failed(err error) {
+	o.c.pending.close(fmt.Errorf("%w: %w", ErrLost, err))
+	o.c.conn.Finish()
 }
 
 // gone returns why nothing can be sent any more.

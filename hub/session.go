@@ -28,7 +28,6 @@ type session struct {
 	conn    *socket.Conn
 	account *body.Account // what its messages hold of the hub's memory
 	since   time.Time
-	config  socket.Config
 
 	ended atomic.Bool
 	done  chan struct{} // closed by end
@@ -44,14 +43,9 @@ func newSession(h *Hub, nc net.Conn) *session {
 		id:      h.ids.Next(),
 		account: h.bodies.Account(h.share),
 		since:   time.Now(),
-		config:  h.socket,
 		done:    make(chan struct{}),
 	}
-	s.config.Bodies = s.account
-	s.config.OnFail = s.failed
-	s.config.OnSent = s.sent
-	s.config.OnLost = s.lost
-	s.conn = socket.New(nc, &s.config, s.done)
+	s.conn = socket.New(nc, &h.socket, s, s.done)
 	return s
 }
 
@@ -154,17 +148,6 @@ func (s *session) depart() {
 	}
 }
 
-// failed is called when writing to the client failed, or when it stalled. What the
-// client sent before it went away is here already, and is still handled.
-func (s *session) failed(err error) {
-	if errors.Is(err, socket.ErrStalled) {
-		s.end(ReasonStalled)
-		return
-	}
-	s.hub.roster.Leave(s.id)
-	s.conn.Finish()
-}
-
 // end is the one place where a session is torn down. It may be called from
 // anywhere; the first reason counts.
 func (s *session) end(reason Reason) {
@@ -184,13 +167,28 @@ func (s *session) end(reason Reason) {
 		"connected_for", time.Since(s.since).Round(time.Millisecond))
 }
 
-func (s *session) sent(t socket.Tally) {
+// The following are what the connection tells its owner: see socket.Owner.
+
+func (s *session) Account() *body.Account { return s.account }
+
+func (s *session) Sent(t socket.Tally) {
 	c := &s.hub.counters
 	c.messagesOut.Add(uint64(t.Frames))
 	c.delivered.Add(uint64(t.Deliveries))
 	c.bytesOut.Add(uint64(t.Bytes))
 }
 
-func (s *session) lost(t socket.Tally) {
+func (s *session) Lost(t socket.Tally) {
 	s.hub.counters.gone.Add(uint64(t.Deliveries))
+}
+
+// Failed is called when writing to the client failed, or when it stalled. What the
+// client sent before it went away is here already, and is still handled.
+func (s *session) Failed(err error) {
+	if errors.Is(err, socket.ErrStalled) {
+		s.end(ReasonStalled)
+		return
+	}
+	s.hub.roster.Leave(s.id)
+	s.conn.Finish()
 }

@@ -53,27 +53,29 @@ type Config struct {
 	// reads become small, but they go on. nil: nobody is charged.
 	Reads *body.Account
 
-	// Bodies is charged for frames larger than a read buffer. When it has no room,
-	// the connection is not read until there is. nil: nobody is charged.
-	Bodies *body.Account
-
 	// Keep says that the one who reads will keep frames beyond the next Fill, by
 	// Frame.Buffer.Retain. The reader then sees to it that little frames do not
 	// keep large buffers.
 	Keep bool
+}
 
-	// OnFail is called once, from a goroutine of the outbox, of a timer, or of one who
-	// flushes directly, when writing has failed or the peer has stalled. It must not
-	// block. The owner should then Close.
-	OnFail func(error)
+// Owner is whose connection it is. Its methods may be called concurrently and
+// must not block.
+type Owner interface {
+	// Account is charged for frames larger than a read buffer. When it has no room,
+	// the connection is not read until there is. nil: nobody is charged.
+	Account() *body.Account
 
-	// OnSent is called after each write with what it finished, from the goroutine
-	// that writes. It must not block.
-	OnSent func(Tally)
+	// Sent is called after each write with what it finished, by whoever writes.
+	Sent(Tally)
 
-	// OnLost is called with what was still queued or parked when the outbox was
+	// Lost is called with what was still queued or parked when the outbox was
 	// closed, in at most two parts.
-	OnLost func(Tally)
+	Lost(Tally)
+
+	// Failed is called once, when writing has failed or the peer has stalled. The
+	// owner should then Close.
+	Failed(error)
 }
 
 // Tally counts frames in an outbox, or what became of them.
@@ -89,10 +91,19 @@ func (t *Tally) add(other Tally) {
 	t.Bytes += other.Bytes
 }
 
+// base is what both sides of a connection stand on. It is static after New.
+type base struct {
+	nc     net.Conn
+	raw    syscall.RawConn // the way around nc; nil: there is none
+	config *Config
+	owner  Owner
+	stop   <-chan struct{} // ends waiting for memory
+}
+
 // Conn is one framed connection. Reader belongs to one goroutine; Outbox may be
 // used by any number.
 type Conn struct {
-	net.Conn
+	base base
 	Reader
 	Outbox
 }
@@ -100,28 +111,30 @@ type Conn struct {
 // New makes a framed connection of nc, which belongs to it from now on. It
 // starts no goroutine: the outbox starts one when there is something to write.
 // stop ends waiting for memory when it is closed.
-func New(nc net.Conn, config *Config, stop <-chan struct{}) *Conn {
-	c := &Conn{Conn: nc}
-	raw := rawConn(nc)
-	if raw != nil && config.UnsentBytes > 0 {
-		limitUnsent(raw, config.UnsentBytes)
+func New(nc net.Conn, config *Config, owner Owner, stop <-chan struct{}) *Conn {
+	c := &Conn{base: base{nc, rawConn(nc), config, owner, stop}}
+	if c.base.raw != nil && config.UnsentBytes > 0 {
+		limitUnsent(c.base.raw, config.UnsentBytes)
 	}
-	c.Reader.init(nc, raw, config, stop)
-	c.Outbox.init(nc, raw, config)
+	c.Reader.init(&c.base)
+	c.Outbox.init(&c.base)
 	return c
 }
+
+// RemoteAddr returns the address of the peer.
+func (c *Conn) RemoteAddr() net.Addr { return c.base.nc.RemoteAddr() }
 
 // Close closes the connection at once. What is queued is lost and counted as
 // such. It may be called more than once and from anywhere.
 func (c *Conn) Close() error {
 	c.Outbox.close()
-	return c.Conn.Close()
+	return c.base.nc.Close()
 }
 
 // Reset closes the connection at once and lets the kernel forget what it has
 // not yet sent, so that a peer that does not read keeps no memory here.
 func (c *Conn) Reset() error {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+	if tcp, ok := c.base.nc.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // fails only on a connection that is gone already
 	}
 	return c.Close()
@@ -130,7 +143,7 @@ func (c *Conn) Reset() error {
 // CloseWrite tells the peer that nothing more will come. It returns
 // errors.ErrUnsupported where the connection cannot say so.
 func (c *Conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+	if half, ok := c.base.nc.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return errors.ErrUnsupported
@@ -153,8 +166,8 @@ func rawConn(nc net.Conn) syscall.RawConn {
 // patience to end its side as well, so that closing does not reset a connection
 // with something unread on it. It must be called by the one who reads.
 func (c *Conn) Farewell(patience time.Duration) {
-	if c.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(patience)) != nil {
+	if c.CloseWrite() != nil || c.base.nc.SetReadDeadline(time.Now().Add(patience)) != nil {
 		return
 	}
-	_, _ = io.Copy(io.Discard, c.Conn) // ends with the peer, or in time
+	_, _ = io.Copy(io.Discard, c.base.nc) // ends with the peer, or in time
 }

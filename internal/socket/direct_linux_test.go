@@ -30,7 +30,7 @@ func TestALittleLeavesWithoutAFlusher(t *testing.T) {
 func TestWhatDoesNotFitIsLeftToAFlusher(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 4 << 20})
 	s.far.(*net.TCPConn).SetReadBuffer(16 << 10)
-	s.Conn.Conn.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	s.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
 	d := s.dispatch()
 	d.Direct = true
 	var want []byte

@@ -45,7 +45,7 @@ func TestFinishReadsWhatHasCome(t *testing.T) {
 			if test.end {
 				endWriting(far)
 			}
-			c := New(near, config, nil)
+			c := New(near, config, nobody{}, nil)
 			peek(t, near, len(test.stream))
 			c.Finish()
 			frames, err := collect(c, func() {})

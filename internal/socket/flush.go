@@ -23,7 +23,7 @@ const directMost = 16 << 10
 // flushDirect is flush for one who must not wait: it writes once. It reports
 // whether nothing is left to do; otherwise the outbox still wants its flusher.
 func (o *Outbox) flushDirect() bool {
-	if o.raw == nil {
+	if o.base.raw == nil {
 		return false
 	}
 	q := o.next()
@@ -60,7 +60,7 @@ func (o *Outbox) next() *queue {
 		o.dried++
 		q.free()
 	default:
-		if o.raw != nil {
+		if o.base.raw != nil {
 			q.gather()
 		} else {
 			q.gatherOne()
@@ -68,7 +68,6 @@ func (o *Outbox) next() *queue {
 		return q
 	}
 	o.flushing = false
-	o.vector = nil // it points to what was written last
 	if o.dry != nil {
 		close(o.dry)
 		o.dry = nil
@@ -78,12 +77,13 @@ func (o *Outbox) next() *queue {
 
 // write waits until the connection takes something and writes once.
 func (o *Outbox) write(q *queue) (int, error) {
-	if o.raw == nil {
-		return o.nc.Write(q.one)
+	if o.base.raw == nil {
+		return o.base.nc.Write(q.one)
 	}
-	o.n, o.err = 0, nil
-	o.vector = q.vector
-	if err := o.raw.Write(o.attempt); err != nil {
+	o.n, o.err, o.writing = 0, nil, q
+	err := o.base.raw.Write(o.attempt)
+	o.writing = nil
+	if err != nil {
 		return 0, err
 	}
 	return o.n, o.err
@@ -91,7 +91,7 @@ func (o *Outbox) write(q *queue) (int, error) {
 
 // tryWrite is called by the runtime when there may be room.
 func (o *Outbox) tryWrite(fd uintptr) bool {
-	n, again, err := writeRaw(fd, o.vector)
+	n, again, err := writeRaw(fd, o.writing.vector)
 	o.n, o.err = n, err
 	return !again || o.direct
 }
@@ -115,15 +115,13 @@ func (o *Outbox) wrote(q *queue, n int) {
 	for _, t := range tickets {
 		t.done()
 	}
-	if o.config.OnSent != nil {
-		o.config.OnSent(done)
-	}
+	o.base.owner.Sent(done)
 }
 
 // fail closes the outbox and tells the owner why.
 func (o *Outbox) fail(err error) {
-	if o.shut() && o.config.OnFail != nil {
-		o.config.OnFail(err)
+	if o.shut() {
+		o.base.owner.Failed(err)
 	}
 }
 
@@ -172,7 +170,7 @@ func (o *Outbox) lose(q *queue) {
 }
 
 func (o *Outbox) report(lost Tally) {
-	if lost.Frames > 0 && o.config.OnLost != nil {
-		o.config.OnLost(lost)
+	if lost.Frames > 0 {
+		o.base.owner.Lost(lost)
 	}
 }

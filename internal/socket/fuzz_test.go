@@ -29,7 +29,7 @@ func FuzzReader(f *testing.F) {
 		}
 		reads, bodies := newPurse(readSize), newPurse(1<<20)
 		config := &Config{MaxLength: 1 << 18, FrameTimeout: patience, OutboxBytes: 1}
-		config.Reads, config.Bodies, config.Keep = reads.account, bodies.account, options&fuzzKeep != 0
+		config.Reads, config.Keep = reads.account, options&fuzzKeep != 0
 		if options&fuzzSmall != 0 {
 			config.MaxLength = 300
 		}
@@ -37,7 +37,7 @@ func FuzzReader(f *testing.F) {
 		if options&fuzzNoReads != 0 {
 			taken = reads.account.TryDraw(readSize)
 		}
-		fuzzed(t, config, stream, cuts)
+		fuzzed(t, config, payer{bodies.account}, stream, cuts)
 		if taken != nil {
 			taken.Release()
 		}
@@ -47,8 +47,8 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-func fuzzed(t *testing.T, config *Config, stream, cuts []byte) {
-	c := New(&scripted{reads: script(stream, cuts)}, config, nil)
+func fuzzed(t *testing.T, config *Config, owner Owner, stream, cuts []byte) {
+	c := New(&scripted{reads: script(stream, cuts)}, config, owner, nil)
 	var frames []got
 	var kept []*body.Buffer
 	err := c.Fill()

@@ -249,3 +249,14 @@ func feed(far net.Conn, chunks [][]byte) <-chan struct{} {
 	}()
 	return done
 }
+
+// payer owns a connection and pays for its bodies. It does not listen.
+type payer struct{ account *body.Account }
+
+func (p payer) Account() *body.Account { return p.account }
+func (payer) Sent(Tally)               {}
+func (payer) Lost(Tally)               {}
+func (payer) Failed(error)             {}
+
+// nobody owns a connection for whose bodies nobody is charged.
+type nobody struct{ payer }

@@ -1,9 +1,7 @@
 package socket
 
 import (
-	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -47,17 +45,15 @@ type parked struct {
 // connection is closed. All methods may be called concurrently.
 type Outbox struct {
 	// Static after init.
-	nc      net.Conn
-	raw     syscall.RawConn       // nil: write through nc
+	base    *base
 	attempt func(fd uintptr) bool // tryWrite, bound once so that a write allocates nothing
 	run     func()                // flush, bound once so that starting it allocates nothing
-	config  *Config
 
 	// Owned by the flusher.
-	vector vector
-	direct bool // whoever flushes must not wait
-	n      int  // outcome of the last attempt
-	err    error
+	writing *queue // what the next attempt writes from
+	direct  bool   // whoever flushes must not wait
+	n       int    // outcome of the last attempt
+	err     error
 
 	mu       sync.Mutex
 	queue    *queue   // nil while dry
@@ -65,18 +61,18 @@ type Outbox struct {
 	parked   []parked // first come, first served
 	flushing bool     // a flusher runs, or somebody has promised to start it
 	closed   bool
+	timed    bool          // the timer runs
 	draining int           // how many Drains wait for the end
 	dry      chan struct{} // closed when the flusher ends; nil: nobody asked
 	sent     int64         // bytes written
 	dried    uint64        // how often the queue ran dry
 	timer    *time.Timer   // of the stall check
-	timed    bool          // the timer runs
 	mark     time.Time     // last progress while somebody waits
 	moved    int           // bytes written since
 }
 
-func (o *Outbox) init(nc net.Conn, raw syscall.RawConn, config *Config) {
-	o.nc, o.raw, o.config = nc, raw, config
+func (o *Outbox) init(l *base) {
+	o.base = l
 	o.attempt, o.run = o.tryWrite, o.flush
 }
 
@@ -233,7 +229,7 @@ func (o *Outbox) copyIn(p *Piece, d *Dispatch) {
 // full reports whether senders have to wait: for bytes, or because so many pieces
 // are queued that their bookkeeping would be what takes the memory.
 func (o *Outbox) full() bool {
-	return o.weight >= o.config.OutboxBytes ||
+	return o.weight >= o.base.config.OutboxBytes ||
 		o.queue != nil && len(o.queue.segments)-o.queue.head >= segmentsMost
 }
 
@@ -283,16 +279,16 @@ func (o *Outbox) pressed() bool { return len(o.parked) > 0 || o.draining > 0 }
 // nobody did before. A timer that still runs from the last time is left to find
 // out that it came too early.
 func (o *Outbox) press() {
-	if o.pressed() || o.config.StallTimeout <= 0 {
+	if o.pressed() || o.base.config.StallTimeout <= 0 {
 		return
 	}
 	o.mark, o.moved = time.Now(), 0
 	switch {
 	case o.timed:
 	case o.timer == nil:
-		o.timer = time.AfterFunc(o.config.StallTimeout, o.check)
+		o.timer = time.AfterFunc(o.base.config.StallTimeout, o.check)
 	default:
-		o.timer.Reset(o.config.StallTimeout)
+		o.timer.Reset(o.base.config.StallTimeout)
 	}
 	o.timed = true
 }
@@ -318,7 +314,7 @@ func (o *Outbox) check() {
 		o.mu.Unlock()
 		return
 	}
-	if left := time.Until(o.mark.Add(o.config.StallTimeout)); left > 0 {
+	if left := time.Until(o.mark.Add(o.base.config.StallTimeout)); left > 0 {
 		o.timer.Reset(left)
 		o.mu.Unlock()
 		return

@@ -84,7 +84,7 @@ func TestManySenders(t *testing.T) {
 				}
 			})
 		}
-		c := New(s.far, readerConfig(), nil)
+		c := New(s.far, readerConfig(), nobody{}, nil)
 		next := map[uint64]uint64{}
 		for range senders * each {
 			payload := nextFrame(t, c).Payload
@@ -249,7 +249,7 @@ func TestTheTallyIsExactWhenClosedInTheMiddle(t *testing.T) {
 func TestTheTallyIsExactWhenTheConnectionBreaks(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 4 << 20})
 	s.far.(*net.TCPConn).SetReadBuffer(16 << 10) // so that the kernel cannot take it all
-	s.Conn.Conn.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	s.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
 	d := s.dispatch()
 	for range 50 {
 		s.offer(d, frame(50_000), frame(4), []byte{0, 0, 0, 1, 9})

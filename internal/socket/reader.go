@@ -3,10 +3,8 @@ package socket
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -55,11 +53,8 @@ type Frame struct {
 // One goroutine owns it. Interrupt, Finish, Brought and Holding may be called by others.
 type Reader struct {
 	// Static after init.
-	nc      net.Conn
-	raw     syscall.RawConn       // nil: read through nc
+	base    *base
 	attempt func(fd uintptr) bool // tryRead, bound once so that a read allocates nothing
-	config  *Config
-	stop    <-chan struct{}
 
 	// Owned by the reading goroutine.
 	buf      *body.Buffer // what was read: between Fill and the Fill after it
@@ -84,8 +79,8 @@ type Reader struct {
 	held     atomic.Int64 // since when budget is held for an unfinished frame, in ns since 1970; 0: not
 }
 
-func (r *Reader) init(nc net.Conn, raw syscall.RawConn, config *Config, stop <-chan struct{}) {
-	r.nc, r.raw, r.config, r.stop = nc, raw, config, stop
+func (r *Reader) init(l *base) {
+	r.base = l
 	r.attempt = r.tryRead
 }
 
@@ -114,7 +109,7 @@ func (r *Reader) Finish() { r.halt(stopWhenEmpty) }
 
 func (r *Reader) halt(how int32) {
 	r.stopping.Store(how)
-	_ = r.nc.SetReadDeadline(longAgo) // fails only on a closed connection
+	_ = r.base.nc.SetReadDeadline(longAgo) // fails only on a closed connection
 }
 
 // longAgo is a deadline that has expired.
@@ -154,7 +149,7 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 		return Frame{}, false, nil
 	}
 	b := r.buf.Bytes()[r.pos:r.end]
-	size, err := wire.Size(b, r.config.MaxLength)
+	size, err := wire.Size(b, r.base.config.MaxLength)
 	if err != nil || size == 0 || len(b) < size {
 		return Frame{}, false, err
 	}
@@ -221,7 +216,7 @@ func (r *Reader) settle() error {
 	if r.since.IsZero() {
 		r.since = time.Now()
 	}
-	r.size, _ = wire.Size(partial, r.config.MaxLength) // Next has returned the error already
+	r.size, _ = wire.Size(partial, r.base.config.MaxLength) // Next has returned the error already
 	r.keep(partial, handed)
 	if r.restLen >= readSize {
 		return r.grow()
@@ -238,8 +233,8 @@ func (r *Reader) keep(partial []byte, handed bool) {
 	case len(partial) <= smallSize:
 		r.rest = body.Get(len(partial))
 	case len(partial) < readSize:
-		r.rest = draw(r.config.Reads, len(partial))
-		if r.rest == nil && handed && r.config.Keep {
+		r.rest = draw(r.base.config.Reads, len(partial))
+		if r.rest == nil && handed && r.base.config.Keep {
 			r.rest = body.Get(len(partial))
 		}
 	}
@@ -258,7 +253,7 @@ func (r *Reader) keep(partial []byte, handed bool) {
 // there. The time that passes meanwhile is not the peer's.
 func (r *Reader) grow() error {
 	r.held.Store(0)
-	big, err := drawWait(r.config.Bodies, r.size, r.stop)
+	big, err := drawWait(r.base.owner.Account(), r.size, r.base.stop)
 	if err != nil {
 		return err
 	}
@@ -306,13 +301,13 @@ func (r *Reader) read() error {
 
 // readOnce waits and reads. It leaves the outcome in r.n and r.starved.
 func (r *Reader) readOnce() error {
-	if r.raw == nil {
+	if r.base.raw == nil {
 		return r.readPlain()
 	}
-	err := r.raw.Read(r.attempt)
+	err := r.base.raw.Read(r.attempt)
 	if errors.Is(err, os.ErrDeadlineExceeded) && r.stopping.Load() == stopWhenEmpty {
 		some := false
-		if err = r.raw.Control(func(fd uintptr) { some = r.tryRead(fd) }); err == nil && !some {
+		if err = r.base.raw.Control(func(fd uintptr) { some = r.tryRead(fd) }); err == nil && !some {
 			return ErrInterrupted
 		}
 	}
@@ -381,7 +376,7 @@ func (r *Reader) readPlain() error {
 		return nil
 	}
 	r.arm()
-	n, err := r.nc.Read(p)
+	n, err := r.base.nc.Read(p)
 	r.n, r.full = n, n == len(p)
 	if n == 0 {
 		r.untarget()
@@ -397,7 +392,7 @@ func (r *Reader) target(size int) []byte {
 	if r.big != nil {
 		return r.big.Bytes()[r.have:r.size]
 	}
-	if r.buf = draw(r.config.Reads, size); r.buf == nil {
+	if r.buf = draw(r.base.config.Reads, size); r.buf == nil {
 		if r.restLen > smallSize/2 {
 			return nil
 		}
@@ -428,7 +423,7 @@ func (r *Reader) took() {
 		r.rest, r.restLen = nil, 0
 		r.held.Store(0) // until settle finds that the frame still has no end
 	}
-	if r.config.Keep && r.end < len(r.buf.Bytes())/2 {
+	if r.base.config.Keep && r.end < len(r.buf.Bytes())/2 {
 		small := body.Get(r.end)
 		copy(small.Bytes(), r.buf.Bytes()[:r.end])
 		r.buf.Release()
@@ -454,7 +449,7 @@ func (r *Reader) arm() {
 	if !r.midFrame() {
 		return
 	}
-	due := r.since.Add(r.config.FrameTimeout)
+	due := r.since.Add(r.base.config.FrameTimeout)
 	if r.armed.IsZero() || r.armed.After(due) {
 		r.setDeadline(due)
 	}
@@ -469,7 +464,7 @@ func (r *Reader) deadline() error {
 		r.setDeadline(time.Time{})
 		return nil
 	}
-	due := r.since.Add(r.config.FrameTimeout)
+	due := r.since.Add(r.base.config.FrameTimeout)
 	if !time.Now().Before(due) {
 		return ErrFrameTimeout
 	}
@@ -479,9 +474,9 @@ func (r *Reader) deadline() error {
 
 func (r *Reader) setDeadline(t time.Time) {
 	r.armed = t
-	_ = r.nc.SetReadDeadline(t) // fails only on a closed connection, as the read then will
+	_ = r.base.nc.SetReadDeadline(t) // fails only on a closed connection, as the read then will
 	if r.stopping.Load() != 0 {
-		_ = r.nc.SetReadDeadline(longAgo) // likewise
+		_ = r.base.nc.SetReadDeadline(longAgo) // likewise
 	}
 }
 

@@ -35,7 +35,7 @@ func smallStream() []byte {
 // is handled.
 func readStepwise(t *testing.T, l link, config *Config, chunks [][]byte) ([]got, error) {
 	near, far := l.open(t)
-	c := New(near, config, nil)
+	c := New(near, config, nobody{}, nil)
 	defer c.Close()
 	if l.name == pipe.name { // where each write is one read
 		done := feed(far, chunks)
@@ -55,9 +55,9 @@ func readStepwise(t *testing.T, l link, config *Config, chunks [][]byte) ([]got,
 }
 
 // read reads chunks that come as fast as they are taken.
-func read(t *testing.T, l link, config *Config, chunks [][]byte) ([]got, error) {
+func read(t *testing.T, l link, config *Config, owner Owner, chunks [][]byte) ([]got, error) {
 	near, far := l.open(t)
-	c := New(near, config, nil)
+	c := New(near, config, owner, nil)
 	defer c.Close()
 	done := feed(far, chunks)
 	defer func() { near.Close(); <-done }()
@@ -115,10 +115,10 @@ func TestFramesOfAllSizes(t *testing.T) {
 						defer reads.account.TryDraw(int(memory.taken)).Release()
 					}
 					config := readerConfig()
-					config.Reads, config.Bodies = reads.account, bodies.account
+					config.Reads = reads.account
 					stream := slices.Concat(frame(7), frame(size), frame(20))
 					for _, cut := range []int{len(stream), 1000 + size/100, 10_001} {
-						frames, err := read(t, l, config, chunks(stream, cut))
+						frames, err := read(t, l, config, payer{bodies.account}, chunks(stream, cut))
 						compare(t, stream, config.MaxLength, frames, err)
 					}
 					if r, b := used(reads.Budget), used(bodies.Budget); r != memory.taken || b != 0 {
@@ -139,7 +139,7 @@ func TestAloneIsWhatIsLargerThanARead(t *testing.T) {
 			size int
 			want bool
 		}{{5, false}, {smallSize, false}, {readSize, false}, {readSize + 1, true}, {1 << 20, true}} {
-			frames, err := read(t, l, readerConfig(), [][]byte{frame(test.size)})
+			frames, err := read(t, l, readerConfig(), nobody{}, [][]byte{frame(test.size)})
 			if len(frames) != 1 || frames[0].Alone != test.want {
 				t.Errorf("a frame of %d bytes: alone in %v, want %v (%v)", test.size, frames != nil, test.want, err)
 			}
@@ -154,7 +154,7 @@ func TestAnAloneFrameStartsItsBuffer(t *testing.T) {
 		near, far := l.open(t)
 		want := frame(100_000)
 		done := feed(far, [][]byte{want})
-		c := New(near, readerConfig(), nil)
+		c := New(near, readerConfig(), nobody{}, nil)
 		defer c.Drop()
 		for {
 			if err := c.Fill(); err != nil {
@@ -181,11 +181,11 @@ func TestTooLongIsSeenInTheHeader(t *testing.T) {
 		for _, length := range []uint32{101, 1 << 20, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
 			bodies := newPurse(2 << 20)
 			config := readerConfig()
-			config.MaxLength, config.Bodies = 100, bodies.account
+			config.MaxLength = 100
 			stream := binary.BigEndian.AppendUint32(frame(wire.LengthSize+100), length)
 			for _, cut := range []int{len(stream), len(stream) - 2, 1} {
 				near, far := l.open(t)
-				c := New(near, config, nil)
+				c := New(near, config, payer{bodies.account}, nil)
 				go func() { // ends when all is read
 					for _, chunk := range chunks(stream, cut) {
 						far.Write(chunk)
@@ -223,7 +223,7 @@ func TestTheEndOfTheStream(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			onLinks(t, func(t *testing.T, l link) {
 				config := readerConfig()
-				frames, err := read(t, l, config, chunks(test.stream, 30_000))
+				frames, err := read(t, l, config, nobody{}, chunks(test.stream, 30_000))
 				compare(t, test.stream, config.MaxLength, frames, err)
 				if !errors.Is(err, test.want) {
 					t.Errorf("got %v, want %v", err, test.want)
@@ -237,7 +237,7 @@ func TestTheEndStays(t *testing.T) {
 	onLinks(t, func(t *testing.T, l link) {
 		near, far := l.open(t)
 		endWriting(far)
-		c := New(near, readerConfig(), nil)
+		c := New(near, readerConfig(), nobody{}, nil)
 		defer c.Drop()
 		for range 3 {
 			if err := c.Fill(); !errors.Is(err, io.EOF) {
@@ -252,7 +252,7 @@ func TestTheEndStays(t *testing.T) {
 
 func TestAResetIsAnError(t *testing.T) {
 	near, far := openTCP(t)
-	c := New(near, readerConfig(), nil)
+	c := New(near, readerConfig(), nobody{}, nil)
 	defer c.Drop()
 	far.(*net.TCPConn).SetLinger(0)
 	far.Close()
@@ -266,7 +266,7 @@ func TestBroughtCountsEveryByte(t *testing.T) {
 		near, far := l.open(t)
 		stream := slices.Concat(smallStream(), frame(100_000), frame(100)[:50])
 		done := feed(far, chunks(stream, 999))
-		c := New(near, readerConfig(), nil)
+		c := New(near, readerConfig(), nobody{}, nil)
 		collect(c, func() {})
 		<-done
 		if got := c.Brought(); got != int64(len(stream)) {
@@ -280,7 +280,7 @@ func TestPendingIsWhatIsLeftOfTheTurn(t *testing.T) {
 		near, far := l.open(t)
 		big := frame(readSize + 100)
 		stream := slices.Concat(frame(10), frame(20), big[:30])
-		c := New(near, readerConfig(), nil)
+		c := New(near, readerConfig(), nobody{}, nil)
 		defer c.Drop()
 		go func() { // ends when all is read
 			far.Write(stream)
@@ -351,7 +351,7 @@ func TestReadsThatANetConnMayReturn(t *testing.T) {
 		{"nothing, without an error", []scriptedRead{{frame(10)[:5], nil}, {nil, nil}, {nil, nil}, {frame(10)[5:], nil}}, io.EOF},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := New(&scripted{reads: test.reads}, readerConfig(), nil)
+			c := New(&scripted{reads: test.reads}, readerConfig(), nobody{}, nil)
 			frames, err := collect(c, func() {})
 			if len(frames) != 1 || !errors.Is(err, test.want) {
 				t.Errorf("%d frames and %v, want 1 and %v", len(frames), err, test.want)
@@ -372,7 +372,7 @@ func TestRandomStreams(t *testing.T) {
 			stream = stream[:len(stream)-random.IntN(2)*random.IntN(4)]
 			config := readerConfig()
 			config.Keep = seed%2 == 0
-			frames, err := read(t, l, config, randomChunks(stream, len(stream)/(1+random.IntN(500))+1, random))
+			frames, err := read(t, l, config, nobody{}, randomChunks(stream, len(stream)/(1+random.IntN(500))+1, random))
 			compare(t, stream, config.MaxLength, frames, err)
 		}
 	})
@@ -393,7 +393,7 @@ func BenchmarkReader(b *testing.B) {
 						}
 					}
 				}()
-				c := New(near, readerConfig(), nil)
+				c := New(near, readerConfig(), nobody{}, nil)
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
 				for b.Loop() {

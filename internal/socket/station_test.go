@@ -31,14 +31,17 @@ func newStation(t testing.TB, l link, config Config) *station {
 	near, far := l.open(t)
 	s := &station{far: far, failed: make(chan error, 1), pieces: newPurse(64 << 20), blocks: newPurse(1 << 20)}
 	config.MaxLength, config.FrameTimeout = 8<<20, patience
-	config.OnSent = func(done Tally) { s.add(&s.sent, done) }
-	config.OnLost = func(lost Tally) { s.add(&s.lost, lost) }
-	config.OnFail = func(err error) {
-		s.failed <- err
-		s.Close()
-	}
-	s.Conn = New(near, &config, nil)
+	s.Conn = New(near, &config, s, nil)
 	return s
+}
+
+func (s *station) Account() *body.Account { return nil }
+func (s *station) Sent(done Tally)        { s.add(&s.sent, done) }
+func (s *station) Lost(lost Tally)        { s.add(&s.lost, lost) }
+
+func (s *station) Failed(err error) {
+	s.failed <- err
+	s.Close()
 }
 
 func (s *station) add(to *Tally, what Tally) {
@@ -84,7 +87,7 @@ func (s *station) offer(d *Dispatch, frames ...[]byte) Outcome {
 // the first of them in hand.
 func (s *station) fill(t testing.TB, d *Dispatch, f []byte) (n int) {
 	t.Helper()
-	for n = 1; s.weigh() < s.Outbox.config.OutboxBytes; n++ {
+	for n = 1; s.weigh() < s.base.config.OutboxBytes; n++ {
 		if outcome := s.offer(d, f); outcome != Queued {
 			t.Fatalf("offer %d to a queue of %d bytes: %v", n, s.weigh(), outcome)
 		}
