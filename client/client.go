@@ -130,6 +130,11 @@ func (o *Options) withDefaults() (Options, error) {
 	return all, nil
 }
 
+// quiet is how long nothing must have been sent for Send to write by itself. Hot on
+// the heels of a Send there may come many, which had better leave together: a place
+// in line takes 0.2 µs, and a write about as long as quiet.
+const quiet = 10 * time.Microsecond
+
 // Client is a connection to a hub. All methods may be called concurrently.
 type Client struct {
 	// Static after construction.
@@ -186,6 +191,7 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 		MaxLength:    max(1+all.MaxBody, 1+all.MaxList*wire.IDSize),
 		FrameTimeout: all.FrameTimeout,
 		OutboxBytes:  all.MaxQueued,
+		Quiet:        quiet,
 		Keep:         all.OnMessage == nil,
 	}, owner{c}, c.done)
 	go c.read() // ends with the connection; Close waits for it

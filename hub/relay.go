@@ -39,7 +39,7 @@ var turns = sync.Pool{New: func() any { return new(turn) }}
 
 func (t *turn) begin(s *session) {
 	t.session = s
-	t.dispatch.Blocks, t.dispatch.Direct = s.account, true
+	t.dispatch.Blocks = s.account
 }
 
 // finish offers what is left, wakes those who write, and gives back all memory.

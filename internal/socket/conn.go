@@ -53,6 +53,11 @@ type Config struct {
 	// reads become small, but they go on. nil: nobody is charged.
 	Reads *body.Account
 
+	// Quiet is how long the outbox must have been dry for a little to be written by the
+	// one who offers it. Whoever offers whole batches needs none; one who offers
+	// message by message would otherwise write each by itself.
+	Quiet time.Duration
+
 	// Keep says that the one who reads will keep frames beyond the next Fill, by
 	// Frame.Buffer.Retain. The reader then sees to it that little frames do not
 	// keep large buffers.

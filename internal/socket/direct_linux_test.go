@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 )
 
 // TestALittleLeavesWithoutAFlusher looks at what has become of an offer when Flush
@@ -12,7 +13,6 @@ import (
 func TestALittleLeavesWithoutAFlusher(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 1 << 20})
 	d := s.dispatch()
-	d.Direct = true
 	for _, size := range []int{4, 100, copyMost, directMost} {
 		s.offer(d, frame(size))
 		d.Flush()
@@ -32,7 +32,6 @@ func TestWhatDoesNotFitIsLeftToAFlusher(t *testing.T) {
 	s.far.(*net.TCPConn).SetReadBuffer(16 << 10)
 	s.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
 	d := s.dispatch()
-	d.Direct = true
 	var want []byte
 	for size := 5_000; len(want) < 300_000; size++ {
 		s.offer(d, frame(size))
@@ -57,7 +56,6 @@ func TestWhatDoesNotFitIsLeftToAFlusher(t *testing.T) {
 func TestADirectWriteFindsThePeerGone(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 1 << 20})
 	d := s.dispatch()
-	d.Direct = true
 	s.far.(*net.TCPConn).SetLinger(0)
 	s.far.Close()
 	until(t, "the failure", func() bool {
@@ -68,4 +66,22 @@ func TestADirectWriteFindsThePeerGone(t *testing.T) {
 	d.Drop()
 	s.Wait()
 	s.wantSettled(t)
+}
+
+// TestWhoOffersOnAndOnIsLeftToAFlusher offers twice within the time that an outbox
+// has to be quiet for.
+func TestWhoOffersOnAndOnIsLeftToAFlusher(t *testing.T) {
+	s := newStation(t, tcp, Config{OutboxBytes: 1 << 20, Quiet: time.Hour})
+	d := s.dispatch()
+	for i, direct := range []bool{true, false} {
+		s.offer(d, frame(100))
+		if got := s.quiet(); got != direct {
+			t.Errorf("offer %d is written directly: %v, want %v", i+1, got, direct)
+		}
+		d.Flush()
+		s.wantStream(t, frame(100))
+		until(t, "the queue is dry", func() bool { return !s.Pulse().Busy })
+	}
+	d.Drop()
+	s.finish(t)
 }

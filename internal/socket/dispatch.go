@@ -10,7 +10,6 @@ import (
 // done. It belongs to one goroutine. The zero value is ready for use.
 type Dispatch struct {
 	Blocks *body.Account // charged for the memory of copies; nil: nobody
-	Direct bool          // Flush may write by itself
 
 	wake   []*Outbox
 	spare  *body.Buffer // for the next outbox that needs a block
@@ -20,10 +19,11 @@ type Dispatch struct {
 // Flush gets on its way what was offered to outboxes that had no flusher. It must
 // be called before the caller waits for anything.
 //
-// A little for one receiver, as in a conversation of two, leaves right here: to
-// wake a goroutine takes longer. It never waits for the receiver.
+// A little for one receiver, as in a conversation of two, is written right here if
+// the outbox was quiet: to wake a goroutine takes longer. It never waits for the
+// receiver.
 func (d *Dispatch) Flush() {
-	if d.Direct && len(d.wake) == 1 && d.wake[0].flushDirect() {
+	if len(d.wake) == 1 && d.wake[0].flushDirect() {
 		d.wake[0] = nil
 		d.wake = d.wake[:0]
 	}

@@ -1,5 +1,7 @@
 package socket
 
+import "time"
+
 // flush writes until the queue is dry or the outbox is closed. It is the only
 // goroutine that writes; Outbox.Wait waits for it.
 func (o *Outbox) flush() {
@@ -23,7 +25,7 @@ const directMost = 16 << 10
 // flushDirect is flush for one who must not wait: it writes once. It reports
 // whether nothing is left to do; otherwise the outbox still wants its flusher.
 func (o *Outbox) flushDirect() bool {
-	if o.base.raw == nil {
+	if o.base.raw == nil || !o.quiet() {
 		return false
 	}
 	q := o.next()
@@ -43,6 +45,13 @@ func (o *Outbox) flushDirect() bool {
 	return o.next() == nil
 }
 
+// quiet reports whether the outbox was dry for long enough before it was offered
+// what is in it now. It belongs to the flusher.
+func (o *Outbox) quiet() bool {
+	least := o.base.config.Quiet
+	return least == 0 || time.Now().UnixNano()-o.dryAt >= int64(least)
+}
+
 // next prepares the next write. When there is none it ends the flusher and
 // returns nil.
 func (o *Outbox) next() *queue {
@@ -59,6 +68,9 @@ func (o *Outbox) next() *queue {
 		o.queue = nil
 		o.dried++
 		q.free()
+		if o.base.config.Quiet > 0 {
+			o.dryAt = time.Now().UnixNano()
+		}
 	default:
 		if o.base.raw != nil {
 			q.gather()

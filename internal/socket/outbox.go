@@ -54,6 +54,7 @@ type Outbox struct {
 	direct  bool   // whoever flushes must not wait
 	n       int    // outcome of the last attempt
 	err     error
+	dryAt   int64 // when it last ran dry, in ns since 1970, if Quiet asks for it
 
 	mu       sync.Mutex
 	queue    *queue   // nil while dry
@@ -62,7 +63,7 @@ type Outbox struct {
 	flushing bool     // a flusher runs, or somebody has promised to start it
 	closed   bool
 	timed    bool          // the timer runs
-	draining int           // how many Drains wait for the end
+	draining int32         // how many Drains wait for the end
 	dry      chan struct{} // closed when the flusher ends; nil: nobody asked
 	sent     int64         // bytes written
 	dried    uint64        // how often the queue ran dry
