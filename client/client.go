@@ -192,6 +192,7 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 		FrameTimeout: all.FrameTimeout,
 		OutboxBytes:  all.MaxQueued,
 		Quiet:        quiet,
+		Whole:        true,
 		Keep:         all.OnMessage == nil,
 	}, owner{c}, c.done)
 	go c.read() // ends with the connection; Close waits for it

@@ -21,6 +21,10 @@ const (
 	// an unfinished frame between two reads.
 	smallSize = 4 << 10
 
+	// wholeLeast is the size above which Config.Whole applies, in bytes: below it, the
+	// system calls that it takes cost more than it saves.
+	wholeLeast = 4 * readSize
+
 	// idleSize is what a connection holds while it waits where it cannot wait
 	// without a buffer. It takes some hundred small frames.
 	idleSize = 512
@@ -218,10 +222,16 @@ func (r *Reader) settle() error {
 	}
 	r.size, _ = wire.Size(partial, r.base.config.MaxLength) // Next has returned the error already
 	r.keep(partial, handed)
-	if r.restLen >= readSize {
+	if r.restLen >= readSize && !r.leaves() {
 		return r.grow()
 	}
 	return nil
+}
+
+// leaves reports whether the unfinished frame is left in the kernel until all of
+// it has come.
+func (r *Reader) leaves() bool {
+	return r.base.config.Whole && r.base.raw != nil && r.size > wholeLeast
 }
 
 // keep moves the start of an unfinished frame from buf to memory of its own
@@ -345,12 +355,16 @@ func (r *Reader) tryRead(fd uintptr) bool {
 }
 
 // tryStarve is tryRead without memory to read into. The reader is starved only if
-// the rest of the frame has come, or a read buffer full of it. Until then what has
-// come stays in the kernel: whoever announces much, sends a little of it and is
-// silent must not be given memory that others wait for.
+// the rest of the frame has come, or a read buffer full of it if that will do.
+// Until then what has come stays in the kernel: whoever announces much, sends a
+// little of it and is silent must not be given memory that others wait for.
 func (r *Reader) tryStarve(fd uintptr) bool {
 	r.patient = true
-	enough, err := enoughRaw(fd, min(r.size, readSize)-r.restLen)
+	want := min(r.size, readSize)
+	if r.leaves() {
+		want = r.size
+	}
+	enough, err := enoughRaw(fd, want-r.restLen)
 	switch {
 	case err != nil:
 		r.err = err
@@ -391,6 +405,9 @@ func (r *Reader) readPlain() error {
 func (r *Reader) target(size int) []byte {
 	if r.big != nil {
 		return r.big.Bytes()[r.have:r.size]
+	}
+	if r.restLen >= readSize {
+		return nil
 	}
 	if r.buf = draw(r.base.config.Reads, size); r.buf == nil {
 		if r.restLen > smallSize/2 {

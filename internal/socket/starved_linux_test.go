@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"net"
 	"slices"
 	"testing"
 
@@ -53,5 +54,42 @@ func TestAStarvedReaderGoesOn(t *testing.T) {
 			within(t, "a small frame", frames)
 		}
 	}
+	b.end(t)
+}
+
+// TestALargeFrameIsLeftInTheKernel draws its memory when the whole frame has come,
+// and that of a smaller one when there is a read buffer full of it.
+func TestALargeFrameIsLeftInTheKernel(t *testing.T) {
+	config := readerConfig()
+	config.Whole = true
+	b := newBench(t, tcp, config)
+	b.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20) // so that the kernel takes the whole frame
+	frames := make(chan int, 1)
+	b.handle = func(f Frame) { frames <- len(f.Payload) }
+	b.serve()
+	big := frame(2 * wholeLeast)
+	b.write(big[:readSize])
+	until(t, "the first read buffer is full", func() bool { return b.Brought() == readSize })
+	b.write(big[readSize : len(big)-1])
+	if p := peak(b.bodies.Budget); p != 0 {
+		t.Errorf("%d bytes were drawn for a frame whose last byte has not come", p)
+	}
+	b.write(big[len(big)-1:])
+	if got := within(t, "the frame", frames); got != len(big)-5 {
+		t.Errorf("a payload of %d bytes, want %d", got, len(big)-5)
+	}
+	if p := peak(b.bodies.Budget); p == 0 {
+		t.Error("nothing was drawn for the frame")
+	}
+	b.write(big[:len(big)/2]) // and the end in the middle of the next
+	b.Interrupt()
+	within(t, "the end", b.ended)
+
+	config = readerConfig()
+	config.Whole = true
+	b = newBench(t, tcp, config)
+	b.serve()
+	b.write(frame(wholeLeast)[:wholeLeast-1])
+	until(t, "a smaller one has memory", func() bool { return peak(b.bodies.Budget) > 0 })
 	b.end(t)
 }
