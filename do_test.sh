@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs everything that tests this project, and stops at the first failure: all
-# tests with the race detector, every fuzz target for a moment, every benchmark
-# once.
+# tests with the race detector, those of allocations without, every fuzz target for
+# a moment, every benchmark once.
 set -eu
 cd "$(dirname "$0")"
 
@@ -18,6 +18,9 @@ fi
 
 echo "== tests, with the race detector"
 go test -race ./...
+
+echo "== allocations, without the race detector, which makes some"
+go test -run 'AllocatesNothing|AllocateNothing' ./...
 
 echo "== fuzz targets, $fuzz_time each"
 # go test -list prints the targets of a package and then a line with its name.

@@ -78,6 +78,46 @@ func TestRelaysAllocateNothing(t *testing.T) {
 	}
 }
 
+// TestAWarmRelayAllocatesNothing sends one relay after the other, each when the one
+// before has reached everybody.
+func TestAWarmRelayAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("pools forget under the race detector")
+	}
+	for _, receivers := range []int{1, 10, 255} {
+		for _, size := range []int{0, 128, 10_000, 100_000} {
+			t.Run(fmt.Sprintf("%d bytes to %d", size, receivers), func(t *testing.T) {
+				if got := allocations(t, receivers, size); got != 0 {
+					t.Errorf("%v allocations for each relay, want none", got)
+				}
+			})
+		}
+	}
+}
+
+// allocations returns how often this process allocates for a relay, from the sender
+// to the last receiver.
+func allocations(t *testing.T, receivers, size int) float64 {
+	h := start(t, hub.Config{})
+	sender := h.peer(t)
+	var ids []uint64
+	var peers []*peer
+	for range receivers {
+		p := h.peer(t)
+		ids, peers = append(ids, p.id), append(peers, p)
+	}
+	relay := wire.AppendRelay(nil, ids, make([]byte, size))
+	delivery := make([]byte, wire.DeliveryLen(size))
+	return testing.AllocsPerRun(50, func() {
+		sender.send(relay)
+		for _, p := range peers {
+			if _, err := io.ReadFull(p, delivery); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // BenchmarkRelay delivers small bodies; one operation is a block of relays, as a
 // client writes them that has much to say.
 func BenchmarkRelay(b *testing.B) {
