@@ -27,7 +27,7 @@ type Config struct {
 	MaxClients int
 
 	// OutboxBytes is how much may wait for one client before its senders have to
-	// wait; one frame more may be in it. Default: 256 KiB, at least 4 KiB.
+	// wait; one frame more may be in it. Default: 512 KiB, at least 4 KiB.
 	OutboxBytes int
 
 	// StallTimeout is how long a client for which others wait may go without taking
@@ -51,7 +51,7 @@ type Config struct {
 const (
 	DefaultMaxQueuedBytes = 128 << 20
 	DefaultMaxClients     = 100_000
-	DefaultOutboxBytes    = 256 << 10
+	DefaultOutboxBytes    = 512 << 10
 	DefaultStallTimeout   = 10 * time.Second
 	DefaultFrameTimeout   = 30 * time.Second
 	DefaultMinRate        = 64 << 10
