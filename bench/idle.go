@@ -4,94 +4,102 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"time"
-
-	"github.com/sechlol/go-message-hub/wire"
 )
 
 // idleClients is how many connections the idle scenario opens: with as many
-// descriptors in this process and in the hub, what a limit of 20,000 allows.
-const idleClients = 10_000
+// descriptors in this process and in the server, what a limit of 20,000 allows.
+const idleClients = 15_000
 
-// idleResult is what connections cost that do nothing.
-type idleResult struct {
-	Clients       int     `json:"clients"`
-	Silent        float64 `json:"kib_each_silent"`     // never said a word
-	AskedIdentity float64 `json:"kib_each_identified"` // asked for their id once
+// idleScenario measures what connections cost that do nothing.
+func (b *bench) idleScenario(n int) *scenario {
+	s := &scenario{
+		name:  "idle",
+		title: fmt.Sprintf("%s connections that do nothing: how much the server's resident memory grew", number(float64(n))),
+		note: "Plain sockets, each of which was answered once: the hub told its id, nats-server answered `CONNECT` and a `PING`, " +
+			"redis-server a `PING`, mosquitto a `CONNECT`. None has a subscription, which at the hub nobody needs, and which would " +
+			"come on top for the others.",
+		columns: []column{
+			{heading: "KiB each", of: func(m *measured) float64 { return m.KiB }},
+			{heading: "KiB each, silent since they connected", of: func(m *measured) float64 { return m.KiBSilent }},
+		},
+		ratios: []ratio{{heading: "its ÷ hub's", base: "hub", of: func(hub, it *measured) float64 { return it.KiB / hub.KiB }}},
+	}
+	s.charts = []chart{{title: "Resident memory of an idle connection", unit: "KiB", bars: []series{{of: s.columns[0].of}}}}
+	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
+		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context) (*measured, error) {
+			return b.with(ctx, system, raised, func(s *server) (*measured, error) { return measureIdle(ctx, s, n) })
+		}})
+	}
+	return s
 }
 
-// measureIdle opens n connections to a hub and reads how much its resident
-// memory has grown: first when they are silent, then when each has asked for its
-// id and got it.
-func measureIdle(ctx context.Context, p *programs, n int) (*idleResult, error) {
-	h, err := startHub(ctx, p, "-max-clients=20000", "-stat=false")
-	if err != nil {
-		return nil, err
-	}
-	result, err := idle(ctx, h, n)
-	if _, stopErr := h.stop(); err == nil {
-		err = stopErr
-	}
-	if err != nil {
-		return nil, err
-	}
-	fmt.Printf("idle: %d connections: %.2f KiB resident each while silent, %.2f KiB after each asked for its id\n",
-		n, result.Silent, result.AskedIdentity)
-	return result, nil
-}
-
-func idle(ctx context.Context, h *hub, n int) (*idleResult, error) {
-	before, err := h.memory("VmRSS")
-	if err != nil {
-		return nil, err
-	}
-	conns, err := connect(ctx, h.port, n)
-	defer closeAll(conns)
-	if err != nil {
-		return nil, err
-	}
-	// The last connection's answer says that the hub has taken all of them.
-	if err := identify(conns[n-1:]); err != nil {
-		return nil, err
-	}
-	silent, err := settled(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	if err := identify(conns); err != nil {
-		return nil, err
-	}
-	asked, err := settled(ctx, h)
+// measureIdle opens n connections and reads how much the server's resident memory
+// has grown. Those to a hub are silent at first, and that is measured too.
+func measureIdle(ctx context.Context, s *server, n int) (*measured, error) {
+	before, err := s.memory("VmRSS")
 	if err != nil {
 		return nil, err
 	}
 	each := func(mib float64) float64 { return (mib - before) * 1024 / float64(n) }
-	return &idleResult{n, each(silent), each(asked)}, nil
-}
-
-// settled returns the resident memory when it has not grown for a second.
-func settled(ctx context.Context, h *hub) (float64, error) {
-	last := 0.0
-	for ctx.Err() == nil {
-		now, err := h.memory("VmRSS")
-		if err != nil || now <= last {
-			return now, err
-		}
-		last = now
-		time.Sleep(time.Second)
+	greeting := greetings[s.name]
+	if s.name == "hub" {
+		greeting = nil
 	}
-	return 0, ctx.Err()
+	conns, err := connect(ctx, s, n, greeting)
+	defer closeAll(conns)
+	if err != nil {
+		return nil, err
+	}
+	m := &measured{}
+	if s.name == "hub" {
+		silent, err := measureSilent(ctx, s, conns)
+		if err != nil {
+			return nil, err
+		}
+		m.KiBSilent = each(silent)
+	}
+	answered, err := s.settled(ctx)
+	m.KiB = each(answered)
+	return m, err
 }
 
-func connect(ctx context.Context, port string, n int) ([]net.Conn, error) {
+// measureSilent returns what a hub takes whose clients say nothing, in MiB, and
+// greets it on all connections then.
+func measureSilent(ctx context.Context, s *server, conns []net.Conn) (float64, error) {
+	// The last connection's answer says that the hub has taken all of them.
+	last := len(conns) - 1
+	if err := greetHub(conns[last]); err != nil {
+		return 0, err
+	}
+	silent, err := s.settled(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range conns[:last] {
+		if err := greetHub(c); err != nil {
+			return 0, err
+		}
+	}
+	return silent, nil
+}
+
+// connect opens n connections to a server, and greets it on each at once unless
+// greeting is nil.
+func connect(ctx context.Context, s *server, n int, greeting func(net.Conn) error) ([]net.Conn, error) {
 	var dialer net.Dialer
 	conns := make([]net.Conn, 0, n)
 	for range n {
-		c, err := dialer.DialContext(ctx, "tcp", "127.0.0.1:"+port)
+		c, err := dialer.DialContext(ctx, "tcp", s.addr)
 		if err != nil {
 			return conns, fmt.Errorf("connection %d: %w", len(conns)+1, err)
 		}
 		conns = append(conns, c)
+		if greeting == nil {
+			continue
+		}
+		if err := greeting(c); err != nil {
+			return conns, fmt.Errorf("greet %s on connection %d: %w", s.name, len(conns), err)
+		}
 	}
 	return conns, nil
 }
@@ -100,24 +108,4 @@ func closeAll(conns []net.Conn) {
 	for _, c := range conns {
 		c.Close()
 	}
-}
-
-// identify asks for an id on each connection and reads the answer.
-func identify(conns []net.Conn) error {
-	question := wire.AppendIdentityRequest(nil)
-	for _, c := range conns {
-		if _, err := c.Write(question); err != nil {
-			return err
-		}
-	}
-	answer := make([]byte, wire.IdentityLen)
-	for _, c := range conns {
-		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
-			return err
-		}
-		if n, err := c.Read(answer); err != nil || n != len(answer) {
-			return fmt.Errorf("answer of %d bytes: %w", n, err)
-		}
-	}
-	return nil
 }

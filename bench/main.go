@@ -1,25 +1,29 @@
-// Bench measures the hub beside the bare socket limit, alternating in one run,
-// and prints ratios: on a shared machine an absolute time says little.
+// Bench measures the hub beside other systems and beside what the machine can,
+// alternating in one run, and prints tables: on a shared machine an absolute time
+// says little, a ratio does.
 //
-//	go run . [-scenario default,small,heavy,idle,repeat] [-pairs 5] [-json FILE]
+//	go run . [-scenario all] [-systems hub,nats] [-pairs 5] [-json FILE] [-docs FILE]
+//	go run . -scenario smoke
 //
-// It builds the programs of this checkout, starts each as a process of its own on
-// the loopback interface, and ends them all. A run in which a message was lost is
-// an error, not a measurement.
+// It builds the programs of this checkout and the peers that are Go modules, starts
+// each server as a process of its own on the loopback interface and on a port of
+// its own, drives it with bench/load or start_simulation, and ends everything. A
+// run in which the hub lost a message is an error, not a measurement; what another
+// system loses is told beside its figures.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -27,52 +31,73 @@ func main() {
 	}
 }
 
+// options are what the user says.
+type options struct {
+	scenarios string
+	systems   string
+	rounds    int
+	verify    string
+	json      string
+	docs      string
+}
+
 func run(ctx context.Context, args []string) error {
+	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	names := flags.String("scenario", "default,small,heavy,idle,repeat", "what to measure, separated by commas")
-	pairs := flags.Int("pairs", 5, "pairs of hub and limit for each scenario")
-	verify := flags.String("verify", "", "how the simulation verifies; by default as the scenario says")
-	file := flags.String("json", "", "file for all figures")
+	flags.StringVar(&o.scenarios, "scenario", "all", "what to measure, separated by commas: all, smoke, "+strings.Join(scenarioNames(), ", "))
+	flags.StringVar(&o.systems, "systems", "", "what to measure it on, separated by commas; by default, all that are installed")
+	flags.IntVar(&o.rounds, "pairs", 5, "rounds, in each of which every system has its turn")
+	flags.StringVar(&o.verify, "verify", "", "how start_simulation verifies; by default as the scenario says")
+	flags.StringVar(&o.json, "json", "", "file for all figures")
+	flags.StringVar(&o.docs, "docs", "", "Markdown page for tables and charts, between its <!-- bench:NAME --> markers")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	programs, err := build(ctx)
+	systems, err := chooseSystems(o.systems)
 	if err != nil {
 		return err
 	}
-	defer programs.remove()
-	results := map[string]any{}
-	for name := range strings.SplitSeq(*names, ",") {
-		result, err := measure(ctx, programs, name, *pairs, *verify)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		results[name] = result
-	}
-	if *file == "" {
-		return nil
-	}
-	b, err := json.MarshalIndent(results, "", "\t")
+	b := &bench{systems: systems, verify: o.verify}
+	scenarios, err := b.chooseScenarios(o.scenarios)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(*file, append(b, '\n'), 0o644)
+	out, err := newOutput(o, scenarios)
+	if err != nil {
+		return err
+	}
+	if b.programs, err = build(ctx, systemsOf(scenarios)); err != nil {
+		return err
+	}
+	defer b.programs.remove()
+	return b.measure(ctx, scenarios, o.rounds, out)
 }
 
-// measure runs one scenario.
-func measure(ctx context.Context, p *programs, name string, pairs int, verify string) (any, error) {
-	switch name {
-	case "idle":
-		return measureIdle(ctx, p, idleClients)
-	case "repeat":
-		return measureRepeat(ctx, p, repeatRuns)
+// measure runs the scenarios one after the other. What one has found is written
+// before the next begins: all of them take an hour.
+func (b *bench) measure(ctx context.Context, scenarios []*scenario, rounds int, out *output) error {
+	machine, err := b.machine(ctx)
+	if err != nil {
+		return err
 	}
-	s, ok := patterns[name]
-	if !ok {
-		return nil, fmt.Errorf("no such scenario; there are default, small, heavy, idle and repeat")
+	fmt.Print(machine)
+	if err := out.begin(machine); err != nil {
+		return err
 	}
-	if verify != "" {
-		s.verify = verify
+	for _, s := range scenarios {
+		r, err := s.measure(ctx, rounds)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if err := out.add(r); err != nil {
+			return err
+		}
+		if s.bar == nil {
+			continue
+		}
+		if err := s.bar.judge(r); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
 	}
-	return measurePairs(ctx, p, name, s, pairs)
+	return nil
 }

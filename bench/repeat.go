@@ -14,18 +14,27 @@ import (
 // has to bear.
 const repeatRuns = 20
 
-// repeatResult is how a hub stood before and after many runs.
-type repeatResult struct {
-	Runs             int       `json:"runs"`
-	GoroutinesBefore int       `json:"goroutines_before"`
-	GoroutinesAfter  int       `json:"goroutines_after"`
-	HeapMiB          []float64 `json:"heap_mib"` // live, after each run
+// repeatScenario measures whether anything stays behind of those who have left.
+func (b *bench) repeatScenario(n int) *scenario {
+	s := &scenario{
+		name:  "repeat",
+		title: fmt.Sprintf("two light examples, then %d runs of 100 clients × 100 × 100 bytes on one hub, nothing lost", n),
+		columns: []column{
+			{heading: "goroutines before", of: func(m *measured) float64 { return float64(m.GoroutinesBefore) }},
+			{heading: "and after", of: func(m *measured) float64 { return float64(m.GoroutinesAfter) }},
+			{heading: "live heap MiB, bench's own included, after the first run", of: func(m *measured) float64 { return m.HeapFirst }},
+			{heading: "and after the last", of: func(m *measured) float64 { return m.HeapLast }},
+		},
+		rounds: 1,
+	}
+	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context) (*measured, error) { return measureRepeat(ctx, b.programs, n) }}}
+	return s
 }
 
 // measureRepeat runs the light examples of the system's description and then the
 // default pattern with 100-byte bodies n times on one hub. The hub lives in this
 // process, where its goroutines and its heap can be counted.
-func measureRepeat(ctx context.Context, p *programs, n int) (*repeatResult, error) {
+func measureRepeat(ctx context.Context, p *programs, n int) (*measured, error) {
 	h, err := hubpkg.New(hubpkg.Config{})
 	if err != nil {
 		return nil, err
@@ -36,7 +45,7 @@ func measureRepeat(ctx context.Context, p *programs, n int) (*repeatResult, erro
 	}
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ctx, ln) }()
-	result, err := repeat(ctx, p, h, ln.Addr().(*net.TCPAddr).Port, n)
+	m, err := repeat(ctx, p, h, ln.Addr().String(), n)
 	ending, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if stopErr := h.Shutdown(ending); err == nil {
@@ -46,41 +55,40 @@ func measureRepeat(ctx context.Context, p *programs, n int) (*repeatResult, erro
 	if err != nil {
 		return nil, err
 	}
-	last := len(result.HeapMiB) - 1
-	fmt.Printf("repeat: %d runs, nothing lost; goroutines %d before, %d after; live heap %.1f MiB after the first, %.1f MiB after the last\n",
-		n, result.GoroutinesBefore, result.GoroutinesAfter, result.HeapMiB[0], result.HeapMiB[last])
-	if result.GoroutinesAfter > result.GoroutinesBefore {
-		return nil, fmt.Errorf("%d goroutines stayed", result.GoroutinesAfter-result.GoroutinesBefore)
+	if m.GoroutinesAfter > m.GoroutinesBefore {
+		return nil, fmt.Errorf("%d goroutines stayed", m.GoroutinesAfter-m.GoroutinesBefore)
 	}
-	return result, nil
+	return m, nil
 }
 
-func repeat(ctx context.Context, p *programs, h *hubpkg.Hub, port, n int) (*repeatResult, error) {
+func repeat(ctx context.Context, p *programs, h *hubpkg.Hub, addr string, n int) (*measured, error) {
 	light := []pattern{
 		{clients: 2, messages: 10, size: 1024, verify: "full"},
 		{clients: 10, messages: 20, size: 1024, verify: "full"},
 	}
 	for _, s := range light {
-		if _, err := simulate(ctx, p, fmt.Sprint(port), s); err != nil {
+		if _, err := simulate(ctx, p, addr, s); err != nil {
 			return nil, err
 		}
 	}
 	if err := emptied(ctx, h); err != nil {
 		return nil, err
 	}
-	result := &repeatResult{Runs: n, GoroutinesBefore: runtime.NumGoroutine()}
-	for range n {
-		_, err := simulate(ctx, p, fmt.Sprint(port), pattern{clients: 100, messages: 100, size: 100, verify: "full"})
-		if err != nil {
+	m := &measured{GoroutinesBefore: runtime.NumGoroutine()}
+	for i := range n {
+		if _, err := simulate(ctx, p, addr, pattern{clients: 100, messages: 100, size: 100, verify: "full"}); err != nil {
 			return nil, err
 		}
 		if err := emptied(ctx, h); err != nil {
 			return nil, err
 		}
-		result.HeapMiB = append(result.HeapMiB, liveHeap())
-		result.GoroutinesAfter = runtime.NumGoroutine()
+		m.HeapLast = liveHeap()
+		if i == 0 {
+			m.HeapFirst = m.HeapLast
+		}
+		m.GoroutinesAfter = runtime.NumGoroutine()
 	}
-	return result, nil
+	return m, nil
 }
 
 // emptied waits until the hub has seen everybody leave and holds nothing.

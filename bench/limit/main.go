@@ -5,6 +5,11 @@
 //
 //	limit write -clients 100 -bytes 101425500     prints its address, then the result
 //	limit read -clients 100 -addr 127.0.0.1:PORT
+//
+// And it is the bare way through a process, which is what a message between two
+// clients takes at least:
+//
+//	limit forward                                 prints its address, and runs until it is ended
 package main
 
 import (
@@ -35,7 +40,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: limit write|read [flags]")
+		return fmt.Errorf("usage: limit write|read|forward [flags]")
 	}
 	flags := flag.NewFlagSet("limit "+args[0], flag.ContinueOnError)
 	clients := flags.Int("clients", 100, "connections")
@@ -50,8 +55,10 @@ func run(args []string) error {
 		return write(*clients, *bytes, *chunk)
 	case "read":
 		return read(*clients, *chunk, *addr)
+	case "forward":
+		return forward(*chunk)
 	default:
-		return fmt.Errorf("unknown role %q, want write or read", args[0])
+		return fmt.Errorf("unknown role %q, want write, read or forward", args[0])
 	}
 }
 

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// page is a Markdown file in which results stand between markers:
+//
+//	<!-- bench:small -->
+//	…
+//	<!-- /bench:small -->
+//
+// What is outside of them is left alone.
+type page struct {
+	file string
+}
+
+// charts is the folder of the pictures, beside the page.
+const charts = "charts"
+
+// check returns an error unless the page has the markers of all sections, so that
+// nobody learns after an hour that the figures have no place.
+func (p page) check(sections []string) error {
+	b, err := os.ReadFile(p.file)
+	if err != nil {
+		return err
+	}
+	for _, name := range sections {
+		if _, err := replaced(string(b), name, ""); err != nil {
+			return fmt.Errorf("%s: %w", p.file, err)
+		}
+	}
+	return nil
+}
+
+// put writes a section.
+func (p page) put(name, text string) error {
+	b, err := os.ReadFile(p.file)
+	if err != nil {
+		return err
+	}
+	all, err := replaced(string(b), name, text)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(p.file, []byte(all), 0o644)
+}
+
+// putResult draws the charts of a result and writes its section.
+func (p page) putResult(r *result) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s.%s\n\n%s", upper(r.Title), r.rounds(), r.table())
+	if r.scenario.note != "" {
+		fmt.Fprintf(&b, "\n%s\n", r.scenario.note)
+	}
+	folder := filepath.Join(filepath.Dir(p.file), charts)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	for i, c := range r.scenario.charts {
+		name := r.scenario.name + ".svg"
+		if i > 0 {
+			name = fmt.Sprintf("%s-%d.svg", r.scenario.name, i+1)
+		}
+		if err := c.draw(r, filepath.Join(folder, name)); err != nil {
+			return fmt.Errorf("draw %s: %w", name, err)
+		}
+		fmt.Fprintf(&b, "\n![%s](%s/%s)\n", c.title, charts, name)
+	}
+	return p.put(r.scenario.name, b.String())
+}
+
+// rounds says what the figures of a table are.
+func (r *result) rounds() string {
+	if len(r.Rounds) == 1 {
+		return " One round."
+	}
+	return fmt.Sprintf(" Median of %d rounds (least–most).", len(r.Rounds))
+}
+
+// replaced returns a page with what stands between the markers of a section
+// replaced.
+func replaced(page, name, text string) (string, error) {
+	first, last := "<!-- bench:"+name+" -->\n", "<!-- /bench:"+name+" -->\n"
+	before, rest, found := strings.Cut(page, first)
+	if !found {
+		return "", fmt.Errorf("no line %q", strings.TrimSpace(first))
+	}
+	_, after, found := strings.Cut(rest, last)
+	if !found {
+		return "", fmt.Errorf("no line %q behind its beginning", strings.TrimSpace(last))
+	}
+	return before + first + text + last + after, nil
+}
+
+// upper returns a sentence with its first letter in upper case.
+func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

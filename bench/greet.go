@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// greetings are what a client of each system says first, on a plain socket, until
+// it sees that it was answered.
+var greetings = map[string]func(net.Conn) error{
+	"hub": greetHub, "nats": greetNATS, "redis": greetRedis, "mosquitto": greetMQTT,
+}
+
+// exchange writes a question and reads an answer of a known size.
+func exchange(c net.Conn, question []byte, size int) ([]byte, error) {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	if _, err := c.Write(question); err != nil {
+		return nil, err
+	}
+	answer := make([]byte, size)
+	_, err := io.ReadFull(c, answer)
+	return answer, err
+}
+
+// expect is exchange where the answer is known as well.
+func expect(c net.Conn, question, want string) error {
+	answer, err := exchange(c, []byte(question), len(want))
+	if err == nil && string(answer) != want {
+		err = fmt.Errorf("answer %q, want %q", answer, want)
+	}
+	return err
+}
+
+// greetHub asks for the id, which the hub does not mind to be asked for again.
+func greetHub(c net.Conn) error {
+	_, err := exchange(c, wire.AppendIdentityRequest(nil), wire.IdentityLen)
+	return err
+}
+
+func greetRedis(c net.Conn) error { return expect(c, "PING\r\n", "+PONG\r\n") }
+
+// greetNATS reads what the server says first, one line that begins with INFO, and
+// connects. The answer to the PING says that the server has taken the CONNECT.
+func greetNATS(c net.Conn) error {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	info := make([]byte, 4096) // the line is below 1 KiB, and alone until it is answered
+	n, err := c.Read(info)
+	if err != nil {
+		return err
+	}
+	if line := string(info[:n]); !strings.HasPrefix(line, "INFO ") || !strings.HasSuffix(line, "\r\n") {
+		return fmt.Errorf("the server begins with %q", line)
+	}
+	return expect(c, "CONNECT {\"verbose\":false}\r\nPING\r\n", "PONG\r\n")
+}
+
+// greetMQTT sends a CONNECT of protocol version 4 (3.1.1).
+func greetMQTT(c net.Conn) error {
+	const connect = "\x10\x0c" + // CONNECT, of which 12 bytes follow
+		"\x00\x04MQTT\x04" +
+		"\x02" + // a session that ends with the connection
+		"\x00\x00" + // no time after which silence is an error
+		"\x00\x00" // no id: the broker makes one
+	const accepted = "\x20\x02\x00\x00"
+	return expect(c, connect, accepted)
+}

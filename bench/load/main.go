@@ -1,0 +1,77 @@
+// Load is the other side of every server that bench measures: the clients. It
+// drives each system through the client library that its users have, and checks
+// what arrives.
+//
+//	load move -system nats -addr HOST:PORT -clients 100 -messages 1000 -size 128
+//	load latency -system nats -addr HOST:PORT -size 128 -rounds 20000
+//	load storm -system nats -addr HOST:PORT -clients 15000
+//
+// Each mode prints one JSON object with its result; move prints the line
+// "moving" before it, when everybody is connected. A result may say that
+// messages were lost; the exit code is 1 when there is no result.
+//
+// What is measured shares the machine with this program, so it does as little as
+// it can for a message beyond what the library does: no clock, no allocation, one
+// check of 16 bytes.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("usage: load move|latency|storm [flags]")
+	}
+	flags := flag.NewFlagSet("load "+args[0], flag.ContinueOnError)
+	system := flags.String("system", "hub", "what to drive: "+strings.Join(systemNames(), ", "))
+	addr := flags.String("addr", "", "where it listens, host:port")
+	defaults := flags.Bool("defaults", false, "leave the client library as it comes, even where that loses messages")
+	mode, err := modeOf(args[0], flags)
+	if err != nil {
+		return err
+	}
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	result, err := mode(ctx, target{system: *system, addr: *addr, group: args[0], defaults: *defaults})
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+// modeOf adds the flags of a mode and returns what runs it once they are parsed.
+func modeOf(name string, flags *flag.FlagSet) (func(context.Context, target) (any, error), error) {
+	switch name {
+	case "move":
+		var c moveConfig
+		c.addFlags(flags)
+		return func(ctx context.Context, t target) (any, error) { return move(ctx, t, c) }, nil
+	case "latency":
+		var c latencyConfig
+		c.addFlags(flags)
+		return func(ctx context.Context, t target) (any, error) { return latency(ctx, t, c) }, nil
+	case "storm":
+		var c stormConfig
+		c.addFlags(flags)
+		return func(ctx context.Context, t target) (any, error) { return storm(ctx, t, c) }, nil
+	}
+	return nil, fmt.Errorf("unknown mode %q, want move, latency or storm", name)
+}

@@ -1,0 +1,24 @@
+package main
+
+import "testing"
+
+// TestRefuses has command lines that mean nothing. None of them connects.
+func TestRefuses(t *testing.T) {
+	for _, args := range [][]string{
+		nil,
+		{"nonsense"},
+		{"move", "-nonsense"},
+		{"move", "-system=nonsense"},
+		{"move", "-size=15"},
+		{"latency", "-system=nonsense"},
+		{"latency", "-size=15"},
+		{"latency", "-rounds=0"},
+		{"storm", "-system=nonsense"},
+		{"storm", "-system=forward"}, // which has no ids
+		{"storm", "-clients=0"},
+	} {
+		if err := run(t.Context(), args); err == nil {
+			t.Errorf("%q: no error", args)
+		}
+	}
+}

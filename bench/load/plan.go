@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+)
+
+// plan says who sends which messages to whom. It follows from its numbers and the
+// seed alone, so that every system gets the same one.
+type plan struct {
+	clients  int
+	senders  int // the first of the clients
+	fanout   int // receivers of each message
+	messages int // of each sender
+	size     int // bytes of a body
+
+	// Of a scattered plan; nil when every message goes to everyone else.
+	to  [][]int32    // by sender: the receivers of all its messages, fanout for each
+	due [][][]uint32 // by receiver and sender: the numbers of the messages that it gets
+}
+
+// newPlan returns the plan in which each message goes to fanout receivers drawn
+// at random, or to everyone else when fanout is 0.
+func newPlan(clients, senders, fanout, messages, size int, seed uint64) (*plan, error) {
+	switch {
+	case clients < 2:
+		return nil, fmt.Errorf("%d clients, want at least 2", clients)
+	case senders < 1 || senders > clients:
+		return nil, fmt.Errorf("%d senders, want 1 to %d", senders, clients)
+	case fanout < 0 || fanout >= clients:
+		return nil, fmt.Errorf("%d receivers for each message, want 1 to %d", fanout, clients-1)
+	case messages < 1:
+		return nil, fmt.Errorf("%d messages, want at least 1", messages)
+	case size < headerSize:
+		return nil, fmt.Errorf("bodies of %d bytes, want at least %d for the header", size, headerSize)
+	}
+	p := &plan{clients: clients, senders: senders, fanout: fanout, messages: messages, size: size}
+	if fanout == 0 {
+		p.fanout = clients - 1
+		return p, nil
+	}
+	p.draw(seed)
+	return p, nil
+}
+
+// draw chooses the receivers of every message: distinct, and never the sender.
+func (p *plan) draw(seed uint64) {
+	p.to = make([][]int32, p.senders)
+	p.due = make([][][]uint32, p.clients)
+	for r := range p.due {
+		p.due[r] = make([][]uint32, p.senders)
+	}
+	for s := range p.to {
+		random := rand.New(rand.NewPCG(seed, uint64(s)))
+		p.to[s] = make([]int32, 0, p.messages*p.fanout)
+		for k := range p.messages {
+			for range p.fanout {
+				r := p.other(random, s, p.to[s][k*p.fanout:])
+				p.to[s] = append(p.to[s], r)
+				p.due[r][s] = append(p.due[r][s], uint32(k))
+			}
+		}
+	}
+}
+
+// other draws a client that is neither s nor one of taken.
+func (p *plan) other(random *rand.Rand, s int, taken []int32) int32 {
+	for {
+		r := random.Int32N(int32(p.clients))
+		if int(r) != s && !slices.Contains(taken, r) {
+			return r
+		}
+	}
+}
+
+// receivers returns to whom message k of sender s goes, and nil for everyone
+// else.
+func (p *plan) receivers(s, k int) []int32 {
+	if p.to == nil {
+		return nil
+	}
+	return p.to[s][k*p.fanout : (k+1)*p.fanout]
+}
+
+// expected returns how many bodies client r is to get.
+func (p *plan) expected(r int) uint64 {
+	n := uint64(0)
+	for s := range p.senders {
+		n += uint64(p.dueFrom(r, s))
+	}
+	return n
+}
+
+// dueFrom returns how many messages of sender s go to client r.
+func (p *plan) dueFrom(r, s int) int {
+	switch {
+	case p.to != nil:
+		return len(p.due[r][s])
+	case r == s:
+		return 0
+	default:
+		return p.messages
+	}
+}
+
+// deliveries returns how many bodies arrive in all.
+func (p *plan) deliveries() uint64 {
+	return uint64(p.senders) * uint64(p.messages) * uint64(p.fanout)
+}

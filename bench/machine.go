@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"debug/buildinfo"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// machineSection is the section of a page that says where the figures are from.
+const machineSection = "machine"
+
+// libraries are the modules through which the load program drives the systems.
+var libraries = map[string]string{
+	"nats":      "github.com/nats-io/nats.go",
+	"redis":     "github.com/redis/go-redis/v9",
+	"mosquitto": "github.com/eclipse/paho.mqtt.golang",
+}
+
+// machine says where and of what the figures are.
+func (b *bench) machine(ctx context.Context) (string, error) {
+	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "", err
+	}
+	processor, err := processorName()
+	if err != nil {
+		return "", err
+	}
+	text := fmt.Sprintf("%s, Linux %s, %d cores of %s, %s.",
+		time.Now().Format("January 2006"), release(kernel), runtime.NumCPU(), processor,
+		strings.Replace(runtime.Version(), "go", "Go ", 1))
+	load, err := buildinfo.ReadFile(b.programs.path("load"))
+	if err != nil {
+		return "", err
+	}
+	for _, system := range b.systems {
+		for _, module := range load.Deps {
+			if module.Path == libraries[system] {
+				version, err := serverVersion(ctx, system)
+				if err != nil {
+					return "", err
+				}
+				text += fmt.Sprintf(" %s %s through %s %s.", system, version, module.Path, module.Version)
+			}
+		}
+	}
+	return text + "\n", nil
+}
+
+// release returns the version of a kernel without what its builder has added.
+func release(kernel []byte) string {
+	version, _, _ := strings.Cut(strings.TrimSpace(string(kernel)), "-")
+	return version
+}
+
+// serverVersion returns the version of a peer's server: of the one that is built
+// here, that of its module; of another one, what it says itself.
+func serverVersion(ctx context.Context, system string) (string, error) {
+	if system == "nats" {
+		out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", natsServer).Output()
+		return strings.TrimSpace(string(out)), err
+	}
+	path, err := installed(systemNamed(system).program)
+	if err != nil {
+		return "", err
+	}
+	flag := "--version"
+	if system == "mosquitto" {
+		flag = "-h" // which tells it too, as if it were a mistake: hence no look at the error
+	}
+	out, _ := exec.CommandContext(ctx, path, flag).CombinedOutput()
+	version := versionNumber.Find(out)
+	if version == nil {
+		return "", fmt.Errorf("%s %s does not tell a version: %q", path, flag, out)
+	}
+	return string(version), nil
+}
+
+var versionNumber = regexp.MustCompile(`\d+(\.\d+)+`)
+
+// processorName returns what the kernel calls the processor.
+func processorName() (string, error) {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.Join(strings.Fields(value), " "), nil
+		}
+	}
+	return "a processor without a name", nil
+}

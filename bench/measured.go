@@ -1,0 +1,48 @@
+package main
+
+// measured is what one run found. What a scenario does not look at is zero, and
+// stands neither in the tables nor in the file.
+type measured struct {
+	Seconds    float64 `json:"seconds,omitempty"` // what was to be done took so long
+	Deliveries uint64  `json:"deliveries,omitempty"`
+	Expected   uint64  `json:"expected,omitempty"`
+	Lost       uint64  `json:"lost,omitempty"`
+	Faults     uint64  `json:"faults,omitempty"`  // twice, out of order, or damaged
+	Refused    uint64  `json:"refused,omitempty"` // of those lost: the client library said so
+	Problem    string  `json:"problem,omitempty"` // what a client complained about first
+
+	P50 float64 `json:"p50_seconds,omitempty"`
+	P90 float64 `json:"p90_seconds,omitempty"`
+	P99 float64 `json:"p99_seconds,omitempty"`
+	Max float64 `json:"max_seconds,omitempty"`
+
+	KiBSilent float64 `json:"kib_each_silent,omitempty"` // of a connection that never said a word
+	KiB       float64 `json:"kib_each,omitempty"`        // of one that was answered once
+	Visits    uint64  `json:"visits,omitempty"`
+	Lists     float64 `json:"lists_seconds,omitempty"` // until all that asked have their list
+
+	Server  cost    `json:"server"`
+	LoadCPU float64 `json:"load_cpu_seconds,omitempty"`
+
+	CPUMoving float64 `json:"server_cpu_moving_seconds,omitempty"` // of the server, while messages moved
+
+	Memory []sampled `json:"memory,omitempty"` // of the server, second by second
+
+	GoroutinesBefore int     `json:"goroutines_before,omitempty"`
+	GoroutinesAfter  int     `json:"goroutines_after,omitempty"`
+	HeapFirst        float64 `json:"heap_first_mib,omitempty"` // live, after the first run
+	HeapLast         float64 `json:"heap_last_mib,omitempty"`  // and after the last
+}
+
+// rate returns deliveries per second.
+func (m *measured) rate() float64 { return float64(m.Deliveries) / m.Seconds }
+
+// cpuEach returns the processor time of a delivery in seconds, for server and
+// clients together. It suffers less from who else uses the machine than a time
+// does.
+func (m *measured) cpuEach() float64 {
+	return (m.Server.CPU + m.LoadCPU) / float64(m.Deliveries)
+}
+
+// visitRate returns visits per second.
+func (m *measured) visitRate() float64 { return float64(m.Visits) / m.Seconds }

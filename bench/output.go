@@ -1,0 +1,56 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+)
+
+// output is where results go besides the terminal.
+type output struct {
+	json    string // file; "" is none
+	page    *page  // nil is none
+	machine string
+	results map[string]*result
+}
+
+func newOutput(o options, scenarios []*scenario) (*output, error) {
+	out := &output{json: o.json, results: map[string]*result{}}
+	if o.docs == "" {
+		return out, nil
+	}
+	out.page = &page{o.docs}
+	sections := []string{machineSection}
+	for _, s := range scenarios {
+		sections = append(sections, s.name)
+	}
+	return out, out.page.check(sections)
+}
+
+func (o *output) begin(machine string) error {
+	o.machine = machine
+	if o.page == nil {
+		return nil
+	}
+	return o.page.put(machineSection, machine)
+}
+
+// add writes a result.
+func (o *output) add(r *result) error {
+	o.results[r.scenario.name] = r
+	if o.page != nil {
+		if err := o.page.putResult(r); err != nil {
+			return err
+		}
+	}
+	if o.json == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(struct {
+		Machine string             `json:"machine"`
+		Results map[string]*result `json:"results"`
+	}{o.machine, o.results}, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.json, append(b, '\n'), 0o644)
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestSpread(t *testing.T) {
+	for _, test := range []struct {
+		values []float64
+		want   spread
+		text   string
+	}{
+		{[]float64{3}, spread{3, 3, 3}, "3"},
+		{[]float64{4, 1}, spread{2.5, 1, 4}, "2.50 (1.00–4.00)"},
+		{[]float64{9, 1, 2}, spread{2, 1, 9}, "2 (1–9)"},
+		{[]float64{9, 1.5, 2}, spread{2, 1.5, 9}, "2.00 (1.50–9.00)"},
+		{[]float64{100.25, 100}, spread{100.125, 100, 100.25}, "100"},
+		{[]float64{1234.5, 99}, spread{666.75, 99, 1234.5}, "667 (99–1,234)"},
+		{[]float64{0, 0}, spread{}, "0"},
+	} {
+		got := spreadOf(test.values)
+		if got != test.want {
+			t.Errorf("%v, want %v", got, test.want)
+		}
+		if text := got.String(); text != test.text {
+			t.Errorf("%q, want %q", text, test.text)
+		}
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for _, test := range []struct {
+		x    float64
+		want string
+	}{
+		{0, "0"}, {7, "7"}, {999, "999"}, {1000, "1,000"}, {1234567.8, "1,234,568"}, {-1000, "-1,000"}, {-100.5, "-100"},
+		{12.345, "12.3"}, {1.2345, "1.23"}, {0.012345, "0.0123"},
+	} {
+		if got := number(test.x); got != test.want {
+			t.Errorf("%v is %q, want %q", test.x, got, test.want)
+		}
+	}
+}
+
+// sample returns a result of two rounds in which a peer is slower and loses
+// something.
+func sample() *result {
+	s := &scenario{
+		name: "sample", title: "two systems", note: "A note.",
+		columns: []column{
+			{heading: "rate", of: (*measured).rate},
+			{heading: "KiB", of: func(m *measured) float64 { return m.KiB }},
+		},
+		ratios: []ratio{{heading: "hub ÷ it", base: "hub", of: func(hub, it *measured) float64 { return hub.rate() / it.rate() }}},
+		charts: []chart{{title: "Rates", unit: "deliveries/s", bars: []series{{of: (*measured).rate}}}, {
+			title: "Growth", unit: "deliveries/s", across: "clients",
+			lines: []curve{{name: "it", of: (*measured).rate, points: []point{{10, "hub"}, {100, "peer"}}}},
+		}},
+		subjects: []subject{{name: "hub"}, {name: "peer"}},
+	}
+	r := &result{scenario: s, Title: s.title, Rounds: []round{
+		{"hub": {Deliveries: 1000, Seconds: 1}, "peer": {Deliveries: 1000, Seconds: 2}},
+		{"hub": {Deliveries: 1000, Seconds: 2}, "peer": {Deliveries: 900, Seconds: 9, Expected: 1000, Lost: 100}},
+	}}
+	r.sum()
+	return r
+}
+
+func TestTable(t *testing.T) {
+	const want = "" +
+		"|  | rate | KiB | hub ÷ it |\n" +
+		"|---|---|---|---|\n" +
+		"| hub | 750 (500–1,000) | – | – |\n" +
+		"| peer, lost 100 of 1,000 | 300 (100–500) | – | 3.50 (2.00–5.00) |\n"
+	if got := sample().table(); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+// TestRatioWithoutBase has only the system measured to which others are compared.
+func TestRatioWithoutBase(t *testing.T) {
+	r := sample()
+	r.scenario.subjects = []subject{{name: "peer"}}
+	for _, this := range r.Rounds {
+		delete(this, "hub")
+	}
+	r.sum()
+	if len(r.Ratios) != 0 {
+		t.Errorf("ratios to something that was not measured: %v", r.Ratios)
+	}
+}
+
+func TestBar(t *testing.T) {
+	for _, test := range []struct {
+		bar  bar
+		fine bool
+	}{
+		{bar{heading: "hub ÷ it", row: "peer", least: 4.9}, true}, // the best round counts
+		{bar{heading: "hub ÷ it", row: "peer", least: 5.1}, false},
+		{bar{heading: "hub ÷ it", row: "peer", most: 2.1}, true},
+		{bar{heading: "hub ÷ it", row: "peer", most: 1.9}, false},
+		{bar{heading: "hub ÷ it", row: "hub", least: 1}, false}, // there is no such figure
+	} {
+		if err := test.bar.judge(sample()); (err == nil) != test.fine {
+			t.Errorf("%+v: %v", test.bar, err)
+		}
+	}
+}
+
+func TestPage(t *testing.T) {
+	p := page{filepath.Join(t.TempDir(), "page.md")}
+	const before = "# Title\n\n<!-- bench:sample -->\nold\n<!-- /bench:sample -->\n\nThe end.\n"
+	if err := os.WriteFile(p.file, []byte(before), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.check([]string{"sample"}); err != nil {
+		t.Error(err)
+	}
+	if err := p.check([]string{"sample", "other"}); err == nil {
+		t.Error("no error, and there is no place for the section")
+	}
+	r := sample()
+	if err := p.putResult(r); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(p.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "# Title\n\n<!-- bench:sample -->\nTwo systems. Median of 2 rounds (least–most).\n\n" + r.table() +
+		"\nA note.\n\n![Rates](charts/sample.svg)\n\n![Growth](charts/sample-2.svg)\n<!-- /bench:sample -->\n\nThe end.\n"
+	if string(b) != want {
+		t.Errorf("got\n%swant\n%s", b, want)
+	}
+	for _, name := range []string{"sample.svg", "sample-2.svg"} {
+		svg, err := os.ReadFile(filepath.Join(filepath.Dir(p.file), charts, name))
+		if err != nil || !strings.Contains(string(svg), "deliveries/s") {
+			t.Errorf("%s: %v, %d bytes, without its axis", name, err, len(svg))
+		}
+	}
+}

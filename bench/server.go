@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// patience is how long a process may take to come up, or to end when it is told.
+const patience = 20 * time.Second
+
+// cost is what a process took.
+type cost struct {
+	PeakMiB float64 `json:"peak_mib"` // resident
+	CPU     float64 `json:"cpu_seconds"`
+}
+
+// server is a running server of any system, in a process of its own.
+type server struct {
+	name   string
+	addr   string // host:port
+	cmd    *exec.Cmd
+	log    bytes.Buffer
+	exited chan struct{} // closed when the process has ended
+	err    error         // how it ended; set before exited is closed
+}
+
+// launch starts a server that is to listen at addr, and waits until it does.
+func launch(ctx context.Context, name, addr, path string, args ...string) (*server, error) {
+	s := &server{name: name, addr: addr, exited: make(chan struct{})}
+	s.cmd = exec.CommandContext(ctx, path, args...)
+	s.cmd.Stderr, s.cmd.Stdout = &s.log, &s.log
+	if err := s.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	s.await()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-s.exited:
+			return nil, fmt.Errorf("%s did not come up: %w\n%s", name, s.err, s.log.String())
+		default:
+		}
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			return s, nil
+		}
+	}
+	s.kill()
+	return nil, fmt.Errorf("%s did not listen at %s within %v\n%s", name, addr, patience, s.log.String())
+}
+
+// await notes when the process ends, and how.
+func (s *server) await() {
+	go func() { // ends with the process
+		s.err = s.cmd.Wait()
+		close(s.exited)
+	}()
+}
+
+// stop ends the server as an operator would, and returns what it took.
+func (s *server) stop() (cost, error) {
+	peak, err := s.memory("VmHWM")
+	if err != nil {
+		s.kill()
+		return cost{}, fmt.Errorf("%w\n%s", err, s.log.String())
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return cost{}, err
+	}
+	late := time.AfterFunc(patience, func() { s.cmd.Process.Kill() })
+	defer late.Stop()
+	<-s.exited
+	if s.err != nil {
+		return cost{}, fmt.Errorf("%s ended badly: %w\n%s", s.name, s.err, s.log.String())
+	}
+	return cost{PeakMiB: peak, CPU: cpuOf(s.cmd)}, nil
+}
+
+// kill ends a server that is of no use.
+func (s *server) kill() {
+	s.cmd.Process.Kill()
+	<-s.exited
+}
+
+// memory reads a field of the server's /proc/PID/status, in MiB: VmHWM is the peak
+// of the resident memory, VmRSS what it is now.
+func (s *server) memory(field string) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, fmt.Errorf("memory of %s: %w", s.name, err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
+			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kib / 1024, err
+		}
+	}
+	return 0, fmt.Errorf("no %s in the status of %s: it has ended", field, s.name)
+}
+
+// settled returns the resident memory when it has not grown for a second.
+func (s *server) settled(ctx context.Context) (float64, error) {
+	last := 0.0
+	for ctx.Err() == nil {
+		now, err := s.memory("VmRSS")
+		if err != nil || now <= last {
+			return now, err
+		}
+		last = now
+		time.Sleep(time.Second)
+	}
+	return 0, ctx.Err()
+}
+
+// ticksPerSecond is the unit of the times in /proc/PID/stat: sysconf(_SC_CLK_TCK),
+// which is 100 on every architecture that Go runs on.
+const ticksPerSecond = 100
+
+// cpu returns the seconds of processor time that the server has taken so far, from
+// /proc/PID/stat: its fields 14 and 15, of which the 12th and 13th come after the
+// name in parentheses.
+func (s *server) cpu() (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, fmt.Errorf("processor time of %s: %w", s.name, err)
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	const user, system = 11, 12
+	if len(fields) <= system {
+		return 0, fmt.Errorf("processor time of %s: %d fields", s.name, len(fields))
+	}
+	ticks := 0.0
+	for _, i := range []int{user, system} {
+		n, err := strconv.ParseFloat(fields[i], 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return ticks / ticksPerSecond, nil
+}
+
+// cpuOf returns the seconds of processor time that a process took that has ended.
+func cpuOf(cmd *exec.Cmd) float64 {
+	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+}
+
+// freeAddr returns a loopback address that nobody listens at.
+func freeAddr() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer ln.Close()
+	return ln.Addr().String(), nil
+}

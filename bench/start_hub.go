@@ -1,0 +1,41 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// startHub starts start_server as it comes. There is no limit to raise: when what it
+// holds for its clients reaches its bound of 256 MiB, senders wait.
+func startHub(ctx context.Context, p *programs, _ setting) (*server, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	return launch(ctx, "hub", addr, p.path("start_server"), "-addr=127.0.0.1", "-port="+portOf(addr), "-stat=false")
+}
+
+// startForward starts the bare forwarder. It takes every connection for half of a
+// pair, so nobody may connect to see whether it listens: it says so.
+func startForward(ctx context.Context, p *programs, _ setting) (*server, error) {
+	s := &server{name: "forward", exited: make(chan struct{}), cmd: exec.CommandContext(ctx, p.path("limit"), "forward")}
+	s.cmd.Stderr = &s.log
+	stdout, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	addr, err := bufio.NewReader(stdout).ReadString('\n')
+	s.addr = strings.TrimSpace(addr)
+	s.await()
+	if err != nil {
+		s.kill()
+		return nil, fmt.Errorf("address of the forwarder: %w\n%s", err, s.log.String())
+	}
+	return s, nil
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+// natsConf is the configuration of nats-server under measurement.
+const natsConf = `
+listen: "%s"
+
+# What may wait for one subscriber before the server takes it for a slow one and
+# disconnects it: 64 MB by default. In the default pattern a client gets 100 MB in
+# all, so with this none is.
+max_pending: 1GB
+
+# How long one write to a subscriber may take before the server disconnects it: 10 s
+# by default, which a client on two busy cores can miss.
+write_deadline: "60s"
+
+# 64K by default.
+max_connections: 100000
+`
+
+// startNATS starts nats-server, the version that go.mod names.
+func startNATS(ctx context.Context, p *programs, how setting) (*server, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	if how == asItComes {
+		return launch(ctx, "nats", addr, p.path("nats-server"), "-a", "127.0.0.1", "-p", portOf(addr))
+	}
+	conf, err := p.write("nats.conf", fmt.Sprintf(natsConf, addr))
+	if err != nil {
+		return nil, err
+	}
+	return launch(ctx, "nats", addr, p.path("nats-server"), "-c", conf)
+}

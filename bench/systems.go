@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+)
+
+// setting says how a server is set up.
+type setting int
+
+const (
+	// raised is for measuring: nothing is thrown away that the server could hold.
+	raised setting = iota
+
+	// asItComes is the server with no limit changed.
+	asItComes
+)
+
+// system is something that moves messages between processes.
+type system struct {
+	name string
+
+	// start starts a server on the loopback interface.
+	start func(context.Context, *programs, setting) (*server, error)
+
+	// program is what has to be installed; "" when it is built here.
+	program string
+}
+
+// systems are all that can be measured, in the order of the tables. The limit is
+// not one of them: it has no server (see limit.go).
+var systems = []system{
+	{name: "hub", start: startHub},
+	{name: "forward", start: startForward},
+	{name: "nats", start: startNATS},
+	{name: "redis", start: startRedis, program: "redis-server"},
+	{name: "mosquitto", start: startMosquitto, program: "mosquitto"},
+}
+
+// systemNamed returns a system that is known to exist.
+func systemNamed(name string) system {
+	i := slices.IndexFunc(systems, func(s system) bool { return s.name == name })
+	return systems[i]
+}
+
+// chooseSystems returns the names of the systems to measure: those that are asked for, or
+// all that there are on this machine. One that was asked for must be there.
+func chooseSystems(asked string) (names []string, err error) {
+	every := []string{"limit"}
+	for _, s := range systems {
+		every = append(every, s.name)
+	}
+	explicit := asked != ""
+	wanted := every
+	if explicit {
+		wanted = strings.Split(asked, ",")
+	}
+	for _, name := range wanted {
+		if !slices.Contains(every, name) {
+			return nil, fmt.Errorf("no such system: %q; there are %s", name, strings.Join(every, ", "))
+		}
+		if name != "limit" {
+			if err := systemNamed(name).there(); err != nil && explicit {
+				return nil, err
+			} else if err != nil {
+				fmt.Printf("without %s: %v\n", name, err)
+				continue
+			}
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// there returns why a system cannot be started here, if so.
+func (s system) there() error {
+	if s.program == "" {
+		return nil
+	}
+	_, err := installed(s.program)
+	return err
+}
+
+// portOf returns the port of an address that freeAddr returned.
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return port
+}
