@@ -15,15 +15,16 @@ const (
 	// must all be of its time, with the start of a program in it.
 	loadedMargin = 4
 
-	loadedBytes = 128 // of each message, the load's and the others
+	loadedBytes = 128 // of each message of the load
 )
 
 // loadedScenario measures the round trip of two clients beside a hundred that send
 // to each other, at half of what the system took just before.
-func (b *bench) loadedScenario() *scenario {
+func (b *bench) loadedScenario(name string, size int) *scenario {
 	s := &scenario{
-		name:  "loaded",
-		title: "a message of 128 bytes to another client and back, while 100 clients send 128 bytes to everyone else",
+		name: name,
+		title: fmt.Sprintf("a message of %s bytes to another client and back, while 100 clients send %d bytes to everyone else",
+			number(float64(size)), loadedBytes),
 		note: "First, in the same round, how many deliveries there are in a second at most; then the latency at half of that. " +
 			"The hub is also measured at half of what NATS takes.",
 		columns: append([]column{rateColumn, {
@@ -33,7 +34,7 @@ func (b *bench) loadedScenario() *scenario {
 			{heading: "hub's p99 ÷ its, each at half of its most", base: atHalf("hub"), rows: []string{atHalf("nats"), atHalf("redis"), atHalf("mosquitto")}, of: p99Ratio},
 			{heading: "hub's p99 ÷ its, both at half of NATS's most", base: "hub, half of nats's", rows: []string{atHalf("nats")}, of: p99Ratio},
 		},
-		charts: []chart{{title: "Round trip of 128 bytes under load", unit: "ms", bars: []series{
+		charts: []chart{{title: fmt.Sprintf("Round trip of %s bytes under load", number(float64(size))), unit: "ms", bars: []series{
 			{name: "p50", of: func(m *measured) float64 { return m.P50 * 1e3 }},
 			{name: "p99", of: func(m *measured) float64 { return m.P99 * 1e3 }},
 		}}},
@@ -51,11 +52,11 @@ func (b *bench) loadedScenario() *scenario {
 				return m, err
 			}},
 			subject{atHalf(system), []string{system}, func(ctx context.Context) (*measured, error) {
-				return b.underLoad(ctx, system, most[system]/2)
+				return b.underLoad(ctx, system, size, most[system]/2)
 			}})
 		if system == "nats" {
 			s.subjects = append(s.subjects, subject{"hub, half of nats's", []string{"hub", "nats"}, func(ctx context.Context) (*measured, error) {
-				return b.underLoad(ctx, "hub", most["nats"]/2)
+				return b.underLoad(ctx, "hub", size, most["nats"]/2)
 			}})
 		}
 	}
@@ -65,10 +66,9 @@ func (b *bench) loadedScenario() *scenario {
 func atHalf(system string) string { return system + ", half of its own" }
 
 // underLoad measures latencies while a load moves so many deliveries a second.
-func (b *bench) underLoad(ctx context.Context, system string, rate float64) (*measured, error) {
+func (b *bench) underLoad(ctx context.Context, system string, size int, rate float64) (*measured, error) {
 	return b.with(ctx, system, raised, func(s *server) (*measured, error) {
-		size := "-size=" + strconv.Itoa(loadedBytes)
-		background, err := startLoad(ctx, b.programs, "move", system, s.addr, size, "-clients=100",
+		background, err := startLoad(ctx, b.programs, "move", system, s.addr, "-size="+strconv.Itoa(loadedBytes), "-clients=100",
 			"-rate="+strconv.FormatFloat(rate, 'f', 0, 64), "-seconds="+strconv.Itoa(loadedSeconds+loadedMargin))
 		if err != nil {
 			return nil, err
@@ -77,7 +77,7 @@ func (b *bench) underLoad(ctx context.Context, system string, rate float64) (*me
 			return nil, err
 		}
 		begin := time.Now()
-		m, err := load(ctx, b.programs, "latency", system, s.addr, size,
+		m, err := load(ctx, b.programs, "latency", system, s.addr, "-size="+strconv.Itoa(size),
 			"-rounds="+strconv.Itoa(1<<30), "-seconds="+strconv.Itoa(loadedSeconds))
 		if err != nil {
 			background.kill()

@@ -130,6 +130,11 @@ func (o *Options) withDefaults() (Options, error) {
 	return all, nil
 }
 
+// unsentBytes is how much of what was sent may wait in the kernel before MaxQueued
+// counts the rest. A kernel that is left alone takes 4 MB for each client, and gets
+// short of memory with hundreds of them (docs/decisions/0002).
+const unsentBytes = 256 << 10
+
 // quiet is how long nothing must have been sent for Send to write by itself. Hot on
 // the heels of a Send there may come many, which had better leave together: a place
 // in line takes 0.2 µs, and a write about as long as quiet.
@@ -191,6 +196,7 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 		MaxLength:    max(1+all.MaxBody, 1+all.MaxList*wire.IDSize),
 		FrameTimeout: all.FrameTimeout,
 		OutboxBytes:  all.MaxQueued,
+		UnsentBytes:  unsentBytes,
 		Quiet:        quiet,
 		Whole:        true,
 		Keep:         all.OnMessage == nil,

@@ -39,7 +39,7 @@ var ErrClosed = errors.New("hub closed")
 
 const (
 	// readsPart is the part of Config.MaxQueuedBytes that is set aside for reading:
-	// 16 MiB of the default, enough for 250 connections to read at once.
+	// 12 MiB of the default, enough for 190 connections to read at once.
 	readsPart = 8
 
 	// sharePart is the part of the rest that one sender may hold.
