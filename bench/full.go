@@ -20,6 +20,9 @@ var heavyInFull = pattern{clients: 255, messages: 20, size: 1_024_000, verify: "
 
 // fullScenario runs a pattern once, and follows the hub's memory.
 func (b *bench) fullScenario(p pattern) *scenario {
+	if b.verify != "" {
+		p.verify = b.verify
+	}
 	s := &scenario{
 		name: "full", title: p.title(), note: p.note(), rounds: 1,
 		columns: append(p.columns(),
