@@ -19,8 +19,8 @@ const (
 
 // Message is a body that another client sent.
 type Message struct {
-	// Body belongs to the receiver for as long as it likes, unless it calls Release or
-	// is Options.OnMessage.
+	// Body belongs to the receiver for as long as it likes, unless it calls Release.
+	// In Options.OnMessage it is lent until that returns.
 	// Small bodies that came together share one piece of memory of up to 64 KiB,
 	// which is freed with the last of them: clone what is to be kept for long.
 	Body []byte

@@ -15,8 +15,8 @@ import (
 // by the hub, one that stands there twice gets the body twice, and the client
 // may name itself.
 //
-// Send returns when the message is in line to be written: it waits while
-// Options.MaxQueued bytes are, until ctx ends, and then nothing of the message is
+// Send returns when the message is written, or in line to be: it waits while
+// Options.MaxQueued bytes are in line, until ctx ends, and then nothing of the message is
 // sent. to and body may be changed as soon as it has returned. The errors are a
 // *TooManyReceiversError, a *BodyTooLargeError, that of ctx, or why the
 // connection is over.

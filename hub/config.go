@@ -16,7 +16,7 @@ type Config struct {
 
 	// MaxQueuedBytes bounds the memory of everything that the hub holds for its
 	// clients: bodies in queues, and frames that are being read. An eighth of it
-	// is set aside for reading. Default: 96 MiB; at least 1 MiB and four times
+	// is set aside for reading. Default: 48 MiB; at least 1 MiB and four times
 	// the largest relay. On top come about 5 KiB for each connection, up to 30 KiB
 	// for one that waits for 255 receivers, and what the Go runtime keeps: set a
 	// memory limit for the process (runtime/debug.SetMemoryLimit) where that counts.
@@ -49,7 +49,7 @@ type Config struct {
 
 // The defaults of Config.
 const (
-	DefaultMaxQueuedBytes = 96 << 20
+	DefaultMaxQueuedBytes = 48 << 20
 	DefaultMaxClients     = 100_000
 	DefaultOutboxBytes    = 512 << 10
 	DefaultStallTimeout   = 10 * time.Second

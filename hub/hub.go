@@ -39,7 +39,7 @@ var ErrClosed = errors.New("hub closed")
 
 const (
 	// readsPart is the part of Config.MaxQueuedBytes that is set aside for reading:
-	// 12 MiB of the default, enough for 190 connections to read at once.
+	// 6 MiB of the default, enough for 95 connections to read at once.
 	readsPart = 8
 
 	// sharePart is the part of the rest that one sender may hold.
@@ -47,9 +47,10 @@ const (
 
 	// unsentBytes is how much of a client's stream may wait in the kernel before the
 	// outbox holds the rest. Without a bound, 255 receivers of large bodies drive the
-	// kernel into memory pressure, where it drops what it has received
+	// kernel into memory pressure, where it drops what it has received. The less there
+	// is, the more of it is still in the processor's cache when it leaves
 	// (docs/decisions/0002).
-	unsentBytes = 256 << 10
+	unsentBytes = 64 << 10
 )
 
 // Hub connects clients. Create one with New. All methods may be called

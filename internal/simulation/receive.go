@@ -21,7 +21,7 @@ const (
 
 // receiver checks what one client gets.
 type receiver struct {
-	// Static after newReceiver.
+	// Static from before its client connects.
 	epoch time.Time
 	oneIn int    // messages for each whose latency is measured
 	done  func() // called once, when nothing is missing any more

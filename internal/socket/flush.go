@@ -2,8 +2,9 @@ package socket
 
 import "time"
 
-// flush writes until the queue is dry or the outbox is closed. It is the only
-// goroutine that writes; Outbox.Wait waits for it.
+// flush writes until the queue is dry or the outbox is closed. Whoever has set
+// flushing is the only one who writes: this goroutine, or flushDirect before it.
+// Outbox.Wait waits for its end.
 func (o *Outbox) flush() {
 	for {
 		q := o.next()
@@ -87,7 +88,8 @@ func (o *Outbox) next() *queue {
 	return nil
 }
 
-// write waits until the connection takes something and writes once.
+// write waits until the connection takes something and writes once. Directly, it
+// does not wait: then it may have written nothing.
 func (o *Outbox) write(q *queue) (int, error) {
 	if o.base.raw == nil {
 		return o.base.nc.Write(q.one)

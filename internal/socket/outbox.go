@@ -42,7 +42,8 @@ type parked struct {
 //
 // An empty outbox has no goroutine and no memory. The offer that makes it
 // non-empty leads to a flusher, which ends when the queue is dry or the
-// connection is closed. All methods may be called concurrently.
+// connection is closed; a little for one receiver alone is written without one
+// (Dispatch.Flush). All methods may be called concurrently.
 type Outbox struct {
 	// Static after init.
 	base    *base
@@ -72,8 +73,8 @@ type Outbox struct {
 	moved    int           // bytes written since
 }
 
-func (o *Outbox) init(l *base) {
-	o.base = l
+func (o *Outbox) init(b *base) {
+	o.base = b
 	o.attempt, o.run = o.tryWrite, o.flush
 }
 

@@ -83,8 +83,8 @@ type Reader struct {
 	held     atomic.Int64 // since when budget is held for an unfinished frame, in ns since 1970; 0: not
 }
 
-func (r *Reader) init(l *base) {
-	r.base = l
+func (r *Reader) init(b *base) {
+	r.base = b
 	r.attempt = r.tryRead
 }
 
