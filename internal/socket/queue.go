@@ -10,8 +10,8 @@ import (
 const (
 	// copyMost is the largest piece that is copied into an outbox, in bytes.
 	// Above it, a reference and a place of its own in the vectored write are
-	// cheaper than the copy (docs/decisions/0002).
-	copyMost = 4 << 10
+	// cheaper than the copy (docs/decisions/0004).
+	copyMost = 1 << 10
 
 	// blockSize is how many bytes of copied frames lie together.
 	blockSize = 16 << 10
@@ -24,8 +24,8 @@ const (
 	// segmentsMost is how many pieces an outbox holds.
 	segmentsMost = 4 * vectorMost
 
-	// vectorMost is how many pieces leave in one system call. With pieces of at
-	// least copyMost it is never the limit before the outbox is.
+	// vectorMost is how many pieces leave in one system call: 64 KiB of the smallest
+	// that are not copied.
 	vectorMost = 64
 )
 

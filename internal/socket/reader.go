@@ -13,7 +13,7 @@ import (
 
 const (
 	// readSize is how many bytes one read asks for: the smallest at which the
-	// system call no longer shows beside the copying (docs/decisions/0002).
+	// system call no longer shows beside the copying (docs/decisions/0004).
 	readSize = 64 << 10
 
 	// smallSize is the memory that a connection may take without being charged:
