@@ -31,7 +31,7 @@ func (s *testHub) shutdown(t testing.TB, patience time.Duration) (time.Duration,
 // TestShutdownWithSilentClientsIsFast has clients in every state of saying
 // nothing: never a word, half a header, half a body, idle.
 func TestShutdownWithSilentClientsIsFast(t *testing.T) {
-	h := start(t, hub.Config{})
+	h := start(t, hub.Config{MaxQueuedBytes: 96 << 20}) // room for all that is begun
 	for range 20 {
 		h.silent(t)
 		h.peer(t)
