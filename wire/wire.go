@@ -18,6 +18,25 @@
 //	               2 list       id u64 … of every other client, ascending
 //	               3 delivery   body
 //
+// A client that sends HELLO first speaks version 2, which adds
+//
+//	client → hub   10 HELLO       JSON
+//	               12 SEND        seq u64 · options u32 · ttl_ms u32 · count u8 · count × id u64 · body
+//	               15 ACK         … × (sender u64 · seq u64 · fate u8)
+//	               16 LIST_RANGE  after u64 · limit u32
+//	               18 WATCH       on u8 · since u64
+//	               1D BYE
+//	hub → client   11 WELCOME     JSON
+//	               13 DELIVER     sender u64 · seq u64 · time u64 · flags u8 · body
+//	               14 REPORT      seq u64 · count u8 · count × fate u8
+//	               17 LIST_PAGE   total u64 · more u8 · id u64 …
+//	               19 PRESENCE    revision u64 · flags u8 · joined u32 · id u64 …
+//	               1C ERROR       seq u64 · code u16 · text
+//	               1E GOAWAY      JSON
+//	both           1A PING        opaque u64
+//	               1B PONG        opaque u64
+//	               1F TAKEN       up to u64
+//
 // Every frame has an Append, a Parse and a Len. Append extends the slice that
 // it is given and returns it. Parse reads a payload (the bytes after the type),
 // never copies and never keeps anything but slices of it. Len is the whole size
@@ -42,20 +61,44 @@ const (
 	TypeRelay    Type = 3 // → count, ids, body     ← body
 )
 
-// Sizes of the parts of a frame, in bytes.
+// The frame types of version 2. Numbers are append-only.
 const (
-	LengthSize = 4                                                        // the length field, u32
-	HeaderSize = LengthSize + 1                                           // length and type
-	IDSize     = 8                                                        // a client id, u64
-	relayFixed = HeaderSize + 1                                           // length, type and count of a relay
-	MaxLength  = 1<<32 - 1                                                // what the length field can say
-	BodyMost   = 1 << 30                                                  // largest body limit that may be configured: far below MaxLength, and an int everywhere
-	_          = uint(MaxLength - BodyMost - 1 - 1 - MaxReceivers*IDSize) // a relay of that size still has a length
+	TypeHello     Type = 0x10 // →
+	TypeWelcome   Type = 0x11 // ←
+	TypeSend      Type = 0x12 // →
+	TypeDeliver   Type = 0x13 // ←
+	TypeReport    Type = 0x14 // ←
+	TypeAck       Type = 0x15 // →
+	TypeListRange Type = 0x16 // →
+	TypeListPage  Type = 0x17 // ←
+	TypeWatch     Type = 0x18 // →
+	TypePresence  Type = 0x19 // ←
+	TypePing      Type = 0x1A // both
+	TypePong      Type = 0x1B // both
+	TypeError     Type = 0x1C // ←
+	TypeBye       Type = 0x1D // →
+	TypeGoAway    Type = 0x1E // ←
+	TypeTaken     Type = 0x1F // both
 )
 
-// Limits of version 1.
+// Counted reports whether a frame from the hub is one that a client of version 2
+// counts: it is sent again after a lost connection if the client has not had it.
+func (t Type) Counted() bool { return t == TypeDeliver || t == TypeReport }
+
+// Sizes of the parts of a frame, in bytes.
 const (
-	// MaxReceivers is how many ids one relay can name: its count is a u8.
+	LengthSize = 4                                                            // the length field, u32
+	HeaderSize = LengthSize + 1                                               // length and type
+	IDSize     = 8                                                            // a client id, u64
+	relayFixed = HeaderSize + 1                                               // length, type and count of a relay
+	MaxLength  = 1<<32 - 1                                                    // what the length field can say
+	BodyMost   = 1 << 30                                                      // largest body limit that may be configured: far below MaxLength, and an int everywhere
+	_          = uint(MaxLength - BodyMost - sendFixed - MaxReceivers*IDSize) // a SEND of that size still has a length
+)
+
+// Limits.
+const (
+	// MaxReceivers is how many ids one message can name: its count is a u8.
 	MaxReceivers = 255
 
 	// DefaultMaxBody is the largest body that a hub takes unless it is told
@@ -72,8 +115,8 @@ var (
 )
 
 // MaxRequest is the largest value of the length field that a client may send
-// to a hub that takes bodies of maxBody bytes: a relay to MaxReceivers.
-func MaxRequest(maxBody int) int { return 1 + 1 + MaxReceivers*IDSize + maxBody }
+// to a hub that takes bodies of maxBody bytes: a SEND to MaxReceivers.
+func MaxRequest(maxBody int) int { return SendLen(MaxReceivers, maxBody) - LengthSize }
 
 // Size returns how many bytes the frame at the start of b takes on the wire,
 // length field included. It returns 0 when b is too short to say, and an error

@@ -47,16 +47,16 @@ func TestSizeErrorNamesBothNumbers(t *testing.T) {
 	}
 }
 
-// TestLargestRequestFits holds MaxRequest to its word: the largest relay that
-// the defaults allow passes, and one byte more does not.
+// TestLargestRequestFits holds MaxRequest to its word: the largest SEND that the
+// defaults allow passes, and one byte more does not.
 func TestLargestRequestFits(t *testing.T) {
 	to := make([]uint64, wire.MaxReceivers)
-	header := wire.AppendRelayHeader(nil, to, wire.DefaultMaxBody)
-	if size, err := wire.Size(header, classicLimit); err != nil || size != wire.RelayLen(len(to), wire.DefaultMaxBody) {
-		t.Errorf("largest relay: Size = %d, %v", size, err)
+	largest := wire.AppendSend(nil, 1, 0, 0, to, make([]byte, wire.DefaultMaxBody))
+	if size, err := wire.Size(largest, classicLimit); err != nil || size != len(largest) {
+		t.Errorf("largest SEND of %d bytes: Size = %d, %v", len(largest), size, err)
 	}
-	header = wire.AppendRelayHeader(nil, to, wire.DefaultMaxBody+1)
-	if _, err := wire.Size(header, classicLimit); !errors.Is(err, wire.ErrTooLong) {
+	larger := wire.AppendSend(nil, 1, 0, 0, to, make([]byte, wire.DefaultMaxBody+1))
+	if _, err := wire.Size(larger, classicLimit); !errors.Is(err, wire.ErrTooLong) {
 		t.Errorf("one byte more: %v, want %v", err, wire.ErrTooLong)
 	}
 }

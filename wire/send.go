@@ -1,0 +1,171 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Sizes of the fixed parts of SEND and DELIVER, in bytes. A SEND to one receiver
+// has just the room for the head of a DELIVER before its body, so that a hub can
+// write it there: therefore options has four bytes.
+const (
+	sendFixed    = HeaderSize + 8 + 4 + 4 + 1
+	deliverFixed = HeaderSize + 8 + 8 + 8 + 1
+	_            = uint(sendFixed + IDSize - deliverFixed)
+)
+
+// Level is how far a message must have come for each of its receivers before the
+// sender gets its report.
+type Level uint8
+
+// The levels.
+const (
+	LevelNone      Level = 0 // no report
+	LevelWritten   Level = 1 // written to the receiver's socket
+	LevelReceived  Level = 2 // handed to the receiver's application by its library
+	LevelProcessed Level = 3 // the application has said so
+)
+
+// Overload is what happens when a receiver's queue is full.
+type Overload uint8
+
+// The ways to meet a full queue.
+const (
+	OverloadWait Overload = 0 // the message waits for room
+	OverloadFail Overload = 1 // that receiver does not get it
+	OverloadDrop Overload = 2 // the sender's oldest messages that came this way and still wait there give way
+)
+
+// Options are the options of a SEND. Bits that have no meaning must be 0.
+type Options uint32
+
+const (
+	levelMask     = 0b11
+	overloadShift = 2
+	overloadMask  = 0b11
+	optionsKnown  = Options(levelMask | overloadMask<<overloadShift)
+)
+
+// MakeOptions puts options together.
+func MakeOptions(level Level, overload Overload) Options {
+	return Options(level) | Options(overload)<<overloadShift
+}
+
+// Level returns the level that the report waits for.
+func (o Options) Level() Level { return Level(o & levelMask) }
+
+// Overload returns what happens when a queue is full.
+func (o Options) Overload() Overload { return Overload(o >> overloadShift & overloadMask) }
+
+// Send is a request to hand one body to the clients in To. To and Body are views
+// of the payload that it was parsed from.
+type Send struct {
+	Seq     uint64 // the client's number for it, larger than that of the last one
+	Options Options
+	TTL     uint32 // milliseconds after which it is worth nothing; 0: none
+	To      IDs
+	Body    []byte
+}
+
+// SendLen returns the size of a SEND on the wire, in bytes.
+func SendLen(receivers, body int) int { return sendFixed + receivers*IDSize + body }
+
+// SendCost returns what a SEND counts against Welcome.Credit until it is taken, in
+// bytes: its size, and what it costs the hub to have it wait for each receiver.
+func SendCost(receivers, body int) int { return SendLen(receivers, body) + receivers*64 }
+
+// AppendSend appends a whole SEND. to must not name more than MaxReceivers.
+func AppendSend(b []byte, seq uint64, options Options, ttl uint32, to []uint64, body []byte) []byte {
+	b = appendHeader(b, TypeSend, SendLen(len(to), len(body))-HeaderSize)
+	b = binary.BigEndian.AppendUint64(b, seq)
+	b = binary.BigEndian.AppendUint32(b, uint32(options))
+	b = binary.BigEndian.AppendUint32(b, ttl)
+	b = append(b, byte(len(to)))
+	return append(appendIDs(b, to), body...)
+}
+
+// ParseSend reads the payload of a SEND. It returns an error that wraps
+// ErrMalformed when the payload ends before the ids that its count announces, or
+// has options that mean nothing.
+func ParseSend(payload []byte) (s Send, err error) {
+	const fixed = sendFixed - HeaderSize
+	if len(payload) < fixed {
+		return s, fmt.Errorf("%w: SEND of %d bytes, at least %d needed", ErrMalformed, len(payload), fixed)
+	}
+	count := int(payload[fixed-1])
+	end := fixed + count*IDSize
+	if len(payload) < end {
+		return s, fmt.Errorf("%w: SEND of %d bytes announces %d receivers", ErrMalformed, len(payload), count)
+	}
+	s = Send{
+		Seq:     binary.BigEndian.Uint64(payload),
+		Options: Options(binary.BigEndian.Uint32(payload[8:])),
+		TTL:     binary.BigEndian.Uint32(payload[12:]),
+		To:      IDs(payload[fixed:end:end]),
+		Body:    payload[end:],
+	}
+	if s.Options&^optionsKnown != 0 || s.Options.Overload() > OverloadDrop {
+		return s, fmt.Errorf("%w: SEND with options %#x", ErrMalformed, uint32(s.Options))
+	}
+	return s, nil
+}
+
+// Flags say what the hub asks of the receiver of a DELIVER, and tells it.
+type Flags uint8
+
+// The flags.
+const (
+	FlagReceived  Flags = 1 << 0 // somebody waits to hear that it was received: say so soon
+	FlagProcessed Flags = 1 << 1 // somebody waits to hear that it was processed: say so by ACK
+)
+
+// Deliver is what each receiver of a message gets. Body is a view of the payload
+// that it was parsed from.
+type Deliver struct {
+	Sender uint64
+	Seq    uint64 // the sender's; 0: it speaks version 1 and has none
+	Time   uint64 // when the hub took it, in microseconds since 1970
+	Flags  Flags
+	Body   []byte
+}
+
+// DeliverLen returns the size of a DELIVER on the wire, in bytes.
+func DeliverLen(body int) int { return deliverFixed + body }
+
+// DeliverHead is the size of everything of a DELIVER that stands before its body.
+const DeliverHead = deliverFixed
+
+// AppendDeliver appends a whole DELIVER.
+func AppendDeliver(b []byte, d *Deliver) []byte {
+	return append(appendDeliverHead(b, d, len(d.Body)), d.Body...)
+}
+
+// PutDeliverHead writes everything of a DELIVER but its body of bodyLen bytes
+// into the first DeliverHead bytes of b, for a body that already stands behind.
+func PutDeliverHead(b []byte, d *Deliver, bodyLen int) {
+	appendDeliverHead(b[:0], d, bodyLen)
+}
+
+func appendDeliverHead(b []byte, d *Deliver, bodyLen int) []byte {
+	b = appendHeader(b, TypeDeliver, deliverFixed-HeaderSize+bodyLen)
+	b = binary.BigEndian.AppendUint64(b, d.Sender)
+	b = binary.BigEndian.AppendUint64(b, d.Seq)
+	b = binary.BigEndian.AppendUint64(b, d.Time)
+	return append(b, byte(d.Flags))
+}
+
+// ParseDeliver reads the payload of a DELIVER. It returns an error that wraps
+// ErrMalformed when that is too short.
+func ParseDeliver(payload []byte) (d Deliver, err error) {
+	const fixed = deliverFixed - HeaderSize
+	if len(payload) < fixed {
+		return d, fmt.Errorf("%w: DELIVER of %d bytes, at least %d needed", ErrMalformed, len(payload), fixed)
+	}
+	return Deliver{
+		Sender: binary.BigEndian.Uint64(payload),
+		Seq:    binary.BigEndian.Uint64(payload[8:]),
+		Time:   binary.BigEndian.Uint64(payload[16:]),
+		Flags:  Flags(payload[24]),
+		Body:   payload[fixed:],
+	}, nil
+}

@@ -1,0 +1,242 @@
+package wire_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// frames2 are the frames of version 2, each with what takes its payload apart and
+// builds the frame again from what was understood.
+var frames2 = map[wire.Type]func(payload []byte) ([]byte, error){
+	wire.TypeHello: func(p []byte) ([]byte, error) {
+		h, err := wire.ParseHello(p)
+		return wire.AppendHello(nil, &h), err
+	},
+	wire.TypeWelcome: func(p []byte) ([]byte, error) {
+		w, err := wire.ParseWelcome(p)
+		return wire.AppendWelcome(nil, &w), err
+	},
+	wire.TypeGoAway: func(p []byte) ([]byte, error) {
+		g, err := wire.ParseGoAway(p)
+		return wire.AppendGoAway(nil, &g), err
+	},
+	wire.TypeSend: func(p []byte) ([]byte, error) {
+		s, err := wire.ParseSend(p)
+		return wire.AppendSend(nil, s.Seq, s.Options, s.TTL, s.To.AppendTo(nil), s.Body), err
+	},
+	wire.TypeDeliver: func(p []byte) ([]byte, error) {
+		d, err := wire.ParseDeliver(p)
+		return wire.AppendDeliver(nil, &d), err
+	},
+	wire.TypeReport: func(p []byte) ([]byte, error) {
+		r, err := wire.ParseReport(p)
+		return wire.AppendReport(nil, r.Seq, r.Fates), err
+	},
+	wire.TypeAck: func(p []byte) ([]byte, error) {
+		acks, err := wire.ParseAcks(p)
+		if err != nil {
+			return nil, err
+		}
+		return wire.AppendAcks(nil, slices.Collect(acks)), nil
+	},
+	wire.TypeListRange: func(p []byte) ([]byte, error) {
+		r, err := wire.ParseListRange(p)
+		return wire.AppendListRange(nil, r), err
+	},
+	wire.TypeListPage: func(p []byte) ([]byte, error) {
+		l, err := wire.ParseListPage(p)
+		return wire.AppendListPage(nil, l.Total, l.More, l.IDs.AppendTo(nil)), err
+	},
+	wire.TypeWatch: func(p []byte) ([]byte, error) {
+		w, err := wire.ParseWatch(p)
+		return wire.AppendWatch(nil, w), err
+	},
+	wire.TypePresence: func(p []byte) ([]byte, error) {
+		e, err := wire.ParsePresence(p)
+		return wire.AppendPresence(nil, e.Revision, e.Flags, e.Joined.AppendTo(nil), e.Left.AppendTo(nil)), err
+	},
+	wire.TypePing: func(p []byte) ([]byte, error) {
+		n, err := wire.ParseNumber(p)
+		return wire.AppendPing(nil, n), err
+	},
+	wire.TypePong: func(p []byte) ([]byte, error) {
+		n, err := wire.ParseNumber(p)
+		return wire.AppendPong(nil, n), err
+	},
+	wire.TypeTaken: func(p []byte) ([]byte, error) {
+		n, err := wire.ParseNumber(p)
+		return wire.AppendTaken(nil, n), err
+	},
+	wire.TypeError: func(p []byte) ([]byte, error) {
+		e, err := wire.ParseError(p)
+		return wire.AppendError(nil, e.Seq, e.Code, string(e.Text)), err
+	},
+	wire.TypeBye: func(p []byte) ([]byte, error) { return wire.AppendBye(nil), nil },
+}
+
+// vector2 is a frame of testdata/version2.json.
+type vector2 struct {
+	Name  string
+	Frame hexBytes
+}
+
+func loadVectors2(t testing.TB) []vector2 {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/version2.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Frames []vector2 }
+	if err := json.Unmarshal(raw, &file); err != nil {
+		t.Fatal(err)
+	}
+	return file.Frames
+}
+
+// TestVersion2Vectors takes every frame of the vectors apart and builds it again:
+// it must come out byte for byte. Each type must be among them.
+func TestVersion2Vectors(t *testing.T) {
+	missing := make(map[wire.Type]bool)
+	for kind := range frames2 {
+		missing[kind] = true
+	}
+	for _, v := range loadVectors2(t) {
+		kind, payload := wire.Split(v.Frame)
+		delete(missing, kind)
+		again, err := frames2[kind](payload)
+		if err != nil || !bytes.Equal(again, v.Frame) {
+			t.Errorf("%s: %x, built again %x, %v", v.Name, []byte(v.Frame), again, err)
+		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("no vector of the types %v", missing)
+	}
+}
+
+// TestVersion2Layout holds the frames to the bytes that docs/PROTOCOL.md shows.
+func TestVersion2Layout(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		got  []byte
+		want string
+	}{
+		{"SEND", wire.AppendSend(nil, 1, wire.MakeOptions(wire.LevelReceived, wire.OverloadDrop), 250, []uint64{3}, []byte("hel")),
+			"0000001d" + "12" + "0000000000000001" + "0000000a" + "000000fa" + "01" + "0000000000000003" + "68656c"},
+		{"DELIVER", wire.AppendDeliver(nil, &wire.Deliver{Sender: 2, Seq: 1, Time: 9, Flags: wire.FlagReceived, Body: []byte("hel")}),
+			"0000001d" + "13" + "0000000000000002" + "0000000000000001" + "0000000000000009" + "01" + "68656c"},
+		{"REPORT", wire.AppendReport(nil, 1, []byte{3, 16}), "0000000c" + "14" + "0000000000000001" + "02" + "0310"},
+		{"ACK", wire.AppendAcks(nil, []wire.Ack{{Sender: 2, Seq: 1, Fate: wire.FateProcessed}}),
+			"00000012" + "15" + "0000000000000002" + "0000000000000001" + "04"},
+		{"LIST_RANGE", wire.AppendListRange(nil, wire.ListRange{After: 7, Limit: 2}), "0000000d" + "16" + "0000000000000007" + "00000002"},
+		{"LIST_PAGE", wire.AppendListPage(nil, 9, true, []uint64{8}), "00000012" + "17" + "0000000000000009" + "01" + "0000000000000008"},
+		{"WATCH", wire.AppendWatch(nil, wire.Watch{On: true, Since: 5}), "0000000a" + "18" + "01" + "0000000000000005"},
+		{"PRESENCE", wire.AppendPresence(nil, 6, wire.PresenceMore, []uint64{4}, []uint64{2}),
+			"0000001e" + "19" + "0000000000000006" + "02" + "00000001" + "0000000000000004" + "0000000000000002"},
+		{"ERROR", wire.AppendError(nil, 1, wire.ErrorBody, "no"), "0000000d" + "1c" + "0000000000000001" + "0002" + "6e6f"},
+		{"TAKEN", wire.AppendTaken(nil, 3), "00000009" + "1f" + "0000000000000003"},
+		{"BYE", wire.AppendBye(nil), "00000001" + "1d"},
+	} {
+		var want hexBytes
+		if err := want.UnmarshalText([]byte(test.want)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(test.got, want) {
+			t.Errorf("%s is %x, want %x", test.name, test.got, []byte(want))
+		}
+	}
+}
+
+// TestVersion2CutShort cuts the payload of every vector at every byte, and makes it
+// longer: what does not fit its type is malformed, and nothing panics.
+func TestVersion2CutShort(t *testing.T) {
+	exact := []wire.Type{wire.TypeListRange, wire.TypeWatch, wire.TypePing, wire.TypePong, wire.TypeTaken, wire.TypeReport}
+	for _, v := range loadVectors2(t) {
+		kind, payload := wire.Split(v.Frame)
+		for cut := range payload {
+			again, err := frames2[kind](payload[:cut:cut])
+			if err != nil && !errors.Is(err, wire.ErrMalformed) {
+				t.Errorf("%s cut to %d bytes: %v", v.Name, cut, err)
+			}
+			if err == nil && kind != wire.TypeBye && !bytes.Equal(again[wire.HeaderSize:], payload[:cut]) {
+				t.Errorf("%s cut to %d bytes was understood as %x", v.Name, cut, again)
+			}
+			if err == nil && slices.Contains(exact, kind) {
+				t.Errorf("%s cut to %d bytes was taken", v.Name, cut)
+			}
+		}
+		if _, err := frames2[kind](append(slices.Clone(payload), 0)); err == nil && slices.Contains(exact, kind) {
+			t.Errorf("%s with a byte more was taken", v.Name)
+		}
+	}
+}
+
+func TestFatesReachLevels(t *testing.T) {
+	for _, test := range []struct {
+		fate  wire.Fate
+		level wire.Level
+		want  bool
+	}{
+		{wire.FateWritten, wire.LevelWritten, true},
+		{wire.FateReceived, wire.LevelWritten, true},
+		{wire.FateQueued, wire.LevelWritten, false},
+		{wire.FateWritten, wire.LevelReceived, false},
+		{wire.FateProcessed, wire.LevelProcessed, true},
+		{wire.FateGone, wire.LevelWritten, false},
+		{wire.FateRejected, wire.LevelWritten, false},
+	} {
+		if got := test.fate.Reaches(test.level); got != test.want {
+			t.Errorf("%v reaches level %d: %v, want %v", test.fate, test.level, got, test.want)
+		}
+	}
+	if got := wire.Fate(99).String(); got != "fate 99" {
+		t.Errorf("a fate without a name is called %q", got)
+	}
+}
+
+// TestASendHasTheRoomForItsDeliver is what lets a hub write one over the other.
+func TestASendHasTheRoomForItsDeliver(t *testing.T) {
+	for receivers := 1; receivers <= wire.MaxReceivers; receivers++ {
+		if wire.SendLen(receivers, 7) < wire.DeliverLen(7) {
+			t.Fatalf("a SEND to %d is shorter than the DELIVER of its body", receivers)
+		}
+	}
+	b := append(make([]byte, wire.DeliverHead), "body"...)
+	d := wire.Deliver{Sender: 1, Seq: 2, Time: 3, Flags: wire.FlagProcessed}
+	wire.PutDeliverHead(b, &d, 4)
+	d.Body = []byte("body")
+	if want := wire.AppendDeliver(nil, &d); !bytes.Equal(b, want) {
+		t.Errorf("%x, want %x", b, want)
+	}
+}
+
+func FuzzVersion2(f *testing.F) {
+	for _, v := range loadVectors2(f) {
+		kind, payload := wire.Split(v.Frame)
+		f.Add(byte(kind), payload)
+	}
+	f.Fuzz(func(t *testing.T, kind byte, payload []byte) {
+		build := frames2[wire.Type(kind)]
+		if build == nil {
+			return
+		}
+		frame, err := build(payload)
+		if err != nil {
+			if !errors.Is(err, wire.ErrMalformed) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		// JSON has many spellings of one thing: what was built must stay as it is.
+		_, second := wire.Split(frame)
+		again, err := build(second)
+		if err != nil || !bytes.Equal(again, frame) {
+			t.Errorf("%x is understood as %x, and that as %x, %v", payload, frame, again, err)
+		}
+	})
+}
