@@ -259,6 +259,8 @@ type owner struct{ c *Client }
 
 func (owner) Account() *body.Account { return nil }
 
+func (owner) Short() bool { return false }
+
 func (o owner) Sent(t socket.Tally) { o.c.counts.wrote(t) }
 
 func (o owner) Lost(t socket.Tally) { o.c.counts.lose(t) }

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"errors"
 	"sync"
+	"sync/atomic"
 )
 
 // ErrStopped is what Draw returns when its caller was stopped before there was
@@ -17,6 +18,8 @@ type Budget struct {
 	// Static after construction.
 	limit   int64
 	pressed chan struct{} // capacity 1
+
+	short atomic.Bool // somebody waits in queue
 
 	mu    sync.Mutex
 	used  int64
@@ -69,6 +72,9 @@ func (b *Budget) Waiting() bool {
 	return b.queue.Len() > 0
 }
 
+// Short is Waiting without a lock, for those who ask often.
+func (b *Budget) Short() bool { return b.short.Load() }
+
 // Used returns the bytes that are drawn now, and the most that ever were.
 func (b *Budget) Used() (now, peak int64) {
 	b.mu.Lock()
@@ -109,6 +115,16 @@ func (a *Account) Draw(n int, stop <-chan struct{}) (*Buffer, error) {
 		a.withdraw(c)
 		return nil, ErrStopped
 	}
+}
+
+// Force returns a buffer of at least n bytes without waiting, beyond the limits if it
+// must be. It is for what is made of a buffer that the holder has already, so that
+// there is never more of it than of those.
+func (a *Account) Force(n int) *Buffer {
+	a.budget.mu.Lock()
+	a.book(int64(Capacity(n)))
+	a.budget.mu.Unlock()
+	return a.take(n)
 }
 
 // take hands out a buffer that is already charged.
@@ -200,6 +216,7 @@ func (a *Account) unbook(n int64) {
 
 // grant serves the queue from its head for as long as there is room.
 func (b *Budget) grant() {
+	defer func() { b.short.Store(b.queue.Len() > 0) }()
 	for head := b.queue.Front(); head != nil; head = b.queue.Front() {
 		c := head.Value.(*claim)
 		if !b.fits(c.bytes) {

@@ -31,6 +31,8 @@ type server struct {
 	maxMemory int64
 	clients   int
 	stall     time.Duration
+	keepAlive time.Duration
+	resume    time.Duration
 	drain     time.Duration
 }
 
@@ -67,6 +69,10 @@ func newServer() *server {
 		"clients that may be connected at once")
 	add(s, &c.stall, "stall", hub.DefaultStallTimeout, span(time.Millisecond, 24*time.Hour),
 		"how long a client may block others by not reading\nbefore it is disconnected")
+	add(s, &c.keepAlive, "keepalive", hub.DefaultKeepAlive, span(10*time.Millisecond, time.Hour),
+		"how often something must be heard from a client that speaks\nversion 2; after twice as long its connection is lost")
+	add(s, &c.resume, "resume-window", hub.DefaultResumeWindow, span(time.Millisecond, 24*time.Hour),
+		"how long such a client may come back after its connection\nwas lost, and miss nothing")
 	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
 		"how long queues may take to empty when the hub ends")
 	s.addCommon()
@@ -79,6 +85,8 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 		MaxQueuedBytes: c.maxMemory,
 		MaxClients:     c.clients,
 		StallTimeout:   c.stall,
+		KeepAlive:      c.keepAlive,
+		ResumeWindow:   c.resume,
 		Logger:         logger,
 	}
 }

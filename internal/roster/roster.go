@@ -13,7 +13,7 @@ import (
 
 // Roster is a set of members by id. The zero value is an empty one. All methods
 // may be called concurrently.
-type Roster[M any] struct {
+type Roster[M comparable] struct {
 	mu      sync.RWMutex
 	members map[uint64]M
 	ids     []uint64 // ascending
@@ -35,11 +35,11 @@ func (r *Roster[M]) Join(id uint64, member M) {
 	r.peak = max(r.peak, len(r.ids))
 }
 
-// Leave removes the member with this id and reports whether there was one.
-func (r *Roster[M]) Leave(id uint64) bool {
+// Leave removes the member with this id if it is this one, and reports whether it was.
+func (r *Roster[M]) Leave(id uint64, member M) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, there := r.members[id]; !there {
+	if now, there := r.members[id]; !there || now != member {
 		return false
 	}
 	delete(r.members, id)

@@ -16,7 +16,7 @@ func TestTheZeroRosterIsEmpty(t *testing.T) {
 	if ids := r.IDs(); len(ids) != 0 {
 		t.Errorf("IDs: %v", ids)
 	}
-	if r.Leave(1) {
+	if r.Leave(1, "one") {
 		t.Error("somebody left who never joined")
 	}
 	found := []string{"left over"}
@@ -49,7 +49,7 @@ func TestJoiningTwiceReplacesTheMember(t *testing.T) {
 	if now, peak := r.Size(); found[0] != "new" || now != 1 || peak != 1 {
 		t.Errorf("found %q, size %d, peak %d", found[0], now, peak)
 	}
-	if !r.Leave(7) || r.Leave(7) {
+	if r.Leave(7, "old") || !r.Leave(7, "new") || r.Leave(7, "new") {
 		t.Error("a member that joined twice must leave once")
 	}
 }
@@ -82,7 +82,7 @@ func TestRosterIsAMap(t *testing.T) {
 				id := rapid.OneOf(id, rapid.SampledFrom(append(slices.Collect(maps.Keys(model)), 0))).Draw(t, "id")
 				_, want := model[id]
 				delete(model, id)
-				if got := r.Leave(id); got != want {
+				if got := r.Leave(id, r.members[id]); got != want {
 					t.Fatalf("Leave(%d) = %v, want %v", id, got, want)
 				}
 			},
@@ -138,7 +138,7 @@ func TestConcurrentUse(t *testing.T) {
 				id := 1 + i + members*random.Uint64N(4) // nobody else's
 				r.Join(id, id)
 				look(t, &r, id)
-				if !r.Leave(id) {
+				if !r.Leave(id, id) {
 					t.Errorf("%d was not there to leave", id)
 				}
 			}
@@ -192,7 +192,7 @@ func BenchmarkIDsBetweenJoinAndLeave(b *testing.B) {
 		if ids := r.IDs(); len(ids) != 10_001 {
 			b.Fatal(len(ids))
 		}
-		r.Leave(next - 10_000)
+		r.Leave(next-10_000, 0)
 		next++
 	}
 }

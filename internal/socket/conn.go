@@ -85,8 +85,13 @@ type Owner interface {
 	Lost(Tally)
 
 	// Failed is called once, when writing has failed or the peer has stalled. The
-	// owner should then Close.
+	// owner should then Close; a connection whose outbox is numbered is Detached if it
+	// has not stalled.
 	Failed(error)
+
+	// Short reports whether memory is so short that nothing should be kept for a peer
+	// that may come back.
+	Short() bool
 }
 
 // Tally counts frames in an outbox, or what became of them.
@@ -140,6 +145,21 @@ func (c *Conn) RemoteAddr() net.Addr { return c.base.nc.RemoteAddr() }
 func (c *Conn) Close() error {
 	c.Outbox.close()
 	return c.base.nc.Close()
+}
+
+// Sever ends the connection and keeps what a detached outbox holds.
+func (c *Conn) Sever() { _ = c.base.nc.Close() }
+
+// LastWords severs a connection whose outbox is detached, and before that tells the
+// peer one more frame if it takes that within patience.
+func (c *Conn) LastWords(frame []byte, patience time.Duration) {
+	if c.base.nc.SetWriteDeadline(time.Now().Add(patience)) == nil {
+		c.Outbox.Wait()
+		if !c.Outbox.midFrame() {
+			_, _ = c.base.nc.Write(frame) // who does not hear it finds the connection closed
+		}
+	}
+	c.Sever()
 }
 
 // Reset closes the connection at once and lets the kernel forget what it has

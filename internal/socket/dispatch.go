@@ -11,9 +11,10 @@ import (
 type Dispatch struct {
 	Blocks *body.Account // charged for the memory of copies; nil: nobody
 
-	wake   []*Outbox
-	spare  *body.Buffer // for the next outbox that needs a block
-	ticket *ticket
+	wake    []*Outbox
+	spare   *body.Buffer // for the next outbox that needs a block
+	ticket  *ticket
+	settled settled // by what gave way to an offer
 }
 
 // Flush gets on its way what was offered to outboxes that had no flusher. It must
@@ -41,6 +42,7 @@ func (d *Dispatch) Wait(stop <-chan struct{}) bool {
 	if d.ticket == nil {
 		return true
 	}
+	d.ticket.done() // the part of the Dispatch
 	for d.ticket.open.Load() > 0 {
 		select {
 		case <-d.ticket.ready:
@@ -49,7 +51,22 @@ func (d *Dispatch) Wait(stop <-chan struct{}) bool {
 			return false
 		}
 	}
+	d.ticket.open.Store(1)
 	return true
+}
+
+// Later has settled called when everything parked so far is queued or lost, instead
+// of waiting for it: at once and by the caller if nothing is parked, otherwise by
+// whoever makes room for the last of it. settled must not block.
+func (d *Dispatch) Later(settled func()) {
+	t := d.ticket
+	if t == nil {
+		settled()
+		return
+	}
+	d.ticket = nil
+	t.later = settled
+	t.done() // the part of the Dispatch
 }
 
 // Drop flushes and gives back all memory. The Dispatch may be used again.
@@ -94,22 +111,30 @@ func (d *Dispatch) prepare() {
 func (d *Dispatch) promise() *ticket {
 	if d.ticket == nil {
 		d.ticket = &ticket{ready: make(chan struct{}, 1)}
+		d.ticket.open.Store(1)
 	}
 	d.ticket.open.Add(1)
 	return d.ticket
 }
 
-// ticket counts the parked pieces of one sender.
+// ticket counts the parked pieces of one sender, and one more for as long as its
+// Dispatch may add to them.
 type ticket struct {
 	open  atomic.Int32
 	ready chan struct{} // capacity 1: something was settled, look again
+	later func()        // called instead, if it is set
 }
 
 func (t *ticket) done() {
-	if t.open.Add(-1) == 0 {
-		select {
-		case t.ready <- struct{}{}:
-		default:
-		}
+	if t.open.Add(-1) > 0 {
+		return
+	}
+	if t.later != nil {
+		t.later()
+		return
+	}
+	select {
+	case t.ready <- struct{}{}:
+	default:
 	}
 }

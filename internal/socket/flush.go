@@ -1,10 +1,13 @@
 package socket
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
-// flush writes until the queue is dry or the outbox is closed. Whoever has set
-// flushing is the only one who writes: this goroutine, or flushDirect before it.
-// Outbox.Wait waits for its end.
+// flush writes until the queue is dry, or nothing may be written any more. Whoever
+// has set flushing is the only one who writes: this goroutine, or flushDirect
+// before it. Outbox.Wait waits for its end.
 func (o *Outbox) flush() {
 	for {
 		q := o.next()
@@ -58,14 +61,25 @@ func (o *Outbox) quiet() bool {
 func (o *Outbox) next() *queue {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	q := o.queue
+	q, l := o.queue, o.ledger
+	if l != nil && l.bytes >= l.window {
+		l.paused = true
+	}
 	switch {
 	case o.closed:
-		o.queue = nil
+		var out settled
+		o.bury(&out)
 		o.mu.Unlock()
-		o.lose(q)
+		o.report(out.lost)
+		out.end()
 		o.mu.Lock()
-	case q.empty():
+	case l.rests():
+		o.flushing = false
+		if l.detached {
+			o.signal()
+		}
+		return nil
+	case q.empty(), o.stale(q) && q.empty():
 		o.queue = nil
 		o.dried++
 		q.free()
@@ -81,11 +95,25 @@ func (o *Outbox) next() *queue {
 		return q
 	}
 	o.flushing = false
-	if o.dry != nil {
-		close(o.dry)
-		o.dry = nil
-	}
+	o.signal()
 	return nil
+}
+
+// stale drops what has expired and returns true. It is called with mu held, which
+// it gives up while it tells of that.
+func (o *Outbox) stale(q *queue) bool {
+	if !q.expires {
+		return true
+	}
+	now := time.Now().UnixNano()
+	o.weight -= q.remove(Expired, &q.settled, func(s *segment) bool { return s.expired(now) })
+	o.admit(&q.settled)
+	if len(q.settled.buffers) > 0 {
+		o.mu.Unlock()
+		q.settled.end()
+		o.mu.Lock()
+	}
+	return true
 }
 
 // write waits until the connection takes something and writes once. Directly, it
@@ -113,28 +141,28 @@ func (o *Outbox) tryWrite(fd uintptr) bool {
 // wrote takes what has left off the queue and lets those in who waited for room.
 func (o *Outbox) wrote(q *queue, n int) {
 	o.mu.Lock()
-	done, weight := q.advance(n)
+	done, weight := q.advance(n, o.ledger)
 	o.weight -= weight
 	o.progress(done)
-	var tickets []*ticket
 	if len(o.parked) > 0 {
-		tickets = o.admit(nil)
+		o.admit(&q.settled)
+	}
+	if o.ledger != nil {
+		o.ledger.settle(&q.settled)
 	}
 	o.mu.Unlock()
-
-	for i, buffer := range q.written {
-		buffer.Release()
-		q.written[i] = nil
-	}
-	for _, t := range tickets {
-		t.done()
-	}
+	q.settled.end()
 	o.base.owner.Sent(done)
 }
 
-// fail closes the outbox and tells the owner why.
+// fail ends the writing and tells the owner why: it closes the outbox, or detaches
+// it if what it keeps may still reach the peer.
 func (o *Outbox) fail(err error) {
-	if o.shut() {
+	first, detached := false, false
+	if !errors.Is(err, ErrStalled) {
+		first, detached = o.detach()
+	}
+	if first || !detached && o.shut() {
 		o.base.owner.Failed(err)
 	}
 }
@@ -143,10 +171,11 @@ func (o *Outbox) fail(err error) {
 func (o *Outbox) close() { o.shut() }
 
 // shut closes the outbox and reports whether it was open. Those who wait for
-// room go on; the flusher drops the queue, for it may be writing from it.
+// room go on. The flusher drops the queue, for it may be writing from it; without
+// one, it is dropped here.
 func (o *Outbox) shut() bool {
 	o.mu.Lock()
-	if o.closed {
+	if o.closed || o.ledger != nil && o.ledger.moved != nil {
 		o.mu.Unlock()
 		return false
 	}
@@ -156,31 +185,39 @@ func (o *Outbox) shut() bool {
 	if o.timer != nil {
 		o.timer.Stop()
 	}
+	var out settled
+	if !o.flushing {
+		o.bury(&out)
+		o.signal()
+	}
 	o.mu.Unlock()
 
-	var lost Tally
 	for _, w := range waiting {
-		lost.add(Tally{w.piece.Frames, w.piece.Deliveries, w.piece.To - w.piece.From})
-		w.piece.Buffer.Release()
-		w.ticket.done()
+		s := segmentOf(&w.piece)
+		out.discard(&s, Unsent)
+		out.tickets = append(out.tickets, w.ticket)
 	}
-	o.report(lost)
+	o.report(out.lost)
+	out.end()
 	return true
 }
 
-// lose drops what is left of a queue.
-func (o *Outbox) lose(q *queue) {
+// bury drops what is left of a closed outbox. It is called with mu held.
+func (o *Outbox) bury(out *settled) {
+	if o.ledger != nil {
+		o.ledger.bury(out)
+	}
+	q := o.queue
 	if q == nil {
 		return
 	}
-	var lost Tally
+	o.queue = nil
 	for i := q.head; i < len(q.segments); i++ {
-		q.segments[i].drop(&lost)
+		out.discard(&q.segments[i], Unsent)
 		q.segments[i] = segment{}
 	}
-	lost.Bytes -= q.sent // counted as sent already
+	out.lost.Bytes -= q.sent // counted as sent already
 	q.free()
-	o.report(lost)
 }
 
 func (o *Outbox) report(lost Tally) {

@@ -18,6 +18,13 @@ type Piece struct {
 	From, To   int
 	Frames     int
 	Deliveries int // how many of the frames carry a message
+
+	// Counted says that the frames are kept until the peer has acknowledged them, if
+	// the outbox keeps any: see Number. All frames of a piece are counted, or none.
+	Counted bool
+
+	Terms *Terms // nil: none
+	At    int    // which receiver of Terms this outbox is: what its Tracker is told
 }
 
 // Outcome is what an outbox did with a piece.
@@ -28,6 +35,7 @@ const (
 	Queued Outcome = iota // it is in the queue
 	Parked                // the queue is full: Dispatch.Wait waits for its turn
 	Gone                  // the outbox is closed
+	Full                  // the queue is full, and the piece does not wait for room
 )
 
 // parked is a piece that waits for room, in the order of its coming.
@@ -58,6 +66,7 @@ type Outbox struct {
 	dryAt   int64 // when it last ran dry, in ns since 1970, if Quiet asks for it
 
 	mu       sync.Mutex
+	ledger   *ledger  // nil: what is written is done with
 	queue    *queue   // nil while dry
 	weight   int      // bytes queued, with what their bookkeeping costs
 	parked   []parked // first come, first served
@@ -78,35 +87,175 @@ func (o *Outbox) init(b *base) {
 	o.attempt, o.run = o.tryWrite, o.flush
 }
 
-// Offer queues the frames of p, or parks them when the queue is full. d gathers
-// what the caller has to do afterwards: Flush at the end of its batch, and Wait
-// when anything was parked.
+// Offer queues the frames of p, or parks them when the queue is full, unless the
+// piece has other terms. d gathers what the caller has to do afterwards: Flush at
+// the end of its batch, and Wait when anything was parked.
 func (o *Outbox) Offer(p *Piece, d *Dispatch) Outcome {
-	small := p.To-p.From <= copyMost
+	small := p.To-p.From <= copyMost && p.Terms == nil
 	if small {
 		d.prepare()
 	}
+	o = o.lock()
+	outcome := o.offer(p, small, d)
+	o.mu.Unlock()
+	if len(d.settled.buffers) > 0 {
+		d.settled.end()
+	}
+	return outcome
+}
+
+// Number makes the outbox keep counted frames after they are written, until they
+// are acknowledged. While window bytes are kept, nothing is written. It must be
+// called before any counted frame is offered.
+func (o *Outbox) Number(window int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case o.closed:
-		return Gone
-	case len(o.parked) > 0 || o.full():
-		o.press()
-		p.Buffer.Retain()
-		o.parked = append(o.parked, parked{*p, d.promise()})
-		return Parked
+	o.ledger = &ledger{window: window, short: o.base.owner.Short}
+}
+
+// Acknowledge takes note that the peer has had the first upTo counted frames. It
+// returns false when it cannot have had so many. One goroutine at a time may call
+// it.
+func (o *Outbox) Acknowledge(upTo uint64) bool {
+	o.mu.Lock()
+	l := o.ledger
+	if l == nil || upTo > l.written && upTo > l.written+o.ahead() {
+		o.mu.Unlock()
+		return false
 	}
-	if small {
-		o.copyIn(p, d)
-	} else {
-		o.refer(p)
+	l.claimed = max(l.claimed, upTo)
+	l.settle(&l.settled)
+	restart := o.unpause()
+	o.mu.Unlock()
+	l.settled.end()
+	if restart {
+		go o.run() // flush, as in Dispatch.Flush
 	}
+	return true
+}
+
+// DropKept gives up the memory of what is kept for the peer. If it comes back without
+// having had all of it, Move will say so.
+func (o *Outbox) DropKept() {
+	o.mu.Lock()
+	if o.ledger == nil {
+		o.mu.Unlock()
+		return
+	}
+	var out settled
+	o.ledger.forget(&out)
+	restart := o.unpause()
+	o.mu.Unlock()
+	out.end()
+	if restart {
+		go o.run() // flush, as in Dispatch.Flush
+	}
+}
+
+// Detach ends the writing and keeps everything: what is queued and will be offered
+// waits for Move. It returns false when the outbox does not keep what is written,
+// or is closed. The connection must be closed by the caller, by Sever or LastWords.
+func (o *Outbox) Detach() bool {
+	_, ok := o.detach()
+	return ok
+}
+
+// detach is Detach, and reports whether it was the first one.
+func (o *Outbox) detach() (first, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.ledger == nil {
+		return false, false
+	}
+	first = !o.ledger.detached
+	o.ledger.detached = true
 	if !o.flushing {
-		o.flushing = true
-		d.wake = append(d.wake, o)
+		o.signal()
 	}
-	return Queued
+	return first, true
+}
+
+// midFrame reports whether the connection has taken a part of a frame.
+func (o *Outbox) midFrame() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.queue != nil && o.queue.sent > 0
+}
+
+// Resumable reports whether Move will succeed for a peer that has had the first
+// upTo counted frames, and how many of the frames behind them were written before
+// and may reach it a second time. o must be detached, and Wait must have returned.
+func (o *Outbox) Resumable(upTo uint64) (again int, ok bool) {
+	var out settled
+	defer out.end()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l := o.ledger
+	if o.closed || l == nil || !l.detached || l.moved != nil || upTo < l.acked || upTo > l.written+o.ahead() {
+		return 0, false
+	}
+	l.claimed = max(l.claimed, upTo)
+	l.settle(&out)
+	again = int(l.written - l.acked)
+	if q := o.queue; q != nil && q.sent > 0 && upTo <= l.written {
+		again++
+	}
+	return again, l.whole()
+}
+
+// Move hands everything that the peer has not had to another outbox, for which
+// Resumable must have said that it can be. to must be numbered, and known to nobody
+// yet; it may hold what is to be sent before. Afterwards, whatever is offered to o
+// goes to that one. It returns false when o was closed meanwhile.
+func (o *Outbox) Move(to *Outbox, upTo uint64, d *Dispatch) bool {
+	var out settled
+	defer out.end()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l := o.ledger
+	if o.closed {
+		return false
+	}
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	l.handOver(to)
+	if o.queue != nil {
+		o.queue.handOver(to, upTo-l.acked, &out)
+	}
+	o.queue, o.weight = nil, 0
+	to.parked, o.parked = o.parked, nil
+	if len(to.parked) > 0 {
+		to.clock()
+	}
+	to.admit(&out)
+	l.moved = to
+	to.wake(d)
+	return true
+}
+
+// Retract takes back what was offered with these terms and is not being written.
+func (o *Outbox) Retract(terms *Terms, why Progress) {
+	var out settled
+	o = o.lock()
+	own := func(s *segment) bool { return s.terms == terms }
+	if o.queue != nil {
+		o.weight -= o.queue.remove(why, &out, own)
+	}
+	rest := o.parked[:0]
+	for _, w := range o.parked {
+		if w.piece.Terms == terms {
+			s := segmentOf(&w.piece)
+			out.discard(&s, why)
+			out.tickets = append(out.tickets, w.ticket)
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	clear(o.parked[len(rest):])
+	o.parked = rest
+	o.admit(&out)
+	o.mu.Unlock()
+	out.end()
 }
 
 // Pulse is where an outbox stands: what a warden compares to tell a slow
@@ -148,12 +297,12 @@ func (o *Outbox) Accounts(to []*body.Account) []*body.Account {
 func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.flushing {
+	if o.queue != nil {
 		o.press()
 	}
 	o.draining++
 	defer func() { o.draining-- }()
-	for stopped := false; o.flushing && !o.closed && !stopped; {
+	for stopped := false; o.busy() && !o.closed && !stopped; {
 		dry := o.whenDry()
 		o.mu.Unlock()
 		select {
@@ -163,10 +312,11 @@ func (o *Outbox) Drain(stop <-chan struct{}) bool {
 		}
 		o.mu.Lock()
 	}
-	return !o.closed && !o.flushing
+	return !o.closed && o.queue == nil
 }
 
-// Wait returns when no flusher runs any more. The connection must be closed.
+// Wait returns when no flusher runs any more. The outbox must be closed, or detached
+// and its connection severed.
 func (o *Outbox) Wait() {
 	o.mu.Lock()
 	if !o.flushing {
@@ -181,7 +331,7 @@ func (o *Outbox) Wait() {
 // withdraw takes a parked piece back. It returns false when the piece is queued,
 // sent or lost already.
 func (o *Outbox) withdraw(t *ticket) bool {
-	o.mu.Lock()
+	o = o.lock()
 	defer o.mu.Unlock()
 	for i := range o.parked {
 		if o.parked[i].ticket == t {
@@ -194,12 +344,116 @@ func (o *Outbox) withdraw(t *ticket) bool {
 }
 
 func (o *Outbox) isClosed() bool {
-	o.mu.Lock()
+	o = o.lock()
 	defer o.mu.Unlock()
 	return o.closed
 }
 
+// lock locks the outbox, or the one that it has moved to, and returns that.
+func (o *Outbox) lock() *Outbox {
+	for {
+		o.mu.Lock()
+		if o.ledger == nil || o.ledger.moved == nil {
+			return o
+		}
+		next := o.ledger.moved
+		o.mu.Unlock()
+		o = next
+	}
+}
+
 // The following are called with mu held.
+
+// offer is Offer.
+func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
+	if o.closed {
+		return Gone
+	}
+	if len(o.parked) > 0 || o.full() {
+		switch ifFull := p.Terms.ifFull(); {
+		case ifFull == Park:
+			o.press()
+			p.Buffer.Retain()
+			o.parked = append(o.parked, parked{*p, d.promise()})
+			return Parked
+		case ifFull == Insist:
+		case ifFull == Refuse || !o.displace(p.Terms.Owner, &d.settled):
+			return Full
+		}
+	}
+	if small {
+		o.copyIn(p, d)
+	} else {
+		o.refer(p)
+	}
+	o.wake(d)
+	return Queued
+}
+
+// displace makes room by giving up the oldest pieces of owner that came on such
+// terms. It reports whether there is some.
+func (o *Outbox) displace(owner any, out *settled) bool {
+	if o.queue == nil {
+		return false
+	}
+	room := !o.full()
+	o.weight -= o.queue.remove(Displaced, out, func(s *segment) bool {
+		if room || s.terms.ifFull() != Displace || s.terms.Owner != owner {
+			return false
+		}
+		room = true // one for one: segments are few, and may be of any size
+		return true
+	})
+	return !o.full()
+}
+
+// wake sees to it that there is a flusher, if there may be one.
+func (o *Outbox) wake(d *Dispatch) {
+	if !o.flushing && !o.ledger.rests() && o.queue != nil {
+		o.flushing = true
+		d.wake = append(d.wake, o)
+	}
+}
+
+// unpause reports whether a flusher is to be started that had to pause.
+func (o *Outbox) unpause() bool {
+	l := o.ledger
+	if !l.paused || l.bytes >= l.window || o.closed {
+		return false
+	}
+	l.paused = false
+	if o.queue == nil || l.detached || o.flushing {
+		return false
+	}
+	o.flushing = true
+	return true
+}
+
+// ahead returns how many counted frames are queued.
+func (o *Outbox) ahead() (n uint64) {
+	if o.queue == nil {
+		return 0
+	}
+	for _, s := range o.queue.segments[o.queue.head:] {
+		if s.counted {
+			n += uint64(s.frames)
+		}
+	}
+	return n
+}
+
+// busy reports whether something is still to be written and can be.
+func (o *Outbox) busy() bool {
+	return o.flushing || o.queue != nil && (o.ledger == nil || !o.ledger.detached)
+}
+
+// signal tells those who wait for the end of the flusher.
+func (o *Outbox) signal() {
+	if o.dry != nil {
+		close(o.dry)
+		o.dry = nil
+	}
+}
 
 func (o *Outbox) whenDry() <-chan struct{} {
 	if o.dry == nil {
@@ -223,7 +477,7 @@ func (o *Outbox) copyIn(p *Piece, d *Dispatch) {
 	d.spare = nil
 	o.push(segment{
 		buffer: block, to: copy(block.Bytes(), p.Buffer.Bytes()[p.From:p.To]),
-		frames: p.Frames, deliveries: p.Deliveries, block: true,
+		frames: p.Frames, deliveries: p.Deliveries, block: true, counted: p.Counted,
 	})
 	o.weight += p.To - p.From
 }
@@ -238,13 +492,16 @@ func (o *Outbox) full() bool {
 // refer queues p by reference.
 func (o *Outbox) refer(p *Piece) {
 	p.Buffer.Retain()
-	o.adopt(p)
+	s := segmentOf(p)
+	o.push(s)
+	o.weight += s.weight()
 }
 
-// adopt queues p together with a reference that the caller gives up.
-func (o *Outbox) adopt(p *Piece) {
-	o.push(segment{buffer: p.Buffer, from: p.From, to: p.To, frames: p.Frames, deliveries: p.Deliveries})
-	o.weight += p.To - p.From + segmentCost
+func segmentOf(p *Piece) segment {
+	return segment{
+		buffer: p.Buffer, from: p.From, to: p.To, frames: p.Frames, deliveries: p.Deliveries,
+		counted: p.Counted, terms: p.Terms, at: int16(p.At),
+	}
 }
 
 func (o *Outbox) push(s segment) {
@@ -254,13 +511,19 @@ func (o *Outbox) push(s segment) {
 	o.queue.push(s)
 }
 
-// admit queues parked pieces for as long as there is room and returns their
-// tickets.
-func (o *Outbox) admit(tickets []*ticket) []*ticket {
+// admit queues parked pieces for as long as there is room.
+func (o *Outbox) admit(out *settled) {
 	n := 0
 	for n < len(o.parked) && !o.full() {
-		o.adopt(&o.parked[n].piece)
-		tickets = append(tickets, o.parked[n].ticket)
+		s := segmentOf(&o.parked[n].piece)
+		if s.expires() && s.expired(time.Now().UnixNano()) {
+			out.discard(&s, Expired)
+		} else {
+			out.events = s.note(out.events, Entered, s.frames)
+			o.push(s)
+			o.weight += s.weight()
+		}
+		out.tickets = append(out.tickets, o.parked[n].ticket)
 		n++
 	}
 	if n > 0 {
@@ -271,7 +534,6 @@ func (o *Outbox) admit(tickets []*ticket) []*ticket {
 			o.parked = nil
 		}
 	}
-	return tickets
 }
 
 // pressed reports whether somebody waits for this outbox to move.
@@ -281,7 +543,14 @@ func (o *Outbox) pressed() bool { return len(o.parked) > 0 || o.draining > 0 }
 // nobody did before. A timer that still runs from the last time is left to find
 // out that it came too early.
 func (o *Outbox) press() {
-	if o.pressed() || o.base.config.StallTimeout <= 0 {
+	if !o.pressed() {
+		o.clock()
+	}
+}
+
+// clock starts it.
+func (o *Outbox) clock() {
+	if o.base.config.StallTimeout <= 0 {
 		return
 	}
 	o.mark, o.moved = time.Now(), 0

@@ -35,7 +35,11 @@ type segment struct {
 	from, to   int // what of the buffer is still to be sent
 	frames     int
 	deliveries int
-	block      bool // the outbox's own: more may be copied behind to
+	block      bool  // the outbox's own: more may be copied behind to
+	counted    bool  // kept until it is acknowledged
+	at         int16 // Piece.At
+	index      int32 // which frame of its piece the first one is
+	terms      *Terms
 }
 
 // drop gives up a segment's buffer and counts what was left of it.
@@ -46,6 +50,45 @@ func (s *segment) drop(lost *Tally) {
 	s.buffer.Release()
 }
 
+// weight returns what the segment counts in the outbox.
+func (s *segment) weight() int {
+	if s.block {
+		return s.to - s.from
+	}
+	return s.to - s.from + segmentCost
+}
+
+// settled is what is to be done about frames that are through, or never will be,
+// when no lock is held.
+type settled struct {
+	events  []event
+	buffers []*body.Buffer // to be released
+	tickets []*ticket      // whose piece waits no more
+	lost    Tally          // not sent
+}
+
+// end does it.
+func (d *settled) end() {
+	for i, buffer := range d.buffers {
+		buffer.Release()
+		d.buffers[i] = nil
+	}
+	for i, t := range d.tickets {
+		t.done()
+		d.tickets[i] = nil
+	}
+	tell(d.events)
+	clear(d.events)
+	d.events, d.buffers, d.tickets, d.lost = d.events[:0], d.buffers[:0], d.tickets[:0], Tally{}
+}
+
+// discard gives up a segment that will not be sent.
+func (d *settled) discard(s *segment, why Progress) {
+	d.events = s.note(d.events, why, s.frames)
+	d.lost.add(Tally{s.frames, s.deliveries, s.to - s.from})
+	d.buffers = append(d.buffers, s.buffer)
+}
+
 // queue is what an outbox holds while it is not empty. The segments are guarded
 // by the outbox's lock; the scratch space belongs to the flusher.
 type queue struct {
@@ -53,16 +96,19 @@ type queue struct {
 	head     int
 	sent     int // bytes of the first frame of the head segment that have left
 
+	gathered int  // how many segments the flusher is writing
+	expires  bool // some may expire
+
 	vector  vector
 	one     []byte
-	written []*body.Buffer
+	settled settled
 }
 
 var queues = sync.Pool{New: func() any {
 	return &queue{
 		segments: make([]segment, 0, vectorMost),
 		vector:   make(vector, 0, vectorMost),
-		written:  make([]*body.Buffer, 0, vectorMost),
+		settled:  settled{buffers: make([]*body.Buffer, 0, vectorMost)},
 	}
 }}
 
@@ -76,6 +122,7 @@ func (q *queue) free() {
 	}
 	clear(q.vector) // so that an idle queue keeps no body alive
 	q.segments, q.head, q.sent, q.one = q.segments[:0], 0, 0, nil
+	q.gathered, q.expires = 0, false
 	queues.Put(q)
 }
 
@@ -85,7 +132,7 @@ func (q *queue) copyIn(p *Piece) bool {
 		return false
 	}
 	last := &q.segments[len(q.segments)-1]
-	if !last.block || len(last.buffer.Bytes())-last.to < p.To-p.From {
+	if !last.block || last.counted != p.Counted || len(last.buffer.Bytes())-last.to < p.To-p.From {
 		return false
 	}
 	last.to += copy(last.buffer.Bytes()[last.to:], p.Buffer.Bytes()[p.From:p.To])
@@ -102,6 +149,7 @@ func (q *queue) push(s segment) {
 		q.segments, q.head = q.segments[:n], 0
 	}
 	q.segments = append(q.segments, s)
+	q.expires = q.expires || s.expires()
 }
 
 // gather collects what the next write sends.
@@ -114,6 +162,7 @@ func (q *queue) gather() {
 		q.vector = q.vector.add(s.buffer.Bytes()[s.from+sent : s.to])
 		sent = 0
 	}
+	q.gathered = len(q.vector)
 }
 
 // gatherOne collects what the next write sends where it can send only one piece.
@@ -121,20 +170,22 @@ func (q *queue) gatherOne() {
 	s := &q.segments[q.head]
 	q.one = s.buffer.Bytes()[s.from+q.sent : s.to]
 	q.one = q.one[:min(len(q.one), progressBytes)]
+	q.gathered = 1
 }
 
 // advance takes n written bytes off the front and returns what they finished,
-// and by how much the outbox is lighter.
-func (q *queue) advance(n int) (done Tally, weight int) {
+// and by how much the outbox is lighter. What is counted goes to kept, if there is
+// one.
+func (q *queue) advance(n int, kept *ledger) (done Tally, weight int) {
+	q.gathered = 0
 	done.Bytes = n
 	weight = n
-	q.written = q.written[:0]
 	n += q.sent
 	q.sent = 0
 	for n > 0 {
 		s := &q.segments[q.head]
 		if n < s.to-s.from {
-			q.partly(s, n, &done)
+			q.partly(s, n, &done, kept)
 			return done, weight
 		}
 		n -= s.to - s.from
@@ -143,7 +194,8 @@ func (q *queue) advance(n int) (done Tally, weight int) {
 		if !s.block {
 			weight += segmentCost
 		}
-		q.written = append(q.written, s.buffer)
+		q.settled.events = s.note(q.settled.events, Written, s.frames)
+		q.pass(*s, kept)
 		*s = segment{}
 		q.head++
 	}
@@ -151,16 +203,66 @@ func (q *queue) advance(n int) (done Tally, weight int) {
 }
 
 // partly accounts for the first n bytes of a segment that has not left whole.
-func (q *queue) partly(s *segment, n int, done *Tally) {
+func (q *queue) partly(s *segment, n int, done *Tally, kept *ledger) {
+	through := *s
+	through.frames, through.deliveries, through.to = 0, 0, s.from
 	for frame := range wire.Frames(s.buffer.Bytes()[s.from : s.from+n]) {
-		if t, _ := wire.Split(frame); t == wire.TypeRelay {
-			done.Deliveries++
-			s.deliveries--
+		if t, _ := wire.Split(frame); t == wire.TypeRelay || t == wire.TypeDeliver {
+			through.deliveries++
 		}
-		done.Frames++
-		s.frames--
-		s.from += len(frame)
+		through.frames++
+		through.to += len(frame)
 		n -= len(frame)
 	}
 	q.sent = n
+	if through.frames == 0 {
+		return
+	}
+	done.Frames += through.frames
+	done.Deliveries += through.deliveries
+	q.settled.events = s.note(q.settled.events, Written, through.frames)
+	s.frames -= through.frames
+	s.deliveries -= through.deliveries
+	s.index += int32(through.frames)
+	s.from = through.to
+	s.buffer.Retain()
+	q.pass(through, kept)
+}
+
+// pass parts with a segment that is written.
+func (q *queue) pass(s segment, kept *ledger) {
+	if !s.counted || kept == nil {
+		q.settled.buffers = append(q.settled.buffers, s.buffer)
+		return
+	}
+	if kept.short() {
+		q.settled.buffers = append(q.settled.buffers, s.buffer)
+		s.buffer = nil
+	}
+	kept.keep(s)
+}
+
+// remove takes segments that will not be sent out of the queue: those for which
+// gone returns true, of all that are not being written. It returns by how much the
+// outbox is lighter.
+func (q *queue) remove(why Progress, out *settled, gone func(*segment) bool) (weight int) {
+	busy := q.gathered
+	if q.sent > 0 {
+		busy = max(busy, 1) // the start of it has left
+	}
+	at := min(q.head+busy, len(q.segments))
+	left := at
+	for ; at < len(q.segments); at++ {
+		s := &q.segments[at]
+		if gone(s) {
+			weight += s.weight()
+			out.discard(s, why)
+			continue
+		}
+		q.segments[left] = *s
+		left++
+	}
+	clear(q.segments[left:])
+	q.segments = q.segments[:left]
+	return weight
 }

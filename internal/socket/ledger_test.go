@@ -1,0 +1,331 @@
+package socket
+
+import (
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// witness notes what it is told of one piece.
+type witness struct {
+	mu   sync.Mutex
+	seen [][]Progress // by frame
+}
+
+func (w *witness) Progress(_ int, what Progress, first, frames int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := first; i < first+frames; i++ {
+		w.seen[i] = append(w.seen[i], what)
+	}
+}
+
+// count returns how often a frame has come so far.
+func (w *witness) count(frame int, what Progress) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.seen[frame] {
+		if p == what {
+			n++
+		}
+	}
+	return n
+}
+
+// commuter is a peer whose connections are lost. What it is sent are DELIVERs
+// numbered from 1, with other frames between them that are not counted.
+type commuter struct {
+	t      testing.TB
+	random *rand.Rand
+	window int
+
+	station *station
+	sent    uint64 // number of the last DELIVER that was offered
+	pieces  []*witness
+
+	had  atomic.Uint64 // how many have come
+	done chan struct{} // closed when nothing more comes on this connection
+}
+
+// connect gives it a first or a further connection.
+func (c *commuter) connect() {
+	c.t.Helper()
+	old := c.station
+	next := newStation(c.t, tcp, Config{OutboxBytes: 64 << 10, StallTimeout: patience})
+	next.Number(c.window)
+	d := next.dispatch()
+	if old != nil {
+		had := c.had.Load()
+		if _, ok := old.Resumable(had); !ok {
+			c.t.Fatalf("not resumable after %d frames", had)
+		}
+		if !old.Move(&next.Outbox, had, d) {
+			c.t.Fatal("closed meanwhile")
+		}
+	}
+	d.Drop()
+	c.station, c.done = next, make(chan struct{})
+	go c.listen(next, rand.New(rand.NewPCG(c.random.Uint64(), 1)), c.done) // ends with the connection
+}
+
+// listen takes what comes, holds it to its order, and acknowledges it now and then,
+// and at least when half of the window is waiting for that.
+func (c *commuter) listen(s *station, random *rand.Rand, done chan struct{}) {
+	defer close(done)
+	unsaid := 0
+	for {
+		kind, payload, err := readOne(s.far)
+		if err != nil {
+			return
+		}
+		if kind != wire.TypeDeliver {
+			continue
+		}
+		had := c.had.Load() + 1
+		d, err := wire.ParseDeliver(payload)
+		if err != nil || d.Seq != had {
+			c.t.Errorf("frame %d comes where %d should: %v", d.Seq, had, err)
+			return
+		}
+		c.had.Store(had)
+		unsaid += len(payload)
+		if unsaid >= c.window/2 || random.IntN(4) == 0 {
+			unsaid = 0
+			if !s.Acknowledge(had) {
+				c.t.Errorf("frame %d came and cannot be acknowledged", had)
+			}
+		}
+		if s.Acknowledge(had + 1_000_000) {
+			c.t.Error("what was never sent can be acknowledged")
+		}
+	}
+}
+
+func readOne(r io.Reader) (wire.Type, []byte, error) {
+	b := make([]byte, wire.LengthSize)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return 0, nil, err
+	}
+	size, err := wire.Size(b, 8<<20)
+	if err != nil {
+		return 0, nil, err
+	}
+	frame := append(b, make([]byte, size-len(b))...)
+	if _, err := io.ReadFull(r, frame[len(b):]); err != nil {
+		return 0, nil, err
+	}
+	kind, payload := wire.Split(frame)
+	return kind, payload, nil
+}
+
+// lose ends the connection as a hub does that finds it lost.
+func (c *commuter) lose() {
+	if !c.station.Detach() {
+		c.t.Fatal("cannot be detached")
+	}
+	c.station.far.(*net.TCPConn).SetLinger(c.random.IntN(2) - 1)
+	c.station.far.Close()
+	c.station.Sever()
+	c.station.Outbox.Wait()
+	<-c.done
+}
+
+// offer offers a few frames of any size.
+func (c *commuter) offer(d *Dispatch) {
+	c.t.Helper()
+	if c.random.IntN(5) == 0 {
+		c.station.offer(d, wire.AppendPing(nil, 1))
+		return
+	}
+	var frames [][]byte
+	for range 1 + c.random.IntN(4) {
+		size := c.random.IntN(3 * copyMost)
+		if c.random.IntN(20) == 0 {
+			size = 100_000
+		}
+		c.sent++
+		frames = append(frames, wire.AppendDeliver(nil, &wire.Deliver{Seq: c.sent, Body: make([]byte, size)}))
+	}
+	p := c.station.piece(frames...)
+	p.Counted = true
+	if c.random.IntN(2) == 0 {
+		w := &witness{seen: make([][]Progress, len(frames))}
+		c.pieces = append(c.pieces, w)
+		p.Terms = &Terms{Tracker: w}
+	}
+	c.station.Offer(p, d)
+	p.Buffer.Release()
+}
+
+// TestWhatIsNotAcknowledgedMovesOn loses one connection after the other, at random
+// moments, with a window that is full most of the time.
+func TestWhatIsNotAcknowledgedMovesOn(t *testing.T) {
+	for _, window := range []int{1, 10_000, 1 << 20} {
+		seed := rand.Uint64()
+		t.Logf("window %d, seed %d", window, seed)
+		c := &commuter{t: t, random: rand.New(rand.NewPCG(seed, 0)), window: window}
+		c.connect()
+		for range 60 {
+			d := c.station.dispatch()
+			for range c.random.IntN(20) {
+				c.offer(d)
+				if !d.Wait(c.done) {
+					break
+				}
+			}
+			d.Drop()
+			if c.random.IntN(3) == 0 {
+				c.lose()
+				c.offer(d) // nobody is there
+				d.Drop()
+				c.connect()
+			}
+		}
+		until(t, "everything has come", func() bool { return c.had.Load() == c.sent || t.Failed() })
+		c.lose()
+		if _, ok := c.station.Resumable(c.sent); !ok {
+			t.Error("the peer has had everything, and cannot go on")
+		}
+		for _, w := range c.pieces {
+			for i := range w.seen {
+				if w.count(i, Received) != 1 || w.count(i, Written) < 1 {
+					t.Fatalf("frame %d of a piece: %v", i, w.seen[i])
+				}
+			}
+		}
+		c.station.Close()
+	}
+}
+
+// hold makes a station whose peer reads nothing, and offers it one tracked piece.
+func hold(t *testing.T, window int, frames ...[]byte) (*station, *witness) {
+	t.Helper()
+	s := newStation(t, tcp, Config{OutboxBytes: 64 << 10})
+	s.Number(window)
+	w := &witness{seen: make([][]Progress, len(frames))}
+	p := s.piece(frames...)
+	p.Counted, p.Terms = true, &Terms{Tracker: w}
+	d := s.dispatch()
+	s.Offer(p, d)
+	d.Drop()
+	p.Buffer.Release()
+	return s, w
+}
+
+func TestTheEndOfWhatWasWrittenIsUncertain(t *testing.T) {
+	s, w := hold(t, 1<<20, frame(100), frame(100), frame(100))
+	until(t, "written", func() bool { return w.count(2, Written) == 1 })
+	if !s.Acknowledge(1) {
+		t.Error("what was written cannot be acknowledged")
+	}
+	s.Close()
+	s.Outbox.Wait()
+	if w.count(0, Received) != 1 || w.count(0, Unheard) != 0 || w.count(1, Unheard) != 1 || w.count(2, Unheard) != 1 {
+		t.Errorf("told: %v", w.seen)
+	}
+	if n := used(s.pieces.Budget); n != 0 {
+		t.Errorf("%d bytes are still held", n)
+	}
+}
+
+func TestAFullWindowStopsTheWriting(t *testing.T) {
+	s, first := hold(t, 150, frame(100), frame(100))
+	until(t, "written", func() bool { return first.count(1, Written) == 1 })
+	d := s.dispatch()
+	s.offer(d, frame(100))
+	d.Drop()
+	until(t, "paused", func() bool {
+		s.Outbox.mu.Lock()
+		defer s.Outbox.mu.Unlock()
+		return s.ledger.paused && !s.flushing
+	})
+	s.Acknowledge(1)
+	until(t, "written", func() bool { return !s.Pulse().Busy })
+	s.Close()
+}
+
+// TestShortMemoryIsNotKept has memory become short before and after something is
+// written: then it cannot be sent again, but its fate is still told.
+func TestShortMemoryIsNotKept(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		s := newStation(t, tcp, Config{OutboxBytes: 64 << 10})
+		s.Number(1 << 20)
+		s.short.Store(before)
+		w := &witness{seen: make([][]Progress, 2)}
+		p := s.piece(frame(5000), frame(5000))
+		p.Counted, p.Terms = true, &Terms{Tracker: w}
+		d := s.dispatch()
+		s.Offer(p, d)
+		d.Drop()
+		p.Buffer.Release()
+		until(t, "written", func() bool { return w.count(1, Written) == 1 })
+		if !before {
+			s.DropKept()
+		}
+		until(t, "given back", func() bool { return used(s.pieces.Budget) == 0 })
+		s.Acknowledge(1)
+		if w.count(0, Received) != 1 {
+			t.Error("what was not kept can still be acknowledged")
+		}
+		s.Detach()
+		s.Sever()
+		s.Outbox.Wait()
+		if _, ok := s.Resumable(1); ok {
+			t.Error("what was given up can be sent again")
+		}
+		if _, ok := s.Resumable(2); !ok {
+			t.Error("the peer has had everything, and cannot go on")
+		}
+		s.Close()
+	}
+}
+
+func TestTermsOfAFullQueue(t *testing.T) {
+	s := newStation(t, tcp, Config{OutboxBytes: 4 << 10})
+	s.Number(1 << 20)
+	s.Detach() // nothing leaves
+	d := s.dispatch()
+	defer d.Drop()
+	offer := func(ifFull IfFull, owner any) (Outcome, *witness) {
+		w := &witness{seen: make([][]Progress, 1)}
+		p := s.piece(frame(3000))
+		defer p.Buffer.Release()
+		p.Counted, p.Terms = true, &Terms{Tracker: w, IfFull: ifFull, Owner: owner}
+		return s.Offer(p, d), w
+	}
+	want := func(what string, got, want Outcome) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	o, mine := offer(Displace, "me")
+	want("room", o, Queued)
+	o, second := offer(Displace, "me")
+	want("room", o, Queued)
+	o, _ = offer(Refuse, "me")
+	want("refuse", o, Full)
+	o, _ = offer(Displace, "you")
+	want("nothing of one's own to displace", o, Full)
+	o, _ = offer(Displace, "me")
+	want("displace", o, Queued)
+	if mine.count(0, Displaced) != 1 || second.count(0, Displaced) != 0 {
+		t.Error("it was not the oldest that gave way")
+	}
+	o, _ = offer(Insist, nil)
+	want("insist", o, Queued)
+	o, waits := offer(Park, nil)
+	want("park", o, Parked)
+	s.Close()
+	if waits.count(0, Unsent) != 1 || second.count(0, Unsent) != 1 {
+		t.Error("nobody is told of what was lost with the connection")
+	}
+	if n := used(s.pieces.Budget); n != 0 {
+		t.Errorf("%d bytes are still held", n)
+	}
+}
