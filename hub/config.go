@@ -17,7 +17,8 @@ type Config struct {
 	// MaxQueuedBytes bounds the memory of everything that the hub holds for its
 	// clients: bodies in queues, and frames that are being read. An eighth of it
 	// is set aside for reading. Default: 48 MiB; at least 1 MiB and four times
-	// the largest relay. On top come about 5 KiB for each connection, up to 30 KiB
+	// the largest relay. A hub with clients of both versions may hold up to twice the
+	// bodies. On top come about 5 KiB for each connection, up to 30 KiB
 	// for one that waits for 255 receivers, and what the Go runtime keeps: set a
 	// memory limit for the process (runtime/debug.SetMemoryLimit) where that counts.
 	MaxQueuedBytes int64
@@ -43,6 +44,23 @@ type Config struct {
 	// Default: 64 KiB.
 	MinRate int
 
+	// KeepAlive is how often the hub sends something to a client of version 2, and
+	// expects to hear something. After two such intervals without a word the
+	// connection is given up. Default: 15 s.
+	KeepAlive time.Duration
+
+	// ResumeWindow is how long a client of version 2 whose connection was lost may come
+	// back: for so long its id, and what it has not had, are kept. Default: 30 s.
+	ResumeWindow time.Duration
+
+	// ReportTimeout is how long a report may wait for the last of its fates, if the
+	// message has no shorter time. Default: 1 minute.
+	ReportTimeout time.Duration
+
+	// MaxReports is how many messages of one client may wait for their report before it
+	// is not read any more. Default: 4,096.
+	MaxReports int
+
 	// Logger gets one line for each event. Default: none are written.
 	Logger *slog.Logger
 }
@@ -55,6 +73,10 @@ const (
 	DefaultStallTimeout   = 10 * time.Second
 	DefaultFrameTimeout   = 30 * time.Second
 	DefaultMinRate        = 64 << 10
+	DefaultKeepAlive      = 15 * time.Second
+	DefaultResumeWindow   = 30 * time.Second
+	DefaultReportTimeout  = time.Minute
+	DefaultMaxReports     = 4096
 )
 
 // withDefaults returns the configuration with every field set, or an error that
@@ -67,6 +89,10 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.StallTimeout, DefaultStallTimeout)
 	set(&c.FrameTimeout, DefaultFrameTimeout)
 	set(&c.MinRate, DefaultMinRate)
+	set(&c.KeepAlive, DefaultKeepAlive)
+	set(&c.ResumeWindow, DefaultResumeWindow)
+	set(&c.ReportTimeout, DefaultReportTimeout)
+	set(&c.MaxReports, DefaultMaxReports)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -81,6 +107,10 @@ func (c Config) withDefaults() (Config, error) {
 		between("StallTimeout", c.StallTimeout, time.Millisecond, 24*time.Hour),
 		between("FrameTimeout", c.FrameTimeout, time.Millisecond, 24*time.Hour),
 		between("MinRate", c.MinRate, 1, 1<<30),
+		between("KeepAlive", c.KeepAlive, 10*time.Millisecond, time.Hour),
+		between("ResumeWindow", c.ResumeWindow, time.Millisecond, 24*time.Hour),
+		between("ReportTimeout", c.ReportTimeout, time.Millisecond, 24*time.Hour),
+		between("MaxReports", c.MaxReports, 1, 1<<20),
 	)
 }
 

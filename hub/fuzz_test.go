@@ -36,6 +36,9 @@ func FuzzHub(f *testing.F) {
 	f.Add(wire.AppendRelay(nil, []uint64{1, 1}, make([]byte, fuzzBody)), uint16(50_000), true)
 	f.Add(wire.AppendRelay(nil, []uint64{1}, make([]byte, fuzzBody+1)), uint16(5000), false)
 	f.Fuzz(func(t *testing.T, say []byte, piece uint16, tcp bool) {
+		if len(say) >= wire.HeaderSize && wire.Type(say[wire.LengthSize]) == wire.TypeHello {
+			return // FuzzGuest is about that
+		}
 		h, dial := startFuzzed(t, tcp)
 		size := max(int(piece), len(say)/1000) + 1 // a thousand of them are enough
 		heard := sayAll(t, dial(), say, size, tcp)
@@ -45,24 +48,70 @@ func FuzzHub(f *testing.F) {
 			t.Errorf("heard %d bytes, want %d: from %d on %.40x, want %.40x", len(heard), len(answers), at, heard[at:], answers[at:])
 		}
 		eventually(t, "the client is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
-		a, b := adopt(t, dial()), adopt(t, dial())
-		a.id, b.id = 2, 3
-		a.fence()
-		b.fence()
-		a.relay([]byte("hello"), b.id)
-		b.hears([]byte("hello"))
-		if list := a.list(); !slices.Equal(list, []uint64{b.id}) {
-			t.Errorf("list %v, want only %d", list, b.id)
-		}
-		a.Close()
-		b.Close()
+		servesTwoOthers(t, dial)
 	})
+}
+
+// FuzzGuest lets a client of version 2 say arbitrary bytes behind its HELLO. What
+// it hears must be frames that a hub sends, from a WELCOME on; it must come to an
+// end, and two others must be served as if nothing had happened.
+func FuzzGuest(f *testing.F) {
+	options := wire.MakeOptions(wire.LevelReceived, wire.OverloadDrop)
+	for _, say := range [][]byte{
+		wire.AppendSend(wire.AppendSend(nil, 1, 0, 0, []uint64{1}, []byte("a")), 2, options, 1, []uint64{1, 2, 1}, make([]byte, 100)),
+		wire.AppendSend(nil, 1, options, 0, []uint64{1}, make([]byte, fuzzBody)),
+		append(wire.AppendSend(nil, 1, only(wire.LevelProcessed), 0, []uint64{1}, nil),
+			wire.AppendAcks(nil, []wire.Ack{{Sender: 1, Seq: 1, Fate: wire.FateRejected}})...),
+		wire.AppendTaken(wire.AppendSend(nil, 1, 0, 0, []uint64{1}, nil), 1),
+		wire.AppendListRange(wire.AppendWatch(nil, wire.Watch{On: true}), wire.ListRange{}),
+		wire.AppendBye(wire.AppendPing(nil, 1)),
+		wire.AppendRelay(wire.AppendIdentityRequest(nil), []uint64{1}, []byte("classic")),
+		wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, ID: 1, Resume: "x"}),
+	} {
+		f.Add(say, uint16(3), false)
+		f.Add(say, uint16(50_000), true)
+	}
+	f.Fuzz(func(t *testing.T, say []byte, piece uint16, tcp bool) {
+		h, dial := startFuzzed(t, tcp)
+		say = append(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2}), say...)
+		heard := sayAll(t, dial(), say, max(int(piece), len(say)/1000)+1, tcp)
+		first := true
+		for frame := range wire.Frames(heard) {
+			kind, _ := wire.Split(frame)
+			if first != (kind == wire.TypeWelcome) {
+				t.Errorf("a frame of type %#x, the first one: %v", kind, first)
+			}
+			switch kind {
+			case wire.TypeHello, wire.TypeSend, wire.TypeAck, wire.TypeListRange, wire.TypeWatch, wire.TypeBye:
+				t.Errorf("the hub sent a frame of type %#x", kind)
+			}
+			first = false
+		}
+		eventually(t, "the client is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
+		servesTwoOthers(t, dial)
+	})
+}
+
+// servesTwoOthers looks whether a hub that had one client still does its work.
+func servesTwoOthers(t *testing.T, dial func() net.Conn) {
+	t.Helper()
+	a, b := adopt(t, dial()), adopt(t, dial())
+	a.id, b.id = 2, 3
+	a.fence()
+	b.fence()
+	a.relay([]byte("hello"), b.id)
+	b.hears([]byte("hello"))
+	if list := a.list(); !slices.Equal(list, []uint64{b.id}) {
+		t.Errorf("list %v, want only %d", list, b.id)
+	}
+	a.Close()
+	b.Close()
 }
 
 // startFuzzed serves a hub and returns how to connect to it.
 func startFuzzed(t *testing.T, tcp bool) (*testHub, func() net.Conn) {
 	t.Helper()
-	config := hub.Config{MaxBody: fuzzBody, MaxQueuedBytes: 4 << 20}
+	config := hub.Config{MaxBody: fuzzBody, MaxQueuedBytes: 4 << 20, ResumeWindow: time.Millisecond, ReportTimeout: time.Millisecond}
 	if !tcp {
 		ln := newPipes()
 		return startOn(t, config, ln), func() net.Conn { return ln.dial(t) }

@@ -63,10 +63,12 @@ type Hub struct {
 	bodies  *body.Budget
 	reads   *body.Budget
 	share   int64 // of bodies, for one sender
+	epoch   uint64
 
 	ids      idpool.Pool
 	roster   roster.Roster[*session]
 	tracker  tracker
+	presence presence
 	counters counters
 
 	shutdown sync.Once
@@ -91,6 +93,7 @@ func New(config Config) (*Hub, error) {
 		bodies:   body.NewBudget(forBodies),
 		reads:    body.NewBudget(forReads),
 		share:    forBodies / sharePart,
+		epoch:    uint64(time.Now().UnixNano()),
 		closing:  make(chan struct{}),
 		quiet:    make(chan struct{}),
 		finished: make(chan struct{}),
@@ -104,7 +107,10 @@ func New(config Config) (*Hub, error) {
 		Reads:        h.reads.Account(forReads),
 	}
 	h.tracker.init()
-	h.tracker.running.Go(h.watch) // ends with closing
+	h.presence.init()
+	h.tracker.running.Go(h.watch) // ends with closing, like the next
+	h.tracker.running.Go(h.beat)
+	h.tracker.running.Go(h.announce)
 	return h, nil
 }
 

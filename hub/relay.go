@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
@@ -26,6 +27,12 @@ type turn struct {
 	out   *body.Buffer // where frames to receivers are encoded; nil until needed
 	piece socket.Piece // frames of out that are not yet offered
 	to    wire.IDs     // receivers of the piece, a view of the read buffer; nil: the client itself
+	class class        // what else its messages have in common
+
+	// Of the SENDs in the piece.
+	first, last uint64    // seq
+	cost        int       // see wire.SendCost
+	time        time.Time // when this read was handled; zero: nobody has looked yet
 
 	// Scratch space of offer.
 	ids   [wire.MaxReceivers]uint64
@@ -54,7 +61,7 @@ func (t *turn) finish() {
 	c.unknown.Add(uint64(t.unknown))
 	c.gone.Add(uint64(t.gone))
 	t.frames, t.relays, t.noReceivers, t.ignored, t.unknown, t.gone = 0, 0, 0, 0, 0, 0
-	t.session, t.dispatch.Blocks = nil, nil
+	t.session, t.dispatch.Blocks, t.time = nil, nil, time.Time{}
 }
 
 // handleAll handles the frames of a read in the order in which they came.
@@ -76,6 +83,14 @@ func (t *turn) handleAll() error {
 }
 
 func (t *turn) handle(f *socket.Frame) error {
+	first := !t.session.greeted
+	t.session.greeted = true
+	switch {
+	case t.session.link.Load() != nil && f.Type >= wire.TypeHello:
+		return t.handle2(f)
+	case first && f.Type == wire.TypeHello:
+		return t.hello(f)
+	}
 	switch f.Type {
 	case wire.TypeRelay:
 		return t.relay(f)
@@ -106,7 +121,7 @@ func (t *turn) relay(f *socket.Frame) error {
 	if f.Alone {
 		return t.relayAlone(f, r)
 	}
-	if err := t.join(r.To, wire.DeliveryLen(len(r.Body))); err != nil {
+	if err := t.join(r.To, class{}, wire.DeliveryLen(len(r.Body))); err != nil {
 		return err
 	}
 	t.encode(func(b []byte) []byte { return wire.AppendDelivery(b, r.Body) })
@@ -129,10 +144,10 @@ func (t *turn) relayAlone(f *socket.Frame, r wire.Relay) error {
 // identity answers in the order of the requests: behind the deliveries that the
 // client may have sent to itself.
 func (t *turn) identity() error {
-	if err := t.join(nil, wire.IdentityLen); err != nil {
+	if err := t.join(nil, class{}, wire.IdentityLen); err != nil {
 		return err
 	}
-	t.encode(func(b []byte) []byte { return wire.AppendIdentity(b, t.session.id) })
+	t.encode(func(b []byte) []byte { return wire.AppendIdentity(b, t.session.id.Load()) })
 	return nil
 }
 
@@ -140,19 +155,19 @@ func (t *turn) list() error {
 	if err := t.offer(); err != nil {
 		return err
 	}
-	before, after := split(t.session.hub.roster.IDs(), t.session.id)
-	if err := t.join(nil, wire.ListLen(len(before)+len(after))); err != nil {
+	before, after := split(t.session.hub.roster.IDs(), t.session.id.Load())
+	if err := t.join(nil, class{}, wire.ListLen(len(before)+len(after))); err != nil {
 		return err
 	}
 	t.encode(func(b []byte) []byte { return wire.AppendList(b, before, after) })
 	return nil
 }
 
-// join makes sure that a frame of n bytes to these receivers can be encoded
-// behind the run, and otherwise offers the run and begins another.
-func (t *turn) join(to wire.IDs, n int) error {
+// join makes sure that a frame of n bytes of this class to these receivers can be
+// encoded behind the run, and otherwise offers the run and begins another.
+func (t *turn) join(to wire.IDs, c class, n int) error {
 	room := t.out != nil && len(t.out.Bytes())-t.piece.To >= n
-	same := bytes.Equal(t.to, to)
+	same := c == t.class && bytes.Equal(t.to, to)
 	if same && t.piece.Frames == 1 { // a run of more is one that passed
 		same = !repeats(t.ids[:0], to)
 	}
@@ -166,7 +181,7 @@ func (t *turn) join(to wire.IDs, n int) error {
 			return err
 		}
 	}
-	t.to = to
+	t.to, t.class = to, c
 	return nil
 }
 
@@ -196,7 +211,7 @@ func (t *turn) drop() {
 		t.out.Release()
 		t.out = nil
 	}
-	t.piece, t.to = socket.Piece{}, nil
+	t.piece, t.to, t.class = socket.Piece{}, nil, class{}
 }
 
 // encode appends one frame to the run. join has made room for it.
@@ -219,25 +234,69 @@ func (t *turn) offer() error {
 }
 
 // send offers a piece to every receiver, first to all of them, and then waits
-// for those whose queue was full. So a slow receiver delays only its senders.
+// for those whose queue was full. So a slow receiver delays only its senders. What
+// a client of version 2 sends waits by itself: the client is told when it may send
+// more.
 func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	found := t.found[:len(ids)]
 	t.session.hub.roster.Find(ids, found)
+	var b *batch
+	if t.class.followed() {
+		b = t.newBatch(t.first, piece.Frames, found)
+		piece.Terms = &b.terms
+	}
+	if t.class.sends {
+		piece.Counted = true
+		t.session.peer().launch(t.last, t.cost)
+	}
+	var other *socket.Piece // what receivers of the other version get
 	parked := false
 	for i, receiver := range found {
 		if receiver == nil {
 			t.unknown += piece.Deliveries
+			if b != nil {
+				b.settle(i, 0, piece.Frames, wire.FateUnknown)
+			}
 			continue
 		}
-		switch receiver.conn.Offer(piece, &t.dispatch) {
+		p := piece
+		if (receiver.link.Load() != nil) != t.class.sends {
+			if other == nil {
+				other = t.translate(piece)
+			}
+			p = other
+		}
+		p.At = i
+		outcome := receiver.conn.Offer(p, &t.dispatch)
+		switch outcome {
 		case socket.Parked:
 			parked = true
 		case socket.Gone:
 			t.gone += piece.Deliveries
 		}
+		if b != nil {
+			b.offered(i, outcome)
+		}
 		found[i] = nil
 	}
+	if other != nil {
+		other.Buffer.Release()
+	}
+	if t.class.sends {
+		t.land(parked)
+		return nil
+	}
 	return t.await(parked)
+}
+
+// land lets the client know when the SENDs that were offered last are all queued.
+func (t *turn) land(parked bool) {
+	p, last := t.session.peer(), t.last
+	if parked {
+		t.dispatch.Later(func() { p.landed(last) })
+	} else {
+		p.landed(last)
+	}
 }
 
 // await waits until every parked piece is queued, or its receiver gone.
@@ -246,6 +305,21 @@ func (t *turn) await(parked bool) error {
 		return errEnded
 	}
 	return nil
+}
+
+// pageOf returns the part of ids that was asked for, and whether there are larger
+// ones.
+func pageOf(ids []uint64, r wire.ListRange) (page []uint64, more bool) {
+	at, there := slices.BinarySearch(ids, r.After)
+	if there {
+		at++
+	}
+	limit := int(r.Limit)
+	if limit == 0 || limit > wire.PageMost {
+		limit = wire.PageMost
+	}
+	end := min(len(ids), at+limit)
+	return ids[at:end], end < len(ids)
 }
 
 // repeats reports whether anybody stands in to twice. Then every message is a run

@@ -24,27 +24,29 @@ var errEnded = errors.New("session ended")
 type session struct {
 	// Static after construction.
 	hub     *Hub
-	id      uint64
 	conn    *socket.Conn
 	account *body.Account // what its messages hold of the hub's memory
 	since   time.Time
 
+	id    atomic.Uint64        // changes once, when the client turns out to have come back
+	link  atomic.Pointer[link] // nil: it speaks version 1
 	ended atomic.Bool
 	done  chan struct{} // closed by end
 
 	// Owned by the reading goroutine.
 	counted int64 // bytes of conn.Brought that are in the statistics
+	greeted bool  // the first frame has come
 }
 
 // newSession prepares the session of a connection. Nobody knows of it yet.
 func newSession(h *Hub, nc net.Conn) *session {
 	s := &session{
 		hub:     h,
-		id:      h.ids.Next(),
 		account: h.bodies.Account(h.share),
 		since:   time.Now(),
 		done:    make(chan struct{}),
 	}
+	s.id.Store(h.ids.Next())
 	s.conn = socket.New(nc, &h.socket, s, s.done)
 	return s
 }
@@ -52,12 +54,26 @@ func newSession(h *Hub, nc net.Conn) *session {
 // start lists the session and starts its goroutine, which ends when the
 // connection does.
 func (s *session) start() {
-	s.hub.roster.Join(s.id, s)
-	if s.ended.Load() { // by Shutdown, which may have come too early to find it listed
-		s.hub.roster.Leave(s.id)
-	}
-	s.hub.config.Logger.Info("client connected", "client", s.id, "address", s.conn.RemoteAddr().String())
+	s.list()
+	s.hub.config.Logger.Info("client connected", "client", s.id.Load(), "address", s.conn.RemoteAddr().String())
 	go s.run()
+}
+
+// list puts the session on the list of clients.
+func (s *session) list() {
+	id := s.id.Load()
+	s.hub.roster.Join(id, s)
+	s.hub.presence.note(id, true)
+	if s.ended.Load() { // by Shutdown, which may have come too early to find it listed
+		s.unlist()
+	}
+}
+
+// unlist takes it off.
+func (s *session) unlist() {
+	if id := s.id.Load(); s.hub.roster.Leave(id, s) {
+		s.hub.presence.note(id, false)
+	}
 }
 
 func (s *session) run() {
@@ -65,7 +81,9 @@ func (s *session) run() {
 	s.count()
 	s.conn.Drop() // before it waits for anything: others may wait for this memory
 	s.hub.tracker.reading.Done()
-	s.end(s.leave(err))
+	if !s.linger(err) {
+		s.end(s.leave(err))
+	}
 	s.conn.Wait()
 	s.hub.tracker.remove(s)
 }
@@ -103,7 +121,14 @@ func (s *session) count() {
 // leave does what is still owed to a client whose reading has ended, and returns
 // the reason for its end.
 func (s *session) leave(err error) Reason {
+	var away *goAway
 	switch {
+	case errors.As(err, &away):
+		s.dismiss(away)
+		return away.reason
+	case errors.Is(err, errBye):
+		s.drain()
+		return ReasonLeft
 	case errors.Is(err, io.EOF):
 		s.drain()
 		return ReasonLeft
@@ -116,8 +141,11 @@ func (s *session) leave(err error) Reason {
 			s.depart()
 			return ReasonShutdown
 		default:
-			return ReasonLost
 		}
+		if l := s.link.Load(); l != nil && l.silent.Load() {
+			return ReasonTimeout
+		}
+		return ReasonLost
 	case errors.Is(err, socket.ErrFrameTimeout):
 		return ReasonFrameTimeout
 	case errors.Is(err, wire.ErrTooLong):
@@ -131,7 +159,7 @@ func (s *session) leave(err error) Reason {
 
 // drain lets what is queued for a client that has ended its side reach it.
 func (s *session) drain() {
-	s.hub.roster.Leave(s.id)
+	s.unlist()
 	s.conn.Drain(s.done)
 }
 
@@ -143,6 +171,7 @@ func (s *session) depart() {
 	case <-s.done:
 		return
 	}
+	s.bid()
 	if s.conn.Drain(s.done) {
 		s.conn.Farewell(farewell)
 	}
@@ -155,21 +184,28 @@ func (s *session) end(reason Reason) {
 		return
 	}
 	close(s.done)
-	s.hub.roster.Leave(s.id)
+	s.unlist()
 	switch reason {
 	case ReasonStalled, ReasonSlow:
 		s.conn.Reset()
 	default:
 		s.conn.Close()
 	}
+	s.book(reason)
+}
+
+// book counts and logs that a connection has ended.
+func (s *session) book(reason Reason) {
 	s.hub.counters.disconnected[reason].Add(1)
-	s.hub.config.Logger.Info("client disconnected", "client", s.id, "reason", reason.String(),
+	s.hub.config.Logger.Info("client disconnected", "client", s.id.Load(), "reason", reason.String(),
 		"connected_for", time.Since(s.since).Round(time.Millisecond))
 }
 
 // The following are what the connection tells its owner: see socket.Owner.
 
 func (s *session) Account() *body.Account { return s.account }
+
+func (s *session) Short() bool { return s.hub.bodies.Short() || s.account.Waiting() }
 
 func (s *session) Sent(t socket.Tally) {
 	c := &s.hub.counters
@@ -189,6 +225,8 @@ func (s *session) Failed(err error) {
 		s.end(ReasonStalled)
 		return
 	}
-	s.hub.roster.Leave(s.id)
+	if s.link.Load() == nil {
+		s.unlist()
+	}
 	s.conn.Finish()
 }

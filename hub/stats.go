@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/sechlol/go-message-hub/internal/stats"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // Reason says why a client was disconnected. Its text is the name by which it is
@@ -26,12 +27,16 @@ const (
 	ReasonStalled                    // others waited for it, and it took nothing
 	ReasonSlow                       // it held memory that others waited for
 	ReasonShutdown                   // the hub was shut down
+	ReasonTimeout                    // nothing was heard from it for two keep-alive intervals
+	ReasonTakenOver                  // another connection has resumed its id
+	ReasonVersion                    // it speaks a version that the hub does not
 	reasons
 )
 
 var reasonTexts = [reasons]string{
 	"left", "half a frame", "connection lost", "malformed frame", "frame too long",
 	"frame timeout", "stalled", "too slow for the memory it held", "shutdown",
+	"keep-alive timeout", "taken over", "unknown version",
 }
 
 // String returns the reason as it is logged.
@@ -64,6 +69,10 @@ type Stats struct {
 	Unknown     uint64 // not delivered: no such client is connected
 	Gone        uint64 // not delivered: the receiver left, or was disconnected, before it was written
 
+	Resumed uint64               // connections that went on where another had ended
+	Errors  uint64               // requests answered with an ERROR
+	Fates   map[wire.Fate]uint64 // of messages that a client of version 2 wanted followed, one for each receiver; those that never occurred are absent
+
 	QueuedBytes     int64 // memory held for clients now
 	PeakQueuedBytes int64 // at most this much at one time: the peak of reading and that of bodies
 
@@ -94,6 +103,14 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	t.Row("Not Delivered", "%s", count(s.Unknown+s.Gone))
 	t.Row("  no such client", "%s", count(s.Unknown))
 	t.Row("  gone before it was written", "%s", count(s.Gone))
+	for fate := range wire.FateStored + 1 {
+		if n := s.Fates[fate]; n > 0 {
+			t.Row("Fate "+fate.String(), "%s", count(n))
+		}
+	}
+	if s.Resumed > 0 {
+		t.Row("Resumed", "%s", count(s.Resumed))
+	}
 	t.Row("Frames Ignored", "%s", count(s.Ignored))
 	t.Row("Accept Errors", "%s", count(s.AcceptErrors))
 	t.Row("Incoming Messages per second", "%s", rate(s.MessagesIn, s.Uptime))
@@ -123,7 +140,9 @@ type counters struct {
 	relays, noReceivers, ignored atomic.Uint64
 	delivered, unknown, gone     atomic.Uint64
 	acceptErrors                 atomic.Uint64
+	resumed, errors              atomic.Uint64
 	disconnected                 [reasons]atomic.Uint64
+	fates                        [wire.FateStored + 1]atomic.Uint64
 }
 
 // Stats returns the numbers of this moment. It may be called at any time.
@@ -134,6 +153,9 @@ func (h *Hub) Stats() Stats {
 		Connected:    c.connected.Load(),
 		Refused:      c.refused.Load(),
 		Disconnected: make(map[Reason]uint64),
+		Resumed:      c.resumed.Load(),
+		Errors:       c.errors.Load(),
+		Fates:        make(map[wire.Fate]uint64),
 		MessagesIn:   c.messagesIn.Load(),
 		MessagesOut:  c.messagesOut.Load(),
 		BytesIn:      c.bytesIn.Load(),
@@ -150,6 +172,11 @@ func (h *Hub) Stats() Stats {
 	for reason := range reasons {
 		if n := c.disconnected[reason].Load(); n > 0 {
 			s.Disconnected[reason] = n
+		}
+	}
+	for fate := range c.fates {
+		if n := c.fates[fate].Load(); n > 0 {
+			s.Fates[wire.Fate(fate)] = n
 		}
 	}
 	bodies, peakBodies := h.bodies.Used()

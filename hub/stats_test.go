@@ -45,7 +45,7 @@ func TestStatsOfAKnownExchangeAreExact(t *testing.T) {
 		MessagesIn:   2 + messages + 1 + 1 + 3, BytesIn: in,
 		MessagesOut: 2 + 2*messages + 1, BytesOut: out,
 		Relays: messages + 1, NoReceivers: 1, Ignored: 3,
-		Delivered: 2 * messages, Unknown: messages,
+		Delivered: 2 * messages, Unknown: messages, Fates: map[wire.Fate]uint64{},
 	}
 	eventually(t, "counted", func() bool { s := h.Stats(); return s.BytesIn >= in && s.BytesOut >= out }) // they are the last
 	got := h.Stats()
@@ -142,6 +142,14 @@ var causes = map[hub.Reason]struct {
 			t.Error(err)
 		}
 	}},
+	hub.ReasonTimeout: {
+		config: hub.Config{KeepAlive: 20 * time.Millisecond, ResumeWindow: time.Millisecond},
+		act:    func(t *testing.T, h *testHub) { h.guest(t) },
+	},
+	hub.ReasonTakenOver: {act: func(t *testing.T, h *testHub) { h.back(t, h.guest(t)) }},
+	hub.ReasonVersion: {act: func(t *testing.T, h *testHub) {
+		h.silent(t).send(wire.AppendHello(nil, &wire.Hello{Version: 9}))
+	}},
 }
 
 // TestEveryReasonIsCountedAndLogged ends a connection for each reason there is.
@@ -183,6 +191,13 @@ func TestEveryCounterMoves(t *testing.T) {
 	during := h.Stats()
 	stalled.reset()
 	eventually(t, "gone", func() bool { return h.Stats().Gone > 0 })
+	eventually(t, "there is room for more", func() bool { return h.Stats().Clients == 2 })
+	g := h.guest(t)
+	g.tell(nil, only(wire.LevelWritten), 0, 999)
+	g.send(wire.AppendWelcome(nil, &wire.Welcome{}))
+	g.read()
+	g.read()
+	h.back(t, g)
 	after := h.Stats()
 	for i := range reflect.TypeFor[hub.Stats]().NumField() {
 		if reflect.ValueOf(during).Field(i).IsZero() && reflect.ValueOf(after).Field(i).IsZero() {

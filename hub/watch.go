@@ -36,12 +36,16 @@ func (h *Hub) watch() {
 	}
 }
 
-// relieve looks at all sessions for as long as somebody waits.
+// relieve looks at all sessions for as long as somebody waits. What is kept for
+// those who may come back is what it gives up first.
 func (h *Hub) relieve() {
 	tick := time.NewTicker(h.config.StallTimeout / looks)
 	defer tick.Stop()
 	var seen [looks]map[*session]sample // the last looks; the next one replaces the oldest
 	for i := 0; ; i = (i + 1) % looks {
+		for _, s := range h.tracker.all() {
+			s.conn.DropKept()
+		}
 		seen[i] = h.look(seen[i])
 		select {
 		case <-tick.C:

@@ -1,0 +1,289 @@
+package hub
+
+import (
+	"sync"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// undecided marks a fate that may still change: the rest says how far it is.
+const undecided = 0x80
+
+// batch is a run of SENDs with the same receivers and options of which the hub
+// follows what becomes of them: it sees to their time, and makes their reports.
+type batch struct {
+	// Static after newBatch.
+	hub      *Hub
+	peer     *peer // the sender
+	level    wire.Level
+	first    uint64 // seq of the first message; the others follow without a gap
+	messages int
+	to       []*session // the receivers; nil: there is no such client
+	terms    socket.Terms
+
+	mu    sync.Mutex
+	timer *time.Timer // of the report
+	fates []byte      // of all receivers of the first message, then of the second …
+	left  []int       // for each message: how many of its fates are undecided
+	open  int         // messages that are not reported
+}
+
+// newBatch begins to follow the piece of a turn that is about to be offered.
+func (t *turn) newBatch(first uint64, messages int, to []*session) *batch {
+	h := t.session.hub
+	c := t.class
+	b := &batch{
+		hub: h, peer: t.session.link.Load().peer, level: c.options.Level(),
+		first: first, messages: messages, to: append([]*session(nil), to...),
+	}
+	b.terms = socket.Terms{Tracker: b, IfFull: ifFull[c.options.Overload()], Owner: b.peer}
+	if c.ttl > 0 {
+		b.terms.Expires = t.time.Add(time.Duration(c.ttl) * time.Millisecond).UnixNano()
+	}
+	if b.level == wire.LevelNone {
+		return b
+	}
+	b.fates = make([]byte, messages*len(to))
+	for i := range b.fates {
+		b.fates[i] = undecided
+	}
+	b.left = make([]int, messages)
+	for j := range b.left {
+		b.left[j] = len(to)
+	}
+	b.open = messages
+	patience := h.config.ReportTimeout
+	if c.ttl > 0 {
+		patience = min(patience, time.Duration(c.ttl)*time.Millisecond)
+	}
+	b.mu.Lock() // expire may come before this is over
+	b.timer = time.AfterFunc(patience, b.expire)
+	b.mu.Unlock()
+	if b.level == wire.LevelProcessed {
+		for _, r := range to {
+			if p := r.peer(); p != nil {
+				p.await(b)
+			}
+		}
+	}
+	return b
+}
+
+var ifFull = [...]socket.IfFull{
+	wire.OverloadWait: socket.Park,
+	wire.OverloadFail: socket.Refuse,
+	wire.OverloadDrop: socket.Displace,
+}
+
+// peer returns the client of version 2 whose session it is, or nil.
+func (s *session) peer() *peer {
+	if s == nil {
+		return nil
+	}
+	if l := s.link.Load(); l != nil {
+		return l.peer
+	}
+	return nil
+}
+
+// offered notes what an outbox did with the piece.
+func (b *batch) offered(at int, outcome socket.Outcome) {
+	switch outcome {
+	case socket.Queued:
+		b.step(at, 0, b.messages, wire.FateQueued)
+	case socket.Gone:
+		b.settle(at, 0, b.messages, wire.FateGone)
+	case socket.Full:
+		b.settle(at, 0, b.messages, wire.FateFull)
+	}
+}
+
+// Progress is what an outbox tells of the messages: see socket.Tracker.
+func (b *batch) Progress(at int, what socket.Progress, first, frames int) {
+	switch what {
+	case socket.Entered:
+		b.step(at, first, frames, wire.FateQueued)
+	case socket.Written:
+		if b.level == wire.LevelWritten || b.to[at].link.Load() == nil { // version 1 says no more
+			b.settle(at, first, frames, wire.FateWritten)
+		} else {
+			b.step(at, first, frames, wire.FateWritten)
+		}
+	case socket.Received:
+		if b.level == wire.LevelReceived {
+			b.settle(at, first, frames, wire.FateReceived)
+		} else {
+			b.step(at, first, frames, wire.FateReceived)
+		}
+	case socket.Expired:
+		b.settle(at, first, frames, wire.FateExpired)
+	case socket.Displaced:
+		b.settle(at, first, frames, wire.FateFull)
+	case socket.Unsent:
+		b.settle(at, first, frames, wire.FateGone)
+	case socket.Unheard:
+		b.settle(at, first, frames, wire.FateUncertain)
+	}
+}
+
+// acked is the verdict of a receiver's application.
+func (b *batch) acked(p *peer, fate wire.Fate) {
+	for at, s := range b.to {
+		if s.peer() == p {
+			b.settle(at, 0, b.messages, fate)
+		}
+	}
+}
+
+// step notes how far messages have come for one receiver.
+func (b *batch) step(at, first, frames int, fate wire.Fate) {
+	if b.level == wire.LevelNone {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for j := first; j < first+frames; j++ {
+		if f := &b.fates[j*len(b.to)+at]; *f >= undecided {
+			*f = max(*f, undecided|byte(fate))
+		}
+	}
+}
+
+// settle decides the fates of messages for one receiver, unless they are decided,
+// and reports those for which it was the last.
+func (b *batch) settle(at, first, frames int, fate wire.Fate) {
+	if b.level == wire.LevelNone {
+		b.hub.counters.fates[fate].Add(uint64(frames))
+		return
+	}
+	b.mu.Lock()
+	decided := 0
+	var ready []int
+	for j := first; j < first+frames; j++ {
+		f := &b.fates[j*len(b.to)+at]
+		if *f < undecided {
+			continue
+		}
+		*f = byte(fate)
+		decided++
+		b.left[j]--
+		if b.left[j] == 0 {
+			ready = append(ready, j)
+		}
+	}
+	b.mu.Unlock()
+	b.hub.counters.fates[fate].Add(uint64(decided))
+	b.report(ready)
+}
+
+// expire is called when the time is up: what is still queued is taken back if it
+// is worth nothing any more, and the rest is reported as it stands.
+func (b *batch) expire() {
+	late := b.terms.Expires != 0 && time.Now().UnixNano() >= b.terms.Expires
+	if late {
+		for at, s := range b.to {
+			if s != nil && b.undecided(at) {
+				s.conn.Retract(&b.terms, socket.Expired)
+			}
+		}
+	}
+	b.mu.Lock()
+	var ready []int
+	var stood [undecided]uint64
+	for j := range b.messages {
+		if b.left[j] == 0 {
+			continue
+		}
+		ready = append(ready, j)
+		b.left[j] = 0
+		for i := range b.to {
+			f := &b.fates[j*len(b.to)+i]
+			switch {
+			case *f < undecided:
+				continue
+			case late && *f == undecided|byte(wire.FatePending): // it is not even offered yet, and will be dropped
+				*f = byte(wire.FateExpired)
+			default:
+				*f &^= undecided
+			}
+			stood[*f]++
+		}
+	}
+	b.mu.Unlock()
+	for fate, n := range stood[:len(b.hub.counters.fates)] {
+		b.hub.counters.fates[fate].Add(n)
+	}
+	b.report(ready)
+}
+
+func (b *batch) undecided(at int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := at; i < len(b.fates); i += len(b.to) {
+		if b.fates[i] >= undecided {
+			return true
+		}
+	}
+	return false
+}
+
+// report tells the sender what became of messages that are decided. Each is
+// reported by the one who has decided its last fate, so once.
+func (b *batch) report(ready []int) {
+	if len(ready) == 0 {
+		return
+	}
+	n := len(b.to)
+	frames := make([]byte, 0, len(ready)*wire.ReportLen(n))
+	for _, j := range ready {
+		frames = wire.AppendReport(frames, b.first+uint64(j), b.fates[j*n:(j+1)*n])
+	}
+	b.peer.report(frames, len(ready))
+	b.mu.Lock()
+	b.open -= len(ready)
+	over, timer := b.open == 0, b.timer
+	b.mu.Unlock()
+	if !over {
+		return
+	}
+	timer.Stop()
+	if b.level == wire.LevelProcessed {
+		for _, r := range b.to {
+			if p := r.peer(); p != nil {
+				p.awaitNoMore(b)
+			}
+		}
+	}
+}
+
+func (b *batch) key() ackKey { return ackKey{b.peer.id, b.first} }
+
+// await lets the peer's ACK for a message reach its batch.
+func (p *peer) await(b *batch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.awaiting == nil {
+		p.awaiting = make(map[ackKey]*batch)
+	}
+	p.awaiting[b.key()] = b
+}
+
+func (p *peer) awaitNoMore(b *batch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.awaiting, b.key())
+}
+
+// ack hands an ACK to its batch. It reports whether anybody waits for it.
+func (p *peer) ack(a wire.Ack) bool {
+	p.mu.Lock()
+	b := p.awaiting[ackKey{a.Sender, a.Seq}]
+	p.mu.Unlock()
+	if b == nil {
+		return false
+	}
+	b.acked(p, a.Fate)
+	return true
+}

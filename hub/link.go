@@ -1,0 +1,283 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+const (
+	// window is how much of what was sent to a client of version 2 is kept until it
+	// says that it has had it, in bytes. It says so when half of it is there, so this
+	// is what keeps acknowledgements rare; it is held by reference where it can be.
+	window = 2 << 20
+
+	// credit is what the SENDs of a client may cost together before the first of them
+	// is taken (wire.SendCost), in bytes.
+	credit = 256 << 10
+
+	// lastWords is how long a client may take to take its GOAWAY.
+	lastWords = time.Second
+)
+
+// errBye says that the client leaves for good.
+var errBye = errors.New("bye")
+
+// goAway is an error that the client is told of.
+type goAway struct {
+	code      wire.GoAwayCode
+	reason    Reason
+	reconnect bool
+	err       error
+}
+
+func (g *goAway) Error() string { return g.err.Error() }
+func (g *goAway) Unwrap() error { return g.err }
+
+func (g *goAway) frame() []byte {
+	return wire.AppendGoAway(nil, &wire.GoAway{Code: g.code, Reason: g.err.Error(), Reconnect: g.reconnect})
+}
+
+// link is what a session has beyond those of version 1, from its HELLO on. The
+// channels are closed once.
+type link struct {
+	peer     *peer
+	yield    chan struct{} // closed when another connection wants to go on with the peer
+	detached chan struct{} // closed when nothing is read or written any more
+	moved    chan struct{} // closed when another connection has gone on
+
+	silent atomic.Bool // nothing was heard from it for two keep-alive intervals
+}
+
+func newLink(p *peer) *link {
+	return &link{peer: p, yield: make(chan struct{}), detached: make(chan struct{}), moved: make(chan struct{})}
+}
+
+// hello makes a client of version 2 of one that has said nothing before.
+func (t *turn) hello(f *socket.Frame) error {
+	h, err := wire.ParseHello(f.Payload)
+	if err != nil {
+		return &goAway{code: wire.GoAwayProtocol, reason: ReasonMalformed, err: err}
+	}
+	if h.Version != wire.Version2 {
+		return &goAway{code: wire.GoAwayVersion, reason: ReasonVersion,
+			err: fmt.Errorf("version %d is not spoken here, %d is", h.Version, wire.Version2)}
+	}
+	s := t.session
+	s.conn.Number(window)
+	if h.Resume != "" {
+		if old := s.hub.lingering(&h); old != nil && t.resume(old, &h) {
+			return nil
+		}
+	}
+	p := newPeer(s, h.Name)
+	if err := t.welcome(p, 0, false); err != nil {
+		return err
+	}
+	if err := t.offer(); err != nil { // before anybody offers a DELIVER
+		return err
+	}
+	s.link.Store(newLink(p))
+	return nil
+}
+
+// resume goes on where the peer's last connection has ended. It returns false when
+// that cannot be; then nothing has happened but that the old one is over.
+func (t *turn) resume(old *session, h *wire.Hello) bool {
+	p := old.link.Load().peer
+	if !p.claim(old) {
+		return false // a third connection is faster
+	}
+	again, ok := old.conn.Resumable(h.Received)
+	if !ok || t.welcome(p, again, true) != nil || t.offer() != nil {
+		p.release(old)
+		return false
+	}
+	s := t.session
+	if !old.conn.Move(&s.conn.Outbox, h.Received, &t.dispatch) {
+		p.release(old)
+		s.conn.Interrupt() // what was queued already speaks of success: let it come again
+		return true
+	}
+	s.unlist()
+	s.id.Store(p.id)
+	p.adopt(s)
+	s.link.Store(newLink(p))
+	s.list()
+	close(old.link.Load().moved)
+	s.hub.counters.resumed.Add(1)
+	return true
+}
+
+// welcome answers a HELLO.
+func (t *turn) welcome(p *peer, again int, resumed bool) error {
+	c := &t.session.hub.config
+	w := wire.Welcome{
+		Version: wire.Version2, ID: p.id, Resume: p.secret, Resumed: resumed, Again: again, Seq: p.seq, Taken: p.hasTaken(),
+		Hub: "go-message-hub", Epoch: t.session.hub.epoch,
+		MaxBody: c.MaxBody, MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
+		Credit: credit, Window: window, Keepalive: int(c.KeepAlive.Milliseconds()),
+	}
+	return t.say(wire.AppendWelcome(nil, &w))
+}
+
+// say queues a frame for the client itself.
+func (t *turn) say(frame []byte) error {
+	if err := t.join(nil, class{}, len(frame)); err != nil {
+		return err
+	}
+	t.encode(func(b []byte) []byte { return append(b, frame...) })
+	return nil
+}
+
+// lingering returns the session that a client wants to go on with: it knows its
+// secret, and its connection is over, if need be because of this.
+func (h *Hub) lingering(hello *wire.Hello) *session {
+	var found [1]*session
+	h.roster.Find([]uint64{hello.ID}, found[:])
+	old := found[0]
+	if old == nil {
+		return nil
+	}
+	l := old.link.Load()
+	if l == nil || !l.peer.knows(hello.Resume) {
+		return nil
+	}
+	l.peer.ask(old)
+	select {
+	case <-l.detached:
+		return old
+	case <-old.done:
+	case <-time.After(h.config.StallTimeout): // it waits for memory, perhaps
+	}
+	return nil
+}
+
+// linger ends a connection of version 2 that the client may come back from: it
+// keeps what the client has not had, for as long as the resume window says. It
+// reports whether another connection has gone on; then this session is over
+// without having left.
+func (s *session) linger(err error) bool {
+	l := s.link.Load()
+	if l == nil || !resumable(err) || s.isClosing() || !s.conn.Detach() {
+		return false
+	}
+	select {
+	case <-l.yield:
+		away := goAway{code: wire.GoAwayTakenOver, err: errors.New("another connection goes on with this id")}
+		s.conn.LastWords(away.frame(), lastWords)
+	default:
+		s.conn.Sever()
+	}
+	s.conn.Outbox.Wait()
+	s.hub.config.Logger.Debug("client detached", "client", s.id.Load(), "cause", err)
+	close(l.detached)
+	window := time.NewTimer(s.hub.config.ResumeWindow)
+	defer window.Stop()
+	select {
+	case <-l.moved:
+	case <-s.done:
+		return false
+	case <-s.hub.closing:
+		return l.peer.settle(s)
+	case <-window.C:
+		return l.peer.settle(s)
+	}
+	s.book(ReasonTakenOver)
+	return true
+}
+
+// resumable reports whether a client whose connection has ended like this may come
+// back.
+func resumable(err error) bool {
+	var away *goAway
+	switch {
+	case errors.As(err, &away):
+		return away.reconnect
+	case errors.Is(err, errBye), errors.Is(err, errEnded), errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrTooLong):
+		return false
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return true
+	}
+	return true
+}
+
+func (s *session) isClosing() bool { return isClosed(s.hub.closing) }
+
+// beat keeps connections of version 2 alive, and gives up those that are not. It
+// ends when nobody reads any more.
+func (h *Hub) beat() {
+	tick := time.NewTicker(h.config.KeepAlive / 2)
+	defer tick.Stop()
+	var then, next map[*session]beat
+	for {
+		select {
+		case <-tick.C:
+		case <-h.quiet:
+			return
+		}
+		next = make(map[*session]beat, len(then))
+		for _, s := range h.tracker.all() {
+			if s.link.Load() != nil {
+				next[s] = s.beat(then[s])
+			}
+		}
+		then = next
+	}
+}
+
+// beat is how a connection stood at one look, and for how many it has been silent.
+type beat struct {
+	sent, brought  int64
+	unsaid, unread int
+}
+
+// beat looks at a session, compared with how it stood half an interval ago.
+func (s *session) beat(last beat) beat {
+	now := beat{sent: s.conn.Pulse().Sent, brought: s.conn.Brought()}
+	if now.sent == last.sent {
+		now.unsaid = last.unsaid + 1
+	}
+	if now.brought == last.brought {
+		now.unread = last.unread + 1
+	}
+	switch {
+	case now.unread >= 4:
+		s.link.Load().silent.Store(true)
+		s.conn.Interrupt() // whoever waits to be resumed does not hear it
+	case now.unsaid >= 1 || now.unread >= 2:
+		s.post(wire.AppendPing(nil, uint64(time.Now().UnixMicro())), false)
+	}
+	return now
+}
+
+// bid tells a client of version 2 that the hub ends, and when to come back:
+// each at a time of its own, so that they do not all come at once.
+func (s *session) bid() {
+	if s.link.Load() == nil {
+		return
+	}
+	clients, _ := s.hub.roster.Size()
+	spread := time.Second + time.Duration(clients)*time.Millisecond
+	s.post(wire.AppendGoAway(nil, &wire.GoAway{
+		Code: wire.GoAwayShutdown, Reason: "the hub ends", Reconnect: true,
+		After: int(rand.N(spread).Milliseconds()),
+	}), true)
+}
+
+// dismiss tells a client why it has to go, if it listens.
+func (s *session) dismiss(g *goAway) {
+	s.unlist()
+	enough := time.AfterFunc(lastWords, func() { s.end(g.reason) })
+	defer enough.Stop()
+	frame := g.frame()
+	if s.post(frame, false) {
+		s.conn.Drain(s.done)
+	}
+}

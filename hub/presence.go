@@ -1,0 +1,223 @@
+package hub
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+const (
+	// coalesce is how long changes are gathered before watchers are told, so that ten
+	// thousand clients who come at once are a few frames for each, not ten thousand.
+	coalesce = 100 * time.Millisecond
+
+	// remembered is how many changes a watcher may have missed and still be told only
+	// those, in all of 1 MiB. Beyond, it is told who is there.
+	remembered = 1 << 16
+)
+
+// presence tells watchers who comes and who goes. Its revision counts changes. The
+// list and the changes are noted one after the other, so a watcher may be told
+// again of somebody whom it has seen in the list already: it keeps a set.
+type presence struct {
+	wake chan struct{} // capacity 1: somebody is to be told something
+
+	mu       sync.Mutex
+	watched  bool // somebody has watched: from then on changes are noted
+	revision uint64
+	changes  []change // the last ones; that of revision is the last
+	watchers map[*session]watcher
+}
+
+// change is one client that came or went.
+type change struct {
+	id     uint64
+	joined bool
+}
+
+// watcher is how much a session knows.
+type watcher struct {
+	since uint64
+	all   bool // it is to be told who is there
+	told  bool // it has had an answer
+}
+
+func (p *presence) init() {
+	p.wake = make(chan struct{}, 1)
+	p.watchers = make(map[*session]watcher)
+	p.revision = 1 // 0 is what a watcher says who knows nothing
+}
+
+// note adds a change.
+func (p *presence) note(id uint64, joined bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.watched {
+		return
+	}
+	if len(p.changes) >= 2*remembered {
+		p.changes = slices.Clone(p.changes[remembered:])
+	}
+	p.changes = append(p.changes, change{id, joined})
+	p.revision++
+	if len(p.watchers) > 0 {
+		p.stir()
+	}
+}
+
+func (p *presence) stir() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// watch handles a WATCH.
+func (t *turn) watch(f *socket.Frame) error {
+	w, err := wire.ParseWatch(f.Payload)
+	if err != nil {
+		return err
+	}
+	p := &t.session.hub.presence
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !w.On {
+		delete(p.watchers, t.session)
+		return nil
+	}
+	p.watched = true
+	p.watchers[t.session] = watcher{since: w.Since, all: w.Since == 0 || w.Since > p.revision}
+	p.stir()
+	return nil
+}
+
+// announce tells the watchers what has changed, at most once in coalesce. It ends
+// when nobody reads any more.
+func (h *Hub) announce() {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-h.presence.wake:
+		case <-h.quiet:
+			return
+		}
+		pause.Reset(coalesce)
+		select {
+		case <-pause.C:
+		case <-h.quiet:
+			return
+		}
+		h.presence.tell(h)
+	}
+}
+
+// tell brings all watchers up to this moment. One whose queue is full, or for whom
+// there is no memory, is told more the next time.
+func (p *presence) tell(h *Hub) {
+	p.mu.Lock()
+	now, missed := p.revision, p.changes
+	todo := make(map[*session]watcher, len(p.watchers))
+	for s, w := range p.watchers {
+		if w.all || !w.told || w.since < now {
+			todo[s] = w
+		}
+	}
+	p.mu.Unlock()
+	all := h.roster.IDs() // perhaps newer than now; what came in between is told again
+
+	type news struct{ joined, left []uint64 }
+	known := make(map[uint64]news) // by the revision since which it is news
+	behind := false
+	for s, w := range todo {
+		gone := s.ended.Load() || isClosed(s.link.Load().detached)
+		ok := false
+		switch {
+		case gone:
+		case w.all || now-w.since > uint64(len(missed)):
+			ok = s.present(now, wire.PresenceSnapshot, all, nil)
+		default:
+			n, there := known[w.since]
+			if !there {
+				n.joined, n.left = sum(missed[uint64(len(missed))-(now-w.since):])
+				known[w.since] = n
+			}
+			ok = s.present(now, 0, n.joined, n.left)
+		}
+		p.mu.Lock()
+		if latest, watches := p.watchers[s]; watches && gone {
+			delete(p.watchers, s)
+		} else if watches && latest == w && ok { // it has not asked for anything else meanwhile
+			p.watchers[s] = watcher{since: now, told: true}
+		} else if watches {
+			behind = true
+		}
+		p.mu.Unlock()
+	}
+	if behind {
+		p.stir()
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// sum returns what changes come to: whoever came and went again is not in it.
+func sum(changes []change) (joined, left []uint64) {
+	type ends struct{ first, last bool }
+	clients := make(map[uint64]ends)
+	for _, c := range changes {
+		if e, there := clients[c.id]; there {
+			clients[c.id] = ends{e.first, c.joined}
+		} else {
+			clients[c.id] = ends{c.joined, c.joined}
+		}
+	}
+	for id, e := range clients {
+		switch {
+		case e.first != e.last:
+		case e.last:
+			joined = append(joined, id)
+		default:
+			left = append(left, id)
+		}
+	}
+	slices.Sort(joined)
+	slices.Sort(left)
+	return joined, left
+}
+
+// present queues what one watcher is told, all of it or nothing. It reports whether
+// there was room.
+func (s *session) present(revision uint64, flags wire.PresenceFlags, joined, left []uint64) bool {
+	size := wire.PresenceLen(len(joined), len(left)) + (len(joined)+len(left))/wire.PageMost*wire.PresenceLen(0, 0)
+	buffer := s.account.TryDraw(size)
+	if buffer == nil {
+		return false
+	}
+	defer buffer.Release()
+	b, frames := buffer.Bytes()[:0], 0
+	for more := true; more; frames++ {
+		j := joined[:min(len(joined), wire.PageMost)]
+		l := left[:min(len(left), wire.PageMost-len(j))]
+		joined, left = joined[len(j):], left[len(l):]
+		more = len(joined)+len(left) > 0
+		if more {
+			flags |= wire.PresenceMore
+		} else {
+			flags &^= wire.PresenceMore
+		}
+		b = wire.AppendPresence(b, revision, flags, j, l)
+		flags &^= wire.PresenceSnapshot
+	}
+	return s.offer(&socket.Piece{Buffer: buffer, To: len(b), Frames: frames, Terms: &offered}) == socket.Queued
+}

@@ -1,0 +1,259 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// class is what the messages of a run have in common beside their receivers. The
+// zero class is that of version 1, and of what a client gets itself.
+type class struct {
+	sends   bool // they are SENDs
+	options wire.Options
+	ttl     uint32
+}
+
+// followed reports whether somebody is to be told what became of the messages, or
+// something is to be done about them.
+func (c class) followed() bool { return c.options != 0 || c.ttl != 0 }
+
+// handle2 handles what only a client of version 2 says.
+func (t *turn) handle2(f *socket.Frame) error {
+	p := t.session.peer()
+	var err error
+	switch f.Type {
+	case wire.TypeSend:
+		err = t.takeSend(p, f)
+	case wire.TypeTaken:
+		err = t.acknowledged(f)
+	case wire.TypeAck:
+		err = t.acked(p, f)
+	case wire.TypeListRange:
+		err = t.listRange(f)
+	case wire.TypeWatch:
+		err = t.watch(f)
+	case wire.TypePing:
+		err = t.ping(f)
+	case wire.TypePong:
+		_, err = wire.ParseNumber(f.Payload)
+	case wire.TypeBye:
+		return errBye
+	case wire.TypeHello, wire.TypeWelcome, wire.TypeDeliver, wire.TypeReport, wire.TypeListPage,
+		wire.TypePresence, wire.TypeError, wire.TypeGoAway:
+		return t.refuse(0, wire.ErrorFrame, fmt.Sprintf("frame type %#x is not for a client to send now", uint8(f.Type)))
+	default:
+		t.ignored++
+	}
+	if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLong) {
+		return &goAway{code: wire.GoAwayProtocol, reason: ReasonMalformed, err: err}
+	}
+	return err
+}
+
+// refuse answers one request with an ERROR.
+func (t *turn) refuse(seq uint64, code wire.ErrorCode, text string) error {
+	t.session.hub.counters.errors.Add(1)
+	return t.say(wire.AppendError(nil, seq, code, text))
+}
+
+// takeSend adds a SEND to the run, or begins a new one.
+func (t *turn) takeSend(p *peer, f *socket.Frame) error {
+	m, err := wire.ParseSend(f.Payload)
+	if err != nil {
+		return err
+	}
+	cost := wire.SendCost(m.To.Len(), len(m.Body))
+	if taken, err := t.admit(p, &m, cost); !taken {
+		return err
+	}
+	if t.time.IsZero() {
+		t.time = time.Now()
+	}
+	c := class{true, m.Options, m.TTL}
+	d := wire.Deliver{Sender: p.id, Seq: m.Seq, Time: uint64(t.time.UnixMicro()), Flags: flags(m.Options.Level())}
+	gap := c.followed() && m.Seq != p.seq+1
+	p.seq = m.Seq
+	t.relays++
+	switch {
+	case m.To.Len() == 0:
+		t.noReceivers++
+		return t.sendToNobody(p, m.Seq, c, cost)
+	case f.Alone:
+		return t.sendAlone(f, &m, &d, c, cost)
+	case gap || c.single():
+		if err := t.offer(); err != nil {
+			return err
+		}
+		t.to = nil
+	}
+	if err := t.join(m.To, c, wire.DeliverLen(len(m.Body))); err != nil {
+		return err
+	}
+	if t.piece.Frames == 0 {
+		t.first, t.cost = m.Seq, 0
+	}
+	t.last, t.cost = m.Seq, t.cost+cost
+	d.Body = m.Body
+	t.encode(func(b []byte) []byte { return wire.AppendDeliver(b, &d) })
+	t.piece.Deliveries++
+	return nil
+}
+
+// admit reports whether a SEND is to be relayed. It waits if the client has more
+// under way than it may have.
+func (t *turn) admit(p *peer, m *wire.Send, cost int) (bool, error) {
+	most := t.session.hub.config.MaxBody
+	switch {
+	case m.Seq <= p.seq:
+		return false, t.refuse(m.Seq, wire.ErrorSeq, fmt.Sprintf("seq is not above %d, that of the last SEND", p.seq))
+	case len(m.Body) > most:
+		p.seq = m.Seq
+		return false, t.refuse(m.Seq, wire.ErrorBody, fmt.Sprintf("body of %d bytes, %d allowed", len(m.Body), most))
+	}
+	reports := m.Options.Level() != wire.LevelNone
+	if p.fits(cost, reports) {
+		return true, nil
+	}
+	err := t.waitFor(p, func() bool { return p.fits(cost, reports) })
+	return err == nil, err
+}
+
+// single reports whether each message is a run of its own: because it gets a
+// verdict of its own, or may have to give way alone.
+func (c class) single() bool {
+	return c.options.Level() == wire.LevelProcessed || c.options.Overload() == wire.OverloadDrop
+}
+
+// sendToNobody takes a SEND that names no receiver, and reports that if it is
+// asked to.
+func (t *turn) sendToNobody(p *peer, seq uint64, c class, cost int) error {
+	if err := t.offer(); err != nil { // what came before is launched before
+		return err
+	}
+	p.launch(seq, cost)
+	p.landed(seq)
+	if c.options.Level() != wire.LevelNone {
+		p.report(wire.AppendReport(nil, seq, nil), 1)
+	}
+	return nil
+}
+
+func flags(level wire.Level) (f wire.Flags) {
+	switch level {
+	case wire.LevelReceived:
+		f = wire.FlagReceived
+	case wire.LevelProcessed:
+		f = wire.FlagReceived | wire.FlagProcessed
+	}
+	return f
+}
+
+// sendAlone is relayAlone for a SEND: there is just the room for the head of the
+// DELIVER before the body.
+func (t *turn) sendAlone(f *socket.Frame, m *wire.Send, d *wire.Deliver, c class, cost int) error {
+	ids := m.To.AppendTo(t.ids[:0])
+	end := wire.SendLen(len(ids), len(m.Body))
+	start := end - wire.DeliverLen(len(m.Body))
+	wire.PutDeliverHead(f.Buffer.Bytes()[start:end], d, len(m.Body))
+	t.class, t.first, t.last, t.cost = c, m.Seq, m.Seq, cost
+	err := t.send(ids, &socket.Piece{Buffer: f.Buffer, From: start, To: end, Frames: 1, Deliveries: 1})
+	t.class = class{}
+	return err
+}
+
+// waitFor waits until the peer has room for more. Whoever keeps to what WELCOME says
+// never does: what it says meanwhile, acknowledgements included, is not read.
+func (t *turn) waitFor(p *peer, ready func() bool) error {
+	if err := t.offer(); err != nil {
+		return err
+	}
+	t.dispatch.Drop()
+	for !ready() {
+		select {
+		case <-p.room:
+		case <-t.session.done:
+			return errEnded
+		case <-t.session.link.Load().yield:
+			return socket.ErrInterrupted
+		}
+	}
+	return nil
+}
+
+// acknowledged handles a TAKEN: the client has had so many counted frames.
+func (t *turn) acknowledged(f *socket.Frame) error {
+	n, err := wire.ParseNumber(f.Payload)
+	if err == nil && !t.session.conn.Acknowledge(n) {
+		err = fmt.Errorf("%w: TAKEN %d, above what was sent", wire.ErrMalformed, n)
+	}
+	return err
+}
+
+func (t *turn) acked(p *peer, f *socket.Frame) error {
+	acks, err := wire.ParseAcks(f.Payload)
+	if err != nil {
+		return err
+	}
+	for a := range acks {
+		if !p.ack(a) {
+			t.ignored++ // too late, or nobody asked
+		}
+	}
+	return nil
+}
+
+func (t *turn) ping(f *socket.Frame) error {
+	n, err := wire.ParseNumber(f.Payload)
+	if err != nil {
+		return err
+	}
+	return t.say(wire.AppendPong(nil, n))
+}
+
+func (t *turn) listRange(f *socket.Frame) error {
+	r, err := wire.ParseListRange(f.Payload)
+	if err != nil {
+		return err
+	}
+	if err := t.offer(); err != nil {
+		return err
+	}
+	all := t.session.hub.roster.IDs()
+	page, more := pageOf(all, r)
+	if err := t.join(nil, class{}, wire.ListPageLen(len(page))); err != nil {
+		return err
+	}
+	t.encode(func(b []byte) []byte { return wire.AppendListPage(b, uint64(len(all)), more, page) })
+	return nil
+}
+
+// translate makes of a piece what the receivers of the other version are to get.
+func (t *turn) translate(piece *socket.Piece) *socket.Piece {
+	from := piece.Buffer.Bytes()[piece.From:piece.To]
+	s := t.session
+	if t.class.sends {
+		buffer := s.account.Force(len(from))
+		out := buffer.Bytes()[:0]
+		for frame := range wire.Frames(from) {
+			_, payload := wire.Split(frame)
+			d, _ := wire.ParseDeliver(payload) // this hub has made it
+			out = wire.AppendDelivery(out, d.Body)
+		}
+		return &socket.Piece{Buffer: buffer, To: len(out), Frames: piece.Frames, Deliveries: piece.Deliveries, Terms: piece.Terms}
+	}
+	if t.time.IsZero() {
+		t.time = time.Now()
+	}
+	d := wire.Deliver{Sender: s.id.Load(), Time: uint64(t.time.UnixMicro())}
+	buffer := s.account.Force(len(from) + piece.Frames*(wire.DeliverLen(0)-wire.DeliveryLen(0)))
+	out := buffer.Bytes()[:0]
+	for frame := range wire.Frames(from) {
+		_, d.Body = wire.Split(frame)
+		out = wire.AppendDeliver(out, &d)
+	}
+	return &socket.Piece{Buffer: buffer, To: len(out), Frames: piece.Frames, Deliveries: piece.Deliveries, Counted: true}
+}

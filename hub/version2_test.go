@@ -1,0 +1,574 @@
+package hub_test
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// sizes are those of bodies that go different ways through the hub: encoded behind
+// others, referred to in a read buffer, and in a buffer of their own.
+var sizes = []int{0, 1, 100, 5000, 60_000, 100_000, 1 << 20}
+
+func TestBothVersionsHearEachOther(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, guest, classic := h.guest(t), h.guest(t), h.peer(t)
+	for i, size := range sizes {
+		body := pattern(size, byte(i))
+		seq := sender.tell(body, 0, 0, guest.id, classic.id)
+		d := guest.delivered(sender.id, seq, body)
+		if age := time.Since(time.UnixMicro(int64(d.Time))); age < -time.Second || age > patience {
+			t.Errorf("time of a message that was just sent: %v ago", age)
+		}
+		classic.hears(body)
+
+		classic.relay(body, guest.id, classic.id)
+		guest.delivered(classic.id, 0, body)
+		classic.hears(body)
+
+		sender.relay(body, guest.id, sender.id) // the frames of version 1 stay valid
+		guest.delivered(sender.id, 0, body)
+		sender.delivered(sender.id, 0, body)
+
+		seq = sender.tell(body, 0, 0, guest.id) // the tightest fit of a head
+		guest.delivered(sender.id, seq, body)
+	}
+}
+
+func TestReportAtEachLevel(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, guest, classic := h.guest(t), h.guest(t), h.peer(t)
+	for i, size := range sizes {
+		body := pattern(size, byte(i))
+
+		seq := sender.tell(body, only(wire.LevelWritten), 0, guest.id, 999_999, classic.id)
+		guest.delivered(sender.id, seq, body)
+		classic.hears(body)
+		sender.reported(seq, wire.FateWritten, wire.FateUnknown, wire.FateWritten)
+
+		seq = sender.tell(body, only(wire.LevelReceived), 0, guest.id, classic.id, guest.id)
+		for range 2 {
+			if d := guest.delivered(sender.id, seq, body); d.Flags != wire.FlagReceived {
+				t.Errorf("flags %v, want FlagReceived", d.Flags)
+			}
+		}
+		classic.hears(body)
+		sender.reported(seq, wire.FateReceived, wire.FateWritten, wire.FateReceived)
+
+		for _, verdict := range []wire.Fate{wire.FateProcessed, wire.FateRejected} {
+			seq = sender.tell(body, only(wire.LevelProcessed), 0, guest.id)
+			guest.delivered(sender.id, seq, body)
+			guest.send(wire.AppendAcks(nil, []wire.Ack{{Sender: sender.id, Seq: seq, Fate: verdict}}))
+			sender.reported(seq, verdict)
+		}
+	}
+	seq := sender.tell(nil, only(wire.LevelReceived), 0)
+	sender.reported(seq)
+}
+
+// TestReportsOfARun pipelines messages that the hub takes as one run.
+func TestReportsOfARun(t *testing.T) {
+	const messages = 2000
+	h := start(t, hub.Config{})
+	sender, guests := h.guest(t), []*guest{h.guest(t), h.guest(t), h.guest(t)}
+	to := []uint64{guests[0].id, guests[1].id, guests[2].id}
+	background(t, func() error {
+		var all []byte
+		for seq := uint64(1); seq <= messages; seq++ {
+			all = wire.AppendSend(all, seq, only(wire.LevelReceived), 0, to, []byte("run"))
+		}
+		_, err := sender.Write(all)
+		return err
+	})
+	for _, g := range guests {
+		g.mute = true
+	}
+	reports := make(map[uint64]bool)
+	for seq := uint64(1); seq <= messages; seq++ {
+		for _, g := range guests {
+			g.delivered(sender.id, seq, []byte("run"))
+		}
+		if seq%97 == 0 || seq == messages {
+			for i, g := range guests {
+				g.send(wire.AppendTaken(nil, g.had-uint64(i)*7%g.had))
+				g.send(wire.AppendTaken(nil, g.had))
+			}
+			for sender.had < seq { // in any order
+				kind, payload := sender.read()
+				r, err := wire.ParseReport(payload)
+				if kind != wire.TypeReport || err != nil || !bytes.Equal(r.Fates, []byte{3, 3, 3}) || reports[r.Seq] {
+					t.Fatalf("type %#x, %+v, %v; a report of it came before: %v", kind, r, err, reports[r.Seq])
+				}
+				reports[r.Seq] = true
+			}
+		}
+	}
+	for seq := uint64(1); seq <= messages; seq++ {
+		if !reports[seq] {
+			t.Errorf("no report of message %d", seq)
+		}
+	}
+}
+
+func TestWhatTheReceiverHasNotHadComesAgain(t *testing.T) {
+	for _, size := range sizes {
+		h := start(t, hub.Config{})
+		sender, first := h.guest(t), h.guest(t)
+		body := pattern(size, 1)
+		for i := range 3 {
+			first.mute = i == 2 // it crashes with the third in its hands
+			first.delivered(sender.id, sender.tell(body, only(wire.LevelReceived), 0, first.id), body)
+		}
+		first.had = 2
+		first.reset()
+		late := sender.tell(body, only(wire.LevelReceived), 0, first.id)
+
+		second := h.back(t, first)
+		if !second.Resumed || second.ID != first.ID || second.Again < 1 {
+			t.Fatalf("came back as %+v, was %d", second.Welcome, first.ID)
+		}
+		sender.reported(late-3, wire.FateReceived)
+		sender.reported(late-2, wire.FateReceived)
+		second.delivered(sender.id, late-1, body)
+		second.delivered(sender.id, late, body)
+		sender.reported(late-1, wire.FateReceived)
+		sender.reported(late, wire.FateReceived)
+	}
+}
+
+// TestTheSenderComesBack loses the sender's connection: its reports wait for it, and
+// it learns which SEND was the last that the hub has.
+func TestTheSenderComesBack(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, guest := h.guest(t), h.guest(t)
+	seq := sender.tell([]byte("a"), only(wire.LevelReceived), 0, guest.id)
+	guest.delivered(sender.id, seq, []byte("a"))
+	sender.reported(seq, wire.FateReceived)
+	guest.mute = true
+	seq = sender.tell([]byte("b"), only(wire.LevelReceived), 0, guest.id)
+	guest.delivered(sender.id, seq, []byte("b"))
+	sender.reset()
+	guest.send(wire.AppendTaken(nil, guest.had))
+	guest.fence2()
+
+	again := h.back(t, sender)
+	if !again.Resumed || again.Welcome.Seq != seq {
+		t.Fatalf("came back as %+v, want Seq %d", again.Welcome, seq)
+	}
+	again.reported(seq, wire.FateReceived)
+	seq = again.tell([]byte("c"), 0, 0, guest.id)
+	guest.delivered(sender.id, seq, []byte("c"))
+}
+
+// fence2 returns when the hub has handled everything that was said before.
+func (g *guest) fence2() {
+	g.t.Helper()
+	g.send(wire.AppendPing(nil, 77))
+	if kind, _ := g.read(); kind != wire.TypePong {
+		g.t.Fatalf("a frame of type %#x, want PONG", kind)
+	}
+}
+
+func TestAnotherConnectionTakesOver(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, first := h.guest(t), h.guest(t)
+	second := h.back(t, first)
+	if !second.Resumed || second.ID != first.ID {
+		t.Fatalf("came back as %+v, was %d", second.Welcome, first.ID)
+	}
+	if away := first.sentAway(wire.GoAwayTakenOver); away.Reconnect {
+		t.Error("the one who was taken over is asked to come back")
+	}
+	second.delivered(sender.id, sender.tell([]byte("x"), 0, 0, first.id), []byte("x"))
+	if ids := sender.page(0, 0); !slices.Equal(ids, []uint64{sender.id, first.ID}) {
+		t.Errorf("listed: %v", ids)
+	}
+}
+
+// page asks for a page of the list.
+func (g *guest) page(after uint64, limit uint32) []uint64 {
+	g.t.Helper()
+	g.send(wire.AppendListRange(nil, wire.ListRange{After: after, Limit: limit}))
+	kind, payload := g.read()
+	p, err := wire.ParseListPage(payload)
+	if kind != wire.TypeListPage || err != nil {
+		g.t.Fatalf("a frame of type %#x, want LIST_PAGE: %v", kind, err)
+	}
+	return p.IDs.AppendTo(nil)
+}
+
+func TestWhoComesBackTooLateIsSomebodyNew(t *testing.T) {
+	h := start(t, hub.Config{ResumeWindow: 50 * time.Millisecond})
+	sender, first := h.guest(t), h.guest(t)
+	first.mute = true
+	heard := sender.tell([]byte("heard"), only(wire.LevelReceived), 0, first.id)
+	first.delivered(sender.id, heard, []byte("heard"))
+	first.reset()
+	sender.reported(heard, wire.FateUncertain)
+	h.disconnected(t, hub.ReasonLost, 1)
+	lost := sender.tell([]byte("lost"), only(wire.LevelReceived), 0, first.id)
+	sender.reported(lost, wire.FateUnknown)
+	if second := h.back(t, first); second.Resumed || second.ID == first.ID {
+		t.Errorf("came back as %+v, was %d", second.Welcome, first.ID)
+	}
+}
+
+func TestWhatWaitsForOneWhoNeverComesBackIsGone(t *testing.T) {
+	h := start(t, hub.Config{ResumeWindow: 200 * time.Millisecond})
+	sender, first := h.guest(t), h.guest(t)
+	first.reset()
+	eventually(t, "the hub knows that the connection is lost", func() bool {
+		seq := sender.tell([]byte("x"), wire.MakeOptions(wire.LevelWritten, wire.OverloadWait), 10, first.id)
+		kind, payload := sender.read()
+		r, err := wire.ParseReport(payload)
+		if kind != wire.TypeReport || err != nil || r.Seq != seq {
+			t.Fatalf("type %#x, %v", kind, err)
+		}
+		return wire.Fate(r.Fates[0]) == wire.FateExpired
+	})
+	seq := sender.tell([]byte("x"), only(wire.LevelReceived), 0, first.id)
+	sender.reported(seq, wire.FateGone)
+}
+
+func TestAForgedSecretResumesNothing(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, first := h.guest(t), h.guest(t)
+	for _, secret := range []string{"x", first.Resume + "x", sender.Resume} {
+		forged := h.hello(t, wire.Hello{Version: wire.Version2, ID: first.ID, Resume: secret})
+		if forged.Resumed || forged.ID == first.ID {
+			t.Errorf("with the secret %q somebody came in as %+v", secret, forged.Welcome)
+		}
+	}
+	first.delivered(sender.id, sender.tell([]byte("x"), 0, 0, first.id), []byte("x"))
+}
+
+func TestAFullQueueFailsOrDropsIfAsked(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 64 << 10, ResumeWindow: time.Minute})
+	sender, away := h.guest(t), h.guest(t)
+	away.reset() // nothing is written to it, everything waits
+	eventually(t, "detached", func() bool {
+		seq := sender.tell(nil, only(wire.LevelWritten), 5, away.id)
+		_, payload := sender.read()
+		r, _ := wire.ParseReport(payload)
+		return r.Seq == seq && len(r.Fates) == 1 && wire.Fate(r.Fates[0]) == wire.FateExpired
+	})
+	body := pattern(20_000, 1)
+	fail, drop := wire.MakeOptions(wire.LevelWritten, wire.OverloadFail), wire.MakeOptions(wire.LevelWritten, wire.OverloadDrop)
+	var kept []uint64
+	for range 4 {
+		kept = append(kept, sender.tell(body, drop, 0, away.id))
+	}
+	full := sender.tell(body, fail, 0, away.id)
+	sender.reported(full, wire.FateFull)
+	last := sender.tell(body, drop, 0, away.id)
+	sender.reported(kept[0], wire.FateFull)
+	kept = append(kept[1:], last)
+	back := h.back(t, away)
+	for _, seq := range kept {
+		back.delivered(sender.id, seq, body)
+		sender.reported(seq, wire.FateWritten)
+	}
+}
+
+func TestAnExpiredMessageIsNotSent(t *testing.T) {
+	h := start(t, hub.Config{ResumeWindow: time.Minute})
+	sender, away := h.guest(t), h.guest(t)
+	away.reset()
+	h.detached(t, away)
+	stale := sender.tell([]byte("stale"), 0, 30, away.id) // nobody asks for a report
+	told := sender.tell([]byte("stale"), only(wire.LevelReceived), 30, away.id)
+	sender.reported(told, wire.FateExpired)
+	base := h.Stats().Fates[wire.FateExpired]
+	fresh := sender.tell([]byte("fresh"), 0, 60_000, away.id)
+	sender.fence2()
+	h.back(t, away).delivered(sender.id, fresh, []byte("fresh"))
+	if n := h.Stats().Fates[wire.FateExpired] - base; n != 1 {
+		t.Errorf("%d messages expired unnoticed, want %d", n, stale)
+	}
+}
+
+// detached waits until the hub has found out that a guest's connection is lost.
+func (s *testHub) detached(t testing.TB, g *guest) {
+	t.Helper()
+	probe := s.guest(t)
+	eventually(t, "detached", func() bool {
+		seq := probe.tell([]byte("?"), wire.MakeOptions(wire.LevelWritten, wire.OverloadWait), 5, g.id)
+		_, payload := probe.read()
+		r, err := wire.ParseReport(payload)
+		return err == nil && r.Seq == seq && wire.Fate(r.Fates[0]) == wire.FateExpired
+	})
+	probe.send(wire.AppendBye(nil))
+	probe.closed()
+}
+
+func TestAReportStandsAsItIsWhenItsTimeIsUp(t *testing.T) {
+	h := start(t, hub.Config{ReportTimeout: 50 * time.Millisecond, OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
+	sender, slow, away := h.guest(t), h.guest(t), h.guest(t)
+	away.reset()
+	h.detached(t, away)
+	base := h.Stats().Fates[wire.FateExpired]
+	slow.mute = true
+	body := pattern(5000, 1)
+	queued := sender.tell(body, only(wire.LevelReceived), 0, slow.id, away.id)
+	sender.reported(queued, wire.FateWritten, wire.FateQueued)
+	pending := sender.tell(body, only(wire.LevelReceived), 0, away.id)
+	sender.reported(pending, wire.FatePending)
+	processed := sender.tell(body, only(wire.LevelProcessed), 0, slow.id)
+	slow.delivered(sender.id, queued, body)
+	slow.delivered(sender.id, processed, body)
+	slow.send(wire.AppendTaken(nil, slow.had))
+	sender.reported(processed, wire.FateReceived)
+	slow.send(wire.AppendAcks(nil, []wire.Ack{{Sender: sender.id, Seq: processed, Fate: wire.FateProcessed}})) // too late
+	slow.fence2()
+	if n := h.Stats().Fates[wire.FateExpired]; n != base {
+		t.Errorf("%d messages without a time expired", n-base)
+	}
+}
+
+func TestByeLeavesForGood(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, guest := h.guest(t), h.guest(t)
+	guest.mute = true
+	seq := sender.tell([]byte("x"), only(wire.LevelReceived), 0, guest.id)
+	guest.delivered(sender.id, seq, []byte("x"))
+	guest.send(wire.AppendBye(nil))
+	guest.closed()
+	sender.reported(seq, wire.FateUncertain)
+	if again := h.back(t, guest); again.Resumed {
+		t.Error("one who has left for good came back")
+	}
+}
+
+func TestPages(t *testing.T) {
+	h := start(t, hub.Config{})
+	g := h.guest(t)
+	ids := []uint64{g.id}
+	for range 5 {
+		ids = append(ids, h.peer(t).id)
+	}
+	for _, test := range []struct {
+		after uint64
+		limit uint32
+		want  []uint64
+	}{
+		{0, 0, ids}, {0, 2, ids[:2]}, {ids[1], 2, ids[2:4]}, {ids[5], 0, nil}, {ids[0], 1 << 31, ids[1:]},
+	} {
+		if got := g.page(test.after, test.limit); !slices.Equal(got, test.want) {
+			t.Errorf("after %d, %d of them: %v, want %v", test.after, test.limit, got, test.want)
+		}
+	}
+}
+
+func TestWhatAGuestMustNotSay(t *testing.T) {
+	send := func(count byte, ids int) []byte {
+		f := wire.AppendSend(nil, 1, 0, 0, make([]uint64, ids), nil)
+		f[wire.HeaderSize+16] = count
+		return f
+	}
+	for _, test := range []struct {
+		name string
+		say  []byte
+	}{
+		{"SEND shorter than its count", send(3, 2)},
+		{"SEND with options that mean nothing", wire.AppendSend(nil, 1, 1<<7, 0, []uint64{1}, nil)},
+		{"SEND without a head", []byte{0, 0, 0, 2, byte(wire.TypeSend), 1}},
+		{"TAKEN of what was never sent", wire.AppendTaken(nil, 1)},
+		{"TAKEN of half a number", []byte{0, 0, 0, 3, byte(wire.TypeTaken), 1, 2}},
+		{"ACK of half an entry", []byte{0, 0, 0, 3, byte(wire.TypeAck), 1, 2}},
+		{"ACK with a fate that is not for it", wire.AppendAcks(nil, []wire.Ack{{Sender: 1, Seq: 1, Fate: wire.FateGone}})},
+		{"PING without a number", []byte{0, 0, 0, 1, byte(wire.TypePing)}},
+		{"LIST_RANGE too short", []byte{0, 0, 0, 2, byte(wire.TypeListRange), 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := start(t, hub.Config{})
+			watch := h.bystand(t)
+			g := h.guest(t)
+			g.send(test.say)
+			if away := g.sentAway(wire.GoAwayProtocol); away.Reconnect || away.Reason == "" {
+				t.Errorf("sent away with %+v", away)
+			}
+			h.disconnected(t, hub.ReasonMalformed, 1)
+			watch.pass(2)
+
+		})
+	}
+}
+
+func TestHelloThatCannotBe(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		say  []byte
+		code wire.GoAwayCode
+	}{
+		{"version 3", wire.AppendHello(nil, &wire.Hello{Version: 3}), wire.GoAwayVersion},
+		{"no version", wire.AppendHello(nil, &wire.Hello{}), wire.GoAwayVersion},
+		{"no JSON", []byte{0, 0, 0, 2, byte(wire.TypeHello), '{'}, wire.GoAwayProtocol},
+		{"too long", append([]byte{0, 0, 0x50, 1, byte(wire.TypeHello)}, make([]byte, 0x5000)...), wire.GoAwayProtocol},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := &guest{peer: start(t, hub.Config{}).silent(t)}
+			g.send(test.say)
+			g.sentAway(test.code)
+		})
+	}
+}
+
+func TestErrorsLeaveTheConnectionAlive(t *testing.T) {
+	h := start(t, hub.Config{MaxBody: 1000})
+	g := h.guest(t)
+	g.tell([]byte("x"), 0, 0, g.id)
+	g.delivered(g.id, 1, []byte("x"))
+	for _, test := range []struct {
+		say  []byte
+		seq  uint64
+		code wire.ErrorCode
+	}{
+		{wire.AppendSend(nil, 1, 0, 0, nil, nil), 1, wire.ErrorSeq},
+		{wire.AppendSend(nil, 2, 0, 0, []uint64{g.id}, make([]byte, 1001)), 2, wire.ErrorBody},
+		{wire.AppendHello(nil, &wire.Hello{Version: 2}), 0, wire.ErrorFrame},
+		{wire.AppendReport(nil, 1, nil), 0, wire.ErrorFrame},
+	} {
+		g.send(test.say)
+		kind, payload := g.read()
+		e, err := wire.ParseError(payload)
+		if kind != wire.TypeError || err != nil || e.Seq != test.seq || e.Code != test.code || len(e.Text) == 0 {
+			t.Errorf("type %#x, %+v, %v; want code %d for %d", kind, e, err, test.code, test.seq)
+		}
+	}
+	g.fence2()
+}
+
+func TestShutdownTellsWhenToComeBack(t *testing.T) {
+	h := start(t, hub.Config{})
+	g, other := h.guest(t), h.guest(t)
+	seq := other.tell([]byte("last words"), 0, 0, g.id)
+	other.fence2()
+	background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
+	g.delivered(other.id, seq, []byte("last words"))
+	if away := g.sentAway(wire.GoAwayShutdown); !away.Reconnect {
+		t.Error("GOAWAY at shutdown does not ask to come back")
+	}
+	other.sentAway(wire.GoAwayShutdown)
+}
+
+func TestSilenceEndsAConnection(t *testing.T) {
+	h := start(t, hub.Config{KeepAlive: 50 * time.Millisecond, ResumeWindow: 10 * time.Millisecond})
+	classic := h.peer(t)
+	for n := range uint64(3) {
+		g := h.guest(t)
+		if kind, _ := g.frame(); kind != wire.TypePing {
+			t.Fatalf("a frame of type %#x, want PING", kind)
+		}
+		h.disconnected(t, hub.ReasonTimeout, n+1)
+	}
+	classic.fence() // it may be silent for as long as it likes
+}
+
+// watcher is a guest that keeps a set of who is there.
+type watcher struct {
+	*guest
+	revision uint64
+	there    map[uint64]bool
+	frames   int
+}
+
+func (g *guest) watch(since uint64) *watcher {
+	g.send(wire.AppendWatch(nil, wire.Watch{On: true, Since: since}))
+	return &watcher{guest: g, there: map[uint64]bool{}}
+}
+
+// follow reads PRESENCE until the set is what holds wants.
+func (w *watcher) follow(holds func() bool) {
+	w.t.Helper()
+	for more := true; more || !holds(); {
+		kind, payload := w.read()
+		p, err := wire.ParsePresence(payload)
+		if kind != wire.TypePresence || err != nil {
+			w.t.Fatalf("a frame of type %#x, want PRESENCE: %v", kind, err)
+		}
+		if p.Flags&wire.PresenceSnapshot != 0 {
+			clear(w.there)
+		}
+		for id := range p.Joined.All() {
+			w.there[id] = true
+		}
+		for id := range p.Left.All() {
+			delete(w.there, id)
+		}
+		more = p.Flags&wire.PresenceMore != 0
+		w.revision = p.Revision
+		w.frames++
+	}
+}
+
+func TestAWatcherSeesWhoComesAndGoes(t *testing.T) {
+	h := start(t, hub.Config{})
+	early := h.peer(t)
+	w := h.guest(t).watch(0)
+	w.follow(func() bool { return len(w.there) == 2 && w.there[early.id] && w.there[w.id] })
+
+	const many = 1000
+	frames := w.frames
+	late := make([]*peer, many)
+	for i := range late {
+		late[i] = h.peer(t)
+	}
+	w.follow(func() bool { return len(w.there) == 2+many })
+	if n := w.frames - frames; n > many/10 {
+		t.Errorf("%d frames for %d clients who came together", n, many)
+	}
+	for _, p := range late {
+		p.Close()
+	}
+	early.Close()
+	w.follow(func() bool { return len(w.there) == 1 && w.there[w.id] })
+}
+
+func TestAWatcherGoesOnWhereItWas(t *testing.T) {
+	h := start(t, hub.Config{})
+	w := h.guest(t).watch(0)
+	w.follow(func() bool { return len(w.there) == 1 })
+	w.send(wire.AppendWatch(nil, wire.Watch{}))
+	w.fence2()
+	came, brief := h.peer(t), h.peer(t)
+	brief.Close()
+	eventually(t, "one has left", func() bool { return h.Stats().Clients == 2 })
+	before := w.there
+	again := w.guest.watch(w.revision)
+	again.there = before
+	again.follow(func() bool { return true })
+	if again.frames != 1 || len(again.there) != 2 || !again.there[came.id] {
+		t.Errorf("after %d frames it knows of %v", again.frames, again.there)
+	}
+	stranger := h.guest(t).watch(1 << 60) // of another hub, or another life of this one
+	stranger.there[424242] = true
+	stranger.follow(func() bool { return len(stranger.there) == 3 })
+}
+
+// TestAWatcherThatNeverReads has clients come and go before somebody who does not
+// look. What it costs is what fits into its queue.
+func TestAWatcherThatNeverReads(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10})
+	g := h.guest(t)
+	g.small()
+	g.watch(0)
+	others := h.bystand(t)
+	for range 20 {
+		ids := make([]*peer, 50)
+		for i := range ids {
+			ids[i] = h.peer(t)
+		}
+		for _, p := range ids {
+			p.Close()
+		}
+	}
+	others.pass(10)
+	if queued := h.Stats().QueuedBytes; queued > 1<<20 {
+		t.Errorf("%d bytes are queued", queued)
+	}
+}
