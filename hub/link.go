@@ -84,6 +84,7 @@ func (t *turn) hello(f *socket.Frame) error {
 		return err
 	}
 	s.link.Store(newLink(p))
+	s.hub.config.Logger.Debug("client speaks version 2", "client", p.id, "name", p.name)
 	return nil
 }
 

@@ -24,6 +24,7 @@ type traveller struct {
 	messages int
 	breaks   int
 	random   *rand.Rand
+	size     func(sender, seq uint64) int // of a body
 
 	id     uint64
 	secret string
@@ -31,12 +32,12 @@ type traveller struct {
 	had    uint64            // counted frames
 	last   map[uint64]uint64 // by sender: number of the last message
 	done   map[uint64]bool   // by seq: reported
-	taken  uint64            // seq
-	sent   uint64            // seq
+	credit int
+	taken  uint64 // seq
+	sent   uint64 // seq
+	owed   int    // what the SENDs between them cost
 	broken int
 }
-
-const outstanding = 100 // SENDs that are not taken, within the credit
 
 // travel connects until everything has come, or something is wrong.
 func (v *traveller) travel() error {
@@ -86,13 +87,16 @@ func (v *traveller) visit(nc net.Conn) error {
 	if v.id != 0 && (!w.Resumed || w.ID != v.id) {
 		return fmt.Errorf("came back as %+v", w)
 	}
-	v.id, v.secret, v.taken, v.sent = w.ID, w.Resume, w.Taken, w.Seq
+	v.id, v.secret, v.credit, v.taken, v.sent, v.owed = w.ID, w.Resume, w.Credit, w.Taken, w.Seq, 0
+	for seq := v.taken + 1; seq <= v.sent; seq++ {
+		v.owed += v.cost(seq)
+	}
 	if v.to == nil {
 		return nil // it only came to get an id
 	}
-	left := 1 + v.random.IntN(len(v.to)*v.messages/v.breaks+1)
-	if v.broken >= v.breaks {
-		left = -1
+	left := -1 // as long as it takes
+	if v.broken < v.breaks {
+		left = 1 + v.random.IntN(len(v.to)*v.messages/v.breaks+1)
 	}
 	for ; left != 0 && !v.complete(); left-- {
 		if err := v.speak(nc); err != nil {
@@ -132,11 +136,14 @@ func readFrame(r io.Reader) (wire.Type, []byte, error) {
 	return wire.Type(b[0]), b[1:], nil
 }
 
+func (v *traveller) cost(seq uint64) int { return wire.SendCost(len(v.to), v.size(v.id, seq)) }
+
 // speak sends what may be sent.
 func (v *traveller) speak(nc net.Conn) error {
 	var b []byte
-	for v.sent < uint64(v.messages) && v.sent < v.taken+outstanding {
+	for v.sent < uint64(v.messages) && (v.owed == 0 || v.owed+v.cost(v.sent+1) <= v.credit) {
 		v.sent++
+		v.owed += v.cost(v.sent)
 		b = wire.AppendSend(b, v.sent, only(wire.LevelReceived), 0, v.to, v.body(v.id, v.sent))
 	}
 	if len(b) == 0 {
@@ -146,13 +153,16 @@ func (v *traveller) speak(nc net.Conn) error {
 	return err
 }
 
-// body is what a message looks like: of all sizes up to some that go their own way.
 func (v *traveller) body(sender, seq uint64) []byte {
-	size := 16 + int(sender*31+seq*17)%200
+	return pattern(v.size(sender, seq), byte(sender+seq))
+}
+
+// assorted are small bodies, and some that are large enough to go their own way.
+func assorted(sender, seq uint64) int {
 	if seq%50 == 0 {
-		size = 70_000
+		return 70_000
 	}
-	return pattern(size, byte(sender+seq))
+	return 16 + int(sender*31+seq*17)%200
 }
 
 func (v *traveller) listen(nc net.Conn) error {
@@ -166,7 +176,10 @@ func (v *traveller) listen(nc net.Conn) error {
 		_, err = nc.Write(wire.AppendPong(nil, n))
 		return err
 	case wire.TypeTaken:
-		v.taken, err = wire.ParseNumber(payload)
+		upTo, err := wire.ParseNumber(payload)
+		for ; v.taken < upTo; v.taken++ {
+			v.owed -= v.cost(v.taken + 1)
+		}
 		return err
 	case wire.TypeDeliver:
 		d, err := wire.ParseDeliver(payload)
@@ -202,18 +215,18 @@ func (v *traveller) listen(nc net.Conn) error {
 	return err
 }
 
-// TestLinksThatBreakLoseNothing has clients send to each other while each loses its
-// connection at least ten times, by an end or by a reset, at random moments.
-func TestLinksThatBreakLoseNothing(t *testing.T) {
-	const clients, messages, breaks = 10, 200, 10
+// journey has clients send to each other until all is done, and looks whether the
+// hub's books say the same.
+func journey(t *testing.T, config hub.Config, clients, messages, breaks int, size func(sender, seq uint64) int) {
+	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h := start(t, hub.Config{ResumeWindow: patience})
+	h := start(t, config)
 	all := make([]*traveller, clients)
 	var ids []uint64
 	for i := range all {
 		all[i] = &traveller{
-			addr: h.addr, messages: messages, breaks: breaks, random: rand.New(rand.NewPCG(seed, uint64(i))),
+			addr: h.addr, messages: messages, breaks: breaks, size: size, random: rand.New(rand.NewPCG(seed, uint64(i))),
 			last: map[uint64]uint64{}, done: map[uint64]bool{},
 		}
 		nc, err := net.Dial("tcp", h.addr)
@@ -244,7 +257,21 @@ func TestLinksThatBreakLoseNothing(t *testing.T) {
 			t.Errorf("client %d has %d reports, want %d", all[i].id, len(all[i].done), messages)
 		}
 	}
-	if n := h.Stats().Fates[wire.FateReceived]; n != clients*clients*messages {
+	if n := h.Stats().Fates[wire.FateReceived]; n != uint64(clients*clients*messages) {
 		t.Errorf("%d received by the hub's books, want %d", n, clients*clients*messages)
+	}
+}
+
+// TestLinksThatBreakLoseNothing has each client lose its connection at least ten
+// times, by an end or by a reset, at random moments.
+func TestLinksThatBreakLoseNothing(t *testing.T) {
+	journey(t, hub.Config{ResumeWindow: patience}, 10, 200, 10, assorted)
+}
+
+// TestNobodyWaitsForHimself has clients with full queues send to each other: each
+// can only go on when it is heard what it has received.
+func TestNobodyWaitsForHimself(t *testing.T) {
+	for _, size := range []int{20_000, 300_000} {
+		journey(t, hub.Config{OutboxBytes: 32 << 10}, 3, 100, 0, func(_, _ uint64) int { return size })
 	}
 }

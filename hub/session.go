@@ -205,7 +205,7 @@ func (s *session) book(reason Reason) {
 
 func (s *session) Account() *body.Account { return s.account }
 
-func (s *session) Short() bool { return s.hub.bodies.Short() || s.account.Waiting() }
+func (s *session) Short() bool { return s.hub.bodies.Short() }
 
 func (s *session) Sent(t socket.Tally) {
 	c := &s.hub.counters

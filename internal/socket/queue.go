@@ -42,14 +42,6 @@ type segment struct {
 	terms      *Terms
 }
 
-// drop gives up a segment's buffer and counts what was left of it.
-func (s *segment) drop(lost *Tally) {
-	lost.Frames += s.frames
-	lost.Deliveries += s.deliveries
-	lost.Bytes += s.to - s.from
-	s.buffer.Release()
-}
-
 // weight returns what the segment counts in the outbox.
 func (s *segment) weight() int {
 	if s.block {
