@@ -22,6 +22,11 @@ const (
 	// is taken (wire.SendCost), in bytes.
 	credit = 256 << 10
 
+	// answersMost is for how many reads the answers may wait for room in the queue of
+	// the one who asked, before it is not read any more. Each takes up to one read
+	// buffer of its sender's memory.
+	answersMost = 64
+
 	// lastWords is how long a client may take to take its GOAWAY.
 	lastWords = time.Second
 )
@@ -103,7 +108,7 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 	s := t.session
 	if !old.conn.Move(&s.conn.Outbox, h.Received, &t.dispatch) {
 		p.release(old)
-		s.conn.Interrupt() // what was queued already speaks of success: let it come again
+		s.end(ReasonLost) // with the WELCOME that speaks of success; it may come again
 		return true
 	}
 	s.unlist()
@@ -155,6 +160,7 @@ func (h *Hub) lingering(hello *wire.Hello) *session {
 	case <-l.detached:
 		return old
 	case <-old.done:
+	case <-h.closing:
 	case <-time.After(h.config.StallTimeout): // it waits for memory, perhaps
 	}
 	return nil

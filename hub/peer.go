@@ -33,6 +33,7 @@ type peer struct {
 	untold   int           // cost of what was taken since the last TAKEN
 	taken    uint64        // seq up to which everything is queued
 	pending  int           // SENDs whose REPORT is not written
+	answers  int           // that wait for room in its own queue, each for one read
 	room     chan struct{} // capacity 1: one of these went down
 	awaiting map[ackKey]*batch
 }
@@ -158,6 +159,21 @@ func (p *peer) landed(upTo uint64) {
 	if tell {
 		s.post(wire.AppendTaken(nil, taken), true)
 	}
+}
+
+// answer notes that one answer more, or one less, waits for room.
+func (p *peer) answer(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answers += n
+	p.stir()
+}
+
+// mayAsk reports whether further requests may be read.
+func (p *peer) mayAsk() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.answers < answersMost
 }
 
 // hasTaken returns the seq up to which everything is queued.

@@ -228,9 +228,22 @@ func (t *turn) offer() error {
 	piece := t.piece
 	t.piece = socket.Piece{Buffer: t.out, From: piece.To, To: piece.To}
 	if t.to == nil {
-		return t.await(t.session.conn.Offer(&piece, &t.dispatch) == socket.Parked)
+		return t.answer(&piece)
 	}
 	return t.send(t.to.AppendTo(t.ids[:0]), &piece)
+}
+
+// answer queues what the client itself is to get. A client of version 2 is heard
+// while an answer waits for room: what it says may be what makes the room.
+func (t *turn) answer(piece *socket.Piece) error {
+	parked := t.session.conn.Offer(piece, &t.dispatch) == socket.Parked
+	p := t.session.peer()
+	if !parked || p == nil {
+		return t.await(parked)
+	}
+	p.answer(1)
+	t.dispatch.Later(func() { p.answer(-1) })
+	return t.waitFor(p, p.mayAsk)
 }
 
 // send offers a piece to every receiver, first to all of them, and then waits

@@ -115,9 +115,6 @@ func (t *turn) admit(p *peer, m *wire.Send, cost int) (bool, error) {
 		return false, t.refuse(m.Seq, wire.ErrorBody, fmt.Sprintf("body of %d bytes, %d allowed", len(m.Body), most))
 	}
 	reports := m.Options.Level() != wire.LevelNone
-	if p.fits(cost, reports) {
-		return true, nil
-	}
 	err := t.waitFor(p, func() bool { return p.fits(cost, reports) })
 	return err == nil, err
 }
@@ -168,6 +165,9 @@ func (t *turn) sendAlone(f *socket.Frame, m *wire.Send, d *wire.Deliver, c class
 // waitFor waits until the peer has room for more. Whoever keeps to what WELCOME says
 // never does: what it says meanwhile, acknowledgements included, is not read.
 func (t *turn) waitFor(p *peer, ready func() bool) error {
+	if ready() {
+		return nil
+	}
 	if err := t.offer(); err != nil {
 		return err
 	}

@@ -572,3 +572,44 @@ func TestAWatcherThatNeverReads(t *testing.T) {
 		t.Errorf("%d bytes are queued", queued)
 	}
 }
+
+// TestAnswersDoNotStopTheHearing asks while nothing can be written before something
+// is acknowledged: the hub must hear the acknowledgement behind the questions.
+func TestAnswersDoNotStopTheHearing(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10})
+	sender, guest := h.guest(t), h.guest(t)
+	guest.mute = true
+	body := pattern(1<<20, 1)
+	background(t, func() error {
+		var all []byte
+		for seq := uint64(1); seq <= 4; seq++ {
+			all = wire.AppendSend(all, seq, 0, 0, []uint64{guest.id}, body)
+		}
+		_, err := sender.Write(all)
+		return err
+	})
+	guest.delivered(sender.id, 1, body)
+	guest.delivered(sender.id, 2, body) // the window is full
+	const pings = 10
+	for n := range uint64(pings) {
+		guest.send(wire.AppendPing(nil, n))
+		eventually(t, "heard", func() bool { return h.Stats().MessagesIn >= 2+2+n }) // HELLOs, SENDs, and the PINGs so far
+	}
+	guest.send(wire.AppendTaken(nil, guest.had))
+	messages, pongs := uint64(2), 0
+	for messages < 4 || pongs < pings {
+		kind, payload := guest.read()
+		switch kind {
+		case wire.TypePong:
+			pongs++
+		case wire.TypeDeliver:
+			messages++
+			if d, err := wire.ParseDeliver(payload); err != nil || d.Seq != messages {
+				t.Fatalf("message %d, want %d: %v", d.Seq, messages, err)
+			}
+			guest.send(wire.AppendTaken(nil, guest.had))
+		default:
+			t.Fatalf("a frame of type %#x", kind)
+		}
+	}
+}
