@@ -67,12 +67,7 @@ func (o *Outbox) next() *queue {
 	}
 	switch {
 	case o.closed:
-		var out settled
-		o.bury(&out)
-		o.mu.Unlock()
-		o.report(out.lost)
-		out.end()
-		o.mu.Lock()
+		o.abandon()
 	case l.rests():
 		o.flushing = false
 		if l.detached {
@@ -97,6 +92,17 @@ func (o *Outbox) next() *queue {
 	o.flushing = false
 	o.signal()
 	return nil
+}
+
+// abandon drops what is left of a closed outbox, for its flusher. It is called with
+// mu held, which it gives up while it tells of that.
+func (o *Outbox) abandon() {
+	var out settled
+	o.bury(&out)
+	o.mu.Unlock()
+	o.report(out.lost)
+	out.end()
+	o.mu.Lock()
 }
 
 // stale drops what has expired and returns true. It is called with mu held, which

@@ -29,7 +29,8 @@ func (l *ledger) rests() bool { return l != nil && (l.paused || l.detached) }
 // that is queued.
 func (l *ledger) handOver(to *Outbox) {
 	to.ledger.written, to.ledger.acked, to.ledger.claimed = l.acked, l.acked, l.acked
-	for _, s := range l.kept[l.head:] {
+	for i := l.head; i < len(l.kept); i++ {
+		s := &l.kept[i]
 		to.push(s)
 		to.weight += s.weight()
 	}
@@ -59,7 +60,7 @@ func (q *queue) handOver(to *Outbox, had uint64, out *settled) {
 			s.skip(n)
 		}
 		s.block = false // others may refer to it
-		to.push(s)
+		to.push(&s)
 		to.weight += s.weight()
 	}
 	clear(q.segments)
@@ -69,7 +70,7 @@ func (q *queue) handOver(to *Outbox, had uint64, out *settled) {
 
 // keep takes over a segment that is written, or the first frames of it. Its buffer
 // may be nil: then only what happens to it is kept.
-func (l *ledger) keep(s segment) {
+func (l *ledger) keep(s *segment) {
 	l.written += uint64(s.frames)
 	if s.buffer != nil {
 		l.bytes += s.to - s.from
@@ -80,7 +81,7 @@ func (l *ledger) keep(s segment) {
 		l.kept, l.head = l.kept[:n], 0
 	}
 	s.block = false
-	l.kept = append(l.kept, s)
+	l.kept = append(l.kept, *s)
 }
 
 // settle drops what was acknowledged, as far as it is written. It appends what is

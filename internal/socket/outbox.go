@@ -372,9 +372,7 @@ func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
 	if len(o.parked) > 0 || o.full() {
 		switch ifFull := p.Terms.ifFull(); {
 		case ifFull == Park:
-			o.press()
-			p.Buffer.Retain()
-			o.parked = append(o.parked, parked{*p, d.promise()})
+			o.park(p, d)
 			return Parked
 		case ifFull == Insist:
 		case ifFull == Refuse || !o.displace(p.Terms.Owner, &d.settled):
@@ -388,6 +386,13 @@ func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
 	}
 	o.wake(d)
 	return Queued
+}
+
+// park has p wait for room.
+func (o *Outbox) park(p *Piece, d *Dispatch) {
+	o.press()
+	p.Buffer.Retain()
+	o.parked = append(o.parked, parked{*p, d.promise()})
 }
 
 // displace makes room by giving up the oldest pieces of owner that came on such
@@ -475,7 +480,7 @@ func (o *Outbox) copyIn(p *Piece, d *Dispatch) {
 	}
 	block := d.spare
 	d.spare = nil
-	o.push(segment{
+	o.push(&segment{
 		buffer: block, to: copy(block.Bytes(), p.Buffer.Bytes()[p.From:p.To]),
 		frames: p.Frames, deliveries: p.Deliveries, block: true, counted: p.Counted,
 	})
@@ -493,7 +498,7 @@ func (o *Outbox) full() bool {
 func (o *Outbox) refer(p *Piece) {
 	p.Buffer.Retain()
 	s := segmentOf(p)
-	o.push(s)
+	o.push(&s)
 	o.weight += s.weight()
 }
 
@@ -504,7 +509,7 @@ func segmentOf(p *Piece) segment {
 	}
 }
 
-func (o *Outbox) push(s segment) {
+func (o *Outbox) push(s *segment) {
 	if o.queue == nil {
 		o.queue = queues.Get().(*queue)
 	}
@@ -520,7 +525,7 @@ func (o *Outbox) admit(out *settled) {
 			out.discard(&s, Expired)
 		} else {
 			out.events = s.note(out.events, Entered, s.frames)
-			o.push(s)
+			o.push(&s)
 			o.weight += s.weight()
 		}
 		out.tickets = append(out.tickets, o.parked[n].ticket)

@@ -134,13 +134,13 @@ func (q *queue) copyIn(p *Piece) bool {
 }
 
 // push appends a segment. Space at the front is used again before more is taken.
-func (q *queue) push(s segment) {
+func (q *queue) push(s *segment) {
 	if q.head > 0 && len(q.segments) == cap(q.segments) {
 		n := copy(q.segments, q.segments[q.head:])
 		clear(q.segments[n:])
 		q.segments, q.head = q.segments[:n], 0
 	}
-	q.segments = append(q.segments, s)
+	q.segments = append(q.segments, *s)
 	q.expires = q.expires || s.expires()
 }
 
@@ -187,7 +187,7 @@ func (q *queue) advance(n int, kept *ledger) (done Tally, weight int) {
 			weight += segmentCost
 		}
 		q.settled.events = s.note(q.settled.events, Written, s.frames)
-		q.pass(*s, kept)
+		q.pass(s, kept)
 		*s = segment{}
 		q.head++
 	}
@@ -218,11 +218,11 @@ func (q *queue) partly(s *segment, n int, done *Tally, kept *ledger) {
 	s.index += int32(through.frames)
 	s.from = through.to
 	s.buffer.Retain()
-	q.pass(through, kept)
+	q.pass(&through, kept)
 }
 
 // pass parts with a segment that is written.
-func (q *queue) pass(s segment, kept *ledger) {
+func (q *queue) pass(s *segment, kept *ledger) {
 	if !s.counted || kept == nil {
 		q.settled.buffers = append(q.settled.buffers, s.buffer)
 		return
