@@ -58,9 +58,6 @@ func (t *turn) newBatch(first uint64, messages int, to []*session) *batch {
 	if c.ttl > 0 {
 		patience = min(patience, time.Duration(c.ttl)*time.Millisecond)
 	}
-	b.mu.Lock() // expire may come before this is over
-	b.timer = time.AfterFunc(patience, b.expire)
-	b.mu.Unlock()
 	if b.level == wire.LevelProcessed {
 		for _, r := range to {
 			if p := r.peer(); p != nil {
@@ -68,6 +65,9 @@ func (t *turn) newBatch(first uint64, messages int, to []*session) *batch {
 			}
 		}
 	}
+	b.mu.Lock() // expire may come before this is over
+	b.timer = time.AfterFunc(patience, b.expire)
+	b.mu.Unlock()
 	return b
 }
 

@@ -217,6 +217,15 @@ func resumable(err error) bool {
 
 func (s *session) isClosing() bool { return isClosed(s.hub.closing) }
 
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // beat keeps connections of version 2 alive, and gives up those that are not. It
 // ends when nobody reads any more.
 func (h *Hub) beat() {

@@ -50,7 +50,7 @@ type ackKey struct{ sender, seq uint64 }
 
 func newPeer(s *session, name string) *peer {
 	p := &peer{hub: s.hub, id: s.id.Load(), name: name, secret: rand.Text(), session: s, room: make(chan struct{}, 1)}
-	p.reports = socket.Terms{Tracker: reported{p}, IfFull: socket.Insist}
+	p.reports = socket.Terms{Tracker: reports{p}, IfFull: socket.Insist}
 	return p
 }
 
@@ -214,22 +214,26 @@ func (p *peer) report(frames []byte, n int) {
 	defer buffer.Release()
 	piece := socket.Piece{Buffer: buffer, To: copy(buffer.Bytes(), frames), Frames: n, Counted: true, Terms: &p.reports}
 	if p.current().offer(&piece) != socket.Queued {
-		p.reports.Tracker.Progress(0, socket.Unsent, 0, n)
+		p.reported(n)
 	}
 }
 
-// reported is told when a REPORT has left, or never will.
-type reported struct{ p *peer }
+// reported notes that REPORTs have left, or never will.
+func (p *peer) reported(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pending -= n
+	p.stir()
+}
 
-// Progress counts it.
-func (r reported) Progress(_ int, what socket.Progress, _, frames int) {
-	if what != socket.Written && what != socket.Unsent {
-		return
+// reports is what an outbox tells of a peer's REPORTs.
+type reports struct{ p *peer }
+
+// Progress counts them.
+func (r reports) Progress(_ int, what socket.Progress, _, frames int) {
+	if what == socket.Written || what == socket.Unsent {
+		r.p.reported(frames)
 	}
-	r.p.mu.Lock()
-	defer r.p.mu.Unlock()
-	r.p.pending -= frames
-	r.p.stir()
 }
 
 // post queues a frame for the client, however much waits for it: what it tells is

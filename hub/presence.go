@@ -162,15 +162,6 @@ func (p *presence) tell(h *Hub) {
 	}
 }
 
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 // sum returns what changes come to: whoever came and went again is not in it.
 func sum(changes []change) (joined, left []uint64) {
 	type ends struct{ first, last bool }

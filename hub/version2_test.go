@@ -3,6 +3,7 @@ package hub_test
 import (
 	"bytes"
 	"context"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -154,7 +155,7 @@ func TestTheSenderComesBack(t *testing.T) {
 	guest.delivered(sender.id, seq, []byte("b"))
 	sender.reset()
 	guest.send(wire.AppendTaken(nil, guest.had))
-	guest.fence2()
+	guest.catchUp()
 
 	again := h.back(t, sender)
 	if !again.Resumed || again.Welcome.Seq != seq {
@@ -165,8 +166,8 @@ func TestTheSenderComesBack(t *testing.T) {
 	guest.delivered(sender.id, seq, []byte("c"))
 }
 
-// fence2 returns when the hub has handled everything that was said before.
-func (g *guest) fence2() {
+// catchUp returns when the hub has handled everything that was said before.
+func (g *guest) catchUp() {
 	g.t.Helper()
 	g.send(wire.AppendPing(nil, 77))
 	if kind, _ := g.read(); kind != wire.TypePong {
@@ -285,7 +286,7 @@ func TestAnExpiredMessageIsNotSent(t *testing.T) {
 	sender.reported(told, wire.FateExpired)
 	base := h.Stats().Fates[wire.FateExpired]
 	fresh := sender.tell([]byte("fresh"), 0, 60_000, away.id)
-	sender.fence2()
+	sender.catchUp()
 	h.back(t, away).delivered(sender.id, fresh, []byte("fresh"))
 	if n := h.Stats().Fates[wire.FateExpired] - base; n != 1 {
 		t.Errorf("%d messages expired unnoticed, want %d", n, stale)
@@ -324,7 +325,7 @@ func TestAReportStandsAsItIsWhenItsTimeIsUp(t *testing.T) {
 	slow.send(wire.AppendTaken(nil, slow.had))
 	sender.reported(processed, wire.FateReceived)
 	slow.send(wire.AppendAcks(nil, []wire.Ack{{Sender: sender.id, Seq: processed, Fate: wire.FateProcessed}})) // too late
-	slow.fence2()
+	slow.catchUp()
 	if n := h.Stats().Fates[wire.FateExpired]; n != base {
 		t.Errorf("%d messages without a time expired", n-base)
 	}
@@ -440,14 +441,14 @@ func TestErrorsLeaveTheConnectionAlive(t *testing.T) {
 			t.Errorf("type %#x, %+v, %v; want code %d for %d", kind, e, err, test.code, test.seq)
 		}
 	}
-	g.fence2()
+	g.catchUp()
 }
 
 func TestShutdownTellsWhenToComeBack(t *testing.T) {
 	h := start(t, hub.Config{})
 	g, other := h.guest(t), h.guest(t)
 	seq := other.tell([]byte("last words"), 0, 0, g.id)
-	other.fence2()
+	other.catchUp()
 	background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
 	g.delivered(other.id, seq, []byte("last words"))
 	if away := g.sentAway(wire.GoAwayShutdown); !away.Reconnect {
@@ -534,7 +535,7 @@ func TestAWatcherGoesOnWhereItWas(t *testing.T) {
 	w := h.guest(t).watch(0)
 	w.follow(func() bool { return len(w.there) == 1 })
 	w.send(wire.AppendWatch(nil, wire.Watch{}))
-	w.fence2()
+	w.catchUp()
 	came, brief := h.peer(t), h.peer(t)
 	brief.Close()
 	eventually(t, "one has left", func() bool { return h.Stats().Clients == 2 })
@@ -612,4 +613,79 @@ func TestAnswersDoNotStopTheHearing(t *testing.T) {
 			t.Fatalf("a frame of type %#x", kind)
 		}
 	}
+}
+
+// TestReportsToBeMadeAreBounded sends more messages that ask for a verdict than may
+// wait for one.
+func TestReportsToBeMadeAreBounded(t *testing.T) {
+	const most, messages = 4, 10
+	h := start(t, hub.Config{MaxReports: most})
+	sender, guest := h.guest(t), h.guest(t)
+	for range messages {
+		sender.tell(nil, only(wire.LevelProcessed), 0, guest.id)
+	}
+	for seq := uint64(1); seq <= messages; seq++ {
+		guest.delivered(sender.id, seq, nil)
+		if seq == most {
+			guest.catchUp() // would stumble over a fifth message
+		}
+		if seq >= most { // one verdict for each that may come
+			guest.send(wire.AppendAcks(nil, []wire.Ack{{Sender: sender.id, Seq: seq - most + 1, Fate: wire.FateProcessed}}))
+			sender.reported(seq-most+1, wire.FateProcessed)
+		}
+	}
+}
+
+// TestASenderBeyondItsCreditIsNotRead floods somebody who is away. What the hub
+// takes is the credit, not what the sender likes; nobody else notices.
+func TestASenderBeyondItsCreditIsNotRead(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour})
+	others := h.bystand(t)
+	sender, away := h.guest(t), h.guest(t)
+	away.reset()
+	h.detached(t, away)
+	const messages = 400
+	body := pattern(10_000, 1)
+	background(t, func() error {
+		for seq := uint64(1); seq <= messages; seq++ {
+			if _, err := sender.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{away.id}, body)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	eventually(t, "the credit is used up", func() bool { return h.Stats().QueuedBytes > int64(sender.Credit) })
+	others.pass(20)
+	if queued, most := h.Stats().QueuedBytes, int64(64<<10+sender.Credit+1<<20); queued > most {
+		t.Errorf("%d bytes are queued, want at most %d", queued, most)
+	}
+	back := h.back(t, away)
+	for seq := uint64(1); seq <= messages; seq++ {
+		back.delivered(sender.id, seq, body)
+	}
+}
+
+// TestWhoSaysHelloAndVanishesCostsLittle has clients come, say HELLO and go, one
+// after the other, all within the time in which each could come back.
+func TestWhoSaysHelloAndVanishesCostsLittle(t *testing.T) {
+	const visitors = 2000
+	h := start(t, hub.Config{})
+	others := h.bystand(t)
+	before := allocatedNow()
+	for range visitors {
+		g := h.guest(t)
+		g.reset()
+	}
+	others.pass(10)
+	if each := (int64(allocatedNow()) - int64(before)) / visitors; each > 16<<10 {
+		t.Errorf("%d bytes for each that may come back", each)
+	}
+}
+
+// allocatedNow returns the bytes on the heap that are in use.
+func allocatedNow() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
 }
