@@ -102,6 +102,9 @@ func (b *batch) offered(at int, outcome socket.Outcome) {
 
 // Progress is what an outbox tells of the messages: see socket.Tracker.
 func (b *batch) Progress(at int, what socket.Progress, first, frames int) {
+	if b.level == wire.LevelNone && what <= socket.Received {
+		return // nobody asks how far it has come
+	}
 	switch what {
 	case socket.Entered:
 		b.step(at, first, frames, wire.FateQueued)

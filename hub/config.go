@@ -58,7 +58,8 @@ type Config struct {
 	ReportTimeout time.Duration
 
 	// MaxReports is how many messages of one client may wait for their report before it
-	// is not read any more. Default: 4,096.
+	// is not read any more. Each takes up to 3 KiB beside MaxQueuedBytes, for 255
+	// receivers. Default: 1,024.
 	MaxReports int
 
 	// Logger gets one line for each event. Default: none are written.
@@ -76,7 +77,7 @@ const (
 	DefaultKeepAlive      = 15 * time.Second
 	DefaultResumeWindow   = 30 * time.Second
 	DefaultReportTimeout  = time.Minute
-	DefaultMaxReports     = 4096
+	DefaultMaxReports     = 1024
 )
 
 // withDefaults returns the configuration with every field set, or an error that

@@ -3,7 +3,6 @@ package hub
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -34,19 +33,18 @@ const (
 // errBye says that the client leaves for good.
 var errBye = errors.New("bye")
 
-// goAway is an error that the client is told of.
+// goAway is an error for which a client has to go, and is told so.
 type goAway struct {
-	code      wire.GoAwayCode
-	reason    Reason
-	reconnect bool
-	err       error
+	code   wire.GoAwayCode
+	reason Reason
+	err    error
 }
 
 func (g *goAway) Error() string { return g.err.Error() }
 func (g *goAway) Unwrap() error { return g.err }
 
 func (g *goAway) frame() []byte {
-	return wire.AppendGoAway(nil, &wire.GoAway{Code: g.code, Reason: g.err.Error(), Reconnect: g.reconnect})
+	return wire.AppendGoAway(nil, &wire.GoAway{Code: g.code, Reason: g.err.Error()})
 }
 
 // link is what a session has beyond those of version 1, from its HELLO on. The
@@ -81,7 +79,7 @@ func (t *turn) hello(f *socket.Frame) error {
 			return nil
 		}
 	}
-	p := newPeer(s, h.Name)
+	p := newPeer(s)
 	if err := t.welcome(p, 0, false); err != nil {
 		return err
 	}
@@ -89,7 +87,7 @@ func (t *turn) hello(f *socket.Frame) error {
 		return err
 	}
 	s.link.Store(newLink(p))
-	s.hub.config.Logger.Debug("client speaks version 2", "client", p.id, "name", p.name)
+	s.hub.config.Logger.Debug("client speaks version 2", "client", p.id, "name", h.Name)
 	return nil
 }
 
@@ -172,7 +170,7 @@ func (h *Hub) lingering(hello *wire.Hello) *session {
 // without having left.
 func (s *session) linger(err error) bool {
 	l := s.link.Load()
-	if l == nil || !resumable(err) || s.isClosing() || !s.conn.Detach() {
+	if l == nil || !resumable(err) || isClosed(s.hub.closing) || !s.conn.Detach() {
 		return false
 	}
 	select {
@@ -201,21 +199,12 @@ func (s *session) linger(err error) bool {
 }
 
 // resumable reports whether a client whose connection has ended like this may come
-// back.
+// back: not if it was the client's own doing, or the hub's.
 func resumable(err error) bool {
 	var away *goAway
-	switch {
-	case errors.As(err, &away):
-		return away.reconnect
-	case errors.Is(err, errBye), errors.Is(err, errEnded), errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrTooLong):
-		return false
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return true
-	}
-	return true
+	return !errors.As(err, &away) && !errors.Is(err, errBye) && !errors.Is(err, errEnded) &&
+		!errors.Is(err, wire.ErrMalformed) && !errors.Is(err, wire.ErrTooLong)
 }
-
-func (s *session) isClosing() bool { return isClosed(s.hub.closing) }
 
 func isClosed(c <-chan struct{}) bool {
 	select {
@@ -268,7 +257,7 @@ func (s *session) beat(last beat) beat {
 		s.link.Load().silent.Store(true)
 		s.conn.Interrupt() // whoever waits to be resumed does not hear it
 	case now.unsaid >= 1 || now.unread >= 2:
-		s.post(wire.AppendPing(nil, uint64(time.Now().UnixMicro())), false)
+		s.post(wire.AppendPing(nil, uint64(time.Now().UnixMicro())), &modest)
 	}
 	return now
 }
@@ -284,7 +273,7 @@ func (s *session) bid() {
 	s.post(wire.AppendGoAway(nil, &wire.GoAway{
 		Code: wire.GoAwayShutdown, Reason: "the hub ends", Reconnect: true,
 		After: int(rand.N(spread).Milliseconds()),
-	}), true)
+	}), &insisting)
 }
 
 // dismiss tells a client why it has to go, if it listens.
@@ -292,8 +281,7 @@ func (s *session) dismiss(g *goAway) {
 	s.unlist()
 	enough := time.AfterFunc(lastWords, func() { s.end(g.reason) })
 	defer enough.Stop()
-	frame := g.frame()
-	if s.post(frame, false) {
+	if s.post(g.frame(), &modest) {
 		s.conn.Drain(s.done)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/subtle"
 	"sync"
 
-	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -15,9 +14,9 @@ type peer struct {
 	// Static after newPeer.
 	hub     *Hub
 	id      uint64
-	name    string
 	secret  string
 	reports socket.Terms // those of a REPORT
+	takens  socket.Terms // those of a TAKEN
 
 	// Owned by the reading goroutine of the session that it has.
 	seq uint64 // of the last SEND
@@ -31,6 +30,7 @@ type peer struct {
 	flights  []flight
 	owed     int           // cost of what is in flights
 	untold   int           // cost of what was taken since the last TAKEN
+	telling  bool          // that one waits to be written: then there is no need of another
 	taken    uint64        // seq up to which everything is queued
 	pending  int           // SENDs whose REPORT is not written
 	answers  int           // that wait for room in its own queue, each for one read
@@ -48,9 +48,10 @@ type flight struct {
 // ackKey names a message as its receivers do.
 type ackKey struct{ sender, seq uint64 }
 
-func newPeer(s *session, name string) *peer {
-	p := &peer{hub: s.hub, id: s.id.Load(), name: name, secret: rand.Text(), session: s, room: make(chan struct{}, 1)}
-	p.reports = socket.Terms{Tracker: reports{p}, IfFull: socket.Insist}
+func newPeer(s *session) *peer {
+	p := &peer{hub: s.hub, id: s.id.Load(), secret: rand.Text(), session: s, room: make(chan struct{}, 1)}
+	p.reports = socket.Terms{Tracker: parted(p.reported), IfFull: socket.Insist}
+	p.takens = socket.Terms{Tracker: parted(p.told), IfFull: socket.Insist}
 	return p
 }
 
@@ -149,16 +150,31 @@ func (p *peer) landed(upTo uint64) {
 		n++
 	}
 	p.flights = append(p.flights[:0], p.flights[n:]...)
-	tell := p.untold >= credit/4
-	if tell {
-		p.untold = 0
-	}
-	taken, s := p.taken, p.session
 	p.stir()
 	p.mu.Unlock()
+	p.tell()
+}
+
+// tell sends a TAKEN when enough was taken, and the last one has left.
+func (p *peer) tell() {
+	p.mu.Lock()
+	tell := p.untold >= credit/4 && !p.telling
 	if tell {
-		s.post(wire.AppendTaken(nil, taken), true)
+		p.untold, p.telling = 0, true
 	}
+	taken, s := p.taken, p.session
+	p.mu.Unlock()
+	if tell && !s.post(wire.AppendTaken(nil, taken), &p.takens) {
+		p.told(1)
+	}
+}
+
+// told notes that a TAKEN has left, or never will.
+func (p *peer) told(int) {
+	p.mu.Lock()
+	p.telling = false
+	p.mu.Unlock()
+	p.tell()
 }
 
 // answer notes that one answer more, or one less, waits for room.
@@ -210,10 +226,11 @@ func (p *peer) fits(cost int, report bool) bool {
 
 // report queues REPORTs for the peer, wherever it is connected.
 func (p *peer) report(frames []byte, n int) {
-	buffer := body.Get(len(frames))
+	s := p.current()
+	buffer := s.account.Force(len(frames))
 	defer buffer.Release()
 	piece := socket.Piece{Buffer: buffer, To: copy(buffer.Bytes(), frames), Frames: n, Counted: true, Terms: &p.reports}
-	if p.current().offer(&piece) != socket.Queued {
+	if s.offer(&piece) != socket.Queued {
 		p.reported(n)
 	}
 }
@@ -226,34 +243,29 @@ func (p *peer) reported(n int) {
 	p.stir()
 }
 
-// reports is what an outbox tells of a peer's REPORTs.
-type reports struct{ p *peer }
+// parted is told of frames that have left, or never will.
+type parted func(frames int)
 
-// Progress counts them.
-func (r reports) Progress(_ int, what socket.Progress, _, frames int) {
+// Progress tells it: see socket.Tracker.
+func (f parted) Progress(_ int, what socket.Progress, _, frames int) {
 	if what == socket.Written || what == socket.Unsent {
-		r.p.reported(frames)
+		f(frames)
 	}
 }
 
-// post queues a frame for the client, however much waits for it: what it tells is
-// bounded elsewhere. It reports whether the client is there.
-func (s *session) post(frame []byte, insist bool) bool {
-	buffer := body.Get(len(frame))
+// The terms of other frames that the hub sends on its own.
+var (
+	insisting = socket.Terms{IfFull: socket.Insist}
+	modest    = socket.Terms{IfFull: socket.Refuse}
+)
+
+// post queues a frame for the client and reports whether it was taken.
+func (s *session) post(frame []byte, terms *socket.Terms) bool {
+	buffer := s.account.Force(len(frame))
 	defer buffer.Release()
-	copy(buffer.Bytes(), frame)
-	piece := socket.Piece{Buffer: buffer, To: len(frame), Frames: 1, Terms: &posted}
-	if !insist {
-		piece.Terms = &offered
-	}
+	piece := socket.Piece{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Terms: terms}
 	return s.offer(&piece) == socket.Queued
 }
-
-// The terms of frames that the hub sends on its own.
-var (
-	posted  = socket.Terms{IfFull: socket.Insist}
-	offered = socket.Terms{IfFull: socket.Refuse}
-)
 
 // offer offers one piece to the client and gets it on its way.
 func (s *session) offer(piece *socket.Piece) socket.Outcome {

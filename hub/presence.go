@@ -75,6 +75,39 @@ func (p *presence) stir() {
 	}
 }
 
+// listRange answers with a page of the list.
+func (t *turn) listRange(f *socket.Frame) error {
+	r, err := wire.ParseListRange(f.Payload)
+	if err != nil {
+		return err
+	}
+	if err := t.offer(); err != nil {
+		return err
+	}
+	all := t.session.hub.roster.IDs()
+	page, more := pageOf(all, r)
+	if err := t.join(nil, class{}, wire.ListPageLen(len(page))); err != nil {
+		return err
+	}
+	t.encode(func(b []byte) []byte { return wire.AppendListPage(b, uint64(len(all)), more, page) })
+	return nil
+}
+
+// pageOf returns the part of ids that was asked for, and whether there are larger
+// ones.
+func pageOf(ids []uint64, r wire.ListRange) (page []uint64, more bool) {
+	at, there := slices.BinarySearch(ids, r.After)
+	if there {
+		at++
+	}
+	limit := int(r.Limit)
+	if limit == 0 || limit > wire.PageMost {
+		limit = wire.PageMost
+	}
+	end := min(len(ids), at+limit)
+	return ids[at:end], end < len(ids)
+}
+
 // watch handles a WATCH.
 func (t *turn) watch(f *socket.Frame) error {
 	w, err := wire.ParseWatch(f.Payload)
@@ -210,5 +243,5 @@ func (s *session) present(revision uint64, flags wire.PresenceFlags, joined, lef
 		b = wire.AppendPresence(b, revision, flags, j, l)
 		flags &^= wire.PresenceSnapshot
 	}
-	return s.offer(&socket.Piece{Buffer: buffer, To: len(b), Frames: frames, Terms: &offered}) == socket.Queued
+	return s.offer(&socket.Piece{Buffer: buffer, To: len(b), Frames: frames, Terms: &modest}) == socket.Queued
 }

@@ -320,21 +320,6 @@ func (t *turn) await(parked bool) error {
 	return nil
 }
 
-// pageOf returns the part of ids that was asked for, and whether there are larger
-// ones.
-func pageOf(ids []uint64, r wire.ListRange) (page []uint64, more bool) {
-	at, there := slices.BinarySearch(ids, r.After)
-	if there {
-		at++
-	}
-	limit := int(r.Limit)
-	if limit == 0 || limit > wire.PageMost {
-		limit = wire.PageMost
-	}
-	end := min(len(ids), at+limit)
-	return ids[at:end], end < len(ids)
-}
-
 // repeats reports whether anybody stands in to twice. Then every message is a run
 // of its own: in a longer one, the second copy of the first message would come
 // after the first copy of the last. scratch has room for all ids.

@@ -214,23 +214,6 @@ func (t *turn) ping(f *socket.Frame) error {
 	return t.say(wire.AppendPong(nil, n))
 }
 
-func (t *turn) listRange(f *socket.Frame) error {
-	r, err := wire.ParseListRange(f.Payload)
-	if err != nil {
-		return err
-	}
-	if err := t.offer(); err != nil {
-		return err
-	}
-	all := t.session.hub.roster.IDs()
-	page, more := pageOf(all, r)
-	if err := t.join(nil, class{}, wire.ListPageLen(len(page))); err != nil {
-		return err
-	}
-	t.encode(func(b []byte) []byte { return wire.AppendListPage(b, uint64(len(all)), more, page) })
-	return nil
-}
-
 // translate makes of a piece what the receivers of the other version are to get.
 func (t *turn) translate(piece *socket.Piece) *socket.Piece {
 	from := piece.Buffer.Bytes()[piece.From:piece.To]

@@ -551,26 +551,22 @@ func TestAWatcherGoesOnWhereItWas(t *testing.T) {
 	stranger.follow(func() bool { return len(stranger.there) == 3 })
 }
 
-// TestAWatcherThatNeverReads has clients come and go before somebody who does not
-// look. What it costs is what fits into its queue.
+// TestAWatcherThatNeverReads asks again and again who is there, and does not look
+// at the answers. Answered one by one, they would be 8 MB.
 func TestAWatcherThatNeverReads(t *testing.T) {
 	h := start(t, hub.Config{OutboxBytes: 4 << 10})
+	for range 500 {
+		h.silent(t)
+	}
+	eventually(t, "all connected", func() bool { return h.Stats().Clients == 500 })
 	g := h.guest(t)
 	g.small()
-	g.watch(0)
 	others := h.bystand(t)
-	for range 20 {
-		ids := make([]*peer, 50)
-		for i := range ids {
-			ids[i] = h.peer(t)
-		}
-		for _, p := range ids {
-			p.Close()
-		}
-	}
+	g.send(bytes.Repeat(wire.AppendWatch(nil, wire.Watch{On: true}), 2000))
+	eventually(t, "all asked", func() bool { return h.Stats().MessagesIn > 2000 })
 	others.pass(10)
-	if queued := h.Stats().QueuedBytes; queued > 1<<20 {
-		t.Errorf("%d bytes are queued", queued)
+	if stats := h.Stats(); stats.QueuedBytes > 1<<20 || stats.BytesOut > 2<<20 {
+		t.Errorf("%d bytes are queued, %d were sent", stats.QueuedBytes, stats.BytesOut)
 	}
 }
 
@@ -688,4 +684,25 @@ func allocatedNow() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc + m.StackInuse
+}
+
+// TestWhatTheHubSaysByItselfIsBounded floods strangers from a client to which
+// nothing can be written: it has not said what it received.
+func TestWhatTheHubSaysByItselfIsBounded(t *testing.T) {
+	h := start(t, hub.Config{StallTimeout: time.Hour})
+	g := h.guest(t)
+	g.mute = true
+	body := pattern(1<<20, 1)
+	for range 2 {
+		g.delivered(g.id, g.tell(body, 0, 0, g.id), body) // the window is full
+	}
+	g.tell(body, 0, 0, 999)
+	g.send(wire.AppendIdentityRequest(nil))
+	eventually(t, "heard", func() bool { return h.Stats().MessagesIn >= 5 })
+	before := h.Stats().QueuedBytes
+	for range 200 {
+		g.tell(body[:1<<19], 0, 0, 999)
+	}
+	eventually(t, "all relayed", func() bool { return h.Stats().Relays >= 203 })
+	eventually(t, "what is read is given back", func() bool { return h.Stats().QueuedBytes <= before+(16<<10) })
 }

@@ -34,7 +34,7 @@ type Welcome struct {
 	Seq     uint64 `json:"seq,string"`        // of the last SEND that the hub has: those behind it are to be sent again
 	Taken   uint64 `json:"taken,string"`      // seq up to which SENDs are taken, as in TAKEN
 
-	Hub   string `json:"hub"`          // name and version of the program
+	Hub   string `json:"hub"`          // what runs there
 	Epoch uint64 `json:"epoch,string"` // changes when the hub starts anew
 
 	MaxBody      int `json:"max_body"` // bytes

@@ -118,8 +118,7 @@ func (a *Account) Draw(n int, stop <-chan struct{}) (*Buffer, error) {
 }
 
 // Force returns a buffer of at least n bytes without waiting, beyond the limits if it
-// must be. It is for what is made of a buffer that the holder has already, so that
-// there is never more of it than of those.
+// must be. It is for what cannot wait and is bounded by something else.
 func (a *Account) Force(n int) *Buffer {
 	a.budget.mu.Lock()
 	a.book(int64(Capacity(n)))

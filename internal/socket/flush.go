@@ -61,6 +61,7 @@ func (o *Outbox) quiet() bool {
 func (o *Outbox) next() *queue {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.expire()
 	q, l := o.queue, o.ledger
 	if l != nil && l.bytes >= l.window {
 		l.paused = true
@@ -74,7 +75,7 @@ func (o *Outbox) next() *queue {
 			o.signal()
 		}
 		return nil
-	case q.empty(), o.stale(q) && q.empty():
+	case q.empty():
 		o.queue = nil
 		o.dried++
 		q.free()
@@ -105,11 +106,13 @@ func (o *Outbox) abandon() {
 	o.mu.Lock()
 }
 
-// stale drops what has expired and returns true. It is called with mu held, which
-// it gives up while it tells of that.
-func (o *Outbox) stale(q *queue) bool {
+// expire drops what it is no use to send any more, for the flusher. It is called
+// with mu held, which it gives up while it tells of that.
+func (o *Outbox) expire() {
+	q := o.queue
+	q.gathered = 0 // what was gathered and then left to another is not being written
 	if !q.expires {
-		return true
+		return
 	}
 	now := time.Now().UnixNano()
 	o.weight -= q.remove(Expired, &q.settled, func(s *segment) bool { return s.expired(now) })
@@ -119,7 +122,6 @@ func (o *Outbox) stale(q *queue) bool {
 		q.settled.end()
 		o.mu.Lock()
 	}
-	return true
 }
 
 // write waits until the connection takes something and writes once. Directly, it
