@@ -355,12 +355,12 @@ func (s *testHub) stuck(t testing.TB) {
 	})
 }
 
-// dial connects a client of the project's own.
+// dial connects a client of the project's own, which ends with its connection.
 func (s *testHub) dial(t testing.TB) *client.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, err := client.Dial(ctx, s.addr, nil)
+	c, err := client.Dial(ctx, s.addr, &client.Options{NoReconnect: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -265,9 +265,11 @@ func (s *session) beat(last beat) beat {
 // bid tells a client of version 2 that the hub ends, and when to come back:
 // each at a time of its own, so that they do not all come at once.
 func (s *session) bid() {
-	if s.link.Load() == nil {
+	p := s.peer()
+	if p == nil {
 		return
 	}
+	p.tell(1)
 	clients, _ := s.hub.roster.Size()
 	spread := time.Second + time.Duration(clients)*time.Millisecond
 	s.post(wire.AppendGoAway(nil, &wire.GoAway{

@@ -152,13 +152,16 @@ func (p *peer) landed(upTo uint64) {
 	p.flights = append(p.flights[:0], p.flights[n:]...)
 	p.stir()
 	p.mu.Unlock()
-	p.tell()
+	p.tell(tellEvery)
 }
 
-// tell sends a TAKEN when enough was taken, and the last one has left.
-func (p *peer) tell() {
+// tellEvery is the cost of SENDs that are taken before the client is told so unasked.
+const tellEvery = credit / 4
+
+// tell sends a TAKEN when SENDs of that cost were taken, and the last TAKEN has left.
+func (p *peer) tell(least int) {
 	p.mu.Lock()
-	tell := p.untold >= credit/4 && !p.telling
+	tell := p.untold >= least && !p.telling
 	if tell {
 		p.untold, p.telling = 0, true
 	}
@@ -174,7 +177,7 @@ func (p *peer) told(int) {
 	p.mu.Lock()
 	p.telling = false
 	p.mu.Unlock()
-	p.tell()
+	p.tell(tellEvery)
 }
 
 // answer notes that one answer more, or one less, waits for room.

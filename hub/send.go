@@ -206,11 +206,16 @@ func (t *turn) acked(p *peer, f *socket.Frame) error {
 	return nil
 }
 
+// ping answers a PING, and tells before what was taken of what came before.
 func (t *turn) ping(f *socket.Frame) error {
 	n, err := wire.ParseNumber(f.Payload)
+	if err == nil {
+		err = t.offer()
+	}
 	if err != nil {
 		return err
 	}
+	t.session.peer().tell(1)
 	return t.say(wire.AppendPong(nil, n))
 }
 

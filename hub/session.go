@@ -160,6 +160,7 @@ func (s *session) leave(err error) Reason {
 // drain lets what is queued for a client that has ended its side reach it.
 func (s *session) drain() {
 	s.unlist()
+	s.conn.LetGo()
 	s.conn.Drain(s.done)
 }
 
@@ -172,6 +173,7 @@ func (s *session) depart() {
 		return
 	}
 	s.bid()
+	s.conn.LetGo()
 	if s.conn.Drain(s.done) {
 		s.conn.Farewell(farewell)
 	}
@@ -204,8 +206,6 @@ func (s *session) book(reason Reason) {
 // The following are what the connection tells its owner: see socket.Owner.
 
 func (s *session) Account() *body.Account { return s.account }
-
-func (s *session) Short() bool { return s.hub.bodies.Short() }
 
 func (s *session) Sent(t socket.Tally) {
 	c := &s.hub.counters

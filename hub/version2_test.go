@@ -706,3 +706,30 @@ func TestWhatTheHubSaysByItselfIsBounded(t *testing.T) {
 	eventually(t, "all relayed", func() bool { return h.Stats().Relays >= 203 })
 	eventually(t, "what is read is given back", func() bool { return h.Stats().QueuedBytes <= before+(16<<10) })
 }
+
+// TestTheLastAreWrittenUnheard has more queued than the window for one who leaves, or
+// for whom the hub ends: nobody hears acknowledgements any more, and all is written.
+func TestTheLastAreWrittenUnheard(t *testing.T) {
+	for name, end := range map[string]func(*testHub, *guest){
+		"bye": func(_ *testHub, g *guest) { g.send(wire.AppendBye(nil)) },
+		"shutdown": func(h *testHub, _ *guest) {
+			background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, hub.Config{StallTimeout: time.Hour})
+			sender, g := h.guest(t), h.guest(t)
+			g.mute = true
+			body := pattern(1<<20, 1)
+			for i := range uint64(3) {
+				seq := sender.tell(body, 0, 0, g.id)
+				if i < 2 {
+					g.delivered(sender.id, seq, body)
+				}
+			}
+			eventually(t, "all are queued", func() bool { return h.Stats().Relays == 3 })
+			end(h, g)
+			g.delivered(sender.id, 3, body)
+		})
+	}
+}

@@ -36,19 +36,28 @@ func (h *Hub) watch() {
 	}
 }
 
+// keepLeast is for how long what was written to a client is kept although others wait
+// for the memory: longer than one that is alive takes to say that it has had it, and
+// than one that has lost its connection takes to come back at the first attempts.
+const keepLeast = 500 * time.Millisecond
+
 // relieve looks at all sessions for as long as somebody waits. What is kept for
 // those who may come back is what it gives up first.
 func (h *Hub) relieve() {
 	tick := time.NewTicker(h.config.StallTimeout / looks)
 	defer tick.Stop()
+	giveUp := time.NewTicker(min(keepLeast, h.config.StallTimeout/looks))
+	defer giveUp.Stop()
 	var seen [looks]map[*session]sample // the last looks; the next one replaces the oldest
-	for i := 0; ; i = (i + 1) % looks {
-		for _, s := range h.tracker.all() {
-			s.conn.DropKept()
-		}
-		seen[i] = h.look(seen[i])
+	seen[0] = h.look(nil)
+	had := h.giveUp(nil)
+	for i := 1; ; {
 		select {
 		case <-tick.C:
+			seen[i] = h.look(seen[i])
+			i = (i + 1) % looks
+		case <-giveUp.C:
+			had = h.giveUp(had)
 		case <-h.quiet:
 			return
 		}
@@ -56,6 +65,23 @@ func (h *Hub) relieve() {
 			return
 		}
 	}
+}
+
+// giveUp gives up what is kept for clients that have acknowledged nothing since they
+// were looked at last, and returns what all have acknowledged now.
+func (h *Hub) giveUp(before map[*session]uint64) map[*session]uint64 {
+	now := make(map[*session]uint64, len(before))
+	for _, s := range h.tracker.all() {
+		acknowledged, kept := s.conn.Kept()
+		if !kept {
+			continue
+		}
+		now[s] = acknowledged
+		if last, seen := before[s]; seen && last == acknowledged {
+			s.conn.DropKept()
+		}
+	}
+	return now
 }
 
 // anyoneWaits reports whether a session waits for memory, be it the hub's or its

@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"errors"
 	"sync"
-	"sync/atomic"
 )
 
 // ErrStopped is what Draw returns when its caller was stopped before there was
@@ -18,8 +17,6 @@ type Budget struct {
 	// Static after construction.
 	limit   int64
 	pressed chan struct{} // capacity 1
-
-	short atomic.Bool // somebody waits in queue
 
 	mu    sync.Mutex
 	used  int64
@@ -71,9 +68,6 @@ func (b *Budget) Waiting() bool {
 	defer b.mu.Unlock()
 	return b.queue.Len() > 0
 }
-
-// Short is Waiting without a lock, for those who ask often.
-func (b *Budget) Short() bool { return b.short.Load() }
 
 // Used returns the bytes that are drawn now, and the most that ever were.
 func (b *Budget) Used() (now, peak int64) {
@@ -215,7 +209,6 @@ func (a *Account) unbook(n int64) {
 
 // grant serves the queue from its head for as long as there is room.
 func (b *Budget) grant() {
-	defer func() { b.short.Store(b.queue.Len() > 0) }()
 	for head := b.queue.Front(); head != nil; head = b.queue.Front() {
 		c := head.Value.(*claim)
 		if !b.fits(c.bytes) {

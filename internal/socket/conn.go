@@ -88,10 +88,6 @@ type Owner interface {
 	// owner should then Close; a connection whose outbox is numbered is Detached if it
 	// has not stalled.
 	Failed(error)
-
-	// Short reports whether memory is so short that nothing should be kept for a peer
-	// that may come back.
-	Short() bool
 }
 
 // Tally counts frames in an outbox, or what became of them.

@@ -257,7 +257,6 @@ func (p payer) Account() *body.Account { return p.account }
 func (payer) Sent(Tally)               {}
 func (payer) Lost(Tally)               {}
 func (payer) Failed(error)             {}
-func (payer) Short() bool              { return false }
 
 // nobody owns a connection for whose bodies nobody is charged.
 type nobody struct{ payer }

@@ -6,8 +6,7 @@ import "github.com/sechlol/go-message-hub/wire"
 // peer has acknowledged them: on a lost connection it cannot know what of them has
 // arrived. It is guarded by the outbox's lock.
 type ledger struct {
-	window  int         // bytes kept at which writing pauses
-	short   func() bool // says that memory is short: then nothing is kept
+	window  int // bytes kept at which writing pauses
 	written uint64
 	acked   uint64
 	claimed uint64 // acknowledged by the peer, perhaps before the writer has noted that it wrote
@@ -17,6 +16,7 @@ type ledger struct {
 
 	paused   bool    // the flusher has ended because the window is full
 	detached bool    // there is no connection to write to
+	promised bool    // all that is kept will be sent again, so it is not given up
 	moved    *Outbox // which one has taken everything over
 
 	settled settled // belongs to the one who acknowledges

@@ -249,40 +249,68 @@ func TestAFullWindowStopsTheWriting(t *testing.T) {
 	s.Close()
 }
 
-// TestShortMemoryIsNotKept has memory become short before and after something is
-// written: then it cannot be sent again, but its fate is still told.
-func TestShortMemoryIsNotKept(t *testing.T) {
-	for _, before := range []bool{true, false} {
-		s := newStation(t, tcp, Config{OutboxBytes: 64 << 10})
-		s.Number(1 << 20)
-		s.short.Store(before)
-		w := &witness{seen: make([][]Progress, 2)}
-		p := s.piece(frame(5000), frame(5000))
-		p.Counted, p.Terms = true, &Terms{Tracker: w}
-		d := s.dispatch()
-		s.Offer(p, d)
-		d.Drop()
-		p.Buffer.Release()
-		until(t, "written", func() bool { return w.count(1, Written) == 1 })
-		if !before {
-			s.DropKept()
-		}
-		until(t, "given back", func() bool { return used(s.pieces.Budget) == 0 })
-		s.Acknowledge(1)
-		if w.count(0, Received) != 1 {
-			t.Error("what was not kept can still be acknowledged")
-		}
-		s.Detach()
-		s.Sever()
-		s.Outbox.Wait()
-		if _, ok := s.Resumable(1); ok {
-			t.Error("what was given up can be sent again")
-		}
-		if _, ok := s.Resumable(2); !ok {
-			t.Error("the peer has had everything, and cannot go on")
-		}
-		s.Close()
+// TestWhatIsGivenUp cannot be sent again, but its fate is still told.
+func TestWhatIsGivenUp(t *testing.T) {
+	s := newStation(t, tcp, Config{OutboxBytes: 64 << 10})
+	s.Number(1 << 20)
+	w := &witness{seen: make([][]Progress, 2)}
+	p := s.piece(frame(5000), frame(5000))
+	p.Counted, p.Terms = true, &Terms{Tracker: w}
+	d := s.dispatch()
+	s.Offer(p, d)
+	d.Drop()
+	p.Buffer.Release()
+	until(t, "written", func() bool { return w.count(1, Written) == 1 })
+	if had, some := s.Kept(); had != 0 || !some {
+		t.Errorf("%d acknowledged, something kept: %v", had, some)
 	}
+	s.DropKept()
+	until(t, "given back", func() bool { return used(s.pieces.Budget) == 0 })
+	s.Acknowledge(1)
+	if w.count(0, Received) != 1 {
+		t.Error("what was given up cannot be acknowledged any more")
+	}
+	if had, some := s.Kept(); had != 1 || some {
+		t.Errorf("%d acknowledged, something kept: %v", had, some)
+	}
+	s.Detach()
+	s.Sever()
+	s.Outbox.Wait()
+	if _, ok := s.Resumable(1); ok {
+		t.Error("what was given up can be sent again")
+	}
+	if _, ok := s.Resumable(2); !ok {
+		t.Error("the peer has had everything, and cannot go on")
+	}
+	s.Close()
+}
+
+// TestWhatIsPromisedIsKept has memory become short between the look whether the peer
+// can go on and its going on.
+func TestWhatIsPromisedIsKept(t *testing.T) {
+	s, next := newStation(t, tcp, Config{OutboxBytes: 64 << 10}), newStation(t, tcp, Config{OutboxBytes: 64 << 10})
+	s.Number(1 << 20)
+	next.Number(1 << 20)
+	w := &witness{seen: make([][]Progress, 1)}
+	p := s.piece(frame(5000))
+	p.Counted, p.Terms = true, &Terms{Tracker: w}
+	d := s.dispatch()
+	s.Offer(p, d)
+	d.Drop()
+	p.Buffer.Release()
+	until(t, "written", func() bool { return w.count(0, Written) == 1 })
+	s.Detach()
+	s.Sever()
+	s.Outbox.Wait()
+	if _, ok := s.Resumable(0); !ok {
+		t.Fatal("what is kept cannot be sent again")
+	}
+	s.DropKept()
+	s.Move(&next.Outbox, 0, d)
+	d.Drop()
+	until(t, "written again", func() bool { return w.count(0, Written) == 2 })
+	s.Close()
+	next.Close()
 }
 
 func TestTermsOfAFullQueue(t *testing.T) {

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -110,7 +111,7 @@ func (o *Outbox) Offer(p *Piece, d *Dispatch) Outcome {
 func (o *Outbox) Number(window int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ledger = &ledger{window: window, short: o.base.owner.Short}
+	o.ledger = &ledger{window: window}
 }
 
 // Acknowledge takes note that the peer has had the first upTo counted frames. It
@@ -134,11 +135,22 @@ func (o *Outbox) Acknowledge(upTo uint64) bool {
 	return true
 }
 
+// Kept returns how many counted frames the peer has acknowledged, and whether memory is
+// held for others that were written.
+func (o *Outbox) Kept() (acknowledged uint64, some bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ledger == nil {
+		return 0, false
+	}
+	return o.ledger.acked, o.ledger.bytes > 0
+}
+
 // DropKept gives up the memory of what is kept for the peer. If it comes back without
 // having had all of it, Move will say so.
 func (o *Outbox) DropKept() {
 	o.mu.Lock()
-	if o.ledger == nil {
+	if o.ledger == nil || o.ledger.promised {
 		o.mu.Unlock()
 		return
 	}
@@ -150,6 +162,17 @@ func (o *Outbox) DropKept() {
 	if restart {
 		go o.run() // flush, as in Dispatch.Flush
 	}
+}
+
+// LetGo says that nobody hears acknowledgements any more: what is kept is given up, and
+// writing does not wait for them.
+func (o *Outbox) LetGo() {
+	o.mu.Lock()
+	if o.ledger != nil {
+		o.ledger.window = math.MaxInt
+	}
+	o.mu.Unlock()
+	o.DropKept()
 }
 
 // Detach ends the writing and keeps everything: what is queued and will be offered
@@ -184,7 +207,8 @@ func (o *Outbox) midFrame() bool {
 
 // Resumable reports whether Move will succeed for a peer that has had the first
 // upTo counted frames, and how many of the frames behind them were written before
-// and may reach it a second time. o must be detached, and Wait must have returned.
+// and may reach it a second time. From then on memory that is short does not take them
+// back. o must be detached, and Wait must have returned.
 func (o *Outbox) Resumable(upTo uint64) (again int, ok bool) {
 	var out settled
 	defer out.end()
@@ -200,7 +224,8 @@ func (o *Outbox) Resumable(upTo uint64) (again int, ok bool) {
 	if q := o.queue; q != nil && q.sent > 0 && upTo <= l.written {
 		again++
 	}
-	return again, l.whole()
+	l.promised = l.whole()
+	return again, l.promised
 }
 
 // Move hands everything that the peer has not had to another outbox, for which

@@ -227,10 +227,6 @@ func (q *queue) pass(s *segment, kept *ledger) {
 		q.settled.buffers = append(q.settled.buffers, s.buffer)
 		return
 	}
-	if kept.short() {
-		q.settled.buffers = append(q.settled.buffers, s.buffer)
-		s.buffer = nil
-	}
 	kept.keep(s)
 }
 

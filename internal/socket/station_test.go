@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -24,7 +23,6 @@ type station struct {
 	mu      sync.Mutex
 	sent    Tally
 	lost    Tally
-	short   atomic.Bool
 	offered Tally // what offer has offered and was not told to be gone
 }
 
@@ -38,7 +36,6 @@ func newStation(t testing.TB, l link, config Config) *station {
 }
 
 func (s *station) Account() *body.Account { return nil }
-func (s *station) Short() bool            { return s.short.Load() }
 func (s *station) Sent(done Tally)        { s.add(&s.sent, done) }
 func (s *station) Lost(lost Tally)        { s.add(&s.lost, lost) }
 
