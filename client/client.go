@@ -8,174 +8,120 @@
 //	go func() {
 //		for m, err := range c.Messages(ctx) {
 //			if err != nil {
-//				return // the hub went away, or c was closed
+//				return // the client has ended
 //			}
-//			fmt.Printf("%s\n", m.Body)
+//			fmt.Printf("%d says %s\n", m.From, m.Body)
+//			m.Done()
 //		}
 //	}()
 //
 //	others, err := c.List(ctx)
 //	…
-//	err = c.Send(ctx, others, []byte("hello"))
+//	report, err := c.SendReport(ctx, others, []byte("hello"), nil)
+//	…
+//	for i, fate := range report.Fates {
+//		fmt.Println(others[i], fate) // "2 received", "3 gone"
+//	}
 //
-// Messages from one sender arrive in the order in which it sent them. They are
+// Messages from one sender arrive once, and in the order in which it sent them. They are
 // received by Receive, by Messages or, with the least work, by Options.OnMessage.
-// Those that nobody receives yet wait in a bounded space; when that is full the client
-// stops reading, TCP slows the hub down, and the hub slows down those who send
-// here, and in the end disconnects a client that never receives.
+// Those that nobody receives yet wait in a bounded space; when that is full, the hub
+// slows down those who send here, and in the end disconnects a client that never
+// receives.
 //
-// The package knows the protocol (wire) and the connection (internal/socket). It
-// does not reconnect and knows nothing of the hub's insides.
+// Send hands a message to the hub, and the hub hands it on: that is all one knows, and for
+// much it is enough. SendReport and SendFunc tell what became of it for each
+// receiver: written to its connection; received, which its client says when the application has
+// got it; processed, which the application says by Message.Done. Who left before is
+// gone, and where the hub cannot know, the fate is uncertain.
+//
+// A client that loses its connection comes back by itself, with the same id if the hub
+// still knows it: then nothing is lost, doubled or reordered, and nobody notices but
+// Options.OnEvent. If it comes back too late it has a new id, and is told what it must
+// not rely on (Options.Resend).
+//
+// All this is version 2 of the protocol. With a hub that speaks only version 1 the client
+// does so as well: Send, List and messages work, there are no reports, and the
+// client ends with its connection.
+//
+// The package knows the protocol (wire) and the connection (internal/socket), and
+// nothing of the hub's insides.
 package client
 
 import (
 	"context"
 	"fmt"
-	"math"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/body"
-	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Options change how a client behaves. The zero value of each field means its
-// default.
-type Options struct {
-	// MaxBody is the largest body that is sent or received, in bytes. It should be
-	// what the hub allows. Default: 1 MiB.
-	MaxBody int
-
-	// MaxUnread is how many bytes of messages may wait to be received before the
-	// client stops reading, plus one read. Default: 1 MiB.
-	MaxUnread int
-
-	// ReadBuffer is how many bytes the kernel may hold for the client beyond that, as
-	// far as the system allows. Hundreds of busy clients on one machine are better
-	// off with 1 MiB than with the tens that the kernel may go to.
-	// Default: the kernel decides.
-	ReadBuffer int
-
-	// MaxQueued is how many bytes may wait to be sent before Send waits, plus one
-	// message. Default: 256 KiB.
-	MaxQueued int
-
-	// MaxList is how many ids a list may have. Default: 1,000,000, which is 8 MB.
-	MaxList int
-
-	// FrameTimeout is how long the rest of a frame may take to arrive.
-	// Default: 30 s.
-	FrameTimeout time.Duration
-
-	// CloseTimeout is how long Close waits for what was sent to leave.
-	// Default: 5 s.
-	CloseTimeout time.Duration
-
-	// OnMessage gets the messages if it is set; Receive and Messages then wait for
-	// the end of the connection. It is called by the goroutine that reads, for one
-	// message after the other in the order in which they came, perhaps before Dial
-	// has returned, and no more when Close has. Body is lent: it is valid until
-	// OnMessage returns.
-	//
-	// This is the shortest way for a message. In return nothing is read meanwhile:
-	// OnMessage must not wait for List, and must not call Close. A Send in it may have
-	// to wait for the hub, and a hub that waits for this client to read waits in vain.
-	OnMessage func(Message)
-}
-
-// withDefaults returns the options with every field set.
-func (o *Options) withDefaults() (Options, error) {
-	var all Options
-	if o != nil {
-		all = *o
-	}
-	for _, field := range []struct {
-		name  string
-		value *int
-		by    int
-		most  int
-	}{
-		{"MaxBody", &all.MaxBody, wire.DefaultMaxBody, wire.BodyMost},
-		{"MaxUnread", &all.MaxUnread, 1 << 20, math.MaxInt},
-		{"MaxQueued", &all.MaxQueued, 256 << 10, math.MaxInt},
-		{"MaxList", &all.MaxList, 1_000_000, wire.BodyMost / wire.IDSize},
-	} {
-		if *field.value == 0 {
-			*field.value = field.by
-		}
-		if *field.value < 1 || *field.value > field.most {
-			return all, fmt.Errorf("client: %s is %d, must be from 1 to %d", field.name, *field.value, field.most)
-		}
-	}
-	if all.ReadBuffer < 0 || all.ReadBuffer > wire.BodyMost {
-		return all, fmt.Errorf("client: ReadBuffer is %d, must be from 1 to %d", all.ReadBuffer, wire.BodyMost)
-	}
-	for _, field := range []struct {
-		name  string
-		value *time.Duration
-		by    time.Duration
-	}{
-		{"FrameTimeout", &all.FrameTimeout, 30 * time.Second},
-		{"CloseTimeout", &all.CloseTimeout, 5 * time.Second},
-	} {
-		if *field.value == 0 {
-			*field.value = field.by
-		}
-		if *field.value < 0 {
-			return all, fmt.Errorf("client: %s is %v, must not be negative", field.name, *field.value)
-		}
-	}
-	return all, nil
-}
-
-// unsentBytes is how much of what was sent may wait in the kernel before MaxQueued
-// counts the rest. A kernel that is left alone takes 4 MB for each client, and gets
-// short of memory with hundreds of them (docs/decisions/0002).
-const unsentBytes = 256 << 10
-
-// quiet is how long nothing must have been sent for Send to write by itself. Hot on
-// the heels of a Send there may come many, which had better leave together: a place
-// in line takes 0.2 µs, and a write about as long as quiet.
-const quiet = 10 * time.Microsecond
-
-// Client is a connection to a hub. All methods may be called concurrently.
+// Client is a client of a hub. All methods may be called concurrently.
 type Client struct {
 	// Static after construction.
 	options Options
-	conn    *socket.Conn
-	id      uint64
+	life    context.Context
+	end     context.CancelFunc // of life
 
-	inbox   inbox
-	pending pending
-	counts  counts
+	inbox    inbox
+	outgoing outgoing // version 2
+	verdicts verdicts // likewise
+	watching watching // likewise
+	soon     soon     // likewise
+	counts   counts
+	bodyMost atomic.Int64 // bytes
+	version  atomic.Int32 // of the protocol; 0: not settled yet
 
-	done    chan struct{} // closed when the connection is over
-	stopped chan struct{} // closed when the reading goroutine has ended
-	mu      sync.Mutex
-	err     error         // why; set before done is closed
-	closing chan struct{} // closed by Close
+	// Owned by the reading goroutine.
+	secret   string // to come back with; "": it cannot
+	epoch    uint64 // of the hub
+	attempts int    // to come back, since it was connected
+
+	// Owned by tick, which runs once at a time.
+	progress uint64 // of what the hub takes and hears
+	waits    int    // for how many ticks there was none
+
+	done    <-chan struct{} // closed when the client is over
+	stopped chan struct{}   // closed when the reading goroutine has ended
+	closing chan struct{}   // closed by Close
 	close   sync.Once
+
+	mu      sync.Mutex
+	id      uint64
+	link    *link         // nil: there is no connection
+	changed chan struct{} // closed and made anew when link changes
+	leaving bool          // BYE has been said
+	err     error         // why it is over; set before done is closed
 }
 
 // Dial connects to the hub at addr ("host:port") and returns when the hub has
-// told the client's id. It gives up when ctx ends. The client has one goroutine
-// that reads, and at times one that writes; both end with the connection.
+// told the client's id. It gives up when ctx ends; only later does the client come back
+// by itself. The client has one goroutine that reads, and at times one that writes;
+// both end with Close.
 func Dial(ctx context.Context, addr string, options *Options) (*Client, error) {
-	if _, err := options.withDefaults(); err != nil {
+	all, err := options.withDefaults()
+	if err != nil {
 		return nil, err
 	}
-	var dialer net.Dialer
-	nc, err := dialer.DialContext(ctx, "tcp", addr)
+	if all.Dial == nil {
+		all.Dial = func(ctx context.Context) (net.Conn, error) {
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, "tcp", addr)
+		}
+	}
+	nc, err := all.Dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	return New(ctx, nc, options)
+	return New(ctx, nc, &all)
 }
 
 // New is Dial for a connection that there is already. The connection belongs to
-// the client, and is closed when New fails.
+// the client, and is closed when New fails. When it is lost, the client ends
+// unless Options.Dial makes another.
 func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 	all, err := options.withDefaults()
 	if err != nil {
@@ -184,52 +130,85 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 	}
 	c := &Client{
 		options: all,
-		done:    make(chan struct{}),
 		stopped: make(chan struct{}),
 		closing: make(chan struct{}),
+		changed: make(chan struct{}),
 	}
-	c.inbox.init(all.MaxUnread)
-	if tcp, ok := nc.(*net.TCPConn); ok && all.ReadBuffer > 0 {
-		_ = tcp.SetReadBuffer(all.ReadBuffer) // fails only on a closed connection
-	}
-	c.conn = socket.New(nc, &socket.Config{
-		MaxLength:    max(1+all.MaxBody, 1+all.MaxList*wire.IDSize),
-		FrameTimeout: all.FrameTimeout,
-		OutboxBytes:  all.MaxQueued,
-		UnsentBytes:  unsentBytes,
-		Quiet:        quiet,
-		Whole:        true,
-		Keep:         all.OnMessage == nil,
-	}, owner{c}, c.done)
-	go c.read() // ends with the connection; Close waits for it
-	c.id, err = c.askIdentity(ctx)
-	if err != nil {
+	c.life, c.end = context.WithCancel(context.Background())
+	c.done = c.life.Done()
+	c.inbox.init(all.MaxUnread, c.tellReceived, c.soon.arm)
+	c.outgoing.init(all.MaxQueued, all.Resend)
+	c.watching.init()
+	c.soon.run = c.tick
+	c.bodyMost.Store(int64(all.MaxBody))
+	l := newLink(c, nc)
+	c.link = l
+	identity := c.greet(l)
+	go c.run(l) // ends with the client; Close waits for it
+	if err := c.await(ctx, l, identity); err != nil {
 		c.fail(err)
 		<-c.stopped
-		c.conn.Wait()
 		return nil, fmt.Errorf("client: learn the id from %s: %w", nc.RemoteAddr(), err)
 	}
 	return c, nil
 }
 
-// ID returns the id by which others reach this client. It never changes.
-func (c *Client) ID() uint64 { return c.id }
+// await returns when the hub has told who the client is.
+func (c *Client) await(ctx context.Context, l *link, identity <-chan uint64) error {
+	select {
+	case <-l.greeted:
+		return nil
+	case id, ok := <-identity:
+		select {
+		case <-l.greeted: // before
+			return nil
+		default:
+		}
+		switch {
+		case !ok:
+			return c.gone()
+		case c.options.Version == wire.Version2:
+			return fmt.Errorf("%w: the hub speaks version 1 only", ErrVersion)
+		}
+		c.mu.Lock()
+		c.id = id
+		c.mu.Unlock()
+		c.version.Store(1)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
-// Done returns a channel that is closed when the connection is over.
+// ID returns the id by which others reach this client. It changes when the client
+// comes back to a hub that does not know it any more: see EventNewID.
+func (c *Client) ID() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.id
+}
+
+// Version returns the version of the protocol that client and hub speak: 1 or 2.
+func (c *Client) Version() int { return int(c.version.Load()) }
+
+func (c *Client) newer() bool { return c.version.Load() == wire.Version2 }
+
+// Done returns a channel that is closed when the client is over: after Close, or when
+// the connection is lost and it cannot or must not come back.
 func (c *Client) Done() <-chan struct{} { return c.done }
 
-// Err returns why the connection is over, and nil while it is not. After Close
-// it is ErrClosed, unless the connection was over before.
+// Err returns why the client is over, and nil while it is not. After Close
+// it is ErrClosed, unless the client was over before.
 func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// Close sends what Send has taken, for at most Options.CloseTimeout, ends the
-// connection and waits for the client's goroutines. Blocked calls return
-// ErrClosed. It returns an error when something that Send has taken could not be
-// sent. It may be called more than once.
+// Close sends what Send has taken, for at most Options.CloseTimeout, leaves the hub for
+// good and waits for the client's goroutines. Blocked calls return
+// ErrClosed. It returns an error when something that Send has taken has perhaps not
+// reached the hub. It may be called more than once.
 func (c *Client) Close() error {
 	c.close.Do(func() {
 		close(c.closing)
@@ -239,7 +218,6 @@ func (c *Client) Close() error {
 	c.fail(ErrClosed)
 	<-c.done // somebody else may be about it
 	<-c.stopped
-	c.conn.Wait()
 	return c.unsent()
 }
 
@@ -249,27 +227,124 @@ func (c *Client) Close() error {
 func (c *Client) leave() {
 	patience := time.AfterFunc(c.options.CloseTimeout, func() { c.fail(ErrClosed) })
 	defer patience.Stop()
-	if c.conn.Drain(c.done) && c.conn.CloseWrite() == nil {
-		<-c.stopped // the reading goroutine discards what comes, until the hub's end
+	for l := c.last(); l != nil; l = c.last() {
+		switch {
+		case l.conn.Drain(c.done) && (!c.newer() || c.bid(l)):
+			if l.conn.CloseWrite() == nil {
+				<-c.stopped // the reading goroutine discards what comes, until the hub's end
+			}
+			return
+		case !c.newer():
+			return
+		}
+		select {
+		case <-l.over: // there may be another
+		case <-c.done:
+			return
+		}
 	}
 }
 
-// owner is the client as its connection knows it.
-type owner struct{ c *Client }
+// bid says goodbye in version 2, when everything else is written.
+func (c *Client) bid(l *link) bool {
+	c.tellReceived()
+	c.mu.Lock()
+	c.leaving = true
+	c.mu.Unlock()
+	l.say(wire.AppendBye(nil), &insisting)
+	return l.conn.Drain(c.done)
+}
 
-func (owner) Account() *body.Account { return nil }
+// last returns the connection on which to leave. Without one it waits for it if
+// something is still to be sent.
+func (c *Client) last() *link {
+	for {
+		c.mu.Lock()
+		l, changed := c.link, c.changed
+		c.mu.Unlock()
+		if l != nil || !c.newer() || c.outgoing.left() == 0 {
+			return l
+		}
+		select {
+		case <-changed:
+		case <-c.done:
+			return nil
+		}
+	}
+}
 
-func (owner) Short() bool { return false }
+// unsent returns an error if something that Send took did not leave.
+func (c *Client) unsent() error {
+	n := int(c.counts.lost.Load()) + c.outgoing.left()
+	if n > 0 {
+		return fmt.Errorf("client: %d messages were not sent: %w", n, c.Err())
+	}
+	return nil
+}
 
-func (o owner) Sent(t socket.Tally) { o.c.counts.wrote(t) }
+// current returns the connection that there is, or nil.
+func (c *Client) current() *link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link
+}
 
-func (o owner) Lost(t socket.Tally) { o.c.counts.lose(t) }
+// connected returns the connection. If there is none, it waits for it.
+func (c *Client) connected(ctx context.Context) (*link, error) {
+	for {
+		if err := c.open(ctx); err != nil {
+			return nil, err
+		}
+		c.mu.Lock()
+		l, changed, err := c.link, c.changed, c.err
+		c.mu.Unlock()
+		if l != nil || err != nil {
+			return l, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		case <-c.closing:
+		case <-c.done:
+		}
+	}
+}
 
-// Failed ends the sending at once, and the reading when it has taken what the hub
-// sent before the connection broke.
-func (o owner) Failed(err error) {
-	o.c.pending.close(fmt.Errorf("%w: %w", ErrLost, err))
-	o.c.conn.Finish()
+// attach makes l the connection; nil: there is none.
+func (c *Client) attach(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.link = l
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// detach says that l is the connection no more. In version 1 there will be no other.
+func (c *Client) detach(l *link) {
+	if c.newer() && c.current() == l {
+		c.attach(nil)
+	}
+	c.outgoing.detach()
+	c.verdicts.detach()
+	c.watching.detach()
+}
+
+// lost returns nil when the client will come back from the loss of l, or has, and
+// otherwise why it does not.
+func (c *Client) lost(l *link) error {
+	if c.returns() {
+		select {
+		case <-l.over: // then connected knows
+			return nil
+		case <-c.done:
+		}
+	}
+	return c.gone()
+}
+
+// returns reports whether the client comes back when its connection is lost.
+func (c *Client) returns() bool {
+	return c.newer() && c.options.Dial != nil && !c.options.NoReconnect
 }
 
 // gone returns why nothing can be sent any more.
@@ -280,7 +355,7 @@ func (c *Client) gone() error {
 	return ErrLost
 }
 
-// fail ends the connection. The first error counts.
+// fail ends the client. The first error counts.
 func (c *Client) fail(err error) {
 	c.mu.Lock()
 	if c.err != nil {
@@ -288,9 +363,64 @@ func (c *Client) fail(err error) {
 		return
 	}
 	c.err = err
+	l := c.link
 	c.mu.Unlock()
-	c.conn.Close()
+	if l != nil {
+		l.conn.Close()
+		l.pending.close(err)
+	}
+	c.soon.end()
 	c.inbox.close(err)
-	c.pending.close(err)
-	close(c.done) // at the end: who sees it can send nothing more
+	c.watching.close(err)
+	for _, one := range c.outgoing.close(err) {
+		one.done(nil, err)
+	}
+	c.end() // at the end: who sees it can send nothing more
+}
+
+// tellReceived tells the hub what was received.
+func (c *Client) tellReceived() {
+	upTo, l := c.inbox.claim()
+	if l != nil {
+		l.say(wire.AppendTaken(nil, upTo), &l.taken)
+	}
+}
+
+// askEvery is how many ticks pass before the hub is asked again what it has taken and
+// heard: a second, for receivers that are slow may take minutes.
+const askEvery = int(time.Second / soonest)
+
+// tick does what has had time: it tells what was received, and asks what the hub has
+// taken and heard if it does not say so by itself. It reports whether there is more to do.
+func (c *Client) tick() bool {
+	due, more := c.inbox.tick()
+	if due {
+		c.tellReceived()
+	}
+	sent, taken := c.outgoing.unsure()
+	said, heard := c.verdicts.unsure()
+	l := c.current()
+	if l == nil || !sent && !said {
+		c.waits = 0
+		return more
+	}
+	if c.progress != taken+heard {
+		c.progress, c.waits = taken+heard, 0
+	} else if c.waits++; c.waits%askEvery == 1 {
+		l.probe()
+	}
+	return true
+}
+
+// refused tells the one who sent a message that the hub does not take it.
+func (c *Client) refused(e *wire.Error) {
+	if e.Seq == 0 {
+		return // it was no message, and whoever asked for something else would not know
+	}
+	err := &RefusedError{Seq: e.Seq, Code: e.Code, Reason: string(e.Text)}
+	if one := c.outgoing.refused(e.Seq); one != nil {
+		one.done(nil, err)
+		return
+	}
+	c.event(Event{Kind: EventRefused, Err: err})
 }

@@ -45,7 +45,7 @@ func TestDialLearnsTheID(t *testing.T) {
 			h.send(wire.AppendIdentity(nil, id))
 			h.wantEnd()
 		})
-		c, err := Dial(t.Context(), addr, nil)
+		c, err := Dial(t.Context(), addr, &Options{Version: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func TestDialWhereNobodyListens(t *testing.T) {
 	}
 	addr := ln.Addr().String()
 	ln.Close()
-	if _, err := Dial(t.Context(), addr, nil); !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), addr) {
+	if _, err := Dial(t.Context(), addr, &Options{Version: 1}); !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), addr) {
 		t.Errorf("got %v, want one that names %s and says that it refuses", err, addr)
 	}
 }
@@ -101,7 +101,7 @@ func TestNewGivesUpWithItsContext(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			begin := time.Now()
-			c, err := New(ctx, near, nil)
+			c, err := New(ctx, near, &Options{Version: 1})
 			if c != nil || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v and %v, want %v", c, err, context.DeadlineExceeded)
 			}
@@ -135,7 +135,7 @@ func TestNewWithAHubThatGoes(t *testing.T) {
 		}, ErrProtocol},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c, err := Dial(t.Context(), listen(t, test.hub), nil)
+			c, err := Dial(t.Context(), listen(t, test.hub), &Options{Version: 1})
 			if c != nil || err == nil || test.want != nil && !errors.Is(err, test.want) {
 				t.Errorf("got %v and %v, want %v", c, err, test.want)
 			}
@@ -149,7 +149,7 @@ func TestMessagesMayComeBeforeTheID(t *testing.T) {
 		h.send(deliveries(2), wire.AppendIdentity(nil, 3))
 		h.wantEnd()
 	})
-	c, err := Dial(t.Context(), addr, nil)
+	c, err := Dial(t.Context(), addr, &Options{Version: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,9 @@ func TestOptions(t *testing.T) {
 		want    string // in the error; "" when there is none
 	}{
 		{"none", Options{}, ""},
-		{"the smallest", Options{1, 1, 1, 1, 1, 1, 1, func(Message) {}}, ""},
+		{"the smallest", Options{MaxBody: 1, MaxUnread: 1, ReadBuffer: 1, MaxQueued: 1, MaxList: 1, FrameTimeout: 1, CloseTimeout: 1}, ""},
+		{"Version", Options{Version: 3}, "Version is 3"},
+		{"Name", Options{Name: strings.Repeat("x", 257)}, "Name has 257 bytes"},
 		{"MaxBody", Options{MaxBody: -1}, "MaxBody is -1"},
 		{"MaxBody above what the wire can say", Options{MaxBody: wire.BodyMost + 1}, "MaxBody"},
 		{"MaxUnread", Options{MaxUnread: -5}, "MaxUnread is -5"},

@@ -21,6 +21,18 @@ var (
 	// ErrProtocol says that what came is not what a hub sends. The connection is
 	// over.
 	ErrProtocol = errors.New("protocol violated by the hub")
+
+	// ErrVersion says that it takes version 2 of the protocol, which the hub does not
+	// speak, or the client was told not to.
+	ErrVersion = errors.New("this needs version 2 of the protocol")
+
+	// ErrForgotten says that nobody knows what became of a message: it was sent, and
+	// the hub forgot the client before it reported.
+	ErrForgotten = errors.New("the hub has forgotten the client: what became of the message is uncertain")
+
+	errTaken  = fmt.Errorf("%w: TAKEN above what was sent", ErrProtocol)
+	errReport = fmt.Errorf("%w: a report of no message that waits for one", ErrProtocol)
+	errSilent = fmt.Errorf("%w: nothing came from the hub for two keep-alive intervals", ErrLost)
 )
 
 // TooManyReceiversError says that a message names more receivers than a frame
@@ -43,3 +55,30 @@ type BodyTooLargeError struct {
 func (e *BodyTooLargeError) Error() string {
 	return fmt.Sprintf("client: body of %d bytes, at most %d are allowed", e.Size, e.Limit)
 }
+
+// RefusedError says that the hub did not take a message.
+type RefusedError struct {
+	Seq    uint64
+	Code   wire.ErrorCode
+	Reason string // for people
+}
+
+// Error tells the reason.
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("client: the hub refused message %d: %s", e.Seq, e.Reason)
+}
+
+// GoAwayError says that the hub has told the client to go. It is an ErrHubClosed.
+type GoAwayError struct {
+	Code      wire.GoAwayCode
+	Reason    string // for people
+	Reconnect bool   // whether it makes sense to come back: then the client does
+}
+
+// Error tells the code and the reason.
+func (e *GoAwayError) Error() string {
+	return fmt.Sprintf("the hub sends away (%s): %s", e.Code, e.Reason)
+}
+
+// Unwrap makes it an ErrHubClosed.
+func (e *GoAwayError) Unwrap() error { return ErrHubClosed }

@@ -23,7 +23,7 @@ type fakeHub struct {
 	net.Conn
 }
 
-// connect makes a client whose hub is the test. It has the id 7.
+// connect makes a client of version 1 whose hub is the test. It has the id 7.
 func connect(t testing.TB, options *Options) (*Client, *fakeHub) {
 	t.Helper()
 	near, far := net.Pipe()
@@ -51,6 +51,11 @@ func connectTCP(t testing.TB, options *Options) (*Client, *fakeHub) {
 
 func connectOver(t testing.TB, options *Options, near, far net.Conn) (*Client, *fakeHub) {
 	t.Helper()
+	classic := Options{Version: 1}
+	if options != nil {
+		classic = *options
+		classic.Version = 1
+	}
 	h := &fakeHub{t, far}
 	done := make(chan struct{})
 	go func() { // ends when the client knows its id
@@ -58,7 +63,7 @@ func connectOver(t testing.TB, options *Options, near, far net.Conn) (*Client, *
 		h.want(wire.AppendIdentityRequest(nil))
 		h.send(wire.AppendIdentity(nil, 7))
 	}()
-	c, err := New(t.Context(), near, options)
+	c, err := New(t.Context(), near, &classic)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,7 +129,7 @@ func FuzzClient(f *testing.F) {
 			script = slices.Concat(delivery(strings.Repeat("L", int(large%(fuzzBody+10)))), script)
 		}
 		h := &fuzzHub{asked: make(chan struct{}, 10), script: script, cuts: cuts, closed: make(chan struct{})}
-		c, err := New(t.Context(), h, &Options{MaxBody: fuzzBody, MaxList: fuzzList, MaxUnread: 1 + int(unread%(1<<20))})
+		c, err := New(t.Context(), h, &Options{Version: 1, MaxBody: fuzzBody, MaxList: fuzzList, MaxUnread: 1 + int(unread%(1<<20))})
 		if err != nil {
 			t.Fatal(err)
 		}

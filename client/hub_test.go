@@ -43,8 +43,13 @@ func newHub(t testing.TB) (h *hub.Hub, addr string) {
 // dial connects n clients, which are closed with the test.
 func dial(t testing.TB, addr string, n int) (clients []*client.Client) {
 	t.Helper()
+	return dialWith(t, addr, n, nil)
+}
+
+func dialWith(t testing.TB, addr string, n int, options *client.Options) (clients []*client.Client) {
+	t.Helper()
 	for range n {
-		c, err := client.Dial(t.Context(), addr, nil)
+		c, err := client.Dial(t.Context(), addr, options)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +148,7 @@ func TestWhatWasSentBeforeCloseArrives(t *testing.T) {
 
 func TestAHubThatShutsDown(t *testing.T) {
 	h, addr := newHub(t)
-	clients := dial(t, addr, 2)
+	clients := dialWith(t, addr, 2, &client.Options{NoReconnect: true})
 	a, b := clients[0], clients[1]
 	if err := a.Send(t.Context(), []uint64{b.ID()}, []byte("the last")); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
@@ -15,63 +15,153 @@ import (
 // by the hub, one that stands there twice gets the body twice, and the client
 // may name itself.
 //
-// Send returns when the message is written, or in line to be: it waits while
-// Options.MaxQueued bytes are in line, until ctx ends, and then nothing of the message is
-// sent. to and body may be changed as soon as it has returned. The errors are a
+// Send returns when the message is in line to be written: it waits while
+// Options.MaxQueued bytes are, until ctx ends, and then nothing of the message is
+// sent. In version 2 it also waits while the hub has that much that it has not yet taken,
+// because receivers are slow; what is in line stays there over a lost connection.
+// to and body may be changed as soon as it has returned. The errors are a
 // *TooManyReceiversError, a *BodyTooLargeError, that of ctx, or why the
-// connection is over.
+// client has ended.
 func (c *Client) Send(ctx context.Context, to []uint64, message []byte) error {
-	if len(to) > wire.MaxReceivers {
-		return &TooManyReceiversError{Receivers: len(to)}
+	if c.newer() {
+		return c.post(ctx, to, message, &plain, nil)
 	}
-	if len(message) > c.options.MaxBody {
-		return &BodyTooLargeError{Size: len(message), Limit: c.options.MaxBody}
+	if err := c.check(to, message); err != nil {
+		return err
 	}
 	buffer := body.Get(wire.RelayLen(len(to), len(message)))
 	defer buffer.Release()
 	frame := wire.AppendRelay(buffer.Bytes()[:0], to, message)
-	return c.enqueue(ctx, &socket.Piece{Buffer: buffer, To: len(frame), Frames: 1, Deliveries: 1})
+	return c.enqueue(ctx, c.current(), &socket.Piece{Buffer: buffer, To: len(frame), Frames: 1, Deliveries: 1})
 }
 
-// List returns the ids of all other clients that are connected, in ascending
-// order. It waits for the hub's answer until ctx ends. The answer comes behind
-// the messages that the hub sent before it: if nobody receives those, it cannot
-// be read.
-func (c *Client) List(ctx context.Context) ([]uint64, error) {
-	return request(ctx, c, &c.pending.list, wire.AppendListRequest)
+// SendOptions change how one message is sent. The zero value of each field means
+// its default.
+type SendOptions struct {
+	// Level is how far the message must have come for each receiver before it is
+	// reported. Default: wire.LevelReceived.
+	Level wire.Level
+
+	// TTL is after how long the message is worth nothing, to the millisecond and at
+	// most 49 days: a receiver to which it was not written by then does not get it, and
+	// the report is made. Default: it is always worth something.
+	TTL time.Duration
+
+	// Overload is what happens when a receiver's queue is full.
+	// Default: wire.OverloadWait.
+	Overload wire.Overload
 }
 
-// askIdentity asks the hub for the client's id.
-func (c *Client) askIdentity(ctx context.Context) (uint64, error) {
-	return request(ctx, c, &c.pending.identity, wire.AppendIdentityRequest)
-}
+// plain are the options of Send.
+var plain = SendOptions{Level: wire.LevelNone}
 
-// request sends one request and waits for its answer.
-func request[T any](ctx context.Context, c *Client, line *[]chan T, appendRequest func([]byte) []byte) (T, error) {
-	var none T
-	if err := c.open(ctx); err != nil {
-		return none, err
+// ttlMost is the longest time to live that a SEND can name.
+const ttlMost = (1<<32 - 1) * time.Millisecond
+
+func (o *SendOptions) check() error {
+	switch {
+	case o.TTL < 0 || o.TTL > ttlMost:
+		return fmt.Errorf("client: TTL is %v, must be from 0 to %v", o.TTL, ttlMost)
+	case o.Level > wire.LevelProcessed:
+		return fmt.Errorf("client: Level is %d, must be at most %d", o.Level, wire.LevelProcessed)
+	case o.Overload > wire.OverloadDrop:
+		return fmt.Errorf("client: Overload is %d, must be at most %d", o.Overload, wire.OverloadDrop)
 	}
-	waiting, err := ask(&c.pending, line)
+	return nil
+}
+
+func (o *SendOptions) wire() wire.Options { return wire.MakeOptions(o.Level, o.Overload) }
+
+// ttl returns the time to live in milliseconds, rounded up: 0 would mean for ever.
+func (o *SendOptions) ttl() uint32 { return uint32((o.TTL + time.Millisecond - 1) / time.Millisecond) }
+
+// Report is what became of one message.
+type Report struct {
+	Seq   uint64      // the number of the message: Message.Seq of those who got it
+	Fates []wire.Fate // one for each receiver, in the order of to
+}
+
+// Reached returns for how many receivers the message has come as far as level.
+func (r *Report) Reached(level wire.Level) (n int) {
+	for _, fate := range r.Fates {
+		if fate.Reaches(level) {
+			n++
+		}
+	}
+	return n
+}
+
+// SendReport is Send, and waits for the report: what became of the message for each
+// receiver, when it has come as far as options says for each that it can reach. The
+// hub reports after a while in any case (by default after 30 s). When ctx ends before,
+// the message may have been sent all the same.
+//
+// Its errors are those of Send, ErrVersion in version 1, ErrForgotten, and a *RefusedError
+// when the hub does not take the message.
+func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, options *SendOptions) (*Report, error) {
+	type outcome struct {
+		report *Report
+		err    error
+	}
+	reported := make(chan outcome, 1)
+	err := c.SendFunc(ctx, to, message, options, func(r *Report, err error) { reported <- outcome{r, err} })
 	if err != nil {
-		return none, err
-	}
-	buffer := body.Get(wire.HeaderSize)
-	defer buffer.Release()
-	frame := appendRequest(buffer.Bytes()[:0])
-	if err := c.enqueue(ctx, &socket.Piece{Buffer: buffer, To: len(frame), Frames: 1}); err != nil {
-		withdraw(&c.pending, line, waiting)
-		return none, err
+		return nil, err
 	}
 	select {
-	case value, ok := <-waiting:
-		if !ok {
-			return none, c.gone()
-		}
-		return value, nil
+	case o := <-reported:
+		return o.report, o.err
 	case <-ctx.Done():
-		return none, ctx.Err()
+		return nil, fmt.Errorf("client: sent, and not reported: %w", ctx.Err())
 	}
+}
+
+// SendFunc is SendReport without the waiting: it returns like Send, and done is
+// called once with the report or the error, perhaps before SendFunc has returned, if that
+// returns nil. done is called by the goroutine that reads, or by the one that closes: it
+// must not wait for the hub.
+func (c *Client) SendFunc(ctx context.Context, to []uint64, message []byte, options *SendOptions, done func(*Report, error)) error {
+	if !c.newer() {
+		return ErrVersion
+	}
+	var o SendOptions
+	if options != nil {
+		o = *options
+	}
+	if o.Level == wire.LevelNone {
+		o.Level = wire.LevelReceived
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	return c.post(ctx, to, message, &o, &call{receivers: len(to), done: done})
+}
+
+// post sends a message in version 2.
+func (c *Client) post(ctx context.Context, to []uint64, message []byte, options *SendOptions, one *call) error {
+	if err := c.check(to, message); err != nil {
+		return err
+	}
+	if err := c.open(ctx); err != nil {
+		return err
+	}
+	if err := c.outgoing.add(ctx, c.closing, to, message, options, one); err != nil {
+		return err
+	}
+	c.outgoing.feed()
+	c.soon.arm()
+	return nil
+}
+
+// check reports which limit a message exceeds, if so.
+func (c *Client) check(to []uint64, message []byte) error {
+	if len(to) > wire.MaxReceivers {
+		return &TooManyReceiversError{Receivers: len(to)}
+	}
+	if most := int(c.bodyMost.Load()); len(message) > most {
+		return &BodyTooLargeError{Size: len(message), Limit: most}
+	}
+	return nil
 }
 
 var dispatches = sync.Pool{New: func() any { return new(socket.Dispatch) }}
@@ -86,13 +176,13 @@ func (c *Client) open(ctx context.Context) error {
 	}
 }
 
-// enqueue puts frames in line to be written.
-func (c *Client) enqueue(ctx context.Context, p *socket.Piece) error {
+// enqueue puts frames in line to be written on a connection.
+func (c *Client) enqueue(ctx context.Context, l *link, p *socket.Piece) error {
 	if err := c.open(ctx); err != nil {
 		return err
 	}
 	d := dispatches.Get().(*socket.Dispatch)
-	outcome := d.Enqueue(&c.conn.Outbox, p, ctx.Done())
+	outcome := d.Enqueue(&l.conn.Outbox, p, ctx.Done())
 	dispatches.Put(d)
 	switch outcome {
 	case socket.Queued:
@@ -102,48 +192,4 @@ func (c *Client) enqueue(ctx context.Context, p *socket.Piece) error {
 	default:
 		return c.gone()
 	}
-}
-
-// Stats is what a client has moved. Messages are frames of any kind: messages,
-// requests and answers. Bytes are those on the wire.
-type Stats struct {
-	MessagesIn, MessagesOut uint64
-	BytesIn, BytesOut       uint64
-}
-
-// Stats returns the numbers of this moment. They remain after the end.
-func (c *Client) Stats() Stats {
-	return Stats{
-		MessagesIn:  c.counts.messagesIn.Load(),
-		MessagesOut: c.counts.messagesOut.Load(),
-		BytesIn:     c.counts.bytesIn.Load(),
-		BytesOut:    c.counts.bytesOut.Load(),
-	}
-}
-
-type counts struct {
-	messagesIn, messagesOut, bytesIn, bytesOut atomic.Uint64
-
-	lost atomic.Uint64 // messages that Send took and that did not leave
-}
-
-// read notes a turn: so many more frames, and how many bytes came in all.
-func (c *counts) read(frames, bytes uint64) {
-	c.messagesIn.Add(frames)
-	c.bytesIn.Store(bytes)
-}
-
-func (c *counts) wrote(t socket.Tally) {
-	c.messagesOut.Add(uint64(t.Frames))
-	c.bytesOut.Add(uint64(t.Bytes))
-}
-
-func (c *counts) lose(t socket.Tally) { c.lost.Add(uint64(t.Deliveries)) }
-
-// unsent returns an error if something that Send took did not leave.
-func (c *Client) unsent() error {
-	if n := c.counts.lost.Load(); n > 0 {
-		return fmt.Errorf("client: %d messages were not sent: %w", n, c.Err())
-	}
-	return nil
 }

@@ -46,7 +46,7 @@ type hubMember struct {
 func (n *hubNetwork) join(i int, in inbox) (member, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
 	defer cancel()
-	options := &client.Options{CloseTimeout: leaveTime, ReadBuffer: readBuffer}
+	options := &client.Options{Version: 1, CloseTimeout: leaveTime, ReadBuffer: readBuffer}
 	if in.deliver != nil {
 		options.OnMessage = func(m client.Message) { in.deliver(m.Body) }
 	}
@@ -87,7 +87,7 @@ func (m *hubMember) close() {
 func visitHub(addr string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
 	defer cancel()
-	c, err := client.Dial(ctx, addr, nil)
+	c, err := client.Dial(ctx, addr, &client.Options{Version: 1})
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func dial(ctx context.Context, c Config, r *receiver) (*client.Client, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no answer within %v", c.Timeout))
 	defer cancel()
 	one, err := client.Dial(ctx, c.Addr, &client.Options{
-		CloseTimeout: flushTime, ReadBuffer: readBuffer, OnMessage: r.receive,
+		Version: 1, CloseTimeout: flushTime, ReadBuffer: readBuffer, OnMessage: r.receive,
 	})
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)

@@ -1,0 +1,44 @@
+package client
+
+import "time"
+
+// vigil watches over a connection: something must come from the hub, and be sent to
+// it, once in each keep-alive interval.
+type vigil struct {
+	link  *link
+	every time.Duration // half of the interval
+
+	brought, sent int64
+	quiet         int // how many looks in a row have found nothing new
+}
+
+// live begins the vigil, in place of the one over the greeting.
+func (l *link) live(interval time.Duration) {
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	v := &vigil{link: l, every: interval / 2}
+	time.AfterFunc(v.every, v.look) // ends with the connection, at the next look
+}
+
+func (v *vigil) look() {
+	l := v.link
+	select {
+	case <-l.over:
+		return
+	default:
+	}
+	if b := l.conn.Brought(); b != v.brought || l.busy.Load() {
+		v.brought, v.quiet = b, 0
+	} else if v.quiet++; v.quiet >= 4 {
+		l.silent.Store(true)
+		l.conn.Finish()
+		return
+	}
+	if s := l.conn.Pulse().Sent; s != v.sent {
+		v.sent = s
+	} else {
+		l.probe()
+	}
+	time.AfterFunc(v.every, v.look)
+}

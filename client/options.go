@@ -1,0 +1,147 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// Options change how a client behaves. The zero value of each field means its
+// default.
+type Options struct {
+	// Version is the version of the protocol: 1, 2, or 0 for version 2 with a hub that
+	// speaks it and version 1 with any other.
+	Version int
+
+	// Name is for people: the hub's operator sees it. Version 2 only.
+	Name string
+
+	// Dial makes the connections, the first one and those that follow on it. Default:
+	// TCP to the address that the function Dial was given; a client made by New has
+	// then no way to come back.
+	Dial func(ctx context.Context) (net.Conn, error)
+
+	// NoReconnect says that the client ends with its connection, as one that speaks
+	// version 1 does.
+	NoReconnect bool
+
+	// Resend says what becomes of messages when the client has come back and the hub
+	// does not know it any more: those that it has perhaps not had, and those whose
+	// report has not come. They are sent again, with the new id, and some receivers may
+	// get them twice; or they fail, see ErrForgotten and Event.Unconfirmed.
+	Resend bool
+
+	// OnEvent is told what happens to the connection, if it is set. It is called by the
+	// goroutine that reads, for one event after the other, and must not call Close.
+	OnEvent func(Event)
+
+	// MaxBody is the largest body that is sent or received, in bytes. It should be
+	// what the hub allows. Default: 1 MiB.
+	MaxBody int
+
+	// MaxUnread is how many bytes of messages may wait to be received before the
+	// client stops reading, plus one read. In version 2 the hub sees to it: it sends no
+	// more than 2 MiB ahead of what was received. Default: 1 MiB.
+	MaxUnread int
+
+	// ReadBuffer is how many bytes the kernel may hold for the client beyond that, as
+	// far as the system allows. Hundreds of busy clients on one machine are better
+	// off with 1 MiB than with the tens that the kernel may go to.
+	// Default: the kernel decides.
+	ReadBuffer int
+
+	// MaxQueued is how many bytes may wait to be sent before Send waits, plus one
+	// message. In version 2 that includes what the hub has had and not yet taken, and
+	// 64 bytes for each receiver. Default: 256 KiB.
+	MaxQueued int
+
+	// MaxList is how many ids a list may have. Default: 1,000,000, which is 8 MB.
+	MaxList int
+
+	// FrameTimeout is how long the rest of a frame may take to arrive.
+	// Default: 30 s.
+	FrameTimeout time.Duration
+
+	// CloseTimeout is how long Close waits for what was sent to leave.
+	// Default: 5 s.
+	CloseTimeout time.Duration
+
+	// OnMessage gets the messages if it is set; Receive and Messages then wait for
+	// the end of the client. It is called by the goroutine that reads, for one
+	// message after the other in the order in which they came, perhaps before Dial
+	// has returned, and no more when Close has. Body is lent: it is valid until
+	// OnMessage returns.
+	//
+	// This is the shortest way for a message. In return nothing is read meanwhile:
+	// OnMessage must not wait for List or a report, and must not call Close. A Send in
+	// it may have to wait for the hub, and a hub that waits for this client to read
+	// waits in vain.
+	OnMessage func(Message)
+}
+
+// withDefaults returns the options with every field set.
+func (o *Options) withDefaults() (Options, error) {
+	var all Options
+	if o != nil {
+		all = *o
+	}
+	for _, field := range []struct {
+		name  string
+		value *int
+		by    int
+		most  int
+	}{
+		{"MaxBody", &all.MaxBody, wire.DefaultMaxBody, wire.BodyMost},
+		{"MaxUnread", &all.MaxUnread, 1 << 20, math.MaxInt},
+		{"MaxQueued", &all.MaxQueued, 256 << 10, math.MaxInt},
+		{"MaxList", &all.MaxList, 1_000_000, wire.BodyMost / wire.IDSize},
+	} {
+		if *field.value == 0 {
+			*field.value = field.by
+		}
+		if *field.value < 1 || *field.value > field.most {
+			return all, fmt.Errorf("client: %s is %d, must be from 1 to %d", field.name, *field.value, field.most)
+		}
+	}
+	if all.Version < 0 || all.Version > wire.Version2 {
+		return all, fmt.Errorf("client: Version is %d, must be 0, 1 or 2", all.Version)
+	}
+	if len(all.Name) > nameMost {
+		return all, fmt.Errorf("client: Name has %d bytes, at most %d are allowed", len(all.Name), nameMost)
+	}
+	if all.ReadBuffer < 0 || all.ReadBuffer > wire.BodyMost {
+		return all, fmt.Errorf("client: ReadBuffer is %d, must be from 1 to %d", all.ReadBuffer, wire.BodyMost)
+	}
+	for _, field := range []struct {
+		name  string
+		value *time.Duration
+		by    time.Duration
+	}{
+		{"FrameTimeout", &all.FrameTimeout, 30 * time.Second},
+		{"CloseTimeout", &all.CloseTimeout, 5 * time.Second},
+	} {
+		if *field.value == 0 {
+			*field.value = field.by
+		}
+		if *field.value < 0 {
+			return all, fmt.Errorf("client: %s is %v, must not be negative", field.name, *field.value)
+		}
+	}
+	return all, nil
+}
+
+// nameMost leaves a HELLO far below wire.HelloMost, whatever JSON makes of the name.
+const nameMost = 256
+
+// maxLength is the largest length field that the hub may send.
+func (o *Options) maxLength() int {
+	most := max(1+o.MaxBody, 1+o.MaxList*wire.IDSize)
+	if o.Version != 1 {
+		most = max(most, wire.DeliverLen(o.MaxBody)-wire.LengthSize, wire.PresenceLen(wire.PageMost, 0)-wire.LengthSize)
+	}
+	return most
+}

@@ -1,0 +1,422 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// outgoing is what Send has taken in version 2 and the hub has not: it outlives
+// connections, and is sent again on the next one as far as the hub has not had it.
+//
+//	line  ├── under way on link ──┼── not yet ──┤
+//	      0                       next
+//
+// Messages enter at the end, one after the other. What is under way costs no more
+// than the hub's credit.
+type outgoing struct {
+	limit  int           // cost of the line at which Send waits
+	resend bool          // Options.Resend
+	turn   chan struct{} // capacity 1: held by the one who sends
+	room   chan struct{} // capacity 1: the line has become shorter, or has ended
+
+	mu       sync.Mutex
+	link     *link // nil: there is none now
+	terms    terms // of the hub
+	feeding  bool  // somebody puts on its way what may go
+	seq      uint64
+	line     []parcel
+	next     int
+	cost     int // of the line
+	owed     int // of what is under way
+	reports  int // under way that have no report
+	calls    map[uint64]*call
+	retained int    // cost of what calls keep to send it again
+	moved    uint64 // changes when the line becomes shorter
+	err      error  // why nothing more is taken
+}
+
+// terms are what WELCOME says about sending.
+type terms struct {
+	credit, reports int
+}
+
+// retainedMost is how much may be kept to be sent again, in bytes, before Send waits
+// for reports.
+const retainedMost = 16 << 20
+
+// parcel is a SEND. It holds a reference to its buffer.
+type parcel struct {
+	seq      uint64
+	cost     int
+	buffer   *body.Buffer
+	length   int
+	reported bool // there is to be a report
+}
+
+// call is a SEND that waits for its report.
+type call struct {
+	done      func(*Report, error)
+	receivers int
+	parcel    parcel // to be sent again; without a buffer: it is in the line, or will not be
+}
+
+func (o *outgoing) init(limit int, resend bool) {
+	o.limit, o.resend = limit, resend
+	o.turn, o.room = make(chan struct{}, 1), make(chan struct{}, 1)
+	o.calls = make(map[uint64]*call)
+}
+
+// add puts a message at the end of the line. It waits for its turn and for room
+// until ctx or stop end.
+func (o *outgoing) add(ctx context.Context, stop <-chan struct{}, to []uint64, message []byte, options *SendOptions, c *call) error {
+	if err := await(ctx, stop, o.turn); err != nil {
+		return err
+	}
+	defer func() { <-o.turn }()
+	cost := wire.SendCost(len(to), len(message))
+	for !o.fits(cost) {
+		select {
+		case <-o.room:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-stop:
+			return ErrClosed
+		}
+	}
+	p := parcel{seq: o.seq + 1, cost: cost, buffer: body.Get(wire.SendLen(len(to), len(message))), reported: c != nil}
+	p.length = len(wire.AppendSend(p.buffer.Bytes()[:0], p.seq, options.wire(), options.ttl(), to, message))
+	return o.append(p, c)
+}
+
+// await takes a place in c.
+func await(ctx context.Context, stop <-chan struct{}, c chan<- struct{}) error {
+	select {
+	case c <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case c <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-stop:
+		return ErrClosed
+	}
+}
+
+// fits reports whether there is room for one more.
+func (o *outgoing) fits(cost int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err != nil || (len(o.line) == 0 || o.cost+cost <= o.limit) && o.retained < retainedMost
+}
+
+func (o *outgoing) append(p parcel, c *call) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		p.buffer.Release()
+		return o.err
+	}
+	o.seq = p.seq
+	o.cost += p.cost
+	o.line = append(o.line, p)
+	if c != nil {
+		o.calls[p.seq] = c
+	}
+	return nil
+}
+
+// feed puts on its way what may go, in its order. If somebody is about it already,
+// that one does it.
+func (o *outgoing) feed() {
+	p, l := o.pick(true)
+	if l == nil {
+		return
+	}
+	d := dispatches.Get().(*socket.Dispatch)
+	for ; l != nil; p, l = o.pick(false) {
+		l.conn.Offer(&socket.Piece{Buffer: p.buffer, To: p.length, Frames: 1}, d) // one that is parked keeps its place
+		p.buffer.Release()
+	}
+	d.Drop()
+	dispatches.Put(d)
+}
+
+// pick returns the next message that may go, with a reference to its buffer, and
+// where it goes: nowhere if there is none, or if somebody else is about it. Whoever
+// has got one must ask again when it is on its way.
+func (o *outgoing) pick(first bool) (parcel, *link) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if first && o.feeding {
+		return parcel{}, nil
+	}
+	o.feeding = o.link != nil && o.next < len(o.line) && o.may(&o.line[o.next])
+	if !o.feeding {
+		return parcel{}, nil
+	}
+	p := o.line[o.next]
+	p.buffer.Retain()
+	o.next++
+	o.owed += p.cost
+	if p.reported {
+		o.reports++
+	}
+	return p, o.link
+}
+
+// may reports whether a message may go under way. It is called with mu held.
+func (o *outgoing) may(p *parcel) bool {
+	return (o.owed == 0 || o.owed+p.cost <= o.terms.credit) && (!p.reported || o.reports < o.terms.reports)
+}
+
+// taken takes note that the hub has taken everything up to a seq.
+func (o *outgoing) taken(upTo uint64) error {
+	var free []*body.Buffer
+	o.mu.Lock()
+	if upTo > o.seq {
+		o.mu.Unlock()
+		return errTaken
+	}
+	n := 0
+	for n < o.next && o.line[n].seq <= upTo {
+		if b := o.settle(&o.line[n]); b != nil {
+			free = append(free, b)
+		}
+		n++
+	}
+	o.shift(0, n)
+	o.next -= n
+	o.mu.Unlock()
+	for _, b := range free {
+		b.Release()
+	}
+	if n > 0 {
+		signal(o.room)
+		o.feed()
+	}
+	return nil
+}
+
+// settle accounts for a message that leaves the line after it was under way. It
+// returns its buffer unless a call keeps that. It is called with mu held.
+func (o *outgoing) settle(p *parcel) *body.Buffer {
+	o.owed -= p.cost
+	o.cost -= p.cost
+	if c := o.calls[p.seq]; c != nil && p.reported && o.resend {
+		c.parcel = *p
+		o.retained += p.cost
+		return nil
+	}
+	return p.buffer
+}
+
+// shift takes messages from..to out of the line. It is called with mu held.
+func (o *outgoing) shift(from, to int) {
+	rest := append(o.line[:from], o.line[to:]...)
+	clear(o.line[len(rest):])
+	o.line = rest
+	if to > from {
+		o.moved++
+	}
+}
+
+// report hands a report to the one who waits for it.
+func (o *outgoing) report(r wire.Report) error {
+	c := o.finish(r.Seq)
+	if c == nil || c.receivers != len(r.Fates) {
+		return errReport
+	}
+	fates := make([]wire.Fate, len(r.Fates))
+	for i, f := range r.Fates {
+		fates[i] = wire.Fate(f)
+	}
+	o.feed()
+	c.done(&Report{Seq: r.Seq, Fates: fates}, nil)
+	return nil
+}
+
+// refused takes out a message that the hub does not take. It returns who waits for
+// its report, if anybody does.
+func (o *outgoing) refused(seq uint64) *call {
+	var free *body.Buffer
+	o.mu.Lock()
+	i, found := slices.BinarySearchFunc(o.line[:o.next], seq, func(p parcel, seq uint64) int { return cmp.Compare(p.seq, seq) })
+	if found {
+		o.owed -= o.line[i].cost
+		o.cost -= o.line[i].cost
+		free = o.line[i].buffer
+		o.shift(i, i+1)
+		o.next--
+	}
+	o.mu.Unlock()
+	if found {
+		free.Release()
+	}
+	c := o.finish(seq)
+	signal(o.room)
+	o.feed()
+	return c
+}
+
+// finish returns the call of a message and forgets it; nil if there is none.
+func (o *outgoing) finish(seq uint64) *call {
+	o.mu.Lock()
+	c := o.calls[seq]
+	if c == nil {
+		o.mu.Unlock()
+		return nil
+	}
+	delete(o.calls, seq)
+	o.reports--
+	kept := c.parcel
+	if kept.buffer != nil {
+		o.retained -= kept.cost
+	}
+	o.mu.Unlock()
+	if kept.buffer != nil {
+		kept.buffer.Release()
+		signal(o.room)
+	}
+	return c
+}
+
+// detach says that there is no connection now.
+func (o *outgoing) detach() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.link = nil
+}
+
+// resume goes on with the hub that knows the client: it has had everything up to a
+// seq, and will report on that; the rest is sent again.
+func (o *outgoing) resume(l *link, t terms, had uint64) {
+	o.mu.Lock()
+	o.terms = t
+	for ; o.next > 0 && o.line[o.next-1].seq > had; o.next-- {
+		o.recall(&o.line[o.next-1])
+	}
+	o.link = l
+	o.mu.Unlock()
+	o.feed()
+}
+
+// recall accounts for a message that is not under way any more. It is called with
+// mu held.
+func (o *outgoing) recall(p *parcel) {
+	o.owed -= p.cost
+	if p.reported {
+		o.reports--
+	}
+}
+
+// restart begins with a hub that does not know the client. It returns what will not
+// be sent again: calls, and how many messages without.
+func (o *outgoing) restart(l *link, t terms) (failed []*call, unconfirmed int) {
+	o.mu.Lock()
+	o.terms = t
+	var free []*body.Buffer
+	if o.resend {
+		o.requeue()
+	} else {
+		failed, unconfirmed, free = o.abandon()
+	}
+	o.next, o.owed, o.reports = 0, 0, 0
+	o.link = l
+	o.mu.Unlock()
+	for _, b := range free {
+		b.Release()
+	}
+	signal(o.room)
+	o.feed()
+	return failed, unconfirmed
+}
+
+// requeue puts what was under way and has no report in line again. It is called with
+// mu held.
+func (o *outgoing) requeue() {
+	var again []parcel
+	for _, c := range o.calls {
+		if c.parcel.buffer != nil {
+			again = append(again, c.parcel)
+			o.cost += c.parcel.cost
+			c.parcel = parcel{}
+		}
+	}
+	o.retained = 0
+	o.line = append(again, o.line...)
+	slices.SortFunc(o.line, func(a, b parcel) int { return cmp.Compare(a.seq, b.seq) })
+}
+
+// abandon gives up what was under way, and the calls that have no report. It is
+// called with mu held.
+func (o *outgoing) abandon() (failed []*call, unconfirmed int, free []*body.Buffer) {
+	for i := range o.line[:o.next] {
+		p := &o.line[i]
+		o.cost -= p.cost
+		free = append(free, p.buffer)
+		if !p.reported {
+			unconfirmed++
+		}
+	}
+	o.shift(0, o.next)
+	waiting := make(map[uint64]*call, len(o.calls))
+	for _, p := range o.line {
+		if c := o.calls[p.seq]; c != nil {
+			waiting[p.seq] = c
+			delete(o.calls, p.seq)
+		}
+	}
+	for _, c := range o.calls {
+		failed = append(failed, c)
+	}
+	o.calls = waiting
+	return failed, unconfirmed, free
+}
+
+// close ends it. It returns the calls that will have no report. settled says that
+// the hub has had everything.
+func (o *outgoing) close(err error) (failed []*call) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return nil
+	}
+	o.err, o.link = err, nil
+	for _, c := range o.calls {
+		failed = append(failed, c)
+	}
+	clear(o.calls)
+	signal(o.room)
+	return failed
+}
+
+// left returns how many messages the hub has perhaps not had.
+func (o *outgoing) left() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.line)
+}
+
+// had notes that the hub has had everything.
+func (o *outgoing) had() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.line = nil
+}
+
+// unsure reports whether the hub has had messages of which it has not said that it
+// has taken them, and a number that changes when it does.
+func (o *outgoing) unsure() (yes bool, moved uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.link != nil && o.next > 0, o.moved
+}

@@ -1,0 +1,245 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// A client that has lost its connection tries again after a random time below a limit
+// that doubles with each attempt, so that those of one hub do not all come at once.
+const (
+	firstPause   = 200 * time.Millisecond
+	longestPause = 20 * time.Second
+
+	// helloTimeout is how long an attempt may take.
+	helloTimeout = 10 * time.Second
+)
+
+// EventKind is what has happened to a client's connection.
+type EventKind int
+
+// The kinds of events.
+const (
+	// EventDisconnected says that the connection was lost. The client tries to come
+	// back.
+	EventDisconnected EventKind = iota
+
+	// EventResumed says that it is back, and nothing was lost.
+	EventResumed
+
+	// EventNewID says that it is back, but the hub did not know it any more: it has a
+	// new id. What others had sent it and it has not received is lost; what it had sent
+	// itself is sent again or has failed (Options.Resend).
+	EventNewID
+
+	// EventRefused says that the hub has not taken a message for which nobody waits for
+	// a report. It cannot happen while the hub's limits stay as they are.
+	EventRefused
+
+	// EventClosed says that the client is over. It is the last one.
+	EventClosed
+)
+
+var eventNames = [...]string{"disconnected", "resumed", "new id", "refused", "closed"}
+
+// String returns the name of the kind.
+func (k EventKind) String() string { return eventNames[k] }
+
+// Event is something that has happened to a client's connection.
+type Event struct {
+	Kind EventKind
+	ID   uint64 // the client's id after it
+	Err  error  // why; nil for EventResumed and EventNewID
+
+	// Unconfirmed is, for EventNewID without Options.Resend, how many messages of Send
+	// may not have reached the hub. They are not sent again.
+	Unconfirmed int
+}
+
+// event tells the application.
+func (c *Client) event(e Event) {
+	if c.options.OnEvent != nil {
+		e.ID = c.ID()
+		c.options.OnEvent(e)
+	}
+}
+
+// run reads until the client is over. On the way it comes back as often as it must.
+func (c *Client) run(l *link) {
+	defer close(c.stopped)
+	for l != nil {
+		err := c.verdict(l, l.serve())
+		returns := c.mayReturn(err)
+		if !returns {
+			c.fail(err)
+		}
+		l.finish(err)
+		if !returns {
+			break
+		}
+		l = c.next(l, err)
+	}
+	if c.version.Load() != 0 { // or New has failed, and nobody knows of it
+		c.event(Event{Kind: EventClosed, Err: c.Err()})
+	}
+}
+
+// greet says the first words on a connection. The identity that it asks for tells a hub
+// of version 1 from one that takes its time.
+func (c *Client) greet(l *link) (identity <-chan uint64) {
+	identity = join(&l.pending, &l.pending.identity)
+	var frames []byte
+	if c.options.Version != 1 {
+		hello := wire.Hello{Version: wire.Version2, Name: c.options.Name}
+		if c.secret != "" {
+			hello.ID, hello.Resume = c.ID(), c.secret
+			hello.Received, l.read = c.inbox.detach()
+			l.skip = l.read.frames - hello.Received
+		}
+		frames = wire.AppendHello(frames, &hello)
+	}
+	l.say(wire.AppendIdentityRequest(frames), &insisting)
+	return identity
+}
+
+// welcomed begins with version 2 on a connection, or goes on.
+func (l *link) welcomed(payload []byte) error {
+	c := l.client
+	w, err := wire.ParseWelcome(payload)
+	if err != nil {
+		return err
+	}
+	first := !c.newer()
+	switch {
+	case l.welcome != nil, c.options.Version == 1, first && !l.pending.asked():
+		return unexpected(wire.TypeWelcome)
+	case w.Version != wire.Version2, w.Credit < 1, w.Window < 1, w.MaxReports < 1, w.MaxBody < 0, w.Keepalive < 1,
+		w.Resumed && (first || w.ID != c.ID()):
+		return fmt.Errorf("%w: WELCOME %s", ErrProtocol, payload)
+	}
+	anew := !w.Resumed
+	if anew {
+		l.skip = 0
+	}
+	l.welcome = &w
+	l.read = c.inbox.attach(l, w.Window, anew)
+	c.inbox.unlimit()
+	c.verdicts.attach(l, anew)
+	c.watching.attach(l, w.Epoch == c.epoch)
+	c.secret, c.epoch, c.attempts = w.Resume, w.Epoch, 0
+	c.bodyMost.Store(int64(min(c.options.MaxBody, w.MaxBody)))
+	c.mu.Lock()
+	c.id = w.ID
+	c.mu.Unlock()
+	c.version.Store(wire.Version2)
+	c.attach(l)
+	l.live(time.Duration(w.Keepalive) * time.Millisecond)
+	if err := c.goOn(l, &w, first); err != nil {
+		return err
+	}
+	close(l.greeted)
+	return nil
+}
+
+// goOn sends what is still to be sent, and tells the application how it stands.
+func (c *Client) goOn(l *link, w *wire.Welcome, first bool) error {
+	t := terms{credit: w.Credit, reports: w.MaxReports}
+	defer c.soon.arm()
+	if w.Resumed {
+		c.outgoing.resume(l, t, w.Seq)
+		c.event(Event{Kind: EventResumed})
+		return c.outgoing.taken(w.Taken)
+	}
+	failed, unconfirmed := c.outgoing.restart(l, t)
+	if !first {
+		c.event(Event{Kind: EventNewID, Unconfirmed: unconfirmed})
+	}
+	for _, one := range failed {
+		one.done(nil, ErrForgotten)
+	}
+	return nil
+}
+
+// next returns the connection that follows on one that has ended, or nil when the
+// client is over.
+func (c *Client) next(l *link, err error) *link {
+	pause := time.Duration(0)
+	if l.welcome != nil {
+		c.event(Event{Kind: EventDisconnected, Err: err})
+	}
+	if l.away != nil {
+		pause = time.Duration(l.away.After) * time.Millisecond
+	}
+	for {
+		pause += rand.N(min(longestPause, firstPause<<min(c.attempts, 16)))
+		c.attempts++
+		select {
+		case <-time.After(pause):
+		case <-c.done:
+			return nil
+		}
+		if next := c.redial(); next != nil {
+			return next
+		}
+		pause = 0
+	}
+}
+
+// verdict returns why a connection has ended.
+func (c *Client) verdict(l *link, err error) error {
+	c.mu.Lock()
+	left := c.leaving
+	c.mu.Unlock()
+	if left && errors.Is(err, ErrHubClosed) {
+		c.outgoing.had()
+	}
+	select {
+	case <-c.closing:
+		return ErrClosed
+	default:
+	}
+	switch {
+	case l.silent.Load():
+		return errSilent
+	case l.away != nil:
+		return &GoAwayError{Code: l.away.Code, Reason: l.away.Reason, Reconnect: l.away.Reconnect}
+	case l.welcome == nil && c.newer() && !errors.Is(err, ErrProtocol) && !l.pending.asked():
+		return fmt.Errorf("%w: the hub speaks version 1 now", ErrVersion)
+	}
+	return err
+}
+
+// mayReturn reports whether the client comes back from such an end.
+func (c *Client) mayReturn(err error) bool {
+	var away *GoAwayError
+	switch {
+	case !c.returns(), errors.Is(err, ErrProtocol), errors.Is(err, ErrVersion):
+		return false
+	case errors.As(err, &away) && !away.Reconnect:
+		return false
+	case errors.Is(err, ErrClosed):
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return !c.leaving && c.outgoing.left() > 0
+	}
+	return true
+}
+
+// redial makes a connection and says hello on it; nil: not now.
+func (c *Client) redial() *link {
+	ctx, cancel := context.WithTimeout(c.life, helloTimeout)
+	defer cancel()
+	nc, err := c.options.Dial(ctx)
+	if err != nil {
+		return nil
+	}
+	l := newLink(c, nc)
+	l.timer = time.AfterFunc(helloTimeout, func() { l.conn.Close() }) // until WELCOME
+	c.greet(l)
+	return l
+}

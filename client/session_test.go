@@ -1,0 +1,582 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// welcome is what a hub of version 2 says, unless a test wants it otherwise.
+var welcome = wire.Welcome{
+	Version: wire.Version2, ID: 7, Resume: "secret", Hub: "a test", Epoch: 1,
+	MaxBody: 1000, MaxReceivers: 255, MaxReports: 2, Credit: 1000, Window: 2000, Keepalive: 10_000,
+}
+
+// dialog is a client whose hub is the test, over connections without buffers.
+type dialog struct {
+	t      testing.TB
+	client *Client
+	hubs   chan *fakeHub // the other ends of the connections, in their order
+	events chan Event
+}
+
+// speak makes a client of version 2 that is connected. The first hub is returned with it.
+func speak(t testing.TB, change func(*Options)) (*dialog, *fakeHub) {
+	t.Helper()
+	d := &dialog{t: t, hubs: make(chan *fakeHub, 100), events: make(chan Event, 100)}
+	o := Options{Dial: d.dial, OnEvent: func(e Event) { d.events <- e }}
+	if change != nil {
+		change(&o)
+	}
+	made := start(func() error {
+		var err error
+		d.client, err = Dial(t.Context(), "", &o)
+		return err
+	})
+	h := <-d.hubs
+	h.greet(&wire.Hello{Version: wire.Version2}, welcome)
+	if err := <-made; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		d.client.fail(ErrClosed) // whatever the hub is
+		d.client.Close()
+	})
+	return d, h
+}
+
+func (d *dialog) dial(context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	d.t.Cleanup(func() { far.Close() })
+	d.hubs <- &fakeHub{d.t, far}
+	return near, nil
+}
+
+// greet answers a HELLO, which must be that.
+func (h *fakeHub) greet(want *wire.Hello, w wire.Welcome) {
+	h.t.Helper()
+	h.want(wire.AppendIdentityRequest(wire.AppendHello(nil, want)))
+	h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, w.ID))
+}
+
+// resumed is how the hub greets one who comes back.
+func resumed(change func(*wire.Welcome)) wire.Welcome {
+	w := welcome
+	w.Resumed = true
+	change(&w)
+	return w
+}
+
+// wantEvent takes the next event.
+func (d *dialog) wantEvent(kind EventKind) Event {
+	d.t.Helper()
+	e := <-d.events
+	if e.Kind != kind {
+		d.t.Errorf("event %v (%v), want %v", e.Kind, e.Err, kind)
+	}
+	return e
+}
+
+// hear reads the frame that must come next, and returns its payload.
+func (h *fakeHub) hear(want wire.Type) ([]byte, error) {
+	h.t.Helper()
+	got, payload, err := h.next()
+	if err != nil || got != want {
+		h.t.Errorf("a frame of type %d (%v), want %d", got, err, want)
+	}
+	return payload, err
+}
+
+func send(seq uint64, body string) []byte {
+	return wire.AppendSend(nil, seq, 0, 0, []uint64{1}, []byte(body))
+}
+
+func deliver(seq uint64, flags wire.Flags) []byte {
+	return wire.AppendDeliver(nil, &wire.Deliver{Sender: 1, Seq: seq, Time: 1, Flags: flags, Body: []byte(fmt.Sprint(seq))})
+}
+
+// TestSendKeepsToTheCredit looks at what is sent before the hub takes any of it.
+func TestSendKeepsToTheCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, func(o *Options) { o.MaxQueued = 3000 })
+		body := strings.Repeat("x", 350) // costs 456 bytes: two of them fit
+		for range 6 {
+			if err := d.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last := start(func() error { return d.client.Send(t.Context(), []uint64{1}, []byte(body)) })
+		if !blocks(last) {
+			t.Fatal("Send takes more than MaxQueued")
+		}
+		for _, seq := range []uint64{1, 3, 5} {
+			h.want(append(send(seq, body), send(seq+1, body)...))
+			h.wantSilence()
+			h.send(wire.AppendTaken(nil, seq+1))
+		}
+		h.want(send(7, body))
+		if err := <-last; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// wantSilence fails the test if the client says anything for a moment.
+func (h *fakeHub) wantSilence() {
+	h.t.Helper()
+	if err := h.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		h.t.Fatal(err)
+	}
+	var b [1]byte
+	if n, err := h.Read(b[:]); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		h.t.Errorf("the client says %d bytes (%v), want silence", n, err)
+	}
+	_ = h.SetReadDeadline(time.Time{})
+}
+
+// TestASendLargerThanTheCreditGoesAlone as the hub allows.
+func TestASendLargerThanTheCreditGoesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, func(o *Options) { o.MaxQueued = 5000 })
+		large := strings.Repeat("x", 1000)
+		for _, body := range []string{"small", large, "behind"} {
+			if err := d.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.want(send(1, "small"))
+		h.wantSilence()
+		h.send(wire.AppendTaken(nil, 1))
+		h.want(send(2, large))
+		h.wantSilence()
+		h.send(wire.AppendTaken(nil, 2))
+		h.want(send(3, "behind"))
+	})
+}
+
+// TestReportsToBeMadeAreCounted sends no more that ask for one than the hub follows.
+func TestReportsToBeMadeAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		got := make(chan *Report, 3)
+		for i := range 3 {
+			err := d.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(r *Report, err error) {
+				if err == nil { // those that are left fail at the end
+					got <- r
+				}
+			})
+			if err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		ask := func(seq uint64) []byte {
+			return wire.AppendSend(nil, seq, wire.MakeOptions(wire.LevelReceived, 0), 0, []uint64{1}, nil)
+		}
+		h.want(append(ask(1), ask(2)...))
+		h.wantSilence()
+		h.send(wire.AppendReport(nil, 2, []byte{byte(wire.FateReceived)}))
+		h.want(ask(3))
+		if r := <-got; r.Seq != 2 || !slices.Equal(r.Fates, []wire.Fate{wire.FateReceived}) {
+			t.Errorf("got %+v", r)
+		}
+	})
+}
+
+// TestComingBack says how many frames were received, drops what comes again, and sends
+// again what the hub has not had.
+func TestComingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		for i := range 3 {
+			if err := d.client.Send(t.Context(), []uint64{1}, []byte(fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.want(slices.Concat(send(1, "0"), send(2, "1"), send(3, "2")))
+		h.send(deliver(1, 0), deliver(2, 0), deliver(3, 0))
+		wantMessage(t, d.client, "1")
+		wantMessage(t, d.client, "2") // for which the first one is received
+		h.Close()
+		if e := d.wantEvent(EventDisconnected); !errors.Is(e.Err, ErrHubClosed) {
+			t.Errorf("disconnected: %v", e.Err)
+		}
+		if err := d.client.Send(t.Context(), []uint64{1}, []byte("3")); err != nil {
+			t.Fatal(err)
+		}
+		h = <-d.hubs
+		text, _ := h.hear(wire.TypeHello)
+		h.hear(wire.TypeIdentity)
+		hello, err := wire.ParseHello(text)
+		if err != nil || hello.ID != 7 || hello.Resume != "secret" || hello.Received < 1 || hello.Received > 2 {
+			t.Errorf("came back with %s, %v", text, err) // the second one is received by now, or not
+		}
+		w := resumed(func(w *wire.Welcome) { w.Seq, w.Taken, w.Again = 2, 1, 2 })
+		h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, 7))
+		d.wantEvent(EventResumed)
+		h.want(append(send(3, "2"), send(4, "3")...))
+		for seq := hello.Received + 1; seq <= 4; seq++ {
+			h.send(deliver(seq, 0))
+		}
+		for _, want := range []string{"3", "4"} {
+			wantMessage(t, d.client, want)
+		}
+		if said, _ := h.hear(wire.TypeTaken); !bytes.Equal(said, []byte{7: 3}) && !bytes.Equal(said, []byte{7: 4}) {
+			t.Errorf("told % x", said) // after a while
+		}
+	})
+}
+
+// TestComingBackToAnother has a hub that does not know the client.
+func TestComingBackToAnother(t *testing.T) {
+	for _, resend := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d, h := speak(t, func(o *Options) { o.Resend = resend })
+			outcome := make(chan error, 1)
+			for i := range 3 {
+				if err := d.client.Send(t.Context(), []uint64{1}, []byte(fmt.Sprint(i))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ask := wire.AppendSend(nil, 4, wire.MakeOptions(wire.LevelReceived, 0), 0, []uint64{1}, nil)
+			err := d.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(_ *Report, err error) { outcome <- err })
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.want(slices.Concat(send(1, "0"), send(2, "1"), send(3, "2"), ask))
+			h.send(wire.AppendTaken(nil, 1), deliver(1, 0))
+			synctest.Wait()
+			h.Close()
+			d.wantEvent(EventDisconnected)
+			if err := d.client.Send(t.Context(), []uint64{1}, []byte("while away")); err != nil {
+				t.Fatal(err)
+			}
+			h = <-d.hubs
+			other := welcome
+			other.ID, other.Resume, other.Epoch = 99, "another", 2
+			h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, other)
+			e := d.wantEvent(EventNewID)
+			if e.ID != 99 || d.client.ID() != 99 {
+				t.Errorf("the new id is %d, the event says %d", d.client.ID(), e.ID)
+			}
+			if resend {
+				h.want(slices.Concat(send(2, "1"), send(3, "2"), ask, send(5, "while away")))
+				h.send(wire.AppendReport(nil, 4, []byte{3}))
+				if err := <-outcome; err != nil {
+					t.Error(err)
+				}
+			} else {
+				if err := <-outcome; !errors.Is(err, ErrForgotten) {
+					t.Errorf("the report: %v, want %v", err, ErrForgotten)
+				}
+				if e.Unconfirmed != 2 {
+					t.Errorf("%d are unconfirmed, want 2", e.Unconfirmed)
+				}
+				h.want(send(5, "while away"))
+			}
+			wantMessage(t, d.client, "1") // from before
+		})
+	}
+}
+
+// TestVerdictsAreHeard sends them again on the next connection, until the hub has
+// answered a PING behind them.
+func TestVerdictsAreHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		h.send(deliver(1, wire.FlagReceived|wire.FlagProcessed), deliver(2, wire.FlagReceived|wire.FlagProcessed))
+		judge := func(f func(Message)) {
+			m, err := d.client.Receive(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f(m)
+		}
+		judge(Message.Done)
+		first := wire.AppendAcks(nil, []wire.Ack{{Sender: 1, Seq: 1, Fate: wire.FateProcessed}})
+		h.want(first)
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		judge(Message.Reject)
+		h = <-d.hubs
+		hello, _ := h.hear(wire.TypeHello) // the second one is received as well by now, or not
+		h.hear(wire.TypeIdentity)
+		h.send(wire.AppendWelcome(nil, new(resumed(func(*wire.Welcome) {}))), wire.AppendIdentity(nil, 7))
+		d.wantEvent(EventResumed)
+		h.want(wire.AppendAcks(nil, []wire.Ack{
+			{Sender: 1, Seq: 1, Fate: wire.FateProcessed}, {Sender: 1, Seq: 2, Fate: wire.FateRejected},
+		}))
+		for want := 2; want > 0; want-- { // in either order, or one of them alone
+			kind, payload, err := h.next()
+			switch {
+			case err == nil && kind == wire.TypePing && bytes.Equal(payload, []byte{7: 3}): // behind two verdicts
+				h.send(wire.AppendPong(nil, 3))
+				want -= bytes.Count(hello, []byte(`"received":"2"`))
+			case err == nil && kind == wire.TypeTaken && bytes.Equal(payload, []byte{7: 2}):
+			default:
+				t.Fatalf("a frame of type %d: % x (%v)", kind, payload, err)
+			}
+		}
+		synctest.Wait()
+		if unsure, heard := d.client.verdicts.unsure(); unsure || heard != 2 {
+			t.Errorf("the hub has heard %d, and there is doubt: %v", heard, unsure)
+		}
+	})
+}
+
+// TestAPingIsAnswered and silence is noticed.
+func TestAPingIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		h.send(wire.AppendPing(nil, 42))
+		h.want(wire.AppendPong(nil, 42))
+		begin := time.Now()
+		go io.Copy(io.Discard, h) // ends with the connection
+		e := d.wantEvent(EventDisconnected)
+		if took := time.Since(begin); took < 20*time.Second || took > 30*time.Second || !errors.Is(e.Err, ErrLost) {
+			t.Errorf("given up after %v: %v, want after two intervals of 10s", took, e.Err)
+		}
+	})
+}
+
+// TestTheHubSaysWhenToComeBack and the client waits for that long.
+func TestTheHubSaysWhenToComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		begin := time.Now()
+		h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayShutdown, Reconnect: true, After: 60_000}))
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		<-d.hubs
+		if took := time.Since(begin); took < time.Minute || took > time.Minute+firstPause {
+			t.Errorf("came back after %v", took)
+		}
+	})
+}
+
+func TestWhoIsSentAwayForGoodStaysAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayTakenOver, Reason: "another"}))
+		h.Close()
+		<-d.client.Done()
+		var away *GoAwayError
+		if err := d.client.Err(); !errors.As(err, &away) || away.Code != wire.GoAwayTakenOver || away.Reason != "another" {
+			t.Errorf("the end is %v", err)
+		}
+		d.wantEvent(EventClosed)
+	})
+}
+
+// TestAttemptsAreSpread looks at the pauses between attempts that fail.
+func TestAttemptsAreSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts []time.Time
+		d, h := speak(t, nil)
+		d.client.options.Dial = func(context.Context) (net.Conn, error) {
+			attempts = append(attempts, time.Now())
+			return nil, errors.New("no way")
+		}
+		last := time.Now()
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		time.Sleep(10 * time.Minute)
+		d.client.fail(ErrClosed)
+		synctest.Wait()
+		for i, at := range attempts {
+			if pause, most := at.Sub(last), min(longestPause, firstPause<<min(i, 16)); pause > most {
+				t.Errorf("pause %d takes %v, at most %v are allowed", i, pause, most)
+			}
+			last = at
+		}
+		if n := len(attempts); n < 30 || n > 300 { // 60 on average, and the first few
+			t.Errorf("%d attempts in 10 minutes", n)
+		}
+	})
+}
+
+// TestCloseTellsWhatWasReceived and says goodbye.
+func TestCloseTellsWhatWasReceived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		h.send(deliver(1, 0), deliver(2, 0))
+		wantMessage(t, d.client, "1")
+		closed := start(d.client.Close)
+		h.want(wire.AppendBye(wire.AppendTaken(nil, 1)))
+		h.wantEnd()
+		h.Close()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestMuchIsToldOfSoon says what was received before half of the window is full.
+func TestMuchIsToldOfSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		var frames []byte
+		n := uint64(0)
+		for len(frames) < welcome.Window/2 {
+			n++
+			frames = append(frames, deliver(n, 0)...)
+		}
+		begin := time.Now()
+		h.send(frames)
+		received := start(func() error {
+			for range n + 1 {
+				if _, err := d.client.Receive(t.Context()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		h.want(wire.AppendTaken(nil, n))
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("told after %v", took)
+		}
+		h.send(deliver(n+1, wire.FlagReceived))
+		if err := <-received; err != nil {
+			t.Error(err)
+		}
+		back := start(func() error { _, err := d.client.Receive(t.Context()); return err })
+		h.want(wire.AppendTaken(nil, n+1)) // somebody waits to hear that
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("told after %v", took)
+		}
+		h.Close()
+		d.client.fail(ErrClosed)
+		<-back
+	})
+}
+
+// TestWhatAHubOfVersion2MustNotSay ends the client: to come back would be of no use.
+func TestWhatAHubOfVersion2MustNotSay(t *testing.T) {
+	number := func(b []byte) []byte { b[3]--; return b[:len(b)-1] } // a number of 7 bytes
+	for name, said := range map[string][]byte{
+		"TAKEN above what was sent":      wire.AppendTaken(nil, 1),
+		"a short TAKEN":                  number(wire.AppendTaken(nil, 1)),
+		"a short PING":                   number(wire.AppendPing(nil, 1)),
+		"a short PONG":                   number(wire.AppendPong(nil, 1)),
+		"a PONG that nobody waits for":   wire.AppendPong(nil, 0),
+		"a report that nobody waits for": wire.AppendReport(nil, 1, nil),
+		"a report of fewer than it says": {0, 0, 0, 10, byte(wire.TypeReport), 0, 0, 0, 0, 0, 0, 0, 1, 5},
+		"a second WELCOME":               wire.AppendWelcome(nil, &welcome),
+		"a page that nobody asked for":   wire.AppendListPage(nil, 0, false, nil),
+		"a torn PRESENCE":                {0, 0, 0, 2, byte(wire.TypePresence), 1},
+		"a torn ERROR":                   {0, 0, 0, 2, byte(wire.TypeError), 1},
+		"a GOAWAY that is no JSON":       {0, 0, 0, 2, byte(wire.TypeGoAway), '{'},
+		"a DELIVER without a head":       {0, 0, 0, 2, byte(wire.TypeDeliver), 1},
+		"a body above the limit":         wire.AppendDeliver(nil, &wire.Deliver{Body: make([]byte, wire.DefaultMaxBody+1)}),
+		"a SEND":                         send(1, ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, h := speak(t, nil)
+				go h.Write(said) // ends when the client has had enough
+				<-d.client.Done()
+				if err := d.client.Err(); !errors.Is(err, ErrProtocol) {
+					t.Errorf("the end is %v, want %v", err, ErrProtocol)
+				}
+			})
+		})
+	}
+}
+
+func TestWelcomesThatCannotBe(t *testing.T) {
+	for name, change := range map[string]func(*wire.Welcome){
+		"another version":  func(w *wire.Welcome) { w.Version = 3 },
+		"no credit":        func(w *wire.Welcome) { w.Credit = 0 },
+		"no window":        func(w *wire.Welcome) { w.Window = -1 },
+		"no reports":       func(w *wire.Welcome) { w.MaxReports = 0 },
+		"no interval":      func(w *wire.Welcome) { w.Keepalive = 0 },
+		"resumed at first": func(w *wire.Welcome) { w.Resumed = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			h := &fakeHub{t, far}
+			made := start(func() error { _, err := New(t.Context(), near, nil); return err })
+			w := welcome
+			change(&w)
+			h.want(wire.AppendIdentityRequest(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2})))
+			go h.Write(wire.AppendWelcome(nil, &w)) // ends when the client has had enough
+			if err := within(t, "an error", made); !errors.Is(err, ErrProtocol) {
+				t.Errorf("got %v, want %v", err, ErrProtocol)
+			}
+		})
+	}
+}
+
+// TestAHubOfVersion1 ignores the HELLO.
+func TestAHubOfVersion1(t *testing.T) {
+	for _, version := range []int{0, 2} {
+		near, far := net.Pipe()
+		defer far.Close()
+		h := &fakeHub{t, far}
+		var c *Client
+		made := start(func() (err error) {
+			c, err = New(t.Context(), near, &Options{Version: version})
+			return err
+		})
+		h.want(wire.AppendIdentityRequest(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2})))
+		go h.Write(append(delivery("before"), wire.AppendIdentity(nil, 5)...)) // ends when the client has read it
+		err := within(t, "New", made)
+		if version == 2 {
+			if !errors.Is(err, ErrVersion) {
+				t.Errorf("got %v, want %v", err, ErrVersion)
+			}
+			continue
+		}
+		if err != nil || c.ID() != 5 || c.Version() != 1 {
+			t.Fatalf("id %d, version %d, %v", c.ID(), c.Version(), err)
+		}
+		wantMessage(t, c, "before")
+		sent := start(func() error { return c.Send(t.Context(), []uint64{1}, []byte("hello")) })
+		h.want(wire.AppendRelay(nil, []uint64{1}, []byte("hello")))
+		if err := within(t, "Send", sent); err != nil {
+			t.Error(err)
+		}
+		far.Close()
+		<-c.Done()
+		c.Close()
+	}
+}
+
+// TestARefusedMessage is told to the one who waits, or to all.
+func TestARefusedMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		outcome := make(chan error, 1)
+		err := d.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(_ *Report, err error) { outcome <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.client.Send(t.Context(), []uint64{1}, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		h.want(wire.AppendSend(nil, 1, wire.MakeOptions(wire.LevelReceived, 0), 0, []uint64{1}, nil))
+		h.want(send(2, "x"))
+		h.send(wire.AppendError(nil, 1, wire.ErrorBody, "too much"), wire.AppendError(nil, 2, wire.ErrorBody, "too much"))
+		var refused *RefusedError
+		if err := <-outcome; !errors.As(err, &refused) || refused.Seq != 1 || refused.Reason != "too much" {
+			t.Errorf("got %v", err)
+		}
+		if e := d.wantEvent(EventRefused); !errors.As(e.Err, &refused) || refused.Seq != 2 {
+			t.Errorf("the event says %v", e.Err)
+		}
+		if n := d.client.outgoing.left(); n != 0 {
+			t.Errorf("%d messages are in line", n)
+		}
+	})
+}
