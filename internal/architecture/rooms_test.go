@@ -46,7 +46,7 @@ var rooms = map[string]room{
 		why:  "a program that imports the client must not carry a hub along",
 	},
 	"internal/simulation": {
-		ours:   []string{"client", "internal/stats"},
+		ours:   []string{"client", "internal/stats", "wire"},
 		others: []string{"github.com/dustin/go-humanize", "github.com/vbauerster/mpb/v8"},
 		why:    "it knows the hub only as an address, so that it can be pointed at any hub that speaks the protocol",
 	},
@@ -61,6 +61,7 @@ var rooms = map[string]room{
 	"internal/architecture": {
 		why: "it only looks",
 	},
+	"cmd/hubctl":           program,
 	"cmd/start_server":     program,
 	"cmd/start_simulation": program,
 }

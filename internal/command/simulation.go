@@ -28,6 +28,9 @@ type simulated struct {
 	interval int // milliseconds
 	stat     bool
 	verify   string
+	protocol int
+	report   string
+	breaks   int
 	json     string
 	embed    bool
 	timeout  time.Duration
@@ -66,6 +69,11 @@ func newSimulated() *simulated {
 		"milliseconds between two sends of a client;\n0 sends as fast as the hub takes them")
 	add(s, &c.stat, "stat", true, yesNo(), "show progress and statistics")
 	add(s, &c.verify, "verify", "full", oneOf("full", "header", "off"), verifyUsage)
+	add(s, &c.protocol, "protocol", 1, whole(1, 2), "version of the protocol that the clients speak")
+	add(s, &c.report, "report", "none", oneOf("none", "written", "received", "processed"),
+		"how far each message must come before the hub reports it\nto its sender; takes -protocol=2")
+	add(s, &c.breaks, "reconnect", 0, whole(0, simulation.MaxReconnects),
+		"how often each connection is broken on the way, at random\nmoments; every message must arrive once and in order\nall the same; takes -protocol=2")
 	add(s, &c.json, "json", "", text(), "file to write the results to, as JSON")
 	add(s, &c.embed, "embed", false, yesNo(), "start a hub inside this program, on a free port,\ninstead of looking for one at -addr and -port")
 	add(s, &c.timeout, "timeout", simulation.DefaultTimeout, span(time.Millisecond, 24*time.Hour),
@@ -91,6 +99,10 @@ func (c *simulated) simulationConfig() (simulation.Config, error) {
 	if err != nil {
 		return simulation.Config{}, err
 	}
+	report, err := simulation.ParseLevel(c.report)
+	if err != nil {
+		return simulation.Config{}, err
+	}
 	config := simulation.Config{
 		Addr:      net.JoinHostPort(c.addr, strconv.Itoa(c.port)),
 		Size:      c.size,
@@ -98,6 +110,9 @@ func (c *simulated) simulationConfig() (simulation.Config, error) {
 		Messages:  c.messages,
 		Interval:  time.Duration(c.interval) * time.Millisecond,
 		Verify:    verify,
+		Protocol:  c.protocol,
+		Report:    report,
+		Reconnect: c.breaks,
 		Timeout:   c.timeout,
 		ShowStats: c.stat,
 	}

@@ -29,6 +29,9 @@ const (
 
 	// MaxMessages is what the u32 in a body can number.
 	MaxMessages = math.MaxUint32
+
+	// MaxReconnects is how often a connection can be broken in a run.
+	MaxReconnects = 10_000
 )
 
 // DefaultTimeout is how long a run may go without any progress.
@@ -43,6 +46,10 @@ type Config struct {
 	Messages int           // how often each client sends to all the others, 0 to MaxMessages
 	Interval time.Duration // between two sends of one client, see Run; 0 is as fast as the hub takes them
 	Verify   Verify        // how closely receivers look; the zero value is VerifyFull
+
+	Protocol  int   // version of the protocol, 1 or 2; 0 means 1
+	Report    Level // how far each message must come before it is reported; version 2 only
+	Reconnect int   // how often each connection is broken on the way, 0 to MaxReconnects; version 2 only
 
 	// Timeout bounds each connect, and the time in which neither a send is
 	// accepted nor a delivery received. 0 means DefaultTimeout.
@@ -65,7 +72,22 @@ func (c Config) Validate() error {
 		checkNotNegative("i", c.Interval),
 		checkNotNegative("timeout", c.Timeout),
 		c.Verify.check(),
+		checkRange("reconnect", "times", c.Reconnect, MaxReconnects),
+		c.Report.check(),
+		c.checkProtocol(),
 	)
+}
+
+func (c Config) checkProtocol() error {
+	switch {
+	case c.Protocol < 0 || c.Protocol > 2:
+		return fmt.Errorf("-protocol=%d: allowed are 1 and 2", c.Protocol)
+	case c.Protocol != 2 && c.Report != LevelNone:
+		return fmt.Errorf("-report=%v: reports take -protocol=2", c.Report)
+	case c.Protocol != 2 && c.Reconnect > 0:
+		return fmt.Errorf("-reconnect=%d: to come back takes -protocol=2", c.Reconnect)
+	}
+	return nil
 }
 
 func checkAddr(addr string) error {
@@ -95,6 +117,9 @@ func checkNotNegative(flag string, value time.Duration) error {
 
 // withDefaults fills in what was left out.
 func (c Config) withDefaults() Config {
+	if c.Protocol == 0 {
+		c.Protocol = 1
+	}
 	if c.Timeout == 0 {
 		c.Timeout = DefaultTimeout
 	}

@@ -27,7 +27,7 @@ const readBuffer = 1 << 20
 
 // connect returns one connected client for each of receivers or, with none of
 // them left open, why that could not be.
-func connect(ctx context.Context, c Config, receivers []*receiver) ([]*client.Client, error) {
+func connect(ctx context.Context, c Config, receivers []*receiver, lines []*line) ([]*client.Client, error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
@@ -39,7 +39,7 @@ func connect(ctx context.Context, c Config, receivers []*receiver) ([]*client.Cl
 		dialers.Go(func() {
 			for i := range indexes {
 				var err error
-				if clients[i], err = dial(ctx, c, receivers[i]); err != nil {
+				if clients[i], err = dial(ctx, c, receivers[i], lines[i]); err != nil {
 					fail(fmt.Errorf("no hub at %s (client %d of %d): %w", c.Addr, i+1, len(receivers), err))
 				}
 			}
@@ -62,16 +62,21 @@ func connect(ctx context.Context, c Config, receivers []*receiver) ([]*client.Cl
 	return clients, nil
 }
 
-// dial connects one client that hands what it gets to r.
-func dial(ctx context.Context, c Config, r *receiver) (*client.Client, error) {
+// dial connects one client that hands what it gets to r, over l unless that is nil.
+func dial(ctx context.Context, c Config, r *receiver, l *line) (*client.Client, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err() // another one has failed already
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no answer within %v", c.Timeout))
 	defer cancel()
-	one, err := client.Dial(ctx, c.Addr, &client.Options{
-		Version: 1, CloseTimeout: flushTime, ReadBuffer: readBuffer, OnMessage: r.receive,
-	})
+	options := client.Options{
+		Version: c.Protocol, CloseTimeout: flushTime, ReadBuffer: readBuffer, OnMessage: r.receive,
+		NoReconnect: l == nil, OnEvent: r.event,
+	}
+	if l != nil {
+		options.Dial = l.dial
+	}
+	one, err := client.Dial(ctx, c.Addr, &options)
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

@@ -14,6 +14,10 @@ const (
 	deliveryOverhead = 4 + 1                // length, type
 	relayOverhead    = deliveryOverhead + 1 // length, type, count of receivers
 	receiverOverhead = 8                    // each receiver's id
+
+	sendOverhead    = deliveryOverhead + 8 + 4 + 4 + 1 // seq, options, time to live, count of receivers
+	deliverOverhead = deliveryOverhead + 8 + 8 + 8 + 1 // sender, seq, time, flags
+	reportOverhead  = deliveryOverhead + 8 + 1         // seq, count of receivers; and a byte for each
 )
 
 // Plan is what a run is about to move.
@@ -24,7 +28,7 @@ type Plan struct {
 	Sends      uint64 `json:"sends"`      // of all clients together
 	Deliveries uint64 `json:"deliveries"` // one for each receiver of each send
 	BodyBytes  uint64 `json:"body_bytes"` // of all deliveries
-	WireBytes  uint64 `json:"wire_bytes"` // everything that the hub reads and writes for it
+	WireBytes  uint64 `json:"wire_bytes"` // everything that the hub reads and writes for it, but acknowledgements
 }
 
 // Plan returns what a valid c moves. Byte counts beyond 2^64 are given as 2^64-1.
@@ -37,9 +41,16 @@ func (c Config) Plan() Plan {
 	p.Sends = uint64(c.Clients) * uint64(c.Messages)
 	p.Deliveries = p.Sends * others
 	p.BodyBytes = times(p.Deliveries, uint64(c.Size))
-	sent := times(p.Sends, relayOverhead+others*receiverOverhead+uint64(c.Size))
-	delivered := times(p.Deliveries, deliveryOverhead+uint64(c.Size))
+	onSend, onDelivery := uint64(relayOverhead), uint64(deliveryOverhead)
+	if c.Protocol == 2 {
+		onSend, onDelivery = sendOverhead, deliverOverhead
+	}
+	sent := times(p.Sends, onSend+others*receiverOverhead+uint64(c.Size))
+	delivered := times(p.Deliveries, onDelivery+uint64(c.Size))
 	p.WireBytes = plus(sent, delivered)
+	if c.Report != LevelNone {
+		p.WireBytes = plus(p.WireBytes, times(p.Sends, reportOverhead+others))
+	}
 	return p
 }
 

@@ -42,17 +42,33 @@ func (r *Report) printStatistics(b *strings.Builder) {
 	t.Row("Deliveries", "%s of %s", comma(r.Deliveries), comma(r.Plan.Deliveries))
 	t.Row("Transfer time", "%v", seconds(r.TransferSeconds))
 	t.Row("Deliveries per second", "%s", rate(r.DeliveriesPerSecond))
-	if l := r.Latency; l != nil {
-		t.Row("Latency p50", "%v", seconds(l.P50))
-		t.Row("Latency p90", "%v", seconds(l.P90))
-		t.Row("Latency p99", "%v", seconds(l.P99))
-		t.Row("Latency p99.9", "%v", seconds(l.P999))
-		t.Row("Latency max", "%v", seconds(l.Max))
+	r.Latency.print(&t, "Latency")
+	if r.Config.Report != LevelNone {
+		t.Row("Reports", "%s of %s", comma(r.Reports), comma(r.Plan.Sends))
+		for _, fate := range slices.Sorted(maps.Keys(r.Fates)) {
+			t.Row("Reported as "+fate, "%s", comma(r.Fates[fate]))
+		}
+		r.ReportLatency.print(&t, "Report latency")
+	}
+	if r.Config.Reconnect > 0 {
+		t.Row("Connections broken", "%d", r.Breaks)
 	}
 	_, _ = t.WriteTo(b) // a strings.Builder takes everything
 	for _, note := range r.Notes {
 		fmt.Fprintf(b, "Note: %s.\n", note)
 	}
+}
+
+// print adds the rows of a latency, if it is known.
+func (l *Latency) print(t *stats.Table, name string) {
+	if l == nil {
+		return
+	}
+	t.Row(name+" p50", "%v", seconds(l.P50))
+	t.Row(name+" p90", "%v", seconds(l.P90))
+	t.Row(name+" p99", "%v", seconds(l.P99))
+	t.Row(name+" p99.9", "%v", seconds(l.P999))
+	t.Row(name+" max", "%v", seconds(l.Max))
 }
 
 // printEnding says how it ended, and nothing about a run without fault.

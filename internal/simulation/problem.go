@@ -21,6 +21,8 @@ const (
 	Resized    Kind = "resized"    // arrived with more or fewer bytes than were sent
 	Surplus    Kind = "surplus"    // more deliveries than were sent, where bodies cannot say which
 	Unsent     Kind = "unsent"     // the hub did not take it before the run gave up
+	Untrue     Kind = "untrue"     // reported as what it did not become
+	Unreported Kind = "unreported" // not reported, or not as having come as far as it should
 )
 
 // Bounds of what is named. Counts are exact in any case.
@@ -32,10 +34,10 @@ const (
 // Problem is one kind of fault at one client.
 type Problem struct {
 	Kind     Kind   `json:"kind"`
-	Client   int    `json:"client"`   // index of the receiver; for Unsent of the sender
+	Client   int    `json:"client"`   // index of the receiver; for Unsent and Unreported of the sender
 	ID       uint64 `json:"id"`       // what the hub calls it
 	Count    uint64 `json:"count"`    // messages concerned
-	Got      uint64 `json:"got"`      // deliveries that the client received; for Unsent what was sent
+	Got      uint64 `json:"got"`      // deliveries that the client received; for Unsent what was sent, for Unreported what was reported well
 	Expected uint64 `json:"expected"` // what it should have been
 
 	Senders     []Share `json:"senders,omitempty"` // the first few whose messages they were
@@ -53,6 +55,10 @@ type Share struct {
 func (p Problem) String() string {
 	if p.Kind == Unsent {
 		return fmt.Sprintf("client %d (id %d) could send only %s of %s messages",
+			p.Client, p.ID, comma(p.Got), comma(p.Expected))
+	}
+	if p.Kind == Unreported {
+		return fmt.Sprintf("client %d (id %d) has good reports of %s of %s messages",
 			p.Client, p.ID, comma(p.Got), comma(p.Expected))
 	}
 	var shares []string

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
@@ -26,6 +27,13 @@ type receiver struct {
 	oneIn int    // messages for each whose latency is measured
 	done  func() // called once, when nothing is missing any more
 
+	// counts says that got is kept: in version 2 there are other frames that show nothing
+	// but that the hub is alive.
+	counts bool
+	got    atomic.Uint64
+
+	renamed func() // called when the hub has given its client another id
+
 	// Owned by the goroutine that reads for the client, and by the report when the
 	// client is closed.
 	check    *checker
@@ -39,6 +47,17 @@ type receiver struct {
 func (r *receiver) receive(m client.Message) {
 	r.take(m.Body)
 	r.note()
+	if r.counts {
+		r.got.Add(1)
+		m.Done() // whoever waits to hear that does
+	}
+}
+
+// event notes what happens to the client's connection.
+func (r *receiver) event(e client.Event) {
+	if e.Kind == client.EventNewID {
+		r.renamed()
+	}
 }
 
 // take checks one body and, if it is one of those to be measured, its latency.

@@ -30,7 +30,13 @@ type Report struct {
 	Deliveries          uint64  `json:"deliveries"` // bodies that the receivers got
 	DeliveriesPerSecond float64 `json:"deliveries_per_second"`
 
-	Latency  *Latency `json:"latency_seconds,omitempty"` // nil when not known
+	Latency *Latency `json:"latency_seconds,omitempty"` // nil when not known
+
+	Reports       uint64            `json:"reports,omitempty"` // messages whose sender knows what became of them
+	Fates         map[string]uint64 `json:"fates,omitempty"`   // deliveries by what was reported of them
+	ReportLatency *Latency          `json:"report_latency_seconds,omitempty"`
+	Breaks        int               `json:"breaks,omitempty"` // connections that were broken on purpose
+
 	Problems Problems `json:"problems"`
 	Notes    []string `json:"notes,omitempty"` // what was not checked or measured, and why
 
@@ -45,7 +51,12 @@ type Settings struct {
 	Messages int     `json:"messages"`
 	Interval float64 `json:"interval_seconds"`
 	Verify   Verify  `json:"verify"`
-	Timeout  float64 `json:"timeout_seconds"`
+
+	Protocol  int   `json:"protocol"`
+	Report    Level `json:"report"`
+	Reconnect int   `json:"reconnect,omitempty"`
+
+	Timeout float64 `json:"timeout_seconds"`
 }
 
 // Traffic is what all clients counted together, answers of the hub included.
@@ -102,6 +113,12 @@ func newReport(r *run) *Report {
 	for _, one := range r.receivers {
 		report.Deliveries += one.check.got
 	}
+	if r.config.Report != LevelNone {
+		report.Reports, report.Fates, report.ReportLatency = r.reported(), r.fates(), r.reportLatency()
+	}
+	if r.proxy != nil {
+		report.Breaks = r.proxy.broken()
+	}
 	report.DeliveriesPerSecond = stats.Rate(report.Deliveries, r.transfer())
 	report.Averages = report.Traffic.per(alive)
 	report.Notes = r.notes()
@@ -112,6 +129,7 @@ func (c Config) settings() Settings {
 	return Settings{
 		Addr: c.Addr, Size: c.Size, Clients: c.Clients, Messages: c.Messages,
 		Interval: c.Interval.Seconds(), Verify: c.Verify, Timeout: c.Timeout.Seconds(),
+		Protocol: c.Protocol, Report: c.Report, Reconnect: c.Reconnect,
 	}
 }
 
@@ -161,12 +179,17 @@ func (r *run) latency() *Latency {
 	for _, one := range r.receivers {
 		all.Merge(one.latency)
 	}
+	return latencyOf(all, r.oneIn())
+}
+
+// latencyOf sums up what was measured; nil when nothing was.
+func latencyOf(all *stats.Latency, oneIn int) *Latency {
 	if all.Count() == 0 {
 		return nil
 	}
 	return &Latency{
 		Samples: all.Count(),
-		OneIn:   r.oneIn(),
+		OneIn:   oneIn,
 		P50:     all.Quantile(0.50).Seconds(),
 		P90:     all.Quantile(0.90).Seconds(),
 		P99:     all.Quantile(0.99).Seconds(),
@@ -193,6 +216,7 @@ func (r *run) problems() Problems {
 			all.add(p)
 		}
 	}
+	r.reportProblems(&all)
 	return all
 }
 

@@ -19,7 +19,10 @@ type run struct {
 	epoch     time.Time // before the first connect; what all times count from
 	pattern   *pattern
 	receivers []*receiver // one for each client
+	lines     []*line     // likewise; nil where there is no proxy
+	proxy     *proxy      // nil: there is none
 	done      chan struct{}
+	renamed   chan int // indexes of clients that have got another id
 
 	// Static after join.
 	clients   []*client.Client
@@ -58,10 +61,20 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	}
 	c = c.withDefaults()
 	r := newRun(c)
-	if _, err := fmt.Fprintln(c.Out, r.plan); err != nil {
+	_, err := fmt.Fprintln(c.Out, r.plan)
+	if err != nil {
 		return nil, fmt.Errorf("simulate: print the plan: %w", err)
 	}
-	clients, err := connect(ctx, c, r.receivers)
+	if c.Reconnect > 0 {
+		if r.proxy, err = newProxy(c.Addr); err != nil {
+			return nil, fmt.Errorf("simulate: %w", err)
+		}
+		defer r.proxy.close()
+		for i := range r.lines {
+			r.lines[i] = &line{proxy: r.proxy}
+		}
+	}
+	clients, err := connect(ctx, c, r.receivers, r.lines)
 	r.join(clients)
 	switch {
 	case err == nil:
@@ -82,12 +95,15 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 func newRun(c Config) *run {
 	r := &run{
 		config: c, plan: c.Plan(), epoch: time.Now(), pattern: newPattern(c.Size),
-		done: make(chan struct{}, 2*c.Clients), // nobody waits to say that he is done
+		lines:   make([]*line, c.Clients),
+		renamed: make(chan int, c.Clients),
 	}
+	r.done = make(chan struct{}, r.parts()*c.Clients) // nobody waits to say that he is done
 	for i := range c.Clients {
 		one := &receiver{
 			epoch: r.epoch, oneIn: r.oneIn(), done: r.oneDone,
 			check: newChecker(r.plan, r.pattern, c.Verify, i), latency: stats.NewLatency(),
+			counts: c.Protocol == 2, renamed: sync.OnceFunc(func() { r.renamed <- i }),
 		}
 		one.note() // there may be nothing to wait for
 		r.receivers = append(r.receivers, one)
@@ -104,8 +120,21 @@ func (r *run) join(clients []*client.Client) {
 		r.senders = append(r.senders, &sender{
 			index: i, client: one, to: othersThan(i, clients),
 			messages: r.plan.messages(), interval: r.config.Interval, pattern: r.pattern,
+			reports: r.newReports(), level: r.config.Report.wire(),
 		})
 	}
+}
+
+// newReports returns where the reports of one sender go; nil: there are none.
+func (r *run) newReports() *reports {
+	if r.config.Report == LevelNone {
+		return nil
+	}
+	reports := newReports(r.config, r.plan, r.epoch, r.oneIn(), r.oneDone)
+	if r.plan.Sends == 0 {
+		r.oneDone()
+	}
+	return reports
 }
 
 // oneIn returns for one in how many messages latency is measured.
@@ -136,6 +165,7 @@ func (r *run) conduct(ctx context.Context) {
 	r.start = time.Since(r.epoch)
 	following := r.follow(work, abort)
 	sending := r.startSenders(work, abort)
+	cutting := r.startCutters(work, abort)
 
 	err := r.watch(work, show)
 	if err == nil && r.plan.Deliveries > 0 {
@@ -143,6 +173,7 @@ func (r *run) conduct(ctx context.Context) {
 	}
 	abort(err)
 	sending.Wait()
+	cutting.Wait()
 	following.Wait()
 	r.ending = ending{cause: err, alive: time.Since(r.epoch)}
 	show.end(r.sample()) // waits for the terminal, which is no part of the run
@@ -163,6 +194,13 @@ func (r *run) follow(work context.Context, abort context.CancelCauseFunc) *sync.
 			}
 		})
 	}
+	following.Go(func() {
+		select {
+		case i := <-r.renamed:
+			abort(fmt.Errorf("client %d has come back too late: it has the id %d now", i, r.clients[i].ID()))
+		case <-work.Done():
+		}
+	})
 	return &following
 }
 

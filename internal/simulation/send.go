@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // cacheLine keeps what one goroutine writes off the lines that others read, in
@@ -27,6 +28,8 @@ type sender struct {
 	messages uint32
 	interval time.Duration
 	pattern  *pattern
+	reports  *reports // nil: none are asked for
+	level    wire.Level
 
 	// Owned by send, and by the report after it.
 	begun bool
@@ -55,12 +58,21 @@ func (s *sender) send(ctx context.Context, epoch time.Time, start time.Duration)
 			s.begun, s.first = true, due
 		}
 		s.pattern.fill(body, newHeader(s.index, number, due))
-		if err := s.client.Send(ctx, s.to, body); err != nil {
+		if err := s.hand(ctx, number, due, body); err != nil {
 			return fmt.Errorf("client %d (id %d) could not send message %d: %w", s.index, s.client.ID(), number, err)
 		}
 		s.accepted.Store(number + 1)
 	}
 	return nil
+}
+
+// hand sends one message, and asks for its report if there is to be one.
+func (s *sender) hand(ctx context.Context, number uint32, due time.Duration, body []byte) error {
+	if s.reports == nil {
+		return s.client.Send(ctx, s.to, body)
+	}
+	options := client.SendOptions{Level: s.level}
+	return s.client.SendFunc(ctx, s.to, body, &options, s.reports.take(number, due))
 }
 
 // sleep waits for d or, with its error, for the end of ctx.

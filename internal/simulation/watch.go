@@ -14,7 +14,8 @@ const watchEvery = 100 * time.Millisecond
 type sample struct {
 	at       time.Time
 	sent     uint64 // messages that the clients accepted
-	received uint64 // frames that they received since all were connected
+	received uint64 // in version 2 deliveries, in version 1 frames, since all were connected
+	reported uint64 // messages of which the senders know what became
 }
 
 // stall is the cause of a run that ended because nothing moved.
@@ -30,7 +31,7 @@ func (r *run) watch(work context.Context, show display) error {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	r.moved = r.sample()
-	for remaining := 2 * len(r.clients); remaining > 0; {
+	for remaining := r.parts() * len(r.clients); remaining > 0; {
 		select {
 		case <-r.done:
 			remaining--
@@ -47,13 +48,33 @@ func (r *run) watch(work context.Context, show display) error {
 	return nil
 }
 
+// parts returns how many parts a run has for each client, of which each calls oneDone.
+func (r *run) parts() int {
+	parts := 2 // sending and receiving
+	if r.config.Report != LevelNone {
+		parts++
+	}
+	if r.config.Reconnect > 0 {
+		parts++
+	}
+	return parts
+}
+
 // sample asks all clients. They count anyway, so the progress of a run costs its
 // messages nothing.
 func (r *run) sample() sample {
 	now := sample{at: time.Now()}
 	for i, c := range r.clients {
 		now.sent += uint64(r.senders[i].accepted.Load())
-		now.received += c.Stats().MessagesIn
+		if r.config.Protocol == 2 {
+			now.received += r.receivers[i].got.Load()
+		} else {
+			now.received += c.Stats().MessagesIn
+		}
+	}
+	if r.config.Protocol == 2 {
+		now.reported = r.reported()
+		return now
 	}
 	now.received -= min(r.greetings, now.received)
 	return now
@@ -62,7 +83,7 @@ func (r *run) sample() sample {
 // stalled says whether nothing has moved for the timeout although something
 // should have, and remembers when something did.
 func (r *run) stalled(now sample) bool {
-	if now.sent != r.moved.sent || now.received != r.moved.received {
+	if now.sent != r.moved.sent || now.received != r.moved.received || now.reported != r.moved.reported {
 		r.moved = now
 		return false
 	}

@@ -1,0 +1,158 @@
+package simulation
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+func TestVersion2AtEachLevel(t *testing.T) {
+	addr := startHub(t)
+	for _, level := range []Level{LevelNone, LevelWritten, LevelReceived, LevelProcessed} {
+		t.Run(level.String(), func(t *testing.T) {
+			c := small(addr)
+			c.Protocol, c.Report = 2, level
+			report, text := simulate(t, c)
+			if !report.OK() || report.Deliveries != 60 {
+				t.Fatalf("not in order:\n%s", text)
+			}
+			if level == LevelNone {
+				if report.Reports != 0 || strings.Contains(text, "Report") {
+					t.Errorf("%d reports, and nobody asked:\n%s", report.Reports, text)
+				}
+				return
+			}
+			if report.Reports != 20 || report.ReportLatency == nil || report.ReportLatency.Samples == 0 {
+				t.Errorf("%d reports of 20, latency %+v", report.Reports, report.ReportLatency)
+			}
+			if n := report.Fates[level.String()]; n > 60 || level != LevelWritten && n != 60 {
+				t.Errorf("%d deliveries are %v, want 60: %v", n, level, report.Fates)
+			}
+			for _, row := range []string{"Reports:", "20 of 20", "Reported as " + level.String(), "Report latency p99:"} {
+				if !strings.Contains(text, row) {
+					t.Errorf("%q is missing in\n%s", row, text)
+				}
+			}
+		})
+	}
+}
+
+// TestBrokenConnectionsLoseNothing breaks each of them five times.
+func TestBrokenConnectionsLoseNothing(t *testing.T) {
+	c := small(startHub(t))
+	c.Protocol, c.Report, c.Reconnect, c.Messages = 2, LevelReceived, 5, 200
+	report, text := simulate(t, c)
+	if !report.OK() || report.Breaks != 20 || report.Reports != 800 || report.Fates["received"] != 2400 {
+		t.Errorf("%d breaks, %d reports:\n%s", report.Breaks, report.Reports, text)
+	}
+	if !strings.Contains(text, "Connections broken") {
+		t.Errorf("the breaks are missing in\n%s", text)
+	}
+}
+
+// TestWhatTakesVersion2 refuses it with another.
+func TestWhatTakesVersion2(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"-report=received": func(c *Config) { c.Report = LevelReceived },
+		"-reconnect=1":     func(c *Config) { c.Reconnect = 1 },
+		"-reconnect=10001": func(c *Config) { c.Protocol, c.Reconnect = 2, MaxReconnects+1 },
+		"-protocol=3":      func(c *Config) { c.Protocol = 3 },
+		"-report=9":        func(c *Config) { c.Protocol, c.Report = 2, 9 },
+	} {
+		c := valid()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", want, err)
+		}
+	}
+}
+
+// told makes reports of four messages to two receivers: what is said of message n is
+// fates[n]; nil: nothing.
+func told(t *testing.T, level Level, fates ...[]wire.Fate) *reports {
+	t.Helper()
+	c := valid()
+	c.Report, c.Clients, c.Messages = level, 3, len(fates)
+	r := newReports(c, c.Plan(), time.Now(), 1, func() {})
+	for n, f := range fates {
+		if f != nil {
+			r.take(uint32(n), 0)(&client.Report{Fates: f}, nil)
+		}
+	}
+	return r
+}
+
+// TestFatesThatAreNotTrue compares what is said with what has arrived.
+func TestFatesThatAreNotTrue(t *testing.T) {
+	const (
+		received, processed, rejected = wire.FateReceived, wire.FateProcessed, wire.FateRejected
+		written, gone, uncertain      = wire.FateWritten, wire.FateGone, wire.FateUncertain
+	)
+	r := told(t, LevelReceived,
+		[]wire.Fate{received, received},  // 0
+		[]wire.Fate{received, gone},      // 1
+		[]wire.Fate{uncertain, rejected}, // 2
+		[]wire.Fate{written, received},   // 3
+		nil,                              // 4
+		[]wire.Fate{processed, processed})
+	for _, test := range []struct {
+		place   int
+		missing gaps
+		want    []uint32
+	}{
+		{0, nil, nil},
+		{0, gaps{{0, 1}}, []uint32{0}},
+		{0, gaps{{2, 5}}, nil},
+		{0, gaps{{0, 6}}, []uint32{0, 1, 5}},
+		{1, gaps{{1, 2}}, nil},
+		{1, nil, []uint32{1}},
+		{1, gaps{{1, 4}}, []uint32{2, 3}},
+	} {
+		var got []uint32
+		for _, s := range r.untrue(test.place, test.missing) {
+			got = append(got, s.first)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("receiver %d without %v: untrue are %v, want %v", test.place, test.missing, got, test.want)
+		}
+	}
+	if p := r.problem(0, 1, true); p.Count != 3+1 || p.Got != 2 {
+		t.Errorf("the problem of the sender is %+v", p)
+	}
+	failed := told(t, LevelReceived, nil)
+	failed.take(0, 0)(nil, errors.New("closed"))
+	if p := failed.problem(0, 1, false); p.Count != 0 {
+		t.Errorf("what was given up with the run is a problem: %+v", p)
+	}
+	if p := failed.problem(0, 1, true); p.Count != 1 || !strings.Contains(p.String(), "good reports of 0 of 1") {
+		t.Errorf("a report that did not come: %+v, %v", p, p)
+	}
+}
+
+func TestPlanOfVersion2(t *testing.T) {
+	c := Config{Clients: 3, Messages: 10, Size: 100, Protocol: 2, Report: LevelWritten}
+	want := uint64(30*wire.SendLen(2, 100) + 60*wire.DeliverLen(100) + 30*wire.ReportLen(2))
+	if got := c.Plan().WireBytes; got != want {
+		t.Errorf("%d bytes on the wire, want %d", got, want)
+	}
+}
+
+func TestLevelMarshals(t *testing.T) {
+	text, err := json.Marshal(LevelProcessed)
+	if err != nil || string(text) != `"processed"` {
+		t.Errorf("got %s, %v", text, err)
+	}
+	var l Level
+	if err := json.Unmarshal([]byte(`"written"`), &l); err != nil || l != LevelWritten {
+		t.Errorf("got %v, %v", l, err)
+	}
+	if err := json.Unmarshal([]byte(`"read"`), &l); err == nil || !strings.Contains(err.Error(), "none, written, received and processed") {
+		t.Errorf("got %v", err)
+	}
+}
