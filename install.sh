@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds start_server and start_simulation into the folder of this project.
+# Builds start_server, start_simulation and hubctl into the folder of this project.
 set -eu
 cd "$(dirname "$0")"
 
@@ -27,7 +27,7 @@ esac
 stamp=true
 git rev-parse HEAD >/dev/null 2>&1 || stamp=false
 
-for program in start_server start_simulation; do
+for program in start_server start_simulation hubctl; do
 	echo "building $program"
 	go build -buildvcs="$stamp" -o "$program" "./cmd/$program" || fail "$program could not be built"
 done

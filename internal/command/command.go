@@ -1,6 +1,6 @@
 // Package command is what the executables share: flags, environment, config
 // file, logging, signals and exit codes. Each executable is one function here,
-// Server or Simulation, and its main is a call of Main with it.
+// Server, Simulation or Hubctl, and its main is a call of Main with it.
 //
 // It stands at the edge and does no work of its own: messages are the business
 // of hub and client, load is that of internal/simulation. It never ends the
@@ -30,6 +30,7 @@ const (
 // environment.
 type Process struct {
 	Args   []string  // without the name of the program
+	Stdin  io.Reader // for what is to be sent; nil is empty
 	Stdout io.Writer // for results
 	Stderr io.Writer // for log lines and complaints
 
@@ -48,6 +49,7 @@ func Main(program func(Process) int) int {
 	defer signal.Stop(signals)
 	return program(Process{
 		Args:     os.Args[1:],
+		Stdin:    os.Stdin,
 		Stdout:   os.Stdout,
 		Stderr:   os.Stderr,
 		Terminal: term.IsTerminal(int(os.Stdout.Fd())),

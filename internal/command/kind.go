@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -17,11 +18,19 @@ import (
 type kind[T any] struct {
 	parse  func(text string) (T, error) // whatever the error says, allowed says it better
 	format func(T) string
-	limits string // for the usage; may be empty
-	want   string // what is allowed, as the end of a sentence "allowed are …"
+	limits string   // for the usage; may be empty
+	want   string   // what is allowed, as the end of a sentence "allowed are …"
+	words  []string // all that is allowed, if it is a few words
+	path   bool     // it is the name of a file
 }
 
 var errOutside = errors.New("outside of what is allowed")
+
+// wrongPart is an error that says which of several parts of a value is not allowed.
+type wrongPart string
+
+// Error returns what it is.
+func (w wrongPart) Error() string { return string(w) }
 
 // whole is a whole number from least to most.
 func whole(least, most int) kind[int] {
@@ -58,7 +67,7 @@ func span(least, most time.Duration) kind[time.Duration] {
 
 // yesNo is true or false.
 func yesNo() kind[bool] {
-	return kind[bool]{parse: strconv.ParseBool, format: strconv.FormatBool, want: "true and false"}
+	return kind[bool]{parse: strconv.ParseBool, format: strconv.FormatBool, want: "true and false", words: []string{"true", "false"}}
 }
 
 // oneOf is one of a few words.
@@ -75,12 +84,70 @@ func oneOf(words ...string) kind[string] {
 		format: asIs,
 		limits: limits + " or " + last,
 		want:   limits + " and " + last,
+		words:  words,
 	}
 }
 
 // text is anything.
 func text() kind[string] {
 	return kind[string]{parse: func(t string) (string, error) { return t, nil }, format: asIs}
+}
+
+// path is the name of a file.
+func path() kind[string] {
+	k := text()
+	k.path = true
+	return k
+}
+
+// endless is the count that nothing reaches.
+const endless = math.MaxInt
+
+// count is how often something happens before it ends: a number, or "all" for never.
+func count() kind[int] {
+	return kind[int]{
+		parse: func(text string) (int, error) {
+			if text == "all" {
+				return endless, nil
+			}
+			return within(strconv.Atoi, 1, endless-1)(text)
+		},
+		format: func(n int) string {
+			if n == endless {
+				return "all"
+			}
+			return strconv.Itoa(n)
+		},
+		limits: "from 1, or all",
+		want:   "whole numbers from 1, and all",
+	}
+}
+
+// ids are ids of clients, from one to most.
+func ids(most int) kind[[]uint64] {
+	return kind[[]uint64]{
+		parse: func(text string) (list []uint64, err error) {
+			for part := range strings.SplitSeq(text, ",") {
+				id, err := strconv.ParseUint(strings.TrimSpace(part), 10, 64)
+				if err != nil {
+					return nil, wrongPart(fmt.Sprintf("%q is no id", part))
+				}
+				list = append(list, id)
+			}
+			if len(list) > most {
+				return nil, wrongPart(fmt.Sprintf("these are %d", len(list)))
+			}
+			return list, nil
+		},
+		format: func(list []uint64) string {
+			texts := make([]string, len(list))
+			for i, id := range list {
+				texts[i] = strconv.FormatUint(id, 10)
+			}
+			return strings.Join(texts, ",")
+		},
+		want: fmt.Sprintf("1 to %d ids, in decimal and separated by commas", most),
+	}
 }
 
 // host is a name or an address without a port.

@@ -24,6 +24,12 @@ type settings struct {
 	flags   *flag.FlagSet
 	list    []*setting // in the order of the usage
 
+	// What may stand behind the flags. Most programs take nothing there.
+	operand  string   // for the usage, such as "[text]"
+	words    []string // that it can be; nil: anything
+	operands []string // at most one, after parse
+	notes    string   // for the end of the usage
+
 	// What every program has.
 	log     string
 	config  string
@@ -52,6 +58,8 @@ type setting struct {
 	usage    string
 	limits   string
 	want     string
+	words    []string
+	path     bool
 	fallback string // the default
 	set      func(text string) error
 	get      func() string
@@ -73,7 +81,7 @@ func newSettings(program, prefix, about string) *settings {
 // addCommon adds the settings that every program has, at the end of the usage.
 func (s *settings) addCommon() {
 	add(s, &s.log, "log", logText, oneOf(logText, logJSON), "form of the log lines on standard error")
-	add(s, &s.config, "config", "", text(), "file with a setting per line")
+	add(s, &s.config, "config", "", path(), "file with a setting per line")
 	add(s, &s.version, "version", false, yesNo(), "print the version and end")
 }
 
@@ -83,6 +91,7 @@ func add[T any](s *settings, dst *T, name string, fallback T, k kind[T], usage s
 	_, isBool := any(fallback).(bool)
 	one := &setting{
 		owner: s, name: name, usage: usage, limits: k.limits, want: k.want, isBool: isBool,
+		words: k.words, path: k.path,
 		fallback: k.format(fallback),
 		get:      func() string { return k.format(*dst) },
 		set: func(text string) error {
@@ -113,10 +122,16 @@ func (one *setting) Set(text string) error {
 	if one.name == "version" && one.owner.source == fromEnvironment {
 		return nil // HUB_VERSION is common where many things are configured, and not meant for us
 	}
-	if one.set(text) == nil {
+	err := one.set(text)
+	if err == nil {
 		return nil
 	}
-	one.owner.refused = fmt.Errorf("%s: allowed are %s", one.key(text), one.want)
+	key := one.key(text)
+	var part wrongPart
+	if errors.As(err, &part) {
+		key += ": " + part.Error()
+	}
+	one.owner.refused = fmt.Errorf("%s: allowed are %s", key, one.want)
 	return one.owner.refused
 }
 
@@ -181,6 +196,9 @@ func (s *settings) parseArguments(args []string) error {
 	if s.flags.NArg() == 0 {
 		return nil
 	}
+	if s.operand != "" {
+		return s.takeOperand(s.flags.Args())
+	}
 	extra := s.flags.Arg(0)
 	if len(args) > s.flags.NArg() {
 		before := args[len(args)-s.flags.NArg()-1]
@@ -189,6 +207,18 @@ func (s *settings) parseArguments(args []string) error {
 		}
 	}
 	return fmt.Errorf("%q is not a flag: they are written -name=value", extra)
+}
+
+// takeOperand takes what stands behind the flags.
+func (s *settings) takeOperand(args []string) error {
+	s.operands = args
+	if len(args) == 1 {
+		return nil
+	}
+	if extra := args[1]; strings.HasPrefix(extra, "-") {
+		return fmt.Errorf("%q stands behind %q: flags come first", extra, args[0])
+	}
+	return fmt.Errorf("%q is one too many: what belongs together is put in quotes", args[1])
 }
 
 // parseElsewhere reads what the command line left open from the environment and

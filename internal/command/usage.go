@@ -9,7 +9,11 @@ import (
 
 // printUsage prints what can be set, with the defaults and what is allowed.
 func (s *settings) printUsage(w io.Writer) {
-	fmt.Fprintf(w, "%s\n\nUsage: %s [flags]\n\n", s.about, s.program)
+	usage := s.program + " [flags]"
+	if s.operand != "" {
+		usage += " " + s.operand
+	}
+	fmt.Fprintf(w, "%s\n\nUsage: %s\n\n", s.about, usage)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, one := range s.list {
 		usage := one.usage
@@ -30,4 +34,7 @@ that -config names, by a line such as "%[1]s=%[3]s". A flag beats the environmen
 which beats the file. Sizes are bytes or have a unit (65536, 64KiB, 256MiB),
 times have one (500ms, 10s, 1m30s).
 `, first.name, s.variable(first.name), first.fallback)
+	if s.notes != "" {
+		fmt.Fprintf(w, "\n%s\n", s.notes)
+	}
 }

@@ -1,0 +1,208 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// The shells for which there is a completion.
+const (
+	bash = "bash"
+	zsh  = "zsh"
+)
+
+func newCompletion() (*settings, func(Process) int) {
+	s := newSettings("hubctl completion", hubctlPrefix,
+		"hubctl completion prints a script that lets a shell complete the subcommands of hubctl, their\n"+
+			"flags, and what these can be.")
+	s.words = []string{bash, zsh}
+	s.operand = strings.Join(s.words, "|")
+	s.addCommon()
+	s.notes = `For bash, in ~/.bashrc:  source <(hubctl completion bash)
+For zsh, in ~/.zshrc behind compinit:  source <(hubctl completion zsh)`
+	return s, func(p Process) int { return complete(p, s) }
+}
+
+// complete prints the script for the shell that is asked for.
+func complete(p Process, s *settings) int {
+	scripts := map[string]func(io.Writer, []completed){bash: completeBash, zsh: completeZsh}
+	if len(s.operands) == 0 {
+		return s.complain(p, fmt.Errorf("which shell? there are scripts for %s", strings.Join(s.words, " and ")))
+	}
+	shell := s.operands[0]
+	script := scripts[shell]
+	if script == nil {
+		return s.complain(p, fmt.Errorf("there is no script for %q, only for %s", shell, strings.Join(s.words, " and ")))
+	}
+	var text strings.Builder
+	script(&text, completions())
+	if _, err := io.WriteString(p.Stdout, text.String()); err != nil {
+		fmt.Fprintf(p.Stderr, "%s: cannot print: %v\n", s.program, err)
+		return ExitFailure
+	}
+	return ExitOK
+}
+
+// completed is a subcommand as a shell completes it.
+type completed struct {
+	name, does string
+	flags      []*setting
+	operand    string
+	words      []string // behind the flags
+}
+
+// completions returns all subcommands.
+func completions() (all []completed) {
+	for _, v := range verbs() {
+		s, _ := v.prepare()
+		all = append(all, completed{v.name, v.does, s.list, s.operand, s.words})
+	}
+	return append(all, completed{name: "help", does: "print the flags of a subcommand", operand: "subcommand", words: verbNames()})
+}
+
+// topFlags are what may stand in the place of a subcommand.
+var topFlags = []string{"-h", "-version"}
+
+// completeBash prints the script for bash. Words are separated by lines, so that one that is
+// complete can end with a space, and one that wants a value cannot. compopt is missing
+// in bash 3, which then completes no names of files.
+func completeBash(w io.Writer, all []completed) {
+	top := slices.Clone(topFlags)
+	for _, c := range all {
+		top = append(top, c.name)
+	}
+	fmt.Fprint(w, `# Completion of hubctl for bash, made by "hubctl completion bash".
+_hubctl() {
+	local IFS=$'\n' words= sign= flag=
+	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
+	if [[ $word == = ]]; then
+		flag=$before sign== word=
+	elif [[ $before == = ]]; then
+		flag=${COMP_WORDS[COMP_CWORD-2]} sign==
+	else
+		flag=$before
+	fi
+	case $COMP_CWORD:${COMP_WORDS[1]}:${flag/#--/-}$sign in
+`)
+	bashCase(w, "1:*", spaced(top))
+	for _, c := range all {
+		for _, f := range c.flags {
+			bashFlag(w, "*:"+c.name+":-"+f.name, f)
+		}
+	}
+	for _, c := range all {
+		words := spaced(c.words)
+		for _, f := range c.flags {
+			words = append(words, bashWord(f))
+		}
+		bashCase(w, "*:"+c.name+":*", words)
+	}
+	fmt.Fprint(w, `	esac
+	COMPREPLY=($(compgen -W "$words" -- "$word"))
+}
+complete -o nospace -F _hubctl hubctl
+`)
+}
+
+// bashFlag prints what the value of a flag can be. That of a yes or no needs a sign before it.
+func bashFlag(w io.Writer, flag string, f *setting) {
+	switch {
+	case f.isBool:
+		bashCase(w, flag+"=", spaced(f.words))
+	case f.path:
+		fmt.Fprintf(w, "\t%[1]s | %[1]s=) compopt -o default -o filenames 2>/dev/null ;;\n", flag)
+	default:
+		bashCase(w, flag+" | "+flag+"=", spaced(f.words))
+	}
+}
+
+func bashCase(w io.Writer, pattern string, words []string) {
+	fmt.Fprintf(w, "\t%s) words=%s ;;\n", pattern, bashQuote(words))
+}
+
+// bashQuote returns words as one of the shell's, which holds no newline of its own.
+func bashQuote(words []string) string {
+	return "$'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`).Replace(strings.Join(words, "\n")) + "'"
+}
+
+// spaced lets words end where they are complete.
+func spaced(words []string) []string {
+	all := make([]string, len(words))
+	for i, word := range words {
+		all[i] = word + " "
+	}
+	return all
+}
+
+func bashWord(f *setting) string {
+	if f.isBool {
+		return "-" + f.name + " "
+	}
+	return "-" + f.name + "="
+}
+
+// completeZsh prints the script for zsh, which shows what is what.
+func completeZsh(w io.Writer, all []completed) {
+	fmt.Fprint(w, `#compdef hubctl
+# Completion of hubctl for zsh, made by "hubctl completion zsh".
+_hubctl() {
+	local -a verbs=(
+`)
+	for _, c := range all {
+		fmt.Fprintf(w, "\t\t%s\n", zshQuote(c.name+":"+c.does))
+	}
+	fmt.Fprintf(w, `	)
+	if (( CURRENT == 2 )); then
+		_describe subcommand verbs
+		compadd -- %s
+		return
+	fi
+	case $words[2] in
+`, strings.Join(topFlags, " "))
+	for _, c := range all {
+		fmt.Fprintf(w, "\t%s)\n\t\t_arguments '1:subcommand:'", c.name)
+		for _, f := range c.flags {
+			fmt.Fprintf(w, " \\\n\t\t\t%s", zshQuote(zshFlag(f)))
+		}
+		if c.operand != "" {
+			fmt.Fprintf(w, " \\\n\t\t\t%s", zshQuote("2:"+zshText(c.operand)+":"+zshWords(c.words)))
+		}
+		fmt.Fprint(w, " ;;\n")
+	}
+	fmt.Fprint(w, `	esac
+}
+if [[ $funcstack[1] == _hubctl ]]; then
+	_hubctl "$@"
+else
+	compdef _hubctl hubctl
+fi
+`)
+}
+
+// zshFlag returns a flag as _arguments wants it.
+func zshFlag(f *setting) string {
+	usage := "[" + zshText(strings.ReplaceAll(f.usage, "\n", " ")) + "]"
+	switch {
+	case f.isBool:
+		return "-" + f.name + usage
+	case f.path:
+		return "-" + f.name + "=" + usage + ":file:_files"
+	}
+	return "-" + f.name + "=" + usage + ":" + f.name + ":" + zshWords(f.words)
+}
+
+func zshWords(words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	return "(" + strings.Join(words, " ") + ")"
+}
+
+// zshText keeps text from meaning something to _arguments.
+func zshText(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `:`, `\:`, `[`, `\[`, `]`, `\]`).Replace(text)
+}
+
+func zshQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -1,0 +1,83 @@
+package command
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// script writes a completion script to a file, and returns the shell for it.
+func script(t *testing.T, shell string) (program, file string) {
+	t.Helper()
+	program, err := exec.LookPath(shell)
+	if err != nil {
+		t.Skipf("there is no %s here", shell)
+	}
+	got := run(Hubctl, "completion", shell)
+	if got.code != ExitOK || got.stderr != "" {
+		t.Fatalf("exit code %d: %s", got.code, got.stderr)
+	}
+	file = filepath.Join(t.TempDir(), "_hubctl")
+	if err := os.WriteFile(file, []byte(got.stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return program, file
+}
+
+func TestCompletionScriptsAreSound(t *testing.T) {
+	for _, shell := range []string{bash, zsh} {
+		t.Run(shell, func(t *testing.T) {
+			program, file := script(t, shell)
+			if said, err := exec.CommandContext(t.Context(), program, "-n", file).CombinedOutput(); err != nil || len(said) > 0 {
+				t.Errorf("%v: %s", err, said)
+			}
+		})
+	}
+}
+
+// TestCompletionKnowsEverything compares the scripts with what -h says.
+func TestCompletionKnowsEverything(t *testing.T) {
+	for _, shell := range []string{bash, zsh} {
+		script := run(Hubctl, "completion", shell).stdout
+		for _, v := range verbs() {
+			s, _ := v.prepare()
+			for _, f := range s.list {
+				if !strings.Contains(script, "-"+f.name) || !strings.Contains(script, v.name) {
+					t.Errorf("%s does not know %s -%s", shell, v.name, f.name)
+				}
+				for _, word := range f.words {
+					if !f.isBool && !strings.Contains(script, word) {
+						t.Errorf("%s does not know %s -%s=%s", shell, v.name, f.name, word)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestCompletion asks bash what could stand in the place of the last word.
+func TestCompletion(t *testing.T) {
+	program, file := script(t, bash)
+	const ask = `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _hubctl; printf '%s|' "${COMPREPLY[@]}"`
+	tests := []struct{ words, want string }{
+		{"hubctl l", "listen |list |"},
+		{"hubctl send -l", "-level=|-log=|"},
+		{"hubctl send -level =", "written |received |processed |"},
+		{"hubctl send -level = r", "received |"},
+		{"hubctl send --level r", "received |"},
+		{"hubctl send -json = f", "false |"},
+		{"hubctl send -json -t", "-to=|-ttl=|-timeout=|"},
+		{"hubctl list -n", "|"},
+		{"hubctl completion b", "bash |"},
+		{"hubctl help p", "ping |"},
+	}
+	for _, tt := range tests {
+		args := append([]string{"--norc", "-c", ask, bash, file}, strings.Fields(tt.words)...)
+		got, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
+		if err != nil || string(got) != tt.want {
+			t.Errorf("%s: %q, %v, want %q", tt.words, got, err, tt.want)
+		}
+	}
+}

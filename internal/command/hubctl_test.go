@@ -1,0 +1,684 @@
+package command
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+func init() {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, hubctlPrefix+"_") {
+			os.Unsetenv(name) // the tests say what is set
+		}
+	}
+}
+
+// at returns the command line of a subcommand for the hub on a port.
+func at(port, verb string, args ...string) []string {
+	return append([]string{verb, "-addr=127.0.0.1", "-port=" + port}, args...)
+}
+
+// runFed runs hubctl with something on its standard input.
+func runFed(stdin string, args ...string) outcome {
+	var stdout, stderr output
+	code := Hubctl(Process{Args: args, Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr})
+	return outcome{code, stdout.String(), stderr.String()}
+}
+
+// startListen starts hubctl listen, and returns its id once it listens.
+func startListen(t *testing.T, port string, args ...string) (l *started, id string) {
+	t.Helper()
+	l = start(t, Hubctl, at(port, "listen", args...)...)
+	_, id, _ = strings.Cut(l.awaitLine(&l.stderr, "connected"), " id=")
+	id, _, _ = strings.Cut(id, " ")
+	if _, err := strconv.ParseUint(id, 10, 64); err != nil {
+		t.Fatalf("the first line does not tell the id: %s", &l.stderr)
+	}
+	return l, id
+}
+
+// dialAs connects a client that speaks one version of the protocol.
+func dialAs(t *testing.T, port string, version int) *client.Client {
+	t.Helper()
+	c, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), &client.Options{Version: version})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// decode returns the objects of a result, one for each line.
+func decode[T any](t *testing.T, text string) (objects []T) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		var one T
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		objects = append(objects, one)
+	}
+	return objects
+}
+
+// checkOutcome compares the exit code and the text for people, and looks for something on
+// standard error.
+func checkOutcome(t *testing.T, got outcome, code int, stdout, stderr string) {
+	t.Helper()
+	if got.code != code || got.stdout != stdout {
+		t.Errorf("exit code %d, want %d; stdout %q, want %q; stderr %s", got.code, code, got.stdout, stdout, got.stderr)
+	}
+	if !strings.Contains(got.stderr, stderr) || stderr == "" && got.stderr != "" {
+		t.Errorf("stderr %q, want %q", got.stderr, stderr)
+	}
+}
+
+// bodies are of several kinds, with what people see of them.
+var bodies = []struct{ body, line string }{
+	{"hello", "hello"},
+	{"from a pipe\n", "from a pipe"},
+	{"", ""},
+	{"größer 漢字", "größer 漢字"},
+	{"two\nlines\n", `"two\nlines\n"`},
+	{"\x1b[31mred", `"\x1b[31mred"`},
+	{`"quoted"`, `"\"quoted\""`},
+	{"(5 bytes)", `"(5 bytes)"`},
+	{"\xff\xfe\x00", "(3 bytes)"},
+}
+
+// TestFromSendToListen goes the whole way.
+func TestFromSendToListen(t *testing.T) {
+	_, port := startServer(t)
+	people, first := startListen(t, port)
+	program, second := startListen(t, port, "-json")
+	for _, tt := range bodies {
+		got := runFed(tt.body, at(port, "send", "-to="+first+","+second, "-level=processed")...)
+		checkOutcome(t, got, ExitOK, first+"  processed\n"+second+"  processed\n", "")
+	}
+	lines := strings.Split(people.interrupt().stdout, "\n")
+	ended := program.interrupt()
+	if ended.code != ExitOK || people.code != ExitOK {
+		t.Errorf("exit codes %d and %d after an interrupt", people.code, ended.code)
+	}
+	objects := decode[map[string]string](t, ended.stdout)
+	if len(objects) != len(bodies) || len(lines) != len(bodies)+1 {
+		t.Fatalf("printed\n%v\n%v", lines, objects)
+	}
+	for i, tt := range bodies {
+		sender, line, _ := strings.Cut(lines[i], "  ")
+		o := objects[i]
+		if line != tt.line || sender != o["sender"] || o["seq"] != "1" || !strings.HasSuffix(o["time"], "Z") {
+			t.Errorf("%q is printed as %q and %v", tt.body, lines[i], o)
+		}
+		body, isText := o["body"]
+		if raw, err := base64.StdEncoding.DecodeString(o["body_base64"]); !isText && err == nil {
+			body = string(raw)
+		}
+		if body != tt.body {
+			t.Errorf("%q is printed as %v", tt.body, o)
+		}
+	}
+}
+
+func TestListenEndsAfterSoMany(t *testing.T) {
+	_, port := startServer(t)
+	l, id := startListen(t, port, "-n=2")
+	for _, text := range []string{"a", "b"} {
+		checkOutcome(t, run(Hubctl, at(port, "send", "-to="+id, "-level=processed", text)...), ExitOK, id+"  processed\n", "")
+	}
+	<-l.ended
+	if l.code != ExitOK || strings.Count(l.stdout.String(), "\n") != 2 {
+		t.Errorf("exit code %d, stdout %q", l.code, &l.stdout)
+	}
+}
+
+// TestListenComesBack ends the hub, and starts another in its place.
+func TestListenComesBack(t *testing.T) {
+	hub, port := startServer(t)
+	l, _ := startListen(t, port)
+	hub.interrupt()
+	l.awaitLine(&l.stderr, "disconnected")
+	startServer(t, "-port="+port)
+	l.awaitLine(&l.stderr, "new id")
+	if got := l.interrupt(); got.code != ExitOK {
+		t.Errorf("exit code %d", got.code)
+	}
+}
+
+// dialLazy connects a client that receives messages, and never says what it has made of them.
+func dialLazy(t *testing.T, port string) *client.Client {
+	t.Helper()
+	options := client.Options{OnMessage: func(client.Message) {}}
+	c, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), &options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// TestFates sends to receivers of all kinds: one that says whatever is asked, one that receives
+// and no more, one that speaks version 1, and nobody.
+func TestFates(t *testing.T) {
+	_, port := startServer(t)
+	_, done := startListen(t, port)
+	got, old := decimal(dialLazy(t, port).ID()), decimal(dialAs(t, port, 1).ID())
+	const nobody = "18446744073709551615"
+	tests := []struct {
+		to, level string
+		code      int
+		want      string // the fates
+	}{
+		{done, "written", ExitOK, "written"},
+		{done, "received", ExitOK, "received"},
+		{done, "processed", ExitOK, "processed"},
+		{got, "received", ExitOK, "received"},
+		{old, "written", ExitOK, "written"},
+		{old, "received", ExitNone, "written"},
+		{old, "processed", ExitNone, "written"},
+		{nobody, "written", ExitNone, "unknown"},
+		{done + "," + nobody, "received", ExitSome, "received unknown"},
+		{done + "," + old, "received", ExitSome, "received written"},
+		{done + "," + done, "received", ExitOK, "received received"},
+		{done + "," + got + "," + nobody, "processed", ExitSome, "processed received unknown"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.level+" "+tt.to, func(t *testing.T) {
+			args := at(port, "send", "-to="+tt.to, "-level="+tt.level, "-ttl=1s", "hi")
+			fates := strings.Fields(tt.want)
+			said := ""
+			if tt.code != ExitOK {
+				said = " receivers got the message as far as -level=" + tt.level
+			}
+			checkOutcome(t, run(Hubctl, args...), tt.code, fatesAsText(tt.to, fates), said)
+			checkFatesAsJSON(t, tt.to, fates, run(Hubctl, slices.Insert(args, 1, "-json")...), tt.code)
+		})
+	}
+}
+
+func fatesAsText(to string, fates []string) string {
+	var text strings.Builder
+	for i, id := range strings.Split(to, ",") {
+		text.WriteString(id + "  " + fates[i] + "\n")
+	}
+	return text.String()
+}
+
+func checkFatesAsJSON(t *testing.T, to string, fates []string, got outcome, code int) {
+	t.Helper()
+	objects := decode[struct {
+		Receiver, Fate string
+		Reached        *bool
+	}](t, got.stdout)
+	if got.code != code || len(objects) != len(fates) {
+		t.Fatalf("exit code %d, want %d: %+v", got.code, code, objects)
+	}
+	reached := 0
+	for i, id := range strings.Split(to, ",") {
+		if o := objects[i]; o.Receiver != id || o.Fate != fates[i] || o.Reached == nil {
+			t.Errorf("got %+v, want %s %s", o, id, fates[i])
+		} else if *o.Reached {
+			reached++
+		}
+	}
+	if want := map[int]bool{ExitOK: reached == len(fates), ExitNone: reached == 0, ExitSome: reached > 0 && reached < len(fates)}; !want[code] {
+		t.Errorf("%d of %d reached, and exit code %d", reached, len(fates), code)
+	}
+}
+
+func TestWhereAMessageComesFrom(t *testing.T) {
+	_, port := startServer(t)
+	receiver := dialAs(t, port, 2)
+	file := filepath.Join(t.TempDir(), "message")
+	if err := os.WriteFile(file, []byte("from a file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"text", []string{"a text"}, "a text"},
+		{"empty text", []string{""}, ""},
+		{"text like a flag", []string{"--", "-json"}, "-json"},
+		{"nothing", nil, "from a pipe"},
+		{"dash", []string{"-"}, "from a pipe"},
+		{"file", []string{"-file=" + file}, "from a file"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			args := at(port, "send", append([]string{"-level=written", "-to=" + decimal(receiver.ID())}, tt.args...)...)
+			if got := runFed("from a pipe", args...); got.code != ExitOK {
+				t.Fatalf("exit code %d: %s", got.code, got.stderr)
+			}
+			if m, err := receiver.Receive(t.Context()); err != nil || string(m.Body) != tt.want {
+				t.Errorf("got %q, %v, want %q", m.Body, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestMessagesThatAreNotSent(t *testing.T) {
+	_, port := startServer(t, "-max-body=1KiB")
+	large := strings.Repeat("x", wire.DefaultMaxBody+1)
+	file := filepath.Join(t.TempDir(), "large")
+	if err := os.WriteFile(file, []byte(large), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, stdin string
+		args        []string
+		want        string
+	}{
+		{"input", large, nil, "standard input is larger than 1MiB, the most that a message may have (-max-body); nothing was sent"},
+		{"text", "", []string{large}, "the text is larger than 1MiB"},
+		{"file", "", []string{"-file=" + file}, file + " is larger than 1MiB"},
+		{"own limit", "four", []string{"-max-body=3"}, "standard input is larger than 3,"},
+		{"limit of the hub", large[:1025], nil, "the message has 1025 bytes, and the hub at 127.0.0.1:" + port + " takes at most 1024; nothing was sent"},
+		{"no file", "", []string{"-file=/no/such/file"}, "cannot read the message: open /no/such/file"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := runFed(tt.stdin, at(port, "send", append([]string{"-to=1"}, tt.args...)...)...)
+			checkOutcome(t, got, ExitFailure, "", "hubctl send: "+tt.want)
+		})
+	}
+}
+
+// waiting starts a send whose receiver never says that it has processed the message, and
+// returns when it has it.
+func waiting(t *testing.T, port string, args ...string) *started {
+	t.Helper()
+	receiver := dialAs(t, port, 2)
+	s := start(t, Hubctl, at(port, "send", append(args, "-to="+decimal(receiver.ID()), "-level=processed", "hi")...)...)
+	if _, err := receiver.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSendInterrupted(t *testing.T) {
+	_, port := startServer(t)
+	got := waiting(t, port).interrupt()
+	checkOutcome(t, got, ExitFailure, "", "hubctl send: interrupted before the hub reported; what became of the message is not known\n")
+}
+
+func TestSendInterruptedWhileItReads(t *testing.T) {
+	in, out := io.Pipe()
+	defer out.Close()
+	signals := make(chan os.Signal, 1)
+	go func() { // ends when the byte is read
+		if _, err := out.Write([]byte("x")); err == nil {
+			signals <- os.Interrupt
+		}
+	}()
+	var stdout, stderr output
+	code := Hubctl(Process{Args: []string{"send", "-to=1"}, Stdin: in, Stdout: &stdout, Stderr: &stderr, Signals: signals})
+	checkOutcome(t, outcome{code, stdout.String(), stderr.String()}, ExitFailure, "", "hubctl send: interrupted before the message was read; nothing was sent\n")
+}
+
+func TestSendWithoutAReport(t *testing.T) {
+	_, port := startServer(t)
+	s := waiting(t, port, "-timeout=1s")
+	<-s.ended
+	checkOutcome(t, outcome{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "", "no report for 1s; what became of the message is not known")
+}
+
+// TestConnectionLostBeforeTheReport sends through a relay that hangs up.
+func TestConnectionLostBeforeTheReport(t *testing.T) {
+	_, port := startServer(t)
+	cut := make(chan struct{})
+	relay := serveBytes(t, func(near net.Conn) {
+		far, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var copies sync.WaitGroup
+		copies.Go(func() { io.Copy(far, near) })
+		copies.Go(func() { io.Copy(near, far) })
+		select {
+		case <-cut:
+		case <-t.Context().Done(): // the test has failed
+		}
+		near.Close()
+		far.Close()
+		copies.Wait()
+	})
+	s := waiting(t, port, "-port="+relay)
+	close(cut)
+	<-s.ended
+	checkOutcome(t, outcome{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "",
+		"hubctl send: the connection to the hub at 127.0.0.1:"+relay+" is lost; what became of the message is not known\n")
+}
+
+func TestWhoIsConnected(t *testing.T) {
+	_, port := startServer(t)
+	checkOutcome(t, run(Hubctl, at(port, "list")...), ExitOK, "", "")
+	var want string
+	var ids []string
+	for range 3 {
+		id := decimal(dialAs(t, port, 2).ID())
+		ids = append(ids, id)
+		want += id + "\n"
+	}
+	checkOutcome(t, run(Hubctl, at(port, "list")...), ExitOK, want, "")
+	got := run(Hubctl, at(port, "list", "-json")...)
+	var listed []string
+	for _, o := range decode[map[string]string](t, got.stdout) {
+		listed = append(listed, o["id"])
+	}
+	if got.code != ExitOK || !slices.Equal(listed, ids) {
+		t.Errorf("exit code %d, listed %v, want %v", got.code, listed, ids)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	_, port := startServer(t)
+	there := dialAs(t, port, 2)
+	w := start(t, Hubctl, at(port, "watch")...)
+	w.awaitLine(&w.stdout, "+ "+decimal(there.ID())+"\n")
+	came := dialAs(t, port, 1)
+	w.awaitLine(&w.stdout, "+ "+decimal(came.ID())+"\n")
+	there.Close()
+	w.awaitLine(&w.stdout, "- "+decimal(there.ID())+"\n")
+	got := w.interrupt()
+	if got.code != ExitOK || strings.Count(got.stdout, "\n") != 3 {
+		t.Errorf("exit code %d, stdout %q", got.code, got.stdout)
+	}
+	got = run(Hubctl, at(port, "watch", "-n=1", "-json")...)
+	objects := decode[map[string]string](t, got.stdout)
+	if got.code != ExitOK || len(objects) != 1 || objects[0]["change"] != "joined" || objects[0]["id"] != decimal(came.ID()) {
+		t.Errorf("exit code %d, printed %v", got.code, objects)
+	}
+}
+
+// TestWhoDoesNotListenRejects sends to a client that is there for something else.
+func TestWhoDoesNotListenRejects(t *testing.T) {
+	_, port := startServer(t)
+	w := start(t, Hubctl, at(port, "watch")...)
+	_, id, _ := strings.Cut(w.awaitLine(&w.stderr, "connected"), " id=")
+	id, _, _ = strings.Cut(id, " ")
+	got := run(Hubctl, at(port, "send", "-to="+id, "-level=processed", "hi")...)
+	checkOutcome(t, got, ExitNone, id+"  rejected\n", "0 of 1 receivers")
+}
+
+// TestSight follows a watcher to a hub that hands out the same ids to others.
+func TestSight(t *testing.T) {
+	s := sight{present: make(map[uint64]bool), told: make(map[uint64]bool)}
+	steps := []struct {
+		self         uint64
+		joined, left []uint64
+		want         string
+	}{
+		{self: 3, joined: []uint64{1, 2, 3}, want: "+ 1,+ 2"},
+		{self: 3, joined: []uint64{2, 4}, left: []uint64{1}, want: "- 1,+ 4"},
+		{self: 2, joined: []uint64{1}, left: []uint64{4}, want: "- 4,+ 1,+ 3,- 2"}, // 3 is somebody else now
+		{self: 2, left: []uint64{3}, want: "- 3"},
+	}
+	for _, step := range steps {
+		var got []string
+		for _, c := range s.take(client.Presence{Joined: step.joined, Left: step.left}, step.self) {
+			got = append(got, c.String())
+		}
+		if text := strings.Join(got, ","); text != step.want {
+			t.Errorf("printed %s, want %s", text, step.want)
+		}
+	}
+}
+
+func TestPing(t *testing.T) {
+	_, port := startServer(t)
+	got := run(Hubctl, at(port, "ping", "-n=3", "-interval=1ms")...)
+	if lines := strings.Split(got.stdout, "\n"); got.code != ExitOK || len(lines) != 5 || !strings.HasPrefix(lines[3], "3 answers: min ") {
+		t.Errorf("exit code %d, stdout %q, stderr %q", got.code, got.stdout, got.stderr)
+	}
+	got = run(Hubctl, at(port, "ping", "-n=3", "-interval=1ms", "-json")...)
+	objects := decode[map[string]int](t, got.stdout)
+	if got.code != ExitOK || len(objects) != 4 {
+		t.Fatalf("exit code %d, printed %v", got.code, objects)
+	}
+	for i, o := range objects[:3] {
+		if o["ping"] != i+1 || o["round_trip_ns"] <= 0 {
+			t.Errorf("got %v", o)
+		}
+	}
+	sum := objects[3]
+	if sum["pings"] != 3 || sum["min_ns"] <= 0 || sum["max_ns"] < sum["median_ns"] || sum["median_ns"] == 0 {
+		t.Errorf("got %v", sum)
+	}
+}
+
+func TestPingEnds(t *testing.T) {
+	hub, port := startServer(t)
+	p := start(t, Hubctl, at(port, "ping", "-n=all", "-interval=1h")...)
+	q := start(t, Hubctl, at(port, "ping", "-n=all", "-interval=1ms")...)
+	p.awaitLine(&p.stdout, "1  ")
+	q.awaitLine(&q.stdout, "2  ")
+	if got := p.interrupt(); got.code != ExitOK || !strings.Contains(got.stdout, "1 answers: ") {
+		t.Errorf("interrupted: exit code %d, stdout %q", got.code, got.stdout)
+	}
+	hub.interrupt()
+	<-q.ended
+	if q.code != ExitFailure || !strings.Contains(q.stdout.String(), " answers: ") || !strings.Contains(q.stderr.String(), "hubctl ping: the ") {
+		t.Errorf("without a hub: exit code %d, stderr %q", q.code, &q.stderr)
+	}
+}
+
+// serveBytes has the first words of each who connects to the port answered in a way of the test's own.
+func serveBytes(t *testing.T, answer func(net.Conn)) (port string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the listener
+		defer close(ended)
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			answer(conn)
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		ln.Close()
+		<-ended
+	})
+	_, port, err = net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// classicHub is a hub that speaks version 1: it calls its client 7, tells of 3 and 9, and sends one message.
+func classicHub(conn net.Conn) {
+	for {
+		var head [wire.HeaderSize]byte
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			return
+		}
+		if _, err := io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(head[:]))-1); err != nil {
+			return
+		}
+		var answer []byte
+		switch wire.Type(head[wire.LengthSize]) {
+		case wire.TypeIdentity:
+			answer = wire.AppendDelivery(wire.AppendIdentity(nil, 7), []byte("hello"))
+		case wire.TypeList:
+			answer = wire.AppendList(nil, []uint64{3}, []uint64{9})
+		}
+		if _, err := conn.Write(answer); err != nil {
+			return
+		}
+	}
+}
+
+func TestHubOfVersion1(t *testing.T) {
+	port := serveBytes(t, classicHub)
+	const needs = "speaks version 1 of the protocol, and "
+	tests := []struct {
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{at(port, "list"), ExitOK, "3\n9\n", ""},
+		{at(port, "listen", "-n=1"), ExitOK, "?  hello\n", "id=7 version=1"},
+		{at(port, "listen", "-n=1", "-json"), ExitOK, `{"sender":"0","body":"hello"}` + "\n", "id=7"},
+		{at(port, "send", "-to=3", "hi"), ExitFailure, "", needs + "fates need version 2; nothing was sent"},
+		{at(port, "watch"), ExitFailure, "", needs + "this needs version 2"},
+		{at(port, "ping"), ExitFailure, "", needs + "this needs version 2"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args[0], func(t *testing.T) {
+			checkOutcome(t, run(Hubctl, tt.args...), tt.code, tt.stdout, tt.stderr)
+		})
+	}
+}
+
+func TestWithoutAHub(t *testing.T) {
+	_, full := startServer(t, "-max-clients=1")
+	dialAs(t, full, 2)
+	web := serveBytes(t, func(conn net.Conn) {
+		io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
+		io.Copy(io.Discard, conn)
+	})
+	mute := serveBytes(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
+	tests := []struct{ name, port, timeout, want string }{
+		{"nobody", "1", "10s", "no hub at 127.0.0.1:1: connection refused; start one with start_server, or name another with -addr and -port"},
+		{"full", full, "10s", "closed the connection at once"},
+		{"another server", web, "10s", "does not speak like a hub"},
+		{"silence", mute, "200ms", "something took the connection, and said nothing for 200ms"},
+	}
+	for _, tt := range tests {
+		for _, verb := range []string{"listen", "send", "list", "watch", "ping"} {
+			t.Run(tt.name+" "+verb, func(t *testing.T) {
+				args := at(tt.port, verb, "-timeout="+tt.timeout)
+				if verb == "send" {
+					args = append(args, "-to=1", "hi")
+				}
+				got := run(Hubctl, args...)
+				checkOutcome(t, got, ExitFailure, "", "hubctl "+verb+": ")
+				if !strings.Contains(got.stderr, tt.want) || strings.Count(got.stderr, "\n") != 1 {
+					t.Errorf("said %q, want one line with %q", got.stderr, tt.want)
+				}
+			})
+		}
+	}
+}
+
+func TestInterruptedBeforeTheHubAnswers(t *testing.T) {
+	accepted := make(chan struct{})
+	port := serveBytes(t, func(conn net.Conn) {
+		close(accepted)
+		io.Copy(io.Discard, conn)
+	})
+	l := start(t, Hubctl, at(port, "list")...)
+	<-accepted
+	checkOutcome(t, l.interrupt(), ExitFailure, "", "hubctl list: interrupted\n")
+}
+
+func TestComplaintAsJSON(t *testing.T) {
+	got := run(Hubctl, at("1", "list", "-log=json")...)
+	if o := decode[map[string]string](t, got.stderr); len(o) != 1 || !strings.HasPrefix(o[0]["msg"], "no hub at ") {
+		t.Errorf("said %v", o)
+	}
+}
+
+func TestSettingsOfHubctl(t *testing.T) {
+	_, port := startServer(t)
+	t.Setenv("HUBCTL_ADDR", "127.0.0.1")
+	t.Setenv("HUBCTL_VERSION", "3") // somebody else's
+	checkOutcome(t, run(Hubctl, "list", "-config="+configFile(t, "port "+port)), ExitOK, "", "")
+}
+
+func TestWrongCommandsAreRefused(t *testing.T) {
+	many := strings.Repeat("1,", wire.MaxReceivers) + "1"
+	tests := []struct {
+		args []string
+		want string
+	}{
+		{nil, ": a subcommand is missing"},
+		{[]string{"lsit"}, `: "lsit" is not a subcommand: there are listen, send, list, watch, ping, completion and help`},
+		{[]string{"help", "lsit"}, `: "lsit" is not a subcommand: `},
+		{[]string{"-port=1", "list"}, ": -port=1 stands where the subcommand belongs: flags come behind it"},
+		{[]string{"list", "all"}, ` list: "all" is not a flag`},
+		{[]string{"list", "-to=1"}, " list: flag provided but not defined: -to"},
+		{[]string{"list", "-port=0"}, " list: -port=0: allowed are whole numbers from 1 to 65535"},
+		{[]string{"listen", "-n=0"}, " listen: -n=0: allowed are whole numbers from 1, and all"},
+		{[]string{"ping", "-interval=0s"}, " ping: -interval=0s: allowed are times from 1ms to 1h"},
+		{[]string{"send", "hi"}, " send: -to is missing: it names the receivers, such as -to=2,3"},
+		{[]string{"send", "-to=2,x", "hi"}, ` send: -to=2,x: "x" is no id: allowed are 1 to 255 ids, in decimal and separated by commas`},
+		{[]string{"send", "-to=2,", "hi"}, ` send: -to=2,: "" is no id: `},
+		{[]string{"send", "-to=-1", "hi"}, ` send: -to=-1: "-1" is no id: `},
+		{[]string{"send", "-to=18446744073709551616"}, ` send: -to=18446744073709551616: "18446744073709551616" is no id: `},
+		{[]string{"send", "-to=" + many}, " send: -to=" + many + ": these are 256: allowed are 1 to 255 ids"},
+		{[]string{"send", "-to=2", "hello", "world"}, ` send: "world" is one too many: what belongs together is put in quotes`},
+		{[]string{"send", "hi", "-to=2"}, ` send: "-to=2" stands behind "hi": flags come first`},
+		{[]string{"send", "-to=2", "-file=x", "hi"}, " send: there is a text, and -file=x: one of them is enough"},
+		{[]string{"send", "-to=2", "-level=best"}, " send: -level=best: allowed are written, received and processed"},
+		{[]string{"send", "-to=2", "-overload=cry"}, " send: -overload=cry: allowed are wait, fail and drop"},
+		{[]string{"send", "-to=2", "-ttl=-1s"}, " send: -ttl=-1s: allowed are times from 0s"},
+		{[]string{"completion"}, " completion: which shell? there are scripts for bash and zsh"},
+		{[]string{"completion", "fish"}, ` completion: there is no script for "fish", only for bash and zsh`},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			checkRefused(t, run(Hubctl, tt.args...), "hubctl"+tt.want)
+		})
+	}
+}
+
+func TestHelpOfHubctl(t *testing.T) {
+	for _, arg := range []string{"help", "-h", "-help", "--help"} {
+		got := run(Hubctl, arg)
+		for _, name := range verbNames() {
+			if got.code != ExitOK || !strings.Contains(got.stdout, "  "+name+" ") {
+				t.Errorf("%s: exit code %d, does not name %s", arg, got.code, name)
+			}
+		}
+	}
+	for _, name := range verbNames() {
+		got, same := run(Hubctl, name, "-h"), run(Hubctl, "help", name)
+		if got != same || got.code != ExitOK || !strings.Contains(got.stdout, "Usage: hubctl "+name+" [flags]") {
+			t.Errorf("%s: got %+v and %+v", name, got, same)
+		}
+	}
+	if got := run(Hubctl, "send", "-h"); !strings.Contains(got.stdout, "[flags] [text]") || !strings.Contains(got.stdout, "4  no receiver got it") {
+		t.Errorf("send -h says\n%s", got.stdout)
+	}
+	if got := run(Hubctl, "-version"); got.code != ExitOK || !strings.HasPrefix(got.stdout, "hubctl ") {
+		t.Errorf("-version: got %+v", got)
+	}
+}
+
+func TestResultsThatNobodyTakes(t *testing.T) {
+	_, port := startServer(t)
+	other := decimal(dialAs(t, port, 1).ID())
+	for _, args := range [][]string{
+		at(port, "send", "-to="+other, "-level=written", "hi"), at(port, "list"), at(port, "watch"), at(port, "ping"), {"completion", "bash"},
+	} {
+		var stderr output
+		code := Hubctl(Process{Args: args, Stdout: brokenPipe{}, Stderr: &stderr})
+		if code != ExitFailure || !strings.Contains(stderr.String(), "cannot print: broken pipe") {
+			t.Errorf("%s: exit code %d, stderr %s", args[0], code, &stderr)
+		}
+	}
+}
