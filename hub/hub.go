@@ -51,6 +51,12 @@ const (
 	// is, the more of it is still in the processor's cache when it leaves
 	// (docs/decisions/0002).
 	unsentBytes = 64 << 10
+
+	// userTimeout is after how long a peer is given up that takes nothing of what the
+	// kernel has for it: as long as Go's keep-alive takes for one that has nothing to take
+	// and does not answer (15 s, and nine times 15 s). Clients of version 2 are found to be
+	// gone long before.
+	userTimeout = 150 * time.Second
 )
 
 // Hub connects clients. Create one with New. All methods may be called
@@ -104,6 +110,7 @@ func New(config Config) (*Hub, error) {
 		OutboxBytes:  config.OutboxBytes,
 		StallTimeout: config.StallTimeout,
 		UnsentBytes:  unsentBytes,
+		UserTimeout:  userTimeout,
 		Reads:        h.reads.Account(forReads),
 	}
 	h.tracker.init()

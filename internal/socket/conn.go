@@ -49,6 +49,12 @@ type Config struct {
 	// waits there is neither. 0 leaves it to the kernel.
 	UnsentBytes int
 
+	// UserTimeout is after how long the kernel gives up a peer that takes nothing, where
+	// it can be told: one that has vanished, or whose window has been closed all the time.
+	// 0 leaves it to the kernel, which tries for a quarter of an hour with the one, and for
+	// ever with the other.
+	UserTimeout time.Duration
+
 	// Reads is charged for the memory of reads in progress. When it has no room,
 	// reads become small, but they go on. nil: nobody is charged.
 	Reads *body.Account
@@ -127,6 +133,9 @@ func New(nc net.Conn, config *Config, owner Owner, stop <-chan struct{}) *Conn {
 	c := &Conn{base: base{nc, rawConn(nc), config, owner, stop}}
 	if c.base.raw != nil && config.UnsentBytes > 0 {
 		limitUnsent(c.base.raw, config.UnsentBytes)
+	}
+	if c.base.raw != nil && config.UserTimeout > 0 {
+		limitUntaken(c.base.raw, config.UserTimeout)
 	}
 	c.Reader.init(&c.base)
 	c.Outbox.init(&c.base)

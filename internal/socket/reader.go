@@ -164,6 +164,10 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 	return f, true, nil
 }
 
+// More reports whether there is probably more to read already: the last read got as much as
+// it asked for.
+func (r *Reader) More() bool { return r.full }
+
 // Pending returns how many bytes of this turn are still to be handed out.
 func (r *Reader) Pending() int { return r.end - r.pos }
 

@@ -3,6 +3,7 @@ package socket
 import (
 	"io"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -107,6 +108,14 @@ func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {
 			return 0, false, errno
 		}
 	}
+}
+
+// limitUntaken has the kernel give up a connection whose peer has taken nothing for so
+// long although there was something to take. A kernel that cannot do so does without.
+func limitUntaken(raw syscall.RawConn, d time.Duration) {
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	})
 }
 
 // limitUnsent bounds what the kernel takes over beyond what the peer's window

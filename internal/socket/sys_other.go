@@ -5,6 +5,7 @@ package socket
 import (
 	"errors"
 	"syscall"
+	"time"
 )
 
 // rawSupported says that connections are read and written by the net package
@@ -29,3 +30,5 @@ func (v vector) size() int { return 0 } // none is ever written
 func writeRaw(uintptr, vector) (n int, again bool, err error) { return 0, false, errNoRaw }
 
 func limitUnsent(syscall.RawConn, int) {}
+
+func limitUntaken(syscall.RawConn, time.Duration) {}
