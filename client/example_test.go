@@ -6,15 +6,19 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // startHub runs a hub for an example and returns its address.
-func startHub() (addr string, stop func()) {
-	h, err := hub.New(hub.Config{})
+func startHub() (addr string, stop func()) { return startHubWith(hub.Config{}) }
+
+func startHubWith(config hub.Config) (addr string, stop func()) {
+	h, err := hub.New(config)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -24,6 +28,59 @@ func startHub() (addr string, stop func()) {
 	}
 	go h.Serve(context.Background(), ln) // ends with Shutdown
 	return ln.Addr().String(), func() { h.Shutdown(context.Background()) }
+}
+
+// mustDial connects a client for an example.
+func mustDial(addr string, options *client.Options) *client.Client {
+	c, err := client.Dial(context.Background(), addr, options)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return c
+}
+
+// Two clients: Bob receives and says what he has processed, Alice sends and is told.
+func Example() {
+	addr, stop := startHub()
+	defer stop()
+	ctx := context.Background()
+
+	bob, err := client.Dial(ctx, addr, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer bob.Close()
+	reading.Go(func() { // ends with bob
+		for m, err := range bob.Messages(ctx) {
+			if err != nil {
+				return
+			}
+			fmt.Printf("%d says %s\n", m.From, m.Body)
+			m.Done()
+		}
+	})
+
+	alice, err := client.Dial(ctx, addr, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer alice.Close()
+	others, err := alice.List(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	report, err := alice.SendReport(ctx, others, []byte("hello"), &client.SendOptions{Level: wire.LevelProcessed})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for i, fate := range report.Fates {
+		fmt.Println(others[i], fate)
+	}
+	// Output:
+	// 2 says hello
+	// 1 processed
 }
 
 func ExampleDial() {
@@ -38,6 +95,25 @@ func ExampleDial() {
 	}
 	defer c.Close()
 
+	fmt.Println("I am client", c.ID())
+	// Output: I am client 1
+}
+
+// New is for those who make the connection themselves. When it is lost the client
+// ends, unless Options.Dial makes another.
+func ExampleNew() {
+	addr, stop := startHub()
+	defer stop()
+
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	c, err := client.New(context.Background(), nc, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
 	fmt.Println("I am client", c.ID())
 	// Output: I am client 1
 }
@@ -110,6 +186,47 @@ func ExampleClient_Send_tooLarge() {
 		fmt.Println("split it into pieces of", tooLarge.Limit, "bytes")
 	}
 	// Output: split it into pieces of 1000 bytes
+}
+
+// A frame has room for so many receivers, and no more.
+func ExampleTooManyReceiversError() {
+	addr, stop := startHub()
+	defer stop()
+	c := mustDial(addr, nil)
+	defer c.Close()
+
+	err := c.Send(context.Background(), make([]uint64, 300), []byte("hello"))
+	var tooMany *client.TooManyReceiversError
+	if errors.As(err, &tooMany) {
+		fmt.Println("take several messages for", tooMany.Receivers, "receivers")
+	}
+	// Output: take several messages for 300 receivers
+}
+
+// A message knows who has sent it, and as which of his. Receive waits until its context
+// ends; what is there is returned even then.
+func ExampleClient_Receive() {
+	addr, stop := startHub()
+	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
+
+	c := mustDial(addr, nil)
+	defer c.Close()
+	if err := c.Send(ctx, []uint64{c.ID()}, []byte("note to self")); err != nil {
+		log.Fatal(err)
+	}
+	m, err := c.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s, message %d from %d\n", m.Body, m.Seq, m.From)
+
+	cancel()
+	_, err = c.Receive(ctx)
+	fmt.Println(err)
+	// Output:
+	// note to self, message 1 from 1
+	// context canceled
 }
 
 // Messages ends with one error. Breaking out of it loses nothing: what was not

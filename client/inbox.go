@@ -111,6 +111,7 @@ type receipts struct {
 	settled mark  // what was received
 	said    mark  // what the hub knows of that
 	urgent  bool  // somebody waits to hear of something that has come
+	more    bool  // more will come at once
 	telling bool  // a TAKEN waits to be written
 }
 
@@ -124,9 +125,9 @@ func (b *inbox) init(limit int, tell, later func()) {
 	b.room = make(chan struct{}, 1)
 }
 
-// push adds what was read: messages, and where the counting is behind them. It
-// returns false when the inbox is full now, or closed.
-func (b *inbox) push(messages []entry, read mark, urgent bool) bool {
+// push adds what was read: messages, and where the counting is behind them. more says
+// that there is more to read at once. It returns false when the inbox is full now, or closed.
+func (b *inbox) push(messages []entry, read mark, urgent, more bool) bool {
 	b.mu.Lock()
 	if b.err != nil {
 		b.mu.Unlock()
@@ -149,7 +150,7 @@ func (b *inbox) push(messages []entry, read mark, urgent bool) bool {
 	}
 	counted := read != r.read
 	r.read = read
-	r.urgent = r.urgent || urgent
+	r.urgent, r.more = r.urgent || urgent, more
 	if idle {
 		r.settled = b.prefix() // what came before the first message concerns nobody
 	}
@@ -289,7 +290,7 @@ func (b *inbox) due() bool {
 	case r.settled.bytes-r.said.bytes >= uint64(r.window/2):
 		return true
 	default:
-		return r.urgent && (n >= urgentMost || b.head == len(b.messages))
+		return r.urgent && (n >= urgentMost || b.head == len(b.messages) && !r.more)
 	}
 }
 

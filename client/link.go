@@ -137,7 +137,7 @@ func (l *link) serve() error {
 		brought := l.conn.Brought()
 		c.counts.bytesIn.Add(uint64(brought - l.brought))
 		l.brought = brought
-		open := c.inbox.push(l.batch, l.read, urgent)
+		open := c.inbox.push(l.batch, l.read, urgent, l.conn.More())
 		clear(l.batch)
 		l.batch = l.batch[:0]
 		if err != nil {
@@ -232,7 +232,7 @@ func (l *link) count(f *socket.Frame) bool {
 func (l *link) other(f *socket.Frame) error {
 	c := l.client
 	if f.Type != wire.TypeReport && f.Type != wire.TypeTaken {
-		c.inbox.push(l.batch, l.read, false)
+		c.inbox.push(l.batch, l.read, false, true)
 		clear(l.batch)
 		l.batch = l.batch[:0]
 	}

@@ -231,9 +231,12 @@ func (o *outgoing) shift(from, to int) {
 
 // report hands a report to the one who waits for it.
 func (o *outgoing) report(r wire.Report) error {
-	c := o.finish(r.Seq)
-	if c == nil || c.receivers != len(r.Fates) {
+	if !o.expects(r.Seq, len(r.Fates)) {
 		return errReport
+	}
+	c := o.finish(r.Seq)
+	if c == nil {
+		return nil // the client was closed in this moment
 	}
 	fates := make([]wire.Fate, len(r.Fates))
 	for i, f := range r.Fates {
@@ -242,6 +245,14 @@ func (o *outgoing) report(r wire.Report) error {
 	o.feed()
 	c.done(&Report{Seq: r.Seq, Fates: fates}, nil)
 	return nil
+}
+
+// expects reports whether a message to so many receivers waits for its report.
+func (o *outgoing) expects(seq uint64, receivers int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.calls[seq]
+	return o.err != nil || c != nil && c.receivers == receivers
 }
 
 // refused takes out a message that the hub does not take. It returns who waits for

@@ -217,9 +217,9 @@ func TestUnreadIsBounded(t *testing.T) {
 func TestTheInboxStaysSmall(t *testing.T) {
 	var b inbox
 	b.init(1<<20, nil, nil)
-	b.push(make([]entry, 10), mark{}, false)
+	b.push(make([]entry, 10), mark{}, false, false)
 	for i := range 100_000 {
-		b.push(make([]entry, 1+i%3), mark{}, false)
+		b.push(make([]entry, 1+i%3), mark{}, false, false)
 		for range 1 + i%3 {
 			if _, err := b.take(t.Context()); err != nil {
 				t.Fatal(err)

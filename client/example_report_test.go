@@ -1,0 +1,202 @@
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// A report has one fate for each receiver, in their order.
+func ExampleClient_SendReport() {
+	addr, stop := startHub()
+	defer stop()
+
+	bob := mustDial(addr, &client.Options{OnMessage: func(client.Message) {}}) // receives and does nothing
+	defer bob.Close()
+	alice := mustDial(addr, nil)
+	defer alice.Close()
+
+	to := []uint64{bob.ID(), 99}
+	report, err := alice.SendReport(context.Background(), to, []byte("hello"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for i, fate := range report.Fates {
+		fmt.Println(to[i], fate)
+	}
+	// Output:
+	// 1 received
+	// 99 unknown
+}
+
+// With SendFunc many messages are on their way at once, and each is reported by itself.
+func ExampleClient_SendFunc() {
+	addr, stop := startHub()
+	defer stop()
+
+	bob := mustDial(addr, &client.Options{OnMessage: func(client.Message) {}})
+	defer bob.Close()
+	alice := mustDial(addr, nil)
+	defer alice.Close()
+
+	fates := make([]wire.Fate, 3)
+	var reported sync.WaitGroup
+	for i := range fates {
+		reported.Add(1)
+		done := func(r *client.Report, err error) {
+			defer reported.Done()
+			if err != nil {
+				log.Fatal(err)
+			}
+			fates[i] = r.Fates[0]
+		}
+		if err := alice.SendFunc(context.Background(), []uint64{bob.ID()}, []byte("hello"), nil, done); err != nil {
+			log.Fatal(err)
+		}
+	}
+	reported.Wait()
+	fmt.Println(fates)
+	// Output: [received received received]
+}
+
+// Who only wants to know whether enough have got it need not look at each fate.
+func ExampleReport_Reached() {
+	addr, stop := startHub()
+	defer stop()
+
+	var to []uint64
+	for range 3 {
+		c := mustDial(addr, &client.Options{OnMessage: func(client.Message) {}})
+		defer c.Close()
+		to = append(to, c.ID())
+	}
+	alice := mustDial(addr, nil)
+	defer alice.Close()
+	to = append(to, 99) // nobody
+
+	report, err := alice.SendReport(context.Background(), to, []byte("hello, all"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(report.Reached(wire.LevelReceived), "of", len(to), "have got it")
+	// Output: 3 of 4 have got it
+}
+
+// Done is the application's word. It may come long after the message, from anywhere.
+func ExampleMessage_Done() {
+	addr, stop := startHub()
+	defer stop()
+
+	worker := mustDial(addr, &client.Options{OnMessage: func(m client.Message) {
+		fmt.Printf("working on %s\n", m.Body)
+		m.Done()
+	}})
+	defer worker.Close()
+	boss := mustDial(addr, nil)
+	defer boss.Close()
+
+	report, err := boss.SendReport(context.Background(), []uint64{worker.ID()}, []byte("the roof"),
+		&client.SendOptions{Level: wire.LevelProcessed})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(report.Fates[0])
+	// Output:
+	// working on the roof
+	// processed
+}
+
+func ExampleMessage_Reject() {
+	addr, stop := startHub()
+	defer stop()
+
+	worker := mustDial(addr, &client.Options{OnMessage: client.Message.Reject}) // wants nothing at all
+	defer worker.Close()
+	boss := mustDial(addr, nil)
+	defer boss.Close()
+
+	report, err := boss.SendReport(context.Background(), []uint64{worker.ID()}, []byte("the roof"),
+		&client.SendOptions{Level: wire.LevelProcessed})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(report.Fates[0])
+	// Output: rejected
+}
+
+// The time is that at which the hub took the message, by the hub's clock.
+func ExampleMessage_Time() {
+	addr, stop := startHub()
+	defer stop()
+	ctx := context.Background()
+
+	c := mustDial(addr, nil)
+	defer c.Close()
+	if err := c.Send(ctx, []uint64{c.ID()}, []byte("hello")); err != nil {
+		log.Fatal(err)
+	}
+	m, err := c.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("less than a minute ago:", time.Since(m.Time()) < time.Minute)
+	// Output: less than a minute ago: true
+}
+
+// A message that is worth nothing after a while is reported then at the latest. This one
+// lies with Bob's client, where nobody has asked for it.
+func ExampleSendOptions() {
+	addr, stop := startHub()
+	defer stop()
+
+	bob := mustDial(addr, nil)
+	defer bob.Close()
+	alice := mustDial(addr, nil)
+	defer alice.Close()
+
+	report, err := alice.SendReport(context.Background(), []uint64{bob.ID()}, []byte("do you have a minute?"),
+		&client.SendOptions{Level: wire.LevelReceived, TTL: 200 * time.Millisecond})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(report.Fates[0])
+	// Output: written
+}
+
+// Messages need not wait for a receiver that is too slow: here for one that does not
+// read at all.
+func ExampleSendOptions_overload() {
+	addr, stop := startHub()
+	defer stop()
+
+	sleeper, err := net.Dial("tcp", addr) // client 1, for who says nothing speaks version 1
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sleeper.Close()
+	alice := mustDial(addr, nil)
+	defer alice.Close()
+
+	options := client.SendOptions{Level: wire.LevelWritten, Overload: wire.OverloadFail, TTL: 100 * time.Millisecond}
+	full := make(chan bool, 32)
+	for range cap(full) { // 32 MiB, more than the kernel and the queue take
+		done := func(r *client.Report, err error) { full <- err == nil && r.Fates[0] == wire.FateFull }
+		if err := alice.SendFunc(context.Background(), []uint64{1}, make([]byte, 1<<20), &options, done); err != nil {
+			log.Fatal(err)
+		}
+	}
+	refused := 0
+	for range cap(full) {
+		if <-full {
+			refused++
+		}
+	}
+	fmt.Println("the queue was full:", refused > 0)
+	// Output: the queue was full: true
+}

@@ -1,0 +1,136 @@
+package client_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// victimHub is the environment variable that tells the process to be killed where its
+// hub is.
+const victimHub = "CLIENT_TEST_VICTIM_HUB"
+
+// TestVictim is the process that is killed. It prints its id, and each message before
+// it comes back for the next.
+func TestVictim(t *testing.T) {
+	addr := os.Getenv(victimHub)
+	if addr == "" {
+		t.Skip("for TestAKilledReceiverLeavesNoLie alone")
+	}
+	c, err := client.Dial(t.Context(), addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("id", c.ID())
+	for m, err := range c.Messages(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("got", string(m.Body))
+	}
+}
+
+// TestAKilledReceiverLeavesNoLie kills processes at random moments, in the middle of
+// messages.
+func TestAKilledReceiverLeavesNoLie(t *testing.T) {
+	_, addr := startHub2(t, hub.Config{ResumeWindow: time.Millisecond})
+	sender := dial(t, addr, 1)[0]
+	rounds := 10
+	if testing.Short() {
+		rounds = 2
+	}
+	for range rounds {
+		victim, id, output := startVictim(t, addr)
+		fates := make(map[string]wire.Fate)
+		var mu sync.Mutex
+		var reports sync.WaitGroup
+		deadline := time.AfterFunc(time.Duration(rand.IntN(100))*time.Millisecond, func() { victim.Process.Kill() })
+		for n := 0; n < 5000; n++ {
+			body := fmt.Sprint(n)
+			reports.Add(1)
+			err := sender.SendFunc(t.Context(), []uint64{id}, []byte(body), nil, func(r *client.Report, err error) {
+				defer reports.Done()
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				fates[body] = r.Fates[0]
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := make(map[string]bool)
+		for line := range strings.SplitSeq(drain(t, output), "\n") {
+			if n, ok := strings.CutPrefix(line, "got "); ok {
+				got[n] = true
+			}
+		}
+		_ = victim.Wait() // it was killed
+		deadline.Stop()
+		reports.Wait()
+		holdToTruth(t, fates, got)
+	}
+}
+
+// holdToTruth compares what was reported with what the receiver had.
+func holdToTruth(t *testing.T, fates map[string]wire.Fate, got map[string]bool) {
+	t.Helper()
+	counts := make(map[wire.Fate]int)
+	for n, fate := range fates {
+		counts[fate]++
+		switch {
+		case fate == wire.FateReceived && !got[n]:
+			t.Errorf("message %s is received, and the application never had it", n)
+		case (fate == wire.FateGone || fate == wire.FateUnknown) && got[n]:
+			t.Errorf("message %s is %v, and the application had it", n, fate)
+		case fate != wire.FateReceived && fate != wire.FateGone && fate != wire.FateUnknown && fate != wire.FateUncertain:
+			t.Errorf("message %s is %v", n, fate)
+		}
+	}
+	t.Logf("%d messages reached the application, the fates are %v", len(got), counts)
+}
+
+// startVictim starts a process and returns what it prints behind its id.
+func startVictim(t *testing.T, addr string) (*exec.Cmd, uint64, *bufio.Reader) {
+	t.Helper()
+	victim := exec.Command(os.Args[0], "-test.run=^TestVictim$")
+	victim.Env = append(os.Environ(), victimHub+"="+addr)
+	pipe, err := victim.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := victim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = victim.Process.Kill() }) // fails when it is gone, as it should be
+	output := bufio.NewReader(pipe)
+	first, err := output.ReadString('\n')
+	var id uint64
+	if _, scan := fmt.Sscanf(first, "id %d", &id); err != nil || scan != nil {
+		t.Fatalf("the process says %q, %v", first, err)
+	}
+	return victim, id, output
+}
+
+func drain(t *testing.T, r io.Reader) string {
+	t.Helper()
+	all, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(all)
+}
