@@ -99,7 +99,7 @@ func (o owner) Failed(err error) {
 func (l *link) tell(p *socket.Piece) {
 	d := dispatches.Get().(*socket.Dispatch)
 	l.conn.Offer(p, d)
-	d.Drop()
+	d.Leave()
 	dispatches.Put(d)
 }
 

@@ -146,7 +146,7 @@ func (o *outgoing) feed() {
 		l.conn.Offer(&socket.Piece{Buffer: p.buffer, To: p.length, Frames: 1}, d) // one that is parked keeps its place
 		p.buffer.Release()
 	}
-	d.Drop()
+	d.Leave()
 	dispatches.Put(d)
 }
 
@@ -393,8 +393,7 @@ func (o *outgoing) abandon() (failed []*call, unconfirmed int, free []*body.Buff
 	return failed, unconfirmed, free
 }
 
-// close ends it. It returns the calls that will have no report. settled says that
-// the hub has had everything.
+// close ends it. It returns the calls that will have no report.
 func (o *outgoing) close(err error) (failed []*call) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

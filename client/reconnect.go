@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/sechlol/go-message-hub/wire"
@@ -48,7 +49,12 @@ const (
 var eventNames = [...]string{"disconnected", "resumed", "new id", "refused", "closed"}
 
 // String returns the name of the kind.
-func (k EventKind) String() string { return eventNames[k] }
+func (k EventKind) String() string {
+	if k < 0 || int(k) >= len(eventNames) {
+		return "event " + strconv.Itoa(int(k))
+	}
+	return eventNames[k]
+}
 
 // Event is something that has happened to a client's connection.
 type Event struct {

@@ -69,6 +69,13 @@ func (d *Dispatch) Later(settled func()) {
 	t.done() // the part of the Dispatch
 }
 
+// Leave flushes, and leaves alone what is parked: it will be queued in its turn. The
+// Dispatch may be used again, by anybody.
+func (d *Dispatch) Leave() {
+	d.Flush()
+	d.ticket = nil // as in Drop
+}
+
 // Drop flushes and gives back all memory. The Dispatch may be used again.
 func (d *Dispatch) Drop() {
 	d.Flush()
