@@ -39,6 +39,7 @@ type link struct {
 	batch   []entry
 	welcome *wire.Welcome // nil: it has not come
 	away    *wire.GoAway  // nil: neither has this
+	classic bool          // the identity came without WELCOME: the hub speaks version 1
 	read    mark          // what has come of what is counted
 	skip    uint64        // so many of it come a second time
 	brought int64         // bytes that are in the statistics
@@ -238,6 +239,9 @@ func (l *link) other(f *socket.Frame) error {
 	}
 	if f.Type >= wire.TypeHello && f.Type <= wire.TypeTaken && l.welcome == nil && f.Type != wire.TypeWelcome && f.Type != wire.TypeGoAway {
 		return unexpected(f.Type)
+	}
+	if f.Type == wire.TypeIdentity && l.welcome == nil {
+		l.classic = true
 	}
 	err := l.handle(f)
 	if errors.Is(err, wire.ErrMalformed) {

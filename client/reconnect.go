@@ -122,7 +122,7 @@ func (l *link) welcomed(payload []byte) error {
 	}
 	first := !c.newer()
 	switch {
-	case l.welcome != nil, c.options.Version == 1, first && !l.pending.asked():
+	case l.welcome != nil, c.options.Version == 1, l.classic:
 		return unexpected(wire.TypeWelcome)
 	case w.Version != wire.Version2, w.Credit < 1, w.Window < 1, w.MaxReports < 1, w.MaxBody < 0, w.Keepalive < 1,
 		w.Resumed && (first || w.ID != c.ID()):
@@ -214,7 +214,7 @@ func (c *Client) verdict(l *link, err error) error {
 		return errSilent
 	case l.away != nil:
 		return &GoAwayError{Code: l.away.Code, Reason: l.away.Reason, Reconnect: l.away.Reconnect}
-	case l.welcome == nil && c.newer() && !errors.Is(err, ErrProtocol) && !l.pending.asked():
+	case l.classic && c.newer():
 		return fmt.Errorf("%w: the hub speaks version 1 now", ErrVersion)
 	}
 	return err

@@ -170,13 +170,6 @@ func answer[T any](p *pending, line *[]chan T, value T) error {
 	return nil
 }
 
-// asked reports whether an identity was asked for and not told.
-func (p *pending) asked() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.identity) > 0
-}
-
 // serve gives value to the first in line. Called with mu held.
 func serve[T any](line *[]chan T, value T) {
 	(*line)[0] <- value // capacity 1, and nobody else sends

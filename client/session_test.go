@@ -237,6 +237,45 @@ func TestComingBack(t *testing.T) {
 	})
 }
 
+// TestAttemptsMayBreakOff before the hub has said a word, and while it says its first one.
+func TestAttemptsMayBreakOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		(<-d.hubs).Close()
+		h = <-d.hubs
+		h.hear(wire.TypeHello)
+		h.Close()
+		h = <-d.hubs
+		h.hear(wire.TypeHello)
+		h.hear(wire.TypeIdentity)
+		h.send(wire.AppendWelcome(nil, &welcome)[:20])
+		h.Close()
+		h = <-d.hubs
+		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumed(func(*wire.Welcome) {}))
+		d.wantEvent(EventResumed)
+	})
+}
+
+// TestAHubThatBecomesOlder speaks version 1 when the client comes back.
+func TestAHubThatBecomesOlder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		h = <-d.hubs
+		h.hear(wire.TypeHello)
+		h.hear(wire.TypeIdentity)
+		h.send(wire.AppendIdentity(nil, 1))
+		go io.Copy(io.Discard, h) // ends with the connection
+		<-d.client.Done()
+		if err := d.client.Err(); !errors.Is(err, ErrVersion) {
+			t.Errorf("the end is %v, want %v", err, ErrVersion)
+		}
+	})
+}
+
 // TestComingBackToAnother has a hub that does not know the client.
 func TestComingBackToAnother(t *testing.T) {
 	for _, resend := range []bool{false, true} {
