@@ -285,6 +285,47 @@ func TestWhatIsGivenUp(t *testing.T) {
 	s.Close()
 }
 
+// TestAnswersDoNotMove has an answer to a request of the old connection wait for room,
+// between two frames that are counted: it is dropped, and they are not.
+func TestAnswersDoNotMove(t *testing.T) {
+	s, next := newStation(t, tcp, Config{OutboxBytes: 4 << 10}), newStation(t, tcp, Config{OutboxBytes: 64 << 10})
+	s.Number(1) // a frame that is written stops the writing
+	next.Number(1 << 20)
+	d := s.dispatch()
+	var all []*witness
+	for i, counted := range []bool{true, true, true, false, true} {
+		w := &witness{seen: make([][]Progress, 1)}
+		p := s.piece(frame(5000))
+		p.Counted, p.Terms = counted, &Terms{Tracker: w}
+		s.Offer(p, d)
+		d.Leave()
+		p.Buffer.Release()
+		if i == 0 {
+			until(t, "written", func() bool { return w.count(0, Written) == 1 })
+		}
+		all = append(all, w)
+	}
+	s.Detach()
+	s.Sever()
+	s.Outbox.Wait()
+	if _, ok := s.Resumable(1); !ok || !s.Move(&next.Outbox, 1, d) {
+		t.Fatal("cannot go on")
+	}
+	d.Leave()
+	for i, w := range all[1:] {
+		if i == 2 {
+			until(t, "dropped", func() bool { return w.count(0, Unsent) == 1 })
+			continue
+		}
+		until(t, "written", func() bool { return w.count(0, Written) == 1 })
+	}
+	if n := all[3].count(0, Written); n != 0 {
+		t.Error("the answer was written")
+	}
+	s.Close()
+	next.Close()
+}
+
 // TestWhatIsPromisedIsKept has memory become short between the look whether the peer
 // can go on and its going on.
 func TestWhatIsPromisedIsKept(t *testing.T) {

@@ -248,7 +248,16 @@ func (o *Outbox) Move(to *Outbox, upTo uint64, d *Dispatch) bool {
 		o.queue.handOver(to, upTo-l.acked, &out)
 	}
 	o.queue, o.weight = nil, 0
-	to.parked, o.parked = o.parked, nil
+	for _, w := range o.parked {
+		if w.piece.Counted {
+			to.parked = append(to.parked, w)
+			continue
+		}
+		s := segmentOf(&w.piece) // it answers a request of the old connection
+		out.discard(&s, Unsent)
+		out.tickets = append(out.tickets, w.ticket)
+	}
+	o.parked = nil
 	if len(to.parked) > 0 {
 		to.clock()
 	}
