@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -277,6 +279,17 @@ func (p *peer) awaitNoMore(b *batch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.awaiting, b.key())
+}
+
+// silence decides the messages of which the peer was to say what its application made of
+// them: it has left, and never will.
+func (p *peer) silence() {
+	p.mu.Lock()
+	left := slices.Collect(maps.Values(p.awaiting))
+	p.mu.Unlock()
+	for _, b := range left {
+		b.acked(p, wire.FateUncertain)
+	}
 }
 
 // ack hands an ACK to its batch. It reports whether anybody waits for it.

@@ -74,9 +74,16 @@ func (t *turn) hello(f *socket.Frame) error {
 	}
 	s := t.session
 	s.conn.Number(window)
-	if h.Resume != "" {
-		if old := s.hub.lingering(&h); old != nil && t.resume(old, &h) {
+	for h.Resume != "" {
+		old := s.hub.lingering(&h)
+		if old == nil {
+			break
+		}
+		if t.resume(old, &h) {
 			return nil
+		}
+		if !old.overtaken() {
+			break
 		}
 	}
 	p := newPeer(s)
@@ -117,6 +124,18 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 	close(old.link.Load().moved)
 	s.hub.counters.resumed.Add(1)
 	return true
+}
+
+// overtaken reports whether another connection has gone on with the peer of s: then
+// that one is to be asked.
+func (s *session) overtaken() bool {
+	select {
+	case <-s.link.Load().moved:
+		return true
+	case <-s.done:
+	case <-s.hub.closing:
+	}
+	return isClosed(s.link.Load().moved)
 }
 
 // welcome answers a HELLO.

@@ -81,10 +81,14 @@ func (s *session) run() {
 	s.count()
 	s.conn.Drop() // before it waits for anything: others may wait for this memory
 	s.hub.tracker.reading.Done()
-	if !s.linger(err) {
+	moved := s.linger(err)
+	if !moved {
 		s.end(s.leave(err))
 	}
 	s.conn.Wait()
+	if p := s.peer(); p != nil && !moved {
+		p.silence()
+	}
 	s.hub.tracker.remove(s)
 }
 

@@ -31,6 +31,7 @@ func (l *ledger) handOver(to *Outbox) {
 	to.ledger.written, to.ledger.acked, to.ledger.claimed = l.acked, l.acked, l.acked
 	for i := l.head; i < len(l.kept); i++ {
 		s := &l.kept[i]
+		s.firm, s.noted = true, true
 		to.push(s)
 		to.weight += s.weight()
 	}
@@ -60,6 +61,7 @@ func (q *queue) handOver(to *Outbox, had uint64, out *settled) {
 			s.skip(n)
 		}
 		s.block = false // others may refer to it
+		s.firm = s.firm || q.sent > 0 && i == q.head
 		to.push(&s)
 		to.weight += s.weight()
 	}

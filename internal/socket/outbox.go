@@ -411,6 +411,12 @@ func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
 		case ifFull == Insist:
 		case ifFull == Refuse || !o.displace(p.Terms.Owner, &d.settled):
 			return Full
+		default:
+			o.admit(&d.settled) // whoever waits has come before
+			if len(o.parked) > 0 || o.full() {
+				o.park(p, d)
+				return Parked
+			}
 		}
 	}
 	if small {

@@ -40,6 +40,8 @@ type segment struct {
 	at         int16 // Piece.At
 	index      int32 // which frame of its piece the first one is
 	terms      *Terms
+	firm       bool // it was sent before, at least in part, and counts: it will be sent again
+	noted      bool // that it was written has been told
 }
 
 // weight returns what the segment counts in the outbox.
@@ -76,6 +78,9 @@ func (d *settled) end() {
 
 // discard gives up a segment that will not be sent.
 func (d *settled) discard(s *segment, why Progress) {
+	if s.noted && why == Unsent {
+		why = Unheard
+	}
 	d.events = s.note(d.events, why, s.frames)
 	d.lost.add(Tally{s.frames, s.deliveries, s.to - s.from})
 	d.buffers = append(d.buffers, s.buffer)
@@ -242,7 +247,7 @@ func (q *queue) remove(why Progress, out *settled, gone func(*segment) bool) (we
 	left := at
 	for ; at < len(q.segments); at++ {
 		s := &q.segments[at]
-		if gone(s) {
+		if !s.firm && gone(s) {
 			weight += s.weight()
 			out.discard(s, why)
 			continue
