@@ -229,7 +229,7 @@ func (c *Client) leave() {
 	defer patience.Stop()
 	for l := c.last(); l != nil; l = c.last() {
 		switch {
-		case l.conn.Drain(c.done) && (!c.newer() || c.bid(l)):
+		case (!c.newer() || c.outgoing.fly(l, c.done)) && l.conn.Drain(c.done) && (!c.newer() || c.bid(l)):
 			if l.conn.CloseWrite() == nil {
 				<-c.stopped // the reading goroutine discards what comes, until the hub's end
 			}

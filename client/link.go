@@ -45,6 +45,8 @@ type link struct {
 	brought int64         // bytes that are in the statistics
 	timer   *time.Timer   // of the greeting, and then of the keep-alive
 
+	forget func() bool // stops closing conn with the client's life
+
 	busy   atomic.Bool // the application has the reading goroutine
 	silent atomic.Bool // nothing came for two keep-alive intervals
 }
@@ -118,6 +120,9 @@ func (l *link) say(frame []byte, terms *socket.Terms) {
 func (l *link) finish(why error) {
 	if l.timer != nil {
 		l.timer.Stop()
+	}
+	if l.forget != nil {
+		l.forget()
 	}
 	l.client.detach(l)
 	close(l.over)

@@ -24,6 +24,7 @@ type outgoing struct {
 	resend bool          // Options.Resend
 	turn   chan struct{} // capacity 1: held by the one who sends
 	room   chan struct{} // capacity 1: the line has become shorter, or has ended
+	flown  chan struct{} // capacity 1: everything is under way
 
 	mu       sync.Mutex
 	link     *link // nil: there is none now
@@ -38,6 +39,7 @@ type outgoing struct {
 	calls    map[uint64]*call
 	retained int    // cost of what calls keep to send it again
 	moved    uint64 // changes when the line becomes shorter
+	sealed   bool   // BYE is about to be said
 	err      error  // why nothing more is taken
 }
 
@@ -68,7 +70,7 @@ type call struct {
 
 func (o *outgoing) init(limit int, resend bool) {
 	o.limit, o.resend = limit, resend
-	o.turn, o.room = make(chan struct{}, 1), make(chan struct{}, 1)
+	o.turn, o.room, o.flown = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	o.calls = make(map[uint64]*call)
 }
 
@@ -125,6 +127,10 @@ func (o *outgoing) append(p parcel, c *call) error {
 		p.buffer.Release()
 		return o.err
 	}
+	if o.sealed {
+		p.buffer.Release()
+		return ErrClosed
+	}
 	o.seq = p.seq
 	o.cost += p.cost
 	o.line = append(o.line, p)
@@ -161,6 +167,9 @@ func (o *outgoing) pick(first bool) (parcel, *link) {
 	}
 	o.feeding = o.link != nil && o.next < len(o.line) && o.may(&o.line[o.next])
 	if !o.feeding {
+		if o.next == len(o.line) {
+			signal(o.flown)
+		}
 		return parcel{}, nil
 	}
 	p := o.line[o.next]
@@ -258,6 +267,7 @@ func (o *outgoing) expects(seq uint64, receivers int) bool {
 // refused takes out a message that the hub does not take. It returns who waits for
 // its report, if anybody does.
 func (o *outgoing) refused(seq uint64) *call {
+	defer signal(o.flown)
 	var free *body.Buffer
 	o.mu.Lock()
 	i, found := slices.BinarySearchFunc(o.line[:o.next], seq, func(p parcel, seq uint64) int { return cmp.Compare(p.seq, seq) })
@@ -336,7 +346,7 @@ func (o *outgoing) restart(l *link, t terms) (failed []*call, unconfirmed int) {
 	o.terms = t
 	var free []*body.Buffer
 	if o.resend {
-		o.requeue()
+		free = o.requeue()
 	} else {
 		failed, unconfirmed, free = o.abandon()
 	}
@@ -353,7 +363,7 @@ func (o *outgoing) restart(l *link, t terms) (failed []*call, unconfirmed int) {
 
 // requeue puts what was under way and has no report in line again. It is called with
 // mu held.
-func (o *outgoing) requeue() {
+func (o *outgoing) requeue() (free []*body.Buffer) {
 	var again []parcel
 	for _, c := range o.calls {
 		if c.parcel.buffer != nil {
@@ -363,8 +373,17 @@ func (o *outgoing) requeue() {
 		}
 	}
 	o.retained = 0
-	o.line = append(again, o.line...)
+	for i, p := range o.line {
+		if i < o.next && p.reported && o.calls[p.seq] == nil { // its report came before its TAKEN
+			o.cost -= p.cost
+			free = append(free, p.buffer)
+			continue
+		}
+		again = append(again, p)
+	}
+	o.line = again
 	slices.SortFunc(o.line, func(a, b parcel) int { return cmp.Compare(a.seq, b.seq) })
+	return free
 }
 
 // abandon gives up what was under way, and the calls that have no report. It is
@@ -416,11 +435,31 @@ func (o *outgoing) left() int {
 	return len(o.line)
 }
 
-// had notes that the hub has had everything.
+// had notes that the hub has had everything that was under way.
 func (o *outgoing) had() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.line = nil
+	o.line, o.next = o.line[o.next:], 0
+}
+
+// fly waits until everything is under way on l, and lets nothing more in. It returns false if l is over before.
+func (o *outgoing) fly(l *link, stop <-chan struct{}) bool {
+	for {
+		o.mu.Lock()
+		gone, flown := o.link != l, o.next == len(o.line) && !o.feeding
+		o.sealed = o.sealed || flown && !gone
+		o.mu.Unlock()
+		if gone || flown {
+			return !gone
+		}
+		select {
+		case <-o.flown:
+		case <-l.over:
+			return false
+		case <-stop:
+			return false
+		}
+	}
 }
 
 // unsure reports whether the hub has had messages of which it has not said that it

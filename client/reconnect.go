@@ -245,6 +245,7 @@ func (c *Client) redial() *link {
 		return nil
 	}
 	l := newLink(c, nc)
+	l.forget = context.AfterFunc(c.life, func() { l.conn.Close() })   // nobody else knows of it until WELCOME
 	l.timer = time.AfterFunc(helloTimeout, func() { l.conn.Close() }) // until WELCOME
 	c.greet(l)
 	return l
