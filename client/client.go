@@ -81,8 +81,8 @@ type Client struct {
 	attempts int    // to come back, since it was connected
 
 	// Owned by tick, which runs once at a time.
-	progress uint64 // of what the hub takes and hears
-	waits    int    // for how many ticks there was none
+	taking  doubt // whether the hub has taken what was sent
+	hearing doubt // whether it has heard the verdicts
 
 	done    <-chan struct{} // closed when the client is over
 	stopped chan struct{}   // closed when the reading goroutine has ended
@@ -208,7 +208,10 @@ func (c *Client) Err() error {
 // Close sends what Send has taken, for at most Options.CloseTimeout, leaves the hub for
 // good and waits for the client's goroutines. Blocked calls return
 // ErrClosed. It returns an error when something that Send has taken has perhaps not
-// reached the hub. It may be called more than once.
+// reached the hub; in version 1 it cannot know of what the kernel had taken when the
+// connection broke. A client that has lost its connection and has nothing to send does not
+// come back to say that it leaves: the hub keeps its place for as long as it keeps that of
+// anybody who may come back. It may be called more than once.
 func (c *Client) Close() error {
 	c.close.Do(func() {
 		close(c.closing)
@@ -230,7 +233,7 @@ func (c *Client) leave() {
 	for l := c.last(); l != nil; l = c.last() {
 		switch {
 		case (!c.newer() || c.outgoing.fly(l, c.done)) && l.conn.Drain(c.done) && (!c.newer() || c.bid(l)):
-			if l.conn.CloseWrite() == nil {
+			if l.conn.CloseWrite() == nil || c.newer() { // there, BYE says so
 				<-c.stopped // the reading goroutine discards what comes, until the hub's end
 			}
 			return
@@ -399,17 +402,28 @@ func (c *Client) tick() bool {
 	}
 	sent, taken := c.outgoing.unsure()
 	said, heard := c.verdicts.unsure()
-	l := c.current()
-	if l == nil || !sent && !said {
-		c.waits = 0
-		return more
-	}
-	if c.progress != taken+heard {
-		c.progress, c.waits = taken+heard, 0
-	} else if c.waits++; c.waits%askEvery == 1 {
+	ask := c.taking.asks(sent, taken)
+	ask = c.hearing.asks(said, heard) || ask
+	if l := c.current(); l != nil && ask {
 		l.probe()
 	}
-	return true
+	return more || sent || said
+}
+
+// doubt is about something that the hub has yet to say.
+type doubt struct {
+	progress uint64 // of what it says
+	waits    int    // for how many ticks there was none
+}
+
+// asks reports at each tick whether the hub is to be asked.
+func (d *doubt) asks(open bool, progress uint64) bool {
+	if !open || d.progress != progress {
+		d.progress, d.waits = progress, 0
+		return false
+	}
+	d.waits++
+	return d.waits%askEvery == 1
 }
 
 // refused tells the one who sent a message that the hub does not take it.

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/wire"
@@ -27,7 +26,8 @@ type commuter struct {
 	ids      []*commuter
 
 	reported sync.WaitGroup
-	arrived  sync.WaitGroup
+	arrived  chan struct{} // one for each message
+	complete chan struct{} // closed when all are there
 
 	mu  sync.Mutex
 	got [][]uint32 // by sender: the numbers of its messages
@@ -35,8 +35,8 @@ type commuter struct {
 }
 
 func newCommuter(t testing.TB, addr string, index, clients, messages int, random *rand.Rand) *commuter {
-	m := &commuter{t: t, index: index, messages: messages, random: random, line: newLine(addr), got: make([][]uint32, clients)}
-	m.arrived.Add(messages * receivers)
+	m := &commuter{t: t, index: index, messages: messages, random: random, line: newLine(addr), got: make([][]uint32, clients),
+		arrived: make(chan struct{}, messages*receivers), complete: make(chan struct{})}
 	m.client = m.line.join(t, func(o *client.Options) {
 		o.OnEvent = func(e client.Event) {
 			if e.Kind != client.EventDisconnected && e.Kind != client.EventResumed && e.Kind != client.EventClosed {
@@ -70,13 +70,16 @@ func (m *commuter) take(message client.Message) {
 	m.mu.Lock()
 	m.got[sender] = append(m.got[sender], number)
 	m.all++
-	surplus := m.all > m.messages*receivers
+	all := m.all
 	m.mu.Unlock()
-	if surplus {
+	switch due := m.messages * receivers; {
+	case all > due:
 		m.t.Errorf("client %d got message %d of %d beyond all", m.index, number, sender)
 		return
+	case all == due:
+		close(m.complete)
 	}
-	m.arrived.Done()
+	m.arrived <- struct{}{}
 }
 
 func (m *commuter) send() {
@@ -111,11 +114,14 @@ func (m *commuter) send() {
 	}
 }
 
-// cut breaks the connection again and again, each time when it is back.
+// cut breaks the connection again and again, each time when it is back and some
+// messages more have arrived.
 func (m *commuter) cut(times int) {
 	random := rand.New(rand.NewPCG(uint64(m.index), 1))
 	for range times {
-		time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+		for range random.IntN(m.messages * receivers / times) {
+			<-m.arrived
+		}
 		if _, err := m.client.Ping(m.t.Context()); err != nil { // it is connected
 			m.t.Errorf("client %d: %v", m.index, err)
 			return
@@ -126,7 +132,7 @@ func (m *commuter) cut(times int) {
 
 func (m *commuter) wait() {
 	m.reported.Wait()
-	m.arrived.Wait()
+	<-m.complete
 }
 
 // check looks whether each message that was sent to m has arrived once and in order.

@@ -148,12 +148,13 @@ func deliveries(n int) (frames []byte) {
 }
 
 // wantMessage receives the message that must come next.
-func wantMessage(t testing.TB, c *Client, want string) {
+func wantMessage(t testing.TB, c *Client, want string) Message {
 	t.Helper()
 	m, err := c.Receive(t.Context())
 	if err != nil || string(m.Body) != want {
 		t.Fatalf("received %.20q (%v), want %.20q", m.Body, err, want)
 	}
+	return m
 }
 
 // within fails the test when c does not deliver in time.

@@ -17,7 +17,13 @@ import (
 // newHub starts a hub and returns where it listens. It ends with the test.
 func newHub(t testing.TB) (h *hub.Hub, addr string) {
 	t.Helper()
-	h, err := hub.New(hub.Config{})
+	return hubWith(t, hub.Config{})
+}
+
+// hubWith starts a hub with a configuration. It ends with the test.
+func hubWith(t testing.TB, config hub.Config) (h *hub.Hub, addr string) {
+	t.Helper()
+	h, err := hub.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,7 @@ type Message struct {
 
 	micros uint64     // when the hub took it, in µs since 1970; 0: not known
 	flags  wire.Flags // what the sender waits for
+	era    uint32     // see verdicts
 	client *Client
 	buffer *body.Buffer
 }
@@ -57,7 +58,8 @@ func (m Message) Release() {
 // Done tells the sender that the message has been processed, if it waits to hear
 // that; otherwise it does nothing. It does not wait, and may be called from any
 // goroutine, also after Release. The sender learns of it after a lost connection
-// as well, unless this client comes back too late.
+// as well, unless this client comes back too late (EventNewID): then what was received before
+// concerns nobody any more.
 func (m Message) Done() { m.judge(wire.FateProcessed) }
 
 // Reject tells the sender that the application does not want the message. It is
@@ -66,7 +68,7 @@ func (m Message) Reject() { m.judge(wire.FateRejected) }
 
 func (m Message) judge(fate wire.Fate) {
 	if m.flags&wire.FlagProcessed != 0 {
-		m.client.verdicts.add(wire.Ack{Sender: m.From, Seq: m.Seq, Fate: fate})
+		m.client.verdicts.add(wire.Ack{Sender: m.From, Seq: m.Seq, Fate: fate}, m.era)
 		m.client.soon.arm()
 	}
 }
@@ -99,6 +101,7 @@ type inbox struct {
 	head     int
 	bytes    int
 	err      error // why there will be no more
+	dropped  bool  // what comes is dropped, and counts as neither handed over nor received
 	receipts receipts
 }
 
@@ -130,6 +133,7 @@ func (b *inbox) init(limit int, tell, later func()) {
 func (b *inbox) push(messages []entry, read mark, urgent, more bool) bool {
 	b.mu.Lock()
 	if b.err != nil {
+		b.receipts.read = read
 		b.mu.Unlock()
 		release(messages)
 		return false
@@ -264,7 +268,7 @@ func (b *inbox) discard(err error) {
 	defer b.mu.Unlock()
 	b.receipts.settled = b.prefix()
 	b.receipts.noted = b.receipts.settled
-	b.receipts.read = b.receipts.settled
+	b.dropped = true
 	release(b.messages[b.head:])
 	b.messages, b.head, b.bytes, b.err = nil, 0, 0, err
 	signal(b.some)
@@ -274,7 +278,10 @@ func (b *inbox) discard(err error) {
 // prefix returns up to where everything that is counted was handed over. It is
 // called with mu held.
 func (b *inbox) prefix() mark {
-	if b.head < len(b.messages) {
+	switch {
+	case b.dropped:
+		return b.receipts.settled
+	case b.head < len(b.messages):
 		return b.messages[b.head].before
 	}
 	return b.receipts.read

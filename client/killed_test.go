@@ -44,7 +44,7 @@ func TestVictim(t *testing.T) {
 // TestAKilledReceiverLeavesNoLie kills processes at random moments, in the middle of
 // messages.
 func TestAKilledReceiverLeavesNoLie(t *testing.T) {
-	_, addr := startHub2(t, hub.Config{ResumeWindow: time.Millisecond})
+	_, addr := hubWith(t, hub.Config{ResumeWindow: time.Millisecond})
 	sender := dial(t, addr, 1)[0]
 	rounds := 10
 	if testing.Short() {

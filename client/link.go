@@ -42,6 +42,7 @@ type link struct {
 	classic bool          // the identity came without WELCOME: the hub speaks version 1
 	read    mark          // what has come of what is counted
 	skip    uint64        // so many of it come a second time
+	era     uint32        // of its messages: see verdicts
 	brought int64         // bytes that are in the statistics
 	timer   *time.Timer   // of the greeting, and then of the keep-alive
 
@@ -58,6 +59,7 @@ func newLink(c *Client, nc net.Conn) *link {
 		_ = tcp.SetReadBuffer(o.ReadBuffer) // fails only on a closed connection
 	}
 	l := &link{client: c, over: make(chan struct{}), greeted: make(chan struct{})}
+	l.pending.turn = make(chan struct{}, 1)
 	l.taken = socket.Terms{Tracker: parted(c.inbox.told), IfFull: socket.Insist}
 	l.verdicts = socket.Terms{Tracker: parted(func() { c.verdicts.said(l) }), IfFull: socket.Insist}
 	l.conn = socket.New(nc, &socket.Config{
@@ -218,7 +220,7 @@ func (l *link) deliver(f *socket.Frame) (wire.Flags, error) {
 		return 0, nil
 	}
 	return d.Flags, l.message(f, Message{
-		Body: d.Body, From: d.Sender, Seq: d.Seq, micros: d.Time, flags: d.Flags, client: l.client,
+		Body: d.Body, From: d.Sender, Seq: d.Seq, micros: d.Time, flags: d.Flags, era: l.era, client: l.client,
 	}, before)
 }
 

@@ -36,7 +36,9 @@ type Options struct {
 	Resend bool
 
 	// OnEvent is told what happens to the connection, if it is set. It is called by the
-	// goroutine that reads, for one event after the other, and must not call Close.
+	// goroutine that reads, for one event after the other. So it must not wait for
+	// anything that comes from the hub, as List, Ping and SendReport do, and a Send whose line
+	// is full; nor call Close. It may start a goroutine that does.
 	OnEvent func(Event)
 
 	// MaxBody is the largest body that is sent or received, in bytes. It should be
@@ -78,8 +80,9 @@ type Options struct {
 	//
 	// This is the shortest way for a message. In return nothing is read meanwhile:
 	// OnMessage must not wait for List or a report, and must not call Close. A Send in
-	// it may have to wait for the hub, and a hub that waits for this client to read
-	// waits in vain.
+	// it that finds MaxQueued bytes in line waits for the hub to take some of them, which
+	// in version 2 cannot be heard while OnMessage runs: it then ends with its ctx. Answer
+	// from another goroutine, or by Receive.
 	OnMessage func(Message)
 }
 

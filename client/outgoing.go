@@ -33,9 +33,10 @@ type outgoing struct {
 	seq      uint64
 	line     []parcel
 	next     int
-	cost     int // of the line
-	owed     int // of what is under way
-	reports  int // under way that have no report
+	cost     int  // of the line
+	owed     int  // of what is under way
+	spent    bool // the credit was used up, and less than half of it is back
+	reports  int  // under way that have no report
 	calls    map[uint64]*call
 	retained int    // cost of what calls keep to send it again
 	moved    uint64 // changes when the line becomes shorter
@@ -182,9 +183,16 @@ func (o *outgoing) pick(first bool) (parcel, *link) {
 	return p, o.link
 }
 
-// may reports whether a message may go under way. It is called with mu held.
+// may reports whether a message may go under way. After the credit was used up it waits
+// until half of it is back: then many messages leave together, and the hub hands them on
+// together, where they would trickle otherwise. It is called with mu held.
 func (o *outgoing) may(p *parcel) bool {
-	return (o.owed == 0 || o.owed+p.cost <= o.terms.credit) && (!p.reported || o.reports < o.terms.reports)
+	most := o.terms.credit
+	if o.spent {
+		most /= 2
+	}
+	o.spent = o.owed > 0 && (o.owed+p.cost > o.terms.credit || o.owed > most)
+	return !o.spent && (!p.reported || o.reports < o.terms.reports)
 }
 
 // taken takes note that the hub has taken everything up to a seq.
@@ -321,7 +329,7 @@ func (o *outgoing) detach() {
 // seq, and will report on that; the rest is sent again.
 func (o *outgoing) resume(l *link, t terms, had uint64) {
 	o.mu.Lock()
-	o.terms = t
+	o.terms, o.spent = t, false
 	for ; o.next > 0 && o.line[o.next-1].seq > had; o.next-- {
 		o.recall(&o.line[o.next-1])
 	}
@@ -343,7 +351,7 @@ func (o *outgoing) recall(p *parcel) {
 // be sent again: calls, and how many messages without.
 func (o *outgoing) restart(l *link, t terms) (failed []*call, unconfirmed int) {
 	o.mu.Lock()
-	o.terms = t
+	o.terms, o.spent = t, false
 	var free []*body.Buffer
 	if o.resend {
 		free = o.requeue()

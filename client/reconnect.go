@@ -135,7 +135,7 @@ func (l *link) welcomed(payload []byte) error {
 	l.welcome = &w
 	l.read = c.inbox.attach(l, w.Window, anew)
 	c.inbox.unlimit()
-	c.verdicts.attach(l, anew)
+	l.era = c.verdicts.attach(l, anew)
 	c.watching.attach(l, w.Epoch == c.epoch)
 	c.secret, c.epoch, c.attempts = w.Resume, w.Epoch, 0
 	c.bodyMost.Store(int64(min(c.options.MaxBody, w.MaxBody)))
@@ -143,7 +143,6 @@ func (l *link) welcomed(payload []byte) error {
 	c.id = w.ID
 	c.mu.Unlock()
 	c.version.Store(wire.Version2)
-	c.attach(l)
 	l.live(time.Duration(w.Keepalive) * time.Millisecond)
 	if err := c.goOn(l, &w, first); err != nil {
 		return err
@@ -158,10 +157,12 @@ func (c *Client) goOn(l *link, w *wire.Welcome, first bool) error {
 	defer c.soon.arm()
 	if w.Resumed {
 		c.outgoing.resume(l, t, w.Seq)
+		c.attach(l)
 		c.event(Event{Kind: EventResumed})
 		return c.outgoing.taken(w.Taken)
 	}
 	failed, unconfirmed := c.outgoing.restart(l, t)
+	c.attach(l)
 	if !first {
 		c.event(Event{Kind: EventNewID, Unconfirmed: unconfirmed})
 	}
@@ -201,7 +202,7 @@ func (c *Client) verdict(l *link, err error) error {
 	c.mu.Lock()
 	left := c.leaving
 	c.mu.Unlock()
-	if left && errors.Is(err, ErrHubClosed) {
+	if left && err == ErrHubClosed && l.away == nil { // in answer to BYE, so behind all that was sent before
 		c.outgoing.had()
 	}
 	select {

@@ -13,9 +13,9 @@ import (
 
 // List returns the ids of all other clients that are connected, in ascending
 // order. It waits for the hub's answer until ctx ends, and asks again when the
-// client has lost its connection and come back. In version 1 the answer comes behind
-// the messages that the hub sent before it: if nobody receives those, it cannot
-// be read.
+// client has lost its connection and come back. The answer comes behind the messages that
+// the hub sent before it: if nobody receives those, it cannot be read. Nor can it be while
+// OnMessage or OnEvent runs.
 func (c *Client) List(ctx context.Context) ([]uint64, error) {
 	return request(ctx, c, listLine, wire.AppendListRequest)
 }
@@ -83,18 +83,11 @@ func inquire[T any](ctx context.Context, l *link, line func(*pending) *[]chan T,
 	if err := c.open(ctx); err != nil {
 		return value, false, err
 	}
-	waiting := join(&l.pending, line(&l.pending))
-	if waiting == nil {
-		return value, false, c.lost(l)
+	waiting, err := ask(ctx, l, line(&l.pending), appendRequest)
+	if err != nil && ctx.Err() == nil {
+		err = c.lost(l)
 	}
-	buffer := body.Get(wire.ListRangeLen)
-	defer buffer.Release()
-	frame := appendRequest(buffer.Bytes()[:0])
-	if err := c.enqueue(ctx, l, &socket.Piece{Buffer: buffer, To: len(frame), Frames: 1}); err != nil {
-		withdraw(&l.pending, line(&l.pending), waiting)
-		if ctx.Err() == nil {
-			err = c.lost(l)
-		}
+	if waiting == nil {
 		return value, false, err
 	}
 	select {
@@ -108,10 +101,32 @@ func inquire[T any](ctx context.Context, l *link, line func(*pending) *[]chan T,
 	}
 }
 
-// pending are the requests that the hub has yet to answer. It answers in order,
-// and two answers of one kind are as good as each other, so the oldest request
-// of a kind gets the first.
+// ask sends a request and returns where its answer will come; nil with an error.
+func ask[T any](ctx context.Context, l *link, line *[]chan T, appendRequest func([]byte) []byte) (chan T, error) {
+	p := &l.pending
+	if err := await(ctx, l.over, p.turn); err != nil {
+		return nil, err
+	}
+	defer func() { <-p.turn }()
+	waiting := join(p, line)
+	if waiting == nil {
+		return nil, ErrLost
+	}
+	buffer := body.Get(wire.ListRangeLen)
+	defer buffer.Release()
+	frame := appendRequest(buffer.Bytes()[:0])
+	if err := l.client.enqueue(ctx, l, &socket.Piece{Buffer: buffer, To: len(frame), Frames: 1}); err != nil {
+		withdraw(p, line, waiting)
+		return nil, err
+	}
+	return waiting, nil
+}
+
+// pending are the requests that the hub has yet to answer. It answers in order, so
+// the oldest request of a kind gets the first answer of that kind.
 type pending struct {
+	turn chan struct{} // capacity 1: held by the one who asks, so that the lines have the order of the wire
+
 	mu       sync.Mutex
 	identity []chan uint64
 	list     []chan []uint64
@@ -166,14 +181,9 @@ func answer[T any](p *pending, line *[]chan T, value T) error {
 	if len(*line) == 0 {
 		return fmt.Errorf("%w: an answer that nobody asked for", ErrProtocol)
 	}
-	serve(line, value)
-	return nil
-}
-
-// serve gives value to the first in line. Called with mu held.
-func serve[T any](line *[]chan T, value T) {
 	(*line)[0] <- value // capacity 1, and nobody else sends
 	*line = (*line)[1:]
+	return nil
 }
 
 // join puts a request in line. The channel is closed when there will be no answer, and
@@ -189,19 +199,12 @@ func join[T any](p *pending, line *[]chan T) chan T {
 	return c
 }
 
-// withdraw takes a request out of line that was not sent. If it already has an
-// answer, that was meant for one behind it, whose request was sent first.
+// withdraw takes a request out of line that was not sent.
 func withdraw[T any](p *pending, line *[]chan T, c chan T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range *line {
-		if (*line)[i] == c {
-			*line = append((*line)[:i], (*line)[i+1:]...)
-			return
-		}
-	}
-	if value, ok := <-c; ok && len(*line) > 0 { // answered or closed: nothing else takes it out of line
-		serve(line, value)
+	if last := len(*line) - 1; last >= 0 && (*line)[last] == c { // or all are closed
+		*line = (*line)[:last]
 	}
 }
 

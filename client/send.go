@@ -93,8 +93,9 @@ func (r *Report) Reached(level wire.Level) (n int) {
 
 // SendReport is Send, and waits for the report: what became of the message for each
 // receiver, when it has come as far as options says for each that it can reach. The
-// hub reports after a while in any case (by default after 30 s). When ctx ends before,
-// the message may have been sent all the same.
+// hub reports after a while in any case (by default after a minute). When ctx ends before,
+// the message may have been sent all the same. The report comes behind the messages that the
+// hub sent before it: somebody must receive those, and it cannot be the one who waits.
 //
 // Its errors are those of Send, ErrVersion in version 1, ErrForgotten, and a *RefusedError
 // when the hub does not take the message.
@@ -119,7 +120,7 @@ func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, op
 // SendFunc is SendReport without the waiting: it returns like Send, and done is
 // called once with the report or the error, perhaps before SendFunc has returned, if that
 // returns nil. done is called by the goroutine that reads, or by the one that closes: it
-// must not wait for the hub.
+// must not wait for the hub, nor call Close.
 func (c *Client) SendFunc(ctx context.Context, to []uint64, message []byte, options *SendOptions, done func(*Report, error)) error {
 	if !c.newer() {
 		return ErrVersion

@@ -234,39 +234,17 @@ func TestAnAnswerThatNobodyWaitsForAnyMore(t *testing.T) {
 	}
 }
 
-// TestARequestThatWasNotSentPassesItsAnswerOn has two requests in line of which
-// the second is sent first, so that the first in line gets its answer, and is then
-// cancelled before it is sent itself.
-func TestARequestThatWasNotSentPassesItsAnswerOn(t *testing.T) {
-	var p pending
-	first := join(&p, &p.list)
-	second := join(&p, &p.list)
-	if err := answer(&p, &p.list, []uint64{1}); err != nil {
-		t.Fatal(err)
-	}
-	withdraw(&p, &p.list, first)
-	select {
-	case ids, ok := <-second:
-		if !ok || !slices.Equal(ids, []uint64{1}) {
-			t.Errorf("the second got %v, %v", ids, ok)
-		}
-	default:
-		t.Error("the answer is lost, and the second waits for ever")
-	}
-	if len(p.list) != 0 {
-		t.Errorf("%d requests are in line", len(p.list))
-	}
-}
-
 func TestARequestThatWasNotSentLeavesTheLine(t *testing.T) {
 	var p pending
 	first := join(&p, &p.list)
 	second := join(&p, &p.list)
-	withdraw(&p, &p.list, first)
-	if err := answer(&p, &p.list, []uint64{1}); err != nil {
-		t.Fatal(err)
+	withdraw(&p, &p.list, second)
+	for i, want := range []error{nil, ErrProtocol} {
+		if err := answer(&p, &p.list, []uint64{1}); !errors.Is(err, want) {
+			t.Errorf("answer %d: %v, want %v", i, err, want)
+		}
 	}
-	if len(first) != 0 || len(second) != 1 {
+	if len(first) != 1 || len(second) != 0 {
 		t.Error("the answer went to a request that was not sent")
 	}
 	third := join(&p, &p.list)

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -143,6 +144,26 @@ func (h *fakeHub) wantSilence() {
 		h.t.Errorf("the client says %d bytes (%v), want silence", n, err)
 	}
 	_ = h.SetReadDeadline(time.Time{})
+}
+
+// TestASpentCreditIsNotSpentInDribbles: what is sent then leaves together.
+func TestASpentCreditIsNotSpentInDribbles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, func(o *Options) { o.MaxQueued = 5000 })
+		body := strings.Repeat("x", 140) // costs 246 bytes: four of them fit
+		for range 10 {
+			if err := d.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.want(slices.Concat(send(1, body), send(2, body), send(3, body), send(4, body)))
+		h.send(wire.AppendTaken(nil, 1))
+		h.wantSilence()
+		h.send(wire.AppendTaken(nil, 2))
+		h.want(append(send(5, body), send(6, body)...))
+		h.send(wire.AppendTaken(nil, 6))
+		h.want(slices.Concat(send(7, body), send(8, body), send(9, body), send(10, body)))
+	})
 }
 
 // TestASendLargerThanTheCreditGoesAlone as the hub allows.
@@ -373,6 +394,95 @@ func TestVerdictsAreHeard(t *testing.T) {
 	})
 }
 
+// TestVerdictsAreHeardWhileMuchIsSent: what the hub takes says nothing about what it has heard.
+func TestVerdictsAreHeardWhileMuchIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		h.send(deliver(1, wire.FlagReceived|wire.FlagProcessed))
+		wantMessage(t, d.client, "1").Done()
+		h.hear(wire.TypeAck)
+		for seq := uint64(1); seq < 100; seq++ {
+			if err := d.client.Send(t.Context(), []uint64{1}, nil); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				kind, payload, err := h.next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if kind == wire.TypePing {
+					h.send(wire.AppendPong(nil, binary.BigEndian.Uint64(payload)))
+					synctest.Wait()
+					if unsure, _ := d.client.verdicts.unsure(); unsure {
+						t.Error("the verdict is kept although the hub has heard it")
+					}
+					return
+				}
+				if kind == wire.TypeSend {
+					break
+				}
+			}
+			h.send(wire.AppendTaken(nil, seq))
+			time.Sleep(soonest / 2)
+		}
+		t.Error("the hub is not asked what it has heard")
+	})
+}
+
+// TestVerdictsOnWhatNobodyKnows are not said: to another hub they would mean another message.
+func TestVerdictsOnWhatNobodyKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		processed := wire.FlagReceived | wire.FlagProcessed
+		h.send(deliver(1, processed))
+		old := wantMessage(t, d.client, "1")
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		h = <-d.hubs
+		text, _ := h.hear(wire.TypeHello)
+		h.hear(wire.TypeIdentity)
+		if _, err := wire.ParseHello(text); err != nil {
+			t.Error(err)
+		}
+		h.send(wire.AppendWelcome(nil, &welcome), wire.AppendIdentity(nil, welcome.ID))
+		d.wantEvent(EventNewID)
+		h.send(deliver(2, processed))
+		young := wantMessage(t, d.client, "2")
+		old.Done()
+		young.Reject()
+		for {
+			kind, payload, err := h.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kind == wire.TypeAck {
+				if want := wire.AppendAcks(nil, []wire.Ack{{Sender: 1, Seq: 2, Fate: wire.FateRejected}})[wire.HeaderSize:]; !bytes.Equal(payload, want) {
+					t.Errorf("said % x, want % x", payload, want)
+				}
+				return
+			}
+		}
+	})
+}
+
+// TestCloseIsToldOfAHubThatEnds: what was sent when it did not listen any more is lost.
+func TestCloseIsToldOfAHubThatEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		if err := d.client.Send(t.Context(), []uint64{1}, nil); err != nil {
+			t.Fatal(err)
+		}
+		h.hear(wire.TypeSend)
+		closed := start(d.client.Close)
+		h.hear(wire.TypeBye)
+		h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayShutdown, Reconnect: true}))
+		h.Close()
+		if err := <-closed; err == nil || !strings.Contains(err.Error(), "1 messages") {
+			t.Errorf("Close says %v", err)
+		}
+	})
+}
+
 // TestAPingIsAnswered and silence is noticed.
 func TestAPingIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -453,6 +563,140 @@ func TestCloseTellsWhatWasReceived(t *testing.T) {
 		closed := start(d.client.Close)
 		h.want(wire.AppendBye(wire.AppendTaken(nil, 1)))
 		h.wantEnd()
+		h.Close()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestClosingOnTheWayBack has the client lose its connection, and closes it before the hub
+// has said WELCOME again.
+func TestClosingOnTheWayBack(t *testing.T) {
+	away := func(t *testing.T, sent int) (*dialog, *fakeHub) {
+		d, h := speak(t, nil)
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		for i := range sent {
+			if err := d.client.Send(t.Context(), []uint64{1}, []byte(fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h = <-d.hubs
+		h.hear(wire.TypeHello)
+		h.hear(wire.TypeIdentity)
+		return d, h
+	}
+	t.Run("with nothing to send", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d, _ := away(t, 0)
+			begun := time.Now()
+			if err := d.client.Close(); err != nil || time.Since(begun) > 0 {
+				t.Errorf("Close took %v: %v", time.Since(begun), err)
+			}
+		})
+	})
+	t.Run("with something to send", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d, h := away(t, 1)
+			closed := start(d.client.Close)
+			if !blocks(closed) {
+				t.Fatal("Close does not wait for the way back")
+			}
+			w := resumed(func(*wire.Welcome) {})
+			h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, 7))
+			h.want(wire.AppendBye(send(1, "0")))
+			h.Close()
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("to a hub that says nothing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d, _ := away(t, 2)
+			begun := time.Now()
+			err := d.client.Close()
+			if took := time.Since(begun); took != d.client.options.CloseTimeout {
+				t.Errorf("Close took %v, want %v", took, d.client.options.CloseTimeout)
+			}
+			if !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "2 messages") {
+				t.Errorf("Close says %v", err)
+			}
+		})
+	})
+}
+
+// TestNothingIsTakenBehindBye: Send fails rather than to take what would not be sent.
+func TestNothingIsTakenBehindBye(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := speak(t, nil)
+		if !d.client.outgoing.fly(d.client.current(), nil) {
+			t.Fatal("the connection is over")
+		}
+		if err := d.client.Send(t.Context(), []uint64{1}, nil); !errors.Is(err, ErrClosed) {
+			t.Errorf("Send says %v, want %v", err, ErrClosed)
+		}
+	})
+}
+
+// TestWhatIsReportedIsNotSentAgain to a hub that does not know the client, although the
+// one before had not said that it has taken it.
+func TestWhatIsReportedIsNotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, func(o *Options) { o.Resend = true })
+		outcome := make(chan error, 1)
+		err := d.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(_ *Report, err error) { outcome <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.client.Send(t.Context(), []uint64{1}, []byte("2")); err != nil {
+			t.Fatal(err)
+		}
+		h.hear(wire.TypeSend)
+		h.want(send(2, "2"))
+		h.send(wire.AppendReport(nil, 1, []byte{byte(wire.FateReceived)}))
+		if err := <-outcome; err != nil {
+			t.Error(err)
+		}
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		h = <-d.hubs
+		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret", Received: 1}, welcome)
+		h.want(send(2, "2"))
+	})
+}
+
+// TestReportsOfALongCloseCountOnce loses the connection of a client that is closing, and
+// has a hub that sends again what was not acknowledged.
+func TestReportsOfALongCloseCountOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, func(o *Options) { o.MaxQueued = 5000 })
+		outcome := make(chan error, 1)
+		err := d.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(_ *Report, err error) { outcome <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		large := strings.Repeat("x", 900)
+		if err := d.client.Send(t.Context(), []uint64{1}, []byte(large)); err != nil { // more than the credit that is left
+			t.Fatal(err)
+		}
+		h.hear(wire.TypeSend)
+		closed := start(d.client.Close)
+		synctest.Wait()
+		report := wire.AppendReport(nil, 1, []byte{byte(wire.FateReceived)})
+		h.send(report)
+		if err := <-outcome; err != nil {
+			t.Error(err)
+		}
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		h = <-d.hubs
+		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"},
+			resumed(func(w *wire.Welcome) { w.Seq, w.Taken, w.Again = 1, 1, 1 }))
+		h.want(send(2, large))
+		h.send(report)
+		h.hear(wire.TypeBye)
 		h.Close()
 		if err := <-closed; err != nil {
 			t.Error(err)

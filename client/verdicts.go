@@ -17,14 +17,21 @@ type verdicts struct {
 	sent   int        // how many of them were sent on link
 	heard  uint64     // how many were dropped because the hub has heard them
 	saying bool       // an ACK waits to be written; those that come meanwhile go together
+	fresh  int        // how many of those that were sent are perhaps not in line yet
+	era    uint32     // changes when the hub knows nothing of what came before
 }
 
 // acksMost is how many verdicts one frame carries: 68 KiB.
 const acksMost = 4096
 
-// add takes a verdict and gets it on its way.
-func (v *verdicts) add(a wire.Ack) {
+// add takes a verdict on a message of an era and gets it on its way. To a hub of another
+// one it would mean another message.
+func (v *verdicts) add(a wire.Ack, era uint32) {
 	v.mu.Lock()
+	if era != v.era {
+		v.mu.Unlock()
+		return
+	}
 	v.acks = append(v.acks, a)
 	v.mu.Unlock()
 	v.say()
@@ -42,7 +49,7 @@ func (v *verdicts) say() {
 	buffer := body.Get(wire.AcksLen(n))
 	frame := wire.AppendAcks(buffer.Bytes()[:0], v.acks[v.sent:v.sent+n])
 	v.sent += n
-	v.saying = true
+	v.saying, v.fresh = true, n
 	v.mu.Unlock()
 	l.tell(&socket.Piece{Buffer: buffer, To: len(frame), Frames: 1, Terms: &l.verdicts})
 	buffer.Release()
@@ -52,20 +59,21 @@ func (v *verdicts) say() {
 func (v *verdicts) said(l *link) {
 	v.mu.Lock()
 	if v.link == l {
-		v.saying = false
+		v.saying, v.fresh = false, 0
 	}
 	v.mu.Unlock()
 	v.say()
 }
 
-// mark returns what the hub has heard when it answers a PING that is sent on l now.
+// mark returns what the hub has heard when it answers a PING that is sent on l now: what
+// is written, for a PING may overtake what is not.
 func (v *verdicts) mark(l *link) (heard uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.link != l {
 		return 0
 	}
-	return v.heard + uint64(v.sent)
+	return v.heard + uint64(v.sent-v.fresh)
 }
 
 // unsure reports whether the hub has perhaps not heard everything, and how much it
@@ -93,16 +101,20 @@ func (v *verdicts) confirm(l *link, heard uint64) {
 func (v *verdicts) detach() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.link, v.saying = nil, false
+	v.link, v.saying, v.fresh = nil, false, 0
 }
 
-// attach goes on on a new connection, without what the hub has forgotten.
-func (v *verdicts) attach(l *link, anew bool) {
+// attach goes on on a new connection, without what the hub has forgotten. It returns the
+// era of what comes on it.
+func (v *verdicts) attach(l *link, anew bool) (era uint32) {
 	v.mu.Lock()
 	v.link, v.sent = l, 0
 	if anew {
 		v.acks = nil
+		v.era++
 	}
+	era = v.era
 	v.mu.Unlock()
 	v.say()
+	return era
 }

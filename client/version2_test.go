@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -107,28 +108,6 @@ func (l *line) join(t testing.TB, change ...func(*client.Options)) *client.Clien
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
-}
-
-// startHub2 starts a hub with a configuration. It ends with the test.
-func startHub2(t testing.TB, config hub.Config) (*hub.Hub, string) {
-	t.Helper()
-	h, err := hub.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(context.Background(), ln) }() // ends with Shutdown
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		_ = h.Shutdown(ctx) // some tests leave much unread
-		<-served
-	})
-	return h, ln.Addr().String()
 }
 
 func wantFates(t testing.TB, r *client.Report, err error, want ...wire.Fate) {
@@ -239,7 +218,7 @@ func TestALostConnectionIsNotNoticed(t *testing.T) {
 func TestComingBackTooLate(t *testing.T) {
 	for _, resend := range []bool{false, true} {
 		t.Run(fmt.Sprintf("resend=%v", resend), func(t *testing.T) {
-			h, addr := startHub2(t, hub.Config{ResumeWindow: 50 * time.Millisecond})
+			_, addr := hubWith(t, hub.Config{ResumeWindow: 50 * time.Millisecond})
 			l := newLine(addr)
 			a := l.join(t, func(o *client.Options) { o.Resend = resend })
 			b := dial(t, addr, 1)[0]
@@ -256,9 +235,7 @@ func TestComingBackTooLate(t *testing.T) {
 			}
 			l.down(true)
 			l.want(t, client.EventDisconnected)
-			for h.Stats().Clients != 1 {
-				time.Sleep(time.Millisecond)
-			}
+			gone(t, b, first)
 			if err := a.Send(t.Context(), []uint64{b.ID()}, []byte("sent while away")); err != nil {
 				t.Fatal(err)
 			}
@@ -289,18 +266,101 @@ func TestComingBackTooLate(t *testing.T) {
 	}
 }
 
+// TestAWorkerThatAnswers receives and sends in one loop, while others send it more than it
+// can answer: what the hub tells it about its answers does not wait behind their messages.
+func TestAWorkerThatAnswers(t *testing.T) {
+	h, addr := newHub(t)
+	worker := dial(t, addr, 1)[0]
+	const producers, messages = 4, 10_000
+	var producing sync.WaitGroup
+	for range producers {
+		answers := 0
+		done := make(chan struct{})
+		c, err := client.Dial(t.Context(), addr, &client.Options{OnMessage: func(client.Message) {
+			if answers++; answers == messages {
+				close(done)
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		producing.Go(func() {
+			for range messages {
+				if err := c.Send(t.Context(), []uint64{worker.ID()}, make([]byte, 400)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			<-done
+		})
+	}
+	n := 0
+	for m, err := range worker.Messages(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := worker.Send(t.Context(), []uint64{m.From}, m.Body); err != nil {
+			t.Fatal(err)
+		}
+		if n++; n == producers*messages {
+			break
+		}
+	}
+	producing.Wait()
+	if stats := h.Stats(); stats.Disconnected[hub.ReasonStalled] != 0 {
+		t.Errorf("disconnected: %v", stats.Disconnected)
+	}
+}
+
+// TestPagesAtOnce gives each caller its own.
+func TestPagesAtOnce(t *testing.T) {
+	_, addr := newHub(t)
+	clients := dial(t, addr, 10)
+	var asking sync.WaitGroup
+	for i := range 10 {
+		asking.Go(func() {
+			for range 100 {
+				page, err := clients[0].ListPage(t.Context(), clients[i].ID(), 0)
+				if err != nil || len(page.IDs) != 9-i {
+					t.Errorf("above client %d there are %v, %v", i, page.IDs, err)
+				}
+			}
+		})
+	}
+	asking.Wait()
+}
+
+// gone waits until a client knows that another has left.
+func gone(t testing.TB, watcher *client.Client, id uint64) {
+	t.Helper()
+	first := true
+	for p, err := range watcher.Watch(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first && !slices.Contains(p.Joined, id) || slices.Contains(p.Left, id) {
+			return
+		}
+		first = false
+	}
+}
+
 // TestWhatIsUnconfirmedIsTold breaks off in the middle of much that nobody receives.
 func TestWhatIsUnconfirmedIsTold(t *testing.T) {
-	h, addr := startHub2(t, hub.Config{ResumeWindow: time.Millisecond, OutboxBytes: 4 << 10})
+	_, addr := hubWith(t, hub.Config{ResumeWindow: time.Millisecond, OutboxBytes: 4 << 10})
 	l := newLine(addr)
 	a := l.join(t)
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer nc.Close() // it never reads
-	for h.Stats().Clients != 2 {
-		time.Sleep(time.Millisecond)
+	defer nc.Close() // it reads nothing but its id
+	if _, err := nc.Write(wire.AppendIdentityRequest(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(nc, make([]byte, wire.IdentityLen)); err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -455,7 +515,7 @@ func TestVersion1HasNoReports(t *testing.T) {
 // TestAReceiverThatIsAbandoned is killed with messages in hand: what it has not
 // received is uncertain, or was never written.
 func TestAReceiverThatIsAbandoned(t *testing.T) {
-	_, addr := startHub2(t, hub.Config{ResumeWindow: time.Millisecond})
+	_, addr := hubWith(t, hub.Config{ResumeWindow: time.Millisecond})
 	a := dial(t, addr, 1)[0]
 	l := newLine(addr)
 	b := l.join(t)
@@ -499,7 +559,7 @@ func TestManyCuts(t *testing.T) {
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h, addr := startHub2(t, hub.Config{ResumeWindow: patience, MaxQueuedBytes: 1 << 30}) // nobody is forgotten for want of memory
+	h, addr := hubWith(t, hub.Config{ResumeWindow: patience, MaxQueuedBytes: 1 << 30}) // nobody is forgotten for want of memory
 	all := make([]*commuter, clients)
 	for i := range all {
 		all[i] = newCommuter(t, addr, i, clients, messages, rand.New(rand.NewPCG(seed, uint64(i))))

@@ -67,33 +67,35 @@ func (w *watching) begin() *watcher {
 	for id := range w.known {
 		one.changes[id] = true
 	}
-	l, first := w.link, len(w.watchers) == 1
-	w.mu.Unlock()
 	signal(one.some)
-	if first && l != nil {
-		l.say(wire.AppendWatch(nil, wire.Watch{On: true}), &insisting)
+	if w.link != nil && len(w.watchers) == 1 {
+		w.link.say(wire.AppendWatch(nil, wire.Watch{On: true}), &insisting)
 	}
+	w.mu.Unlock() // so that what is said last is what holds
 	return one
 }
 
 // stop takes a watcher out. After the last one the hub need not tell any more.
 func (w *watching) stop(one *watcher) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	delete(w.watchers, one)
-	l, last := w.link, len(w.watchers) == 0
-	if last {
-		clear(w.known)
-		w.revision, w.snapshot = 0, nil
+	if len(w.watchers) > 0 {
+		return
 	}
-	w.mu.Unlock()
-	if last && l != nil {
-		l.say(wire.AppendWatch(nil, wire.Watch{}), &insisting)
+	clear(w.known)
+	w.revision, w.snapshot = 0, nil
+	if w.link != nil {
+		w.link.say(wire.AppendWatch(nil, wire.Watch{}), &insisting)
 	}
 }
 
 // next waits for changes.
 func (w *watching) next(ctx context.Context, one *watcher) (Presence, error) {
 	for {
+		if err := ctx.Err(); err != nil {
+			return Presence{}, err
+		}
 		w.mu.Lock()
 		changes, err := one.changes, w.err
 		some := len(changes) > 0
@@ -208,14 +210,13 @@ func (w *watching) detach() {
 // attach goes on on a new connection, with the hub that it knows or another.
 func (w *watching) attach(l *link, known bool) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.link = l
 	if !known {
 		w.revision = 0
 	}
-	on, since := len(w.watchers) > 0, w.revision
-	w.mu.Unlock()
-	if on {
-		l.say(wire.AppendWatch(nil, wire.Watch{On: true, Since: since}), &insisting)
+	if len(w.watchers) > 0 {
+		l.say(wire.AppendWatch(nil, wire.Watch{On: true, Since: w.revision}), &insisting)
 	}
 }
 

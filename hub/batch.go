@@ -24,6 +24,7 @@ type batch struct {
 	messages int
 	to       []*session // the receivers; nil: there is no such client
 	terms    socket.Terms
+	older    places // those that get it in version 1
 
 	mu    sync.Mutex
 	timer *time.Timer // of the report
@@ -67,11 +68,18 @@ func (t *turn) newBatch(first uint64, messages int, to []*session) *batch {
 			}
 		}
 	}
-	b.mu.Lock() // expire may come before this is over
+	h.tracker.running.Add(1) // for the timer
+	b.mu.Lock()              // expire may come before this is over
 	b.timer = time.AfterFunc(patience, b.expire)
 	b.mu.Unlock()
 	return b
 }
+
+// places is a set of receivers of a SEND. It is filled before they can have got anything.
+type places [(wire.MaxReceivers + 63) / 64]uint64
+
+func (p *places) set(i int)      { p[i/64] |= 1 << (i % 64) }
+func (p *places) has(i int) bool { return p[i/64]>>(i%64)&1 == 1 }
 
 var ifFull = [...]socket.IfFull{
 	wire.OverloadWait: socket.Park,
@@ -111,7 +119,7 @@ func (b *batch) Progress(at int, what socket.Progress, first, frames int) {
 	case socket.Entered:
 		b.step(at, first, frames, wire.FateQueued)
 	case socket.Written:
-		if b.level == wire.LevelWritten || b.to[at].link.Load() == nil { // version 1 says no more
+		if b.level == wire.LevelWritten || b.older.has(at) { // version 1 says no more
 			b.settle(at, first, frames, wire.FateWritten)
 		} else {
 			b.step(at, first, frames, wire.FateWritten)
@@ -186,6 +194,7 @@ func (b *batch) settle(at, first, frames int, fate wire.Fate) {
 // expire is called when the time is up: what is still queued is taken back if it
 // is worth nothing any more, and the rest is reported as it stands.
 func (b *batch) expire() {
+	defer b.hub.tracker.running.Done()
 	late := b.terms.Expires != 0 && time.Now().UnixNano() >= b.terms.Expires
 	if late {
 		for at, s := range b.to {
@@ -253,7 +262,9 @@ func (b *batch) report(ready []int) {
 	if !over {
 		return
 	}
-	timer.Stop()
+	if timer.Stop() {
+		b.hub.tracker.running.Done()
+	}
 	if b.level == wire.LevelProcessed {
 		for _, r := range b.to {
 			if p := r.peer(); p != nil {

@@ -17,7 +17,8 @@ type Config struct {
 	// MaxQueuedBytes bounds the memory of everything that the hub holds for its
 	// clients: bodies in queues, and frames that are being read. An eighth of it
 	// is set aside for reading. Default: 48 MiB; at least 1 MiB and four times
-	// the largest relay. A hub with clients of both versions may hold up to twice the
+	// the largest relay. What cannot wait comes on top: reports, and a few words of the
+	// hub's own, up to 4 KiB for each client that is busy in this moment. A hub with clients of both versions may hold up to twice the
 	// bodies. On top come about 5 KiB for each connection, up to 30 KiB
 	// for one that waits for 255 receivers, and what the Go runtime keeps: set a
 	// memory limit for the process (runtime/debug.SetMemoryLimit) where that counts.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,12 +55,16 @@ type link struct {
 	yield    chan struct{} // closed when another connection wants to go on with the peer
 	detached chan struct{} // closed when nothing is read or written any more
 	moved    chan struct{} // closed when another connection has gone on
+	halted   chan struct{} // closed when the one who reads is to wait for nothing any more
+	halt     func()        // closes it
 
 	silent atomic.Bool // nothing was heard from it for two keep-alive intervals
 }
 
 func newLink(p *peer) *link {
-	return &link{peer: p, yield: make(chan struct{}), detached: make(chan struct{}), moved: make(chan struct{})}
+	l := &link{peer: p, yield: make(chan struct{}), detached: make(chan struct{}), moved: make(chan struct{}), halted: make(chan struct{})}
+	l.halt = sync.OnceFunc(func() { close(l.halted) })
+	return l
 }
 
 // hello makes a client of version 2 of one that has said nothing before.
@@ -87,11 +92,8 @@ func (t *turn) hello(f *socket.Frame) error {
 		}
 	}
 	p := newPeer(s)
-	if err := t.welcome(p, 0, false); err != nil {
-		return err
-	}
-	if err := t.offer(); err != nil { // before anybody offers a DELIVER
-		return err
+	if !t.welcome(p, 0, false) { // before anybody offers a DELIVER
+		return errEnded
 	}
 	s.link.Store(newLink(p))
 	s.hub.config.Logger.Debug("client speaks version 2", "client", p.id, "name", h.Name)
@@ -106,11 +108,11 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 		return false // a third connection is faster
 	}
 	again, ok := old.conn.Resumable(h.Received)
-	if !ok || t.welcome(p, again, true) != nil || t.offer() != nil {
+	s := t.session
+	if !ok || !t.welcome(p, again, true) {
 		p.release(old)
 		return false
 	}
-	s := t.session
 	if !old.conn.Move(&s.conn.Outbox, h.Received, &t.dispatch) {
 		p.release(old)
 		s.end(ReasonLost) // with the WELCOME that speaks of success; it may come again
@@ -122,6 +124,7 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 	s.link.Store(newLink(p))
 	s.list()
 	close(old.link.Load().moved)
+	p.tell(1)
 	s.hub.counters.resumed.Add(1)
 	return true
 }
@@ -138,16 +141,21 @@ func (s *session) overtaken() bool {
 	return isClosed(s.link.Load().moved)
 }
 
-// welcome answers a HELLO.
-func (t *turn) welcome(p *peer, again int, resumed bool) error {
-	c := &t.session.hub.config
+// welcome answers a HELLO. Nothing that is sent later overtakes that, and it leaves at the end
+// of the turn: whoever has read it is a client of version 2 for everybody. It reports whether
+// the connection is still there.
+func (t *turn) welcome(p *peer, again int, resumed bool) bool {
+	s := t.session
+	c := &s.hub.config
 	w := wire.Welcome{
 		Version: wire.Version2, ID: p.id, Resume: p.secret, Resumed: resumed, Again: again, Seq: p.seq, Taken: p.hasTaken(),
-		Hub: "go-message-hub", Epoch: t.session.hub.epoch,
+		Hub: "go-message-hub", Epoch: s.hub.epoch,
 		MaxBody: c.MaxBody, MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
 		Credit: credit, Window: window, Keepalive: int(c.KeepAlive.Milliseconds()),
 	}
-	return t.say(wire.AppendWelcome(nil, &w))
+	piece := s.pieceOf(wire.AppendWelcome(nil, &w), &overtaking)
+	defer piece.Buffer.Release()
+	return s.conn.Offer(&piece, &t.dispatch) == socket.Queued
 }
 
 // say queues a frame for the client itself.
@@ -207,7 +215,7 @@ func (s *session) linger(err error) bool {
 	select {
 	case <-l.moved:
 	case <-s.done:
-		return false
+		return isClosed(l.moved)
 	case <-s.hub.closing:
 		return l.peer.settle(s)
 	case <-window.C:
@@ -273,10 +281,12 @@ func (s *session) beat(last beat) beat {
 	}
 	switch {
 	case now.unread >= 4:
-		s.link.Load().silent.Store(true)
+		l := s.link.Load()
+		l.silent.Store(true)
+		l.halt()
 		s.conn.Interrupt() // whoever waits to be resumed does not hear it
 	case now.unsaid >= 1 || now.unread >= 2:
-		s.post(wire.AppendPing(nil, uint64(time.Now().UnixMicro())), &modest)
+		s.peer().ping(s)
 	}
 	return now
 }
@@ -302,7 +312,7 @@ func (s *session) dismiss(g *goAway) {
 	s.unlist()
 	enough := time.AfterFunc(lastWords, func() { s.end(g.reason) })
 	defer enough.Stop()
-	if s.post(g.frame(), &modest) {
+	if s.post(g.frame(), &overtaking) {
 		s.conn.Drain(s.done)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"sync"
+	"time"
 
+	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -17,6 +19,7 @@ type peer struct {
 	secret  string
 	reports socket.Terms // those of a REPORT
 	takens  socket.Terms // those of a TAKEN
+	pings   socket.Terms // those of a PING
 
 	// Owned by the reading goroutine of the session that it has.
 	seq uint64 // of the last SEND
@@ -31,10 +34,14 @@ type peer struct {
 	owed     int           // cost of what is in flights
 	untold   int           // cost of what was taken since the last TAKEN
 	telling  bool          // that one waits to be written: then there is no need of another
+	asked    bool          // somebody wants to hear at once what has been taken since
+	pinging  bool          // a PING waits to be written
 	taken    uint64        // seq up to which everything is queued
 	pending  int           // SENDs whose REPORT is not written
 	answers  int           // that wait for room in its own queue, each for one read
 	room     chan struct{} // capacity 1: one of these went down
+	block    *body.Buffer  // where REPORTs are written, while some are to be made or kept
+	used     int           // bytes of it
 	awaiting map[ackKey]*batch
 }
 
@@ -50,8 +57,9 @@ type ackKey struct{ sender, seq uint64 }
 
 func newPeer(s *session) *peer {
 	p := &peer{hub: s.hub, id: s.id.Load(), secret: rand.Text(), session: s, room: make(chan struct{}, 1)}
-	p.reports = socket.Terms{Tracker: parted(p.reported), IfFull: socket.Insist}
-	p.takens = socket.Terms{Tracker: parted(p.told), IfFull: socket.Insist}
+	p.reports = socket.Terms{Tracker: reporting{p}, IfFull: socket.Insist}
+	p.takens = socket.Terms{Tracker: parted(p.told), IfFull: socket.Overtake}
+	p.pings = socket.Terms{Tracker: parted(p.pinged), IfFull: socket.Overtake}
 	return p
 }
 
@@ -67,7 +75,9 @@ func (p *peer) ask(s *session) {
 	p.yields = p.yields || first
 	p.mu.Unlock()
 	if first {
-		close(s.link.Load().yield)
+		l := s.link.Load()
+		close(l.yield)
+		l.halt()
 		s.conn.Interrupt()
 	}
 }
@@ -92,35 +102,23 @@ func (p *peer) release(s *session) {
 	s.end(ReasonLost)
 }
 
-// adopt makes s the peer's session after a claim.
+// adopt makes s the peer's session after a claim. What was taken since its WELCOME was
+// written is to be told.
 func (p *peer) adopt(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.session, p.claimed, p.yields = s, false, false
+	p.untold++
 }
 
 // settle ends the time in which somebody could go on with what s has left. It
 // reports whether somebody has.
 func (p *peer) settle(s *session) bool {
 	p.mu.Lock()
-	claimed := p.claimed
-	p.over = !claimed && p.session == s
+	mine, claimed := p.session == s, p.claimed
+	p.over = mine && !claimed
 	p.mu.Unlock()
-	if claimed { // in this moment: it will be moved, or end
-		select {
-		case <-s.link.Load().moved:
-			return true
-		case <-s.done:
-		}
-	}
-	return false
-}
-
-// current returns the session that the peer has, or had last.
-func (p *peer) current() *session {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.session
+	return !mine || claimed && s.overtaken() // in this moment: it will be moved, or end
 }
 
 // launch notes SENDs that were offered. landed must be called when none of them
@@ -158,13 +156,14 @@ func (p *peer) landed(upTo uint64) {
 // tellEvery is the cost of SENDs that are taken before the client is told so unasked.
 const tellEvery = credit / 4
 
-// tell sends a TAKEN when SENDs of that cost were taken, and the last TAKEN has left.
+// tell sends a TAKEN when SENDs of that cost were taken. There is one at a time.
 func (p *peer) tell(least int) {
 	p.mu.Lock()
 	tell := p.untold >= least && !p.telling
 	if tell {
-		p.untold, p.telling = 0, true
+		p.untold, p.telling, p.asked = 0, true, false
 	}
+	p.asked = p.asked || p.telling && least < tellEvery
 	taken, s := p.taken, p.session
 	p.mu.Unlock()
 	if tell && !s.post(wire.AppendTaken(nil, taken), &p.takens) {
@@ -176,8 +175,30 @@ func (p *peer) tell(least int) {
 func (p *peer) told(int) {
 	p.mu.Lock()
 	p.telling = false
+	least := tellEvery
+	if p.asked {
+		least, p.asked = 1, false
+	}
 	p.mu.Unlock()
-	p.tell(tellEvery)
+	p.tell(least)
+}
+
+// ping asks the client for a sign of life. There is one PING at a time.
+func (p *peer) ping(s *session) {
+	p.mu.Lock()
+	ping := !p.pinging
+	p.pinging = true
+	p.mu.Unlock()
+	if ping && !s.post(wire.AppendPing(nil, uint64(time.Now().UnixMicro())), &p.pings) {
+		p.pinged(1)
+	}
+}
+
+// pinged notes that a PING has left, or never will.
+func (p *peer) pinged(int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pinging = false
 }
 
 // answer notes that one answer more, or one less, waits for room.
@@ -229,12 +250,37 @@ func (p *peer) fits(cost int, report bool) bool {
 
 // report queues REPORTs for the peer, wherever it is connected.
 func (p *peer) report(frames []byte, n int) {
-	s := p.current()
-	buffer := s.account.Force(len(frames))
-	defer buffer.Release()
-	piece := socket.Piece{Buffer: buffer, To: copy(buffer.Bytes(), frames), Frames: n, Counted: true, Terms: &p.reports}
+	s, piece := p.write(frames)
+	piece.Frames, piece.Counted, piece.Terms = n, true, &p.reports
 	if s.offer(&piece) != socket.Queued {
 		p.reported(n)
+	}
+}
+
+// reportBlock is how many bytes of REPORTs lie together: of the smallest, 146.
+const reportBlock = 2 << 10
+
+// write puts REPORTs where they are sent from, and kept until they are acknowledged: so
+// that little ones take little. The piece has a reference to its buffer.
+func (p *peer) write(frames []byte) (*session, socket.Piece) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.session
+	if p.block == nil || p.block.Account() != s.account || len(p.block.Bytes())-p.used < len(frames) {
+		p.dropBlock()
+		p.block = s.account.Force(max(reportBlock, len(frames)))
+	}
+	from := p.used
+	p.used += copy(p.block.Bytes()[from:], frames)
+	p.block.Retain()
+	return s, socket.Piece{Buffer: p.block, From: from, To: p.used}
+}
+
+// dropBlock gives up the block. It is called with mu held.
+func (p *peer) dropBlock() {
+	if p.block != nil {
+		p.block.Release()
+		p.block, p.used = nil, 0
 	}
 }
 
@@ -243,7 +289,31 @@ func (p *peer) reported(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pending -= n
+	p.tidy()
 	p.stir()
+}
+
+// tidy gives up the block when nothing in it is needed any more, and nothing is to come. It
+// is called with mu held.
+func (p *peer) tidy() {
+	if p.pending == 0 && p.block != nil && !p.block.Shared() {
+		p.dropBlock()
+	}
+}
+
+// reporting is told what becomes of REPORTs.
+type reporting struct{ peer *peer }
+
+// Progress takes note: see socket.Tracker.
+func (r reporting) Progress(_ int, what socket.Progress, _, frames int) {
+	switch p := r.peer; what {
+	case socket.Written, socket.Unsent:
+		p.reported(frames)
+	case socket.Received, socket.Unheard:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.tidy()
+	}
 }
 
 // parted is told of frames that have left, or never will.
@@ -258,22 +328,29 @@ func (f parted) Progress(_ int, what socket.Progress, _, frames int) {
 
 // The terms of other frames that the hub sends on its own.
 var (
-	insisting = socket.Terms{IfFull: socket.Insist}
-	modest    = socket.Terms{IfFull: socket.Refuse}
+	overtaking = socket.Terms{IfFull: socket.Overtake}
+	insisting  = socket.Terms{IfFull: socket.Insist}
+	modest     = socket.Terms{IfFull: socket.Refuse}
 )
 
 // post queues a frame for the client and reports whether it was taken.
 func (s *session) post(frame []byte, terms *socket.Terms) bool {
-	buffer := s.account.Force(len(frame))
-	defer buffer.Release()
-	piece := socket.Piece{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Terms: terms}
+	piece := s.pieceOf(frame, terms)
 	return s.offer(&piece) == socket.Queued
 }
 
-// offer offers one piece to the client and gets it on its way.
+// pieceOf returns a piece with a buffer of its own.
+func (s *session) pieceOf(frame []byte, terms *socket.Terms) socket.Piece {
+	buffer := s.account.Force(len(frame))
+	return socket.Piece{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Terms: terms}
+}
+
+// offer offers one piece to the client and gets it on its way. It takes over the
+// reference to the buffer, and gives it up before anything is written.
 func (s *session) offer(piece *socket.Piece) socket.Outcome {
 	var d socket.Dispatch
 	outcome := s.conn.Offer(piece, &d)
+	piece.Buffer.Release()
 	d.Flush()
 	return outcome
 }

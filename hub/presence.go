@@ -166,7 +166,7 @@ func (p *presence) tell(h *Hub) {
 	known := make(map[uint64]news) // by the revision since which it is news
 	behind := false
 	for s, w := range todo {
-		gone := s.ended.Load() || isClosed(s.link.Load().detached)
+		gone := isClosed(s.done) || isClosed(s.link.Load().detached)
 		ok := false
 		switch {
 		case gone:
@@ -228,7 +228,6 @@ func (s *session) present(revision uint64, flags wire.PresenceFlags, joined, lef
 	if buffer == nil {
 		return false
 	}
-	defer buffer.Release()
 	b, frames := buffer.Bytes()[:0], 0
 	for more := true; more; frames++ {
 		j := joined[:min(len(joined), wire.PageMost)]

@@ -189,20 +189,27 @@ func (t *turn) join(to wire.IDs, c class, n int) error {
 // everything that this read may still lead to.
 func (t *turn) draw(n int) error {
 	t.drop()
-	n = max(n, t.session.conn.Pending())
-	t.out = t.session.account.TryDraw(n)
-	if t.out == nil {
-		// Whoever waits holds nothing and delays nobody.
-		t.dispatch.Drop()
-		t.session.conn.Forget() // a large request that is no relay: its payload means nothing
-		out, err := t.session.account.Draw(n, t.session.done)
-		if err != nil {
-			return errEnded
-		}
-		t.out = out
+	out, err := t.find(max(n, t.session.conn.Pending()))
+	if err != nil {
+		return err
 	}
-	t.piece = socket.Piece{Buffer: t.out}
+	t.out, t.piece = out, socket.Piece{Buffer: out}
 	return nil
+}
+
+// find gets memory. If it has to wait for it, it holds none and delays nobody.
+func (t *turn) find(n int) (*body.Buffer, error) {
+	if out := t.session.account.TryDraw(n); out != nil {
+		return out, nil
+	}
+	t.drop()
+	t.dispatch.Drop()
+	t.session.conn.Forget() // a large request that is no relay: its payload means nothing
+	out, err := t.session.account.Draw(n, t.session.done)
+	if err != nil {
+		return nil, errEnded
+	}
+	return out, nil
 }
 
 // drop gives up the buffer of the run, which is offered already.
@@ -233,17 +240,9 @@ func (t *turn) offer() error {
 	return t.send(t.to.AppendTo(t.ids[:0]), &piece)
 }
 
-// answer queues what the client itself is to get. A client of version 2 is heard
-// while an answer waits for room: what it says may be what makes the room.
+// answer queues what the client itself is to get.
 func (t *turn) answer(piece *socket.Piece) error {
-	parked := t.session.conn.Offer(piece, &t.dispatch) == socket.Parked
-	p := t.session.peer()
-	if !parked || p == nil {
-		return t.await(parked)
-	}
-	p.answer(1)
-	t.dispatch.Later(func() { p.answer(-1) })
-	return t.waitFor(p, p.mayAsk)
+	return t.await(t.session.conn.Offer(piece, &t.dispatch) == socket.Parked)
 }
 
 // send offers a piece to every receiver, first to all of them, and then waits
@@ -273,11 +272,14 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 			continue
 		}
 		p := piece
-		if (receiver.link.Load() != nil) != t.class.sends {
+		if newer := receiver.link.Load() != nil; newer != t.class.sends {
 			if other == nil {
 				other = t.translate(piece)
 			}
 			p = other
+			if b != nil {
+				b.older.set(i)
+			}
 		}
 		p.At = i
 		outcome := receiver.conn.Offer(p, &t.dispatch)
@@ -312,9 +314,18 @@ func (t *turn) land(parked bool) {
 	}
 }
 
-// await waits until every parked piece is queued, or its receiver gone.
+// await waits until every parked piece is queued, or its receiver gone. A client of version 2
+// is heard meanwhile, up to a bound: what it says may be what makes the room.
 func (t *turn) await(parked bool) error {
-	if parked && !t.dispatch.Wait(t.session.done) {
+	p := t.session.peer()
+	switch {
+	case !parked:
+		return nil
+	case p != nil:
+		p.answer(1)
+		t.dispatch.Later(func() { p.answer(-1) })
+		return t.waitFor(p, p.mayAsk)
+	case !t.dispatch.Wait(t.session.done):
 		return errEnded
 	}
 	return nil

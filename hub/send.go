@@ -66,6 +66,11 @@ func (t *turn) takeSend(p *peer, f *socket.Frame) error {
 	if err != nil {
 		return err
 	}
+	if t.to == nil { // answers go first: while they wait for room, another connection may take over
+		if err := t.offer(); err != nil {
+			return err
+		}
+	}
 	cost := wire.SendCost(m.To.Len(), len(m.Body))
 	if taken, err := t.admit(p, &m, cost); !taken {
 		return err
@@ -131,6 +136,11 @@ func (t *turn) sendToNobody(p *peer, seq uint64, c class, cost int) error {
 	if err := t.offer(); err != nil { // what came before is launched before
 		return err
 	}
+	room, err := t.find(reportBlock) // as if it were relayed: whoever sends waits for memory
+	if err != nil {
+		return err
+	}
+	room.Release()
 	p.launch(seq, cost)
 	p.landed(seq)
 	if c.options.Level() != wire.LevelNone {
@@ -177,7 +187,9 @@ func (t *turn) waitFor(p *peer, ready func() bool) error {
 		case <-p.room:
 		case <-t.session.done:
 			return errEnded
-		case <-t.session.link.Load().yield:
+		case <-t.session.link.Load().halted:
+			return socket.ErrInterrupted
+		case <-t.session.hub.closing:
 			return socket.ErrInterrupted
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,10 +29,10 @@ type session struct {
 	account *body.Account // what its messages hold of the hub's memory
 	since   time.Time
 
-	id    atomic.Uint64        // changes once, when the client turns out to have come back
-	link  atomic.Pointer[link] // nil: it speaks version 1
-	ended atomic.Bool
-	done  chan struct{} // closed by end
+	id     atomic.Uint64        // changes once, when the client turns out to have come back
+	link   atomic.Pointer[link] // nil: it speaks version 1
+	ending sync.Once
+	done   chan struct{} // closed by end
 
 	// Owned by the reading goroutine.
 	counted int64 // bytes of conn.Brought that are in the statistics
@@ -64,7 +65,7 @@ func (s *session) list() {
 	id := s.id.Load()
 	s.hub.roster.Join(id, s)
 	s.hub.presence.note(id, true)
-	if s.ended.Load() { // by Shutdown, which may have come too early to find it listed
+	if isClosed(s.done) { // by Shutdown, which may have come too early to find it listed
 		s.unlist()
 	}
 }
@@ -171,33 +172,32 @@ func (s *session) drain() {
 // depart ends a healthy connection at shutdown: when no session offers anything
 // any more it lets the queue empty, and then the client see the end.
 func (s *session) depart() {
+	s.conn.LetGo() // for what makes others wait would wait for acknowledgements
 	select {
 	case <-s.hub.quiet:
 	case <-s.done:
 		return
 	}
 	s.bid()
-	s.conn.LetGo()
 	if s.conn.Drain(s.done) {
 		s.conn.Farewell(farewell)
 	}
 }
 
 // end is the one place where a session is torn down. It may be called from
-// anywhere; the first reason counts.
+// anywhere; the first reason counts. When it returns, all of that is done.
 func (s *session) end(reason Reason) {
-	if !s.ended.CompareAndSwap(false, true) {
-		return
-	}
-	close(s.done)
-	s.unlist()
-	switch reason {
-	case ReasonStalled, ReasonSlow:
-		s.conn.Reset()
-	default:
-		s.conn.Close()
-	}
-	s.book(reason)
+	s.ending.Do(func() {
+		close(s.done)
+		s.unlist()
+		switch reason {
+		case ReasonStalled, ReasonSlow:
+			s.conn.Reset()
+		default:
+			s.conn.Close()
+		}
+		s.book(reason)
+	})
 }
 
 // book counts and logs that a connection has ended.
@@ -229,7 +229,9 @@ func (s *session) Failed(err error) {
 		s.end(ReasonStalled)
 		return
 	}
-	if s.link.Load() == nil {
+	if l := s.link.Load(); l != nil {
+		l.halt()
+	} else {
 		s.unlist()
 	}
 	s.conn.Finish()

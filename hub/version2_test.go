@@ -252,12 +252,7 @@ func TestAFullQueueFailsOrDropsIfAsked(t *testing.T) {
 	h := start(t, hub.Config{OutboxBytes: 64 << 10, ResumeWindow: time.Minute})
 	sender, away := h.guest(t), h.guest(t)
 	away.reset() // nothing is written to it, everything waits
-	eventually(t, "detached", func() bool {
-		seq := sender.tell(nil, only(wire.LevelWritten), 5, away.id)
-		_, payload := sender.read()
-		r, _ := wire.ParseReport(payload)
-		return r.Seq == seq && len(r.Fates) == 1 && wire.Fate(r.Fates[0]) == wire.FateExpired
-	})
+	sender.unreachable(away)
 	body := pattern(20_000, 1)
 	fail, drop := wire.MakeOptions(wire.LevelWritten, wire.OverloadFail), wire.MakeOptions(wire.LevelWritten, wire.OverloadDrop)
 	var kept []uint64
@@ -271,6 +266,37 @@ func TestAFullQueueFailsOrDropsIfAsked(t *testing.T) {
 	kept = append(kept[1:], last)
 	back := h.back(t, away)
 	for _, seq := range kept {
+		back.delivered(sender.id, seq, body)
+		sender.reported(seq, wire.FateWritten)
+	}
+}
+
+// unreachable waits until nothing is written to another guest any more.
+func (g *guest) unreachable(other *guest) {
+	g.t.Helper()
+	eventually(g.t, "detached", func() bool {
+		seq := g.tell(nil, only(wire.LevelWritten), 5, other.id)
+		_, payload := g.read()
+		r, _ := wire.ParseReport(payload)
+		return r.Seq == seq && len(r.Fates) == 1 && wire.Fate(r.Fates[0]) == wire.FateExpired
+	})
+}
+
+// TestWhatGivesWayLetsInWhoCameBefore: the room that a dropped message leaves belongs to
+// the one that waits, and the newer one comes behind it.
+func TestWhatGivesWayLetsInWhoCameBefore(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
+	sender, away := h.guest(t), h.guest(t)
+	away.reset()
+	sender.unreachable(away)
+	body := pattern(5000, 1)
+	drop := wire.MakeOptions(wire.LevelWritten, wire.OverloadDrop)
+	dropped := sender.tell(body, drop, 0, away.id)
+	waits := sender.tell(body, only(wire.LevelWritten), 0, away.id)
+	behind := sender.tell(body, drop, 0, away.id)
+	sender.reported(dropped, wire.FateFull)
+	back := h.back(t, away)
+	for _, seq := range []uint64{waits, behind} {
 		back.delivered(sender.id, seq, body)
 		sender.reported(seq, wire.FateWritten)
 	}
@@ -342,6 +368,47 @@ func TestByeLeavesForGood(t *testing.T) {
 	sender.reported(seq, wire.FateUncertain)
 	if again := h.back(t, guest); again.Resumed {
 		t.Error("one who has left for good came back")
+	}
+}
+
+// TestNobodySaysWhatBecameOfIt: a receiver leaves that has had a message, and has not said
+// what its application made of it.
+func TestNobodySaysWhatBecameOfIt(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, guest := h.guest(t), h.guest(t)
+	seq := sender.tell([]byte("x"), only(wire.LevelProcessed), 0, guest.id)
+	guest.delivered(sender.id, seq, []byte("x"))
+	guest.catchUp() // with what was received
+	guest.send(wire.AppendBye(nil))
+	sender.reported(seq, wire.FateUncertain)
+}
+
+// TestTwoTakeOverAtOnce: both have the secret, so the second goes on where the first did,
+// and neither is somebody new.
+func TestTwoTakeOverAtOnce(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender := h.guest(t)
+	for range 20 {
+		first := h.guest(t)
+		var both [2]*peer
+		hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, ID: first.ID, Resume: first.Resume})
+		for i := range both {
+			both[i] = h.silent(t)
+		}
+		for _, p := range both {
+			p.send(hello)
+		}
+		for _, p := range both {
+			kind, payload := p.frame()
+			w, err := wire.ParseWelcome(payload)
+			if kind != wire.TypeWelcome || err != nil || !w.Resumed || w.ID != first.ID {
+				t.Fatalf("a frame of type %#x: %s", kind, payload)
+			}
+		}
+		first.sentAway(wire.GoAwayTakenOver)
+		if ids := sender.page(first.ID-1, 0); !slices.Contains(ids, first.ID) {
+			t.Errorf("listed: %v", ids)
+		}
 	}
 }
 
@@ -611,6 +678,96 @@ func TestAnswersDoNotStopTheHearing(t *testing.T) {
 	}
 }
 
+// TestNothingIsWaitedForWithoutAConnection has a client wait for the reports of what it sent
+// itself, and go.
+func TestNothingIsWaitedForWithoutAConnection(t *testing.T) {
+	h := start(t, hub.Config{MaxReports: 1, ResumeWindow: time.Minute, ReportTimeout: time.Hour})
+	g := h.guest(t)
+	for range 3 {
+		g.tell(nil, only(wire.LevelProcessed), 0, g.id)
+	}
+	g.delivered(g.id, 1, nil)
+	g.reset()
+	back := h.back(t, g)
+	if !back.Resumed || back.Seq != 1 {
+		t.Errorf("came back as %+v", back.Welcome)
+	}
+	back.tell(nil, only(wire.LevelProcessed), 0, g.id)
+	back.tell(nil, only(wire.LevelProcessed), 0, g.id)
+	if err := h.Shutdown(context.WithoutCancel(t.Context())); err != nil { // which waits for nobody's verdict
+		t.Error(err)
+	}
+}
+
+// TestRelaysOfVersion2WaitForNobody: a client that says HELLO and then sends as in version 1
+// sends itself more than it may have unacknowledged.
+func TestRelaysOfVersion2WaitForNobody(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10})
+	g := h.guest(t)
+	body := pattern(1<<20, 1)
+	const messages = 5
+	background(t, func() error {
+		var all []byte
+		for range messages {
+			all = wire.AppendRelay(all, []uint64{g.id}, body)
+		}
+		_, err := g.Write(all)
+		return err
+	})
+	for range messages {
+		g.delivered(g.id, 0, body)
+	}
+}
+
+// TestHoardingReports has clients take reports and acknowledge hardly any of them, each just
+// below its window. Together they would hold more than there is: while others wait for memory,
+// what they do not take note of is given up.
+func TestHoardingReports(t *testing.T) {
+	const most, hoarders, messages = 5 << 20, 16, 25_000
+	h := start(t, hub.Config{MaxQueuedBytes: most, StallTimeout: time.Second})
+	others := h.bystand(t)
+	over := make(chan struct{})
+	for range hoarders {
+		g := h.guest(t)
+		background(t, func() error {
+			var all []byte
+			for seq := uint64(1); seq <= messages; seq++ {
+				all = wire.AppendSend(all, seq, only(wire.LevelWritten), 0, nil, nil)
+			}
+			_, err := g.Write(all)
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for n := uint64(1); err == nil; n++ {
+				select {
+				case <-tick.C:
+					_, err = g.Write(wire.AppendTaken(nil, n))
+				case <-over:
+					return nil
+				}
+			}
+			return err
+		})
+		background(t, func() error {
+			for had := 0; had < messages; {
+				kind, _, err := g.next()
+				if err != nil {
+					return err
+				}
+				if kind == wire.TypeReport {
+					had++
+				}
+			}
+			return nil
+		})
+	}
+	eventually(t, "all are reported", func() bool {
+		others.pass(5)
+		return h.Stats().MessagesOut >= hoarders*messages
+	})
+	close(over)
+	others.pass(20)
+}
+
 // TestReportsToBeMadeAreBounded sends more messages that ask for a verdict than may
 // wait for one.
 func TestReportsToBeMadeAreBounded(t *testing.T) {
@@ -710,6 +867,27 @@ func TestWhatTheHubSaysByItselfIsBounded(t *testing.T) {
 // TestTheLastAreWrittenUnheard has more queued than the window for one who leaves, or
 // for whom the hub ends: nobody hears acknowledgements any more, and all is written.
 func TestTheLastAreWrittenUnheard(t *testing.T) {
+	t.Run("shutdown, with a sender that waits", func(t *testing.T) {
+		h := start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: time.Hour})
+		sender, g := h.peer(t), h.guest(t)
+		g.mute = true
+		body := pattern(1<<20, 1)
+		background(t, func() error {
+			for range 5 { // two fill the window, one waits, one is parked, and one is not read
+				sender.send(wire.AppendRelay(nil, []uint64{g.id}, body))
+			}
+			return nil
+		})
+		for range 2 {
+			g.delivered(sender.id, 0, body)
+		}
+		eventually(t, "the sender waits", func() bool { return h.Stats().QueuedBytes > 4<<20 })
+		background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
+		for range 2 {
+			g.delivered(sender.id, 0, body)
+		}
+		g.sentAway(wire.GoAwayShutdown)
+	})
 	for name, end := range map[string]func(*testHub, *guest){
 		"bye": func(_ *testHub, g *guest) { g.send(wire.AppendBye(nil)) },
 		"shutdown": func(h *testHub, _ *guest) {

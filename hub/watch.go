@@ -67,21 +67,30 @@ func (h *Hub) relieve() {
 	}
 }
 
-// giveUp gives up what is kept for clients that have acknowledged nothing since they
-// were looked at last, and returns what all have acknowledged now.
-func (h *Hub) giveUp(before map[*session]uint64) map[*session]uint64 {
-	now := make(map[*session]uint64, len(before))
+// kept is what was kept for a client at one look.
+type kept struct {
+	socket.Kept
+	at time.Time
+}
+
+// giveUp gives up what is kept for clients that have not acknowledged what was kept when
+// they were looked at last, nor as much as they must. It returns what is kept now.
+func (h *Hub) giveUp(before map[*session]kept) map[*session]kept {
+	next := make(map[*session]kept, len(before))
 	for _, s := range h.tracker.all() {
-		acknowledged, kept := s.conn.Kept()
-		if !kept {
+		now := kept{s.conn.Kept(), time.Now()}
+		if now.Bytes == 0 {
 			continue
 		}
-		now[s] = acknowledged
-		if last, seen := before[s]; seen && last == acknowledged {
+		last, seen := before[s]
+		if seen && now.Acknowledged < last.Frames &&
+			float64(now.Freed-last.Freed) < float64(h.config.MinRate)*now.at.Sub(last.at).Seconds() {
 			s.conn.DropKept()
+			continue
 		}
+		next[s] = now
 	}
-	return now
+	return next
 }
 
 // anyoneWaits reports whether a session waits for memory, be it the hub's or its

@@ -71,6 +71,9 @@ func (b *Buffer) Account() *Account { return b.account }
 // Retain adds a reference. The caller must hold one.
 func (b *Buffer) Retain() { b.refs.Add(1) }
 
+// Shared reports whether there is another reference than the caller's.
+func (b *Buffer) Shared() bool { return b.refs.Load() > 1 }
+
 // Release gives up one reference. After the last one the memory may belong to
 // somebody else: a caller must not touch the bytes again.
 func (b *Buffer) Release() {

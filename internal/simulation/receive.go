@@ -32,7 +32,7 @@ type receiver struct {
 	counts bool
 	got    atomic.Uint64
 
-	renamed func() // called when the hub has given its client another id
+	renamed func(id uint64) // called when the hub has given its client another id
 
 	// Owned by the goroutine that reads for the client, and by the report when the
 	// client is closed.
@@ -56,7 +56,7 @@ func (r *receiver) receive(m client.Message) {
 // event notes what happens to the client's connection.
 func (r *receiver) event(e client.Event) {
 	if e.Kind == client.EventNewID {
-		r.renamed()
+		r.renamed(e.ID)
 	}
 }
 

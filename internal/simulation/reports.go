@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -18,23 +19,23 @@ type reports struct {
 	messages uint32
 	epoch    time.Time
 	oneIn    int
-	done     func() // called once, when all have come
+	done     func()      // called once, when all have come
+	fail     func(error) // called when one will not come
 
 	mu      sync.Mutex
+	sealed  bool                   // the run is over: what clients that leave are told is no part of it
 	told    uint32                 // messages that are reported
 	good    []uint64               // bits by number: every receiver has the level
 	odd     map[uint32][]wire.Fate // by number: the fates of all others
-	failed  uint64                 // reports that did not come, and will not
-	why     error                  // of the first one
 	latency *stats.Latency
 }
 
 // oddMost bounds what a hub that reports nothing good can make a run remember.
 const oddMost = 1 << 16
 
-func newReports(c Config, plan Plan, epoch time.Time, oneIn int, done func()) *reports {
+func newReports(c Config, plan Plan, epoch time.Time, oneIn int, done func(), fail func(error)) *reports {
 	return &reports{
-		level: c.Report.wire(), messages: plan.messages(), epoch: epoch, oneIn: oneIn, done: done,
+		level: c.Report.wire(), messages: plan.messages(), epoch: epoch, oneIn: oneIn, done: done, fail: fail,
 		odd: make(map[uint32][]wire.Fate), latency: stats.NewLatency(),
 	}
 }
@@ -45,10 +46,11 @@ func (r *reports) take(number uint32, due time.Duration) func(*client.Report, er
 		now := time.Since(r.epoch)
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		if r.sealed {
+			return
+		}
 		if err != nil {
-			if r.failed++; r.why == nil {
-				r.why = err
-			}
+			r.fail(fmt.Errorf("no report of message %d: %w", number, err))
 			return
 		}
 		if number%uint32(r.oneIn) == 0 {
@@ -72,6 +74,13 @@ func (r *reports) note(number uint32, fates []wire.Fate) {
 	if len(r.odd) < oddMost {
 		r.odd[number] = slices.Clone(fates)
 	}
+}
+
+// seal ends the taking of reports.
+func (r *reports) seal() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sealed = true
 }
 
 // count returns how many messages are reported.
@@ -170,12 +179,9 @@ func (r *run) reportProblems(all *Problems) {
 func (r *reports) problem(index int, id uint64, complete bool) Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := uint64(len(r.odd)) + r.failed
+	n := uint64(len(r.odd))
 	if complete {
-		n = max(n, uint64(r.messages-min(r.messages, r.told))+uint64(len(r.odd)))
-	}
-	if !complete && r.failed > 0 { // they were given up because the run was
-		n -= r.failed
+		n += uint64(r.messages - min(r.messages, r.told))
 	}
 	return Problem{Kind: Unreported, Client: index, ID: id, Count: n,
 		Got: uint64(r.told) - uint64(len(r.odd)), Expected: uint64(r.messages)}

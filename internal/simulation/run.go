@@ -22,7 +22,7 @@ type run struct {
 	lines     []*line     // likewise; nil where there is no proxy
 	proxy     *proxy      // nil: there is none
 	done      chan struct{}
-	renamed   chan int // indexes of clients that have got another id
+	broken    chan error // capacity 1: why the run cannot go on
 
 	// Static after join.
 	clients   []*client.Client
@@ -95,15 +95,15 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 func newRun(c Config) *run {
 	r := &run{
 		config: c, plan: c.Plan(), epoch: time.Now(), pattern: newPattern(c.Size),
-		lines:   make([]*line, c.Clients),
-		renamed: make(chan int, c.Clients),
+		lines:  make([]*line, c.Clients),
+		broken: make(chan error, 1),
 	}
 	r.done = make(chan struct{}, r.parts()*c.Clients) // nobody waits to say that he is done
 	for i := range c.Clients {
 		one := &receiver{
 			epoch: r.epoch, oneIn: r.oneIn(), done: r.oneDone,
 			check: newChecker(r.plan, r.pattern, c.Verify, i), latency: stats.NewLatency(),
-			counts: c.Protocol == 2, renamed: sync.OnceFunc(func() { r.renamed <- i }),
+			counts: c.Protocol == 2, renamed: func(id uint64) { r.lateBack(i, id) },
 		}
 		one.note() // there may be nothing to wait for
 		r.receivers = append(r.receivers, one)
@@ -120,17 +120,18 @@ func (r *run) join(clients []*client.Client) {
 		r.senders = append(r.senders, &sender{
 			index: i, client: one, to: othersThan(i, clients),
 			messages: r.plan.messages(), interval: r.config.Interval, pattern: r.pattern,
-			reports: r.newReports(), level: r.config.Report.wire(),
+			reports: r.newReports(i), level: r.config.Report.wire(),
 		})
 	}
 }
 
 // newReports returns where the reports of one sender go; nil: there are none.
-func (r *run) newReports() *reports {
+func (r *run) newReports(i int) *reports {
 	if r.config.Report == LevelNone {
 		return nil
 	}
-	reports := newReports(r.config, r.plan, r.epoch, r.oneIn(), r.oneDone)
+	fail := func(err error) { r.fail(fmt.Errorf("client %d (id %d): %w", i, r.clients[i].ID(), err)) }
+	reports := newReports(r.config, r.plan, r.epoch, r.oneIn(), r.oneDone, fail)
 	if r.plan.Sends == 0 {
 		r.oneDone()
 	}
@@ -177,6 +178,11 @@ func (r *run) conduct(ctx context.Context) {
 	following.Wait()
 	r.ending = ending{cause: err, alive: time.Since(r.epoch)}
 	show.end(r.sample()) // waits for the terminal, which is no part of the run
+	for _, s := range r.senders {
+		if s.reports != nil {
+			s.reports.seal()
+		}
+	}
 	r.leave()
 	r.ending.traffic = r.traffic() // whoever reads and writes has ended
 }
@@ -196,8 +202,8 @@ func (r *run) follow(work context.Context, abort context.CancelCauseFunc) *sync.
 	}
 	following.Go(func() {
 		select {
-		case i := <-r.renamed:
-			abort(fmt.Errorf("client %d has come back too late: it has the id %d now", i, r.clients[i].ID()))
+		case err := <-r.broken:
+			abort(err)
 		case <-work.Done():
 		}
 	})
@@ -218,6 +224,19 @@ func (r *run) startSenders(work context.Context, abort context.CancelCauseFunc) 
 		})
 	}
 	return &sending
+}
+
+// fail ends the run, unless something else does.
+func (r *run) fail(err error) {
+	select {
+	case r.broken <- err:
+	default:
+	}
+}
+
+// lateBack ends the run: a client has got another id.
+func (r *run) lateBack(i int, id uint64) {
+	r.fail(fmt.Errorf("client %d has come back too late: it has the id %d now", i, id))
 }
 
 func (r *run) oneDone() { r.done <- struct{}{} }

@@ -79,7 +79,7 @@ func told(t *testing.T, level Level, fates ...[]wire.Fate) *reports {
 	t.Helper()
 	c := valid()
 	c.Report, c.Clients, c.Messages = level, 3, len(fates)
-	r := newReports(c, c.Plan(), time.Now(), 1, func() {})
+	r := newReports(c, c.Plan(), time.Now(), 1, func() {}, func(err error) { t.Error(err) })
 	for n, f := range fates {
 		if f != nil {
 			r.take(uint32(n), 0)(&client.Report{Fates: f}, nil)
@@ -125,13 +125,27 @@ func TestFatesThatAreNotTrue(t *testing.T) {
 	if p := r.problem(0, 1, true); p.Count != 3+1 || p.Got != 2 {
 		t.Errorf("the problem of the sender is %+v", p)
 	}
-	failed := told(t, LevelReceived, nil)
-	failed.take(0, 0)(nil, errors.New("closed"))
-	if p := failed.problem(0, 1, false); p.Count != 0 {
-		t.Errorf("what was given up with the run is a problem: %+v", p)
+}
+
+// TestAReportThatFails ends the run, and says why; after the end of the run it is
+// nothing but what clients that leave are told.
+func TestAReportThatFails(t *testing.T) {
+	var failed []error
+	r := told(t, LevelReceived, nil, nil)
+	r.fail = func(err error) { failed = append(failed, err) }
+	cause := errors.New("closed")
+	r.take(1, 0)(nil, cause)
+	if len(failed) != 1 || !errors.Is(failed[0], cause) || !strings.Contains(failed[0].Error(), "message 1") {
+		t.Errorf("failed with %v", failed)
 	}
-	if p := failed.problem(0, 1, true); p.Count != 1 || !strings.Contains(p.String(), "good reports of 0 of 1") {
-		t.Errorf("a report that did not come: %+v, %v", p, p)
+	if p := r.problem(0, 1, true); p.Count != 2 || !strings.Contains(p.String(), "good reports of 0 of 2") {
+		t.Errorf("reports that did not come: %+v, %v", p, p)
+	}
+	r.seal()
+	r.take(0, 0)(nil, cause)
+	r.take(0, 0)(&client.Report{Fates: []wire.Fate{wire.FateGone, wire.FateGone}}, nil)
+	if p := r.problem(0, 1, false); p.Count != 0 || r.count() != 0 || len(failed) != 1 {
+		t.Errorf("after the end: %+v, %d reports, failed with %v", p, r.count(), failed)
 	}
 }
 

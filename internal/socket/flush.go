@@ -63,8 +63,10 @@ func (o *Outbox) next() *queue {
 	defer o.mu.Unlock()
 	o.expire()
 	q, l := o.queue, o.ledger
+	most := vectorMost
 	if l != nil && l.bytes >= l.window {
-		l.paused = true
+		most = q.leaders()
+		l.paused = most == 0 && !q.empty()
 	}
 	switch {
 	case o.closed:
@@ -84,7 +86,7 @@ func (o *Outbox) next() *queue {
 		}
 	default:
 		if o.base.raw != nil {
-			q.gather()
+			q.gather(most)
 		} else {
 			q.gatherOne()
 		}

@@ -12,7 +12,9 @@ type ledger struct {
 	claimed uint64 // acknowledged by the peer, perhaps before the writer has noted that it wrote
 	kept    []segment
 	head    int
-	bytes   int // of kept, where their buffers are still held
+	held    int    // bytes of kept, where their buffers are still held
+	bytes   int    // that count for the window: held, and what the bookkeeping takes
+	freed   uint64 // bytes that were held until they were acknowledged
 
 	paused   bool    // the flusher has ended because the window is full
 	detached bool    // there is no connection to write to
@@ -35,7 +37,7 @@ func (l *ledger) handOver(to *Outbox) {
 		to.push(s)
 		to.weight += s.weight()
 	}
-	l.kept, l.head, l.bytes = nil, 0, 0
+	l.kept, l.head, l.bytes, l.held = nil, 0, 0, 0
 }
 
 // handOver does so with what is queued, without the first had frames, which have
@@ -53,7 +55,8 @@ func (q *queue) handOver(to *Outbox, had uint64, out *settled) {
 			to.ledger.written += uint64(n)
 			to.ledger.acked += uint64(n)
 			to.ledger.claimed += uint64(n)
-			out.events = s.note(s.note(out.events, Written, n), Received, n)
+			out.written(&s, n)
+			out.events = s.note(out.events, Received, n)
 			if n == s.frames {
 				out.buffers = append(out.buffers, s.buffer)
 				continue
@@ -74,8 +77,9 @@ func (q *queue) handOver(to *Outbox, had uint64, out *settled) {
 // may be nil: then only what happens to it is kept.
 func (l *ledger) keep(s *segment) {
 	l.written += uint64(s.frames)
+	l.bytes += segmentCost
 	if s.buffer != nil {
-		l.bytes += s.to - s.from
+		l.hold(s.to - s.from)
 	}
 	if l.head > 0 && len(l.kept) == cap(l.kept) {
 		n := copy(l.kept, l.kept[l.head:])
@@ -84,6 +88,12 @@ func (l *ledger) keep(s *segment) {
 	}
 	s.block = false
 	l.kept = append(l.kept, *s)
+}
+
+// hold accounts for n bytes more, or less.
+func (l *ledger) hold(n int) {
+	l.held += n
+	l.bytes += n
 }
 
 // settle drops what was acknowledged, as far as it is written. It appends what is
@@ -95,19 +105,25 @@ func (l *ledger) settle(out *settled) {
 		l.acked += uint64(n)
 		out.events = s.note(out.events, Received, n)
 		if n < s.frames {
-			l.bytes -= s.skip(n)
+			l.free(s.skip(n))
 			return
 		}
 		if s.buffer != nil {
-			l.bytes -= s.to - s.from
+			l.free(s.to - s.from)
 			out.buffers = append(out.buffers, s.buffer)
 		}
+		l.bytes -= segmentCost
 		*s = segment{}
 		l.head++
 	}
 	if l.head == len(l.kept) {
 		l.kept, l.head = l.kept[:0], 0
 	}
+}
+
+func (l *ledger) free(n int) {
+	l.hold(-n)
+	l.freed += uint64(n)
 }
 
 // skip takes n frames off the front of a segment and returns how many bytes of
@@ -138,7 +154,7 @@ func (l *ledger) forget(out *settled) {
 			s.buffer = nil
 		}
 	}
-	l.bytes = 0
+	l.hold(-l.held)
 }
 
 // bury gives up everything that is not acknowledged.

@@ -106,8 +106,8 @@ func (o *Outbox) Offer(p *Piece, d *Dispatch) Outcome {
 }
 
 // Number makes the outbox keep counted frames after they are written, until they
-// are acknowledged. While window bytes are kept, nothing is written. It must be
-// called before any counted frame is offered.
+// are acknowledged. While window bytes are kept, nothing is written but what overtakes
+// and the rest of what was begun. It must be called before any counted frame is offered.
 func (o *Outbox) Number(window int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -135,15 +135,24 @@ func (o *Outbox) Acknowledge(upTo uint64) bool {
 	return true
 }
 
-// Kept returns how many counted frames the peer has acknowledged, and whether memory is
-// held for others that were written.
-func (o *Outbox) Kept() (acknowledged uint64, some bool) {
+// Kept is what an outbox keeps for its peer: what a warden compares to tell one that
+// acknowledges from one that does not.
+type Kept struct {
+	Frames       uint64 // written so far
+	Acknowledged uint64 // those of them that the peer has acknowledged
+	Freed        uint64 // bytes of memory that this has freed
+	Bytes        int    // of memory that is held
+}
+
+// Kept returns what is kept now. It is zero for an outbox that is not numbered.
+func (o *Outbox) Kept() Kept {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.ledger == nil {
-		return 0, false
+	l := o.ledger
+	if l == nil {
+		return Kept{}
 	}
-	return o.ledger.acked, o.ledger.bytes > 0
+	return Kept{l.written, l.acked, l.freed, l.held}
 }
 
 // DropKept gives up the memory of what is kept for the peer. If it comes back without
@@ -221,7 +230,7 @@ func (o *Outbox) Resumable(upTo uint64) (again int, ok bool) {
 	l.claimed = max(l.claimed, upTo)
 	l.settle(&out)
 	again = int(l.written - l.acked)
-	if q := o.queue; q != nil && q.sent > 0 && upTo <= l.written {
+	if q := o.queue; q != nil && q.sent > 0 && q.segments[q.head].counted && upTo <= l.written {
 		again++
 	}
 	l.promised = l.whole()
@@ -231,7 +240,7 @@ func (o *Outbox) Resumable(upTo uint64) (again int, ok bool) {
 // Move hands everything that the peer has not had to another outbox, for which
 // Resumable must have said that it can be. to must be numbered, and known to nobody
 // yet; it may hold what is to be sent before. Afterwards, whatever is offered to o
-// goes to that one. It returns false when o was closed meanwhile.
+// goes to that one. It returns false when one of them was closed meanwhile.
 func (o *Outbox) Move(to *Outbox, upTo uint64, d *Dispatch) bool {
 	var out settled
 	defer out.end()
@@ -243,6 +252,9 @@ func (o *Outbox) Move(to *Outbox, upTo uint64, d *Dispatch) bool {
 	}
 	to.mu.Lock()
 	defer to.mu.Unlock()
+	if to.closed {
+		return false
+	}
 	l.handOver(to)
 	if o.queue != nil {
 		o.queue.handOver(to, upTo-l.acked, &out)
@@ -408,7 +420,7 @@ func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
 		case ifFull == Park:
 			o.park(p, d)
 			return Parked
-		case ifFull == Insist:
+		case ifFull == Insist, ifFull == Overtake:
 		case ifFull == Refuse || !o.displace(p.Terms.Owner, &d.settled):
 			return Full
 		default:
@@ -419,9 +431,12 @@ func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
 			}
 		}
 	}
-	if small {
+	switch {
+	case small:
 		o.copyIn(p, d)
-	} else {
+	case p.Terms.ifFull() == Overtake:
+		o.overtake(p)
+	default:
 		o.refer(p)
 	}
 	o.wake(d)
@@ -542,6 +557,19 @@ func (o *Outbox) refer(p *Piece) {
 	o.weight += s.weight()
 }
 
+// overtake queues p by reference before what is queued, and sees to it that it is written
+// although the peer must acknowledge something before the rest is.
+func (o *Outbox) overtake(p *Piece) {
+	p.Buffer.Retain()
+	s := segmentOf(p)
+	o.open()
+	o.queue.overtake(&s)
+	o.weight += s.weight()
+	if o.ledger != nil {
+		o.ledger.paused = false // the flusher finds out again
+	}
+}
+
 func segmentOf(p *Piece) segment {
 	return segment{
 		buffer: p.Buffer, from: p.From, to: p.To, frames: p.Frames, deliveries: p.Deliveries,
@@ -550,10 +578,15 @@ func segmentOf(p *Piece) segment {
 }
 
 func (o *Outbox) push(s *segment) {
+	o.open()
+	o.queue.push(s)
+}
+
+// open makes sure that there is a queue.
+func (o *Outbox) open() {
 	if o.queue == nil {
 		o.queue = queues.Get().(*queue)
 	}
-	o.queue.push(s)
 }
 
 // admit queues parked pieces for as long as there is room.

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -40,6 +41,7 @@ type segment struct {
 	at         int16 // Piece.At
 	index      int32 // which frame of its piece the first one is
 	terms      *Terms
+	ahead      bool // it has overtaken what is not
 	firm       bool // it was sent before, at least in part, and counts: it will be sent again
 	noted      bool // that it was written has been told
 }
@@ -74,6 +76,14 @@ func (d *settled) end() {
 	tell(d.events)
 	clear(d.events)
 	d.events, d.buffers, d.tickets, d.lost = d.events[:0], d.buffers[:0], d.tickets[:0], Tally{}
+}
+
+// written notes that the connection took the first frames of a segment, unless that has
+// been told: one may be written again on another connection.
+func (d *settled) written(s *segment, frames int) {
+	if !s.noted {
+		d.events = s.note(d.events, Written, frames)
+	}
 }
 
 // discard gives up a segment that will not be sent.
@@ -149,12 +159,43 @@ func (q *queue) push(s *segment) {
 	q.expires = q.expires || s.expires()
 }
 
-// gather collects what the next write sends.
-func (q *queue) gather() {
+// overtake puts a segment before all but those that are being written and those that
+// have overtaken before it.
+func (q *queue) overtake(s *segment) {
+	s.ahead = true
+	at := q.head + q.busy()
+	for at < len(q.segments) && q.segments[at].ahead {
+		at++
+	}
+	q.segments = slices.Insert(q.segments, at, *s)
+}
+
+// leaders returns how many segments at the front are those that overtake. One of which the
+// connection has a part is like them: nothing else can be written before its rest.
+func (q *queue) leaders() (n int) {
+	if q.sent > 0 {
+		n = 1
+	}
+	for q.head+n < len(q.segments) && q.segments[q.head+n].ahead {
+		n++
+	}
+	return n
+}
+
+// busy returns how many segments at the front nothing may be put before, or taken out of.
+func (q *queue) busy() int {
+	if q.sent > 0 { // the start of it has left
+		return max(q.gathered, 1)
+	}
+	return q.gathered
+}
+
+// gather collects what the next write sends, of at most so many segments.
+func (q *queue) gather(most int) {
 	clear(q.vector)
 	q.vector = q.vector[:0]
 	sent := q.sent
-	for i := q.head; i < len(q.segments) && len(q.vector) < vectorMost; i++ {
+	for i := q.head; i < len(q.segments) && len(q.vector) < min(most, vectorMost); i++ {
 		s := &q.segments[i]
 		q.vector = q.vector.add(s.buffer.Bytes()[s.from+sent : s.to])
 		sent = 0
@@ -191,7 +232,7 @@ func (q *queue) advance(n int, kept *ledger) (done Tally, weight int) {
 		if !s.block {
 			weight += segmentCost
 		}
-		q.settled.events = s.note(q.settled.events, Written, s.frames)
+		q.settled.written(s, s.frames)
 		q.pass(s, kept)
 		*s = segment{}
 		q.head++
@@ -217,7 +258,7 @@ func (q *queue) partly(s *segment, n int, done *Tally, kept *ledger) {
 	}
 	done.Frames += through.frames
 	done.Deliveries += through.deliveries
-	q.settled.events = s.note(q.settled.events, Written, through.frames)
+	q.settled.written(s, through.frames)
 	s.frames -= through.frames
 	s.deliveries -= through.deliveries
 	s.index += int32(through.frames)
@@ -239,11 +280,7 @@ func (q *queue) pass(s *segment, kept *ledger) {
 // gone returns true, of all that are not being written. It returns by how much the
 // outbox is lighter.
 func (q *queue) remove(why Progress, out *settled, gone func(*segment) bool) (weight int) {
-	busy := q.gathered
-	if q.sent > 0 {
-		busy = max(busy, 1) // the start of it has left
-	}
-	at := min(q.head+busy, len(q.segments))
+	at := min(q.head+q.busy(), len(q.segments))
 	left := at
 	for ; at < len(q.segments); at++ {
 		s := &q.segments[at]

@@ -18,6 +18,7 @@ const (
 	Refuse                 // it is not taken
 	Displace               // the oldest pieces of its owner that are to be displaced give way; without any it is not taken
 	Insist                 // it is taken all the same: somebody else must bound how much of that there is
+	Overtake               // so is it, and it is written before all that is queued, also while that must wait for the peer; its frames must not be counted
 )
 
 // Progress is what became of frames of a tracked piece.
