@@ -58,6 +58,13 @@ type Config struct {
 	// message has no shorter time. Default: 1 minute.
 	ReportTimeout time.Duration
 
+	// Credit is what a client of version 2 may send before the hub has found room for it in the
+	// queues of its receivers, in bytes: that of its messages, and 64 for each of their
+	// receivers. It bounds what a client can send over a long way to Credit for each round
+	// trip; the less it is, the more of what is under way is in the processor's cache
+	// (docs/decisions/0006). Default: 128 KiB.
+	Credit int
+
 	// MaxReports is how many messages of one client may wait for their report before it
 	// is not read any more. Each takes up to 3 KiB beside MaxQueuedBytes, for 255
 	// receivers. Default: 1,024.
@@ -78,6 +85,7 @@ const (
 	DefaultKeepAlive      = 15 * time.Second
 	DefaultResumeWindow   = 30 * time.Second
 	DefaultReportTimeout  = time.Minute
+	DefaultCredit         = 128 << 10
 	DefaultMaxReports     = 1024
 )
 
@@ -94,6 +102,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.KeepAlive, DefaultKeepAlive)
 	set(&c.ResumeWindow, DefaultResumeWindow)
 	set(&c.ReportTimeout, DefaultReportTimeout)
+	set(&c.Credit, DefaultCredit)
 	set(&c.MaxReports, DefaultMaxReports)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -112,6 +121,7 @@ func (c Config) withDefaults() (Config, error) {
 		between("KeepAlive", c.KeepAlive, 10*time.Millisecond, time.Hour),
 		between("ResumeWindow", c.ResumeWindow, time.Millisecond, 24*time.Hour),
 		between("ReportTimeout", c.ReportTimeout, time.Millisecond, 24*time.Hour),
+		between("Credit", c.Credit, 4<<10, 1<<30),
 		between("MaxReports", c.MaxReports, 1, 1<<20),
 	)
 }

@@ -18,10 +18,6 @@ const (
 	// is what keeps acknowledgements rare; it is held by reference where it can be.
 	window = 2 << 20
 
-	// credit is what the SENDs of a client may cost together before the first of them
-	// is taken (wire.SendCost), in bytes.
-	credit = 256 << 10
-
 	// answersMost is for how many reads the answers may wait for room in the queue of
 	// the one who asked, before it is not read any more. Each takes up to one read
 	// buffer of its sender's memory.
@@ -151,7 +147,7 @@ func (t *turn) welcome(p *peer, again int, resumed bool) bool {
 		Version: wire.Version2, ID: p.id, Resume: p.secret, Resumed: resumed, Again: again, Seq: p.seq, Taken: p.hasTaken(),
 		Hub: "go-message-hub", Epoch: s.hub.epoch,
 		MaxBody: c.MaxBody, MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
-		Credit: credit, Window: window, Keepalive: int(c.KeepAlive.Milliseconds()),
+		Credit: c.Credit, Window: window, Keepalive: int(c.KeepAlive.Milliseconds()),
 	}
 	piece := s.pieceOf(wire.AppendWelcome(nil, &w), &overtaking)
 	defer piece.Buffer.Release()

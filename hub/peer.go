@@ -150,11 +150,11 @@ func (p *peer) landed(upTo uint64) {
 	p.flights = append(p.flights[:0], p.flights[n:]...)
 	p.stir()
 	p.mu.Unlock()
-	p.tell(tellEvery)
+	p.tell(p.tellEvery())
 }
 
 // tellEvery is the cost of SENDs that are taken before the client is told so unasked.
-const tellEvery = credit / 4
+func (p *peer) tellEvery() int { return p.hub.config.Credit / 4 }
 
 // tell sends a TAKEN when SENDs of that cost were taken. There is one at a time.
 func (p *peer) tell(least int) {
@@ -163,7 +163,7 @@ func (p *peer) tell(least int) {
 	if tell {
 		p.untold, p.telling, p.asked = 0, true, false
 	}
-	p.asked = p.asked || p.telling && least < tellEvery
+	p.asked = p.asked || p.telling && least < p.tellEvery()
 	taken, s := p.taken, p.session
 	p.mu.Unlock()
 	if tell && !s.post(wire.AppendTaken(nil, taken), &p.takens) {
@@ -175,7 +175,7 @@ func (p *peer) tell(least int) {
 func (p *peer) told(int) {
 	p.mu.Lock()
 	p.telling = false
-	least := tellEvery
+	least := p.tellEvery()
 	if p.asked {
 		least, p.asked = 1, false
 	}
@@ -236,7 +236,7 @@ func (p *peer) stir() {
 func (p *peer) fits(cost int, report bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.owed > 0 && p.owed+cost > credit+wire.SendCost(wire.MaxReceivers, 0) {
+	if p.owed > 0 && p.owed+cost > p.hub.config.Credit+wire.SendCost(wire.MaxReceivers, 0) {
 		return false
 	}
 	if report {

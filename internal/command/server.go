@@ -33,6 +33,7 @@ type server struct {
 	stall     time.Duration
 	keepAlive time.Duration
 	resume    time.Duration
+	credit    int64
 	drain     time.Duration
 }
 
@@ -73,6 +74,8 @@ func newServer() *server {
 		"how often something must be heard from a client that speaks\nversion 2; after twice as long its connection is lost")
 	add(s, &c.resume, "resume-window", hub.DefaultResumeWindow, span(time.Millisecond, 24*time.Hour),
 		"how long such a client may come back after its connection\nwas lost, and miss nothing")
+	add(s, &c.credit, "credit", hub.DefaultCredit, size(4<<10, 1<<30),
+		"what such a client may send before its receivers' queues\nhave taken it; more is faster over a long way")
 	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
 		"how long queues may take to empty when the hub ends")
 	s.addCommon()
@@ -87,6 +90,7 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 		StallTimeout:   c.stall,
 		KeepAlive:      c.keepAlive,
 		ResumeWindow:   c.resume,
+		Credit:         int(c.credit),
 		Logger:         logger,
 	}
 }
