@@ -355,7 +355,12 @@ func (c *Client) gone() error {
 	if err := c.Err(); err != nil {
 		return err
 	}
-	return ErrLost
+	select {
+	case <-c.closing: // Close is about it
+		return ErrClosed
+	default:
+		return ErrLost
+	}
 }
 
 // fail ends the client. The first error counts.
