@@ -131,11 +131,13 @@ type Conn struct {
 // stop ends waiting for memory when it is closed.
 func New(nc net.Conn, config *Config, owner Owner, stop <-chan struct{}) *Conn {
 	c := &Conn{base: base{nc, rawConn(nc), config, owner, stop}}
-	if c.base.raw != nil && config.UnsentBytes > 0 {
-		limitUnsent(c.base.raw, config.UnsentBytes)
-	}
-	if c.base.raw != nil && config.UserTimeout > 0 {
-		limitUntaken(c.base.raw, config.UserTimeout)
+	if raw := rawConn(beneath(nc)); raw != nil {
+		if config.UnsentBytes > 0 {
+			limitUnsent(raw, config.UnsentBytes)
+		}
+		if config.UserTimeout > 0 {
+			limitUntaken(raw, config.UserTimeout)
+		}
 	}
 	c.Reader.init(&c.base)
 	c.Outbox.init(&c.base)
@@ -170,10 +172,19 @@ func (c *Conn) LastWords(frame []byte, patience time.Duration) {
 // Reset closes the connection at once and lets the kernel forget what it has
 // not yet sent, so that a peer that does not read keeps no memory here.
 func (c *Conn) Reset() error {
-	if tcp, ok := c.base.nc.(*net.TCPConn); ok {
+	if tcp, ok := beneath(c.base.nc).(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // fails only on a connection that is gone already
+		_ = tcp.Close()      // before TLS takes its leave, which such a peer would not hear
 	}
 	return c.Close()
+}
+
+// beneath returns the connection that carries nc: another one if that is TLS.
+func beneath(nc net.Conn) net.Conn {
+	if over, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		return over.NetConn()
+	}
+	return nc
 }
 
 // CloseWrite tells the peer that nothing more will come. It returns

@@ -88,7 +88,7 @@ func (o *Outbox) next() *queue {
 		if o.base.raw != nil {
 			q.gather(most)
 		} else {
-			q.gatherOne()
+			q.gatherOne(most)
 		}
 		return q
 	}
@@ -130,6 +130,7 @@ func (o *Outbox) expire() {
 // does not wait: then it may have written nothing.
 func (o *Outbox) write(q *queue) (int, error) {
 	if o.base.raw == nil {
+		defer q.part()
 		return o.base.nc.Write(q.one)
 	}
 	o.n, o.err, o.writing = 0, nil, q

@@ -323,8 +323,8 @@ func TestPulseAndAccounts(t *testing.T) {
 		t.Errorf("at first: %+v", p)
 	}
 	d := s.dispatch()
-	s.offer(d, frame(10_000))
-	s.offer(d, frame(10_000))
+	s.offer(d, frame(40_000))
+	s.offer(d, frame(40_000))
 	s.offer(d, frame(100))
 	if p := s.Pulse(); p != (Pulse{Busy: true}) {
 		t.Errorf("with something queued: %+v", p)
@@ -334,13 +334,13 @@ func TestPulseAndAccounts(t *testing.T) {
 		t.Errorf("%d accounts, want those of the pieces and of the copies", len(got))
 	}
 	d.Drop()
-	s.wantStream(t, slices.Concat(frame(10_000), frame(10_000)))
-	until(t, "the first are counted", func() bool { return s.Pulse() == Pulse{Sent: 20_000, Busy: true} })
+	s.wantStream(t, slices.Concat(frame(40_000), frame(40_000)))
+	until(t, "the first are counted", func() bool { return s.Pulse() == Pulse{Sent: 80_000, Busy: true} })
 	if got := s.Accounts(nil); !slices.Equal(got, want[1:]) {
 		t.Errorf("%d accounts, want that of the copies", len(got))
 	}
 	s.wantStream(t, frame(100))
-	until(t, "it is dry", func() bool { return s.Pulse() == Pulse{Sent: 20_100, Dried: 1} })
+	until(t, "it is dry", func() bool { return s.Pulse() == Pulse{Sent: 80_100, Dried: 1} })
 	s.finish(t)
 }
 
@@ -435,4 +435,27 @@ func BenchmarkOutbox(b *testing.B) {
 			})
 		}
 	}
+}
+
+// TestLittlePiecesLeaveTogether where a write takes only one: over TLS each would be a record
+// and a system call.
+func TestLittlePiecesLeaveTogether(t *testing.T) {
+	s := newStation(t, pipe, Config{OutboxBytes: 1 << 20})
+	d := s.dispatch()
+	var want []byte
+	for _, size := range []int{2000, 2000, 40_000, 30_000, 2000, 100, 3000} {
+		f := frame(size)
+		want = append(want, f...)
+		s.offer(d, f)
+	}
+	d.Drop()
+	got := make([]byte, 1<<20) // larger than any write: a pipe hands over one write at a time
+	for _, size := range []int{44_000, 35_100} {
+		n, err := s.far.Read(got)
+		if err != nil || n != size || !bytes.Equal(got[:n], want[:n]) {
+			t.Fatalf("%d bytes came in one write (%v), want %d as they were queued", n, err, size)
+		}
+		want = want[n:]
+	}
+	s.finish(t)
 }

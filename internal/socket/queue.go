@@ -25,6 +25,10 @@ const (
 	// segmentsMost is how many pieces an outbox holds.
 	segmentsMost = 4 * vectorMost
 
+	// joinMost is how many bytes are copied together where a write takes only one piece:
+	// four records of TLS.
+	joinMost = 4 * recordSize
+
 	// vectorMost is how many pieces leave in one system call: 64 KiB of the smallest
 	// that are not copied.
 	vectorMost = 64
@@ -108,6 +112,7 @@ type queue struct {
 
 	vector  vector
 	one     []byte
+	joined  *body.Buffer // what one lies in if it is of several segments
 	settled settled
 }
 
@@ -203,12 +208,36 @@ func (q *queue) gather(most int) {
 	q.gathered = len(q.vector)
 }
 
-// gatherOne collects what the next write sends where it can send only one piece.
-func (q *queue) gatherOne() {
+// gatherOne collects what the next write sends, of at most so many segments, where it can
+// send only one piece. Several are copied together: over TLS each write is a record of its
+// own at least, and a system call.
+func (q *queue) gatherOne(most int) {
 	s := &q.segments[q.head]
 	q.one = s.buffer.Bytes()[s.from+q.sent : s.to]
 	q.one = q.one[:min(len(q.one), progressBytes)]
 	q.gathered = 1
+	most = min(most, len(q.segments)-q.head)
+	if most == 1 || len(q.one) > joinMost/2 {
+		return
+	}
+	q.joined = body.Get(joinMost)
+	b := append(q.joined.Bytes()[:0], q.one...)
+	for _, s := range q.segments[q.head+1 : q.head+most] {
+		if len(b)+s.to-s.from > joinMost {
+			break
+		}
+		b = append(b, s.buffer.Bytes()[s.from:s.to]...)
+		q.gathered++
+	}
+	q.one = b
+}
+
+// part gives back what gatherOne has borrowed.
+func (q *queue) part() {
+	if q.joined != nil {
+		q.joined.Release()
+		q.joined, q.one = nil, nil
+	}
 }
 
 // advance takes n written bytes off the front and returns what they finished,

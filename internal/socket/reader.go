@@ -25,6 +25,10 @@ const (
 	// system calls that it takes cost more than it saves.
 	wholeLeast = 4 * readSize
 
+	// recordSize is the most that TLS carries in one piece (RFC 8446, section 5.1): a read
+	// returns no more.
+	recordSize = 16 << 10
+
 	// idleSize is what a connection holds while it waits where it cannot wait
 	// without a buffer. It takes some hundred small frames.
 	idleSize = 512
@@ -382,7 +386,8 @@ func (r *Reader) tryStarve(fd uintptr) bool {
 }
 
 // readPlain reads through the net package, which wants the memory before it
-// waits. It asks for much only when the last read filled its buffer.
+// waits. It asks for much only when the last read filled its buffer, or brought as much
+// as a record of TLS may.
 func (r *Reader) readPlain() error {
 	size := idleSize + r.restLen
 	if r.full {
@@ -395,7 +400,7 @@ func (r *Reader) readPlain() error {
 	}
 	r.arm()
 	n, err := r.base.nc.Read(p)
-	r.n, r.full = n, n == len(p)
+	r.n, r.full = n, n == len(p) || n >= recordSize/2
 	if n == 0 {
 		r.untarget()
 		r.full = false
