@@ -97,8 +97,9 @@ type Client struct {
 	err     error         // why it is over; set before done is closed
 }
 
-// Dial connects to the hub at addr ("host:port") and returns when the hub has
-// told the client's id. It gives up when ctx ends; only later does the client come back
+// Dial connects to the hub at addr and returns when the hub has told the client's id. addr is
+// "host:port" or "hub://host:port", or with TLS "hubs://host:port"; of the latter two the port
+// may be left out (9999). Dial gives up when ctx ends; only later does the client come back
 // by itself. The client has one goroutine that reads, and at times one that writes;
 // both end with Close.
 func Dial(ctx context.Context, addr string, options *Options) (*Client, error) {
@@ -106,11 +107,8 @@ func Dial(ctx context.Context, addr string, options *Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if all.Dial == nil {
-		all.Dial = func(ctx context.Context) (net.Conn, error) {
-			var dialer net.Dialer
-			return dialer.DialContext(ctx, "tcp", addr)
-		}
+	if all.Dial, err = all.target(addr); err != nil {
+		return nil, err
 	}
 	nc, err := all.Dial(ctx)
 	if err != nil {

@@ -18,6 +18,10 @@ var (
 	// ErrLost says that the connection broke.
 	ErrLost = errors.New("connection lost")
 
+	// ErrTLS says that client and hub did not agree on TLS. The error of crypto/tls, which says
+	// why, is wrapped beside it.
+	ErrTLS = errors.New("no TLS")
+
 	// ErrProtocol says that what came is not what a hub sends. The connection is
 	// over.
 	ErrProtocol = errors.New("protocol violated by the hub")

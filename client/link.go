@@ -55,8 +55,8 @@ type link struct {
 // newLink makes a connection the client's. It says and reads nothing yet.
 func newLink(c *Client, nc net.Conn) *link {
 	o := &c.options
-	if tcp, ok := nc.(*net.TCPConn); ok && o.ReadBuffer > 0 {
-		_ = tcp.SetReadBuffer(o.ReadBuffer) // fails only on a closed connection
+	if o.ReadBuffer > 0 {
+		socket.LimitUnread(nc, o.ReadBuffer)
 	}
 	l := &link{client: c, over: make(chan struct{}), greeted: make(chan struct{})}
 	l.pending.turn = make(chan struct{}, 1)

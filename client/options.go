@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math"
 	"net"
@@ -24,6 +25,12 @@ type Options struct {
 	// TCP to the address that the function Dial was given; a client made by New has
 	// then no way to come back.
 	Dial func(ctx context.Context) (net.Conn, error)
+
+	// TLS says how TLS is spoken, on connections that the function Dial makes by whatever
+	// way. If it is nil there is TLS only to an address that begins with hubs://, with the
+	// authorities that the system knows. ServerName is by default the host of the address.
+	// It must not be changed afterwards.
+	TLS *tls.Config
 
 	// NoReconnect says that the client ends with its connection, as one that speaks
 	// version 1 does.

@@ -36,6 +36,10 @@ type Config struct {
 	// one frame or 64 KiB. Then it is disconnected. Default: 10 s.
 	StallTimeout time.Duration
 
+	// HandshakeTimeout is how long a connection that is TLS may take for its handshake.
+	// Default: 10 s.
+	HandshakeTimeout time.Duration
+
 	// FrameTimeout is how long the rest of a frame may take to arrive. A client
 	// that is silent between two frames may be so for ever. Default: 30 s.
 	FrameTimeout time.Duration
@@ -76,17 +80,18 @@ type Config struct {
 
 // The defaults of Config.
 const (
-	DefaultMaxQueuedBytes = 48 << 20
-	DefaultMaxClients     = 100_000
-	DefaultOutboxBytes    = 512 << 10
-	DefaultStallTimeout   = 10 * time.Second
-	DefaultFrameTimeout   = 30 * time.Second
-	DefaultMinRate        = 64 << 10
-	DefaultKeepAlive      = 15 * time.Second
-	DefaultResumeWindow   = 30 * time.Second
-	DefaultReportTimeout  = time.Minute
-	DefaultCredit         = 128 << 10
-	DefaultMaxReports     = 1024
+	DefaultMaxQueuedBytes   = 48 << 20
+	DefaultMaxClients       = 100_000
+	DefaultOutboxBytes      = 512 << 10
+	DefaultStallTimeout     = 10 * time.Second
+	DefaultFrameTimeout     = 30 * time.Second
+	DefaultHandshakeTimeout = 10 * time.Second
+	DefaultMinRate          = 64 << 10
+	DefaultKeepAlive        = 15 * time.Second
+	DefaultResumeWindow     = 30 * time.Second
+	DefaultReportTimeout    = time.Minute
+	DefaultCredit           = 128 << 10
+	DefaultMaxReports       = 1024
 )
 
 // withDefaults returns the configuration with every field set, or an error that
@@ -98,6 +103,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.OutboxBytes, DefaultOutboxBytes)
 	set(&c.StallTimeout, DefaultStallTimeout)
 	set(&c.FrameTimeout, DefaultFrameTimeout)
+	set(&c.HandshakeTimeout, DefaultHandshakeTimeout)
 	set(&c.MinRate, DefaultMinRate)
 	set(&c.KeepAlive, DefaultKeepAlive)
 	set(&c.ResumeWindow, DefaultResumeWindow)
@@ -116,6 +122,7 @@ func (c Config) withDefaults() (Config, error) {
 		between("MaxClients", c.MaxClients, 1, 1<<30),
 		between("OutboxBytes", c.OutboxBytes, 4<<10, 1<<30),
 		between("StallTimeout", c.StallTimeout, time.Millisecond, 24*time.Hour),
+		between("HandshakeTimeout", c.HandshakeTimeout, time.Millisecond, 24*time.Hour),
 		between("FrameTimeout", c.FrameTimeout, time.Millisecond, 24*time.Hour),
 		between("MinRate", c.MinRate, 1, 1<<30),
 		between("KeepAlive", c.KeepAlive, 10*time.Millisecond, time.Hour),

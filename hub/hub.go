@@ -77,6 +77,8 @@ type Hub struct {
 	presence presence
 	counters counters
 
+	handshakes complaints // about those that fail
+
 	shutdown sync.Once
 	closing  chan struct{} // closed when Shutdown begins
 	quiet    chan struct{} // closed when no session reads any more
@@ -113,6 +115,7 @@ func New(config Config) (*Hub, error) {
 		UserTimeout:  userTimeout,
 		Reads:        h.reads.Account(forReads),
 	}
+	h.handshakes.about = "TLS handshake failed"
 	h.tracker.init()
 	h.presence.init()
 	h.tracker.running.Go(h.watch) // ends with closing, like the next
@@ -169,6 +172,6 @@ func (h *Hub) admit(nc net.Conn) {
 		nc.Close()
 	case added:
 		h.counters.connected.Add(1)
-		s.start()
+		s.start(nc)
 	}
 }

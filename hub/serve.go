@@ -19,7 +19,8 @@ const (
 // ErrClosed; or until ctx ends, and then returns its error: the clients stay
 // connected until Shutdown. It closes ln in any case. A failure to accept that
 // may pass, such as too many open files, is logged and survived. Several
-// listeners may be served at once.
+// listeners may be served at once. Those of crypto/tls are known: a connection has
+// Config.HandshakeTimeout for its handshake, and is listed after it.
 func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

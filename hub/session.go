@@ -1,7 +1,9 @@
 package hub
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -18,8 +20,13 @@ import (
 // make the kernel throw away what it has not yet seen.
 const farewell = 100 * time.Millisecond
 
-// errEnded says that the session was ended by somebody else.
-var errEnded = errors.New("session ended")
+var (
+	// errEnded says that the session was ended by somebody else.
+	errEnded = errors.New("session ended")
+
+	// errHandshake says that it has not even begun.
+	errHandshake = errors.New("no handshake")
+)
 
 // session is one client's life, from Accept to its last goroutine.
 type session struct {
@@ -52,12 +59,41 @@ func newSession(h *Hub, nc net.Conn) *session {
 	return s
 }
 
-// start lists the session and starts its goroutine, which ends when the
-// connection does.
-func (s *session) start() {
+// handshaker is a connection over which there must be an agreement first: that of
+// crypto/tls.
+type handshaker interface {
+	HandshakeContext(context.Context) error
+}
+
+// start lists the session, at once or after its handshake, and starts its goroutine,
+// which ends when the connection does.
+func (s *session) start(nc net.Conn) {
+	secure, ok := nc.(handshaker)
+	if !ok {
+		s.enter()
+	}
+	go s.run(secure)
+}
+
+// enter makes the client one of those who are connected.
+func (s *session) enter() {
 	s.list()
 	s.hub.config.Logger.Info("client connected", "client", s.id.Load(), "address", s.conn.RemoteAddr().String())
-	go s.run()
+}
+
+// handshake agrees with the client on how to speak, if they have to.
+func (s *session) handshake(secure handshaker) error {
+	if secure == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.hub.config.HandshakeTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		s.hub.handshakes.complain(s.hub.config.Logger, "address", s.conn.RemoteAddr().String(), "error", err)
+		return fmt.Errorf("%w: %w", errHandshake, err)
+	}
+	s.enter()
+	return nil
 }
 
 // list puts the session on the list of clients.
@@ -77,8 +113,11 @@ func (s *session) unlist() {
 	}
 }
 
-func (s *session) run() {
-	err := s.serve()
+func (s *session) run(secure handshaker) {
+	err := s.handshake(secure)
+	if err == nil {
+		err = s.serve()
+	}
 	s.count()
 	s.conn.Drop() // before it waits for anything: others may wait for this memory
 	s.hub.tracker.reading.Done()
@@ -131,6 +170,10 @@ func (s *session) leave(err error) Reason {
 	case errors.As(err, &away):
 		s.dismiss(away)
 		return away.reason
+	case errors.Is(err, errHandshake) && isClosed(s.hub.closing):
+		return ReasonShutdown
+	case errors.Is(err, errHandshake):
+		return ReasonHandshake
 	case errors.Is(err, errBye):
 		s.drain()
 		return ReasonLeft
@@ -203,6 +246,9 @@ func (s *session) end(reason Reason) {
 // book counts and logs that a connection has ended.
 func (s *session) book(reason Reason) {
 	s.hub.counters.disconnected[reason].Add(1)
+	if reason == ReasonHandshake {
+		return // it was never connected, and is complained about
+	}
 	s.hub.config.Logger.Info("client disconnected", "client", s.id.Load(), "reason", reason.String(),
 		"connected_for", time.Since(s.since).Round(time.Millisecond))
 }

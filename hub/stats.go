@@ -30,6 +30,7 @@ const (
 	ReasonTimeout                    // nothing was heard from it for two keep-alive intervals
 	ReasonTakenOver                  // another connection has resumed its id
 	ReasonVersion                    // it speaks a version that the hub does not
+	ReasonHandshake                  // it did not agree on TLS, or not in time
 	reasons
 )
 
@@ -37,6 +38,7 @@ var reasonTexts = [reasons]string{
 	"left", "half a frame", "connection lost", "malformed frame", "frame too long",
 	"frame timeout", "stalled", "too slow for the memory it held", "shutdown",
 	"keep-alive timeout", "taken over", "unknown version",
+	"no TLS handshake",
 }
 
 // String returns the reason as it is logged.

@@ -101,6 +101,13 @@ const (
 	// MaxReceivers is how many ids one message can name: its count is a u8.
 	MaxReceivers = 255
 
+	// DefaultPort is the TCP port of a hub, with TLS as well.
+	DefaultPort = 9999
+
+	// ALPN is how hub and client name their protocol in TLS (RFC 7301), so that neither takes
+	// one of another kind for its peer.
+	ALPN = "message-hub"
+
 	// DefaultMaxBody is the largest body that a hub takes unless it is told
 	// otherwise, in bytes: 1 MiB, by the system's description.
 	DefaultMaxBody = 1 << 20

@@ -53,10 +53,16 @@ var rooms = map[string]room{
 	"internal/command": {
 		ours: []string{
 			"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats",
-			"hub", "client", "internal/simulation",
+			"hub", "client", "internal/simulation", "internal/certs",
 		},
 		others: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term"},
 		why:    "it joins the others into programs and is the only place that knows flags, signals and exit codes",
+	},
+	"internal/certs": {
+		why: "it reads files and makes configurations of crypto/tls of them; who speaks TLS, and about what, is not its business",
+	},
+	"internal/certs/testcerts": {
+		why: "only tests use it",
 	},
 	"internal/architecture": {
 		why: "it only looks",

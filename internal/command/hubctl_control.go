@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"strconv"
 	"syscall"
@@ -25,8 +24,7 @@ const connectTimeout = 10 * time.Second
 // a hub.
 type control struct {
 	settings *settings
-	addr     string
-	port     int
+	remote   remote
 	json     bool
 	timeout  time.Duration
 	maxBody  int64 // of those who send or receive
@@ -37,9 +35,7 @@ func newControl(verb, about string) *control {
 		settings: newSettings(hubctl+" "+verb, hubctlPrefix, about),
 		maxBody:  wire.DefaultMaxBody,
 	}
-	s := c.settings
-	add(s, &c.addr, "addr", "localhost", host(), "host of the hub")
-	add(s, &c.port, "port", defaultPort, whole(1, math.MaxUint16), "port of the hub")
+	c.remote.add(c.settings)
 	return c
 }
 
@@ -102,7 +98,7 @@ func (c *control) print(w io.Writer, result fmt.Stringer) error {
 }
 
 // hub returns the address of the hub.
-func (c *control) hub() string { return net.JoinHostPort(c.addr, strconv.Itoa(c.port)) }
+func (c *control) hub() string { return c.remote.String() }
 
 // turnDown takes the messages of a client that does not listen. Unread they would keep back what the
 // hub reports, and in the end those who send them.
@@ -114,9 +110,17 @@ var errInterrupted = errors.New("interrupted")
 func (c *control) dial(stop context.Context, patience time.Duration, options client.Options) (*client.Client, error) {
 	ctx, cancel := context.WithTimeout(stop, patience)
 	defer cancel()
+	if err := c.remote.check(); err != nil {
+		return nil, err
+	}
+	secure, err := c.remote.tls()
+	if err != nil {
+		return nil, err
+	}
+	options.TLS = secure
 	options.Name = c.settings.program
 	options.MaxBody = int(c.maxBody)
-	conn, err := client.Dial(ctx, c.hub(), &options)
+	conn, err := client.Dial(ctx, c.remote.hostPort(), &options)
 	if err == nil {
 		return conn, nil
 	}
@@ -132,6 +136,9 @@ func (c *control) noHub(err error, patience time.Duration) error {
 	var unknown *net.DNSError
 	var number syscall.Errno
 	var away *client.GoAwayError
+	if why := distrust(err); why != "" {
+		return fmt.Errorf("no connection to the hub at %s: %s", c.hub(), why)
+	}
 	switch {
 	case errors.As(err, &unknown):
 		return fmt.Errorf("no hub at %s: %w; -addr must name the host of the hub", c.hub(), unknown)
@@ -146,11 +153,19 @@ func (c *control) noHub(err error, patience time.Duration) error {
 	case errors.As(err, &away):
 		return fmt.Errorf("the hub at %s lets nobody in: %s", c.hub(), away.Reason)
 	case errors.Is(err, client.ErrHubClosed), errors.Is(err, client.ErrLost):
-		return fmt.Errorf("what is at %s closed the connection at once: a hub that is full (-max-clients) or ends, or no hub", c.hub())
+		return fmt.Errorf("what is at %s closed the connection at once: %s, or no hub", c.hub(), c.suspects())
 	case errors.Is(err, client.ErrProtocol):
 		return fmt.Errorf("what is at %s does not speak like a hub: see whether -port is right", c.hub())
 	}
 	return err
+}
+
+// suspects says what may close a connection at once.
+func (c *control) suspects() string {
+	if c.remote.secure() {
+		return "a hub that is full (-max-clients) or ends"
+	}
+	return "a hub that is full (-max-clients), ends, or wants TLS (-addr=" + tlsScheme + "…)"
 }
 
 // problem says why a hub to which there was a connection did not do what was asked.

@@ -167,6 +167,29 @@ func host() kind[string] {
 	}
 }
 
+// hubHost is host, or the URL of a hub.
+func hubHost() kind[string] {
+	k := host()
+	bare := k.parse
+	k.parse = func(text string) (string, error) {
+		scheme, rest, named := strings.Cut(text, "://")
+		if !named {
+			return bare(text)
+		}
+		if scheme += "://"; scheme != plainScheme && scheme != tlsScheme || rest == "" || strings.ContainsAny(rest, "/?#@") {
+			return "", errOutside
+		}
+		if _, port, err := net.SplitHostPort(rest); err == nil {
+			if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+				return "", errOutside
+			}
+		}
+		return text, nil
+	}
+	k.want = "names and addresses without a port, which -port gives, and hub://host:port or hubs://host:port"
+	return k
+}
+
 // within adds limits to a parser.
 func within[T int | int64 | time.Duration](parse func(string) (T, error), least, most T) func(string) (T, error) {
 	return func(text string) (T, error) {

@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	defaultPort  = 9999            // by the system's description
 	defaultDrain = 5 * time.Second // what is queued for a client that reads is gone long before
 )
 
@@ -34,6 +33,7 @@ type server struct {
 	keepAlive time.Duration
 	resume    time.Duration
 	credit    int64
+	tls       serverTLS
 	drain     time.Duration
 }
 
@@ -59,7 +59,7 @@ func newServer() *server {
 	c := &server{settings: newSettings("start_server", "HUB",
 		"start_server runs a message hub until it is interrupted.")}
 	s := c.settings
-	add(s, &c.port, "port", defaultPort, whole(0, math.MaxUint16), "TCP port to listen on; 0 takes any free one")
+	add(s, &c.port, "port", wire.DefaultPort, whole(0, math.MaxUint16), "TCP port to listen on; 0 takes any free one")
 	add(s, &c.addr, "addr", "", host(), "interface to listen on, by its address or name; all by default")
 	add(s, &c.stat, "stat", true, yesNo(), "print the collected statistics before closing")
 	add(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.BodyMost),
@@ -78,6 +78,7 @@ func newServer() *server {
 		"what such a client may send before its receivers' queues\nhave taken it; more is faster over a long way")
 	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
 		"how long queues may take to empty when the hub ends")
+	c.tls.add(s)
 	s.addCommon()
 	return c
 }
@@ -97,6 +98,12 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 
 // run lets h serve until stop ends, and closes it.
 func (c *server) run(stop, now context.Context, h *hub.Hub, stdout io.Writer, logger *slog.Logger) int {
+	secure, err := c.tls.load()
+	if err != nil {
+		logger.Error("cannot speak TLS", "error", err)
+		_ = h.Shutdown(now) // nothing is connected
+		return ExitUsage
+	}
 	ln, err := net.Listen("tcp", net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
 	if err != nil {
 		logger.Error("cannot listen", "error", err, "advice", adviceOn(err))
@@ -107,7 +114,9 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, stdout io.Writer, lo
 	warnOfFewFiles(logger, c.clients)
 	logger.Info("listening", "addr", ln.Addr().String(),
 		"max_body", formatSize(c.maxBody), "max_memory", formatSize(c.maxMemory), "max_clients", c.clients)
-	work := serve(now, h, ln)
+	life, end := context.WithCancel(now)
+	defer end()
+	work := serve(now, h, secure.over(life, ln, logger))
 	select {
 	case <-stop.Done():
 	case <-work.ended:

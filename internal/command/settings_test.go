@@ -218,7 +218,7 @@ func TestVersion(t *testing.T) {
 // description.
 func TestDefaultsOfTheDescription(t *testing.T) {
 	c := newSimulated()
-	if c.addr != "localhost" || c.port != 9999 || c.size != 10240 || c.clients != 100 || c.messages != 100 || c.interval != 1 || !c.stat {
+	if c.remote.addr != "localhost" || c.remote.port != 9999 || c.size != 10240 || c.clients != 100 || c.messages != 100 || c.interval != 1 || !c.stat {
 		t.Errorf("start_simulation has %+v", c)
 	}
 	if s := newServer(); s.port != 9999 || s.addr != "" {

@@ -7,8 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/simulation"
@@ -20,8 +18,7 @@ const longestInterval = 3_600_000
 // simulated is the configuration of start_simulation.
 type simulated struct {
 	settings *settings
-	addr     string
-	port     int
+	remote   remote
 	size     int
 	clients  int
 	messages int
@@ -59,8 +56,7 @@ func newSimulated() *simulated {
 		"start_simulation connects clients to a hub, lets each of them send to all the others,\n"+
 			"and checks at every receiver that each message arrives once, in order and unharmed.")}
 	s := c.settings
-	add(s, &c.addr, "addr", "localhost", host(), "host of the hub")
-	add(s, &c.port, "port", defaultPort, whole(1, math.MaxUint16), "port of the hub")
+	c.remote.add(s)
 	add(s, &c.size, "size", 10240, whole(0, simulation.MaxSize), "payload of a message in bytes")
 	add(s, &c.clients, "ncli", 100, whole(0, simulation.MaxClients), "number of clients to connect")
 	add(s, &c.messages, "nmex", 100, whole(0, min(simulation.MaxMessages, math.MaxInt)),
@@ -92,8 +88,15 @@ delivered, which a hub on the same machine lacks`
 // simulationConfig turns the settings into a simulation, or says why they do not
 // make one.
 func (c *simulated) simulationConfig() (simulation.Config, error) {
-	if c.embed && (c.settings.given("addr") || c.settings.given("port")) {
-		return simulation.Config{}, errors.New("-embed brings a hub of its own on a free port: leave -addr and -port away")
+	if c.embed && c.remote.given() {
+		return simulation.Config{}, errors.New("-embed brings a hub of its own on a free port: leave -addr, -port, -ca, -cert and -key away")
+	}
+	if err := c.remote.check(); err != nil {
+		return simulation.Config{}, err
+	}
+	secure, err := c.remote.tls()
+	if err != nil {
+		return simulation.Config{}, err
 	}
 	verify, err := simulation.ParseVerify(c.verify)
 	if err != nil {
@@ -104,7 +107,8 @@ func (c *simulated) simulationConfig() (simulation.Config, error) {
 		return simulation.Config{}, err
 	}
 	config := simulation.Config{
-		Addr:      net.JoinHostPort(c.addr, strconv.Itoa(c.port)),
+		Addr:      c.remote.hostPort(),
+		TLS:       secure,
 		Size:      c.size,
 		Clients:   c.clients,
 		Messages:  c.messages,
@@ -123,6 +127,9 @@ func (c *simulated) simulationConfig() (simulation.Config, error) {
 func (c *simulated) run(stop, now context.Context, config simulation.Config, p Process) int {
 	report, err := c.record(stop, now, config, p)
 	if err != nil {
+		if why := distrust(err); why != "" {
+			err = fmt.Errorf("no connection to the hub at %s: %s", &c.remote, why)
+		}
 		config.Logger.Error(err.Error())
 		return ExitFailure
 	}

@@ -10,6 +10,7 @@
 package simulation
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,7 @@ const DefaultTimeout = 30 * time.Second
 // they say even when they are 0.
 type Config struct {
 	Addr     string        // the hub, host:port
+	TLS      *tls.Config   // how to speak TLS with it; nil: not at all
 	Size     int           // bytes of a body, 0 to MaxSize
 	Clients  int           // how many connect, 0 to MaxClients
 	Messages int           // how often each client sends to all the others, 0 to MaxMessages

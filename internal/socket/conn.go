@@ -172,11 +172,21 @@ func (c *Conn) LastWords(frame []byte, patience time.Duration) {
 // Reset closes the connection at once and lets the kernel forget what it has
 // not yet sent, so that a peer that does not read keeps no memory here.
 func (c *Conn) Reset() error {
-	if tcp, ok := beneath(c.base.nc).(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // fails only on a connection that is gone already
-		_ = tcp.Close()      // before TLS takes its leave, which such a peer would not hear
+	tcp, ok := beneath(c.base.nc).(*net.TCPConn)
+	if !ok {
+		return c.Close()
 	}
-	return c.Close()
+	_ = tcp.SetLinger(0) // fails only on a connection that is gone already
+	c.Outbox.close()
+	return tcp.Close() // TLS would wait to take its leave, which such a peer does not hear
+}
+
+// LimitUnread tells the kernel how many bytes it may hold for one who does not read yet, where
+// it can be told.
+func LimitUnread(nc net.Conn, bytes int) {
+	if tcp, ok := beneath(nc).(*net.TCPConn); ok {
+		_ = tcp.SetReadBuffer(bytes) // fails only on a closed connection
+	}
 }
 
 // beneath returns the connection that carries nc: another one if that is TLS.

@@ -1,0 +1,172 @@
+package certs_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/certs"
+	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
+)
+
+// shake makes a connection to a server of s, and returns the certificate that it shows.
+func shake(t *testing.T, s *certs.Store, client *tls.Config) (*x509.Certificate, error) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	served := make(chan error, 1)
+	go func() { // ends with the connection, or the listener
+		nc, err := ln.Accept()
+		if err == nil {
+			defer nc.Close()
+			err = tls.Server(nc, s.Config()).Handshake()
+		}
+		served <- err
+	}()
+	c, err := tls.Dial("tcp", ln.Addr().String(), client)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := <-served; err != nil { // in TLS 1.3 the client has done its part before it is judged
+		return nil, err
+	}
+	return c.ConnectionState().PeerCertificates[0], nil
+}
+
+func TestReload(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	first, second := authority.Issue(time.Now().Add(time.Hour), "first.example", "127.0.0.1"), authority.Issue(time.Now().Add(2*time.Hour), "second.example")
+	cert, key := first.Files(t)
+	s, err := certs.Load(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shows := func(name string) {
+		t.Helper()
+		got, err := shake(t, s, &tls.Config{RootCAs: authority.Pool(), ServerName: name})
+		if err != nil || got.DNSNames[0] != name || s.Identity().Names[0] != name || !s.Identity().NotAfter.Equal(got.NotAfter) {
+			t.Errorf("%s: %v, identity %v", name, err, s.Identity())
+		}
+	}
+	shows("first.example")
+	if changed, err := s.Reload(); changed || err != nil {
+		t.Errorf("without a change: %v, %v", changed, err)
+	}
+	write(t, cert, second.Cert)
+	if changed, err := s.Reload(); changed || err == nil || !strings.Contains(err.Error(), cert) {
+		t.Errorf("with the key of another: %v, %v", changed, err)
+	}
+	shows("first.example")
+	write(t, key, second.Key)
+	if changed, err := s.Reload(); !changed || err != nil {
+		t.Errorf("with both: %v, %v", changed, err)
+	}
+	shows("second.example")
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Reload(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a key: %v", err)
+	}
+	shows("second.example")
+}
+
+func write(t *testing.T, file string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestClientsThatMustShowACertificate(t *testing.T) {
+	authority, other := testcerts.NewAuthority(t), testcerts.NewAuthority(t)
+	cert, key := authority.Local().Files(t)
+	s, err := certs.Load(certs.Files{Cert: cert, Key: key, ClientCA: other.File()}, tls.VersionTLS13)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := func(pairs ...tls.Certificate) *tls.Config {
+		return &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", Certificates: pairs}
+	}
+	if _, err := shake(t, s, config(other.Issue(time.Now().Add(time.Hour), "somebody").TLS(t))); err != nil {
+		t.Errorf("one that the authority knows: %v", err)
+	}
+	for name, c := range map[string]*tls.Config{
+		"none":                     config(),
+		"of another authority":     config(authority.Local().TLS(t)),
+		"that is over":             config(other.Issue(time.Now().Add(-time.Hour), "somebody").TLS(t)),
+		"with too old a TLS by it": {RootCAs: authority.Pool(), ServerName: "localhost", MaxVersion: tls.VersionTLS12},
+	} {
+		if _, err := shake(t, s, c); err == nil {
+			t.Errorf("a client with a certificate %s came in", name)
+		}
+	}
+}
+
+func TestWhatIsNoCertificate(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	cert, key := authority.Local().Files(t)
+	for name, files := range map[string]certs.Files{
+		"the key of the cert": {Cert: cert, Key: cert},
+		"no such file":        {Cert: cert + "x", Key: key},
+		"no such authority":   {Cert: cert, Key: key, ClientCA: "nothing"},
+		"an authority of key": {Cert: cert, Key: key, ClientCA: key},
+	} {
+		if _, err := certs.Load(files, tls.VersionTLS13); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+	if _, err := certs.Pair(cert, cert); err == nil || !strings.Contains(err.Error(), cert) {
+		t.Errorf("a pair without a key: %v", err)
+	}
+	if _, err := certs.Pool(key); err == nil {
+		t.Error("a key is taken for an authority")
+	}
+}
+
+// TestWatch looks every now and then, and says the same error once.
+func TestWatch(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	pair := authority.Local()
+	cert, key := pair.Files(t)
+	s, err := certs.Load(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := authority.Issue(time.Now().Add(3*time.Hour), "newer.example")
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		var told []error
+		go s.Watch(ctx, time.Second, func(err error) { told = append(told, err) })
+		pass := func(want int) {
+			t.Helper()
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if len(told) != want {
+				t.Errorf("told %v, want %d", told, want)
+			}
+		}
+		pass(0)
+		write(t, cert, newer.Cert)
+		pass(1)
+		write(t, key, newer.Key)
+		pass(2)
+		if told[0] == nil || told[1] != nil || s.Identity().Names[0] != "newer.example" {
+			t.Errorf("told %v, identity %v", told, s.Identity())
+		}
+		stop()
+		synctest.Wait()
+	})
+}

@@ -1,0 +1,172 @@
+package command
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/internal/certs"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// remote is a hub that a program speaks to.
+type remote struct {
+	settings *settings
+	addr     string
+	port     int
+	ca       string
+	cert     string
+	key      string
+}
+
+// The ways to name a hub.
+const (
+	plainScheme = "hub://"
+	tlsScheme   = "hubs://"
+)
+
+// add adds the settings that name the hub and say how to trust it.
+func (r *remote) add(s *settings) {
+	r.settings = s
+	add(s, &r.addr, "addr", "localhost", hubHost(), "host of the hub; hubs://host is one that speaks TLS,\nand hubs://host:port names the port as well")
+	add(s, &r.port, "port", wire.DefaultPort, whole(1, math.MaxUint16), "port of the hub")
+	add(s, &r.ca, "ca", "", path(), "file with the certificates of the authorities that vouch\nfor a hub with TLS; by default those of the system")
+	add(s, &r.cert, "cert", "", path(), "file with the certificate to show to a hub with TLS")
+	add(s, &r.key, "key", "", path(), "file with the private key of -cert")
+}
+
+// given reports whether any of them was set.
+func (r *remote) given() bool {
+	for _, name := range []string{"addr", "port", "ca", "cert", "key"} {
+		if r.settings.given(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// secure reports whether the hub speaks TLS.
+func (r *remote) secure() bool { return strings.HasPrefix(r.addr, tlsScheme) }
+
+// hostPort returns the address of the hub, as net.Dial takes it.
+func (r *remote) hostPort() string {
+	bare := strings.TrimPrefix(strings.TrimPrefix(r.addr, tlsScheme), plainScheme)
+	if _, _, err := net.SplitHostPort(bare); err == nil {
+		return bare
+	}
+	return net.JoinHostPort(strings.Trim(bare, "[]"), strconv.Itoa(r.port))
+}
+
+// String returns the address as people know it.
+func (r *remote) String() string {
+	if r.secure() {
+		return tlsScheme + r.hostPort()
+	}
+	return r.hostPort()
+}
+
+// tls returns how to speak TLS with the hub; nil: not at all. Its errors can be shown to
+// people.
+func (r *remote) tls() (*tls.Config, error) {
+	switch {
+	case !r.secure() && (r.ca != "" || r.cert != "" || r.key != ""):
+		return nil, fmt.Errorf("-ca, -cert and -key are for a hub with TLS: -addr=%s%s names one", tlsScheme, strings.TrimPrefix(r.addr, plainScheme))
+	case !r.secure():
+		return nil, nil
+	case (r.cert == "") != (r.key == ""):
+		return nil, errors.New("-cert and -key belong together: a certificate and its private key")
+	}
+	host, _, err := net.SplitHostPort(r.hostPort())
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{ServerName: host}
+	if r.ca != "" {
+		if config.RootCAs, err = certs.Pool(r.ca); err != nil {
+			return nil, fmt.Errorf("-ca: %w", err)
+		}
+	}
+	if r.cert != "" {
+		pair, err := certs.Pair(r.cert, r.key)
+		if err != nil {
+			return nil, fmt.Errorf("-cert and -key: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+// check returns what is wrong with a port that is named twice.
+func (r *remote) check() error {
+	bare := strings.TrimPrefix(strings.TrimPrefix(r.addr, tlsScheme), plainScheme)
+	if _, _, err := net.SplitHostPort(bare); err == nil && r.settings.given("port") {
+		return fmt.Errorf("-addr=%s names a port: leave -port away", r.addr)
+	}
+	return nil
+}
+
+// distrust says in a sentence why there is no TLS with a hub, and what to do about it; "" for
+// an error that is none of TLS.
+func distrust(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var record tls.RecordHeaderError
+	var remote *net.OpError
+	switch {
+	case errors.As(err, &unknown):
+		return "nobody who is trusted here vouches for its certificate: -ca names the authority that does"
+	case errors.As(err, &name):
+		return fmt.Sprintf("its certificate is for %s, not for %s", namesOf(name.Certificate), name.Host)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return expiry(invalid.Cert)
+	case errors.As(err, &invalid):
+		return "its certificate is not good: " + strings.TrimPrefix(invalid.Error(), "x509: ")
+	case errors.As(err, &record):
+		return "it does not speak TLS: leave hubs:// away, or see whether the port is right"
+	case errors.As(err, &remote) && remote.Op == "remote error":
+		switch text := remote.Err.Error(); {
+		case strings.Contains(text, "certificate required"):
+			return "it asks for a certificate: -cert and -key name one"
+		case strings.Contains(text, "protocol version"):
+			return "it speaks another version of TLS"
+		case strings.Contains(text, "no application protocol"):
+			return "something speaks TLS there, but it is no hub"
+		case strings.Contains(text, "certificate"), strings.Contains(text, "unknown certificate authority"):
+			return "it does not take the certificate of -cert: " + strings.TrimPrefix(text, "tls: ")
+		default:
+			return text
+		}
+	case errors.Is(err, client.ErrTLS) && !errors.Is(err, context.DeadlineExceeded):
+		return "it ended the handshake: it does not speak TLS (then leave hubs:// away), is full, or ends"
+	}
+	return ""
+}
+
+// expiry says when a certificate is good.
+func expiry(c *x509.Certificate) string {
+	if now := time.Now(); now.Before(c.NotBefore) {
+		return fmt.Sprintf("its certificate is good only from %s on; here it is %s", c.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	return "its certificate was good until " + c.NotAfter.UTC().Format(time.RFC3339)
+}
+
+// namesOf returns for whom a certificate is.
+func namesOf(c *x509.Certificate) string {
+	names := append([]string(nil), c.DNSNames...)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return "nobody by name"
+	}
+	return strings.Join(names, ", ")
+}

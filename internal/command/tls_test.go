@@ -1,0 +1,140 @@
+package command
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
+)
+
+// startSecure starts a hub that speaks TLS, and returns its port and the file of its authority.
+func startSecure(t *testing.T, args ...string) (s *started, port, ca string) {
+	t.Helper()
+	authority := testcerts.NewAuthority(t)
+	cert, key := authority.Local().Files(t)
+	s, port = startServer(t, append(args, "-tls-cert="+cert, "-tls-key="+key)...)
+	return s, port, authority.File()
+}
+
+// startWith starts a hub that shows that certificate, and returns its port.
+func startWith(t *testing.T, pair testcerts.Pair) (port string) {
+	t.Helper()
+	cert, key := pair.Files(t)
+	_, port = startServer(t, "-tls-cert="+cert, "-tls-key="+key)
+	return port
+}
+
+// TestTLSFromEndToEnd has all programs speak with a hub over TLS.
+func TestTLSFromEndToEnd(t *testing.T) {
+	s, port, ca := startSecure(t)
+	s.awaitLine(&s.stderr, "speaking TLS")
+	got := runFed("hello", "send", "-addr=hubs://localhost:"+port, "-ca="+ca, "-to=12345")
+	checkOutcome(t, got, ExitNone, "12345  unknown\n", "0 of 1 receivers")
+	got = run(Hubctl, "ping", "-addr=hubs://127.0.0.1", "-port="+port, "-ca="+ca, "-n=1")
+	if got.code != ExitOK {
+		t.Errorf("ping: %+v", got)
+	}
+	for _, more := range [][]string{nil, {"-protocol=2", "-report=received", "-reconnect=2"}} {
+		args := append([]string{"-addr=hubs://localhost:" + port, "-ca=" + ca, "-ncli=5", "-nmex=50", "-i=0", "-stat=false"}, more...)
+		if got := run(Simulation, args...); got.code != ExitOK {
+			t.Errorf("the simulation with %v: %+v", more, got)
+		}
+	}
+}
+
+// TestWhyThereIsNoTLS says so in a sentence, and what to do.
+func TestWhyThereIsNoTLS(t *testing.T) {
+	_, port, ca := startSecure(t)
+	_, plain := startServer(t)
+	other := testcerts.NewAuthority(t)
+	elsewhere := startWith(t, other.Issue(time.Now().Add(time.Hour), "elsewhere.example", "192.0.2.1"))
+	over := startWith(t, other.Issue(time.Now().Add(-time.Hour), "localhost"))
+	clientCA := testcerts.NewAuthority(t)
+	_, mutual, mutualCA := startSecure(t, "-tls-client-ca="+clientCA.File())
+	foreignCert, foreignKey := other.Local().Files(t)
+	overCert, overKey := clientCA.Issue(time.Now().Add(-time.Hour), "somebody").Files(t)
+	goodCert, goodKey := clientCA.Issue(time.Now().Add(time.Hour), "somebody").Files(t)
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-addr=hubs://localhost:" + port}, "-ca names the authority"},
+		{[]string{"-addr=hubs://localhost:" + port, "-ca=" + other.File()}, "-ca names the authority"},
+		{[]string{"-addr=hubs://localhost:" + elsewhere, "-ca=" + other.File()}, "its certificate is for elsewhere.example, 192.0.2.1, not for localhost"},
+		{[]string{"-addr=hubs://localhost:" + over, "-ca=" + other.File()}, "its certificate was good until 2"},
+		{[]string{"-addr=hubs://localhost:" + plain, "-ca=" + ca}, "it does not speak TLS (then leave hubs:// away)"},
+		{[]string{"-addr=localhost", "-port=" + port}, "wants TLS (-addr=hubs://"},
+		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA}, "it asks for a certificate: -cert and -key name one"},
+		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + foreignCert, "-key=" + foreignKey}, "it does not take the certificate of -cert"},
+		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + overCert, "-key=" + overKey}, "it does not take the certificate of -cert"},
+		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + goodCert}, "-cert and -key belong together"},
+		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=nothing"}, "-ca: open nothing: no such file"},
+		{[]string{"-addr=localhost", "-ca=" + ca}, "-addr=hubs://localhost names one"},
+		{[]string{"-addr=hubs://localhost:1", "-port=2"}, "leave -port away"},
+		{[]string{"-addr=https://localhost"}, "hubs://host:port"},
+	} {
+		got := run(Hubctl, append([]string{"list"}, test.args...)...)
+		if got.code == ExitOK || !strings.Contains(firstLine(got.stderr), test.want) {
+			t.Errorf("hubctl list %v: exit code %d, %s\nwant %q", test.args, got.code, got.stderr, test.want)
+		}
+		got = run(Simulation, append([]string{"-ncli=1", "-stat=false"}, test.args...)...)
+		if got.code == ExitOK || !strings.Contains(got.stderr, test.want) && !strings.Contains(test.want, "wants TLS") {
+			t.Errorf("start_simulation %v: exit code %d, %s\nwant %q", test.args, got.code, got.stderr, test.want)
+		}
+	}
+	if got := run(Hubctl, "list", "-addr=hubs://localhost:"+mutual, "-ca="+mutualCA, "-cert="+goodCert, "-key="+goodKey); got.code != ExitOK {
+		t.Errorf("with all that it asks for: %+v", got)
+	}
+}
+
+func TestServersThatCannotSpeakTLS(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	cert, key := authority.Local().Files(t)
+	for want, args := range map[string][]string{
+		"takes -tls-cert and -tls-key":      {"-tls-cert=" + cert},
+		"are not a certificate and its key": {"-tls-cert=" + key, "-tls-key=" + cert},
+		"no such file":                      {"-tls-cert=" + cert, "-tls-key=" + key + "x"},
+		"holds no certificate":              {"-tls-cert=" + cert, "-tls-key=" + key, "-tls-client-ca=" + key},
+		"1.2 or 1.3":                        {"-tls-min=1.1"},
+	} {
+		got := run(Server, append(args, "-addr=127.0.0.1", "-port=0")...)
+		if got.code != ExitUsage || !strings.Contains(got.stderr, want) {
+			t.Errorf("%v: exit code %d, %s\nwant %q", args, got.code, got.stderr, want)
+		}
+	}
+}
+
+// TestANewCertificate is taken up while the hub serves, and a wrong one is not.
+func TestANewCertificate(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	cert, key := authority.Local().Files(t)
+	c := serverTLS{cert: cert, key: key, least: "1.3"}
+	secure, err := c.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr output
+	logger := newLogger(&stderr, logText, 0)
+	if err := secure.reload(logger); err != nil || stderr.String() != "" {
+		t.Errorf("nothing new: %v, %s", err, &stderr)
+	}
+	soon := authority.Issue(time.Now().Add(time.Hour), "soon.example")
+	if err := os.WriteFile(cert, soon.Cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := secure.reload(logger); err == nil {
+		t.Error("a certificate without its key is taken up")
+	}
+	if err := os.WriteFile(key, soon.Key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := secure.reload(logger); err != nil || !strings.Contains(stderr.String(), "level=WARN") || !strings.Contains(stderr.String(), "soon.example") {
+		t.Errorf("one that ends soon: %v, %s", err, &stderr)
+	}
+	secure.tell(logger, os.ErrNotExist)
+	if !strings.Contains(stderr.String(), "the old one stays") {
+		t.Errorf("logged: %s", &stderr)
+	}
+}
