@@ -1,0 +1,310 @@
+package tokens_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/sechlol/go-message-hub/internal/tokens"
+)
+
+var now = time.Unix(1_800_000_000, 0)
+
+// pair makes a signer and the keys that know its tokens.
+func pair(t *testing.T) (*tokens.Signer, *tokens.Keys) {
+	t.Helper()
+	private, public, err := tokens.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := tokens.ParseSigner(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, parse(t, public)
+}
+
+func parse(t *testing.T, text []byte) *tokens.Keys {
+	t.Helper()
+	k, err := tokens.ParseKeys(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestWhatIsSignedIsWhatIsRead(t *testing.T) {
+	s, k := pair(t)
+	for _, want := range []tokens.Claims{
+		{Subject: "alice", Until: now.Add(time.Hour)},
+		{Subject: "bob", Until: now.Add(time.Hour), ID: tokens.IDMost, To: []tokens.Range{{1, 1}, {5, 10}, {1 << 63, 1<<64 - 1}},
+			NoList: true, NoWatch: true, MaxBody: 100, Messages: 0.5, Bytes: 1e6},
+		{Subject: "mute", Until: now.Add(time.Hour), To: []tokens.Range{}},
+	} {
+		from := tokens.Issuer{Name: "somebody", Audience: "hub"}
+		token, err := s.Sign(&want, from, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, looked := range []tokens.Issuer{from, {}} {
+			got, err := k.Verify(token, looked, now)
+			if err != nil || !got.Until.Equal(want.Until) {
+				t.Fatalf("%+v: %v, %v", want, got, err)
+			}
+			if got.Until = want.Until; !reflect.DeepEqual(*got, want) {
+				t.Errorf("signed %+v, read %+v", want, got)
+			}
+		}
+	}
+}
+
+func TestMay(t *testing.T) {
+	for _, test := range []struct {
+		to       []tokens.Range
+		yes, not []uint64
+	}{
+		{nil, []uint64{0, 7, 1<<64 - 1}, nil},
+		{[]tokens.Range{}, nil, []uint64{0, 7}},
+		{[]tokens.Range{{2, 2}, {5, 7}}, []uint64{2, 5, 6, 7}, []uint64{0, 1, 3, 4, 8}},
+	} {
+		c := tokens.Claims{To: test.to}
+		for _, id := range test.yes {
+			if !c.May(id) {
+				t.Errorf("%v: not to %d", test.to, id)
+			}
+		}
+		for _, id := range test.not {
+			if c.May(id) {
+				t.Errorf("%v: to %d", test.to, id)
+			}
+		}
+	}
+}
+
+// TestTokensThatLetNobodyIn are refused, and the error says nothing of keys.
+func TestTokensThatLetNobodyIn(t *testing.T) {
+	s, k := pair(t)
+	stranger, _ := pair(t)
+	private, public, err := tokens.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := tokens.ParseSigner(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := tokens.Claims{Subject: "alice", Until: now.Add(time.Hour)}
+	sign := func(s *tokens.Signer, c tokens.Claims) string {
+		token, err := s.Sign(&c, tokens.Issuer{Name: "somebody", Audience: "hub"}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	with := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
+		token, err := jwt.NewWithClaims(method, claims).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	claims := jwt.MapClaims{"sub": "alice", "exp": now.Add(time.Hour).Unix()}
+	right := sign(s, good)
+	parts := strings.Split(right, ".")
+	for name, test := range map[string]struct {
+		token string
+		keys  *tokens.Keys
+		from  tokens.Issuer
+		at    time.Time
+		want  string
+	}{
+		"of a stranger":          {token: sign(stranger, good), want: "nobody whom this hub trusts"},
+		"over":                   {token: right, at: now.Add(2 * time.Hour), want: "it is over"},
+		"of algorithm none":      {token: with(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims), want: "nobody whom"},
+		"from somebody else":     {token: right, from: tokens.Issuer{Name: "another"}, want: "from somebody else"},
+		"for somebody else":      {token: right, from: tokens.Issuer{Audience: "another"}, want: "for somebody else"},
+		"changed":                {token: parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"root","exp":9e9}`)) + "." + parts[2], want: "nobody whom"},
+		"without a signature":    {token: parts[0] + "." + parts[1] + ".", want: "nobody whom"},
+		"nothing":                {token: "", want: "no JSON Web Token"},
+		"of three dots":          {token: "a.b.c", want: "no JSON Web Token"},
+		"too long":               {token: strings.Repeat("x", 17<<10), want: "at most"},
+		"of nobody":              {token: sign(s, tokens.Claims{Until: now.Add(time.Hour)}), want: "does not say who"},
+		"with the key as secret": {token: with(jwt.SigningMethodHS256, public, claims), keys: parse(t, public), want: "nobody whom"},
+		"with an id of the hub":  {token: sign(own, tokens.Claims{Subject: "a", Until: now.Add(time.Hour), ID: 1 << 63}), keys: parse(t, public), want: "hub_id"},
+	} {
+		keys, at := k, now
+		if test.keys != nil {
+			keys = test.keys
+		}
+		if !test.at.IsZero() {
+			at = test.at
+		}
+		_, err := keys.Verify(test.token, test.from, at)
+		if !errors.Is(err, tokens.ErrRefused) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("a token %s: %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+// TestKeysOfEachKind verify what was signed by another library's means, by their own algorithm only.
+func TestKeysOfEachKind(t *testing.T) {
+	curve := func(c elliptic.Curve) *ecdsa.PrivateKey {
+		k, err := ecdsa.GenerateKey(c, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	big, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p256, p384 := curve(elliptic.P256()), curve(elliptic.P384())
+	secret := []byte(strings.Repeat("s", 32))
+	claims := jwt.MapClaims{"sub": "alice", "exp": now.Add(time.Hour).Unix()}
+	for name, test := range map[string]struct {
+		method  jwt.SigningMethod
+		private any
+		public  []byte
+	}{
+		"P-256":         {jwt.SigningMethodES256, p256, publicPEM(t, &p256.PublicKey)},
+		"P-384":         {jwt.SigningMethodES384, p384, publicPEM(t, &p384.PublicKey)},
+		"RSA":           {jwt.SigningMethodRS256, big, publicPEM(t, &big.PublicKey)},
+		"RSA-PSS":       {jwt.SigningMethodPS512, big, publicPEM(t, &big.PublicKey)},
+		"secret":        {jwt.SigningMethodHS256, secret, []byte(base64.StdEncoding.EncodeToString(secret) + "\n")},
+		"set":           {jwt.SigningMethodES256, p256, set(t, jose.JSONWebKey{Key: &big.PublicKey, KeyID: "r"}, jose.JSONWebKey{Key: &p256.PublicKey, KeyID: "e", Algorithm: "ES256", Use: "sig"})},
+		"set of secret": {jwt.SigningMethodHS256, secret, set(t, jose.JSONWebKey{Key: secret})},
+		"two in PEM":    {jwt.SigningMethodES384, p384, append(publicPEM(t, &p256.PublicKey), publicPEM(t, &p384.PublicKey)...)},
+	} {
+		token, err := jwt.NewWithClaims(test.method, claims).SignedString(test.private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := parse(t, test.public).Verify(token, tokens.Issuer{}, now); err != nil || c.Subject != "alice" {
+			t.Errorf("%s: %v, %v", name, c, err)
+		}
+		if forged, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(test.public); err == nil && test.method != jwt.SigningMethodHS256 {
+			if _, err := parse(t, test.public).Verify(forged, tokens.Issuer{}, now); err == nil {
+				t.Errorf("%s: the public key is taken for a secret", name)
+			}
+		}
+	}
+	// A key of the set that is named must be the one.
+	named := jwt.NewWithClaims(jwt.SigningMethodES256, claims)
+	named.Header["kid"] = "another"
+	token, err := named.SignedString(p256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parse(t, set(t, jose.JSONWebKey{Key: &p256.PublicKey, KeyID: "e"})).Verify(token, tokens.Issuer{}, now); err == nil {
+		t.Error("a token that names another key is taken")
+	}
+}
+
+func publicPEM(t *testing.T, public any) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+func set(t *testing.T, keys ...jose.JSONWebKey) []byte {
+	t.Helper()
+	text, err := json.Marshal(jose.JSONWebKeySet{Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestFilesThatHoldNoKeys(t *testing.T) {
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, public, err := tokens.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, text := range map[string][]byte{
+		"empty":                           []byte(" \n"),
+		"no JWK set":                      []byte("{"),
+		"holds no key":                    []byte(`{"keys":[]}`),
+		"PRIVATE KEY":                     private,
+		"1024 bits are too few":           publicPEM(t, &small.PublicKey),
+		"curve":                           publicPEM(t, &p224.PublicKey),
+		"a secret of 5 bytes":             []byte("c2hvcnQ="),
+		"neither PEM nor a JWK set":       []byte("what is this?"),
+		`key 1: "HS256" is no algorithm`:  set(t, jose.JSONWebKey{Key: &p256.PublicKey, Algorithm: "HS256"}),
+		"open nothing: no such file":      nil,
+		"key 2: it is a PRIVATE KEY: wha": append(append([]byte(nil), public...), private...),
+	} {
+		file := "nothing"
+		if text != nil {
+			file = filepath.Join(t.TempDir(), "keys")
+			if err := os.WriteFile(file, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := tokens.LoadKeys(file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+	if _, err := tokens.ParseSigner(public); err == nil {
+		t.Error("a public key signs")
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	private, public, err := tokens.GenerateKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := tokens.ParseSigner(private)
+	if err != nil {
+		f.Fatal(err)
+	}
+	k, err := tokens.ParseKeys(public)
+	if err != nil {
+		f.Fatal(err)
+	}
+	token, err := s.Sign(&tokens.Claims{Subject: "alice", Until: now.Add(time.Hour)}, tokens.Issuer{}, now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(token)
+	f.Add("eyJhbGciOiJub25lIn0.e30.")
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, text string) {
+		if c, err := k.Verify(text, tokens.Issuer{}, now); err == nil && (text != token || c.Subject != "alice") {
+			t.Errorf("%q lets in %+v", text, c)
+		} else if err != nil && !errors.Is(err, tokens.ErrRefused) {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}
