@@ -44,11 +44,19 @@ func Server(p Process) int {
 	if code, done := c.settings.parse(p); done {
 		return code
 	}
-	logger := newLogger(p.Stderr, c.settings.log, slog.LevelInfo)
-	h, err := hub.New(c.hubConfig(logger))
-	if err != nil {
+	if err := c.hubConfig(nil).Validate(); err != nil {
 		return c.settings.complain(p, fmt.Errorf("-max-memory=%s and -max-body=%s do not fit together: %w",
 			formatSize(c.maxMemory), formatSize(c.maxBody), err))
+	}
+	if c.settings.check {
+		c.settings.printWarnings(p.Stderr)
+		return c.settings.show(p, c.settings.effective())
+	}
+	logger := newLogger(p.Stderr, c.settings.log, slog.LevelInfo)
+	c.settings.logWarnings(logger)
+	h, err := hub.New(c.hubConfig(logger))
+	if err != nil {
+		return c.settings.complain(p, err)
 	}
 	return p.supervise(logger, func(stop, now context.Context) int {
 		return c.run(stop, now, h, p.Stdout, logger)
@@ -78,6 +86,7 @@ func newServer() *server {
 		"what such a client may send before its receivers' queues\nhave taken it; more is faster over a long way")
 	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
 		"how long queues may take to empty when the hub ends")
+	s.addShow()
 	s.addCommon()
 	return c
 }
