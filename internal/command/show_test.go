@@ -124,7 +124,7 @@ func TestCheckShowsWhereSettingsComeFrom(t *testing.T) {
 
 // TestCheckPrintsAConfigFile reads it again, and gets the same settings.
 func TestCheckPrintsAConfigFile(t *testing.T) {
-	args := []string{"-check", "-port=1", "-addr=::1", "-stat=false", "-max-memory=1.5GiB", "-stall=1m30s", "-log=json"}
+	args := []string{"-check", "-port=1", "-addr=::1", "-stat=false", "-max-memory=1.5GiB", "-stall=1m30s", "-log=json", "-log-level=debug"}
 	got := run(Server, args...)
 	if got.code != ExitOK {
 		t.Fatalf("exit code %d: %s", got.code, got.stderr)
