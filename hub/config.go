@@ -25,7 +25,7 @@ type Config struct {
 	MaxQueuedBytes int64
 
 	// MaxClients is how many connections may be open at once; further ones are
-	// closed at once. Default: 100,000.
+	// closed at once. Default: 100,000. Hub.SetMaxClients changes it later.
 	MaxClients int
 
 	// OutboxBytes is how much may wait for one client before its senders have to
@@ -94,6 +94,13 @@ const (
 	DefaultMaxReports       = 1024
 )
 
+// Validate returns the error that New would return for the configuration: one that
+// names the field, its value and what is allowed.
+func (c Config) Validate() error {
+	_, err := c.withDefaults()
+	return err
+}
+
 // withDefaults returns the configuration with every field set, or an error that
 // names the field, its value and what is allowed.
 func (c Config) withDefaults() (Config, error) {
@@ -119,7 +126,7 @@ func (c Config) withDefaults() (Config, error) {
 	leastQueued := max(1<<20, 4*int64(wire.MaxRequest(c.MaxBody)))
 	return c, first(
 		between("MaxQueuedBytes", c.MaxQueuedBytes, leastQueued, 1<<50),
-		between("MaxClients", c.MaxClients, 1, 1<<30),
+		checkMaxClients(c.MaxClients),
 		between("OutboxBytes", c.OutboxBytes, 4<<10, 1<<30),
 		between("StallTimeout", c.StallTimeout, time.Millisecond, 24*time.Hour),
 		between("HandshakeTimeout", c.HandshakeTimeout, time.Millisecond, 24*time.Hour),
@@ -132,6 +139,8 @@ func (c Config) withDefaults() (Config, error) {
 		between("MaxReports", c.MaxReports, 1, 1<<20),
 	)
 }
+
+func checkMaxClients(most int) error { return between("MaxClients", most, 1, 1<<30) }
 
 func set[T comparable](field *T, value T) {
 	var zero T

@@ -33,6 +33,9 @@ func TestConfigIsChecked(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "hub: "+field+" is ") {
 				t.Errorf("%+v: %v, want an error that names %s", config, err, field)
 			}
+			if got := config.Validate(); fmt.Sprint(got) != fmt.Sprint(err) {
+				t.Errorf("%+v: Validate says %v, New says %v", config, got, err)
+			}
 		}
 	}
 	right := []hub.Config{
@@ -41,6 +44,9 @@ func TestConfigIsChecked(t *testing.T) {
 		{MaxBody: wire.BodyMost, MaxQueuedBytes: 1 << 50, MaxClients: 1 << 30, OutboxBytes: 1 << 30, MinRate: 1 << 30, StallTimeout: day, FrameTimeout: day},
 	}
 	for _, config := range right {
+		if err := config.Validate(); err != nil {
+			t.Errorf("%+v: Validate says %v", config, err)
+		}
 		h, err := hub.New(config)
 		if err != nil {
 			t.Errorf("%+v: %v", config, err)

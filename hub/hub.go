@@ -25,6 +25,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -63,13 +64,15 @@ const (
 // concurrently.
 type Hub struct {
 	// Static after New.
-	config  Config
+	config  Config        // MaxClients is only what most begins with
 	socket  socket.Config // what all sessions have in common
 	started time.Time
 	bodies  *body.Budget
 	reads   *body.Budget
 	share   int64 // of bodies, for one sender
 	epoch   uint64
+
+	most atomic.Int64 // how many connections may be open at once, read for each new one
 
 	ids      idpool.Pool
 	roster   roster.Roster[*session]
@@ -116,12 +119,26 @@ func New(config Config) (*Hub, error) {
 		Reads:        h.reads.Account(forReads),
 	}
 	h.handshakes.about = "TLS handshake failed"
+	h.most.Store(int64(config.MaxClients))
 	h.tracker.init()
 	h.presence.init()
 	h.tracker.running.Go(h.watch) // ends with closing, like the next
 	h.tracker.running.Go(h.beat)
 	h.tracker.running.Go(h.announce)
 	return h, nil
+}
+
+// SetMaxClients changes how many connections may be open at once, as
+// Config.MaxClients says it: 0 is the default. When more are open already, all of
+// them stay, and further ones are closed at once until fewer are left. It returns an
+// error that names the value and what is allowed, and changes nothing then.
+func (h *Hub) SetMaxClients(most int) error {
+	set(&most, DefaultMaxClients)
+	if err := checkMaxClients(most); err != nil {
+		return err
+	}
+	h.most.Store(int64(most))
+	return nil
 }
 
 // Shutdown ends the hub: it stops accepting and reading, lets the queues empty
@@ -163,12 +180,13 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 // admit starts the session of a connection, before its first byte.
 func (h *Hub) admit(nc net.Conn) {
 	s := newSession(h, nc)
-	switch h.tracker.add(s, h.config.MaxClients) {
+	most := int(h.most.Load())
+	switch h.tracker.add(s, most) {
 	case closed:
 		nc.Close()
 	case full:
 		h.counters.refused.Add(1)
-		h.config.Logger.Debug("connection refused", "address", nc.RemoteAddr().String(), "max_clients", h.config.MaxClients)
+		h.config.Logger.Debug("connection refused", "address", nc.RemoteAddr().String(), "max_clients", most)
 		nc.Close()
 	case added:
 		h.counters.connected.Add(1)

@@ -208,6 +208,37 @@ func TestMaxClientsRefusesTheNext(t *testing.T) {
 	bystanders.pass(3)
 }
 
+// TestSetMaxClients lowers the limit below what is connected, which harms nobody, and
+// raises it again.
+func TestSetMaxClients(t *testing.T) {
+	h := start(t, hub.Config{MaxClients: 3})
+	bystanders := h.bystand(t)
+	set := func(most int) {
+		t.Helper()
+		if err := h.SetMaxClients(most); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(1)
+	h.silent(t).closed()
+	set(3)
+	h.peer(t)
+	h.silent(t).closed()
+	set(0) // the default
+	h.peer(t)
+	for _, wrong := range []int{-1, 1<<30 + 1} {
+		want := fmt.Sprintf("hub: MaxClients is %d, must be from 1 to 1073741824", wrong)
+		if err := h.SetMaxClients(wrong); fmt.Sprint(err) != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	h.peer(t) // as before
+	if n := h.Stats().Refused; n != 2 {
+		t.Errorf("%d refused, want 2", n)
+	}
+	bystanders.pass(3)
+}
+
 // TestMemoryAndGoroutinesReturn runs twenty rounds of load on one hub, with large
 // bodies and with receivers that leave much unread. Nothing grows.
 func TestMemoryAndGoroutinesReturn(t *testing.T) {

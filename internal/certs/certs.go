@@ -29,43 +29,79 @@ type Identity struct {
 	NotAfter time.Time // when it ends to be good
 }
 
-// Store is the certificates of a server. All methods may be called concurrently.
-type Store struct {
-	// Static after Load.
-	files Files
-	least uint16   // version of TLS
-	alpn  []string // protocols
-
-	current atomic.Pointer[loaded]
-
-	mu   sync.Mutex // one reload at a time
-	seen [sha256.Size]byte
-}
-
-// loaded is one set of files, read.
-type loaded struct {
+// Set is what the files hold, and how TLS is spoken with it. It does not change.
+type Set struct {
+	files    Files
+	least    uint16
+	alpn     []string
+	sum      [sha256.Size]byte // of the files
 	config   *tls.Config
 	identity Identity
 }
 
-// Load reads the files. least is the oldest version of TLS that is spoken
+// Read reads the files. least is the oldest version of TLS that is spoken
 // (tls.VersionTLS13), protocols are those that the server offers by ALPN.
-func Load(files Files, least uint16, protocols ...string) (*Store, error) {
-	s := &Store{files: files, least: least, alpn: protocols}
-	if _, err := s.Reload(); err != nil {
+func Read(files Files, least uint16, protocols ...string) (*Set, error) {
+	cert, err := os.ReadFile(files.Cert)
+	if err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(files.Key)
+	if err != nil {
+		return nil, err
+	}
+	var ca []byte
+	if files.ClientCA != "" {
+		if ca, err = os.ReadFile(files.ClientCA); err != nil {
+			return nil, err
+		}
+	}
+	s := &Set{files: files, least: least, alpn: protocols, sum: sha256.Sum256(bytes.Join([][]byte{cert, key, ca}, []byte{0}))}
+	if err := s.parse(cert, key, ca); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// parse makes a configuration of what the files say.
+func (s *Set) parse(cert, key, ca []byte) error {
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return fmt.Errorf("%s and %s are not a certificate and its key: %w", s.files.Cert, s.files.Key, err)
+	}
+	s.config = &tls.Config{MinVersion: s.least, NextProtos: s.alpn, Certificates: []tls.Certificate{pair}}
+	if s.files.ClientCA != "" {
+		if s.config.ClientCAs, err = pool(s.files.ClientCA, ca); err != nil {
+			return err
+		}
+		s.config.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	s.identity = Identity{append([]string(nil), pair.Leaf.DNSNames...), pair.Leaf.NotAfter}
+	for _, ip := range pair.Leaf.IPAddresses {
+		s.identity.Names = append(s.identity.Names, ip.String())
+	}
+	return nil
+}
+
+// Store is the certificates of a server that runs. All methods may be called concurrently.
+type Store struct {
+	current atomic.Pointer[Set]
+	mu      sync.Mutex // one change at a time
+}
+
+// NewStore returns a store of one set.
+func NewStore(set *Set) *Store {
+	s := new(Store)
+	s.current.Store(set)
+	return s
 }
 
 // Config returns the configuration of a server. Each new connection is served with the
 // certificates of its moment.
 func (s *Store) Config() *tls.Config {
 	return &tls.Config{
-		MinVersion: s.least,
-		NextProtos: s.alpn,
 		// The keys of session tickets are those of the configuration around it, so
-		// they outlive a reload.
+		// they outlive a change.
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			return s.current.Load().config, nil
 		},
@@ -75,57 +111,26 @@ func (s *Store) Config() *tls.Config {
 // Identity returns what new connections are shown.
 func (s *Store) Identity() Identity { return s.current.Load().identity }
 
+// Use takes another set from now on. It reports whether new connections are shown another
+// certificate for it.
+func (s *Store) Use(next *Set) (changed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current.Swap(next).sum != next.sum
+}
+
 // Reload reads the files again. It reports whether they have changed. With an error,
 // everything stays as it was.
 func (s *Store) Reload() (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cert, err := os.ReadFile(s.files.Cert)
-	if err != nil {
+	now := s.current.Load()
+	next, err := Read(now.files, now.least, now.alpn...)
+	if err != nil || next.sum == now.sum {
 		return false, err
 	}
-	key, err := os.ReadFile(s.files.Key)
-	if err != nil {
-		return false, err
-	}
-	var ca []byte
-	if s.files.ClientCA != "" {
-		if ca, err = os.ReadFile(s.files.ClientCA); err != nil {
-			return false, err
-		}
-	}
-	sum := sha256.Sum256(bytes.Join([][]byte{cert, key, ca}, []byte{0}))
-	if s.current.Load() != nil && sum == s.seen {
-		return false, nil
-	}
-	l, err := s.parse(cert, key, ca)
-	if err != nil {
-		return false, err
-	}
-	s.current.Store(l)
-	s.seen = sum
+	s.current.Store(next)
 	return true, nil
-}
-
-// parse makes a configuration of what the files say.
-func (s *Store) parse(cert, key, ca []byte) (*loaded, error) {
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("%s and %s are not a certificate and its key: %w", s.files.Cert, s.files.Key, err)
-	}
-	config := &tls.Config{MinVersion: s.least, NextProtos: s.alpn, Certificates: []tls.Certificate{pair}}
-	if s.files.ClientCA != "" {
-		if config.ClientCAs, err = pool(s.files.ClientCA, ca); err != nil {
-			return nil, err
-		}
-		config.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	leaf := pair.Leaf
-	names := append([]string(nil), leaf.DNSNames...)
-	for _, ip := range leaf.IPAddresses {
-		names = append(names, ip.String())
-	}
-	return &loaded{config, Identity{names, leaf.NotAfter}}, nil
 }
 
 // Pool reads the certificates of authorities, in PEM.

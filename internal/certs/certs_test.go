@@ -45,11 +45,16 @@ func shake(t *testing.T, s *certs.Store, client *tls.Config) (*x509.Certificate,
 	return c.ConnectionState().PeerCertificates[0], nil
 }
 
+func load(files certs.Files, least uint16) (*certs.Store, error) {
+	set, err := certs.Read(files, least)
+	return certs.NewStore(set), err
+}
+
 func TestReload(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	first, second := authority.Issue(time.Now().Add(time.Hour), "first.example", "127.0.0.1"), authority.Issue(time.Now().Add(2*time.Hour), "second.example")
 	cert, key := first.Files(t)
-	s, err := certs.Load(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
+	s, err := load(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +98,7 @@ func write(t *testing.T, file string, text []byte) {
 func TestClientsThatMustShowACertificate(t *testing.T) {
 	authority, other := testcerts.NewAuthority(t), testcerts.NewAuthority(t)
 	cert, key := authority.Local().Files(t)
-	s, err := certs.Load(certs.Files{Cert: cert, Key: key, ClientCA: other.File()}, tls.VersionTLS13)
+	s, err := load(certs.Files{Cert: cert, Key: key, ClientCA: other.File()}, tls.VersionTLS13)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +129,7 @@ func TestWhatIsNoCertificate(t *testing.T) {
 		"no such authority":   {Cert: cert, Key: key, ClientCA: "nothing"},
 		"an authority of key": {Cert: cert, Key: key, ClientCA: key},
 	} {
-		if _, err := certs.Load(files, tls.VersionTLS13); err == nil {
+		if _, err := certs.Read(files, tls.VersionTLS13); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}
@@ -141,7 +146,7 @@ func TestWatch(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	pair := authority.Local()
 	cert, key := pair.Files(t)
-	s, err := certs.Load(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
+	s, err := load(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
 	if err != nil {
 		t.Fatal(err)
 	}

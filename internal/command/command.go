@@ -39,6 +39,11 @@ type Process struct {
 
 	// Signals asks to end: the first orderly, the second at once. Nil never asks.
 	Signals <-chan os.Signal
+
+	// Reloads returns a channel that asks to read the configuration again, until done is
+	// called. Only a program that can do so may call it: SIGHUP ends all others, as when
+	// their terminal goes away. Nil never asks.
+	Reloads func() (signals <-chan os.Signal, done func())
 }
 
 // Main runs program as the operating system started this process and returns its
@@ -54,7 +59,16 @@ func Main(program func(Process) int) int {
 		Stderr:   os.Stderr,
 		Terminal: term.IsTerminal(int(os.Stdout.Fd())),
 		Signals:  signals,
+		Reloads:  hangups,
 	})
+}
+
+// reloads returns the channel that asks to read the configuration again.
+func (p Process) reloads() (signals <-chan os.Signal, done func()) {
+	if p.Reloads == nil {
+		return nil, func() {}
+	}
+	return p.Reloads()
 }
 
 // supervise runs work and returns its exit code. The first signal ends stop, on

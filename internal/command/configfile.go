@@ -9,13 +9,14 @@ import (
 )
 
 // readFile hands the lines of the config file to ff. A line is a flag as it
-// stands on the command line, with or without its dash: name=value or name value. "#" begins a comment, at the start of a line or
-// behind a space.
+// stands on the command line, with or without its dash: name=value or name value. "#" begins
+// a comment, at the start of a line or behind a space. A setting stands in it once.
 //
 // The parser that comes with ff takes a file that breaks off, or a line that is
 // too long, for the end, and does not know which line it reads.
 func (s *settings) readFile(r io.Reader, set func(name, value string) error) error {
 	s.source, s.line = fromFile, 0
+	seen := make(map[string]int) // settings, and the lines that they stand in
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		s.line++
@@ -25,6 +26,15 @@ func (s *settings) readFile(r io.Reader, set func(name, value string) error) err
 		}
 		if name == "" {
 			continue
+		}
+		if before := seen[name]; before > 0 {
+			return fmt.Errorf("%s: %s is set in line %d already", s.place(), name, before)
+		}
+		seen[name] = s.line
+		// A flag or a variable may beat this line; a mistake in it must not pass unseen.
+		one := s.lookup(name)
+		if err := one.check(value); err != nil {
+			return one.refuse(value, err)
 		}
 		if err := set(name, value); err != nil {
 			return err
@@ -53,19 +63,23 @@ func (s *settings) splitLine(line string) (name, value string, err error) {
 		end = len(line)
 	}
 	name = line[:end]
-	known := s.flags.Lookup(name)
-	if known == nil || name == "config" || name == "version" {
-		return "", "", fmt.Errorf("%q is not a setting that a file can have", name)
+	one := s.lookup(name)
+	if one == nil || one.is(notInFile) {
+		return "", "", fmt.Errorf("%q is not a setting that a file can have%s", name, meant("", s.similar(name, notInFile)))
 	}
 	if end < len(line) {
 		value = strings.TrimPrefix(strings.TrimSpace(line[end:]), "=")
 		return name, strings.TrimSpace(value), nil
 	}
-	if one, ok := known.Value.(*setting); ok && one.isBool {
+	if one.isBool {
 		return name, "true", nil
 	}
-	return "", "", errors.New(name + " has no value")
+	problem := name + " has no value"
+	if one.want != "" {
+		problem += ": allowed are " + one.want
+	}
+	return "", "", errors.New(problem)
 }
 
 // place names the line that is being read.
-func (s *settings) place() string { return fmt.Sprintf("%s:%d", s.config, s.line) }
+func (s *settings) place() string { return fmt.Sprintf("%s:%d", shown(s.config), s.line) }

@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -70,6 +71,11 @@ func Hubctl(p Process) int {
 	s, run := v.prepare()
 	if code, done := s.parse(p); done {
 		return code
+	}
+	if s.log == logJSON {
+		s.logWarnings(newLogger(p.Stderr, s.log, slog.LevelWarn))
+	} else {
+		s.printWarnings(p.Stderr)
 	}
 	return run(p)
 }

@@ -97,6 +97,7 @@ func text() kind[string] {
 func path() kind[string] {
 	k := text()
 	k.path = true
+	k.want = "names of files"
 	return k
 }
 

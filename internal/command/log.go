@@ -11,8 +11,15 @@ const (
 	logJSON = "json"
 )
 
-// newLogger returns a logger that writes one line per event from a level on.
-func newLogger(w io.Writer, form string, level slog.Level) *slog.Logger {
+// logLevels are the least levels of log lines that are written, by the names they have in
+// settings.
+var logLevels = map[string]slog.Level{
+	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+}
+
+// newLogger returns a logger that writes one line per event from a level on, which
+// is asked at each event.
+func newLogger(w io.Writer, form string, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if form == logJSON {
 		return slog.New(slog.NewJSONHandler(w, options))

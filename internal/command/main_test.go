@@ -46,6 +46,7 @@ type started struct {
 	t              *testing.T
 	stdout, stderr output
 	signals        chan os.Signal
+	reloads        chan os.Signal
 	ended          chan struct{}
 	code           int
 }
@@ -53,10 +54,13 @@ type started struct {
 // start starts a program. It is interrupted at the end of the test at the latest.
 func start(t *testing.T, program func(Process) int, args ...string) *started {
 	t.Helper()
-	s := &started{t: t, signals: make(chan os.Signal, 4), ended: make(chan struct{})}
+	s := &started{t: t, signals: make(chan os.Signal, 4), reloads: make(chan os.Signal), ended: make(chan struct{})}
 	go func() { // ends with the program, for which the cleanup waits
 		defer close(s.ended)
-		s.code = program(Process{Args: args, Stdout: &s.stdout, Stderr: &s.stderr, Signals: s.signals})
+		s.code = program(Process{
+			Args: args, Stdout: &s.stdout, Stderr: &s.stderr, Signals: s.signals,
+			Reloads: func() (<-chan os.Signal, func()) { return s.reloads, func() {} },
+		})
 	}()
 	t.Cleanup(func() {
 		s.signals <- os.Interrupt
@@ -102,6 +106,25 @@ func (s *started) awaitLine(o *output, text string) string {
 	}
 }
 
+// reload asks the program to read its configuration again, and returns what it
+// logs about that, whose last line contains last.
+func (s *started) reload(last string) string {
+	s.t.Helper()
+	before := len(s.stderr.String())
+	s.reloads <- os.Interrupt // any signal will do
+	for {
+		line, more := s.stderr.findAfter(before, last)
+		if line != "" {
+			return s.stderr.String()[before:]
+		}
+		select {
+		case <-more:
+		case <-s.ended:
+			s.t.Fatalf("ended with %d before it wrote %q\nstderr: %s", s.code, last, &s.stderr)
+		}
+	}
+}
+
 // interrupt sends a signal and returns what becomes of the program.
 func (s *started) interrupt() outcome {
 	s.t.Helper()
@@ -138,9 +161,14 @@ func (o *output) String() string {
 // find returns the first line that contains text, or else a channel that is
 // closed when there is more to look at.
 func (o *output) find(text string) (line string, more <-chan struct{}) {
+	return o.findAfter(0, text)
+}
+
+// findAfter leaves out the first bytes.
+func (o *output) findAfter(first int, text string) (line string, more <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for line := range strings.Lines(o.text.String()) {
+	for line := range strings.Lines(o.text.String()[first:]) {
 		if strings.Contains(line, text) {
 			return line, nil
 		}

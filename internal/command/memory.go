@@ -19,12 +19,14 @@ const (
 // limitMemory tells the Go runtime how much memory the hub is meant to take, so
 // that buffers that were given back are freed before new ones are made of another
 // size: without it, a hub that was told to hold 64 MiB could be driven to 388. An
-// operator's GOMEMLIMIT is left alone.
-func limitMemory(logger *slog.Logger, queued int64, clients int) {
-	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
-		return
+// operator's GOMEMLIMIT is left alone. It returns the limit that it has set, which
+// a later call takes as ours, to change it; 0 is none.
+func limitMemory(logger *slog.Logger, ours, queued int64, clients int) int64 {
+	if now := debug.SetMemoryLimit(-1); now != math.MaxInt64 && now != ours {
+		return 0
 	}
 	limit := queued + queued/4 + runtimeMemory + int64(clients)*connectionMemory
 	debug.SetMemoryLimit(limit)
 	logger.Debug("memory limit of the runtime", "limit", formatSize(limit))
+	return limit
 }

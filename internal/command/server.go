@@ -3,11 +3,11 @@ package command
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"net"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -34,7 +34,12 @@ type server struct {
 	resume    time.Duration
 	credit    int64
 	tls       serverTLS
+	secured   secured
 	drain     time.Duration
+	logLevel  string
+
+	parts  []part // what follows the configuration while the server runs
+	memory int64  // limit of the runtime's memory that we have set, in bytes
 }
 
 // Server is start_server: it runs a hub until a signal ends it, and returns the
@@ -44,15 +49,52 @@ func Server(p Process) int {
 	if code, done := c.settings.parse(p); done {
 		return code
 	}
-	logger := newLogger(p.Stderr, c.settings.log, slog.LevelInfo)
+	level := new(slog.LevelVar)
+	logger := newLogger(p.Stderr, c.settings.log, level)
+	c.follow(func(next *server) (apply func(), err error) {
+		return func() { level.Set(logLevels[next.logLevel]) }, nil
+	})
+	c.follow(c.secured.follow)
+	apply, err := c.prepare(c)
+	if err != nil {
+		return c.settings.complain(p, err)
+	}
+	if c.settings.check {
+		c.settings.printWarnings(p.Stderr)
+		return c.settings.show(p, c.settings.effective())
+	}
+	apply()
+	c.settings.logWarnings(logger)
+	return c.start(p, logger)
+}
+
+// start runs a hub until a signal ends it.
+func (c *server) start(p Process, logger *slog.Logger) int {
+	reloads, done := p.reloads()
+	defer done()
 	h, err := hub.New(c.hubConfig(logger))
 	if err != nil {
-		return c.settings.complain(p, fmt.Errorf("-max-memory=%s and -max-body=%s do not fit together: %w",
-			formatSize(c.maxMemory), formatSize(c.maxBody), err))
+		return c.settings.complain(p, err)
 	}
-	return p.supervise(logger, func(stop, now context.Context) int {
-		return c.run(stop, now, h, p.Stdout, logger)
+	c.follow(func(next *server) (apply func(), err error) {
+		return func() { c.admit(h, next.clients, logger) }, nil
 	})
+	return p.supervise(logger, func(stop, now context.Context) int {
+		return c.run(stop, now, h, p, logger, reloads)
+	})
+}
+
+// admit lets so many clients be connected at once from now on.
+func (c *server) admit(h *hub.Hub, clients int, logger *slog.Logger) {
+	if clients == c.clients {
+		return
+	}
+	if err := h.SetMaxClients(clients); err != nil {
+		logger.Error("cannot change how many clients may connect", "error", err)
+		return
+	}
+	c.memory = limitMemory(logger, c.memory, c.maxMemory, min(clients, openFiles()))
+	warnOfFewFiles(logger, clients)
 }
 
 func newServer() *server {
@@ -61,13 +103,13 @@ func newServer() *server {
 	s := c.settings
 	add(s, &c.port, "port", wire.DefaultPort, whole(0, math.MaxUint16), "TCP port to listen on; 0 takes any free one")
 	add(s, &c.addr, "addr", "", host(), "interface to listen on, by its address or name; all by default")
-	add(s, &c.stat, "stat", true, yesNo(), "print the collected statistics before closing")
+	add(s, &c.stat, "stat", true, yesNo(), "print the collected statistics before closing", reloadable)
 	add(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.BodyMost),
 		"largest body that a client may send")
 	add(s, &c.maxMemory, "max-memory", hub.DefaultMaxQueuedBytes, size(1<<20, 1<<50),
 		"bound of what is held in memory for all clients together,\nat least four times max-body and a bit")
 	add(s, &c.clients, "max-clients", hub.DefaultMaxClients, whole(1, 1<<30),
-		"clients that may be connected at once")
+		"clients that may be connected at once", reloadable)
 	add(s, &c.stall, "stall", hub.DefaultStallTimeout, span(time.Millisecond, 24*time.Hour),
 		"how long a client may block others by not reading\nbefore it is disconnected")
 	add(s, &c.keepAlive, "keepalive", hub.DefaultKeepAlive, span(10*time.Millisecond, time.Hour),
@@ -77,11 +119,19 @@ func newServer() *server {
 	add(s, &c.credit, "credit", hub.DefaultCredit, size(4<<10, 1<<30),
 		"what such a client may send before its receivers' queues\nhave taken it; more is faster over a long way")
 	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
-		"how long queues may take to empty when the hub ends")
+		"how long queues may take to empty when the hub ends", reloadable)
+	add(s, &c.logLevel, "log-level", "info", oneOf("debug", "info", "warn", "error"),
+		"least level of log lines that are written", reloadable)
 	c.tls.add(s)
+	s.addShow()
 	s.addCommon()
+	s.notes = reloadNotes
 	return c
 }
+
+const reloadNotes = `On SIGHUP everything is read again, and what is reloadable is applied to the
+running hub. The rest takes a restart, and a log line says so. Windows has no
+SIGHUP.`
 
 func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 	return hub.Config{
@@ -96,32 +146,32 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 	}
 }
 
-// run lets h serve until stop ends, and closes it.
-func (c *server) run(stop, now context.Context, h *hub.Hub, stdout io.Writer, logger *slog.Logger) int {
-	secure, err := c.tls.load()
-	if err != nil {
-		logger.Error("cannot speak TLS", "error", err)
-		_ = h.Shutdown(now) // nothing is connected
-		return ExitUsage
-	}
+// run lets h serve until stop ends, and closes it. Meanwhile it reloads the
+// configuration when asked to, in this goroutine, which alone looks at it.
+func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *slog.Logger, reloads <-chan os.Signal) int {
 	ln, err := net.Listen("tcp", net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
 	if err != nil {
 		logger.Error("cannot listen", "error", err, "advice", adviceOn(err))
 		_ = h.Shutdown(now) // nothing is connected
 		return ExitFailure
 	}
-	limitMemory(logger, c.maxMemory, min(c.clients, openFiles()))
+	c.memory = limitMemory(logger, 0, c.maxMemory, min(c.clients, openFiles()))
 	warnOfFewFiles(logger, c.clients)
 	logger.Info("listening", "addr", ln.Addr().String(),
 		"max_body", formatSize(c.maxBody), "max_memory", formatSize(c.maxMemory), "max_clients", c.clients)
 	life, end := context.WithCancel(now)
 	defer end()
-	work := serve(now, h, secure.over(life, ln, logger))
-	select {
-	case <-stop.Done():
-	case <-work.ended:
+	work := serve(now, h, c.secured.over(life, ln, logger))
+	for {
+		select {
+		case <-reloads:
+			c.reload(p.Args, logger)
+			continue
+		case <-stop.Done():
+		case <-work.ended:
+		}
+		return c.windUp(now, work, p.Stdout, logger)
 	}
-	return c.windUp(now, work, stdout, logger)
 }
 
 // windUp closes the hub and prints what it has counted, unless now ends: then

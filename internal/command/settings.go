@@ -35,10 +35,17 @@ type settings struct {
 	config  string
 	version bool
 
-	// While parse runs.
+	// What some have, see addShow.
+	check bool
+	print bool
+
+	// While read runs.
 	source  source
 	line    int   // of the config file
 	refused error // why the last wrong value was refused
+
+	// After read: what was not wrong, and is worth a line all the same.
+	warnings []string
 }
 
 // source is where a value comes from.
@@ -61,10 +68,34 @@ type setting struct {
 	words    []string
 	path     bool
 	fallback string // the default
+	check    func(text string) error
 	set      func(text string) error
 	get      func() string
 	isBool   bool
+	traits   trait
+	origin   string // where its value comes from, in words
 }
+
+// trait is what is special about a setting; several are added up with |.
+type trait int
+
+const (
+	// secret settings are never shown, only whether they are set.
+	secret trait = 1 << iota
+
+	// reloadable settings can change while the program runs.
+	reloadable
+
+	// question settings ask for something to be printed instead of the program's work. Only the
+	// command line can ask: a variable or a line that is always there would keep the
+	// program from ever working.
+	question
+
+	// notInFile settings can come from anywhere but the config file.
+	notInFile
+)
+
+func (one *setting) is(t trait) bool { return one.traits&t != 0 }
 
 // newSettings returns the settings that every program has.
 func newSettings(program, prefix, about string) *settings {
@@ -81,19 +112,24 @@ func newSettings(program, prefix, about string) *settings {
 // addCommon adds the settings that every program has, at the end of the usage.
 func (s *settings) addCommon() {
 	add(s, &s.log, "log", logText, oneOf(logText, logJSON), "form of the log lines on standard error")
-	add(s, &s.config, "config", "", path(), "file with a setting per line")
-	add(s, &s.version, "version", false, yesNo(), "print the version and end")
+	add(s, &s.config, "config", "", path(), "file with a setting per line", notInFile)
+	add(s, &s.version, "version", false, yesNo(), "print the version and end", question|notInFile)
 }
 
-// add adds a setting that is kept in dst.
-func add[T any](s *settings, dst *T, name string, fallback T, k kind[T], usage string) {
+// add adds a setting that is kept in dst. Usually nothing is special about it.
+func add[T any](s *settings, dst *T, name string, fallback T, k kind[T], usage string, special ...trait) {
 	*dst = fallback
 	_, isBool := any(fallback).(bool)
 	one := &setting{
 		owner: s, name: name, usage: usage, limits: k.limits, want: k.want, isBool: isBool,
 		words: k.words, path: k.path,
 		fallback: k.format(fallback),
+		origin:   "default",
 		get:      func() string { return k.format(*dst) },
+		check: func(text string) error {
+			_, err := k.parse(text)
+			return err
+		},
 		set: func(text string) error {
 			value, err := k.parse(text)
 			if err == nil {
@@ -101,6 +137,9 @@ func add[T any](s *settings, dst *T, name string, fallback T, k kind[T], usage s
 			}
 			return err
 		},
+	}
+	for _, t := range special {
+		one.traits |= t
 	}
 	s.list = append(s.list, one)
 	s.flags.Var(one, name, usage)
@@ -119,16 +158,22 @@ func (one *setting) IsBoolFlag() bool { return one.isBool }
 
 // Set implements flag.Value.
 func (one *setting) Set(text string) error {
-	if one.name == "version" && one.owner.source == fromEnvironment {
+	if one.is(question) && one.owner.source == fromEnvironment {
 		return nil // HUB_VERSION is common where many things are configured, and not meant for us
 	}
-	err := one.set(text)
-	if err == nil {
-		return nil
+	if err := one.set(text); err != nil {
+		return one.refuse(text, err)
 	}
+	one.origin = one.owner.origin(one)
+	return nil
+}
+
+// refuse says what is wrong with a value: where it stands, what it is, and what
+// is allowed.
+func (one *setting) refuse(text string, err error) error {
 	key := one.key(text)
 	var part wrongPart
-	if errors.As(err, &part) {
+	if errors.As(err, &part) && !one.is(secret) {
 		key += ": " + part.Error()
 	}
 	one.owner.refused = fmt.Errorf("%s: allowed are %s", key, one.want)
@@ -137,14 +182,40 @@ func (one *setting) Set(text string) error {
 
 // key names the setting and the value as they stand in the source.
 func (one *setting) key(text string) string {
+	text = shown(text)
+	if one.is(secret) {
+		text = "(hidden)"
+	}
 	switch one.owner.source {
 	case fromEnvironment:
-		return fmt.Sprintf("%s=%s", one.owner.variable(one.name), shown(text))
+		return fmt.Sprintf("%s=%s", one.owner.variable(one.name), text)
 	case fromFile:
-		return fmt.Sprintf("%s: %s %s", one.owner.place(), one.name, shown(text))
+		return fmt.Sprintf("%s: %s %s", one.owner.place(), one.name, text)
 	default:
-		return fmt.Sprintf("-%s=%s", one.name, shown(text))
+		return fmt.Sprintf("-%s=%s", one.name, text)
 	}
+}
+
+// origin says where the value comes from that is being set.
+func (s *settings) origin(one *setting) string {
+	switch s.source {
+	case fromEnvironment:
+		return "environment variable " + s.variable(one.name)
+	case fromFile:
+		return s.place()
+	default:
+		return "flag"
+	}
+}
+
+// lookup returns the setting of a name, or nil.
+func (s *settings) lookup(name string) *setting {
+	for _, one := range s.list {
+		if one.name == name {
+			return one
+		}
+	}
+	return nil
 }
 
 // variable returns the name of a setting in the environment.
@@ -162,10 +233,7 @@ func (s *settings) given(name string) (yes bool) {
 // nothing left to do but to exit with the code: it has printed what was asked
 // for, or what is wrong.
 func (s *settings) parse(p Process) (code int, done bool) {
-	err := s.parseArguments(p.Args)
-	if err == nil && !s.version {
-		err = s.parseElsewhere()
-	}
+	err := s.read(p.Args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		s.printUsage(p.Stdout)
@@ -175,8 +243,21 @@ func (s *settings) parse(p Process) (code int, done bool) {
 	case s.version:
 		fmt.Fprintln(p.Stdout, version(s.program))
 		return ExitOK, true
+	case s.print:
+		return s.show(p, s.template()), true
 	}
 	return ExitOK, false
+}
+
+// read reads the settings from all sources, unless the command line asks for what does not
+// depend on the others.
+func (s *settings) read(args []string) error {
+	err := s.parseArguments(args)
+	if err != nil || s.version || s.print {
+		return err
+	}
+	s.reviewVariables()
+	return s.parseElsewhere()
 }
 
 // complain prints what is wrong with the settings and how they are used.
@@ -191,7 +272,7 @@ func (s *settings) complain(p Process, err error) int {
 func (s *settings) parseArguments(args []string) error {
 	s.source = fromFlag
 	if err := s.flags.Parse(args); err != nil {
-		return s.reason(err)
+		return s.explain(s.reason(err))
 	}
 	if s.flags.NArg() == 0 {
 		return nil
@@ -246,9 +327,22 @@ func (s *settings) reason(err error) error {
 	return err
 }
 
+// explain adds to what the parser of flags says what would be right.
+func (s *settings) explain(err error) error {
+	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
+		return fmt.Errorf("%w%s", err, meant("-", s.similar(name, 0)))
+	}
+	if name, ok := strings.CutPrefix(err.Error(), "flag needs an argument: -"); ok {
+		if one := s.lookup(name); one != nil && one.want != "" {
+			return fmt.Errorf("%w: allowed are %s", err, one.want)
+		}
+	}
+	return err
+}
+
 // shown returns a value as it is, unless that would spoil the line.
 func shown(text string) string {
-	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(text)
 	}
 	return text

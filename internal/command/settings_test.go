@@ -140,15 +140,23 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 		{name: "bool without a sign", args: []string{"-stat", "false"}, want: `"false" after -stat: true and false are written with a sign, -stat=false`},
 		{name: "word", args: []string{"-log=xml"}, want: "-log=xml: allowed are text and json"},
 		{name: "host with a port", args: []string{"-addr=localhost:9999"}, want: "-addr=localhost:9999: allowed are names and addresses without a port, which -port gives"},
-		{name: "unknown flag", args: []string{"-prot=1"}, want: "flag provided but not defined: -prot"},
-		{name: "no value", args: []string{"-port"}, want: "flag needs an argument: -port"},
+		{name: "unknown flag", args: []string{"-prot=1"}, want: "flag provided but not defined: -prot, is -port meant?\n"},
+		{name: "unknown flag like none", args: []string{"-colour=blue"}, want: "flag provided but not defined: -colour\n"},
+		{name: "no value", args: []string{"-port"}, want: "flag needs an argument: -port: allowed are whole numbers from 0 to 65535\n"},
 		{name: "no flag", args: []string{"-port=1", "start"}, want: `"start" is not a flag: they are written -name=value`},
 		{name: "environment", env: "tcp://10.0.0.1:9999", want: "HUB_PORT=tcp://10.0.0.1:9999: allowed are whole numbers from 0 to 65535"},
 		{name: "a value of two lines", env: "1\n2", want: `HUB_PORT="1\n2": allowed are whole numbers from 0 to 65535`},
 		{name: "file", file: "# x\nport 99999\n", want: "FILE:2: port 99999: allowed are whole numbers from 0 to 65535"},
-		{name: "unknown in the file", file: "prot 1\n", want: `FILE:1: "prot" is not a setting that a file can have`},
+		{name: "unknown in the file", file: "prot 1\n", want: `FILE:1: "prot" is not a setting that a file can have, is port meant?`},
+		{name: "like nothing", file: "colour blue\n", want: `FILE:1: "colour" is not a setting that a file can have` + "\n"},
+		{name: "file that asks", file: "check\n", want: `FILE:1: "check" is not a setting that a file can have` + "\n"},
+		{name: "repeated in the file", file: "port 1\n\nport=1\n", want: "FILE:3: port is set in line 1 already\n"},
+		{name: "line that a flag beats", args: []string{"-port=1"}, file: "port x\n", want: "FILE:1: port x: allowed are whole numbers from 0 to 65535\n"},
+		{name: "line that a variable beats", env: "1", file: "port x\n", want: "FILE:1: port x: allowed are whole numbers from 0 to 65535\n"},
+		{name: "empty flag", args: []string{"-port="}, want: `-port="": allowed are whole numbers from 0 to 65535`},
+		{name: "empty line", file: "port =\n", want: `FILE:1: port "": allowed are whole numbers from 0 to 65535`},
 		{name: "file that names a file", file: "config x\n", want: `FILE:1: "config" is not a setting that a file can have`},
-		{name: "no value in the file", file: "port\n", want: "FILE:1: port has no value"},
+		{name: "no value in the file", file: "port\n", want: "FILE:1: port has no value: allowed are whole numbers from 0 to 65535\n"},
 		{name: "endless line", file: "\nport " + strings.Repeat("1", 1<<17), want: "FILE:2: longer than 65536 bytes, is this a config file?"},
 		{name: "no file", args: []string{"-config=/no/such/file"}, want: "config file: open /no/such/file: no such file or directory"},
 		{
@@ -178,12 +186,37 @@ func checkRefused(t *testing.T, got outcome, want string) {
 	if got.code != ExitUsage || got.stdout != "" {
 		t.Errorf("exit code %d, want %d; stdout %q", got.code, ExitUsage, got.stdout)
 	}
-	if line := firstLine(got.stderr); !strings.HasPrefix(line, want) {
-		t.Errorf("stderr begins\n%s, want\n%s", line, want)
+	if !strings.HasPrefix(got.stderr, want) {
+		t.Errorf("stderr begins\n%s, want\n%s", firstLine(got.stderr), want)
 	}
 	if !strings.Contains(got.stderr, "Usage: ") {
 		t.Errorf("no usage: %s", got.stderr)
 	}
+}
+
+// TestEverySettingIsRefusedFromEverySource gives each setting of start_server a wrong
+// value as a flag, as a variable and as a line.
+func TestEverySettingIsRefusedFromEverySource(t *testing.T) {
+	for _, one := range newServer().settings.list {
+		wrong := "x:1" // nothing but a text may be this
+		if one.check(wrong) == nil || one.is(question) {
+			continue
+		}
+		t.Run(one.name, func(t *testing.T) {
+			end := ": allowed are " + one.want + "\n"
+			checkRefused(t, run(Server, "-"+one.name+"="+wrong), "start_server: -"+one.name+"="+wrong+end)
+			path := configFile(t, one.name+" "+wrong)
+			checkRefused(t, run(Server, "-config="+path), "start_server: "+path+":1: "+one.name+" "+wrong+end)
+			variable := one.owner.variable(one.name)
+			t.Setenv(variable, wrong)
+			checkRefused(t, run(Server), "start_server: "+variable+"="+wrong+end)
+		})
+	}
+}
+
+func TestConfigFileThatIsAFolder(t *testing.T) {
+	folder := t.TempDir()
+	checkRefused(t, run(Server, "-config="+folder), "start_server: config file: read "+folder+": ")
 }
 
 func TestHelp(t *testing.T) {

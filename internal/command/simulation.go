@@ -45,6 +45,7 @@ func Simulation(p Process) int {
 		return c.settings.complain(p, err)
 	}
 	logger := newLogger(p.Stderr, c.settings.log, slog.LevelInfo)
+	c.settings.logWarnings(logger)
 	config.Logger, config.Out, config.Terminal = logger, p.Stdout, p.Terminal
 	return p.supervise(logger, func(stop, now context.Context) int {
 		return c.run(stop, now, config, p)

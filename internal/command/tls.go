@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -33,67 +34,83 @@ type serverTLS struct {
 var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 
 func (c *serverTLS) add(s *settings) {
-	add(s, &c.cert, "tls-cert", "", path(), "file with the hub's certificate: with it, the hub speaks TLS;\na new one is taken up within 10s")
-	add(s, &c.key, "tls-key", "", path(), "file with the private key of -tls-cert")
-	add(s, &c.clientCA, "tls-client-ca", "", path(), "file with the authorities of which every client\nmust show a certificate; by default none need one")
-	add(s, &c.least, "tls-min", "1.3", oneOf("1.2", "1.3"), "oldest version of TLS that is spoken")
+	add(s, &c.cert, "tls-cert", "", path(), "file with the hub's certificate: with it, the hub speaks TLS;\na new one is taken up within 10s", reloadable)
+	add(s, &c.key, "tls-key", "", path(), "file with the private key of -tls-cert", reloadable)
+	add(s, &c.clientCA, "tls-client-ca", "", path(), "file with the authorities of which every client\nmust show a certificate; by default none need one", reloadable)
+	add(s, &c.least, "tls-min", "1.3", oneOf("1.2", "1.3"), "oldest version of TLS that is spoken", reloadable)
 }
 
-// load reads the files; nil: the hub does not speak TLS.
-func (c *serverTLS) load() (*secured, error) {
+// read reads the files; nil: the hub does not speak TLS.
+func (c *serverTLS) read() (*certs.Set, error) {
 	switch {
 	case c.cert == "" && c.key == "" && c.clientCA == "":
 		return nil, nil
 	case c.cert == "" || c.key == "":
 		return nil, errors.New("TLS takes -tls-cert and -tls-key, a certificate and its private key")
 	}
-	store, err := certs.Load(certs.Files{Cert: c.cert, Key: c.key, ClientCA: c.clientCA}, tlsVersions[c.least], wire.ALPN)
+	set, err := certs.Read(certs.Files{Cert: c.cert, Key: c.key, ClientCA: c.clientCA}, tlsVersions[c.least], wire.ALPN)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("no TLS: %w", err)
 	}
-	return &secured{store}, nil
+	return set, nil
 }
 
-// secured is a hub that speaks TLS; nil: one that does not.
-type secured struct{ store *certs.Store }
+// secured is the TLS of a hub that runs.
+type secured struct {
+	logger *slog.Logger
+	store  *certs.Store // nil: it speaks none
+}
+
+// follow is the part of the configuration that is about TLS: see part.
+func (t *secured) follow(next *server) (apply func(), err error) {
+	set, err := next.tls.read()
+	switch {
+	case err != nil:
+		return nil, err
+	case t.logger == nil: // the server has not started
+		return func() {
+			if set != nil {
+				t.store = certs.NewStore(set)
+			}
+		}, nil
+	case (set == nil) != (t.store == nil):
+		return nil, errors.New("-tls-cert: only a restart begins or ends to speak TLS")
+	case set == nil:
+		return nil, nil
+	}
+	return func() {
+		if t.store.Use(set) {
+			t.tell(nil)
+		}
+	}, nil
+}
 
 // over returns ln with TLS, if there is any, and looks for new certificates until ctx ends.
 func (t *secured) over(ctx context.Context, ln net.Listener, logger *slog.Logger) net.Listener {
-	if t == nil {
+	t.logger = logger
+	if t.store == nil {
 		return ln
 	}
-	t.log(logger, "speaking TLS")
-	go t.store.Watch(ctx, certsEvery, func(err error) { t.tell(logger, err) }) // ends with ctx
+	t.log("speaking TLS")
+	go t.store.Watch(ctx, certsEvery, t.tell) // ends with ctx
 	return tls.NewListener(ln, t.store.Config())
 }
 
-// reload looks for new certificates now.
-func (t *secured) reload(logger *slog.Logger) error {
-	if t == nil {
-		return nil
-	}
-	changed, err := t.store.Reload()
-	if changed {
-		t.log(logger, "new certificate taken up")
-	}
-	return err
-}
-
 // tell logs what has become of new files.
-func (t *secured) tell(logger *slog.Logger, err error) {
+func (t *secured) tell(err error) {
 	if err != nil {
-		logger.Error("new certificate refused, the old one stays", "error", err)
+		t.logger.Error("new certificate refused, the old one stays", "error", err)
 		return
 	}
-	t.log(logger, "new certificate taken up")
+	t.log("new certificate taken up")
 }
 
 // log says what clients are shown.
-func (t *secured) log(logger *slog.Logger, what string) {
+func (t *secured) log(what string) {
 	id := t.store.Identity()
 	level := slog.LevelInfo
 	if time.Until(id.NotAfter) < certsSoon {
 		level = slog.LevelWarn
 	}
-	logger.Log(context.Background(), level, what, "for", strings.Join(id.Names, ", "), "good_until", id.NotAfter.UTC().Format(time.RFC3339))
+	t.logger.Log(context.Background(), level, what, "for", strings.Join(id.Names, ", "), "good_until", id.NotAfter.UTC().Format(time.RFC3339))
 }

@@ -110,31 +110,42 @@ func TestServersThatCannotSpeakTLS(t *testing.T) {
 func TestANewCertificate(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	cert, key := authority.Local().Files(t)
-	c := serverTLS{cert: cert, key: key, least: "1.3"}
-	secure, err := c.load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stderr output
-	logger := newLogger(&stderr, logText, 0)
-	if err := secure.reload(logger); err != nil || stderr.String() != "" {
-		t.Errorf("nothing new: %v, %s", err, &stderr)
+	s, port := startServer(t, "-tls-cert="+cert, "-tls-key="+key)
+	ping := func() outcome {
+		return run(Hubctl, "ping", "-addr=hubs://localhost:"+port, "-ca="+authority.File(), "-n=1")
 	}
 	soon := authority.Issue(time.Now().Add(time.Hour), "soon.example")
-	if err := os.WriteFile(cert, soon.Cert, 0o600); err != nil {
+	write(t, cert, soon.Cert)
+	s.reload("everything stays as it was")
+	if got := ping(); got.code != ExitOK {
+		t.Errorf("with the old one: %+v", got)
+	}
+	write(t, key, soon.Key)
+	line := s.reload("new certificate taken up")
+	if !strings.Contains(line, "WARN") || !strings.Contains(line, "soon.example") {
+		t.Errorf("logged: %s", line)
+	}
+	if got := ping(); got.code == ExitOK || !strings.Contains(got.stderr, "its certificate is for soon.example") {
+		t.Errorf("with the new one: %+v", got)
+	}
+	if n := strings.Count(s.stderr.String(), "client disconnected"); n != 1 {
+		t.Errorf("%d clients are gone, want the one that has left", n)
+	}
+}
+
+func write(t *testing.T, file string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := secure.reload(logger); err == nil {
-		t.Error("a certificate without its key is taken up")
-	}
-	if err := os.WriteFile(key, soon.Key, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := secure.reload(logger); err != nil || !strings.Contains(stderr.String(), "level=WARN") || !strings.Contains(stderr.String(), "soon.example") {
-		t.Errorf("one that ends soon: %v, %s", err, &stderr)
-	}
-	secure.tell(logger, os.ErrNotExist)
-	if !strings.Contains(stderr.String(), "the old one stays") {
-		t.Errorf("logged: %s", &stderr)
-	}
+}
+
+// TestTLSTakesARestart to begin with.
+func TestTLSTakesARestart(t *testing.T) {
+	t.Setenv("HUB_TLS_MIN", "1.2")
+	s, _ := startServer(t)
+	cert, key := testcerts.NewAuthority(t).Local().Files(t)
+	t.Setenv("HUB_TLS_CERT", cert)
+	t.Setenv("HUB_TLS_KEY", key)
+	s.reload("only a restart begins or ends to speak TLS")
 }

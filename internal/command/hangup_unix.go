@@ -1,0 +1,17 @@
+//go:build unix
+
+package command
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// hangups hears SIGHUP until done is called. Several in a row are one: whoever hears
+// the last of them reads what stands there by then.
+func hangups() (signals <-chan os.Signal, done func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c, func() { signal.Stop(c) }
+}

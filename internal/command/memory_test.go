@@ -1,0 +1,26 @@
+package command
+
+import (
+	"log/slog"
+	"math"
+	"runtime/debug"
+	"testing"
+)
+
+func TestMemoryLimitFollows(t *testing.T) {
+	logger := slog.New(slog.DiscardHandler)
+	before := debug.SetMemoryLimit(math.MaxInt64)
+	defer debug.SetMemoryLimit(before)
+
+	first := limitMemory(logger, 0, 1<<30, 1000)
+	second := limitMemory(logger, first, 1<<30, 2000)
+	if now := debug.SetMemoryLimit(-1); now != second || second != first+1000*connectionMemory {
+		t.Errorf("limits of %d, %d, and at last %d", first, second, now)
+	}
+
+	const operators = 3 << 30
+	debug.SetMemoryLimit(operators)
+	if got := limitMemory(logger, 0, 1<<30, 1000); got != 0 || debug.SetMemoryLimit(-1) != operators {
+		t.Errorf("the operator's limit became %d", debug.SetMemoryLimit(-1))
+	}
+}

@@ -1,0 +1,110 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+)
+
+// part is how a part of the server follows the configuration. It is given the
+// settings that are to count, looks whether it can do with them, reads the files
+// that they name, and changes nothing. If all parts can, the functions that they returned
+// are called, which must not fail; nil is nothing to do. Otherwise none is, and the
+// error is shown: it names the setting, its value and what is wrong. Of next, apply takes
+// only what is marked reloadable: the rest does not count before the next start.
+//
+// It is called for -check, before the server starts, and at each reload, also when
+// no setting has changed: a file that one of them names may have.
+type part func(next *server) (apply func(), err error)
+
+// follow adds a part. One that is added before the server starts is asked then too.
+// It may be called until the server runs.
+func (c *server) follow(p part) { c.parts = append(c.parts, p) }
+
+// prepare looks whether next could count instead of what c has, and returns a function that
+// makes it so in all parts.
+func (c *server) prepare(next *server) (apply func(), err error) {
+	if err := next.hubConfig(nil).Validate(); err != nil {
+		return nil, fmt.Errorf("-max-memory=%s and -max-body=%s do not fit together: %w",
+			formatSize(next.maxMemory), formatSize(next.maxBody), err)
+	}
+	var all []func()
+	for _, part := range c.parts {
+		apply, err := part(next)
+		if err != nil {
+			return nil, err
+		}
+		if apply != nil {
+			all = append(all, apply)
+		}
+	}
+	return func() {
+		for _, apply := range all {
+			apply()
+		}
+	}, nil
+}
+
+// reload reads the settings again as at the start, with the same command line, and applies
+// those that are reloadable. For others that have changed it says that they take a
+// restart. When something is wrong, it says so and changes nothing.
+func (c *server) reload(args []string, logger *slog.Logger) {
+	next, apply, err := c.readAgain(args)
+	if err != nil {
+		logger.Error("the configuration was not reloaded, everything stays as it was", "error", err)
+		return
+	}
+	apply()
+	changed, waiting := 0, 0
+	for i, one := range c.settings.list {
+		switch other := next.settings.list[i]; {
+		case other.get() == one.get():
+			one.origin = other.origin
+		case one.is(reloadable):
+			changed++
+			one.logChange(logger.Info, "setting changed", other)
+			one.take(other)
+		default:
+			waiting++
+			one.logChange(logger.Warn, "setting takes a restart to change", other)
+		}
+	}
+	logger.Info("configuration reloaded", "changed", changed, "take_a_restart", waiting)
+}
+
+// readAgain returns the settings as they are now in all sources, and what applies them.
+func (c *server) readAgain(args []string) (next *server, apply func(), err error) {
+	next = newServer()
+	if err = c.settings.canReadAgain(); err == nil {
+		err = next.settings.read(args)
+	}
+	if err == nil {
+		apply, err = c.prepare(next)
+	}
+	return next, apply, err
+}
+
+// canReadAgain returns an error when the config file is something that says what it
+// has to say only once, such as a pipe of the shell: opening that again would wait for ever, or find
+// it empty and set everything back to its default.
+func (s *settings) canReadAgain() error {
+	if s.config == "" {
+		return nil
+	}
+	info, err := os.Stat(s.config)
+	if err != nil {
+		return fmt.Errorf("config file: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("config file: " + shown(s.config) + " is not a regular file and can be read only once")
+	}
+	return nil
+}
+
+// take takes the value of the same setting of other settings.
+func (one *setting) take(other *setting) {
+	if err := one.set(other.get()); err == nil { // other was read by the same rules
+		one.origin = other.origin
+	}
+}

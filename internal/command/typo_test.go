@@ -1,0 +1,80 @@
+package command
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+)
+
+// TestVariablesWithoutEffect has variables that somebody must have meant for start_server,
+// and others that merely look like it.
+func TestVariablesWithoutEffect(t *testing.T) {
+	tests := []struct {
+		name, value string
+		args        []string
+		want        string // empty: nothing is said
+	}{
+		{name: "HUB_MAX_CLIENT", value: "1", want: "HUB_MAX_CLIENT is not a setting and has no effect, is HUB_MAX_CLIENTS meant?"},
+		{name: "HUB_MAXCLIENTS", value: "1", want: "HUB_MAXCLIENTS is not a setting and has no effect, is HUB_MAX_CLIENTS meant?"},
+		{name: "HUB_PROT", value: "1", want: "HUB_PROT is not a setting and has no effect, is HUB_PORT meant?"},
+		{name: "HUB_HOST", value: "1"}, // two letters of four: it could be anything
+		{name: "HUB_PORTS", value: "1", want: "HUB_PORTS is not a setting and has no effect, is HUB_PORT meant?"},
+		{name: "HUB_ADDRESS", value: "::1", want: "HUB_ADDRESS is not a setting and has no effect, is HUB_ADDR meant?"},
+		{name: "HUB_RESUME", value: "1s", want: "HUB_RESUME is not a setting and has no effect, is HUB_RESUME_WINDOW meant?"},
+		{name: "HUB_CHECK", value: "true", want: "HUB_CHECK has no effect: only a flag can ask, -check"},
+		{name: "HUB_PORT", value: "tcp://10.0.0.1:9999", args: []string{"-port=1"},
+			want: "HUB_PORT=tcp://10.0.0.1:9999 would be refused if -port did not beat it: allowed are whole numbers from 0 to 65535"},
+		{name: "HUB_PORT", value: "1", args: []string{"-port=2"}},
+		{name: "HUB_VERSION", value: "3.1"},
+		{name: "HUB_MAX_CLIENT", value: ""},
+		{name: "HUB_PORT_9999_TCP", value: "tcp://10.0.0.1:9999"}, // Kubernetes, like the next
+		{name: "HUB_SERVICE_HOST", value: "10.0.0.1"},
+		{name: "HUB_X", value: "1"},
+		{name: "HUBCTL_PORTS", value: "1"},
+		{name: "MY_HUB_PORTS", value: "1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name+"="+tt.value, func(t *testing.T) {
+			t.Setenv(tt.name, tt.value)
+			var want []string
+			if tt.want != "" {
+				want = []string{tt.want}
+			}
+			if got := parseServer(t, tt.args...).settings.warnings; !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestProgramsWarnOfTypos(t *testing.T) {
+	t.Setenv("HUBCTL_TIMEOUTS", "1s")
+	t.Setenv("SIMULATION_SIZES", "1")
+	t.Setenv("HUB_STALLS", "1s")
+
+	const first = "hubctl list: HUBCTL_TIMEOUTS is not a setting and has no effect, is HUBCTL_TIMEOUT meant?"
+	if got := run(Hubctl, "list", "-port=1"); firstLine(got.stderr) != first {
+		t.Errorf("hubctl says %q", got.stderr)
+	}
+	simulated := run(Simulation, "-embed", "-ncli=0", "-log=json")
+	server, _ := startServer(t)
+	for _, stderr := range []string{run(Hubctl, "list", "-port=1", "-log=json").stderr, simulated.stderr, server.interrupt().stderr} {
+		var event struct{ Level, Msg string }
+		if err := json.Unmarshal([]byte(firstLine(stderr)), &event); err != nil || event.Level != "WARN" {
+			t.Errorf("%v: %s", err, stderr)
+		}
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"port", "port", 0}, {"port", "ports", 1}, {"prot", "port", 1}, {"host", "port", 2}, {"stal", "stall", 1}, {"kitten", "sitting", 3},
+	} {
+		if got := distance(tt.a, tt.b); got != tt.want {
+			t.Errorf("%q to %q: %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
