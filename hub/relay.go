@@ -55,6 +55,7 @@ func (t *turn) finish() {
 	t.dispatch.Drop()
 	c := &t.session.hub.counters
 	c.messagesIn.Add(uint64(t.frames))
+	t.session.messagesIn.Add(uint64(t.frames))
 	c.relays.Add(uint64(t.relays))
 	c.noReceivers.Add(uint64(t.noReceivers))
 	c.ignored.Add(uint64(t.ignored))

@@ -37,6 +37,10 @@ type session struct {
 	// Owned by the reading goroutine.
 	counted int64 // bytes of conn.Brought that are in the statistics
 	greeted bool  // the first frame has come
+
+	// Added to once for each read and for each write. They stand apart from what
+	// everybody reads who sends something to the client.
+	messagesIn, messagesOut atomic.Uint64
 }
 
 // newSession prepares the session of a connection. Nobody knows of it yet.
@@ -79,6 +83,9 @@ func (s *session) unlist() {
 
 func (s *session) run() {
 	err := s.serve()
+	if l := s.link.Load(); l != nil && l.dismissed.Load() != nil {
+		err = l.dismissed.Load()
+	}
 	s.count()
 	s.conn.Drop() // before it waits for anything: others may wait for this memory
 	s.hub.tracker.reading.Done()
@@ -214,6 +221,7 @@ func (s *session) Account() *body.Account { return s.account }
 func (s *session) Sent(t socket.Tally) {
 	c := &s.hub.counters
 	c.messagesOut.Add(uint64(t.Frames))
+	s.messagesOut.Add(uint64(t.Frames))
 	c.delivered.Add(uint64(t.Deliveries))
 	c.bytesOut.Add(uint64(t.Bytes))
 }
