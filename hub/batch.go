@@ -41,7 +41,7 @@ func (t *turn) newBatch(first uint64, messages int, to []*session) *batch {
 		hub: h, peer: t.session.link.Load().peer, level: c.options.Level(),
 		first: first, messages: messages, to: append([]*session(nil), to...),
 	}
-	b.terms = socket.Terms{Tracker: b, IfFull: ifFull[c.options.Overload()], Owner: b.peer}
+	b.terms = socket.Terms{Tracker: t.timer.follow(b), IfFull: ifFull[c.options.Overload()], Owner: b.peer}
 	if c.ttl > 0 {
 		b.terms.Expires = t.time.Add(time.Duration(c.ttl) * time.Millisecond).UnixNano()
 	}

@@ -120,11 +120,13 @@ func allocations(t *testing.T, receivers, size int) float64 {
 
 // BenchmarkRelay delivers small bodies; one operation is a block of relays, as a
 // client writes them that has much to say.
-func BenchmarkRelay(b *testing.B) {
+func BenchmarkRelay(b *testing.B) { benchmarkRelays(b, hub.Config{}) }
+
+func benchmarkRelays(b *testing.B, config hub.Config) {
 	const relays, size = 100, 128
 	for _, receivers := range []int{1, 10, 255} {
 		b.Run(fmt.Sprintf("to %d", receivers), func(b *testing.B) {
-			h := start(b, hub.Config{})
+			h := start(b, config)
 			sender, audience := h.peer(b), h.listen(b, receivers)
 			block := bytes.Repeat(wire.AppendRelay(nil, audience.ids, make([]byte, size)), relays)
 			since := audience.bytes.Load()

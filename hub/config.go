@@ -74,6 +74,12 @@ type Config struct {
 	// receivers. Default: 1,024.
 	MaxReports int
 
+	// Latency is told how long deliveries took: from when the hub has read the message until
+	// the receiver's socket has taken it. It hears of one read in 256, each of the
+	// deliveries to which that leads. It may be called concurrently and must not
+	// block. Default: nothing is timed.
+	Latency func(time.Duration)
+
 	// Logger gets one line for each event. Default: none are written.
 	Logger *slog.Logger
 }

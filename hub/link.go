@@ -32,33 +32,37 @@ var errBye = errors.New("bye")
 
 // goAway is an error for which a client has to go, and is told so.
 type goAway struct {
-	code   wire.GoAwayCode
-	reason Reason
-	err    error
+	code      wire.GoAwayCode
+	reason    Reason
+	reconnect bool // whether it makes sense to come back
+	err       error
 }
 
 func (g *goAway) Error() string { return g.err.Error() }
 func (g *goAway) Unwrap() error { return g.err }
 
 func (g *goAway) frame() []byte {
-	return wire.AppendGoAway(nil, &wire.GoAway{Code: g.code, Reason: g.err.Error()})
+	return wire.AppendGoAway(nil, &wire.GoAway{Code: g.code, Reason: g.err.Error(), Reconnect: g.reconnect})
 }
 
 // link is what a session has beyond those of version 1, from its HELLO on. The
 // channels are closed once.
 type link struct {
 	peer     *peer
+	name     string        // for people
 	yield    chan struct{} // closed when another connection wants to go on with the peer
 	detached chan struct{} // closed when nothing is read or written any more
 	moved    chan struct{} // closed when another connection has gone on
 	halted   chan struct{} // closed when the one who reads is to wait for nothing any more
 	halt     func()        // closes it
 
+	dismissed atomic.Pointer[goAway] // nil: nobody wants it to go
+
 	silent atomic.Bool // nothing was heard from it for two keep-alive intervals
 }
 
-func newLink(p *peer) *link {
-	l := &link{peer: p, yield: make(chan struct{}), detached: make(chan struct{}), moved: make(chan struct{}), halted: make(chan struct{})}
+func newLink(p *peer, name string) *link {
+	l := &link{peer: p, name: presentable(name), yield: make(chan struct{}), detached: make(chan struct{}), moved: make(chan struct{}), halted: make(chan struct{})}
 	l.halt = sync.OnceFunc(func() { close(l.halted) })
 	return l
 }
@@ -91,8 +95,9 @@ func (t *turn) hello(f *socket.Frame) error {
 	if !t.welcome(p, 0, false) { // before anybody offers a DELIVER
 		return errEnded
 	}
-	s.link.Store(newLink(p))
-	s.hub.config.Logger.Debug("client speaks version 2", "client", p.id, "name", h.Name)
+	l := newLink(p, h.Name)
+	s.link.Store(l)
+	s.hub.config.Logger.Debug("client speaks version 2", "client", p.id, "name", l.name)
 	return nil
 }
 
@@ -117,7 +122,7 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 	s.unlist()
 	s.id.Store(p.id)
 	p.adopt(s)
-	s.link.Store(newLink(p))
+	s.link.Store(newLink(p, h.Name))
 	s.list()
 	close(old.link.Load().moved)
 	p.tell(1)
@@ -166,9 +171,7 @@ func (t *turn) say(frame []byte) error {
 // lingering returns the session that a client wants to go on with: it knows its
 // secret, and its connection is over, if need be because of this.
 func (h *Hub) lingering(hello *wire.Hello) *session {
-	var found [1]*session
-	h.roster.Find([]uint64{hello.ID}, found[:])
-	old := found[0]
+	old := h.find(hello.ID)
 	if old == nil {
 		return nil
 	}
@@ -211,13 +214,19 @@ func (s *session) linger(err error) bool {
 	select {
 	case <-l.moved:
 	case <-s.done:
-		return isClosed(l.moved)
+		if !isClosed(l.moved) {
+			return false
+		}
 	case <-s.hub.closing:
-		return l.peer.settle(s)
+		if !l.peer.settle(s) {
+			return false
+		}
 	case <-window.C:
-		return l.peer.settle(s)
+		if !l.peer.settle(s) {
+			return false
+		}
 	}
-	s.book(ReasonTakenOver)
+	s.ending.Do(func() { s.book(ReasonTakenOver) }) // unless somebody has ended it in this moment
 	return true
 }
 
@@ -306,9 +315,10 @@ func (s *session) bid() {
 // dismiss tells a client why it has to go, if it listens.
 func (s *session) dismiss(g *goAway) {
 	s.unlist()
+	s.conn.LetGo() // for nobody hears acknowledgements any more
 	enough := time.AfterFunc(lastWords, func() { s.end(g.reason) })
 	defer enough.Stop()
-	if s.post(g.frame(), &overtaking) {
-		s.conn.Drain(s.done)
+	if s.post(g.frame(), &overtaking) && s.conn.Drain(s.done) {
+		s.conn.Farewell(farewell)
 	}
 }

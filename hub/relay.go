@@ -22,6 +22,7 @@ import (
 type turn struct {
 	session  *session
 	dispatch socket.Dispatch
+	timer    *stopwatch // of its deliveries; nil: they are not timed
 
 	// The run that is being gathered: used up to the end of piece.
 	out   *body.Buffer // where frames to receivers are encoded; nil until needed
@@ -47,6 +48,7 @@ var turns = sync.Pool{New: func() any { return new(turn) }}
 func (t *turn) begin(s *session) {
 	t.session = s
 	t.dispatch.Blocks = s.account
+	t.timer = newStopwatch(s.hub.config.Latency)
 }
 
 // finish offers what is left, wakes those who write, and gives back all memory.
@@ -55,13 +57,14 @@ func (t *turn) finish() {
 	t.dispatch.Drop()
 	c := &t.session.hub.counters
 	c.messagesIn.Add(uint64(t.frames))
+	t.session.messagesIn.Add(uint64(t.frames))
 	c.relays.Add(uint64(t.relays))
 	c.noReceivers.Add(uint64(t.noReceivers))
 	c.ignored.Add(uint64(t.ignored))
 	c.unknown.Add(uint64(t.unknown))
 	c.gone.Add(uint64(t.gone))
 	t.frames, t.relays, t.noReceivers, t.ignored, t.unknown, t.gone = 0, 0, 0, 0, 0, 0
-	t.session, t.dispatch.Blocks, t.time = nil, nil, time.Time{}
+	t.session, t.dispatch.Blocks, t.time, t.timer = nil, nil, time.Time{}, nil
 }
 
 // handleAll handles the frames of a read in the order in which they came.
@@ -253,9 +256,12 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	found := t.found[:len(ids)]
 	t.session.hub.roster.Find(ids, found)
 	var b *batch
-	if t.class.followed() {
+	switch {
+	case t.class.followed():
 		b = t.newBatch(t.first, piece.Frames, found)
 		piece.Terms = &b.terms
+	case t.timer != nil:
+		piece.Terms = &t.timer.terms
 	}
 	if t.class.sends {
 		piece.Counted = true

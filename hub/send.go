@@ -255,5 +255,5 @@ func (t *turn) translate(piece *socket.Piece) *socket.Piece {
 		_, d.Body = wire.Split(frame)
 		out = wire.AppendDeliver(out, &d)
 	}
-	return &socket.Piece{Buffer: buffer, To: len(out), Frames: piece.Frames, Deliveries: piece.Deliveries, Counted: true}
+	return &socket.Piece{Buffer: buffer, To: len(out), Frames: piece.Frames, Deliveries: piece.Deliveries, Counted: true, Terms: piece.Terms}
 }

@@ -44,6 +44,10 @@ type session struct {
 	// Owned by the reading goroutine.
 	counted int64 // bytes of conn.Brought that are in the statistics
 	greeted bool  // the first frame has come
+
+	// Added to once for each read and for each write. They stand apart from what
+	// everybody reads who sends something to the client.
+	messagesIn, messagesOut atomic.Uint64
 }
 
 // newSession prepares the session of a connection. Nobody knows of it yet.
@@ -117,6 +121,9 @@ func (s *session) run(secure handshaker) {
 	err := s.handshake(secure)
 	if err == nil {
 		err = s.serve()
+	}
+	if l := s.link.Load(); l != nil && l.dismissed.Load() != nil {
+		err = l.dismissed.Load()
 	}
 	s.count()
 	s.conn.Drop() // before it waits for anything: others may wait for this memory
@@ -260,6 +267,7 @@ func (s *session) Account() *body.Account { return s.account }
 func (s *session) Sent(t socket.Tally) {
 	c := &s.hub.counters
 	c.messagesOut.Add(uint64(t.Frames))
+	s.messagesOut.Add(uint64(t.Frames))
 	c.delivered.Add(uint64(t.Deliveries))
 	c.bytesOut.Add(uint64(t.Bytes))
 }

@@ -31,14 +31,15 @@ const (
 	ReasonTakenOver                  // another connection has resumed its id
 	ReasonVersion                    // it speaks a version that the hub does not
 	ReasonHandshake                  // it did not agree on TLS, or not in time
+	ReasonDisconnected               // Disconnect was called
 	reasons
 )
 
 var reasonTexts = [reasons]string{
 	"left", "half a frame", "connection lost", "malformed frame", "frame too long",
 	"frame timeout", "stalled", "too slow for the memory it held", "shutdown",
-	"keep-alive timeout", "taken over", "unknown version",
-	"no TLS handshake",
+	"keep-alive timeout", "taken over", "unknown version", "no TLS handshake",
+	"disconnected by the operator",
 }
 
 // String returns the reason as it is logged.
@@ -47,6 +48,15 @@ func (r Reason) String() string {
 		return reasonTexts[r]
 	}
 	return fmt.Sprintf("reason %d", uint8(r))
+}
+
+// Reasons returns all of them.
+func Reasons() []Reason {
+	all := make([]Reason, reasons)
+	for i := range all {
+		all[i] = Reason(i)
+	}
+	return all
 }
 
 // Stats is what a hub has seen and done since New.
@@ -76,6 +86,7 @@ type Stats struct {
 	Fates   map[wire.Fate]uint64 // of messages that a client of version 2 wanted followed, one for each receiver; those that never occurred are absent
 
 	QueuedBytes     int64 // memory held for clients now
+	MaxQueuedBytes  int64 // that may be held: Config.MaxQueuedBytes
 	PeakQueuedBytes int64 // at most this much at one time: the peak of reading and that of bodies
 
 	AcceptErrors uint64 // failures to accept that the hub survived
@@ -169,6 +180,8 @@ func (h *Hub) Stats() Stats {
 		Unknown:      c.unknown.Load(),
 		Gone:         c.gone.Load(),
 		AcceptErrors: c.acceptErrors.Load(),
+
+		MaxQueuedBytes: h.config.MaxQueuedBytes,
 	}
 	s.Clients, s.PeakClients = h.roster.Size()
 	for reason := range reasons {

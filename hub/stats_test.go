@@ -46,6 +46,7 @@ func TestStatsOfAKnownExchangeAreExact(t *testing.T) {
 		MessagesOut: 2 + 2*messages + 1, BytesOut: out,
 		Relays: messages + 1, NoReceivers: 1, Ignored: 3,
 		Delivered: 2 * messages, Unknown: messages, Fates: map[wire.Fate]uint64{},
+		MaxQueuedBytes: hub.DefaultMaxQueuedBytes,
 	}
 	eventually(t, "counted", func() bool { s := h.Stats(); return s.BytesIn >= in && s.BytesOut >= out }) // they are the last
 	got := h.Stats()
@@ -150,11 +151,12 @@ var causes = map[hub.Reason]struct {
 	hub.ReasonVersion: {act: func(t *testing.T, h *testHub) {
 		h.silent(t).send(wire.AppendHello(nil, &wire.Hello{Version: 9}))
 	}},
+	hub.ReasonDisconnected: {act: func(t *testing.T, h *testHub) { h.Disconnect(h.guest(t).id, false) }},
 }
 
 // TestEveryReasonIsCountedAndLogged ends a connection for each reason there is.
 func TestEveryReasonIsCountedAndLogged(t *testing.T) {
-	for reason := hub.Reason(0); reason.String() != fmt.Sprintf("reason %d", reason); reason++ {
+	for _, reason := range hub.Reasons() {
 		t.Run(reason.String(), func(t *testing.T) {
 			cause, known := causes[reason]
 			if !known {

@@ -58,6 +58,9 @@ const (
 	GoAwaySlow      GoAwayCode = "slow"       // the client did not take what others wait to send it
 	GoAwayTimeout   GoAwayCode = "timeout"    // nothing was heard from the client
 	GoAwayRefused   GoAwayCode = "refused"    // the client may not come in
+
+	// GoAwayDisconnected says that the operator of the hub wants the client to go.
+	GoAwayDisconnected GoAwayCode = "disconnected"
 )
 
 // GoAway is the hub's last frame.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strconv"
 )
 
@@ -41,6 +43,9 @@ func (f Fate) String() string {
 	}
 	return "fate " + strconv.Itoa(int(f))
 }
+
+// Fates returns all that there are, in ascending order.
+func Fates() []Fate { return slices.Sorted(maps.Keys(fateNames)) }
 
 // Reaches reports whether a message with this fate has come as far as level.
 func (f Fate) Reaches(level Level) bool { return f <= FateProcessed && f > Fate(level) }

@@ -307,16 +307,17 @@ func (o *Outbox) Retract(terms *Terms, why Progress) {
 // Pulse is where an outbox stands: what a warden compares to tell a slow
 // receiver from a busy one.
 type Pulse struct {
-	Sent  int64  // bytes written so far
-	Dried uint64 // how often it had nothing left to write
-	Busy  bool   // something is queued
+	Sent   int64  // bytes written so far
+	Dried  uint64 // how often it had nothing left to write
+	Busy   bool   // something is queued
+	Queued int    // bytes of that, with what its bookkeeping costs
 }
 
 // Pulse returns where the outbox stands.
 func (o *Outbox) Pulse() Pulse {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return Pulse{Sent: o.sent, Dried: o.dried, Busy: o.queue != nil}
+	return Pulse{Sent: o.sent, Dried: o.dried, Busy: o.queue != nil, Queued: o.weight}
 }
 
 // Accounts appends those who are charged for what is queued, some perhaps more

@@ -326,7 +326,7 @@ func TestPulseAndAccounts(t *testing.T) {
 	s.offer(d, frame(40_000))
 	s.offer(d, frame(40_000))
 	s.offer(d, frame(100))
-	if p := s.Pulse(); p != (Pulse{Busy: true}) {
+	if p := s.Pulse(); p != (Pulse{Busy: true, Queued: 80_100 + 2*segmentCost}) {
 		t.Errorf("with something queued: %+v", p)
 	}
 	want := []*body.Account{s.pieces.account, s.blocks.account}
@@ -335,7 +335,7 @@ func TestPulseAndAccounts(t *testing.T) {
 	}
 	d.Drop()
 	s.wantStream(t, slices.Concat(frame(40_000), frame(40_000)))
-	until(t, "the first are counted", func() bool { return s.Pulse() == Pulse{Sent: 80_000, Busy: true} })
+	until(t, "the first are counted", func() bool { return s.Pulse() == Pulse{Sent: 80_000, Busy: true, Queued: 100} })
 	if got := s.Accounts(nil); !slices.Equal(got, want[1:]) {
 		t.Errorf("%d accounts, want that of the copies", len(got))
 	}

@@ -1,0 +1,141 @@
+package hub
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// NameMost is how much of the name in a client's HELLO is kept, in bytes.
+const NameMost = 64
+
+// ClientInfo is what a hub knows of one client. Its counters are those of the
+// connection that the client has, or had last: they begin anew when it resumes.
+type ClientInfo struct {
+	ID       uint64
+	Name     string    // that it gave in its HELLO: printable, at most NameMost bytes; empty in version 1
+	Address  net.Addr  // of the client's side
+	Protocol int       // version that it speaks: 1 or 2
+	Since    time.Time // when the connection was accepted
+	Detached bool      // the connection is lost, and the client may still come back
+
+	QueuedBytes int // waits to be written to it, with what the bookkeeping costs
+
+	MessagesIn  uint64 // frames received, ignored ones included
+	MessagesOut uint64 // frames written whole
+	BytesIn     uint64 // on the wire
+	BytesOut    uint64 // on the wire
+}
+
+// Clients returns the clients with ids above after, in ascending order and at most
+// limit of them. A page that is not full is the last one. Those who come or go
+// between two pages are in them or not; nobody is in them twice. It may be called
+// at any time, and costs a lock of each queue that it looks at.
+func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
+	ids := h.roster.IDs()
+	at, there := slices.BinarySearch(ids, after)
+	if there {
+		at++
+	}
+	ids = ids[at:]
+	infos := make([]ClientInfo, 0, max(0, min(limit, len(ids))))
+	var found [64]*session
+	for len(ids) > 0 && len(infos) < limit {
+		n := min(len(found), len(ids), limit-len(infos))
+		h.roster.Find(ids[:n], found[:])
+		for i, s := range found[:n] {
+			if s != nil { // it has not left since
+				infos = append(infos, s.info(ids[i]))
+			}
+		}
+		ids = ids[n:]
+	}
+	return infos
+}
+
+// Client returns what is known of one client, and false when it is not connected. It
+// may be called at any time.
+func (h *Hub) Client(id uint64) (ClientInfo, bool) {
+	s := h.find(id)
+	if s == nil {
+		return ClientInfo{}, false
+	}
+	return s.info(id), true
+}
+
+// Disconnect ends the connection of a client, which is not listed any more when it
+// returns, and cannot resume. It reports whether there was such a client. A
+// client of version 2 is told by a GOAWAY, with the advice whether to reconnect, and
+// gets what is queued for it if it takes that within a second; one of version 1
+// sees the connection close at once. Either is counted as ReasonDisconnected. It may
+// be called at any time and does not wait for the client.
+func (h *Hub) Disconnect(id uint64, reconnect bool) bool {
+	s := h.find(id)
+	if s == nil {
+		return false
+	}
+	l := s.link.Load()
+	if l == nil || isClosed(l.detached) {
+		s.end(ReasonDisconnected)
+		return true
+	}
+	away := &goAway{
+		code: wire.GoAwayDisconnected, reason: ReasonDisconnected, reconnect: reconnect,
+		err: errors.New("disconnected by the operator of the hub"),
+	}
+	if !l.dismissed.CompareAndSwap(nil, away) {
+		return true
+	}
+	s.unlist()
+	l.halt()
+	s.conn.Interrupt()
+	// Whoever reads may wait for memory, or be about to wait for the client's return:
+	// then it does not hear of this. Once the session is over, the timer does nothing.
+	time.AfterFunc(lastWords, func() { s.end(ReasonDisconnected) })
+	return true
+}
+
+// find returns the session of a client, or nil.
+func (h *Hub) find(id uint64) *session {
+	var found [1]*session
+	h.roster.Find([]uint64{id}, found[:])
+	return found[0]
+}
+
+// info returns what is known of the session, which is listed under that id.
+func (s *session) info(id uint64) ClientInfo {
+	pulse := s.conn.Pulse()
+	c := ClientInfo{
+		ID: id, Address: s.conn.RemoteAddr(), Protocol: 1, Since: s.since,
+		QueuedBytes: pulse.Queued,
+		MessagesIn:  s.messagesIn.Load(), MessagesOut: s.messagesOut.Load(),
+		BytesIn: uint64(s.conn.Brought()), BytesOut: uint64(pulse.Sent),
+	}
+	if l := s.link.Load(); l != nil {
+		c.Protocol, c.Name, c.Detached = wire.Version2, l.name, isClosed(l.detached)
+	}
+	return c
+}
+
+// presentable returns a name as it can be shown to people: without what is not
+// printable, and cut to NameMost. It shares no memory with the HELLO.
+func presentable(name string) string {
+	name = strings.ToValidUTF8(name, "")
+	var b strings.Builder
+	for _, r := range name {
+		if !unicode.IsPrint(r) {
+			continue
+		}
+		if b.Len()+utf8.RuneLen(r) > NameMost {
+			break
+		}
+		b.WriteRune(r)
+	}
+	return strings.Clone(b.String())
+}
