@@ -141,7 +141,14 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 	c.bodyMost.Store(int64(all.MaxBody))
 	l := newLink(c, nc)
 	c.link = l
-	identity := c.greet(l)
+	identity, err := c.greet(ctx, l)
+	if err != nil {
+		c.end()
+		l.conn.Close()
+		l.conn.Drop()
+		l.conn.Wait()
+		return nil, err
+	}
 	go c.run(l) // ends with the client; Close waits for it
 	if err := c.await(ctx, l, identity); err != nil {
 		c.fail(err)

@@ -21,6 +21,11 @@ type Options struct {
 	// Name is for people: the hub's operator sees it. Version 2 only.
 	Name string
 
+	// Token says who the client is, to a hub that asks: it is called for each connection, with
+	// a ctx that ends with the attempt, and should return one that is good for long enough. With an
+	// error the attempt fails. Version 2 only. Default: none is shown.
+	Token func(ctx context.Context) (string, error)
+
 	// Dial makes the connections, the first one and those that follow on it. Default:
 	// TCP to the address that the function Dial was given; a client made by New has
 	// then no way to come back.

@@ -97,11 +97,16 @@ func (c *Client) run(l *link) {
 
 // greet says the first words on a connection. The identity that it asks for tells a hub
 // of version 1 from one that takes its time.
-func (c *Client) greet(l *link) (identity <-chan uint64) {
+func (c *Client) greet(ctx context.Context, l *link) (identity <-chan uint64, err error) {
 	identity = join(&l.pending, &l.pending.identity)
 	var frames []byte
 	if c.options.Version != 1 {
 		hello := wire.Hello{Version: wire.Version2, Name: c.options.Name}
+		if c.options.Token != nil {
+			if hello.Token, err = c.options.Token(ctx); err != nil {
+				return nil, fmt.Errorf("client: no token: %w", err)
+			}
+		}
 		if c.secret != "" {
 			hello.ID, hello.Resume = c.ID(), c.secret
 			hello.Received, l.read = c.inbox.detach()
@@ -110,7 +115,7 @@ func (c *Client) greet(l *link) (identity <-chan uint64) {
 		frames = wire.AppendHello(frames, &hello)
 	}
 	l.say(wire.AppendIdentityRequest(frames), &insisting)
-	return identity
+	return identity, nil
 }
 
 // welcomed begins with version 2 on a connection, or goes on.
@@ -229,6 +234,8 @@ func (c *Client) mayReturn(err error) bool {
 		return false
 	case errors.As(err, &away) && !away.Reconnect:
 		return false
+	case errors.As(err, &away) && away.Code == wire.GoAwayExpired && c.options.Token == nil:
+		return false // there is nothing newer to show
 	case errors.Is(err, ErrClosed):
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -248,6 +255,9 @@ func (c *Client) redial() *link {
 	l := newLink(c, nc)
 	l.forget = context.AfterFunc(c.life, func() { l.conn.Close() })   // nobody else knows of it until WELCOME
 	l.timer = time.AfterFunc(helloTimeout, func() { l.conn.Close() }) // until WELCOME
-	c.greet(l)
+	if _, err := c.greet(ctx, l); err != nil {
+		l.finish(err)
+		return nil
+	}
 	return l
 }

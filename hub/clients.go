@@ -80,25 +80,30 @@ func (h *Hub) Disconnect(id uint64, reconnect bool) bool {
 	if s == nil {
 		return false
 	}
-	l := s.link.Load()
-	if l == nil || isClosed(l.detached) {
-		s.end(ReasonDisconnected)
-		return true
-	}
-	away := &goAway{
+	s.sendAway(&goAway{
 		code: wire.GoAwayDisconnected, reason: ReasonDisconnected, reconnect: reconnect,
 		err: errors.New("disconnected by the operator of the hub"),
+	})
+	return true
+}
+
+// sendAway ends the session and tells its client why if it can understand that. It may be called
+// from anywhere; the first word counts.
+func (s *session) sendAway(away *goAway) {
+	l := s.link.Load()
+	if l == nil || isClosed(l.detached) {
+		s.end(away.reason)
+		return
 	}
 	if !l.dismissed.CompareAndSwap(nil, away) {
-		return true
+		return
 	}
 	s.unlist()
 	l.halt()
 	s.conn.Interrupt()
 	// Whoever reads may wait for memory, or be about to wait for the client's return:
 	// then it does not hear of this. Once the session is over, the timer does nothing.
-	time.AfterFunc(lastWords, func() { s.end(ReasonDisconnected) })
-	return true
+	time.AfterFunc(lastWords, func() { s.end(away.reason) })
 }
 
 // find returns the session of a client, or nil.

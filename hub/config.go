@@ -36,8 +36,8 @@ type Config struct {
 	// one frame or 64 KiB. Then it is disconnected. Default: 10 s.
 	StallTimeout time.Duration
 
-	// HandshakeTimeout is how long a connection that is TLS may take for its handshake.
-	// Default: 10 s.
+	// HandshakeTimeout is how long a connection that is TLS may take for its handshake, and
+	// then, with Admit or NoClassic, for its first frame. Default: 10 s.
 	HandshakeTimeout time.Duration
 
 	// FrameTimeout is how long the rest of a frame may take to arrive. A client
@@ -73,6 +73,20 @@ type Config struct {
 	// is not read any more. Each takes up to 3 KiB beside MaxQueuedBytes, for 255
 	// receivers. Default: 1,024.
 	MaxReports int
+
+	// Admit says who may come in, and what that client may do: for each connection, when its
+	// first frame has come. An error refuses it; its text is told to a client of version 2, and
+	// logged. It is called concurrently, by the goroutine of the connection, and may wait, but
+	// no longer than HandshakeTimeout. Default: everybody may do everything.
+	Admit func(Applicant) (*Grant, error)
+
+	// NoClassic says that version 1 of the protocol is not spoken.
+	NoClassic bool
+
+	// MessageRate and ByteRate are how many messages and bytes a client may send in a second, on
+	// average and with one second's worth at once. One that is faster is read more slowly: TCP
+	// slows it down. A message is any frame. Default: as fast as it can.
+	MessageRate, ByteRate float64
 
 	// Latency is told how long deliveries took: from when the hub has read the message until
 	// the receiver's socket has taken it. It hears of one read in 256, each of the
@@ -141,6 +155,8 @@ func (c Config) withDefaults() (Config, error) {
 		between("KeepAlive", c.KeepAlive, 10*time.Millisecond, time.Hour),
 		between("ResumeWindow", c.ResumeWindow, time.Millisecond, 24*time.Hour),
 		between("ReportTimeout", c.ReportTimeout, time.Millisecond, 24*time.Hour),
+		between("MessageRate", c.MessageRate, 0, 1e12),
+		between("ByteRate", c.ByteRate, 0, 1e15),
 		between("Credit", c.Credit, 4<<10, 1<<30),
 		between("MaxReports", c.MaxReports, 1, 1<<20),
 	)
@@ -155,7 +171,7 @@ func set[T comparable](field *T, value T) {
 	}
 }
 
-func between[T int | int64 | time.Duration](name string, value, least, most T) error {
+func between[T int | int64 | float64 | time.Duration](name string, value, least, most T) error {
 	if value < least || value > most {
 		return fmt.Errorf("hub: %s is %v, must be from %v to %v", name, value, least, most)
 	}

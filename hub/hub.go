@@ -81,6 +81,7 @@ type Hub struct {
 	counters counters
 
 	handshakes complaints // about those that fail
+	refusals   complaints // about clients that may not come in
 
 	shutdown sync.Once
 	closing  chan struct{} // closed when Shutdown begins
@@ -118,7 +119,10 @@ func New(config Config) (*Hub, error) {
 		UserTimeout:  userTimeout,
 		Reads:        h.reads.Account(forReads),
 	}
-	h.handshakes.about = "TLS handshake failed"
+	h.handshakes.about, h.refusals.about = "TLS handshake failed", "client refused"
+	if config.Admit != nil {
+		h.ids.StartAt(GrantedMost + 1)
+	}
 	h.most.Store(int64(config.MaxClients))
 	h.tracker.init()
 	h.presence.init()

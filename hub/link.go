@@ -79,8 +79,11 @@ func (t *turn) hello(f *socket.Frame) error {
 	}
 	s := t.session
 	s.conn.Number(window)
+	if err := s.admit(wire.Version2, h.Token); err != nil {
+		return err
+	}
 	for h.Resume != "" {
-		old := s.hub.lingering(&h)
+		old := s.lingering(&h)
 		if old == nil {
 			break
 		}
@@ -97,6 +100,9 @@ func (t *turn) hello(f *socket.Frame) error {
 	}
 	l := newLink(p, h.Name)
 	s.link.Store(l)
+	if s.hub.guarded() {
+		s.enter()
+	}
 	s.hub.config.Logger.Debug("client speaks version 2", "client", p.id, "name", l.name)
 	return nil
 }
@@ -151,7 +157,7 @@ func (t *turn) welcome(p *peer, again int, resumed bool) bool {
 	w := wire.Welcome{
 		Version: wire.Version2, ID: p.id, Resume: p.secret, Resumed: resumed, Again: again, Seq: p.seq, Taken: p.hasTaken(),
 		Hub: "go-message-hub", Epoch: s.hub.epoch,
-		MaxBody: c.MaxBody, MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
+		MaxBody: s.maxBody(), MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
 		Credit: c.Credit, Window: window, Keepalive: int(c.KeepAlive.Milliseconds()),
 	}
 	piece := s.pieceOf(wire.AppendWelcome(nil, &w), &overtaking)
@@ -170,13 +176,14 @@ func (t *turn) say(frame []byte) error {
 
 // lingering returns the session that a client wants to go on with: it knows its
 // secret, and its connection is over, if need be because of this.
-func (h *Hub) lingering(hello *wire.Hello) *session {
+func (s *session) lingering(hello *wire.Hello) *session {
+	h := s.hub
 	old := h.find(hello.ID)
-	if old == nil {
+	if old == nil || s.grant != nil && s.grant.ID != 0 && s.grant.ID != hello.ID {
 		return nil
 	}
 	l := old.link.Load()
-	if l == nil || !l.peer.knows(hello.Resume) {
+	if l == nil || !l.peer.knows(hello.Resume) || l.peer.subject != s.subject() {
 		return nil
 	}
 	l.peer.ask(old)

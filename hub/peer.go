@@ -16,6 +16,7 @@ type peer struct {
 	// Static after newPeer.
 	hub     *Hub
 	id      uint64
+	subject string // who it is
 	secret  string
 	reports socket.Terms // those of a REPORT
 	takens  socket.Terms // those of a TAKEN
@@ -56,7 +57,7 @@ type flight struct {
 type ackKey struct{ sender, seq uint64 }
 
 func newPeer(s *session) *peer {
-	p := &peer{hub: s.hub, id: s.id.Load(), secret: rand.Text(), session: s, room: make(chan struct{}, 1)}
+	p := &peer{hub: s.hub, id: s.id.Load(), subject: s.subject(), secret: rand.Text(), session: s, room: make(chan struct{}, 1)}
 	p.reports = socket.Terms{Tracker: reporting{p}, IfFull: socket.Insist}
 	p.takens = socket.Terms{Tracker: parted(p.told), IfFull: socket.Overtake}
 	p.pings = socket.Terms{Tracker: parted(p.pinged), IfFull: socket.Overtake}

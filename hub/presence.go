@@ -84,7 +84,10 @@ func (t *turn) listRange(f *socket.Frame) error {
 	if err := t.offer(); err != nil {
 		return err
 	}
-	all := t.session.hub.roster.IDs()
+	var all []uint64
+	if t.session.mayList() {
+		all = t.session.hub.roster.IDs()
+	}
 	page, more := pageOf(all, r)
 	if err := t.join(nil, class{}, wire.ListPageLen(len(page))); err != nil {
 		return err
@@ -113,6 +116,9 @@ func (t *turn) watch(f *socket.Frame) error {
 	w, err := wire.ParseWatch(f.Payload)
 	if err != nil {
 		return err
+	}
+	if w.On && !t.session.mayWatch() {
+		return t.say(wire.AppendPresence(nil, 0, wire.PresenceSnapshot, nil, nil)) // nobody, for it
 	}
 	p := &t.session.hub.presence
 	p.mu.Lock()

@@ -40,7 +40,7 @@ type turn struct {
 	found [wire.MaxReceivers]*session
 
 	// What goes into the statistics at the end of the turn.
-	frames, relays, noReceivers, ignored, unknown, gone int
+	frames, relays, noReceivers, ignored, unknown, forbidden, gone int
 }
 
 var turns = sync.Pool{New: func() any { return new(turn) }}
@@ -62,8 +62,9 @@ func (t *turn) finish() {
 	c.noReceivers.Add(uint64(t.noReceivers))
 	c.ignored.Add(uint64(t.ignored))
 	c.unknown.Add(uint64(t.unknown))
+	c.forbidden.Add(uint64(t.forbidden))
 	c.gone.Add(uint64(t.gone))
-	t.frames, t.relays, t.noReceivers, t.ignored, t.unknown, t.gone = 0, 0, 0, 0, 0, 0
+	t.frames, t.relays, t.noReceivers, t.ignored, t.unknown, t.forbidden, t.gone = 0, 0, 0, 0, 0, 0, 0
 	t.session, t.dispatch.Blocks, t.time, t.timer = nil, nil, time.Time{}, nil
 }
 
@@ -93,6 +94,11 @@ func (t *turn) handle(f *socket.Frame) error {
 		return t.handle2(f)
 	case first && f.Type == wire.TypeHello:
 		return t.hello(f)
+	case first && t.session.hub.guarded():
+		if err := t.session.admit(1, ""); err != nil {
+			return err
+		}
+		t.session.enter()
 	}
 	switch f.Type {
 	case wire.TypeRelay:
@@ -113,7 +119,7 @@ func (t *turn) relay(f *socket.Frame) error {
 	if err != nil {
 		return err
 	}
-	if most := t.session.hub.config.MaxBody; len(r.Body) > most {
+	if most := t.session.maxBody(); len(r.Body) > most {
 		return fmt.Errorf("%w: body of %d bytes, %d allowed", wire.ErrTooLong, len(r.Body), most)
 	}
 	t.relays++
@@ -158,7 +164,10 @@ func (t *turn) list() error {
 	if err := t.offer(); err != nil {
 		return err
 	}
-	before, after := split(t.session.hub.roster.IDs(), t.session.id.Load())
+	var before, after []uint64
+	if t.session.mayList() {
+		before, after = split(t.session.hub.roster.IDs(), t.session.id.Load())
+	}
 	if err := t.join(nil, class{}, wire.ListLen(len(before)+len(after))); err != nil {
 		return err
 	}
@@ -255,6 +264,7 @@ func (t *turn) answer(piece *socket.Piece) error {
 func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	found := t.found[:len(ids)]
 	t.session.hub.roster.Find(ids, found)
+	forbidden := t.session.forbid(ids, found)
 	var b *batch
 	switch {
 	case t.class.followed():
@@ -271,9 +281,15 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	parked := false
 	for i, receiver := range found {
 		if receiver == nil {
-			t.unknown += piece.Deliveries
+			fate := wire.FateUnknown
+			if forbidden.has(i) {
+				fate = wire.FateRefused
+				t.forbidden += piece.Deliveries
+			} else {
+				t.unknown += piece.Deliveries
+			}
 			if b != nil {
-				b.settle(i, 0, piece.Frames, wire.FateUnknown)
+				b.settle(i, 0, piece.Frames, fate)
 			}
 			continue
 		}

@@ -111,7 +111,7 @@ func (t *turn) takeSend(p *peer, f *socket.Frame) error {
 // admit reports whether a SEND is to be relayed. It waits if the client has more
 // under way than it may have.
 func (t *turn) admit(p *peer, m *wire.Send, cost int) (bool, error) {
-	most := t.session.hub.config.MaxBody
+	most := t.session.maxBody()
 	switch {
 	case m.Seq <= p.seq:
 		return false, t.refuse(m.Seq, wire.ErrorSeq, fmt.Sprintf("seq is not above %d, that of the last SEND", p.seq))

@@ -42,8 +42,11 @@ type session struct {
 	done   chan struct{} // closed by end
 
 	// Owned by the reading goroutine.
-	counted int64 // bytes of conn.Brought that are in the statistics
-	greeted bool  // the first frame has come
+	counted int64       // bytes of conn.Brought that are in the statistics
+	greeted bool        // the first frame has come
+	grant   *Grant      // what it may do; nil: everything
+	pace    *pace       // how fast it may send; nil: as it likes
+	due     *time.Timer // when it must have said who it is, and then when it must go; nil: never
 
 	// Added to once for each read and for each write. They stand apart from what
 	// everybody reads who sends something to the client.
@@ -57,6 +60,7 @@ func newSession(h *Hub, nc net.Conn) *session {
 		account: h.bodies.Account(h.share),
 		since:   time.Now(),
 		done:    make(chan struct{}),
+		pace:    newPace(&h.config, nil),
 	}
 	s.id.Store(h.ids.Next())
 	s.conn = socket.New(nc, &h.socket, s, s.done)
@@ -73,7 +77,7 @@ type handshaker interface {
 // which ends when the connection does.
 func (s *session) start(nc net.Conn) {
 	secure, ok := nc.(handshaker)
-	if !ok {
+	if !ok && !s.hub.guarded() {
 		s.enter()
 	}
 	go s.run(secure)
@@ -81,7 +85,9 @@ func (s *session) start(nc net.Conn) {
 
 // enter makes the client one of those who are connected.
 func (s *session) enter() {
-	s.list()
+	if old := s.list(); old != nil { // the id was granted to both
+		old.sendAway(&goAway{code: wire.GoAwayTakenOver, reason: ReasonTakenOver, err: errors.New("another connection has this id now")})
+	}
 	s.hub.config.Logger.Info("client connected", "client", s.id.Load(), "address", s.conn.RemoteAddr().String())
 }
 
@@ -96,18 +102,21 @@ func (s *session) handshake(secure handshaker) error {
 		s.hub.handshakes.complain(s.hub.config.Logger, "address", s.conn.RemoteAddr().String(), "error", err)
 		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
-	s.enter()
+	if !s.hub.guarded() {
+		s.enter()
+	}
 	return nil
 }
 
-// list puts the session on the list of clients.
-func (s *session) list() {
+// list puts the session on the list of clients. It returns the one that had its place.
+func (s *session) list() (old *session) {
 	id := s.id.Load()
-	s.hub.roster.Join(id, s)
+	old = s.hub.roster.Join(id, s)
 	s.hub.presence.note(id, true)
 	if isClosed(s.done) { // by Shutdown, which may have come too early to find it listed
 		s.unlist()
 	}
+	return old
 }
 
 // unlist takes it off.
@@ -120,7 +129,13 @@ func (s *session) unlist() {
 func (s *session) run(secure handshaker) {
 	err := s.handshake(secure)
 	if err == nil {
+		if s.hub.guarded() {
+			s.awaitAdmission()
+		}
 		err = s.serve()
+	}
+	if s.due != nil {
+		s.due.Stop()
 	}
 	if l := s.link.Load(); l != nil && l.dismissed.Load() != nil {
 		err = l.dismissed.Load()
@@ -142,6 +157,9 @@ func (s *session) run(secure handshaker) {
 // serve handles what the client sends until something ends it.
 func (s *session) serve() error {
 	for {
+		if err := s.rest(); err != nil {
+			return err
+		}
 		if err := s.conn.Fill(); err != nil {
 			return err
 		}
@@ -181,6 +199,8 @@ func (s *session) leave(err error) Reason {
 		return ReasonShutdown
 	case errors.Is(err, errHandshake):
 		return ReasonHandshake
+	case errors.Is(err, errRefused):
+		return ReasonRefused
 	case errors.Is(err, errBye):
 		s.drain()
 		return ReasonLeft
@@ -253,7 +273,7 @@ func (s *session) end(reason Reason) {
 // book counts and logs that a connection has ended.
 func (s *session) book(reason Reason) {
 	s.hub.counters.disconnected[reason].Add(1)
-	if reason == ReasonHandshake {
+	if reason == ReasonHandshake || reason == ReasonRefused {
 		return // it was never connected, and is complained about
 	}
 	s.hub.config.Logger.Info("client disconnected", "client", s.id.Load(), "reason", reason.String(),

@@ -30,7 +30,9 @@ const (
 	ReasonTimeout                    // nothing was heard from it for two keep-alive intervals
 	ReasonTakenOver                  // another connection has resumed its id
 	ReasonVersion                    // it speaks a version that the hub does not
-	ReasonHandshake                  // it did not agree on TLS, or not in time
+	ReasonHandshake                  // it did not agree on TLS, or did not say who it is in time
+	ReasonRefused                    // it may not come in
+	ReasonExpired                    // what it had shown is good no longer
 	ReasonDisconnected               // Disconnect was called
 	reasons
 )
@@ -38,7 +40,7 @@ const (
 var reasonTexts = [reasons]string{
 	"left", "half a frame", "connection lost", "malformed frame", "frame too long",
 	"frame timeout", "stalled", "too slow for the memory it held", "shutdown",
-	"keep-alive timeout", "taken over", "unknown version", "no TLS handshake",
+	"keep-alive timeout", "taken over", "unknown version", "no handshake", "refused", "permission over",
 	"disconnected by the operator",
 }
 
@@ -79,11 +81,14 @@ type Stats struct {
 	Ignored     uint64 // frames of reserved types, and empty ones
 	Delivered   uint64 // copies of bodies written to a receiver's socket
 	Unknown     uint64 // not delivered: no such client is connected
+	Forbidden   uint64 // not delivered: the sender may not send to that client
 	Gone        uint64 // not delivered: the receiver left, or was disconnected, before it was written
 
 	Resumed uint64               // connections that went on where another had ended
 	Errors  uint64               // requests answered with an ERROR
 	Fates   map[wire.Fate]uint64 // of messages that a client of version 2 wanted followed, one for each receiver; those that never occurred are absent
+
+	Paced uint64 // how often a client was not read for a while because it was faster than it may be
 
 	QueuedBytes     int64 // memory held for clients now
 	MaxQueuedBytes  int64 // that may be held: Config.MaxQueuedBytes
@@ -113,8 +118,11 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	t.Row("Bytes Written", "%s", size(s.BytesOut))
 	t.Row("Relays", "%s (%s to nobody)", count(s.Relays), count(s.NoReceivers))
 	t.Row("Delivered", "%s", count(s.Delivered))
-	t.Row("Not Delivered", "%s", count(s.Unknown+s.Gone))
+	t.Row("Not Delivered", "%s", count(s.Unknown+s.Forbidden+s.Gone))
 	t.Row("  no such client", "%s", count(s.Unknown))
+	if s.Forbidden > 0 {
+		t.Row("  forbidden", "%s", count(s.Forbidden))
+	}
 	t.Row("  gone before it was written", "%s", count(s.Gone))
 	for fate := range wire.FateStored + 1 {
 		if n := s.Fates[fate]; n > 0 {
@@ -126,8 +134,8 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	}
 	t.Row("Frames Ignored", "%s", count(s.Ignored))
 	t.Row("Accept Errors", "%s", count(s.AcceptErrors))
-	t.Row("Incoming Messages per second", "%s", rate(s.MessagesIn, s.Uptime))
-	t.Row("Outgoing Messages per second", "%s", rate(s.MessagesOut, s.Uptime))
+	t.Row("Incoming Messages per second", "%s", perSecond(s.MessagesIn, s.Uptime))
+	t.Row("Outgoing Messages per second", "%s", perSecond(s.MessagesOut, s.Uptime))
 	t.Row("Bytes Read per second", "%s", size(uint64(stats.Rate(s.BytesIn, s.Uptime))))
 	t.Row("Bytes Written per second", "%s", size(uint64(stats.Rate(s.BytesOut, s.Uptime))))
 	t.Row("Peak of Queued Bytes", "%s (%s)", humanize.Comma(s.PeakQueuedBytes), humanize.IBytes(uint64(s.PeakQueuedBytes)))
@@ -140,7 +148,7 @@ func size(n uint64) string {
 	return fmt.Sprintf("%s (%s)", humanize.Comma(int64(n)), humanize.Bytes(n))
 }
 
-func rate(n uint64, d time.Duration) string {
+func perSecond(n uint64, d time.Duration) string {
 	return humanize.CommafWithDigits(stats.Rate(n, d), 1)
 }
 
@@ -151,7 +159,8 @@ type counters struct {
 	messagesIn, bytesIn          atomic.Uint64
 	messagesOut, bytesOut        atomic.Uint64
 	relays, noReceivers, ignored atomic.Uint64
-	delivered, unknown, gone     atomic.Uint64
+	delivered, unknown           atomic.Uint64
+	forbidden, gone, paced       atomic.Uint64
 	acceptErrors                 atomic.Uint64
 	resumed, errors              atomic.Uint64
 	disconnected                 [reasons]atomic.Uint64
@@ -179,6 +188,8 @@ func (h *Hub) Stats() Stats {
 		Delivered:    c.delivered.Load(),
 		Unknown:      c.unknown.Load(),
 		Gone:         c.gone.Load(),
+		Forbidden:    c.forbidden.Load(),
+		Paced:        c.paced.Load(),
 		AcceptErrors: c.acceptErrors.Load(),
 
 		MaxQueuedBytes: h.config.MaxQueuedBytes,

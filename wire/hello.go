@@ -58,6 +58,7 @@ const (
 	GoAwaySlow      GoAwayCode = "slow"       // the client did not take what others wait to send it
 	GoAwayTimeout   GoAwayCode = "timeout"    // nothing was heard from the client
 	GoAwayRefused   GoAwayCode = "refused"    // the client may not come in
+	GoAwayExpired   GoAwayCode = "expired"    // what the client has shown is good no longer
 
 	// GoAwayDisconnected says that the operator of the hub wants the client to go.
 	GoAwayDisconnected GoAwayCode = "disconnected"

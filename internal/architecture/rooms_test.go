@@ -38,7 +38,7 @@ var rooms = map[string]room{
 	},
 	"hub": {
 		ours:   []string{"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats"},
-		others: []string{"github.com/dustin/go-humanize"},
+		others: []string{"github.com/dustin/go-humanize", "golang.org/x/time/rate"},
 		why:    "it is embeddable: a program that imports it gets a hub, not our flags, our client or our simulation",
 	},
 	"client": {
@@ -53,7 +53,7 @@ var rooms = map[string]room{
 	"internal/command": {
 		ours: []string{
 			"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats",
-			"hub", "client", "internal/simulation", "internal/certs",
+			"hub", "client", "internal/simulation", "internal/certs", "internal/tokens",
 		},
 		others: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term"},
 		why:    "it joins the others into programs and is the only place that knows flags, signals and exit codes",

@@ -68,7 +68,7 @@ func TestCompletion(t *testing.T) {
 		{"hubctl send -level = r", "received |"},
 		{"hubctl send --level r", "received |"},
 		{"hubctl send -json = f", "false |"},
-		{"hubctl send -json -t", "-to=|-ttl=|-timeout=|"},
+		{"hubctl send -json -t", "-token=|-token-file=|-to=|-ttl=|-timeout=|"},
 		{"hubctl list -n", "|"},
 		{"hubctl completion b", "bash |"},
 		{"hubctl help p", "ping |"},

@@ -37,6 +37,7 @@ func verbs() []verb {
 		{"list", "print who is connected", newList},
 		{"watch", "print who is connected, and then who comes and goes", newWatch},
 		{"ping", "measure how long the hub takes to answer", newPing},
+		{"token", "make keys and tokens, for a first try of access control", newToken},
 		{"completion", "print a script that completes commands in a shell", newCompletion},
 	}
 }

@@ -117,7 +117,7 @@ func (c *control) dial(stop context.Context, patience time.Duration, options cli
 	if err != nil {
 		return nil, err
 	}
-	options.TLS = secure
+	options.TLS, options.Token = secure, c.remote.pass.show()
 	options.Name = c.settings.program
 	options.MaxBody = int(c.maxBody)
 	conn, err := client.Dial(ctx, c.remote.hostPort(), &options)
@@ -150,6 +150,8 @@ func (c *control) noHub(err error, patience time.Duration) error {
 		return fmt.Errorf("no hub at %s: %w; start one with start_server, or name another with -addr and -port", c.hub(), reason)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no hub at %s: something took the connection, and said nothing for %s", c.hub(), formatSpan(patience))
+	case errors.As(err, &away) && away.Code == wire.GoAwayRefused:
+		return fmt.Errorf("the hub at %s does not let this client in: %s; -token-file names what to show", c.hub(), away.Reason)
 	case errors.As(err, &away):
 		return fmt.Errorf("the hub at %s lets nobody in: %s", c.hub(), away.Reason)
 	case errors.Is(err, client.ErrHubClosed), errors.Is(err, client.ErrLost):

@@ -616,7 +616,7 @@ func TestWrongCommandsAreRefused(t *testing.T) {
 		want string
 	}{
 		{nil, ": a subcommand is missing"},
-		{[]string{"lsit"}, `: "lsit" is not a subcommand: there are listen, send, list, watch, ping, completion and help`},
+		{[]string{"lsit"}, `: "lsit" is not a subcommand: there are listen, send, list, watch, ping, token, completion and help`},
 		{[]string{"help", "lsit"}, `: "lsit" is not a subcommand: `},
 		{[]string{"-port=1", "list"}, ": -port=1 stands where the subcommand belongs: flags come behind it"},
 		{[]string{"list", "all"}, ` list: "all" is not a flag`},

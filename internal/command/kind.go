@@ -90,7 +90,7 @@ func oneOf(words ...string) kind[string] {
 
 // text is anything.
 func text() kind[string] {
-	return kind[string]{parse: func(t string) (string, error) { return t, nil }, format: asIs}
+	return kind[string]{parse: func(t string) (string, error) { return t, nil }, format: asIs, want: "any text"}
 }
 
 // path is the name of a file.
@@ -165,6 +165,22 @@ func host() kind[string] {
 		},
 		format: asIs,
 		want:   "names and addresses without a port, which -port gives",
+	}
+}
+
+// perSecond is a rate.
+func perSecond() kind[float64] {
+	return kind[float64]{
+		parse: func(text string) (float64, error) {
+			n, err := strconv.ParseFloat(text, 64)
+			if err != nil || !(n >= 0 && n <= 1e12) {
+				return 0, errOutside
+			}
+			return n, nil
+		},
+		format: func(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) },
+		limits: "0 to 1000000000000",
+		want:   "0 to 1000000000000",
 	}
 }
 

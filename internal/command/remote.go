@@ -25,6 +25,7 @@ type remote struct {
 	ca       string
 	cert     string
 	key      string
+	pass     pass
 }
 
 // The ways to name a hub.
@@ -41,11 +42,12 @@ func (r *remote) add(s *settings) {
 	add(s, &r.ca, "ca", "", path(), "file with the certificates of the authorities that vouch\nfor a hub with TLS; by default those of the system")
 	add(s, &r.cert, "cert", "", path(), "file with the certificate to show to a hub with TLS")
 	add(s, &r.key, "key", "", path(), "file with the private key of -cert")
+	r.pass.add(s)
 }
 
 // given reports whether any of them was set.
 func (r *remote) given() bool {
-	for _, name := range []string{"addr", "port", "ca", "cert", "key"} {
+	for _, name := range []string{"addr", "port", "ca", "cert", "key", "token", "token-file"} {
 		if r.settings.given(name) {
 			return true
 		}
@@ -110,7 +112,7 @@ func (r *remote) check() error {
 	if _, _, err := net.SplitHostPort(bare); err == nil && r.settings.given("port") {
 		return fmt.Errorf("-addr=%s names a port: leave -port away", r.addr)
 	}
-	return nil
+	return r.pass.check()
 }
 
 // distrust says in a sentence why there is no TLS with a hub, and what to do about it; "" for

@@ -35,6 +35,10 @@ type server struct {
 	credit    int64
 	tls       serverTLS
 	secured   secured
+	access    access
+	gate      gate
+	messages  float64
+	bytes     int64
 	drain     time.Duration
 	logLevel  string
 
@@ -55,6 +59,7 @@ func Server(p Process) int {
 		return func() { level.Set(logLevels[next.logLevel]) }, nil
 	})
 	c.follow(c.secured.follow)
+	c.follow(c.gate.follow)
 	apply, err := c.prepare(c)
 	if err != nil {
 		return c.settings.complain(p, err)
@@ -122,7 +127,10 @@ func newServer() *server {
 		"how long queues may take to empty when the hub ends", reloadable)
 	add(s, &c.logLevel, "log-level", "info", oneOf("debug", "info", "warn", "error"),
 		"least level of log lines that are written", reloadable)
+	add(s, &c.messages, "rate-messages", 0, perSecond(), "messages that a client may send in a second, on average;\n0 is as many as it can")
+	add(s, &c.bytes, "rate-bytes", 0, size(0, 1<<50), "bytes that it may send in a second; likewise")
 	c.tls.add(s)
+	c.access.add(s)
 	s.addShow()
 	s.addCommon()
 	s.notes = reloadNotes
@@ -134,7 +142,7 @@ running hub. The rest takes a restart, and a log line says so. Windows has no
 SIGHUP.`
 
 func (c *server) hubConfig(logger *slog.Logger) hub.Config {
-	return hub.Config{
+	config := hub.Config{
 		MaxBody:        int(c.maxBody),
 		MaxQueuedBytes: c.maxMemory,
 		MaxClients:     c.clients,
@@ -142,8 +150,15 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 		KeepAlive:      c.keepAlive,
 		ResumeWindow:   c.resume,
 		Credit:         int(c.credit),
+		MessageRate:    c.messages,
+		ByteRate:       float64(c.bytes),
+		NoClassic:      c.access.noClassic(),
 		Logger:         logger,
 	}
+	if c.access.closed() {
+		config.Admit = c.gate.admit
+	}
+	return config
 }
 
 // run lets h serve until stop ends, and closes it. Meanwhile it reloads the
@@ -161,6 +176,8 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 		"max_body", formatSize(c.maxBody), "max_memory", formatSize(c.maxMemory), "max_clients", c.clients)
 	life, end := context.WithCancel(now)
 	defer end()
+	c.access.warnOfStrangers(logger, ln.Addr(), c.tls.clientCA)
+	c.gate.running = true
 	work := serve(now, h, c.secured.over(life, ln, logger))
 	for {
 		select {

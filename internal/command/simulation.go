@@ -90,7 +90,7 @@ delivered, which a hub on the same machine lacks`
 // make one.
 func (c *simulated) simulationConfig() (simulation.Config, error) {
 	if c.embed && c.remote.given() {
-		return simulation.Config{}, errors.New("-embed brings a hub of its own on a free port: leave -addr, -port, -ca, -cert and -key away")
+		return simulation.Config{}, errors.New("-embed brings a hub of its own on a free port: leave -addr, -port, -ca, -cert, -key and the token away")
 	}
 	if err := c.remote.check(); err != nil {
 		return simulation.Config{}, err
@@ -110,6 +110,7 @@ func (c *simulated) simulationConfig() (simulation.Config, error) {
 	config := simulation.Config{
 		Addr:      c.remote.hostPort(),
 		TLS:       secure,
+		Token:     c.remote.pass.show(),
 		Size:      c.size,
 		Clients:   c.clients,
 		Messages:  c.messages,

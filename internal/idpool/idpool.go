@@ -13,5 +13,8 @@ type Pool struct {
 	last atomic.Uint64
 }
 
+// StartAt has the ids begin there instead of at 1. It must be called before Next.
+func (p *Pool) StartAt(first uint64) { p.last.Store(first - 1) }
+
 // Next returns an id that the pool never returned before. The first is 1.
 func (p *Pool) Next() uint64 { return p.last.Add(1) }

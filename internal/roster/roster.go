@@ -21,18 +21,21 @@ type Roster[M comparable] struct {
 	peak    int
 }
 
-// Join adds a member. An id that is already there gets the new member.
-func (r *Roster[M]) Join(id uint64, member M) {
+// Join adds a member. An id that is already there gets the new member; the one that it had
+// is returned, or the zero M.
+func (r *Roster[M]) Join(id uint64, member M) (before M) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.members == nil {
 		r.members = make(map[uint64]M)
 	}
-	if _, there := r.members[id]; !there {
+	before, there := r.members[id]
+	if !there {
 		r.insert(id)
 	}
 	r.members[id] = member
 	r.peak = max(r.peak, len(r.ids))
+	return before
 }
 
 // Leave removes the member with this id if it is this one, and reports whether it was.

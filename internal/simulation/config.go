@@ -10,6 +10,7 @@
 package simulation
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -41,13 +42,14 @@ const DefaultTimeout = 30 * time.Second
 // Config says what to simulate. Size, Clients, Messages and Interval mean what
 // they say even when they are 0.
 type Config struct {
-	Addr     string        // the hub, host:port
-	TLS      *tls.Config   // how to speak TLS with it; nil: not at all
-	Size     int           // bytes of a body, 0 to MaxSize
-	Clients  int           // how many connect, 0 to MaxClients
-	Messages int           // how often each client sends to all the others, 0 to MaxMessages
-	Interval time.Duration // between two sends of one client, see Run; 0 is as fast as the hub takes them
-	Verify   Verify        // how closely receivers look; the zero value is VerifyFull
+	Addr     string                                // the hub, host:port
+	TLS      *tls.Config                           // how to speak TLS with it; nil: not at all
+	Token    func(context.Context) (string, error) // who the clients are: see client.Options; version 2 only
+	Size     int                                   // bytes of a body, 0 to MaxSize
+	Clients  int                                   // how many connect, 0 to MaxClients
+	Messages int                                   // how often each client sends to all the others, 0 to MaxMessages
+	Interval time.Duration                         // between two sends of one client, see Run; 0 is as fast as the hub takes them
+	Verify   Verify                                // how closely receivers look; the zero value is VerifyFull
 
 	Protocol  int   // version of the protocol, 1 or 2; 0 means 1
 	Report    Level // how far each message must come before it is reported; version 2 only
@@ -84,6 +86,8 @@ func (c Config) checkProtocol() error {
 	switch {
 	case c.Protocol < 0 || c.Protocol > 2:
 		return fmt.Errorf("-protocol=%d: allowed are 1 and 2", c.Protocol)
+	case c.Protocol != 2 && c.Token != nil:
+		return errors.New("-token and -token-file: a token takes -protocol=2")
 	case c.Protocol != 2 && c.Report != LevelNone:
 		return fmt.Errorf("-report=%v: reports take -protocol=2", c.Report)
 	case c.Protocol != 2 && c.Reconnect > 0:

@@ -71,7 +71,7 @@ func dial(ctx context.Context, c Config, r *receiver, l *line) (*client.Client, 
 	defer cancel()
 	options := client.Options{
 		Version: c.Protocol, CloseTimeout: flushTime, ReadBuffer: readBuffer, OnMessage: r.receive,
-		NoReconnect: l == nil, OnEvent: r.event, TLS: c.TLS,
+		NoReconnect: l == nil, OnEvent: r.event, TLS: c.TLS, Token: c.Token,
 	}
 	if l != nil {
 		options.Dial = l.dial

@@ -6,6 +6,7 @@
 package socket
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -146,6 +147,15 @@ func New(nc net.Conn, config *Config, owner Owner, stop <-chan struct{}) *Conn {
 
 // RemoteAddr returns the address of the peer.
 func (c *Conn) RemoteAddr() net.Addr { return c.base.nc.RemoteAddr() }
+
+// Secure returns the state of TLS, and false where there is none. The handshake must be over.
+func (c *Conn) Secure() (tls.ConnectionState, bool) {
+	secure, ok := c.base.nc.(*tls.Conn)
+	if !ok {
+		return tls.ConnectionState{}, false
+	}
+	return secure.ConnectionState(), true
+}
 
 // Close closes the connection at once. What is queued is lost and counted as
 // such. It may be called more than once and from anywhere.

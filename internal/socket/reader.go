@@ -65,6 +65,7 @@ type Reader struct {
 	attempt func(fd uintptr) bool // tryRead, bound once so that a read allocates nothing
 
 	// Owned by the reading goroutine.
+	most     int          // see SetMaxLength
 	buf      *body.Buffer // what was read: between Fill and the Fill after it
 	pos, end int          // what of buf is still to be handed out
 	rest     *body.Buffer // start of an unfinished frame, between turns
@@ -88,9 +89,13 @@ type Reader struct {
 }
 
 func (r *Reader) init(b *base) {
-	r.base = b
+	r.base, r.most = b, b.config.MaxLength
 	r.attempt = r.tryRead
 }
+
+// SetMaxLength changes the largest length field that is taken from now on, in bytes: at first
+// it is Config.MaxLength. It must be called by the one who reads, or before.
+func (r *Reader) SetMaxLength(most int) { r.most = most }
 
 // Brought returns how many bytes were read so far.
 func (r *Reader) Brought() int64 { return r.brought.Load() }
@@ -157,7 +162,7 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 		return Frame{}, false, nil
 	}
 	b := r.buf.Bytes()[r.pos:r.end]
-	size, err := wire.Size(b, r.base.config.MaxLength)
+	size, err := wire.Size(b, r.most)
 	if err != nil || size == 0 || len(b) < size {
 		return Frame{}, false, err
 	}
@@ -228,7 +233,7 @@ func (r *Reader) settle() error {
 	if r.since.IsZero() {
 		r.since = time.Now()
 	}
-	r.size, _ = wire.Size(partial, r.base.config.MaxLength) // Next has returned the error already
+	r.size, _ = wire.Size(partial, r.most) // Next has returned the error already
 	r.keep(partial, handed)
 	if r.restLen >= readSize && !r.leaves() {
 		return r.grow()

@@ -141,7 +141,7 @@ func (b *body) claims() (*Claims, error) {
 	}
 	c.To = []Range{}
 	for _, text := range b.To {
-		r, err := parseRange(text)
+		r, err := ParseRange(strings.Trim(string(text), `"`))
 		if err != nil {
 			return nil, fmt.Errorf("hub_send: %w", err)
 		}
@@ -172,9 +172,9 @@ func parseID(text json.RawMessage) (uint64, error) {
 	return id, nil
 }
 
-// parseRange reads an id, or "first-last".
-func parseRange(text json.RawMessage) (Range, error) {
-	first, last, isRange := strings.Cut(strings.Trim(string(text), `"`), "-")
+// ParseRange reads an id, or "first-last".
+func ParseRange(text string) (Range, error) {
+	first, last, isRange := strings.Cut(text, "-")
 	if !isRange {
 		last = first
 	}

@@ -1,0 +1,157 @@
+package hub
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// Applicant is a client that wants to come in.
+type Applicant struct {
+	Address net.Addr             // of its side
+	Version int                  // of the protocol, 1 or 2
+	Token   string               // that it shows; in version 1 it cannot
+	TLS     *tls.ConnectionState // with the certificates that it has shown, verified if that was asked for; nil: no TLS
+}
+
+// Grant says who a client is and what it may do. It must not be changed afterwards.
+type Grant struct {
+	// Subject is who the client is, for the operator, and for those who come back: nobody
+	// goes on with a connection of somebody else.
+	Subject string
+
+	// ID is the id of the client, from 1 to GrantedMost. Of several connections with one
+	// id the last one counts. 0: the hub gives it one.
+	ID uint64
+
+	// Until is when the client has to go, or to come in again. Zero: never.
+	Until time.Time
+
+	// May says to whom the client may send. It is called for each receiver of each message,
+	// so it must be fast, and perhaps concurrently. nil: to everybody.
+	May func(id uint64) bool
+
+	NoList  bool // for it nobody else is there
+	NoWatch bool // and nobody comes or goes
+	MaxBody int  // in bytes, if that is less than Config.MaxBody; 0: no less
+
+	MessageRate float64 // what it may send in a second, if that is less than Config.MessageRate; 0: no less
+	ByteRate    float64 // likewise, in bytes
+}
+
+// GrantedMost is the largest id that a Grant may name. A hub with Config.Admit gives those above
+// to clients whose grant names none, so that nobody gets an id that is promised to another.
+const GrantedMost = 1<<63 - 1
+
+// errRefused says that a client may not come in.
+var errRefused = errors.New("refused")
+
+// guarded reports whether a client must say who it is before it is one.
+func (h *Hub) guarded() bool { return h.config.Admit != nil || h.config.NoClassic }
+
+// awaitAdmission ends a connection that does not say who it is in time. It is called before the
+// first frame is read.
+func (s *session) awaitAdmission() {
+	s.conn.SetMaxLength(1 + wire.HelloMost)
+	s.due = time.AfterFunc(s.hub.config.HandshakeTimeout, func() { s.end(ReasonHandshake) })
+}
+
+// admit asks whether the client may come in. It is called by the goroutine that reads, for the
+// first frame.
+func (s *session) admit(version int, token string) error {
+	h := s.hub
+	if !h.guarded() {
+		return nil
+	}
+	grant, err := h.judge(s, version, token)
+	if err != nil {
+		h.refusals.complain(h.config.Logger, "address", s.conn.RemoteAddr().String(), "error", err)
+		if version == 1 { // it would not understand
+			return fmt.Errorf("%w: %w", errRefused, err)
+		}
+		return &goAway{code: wire.GoAwayRefused, reason: ReasonRefused, err: err}
+	}
+	if !s.due.Stop() {
+		return errEnded
+	}
+	s.due, s.grant, s.pace = nil, grant, newPace(&h.config, grant)
+	s.conn.SetMaxLength(wire.MaxRequest(h.config.MaxBody))
+	if !grant.Until.IsZero() {
+		s.due = time.AfterFunc(time.Until(grant.Until), s.expire)
+	}
+	if grant.ID != 0 {
+		s.id.Store(grant.ID)
+	}
+	return nil
+}
+
+// judge returns what a client may do, or why it may not come in.
+func (h *Hub) judge(s *session, version int, token string) (*Grant, error) {
+	if version == 1 && h.config.NoClassic {
+		return nil, errors.New("version 1 of the protocol is not spoken here")
+	}
+	if h.config.Admit == nil {
+		return new(Grant), nil
+	}
+	a := Applicant{Address: s.conn.RemoteAddr(), Version: version, Token: token}
+	if secure, ok := s.conn.Secure(); ok {
+		a.TLS = &secure
+	}
+	grant, err := h.config.Admit(a)
+	switch {
+	case err != nil:
+		return nil, err
+	case grant.ID > GrantedMost:
+		return nil, fmt.Errorf("the id %d is not one that can be granted", grant.ID)
+	}
+	return grant, nil
+}
+
+// expire is called when what the client may do has an end.
+func (s *session) expire() {
+	s.sendAway(&goAway{
+		code: wire.GoAwayExpired, reason: ReasonExpired, reconnect: true,
+		err: errors.New("what you have shown is good no longer: come in again with something newer"),
+	})
+}
+
+// mayList reports whether the client may ask who is there.
+func (s *session) mayList() bool { return s.grant == nil || !s.grant.NoList }
+
+// mayWatch reports whether it may ask who comes and goes.
+func (s *session) mayWatch() bool { return s.grant == nil || !s.grant.NoWatch }
+
+// maxBody returns the largest body that the client may send, in bytes.
+func (s *session) maxBody() int {
+	most := s.hub.config.MaxBody
+	if s.grant != nil && s.grant.MaxBody > 0 {
+		most = min(most, s.grant.MaxBody)
+	}
+	return most
+}
+
+// forbid takes those to whom the client may not send out of those who were found.
+func (s *session) forbid(ids []uint64, found []*session) (forbidden places) {
+	if s.grant == nil || s.grant.May == nil {
+		return forbidden
+	}
+	for i, id := range ids {
+		if !s.grant.May(id) {
+			found[i] = nil
+			forbidden.set(i)
+		}
+	}
+	return forbidden
+}
+
+// subject returns who the client is.
+func (s *session) subject() string {
+	if s.grant == nil {
+		return ""
+	}
+	return s.grant.Subject
+}

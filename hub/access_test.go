@@ -1,0 +1,157 @@
+package hub_test
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// door lets in who shows a name that it knows as the token.
+func door(grants map[string]*hub.Grant) func(hub.Applicant) (*hub.Grant, error) {
+	return func(a hub.Applicant) (*hub.Grant, error) {
+		if g := grants[a.Token]; g != nil {
+			return g, nil
+		}
+		return nil, errors.New("nobody of that name")
+	}
+}
+
+// show says HELLO with a token.
+func (s *testHub) show(t testing.TB, token string) *guest {
+	t.Helper()
+	return s.hello(t, wire.Hello{Version: wire.Version2, Token: token})
+}
+
+// TestWhatAGrantAllows of sending, asking, and the size of bodies.
+func TestWhatAGrantAllows(t *testing.T) {
+	h := start(t, hub.Config{Admit: door(map[string]*hub.Grant{
+		"alice": {Subject: "alice", ID: 7, NoList: true, NoWatch: true, MaxBody: 10, May: func(id uint64) bool { return id == 8 }},
+		"bob":   {Subject: "bob", ID: 8},
+		"guest": {Subject: "guest"},
+	})})
+	alice, bob, guest := h.show(t, "alice"), h.show(t, "bob"), h.show(t, "guest")
+	if alice.ID != 7 || bob.ID != 8 || guest.ID <= hub.GrantedMost {
+		t.Errorf("ids are %d, %d and %d", alice.ID, bob.ID, guest.ID)
+	}
+	if alice.MaxBody != 10 || bob.MaxBody != wire.DefaultMaxBody {
+		t.Errorf("bodies of %d and %d bytes are allowed", alice.MaxBody, bob.MaxBody)
+	}
+	seq := alice.tell([]byte("x"), only(wire.LevelReceived), 0, bob.ID, guest.ID, 12345, bob.ID)
+	bob.delivered(7, seq, []byte("x"))
+	bob.delivered(7, seq, []byte("x"))
+	alice.reported(seq, wire.FateReceived, wire.FateRefused, wire.FateRefused, wire.FateReceived)
+	alice.send(wire.AppendRelay(nil, []uint64{guest.ID, bob.ID}, []byte("y"))) // as in version 1
+	bob.delivered(7, 0, []byte("y"))
+	alice.tell(make([]byte, 11), 0, 0, bob.ID)
+	if kind, payload := alice.read(); kind != wire.TypeError || !strings.Contains(string(payload), "10 allowed") {
+		t.Errorf("a body that is too large: type %#x, %s", kind, payload)
+	}
+	if ids := alice.page(0, 0); len(ids) != 0 {
+		t.Errorf("alice sees %v", ids)
+	}
+	if ids := bob.page(0, 0); !slices.Equal(ids, []uint64{7, 8, guest.ID}) {
+		t.Errorf("bob sees %v", ids)
+	}
+	alice.send(wire.AppendListRequest(nil))
+	if kind, payload := alice.read(); kind != wire.TypeList || len(payload) != 0 {
+		t.Errorf("the list of version 1: type %#x, % x", kind, payload)
+	}
+	alice.send(wire.AppendWatch(nil, wire.Watch{On: true}))
+	kind, payload := alice.read()
+	if p, err := wire.ParsePresence(payload); kind != wire.TypePresence || err != nil || p.Joined.Len() != 0 {
+		t.Errorf("a watch: type %#x, %+v, %v", kind, p, err)
+	}
+	stats := h.Stats()
+	if stats.Forbidden != 3 || stats.Fates[wire.FateRefused] != 2 || stats.Unknown != 0 {
+		t.Errorf("%d forbidden, fates %v, %d unknown", stats.Forbidden, stats.Fates, stats.Unknown)
+	}
+}
+
+// TestWhoMayNotComeIn is told why, counted, and never seen by the others.
+func TestWhoMayNotComeIn(t *testing.T) {
+	h := start(t, hub.Config{HandshakeTimeout: 200 * time.Millisecond, Admit: door(map[string]*hub.Grant{
+		"alice": {Subject: "alice"}, "greedy": {Subject: "greedy", ID: hub.GrantedMost + 1},
+	})})
+	alice := h.show(t, "alice")
+	silent := h.silent(t)
+	for _, token := range []string{"", "mallory", "greedy"} {
+		g := &guest{peer: h.silent(t)}
+		g.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: token}))
+		if away := g.sentAway(wire.GoAwayRefused); away.Reconnect {
+			t.Errorf("%q is asked to come back", token)
+		}
+	}
+	classic := h.silent(t)
+	classic.send(wire.AppendIdentityRequest(nil))
+	classic.closed()
+	large := h.silent(t)
+	large.send(wire.AppendRelay(nil, []uint64{alice.ID}, make([]byte, 100_000))[:20_000]) // more than a stranger may say
+	large.closed()
+	_, _ = io.Copy(io.Discard, silent) // until the hub ends it
+	h.disconnected(t, hub.ReasonRefused, 4)
+	h.disconnected(t, hub.ReasonTooLong, 1)
+	h.disconnected(t, hub.ReasonHandshake, 1)
+	if ids := alice.page(0, 0); !slices.Equal(ids, []uint64{alice.ID}) {
+		t.Errorf("listed: %v", ids)
+	}
+	alice.delivered(alice.ID, alice.tell([]byte("x"), 0, 0, alice.ID), []byte("x"))
+}
+
+// TestWhatIsShownEnds sends the client away, on the minute, and one who shows something newer goes
+// on where it was.
+func TestWhatIsShownEnds(t *testing.T) {
+	h := start(t, hub.Config{Admit: func(a hub.Applicant) (*hub.Grant, error) {
+		g := &hub.Grant{Subject: "alice", ID: 5}
+		if a.Token == "short" {
+			g.Until = time.Now().Add(100 * time.Millisecond)
+		}
+		return g, nil
+	}})
+	short := h.show(t, "short")
+	if away := short.sentAway(wire.GoAwayExpired); !away.Reconnect {
+		t.Error("it is not asked to come back")
+	}
+	h.disconnected(t, hub.ReasonExpired, 1)
+}
+
+// TestOneIDTwice has the last one count, whoever has come before.
+func TestOneIDTwice(t *testing.T) {
+	h := start(t, hub.Config{Admit: func(a hub.Applicant) (*hub.Grant, error) {
+		return &hub.Grant{Subject: a.Token, ID: 5}, nil
+	}})
+	first := h.show(t, "alice")
+	second := h.show(t, "alice")
+	first.sentAway(wire.GoAwayTakenOver)
+	if second.ID != 5 || second.Resumed {
+		t.Errorf("the second is %+v", second.Welcome)
+	}
+	second.delivered(5, second.tell([]byte("x"), 0, 0, 5), []byte("x"))
+	back := h.hello(t, wire.Hello{Version: wire.Version2, Token: "alice", ID: 5, Resume: second.Resume, Received: second.had})
+	if !back.Resumed {
+		t.Error("who has lost its connection cannot come back")
+	}
+	second.sentAway(wire.GoAwayTakenOver)
+	mallory := h.hello(t, wire.Hello{Version: wire.Version2, Token: "mallory", ID: 5, Resume: back.Resume, Received: back.had})
+	if mallory.Resumed {
+		t.Error("somebody else goes on with a secret that it has found")
+	}
+}
+
+// TestNoClassic speaks version 2 with everybody, and version 1 with nobody.
+func TestNoClassic(t *testing.T) {
+	h := start(t, hub.Config{NoClassic: true})
+	g := h.guest(t)
+	classic := h.silent(t)
+	classic.send(wire.AppendIdentityRequest(nil))
+	classic.closed()
+	h.disconnected(t, hub.ReasonRefused, 1)
+	if ids := g.page(0, 0); !slices.Equal(ids, []uint64{g.ID}) {
+		t.Errorf("listed: %v", ids)
+	}
+}

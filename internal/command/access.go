@@ -1,0 +1,133 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/tokens"
+)
+
+// access is what can be set about who may come in.
+type access struct {
+	keys     string
+	issuer   string
+	audience string
+	classic  string
+}
+
+func (c *access) add(s *settings) {
+	add(s, &c.keys, "auth-keys", "", path(), "file with the keys by which tokens are known to be good:\npublic keys in PEM, a JWK set, or a secret in base64;\nwith it, nobody comes in without a token", reloadable)
+	add(s, &c.issuer, "auth-issuer", "", text(), "who must have issued a token (its claim iss)", reloadable)
+	add(s, &c.audience, "auth-audience", "", text(), "for whom a token must be (its claim aud)", reloadable)
+	add(s, &c.classic, "classic", "auto", oneOf("auto", "on", "off"), "whether clients may speak version 1, which shows no token;\nauto: unless -auth-keys is set")
+}
+
+// closed reports whether nobody comes in without a token.
+func (c *access) closed() bool { return c.keys != "" }
+
+// noClassic reports whether version 1 is not spoken.
+func (c *access) noClassic() bool { return c.classic == "off" || c.classic == "auto" && c.closed() }
+
+// gate lets in who shows a good token.
+type gate struct {
+	running bool
+	now     atomic.Pointer[verifier] // nil: everybody may come in
+}
+
+// verifier is by what a token is known to be good.
+type verifier struct {
+	keys *tokens.Keys
+	from tokens.Issuer
+}
+
+// follow is the part of the configuration that is about access: see part.
+func (g *gate) follow(next *server) (apply func(), err error) {
+	c := &next.access
+	switch {
+	case g.running && c.closed() != (g.now.Load() != nil):
+		return nil, errors.New("-auth-keys: only a restart begins or ends to ask for tokens")
+	case !c.closed() && (c.issuer != "" || c.audience != ""):
+		return nil, errors.New("-auth-issuer and -auth-audience are about tokens, which take -auth-keys")
+	case !c.closed():
+		return nil, nil
+	case c.classic == "on":
+		return nil, errors.New("-classic=on: clients of version 1 cannot show a token, which -auth-keys asks for")
+	}
+	keys, err := tokens.LoadKeys(c.keys)
+	if err != nil {
+		return nil, fmt.Errorf("-auth-keys: %w", err)
+	}
+	v := &verifier{keys, tokens.Issuer{Name: c.issuer, Audience: c.audience}}
+	return func() { g.now.Store(v) }, nil
+}
+
+// admit is hub.Config.Admit.
+func (g *gate) admit(a hub.Applicant) (*hub.Grant, error) {
+	if a.Token == "" {
+		return nil, errors.New("this hub asks for a token")
+	}
+	v := g.now.Load()
+	c, err := v.keys.Verify(a.Token, v.from, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	grant := &hub.Grant{
+		Subject: c.Subject, ID: c.ID, Until: c.Until, NoList: c.NoList, NoWatch: c.NoWatch, MaxBody: c.MaxBody,
+		MessageRate: c.Messages, ByteRate: c.Bytes,
+	}
+	if c.To != nil {
+		grant.May = c.May
+	}
+	return grant, nil
+}
+
+// warnOfStrangers says when anybody who reaches the hub may use it, unless only this machine can.
+func (c *access) warnOfStrangers(logger *slog.Logger, at net.Addr, clientCA string) {
+	tcp, ok := at.(*net.TCPAddr)
+	if c.closed() || clientCA != "" || !ok || tcp.IP.IsLoopback() {
+		return
+	}
+	logger.Warn("anybody who can reach this address can use the hub", "addr", at.String(),
+		"advice", "ask for tokens with -auth-keys (hubctl token makes keys for a first try), or for certificates with -tls-client-ca, or listen on -addr=localhost")
+}
+
+// pass is the token that a program shows.
+type pass struct {
+	token string
+	file  string
+}
+
+func (p *pass) add(s *settings) {
+	add(s, &p.token, "token", "", text(), "token to show to the hub; better in the environment or a\nfile, for others see the command line", secret)
+	add(s, &p.file, "token-file", "", path(), "file with the token to show to the hub, read at each\nconnection")
+}
+
+// check returns what is wrong with it.
+func (p *pass) check() error {
+	if p.token != "" && p.file != "" {
+		return errors.New("-token and -token-file are two tokens: one can be shown")
+	}
+	return nil
+}
+
+// show returns client.Options.Token; nil: there is none.
+func (p *pass) show() func(context.Context) (string, error) {
+	switch {
+	case p.file != "":
+		return func(context.Context) (string, error) {
+			text, err := os.ReadFile(p.file)
+			return strings.TrimSpace(string(text)), err
+		}
+	case p.token != "":
+		return func(context.Context) (string, error) { return p.token, nil }
+	}
+	return nil
+}
