@@ -107,11 +107,15 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, stdout io.Writer, lo
 	warnOfFewFiles(logger, c.clients)
 	logger.Info("listening", "addr", ln.Addr().String(),
 		"max_body", formatSize(c.maxBody), "max_memory", formatSize(c.maxMemory), "max_clients", c.clients)
-	work := serve(now, h, ln)
+	service, door := newService(logger), &door{Listener: ln}
+	work := serve(now, h, door)
+	service.ready(work, door)
+	defer service.close()
 	select {
 	case <-stop.Done():
 	case <-work.ended:
 	}
+	service.stopping(c.drain)
 	return c.windUp(now, work, stdout, logger)
 }
 
