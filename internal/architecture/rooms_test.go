@@ -62,6 +62,10 @@ var rooms = map[string]room{
 		others: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term"},
 		why:    "it joins the others into programs and is the only place that knows flags, signals and exit codes",
 	},
+	"internal/documents": {
+		ours: []string{"internal/command"},
+		why:  "it writes to files what internal/command knows of its programs",
+	},
 	"internal/architecture": {
 		why: "it only looks",
 	},
