@@ -59,6 +59,11 @@ licences() {
 # build builds the programs of one target into a folder.
 build() {
 	GOOS=${1%/*} GOARCH=${1#*/} go build -buildvcs=true -ldflags='-s -w' -o "$2/" ./cmd/...
+	local program
+	for program in "$2"/*; do
+		go version -m "$program" | grep -q "vcs.revision=$(git rev-parse HEAD)" ||
+			fail "Go has found no commit for $program: build in a clone, not in a worktree"
+	done
 }
 
 # settle gives all files in a folder the time of the commit.
