@@ -31,6 +31,10 @@ var rooms = map[string]room{
 		others: []string{"github.com/HdrHistogram/hdrhistogram-go"},
 		why:    "it watches from the side: everybody may import it because it imports nobody",
 	},
+	"internal/notify": {
+		others: []string{"golang.org/x/sys"},
+		why:    "it speaks to the service manager, and knows nothing of hubs",
+	},
 	"internal/socket": {
 		ours:   []string{"wire", "internal/body"},
 		others: []string{"golang.org/x/sys"},
@@ -53,7 +57,7 @@ var rooms = map[string]room{
 	"internal/command": {
 		ours: []string{
 			"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats",
-			"hub", "client", "internal/simulation", "internal/certs", "internal/tokens",
+			"hub", "client", "internal/simulation", "internal/certs", "internal/tokens", "internal/notify",
 		},
 		others: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term"},
 		why:    "it joins the others into programs and is the only place that knows flags, signals and exit codes",
@@ -67,6 +71,10 @@ var rooms = map[string]room{
 	"internal/tokens": {
 		others: []string{"github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4"},
 		why:    "it reads what others have signed; what follows from it for a client is the hub's business",
+	},
+	"internal/documents": {
+		ours: []string{"internal/command"},
+		why:  "it writes to files what internal/command knows of its programs",
 	},
 	"internal/architecture": {
 		why: "it only looks",

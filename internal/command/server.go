@@ -178,15 +178,21 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 	defer end()
 	c.access.warnOfStrangers(logger, ln.Addr(), c.tls.clientCA)
 	c.gate.running = true
-	work := serve(now, h, c.secured.over(life, ln, logger))
+	service, door := newService(logger), &door{Listener: ln}
+	work := serve(now, h, c.secured.over(life, door, logger))
+	service.ready(work, door)
+	defer service.close()
 	for {
 		select {
 		case <-reloads:
+			service.reloading()
 			c.reload(p.Args, logger)
+			service.reloaded(door)
 			continue
 		case <-stop.Done():
 		case <-work.ended:
 		}
+		service.stopping(c.drain)
 		return c.windUp(now, work, p.Stdout, logger)
 	}
 }

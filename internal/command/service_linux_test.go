@@ -1,0 +1,119 @@
+package command
+
+import (
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+)
+
+// serviceManager makes the test the service manager of what it starts, and returns what it
+// is told: hear the next, at most for ten seconds.
+func serviceManager(t *testing.T) (hear func() string) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	t.Setenv("NOTIFY_SOCKET", name)
+	return func() string {
+		t.Helper()
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		var datagram [512]byte
+		n, err := conn.Read(datagram[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(datagram[:n])
+	}
+}
+
+// TestServiceManagerIsTold goes through the life of a service: ready when a client can
+// come in, alive as often as it is asked to be, also while it drains, and then the end.
+func TestServiceManagerIsTold(t *testing.T) {
+	hear := serviceManager(t)
+	t.Setenv("WATCHDOG_USEC", "20000")
+	s, port := startServer(t, "-drain=500ms", "-stall=24h")
+	if got, want := hear(), "READY=1\nSTATUS=listening on 127.0.0.1:"+port; got != want {
+		t.Fatalf("told %q, want %q", got, want)
+	}
+	stuffed := stuff(t, port) // so that the drain takes its time
+	defer stuffed.Close()
+	for range 3 {
+		if got := hear(); got != "WATCHDOG=1" {
+			t.Errorf("told %q", got)
+		}
+	}
+	ended := make(chan outcome, 1)
+	go func() { ended <- s.interrupt() }() // ends with the server
+	told := hear()
+	for ; told == "WATCHDOG=1"; told = hear() {
+	}
+	if told != "STOPPING=1\nEXTEND_TIMEOUT_USEC=10500000" {
+		t.Errorf("told %q", told)
+	}
+	if told := hear(); told != "WATCHDOG=1" {
+		t.Errorf("told %q while it drains", told)
+	}
+	if got := <-ended; got.code != ExitOK || strings.Contains(got.stderr, "service manager") {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+}
+
+func TestServiceManagerThatIsGone(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
+	s, port := startServer(t)
+	dial(t, port)
+	if got := s.interrupt(); got.code != ExitOK || !strings.Contains(got.stderr, "cannot speak to the service manager") {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+}
+
+// TestADoorThatNobodyComesBackTo is about a hub that hangs while it lets somebody in.
+func TestADoorThatNobodyComesBackTo(t *testing.T) {
+	h, err := hub.New(hub.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{Listener: ln}
+	later := func() time.Time { return time.Now().Add(2 * admitMost) }
+	if err := d.alive(later(), h); err != nil {
+		t.Errorf("nobody came yet: %v", err)
+	}
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	accepted, err := d.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	if err := d.alive(time.Now(), h); err != nil {
+		t.Errorf("somebody is just coming in: %v", err)
+	}
+	if err := d.alive(later(), h); err == nil {
+		t.Error("said to be alive, but nobody came back")
+	}
+	work := serve(t.Context(), h, d) // comes back
+	if err := work.close(t.Context(), time.Second); err != nil {
+		t.Error(err)
+	}
+	if err := d.alive(later(), h); err != nil {
+		t.Errorf("the hub has ended, which is no hanging: %v", err)
+	}
+	newService(slog.New(slog.DiscardHandler)).close() // also without a beginning
+}

@@ -1,0 +1,14 @@
+package notify
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// monotonic returns the time of CLOCK_MONOTONIC, which Go keeps to itself.
+func monotonic() (time.Duration, error) {
+	var now unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	return time.Duration(now.Nano()), err
+}
