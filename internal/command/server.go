@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/admin"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -35,6 +36,9 @@ type server struct {
 	resume    time.Duration
 	credit    int64
 	drain     time.Duration
+	admin     string // address; empty: none
+	tokenFile string
+	latency   *admin.Latency // nil without an admin address
 }
 
 // Server is start_server: it runs a hub until a signal ends it, and returns the
@@ -45,6 +49,9 @@ func Server(p Process) int {
 		return code
 	}
 	logger := newLogger(p.Stderr, c.settings.log, slog.LevelInfo)
+	if c.admin != "" {
+		c.latency = admin.NewLatency()
+	}
 	h, err := hub.New(c.hubConfig(logger))
 	if err != nil {
 		return c.settings.complain(p, fmt.Errorf("-max-memory=%s and -max-body=%s do not fit together: %w",
@@ -78,12 +85,16 @@ func newServer() *server {
 		"what such a client may send before its receivers' queues\nhave taken it; more is faster over a long way")
 	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
 		"how long queues may take to empty when the hub ends")
+	add(s, &c.admin, "admin", defaultAdmin, endpoint(),
+		"address for metrics, probes, profiles and the list of\nclients; off for none. If the default is taken, the hub\nruns without")
+	add(s, &c.tokenFile, "admin-token-file", "", path(),
+		"file with the token that whoever asks there must know;\nneeded where other machines can reach it")
 	s.addCommon()
 	return c
 }
 
 func (c *server) hubConfig(logger *slog.Logger) hub.Config {
-	return hub.Config{
+	config := hub.Config{
 		MaxBody:        int(c.maxBody),
 		MaxQueuedBytes: c.maxMemory,
 		MaxClients:     c.clients,
@@ -93,6 +104,10 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 		Credit:         int(c.credit),
 		Logger:         logger,
 	}
+	if c.latency != nil {
+		config.Latency = c.latency.Observe
+	}
+	return config
 }
 
 // run lets h serve until stop ends, and closes it.
@@ -103,6 +118,14 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, stdout io.Writer, lo
 		_ = h.Shutdown(now) // nothing is connected
 		return ExitFailure
 	}
+	a, err := c.administer(h, logger)
+	if err != nil {
+		logger.Error("cannot open the admin address", "error", err, "advice", adviceOnAdmin(err))
+		ln.Close()
+		_ = h.Shutdown(now) // nothing is connected
+		return ExitFailure
+	}
+	defer a.close()
 	limitMemory(logger, c.maxMemory, min(c.clients, openFiles()))
 	warnOfFewFiles(logger, c.clients)
 	logger.Info("listening", "addr", ln.Addr().String(),
@@ -112,6 +135,7 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, stdout io.Writer, lo
 	case <-stop.Done():
 	case <-work.ended:
 	}
+	a.drain()
 	return c.windUp(now, work, stdout, logger)
 }
 
