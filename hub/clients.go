@@ -142,5 +142,5 @@ func presentable(name string) string {
 		}
 		b.WriteRune(r)
 	}
-	return strings.Clone(b.String())
+	return strings.Clone(b.String()) // which is as long as it needs to be
 }

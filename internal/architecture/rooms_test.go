@@ -54,10 +54,15 @@ var rooms = map[string]room{
 		others: []string{"github.com/dustin/go-humanize", "github.com/vbauerster/mpb/v8"},
 		why:    "it knows the hub only as an address, so that it can be pointed at any hub that speaks the protocol",
 	},
+	"internal/admin": {
+		ours:   []string{"hub", "wire"},
+		others: []string{"github.com/prometheus/client_golang"},
+		why:    "it looks into the hub from the side: what it shows is asked of the hub, not kept by it, and flags are not its business",
+	},
 	"internal/command": {
 		ours: []string{
 			"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats",
-			"hub", "client", "internal/simulation", "internal/certs", "internal/tokens", "internal/notify",
+			"hub", "client", "internal/simulation", "internal/certs", "internal/tokens", "internal/notify", "internal/admin",
 		},
 		others: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term"},
 		why:    "it joins the others into programs and is the only place that knows flags, signals and exit codes",
@@ -91,4 +96,4 @@ var program = room{
 }
 
 // testLibraries may be imported by any test.
-var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid"}
+var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid", "go.yaml.in/yaml/v3"}

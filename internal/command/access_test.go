@@ -18,8 +18,8 @@ func keyPair(t *testing.T) (key string) {
 	return key
 }
 
-// tokenFile makes a token as a user does.
-func tokenFile(t *testing.T, key string, args ...string) string {
+// tokenFor makes a token as a user does.
+func tokenFor(t *testing.T, key string, args ...string) string {
 	t.Helper()
 	got := run(Hubctl, append([]string{"token", "-sign-key=" + key}, args...)...)
 	if got.code != ExitOK {
@@ -34,12 +34,12 @@ func tokenFile(t *testing.T, key string, args ...string) string {
 func TestTokensFromEndToEnd(t *testing.T) {
 	key := keyPair(t)
 	s, port := startServer(t, "-auth-keys="+key+".pub", "-auth-issuer=us")
-	alice := tokenFile(t, key, "-sub=alice", "-id=5", "-issuer=us")
+	alice := tokenFor(t, key, "-sub=alice", "-id=5", "-issuer=us")
 	_, id := startListen(t, port, "-token-file="+alice)
 	if id != "5" {
 		t.Errorf("alice is %s", id)
 	}
-	bob := tokenFile(t, key, "-sub=bob", "-send=5-6", "-issuer=us")
+	bob := tokenFor(t, key, "-sub=bob", "-send=5-6", "-issuer=us")
 	got := runFed("hello", at(port, "send", "-to=5,6,7", "-token-file="+bob)...)
 	checkOutcome(t, got, ExitSome, "5  received\n6  unknown\n7  refused\n", "1 of 3 receivers")
 	text, err := os.ReadFile(bob)
@@ -51,14 +51,14 @@ func TestTokensFromEndToEnd(t *testing.T) {
 		t.Errorf("a token from the environment: %+v", got)
 	}
 	os.Unsetenv("HUBCTL_TOKEN")
-	load := tokenFile(t, key, "-sub=load", "-issuer=us")
+	load := tokenFor(t, key, "-sub=load", "-issuer=us")
 	if got := run(Simulation, "-addr=127.0.0.1", "-port="+port, "-token-file="+load, "-protocol=2", "-ncli=3", "-nmex=5", "-stat=false"); got.code != ExitOK {
 		t.Errorf("the simulation: %+v", got)
 	}
 	for want, args := range map[string][]string{
 		"asks for a token":            nil,
-		"from somebody else":          {"-token-file=" + tokenFile(t, key, "-sub=bob", "-issuer=others")},
-		"nobody whom this hub trusts": {"-token-file=" + tokenFile(t, keyPair(t), "-sub=bob", "-issuer=us")},
+		"from somebody else":          {"-token-file=" + tokenFor(t, key, "-sub=bob", "-issuer=others")},
+		"nobody whom this hub trusts": {"-token-file=" + tokenFor(t, keyPair(t), "-sub=bob", "-issuer=us")},
 		"no such file":                {"-token-file=nothing"},
 		"one can be shown":            {"-token-file=" + bob, "-token=x"},
 	} {
@@ -78,9 +78,9 @@ func TestTokensFromEndToEnd(t *testing.T) {
 func TestATokenThatEnds(t *testing.T) {
 	key := keyPair(t)
 	_, port := startServer(t, "-auth-keys="+key+".pub")
-	file := tokenFile(t, key, "-sub=alice", "-id=5", "-good-for=1s")
+	file := tokenFor(t, key, "-sub=alice", "-id=5", "-good-for=1s")
 	l, _ := startListen(t, port, "-token-file="+file)
-	newer, err := os.ReadFile(tokenFile(t, key, "-sub=alice", "-id=5"))
+	newer, err := os.ReadFile(tokenFor(t, key, "-sub=alice", "-id=5"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestKeysThatChange(t *testing.T) {
 	first, second := keyPair(t), keyPair(t)
 	keys := first + ".pub"
 	s, port := startServer(t, "-auth-keys="+keys)
-	a, b := tokenFile(t, first, "-sub=a"), tokenFile(t, second, "-sub=b")
+	a, b := tokenFor(t, first, "-sub=a"), tokenFor(t, second, "-sub=b")
 	comesIn := func(file string) bool {
 		return run(Hubctl, at(port, "list", "-token-file="+file)...).code == ExitOK
 	}

@@ -207,6 +207,32 @@ func hubHost() kind[string] {
 	return k
 }
 
+// endpoint is an address with a port, or none.
+func endpoint() kind[string] {
+	const none = "off"
+	return kind[string]{
+		parse: func(text string) (string, error) {
+			if text == "" || text == none {
+				return "", nil
+			}
+			_, port, err := net.SplitHostPort(text)
+			if err != nil {
+				return "", err
+			}
+			_, err = within(strconv.Atoi, 0, math.MaxUint16)(port)
+			return text, err
+		},
+		format: func(address string) string {
+			if address == "" {
+				return none
+			}
+			return address
+		},
+		limits: "host:port or " + none,
+		want:   "addresses with a port (localhost:9990, 10.0.0.1:9990, :9990), and " + none,
+	}
+}
+
 // within adds limits to a parser.
 func within[T int | int64 | time.Duration](parse func(string) (T, error), least, most T) func(string) (T, error) {
 	return func(text string) (T, error) {

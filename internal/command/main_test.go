@@ -74,7 +74,7 @@ func start(t *testing.T, program func(Process) int, args ...string) *started {
 // its port.
 func startServer(t *testing.T, args ...string) (s *started, port string) {
 	t.Helper()
-	s = start(t, Server, append([]string{"-addr=127.0.0.1", "-port=0", "-log=json"}, args...)...)
+	s = start(t, Server, append([]string{"-addr=127.0.0.1", "-port=0", "-log=json", "-admin=off"}, args...)...)
 	line := s.awaitLine(&s.stderr, `"listening"`)
 	var event struct{ Addr string }
 	if err := json.Unmarshal([]byte(line), &event); err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/admin"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -41,6 +42,9 @@ type server struct {
 	bytes     int64
 	drain     time.Duration
 	logLevel  string
+	admin     string // address; empty: none
+	tokenFile string
+	latency   *admin.Latency // nil without an admin address
 
 	parts  []part // what follows the configuration while the server runs
 	memory int64  // limit of the runtime's memory that we have set, in bytes
@@ -77,6 +81,9 @@ func Server(p Process) int {
 func (c *server) start(p Process, logger *slog.Logger) int {
 	reloads, done := p.reloads()
 	defer done()
+	if c.admin != "" {
+		c.latency = admin.NewLatency()
+	}
 	h, err := hub.New(c.hubConfig(logger))
 	if err != nil {
 		return c.settings.complain(p, err)
@@ -131,6 +138,10 @@ func newServer() *server {
 	add(s, &c.bytes, "rate-bytes", 0, size(0, 1<<50), "bytes that it may send in a second; likewise")
 	c.tls.add(s)
 	c.access.add(s)
+	add(s, &c.admin, "admin", defaultAdmin, endpoint(),
+		"address for metrics, probes, profiles and the list of\nclients; off for none. If the default is taken, the hub\nruns without")
+	add(s, &c.tokenFile, "admin-token-file", "", path(),
+		"file with the token that whoever asks there must know;\nneeded where other machines can reach it")
 	s.addShow()
 	s.addCommon()
 	s.notes = reloadNotes
@@ -158,6 +169,9 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 	if c.access.closed() {
 		config.Admit = c.gate.admit
 	}
+	if c.latency != nil {
+		config.Latency = c.latency.Observe
+	}
 	return config
 }
 
@@ -170,6 +184,14 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 		_ = h.Shutdown(now) // nothing is connected
 		return ExitFailure
 	}
+	a, err := c.administer(h, logger)
+	if err != nil {
+		logger.Error("cannot open the admin address", "error", err, "advice", adviceOnAdmin(err))
+		ln.Close()
+		_ = h.Shutdown(now) // nothing is connected
+		return ExitFailure
+	}
+	defer a.close()
 	c.memory = limitMemory(logger, 0, c.maxMemory, min(c.clients, openFiles()))
 	warnOfFewFiles(logger, c.clients)
 	logger.Info("listening", "addr", ln.Addr().String(),
@@ -192,6 +214,7 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 		case <-stop.Done():
 		case <-work.ended:
 		}
+		a.drain()
 		service.stopping(c.drain)
 		return c.windUp(now, work, p.Stdout, logger)
 	}

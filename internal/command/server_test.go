@@ -103,7 +103,7 @@ func TestBusyPort(t *testing.T) {
 	}
 	defer ln.Close()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	got := run(Server, "-addr=127.0.0.1", "-port="+port)
+	got := run(Server, "-addr=127.0.0.1", "-port="+port, "-admin=off")
 	if got.code != ExitFailure || got.stdout != "" {
 		t.Errorf("exit code %d, want %d; stdout %q", got.code, ExitFailure, got.stdout)
 	}
@@ -113,7 +113,7 @@ func TestBusyPort(t *testing.T) {
 }
 
 func TestInterfaceOfAnotherMachine(t *testing.T) {
-	got := run(Server, "-addr=192.0.2.1", "-port=0") // an address set aside for examples
+	got := run(Server, "-addr=192.0.2.1", "-port=0", "-admin=off") // an address set aside for examples
 	if got.code != ExitFailure || !strings.Contains(got.stderr, "-addr") {
 		t.Errorf("exit code %d, stderr %s", got.code, got.stderr)
 	}
@@ -196,7 +196,7 @@ func TestStatisticsThatNobodyTakes(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	signals <- os.Interrupt
 	var stderr output
-	code := Server(Process{Args: []string{"-addr=127.0.0.1", "-port=0"}, Stdout: brokenPipe{}, Stderr: &stderr, Signals: signals})
+	code := Server(Process{Args: []string{"-addr=127.0.0.1", "-port=0", "-admin=off"}, Stdout: brokenPipe{}, Stderr: &stderr, Signals: signals})
 	if code != ExitFailure || !strings.Contains(stderr.String(), "cannot print the statistics") {
 		t.Errorf("exit code %d, stderr %s", code, &stderr)
 	}

@@ -1,0 +1,168 @@
+// Package admin is the window through which an operator sees into a hub: metrics
+// for Prometheus, probes of life and readiness, profiles, and an API over HTTP that
+// lists clients and ends their connections. OPERATIONS.md in docs/ describes it for
+// operators, openapi.json for programs.
+//
+// It stands beside the way of a message, not on it: it asks the hub when it is asked
+// itself. It knows neither flags nor files, and nothing of it may be
+// reached from another machine without a token.
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sechlol/go-message-hub/hub"
+)
+
+// Hub is what can be seen and done here: a hub.Hub. Its methods may be called
+// concurrently.
+type Hub interface {
+	Stats() hub.Stats
+	Clients(after uint64, limit int) []hub.ClientInfo
+	Client(id uint64) (hub.ClientInfo, bool)
+	Disconnect(id uint64, reconnect bool) bool
+}
+
+// Limits of what one who asks can take from the hub.
+const (
+	headerTimeout   = 5 * time.Second  // for the head of a request
+	readTimeout     = 10 * time.Second // for all of it
+	writeTimeout    = 30 * time.Second // for the answer; a profile adds the time for which it runs
+	idleTimeout     = 2 * time.Minute  // between two requests: longer than Prometheus usually waits
+	headerMost      = 16 << 10         // bytes
+	bodyMost        = 4 << 10          // bytes; no request needs one
+	scrapesMost     = 4                // at the same time
+	connectionsMost = 100              // open at the same time
+)
+
+// tokenLeast is how many characters a token has at least: 16 random ones cannot be
+// guessed over a network.
+const tokenLeast = 16
+
+// defaultSample is the time over which rates are measured.
+const defaultSample = 5 * time.Second
+
+// Errors of New.
+var (
+	// ErrOpen says that other machines could ask without a token.
+	ErrOpen = errors.New("no token")
+
+	// ErrToken says that what is given cannot be one.
+	ErrToken = errors.New("unusable token")
+)
+
+// Config is what a Server needs.
+type Config struct {
+	// Listener is where it serves; it belongs to the Server from New on.
+	Listener net.Listener
+
+	// Hub is what it looks into.
+	Hub Hub
+
+	// Token is what whoever asks must know, at least 16 characters. It may be empty
+	// if the listener can be reached only from this machine.
+	Token string
+
+	// Latency is shown among the metrics. nil: there is none.
+	Latency *Latency
+
+	// Sample is over which time rates are measured. Default: 5 s.
+	Sample time.Duration
+
+	// Logger gets a line for each client that is disconnected here. Default: none are
+	// written.
+	Logger *slog.Logger
+}
+
+// Server serves the admin address. All methods may be called concurrently.
+type Server struct {
+	// Static after New.
+	config  Config
+	secret  *secret // nil: whoever is on this machine may ask
+	http    http.Server
+	metrics *prometheus.Registry
+	rates   *rates
+
+	draining atomic.Bool
+}
+
+// New returns a server that serves nobody yet, or an error that says why it must not. In
+// that case the listener is closed.
+func New(config Config) (*Server, error) {
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Sample == 0 {
+		config.Sample = defaultSample
+	}
+	s := &Server{config: config}
+	if err := s.protect(); err != nil {
+		config.Listener.Close()
+		return nil, err
+	}
+	s.metrics = newRegistry(config.Hub, config.Latency)
+	s.rates = newRates(config.Hub, config.Sample)
+	s.http = http.Server{
+		Handler:           s.guard(http.MaxBytesHandler(s.routing(), bodyMost)),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerMost,
+		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// protect sees to it that nobody gets in without a token from another machine.
+func (s *Server) protect() error {
+	switch token := s.config.Token; {
+	case token == "" && !isLoopback(s.config.Listener.Addr()):
+		return fmt.Errorf("%w: %s can be reached from other machines, so it needs one", ErrOpen, s.config.Listener.Addr())
+	case token == "":
+	case len(token) < tokenLeast:
+		return fmt.Errorf("%w: it has %d characters, at least %d are needed", ErrToken, len(token), tokenLeast)
+	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return fmt.Errorf("%w: it must be one word of ASCII characters, for it travels in a header", ErrToken)
+	default:
+		s.secret = newSecret(token)
+	}
+	return nil
+}
+
+// isLoopback reports whether an address can be reached from this machine only.
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// Serve serves until Close, and then returns nil; or until the listener breaks, and
+// then returns why. It may be called once.
+func (s *Server) Serve() error {
+	err := s.http.Serve(&few{Listener: s.config.Listener, most: connectionsMost})
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("admin: %w", err)
+}
+
+// Drain says that the hub is about to end: from now on it is not ready.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// Close ends the serving at once, whoever is still being answered, and waits until nothing
+// of the server runs but what answers. It may be called more than once.
+func (s *Server) Close() error {
+	err := s.http.Close()
+	s.config.Listener.Close() // Serve may never have been called
+	s.rates.close()
+	return err
+}

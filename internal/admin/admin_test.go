@@ -1,0 +1,112 @@
+package admin
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestProbes(t *testing.T) {
+	s := start(t, Config{})
+	if got := string(s.get("/healthz")); got != "{\"status\":\"alive\"}\n" {
+		t.Errorf("got %q", got)
+	}
+	if got := string(s.get("/readyz")); got != "{\"status\":\"ready\"}\n" {
+		t.Errorf("got %q", got)
+	}
+	s.Drain()
+	s.refused(s.ask(http.MethodGet, "/readyz", nil), http.StatusServiceUnavailable, "ending")
+	s.get("/healthz")
+	s.get("/metrics")
+}
+
+func TestProfiles(t *testing.T) {
+	s := start(t, Config{})
+	for _, path := range []string{"heap", "goroutine", "profile?seconds=1", "trace?seconds=1"} {
+		if got := s.get("/debug/pprof/" + path); len(got) < 100 {
+			t.Errorf("%s has %d bytes", path, len(got))
+		}
+	}
+	if got := s.get("/debug/pprof/goroutine?debug=2"); !bytes.Contains(got, []byte("TestProfiles")) {
+		t.Errorf("goroutines are %.200s", got)
+	}
+	if got := s.get("/debug/pprof/"); !bytes.Contains(got, []byte("heap")) {
+		t.Errorf("the list is %.200s", got)
+	}
+}
+
+// TestALargeRequestIsCutShort sends heads and bodies that nobody needs.
+func TestALargeRequestIsCutShort(t *testing.T) {
+	s := start(t, Config{})
+	for name, request := range map[string]string{
+		"head": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n",
+		"line": "GET /" + strings.Repeat("x", 1<<20) + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	} {
+		nc, err := net.Dial("tcp", s.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go io.WriteString(nc, request) // ends when the connection does
+		answer, _ := io.ReadAll(nc)    // which may end in a reset: not all was read
+		if nc.Close(); len(answer) > 0 && !bytes.HasPrefix(answer, []byte("HTTP/1.1 431 ")) {
+			t.Errorf("%s: %.100s", name, answer)
+		}
+	}
+	s.get("/healthz")
+}
+
+// TestConnectionsAreFew opens more than are let in, and then makes room.
+func TestConnectionsAreFew(t *testing.T) {
+	s := start(t, Config{})
+	var open []net.Conn
+	for range connectionsMost + 20 {
+		nc, err := net.Dial("tcp", s.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		open = append(open, nc)
+	}
+	for _, nc := range open[connectionsMost:] {
+		if n, err := nc.Read(make([]byte, 1)); err == nil {
+			t.Errorf("%d bytes on a connection too many", n)
+		}
+	}
+	for _, nc := range open[:connectionsMost] {
+		nc.Close()
+	}
+	eventually(t, "there is room", func() bool {
+		got, err := s.http.Get("http://" + s.admin + "/healthz")
+		if err == nil {
+			got.Body.Close()
+		}
+		return err == nil
+	})
+}
+
+// TestCloseEndsWhoIsAnswered closes while a profile is taken.
+func TestCloseEndsWhoIsAnswered(t *testing.T) {
+	s := start(t, Config{})
+	nc, err := net.Dial("tcp", s.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := io.WriteString(nc, "GET /debug/pprof/trace?seconds=1000000 HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(nc, make([]byte, 1)); err != nil { // it has begun
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := io.Copy(io.Discard, nc); err != nil {
+		t.Logf("the end of it: %v", err)
+	}
+}

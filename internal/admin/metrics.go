@@ -1,0 +1,138 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// prefix begins the name of every metric of the hub's own.
+const prefix = "messagehub_"
+
+// Latency is a histogram of how long deliveries took, for hub.Config.Latency.
+type Latency struct{ histogram prometheus.Histogram }
+
+// NewLatency returns an empty one.
+func NewLatency() *Latency {
+	return &Latency{prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: prefix + "delivery_latency_seconds",
+		Help: "Time from reading a message to writing it to a receiver's socket, for a sample of the deliveries.",
+		Buckets: []float64{
+			25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10,
+		},
+	})}
+}
+
+// Observe adds one delivery. It may be called concurrently.
+func (l *Latency) Observe(took time.Duration) { l.histogram.Observe(took.Seconds()) }
+
+// newRegistry returns everything that /metrics shows.
+func newRegistry(h Hub, latency *Latency) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewBuildInfoCollector(),
+		newCollector(h),
+	)
+	if latency != nil {
+		r.MustRegister(latency.histogram)
+	}
+	return r
+}
+
+// collector reads the statistics of a hub once for each scrape.
+type collector struct {
+	hub     Hub
+	plain   []plain
+	refused *prometheus.Desc
+	ended   *prometheus.Desc
+	copies  *prometheus.Desc
+	fates   *prometheus.Desc
+}
+
+// plain is a metric that is one number of the statistics.
+type plain struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func(*hub.Stats) float64
+}
+
+func newCollector(h Hub) *collector {
+	return &collector{
+		hub: h,
+		plain: []plain{
+			gauge("uptime_seconds", "Time since the hub was made.", func(s *hub.Stats) float64 { return s.Uptime.Seconds() }),
+			gauge("clients", "Clients that are connected, or expected back.", func(s *hub.Stats) float64 { return float64(s.Clients) }),
+			gauge("clients_peak", "The most clients at one time.", func(s *hub.Stats) float64 { return float64(s.PeakClients) }),
+			counter("connections_total", "Connections accepted.", func(s *hub.Stats) uint64 { return s.Connected }),
+			counter("resumptions_total", "Connections that went on where another had ended.", func(s *hub.Stats) uint64 { return s.Resumed }),
+			counter("paced_total", "How often a client was not read for a while because it was faster than it may be.", func(s *hub.Stats) uint64 { return s.Paced }),
+			counter("accept_errors_total", "Failures to accept a connection that the hub survived.", func(s *hub.Stats) uint64 { return s.AcceptErrors }),
+			counter("messages_received_total", "Frames received, ignored ones included.", func(s *hub.Stats) uint64 { return s.MessagesIn }),
+			counter("messages_sent_total", "Frames written whole.", func(s *hub.Stats) uint64 { return s.MessagesOut }),
+			counter("bytes_received_total", "Bytes received on the wire.", func(s *hub.Stats) uint64 { return s.BytesIn }),
+			counter("bytes_sent_total", "Bytes written on the wire.", func(s *hub.Stats) uint64 { return s.BytesOut }),
+			counter("relays_total", "Requests to relay a body.", func(s *hub.Stats) uint64 { return s.Relays }),
+			counter("relays_without_receiver_total", "Requests to relay a body that named nobody.", func(s *hub.Stats) uint64 { return s.NoReceivers }),
+			counter("frames_ignored_total", "Frames of types that mean nothing, empty ones, and verdicts that came too late.", func(s *hub.Stats) uint64 { return s.Ignored }),
+			counter("request_errors_total", "Requests answered with an error.", func(s *hub.Stats) uint64 { return s.Errors }),
+			gauge("queued_bytes", "Memory held for clients: bodies in queues, and frames that are being read.", func(s *hub.Stats) float64 { return float64(s.QueuedBytes) }),
+			gauge("queued_bytes_peak", "The most memory held for clients at one time, at most.", func(s *hub.Stats) float64 { return float64(s.PeakQueuedBytes) }),
+			gauge("queued_bytes_limit", "Memory that may be held for clients.", func(s *hub.Stats) float64 { return float64(s.MaxQueuedBytes) }),
+		},
+		refused: describeMetric("connections_refused_total", "Connections closed at once.", "reason"),
+		ended:   describeMetric("disconnections_total", "Connections that ended.", "reason"),
+		copies:  describeMetric("deliveries_total", "Copies of bodies, by whether they were written to their receiver.", "outcome"),
+		fates:   describeMetric("followed_deliveries_total", "Copies of bodies that their sender wanted followed, by what became of them.", "fate"),
+	}
+}
+
+func describeMetric(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prefix+name, help, labels, nil)
+}
+
+func gauge(name, help string, read func(*hub.Stats) float64) plain {
+	return plain{describeMetric(name, help), prometheus.GaugeValue, read}
+}
+
+func counter(name, help string, read func(*hub.Stats) uint64) plain {
+	return plain{describeMetric(name, help), prometheus.CounterValue, func(s *hub.Stats) float64 { return float64(read(s)) }}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(to chan<- *prometheus.Desc) {
+	for _, m := range c.plain {
+		to <- m.desc
+	}
+	for _, desc := range []*prometheus.Desc{c.refused, c.ended, c.copies, c.fates} {
+		to <- desc
+	}
+}
+
+// Collect implements prometheus.Collector. Series that never moved are there with a
+// 0, so that an increase from nothing is seen.
+func (c *collector) Collect(to chan<- prometheus.Metric) {
+	s := c.hub.Stats()
+	for _, m := range c.plain {
+		to <- prometheus.MustNewConstMetric(m.desc, m.kind, m.read(&s))
+	}
+	count := func(desc *prometheus.Desc, n uint64, label string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), label)
+	}
+	count(c.refused, s.Refused, "too many clients")
+	for _, reason := range hub.Reasons() {
+		count(c.ended, s.Disconnected[reason], reason.String())
+	}
+	count(c.copies, s.Delivered, "written")
+	count(c.copies, s.Unknown, "unknown")
+	count(c.copies, s.Forbidden, "forbidden")
+	count(c.copies, s.Gone, "gone")
+	for _, fate := range wire.Fates() {
+		count(c.fates, s.Fates[fate], fate.String())
+	}
+}

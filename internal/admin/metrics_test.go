@@ -1,0 +1,370 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// family is a metric as /metrics has it.
+type family struct {
+	kind   string
+	help   string
+	labels map[string]bool    // that its series have
+	series map[string]float64 // by name and labels
+}
+
+var (
+	comment = regexp.MustCompile(`^# (HELP|TYPE) (\S+) (.*)$`)
+	sample  = regexp.MustCompile(`^((\w+)(?:{(.*)})?) (\S+)$`)
+	label   = regexp.MustCompile(`(\w+)="`)
+)
+
+// scrape reads /metrics.
+func (s *site) scrape() map[string]*family {
+	s.t.Helper()
+	all := make(map[string]*family)
+	var last *family
+	for line := range strings.Lines(string(s.get("/metrics"))) {
+		line = strings.TrimSuffix(line, "\n")
+		if match := comment.FindStringSubmatch(line); match != nil {
+			if all[match[2]] == nil {
+				all[match[2]] = &family{labels: make(map[string]bool), series: make(map[string]float64)}
+			}
+			last = all[match[2]]
+			if match[1] == "TYPE" {
+				last.kind = match[3]
+			} else {
+				last.help = match[3]
+			}
+			continue
+		}
+		match := sample.FindStringSubmatch(line)
+		if match == nil {
+			s.t.Fatalf("a line that is no metric: %q", line)
+		}
+		value, err := strconv.ParseFloat(match[4], 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		last.series[match[1]] = value
+		for _, name := range label.FindAllStringSubmatch(match[3], -1) {
+			last.labels[name[1]] = true
+		}
+	}
+	return all
+}
+
+// TestMetricsOfAHub looks for what happened in a hub.
+func TestMetricsOfAHub(t *testing.T) {
+	s := start(t, Config{})
+	a, b := s.dial(t, client.Options{}), s.dial(t, client.Options{})
+	if _, err := a.SendReport(t.Context(), []uint64{b.ID(), 999}, []byte("hello"), &client.SendOptions{Level: wire.LevelWritten}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a delivery is among those that are timed", func() bool {
+		for range 100 {
+			if err := a.Send(t.Context(), []uint64{999, b.ID()}, []byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.Receive(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s.scrape()["messagehub_delivery_latency_seconds"].series["messagehub_delivery_latency_seconds_count"] > 0
+	})
+	got := s.scrape()
+	for name, least := range map[string]float64{
+		"messagehub_clients":                                              2,
+		"messagehub_connections_total":                                    2,
+		"messagehub_relays_total":                                         2,
+		`messagehub_deliveries_total{outcome="written"}`:                  2,
+		`messagehub_deliveries_total{outcome="unknown"}`:                  2,
+		`messagehub_followed_deliveries_total{fate="unknown"}`:            1,
+		`messagehub_disconnections_total{reason="stalled"}`:               0,
+		`messagehub_connections_refused_total{reason="too many clients"}`: 0,
+		"messagehub_queued_bytes_limit":                                   hub.DefaultMaxQueuedBytes,
+		"messagehub_delivery_latency_seconds_sum":                         1e-9,
+		"go_goroutines": 1,
+	} {
+		base, _, _ := strings.Cut(name, "{")
+		f := got[strings.TrimSuffix(base, "_sum")]
+		if f == nil {
+			t.Errorf("there is no %s", base)
+			continue
+		}
+		if value, there := f.series[name]; !there || value < least {
+			t.Errorf("%s is %v (%t), want at least %v", name, value, there, least)
+		}
+	}
+	if got["go_build_info"] == nil {
+		t.Error("nothing says what was built")
+	}
+	for name, f := range got {
+		if f.help == "" || f.kind == "" || f.kind == "untyped" {
+			t.Errorf("%s: %q, %q", name, f.kind, f.help)
+		}
+		if strings.HasPrefix(name, prefix) && len(f.series) > 100 {
+			t.Errorf("%s has %d series: one for each client?", name, len(f.series))
+		}
+	}
+}
+
+// TestEveryStatisticIsAMetric gives each number of the statistics a value of its own
+// and looks for it.
+func TestEveryStatisticIsAMetric(t *testing.T) {
+	f := &fakeHub{stats: hub.Stats{Disconnected: make(map[hub.Reason]uint64), Fates: make(map[wire.Fate]uint64)}}
+	want := make(map[float64]string)
+	next := uint64(1000)
+	put := func(what string) uint64 {
+		next++
+		want[float64(next)] = what
+		return next
+	}
+	for _, r := range hub.Reasons() {
+		f.stats.Disconnected[r] = put("reason " + r.String())
+	}
+	for _, fate := range wire.Fates() {
+		f.stats.Fates[fate] = put("fate " + fate.String())
+	}
+	value := reflect.ValueOf(&f.stats).Elem()
+	for i := range value.NumField() {
+		field, name := value.Field(i), value.Type().Field(i).Name
+		switch {
+		case name == "Uptime":
+			field.SetInt(int64(put(name)) * 1e9)
+		case field.CanInt():
+			field.SetInt(int64(put(name)))
+		case field.CanUint():
+			field.SetUint(put(name))
+		}
+	}
+	s := serve(t, Config{Hub: f})
+	for name, family := range s.scrape() {
+		for _, v := range family.series {
+			if strings.HasPrefix(name, prefix) {
+				delete(want, v)
+			}
+		}
+	}
+	for _, what := range want {
+		t.Errorf("%s is not shown", what)
+	}
+}
+
+// TestMetricsAreNamedAsIsUsual asks the linter of Prometheus.
+func TestMetricsAreNamedAsIsUsual(t *testing.T) {
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(newCollector(&fakeHub{}), NewLatency().histogram)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func ownFile(t *testing.T, path ...string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(append([]string{"..", ".."}, path...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+var tableRow = regexp.MustCompile("(?m)^\\| `(" + prefix + "\\w+)`(?: by `(\\w+)`)? \\| (\\w+) \\| (.+) \\| (.+) \\|$")
+
+// TestEveryMetricIsDocumented compares the table in OPERATIONS.md with what there is.
+func TestEveryMetricIsDocumented(t *testing.T) {
+	s := start(t, Config{})
+	left := make(map[string]*family)
+	for name, f := range s.scrape() {
+		if strings.HasPrefix(name, prefix) {
+			left[name] = f
+		}
+	}
+	for _, row := range tableRow.FindAllStringSubmatch(string(ownFile(t, "docs", "OPERATIONS.md")), -1) {
+		name, by, kind := row[1], row[2], row[3]
+		f := left[name]
+		if f == nil {
+			t.Errorf("%s is documented, perhaps twice, and does not exist", name)
+			continue
+		}
+		delete(left, name)
+		delete(f.labels, "le")
+		if kind != f.kind || by != strings.Join(slices.Sorted(maps.Keys(f.labels)), ",") {
+			t.Errorf("%s is documented as a %s by %q, is a %s by %v", name, kind, by, f.kind, f.labels)
+		}
+	}
+	for name := range left {
+		t.Errorf("%s is not documented", name)
+	}
+}
+
+// TestEveryReasonIsDocumented looks for each in the table of OPERATIONS.md.
+func TestEveryReasonIsDocumented(t *testing.T) {
+	page := string(ownFile(t, "docs", "OPERATIONS.md"))
+	for _, text := range reasonTexts() {
+		if !strings.Contains(page, "`"+text+"`") {
+			t.Errorf("%q is not documented", text)
+		}
+	}
+}
+
+// checkQuery fails for metrics and labels in a query that do not exist.
+func checkQuery(t *testing.T, where, query string, known map[string]*family) {
+	t.Helper()
+	names := regexp.MustCompile(`\b(messagehub|go|process)_\w+`).FindAllString(query, -1)
+	if len(names) == 0 {
+		t.Errorf("%s asks for no metric: %s", where, query)
+	}
+	labels := map[string]bool{"instance": true, "job": true, "le": true}
+	for _, name := range names {
+		f := known[name]
+		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+			if base := known[strings.TrimSuffix(name, suffix)]; f == nil && base != nil && (base.kind == "histogram" || base.kind == "summary") {
+				f = base
+			}
+		}
+		if f == nil {
+			if strings.HasPrefix(name, "process_") && runtime.GOOS != "linux" {
+				continue // other systems have fewer of them
+			}
+			t.Errorf("%s asks for %s, which does not exist", where, name)
+			continue
+		}
+		maps.Copy(labels, f.labels)
+	}
+	for _, match := range regexp.MustCompile(`\b(?:by|without|on|ignoring) ?\(([^)]*)\)|{([^}]*)}`).FindAllStringSubmatch(query, -1) {
+		for _, name := range strings.Split(match[1], ",") {
+			if name = strings.TrimSpace(name); name != "" && !labels[name] {
+				t.Errorf("%s goes by the label %s, which no metric of it has: %s", where, name, query)
+			}
+		}
+		for _, name := range regexp.MustCompile(`(\w+)\s*(?:=|!=|=~|!~)\s*"`).FindAllStringSubmatch(match[2], -1) {
+			if !labels[name[1]] {
+				t.Errorf("%s looks for the label %s, which no metric of it has: %s", where, name[1], query)
+			}
+		}
+	}
+	for value, values := range map[string][]string{"reason": reasonTexts(), "fate": fateTexts(), "outcome": {"written", "unknown", "gone"}} {
+		for _, match := range regexp.MustCompile(value+`\s*(?:=|!=|=~|!~)\s*"([^"]*)"`).FindAllStringSubmatch(query, -1) {
+			for _, text := range strings.Split(match[1], "|") {
+				if !slices.Contains(values, text) {
+					t.Errorf("%s looks for the %s %q, which does not exist", where, value, text)
+				}
+			}
+		}
+	}
+}
+
+func reasonTexts() (texts []string) {
+	for _, r := range hub.Reasons() {
+		texts = append(texts, r.String())
+	}
+	return texts
+}
+
+func fateTexts() (texts []string) {
+	for _, f := range wire.Fates() {
+		texts = append(texts, f.String())
+	}
+	return texts
+}
+
+// TestDashboardAsksForWhatThereIs parses the dashboard for Grafana.
+func TestDashboardAsksForWhatThereIs(t *testing.T) {
+	known := start(t, Config{}).scrape()
+	var dashboard struct {
+		Title  string
+		Panels []struct {
+			ID          int
+			Title, Type string
+			GridPos     struct{ X, Y, W, H int }
+			Description string
+			Targets     []struct{ Expr, RefID string }
+		}
+	}
+	if err := json.Unmarshal(ownFile(t, "deploy", "grafana", "go-message-hub.json"), &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	if dashboard.Title == "" || len(dashboard.Panels) == 0 {
+		t.Fatalf("dashboard %+v", dashboard)
+	}
+	ids := make(map[int]bool)
+	for _, p := range dashboard.Panels {
+		if ids[p.ID] || p.Title == "" || p.GridPos.W == 0 || p.GridPos.X+p.GridPos.W > 24 {
+			t.Errorf("panel %+v", p)
+		}
+		ids[p.ID] = true
+		if p.Type == "row" {
+			continue
+		}
+		if len(p.Targets) == 0 || p.Description == "" {
+			t.Errorf("panel %q asks for nothing, or does not say what", p.Title)
+		}
+		for _, target := range p.Targets {
+			checkQuery(t, fmt.Sprintf("panel %q", p.Title), target.Expr, known)
+		}
+	}
+}
+
+// TestAlertsAskForWhatThereIs parses the alerts for Prometheus, each of which must say
+// what to do, where OPERATIONS.md says more.
+func TestAlertsAskForWhatThereIs(t *testing.T) {
+	known := start(t, Config{}).scrape()
+	var file struct {
+		Groups []struct {
+			Name  string
+			Rules []struct {
+				Alert, Expr, For    string
+				Labels, Annotations map[string]string
+			}
+		}
+	}
+	if err := yaml.Unmarshal(ownFile(t, "deploy", "prometheus", "alerts.yml"), &file); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	page := string(ownFile(t, "docs", "OPERATIONS.md"))
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			n++
+			if r.Alert == "" || r.Labels["severity"] == "" || r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
+				t.Errorf("alert %+v", r)
+			}
+			if !strings.Contains(page, "`"+r.Alert+"`") {
+				t.Errorf("OPERATIONS.md does not mention %s", r.Alert)
+			}
+			if r.Expr != `up{job="go-message-hub"} == 0` {
+				checkQuery(t, "alert "+r.Alert, r.Expr, known)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("no alerts")
+	}
+}

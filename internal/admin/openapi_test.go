@@ -1,0 +1,338 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+)
+
+// description is openapi.json as far as this test understands it, which is all of it:
+// what it does not know it refuses.
+type description struct {
+	OpenAPI    string                          `json:"openapi"`
+	Info       map[string]string               `json:"info"`
+	Security   []map[string][]string           `json:"security"`
+	Paths      map[string]map[string]operation `json:"paths"`
+	Components struct {
+		SecuritySchemes map[string]map[string]string `json:"securitySchemes"`
+		Schemas         map[string]schema            `json:"schemas"`
+	} `json:"components"`
+}
+
+type operation struct {
+	ID         string                `json:"operationId"`
+	Summary    string                `json:"summary"`
+	Parameters []parameter           `json:"parameters"`
+	Security   []map[string][]string `json:"security"`
+	Responses  map[string]struct {
+		Description string `json:"description"`
+		Content     map[string]struct {
+			Schema schema `json:"schema"`
+		} `json:"content"`
+	} `json:"responses"`
+}
+
+type parameter struct {
+	Name        string `json:"name"`
+	In          string `json:"in"`
+	Description string `json:"description"`
+	Required    bool   `json:"required"`
+	Schema      schema `json:"schema"`
+}
+
+type schema struct {
+	Ref         string            `json:"$ref"`
+	Type        any               `json:"type"` // a name, or a list of them
+	Description string            `json:"description"`
+	Properties  map[string]schema `json:"properties"`
+	Required    []string          `json:"required"`
+	Additional  *bool             `json:"additionalProperties"`
+	Items       *schema           `json:"items"`
+	Enum        []any             `json:"enum"`
+	Default     any               `json:"default"`
+	Pattern     string            `json:"pattern"`
+	Format      string            `json:"format"`
+	Minimum     *float64          `json:"minimum"`
+	Maximum     *float64          `json:"maximum"`
+	MaxLength   *int              `json:"maxLength"`
+}
+
+// described reads openapi.json from where others do.
+func (s *site) described() (d description) {
+	s.t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(string(s.get("/openapi.json"))))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&d); err != nil {
+		s.t.Fatal(err)
+	}
+	return d
+}
+
+// TestDescriptionNamesEveryRoute compares paths, methods and parameters both ways.
+func TestDescriptionNamesEveryRoute(t *testing.T) {
+	s := start(t, Config{})
+	d := s.described()
+	if !strings.HasPrefix(d.OpenAPI, "3.1.") {
+		t.Errorf("openapi %q", d.OpenAPI)
+	}
+	ids := make(map[string]bool)
+	left := maps.Clone(d.Paths)
+	for _, r := range s.routes() {
+		op, there := d.Paths[r.path][strings.ToLower(r.method)]
+		if !there {
+			t.Errorf("%s %s is not described", r.method, r.path)
+			continue
+		}
+		delete(left[r.path], strings.ToLower(r.method))
+		if ids[op.ID] || op.ID == "" || op.Summary == "" {
+			t.Errorf("%s %s: operation %q, %q", r.method, r.path, op.ID, op.Summary)
+		}
+		ids[op.ID] = true
+		var want, got []string
+		for _, match := range regexp.MustCompile(`{(\w+)}`).FindAllStringSubmatch(r.path, -1) {
+			want = append(want, "path "+match[1])
+		}
+		for _, name := range r.query {
+			want = append(want, "query "+name)
+		}
+		for _, p := range op.Parameters {
+			got = append(got, p.In+" "+p.Name)
+			if p.Required != (p.In == "path") || p.Description == "" {
+				t.Errorf("%s %s: %+v", r.method, r.path, p)
+			}
+		}
+		if slices.Sort(want); !slices.Equal(want, slices.Sorted(slices.Values(got))) {
+			t.Errorf("%s %s: described with %q, has %q", r.method, r.path, got, want)
+		}
+	}
+	for path, methods := range left {
+		for method := range methods {
+			t.Errorf("%s %s is described and does not exist", method, path)
+		}
+	}
+}
+
+// TestAnswersAreAsDescribed asks everything in every way that is described, right and
+// wrong, and holds the answers to their schemas.
+func TestAnswersAreAsDescribed(t *testing.T) {
+	open, closed := start(t, Config{Sample: time.Millisecond}), start(t, Config{Token: token})
+	c := open.dial(t, client.Options{Name: "somebody"})
+	eventually(t, "there are rates", func() bool {
+		p := parse[page](t, open.get("/api/clients"))
+		return p.Clients[0].BytesInRate != nil
+	})
+	d := open.described()
+	for path, methods := range d.Paths {
+		for method, op := range methods {
+			method := strings.ToUpper(method)
+			a := asked{t: t, d: &d, op: op, name: method + " " + path, seen: make(map[string]bool)}
+			real := strings.NewReplacer("{id}", fmt.Sprint(c.ID()), "{profile}", "heap").Replace(path)
+			if method != http.MethodDelete {
+				a.holds(open.ask(method, real, nil))
+			}
+			for _, p := range op.Parameters {
+				if p.In != "query" {
+					continue
+				}
+				for _, value := range p.Schema.examples() {
+					if method == http.MethodDelete { // of somebody who is not there
+						a.holds(open.ask(method, "/api/clients/999?"+p.Name+"="+value, nil))
+					} else if p.Name != "seconds" { // TestProfiles waits
+						a.holds(open.ask(method, real+"?"+p.Name+"="+url.QueryEscape(value), nil))
+					}
+				}
+			}
+			a.is(open.ask(method, real+"?unheard=of", nil), http.StatusBadRequest)
+			if strings.Contains(path, "{") {
+				a.is(open.ask(method, strings.NewReplacer("{id}", "999", "{profile}", "nothing").Replace(path), nil), http.StatusNotFound)
+			}
+			if op.Security == nil {
+				a.is(closed.ask(method, real, nil), http.StatusUnauthorized)
+				a.is(open.ask(method, real, head("Host", "evil.example")), http.StatusForbidden)
+			} else {
+				a.is(closed.ask(method, real, nil), http.StatusOK)
+			}
+			if method == http.MethodDelete {
+				defer a.complete()
+				defer func() { a.is(open.ask(method, real, nil), http.StatusNoContent) }()
+				continue
+			}
+			if path == readyPath {
+				closed.Drain()
+				a.is(closed.ask(method, path, nil), http.StatusServiceUnavailable)
+			}
+			a.complete()
+		}
+	}
+}
+
+// examples returns values that a parameter may have.
+func (s *schema) examples() (values []string) {
+	for _, v := range s.Enum {
+		values = append(values, fmt.Sprint(v))
+	}
+	if s.Default != nil {
+		values = append(values, fmt.Sprint(s.Default))
+	}
+	for _, bound := range []*float64{s.Minimum, s.Maximum} {
+		if bound != nil {
+			values = append(values, fmt.Sprint(*bound))
+		}
+	}
+	if s.Type == "boolean" {
+		values = append(values, "true", "false")
+	}
+	return values
+}
+
+// asked is an operation, and which of its answers were seen.
+type asked struct {
+	t    *testing.T
+	d    *description
+	op   operation
+	name string
+	seen map[string]bool
+}
+
+// is holds an answer to its code, and to the schema.
+func (a *asked) is(r reply, code int) {
+	a.t.Helper()
+	if r.code != code {
+		a.t.Errorf("%s: %d %s, want %d", a.name, r.code, r.body, code)
+	}
+	a.holds(r)
+}
+
+func (a *asked) holds(r reply) {
+	a.t.Helper()
+	code := fmt.Sprint(r.code)
+	described, there := a.op.Responses[code]
+	if !there {
+		a.t.Errorf("%s: %s is not described: %s", a.name, code, r.body)
+		return
+	}
+	a.seen[code] = true
+	if described.Content == nil {
+		if len(r.body) > 0 {
+			a.t.Errorf("%s: %s has a body: %s", a.name, code, r.body)
+		}
+		return
+	}
+	kind, _, err := mime.ParseMediaType(r.header.Get("Content-Type"))
+	content, there := described.Content[kind]
+	if a.op.ID == "profile" && kind == "text/plain" { // asked for by debug
+		return
+	}
+	if err != nil || !there {
+		a.t.Errorf("%s: %s comes as %q", a.name, code, r.header.Get("Content-Type"))
+		return
+	}
+	if kind == "application/json" {
+		a.fits(content.Schema, parse[any](a.t, r.body), code)
+	}
+}
+
+// complete fails for answers that are described and were never seen.
+func (a *asked) complete() {
+	for code := range a.op.Responses {
+		if !a.seen[code] {
+			a.t.Errorf("%s: no way to an answer of %s was found", a.name, code)
+		}
+	}
+}
+
+// fits holds a value to its schema.
+func (a *asked) fits(s schema, value any, at string) {
+	a.t.Helper()
+	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
+		resolved, there := a.d.Components.Schemas[name]
+		if !there {
+			a.t.Fatalf("%s: there is no schema %s", a.name, name)
+		}
+		s = resolved
+	}
+	if !slices.Contains(s.types(), typeOf(value)) && !(typeOf(value) == "integer" && slices.Contains(s.types(), "number")) {
+		a.t.Errorf("%s: %s is %v, described as %v", a.name, at, value, s.Type)
+		return
+	}
+	switch v := value.(type) {
+	case map[string]any:
+		if s.Additional == nil {
+			return // any object
+		}
+		if want, got := slices.Sorted(maps.Keys(s.Properties)), slices.Sorted(maps.Keys(v)); !slices.Equal(want, got) {
+			a.t.Errorf("%s: %s has %q, described are %q", a.name, at, got, want)
+		}
+		if want := slices.Sorted(slices.Values(s.Required)); !slices.Equal(want, slices.Sorted(maps.Keys(s.Properties))) {
+			a.t.Errorf("%s: %s: required are %q", a.name, at, want)
+		}
+		for name, field := range v {
+			a.fits(s.Properties[name], field, at+"."+name)
+		}
+	case []any:
+		for i, item := range v {
+			a.fits(*s.Items, item, fmt.Sprintf("%s[%d]", at, i))
+		}
+	case string:
+		a.textFits(s, v, at)
+	case float64:
+		if s.Enum != nil && !slices.Contains(s.Enum, any(v)) || s.Minimum != nil && v < *s.Minimum {
+			a.t.Errorf("%s: %s is %v", a.name, at, v)
+		}
+	}
+}
+
+func (a *asked) textFits(s schema, text, at string) {
+	a.t.Helper()
+	if s.Pattern != "" && !regexp.MustCompile(s.Pattern).MatchString(text) {
+		a.t.Errorf("%s: %s is %q, described as %s", a.name, at, text, s.Pattern)
+	}
+	if _, err := time.Parse(time.RFC3339, text); s.Format == "date-time" && err != nil {
+		a.t.Errorf("%s: %s is %q", a.name, at, text)
+	}
+	if s.MaxLength != nil && len(text) > *s.MaxLength {
+		a.t.Errorf("%s: %s has %d bytes", a.name, at, len(text))
+	}
+}
+
+func (s *schema) types() (names []string) {
+	switch t := s.Type.(type) {
+	case string:
+		return []string{t}
+	case []any:
+		for _, name := range t {
+			names = append(names, fmt.Sprint(name))
+		}
+	}
+	return names
+}
+
+func typeOf(value any) string {
+	switch v := value.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "boolean"
+	case string:
+		return "string"
+	case float64:
+		if v == float64(int64(v)) {
+			return "integer"
+		}
+		return "number"
+	case []any:
+		return "array"
+	default:
+		return "object"
+	}
+}

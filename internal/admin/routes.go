@@ -1,0 +1,175 @@
+package admin
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/pprof"
+	"net/url"
+	runtimepprof "runtime/pprof"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// The probes, which anybody may ask.
+const (
+	healthPath = "/healthz"
+	readyPath  = "/readyz"
+)
+
+// openAPI describes what is served here. A test holds it to the truth.
+//
+//go:embed openapi.json
+var openAPI []byte
+
+// route is one thing that can be asked for.
+type route struct {
+	method, path string
+	query        []string // the parameters that it knows; others are refused
+	handle       http.HandlerFunc
+}
+
+func (s *Server) routes() []route {
+	metrics := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost})
+	return []route{
+		{method: http.MethodGet, path: healthPath, handle: s.health},
+		{method: http.MethodGet, path: readyPath, handle: s.ready},
+		{method: http.MethodGet, path: "/metrics", handle: metrics.ServeHTTP},
+		{method: http.MethodGet, path: "/openapi.json", handle: describe},
+		{method: http.MethodGet, path: "/api/clients", query: []string{"after", "limit"}, handle: s.listClients},
+		{method: http.MethodGet, path: "/api/clients/{id}", handle: s.showClient},
+		{method: http.MethodDelete, path: "/api/clients/{id}", query: []string{"reconnect"}, handle: s.disconnect},
+		{method: http.MethodGet, path: "/debug/pprof/", handle: pprof.Index},
+		{method: http.MethodGet, path: "/debug/pprof/{profile}", query: []string{"seconds", "debug", "gc"}, handle: profile},
+	}
+}
+
+// routing returns what leads a request to its route, and answers those that have none.
+func (s *Server) routing() http.Handler {
+	byPath := make(map[string]map[string]route)
+	for _, r := range s.routes() {
+		if byPath[r.path] == nil {
+			byPath[r.path] = make(map[string]route)
+		}
+		byPath[r.path][r.method] = r
+	}
+	mux := http.NewServeMux()
+	for path, byMethod := range byPath {
+		pattern := path
+		if strings.HasSuffix(path, "/") {
+			pattern += "{$}"
+		}
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { choose(w, r, byMethod) })
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, http.StatusNotFound, fmt.Sprintf("there is nothing at %q; /openapi.json says what there is", r.URL.Path))
+	})
+	return mux
+}
+
+// choose picks the route for the method of a request.
+func choose(w http.ResponseWriter, r *http.Request, byMethod map[string]route) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	found, ok := byMethod[method]
+	if !ok {
+		allowed := strings.Join(slices.Sorted(maps.Keys(byMethod)), ", ")
+		w.Header().Set("Allow", allowed)
+		refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s is not for %s here, which takes %s", r.Method, r.URL.Path, allowed))
+		return
+	}
+	if err := known(r.URL.RawQuery, found.query); err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	found.handle(w, r)
+}
+
+// known returns an error unless each parameter is one of names and given once.
+func known(raw string, names []string) error {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return fmt.Errorf("the query cannot be understood: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("%q is not a parameter of this, which has %s", name, listed(names))
+		}
+		if len(query[name]) > 1 {
+			return fmt.Errorf("%s is given %d times", name, len(query[name]))
+		}
+	}
+	return nil
+}
+
+func listed(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// health answers for as long as the process lives.
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, status{"alive"})
+}
+
+// ready says whether new clients are welcome.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.draining.Load() {
+		answer(w, http.StatusServiceUnavailable, problem{"the hub is ending"})
+		return
+	}
+	answer(w, http.StatusOK, status{"ready"})
+}
+
+type status struct {
+	Status string `json:"status"`
+}
+
+// problem is the answer to whatever goes wrong.
+type problem struct {
+	Error string `json:"error"` // a sentence
+}
+
+func describe(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(openAPI) // whoever asked has gone
+}
+
+// profile serves one of the profiles of the Go runtime.
+func profile(w http.ResponseWriter, r *http.Request) {
+	switch name := r.PathValue("profile"); {
+	case name == "profile":
+		pprof.Profile(w, r)
+	case name == "trace":
+		pprof.Trace(w, r)
+	case runtimepprof.Lookup(name) != nil:
+		pprof.Handler(name).ServeHTTP(w, r)
+	default:
+		refuse(w, http.StatusNotFound, fmt.Sprintf("there is no profile %q; /debug/pprof/ lists them", name))
+	}
+}
+
+// refuse answers with an error.
+func refuse(w http.ResponseWriter, code int, sentence string) {
+	answer(w, code, problem{sentence})
+}
+
+// answer answers with JSON.
+func answer(w http.ResponseWriter, code int, value any) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // only for types that have no JSON form
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(text, '\n')) // whoever asked has gone
+}

@@ -1,0 +1,113 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/admin"
+)
+
+const (
+	defaultAdmin = "localhost:9990" // reached from this machine only
+	tokenMost    = 4 << 10          // bytes of a token file: more is no token
+)
+
+// administered is the admin address of a hub, while it is served. nil: there is none.
+type administered struct {
+	*admin.Server
+	ended chan struct{} // closed when nothing is served any more
+}
+
+// administer opens the admin address, unless it is switched off. Several hubs on one machine
+// are common: one that finds the default taken goes without it, and says so.
+func (c *server) administer(h *hub.Hub, logger *slog.Logger) (*administered, error) {
+	if c.admin == "" {
+		return nil, nil
+	}
+	token, err := readToken(c.tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("tcp", c.admin)
+	if err != nil && !c.settings.given("admin") {
+		logger.Warn("running without an admin address", "error", err,
+			"advice", "choose another with -admin, or switch it off with -admin=off")
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := admin.New(admin.Config{Listener: ln, Hub: h, Token: token, Latency: c.latency, Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	a := &administered{s, make(chan struct{})}
+	go func() { // ends with close, which waits for it
+		defer close(a.ended)
+		if err := s.Serve(); err != nil {
+			logger.Error("the admin address is not served any more", "error", err)
+		}
+	}()
+	logger.Info("admin address open", "addr", ln.Addr().String(), "token", token != "")
+	return a, nil
+}
+
+// drain says that the hub is about to end.
+func (a *administered) drain() {
+	if a != nil {
+		a.Drain()
+	}
+}
+
+// close ends the serving.
+func (a *administered) close() {
+	if a != nil {
+		_ = a.Close() // the listener: nothing follows from it
+		<-a.ended
+	}
+}
+
+// adviceOnAdmin says what to do about a failure to open the admin address.
+func adviceOnAdmin(err error) string {
+	switch {
+	case errors.Is(err, admin.ErrOpen):
+		return "name a file with a token by -admin-token-file, or choose an address of this machine alone, such as -admin=" + defaultAdmin
+	case errors.Is(err, admin.ErrToken), errors.As(err, new(*os.PathError)), errors.Is(err, errNoToken):
+		return "-admin-token-file must name a file with one line, for example made by: openssl rand -hex 32"
+	default:
+		return "choose another address with -admin, or switch it off with -admin=off"
+	}
+}
+
+// errNoToken says that a file has no token.
+var errNoToken = errors.New("no token")
+
+// readToken returns what is in a token file, without the space around it.
+func readToken(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, tokenMost+1))
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(text))
+	switch {
+	case token == "":
+		return "", fmt.Errorf("%w in %s, which is empty", errNoToken, path)
+	case len(text) > tokenMost:
+		return "", fmt.Errorf("%w in %s, which has more than %d bytes", errNoToken, path, tokenMost)
+	}
+	return token, nil
+}
