@@ -8,14 +8,15 @@ import (
 	"strings"
 )
 
-// startHub starts start_server as it comes. There is no limit to raise: when what it
-// holds for its clients reaches its bound of 256 MiB, senders wait.
+// startHub starts start_server as it comes, without its admin address, which times some of the
+// deliveries. There is no limit to raise: when what it
+// holds for its clients reaches its bound, senders wait.
 func startHub(ctx context.Context, p *programs, _ setting) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, "hub", addr, p.path("start_server"), "-addr=127.0.0.1", "-port="+portOf(addr), "-stat=false")
+	return launch(ctx, "hub", addr, p.path("start_server"), "-addr=127.0.0.1", "-port="+portOf(addr), "-stat=false", "-admin=off")
 }
 
 // startForward starts the bare forwarder. It takes every connection for half of a
