@@ -57,7 +57,11 @@ func (h *Hub) guarded() bool { return h.config.Admit != nil || h.config.NoClassi
 // first frame is read.
 func (s *session) awaitAdmission() {
 	s.conn.SetMaxLength(1 + wire.HelloMost)
-	s.due = time.AfterFunc(s.hub.config.HandshakeTimeout, func() { s.end(ReasonHandshake) })
+	s.due = time.AfterFunc(s.hub.config.HandshakeTimeout, func() {
+		h := s.hub
+		h.handshakes.complain(h.config.Logger, "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", "nothing was said in time")
+		s.end(ReasonHandshake)
+	})
 }
 
 // admit asks whether the client may come in. It is called by the goroutine that reads, for the
@@ -69,7 +73,7 @@ func (s *session) admit(version int, token string) error {
 	}
 	grant, err := h.judge(s, version, token)
 	if err != nil {
-		h.refusals.complain(h.config.Logger, "address", s.conn.RemoteAddr().String(), "error", err)
+		h.refusals.complain(h.config.Logger, "reason", ReasonRefused.String(), "address", s.conn.RemoteAddr().String(), "error", err)
 		if version == 1 { // it would not understand
 			return fmt.Errorf("%w: %w", errRefused, err)
 		}

@@ -28,6 +28,12 @@ type Config struct {
 	// closed at once. Default: 100,000. Hub.SetMaxClients changes it later.
 	MaxClients int
 
+	// MaxPerAddress is how many of them may come from one address, and ConnectRate how many
+	// connections from it are accepted in a second, on average and with one second's worth at
+	// once. Of IPv6 the first 64 bits are an address. Default: any number, as fast as they come.
+	MaxPerAddress int
+	ConnectRate   float64
+
 	// OutboxBytes is how much may wait for one client before its senders have to
 	// wait; one frame more may be in it. Default: 512 KiB, at least 4 KiB.
 	OutboxBytes int
@@ -147,6 +153,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, first(
 		between("MaxQueuedBytes", c.MaxQueuedBytes, leastQueued, 1<<50),
 		checkMaxClients(c.MaxClients),
+		between("MaxPerAddress", c.MaxPerAddress, 0, 1<<30),
+		between("ConnectRate", c.ConnectRate, 0, 1e9),
 		between("OutboxBytes", c.OutboxBytes, 4<<10, 1<<30),
 		between("StallTimeout", c.StallTimeout, time.Millisecond, 24*time.Hour),
 		between("HandshakeTimeout", c.HandshakeTimeout, time.Millisecond, 24*time.Hour),

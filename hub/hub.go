@@ -80,8 +80,11 @@ type Hub struct {
 	presence presence
 	counters counters
 
+	addresses addresses
+
 	handshakes complaints // about those that fail
 	refusals   complaints // about clients that may not come in
+	rejections complaints // about connections that are one too many
 
 	shutdown sync.Once
 	closing  chan struct{} // closed when Shutdown begins
@@ -119,7 +122,8 @@ func New(config Config) (*Hub, error) {
 		UserTimeout:  userTimeout,
 		Reads:        h.reads.Account(forReads),
 	}
-	h.handshakes.about, h.refusals.about = "TLS handshake failed", "client refused"
+	h.addresses.most, h.addresses.pace = config.MaxPerAddress, config.ConnectRate
+	h.handshakes.about, h.refusals.about, h.rejections.about = "no handshake", "client refused", "connection refused"
 	if config.Admit != nil {
 		h.ids.StartAt(GrantedMost + 1)
 	}
@@ -181,17 +185,26 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// refuse closes a connection before its first byte.
+func (h *Hub) refuse(nc net.Conn, why Refusal) {
+	h.counters.refused[why].Add(1)
+	h.rejections.complain(h.config.Logger, "reason", why.String(), "address", nc.RemoteAddr().String())
+	nc.Close()
+}
+
 // admit starts the session of a connection, before its first byte.
 func (h *Hub) admit(nc net.Conn) {
+	if why, ok := h.addresses.enter(nc.RemoteAddr(), time.Now()); !ok {
+		h.refuse(nc, why)
+		return
+	}
 	s := newSession(h, nc)
-	most := int(h.most.Load())
-	switch h.tracker.add(s, most) {
+	switch h.tracker.add(s, int(h.most.Load())) {
 	case closed:
 		nc.Close()
 	case full:
-		h.counters.refused.Add(1)
-		h.config.Logger.Debug("connection refused", "address", nc.RemoteAddr().String(), "max_clients", most)
-		nc.Close()
+		h.addresses.leave(nc.RemoteAddr(), time.Now())
+		h.refuse(nc, RefusedFull)
 	case added:
 		h.counters.connected.Add(1)
 		s.start(nc)

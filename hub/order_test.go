@@ -191,7 +191,7 @@ func TestMaxClientsRefusesTheNext(t *testing.T) {
 		p := h.silent(t)
 		p.closed()
 	}
-	if n := h.Stats().Refused; n != 5 {
+	if n := h.Stats().Refused[hub.RefusedFull]; n != 5 {
 		t.Errorf("%d refused, want 5", n)
 	}
 	last.Close()
@@ -233,7 +233,7 @@ func TestSetMaxClients(t *testing.T) {
 		}
 	}
 	h.peer(t) // as before
-	if n := h.Stats().Refused; n != 2 {
+	if n := h.Stats().Refused[hub.RefusedFull]; n != 2 {
 		t.Errorf("%d refused, want 2", n)
 	}
 	bystanders.pass(3)

@@ -24,11 +24,11 @@ func newPace(c *Config, g *Grant) *pace {
 	if g == nil {
 		g = new(Grant)
 	}
-	p := &pace{messages: limiter(c.MessageRate, g.MessageRate), bytes: limiter(c.ByteRate, g.ByteRate)}
-	if p.messages == nil && p.bytes == nil {
+	messages, bytes := limiter(c.MessageRate, g.MessageRate), limiter(c.ByteRate, g.ByteRate)
+	if messages == nil && bytes == nil {
 		return nil
 	}
-	return p
+	return &pace{messages: messages, bytes: bytes}
 }
 
 // limiter keeps to the slower of two rates. It lets one second's worth pass at once.

@@ -99,7 +99,7 @@ func (s *session) handshake(secure handshaker) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.hub.config.HandshakeTimeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
-		s.hub.handshakes.complain(s.hub.config.Logger, "address", s.conn.RemoteAddr().String(), "error", err)
+		s.hub.handshakes.complain(s.hub.config.Logger, "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", err)
 		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	if !s.hub.guarded() {
@@ -151,6 +151,7 @@ func (s *session) run(secure handshaker) {
 	if p := s.peer(); p != nil && !moved {
 		p.silence()
 	}
+	s.hub.addresses.leave(s.conn.RemoteAddr(), time.Now())
 	s.hub.tracker.remove(s)
 }
 

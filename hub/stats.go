@@ -65,11 +65,11 @@ func Reasons() []Reason {
 type Stats struct {
 	Uptime time.Duration // since New
 
-	Clients      int               // connected now
-	PeakClients  int               // the most at one time
-	Connected    uint64            // connections accepted
-	Refused      uint64            // connections closed at once, over Config.MaxClients
-	Disconnected map[Reason]uint64 // by reason; reasons that never occurred are absent
+	Clients      int                // connected now
+	PeakClients  int                // the most at one time
+	Connected    uint64             // connections accepted
+	Refused      map[Refusal]uint64 // connections closed at once, by reason; reasons that never occurred are absent
+	Disconnected map[Reason]uint64  // by reason; reasons that never occurred are absent
 
 	MessagesIn  uint64 // frames received, ignored ones included
 	MessagesOut uint64 // frames written whole
@@ -101,7 +101,11 @@ type Stats struct {
 func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	var t stats.Table
 	t.Row("Time alive", "%v", s.Uptime.Round(time.Millisecond))
-	t.Row("Clients Connected", "%s (peak %s, refused %s)", count(s.Connected), count(s.PeakClients), count(s.Refused))
+	var refused uint64
+	for _, n := range s.Refused {
+		refused += n
+	}
+	t.Row("Clients Connected", "%s (peak %s, refused %s)", count(s.Connected), count(s.PeakClients), count(refused))
 	var gone uint64
 	for _, n := range s.Disconnected {
 		gone += n
@@ -155,7 +159,8 @@ func perSecond(n uint64, d time.Duration) string {
 // counters are what Stats is read from. Whoever moves a message adds to them
 // once per batch, not once per message.
 type counters struct {
-	connected, refused           atomic.Uint64
+	connected                    atomic.Uint64
+	refused                      [refusals]atomic.Uint64
 	messagesIn, bytesIn          atomic.Uint64
 	messagesOut, bytesOut        atomic.Uint64
 	relays, noReceivers, ignored atomic.Uint64
@@ -173,7 +178,7 @@ func (h *Hub) Stats() Stats {
 	s := Stats{
 		Uptime:       time.Since(h.started),
 		Connected:    c.connected.Load(),
-		Refused:      c.refused.Load(),
+		Refused:      make(map[Refusal]uint64),
 		Disconnected: make(map[Reason]uint64),
 		Resumed:      c.resumed.Load(),
 		Errors:       c.errors.Load(),
@@ -198,6 +203,11 @@ func (h *Hub) Stats() Stats {
 	for reason := range reasons {
 		if n := c.disconnected[reason].Load(); n > 0 {
 			s.Disconnected[reason] = n
+		}
+		for why := range refusals {
+			if n := c.refused[why].Load(); n > 0 {
+				s.Refused[why] = n
+			}
 		}
 	}
 	for fate := range c.fates {

@@ -41,8 +41,8 @@ func TestStatsOfAKnownExchangeAreExact(t *testing.T) {
 
 	want := hub.Stats{
 		Clients: 1, PeakClients: 2, Connected: 2,
-		Disconnected: map[hub.Reason]uint64{hub.ReasonHalfFrame: 1},
-		MessagesIn:   2 + messages + 1 + 1 + 3, BytesIn: in,
+		Refused: map[hub.Refusal]uint64{}, Disconnected: map[hub.Reason]uint64{hub.ReasonHalfFrame: 1},
+		MessagesIn: 2 + messages + 1 + 1 + 3, BytesIn: in,
 		MessagesOut: 2 + 2*messages + 1, BytesOut: out,
 		Relays: messages + 1, NoReceivers: 1, Ignored: 3,
 		Delivered: 2 * messages, Unknown: messages, Fates: map[wire.Fate]uint64{},
@@ -151,6 +151,20 @@ var causes = map[hub.Reason]struct {
 	hub.ReasonVersion: {act: func(t *testing.T, h *testHub) {
 		h.silent(t).send(wire.AppendHello(nil, &wire.Hello{Version: 9}))
 	}},
+	hub.ReasonHandshake: {
+		config: hub.Config{NoClassic: true, HandshakeTimeout: 20 * time.Millisecond},
+		act:    func(t *testing.T, h *testHub) { h.silent(t) },
+	},
+	hub.ReasonRefused: {
+		config: hub.Config{NoClassic: true},
+		act:    func(t *testing.T, h *testHub) { h.silent(t).send(wire.AppendIdentityRequest(nil)) },
+	},
+	hub.ReasonExpired: {
+		config: hub.Config{Admit: func(hub.Applicant) (*hub.Grant, error) {
+			return &hub.Grant{Until: time.Now().Add(20 * time.Millisecond)}, nil
+		}},
+		act: func(t *testing.T, h *testHub) { h.guest(t) },
+	},
 	hub.ReasonDisconnected: {act: func(t *testing.T, h *testHub) { h.Disconnect(h.guest(t).id, false) }},
 }
 
@@ -179,11 +193,16 @@ func TestEveryReasonIsCountedAndLogged(t *testing.T) {
 // itself which fields there are.
 func TestEveryCounterMoves(t *testing.T) {
 	ln := listen(t)
-	h := startOn(t, hub.Config{MaxClients: 4, StallTimeout: time.Hour}, &failing{Listener: ln, failures: 1})
+	const forbidden = 777
+	grant := &hub.Grant{MessageRate: 20, May: func(id uint64) bool { return id != forbidden }}
+	h := startOn(t, hub.Config{
+		MaxClients: 4, StallTimeout: time.Hour,
+		Admit: func(hub.Applicant) (*hub.Grant, error) { return grant, nil },
+	}, &failing{Listener: ln, failures: 1})
 	a, stalled, other := h.peer(t), h.peer(t), h.peer(t)
 	other.send([]byte{0, 0, 0, 0})
 	other.relay(nil)
-	other.relay(nil, 999)
+	other.relay(nil, 999, forbidden)
 	other.fence()
 	full := h.peer(t)
 	h.silent(t).closed()
@@ -211,7 +230,7 @@ func TestEveryCounterMoves(t *testing.T) {
 // TestStatsForPeople is what a program prints at its end.
 func TestStatsForPeople(t *testing.T) {
 	stats := hub.Stats{
-		Uptime: 2 * time.Second, Clients: 3, PeakClients: 12_345, Connected: 20_000, Refused: 7,
+		Uptime: 2 * time.Second, Clients: 3, PeakClients: 12_345, Connected: 20_000, Refused: map[hub.Refusal]uint64{hub.RefusedFull: 3, hub.RefusedRate: 4},
 		Disconnected: map[hub.Reason]uint64{hub.ReasonLeft: 19_000, hub.ReasonStalled: 997},
 		MessagesIn:   1001, MessagesOut: 99_001, BytesIn: 10 << 20, BytesOut: 3 << 30,
 		Relays: 900, NoReceivers: 1, Ignored: 2, Delivered: 98_000, Unknown: 3, Gone: 4,

@@ -124,7 +124,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count := func(desc *prometheus.Desc, n uint64, label string) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), label)
 	}
-	count(c.refused, s.Refused, "too many clients")
+	for _, why := range hub.Refusals() {
+		count(c.refused, s.Refused[why], why.String())
+	}
 	for _, reason := range hub.Reasons() {
 		count(c.ended, s.Disconnected[reason], reason.String())
 	}

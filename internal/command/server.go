@@ -23,28 +23,30 @@ const (
 
 // server is the configuration of start_server.
 type server struct {
-	settings  *settings
-	port      int
-	addr      string
-	stat      bool
-	maxBody   int64
-	maxMemory int64
-	clients   int
-	stall     time.Duration
-	keepAlive time.Duration
-	resume    time.Duration
-	credit    int64
-	tls       serverTLS
-	secured   secured
-	access    access
-	gate      gate
-	messages  float64
-	bytes     int64
-	drain     time.Duration
-	logLevel  string
-	admin     string // address; empty: none
-	tokenFile string
-	latency   *admin.Latency // nil without an admin address
+	settings   *settings
+	port       int
+	addr       string
+	stat       bool
+	maxBody    int64
+	maxMemory  int64
+	clients    int
+	stall      time.Duration
+	keepAlive  time.Duration
+	resume     time.Duration
+	credit     int64
+	tls        serverTLS
+	secured    secured
+	access     access
+	gate       gate
+	perAddress int
+	connects   float64
+	messages   float64
+	bytes      int64
+	drain      time.Duration
+	logLevel   string
+	admin      string // address; empty: none
+	tokenFile  string
+	latency    *admin.Latency // nil without an admin address
 
 	parts  []part // what follows the configuration while the server runs
 	memory int64  // limit of the runtime's memory that we have set, in bytes
@@ -134,6 +136,8 @@ func newServer() *server {
 		"how long queues may take to empty when the hub ends", reloadable)
 	add(s, &c.logLevel, "log-level", "info", oneOf("debug", "info", "warn", "error"),
 		"least level of log lines that are written", reloadable)
+	add(s, &c.perAddress, "max-per-address", 0, whole(0, 1<<30), "clients that may be connected from one address at once;\n0 is any number")
+	add(s, &c.connects, "connect-rate", 0, perSecond(), "connections from one address that are accepted in a second;\n0 is as many as come")
 	add(s, &c.messages, "rate-messages", 0, perSecond(), "messages that a client may send in a second, on average;\n0 is as many as it can")
 	add(s, &c.bytes, "rate-bytes", 0, size(0, 1<<50), "bytes that it may send in a second; likewise")
 	c.tls.add(s)
@@ -161,6 +165,8 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 		KeepAlive:      c.keepAlive,
 		ResumeWindow:   c.resume,
 		Credit:         int(c.credit),
+		MaxPerAddress:  c.perAddress,
+		ConnectRate:    c.connects,
 		MessageRate:    c.messages,
 		ByteRate:       float64(c.bytes),
 		NoClassic:      c.access.noClassic(),

@@ -25,9 +25,9 @@ const (
 	// segmentsMost is how many pieces an outbox holds.
 	segmentsMost = 4 * vectorMost
 
-	// joinMost is how many bytes are copied together where a write takes only one piece:
-	// four records of TLS.
-	joinMost = 4 * recordSize
+	// joinMost is how many bytes are copied together where a write takes only one piece: a
+	// record of TLS. More would hide from the stall check that a slow peer takes frames.
+	joinMost = recordSize
 
 	// vectorMost is how many pieces leave in one system call: 64 KiB of the smallest
 	// that are not copied.

@@ -1,0 +1,133 @@
+package hub
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// addressesLeast is how many addresses there may be before those that mean nothing any more
+// are looked for.
+const addressesLeast = 1024
+
+// addresses knows how many connections there are from each address, and how fast they came, where
+// that is bounded. Of IPv6 the first 64 bits are an address: whoever has one has all behind it.
+type addresses struct {
+	// Static after New.
+	most int     // connections of one; 0: any number
+	pace float64 // connects of one in a second; 0: as fast as they come
+
+	mu    sync.Mutex
+	all   map[netip.Addr]*visitor
+	sweep int // how many there may be before the next look
+}
+
+// visitor is one address.
+type visitor struct {
+	connected int
+	connects  *rate.Limiter // nil: not bounded
+}
+
+// Refusal is why a connection was closed before its first byte. Its text is the name by which
+// it is counted.
+type Refusal uint8
+
+// The reasons for which connections are refused.
+const (
+	RefusedFull    Refusal = iota // there are Config.MaxClients
+	RefusedAddress                // there are Config.MaxPerAddress from its address
+	RefusedRate                   // more came from its address than Config.ConnectRate
+	refusals
+)
+
+// String returns the reason as it is counted and logged.
+func (r Refusal) String() string {
+	return [...]string{"too many clients", "too many from its address", "too fast from its address", "?"}[min(r, refusals)]
+}
+
+// Refusals returns all of them, so that those that never occurred can be counted as well.
+func Refusals() []Refusal { return []Refusal{RefusedFull, RefusedAddress, RefusedRate} }
+
+// bounded reports whether anything is to be counted.
+func (a *addresses) bounded() bool { return a.most > 0 || a.pace > 0 }
+
+// enter counts a connection and returns true, unless it is one too many: then it returns why.
+// leave must follow, but not on a refusal.
+func (a *addresses) enter(from net.Addr, now time.Time) (why Refusal, ok bool) {
+	addr, known := keyOf(from)
+	if !a.bounded() || !known {
+		return 0, true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	v := a.all[addr]
+	if v == nil {
+		v = a.add(addr, now)
+	}
+	switch {
+	case a.most > 0 && v.connected >= a.most:
+		return RefusedAddress, false
+	case v.connects != nil && !v.connects.AllowN(now, 1):
+		return RefusedRate, false
+	}
+	v.connected++
+	return 0, true
+}
+
+// leave undoes enter.
+func (a *addresses) leave(from net.Addr, now time.Time) {
+	addr, known := keyOf(from)
+	if !a.bounded() || !known {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	v := a.all[addr]
+	v.connected--
+	if v.idle(now) {
+		delete(a.all, addr)
+	}
+}
+
+// add adds an address. When there are many, those that mean nothing any more go first. It is
+// called with mu held.
+func (a *addresses) add(addr netip.Addr, now time.Time) *visitor {
+	if a.all == nil {
+		a.all, a.sweep = make(map[netip.Addr]*visitor), addressesLeast
+	}
+	if len(a.all) >= a.sweep {
+		for addr, v := range a.all {
+			if v.idle(now) {
+				delete(a.all, addr)
+			}
+		}
+		a.sweep = max(addressesLeast, 2*len(a.all))
+	}
+	v := new(visitor)
+	if a.pace > 0 {
+		v.connects = rate.NewLimiter(rate.Limit(a.pace), max(1, int(a.pace)))
+	}
+	a.all[addr] = v
+	return v
+}
+
+// idle reports whether the address is as one that was never seen.
+func (v *visitor) idle(now time.Time) bool {
+	return v.connected == 0 && (v.connects == nil || v.connects.TokensAt(now) >= float64(v.connects.Burst()))
+}
+
+// keyOf returns what counts as one address.
+func keyOf(from net.Addr) (netip.Addr, bool) {
+	tcp, ok := from.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	addr, ok := netip.AddrFromSlice(tcp.IP)
+	if addr = addr.Unmap(); addr.Is6() {
+		addr = netip.PrefixFrom(addr, 64).Masked().Addr()
+	}
+	return addr, ok
+}

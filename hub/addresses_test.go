@@ -1,0 +1,62 @@
+package hub_test
+
+import (
+	"errors"
+	"io"
+	"syscall"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/hub"
+)
+
+// TestSoManyFromOneAddress lets in no more at once, and more when some have left.
+func TestSoManyFromOneAddress(t *testing.T) {
+	h := start(t, hub.Config{MaxPerAddress: 2})
+	first, second := h.peer(t), h.peer(t)
+	h.refused(t)
+	if n := h.Stats().Refused[hub.RefusedAddress]; n != 1 {
+		t.Errorf("%d refused, want 1", n)
+	}
+	first.Close()
+	eventually(t, "one has left", func() bool { return h.Stats().Clients == 1 })
+	eventually(t, "another may come", func() bool {
+		p := h.silent(t)
+		_, err := p.Write([]byte{0, 0, 0, 1, 1})
+		if err != nil {
+			return false
+		}
+		_, _, err = p.next()
+		return err == nil
+	})
+	second.relay([]byte("x"), second.id)
+	second.hears([]byte("x"))
+}
+
+// refused connects and sees the end at once.
+func (s *testHub) refused(t testing.TB) {
+	t.Helper()
+	p := s.silent(t)
+	if n, err := io.Copy(io.Discard, p); n > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%d bytes, %v, want the end", n, err)
+	}
+}
+
+// TestSoFastFromOneAddress refuses those who come faster than they may, and lets them in later.
+func TestSoFastFromOneAddress(t *testing.T) {
+	h := start(t, hub.Config{ConnectRate: 5})
+	for range 5 {
+		h.peer(t)
+	}
+	h.refused(t)
+	if n := h.Stats().Refused[hub.RefusedRate]; n == 0 {
+		t.Error("nobody was refused")
+	}
+	eventually(t, "another may come", func() bool {
+		p := h.silent(t)
+		if _, err := p.Write([]byte{0, 0, 0, 1, 1}); err != nil {
+			return false
+		}
+		_, _, err := p.next()
+		return err == nil
+	})
+}
