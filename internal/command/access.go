@@ -20,6 +20,7 @@ type access struct {
 	keys     string
 	issuer   string
 	audience string
+	leeway   time.Duration
 	classic  string
 }
 
@@ -27,6 +28,7 @@ func (c *access) add(s *settings) {
 	add(s, &c.keys, "auth-keys", "", path(), "file with the keys by which tokens are known to be good:\npublic keys in PEM, a JWK set, or a secret in base64;\nwith it, nobody comes in without a token", reloadable)
 	add(s, &c.issuer, "auth-issuer", "", text(), "who must have issued a token (its claim iss)", reloadable)
 	add(s, &c.audience, "auth-audience", "", text(), "for whom a token must be (its claim aud)", reloadable)
+	add(s, &c.leeway, "auth-leeway", 30*time.Second, span(0, time.Hour), "by how much the clock of who issues tokens may differ", reloadable)
 	add(s, &c.classic, "classic", "auto", oneOf("auto", "on", "off"), "whether clients may speak version 1, which shows no token;\nauto: unless -auth-keys is set")
 }
 
@@ -65,7 +67,7 @@ func (g *gate) follow(next *server) (apply func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("-auth-keys: %w", err)
 	}
-	v := &verifier{keys, tokens.Issuer{Name: c.issuer, Audience: c.audience}}
+	v := &verifier{keys, tokens.Issuer{Name: c.issuer, Audience: c.audience, Leeway: c.leeway}}
 	return func() { g.now.Store(v) }, nil
 }
 

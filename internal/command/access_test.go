@@ -77,8 +77,8 @@ func TestTokensFromEndToEnd(t *testing.T) {
 // TestATokenThatEnds sends the listener away, who comes back with a newer one.
 func TestATokenThatEnds(t *testing.T) {
 	key := keyPair(t)
-	_, port := startServer(t, "-auth-keys="+key+".pub")
-	file := tokenFor(t, key, "-sub=alice", "-id=5", "-good-for=1s")
+	_, port := startServer(t, "-auth-keys="+key+".pub", "-auth-leeway=0s")
+	file := tokenFor(t, key, "-sub=alice", "-id=5", "-good-for=2s") // to the second
 	l, _ := startListen(t, port, "-token-file="+file)
 	newer, err := os.ReadFile(tokenFor(t, key, "-sub=alice", "-id=5"))
 	if err != nil {

@@ -15,9 +15,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// leeway is by how much the clocks of the one who signs and of the hub may differ.
-const leeway = 30 * time.Second
-
 // tokenMost is the longest token that is looked at, in bytes: what a HELLO carries.
 const tokenMost = 16 << 10
 
@@ -32,7 +29,7 @@ type Range struct{ First, Last uint64 }
 type Claims struct {
 	Subject string    // who the client is
 	ID      uint64    // its id; 0: the hub gives it one
-	Until   time.Time // when the token ends to be good
+	Until   time.Time // when the token ends to be good; of one that was verified, with the leeway
 
 	To       []Range // to whom it may send; nil: to all
 	NoList   bool    // it may not ask who is there
@@ -56,8 +53,9 @@ type body struct {
 
 // Issuer is who signs tokens, and for whom, if that is to be looked at.
 type Issuer struct {
-	Name     string // the claim iss; "": not looked at
-	Audience string // one of the claim aud; "": not looked at
+	Name     string        // the claim iss; "": not looked at
+	Audience string        // one of the claim aud; "": not looked at
+	Leeway   time.Duration // by how much its clock and that of the hub may differ
 }
 
 // Verify returns what a token says, if one of the keys has signed it, it is good now, and it is
@@ -75,7 +73,7 @@ func (k *Keys) verify(token string, from Issuer, now time.Time) (*Claims, error)
 		return nil, fmt.Errorf("it has %d bytes, at most %d are looked at", len(token), tokenMost)
 	}
 	options := []jwt.ParserOption{
-		jwt.WithValidMethods(k.methods()), jwt.WithExpirationRequired(), jwt.WithLeeway(leeway),
+		jwt.WithValidMethods(k.methods()), jwt.WithExpirationRequired(), jwt.WithLeeway(from.Leeway),
 		jwt.WithStrictDecoding(), jwt.WithTimeFunc(func() time.Time { return now }),
 	}
 	if from.Name != "" {
@@ -88,7 +86,12 @@ func (k *Keys) verify(token string, from Issuer, now time.Time) (*Claims, error)
 	if _, err := jwt.NewParser(options...).ParseWithClaims(token, &b, k.find); err != nil {
 		return nil, reason(err)
 	}
-	return b.claims()
+	c, err := b.claims()
+	if err != nil {
+		return nil, err
+	}
+	c.Until = c.Until.Add(from.Leeway)
+	return c, nil
 }
 
 // reason says in our words why a token is refused: those of the library tell who shows a wrong

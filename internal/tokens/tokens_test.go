@@ -56,7 +56,7 @@ func TestWhatIsSignedIsWhatIsRead(t *testing.T) {
 			NoList: true, NoWatch: true, MaxBody: 100, Messages: 0.5, Bytes: 1e6},
 		{Subject: "mute", Until: now.Add(time.Hour), To: []tokens.Range{}},
 	} {
-		from := tokens.Issuer{Name: "somebody", Audience: "hub"}
+		from := tokens.Issuer{Name: "somebody", Audience: "hub"} // without leeway
 		token, err := s.Sign(&want, from, now)
 		if err != nil {
 			t.Fatal(err)
@@ -307,4 +307,21 @@ func FuzzVerify(f *testing.F) {
 			t.Errorf("%q: %v", text, err)
 		}
 	})
+}
+
+// TestLeeway lets a token in that is over by less than that, for as long.
+func TestLeeway(t *testing.T) {
+	s, k := pair(t)
+	from := tokens.Issuer{Leeway: time.Minute}
+	token, err := s.Sign(&tokens.Claims{Subject: "alice", Until: now}, from, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := k.Verify(token, from, now.Add(30*time.Second))
+	if err != nil || !c.Until.Equal(now.Add(time.Minute)) {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := k.Verify(token, from, now.Add(2*time.Minute)); err == nil {
+		t.Error("one that is over for longer is taken")
+	}
 }
