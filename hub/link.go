@@ -87,6 +87,9 @@ func (t *turn) hello(f *socket.Frame) error {
 		if old == nil {
 			break
 		}
+		if old.since.After(s.since) { // this one was given up for that, and its HELLO comes late
+			return &goAway{code: wire.GoAwayTakenOver, reason: ReasonTakenOver, err: errors.New("a newer connection goes on with this id")}
+		}
 		if t.resume(old, &h) {
 			return nil
 		}
@@ -175,7 +178,7 @@ func (t *turn) say(frame []byte) error {
 }
 
 // lingering returns the session that a client wants to go on with: it knows its
-// secret, and its connection is over, if need be because of this.
+// secret, and its connection is over, if need be because of this; or it is newer.
 func (s *session) lingering(hello *wire.Hello) *session {
 	h := s.hub
 	old := h.find(hello.ID)
@@ -185,6 +188,9 @@ func (s *session) lingering(hello *wire.Hello) *session {
 	l := old.link.Load()
 	if l == nil || !l.peer.knows(hello.Resume) || l.peer.subject != s.subject() {
 		return nil
+	}
+	if old.since.After(s.since) {
+		return old // which is not to be disturbed
 	}
 	l.peer.ask(old)
 	select {
