@@ -109,6 +109,8 @@ func (h *Hub) judge(s *session, version int, token string) (*Grant, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case grant == nil: // an embedder's mistake must let nobody in, and end no hub
+		return nil, errors.New("nothing is granted")
 	case grant.ID > GrantedMost:
 		return nil, fmt.Errorf("the id %d is not one that can be granted", grant.ID)
 	}

@@ -15,7 +15,7 @@ import (
 // door lets in who shows a name that it knows as the token.
 func door(grants map[string]*hub.Grant) func(hub.Applicant) (*hub.Grant, error) {
 	return func(a hub.Applicant) (*hub.Grant, error) {
-		if g := grants[a.Token]; g != nil {
+		if g, ok := grants[a.Token]; ok {
 			return g, nil
 		}
 		return nil, errors.New("nobody of that name")
@@ -76,11 +76,11 @@ func TestWhatAGrantAllows(t *testing.T) {
 // TestWhoMayNotComeIn is told why, counted, and never seen by the others.
 func TestWhoMayNotComeIn(t *testing.T) {
 	h := start(t, hub.Config{HandshakeTimeout: 200 * time.Millisecond, Admit: door(map[string]*hub.Grant{
-		"alice": {Subject: "alice"}, "greedy": {Subject: "greedy", ID: hub.GrantedMost + 1},
+		"alice": {Subject: "alice"}, "greedy": {Subject: "greedy", ID: hub.GrantedMost + 1}, "nothing": nil,
 	})})
 	alice := h.show(t, "alice")
 	silent := h.silent(t)
-	for _, token := range []string{"", "mallory", "greedy"} {
+	for _, token := range []string{"", "mallory", "greedy", "nothing"} {
 		g := &guest{peer: h.silent(t)}
 		g.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: token}))
 		if away := g.sentAway(wire.GoAwayRefused); away.Reconnect {
@@ -94,7 +94,7 @@ func TestWhoMayNotComeIn(t *testing.T) {
 	large.send(wire.AppendRelay(nil, []uint64{alice.ID}, make([]byte, 100_000))[:20_000]) // more than a stranger may say
 	large.closed()
 	_, _ = io.Copy(io.Discard, silent) // until the hub ends it
-	h.disconnected(t, hub.ReasonRefused, 4)
+	h.disconnected(t, hub.ReasonRefused, 5)
 	h.disconnected(t, hub.ReasonTooLong, 1)
 	h.disconnected(t, hub.ReasonHandshake, 1)
 	if ids := alice.page(0, 0); !slices.Equal(ids, []uint64{alice.ID}) {

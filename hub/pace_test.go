@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
-	"github.com/sechlol/go-message-hub/wire"
 )
 
 // TestPace slows down one who sends faster than it may, and nobody else; its own end is heard
@@ -58,7 +57,7 @@ func TestPace(t *testing.T) {
 					break
 				}
 			}
-			receiver.send(wire.AppendPing(nil, 1))
+			h.disconnected(t, hub.ReasonDisconnected, 1)
 		})
 	}
 }

@@ -281,16 +281,7 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	parked := false
 	for i, receiver := range found {
 		if receiver == nil {
-			fate := wire.FateUnknown
-			if forbidden.has(i) {
-				fate = wire.FateRefused
-				t.forbidden += piece.Deliveries
-			} else {
-				t.unknown += piece.Deliveries
-			}
-			if b != nil {
-				b.settle(i, 0, piece.Frames, fate)
-			}
+			t.miss(b, i, piece, forbidden.has(i))
 			continue
 		}
 		p := piece
@@ -324,6 +315,21 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 		return nil
 	}
 	return t.await(parked)
+}
+
+// miss notes that a piece goes to nobody at that place: there is no such client, or it is
+// forbidden to the sender.
+func (t *turn) miss(b *batch, at int, piece *socket.Piece, forbidden bool) {
+	fate := wire.FateUnknown
+	if forbidden {
+		fate = wire.FateRefused
+		t.forbidden += piece.Deliveries
+	} else {
+		t.unknown += piece.Deliveries
+	}
+	if b != nil {
+		b.settle(at, 0, piece.Frames, fate)
+	}
 }
 
 // land lets the client know when the SENDs that were offered last are all queued.
