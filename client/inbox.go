@@ -60,17 +60,27 @@ func (m Message) Release() {
 // goroutine, also after Release. The sender learns of it after a lost connection
 // as well, unless this client comes back too late (EventNewID): then what was received before
 // concerns nobody any more.
-func (m Message) Done() { m.judge(wire.FateProcessed) }
+func (m Message) Done() {
+	if m.awaited() {
+		m.judge(wire.FateProcessed)
+	}
+}
 
 // Reject tells the sender that the application does not want the message. It is
 // otherwise like Done, of which only the first call counts.
-func (m Message) Reject() { m.judge(wire.FateRejected) }
-
-func (m Message) judge(fate wire.Fate) {
-	if m.flags&wire.FlagProcessed != 0 {
-		m.client.verdicts.add(wire.Ack{Sender: m.From, Seq: m.Seq, Fate: fate}, m.era)
-		m.client.soon.arm()
+func (m Message) Reject() {
+	if m.awaited() {
+		m.judge(wire.FateRejected)
 	}
+}
+
+// awaited reports whether the sender waits for a verdict. It stands before judge so that
+// nothing is called, and no message copied, where nobody does.
+func (m *Message) awaited() bool { return m.flags&wire.FlagProcessed != 0 }
+
+func (m *Message) judge(fate wire.Fate) {
+	m.client.verdicts.add(wire.Ack{Sender: m.From, Seq: m.Seq, Fate: fate}, m.era)
+	m.client.soon.arm()
 }
 
 // mark is a place in what the hub counts: DELIVERs and REPORTs.
@@ -307,14 +317,15 @@ func (b *inbox) tick() (due, more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := &b.receipts
-	if r.noted.frames > r.settled.frames {
+	before := r.noted.frames
+	if before > r.settled.frames {
 		r.settled = r.noted
 	}
 	r.noted = b.prefix()
 	if r.link == nil {
 		return false, false
 	}
-	return r.settled.frames > r.said.frames && !r.telling, r.noted.frames > r.said.frames
+	return before > r.said.frames && !r.telling, r.noted.frames > r.said.frames
 }
 
 // claim returns what the hub is to be told, and on which connection. The caller
