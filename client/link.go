@@ -275,6 +275,7 @@ func (l *link) handle(f *socket.Frame) error {
 	case wire.TypePing:
 		n, err := wire.ParseNumber(f.Payload)
 		if err == nil {
+			c.tellReceived() // the hub may be short of memory
 			l.say(wire.AppendPong(nil, n), &insisting)
 		}
 		return err

@@ -59,7 +59,7 @@ type Options struct {
 
 	// MaxUnread is how many bytes of messages may wait to be received before the
 	// client stops reading, plus one read. In version 2 the hub sees to it: it sends no
-	// more than 2 MiB ahead of what was received. Default: 1 MiB.
+	// more than its window ahead of what was received, 8 MiB by default. Default: 1 MiB.
 	MaxUnread int
 
 	// ReadBuffer is how many bytes the kernel may hold for the client beyond that, as

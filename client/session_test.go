@@ -498,6 +498,54 @@ func TestAPingIsAnswered(t *testing.T) {
 	})
 }
 
+// TestAPingAsksForWhatWasReceived says it before the PONG.
+func TestAPingAsksForWhatWasReceived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		h.send(deliver(1, 0), deliver(2, 0))
+		for range 2 { // whoever comes for the second one has received the first
+			if _, err := d.client.Receive(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begin := time.Now()
+		h.send(wire.AppendPing(nil, 42))
+		h.want(wire.AppendTaken(nil, 1))
+		h.want(wire.AppendPong(nil, 42))
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("told after %v", took)
+		}
+		h.Close()
+		d.client.fail(ErrClosed)
+	})
+}
+
+// TestATickTellsOnlyWhatIsOld does not add to what half of the window has just caused.
+func TestATickTellsOnlyWhatIsOld(t *testing.T) {
+	var b inbox
+	b.init(0, func() {}, func() {})
+	b.attach(new(link), 100, true)
+	come := func(n uint64) { // n messages in all, each handed over at once
+		b.push(nil, mark{frames: n, bytes: 60 * n}, false, false)
+	}
+	come(1)
+	if upTo, _ := b.claim(); upTo != 1 {
+		t.Fatalf("half of the window tells of %d, want 1", upTo)
+	}
+	b.told()
+	b.tick()
+	come(2)
+	b.claim()
+	b.told()
+	come(3)
+	if due, more := b.tick(); due || !more {
+		t.Errorf("due %v, more %v at a tick behind a TAKEN, want only more", due, more)
+	}
+	if due, _ := b.tick(); !due {
+		t.Error("what came before the last tick is not told at the next")
+	}
+}
+
 // TestTheHubSaysWhenToComeBack and the client waits for that long.
 func TestTheHubSaysWhenToComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

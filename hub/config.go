@@ -75,6 +75,14 @@ type Config struct {
 	// (docs/decisions/0006). Default: 128 KiB.
 	Credit int
 
+	// Window is how much of what was written to a client of version 2 may wait for it to say that it
+	// was received, in bytes; then nothing more is written. A client says so at half of it, so
+	// the more it is, the fewer acknowledgements there are, the faster one
+	// client can be sent to over a long way (half of it for each round trip), and the more lies in the memory of one that
+	// does not keep up, and is old when it gets there. For as long it is held here, within MaxQueuedBytes; when that
+	// is short, clients are asked for acknowledgements. Default: 8 MiB (docs/decisions/0006).
+	Window int
+
 	// MaxReports is how many messages of one client may wait for their report before it
 	// is not read any more. Each takes up to 3 KiB beside MaxQueuedBytes, for 255
 	// receivers. Default: 1,024.
@@ -117,6 +125,7 @@ const (
 	DefaultResumeWindow     = 30 * time.Second
 	DefaultReportTimeout    = time.Minute
 	DefaultCredit           = 128 << 10
+	DefaultWindow           = 8 << 20
 	DefaultMaxReports       = 1024
 )
 
@@ -142,6 +151,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.ResumeWindow, DefaultResumeWindow)
 	set(&c.ReportTimeout, DefaultReportTimeout)
 	set(&c.Credit, DefaultCredit)
+	set(&c.Window, DefaultWindow)
 	set(&c.MaxReports, DefaultMaxReports)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -166,6 +176,7 @@ func (c Config) withDefaults() (Config, error) {
 		between("MessageRate", c.MessageRate, 0, 1e12),
 		between("ByteRate", c.ByteRate, 0, 1e15),
 		between("Credit", c.Credit, 4<<10, 1<<30),
+		between("Window", c.Window, 4<<10, 1<<30),
 		between("MaxReports", c.MaxReports, 1, 1<<20),
 	)
 }

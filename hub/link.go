@@ -13,11 +13,6 @@ import (
 )
 
 const (
-	// window is how much of what was sent to a client of version 2 is kept until it
-	// says that it has had it, in bytes. It says so when half of it is there, so this
-	// is what keeps acknowledgements rare; it is held by reference where it can be.
-	window = 2 << 20
-
 	// answersMost is for how many reads the answers may wait for room in the queue of
 	// the one who asked, before it is not read any more. Each takes up to one read
 	// buffer of its sender's memory.
@@ -78,7 +73,7 @@ func (t *turn) hello(f *socket.Frame) error {
 			err: fmt.Errorf("version %d is not spoken here, %d is", h.Version, wire.Version2)}
 	}
 	s := t.session
-	s.conn.Number(window)
+	s.conn.Number(s.hub.config.Window)
 	if err := s.admit(wire.Version2, h.Token); err != nil {
 		return err
 	}
@@ -161,7 +156,7 @@ func (t *turn) welcome(p *peer, again int, resumed bool) bool {
 		Version: wire.Version2, ID: p.id, Resume: p.secret, Resumed: resumed, Again: again, Seq: p.seq, Taken: p.hasTaken(),
 		Hub: "go-message-hub", Epoch: s.hub.epoch,
 		MaxBody: s.maxBody(), MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
-		Credit: c.Credit, Window: window, Keepalive: int(c.KeepAlive.Milliseconds()),
+		Credit: c.Credit, Window: c.Window, Keepalive: int(c.KeepAlive.Milliseconds()),
 	}
 	piece := s.pieceOf(wire.AppendWelcome(nil, &w), &overtaking)
 	defer piece.Buffer.Release()

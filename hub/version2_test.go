@@ -647,7 +647,7 @@ func TestAWatcherThatNeverReads(t *testing.T) {
 // TestAnswersDoNotStopTheHearing asks while nothing can be written before something
 // is acknowledged: the hub must hear the acknowledgement behind the questions.
 func TestAnswersDoNotStopTheHearing(t *testing.T) {
-	h := start(t, hub.Config{OutboxBytes: 4 << 10})
+	h := start(t, hub.Config{OutboxBytes: 4 << 10, Window: 2 << 20})
 	sender, guest := h.guest(t), h.guest(t)
 	guest.mute = true
 	body := pattern(1<<20, 1)
@@ -731,7 +731,7 @@ func TestRelaysOfVersion2WaitForNobody(t *testing.T) {
 // what they do not take note of is given up.
 func TestHoardingReports(t *testing.T) {
 	const most, hoarders, messages = 5 << 20, 16, 25_000
-	h := start(t, hub.Config{MaxQueuedBytes: most, StallTimeout: time.Second})
+	h := start(t, hub.Config{MaxQueuedBytes: most, StallTimeout: time.Second, Window: 2 << 20})
 	others := h.bystand(t)
 	over := make(chan struct{})
 	for range hoarders {
@@ -773,6 +773,62 @@ func TestHoardingReports(t *testing.T) {
 	})
 	close(over)
 	others.pass(20)
+}
+
+// TestWhoeverKeepsMuchIsAsked has more sent to a client than its sender may have the hub hold. It
+// says what it has received only when it is asked to.
+func TestWhoeverKeepsMuchIsAsked(t *testing.T) {
+	const messages = 64
+	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
+	sender, guest := h.guest(t), h.guest(t)
+	body := pattern(60_000, 1)
+	background(t, func() error {
+		for range messages {
+			sender.tell(body, 0, 0, guest.id)
+		}
+		return nil
+	})
+	asked := 0
+	for had := uint64(0); had < messages; {
+		switch kind, _ := guest.frame(); kind {
+		case wire.TypeDeliver:
+			had++
+		case wire.TypePing:
+			asked++
+			guest.send(wire.AppendTaken(nil, had))
+		}
+	}
+	if asked < 3 {
+		t.Errorf("asked %d times, want each time that the share of the sender is full", asked)
+	}
+}
+
+// TestWhoWaitsForMemoryIsNotWaitedFor has two clients send much to each other at a hub that is short
+// of memory, and acknowledge nothing. Neither of them would be heard while it waits for the
+// memory that is kept for the other: so it is given up soon, and not after half a second each time.
+func TestWhoWaitsForMemoryIsNotWaitedFor(t *testing.T) {
+	const messages, longest = 400, 10 * time.Second // 48 times what one may have the hub hold
+	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
+	guests := []*guest{h.guest(t), h.guest(t)}
+	body := pattern(60_000, 1)
+	begin := time.Now()
+	parallel(t, len(guests), func(i int) error {
+		g, other := guests[i], guests[1-i]
+		g.mute = true
+		background(t, func() error {
+			for range messages {
+				g.tell(body, 0, 0, other.id)
+			}
+			return nil
+		})
+		for seq := uint64(1); seq <= messages; seq++ {
+			g.delivered(other.id, seq, body)
+		}
+		return nil
+	})
+	if took := time.Since(begin); took > longest {
+		t.Errorf("took %v, at most %v is fine", took, longest)
+	}
 }
 
 // TestReportsToBeMadeAreBounded sends more messages that ask for a verdict than may
@@ -853,7 +909,7 @@ func allocatedNow() uint64 {
 // TestWhatTheHubSaysByItselfIsBounded floods strangers from a client to which
 // nothing can be written: it has not said what it received.
 func TestWhatTheHubSaysByItselfIsBounded(t *testing.T) {
-	h := start(t, hub.Config{StallTimeout: time.Hour})
+	h := start(t, hub.Config{StallTimeout: time.Hour, Window: 2 << 20})
 	g := h.guest(t)
 	g.mute = true
 	body := pattern(1<<20, 1)
@@ -875,7 +931,7 @@ func TestWhatTheHubSaysByItselfIsBounded(t *testing.T) {
 // for whom the hub ends: nobody hears acknowledgements any more, and all is written.
 func TestTheLastAreWrittenUnheard(t *testing.T) {
 	t.Run("shutdown, with a sender that waits", func(t *testing.T) {
-		h := start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: time.Hour})
+		h := start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: time.Hour, Window: 2 << 20})
 		sender, g := h.peer(t), h.guest(t)
 		g.mute = true
 		body := pattern(1<<20, 1)

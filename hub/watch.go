@@ -41,8 +41,15 @@ func (h *Hub) watch() {
 // than one that has lost its connection takes to come back at the first attempts.
 const keepLeast = 500 * time.Millisecond
 
+// askEvery is how often clients are asked what they have received, while somebody waits for
+// memory, and askLeast how often they are at most.
+const (
+	askEvery = 5 * time.Millisecond
+	askLeast = time.Millisecond
+)
+
 // relieve looks at all sessions for as long as somebody waits. What is kept for
-// those who may come back is what it gives up first.
+// those who may come back is what it asks about at once, and gives up first.
 func (h *Hub) relieve() {
 	tick := time.NewTicker(h.config.StallTimeout / looks)
 	defer tick.Stop()
@@ -51,8 +58,21 @@ func (h *Hub) relieve() {
 	var seen [looks]map[*session]sample // the last looks; the next one replaces the oldest
 	seen[0] = h.look(nil)
 	had := h.giveUp(nil)
+	asked := h.ask()
+	ask := time.NewTicker(askEvery)
+	defer ask.Stop()
 	for i := 1; ; {
 		select {
+		case <-h.bodies.Pressed():
+			if time.Since(asked) >= askLeast {
+				asked = h.ask()
+			}
+			continue
+		case <-ask.C:
+			if h.anyoneWaits() {
+				asked = h.ask()
+			}
+			continue
 		case <-tick.C:
 			seen[i] = h.look(seen[i])
 			i = (i + 1) % looks
@@ -65,6 +85,27 @@ func (h *Hub) relieve() {
 			return
 		}
 	}
+}
+
+// ask has those clients for which most is kept say what they have received, by a PING, and returns
+// when it did: those with at least half of what is kept for one on average. Unasked they say
+// so at half of their window, or some time later.
+func (h *Hub) ask() time.Time {
+	sessions := h.tracker.all()
+	total, keepers := 0, 0
+	kept := make([]int, len(sessions))
+	for i, s := range sessions {
+		if kept[i] = s.conn.Kept().Bytes; kept[i] > 0 {
+			total += kept[i]
+			keepers++
+		}
+	}
+	for i, s := range sessions {
+		if p := s.peer(); p != nil && kept[i] > 0 && 2*kept[i]*keepers >= total {
+			p.ping(s)
+		}
+	}
+	return time.Now()
 }
 
 // kept is what was kept for a client at one look.

@@ -4,7 +4,12 @@ import (
 	"container/list"
 	"errors"
 	"sync"
+	"time"
 )
+
+// Patience is how long a holder waits for memory before it gives up what it can do
+// without: see Account.Yield.
+const Patience = 10 * time.Millisecond
 
 // ErrStopped is what Draw returns when its caller was stopped before there was
 // room.
@@ -28,6 +33,10 @@ type Budget struct {
 // may. It outlives its holder for as long as buffers charged to it are queued
 // somewhere.
 type Account struct {
+	// Yield is called by Draw when it has waited for Patience: it gives back what the holder can do without, of
+	// whosever memory. nil: there is nothing. It must be set before anything is drawn.
+	Yield func()
+
 	// Static after construction.
 	budget *Budget
 	share  int64
@@ -102,6 +111,16 @@ func (a *Account) Draw(n int, stop <-chan struct{}) (*Buffer, error) {
 		return a.take(n), nil
 	}
 	c := a.enqueue(size)
+	if a.Yield != nil {
+		patience := time.NewTimer(Patience)
+		defer patience.Stop()
+		select {
+		case <-c.ready:
+		case <-stop:
+		case <-patience.C:
+			a.Yield()
+		}
+	}
 	select {
 	case <-c.ready:
 		return a.take(n), nil

@@ -6,8 +6,10 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // kib is a size that is a class of its own, so that a charge is what was asked.
@@ -254,6 +256,36 @@ func TestStopWhileWaiting(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestWhoWaitsLongYields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := NewBudget(2 * kib)
+		kept := draw(budget.Account(8*kib), 2*kib, "kept", nil)
+		account := budget.Account(8 * kib)
+		var yielded atomic.Int32
+		account.Yield = func() {
+			yielded.Add(1)
+			kept.buffer.Release()
+		}
+		patient := draw(account, kib, "patient", nil)
+		time.Sleep(Patience - 1)
+		synctest.Wait()
+		if yielded.Load() > 0 || !patient.waits() {
+			t.Error("yielded before it had been patient")
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		if yielded.Load() != 1 || patient.waits() {
+			t.Errorf("yielded %d times, waits: %v", yielded.Load(), patient.waits())
+		}
+		patient.give()
+		draw(account, kib, "free", nil).give()
+		if yielded.Load() != 1 {
+			t.Error("yielded without waiting")
+		}
+		wantUsed(t, budget, 0)
+	})
 }
 
 func TestStoppingTheFirstLetsTheNextGoOn(t *testing.T) {

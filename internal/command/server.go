@@ -34,6 +34,8 @@ type server struct {
 	keepAlive  time.Duration
 	resume     time.Duration
 	credit     int64
+	window     int64
+	reports    int
 	tls        serverTLS
 	secured    secured
 	access     access
@@ -132,6 +134,10 @@ func newServer() *server {
 		"how long such a client may come back after its connection\nwas lost, and miss nothing")
 	add(s, &c.credit, "credit", hub.DefaultCredit, size(4<<10, 1<<30),
 		"what such a client may send before its receivers' queues\nhave taken it; more is faster over a long way")
+	add(s, &c.window, "window", hub.DefaultWindow, size(4<<10, 1<<30),
+		"what such a client may be sent before it says that it has\nreceived it; more is faster, and older when it gets there")
+	add(s, &c.reports, "max-reports", hub.DefaultMaxReports, whole(1, 1<<20),
+		"messages of such a client that may wait for their report")
 	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
 		"how long queues may take to empty when the hub ends", reloadable)
 	add(s, &c.logLevel, "log-level", "info", oneOf("debug", "info", "warn", "error"),
@@ -165,6 +171,8 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 		KeepAlive:      c.keepAlive,
 		ResumeWindow:   c.resume,
 		Credit:         int(c.credit),
+		Window:         int(c.window),
+		MaxReports:     c.reports,
 		MaxPerAddress:  c.perAddress,
 		ConnectRate:    c.connects,
 		MessageRate:    c.messages,
