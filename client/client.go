@@ -259,7 +259,7 @@ func (c *Client) bid(l *link) bool {
 	c.mu.Lock()
 	c.leaving = true
 	c.mu.Unlock()
-	l.say(wire.AppendBye(nil), &insisting)
+	l.say(wire.AppendBye(nil), &last)
 	return l.conn.Drain(c.done)
 }
 

@@ -111,6 +111,10 @@ func (l *link) tell(p *socket.Piece) {
 // insisting are the terms of frames that the client sends on its own.
 var insisting = socket.Terms{IfFull: socket.Insist}
 
+// last are the terms of a BYE. The hub closes when it has read that: if there were more to read, it would
+// reset the connection, and what it has taken would not be known.
+var last = socket.Terms{IfFull: socket.Insist, Last: true}
+
 // say is tell for one frame.
 func (l *link) say(frame []byte, terms *socket.Terms) {
 	buffer := body.Get(len(frame))

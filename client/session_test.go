@@ -546,6 +546,31 @@ func TestATickTellsOnlyWhatIsOld(t *testing.T) {
 	}
 }
 
+// TestNothingIsSaidAfterBye although a PING is to be answered, and it is not said what the hub has taken.
+func TestNothingIsSaidAfterBye(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		if err := d.client.Send(t.Context(), []uint64{1}, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		h.want(send(1, "hello"))
+		closed := start(d.client.Close)
+		h.hear(wire.TypeBye)
+		h.send(wire.AppendPing(nil, 42), deliver(1, wire.FlagReceived))
+		time.Sleep(2 * time.Second) // many ticks, at which it would be asked
+		if err := h.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if kind, _, err := h.next(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a frame of type %d (%v) after BYE", kind, err)
+		}
+		h.Close()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestTheHubSaysWhenToComeBack and the client waits for that long.
 func TestTheHubSaysWhenToComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

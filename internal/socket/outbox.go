@@ -73,6 +73,7 @@ type Outbox struct {
 	parked   []parked // first come, first served
 	flushing bool     // a flusher runs, or somebody has promised to start it
 	closed   bool
+	sealed   bool          // Terms.Last was taken
 	timed    bool          // the timer runs
 	draining int32         // how many Drains wait for the end
 	dry      chan struct{} // closed when the flusher ends; nil: nobody asked
@@ -413,9 +414,10 @@ func (o *Outbox) lock() *Outbox {
 
 // offer is Offer.
 func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
-	if o.closed {
+	if o.closed || o.sealed {
 		return Gone
 	}
+	o.sealed = p.Terms != nil && p.Terms.Last
 	if len(o.parked) > 0 || o.full() {
 		switch ifFull := p.Terms.ifFull(); {
 		case ifFull == Park:

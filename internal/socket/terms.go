@@ -6,7 +6,8 @@ type Terms struct {
 	Tracker Tracker // told what becomes of it; nil: nobody
 	Expires int64   // when it is worth nothing any more, in ns since 1970; 0: never
 	IfFull  IfFull
-	Owner   any // whose pieces give way to it if IfFull is Displace: those with an equal Owner
+	Owner   any  // whose pieces give way to it if IfFull is Displace: those with an equal Owner
+	Last    bool // nothing is taken after it: to what is offered then, the outbox is closed
 }
 
 // IfFull says what Offer does when the queue is full.
