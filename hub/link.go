@@ -74,6 +74,7 @@ func (t *turn) hello(f *socket.Frame) error {
 	}
 	s := t.session
 	s.conn.Number(s.hub.config.Window)
+	s.account.Yield = s.conn.DropKept // while it waits for memory it hears no acknowledgement
 	if err := s.admit(wire.Version2, h.Token); err != nil {
 		return err
 	}

@@ -64,7 +64,6 @@ func newSession(h *Hub, nc net.Conn) *session {
 	}
 	s.id.Store(h.ids.Next())
 	s.conn = socket.New(nc, &h.socket, s, s.done)
-	s.account.Yield = s.conn.DropKept // while it waits it hears no acknowledgement
 	return s
 }
 

@@ -42,10 +42,11 @@ func (h *Hub) watch() {
 const keepLeast = 500 * time.Millisecond
 
 // askEvery is how often clients are asked what they have received, while somebody waits for
-// memory, and askLeast how often they are at most.
+// memory, and askPause for how long they are not when they were, if somebody else begins to wait. Where they are
+// many, the pause is nine times what the asking took.
 const (
 	askEvery = 5 * time.Millisecond
-	askLeast = time.Millisecond
+	askPause = time.Millisecond
 )
 
 // relieve looks at all sessions for as long as somebody waits. What is kept for
@@ -58,19 +59,19 @@ func (h *Hub) relieve() {
 	var seen [looks]map[*session]sample // the last looks; the next one replaces the oldest
 	seen[0] = h.look(nil)
 	had := h.giveUp(nil)
-	asked := h.ask()
 	ask := time.NewTicker(askEvery)
 	defer ask.Stop()
+	rested := h.ask()
 	for i := 1; ; {
 		select {
 		case <-h.bodies.Pressed():
-			if time.Since(asked) >= askLeast {
-				asked = h.ask()
+			if time.Now().After(rested) {
+				rested = h.ask()
 			}
 			continue
 		case <-ask.C:
-			if h.anyoneWaits() {
-				asked = h.ask()
+			if time.Now().After(rested) && h.anyoneWaits() {
+				rested = h.ask()
 			}
 			continue
 		case <-tick.C:
@@ -87,10 +88,11 @@ func (h *Hub) relieve() {
 	}
 }
 
-// ask has those clients for which most is kept say what they have received, by a PING, and returns
-// when it did: those with at least half of what is kept for one on average. Unasked they say
-// so at half of their window, or some time later.
-func (h *Hub) ask() time.Time {
+// ask has those clients for which most is kept say what they have received, by a PING: those with at
+// least half of what is kept for one on average. Unasked they say so at half of their window, or some
+// time later. It returns when it may be called again.
+func (h *Hub) ask() (rested time.Time) {
+	began := time.Now()
 	sessions := h.tracker.all()
 	total, keepers := 0, 0
 	kept := make([]int, len(sessions))
@@ -105,7 +107,8 @@ func (h *Hub) ask() time.Time {
 			p.ping(s)
 		}
 	}
-	return time.Now()
+	now := time.Now()
+	return now.Add(max(askPause, 9*now.Sub(began)))
 }
 
 // kept is what was kept for a client at one look.

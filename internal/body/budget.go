@@ -33,13 +33,14 @@ type Budget struct {
 // may. It outlives its holder for as long as buffers charged to it are queued
 // somewhere.
 type Account struct {
-	// Yield is called by Draw when it has waited for Patience: it gives back what the holder can do without, of
-	// whosever memory. nil: there is nothing. It must be set before anything is drawn.
-	Yield func()
-
 	// Static after construction.
 	budget *Budget
 	share  int64
+
+	// Yield is called by Draw when it has waited for Patience: it gives up what the holder can
+	// do without, whoever is charged for that. nil: there is nothing. It belongs to the
+	// one who calls Draw.
+	Yield func()
 
 	// Guarded by budget.mu.
 	held  int64
