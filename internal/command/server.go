@@ -172,7 +172,7 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 		NoClassic:      c.access.noClassic(),
 		Logger:         logger,
 	}
-	if c.access.closed() {
+	if c.access.closed() || c.tls.clientCA != "" {
 		config.Admit = c.gate.admit
 	}
 	if c.latency != nil {
