@@ -79,6 +79,7 @@ type Client struct {
 	secret   string // to come back with; "": it cannot
 	epoch    uint64 // of the hub
 	attempts int    // to come back, since it was connected
+	over     over   // what it was sent away for, since then
 
 	// Owned by tick, which runs once at a time.
 	taking  doubt // whether the hub has taken what was sent

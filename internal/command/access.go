@@ -115,7 +115,10 @@ func (g *gate) admit(a hub.Applicant) (*hub.Grant, error) {
 			return nil, errors.New("this hub asks for a token")
 		}
 		c, err := r.keys.Verify(a.Token, r.from, time.Now())
-		if err != nil {
+		switch {
+		case errors.Is(err, tokens.ErrExpired):
+			return nil, fmt.Errorf("%w: %w", hub.ErrExpired, err)
+		case err != nil:
 			return nil, err
 		}
 		if by != nil && by.Until.Before(c.Until) {

@@ -91,8 +91,8 @@ func TestATokenThatEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, file, newer)
 	l.awaitLine(&l.stderr, "disconnected")
+	write(t, file, newer) // so late that the old one is shown once more, or not
 	if line := l.awaitLine(&l.stderr, "new id"); !strings.Contains(line, "id=5") {
 		t.Errorf("came back: %s", line)
 	}
@@ -191,6 +191,21 @@ func TestCertificatesFromEndToEnd(t *testing.T) {
 	}
 	if got := run(Hubctl, at(port, "list", showing(t, ca, bob)...)...); got.code == ExitOK {
 		t.Error("an entry that was taken out lets bob in")
+	}
+}
+
+// TestACertificateThatEnds sends the listener away, who comes back with a newer one.
+func TestACertificateThatEnds(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	_, port, ca := startSecure(t, "-tls-client-ca="+authority.File(), "-auth-certs="+certsFile(t, aliceAndBob))
+	cert, key := authority.Issue(time.Now().Add(3*time.Second), "alice.example").Files(t)
+	l, id := startListen(t, port, "-addr=hubs://127.0.0.1", "-ca="+ca, "-cert="+cert, "-key="+key)
+	newer := authority.Issue(time.Now().Add(time.Hour), "alice.example")
+	write(t, cert, newer.Cert)
+	write(t, key, newer.Key)
+	l.awaitLine(&l.stderr, "good no longer")
+	if line := l.awaitLine(&l.stderr, "new id"); id != "5" || !strings.Contains(line, "id=5") {
+		t.Errorf("%s came back: %s", id, line)
 	}
 }
 

@@ -23,6 +23,9 @@ const tokenMost = 16 << 10
 // may be told to whoever showed it.
 var ErrRefused = errors.New("token refused")
 
+// ErrExpired says that a token was good, and is no longer. It comes with ErrRefused.
+var ErrExpired = errors.New("it is over")
+
 // Range is the ids from First to Last.
 type Range struct{ First, Last uint64 }
 
@@ -97,23 +100,21 @@ func (k *Keys) verify(token string, from Issuer, now time.Time) (*Claims, error)
 }
 
 // reason says in our words why a token is refused: those of the library tell who shows a wrong
-// one more about the keys than it needs to know.
+// one more about the keys than it needs to know. ErrExpired comes behind what a newer one could not
+// mend.
 func reason(err error) error {
-	for _, known := range []struct {
-		is   error
-		text string
-	}{
-		{jwt.ErrTokenExpired, "it is over"},
-		{jwt.ErrTokenNotValidYet, "it is not good yet"},
-		{jwt.ErrTokenInvalidIssuer, "it is from somebody else"},
-		{jwt.ErrTokenInvalidAudience, "it is for somebody else"},
-		{jwt.ErrTokenRequiredClaimMissing, "it does not say until when it is good, from whom, or for whom"},
-		{jwt.ErrTokenMalformed, "it is no JSON Web Token"},
-		{jwt.ErrTokenSignatureInvalid, "nobody whom this hub trusts has signed it"},
-		{jwt.ErrTokenUnverifiable, "nobody whom this hub trusts has signed it"},
+	for _, known := range []struct{ is, say error }{
+		{jwt.ErrTokenNotValidYet, errors.New("it is not good yet")},
+		{jwt.ErrTokenInvalidIssuer, errors.New("it is from somebody else")},
+		{jwt.ErrTokenInvalidAudience, errors.New("it is for somebody else")},
+		{jwt.ErrTokenRequiredClaimMissing, errors.New("it does not say until when it is good, from whom, or for whom")},
+		{jwt.ErrTokenExpired, ErrExpired},
+		{jwt.ErrTokenMalformed, errors.New("it is no JSON Web Token")},
+		{jwt.ErrTokenSignatureInvalid, errors.New("nobody whom this hub trusts has signed it")},
+		{jwt.ErrTokenUnverifiable, errors.New("nobody whom this hub trusts has signed it")},
 	} {
 		if errors.Is(err, known.is) {
-			return errors.New(known.text)
+			return known.say
 		}
 	}
 	return errors.New("it cannot be understood")
