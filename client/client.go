@@ -154,6 +154,9 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 	if err := c.await(ctx, l, identity); err != nil {
 		c.fail(err)
 		<-c.stopped
+		if err == ErrHubClosed && all.Version == 1 { // which has no words for why
+			err = fmt.Errorf("%w at once: it may ask for a token, which version 1 cannot show, want TLS, or be full", err)
+		}
 		return nil, fmt.Errorf("client: learn the id from %s: %w", nc.RemoteAddr(), err)
 	}
 	return c, nil
