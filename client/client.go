@@ -79,6 +79,7 @@ type Client struct {
 	secret   string // to come back with; "": it cannot
 	epoch    uint64 // of the hub
 	attempts int    // to come back, since it was connected
+	over     over   // what it was sent away for, since then
 
 	// Owned by tick, which runs once at a time.
 	taking  doubt // whether the hub has taken what was sent
@@ -153,6 +154,9 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 	if err := c.await(ctx, l, identity); err != nil {
 		c.fail(err)
 		<-c.stopped
+		if err == ErrHubClosed && all.Version == 1 { // which has no words for why
+			err = fmt.Errorf("%w at once: it may ask for a token, which version 1 cannot show, want TLS, or be full", err)
+		}
 		return nil, fmt.Errorf("client: learn the id from %s: %w", nc.RemoteAddr(), err)
 	}
 	return c, nil

@@ -137,7 +137,10 @@ func TestNewWithAHubThatGoes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c, err := Dial(t.Context(), listen(t, test.hub), &Options{Version: 1})
 			if c != nil || err == nil || test.want != nil && !errors.Is(err, test.want) {
-				t.Errorf("got %v and %v, want %v", c, err, test.want)
+				t.Fatalf("got %v and %v, want %v", c, err, test.want)
+			}
+			if guess := strings.Contains(err.Error(), "may ask for a token"); test.want != nil && guess != (test.name == "when it was asked") {
+				t.Errorf("the reason is %v", err)
 			}
 		})
 	}

@@ -40,6 +40,7 @@ type link struct {
 	welcome *wire.Welcome // nil: it has not come
 	away    *wire.GoAway  // nil: neither has this
 	classic bool          // the identity came without WELCOME: the hub speaks version 1
+	token   string        // that was shown on it
 	read    mark          // what has come of what is counted
 	skip    uint64        // so many of it come a second time
 	era     uint32        // of its messages: see verdicts

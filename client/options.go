@@ -23,7 +23,9 @@ type Options struct {
 
 	// Token says who the client is, to a hub that asks: it is called for each connection, with
 	// a ctx that ends with the attempt, and should return one that is good for long enough. With an
-	// error the attempt fails. Version 2 only. Default: none is shown.
+	// error the attempt fails. When the hub says that a token is over, a client that was connected
+	// asks for a newer one, with growing pauses; it ends when the hub says so of the same one for
+	// more than a minute. Version 2 only. Default: none is shown.
 	Token func(ctx context.Context) (string, error)
 
 	// Dial makes the connections, the first one and those that follow on it. Default:
@@ -34,6 +36,8 @@ type Options struct {
 	// TLS says how TLS is spoken, on connections that the function Dial makes by whatever
 	// way. If it is nil there is TLS only to an address that begins with hubs://, with the
 	// authorities that the system knows. ServerName is by default the host of the address.
+	// GetClientCertificate is asked for each connection: a client that has it comes back when the
+	// hub says that its certificate is over, and one that has only Certificates ends.
 	// It must not be changed afterwards.
 	TLS *tls.Config
 

@@ -19,6 +19,10 @@ const (
 
 	// helloTimeout is how long an attempt may take.
 	helloTimeout = 10 * time.Second
+
+	// renewal is how long the hub may say of the same token that it is over before the client
+	// gives up. Whoever renews tokens may do so a moment too late.
+	renewal = time.Minute
 )
 
 // EventKind is what has happened to a client's connection.
@@ -80,7 +84,7 @@ func (c *Client) run(l *link) {
 	defer close(c.stopped)
 	for l != nil {
 		err := c.verdict(l, l.serve())
-		returns := c.mayReturn(err)
+		returns := c.mayReturn(l, err)
 		if !returns {
 			c.fail(err)
 		}
@@ -106,6 +110,7 @@ func (c *Client) greet(ctx context.Context, l *link) (identity <-chan uint64, er
 			if hello.Token, err = c.options.Token(ctx); err != nil {
 				return nil, fmt.Errorf("client: no token: %w", err)
 			}
+			l.token = hello.Token
 		}
 		if c.secret != "" {
 			hello.ID, hello.Resume = c.ID(), c.secret
@@ -142,7 +147,7 @@ func (l *link) welcomed(payload []byte) error {
 	c.inbox.unlimit()
 	l.era = c.verdicts.attach(l, anew)
 	c.watching.attach(l, w.Epoch == c.epoch)
-	c.secret, c.epoch, c.attempts = w.Resume, w.Epoch, 0
+	c.secret, c.epoch, c.attempts, c.over = w.Resume, w.Epoch, 0, over{}
 	c.bodyMost.Store(int64(min(c.options.MaxBody, w.MaxBody)))
 	c.mu.Lock()
 	c.id = w.ID
@@ -226,22 +231,40 @@ func (c *Client) verdict(l *link, err error) error {
 	return err
 }
 
-// mayReturn reports whether the client comes back from such an end.
-func (c *Client) mayReturn(err error) bool {
+// mayReturn reports whether the client comes back from such an end of l.
+func (c *Client) mayReturn(l *link, err error) bool {
 	var away *GoAwayError
 	switch {
 	case !c.returns(), errors.Is(err, ErrProtocol), errors.Is(err, ErrVersion):
 		return false
 	case errors.As(err, &away) && !away.Reconnect:
 		return false
-	case errors.As(err, &away) && away.Code == wire.GoAwayExpired && c.options.Token == nil:
-		return false // there is nothing newer to show
+	case errors.As(err, &away) && away.Code == wire.GoAwayExpired:
+		return c.mayRenew(l.token)
 	case errors.Is(err, ErrClosed):
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return !c.leaving && c.outgoing.left() > 0
 	}
 	return true
+}
+
+// over is a token of which the hub has said that it is good no longer.
+type over struct {
+	token string
+	since time.Time // when it said so first; zero: it has not since the last WELCOME
+}
+
+// mayRenew reports whether there may be something newer to show than what is over: a token or, for
+// the hub does not say which of them it is, a certificate.
+func (c *Client) mayRenew(token string) bool {
+	if tls := c.options.TLS; c.options.Token == nil && (tls == nil || tls.GetClientCertificate == nil) {
+		return false
+	}
+	if c.over.since.IsZero() || c.over.token != token {
+		c.over = over{token, time.Now()}
+	}
+	return time.Since(c.over.since) < renewal
 }
 
 // redial makes a connection and says hello on it; nil: not now.

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -598,6 +599,86 @@ func TestWhoIsSentAwayForGoodStaysAway(t *testing.T) {
 		}
 		d.wantEvent(EventClosed)
 	})
+}
+
+// TestWhatIsOverIsRenewed as long as there is hope.
+func TestWhatIsOverIsRenewed(t *testing.T) {
+	atOnce := func(took time.Duration) bool { return took == 0 }
+	inTheEnd := func(took time.Duration) bool { return took > renewal && took < renewal+longestPause }
+	certificate := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return nil, nil }
+	for name, test := range map[string]struct {
+		token func(context.Context) (string, error)
+		tls   *tls.Config
+		ends  func(took time.Duration) bool // nil: it is welcome in the end
+	}{
+		"by nobody":         {ends: atOnce},
+		"by no certificate": {tls: &tls.Config{}, ends: atOnce},
+		"by the same token": {token: renewing(time.Hour, "old"), ends: inTheEnd},
+		"by a certificate":  {tls: &tls.Config{GetClientCertificate: certificate}, ends: inTheEnd},
+		"late":              {token: renewing(30*time.Second, "old", "new")},
+		"by what is over":   {token: renewing(5*time.Second, slices.Concat(strings.Split("abcdefghijklmnopq", ""), []string{"new"})...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, h := speak(t, nil)
+				d.client.options.Token, d.client.options.TLS = test.token, test.tls
+				begin, enough := time.Now(), time.After(10*time.Minute)
+				h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayExpired, Reconnect: true}))
+				h.Close()
+				for back := false; !back; {
+					select {
+					case h := <-d.hubs:
+						back = h.renewed("new")
+					case <-d.client.Done():
+						var away *GoAwayError
+						if err := d.client.Err(); !errors.As(err, &away) || away.Code != wire.GoAwayExpired {
+							t.Errorf("the end is %v", err)
+						}
+						if took := time.Since(begin); test.ends == nil || !test.ends(took) {
+							t.Errorf("over after %v", took)
+						}
+						return
+					case <-enough:
+						t.Fatal("it tries for ever")
+					}
+				}
+				if test.ends != nil {
+					t.Error("it is welcome")
+				}
+			})
+		})
+	}
+}
+
+// renewing returns a source of tokens, each of which is there for so long.
+func renewing(each time.Duration, list ...string) func(context.Context) (string, error) {
+	var begin time.Time // of the first question
+	return func(context.Context) (string, error) {
+		if begin.IsZero() {
+			begin = time.Now()
+		}
+		return list[min(int(time.Since(begin)/each), len(list)-1)], nil
+	}
+}
+
+// renewed answers a HELLO by a WELCOME if it comes with the right token, and otherwise sends away.
+func (h *fakeHub) renewed(right string) bool {
+	payload, err := h.hear(wire.TypeHello)
+	if err != nil {
+		return false
+	}
+	hello, err := wire.ParseHello(payload)
+	if err != nil {
+		h.t.Error(err)
+	}
+	h.want(wire.AppendIdentityRequest(nil))
+	if hello.Token == right {
+		h.send(wire.AppendWelcome(nil, &welcome), wire.AppendIdentity(nil, welcome.ID))
+		return true
+	}
+	h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayExpired, Reconnect: true}))
+	h.Close()
+	return false
 }
 
 // TestAttemptsAreSpread looks at the pauses between attempts that fail.

@@ -47,6 +47,11 @@ type Grant struct {
 // to clients whose grant names none, so that nobody gets an id that is promised to another.
 const GrantedMost = 1<<63 - 1
 
+// ErrExpired is for Config.Admit: wrapped in its error it says that what the client has shown was
+// good once, and something newer would be. Then the client is asked to come again with that, and not
+// to stay away.
+var ErrExpired = errors.New("what you have shown is good no longer")
+
 // errRefused says that a client may not come in.
 var errRefused = errors.New("refused")
 
@@ -76,6 +81,9 @@ func (s *session) admit(version int, token string) error {
 		h.refusals.complain(h.config.Logger, "reason", ReasonRefused.String(), "address", s.conn.RemoteAddr().String(), "error", err)
 		if version == 1 { // it would not understand
 			return fmt.Errorf("%w: %w", errRefused, err)
+		}
+		if errors.Is(err, ErrExpired) {
+			return &goAway{code: wire.GoAwayExpired, reason: ReasonRefused, reconnect: true, err: err}
 		}
 		return &goAway{code: wire.GoAwayRefused, reason: ReasonRefused, err: err}
 	}
@@ -121,7 +129,7 @@ func (h *Hub) judge(s *session, version int, token string) (*Grant, error) {
 func (s *session) expire() {
 	s.sendAway(&goAway{
 		code: wire.GoAwayExpired, reason: ReasonExpired, reconnect: true,
-		err: errors.New("what you have shown is good no longer: come in again with something newer"),
+		err: fmt.Errorf("%w: come in again with something newer", ErrExpired),
 	})
 }
 

@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -103,21 +104,26 @@ func TestWhoMayNotComeIn(t *testing.T) {
 	alice.delivered(alice.ID, alice.tell([]byte("x"), 0, 0, alice.ID), []byte("x"))
 }
 
-// TestWhatIsShownEnds sends the client away, on the minute, and one who shows something newer goes
-// on where it was.
+// TestWhatIsShownEnds sends the client away, on the minute, and one who comes with it later. Both are
+// asked to come with something newer.
 func TestWhatIsShownEnds(t *testing.T) {
 	h := start(t, hub.Config{Admit: func(a hub.Applicant) (*hub.Grant, error) {
-		g := &hub.Grant{Subject: "alice", ID: 5}
-		if a.Token == "short" {
-			g.Until = time.Now().Add(100 * time.Millisecond)
+		if a.Token == "old" {
+			return nil, fmt.Errorf("%w: since yesterday", hub.ErrExpired)
 		}
-		return g, nil
+		return &hub.Grant{Subject: "alice", ID: 5, Until: time.Now().Add(100 * time.Millisecond)}, nil
 	}})
 	short := h.show(t, "short")
 	if away := short.sentAway(wire.GoAwayExpired); !away.Reconnect {
 		t.Error("it is not asked to come back")
 	}
 	h.disconnected(t, hub.ReasonExpired, 1)
+	old := &guest{peer: h.silent(t)}
+	old.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: "old"}))
+	if away := old.sentAway(wire.GoAwayExpired); !away.Reconnect || !strings.Contains(away.Reason, "since yesterday") {
+		t.Errorf("one that comes with it later is told %+v", away)
+	}
+	h.disconnected(t, hub.ReasonRefused, 1)
 }
 
 // TestOneIDTwice has the last one count, whoever has come before.

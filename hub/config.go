@@ -89,9 +89,9 @@ type Config struct {
 	MaxReports int
 
 	// Admit says who may come in, and what that client may do: for each connection, when its
-	// first frame has come. An error refuses it; its text is told to a client of version 2, and
-	// logged. It is called concurrently, by the goroutine of the connection, and may wait, but
-	// no longer than HandshakeTimeout. Default: everybody may do everything.
+	// first frame has come. An error refuses it, for good or until it has something newer to show
+	// (ErrExpired); its text is told to a client of version 2, and logged. It is called concurrently,
+	// by the goroutine of the connection, and may wait, but no longer than HandshakeTimeout. Default: everybody may do everything.
 	Admit func(Applicant) (*Grant, error)
 
 	// NoClassic says that version 1 of the protocol is not spoken.

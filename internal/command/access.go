@@ -2,6 +2,8 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +23,7 @@ type access struct {
 	issuer   string
 	audience string
 	leeway   time.Duration
+	certs    string
 	classic  string
 }
 
@@ -29,6 +32,7 @@ func (c *access) add(s *settings) {
 	add(s, &c.issuer, "auth-issuer", "", text(), "who must have issued a token (its claim iss)", reloadable)
 	add(s, &c.audience, "auth-audience", "", text(), "for whom a token must be (its claim aud)", reloadable)
 	add(s, &c.leeway, "auth-leeway", 30*time.Second, span(0, time.Hour), "by how much the clock of who issues tokens may differ", reloadable)
+	add(s, &c.certs, "auth-certs", "", path(), "file that says, by their names, which certificates of\nclients may do what; with it, others do not come in", reloadable)
 	add(s, &c.classic, "classic", "auto", oneOf("auto", "on", "off"), "whether clients may speak version 1, which shows no token;\nauto: unless -auth-keys is set")
 }
 
@@ -38,49 +42,107 @@ func (c *access) closed() bool { return c.keys != "" }
 // noClassic reports whether version 1 is not spoken.
 func (c *access) noClassic() bool { return c.classic == "off" || c.classic == "auto" && c.closed() }
 
-// gate lets in who shows a good token.
+// gate lets in who shows a good token, a good certificate, or both.
 type gate struct {
 	running bool
-	now     atomic.Pointer[verifier] // nil: everybody may come in
+	now     atomic.Pointer[rules]
 }
 
-// verifier is by what a token is known to be good.
-type verifier struct {
-	keys *tokens.Keys
-	from tokens.Issuer
+// rules are by what the gate knows whom to let in.
+type rules struct {
+	keys   *tokens.Keys // nil: it asks for no token
+	from   tokens.Issuer
+	mutual bool          // it asks for a certificate
+	certs  *tokens.Certs // nil: any that was verified will do
+}
+
+// read reads the files that are named.
+func (c *access) read(mutual bool) (r *rules, err error) {
+	r = &rules{from: tokens.Issuer{Name: c.issuer, Audience: c.audience, Leeway: c.leeway}, mutual: mutual}
+	switch {
+	case !c.closed() && (c.issuer != "" || c.audience != ""):
+		return nil, errors.New("-auth-issuer and -auth-audience are about tokens, which take -auth-keys")
+	case c.certs != "" && !mutual:
+		return nil, errors.New("-auth-certs is about certificates of clients, for which -tls-client-ca asks")
+	case c.certs != "" && c.closed():
+		return nil, errors.New("-auth-certs and -auth-keys both say what a client may do: leave one away")
+	case c.closed() && c.classic == "on":
+		return nil, errors.New("-classic=on: clients of version 1 cannot show a token, which -auth-keys asks for")
+	}
+	if c.closed() {
+		if r.keys, err = tokens.LoadKeys(c.keys); err != nil {
+			return nil, fmt.Errorf("-auth-keys: %w", err)
+		}
+	}
+	if c.certs != "" {
+		if r.certs, err = tokens.LoadCerts(c.certs); err != nil {
+			return nil, fmt.Errorf("-auth-certs: %w", err)
+		}
+	}
+	return r, nil
 }
 
 // follow is the part of the configuration that is about access: see part.
 func (g *gate) follow(next *server) (apply func(), err error) {
-	c := &next.access
-	switch {
-	case g.running && c.closed() != (g.now.Load() != nil):
-		return nil, errors.New("-auth-keys: only a restart begins or ends to ask for tokens")
-	case !c.closed() && (c.issuer != "" || c.audience != ""):
-		return nil, errors.New("-auth-issuer and -auth-audience are about tokens, which take -auth-keys")
-	case !c.closed():
-		return nil, nil
-	case c.classic == "on":
-		return nil, errors.New("-classic=on: clients of version 1 cannot show a token, which -auth-keys asks for")
-	}
-	keys, err := tokens.LoadKeys(c.keys)
-	if err != nil {
-		return nil, fmt.Errorf("-auth-keys: %w", err)
-	}
-	v := &verifier{keys, tokens.Issuer{Name: c.issuer, Audience: c.audience, Leeway: c.leeway}}
-	return func() { g.now.Store(v) }, nil
-}
-
-// admit is hub.Config.Admit.
-func (g *gate) admit(a hub.Applicant) (*hub.Grant, error) {
-	if a.Token == "" {
-		return nil, errors.New("this hub asks for a token")
-	}
-	v := g.now.Load()
-	c, err := v.keys.Verify(a.Token, v.from, time.Now())
+	r, err := next.access.read(next.tls.clientCA != "")
 	if err != nil {
 		return nil, err
 	}
+	if now := g.now.Load(); g.running {
+		switch {
+		case (r.keys != nil) != (now.keys != nil):
+			return nil, errors.New("-auth-keys: only a restart begins or ends to ask for tokens")
+		case r.mutual != now.mutual:
+			return nil, errors.New("-tls-client-ca: only a restart begins or ends to ask for certificates")
+		}
+	}
+	return func() { g.now.Store(r) }, nil
+}
+
+// admit is hub.Config.Admit. Where both are asked for, both must be good: the certificate opens
+// the door, and the token says who comes in.
+func (g *gate) admit(a hub.Applicant) (*hub.Grant, error) {
+	r := g.now.Load()
+	var by *tokens.Claims
+	var err error
+	if r.mutual {
+		if by, err = r.vouched(a.TLS); err != nil {
+			return nil, err
+		}
+	}
+	if r.keys != nil {
+		if a.Token == "" {
+			return nil, errors.New("this hub asks for a token")
+		}
+		c, err := r.keys.Verify(a.Token, r.from, time.Now())
+		switch {
+		case errors.Is(err, tokens.ErrExpired):
+			return nil, fmt.Errorf("%w: %w", hub.ErrExpired, err)
+		case err != nil:
+			return nil, err
+		}
+		if by != nil && by.Until.Before(c.Until) {
+			c.Until = by.Until
+		}
+		by = c
+	}
+	return grantOf(by), nil
+}
+
+// vouched returns what a certificate allows.
+func (r *rules) vouched(secure *tls.ConnectionState) (*tokens.Claims, error) {
+	var chains [][]*x509.Certificate
+	if secure != nil {
+		chains = secure.VerifiedChains
+	}
+	if r.certs == nil {
+		return tokens.FromCert(chains)
+	}
+	return r.certs.Find(chains)
+}
+
+// grantOf returns claims as the hub knows them.
+func grantOf(c *tokens.Claims) *hub.Grant {
 	grant := &hub.Grant{
 		Subject: c.Subject, ID: c.ID, Until: c.Until, NoList: c.NoList, NoWatch: c.NoWatch, MaxBody: c.MaxBody,
 		MessageRate: c.Messages, ByteRate: c.Bytes,
@@ -88,7 +150,7 @@ func (g *gate) admit(a hub.Applicant) (*hub.Grant, error) {
 	if c.To != nil {
 		grant.May = c.May
 	}
-	return grant, nil
+	return grant
 }
 
 // warnOfStrangers says when anybody who reaches the hub may use it, unless only this machine can.

@@ -1,11 +1,18 @@
 package command
 
 import (
+	"crypto/tls"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/internal/certs"
+	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // keyPair makes keys as a user does, and returns the file of the private one.
@@ -69,6 +76,11 @@ func TestTokensFromEndToEnd(t *testing.T) {
 	if got := run(Simulation, "-addr=127.0.0.1", "-port="+port, "-token-file="+load, "-ncli=3"); got.code != ExitUsage || !strings.Contains(got.stderr, "-protocol=2") {
 		t.Errorf("the simulation in version 1: %+v", got)
 	}
+	got = run(Simulation, "-addr=127.0.0.1", "-port="+port, "-ncli=1", "-stat=false")
+	if got.code != ExitFailure || !strings.Contains(got.stderr, "it may ask for a token, which version 1 cannot show") ||
+		!strings.Contains(got.stderr, "takes -protocol=2 and -token-file") || strings.Contains(got.stderr, "-embed") {
+		t.Errorf("the simulation in version 1 without a token: %+v", got)
+	}
 	if text := s.stderr.String(); strings.Contains(text, "eyJ") {
 		t.Errorf("a token is in the log: %s", text)
 	}
@@ -84,8 +96,8 @@ func TestATokenThatEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, file, newer)
 	l.awaitLine(&l.stderr, "disconnected")
+	write(t, file, newer) // so late that the old one is shown once more, or not
 	if line := l.awaitLine(&l.stderr, "new id"); !strings.Contains(line, "id=5") {
 		t.Errorf("came back: %s", line)
 	}
@@ -122,13 +134,189 @@ func TestKeysThatChange(t *testing.T) {
 	}
 }
 
+// showing returns the flags by which hubctl and others reach a hub over TLS and show a certificate.
+func showing(t *testing.T, ca string, pair testcerts.Pair) []string {
+	t.Helper()
+	cert, key := pair.Files(t)
+	return []string{"-addr=hubs://127.0.0.1", "-ca=" + ca, "-cert=" + cert, "-key=" + key}
+}
+
+// certsFile writes a file that says what certificates allow.
+func certsFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "certs.json")
+	write(t, file, []byte(text))
+	return file
+}
+
+const aliceAndBob = `[{"cert": "alice.example", "hub_id": "5"}, {"cert": "urn:bob", "hub_id": 6, "hub_send": ["5-6"]}]`
+
+// TestCertificatesFromEndToEnd has programs show them to a hub that knows what they allow.
+func TestCertificatesFromEndToEnd(t *testing.T) {
+	authority, soon := testcerts.NewAuthority(t), time.Now().Add(time.Hour)
+	file := certsFile(t, aliceAndBob)
+	s, port, ca := startSecure(t, "-tls-client-ca="+authority.File(), "-auth-certs="+file)
+	if _, id := startListen(t, port, showing(t, ca, authority.Issue(soon, "alice.example"))...); id != "5" {
+		t.Errorf("alice is %s", id)
+	}
+	bob := authority.Issue(soon, "urn:bob")
+	got := runFed("hello", at(port, "send", append(showing(t, ca, bob), "-to=5,6,7")...)...)
+	checkOutcome(t, got, ExitSome, "5  received\n6  received\n7  refused\n", "2 of 3 receivers")
+
+	trust, err := certs.Pool(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	classic, err := client.Dial(t.Context(), "hubs://127.0.0.1:"+port, &client.Options{
+		Version: 1, TLS: &tls.Config{RootCAs: trust, Certificates: []tls.Certificate{bob.TLS(t)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer classic.Close()
+	if classic.ID() != 6 {
+		t.Errorf("bob is %d in version 1", classic.ID())
+	}
+
+	mallory := at(port, "list", showing(t, ca, authority.Issue(soon, "mallory.example"))...)
+	if got := run(Hubctl, mallory...); got.code == ExitOK || !strings.Contains(got.stderr, `nobody of the name "mallory.example" may come in`) {
+		t.Errorf("one of no entry: %+v", got)
+	}
+	write(t, file, []byte(`[{"cert": "mallory.example", "hub_list": "perhaps"}]`))
+	if line := s.reload("everything stays as it was"); !strings.Contains(line, `-auth-certs: `+file+`: entry 1 (cert \"mallory.example\"): hub_list \"perhaps\": allowed are true and false`) {
+		t.Errorf("a wrong file: %s", line)
+	}
+	if got := run(Hubctl, mallory...); got.code == ExitOK {
+		t.Error("a wrong file lets mallory in")
+	}
+	write(t, file, []byte(`[{"cert": "mallory.example"}]`))
+	s.reload(reloaded)
+	if got := run(Hubctl, mallory...); got.code != ExitOK {
+		t.Errorf("an entry that is new: %+v", got)
+	}
+	if got := run(Hubctl, at(port, "list", showing(t, ca, bob)...)...); got.code == ExitOK {
+		t.Error("an entry that was taken out lets bob in")
+	}
+}
+
+// TestACertificateThatEnds sends the listener away, who comes back with a newer one.
+func TestACertificateThatEnds(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	_, port, ca := startSecure(t, "-tls-client-ca="+authority.File(), "-auth-certs="+certsFile(t, aliceAndBob))
+	cert, key := authority.Issue(time.Now().Add(3*time.Second), "alice.example").Files(t)
+	l, id := startListen(t, port, "-addr=hubs://127.0.0.1", "-ca="+ca, "-cert="+cert, "-key="+key)
+	newer := authority.Issue(time.Now().Add(time.Hour), "alice.example")
+	write(t, cert, newer.Cert)
+	write(t, key, newer.Key)
+	l.awaitLine(&l.stderr, "good no longer")
+	if line := l.awaitLine(&l.stderr, "new id"); id != "5" || !strings.Contains(line, "id=5") {
+		t.Errorf("%s came back: %s", id, line)
+	}
+}
+
+// TestCertificatesWithoutAFile let everybody in, until they end, in both versions.
+func TestCertificatesWithoutAFile(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	s, port, ca := startSecure(t, "-tls-client-ca="+authority.File())
+	load := append(showing(t, ca, authority.IssueAs(time.Now().Add(time.Hour), "load")), "-port="+port, "-ncli=3", "-nmex=5", "-stat=false")
+	for _, version := range []string{"1", "2"} {
+		if got := run(Simulation, append(load, "-protocol="+version)...); got.code != ExitOK {
+			t.Errorf("the simulation in version %s: %+v", version, got)
+		}
+	}
+	for _, version := range []int{1, 2} {
+		trust, err := certs.Pool(ca)
+		if err != nil {
+			t.Fatal(err)
+		}
+		short := authority.Issue(time.Now().Add(3*time.Second), "short.example").TLS(t)
+		c, err := client.Dial(t.Context(), "hubs://127.0.0.1:"+port, &client.Options{
+			Version: version, TLS: &tls.Config{RootCAs: trust, Certificates: []tls.Certificate{short}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		<-c.Done()
+		var away *client.GoAwayError
+		if err := c.Err(); errors.As(err, &away) != (version == 2) || version == 2 && away.Code != wire.GoAwayExpired || version == 1 && !errors.Is(err, client.ErrHubClosed) {
+			t.Errorf("the end in version %d: %v", version, err)
+		}
+		if early := time.Until(short.Leaf.NotAfter); early > 0 {
+			t.Errorf("in version %d it came %v before that of the certificate", version, early)
+		}
+	}
+	if n := strings.Count(s.interrupt().stderr, "permission over"); n != 2 {
+		t.Errorf("%d were over, want 2", n)
+	}
+}
+
+// TestTokensBesideCertificates takes both of everybody, and ends with the first that ends.
+func TestTokensBesideCertificates(t *testing.T) {
+	authority, key := testcerts.NewAuthority(t), keyPair(t)
+	_, port, ca := startSecure(t, "-tls-client-ca="+authority.File(), "-auth-keys="+key+".pub", "-auth-leeway=0s")
+	token := "-token-file=" + tokenFor(t, key, "-sub=alice", "-id=5")
+	shown := showing(t, ca, authority.Issue(time.Now().Add(time.Hour), "gate.example"))
+	if _, id := startListen(t, port, append(shown, token)...); id != "5" {
+		t.Errorf("alice is %s", id)
+	}
+	for want, args := range map[string][]string{
+		"this hub asks for a token":  shown,
+		"it asks for a certificate":  {shown[0], shown[1], token},
+		"nobody whom this hub trust": append([]string{"-token-file=" + tokenFor(t, keyPair(t), "-sub=alice")}, shown...),
+	} {
+		if got := run(Hubctl, at(port, "list", args...)...); got.code == ExitOK || !strings.Contains(got.stderr, want) {
+			t.Errorf("%v: %+v, want %q", args, got, want)
+		}
+	}
+	for _, args := range []func() []string{
+		func() []string {
+			return append(showing(t, ca, authority.Issue(time.Now().Add(3*time.Second), "gate.example")), token)
+		},
+		func() []string {
+			return append(shown, "-token-file="+tokenFor(t, key, "-sub=bob", "-good-for=3s"))
+		},
+	} {
+		l, _ := startListen(t, port, args()...)
+		l.awaitLine(&l.stderr, "good no longer")
+	}
+}
+
+// TestAskingForCertificatesTakesARestart to begin with; whom they let in does not.
+func TestAskingForCertificatesTakesARestart(t *testing.T) {
+	t.Setenv("HUB_TLS_MIN", "1.2")
+	authority := testcerts.NewAuthority(t)
+	s, _, _ := startSecure(t)
+	t.Setenv("HUB_TLS_CLIENT_CA", authority.File())
+	s.reload("only a restart begins or ends to ask for certificates")
+
+	os.Unsetenv("HUB_TLS_CLIENT_CA")
+	s, port, ca := startSecure(t, "-tls-client-ca="+authority.File())
+	bob := at(port, "list", showing(t, ca, authority.Issue(time.Now().Add(time.Hour), "carol.example"))...)
+	if got := run(Hubctl, bob...); got.code != ExitOK {
+		t.Errorf("without a file: %+v", got)
+	}
+	t.Setenv("HUB_AUTH_CERTS", certsFile(t, aliceAndBob))
+	s.reload(reloaded)
+	if got := run(Hubctl, bob...); got.code == ExitOK {
+		t.Error("with a file that names others")
+	}
+}
+
 func TestAccessThatCannotBe(t *testing.T) {
 	key := keyPair(t)
+	authority := testcerts.NewAuthority(t)
+	cert, certKey := authority.Local().Files(t)
+	mutual := []string{"-tls-cert=" + cert, "-tls-key=" + certKey, "-tls-client-ca=" + authority.File()}
 	for want, args := range map[string][]string{
 		"-auth-keys: open nothing":              {"-auth-keys=nothing"},
 		"private keys belong to those who sign": {"-auth-keys=" + key},
 		"which take -auth-keys":                 {"-auth-issuer=us"},
 		"cannot show a token":                   {"-auth-keys=" + key + ".pub", "-classic=on"},
+		"for which -tls-client-ca asks":         {"-auth-certs=" + certsFile(t, aliceAndBob)},
+		"both say what a client may do":         append([]string{"-auth-keys=" + key + ".pub", "-auth-certs=" + certsFile(t, aliceAndBob)}, mutual...),
+		"-auth-certs: open nothing":             append([]string{"-auth-certs=nothing"}, mutual...),
+		"it is no list in JSON":                 append([]string{"-auth-certs=" + key}, mutual...),
 	} {
 		if got := run(Server, append(args, "-addr=127.0.0.1", "-port=0")...); got.code != ExitUsage || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: %+v, want %q", args, got, want)

@@ -150,7 +150,7 @@ func (c *control) noHub(err error, patience time.Duration) error {
 		return fmt.Errorf("no hub at %s: %w; start one with start_server, or name another with -addr and -port", c.hub(), reason)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no hub at %s: something took the connection, and said nothing for %s", c.hub(), formatSpan(patience))
-	case errors.As(err, &away) && away.Code == wire.GoAwayRefused:
+	case errors.As(err, &away) && (away.Code == wire.GoAwayRefused || away.Code == wire.GoAwayExpired):
 		return fmt.Errorf("the hub at %s does not let this client in: %s; -token-file names what to show", c.hub(), away.Reason)
 	case errors.As(err, &away):
 		return fmt.Errorf("the hub at %s lets nobody in: %s", c.hub(), away.Reason)

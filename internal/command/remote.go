@@ -40,7 +40,7 @@ func (r *remote) add(s *settings) {
 	add(s, &r.addr, "addr", "localhost", hubHost(), "host of the hub; hubs://host is one that speaks TLS,\nand hubs://host:port names the port as well")
 	add(s, &r.port, "port", wire.DefaultPort, whole(1, math.MaxUint16), "port of the hub")
 	add(s, &r.ca, "ca", "", path(), "file with the certificates of the authorities that vouch\nfor a hub with TLS; by default those of the system")
-	add(s, &r.cert, "cert", "", path(), "file with the certificate to show to a hub with TLS")
+	add(s, &r.cert, "cert", "", path(), "file with the certificate to show to a hub with TLS,\nread at each connection")
 	add(s, &r.key, "key", "", path(), "file with the private key of -cert")
 	r.pass.add(s)
 }
@@ -97,11 +97,13 @@ func (r *remote) tls() (*tls.Config, error) {
 		}
 	}
 	if r.cert != "" {
-		pair, err := certs.Pair(r.cert, r.key)
-		if err != nil {
+		if _, err := certs.Pair(r.cert, r.key); err != nil {
 			return nil, fmt.Errorf("-cert and -key: %w", err)
 		}
-		config.Certificates = []tls.Certificate{pair}
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := certs.Pair(r.cert, r.key) // which may be newer ones
+			return &pair, err
+		}
 	}
 	return config, nil
 }

@@ -180,7 +180,7 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 		NoClassic:      c.access.noClassic(),
 		Logger:         logger,
 	}
-	if c.access.closed() {
+	if c.access.closed() || c.tls.clientCA != "" {
 		config.Admit = c.gate.admit
 	}
 	if c.latency != nil {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/internal/simulation"
 )
 
@@ -163,7 +164,7 @@ func (c *simulated) simulate(stop, now context.Context, config simulation.Config
 	if !c.embed {
 		report, err := simulateOn(stop, config, p.Stdout)
 		if err != nil {
-			err = fmt.Errorf("%w; start a hub with start_server, or inside this program with -embed", err)
+			err = fmt.Errorf("%w; %s", err, c.advice(err))
 		}
 		return report, err
 	}
@@ -178,6 +179,18 @@ func (c *simulated) simulate(stop, now context.Context, config simulation.Config
 		err = own.print(p.Stdout)
 	}
 	return report, err
+}
+
+// advice says what to do when clients cannot connect.
+func (c *simulated) advice(err error) string {
+	switch {
+	case !errors.Is(err, client.ErrHubClosed): // nobody is there
+		return "start a hub with start_server, or inside this program with -embed"
+	case c.remote.secure():
+		return "a hub that asks for tokens takes -protocol=2 and -token-file"
+	default:
+		return "a hub that asks for tokens takes -protocol=2 and -token-file, and one with TLS -addr=" + tlsScheme + "…"
+	}
 }
 
 // simulateOn simulates on the hub of config and prints the report.

@@ -165,6 +165,7 @@ func (l *ledger) bury(out *settled) {
 		out.events = s.note(out.events, Unheard, s.frames)
 	}
 	l.kept, l.head = nil, 0
+	l.acked = l.written // an acknowledgement that is being read finds nothing to settle
 }
 
 // whole reports whether everything that is not acknowledged can be sent again.

@@ -48,23 +48,38 @@ type key struct {
 // certificates, a JWK set (RFC 7517), or the secret of an HMAC as text in base64. What is secret
 // stays out of errors.
 func LoadKeys(file string) (*Keys, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, fileMost+1))
-	if err == nil && len(text) > fileMost {
-		err = fmt.Errorf("more than %d bytes", fileMost)
-	}
+	text, err := readFile(file, fileMost)
 	var k *Keys
 	if err == nil {
 		k, err = ParseKeys(text)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, ofFile(file, err)
 	}
 	return k, nil
+}
+
+// readFile reads a file that may have so many bytes.
+func readFile(file string, most int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("more than %d bytes", most)
+	}
+	return text, err
+}
+
+// ofFile says in which file something is wrong.
+func ofFile(file string, err error) error {
+	var named *os.PathError
+	if errors.As(err, &named) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", file, err)
 }
 
 // ParseKeys is LoadKeys for what a file holds.

@@ -1,5 +1,6 @@
 // Package tokens says who a client is and what it may do, by what is written in a JSON Web
-// Token (RFC 7519) that somebody has signed whom the hub trusts.
+// Token (RFC 7519) that somebody has signed whom the hub trusts, or in a file of the operator about
+// the certificate that the client has shown.
 package tokens
 
 import (
@@ -22,14 +23,18 @@ const tokenMost = 16 << 10
 // may be told to whoever showed it.
 var ErrRefused = errors.New("token refused")
 
+// ErrExpired says that a token was good, and is no longer. It comes with ErrRefused.
+var ErrExpired = errors.New("it is over")
+
 // Range is the ids from First to Last.
 type Range struct{ First, Last uint64 }
 
-// Claims are what a token says. Those that are absent allow everything that the hub allows.
+// Claims are what a token or a file says. Those that are absent allow everything that the hub
+// allows.
 type Claims struct {
 	Subject string    // who the client is
 	ID      uint64    // its id; 0: the hub gives it one
-	Until   time.Time // when the token ends to be good; of one that was verified, with the leeway
+	Until   time.Time // when what it has shown ends to be good; of a token that was verified, with the leeway
 
 	To       []Range // to whom it may send; nil: to all
 	NoList   bool    // it may not ask who is there
@@ -39,16 +44,16 @@ type Claims struct {
 	Bytes    float64 // likewise
 }
 
-// body is the claims as they stand in a token.
+// body is the claims as they stand in a token. Those of the hub are looked at when its
+// signature has been.
 type body struct {
 	jwt.RegisteredClaims
-	ID       json.RawMessage   `json:"hub_id,omitempty"` // a number, or text in decimal for programs that cannot read large ones
-	To       []json.RawMessage `json:"hub_send,omitempty"`
-	List     *bool             `json:"hub_list,omitempty"`
-	Watch    *bool             `json:"hub_watch,omitempty"`
-	MaxBody  int               `json:"hub_max_body,omitempty"`
-	Messages float64           `json:"hub_messages_per_second,omitempty"`
-	Bytes    float64           `json:"hub_bytes_per_second,omitempty"`
+	all map[string]json.RawMessage
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (b *body) UnmarshalJSON(text []byte) error {
+	return errors.Join(json.Unmarshal(text, &b.RegisteredClaims), json.Unmarshal(text, &b.all))
 }
 
 // Issuer is who signs tokens, and for whom, if that is to be looked at.
@@ -95,23 +100,21 @@ func (k *Keys) verify(token string, from Issuer, now time.Time) (*Claims, error)
 }
 
 // reason says in our words why a token is refused: those of the library tell who shows a wrong
-// one more about the keys than it needs to know.
+// one more about the keys than it needs to know. ErrExpired comes behind what a newer one could not
+// mend.
 func reason(err error) error {
-	for _, known := range []struct {
-		is   error
-		text string
-	}{
-		{jwt.ErrTokenExpired, "it is over"},
-		{jwt.ErrTokenNotValidYet, "it is not good yet"},
-		{jwt.ErrTokenInvalidIssuer, "it is from somebody else"},
-		{jwt.ErrTokenInvalidAudience, "it is for somebody else"},
-		{jwt.ErrTokenRequiredClaimMissing, "it does not say until when it is good, from whom, or for whom"},
-		{jwt.ErrTokenMalformed, "it is no JSON Web Token"},
-		{jwt.ErrTokenSignatureInvalid, "nobody whom this hub trusts has signed it"},
-		{jwt.ErrTokenUnverifiable, "nobody whom this hub trusts has signed it"},
+	for _, known := range []struct{ is, say error }{
+		{jwt.ErrTokenNotValidYet, errors.New("it is not good yet")},
+		{jwt.ErrTokenInvalidIssuer, errors.New("it is from somebody else")},
+		{jwt.ErrTokenInvalidAudience, errors.New("it is for somebody else")},
+		{jwt.ErrTokenRequiredClaimMissing, errors.New("it does not say until when it is good, from whom, or for whom")},
+		{jwt.ErrTokenExpired, ErrExpired},
+		{jwt.ErrTokenMalformed, errors.New("it is no JSON Web Token")},
+		{jwt.ErrTokenSignatureInvalid, errors.New("nobody whom this hub trusts has signed it")},
+		{jwt.ErrTokenUnverifiable, errors.New("nobody whom this hub trusts has signed it")},
 	} {
 		if errors.Is(err, known.is) {
-			return errors.New(known.text)
+			return known.say
 		}
 	}
 	return errors.New("it cannot be understood")
@@ -119,61 +122,23 @@ func reason(err error) error {
 
 // claims returns what a body says, if it makes sense.
 func (b *body) claims() (*Claims, error) {
-	c := &Claims{
-		Subject: b.Subject, Until: b.ExpiresAt.Time,
-		NoList: b.List != nil && !*b.List, NoWatch: b.Watch != nil && !*b.Watch,
-		MaxBody: b.MaxBody, Messages: b.Messages, Bytes: b.Bytes,
-	}
-	switch {
-	case b.Subject == "":
+	if b.Subject == "" {
 		return nil, errors.New("it does not say who shows it (sub)")
-	case b.MaxBody < 0:
-		return nil, errors.New("hub_max_body is below 0")
-	case !(b.Messages >= 0) || !(b.Bytes >= 0):
-		return nil, errors.New("a rate is below 0")
 	}
-	if len(b.ID) > 0 {
-		id, err := parseID(b.ID)
-		if err != nil {
-			return nil, fmt.Errorf("hub_id: %w", err)
+	c := &Claims{Subject: b.Subject, Until: b.ExpiresAt.Time}
+	for i := range claims {
+		if value, ok := b.all[claims[i].name]; ok {
+			if err := claims[i].take(c, value); err != nil {
+				return nil, err
+			}
 		}
-		c.ID = id
 	}
-	if b.To == nil {
-		return c, nil
-	}
-	c.To = []Range{}
-	for _, text := range b.To {
-		r, err := ParseRange(strings.Trim(string(text), `"`))
-		if err != nil {
-			return nil, fmt.Errorf("hub_send: %w", err)
-		}
-		c.To = append(c.To, r)
-	}
-	slices.SortFunc(c.To, func(a, b Range) int {
-		switch {
-		case a.First < b.First:
-			return -1
-		case a.First > b.First:
-			return 1
-		}
-		return 0
-	})
 	return c, nil
 }
 
 // IDMost is the largest id that a token may name. Those above are the hub's, for clients whose
 // token names none.
 const IDMost = math.MaxInt64
-
-// parseID reads an id.
-func parseID(text json.RawMessage) (uint64, error) {
-	id, err := strconv.ParseUint(strings.Trim(string(text), `"`), 10, 64)
-	if err != nil || id == 0 || id > IDMost {
-		return 0, fmt.Errorf("%.40q is not a number from 1 to %d", text, uint64(IDMost))
-	}
-	return id, nil
-}
 
 // ParseRange reads an id, or "first-last".
 func ParseRange(text string) (Range, error) {

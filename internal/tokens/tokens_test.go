@@ -108,6 +108,11 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	block, _ := pem.Decode(private)
+	signing, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
 	good := tokens.Claims{Subject: "alice", Until: now.Add(time.Hour)}
 	sign := func(s *tokens.Signer, c tokens.Claims) string {
 		token, err := s.Sign(&c, tokens.Issuer{Name: "somebody", Audience: "hub"}, now)
@@ -135,6 +140,10 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 	}{
 		"of a stranger":          {token: sign(stranger, good), want: "nobody whom this hub trusts"},
 		"over":                   {token: right, at: now.Add(2 * time.Hour), want: "it is over"},
+		"over, of a stranger":    {token: sign(stranger, good), at: now.Add(2 * time.Hour), want: "nobody whom"},
+		"over, from another":     {token: right, at: now.Add(2 * time.Hour), from: tokens.Issuer{Name: "another"}, want: "from somebody else"},
+		"that may send to x":     {token: with(jwt.SigningMethodEdDSA, signing, jwt.MapClaims{"sub": "alice", "exp": claims["exp"], "hub_send": []string{"x"}}), keys: parse(t, public), want: `hub_send ["x"]: allowed are lists`},
+		"with a negative rate":   {token: with(jwt.SigningMethodEdDSA, signing, jwt.MapClaims{"sub": "alice", "exp": claims["exp"], "hub_bytes_per_second": -1}), keys: parse(t, public), want: "hub_bytes_per_second -1: allowed are numbers from 0"},
 		"of algorithm none":      {token: with(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims), want: "nobody whom"},
 		"from somebody else":     {token: right, from: tokens.Issuer{Name: "another"}, want: "from somebody else"},
 		"for somebody else":      {token: right, from: tokens.Issuer{Audience: "another"}, want: "for somebody else"},
@@ -157,6 +166,9 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 		_, err := keys.Verify(test.token, test.from, at)
 		if !errors.Is(err, tokens.ErrRefused) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("a token %s: %v, want %q", name, err, test.want)
+		}
+		if expired := name == "over"; errors.Is(err, tokens.ErrExpired) != expired {
+			t.Errorf("a token %s: expired is %v", name, !expired)
 		}
 	}
 }

@@ -11,8 +11,10 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -59,19 +61,32 @@ func (a *Authority) File() string {
 // Pair is a certificate and its key, in PEM.
 type Pair struct{ Cert, Key []byte }
 
-// Issue makes a certificate for names or addresses that is good until then.
+// Issue makes a certificate for names, addresses or URIs that is good until then. The first one is
+// the common name as well.
 func (a *Authority) Issue(until time.Time, names ...string) Pair {
+	a.t.Helper()
+	return a.IssueAs(until, names[0], names...)
+}
+
+// IssueAs is Issue with another common name, perhaps without others.
+func (a *Authority) IssueAs(until time.Time, common string, names ...string) Pair {
 	a.t.Helper()
 	key := newKey(a.t)
 	template := &x509.Certificate{
-		SerialNumber: serial(a.t), Subject: pkix.Name{CommonName: names[0]},
+		SerialNumber: serial(a.t), Subject: pkix.Name{CommonName: common},
 		NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, name := range names {
-		if ip := net.ParseIP(name); ip != nil {
+		uri, err := url.Parse(name)
+		switch ip := net.ParseIP(name); {
+		case ip != nil:
 			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
+		case err == nil && uri.Scheme != "":
+			template.URIs = append(template.URIs, uri)
+		case strings.Contains(name, "@"):
+			template.EmailAddresses = append(template.EmailAddresses, name)
+		default:
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}

@@ -1,0 +1,146 @@
+package tokens_test
+
+import (
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
+	"github.com/sechlol/go-message-hub/internal/tokens"
+)
+
+// certsFrom reads a file about certificates.
+func certsFrom(t *testing.T, text string) (*tokens.Certs, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "certs.json")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return tokens.LoadCerts(file)
+}
+
+// chain is how a certificate of these names was verified.
+func chain(t *testing.T, common string, names ...string) [][]*x509.Certificate {
+	t.Helper()
+	a := testcerts.NewAuthority(t)
+	leaf := a.IssueAs(time.Now().Add(time.Minute), common, names...).TLS(t).Leaf
+	chains, err := leaf.Verify(x509.VerifyOptions{Roots: a.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return chains
+}
+
+func TestWhatACertificateAllows(t *testing.T) {
+	c, err := certsFrom(t, `[
+		{"cert": "alice", "hub_id": 5, "hub_send": [2, "5-10"], "hub_list": false, "hub_watch": false,
+		 "hub_max_body": 100, "hub_messages_per_second": 0.5, "hub_bytes_per_second": 1e6},
+		{"cert": "spiffe://example/bob", "hub_id": "9223372036854775807", "hub_send": []},
+		{"cert": "carol.example", "hub_list": true, "hub_id": null},
+		{"cert": "dave@example"}
+	]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice := tokens.Claims{Subject: "alice", ID: 5, To: []tokens.Range{{2, 2}, {5, 10}}, NoList: true, NoWatch: true, MaxBody: 100, Messages: 0.5, Bytes: 1e6}
+	bob := tokens.Claims{Subject: "spiffe://example/bob", ID: tokens.IDMost, To: []tokens.Range{}}
+	for _, test := range []struct {
+		common string
+		names  []string
+		want   tokens.Claims
+	}{
+		{"alice", nil, alice},
+		{"alice", []string{"192.0.2.1"}, alice}, // an address is no name
+		{"mallory", []string{"alice"}, alice},
+		{"alice", []string{"spiffe://example/bob"}, bob}, // the common name is none beside others
+		{"x", []string{"carol.example", "x.example", "spiffe://example/bob"}, bob},
+		{"x", []string{"carol.example"}, tokens.Claims{Subject: "carol.example"}},
+		{"x", []string{"dave@example", "y.example"}, tokens.Claims{Subject: "dave@example"}},
+	} {
+		chains := chain(t, test.common, test.names...)
+		got, err := c.Find(chains)
+		if err != nil || !got.Until.Equal(chains[0][0].NotAfter) {
+			t.Errorf("%s %v: %+v, %v", test.common, test.names, got, err)
+			continue
+		}
+		if got.Until = (time.Time{}); !reflect.DeepEqual(*got, test.want) {
+			t.Errorf("%s %v: %+v, want %+v", test.common, test.names, got, test.want)
+		}
+	}
+	for _, test := range []struct {
+		chains [][]*x509.Certificate
+		want   string
+	}{
+		{chain(t, "mallory"), `"mallory"`},
+		{chain(t, "alice", "mallory.example"), `"mallory.example"`},
+		{chain(t, "Alice"), `"Alice"`},
+		{chain(t, "", "192.0.2.1"), "it has no name"},
+		{nil, "asks for a certificate"},
+	} {
+		if got, err := c.Find(test.chains); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%+v, %v, want %q", got, err, test.want)
+		}
+	}
+}
+
+// TestACertificateEndsWithItsChain, and with the best one of several.
+func TestACertificateEndsWithItsChain(t *testing.T) {
+	at := func(minutes int) *x509.Certificate {
+		c := chain(t, "alice")[0][0]
+		c.NotAfter = now.Add(time.Duration(minutes) * time.Minute)
+		return c
+	}
+	for want, chains := range map[int][][]*x509.Certificate{
+		5: {{at(5), at(6), at(7)}},
+		4: {{at(5), at(4), at(7)}, {at(5), at(3)}},
+		3: {{at(5), at(2)}, {at(5), at(3)}},
+	} {
+		c, err := tokens.FromCert(chains)
+		if err != nil || c.Subject != "alice" || !c.Until.Equal(now.Add(time.Duration(want)*time.Minute)) {
+			t.Errorf("%+v, %v, want %d minutes", c, err, want)
+		}
+	}
+}
+
+func TestFilesThatSayNothingOfCertificates(t *testing.T) {
+	for text, want := range map[string]string{
+		``:                                     "it is no list in JSON",
+		`{"cert": "a"}`:                        "it is no list in JSON",
+		`[]`:                                   "it names no certificate",
+		`[{"cert": "a"}] x`:                    "something stands behind the list",
+		`[{"cert": "a"}`:                       "behind entry 1: the file ends in it",
+		`[{"cert": "a"},]`:                     "entry 2 (cert \"\"): it is not written as",
+		`["a"]`:                                `entry 1 (cert ""): it is not written as {"cert"`,
+		`[{"cert": "a"}, {}]`:                  `entry 2 (cert ""): it does not say for which certificate`,
+		`[{"cert": "a"}, {"cert": "a"}]`:       `entry 2 (cert "a"): entry 1 is about that already`,
+		`[{"cert": ""}]`:                       `entry 1 (cert ""): cert "": allowed are names`,
+		`[{"cert": 7}]`:                        `cert 7: allowed are names`,
+		`[{"cert": "a", "hub_list": "maybe"}]`: `entry 1 (cert "a"): hub_list "maybe": allowed are true and false`,
+		`[{"cert": "a", "hub_lsit": false}]`:   `entry 1 (cert "a"): "hub_lsit" is not known: allowed are cert, hub_id, hub_send, hub_list`,
+		`[{"cert": "a", "HUB_ID": 1}]`:         `"HUB_ID" is not known`,
+		`[{"cert": "a", "sub": "b"}]`:          `"sub" is not known`,
+		`[{"cert": "a", "hub_id": 0}]`:         "hub_id 0: allowed are ids from 1 to 9223372036854775807",
+		`[{"cert": "a", "hub_id": 1, "hub_id": 2}]`:        "hub_id stands twice in it",
+		`[{"cert": "a", "hub_id": "9223372036854775808"}]`: `hub_id "9223372036854775808": allowed are`,
+		`[{"cert": "a", "hub_send": "all"}]`:               `hub_send "all": allowed are lists of ids and ranges, such as ["2", "5-10"]`,
+		`[{"cert": "a", "hub_send": [1, "9-2"]}]`:          `hub_send [1,"9-2"]: allowed`,
+		`[{"cert": "a", "hub_max_body": -1}]`:              "hub_max_body -1: allowed are bytes from 0",
+		`[{"cert": "a", "hub_max_body": "1KiB"}]`:          `hub_max_body "1KiB": allowed are bytes from 0`,
+		`[{"cert": "a", "hub_messages_per_second": -0.5}]`: "hub_messages_per_second -0.5: allowed are numbers from 0",
+		`[{"cert": "a", "hub_bytes_per_second": 1e999}]`:   "hub_bytes_per_second 1e999: allowed are numbers from 0",
+		`[{"cert": "a", "hub_id": }]`:                      `"hub_id": invalid character`,
+		`[{"cert": "a", "hub_id"`:                          `entry 1 (cert "a"): `,
+	} {
+		c, err := certsFrom(t, text)
+		if c != nil || err == nil || !strings.Contains(err.Error(), "certs.json: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+	if _, err := tokens.LoadCerts("nothing"); err == nil || strings.Count(err.Error(), "nothing") != 1 {
+		t.Errorf("no file: %v", err)
+	}
+}

@@ -1,0 +1,105 @@
+package tokens
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// claim is one of those that say what a client may do.
+type claim struct {
+	name string
+	want string // what is allowed, as the end of a sentence "allowed are …"
+	read func(c *Claims, value json.RawMessage) error
+}
+
+var claims = []claim{
+	{"hub_id", fmt.Sprintf("ids from 1 to %d, best as text", uint64(IDMost)), func(c *Claims, value json.RawMessage) (err error) {
+		c.ID, err = strconv.ParseUint(unquoted(value), 10, 64)
+		return ifNot(err, c.ID > 0 && c.ID <= IDMost)
+	}},
+	{"hub_send", `lists of ids and ranges, such as ["2", "5-10"]`, readTo},
+	{"hub_list", "true and false", func(c *Claims, value json.RawMessage) error { return readMay(&c.NoList, value) }},
+	{"hub_watch", "true and false", func(c *Claims, value json.RawMessage) error { return readMay(&c.NoWatch, value) }},
+	{"hub_max_body", "bytes from 0", func(c *Claims, value json.RawMessage) error {
+		err := json.Unmarshal(value, &c.MaxBody)
+		return ifNot(err, c.MaxBody >= 0)
+	}},
+	{"hub_messages_per_second", "numbers from 0", func(c *Claims, value json.RawMessage) error { return readRate(&c.Messages, value) }},
+	{"hub_bytes_per_second", "numbers from 0", func(c *Claims, value json.RawMessage) error { return readRate(&c.Bytes, value) }},
+}
+
+// errOutside says that a value is not allowed. What is, take says.
+var errOutside = errors.New("outside of what is allowed")
+
+// take reads the claim for c. null is as if it were absent.
+func (one *claim) take(c *Claims, value json.RawMessage) error {
+	if bytes.Equal(value, []byte("null")) {
+		return nil
+	}
+	if one.read(c, value) != nil {
+		return fmt.Errorf("%s %s: allowed are %s", one.name, shown(value), one.want)
+	}
+	return nil
+}
+
+// shown returns a value as it stands, on one line and not too long.
+func shown(value json.RawMessage) string {
+	var line bytes.Buffer
+	if json.Compact(&line, value) != nil {
+		return "?"
+	}
+	return fmt.Sprintf("%.60s", &line)
+}
+
+func readTo(c *Claims, value json.RawMessage) error {
+	var list []json.RawMessage
+	if err := json.Unmarshal(value, &list); err != nil {
+		return err
+	}
+	c.To = []Range{}
+	for _, one := range list {
+		r, err := ParseRange(unquoted(one))
+		if err != nil {
+			return err
+		}
+		c.To = append(c.To, r)
+	}
+	slices.SortFunc(c.To, func(a, b Range) int {
+		switch {
+		case a.First < b.First:
+			return -1
+		case a.First > b.First:
+			return 1
+		}
+		return 0
+	})
+	return nil
+}
+
+func readMay(not *bool, value json.RawMessage) error {
+	var may bool
+	err := json.Unmarshal(value, &may)
+	*not = !may
+	return err
+}
+
+func readRate(rate *float64, value json.RawMessage) error {
+	err := json.Unmarshal(value, rate)
+	return ifNot(err, *rate >= 0)
+}
+
+// unquoted returns a number, or text in decimal as it is written for programs that cannot read
+// large numbers.
+func unquoted(value json.RawMessage) string { return strings.Trim(string(value), `"`) }
+
+func ifNot(err error, inside bool) error {
+	if err == nil && !inside {
+		return errOutside
+	}
+	return err
+}
