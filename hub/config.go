@@ -100,6 +100,18 @@ type Config struct {
 	// block. Default: nothing is timed.
 	Latency func(time.Duration)
 
+	// Trace is told what became of messages that are drawn by lot, one in TraceOneIn: once for
+	// each, when it is written to its last receiver, or clear that it will not be, or after
+	// ReportTimeout. It may keep the Trace, and returns false if it could not take it. It may
+	// be called concurrently and must not block. Traces of 32,768 receivers may be open at
+	// once, which takes 1 MiB beside MaxQueuedBytes; messages beyond that are not traced.
+	// Stats.Untraced counts both. Default: nothing is traced.
+	Trace func(Trace) bool
+
+	// TraceOneIn is of how many messages one is traced, on average. Default: 1,000. 1 is
+	// every message.
+	TraceOneIn int
+
 	// Logger gets one line for each event. Default: none are written.
 	Logger *slog.Logger
 }
@@ -118,6 +130,7 @@ const (
 	DefaultReportTimeout    = time.Minute
 	DefaultCredit           = 128 << 10
 	DefaultMaxReports       = 1024
+	DefaultTraceOneIn       = 1000
 )
 
 // Validate returns the error that New would return for the configuration: one that
@@ -143,6 +156,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.ReportTimeout, DefaultReportTimeout)
 	set(&c.Credit, DefaultCredit)
 	set(&c.MaxReports, DefaultMaxReports)
+	set(&c.TraceOneIn, DefaultTraceOneIn)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -167,6 +181,7 @@ func (c Config) withDefaults() (Config, error) {
 		between("ByteRate", c.ByteRate, 0, 1e15),
 		between("Credit", c.Credit, 4<<10, 1<<30),
 		between("MaxReports", c.MaxReports, 1, 1<<20),
+		between("TraceOneIn", c.TraceOneIn, 1, 1<<30),
 	)
 }
 
