@@ -38,7 +38,8 @@ umask 022
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
-# licences prints our own licence, and those of all that is in the programs.
+# licences prints our own licence, and those of all that is in the programs, with the notices that
+# go with them.
 licences() {
 	cat LICENSE
 	local name folder file found
@@ -53,6 +54,11 @@ licences() {
 			tr -d '\r' <"$file"
 		done
 		[ -n "$found" ] || fail "$name has no licence"
+		for file in "$folder"/NOTICE*; do
+			[ -f "$file" ] || continue
+			printf '\n\n%s\n\n' "==== notice of $name ===="
+			tr -d '\r' <"$file"
+		done
 	done <"$stage/modules"
 }
 

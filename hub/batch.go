@@ -34,14 +34,14 @@ type batch struct {
 }
 
 // newBatch begins to follow the piece of a turn that is about to be offered.
-func (t *turn) newBatch(first uint64, messages int, to []*session) *batch {
+func (t *turn) newBatch(first uint64, messages int, to []*session, seen onlookers) *batch {
 	h := t.session.hub
 	c := t.class
 	b := &batch{
 		hub: h, peer: t.session.link.Load().peer, level: c.options.Level(),
 		first: first, messages: messages, to: append([]*session(nil), to...),
 	}
-	b.terms = socket.Terms{Tracker: t.timer.follow(b), IfFull: ifFull[c.options.Overload()], Owner: b.peer}
+	b.terms = socket.Terms{Tracker: seen.before(b), IfFull: ifFull[c.options.Overload()], Owner: b.peer}
 	if c.ttl > 0 {
 		b.terms.Expires = t.time.Add(time.Duration(c.ttl) * time.Millisecond).UnixNano()
 	}

@@ -87,7 +87,7 @@ func TestAWarmRelayAllocatesNothing(t *testing.T) {
 	for _, receivers := range []int{1, 10, 255} {
 		for _, size := range []int{0, 128, 10_000, 100_000} {
 			t.Run(fmt.Sprintf("%d bytes to %d", size, receivers), func(t *testing.T) {
-				if got := allocations(t, receivers, size); got != 0 {
+				if got := allocations(t, hub.Config{}, receivers, size); got != 0 {
 					t.Errorf("%v allocations for each relay, want none", got)
 				}
 			})
@@ -95,10 +95,23 @@ func TestAWarmRelayAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestAMessageThatIsNotDrawnAllocatesNothing has a hub that traces messages, but hardly ever one.
+func TestAMessageThatIsNotDrawnAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("pools forget under the race detector")
+	}
+	for _, size := range []int{128, 100_000} {
+		config := hub.Config{Trace: func(hub.Trace) bool { return true }, TraceOneIn: 1 << 30}
+		if got := allocations(t, config, 10, size); got != 0 {
+			t.Errorf("%d bytes: %v allocations for each relay, want none", size, got)
+		}
+	}
+}
+
 // allocations returns how often this process allocates for a relay, from the sender
 // to the last receiver.
-func allocations(t *testing.T, receivers, size int) float64 {
-	h := start(t, hub.Config{})
+func allocations(t *testing.T, config hub.Config, receivers, size int) float64 {
+	h := start(t, config)
 	sender := h.peer(t)
 	var ids []uint64
 	var peers []*peer

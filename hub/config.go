@@ -108,6 +108,18 @@ type Config struct {
 	// block. Default: nothing is timed.
 	Latency func(time.Duration)
 
+	// Trace is told what became of messages that are drawn by lot, one in TraceOneIn: once for
+	// each, when it is written to its last receiver, or clear that it will not be, or after
+	// ReportTimeout. It may keep the Trace, and returns false if it could not take it. It may
+	// be called concurrently and must not block. Traces of 32,768 receivers may be open at
+	// once, which takes 1 MiB beside MaxQueuedBytes; messages beyond that are not traced.
+	// Stats.Untraced counts both. Default: nothing is traced.
+	Trace func(Trace) bool
+
+	// TraceOneIn is of how many messages one is traced, on average. Default: 1,000. 1 is
+	// every message.
+	TraceOneIn int
+
 	// Logger gets one line for each event. Default: none are written.
 	Logger *slog.Logger
 }
@@ -127,6 +139,7 @@ const (
 	DefaultCredit           = 128 << 10
 	DefaultWindow           = 8 << 20
 	DefaultMaxReports       = 1024
+	DefaultTraceOneIn       = 1000
 )
 
 // Validate returns the error that New would return for the configuration: one that
@@ -153,6 +166,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Credit, DefaultCredit)
 	set(&c.Window, DefaultWindow)
 	set(&c.MaxReports, DefaultMaxReports)
+	set(&c.TraceOneIn, DefaultTraceOneIn)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -178,6 +192,7 @@ func (c Config) withDefaults() (Config, error) {
 		between("Credit", c.Credit, 4<<10, 1<<30),
 		between("Window", c.Window, 4<<10, 1<<30),
 		between("MaxReports", c.MaxReports, 1, 1<<20),
+		between("TraceOneIn", c.TraceOneIn, 1, 1<<30),
 	)
 }
 

@@ -81,6 +81,7 @@ type Hub struct {
 	counters counters
 
 	addresses addresses
+	traced    atomic.Int64 // receivers of messages that are traced now
 
 	handshakes complaints // about those that fail
 	refusals   complaints // about clients that may not come in

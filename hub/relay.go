@@ -49,6 +49,9 @@ func (t *turn) begin(s *session) {
 	t.session = s
 	t.dispatch.Blocks = s.account
 	t.timer = newStopwatch(s.hub.config.Latency)
+	if s.hub.config.Trace != nil {
+		t.time = time.Now()
+	}
 }
 
 // finish offers what is left, wakes those who write, and gives back all memory.
@@ -265,13 +268,16 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	found := t.found[:len(ids)]
 	t.session.hub.roster.Find(ids, found)
 	forbidden := t.session.forbid(ids, found)
+	seen := onlookers{timer: t.timer}
+	if t.session.hub.config.Trace != nil {
+		seen.traces = t.trace(ids, piece)
+	}
 	var b *batch
-	switch {
-	case t.class.followed():
-		b = t.newBatch(t.first, piece.Frames, found)
+	if t.class.followed() {
+		b = t.newBatch(t.first, piece.Frames, found, seen)
 		piece.Terms = &b.terms
-	case t.timer != nil:
-		piece.Terms = &t.timer.terms
+	} else if tracker := seen.before(nil); tracker != nil {
+		piece.Terms = &socket.Terms{Tracker: tracker}
 	}
 	if t.class.sends {
 		piece.Counted = true
@@ -281,7 +287,10 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	parked := false
 	for i, receiver := range found {
 		if receiver == nil {
-			t.miss(b, i, piece, forbidden.has(i))
+			fate := t.miss(b, i, piece, forbidden.has(i))
+			if seen.traces != nil {
+				seen.traces.note(i, fate, 0, piece.Frames)
+			}
 			continue
 		}
 		p := piece
@@ -305,6 +314,9 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 		if b != nil {
 			b.offered(i, outcome)
 		}
+		if seen.traces != nil {
+			seen.traces.offered(i, outcome, piece.Frames)
+		}
 		found[i] = nil
 	}
 	if other != nil {
@@ -317,9 +329,9 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	return t.await(parked)
 }
 
-// miss notes that a piece goes to nobody at that place: there is no such client, or it is
-// forbidden to the sender.
-func (t *turn) miss(b *batch, at int, piece *socket.Piece, forbidden bool) {
+// miss notes that a piece goes to nobody at that place, and returns its fate: there is no
+// such client, or it is forbidden to the sender.
+func (t *turn) miss(b *batch, at int, piece *socket.Piece, forbidden bool) wire.Fate {
 	fate := wire.FateUnknown
 	if forbidden {
 		fate = wire.FateRefused
@@ -330,6 +342,7 @@ func (t *turn) miss(b *batch, at int, piece *socket.Piece, forbidden bool) {
 	if b != nil {
 		b.settle(at, 0, piece.Frames, fate)
 	}
+	return fate
 }
 
 // land lets the client know when the SENDs that were offered last are all queued.

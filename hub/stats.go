@@ -90,6 +90,8 @@ type Stats struct {
 
 	Paced uint64 // how often a client was not read for a while because it was faster than it may be
 
+	Untraced uint64 // messages that were to be traced and are not: too many at once, or Config.Trace did not take them
+
 	QueuedBytes     int64 // memory held for clients now
 	MaxQueuedBytes  int64 // that may be held: Config.MaxQueuedBytes
 	PeakQueuedBytes int64 // at most this much at one time: the peak of reading and that of bodies
@@ -136,6 +138,9 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	if s.Resumed > 0 {
 		t.Row("Resumed", "%s", count(s.Resumed))
 	}
+	if s.Untraced > 0 {
+		t.Row("Not Traced", "%s", count(s.Untraced))
+	}
 	t.Row("Frames Ignored", "%s", count(s.Ignored))
 	t.Row("Accept Errors", "%s", count(s.AcceptErrors))
 	t.Row("Incoming Messages per second", "%s", perSecond(s.MessagesIn, s.Uptime))
@@ -166,6 +171,7 @@ type counters struct {
 	relays, noReceivers, ignored atomic.Uint64
 	delivered, unknown           atomic.Uint64
 	forbidden, gone, paced       atomic.Uint64
+	untraced                     atomic.Uint64
 	acceptErrors                 atomic.Uint64
 	resumed, errors              atomic.Uint64
 	disconnected                 [reasons]atomic.Uint64
@@ -195,6 +201,7 @@ func (h *Hub) Stats() Stats {
 		Gone:         c.gone.Load(),
 		Forbidden:    c.forbidden.Load(),
 		Paced:        c.paced.Load(),
+		Untraced:     c.untraced.Load(),
 		AcceptErrors: c.acceptErrors.Load(),
 
 		MaxQueuedBytes: h.config.MaxQueuedBytes,

@@ -198,6 +198,7 @@ func TestEveryCounterMoves(t *testing.T) {
 	h := startOn(t, hub.Config{
 		MaxClients: 4, StallTimeout: time.Hour,
 		Admit: func(hub.Applicant) (*hub.Grant, error) { return grant, nil },
+		Trace: func(hub.Trace) bool { return false }, TraceOneIn: 1,
 	}, &failing{Listener: ln, failures: 1})
 	a, stalled, other := h.peer(t), h.peer(t), h.peer(t)
 	other.send([]byte{0, 0, 0, 0})

@@ -72,6 +72,7 @@ func newCollector(h Hub) *collector {
 			counter("connections_total", "Connections accepted.", func(s *hub.Stats) uint64 { return s.Connected }),
 			counter("resumptions_total", "Connections that went on where another had ended.", func(s *hub.Stats) uint64 { return s.Resumed }),
 			counter("paced_total", "How often a client was not read for a while because it was faster than it may be.", func(s *hub.Stats) uint64 { return s.Paced }),
+			counter("untraced_total", "Messages that were to be traced and are not, as too many were.", func(s *hub.Stats) uint64 { return s.Untraced }),
 			counter("accept_errors_total", "Failures to accept a connection that the hub survived.", func(s *hub.Stats) uint64 { return s.AcceptErrors }),
 			counter("messages_received_total", "Frames received, ignored ones included.", func(s *hub.Stats) uint64 { return s.MessagesIn }),
 			counter("messages_sent_total", "Frames written whole.", func(s *hub.Stats) uint64 { return s.MessagesOut }),

@@ -63,9 +63,19 @@ var rooms = map[string]room{
 		ours: []string{
 			"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats",
 			"hub", "client", "internal/simulation", "internal/certs", "internal/tokens", "internal/notify", "internal/admin",
+			"internal/tracing",
 		},
 		others: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term"},
 		why:    "it joins the others into programs and is the only place that knows flags, signals and exit codes",
+	},
+	"internal/tracing": {
+		ours:   []string{"hub", "wire"},
+		others: []string{"go.opentelemetry.io/otel"},
+		why:    "it alone knows OpenTelemetry: the hub tells it of messages, and flags are not its business",
+	},
+	"internal/tracing/testcollector": {
+		others: []string{"go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf"},
+		why:    "only tests use it",
 	},
 	"internal/certs": {
 		why: "it reads files and makes configurations of crypto/tls of them; who speaks TLS, and about what, is not its business",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -230,6 +231,26 @@ func endpoint() kind[string] {
 		},
 		limits: "host:port or " + none,
 		want:   "addresses with a port (localhost:9990, 10.0.0.1:9990, :9990), and " + none,
+	}
+}
+
+// collector is the URL of a service, or empty. What it says there of who it is does not belong into an
+// URL, which is logged.
+func collector() kind[string] {
+	return kind[string]{
+		parse: func(text string) (string, error) {
+			if text == "" {
+				return "", nil
+			}
+			at, err := url.Parse(text)
+			if err != nil || at.Scheme != "http" && at.Scheme != "https" || at.Hostname() == "" || at.User != nil || strings.ContainsAny(text, "?#") {
+				return "", errOutside
+			}
+			return text, nil
+		},
+		format: asIs,
+		limits: "http://host:port or https://host:port",
+		want:   "URLs with http or https, and without a name, a password or a query (http://localhost:4318)",
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) {
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, "HUB_") || strings.HasPrefix(name, "SIMULATION_") {
+		if strings.HasPrefix(name, "HUB_") || strings.HasPrefix(name, "SIMULATION_") || strings.HasPrefix(name, "OTEL_") {
 			os.Unsetenv(name) // the tests say what is set
 		}
 	}

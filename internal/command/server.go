@@ -49,6 +49,7 @@ type server struct {
 	admin      string // address; empty: none
 	tokenFile  string
 	latency    *admin.Latency // nil without an admin address
+	traces     traces
 
 	parts  []part // what follows the configuration while the server runs
 	memory int64  // limit of the runtime's memory that we have set, in bytes
@@ -88,6 +89,10 @@ func (c *server) start(p Process, logger *slog.Logger) int {
 	if c.admin != "" {
 		c.latency = admin.NewLatency()
 	}
+	if err := c.traces.start(logger); err != nil {
+		return c.settings.complain(p, err)
+	}
+	defer c.traces.stop()
 	h, err := hub.New(c.hubConfig(logger))
 	if err != nil {
 		return c.settings.complain(p, err)
@@ -152,6 +157,7 @@ func newServer() *server {
 		"address for metrics, probes, profiles and the list of\nclients; off for none. If the default is taken, the hub\nruns without")
 	add(s, &c.tokenFile, "admin-token-file", "", path(),
 		"file with the token that whoever asks there must know;\nneeded where other machines can reach it")
+	c.traces.add(s)
 	s.addShow()
 	s.addCommon()
 	s.notes = reloadNotes
@@ -186,12 +192,14 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 	if c.latency != nil {
 		config.Latency = c.latency.Observe
 	}
+	c.traces.observed(&config)
 	return config
 }
 
 // run lets h serve until stop ends, and closes it. Meanwhile it reloads the
 // configuration when asked to, in this goroutine, which alone looks at it.
 func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *slog.Logger, reloads <-chan os.Signal) int {
+	defer c.traces.flush(now)
 	ln, err := net.Listen("tcp", net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
 	if err != nil {
 		logger.Error("cannot listen", "error", err, "advice", adviceOn(err))

@@ -1,0 +1,57 @@
+package hub
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
+)
+
+// timedOneIn is of how many reads one has the deliveries timed that it leads to: so few
+// that it does not show, and enough for a histogram of a hub that is hardly used.
+const timedOneIn = 256
+
+// stopwatch times the deliveries of one read.
+type stopwatch struct {
+	read time.Time
+	tell func(time.Duration)
+}
+
+// newStopwatch returns one for a read that has just come in, mostly nil: then
+// nothing is timed.
+func newStopwatch(tell func(time.Duration)) *stopwatch {
+	if tell == nil || rand.Uint32()%timedOneIn != 0 {
+		return nil
+	}
+	return &stopwatch{read: time.Now(), tell: tell}
+}
+
+// onlookers see how a run fares that was drawn by lot, beside whoever follows it.
+type onlookers struct {
+	timer  *stopwatch     // nil: none
+	traces *traces        // nil: none
+	next   socket.Tracker // who follows it; nil: nobody
+}
+
+// before returns the tracker that tells them and then next. Without any it is next.
+func (o onlookers) before(next socket.Tracker) socket.Tracker {
+	if o.timer == nil && o.traces == nil {
+		return next
+	}
+	all := o // only this one is allocated, and not o for each run
+	all.next = next
+	return &all
+}
+
+// Progress tells all of them: see socket.Tracker.
+func (o *onlookers) Progress(at int, what socket.Progress, first, frames int) {
+	if o.timer != nil && what == socket.Written {
+		o.timer.tell(time.Since(o.timer.read))
+	}
+	if o.traces != nil {
+		o.traces.progress(at, what, first, frames)
+	}
+	if o.next != nil {
+		o.next.Progress(at, what, first, frames)
+	}
+}

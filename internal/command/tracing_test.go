@@ -1,0 +1,141 @@
+package command
+
+import (
+	"bytes"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
+	"github.com/sechlol/go-message-hub/internal/tracing/testcollector"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// TestTracesFromEndToEnd has a client of each version send to the other, and to one that is not
+// there, and finds that in what a collector is sent.
+func TestTracesFromEndToEnd(t *testing.T) {
+	const secret = "secret-of-the-collector"
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization="+secret)
+	collector := testcollector.Start(t)
+	s, port := startServer(t, "-trace-endpoint="+collector.URL, "-trace-sample=1")
+	body := []byte("what nobody else must read")
+	var pair [2]*client.Client
+	for i, version := range []int{1, 2} {
+		pair[i] = dialAs(t, port, version)
+	}
+	for i, c := range pair {
+		other := pair[1-i]
+		if err := c.Send(t.Context(), []uint64{other.ID(), 999}, body); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := other.Receive(t.Context()); err != nil || !bytes.Equal(m.Body, body) {
+			t.Fatalf("received %v, %v", m, err)
+		}
+	}
+	if got := s.interrupt(); got.code != ExitOK || strings.Contains(got.stdout+got.stderr, secret) || !strings.Contains(got.stderr, collector.URL) {
+		t.Errorf("exit code %d, stderr %s", got.code, got.stderr)
+	}
+	spans := collector.Await(t, 2) // the end of the server has sent all
+	if len(spans) != 2 {
+		t.Fatalf("%d spans, want 2", len(spans))
+	}
+	if spans[0].Name == "send" { // the order is that in which all was noted
+		spans[0], spans[1] = spans[1], spans[0]
+	}
+	for i, name := range []string{"relay", "send"} {
+		checkSpan(t, spans[i], name, i+1, len(body), pair[i].ID(), pair[1-i].ID())
+	}
+	if about := collector.Resource(); about["service.name"] != "go-message-hub" || about["service.version"] == "" {
+		t.Errorf("sent by %v", about)
+	}
+	raw, headers := collector.Sent()
+	if bytes.Contains(raw, body) || bytes.Contains(raw, []byte(secret)) || headers[0].Get("Authorization") != secret {
+		t.Error("a body or a secret is in a span, or the collector was not shown the secret")
+	}
+}
+
+// checkSpan holds a span to the message of which it tells.
+func checkSpan(t *testing.T, s *testcollector.Span, name string, version, size int, from, to uint64) {
+	t.Helper()
+	all := testcollector.Attributes(s.Attributes)
+	if s.Name != name || all["messaging.system"] != "messagehub" || all["network.protocol.version"] != strconv.Itoa(version) ||
+		all["messaging.client.id"] != strconv.FormatUint(from, 10) {
+		t.Errorf("span %q: %v", s.Name, all)
+	}
+	for _, a := range s.Attributes {
+		if a.Key == "messaging.message.body.size" && a.Value.GetIntValue() != int64(size) {
+			t.Errorf("a body of %d bytes is said to have %d", size, a.Value.GetIntValue())
+		}
+	}
+	if took := time.Duration(s.EndTimeUnixNano - s.StartTimeUnixNano); took <= 0 || took > time.Minute || time.Since(time.Unix(0, int64(s.StartTimeUnixNano))) > time.Hour {
+		t.Errorf("it took %v from %d on", took, s.StartTimeUnixNano)
+	}
+	if len(s.Events) != 2 || s.Status.GetCode().String() != "STATUS_CODE_ERROR" {
+		t.Fatalf("span %v", s)
+	}
+	for i, want := range []struct{ fate, id string }{{wire.FateWritten.String(), strconv.FormatUint(to, 10)}, {wire.FateUnknown.String(), "999"}} {
+		if e := s.Events[i]; e.Name != want.fate || testcollector.Attributes(e.Attributes)["messagehub.receiver.id"] != want.id {
+			t.Errorf("event %v, want %v", e, want)
+		}
+	}
+}
+
+// TestACollectorThatIsAway costs messages nothing, and the end of the hub no more than a moment.
+func TestACollectorThatIsAway(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	s, port := startServer(t, "-trace-endpoint=http://"+ln.Addr().String(), "-trace-sample=1")
+	c := dial(t, port)
+	for range 1000 { // more than wait to be sent
+		if err := c.Send(t.Context(), []uint64{c.ID()}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	got := s.interrupt()
+	if took := time.Since(began); got.code != ExitOK || took > flushTraces+30*time.Second { // a busy machine is slow, an end that waits for the collector takes longer still
+		t.Errorf("exit code %d after %v, stderr %s", got.code, took, got.stderr)
+	}
+	if !strings.Contains(got.stdout, "Not Traced") || strings.Count(got.stderr, "traces could not be sent") > 2 {
+		t.Errorf("what is lost is not told, or too often: %s%s", got.stdout, got.stderr)
+	}
+}
+
+func TestNothingIsTracedUnlessAsked(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1") // is not asking
+	c := parseServer(t)
+	if err := c.traces.start(newLogger(new(output), logText, nil)); err != nil || c.traces.tracer != nil {
+		t.Errorf("%v, %v", c.traces.tracer, err)
+	}
+	if config := c.hubConfig(nil); config.Trace != nil {
+		t.Error("the hub is to trace")
+	}
+	c.traces.flush(t.Context())
+	c.traces.stop()
+}
+
+func TestTraceSettings(t *testing.T) {
+	for _, right := range []string{"http://localhost:4318", "https://collector.example/v1/traces", "http://[::1]:4318", ""} {
+		if c := parseServer(t, "-trace-endpoint="+right); c.traces.endpoint != right {
+			t.Errorf("%q became %q", right, c.traces.endpoint)
+		}
+	}
+	for _, wrong := range []string{"localhost:4318", "grpc://localhost:4317", "http://", "http://:4318", "http://me:secret@localhost:4318", "http://localhost/?key=secret", "http://localhost/#1"} {
+		checkRefused(t, run(Server, "-trace-endpoint="+wrong), "start_server: -trace-endpoint="+wrong+": allowed are URLs with http or https")
+	}
+	checkRefused(t, run(Server, "-trace-sample=0"), "start_server: -trace-sample=0: allowed are whole numbers from 1")
+	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", testcerts.NewAuthority(t).File())
+	got := run(Server, "-addr=127.0.0.1", "-port=0", "-admin=off", "-trace-endpoint=http://localhost:4318")
+	if got.code != ExitUsage || firstLine(got.stderr) != "start_server: cannot trace: insecure HTTP endpoint cannot use TLS client configuration" {
+		t.Errorf("a certificate without TLS: exit code %d, stderr %s", got.code, got.stderr)
+	}
+}

@@ -1,0 +1,18 @@
+package tracing
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "OTEL_") {
+			os.Unsetenv(name) // the tests say what is set
+		}
+	}
+	goleak.VerifyTestMain(m)
+}

@@ -1,0 +1,126 @@
+// Package testcollector is a collector of traces for tests: it takes what is sent to it by OTLP over
+// HTTP, and shows it.
+package testcollector
+
+import (
+	"compress/gzip"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+
+	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// Span is a span as it was sent.
+type Span = tracepb.Span
+
+// Collector takes traces until the end of the test. All methods may be called concurrently.
+type Collector struct {
+	URL string // without a path
+
+	server *httptest.Server
+
+	mu       sync.Mutex
+	requests []*coltracepb.ExportTraceServiceRequest
+	raw      []byte
+	headers  []http.Header
+	more     chan struct{} // closed when something comes
+}
+
+// Start returns a collector that answers.
+func Start(t testing.TB) *Collector {
+	t.Helper()
+	c := &Collector{more: make(chan struct{})}
+	c.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.take(t, w, r) }))
+	c.URL = c.server.URL
+	t.Cleanup(c.server.Close)
+	return c
+}
+
+func (c *Collector) take(t testing.TB, w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/v1/traces" {
+		t.Errorf("traces were sent to %s", r.URL.Path)
+	}
+	body := io.Reader(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		packed, err := gzip.NewReader(r.Body)
+		if err != nil {
+			t.Errorf("what was sent is not gzip: %v", err)
+			return
+		}
+		body = packed
+	}
+	raw, err := io.ReadAll(body)
+	if err != nil {
+		t.Errorf("what was sent: %v", err)
+	}
+	request := new(coltracepb.ExportTraceServiceRequest)
+	if err := proto.Unmarshal(raw, request); err != nil {
+		t.Errorf("what was sent is not OTLP: %v", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests, c.raw, c.headers = append(c.requests, request), append(c.raw, raw...), append(c.headers, r.Header.Clone())
+	close(c.more)
+	c.more = make(chan struct{})
+}
+
+// Await returns all spans once there are n of them.
+func (c *Collector) Await(t testing.TB, n int) []*Span {
+	t.Helper()
+	for {
+		spans, more := c.spans()
+		if len(spans) >= n {
+			return spans
+		}
+		select {
+		case <-more:
+		case <-t.Context().Done():
+			t.Fatalf("%d spans came, want %d", len(spans), n)
+		}
+	}
+}
+
+func (c *Collector) spans() (all []*Span, more <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, request := range c.requests {
+		for _, r := range request.ResourceSpans {
+			for _, s := range r.ScopeSpans {
+				all = append(all, s.Spans...)
+			}
+		}
+	}
+	return all, c.more
+}
+
+// Resource returns the attributes of who sends the spans.
+func (c *Collector) Resource() map[string]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.requests) == 0 || len(c.requests[0].ResourceSpans) == 0 {
+		return nil
+	}
+	return Attributes(c.requests[0].ResourceSpans[0].Resource.Attributes)
+}
+
+// Sent returns all bytes that were sent, and the headers of each request.
+func (c *Collector) Sent() ([]byte, []http.Header) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]byte(nil), c.raw...), append([]http.Header(nil), c.headers...)
+}
+
+// Attributes returns those that are text.
+func Attributes(list []*commonpb.KeyValue) map[string]string {
+	all := make(map[string]string)
+	for _, a := range list {
+		all[a.Key] = a.Value.GetStringValue()
+	}
+	return all
+}
