@@ -131,6 +131,7 @@ func TestANewCertificate(t *testing.T) {
 	if got := ping(); got.code == ExitOK || !strings.Contains(got.stderr, "its certificate is for soon.example") {
 		t.Errorf("with the new one: %+v", got)
 	}
+	s.awaitLine(&s.stderr, "client disconnected") // perhaps a moment after the client knows
 	if n := strings.Count(s.stderr.String(), "client disconnected"); n != 1 {
 		t.Errorf("%d clients are gone, want the one that has left", n)
 	}
