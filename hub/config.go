@@ -80,6 +80,12 @@ type Config struct {
 	// receivers. Default: 1,024.
 	MaxReports int
 
+	// MaxWatchers is how many clients may ask at once to be told who comes and goes; what
+	// any of those does is written to each of them, up to ten times a second, beginning with 8
+	// bytes for each client that is there. One more is answered by ERROR. Default: 1,000, so
+	// that clients who come and go in a storm cost no more than 10,000 writes a second.
+	MaxWatchers int
+
 	// Admit says who may come in, and what that client may do: for each connection, when its
 	// first frame has come. An error refuses it; its text is told to a client of version 2, and
 	// logged. It is called concurrently, by the goroutine of the connection, and may wait, but
@@ -118,6 +124,7 @@ const (
 	DefaultReportTimeout    = time.Minute
 	DefaultCredit           = 128 << 10
 	DefaultMaxReports       = 1024
+	DefaultMaxWatchers      = 1000
 )
 
 // Validate returns the error that New would return for the configuration: one that
@@ -143,6 +150,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.ReportTimeout, DefaultReportTimeout)
 	set(&c.Credit, DefaultCredit)
 	set(&c.MaxReports, DefaultMaxReports)
+	set(&c.MaxWatchers, DefaultMaxWatchers)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -167,6 +175,7 @@ func (c Config) withDefaults() (Config, error) {
 		between("ByteRate", c.ByteRate, 0, 1e15),
 		between("Credit", c.Credit, 4<<10, 1<<30),
 		between("MaxReports", c.MaxReports, 1, 1<<20),
+		between("MaxWatchers", c.MaxWatchers, 1, 1<<30),
 	)
 }
 

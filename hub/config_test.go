@@ -23,6 +23,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"StallTimeout":   {{StallTimeout: -1}, {StallTimeout: time.Millisecond - 1}, {StallTimeout: day + 1}},
 		"FrameTimeout":   {{FrameTimeout: -1}, {FrameTimeout: time.Millisecond - 1}, {FrameTimeout: day + 1}},
 		"MinRate":        {{MinRate: -1}, {MinRate: 1<<30 + 1}},
+		"MaxWatchers":    {{MaxWatchers: -1}, {MaxWatchers: 1<<30 + 1}},
 	}
 	for field, configs := range wrong {
 		for _, config := range configs {

@@ -85,6 +85,7 @@ type Hub struct {
 	handshakes complaints // about those that fail
 	refusals   complaints // about clients that may not come in
 	rejections complaints // about connections that are one too many
+	mistakes   complaints // about requests that are answered by ERROR
 
 	shutdown sync.Once
 	closing  chan struct{} // closed when Shutdown begins
@@ -124,6 +125,7 @@ func New(config Config) (*Hub, error) {
 	}
 	h.addresses.most, h.addresses.pace = config.MaxPerAddress, config.ConnectRate
 	h.handshakes.about, h.refusals.about, h.rejections.about = "no handshake", "client refused", "connection refused"
+	h.mistakes.about = "request refused"
 	if config.Admit != nil {
 		h.ids.StartAt(GrantedMost + 1)
 	}

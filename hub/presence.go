@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -120,17 +121,34 @@ func (t *turn) watch(f *socket.Frame) error {
 	if w.On && !t.session.mayWatch() {
 		return t.say(wire.AppendPresence(nil, 0, wire.PresenceSnapshot, nil, nil)) // nobody, for it
 	}
-	p := &t.session.hub.presence
+	p, most := &t.session.hub.presence, t.session.hub.config.MaxWatchers
+	switch {
+	case !w.On:
+		p.leave(t.session)
+	case !p.enter(t.session, w.Since, most):
+		return t.refuse(0, wire.ErrorWatchers, fmt.Sprintf("%d clients watch already, which is as many as may", most))
+	}
+	return nil
+}
+
+// enter has a client told from now on, unless so many others are already.
+func (p *presence) enter(s *session, since uint64, most int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !w.On {
-		delete(p.watchers, t.session)
-		return nil
+	if _, watches := p.watchers[s]; !watches && len(p.watchers) >= most {
+		return false
 	}
 	p.watched = true
-	p.watchers[t.session] = watcher{since: w.Since, all: w.Since == 0 || w.Since > p.revision}
+	p.watchers[s] = watcher{since: since, all: since == 0 || since > p.revision}
 	p.stir()
-	return nil
+	return true
+}
+
+// leave has a client told no more, if it was.
+func (p *presence) leave(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.watchers, s)
 }
 
 // announce tells the watchers what has changed, at most once in coalesce. It ends

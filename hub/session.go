@@ -141,7 +141,8 @@ func (s *session) run(secure handshaker) {
 		err = l.dismissed.Load()
 	}
 	s.count()
-	s.conn.Drop() // before it waits for anything: others may wait for this memory
+	s.conn.Drop()           // before it waits for anything: others may wait for this memory
+	s.hub.presence.leave(s) // before anybody goes on with it, who may want to watch as well
 	s.hub.tracker.reading.Done()
 	moved := s.linger(err)
 	if !moved {

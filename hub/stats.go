@@ -84,9 +84,9 @@ type Stats struct {
 	Forbidden   uint64 // not delivered: the sender may not send to that client
 	Gone        uint64 // not delivered: the receiver left, or was disconnected, before it was written
 
-	Resumed uint64               // connections that went on where another had ended
-	Errors  uint64               // requests answered with an ERROR
-	Fates   map[wire.Fate]uint64 // of messages that a client of version 2 wanted followed, one for each receiver; those that never occurred are absent
+	Resumed uint64                    // connections that went on where another had ended
+	Errors  map[wire.ErrorCode]uint64 // requests answered with an ERROR, by its code; those that never occurred are absent
+	Fates   map[wire.Fate]uint64      // of messages that a client of version 2 wanted followed, one for each receiver; those that never occurred are absent
 
 	Paced uint64 // how often a client was not read for a while because it was faster than it may be
 
@@ -136,6 +136,11 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	if s.Resumed > 0 {
 		t.Row("Resumed", "%s", count(s.Resumed))
 	}
+	for _, code := range wire.ErrorCodes() {
+		if n := s.Errors[code]; n > 0 {
+			t.Row("Error: "+code.String(), "%s", count(n))
+		}
+	}
 	t.Row("Frames Ignored", "%s", count(s.Ignored))
 	t.Row("Accept Errors", "%s", count(s.AcceptErrors))
 	t.Row("Incoming Messages per second", "%s", perSecond(s.MessagesIn, s.Uptime))
@@ -167,7 +172,8 @@ type counters struct {
 	delivered, unknown           atomic.Uint64
 	forbidden, gone, paced       atomic.Uint64
 	acceptErrors                 atomic.Uint64
-	resumed, errors              atomic.Uint64
+	resumed                      atomic.Uint64
+	errors                       [wire.ErrorWatchers + 1]atomic.Uint64
 	disconnected                 [reasons]atomic.Uint64
 	fates                        [wire.FateStored + 1]atomic.Uint64
 }
@@ -181,7 +187,7 @@ func (h *Hub) Stats() Stats {
 		Refused:      make(map[Refusal]uint64),
 		Disconnected: make(map[Reason]uint64),
 		Resumed:      c.resumed.Load(),
-		Errors:       c.errors.Load(),
+		Errors:       make(map[wire.ErrorCode]uint64),
 		Fates:        make(map[wire.Fate]uint64),
 		MessagesIn:   c.messagesIn.Load(),
 		MessagesOut:  c.messagesOut.Load(),
@@ -208,6 +214,11 @@ func (h *Hub) Stats() Stats {
 			if n := c.refused[why].Load(); n > 0 {
 				s.Refused[why] = n
 			}
+		}
+	}
+	for _, code := range wire.ErrorCodes() {
+		if n := c.errors[code].Load(); n > 0 {
+			s.Errors[code] = n
 		}
 	}
 	for fate := range c.fates {
