@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // addressesLeast is how many addresses there may be before those that mean nothing any more
@@ -47,6 +49,19 @@ const (
 func (r Refusal) String() string {
 	return [...]string{"too many clients", "too many from its address", "too fast from its address", "?"}[min(r, refusals)]
 }
+
+// busy is what a client is told whose connection is refused: frames of GOAWAY.
+var busy = func() (frames [refusals][]byte) {
+	for why := range refusals {
+		frames[why] = wire.AppendGoAway(nil, &wire.GoAway{
+			Code: wire.GoAwayBusy, Reason: why.String(), Reconnect: true, After: int(busyPause.Milliseconds()),
+		})
+	}
+	return frames
+}()
+
+// busyPause is after how long a client that was refused may try again. It adds a time of its own.
+const busyPause = time.Second
 
 // Refusals returns all of them, so that those that never occurred can be counted as well.
 func Refusals() []Refusal { return []Refusal{RefusedFull, RefusedAddress, RefusedRate} }

@@ -2,11 +2,13 @@ package hub_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"syscall"
 	"testing"
 
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // TestSoManyFromOneAddress lets in no more at once, and more when some have left.
@@ -38,6 +40,30 @@ func (s *testHub) refused(t testing.TB) {
 	p := s.silent(t)
 	if n, err := io.Copy(io.Discard, p); n > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%d bytes, %v, want the end", n, err)
+	}
+}
+
+// TestWhoIsRefusedIsTold where everybody understands it.
+func TestWhoIsRefusedIsTold(t *testing.T) {
+	for why, config := range map[hub.Refusal]hub.Config{
+		hub.RefusedFull:    {MaxClients: 1},
+		hub.RefusedAddress: {MaxPerAddress: 1},
+		hub.RefusedRate:    {ConnectRate: 0.001},
+	} {
+		t.Run(why.String(), func(t *testing.T) {
+			log := &logbook{}
+			config.NoClassic, config.Logger = true, log.logger()
+			h := start(t, config)
+			h.guest(t)
+			p := h.silent(t)
+			kind, payload := p.frame()
+			g, err := wire.ParseGoAway(payload)
+			if kind != wire.TypeGoAway || err != nil || g.Code != wire.GoAwayBusy || g.Reason != why.String() || !g.Reconnect || g.After == 0 {
+				t.Errorf("a frame of type %#x: %+v, %v", kind, g, err)
+			}
+			p.closed()
+			log.has(t, fmt.Sprintf(`"reason":%q`, why))
+		})
 	}
 }
 

@@ -36,6 +36,7 @@ type session struct {
 	account *body.Account // what its messages hold of the hub's memory
 	since   time.Time
 
+	listed atomic.Bool          // it was a client, be it for a moment
 	id     atomic.Uint64        // changes once, when the client turns out to have come back
 	link   atomic.Pointer[link] // nil: it speaks version 1
 	ending sync.Once
@@ -111,6 +112,7 @@ func (s *session) handshake(secure handshaker) error {
 // list puts the session on the list of clients. It returns the one that had its place.
 func (s *session) list() (old *session) {
 	id := s.id.Load()
+	s.listed.Store(true)
 	old = s.hub.roster.Join(id, s)
 	s.hub.presence.note(id, true)
 	if isClosed(s.done) { // by Shutdown, which may have come too early to find it listed
@@ -275,8 +277,14 @@ func (s *session) end(reason Reason) {
 // book counts and logs that a connection has ended.
 func (s *session) book(reason Reason) {
 	s.hub.counters.disconnected[reason].Add(1)
-	if reason == ReasonHandshake || reason == ReasonRefused {
-		return // it was never connected, and is complained about
+	if !s.listed.Load() { // it was never connected
+		switch reason {
+		case ReasonHandshake, ReasonRefused: // it is complained about
+		case ReasonLeft, ReasonLost, ReasonShutdown: // nobody was refused
+		default:
+			s.hub.handshakes.complain(s.hub.config.Logger, "reason", reason.String(), "address", s.conn.RemoteAddr().String())
+		}
+		return
 	}
 	s.hub.config.Logger.Info("client disconnected", "client", s.id.Load(), "reason", reason.String(),
 		"connected_for", time.Since(s.since).Round(time.Millisecond))
