@@ -31,6 +31,7 @@ type presence struct {
 	revision uint64
 	changes  []change // the last ones; that of revision is the last
 	watchers map[*session]watcher
+	asked    uint64 // how many WATCHes there were
 }
 
 // change is one client that came or went.
@@ -42,8 +43,9 @@ type change struct {
 // watcher is how much a session knows.
 type watcher struct {
 	since uint64
-	all   bool // it is to be told who is there
-	told  bool // it has had an answer
+	all   bool   // it is to be told who is there
+	told  bool   // it has had an answer
+	asked uint64 // the number of its WATCH: an answer to one is none to the next, which may say the same
 }
 
 func (p *presence) init() {
@@ -139,7 +141,8 @@ func (p *presence) enter(s *session, since uint64, most int) bool {
 		return false
 	}
 	p.watched = true
-	p.watchers[s] = watcher{since: since, all: since == 0 || since > p.revision}
+	p.asked++
+	p.watchers[s] = watcher{asked: p.asked, since: since, all: since == 0 || since > p.revision}
 	p.stir()
 	return true
 }
@@ -208,7 +211,7 @@ func (p *presence) tell(h *Hub) {
 		if latest, watches := p.watchers[s]; watches && gone {
 			delete(p.watchers, s)
 		} else if watches && latest == w && ok { // it has not asked for anything else meanwhile
-			p.watchers[s] = watcher{since: now, told: true}
+			p.watchers[s] = watcher{asked: w.asked, since: now, told: true}
 		} else if watches {
 			behind = true
 		}

@@ -671,6 +671,16 @@ func TestSoManyWatchers(t *testing.T) {
 	}
 }
 
+// TestEachWatchIsAnswered asks again the moment it has its answer, when the hub may not have noted yet
+// that it has given one.
+func TestEachWatchIsAnswered(t *testing.T) {
+	h := start(t, hub.Config{})
+	g := h.guest(t)
+	for range 20 {
+		g.watch(0).follow(func() bool { return true })
+	}
+}
+
 // TestAWatcherThatNeverReads asks again and again who is there, and does not look
 // at the answers. Answered one by one, they would be 8 MB.
 func TestAWatcherThatNeverReads(t *testing.T) {
