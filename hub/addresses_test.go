@@ -6,6 +6,7 @@ import (
 	"io"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/wire"
@@ -32,6 +33,44 @@ func TestSoManyFromOneAddress(t *testing.T) {
 	})
 	second.relay([]byte("x"), second.id)
 	second.hears([]byte("x"))
+}
+
+// TestWhoComesBackFindsAPlace has all from one address lose their connections and go on, and no more
+// than as many again be expected back.
+func TestWhoComesBackFindsAPlace(t *testing.T) {
+	h := start(t, hub.Config{MaxPerAddress: 2, ResumeWindow: time.Hour})
+	both := []*guest{h.guest(t), h.guest(t)}
+	h.refused(t)
+	lost := func(n int) {
+		eventually(t, "lost", func() bool {
+			detached := 0
+			for _, c := range h.Clients(0, 10) {
+				if c.Detached {
+					detached++
+				}
+			}
+			return detached == n
+		})
+	}
+	for _, g := range both {
+		g.reset()
+	}
+	lost(2)
+	for i, g := range both {
+		if both[i] = h.back(t, g); !both[i].Resumed {
+			t.Errorf("came back as %+v", both[i].Welcome)
+		}
+	}
+	h.refused(t)
+	for _, g := range both {
+		g.reset()
+	}
+	lost(2)
+	h.guest(t).reset()
+	lost(3)
+	h.guest(t).reset()
+	lost(4)
+	h.refused(t)
 }
 
 // refused connects and sees the end at once.

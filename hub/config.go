@@ -30,7 +30,8 @@ type Config struct {
 
 	// MaxPerAddress is how many of them may come from one address, and ConnectRate how many
 	// connections from it are accepted in a second, on average and with one second's worth at
-	// once. Of IPv6 the first 64 bits are an address. Default: any number, as fast as they come.
+	// once. Of IPv6 the first 64 bits are an address. Clients who are expected back do not count, but
+	// with them there are no more than twice as many. Default: any number, as fast as they come.
 	MaxPerAddress int
 	ConnectRate   float64
 

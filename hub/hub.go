@@ -212,7 +212,7 @@ func (h *Hub) admit(nc net.Conn) {
 	case closed:
 		nc.Close()
 	case full:
-		h.addresses.leave(nc.RemoteAddr(), time.Now())
+		h.addresses.leave(nc.RemoteAddr(), false, time.Now())
 		h.refuse(nc, RefusedFull)
 	case added:
 		h.counters.connected.Add(1)

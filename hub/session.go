@@ -45,6 +45,7 @@ type session struct {
 	// Owned by the reading goroutine.
 	counted int64       // bytes of conn.Brought that are in the statistics
 	greeted bool        // the first frame has come
+	lost    bool        // the connection is, and the client was expected back
 	grant   *Grant      // what it may do; nil: everything
 	pace    *pace       // how fast it may send; nil: as it likes
 	due     *time.Timer // when it must have said who it is, and then when it must go; nil: never
@@ -154,7 +155,7 @@ func (s *session) run(secure handshaker) {
 	if p := s.peer(); p != nil && !moved {
 		p.silence()
 	}
-	s.hub.addresses.leave(s.conn.RemoteAddr(), time.Now())
+	s.hub.addresses.leave(s.conn.RemoteAddr(), s.lost, time.Now())
 	s.hub.tracker.remove(s)
 }
 
