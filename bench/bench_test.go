@@ -128,6 +128,16 @@ func TestList(t *testing.T) {
 	}
 }
 
+func TestFlood(t *testing.T) {
+	b := newBench(t, "hub")
+	r := measureOnce(t, b.floodScenario(1), b)
+	for kind, m := range r.Rounds[0] {
+		if flooded := kind != "nobody floods"; flooded != (m.Tries > 0) || flooded != (m.Refused > 0) && kind != "messages" {
+			t.Errorf("%s: %d tries, %d refused", kind, m.Tries, m.Refused)
+		}
+	}
+}
+
 func TestRepeat(t *testing.T) {
 	b := newBench(t, "hub")
 	r := measureOnce(t, b.repeatScenario(2), b)

@@ -19,8 +19,12 @@ type loadRun struct {
 
 // startLoad starts a mode of the load program.
 func startLoad(ctx context.Context, p *programs, mode, system, addr string, args ...string) (*loadRun, error) {
-	l := &loadRun{}
-	l.cmd = exec.CommandContext(ctx, p.path("load"), append([]string{mode, "-system=" + system, "-addr=" + addr}, args...)...)
+	return startCommand(exec.CommandContext(ctx, p.path("load"), append([]string{mode, "-system=" + system, "-addr=" + addr}, args...)...))
+}
+
+// startCommand starts the load program however it is to be called.
+func startCommand(cmd *exec.Cmd) (*loadRun, error) {
+	l := &loadRun{cmd: cmd}
 	l.cmd.Stderr = &l.errors
 	stdout, err := l.cmd.StdoutPipe()
 	if err != nil {
@@ -33,7 +37,7 @@ func startLoad(ctx context.Context, p *programs, mode, system, addr string, args
 	return l, nil
 }
 
-// moving waits until the clients of a move are connected.
+// moving waits until the clients of a move are connected, or a flood begins.
 func (l *loadRun) moving() error {
 	if line, err := l.output.ReadString('\n'); err != nil || line != "moving\n" {
 		l.kill()

@@ -8,7 +8,7 @@ type measured struct {
 	Expected   uint64  `json:"expected,omitempty"`
 	Lost       uint64  `json:"lost,omitempty"`
 	Faults     uint64  `json:"faults,omitempty"`  // twice, out of order, or damaged
-	Refused    uint64  `json:"refused,omitempty"` // of those lost: the client library said so
+	Refused    uint64  `json:"refused,omitempty"` // of those lost: the client library said so; of a flood: the hub ended the connection
 	Problem    string  `json:"problem,omitempty"` // what a client complained about first
 
 	P50 float64 `json:"p50_seconds,omitempty"`
@@ -19,6 +19,8 @@ type measured struct {
 	KiBSilent float64 `json:"kib_each_silent,omitempty"` // of a connection that never said a word
 	KiB       float64 `json:"kib_each,omitempty"`        // of one that was answered once
 	Visits    uint64  `json:"visits,omitempty"`
+	Tries     uint64  `json:"tries,omitempty"`         // of a flood
+	Took      float64 `json:"took_seconds,omitempty"`  // to measure, within Seconds
 	Lists     float64 `json:"lists_seconds,omitempty"` // until all that asked have their list
 
 	Server  cost    `json:"server"`

@@ -12,6 +12,11 @@ func (b *bench) with(ctx context.Context, system string, how setting, do func(*s
 	if err != nil {
 		return nil, err
 	}
+	return use(s, do)
+}
+
+// use measures something on a server, and ends it.
+func use(s *server, do func(*server) (*measured, error)) (*measured, error) {
 	m, err := do(s)
 	taken, stopErr := s.stop()
 	if err != nil {

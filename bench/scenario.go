@@ -79,6 +79,7 @@ var scenarios = []struct {
 	{"storm", func(b *bench) *scenario { return b.stormScenario(stormClients) }},
 	{"growth", func(b *bench) *scenario { return b.growthScenario() }},
 	{"list", func(b *bench) *scenario { return b.listScenario(listClients, listSeconds) }},
+	{"flood", func(b *bench) *scenario { return b.floodScenario(floodSeconds) }},
 	{"defaults", func(b *bench) *scenario { return b.defaultsScenario() }},
 	{"full", func(b *bench) *scenario { return b.fullScenario(heavyInFull) }},
 	{"repeat", func(b *bench) *scenario { return b.repeatScenario(repeatRuns) }},

@@ -442,6 +442,9 @@ func (d *doubt) asks(open bool, progress uint64) bool {
 
 // refused tells the one who sent a message that the hub does not take it.
 func (c *Client) refused(e *wire.Error) {
+	if e.Code == wire.ErrorWatchers {
+		c.watching.refuse(fmt.Errorf("%w: %s", ErrTooManyWatchers, e.Text))
+	}
 	if e.Seq == 0 {
 		return // it was no message, and whoever asked for something else would not know
 	}

@@ -34,6 +34,10 @@ var (
 	// the hub forgot the client before it reported.
 	ErrForgotten = errors.New("the hub has forgotten the client: what became of the message is uncertain")
 
+	// ErrTooManyWatchers says that as many clients as the hub allows are told already who comes
+	// and goes. Another Watch may be taken later.
+	ErrTooManyWatchers = errors.New("the hub tells no more clients who comes and goes")
+
 	errTaken  = fmt.Errorf("%w: TAKEN above what was sent", ErrProtocol)
 	errReport = fmt.Errorf("%w: a report of no message that waits for one", ErrProtocol)
 	errSilent = fmt.Errorf("%w: nothing came from the hub for two keep-alive intervals", ErrLost)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -463,6 +464,43 @@ func TestWatch(t *testing.T) {
 			t.Errorf("a second watch begins with %v, %v, want %v", p, err, want)
 		}
 		break
+	}
+}
+
+// TestAWatchTooMany watches where somebody else has the only place, which is free later.
+func TestAWatchTooMany(t *testing.T) {
+	_, addr := hubWith(t, hub.Config{MaxWatchers: 1})
+	both := dial(t, addr, 2)
+	watch := func(c *client.Client) error {
+		for _, err := range c.Watch(t.Context()) {
+			return err
+		}
+		return nil
+	}
+	holding, release := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for _, err := range both[0].Watch(t.Context()) {
+			if err != nil {
+				t.Error(err)
+			}
+			close(holding)
+			<-release
+			return
+		}
+	})
+	<-holding
+	for range 2 { // the second is asked anew
+		if err := watch(both[1]); !errors.Is(err, client.ErrTooManyWatchers) || !strings.Contains(err.Error(), "1 clients watch already") {
+			t.Errorf("Watch: %v, want %v", err, client.ErrTooManyWatchers)
+		}
+	}
+	close(release)
+	wg.Wait()
+	for deadline := time.Now().Add(patience); watch(both[1]) != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("there is still no place")
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"slices"
@@ -19,7 +20,8 @@ type Presence struct {
 // as it happens: the hub gathers changes for 100 ms, and while the loop is busy they are
 // gathered on, so that a slow one misses none but those that undo each other. Over a lost
 // connection it goes on. It ends with one error: that of ctx, or why the client is over; in version 1
-// that is ErrVersion.
+// that is ErrVersion. It wraps ErrTooManyWatchers when the hub tells nobody more, which can
+// also come after a lost connection: then others may have taken the place.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Presence, error] {
 	return func(yield func(Presence, error) bool) {
 		if !c.newer() {
@@ -52,6 +54,7 @@ type watching struct {
 type watcher struct {
 	some    chan struct{} // capacity 1
 	changes map[uint64]bool
+	err     error // why the hub does not tell
 }
 
 func (w *watching) init() {
@@ -79,15 +82,35 @@ func (w *watching) begin() *watcher {
 func (w *watching) stop(one *watcher) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if one.err != nil {
+		return // it is out already
+	}
 	delete(w.watchers, one)
 	if len(w.watchers) > 0 {
 		return
 	}
-	clear(w.known)
-	w.revision, w.snapshot = 0, nil
+	w.forget()
 	if w.link != nil {
 		w.link.say(wire.AppendWatch(nil, wire.Watch{}), &insisting)
 	}
+}
+
+// forget is for when the hub does not tell any more. It is called with mu held.
+func (w *watching) forget() {
+	clear(w.known)
+	w.revision, w.snapshot = 0, nil
+}
+
+// refuse ends those that there are: the hub does not tell. The next one asks it anew.
+func (w *watching) refuse(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for one := range w.watchers {
+		one.err = why
+		signal(one.some)
+	}
+	clear(w.watchers)
+	w.forget()
 }
 
 // next waits for changes.
@@ -97,7 +120,7 @@ func (w *watching) next(ctx context.Context, one *watcher) (Presence, error) {
 			return Presence{}, err
 		}
 		w.mu.Lock()
-		changes, err := one.changes, w.err
+		changes, err := one.changes, cmp.Or(one.err, w.err)
 		some := len(changes) > 0
 		if some {
 			one.changes = make(map[uint64]bool)

@@ -153,11 +153,16 @@ func (s *session) forbid(ids []uint64, found []*session) (forbidden places) {
 	if s.grant == nil || s.grant.May == nil {
 		return forbidden
 	}
+	n, last := 0, uint64(0)
 	for i, id := range ids {
 		if !s.grant.May(id) {
 			found[i] = nil
 			forbidden.set(i)
+			n, last = n+1, id
 		}
+	}
+	if n > 0 {
+		s.hub.forbidden.complain(s.hub.config.Logger, "reason", "forbidden", "client", s.id.Load(), "receiver", last)
 	}
 	return forbidden
 }

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -102,6 +103,26 @@ func TestWhoMayNotComeIn(t *testing.T) {
 		t.Errorf("listed: %v", ids)
 	}
 	alice.delivered(alice.ID, alice.tell([]byte("x"), 0, 0, alice.ID), []byte("x"))
+}
+
+// TestStrangersDoNotFillTheLog has connections that are never admitted end for reasons of their
+// own: each is counted, and few are logged.
+func TestStrangersDoNotFillTheLog(t *testing.T) {
+	log := &logbook{}
+	h := start(t, hub.Config{NoClassic: true, Logger: log.logger()})
+	const strangers = 50
+	for range strangers {
+		p := h.silent(t)
+		p.send([]byte{255, 255, 255, 255})
+		p.closed()
+	}
+	h.disconnected(t, hub.ReasonTooLong, strangers)
+	log.has(t, `"reason":"frame too long"`)
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if lines := bytes.Count(log.lines.Bytes(), []byte("\n")); lines > strangers/2 {
+		t.Errorf("%d lines for %d strangers:\n%s", lines, strangers, &log.lines)
+	}
 }
 
 // TestWhatIsShownEnds sends the client away, on the minute, and one who comes with it later. Both are

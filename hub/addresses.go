@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // addressesLeast is how many addresses there may be before those that mean nothing any more
@@ -14,7 +16,8 @@ import (
 const addressesLeast = 1024
 
 // addresses knows how many connections there are from each address, and how fast they came, where
-// that is bounded. Of IPv6 the first 64 bits are an address: whoever has one has all behind it.
+// that is bounded. Of IPv6 the first 64 bits are an address: whoever has one has all behind it. Those who are expected back do
+// not take the places of those who come back, but there are no more of them than places.
 type addresses struct {
 	// Static after New.
 	most int     // connections of one; 0: any number
@@ -28,6 +31,7 @@ type addresses struct {
 // visitor is one address.
 type visitor struct {
 	connected int
+	expected  int           // whose connection is lost, and who may come back
 	connects  *rate.Limiter // nil: not bounded
 }
 
@@ -47,6 +51,19 @@ const (
 func (r Refusal) String() string {
 	return [...]string{"too many clients", "too many from its address", "too fast from its address", "?"}[min(r, refusals)]
 }
+
+// busy is what a client is told whose connection is refused: frames of GOAWAY.
+var busy = func() (frames [refusals][]byte) {
+	for why := range refusals {
+		frames[why] = wire.AppendGoAway(nil, &wire.GoAway{
+			Code: wire.GoAwayBusy, Reason: why.String(), Reconnect: true, After: int(busyPause.Milliseconds()),
+		})
+	}
+	return frames
+}()
+
+// busyPause is after how long a client that was refused may try again. It adds a time of its own.
+const busyPause = time.Second
 
 // Refusals returns all of them, so that those that never occurred can be counted as well.
 func Refusals() []Refusal { return []Refusal{RefusedFull, RefusedAddress, RefusedRate} }
@@ -68,7 +85,7 @@ func (a *addresses) enter(from net.Addr, now time.Time) (why Refusal, ok bool) {
 		v = a.add(addr, now)
 	}
 	switch {
-	case a.most > 0 && v.connected >= a.most:
+	case a.most > 0 && (v.connected >= a.most || v.connected+v.expected >= 2*a.most):
 		return RefusedAddress, false
 	case v.connects != nil && !v.connects.AllowN(now, 1):
 		return RefusedRate, false
@@ -77,8 +94,25 @@ func (a *addresses) enter(from net.Addr, now time.Time) (why Refusal, ok bool) {
 	return 0, true
 }
 
-// leave undoes enter.
-func (a *addresses) leave(from net.Addr, now time.Time) {
+// lose turns a connection into one that is expected back: it must find a place then. leave must
+// follow.
+func (a *addresses) lose(from net.Addr, now time.Time) {
+	a.change(from, now, func(v *visitor) { v.connected, v.expected = v.connected-1, v.expected+1 })
+}
+
+// leave undoes enter, for one that was lost as well.
+func (a *addresses) leave(from net.Addr, lost bool, now time.Time) {
+	a.change(from, now, func(v *visitor) {
+		if lost {
+			v.expected--
+		} else {
+			v.connected--
+		}
+	})
+}
+
+// change changes an address that has entered, and forgets it if it means nothing any more.
+func (a *addresses) change(from net.Addr, now time.Time, to func(*visitor)) {
 	addr, known := keyOf(from)
 	if !a.bounded() || !known {
 		return
@@ -86,7 +120,7 @@ func (a *addresses) leave(from net.Addr, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	v := a.all[addr]
-	v.connected--
+	to(v)
 	if v.idle(now) {
 		delete(a.all, addr)
 	}
@@ -116,7 +150,7 @@ func (a *addresses) add(addr netip.Addr, now time.Time) *visitor {
 
 // idle reports whether the address is as one that was never seen.
 func (v *visitor) idle(now time.Time) bool {
-	return v.connected == 0 && (v.connects == nil || v.connects.TokensAt(now) >= float64(v.connects.Burst()))
+	return v.connected == 0 && v.expected == 0 && (v.connects == nil || v.connects.TokensAt(now) >= float64(v.connects.Burst()))
 }
 
 // keyOf returns what counts as one address.

@@ -18,7 +18,11 @@ func TestAddressesAreForgotten(t *testing.T) {
 		if _, ok := a.enter(from, now); !ok {
 			t.Fatalf("connection %d was refused", i)
 		}
-		a.leave(from, now)
+		lost := i%2 == 0
+		if lost {
+			a.lose(from, now)
+		}
+		a.leave(from, lost, now)
 		now = now.Add(2 * time.Millisecond)
 	}
 	if n := len(a.all); n > 2*addressesLeast {

@@ -2,11 +2,14 @@ package hub_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // TestSoManyFromOneAddress lets in no more at once, and more when some have left.
@@ -32,12 +35,74 @@ func TestSoManyFromOneAddress(t *testing.T) {
 	second.hears([]byte("x"))
 }
 
+// TestWhoComesBackFindsAPlace has all from one address lose their connections and go on, and no more
+// than as many again be expected back.
+func TestWhoComesBackFindsAPlace(t *testing.T) {
+	h := start(t, hub.Config{MaxPerAddress: 2, ResumeWindow: time.Hour})
+	both := []*guest{h.guest(t), h.guest(t)}
+	h.refused(t)
+	lost := func(n int) {
+		eventually(t, "lost", func() bool {
+			detached := 0
+			for _, c := range h.Clients(0, 10) {
+				if c.Detached {
+					detached++
+				}
+			}
+			return detached == n
+		})
+	}
+	for _, g := range both {
+		g.reset()
+	}
+	lost(2)
+	for i, g := range both {
+		if both[i] = h.back(t, g); !both[i].Resumed {
+			t.Errorf("came back as %+v", both[i].Welcome)
+		}
+	}
+	h.refused(t)
+	for _, g := range both {
+		g.reset()
+	}
+	lost(2)
+	h.guest(t).reset()
+	lost(3)
+	h.guest(t).reset()
+	lost(4)
+	h.refused(t)
+}
+
 // refused connects and sees the end at once.
 func (s *testHub) refused(t testing.TB) {
 	t.Helper()
 	p := s.silent(t)
 	if n, err := io.Copy(io.Discard, p); n > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%d bytes, %v, want the end", n, err)
+	}
+}
+
+// TestWhoIsRefusedIsTold where everybody understands it.
+func TestWhoIsRefusedIsTold(t *testing.T) {
+	for why, config := range map[hub.Refusal]hub.Config{
+		hub.RefusedFull:    {MaxClients: 1},
+		hub.RefusedAddress: {MaxPerAddress: 1},
+		hub.RefusedRate:    {ConnectRate: 0.001},
+	} {
+		t.Run(why.String(), func(t *testing.T) {
+			log := &logbook{}
+			config.NoClassic, config.Logger = true, log.logger()
+			h := start(t, config)
+			h.guest(t)
+			p := h.silent(t)
+			kind, payload := p.frame()
+			g, err := wire.ParseGoAway(payload)
+			if kind != wire.TypeGoAway || err != nil || g.Code != wire.GoAwayBusy || g.Reason != why.String() || !g.Reconnect || g.After == 0 {
+				t.Errorf("a frame of type %#x: %+v, %v", kind, g, err)
+			}
+			p.closed()
+			log.has(t, fmt.Sprintf(`"reason":%q`, why))
+		})
 	}
 }
 

@@ -30,7 +30,8 @@ type Config struct {
 
 	// MaxPerAddress is how many of them may come from one address, and ConnectRate how many
 	// connections from it are accepted in a second, on average and with one second's worth at
-	// once. Of IPv6 the first 64 bits are an address. Default: any number, as fast as they come.
+	// once. Of IPv6 the first 64 bits are an address. Clients who are expected back do not count, but
+	// with them there are no more than twice as many. Default: any number, as fast as they come.
 	MaxPerAddress int
 	ConnectRate   float64
 
@@ -88,6 +89,12 @@ type Config struct {
 	// receivers. Default: 1,024.
 	MaxReports int
 
+	// MaxWatchers is how many clients may ask at once to be told who comes and goes; what
+	// any of those does is written to each of them, up to ten times a second, beginning with 8
+	// bytes for each client that is there. One more is answered by ERROR. Default: 1,000, so
+	// that clients who come and go in a storm cost no more than 10,000 writes a second.
+	MaxWatchers int
+
 	// Admit says who may come in, and what that client may do: for each connection, when its
 	// first frame has come. An error refuses it, for good or until it has something newer to show
 	// (ErrExpired); its text is told to a client of version 2, and logged. It is called concurrently,
@@ -140,6 +147,7 @@ const (
 	DefaultWindow           = 8 << 20
 	DefaultMaxReports       = 1024
 	DefaultTraceOneIn       = 1000
+	DefaultMaxWatchers      = 1000
 )
 
 // Validate returns the error that New would return for the configuration: one that
@@ -167,6 +175,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Window, DefaultWindow)
 	set(&c.MaxReports, DefaultMaxReports)
 	set(&c.TraceOneIn, DefaultTraceOneIn)
+	set(&c.MaxWatchers, DefaultMaxWatchers)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -193,6 +202,7 @@ func (c Config) withDefaults() (Config, error) {
 		between("Window", c.Window, 4<<10, 1<<30),
 		between("MaxReports", c.MaxReports, 1, 1<<20),
 		between("TraceOneIn", c.TraceOneIn, 1, 1<<30),
+		between("MaxWatchers", c.MaxWatchers, 1, 1<<30),
 	)
 }
 

@@ -24,6 +24,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"FrameTimeout":   {{FrameTimeout: -1}, {FrameTimeout: time.Millisecond - 1}, {FrameTimeout: day + 1}},
 		"MinRate":        {{MinRate: -1}, {MinRate: 1<<30 + 1}},
 		"TraceOneIn":     {{TraceOneIn: -1}, {TraceOneIn: 1<<30 + 1}},
+		"MaxWatchers":    {{MaxWatchers: -1}, {MaxWatchers: 1<<30 + 1}},
 	}
 	for field, configs := range wrong {
 		for _, config := range configs {

@@ -86,6 +86,9 @@ type Hub struct {
 	handshakes complaints // about those that fail
 	refusals   complaints // about clients that may not come in
 	rejections complaints // about connections that are one too many
+	mistakes   complaints // about requests that are answered by ERROR
+	forbidden  complaints // about messages to those to whom their sender may not send
+	haste      complaints // about clients that send faster than they may
 
 	shutdown sync.Once
 	closing  chan struct{} // closed when Shutdown begins
@@ -125,6 +128,7 @@ func New(config Config) (*Hub, error) {
 	}
 	h.addresses.most, h.addresses.pace = config.MaxPerAddress, config.ConnectRate
 	h.handshakes.about, h.refusals.about, h.rejections.about = "no handshake", "client refused", "connection refused"
+	h.mistakes.about, h.forbidden.about, h.haste.about = "request refused", "message forbidden", "client slowed down"
 	if config.Admit != nil {
 		h.ids.StartAt(GrantedMost + 1)
 	}
@@ -186,10 +190,15 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// refuse closes a connection before its first byte.
+// refuse closes a connection before its first byte is read. Where only version 2 is spoken the client
+// is told why, but not over TLS: a handshake would cost more than what is refused. The kernel
+// has room for the first bytes of a connection, so that this does not wait.
 func (h *Hub) refuse(nc net.Conn, why Refusal) {
 	h.counters.refused[why].Add(1)
 	h.rejections.complain(h.config.Logger, "reason", why.String(), "address", nc.RemoteAddr().String())
+	if plain, ok := nc.(*net.TCPConn); ok && h.config.NoClassic {
+		_, _ = plain.Write(busy[why]) // to one who may have gone already
+	}
 	nc.Close()
 }
 
@@ -204,7 +213,7 @@ func (h *Hub) admit(nc net.Conn) {
 	case closed:
 		nc.Close()
 	case full:
-		h.addresses.leave(nc.RemoteAddr(), time.Now())
+		h.addresses.leave(nc.RemoteAddr(), false, time.Now())
 		h.refuse(nc, RefusedFull)
 	case added:
 		h.counters.connected.Add(1)

@@ -217,6 +217,8 @@ func (s *session) linger(err error) bool {
 	}
 	s.conn.Outbox.Wait()
 	s.hub.config.Logger.Debug("client detached", "client", s.id.Load(), "cause", err)
+	s.lost = true
+	s.hub.addresses.lose(s.conn.RemoteAddr(), time.Now())
 	close(l.detached)
 	window := time.NewTimer(s.hub.config.ResumeWindow)
 	defer window.Stop()

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type presence struct {
 	revision uint64
 	changes  []change // the last ones; that of revision is the last
 	watchers map[*session]watcher
+	asked    uint64 // how many WATCHes there were
 }
 
 // change is one client that came or went.
@@ -41,8 +43,9 @@ type change struct {
 // watcher is how much a session knows.
 type watcher struct {
 	since uint64
-	all   bool // it is to be told who is there
-	told  bool // it has had an answer
+	all   bool   // it is to be told who is there
+	told  bool   // it has had an answer
+	asked uint64 // the number of its WATCH: an answer to one is none to the next, which may say the same
 }
 
 func (p *presence) init() {
@@ -120,17 +123,35 @@ func (t *turn) watch(f *socket.Frame) error {
 	if w.On && !t.session.mayWatch() {
 		return t.say(wire.AppendPresence(nil, 0, wire.PresenceSnapshot, nil, nil)) // nobody, for it
 	}
-	p := &t.session.hub.presence
+	p, most := &t.session.hub.presence, t.session.hub.config.MaxWatchers
+	switch {
+	case !w.On:
+		p.leave(t.session)
+	case !p.enter(t.session, w.Since, most):
+		return t.refuse(0, wire.ErrorWatchers, fmt.Sprintf("%d clients watch already, which is as many as may", most))
+	}
+	return nil
+}
+
+// enter has a client told from now on, unless so many others are already.
+func (p *presence) enter(s *session, since uint64, most int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !w.On {
-		delete(p.watchers, t.session)
-		return nil
+	if _, watches := p.watchers[s]; !watches && len(p.watchers) >= most {
+		return false
 	}
 	p.watched = true
-	p.watchers[t.session] = watcher{since: w.Since, all: w.Since == 0 || w.Since > p.revision}
+	p.asked++
+	p.watchers[s] = watcher{asked: p.asked, since: since, all: since == 0 || since > p.revision}
 	p.stir()
-	return nil
+	return true
+}
+
+// leave has a client told no more, if it was.
+func (p *presence) leave(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.watchers, s)
 }
 
 // announce tells the watchers what has changed, at most once in coalesce. It ends
@@ -190,7 +211,7 @@ func (p *presence) tell(h *Hub) {
 		if latest, watches := p.watchers[s]; watches && gone {
 			delete(p.watchers, s)
 		} else if watches && latest == w && ok { // it has not asked for anything else meanwhile
-			p.watchers[s] = watcher{since: now, told: true}
+			p.watchers[s] = watcher{asked: w.asked, since: now, told: true}
 		} else if watches {
 			behind = true
 		}

@@ -56,7 +56,9 @@ func (t *turn) handle2(f *socket.Frame) error {
 
 // refuse answers one request with an ERROR.
 func (t *turn) refuse(seq uint64, code wire.ErrorCode, text string) error {
-	t.session.hub.counters.errors.Add(1)
+	h := t.session.hub
+	h.counters.errors[code].Add(1)
+	h.mistakes.complain(h.config.Logger, "reason", code.String(), "client", t.session.id.Load(), "error", text)
 	return t.say(wire.AppendError(nil, seq, code, text))
 }
 

@@ -36,6 +36,7 @@ type session struct {
 	account *body.Account // what its messages hold of the hub's memory
 	since   time.Time
 
+	listed atomic.Bool          // it was a client, be it for a moment
 	id     atomic.Uint64        // changes once, when the client turns out to have come back
 	link   atomic.Pointer[link] // nil: it speaks version 1
 	ending sync.Once
@@ -44,6 +45,7 @@ type session struct {
 	// Owned by the reading goroutine.
 	counted int64       // bytes of conn.Brought that are in the statistics
 	greeted bool        // the first frame has come
+	lost    bool        // the connection is, and the client was expected back
 	grant   *Grant      // what it may do; nil: everything
 	pace    *pace       // how fast it may send; nil: as it likes
 	due     *time.Timer // when it must have said who it is, and then when it must go; nil: never
@@ -111,6 +113,7 @@ func (s *session) handshake(secure handshaker) error {
 // list puts the session on the list of clients. It returns the one that had its place.
 func (s *session) list() (old *session) {
 	id := s.id.Load()
+	s.listed.Store(true)
 	old = s.hub.roster.Join(id, s)
 	s.hub.presence.note(id, true)
 	if isClosed(s.done) { // by Shutdown, which may have come too early to find it listed
@@ -141,7 +144,8 @@ func (s *session) run(secure handshaker) {
 		err = l.dismissed.Load()
 	}
 	s.count()
-	s.conn.Drop() // before it waits for anything: others may wait for this memory
+	s.conn.Drop()           // before it waits for anything: others may wait for this memory
+	s.hub.presence.leave(s) // before anybody goes on with it, who may want to watch as well
 	s.hub.tracker.reading.Done()
 	moved := s.linger(err)
 	if !moved {
@@ -151,7 +155,7 @@ func (s *session) run(secure handshaker) {
 	if p := s.peer(); p != nil && !moved {
 		p.silence()
 	}
-	s.hub.addresses.leave(s.conn.RemoteAddr(), time.Now())
+	s.hub.addresses.leave(s.conn.RemoteAddr(), s.lost, time.Now())
 	s.hub.tracker.remove(s)
 }
 
@@ -274,8 +278,14 @@ func (s *session) end(reason Reason) {
 // book counts and logs that a connection has ended.
 func (s *session) book(reason Reason) {
 	s.hub.counters.disconnected[reason].Add(1)
-	if reason == ReasonHandshake || reason == ReasonRefused {
-		return // it was never connected, and is complained about
+	if !s.listed.Load() { // it was never connected
+		switch reason {
+		case ReasonHandshake, ReasonRefused: // it is complained about
+		case ReasonLeft, ReasonLost, ReasonShutdown: // nobody was refused
+		default:
+			s.hub.handshakes.complain(s.hub.config.Logger, "reason", reason.String(), "address", s.conn.RemoteAddr().String())
+		}
+		return
 	}
 	s.hub.config.Logger.Info("client disconnected", "client", s.id.Load(), "reason", reason.String(),
 		"connected_for", time.Since(s.since).Round(time.Millisecond))

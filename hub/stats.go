@@ -84,9 +84,9 @@ type Stats struct {
 	Forbidden   uint64 // not delivered: the sender may not send to that client
 	Gone        uint64 // not delivered: the receiver left, or was disconnected, before it was written
 
-	Resumed uint64               // connections that went on where another had ended
-	Errors  uint64               // requests answered with an ERROR
-	Fates   map[wire.Fate]uint64 // of messages that a client of version 2 wanted followed, one for each receiver; those that never occurred are absent
+	Resumed uint64                    // connections that went on where another had ended
+	Errors  map[wire.ErrorCode]uint64 // requests answered with an ERROR, by its code; those that never occurred are absent
+	Fates   map[wire.Fate]uint64      // of messages that a client of version 2 wanted followed, one for each receiver; those that never occurred are absent
 
 	Paced uint64 // how often a client was not read for a while because it was faster than it may be
 
@@ -141,6 +141,11 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	if s.Untraced > 0 {
 		t.Row("Not Traced", "%s", count(s.Untraced))
 	}
+	for _, code := range wire.ErrorCodes() {
+		if n := s.Errors[code]; n > 0 {
+			t.Row("Error: "+code.String(), "%s", count(n))
+		}
+	}
 	t.Row("Frames Ignored", "%s", count(s.Ignored))
 	t.Row("Accept Errors", "%s", count(s.AcceptErrors))
 	t.Row("Incoming Messages per second", "%s", perSecond(s.MessagesIn, s.Uptime))
@@ -173,7 +178,8 @@ type counters struct {
 	forbidden, gone, paced       atomic.Uint64
 	untraced                     atomic.Uint64
 	acceptErrors                 atomic.Uint64
-	resumed, errors              atomic.Uint64
+	resumed                      atomic.Uint64
+	errors                       [wire.ErrorWatchers + 1]atomic.Uint64
 	disconnected                 [reasons]atomic.Uint64
 	fates                        [wire.FateStored + 1]atomic.Uint64
 }
@@ -187,7 +193,7 @@ func (h *Hub) Stats() Stats {
 		Refused:      make(map[Refusal]uint64),
 		Disconnected: make(map[Reason]uint64),
 		Resumed:      c.resumed.Load(),
-		Errors:       c.errors.Load(),
+		Errors:       make(map[wire.ErrorCode]uint64),
 		Fates:        make(map[wire.Fate]uint64),
 		MessagesIn:   c.messagesIn.Load(),
 		MessagesOut:  c.messagesOut.Load(),
@@ -215,6 +221,11 @@ func (h *Hub) Stats() Stats {
 			if n := c.refused[why].Load(); n > 0 {
 				s.Refused[why] = n
 			}
+		}
+	}
+	for _, code := range wire.ErrorCodes() {
+		if n := c.errors[code].Load(); n > 0 {
+			s.Errors[code] = n
 		}
 	}
 	for fate := range c.fates {

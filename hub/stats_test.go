@@ -45,7 +45,7 @@ func TestStatsOfAKnownExchangeAreExact(t *testing.T) {
 		MessagesIn: 2 + messages + 1 + 1 + 3, BytesIn: in,
 		MessagesOut: 2 + 2*messages + 1, BytesOut: out,
 		Relays: messages + 1, NoReceivers: 1, Ignored: 3,
-		Delivered: 2 * messages, Unknown: messages, Fates: map[wire.Fate]uint64{},
+		Delivered: 2 * messages, Unknown: messages, Fates: map[wire.Fate]uint64{}, Errors: map[wire.ErrorCode]uint64{},
 		MaxQueuedBytes: hub.DefaultMaxQueuedBytes,
 	}
 	eventually(t, "counted", func() bool { s := h.Stats(); return s.BytesIn >= in && s.BytesOut >= out }) // they are the last

@@ -625,6 +625,62 @@ func TestAWatcherGoesOnWhereItWas(t *testing.T) {
 	stranger.follow(func() bool { return len(stranger.there) == 3 })
 }
 
+// unheard reads the ERROR that says that this one watches in vain.
+func (g *guest) unheard() {
+	g.t.Helper()
+	kind, payload := g.read()
+	e, err := wire.ParseError(payload)
+	if kind != wire.TypeError || err != nil || e.Code != wire.ErrorWatchers || e.Seq != 0 || len(e.Text) == 0 {
+		g.t.Fatalf("a frame of type %#x, %+v, %v, want ERROR %d", kind, e, err, wire.ErrorWatchers)
+	}
+}
+
+// TestSoManyWatchers lets no more clients watch than may, and another when one has ended, in
+// whatever way.
+func TestSoManyWatchers(t *testing.T) {
+	for way, end := range map[string]func(h *testHub, w *guest){
+		"it says so":      func(_ *testHub, w *guest) { w.send(wire.AppendWatch(nil, wire.Watch{})) },
+		"bye":             func(_ *testHub, w *guest) { w.send(wire.AppendBye(nil)) },
+		"a broken link":   func(_ *testHub, w *guest) { w.reset() },
+		"it comes back":   func(h *testHub, w *guest) { w.reset(); h.back(w.t, w) },
+		"it takes over":   func(h *testHub, w *guest) { h.back(w.t, w) },
+		"the operator":    func(h *testHub, w *guest) { h.Disconnect(w.id, false) },
+		"what cannot be":  func(_ *testHub, w *guest) { w.send(wire.AppendTaken(nil, 1<<60)) },
+		"half of a frame": func(_ *testHub, w *guest) { w.send([]byte{0}); w.Close() },
+	} {
+		t.Run(way, func(t *testing.T) {
+			log := &logbook{}
+			h := start(t, hub.Config{MaxWatchers: 2, Logger: log.logger(), ResumeWindow: time.Hour})
+			first, second, third := h.guest(t).watch(0), h.guest(t).watch(0), h.guest(t)
+			first.follow(func() bool { return len(first.there) == 3 })
+			second.follow(func() bool { return len(second.there) == 3 })
+			third.watch(0)
+			third.unheard()
+			second.guest.watch(0).follow(func() bool { return true }) // one who watches already may ask again
+			if n := h.Stats().Errors[wire.ErrorWatchers]; n != 1 {
+				t.Errorf("%d counted, want 1", n)
+			}
+			log.has(t, `"reason":"too many watchers"`)
+			end(h, first.guest)
+			eventually(t, "there is a place", func() bool {
+				third.watch(0)
+				kind, _ := third.read()
+				return kind == wire.TypePresence
+			})
+		})
+	}
+}
+
+// TestEachWatchIsAnswered asks again the moment it has its answer, when the hub may not have noted yet
+// that it has given one.
+func TestEachWatchIsAnswered(t *testing.T) {
+	h := start(t, hub.Config{})
+	g := h.guest(t)
+	for range 20 {
+		g.watch(0).follow(func() bool { return true })
+	}
+}
+
 // TestAWatcherThatNeverReads asks again and again who is there, and does not look
 // at the answers. Answered one by one, they would be 8 MB.
 func TestAWatcherThatNeverReads(t *testing.T) {

@@ -60,6 +60,9 @@ const (
 	GoAwayRefused   GoAwayCode = "refused"    // the client may not come in
 	GoAwayExpired   GoAwayCode = "expired"    // what the client has shown is good no longer
 
+	// GoAwayBusy says that there is no room for another connection, or none from this address, now.
+	GoAwayBusy GoAwayCode = "busy"
+
 	// GoAwayDisconnected says that the operator of the hub wants the client to go.
 	GoAwayDisconnected GoAwayCode = "disconnected"
 )

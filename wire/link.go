@@ -44,11 +44,32 @@ type ErrorCode uint16
 
 // The codes of ERROR. They are append-only.
 const (
-	ErrorSeq     ErrorCode = 1 // seq is not larger than that of the last SEND
-	ErrorBody    ErrorCode = 2 // body above Welcome.MaxBody
-	ErrorRefused ErrorCode = 3 // the client may not do this
-	ErrorFrame   ErrorCode = 4 // a frame that only the hub sends
+	ErrorSeq      ErrorCode = 1 // seq is not larger than that of the last SEND
+	ErrorBody     ErrorCode = 2 // body above Welcome.MaxBody
+	ErrorRefused  ErrorCode = 3 // the client may not do this; reserved
+	ErrorFrame    ErrorCode = 4 // a frame that only the hub sends
+	ErrorWatchers ErrorCode = 5 // as many clients watch as may: this one does not
 )
+
+// ErrorCodes returns all that are used, in ascending order.
+func ErrorCodes() []ErrorCode { return []ErrorCode{ErrorSeq, ErrorBody, ErrorFrame, ErrorWatchers} }
+
+// String returns the code in words, by which it is counted and logged.
+func (c ErrorCode) String() string {
+	switch c {
+	case ErrorSeq:
+		return "seq not above the last"
+	case ErrorBody:
+		return "body too large"
+	case ErrorRefused:
+		return "refused"
+	case ErrorFrame:
+		return "frame that only the hub sends"
+	case ErrorWatchers:
+		return "too many watchers"
+	}
+	return fmt.Sprintf("error %d", uint16(c))
+}
 
 // Error says that one request failed; the connection lives. Text is for people,
 // and a view of the payload that it was parsed from.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 const (
@@ -25,12 +26,13 @@ const (
 // hubNetwork is the hub, through package client.
 type hubNetwork struct {
 	addr   string
+	token  string
 	direct bool
 	ids    []uint64 // by client
 }
 
 func newHubNetwork(t target, n int) network {
-	return &hubNetwork{addr: t.addr, direct: t.direct, ids: make([]uint64, n)}
+	return &hubNetwork{addr: t.addr, token: t.token, direct: t.direct, ids: make([]uint64, n)}
 }
 
 // hubMember is one client.
@@ -47,6 +49,9 @@ func (n *hubNetwork) join(i int, in inbox) (member, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
 	defer cancel()
 	options := &client.Options{Version: 1, CloseTimeout: leaveTime, ReadBuffer: readBuffer}
+	if n.token != "" {
+		options.Version, options.Token = wire.Version2, func(context.Context) (string, error) { return n.token, nil }
+	}
 	if in.deliver != nil {
 		options.OnMessage = func(m client.Message) { in.deliver(m.Body) }
 	}

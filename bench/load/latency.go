@@ -21,13 +21,14 @@ const (
 
 // latencyConfig is how to measure round trips.
 type latencyConfig struct {
-	size, rounds int
-	seconds      float64
+	size, rounds  int
+	rate, seconds float64
 }
 
 func (c *latencyConfig) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&c.size, "size", 128, "bytes of each body")
 	flags.IntVar(&c.rounds, "rounds", 20000, "round trips to measure")
+	flags.Float64Var(&c.rate, "rate", 0, "round trips a second; 0 is one after the other")
 	flags.Float64Var(&c.seconds, "seconds", 60, "when to stop even if these are not done")
 }
 
@@ -46,15 +47,16 @@ type measuredLatency struct {
 // would: no goroutine is woken that the library does not wake itself.
 type pingPong struct {
 	// Static before the first send.
-	rounds int64 // to measure
-	body   []byte
-	ends   [2]member
-	warm   time.Time // when to measure anyway
-	end    time.Time // when to stop anyway
+	rounds   int64         // to measure
+	interval time.Duration // between two of them; 0: they follow one another
+	body     []byte
+	ends     [2]member
+	warm     time.Time // when to measure anyway
+	end      time.Time // when to stop anyway
 
 	// Owned by the inbox of the first client.
 	round int
-	sent  time.Time
+	sent  time.Time // or when it should have been
 	times *stats.Latency
 
 	done chan error // capacity 1: the last round, or what went wrong first
@@ -67,12 +69,15 @@ func latency(ctx context.Context, t target, c latencyConfig) (*measuredLatency, 
 	if err != nil {
 		return nil, err
 	}
-	if c.size < headerSize || c.rounds < 1 {
+	if c.size < headerSize || c.rounds < 1 || c.rate < 0 {
 		return nil, fmt.Errorf("%d rounds of %d bytes, want at least 1 of %d", c.rounds, c.size, headerSize)
 	}
 	t.direct, t.size = true, c.size
 	p := &pingPong{
 		rounds: int64(c.rounds), body: make([]byte, c.size), times: stats.NewLatency(), done: make(chan error, 1),
+	}
+	if c.rate > 0 {
+		p.interval = time.Duration(float64(time.Second) / c.rate)
 	}
 	var once sync.Once
 	p.stop = func(err error) { once.Do(func() { p.done <- err }) }
@@ -98,7 +103,7 @@ func (p *pingPong) run(ctx context.Context, n network, most time.Duration) error
 	p.warm, p.end = time.Now().Add(most/warmUpShare), time.Now().Add(most)
 	late := time.NewTimer(most + patience)
 	defer late.Stop()
-	p.ping()
+	p.ping(time.Now())
 	select {
 	case err := <-p.done:
 		return err
@@ -112,9 +117,9 @@ func (p *pingPong) run(ctx context.Context, n network, most time.Duration) error
 var first, second = []int32{0}, []int32{1} // as receivers
 
 // ping sends the next body. The number in it tells its answer from any other.
-func (p *pingPong) ping() {
+func (p *pingPong) ping(due time.Time) {
 	putHeader(p.body, 0, p.round)
-	p.sent = time.Now()
+	p.sent = due
 	if err := p.ends[0].send(second, p.body, false); err != nil {
 		p.stop(err)
 	}
@@ -142,5 +147,16 @@ func (p *pingPong) pong(body []byte) {
 		p.stop(nil)
 		return
 	}
-	p.ping()
+	p.next()
+}
+
+// next sends the next body when it is due. One that is late counts from then on: a delay
+// is not hidden by what was not sent meanwhile.
+func (p *pingPong) next() {
+	due := p.sent.Add(p.interval)
+	if wait := time.Until(due); p.interval == 0 || wait > 0 {
+		time.Sleep(wait)
+		due = time.Now()
+	}
+	p.ping(due)
 }

@@ -5,8 +5,9 @@
 //	load move -system nats -addr HOST:PORT -clients 100 -messages 1000 -size 128
 //	load latency -system nats -addr HOST:PORT -size 128 -rounds 20000
 //	load storm -system nats -addr HOST:PORT -clients 15000
+//	load flood -addr HOST:PORT -kind connects -rate 2000 -seconds 10
 //
-// Each mode prints one JSON object with its result; move prints the line
+// Each mode prints one JSON object with its result; move and flood print the line
 // "moving" before it, when everybody is connected. A result may say that
 // messages were lost; the exit code is 1 when there is no result.
 //
@@ -37,11 +38,12 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: load move|latency|storm [flags]")
+		return fmt.Errorf("usage: load move|latency|storm|flood [flags]")
 	}
 	flags := flag.NewFlagSet("load "+args[0], flag.ContinueOnError)
 	system := flags.String("system", "hub", "what to drive: "+strings.Join(systemNames(), ", "))
 	addr := flags.String("addr", "", "where it listens, host:port")
+	token := flags.String("token", "", "what clients of a hub show to it")
 	defaults := flags.Bool("defaults", false, "leave the client library as it comes, even where that loses messages")
 	mode, err := modeOf(args[0], flags)
 	if err != nil {
@@ -50,7 +52,7 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
-	result, err := mode(ctx, target{system: *system, addr: *addr, group: args[0], defaults: *defaults})
+	result, err := mode(ctx, target{system: *system, addr: *addr, token: *token, group: args[0], defaults: *defaults})
 	if err != nil {
 		return err
 	}
@@ -72,6 +74,10 @@ func modeOf(name string, flags *flag.FlagSet) (func(context.Context, target) (an
 		var c stormConfig
 		c.addFlags(flags)
 		return func(ctx context.Context, t target) (any, error) { return storm(ctx, t, c) }, nil
+	case "flood":
+		var c floodConfig
+		c.addFlags(flags)
+		return func(ctx context.Context, t target) (any, error) { return floodHub(ctx, t, c) }, nil
 	}
-	return nil, fmt.Errorf("unknown mode %q, want move, latency or storm", name)
+	return nil, fmt.Errorf("unknown mode %q, want move, latency, storm or flood", name)
 }

@@ -16,6 +16,12 @@ func TestRefuses(t *testing.T) {
 		{"storm", "-system=nonsense"},
 		{"storm", "-system=forward"}, // which has no ids
 		{"storm", "-clients=0"},
+		{"flood", "-kind=nonsense"},
+		{"flood", "-system=nats"},
+		{"flood", "-from=nonsense"},
+		{"flood", "-clients=1"},
+		{"flood", "-rate=0"},
+		{"latency", "-rate=-1"},
 	} {
 		if err := run(t.Context(), args); err == nil {
 			t.Errorf("%q: no error", args)

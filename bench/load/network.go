@@ -10,6 +10,7 @@ import (
 type target struct {
 	system   string
 	addr     string
+	token    string // that clients of a hub show; "": they speak version 1, which shows none
 	group    string // keeps the names of two loads on one server apart
 	size     int    // bytes of each body
 	direct   bool   // messages name their receivers; otherwise they go to everyone

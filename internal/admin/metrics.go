@@ -50,6 +50,7 @@ type collector struct {
 	hub     Hub
 	plain   []plain
 	refused *prometheus.Desc
+	errors  *prometheus.Desc
 	ended   *prometheus.Desc
 	copies  *prometheus.Desc
 	fates   *prometheus.Desc
@@ -81,12 +82,12 @@ func newCollector(h Hub) *collector {
 			counter("relays_total", "Requests to relay a body.", func(s *hub.Stats) uint64 { return s.Relays }),
 			counter("relays_without_receiver_total", "Requests to relay a body that named nobody.", func(s *hub.Stats) uint64 { return s.NoReceivers }),
 			counter("frames_ignored_total", "Frames of types that mean nothing, empty ones, and verdicts that came too late.", func(s *hub.Stats) uint64 { return s.Ignored }),
-			counter("request_errors_total", "Requests answered with an error.", func(s *hub.Stats) uint64 { return s.Errors }),
 			gauge("queued_bytes", "Memory held for clients: bodies in queues, and frames that are being read.", func(s *hub.Stats) float64 { return float64(s.QueuedBytes) }),
 			gauge("queued_bytes_peak", "The most memory held for clients at one time, at most.", func(s *hub.Stats) float64 { return float64(s.PeakQueuedBytes) }),
 			gauge("queued_bytes_limit", "Memory that may be held for clients.", func(s *hub.Stats) float64 { return float64(s.MaxQueuedBytes) }),
 		},
 		refused: describeMetric("connections_refused_total", "Connections closed at once.", "reason"),
+		errors:  describeMetric("request_errors_total", "Requests answered with an error.", "reason"),
 		ended:   describeMetric("disconnections_total", "Connections that ended.", "reason"),
 		copies:  describeMetric("deliveries_total", "Copies of bodies, by whether they were written to their receiver.", "outcome"),
 		fates:   describeMetric("followed_deliveries_total", "Copies of bodies that their sender wanted followed, by what became of them.", "fate"),
@@ -110,7 +111,7 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, m := range c.plain {
 		to <- m.desc
 	}
-	for _, desc := range []*prometheus.Desc{c.refused, c.ended, c.copies, c.fates} {
+	for _, desc := range []*prometheus.Desc{c.refused, c.errors, c.ended, c.copies, c.fates} {
 		to <- desc
 	}
 }
@@ -127,6 +128,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	}
 	for _, why := range hub.Refusals() {
 		count(c.refused, s.Refused[why], why.String())
+	}
+	for _, code := range wire.ErrorCodes() {
+		count(c.errors, s.Errors[code], code.String())
 	}
 	for _, reason := range hub.Reasons() {
 		count(c.ended, s.Disconnected[reason], reason.String())

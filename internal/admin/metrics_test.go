@@ -130,7 +130,7 @@ func TestMetricsOfAHub(t *testing.T) {
 // TestEveryStatisticIsAMetric gives each number of the statistics a value of its own
 // and looks for it.
 func TestEveryStatisticIsAMetric(t *testing.T) {
-	f := &fakeHub{stats: hub.Stats{Disconnected: make(map[hub.Reason]uint64), Fates: make(map[wire.Fate]uint64)}}
+	f := &fakeHub{stats: hub.Stats{Disconnected: make(map[hub.Reason]uint64), Fates: make(map[wire.Fate]uint64), Errors: make(map[wire.ErrorCode]uint64)}}
 	want := make(map[float64]string)
 	next := uint64(1000)
 	put := func(what string) uint64 {
@@ -143,6 +143,9 @@ func TestEveryStatisticIsAMetric(t *testing.T) {
 	}
 	for _, fate := range wire.Fates() {
 		f.stats.Fates[fate] = put("fate " + fate.String())
+	}
+	for _, code := range wire.ErrorCodes() {
+		f.stats.Errors[code] = put("error " + code.String())
 	}
 	value := reflect.ValueOf(&f.stats).Elem()
 	for i := range value.NumField() {

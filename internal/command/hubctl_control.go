@@ -180,6 +180,8 @@ func (c *control) problem(stop context.Context, err error) error {
 		return fmt.Errorf("the hub at %s gave no answer for %s; -timeout waits longer", c.hub(), formatSpan(c.timeout))
 	case errors.Is(err, client.ErrVersion):
 		return fmt.Errorf("the hub at %s speaks version 1 of the protocol, and this needs version 2", c.hub())
+	case errors.Is(err, client.ErrTooManyWatchers):
+		return fmt.Errorf("the hub at %s tells as many clients who comes and goes as it may: try again later, or have its -max-watchers raised", c.hub())
 	case errors.Is(err, client.ErrProtocol):
 		return fmt.Errorf("the hub at %s said what cannot be understood: %w", c.hub(), err)
 	case errors.As(err, &away):

@@ -406,6 +406,19 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestWatchWhereTooManyDo says what is the matter.
+func TestWatchWhereTooManyDo(t *testing.T) {
+	_, port := startServer(t, "-max-watchers=1")
+	w := start(t, Hubctl, at(port, "watch")...)
+	other := dialAs(t, port, 1)
+	w.awaitLine(&w.stdout, "+ "+decimal(other.ID())+"\n")
+	got := run(Hubctl, at(port, "watch")...)
+	if got.code != ExitFailure || !strings.Contains(got.stderr, "tells as many clients who comes and goes as it may") {
+		t.Errorf("exit code %d, stderr %q", got.code, got.stderr)
+	}
+	w.interrupt()
+}
+
 // TestWhoDoesNotListenRejects sends to a client that is there for something else.
 func TestWhoDoesNotListenRejects(t *testing.T) {
 	_, port := startServer(t)

@@ -30,7 +30,10 @@ type server struct {
 	maxBody    int64
 	maxMemory  int64
 	clients    int
+	watchers   int
 	stall      time.Duration
+	handshake  time.Duration
+	frame      time.Duration
 	keepAlive  time.Duration
 	resume     time.Duration
 	credit     int64
@@ -131,6 +134,12 @@ func newServer() *server {
 		"bound of what is held in memory for all clients together,\nat least four times max-body and a bit")
 	add(s, &c.clients, "max-clients", hub.DefaultMaxClients, whole(1, 1<<30),
 		"clients that may be connected at once", reloadable)
+	add(s, &c.watchers, "max-watchers", hub.DefaultMaxWatchers, whole(1, 1<<30),
+		"clients that may be told at once who comes and goes: each of\nthem is told what any client does")
+	add(s, &c.handshake, "handshake-timeout", hub.DefaultHandshakeTimeout, span(time.Millisecond, 24*time.Hour),
+		"how long a client may take for TLS, and then to say who it\nis where it must")
+	add(s, &c.frame, "frame-timeout", hub.DefaultFrameTimeout, span(time.Millisecond, 24*time.Hour),
+		"how long the rest of a message may take once its first byte\nis there")
 	add(s, &c.stall, "stall", hub.DefaultStallTimeout, span(time.Millisecond, 24*time.Hour),
 		"how long a client may block others by not reading\nbefore it is disconnected")
 	add(s, &c.keepAlive, "keepalive", hub.DefaultKeepAlive, span(10*time.Millisecond, time.Hour),
@@ -173,6 +182,7 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 		MaxBody:        int(c.maxBody),
 		MaxQueuedBytes: c.maxMemory,
 		MaxClients:     c.clients,
+		MaxWatchers:    c.watchers,
 		StallTimeout:   c.stall,
 		KeepAlive:      c.keepAlive,
 		ResumeWindow:   c.resume,
@@ -185,6 +195,9 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 		ByteRate:       float64(c.bytes),
 		NoClassic:      c.access.noClassic(),
 		Logger:         logger,
+
+		HandshakeTimeout: c.handshake,
+		FrameTimeout:     c.frame,
 	}
 	if c.access.closed() || c.tls.clientCA != "" {
 		config.Admit = c.gate.admit
