@@ -123,7 +123,6 @@ func New(config Config) (*Hub, error) {
 		Reads:        h.reads.Account(forReads),
 	}
 	h.addresses.most, h.addresses.pace = config.MaxPerAddress, config.ConnectRate
-	h.handshakes.about, h.refusals.about, h.rejections.about = "no handshake", "client refused", "connection refused"
 	if config.Admit != nil {
 		h.ids.StartAt(GrantedMost + 1)
 	}
@@ -188,7 +187,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 // refuse closes a connection before its first byte.
 func (h *Hub) refuse(nc net.Conn, why Refusal) {
 	h.counters.refused[why].Add(1)
-	h.rejections.complain(h.config.Logger, "reason", why.String(), "address", nc.RemoteAddr().String())
+	h.rejections.complain(h.config.Logger, "connection refused", "reason", why.String(), "address", nc.RemoteAddr().String())
 	nc.Close()
 }
 

@@ -99,7 +99,7 @@ func (s *session) handshake(secure handshaker) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.hub.config.HandshakeTimeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
-		s.hub.handshakes.complain(s.hub.config.Logger, "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", err)
+		s.hub.handshakes.complain(s.hub.config.Logger, "no handshake", "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", err)
 		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	if !s.hub.guarded() {
@@ -277,7 +277,7 @@ func (s *session) book(reason Reason) {
 	if reason == ReasonHandshake || reason == ReasonRefused {
 		return // it was never connected, and is complained about
 	}
-	s.hub.config.Logger.Info("client disconnected", "client", s.id.Load(), "reason", reason.String(),
+	s.hub.config.Logger.Info("client disconnected", "client", s.id.Load(), "address", s.conn.RemoteAddr().String(), "reason", reason.String(),
 		"connected_for", time.Since(s.since).Round(time.Millisecond))
 }
 

@@ -219,7 +219,16 @@ func TestEveryReloadableSettingIsSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	page, err := os.ReadFile("../../docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "\nReloadable are:\n")
+	table, _, _ := strings.Cut(rest, "\n- ")
 	for _, one := range newServer().settings.list {
+		if said := strings.Contains(table, "`"+one.name+"`"); said != one.is(reloadable) {
+			t.Errorf("OPERATIONS.md says of %s that it is reloadable: %t", one.name, said)
+		}
 		if !one.is(reloadable) {
 			continue
 		}

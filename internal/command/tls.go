@@ -61,6 +61,17 @@ func (c *serverTLS) read() (*certs.Set, error) {
 	return set, nil
 }
 
+// doubt warns of a certificate that could be used, but not for long.
+func (c *serverTLS) doubt(s *settings) {
+	set, err := c.read()
+	if err != nil || set == nil {
+		return
+	}
+	if until := certs.NewStore(set).Identity().NotAfter; time.Until(until) < certsSoon {
+		s.warn("-tls-cert=%s is good until %s only", c.cert, until.UTC().Format(time.RFC3339))
+	}
+}
+
 // secured is the TLS of a hub that runs.
 type secured struct {
 	logger *slog.Logger

@@ -119,6 +119,18 @@ func TestServersThatCannotSpeakTLS(t *testing.T) {
 	}
 }
 
+// TestCheckDoubtsACertificate that is right and ends too soon.
+func TestCheckDoubtsACertificate(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	for until, want := range map[time.Duration]string{-time.Hour: "is good until 2", time.Hour: "is good until 2", 100 * 24 * time.Hour: ""} {
+		cert, key := authority.Issue(time.Now().Add(until), "localhost").Files(t)
+		got := run(Server, "-check", "-tls-cert="+cert, "-tls-key="+key)
+		if got.code != ExitOK || want == "" && got.stderr != "" || !strings.Contains(got.stderr, want) {
+			t.Errorf("%v before its end: %+v", until, got)
+		}
+	}
+}
+
 // TestANewCertificate is taken up while the hub serves, and a wrong one is not.
 func TestANewCertificate(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
@@ -127,7 +139,7 @@ func TestANewCertificate(t *testing.T) {
 	ping := func() outcome {
 		return run(Hubctl, "ping", "-addr=hubs://localhost:"+port, "-ca="+authority.File(), "-n=1")
 	}
-	soon := authority.Issue(time.Now().Add(time.Hour), "soon.example")
+	soon := authority.Issue(time.Now().Add(2*time.Hour), "soon.example")
 	write(t, cert, soon.Cert)
 	s.reload("everything stays as it was")
 	if got := ping(); got.code != ExitOK {
