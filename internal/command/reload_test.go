@@ -237,6 +237,9 @@ func TestEveryReloadableSettingIsSaid(t *testing.T) {
 		if !strings.Contains(entry, "reloadable)") {
 			t.Errorf("the usage does not say that -%s is reloadable", one.name)
 		}
+		if !strings.Contains(newServer().settings.optionText(one), "reloadable)") {
+			t.Errorf("the manual page does not say that -%s is reloadable", one.name)
+		}
 		if !strings.Contains(template, "# Reloadable.\n#"+one.name+" =") {
 			t.Errorf("-print-config does not say that %s is reloadable", one.name)
 		}
