@@ -64,7 +64,7 @@ func (s *session) awaitAdmission() {
 	s.conn.SetMaxLength(1 + wire.HelloMost)
 	s.due = time.AfterFunc(s.hub.config.HandshakeTimeout, func() {
 		h := s.hub
-		h.handshakes.complain(h.config.Logger, "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", "nothing was said in time")
+		h.handshakes.complain(h.config.Logger, "no handshake", "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", "nothing was said in time")
 		s.end(ReasonHandshake)
 	})
 }
@@ -78,7 +78,7 @@ func (s *session) admit(version int, token string) error {
 	}
 	grant, err := h.judge(s, version, token)
 	if err != nil {
-		h.refusals.complain(h.config.Logger, "reason", ReasonRefused.String(), "address", s.conn.RemoteAddr().String(), "error", err)
+		h.refusals.complain(h.config.Logger, "client refused", "reason", ReasonRefused.String(), "address", s.conn.RemoteAddr().String(), "error", err)
 		if version == 1 { // it would not understand
 			return fmt.Errorf("%w: %w", errRefused, err)
 		}
@@ -162,7 +162,7 @@ func (s *session) forbid(ids []uint64, found []*session) (forbidden places) {
 		}
 	}
 	if n > 0 {
-		s.hub.forbidden.complain(s.hub.config.Logger, "reason", "forbidden", "client", s.id.Load(), "receiver", last)
+		s.hub.forbidden.complain(s.hub.config.Logger, "message forbidden", "reason", "forbidden", "client", s.id.Load(), "receiver", last)
 	}
 	return forbidden
 }

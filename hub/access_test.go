@@ -41,6 +41,9 @@ func TestWhatAGrantAllows(t *testing.T) {
 	if alice.ID != 7 || bob.ID != 8 || guest.ID <= hub.GrantedMost {
 		t.Errorf("ids are %d, %d and %d", alice.ID, bob.ID, guest.ID)
 	}
+	if c, _ := h.Client(7); c.Subject != "alice" {
+		t.Errorf("alice is shown as %q", c.Subject)
+	}
 	if alice.MaxBody != 10 || bob.MaxBody != wire.DefaultMaxBody {
 		t.Errorf("bodies of %d and %d bytes are allowed", alice.MaxBody, bob.MaxBody)
 	}

@@ -20,6 +20,7 @@ const NameMost = 64
 type ClientInfo struct {
 	ID       uint64
 	Name     string    // that it gave in its HELLO: printable, at most NameMost bytes; empty in version 1
+	Subject  string    // who it is by its Grant; empty where that names nobody
 	Address  net.Addr  // of the client's side
 	Protocol int       // version that it speaks: 1 or 2
 	Since    time.Time // when the connection was accepted
@@ -117,7 +118,7 @@ func (h *Hub) find(id uint64) *session {
 func (s *session) info(id uint64) ClientInfo {
 	pulse := s.conn.Pulse()
 	c := ClientInfo{
-		ID: id, Address: s.conn.RemoteAddr(), Protocol: 1, Since: s.since,
+		ID: id, Subject: s.subject(), Address: s.conn.RemoteAddr(), Protocol: 1, Since: s.since,
 		QueuedBytes: pulse.Queued,
 		MessagesIn:  s.messagesIn.Load(), MessagesOut: s.messagesOut.Load(),
 		BytesIn: uint64(s.conn.Brought()), BytesOut: uint64(pulse.Sent),

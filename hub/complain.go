@@ -13,15 +13,13 @@ const complainEvery = time.Second
 // complaints are log lines about something that others can make happen as often as they
 // like. Those that are left out are counted, and told with the next one.
 type complaints struct {
-	about string // static
-
 	mu     sync.Mutex
 	last   time.Time
 	untold int
 }
 
 // complain logs a line unless there was one a moment ago. attributes are key and value, in turn.
-func (c *complaints) complain(logger *slog.Logger, attributes ...any) {
+func (c *complaints) complain(logger *slog.Logger, about string, attributes ...any) {
 	c.mu.Lock()
 	now := time.Now()
 	if now.Sub(c.last) < complainEvery {
@@ -35,5 +33,5 @@ func (c *complaints) complain(logger *slog.Logger, attributes ...any) {
 	if untold > 0 {
 		attributes = append(attributes, "not_logged_before", untold)
 	}
-	logger.Warn(c.about, attributes...)
+	logger.Warn(about, attributes...)
 }

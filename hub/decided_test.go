@@ -142,7 +142,7 @@ func TestLengthAboveTheLimitIsRefusedFromTheHeader(t *testing.T) {
 			p.send([]byte{byte(length >> 24), byte(length >> 16), byte(length >> 8), byte(length)})
 			p.closed()
 			h.disconnected(t, hub.ReasonTooLong, 1)
-			log.has(t, fmt.Sprintf(`"client":%d,"reason":"frame too long"`, p.id))
+			log.has(t, fmt.Sprintf(`"client":%d,"address":"%v","reason":"frame too long"`, p.id, p.LocalAddr()))
 			bystanders.pass(3)
 		})
 	}

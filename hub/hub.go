@@ -127,8 +127,6 @@ func New(config Config) (*Hub, error) {
 		Reads:        h.reads.Account(forReads),
 	}
 	h.addresses.most, h.addresses.pace = config.MaxPerAddress, config.ConnectRate
-	h.handshakes.about, h.refusals.about, h.rejections.about = "no handshake", "client refused", "connection refused"
-	h.mistakes.about, h.forbidden.about, h.haste.about = "request refused", "message forbidden", "client slowed down"
 	if config.Admit != nil {
 		h.ids.StartAt(GrantedMost + 1)
 	}
@@ -195,7 +193,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 // has room for the first bytes of a connection, so that this does not wait.
 func (h *Hub) refuse(nc net.Conn, why Refusal) {
 	h.counters.refused[why].Add(1)
-	h.rejections.complain(h.config.Logger, "reason", why.String(), "address", nc.RemoteAddr().String())
+	h.rejections.complain(h.config.Logger, "connection refused", "reason", why.String(), "address", nc.RemoteAddr().String())
 	if plain, ok := nc.(*net.TCPConn); ok && h.config.NoClassic {
 		_, _ = plain.Write(busy[why]) // to one who may have gone already
 	}

@@ -72,7 +72,7 @@ func (s *session) rest() error {
 		return nil
 	}
 	s.hub.counters.paced.Add(1)
-	s.hub.haste.complain(s.hub.config.Logger, "reason", "faster than it may be", "client", s.id.Load(), "not_read_for", d.Round(time.Millisecond))
+	s.hub.haste.complain(s.hub.config.Logger, "client slowed down", "reason", "faster than it may be", "client", s.id.Load(), "not_read_for", d.Round(time.Millisecond))
 	var halted <-chan struct{}
 	if l := s.link.Load(); l != nil {
 		halted = l.halted

@@ -58,7 +58,7 @@ func (t *turn) handle2(f *socket.Frame) error {
 func (t *turn) refuse(seq uint64, code wire.ErrorCode, text string) error {
 	h := t.session.hub
 	h.counters.errors[code].Add(1)
-	h.mistakes.complain(h.config.Logger, "reason", code.String(), "client", t.session.id.Load(), "error", text)
+	h.mistakes.complain(h.config.Logger, "request refused", "reason", code.String(), "client", t.session.id.Load(), "error", text)
 	return t.say(wire.AppendError(nil, seq, code, text))
 }
 

@@ -101,7 +101,7 @@ func (s *session) handshake(secure handshaker) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.hub.config.HandshakeTimeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
-		s.hub.handshakes.complain(s.hub.config.Logger, "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", err)
+		s.hub.handshakes.complain(s.hub.config.Logger, "no handshake", "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", err)
 		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	if !s.hub.guarded() {
@@ -283,11 +283,11 @@ func (s *session) book(reason Reason) {
 		case ReasonHandshake, ReasonRefused: // it is complained about
 		case ReasonLeft, ReasonLost, ReasonShutdown: // nobody was refused
 		default:
-			s.hub.handshakes.complain(s.hub.config.Logger, "reason", reason.String(), "address", s.conn.RemoteAddr().String())
+			s.hub.handshakes.complain(s.hub.config.Logger, "no handshake", "reason", reason.String(), "address", s.conn.RemoteAddr().String())
 		}
 		return
 	}
-	s.hub.config.Logger.Info("client disconnected", "client", s.id.Load(), "reason", reason.String(),
+	s.hub.config.Logger.Info("client disconnected", "client", s.id.Load(), "address", s.conn.RemoteAddr().String(), "reason", reason.String(),
 		"connected_for", time.Since(s.since).Round(time.Millisecond))
 }
 

@@ -75,6 +75,10 @@ type Config struct {
 	// Latency is shown among the metrics. nil: there is none.
 	Latency *Latency
 
+	// Certificate returns until when the certificate that the hub shows is good, which is
+	// among the metrics. It may be called concurrently. nil: it shows none.
+	Certificate func() time.Time
+
 	// Sample is over which time rates are measured. Default: 5 s.
 	Sample time.Duration
 
@@ -109,7 +113,7 @@ func New(config Config) (*Server, error) {
 		config.Listener.Close()
 		return nil, err
 	}
-	s.metrics = newRegistry(config.Hub, config.Latency)
+	s.metrics = newRegistry(&config)
 	s.rates = newRates(config.Hub, config.Sample)
 	s.http = http.Server{
 		Handler:           s.guard(http.MaxBytesHandler(s.routing(), bodyMost)),

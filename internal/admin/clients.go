@@ -29,6 +29,7 @@ type shown struct {
 	Address     string    `json:"address"`
 	Since       time.Time `json:"since"`
 	Name        string    `json:"name"`
+	Subject     string    `json:"subject"`
 	Protocol    int       `json:"protocol"`
 	Detached    bool      `json:"detached"`
 	QueuedBytes int       `json:"queued_bytes"`
@@ -47,7 +48,7 @@ type shown struct {
 // view returns a client as programs see it.
 func (s *Server) view(c *hub.ClientInfo) shown {
 	v := shown{
-		ID: c.ID, Address: c.Address.String(), Since: c.Since, Name: c.Name, Protocol: c.Protocol, Detached: c.Detached,
+		ID: c.ID, Address: c.Address.String(), Since: c.Since, Name: c.Name, Subject: c.Subject, Protocol: c.Protocol, Detached: c.Detached,
 		QueuedBytes: c.QueuedBytes,
 		MessagesIn:  c.MessagesIn, MessagesOut: c.MessagesOut, BytesIn: c.BytesIn, BytesOut: c.BytesOut,
 	}

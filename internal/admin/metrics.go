@@ -31,18 +31,30 @@ func NewLatency() *Latency {
 func (l *Latency) Observe(took time.Duration) { l.histogram.Observe(took.Seconds()) }
 
 // newRegistry returns everything that /metrics shows.
-func newRegistry(h Hub, latency *Latency) *prometheus.Registry {
+func newRegistry(config *Config) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
-		newCollector(h),
+		newCollector(config.Hub),
 	)
-	if latency != nil {
-		r.MustRegister(latency.histogram)
+	if config.Latency != nil {
+		r.MustRegister(config.Latency.histogram)
+	}
+	if config.Certificate != nil {
+		r.MustRegister(newCertificate(config.Certificate))
 	}
 	return r
+}
+
+// newCertificate returns the metric by which the end of a certificate is seen before it comes: a
+// time, from which whoever asks subtracts his own.
+func newCertificate(until func() time.Time) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: prefix + "certificate_not_after_timestamp_seconds",
+		Help: "Until when the certificate that the hub shows is good, in seconds since 1970.",
+	}, func() float64 { return float64(until().Unix()) })
 }
 
 // collector reads the statistics of a hub once for each scrape.

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -74,7 +75,7 @@ func (s *site) scrape() map[string]*family {
 
 // TestMetricsOfAHub looks for what happened in a hub.
 func TestMetricsOfAHub(t *testing.T) {
-	s := start(t, Config{})
+	s := start(t, complete())
 	a, b := s.dial(t, client.Options{}), s.dial(t, client.Options{})
 	if _, err := a.SendReport(t.Context(), []uint64{b.ID(), 999}, []byte("hello"), &client.SendOptions{Level: wire.LevelWritten}); err != nil {
 		t.Fatal(err)
@@ -102,6 +103,7 @@ func TestMetricsOfAHub(t *testing.T) {
 		`messagehub_connections_refused_total{reason="too many clients"}`: 0,
 		"messagehub_queued_bytes_limit":                                   hub.DefaultMaxQueuedBytes,
 		"messagehub_delivery_latency_seconds_sum":                         1e-9,
+		"messagehub_certificate_not_after_timestamp_seconds":              1_800_000_000,
 		"go_goroutines": 1,
 	} {
 		base, _, _ := strings.Cut(name, "{")
@@ -175,7 +177,7 @@ func TestEveryStatisticIsAMetric(t *testing.T) {
 // TestMetricsAreNamedAsIsUsual asks the linter of Prometheus.
 func TestMetricsAreNamedAsIsUsual(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(newCollector(&fakeHub{}), NewLatency().histogram)
+	r.MustRegister(newCollector(&fakeHub{}), NewLatency().histogram, newCertificate(time.Now))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -187,6 +189,11 @@ func TestMetricsAreNamedAsIsUsual(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
+}
+
+// complete is the configuration of an admin address that shows all metrics that there may be.
+func complete() Config {
+	return Config{Certificate: func() time.Time { return time.Unix(1_800_000_000, 0) }}
 }
 
 func ownFile(t *testing.T, path ...string) []byte {
@@ -202,7 +209,7 @@ var tableRow = regexp.MustCompile("(?m)^\\| `(" + prefix + "\\w+)`(?: by `(\\w+)
 
 // TestEveryMetricIsDocumented compares the table in OPERATIONS.md with what there is.
 func TestEveryMetricIsDocumented(t *testing.T) {
-	s := start(t, Config{})
+	s := start(t, complete())
 	left := make(map[string]*family)
 	for name, f := range s.scrape() {
 		if strings.HasPrefix(name, prefix) {
@@ -230,7 +237,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 // TestEveryReasonIsDocumented looks for each in the table of OPERATIONS.md.
 func TestEveryReasonIsDocumented(t *testing.T) {
 	page := string(ownFile(t, "docs", "OPERATIONS.md"))
-	for _, text := range reasonTexts() {
+	for _, text := range append(reasonTexts(), refusalTexts()...) {
 		if !strings.Contains(page, "`"+text+"`") {
 			t.Errorf("%q is not documented", text)
 		}
@@ -273,7 +280,9 @@ func checkQuery(t *testing.T, where, query string, known map[string]*family) {
 			}
 		}
 	}
-	for value, values := range map[string][]string{"reason": reasonTexts(), "fate": fateTexts(), "outcome": {"written", "unknown", "gone"}} {
+	for value, values := range map[string][]string{
+		"reason": append(reasonTexts(), refusalTexts()...), "fate": fateTexts(), "outcome": {"written", "unknown", "forbidden", "gone"},
+	} {
 		for _, match := range regexp.MustCompile(value+`\s*(?:=|!=|=~|!~)\s*"([^"]*)"`).FindAllStringSubmatch(query, -1) {
 			for _, text := range strings.Split(match[1], "|") {
 				if !slices.Contains(values, text) {
@@ -291,6 +300,13 @@ func reasonTexts() (texts []string) {
 	return texts
 }
 
+func refusalTexts() (texts []string) {
+	for _, r := range hub.Refusals() {
+		texts = append(texts, r.String())
+	}
+	return texts
+}
+
 func fateTexts() (texts []string) {
 	for _, f := range wire.Fates() {
 		texts = append(texts, f.String())
@@ -300,7 +316,7 @@ func fateTexts() (texts []string) {
 
 // TestDashboardAsksForWhatThereIs parses the dashboard for Grafana.
 func TestDashboardAsksForWhatThereIs(t *testing.T) {
-	known := start(t, Config{}).scrape()
+	known := start(t, complete()).scrape()
 	var dashboard struct {
 		Title  string
 		Panels []struct {
@@ -338,7 +354,7 @@ func TestDashboardAsksForWhatThereIs(t *testing.T) {
 // TestAlertsAskForWhatThereIs parses the alerts for Prometheus, each of which must say
 // what to do, where OPERATIONS.md says more.
 func TestAlertsAskForWhatThereIs(t *testing.T) {
-	known := start(t, Config{}).scrape()
+	known := start(t, complete()).scrape()
 	var file struct {
 		Groups []struct {
 			Name  string
@@ -352,7 +368,7 @@ func TestAlertsAskForWhatThereIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	page := string(ownFile(t, "docs", "OPERATIONS.md"))
+	page, tried := string(ownFile(t, "docs", "OPERATIONS.md")), string(ownFile(t, "deploy", "prometheus", "alerts_test.yml"))
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
 			n++
@@ -361,6 +377,9 @@ func TestAlertsAskForWhatThereIs(t *testing.T) {
 			}
 			if !strings.Contains(page, "`"+r.Alert+"`") {
 				t.Errorf("OPERATIONS.md does not mention %s", r.Alert)
+			}
+			if !regexp.MustCompile(`\b` + r.Alert + `\b`).MatchString(tried) {
+				t.Errorf("alerts_test.yml does not try %s", r.Alert)
 			}
 			if r.Expr != `up{job="go-message-hub"} == 0` {
 				checkQuery(t, "alert "+r.Alert, r.Expr, known)

@@ -40,11 +40,14 @@ func tokenFor(t *testing.T, key string, args ...string) string {
 // TestTokensFromEndToEnd makes keys and tokens, and has programs show them.
 func TestTokensFromEndToEnd(t *testing.T) {
 	key := keyPair(t)
-	s, port := startServer(t, "-auth-keys="+key+".pub", "-auth-issuer=us")
+	s, port, addr := startAdmin(t, "-admin=127.0.0.1:0", "-auth-keys="+key+".pub", "-auth-issuer=us")
 	alice := tokenFor(t, key, "-sub=alice", "-id=5", "-issuer=us")
 	_, id := startListen(t, port, "-token-file="+alice)
 	if id != "5" {
 		t.Errorf("alice is %s", id)
+	}
+	if _, text := ask(t, addr, "/api/clients/5", ""); !strings.Contains(text, `"subject":"alice"`) {
+		t.Errorf("alice is shown as %s", text)
 	}
 	bob := tokenFor(t, key, "-sub=bob", "-send=5-6", "-issuer=us")
 	got := runFed("hello", at(port, "send", "-to=5,6,7", "-token-file="+bob)...)

@@ -43,7 +43,7 @@ func (c *server) administer(h *hub.Hub, logger *slog.Logger) (*administered, err
 	if err != nil {
 		return nil, err
 	}
-	s, err := admin.New(admin.Config{Listener: ln, Hub: h, Token: token, Latency: c.latency, Logger: logger})
+	s, err := admin.New(admin.Config{Listener: ln, Hub: h, Token: token, Latency: c.latency, Certificate: c.secured.until(), Logger: logger})
 	if err != nil {
 		return nil, err
 	}

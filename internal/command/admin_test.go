@@ -59,6 +59,18 @@ func ask(t *testing.T, addr, path, token string) (int, string) {
 	return got.StatusCode, string(body)
 }
 
+// TestCheckReadsTheAdminToken before a start needs it.
+func TestCheckReadsTheAdminToken(t *testing.T) {
+	for file, want := range map[string]string{
+		filepath.Join(t.TempDir(), "none"): "-admin-token-file: open ", tokenFile(t, "\n"): "-admin-token-file: no token in ", tokenFile(t, adminToken): "",
+	} {
+		got := run(Server, "-check", "-admin-token-file="+file)
+		if (got.code == ExitOK) != (want == "") || !strings.Contains(got.stderr, want) || strings.Contains(got.stdout, adminToken) {
+			t.Errorf("%s: %+v, want %q", file, got, want)
+		}
+	}
+}
+
 func TestAdminAddress(t *testing.T) {
 	s, port, addr := startAdmin(t, "-admin=127.0.0.1:0")
 	dial(t, port)

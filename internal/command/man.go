@@ -156,12 +156,8 @@ func (one *setting) shownDefault() string {
 
 // optionText returns all that there is to know of an option.
 func (s *settings) optionText(one *setting) string {
-	text := strings.ReplaceAll(one.usage, "\n", " ")
-	if one.limits != "" {
-		text += " (" + one.limits + ")"
-	}
-	text += "."
-	if one.name != "version" { // is not taken from there
+	text := strings.ReplaceAll(one.usage, "\n", " ") + one.bounds() + "."
+	if !one.is(question) { // those are not taken from there
 		text += " Environment: " + s.variable(one.name) + "."
 	}
 	return text

@@ -44,11 +44,11 @@ func TestManualKnowsEverything(t *testing.T) {
 				if !strings.Contains(got[file], option) {
 					t.Errorf("%s does not say %s", file, option)
 				}
-				if variable := s.variable(one.name); one.name != "version" && !strings.Contains(got[file], variable+".") {
-					t.Errorf("%s does not say %s", file, variable)
+				if variable := s.variable(one.name); one.is(question) == strings.Contains(got[file], "Environment: "+variable+".") {
+					t.Errorf("%s says that %s counts: %t", file, variable, one.is(question))
 				}
-				if one.limits != "" && !strings.Contains(got[file], escapeRoff(one.limits)) {
-					t.Errorf("%s does not say what -%s can be: %s", file, one.name, one.limits)
+				if bounds := one.bounds(); bounds != "" && !strings.Contains(got[file], escapeRoff(bounds)) {
+					t.Errorf("%s does not say what -%s can be: %s", file, one.name, one.bounds())
 				}
 			}
 		}

@@ -219,7 +219,16 @@ func TestEveryReloadableSettingIsSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	page, err := os.ReadFile("../../docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "\nReloadable are:\n")
+	table, _, _ := strings.Cut(rest, "\n- ")
 	for _, one := range newServer().settings.list {
+		if said := strings.Contains(table, "`"+one.name+"`"); said != one.is(reloadable) {
+			t.Errorf("OPERATIONS.md says of %s that it is reloadable: %t", one.name, said)
+		}
 		if !one.is(reloadable) {
 			continue
 		}
@@ -227,6 +236,9 @@ func TestEveryReloadableSettingIsSaid(t *testing.T) {
 		entry, _, _ := strings.Cut(rest, "\n  -")
 		if !strings.Contains(entry, "reloadable)") {
 			t.Errorf("the usage does not say that -%s is reloadable", one.name)
+		}
+		if !strings.Contains(newServer().settings.optionText(one), "reloadable)") {
+			t.Errorf("the manual page does not say that -%s is reloadable", one.name)
 		}
 		if !strings.Contains(template, "# Reloadable.\n#"+one.name+" =") {
 			t.Errorf("-print-config does not say that %s is reloadable", one.name)

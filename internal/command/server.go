@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -77,6 +78,10 @@ func Server(p Process) int {
 		return c.settings.complain(p, err)
 	}
 	if c.settings.check {
+		if _, err := readToken(c.tokenFile); err != nil {
+			return c.settings.complain(p, fmt.Errorf("-admin-token-file: %w", err))
+		}
+		c.tls.doubt(c.settings)
 		c.settings.printWarnings(p.Stderr)
 		return c.settings.show(p, c.settings.effective())
 	}

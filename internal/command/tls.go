@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/certs"
@@ -21,6 +22,11 @@ const (
 
 	// certsSoon is how long before its end a certificate is worth a warning.
 	certsSoon = 14 * 24 * time.Hour
+
+	// remindDaily and remindHourly are how often it is repeated until the certificate ends, and
+	// from then on.
+	remindDaily  = 24 * time.Hour
+	remindHourly = time.Hour
 )
 
 // serverTLS is what can be set about TLS of a hub.
@@ -55,10 +61,31 @@ func (c *serverTLS) read() (*certs.Set, error) {
 	return set, nil
 }
 
+// doubt warns of a certificate that could be used, but not for long.
+func (c *serverTLS) doubt(s *settings) {
+	set, err := c.read()
+	if err != nil || set == nil {
+		return
+	}
+	if until := certs.NewStore(set).Identity().NotAfter; time.Until(until) < certsSoon {
+		s.warn("-tls-cert=%s is good until %s only", c.cert, until.UTC().Format(time.RFC3339))
+	}
+}
+
 // secured is the TLS of a hub that runs.
 type secured struct {
 	logger *slog.Logger
 	store  *certs.Store // nil: it speaks none
+
+	mu       sync.Mutex
+	reminded reminder
+}
+
+// reminder is the last warning of the end of a certificate.
+type reminder struct {
+	of   time.Time // when it ends: another one is warned of at once
+	over bool      // and so is the end itself
+	next time.Time // when it is time for another warning
 }
 
 // follow is the part of the configuration that is about TLS: see part.
@@ -92,7 +119,8 @@ func (t *secured) over(ctx context.Context, ln net.Listener, logger *slog.Logger
 		return ln
 	}
 	t.log("speaking TLS")
-	go t.store.Watch(ctx, certsEvery, t.tell) // ends with ctx
+	go t.store.Watch(ctx, certsEvery, t.tell) // ends with ctx, like the next
+	go t.remind(ctx)
 	return tls.NewListener(ln, t.store.Config())
 }
 
@@ -107,10 +135,67 @@ func (t *secured) tell(err error) {
 
 // log says what clients are shown.
 func (t *secured) log(what string) {
+	names, until := t.shown()
+	t.logger.Info(what, "for", names, "good_until", until.UTC().Format(time.RFC3339))
+	t.warn()
+}
+
+// shown returns for which names the certificate is that clients are shown, and until when.
+func (t *secured) shown() (names string, until time.Time) {
 	id := t.store.Identity()
-	level := slog.LevelInfo
-	if time.Until(id.NotAfter) < certsSoon {
-		level = slog.LevelWarn
+	return strings.Join(id.Names, ", "), id.NotAfter
+}
+
+// until returns what tells until when that is good; nil: clients are shown none.
+func (t *secured) until() func() time.Time {
+	if t.store == nil {
+		return nil
 	}
-	t.logger.Log(context.Background(), level, what, "for", strings.Join(id.Names, ", "), "good_until", id.NotAfter.UTC().Format(time.RFC3339))
+	return func() time.Time { return t.store.Identity().NotAfter }
+}
+
+// remind warns of the end of the certificate again and again, until ctx ends.
+func (t *secured) remind(ctx context.Context) {
+	tick := time.NewTicker(certsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			t.warn()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// warn says that the certificate ends soon, or has ended, unless it has been said lately.
+func (t *secured) warn() {
+	names, until := t.shown()
+	left := time.Until(until)
+	t.mu.Lock()
+	due := t.reminded.due(until, time.Now())
+	t.mu.Unlock()
+	switch good := until.UTC().Format(time.RFC3339); {
+	case !due:
+	case left > 0:
+		t.logger.Warn("the certificate ends soon", "for", names, "good_until", good, "left", left.Round(time.Second))
+	default:
+		t.logger.Error("the certificate has ended, clients refuse it", "for", names, "good_until", good)
+	}
+}
+
+// due reports whether it is time to warn of a certificate that is good until then, and takes
+// it that this is done.
+func (r *reminder) due(until, now time.Time) bool {
+	left := until.Sub(now)
+	over := left <= 0
+	if left >= certsSoon || until.Equal(r.of) && over == r.over && now.Before(r.next) {
+		return false
+	}
+	pause := remindDaily
+	if over {
+		pause = remindHourly
+	}
+	*r = reminder{of: until, over: over, next: now.Add(pause)}
+	return true
 }

@@ -1,11 +1,17 @@
 package command
 
 import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/certs"
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 )
 
@@ -28,8 +34,15 @@ func startWith(t *testing.T, pair testcerts.Pair) (port string) {
 
 // TestTLSFromEndToEnd has all programs speak with a hub over TLS.
 func TestTLSFromEndToEnd(t *testing.T) {
-	s, port, ca := startSecure(t)
+	s, port, ca := startSecure(t, "-admin=127.0.0.1:0")
 	s.awaitLine(&s.stderr, "speaking TLS")
+	var event struct{ Addr string }
+	if err := json.Unmarshal([]byte(s.awaitLine(&s.stderr, "admin address open")), &event); err != nil {
+		t.Fatal(err)
+	}
+	if _, text := ask(t, event.Addr, "/metrics", ""); !strings.Contains(text, "\nmessagehub_certificate_not_after_timestamp_seconds ") {
+		t.Errorf("nothing says until when the certificate is good: %s", text)
+	}
 	got := runFed("hello", "send", "-addr=hubs://localhost:"+port, "-ca="+ca, "-to=12345")
 	checkOutcome(t, got, ExitNone, "12345  unknown\n", "0 of 1 receivers")
 	got = run(Hubctl, "ping", "-addr=hubs://127.0.0.1", "-port="+port, "-ca="+ca, "-n=1")
@@ -109,6 +122,18 @@ func TestServersThatCannotSpeakTLS(t *testing.T) {
 	}
 }
 
+// TestCheckDoubtsACertificate that is right and ends too soon.
+func TestCheckDoubtsACertificate(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	for until, want := range map[time.Duration]string{-time.Hour: "is good until 2", time.Hour: "is good until 2", 100 * 24 * time.Hour: ""} {
+		cert, key := authority.Issue(time.Now().Add(until), "localhost").Files(t)
+		got := run(Server, "-check", "-tls-cert="+cert, "-tls-key="+key)
+		if got.code != ExitOK || want == "" && got.stderr != "" || !strings.Contains(got.stderr, want) {
+			t.Errorf("%v before its end: %+v", until, got)
+		}
+	}
+}
+
 // TestANewCertificate is taken up while the hub serves, and a wrong one is not.
 func TestANewCertificate(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
@@ -117,17 +142,15 @@ func TestANewCertificate(t *testing.T) {
 	ping := func() outcome {
 		return run(Hubctl, "ping", "-addr=hubs://localhost:"+port, "-ca="+authority.File(), "-n=1")
 	}
-	soon := authority.Issue(time.Now().Add(time.Hour), "soon.example")
+	soon := authority.Issue(time.Now().Add(2*time.Hour), "soon.example")
 	write(t, cert, soon.Cert)
 	s.reload("everything stays as it was")
 	if got := ping(); got.code != ExitOK {
 		t.Errorf("with the old one: %+v", got)
 	}
 	write(t, key, soon.Key)
-	line := s.reload("new certificate taken up")
-	if !strings.Contains(line, "WARN") || !strings.Contains(line, "soon.example") {
-		t.Errorf("logged: %s", line)
-	}
+	s.reload("new certificate taken up")
+	s.awaitLine(&s.stderr, `"the certificate ends soon","for":"soon.example"`)
 	if got := ping(); got.code == ExitOK || !strings.Contains(got.stderr, "its certificate is for soon.example") {
 		t.Errorf("with the new one: %+v", got)
 	}
@@ -142,6 +165,52 @@ func write(t *testing.T, file string, text []byte) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestRemindersOfACertificate counts what is said of one that comes to its end: little, and most
+// at the end.
+func TestRemindersOfACertificate(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	synctest.Test(t, func(t *testing.T) {
+		var log output
+		begin := time.Now()
+		read := func(until time.Time) *certs.Set {
+			cert, key := authority.Issue(until, "hub.example").Files(t)
+			set, err := certs.Read(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return set
+		}
+		hub := &secured{store: certs.NewStore(read(begin.Add(17 * 24 * time.Hour)))}
+		ctx, end := context.WithCancel(t.Context())
+		hub.over(ctx, nil, newLogger(&log, logText, slog.LevelInfo))
+		soon, over := 0, 0
+		after := func(days float64, moreSoon, moreOver int) {
+			t.Helper()
+			time.Sleep(time.Until(begin.Add(time.Duration(days * 24 * float64(time.Hour)))))
+			synctest.Wait()
+			soon, over = soon+moreSoon, over+moreOver
+			text := log.String()
+			if a, b := strings.Count(text, "WARN msg=\"the certificate ends soon"), strings.Count(text, "ERROR msg=\"the certificate has ended"); a != soon || b != over {
+				t.Errorf("after %v days: %d and %d lines, want %d and %d\n%s", days, a, b, soon, over, text)
+			}
+		}
+		after(2.9, 0, 0)
+		after(3.1, 1, 0)
+		after(16.9, 13, 0)
+		after(17.03, 0, 1)
+		after(18.03, 0, 24)
+		hub.store.Use(read(begin.Add(20 * 24 * time.Hour)))
+		after(18.04, 1, 0)
+		hub.store.Use(read(begin.Add(100 * 24 * time.Hour)))
+		after(30, 0, 0)
+		if got := hub.until()(); !got.Equal(begin.Add(100 * 24 * time.Hour)) {
+			t.Errorf("it says that it is good until %v", got)
+		}
+		end()
+		synctest.Wait()
+	})
 }
 
 // TestTLSTakesARestart to begin with.

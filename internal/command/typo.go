@@ -123,7 +123,7 @@ func (s *settings) warn(format string, args ...any) {
 // logWarnings writes a line for each warning.
 func (s *settings) logWarnings(logger *slog.Logger) {
 	for _, warning := range s.warnings {
-		logger.Warn(warning)
+		logger.Warn("a setting may be wrong", "warning", warning)
 	}
 }
 
