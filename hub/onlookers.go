@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // timedOneIn is of how many reads one has the deliveries timed that it leads to: so few
@@ -53,5 +54,54 @@ func (o *onlookers) Progress(at int, what socket.Progress, first, frames int) {
 	}
 	if o.next != nil {
 		o.next.Progress(at, what, first, frames)
+	}
+}
+
+// witnesses are those who want to know how a run fares with each receiver.
+type witnesses struct {
+	batch  *batch  // nil: its sender does not
+	traces *traces // nil: none of its messages is traced
+}
+
+// witness returns those of a piece that is about to be offered, which then tells them what
+// becomes of it later.
+func (t *turn) witness(ids []uint64, found []*session, piece *socket.Piece) (w witnesses) {
+	if t.session.hub.config.Trace != nil {
+		w.traces = t.trace(ids, piece)
+	}
+	seen := onlookers{timer: t.timer, traces: w.traces}
+	if t.class.followed() {
+		w.batch = t.newBatch(t.first, piece.Frames, found, seen)
+		piece.Terms = &w.batch.terms
+	} else if tracker := seen.before(nil); tracker != nil {
+		piece.Terms = &socket.Terms{Tracker: tracker}
+	}
+	return w
+}
+
+// missed tells them that nobody gets it at one place.
+func (w *witnesses) missed(at int, fate wire.Fate, frames int) {
+	if w.batch != nil {
+		w.batch.settle(at, 0, frames, fate)
+	}
+	if w.traces != nil {
+		w.traces.note(at, fate, 0, frames)
+	}
+}
+
+// older tells them that a receiver speaks version 1 where the sender does not.
+func (w *witnesses) older(at int) {
+	if w.batch != nil {
+		w.batch.older.set(at)
+	}
+}
+
+// offered tells them what the outbox of a receiver did with it.
+func (w *witnesses) offered(at int, outcome socket.Outcome, frames int) {
+	if w.batch != nil {
+		w.batch.offered(at, outcome)
+	}
+	if w.traces != nil {
+		w.traces.offered(at, outcome, frames)
 	}
 }

@@ -268,17 +268,7 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	found := t.found[:len(ids)]
 	t.session.hub.roster.Find(ids, found)
 	forbidden := t.session.forbid(ids, found)
-	seen := onlookers{timer: t.timer}
-	if t.session.hub.config.Trace != nil {
-		seen.traces = t.trace(ids, piece)
-	}
-	var b *batch
-	if t.class.followed() {
-		b = t.newBatch(t.first, piece.Frames, found, seen)
-		piece.Terms = &b.terms
-	} else if tracker := seen.before(nil); tracker != nil {
-		piece.Terms = &socket.Terms{Tracker: tracker}
-	}
+	w := t.witness(ids, found, piece)
 	if t.class.sends {
 		piece.Counted = true
 		t.session.peer().launch(t.last, t.cost)
@@ -287,10 +277,7 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	parked := false
 	for i, receiver := range found {
 		if receiver == nil {
-			fate := t.miss(b, i, piece, forbidden.has(i))
-			if seen.traces != nil {
-				seen.traces.note(i, fate, 0, piece.Frames)
-			}
+			w.missed(i, t.miss(piece, forbidden.has(i)), piece.Frames)
 			continue
 		}
 		p := piece
@@ -299,9 +286,7 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 				other = t.translate(piece)
 			}
 			p = other
-			if b != nil {
-				b.older.set(i)
-			}
+			w.older(i)
 		}
 		p.At = i
 		outcome := receiver.conn.Offer(p, &t.dispatch)
@@ -311,12 +296,7 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 		case socket.Gone:
 			t.gone += piece.Deliveries
 		}
-		if b != nil {
-			b.offered(i, outcome)
-		}
-		if seen.traces != nil {
-			seen.traces.offered(i, outcome, piece.Frames)
-		}
+		w.offered(i, outcome, piece.Frames)
 		found[i] = nil
 	}
 	if other != nil {
@@ -329,20 +309,15 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	return t.await(parked)
 }
 
-// miss notes that a piece goes to nobody at that place, and returns its fate: there is no
+// miss counts that a piece goes to nobody at one place, and returns its fate: there is no
 // such client, or it is forbidden to the sender.
-func (t *turn) miss(b *batch, at int, piece *socket.Piece, forbidden bool) wire.Fate {
-	fate := wire.FateUnknown
+func (t *turn) miss(piece *socket.Piece, forbidden bool) wire.Fate {
 	if forbidden {
-		fate = wire.FateRefused
 		t.forbidden += piece.Deliveries
-	} else {
-		t.unknown += piece.Deliveries
+		return wire.FateRefused
 	}
-	if b != nil {
-		b.settle(at, 0, piece.Frames, fate)
-	}
-	return fate
+	t.unknown += piece.Deliveries
+	return wire.FateUnknown
 }
 
 // land lets the client know when the SENDs that were offered last are all queued.
