@@ -12,11 +12,16 @@ import (
 // deliveries. There is no limit to raise: when what it
 // holds for its clients reaches its bound, senders wait.
 func startHub(ctx context.Context, p *programs, _ setting) (*server, error) {
+	return startHubWith(ctx, p)
+}
+
+// startHubWith starts it with further flags.
+func startHubWith(ctx context.Context, p *programs, flags ...string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, "hub", addr, p.path("start_server"), "-addr=127.0.0.1", "-port="+portOf(addr), "-stat=false", "-admin=off")
+	return launch(ctx, "hub", addr, p.path("start_server"), append([]string{"-addr=127.0.0.1", "-port=" + portOf(addr), "-stat=false", "-admin=off"}, flags...)...)
 }
 
 // startForward starts the bare forwarder. It takes every connection for half of a

@@ -5,8 +5,9 @@
 //	load move -system nats -addr HOST:PORT -clients 100 -messages 1000 -size 128
 //	load latency -system nats -addr HOST:PORT -size 128 -rounds 20000
 //	load storm -system nats -addr HOST:PORT -clients 15000
+//	load hostile -addr HOST:PORT -kind silent -conns 10000
 //
-// Each mode prints one JSON object with its result; move prints the line
+// Each mode prints one JSON object with its result; move and hostile print the line
 // "moving" before it, when everybody is connected. A result may say that
 // messages were lost; the exit code is 1 when there is no result.
 //
@@ -37,7 +38,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: load move|latency|storm [flags]")
+		return fmt.Errorf("usage: load move|latency|storm|hostile [flags]")
 	}
 	flags := flag.NewFlagSet("load "+args[0], flag.ContinueOnError)
 	system := flags.String("system", "hub", "what to drive: "+strings.Join(systemNames(), ", "))
@@ -72,6 +73,10 @@ func modeOf(name string, flags *flag.FlagSet) (func(context.Context, target) (an
 		var c stormConfig
 		c.addFlags(flags)
 		return func(ctx context.Context, t target) (any, error) { return storm(ctx, t, c) }, nil
+	case "hostile":
+		var c hostileConfig
+		c.addFlags(flags)
+		return func(ctx context.Context, t target) (any, error) { return besiege(ctx, t, c) }, nil
 	}
-	return nil, fmt.Errorf("unknown mode %q, want move, latency or storm", name)
+	return nil, fmt.Errorf("unknown mode %q, want move, latency, storm or hostile", name)
 }

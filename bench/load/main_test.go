@@ -16,6 +16,7 @@ func TestRefuses(t *testing.T) {
 		{"storm", "-system=nonsense"},
 		{"storm", "-system=forward"}, // which has no ids
 		{"storm", "-clients=0"},
+		{"hostile", "-kind=nonsense"},
 	} {
 		if err := run(t.Context(), args); err == nil {
 			t.Errorf("%q: no error", args)
