@@ -93,7 +93,7 @@ func (b *bench) hostileScenario(n, seconds int) *scenario {
 // measureHostile measures two clients on a hub of its own, without and then with those who do harm.
 func (b *bench) measureHostile(ctx context.Context, k hostileKind, n, seconds int) (*measured, error) {
 	var secrets *secrets
-	args := []string{"-max-clients=20000"}
+	args := []string{"-max-clients=10050"}
 	if k.secure {
 		var err error
 		if secrets, err = b.programs.makeSecrets(); err != nil {
