@@ -13,7 +13,7 @@ import (
 
 const (
 	soakRestarts = 8                // in the first three quarters of the time
-	soakSettle   = 15 * time.Second // after the last client has left: longer than anybody is expected back
+	soakSettle   = 35 * time.Second // after the last client has left: longer than anybody is expected back
 )
 
 // soakScenario has one pattern go on for long while links break and the hub is upgraded, and looks
@@ -72,7 +72,7 @@ func newUpgraded(ctx context.Context, p *programs, s *secrets) (*upgraded, error
 		return nil, err
 	}
 	u := &upgraded{programs: p, admin: admin, args: append([]string{
-		"-addr=127.0.0.1", "-port=" + portOf(addr), "-stat=false", "-admin=" + admin, "-keepalive=2s", "-resume-window=10s",
+		"-addr=127.0.0.1", "-port=" + portOf(addr), "-stat=false", "-admin=" + admin, "-keepalive=2s", "-resume-window=30s",
 	}, s.flags()...)}
 	return u, u.start(ctx)
 }
