@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -37,6 +38,7 @@ type options struct {
 	systems   string
 	rounds    int
 	verify    string
+	soak      time.Duration
 	json      string
 	docs      string
 }
@@ -48,6 +50,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.systems, "systems", "", "what to measure it on, separated by commas; by default, all that are installed")
 	flags.IntVar(&o.rounds, "pairs", 5, "rounds, in each of which every system has its turn")
 	flags.StringVar(&o.verify, "verify", "", "how start_simulation verifies; by default as the scenario says")
+	flags.DurationVar(&o.soak, "time", 10*time.Minute, "how long the soak goes on")
 	flags.StringVar(&o.json, "json", "", "file for all figures")
 	flags.StringVar(&o.docs, "docs", "", "Markdown page for tables and charts, between its <!-- bench:NAME --> markers")
 	if err := flags.Parse(args); err != nil {
@@ -57,7 +60,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{systems: systems, verify: o.verify}
+	b := &bench{systems: systems, verify: o.verify, soak: o.soak}
 	scenarios, err := b.chooseScenarios(o.scenarios)
 	if err != nil {
 		return err

@@ -16,6 +16,11 @@ type measured struct {
 	P99 float64 `json:"p99_seconds,omitempty"`
 	Max float64 `json:"max_seconds,omitempty"`
 
+	P99Before float64 `json:"p99_before_seconds,omitempty"` // the same, while nobody did harm
+	Held      uint64  `json:"held,omitempty"`               // connections of those who do
+	Made      uint64  `json:"made,omitempty"`               // by them, in all
+	MiBMore   float64 `json:"mib_more,omitempty"`           // resident memory of the server beside before
+
 	KiBSilent float64 `json:"kib_each_silent,omitempty"` // of a connection that never said a word
 	KiB       float64 `json:"kib_each,omitempty"`        // of one that was answered once
 	Visits    uint64  `json:"visits,omitempty"`
@@ -29,6 +34,10 @@ type measured struct {
 	CPUMoving float64 `json:"server_cpu_moving_seconds,omitempty"` // of the server, while messages moved
 
 	Memory []sampled `json:"memory,omitempty"` // of the server, second by second
+
+	FilesBefore float64 `json:"files_before,omitempty"` // descriptors of the server
+	FilesAfter  float64 `json:"files_after,omitempty"`
+	Queued      float64 `json:"queued_bytes,omitempty"` // that it holds for clients who have left
 
 	GoroutinesBefore int     `json:"goroutines_before,omitempty"`
 	GoroutinesAfter  int     `json:"goroutines_after,omitempty"`

@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // bench is what all scenarios share.
 type bench struct {
 	programs *programs
 	systems  []string // to measure
-	verify   string   // how the simulation verifies; "" is as the scenario says
+	soak     time.Duration
+	verify   string // how the simulation verifies; "" is as the scenario says
 }
 
 // scenario is a question, and how to answer it.
@@ -80,6 +82,8 @@ var scenarios = []struct {
 	{"growth", func(b *bench) *scenario { return b.growthScenario() }},
 	{"list", func(b *bench) *scenario { return b.listScenario(listClients, listSeconds) }},
 	{"flood", func(b *bench) *scenario { return b.floodScenario(floodSeconds) }},
+	{"hostile", func(b *bench) *scenario { return b.hostileScenario(hostileConns, hostileSeconds) }},
+	{"soak", func(b *bench) *scenario { return b.soakScenario(b.soak) }},
 	{"defaults", func(b *bench) *scenario { return b.defaultsScenario() }},
 	{"full", func(b *bench) *scenario { return b.fullScenario(heavyInFull) }},
 	{"repeat", func(b *bench) *scenario { return b.repeatScenario(repeatRuns) }},

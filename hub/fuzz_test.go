@@ -111,7 +111,15 @@ func servesTwoOthers(t *testing.T, dial func() net.Conn) {
 // startFuzzed serves a hub and returns how to connect to it.
 func startFuzzed(t *testing.T, tcp bool) (*testHub, func() net.Conn) {
 	t.Helper()
-	config := hub.Config{MaxBody: fuzzBody, MaxQueuedBytes: 4 << 20, ResumeWindow: time.Millisecond, ReportTimeout: time.Millisecond}
+	return startGuarded(t, tcp, nil)
+}
+
+// startGuarded does so for a hub that asks who comes in, unless nobody says that.
+func startGuarded(t *testing.T, tcp bool, admit func(hub.Applicant) (*hub.Grant, error)) (*testHub, func() net.Conn) {
+	t.Helper()
+	config := hub.Config{
+		MaxBody: fuzzBody, MaxQueuedBytes: 4 << 20, ResumeWindow: time.Millisecond, ReportTimeout: time.Millisecond, Admit: admit,
+	}
 	if !tcp {
 		ln := newPipes()
 		return startOn(t, config, ln), func() net.Conn { return ln.dial(t) }

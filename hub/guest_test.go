@@ -25,7 +25,14 @@ func (s *testHub) guest(t testing.TB) *guest {
 // hello connects and says this HELLO.
 func (s *testHub) hello(t testing.TB, h wire.Hello) *guest {
 	t.Helper()
-	g := &guest{peer: s.silent(t)}
+	return greet(s.silent(t), h)
+}
+
+// greet says this HELLO, and reads the WELCOME.
+func greet(p *peer, h wire.Hello) *guest {
+	t := p.t
+	t.Helper()
+	g := &guest{peer: p}
 	g.send(wire.AppendHello(nil, &h))
 	kind, payload := g.frame()
 	if kind != wire.TypeWelcome {

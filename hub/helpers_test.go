@@ -3,6 +3,7 @@ package hub_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -49,6 +50,9 @@ type testHub struct {
 	addr   string
 	config hub.Config
 	served chan error // what Serve returned
+
+	// credentials is how the project's own client comes in.
+	credentials client.Options
 }
 
 // start serves a hub until the end of the test, and then holds it to what is
@@ -189,12 +193,18 @@ func adopt(t testing.TB, nc net.Conn) *peer {
 	return &peer{Conn: nc, t: t}
 }
 
-func (p *peer) tcp() *net.TCPConn { return p.Conn.(*net.TCPConn) }
+// tcp returns what carries the connection, below TLS.
+func (p *peer) tcp() *net.TCPConn {
+	if secure, ok := p.Conn.(*tls.Conn); ok {
+		return secure.NetConn().(*net.TCPConn)
+	}
+	return p.Conn.(*net.TCPConn)
+}
 
 // reset closes the connection so that the hub sees a reset, not an end.
 func (p *peer) reset() {
 	_ = p.tcp().SetLinger(0) // fails only on a connection that is gone already
-	p.Close()
+	p.tcp().Close()
 }
 
 // send writes all of b.
@@ -360,7 +370,9 @@ func (s *testHub) dial(t testing.TB) *client.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, err := client.Dial(ctx, s.addr, &client.Options{NoReconnect: true})
+	options := s.credentials
+	options.NoReconnect = true
+	c, err := client.Dial(ctx, s.addr, &options)
 	if err != nil {
 		t.Fatal(err)
 	}

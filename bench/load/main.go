@@ -6,8 +6,9 @@
 //	load latency -system nats -addr HOST:PORT -size 128 -rounds 20000
 //	load storm -system nats -addr HOST:PORT -clients 15000
 //	load flood -addr HOST:PORT -kind connects -rate 2000 -seconds 10
+//	load hostile -addr HOST:PORT -kind silent -conns 10000
 //
-// Each mode prints one JSON object with its result; move and flood print the line
+// Each mode prints one JSON object with its result; move, flood and hostile print the line
 // "moving" before it, when everybody is connected. A result may say that
 // messages were lost; the exit code is 1 when there is no result.
 //
@@ -38,7 +39,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: load move|latency|storm|flood [flags]")
+		return fmt.Errorf("usage: load move|latency|storm|flood|hostile [flags]")
 	}
 	flags := flag.NewFlagSet("load "+args[0], flag.ContinueOnError)
 	system := flags.String("system", "hub", "what to drive: "+strings.Join(systemNames(), ", "))
@@ -78,6 +79,10 @@ func modeOf(name string, flags *flag.FlagSet) (func(context.Context, target) (an
 		var c floodConfig
 		c.addFlags(flags)
 		return func(ctx context.Context, t target) (any, error) { return floodHub(ctx, t, c) }, nil
+	case "hostile":
+		var c hostileConfig
+		c.addFlags(flags)
+		return func(ctx context.Context, t target) (any, error) { return besiege(ctx, t, c) }, nil
 	}
-	return nil, fmt.Errorf("unknown mode %q, want move, latency, storm or flood", name)
+	return nil, fmt.Errorf("unknown mode %q, want move, latency, storm, flood or hostile", name)
 }

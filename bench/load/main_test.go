@@ -22,6 +22,7 @@ func TestRefuses(t *testing.T) {
 		{"flood", "-clients=1"},
 		{"flood", "-rate=0"},
 		{"latency", "-rate=-1"},
+		{"hostile", "-kind=nonsense"},
 	} {
 		if err := run(t.Context(), args); err == nil {
 			t.Errorf("%q: no error", args)

@@ -45,7 +45,8 @@ func start(t testing.TB, config Config) *site {
 	}
 	ln := listen(t)
 	served := make(chan error, 1)
-	go func() { served <- h.Serve(context.WithoutCancel(t.Context()), ln) }() // ends with Shutdown; the cleanup waits
+	ctx := context.WithoutCancel(t.Context())
+	go func() { served <- h.Serve(ctx, ln) }() // ends with Shutdown; the cleanup waits
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 		defer cancel()

@@ -14,22 +14,24 @@ var (
 	testHeader = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w*)\(`)
 )
 
-// TestPromisesHaveTheirTests looks for every test that the specification names as
-// the proof of a promise.
+// TestPromisesHaveTheirTests looks for every test that the specification and SECURITY.md name
+// as the proof of a promise.
 func TestPromisesHaveTheirTests(t *testing.T) {
 	root := filepath.Join("..", "..")
-	page, err := os.ReadFile(filepath.Join(root, "docs", "PROTOCOL.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	tests := testsBelow(t, root)
-	promised := testName.FindAllSubmatch(page, -1)
-	if len(promised) == 0 {
-		t.Fatal("docs/PROTOCOL.md names no tests")
-	}
-	for _, match := range promised {
-		if name := string(match[1]); !tests[name] {
-			t.Errorf("docs/PROTOCOL.md relies on %s, which does not exist", name)
+	for _, name := range []string{"docs/PROTOCOL.md", "SECURITY.md"} {
+		page, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		promised := testName.FindAllSubmatch(page, -1)
+		if len(promised) == 0 {
+			t.Fatalf("%s names no tests", name)
+		}
+		for _, match := range promised {
+			if test := string(match[1]); !tests[test] {
+				t.Errorf("%s relies on %s, which does not exist", name, test)
+			}
 		}
 	}
 }

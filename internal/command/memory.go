@@ -14,6 +14,11 @@ const (
 	// connectionMemory is what a connection takes beyond the budget, in bytes: 4.6 KiB
 	// were measured for an idle one (docs/BENCHMARKS.md).
 	connectionMemory = 8 << 10
+
+	// secureMemory is that of a connection over TLS, which has ciphers, buffers and a larger stack: 21 KiB
+	// are in use while it idles (docs/OPERATIONS.md). A limit below what is in use would have the runtime look for
+	// garbage without end.
+	secureMemory = 32 << 10
 )
 
 // limitMemory tells the Go runtime how much memory the hub is meant to take, so
@@ -21,11 +26,15 @@ const (
 // size: without it, a hub that was told to hold 64 MiB could be driven to 388. An
 // operator's GOMEMLIMIT is left alone. It returns the limit that it has set, which
 // a later call takes as ours, to change it; 0 is none.
-func limitMemory(logger *slog.Logger, ours, queued int64, clients int) int64 {
+func limitMemory(logger *slog.Logger, ours, queued int64, clients int, secure bool) int64 {
 	if now := debug.SetMemoryLimit(-1); now != math.MaxInt64 && now != ours {
 		return 0
 	}
-	limit := queued + queued/4 + runtimeMemory + int64(clients)*connectionMemory
+	each := int64(connectionMemory)
+	if secure {
+		each = secureMemory
+	}
+	limit := queued + queued/4 + runtimeMemory + int64(clients)*each
 	debug.SetMemoryLimit(limit)
 	logger.Debug("memory limit of the runtime", "limit", formatSize(limit))
 	return limit

@@ -228,7 +228,7 @@ func TestKeysOfEachKind(t *testing.T) {
 	}
 }
 
-func publicPEM(t *testing.T, public any) []byte {
+func publicPEM(t testing.TB, public any) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
@@ -237,7 +237,7 @@ func publicPEM(t *testing.T, public any) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
-func set(t *testing.T, keys ...jose.JSONWebKey) []byte {
+func set(t testing.TB, keys ...jose.JSONWebKey) []byte {
 	t.Helper()
 	text, err := json.Marshal(jose.JSONWebKeySet{Keys: keys})
 	if err != nil {

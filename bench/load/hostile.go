@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// hostileConfig is how many clients do what to a hub.
+type hostileConfig struct {
+	kind    string
+	conns   int
+	rate    float64
+	seconds float64
+	secure  bool
+	token   string
+}
+
+func (c *hostileConfig) addFlags(flags *flag.FlagSet) {
+	flags.StringVar(&c.kind, "kind", "silent", fmt.Sprint("what they do: ", slices.Sorted(maps.Keys(hostility))))
+	flags.IntVar(&c.conns, "conns", 10_000, "connections at once")
+	flags.Float64Var(&c.rate, "rate", 2000, "new ones in a second, at most")
+	flags.Float64Var(&c.seconds, "seconds", 10, "how long to go on when all are there")
+	flags.BoolVar(&c.secure, "secure", false, "agree on TLS before that, whoever the hub is")
+	flags.StringVar(&c.token, "token", "", "what they show who come in")
+}
+
+// hostile is what they have done.
+type hostile struct {
+	Held uint64 `json:"held"` // connections at the same time, when all were there
+	Made uint64 `json:"made"` // in all
+}
+
+// hostility is what a client does with a connection. It returns when there is nothing more to
+// do with that; then the connection is reset.
+var hostility = map[string]func(ctx context.Context, c *hostileConfig, nc net.Conn){
+	"silent": func(_ context.Context, _ *hostileConfig, nc net.Conn) { outlast(nc) },
+	"header": func(_ context.Context, _ *hostileConfig, nc net.Conn) { say(nc, []byte{0, 0, 1}); outlast(nc) },
+	"client hello": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
+		say(nc, []byte{22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // of 512 bytes
+		outlast(nc)
+	},
+	"body": slowBody,
+	"read": func(ctx context.Context, _ *hostileConfig, nc net.Conn) { // ask, and do not listen
+		_ = nc.(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 10)
+		say(nc, slices.Repeat(wire.AppendIdentityRequest(nil), 20_000))
+		<-ctx.Done()
+	},
+	"half-open": func(ctx context.Context, c *hostileConfig, nc net.Conn) { // come in, and vanish
+		say(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
+		outlast(nc)
+	},
+	"pings": func(ctx context.Context, c *hostileConfig, nc net.Conn) { ask(ctx, c, nc, time.Second) },
+	"idle":  func(ctx context.Context, c *hostileConfig, nc net.Conn) { ask(ctx, c, nc, 10*time.Second) },
+	"garbage": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
+		say(nc, slices.Repeat([]byte{0xfe, 0xca}, 500))
+		outlast(nc)
+	},
+	"resets": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
+		say(nc, wire.AppendRelay(nil, []uint64{1, 2, 3}, make([]byte, 5000))[:3000])
+	},
+}
+
+// slowBody announces a large message, and brings a byte of it in a second.
+func slowBody(ctx context.Context, _ *hostileConfig, nc net.Conn) {
+	frame := wire.AppendRelay(nil, []uint64{1}, nil)
+	binary.BigEndian.PutUint32(frame, 1<<20)
+	ok := say(nc, append(frame, make([]byte, 1000)...))
+	for ok && every(ctx, time.Second) {
+		ok = say(nc, []byte{0})
+	}
+}
+
+// ask comes in, and asks for a sign of life as often as that.
+func ask(ctx context.Context, c *hostileConfig, nc net.Conn, often time.Duration) {
+	say(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
+	var hearing sync.WaitGroup
+	hearing.Go(func() { outlast(nc) }) // ends with the connection
+	for every(ctx, often) && say(nc, wire.AppendPing(nil, 1)) {
+	}
+	nc.Close()
+	hearing.Wait()
+}
+
+func say(nc net.Conn, b []byte) bool {
+	_, err := nc.Write(b)
+	return err == nil
+}
+
+// outlast waits until the hub has had enough.
+func outlast(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) }
+
+func every(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// besiege keeps up connections of one kind to a hub, makes new ones of those that it ends, no
+// faster than it may, and says when all are there, or as many as there will be.
+func besiege(ctx context.Context, t target, c hostileConfig) (*hostile, error) {
+	do := hostility[c.kind]
+	if do == nil {
+		return nil, fmt.Errorf("no kind %q", c.kind)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var made, held atomic.Int64
+	pace := rate.NewLimiter(rate.Limit(c.rate), max(1, int(c.rate/100)))
+	var all sync.WaitGroup
+	for i := range c.conns {
+		// Ends with ctx.
+		all.Go(func() {
+			for pace.Wait(ctx) == nil {
+				one(ctx, &c, t.addr, i, do, &made, &held)
+			}
+		})
+	}
+	ready := time.Now().Add(time.Duration(1.5 * float64(c.conns) / c.rate * float64(time.Second)))
+	for time.Now().Before(ready) && held.Load() < int64(c.conns) && every(ctx, 50*time.Millisecond) {
+	}
+	fmt.Println("moving")
+	for end := time.Now().Add(time.Duration(c.seconds / 2 * float64(time.Second))); time.Now().Before(end) && every(ctx, 50*time.Millisecond); {
+	}
+	h := &hostile{Held: uint64(held.Load())}
+	for end := time.Now().Add(time.Duration(c.seconds / 2 * float64(time.Second))); time.Now().Before(end) && every(ctx, 50*time.Millisecond); {
+	}
+	h.Made = uint64(made.Load())
+	cancel()
+	all.Wait()
+	return h, nil
+}
+
+// one makes a connection and does harm with it. They come from several addresses: one has too
+// few ports.
+func one(ctx context.Context, c *hostileConfig, addr string, i int, do func(context.Context, *hostileConfig, net.Conn), made, held *atomic.Int64) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%32))}, Timeout: 5 * time.Second}
+	nc, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return // the hub does not have to take it
+	}
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	made.Add(1)
+	held.Add(1)
+	defer held.Add(-1)
+	_ = nc.(*net.TCPConn).SetLinger(0) // fails only on a closed connection
+	defer nc.Close()
+	over := nc
+	if c.secure {
+		secure := tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // who means harm does not mind
+		if secure.HandshakeContext(ctx) != nil {
+			return
+		}
+		over = secure
+	}
+	do(ctx, c, over)
+}

@@ -1,0 +1,58 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/client"
+)
+
+// FuzzAdmin asks the admin address for anything, in any words. Without the token only probes
+// are answered; with it, each question has an answer that is a page or a sentence, and never an
+// error of the server.
+func FuzzAdmin(f *testing.F) {
+	bearer := "Bearer " + token
+	for _, path := range append(paths, "/healthz", "/readyz", "/api/clients?after=1&limit=2", "/api/clients?limit=0&limit=1", "/api/clients?after=%zz",
+		"/api/clients/1?reconnect=maybe", "/api/clients/18446744073709551616", "/api//clients", "/../healthz", "/healthz/../api/clients", "/debug/pprof/goroutine?debug=2") {
+		for _, authorization := range []string{"", bearer, "bearer  " + token + " ", "Basic " + token} {
+			f.Add(http.MethodGet, path, authorization, "localhost", "")
+		}
+		f.Add(http.MethodDelete, path, bearer, "evil.example", "http://evil.example")
+		f.Add(http.MethodPost, path, "", "localhost", "null")
+	}
+	s := start(f, Config{Token: token})
+	f.Fuzz(func(t *testing.T, method, target, authorization, host, origin string) {
+		from, err := url.ParseRequestURI(target)
+		if err != nil || strings.HasPrefix(from.Path, "/debug/pprof/profile") || strings.HasPrefix(from.Path, "/debug/pprof/trace") {
+			return // net/http refuses the one, and the others take their time
+		}
+		r := &http.Request{
+			Method: method, URL: from, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: host, RequestURI: target, Body: http.NoBody,
+			Header: http.Header{"Authorization": {authorization}, "Origin": {origin}},
+		}
+		c := s.dial(t, client.Options{})
+		w := httptest.NewRecorder()
+		s.Server.http.Handler.ServeHTTP(w, r.WithContext(t.Context()))
+		scheme, sent, _ := strings.Cut(authorization, " ")
+		known := strings.EqualFold(scheme, "Bearer") && strings.TrimSpace(sent) == token
+		probe := from.Path == healthPath || from.Path == readyPath
+		switch {
+		case w.Code >= 500:
+			t.Errorf("%s %s: %d %s", method, target, w.Code, w.Body)
+		case !known && !probe && w.Code != http.StatusUnauthorized && w.Code != http.StatusForbidden:
+			t.Errorf("%s %s without the token: %d %s", method, target, w.Code, w.Body)
+		case w.Code == http.StatusBadRequest && strings.HasPrefix(from.Path, "/api/"):
+			var p problem
+			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Error == "" {
+				t.Errorf("%s %s: %s is no sentence", method, target, w.Body)
+			}
+		}
+		if _, there := s.hub.Client(c.ID()); !there && !(known && method == http.MethodDelete) {
+			t.Errorf("%s %s disconnected a client", method, target)
+		}
+	})
+}

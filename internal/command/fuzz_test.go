@@ -1,0 +1,59 @@
+package command
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// FuzzConfigFile reads anything as the config file of a hub. It is refused in a sentence, or its
+// settings, printed and read again, are the same.
+func FuzzConfigFile(f *testing.F) {
+	f.Add("port = 1\naddr ::1\nstat false\n# a comment\n\nmax-memory=1.5GiB\nlog json\n")
+	f.Add("port")
+	f.Add("port x")
+	f.Add("stall 1m30s # behind\nrate-bytes 1e3")
+	f.Add("nothing 1")
+	f.Add("port 1\nport 2\r\n\x00")
+	f.Add("max-memory 1MiB")
+	f.Add("auth-issuer = \" us \"")
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.Contains(text, "/") {
+			return // files of this machine, some of which never end
+		}
+		file := filepath.Join(t.TempDir(), "config")
+		check := func(text string) outcome {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return run(Server, "-check", "-config="+file)
+		}
+		first := check(text)
+		switch first.code {
+		case ExitUsage:
+			if line := firstLine(first.stderr); !strings.HasPrefix(line, "start_server: ") || len(line) < 30 {
+				t.Errorf("%q is refused: %q", text, line)
+			}
+		case ExitOK:
+			again := check(first.stdout)
+			for line := range strings.Lines(first.stdout) {
+				if line = value(line); again.code != ExitOK || !strings.Contains("\n"+again.stdout, "\n"+line) {
+					t.Errorf("%q:\n%s\nand again:\n%s%s", text, first.stdout, again.stdout, again.stderr)
+				}
+			}
+		default:
+			t.Errorf("%q: %+v", text, first)
+		}
+	})
+}
+
+// value returns a line of a printed configuration without where its value comes from, and nothing of
+// one that cannot be read again.
+func value(line string) string {
+	line, _, _ = strings.Cut(line, "  # ")
+	if strings.HasPrefix(line, "#") {
+		return ""
+	}
+	return strings.TrimSpace(line)
+}

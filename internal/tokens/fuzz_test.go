@@ -1,0 +1,104 @@
+package tokens_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sechlol/go-message-hub/internal/tokens"
+)
+
+// hs256 makes a token by hand: the library would not sign everything.
+func hs256(claims string, secret []byte) string {
+	part := base64.RawURLEncoding.EncodeToString
+	text := part([]byte(`{"alg":"HS256"}`)) + "." + part([]byte(claims))
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(text))
+	return text + "." + part(mac.Sum(nil))
+}
+
+// FuzzClaims has somebody who may sign say anything. What comes of it is within what the hub
+// can take, or is refused.
+func FuzzClaims(f *testing.F) {
+	secret := []byte(strings.Repeat("s", 32))
+	k, err := tokens.ParseKeys([]byte(base64.StdEncoding.EncodeToString(secret)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, claims := range []string{
+		`{"sub":"alice","exp":1800003600}`, `{"sub":"a","exp":1e300}`, `{"sub":"a","exp":"x"}`, `{"exp":1800003600}`, `[]`, `null`, ``,
+		`{"sub":"a","exp":1800003600,"hub_id":"5","hub_send":["1","5-7",9],"hub_list":false,"hub_watch":false,"hub_max_body":10,"hub_messages_per_second":0.5}`,
+		`{"sub":"a","exp":1800003600,"hub_id":18446744073709551615}`, `{"sub":"a","exp":1800003600,"hub_send":[]}`,
+		`{"sub":"a","exp":1800003600,"hub_send":["7-5"]}`, `{"sub":"a","exp":1800003600,"hub_max_body":-1}`,
+		`{"sub":"a","exp":1800003600,"hub_bytes_per_second":-1}`, `{"sub":"a","sub":"b","exp":1800003600}`,
+	} {
+		f.Add(claims)
+	}
+	f.Fuzz(func(t *testing.T, claims string) {
+		c, err := k.Verify(hs256(claims, secret), tokens.Issuer{}, now)
+		if err != nil {
+			if !errors.Is(err, tokens.ErrRefused) {
+				t.Errorf("%q: %v", claims, err)
+			}
+			return
+		}
+		if c.Subject == "" || c.ID > tokens.IDMost || !c.Until.After(now) || c.MaxBody < 0 || !(c.Messages >= 0) || !(c.Bytes >= 0) {
+			t.Errorf("%q lets in %+v", claims, c)
+		}
+		for _, r := range c.To {
+			if r.First > r.Last || !c.May(r.First) || !c.May(r.Last) {
+				t.Errorf("%q: it may send to %+v", claims, c.To)
+			}
+		}
+	})
+}
+
+// FuzzKeys reads any file as keys. A file that holds public keys must not be taken for the secret
+// of an HMAC, in whatever form, and a secret must not be told.
+func FuzzKeys(f *testing.F) {
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	_, public, err := tokens.GenerateKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(public)
+	f.Add(publicPEM(f, &p256.PublicKey))
+	f.Add(append(publicPEM(f, &p256.PublicKey), public...))
+	f.Add(set(f, jose.JSONWebKey{Key: &p256.PublicKey, KeyID: "e", Algorithm: "ES256", Use: "sig"}))
+	f.Add(set(f, jose.JSONWebKey{Key: []byte(strings.Repeat("s", 32))}))
+	f.Add([]byte(base64.StdEncoding.EncodeToString(make([]byte, 32))))
+	f.Add([]byte("{"))
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"))
+	claims := `{"sub":"root","exp":1800003600}`
+	f.Fuzz(func(t *testing.T, text []byte) {
+		k, err := tokens.ParseKeys(text)
+		trimmed := strings.TrimSpace(string(text))
+		if err != nil {
+			if !strings.HasPrefix(trimmed, "-----BEGIN ") && len(trimmed) > 20 && strings.Contains(err.Error(), trimmed) {
+				t.Errorf("the error tells what may be a secret: %v", err)
+			}
+			return
+		}
+		for _, secret := range []string{string(text), trimmed, trimmed + "\n"} {
+			if _, err := k.Verify(hs256(claims, []byte(secret)), tokens.Issuer{}, now.Add(-time.Minute)); err == nil {
+				t.Errorf("what the file says is taken for a secret: %q", secret)
+			}
+		}
+		part := base64.RawURLEncoding.EncodeToString
+		if _, err := k.Verify(part([]byte(`{"alg":"none"}`))+"."+part([]byte(claims))+".", tokens.Issuer{}, now); err == nil {
+			t.Error("a token that nobody has signed is taken")
+		}
+	})
+}
