@@ -111,6 +111,9 @@ func (w *watching) refuse(why error) {
 	}
 	clear(w.watchers)
 	w.forget()
+	if w.link != nil { // perhaps it was about an earlier one, and the hub tells
+		w.link.say(wire.AppendWatch(nil, wire.Watch{}), &insisting)
+	}
 }
 
 // next waits for changes.

@@ -85,7 +85,7 @@ func (a *addresses) enter(from net.Addr, now time.Time) (why Refusal, ok bool) {
 		v = a.add(addr, now)
 	}
 	switch {
-	case a.most > 0 && (v.connected >= a.most || v.connected+v.expected >= 2*a.most):
+	case a.most > 0 && v.connected >= a.most:
 		return RefusedAddress, false
 	case v.connects != nil && !v.connects.AllowN(now, 1):
 		return RefusedRate, false
@@ -94,10 +94,17 @@ func (a *addresses) enter(from net.Addr, now time.Time) (why Refusal, ok bool) {
 	return 0, true
 }
 
-// lose turns a connection into one that is expected back: it must find a place then. leave must
-// follow.
-func (a *addresses) lose(from net.Addr, now time.Time) {
-	a.change(from, now, func(v *visitor) { v.connected, v.expected = v.connected-1, v.expected+1 })
+// lose turns a connection into one that is expected back: it must find a place then. It returns false
+// when as many are expected as may be connected, unless another connection is about to go on with
+// it: then it is not one of them. leave must follow.
+func (a *addresses) lose(from net.Addr, goesOn bool, now time.Time) (expected bool) {
+	expected = true
+	a.change(from, now, func(v *visitor) {
+		if expected = goesOn || a.most == 0 || v.expected < a.most; expected {
+			v.connected, v.expected = v.connected-1, v.expected+1
+		}
+	})
+	return expected
 }
 
 // leave undoes enter, for one that was lost as well.

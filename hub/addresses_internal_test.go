@@ -20,7 +20,7 @@ func TestAddressesAreForgotten(t *testing.T) {
 		}
 		lost := i%2 == 0
 		if lost {
-			a.lose(from, now)
+			a.lose(from, false, now)
 		}
 		a.leave(from, lost, now)
 		now = now.Add(2 * time.Millisecond)

@@ -46,6 +46,11 @@ const (
 	// sharePart is the part of the rest that one sender may hold.
 	sharePart = 8
 
+	// spareLeast is what the hub holds for each client beyond Config.MaxQueuedBytes, if need be, in bytes:
+	// whoever needs little is served whatever the others hold. With the 4.5 KiB that an
+	// idle connection takes that makes 8 KiB.
+	spareLeast = 3 << 10
+
 	// unsentBytes is how much of a client's stream may wait in the kernel before the
 	// outbox holds the rest. Without a bound, 255 receivers of large bodies drive the
 	// kernel into memory pressure, where it drops what it has received. The less there
@@ -109,8 +114,8 @@ func New(config Config) (*Hub, error) {
 	h := &Hub{
 		config:   config,
 		started:  time.Now(),
-		bodies:   body.NewBudget(forBodies),
-		reads:    body.NewBudget(forReads),
+		bodies:   body.NewBudget(forBodies, spareLeast),
+		reads:    body.NewBudget(forReads, 0),
 		share:    forBodies / sharePart,
 		epoch:    uint64(time.Now().UnixNano()),
 		closing:  make(chan struct{}),

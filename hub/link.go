@@ -74,7 +74,7 @@ func (t *turn) hello(f *socket.Frame) error {
 	}
 	s := t.session
 	s.conn.Number(s.hub.config.Window)
-	s.account.Yield = s.conn.DropKept // while it waits for memory it hears no acknowledgement
+	s.account.Yield = s.yield
 	if err := s.admit(wire.Version2, h.Token); err != nil {
 		return err
 	}
@@ -208,17 +208,18 @@ func (s *session) linger(err error) bool {
 	if l == nil || !resumable(err) || isClosed(s.hub.closing) || !s.conn.Detach() {
 		return false
 	}
-	select {
-	case <-l.yield:
+	goesOn := isClosed(l.yield)
+	if goesOn {
 		away := goAway{code: wire.GoAwayTakenOver, err: errors.New("another connection goes on with this id")}
 		s.conn.LastWords(away.frame(), lastWords)
-	default:
+	} else {
 		s.conn.Sever()
 	}
 	s.conn.Outbox.Wait()
+	if s.lost = s.hub.addresses.lose(s.conn.RemoteAddr(), goesOn, time.Now()); !s.lost {
+		return false
+	}
 	s.hub.config.Logger.Debug("client detached", "client", s.id.Load(), "cause", err)
-	s.lost = true
-	s.hub.addresses.lose(s.conn.RemoteAddr(), time.Now())
 	close(l.detached)
 	window := time.NewTimer(s.hub.config.ResumeWindow)
 	defer window.Stop()

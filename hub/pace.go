@@ -67,7 +67,7 @@ func (s *session) rest() error {
 	if s.pace == nil {
 		return nil
 	}
-	d := s.pace.delay(s.messagesIn.Load(), s.conn.Brought(), time.Now())
+	d := s.pace.delay(s.asked, s.conn.Brought(), time.Now())
 	if d <= 0 {
 		return nil
 	}

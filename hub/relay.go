@@ -77,6 +77,9 @@ func (t *turn) handleAll() error {
 		f, ok, err := t.session.conn.Next()
 		if err == nil && ok {
 			t.frames++
+			if f.Type != wire.TypePong && f.Type != wire.TypeTaken {
+				t.session.asked++ // and not what the hub may have asked for
+			}
 			err = t.handle(&f)
 		}
 		if err != nil {
@@ -204,9 +207,16 @@ func (t *turn) join(to wire.IDs, c class, n int) error {
 // everything that this read may still lead to.
 func (t *turn) draw(n int) error {
 	t.drop()
-	out, err := t.find(max(n, t.session.conn.Pending()))
-	if err != nil {
-		return err
+	all := max(n, t.session.conn.Pending())
+	out := t.session.account.TryDraw(all)
+	if out == nil && n <= spareLeast/2 { // nobody waits for this, unless it holds as much already
+		out = t.session.account.TryDraw(min(all, spareLeast/2))
+	}
+	if out == nil {
+		var err error
+		if out, err = t.find(all); err != nil {
+			return err
+		}
 	}
 	t.out, t.piece = out, socket.Piece{Buffer: out}
 	return nil

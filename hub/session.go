@@ -44,6 +44,7 @@ type session struct {
 
 	// Owned by the reading goroutine.
 	counted int64       // bytes of conn.Brought that are in the statistics
+	asked   uint64      // frames, without those that only answer
 	greeted bool        // the first frame has come
 	lost    bool        // the connection is, and the client was expected back
 	grant   *Grant      // what it may do; nil: everything

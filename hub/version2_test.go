@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -860,30 +861,103 @@ func TestWhoeverKeepsMuchIsAsked(t *testing.T) {
 }
 
 // TestWhoWaitsForMemoryIsNotWaitedFor has two clients send much to each other at a hub that is short
-// of memory, and acknowledge nothing. Neither of them would be heard while it waits for the
+// of memory. They acknowledge what they are asked about, and neither of them is heard while it waits for the
 // memory that is kept for the other: so it is given up soon, and not after half a second each time.
 func TestWhoWaitsForMemoryIsNotWaitedFor(t *testing.T) {
-	const messages, longest = 400, 10 * time.Second // 48 times what one may have the hub hold
+	const messages, longest = 800, 30 * time.Second // 96 times what one may have the hub hold
 	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
 	guests := []*guest{h.guest(t), h.guest(t)}
 	body := pattern(60_000, 1)
 	begin := time.Now()
 	parallel(t, len(guests), func(i int) error {
 		g, other := guests[i], guests[1-i]
-		g.mute = true
 		background(t, func() error {
 			for range messages {
 				g.tell(body, 0, 0, other.id)
 			}
 			return nil
 		})
-		for seq := uint64(1); seq <= messages; seq++ {
-			g.delivered(other.id, seq, body)
-		}
-		return nil
+		return g.answering(messages)
 	})
 	if took := time.Since(begin); took > longest {
 		t.Errorf("took %v, at most %v is fine", took, longest)
+	}
+}
+
+// answering takes so many messages, and says what it has received when it is asked. It reads on while
+// that cannot be written.
+func (g *guest) answering(messages uint64) error {
+	var answers sync.WaitGroup
+	defer answers.Wait()
+	for had := uint64(0); had < messages; {
+		kind, payload, err := g.next()
+		switch {
+		case err != nil:
+			return err
+		case kind == wire.TypeDeliver:
+			had++
+		case kind == wire.TypePing:
+			n, _ := wire.ParseNumber(payload)
+			answer := wire.AppendPong(wire.AppendTaken(nil, had), n)
+			answers.Go(func() { _, _ = g.Write(answer) }) // ends when the hub has read what was sent before
+		}
+	}
+	return nil
+}
+
+// TestAnswersAreNotPaced asks one who may say little for acknowledgements, all the time.
+func TestAnswersAreNotPaced(t *testing.T) {
+	const messages = 500
+	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, Admit: func(a hub.Applicant) (*hub.Grant, error) {
+		if a.Token == "quiet" {
+			return &hub.Grant{MessageRate: 5}, nil
+		}
+		return &hub.Grant{}, nil
+	}})
+	sender, quiet := h.show(t, "sender"), h.show(t, "quiet")
+	body := pattern(60_000, 1)
+	background(t, func() error {
+		for range messages {
+			sender.tell(body, 0, 0, quiet.id)
+		}
+		return nil
+	})
+	if err := quiet.answering(messages); err != nil {
+		t.Error(err)
+	}
+	if n := h.Stats().Paced; n > 0 {
+		t.Errorf("slowed down %d times for what it was asked", n)
+	}
+}
+
+// TestWhatHelpsNobodyIsKept for one who waits for memory that is held by what a slow receiver has yet to
+// get: what others have sent to it is none of that, and it can resume.
+func TestWhatHelpsNobodyIsKept(t *testing.T) {
+	const messages = 200
+	h := start(t, hub.Config{MaxQueuedBytes: 16 << 20, OutboxBytes: 8 << 20})
+	busy, slow, other := h.guest(t), h.guest(t), h.guest(t)
+	busy.mute = true
+	seq := other.tell([]byte("hello"), 0, 0, busy.ID)
+	busy.delivered(other.ID, seq, []byte("hello"))
+	body := pattern(60_000, 1)
+	sent := make(chan struct{})
+	background(t, func() error {
+		defer close(sent)
+		for range messages {
+			busy.tell(body, 0, 0, slow.ID)
+		}
+		return nil
+	})
+	time.Sleep(50 * time.Millisecond)
+	for seq := uint64(1); seq <= messages; seq++ {
+		slow.delivered(busy.ID, seq, body)
+	}
+	<-sent
+	old := *busy
+	old.had = 0 // it has not come
+	busy.reset()
+	if back := h.back(t, &old); !back.Resumed {
+		t.Errorf("came back as %+v", back.Welcome)
 	}
 }
 

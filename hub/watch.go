@@ -70,7 +70,7 @@ func (h *Hub) relieve() {
 			}
 			continue
 		case <-ask.C:
-			if time.Now().After(rested) && h.anyoneWaits() {
+			if time.Now().After(rested) && h.bodies.Anybody() {
 				rested = h.ask()
 			}
 			continue
@@ -82,7 +82,7 @@ func (h *Hub) relieve() {
 		case <-h.quiet:
 			return
 		}
-		if !h.anyoneWaits() {
+		if !h.bodies.Anybody() {
 			return
 		}
 	}
@@ -137,20 +137,6 @@ func (h *Hub) giveUp(before map[*session]kept) map[*session]kept {
 	return next
 }
 
-// anyoneWaits reports whether a session waits for memory, be it the hub's or its
-// own share.
-func (h *Hub) anyoneWaits() bool {
-	if h.bodies.Waiting() {
-		return true
-	}
-	for _, s := range h.tracker.all() {
-		if s.account.Waiting() {
-			return true
-		}
-	}
-	return false
-}
-
 // look compares every session with how it stood before, and ends those that are
 // too slow for the memory that they hold.
 func (h *Hub) look(then map[*session]sample) map[*session]sample {
@@ -188,11 +174,25 @@ func (s *session) tooLittle(moved int64, before, now sample) bool {
 	return float64(moved) < float64(s.hub.config.MinRate)*now.at.Sub(before.at).Seconds()
 }
 
+// yield gives up what is kept for the client, whose messages wait for memory, if others wait for
+// just that: while it waits nobody hears what it acknowledges. What is charged to those who wait for
+// nothing helps nobody.
+func (s *session) yield() {
+	if s.hub.bodies.Waiting() || anyWaits(s.conn.KeptAccounts) {
+		s.conn.DropKept()
+	}
+}
+
 // delaysAShare reports whether something queued for the client belongs to a
 // sender that waits for room in its share.
 func (s *session) delaysAShare() bool {
+	return anyWaits(s.conn.Accounts)
+}
+
+// anyWaits reports whether one of the accounts waits for room in its share.
+func anyWaits(accounts func(to []*body.Account) []*body.Account) bool {
 	var room [8]*body.Account
-	for _, a := range s.conn.Accounts(room[:0]) {
+	for _, a := range accounts(room[:0]) {
 		if a.Waiting() {
 			return true
 		}

@@ -26,7 +26,7 @@ type hostileConfig struct {
 	rate    float64
 	seconds float64
 	secure  bool
-	token   string
+	token   string // that they show who come in
 }
 
 func (c *hostileConfig) addFlags(flags *flag.FlagSet) {
@@ -35,7 +35,6 @@ func (c *hostileConfig) addFlags(flags *flag.FlagSet) {
 	flags.Float64Var(&c.rate, "rate", 2000, "new ones in a second, at most")
 	flags.Float64Var(&c.seconds, "seconds", 10, "how long to go on when all are there")
 	flags.BoolVar(&c.secure, "secure", false, "agree on TLS before that, whoever the hub is")
-	flags.StringVar(&c.token, "token", "", "what they show who come in")
 }
 
 // hostile is what they have done.
@@ -119,6 +118,7 @@ func besiege(ctx context.Context, t target, c hostileConfig) (*hostile, error) {
 	if do == nil {
 		return nil, fmt.Errorf("no kind %q", c.kind)
 	}
+	c.token = t.token
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var made, held atomic.Int64

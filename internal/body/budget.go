@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Patience is how long a holder waits for memory before it gives up what it can do
-// without: see Account.Yield.
+// Patience is how long a holder waits for memory before it is to give up what it can do
+// without, each time: see Account.Yield.
 const Patience = 10 * time.Millisecond
 
 // ErrStopped is what Draw returns when its caller was stopped before there was
@@ -21,11 +21,13 @@ var ErrStopped = errors.New("stopped waiting for memory")
 type Budget struct {
 	// Static after construction.
 	limit   int64
+	floor   int64
 	pressed chan struct{} // capacity 1
 
 	mu    sync.Mutex
 	used  int64
 	peak  int64
+	wait  int       // how many claims there are
 	queue list.List // of *claim: those who wait for room in the budget
 }
 
@@ -37,14 +39,14 @@ type Account struct {
 	budget *Budget
 	share  int64
 
-	// Yield is called by Draw when it has waited for Patience: it gives up what the holder can
-	// do without, whoever is charged for that. nil: there is nothing. It belongs to the
+	// Yield is called by Draw for each Patience that it has waited: it gives up what the holder can
+	// do without, if that helps anybody who waits, whoever is charged for it. nil: there is nothing. It belongs to the
 	// one who calls Draw.
 	Yield func()
 
 	// Guarded by budget.mu.
 	held  int64
-	claim *claim // waits for room in the share; at most one at a time
+	claim *claim // waits; at most one at a time
 }
 
 // claim is somebody who waits. Guarded by budget.mu until ready is closed.
@@ -55,9 +57,10 @@ type claim struct {
 	place   *list.Element // in budget.queue; nil while it waits for its share
 }
 
-// NewBudget returns a budget of limit bytes.
-func NewBudget(limit int64) *Budget {
-	return &Budget{limit: limit, pressed: make(chan struct{}, 1)}
+// NewBudget returns a budget of limit bytes, and floor bytes beyond that for each account: for those
+// nobody waits, so that whoever needs little has it whatever the others hold.
+func NewBudget(limit, floor int64) *Budget {
+	return &Budget{limit: limit, floor: floor, pressed: make(chan struct{}, 1)}
 }
 
 // Account opens an account that may hold at most share bytes of the budget. A
@@ -72,6 +75,13 @@ func (b *Budget) Account(share int64) *Account {
 // its own share. One value may stand for several.
 func (b *Budget) Pressed() <-chan struct{} { return b.pressed }
 
+// Anybody reports whether somebody waits, for room in the budget or in a share.
+func (b *Budget) Anybody() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.wait > 0
+}
+
 // Waiting reports whether anybody waits for room in the budget itself.
 func (b *Budget) Waiting() bool {
 	b.mu.Lock()
@@ -79,7 +89,7 @@ func (b *Budget) Waiting() bool {
 	return b.queue.Len() > 0
 }
 
-// Used returns the bytes that are drawn now, and the most that ever were.
+// Used returns the bytes of the budget that are drawn now, and the most that ever were.
 func (b *Budget) Used() (now, peak int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,7 +100,7 @@ func (b *Budget) Used() (now, peak int64) {
 func (a *Account) Waiting() bool {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
-	return a.claim != nil
+	return a.claim != nil && a.claim.place == nil
 }
 
 // TryDraw returns a buffer of at least n bytes, or nil when it would have to
@@ -112,22 +122,22 @@ func (a *Account) Draw(n int, stop <-chan struct{}) (*Buffer, error) {
 		return a.take(n), nil
 	}
 	c := a.enqueue(size)
+	var patience <-chan time.Time
 	if a.Yield != nil {
-		patience := time.NewTimer(Patience)
-		defer patience.Stop()
+		t := time.NewTicker(Patience)
+		defer t.Stop()
+		patience = t.C
+	}
+	for {
 		select {
 		case <-c.ready:
+			return a.take(n), nil
 		case <-stop:
-		case <-patience.C:
+			a.withdraw(c)
+			return nil, ErrStopped
+		case <-patience:
 			a.Yield()
 		}
-	}
-	select {
-	case <-c.ready:
-		return a.take(n), nil
-	case <-stop:
-		a.withdraw(c)
-		return nil, ErrStopped
 	}
 }
 
@@ -152,7 +162,7 @@ func (a *Account) charge(n int64) bool {
 	b := a.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.queue.Len() > 0 || !a.fits(n) || !b.fits(n) {
+	if a.held+n > b.floor && (b.queue.Len() > 0 || !a.fits(n) || !b.fits(a, n)) {
 		return false
 	}
 	a.book(n)
@@ -165,10 +175,10 @@ func (a *Account) enqueue(n int64) *claim {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := &claim{account: a, bytes: n, ready: make(chan struct{})}
+	a.claim = c
+	b.wait++
 	if a.fits(n) {
 		c.place = b.queue.PushBack(c)
-	} else {
-		a.claim = c
 	}
 	b.grant()
 	select {
@@ -189,12 +199,8 @@ func (a *Account) withdraw(c *claim) {
 		return
 	default:
 	}
-	if c.place != nil {
-		b.queue.Remove(c.place)
-		b.grant()
-	} else {
-		a.claim = nil
-	}
+	b.forget(c)
+	b.grant()
 }
 
 // refund returns n bytes.
@@ -208,34 +214,59 @@ func (a *Account) refund(n int) {
 
 func (a *Account) fits(n int64) bool { return a.held == 0 || a.held+n <= a.share }
 
-func (b *Budget) fits(n int64) bool { return b.used == 0 || b.used+n <= b.limit }
+func (b *Budget) fits(a *Account, n int64) bool {
+	return b.used == 0 || b.used+b.above(a.held+n)-b.above(a.held) <= b.limit
+}
 
+// above returns how much of what an account holds counts against the limit.
+func (b *Budget) above(held int64) int64 { return max(0, held-b.floor) }
+
+// book notes that a holds n bytes more, or less.
 func (a *Account) book(n int64) {
+	b := a.budget
+	b.used += b.above(a.held+n) - b.above(a.held)
 	a.held += n
-	a.budget.used += n
-	a.budget.peak = max(a.budget.peak, a.budget.used)
+	b.peak = max(b.peak, b.used)
 }
 
 // unbook returns n bytes and lets those go on who waited for them.
 func (a *Account) unbook(n int64) {
-	a.held -= n
-	a.budget.used -= n
-	if c := a.claim; c != nil && a.fits(c.bytes) {
-		a.claim = nil
-		c.place = a.budget.queue.PushBack(c)
+	b := a.budget
+	a.book(-n)
+	if c := a.claim; c != nil {
+		switch {
+		case a.held+c.bytes <= b.floor:
+			b.serve(c)
+		case c.place == nil && a.fits(c.bytes):
+			c.place = b.queue.PushBack(c)
+		}
 	}
-	a.budget.grant()
+	b.grant()
 }
 
 // grant serves the queue from its head for as long as there is room.
 func (b *Budget) grant() {
 	for head := b.queue.Front(); head != nil; head = b.queue.Front() {
 		c := head.Value.(*claim)
-		if !b.fits(c.bytes) {
+		if !b.fits(c.account, c.bytes) {
 			return
 		}
-		b.queue.Remove(head)
-		c.account.book(c.bytes)
-		close(c.ready)
+		b.serve(c)
 	}
+}
+
+// serve gives a claim what it waits for.
+func (b *Budget) serve(c *claim) {
+	b.forget(c)
+	c.account.book(c.bytes)
+	close(c.ready)
+}
+
+// forget ends a claim.
+func (b *Budget) forget(c *claim) {
+	if c.place != nil {
+		b.queue.Remove(c.place)
+	}
+	c.account.claim = nil
+	b.wait--
 }

@@ -98,7 +98,7 @@ func TestTryDrawNeverGoesOverALimit(t *testing.T) {
 		{"oversize behind another", kib, 8 * kib, []int{1, 4 * kib}, []bool{true, false}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			budget := NewBudget(test.limit)
+			budget := NewBudget(test.limit, 0)
 			account := budget.Account(test.share)
 			var all []*Buffer
 			for i, n := range test.draw {
@@ -120,7 +120,7 @@ func TestTryDrawNeverGoesOverALimit(t *testing.T) {
 
 func TestOversizeIsGivenToOneWhoHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		budget := NewBudget(2 * kib)
+		budget := NewBudget(2*kib, 0)
 		small := draw(budget.Account(8*kib), kib, "small", nil)
 		large := draw(budget.Account(8*kib), 4*kib, "large", nil)
 		if !large.waits() {
@@ -143,7 +143,7 @@ func TestOversizeIsGivenToOneWhoHoldsNothing(t *testing.T) {
 
 func TestDrawersAreServedInTheirOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		budget := NewBudget(4 * kib)
+		budget := NewBudget(4*kib, 0)
 		var order served
 		first := draw(budget.Account(8*kib), 4*kib, "first", &order)
 		waiting := []*drawer{
@@ -176,7 +176,7 @@ func TestDrawersAreServedInTheirOrder(t *testing.T) {
 
 func TestShareWaitersDoNotBlockOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		budget := NewBudget(16 * kib)
+		budget := NewBudget(16*kib, 0)
 		greedy := budget.Account(2 * kib)
 		held := draw(greedy, 2*kib, "held", nil)
 		more := draw(greedy, kib, "more", nil)
@@ -204,7 +204,7 @@ func TestShareWaitersDoNotBlockOthers(t *testing.T) {
 
 func TestShareWaiterQueuesForTheBudgetWhenItsShareIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		budget := NewBudget(4 * kib)
+		budget := NewBudget(4*kib, 0)
 		var order served
 		account := budget.Account(2 * kib)
 		held := draw(account, 2*kib, "held", &order)
@@ -235,7 +235,7 @@ func TestStopWhileWaiting(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				budget := NewBudget(2 * kib)
+				budget := NewBudget(2*kib, 0)
 				account := budget.Account(test.share)
 				held := draw(account, 2*kib, "held", nil)
 				stopped := draw(account, 2*kib, "stopped", nil)
@@ -258,9 +258,43 @@ func TestStopWhileWaiting(t *testing.T) {
 	}
 }
 
+// TestALittleIsThereForEverybody whatever the others hold, and also for one who waits for more of it.
+func TestALittleIsThereForEverybody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := NewBudget(4*kib, kib)
+		hoarder := draw(budget.Account(8*kib), 4*kib, "hoarder", nil)
+		full := draw(budget.Account(8*kib), 4*kib, "full", nil)
+		if hoarder.waits() || !full.waits() {
+			t.Fatal("the budget must be full")
+		}
+		account := budget.Account(8 * kib)
+		first, second := draw(account, 512, "first", nil), draw(account, 512, "second", nil)
+		third := draw(account, 512, "third", nil)
+		if first.waits() || second.waits() || !third.waits() {
+			t.Fatal("want two of three without a wait")
+		}
+		wantUsed(t, budget, 3*kib) // without the little
+		first.give()
+		if third.waits() {
+			t.Error("waits behind the others for what it may hold")
+		}
+		if !budget.Anybody() {
+			t.Error("somebody still waits")
+		}
+		second.give()
+		third.give()
+		hoarder.give()
+		full.give()
+		wantUsed(t, budget, 0)
+		if budget.Anybody() {
+			t.Error("nobody waits any more")
+		}
+	})
+}
+
 func TestWhoWaitsLongYields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		budget := NewBudget(2 * kib)
+		budget := NewBudget(2*kib, 0)
 		kept := draw(budget.Account(8*kib), 2*kib, "kept", nil)
 		account := budget.Account(8 * kib)
 		var yielded atomic.Int32
@@ -290,7 +324,7 @@ func TestWhoWaitsLongYields(t *testing.T) {
 
 func TestStoppingTheFirstLetsTheNextGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		budget := NewBudget(2 * kib)
+		budget := NewBudget(2*kib, 0)
 		held := draw(budget.Account(8*kib), kib, "held", nil)
 		large := draw(budget.Account(8*kib), 2*kib, "large", nil)
 		small := draw(budget.Account(8*kib), 512, "small", nil)
@@ -309,7 +343,7 @@ func TestStoppingTheFirstLetsTheNextGoOn(t *testing.T) {
 }
 
 func TestAGrantThatRacesWithStopLeaksNothing(t *testing.T) {
-	budget := NewBudget(kib)
+	budget := NewBudget(kib, 0)
 	holder, other := budget.Account(kib), budget.Account(kib)
 	for _, account := range []*Account{holder, other} { // one waits for its share, one for the budget
 		for range 2000 {
@@ -338,7 +372,7 @@ func TestAGrantThatRacesWithStopLeaksNothing(t *testing.T) {
 // way to take it back.
 func TestAGrantThatComesBehindTheStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		budget := NewBudget(kib)
+		budget := NewBudget(kib, 0)
 		for range 500 {
 			held := draw(budget.Account(kib), kib, "held", nil)
 			stopped := draw(budget.Account(kib), kib, "stopped", nil)
@@ -357,7 +391,7 @@ func TestAGrantThatComesBehindTheStop(t *testing.T) {
 
 func TestPressed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		budget := NewBudget(2 * kib)
+		budget := NewBudget(2*kib, 0)
 		pressed := func() bool {
 			select {
 			case <-budget.Pressed():
@@ -398,7 +432,7 @@ func TestPressed(t *testing.T) {
 // too much.
 func TestManyDrawers(t *testing.T) {
 	const limit, share, drawers, turns = 64 * kib, 24 * kib, 8, 500
-	budget := NewBudget(limit)
+	budget := NewBudget(limit, 0)
 	var wg sync.WaitGroup
 	for i := range drawers {
 		wg.Go(func() {
@@ -456,7 +490,7 @@ func giveOne(t *testing.T, held []*Buffer, mark byte) []*Buffer {
 func BenchmarkTryDraw(b *testing.B) {
 	for _, n := range []int{512, 16 << 10, 1 << 20} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			account := NewBudget(256 << 20).Account(256 << 20)
+			account := NewBudget(256<<20, 0).Account(256 << 20)
 			b.ReportAllocs()
 			for b.Loop() {
 				account.TryDraw(n).Release()
@@ -466,7 +500,7 @@ func BenchmarkTryDraw(b *testing.B) {
 }
 
 func BenchmarkTryDrawParallel(b *testing.B) {
-	budget := NewBudget(256 << 20)
+	budget := NewBudget(256<<20, 0)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		account := budget.Account(32 << 20)

@@ -63,7 +63,7 @@ func TestGetHasTheCapacityThatIsCharged(t *testing.T) {
 func TestTheLastReleaseReturnsTheCharge(t *testing.T) {
 	for _, n := range []int{1, 512, 5000, 1 << 20, 3 << 20} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			budget := NewBudget(4 << 20)
+			budget := NewBudget(4<<20, 0)
 			account := budget.Account(4 << 20)
 			b := account.TryDraw(n)
 			if b == nil || b.Account() != account {
@@ -97,7 +97,7 @@ func TestReleaseMoreOftenThanRetained(t *testing.T) {
 }
 
 func TestReferencesFromManyGoroutines(t *testing.T) {
-	budget := NewBudget(1 << 20)
+	budget := NewBudget(1<<20, 0)
 	b := budget.Account(1 << 20).TryDraw(100)
 	want := byte(42)
 	b.Bytes()[99] = want
@@ -128,7 +128,7 @@ func TestWarmBuffersAllocateNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("pools forget under the race detector")
 	}
-	account := NewBudget(4 << 20).Account(4 << 20)
+	account := NewBudget(4<<20, 0).Account(4 << 20)
 	for _, n := range []int{1, 512, 16 << 10, 64 << 10, 1 << 20} {
 		if got := testing.AllocsPerRun(1000, func() { account.TryDraw(n).Release() }); got != 0 {
 			t.Errorf("drawing %d bytes allocates %v times", n, got)

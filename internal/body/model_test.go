@@ -96,7 +96,7 @@ type pair struct {
 
 func newPair(t *rapid.T) *pair {
 	limit := rapid.Int64Range(1, 16*kib).Draw(t, "limit")
-	p := &pair{t: t, model: model{limit: limit}, budget: NewBudget(limit)}
+	p := &pair{t: t, model: model{limit: limit}, budget: NewBudget(limit, 0)}
 	for range rapid.IntRange(1, 4).Draw(t, "accounts") {
 		share := rapid.Int64Range(1, 16*kib).Draw(t, "share")
 		p.accounts = append(p.accounts, p.budget.Account(share))

@@ -122,7 +122,7 @@ type purse struct {
 }
 
 func newPurse(limit int64) purse {
-	b := body.NewBudget(limit)
+	b := body.NewBudget(limit, 0)
 	return purse{b, b.Account(limit)}
 }
 

@@ -329,8 +329,25 @@ func (o *Outbox) Accounts(to []*body.Account) []*body.Account {
 	if o.queue == nil {
 		return to
 	}
+	return accounts(to, o.queue.segments[o.queue.head:])
+}
+
+// KeptAccounts is Accounts for what is kept until it is acknowledged.
+func (o *Outbox) KeptAccounts(to []*body.Account) []*body.Account {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ledger == nil {
+		return to
+	}
+	return accounts(to, o.ledger.kept[o.ledger.head:])
+}
+
+func accounts(to []*body.Account, segments []segment) []*body.Account {
 	var last *body.Account
-	for _, s := range o.queue.segments[o.queue.head:] {
+	for _, s := range segments {
+		if s.buffer == nil {
+			continue
+		}
 		if a := s.buffer.Account(); a != nil && a != last {
 			to = append(to, a)
 			last = a

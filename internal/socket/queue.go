@@ -118,9 +118,9 @@ type queue struct {
 
 var queues = sync.Pool{New: func() any {
 	return &queue{
-		segments: make([]segment, 0, vectorMost),
-		vector:   make(vector, 0, vectorMost),
-		settled:  settled{buffers: make([]*body.Buffer, 0, vectorMost)},
+		// Little, for there may be thousands who take nothing. Those that are used grow.
+		segments: make([]segment, 0, 4),
+		vector:   make(vector, 0, 4),
 	}
 }}
 

@@ -29,26 +29,27 @@ type troubles struct {
 // tell logs an error that has cost so many spans, unless there was one a moment ago.
 func (t *troubles) tell(err error, lost int) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.lost += lost
 	t.text = strings.ToValidUTF8(err.Error(), "")
 	t.text = strings.ToValidUTF8(t.text[:min(len(t.text), textMost)], "")
 	t.untold = true
-	if time.Since(t.last) >= tellEvery {
-		t.log()
-	}
+	t.log(time.Since(t.last) >= tellEvery)
 }
 
 // tellRest logs what was left out.
 func (t *troubles) tellRest() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.untold {
-		t.log()
-	}
+	t.log(t.untold)
 }
 
-func (t *troubles) log() {
-	t.logger.Warn("traces could not be sent", "error", t.text, "spans_lost", t.lost)
-	t.last, t.lost, t.untold = time.Now(), 0, false
+// log unlocks mu, and logs then if it is due.
+func (t *troubles) log(due bool) {
+	text, lost := t.text, t.lost
+	if due {
+		t.last, t.lost, t.untold = time.Now(), 0, false
+	}
+	t.mu.Unlock()
+	if due {
+		t.logger.Warn("traces could not be sent", "error", text, "spans_lost", lost)
+	}
 }
