@@ -442,8 +442,11 @@ func (d *doubt) asks(open bool, progress uint64) bool {
 
 // refused tells the one who sent a message that the hub does not take it.
 func (c *Client) refused(e *wire.Error) {
-	if e.Code == wire.ErrorWatchers {
+	switch {
+	case e.Code == wire.ErrorWatchers:
 		c.watching.refuse(fmt.Errorf("%w: %s", ErrTooManyWatchers, e.Text))
+	case e.Code == wire.ErrorRefused && e.Seq == 0:
+		c.watching.refuse(fmt.Errorf("%w: %s", ErrMayNotWatch, e.Text))
 	}
 	if e.Seq == 0 {
 		return // it was no message, and whoever asked for something else would not know

@@ -38,6 +38,10 @@ var (
 	// and goes. Another Watch may be taken later.
 	ErrTooManyWatchers = errors.New("the hub tells no more clients who comes and goes")
 
+	// ErrMayNotWatch says that the hub does not tell this client who comes and goes, by what it has
+	// shown of itself.
+	ErrMayNotWatch = errors.New("the hub does not tell this client who comes and goes")
+
 	errTaken  = fmt.Errorf("%w: TAKEN above what was sent", ErrProtocol)
 	errReport = fmt.Errorf("%w: a report of no message that waits for one", ErrProtocol)
 	errSilent = fmt.Errorf("%w: nothing came from the hub for two keep-alive intervals", ErrLost)

@@ -467,6 +467,16 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestAWatchThatIsNotAllowed ends with a reason, and not with silence.
+func TestAWatchThatIsNotAllowed(t *testing.T) {
+	_, addr := hubWith(t, hub.Config{Admit: func(hub.Applicant) (*hub.Grant, error) { return &hub.Grant{NoWatch: true}, nil }})
+	for _, err := range dial(t, addr, 1)[0].Watch(t.Context()) {
+		if !errors.Is(err, client.ErrMayNotWatch) {
+			t.Errorf("Watch: %v, want %v", err, client.ErrMayNotWatch)
+		}
+	}
+}
+
 // TestAWatchTooMany watches where somebody else has the only place, which is free later.
 func TestAWatchTooMany(t *testing.T) {
 	_, addr := hubWith(t, hub.Config{MaxWatchers: 1})

@@ -20,7 +20,7 @@ type Presence struct {
 // as it happens: the hub gathers changes for 100 ms, and while the loop is busy they are
 // gathered on, so that a slow one misses none but those that undo each other. Over a lost
 // connection it goes on. It ends with one error: that of ctx, or why the client is over; in version 1
-// that is ErrVersion. It wraps ErrTooManyWatchers when the hub tells nobody more, which can
+// that is ErrVersion. It wraps ErrMayNotWatch when the client may not ask, and ErrTooManyWatchers when the hub tells nobody more, which can
 // also come after a lost connection: then others may have taken the place.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Presence, error] {
 	return func(yield func(Presence, error) bool) {

@@ -36,7 +36,7 @@ type Grant struct {
 	May func(id uint64) bool
 
 	NoList  bool // for it nobody else is there
-	NoWatch bool // and nobody comes or goes
+	NoWatch bool // and it may not ask who comes and goes
 	MaxBody int  // in bytes, if that is less than Config.MaxBody; 0: no less
 
 	MessageRate float64 // what it may send in a second, if that is less than Config.MessageRate; 0: no less

@@ -69,8 +69,8 @@ func TestWhatAGrantAllows(t *testing.T) {
 	}
 	alice.send(wire.AppendWatch(nil, wire.Watch{On: true}))
 	kind, payload := alice.read()
-	if p, err := wire.ParsePresence(payload); kind != wire.TypePresence || err != nil || p.Joined.Len() != 0 {
-		t.Errorf("a watch: type %#x, %+v, %v", kind, p, err)
+	if e, err := wire.ParseError(payload); kind != wire.TypeError || err != nil || e.Code != wire.ErrorRefused {
+		t.Errorf("a watch: type %#x, %+v, %v", kind, e, err)
 	}
 	stats := h.Stats()
 	if stats.Forbidden != 3 || stats.Fates[wire.FateRefused] != 2 || stats.Unknown != 0 {

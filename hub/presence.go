@@ -121,7 +121,7 @@ func (t *turn) watch(f *socket.Frame) error {
 		return err
 	}
 	if w.On && !t.session.mayWatch() {
-		return t.say(wire.AppendPresence(nil, 0, wire.PresenceSnapshot, nil, nil)) // nobody, for it
+		return t.refuse(0, wire.ErrorRefused, "this client may not ask who comes and goes")
 	}
 	p, most := &t.session.hub.presence, t.session.hub.config.MaxWatchers
 	switch {

@@ -46,13 +46,13 @@ type ErrorCode uint16
 const (
 	ErrorSeq      ErrorCode = 1 // seq is not larger than that of the last SEND
 	ErrorBody     ErrorCode = 2 // body above Welcome.MaxBody
-	ErrorRefused  ErrorCode = 3 // the client may not do this; reserved
+	ErrorRefused  ErrorCode = 3 // the client may not do this
 	ErrorFrame    ErrorCode = 4 // a frame that only the hub sends
 	ErrorWatchers ErrorCode = 5 // as many clients watch as may: this one does not
 )
 
 // ErrorCodes returns all that are used, in ascending order.
-func ErrorCodes() []ErrorCode { return []ErrorCode{ErrorSeq, ErrorBody, ErrorFrame, ErrorWatchers} }
+func ErrorCodes() []ErrorCode { return []ErrorCode{ErrorSeq, ErrorBody, ErrorRefused, ErrorFrame, ErrorWatchers} }
 
 // String returns the code in words, by which it is counted and logged.
 func (c ErrorCode) String() string {

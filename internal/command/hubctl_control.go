@@ -156,6 +156,8 @@ func (c *control) noHub(err error, patience time.Duration) error {
 		return fmt.Errorf("the hub at %s lets nobody in: %s", c.hub(), away.Reason)
 	case errors.Is(err, client.ErrHubClosed), errors.Is(err, client.ErrLost):
 		return fmt.Errorf("what is at %s closed the connection at once: %s, or no hub", c.hub(), c.suspects())
+	case errors.Is(err, client.ErrMayNotWatch):
+		return fmt.Errorf("the hub at %s does not let this client watch: its token or certificate does not allow it", c.hub())
 	case errors.Is(err, client.ErrProtocol):
 		return fmt.Errorf("what is at %s does not speak like a hub: see whether -port is right", c.hub())
 	}

@@ -131,7 +131,7 @@ func newServer() *server {
 		"start_server runs a message hub until it is interrupted.")}
 	s := c.settings
 	add(s, &c.port, "port", wire.DefaultPort, whole(0, math.MaxUint16), "TCP port to listen on; 0 takes any free one")
-	add(s, &c.addr, "addr", "", host(), "interface to listen on, by its address or name; all by default")
+	add(s, &c.addr, "addr", "", host(), "address to listen on, or host name of one; all by default")
 	add(s, &c.stat, "stat", true, yesNo(), "print the collected statistics before closing", reloadable)
 	add(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.BodyMost),
 		"largest body that a client may send")
@@ -299,6 +299,6 @@ func adviceOn(err error) string {
 	case errors.Is(err, syscall.EACCES):
 		return "ports below 1024 are for privileged programs: choose another with -port"
 	default:
-		return "-addr must name an interface of this machine"
+		return "-addr must be an address of this machine, or a host name for one"
 	}
 }
