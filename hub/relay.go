@@ -195,7 +195,7 @@ func (t *turn) join(to wire.IDs, c class, n int) error {
 		}
 	}
 	if !room {
-		if err := t.draw(n); err != nil {
+		if err := t.draw(n, to); err != nil {
 			return err
 		}
 	}
@@ -203,9 +203,10 @@ func (t *turn) join(to wire.IDs, c class, n int) error {
 	return nil
 }
 
-// draw gets a buffer to encode into: for n bytes, and if it can be for
-// everything that this read may still lead to.
-func (t *turn) draw(n int) error {
+// draw gets a buffer to encode into: for n bytes that go to these receivers, and if it can be for
+// everything that this read may still lead to. If it has to wait, they are asked what they have
+// received: most likely what they are sent next is like what they were sent last.
+func (t *turn) draw(n int, to wire.IDs) error {
 	t.drop()
 	all := max(n, t.session.conn.Pending())
 	out := t.session.account.TryDraw(all)
@@ -213,6 +214,7 @@ func (t *turn) draw(n int) error {
 		out = t.session.account.TryDraw(min(all, spareLeast/2))
 	}
 	if out == nil {
+		t.session.hub.ask(to)
 		var err error
 		if out, err = t.find(all); err != nil {
 			return err

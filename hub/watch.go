@@ -5,6 +5,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // looks is how often per stall timeout the sessions are looked at while memory is
@@ -61,17 +62,17 @@ func (h *Hub) relieve() {
 	had := h.giveUp(nil)
 	ask := time.NewTicker(askEvery)
 	defer ask.Stop()
-	rested := h.ask()
+	rested := h.askMost()
 	for i := 1; ; {
 		select {
 		case <-h.bodies.Pressed():
 			if time.Now().After(rested) {
-				rested = h.ask()
+				rested = h.askMost()
 			}
 			continue
 		case <-ask.C:
 			if time.Now().After(rested) && h.bodies.Anybody() {
-				rested = h.ask()
+				rested = h.askMost()
 			}
 			continue
 		case <-tick.C:
@@ -88,10 +89,10 @@ func (h *Hub) relieve() {
 	}
 }
 
-// ask has those clients for which most is kept say what they have received, by a PING: those with at
+// askMost has those clients for which most is kept say what they have received, by a PING: those with at
 // least half of what is kept for one on average. Unasked they say so at half of their window, or some
 // time later. It returns when it may be called again.
-func (h *Hub) ask() (rested time.Time) {
+func (h *Hub) askMost() (rested time.Time) {
 	began := time.Now()
 	sessions := h.tracker.all()
 	total, keepers := 0, 0
@@ -109,6 +110,15 @@ func (h *Hub) ask() (rested time.Time) {
 	}
 	now := time.Now()
 	return now.Add(max(askPause, 9*now.Sub(began)))
+}
+
+// ask has clients say what they have received.
+func (h *Hub) ask(ids wire.IDs) {
+	for id := range ids.All() {
+		if s := h.find(id); s.peer() != nil && s.conn.Kept().Bytes > 0 {
+			s.peer().ping(s)
+		}
+	}
 }
 
 // kept is what was kept for a client at one look.

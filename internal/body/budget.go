@@ -9,7 +9,7 @@ import (
 
 // Patience is how long a holder waits for memory before it is to give up what it can do
 // without, each time: see Account.Yield.
-const Patience = 10 * time.Millisecond
+const Patience = time.Millisecond
 
 // ErrStopped is what Draw returns when its caller was stopped before there was
 // room.

@@ -12,8 +12,9 @@ const (
 	runtimeMemory = 64 << 20
 
 	// connectionMemory is what a connection takes beyond the budget, in bytes: 4.6 KiB
-	// were measured for an idle one (docs/BENCHMARKS.md).
-	connectionMemory = 8 << 10
+	// were measured for an idle one, and 20 for one that waits for memory (docs/BENCHMARKS.md). With
+	// thousands of those, a lower limit had the runtime look for garbage all the time.
+	connectionMemory = 24 << 10
 
 	// secureMemory is that of a connection over TLS, which has ciphers, buffers and a larger stack: 21 KiB
 	// are in use while it idles (docs/OPERATIONS.md). A limit below what is in use would have the runtime look for
