@@ -52,7 +52,9 @@ const (
 )
 
 // ErrorCodes returns all that are used, in ascending order.
-func ErrorCodes() []ErrorCode { return []ErrorCode{ErrorSeq, ErrorBody, ErrorRefused, ErrorFrame, ErrorWatchers} }
+func ErrorCodes() []ErrorCode {
+	return []ErrorCode{ErrorSeq, ErrorBody, ErrorRefused, ErrorFrame, ErrorWatchers}
+}
 
 // String returns the code in words, by which it is counted and logged.
 func (c ErrorCode) String() string {
