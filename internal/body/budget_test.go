@@ -308,7 +308,7 @@ func TestWhoWaitsLongYields(t *testing.T) {
 		if yielded.Load() > 0 || !patient.waits() {
 			t.Error("yielded before it had been patient")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if yielded.Load() != 1 || patient.waits() {
 			t.Errorf("yielded %d times, waits: %v", yielded.Load(), patient.waits())
