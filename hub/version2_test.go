@@ -948,7 +948,8 @@ func TestWhatHelpsNobodyIsKept(t *testing.T) {
 		}
 		return nil
 	})
-	time.Sleep(50 * time.Millisecond)
+	const share = 14 << 20 / 8 // what busy may have the hub hold
+	eventually(t, "busy waits", func() bool { return h.Stats().QueuedBytes > share-2*64<<10 })
 	for seq := uint64(1); seq <= messages; seq++ {
 		slow.delivered(busy.ID, seq, body)
 	}
