@@ -214,7 +214,7 @@ func (t *turn) draw(n int, to wire.IDs) error {
 		out = t.session.account.TryDraw(min(all, spareLeast/2))
 	}
 	if out == nil {
-		t.session.hub.ask(to)
+		t.session.ask(to)
 		var err error
 		if out, err = t.find(all); err != nil {
 			return err

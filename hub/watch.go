@@ -112,11 +112,14 @@ func (h *Hub) askMost() (rested time.Time) {
 	return now.Add(max(askPause, 9*now.Sub(began)))
 }
 
-// ask has clients say what they have received.
-func (h *Hub) ask(ids wire.IDs) {
+// ask has those of them to whom the client may send say what they have received.
+func (s *session) ask(ids wire.IDs) {
 	for id := range ids.All() {
-		if s := h.find(id); s.peer() != nil && s.conn.Kept().Bytes > 0 {
-			s.peer().ping(s)
+		if s.grant != nil && s.grant.May != nil && !s.grant.May(id) {
+			continue // nor may it have the hub disturb them
+		}
+		if r := s.hub.find(id); r.peer() != nil && r.conn.Kept().Bytes > 0 {
+			r.peer().ping(r)
 		}
 	}
 }
