@@ -35,15 +35,39 @@ type turn struct {
 	cost        int       // see wire.SendCost
 	time        time.Time // when this read was handled; zero: nobody has looked yet
 
-	// Scratch space of offer.
-	ids   [wire.MaxReceivers]uint64
-	found [wire.MaxReceivers]*session
+	scratch *scratch // nil until needed, and while it waits
 
 	// What goes into the statistics at the end of the turn.
 	frames, relays, noReceivers, ignored, unknown, forbidden, gone int
 }
 
-var turns = sync.Pool{New: func() any { return new(turn) }}
+// scratch is space for the receivers of a message. It is most of what a turn needs, and apart from it, so that
+// thousands of turns may wait without.
+type scratch struct {
+	ids   [wire.MaxReceivers]uint64
+	found [wire.MaxReceivers]*session
+}
+
+var (
+	turns     = sync.Pool{New: func() any { return new(turn) }}
+	scratches = sync.Pool{New: func() any { return new(scratch) }}
+)
+
+// room returns space for the ids of receivers. They are gone when the turn waits.
+func (t *turn) room() []uint64 {
+	if t.scratch == nil {
+		t.scratch = scratches.Get().(*scratch)
+	}
+	return t.scratch.ids[:0]
+}
+
+// pause gives back what the turn does not need while it waits.
+func (t *turn) pause() {
+	if t.scratch != nil {
+		scratches.Put(t.scratch)
+		t.scratch = nil
+	}
+}
 
 func (t *turn) begin(s *session) {
 	t.session = s
@@ -58,6 +82,7 @@ func (t *turn) begin(s *session) {
 func (t *turn) finish() {
 	t.drop()
 	t.dispatch.Drop()
+	t.pause()
 	c := &t.session.hub.counters
 	c.messagesIn.Add(uint64(t.frames))
 	t.session.messagesIn.Add(uint64(t.frames))
@@ -149,7 +174,7 @@ func (t *turn) relay(f *socket.Frame) error {
 // body, and the receivers' queues point at it. Such a frame is the only one of its
 // turn, so there is no run before it.
 func (t *turn) relayAlone(f *socket.Frame, r wire.Relay) error {
-	ids := r.To.AppendTo(t.ids[:0])
+	ids := r.To.AppendTo(t.room())
 	end := wire.RelayLen(len(ids), len(r.Body))
 	start := end - wire.DeliveryLen(len(r.Body))
 	wire.PutDeliveryHeader(f.Buffer.Bytes()[start:end], len(r.Body))
@@ -187,7 +212,7 @@ func (t *turn) join(to wire.IDs, c class, n int) error {
 	room := t.out != nil && len(t.out.Bytes())-t.piece.To >= n
 	same := c == t.class && bytes.Equal(t.to, to)
 	if same && t.piece.Frames == 1 { // a run of more is one that passed
-		same = !repeats(t.ids[:0], to)
+		same = !repeats(t.room(), to)
 	}
 	if !room || !same {
 		if err := t.offer(); err != nil {
@@ -231,6 +256,7 @@ func (t *turn) find(n int) (*body.Buffer, error) {
 	}
 	t.drop()
 	t.dispatch.Drop()
+	t.pause()
 	t.session.conn.Forget() // a large request that is no relay: its payload means nothing
 	out, err := t.session.account.Draw(n, t.session.done)
 	if err != nil {
@@ -264,7 +290,7 @@ func (t *turn) offer() error {
 	if t.to == nil {
 		return t.answer(&piece)
 	}
-	return t.send(t.to.AppendTo(t.ids[:0]), &piece)
+	return t.send(t.to.AppendTo(t.room()), &piece)
 }
 
 // answer queues what the client itself is to get.
@@ -277,7 +303,7 @@ func (t *turn) answer(piece *socket.Piece) error {
 // a client of version 2 sends waits by itself: the client is told when it may send
 // more.
 func (t *turn) send(ids []uint64, piece *socket.Piece) error {
-	found := t.found[:len(ids)]
+	found := t.scratch.found[:len(ids)]
 	t.session.hub.roster.Find(ids, found)
 	forbidden := t.session.forbid(ids, found)
 	w := t.witness(ids, found, piece)
@@ -345,15 +371,16 @@ func (t *turn) land(parked bool) {
 // await waits until every parked piece is queued, or its receiver gone. A client of version 2
 // is heard meanwhile, up to a bound: what it says may be what makes the room.
 func (t *turn) await(parked bool) error {
-	p := t.session.peer()
-	switch {
-	case !parked:
+	if !parked {
 		return nil
-	case p != nil:
+	}
+	t.pause()
+	if p := t.session.peer(); p != nil {
 		p.answer(1)
 		t.dispatch.Later(func() { p.answer(-1) })
 		return t.waitFor(p, p.mayAsk)
-	case !t.dispatch.Wait(t.session.done):
+	}
+	if !t.dispatch.Wait(t.session.done) {
 		return errEnded
 	}
 	return nil

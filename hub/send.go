@@ -164,7 +164,7 @@ func flags(level wire.Level) (f wire.Flags) {
 // sendAlone is relayAlone for a SEND: there is just the room for the head of the
 // DELIVER before the body.
 func (t *turn) sendAlone(f *socket.Frame, m *wire.Send, d *wire.Deliver, c class, cost int) error {
-	ids := m.To.AppendTo(t.ids[:0])
+	ids := m.To.AppendTo(t.room())
 	end := wire.SendLen(len(ids), len(m.Body))
 	start := end - wire.DeliverLen(len(m.Body))
 	wire.PutDeliverHead(f.Buffer.Bytes()[start:end], d, len(m.Body))
@@ -184,6 +184,7 @@ func (t *turn) waitFor(p *peer, ready func() bool) error {
 		return err
 	}
 	t.dispatch.Drop()
+	t.pause()
 	for !ready() {
 		select {
 		case <-p.room:

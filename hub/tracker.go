@@ -1,6 +1,9 @@
 package hub
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // tracker knows every session from Accept to its last goroutine, whether or not
 // it is listed. Once closed it refuses new ones, so that Shutdown misses none.
@@ -58,10 +61,13 @@ func (t *tracker) close() []*session {
 }
 
 // all returns the sessions of this moment.
-func (t *tracker) all() []*session {
+func (t *tracker) all() []*session { return t.appendTo(nil) }
+
+// appendTo appends them.
+func (t *tracker) appendTo(sessions []*session) []*session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	sessions := make([]*session, 0, len(t.sessions))
+	sessions = slices.Grow(sessions, len(t.sessions))
 	for s := range t.sessions {
 		sessions = append(sessions, s)
 	}

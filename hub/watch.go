@@ -22,6 +22,12 @@ type sample struct {
 	brought int64
 }
 
+// kept is what was kept for a client at one look.
+type kept struct {
+	socket.Kept
+	at time.Time
+}
+
 // watch sees to it that memory which others wait for is earned: while anybody
 // waits for some, a client that holds some and moves less than Config.MinRate is
 // disconnected. It sleeps while nobody waits, and ends when nobody reads any more:
@@ -50,6 +56,23 @@ const (
 	askPause = time.Millisecond
 )
 
+// evictEvery is how long the others have to make something of what one client has given up
+// that was too slow for it. When hundreds were disconnected at one time, the thousands who waited for just
+// that memory all ran at once: for 50 ms nobody else did.
+const evictEvery = time.Millisecond
+
+// relief is what the hub does for as long as somebody waits for memory.
+type relief struct {
+	hub  *Hub
+	seen [looks]map[*session]sample // the last looks; the next one replaces that at oldest
+	had  map[*session]kept          // what was kept at the last giving up
+	slow []*session                 // those who have earned too little, and are still there
+
+	oldest   int
+	sessions []*session // scratch space of askMost, which comes often
+	kept     []int
+}
+
 // relieve looks at all sessions for as long as somebody waits. What is kept for
 // those who may come back is what it asks about at once, and gives up first.
 func (h *Hub) relieve() {
@@ -57,29 +80,37 @@ func (h *Hub) relieve() {
 	defer tick.Stop()
 	giveUp := time.NewTicker(min(keepLeast, h.config.StallTimeout/looks))
 	defer giveUp.Stop()
-	var seen [looks]map[*session]sample // the last looks; the next one replaces the oldest
-	seen[0] = h.look(nil)
-	had := h.giveUp(nil)
 	ask := time.NewTicker(askEvery)
 	defer ask.Stop()
-	rested := h.askMost()
-	for i := 1; ; {
+	evict := time.NewTicker(evictEvery)
+	defer evict.Stop()
+	r := &relief{hub: h}
+	r.look()
+	r.giveUp()
+	rested := r.askMost()
+	for {
+		due := evict.C
+		if len(r.slow) == 0 {
+			due = nil
+		}
 		select {
 		case <-h.bodies.Pressed():
 			if time.Now().After(rested) {
-				rested = h.askMost()
+				rested = r.askMost()
 			}
 			continue
 		case <-ask.C:
 			if time.Now().After(rested) && h.bodies.Anybody() {
-				rested = h.askMost()
+				rested = r.askMost()
 			}
 			continue
+		case <-due:
+			r.evict()
+			continue
 		case <-tick.C:
-			seen[i] = h.look(seen[i])
-			i = (i + 1) % looks
+			r.look()
 		case <-giveUp.C:
-			had = h.giveUp(had)
+			r.giveUp()
 		case <-h.quiet:
 			return
 		}
@@ -92,22 +123,25 @@ func (h *Hub) relieve() {
 // askMost has those clients for which most is kept say what they have received, by a PING: those with at
 // least half of what is kept for one on average. Unasked they say so at half of their window, or some
 // time later. It returns when it may be called again.
-func (h *Hub) askMost() (rested time.Time) {
+func (r *relief) askMost() (rested time.Time) {
 	began := time.Now()
-	sessions := h.tracker.all()
+	r.sessions = r.hub.tracker.appendTo(r.sessions[:0])
+	r.kept = r.kept[:0]
 	total, keepers := 0, 0
-	kept := make([]int, len(sessions))
-	for i, s := range sessions {
-		if kept[i] = s.conn.Kept().Bytes; kept[i] > 0 {
-			total += kept[i]
+	for _, s := range r.sessions {
+		kept := s.conn.Kept().Bytes
+		r.kept = append(r.kept, kept)
+		if kept > 0 {
+			total += kept
 			keepers++
 		}
 	}
-	for i, s := range sessions {
-		if p := s.peer(); p != nil && kept[i] > 0 && 2*kept[i]*keepers >= total {
+	for i, s := range r.sessions {
+		if p := s.peer(); p != nil && r.kept[i] > 0 && 2*r.kept[i]*keepers >= total {
 			p.ping(s)
 		}
 	}
+	clear(r.sessions)
 	now := time.Now()
 	return now.Add(max(askPause, 9*now.Sub(began)))
 }
@@ -124,50 +158,56 @@ func (s *session) ask(ids wire.IDs) {
 	}
 }
 
-// kept is what was kept for a client at one look.
-type kept struct {
-	socket.Kept
-	at time.Time
-}
-
 // giveUp gives up what is kept for clients that have not acknowledged what was kept when
-// they were looked at last, nor as much as they must. It returns what is kept now.
-func (h *Hub) giveUp(before map[*session]kept) map[*session]kept {
-	next := make(map[*session]kept, len(before))
-	for _, s := range h.tracker.all() {
+// they were looked at last, nor as much as they must.
+func (r *relief) giveUp() {
+	next := make(map[*session]kept, len(r.had))
+	for _, s := range r.hub.tracker.all() {
 		now := kept{s.conn.Kept(), time.Now()}
 		if now.Bytes == 0 {
 			continue
 		}
-		last, seen := before[s]
+		last, seen := r.had[s]
 		if seen && now.Acknowledged < last.Frames &&
-			float64(now.Freed-last.Freed) < float64(h.config.MinRate)*now.at.Sub(last.at).Seconds() {
+			float64(now.Freed-last.Freed) < float64(r.hub.config.MinRate)*now.at.Sub(last.at).Seconds() {
 			s.conn.DropKept()
 			continue
 		}
 		next[s] = now
 	}
-	return next
+	r.had = next
 }
 
-// look compares every session with how it stood before, and ends those that are
+// look compares every session with how it stood before, and finds those that are
 // too slow for the memory that they hold.
-func (h *Hub) look(then map[*session]sample) map[*session]sample {
-	short := h.bodies.Waiting()
+func (r *relief) look() {
+	short := r.hub.bodies.Waiting()
+	then := r.seen[r.oldest]
 	next := make(map[*session]sample, len(then))
-	for _, s := range h.tracker.all() {
+	r.slow = r.slow[:0]
+	for _, s := range r.hub.tracker.all() {
 		now := sample{time.Now(), s.conn.Pulse(), s.conn.Brought()}
 		next[s] = now
 		before, known := then[s]
 		switch {
 		case !known:
-		case s.takesTooLittle(before, now) && (short || s.delaysAShare()):
-			s.end(ReasonSlow)
-		case short && s.bringsTooLittle(before, now):
-			s.end(ReasonSlow)
+		case s.takesTooLittle(before, now) && (short || s.delaysAShare()),
+			short && s.bringsTooLittle(before, now):
+			r.slow = append(r.slow, s)
 		}
 	}
-	return next
+	r.seen[r.oldest] = next
+	r.oldest = (r.oldest + 1) % looks
+}
+
+// evict ends one of those who are too slow, if what it holds still delays anybody.
+func (r *relief) evict() {
+	last := len(r.slow) - 1
+	s := r.slow[last]
+	r.slow[last], r.slow = nil, r.slow[:last]
+	if r.hub.bodies.Waiting() || s.delaysAShare() {
+		s.end(ReasonSlow)
+	}
 }
 
 // takesTooLittle reports whether the client had something to take all the time,
