@@ -43,6 +43,9 @@ type hostile struct {
 	Made uint64 `json:"made"` // in all
 }
 
+// questions are of one kind, without end for one who does not hear the answers.
+var questions = slices.Repeat(wire.AppendIdentityRequest(nil), 20_000)
+
 // hostility is what a client does with a connection. It returns when there is nothing more to
 // do with that; then the connection is reset.
 var hostility = map[string]func(ctx context.Context, c *hostileConfig, nc net.Conn){
@@ -55,8 +58,8 @@ var hostility = map[string]func(ctx context.Context, c *hostileConfig, nc net.Co
 	"body": slowBody,
 	"read": func(ctx context.Context, _ *hostileConfig, nc net.Conn) { // ask, and do not listen
 		_ = nc.(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 10)
-		say(nc, slices.Repeat(wire.AppendIdentityRequest(nil), 20_000))
-		<-ctx.Done()
+		for ok := say(nc, questions); ok && every(ctx, time.Second); ok = say(nc, questions[:wire.IdentityRequestLen]) {
+		}
 	},
 	"half-open": func(ctx context.Context, c *hostileConfig, nc net.Conn) { // come in, and vanish
 		say(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
