@@ -48,6 +48,9 @@ type scratch struct {
 	found [wire.MaxReceivers]*session
 }
 
+// lookForMemory is how often somebody who does not stand in line looks whether there is some.
+const lookForMemory = time.Second
+
 var (
 	turns     = sync.Pool{New: func() any { return new(turn) }}
 	scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -241,7 +244,7 @@ func (t *turn) draw(n int, to wire.IDs) error {
 	if out == nil {
 		t.session.ask(to)
 		var err error
-		if out, err = t.find(all); err != nil {
+		if out, err = t.find(all, to == nil); err != nil {
 			return err
 		}
 	}
@@ -249,8 +252,8 @@ func (t *turn) draw(n int, to wire.IDs) error {
 	return nil
 }
 
-// find gets memory. If it has to wait for it, it holds none and delays nobody.
-func (t *turn) find(n int) (*body.Buffer, error) {
+// find gets memory, for an answer or for a message. If it has to wait for it, it holds none and delays nobody.
+func (t *turn) find(n int, answer bool) (*body.Buffer, error) {
 	if out := t.session.account.TryDraw(n); out != nil {
 		return out, nil
 	}
@@ -258,11 +261,42 @@ func (t *turn) find(n int) (*body.Buffer, error) {
 	t.dispatch.Drop()
 	t.pause()
 	t.session.conn.Forget() // a large request that is no relay: its payload means nothing
+
+	if answer && t.session.peer() == nil { // of others, only so many answers are under way: see await
+		if out, err := t.session.untilTaken(n); out != nil || err != nil {
+			return out, err
+		}
+	}
 	out, err := t.session.account.Draw(n, t.session.done)
 	if err != nil {
 		return nil, errEnded
 	}
 	return out, nil
+}
+
+// untilTaken waits until the client has taken what it was sent, or memory is there after all. Whoever asks and
+// asks and does not listen does not stand in line with others for more, and is cut when they wait for what it holds. While it
+// holds memory that is meant for reading, of which there is little, it has to take something as if somebody waited.
+func (s *session) untilTaken(n int) (*body.Buffer, error) {
+	if s.conn.Shrink() {
+		defer s.conn.Hurry()()
+	}
+	again := time.NewTicker(lookForMemory)
+	defer again.Stop()
+	for {
+		select {
+		case <-s.conn.Dry():
+			return nil, nil
+		case <-again.C:
+			if out := s.account.TryDraw(n); out != nil {
+				return out, nil
+			}
+		case <-s.done:
+			return nil, errEnded
+		case <-s.hub.closing:
+			return nil, socket.ErrInterrupted
+		}
+	}
 }
 
 // drop gives up the buffer of the run, which is offered already.

@@ -51,6 +51,8 @@ type session struct {
 	pace    *pace       // how fast it may send; nil: as it likes
 	due     *time.Timer // when it must have said who it is, and then when it must go; nil: never
 
+	watched *watched // owned by Hub.relieve; nil: by nobody
+
 	// Added to once for each read and for each write. They stand apart from what
 	// everybody reads who sends something to the client.
 	messagesIn, messagesOut atomic.Uint64

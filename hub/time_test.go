@@ -1,6 +1,10 @@
 package hub_test
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -192,6 +196,73 @@ func TestHolderOfMemoryIsCutWithinTheStallTimeout(t *testing.T) {
 		}
 		if n := h.Stats().Disconnected[hub.ReasonSlow]; n != 1 {
 			t.Errorf("%d holders cut, and one is enough", n)
+		}
+	})
+}
+
+// TestWhoDoesNotListenWaitsForNothing has clients that ask and ask, until the answers that they do not read are
+// all the memory there is. They may hold it for as long as nobody else wants it, and then only as
+// many are cut as must be. The others go on when they listen.
+func TestWhoDoesNotListenWaitsForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		const deaf, questions = 64, 15_000
+		asked := bytes.Repeat(wire.AppendIdentityRequest(nil), questions)
+		var all []*peer
+		for range deaf {
+			p := virtual(t, ln)
+			background(t, func() error { _, _ = p.Write(asked); return nil }) // some are cut
+			all = append(all, p)
+		}
+		<-time.After(3 * hub.DefaultStallTimeout)
+		if s := h.Stats(); s.Clients != deaf || s.QueuedBytes < 4<<20 {
+			t.Fatalf("%d clients are left of %d, and hold %d bytes", s.Clients, deaf, s.QueuedBytes)
+		}
+		honest := virtual(t, ln)
+		began := time.Now()
+		honest.send(wire.AppendRelay(nil, []uint64{99}, make([]byte, wire.DefaultMaxBody)))
+		honest.fence()
+		if took, most := time.Since(began), hub.DefaultStallTimeout+time.Second; took > most {
+			t.Errorf("memory came after %v, want %v at most", took, most)
+		}
+		heard := uint64(0)
+		for _, p := range all {
+			if n, _ := io.CopyN(io.Discard, p, questions*wire.IdentityLen); n == questions*wire.IdentityLen {
+				heard++
+			}
+		}
+		if cut := h.Stats().Disconnected[hub.ReasonSlow]; cut == 0 || cut > deaf/2 || heard != deaf-cut {
+			t.Errorf("%d of %d were cut, and %d have heard all answers", cut, deaf, heard)
+		}
+	})
+}
+
+// TestShutdownDoesNotWaitForTheDeaf has such clients when the hub ends: only what is queued for them takes the
+// time that there is, and nobody else waits for it.
+func TestShutdownDoesNotWaitForTheDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		asked := bytes.Repeat(wire.AppendIdentityRequest(nil), 15_000)
+		for range 64 {
+			p := virtual(t, ln)
+			background(t, func() error { _, _ = p.Write(asked); return nil })
+		}
+		idle := virtual(t, ln)
+		idle.answered()
+		<-time.After(time.Second)
+		began := time.Now()
+		background(t, func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("Shutdown: %w, though answers are left", err)
+			}
+			return nil
+		})
+		if _, err := idle.Read(make([]byte, 1)); err != io.EOF || time.Since(began) > time.Second {
+			t.Errorf("%v after %v, want the end at once", err, time.Since(began))
 		}
 	})
 }

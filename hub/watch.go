@@ -15,9 +15,15 @@ import (
 // taken for slow clients (docs/decisions/0002).
 const looks = 4
 
+// watched is what the last looks have seen of a session, while memory is short.
+type watched struct {
+	samples [looks]sample // the next one replaces that of a whole stall timeout before
+	kept    kept
+}
+
 // sample is what a session had moved at one look.
 type sample struct {
-	at      time.Time
+	at      time.Time // zero: nobody has looked
 	pulse   socket.Pulse
 	brought int64
 }
@@ -25,7 +31,7 @@ type sample struct {
 // kept is what was kept for a client at one look.
 type kept struct {
 	socket.Kept
-	at time.Time
+	at time.Time // zero: nobody has looked
 }
 
 // watch sees to it that memory which others wait for is earned: while anybody
@@ -63,14 +69,11 @@ const evictEvery = time.Millisecond
 
 // relief is what the hub does for as long as somebody waits for memory.
 type relief struct {
-	hub  *Hub
-	seen [looks]map[*session]sample // the last looks; the next one replaces that at oldest
-	had  map[*session]kept          // what was kept at the last giving up
-	slow []*session                 // those who have earned too little, and are still there
-
-	oldest   int
-	sessions []*session // scratch space of askMost, which comes often
-	kept     []int
+	hub      *Hub
+	slow     []*session // those who have earned too little, and are still there
+	oldest   int        // of the samples
+	sessions []*session // of this moment
+	kept     []int      // for each of them: scratch space of askMost
 }
 
 // relieve looks at all sessions for as long as somebody waits. What is kept for
@@ -85,6 +88,7 @@ func (h *Hub) relieve() {
 	evict := time.NewTicker(evictEvery)
 	defer evict.Stop()
 	r := &relief{hub: h}
+	defer r.end()
 	r.look()
 	r.giveUp()
 	rested := r.askMost()
@@ -120,16 +124,32 @@ func (h *Hub) relieve() {
 	}
 }
 
+// all returns the sessions of this moment, which are good until it is called again.
+func (r *relief) all() []*session {
+	clear(r.sessions) // those who have ended meanwhile
+	r.sessions = r.hub.tracker.appendTo(r.sessions[:0])
+	return r.sessions
+}
+
+// end forgets what was seen.
+func (r *relief) end() {
+	for _, s := range r.all() {
+		s.watched = nil
+	}
+}
+
 // askMost has those clients for which most is kept say what they have received, by a PING: those with at
 // least half of what is kept for one on average. Unasked they say so at half of their window, or some
 // time later. It returns when it may be called again.
 func (r *relief) askMost() (rested time.Time) {
 	began := time.Now()
-	r.sessions = r.hub.tracker.appendTo(r.sessions[:0])
 	r.kept = r.kept[:0]
 	total, keepers := 0, 0
-	for _, s := range r.sessions {
-		kept := s.conn.Kept().Bytes
+	for _, s := range r.all() {
+		kept := 0
+		if s.peer() != nil {
+			kept = s.conn.Kept().Bytes
+		}
 		r.kept = append(r.kept, kept)
 		if kept > 0 {
 			total += kept
@@ -137,11 +157,10 @@ func (r *relief) askMost() (rested time.Time) {
 		}
 	}
 	for i, s := range r.sessions {
-		if p := s.peer(); p != nil && r.kept[i] > 0 && 2*r.kept[i]*keepers >= total {
-			p.ping(s)
+		if r.kept[i] > 0 && 2*r.kept[i]*keepers >= total {
+			s.peer().ping(s)
 		}
 	}
-	clear(r.sessions)
 	now := time.Now()
 	return now.Add(max(askPause, 9*now.Sub(began)))
 }
@@ -161,43 +180,53 @@ func (s *session) ask(ids wire.IDs) {
 // giveUp gives up what is kept for clients that have not acknowledged what was kept when
 // they were looked at last, nor as much as they must.
 func (r *relief) giveUp() {
-	next := make(map[*session]kept, len(r.had))
-	for _, s := range r.hub.tracker.all() {
-		now := kept{s.conn.Kept(), time.Now()}
-		if now.Bytes == 0 {
+	at := time.Now()
+	for _, s := range r.all() {
+		if s.peer() == nil {
 			continue
 		}
-		last, seen := r.had[s]
-		if seen && now.Acknowledged < last.Frames &&
-			float64(now.Freed-last.Freed) < float64(r.hub.config.MinRate)*now.at.Sub(last.at).Seconds() {
+		w := s.watch()
+		last, now := w.kept, kept{s.conn.Kept(), at}
+		switch {
+		case now.Bytes == 0:
+			w.kept = kept{}
+		case !last.at.IsZero() && now.Acknowledged < last.Frames &&
+			float64(now.Freed-last.Freed) < float64(r.hub.config.MinRate)*at.Sub(last.at).Seconds():
+			w.kept = kept{}
 			s.conn.DropKept()
-			continue
+		default:
+			w.kept = now
 		}
-		next[s] = now
 	}
-	r.had = next
 }
 
 // look compares every session with how it stood before, and finds those that are
 // too slow for the memory that they hold.
 func (r *relief) look() {
-	short := r.hub.bodies.Waiting()
-	then := r.seen[r.oldest]
-	next := make(map[*session]sample, len(then))
+	short, at := r.hub.bodies.Waiting(), time.Now()
 	r.slow = r.slow[:0]
-	for _, s := range r.hub.tracker.all() {
-		now := sample{time.Now(), s.conn.Pulse(), s.conn.Brought()}
-		next[s] = now
-		before, known := then[s]
+	for _, s := range r.all() {
+		sample := &s.watch().samples[r.oldest]
+		before, now := *sample, newSample(s, at)
+		*sample = now
 		switch {
-		case !known:
+		case before.at.IsZero():
 		case s.takesTooLittle(before, now) && (short || s.delaysAShare()),
 			short && s.bringsTooLittle(before, now):
 			r.slow = append(r.slow, s)
 		}
 	}
-	r.seen[r.oldest] = next
 	r.oldest = (r.oldest + 1) % looks
+}
+
+func newSample(s *session, at time.Time) sample { return sample{at, s.conn.Pulse(), s.conn.Brought()} }
+
+// watch returns what was seen of the session.
+func (s *session) watch() *watched {
+	if s.watched == nil {
+		s.watched = new(watched)
+	}
+	return s.watched
 }
 
 // evict ends one of those who are too slow, if what it holds still delays anybody.

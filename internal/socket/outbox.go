@@ -12,6 +12,12 @@ import (
 // is less than one frame (the design's number).
 const progressBytes = 64 << 10
 
+var closedChannel = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
 // Piece is a run of whole frames in a buffer. It holds no reference: whoever
 // makes a Piece keeps its buffer alive while it is offered.
 type Piece struct {
@@ -75,7 +81,7 @@ type Outbox struct {
 	closed   bool
 	sealed   bool          // Terms.Last was taken
 	timed    bool          // the timer runs
-	draining int32         // how many Drains wait for the end
+	draining int32         // how many wait for the end: see Hurry
 	dry      chan struct{} // closed when the flusher ends; nil: nobody asked
 	sent     int64         // bytes written
 	dried    uint64        // how often the queue ran dry
@@ -362,10 +368,7 @@ func accounts(to []*body.Account, segments []segment) []*body.Account {
 func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.queue != nil {
-		o.press()
-	}
-	o.draining++
+	o.hurry()
 	defer func() { o.draining-- }()
 	for stopped := false; o.busy() && !o.closed && !stopped; {
 		dry := o.whenDry()
@@ -378,6 +381,38 @@ func (o *Outbox) Drain(stop <-chan struct{}) bool {
 		o.mu.Lock()
 	}
 	return !o.closed && o.queue == nil
+}
+
+// Hurry says that somebody waits until the outbox is dry, so that a peer that takes nothing of it stalls. That
+// ends with a call of relax.
+func (o *Outbox) Hurry() (relax func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hurry()
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.draining--
+	}
+}
+
+// hurry is Hurry; draining is to be counted down again.
+func (o *Outbox) hurry() {
+	if o.queue != nil {
+		o.press()
+	}
+	o.draining++
+}
+
+// Dry returns a channel that is closed when all that was queued is written, or the outbox is closed. What is
+// parked is not waited for.
+func (o *Outbox) Dry() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || !o.busy() {
+		return closedChannel
+	}
+	return o.whenDry()
 }
 
 // Wait returns when no flusher runs any more. The outbox must be closed, or detached

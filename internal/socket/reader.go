@@ -192,6 +192,22 @@ func (r *Reader) nextBig() (Frame, bool, error) {
 	return f, true, nil
 }
 
+// Shrink moves what of this turn is still to be handed out to memory of its own size, if that is little. It
+// reports whether what is left is charged to Config.Reads, of which others then have less. The frame that Next returned last
+// must not be touched any more.
+func (r *Reader) Shrink() (charged bool) {
+	if r.buf == nil {
+		return false
+	}
+	if rest := r.buf.Bytes()[r.pos:r.end]; len(rest) <= smallSize {
+		small := body.Get(len(rest))
+		copy(small.Bytes(), rest)
+		r.buf.Release()
+		r.buf, r.pos, r.end = small, 0, len(rest)
+	}
+	return r.buf.Account() != nil
+}
+
 // Forget gives back the memory of the frame that Next returned last, if that frame
 // is Alone. Its Payload must not be touched any more.
 func (r *Reader) Forget() { r.dropHanded() }

@@ -351,3 +351,36 @@ func TestAWarmReaderAllocatesNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestShrinkGivesMemoryBack in the middle of a turn, and loses no frame of it.
+func TestShrinkGivesMemoryBack(t *testing.T) {
+	for rest, charged := range map[int]bool{0: false, 1: false, 2900: false, 20_000: true} {
+		b := newBench(t, tcp, readerConfig())
+		frames := [][]byte{frame(50), frame(rest + 100), frame(1000)}
+		if rest == 0 {
+			frames = frames[:1]
+		}
+		var sizes []int
+		b.handle = func(f Frame) {
+			sizes = append(sizes, wire.HeaderSize+len(f.Payload))
+			if len(sizes) > 1 {
+				return
+			}
+			if got := b.Shrink(); got != charged || got != (used(b.reads.Budget) > 0) {
+				t.Errorf("with %d bytes left, charged = %v, and %d bytes are", rest, got, used(b.reads.Budget))
+			}
+		}
+		b.write(slices.Concat(frames...))
+		b.serve()
+		all := len(slices.Concat(frames...))
+		until(t, "all is read", func() bool { return b.Brought() == int64(all) && used(b.reads.Budget) == 0 })
+		b.end(t)
+		var want []int
+		for _, f := range frames {
+			want = append(want, len(f))
+		}
+		if !slices.Equal(sizes, want) {
+			t.Errorf("frames of %d bytes, want %d", sizes, want)
+		}
+	}
+}

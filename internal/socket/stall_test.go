@@ -320,3 +320,63 @@ func TestAStalledPeerIsCutOverTCP(t *testing.T) {
 	s.Wait()
 	s.wantSettled(t)
 }
+
+func TestDryIsWhenAllIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStation(t, pipe, Config{OutboxBytes: 100_000, StallTimeout: stallTimeout})
+		if !isDry(s) {
+			t.Error("there is nothing to write, and it is not dry")
+		}
+		s.enqueue(frame(10_000))
+		s.enqueue(frame(10_001))
+		s.wantStream(t, frame(10_000))
+		if isDry(s) {
+			t.Error("it is dry with a frame to be written")
+		}
+		s.wantStream(t, frame(10_001))
+		synctest.Wait()
+		if !isDry(s) {
+			t.Error("all is written, and it is not dry")
+		}
+		s.enqueue(frame(10_000))
+		dry := s.Dry()
+		s.Close()
+		<-dry
+		s.Wait()
+		if !isDry(s) {
+			t.Error("it is closed, and not dry")
+		}
+		s.wantSettled(t)
+	})
+}
+
+func isDry(s *station) bool {
+	select {
+	case <-s.Dry():
+		return true
+	default:
+		return false
+	}
+}
+
+// TestHurryMakesThePeerStall, and only for as long as somebody is in a hurry.
+func TestHurryMakesThePeerStall(t *testing.T) {
+	for _, relaxed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStation(t, pipe, Config{OutboxBytes: 100_000, StallTimeout: stallTimeout})
+			s.enqueue(frame(10_000))
+			relax, due := s.Hurry(), time.Now().Add(stallTimeout)
+			if !relaxed {
+				s.wantStalled(t, due)
+				relax()
+				return
+			}
+			<-time.After(stallTimeout / 2)
+			relax()
+			<-time.After(stallTimeout)
+			s.wantAlive(t)
+			s.wantStream(t, frame(10_000))
+			s.finish(t)
+		})
+	}
+}
