@@ -183,9 +183,8 @@ func (c Config) withDefaults() (Config, error) {
 	if err := between("MaxBody", c.MaxBody, 1, wire.BodyMost); err != nil {
 		return c, err
 	}
-	leastQueued := max(1<<20, 4*int64(wire.MaxRequest(c.MaxBody)))
 	return c, first(
-		between("MaxQueuedBytes", c.MaxQueuedBytes, leastQueued, 1<<50),
+		between("MaxQueuedBytes", c.MaxQueuedBytes, LeastQueuedBytes(c.MaxBody), 1<<50),
 		checkMaxClients(c.MaxClients),
 		between("MaxPerAddress", c.MaxPerAddress, 0, 1<<30),
 		between("ConnectRate", c.ConnectRate, 0, 1e9),
@@ -206,6 +205,10 @@ func (c Config) withDefaults() (Config, error) {
 		between("MaxWatchers", c.MaxWatchers, 1, 1<<30),
 	)
 }
+
+// LeastQueuedBytes returns the least that Config.MaxQueuedBytes may be for bodies of up to maxBody bytes: the
+// memory of four of them on their way to the hub, and 1 MiB in any case.
+func LeastQueuedBytes(maxBody int) int64 { return max(1<<20, 4*int64(wire.MaxRequest(maxBody))) }
 
 func checkMaxClients(most int) error { return between("MaxClients", most, 1, 1<<30) }
 

@@ -132,13 +132,20 @@ func (s *Server) protect() error {
 	switch token := s.config.Token; {
 	case token == "" && !isLoopback(s.config.Listener.Addr()):
 		return fmt.Errorf("%w: %s can be reached from other machines, so it needs one", ErrOpen, s.config.Listener.Addr())
-	case token == "":
+	case token != "":
+		s.secret = newSecret(token)
+		return CheckToken(token)
+	}
+	return nil
+}
+
+// CheckToken returns an error that wraps ErrToken if a text cannot be Config.Token.
+func CheckToken(token string) error {
+	switch {
 	case len(token) < tokenLeast:
 		return fmt.Errorf("%w: it has %d characters, at least %d are needed", ErrToken, len(token), tokenLeast)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return fmt.Errorf("%w: it must be one word of ASCII characters, for it travels in a header", ErrToken)
-	default:
-		s.secret = newSecret(token)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -44,8 +45,8 @@ func (c *access) noClassic() bool { return c.classic == "off" || c.classic == "a
 
 // gate lets in who shows a good token, a good certificate, or both.
 type gate struct {
-	running bool
-	now     atomic.Pointer[rules]
+	logger *slog.Logger // nil: the server has not started
+	now    atomic.Pointer[rules]
 }
 
 // rules are by what the gate knows whom to let in.
@@ -88,7 +89,7 @@ func (g *gate) follow(next *server) (apply func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if now := g.now.Load(); g.running {
+	if now := g.now.Load(); g.logger != nil {
 		switch {
 		case (r.keys != nil) != (now.keys != nil):
 			return nil, errors.New("-auth-keys: only a restart begins or ends to ask for tokens")
@@ -96,7 +97,16 @@ func (g *gate) follow(next *server) (apply func(), err error) {
 			return nil, errors.New("-tls-client-ca: only a restart begins or ends to ask for certificates")
 		}
 	}
-	return func() { g.now.Store(r) }, nil
+	return func() { g.use(r) }, nil
+}
+
+// use lets in by these rules from now on, and says so if they are others than before.
+func (g *gate) use(r *rules) {
+	before := g.now.Swap(r)
+	if g.logger == nil || reflect.DeepEqual(before, r) {
+		return
+	}
+	g.logger.Info("new rules of who may come in taken up", "tokens", r.keys != nil, "certificates", r.mutual)
 }
 
 // admit is hub.Config.Admit. Where both are asked for, both must be good: the certificate opens

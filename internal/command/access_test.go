@@ -131,7 +131,7 @@ func TestKeysThatChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, keys, text)
-	s.reload("configuration reloaded")
+	s.reload("new rules of who may come in taken up")
 	if comesIn(a) || !comesIn(b) {
 		t.Error("with other keys")
 	}
@@ -325,7 +325,7 @@ func TestAccessThatCannotBe(t *testing.T) {
 			t.Errorf("%v: %+v, want %q", args, got, want)
 		}
 	}
-	if got := run(Hubctl, "token", "-sign-key="+key); got.code != ExitFailure || !strings.Contains(got.stderr, "exists") {
+	if got := run(Hubctl, "token", "-sign-key="+key); got.code != ExitFailure || !strings.Contains(got.stderr, "exists, and stays") {
 		t.Errorf("keys are written over others: %+v", got)
 	}
 	if got := run(Hubctl, "token", "-sign-key=nothing", "-sub=x"); got.code != ExitFailure || !strings.Contains(got.stderr, "without -sub a pair of keys is made") {

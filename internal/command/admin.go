@@ -109,5 +109,8 @@ func readToken(path string) (string, error) {
 	case len(text) > tokenMost:
 		return "", fmt.Errorf("%w in %s, which has more than %d bytes", errNoToken, path, tokenMost)
 	}
+	if err := admin.CheckToken(token); err != nil {
+		return "", fmt.Errorf("%w in %s", err, path)
+	}
 	return token, nil
 }

@@ -51,7 +51,10 @@ func verbs() []verb {
 // and ExitNone.
 func Hubctl(p Process) int {
 	if len(p.Args) == 0 {
-		return refuse(p, "a subcommand is missing")
+		code := refuse(p, "a subcommand is missing")
+		fmt.Fprintln(p.Stderr)
+		printVerbs(p.Stderr)
+		return code
 	}
 	first := p.Args[0]
 	p.Args = p.Args[1:]
@@ -115,8 +118,7 @@ func help(p Process) int {
 
 // refuse says what is wrong with a command line that names no subcommand.
 func refuse(p Process, problem string) int {
-	fmt.Fprintf(p.Stderr, "%s: %s\n\n", hubctl, problem)
-	printVerbs(p.Stderr)
+	fmt.Fprintf(p.Stderr, "%[1]s: %[2]s\n\"%[1]s -h\" tells what it can do\n", hubctl, problem)
 	return ExitUsage
 }
 

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,8 @@ type control struct {
 	remote   remote
 	json     bool
 	timeout  time.Duration
-	maxBody  int64 // of those who send or receive
+	maxBody  int64       // of those who send or receive
+	secure   *tls.Config // set by run; nil: without TLS
 }
 
 func newControl(verb, about string) *control {
@@ -61,6 +63,10 @@ const idNotes = "\nIds and numbers of messages are text in decimal."
 // run does work until the first signal, and returns the exit code. A signal is no
 // event worth a line: whoever sent it knows.
 func (c *control) run(p Process, work func(stop context.Context) (int, error)) int {
+	var err error
+	if c.secure, err = c.remote.tls(); err != nil {
+		return c.settings.complain(p, err)
+	}
 	logger := newLogger(p.Stderr, c.settings.log, slog.LevelWarn)
 	return p.supervise(logger, func(stop, _ context.Context) int {
 		code, err := work(stop)
@@ -110,14 +116,7 @@ var errInterrupted = errors.New("interrupted")
 func (c *control) dial(stop context.Context, patience time.Duration, options client.Options) (*client.Client, error) {
 	ctx, cancel := context.WithTimeout(stop, patience)
 	defer cancel()
-	if err := c.remote.check(); err != nil {
-		return nil, err
-	}
-	secure, err := c.remote.tls()
-	if err != nil {
-		return nil, err
-	}
-	options.TLS, options.Token = secure, c.remote.pass.show()
+	options.TLS, options.Token = c.secure, c.remote.pass.show()
 	options.Name = c.settings.program
 	options.MaxBody = int(c.maxBody)
 	conn, err := client.Dial(ctx, c.remote.hostPort(), &options)
@@ -151,7 +150,7 @@ func (c *control) noHub(err error, patience time.Duration) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no hub at %s: something took the connection, and said nothing for %s", c.hub(), formatSpan(patience))
 	case errors.As(err, &away) && (away.Code == wire.GoAwayRefused || away.Code == wire.GoAwayExpired):
-		return fmt.Errorf("the hub at %s does not let this client in: %s; -token-file names what to show", c.hub(), away.Reason)
+		return fmt.Errorf("the hub at %s does not let this client in: %s%s", c.hub(), away.Reason, c.remote.credentials())
 	case errors.As(err, &away):
 		return fmt.Errorf("the hub at %s lets nobody in: %s", c.hub(), away.Reason)
 	case errors.Is(err, client.ErrHubClosed), errors.Is(err, client.ErrLost):
@@ -214,6 +213,14 @@ func logEvent(logger *slog.Logger, e client.Event) {
 	case client.EventNewID:
 		logger.Warn("new id, what was sent to the old one meanwhile is lost", "id", decimal(e.ID))
 	}
+}
+
+// counted returns n of something.
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 func decimal(id uint64) string { return strconv.FormatUint(id, 10) }

@@ -120,7 +120,7 @@ func (t *trips) add(took time.Duration) {
 
 // String returns it as one line.
 func (t *trips) String() string {
-	return fmt.Sprintf("%d answers: min %v, median %v, max %v", t.Pings, readable(t.Min), readable(t.Median), readable(t.Max))
+	return fmt.Sprintf("%s: min %v, median %v, max %v", counted(t.Pings, "answer"), readable(t.Min), readable(t.Median), readable(t.Max))
 }
 
 // readable leaves out what no clock can tell on a network.

@@ -132,7 +132,7 @@ func (c *send) tell(w io.Writer, report *client.Report) (int, error) {
 	if reached == 0 {
 		code = ExitNone
 	}
-	return code, fmt.Errorf("%d of %d receivers got the message as far as -level=%s", reached, all, c.level)
+	return code, fmt.Errorf("%d of %s got the message as far as -level=%s", reached, counted(all, "receiver"), c.level)
 }
 
 // fateOf is what became of the message for one receiver.

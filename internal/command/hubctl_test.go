@@ -201,7 +201,7 @@ func TestFates(t *testing.T) {
 			fates := strings.Fields(tt.want)
 			said := ""
 			if tt.code != ExitOK {
-				said = " receivers got the message as far as -level=" + tt.level
+				said = " got the message as far as -level=" + tt.level
 			}
 			checkOutcome(t, run(Hubctl, args...), tt.code, fatesAsText(tt.to, fates), said)
 			checkFatesAsJSON(t, tt.to, fates, run(Hubctl, slices.Insert(args, 1, "-json")...), tt.code)
@@ -481,12 +481,12 @@ func TestPingEnds(t *testing.T) {
 	q := start(t, Hubctl, at(port, "ping", "-n=all", "-interval=1ms")...)
 	p.awaitLine(&p.stdout, "1  ")
 	q.awaitLine(&q.stdout, "2  ")
-	if got := p.interrupt(); got.code != ExitOK || !strings.Contains(got.stdout, "1 answers: ") {
+	if got := p.interrupt(); got.code != ExitOK || !strings.Contains(got.stdout, "1 answer: ") {
 		t.Errorf("interrupted: exit code %d, stdout %q", got.code, got.stdout)
 	}
 	hub.interrupt()
 	<-q.ended
-	if q.code != ExitFailure || !strings.Contains(q.stdout.String(), " answers: ") || !strings.Contains(q.stderr.String(), "hubctl ping: the ") {
+	if q.code != ExitFailure || !strings.Contains(q.stdout.String(), " answer") || !strings.Contains(q.stderr.String(), "hubctl ping: the ") {
 		t.Errorf("without a hub: exit code %d, stderr %q", q.code, &q.stderr)
 	}
 }

@@ -105,6 +105,9 @@ func (c *tokenMaker) makeKeys() (string, error) {
 
 func writeNew(file string, text []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%w, and stays; -sub makes a token with it, another -sign-key another pair of keys", err)
+	}
 	if err != nil {
 		return err
 	}

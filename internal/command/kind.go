@@ -250,7 +250,7 @@ func collector() kind[string] {
 		},
 		format: asIs,
 		limits: "http://host:port or https://host:port",
-		want:   "URLs with http or https, and without a name, a password or a query (http://localhost:4318)",
+		want:   "URLs with http or https and a host, without user, password or query (http://localhost:4318)",
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+
+	"github.com/sechlol/go-message-hub/hub"
 )
 
 // part is how a part of the server follows the configuration. It is given the
@@ -18,6 +20,9 @@ import (
 // no setting has changed: a file that one of them names may have.
 type part func(next *server) (apply func(), err error)
 
+// roundUp returns the next whole number of KiB.
+func roundUp(bytes int64) int64 { return (bytes + 1023) &^ 1023 }
+
 // follow adds a part. One that is added before the server starts is asked then too.
 // It may be called until the server runs.
 func (c *server) follow(p part) { c.parts = append(c.parts, p) }
@@ -26,8 +31,12 @@ func (c *server) follow(p part) { c.parts = append(c.parts, p) }
 // makes it so in all parts.
 func (c *server) prepare(next *server) (apply func(), err error) {
 	if err := next.hubConfig(nil).Validate(); err != nil {
-		return nil, fmt.Errorf("-max-memory=%s and -max-body=%s do not fit together: %w",
-			formatSize(next.maxMemory), formatSize(next.maxBody), err)
+		least := hub.LeastQueuedBytes(int(next.maxBody))
+		if next.maxMemory >= least {
+			return nil, err
+		}
+		return nil, fmt.Errorf("-max-memory=%s is too little for -max-body=%s: that takes %s at least",
+			formatSize(next.maxMemory), formatSize(next.maxBody), formatSize(roundUp(least)))
 	}
 	var all []func()
 	for _, part := range c.parts {

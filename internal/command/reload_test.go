@@ -139,7 +139,7 @@ func TestWrongReloadChangesNothing(t *testing.T) {
 		"max-clients 2\nport 99999":      path + ":2: port 99999: allowed are whole numbers from 0 to 65535",
 		"max-clients 2\nmax-clients 3":   path + ":2: max-clients is set in line 1 already",
 		"max-clients 2\nprot 1":          path + `:2: \"prot\" is not a setting that a file can have, is port meant?`,
-		"max-clients 2\nmax-memory=1MiB": "-max-memory=1MiB and -max-body=1MiB do not fit together: ",
+		"max-clients 2\nmax-memory=1MiB": "-max-memory=1MiB is too little for -max-body=1MiB: that takes ",
 	} {
 		rewrite(t, path, text)
 		if log := s.reload(notReloaded); strings.Count(log, "\n") != 1 || !strings.Contains(log, `"error":"`+want) {

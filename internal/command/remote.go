@@ -37,7 +37,7 @@ const (
 // add adds the settings that name the hub and say how to trust it.
 func (r *remote) add(s *settings) {
 	r.settings = s
-	add(s, &r.addr, "addr", "localhost", hubHost(), "host of the hub; hubs://host is one that speaks TLS,\nand hubs://host:port names the port as well")
+	add(s, &r.addr, "addr", "localhost", hubHost(), "host of the hub, or host:port; hubs://host is one that\nspeaks TLS, hub://host one that does not")
 	add(s, &r.port, "port", wire.DefaultPort, whole(1, math.MaxUint16), "port of the hub")
 	add(s, &r.ca, "ca", "", path(), "file with the certificates of the authorities that vouch\nfor a hub with TLS; by default those of the system")
 	add(s, &r.cert, "cert", "", path(), "file with the certificate to show to a hub with TLS,\nread at each connection")
@@ -45,14 +45,14 @@ func (r *remote) add(s *settings) {
 	r.pass.add(s)
 }
 
-// given reports whether any of them was set.
-func (r *remote) given() bool {
+// given returns those of them that were set, and by what.
+func (r *remote) given() (names []string) {
 	for _, name := range []string{"addr", "port", "ca", "cert", "key", "token", "token-file"} {
 		if r.settings.given(name) {
-			return true
+			names = append(names, fmt.Sprintf("-%s (%s)", name, r.settings.lookup(name).origin))
 		}
 	}
-	return false
+	return names
 }
 
 // secure reports whether the hub speaks TLS.
@@ -75,9 +75,24 @@ func (r *remote) String() string {
 	return r.hostPort()
 }
 
+// credentials says what else could be shown to a hub that lets nobody in without something; ""
+// if it was something like that which it has refused.
+func (r *remote) credentials() string {
+	switch {
+	case r.cert != "" || r.pass.show() != nil:
+		return ""
+	case r.secure():
+		return "; -token-file names a token to show, -cert and -key a certificate"
+	}
+	return "; -token-file names a token to show"
+}
+
 // tls returns how to speak TLS with the hub; nil: not at all. Its errors can be shown to
 // people.
 func (r *remote) tls() (*tls.Config, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
 	switch {
 	case !r.secure() && (r.ca != "" || r.cert != "" || r.key != ""):
 		return nil, fmt.Errorf("-ca, -cert and -key are for a hub with TLS: -addr=%s%s names one", tlsScheme, strings.TrimPrefix(r.addr, plainScheme))
@@ -108,7 +123,7 @@ func (r *remote) tls() (*tls.Config, error) {
 	return config, nil
 }
 
-// check returns what is wrong with a port that is named twice.
+// check returns what is wrong with a port or a token that is named twice.
 func (r *remote) check() error {
 	bare := strings.TrimPrefix(strings.TrimPrefix(r.addr, tlsScheme), plainScheme)
 	if _, _, err := net.SplitHostPort(bare); err == nil && r.settings.given("port") {

@@ -239,7 +239,7 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 	life, end := context.WithCancel(now)
 	defer end()
 	c.access.warnOfStrangers(logger, ln.Addr(), c.tls.clientCA)
-	c.gate.running = true
+	c.gate.logger = logger
 	service, door := newService(logger), &door{Listener: ln}
 	work := serve(now, h, c.secured.over(life, door, logger))
 	service.ready(work, door)

@@ -260,10 +260,10 @@ func (s *settings) read(args []string) error {
 	return s.parseElsewhere()
 }
 
-// complain prints what is wrong with the settings and how they are used.
+// complain prints what is wrong with the settings. How they are used would be so many lines
+// that it would be out of sight.
 func (s *settings) complain(p Process, err error) int {
-	fmt.Fprintf(p.Stderr, "%s: %v\n\n", s.program, err)
-	s.printUsage(p.Stderr)
+	fmt.Fprintf(p.Stderr, "%[1]s: %[2]v\n\"%[1]s -h\" tells what can be set, and how\n", s.program, err)
 	return ExitUsage
 }
 

@@ -154,7 +154,7 @@ func TestWhatNoFileCanSay(t *testing.T) {
 func TestCheckRefusesWhatTheServerWould(t *testing.T) {
 	checkRefused(t, run(Server, "-check", "-port=x"), "start_server: -port=x: allowed are")
 	checkRefused(t, run(Server, "-check", "-config=/no/such/file"), "start_server: config file: open /no/such/file: ")
-	checkRefused(t, run(Server, "-check", "-max-memory=1MiB"), "start_server: -max-memory=1MiB and -max-body=1MiB do not fit together: ")
+	checkRefused(t, run(Server, "-check", "-max-memory=1MiB"), "start_server: -max-memory=1MiB is too little for -max-body=1MiB: that takes ")
 }
 
 func TestCheckWarns(t *testing.T) {

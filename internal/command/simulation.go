@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
@@ -90,11 +91,8 @@ delivered, which a hub on the same machine lacks`
 // simulationConfig turns the settings into a simulation, or says why they do not
 // make one.
 func (c *simulated) simulationConfig() (simulation.Config, error) {
-	if c.embed && c.remote.given() {
-		return simulation.Config{}, errors.New("-embed brings a hub of its own on a free port: leave -addr, -port, -ca, -cert, -key and the token away")
-	}
-	if err := c.remote.check(); err != nil {
-		return simulation.Config{}, err
+	if given := c.remote.given(); c.embed && len(given) > 0 {
+		return simulation.Config{}, fmt.Errorf("-embed brings a hub of its own on a free port: leave away %s", strings.Join(given, ", "))
 	}
 	secure, err := c.remote.tls()
 	if err != nil {

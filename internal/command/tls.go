@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -56,9 +57,25 @@ func (c *serverTLS) read() (*certs.Set, error) {
 	}
 	set, err := certs.Read(certs.Files{Cert: c.cert, Key: c.key, ClientCA: c.clientCA}, tlsVersions[c.least], wire.ALPN)
 	if err != nil {
-		return nil, fmt.Errorf("no TLS: %w", err)
+		return nil, fmt.Errorf("%s: %w", c.named(err), err)
 	}
 	return set, nil
+}
+
+// named returns the setting whose file an error is about, or all of them.
+func (c *serverTLS) named(err error) string {
+	var file *os.PathError
+	if errors.As(err, &file) {
+		switch file.Path {
+		case c.cert:
+			return "-tls-cert"
+		case c.key:
+			return "-tls-key"
+		case c.clientCA:
+			return "-tls-client-ca"
+		}
+	}
+	return "-tls-cert, -tls-key and -tls-client-ca"
 }
 
 // doubt warns of a certificate that could be used, but not for long.

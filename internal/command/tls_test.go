@@ -44,7 +44,7 @@ func TestTLSFromEndToEnd(t *testing.T) {
 		t.Errorf("nothing says until when the certificate is good: %s", text)
 	}
 	got := runFed("hello", "send", "-addr=hubs://localhost:"+port, "-ca="+ca, "-to=12345")
-	checkOutcome(t, got, ExitNone, "12345  unknown\n", "0 of 1 receivers")
+	checkOutcome(t, got, ExitNone, "12345  unknown\n", "0 of 1 receiver")
 	got = run(Hubctl, "ping", "-addr=hubs://127.0.0.1", "-port="+port, "-ca="+ca, "-n=1")
 	if got.code != ExitOK {
 		t.Errorf("ping: %+v", got)
@@ -113,7 +113,7 @@ func TestServersThatCannotSpeakTLS(t *testing.T) {
 		"are not a certificate and its key": {"-tls-cert=" + key, "-tls-key=" + cert},
 		"no such file":                      {"-tls-cert=" + cert, "-tls-key=" + key + "x"},
 		"holds no certificate":              {"-tls-cert=" + cert, "-tls-key=" + key, "-tls-client-ca=" + key},
-		"1.2 or 1.3":                        {"-tls-min=1.1"},
+		"1.2 and 1.3":                       {"-tls-min=1.1"},
 	} {
 		got := run(Server, append(args, "-addr=127.0.0.1", "-port=0")...)
 		if got.code != ExitUsage || !strings.Contains(got.stderr, want) {
