@@ -12,7 +12,7 @@ const (
 	runtimeMemory = 64 << 20
 
 	// connectionMemory is what a connection takes beyond the budget, in bytes: 4.6 KiB
-	// were measured for an idle one, and 20 for one that waits for memory (docs/BENCHMARKS.md). With
+	// were measured for an idle one, and 19 for one that waits for memory (docs/BENCHMARKS.md). With
 	// thousands of those, a lower limit had the runtime look for garbage all the time.
 	connectionMemory = 24 << 10
 
