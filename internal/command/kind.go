@@ -185,27 +185,29 @@ func perSecond() kind[float64] {
 	}
 }
 
-// hubHost is host, or the URL of a hub.
+// hubHost is where a hub is: a host, with or without a port, and with or without a scheme.
 func hubHost() kind[string] {
-	k := host()
-	bare := k.parse
-	k.parse = func(text string) (string, error) {
-		scheme, rest, named := strings.Cut(text, "://")
-		if !named {
-			return bare(text)
-		}
-		if scheme += "://"; scheme != plainScheme && scheme != tlsScheme || rest == "" || strings.ContainsAny(rest, "/?#@") {
-			return "", errOutside
-		}
-		if _, port, err := net.SplitHostPort(rest); err == nil {
-			if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+	return kind[string]{
+		parse: func(text string) (string, error) {
+			scheme, rest, named := strings.Cut(text, "://")
+			if !named {
+				rest = text
+			} else if scheme += "://"; scheme != plainScheme && scheme != tlsScheme || rest == "" {
 				return "", errOutside
 			}
-		}
-		return text, nil
+			if _, port, err := net.SplitHostPort(rest); err == nil {
+				if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+					return "", errOutside
+				}
+			}
+			if strings.ContainsAny(rest, "/?#@") {
+				return "", errOutside
+			}
+			return text, nil
+		},
+		format: asIs,
+		want:   "names and addresses, with or without a port, such as hub.example, [::1]:9999 and hubs://hub.example",
 	}
-	k.want = "names and addresses without a port, which -port gives, and hub://host:port or hubs://host:port"
-	return k
 }
 
 // endpoint is an address with a port, or none.

@@ -37,7 +37,7 @@ const (
 // add adds the settings that name the hub and say how to trust it.
 func (r *remote) add(s *settings) {
 	r.settings = s
-	add(s, &r.addr, "addr", "localhost", hubHost(), "host of the hub, or host:port; hubs://host is one that\nspeaks TLS, hub://host one that does not")
+	add(s, &r.addr, "addr", "localhost", hubHost(), "host of the hub, or host:port; hubs:// before it is for\none that speaks TLS")
 	add(s, &r.port, "port", wire.DefaultPort, whole(1, math.MaxUint16), "port of the hub")
 	add(s, &r.ca, "ca", "", path(), "file with the certificates of the authorities that vouch\nfor a hub with TLS; by default those of the system")
 	add(s, &r.cert, "cert", "", path(), "file with the certificate to show to a hub with TLS,\nread at each connection")

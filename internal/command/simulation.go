@@ -7,11 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"strings"
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/internal/simulation"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // longestInterval between two sends of a client, in milliseconds: an hour.
@@ -162,7 +164,7 @@ func (c *simulated) simulate(stop, now context.Context, config simulation.Config
 	if !c.embed {
 		report, err := simulateOn(stop, config, p.Stdout)
 		if err != nil {
-			err = fmt.Errorf("%w; %s", err, c.advice(err))
+			err = fmt.Errorf("%w%s", err, c.advice(err))
 		}
 		return report, err
 	}
@@ -179,15 +181,23 @@ func (c *simulated) simulate(stop, now context.Context, config simulation.Config
 	return report, err
 }
 
-// advice says what to do when clients cannot connect.
+// advice says what to do when clients cannot connect, if the error does not.
 func (c *simulated) advice(err error) string {
+	var away *client.GoAwayError
+	var dialed *net.OpError
 	switch {
-	case !errors.Is(err, client.ErrHubClosed): // nobody is there
-		return "start a hub with start_server, or inside this program with -embed"
+	case errors.As(err, &dialed) && dialed.Op == "dial":
+		return "; start a hub with start_server, or inside this program with -embed"
+	case errors.As(err, &away) && (away.Code == wire.GoAwayRefused || away.Code == wire.GoAwayExpired):
+		return c.remote.credentials()
+	case errors.As(err, &away), !errors.Is(err, client.ErrHubClosed) && !errors.Is(err, client.ErrLost):
+		return ""
+	case c.protocol == 1 && errors.Is(err, client.ErrHubClosed): // the error names the suspects
+		return "; -protocol=2 and -token-file are for tokens, -addr=" + tlsScheme + "… is for TLS"
 	case c.remote.secure():
-		return "a hub that asks for tokens takes -protocol=2 and -token-file"
+		return "; it is full (its -max-clients), or asks for tokens (-protocol=2 -token-file=…)"
 	default:
-		return "a hub that asks for tokens takes -protocol=2 and -token-file, and one with TLS -addr=" + tlsScheme + "…"
+		return "; it is full (its -max-clients), asks for tokens (-protocol=2 -token-file=…), or wants TLS (-addr=" + tlsScheme + "…)"
 	}
 }
 

@@ -86,7 +86,7 @@ func TestWhyThereIsNoTLS(t *testing.T) {
 		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=nothing"}, "-ca: open nothing: no such file"},
 		{[]string{"-addr=localhost", "-ca=" + ca}, "-addr=hubs://localhost names one"},
 		{[]string{"-addr=hubs://localhost:1", "-port=2"}, "leave -port away"},
-		{[]string{"-addr=https://localhost"}, "hubs://host:port"},
+		{[]string{"-addr=https://localhost"}, "hubs://hub.example"},
 	} {
 		got := run(Hubctl, append([]string{"list"}, test.args...)...)
 		if got.code == ExitOK || !strings.Contains(firstLine(got.stderr), test.want) {
@@ -94,7 +94,7 @@ func TestWhyThereIsNoTLS(t *testing.T) {
 		}
 		got = run(Simulation, append([]string{"-ncli=1", "-stat=false"}, test.args...)...)
 		if test.want == "wants TLS (-addr=hubs://" {
-			test.want = "and one with TLS -addr=hubs://"
+			test.want = "-addr=hubs://… is for TLS"
 		}
 		if got.code == ExitOK || !strings.Contains(got.stderr, test.want) {
 			t.Errorf("start_simulation %v: exit code %d, %s\nwant %q", test.args, got.code, got.stderr, test.want)

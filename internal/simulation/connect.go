@@ -40,7 +40,7 @@ func connect(ctx context.Context, c Config, receivers []*receiver, lines []*line
 			for i := range indexes {
 				var err error
 				if clients[i], err = dial(ctx, c, receivers[i], lines[i]); err != nil {
-					fail(fmt.Errorf("no hub at %s (client %d of %d): %w", c.Addr, i+1, len(receivers), err))
+					fail(fmt.Errorf("client %d of %d cannot connect to %s: %w", i+1, len(receivers), c.Addr, err))
 				}
 			}
 		})
@@ -88,7 +88,7 @@ func distinct(clients []*client.Client) error {
 	owner := make(map[uint64]int, len(clients))
 	for i, c := range clients {
 		if other, taken := owner[c.ID()]; taken {
-			return fmt.Errorf("the hub gave the id %d to two clients, %d and %d", c.ID(), other, i)
+			return fmt.Errorf("the hub gave the id %d to two clients, %d and %d: a token for all of them must not name one", c.ID(), other, i)
 		}
 		owner[c.ID()] = i
 	}

@@ -346,7 +346,7 @@ func TestRunWithoutAHub(t *testing.T) {
 	addr := listener.Addr().String()
 	listener.Close()
 	_, err = Run(t.Context(), small(addr))
-	if err == nil || !strings.Contains(err.Error(), "no hub at "+addr) {
+	if err == nil || !strings.Contains(err.Error(), "cannot connect to "+addr) {
 		t.Errorf("got %v", err)
 	}
 }
