@@ -72,7 +72,7 @@ func newUpgraded(ctx context.Context, p *programs, s *secrets) (*upgraded, error
 		return nil, err
 	}
 	u := &upgraded{programs: p, admin: admin, args: append([]string{
-		"-addr=127.0.0.1", "-port=" + portOf(addr), "-stat=false", "-admin=" + admin, "-keepalive=2s", "-resume-window=30s",
+		"-addr=127.0.0.1", "-port=" + portOf(addr), "-stat=false", "-admin=" + admin, "-keepalive=2s",
 	}, s.flags()...)}
 	return u, u.start(ctx)
 }

@@ -17,8 +17,11 @@ const (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 20 * time.Second
 
-	// helloTimeout is how long an attempt may take.
-	helloTimeout = 10 * time.Second
+	// firstPatience is how long the first attempt may take, and longestPatience what each may that comes after
+	// two more, each twice as long. One that is lost on a bad network must not take all the
+	// time in which the client is expected back: others may wait for it.
+	firstPatience   = 3 * time.Second
+	longestPatience = 10 * time.Second
 
 	// renewal is how long the hub may say of the same token that it is over before the client
 	// gives up. Whoever renews tokens may do so a moment too late.
@@ -269,15 +272,16 @@ func (c *Client) mayRenew(token string) bool {
 
 // redial makes a connection and says hello on it; nil: not now.
 func (c *Client) redial() *link {
-	ctx, cancel := context.WithTimeout(c.life, helloTimeout)
+	patience := min(longestPatience, firstPatience<<min(c.attempts-1, 16))
+	ctx, cancel := context.WithTimeout(c.life, patience)
 	defer cancel()
 	nc, err := c.options.Dial(ctx)
 	if err != nil {
 		return nil
 	}
 	l := newLink(c, nc)
-	l.forget = context.AfterFunc(c.life, func() { l.conn.Close() })   // nobody else knows of it until WELCOME
-	l.timer = time.AfterFunc(helloTimeout, func() { l.conn.Close() }) // until WELCOME
+	l.forget = context.AfterFunc(c.life, func() { l.conn.Close() }) // nobody else knows of it until WELCOME
+	l.timer = time.AfterFunc(patience, func() { l.conn.Close() })   // until WELCOME
 	if _, err := c.greet(ctx, l); err != nil {
 		l.finish(err)
 		return nil

@@ -280,6 +280,31 @@ func TestAttemptsMayBreakOff(t *testing.T) {
 	})
 }
 
+// TestAttemptsTakeLongerAndLonger when nobody answers: the first is given up soon, for the hub expects the
+// client back.
+func TestAttemptsTakeLongerAndLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		for _, patience := range []time.Duration{3 * time.Second, 6 * time.Second, 10 * time.Second, 10 * time.Second} {
+			h = <-d.hubs
+			began := time.Now()
+			h.hear(wire.TypeHello)
+			h.hear(wire.TypeIdentity)
+			if _, _, err := h.next(); err == nil {
+				t.Error("it has more to say")
+			}
+			if took := time.Since(began); took != patience {
+				t.Errorf("given up after %v, want %v", took, patience)
+			}
+		}
+		h = <-d.hubs
+		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumed(func(*wire.Welcome) {}))
+		d.wantEvent(EventResumed)
+	})
+}
+
 // TestAHubThatBecomesOlder speaks version 1 when the client comes back.
 func TestAHubThatBecomesOlder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

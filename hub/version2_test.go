@@ -284,6 +284,24 @@ func (g *guest) unreachable(other *guest) {
 	})
 }
 
+// TestOthersWaitOnlySoLongForOneWhoMayComeBack: for a place in its queue as long as for one that does not read,
+// and while there are places, until it is expected no more.
+func TestOthersWaitOnlySoLongForOneWhoMayComeBack(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: 500 * time.Millisecond, ResumeWindow: time.Minute})
+	sender, away := h.guest(t), h.guest(t)
+	away.reset()
+	sender.unreachable(away)
+	body := pattern(5000, 1)
+	queued := sender.tell(body, only(wire.LevelReceived), 0, away.id)
+	if sender.answersWithin(time.Second) {
+		t.Error("reported, though it may come back and nobody waits")
+	}
+	waits := sender.tell(body, only(wire.LevelReceived), 0, away.id)
+	sender.reported(queued, wire.FateGone)
+	sender.reported(waits, wire.FateGone)
+	h.disconnected(t, hub.ReasonStalled, 1)
+}
+
 // TestWhatGivesWayLetsInWhoCameBefore: the room that a dropped message leaves belongs to
 // the one that waits, and the newer one comes behind it.
 func TestWhatGivesWayLetsInWhoCameBefore(t *testing.T) {
