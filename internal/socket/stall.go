@@ -1,0 +1,159 @@
+package socket
+
+import "time"
+
+// progressBytes is how much a stalled receiver must take to be alive when that
+// is less than one frame (the design's number).
+const progressBytes = 64 << 10
+
+var closedChannel = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// Drain waits until everything queued is written and reports whether it was. It
+// gives up when the outbox is closed, by a stalled peer for instance, or when
+// stop is.
+func (o *Outbox) Drain(stop <-chan struct{}) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hurry()
+	defer func() { o.draining-- }()
+	for stopped := false; o.busy() && !o.closed && !stopped; {
+		dry := o.whenDry()
+		o.mu.Unlock()
+		select {
+		case <-dry: // or somebody has offered more since
+		case <-stop:
+			stopped = true
+		}
+		o.mu.Lock()
+	}
+	return !o.closed && o.queue == nil
+}
+
+// Hurry says that somebody waits until the outbox is dry, so that a peer that takes nothing of it stalls. That
+// ends with a call of relax.
+func (o *Outbox) Hurry() (relax func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hurry()
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.draining--
+	}
+}
+
+// hurry is Hurry with mu held; draining is to be counted down again.
+func (o *Outbox) hurry() {
+	if o.queue != nil {
+		o.press()
+	}
+	o.draining++
+}
+
+// Dry returns a channel that is closed when all that was queued is written, or the outbox is closed. What is
+// parked is not waited for.
+func (o *Outbox) Dry() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || !o.busy() {
+		return closedChannel
+	}
+	return o.whenDry()
+}
+
+// Wait returns when no flusher runs any more. The outbox must be closed, or detached
+// and its connection severed.
+func (o *Outbox) Wait() {
+	o.mu.Lock()
+	if !o.flushing {
+		o.mu.Unlock()
+		return
+	}
+	dry := o.whenDry()
+	o.mu.Unlock()
+	<-dry
+}
+
+// The following are called with mu held, but check.
+
+// busy reports whether something is still to be written and can be.
+func (o *Outbox) busy() bool {
+	return o.flushing || o.queue != nil && (o.ledger == nil || !o.ledger.detached)
+}
+
+// signal tells those who wait for the end of the flusher.
+func (o *Outbox) signal() {
+	if o.dry != nil {
+		close(o.dry)
+		o.dry = nil
+	}
+}
+
+func (o *Outbox) whenDry() <-chan struct{} {
+	if o.dry == nil {
+		o.dry = make(chan struct{})
+	}
+	return o.dry
+}
+
+// pressed reports whether somebody waits for this outbox to move.
+func (o *Outbox) pressed() bool { return len(o.parked) > 0 || o.draining > 0 }
+
+// press starts the clock of the stall check when somebody is about to wait and
+// nobody did before. A timer that still runs from the last time is left to find
+// out that it came too early.
+func (o *Outbox) press() {
+	if !o.pressed() {
+		o.clock()
+	}
+}
+
+// clock starts it.
+func (o *Outbox) clock() {
+	if o.base.config.StallTimeout <= 0 {
+		return
+	}
+	o.mark, o.moved = time.Now(), 0
+	switch {
+	case o.timed:
+	case o.timer == nil:
+		o.timer = time.AfterFunc(o.base.config.StallTimeout, o.check)
+	default:
+		o.timer.Reset(o.base.config.StallTimeout)
+	}
+	o.timed = true
+}
+
+// progress notes what a write has moved.
+func (o *Outbox) progress(done Tally) {
+	o.sent += int64(done.Bytes)
+	if !o.pressed() {
+		return
+	}
+	o.moved += done.Bytes
+	if done.Frames > 0 || o.moved >= progressBytes {
+		o.mark, o.moved = time.Now(), 0
+	}
+}
+
+// check runs when the stall time may be over. While nobody waits the receiver
+// may take as long as it likes, and the timer ends.
+func (o *Outbox) check() {
+	o.mu.Lock()
+	if o.closed || !o.pressed() {
+		o.timed = false
+		o.mu.Unlock()
+		return
+	}
+	if left := time.Until(o.mark.Add(o.base.config.StallTimeout)); left > 0 {
+		o.timer.Reset(left)
+		o.mu.Unlock()
+		return
+	}
+	o.mu.Unlock()
+	o.fail(ErrStalled)
+}
