@@ -48,7 +48,7 @@ type scratch struct {
 	found [wire.MaxReceivers]*session
 }
 
-// lookForMemory is how often somebody who does not stand in line looks whether there is some.
+// lookForMemory is how often somebody who does not stand in line looks whether there is some, at least.
 const lookForMemory = time.Second
 
 var (
@@ -237,14 +237,11 @@ func (t *turn) join(to wire.IDs, c class, n int) error {
 func (t *turn) draw(n int, to wire.IDs) error {
 	t.drop()
 	all := max(n, t.session.conn.Pending())
-	out := t.session.account.TryDraw(all)
-	if out == nil && n <= spareLeast/2 { // nobody waits for this, unless it holds as much already
-		out = t.session.account.TryDraw(min(all, spareLeast/2))
-	}
+	out := t.session.tryDraw(n, all)
 	if out == nil {
 		t.session.ask(to)
 		var err error
-		if out, err = t.find(all, to == nil); err != nil {
+		if out, err = t.find(n, all, to == nil); err != nil {
 			return err
 		}
 	}
@@ -252,49 +249,73 @@ func (t *turn) draw(n int, to wire.IDs) error {
 	return nil
 }
 
-// find gets memory, for an answer or for a message. If it has to wait for it, it holds none and delays nobody.
-func (t *turn) find(n int, answer bool) (*body.Buffer, error) {
-	if out := t.session.account.TryDraw(n); out != nil {
+// tryDraw returns a buffer of at least n bytes for which nobody waits, of all bytes if it can be; nil: there is none.
+func (s *session) tryDraw(n, all int) *body.Buffer {
+	out := s.account.TryDraw(all)
+	if out == nil && n <= spareLeast/2 { // unless it holds as much already, it has that
+		out = s.account.TryDraw(min(all, spareLeast/2))
+	}
+	return out
+}
+
+// find gets memory, for an answer or for a message. If it has to wait, it holds no memory for which others wait, and
+// delays nobody.
+func (t *turn) find(n, all int, answer bool) (*body.Buffer, error) {
+	s := t.session
+	if out := s.tryDraw(n, all); out != nil {
 		return out, nil
 	}
 	t.drop()
 	t.dispatch.Drop()
 	t.pause()
-	t.session.conn.Forget() // a large request that is no relay: its payload means nothing
+	s.conn.Forget() // a large request that is no relay: its payload means nothing
 
-	if answer && t.session.peer() == nil { // of others, only so many answers are under way: see await
-		if out, err := t.session.untilTaken(n); out != nil || err != nil {
+	if answer && s.peer() == nil { // of others, only so many answers are under way: see await
+		if out, err := s.untilTaken(n, all); out != nil || err != nil {
 			return out, err
 		}
+		all = n
 	}
-	out, err := t.session.account.Draw(n, t.session.done)
+	out, err := s.account.Draw(all, s.done)
 	if err != nil {
 		return nil, errEnded
 	}
 	return out, nil
 }
 
-// untilTaken waits until the client has taken what it was sent, or memory is there after all. Whoever asks and
-// asks and does not listen does not stand in line with others for more, and is cut when they wait for what it holds. While it
-// holds memory that is meant for reading, of which there is little, it has to take something as if somebody waited.
-func (s *session) untilTaken(n int) (*body.Buffer, error) {
-	if s.conn.Shrink() {
-		defer s.conn.Hurry()()
-	}
-	again := time.NewTicker(lookForMemory)
+// untilTaken waits until the client has taken what is queued for it now. Then, and when its connection is closed, it returns
+// nothing, and the session stands in line for memory. Before, it does not, for whoever asks and asks and does not listen
+// would get what others need; but it looks now and then whether there is plenty. A client that holds
+// memory meant for reading, of which there is little and for which nobody can wait, must take as much as one who holds what others wait for.
+func (s *session) untilTaken(n, all int) (*body.Buffer, error) {
+	again := time.NewTicker(min(lookForMemory, s.hub.config.StallTimeout/looks))
 	defer again.Stop()
+	charged := s.conn.Shrink()
+	last := newSample(s, time.Now())
+	taken := last.pulse.Sent + int64(last.pulse.Queued)
 	for {
 		select {
 		case <-s.conn.Dry():
 			return nil, nil
 		case <-again.C:
-			if out := s.account.TryDraw(n); out != nil {
-				return out, nil
-			}
 		case <-s.done:
 			return nil, errEnded
 		case <-s.hub.closing:
 			return nil, socket.ErrInterrupted
+		}
+		if out := s.tryDraw(n, all); out != nil {
+			return out, nil
+		}
+		now := newSample(s, time.Now())
+		if now.pulse.Sent >= taken {
+			return nil, nil
+		}
+		if charged && now.at.Sub(last.at) >= s.hub.config.StallTimeout {
+			if s.tooLittle(now.pulse.Sent-last.pulse.Sent, last, now) {
+				s.end(ReasonSlow)
+				return nil, errEnded
+			}
+			last = now
 		}
 	}
 }

@@ -194,30 +194,56 @@ func TestHolderOfMemoryIsCutWithinTheStallTimeout(t *testing.T) {
 		if took, want := time.Since(began), hub.DefaultStallTimeout; took != want {
 			t.Errorf("memory came after %v, want %v", took, want)
 		}
+		<-time.After(time.Second)
 		if n := h.Stats().Disconnected[hub.ReasonSlow]; n != 1 {
 			t.Errorf("%d holders cut, and one is enough", n)
 		}
 	})
 }
 
-// TestWhoDoesNotListenWaitsForNothing has clients that ask and ask, until the answers that they do not read are
+// questions is how much the deaf ask.
+const questions = 15_000
+
+// theDeaf connects clients that ask and ask, a little at a time, and do not read the answers.
+func theDeaf(t *testing.T, ln *pipes, n int) (all []*peer) {
+	for range n {
+		p := virtual(t, ln)
+		background(t, func() error {
+			for asked := 0; asked < questions; asked += 500 {
+				if _, err := p.Write(bytes.Repeat(wire.AppendIdentityRequest(nil), 500)); err != nil {
+					break // some are cut
+				}
+			}
+			return nil
+		})
+		t.Cleanup(func() { p.Close() }) // which ends that
+		all = append(all, p)
+	}
+	return all
+}
+
+// heardAll returns how many of those hear all answers when they listen.
+func heardAll(all []*peer) (n uint64) {
+	for _, p := range all {
+		if got, _ := io.CopyN(io.Discard, p, questions*wire.IdentityLen); got == questions*wire.IdentityLen {
+			n++
+		}
+	}
+	return n
+}
+
+// TestWhoDoesNotListenWaitsForNothing has clients whose answers, which they do not read, are
 // all the memory there is. They may hold it for as long as nobody else wants it, and then only as
 // many are cut as must be. The others go on when they listen.
 func TestWhoDoesNotListenWaitsForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipes()
 		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
-		const deaf, questions = 64, 15_000
-		asked := bytes.Repeat(wire.AppendIdentityRequest(nil), questions)
-		var all []*peer
-		for range deaf {
-			p := virtual(t, ln)
-			background(t, func() error { _, _ = p.Write(asked); return nil }) // some are cut
-			all = append(all, p)
-		}
+		const deaf = 64
+		all := theDeaf(t, ln, deaf)
 		<-time.After(3 * hub.DefaultStallTimeout)
 		if s := h.Stats(); s.Clients != deaf || s.QueuedBytes < 4<<20 {
-			t.Fatalf("%d clients are left of %d, and hold %d bytes", s.Clients, deaf, s.QueuedBytes)
+			t.Fatalf("%d clients are left of %d, and hold %d bytes; %v", s.Clients, deaf, s.QueuedBytes, s.Disconnected)
 		}
 		honest := virtual(t, ln)
 		began := time.Now()
@@ -226,16 +252,159 @@ func TestWhoDoesNotListenWaitsForNothing(t *testing.T) {
 		if took, most := time.Since(began), hub.DefaultStallTimeout+time.Second; took > most {
 			t.Errorf("memory came after %v, want %v at most", took, most)
 		}
-		heard := uint64(0)
-		for _, p := range all {
-			if n, _ := io.CopyN(io.Discard, p, questions*wire.IdentityLen); n == questions*wire.IdentityLen {
-				heard++
-			}
-		}
-		if cut := h.Stats().Disconnected[hub.ReasonSlow]; cut == 0 || cut > deaf/2 || heard != deaf-cut {
+		<-time.After(time.Second)
+		cut := h.Stats().Disconnected[hub.ReasonSlow]
+		if heard := heardAll(all); cut == 0 || cut > deaf/2 || heard != deaf-cut {
 			t.Errorf("%d of %d were cut, and %d have heard all answers", cut, deaf, heard)
 		}
 	})
+}
+
+// TestTheDeafGoOnWhenThereIsPlenty has some of them leave: the others may have what those held.
+func TestTheDeafGoOnWhenThereIsPlenty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		all := theDeaf(t, ln, 64)
+		<-time.After(15 * time.Second)
+		for _, p := range all[:40] {
+			p.Close()
+		}
+		<-time.After(3 * time.Second)
+		if s := h.Stats(); s.Clients != 24 || s.QueuedBytes < 4<<20 {
+			t.Errorf("%d clients hold %d bytes; %v", s.Clients, s.QueuedBytes, s.Disconnected)
+		}
+	})
+}
+
+// TestNotEveryMessageWaitsForTheSlowToBeFound sends large messages now and then, for which each time some of the deaf must
+// go. Who is slow takes a stall timeout to find out, once.
+func TestNotEveryMessageWaitsForTheSlowToBeFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		theDeaf(t, ln, 200)
+		honest := virtual(t, ln)
+		<-time.After(time.Second)
+		for i := range 10 {
+			began := time.Now()
+			honest.send(wire.AppendRelay(nil, []uint64{999}, make([]byte, 500_000)))
+			honest.fence()
+			most := time.Second
+			if i == 0 {
+				most += hub.DefaultStallTimeout
+			}
+			if took := time.Since(began); took > most {
+				t.Errorf("message %d waited for %v", i, took)
+			}
+			<-time.After(3 * time.Second)
+		}
+		if h.Stats().Disconnected[hub.ReasonSlow] == 0 {
+			t.Error("nobody had to go, so nothing was tested")
+		}
+	})
+}
+
+// TestWhoHoldsNextToNothingIsNotCutForIt has thousands that are as slow as the one who holds the memory.
+func TestWhoHoldsNextToNothingIsNotCutForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		frame := wire.AppendRelay(nil, []uint64{999_999}, make([]byte, wire.DefaultMaxBody))
+		for range 3 { // as many as there is memory for
+			virtual(t, ln).send(frame[:100_000])
+		}
+		for range 1000 {
+			virtual(t, ln).send(bytes.Repeat(wire.AppendIdentityRequest(nil), 50))
+		}
+		honest := virtual(t, ln)
+		<-time.After(time.Second)
+		honest.send(frame)
+		honest.fence()
+		<-time.After(time.Second)
+		if n := h.Stats().Disconnected[hub.ReasonSlow]; n != 1 {
+			t.Errorf("%d were cut, and one was enough", n)
+		}
+	})
+}
+
+// TestAListenerIsAnsweredBesideAStream has somebody ask for the list to whom others always have more to say, so that its queue is
+// never empty, while memory is short all the time.
+func TestAListenerIsAnsweredBesideAStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 1 << 20, MaxBody: 200_000, OutboxBytes: 64 << 10}, ln)
+		for range 450 {
+			virtual(t, ln)
+		}
+		listener := virtual(t, ln)
+		listener.answered()
+		const id = 451
+		for i := range 14 { // pairs that keep memory short, slowly
+			sender, receiver := virtual(t, ln), virtual(t, ln)
+			receiver.answered()
+			pour(t, sender, wire.AppendRelay(nil, []uint64{uint64(id + 2 + 2*i)}, make([]byte, 100_000)))
+			sip(t, receiver, 100_000)
+		}
+		for range 100 {
+			pour(t, virtual(t, ln), wire.AppendRelay(nil, []uint64{id}, make([]byte, 700)))
+		}
+		answered := make(chan time.Time, 1)
+		background(t, func() error {
+			for heard := 0; ; {
+				kind, payload, err := listener.next()
+				if err != nil {
+					return nil
+				}
+				if kind == wire.TypeList {
+					answered <- time.Now()
+				}
+				if heard += len(payload); heard > 10_000 { // 100 kB a second
+					heard = 0
+					<-time.After(100 * time.Millisecond)
+				}
+			}
+		})
+		t.Cleanup(func() { listener.Close() })
+		<-time.After(15 * time.Second)
+		if s := h.Stats(); s.Clients != 450+1+28+100 {
+			t.Fatalf("%d clients are left: %v", s.Clients, s.Disconnected)
+		}
+		began := time.Now()
+		listener.send(wire.AppendListRequest(nil))
+		select {
+		case at := <-answered:
+			t.Logf("the list came after %v", at.Sub(began))
+		case <-time.After(10 * time.Second):
+			t.Error("no list in 10 s")
+		}
+	})
+}
+
+// pour sends the same again and again.
+func pour(t *testing.T, p *peer, frame []byte) {
+	background(t, func() error {
+		for {
+			if _, err := p.Write(frame); err != nil {
+				return nil
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+	})
+	t.Cleanup(func() { p.Close() })
+}
+
+// sip takes so many bytes each second.
+func sip(t *testing.T, p *peer, bytes int64) {
+	background(t, func() error {
+		for {
+			<-time.After(time.Second)
+			if _, err := io.CopyN(io.Discard, p, bytes); err != nil {
+				return nil
+			}
+		}
+	})
+	t.Cleanup(func() { p.Close() })
 }
 
 // TestShutdownDoesNotWaitForTheDeaf has such clients when the hub ends: only what is queued for them takes the
@@ -244,11 +413,7 @@ func TestShutdownDoesNotWaitForTheDeaf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipes()
 		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
-		asked := bytes.Repeat(wire.AppendIdentityRequest(nil), 15_000)
-		for range 64 {
-			p := virtual(t, ln)
-			background(t, func() error { _, _ = p.Write(asked); return nil })
-		}
+		theDeaf(t, ln, 64)
 		idle := virtual(t, ln)
 		idle.answered()
 		<-time.After(time.Second)

@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -17,7 +19,7 @@ const looks = 4
 
 // watched is what the last looks have seen of a session, while memory is short.
 type watched struct {
-	samples [looks]sample // the next one replaces that of a whole stall timeout before
+	samples [looks + 1]sample // of the looks of a whole stall timeout, by turns
 	kept    kept
 }
 
@@ -54,12 +56,12 @@ func (h *Hub) watch() {
 // than one that has lost its connection takes to come back at the first attempts.
 const keepLeast = 500 * time.Millisecond
 
-// askEvery is how often clients are asked what they have received, while somebody waits for
-// memory, and askPause for how long they are not when they were, if somebody else begins to wait. Where they are
-// many, the pause is nine times what the asking took.
+// hurryEvery is how often clients are asked what they have received, and the slow are looked for, while somebody waits for
+// memory, and hurryPause for how long they are not when they were, if somebody else begins to wait. Where they are
+// many, the pause is nine times what that took.
 const (
-	askEvery = 5 * time.Millisecond
-	askPause = time.Millisecond
+	hurryEvery = 5 * time.Millisecond
+	hurryPause = time.Millisecond
 )
 
 // evictEvery is how long the others have to make something of what one client has given up
@@ -67,13 +69,22 @@ const (
 // that memory all ran at once: for 50 ms nobody else did.
 const evictEvery = time.Millisecond
 
-// relief is what the hub does for as long as somebody waits for memory.
+// relief is what the hub does while somebody waits for memory, and for a stall timeout after that: who waits again then is not
+// to wait until it is known anew who is slow.
 type relief struct {
 	hub      *Hub
-	slow     []*session // those who have earned too little, and are still there
-	oldest   int        // of the samples
+	last     int        // which of the samples is of the last look
+	pressing bool       // somebody waited when it was looked what could be given up
+	slow     []holder   // those who were found too slow, the largest last
 	sessions []*session // of this moment
-	kept     []int      // for each of them: scratch space of askMost
+	sizes    []int      // scratch space of askMost
+}
+
+// holder is a session that is too slow for what it holds.
+type holder struct {
+	*session
+	before sample // how it stood a stall timeout ago, at least
+	bytes  int    // what is free when it is gone, about
 }
 
 // relieve looks at all sessions for as long as somebody waits. What is kept for
@@ -83,34 +94,28 @@ func (h *Hub) relieve() {
 	defer tick.Stop()
 	giveUp := time.NewTicker(min(keepLeast, h.config.StallTimeout/looks))
 	defer giveUp.Stop()
-	ask := time.NewTicker(askEvery)
-	defer ask.Stop()
+	hurry := time.NewTicker(hurryEvery)
+	defer hurry.Stop()
 	evict := time.NewTicker(evictEvery)
 	defer evict.Stop()
 	r := &relief{hub: h}
 	defer r.end()
 	r.look()
 	r.giveUp()
-	rested := r.askMost()
+	rested, pressed := r.hurry(), time.Now()
 	for {
 		due := evict.C
 		if len(r.slow) == 0 {
 			due = nil
 		}
+		again := false
 		select {
 		case <-h.bodies.Pressed():
-			if time.Now().After(rested) {
-				rested = r.askMost()
-			}
-			continue
-		case <-ask.C:
-			if time.Now().After(rested) && h.bodies.Anybody() {
-				rested = r.askMost()
-			}
-			continue
+			again = true
+		case <-hurry.C:
+			again = h.bodies.Anybody()
 		case <-due:
 			r.evict()
-			continue
 		case <-tick.C:
 			r.look()
 		case <-giveUp.C:
@@ -118,10 +123,28 @@ func (h *Hub) relieve() {
 		case <-h.quiet:
 			return
 		}
-		if !h.bodies.Anybody() {
+		now := time.Now()
+		if again && now.After(rested) {
+			rested = r.hurry()
+		}
+		switch {
+		case again || h.bodies.Anybody():
+			pressed = now
+		case now.Sub(pressed) >= h.config.StallTimeout:
 			return
 		}
 	}
+}
+
+// hurry does what can be done at once. It returns when it may be called again.
+func (r *relief) hurry() (rested time.Time) {
+	began := time.Now()
+	r.askMost()
+	if len(r.slow) == 0 {
+		r.judge()
+	}
+	now := time.Now()
+	return now.Add(max(hurryPause, 9*now.Sub(began)))
 }
 
 // all returns the sessions of this moment, which are good until it is called again.
@@ -140,29 +163,26 @@ func (r *relief) end() {
 
 // askMost has those clients for which most is kept say what they have received, by a PING: those with at
 // least half of what is kept for one on average. Unasked they say so at half of their window, or some
-// time later. It returns when it may be called again.
-func (r *relief) askMost() (rested time.Time) {
-	began := time.Now()
-	r.kept = r.kept[:0]
+// time later.
+func (r *relief) askMost() {
+	r.sizes = r.sizes[:0]
 	total, keepers := 0, 0
 	for _, s := range r.all() {
-		kept := 0
+		size := 0
 		if s.peer() != nil {
-			kept = s.conn.Kept().Bytes
+			size = s.conn.Kept().Bytes
 		}
-		r.kept = append(r.kept, kept)
-		if kept > 0 {
-			total += kept
+		r.sizes = append(r.sizes, size)
+		if size > 0 {
+			total += size
 			keepers++
 		}
 	}
 	for i, s := range r.sessions {
-		if r.kept[i] > 0 && 2*r.kept[i]*keepers >= total {
+		if r.sizes[i] > 0 && 2*r.sizes[i]*keepers >= total {
 			s.peer().ping(s)
 		}
 	}
-	now := time.Now()
-	return now.Add(max(askPause, 9*now.Sub(began)))
 }
 
 // ask has those of them to whom the client may send say what they have received.
@@ -178,9 +198,11 @@ func (s *session) ask(ids wire.IDs) {
 }
 
 // giveUp gives up what is kept for clients that have not acknowledged what was kept when
-// they were looked at last, nor as much as they must.
+// they were looked at last, nor as much as they must, if somebody has waited since.
 func (r *relief) giveUp() {
 	at := time.Now()
+	waited := r.pressing // so they had the time to say something
+	r.pressing = r.hub.bodies.Anybody()
 	for _, s := range r.all() {
 		if s.peer() == nil {
 			continue
@@ -190,7 +212,7 @@ func (r *relief) giveUp() {
 		switch {
 		case now.Bytes == 0:
 			w.kept = kept{}
-		case !last.at.IsZero() && now.Acknowledged < last.Frames &&
+		case r.pressing && waited && !last.at.IsZero() && now.Acknowledged < last.Frames &&
 			float64(now.Freed-last.Freed) < float64(r.hub.config.MinRate)*at.Sub(last.at).Seconds():
 			w.kept = kept{}
 			s.conn.DropKept()
@@ -200,23 +222,36 @@ func (r *relief) giveUp() {
 	}
 }
 
-// look compares every session with how it stood before, and finds those that are
-// too slow for the memory that they hold.
+// look notes how every session stands, and judges them.
 func (r *relief) look() {
-	short, at := r.hub.bodies.Waiting(), time.Now()
-	r.slow = r.slow[:0]
+	r.last = (r.last + 1) % (looks + 1)
+	at := time.Now()
 	for _, s := range r.all() {
-		sample := &s.watch().samples[r.oldest]
-		before, now := *sample, newSample(s, at)
-		*sample = now
+		s.watch().samples[r.last] = newSample(s, at)
+	}
+	r.judge()
+}
+
+// judge compares how every session stands with how it stood a whole stall timeout before, or a little more, and finds
+// those that are too slow for the memory that they hold.
+func (r *relief) judge() {
+	clear(r.slow)
+	r.slow = r.slow[:0]
+	short, at := r.hub.bodies.Waiting(), time.Now()
+	then := (r.last + 1) % (looks + 1)
+	for _, s := range r.all() {
+		if s.watched == nil || s.watched.samples[then].at.IsZero() {
+			continue
+		}
+		before, now := s.watched.samples[then], newSample(s, at)
 		switch {
-		case before.at.IsZero():
-		case s.takesTooLittle(before, now) && (short || s.delaysAShare()),
-			short && s.bringsTooLittle(before, now):
-			r.slow = append(r.slow, s)
+		case s.takesTooLittle(before, now) && (short || s.delaysAShare()):
+			r.slow = append(r.slow, holder{s, before, now.pulse.Queued})
+		case short && s.bringsTooLittle(before, now):
+			r.slow = append(r.slow, holder{s, before, r.hub.config.MaxBody})
 		}
 	}
-	r.oldest = (r.oldest + 1) % looks
+	slices.SortFunc(r.slow, func(a, b holder) int { return cmp.Compare(a.bytes, b.bytes) })
 }
 
 func newSample(s *session, at time.Time) sample { return sample{at, s.conn.Pulse(), s.conn.Brought()} }
@@ -229,13 +264,17 @@ func (s *session) watch() *watched {
 	return s.watched
 }
 
-// evict ends one of those who are too slow, if what it holds still delays anybody.
+// evict ends the largest of those who are too slow, if it still is and what it holds still delays anybody.
 func (r *relief) evict() {
-	last := len(r.slow) - 1
-	s := r.slow[last]
-	r.slow[last], r.slow = nil, r.slow[:last]
-	if r.hub.bodies.Waiting() || s.delaysAShare() {
-		s.end(ReasonSlow)
+	for last := len(r.slow) - 1; last >= 0; last-- {
+		s := r.slow[last]
+		r.slow[last], r.slow = holder{}, r.slow[:last]
+		now := newSample(s.session, time.Now())
+		slow := s.takesTooLittle(s.before, now) || s.bringsTooLittle(s.before, now)
+		if slow && !isClosed(s.done) && (r.hub.bodies.Waiting() || s.delaysAShare()) {
+			s.end(ReasonSlow)
+			return
+		}
 	}
 }
 

@@ -18,7 +18,8 @@ var closedChannel = func() chan struct{} {
 func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.hurry()
+	o.press()
+	o.draining++
 	defer func() { o.draining-- }()
 	for stopped := false; o.busy() && !o.closed && !stopped; {
 		dry := o.whenDry()
@@ -31,27 +32,6 @@ func (o *Outbox) Drain(stop <-chan struct{}) bool {
 		o.mu.Lock()
 	}
 	return !o.closed && o.queue == nil
-}
-
-// Hurry says that somebody waits until the outbox is dry, so that a peer that takes nothing of it stalls. That
-// ends with a call of relax.
-func (o *Outbox) Hurry() (relax func()) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.hurry()
-	return func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.draining--
-	}
-}
-
-// hurry is Hurry with mu held; draining is to be counted down again.
-func (o *Outbox) hurry() {
-	if o.queue != nil {
-		o.press()
-	}
-	o.draining++
 }
 
 // Dry returns a channel that is closed when all that was queued is written, or the outbox is closed. What is

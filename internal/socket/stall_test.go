@@ -358,25 +358,3 @@ func isDry(s *station) bool {
 		return false
 	}
 }
-
-// TestHurryMakesThePeerStall, and only for as long as somebody is in a hurry.
-func TestHurryMakesThePeerStall(t *testing.T) {
-	for _, relaxed := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			s := newStation(t, pipe, Config{OutboxBytes: 100_000, StallTimeout: stallTimeout})
-			s.enqueue(frame(10_000))
-			relax, due := s.Hurry(), time.Now().Add(stallTimeout)
-			if !relaxed {
-				s.wantStalled(t, due)
-				relax()
-				return
-			}
-			<-time.After(stallTimeout / 2)
-			relax()
-			<-time.After(stallTimeout)
-			s.wantAlive(t)
-			s.wantStream(t, frame(10_000))
-			s.finish(t)
-		})
-	}
-}
