@@ -81,7 +81,7 @@ func TestTokensFromEndToEnd(t *testing.T) {
 	}
 	got = run(Simulation, "-addr=127.0.0.1", "-port="+port, "-ncli=1", "-stat=false")
 	if got.code != ExitFailure || !strings.Contains(got.stderr, "it may ask for a token, which version 1 cannot show") ||
-		!strings.Contains(got.stderr, "takes -protocol=2 and -token-file") || strings.Contains(got.stderr, "-embed") {
+		!strings.Contains(got.stderr, "-protocol=2 and -token-file are for tokens") || strings.Contains(got.stderr, "-embed") {
 		t.Errorf("the simulation in version 1 without a token: %+v", got)
 	}
 	if text := s.stderr.String(); strings.Contains(text, "eyJ") {

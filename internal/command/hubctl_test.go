@@ -426,7 +426,7 @@ func TestWhoDoesNotListenRejects(t *testing.T) {
 	_, id, _ := strings.Cut(w.awaitLine(&w.stderr, "connected"), " id=")
 	id, _, _ = strings.Cut(id, " ")
 	got := run(Hubctl, at(port, "send", "-to="+id, "-level=processed", "hi")...)
-	checkOutcome(t, got, ExitNone, id+"  rejected\n", "0 of 1 receivers")
+	checkOutcome(t, got, ExitNone, id+"  rejected\n", "0 of 1 receiver")
 }
 
 // TestSight follows a watcher to a hub that hands out the same ids to others.
