@@ -244,12 +244,14 @@ func (r *relief) judge() {
 			continue
 		}
 		before, now := s.watched.samples[then], newSample(s, at)
-		switch {
-		case s.takesTooLittle(before, now) && (short || s.delaysAShare()):
-			r.slow = append(r.slow, holder{s, before, now.pulse.Queued})
-		case short && s.bringsTooLittle(before, now):
-			r.slow = append(r.slow, holder{s, before, r.hub.config.MaxBody})
+		if !s.delays(before, now, short) {
+			continue
 		}
+		bytes := now.pulse.Queued
+		if _, holds := s.conn.Holding(); holds {
+			bytes += r.hub.config.MaxBody
+		}
+		r.slow = append(r.slow, holder{s, before, bytes})
 	}
 	slices.SortFunc(r.slow, func(a, b holder) int { return cmp.Compare(a.bytes, b.bytes) })
 }
@@ -269,13 +271,17 @@ func (r *relief) evict() {
 	for last := len(r.slow) - 1; last >= 0; last-- {
 		s := r.slow[last]
 		r.slow[last], r.slow = holder{}, r.slow[:last]
-		now := newSample(s.session, time.Now())
-		slow := s.takesTooLittle(s.before, now) || s.bringsTooLittle(s.before, now)
-		if slow && !isClosed(s.done) && (r.hub.bodies.Waiting() || s.delaysAShare()) {
+		if !isClosed(s.done) && s.delays(s.before, newSample(s.session, time.Now()), r.hub.bodies.Waiting()) {
 			s.end(ReasonSlow)
 			return
 		}
 	}
+}
+
+// delays reports whether the client is too slow for memory that somebody waits for: in the budget, which is short then, or
+// in a share.
+func (s *session) delays(before, now sample, short bool) bool {
+	return s.takesTooLittle(before, now) && (short || s.delaysAShare()) || short && s.bringsTooLittle(before, now)
 }
 
 // takesTooLittle reports whether the client had something to take all the time,
