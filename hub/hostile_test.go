@@ -516,22 +516,3 @@ func TestLargeRequestsThatAreNoRelaysGiveTheirMemoryBack(t *testing.T) {
 	eventually(t, "all gone", func() bool { s := h.Stats(); return s.Clients == 0 && s.QueuedBytes == 0 })
 	h.peer(t).fence()
 }
-
-// TestTheDeafDoNotKeepTheMemoryForReading has clients that ask and do not listen hold the buffers that
-// all read with. They are cut, for nobody can wait for those.
-func TestTheDeafDoNotKeepTheMemoryForReading(t *testing.T) {
-	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Second})
-	asked := bytes.Repeat(wire.AppendIdentityRequest(nil), 20_000)
-	for range 100 {
-		p := h.silent(t).small()
-		background(t, func() error { _, _ = p.Write(asked); return nil }) // until it is cut, or the test ends
-		t.Cleanup(func() { p.reset() })
-	}
-	const forBodies = 5 << 20 / 8 * 7 // the rest is for reading
-	eventually(t, "the memory for reading is used up", func() bool { return h.Stats().QueuedBytes > forBodies+512<<10 })
-	eventually(t, "there is some again", func() bool { return h.Stats().QueuedBytes < forBodies+128<<10 })
-	if h.Stats().Disconnected[hub.ReasonSlow] == 0 {
-		t.Error("nobody was cut")
-	}
-	h.peer(t).fence()
-}

@@ -48,9 +48,6 @@ type scratch struct {
 	found [wire.MaxReceivers]*session
 }
 
-// lookForMemory is how often somebody who does not stand in line looks whether there is some, at least.
-const lookForMemory = time.Second
-
 var (
 	turns     = sync.Pool{New: func() any { return new(turn) }}
 	scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -99,9 +96,10 @@ func (t *turn) finish() {
 	t.session, t.dispatch.Blocks, t.time, t.timer = nil, nil, time.Time{}, nil
 }
 
-// handleAll handles the frames of a read in the order in which they came.
-func (t *turn) handleAll() error {
-	for {
+// handleAll handles the frames of a read in the order in which they came. It reports whether there are more, for which it is
+// too early: the client has not taken what it was answered.
+func (t *turn) handleAll() (more bool, err error) {
+	for !t.unheard() {
 		f, ok, err := t.session.conn.Next()
 		if err == nil && ok {
 			t.frames++
@@ -112,12 +110,13 @@ func (t *turn) handleAll() error {
 		}
 		if err != nil {
 			t.offer() // what came before was in order
-			return err
+			return false, err
 		}
 		if !ok {
-			return t.offer()
+			return false, t.offer()
 		}
 	}
+	return true, t.offer()
 }
 
 func (t *turn) handle(f *socket.Frame) error {
@@ -195,8 +194,10 @@ func (t *turn) identity() error {
 }
 
 func (t *turn) list() error {
-	if err := t.offer(); err != nil {
-		return err
+	if t.to != nil || t.session.peer() != nil { // what may have to wait does so before the list is made
+		if err := t.offer(); err != nil {
+			return err
+		}
 	}
 	var before, after []uint64
 	if t.session.mayList() {
@@ -236,12 +237,16 @@ func (t *turn) join(to wire.IDs, c class, n int) error {
 // received: most likely what they are sent next is like what they were sent last.
 func (t *turn) draw(n int, to wire.IDs) error {
 	t.drop()
-	all := max(n, t.session.conn.Pending())
-	out := t.session.tryDraw(n, all)
+	s := t.session
+	all := max(n, s.conn.Pending())
+	if to == nil && s.peer() == nil {
+		all = max(n, min(all, answersAtOnce))
+	}
+	out := s.tryDraw(n, all)
 	if out == nil {
-		t.session.ask(to)
+		s.ask(to)
 		var err error
-		if out, err = t.find(n, all, to == nil); err != nil {
+		if out, err = t.find(n, all); err != nil {
 			return err
 		}
 	}
@@ -258,9 +263,8 @@ func (s *session) tryDraw(n, all int) *body.Buffer {
 	return out
 }
 
-// find gets memory, for an answer or for a message. If it has to wait, it holds no memory for which others wait, and
-// delays nobody.
-func (t *turn) find(n, all int, answer bool) (*body.Buffer, error) {
+// find gets memory. If it has to wait, it holds none for which others wait, and delays nobody.
+func (t *turn) find(n, all int) (*body.Buffer, error) {
 	s := t.session
 	if out := s.tryDraw(n, all); out != nil {
 		return out, nil
@@ -269,55 +273,11 @@ func (t *turn) find(n, all int, answer bool) (*body.Buffer, error) {
 	t.dispatch.Drop()
 	t.pause()
 	s.conn.Forget() // a large request that is no relay: its payload means nothing
-
-	if answer && s.peer() == nil { // of others, only so many answers are under way: see await
-		if out, err := s.untilTaken(n, all); out != nil || err != nil {
-			return out, err
-		}
-		all = n
-	}
 	out, err := s.account.Draw(all, s.done)
 	if err != nil {
 		return nil, errEnded
 	}
 	return out, nil
-}
-
-// untilTaken waits until the client has taken what is queued for it now. Then, and when its connection is closed, it returns
-// nothing, and the session stands in line for memory. Before, it does not, for whoever asks and asks and does not listen
-// would get what others need; but it looks now and then whether there is plenty. A client that holds
-// memory meant for reading, of which there is little and for which nobody can wait, must take as much as one who holds what others wait for.
-func (s *session) untilTaken(n, all int) (*body.Buffer, error) {
-	again := time.NewTicker(min(lookForMemory, s.hub.config.StallTimeout/looks))
-	defer again.Stop()
-	charged := s.conn.Shrink()
-	last := newSample(s, time.Now())
-	taken := last.pulse.Sent + int64(last.pulse.Queued)
-	for {
-		select {
-		case <-s.conn.Dry():
-			return nil, nil
-		case <-again.C:
-		case <-s.done:
-			return nil, errEnded
-		case <-s.hub.closing:
-			return nil, socket.ErrInterrupted
-		}
-		if out := s.tryDraw(n, all); out != nil {
-			return out, nil
-		}
-		now := newSample(s, time.Now())
-		if now.pulse.Sent >= taken {
-			return nil, nil
-		}
-		if charged && now.at.Sub(last.at) >= s.hub.config.StallTimeout {
-			if s.tooLittle(now.pulse.Sent-last.pulse.Sent, last, now) {
-				s.end(ReasonSlow)
-				return nil, errEnded
-			}
-			last = now
-		}
-	}
 }
 
 // drop gives up the buffer of the run, which is offered already.
@@ -350,6 +310,10 @@ func (t *turn) offer() error {
 
 // answer queues what the client itself is to get.
 func (t *turn) answer(piece *socket.Piece) error {
+	if t.session.peer() == nil {
+		t.session.answer(piece, &t.dispatch)
+		return nil
+	}
 	return t.await(t.session.conn.Offer(piece, &t.dispatch) == socket.Parked)
 }
 

@@ -138,7 +138,7 @@ func (t *turn) sendToNobody(p *peer, seq uint64, c class, cost int) error {
 	if err := t.offer(); err != nil { // what came before is launched before
 		return err
 	}
-	room, err := t.find(reportBlock, reportBlock, false) // as if it were relayed: whoever sends waits for memory
+	room, err := t.find(reportBlock, reportBlock) // as if it were relayed: whoever sends waits for memory
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ type session struct {
 	lost    bool        // the connection is, and the client was expected back
 	grant   *Grant      // what it may do; nil: everything
 	pace    *pace       // how fast it may send; nil: as it likes
+	answers *answers    // to what it asks in version 1; nil: it has asked nothing
 	due     *time.Timer // when it must have said who it is, and then when it must go; nil: never
 
 	watched *watched // owned by Hub.relieve; nil: by nobody
@@ -164,28 +165,41 @@ func (s *session) run(secure handshaker) {
 
 // serve handles what the client sends until something ends it.
 func (s *session) serve() error {
-	for {
-		if err := s.rest(); err != nil {
-			return err
+	for more := false; ; {
+		err := s.untilHeard()
+		if err == nil && !more {
+			err = s.read()
 		}
-		if err := s.conn.Fill(); err != nil {
-			return err
+		if err == nil {
+			more, err = s.turn()
 		}
-		if err := s.turn(); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// turn handles all whole frames of one read.
-func (s *session) turn() error {
+// read waits until there is something to handle, and the client may be read.
+func (s *session) read() error {
+	if err := s.rest(); err != nil {
+		return err
+	}
+	if a := s.answers; a != nil {
+		s.conn.ReadLittle(a.asked)
+		a.asked, a.mark = false, sample{}
+	}
+	return s.conn.Fill()
+}
+
+// turn handles the whole frames of one read, and reports whether there are more.
+func (s *session) turn() (more bool, err error) {
 	t := turns.Get().(*turn)
 	t.begin(s)
-	err := t.handleAll()
+	more, err = t.handleAll()
 	t.finish()
 	turns.Put(t)
 	s.count()
-	return err
+	return more, err
 }
 
 // count brings the statistics up to what was read.

@@ -11,9 +11,9 @@ const (
 	// bytes: the program, the runtime, and garbage between two collections.
 	runtimeMemory = 64 << 20
 
-	// connectionMemory is what a connection takes beyond the budget, in bytes: 4.6 KiB
-	// were measured for an idle one, and 19 for one that waits for memory (docs/BENCHMARKS.md). With
-	// thousands of those, a lower limit had the runtime look for garbage all the time.
+	// connectionMemory is what a connection may take beyond the budget, in bytes: 4.6 KiB
+	// were measured for an idle one, and 13 for one that does not read its answers (docs/BENCHMARKS.md), without
+	// garbage. A limit that thousands of those come near has the runtime look for garbage all the time.
 	connectionMemory = 24 << 10
 
 	// secureMemory is that of a connection over TLS, which has ciphers, buffers and a larger stack: 21 KiB

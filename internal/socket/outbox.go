@@ -70,7 +70,7 @@ type Outbox struct {
 	closed   bool
 	sealed   bool          // Terms.Last was taken
 	timed    bool          // the timer runs
-	draining int32         // how many Drains wait for the end
+	waiting  int32         // how many wait until it is written, by Drain or Press
 	dry      chan struct{} // closed when the flusher ends; nil: nobody asked
 	sent     int64         // bytes written
 	dried    uint64        // how often the queue ran dry

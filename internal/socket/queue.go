@@ -220,14 +220,21 @@ func (q *queue) gatherOne(most int) {
 	if most == 1 || len(q.one) > joinMost/2 {
 		return
 	}
-	q.joined = body.Get(joinMost)
-	b := append(q.joined.Bytes()[:0], q.one...)
+	size := len(q.one)
 	for _, s := range q.segments[q.head+1 : q.head+most] {
-		if len(b)+s.to-s.from > joinMost {
+		if size+s.to-s.from > joinMost {
 			break
 		}
-		b = append(b, s.buffer.Bytes()[s.from:s.to]...)
+		size += s.to - s.from
 		q.gathered++
+	}
+	if q.gathered == 1 {
+		return
+	}
+	q.joined = body.Get(size)
+	b := append(q.joined.Bytes()[:0], q.one...)
+	for _, s := range q.segments[q.head+1 : q.head+q.gathered] {
+		b = append(b, s.buffer.Bytes()[s.from:s.to]...)
 	}
 	q.one = b
 }

@@ -29,6 +29,9 @@ const (
 	// returns no more.
 	recordSize = 16 << 10
 
+	// littleSize is what one read asks for that is to bring little, in bytes: see Reader.ReadLittle.
+	littleSize = 1 << 10
+
 	// idleSize is what a connection holds while it waits where it cannot wait
 	// without a buffer. It takes some hundred small frames.
 	idleSize = 512
@@ -66,6 +69,7 @@ type Reader struct {
 
 	// Owned by the reading goroutine.
 	most     int          // see SetMaxLength
+	little   bool         // see ReadLittle
 	buf      *body.Buffer // what was read: between Fill and the Fill after it
 	pos, end int          // what of buf is still to be handed out
 	rest     *body.Buffer // start of an unfinished frame, between turns
@@ -96,6 +100,10 @@ func (r *Reader) init(b *base) {
 // SetMaxLength changes the largest length field that is taken from now on, in bytes: at first
 // it is Config.MaxLength. It must be called by the one who reads, or before.
 func (r *Reader) SetMaxLength(most int) { r.most = most }
+
+// ReadLittle says whether the next Fill shall read little at a time: of what it brings, little is left if not all of it can
+// be handled.
+func (r *Reader) ReadLittle(little bool) { r.little = little }
 
 // Brought returns how many bytes were read so far.
 func (r *Reader) Brought() int64 { return r.brought.Load() }
@@ -192,10 +200,11 @@ func (r *Reader) nextBig() (Frame, bool, error) {
 	return f, true, nil
 }
 
-// Shrink moves what of this turn is still to be handed out to memory of its own size, if that is little. It
-// reports whether what is left is charged to Config.Reads, of which others then have less. The frame that Next returned last
-// must not be touched any more.
+// Shrink gives back the memory of the frame that Next returned last, which must not be touched any more, and
+// moves what of this turn is still to be handed out to memory of its own size, if that is little. It
+// reports whether what is left is charged to Config.Reads, of which others then have less.
 func (r *Reader) Shrink() (charged bool) {
+	r.dropHanded()
 	if r.buf == nil {
 		return false
 	}
@@ -359,7 +368,11 @@ func (r *Reader) readOnce() error {
 // tryRead is called by the runtime when there may be something to read. It
 // borrows memory only now, and gives it back when there is nothing after all.
 func (r *Reader) tryRead(fd uintptr) bool {
-	p := r.target(readSize)
+	size := readSize
+	if r.little {
+		size = littleSize + r.restLen
+	}
+	p := r.target(size)
 	if p == nil {
 		return r.tryStarve(fd)
 	}
@@ -411,7 +424,7 @@ func (r *Reader) tryStarve(fd uintptr) bool {
 // as a record of TLS may.
 func (r *Reader) readPlain() error {
 	size := idleSize + r.restLen
-	if r.full {
+	if r.full && !r.little {
 		size = readSize
 	}
 	p := r.target(size)
@@ -445,7 +458,7 @@ func (r *Reader) target(size int) []byte {
 		}
 		r.buf = body.Get(smallSize)
 	}
-	return r.buf.Bytes()[r.restLen:min(readSize, len(r.buf.Bytes()))]
+	return r.buf.Bytes()[r.restLen:min(size, len(r.buf.Bytes()))]
 }
 
 // untarget gives back what target borrowed.

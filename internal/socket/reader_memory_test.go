@@ -384,3 +384,32 @@ func TestShrinkGivesMemoryBack(t *testing.T) {
 		}
 	}
 }
+
+// TestReadLittle has a reader that is to leave little over if not all can be handled.
+func TestReadLittle(t *testing.T) {
+	onLinks(t, func(t *testing.T, l link) {
+		for _, little := range []bool{true, false} {
+			b := newBench(t, l, readerConfig())
+			sent := bytes.Repeat(frame(10), 10_000)
+			go b.write(sent) // ends when all of it is read
+			most := 0
+			for b.Brought() < int64(len(sent)) {
+				b.ReadLittle(little)
+				if err := b.Fill(); err != nil {
+					t.Fatal(err)
+				}
+				most = max(most, b.Pending())
+				for ok := true; ok; {
+					var err error
+					if _, ok, err = b.Next(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if (most <= littleSize+10) != little {
+				t.Errorf("little = %v, and %d bytes were read at once", little, most)
+			}
+			b.Drop()
+		}
+	})
+}

@@ -6,12 +6,6 @@ import "time"
 // is less than one frame (the design's number).
 const progressBytes = 64 << 10
 
-var closedChannel = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
-
 // Drain waits until everything queued is written and reports whether it was. It
 // gives up when the outbox is closed, by a stalled peer for instance, or when
 // stop is.
@@ -19,8 +13,8 @@ func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.press()
-	o.draining++
-	defer func() { o.draining-- }()
+	o.waiting++
+	defer func() { o.waiting-- }()
 	for stopped := false; o.busy() && !o.closed && !stopped; {
 		dry := o.whenDry()
 		o.mu.Unlock()
@@ -34,15 +28,19 @@ func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	return !o.closed && o.queue == nil
 }
 
-// Dry returns a channel that is closed when all that was queued is written, or the outbox is closed. What is
-// parked is not waited for.
-func (o *Outbox) Dry() <-chan struct{} {
+// Press says that somebody waits until what is queued is written: the peer is given up if it stalls meanwhile.
+func (o *Outbox) Press() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed || !o.busy() {
-		return closedChannel
-	}
-	return o.whenDry()
+	o.press()
+	o.waiting++
+}
+
+// Ease says that one who had called Press waits no more.
+func (o *Outbox) Ease() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.waiting--
 }
 
 // Wait returns when no flusher runs any more. The outbox must be closed, or detached
@@ -81,7 +79,7 @@ func (o *Outbox) whenDry() <-chan struct{} {
 }
 
 // pressed reports whether somebody waits for this outbox to move.
-func (o *Outbox) pressed() bool { return len(o.parked) > 0 || o.draining > 0 }
+func (o *Outbox) pressed() bool { return len(o.parked) > 0 || o.waiting > 0 }
 
 // press starts the clock of the stall check when somebody is about to wait and
 // nobody did before. A timer that still runs from the last time is left to find

@@ -321,40 +321,21 @@ func TestAStalledPeerIsCutOverTCP(t *testing.T) {
 	s.wantSettled(t)
 }
 
-func TestDryIsWhenAllIsWritten(t *testing.T) {
+// TestWhoWaitsIsNotKeptByAPeerThatStalls presses and eases: only while somebody waits must the peer take anything.
+func TestWhoWaitsIsNotKeptByAPeerThatStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStation(t, pipe, Config{OutboxBytes: 100_000, StallTimeout: stallTimeout})
-		if !isDry(s) {
-			t.Error("there is nothing to write, and it is not dry")
-		}
 		s.enqueue(frame(10_000))
-		s.enqueue(frame(10_001))
-		s.wantStream(t, frame(10_000))
-		if isDry(s) {
-			t.Error("it is dry with a frame to be written")
-		}
-		s.wantStream(t, frame(10_001))
-		synctest.Wait()
-		if !isDry(s) {
-			t.Error("all is written, and it is not dry")
-		}
-		s.enqueue(frame(10_000))
-		dry := s.Dry()
-		s.Close()
-		<-dry
-		s.Wait()
-		if !isDry(s) {
-			t.Error("it is closed, and not dry")
-		}
-		s.wantSettled(t)
-	})
-}
+		s.Press()
+		time.Sleep(stallTimeout - time.Nanosecond)
+		s.Ease()
+		time.Sleep(3 * stallTimeout)
+		s.wantStream(t, frame(10_000)) // it lives
 
-func isDry(s *station) bool {
-	select {
-	case <-s.Dry():
-		return true
-	default:
-		return false
-	}
+		s.enqueue(frame(10_000))
+		begin := time.Now()
+		s.Press()
+		s.wantStalled(t, begin.Add(stallTimeout))
+		s.Ease()
+	})
 }
