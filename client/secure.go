@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 
+	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -63,7 +64,7 @@ func (dial dialing) over(config *tls.Config) dialing {
 		if err != nil {
 			return nil, err
 		}
-		secure := tls.Client(nc, config)
+		secure := tls.Client(socket.Line(nc), config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			nc.Close()
 			return nil, fmt.Errorf("%w with %s: %w", ErrTLS, config.ServerName, err)

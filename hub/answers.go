@@ -7,9 +7,14 @@ import (
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
-// answersAtOnce is how many bytes of answers a client of version 1 gets before it must take them: as much as it has memory for
-// whatever others hold. For longer answers it is one.
-const answersAtOnce = spareLeast / 2
+const (
+	// answersAtOnce is how many bytes of answers a client of version 1 gets before it must take them: as much as it has memory for
+	// whatever others hold. Of longer answers it is one.
+	answersAtOnce = spareLeast / 2
+
+	// questionsAtOnce is how many bytes are read at once from a client that most likely asks: of its questions, little is left over then.
+	questionsAtOnce = 1 << 10
+)
 
 // answers are those to what a client of version 1 asks. It is read on when it has taken them: who asks and asks and
 // does not listen holds next to nothing, waits for nothing that others wait for, and is given up when it stalls. In version 2 the
@@ -47,6 +52,20 @@ func (a *answers) parted(frames int) {
 	case a.heard <- struct{}{}:
 	default:
 	}
+}
+
+// readAtOnce returns how many bytes are to be read at once for the next turn; 0: as many as may be. Who has asked in the last turn most likely asks
+// again, and one who has said nothing yet may.
+func (s *session) readAtOnce() int {
+	asks := !s.greeted
+	if a := s.answers; a != nil {
+		asks = a.asked
+		a.asked, a.mark = false, sample{}
+	}
+	if asks {
+		return questionsAtOnce
+	}
+	return 0
 }
 
 // waiting reports whether there are answers that the client has not taken.

@@ -161,7 +161,7 @@ func FuzzTLS(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, say []byte, from uint16, older bool) {
-		h := startOn(t, hub.Config{MaxBody: fuzzBody, ResumeWindow: time.Millisecond, HandshakeTimeout: 500 * time.Millisecond}, tls.NewListener(listen(t), server))
+		h := startOn(t, hub.Config{MaxBody: fuzzBody, ResumeWindow: time.Millisecond, HandshakeTimeout: 500 * time.Millisecond}, hub.NewTLSListener(listen(t), server))
 		config := trust
 		if older {
 			config = old

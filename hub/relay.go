@@ -238,10 +238,11 @@ func (t *turn) join(to wire.IDs, c class, n int) error {
 func (t *turn) draw(n int, to wire.IDs) error {
 	t.drop()
 	s := t.session
-	all := max(n, s.conn.Pending())
+	all := s.conn.Pending()
 	if to == nil && s.peer() == nil {
-		all = max(n, min(all, answersAtOnce))
+		all = min(all, answersAtOnce)
 	}
+	all = max(n, all)
 	out := s.tryDraw(n, all)
 	if out == nil {
 		s.ask(to)

@@ -2,10 +2,13 @@ package hub
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
 // The pause after a failed accept grows from the first to the second, as in
@@ -19,7 +22,7 @@ const (
 // ErrClosed; or until ctx ends, and then returns its error: the clients stay
 // connected until Shutdown. It closes ln in any case. A failure to accept that
 // may pass, such as too many open files, is logged and survived. Several
-// listeners may be served at once. Those of crypto/tls are known: a connection has
+// listeners may be served at once. Those of crypto/tls are known, and NewTLSListener makes better ones: a connection has
 // Config.HandshakeTimeout for its handshake, and is listed after it.
 func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -41,6 +44,24 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 		return ErrClosed
 	}
 	return err
+}
+
+// NewTLSListener returns a listener of crypto/tls, as [tls.NewListener] does, for Serve. Over it a connection that
+// waits takes 5 KiB less, and messages come faster (docs/decisions/0010).
+func NewTLSListener(ln net.Listener, config *tls.Config) net.Listener {
+	return tls.NewListener(lines{ln}, config)
+}
+
+// lines is a listener of connections that the hub can wait at, beneath TLS.
+type lines struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l lines) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return socket.Line(nc), nil
 }
 
 // passes reports whether a failure to accept may pass: too many open files, or a

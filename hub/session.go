@@ -184,10 +184,7 @@ func (s *session) read() error {
 	if err := s.rest(); err != nil {
 		return err
 	}
-	if a := s.answers; a != nil {
-		s.conn.ReadLittle(a.asked)
-		a.asked, a.mark = false, sample{}
-	}
+	s.conn.ReadAtOnce(s.readAtOnce())
 	return s.conn.Fill()
 }
 

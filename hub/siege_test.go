@@ -56,7 +56,7 @@ func besiege(t testing.TB, config hub.Config) *siege {
 		Certificates: []tls.Certificate{s.own.Local().TLS(t)}, NextProtos: []string{wire.ALPN}, MinVersion: tls.VersionTLS12,
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: s.own.Pool(),
 	}
-	s.testHub = startOn(t, config, tls.NewListener(listen(t), server))
+	s.testHub = startOn(t, config, hub.NewTLSListener(listen(t), server))
 	s.trust = &tls.Config{
 		RootCAs: s.own.Pool(), ServerName: "localhost", NextProtos: []string{wire.ALPN}, Certificates: []tls.Certificate{s.own.Local().TLS(t)},
 	}

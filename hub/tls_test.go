@@ -21,16 +21,26 @@ import (
 // startTLS serves a hub over TLS, and returns how its clients trust it.
 func startTLS(t testing.TB, config hub.Config) (*testHub, *tls.Config) {
 	t.Helper()
+	return startTLSBy(t, config, hub.NewTLSListener)
+}
+
+func startTLSBy(t testing.TB, config hub.Config, listener func(net.Listener, *tls.Config) net.Listener) (*testHub, *tls.Config) {
+	t.Helper()
 	authority := testcerts.NewAuthority(t)
 	server := &tls.Config{Certificates: []tls.Certificate{authority.Local().TLS(t)}, NextProtos: []string{wire.ALPN}}
-	h := startOn(t, config, tls.NewListener(listen(t), server))
+	h := startOn(t, config, listener(listen(t), server))
 	return h, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{wire.ALPN}}
 }
 
 // TestMessagesOverTLS sends bodies of all sizes, many little ones among them, between clients of
-// both versions.
+// both versions, over the hub's own listener and that of crypto/tls.
 func TestMessagesOverTLS(t *testing.T) {
-	h, trust := startTLS(t, hub.Config{})
+	t.Run("of the hub", func(t *testing.T) { messagesOverTLS(t, hub.NewTLSListener) })
+	t.Run("of crypto", func(t *testing.T) { messagesOverTLS(t, tls.NewListener) })
+}
+
+func messagesOverTLS(t *testing.T, listener func(net.Listener, *tls.Config) net.Listener) {
+	h, trust := startTLSBy(t, hub.Config{}, listener)
 	var clients []*client.Client
 	var ids []uint64
 	for i := range 4 {

@@ -43,8 +43,11 @@ type hostile struct {
 	Made uint64 `json:"made"` // in all
 }
 
-// questions are of one kind, without end for one who does not hear the answers.
-var questions = slices.Repeat(wire.AppendIdentityRequest(nil), 20_000)
+// The questions are without end for one who does not hear the answers: short ones, and long ones.
+var (
+	identities = slices.Repeat(wire.AppendIdentityRequest(nil), 20_000)
+	lists      = slices.Repeat(wire.AppendListRequest(nil), 20_000)
+)
 
 // hostility is what a client does with a connection. It returns when there is nothing more to
 // do with that; then the connection is reset.
@@ -55,12 +58,9 @@ var hostility = map[string]func(ctx context.Context, c *hostileConfig, nc net.Co
 		say(nc, []byte{22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // of 512 bytes
 		outlast(nc)
 	},
-	"body": slowBody,
-	"read": func(ctx context.Context, _ *hostileConfig, nc net.Conn) { // ask, and do not listen
-		_ = nc.(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 10)
-		for ok := say(nc, questions); ok && every(ctx, time.Second); ok = say(nc, questions[:wire.IdentityRequestLen]) {
-		}
-	},
+	"body":       slowBody,
+	"read":       func(ctx context.Context, _ *hostileConfig, nc net.Conn) { askOnly(ctx, nc, identities) },
+	"read lists": func(ctx context.Context, _ *hostileConfig, nc net.Conn) { askOnly(ctx, nc, lists) },
 	"half-open": func(ctx context.Context, c *hostileConfig, nc net.Conn) { // come in, and vanish
 		say(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
 		outlast(nc)
@@ -74,6 +74,13 @@ var hostility = map[string]func(ctx context.Context, c *hostileConfig, nc net.Co
 	"resets": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
 		say(nc, wire.AppendRelay(nil, []uint64{1, 2, 3}, make([]byte, 5000))[:3000])
 	},
+}
+
+// askOnly asks, and does not listen.
+func askOnly(ctx context.Context, nc net.Conn, questions []byte) {
+	_ = nc.(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 10)
+	for ok := say(nc, questions); ok && every(ctx, time.Second); ok = say(nc, questions[:wire.HeaderSize]) {
+	}
 }
 
 // slowBody announces a large message, and brings a byte of it in a second.

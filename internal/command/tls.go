@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/internal/certs"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -138,7 +139,7 @@ func (t *secured) over(ctx context.Context, ln net.Listener, logger *slog.Logger
 	t.log("speaking TLS")
 	go t.store.Watch(ctx, certsEvery, t.tell) // ends with ctx, like the next
 	go t.remind(ctx)
-	return tls.NewListener(ln, t.store.Config())
+	return hub.NewTLSListener(ln, t.store.Config())
 }
 
 // tell logs what has become of new files.

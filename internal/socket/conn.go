@@ -114,6 +114,7 @@ func (t *Tally) add(other Tally) {
 type base struct {
 	nc     net.Conn
 	raw    syscall.RawConn // the way around nc; nil: there is none
+	line   *line           // what nc speaks TLS over, if one can wait there; nil: not
 	config *Config
 	owner  Owner
 	stop   <-chan struct{} // ends waiting for memory
@@ -131,7 +132,7 @@ type Conn struct {
 // starts no goroutine: the outbox starts one when there is something to write.
 // stop ends waiting for memory when it is closed.
 func New(nc net.Conn, config *Config, owner Owner, stop <-chan struct{}) *Conn {
-	c := &Conn{base: base{nc, rawConn(nc), config, owner, stop}}
+	c := &Conn{base: base{nc, rawConn(nc), lineOf(nc), config, owner, stop}}
 	if raw := rawConn(beneath(nc)); raw != nil {
 		if config.UnsentBytes > 0 {
 			limitUnsent(raw, config.UnsentBytes)
@@ -202,9 +203,22 @@ func LimitUnread(nc net.Conn, bytes int) {
 // beneath returns the connection that carries nc: another one if that is TLS.
 func beneath(nc net.Conn) net.Conn {
 	if over, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		return over.NetConn()
+		nc = over.NetConn()
+	}
+	if l, ok := nc.(*line); ok {
+		return l.TCPConn
 	}
 	return nc
+}
+
+// lineOf returns the line that nc speaks TLS over, if it does.
+func lineOf(nc net.Conn) *line {
+	over, ok := nc.(interface{ NetConn() net.Conn })
+	if !ok {
+		return nil
+	}
+	l, _ := over.NetConn().(*line)
+	return l
 }
 
 // CloseWrite tells the peer that nothing more will come. It returns

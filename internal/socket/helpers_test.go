@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -25,9 +27,10 @@ type link struct {
 }
 
 var (
-	pipe  = link{"pipe", openPipe}
-	tcp   = link{"tcp", openTCP}
-	links = []link{pipe, tcp}
+	pipe   = link{"pipe", openPipe}
+	tcp    = link{"tcp", openTCP}
+	secure = link{"tls", openTLS}
+	links  = []link{pipe, tcp, secure}
 )
 
 // onLinks runs a test over every link.
@@ -68,9 +71,24 @@ func openTCP(t testing.TB) (near, far net.Conn) {
 	return near, far
 }
 
+// openTLS is TLS over TCP, where this package waits beneath it.
+func openTLS(t testing.TB) (near, far net.Conn) {
+	t.Helper()
+	lower, upper := openTCP(t)
+	authority := testcerts.NewAuthority(t)
+	server := tls.Server(Line(lower), &tls.Config{Certificates: []tls.Certificate{authority.Local().TLS(t)}})
+	client := tls.Client(upper, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost"})
+	shaken := make(chan error, 1)
+	go func() { shaken <- client.Handshake() }() // ends with the handshake
+	if err := errors.Join(server.Handshake(), <-shaken); err != nil {
+		t.Fatal(err)
+	}
+	return server, client
+}
+
 // endWriting lets the other side see the end, and goes on reading if it can.
 func endWriting(c net.Conn) {
-	if half, ok := c.(*net.TCPConn); ok {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -28,9 +29,6 @@ const (
 	// recordSize is the most that TLS carries in one piece (RFC 8446, section 5.1): a read
 	// returns no more.
 	recordSize = 16 << 10
-
-	// littleSize is what one read asks for that is to bring little, in bytes: see Reader.ReadLittle.
-	littleSize = 1 << 10
 
 	// idleSize is what a connection holds while it waits where it cannot wait
 	// without a buffer. It takes some hundred small frames.
@@ -69,7 +67,7 @@ type Reader struct {
 
 	// Owned by the reading goroutine.
 	most     int          // see SetMaxLength
-	little   bool         // see ReadLittle
+	atOnce   int          // see ReadAtOnce
 	buf      *body.Buffer // what was read: between Fill and the Fill after it
 	pos, end int          // what of buf is still to be handed out
 	rest     *body.Buffer // start of an unfinished frame, between turns
@@ -101,9 +99,9 @@ func (r *Reader) init(b *base) {
 // it is Config.MaxLength. It must be called by the one who reads, or before.
 func (r *Reader) SetMaxLength(most int) { r.most = most }
 
-// ReadLittle says whether the next Fill shall read little at a time: of what it brings, little is left if not all of it can
-// be handled.
-func (r *Reader) ReadLittle(little bool) { r.little = little }
+// ReadAtOnce bounds how many bytes a read brings from now on, behind the start of an unfinished frame: of what it has brought, little
+// is then left if not all of it can be handled. 0 leaves it to the Reader.
+func (r *Reader) ReadAtOnce(most int) { r.atOnce = most }
 
 // Brought returns how many bytes were read so far.
 func (r *Reader) Brought() int64 { return r.brought.Load() }
@@ -349,13 +347,14 @@ func (r *Reader) read() error {
 
 // readOnce waits and reads. It leaves the outcome in r.n and r.starved.
 func (r *Reader) readOnce() error {
-	if r.base.raw == nil {
+	raw := r.base.below()
+	if raw == nil {
 		return r.readPlain()
 	}
-	err := r.base.raw.Read(r.attempt)
+	err := raw.Read(r.attempt)
 	if errors.Is(err, os.ErrDeadlineExceeded) && r.stopping.Load() == stopWhenEmpty {
 		some := false
-		if err = r.base.raw.Control(func(fd uintptr) { some = r.tryRead(fd) }); err == nil && !some {
+		if err = raw.Control(func(fd uintptr) { some = r.tryRead(fd) }); err == nil && !some {
 			return ErrInterrupted
 		}
 	}
@@ -368,11 +367,7 @@ func (r *Reader) readOnce() error {
 // tryRead is called by the runtime when there may be something to read. It
 // borrows memory only now, and gives it back when there is nothing after all.
 func (r *Reader) tryRead(fd uintptr) bool {
-	size := readSize
-	if r.little {
-		size = littleSize + r.restLen
-	}
-	p := r.target(size)
+	p := r.target(r.limited(readSize))
 	if p == nil {
 		return r.tryStarve(fd)
 	}
@@ -380,7 +375,7 @@ func (r *Reader) tryRead(fd uintptr) bool {
 		r.patient = false
 		_ = demandRaw(fd, 1) // fails only on a closed connection, as the read then will
 	}
-	n, again, err := readRaw(fd, p)
+	n, again, err := r.base.read(fd, p)
 	if again {
 		r.untarget()
 		r.arm()
@@ -396,11 +391,31 @@ func (r *Reader) tryRead(fd uintptr) bool {
 	return true
 }
 
+// below returns where to wait until something has come; nil: nowhere.
+func (b *base) below() syscall.RawConn {
+	if b.line != nil {
+		return b.line.raw
+	}
+	return b.raw
+}
+
+// read reads what has come without waiting.
+func (b *base) read(fd uintptr, p []byte) (n int, again bool, err error) {
+	if b.line != nil {
+		return b.line.readOver(b.nc, fd, p)
+	}
+	return readRaw(fd, p)
+}
+
 // tryStarve is tryRead without memory to read into. The reader is starved only if
 // the rest of the frame has come, or a read buffer full of it if that will do.
 // Until then what has come stays in the kernel: whoever announces much, sends a
 // little of it and is silent must not be given memory that others wait for.
 func (r *Reader) tryStarve(fd uintptr) bool {
+	if r.base.line != nil { // one cannot see what there is in what has come
+		r.starved = true
+		return true
+	}
 	r.patient = true
 	want := min(r.size, readSize)
 	if r.leaves() {
@@ -424,8 +439,8 @@ func (r *Reader) tryStarve(fd uintptr) bool {
 // as a record of TLS may.
 func (r *Reader) readPlain() error {
 	size := idleSize + r.restLen
-	if r.full && !r.little {
-		size = readSize
+	if r.full {
+		size = r.limited(readSize)
 	}
 	p := r.target(size)
 	if p == nil {
@@ -440,6 +455,14 @@ func (r *Reader) readPlain() error {
 		r.full = false
 	}
 	return err
+}
+
+// limited returns size, or less if no more is to be read at once.
+func (r *Reader) limited(size int) int {
+	if r.atOnce > 0 {
+		size = min(size, r.atOnce+r.restLen)
+	}
+	return size
 }
 
 // target returns the memory to read into: the rest of a big frame, or a read

@@ -1,0 +1,69 @@
+package socket
+
+import (
+	"io"
+	"net"
+	"syscall"
+)
+
+// Line returns what TLS is to be spoken over instead of nc, where that helps: a Reader of the connection of crypto/tls waits beneath
+// it for bytes to come, as it does without TLS, and so holds no buffer meanwhile, and half of the stack.
+func Line(nc net.Conn) net.Conn {
+	raw := rawConn(nc)
+	if raw == nil {
+		return nc
+	}
+	return &line{TCPConn: nc.(*net.TCPConn), raw: raw}
+}
+
+// line is a connection that can be told not to wait for bytes.
+type line struct {
+	*net.TCPConn
+	raw syscall.RawConn
+
+	// Owned by the one who reads.
+	atOnce bool
+	fd     uintptr // valid while atOnce is set
+	empty  bool    // the last read has taken all that there was
+}
+
+// Read implements net.Conn. It returns errNothing instead of waiting, if that is asked for.
+func (l *line) Read(p []byte) (int, error) {
+	switch {
+	case !l.atOnce:
+		return l.TCPConn.Read(p)
+	case l.empty:
+		return 0, errNothing{}
+	}
+	n, again, err := readRaw(l.fd, p)
+	switch {
+	case again:
+		return 0, errNothing{}
+	case n == 0 && err == nil:
+		return 0, io.EOF
+	}
+	l.empty = n < len(p)
+	return n, err
+}
+
+// readOver fills p with what has come over TLS, without waiting. again says that nothing has.
+func (l *line) readOver(secure net.Conn, fd uintptr, p []byte) (n int, again bool, err error) {
+	l.atOnce, l.empty, l.fd = true, false, fd
+	defer func() { l.atOnce = false }()
+	for n < len(p) && err == nil {
+		var m int
+		m, err = secure.Read(p[n:])
+		n += m
+	}
+	if err == (errNothing{}) {
+		return n, n == 0, nil
+	}
+	return n, false, err
+}
+
+// errNothing says that nothing has come. It is a temporary error of the network, and so not the end of a connection of crypto/tls.
+type errNothing struct{}
+
+func (errNothing) Error() string   { return "nothing has come" }
+func (errNothing) Timeout() bool   { return true }
+func (errNothing) Temporary() bool { return true }
