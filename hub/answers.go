@@ -8,21 +8,25 @@ import (
 )
 
 const (
-	// answersAtOnce is how many bytes of answers a client of version 1 gets before it must take them: as much as it has memory for
+	// answersAtOnce is how many bytes of answers such a client gets at once: as much as it has memory for
 	// whatever others hold. Of longer answers it is one.
 	answersAtOnce = spareLeast / 2
+
+	// untakenMost is at how many answers that the connection has not taken a client of version 1 is not read on. With fewer, what it sends does not wait for
+	// what others send it.
+	untakenMost = 4
 
 	// questionsAtOnce is how many bytes are read at once from a client that most likely asks: of its questions, little is left over then.
 	questionsAtOnce = 1 << 10
 )
 
-// answers are those to what a client of version 1 asks. It is read on when it has taken them: who asks and asks and
+// answers are those to what a client of version 1 asks. It is read on when it has taken them, but for a few: who asks and asks and
 // does not listen holds next to nothing, waits for nothing that others wait for, and is given up when it stalls. In version 2 the
 // client says what it has received, so acknowledgements must be read all the time: see turn.await.
 type answers struct {
 	terms  socket.Terms
 	queued atomic.Int64  // frames that the connection has not taken
-	heard  chan struct{} // capacity 1: it has taken all, look again
+	heard  chan struct{} // capacity 1: it has taken enough, look again
 	asked  bool          // something, in the last turn
 	mark   sample        // when its last read began to wait with memory meant for reading, or had earned that; zero: it has not
 }
@@ -45,7 +49,7 @@ func (s *session) answer(piece *socket.Piece, d *socket.Dispatch) {
 
 // parted notes that the connection has taken answers, or never will.
 func (a *answers) parted(frames int) {
-	if a.queued.Add(-int64(frames)) > 0 {
+	if a.queued.Add(-int64(frames)) >= untakenMost {
 		return
 	}
 	select {
@@ -68,10 +72,10 @@ func (s *session) readAtOnce() int {
 	return 0
 }
 
-// waiting reports whether there are answers that the client has not taken.
-func (a *answers) waiting() bool { return a != nil && a.queued.Load() > 0 }
+// waiting reports whether the client has to take answers before it is read on.
+func (a *answers) waiting() bool { return a != nil && a.queued.Load() >= untakenMost }
 
-// unheard reports whether the client does not take what it was answered.
+// unheard reports whether the client does not take what it was answered, now that it can.
 func (t *turn) unheard() bool {
 	if !t.session.answers.waiting() {
 		return false
@@ -80,7 +84,7 @@ func (t *turn) unheard() bool {
 	return t.session.answers.waiting()
 }
 
-// untilHeard waits until the client has taken what it was answered. It must be called between turns, so that thousands
+// untilHeard waits until the client has taken enough of what it was answered. It must be called between turns, so that thousands
 // may wait and hold little. A client that holds memory meant for reading, of which there is little and for which nobody can
 // wait, must take as much as one who holds what others wait for.
 func (s *session) untilHeard() error {

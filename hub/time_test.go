@@ -279,6 +279,36 @@ func TestWhoListensLateHearsEverything(t *testing.T) {
 	})
 }
 
+// TestAFewQuestionsDoNotWait has somebody ask and relay who takes nothing of what others send it.
+func TestAFewQuestionsDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{}, ln)
+		busy, from, to := virtual(t, ln).named(), virtual(t, ln), virtual(t, ln).named()
+		for range 20 {
+			from.send(wire.AppendRelay(nil, []uint64{busy.id}, make([]byte, 20_000)))
+		}
+		for range 3 {
+			busy.send(wire.AppendIdentityRequest(nil))
+		}
+		began := time.Now()
+		busy.relay([]byte("first"), to.id)
+		to.hears([]byte("first"))
+		if took := time.Since(began); took != 0 {
+			t.Errorf("a message took %v", took)
+		}
+		<-time.After(3 * hub.DefaultStallTimeout)
+		if n := h.Stats().Clients; n != 3 {
+			t.Errorf("%d clients are left", n)
+		}
+		busy.send(wire.AppendIdentityRequest(nil)) // one too many
+		<-time.After(hub.DefaultStallTimeout)
+		if n := h.Stats().Disconnected[hub.ReasonStalled]; n != 1 {
+			t.Errorf("%d clients have stalled", n)
+		}
+	})
+}
+
 // TestTheDeafDoNotKeepTheMemoryForReading has clients that take of their answers just enough not to stall, with more
 // questions read than they are answered. They are cut, for nobody can wait for the buffers that all read with.
 func TestTheDeafDoNotKeepTheMemoryForReading(t *testing.T) {
