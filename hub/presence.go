@@ -87,16 +87,18 @@ func (t *turn) listRange(f *socket.Frame) error {
 	if err := t.offer(); err != nil {
 		return err
 	}
-	var all []uint64
-	if t.session.mayList() {
-		all = t.session.hub.roster.IDs()
+	for {
+		all := t.ids()
+		page, more := pageOf(all, r)
+		n := wire.ListPageLen(len(page))
+		if t.fits(n) {
+			t.encode(func(b []byte) []byte { return wire.AppendListPage(b, uint64(len(all)), more, page) })
+			return nil
+		}
+		if err := t.join(nil, class{}, n); err != nil { // as in list
+			return err
+		}
 	}
-	page, more := pageOf(all, r)
-	if err := t.join(nil, class{}, wire.ListPageLen(len(page))); err != nil {
-		return err
-	}
-	t.encode(func(b []byte) []byte { return wire.AppendListPage(b, uint64(len(all)), more, page) })
-	return nil
 }
 
 // pageOf returns the part of ids that was asked for, and whether there are larger

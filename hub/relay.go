@@ -199,15 +199,30 @@ func (t *turn) list() error {
 			return err
 		}
 	}
-	var before, after []uint64
-	if t.session.mayList() {
-		before, after = split(t.session.hub.roster.IDs(), t.session.id.Load())
+	for {
+		before, after := split(t.ids(), t.session.id.Load())
+		n := wire.ListLen(len(before) + len(after))
+		if t.fits(n) {
+			t.encode(func(b []byte) []byte { return wire.AppendList(b, before, after) })
+			return nil
+		}
+		if err := t.join(nil, class{}, n); err != nil { // if that waits, the list is another afterwards, and this one is kept by nobody
+			return err
+		}
 	}
-	if err := t.join(nil, class{}, wire.ListLen(len(before)+len(after))); err != nil {
-		return err
+}
+
+// ids returns the list of clients, as far as the client may see it.
+func (t *turn) ids() []uint64 {
+	if !t.session.mayList() {
+		return nil
 	}
-	t.encode(func(b []byte) []byte { return wire.AppendList(b, before, after) })
-	return nil
+	return t.session.hub.roster.IDs()
+}
+
+// fits reports whether an answer of n bytes can be encoded behind the run.
+func (t *turn) fits(n int) bool {
+	return t.out != nil && t.to == nil && t.class == class{} && len(t.out.Bytes())-t.piece.To >= n
 }
 
 // join makes sure that a frame of n bytes of this class to these receivers can be

@@ -279,6 +279,36 @@ func TestWhoListensLateHearsEverything(t *testing.T) {
 	})
 }
 
+// TestAListIsMadeWhenThereIsMemoryForIt has somebody ask for the list who waits for memory while others leave. Who waited
+// with a list would keep one that nobody else has: with thousands of clients that come and go, all the memory of the machine.
+func TestAListIsMadeWhenThereIsMemoryForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		var all []*peer
+		for range 1000 {
+			all = append(all, virtual(t, ln).named())
+		}
+		hoard(t, ln, 10, 25)
+		<-time.After(time.Second)
+		asker := virtual(t, ln).named()
+		asker.send(wire.AppendListRequest(nil))
+		<-time.After(time.Second)
+		for _, p := range all[:400] {
+			p.Close()
+		}
+		<-time.After(time.Second)
+		want := h.Stats().Clients - 1
+		kind, payload := asker.frame()
+		if ids, err := wire.ParseList(payload); kind != wire.TypeList || err != nil || ids.Len() > want {
+			t.Errorf("type %d, %d ids, and %v; %d clients are there at most", kind, ids.Len(), err, want)
+		}
+		if h.Stats().Disconnected[hub.ReasonSlow] == 0 {
+			t.Error("nobody had to go, so nobody has waited")
+		}
+	})
+}
+
 // TestAFewQuestionsDoNotWait has somebody ask and relay who takes nothing of what others send it.
 func TestAFewQuestionsDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

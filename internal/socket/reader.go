@@ -475,11 +475,14 @@ func (r *Reader) target(size int) []byte {
 	if r.restLen >= readSize {
 		return nil
 	}
-	if r.buf = draw(r.base.config.Reads, size); r.buf == nil {
+	if size > smallSize {
+		r.buf = draw(r.base.config.Reads, size)
+	}
+	if r.buf == nil {
 		if r.restLen > smallSize/2 {
 			return nil
 		}
-		r.buf = body.Get(smallSize)
+		r.buf = body.Get(min(size, smallSize))
 	}
 	return r.buf.Bytes()[r.restLen:min(size, len(r.buf.Bytes()))]
 }
