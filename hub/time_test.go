@@ -249,7 +249,7 @@ func TestTheDeafHoldNextToNothing(t *testing.T) {
 		if took := time.Since(began); took > 100*time.Millisecond {
 			t.Errorf("a message took %v", took)
 		}
-		<-time.After(hub.DefaultStallTimeout)
+		<-time.After(hub.DefaultStallTimeout + time.Second)
 		if n := h.Stats().Disconnected[hub.ReasonStalled]; n != deaf {
 			t.Errorf("%d of %d were cut", n, deaf)
 		}
@@ -332,7 +332,7 @@ func TestAFewQuestionsDoNotWait(t *testing.T) {
 			t.Errorf("%d clients are left", n)
 		}
 		busy.send(wire.AppendIdentityRequest(nil)) // one too many
-		<-time.After(hub.DefaultStallTimeout)
+		<-time.After(hub.DefaultStallTimeout + time.Second)
 		if n := h.Stats().Disconnected[hub.ReasonStalled]; n != 1 {
 			t.Errorf("%d clients have stalled", n)
 		}

@@ -475,14 +475,16 @@ func (r *Reader) target(size int) []byte {
 	if r.restLen >= readSize {
 		return nil
 	}
-	if size > smallSize {
+	little := r.restLen <= smallSize/2
+	if size > smallSize || !little {
 		r.buf = draw(r.base.config.Reads, size)
 	}
-	if r.buf == nil {
-		if r.restLen > smallSize/2 {
-			return nil
-		}
+	switch {
+	case r.buf != nil:
+	case little:
 		r.buf = body.Get(min(size, smallSize))
+	default:
+		return nil
 	}
 	return r.buf.Bytes()[r.restLen:min(size, len(r.buf.Bytes()))]
 }
