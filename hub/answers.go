@@ -28,6 +28,7 @@ type answers struct {
 	queued atomic.Int64  // frames that the connection has not taken
 	heard  chan struct{} // capacity 1: it has taken enough, look again
 	asked  bool          // something, in the last turn
+	left   time.Time     // when it was waited for last with such memory
 	mark   sample        // when its last read began to wait with memory meant for reading, or had earned that; zero: it has not
 }
 
@@ -96,7 +97,10 @@ func (s *session) untilHeard() error {
 	due := &time.Timer{} // never
 	if s.conn.Shrink() {
 		due = time.NewTimer(s.answers.due(s))
-		defer due.Stop()
+		defer func() {
+			due.Stop()
+			s.answers.left = time.Now()
+		}()
 	}
 	for s.answers.waiting() {
 		select {
@@ -118,9 +122,12 @@ func (s *session) untilHeard() error {
 
 // due returns when a client that holds memory meant for reading must have earned it.
 func (a *answers) due(s *session) time.Duration {
-	if a.mark.at.IsZero() {
-		a.mark = newSample(s, time.Now())
+	if now := time.Now(); a.mark.at.IsZero() {
+		a.mark = newSample(s, now)
+	} else if a.left.After(a.mark.at) {
+		a.mark.at = a.mark.at.Add(now.Sub(a.left)) // since then it has owed nothing
 	}
+	a.left = time.Time{}
 	return time.Until(a.mark.at.Add(s.hub.config.StallTimeout))
 }
 

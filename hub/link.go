@@ -125,9 +125,9 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 		return true
 	}
 	s.unlist()
+	s.link.Store(newLink(p, h.Name)) // before the id: see Failed
 	s.id.Store(p.id)
 	p.adopt(s)
-	s.link.Store(newLink(p, h.Name))
 	s.list()
 	close(old.link.Load().moved)
 	p.tell(1)

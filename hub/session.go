@@ -127,8 +127,10 @@ func (s *session) list() (old *session) {
 }
 
 // unlist takes it off.
-func (s *session) unlist() {
-	if id := s.id.Load(); s.hub.roster.Leave(id, s) {
+func (s *session) unlist() { s.unlistAs(s.id.Load()) }
+
+func (s *session) unlistAs(id uint64) {
+	if s.hub.roster.Leave(id, s) {
 		s.hub.presence.note(id, false)
 	}
 }
@@ -328,10 +330,11 @@ func (s *session) Failed(err error) {
 		s.end(ReasonStalled)
 		return
 	}
+	id := s.id.Load() // before the link, which one who goes on with a peer has before that one's id: it stays listed, to be resumed again
 	if l := s.link.Load(); l != nil {
 		l.halt()
 	} else {
-		s.unlist()
+		s.unlistAs(id)
 	}
 	s.conn.Finish()
 }

@@ -24,16 +24,12 @@ type line struct {
 	// Owned by the one who reads.
 	atOnce bool
 	fd     uintptr // valid while atOnce is set
-	empty  bool    // the last read has taken all that there was
 }
 
 // Read implements net.Conn. It returns errNothing instead of waiting, if that is asked for.
 func (l *line) Read(p []byte) (int, error) {
-	switch {
-	case !l.atOnce:
+	if !l.atOnce {
 		return l.TCPConn.Read(p)
-	case l.empty:
-		return 0, errNothing{}
 	}
 	n, again, err := readRaw(l.fd, p)
 	switch {
@@ -42,13 +38,12 @@ func (l *line) Read(p []byte) (int, error) {
 	case n == 0 && err == nil:
 		return 0, io.EOF
 	}
-	l.empty = n < len(p)
-	return n, err
+	return n, err // and if it is less than asked for, the end may stand behind it: nothing tells of that again
 }
 
 // readOver fills p with what has come over TLS, without waiting. again says that nothing has.
 func (l *line) readOver(secure net.Conn, fd uintptr, p []byte) (n int, again bool, err error) {
-	l.atOnce, l.empty, l.fd = true, false, fd
+	l.atOnce, l.fd = true, fd
 	defer func() { l.atOnce = false }()
 	for n < len(p) && err == nil {
 		var m int

@@ -3,7 +3,6 @@ package socket
 import (
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"runtime"
 	"slices"
@@ -71,26 +70,24 @@ func TestAWaitOverTLSHoldsNothing(t *testing.T) {
 	}
 }
 
-// TestTheEndOfALine tells the end of TLS from that of the connection beneath it.
-func TestTheEndOfALine(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		end  func(far net.Conn)
-		want error
-	}{
-		{"said", func(far net.Conn) { far.(*tls.Conn).CloseWrite() }, io.EOF},
-		{"not said", func(far net.Conn) { far.(*tls.Conn).NetConn().(*net.TCPConn).CloseWrite() }, io.EOF},
+// TestTheEndBehindAPieceOfARecord has the connection end in the middle of a record of TLS, at the same time.
+func TestTheEndBehindAPieceOfARecord(t *testing.T) {
+	for name, end := range map[string]func(far *net.TCPConn){
+		"end":   func(far *net.TCPConn) { far.CloseWrite() },
+		"reset": func(far *net.TCPConn) { far.SetLinger(0); far.Close() },
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			near, far := openTLS(t)
-			c := New(near, readerConfig(), payer{}, nil)
-			if _, err := far.Write(frame(100)); err != nil {
-				t.Fatal(err)
-			}
-			test.end(far)
-			frames, err := collect(c, func() {})
-			if len(frames) != 1 || !errors.Is(err, test.want) {
-				t.Errorf("%d frames, and %v, want %v", len(frames), err, test.want)
+		t.Run(name, func(t *testing.T) {
+			for range 50 {
+				b := newBench(t, secure, readerConfig())
+				far := b.far.(*tls.Conn).NetConn().(*net.TCPConn)
+				b.serve()
+				if _, err := far.Write([]byte{23, 3, 3}); err != nil {
+					t.Fatal(err)
+				}
+				end(far)
+				if err := within(t, "the end", b.ended); err == nil {
+					t.Error("no error")
+				}
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 type bench struct {
 	*Conn
 	reads, bodies purse
+	far           net.Conn
 	stop          chan struct{}
 	write         func(...[]byte) // to the other end
 	ended         chan error      // gets the error that ended serve
@@ -25,7 +27,7 @@ type bench struct {
 
 func newBench(t testing.TB, l link, config *Config) *bench {
 	near, far := l.open(t)
-	b := &bench{reads: newPurse(1 << 20), bodies: newPurse(4 << 20), stop: make(chan struct{}), ended: make(chan error, 1)}
+	b := &bench{far: far, reads: newPurse(1 << 20), bodies: newPurse(4 << 20), stop: make(chan struct{}), ended: make(chan error, 1)}
 	config.Reads = b.reads.account
 	b.Conn = New(near, config, payer{b.bodies.account}, b.stop)
 	b.write = func(parts ...[]byte) {
