@@ -13,9 +13,13 @@ const (
 	runtimeMemory = 64 << 20
 
 	// connectionMemory is what a connection may take beyond the budget, in bytes: 4.6 KiB were measured for an idle
-	// one, 13 for one that does not read its answers, and 15 in use over TLS (docs/BENCHMARKS.md, docs/OPERATIONS.md). A
-	// limit that thousands of those come near has the runtime look for garbage all the time.
+	// one, and 12 for one that does not read its answers (docs/BENCHMARKS.md). A limit that thousands of those come
+	// near has the runtime look for garbage all the time.
 	connectionMemory = 24 << 10
+
+	// secureMemory is that of a connection over TLS: 15 KiB are in use while it idles, and 29 when it has ever brought
+	// a record of 16 KiB, for which crypto/tls keeps a buffer (docs/OPERATIONS.md).
+	secureMemory = 40 << 10
 )
 
 // gcPercent is how much garbage the Go runtime lets gather, as a part of what is in use: half of its default, because the way of a message
@@ -34,11 +38,15 @@ func collectEarlier() {
 // size: without it, a hub that was told to hold 64 MiB could be driven to 388. An
 // operator's GOMEMLIMIT is left alone. It returns the limit that it has set, which
 // a later call takes as ours, to change it; 0 is none.
-func limitMemory(logger *slog.Logger, ours, queued int64, clients int) int64 {
+func limitMemory(logger *slog.Logger, ours, queued int64, clients int, secure bool) int64 {
 	if now := debug.SetMemoryLimit(-1); now != math.MaxInt64 && now != ours {
 		return 0
 	}
-	limit := queued + queued/4 + runtimeMemory + int64(clients)*connectionMemory
+	each := int64(connectionMemory)
+	if secure {
+		each = secureMemory
+	}
+	limit := queued + queued/4 + runtimeMemory + int64(clients)*each
 	debug.SetMemoryLimit(limit)
 	logger.Debug("memory limit of the runtime", "limit", formatSize(limit))
 	return limit

@@ -12,15 +12,20 @@ func TestMemoryLimitFollows(t *testing.T) {
 	before := debug.SetMemoryLimit(math.MaxInt64)
 	defer debug.SetMemoryLimit(before)
 
-	first := limitMemory(logger, 0, 1<<30, 1000)
-	second := limitMemory(logger, first, 1<<30, 2000)
+	first := limitMemory(logger, 0, 1<<30, 1000, false)
+	second := limitMemory(logger, first, 1<<30, 2000, false)
 	if now := debug.SetMemoryLimit(-1); now != second || second != first+1000*connectionMemory {
 		t.Errorf("limits of %d, %d, and at last %d", first, second, now)
 	}
 
+	if got := limitMemory(logger, second, 1<<30, 2000, true); got != second+2000*(secureMemory-connectionMemory) {
+		t.Errorf("with TLS a limit of %d, without %d", got, second)
+	}
+	debug.SetMemoryLimit(second)
+
 	const operators = 3 << 30
 	debug.SetMemoryLimit(operators)
-	if got := limitMemory(logger, 0, 1<<30, 1000); got != 0 || debug.SetMemoryLimit(-1) != operators {
+	if got := limitMemory(logger, 0, 1<<30, 1000, false); got != 0 || debug.SetMemoryLimit(-1) != operators {
 		t.Errorf("the operator's limit became %d", debug.SetMemoryLimit(-1))
 	}
 }

@@ -122,7 +122,7 @@ func (c *server) admit(h *hub.Hub, clients int, logger *slog.Logger) {
 		logger.Error("cannot change how many clients may connect", "error", err)
 		return
 	}
-	c.memory = limitMemory(logger, c.memory, c.maxMemory, min(clients, openFiles()))
+	c.memory = limitMemory(logger, c.memory, c.maxMemory, min(clients, openFiles()), c.tls.cert != "")
 	warnOfFewFiles(logger, clients)
 }
 
@@ -233,7 +233,7 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 	}
 	defer a.close()
 	collectEarlier()
-	c.memory = limitMemory(logger, 0, c.maxMemory, min(c.clients, openFiles()))
+	c.memory = limitMemory(logger, 0, c.maxMemory, min(c.clients, openFiles()), c.tls.cert != "")
 	warnOfFewFiles(logger, c.clients)
 	logger.Info("listening", "addr", ln.Addr().String(),
 		"max_body", formatSize(c.maxBody), "max_memory", formatSize(c.maxMemory), "max_clients", c.clients)
