@@ -2,18 +2,17 @@ package hub
 
 import (
 	"sync/atomic"
-	"time"
 
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
 const (
-	// answersAtOnce is how many bytes of answers such a client gets at once: as much as it has memory for
+	// answersAtOnce is how many bytes of answers a client of version 1 gets at once: as much as it has memory for
 	// whatever others hold. Of longer answers it is one.
 	answersAtOnce = spareLeast / 2
 
-	// untakenMost is at how many answers that the connection has not taken a client of version 1 is not read on. With fewer, what it sends does not wait for
-	// what others send it.
+	// untakenMost is at how many answers that the connection has not taken such a client is not read on, or at one that is long. With fewer, what it
+	// sends does not wait for what others send it.
 	untakenMost = 4
 
 	// questionsAtOnce is how many bytes are read at once from a client that most likely asks: of its questions, little is left over then.
@@ -24,12 +23,11 @@ const (
 // does not listen holds next to nothing, waits for nothing that others wait for, and is given up when it stalls. In version 2 the
 // client says what it has received, so acknowledgements must be read all the time: see turn.await.
 type answers struct {
-	terms  socket.Terms
-	queued atomic.Int64  // frames that the connection has not taken
+	short  socket.Terms
+	long   socket.Terms  // of an answer of more than answersAtOnce
+	queued atomic.Int64  // those that the connection has not taken; a long one is as many as untakenMost
 	heard  chan struct{} // capacity 1: it has taken enough, look again
 	asked  bool          // something, in the last turn
-	left   time.Time     // when it was waited for last with such memory
-	mark   sample        // when its last read began to wait with memory meant for reading, or had earned that; zero: it has not
 }
 
 // answer queues answers for the client itself.
@@ -37,20 +35,26 @@ func (s *session) answer(piece *socket.Piece, d *socket.Dispatch) {
 	a := s.answers
 	if a == nil {
 		a = &answers{heard: make(chan struct{}, 1)}
-		a.terms = socket.Terms{Tracker: parted(a.parted), IfFull: socket.Insist}
+		a.short = socket.Terms{Tracker: parted(a.parted), IfFull: socket.Insist}
+		a.long = socket.Terms{Tracker: parted(func(frames int) { a.parted(frames * untakenMost) }), IfFull: socket.Insist}
 		s.answers = a
 	}
 	a.asked = true
-	a.queued.Add(int64(piece.Frames))
-	piece.Terms = &a.terms
+	piece.Terms = &a.short
+	n := piece.Frames
+	if piece.To-piece.From > answersAtOnce {
+		piece.Terms = &a.long
+		n *= untakenMost
+	}
+	a.queued.Add(int64(n))
 	if s.conn.Offer(piece, d) != socket.Queued {
-		a.parted(piece.Frames)
+		a.parted(n)
 	}
 }
 
 // parted notes that the connection has taken answers, or never will.
-func (a *answers) parted(frames int) {
-	if a.queued.Add(-int64(frames)) >= untakenMost {
+func (a *answers) parted(n int) {
+	if a.queued.Add(-int64(n)) >= untakenMost {
 		return
 	}
 	select {
@@ -65,7 +69,7 @@ func (s *session) readAtOnce() int {
 	asks := !s.greeted
 	if a := s.answers; a != nil {
 		asks = a.asked
-		a.asked, a.mark = false, sample{}
+		a.asked = false
 	}
 	if asks {
 		return questionsAtOnce
@@ -86,31 +90,20 @@ func (t *turn) unheard() bool {
 }
 
 // untilHeard waits until the client has taken enough of what it was answered. It must be called between turns, so that thousands
-// may wait and hold little. A client that holds memory meant for reading, of which there is little and for which nobody can
-// wait, must take as much as one who holds what others wait for.
+// may wait and hold little. If much of what it has sent is left, that is charged to it like a message, and it must take its answers
+// as fast as whoever holds what others wait for.
 func (s *session) untilHeard() error {
 	if !s.answers.waiting() {
 		return nil
 	}
 	s.conn.Press()
 	defer s.conn.Ease()
-	due := &time.Timer{} // never
-	if s.conn.Shrink() {
-		due = time.NewTimer(s.answers.due(s))
-		defer func() {
-			due.Stop()
-			s.answers.left = time.Now()
-		}()
+	if s.conn.Stow() != nil {
+		return errEnded
 	}
 	for s.answers.waiting() {
 		select {
 		case <-s.answers.heard:
-		case <-due.C:
-			if !s.answers.earned(s) {
-				s.end(ReasonSlow)
-				return errEnded
-			}
-			due.Reset(s.answers.due(s))
 		case <-s.done:
 			return errEnded
 		case <-s.hub.closing:
@@ -118,22 +111,4 @@ func (s *session) untilHeard() error {
 		}
 	}
 	return nil
-}
-
-// due returns when a client that holds memory meant for reading must have earned it.
-func (a *answers) due(s *session) time.Duration {
-	if now := time.Now(); a.mark.at.IsZero() {
-		a.mark = newSample(s, now)
-	} else if a.left.After(a.mark.at) {
-		a.mark.at = a.mark.at.Add(now.Sub(a.left)) // since then it has owed nothing
-	}
-	a.left = time.Time{}
-	return time.Until(a.mark.at.Add(s.hub.config.StallTimeout))
-}
-
-// earned reports whether it has.
-func (a *answers) earned(s *session) bool {
-	last, now := a.mark, newSample(s, time.Now())
-	a.mark = now
-	return !s.tooLittle(now.pulse.Sent-last.pulse.Sent, last, now)
 }

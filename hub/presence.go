@@ -87,18 +87,10 @@ func (t *turn) listRange(f *socket.Frame) error {
 	if err := t.offer(); err != nil {
 		return err
 	}
-	for {
-		all := t.ids()
-		page, more := pageOf(all, r)
-		n := wire.ListPageLen(len(page))
-		if t.fits(n) {
-			t.encode(func(b []byte) []byte { return wire.AppendListPage(b, uint64(len(all)), more, page) })
-			return nil
-		}
-		if err := t.join(nil, class{}, n); err != nil { // as in list
-			return err
-		}
-	}
+	return t.fromList(func(ids []uint64) (n int, frame func([]byte) []byte) {
+		page, more := pageOf(ids, r)
+		return wire.ListPageLen(len(page)), func(b []byte) []byte { return wire.AppendListPage(b, uint64(len(ids)), more, page) }
+	})
 }
 
 // pageOf returns the part of ids that was asked for, and whether there are larger

@@ -199,25 +199,29 @@ func (t *turn) list() error {
 			return err
 		}
 	}
+	return t.fromList(func(ids []uint64) (n int, frame func([]byte) []byte) {
+		before, after := split(ids, t.session.id.Load())
+		return wire.ListLen(len(before) + len(after)), func(b []byte) []byte { return wire.AppendList(b, before, after) }
+	})
+}
+
+// fromList adds an answer of n bytes that make makes of the list of clients, as far as this one may see it. It is made when there is memory
+// for it: thousands who wait for some, with others who come and go, would otherwise keep a list each that nobody else has.
+func (t *turn) fromList(make func(ids []uint64) (n int, frame func([]byte) []byte)) error {
 	for {
-		before, after := split(t.ids(), t.session.id.Load())
-		n := wire.ListLen(len(before) + len(after))
+		var ids []uint64
+		if t.session.mayList() {
+			ids = t.session.hub.roster.IDs()
+		}
+		n, frame := make(ids)
 		if t.fits(n) {
-			t.encode(func(b []byte) []byte { return wire.AppendList(b, before, after) })
+			t.encode(frame)
 			return nil
 		}
-		if err := t.join(nil, class{}, n); err != nil { // if that waits, the list is another afterwards, and this one is kept by nobody
+		if err := t.join(nil, class{}, n); err != nil { // if that waits, the list is another afterwards
 			return err
 		}
 	}
-}
-
-// ids returns the list of clients, as far as the client may see it.
-func (t *turn) ids() []uint64 {
-	if !t.session.mayList() {
-		return nil
-	}
-	return t.session.hub.roster.IDs()
 }
 
 // fits reports whether an answer of n bytes can be encoded behind the run.

@@ -167,16 +167,18 @@ func (s *session) run(secure handshaker) {
 
 // serve handles what the client sends until something ends it.
 func (s *session) serve() error {
-	for more := false; ; {
-		err := s.untilHeard()
-		if err == nil && !more {
-			err = s.read()
-		}
-		if err == nil {
-			more, err = s.turn()
-		}
-		if err != nil {
+	for {
+		if err := s.read(); err != nil {
 			return err
+		}
+		for more := true; more; {
+			var err error
+			if more, err = s.turn(); err != nil {
+				return err
+			}
+			if err = s.untilHeard(); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -330,7 +332,9 @@ func (s *session) Failed(err error) {
 		s.end(ReasonStalled)
 		return
 	}
-	id := s.id.Load() // before the link, which one who goes on with a peer has before that one's id: it stays listed, to be resumed again
+	// The id is read before the link: a session that goes on with a peer gets that first, and then the peer's id, under which
+	// it has to stay listed, for it may be resumed once more.
+	id := s.id.Load()
 	if l := s.link.Load(); l != nil {
 		l.halt()
 	} else {

@@ -24,6 +24,7 @@ type line struct {
 	// Owned by the one who reads.
 	atOnce bool
 	fd     uintptr // valid while atOnce is set
+	err    error   // what has ended the reading
 }
 
 // Read implements net.Conn. It returns errNothing instead of waiting, if that is asked for.
@@ -31,14 +32,18 @@ func (l *line) Read(p []byte) (int, error) {
 	if !l.atOnce {
 		return l.TCPConn.Read(p)
 	}
+	if l.err != nil {
+		return 0, l.err
+	}
 	n, again, err := readRaw(l.fd, p)
 	switch {
 	case again:
 		return 0, errNothing{}
 	case n == 0 && err == nil:
-		return 0, io.EOF
+		err = io.EOF
 	}
-	return n, err // and if it is less than asked for, the end may stand behind it: nothing tells of that again
+	l.err = err   // crypto/tls may take it for temporary (ETIMEDOUT), and the kernel tells it once
+	return n, err // if n is less than asked for, the end may stand behind it, and nothing wakes anybody for that again
 }
 
 // readOver fills p with what has come over TLS, without waiting. again says that nothing has.
@@ -56,7 +61,8 @@ func (l *line) readOver(secure net.Conn, fd uintptr, p []byte) (n int, again boo
 	return n, false, err
 }
 
-// errNothing says that nothing has come. It is a temporary error of the network, and so not the end of a connection of crypto/tls.
+// errNothing says that nothing has come. It is a temporary error of the network: those do not end a connection of crypto/tls, which keeps what has come
+// of a record (Conn.readRecordOrCCS, where it calls readFromUntil), as it does when a read deadline is over.
 type errNothing struct{}
 
 func (errNothing) Error() string   { return "nothing has come" }

@@ -60,7 +60,7 @@ func TestAWaitOverTLSHoldsNothing(t *testing.T) {
 	b.handle = func(Frame) { handled <- struct{}{} }
 	b.serve()
 	for range 3 {
-		b.write(frame(1000))
+		b.write(frame(10_000)) // more than half of a record: whoever waits above TLS then expects as much again
 		within(t, "the frame", handled)
 		until(t, "no buffer is held", func() bool { return used(b.reads.Budget) == 0 })
 	}

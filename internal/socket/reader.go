@@ -87,7 +87,7 @@ type Reader struct {
 	// Shared.
 	stopping atomic.Int32 // why Fill shall not wait for the peer any more
 	brought  atomic.Int64 // bytes read
-	held     atomic.Int64 // since when budget is held for an unfinished frame, in ns since 1970; 0: not
+	held     atomic.Int64 // since when budget is held for an unfinished frame or what was stowed, in ns since 1970; 0: not
 }
 
 func (r *Reader) init(b *base) {
@@ -99,7 +99,7 @@ func (r *Reader) init(b *base) {
 // it is Config.MaxLength. It must be called by the one who reads, or before.
 func (r *Reader) SetMaxLength(most int) { r.most = most }
 
-// ReadAtOnce bounds how many bytes a read brings from now on, behind the start of an unfinished frame: of what it has brought, little
+// ReadAtOnce bounds how many bytes a read brings from now on, unless they are of an unfinished frame that is larger: of what it has brought, little
 // is then left if not all of it can be handled. 0 leaves it to the Reader.
 func (r *Reader) ReadAtOnce(most int) { r.atOnce = most }
 
@@ -107,7 +107,7 @@ func (r *Reader) ReadAtOnce(most int) { r.atOnce = most }
 func (r *Reader) Brought() int64 { return r.brought.Load() }
 
 // Holding returns since when the Reader holds budget for a frame whose rest the
-// peer has yet to send, and false when it holds none.
+// peer has yet to send, or for what was stowed, and false when it holds none.
 func (r *Reader) Holding() (since time.Time, holds bool) {
 	ns := r.held.Load()
 	return time.Unix(0, ns), ns != 0
@@ -198,21 +198,30 @@ func (r *Reader) nextBig() (Frame, bool, error) {
 	return f, true, nil
 }
 
-// Shrink gives back the memory of the frame that Next returned last, which must not be touched any more, and
-// moves what of this turn is still to be handed out to memory of its own size, if that is little. It
-// reports whether what is left is charged to Config.Reads, of which others then have less.
-func (r *Reader) Shrink() (charged bool) {
+// Stow is for an owner that is about to wait in the middle of a turn. It gives back the memory of the frame that Next returned last, which
+// must not be touched any more, and moves what is still to be handed out to memory of its own size: Config.Reads is not for those who
+// wait, for nobody can wait for it. Like Fill, it may wait for memory, and must be called with none of Bodies in hand.
+func (r *Reader) Stow() error {
 	r.dropHanded()
-	if r.buf == nil {
-		return false
+	account := r.base.owner.Account()
+	if r.buf == nil || account != nil && r.buf.Account() == account { // it was done before
+		return nil
 	}
-	if rest := r.buf.Bytes()[r.pos:r.end]; len(rest) <= smallSize {
-		small := body.Get(len(rest))
-		copy(small.Bytes(), rest)
-		r.buf.Release()
-		r.buf, r.pos, r.end = small, 0, len(rest)
+	rest := r.buf.Bytes()[r.pos:r.end]
+	if len(rest) <= smallSize {
+		account = nil
 	}
-	return r.buf.Account() != nil
+	own, err := drawWait(account, len(rest), r.base.stop)
+	if err != nil {
+		return err
+	}
+	copy(own.Bytes(), rest)
+	r.buf.Release()
+	r.buf, r.pos, r.end = own, 0, len(rest)
+	if account != nil {
+		r.held.Store(time.Now().UnixNano())
+	}
+	return nil
 }
 
 // Forget gives back the memory of the frame that Next returned last, if that frame
@@ -245,6 +254,7 @@ func (r *Reader) settle() error {
 	if r.buf == nil {
 		return nil
 	}
+	r.held.Store(0) // of what was stowed
 	partial := r.buf.Bytes()[r.pos:r.end]
 	handed := r.pos > 0
 	r.pos, r.end = 0, 0
@@ -459,10 +469,14 @@ func (r *Reader) readPlain() error {
 
 // limited returns size, or less if no more is to be read at once.
 func (r *Reader) limited(size int) int {
-	if r.atOnce > 0 {
-		size = min(size, r.atOnce+r.restLen)
+	if r.atOnce == 0 {
+		return size
 	}
-	return size
+	most := r.restLen + r.atOnce
+	if r.restLen > 0 {
+		most = max(most, r.size)
+	}
+	return min(size, most)
 }
 
 // target returns the memory to read into: the rest of a big frame, or a read

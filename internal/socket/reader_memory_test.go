@@ -357,8 +357,8 @@ func TestAWarmReaderAllocatesNothing(t *testing.T) {
 	})
 }
 
-// TestShrinkGivesMemoryBack in the middle of a turn, and loses no frame of it.
-func TestShrinkGivesMemoryBack(t *testing.T) {
+// TestStowGivesMemoryBack in the middle of a turn, and loses no frame of it.
+func TestStowGivesMemoryBack(t *testing.T) {
 	for rest, charged := range map[int]bool{0: false, 1: false, 2900: false, 20_000: true} {
 		b := newBench(t, tcp, readerConfig())
 		frames := [][]byte{frame(50), frame(rest + 100), frame(1000)}
@@ -368,17 +368,17 @@ func TestShrinkGivesMemoryBack(t *testing.T) {
 		var sizes []int
 		b.handle = func(f Frame) {
 			sizes = append(sizes, wire.HeaderSize+len(f.Payload))
-			if len(sizes) > 1 {
-				return
+			if err := b.Stow(); err != nil {
+				t.Error(err)
 			}
-			if got := b.Shrink(); got != charged || got != (used(b.reads.Budget) > 0) {
-				t.Errorf("with %d bytes left, charged = %v, and %d bytes are", rest, got, used(b.reads.Budget))
+			if r, p := used(b.reads.Budget), used(b.bodies.Budget); r > 0 || len(sizes) == 1 && (p > 0) != charged {
+				t.Errorf("with %d bytes left, %d and %d are charged", rest, r, p)
 			}
 		}
 		b.write(slices.Concat(frames...))
 		b.serve()
 		all := len(slices.Concat(frames...))
-		until(t, "all is read", func() bool { return b.Brought() == int64(all) && used(b.reads.Budget) == 0 })
+		until(t, "all is read", func() bool { return b.Brought() == int64(all) && used(b.bodies.Budget) == 0 })
 		b.end(t)
 		var want []int
 		for _, f := range frames {
@@ -388,6 +388,24 @@ func TestShrinkGivesMemoryBack(t *testing.T) {
 			t.Errorf("frames of %d bytes, want %d", sizes, want)
 		}
 	}
+}
+
+// TestStowWaitsForMemory as a large frame does, and ends with its owner.
+func TestStowWaitsForMemory(t *testing.T) {
+	b := newBench(t, tcp, readerConfig())
+	other := b.bodies.Budget.Account(4 << 20).TryDraw(4 << 20)
+	stowed := make(chan error, 1)
+	b.handle = func(Frame) { stowed <- b.Stow() }
+	b.write(slices.Concat(frame(50), frame(20_000)))
+	b.serve()
+	within(t, "somebody waits", b.bodies.Pressed())
+	close(b.stop)
+	if err := within(t, "the end of the wait", stowed); !errors.Is(err, body.ErrStopped) {
+		t.Errorf("got %v, want %v", err, body.ErrStopped)
+	}
+	other.Release()
+	b.Close()
+	<-b.ended
 }
 
 // TestReadAtOnce has a reader that is to leave little over if not all can be handled.

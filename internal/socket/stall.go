@@ -28,7 +28,7 @@ func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	return !o.closed && o.queue == nil
 }
 
-// Press says that somebody waits until what is queued is written: the peer is given up if it stalls meanwhile.
+// Press says that somebody waits for the peer to take something of what is queued: it is given up if it stalls meanwhile.
 func (o *Outbox) Press() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
