@@ -39,6 +39,7 @@ var hostileKinds = []hostileKind{
 	{name: "a part of a header", kind: "header", rate: hostileConnects},
 	{name: "a body of 1 MiB, a byte a second", kind: "body", rate: hostileConnects},
 	{name: "20,000 questions, answers not read", kind: "read", rate: hostileConnects},
+	{name: "20,000 times for a list, answers not read", kind: "read lists", rate: hostileConnects},
 	{name: "come in and vanish", kind: "half-open", rate: hostileConnects},
 	{name: "a PING a second", kind: "pings", rate: hostileConnects},
 	{name: "garbage, flood of 500 a second", kind: "garbage", rate: hostileFlood},
