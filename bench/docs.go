@@ -49,10 +49,10 @@ func (p page) put(name, text string) error {
 	return os.WriteFile(p.file, []byte(all), 0o644)
 }
 
-// putResult draws the charts of a result and writes its section.
-func (p page) putResult(r *result) error {
+// putResult draws the charts of a result and writes its section, with what it is a result of.
+func (p page) putResult(r *result, origin string) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s.%s\n\n%s", upper(r.Title), r.rounds(), r.table())
+	fmt.Fprintf(&b, "%s.%s %s\n\n%s", upper(r.Title), r.rounds(), origin, r.table())
 	if r.scenario.note != "" {
 		fmt.Fprintf(&b, "\n%s\n", r.scenario.note)
 	}

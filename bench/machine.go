@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 )
@@ -51,6 +52,38 @@ func (b *bench) machine(ctx context.Context) (string, error) {
 		}
 	}
 	return text + "\n", nil
+}
+
+// origin says what was measured, when and on what: a page is measured piece by piece, and the
+// code moves on between two of them.
+func (b *bench) origin(now time.Time) (string, error) {
+	processor, err := processorName()
+	if err != nil {
+		return "", err
+	}
+	server, err := buildinfo.ReadFile(b.programs.path("start_server"))
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("Measured on %s at %s, on %d cores of %s.",
+		now.Format("2 January 2006"), commit(server.Settings), runtime.NumCPU(), processor), nil
+}
+
+// commit names the commit that a program was built from, as the build has recorded it.
+func commit(settings []debug.BuildSetting) string {
+	name, modified := "an unknown commit", false
+	for _, s := range settings {
+		switch s.Key {
+		case "vcs.revision":
+			name = "commit " + s.Value[:min(12, len(s.Value))]
+		case "vcs.modified":
+			modified = s.Value == "true"
+		}
+	}
+	if modified {
+		name += " with uncommitted changes"
+	}
+	return name
 }
 
 // release returns the version of a kernel without what its builder has added.

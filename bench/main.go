@@ -84,8 +84,12 @@ func (b *bench) measure(ctx context.Context, scenarios []*scenario, rounds int, 
 	if err != nil {
 		return err
 	}
-	fmt.Print(machine)
-	if err := out.begin(machine); err != nil {
+	origin, err := b.origin(time.Now())
+	if err != nil {
+		return err
+	}
+	fmt.Print(machine, origin, "\n")
+	if err := out.begin(machine, origin); err != nil {
 		return err
 	}
 	for _, s := range scenarios {

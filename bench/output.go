@@ -10,6 +10,7 @@ type output struct {
 	json    string // file; "" is none
 	page    *page  // nil is none
 	machine string
+	origin  string // see bench.origin
 	results map[string]*result
 }
 
@@ -26,8 +27,8 @@ func newOutput(o options, scenarios []*scenario) (*output, error) {
 	return out, out.page.check(sections)
 }
 
-func (o *output) begin(machine string) error {
-	o.machine = machine
+func (o *output) begin(machine, origin string) error {
+	o.machine, o.origin = machine, origin
 	if o.page == nil {
 		return nil
 	}
@@ -38,7 +39,7 @@ func (o *output) begin(machine string) error {
 func (o *output) add(r *result) error {
 	o.results[r.scenario.name] = r
 	if o.page != nil {
-		if err := o.page.putResult(r); err != nil {
+		if err := o.page.putResult(r, o.origin); err != nil {
 			return err
 		}
 	}
@@ -47,8 +48,9 @@ func (o *output) add(r *result) error {
 	}
 	b, err := json.MarshalIndent(struct {
 		Machine string             `json:"machine"`
+		Origin  string             `json:"origin"`
 		Results map[string]*result `json:"results"`
-	}{o.machine, o.results}, "", "\t")
+	}{o.machine, o.origin, o.results}, "", "\t")
 	if err != nil {
 		return err
 	}

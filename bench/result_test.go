@@ -123,14 +123,14 @@ func TestPage(t *testing.T) {
 		t.Error("no error, and there is no place for the section")
 	}
 	r := sample()
-	if err := p.putResult(r); err != nil {
+	if err := p.putResult(r, "Measured on a day."); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(p.file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "# Title\n\n<!-- bench:sample -->\nTwo systems. Median of 2 rounds (least–most).\n\n" + r.table() +
+	want := "# Title\n\n<!-- bench:sample -->\nTwo systems. Median of 2 rounds (least–most). Measured on a day.\n\n" + r.table() +
 		"\nA note.\n\n![Rates](charts/sample.svg)\n\n![Growth](charts/sample-2.svg)\n<!-- /bench:sample -->\n\nThe end.\n"
 	if string(b) != want {
 		t.Errorf("got\n%swant\n%s", b, want)
