@@ -45,7 +45,7 @@ func (b *bench) follow(ctx context.Context, s *server, p pattern) (*measured, er
 	done := make(chan struct{})
 	memory := make(chan []sampled, 1)
 	go func() { memory <- s.sample(done) }()
-	m, err := simulate(ctx, b.programs, s.addr, p)
+	m, err := simulate(ctx, b.programs, p, at(s.addr)...)
 	close(done)
 	samples := <-memory
 	if err != nil {

@@ -208,7 +208,7 @@ func (b *bench) measurePattern(ctx context.Context, system string, p pattern) (*
 	}
 	return b.with(ctx, system, raised, func(s *server) (*measured, error) {
 		if system == "hub" && p.verify != "" {
-			return simulate(ctx, b.programs, s.addr, p)
+			return simulate(ctx, b.programs, p, at(s.addr)...)
 		}
 		return b.move(ctx, s, p.flags()...)
 	})

@@ -67,7 +67,7 @@ func repeat(ctx context.Context, p *programs, h *hubpkg.Hub, addr string, n int)
 		{clients: 10, messages: 20, size: 1024, verify: "full"},
 	}
 	for _, s := range light {
-		if _, err := simulate(ctx, p, addr, s); err != nil {
+		if _, err := simulate(ctx, p, s, at(addr)...); err != nil {
 			return nil, err
 		}
 	}
@@ -76,7 +76,7 @@ func repeat(ctx context.Context, p *programs, h *hubpkg.Hub, addr string, n int)
 	}
 	m := &measured{GoroutinesBefore: runtime.NumGoroutine()}
 	for i := range n {
-		if _, err := simulate(ctx, p, addr, pattern{clients: 100, messages: 100, size: 100, verify: "full"}); err != nil {
+		if _, err := simulate(ctx, p, pattern{clients: 100, messages: 100, size: 100, verify: "full"}, at(addr)...); err != nil {
 			return nil, err
 		}
 		if err := emptied(ctx, h); err != nil {
