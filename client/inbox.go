@@ -67,7 +67,8 @@ func (m Message) Done() {
 }
 
 // Reject tells the sender that the application does not want the message. It is
-// otherwise like Done, of which only the first call counts.
+// otherwise like Done. Of both only the first call counts, for every copy of the message: a client
+// that its sender has named twice has one verdict.
 func (m Message) Reject() {
 	if m.awaited() {
 		m.judge(wire.FateRejected)

@@ -26,11 +26,12 @@ type batch struct {
 	terms    socket.Terms
 	older    places // those that get it in version 1
 
-	mu    sync.Mutex
-	timer *time.Timer // of the report
-	fates []byte      // of all receivers of the first message, then of the second …
-	left  []int       // for each message: how many of its fates are undecided
-	open  int         // messages that are not reported
+	mu       sync.Mutex
+	timer    *time.Timer // of the report
+	fates    []byte      // of all receivers of the first message, then of the second …
+	verdicts []byte      // of each receiver whose copy is still to be written; 0: none; nil: none at all
+	left     []int       // for each message: how many of its fates are undecided
+	open     int         // messages that are not reported
 }
 
 // newBatch begins to follow the piece of a turn that is about to be offered.
@@ -44,6 +45,11 @@ func (t *turn) newBatch(first uint64, messages int, to []*session, seen onlooker
 	b.terms = socket.Terms{Tracker: seen.before(b), IfFull: ifFull[c.options.Overload()], Owner: b.peer}
 	if c.ttl > 0 {
 		b.terms.Expires = t.time.Add(time.Duration(c.ttl) * time.Millisecond).UnixNano()
+	}
+	for i, r := range to {
+		if r != nil && r.peer() == nil {
+			b.older.set(i)
+		}
 	}
 	if b.level == wire.LevelNone {
 		return b
@@ -62,9 +68,9 @@ func (t *turn) newBatch(first uint64, messages int, to []*session, seen onlooker
 		patience = min(patience, time.Duration(c.ttl)*time.Millisecond)
 	}
 	if b.level == wire.LevelProcessed {
-		for _, r := range to {
-			if p := r.peer(); p != nil {
-				p.await(b)
+		for i, r := range to {
+			if r != nil && !b.older.has(i) {
+				r.peer().await(b)
 			}
 		}
 	}
@@ -75,7 +81,8 @@ func (t *turn) newBatch(first uint64, messages int, to []*session, seen onlooker
 	return b
 }
 
-// places is a set of receivers of a SEND. It is filled before they can have got anything.
+// places is a set of receivers of a SEND. It is filled before the SEND is offered to the first of them:
+// from then on others read it.
 type places [(wire.MaxReceivers + 63) / 64]uint64
 
 func (p *places) set(i int)      { p[i/64] |= 1 << (i % 64) }
@@ -141,13 +148,33 @@ func (b *batch) Progress(at int, what socket.Progress, first, frames int) {
 	}
 }
 
-// acked is the verdict of a receiver's application.
+// acked is the verdict of a receiver's application on the message: on each copy that was written
+// to it, at once, and on each that is written later. Copies are the same bytes, so an ACK cannot
+// tell one from another; but one that is never written has a fate of its own.
 func (b *batch) acked(p *peer, fate wire.Fate) {
 	for at, s := range b.to {
-		if s.peer() == p {
+		if s.peer() == p && b.judge(at, fate) {
 			b.settle(at, 0, b.messages, fate)
 		}
 	}
+}
+
+// judge reports whether a verdict decides the fate of the copy at one place. If that is still to be
+// written, the verdict is kept until then, the first of several. A message that gets
+// verdicts is alone in its batch.
+func (b *batch) judge(at int, verdict wire.Fate) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fates[at]&^undecided >= byte(wire.FateWritten) {
+		return true
+	}
+	if b.verdicts == nil {
+		b.verdicts = make([]byte, len(b.to))
+	}
+	if b.verdicts[at] == 0 {
+		b.verdicts[at] = byte(verdict)
+	}
+	return false
 }
 
 // step notes how far messages have come for one receiver.
@@ -155,6 +182,13 @@ func (b *batch) step(at, first, frames int, fate wire.Fate) {
 	if b.level == wire.LevelNone {
 		return
 	}
+	if verdict := b.advance(at, first, frames, fate); verdict != 0 {
+		b.settle(at, first, frames, verdict)
+	}
+}
+
+// advance is step, and returns the verdict that decides the fate now; 0: none.
+func (b *batch) advance(at, first, frames int, fate wire.Fate) (verdict wire.Fate) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for j := first; j < first+frames; j++ {
@@ -162,6 +196,10 @@ func (b *batch) step(at, first, frames int, fate wire.Fate) {
 			*f = max(*f, undecided|byte(fate))
 		}
 	}
+	if b.verdicts != nil && fate >= wire.FateWritten {
+		verdict = wire.Fate(b.verdicts[at])
+	}
+	return verdict
 }
 
 // settle decides the fates of messages for one receiver, unless they are decided,
@@ -299,7 +337,17 @@ func (p *peer) silence() {
 	left := slices.Collect(maps.Values(p.awaiting))
 	p.mu.Unlock()
 	for _, b := range left {
-		b.acked(p, wire.FateUncertain)
+		b.silenced(p)
+	}
+}
+
+// silenced decides what a receiver has not decided, for it never will: whatever was queued for it
+// has met its fate already.
+func (b *batch) silenced(p *peer) {
+	for at, s := range b.to {
+		if s.peer() == p {
+			b.settle(at, 0, b.messages, wire.FateUncertain)
+		}
 	}
 }
 

@@ -89,11 +89,12 @@ func (w *witnesses) missed(at int, fate wire.Fate, frames int) {
 	}
 }
 
-// older tells them that a receiver speaks version 1 where the sender does not.
-func (w *witnesses) older(at int) {
+// newer reports whether a receiver gets it in version 2. A batch has decided that before anything was offered.
+func (w *witnesses) newer(at int, receiver *session) bool {
 	if w.batch != nil {
-		w.batch.older.set(at)
+		return !w.batch.older.has(at)
 	}
+	return receiver.link.Load() != nil
 }
 
 // offered tells them what the outbox of a receiver did with it.

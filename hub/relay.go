@@ -358,12 +358,11 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 			continue
 		}
 		p := piece
-		if newer := receiver.link.Load() != nil; newer != t.class.sends {
+		if w.newer(i, receiver) != t.class.sends {
 			if other == nil {
 				other = t.translate(piece)
 			}
 			p = other
-			w.older(i)
 		}
 		p.At = i
 		outcome := receiver.conn.Offer(p, &t.dispatch)

@@ -1,0 +1,122 @@
+package hub_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// TestBatch_MixedReceiversWhileWritten sends to receivers of both versions by turns, from several
+// senders at once: so outboxes are written while the same messages are still being offered to
+// others. The race detector watches what a batch keeps; a fate of a receiver of version 1 that is
+// not final at once would let the reports wait for the report timeout.
+func TestBatch_MixedReceiversWhileWritten(t *testing.T) {
+	const senders, pairs, messages = 4, 16, 200
+	h := start(t, hub.Config{ReportTimeout: 10 * patience})
+	var to []uint64
+	var want []byte
+	for range pairs {
+		newer, classic := h.guest(t), h.peer(t)
+		to = append(to, newer.id, classic.id)
+		want = append(want, byte(wire.FateReceived), byte(wire.FateWritten))
+		background(t, func() error { return newer.acknowledge(senders * messages) })
+		background(t, func() error {
+			for range senders * messages {
+				if _, _, err := classic.next(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	all := make([]*guest, senders)
+	for i := range all {
+		all[i] = h.guest(t)
+	}
+	parallel(t, senders, func(i int) error { return all[i].sendReported(messages, to, want) })
+}
+
+// acknowledge reads n counted frames, and says of each that it was received.
+func (g *guest) acknowledge(n uint64) error {
+	for g.had < n {
+		kind, _, err := g.next()
+		if err != nil {
+			return err
+		}
+		if !kind.Counted() {
+			continue
+		}
+		g.had++
+		if _, err := g.Write(wire.AppendTaken(nil, g.had)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendReported sends n messages, each when the one before is reported, and wants these fates.
+func (g *guest) sendReported(n int, to []uint64, want []byte) error {
+	for range n {
+		g.seq++
+		if _, err := g.Write(wire.AppendSend(nil, g.seq, only(wire.LevelReceived), 0, to, []byte("mixed"))); err != nil {
+			return err
+		}
+		for {
+			kind, payload, err := g.next()
+			if err != nil {
+				return err
+			}
+			if kind != wire.TypeReport {
+				continue
+			}
+			if r, err := wire.ParseReport(payload); err != nil || r.Seq != g.seq || !bytes.Equal(r.Fates, want) {
+				return fmt.Errorf("REPORT %+v, %v, want of %d: %v", r, err, g.seq, want)
+			}
+			g.had++
+			if _, err := g.Write(wire.AppendTaken(nil, g.had)); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// TestBatch_VerdictOnAMessageSentTwice names one receiver twice. Its first verdict on the message
+// counts for each copy that is written to it, before or after, and for no other.
+func TestBatch_VerdictOnAMessageSentTwice(t *testing.T) {
+	ack := func(g, sender *guest, seq uint64, fate wire.Fate) {
+		g.send(wire.AppendAcks(nil, []wire.Ack{{Sender: sender.id, Seq: seq, Fate: fate}}))
+	}
+	body := pattern(5000, 1)
+	for _, first := range []wire.Fate{wire.FateProcessed, wire.FateRejected} {
+		second := wire.FateProcessed + wire.FateRejected - first
+
+		h := start(t, hub.Config{Window: 4 << 10, OutboxBytes: 4 << 10}) // one copy at a time is under way
+		sender, receiver := h.guest(t), h.guest(t)
+		seq := sender.tell(body, only(wire.LevelProcessed), 0, receiver.id, receiver.id)
+		receiver.delivered(sender.id, seq, body)
+		receiver.delivered(sender.id, seq, body)
+		ack(receiver, sender, seq, first)
+		ack(receiver, sender, seq, second)
+		sender.reported(seq, first, first)
+
+		receiver.mute = true
+		seq = sender.tell(body, only(wire.LevelProcessed), 0, receiver.id, receiver.id)
+		receiver.delivered(sender.id, seq, body)
+		ack(receiver, sender, seq, first)
+		ack(receiver, sender, seq, second)
+		receiver.send(wire.AppendTaken(nil, receiver.had))
+		receiver.delivered(sender.id, seq, body)
+		sender.reported(seq, first, first)
+		receiver.send(wire.AppendTaken(nil, receiver.had))
+
+		seq = sender.tell(body, only(wire.LevelProcessed), 500, receiver.id, receiver.id)
+		receiver.delivered(sender.id, seq, body)
+		ack(receiver, sender, seq, first)
+		sender.reported(seq, first, wire.FateExpired)
+	}
+}
