@@ -39,7 +39,7 @@ func newCommuter(t testing.TB, addr string, index, clients, messages int, random
 		arrived: make(chan struct{}, messages*receivers), complete: make(chan struct{})}
 	m.client = m.line.join(t, func(o *client.Options) {
 		o.OnEvent = func(e client.Event) {
-			if e.Kind != client.EventDisconnected && e.Kind != client.EventResumed && e.Kind != client.EventClosed {
+			if e.Kind == client.EventNewID || e.Kind == client.EventRefused {
 				t.Errorf("client %d: %v", index, e.Kind)
 			}
 		}

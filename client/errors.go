@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -45,6 +46,7 @@ var (
 	errTaken  = fmt.Errorf("%w: TAKEN above what was sent", ErrProtocol)
 	errReport = fmt.Errorf("%w: a report of no message that waits for one", ErrProtocol)
 	errSilent = fmt.Errorf("%w: nothing came from the hub for two keep-alive intervals", ErrLost)
+	errLate   = fmt.Errorf("%w: the hub took the connection and sent no WELCOME: %w", ErrLost, context.DeadlineExceeded)
 )
 
 // TooManyReceiversError says that a message names more receivers than a frame

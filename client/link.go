@@ -51,6 +51,7 @@ type link struct {
 
 	busy   atomic.Bool // the application has the reading goroutine
 	silent atomic.Bool // nothing came for two keep-alive intervals
+	late   atomic.Bool // WELCOME did not come in the time of the attempt
 }
 
 // newLink makes a connection the client's. It says and reads nothing yet.

@@ -212,7 +212,7 @@ func (m *member) event(e client.Event) {
 	switch {
 	case e.Kind == client.EventResumed && e.ID == m.id:
 		m.resumedAt = m.line.connections()
-	case e.Kind == client.EventDisconnected || e.Kind == client.EventClosed && (m.leaving || w.life.Err() != nil):
+	case e.Kind == client.EventDisconnected || e.Kind == client.EventReconnectFailed || e.Kind == client.EventClosed && (m.leaving || w.life.Err() != nil):
 	default:
 		w.problem("client %d: %v as %d, %v", m.index, e.Kind, e.ID, e.Err)
 	}

@@ -51,8 +51,9 @@ type Options struct {
 	// get them twice; or they fail, see ErrForgotten and Event.Unconfirmed.
 	Resend bool
 
-	// OnEvent is told what happens to the connection, if it is set. It is called by the
-	// goroutine that reads, for one event after the other. So it must not wait for
+	// OnEvent is told what happens to the connection, each failed attempt to come back
+	// included, if it is set. It is called by the goroutine that reads and reconnects, for one
+	// event after the other: while it runs nothing is read and no attempt is made. So it must not wait for
 	// anything that comes from the hub, as List, Ping and SendReport do, and a Send whose line
 	// is full; nor call Close. It may start a goroutine that does.
 	OnEvent func(Event)

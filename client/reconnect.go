@@ -37,6 +37,11 @@ const (
 	// back.
 	EventDisconnected EventKind = iota
 
+	// EventReconnectFailed says that an attempt to come back has failed, and by Err why. The
+	// next attempt follows after a random pause of at most 20 s, or when the hub has asked for
+	// it. An application that wants to give up calls Close, from another goroutine.
+	EventReconnectFailed
+
 	// EventResumed says that it is back, and nothing was lost.
 	EventResumed
 
@@ -53,7 +58,7 @@ const (
 	EventClosed
 )
 
-var eventNames = [...]string{"disconnected", "resumed", "new id", "refused", "closed"}
+var eventNames = [...]string{"disconnected", "reconnect failed", "resumed", "new id", "refused", "closed"}
 
 // String returns the name of the kind.
 func (k EventKind) String() string {
@@ -68,6 +73,10 @@ type Event struct {
 	Kind EventKind
 	ID   uint64 // the client's id after it
 	Err  error  // why; nil for EventResumed and EventNewID
+
+	// Attempt is, for EventReconnectFailed, the number of the attempt since the client was
+	// connected, from 1.
+	Attempt int
 
 	// Unconfirmed is, for EventNewID without Options.Resend, how many messages of Send
 	// may not have reached the hub. They are not sent again.
@@ -191,6 +200,8 @@ func (c *Client) next(l *link, err error) *link {
 	pause := time.Duration(0)
 	if l.welcome != nil {
 		c.event(Event{Kind: EventDisconnected, Err: err})
+	} else {
+		c.reconnectFailed(err)
 	}
 	if l.away != nil {
 		pause = time.Duration(l.away.After) * time.Millisecond
@@ -203,10 +214,20 @@ func (c *Client) next(l *link, err error) *link {
 		case <-c.done:
 			return nil
 		}
-		if next := c.redial(); next != nil {
+		next, err := c.redial()
+		if err == nil {
 			return next
 		}
+		c.reconnectFailed(err)
 		pause = 0
+	}
+}
+
+// reconnectFailed tells the application that the current attempt has failed, unless it has
+// because the client is over.
+func (c *Client) reconnectFailed(err error) {
+	if c.life.Err() == nil {
+		c.event(Event{Kind: EventReconnectFailed, Err: err, Attempt: c.attempts})
 	}
 }
 
@@ -230,6 +251,8 @@ func (c *Client) verdict(l *link, err error) error {
 		return &GoAwayError{Code: l.away.Code, Reason: l.away.Reason, Reconnect: l.away.Reconnect}
 	case l.classic && c.newer():
 		return fmt.Errorf("%w: the hub speaks version 1 now", ErrVersion)
+	case l.welcome == nil && l.late.Load():
+		return errLate
 	}
 	return err
 }
@@ -270,21 +293,24 @@ func (c *Client) mayRenew(token string) bool {
 	return time.Since(c.over.since) < renewal
 }
 
-// redial makes a connection and says hello on it; nil: not now.
-func (c *Client) redial() *link {
+// redial makes a connection and says hello on it. WELCOME comes later: see welcomed.
+func (c *Client) redial() (*link, error) {
 	patience := min(longestPatience, firstPatience<<min(c.attempts-1, 16))
 	ctx, cancel := context.WithTimeout(c.life, patience)
 	defer cancel()
 	nc, err := c.options.Dial(ctx)
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("client: %w", err)
 	}
 	l := newLink(c, nc)
 	l.forget = context.AfterFunc(c.life, func() { l.conn.Close() }) // nobody else knows of it until WELCOME
-	l.timer = time.AfterFunc(patience, func() { l.conn.Close() })   // until WELCOME
+	l.timer = time.AfterFunc(patience, func() {                     // until WELCOME
+		l.late.Store(true)
+		l.conn.Close()
+	})
 	if _, err := c.greet(ctx, l); err != nil {
 		l.finish(err)
-		return nil
+		return nil, err
 	}
-	return l
+	return l, nil
 }

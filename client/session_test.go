@@ -30,14 +30,15 @@ type dialog struct {
 	t      testing.TB
 	client *Client
 	hubs   chan *fakeHub // the other ends of the connections, in their order
-	events chan Event
+	events chan Event    // all but those of attempts that have failed
+	failed chan Event    // those; what does not fit is dropped
 }
 
 // speak makes a client of version 2 that is connected. The first hub is returned with it.
 func speak(t testing.TB, change func(*Options)) (*dialog, *fakeHub) {
 	t.Helper()
-	d := &dialog{t: t, hubs: make(chan *fakeHub, 100), events: make(chan Event, 100)}
-	o := Options{Dial: d.dial, OnEvent: func(e Event) { d.events <- e }}
+	d := &dialog{t: t, hubs: make(chan *fakeHub, 100), events: make(chan Event, 100), failed: make(chan Event, 100)}
+	o := Options{Dial: d.dial, OnEvent: d.onEvent}
 	if change != nil {
 		change(&o)
 	}
@@ -63,6 +64,17 @@ func (d *dialog) dial(context.Context) (net.Conn, error) {
 	d.t.Cleanup(func() { far.Close() })
 	d.hubs <- &fakeHub{d.t, far}
 	return near, nil
+}
+
+func (d *dialog) onEvent(e Event) {
+	if e.Kind != EventReconnectFailed {
+		d.events <- e
+		return
+	}
+	select {
+	case d.failed <- e:
+	default:
+	}
 }
 
 // greet answers a HELLO, which must be that.

@@ -78,7 +78,8 @@ func (l *line) down(yes bool) {
 	}
 }
 
-// want waits for an event of a kind. Those before it must be of the kinds in between.
+// want waits for an event of a kind. Those before it must be of the kinds in between, or of
+// attempts to come back that have failed.
 func (l *line) want(t testing.TB, kind client.EventKind, between ...client.EventKind) client.Event {
 	t.Helper()
 	for {
@@ -87,7 +88,7 @@ func (l *line) want(t testing.TB, kind client.EventKind, between ...client.Event
 			if e.Kind == kind {
 				return e
 			}
-			if !slices.Contains(between, e.Kind) {
+			if e.Kind != client.EventReconnectFailed && !slices.Contains(between, e.Kind) {
 				t.Fatalf("event %v (%v), want %v", e.Kind, e.Err, kind)
 			}
 		case <-time.After(patience):

@@ -31,6 +31,10 @@ var rooms = map[string]room{
 		others: []string{"github.com/HdrHistogram/hdrhistogram-go"},
 		why:    "it watches from the side: everybody may import it because it imports nobody",
 	},
+	"internal/limitlog": {
+		narrow: true,
+		why:    "it decides what is worth a line, and knows neither who logs nor what",
+	},
 	"internal/notify": {
 		others: []string{"golang.org/x/sys"},
 		why:    "it speaks to the service manager, and knows nothing of hubs",
@@ -50,7 +54,7 @@ var rooms = map[string]room{
 		why:  "a program that imports the client must not carry a hub along",
 	},
 	"internal/simulation": {
-		ours:   []string{"client", "internal/stats", "wire"},
+		ours:   []string{"client", "internal/limitlog", "internal/stats", "wire"},
 		others: []string{"github.com/dustin/go-humanize", "github.com/vbauerster/mpb/v8"},
 		why:    "it knows the hub only as an address, so that it can be pointed at any hub that speaks the protocol",
 	},
@@ -62,7 +66,7 @@ var rooms = map[string]room{
 	"internal/command": {
 		ours: []string{
 			"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats",
-			"hub", "client", "internal/simulation", "internal/certs", "internal/tokens", "internal/notify", "internal/admin",
+			"hub", "client", "internal/limitlog", "internal/simulation", "internal/certs", "internal/tokens", "internal/notify", "internal/admin",
 			"internal/tracing",
 		},
 		others: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term"},

@@ -63,7 +63,7 @@ func TestCompletion(t *testing.T) {
 	const ask = `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _hubctl; printf '%s|' "${COMPREPLY[@]}"`
 	tests := []struct{ words, want string }{
 		{"hubctl l", "listen |list |"},
-		{"hubctl send -l", "-level=|-log=|"},
+		{"hubctl send -l", "-level=|-log=|-log-level=|"},
 		{"hubctl send -level =", "written |received |processed |"},
 		{"hubctl send -level = r", "received |"},
 		{"hubctl send --level r", "received |"},

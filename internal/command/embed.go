@@ -17,10 +17,8 @@ type embedded struct {
 	logger *slog.Logger
 }
 
-// embedHub starts a hub on a free port of the loopback interface. Only its
-// warnings are logged.
-func embedHub(now context.Context, stderr io.Writer, form string) (*embedded, error) {
-	logger := newLogger(stderr, form, slog.LevelWarn)
+// embedHub starts a hub on a free port of the loopback interface.
+func embedHub(now context.Context, logger *slog.Logger) (*embedded, error) {
 	h, err := hub.New(hub.Config{Logger: logger})
 	if err != nil {
 		return nil, err

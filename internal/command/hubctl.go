@@ -77,7 +77,7 @@ func Hubctl(p Process) int {
 		return code
 	}
 	if s.log == logJSON {
-		s.logWarnings(newLogger(p.Stderr, s.log, slog.LevelWarn))
+		s.logWarnings(s.logger(p.Stderr, slog.LevelWarn))
 	} else {
 		s.printWarnings(p.Stderr)
 	}

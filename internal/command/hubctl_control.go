@@ -67,7 +67,7 @@ func (c *control) run(p Process, work func(stop context.Context) (int, error)) i
 	if c.secure, err = c.remote.tls(); err != nil {
 		return c.settings.complain(p, err)
 	}
-	logger := newLogger(p.Stderr, c.settings.log, slog.LevelWarn)
+	logger := c.settings.logger(p.Stderr, slog.LevelWarn)
 	return p.supervise(logger, func(stop, _ context.Context) int {
 		code, err := work(stop)
 		if err != nil {
@@ -129,7 +129,8 @@ func (c *control) dial(stop context.Context, patience time.Duration, options cli
 	return nil, c.noHub(err, patience)
 }
 
-// noHub says why there is no connection, and what to do about it.
+// noHub says why there is no connection, and what to do about it. patience is how long it was
+// waited for; 0: the client knows.
 func (c *control) noHub(err error, patience time.Duration) error {
 	var dialed *net.OpError
 	var unknown *net.DNSError
@@ -147,6 +148,8 @@ func (c *control) noHub(err error, patience time.Duration) error {
 			reason = number
 		}
 		return fmt.Errorf("no hub at %s: %w; start one with start_server, or name another with -addr and -port", c.hub(), reason)
+	case errors.Is(err, context.DeadlineExceeded) && patience == 0:
+		return fmt.Errorf("no hub at %s: something takes the connection, and says nothing in time", c.hub())
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no hub at %s: something took the connection, and said nothing for %s", c.hub(), formatSpan(patience))
 	case errors.As(err, &away) && (away.Code == wire.GoAwayRefused || away.Code == wire.GoAwayExpired):
@@ -191,28 +194,6 @@ func (c *control) problem(stop context.Context, err error) error {
 		return fmt.Errorf("the connection to the hub at %s is lost", c.hub())
 	}
 	return err
-}
-
-// eventLog returns a logger for what happens to a connection that is held for long.
-func (c *control) eventLog(p Process) *slog.Logger {
-	return newLogger(p.Stderr, c.settings.log, slog.LevelInfo)
-}
-
-// logConnected says who this client is.
-func (c *control) logConnected(logger *slog.Logger, conn *client.Client) {
-	logger.Info("connected", "hub", c.hub(), "id", decimal(conn.ID()), "version", conn.Version())
-}
-
-// logEvent says what happened to the connection.
-func logEvent(logger *slog.Logger, e client.Event) {
-	switch e.Kind {
-	case client.EventDisconnected:
-		logger.Warn("disconnected, trying to come back", "error", e.Err)
-	case client.EventResumed:
-		logger.Info("resumed, nothing was missed", "id", decimal(e.ID))
-	case client.EventNewID:
-		logger.Warn("new id, what was sent to the old one meanwhile is lost", "id", decimal(e.ID))
-	}
 }
 
 // counted returns n of something.

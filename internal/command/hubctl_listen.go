@@ -30,7 +30,8 @@ quoted, or told by its length; a sender that the hub does not name is a "?". Wit
 -json an object has sender (0: not named), seq and time (left out if unknown), and
 body, or body_base64 if it is not UTF-8.` + idNotes + `
 
-It comes back by itself when its connection is lost. It ends with 0 after an
+It comes back by itself when its connection is lost. While it cannot, it says why on
+standard error: at once, when that changes, and at growing intervals. It ends with 0 after an
 interrupt or -n messages, with 1 when something did not go well, and with 2 when
 the command line was wrong.`
 	return l.settings, func(p Process) int {
@@ -40,15 +41,13 @@ the command line was wrong.`
 
 // listen prints messages until there were enough, or stop ends.
 func (l *listen) listen(stop context.Context, p Process) (int, error) {
-	logger := l.eventLog(p)
-	conn, err := l.dial(stop, l.timeout, client.Options{
-		OnEvent: func(e client.Event) { logEvent(logger, e) },
-	})
+	events := l.newEventLog(p)
+	conn, err := l.dial(stop, l.timeout, client.Options{OnEvent: events.event})
 	if err != nil {
 		return ExitFailure, err
 	}
 	defer conn.Close()
-	l.logConnected(logger, conn)
+	events.connected(conn)
 	left := l.messages
 	for m, err := range conn.Messages(stop) {
 		switch {

@@ -25,7 +25,8 @@ func newWatch() (*settings, func(Process) int) {
 -json an object has change, which is joined or left, and id.` + idNotes + `
 
 It comes back by itself when its connection is lost, and then tells what has changed
-meanwhile. It ends with 0 after an interrupt or -n lines, with 1 when something did
+meanwhile. While it cannot, it says why on standard error: at once, when that
+changes, and at growing intervals. It ends with 0 after an interrupt or -n lines, with 1 when something did
 not go well, and with 2 when the command line was wrong.`
 	return w.settings, func(p Process) int {
 		return w.run(p, func(stop context.Context) (int, error) { return w.watch(stop, p) })
@@ -34,16 +35,13 @@ not go well, and with 2 when the command line was wrong.`
 
 // watch prints changes until there were enough, or stop ends.
 func (w *watch) watch(stop context.Context, p Process) (int, error) {
-	logger := w.eventLog(p)
-	conn, err := w.dial(stop, w.timeout, client.Options{
-		OnEvent:   func(e client.Event) { logEvent(logger, e) },
-		OnMessage: turnDown,
-	})
+	events := w.newEventLog(p)
+	conn, err := w.dial(stop, w.timeout, client.Options{OnEvent: events.event, OnMessage: turnDown})
 	if err != nil {
 		return ExitFailure, err
 	}
 	defer conn.Close()
-	w.logConnected(logger, conn)
+	events.connected(conn)
 	seen := sight{present: make(map[uint64]bool), told: make(map[uint64]bool)}
 	left := w.lines
 	for presence, err := range conn.Watch(stop) {

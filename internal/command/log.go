@@ -17,6 +17,11 @@ var logLevels = map[string]slog.Level{
 	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
 }
 
+// logger returns a logger at the level that is set, but at least at min.
+func (s *settings) logger(w io.Writer, min slog.Level) *slog.Logger {
+	return newLogger(w, s.log, max(min, logLevels[s.level]))
+}
+
 // newLogger returns a logger that writes one line per event from a level on, which
 // is asked at each event.
 func newLogger(w io.Writer, form string, level slog.Leveler) *slog.Logger {

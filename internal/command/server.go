@@ -49,7 +49,6 @@ type server struct {
 	messages   float64
 	bytes      int64
 	drain      time.Duration
-	logLevel   string
 	admin      string // address; empty: none
 	tokenFile  string
 	latency    *admin.Latency // nil without an admin address
@@ -69,7 +68,7 @@ func Server(p Process) int {
 	level := new(slog.LevelVar)
 	logger := newLogger(p.Stderr, c.settings.log, level)
 	c.follow(func(next *server) (apply func(), err error) {
-		return func() { level.Set(logLevels[next.logLevel]) }, nil
+		return func() { level.Set(logLevels[next.settings.level]) }, nil
 	})
 	c.follow(c.secured.follow)
 	c.follow(c.gate.follow)
@@ -159,8 +158,6 @@ func newServer() *server {
 		"messages of such a client that may wait for their report")
 	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
 		"how long queues may take to empty when the hub ends", reloadable)
-	add(s, &c.logLevel, "log-level", "info", oneOf("debug", "info", "warn", "error"),
-		"least level of log lines that are written", reloadable)
 	add(s, &c.perAddress, "max-per-address", 0, whole(0, 1<<30), "clients that may be connected from one address at once;\n0 is any number")
 	add(s, &c.connects, "connect-rate", 0, perSecond(), "connections from one address that are accepted in a second;\n0 is as many as come")
 	add(s, &c.messages, "rate-messages", 0, perSecond(), "messages that a client may send in a second, on average;\n0 is as many as it can")
@@ -173,7 +170,7 @@ func newServer() *server {
 		"file with the token that whoever asks there must know;\nneeded where other machines can reach it")
 	c.traces.add(s)
 	s.addShow()
-	s.addCommon()
+	s.addCommon(reloadable)
 	s.notes = reloadNotes
 	return c
 }

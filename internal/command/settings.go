@@ -32,6 +32,7 @@ type settings struct {
 
 	// What every program has.
 	log     string
+	level   string // a key of logLevels
 	config  string
 	version bool
 
@@ -109,9 +110,12 @@ func newSettings(program, prefix, about string) *settings {
 	return s
 }
 
-// addCommon adds the settings that every program has, at the end of the usage.
-func (s *settings) addCommon() {
+// addCommon adds the settings that every program has, at the end of the usage. level is what is
+// special about -log-level.
+func (s *settings) addCommon(level ...trait) {
 	add(s, &s.log, "log", logText, oneOf(logText, logJSON), "form of the log lines on standard error")
+	add(s, &s.level, "log-level", "info", oneOf("debug", "info", "warn", "error"),
+		"least level of log lines that are written", level...)
 	add(s, &s.config, "config", "", path(), "file with a setting per line", notInFile)
 	add(s, &s.version, "version", false, yesNo(), "print the version and end", question|notInFile)
 }

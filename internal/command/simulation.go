@@ -48,7 +48,7 @@ func Simulation(p Process) int {
 	if err != nil {
 		return c.settings.complain(p, err)
 	}
-	logger := newLogger(p.Stderr, c.settings.log, slog.LevelInfo)
+	logger := c.settings.logger(p.Stderr, slog.LevelDebug)
 	c.settings.logWarnings(logger)
 	config.Logger, config.Out, config.Terminal = logger, p.Stdout, p.Terminal
 	return p.supervise(logger, func(stop, now context.Context) int {
@@ -168,7 +168,7 @@ func (c *simulated) simulate(stop, now context.Context, config simulation.Config
 		}
 		return report, err
 	}
-	own, err := embedHub(now, p.Stderr, c.settings.log)
+	own, err := embedHub(now, c.settings.logger(p.Stderr, slog.LevelWarn))
 	if err != nil {
 		return nil, fmt.Errorf("cannot start a hub: %w", err)
 	}

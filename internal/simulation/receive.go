@@ -32,7 +32,8 @@ type receiver struct {
 	counts bool
 	got    atomic.Uint64
 
-	renamed func(id uint64) // called when the hub has given its client another id
+	renamed func(id uint64)      // called when the hub has given its client another id
+	absent  func(e client.Event) // called when its client could not come back
 
 	// Owned by the goroutine that reads for the client, and by the report when the
 	// client is closed.
@@ -55,8 +56,11 @@ func (r *receiver) receive(m client.Message) {
 
 // event notes what happens to the client's connection.
 func (r *receiver) event(e client.Event) {
-	if e.Kind == client.EventNewID {
+	switch e.Kind {
+	case client.EventNewID:
 		r.renamed(e.ID)
+	case client.EventReconnectFailed:
+		r.absent(e)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/internal/limitlog"
 	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
@@ -22,7 +23,8 @@ type run struct {
 	lines     []*line     // likewise; nil where there is no proxy
 	proxy     *proxy      // nil: there is none
 	done      chan struct{}
-	broken    chan error // capacity 1: why the run cannot go on
+	broken    chan error       // capacity 1: why the run cannot go on
+	failed    limitlog.Limiter // attempts to come back, of all clients
 
 	// Static after join.
 	clients   []*client.Client
@@ -104,6 +106,7 @@ func newRun(c Config) *run {
 			epoch: r.epoch, oneIn: r.oneIn(), done: r.oneDone,
 			check: newChecker(r.plan, r.pattern, c.Verify, i), latency: stats.NewLatency(),
 			counts: c.Protocol == 2, renamed: func(id uint64) { r.lateBack(i, id) },
+			absent: func(e client.Event) { r.reconnectFailed(i, e) },
 		}
 		one.note() // there may be nothing to wait for
 		r.receivers = append(r.receivers, one)
@@ -237,6 +240,20 @@ func (r *run) fail(err error) {
 // lateBack ends the run: a client has got another id.
 func (r *run) lateBack(i int, id uint64) {
 	r.fail(fmt.Errorf("client %d has come back too late: it has the id %d now", i, id))
+}
+
+// reconnectFailed says why a client could not come back, unless that of another one has just been
+// said. The client tries again: if that goes on, the run ends without progress.
+func (r *run) reconnectFailed(i int, e client.Event) {
+	skipped, ok := r.failed.Allow(limitlog.Text(e.Err))
+	if !ok {
+		return
+	}
+	attributes := []any{"client", i, "attempt", e.Attempt, "error", e.Err}
+	if skipped > 0 {
+		attributes = append(attributes, "not_logged_before", skipped)
+	}
+	r.config.Logger.Warn("a client cannot come back, trying again", attributes...)
 }
 
 func (r *run) oneDone() { r.done <- struct{}{} }

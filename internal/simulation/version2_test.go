@@ -1,10 +1,13 @@
 package simulation
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,6 +56,45 @@ func TestBrokenConnectionsLoseNothing(t *testing.T) {
 	}
 	if !strings.Contains(text, "Connections broken") {
 		t.Errorf("the breaks are missing in\n%s", text)
+	}
+}
+
+// writerFunc is an io.Writer.
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestRun_SaysWhyClientsCannotComeBack has no token for clients whose connection is broken.
+func TestRun_SaysWhyClientsCannotComeBack(t *testing.T) {
+	c := small(startHub(t))
+	c.Protocol, c.Reconnect, c.Messages = 2, 1, 20
+	var asked atomic.Int32
+	c.Token = func(context.Context) (string, error) {
+		if int(asked.Add(1)) > c.Clients {
+			return "", errors.New("the file is gone")
+		}
+		return "", nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	said := make(chan string, 1000)
+	c.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		if strings.Contains(string(p), "cannot come back") {
+			said <- string(p)
+			cancel()
+		}
+		return len(p), nil
+	}), nil))
+	if _, err := Run(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case line := <-said:
+		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "the file is gone") {
+			t.Errorf("%q, want a warning that says why", line)
+		}
+	default:
+		t.Error("nothing says that clients cannot come back")
 	}
 }
 

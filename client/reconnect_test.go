@@ -1,0 +1,126 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// TestClient_ReconnectFailedIsAnEvent lets attempts fail at each step on the way, and looks at what the
+// application is told of them.
+func TestClient_ReconnectFailedIsAnEvent(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	noToken := &fs.PathError{Op: "open", Path: "token", Err: fs.ErrNotExist}
+	var away *GoAwayError
+	tests := map[string]struct {
+		dial  error                // nil: there is a connection
+		token error                // nil: none is asked for
+		hub   func(h *fakeHub)     // what it does with the connection
+		right func(err error) bool // whether the event says why
+	}{
+		"no connection": {dial: refused, right: func(err error) bool { return errors.Is(err, refused) }},
+		"another name": {
+			dial:  &tls.CertificateVerificationError{Err: errors.New("for another name")},
+			right: func(err error) bool { return errors.As(err, new(*tls.CertificateVerificationError)) },
+		},
+		"no token": {token: noToken, right: func(err error) bool { return errors.Is(err, fs.ErrNotExist) }},
+		"closed":   {hub: func(h *fakeHub) { h.Close() }, right: func(err error) bool { return errors.Is(err, ErrHubClosed) || errors.Is(err, ErrLost) }},
+		"sent away": {
+			hub: func(h *fakeHub) {
+				h.hear(wire.TypeHello)
+				h.hear(wire.TypeIdentity)
+				h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayBusy, Reason: "full", Reconnect: true}))
+				h.Close()
+			},
+			right: func(err error) bool { return errors.As(err, &away) && away.Code == wire.GoAwayBusy },
+		},
+		"silent": {
+			hub: func(h *fakeHub) {
+				h.hear(wire.TypeHello)
+				h.hear(wire.TypeIdentity)
+			},
+			right: func(err error) bool { return errors.Is(err, context.DeadlineExceeded) && errors.Is(err, ErrLost) },
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const failing = 4 // attempts
+				dials, questions := 0, 0
+				d, h := speak(t, func(o *Options) {
+					dial := o.Dial
+					o.Dial = func(ctx context.Context) (net.Conn, error) {
+						if dials++; tt.dial != nil && dials > 1 && dials <= 1+failing {
+							return nil, tt.dial
+						}
+						return dial(ctx)
+					}
+					o.Token = func(context.Context) (string, error) {
+						if questions++; questions > 1 && questions <= 1+failing {
+							return "", tt.token
+						}
+						return "", nil
+					}
+				})
+				h.Close()
+				d.wantEvent(EventDisconnected)
+				for n := range failing {
+					if tt.hub != nil {
+						tt.hub(<-d.hubs)
+					}
+					if e := <-d.failed; e.Attempt != n+1 || e.ID != 7 || !tt.right(e.Err) {
+						t.Errorf("attempt %d of client %d: %v, want attempt %d of 7", e.Attempt, e.ID, e.Err, n+1)
+					}
+				}
+				d.comeBack()
+				d.wantEvent(EventResumed)
+			})
+		})
+	}
+}
+
+// comeBack greets the next attempt to come back that gets as far as a hub that answers.
+func (d *dialog) comeBack() {
+	for h := range d.hubs {
+		_ = h.SetReadDeadline(time.Now().Add(time.Second))
+		if _, _, err := h.next(); err != nil {
+			continue // it was made while the test still let attempts fail
+		}
+		h.hear(wire.TypeIdentity)
+		_ = h.SetReadDeadline(time.Time{})
+		w := resumed(func(*wire.Welcome) {})
+		h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, w.ID))
+		return
+	}
+}
+
+// TestClient_CloseEndsTheAttempts and tells of none that it has cut short.
+func TestClient_CloseEndsTheAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dials := 0
+		d, h := speak(t, func(o *Options) {
+			dial := o.Dial
+			o.Dial = func(ctx context.Context) (net.Conn, error) {
+				if dials++; dials == 1 {
+					return dial(ctx)
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+		})
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		time.Sleep(firstPause + time.Second) // an attempt is under way
+		if err := d.client.Close(); err != nil {
+			t.Error(err)
+		}
+		d.wantEvent(EventClosed)
+	})
+}

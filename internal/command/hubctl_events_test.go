@@ -1,0 +1,116 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
+)
+
+// TestEventLog_SaysWhyItCannotComeBack takes from clients what they need to come back when the hub has
+// ended, and gives it back.
+func TestEventLog_SaysWhyItCannotComeBack(t *testing.T) {
+	t.Run("token file gone", func(t *testing.T) {
+		t.Parallel()
+		key := keyPair(t)
+		file := tokenFor(t, key, "-sub=alice")
+		token, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hub, port := startServer(t, "-auth-keys="+key+".pub")
+		l := start(t, Hubctl, at(port, "listen", "-token-file="+file)...)
+		l.awaitLine(&l.stderr, "connected")
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		hub.interrupt()
+		startServer(t, "-auth-keys="+key+".pub", "-port="+port)
+		line := l.awaitLine(&l.stderr, "no token")
+		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "cannot come back, trying again") || !strings.Contains(line, file) {
+			t.Errorf("%q, want a warning that names the file", line)
+		}
+		write(t, file, token)
+		l.awaitLine(&l.stderr, "new id")
+	})
+	t.Run("certificate for another name", func(t *testing.T) {
+		t.Parallel()
+		authority := testcerts.NewAuthority(t)
+		cert, key := authority.Local().Files(t)
+		hub, port := startServer(t, "-tls-cert="+cert, "-tls-key="+key)
+		w := start(t, Hubctl, "watch", "-addr=hubs://localhost:"+port, "-ca="+authority.File())
+		w.awaitLine(&w.stderr, "connected")
+		hub.interrupt()
+		cert, key = authority.Issue(time.Now().Add(time.Hour), "elsewhere.example").Files(t)
+		startServer(t, "-port="+port, "-tls-cert="+cert, "-tls-key="+key)
+		w.awaitLine(&w.stderr, "its certificate is for elsewhere.example, not for localhost")
+	})
+}
+
+// TestEventLog_IsBounded has attempts fail each second for an hour, with one change of the reason.
+func TestEventLog_IsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stderr output
+		c := newControl("listen", "")
+		c.addCommon(connectTimeout, "")
+		l := c.newEventLog(Process{Stderr: &stderr})
+		fail := func(attempt int, err error) (line bool) {
+			before := stderr.String()
+			l.event(client.Event{Kind: client.EventReconnectFailed, Attempt: attempt, Err: err})
+			return stderr.String() != before
+		}
+		lines := 0
+		for n := range 3600 {
+			err := error(&fs.PathError{Op: "open", Path: "token", Err: fs.ErrNotExist})
+			if n >= 1800 {
+				err = fmt.Errorf("%w at once", client.ErrHubClosed)
+			}
+			line := fail(n+1, err)
+			if line {
+				lines++
+			}
+			if (n == 0 || n == 1800) && !line {
+				t.Errorf("attempt %d: a new reason is not told at once", n+1)
+			}
+			time.Sleep(time.Second)
+		}
+		if lines < 6 || lines > 30 {
+			t.Errorf("%d lines in an hour:\n%s", lines, &stderr)
+		}
+		if !strings.Contains(stderr.String(), "not_logged_before=") {
+			t.Errorf("nothing says how many are left out:\n%s", &stderr)
+		}
+		l.event(client.Event{Kind: client.EventResumed})
+		if !fail(1, fmt.Errorf("%w at once", client.ErrHubClosed)) {
+			t.Error("the first failure after it was connected is not told")
+		}
+	})
+}
+
+// TestLogLevel_OfHubctl hides what is below it, and shows failed attempts by default.
+func TestLogLevel_OfHubctl(t *testing.T) {
+	for level, want := range map[string]bool{"": true, "debug": true, "info": true, "warn": true, "error": false} {
+		var stderr output
+		c := newControl("listen", "")
+		c.addCommon(connectTimeout, "")
+		args := []string{"-log-level=" + level}
+		if level == "" {
+			args = nil
+		}
+		if code, done := c.settings.parse(Process{Args: args, Stderr: &stderr}); done {
+			t.Fatalf("%v: exit code %d: %s", args, code, &stderr)
+		}
+		l := c.newEventLog(Process{Stderr: &stderr})
+		l.event(client.Event{Kind: client.EventReconnectFailed, Attempt: 1, Err: errors.New("no token")})
+		if got := strings.Contains(stderr.String(), "no token"); got != want {
+			t.Errorf("%v: failed attempt shown: %t, want %t", args, got, want)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package limitlog
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestLimiter_SameErrorAtGrowingIntervals lets the same thing fail each second for a day.
+func TestLimiter_SameErrorAtGrowingIntervals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Limiter
+		const failures = 24 * 60 * 60
+		lines, told := 0, 0
+		var last time.Time
+		interval := time.Duration(0)
+		for range failures {
+			if skipped, ok := l.Allow("no hub"); ok {
+				if since := time.Since(last); lines > 0 && (since < interval || since < minInterval || since > maxInterval) {
+					t.Errorf("line %d comes after %v, the one before came after %v", lines, since, interval)
+				} else if lines > 0 {
+					interval = since
+				}
+				last = time.Now()
+				lines++
+				told += skipped + 1
+			}
+			time.Sleep(time.Second)
+		}
+		if max := 10 + int(failures*time.Second/maxInterval); lines < max/2 || lines > max {
+			t.Errorf("%d lines in a day, want at most %d", lines, max)
+		}
+		if told > failures || told < failures-int(maxInterval/time.Second) {
+			t.Errorf("%d failures are told of, there were %d", told, failures)
+		}
+	})
+}
+
+// TestLimiter_AnotherErrorAtOnce and no more lines for errors that take turns.
+func TestLimiter_AnotherErrorAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Limiter
+		lines := map[string]int{}
+		for i := range 100 {
+			text := fmt.Sprint(i % 2)
+			if _, ok := l.Allow(text); ok {
+				lines[text]++
+			} else if i < 2 {
+				t.Errorf("error %d is new, and is not logged", i)
+			}
+			time.Sleep(minInterval / 200)
+		}
+		if lines["0"] != 1 || lines["1"] != 1 {
+			t.Errorf("lines of errors that take turns: %v, want one of each", lines)
+		}
+	})
+}
+
+// TestLimiter_ErrorsThatDifferEachTime fill neither the log nor the memory.
+func TestLimiter_ErrorsThatDifferEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Limiter
+		lines := 0
+		for i := range 10_000 {
+			if _, ok := l.Allow(fmt.Sprint("from port ", i)); ok {
+				lines++
+			}
+		}
+		if lines != maxErrors+1 || len(l.errors) > maxErrors+1 {
+			t.Errorf("%d lines and %d errors are kept, want at most %d", lines, len(l.errors), maxErrors+1)
+		}
+	})
+}
+
+func TestLimiter_ResetForgets(t *testing.T) {
+	var l Limiter
+	l.Allow("no hub")
+	if _, ok := l.Allow("no hub"); ok {
+		t.Error("the same error is logged at once")
+	}
+	l.Reset()
+	if skipped, ok := l.Allow("no hub"); !ok || skipped != 0 {
+		t.Errorf("after Reset: skipped %d, logged %t", skipped, ok)
+	}
+}
+
+func TestText_LeavesOutAddresses(t *testing.T) {
+	broken := func(port int) error {
+		addr := &net.TCPAddr{IP: net.IPv6loopback, Port: port}
+		return fmt.Errorf("connection lost: %w", &net.OpError{Op: "read", Net: "tcp", Source: addr, Addr: addr, Err: errors.New("reset")})
+	}
+	if a, b := Text(broken(1)), Text(broken(2)); a != b {
+		t.Errorf("the same error from two ports: %q and %q", a, b)
+	}
+	if got := Text(errors.New("no token")); got != "no token" {
+		t.Errorf("got %q", got)
+	}
+}
