@@ -8,12 +8,14 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
+	"encoding/pem"
 	"fmt"
-	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sechlol/go-message-hub/internal/keyfile"
 )
 
 // Files names the files of a server, all in PEM.
@@ -37,22 +39,27 @@ type Set struct {
 	sum      [sha256.Size]byte // of the files
 	config   *tls.Config
 	identity Identity
+	ignored  []string
 }
+
+// Ignored returns a sentence for each part of the files that is not used, which names it and says
+// why.
+func (s *Set) Ignored() []string { return s.ignored }
 
 // Read reads the files. least is the oldest version of TLS that is spoken
 // (tls.VersionTLS13), protocols are those that the server offers by ALPN.
 func Read(files Files, least uint16, protocols ...string) (*Set, error) {
-	cert, err := os.ReadFile(files.Cert)
+	cert, err := keyfile.Read(files.Cert, keyfile.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
-	key, err := os.ReadFile(files.Key)
+	key, err := keyfile.Read(files.Key, keyfile.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
 	var ca []byte
 	if files.ClientCA != "" {
-		if ca, err = os.ReadFile(files.ClientCA); err != nil {
+		if ca, err = keyfile.Read(files.ClientCA, keyfile.MaxBytes); err != nil {
 			return nil, err
 		}
 	}
@@ -71,7 +78,7 @@ func (s *Set) parse(cert, key, ca []byte) error {
 	}
 	s.config = &tls.Config{MinVersion: s.least, NextProtos: s.alpn, Certificates: []tls.Certificate{pair}}
 	if s.files.ClientCA != "" {
-		if s.config.ClientCAs, err = pool(s.files.ClientCA, ca); err != nil {
+		if s.config.ClientCAs, s.ignored, err = pool(s.files.ClientCA, ca); err != nil {
 			return err
 		}
 		s.config.ClientAuth = tls.RequireAndVerifyClientCert
@@ -108,6 +115,9 @@ func (s *Store) Config() *tls.Config {
 	}
 }
 
+// Ignored returns what is not used of the files: see Set.Ignored.
+func (s *Store) Ignored() []string { return s.current.Load().ignored }
+
 // Identity returns what new connections are shown.
 func (s *Store) Identity() Identity { return s.current.Load().identity }
 
@@ -133,28 +143,65 @@ func (s *Store) Reload() (changed bool, err error) {
 	return true, nil
 }
 
-// Pool reads the certificates of authorities, in PEM.
-func Pool(file string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(file)
+// Pool reads the certificates of authorities, in PEM. It also returns a sentence for each part of
+// the file that is not used, which names it and says why.
+func Pool(file string) (authorities *x509.CertPool, ignored []string, err error) {
+	text, err := keyfile.Read(file, keyfile.MaxBytes)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return pool(file, text)
 }
 
-func pool(file string, text []byte) (*x509.CertPool, error) {
-	p := x509.NewCertPool()
-	if !p.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
+func pool(file string, text []byte) (authorities *x509.CertPool, ignored []string, err error) {
+	authorities = x509.NewCertPool()
+	used := 0
+	blocks, broken := keyfile.Blocks(text)
+	for i, block := range blocks {
+		one, err := certificate(block)
+		if err != nil {
+			ignored = append(ignored, fmt.Sprintf("%s: block %d: %v", file, i+1, err))
+			continue
+		}
+		authorities.AddCert(one)
+		used++
 	}
-	return p, nil
+	if broken > 0 {
+		ignored = append(ignored, file+": "+keyfile.Undecoded(broken))
+	}
+	switch {
+	case len(ignored) == 0 && len(blocks) == 0:
+		return nil, nil, fmt.Errorf("%s holds no certificate in PEM", file)
+	case used == 0:
+		return nil, nil, fmt.Errorf("%s holds no certificate that can be used: %s", file, strings.Join(ignored[:min(3, len(ignored))], "; "))
+	}
+	return authorities, ignored, nil
+}
+
+// certificate returns the certificate in a block of PEM.
+func certificate(block *pem.Block) (*x509.Certificate, error) {
+	if block.Type != "CERTIFICATE" || len(block.Headers) > 0 {
+		return nil, fmt.Errorf("it is a %.60s, not a plain CERTIFICATE", block.Type)
+	}
+	one, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("it cannot be read as a certificate: %w", err)
+	}
+	return one, nil
 }
 
 // Pair reads a certificate and its key, in PEM.
 func Pair(cert, key string) (tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	var missing *os.PathError
-	if err != nil && !errors.As(err, &missing) {
+	open, err := keyfile.Read(cert, keyfile.MaxBytes)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	secret, err := keyfile.Read(key, keyfile.MaxBytes)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(open, secret)
+	if err != nil {
 		err = fmt.Errorf("%s and %s are not a certificate and its key: %w", cert, key, err)
 	}
 	return pair, err

@@ -136,8 +136,8 @@ func TestWhatIsNoCertificate(t *testing.T) {
 	if _, err := certs.Pair(cert, cert); err == nil || !strings.Contains(err.Error(), cert) {
 		t.Errorf("a pair without a key: %v", err)
 	}
-	if _, err := certs.Pool(key); err == nil {
-		t.Error("a key is taken for an authority")
+	if _, _, err := certs.Pool(key); err == nil || !strings.Contains(err.Error(), "it is a PRIVATE KEY") {
+		t.Errorf("a key is taken for an authority: %v", err)
 	}
 }
 
@@ -174,4 +174,57 @@ func TestWatch(t *testing.T) {
 		stop()
 		synctest.Wait()
 	})
+}
+
+// TestRead_TextAroundPEM reads files as editors and openssl write them.
+func TestRead_TextAroundPEM(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	pair := authority.Local()
+	ca, err := os.ReadFile(authority.File())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, around := range map[string]func([]byte) []byte{
+		"a byte order mark":           func(b []byte) []byte { return append([]byte("\ufeff"), b...) },
+		"text":                        func(b []byte) []byte { return append([]byte("Bag Attributes\n    localKeyID: 01\n"), b...) },
+		"both, with lines of Windows": func(b []byte) []byte { return []byte("\ufeffx\r\n" + strings.ReplaceAll(string(b), "\n", "\r\n")) },
+	} {
+		cert, key := testcerts.Pair{Cert: around(pair.Cert), Key: around(pair.Key)}.Files(t)
+		file := authority.File()
+		write(t, file, around(ca))
+		set, err := certs.Read(certs.Files{Cert: cert, Key: key, ClientCA: file}, tls.VersionTLS13)
+		if err != nil || len(set.Ignored()) != 0 {
+			t.Errorf("%s before each: %v", name, err)
+		}
+		if _, err := certs.Pair(cert, key); err != nil {
+			t.Errorf("%s before a pair: %v", name, err)
+		}
+	}
+}
+
+// TestPool_IgnoresWhatItCannotUse and says what that was.
+func TestPool_IgnoresWhatItCannotUse(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	ca, err := os.ReadFile(authority.File())
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := strings.Replace(string(ca), "MI", "!!", 1)
+	for want, others := range map[string]string{
+		"block 1: it is a TRUSTED CERTIFICATE": "-----BEGIN TRUSTED CERTIFICATE-----\nMA==\n-----END TRUSTED CERTIFICATE-----\n",
+		"block 1: it cannot be read":           "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
+		"1 block of PEM cannot be decoded":     broken,
+		"2 blocks of PEM cannot be decoded":    broken + broken,
+	} {
+		file := authority.File()
+		write(t, file, append([]byte(others), ca...))
+		pool, ignored, err := certs.Pool(file)
+		if err != nil || !pool.Equal(authority.Pool()) || len(ignored) != 1 || !strings.Contains(ignored[0], want) || !strings.HasPrefix(ignored[0], file) {
+			t.Errorf("%v, ignored %q, want one with %q", err, ignored, want)
+		}
+		write(t, file, []byte(others))
+		if _, _, err := certs.Pool(file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("alone: %v, want %q", err, want)
+		}
+	}
 }

@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/keyfile"
 	"github.com/sechlol/go-message-hub/internal/tokens"
 )
 
@@ -88,6 +88,9 @@ func (g *gate) follow(next *server) (apply func(), err error) {
 	r, err := next.access.read(next.tls.clientCA != "")
 	if err != nil {
 		return nil, err
+	}
+	if r.keys != nil {
+		next.settings.warnIgnored("-auth-keys="+next.access.keys, r.keys.Ignored())
 	}
 	if now := g.now.Load(); g.logger != nil {
 		switch {
@@ -173,6 +176,9 @@ func (c *access) warnOfStrangers(logger *slog.Logger, at net.Addr, clientCA stri
 		"advice", "ask for tokens with -auth-keys (hubctl token makes keys for a first try), or for certificates with -tls-client-ca, or listen on -addr=localhost")
 }
 
+// maxTokenFile is how many bytes a file with a token may have: four times what a HELLO carries.
+const maxTokenFile = 64 << 10
+
 // pass is the token that a program shows.
 type pass struct {
 	token string
@@ -197,7 +203,7 @@ func (p *pass) show() func(context.Context) (string, error) {
 	switch {
 	case p.file != "":
 		return func(context.Context) (string, error) {
-			text, err := os.ReadFile(p.file)
+			text, err := keyfile.Read(p.file, maxTokenFile)
 			return strings.TrimSpace(string(text)), err
 		}
 	case p.token != "":

@@ -166,7 +166,7 @@ func TestCertificatesFromEndToEnd(t *testing.T) {
 	got := runFed("hello", at(port, "send", append(showing(t, ca, bob), "-to=5,6,7")...)...)
 	checkOutcome(t, got, ExitSome, "5  received\n6  received\n7  refused\n", "2 of 3 receivers")
 
-	trust, err := certs.Pool(ca)
+	trust, _, err := certs.Pool(ca)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestCertificatesWithoutAFile(t *testing.T) {
 		}
 	}
 	for _, version := range []int{1, 2} {
-		trust, err := certs.Pool(ca)
+		trust, _, err := certs.Pool(ca)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -312,14 +312,14 @@ func TestAccessThatCannotBe(t *testing.T) {
 	cert, certKey := authority.Local().Files(t)
 	mutual := []string{"-tls-cert=" + cert, "-tls-key=" + certKey, "-tls-client-ca=" + authority.File()}
 	for want, args := range map[string][]string{
-		"-auth-keys: open nothing":              {"-auth-keys=nothing"},
-		"private keys belong to those who sign": {"-auth-keys=" + key},
-		"which take -auth-keys":                 {"-auth-issuer=us"},
-		"cannot show a token":                   {"-auth-keys=" + key + ".pub", "-classic=on"},
-		"for which -tls-client-ca asks":         {"-auth-certs=" + certsFile(t, aliceAndBob)},
-		"both say what a client may do":         append([]string{"-auth-keys=" + key + ".pub", "-auth-certs=" + certsFile(t, aliceAndBob)}, mutual...),
-		"-auth-certs: open nothing":             append([]string{"-auth-certs=nothing"}, mutual...),
-		"it is no list in JSON":                 append([]string{"-auth-certs=" + key}, mutual...),
+		"-auth-keys: open nothing":                               {"-auth-keys=nothing"},
+		"holds no key that verifies: key 1: it is a PRIVATE KEY": {"-auth-keys=" + key},
+		"which take -auth-keys":                                  {"-auth-issuer=us"},
+		"cannot show a token":                                    {"-auth-keys=" + key + ".pub", "-classic=on"},
+		"for which -tls-client-ca asks":                          {"-auth-certs=" + certsFile(t, aliceAndBob)},
+		"both say what a client may do":                          append([]string{"-auth-keys=" + key + ".pub", "-auth-certs=" + certsFile(t, aliceAndBob)}, mutual...),
+		"-auth-certs: open nothing":                              append([]string{"-auth-certs=nothing"}, mutual...),
+		"it is no list in JSON":                                  append([]string{"-auth-certs=" + key}, mutual...),
 	} {
 		if got := run(Server, append(args, "-addr=127.0.0.1", "-port=0")...); got.code != ExitUsage || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: %+v, want %q", args, got, want)
@@ -333,6 +333,38 @@ func TestAccessThatCannotBe(t *testing.T) {
 	}
 	if got := run(Hubctl, "token", "-sign-key="+key, "-sub=x", "-send=5-2"); got.code != ExitFailure || !strings.Contains(got.stderr, "-send=5-2") {
 		t.Errorf("a range that is none: %+v", got)
+	}
+}
+
+// TestAccess_IgnoredKeysAreNamed at the start, at a reload and by -check, and the others count.
+func TestAccess_IgnoredKeysAreNamed(t *testing.T) {
+	key := keyPair(t)
+	good, err := os.ReadFile(key + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(t.TempDir(), "keys")
+	foreign := func(kind string) string { return "-----BEGIN " + kind + "-----\nMA==\n-----END " + kind + "-----\n" }
+	write(t, keys, []byte("\ufeff"+foreign("FIRST")+string(good)))
+	if got := run(Server, "-check", "-auth-keys="+keys); got.code != ExitOK || !strings.Contains(got.stderr, "-auth-keys="+keys+": ignored: key 1: it is a FIRST") {
+		t.Errorf("-check: %+v", got)
+	}
+	s, port := startServer(t, "-auth-keys="+keys)
+	if text := s.stderr.String(); !strings.Contains(text, "ignored: key 1: it is a FIRST") {
+		t.Errorf("at the start: %s", text)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	token, err := os.ReadFile(tokenFor(t, key, "-sub=alice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, append([]byte("\ufeff"), token...))
+	if got := run(Hubctl, at(port, "list", "-token-file="+file)...); got.code != ExitOK {
+		t.Errorf("with the other key, and a byte order mark before the token: %+v", got)
+	}
+	write(t, keys, append(good, foreign("SECOND")...))
+	if text := s.reload("configuration reloaded"); !strings.Contains(text, "ignored: key 2: it is a SECOND") {
+		t.Errorf("at a reload: %s", text)
 	}
 }
 

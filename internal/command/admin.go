@@ -3,7 +3,6 @@ package command
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/internal/admin"
+	"github.com/sechlol/go-message-hub/internal/keyfile"
 )
 
 const (
@@ -93,21 +93,16 @@ func readToken(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	file, err := os.Open(path)
-	if err != nil {
+	text, err := keyfile.Read(path, tokenMost)
+	switch {
+	case errors.As(err, new(*os.PathError)):
 		return "", err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, tokenMost+1))
-	if err != nil {
-		return "", err
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", errNoToken, err)
 	}
 	token := strings.TrimSpace(string(text))
-	switch {
-	case token == "":
+	if token == "" {
 		return "", fmt.Errorf("%w in %s, which is empty", errNoToken, path)
-	case len(text) > tokenMost:
-		return "", fmt.Errorf("%w in %s, which has more than %d bytes", errNoToken, path, tokenMost)
 	}
 	if err := admin.CheckToken(token); err != nil {
 		return "", fmt.Errorf("%w in %s", err, path)

@@ -3,7 +3,6 @@ package command
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -76,11 +75,7 @@ func Hubctl(p Process) int {
 	if code, done := s.parse(p); done {
 		return code
 	}
-	if s.log == logJSON {
-		s.logWarnings(s.logger(p.Stderr, slog.LevelWarn))
-	} else {
-		s.printWarnings(p.Stderr)
-	}
+	s.tellWarnings(p.Stderr)
 	return run(p)
 }
 

@@ -67,6 +67,7 @@ func (c *control) run(p Process, work func(stop context.Context) (int, error)) i
 	if c.secure, err = c.remote.tls(); err != nil {
 		return c.settings.complain(p, err)
 	}
+	c.settings.tellWarnings(p.Stderr)
 	logger := c.settings.logger(p.Stderr, slog.LevelWarn)
 	return p.supervise(logger, func(stop, _ context.Context) int {
 		code, err := work(stop)

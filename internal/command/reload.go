@@ -65,6 +65,7 @@ func (c *server) reload(args []string, logger *slog.Logger) {
 		return
 	}
 	apply()
+	next.settings.logWarnings(logger)
 	changed, waiting := 0, 0
 	for i, one := range c.settings.list {
 		switch other := next.settings.list[i]; {

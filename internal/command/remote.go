@@ -107,9 +107,11 @@ func (r *remote) tls() (*tls.Config, error) {
 	}
 	config := &tls.Config{ServerName: host}
 	if r.ca != "" {
-		if config.RootCAs, err = certs.Pool(r.ca); err != nil {
+		var ignored []string
+		if config.RootCAs, ignored, err = certs.Pool(r.ca); err != nil {
 			return nil, fmt.Errorf("-ca: %w", err)
 		}
+		r.settings.warnIgnored("-ca", ignored)
 	}
 	if r.cert != "" {
 		if _, err := certs.Pair(r.cert, r.key); err != nil {

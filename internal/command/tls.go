@@ -113,6 +113,9 @@ func (t *secured) follow(next *server) (apply func(), err error) {
 	case err != nil:
 		return nil, err
 	case t.logger == nil: // the server has not started
+		if set != nil {
+			next.settings.warnIgnored("-tls-client-ca", set.Ignored())
+		}
 		return func() {
 			if set != nil {
 				t.store = certs.NewStore(set)
@@ -149,6 +152,9 @@ func (t *secured) tell(err error) {
 		return
 	}
 	t.log("new certificate taken up")
+	for _, what := range t.store.Ignored() {
+		t.logger.Warn("part of a file of certificates is ignored", "what", what)
+	}
 }
 
 // log says what clients are shown.

@@ -134,6 +134,37 @@ func TestCheckDoubtsACertificate(t *testing.T) {
 	}
 }
 
+// TestTLS_IgnoredAuthoritiesAreNamed at the start, by -check, when a new file is taken up, and by hubctl.
+func TestTLS_IgnoredAuthoritiesAreNamed(t *testing.T) {
+	authority := testcerts.NewAuthority(t)
+	cert, key := authority.Local().Files(t)
+	ca := authority.File()
+	good, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := func(kind string) []byte {
+		return []byte("\ufeff-----BEGIN " + kind + "-----\nMA==\n-----END " + kind + "-----\n" + string(good))
+	}
+	write(t, ca, foreign("FIRST"))
+	args := []string{"-tls-cert=" + cert, "-tls-key=" + key, "-tls-client-ca=" + ca}
+	const first = "block 1: it is a FIRST, not a plain CERTIFICATE"
+	if got := run(Server, append(args, "-check")...); got.code != ExitOK || !strings.Contains(got.stderr, first) {
+		t.Errorf("-check: %+v", got)
+	}
+	s, port := startServer(t, args...)
+	if text := s.stderr.String(); !strings.Contains(text, first) {
+		t.Errorf("at the start: %s", text)
+	}
+	shown, shownKey := authority.Issue(time.Now().Add(time.Hour), "alice").Files(t)
+	got := run(Hubctl, "list", "-addr=hubs://localhost:"+port, "-ca="+ca, "-cert="+shown, "-key="+shownKey)
+	if got.code != ExitOK || !strings.Contains(got.stderr, "-ca: ignored: "+ca+": "+first) {
+		t.Errorf("hubctl: %+v", got)
+	}
+	write(t, ca, foreign("SECOND"))
+	s.reload("part of a file of certificates is ignored")
+}
+
 // TestANewCertificate is taken up while the hub serves, and a wrong one is not.
 func TestANewCertificate(t *testing.T) {
 	authority := testcerts.NewAuthority(t)

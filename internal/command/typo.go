@@ -120,16 +120,34 @@ func (s *settings) warn(format string, args ...any) {
 	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
 }
 
-// logWarnings writes a line for each warning.
+// warnIgnored warns of parts of a file that are not used.
+func (s *settings) warnIgnored(setting string, ignored []string) {
+	for _, what := range ignored {
+		s.warn("%s: ignored: %s", setting, what)
+	}
+}
+
+// logWarnings writes a line for each warning that has not been told yet.
 func (s *settings) logWarnings(logger *slog.Logger) {
 	for _, warning := range s.warnings {
 		logger.Warn("a setting may be wrong", "warning", warning)
 	}
+	s.warnings = nil
 }
 
 // printWarnings prints them for people.
 func (s *settings) printWarnings(w io.Writer) {
 	for _, warning := range s.warnings {
 		fmt.Fprintf(w, "%s: %s\n", s.program, warning)
+	}
+	s.warnings = nil
+}
+
+// tellWarnings tells them as a program that is used by hand tells everything else.
+func (s *settings) tellWarnings(w io.Writer) {
+	if s.log == logJSON {
+		s.logWarnings(s.logger(w, slog.LevelWarn))
+	} else {
+		s.printWarnings(w)
 	}
 }

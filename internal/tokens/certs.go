@@ -9,10 +9,9 @@ import (
 	"io"
 	"slices"
 	"strings"
-)
 
-// certsMost is how many bytes a file about certificates may have: some 100,000 entries.
-const certsMost = 16 << 20
+	"github.com/sechlol/go-message-hub/internal/keyfile"
+)
 
 // Certs say what those may do who show a certificate. They do not change, and may be used
 // concurrently.
@@ -24,19 +23,23 @@ type Certs struct {
 // LoadCerts reads what certificates allow from a file: a list in JSON. Each entry has the name of
 // a certificate, "cert", and claims of the hub as they stand in a token.
 func LoadCerts(file string) (*Certs, error) {
-	text, err := readFile(file, certsMost)
-	var c *Certs
-	if err == nil {
-		c, err = ParseCerts(text)
-	}
+	text, err := keyfile.Read(file, keyfile.MaxBytes)
 	if err != nil {
-		return nil, ofFile(file, err)
+		return nil, err
+	}
+	c, err := ParseCerts(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return c, nil
 }
 
 // ParseCerts is LoadCerts for what a file holds.
 func ParseCerts(text []byte) (*Certs, error) {
+	text, err := keyfile.Text(text)
+	if err != nil {
+		return nil, err
+	}
 	in := json.NewDecoder(bytes.NewReader(text))
 	if t, err := in.Token(); err != nil || t != json.Delim('[') {
 		return nil, errors.New("it is no list in JSON")

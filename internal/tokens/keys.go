@@ -12,12 +12,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/sechlol/go-message-hub/internal/keyfile"
 )
 
 const (
@@ -27,14 +28,27 @@ const (
 
 	// rsaLeast is the shortest RSA key, in bits (RFC 7518, section 3.3).
 	rsaLeast = 2048
-
-	// fileMost is how many bytes a file of keys may have.
-	fileMost = 1 << 20
 )
 
 // Keys are those by which tokens are known to be good. They do not change, and may be used
 // concurrently.
-type Keys struct{ list []key }
+type Keys struct {
+	list    []key
+	ignored []string
+}
+
+// ed25519Method is EdDSA with Ed25519 under the name that says so: RFC 9864.
+type ed25519Method struct{ *jwt.SigningMethodEd25519 }
+
+// Alg implements jwt.SigningMethod.
+func (ed25519Method) Alg() string { return "Ed25519" }
+
+var namedEd25519 = ed25519Method{jwt.SigningMethodEdDSA}
+
+// The library looks for algorithms in a table of its own.
+func init() {
+	jwt.RegisterSigningMethod(namedEd25519.Alg(), func() jwt.SigningMethod { return namedEd25519 })
+}
 
 // key is one of them. Its algorithms are its own, and never what the token says: a public key
 // that is taken for a secret would let anybody in.
@@ -44,61 +58,42 @@ type key struct {
 	verify  any // as the library wants it
 }
 
-// LoadKeys reads what tokens are verified by from a file: PEM with one or more public keys or
-// certificates, a JWK set (RFC 7517), or the secret of an HMAC as text in base64. What is secret
-// stays out of errors.
+// LoadKeys reads what tokens are verified by from a file of at most keyfile.MaxBytes: PEM with one
+// or more public keys or certificates, a JWK set (RFC 7517), or the secret of an HMAC as text in
+// base64. Keys that it cannot use are ignored, see Keys.Ignored; a file without one that it can use
+// is an error. What is secret stays out of errors.
 func LoadKeys(file string) (*Keys, error) {
-	text, err := readFile(file, fileMost)
-	var k *Keys
-	if err == nil {
-		k, err = ParseKeys(text)
-	}
+	text, err := keyfile.Read(file, keyfile.MaxBytes)
 	if err != nil {
-		return nil, ofFile(file, err)
+		return nil, err
+	}
+	k, err := ParseKeys(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return k, nil
 }
 
-// readFile reads a file that may have so many bytes.
-func readFile(file string, most int64) ([]byte, error) {
-	f, err := os.Open(file)
+// ParseKeys is LoadKeys for what a file holds.
+func ParseKeys(text []byte) (*Keys, error) {
+	text, err := keyfile.Text(text)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(text)) > most {
-		err = fmt.Errorf("more than %d bytes", most)
-	}
-	return text, err
-}
-
-// ofFile says in which file something is wrong.
-func ofFile(file string, err error) error {
-	var named *os.PathError
-	if errors.As(err, &named) {
-		return err
-	}
-	return fmt.Errorf("%s: %w", file, err)
-}
-
-// ParseKeys is LoadKeys for what a file holds.
-func ParseKeys(text []byte) (*Keys, error) {
 	text = bytes.TrimSpace(text)
 	var k Keys
-	var err error
 	switch {
 	case len(text) == 0:
 		err = errors.New("it is empty")
 	case text[0] == '{':
 		err = k.addSet(text)
-	case bytes.HasPrefix(text, []byte("-----BEGIN ")):
-		err = k.addPEM(text)
+	case keyfile.IsPEM(text):
+		k.addPEM(text)
 	default:
 		err = k.addSecret(text)
 	}
 	if err == nil && len(k.list) == 0 {
-		err = errors.New("it holds no key that verifies")
+		err = k.errUnusable()
 	}
 	if err != nil {
 		return nil, err
@@ -106,49 +101,128 @@ func ParseKeys(text []byte) (*Keys, error) {
 	return &k, nil
 }
 
+// Ignored returns a sentence for each part of the file that is not used, which names it and says
+// why.
+func (k *Keys) Ignored() []string { return k.ignored }
+
+// ignore notes that a key is not used.
+func (k *Keys) ignore(name string, why error) {
+	k.ignored = append(k.ignored, fmt.Sprintf("%s: %v", name, why))
+}
+
+// maxNamed is how many of the keys that are not used an error names.
+const maxNamed = 3
+
+// errUnusable says why no key can be used.
+func (k *Keys) errUnusable() error {
+	const none = "it holds no key that verifies"
+	if len(k.ignored) == 0 {
+		return errors.New(none)
+	}
+	named := k.ignored[:min(maxNamed, len(k.ignored))]
+	more := ""
+	if n := len(k.ignored) - len(named); n > 0 {
+		more = fmt.Sprintf("; and %d more", n)
+	}
+	return errors.New(none + ": " + strings.Join(named, "; ") + more)
+}
+
+// addSet adds the keys of a JWK set. Those that are not understood, or are for something else, are
+// ignored, as RFC 7517 says in section 5: issuers add new kinds while the old ones still count.
 func (k *Keys) addSet(text []byte) error {
-	var set jose.JSONWebKeySet
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
 	if err := json.Unmarshal(text, &set); err != nil {
 		return errors.New("it is no JWK set")
 	}
-	for i, one := range set.Keys {
-		if one.Use != "" && one.Use != "sig" {
+	for i, text := range set.Keys {
+		name := fmt.Sprintf("key %d", i+1)
+		var one webKey
+		if err := json.Unmarshal(text, &one); err != nil {
+			k.ignore(name, errors.New("it is not a JWK"))
 			continue
 		}
-		if err := k.add(one.KeyID, one.Algorithm, one.Key); err != nil {
-			return fmt.Errorf("key %d: %w", i+1, err)
+		if one.ID != "" {
+			name = fmt.Sprintf("key %d (kid %.60q)", i+1, one.ID)
+		}
+		public, err := one.read(text)
+		if err == nil {
+			err = k.add(one.ID, one.Algorithm, public)
+		}
+		if err != nil {
+			k.ignore(name, err)
 		}
 	}
 	return nil
 }
 
-func (k *Keys) addPEM(text []byte) error {
-	for i := 1; ; i++ {
-		block, rest := pem.Decode(text)
-		if block == nil {
-			return nil
-		}
-		text = rest
-		var public any
-		var err error
-		switch block.Type {
-		case "PUBLIC KEY":
-			public, err = x509.ParsePKIXPublicKey(block.Bytes)
-		case "CERTIFICATE":
-			var c *x509.Certificate
-			if c, err = x509.ParseCertificate(block.Bytes); err == nil {
-				public = c.PublicKey
-			}
-		default:
-			err = fmt.Errorf("it is a %s: what verifies is a PUBLIC KEY, and private keys belong to those who sign", block.Type)
-		}
+// webKey is what a JWK says of its kind and purpose.
+type webKey struct {
+	Type       string    `json:"kty"`
+	Curve      string    `json:"crv"`
+	Use        string    `json:"use"`
+	Operations *[]string `json:"key_ops"`
+	Algorithm  string    `json:"alg"`
+	ID         string    `json:"kid"`
+}
+
+// read returns the key itself, or an error in words of ours: those of the library may quote what
+// is secret.
+func (w *webKey) read(text []byte) (any, error) {
+	switch {
+	case w.Use != "" && w.Use != "sig":
+		return nil, fmt.Errorf("it is for %.60q, not for signatures", w.Use)
+	case w.Operations != nil && !slices.Contains(*w.Operations, "verify"):
+		return nil, errors.New("its key_ops do not name verify")
+	case w.Type == "":
+		return nil, errors.New("it has no kty")
+	case !slices.Contains([]string{"EC", "RSA", "oct", "OKP"}, w.Type):
+		return nil, fmt.Errorf("its kty %.60q is not understood", w.Type)
+	case w.Type == "OKP" && w.Curve != "Ed25519":
+		return nil, fmt.Errorf("its curve %.60q is not understood", w.Curve)
+	}
+	var one jose.JSONWebKey
+	if one.UnmarshalJSON(text) != nil {
+		return nil, fmt.Errorf("it is not a whole key of kty %s", w.Type)
+	}
+	return one.Key, nil
+}
+
+// addPEM adds the public keys of PEM.
+func (k *Keys) addPEM(text []byte) {
+	blocks, broken := keyfile.Blocks(text)
+	for i, block := range blocks {
+		public, err := publicKey(block)
 		if err == nil {
 			err = k.add("", "", public)
 		}
 		if err != nil {
-			return fmt.Errorf("key %d: %w", i, err)
+			k.ignore(fmt.Sprintf("key %d", i+1), err)
 		}
 	}
+	if broken > 0 {
+		k.ignored = append(k.ignored, keyfile.Undecoded(broken))
+	}
+}
+
+// publicKey returns the public key in a block of PEM.
+func publicKey(block *pem.Block) (public any, err error) {
+	switch block.Type {
+	case "PUBLIC KEY":
+		public, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "CERTIFICATE":
+		var c *x509.Certificate
+		if c, err = x509.ParseCertificate(block.Bytes); err == nil {
+			public = c.PublicKey
+		}
+	default:
+		return nil, fmt.Errorf("it is a %.60s: what verifies is a PUBLIC KEY, and private keys belong to those who sign", block.Type)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("it cannot be read as a %s: %w", block.Type, err)
+	}
+	return public, nil
 }
 
 func (k *Keys) addSecret(text []byte) error {
@@ -166,7 +240,7 @@ func (k *Keys) add(id, only string, public any) error {
 	one := key{id: id, verify: public}
 	switch public := public.(type) {
 	case ed25519.PublicKey:
-		one.methods = []string{jwt.SigningMethodEdDSA.Alg()}
+		one.methods = []string{jwt.SigningMethodEdDSA.Alg(), namedEd25519.Alg()}
 	case *ecdsa.PublicKey:
 		switch public.Curve {
 		case elliptic.P256():
@@ -191,13 +265,15 @@ func (k *Keys) add(id, only string, public any) error {
 			return fmt.Errorf("a secret of %d bytes is too short, %d are needed", len(public), secretLeast)
 		}
 		one.methods = []string{jwt.SigningMethodHS256.Alg()}
+	case ed25519.PrivateKey, *ecdsa.PrivateKey, *rsa.PrivateKey:
+		return errors.New("it is a private key, and private keys belong to those who sign")
 	default:
 		return errors.New("it is no public key of Ed25519, ECDSA or RSA, and no secret")
 	}
-	if only != "" {
-		if !slices.Contains(one.methods, only) {
-			return fmt.Errorf("%q is no algorithm for it", only)
-		}
+	if only != "" && !slices.Contains(one.methods, only) {
+		return fmt.Errorf("%.60q is no algorithm for it", only)
+	}
+	if _, same := public.(ed25519.PublicKey); only != "" && !same { // its two names mean one algorithm
 		one.methods = []string{only}
 	}
 	k.list = append(k.list, one)

@@ -7,10 +7,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/sechlol/go-message-hub/internal/keyfile"
 )
 
 // GenerateKey makes a key pair of Ed25519, in PEM: the private key for those who sign, the public
@@ -37,7 +39,7 @@ type Signer struct{ key ed25519.PrivateKey }
 
 // LoadSigner reads the private key of Ed25519 from a file in PEM.
 func LoadSigner(file string) (*Signer, error) {
-	text, err := os.ReadFile(file)
+	text, err := keyfile.Read(file, keyfile.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -50,11 +52,16 @@ func LoadSigner(file string) (*Signer, error) {
 
 // ParseSigner is LoadSigner for what a file holds.
 func ParseSigner(text []byte) (*Signer, error) {
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "PRIVATE KEY" {
+	text, err := keyfile.Text(text)
+	if err != nil {
+		return nil, err
+	}
+	blocks, _ := keyfile.Blocks(text)
+	i := slices.IndexFunc(blocks, func(b *pem.Block) bool { return b.Type == "PRIVATE KEY" })
+	if i < 0 {
 		return nil, errors.New("it is no private key in PEM")
 	}
-	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	private, err := x509.ParsePKCS8PrivateKey(blocks[i].Bytes)
 	if err != nil {
 		return nil, errors.New("its private key cannot be read")
 	}

@@ -264,17 +264,17 @@ func TestFilesThatHoldNoKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, text := range map[string][]byte{
-		"empty":                           []byte(" \n"),
-		"no JWK set":                      []byte("{"),
-		"holds no key":                    []byte(`{"keys":[]}`),
-		"PRIVATE KEY":                     private,
-		"1024 bits are too few":           publicPEM(t, &small.PublicKey),
-		"curve":                           publicPEM(t, &p224.PublicKey),
-		"a secret of 5 bytes":             []byte("c2hvcnQ="),
-		"neither PEM nor a JWK set":       []byte("what is this?"),
-		`key 1: "HS256" is no algorithm`:  set(t, jose.JSONWebKey{Key: &p256.PublicKey, Algorithm: "HS256"}),
-		"open nothing: no such file":      nil,
-		"key 2: it is a PRIVATE KEY: wha": append(append([]byte(nil), public...), private...),
+		"empty":                      []byte(" \n"),
+		"no JWK set":                 []byte("{"),
+		"holds no key that verifies": []byte(`{"keys":[]}`),
+		"; and 2 more":               []byte(`{"keys":[{},{},{},{},{}]}`),
+		"PRIVATE KEY":                private,
+		"1024 bits are too few":      publicPEM(t, &small.PublicKey),
+		"curve":                      publicPEM(t, &p224.PublicKey),
+		"a secret of 5 bytes":        []byte("c2hvcnQ="),
+		"neither PEM nor a JWK set":  []byte("what is this?"),
+		`"HS256" is no algorithm`:    set(t, jose.JSONWebKey{Key: &p256.PublicKey, Algorithm: "HS256"}),
+		"open nothing: no such file": nil,
 	} {
 		file := "nothing"
 		if text != nil {

@@ -1,0 +1,202 @@
+package tokens_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/sechlol/go-message-hub/internal/tokens"
+)
+
+// verifies reports whether the keys take a token that private has signed by method.
+func verifies(t *testing.T, k *tokens.Keys, method jwt.SigningMethod, private any) bool {
+	t.Helper()
+	token, err := jwt.NewWithClaims(method, jwt.MapClaims{"sub": "alice", "exp": now.Add(time.Hour).Unix()}).SignedString(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = k.Verify(token, tokens.Issuer{}, now)
+	return err == nil
+}
+
+// fields returns a JWK as JSON, with some members changed or added.
+func fields(t *testing.T, key jose.JSONWebKey, changed map[string]any) string {
+	t.Helper()
+	all := make(map[string]any)
+	text, err := json.Marshal(key)
+	if err == nil {
+		err = json.Unmarshal(text, &all)
+	}
+	for name, value := range changed {
+		all[name] = value
+	}
+	if err == nil {
+		text, err = json.Marshal(all)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func ecKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// TestParseKeys_SetIgnoresWhatItCannotUse has each kind of key that the hub cannot use stand
+// before one that it can: RFC 7517, section 5.
+func TestParseKeys_SetIgnoresWhatItCannotUse(t *testing.T) {
+	good, other := ecKey(t), ecKey(t)
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := jose.JSONWebKey{Key: &other.PublicKey, KeyID: "k"}
+	for want, one := range map[string]string{
+		`kty "AKP" is not understood`:         `{"kty":"AKP","alg":"ML-DSA-44","kid":"k","pub":"AAAA"}`,
+		`kty "FUTURE" is not understood`:      `{"kty":"FUTURE","kid":"k"}`,
+		`(kid "k"): it has no kty`:            `{"kid":"k"}`,
+		"curve \"X25519\" is not understood":  `{"kty":"OKP","crv":"X25519","x":"AAAA"}`,
+		"curve \"Ed448\" is not understood":   `{"kty":"OKP","crv":"Ed448","x":"AAAA"}`,
+		"it is not a whole key of kty EC":     `{"kty":"EC","crv":"P-256","x":"AAAA"}`,
+		"it is not a whole key of kty RSA":    `{"kty":"RSA","n":"AAAA"}`,
+		"key 1: it is not a JWK":              `{"kty":5}`,
+		"1024 bits are too few":               fields(t, jose.JSONWebKey{Key: &small.PublicKey}, nil),
+		`it is for "enc"`:                     fields(t, public, map[string]any{"use": "enc"}),
+		"key_ops do not name verify":          fields(t, public, map[string]any{"key_ops": []string{"encrypt", "wrapKey"}}),
+		`"RSA-OAEP" is no algorithm for it`:   fields(t, public, map[string]any{"alg": "RSA-OAEP"}),
+		"private keys belong to those":        fields(t, jose.JSONWebKey{Key: other}, nil),
+		"a secret of 5 bytes is too short":    fields(t, jose.JSONWebKey{Key: []byte("short")}, nil),
+		`key 1 (kid "k"): its key_ops do not`: fields(t, public, map[string]any{"key_ops": []string{}}),
+	} {
+		set := `{"keys":[` + one + `,` + fields(t, jose.JSONWebKey{Key: &good.PublicKey, KeyID: "good"}, map[string]any{"new": 1}) + `]}`
+		k, err := tokens.ParseKeys([]byte(set))
+		if err != nil {
+			t.Errorf("%s voids the set: %v", one, err)
+			continue
+		}
+		if !verifies(t, k, jwt.SigningMethodES256, good) {
+			t.Errorf("beside %s the other key verifies nothing", one)
+		}
+		if verifies(t, k, jwt.SigningMethodES256, other) {
+			t.Errorf("%s verifies a token", one)
+		}
+		if got := k.Ignored(); len(got) != 1 || !strings.HasPrefix(got[0], "key 1") || !strings.Contains(got[0], want) {
+			t.Errorf("%s: ignored is %q, want one with %q", one, got, want)
+		}
+		if _, err := tokens.ParseKeys([]byte(`{"keys":[` + one + `]}`)); err == nil || !strings.Contains(err.Error(), "holds no key that verifies: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s alone: %v, want %q", one, err, want)
+		}
+	}
+}
+
+// TestParseKeys_PurposeThatVerifies takes keys that say they are for what the hub does.
+func TestParseKeys_PurposeThatVerifies(t *testing.T) {
+	private := ecKey(t)
+	for _, changed := range []map[string]any{
+		{"use": "sig"}, {"key_ops": []string{"verify"}}, {"key_ops": []string{"sign", "verify"}, "use": "sig"}, {"alg": "ES256"},
+	} {
+		k := parse(t, []byte(`{"keys":[`+fields(t, jose.JSONWebKey{Key: &private.PublicKey}, changed)+`]}`))
+		if len(k.Ignored()) != 0 || !verifies(t, k, jwt.SigningMethodES256, private) {
+			t.Errorf("%v is not taken: %q", changed, k.Ignored())
+		}
+	}
+}
+
+// TestParseKeys_Ed25519 takes the name of RFC 9864 for what EdDSA with Ed25519 is, in the key and
+// in the token.
+func TestParseKeys_Ed25519(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := jwt.GetSigningMethod("Ed25519")
+	if named == nil {
+		t.Fatal("Ed25519 is no algorithm of a token")
+	}
+	for _, algorithm := range []string{"", "EdDSA", "Ed25519"} {
+		k := parse(t, set(t, jose.JSONWebKey{Key: public, Algorithm: algorithm}))
+		for _, method := range []jwt.SigningMethod{jwt.SigningMethodEdDSA, named} {
+			if !verifies(t, k, method, private) {
+				t.Errorf("a key with alg %q does not verify a token with alg %s", algorithm, method.Alg())
+			}
+		}
+	}
+	elliptic := ecKey(t)
+	if verifies(t, parse(t, publicPEM(t, &elliptic.PublicKey)), named, private) {
+		t.Error("a key of another kind verifies a token with alg Ed25519")
+	}
+}
+
+// TestParseKeys_TextAroundPEM reads PEM as editors and openssl write it.
+func TestParseKeys_TextAroundPEM(t *testing.T) {
+	private := ecKey(t)
+	good := string(publicPEM(t, &private.PublicKey))
+	seed, public, err := tokens.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parameters := string(pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6, 0}}))
+	for name, test := range map[string]struct{ text, ignored string }{
+		"a byte order mark": {"\ufeff" + good, ""},
+		"text before it":    {"The key of the issuer, {of 2026}:\n\n" + good, ""},
+		"text behind it":    {good + "\nthat was it", ""},
+		"lines of Windows":  {"\ufeff" + strings.ReplaceAll(good, "\n", "\r\n"), ""},
+		"parameters before": {parameters + good, "key 1: it is a EC PARAMETERS"},
+		"a private key":     {good + string(seed), "key 2: it is a PRIVATE KEY"},
+		"a broken block":    {strings.Replace(string(public), "MC", "!!", 1) + good, "1 block of PEM cannot be decoded"},
+		"no key in a block": {string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})) + good, "key 1: it cannot be read"},
+	} {
+		k, err := tokens.ParseKeys([]byte(test.text))
+		if err != nil || !verifies(t, k, jwt.SigningMethodES256, private) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := strings.Join(k.Ignored(), "; "); (got == "") != (test.ignored == "") || !strings.Contains(got, test.ignored) {
+			t.Errorf("%s: ignored is %q, want %q", name, got, test.ignored)
+		}
+	}
+}
+
+// TestParseKeys_ByteOrderMark is no part of a set, nor of a secret, nor of a key that signs, nor of a list of
+// certificates.
+func TestParseKeys_ByteOrderMark(t *testing.T) {
+	private, mark := ecKey(t), []byte("\ufeff")
+	if k := parse(t, append(mark[:len(mark):len(mark)], set(t, jose.JSONWebKey{Key: &private.PublicKey})...)); !verifies(t, k, jwt.SigningMethodES256, private) {
+		t.Error("a set behind a byte order mark verifies nothing")
+	}
+	secret := bytes.Repeat([]byte("s"), 32)
+	if k := parse(t, []byte("\ufeff"+base64.StdEncoding.EncodeToString(secret)+"\r\n")); !verifies(t, k, jwt.SigningMethodHS256, secret) {
+		t.Error("a secret behind a byte order mark verifies nothing")
+	}
+	seed, _, err := tokens.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tokens.ParseSigner(append([]byte("\ufeffMy key:\n"), seed...)); err != nil {
+		t.Errorf("a key that signs: %v", err)
+	}
+	if _, err := tokens.ParseCerts([]byte("\ufeff[{\"cert\": \"a\"}]")); err != nil {
+		t.Errorf("a list of certificates: %v", err)
+	}
+	if _, err := tokens.ParseKeys([]byte("\xff\xfe{\x00}\x00")); err == nil || !strings.Contains(err.Error(), "UTF-16") {
+		t.Errorf("a set in UTF-16: %v", err)
+	}
+}
