@@ -74,7 +74,7 @@ func (s *session) awaitAdmission() {
 func (s *session) admit(version int, token string) error {
 	h := s.hub
 	if !h.guarded() {
-		return nil
+		return s.inTime()
 	}
 	grant, err := h.judge(s, version, token)
 	if err != nil {
@@ -87,10 +87,10 @@ func (s *session) admit(version int, token string) error {
 		}
 		return &goAway{code: wire.GoAwayRefused, reason: ReasonRefused, err: err}
 	}
-	if !s.due.Stop() {
-		return errEnded
+	if err := s.inTime(); err != nil {
+		return err
 	}
-	s.due, s.grant, s.pace = nil, grant, newPace(&h.config, grant)
+	s.grant, s.pace = grant, newPace(&h.config, grant)
 	s.conn.SetMaxLength(wire.MaxRequest(h.config.MaxBody))
 	if !grant.Until.IsZero() {
 		s.due = time.AfterFunc(time.Until(grant.Until), s.expire)
@@ -98,6 +98,15 @@ func (s *session) admit(version int, token string) error {
 	if grant.ID != 0 {
 		s.id.Store(grant.ID)
 	}
+	return nil
+}
+
+// inTime ends the time for the first frame. It returns an error when that is over.
+func (s *session) inTime() error {
+	if s.due != nil && !s.due.Stop() {
+		return errEnded
+	}
+	s.due = nil
 	return nil
 }
 

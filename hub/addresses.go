@@ -16,11 +16,10 @@ import (
 const addressesLeast = 1024
 
 // addresses knows how many connections there are from each address, and how fast they came, where
-// that is bounded. Of IPv6 the first 64 bits are an address: whoever has one has all behind it. Those who are expected back do
-// not take the places of those who come back, but there are no more of them than places.
+// that is bounded. Of IPv6 the first 64 bits are an address: whoever has one has all behind it.
 type addresses struct {
 	// Static after New.
-	most int     // connections of one; 0: any number
+	most int     // connections of one that are no provisional ones; 0: any number
 	pace float64 // connects of one in a second; 0: as fast as they come
 
 	mu    sync.Mutex
@@ -30,18 +29,33 @@ type addresses struct {
 
 // visitor is one address.
 type visitor struct {
-	connected int
-	expected  int           // whose connection is lost, and who may come back
-	connects  *rate.Limiter // nil: not bounded
+	count    [standings]int
+	connects *rate.Limiter // nil: not bounded
 }
 
-// Refusal is why a connection was closed before its first byte. Its text is the name by which
-// it is counted.
+// standing is what a session is for its address.
+type standing uint8
+
+const (
+	// connected sessions are at most Config.MaxPerAddress, and those that were resumed since.
+	connected standing = iota
+
+	// expected sessions have lost their connection and may be resumed. There are at most as many: a
+	// client whose process is started anew, and does not know of its session, then finds a place.
+	expected
+
+	// provisional connections are beyond that, and may only resume a session of the same address.
+	provisional
+
+	standings
+)
+
+// Refusal is why a connection was one too many. Its text is the name by which it is counted.
 type Refusal uint8
 
 // The reasons for which connections are refused.
 const (
-	RefusedFull    Refusal = iota // there are Config.MaxClients
+	RefusedFull    Refusal = iota // there are Config.MaxClients, and it resumes none of them
 	RefusedAddress                // there are Config.MaxPerAddress from its address
 	RefusedRate                   // more came from its address than Config.ConnectRate
 	refusals
@@ -71,12 +85,12 @@ func Refusals() []Refusal { return []Refusal{RefusedFull, RefusedAddress, Refuse
 // bounded reports whether anything is to be counted.
 func (a *addresses) bounded() bool { return a.most > 0 || a.pace > 0 }
 
-// enter counts a connection and returns true, unless it is one too many: then it returns why.
-// leave must follow, but not on a refusal.
-func (a *addresses) enter(from net.Addr, now time.Time) (why Refusal, ok bool) {
+// enter counts a connection and returns its standing, unless it is one too many: then it returns
+// why. leave must follow, but not on a refusal.
+func (a *addresses) enter(from net.Addr, now time.Time) (as standing, why Refusal, ok bool) {
 	addr, known := keyOf(from)
 	if !a.bounded() || !known {
-		return 0, true
+		return connected, 0, true
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -84,38 +98,44 @@ func (a *addresses) enter(from net.Addr, now time.Time) (why Refusal, ok bool) {
 	if v == nil {
 		v = a.add(addr, now)
 	}
-	switch {
-	case a.most > 0 && v.connected >= a.most:
-		return RefusedAddress, false
-	case v.connects != nil && !v.connects.AllowN(now, 1):
-		return RefusedRate, false
+	if a.most > 0 && v.count[connected] >= a.most {
+		as = provisional
 	}
-	v.connected++
-	return 0, true
+	switch {
+	case as == provisional && v.count[provisional] >= maxProvisionalPerAddress:
+		return 0, RefusedAddress, false
+	case v.connects != nil && !v.connects.AllowN(now, 1):
+		return 0, RefusedRate, false
+	}
+	v.count[as]++
+	return as, 0, true
 }
 
 // lose turns a connection into one that is expected back: it must find a place then. It returns false
 // when as many are expected as may be connected, unless another connection is about to go on with
 // it: then it is not one of them. leave must follow.
-func (a *addresses) lose(from net.Addr, goesOn bool, now time.Time) (expected bool) {
-	expected = true
+func (a *addresses) lose(from net.Addr, goesOn bool, now time.Time) (may bool) {
+	may = true
 	a.change(from, now, func(v *visitor) {
-		if expected = goesOn || a.most == 0 || v.expected < a.most; expected {
-			v.connected, v.expected = v.connected-1, v.expected+1
+		if may = goesOn || a.most == 0 || v.count[expected] < a.most; may {
+			v.count[connected]--
+			v.count[expected]++
 		}
 	})
-	return expected
+	return may
 }
 
-// leave undoes enter, for one that was lost as well.
-func (a *addresses) leave(from net.Addr, lost bool, now time.Time) {
-	a.change(from, now, func(v *visitor) {
-		if lost {
-			v.expected--
-		} else {
-			v.connected--
-		}
+// move changes what a session is for its address.
+func (a *addresses) move(addr net.Addr, from, to standing, now time.Time) {
+	a.change(addr, now, func(v *visitor) {
+		v.count[from]--
+		v.count[to]++
 	})
+}
+
+// leave undoes enter.
+func (a *addresses) leave(from net.Addr, as standing, now time.Time) {
+	a.change(from, now, func(v *visitor) { v.count[as]-- })
 }
 
 // change changes an address that has entered, and forgets it if it means nothing any more.
@@ -157,7 +177,7 @@ func (a *addresses) add(addr netip.Addr, now time.Time) *visitor {
 
 // idle reports whether the address is as one that was never seen.
 func (v *visitor) idle(now time.Time) bool {
-	return v.connected == 0 && v.expected == 0 && (v.connects == nil || v.connects.TokensAt(now) >= float64(v.connects.Burst()))
+	return v.count == [standings]int{} && (v.connects == nil || v.connects.TokensAt(now) >= float64(v.connects.Burst()))
 }
 
 // keyOf returns what counts as one address.
@@ -171,4 +191,11 @@ func keyOf(from net.Addr) (netip.Addr, bool) {
 		addr = netip.PrefixFrom(addr, 64).Masked().Addr()
 	}
 	return addr, ok
+}
+
+// sameAddress reports whether the limit of an address is one for both.
+func sameAddress(a, b net.Addr) bool {
+	first, known := keyOf(a)
+	second, _ := keyOf(b)
+	return known && first == second
 }

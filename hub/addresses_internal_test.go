@@ -15,14 +15,14 @@ func TestAddressesAreForgotten(t *testing.T) {
 	now := time.Unix(0, 0)
 	for i := range 10 * addressesLeast {
 		from := &net.TCPAddr{IP: net.IPv4(10, byte(i>>16), byte(i>>8), byte(i))}
-		if _, ok := a.enter(from, now); !ok {
+		as, _, ok := a.enter(from, now)
+		if !ok {
 			t.Fatalf("connection %d was refused", i)
 		}
-		lost := i%2 == 0
-		if lost {
-			a.lose(from, false, now)
+		if i%2 == 0 && a.lose(from, false, now) {
+			as = expected
 		}
-		a.leave(from, lost, now)
+		a.leave(from, as, now)
 		now = now.Add(2 * time.Millisecond)
 	}
 	if n := len(a.all); n > 2*addressesLeast {
@@ -45,8 +45,8 @@ func TestWhatIsOneAddress(t *testing.T) {
 	} {
 		a := addresses{most: 1}
 		a.enter(at(test.first), now)
-		if _, ok := a.enter(at(test.second), now); ok == test.one {
-			t.Errorf("%s and %s: let in is %t", test.first, test.second, ok)
+		if as, _, _ := a.enter(at(test.second), now); (as == provisional) != test.one {
+			t.Errorf("%s and %s: the second is let in as %d", test.first, test.second, as)
 		}
 	}
 }

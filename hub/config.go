@@ -24,14 +24,17 @@ type Config struct {
 	// memory limit for the process (runtime/debug.SetMemoryLimit) where that counts.
 	MaxQueuedBytes int64
 
-	// MaxClients is how many connections may be open at once; further ones are
-	// closed at once. Default: 100,000. Hub.SetMaxClients changes it later.
+	// MaxClients is how many clients there may be, those included whose connection is lost and who
+	// may come back. A further connection is refused, unless it resumes the session of one of them:
+	// to find out, up to 64 connections more may be open, for at most 3 s each.
+	// Default: 100,000. Hub.SetMaxClients changes it later.
 	MaxClients int
 
 	// MaxPerAddress is how many of them may come from one address, and ConnectRate how many
 	// connections from it are accepted in a second, on average and with one second's worth at
 	// once. Of IPv6 the first 64 bits are an address. Clients who are expected back do not count, but
-	// with them there are no more than twice as many. Default: any number, as fast as they come.
+	// with them there are no more than twice as many, and up to 16 connections more may be open
+	// for a HELLO that resumes one of them. Default: any number, as fast as they come.
 	MaxPerAddress int
 	ConnectRate   float64
 

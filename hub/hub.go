@@ -144,9 +144,9 @@ func New(config Config) (*Hub, error) {
 	return h, nil
 }
 
-// SetMaxClients changes how many connections may be open at once, as
-// Config.MaxClients says it: 0 is the default. When more are open already, all of
-// them stay, and further ones are closed at once until fewer are left. It returns an
+// SetMaxClients changes how many clients there may be, as Config.MaxClients says
+// it: 0 is the default. When there are more already, all of them stay, and further
+// ones are refused until fewer are left. It returns an
 // error that names the value and what is allowed, and changes nothing then.
 func (h *Hub) SetMaxClients(most int) error {
 	set(&most, DefaultMaxClients)
@@ -193,12 +193,17 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// countRefused counts and logs that a connection is one too many.
+func (h *Hub) countRefused(why Refusal, from net.Addr) {
+	h.counters.refused[why].Add(1)
+	h.rejections.complain(h.config.Logger, "connection refused", "reason", why.String(), "address", from.String())
+}
+
 // refuse closes a connection before its first byte is read. Where only version 2 is spoken the client
 // is told why, but not over TLS: a handshake would cost more than what is refused. The kernel
 // has room for the first bytes of a connection, so that this does not wait.
 func (h *Hub) refuse(nc net.Conn, why Refusal) {
-	h.counters.refused[why].Add(1)
-	h.rejections.complain(h.config.Logger, "connection refused", "reason", why.String(), "address", nc.RemoteAddr().String())
+	h.countRefused(why, nc.RemoteAddr())
 	if plain, ok := nc.(*net.TCPConn); ok && h.config.NoClassic {
 		_, _ = plain.Write(busy[why]) // to one who may have gone already
 	}
@@ -207,17 +212,23 @@ func (h *Hub) refuse(nc net.Conn, why Refusal) {
 
 // admit starts the session of a connection, before its first byte.
 func (h *Hub) admit(nc net.Conn) {
-	if why, ok := h.addresses.enter(nc.RemoteAddr(), time.Now()); !ok {
+	from, now := nc.RemoteAddr(), time.Now()
+	standing, why, ok := h.addresses.enter(from, now)
+	if !ok {
 		h.refuse(nc, why)
 		return
 	}
 	s := newSession(h, nc)
+	s.standing = standing
+	if standing == provisional {
+		s.provisional, s.refusal = true, RefusedAddress
+	}
 	switch h.tracker.add(s, int(h.most.Load())) {
 	case closed:
 		nc.Close()
 	case full:
-		h.addresses.leave(nc.RemoteAddr(), false, time.Now())
-		h.refuse(nc, RefusedFull)
+		h.addresses.leave(from, standing, now)
+		h.refuse(nc, s.refusal)
 	case added:
 		h.counters.connected.Add(1)
 		s.start(nc)

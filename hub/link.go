@@ -29,7 +29,8 @@ var errBye = errors.New("bye")
 type goAway struct {
 	code      wire.GoAwayCode
 	reason    Reason
-	reconnect bool // whether it makes sense to come back
+	reconnect bool          // whether it makes sense to come back
+	after     time.Duration // when, at the earliest
 	err       error
 }
 
@@ -37,7 +38,7 @@ func (g *goAway) Error() string { return g.err.Error() }
 func (g *goAway) Unwrap() error { return g.err }
 
 func (g *goAway) frame() []byte {
-	return wire.AppendGoAway(nil, &wire.GoAway{Code: g.code, Reason: g.err.Error(), Reconnect: g.reconnect})
+	return wire.AppendGoAway(nil, &wire.GoAway{Code: g.code, Reason: g.err.Error(), Reconnect: g.reconnect, After: int(g.after.Milliseconds())})
 }
 
 // link is what a session has beyond those of version 1, from its HELLO on. The
@@ -78,19 +79,16 @@ func (t *turn) hello(f *socket.Frame) error {
 	if err := s.admit(wire.Version2, h.Token); err != nil {
 		return err
 	}
-	for h.Resume != "" {
-		old := s.lingering(&h)
+	if resumed, err := t.comeBack(&h); resumed || err != nil {
+		return err
+	}
+	if s.provisional {
+		old := s.replaced()
 		if old == nil {
-			break
+			return s.turnAway(true)
 		}
-		if old.since.After(s.since) { // this one was given up for that, and its HELLO comes late
-			return &goAway{code: wire.GoAwayTakenOver, reason: ReasonTakenOver, err: errors.New("a newer connection goes on with this id")}
-		}
-		if t.resume(old, &h) {
-			return nil
-		}
-		if !old.overtaken() {
-			break
+		if err := s.takePlaceOf(old); err != nil {
+			return err
 		}
 	}
 	p := newPeer(s)
@@ -98,12 +96,39 @@ func (t *turn) hello(f *socket.Frame) error {
 		return errEnded
 	}
 	l := newLink(p, h.Name)
-	s.link.Store(l)
+	s.hub.tracker.upgraded(s, l)
 	if s.hub.guarded() {
 		s.enter()
 	}
 	s.hub.config.Logger.Debug("client speaks version 2", "client", p.id, "name", l.name)
 	return nil
+}
+
+// comeBack resumes the session that HELLO names, if it can be. It reports whether it was.
+func (t *turn) comeBack(h *wire.Hello) (resumed bool, err error) {
+	s := t.session
+	crowded := s.provisional
+	for h.Resume != "" {
+		old := s.lingering(h)
+		switch {
+		case old == nil && crowded && !s.provisional: // the place that it took is that of the one who was faster
+			return false, s.turnAway(true)
+		case old == nil:
+			return false, nil
+		case old.since.After(s.since): // this one was given up for that, and its HELLO comes late
+			return false, &goAway{code: wire.GoAwayTakenOver, reason: ReasonTakenOver, err: errors.New("a newer connection goes on with this id")}
+		}
+		if err := s.takePlaceOf(old); err != nil {
+			return false, err
+		}
+		if t.resume(old, h) {
+			return true, nil
+		}
+		if !old.overtaken() {
+			break
+		}
+	}
+	return false, nil
 }
 
 // resume goes on where the peer's last connection has ended. It returns false when
@@ -125,7 +150,7 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 		return true
 	}
 	s.unlist()
-	s.link.Store(newLink(p, h.Name)) // before the id: see Failed
+	s.hub.tracker.upgraded(s, newLink(p, h.Name)) // before the id: see Failed
 	s.id.Store(p.id)
 	p.adopt(s)
 	s.list()
@@ -216,9 +241,12 @@ func (s *session) linger(err error) bool {
 		s.conn.Sever()
 	}
 	s.conn.Outbox.Wait()
-	if s.lost = s.hub.addresses.lose(s.conn.RemoteAddr(), goesOn, time.Now()); !s.lost {
+	if !s.hub.addresses.lose(s.conn.RemoteAddr(), goesOn, time.Now()) {
 		return false
 	}
+	s.standing = expected
+	s.hub.tracker.detach(1)
+	defer s.hub.tracker.detach(-1)
 	s.hub.config.Logger.Debug("client detached", "client", s.id.Load(), "cause", err)
 	close(l.detached)
 	window := time.NewTimer(s.hub.config.ResumeWindow)

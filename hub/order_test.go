@@ -188,8 +188,7 @@ func TestMaxClientsRefusesTheNext(t *testing.T) {
 	bystanders := h.bystand(t)
 	last := h.peer(t)
 	for range 5 {
-		p := h.silent(t)
-		p.closed()
+		h.refused(t)
 	}
 	if n := h.Stats().Refused[hub.RefusedFull]; n != 5 {
 		t.Errorf("%d refused, want 5", n)
@@ -220,10 +219,10 @@ func TestSetMaxClients(t *testing.T) {
 		}
 	}
 	set(1)
-	h.silent(t).closed()
+	h.refused(t)
 	set(3)
 	h.peer(t)
-	h.silent(t).closed()
+	h.refused(t)
 	set(0) // the default
 	h.peer(t)
 	for _, wrong := range []int{-1, 1<<30 + 1} {

@@ -127,6 +127,8 @@ func (t *turn) handle(f *socket.Frame) error {
 		return t.handle2(f)
 	case first && f.Type == wire.TypeHello:
 		return t.hello(f)
+	case first && t.session.provisional:
+		return t.session.turnAway(false)
 	case first && t.session.hub.guarded():
 		if err := t.session.admit(1, ""); err != nil {
 			return err

@@ -43,16 +43,19 @@ type session struct {
 	done   chan struct{} // closed by end
 
 	// Owned by the reading goroutine.
-	counted int64       // bytes of conn.Brought that are in the statistics
-	asked   uint64      // frames, without those that only answer
-	greeted bool        // the first frame has come
-	lost    bool        // the connection is, and the client was expected back
-	grant   *Grant      // what it may do; nil: everything
-	pace    *pace       // how fast it may send; nil: as it likes
-	answers *answers    // to what it asks in version 1; nil: it has asked nothing
-	due     *time.Timer // when it must have said who it is, and then when it must go; nil: never
+	counted     int64       // bytes of conn.Brought that are in the statistics
+	asked       uint64      // frames, without those that only answer
+	greeted     bool        // the first frame has come
+	standing    standing    // among the connections of its address
+	provisional bool        // it is beyond a limit, and may only resume
+	refusal     Refusal     // beyond which
+	grant       *Grant      // what it may do; nil: everything
+	pace        *pace       // how fast it may send; nil: as it likes
+	answers     *answers    // to what it asks in version 1; nil: it has asked nothing
+	due         *time.Timer // when it must have said who it is, and then when it must go; nil: never
 
 	watched *watched // owned by Hub.relieve; nil: by nobody
+	placed  bool     // it counts against Config.MaxClients; guarded by tracker.mu
 
 	// Added to once for each read and for each write. They stand apart from what
 	// everybody reads who sends something to the client.
@@ -83,7 +86,7 @@ type handshaker interface {
 // which ends when the connection does.
 func (s *session) start(nc net.Conn) {
 	secure, ok := nc.(handshaker)
-	if !ok && !s.hub.guarded() {
+	if !ok && !s.hub.guarded() && !s.provisional {
 		s.enter()
 	}
 	go s.run(secure)
@@ -102,13 +105,17 @@ func (s *session) handshake(secure handshaker) error {
 	if secure == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.hub.config.HandshakeTimeout)
+	patience := s.hub.config.HandshakeTimeout
+	if s.provisional {
+		patience = min(patience, provisionalTimeout)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
 		s.hub.handshakes.complain(s.hub.config.Logger, "no handshake", "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", err)
 		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
-	if !s.hub.guarded() {
+	if !s.hub.guarded() && !s.provisional {
 		s.enter()
 	}
 	return nil
@@ -136,12 +143,18 @@ func (s *session) unlistAs(id uint64) {
 }
 
 func (s *session) run(secure handshaker) {
+	if s.provisional {
+		s.limitProvisional()
+	}
 	err := s.handshake(secure)
 	if err == nil {
-		if s.hub.guarded() {
+		if s.hub.guarded() && !s.provisional {
 			s.awaitAdmission()
 		}
 		err = s.serve()
+	}
+	if s.provisional && (errors.Is(err, socket.ErrInterrupted) || errors.Is(err, wire.ErrTooLong)) && !isClosed(s.hub.closing) {
+		err = s.turnAway(false)
 	}
 	if s.due != nil {
 		s.due.Stop()
@@ -161,7 +174,7 @@ func (s *session) run(secure handshaker) {
 	if p := s.peer(); p != nil && !moved {
 		p.silence()
 	}
-	s.hub.addresses.leave(s.conn.RemoteAddr(), s.lost, time.Now())
+	s.hub.addresses.leave(s.conn.RemoteAddr(), s.standing, time.Now())
 	s.hub.tracker.remove(s)
 }
 

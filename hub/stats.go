@@ -31,7 +31,7 @@ const (
 	ReasonTakenOver                  // another connection has resumed its id
 	ReasonVersion                    // it speaks a version that the hub does not
 	ReasonHandshake                  // it did not agree on TLS, or did not say who it is in time
-	ReasonRefused                    // it may not come in
+	ReasonRefused                    // it may not come in, or was one too many and resumed no session
 	ReasonExpired                    // what it had shown is good no longer
 	ReasonDisconnected               // Disconnect was called
 	reasons
@@ -68,7 +68,7 @@ type Stats struct {
 	Clients      int                // connected now
 	PeakClients  int                // the most at one time
 	Connected    uint64             // connections accepted
-	Refused      map[Refusal]uint64 // connections closed at once, by reason; reasons that never occurred are absent
+	Refused      map[Refusal]uint64 // connections that were one too many, by reason; reasons that never occurred are absent
 	Disconnected map[Reason]uint64  // by reason; reasons that never occurred are absent
 
 	MessagesIn  uint64 // frames received, ignored ones included
