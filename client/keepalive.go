@@ -8,7 +8,7 @@ type vigil struct {
 	link  *link
 	every time.Duration // half of the interval
 
-	brought, sent int64
+	arrived, sent int64
 	quiet         int // how many looks in a row have found nothing new
 }
 
@@ -28,8 +28,8 @@ func (v *vigil) look() {
 		return
 	default:
 	}
-	if b := l.conn.Brought(); b != v.brought || l.busy.Load() {
-		v.brought, v.quiet = b, 0
+	if a := l.conn.Arrived(); a != v.arrived || l.busy.Load() { // a large frame is read when all of it is there
+		v.arrived, v.quiet = a, 0
 	} else if v.quiet++; v.quiet >= 4 {
 		l.silent.Store(true)
 		l.conn.Finish()

@@ -81,7 +81,8 @@ type Options struct {
 	// MaxList is how many ids a list may have. Default: 1,000,000, which is 8 MB.
 	MaxList int
 
-	// FrameTimeout is how long the rest of a frame may take to arrive.
+	// FrameTimeout is how long the rest of a frame may take to arrive. It may take longer while it
+	// brings 1 KiB a second, measured over FrameTimeout.
 	// Default: 30 s.
 	FrameTimeout time.Duration
 

@@ -50,8 +50,9 @@ type Config struct {
 	// then, with Admit or NoClassic, for its first frame. Default: 10 s.
 	HandshakeTimeout time.Duration
 
-	// FrameTimeout is how long the rest of a frame may take to arrive. A client
-	// that is silent between two frames may be so for ever. Default: 30 s.
+	// FrameTimeout is how long the rest of a frame may take to arrive. It may take longer while it
+	// brings 1 KiB a second, measured over FrameTimeout. A client that is silent between two
+	// frames may be so for ever. Default: 30 s.
 	FrameTimeout time.Duration
 
 	// MinRate is how many bytes a second a client must bring or take while it holds

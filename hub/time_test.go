@@ -127,6 +127,25 @@ func TestSlowButSteadyFramesAreServed(t *testing.T) {
 	})
 }
 
+// TestSession_SlowFrameThatProgressesIsDelivered sends a body that takes many times the frame timeout, over a link
+// that carries no more than 2 KiB a second.
+func TestSession_SlowFrameThatProgressesIsDelivered(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
+		p, other := virtual(t, ln), virtual(t, ln)
+		body := pattern(1<<20, 1)
+		background(t, func() error { return other.expect(body) })
+		frame := wire.AppendRelay(nil, []uint64{2}, body)
+		for ; len(frame) > 0; frame = frame[min(len(frame), 2<<10):] {
+			p.send(frame[:min(len(frame), 2<<10)])
+			<-time.After(time.Second)
+		}
+		p.answered()
+		if n := h.Stats().Delivered; n != 1 {
+			t.Errorf("%d delivered", n)
+		}
+	})
+}
+
 // TestStalledReceiverIsCutToTheMoment has one who takes nothing and one who takes a
 // byte a second. Their sender waits for the stall timeout, and not a moment longer.
 func TestStalledReceiverIsCutToTheMoment(t *testing.T) {

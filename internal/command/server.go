@@ -143,7 +143,7 @@ func newServer() *server {
 	add(s, &c.handshake, "handshake-timeout", hub.DefaultHandshakeTimeout, span(time.Millisecond, 24*time.Hour),
 		"how long a client may take for TLS, and then to say who it\nis where it must")
 	add(s, &c.frame, "frame-timeout", hub.DefaultFrameTimeout, span(time.Millisecond, 24*time.Hour),
-		"how long the rest of a message may take once its first byte\nis there")
+		"how long the rest of a message may take once its first byte\nis there; longer while it brings 1 KiB a second, measured\nover that time")
 	add(s, &c.stall, "stall", hub.DefaultStallTimeout, span(time.Millisecond, 24*time.Hour),
 		"how long a client may block others by not reading\nbefore it is disconnected")
 	add(s, &c.keepAlive, "keepalive", hub.DefaultKeepAlive, span(10*time.Millisecond, time.Hour),

@@ -18,7 +18,7 @@ import (
 
 // Errors that end a connection.
 var (
-	// ErrFrameTimeout says that the rest of a frame did not come in time.
+	// ErrFrameTimeout says that the rest of a frame did not come in time, nor enough of it.
 	ErrFrameTimeout = errors.New("rest of the frame did not arrive in time")
 
 	// ErrInterrupted says that Reader.Interrupt ended the reading.
@@ -34,7 +34,8 @@ type Config struct {
 	// MaxLength is the largest length field that is taken, in bytes.
 	MaxLength int
 
-	// FrameTimeout is how long the rest of a frame may take to arrive.
+	// FrameTimeout is how long the rest of a frame may take to arrive, or the next part of it:
+	// as much as it brings at 1 KiB a second.
 	FrameTimeout time.Duration
 
 	// OutboxBytes is how many bytes may wait in the outbox before it is full. A

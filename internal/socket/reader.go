@@ -30,6 +30,12 @@ const (
 	// returns no more.
 	recordSize = 16 << 10
 
+	// minFrameRate is how many bytes a second an unfinished frame must bring, measured over
+	// Config.FrameTimeout: what a link of 8 kbit/s carries, half of the slowest to which mobile
+	// operators throttle (16 kbit/s). Apache asks for 500 by default, Kestrel for 240. A body that is
+	// dripped is cut, and one of 1 MiB takes 17 minutes at most.
+	minFrameRate = 1 << 10
+
 	// idleSize is what a connection holds while it waits where it cannot wait
 	// without a buffer. It takes some hundred small frames.
 	idleSize = 512
@@ -59,7 +65,7 @@ type Frame struct {
 // one it holds the bytes that have come; a frame larger than a read buffer gets
 // its final memory once a read buffer full of it is here, never before.
 //
-// One goroutine owns it. Interrupt, Finish, Brought and Holding may be called by others.
+// One goroutine owns it. Interrupt, Finish, Brought, Arrived and Holding may be called by others.
 type Reader struct {
 	// Static after init.
 	base    *base
@@ -77,6 +83,8 @@ type Reader struct {
 	size     int          // of the unfinished frame on the wire; 0: not yet known
 	handed   *body.Buffer // the big frame that Next returned last
 	since    time.Time    // when the unfinished frame began to wait for its rest
+	moved    time.Time    // when it last progressed: see minFrameRate
+	mark     int          // bytes of it that had come then
 	armed    time.Time    // the read deadline that is set; zero: none
 	full     bool         // the last read filled its buffer
 	starved  bool         // the last attempt had no memory to read into
@@ -105,6 +113,10 @@ func (r *Reader) ReadAtOnce(most int) { r.atOnce = most }
 
 // Brought returns how many bytes were read so far.
 func (r *Reader) Brought() int64 { return r.brought.Load() }
+
+// Arrived returns how many bytes have come so far: those that were read, and those that wait in the
+// kernel, where it can be asked.
+func (r *Reader) Arrived() int64 { return r.brought.Load() + int64(r.base.unread()) }
 
 // Holding returns since when the Reader holds budget for a frame whose rest the
 // peer has yet to send, or for what was stowed, and false when it holds none.
@@ -264,7 +276,9 @@ func (r *Reader) settle() error {
 		return nil
 	}
 	if r.since.IsZero() {
-		r.since = time.Now()
+		r.begin(len(partial))
+	} else {
+		r.progress(len(partial))
 	}
 	r.size, _ = wire.Size(partial, r.most) // Next has returned the error already
 	r.keep(partial, handed)
@@ -317,7 +331,7 @@ func (r *Reader) grow() error {
 	r.rest.Release()
 	r.big, r.have = big, r.restLen
 	r.rest, r.restLen = nil, 0
-	r.since = time.Now()
+	r.begin(r.have)
 	r.starved = false
 	r.hold(big)
 	return nil
@@ -399,6 +413,17 @@ func (r *Reader) tryRead(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+// unread returns how many bytes wait in the kernel, where it can be asked.
+func (b *base) unread() int {
+	raw := b.below()
+	if raw == nil {
+		return 0
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) { n = unreadRaw(fd) }) // fails only on a closed connection
+	return n
 }
 
 // below returns where to wait until something has come; nil: nowhere.
@@ -516,6 +541,7 @@ func (r *Reader) took() {
 	r.brought.Add(int64(r.n))
 	if r.big != nil {
 		r.have += r.n
+		r.progress(r.have)
 		return
 	}
 	r.pos, r.end = 0, r.restLen+r.n
@@ -543,6 +569,22 @@ func (r *Reader) eof() error {
 
 func (r *Reader) midFrame() bool { return r.rest != nil || r.big != nil }
 
+// begin starts the time of an unfinished frame of which have bytes have come.
+func (r *Reader) begin(have int) {
+	r.since = time.Now()
+	r.moved, r.mark = r.since, have
+}
+
+// progress notes how much of an unfinished frame has come. One that brings minFrameRate is not cut.
+func (r *Reader) progress(have int) {
+	if have-r.mark >= int(minFrameRate*r.base.config.FrameTimeout.Seconds()) {
+		r.moved, r.mark = time.Now(), have
+	}
+}
+
+// due returns when the unfinished frame is cut unless it progresses.
+func (r *Reader) due() time.Time { return r.moved.Add(r.base.config.FrameTimeout) }
+
 // arm sets the deadline for the rest of an unfinished frame. It leaves an
 // earlier deadline in place, and an old one between two frames: when that
 // expires, deadline finds out that it means nothing. So a busy connection sets
@@ -551,7 +593,7 @@ func (r *Reader) arm() {
 	if !r.midFrame() {
 		return
 	}
-	due := r.since.Add(r.base.config.FrameTimeout)
+	due := r.due()
 	if r.armed.IsZero() || r.armed.After(due) {
 		r.setDeadline(due)
 	}
@@ -566,11 +608,30 @@ func (r *Reader) deadline() error {
 		r.setDeadline(time.Time{})
 		return nil
 	}
-	due := r.since.Add(r.base.config.FrameTimeout)
-	if !time.Now().Before(due) {
+	if due := r.due(); time.Now().Before(due) {
+		r.setDeadline(due)
+		return nil
+	}
+	return r.late()
+}
+
+// late decides about an unfinished frame that has not progressed by what was read. What is left in the
+// kernel on purpose has come as well, and anything else there is read before it is decided.
+func (r *Reader) late() error {
+	n := r.base.unread()
+	have := max(r.have, r.restLen) + n
+	switch {
+	case n == 0:
+		return ErrFrameTimeout
+	case !r.patient || have >= r.size:
+		r.setDeadline(time.Time{})
+		return nil
+	}
+	r.progress(have)
+	if !time.Now().Before(r.due()) {
 		return ErrFrameTimeout
 	}
-	r.setDeadline(due)
+	r.setDeadline(r.due())
 	return nil
 }
 

@@ -3,6 +3,7 @@ package socket
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +80,44 @@ func TestDrippingDoesNotSaveAFrame(t *testing.T) {
 		wantAlive(t, b)
 		b.write(f[3:4])
 		wantCut(t, b, begin)
+	})
+}
+
+// TestReader_FrameThatProgresses brings frames, second by second, at a rate a little above and a little below the least one.
+func TestReader_FrameThatProgresses(t *testing.T) {
+	for _, size := range []int{minFrameRate * 50, 1 << 20} { // held as the start of a frame, and in its own memory
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := timed(t)
+				for range 2 {
+					for _, part := range chunks(frame(size), minFrameRate+40) {
+						b.write(part)
+						wantAlive(t, b)
+						pass(time.Second)
+					}
+				}
+				begin := time.Now()
+				for _, part := range chunks(frame(size), minFrameRate-40)[:frameTimeout/time.Second] {
+					b.write(part)
+					wantAlive(t, b)
+					pass(time.Second - 1)
+				}
+				wantCut(t, b, begin)
+			})
+		})
+	}
+}
+
+// TestReader_FrameThatStopsIsCutToTheMoment has one that came fast enough until then.
+func TestReader_FrameThatStopsIsCutToTheMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := timed(t)
+		for _, part := range chunks(frame(1 << 20)[:200_000], 12_000) {
+			b.write(part)
+			pass(9 * time.Second)
+		}
+		b.write(frame(1 << 20)[200_000:250_000])
+		wantCut(t, b, time.Now())
 	})
 }
 

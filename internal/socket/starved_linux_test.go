@@ -1,9 +1,11 @@
 package socket
 
 import (
+	"errors"
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 )
@@ -92,4 +94,37 @@ func TestALargeFrameIsLeftInTheKernel(t *testing.T) {
 	b.write(frame(wholeLeast)[:wholeLeast-1])
 	until(t, "a smaller one has memory", func() bool { return peak(b.bodies.Budget) > 0 })
 	b.end(t)
+}
+
+// TestReader_FrameLeftInTheKernelProgresses decides about a frame whose time is up, of which no more than a read
+// buffer was read.
+func TestReader_FrameLeftInTheKernelProgresses(t *testing.T) {
+	config := readerConfig()
+	config.Whole = true
+	b := newBench(t, tcp, config)
+	b.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20)
+	go func() { b.ended <- b.handleAll() }() // ends with Interrupt
+	big := frame(1 << 20)
+	b.write(big[:readSize])
+	until(t, "the first read buffer is full", func() bool { return b.Brought() == readSize })
+	b.write(big[readSize : 2*readSize])
+	until(t, "more has come", func() bool { return b.Arrived() == 2*readSize })
+	b.Interrupt()
+	within(t, "the end of the reading", b.ended)
+	defer b.Drop()
+	timeIsUp := func() error {
+		b.Reader.moved = time.Now().Add(-config.FrameTimeout)
+		return b.late()
+	}
+	quantum := int(minFrameRate * config.FrameTimeout.Seconds())
+	for n := 2 * readSize; n+quantum <= 4*readSize; n += quantum {
+		b.write(big[n : n+quantum])
+		until(t, "more has come", func() bool { return b.Arrived() == int64(n+quantum) })
+		if err := timeIsUp(); err != nil {
+			t.Fatalf("with %d bytes: %v", n+quantum, err)
+		}
+		if err := timeIsUp(); !errors.Is(err, ErrFrameTimeout) {
+			t.Fatalf("without more than %d bytes: %v", n+quantum, err)
+		}
+	}
 }

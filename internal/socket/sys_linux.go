@@ -47,6 +47,12 @@ func peekRaw(fd uintptr) (some bool, err error) {
 	}
 }
 
+// unreadRaw returns how many bytes wait to be read.
+func unreadRaw(fd uintptr) int {
+	n, _ := unix.IoctlGetInt(int(fd), unix.SIOCINQ) // fails only on a closed connection
+	return n
+}
+
 // demandRaw has the socket be readable only when n bytes have come, or as many as
 // the kernel holds for one who does not read, or the end.
 func demandRaw(fd uintptr, n int) error {

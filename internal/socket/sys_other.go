@@ -16,6 +16,8 @@ var errNoRaw = errors.New("not on this system")
 
 func readRaw(uintptr, []byte) (n int, again bool, err error) { return 0, false, errNoRaw }
 
+func unreadRaw(uintptr) int { return 0 } // what is there is read at once
+
 func demandRaw(uintptr, int) error { return errNoRaw }
 
 func enoughRaw(uintptr, int) (enough bool, err error) { return false, errNoRaw }
