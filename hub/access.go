@@ -28,7 +28,8 @@ type Grant struct {
 	// id the last one counts. 0: the hub gives it one.
 	ID uint64
 
-	// Until is when the client has to go, or to come in again. Zero: never.
+	// Until is when the client has to go, or to come in again, by the wall clock: that is seen
+	// within 30 s when the clock is set or the machine has slept. Zero: never.
 	Until time.Time
 
 	// May says to whom the client may send. It is called for each receiver of each message,
@@ -93,7 +94,7 @@ func (s *session) admit(version int, token string) error {
 	s.grant, s.pace = grant, newPace(&h.config, grant)
 	s.conn.SetMaxLength(wire.MaxRequest(h.config.MaxBody))
 	if !grant.Until.IsZero() {
-		s.due = time.AfterFunc(time.Until(grant.Until), s.expire)
+		s.awaitExpiry()
 	}
 	if grant.ID != 0 {
 		s.id.Store(grant.ID)
@@ -132,6 +133,35 @@ func (h *Hub) judge(s *session, version int, token string) (*Grant, error) {
 		return nil, fmt.Errorf("the id %d is not one that can be granted", grant.ID)
 	}
 	return grant, nil
+}
+
+// maxClockCheck is how long the wall clock is not looked at while a grant has an end. Timers follow
+// another clock, which stands still while the machine sleeps, and does not follow when the wall
+// clock is set.
+const maxClockCheck = 30 * time.Second
+
+// untilExpiry returns how long the grant still lasts by the wall clock.
+func (s *session) untilExpiry() time.Duration {
+	return s.grant.Until.Sub(s.hub.config.now().Round(0)) // without the reading of the other clock
+}
+
+// awaitExpiry sees to it that the client goes when its grant ends. It is called by the goroutine
+// that reads, once.
+func (s *session) awaitExpiry() {
+	s.due = time.AfterFunc(maxClockCheck, s.checkExpiry)
+	s.due.Reset(min(s.untilExpiry(), maxClockCheck)) // only now may checkExpiry look at s.due
+}
+
+// checkExpiry is called by the timer of awaitExpiry.
+func (s *session) checkExpiry() {
+	left := s.untilExpiry()
+	switch {
+	case isClosed(s.done):
+	case left > 0:
+		s.due.Reset(min(left, maxClockCheck))
+	default:
+		s.expire()
+	}
 }
 
 // expire is called when what the client may do has an end.

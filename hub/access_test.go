@@ -7,7 +7,9 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
@@ -148,6 +150,46 @@ func TestWhatIsShownEnds(t *testing.T) {
 		t.Errorf("one that comes with it later is told %+v", away)
 	}
 	h.disconnected(t, hub.ReasonRefused, 1)
+}
+
+// wallClock is a clock that is set while timers go on: as after a sleep of the machine, or when it was
+// wrong.
+type wallClock struct{ ahead atomic.Int64 }
+
+func (c *wallClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+// TestGrant_EndsByTheWallClock whatever timers say: soon when the clock has jumped beyond the end, and not before
+// the end when it was set back.
+func TestGrant_EndsByTheWallClock(t *testing.T) {
+	const soon = 30 * time.Second // as Grant.Until promises
+	for name, test := range map[string]struct {
+		jump     time.Duration
+		min, max time.Duration
+	}{
+		"a clock that goes":              {0, time.Hour, time.Hour},
+		"after a sleep of a day":         {24 * time.Hour, 0, soon},
+		"after a sleep of half the time": {30 * time.Minute, 30 * time.Minute, 30*time.Minute + soon},
+		"a clock that is set back":       {-time.Hour, 2 * time.Hour, 2 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock, ln := new(wallClock), newPipes()
+				startOn(t, hub.WithClock(hub.Config{Admit: func(hub.Applicant) (*hub.Grant, error) {
+					return &hub.Grant{Subject: "alice", Until: time.Now().Add(time.Hour)}, nil // of both clocks
+				}}, clock.now), ln)
+				alice := greet(virtual(t, ln), wire.Hello{Version: wire.Version2})
+				begin := time.Now()
+				clock.ahead.Store(int64(test.jump))
+				for kind, _ := alice.frame(); kind != wire.TypeGoAway; kind, _ = alice.frame() {
+					go alice.Write(wire.AppendPong(nil, 0)) // which the hub reads, or refuses when it has closed
+				}
+				if after := time.Since(begin); after < test.min || after > test.max {
+					t.Errorf("it has to go after %v, want from %v to %v", after, test.min, test.max)
+				}
+				_, _ = io.Copy(io.Discard, alice) // until the end
+			})
+		})
+	}
 }
 
 // TestOneIDTwice has the last one count, whoever has come before.

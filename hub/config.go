@@ -134,6 +134,8 @@ type Config struct {
 
 	// Logger gets one line for each event. Default: none are written.
 	Logger *slog.Logger
+
+	now func() time.Time // the wall clock; tests set another
 }
 
 // The defaults of Config.
@@ -183,6 +185,9 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.MaxWatchers, DefaultMaxWatchers)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.now == nil {
+		c.now = time.Now
 	}
 	if err := between("MaxBody", c.MaxBody, 1, wire.BodyMost); err != nil {
 		return c, err

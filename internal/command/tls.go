@@ -103,7 +103,7 @@ type secured struct {
 type reminder struct {
 	of   time.Time // when it ends: another one is warned of at once
 	over bool      // and so is the end itself
-	next time.Time // when it is time for another warning
+	next time.Time // when it is time for another warning, by the wall clock
 }
 
 // follow is the part of the configuration that is about TLS: see part.
@@ -220,6 +220,6 @@ func (r *reminder) due(until, now time.Time) bool {
 	if over {
 		pause = remindHourly
 	}
-	*r = reminder{of: until, over: over, next: now.Add(pause)}
+	*r = reminder{of: until, over: over, next: now.Add(pause).Round(0)}
 	return true
 }

@@ -253,3 +253,14 @@ func TestTLSTakesARestart(t *testing.T) {
 	t.Setenv("HUB_TLS_KEY", key)
 	s.reload("only a restart begins or ends to speak TLS")
 }
+
+// TestReminder_FollowsTheWallClock also when the machine has slept: the next warning is due by that.
+func TestReminder_FollowsTheWallClock(t *testing.T) {
+	r, now := new(reminder), time.Now()
+	if !r.due(now.Add(time.Hour), now) {
+		t.Fatal("a certificate that ends soon is not warned of")
+	}
+	if r.next != r.next.Round(0) {
+		t.Errorf("the next warning is due at %v, which goes by the clock of timers", r.next)
+	}
+}
