@@ -132,7 +132,8 @@ type Config struct {
 	// every message.
 	TraceOneIn int
 
-	// Logger gets one line for each event. Default: none are written.
+	// Logger gets one line for each event. Clients and the accept loop wait for its handler, so that it
+	// should not block. Default: none are written.
 	Logger *slog.Logger
 
 	now func() time.Time // the wall clock; tests set another

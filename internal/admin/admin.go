@@ -72,6 +72,14 @@ type Config struct {
 	// if the listener can be reached only from this machine.
 	Token string
 
+	// Alive returns why the hub does not work, and nil while it does, for the probes. It may be called
+	// concurrently and must not wait long. nil: it works for as long as it answers here.
+	Alive func() error
+
+	// LogDropped returns how many lines of the log were dropped, which is among the metrics. It may be
+	// called concurrently. nil: none ever is.
+	LogDropped func() uint64
+
 	// Latency is shown among the metrics. nil: there is none.
 	Latency *Latency
 
@@ -104,6 +112,9 @@ type Server struct {
 func New(config Config) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Alive == nil {
+		config.Alive = func() error { return nil }
 	}
 	if config.Sample == 0 {
 		config.Sample = defaultSample

@@ -42,10 +42,21 @@ func newRegistry(config *Config) *prometheus.Registry {
 	if config.Latency != nil {
 		r.MustRegister(config.Latency.histogram)
 	}
+	if config.LogDropped != nil {
+		r.MustRegister(newLogDropped(config.LogDropped))
+	}
 	if config.Certificate != nil {
 		r.MustRegister(newCertificate(config.Certificate))
 	}
 	return r
+}
+
+// newLogDropped returns the metric of lines that the log lacks.
+func newLogDropped(count func() uint64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: prefix + "log_lines_dropped_total",
+		Help: "Lines of the log that were dropped, as nobody read it or it could not be written.",
+	}, func() float64 { return float64(count()) })
 }
 
 // newCertificate returns the metric by which the end of a certificate is seen before it comes: a

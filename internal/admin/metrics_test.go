@@ -104,7 +104,8 @@ func TestMetricsOfAHub(t *testing.T) {
 		"messagehub_queued_bytes_limit":                                   hub.DefaultMaxQueuedBytes,
 		"messagehub_delivery_latency_seconds_sum":                         1e-9,
 		"messagehub_certificate_not_after_timestamp_seconds":              1_800_000_000,
-		"go_goroutines": 1,
+		"messagehub_log_lines_dropped_total":                              3,
+		"go_goroutines":                                                   1,
 	} {
 		base, _, _ := strings.Cut(name, "{")
 		f := got[strings.TrimSuffix(base, "_sum")]
@@ -177,7 +178,7 @@ func TestEveryStatisticIsAMetric(t *testing.T) {
 // TestMetricsAreNamedAsIsUsual asks the linter of Prometheus.
 func TestMetricsAreNamedAsIsUsual(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(newCollector(&fakeHub{}), NewLatency().histogram, newCertificate(time.Now))
+	r.MustRegister(newCollector(&fakeHub{}), NewLatency().histogram, newCertificate(time.Now), newLogDropped(func() uint64 { return 0 }))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +194,10 @@ func TestMetricsAreNamedAsIsUsual(t *testing.T) {
 
 // complete is the configuration of an admin address that shows all metrics that there may be.
 func complete() Config {
-	return Config{Certificate: func() time.Time { return time.Unix(1_800_000_000, 0) }}
+	return Config{
+		Certificate: func() time.Time { return time.Unix(1_800_000_000, 0) },
+		LogDropped:  func() uint64 { return 3 },
+	}
 }
 
 func ownFile(t *testing.T, path ...string) []byte {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"mime"
@@ -126,6 +127,7 @@ func TestDescriptionNamesEveryRoute(t *testing.T) {
 // wrong, and holds the answers to their schemas.
 func TestAnswersAreAsDescribed(t *testing.T) {
 	open, closed := start(t, Config{Sample: time.Millisecond}), start(t, Config{Token: token})
+	hung := start(t, Config{Alive: func() error { return errors.New("the hub hangs") }})
 	c := open.dial(t, client.Options{Name: "somebody"})
 	eventually(t, "there are rates", func() bool {
 		p := parse[page](t, open.get("/api/clients"))
@@ -166,6 +168,12 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 				defer a.complete()
 				defer func() { a.is(open.ask(method, real, nil), http.StatusNoContent) }()
 				continue
+			}
+			if path == healthPath || path == readyPath {
+				hung.refused(hung.ask(method, path, nil), http.StatusServiceUnavailable, "the hub hangs")
+			}
+			if path == healthPath {
+				a.is(hung.ask(method, path, nil), http.StatusServiceUnavailable)
 			}
 			if path == readyPath {
 				closed.Drain()

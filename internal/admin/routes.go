@@ -115,9 +115,18 @@ func listed(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// health answers for as long as the process lives.
+// health says whether the hub works.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, status{"alive"})
+	s.probe(w, "alive")
+}
+
+// probe answers with what is said of a hub that works, or with why this one does not.
+func (s *Server) probe(w http.ResponseWriter, good string) {
+	if err := s.config.Alive(); err != nil {
+		answer(w, http.StatusServiceUnavailable, problem{err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, status{good})
 }
 
 // ready says whether new clients are welcome.
@@ -126,7 +135,7 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusServiceUnavailable, problem{"the hub is ending"})
 		return
 	}
-	answer(w, http.StatusOK, status{"ready"})
+	s.probe(w, "ready")
 }
 
 type status struct {

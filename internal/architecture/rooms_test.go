@@ -69,7 +69,7 @@ var rooms = map[string]room{
 			"hub", "client", "internal/limitlog", "internal/simulation", "internal/certs", "internal/tokens", "internal/notify", "internal/admin",
 			"internal/tracing", "internal/keyfile",
 		},
-		others: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term"},
+		others: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term", "golang.org/x/sync"},
 		why:    "it joins the others into programs and is the only place that knows flags, signals and exit codes",
 	},
 	"internal/tracing": {

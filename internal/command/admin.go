@@ -26,7 +26,7 @@ type administered struct {
 
 // administer opens the admin address, unless it is switched off. Several hubs on one machine
 // are common: one that finds the default taken goes without it, and says so.
-func (c *server) administer(h *hub.Hub, logger *slog.Logger) (*administered, error) {
+func (c *server) administer(h *hub.Hub, alive *liveness, logger *slog.Logger) (*administered, error) {
 	if c.admin == "" {
 		return nil, nil
 	}
@@ -43,7 +43,10 @@ func (c *server) administer(h *hub.Hub, logger *slog.Logger) (*administered, err
 	if err != nil {
 		return nil, err
 	}
-	s, err := admin.New(admin.Config{Listener: ln, Hub: h, Token: token, Latency: c.latency, Certificate: c.secured.until(), Logger: logger})
+	s, err := admin.New(admin.Config{
+		Listener: ln, Hub: h, Token: token, Alive: alive.err, Latency: c.latency, LogDropped: c.log.Dropped,
+		Certificate: c.secured.until(), Logger: logger,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -134,7 +134,7 @@ func TestDefaultAdminAddressMayBeTaken(t *testing.T) {
 	c := newServer()
 	c.admin = ln.Addr().String() // as if it were the default
 	var stderr output
-	a, err := c.administer(nil, newLogger(&stderr, logText, slog.LevelInfo))
+	a, err := c.administer(nil, nil, newLogger(&stderr, logText, slog.LevelInfo))
 	if a != nil || err != nil {
 		t.Errorf("got %v, %v", a, err)
 	}

@@ -10,6 +10,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -24,7 +25,14 @@ const (
 	ExitOK      = 0
 	ExitFailure = 1 // it was understood but did not go well
 	ExitUsage   = 2 // a flag, a variable or a line of the config file was wrong
+
+	// ExitPipe says that the reader of standard output has closed it. A shell shows the same
+	// of a program that is killed by SIGPIPE.
+	ExitPipe = 128 + 13
 )
+
+// errOutputClosed says that nobody reads standard output any more.
+var errOutputClosed = errors.New("standard output is closed")
 
 // Process is what a program is given by whoever starts it, besides its
 // environment.
@@ -47,20 +55,40 @@ type Process struct {
 }
 
 // Main runs program as the operating system started this process and returns its
-// exit code.
+// exit code. SIGPIPE is ignored: a program whose output or log nobody reads any more learns that
+// from the error of a write, and ends in good order or goes on.
 func Main(program func(Process) int) int {
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
+	terminal := term.IsTerminal(int(os.Stdout.Fd()))
+	var stdout io.Writer = os.Stdout
+	if !terminal {
+		stdout = pipe{os.Stdout}
+	}
 	return program(Process{
 		Args:     os.Args[1:],
 		Stdin:    os.Stdin,
-		Stdout:   os.Stdout,
+		Stdout:   stdout,
 		Stderr:   os.Stderr,
-		Terminal: term.IsTerminal(int(os.Stdout.Fd())),
+		Terminal: terminal,
 		Signals:  signals,
 		Reloads:  hangups,
 	})
+}
+
+// pipe is a standard output that may be a pipe, and names the error of one that is closed.
+type pipe struct{ io.Writer }
+
+// Write implements io.Writer. Its error is errOutputClosed when nobody reads any more.
+func (p pipe) Write(b []byte) (int, error) {
+	n, err := p.Writer.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		err = errOutputClosed
+	}
+	return n, err
 }
 
 // reloads returns the channel that asks to read the configuration again.

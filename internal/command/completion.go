@@ -38,11 +38,7 @@ func complete(p Process, s *settings) int {
 	}
 	var text strings.Builder
 	script(&text, completions())
-	if _, err := io.WriteString(p.Stdout, text.String()); err != nil {
-		fmt.Fprintf(p.Stderr, "%s: cannot print: %v\n", s.program, err)
-		return ExitFailure
-	}
-	return ExitOK
+	return s.show(p, text.String())
 }
 
 // completed is a subcommand as a shell completes it.

@@ -129,6 +129,7 @@ func printVerbs(w io.Writer) {
 "%[1]s SUBCOMMAND -h" and "%[1]s help SUBCOMMAND" tell the flags of one of them,
 "%[1]s -version" tells what was built. It ends with 0 when all went well, with 1
 when something did not, and with 2 when the command line was wrong;
-"%[1]s send" has more to say.
+"%[1]s send" has more to say. When the reader of its output closes that, as
+"| head -1" does, it says goodbye to the hub and ends with 141, silently.
 `, hubctl)
 }

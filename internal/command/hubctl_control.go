@@ -71,7 +71,10 @@ func (c *control) run(p Process, work func(stop context.Context) (int, error)) i
 	logger := c.settings.logger(p.Stderr, slog.LevelWarn)
 	return p.supervise(logger, func(stop, _ context.Context) int {
 		code, err := work(stop)
-		if err != nil {
+		switch {
+		case errors.Is(err, errOutputClosed): // as "| head -1" does
+			return ExitPipe
+		case err != nil:
 			c.complain(p, err)
 		}
 		return code

@@ -56,14 +56,11 @@ func newToken() (*settings, func(Process) int) {
 // run makes what is asked for.
 func (c *tokenMaker) run(p Process) int {
 	result, err := c.make()
-	if err == nil {
-		_, err = fmt.Fprintln(p.Stdout, result)
-	}
 	if err != nil {
 		fmt.Fprintf(p.Stderr, "%s: %v\n", c.settings.program, err)
 		return ExitFailure
 	}
-	return ExitOK
+	return c.settings.show(p, result+"\n")
 }
 
 func (c *tokenMaker) make() (string, error) {

@@ -1,8 +1,10 @@
 package command
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -12,7 +14,16 @@ import (
 	"go.uber.org/goleak"
 )
 
+// childVariable names the program as which the test binary runs, for what only a process of its own shows.
+const childVariable = "COMMAND_TEST_PROGRAM"
+
 func TestMain(m *testing.M) {
+	switch os.Getenv(childVariable) {
+	case "start_server":
+		os.Exit(Main(Server))
+	case hubctl:
+		os.Exit(Main(Hubctl))
+	}
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		if strings.HasPrefix(name, "HUB_") || strings.HasPrefix(name, "SIMULATION_") || strings.HasPrefix(name, "OTEL_") {
@@ -85,6 +96,25 @@ func startServer(t *testing.T, args ...string) (s *started, port string) {
 		t.Fatal(err)
 	}
 	return s, port
+}
+
+// startAddresses reads the log of a hub, as JSON, until it has told the admin address and its own.
+func startAddresses(t *testing.T, log io.Reader) (admin, hub string) {
+	t.Helper()
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		var event struct{ Msg, Addr string }
+		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
+			t.Fatalf("%q: %v", lines.Text(), err)
+		}
+		switch event.Msg {
+		case "admin address open":
+			admin = event.Addr
+		case "listening":
+			return admin, event.Addr
+		}
+	}
+	t.Fatal("the hub has ended before it listened")
+	return "", ""
 }
 
 // awaitLine waits until the program has written a line that contains text.

@@ -20,6 +20,7 @@ import (
 
 const (
 	defaultDrain = 5 * time.Second // what is queued for a client that reads is gone long before
+	maxPrint     = 3 * time.Second // that standard output may take for the statistics
 )
 
 // server is the configuration of start_server.
@@ -52,6 +53,7 @@ type server struct {
 	admin      string // address; empty: none
 	tokenFile  string
 	latency    *admin.Latency // nil without an admin address
+	log        *logQueue
 	traces     traces
 
 	parts  []part // what follows the configuration while the server runs
@@ -66,7 +68,9 @@ func Server(p Process) int {
 		return code
 	}
 	level := new(slog.LevelVar)
-	logger := newLogger(p.Stderr, c.settings.log, level)
+	c.log = newLogQueue(p.Stderr, c.settings.log)
+	defer c.log.close(maxLogFlush)
+	logger := newLogger(c.log, c.settings.log, level)
 	c.follow(func(next *server) (apply func(), err error) {
 		return func() { level.Set(logLevels[next.settings.level]) }, nil
 	})
@@ -221,7 +225,9 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 		_ = h.Shutdown(now) // nothing is connected
 		return ExitFailure
 	}
-	a, err := c.administer(h, logger)
+	door := &door{Listener: ln}
+	alive := newLiveness(h, door)
+	a, err := c.administer(h, alive, logger)
 	if err != nil {
 		logger.Error("cannot open the admin address", "error", err, "advice", adviceOnAdmin(err))
 		ln.Close()
@@ -238,9 +244,10 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 	defer end()
 	c.access.warnOfStrangers(logger, ln.Addr(), c.tls.clientCA)
 	c.gate.logger = logger
-	service, door := newService(logger), &door{Listener: ln}
-	work := serve(now, h, c.secured.over(life, door, logger))
-	service.ready(work, door)
+	service := newService(logger)
+	door.Listener = c.secured.over(life, ln, logger)
+	work := serve(now, h, door)
+	service.ready(door, alive)
 	defer service.close()
 	for {
 		select {
@@ -281,12 +288,25 @@ func (c *server) windUp(now context.Context, work *served, stdout io.Writer, log
 	return code
 }
 
+// print prints the statistics, unless nobody takes them for maxPrint: a pipe that is full must not keep the
+// hub from its end.
 func (c *server) print(h *hub.Hub, stdout io.Writer) error {
 	if !c.stat {
 		return nil
 	}
-	_, err := h.Stats().WriteTo(stdout)
-	return err
+	printed := make(chan error, 1)
+	go func() { // ends when stdout takes it; otherwise with the process, which is about to end
+		_, err := h.Stats().WriteTo(stdout)
+		printed <- err
+	}()
+	enough := time.NewTimer(maxPrint)
+	defer enough.Stop()
+	select {
+	case err := <-printed:
+		return err
+	case <-enough.C:
+		return fmt.Errorf("nobody reads standard output for %s", formatSpan(maxPrint))
+	}
 }
 
 // adviceOn says what to do about a failure to listen.

@@ -1,14 +1,11 @@
 package command
 
 import (
-	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/sechlol/go-message-hub/hub"
 )
 
 // serviceManager makes the test the service manager of what it starts, and returns what it
@@ -75,45 +72,4 @@ func TestServiceManagerThatIsGone(t *testing.T) {
 	if got := s.interrupt(); got.code != ExitOK || !strings.Contains(got.stderr, "cannot speak to the service manager") {
 		t.Errorf("exit code %d: %s", got.code, got.stderr)
 	}
-}
-
-// TestADoorThatNobodyComesBackTo is about a hub that hangs while it lets somebody in.
-func TestADoorThatNobodyComesBackTo(t *testing.T) {
-	h, err := hub.New(hub.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &door{Listener: ln}
-	later := func() time.Time { return time.Now().Add(2 * admitMost) }
-	if err := d.alive(later(), h); err != nil {
-		t.Errorf("nobody came yet: %v", err)
-	}
-	conn, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	accepted, err := d.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer accepted.Close()
-	if err := d.alive(time.Now(), h); err != nil {
-		t.Errorf("somebody is just coming in: %v", err)
-	}
-	if err := d.alive(later(), h); err == nil {
-		t.Error("said to be alive, but nobody came back")
-	}
-	work := serve(t.Context(), h, d) // comes back
-	if err := work.close(t.Context(), time.Second); err != nil {
-		t.Error(err)
-	}
-	if err := d.alive(later(), h); err != nil {
-		t.Errorf("the hub has ended, which is no hanging: %v", err)
-	}
-	newService(slog.New(slog.DiscardHandler)).close() // also without a beginning
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -17,7 +18,11 @@ func (s *settings) addShow() {
 
 // show prints text, and returns the exit code.
 func (s *settings) show(p Process, text string) int {
-	if _, err := io.WriteString(p.Stdout, text); err != nil {
+	_, err := io.WriteString(p.Stdout, text)
+	switch {
+	case errors.Is(err, errOutputClosed):
+		return ExitPipe
+	case err != nil:
 		fmt.Fprintf(p.Stderr, "%s: cannot print: %v\n", s.program, err)
 		return ExitFailure
 	}

@@ -48,7 +48,10 @@ func Simulation(p Process) int {
 	if err != nil {
 		return c.settings.complain(p, err)
 	}
-	logger := c.settings.logger(p.Stderr, slog.LevelDebug)
+	log := newLogQueue(p.Stderr, c.settings.log)
+	defer log.close(maxLogFlush)
+	p.Stderr = log
+	logger := c.settings.logger(log, slog.LevelDebug)
 	c.settings.logWarnings(logger)
 	config.Logger, config.Out, config.Terminal = logger, p.Stdout, p.Terminal
 	return p.supervise(logger, func(stop, now context.Context) int {
@@ -129,6 +132,9 @@ func (c *simulated) simulationConfig() (simulation.Config, error) {
 // run simulates until stop ends and returns the exit code.
 func (c *simulated) run(stop, now context.Context, config simulation.Config, p Process) int {
 	report, err := c.record(stop, now, config, p)
+	if errors.Is(err, errOutputClosed) {
+		return ExitPipe
+	}
 	if err != nil {
 		if why := distrust(err); why != "" {
 			err = fmt.Errorf("no connection to the hub at %s: %s", &c.remote, why)

@@ -1,0 +1,124 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// gatedWriter is a log that nobody reads until its gate is closed.
+type gatedWriter struct {
+	output
+	gate chan struct{}         // nil: it is read from the start
+	err  atomic.Pointer[error] // of every write; nil: none
+}
+
+// Write implements io.Writer.
+func (w *gatedWriter) Write(p []byte) (int, error) {
+	if w.gate != nil {
+		<-w.gate
+	}
+	if err := w.err.Load(); err != nil {
+		return 0, *err
+	}
+	return w.output.Write(p)
+}
+
+func TestLogQueue_KeepsLinesInOrder(t *testing.T) {
+	var w gatedWriter
+	q := newLogQueue(&w, logText)
+	var writers sync.WaitGroup
+	for range 4 {
+		writers.Go(func() { fmt.Fprintln(q, "another") })
+	}
+	var want strings.Builder
+	for i := range 1000 {
+		fmt.Fprintln(q, i)
+		fmt.Fprintln(&want, i)
+	}
+	writers.Wait()
+	q.close(time.Minute)
+	if got := strings.ReplaceAll(w.String(), "another\n", ""); got != want.String() || strings.Count(w.String(), "another") != 4 {
+		t.Errorf("got %q", w.String())
+	}
+	if n := q.Dropped(); n != 0 {
+		t.Errorf("%d lines dropped, want none", n)
+	}
+}
+
+// TestLogQueue_DropsAndCountsWhileNobodyReads has more to write than waits, then lets the reader read.
+func TestLogQueue_DropsAndCountsWhileNobodyReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := gatedWriter{gate: make(chan struct{})}
+		q := newLogQueue(&w, logJSON)
+		q.maxBytes = 100
+		for i := range 30 {
+			fmt.Fprintf(q, "line %04d\n", i) // 10 bytes
+			synctest.Wait()
+		}
+		fmt.Fprint(q, "\n") // finds room, and must not stand before the line about the others
+		if n := q.Dropped(); n != 21 {
+			t.Errorf("%d lines dropped, want 21", n)
+		}
+		close(w.gate)
+		synctest.Wait()
+		fmt.Fprintln(q, "later")
+		q.close(time.Minute)
+		lines := strings.Split(strings.TrimSpace(w.String()), "\n")
+		if len(lines) != 12 || lines[0] != "line 0000" || lines[9] != "line 0009" || lines[11] != "later" ||
+			!strings.Contains(lines[10], `"log lines dropped","lines":21`) {
+			t.Errorf("got %q", lines)
+		}
+	})
+}
+
+// TestLogQueue_CountsLinesThatCannotBeWritten has a writer that fails for a while, as on a full disk.
+func TestLogQueue_CountsLinesThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w gatedWriter
+		full := errors.New("disk full")
+		w.err.Store(&full)
+		q := newLogQueue(&w, logText)
+		for range 3 {
+			fmt.Fprintln(q, "lost")
+			synctest.Wait()
+		}
+		w.err.Store(nil)
+		fmt.Fprintln(q, "lost as well, for the next line is about the others")
+		synctest.Wait()
+		fmt.Fprintln(q, "later")
+		q.close(time.Minute)
+		if got := w.String(); !strings.HasSuffix(got, "msg=\"log lines dropped\" lines=4\nlater\n") || strings.Contains(got, "lost") {
+			t.Errorf("got %q", got)
+		}
+		if n := q.Dropped(); n != 4 {
+			t.Errorf("%d lines dropped, want 4", n)
+		}
+	})
+}
+
+// TestLogQueue_CloseIsBounded closes one whose reader does not read.
+func TestLogQueue_CloseIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := gatedWriter{gate: make(chan struct{})}
+		q := newLogQueue(&w, logText)
+		slog.New(slog.NewTextHandler(q, nil)).Info("last words")
+		began := time.Now()
+		q.close(time.Second)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("close took %v, want 1s", took)
+		}
+		fmt.Fprintln(q, "too late")
+		close(w.gate)
+		<-q.done
+		if got := w.String(); !strings.Contains(got, "last words") || strings.Contains(got, "too late") || q.Dropped() != 1 {
+			t.Errorf("got %q, %d dropped", got, q.Dropped())
+		}
+	})
+}

@@ -1,0 +1,120 @@
+//go:build unix
+
+package command
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// child prepares the test binary to run as a program of its own. It is killed at the end of the test, if it
+// has not ended by then.
+func child(t *testing.T, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	t.Cleanup(cancel)
+	c := exec.CommandContext(ctx, os.Args[0], args...)
+	c.Env = append(os.Environ(), childVariable+"="+program)
+	return c
+}
+
+// TestMain_LogReaderThatGoesAway closes the pipes that a hub writes its log and its statistics to, as the end of
+// "start_server 2>&1 | tee" does: the hub serves on, and says goodbye when it is told to end.
+func TestMain_LogReaderThatGoesAway(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	c := child(t, "start_server", "-addr=127.0.0.1", "-port=0", "-admin=off", "-log=json")
+	c.Stdout, c.Stderr = write, write
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	_, addr := startAddresses(t, read)
+	read.Close()
+	dialAt := func() *client.Client {
+		conn, err := client.Dial(t.Context(), addr, &client.Options{NoReconnect: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	first := dialAt() // is logged, and so is the next
+	dialAt()
+	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-first.Done()
+	var away *client.GoAwayError
+	if err := first.Err(); !errors.As(err, &away) || away.Code != wire.GoAwayShutdown {
+		t.Errorf("the connection ended with %v, want a GOAWAY", err)
+	}
+	if _ = c.Wait(); c.ProcessState.ExitCode() != ExitFailure { // the statistics could not be printed
+		t.Errorf("the hub ended with %v, want exit code %d", c.ProcessState, ExitFailure)
+	}
+}
+
+// TestMain_HubctlIntoAClosedPipe takes one message of hubctl listen, as "hubctl listen | head -1" does: it says goodbye
+// to the hub, and nothing to anybody else.
+func TestMain_HubctlIntoAClosedPipe(t *testing.T) {
+	_, port := startServer(t, "-resume-window=1h")
+	sender := dial(t, port)
+	c := child(t, hubctl, "listen", "-addr=127.0.0.1", "-port="+port)
+	stdout, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr output
+	c.Stderr = &stderr
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	connected := (&started{t: t, ended: make(chan struct{})}).awaitLine(&stderr, "msg=connected")
+	listener, err := strconv.ParseUint(regexp.MustCompile(`id=(\d+)`).FindStringSubmatch(connected)[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func() *client.Report {
+		report, err := sender.SendReport(t.Context(), []uint64{listener}, []byte("hello"), &client.SendOptions{Level: wire.LevelProcessed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report
+	}
+	if got := send().Fates[0]; got != wire.FateProcessed {
+		t.Errorf("the first message is %v", got)
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || !strings.HasSuffix(line, "hello\n") {
+		t.Errorf("printed %q, %v", line, err)
+	}
+	stdout.Close()
+	if got := send().Fates[0]; got == wire.FateProcessed {
+		t.Error("what could not be printed is reported as processed")
+	}
+	if _ = c.Wait(); c.ProcessState.ExitCode() != ExitPipe {
+		t.Errorf("ended with %v, want exit code %d", c.ProcessState, ExitPipe)
+	}
+	for line := range strings.Lines(stderr.String()) {
+		if !strings.Contains(line, "msg=connected") {
+			t.Errorf("said %q", line)
+		}
+	}
+	if ids, err := sender.List(t.Context()); err != nil || len(ids) != 0 {
+		t.Errorf("listed are %v, %v, want nobody else", ids, err)
+	}
+}
