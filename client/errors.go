@@ -35,6 +35,12 @@ var (
 	// the hub forgot the client before it reported.
 	ErrForgotten = errors.New("the hub has forgotten the client: what became of the message is uncertain")
 
+	// ErrUndeliverable says that a message was not sent, and will not be: the connection was lost at
+	// least five times, and over ten seconds or more, each time before the whole message had reached the
+	// hub. A link that is too slow for it, or that is cut too soon, would keep everything behind it
+	// waiting for ever.
+	ErrUndeliverable = errors.New("the connection does not carry the message")
+
 	// ErrTooManyWatchers says that as many clients as the hub allows are told already who comes
 	// and goes. Another Watch may be taken later.
 	ErrTooManyWatchers = errors.New("the hub tells no more clients who comes and goes")

@@ -31,6 +31,7 @@ type link struct {
 	taken    socket.Terms  // of a TAKEN
 	verdicts socket.Terms  // of an ACK
 	over     chan struct{} // closed when the reading has ended
+	began    time.Time
 
 	pending pending
 	greeted chan struct{} // closed when WELCOME has come
@@ -60,7 +61,7 @@ func newLink(c *Client, nc net.Conn) *link {
 	if o.ReadBuffer > 0 {
 		socket.LimitUnread(nc, o.ReadBuffer)
 	}
-	l := &link{client: c, over: make(chan struct{}), greeted: make(chan struct{})}
+	l := &link{client: c, over: make(chan struct{}), began: time.Now(), greeted: make(chan struct{})}
 	l.pending.turn = make(chan struct{}, 1)
 	l.taken = socket.Terms{Tracker: parted(c.inbox.told), IfFull: socket.Insist}
 	l.verdicts = socket.Terms{Tracker: parted(func() { c.verdicts.said(l) }), IfFull: socket.Insist}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
@@ -38,10 +39,12 @@ type outgoing struct {
 	spent    bool // the credit was used up, and less than half of it is back
 	reports  int  // under way that have no report
 	calls    map[uint64]*call
-	retained int    // cost of what calls keep to send it again
-	moved    uint64 // changes when the line becomes shorter
-	sealed   bool   // BYE is about to be said
-	err      error  // why nothing more is taken
+	attempts socket.Attempts // to send the first message that the hub has not had
+	lasted   time.Duration   // how long the last connection was there
+	retained int             // cost of what calls keep to send it again
+	moved    uint64          // changes when the line becomes shorter
+	sealed   bool            // BYE is about to be said
+	err      error           // why nothing more is taken
 }
 
 // terms are what WELCOME says about sending.
@@ -322,20 +325,48 @@ func (o *outgoing) finish(seq uint64) *call {
 func (o *outgoing) detach() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.link != nil {
+		o.lasted = time.Since(o.link.began)
+	}
 	o.link = nil
 }
 
 // resume goes on with the hub that knows the client: it has had everything up to a
-// seq, and will report on that; the rest is sent again.
-func (o *outgoing) resume(l *link, t terms, had uint64) {
+// seq, and will report on that; the rest is sent again. Of that, the first message is given up
+// when it did not get through for too long: then its seq is returned, which is 0 otherwise, and the one
+// who waits for its report, if anybody does.
+func (o *outgoing) resume(l *link, t terms, had uint64) (stuck uint64, one *call) {
 	o.mu.Lock()
 	o.terms, o.spent = t, false
+	next := o.next
 	for ; o.next > 0 && o.line[o.next-1].seq > had; o.next-- {
 		o.recall(&o.line[o.next-1])
 	}
+	var free *body.Buffer
+	if begun := o.next < next; o.attempts.Failed(o.firstSeq(), begun, o.lasted) {
+		p := o.line[o.next]
+		stuck, one, free = p.seq, o.calls[p.seq], p.buffer
+		delete(o.calls, p.seq)
+		o.cost -= p.cost
+		o.shift(o.next, o.next+1)
+	}
 	o.link = l
 	o.mu.Unlock()
+	if free != nil {
+		free.Release()
+		signal(o.room)
+	}
 	o.feed()
+	return stuck, one
+}
+
+// firstSeq returns the seq of the first message that is not under way; 0: there is none. It is called
+// with mu held.
+func (o *outgoing) firstSeq() uint64 {
+	if o.next == len(o.line) {
+		return 0
+	}
+	return o.line[o.next].seq
 }
 
 // recall accounts for a message that is not under way any more. It is called with
@@ -359,6 +390,7 @@ func (o *outgoing) restart(l *link, t terms) (failed []*call, unconfirmed int) {
 		failed, unconfirmed, free = o.abandon()
 	}
 	o.next, o.owed, o.reports = 0, 0, 0
+	o.attempts = socket.Attempts{}
 	o.link = l
 	o.mu.Unlock()
 	for _, b := range free {

@@ -50,8 +50,9 @@ const (
 	// itself is sent again or has failed (Options.Resend).
 	EventNewID
 
-	// EventRefused says that the hub has not taken a message for which nobody waits for
-	// a report. It cannot happen while the hub's limits stay as they are.
+	// EventRefused says that a message for which nobody waits for a report was not sent. The hub
+	// has not taken it, which cannot happen while its limits stay as they are; or by Err it is
+	// ErrUndeliverable.
 	EventRefused
 
 	// EventClosed says that the client is over. It is the last one.
@@ -178,9 +179,12 @@ func (c *Client) goOn(l *link, w *wire.Welcome, first bool) error {
 	t := terms{credit: w.Credit, reports: w.MaxReports}
 	defer c.soon.arm()
 	if w.Resumed {
-		c.outgoing.resume(l, t, w.Seq)
+		stuck, one := c.outgoing.resume(l, t, w.Seq)
 		c.attach(l)
 		c.event(Event{Kind: EventResumed})
+		if stuck != 0 {
+			c.giveUp(stuck, one)
+		}
 		return c.outgoing.taken(w.Taken)
 	}
 	failed, unconfirmed := c.outgoing.restart(l, t)
@@ -192,6 +196,17 @@ func (c *Client) goOn(l *link, w *wire.Welcome, first bool) error {
 		one.done(nil, ErrForgotten)
 	}
 	return nil
+}
+
+// giveUp tells the application that a message is not sent: the one who waits for its report, if
+// anybody does.
+func (c *Client) giveUp(seq uint64, one *call) {
+	err := fmt.Errorf("%w: message %d", ErrUndeliverable, seq)
+	if one != nil {
+		one.done(nil, err)
+		return
+	}
+	c.event(Event{Kind: EventRefused, Err: err})
 }
 
 // next returns the connection that follows on one that has ended, or nil when the

@@ -97,8 +97,8 @@ func (r *Report) Reached(level wire.Level) (n int) {
 // the message may have been sent all the same. The report comes behind the messages that the
 // hub sent before it: somebody must receive those, and it cannot be the one who waits.
 //
-// Its errors are those of Send, ErrVersion in version 1, ErrForgotten, and a *RefusedError
-// when the hub does not take the message.
+// Its errors are those of Send, ErrVersion in version 1, ErrForgotten, ErrUndeliverable, and a
+// *RefusedError when the hub does not take the message.
 func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, options *SendOptions) (*Report, error) {
 	type outcome struct {
 		report *Report

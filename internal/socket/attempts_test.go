@@ -1,0 +1,49 @@
+package socket
+
+import (
+	"testing"
+	"time"
+)
+
+func TestAttempts_Failed(t *testing.T) {
+	type attempt struct {
+		frame  uint64
+		begun  bool
+		lasted time.Duration
+	}
+	times := func(n int, a attempt) (all []attempt) {
+		for range n {
+			all = append(all, a)
+		}
+		return all
+	}
+	slow := attempt{7, true, minAttempting / 2}
+	for _, test := range []struct {
+		name     string
+		attempts []attempt
+		give     int // at which attempt it is given up, from 1; 0: never
+	}{
+		{"each takes its time", times(2*maxAttempts, slow), maxAttempts},
+		{"the first began long before the frame", append(times(1, attempt{7, true, time.Hour}), times(2*maxAttempts, attempt{7, true, minAttempting / 20})...), 21},
+		{"cut at once", times(100, attempt{7, true, time.Millisecond}), 0},
+		{"another frame between them", append(append(times(maxAttempts-1, slow), attempt{8, true, time.Hour}), times(maxAttempts-1, slow)...), 0},
+		{"one that was not begun between them", append(append(times(maxAttempts-1, slow), attempt{7, false, time.Hour}), times(maxAttempts-1, slow)...), 0},
+		{"few that take hours", times(maxAttempts-1, attempt{7, true, time.Hour}), 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var a Attempts
+			for i, one := range test.attempts {
+				gave := a.Failed(one.frame, one.begun, one.lasted)
+				if gave != (i+1 == test.give) {
+					t.Fatalf("attempt %d: given up is %v, want that at %d", i+1, gave, test.give)
+				}
+				if gave {
+					return
+				}
+			}
+			if test.give != 0 && test.give <= len(test.attempts) {
+				t.Errorf("not given up in %d attempts", len(test.attempts))
+			}
+		})
+	}
+}
