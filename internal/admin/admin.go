@@ -34,19 +34,21 @@ type Hub interface {
 
 // Limits of what one who asks can take from the hub.
 const (
-	headerTimeout   = 5 * time.Second  // for the head of a request
-	readTimeout     = 10 * time.Second // for all of it
-	writeTimeout    = 30 * time.Second // for the answer; a profile adds the time for which it runs
-	idleTimeout     = 2 * time.Minute  // between two requests: longer than Prometheus usually waits
-	headerMost      = 16 << 10         // bytes
-	bodyMost        = 4 << 10          // bytes; no request needs one
-	scrapesMost     = 4                // at the same time
-	connectionsMost = 100              // open at the same time
+	headerTimeout = 5 * time.Second  // for the head of a request
+	readTimeout   = 10 * time.Second // for all of it
+	writeTimeout  = 30 * time.Second // for the answer; a profile adds the time for which it runs
+	idleTimeout   = 2 * time.Minute  // between two requests: longer than Prometheus usually waits
+	headerMost    = 16 << 10         // bytes
+	bodyMost      = 4 << 10          // bytes; no request needs one
+	scrapesMost   = 4                // at the same time
 )
 
 // tokenLeast is how many characters a token has at least: 16 random ones cannot be
 // guessed over a network.
 const tokenLeast = 16
+
+// DefaultMaxConnections is how many connections may be open at the same time.
+const DefaultMaxConnections = 100
 
 // defaultSample is the time over which rates are measured.
 const defaultSample = 5 * time.Second
@@ -64,6 +66,10 @@ var (
 type Config struct {
 	// Listener is where it serves; it belongs to the Server from New on.
 	Listener net.Listener
+
+	// MaxConnections is how many connections may be open at the same time; further ones are closed at once.
+	// Default: DefaultMaxConnections.
+	MaxConnections int
 
 	// Hub is what it looks into.
 	Hub Hub
@@ -115,6 +121,9 @@ func New(config Config) (*Server, error) {
 	}
 	if config.Alive == nil {
 		config.Alive = func() error { return nil }
+	}
+	if config.MaxConnections == 0 {
+		config.MaxConnections = DefaultMaxConnections
 	}
 	if config.Sample == 0 {
 		config.Sample = defaultSample
@@ -170,7 +179,7 @@ func isLoopback(addr net.Addr) bool {
 // Serve serves until Close, and then returns nil; or until the listener breaks, and
 // then returns why. It may be called once.
 func (s *Server) Serve() error {
-	err := s.http.Serve(&few{Listener: s.config.Listener, most: connectionsMost})
+	err := s.http.Serve(&few{Listener: s.config.Listener, most: int32(s.config.MaxConnections)})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

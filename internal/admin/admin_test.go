@@ -62,7 +62,7 @@ func TestALargeRequestIsCutShort(t *testing.T) {
 func TestConnectionsAreFew(t *testing.T) {
 	s := start(t, Config{})
 	var open []net.Conn
-	for range connectionsMost + 20 {
+	for range DefaultMaxConnections + 20 {
 		nc, err := net.Dial("tcp", s.admin)
 		if err != nil {
 			t.Fatal(err)
@@ -70,12 +70,12 @@ func TestConnectionsAreFew(t *testing.T) {
 		defer nc.Close()
 		open = append(open, nc)
 	}
-	for _, nc := range open[connectionsMost:] {
+	for _, nc := range open[DefaultMaxConnections:] {
 		if n, err := nc.Read(make([]byte, 1)); err == nil {
 			t.Errorf("%d bytes on a connection too many", n)
 		}
 	}
-	for _, nc := range open[:connectionsMost] {
+	for _, nc := range open[:DefaultMaxConnections] {
 		nc.Close()
 	}
 	eventually(t, "there is room", func() bool {

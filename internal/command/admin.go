@@ -44,7 +44,7 @@ func (c *server) administer(h *hub.Hub, alive *liveness, logger *slog.Logger) (*
 		return nil, err
 	}
 	s, err := admin.New(admin.Config{
-		Listener: ln, Hub: h, Token: token, Alive: alive.err, Latency: c.latency, LogDropped: c.log.Dropped,
+		Listener: ln, MaxConnections: adminConnections(openFiles()), Hub: h, Token: token, Alive: alive.err, Latency: c.latency, LogDropped: c.log.Dropped,
 		Certificate: c.secured.until(), Logger: logger,
 	})
 	if err != nil {

@@ -3,14 +3,15 @@
 package command
 
 import (
+	"errors"
 	"log/slog"
 	"math"
+	"net"
 	"syscall"
 )
 
-// spareFiles is what a hub opens besides its clients: standard streams, the
-// listener, the poller, and some room for lookups.
-const spareFiles = 16
+// ownFiles is how many files are left to the hub itself, besides its clients and those that are set aside.
+const ownFiles = 2 * minOwnFiles
 
 // openFiles returns how many files this process may open.
 func openFiles() int {
@@ -19,6 +20,28 @@ func openFiles() int {
 		return math.MaxInt32
 	}
 	return int(limit.Cur)
+}
+
+// nextFile returns the number that the next file will have, and false where that is not known. A process that can
+// open none has as many as it may.
+func nextFile(ln net.Listener) (next int, ok bool) {
+	tcp, ok := ln.(syscall.Conn)
+	if !ok {
+		return 0, false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	var failure error
+	if err := raw.Control(func(fd uintptr) { next, failure = syscall.Dup(int(fd)) }); err != nil {
+		return 0, false
+	}
+	if failure != nil {
+		return math.MaxInt, errors.Is(failure, syscall.EMFILE)
+	}
+	_ = syscall.Close(next) // fails for no file of ours
+	return next, true
 }
 
 // warnOfFewFiles says so when the operating system does not let this process
@@ -30,7 +53,7 @@ func warnOfFewFiles(logger *slog.Logger, clients int) {
 		logger.Warn("cannot tell how many files may be open", "error", err)
 		return
 	}
-	if needed := uint64(clients) + spareFiles; uint64(limit.Cur) < needed {
+	if needed := uint64(clients) + ownFiles + maxReservedFiles; uint64(limit.Cur) < needed {
 		logger.Warn("fewer files may be open than clients may connect",
 			"open_files", uint64(limit.Cur), "max_clients", clients,
 			"advice", "raise the limit (ulimit -n, or LimitNOFILE= of a systemd unit) or lower -max-clients")

@@ -245,7 +245,7 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 	c.access.warnOfStrangers(logger, ln.Addr(), c.tls.clientCA)
 	c.gate.logger = logger
 	service := newService(logger)
-	door.Listener = c.secured.over(life, ln, logger)
+	door.Listener = c.secured.over(life, spareFiles(ln, openFiles()), logger)
 	work := serve(now, h, door)
 	service.ready(door, alive)
 	defer service.close()
