@@ -98,8 +98,8 @@ func (s *session) untilHeard() error {
 	}
 	s.conn.Press()
 	defer s.conn.Ease()
-	if s.conn.Stow() != nil {
-		return errEnded
+	if err := s.conn.Stow(); err != nil {
+		return err
 	}
 	for s.answers.waiting() {
 		select {

@@ -100,7 +100,7 @@ func (s *session) sendAway(away *goAway) {
 		return
 	}
 	s.unlist()
-	l.halt()
+	s.halt()
 	s.conn.Interrupt()
 	// Whoever reads may wait for memory, or be about to wait for the client's return:
 	// then it does not hear of this. Once the session is over, the timer does nothing.

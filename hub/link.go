@@ -20,6 +20,10 @@ const (
 
 	// lastWords is how long a client may take to take its GOAWAY.
 	lastWords = time.Second
+
+	// untilDetached is how long the session that a client wants to go on with may take to end: longer
+	// than lastWords, and shorter than the first attempt of a client lasts, which is 3 s.
+	untilDetached = 2 * time.Second
 )
 
 // errBye says that the client leaves for good.
@@ -50,7 +54,7 @@ type link struct {
 	detached chan struct{} // closed when nothing is read or written any more
 	moved    chan struct{} // closed when another connection has gone on
 	halted   chan struct{} // closed when the one who reads is to wait for nothing any more
-	halt     func()        // closes it
+	halt     func()        // closes it: see session.halt
 
 	dismissed atomic.Pointer[goAway] // nil: nobody wants it to go
 
@@ -61,6 +65,13 @@ func newLink(p *peer, name string) *link {
 	l := &link{peer: p, name: presentable(name), yield: make(chan struct{}), detached: make(chan struct{}), moved: make(chan struct{}), halted: make(chan struct{})}
 	l.halt = sync.OnceFunc(func() { close(l.halted) })
 	return l
+}
+
+// halt ends whatever the one who reads waits for: room, credit, its pace, or memory. It does not end the reading of what has
+// come already.
+func (s *session) halt() {
+	s.link.Load().halt()
+	s.account.Interrupt()
 }
 
 // hello makes a client of version 2 of one that has said nothing before.
@@ -218,8 +229,9 @@ func (s *session) lingering(hello *wire.Hello) *session {
 	case <-l.detached:
 		return old
 	case <-old.done:
+	case <-s.done:
 	case <-h.closing:
-	case <-time.After(h.config.StallTimeout): // it waits for memory, perhaps
+	case <-time.After(untilDetached): // it must not take all the time that the client has for this attempt
 	}
 	return nil
 }
@@ -317,7 +329,7 @@ type beat struct {
 
 // beat looks at a session, compared with how it stood half an interval ago.
 func (s *session) beat(last beat) beat {
-	now := beat{sent: s.conn.Pulse().Sent, brought: s.conn.Brought()}
+	now := beat{sent: s.conn.Pulse().Sent, brought: s.conn.Arrived()}
 	if now.sent == last.sent {
 		now.unsaid = last.unsaid + 1
 	}
@@ -326,9 +338,8 @@ func (s *session) beat(last beat) beat {
 	}
 	switch {
 	case now.unread >= 4:
-		l := s.link.Load()
-		l.silent.Store(true)
-		l.halt()
+		s.link.Load().silent.Store(true)
+		s.halt()
 		s.conn.Interrupt() // whoever waits to be resumed does not hear it
 	case now.unsaid >= 1 || now.unread >= 2:
 		s.peer().ping(s)

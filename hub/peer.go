@@ -41,7 +41,7 @@ type peer struct {
 	pending  int           // SENDs whose REPORT is not written
 	answers  int           // that wait for room in its own queue, each for one read
 	room     chan struct{} // capacity 1: one of these went down
-	block    *body.Buffer  // where REPORTs are written, while some are to be made or kept
+	block    *body.Buffer  // where REPORTs are written, while one of those in it is needed
 	used     int           // bytes of it
 	awaiting map[ackKey]*batch
 }
@@ -76,9 +76,8 @@ func (p *peer) ask(s *session) {
 	p.yields = p.yields || first
 	p.mu.Unlock()
 	if first {
-		l := s.link.Load()
-		close(l.yield)
-		l.halt()
+		close(s.link.Load().yield)
+		s.halt()
 		s.conn.Interrupt()
 	}
 }
@@ -262,14 +261,20 @@ func (p *peer) report(frames []byte, n int) {
 const reportBlock = 2 << 10
 
 // write puts REPORTs where they are sent from, and kept until they are acknowledged: so
-// that little ones take little. The piece has a reference to its buffer.
+// that little ones take little. The piece has a reference to its buffer. What they take must not
+// count against the share of the client's own messages: it is given back when the client has
+// acknowledged them, which may stand behind a message that waits for room in that share.
 func (p *peer) write(frames []byte) (*session, socket.Piece) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.session
+	if len(frames) > reportBlock {
+		buffer := s.account.ForceOverhead(len(frames))
+		return s, socket.Piece{Buffer: buffer, To: copy(buffer.Bytes(), frames)}
+	}
 	if p.block == nil || p.block.Account() != s.account || len(p.block.Bytes())-p.used < len(frames) {
 		p.dropBlock()
-		p.block = s.account.Force(max(reportBlock, len(frames)))
+		p.block = s.account.ForceOverhead(reportBlock)
 	}
 	from := p.used
 	p.used += copy(p.block.Bytes()[from:], frames)
@@ -294,10 +299,9 @@ func (p *peer) reported(n int) {
 	p.stir()
 }
 
-// tidy gives up the block when nothing in it is needed any more, and nothing is to come. It
-// is called with mu held.
+// tidy gives up the block when nothing in it is needed any more. It is called with mu held.
 func (p *peer) tidy() {
-	if p.pending == 0 && p.block != nil && !p.block.Shared() {
+	if p.block != nil && !p.block.Shared() {
 		p.dropBlock()
 	}
 }
@@ -342,7 +346,7 @@ func (s *session) post(frame []byte, terms *socket.Terms) bool {
 
 // pieceOf returns a piece with a buffer of its own.
 func (s *session) pieceOf(frame []byte, terms *socket.Terms) socket.Piece {
-	buffer := s.account.Force(len(frame))
+	buffer := s.account.ForceOverhead(len(frame))
 	return socket.Piece{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Terms: terms}
 }
 

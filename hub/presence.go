@@ -245,7 +245,7 @@ func sum(changes []change) (joined, left []uint64) {
 // there was room.
 func (s *session) present(revision uint64, flags wire.PresenceFlags, joined, left []uint64) bool {
 	size := wire.PresenceLen(len(joined), len(left)) + (len(joined)+len(left))/wire.PageMost*wire.PresenceLen(0, 0)
-	buffer := s.account.TryDraw(size)
+	buffer := s.account.TryDrawOverhead(size) // or one who always sends much would never be told
 	if buffer == nil {
 		return false
 	}

@@ -296,10 +296,13 @@ func (t *turn) find(n, all int) (*body.Buffer, error) {
 	t.pause()
 	s.conn.Forget() // a large request that is no relay: its payload means nothing
 	out, err := s.account.Draw(all, s.done)
-	if err != nil {
+	switch {
+	case err == nil:
+		return out, nil
+	case isClosed(s.done):
 		return nil, errEnded
 	}
-	return out, nil
+	return nil, socket.ErrInterrupted
 }
 
 // drop gives up the buffer of the run, which is offered already.

@@ -62,7 +62,7 @@ func (t *turn) refuse(seq uint64, code wire.ErrorCode, text string) error {
 	return t.say(wire.AppendError(nil, seq, code, text))
 }
 
-// takeSend adds a SEND to the run, or begins a new one.
+// takeSend takes a SEND when the client may send it.
 func (t *turn) takeSend(p *peer, f *socket.Frame) error {
 	m, err := wire.ParseSend(f.Payload)
 	if err != nil {
@@ -77,20 +77,26 @@ func (t *turn) takeSend(p *peer, f *socket.Frame) error {
 	if taken, err := t.admit(p, &m, cost); !taken {
 		return err
 	}
+	if err = t.gather(p, f, &m, cost); err != nil && p.seq != m.Seq && m.Options.Level() != wire.LevelNone {
+		p.reported(1) // it was interrupted: the client will send it again
+	}
+	return err
+}
+
+// gather adds a SEND that has been admitted to the run, or begins a new one. It may wait for memory.
+func (t *turn) gather(p *peer, f *socket.Frame, m *wire.Send, cost int) error {
 	if t.time.IsZero() {
 		t.time = time.Now()
 	}
 	c := class{true, m.Options, m.TTL}
 	d := wire.Deliver{Sender: p.id, Seq: m.Seq, Time: uint64(t.time.UnixMicro()), Flags: flags(m.Options.Level())}
 	gap := c.followed() && m.Seq != p.seq+1
-	p.seq = m.Seq
-	t.relays++
 	switch {
 	case m.To.Len() == 0:
-		t.noReceivers++
 		return t.sendToNobody(p, m.Seq, c, cost)
 	case f.Alone:
-		return t.sendAlone(f, &m, &d, c, cost)
+		t.accept(p, m.Seq)
+		return t.sendAlone(f, m, &d, c, cost)
 	case gap || c.single():
 		if err := t.offer(); err != nil {
 			return err
@@ -100,6 +106,7 @@ func (t *turn) takeSend(p *peer, f *socket.Frame) error {
 	if err := t.join(m.To, c, wire.DeliverLen(len(m.Body))); err != nil {
 		return err
 	}
+	t.accept(p, m.Seq)
 	if t.piece.Frames == 0 {
 		t.first, t.cost = m.Seq, 0
 	}
@@ -110,6 +117,13 @@ func (t *turn) takeSend(p *peer, f *socket.Frame) error {
 	return nil
 }
 
+// accept notes that a SEND is about to be relayed, and nothing is waited for any more: a client that
+// comes back does not send it again.
+func (t *turn) accept(p *peer, seq uint64) {
+	p.seq = seq
+	t.relays++
+}
+
 // admit reports whether a SEND is to be relayed. It waits if the client has more
 // under way than it may have.
 func (t *turn) admit(p *peer, m *wire.Send, cost int) (bool, error) {
@@ -118,8 +132,11 @@ func (t *turn) admit(p *peer, m *wire.Send, cost int) (bool, error) {
 	case m.Seq <= p.seq:
 		return false, t.refuse(m.Seq, wire.ErrorSeq, fmt.Sprintf("seq is not above %d, that of the last SEND", p.seq))
 	case len(m.Body) > most:
-		p.seq = m.Seq
-		return false, t.refuse(m.Seq, wire.ErrorBody, fmt.Sprintf("body of %d bytes, %d allowed", len(m.Body), most))
+		err := t.refuse(m.Seq, wire.ErrorBody, fmt.Sprintf("body of %d bytes, %d allowed", len(m.Body), most))
+		if err == nil {
+			p.seq = m.Seq
+		}
+		return false, err
 	}
 	reports := m.Options.Level() != wire.LevelNone
 	err := t.waitFor(p, func() bool { return p.fits(cost, reports) })
@@ -143,6 +160,8 @@ func (t *turn) sendToNobody(p *peer, seq uint64, c class, cost int) error {
 		return err
 	}
 	room.Release()
+	t.accept(p, seq)
+	t.noReceivers++
 	p.launch(seq, cost)
 	p.landed(seq)
 	if c.options.Level() != wire.LevelNone {

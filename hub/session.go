@@ -348,8 +348,8 @@ func (s *session) Failed(err error) {
 	// The id is read before the link: a session that goes on with a peer gets that first, and then the peer's id, under which
 	// it has to stay listed, for it may be resumed once more.
 	id := s.id.Load()
-	if l := s.link.Load(); l != nil {
-		l.halt()
+	if s.link.Load() != nil {
+		s.halt()
 	} else {
 		s.unlistAs(id)
 	}

@@ -38,8 +38,7 @@ type kept struct {
 
 // watch sees to it that memory which others wait for is earned: while anybody
 // waits for some, a client that holds some and moves less than Config.MinRate is
-// disconnected. It sleeps while nobody waits, and ends when nobody reads any more:
-// until then one may wait for memory, while the hub shuts down as well.
+// disconnected. It sleeps while nobody waits, and ends when nobody reads any more.
 func (h *Hub) watch() {
 	for {
 		select {
@@ -215,7 +214,7 @@ func (r *relief) giveUp() {
 		case r.pressing && waited && !last.at.IsZero() && now.Acknowledged < last.Frames &&
 			float64(now.Freed-last.Freed) < float64(r.hub.config.MinRate)*at.Sub(last.at).Seconds():
 			w.kept = kept{}
-			s.conn.DropKept()
+			s.dropKept()
 		default:
 			w.kept = now
 		}
@@ -306,7 +305,17 @@ func (s *session) tooLittle(moved int64, before, now sample) bool {
 // nothing helps nobody.
 func (s *session) yield() {
 	if s.hub.bodies.Waiting() || anyWaits(s.conn.KeptAccounts) {
-		s.conn.DropKept()
+		s.dropKept()
+	}
+}
+
+// dropKept gives up what is kept for the client, and the memory of REPORTs of which nothing else is needed.
+func (s *session) dropKept() {
+	s.conn.DropKept()
+	if p := s.peer(); p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.tidy()
 	}
 }
 

@@ -43,10 +43,19 @@ func (s *served) add(name string) {
 // draw starts a drawer; order gets its name when it has its memory. It returns
 // when the drawer either has that or waits.
 func draw(a *Account, n int, name string, order *served) *drawer {
+	return drawAs(a, n, false, name, order)
+}
+
+// drawAs is draw for overhead, if it says so.
+func drawAs(a *Account, n int, overhead bool, name string, order *served) *drawer {
 	d := &drawer{name: name, stop: make(chan struct{}), done: make(chan struct{})}
+	draw := a.Draw
+	if overhead {
+		draw = a.DrawOverhead
+	}
 	go func() { // ends when it has its memory or is stopped
 		defer close(d.done)
-		d.buffer, d.err = a.Draw(n, d.stop)
+		d.buffer, d.err = draw(n, d.stop)
 		if d.err == nil {
 			order.add(d.name)
 		}
@@ -290,6 +299,62 @@ func TestALittleIsThereForEverybody(t *testing.T) {
 			t.Error("nobody waits any more")
 		}
 	})
+}
+
+// TestAccount_OverheadIsNoneOfTheShare lets one draw its whole share, and a buffer above it, whatever overhead it holds; in the
+// budget that counts.
+func TestAccount_OverheadIsNoneOfTheShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := NewBudget(16*kib, 0)
+		account := budget.Account(2 * kib)
+		overhead := []*Buffer{account.ForceOverhead(2 * kib), account.TryDrawOverhead(2 * kib)}
+		large := draw(account, 4*kib, "large", nil)
+		if large.waits() {
+			t.Fatal("one who holds nothing but overhead waits for its share")
+		}
+		small := draw(account, kib, "small", nil)
+		if !small.waits() || !account.Waiting() {
+			t.Fatal("an account got more than its share")
+		}
+		wantUsed(t, budget, 8*kib)
+		large.give()
+		if small.waits() {
+			t.Error("waits for a share in which nothing is held")
+		}
+		small.give()
+		for _, b := range overhead {
+			b.Release()
+		}
+		wantUsed(t, budget, 0)
+	})
+}
+
+// TestAccount_Interrupt ends a wait for the share, one for the budget, and each to come, and lets in who stands behind.
+func TestAccount_Interrupt(t *testing.T) {
+	for name, share := range map[string]int64{"for the budget": 8 * kib, "for the share": 2 * kib} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				budget := NewBudget(3*kib, 0)
+				account := budget.Account(share)
+				held := draw(account, 2*kib, "held", nil)
+				waiting := draw(account, 2*kib, "waiting", nil)
+				behind := draw(budget.Account(8*kib), kib, "behind", nil)
+				account.Interrupt()
+				synctest.Wait()
+				if waiting.waits() || !errors.Is(waiting.err, ErrStopped) || behind.waits() || budget.Anybody() {
+					t.Errorf("waits: %v, %v; who stands behind waits: %v", waiting.waits(), waiting.err, behind.waits())
+				}
+				again := draw(account, 2*kib, "again", nil)
+				if again.waits() || !errors.Is(again.err, ErrStopped) {
+					t.Errorf("waits again: %v, %v", again.waits(), again.err)
+				}
+				held.give()
+				behind.give()
+				draw(account, kib, "there", nil).give() // for which nobody has to wait
+				wantUsed(t, budget, 0)
+			})
+		})
+	}
 }
 
 func TestWhoWaitsLongYields(t *testing.T) {

@@ -35,10 +35,11 @@ var pools [classes]sync.Pool // of *Buffer
 // with it must not change. Each holder calls Release once, the last one gives
 // the memory back. Retain and Release may be called concurrently.
 type Buffer struct {
-	bytes   []byte // the whole capacity of the class
-	class   int
-	account *Account // who is charged for it; nil: nobody
-	refs    atomic.Int32
+	bytes    []byte // the whole capacity of the class
+	class    int
+	account  *Account // who is charged for it; nil: nobody
+	overhead bool     // see Account
+	refs     atomic.Int32
 }
 
 // Get returns a buffer of at least n bytes that is charged to nobody. What it
@@ -84,8 +85,8 @@ func (b *Buffer) Release() {
 		panic("body: buffer released more often than retained")
 	}
 	if b.account != nil {
-		b.account.refund(len(b.bytes))
-		b.account = nil
+		b.account.refund(len(b.bytes), b.overhead)
+		b.account, b.overhead = nil, false
 	}
 	if b.class != unpooled {
 		pools[b.class].Put(b)

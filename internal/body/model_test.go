@@ -17,52 +17,65 @@ type model struct {
 }
 
 type modelAccount struct {
-	share, held int64
-	claim       *modelClaim // granted or not; nil when its holder does not wait
-	forShare    bool        // the claim waits for room in the share
+	share          int64
+	held, overhead int64       // without each other
+	claim          *modelClaim // granted or not; nil when its holder does not wait
+	forShare       bool        // the claim waits for room in the share
+	interrupted    bool
 }
 
 type modelClaim struct {
-	account *modelAccount
-	bytes   int64
-	granted bool
+	account  *modelAccount
+	bytes    int64
+	overhead bool
+	granted  bool
 }
 
-func (m *model) fits(a *modelAccount, n int64) bool {
-	return (a.held == 0 || a.held+n <= a.share) && (m.used == 0 || m.used+n <= m.limit)
+func (a *modelAccount) fits(n int64, overhead bool) bool {
+	return overhead || a.held == 0 || a.held+n <= a.share
 }
 
-func (m *model) book(a *modelAccount, n int64) {
-	a.held += n
+func (m *model) fits(a *modelAccount, n int64, overhead bool) bool {
+	return a.fits(n, overhead) && (m.used == 0 || m.used+n <= m.limit)
+}
+
+func (m *model) book(a *modelAccount, n int64, overhead bool) {
+	if overhead {
+		a.overhead += n
+	} else {
+		a.held += n
+	}
 	m.used += n
 	m.peak = max(m.peak, m.used)
 }
 
 // try books n bytes if nobody has to wait for them.
-func (m *model) try(a *modelAccount, n int64) bool {
-	if len(m.queue) > 0 || !m.fits(a, n) {
+func (m *model) try(a *modelAccount, n int64, overhead bool) bool {
+	if len(m.queue) > 0 || !m.fits(a, n, overhead) {
 		return false
 	}
-	m.book(a, n)
+	m.book(a, n, overhead)
 	return true
 }
 
-func (m *model) draw(a *modelAccount, n int64) {
-	a.claim = &modelClaim{account: a, bytes: n}
+func (m *model) draw(a *modelAccount, n int64, overhead bool) {
+	a.claim = &modelClaim{account: a, bytes: n, overhead: overhead}
 	switch {
-	case m.try(a, n):
+	case m.try(a, n, overhead):
 		a.claim.granted = true
-	case a.held == 0 || a.held+n <= a.share:
+	case a.interrupted: // whoever draws is told at once
+	case a.fits(n, overhead):
 		m.queue = append(m.queue, a.claim)
 	default:
 		a.forShare = true
 	}
 }
 
-func (m *model) free(a *modelAccount, n int64) {
-	a.held -= n
-	m.used -= n
-	if a.forShare && (a.held == 0 || a.held+a.claim.bytes <= a.share) {
+func (m *model) force(a *modelAccount, n int64, overhead bool) { m.book(a, n, overhead) }
+
+func (m *model) free(a *modelAccount, n int64, overhead bool) {
+	m.book(a, -n, overhead)
+	if a.forShare && a.fits(a.claim.bytes, a.claim.overhead) {
 		a.forShare = false
 		m.queue = append(m.queue, a.claim)
 	}
@@ -79,7 +92,7 @@ func (m *model) grant() {
 	for len(m.queue) > 0 && (m.used == 0 || m.used+m.queue[0].bytes <= m.limit) {
 		c := m.queue[0]
 		m.queue = m.queue[1:]
-		m.book(c.account, c.bytes)
+		m.book(c.account, c.bytes, c.overhead)
 		c.granted = true
 	}
 }
@@ -117,9 +130,13 @@ func (p *pair) idle() int {
 }
 
 func (p *pair) tryDraw(t *rapid.T) {
-	i, n := p.idle(), rapid.IntRange(0, 8*kib).Draw(t, "bytes")
-	want := p.model.try(p.model.accounts[i], int64(Capacity(n)))
-	b := p.accounts[i].TryDraw(n)
+	i, n, overhead := p.idle(), rapid.IntRange(0, 8*kib).Draw(t, "bytes"), rapid.Bool().Draw(t, "overhead")
+	want := p.model.try(p.model.accounts[i], int64(Capacity(n)), overhead)
+	draw := p.accounts[i].TryDraw
+	if overhead {
+		draw = p.accounts[i].TryDrawOverhead
+	}
+	b := draw(n)
 	if (b != nil) != want {
 		t.Fatalf("account %d: TryDraw(%d) gave %v, want %v", i, n, b != nil, want)
 	}
@@ -129,9 +146,44 @@ func (p *pair) tryDraw(t *rapid.T) {
 }
 
 func (p *pair) draw(t *rapid.T) {
-	i, n := p.idle(), rapid.IntRange(0, 8*kib).Draw(t, "bytes")
-	p.model.draw(p.model.accounts[i], int64(Capacity(n)))
-	p.drawers[i] = draw(p.accounts[i], n, "", nil)
+	i, n, overhead := p.idle(), rapid.IntRange(0, 8*kib).Draw(t, "bytes"), rapid.Bool().Draw(t, "overhead")
+	p.model.draw(p.model.accounts[i], int64(Capacity(n)), overhead)
+	p.drawers[i] = drawAs(p.accounts[i], n, overhead, "", nil)
+}
+
+func (p *pair) force(t *rapid.T) {
+	i := rapid.IntRange(0, len(p.accounts)-1).Draw(t, "account")
+	n, overhead := rapid.IntRange(0, 8*kib).Draw(t, "bytes"), rapid.Bool().Draw(t, "overhead")
+	p.model.force(p.model.accounts[i], int64(Capacity(n)), overhead)
+	force := p.accounts[i].Force
+	if overhead {
+		force = p.accounts[i].ForceOverhead
+	}
+	p.held[i] = append(p.held[i], force(n))
+}
+
+// interrupt ends what the holder waits for, now and later.
+func (p *pair) interrupt(t *rapid.T) {
+	i := rapid.IntRange(0, len(p.accounts)-1).Draw(t, "account")
+	if rapid.IntRange(0, 9).Draw(t, "rarely") > 0 {
+		t.Skip("or soon nobody would wait any more")
+	}
+	p.accounts[i].Interrupt()
+	p.model.accounts[i].interrupted = true
+	if d := p.drawers[i]; d != nil {
+		p.stopped(i)
+	}
+}
+
+// stopped holds a drawer to what must be true when its wait has been ended.
+func (p *pair) stopped(i int) {
+	d := p.drawers[i]
+	<-d.done
+	if !errors.Is(d.err, ErrStopped) {
+		p.t.Fatalf("account %d was stopped while it waited, and got %v", i, d.err)
+	}
+	p.drawers[i] = nil
+	p.model.stop(p.model.accounts[i])
 }
 
 func (p *pair) release(t *rapid.T) {
@@ -145,7 +197,7 @@ func (p *pair) release(t *rapid.T) {
 func (p *pair) give(i, at int) {
 	b := p.held[i][at]
 	p.held[i] = slices.Delete(p.held[i], at, at+1)
-	p.model.free(p.model.accounts[i], int64(len(b.Bytes())))
+	p.model.free(p.model.accounts[i], int64(len(b.Bytes())), b.overhead)
 	b.Release()
 }
 
@@ -158,21 +210,17 @@ func (p *pair) stop(t *rapid.T) {
 }
 
 func (p *pair) stopDrawer(i int) {
-	d := p.drawers[i]
-	close(d.stop)
-	<-d.done
-	if !errors.Is(d.err, ErrStopped) {
-		p.t.Fatalf("account %d was stopped while it waited, and got %v", i, d.err)
-	}
-	p.drawers[i] = nil
-	p.model.stop(p.model.accounts[i])
+	close(p.drawers[i].stop)
+	p.stopped(i)
 }
 
 // check compares the two when everybody has gone as far as it can.
 func (p *pair) check(t *rapid.T) {
 	synctest.Wait()
 	for i, a := range p.model.accounts {
-		if d := p.drawers[i]; d != nil {
+		if d := p.drawers[i]; d != nil && a.interrupted && !a.claim.granted {
+			p.stopped(i)
+		} else if d != nil {
 			if d.waits() == a.claim.granted {
 				t.Fatalf("account %d waits: %v, want %v", i, d.waits(), !a.claim.granted)
 			}
@@ -218,8 +266,10 @@ func TestBudgetIsAsItsModel(t *testing.T) {
 			t.Repeat(map[string]func(*rapid.T){
 				"try":     p.tryDraw,
 				"draw":    p.draw,
+				"force":   p.force,
 				"release": p.release,
 				"stop":    p.stop,
+				"end":     p.interrupt,
 				"":        p.check,
 			})
 			p.end()

@@ -160,14 +160,15 @@ func (c *Conn) Secure() (tls.ConnectionState, bool) {
 }
 
 // Close closes the connection at once. What is queued is lost and counted as
-// such. It may be called more than once and from anywhere.
+// such. It may be called more than once and from anywhere. Over TLS it does not take its leave: crypto/tls
+// would wait up to 5 s for a peer that takes nothing. Farewell does, for one that may.
 func (c *Conn) Close() error {
 	c.Outbox.close()
-	return c.base.nc.Close()
+	return beneath(c.base.nc).Close()
 }
 
-// Sever ends the connection and keeps what a detached outbox holds.
-func (c *Conn) Sever() { _ = c.base.nc.Close() }
+// Sever ends the connection at once and keeps what a detached outbox holds.
+func (c *Conn) Sever() { _ = beneath(c.base.nc).Close() }
 
 // LastWords severs a connection whose outbox is detached, and before that tells the
 // peer one more frame if it takes that within patience.
@@ -190,7 +191,7 @@ func (c *Conn) Reset() error {
 	}
 	_ = tcp.SetLinger(0) // fails only on a connection that is gone already
 	c.Outbox.close()
-	return tcp.Close() // TLS would wait to take its leave, which such a peer does not hear
+	return tcp.Close()
 }
 
 // LimitUnread tells the kernel how many bytes it may hold for one who does not read yet, where
@@ -248,6 +249,8 @@ func rawConn(nc net.Conn) syscall.RawConn {
 // patience to end its side as well, so that closing does not reset a connection
 // with something unread on it. It must be called by the one who reads.
 func (c *Conn) Farewell(patience time.Duration) {
+	late := time.AfterFunc(patience, c.Sever) // CloseWrite of TLS may wait as well
+	defer late.Stop()
 	if c.CloseWrite() != nil || c.base.nc.SetReadDeadline(time.Now().Add(patience)) != nil {
 		return
 	}

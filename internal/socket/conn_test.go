@@ -52,6 +52,41 @@ func TestFarewellWaitsForThePeersEnd(t *testing.T) {
 	within(t, "the end of the farewell", left)
 }
 
+// TestConn_EndDoesNotWaitForThePeer has a peer that takes nothing of what the kernel has for it: over TLS there is no room
+// left to take leave.
+func TestConn_EndDoesNotWaitForThePeer(t *testing.T) {
+	for name, end := range map[string]func(*Conn){
+		"Close":    func(c *Conn) { c.Close() },
+		"Sever":    func(c *Conn) { c.Sever() },
+		"Farewell": func(c *Conn) { c.Farewell(20 * time.Millisecond) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, _ := secure.open(t)
+			config := readerConfig()
+			config.UnsentBytes = 64 << 10
+			c := New(near, config, nobody{}, nil)
+			defer c.Drop()
+			lower := beneath(near)
+			for _, size := range []int{64 << 10, 1} {
+				for err := error(nil); err == nil; {
+					_ = lower.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+					_, err = lower.Write(make([]byte, size))
+				}
+			}
+			_ = lower.SetWriteDeadline(time.Time{})
+			ended := make(chan time.Duration, 1)
+			go func() { // ends with the connection, after 5 s at most
+				begin := time.Now()
+				end(c)
+				ended <- time.Since(begin)
+			}()
+			if took := within(t, "the end", ended); took > 3*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
 func TestFarewellHasAnEnd(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 1 << 20})
 	s.Interrupt() // as at a shutdown: what it set must not end the farewell

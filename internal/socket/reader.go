@@ -131,8 +131,14 @@ const (
 	stopWhenEmpty            // do so when what has come is read
 )
 
-// Interrupt makes the current or next Fill return ErrInterrupted.
-func (r *Reader) Interrupt() { r.halt(stopAtOnce) }
+// Interrupt makes the current or next Fill return ErrInterrupted, also one that waits for memory, and
+// ends each wait of the owner's Account.
+func (r *Reader) Interrupt() {
+	r.halt(stopAtOnce)
+	if a := r.base.owner.Account(); a != nil {
+		a.Interrupt()
+	}
+}
 
 // Finish makes Fill return ErrInterrupted when it would have to wait for the
 // peer. Where it cannot be told what has come, that is at once.
@@ -223,7 +229,7 @@ func (r *Reader) Stow() error {
 	if len(rest) <= smallSize {
 		account = nil
 	}
-	own, err := drawWait(account, len(rest), r.base.stop)
+	own, err := r.drawWait(account, len(rest), (*body.Account).DrawOverhead) // for only its owner gives that back
 	if err != nil {
 		return err
 	}
@@ -323,7 +329,7 @@ func (r *Reader) keep(partial []byte, handed bool) {
 // there. The time that passes meanwhile is not the peer's.
 func (r *Reader) grow() error {
 	r.held.Store(0)
-	big, err := drawWait(r.base.owner.Account(), r.size, r.base.stop)
+	big, err := r.drawWait(r.base.owner.Account(), r.size, (*body.Account).Draw)
 	if err != nil {
 		return err
 	}
@@ -652,10 +658,14 @@ func draw(account *body.Account, n int) *body.Buffer {
 	return account.TryDraw(n)
 }
 
-// drawWait takes memory and waits for it if it must.
-func drawWait(account *body.Account, n int, stop <-chan struct{}) (*body.Buffer, error) {
+// drawWait takes memory and waits for it if it must, until the owner ends or Interrupt is called.
+func (r *Reader) drawWait(account *body.Account, n int, draw func(*body.Account, int, <-chan struct{}) (*body.Buffer, error)) (*body.Buffer, error) {
 	if account == nil {
 		return body.Get(n), nil
 	}
-	return account.Draw(n, stop)
+	b, err := draw(account, n, r.base.stop)
+	if err != nil && r.stopping.Load() != 0 {
+		err = ErrInterrupted
+	}
+	return b, err
 }

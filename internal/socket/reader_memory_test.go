@@ -192,6 +192,36 @@ func TestStopEndsTheWaitForMemory(t *testing.T) {
 	})
 }
 
+// TestReader_InterruptEndsWaitForMemory of a frame, and of what is stowed.
+func TestReader_InterruptEndsWaitForMemory(t *testing.T) {
+	onLinks(t, func(t *testing.T, l link) {
+		for _, stow := range []bool{false, true} {
+			if stow && l.name == pipe.name { // of which so little is read that it is not charged
+				continue
+			}
+			b := newBench(t, l, readerConfig())
+			other := b.bodies.Budget.Account(4 << 20).TryDraw(4 << 20)
+			say := frame(100_000)[:readSize]
+			if stow {
+				say = slices.Concat(frame(50), frame(20_000))
+				b.handle = func(Frame) {
+					if err := b.Stow(); err != nil && !errors.Is(err, ErrInterrupted) {
+						t.Errorf("Stow: %v, want %v", err, ErrInterrupted)
+					}
+				}
+			}
+			b.serve()
+			b.write(say)
+			within(t, "somebody waits", b.bodies.Pressed())
+			b.Interrupt()
+			if err := within(t, "the end", b.ended); !errors.Is(err, ErrInterrupted) {
+				t.Errorf("got %v, want %v", err, ErrInterrupted)
+			}
+			other.Release()
+		}
+	})
+}
+
 // TestAFinishedFrameIsNotHeld has the owner look at Holding while it handles a
 // frame whose start was held: the peer owes nothing any more, however long the
 // handling takes.
