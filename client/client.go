@@ -63,6 +63,7 @@ import (
 type Client struct {
 	// Static after construction.
 	options Options
+	anyBody bool // Options.MaxBody was left to the hub
 	life    context.Context
 	end     context.CancelFunc // of life
 
@@ -115,7 +116,7 @@ func Dial(ctx context.Context, addr string, options *Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	return New(ctx, nc, &all)
+	return newClient(ctx, nc, all, options.anyBody())
 }
 
 // New is Dial for a connection that there is already. The connection belongs to
@@ -127,8 +128,14 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 		nc.Close()
 		return nil, err
 	}
+	return newClient(ctx, nc, all, options.anyBody())
+}
+
+// newClient is New with options that are complete.
+func newClient(ctx context.Context, nc net.Conn, all Options, anyBody bool) (*Client, error) {
 	c := &Client{
 		options: all,
+		anyBody: anyBody,
 		stopped: make(chan struct{}),
 		closing: make(chan struct{}),
 		changed: make(chan struct{}),

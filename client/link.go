@@ -42,6 +42,7 @@ type link struct {
 	away    *wire.GoAway  // nil: neither has this
 	classic bool          // the identity came without WELCOME: the hub speaks version 1
 	token   string        // that was shown on it
+	maxBody int           // of a message that comes, in bytes
 	read    mark          // what has come of what is counted
 	skip    uint64        // so many of it come a second time
 	era     uint32        // of its messages: see verdicts
@@ -61,7 +62,7 @@ func newLink(c *Client, nc net.Conn) *link {
 	if o.ReadBuffer > 0 {
 		socket.LimitUnread(nc, o.ReadBuffer)
 	}
-	l := &link{client: c, over: make(chan struct{}), began: time.Now(), greeted: make(chan struct{})}
+	l := &link{client: c, over: make(chan struct{}), began: time.Now(), maxBody: o.MaxBody, greeted: make(chan struct{})}
 	l.pending.turn = make(chan struct{}, 1)
 	l.taken = socket.Terms{Tracker: parted(c.inbox.told), IfFull: socket.Insist}
 	l.verdicts = socket.Terms{Tracker: parted(func() { c.verdicts.said(l) }), IfFull: socket.Insist}
@@ -197,8 +198,8 @@ func (l *link) turn() (urgent bool, err error) {
 // message takes a message in, or hands it over at once.
 func (l *link) message(f *socket.Frame, m Message, before mark) error {
 	c := l.client
-	if len(m.Body) > c.options.MaxBody {
-		return fmt.Errorf("%w: body of %d bytes, at most %d are allowed", ErrProtocol, len(m.Body), c.options.MaxBody)
+	if len(m.Body) > l.maxBody {
+		return fmt.Errorf("%w: body of %d bytes, at most %d are allowed", ErrProtocol, len(m.Body), l.maxBody)
 	}
 	m.Body = m.Body[:len(m.Body):len(m.Body)]
 	if c.options.OnMessage != nil {

@@ -58,8 +58,10 @@ type Options struct {
 	// is full; nor call Close. It may start a goroutine that does.
 	OnEvent func(Event)
 
-	// MaxBody is the largest body that is sent or received, in bytes. It should be
-	// what the hub allows. Default: 1 MiB.
+	// MaxBody is the largest body that is sent or received, in bytes. The hub is told in
+	// version 2: a larger message does not come, and its sender learns by wire.FateTooLarge that it
+	// is too large for this client. Default: what the hub says in version 2, and 1 MiB in version
+	// 1, where the hub can say nothing and a larger message ends the client.
 	MaxBody int
 
 	// MaxUnread is how many bytes of messages may wait to be received before the
@@ -103,6 +105,9 @@ type Options struct {
 	// from another goroutine, or by Receive.
 	OnMessage func(Message)
 }
+
+// anyBody reports whether MaxBody is left to the hub.
+func (o *Options) anyBody() bool { return o == nil || o.MaxBody == 0 }
 
 // withDefaults returns the options with every field set.
 func (o *Options) withDefaults() (Options, error) {
@@ -158,11 +163,14 @@ func (o *Options) withDefaults() (Options, error) {
 // nameMost leaves a HELLO far below wire.HelloMost, whatever JSON makes of the name.
 const nameMost = 256
 
-// maxLength is the largest length field that the hub may send.
-func (o *Options) maxLength() int {
-	most := max(1+o.MaxBody, 1+o.MaxList*wire.IDSize)
+// maxLength is the largest length field that the hub may send, unless its WELCOME allows more.
+func (o *Options) maxLength() int { return o.maxLengthFor(o.MaxBody) }
+
+// maxLengthFor is that of a hub that sends bodies of up to maxBody bytes.
+func (o *Options) maxLengthFor(maxBody int) int {
+	most := max(1+maxBody, 1+o.MaxList*wire.IDSize)
 	if o.Version != 1 {
-		most = max(most, wire.DeliverLen(o.MaxBody)-wire.LengthSize, wire.PresenceLen(wire.PageMost, 0)-wire.LengthSize)
+		most = max(most, wire.DeliverLen(maxBody)-wire.LengthSize, wire.PresenceLen(wire.PageMost, 0)-wire.LengthSize)
 	}
 	return most
 }

@@ -119,6 +119,9 @@ func (c *Client) greet(ctx context.Context, l *link) (identity <-chan uint64, er
 	var frames []byte
 	if c.options.Version != 1 {
 		hello := wire.Hello{Version: wire.Version2, Name: c.options.Name}
+		if !c.anyBody {
+			hello.MaxBody = uint64(c.options.MaxBody)
+		}
 		if c.options.Token != nil {
 			if hello.Token, err = c.options.Token(ctx); err != nil {
 				return nil, fmt.Errorf("client: no token: %w", err)
@@ -147,7 +150,7 @@ func (l *link) welcomed(payload []byte) error {
 	switch {
 	case l.welcome != nil, c.options.Version == 1, l.classic:
 		return unexpected(wire.TypeWelcome)
-	case w.Version != wire.Version2, w.Credit < 1, w.Window < 1, w.MaxReports < 1, w.MaxBody < 0, w.Keepalive < 1,
+	case w.Version != wire.Version2, w.Credit < 1, w.Window < 1, w.MaxReports < 1, w.MaxBody < 0, w.MaxDeliver < 0, w.Keepalive < 1,
 		w.Resumed && (first || w.ID != c.ID()):
 		return fmt.Errorf("%w: WELCOME %s", ErrProtocol, payload)
 	}
@@ -161,7 +164,7 @@ func (l *link) welcomed(payload []byte) error {
 	l.era = c.verdicts.attach(l, anew)
 	c.watching.attach(l, w.Epoch == c.epoch)
 	c.secret, c.epoch, c.attempts, c.over = w.Resume, w.Epoch, 0, over{}
-	c.bodyMost.Store(int64(min(c.options.MaxBody, w.MaxBody)))
+	l.limitBody(&w)
 	c.mu.Lock()
 	c.id = w.ID
 	c.mu.Unlock()
@@ -172,6 +175,18 @@ func (l *link) welcomed(payload []byte) error {
 	}
 	close(l.greeted)
 	return nil
+}
+
+// limitBody settles how large bodies may be, in both directions.
+func (l *link) limitBody(w *wire.Welcome) {
+	c := l.client
+	if !c.anyBody {
+		c.bodyMost.Store(int64(min(c.options.MaxBody, w.MaxBody)))
+		return
+	}
+	c.bodyMost.Store(int64(min(w.MaxBody, wire.BodyMost)))
+	l.maxBody = min(max(l.maxBody, w.MaxBody, w.MaxDeliver), wire.BodyMost)
+	l.conn.SetMaxLength(c.options.maxLengthFor(l.maxBody))
 }
 
 // goOn sends what is still to be sent, and tells the application how it stands.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"testing"
@@ -123,4 +124,53 @@ func TestClient_CloseEndsTheAttempts(t *testing.T) {
 		}
 		d.wantEvent(EventClosed)
 	})
+}
+
+// TestWelcome_LimitsBodies as the hub says, one from before it spoke of what it sends among them. A client
+// with a limit of its own says so, and holds the hub to it.
+func TestWelcome_LimitsBodies(t *testing.T) {
+	for _, test := range []struct {
+		name                  string
+		own                   int // Options.MaxBody
+		maxBody, maxDeliver   int // of the hub
+		wantSend, wantDeliver int
+	}{
+		{"from before", 0, 3 << 20, 0, 3 << 20, 3 << 20},
+		{"less to send", 0, 100, 3 << 20, 100, 3 << 20},
+		{"a small hub", 0, 100, 100, 100, 1 << 20}, // for it may be another one after a while
+		{"a limit of one's own", 2 << 20, 3 << 20, 2 << 20, 2 << 20, 2 << 20},
+		{"a limit of one's own, above the hub's", 2 << 20, 100, 100, 100, 2 << 20},
+	} {
+		for _, extra := range []int{0, 1} {
+			t.Run(fmt.Sprintf("%s, and %d more", test.name, extra), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					near, far := net.Pipe()
+					defer far.Close()
+					h := &fakeHub{t, far}
+					var c *Client
+					made := start(func() (err error) {
+						c, err = New(t.Context(), near, &Options{MaxBody: test.own})
+						return err
+					})
+					w := welcome
+					w.MaxBody, w.MaxDeliver = test.maxBody, test.maxDeliver
+					h.greet(&wire.Hello{Version: wire.Version2, MaxBody: uint64(test.own)}, w)
+					if err := <-made; err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					var large *BodyTooLargeError
+					if err := c.Send(t.Context(), nil, make([]byte, test.wantSend+1)); !errors.As(err, &large) || large.Limit != test.wantSend {
+						t.Errorf("Send: %v, want a limit of %d", err, test.wantSend)
+					}
+					body := make([]byte, test.wantDeliver+extra)
+					go h.Write(wire.AppendDeliver(nil, &wire.Deliver{Sender: 1, Seq: 1, Time: 1, Body: body})) // ends when the client has had enough
+					m, err := c.Receive(t.Context())
+					if extra == 0 && (err != nil || len(m.Body) != len(body)) || extra > 0 && !errors.Is(err, ErrProtocol) {
+						t.Errorf("received %d bytes of %d, %v", len(m.Body), len(body), err)
+					}
+				})
+			})
+		}
+	}
 }

@@ -975,6 +975,7 @@ func TestWelcomesThatCannotBe(t *testing.T) {
 		"no reports":       func(w *wire.Welcome) { w.MaxReports = 0 },
 		"no interval":      func(w *wire.Welcome) { w.Keepalive = 0 },
 		"resumed at first": func(w *wire.Welcome) { w.Resumed = true },
+		"less than bodies": func(w *wire.Welcome) { w.MaxDeliver = -1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			near, far := net.Pipe()

@@ -187,6 +187,22 @@ func (s *session) maxBody() int {
 	return most
 }
 
+// limitDeliver bounds the body of a message that the client is sent, in bytes, by what its HELLO
+// says; 0: it does not say, and takes what the hub allows.
+func (s *session) limitDeliver(maxBody uint64) {
+	if maxBody > 0 && maxBody < uint64(s.hub.config.MaxBody) {
+		s.conn.SetMaxFrame(wire.DeliverLen(int(maxBody)))
+	}
+}
+
+// maxDeliver returns the largest body that the client is sent, in bytes.
+func (s *session) maxDeliver() int {
+	if frame := s.conn.MaxFrame(); frame > 0 {
+		return frame - wire.DeliverLen(0)
+	}
+	return s.hub.config.MaxBody
+}
+
 // forbid takes those to whom the client may not send out of those who were found.
 func (s *session) forbid(ids []uint64, found []*session) (forbidden places) {
 	if s.grant == nil || s.grant.May == nil {

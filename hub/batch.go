@@ -106,14 +106,14 @@ func (s *session) peer() *peer {
 }
 
 // offered notes what an outbox did with the piece.
-func (b *batch) offered(at int, outcome socket.Outcome) {
+func (b *batch) offered(p *socket.Piece, outcome socket.Outcome) {
 	switch outcome {
 	case socket.Queued:
-		b.step(at, 0, b.messages, wire.FateQueued)
+		b.step(p.At, p.First, p.Frames, wire.FateQueued)
 	case socket.Gone:
-		b.settle(at, 0, b.messages, wire.FateGone)
+		b.settle(p.At, p.First, p.Frames, wire.FateGone)
 	case socket.Full:
-		b.settle(at, 0, b.messages, wire.FateFull)
+		b.settle(p.At, p.First, p.Frames, wire.FateFull)
 	}
 }
 

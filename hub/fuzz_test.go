@@ -73,15 +73,20 @@ func FuzzGuest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, say []byte, piece uint16, tcp bool) {
 		h, dial := startFuzzed(t, tcp)
-		say = append(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2}), say...)
+		hello := wire.Hello{Version: wire.Version2, MaxBody: uint64(piece % 4)}
+		say = append(wire.AppendHello(nil, &hello), say...)
 		heard := sayAll(t, dial(), say, max(int(piece), len(say)/1000)+1, tcp)
 		first := true
 		for frame := range wire.Frames(heard) {
-			kind, _ := wire.Split(frame)
+			kind, payload := wire.Split(frame)
 			if first != (kind == wire.TypeWelcome) {
 				t.Errorf("a frame of type %#x, the first one: %v", kind, first)
 			}
 			switch kind {
+			case wire.TypeDeliver:
+				if n := uint64(len(payload)+wire.HeaderSize) - uint64(wire.DeliverLen(0)); hello.MaxBody > 0 && n > hello.MaxBody {
+					t.Errorf("a body of %d bytes, and the client takes %d", n, hello.MaxBody)
+				}
 			case wire.TypeHello, wire.TypeSend, wire.TypeAck, wire.TypeListRange, wire.TypeWatch, wire.TypeBye:
 				t.Errorf("the hub sent a frame of type %#x", kind)
 			}

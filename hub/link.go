@@ -86,6 +86,7 @@ func (t *turn) hello(f *socket.Frame) error {
 	}
 	s := t.session
 	s.conn.Number(s.hub.config.Window)
+	s.limitDeliver(h.MaxBody)
 	s.account.Yield = s.yield
 	if err := s.admit(wire.Version2, h.Token); err != nil {
 		return err
@@ -192,7 +193,7 @@ func (t *turn) welcome(p *peer, again int, resumed bool) bool {
 	w := wire.Welcome{
 		Version: wire.Version2, ID: p.id, Resume: p.secret, Resumed: resumed, Again: again, Seq: p.seq, Taken: p.hasTaken(),
 		Hub: "go-message-hub", Epoch: s.hub.epoch,
-		MaxBody: s.maxBody(), MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
+		MaxBody: s.maxBody(), MaxDeliver: s.maxDeliver(), MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
 		Credit: c.Credit, Window: c.Window, Keepalive: int(c.KeepAlive.Milliseconds()),
 	}
 	piece := s.pieceOf(wire.AppendWelcome(nil, &w), &overtaking)

@@ -80,12 +80,12 @@ func (t *turn) witness(ids []uint64, found []*session, piece *socket.Piece) (w w
 }
 
 // missed tells them that nobody gets it at one place.
-func (w *witnesses) missed(at int, fate wire.Fate, frames int) {
+func (w *witnesses) missed(at int, fate wire.Fate, first, frames int) {
 	if w.batch != nil {
-		w.batch.settle(at, 0, frames, fate)
+		w.batch.settle(at, first, frames, fate)
 	}
 	if w.traces != nil {
-		w.traces.note(at, fate, 0, frames)
+		w.traces.note(at, fate, first, frames)
 	}
 }
 
@@ -98,11 +98,11 @@ func (w *witnesses) newer(at int, receiver *session) bool {
 }
 
 // offered tells them what the outbox of a receiver did with it.
-func (w *witnesses) offered(at int, outcome socket.Outcome, frames int) {
+func (w *witnesses) offered(p *socket.Piece, outcome socket.Outcome) {
 	if w.batch != nil {
-		w.batch.offered(at, outcome)
+		w.batch.offered(p, outcome)
 	}
 	if w.traces != nil {
-		w.traces.offered(at, outcome, frames)
+		w.traces.offered(p, outcome)
 	}
 }

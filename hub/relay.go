@@ -38,7 +38,7 @@ type turn struct {
 	scratch *scratch // nil until needed, and while it waits
 
 	// What goes into the statistics at the end of the turn.
-	frames, relays, noReceivers, ignored, unknown, forbidden, gone int
+	frames, relays, noReceivers, ignored, unknown, forbidden, gone, tooLarge int
 }
 
 // scratch is space for the receivers of a message. It is most of what a turn needs, and apart from it, so that
@@ -92,7 +92,8 @@ func (t *turn) finish() {
 	c.unknown.Add(uint64(t.unknown))
 	c.forbidden.Add(uint64(t.forbidden))
 	c.gone.Add(uint64(t.gone))
-	t.frames, t.relays, t.noReceivers, t.ignored, t.unknown, t.forbidden, t.gone = 0, 0, 0, 0, 0, 0, 0
+	c.tooLarge.Add(uint64(t.tooLarge))
+	t.frames, t.relays, t.noReceivers, t.ignored, t.unknown, t.forbidden, t.gone, t.tooLarge = 0, 0, 0, 0, 0, 0, 0, 0
 	t.session, t.dispatch.Blocks, t.time, t.timer = nil, nil, time.Time{}, nil
 }
 
@@ -359,7 +360,7 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	parked := false
 	for i, receiver := range found {
 		if receiver == nil {
-			w.missed(i, t.miss(piece, forbidden.has(i)), piece.Frames)
+			w.missed(i, t.miss(piece, forbidden.has(i)), 0, piece.Frames)
 			continue
 		}
 		p := piece
@@ -370,14 +371,7 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 			p = other
 		}
 		p.At = i
-		outcome := receiver.conn.Offer(p, &t.dispatch)
-		switch outcome {
-		case socket.Parked:
-			parked = true
-		case socket.Gone:
-			t.gone += piece.Deliveries
-		}
-		w.offered(i, outcome, piece.Frames)
+		parked = t.offerTo(receiver, p, &w) || parked
 		found[i] = nil
 	}
 	if other != nil {
@@ -388,6 +382,47 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 		return nil
 	}
 	return t.await(parked)
+}
+
+// offerTo offers a piece to one receiver, and reports whether it waits for room there, or a part of it.
+func (t *turn) offerTo(receiver *session, p *socket.Piece, w *witnesses) (parked bool) {
+	outcome := receiver.conn.Offer(p, &t.dispatch)
+	switch outcome {
+	case socket.TooLarge:
+		return t.offerParts(receiver, p, w)
+	case socket.Gone:
+		t.gone += p.Deliveries
+	}
+	w.offered(p, outcome)
+	return outcome == socket.Parked
+}
+
+// offerParts does so with the frames that are not too large for the receiver, as far as they stand together, and
+// notes that of the others.
+func (t *turn) offerParts(receiver *session, p *socket.Piece, w *witnesses) (parked bool) {
+	most := receiver.conn.MaxFrame()
+	part := *p
+	part.To, part.Frames, part.Deliveries = part.From, 0, 0
+	flush := func() {
+		if part.Frames > 0 {
+			parked = t.offerTo(receiver, &part, w) || parked // if the receiver takes less by now, in smaller parts
+		}
+		part.From, part.First, part.Frames, part.Deliveries = part.To, part.First+part.Frames, 0, 0
+	}
+	for frame := range wire.Frames(p.Buffer.Bytes()[p.From:p.To]) {
+		if most == 0 || len(frame) <= most {
+			part.To += len(frame)
+			part.Frames, part.Deliveries = part.Frames+1, part.Deliveries+1
+			continue
+		}
+		flush()
+		t.tooLarge++
+		w.missed(p.At, wire.FateTooLarge, part.First, 1)
+		part.To += len(frame)
+		part.From, part.First = part.To, part.First+1
+	}
+	flush()
+	return parked
 }
 
 // miss counts that a piece goes to nobody at one place, and returns its fate: there is no

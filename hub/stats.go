@@ -83,6 +83,7 @@ type Stats struct {
 	Unknown     uint64 // not delivered: no such client is connected
 	Forbidden   uint64 // not delivered: the sender may not send to that client
 	Gone        uint64 // not delivered: the receiver left, or was disconnected, before it was written
+	TooLarge    uint64 // not delivered: the receiver has said in its HELLO that it takes no body of that size
 
 	Resumed uint64                    // connections that went on where another had ended
 	Errors  map[wire.ErrorCode]uint64 // requests answered with an ERROR, by its code; those that never occurred are absent
@@ -124,13 +125,16 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	t.Row("Bytes Written", "%s", size(s.BytesOut))
 	t.Row("Relays", "%s (%s to nobody)", count(s.Relays), count(s.NoReceivers))
 	t.Row("Delivered", "%s", count(s.Delivered))
-	t.Row("Not Delivered", "%s", count(s.Unknown+s.Forbidden+s.Gone))
+	t.Row("Not Delivered", "%s", count(s.Unknown+s.Forbidden+s.Gone+s.TooLarge))
 	t.Row("  no such client", "%s", count(s.Unknown))
 	if s.Forbidden > 0 {
 		t.Row("  forbidden", "%s", count(s.Forbidden))
 	}
 	t.Row("  gone before it was written", "%s", count(s.Gone))
-	for fate := range wire.FateStored + 1 {
+	if s.TooLarge > 0 {
+		t.Row("  too large for the receiver", "%s", count(s.TooLarge))
+	}
+	for fate := range wire.MaxFate + 1 {
 		if n := s.Fates[fate]; n > 0 {
 			t.Row("Fate "+fate.String(), "%s", count(n))
 		}
@@ -176,12 +180,13 @@ type counters struct {
 	relays, noReceivers, ignored atomic.Uint64
 	delivered, unknown           atomic.Uint64
 	forbidden, gone, paced       atomic.Uint64
+	tooLarge                     atomic.Uint64
 	untraced                     atomic.Uint64
 	acceptErrors                 atomic.Uint64
 	resumed                      atomic.Uint64
 	errors                       [wire.ErrorWatchers + 1]atomic.Uint64
 	disconnected                 [reasons]atomic.Uint64
-	fates                        [wire.FateStored + 1]atomic.Uint64
+	fates                        [wire.MaxFate + 1]atomic.Uint64
 }
 
 // Stats returns the numbers of this moment. It may be called at any time.
@@ -206,6 +211,7 @@ func (h *Hub) Stats() Stats {
 		Unknown:      c.unknown.Load(),
 		Gone:         c.gone.Load(),
 		Forbidden:    c.forbidden.Load(),
+		TooLarge:     c.tooLarge.Load(),
 		Paced:        c.paced.Load(),
 		Untraced:     c.untraced.Load(),
 		AcceptErrors: c.acceptErrors.Load(),

@@ -221,6 +221,8 @@ func TestEveryCounterMoves(t *testing.T) {
 	eventually(t, "paced", func() bool { return h.Stats().Paced > 0 })
 	g := h.guest(t)
 	g.tell(nil, only(wire.LevelWritten), 0, 999)
+	g.tell(make([]byte, 11), 0, 0, h.takesUpTo(t, 10).id)
+	eventually(t, "too large", func() bool { return h.Stats().TooLarge > 0 })
 	g.send(wire.AppendWelcome(nil, &wire.Welcome{}))
 	g.read()
 	g.read()

@@ -100,14 +100,14 @@ func (h *Hub) mayTrace(n, receivers int) int {
 }
 
 // offered notes what an outbox did with the run.
-func (s *traces) offered(at int, outcome socket.Outcome, frames int) {
+func (s *traces) offered(p *socket.Piece, outcome socket.Outcome) {
 	switch outcome {
 	case socket.Queued:
-		s.note(at, wire.FateQueued, 0, frames)
+		s.note(p.At, wire.FateQueued, p.First, p.Frames)
 	case socket.Gone:
-		s.note(at, wire.FateGone, 0, frames)
+		s.note(p.At, wire.FateGone, p.First, p.Frames)
 	case socket.Full:
-		s.note(at, wire.FateFull, 0, frames)
+		s.note(p.At, wire.FateFull, p.First, p.Frames)
 	}
 }
 

@@ -18,6 +18,9 @@ type Hello struct {
 	Name    string `json:"name,omitempty"`  // for people: logs and lists of the operator
 	Token   string `json:"token,omitempty"` // who the client is
 
+	// MaxBody is the largest body that the client takes, in bytes. 0: whatever the hub allows.
+	MaxBody uint64 `json:"max_body,omitempty"`
+
 	// The following three say that the client was connected before.
 	ID       uint64 `json:"id,omitempty,string"`
 	Resume   string `json:"resume,omitempty"`          // the secret of the last WELCOME
@@ -37,7 +40,8 @@ type Welcome struct {
 	Hub   string `json:"hub"`          // what runs there
 	Epoch uint64 `json:"epoch,string"` // changes when the hub starts anew
 
-	MaxBody      int `json:"max_body"` // bytes
+	MaxBody      int `json:"max_body"`              // bytes of a body that the client sends
+	MaxDeliver   int `json:"max_deliver,omitempty"` // bytes of a body that it is sent; 0: the hub does not say
 	MaxReceivers int `json:"max_receivers"`
 	MaxReports   int `json:"max_reports"`  // SENDs that may wait for their report
 	Credit       int `json:"credit"`       // what SENDs that are not taken may cost together: see SendCost

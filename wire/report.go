@@ -28,12 +28,16 @@ const (
 	FateRefused   Fate = 21 // a rule forbids it
 	FateRejected  Fate = 22 // the application does not want it
 	FateStored    Fate = 23 // in the receiver's mailbox
+
+	FateUnreachable Fate = 24 // it did not get through to the receiver, and is not sent again
+	FateTooLarge    Fate = 25 // the body is larger than the receiver takes
 )
 
 var fateNames = map[Fate]string{
 	FatePending: "pending", FateQueued: "queued", FateWritten: "written", FateReceived: "received",
 	FateProcessed: "processed", FateUnknown: "unknown", FateGone: "gone", FateUncertain: "uncertain",
 	FateFull: "full", FateExpired: "expired", FateRefused: "refused", FateRejected: "rejected", FateStored: "stored",
+	FateUnreachable: "unreachable", FateTooLarge: "too large",
 }
 
 // String returns the name of a fate, as logs and statistics have it.
@@ -43,6 +47,9 @@ func (f Fate) String() string {
 	}
 	return "fate " + strconv.Itoa(int(f))
 }
+
+// MaxFate is the largest that there is.
+const MaxFate = FateTooLarge
 
 // Fates returns all that there are, in ascending order.
 func Fates() []Fate { return slices.Sorted(maps.Keys(fateNames)) }

@@ -162,6 +162,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(c.copies, s.Unknown, "unknown")
 	count(c.copies, s.Forbidden, "forbidden")
 	count(c.copies, s.Gone, "gone")
+	count(c.copies, s.TooLarge, "too large")
 	for _, fate := range wire.Fates() {
 		count(c.fates, s.Fates[fate], fate.String())
 	}

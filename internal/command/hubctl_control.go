@@ -28,22 +28,14 @@ type control struct {
 	remote   remote
 	json     bool
 	timeout  time.Duration
-	maxBody  int64       // of those who send or receive
+	maxBody  int64       // of those who send or receive; 0: what the hub allows
 	secure   *tls.Config // set by run; nil: without TLS
 }
 
 func newControl(verb, about string) *control {
-	c := &control{
-		settings: newSettings(hubctl+" "+verb, hubctlPrefix, about),
-		maxBody:  wire.DefaultMaxBody,
-	}
+	c := &control{settings: newSettings(hubctl+" "+verb, hubctlPrefix, about)}
 	c.remote.add(c.settings)
 	return c
-}
-
-// addMaxBody adds the setting of those who send or receive.
-func (c *control) addMaxBody(usage string) {
-	add(c.settings, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.BodyMost), usage)
 }
 
 // addCommon adds what every subcommand has, at the end of the usage.

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // listen is the configuration of hubctl listen.
@@ -23,7 +24,8 @@ func newListen() (*settings, func(Process) int) {
 		"hubctl listen prints each message that comes, with the id of its sender, until it is interrupted.\n"+
 			"Its own id, by which others reach it, stands in its first line on standard error.")}
 	add(l.settings, &l.messages, "n", endless, count(), "after how many messages to end")
-	l.addMaxBody("largest body to receive, as the hub's -max-body")
+	add(l.settings, &l.maxBody, "max-body", 0, size(0, wire.BodyMost),
+		"largest body to receive; a sender learns that a larger one\nis too large. 0: what the hub's -max-body allows")
 	l.addCommon(connectTimeout, "how long the hub may take for the connection")
 	l.settings.notes = `A line is the id of the sender and the body. A body that is not plain text is
 quoted, or told by its length; a sender that the hub does not name is a "?". With

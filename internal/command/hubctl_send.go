@@ -52,7 +52,7 @@ func newSend() (*settings, func(Process) int) {
 		"what to do when a receiver's queue is full: wait, fail, or\ndrop the oldest that was sent to it with drop")
 	add(s, &c.ttl, "ttl", 0, span(0, longestTTL),
 		"after what time the message is not worth sending on;\n0s: it always is")
-	c.addMaxBody("largest body to send, as the hub's -max-body")
+	add(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.BodyMost), "largest body to send, as the hub's -max-body")
 	c.addCommon(reportTimeout,
 		"how long to wait for the fates; the hub tells what it knows\nafter "+formatSpan(hub.DefaultReportTimeout)+", or after -ttl")
 	s.notes = sendNotes
@@ -72,6 +72,8 @@ rejected         its application does not want it
 unknown          there is no such client
 gone             it left before the message was written
 uncertain        it left after that, and did not say whether it got it
+unreachable      its connection was lost again and again before it had all of the message
+too large        it takes only smaller messages, by its -max-body or its program
 full             its queue was full
 expired          the time of -ttl was over before the message was written
 

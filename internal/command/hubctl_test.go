@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -207,6 +208,23 @@ func TestFates(t *testing.T) {
 			checkFatesAsJSON(t, tt.to, fates, run(Hubctl, slices.Insert(args, 1, "-json")...), tt.code)
 		})
 	}
+}
+
+// TestHubctlListen_BodyTooLarge sends what the hub allows to those who listen: one with a limit of its own does not get
+// it, and all of them go on.
+func TestHubctlListen_BodyTooLarge(t *testing.T) {
+	_, port := startServer(t, "-max-body=2MiB")
+	_, first := startListen(t, port)
+	_, second := startListen(t, port, "-max-body=1MiB")
+	file := filepath.Join(t.TempDir(), "large")
+	if err := os.WriteFile(file, bytes.Repeat([]byte{'x'}, 1_500_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	to := "-to=" + first + "," + second
+	got := run(Hubctl, at(port, "send", to, "-max-body=2MiB", "-file="+file)...)
+	checkOutcome(t, got, ExitSome, first+"  received\n"+second+"  too large\n", "1 of 2 receivers got the message")
+	got = run(Hubctl, at(port, "send", to, "small")...)
+	checkOutcome(t, got, ExitOK, first+"  received\n"+second+"  received\n", "")
 }
 
 func fatesAsText(to string, fates []string) string {

@@ -134,7 +134,7 @@ func (r *reports) untrue(place int, missing gaps) (numbers gaps) {
 // deniesArrival reports whether a message with that fate must not have arrived.
 func deniesArrival(f wire.Fate) bool {
 	switch f {
-	case wire.FateUnknown, wire.FateGone, wire.FateFull, wire.FateExpired, wire.FateRefused:
+	case wire.FateUnknown, wire.FateGone, wire.FateFull, wire.FateExpired, wire.FateRefused, wire.FateUnreachable, wire.FateTooLarge:
 		return true
 	}
 	return false

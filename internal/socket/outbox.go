@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // Piece is a run of whole frames in a buffer. It holds no reference: whoever
@@ -21,6 +22,7 @@ type Piece struct {
 
 	Terms *Terms // nil: none
 	At    int    // which receiver of Terms this outbox is: what its Tracker is told
+	First int    // number of the first frame, where the Tracker counts from an earlier one
 }
 
 // Outcome is what an outbox did with a piece.
@@ -28,10 +30,11 @@ type Outcome int
 
 // The outcomes of Offer.
 const (
-	Queued Outcome = iota // it is in the queue
-	Parked                // the queue is full: Dispatch.Wait waits for its turn
-	Gone                  // the outbox is closed
-	Full                  // the queue is full, and the piece does not wait for room
+	Queued   Outcome = iota // it is in the queue
+	Parked                  // the queue is full: Dispatch.Wait waits for its turn
+	Gone                    // the outbox is closed
+	Full                    // the queue is full, and the piece does not wait for room
+	TooLarge                // it carries a message in a frame above SetMaxFrame: nothing of it was taken
 )
 
 // parked is a piece that waits for room, in the order of its coming.
@@ -74,6 +77,7 @@ type Outbox struct {
 	dry      chan struct{} // closed when the flusher ends; nil: nobody asked
 	sent     int64         // bytes written
 	dried    uint64        // how often the queue ran dry
+	maxFrame int           // see SetMaxFrame
 	timer    *time.Timer   // of the stall check
 	mark     time.Time     // last progress while somebody waits
 	moved    int           // bytes written since
@@ -99,6 +103,21 @@ func (o *Outbox) Offer(p *Piece, d *Dispatch) Outcome {
 		d.settled.end()
 	}
 	return outcome
+}
+
+// SetMaxFrame bounds the size of a frame that carries a message, in bytes on the wire; 0: there is no
+// bound. What was offered before stays.
+func (o *Outbox) SetMaxFrame(bytes int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.maxFrame = bytes
+}
+
+// MaxFrame returns what SetMaxFrame has set, for the connection to which the peer has moved if it has.
+func (o *Outbox) MaxFrame() int {
+	o = o.lock()
+	defer o.mu.Unlock()
+	return o.maxFrame
 }
 
 // Retract takes back what was offered with these terms and is not being written.
@@ -208,6 +227,9 @@ func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
 	if o.closed || o.sealed {
 		return Gone
 	}
+	if p.Deliveries > 0 && o.exceeds(p.Buffer, p.From, p.To) {
+		return TooLarge
+	}
 	o.sealed = p.Terms != nil && p.Terms.Last
 	if len(o.parked) > 0 || o.full() {
 		switch ifFull := p.Terms.ifFull(); {
@@ -235,6 +257,19 @@ func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
 	}
 	o.wake(d)
 	return Queued
+}
+
+// exceeds reports whether there is a frame above maxFrame among those in a part of a buffer.
+func (o *Outbox) exceeds(b *body.Buffer, from, to int) bool {
+	if o.maxFrame == 0 || to-from <= o.maxFrame {
+		return false
+	}
+	for frame := range wire.Frames(b.Bytes()[from:to]) {
+		if len(frame) > o.maxFrame {
+			return true
+		}
+	}
+	return false
 }
 
 // park has p wait for room.
@@ -320,7 +355,7 @@ func (o *Outbox) overtake(p *Piece) {
 func segmentOf(p *Piece) segment {
 	return segment{
 		buffer: p.Buffer, from: p.From, to: p.To, frames: p.Frames, deliveries: p.Deliveries,
-		counted: p.Counted, terms: p.Terms, at: int16(p.At),
+		counted: p.Counted, terms: p.Terms, at: int16(p.At), index: int32(p.First),
 	}
 }
 

@@ -1,0 +1,77 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// TestOptions_MaxBody sends bodies to clients that take what the hub allows, and to one that takes less: that is the
+// fate there, and everybody gets what comes next.
+func TestOptions_MaxBody(t *testing.T) {
+	const allowed = 3 << 20
+	_, addr := hubWith(t, hub.Config{MaxBody: allowed, MaxQueuedBytes: 128 << 20})
+	all := dialWith(t, addr, 3, nil)
+	sender, to := all[0], []uint64{all[1].ID(), all[2].ID()}
+	small := dialWith(t, addr, 1, &client.Options{MaxBody: 1 << 20})[0]
+	to = append(to, small.ID())
+	for _, size := range []int{1 << 20, 1<<20 + 1, allowed, 5} {
+		body := bytes.Repeat([]byte{byte(size)}, size)
+		want := []wire.Fate{wire.FateReceived, wire.FateReceived, wire.FateReceived}
+		receivers := []*client.Client{all[1], all[2], small}
+		if size > 1<<20 {
+			want[2], receivers = wire.FateTooLarge, receivers[:2]
+		}
+		report := make(chan *client.Report, 1)
+		err := sender.SendFunc(t.Context(), to, body, nil, func(r *client.Report, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			report <- r
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range receivers {
+			m, err := c.Receive(t.Context())
+			if err != nil || !bytes.Equal(m.Body, body) {
+				t.Fatalf("client %d received %d bytes (%v), want %d", c.ID(), len(m.Body), err, size)
+			}
+		}
+		if r := <-report; r == nil || !slices.Equal(r.Fates, want) {
+			t.Errorf("%d bytes: %+v, want %v", size, r, want)
+		}
+	}
+	if err := sender.Send(t.Context(), to, make([]byte, allowed+1)); err == nil {
+		t.Error("a body above what the hub allows was taken")
+	}
+}
+
+// TestOptions_MaxBodyBesideAGrant is left to the hub, which lets the client itself send less than others.
+func TestOptions_MaxBodyBesideAGrant(t *testing.T) {
+	_, addr := hubWith(t, hub.Config{MaxBody: 2 << 20, MaxQueuedBytes: 64 << 20, Admit: func(a hub.Applicant) (*hub.Grant, error) {
+		if a.Token == "little" {
+			return &hub.Grant{MaxBody: 100}, nil
+		}
+		return new(hub.Grant), nil
+	}})
+	token := func(s string) *client.Options {
+		return &client.Options{Token: func(context.Context) (string, error) { return s, nil }}
+	}
+	sender, little := dialWith(t, addr, 1, token("much"))[0], dialWith(t, addr, 1, token("little"))[0]
+	body := make([]byte, 2<<20)
+	if err := sender.Send(t.Context(), []uint64{little.ID()}, body); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := little.Receive(t.Context()); err != nil || len(m.Body) != len(body) {
+		t.Errorf("received %d bytes, %v", len(m.Body), err)
+	}
+	if err := little.Send(t.Context(), []uint64{sender.ID()}, body[:101]); err == nil {
+		t.Error("a body above what is granted was taken")
+	}
+}
