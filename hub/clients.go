@@ -100,6 +100,10 @@ func (s *session) sendAway(away *goAway) {
 		return
 	}
 	s.unlist()
+	if away.code == wire.GoAwayShutdown { // it has time, and Shutdown ends that
+		s.conn.Interrupt()
+		return
+	}
 	s.halt()
 	s.conn.Interrupt()
 	// Whoever reads may wait for memory, or be about to wait for the client's return:

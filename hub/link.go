@@ -3,7 +3,6 @@ package hub
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -348,24 +347,12 @@ func (s *session) beat(last beat) beat {
 	return now
 }
 
-// bid tells a client of version 2 that the hub ends, and when to come back:
-// each at a time of its own, so that they do not all come at once.
-func (s *session) bid() {
-	p := s.peer()
-	if p == nil {
-		return
-	}
-	p.tell(1)
-	clients, _ := s.hub.roster.Size()
-	spread := time.Second + time.Duration(clients)*time.Millisecond
-	s.post(wire.AppendGoAway(nil, &wire.GoAway{
-		Code: wire.GoAwayShutdown, Reason: "the hub ends", Reconnect: true,
-		After: int(rand.N(spread).Milliseconds()),
-	}), &insisting)
-}
-
 // dismiss tells a client why it has to go, if it listens.
 func (s *session) dismiss(g *goAway) {
+	if g.code == wire.GoAwayShutdown {
+		s.retire(g)
+		return
+	}
 	s.unlist()
 	s.conn.LetGo() // for nobody hears acknowledgements any more
 	enough := time.AfterFunc(lastWords, func() { s.end(g.reason) })

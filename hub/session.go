@@ -275,21 +275,6 @@ func (s *session) drain() {
 	s.conn.Drain(s.done)
 }
 
-// depart ends a healthy connection at shutdown: when no session offers anything
-// any more it lets the queue empty, and then the client see the end.
-func (s *session) depart() {
-	s.conn.LetGo() // for what makes others wait would wait for acknowledgements
-	select {
-	case <-s.hub.quiet:
-	case <-s.done:
-		return
-	}
-	s.bid()
-	if s.conn.Drain(s.done) {
-		s.conn.Farewell(farewell)
-	}
-}
-
 // end is the one place where a session is torn down. It may be called from
 // anywhere; the first reason counts. When it returns, all of that is done.
 func (s *session) end(reason Reason) {

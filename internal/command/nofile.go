@@ -24,7 +24,9 @@ const (
 )
 
 // reservedFiles returns how many files of so many are set aside.
-func reservedFiles(files int) int { return max(1, min(maxReservedFiles, (files-minOwnFiles)/reservedPart)) }
+func reservedFiles(files int) int {
+	return max(1, min(maxReservedFiles, (files-minOwnFiles)/reservedPart))
+}
 
 // adminConnections returns how many connections the admin address may have of so many files.
 func adminConnections(files int) int {

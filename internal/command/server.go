@@ -50,6 +50,8 @@ type server struct {
 	messages   float64
 	bytes      int64
 	drain      time.Duration
+	drainDelay time.Duration
+	goAway     string // when clients of version 2 are told to go: one of goAwayTimes
 	admin      string // address; empty: none
 	tokenFile  string
 	latency    *admin.Latency // nil without an admin address
@@ -162,6 +164,10 @@ func newServer() *server {
 		"messages of such a client that may wait for their report")
 	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
 		"how long queues may take to empty when the hub ends", reloadable)
+	add(s, &c.drainDelay, "drain-delay", 0, span(0, 24*time.Hour),
+		"how long the hub serves on before that, port open, while\n/readyz says 503: for load balancers to look elsewhere", reloadable)
+	add(s, &c.goAway, "drain-goaway", goAwayEnd, oneOf(goAwayStart, goAwaySpread, goAwayEnd),
+		"when clients of version 2 are told to reconnect: at the\nstart of -drain-delay, one after another over it, or at its\nend", reloadable)
 	add(s, &c.perAddress, "max-per-address", 0, whole(0, 1<<30), "clients that may be connected from one address at once;\n0 is any number")
 	add(s, &c.connects, "connect-rate", 0, perSecond(), "connections from one address that are accepted in a second;\n0 is as many as come")
 	add(s, &c.messages, "rate-messages", 0, perSecond(), "messages that a client may send in a second, on average;\n0 is as many as it can")
@@ -260,7 +266,8 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 		case <-work.ended:
 		}
 		a.drain()
-		service.stopping(c.drain)
+		service.stopping(c.drainDelay + c.drain)
+		c.delayDrain(now, work, logger)
 		return c.windUp(now, work, p.Stdout, logger)
 	}
 }
