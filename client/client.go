@@ -81,6 +81,7 @@ type Client struct {
 	epoch    uint64 // of the hub
 	attempts int    // to come back, since it was connected
 	over     over   // what it was sent away for, since then
+	fresh    string // a token to show on the next connection; "": it is asked for
 
 	// Owned by tick, which runs once at a time.
 	taking  doubt // whether the hub has taken what was sent

@@ -52,6 +52,7 @@ var (
 	errTaken  = fmt.Errorf("%w: TAKEN above what was sent", ErrProtocol)
 	errReport = fmt.Errorf("%w: a report of no message that waits for one", ErrProtocol)
 	errSilent = fmt.Errorf("%w: nothing came from the hub for two keep-alive intervals", ErrLost)
+	errRenew  = fmt.Errorf("%w: the client comes back with a newer token before the old one ends", ErrLost)
 	errLate   = fmt.Errorf("%w: the hub took the connection and sent no WELCOME: %w", ErrLost, context.DeadlineExceeded)
 )
 

@@ -54,6 +54,9 @@ type link struct {
 	busy   atomic.Bool // the application has the reading goroutine
 	silent atomic.Bool // nothing came for two keep-alive intervals
 	late   atomic.Bool // WELCOME did not come in the time of the attempt
+
+	renewal *renewal    // nil: its token has no end, or there will be no other
+	renewed atomic.Bool // there is a newer token, with which the client comes back
 }
 
 // newLink makes a connection the client's. It says and reads nothing yet.
@@ -134,6 +137,7 @@ func (l *link) finish(why error) {
 	if l.forget != nil {
 		l.forget()
 	}
+	l.endRenewal()
 	l.client.detach(l)
 	close(l.over)
 	l.conn.Close()

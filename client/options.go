@@ -23,7 +23,10 @@ type Options struct {
 
 	// Token says who the client is, to a hub that asks: it is called for each connection, with
 	// a ctx that ends with the attempt, and should return one that is good for long enough. With an
-	// error the attempt fails. When the hub says that a token is over, a client that was connected
+	// error the attempt fails. It is called once at a time, and also, by another goroutine, before the
+	// token of a connection ends: a minute, or a fifth of its time. With another one the client then comes
+	// back at once, and nothing is lost; with an error or the same one the connection stays. When the hub
+	// says that a token is over, a client that was connected
 	// asks for a newer one, with growing pauses; it ends when the hub says so of the same one for
 	// more than a minute. Version 2 only. Default: none is shown.
 	Token func(ctx context.Context) (string, error)
@@ -104,6 +107,16 @@ type Options struct {
 	// in version 2 cannot be heard while OnMessage runs: it then ends with its ctx. Answer
 	// from another goroutine, or by Receive.
 	OnMessage func(Message)
+
+	now func() time.Time // the wall clock; nil: time.Now
+}
+
+// wallTime returns the time of the wall clock, which goes on while the machine sleeps.
+func (o *Options) wallTime() time.Time {
+	if o.now == nil {
+		return time.Now().Round(0)
+	}
+	return o.now().Round(0)
 }
 
 // anyBody reports whether MaxBody is left to the hub.

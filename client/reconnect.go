@@ -23,9 +23,9 @@ const (
 	firstPatience   = 3 * time.Second
 	longestPatience = 10 * time.Second
 
-	// renewal is how long the hub may say of the same token that it is over before the client
+	// maxRenewal is how long the hub may say of the same token that it is over before the client
 	// gives up. Whoever renews tokens may do so a moment too late.
-	renewal = time.Minute
+	maxRenewal = time.Minute
 )
 
 // EventKind is what has happened to a client's connection.
@@ -123,7 +123,7 @@ func (c *Client) greet(ctx context.Context, l *link) (identity <-chan uint64, er
 			hello.MaxBody = uint64(c.options.MaxBody)
 		}
 		if c.options.Token != nil {
-			if hello.Token, err = c.options.Token(ctx); err != nil {
+			if hello.Token, err = c.token(ctx); err != nil {
 				return nil, fmt.Errorf("client: no token: %w", err)
 			}
 			l.token = hello.Token
@@ -137,6 +137,14 @@ func (c *Client) greet(ctx context.Context, l *link) (identity <-chan uint64, er
 	}
 	l.say(wire.AppendIdentityRequest(frames), &insisting)
 	return identity, nil
+}
+
+// token returns what to show on the next connection.
+func (c *Client) token(ctx context.Context) (token string, err error) {
+	if token, c.fresh = c.fresh, ""; token != "" {
+		return token, nil
+	}
+	return c.options.Token(ctx)
 }
 
 // welcomed begins with version 2 on a connection, or goes on.
@@ -170,6 +178,9 @@ func (l *link) welcomed(payload []byte) error {
 	c.mu.Unlock()
 	c.version.Store(wire.Version2)
 	l.live(time.Duration(w.Keepalive) * time.Millisecond)
+	if w.Expires > 0 && c.options.Token != nil && c.returns() {
+		l.startRenewal(time.Duration(min(w.Expires, int64(maxExpires/time.Millisecond))) * time.Millisecond)
+	}
 	if err := c.goOn(l, &w, first); err != nil {
 		return err
 	}
@@ -237,15 +248,17 @@ func (c *Client) next(l *link, err error) *link {
 		pause = time.Duration(l.away.After) * time.Millisecond
 	}
 	for {
-		pause += rand.N(min(longestPause, firstPause<<min(c.attempts, 16)))
+		if !errors.Is(err, errRenew) {
+			pause += rand.N(min(longestPause, firstPause<<min(c.attempts, 16)))
+		}
 		c.attempts++
 		select {
 		case <-time.After(pause):
 		case <-c.done:
 			return nil
 		}
-		next, err := c.redial()
-		if err == nil {
+		var next *link
+		if next, err = c.redial(); err == nil {
 			return next
 		}
 		c.reconnectFailed(err)
@@ -281,6 +294,8 @@ func (c *Client) verdict(l *link, err error) error {
 		return &GoAwayError{Code: l.away.Code, Reason: l.away.Reason, Reconnect: l.away.Reconnect}
 	case l.classic && c.newer():
 		return fmt.Errorf("%w: the hub speaks version 1 now", ErrVersion)
+	case l.renewed.Load():
+		return errRenew
 	case l.welcome == nil && l.late.Load():
 		return errLate
 	}
@@ -320,7 +335,7 @@ func (c *Client) mayRenew(token string) bool {
 	if c.over.since.IsZero() || c.over.token != token {
 		c.over = over{token, time.Now()}
 	}
-	return time.Since(c.over.since) < renewal
+	return time.Since(c.over.since) < maxRenewal // of the time that the machine was awake
 }
 
 // redial makes a connection and says hello on it. WELCOME comes later: see welcomed.

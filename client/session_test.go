@@ -37,6 +37,12 @@ type dialog struct {
 // speak makes a client of version 2 that is connected. The first hub is returned with it.
 func speak(t testing.TB, change func(*Options)) (*dialog, *fakeHub) {
 	t.Helper()
+	return speakAs(t, wire.Hello{Version: wire.Version2}, welcome, change)
+}
+
+// speakAs is speak for a client that says hello in its own way, and a hub that answers so.
+func speakAs(t testing.TB, hello wire.Hello, w wire.Welcome, change func(*Options)) (*dialog, *fakeHub) {
+	t.Helper()
 	d := &dialog{t: t, hubs: make(chan *fakeHub, 100), events: make(chan Event, 100), failed: make(chan Event, 100)}
 	o := Options{Dial: d.dial, OnEvent: d.onEvent}
 	if change != nil {
@@ -48,7 +54,7 @@ func speak(t testing.TB, change func(*Options)) (*dialog, *fakeHub) {
 		return err
 	})
 	h := <-d.hubs
-	h.greet(&wire.Hello{Version: wire.Version2}, welcome)
+	h.greet(&hello, w)
 	if err := <-made; err != nil {
 		t.Fatal(err)
 	}
@@ -641,7 +647,7 @@ func TestWhoIsSentAwayForGoodStaysAway(t *testing.T) {
 // TestWhatIsOverIsRenewed as long as there is hope.
 func TestWhatIsOverIsRenewed(t *testing.T) {
 	atOnce := func(took time.Duration) bool { return took == 0 }
-	inTheEnd := func(took time.Duration) bool { return took > renewal && took < renewal+longestPause }
+	inTheEnd := func(took time.Duration) bool { return took > maxRenewal && took < maxRenewal+longestPause }
 	certificate := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return nil, nil }
 	for name, test := range map[string]struct {
 		token func(context.Context) (string, error)

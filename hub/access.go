@@ -29,7 +29,9 @@ type Grant struct {
 	ID uint64
 
 	// Until is when the client has to go, or to come in again, by the wall clock: that is seen
-	// within 30 s when the clock is set or the machine has slept. Zero: never.
+	// within 30 s when the clock is set or the machine has slept. A client of version 2 that comes in
+	// again within Config.ResumeWindow, as the same Subject and with the same ID, goes on with its
+	// session. Zero: never.
 	Until time.Time
 
 	// May says to whom the client may send. It is called for each receiver of each message,
@@ -164,12 +166,44 @@ func (s *session) checkExpiry() {
 	}
 }
 
-// expire is called when what the client may do has an end.
+// expire is called when what the client may do has an end. In version 2 its session is detached, as if
+// the connection were lost: with something newer the client goes on with it.
 func (s *session) expire() {
-	s.sendAway(&goAway{
-		code: wire.GoAwayExpired, reason: ReasonExpired, reconnect: true,
+	l := s.link.Load()
+	if l == nil {
+		s.end(ReasonExpired)
+		return
+	}
+	away := &goAway{
+		code: wire.GoAwayExpired, reason: ReasonExpired, reconnect: true, resumable: true,
 		err: fmt.Errorf("%w: come in again with something newer", ErrExpired),
+	}
+	if !l.dismissed.CompareAndSwap(nil, away) {
+		return
+	}
+	l.halt()
+	s.conn.Interrupt()
+	time.AfterFunc(maxDetachTime, func() {
+		if !isClosed(l.detached) {
+			s.end(ReasonExpired)
+		}
 	})
+}
+
+// maxDetachTime is how long the session of a client whose grant has ended may take until nothing is
+// written to the client any more. It bounds what one that waits for memory still gets.
+const maxDetachTime = 3 * lastWords
+
+// mayHold reports whether the client may have the id: the one that is granted to it, or any of the
+// hub's if none is.
+func (s *session) mayHold(id uint64) bool {
+	switch {
+	case s.hub.config.Admit == nil:
+		return true
+	case s.grant.ID != 0:
+		return s.grant.ID == id
+	}
+	return id > GrantedMost
 }
 
 // mayList reports whether the client may ask who is there.

@@ -133,7 +133,7 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 // TestWhatIsShownEnds sends the client away, on the minute, and one who comes with it later. Both are
 // asked to come with something newer.
 func TestWhatIsShownEnds(t *testing.T) {
-	h := start(t, hub.Config{Admit: func(a hub.Applicant) (*hub.Grant, error) {
+	h := start(t, hub.Config{ResumeWindow: time.Millisecond, Admit: func(a hub.Applicant) (*hub.Grant, error) {
 		if a.Token == "old" {
 			return nil, fmt.Errorf("%w: since yesterday", hub.ErrExpired)
 		}
@@ -153,7 +153,7 @@ func TestWhatIsShownEnds(t *testing.T) {
 }
 
 // wallClock is a clock that is set while timers go on: as after a sleep of the machine, or when it was
-// wrong.
+// wrong. In virtual time a time has no reading of the clock of timers.
 type wallClock struct{ ahead atomic.Int64 }
 
 func (c *wallClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
@@ -190,6 +190,189 @@ func TestGrant_EndsByTheWallClock(t *testing.T) {
 			})
 		})
 	}
+}
+
+// renewable lets in whoever shows "subject life [id]": that subject, for that time.
+func renewable(a hub.Applicant) (*hub.Grant, error) {
+	var g hub.Grant
+	var life string
+	if n, _ := fmt.Sscan(a.Token, &g.Subject, &life, &g.ID); n < 2 {
+		return nil, fmt.Errorf("%q is no token", a.Token)
+	}
+	d, err := time.ParseDuration(life)
+	switch {
+	case err != nil:
+		return nil, err
+	case d <= 0:
+		return nil, fmt.Errorf("%w: since yesterday", hub.ErrExpired)
+	}
+	g.Until = time.Now().Add(d)
+	if g.Subject == "limited" {
+		g.Subject, g.May = "alice", func(id uint64) bool { return id == g.ID }
+		g.NoList, g.MaxBody = true, 10
+	}
+	return &g, nil
+}
+
+// shown says HELLO with a token, in virtual time.
+func (p *pipes) shown(t *testing.T, token string) *guest {
+	t.Helper()
+	return greet(virtual(t, p), wire.Hello{Version: wire.Version2, Token: token})
+}
+
+// again says HELLO for the session of g, with a token.
+func (p *pipes) again(t *testing.T, g *guest, token string) *guest {
+	t.Helper()
+	return greet(virtual(t, p), wire.Hello{Version: wire.Version2, Token: token, ID: g.ID, Resume: g.Resume, Received: g.had})
+}
+
+// sentAwayAgain is again for one that may not come in.
+func (p *pipes) sentAwayAgain(t *testing.T, g *guest, token string, code wire.GoAwayCode) {
+	t.Helper()
+	other := &guest{peer: virtual(t, p)}
+	other.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: token, ID: g.ID, Resume: g.Resume, Received: g.had}))
+	other.sentAway(code)
+}
+
+// renewing serves a hub that lets in by renewable, in virtual time.
+func renewing(t *testing.T, window time.Duration, f func(t *testing.T, h *testHub, ln *pipes)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		f(t, startOn(t, hub.Config{Admit: renewable, ResumeWindow: window}, ln), ln)
+	})
+}
+
+// TestExpiry_SessionWaitsForANewerToken of the same subject: what is sent to it meanwhile, and what it
+// waits to hear of, comes with that, and nothing is uncertain.
+func TestExpiry_SessionWaitsForANewerToken(t *testing.T) {
+	for name, id := range map[string]string{"with an id of the hub": "", "with an id of its own": "7"} {
+		t.Run(name, func(t *testing.T) {
+			renewing(t, patience, func(t *testing.T, h *testHub, ln *pipes) {
+				alice, bob := ln.shown(t, "alice 300ms "+id), ln.shown(t, "bob 1h")
+				if alice.Expires != 300 {
+					t.Errorf("WELCOME says that the token is good for %d ms", alice.Expires)
+				}
+				alice.mute = true
+				before := bob.tell([]byte("before"), only(wire.LevelReceived), 0, alice.ID)
+				alice.delivered(bob.ID, before, []byte("before")) // and does not say so
+				asked := alice.tell([]byte("from alice"), only(wire.LevelReceived), 0, bob.ID)
+				bob.mute = true
+				bob.delivered(alice.ID, asked, []byte("from alice"))
+				if away := alice.sentAway(wire.GoAwayExpired); !away.Reconnect {
+					t.Error("it is not asked to come back")
+				}
+				eventually(t, "detached", func() bool { c, there := h.Client(alice.ID); return there && c.Detached })
+				bob.send(wire.AppendTaken(nil, bob.had)) // before what it says next
+				between := bob.tell([]byte("between"), only(wire.LevelReceived), 0, alice.ID)
+
+				ln.sentAwayAgain(t, alice, "alice 0s "+id, wire.GoAwayExpired)
+				ln.sentAwayAgain(t, alice, "", wire.GoAwayRefused)
+				for _, token := range []string{"mallory 1h", "alice 1h 8"} { // somebody else; another id
+					if other := ln.again(t, alice, token); other.Resumed || other.ID == alice.ID {
+						t.Errorf("%q resumes: %+v", token, other.Welcome)
+					}
+				}
+
+				back := ln.again(t, alice, "alice 1h "+id)
+				if !back.Resumed || back.ID != alice.ID {
+					t.Fatalf("it came back as %+v", back.Welcome)
+				}
+				back.reported(asked, wire.FateReceived)
+				back.delivered(bob.ID, between, []byte("between"))
+				bob.mute = false
+				bob.reported(before, wire.FateReceived)
+				bob.reported(between, wire.FateReceived)
+				after := bob.tell([]byte("after"), only(wire.LevelReceived), 0, alice.ID)
+				back.delivered(bob.ID, after, []byte("after"))
+				bob.reported(after, wire.FateReceived)
+				h.disconnected(t, hub.ReasonExpired, 1)
+			})
+		})
+	}
+}
+
+// TestExpiry_NewerTokenCounts for everything that comes after it: rights that are taken away are
+// gone at once, and what was sent before stays sent.
+func TestExpiry_NewerTokenCounts(t *testing.T) {
+	renewing(t, patience, func(t *testing.T, _ *testHub, ln *pipes) {
+		alice, bob := ln.shown(t, "alice 300ms 7"), ln.shown(t, "bob 1h 8")
+		bob.mute = true
+		first := alice.tell([]byte("while it may"), only(wire.LevelReceived), 0, bob.ID)
+		bob.delivered(alice.ID, first, []byte("while it may"))
+		alice.sentAway(wire.GoAwayExpired)
+		back := ln.again(t, alice, "limited 1h 7")
+		if !back.Resumed || back.MaxBody != 10 {
+			t.Fatalf("it came back as %+v", back.Welcome)
+		}
+		bob.send(wire.AppendTaken(nil, bob.had))
+		back.reported(first, wire.FateReceived)
+		second := back.tell([]byte("not now"), only(wire.LevelReceived), 0, bob.ID)
+		back.reported(second, wire.FateRefused)
+		back.tell(make([]byte, 11), 0, 0, back.ID)
+		if kind, payload := back.read(); kind != wire.TypeError || !strings.Contains(string(payload), "10 allowed") {
+			t.Errorf("a body that is too large now: type %#x, %s", kind, payload)
+		}
+		if ids := back.page(0, 0); len(ids) != 0 {
+			t.Errorf("it sees %v", ids)
+		}
+	})
+}
+
+// TestExpiry_GrantedIDNeedsItsGrant: a token that names no id cannot go on with one that was granted.
+func TestExpiry_GrantedIDNeedsItsGrant(t *testing.T) {
+	renewing(t, patience, func(t *testing.T, _ *testHub, ln *pipes) {
+		alice := ln.shown(t, "alice 1h 7")
+		alice.Close()
+		if other := ln.again(t, alice, "alice 1h"); other.Resumed || other.ID == 7 {
+			t.Errorf("without its id it resumes: %+v", other.Welcome)
+		}
+		if back := ln.again(t, alice, "alice 1h 7"); !back.Resumed {
+			t.Errorf("with its id it came back as %+v", back.Welcome)
+		}
+	})
+}
+
+// TestExpiry_SessionEnds when nobody comes in time, and when the operator wants it to, at whatever moment.
+func TestExpiry_SessionEnds(t *testing.T) {
+	t.Run("when the window is over", func(t *testing.T) {
+		renewing(t, 50*time.Millisecond, func(t *testing.T, h *testHub, ln *pipes) {
+			alice, bob := ln.shown(t, "alice 100ms"), ln.shown(t, "bob 1h")
+			alice.mute = true
+			seq := bob.tell([]byte("x"), only(wire.LevelReceived), 0, alice.ID)
+			alice.delivered(bob.ID, seq, []byte("x"))
+			alice.sentAway(wire.GoAwayExpired)
+			bob.reported(seq, wire.FateUncertain)
+			h.disconnected(t, hub.ReasonExpired, 1)
+		})
+	})
+	t.Run("by the operator", func(t *testing.T) {
+		renewing(t, patience, func(t *testing.T, h *testHub, ln *pipes) {
+			alice := ln.shown(t, "alice 50ms")
+			alice.sentAway(wire.GoAwayExpired)
+			eventually(t, "detached", func() bool { c, there := h.Client(alice.ID); return there && c.Detached })
+			if !h.Disconnect(alice.ID, true) {
+				t.Error("there is nobody to disconnect")
+			}
+			if back := ln.again(t, alice, "alice 1h"); back.Resumed {
+				t.Error("it resumes after that")
+			}
+		})
+	})
+	t.Run("by the operator at the same time", func(t *testing.T) {
+		renewing(t, patience, func(t *testing.T, h *testHub, ln *pipes) {
+			for range 50 {
+				alice := ln.shown(t, "alice 5ms")
+				time.Sleep(5 * time.Millisecond) // to the moment at which its token ends
+				h.Disconnect(alice.ID, false)
+				for kind, _ := alice.frame(); kind != wire.TypeGoAway; kind, _ = alice.frame() {
+				}
+				if back := ln.again(t, alice, "alice 1h"); back.Resumed {
+					t.Error("it resumes after that")
+				}
+			}
+		})
+	})
 }
 
 // TestOneIDTwice has the last one count, whoever has come before.

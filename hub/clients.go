@@ -89,15 +89,22 @@ func (h *Hub) Disconnect(id uint64, reconnect bool) bool {
 }
 
 // sendAway ends the session and tells its client why if it can understand that. It may be called
-// from anywhere; the first word counts.
+// from anywhere; the first word counts, except that one for good counts more than one after which
+// the client may come back to its session.
 func (s *session) sendAway(away *goAway) {
 	l := s.link.Load()
 	if l == nil || isClosed(l.detached) {
 		s.end(away.reason)
 		return
 	}
-	if !l.dismissed.CompareAndSwap(nil, away) {
-		return
+	for {
+		before := l.dismissed.Load()
+		if before != nil && !before.resumable {
+			return
+		}
+		if l.dismissed.CompareAndSwap(before, away) {
+			break
+		}
 	}
 	s.unlist()
 	if away.code == wire.GoAwayShutdown { // it has time, and Shutdown ends that

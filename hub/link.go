@@ -34,6 +34,7 @@ type goAway struct {
 	reason    Reason
 	reconnect bool          // whether it makes sense to come back
 	after     time.Duration // when, at the earliest
+	resumable bool          // whether its session waits for it, as after a loss
 	err       error
 }
 
@@ -195,6 +196,9 @@ func (t *turn) welcome(p *peer, again int, resumed bool) bool {
 		MaxBody: s.maxBody(), MaxDeliver: s.maxDeliver(), MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
 		Credit: c.Credit, Window: c.Window, Keepalive: int(c.KeepAlive.Milliseconds()),
 	}
+	if s.grant != nil && !s.grant.Until.IsZero() {
+		w.Expires = max(1, s.untilExpiry().Milliseconds())
+	}
 	piece := s.pieceOf(wire.AppendWelcome(nil, &w), &overtaking)
 	defer piece.Buffer.Release()
 	return s.conn.Offer(&piece, &t.dispatch) == socket.Queued
@@ -214,7 +218,7 @@ func (t *turn) say(frame []byte) error {
 func (s *session) lingering(hello *wire.Hello) *session {
 	h := s.hub
 	old := h.find(hello.ID)
-	if old == nil || s.grant != nil && s.grant.ID != 0 && s.grant.ID != hello.ID {
+	if old == nil || !s.mayHold(hello.ID) {
 		return nil
 	}
 	l := old.link.Load()
@@ -246,10 +250,14 @@ func (s *session) linger(err error) bool {
 		return false
 	}
 	goesOn := isClosed(l.yield)
-	if goesOn {
-		away := goAway{code: wire.GoAwayTakenOver, err: errors.New("another connection goes on with this id")}
+	var away *goAway
+	switch {
+	case goesOn:
+		takenOver := goAway{code: wire.GoAwayTakenOver, err: errors.New("another connection goes on with this id")}
+		s.conn.LastWords(takenOver.frame(), lastWords)
+	case errors.As(err, &away):
 		s.conn.LastWords(away.frame(), lastWords)
-	} else {
+	default:
 		s.conn.Sever()
 	}
 	s.conn.Outbox.Wait()
@@ -278,7 +286,11 @@ func (s *session) linger(err error) bool {
 			return false
 		}
 	}
-	s.ending.Do(func() { s.book(ReasonTakenOver) }) // unless somebody has ended it in this moment
+	reason := ReasonTakenOver
+	if away != nil {
+		reason = away.reason
+	}
+	s.ending.Do(func() { s.book(reason) }) // unless somebody has ended it in this moment
 	return true
 }
 
@@ -286,7 +298,10 @@ func (s *session) linger(err error) bool {
 // back: not if it was the client's own doing, or the hub's.
 func resumable(err error) bool {
 	var away *goAway
-	return !errors.As(err, &away) && !errors.Is(err, errBye) && !errors.Is(err, errEnded) &&
+	if errors.As(err, &away) {
+		return away.resumable
+	}
+	return !errors.Is(err, errBye) && !errors.Is(err, errEnded) &&
 		!errors.Is(err, wire.ErrMalformed) && !errors.Is(err, wire.ErrTooLong)
 }
 

@@ -159,9 +159,7 @@ func (s *session) run(secure handshaker) {
 	if s.due != nil {
 		s.due.Stop()
 	}
-	if l := s.link.Load(); l != nil && l.dismissed.Load() != nil {
-		err = l.dismissed.Load()
-	}
+	err = s.causeOf(err)
 	s.count()
 	s.conn.Drop()           // before it waits for anything: others may wait for this memory
 	s.hub.presence.leave(s) // before anybody goes on with it, who may want to watch as well
@@ -176,6 +174,19 @@ func (s *session) run(secure handshaker) {
 	}
 	s.hub.addresses.leave(s.conn.RemoteAddr(), s.standing, time.Now())
 	s.hub.tracker.remove(s)
+}
+
+// causeOf returns why the session ends whose reading has ended with err: a word of the hub's counts, unless
+// it lets the client come back and the client has left.
+func (s *session) causeOf(err error) error {
+	l := s.link.Load()
+	if l == nil {
+		return err
+	}
+	if away := l.dismissed.Load(); away != nil && (!away.resumable || resumable(err)) {
+		return away
+	}
+	return err
 }
 
 // serve handles what the client sends until something ends it.
@@ -228,8 +239,13 @@ func (s *session) count() {
 func (s *session) leave(err error) Reason {
 	var away *goAway
 	switch {
+	case errors.As(err, &away) && away.resumable && isClosed(s.hub.closing):
+		s.depart()
+		return ReasonShutdown
 	case errors.As(err, &away):
-		s.dismiss(away)
+		if !away.resumable { // or linger has told it
+			s.dismiss(away)
+		}
 		return away.reason
 	case errors.Is(err, errHandshake) && isClosed(s.hub.closing):
 		return ReasonShutdown

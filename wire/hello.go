@@ -47,6 +47,9 @@ type Welcome struct {
 	Credit       int `json:"credit"`       // what SENDs that are not taken may cost together: see SendCost
 	Window       int `json:"window"`       // bytes that the hub sends beyond what was received
 	Keepalive    int `json:"keepalive_ms"` // the hub sends something at least as often
+
+	// Expires is after how many milliseconds what the client has shown is good no longer; 0: never.
+	Expires int64 `json:"expires_ms,omitempty"`
 }
 
 // GoAwayCode says why a connection ends.

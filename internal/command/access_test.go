@@ -89,7 +89,7 @@ func TestTokensFromEndToEnd(t *testing.T) {
 	}
 }
 
-// TestATokenThatEnds sends the listener away, who comes back with a newer one.
+// TestATokenThatEnds sends the listener away, who goes on with a newer one.
 func TestATokenThatEnds(t *testing.T) {
 	key := keyPair(t)
 	_, port := startServer(t, "-auth-keys="+key+".pub", "-auth-leeway=0s")
@@ -101,7 +101,7 @@ func TestATokenThatEnds(t *testing.T) {
 	}
 	l.awaitLine(&l.stderr, "disconnected")
 	write(t, file, newer) // so late that the old one is shown once more, or not
-	if line := l.awaitLine(&l.stderr, "new id"); !strings.Contains(line, "id=5") {
+	if line := l.awaitLine(&l.stderr, "resumed"); !strings.Contains(line, "id=5") {
 		t.Errorf("came back: %s", line)
 	}
 	other := tokenFor(t, key, "-sub=bob")
@@ -212,7 +212,7 @@ func TestACertificateThatEnds(t *testing.T) {
 	write(t, cert, newer.Cert)
 	write(t, key, newer.Key)
 	l.awaitLine(&l.stderr, "good no longer")
-	if line := l.awaitLine(&l.stderr, "new id"); id != "5" || !strings.Contains(line, "id=5") {
+	if line := l.awaitLine(&l.stderr, "resumed"); id != "5" || !strings.Contains(line, "id=5") {
 		t.Errorf("%s came back: %s", id, line)
 	}
 }

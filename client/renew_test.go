@@ -1,0 +1,172 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// wallClock is a clock that is set while timers go on: as after a sleep of the machine, or when it was
+// wrong. In virtual time a time has no reading of the clock of timers.
+type wallClock struct{ ahead atomic.Int64 }
+
+func (c *wallClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+// TestRenewal_BeforeTheEnd has the hub say how long the token is good, and looks at when the client comes
+// back with another one.
+func TestRenewal_BeforeTheEnd(t *testing.T) {
+	failure := errors.New("no token today")
+	for name, test := range map[string]struct {
+		good  time.Duration                             // that the token is
+		jump  time.Duration                             // of the wall clock, at the begin
+		token func(since time.Duration) (string, error) // after the first one
+		min   time.Duration
+		max   time.Duration // 0: it does not come back
+	}{
+		"in the last fifth": {
+			good: 100 * time.Second, token: func(time.Duration) (string, error) { return "new", nil },
+			min: 80 * time.Second, max: 80 * time.Second,
+		},
+		"a minute before": {
+			good: 8 * time.Hour, token: func(time.Duration) (string, error) { return "new", nil },
+			min: 8*time.Hour - time.Minute, max: 8*time.Hour - time.Minute,
+		},
+		"when there is a newer one": {
+			good: 100 * time.Second, token: renewedAfter(95*time.Second, "old", nil),
+			min: 95 * time.Second, max: 100 * time.Second,
+		},
+		"when there is one again": {
+			good: 100 * time.Second, token: renewedAfter(90*time.Second, "", failure),
+			min: 90 * time.Second, max: 100 * time.Second,
+		},
+		"not with the same one":   {good: 100 * time.Second, token: renewedAfter(time.Hour, "old", nil)},
+		"not without one":         {good: 100 * time.Second, token: renewedAfter(time.Hour, "", failure)},
+		"not if it has no end":    {token: func(time.Duration) (string, error) { return "new", nil }},
+		"after a sleep":           {good: 8 * time.Hour, jump: 9 * time.Hour, token: renewedAfter(0, "", nil), max: maxClockCheck},
+		"after a sleep, and late": {good: 8 * time.Hour, jump: 8*time.Hour - time.Second, token: renewedAfter(0, "", nil), max: maxClockCheck},
+		"a clock that is set back": {
+			good: time.Hour, jump: -time.Hour, token: renewedAfter(0, "", nil),
+			min: 2*time.Hour - time.Minute, max: 2*time.Hour - time.Minute,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock, begin, first := new(wallClock), time.Now(), true
+				w := welcome
+				w.Keepalive, w.Expires = 1<<30, test.good.Milliseconds()
+				d, h := speakAs(t, wire.Hello{Version: wire.Version2, Token: "old"}, w, func(o *Options) {
+					o.now = clock.now
+					o.Token = func(context.Context) (string, error) {
+						if first {
+							first = false
+							return "old", nil
+						}
+						return test.token(time.Since(begin))
+					}
+				})
+				clock.ahead.Store(int64(test.jump))
+				go h.serve(nil) // ends with the connection
+				select {
+				case h := <-d.hubs:
+					if took := time.Since(begin); took < test.min || took > test.max {
+						t.Errorf("it comes back after %v, want from %v to %v", took, test.min, test.max)
+					}
+					back := wire.Hello{Version: wire.Version2, Token: "new", ID: w.ID, Resume: w.Resume}
+					h.greet(&back, resumed(func(*wire.Welcome) {}))
+					if e := d.wantEvent(EventDisconnected); !errors.Is(e.Err, errRenew) {
+						t.Errorf("the event says %v", e.Err)
+					}
+					d.wantEvent(EventResumed)
+				case <-time.After(24 * time.Hour):
+					if test.max > 0 {
+						t.Error("it does not come back")
+					}
+				}
+			})
+		})
+	}
+}
+
+// renewedAfter returns a source of a token that has "new" after a time, and this before.
+func renewedAfter(after time.Duration, before string, err error) func(time.Duration) (string, error) {
+	return func(since time.Duration) (string, error) {
+		if since >= after {
+			return "new", nil
+		}
+		return before, err
+	}
+}
+
+// TestRenewal_EndsWithTheConnection while it asks for a token: Close waits for the question to end, and a token is
+// asked for by one at a time.
+func TestRenewal_EndsWithTheConnection(t *testing.T) {
+	for name, end := range map[string]func(d *dialog, h *fakeHub){
+		"by Close":   func(d *dialog, _ *fakeHub) { d.client.Close() },
+		"by the hub": func(_ *dialog, h *fakeHub) { h.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := welcome
+				w.Keepalive, w.Expires = 1<<30, 100_000
+				asking, asked := new(atomic.Int32), 0
+				d, h := speakAs(t, wire.Hello{Version: wire.Version2, Token: "old"}, w, func(o *Options) {
+					o.Token = func(ctx context.Context) (string, error) {
+						if asking.Add(1) > 1 {
+							t.Error("asked for twice at once")
+						}
+						defer asking.Add(-1)
+						if asked++; asked == 2 {
+							<-ctx.Done()
+							return "", ctx.Err()
+						}
+						return "old", nil
+					}
+				})
+				go h.serve(nil) // ends with the connection
+				time.Sleep(90 * time.Second)
+				end(d, h)
+				if name == "by Close" {
+					if n := asking.Load(); n != 0 {
+						t.Error("somebody still asks for a token")
+					}
+					return
+				}
+				h = <-d.hubs
+				h.greet(&wire.Hello{Version: wire.Version2, Token: "old", ID: w.ID, Resume: w.Resume}, resumed(func(*wire.Welcome) {}))
+				d.wantEvent(EventDisconnected)
+				d.wantEvent(EventResumed)
+			})
+		})
+	}
+}
+
+// afterSleep returns the time as time.Now does when the wall clock has jumped by whole seconds, and the clock of
+// timers has not. There is no other way to make such a time than to know how it is kept.
+func afterSleep(jump time.Duration) time.Time {
+	t := time.Now()
+	const secondsShift = 30
+	(*struct{ wall uint64 })(unsafe.Pointer(&t)).wall += uint64(jump/time.Second) << secondsShift
+	return t
+}
+
+// TestRenewal_LeftAfterSleep is by the wall clock, whatever readings its times have.
+func TestRenewal_LeftAfterSleep(t *testing.T) {
+	jump := time.Duration(0)
+	c := &Client{options: Options{now: func() time.Time { return afterSleep(jump) }}}
+	c.life = t.Context()
+	l := &link{client: c}
+	l.startRenewal(8 * time.Hour)
+	l.endRenewal()
+	for _, jump = range []time.Duration{0, time.Hour, 9 * time.Hour, -time.Hour} {
+		want := 8*time.Hour - jump
+		if got := l.renewal.left(); got > want || got < want-time.Minute {
+			t.Errorf("after a jump by %v %v are left, want %v", jump, got, want)
+		}
+	}
+}
