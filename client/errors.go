@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -75,6 +76,16 @@ type BodyTooLargeError struct {
 // Error tells the size and what is allowed.
 func (e *BodyTooLargeError) Error() string {
 	return fmt.Sprintf("client: body of %d bytes, at most %d are allowed", e.Size, e.Limit)
+}
+
+// ReportTimeoutError says that a report timeout is over what the hub allows. Nothing was sent.
+type ReportTimeoutError struct {
+	Timeout, Limit time.Duration
+}
+
+// Error tells the timeout and what is allowed.
+func (e *ReportTimeoutError) Error() string {
+	return fmt.Sprintf("client: report timeout of %v, at most %v are allowed", e.Timeout, e.Limit)
 }
 
 // RefusedError says that the hub did not take a message.

@@ -50,6 +50,9 @@ type outgoing struct {
 // terms are what WELCOME says about sending.
 type terms struct {
 	credit, reports int
+
+	// maxReportTimeout is the longest report timeout that a SEND may name; 0: it must name none.
+	maxReportTimeout time.Duration
 }
 
 // retainedMost is how much may be kept to be sent again, in bytes, before Send waits
@@ -63,6 +66,19 @@ type parcel struct {
 	buffer   *body.Buffer
 	length   int
 	reported bool // there is to be a report
+
+	// What the SEND asks for beyond what any hub understands. It is written into the frame when the
+	// hub is known.
+	options       wire.Options
+	reportTimeout time.Duration // 0: none is named
+}
+
+// fit writes into the frame what a hub with these terms understands. Nobody else may have the
+// frame.
+func (p *parcel) fit(t *terms) {
+	if p.reportTimeout > 0 {
+		wire.SetSendOptions(p.buffer.Bytes(), p.options.WithReportTimeout(min(p.reportTimeout, t.maxReportTimeout)))
+	}
 }
 
 // call is a SEND that waits for its report.
@@ -95,9 +111,20 @@ func (o *outgoing) add(ctx context.Context, stop <-chan struct{}, to []uint64, m
 			return ErrClosed
 		}
 	}
-	p := parcel{seq: o.seq + 1, cost: cost, buffer: body.Get(wire.SendLen(len(to), len(message))), reported: c != nil}
+	p := parcel{seq: o.seq + 1, cost: cost, buffer: body.Get(wire.SendLen(len(to), len(message))), reported: c != nil,
+		options: options.wire(), reportTimeout: options.ReportTimeout}
 	p.length = len(wire.AppendSend(p.buffer.Bytes()[:0], p.seq, options.wire(), options.ttl(), to, message))
 	return o.append(p, c)
+}
+
+// checkReportTimeout returns an error if a report timeout is over what the hub allows.
+func (o *outgoing) checkReportTimeout(timeout time.Duration) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if limit := o.terms.maxReportTimeout; limit > 0 && timeout > limit {
+		return &ReportTimeoutError{Timeout: timeout, Limit: limit}
+	}
+	return nil
 }
 
 // await takes a place in c.
@@ -177,6 +204,7 @@ func (o *outgoing) pick(first bool) (parcel, *link) {
 		return parcel{}, nil
 	}
 	p := o.line[o.next]
+	p.fit(&o.terms)
 	p.buffer.Retain()
 	o.next++
 	o.owed += p.cost

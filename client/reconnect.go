@@ -159,6 +159,7 @@ func (l *link) welcomed(payload []byte) error {
 	case l.welcome != nil, c.options.Version == 1, l.classic:
 		return unexpected(wire.TypeWelcome)
 	case w.Version != wire.Version2, w.Credit < 1, w.Window < 1, w.MaxReports < 1, w.MaxBody < 0, w.MaxDeliver < 0, w.Keepalive < 1,
+		w.MaxReportTimeout < 0,
 		w.Resumed && (first || w.ID != c.ID()):
 		return fmt.Errorf("%w: WELCOME %s", ErrProtocol, payload)
 	}
@@ -202,7 +203,10 @@ func (l *link) limitBody(w *wire.Welcome) {
 
 // goOn sends what is still to be sent, and tells the application how it stands.
 func (c *Client) goOn(l *link, w *wire.Welcome, first bool) error {
-	t := terms{credit: w.Credit, reports: w.MaxReports}
+	t := terms{
+		credit: w.Credit, reports: w.MaxReports,
+		maxReportTimeout: time.Duration(min(w.MaxReportTimeout, wire.MaxReportTimeout.Milliseconds())) * time.Millisecond,
+	}
 	defer c.soon.arm()
 	if w.Resumed {
 		stuck, one := c.outgoing.resume(l, t, w.Seq)

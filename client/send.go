@@ -47,6 +47,12 @@ type SendOptions struct {
 	// the report is made. Default: it is always worth something.
 	TTL time.Duration
 
+	// ReportTimeout is how long the hub may wait for the last receiver before it reports what
+	// it knows, to 100 ms and at most what the hub allows (by default an hour): more is a
+	// *ReportTimeoutError. The report comes earlier when TTL is over, and a hub that does not know
+	// this option reports after a time of its own. Default: as the hub is set, by default a minute.
+	ReportTimeout time.Duration
+
 	// Overload is what happens when a receiver's queue is full.
 	// Default: wire.OverloadWait.
 	Overload wire.Overload
@@ -62,6 +68,8 @@ func (o *SendOptions) check() error {
 	switch {
 	case o.TTL < 0 || o.TTL > ttlMost:
 		return fmt.Errorf("client: TTL is %v, must be from 0 to %v", o.TTL, ttlMost)
+	case o.ReportTimeout < 0 || o.ReportTimeout > wire.MaxReportTimeout:
+		return fmt.Errorf("client: ReportTimeout is %v, must be from 0 to %v", o.ReportTimeout, wire.MaxReportTimeout)
 	case o.Level > wire.LevelProcessed:
 		return fmt.Errorf("client: Level is %d, must be at most %d", o.Level, wire.LevelProcessed)
 	case o.Overload > wire.OverloadDrop:
@@ -93,12 +101,12 @@ func (r *Report) Reached(level wire.Level) (n int) {
 
 // SendReport is Send, and waits for the report: what became of the message for each
 // receiver, when it has come as far as options says for each that it can reach. The
-// hub reports after a while in any case (by default after a minute). When ctx ends before,
+// hub reports after a while in any case (SendOptions.ReportTimeout). When ctx ends before,
 // the message may have been sent all the same. The report comes behind the messages that the
 // hub sent before it: somebody must receive those, and it cannot be the one who waits.
 //
-// Its errors are those of Send, ErrVersion in version 1, ErrForgotten, ErrUndeliverable, and a
-// *RefusedError when the hub does not take the message.
+// Its errors are those of Send, ErrVersion in version 1, a *ReportTimeoutError, ErrForgotten,
+// ErrUndeliverable, and a *RefusedError when the hub does not take the message.
 func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, options *SendOptions) (*Report, error) {
 	type outcome struct {
 		report *Report
@@ -133,6 +141,9 @@ func (c *Client) SendFunc(ctx context.Context, to []uint64, message []byte, opti
 		o.Level = wire.LevelReceived
 	}
 	if err := o.check(); err != nil {
+		return err
+	}
+	if err := c.outgoing.checkReportTimeout(o.ReportTimeout); err != nil {
 		return err
 	}
 	return c.post(ctx, to, message, &o, &call{receivers: len(to), done: done})

@@ -310,3 +310,66 @@ func BenchmarkSend(b *testing.B) {
 		}
 	}
 }
+
+// limited is a WELCOME of a hub that allows report timeouts of up to max.
+func limited(w wire.Welcome, max time.Duration) wire.Welcome {
+	w.MaxReportTimeout = max.Milliseconds()
+	return w
+}
+
+// TestSendFunc_ReportTimeout looks at what a SEND names to hubs that allow more, less, or know nothing of it,
+// also when they change while the message waits.
+func TestSendFunc_ReportTimeout(t *testing.T) {
+	ask := func(timeout time.Duration) []byte {
+		return wire.AppendSend(nil, 1, wire.MakeOptions(wire.LevelProcessed, 0).WithReportTimeout(timeout), 0, []uint64{1}, []byte("task"))
+	}
+	const unknown, asked = 0, 90 * time.Second
+	for name, tt := range map[string]struct {
+		first, second time.Duration // what the hubs allow
+		resumed       bool          // the second hub knows the client
+		want          [2]time.Duration
+	}{
+		"allowed":                           {first: time.Hour, second: time.Hour, resumed: true, want: [2]time.Duration{asked, asked}},
+		"resumed on a hub that allows less": {first: time.Hour, second: time.Minute, resumed: true, want: [2]time.Duration{asked, time.Minute}},
+		"sent again to an old hub":          {first: time.Hour, second: unknown, want: [2]time.Duration{asked, 0}},
+		"sent again to a new hub":           {first: unknown, second: time.Hour, want: [2]time.Duration{0, asked}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, h := speakAs(t, wire.Hello{Version: wire.Version2}, limited(welcome, tt.first), func(o *Options) { o.Resend = true })
+				err := d.client.SendFunc(t.Context(), []uint64{1}, []byte("task"), &SendOptions{Level: wire.LevelProcessed, ReportTimeout: asked}, func(*Report, error) {})
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.want(ask(tt.want[0]))
+				h.Close()
+				d.wantEvent(EventDisconnected)
+				h = <-d.hubs
+				h.hear(wire.TypeHello)
+				h.hear(wire.TypeIdentity)
+				w := limited(welcome, tt.second)
+				w.Resumed = tt.resumed
+				h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, w.ID))
+				h.want(ask(tt.want[1]))
+			})
+		})
+	}
+}
+
+// TestSendFunc_ReportTimeoutTooLong sends nothing.
+func TestSendFunc_ReportTimeoutTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speakAs(t, wire.Hello{Version: wire.Version2}, limited(welcome, time.Minute), nil)
+		_, err := d.client.SendReport(t.Context(), []uint64{1}, nil, &SendOptions{ReportTimeout: time.Minute + 1})
+		var tooLong *ReportTimeoutError
+		if !errors.As(err, &tooLong) || tooLong.Limit != time.Minute || tooLong.Timeout != time.Minute+1 {
+			t.Errorf("beyond what the hub allows: %v", err)
+		}
+		for _, timeout := range []time.Duration{-1, wire.MaxReportTimeout + 1} {
+			if _, err := d.client.SendReport(t.Context(), []uint64{1}, nil, &SendOptions{ReportTimeout: timeout}); err == nil {
+				t.Errorf("%v is taken", timeout)
+			}
+		}
+		h.wantSilence()
+	})
+}

@@ -980,6 +980,7 @@ func TestWelcomesThatCannotBe(t *testing.T) {
 		"no window":        func(w *wire.Welcome) { w.Window = -1 },
 		"no reports":       func(w *wire.Welcome) { w.MaxReports = 0 },
 		"no interval":      func(w *wire.Welcome) { w.Keepalive = 0 },
+		"a time below 0":   func(w *wire.Welcome) { w.MaxReportTimeout = -1 },
 		"resumed at first": func(w *wire.Welcome) { w.Resumed = true },
 		"less than bodies": func(w *wire.Welcome) { w.MaxDeliver = -1 },
 	} {

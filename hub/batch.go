@@ -63,10 +63,6 @@ func (t *turn) newBatch(first uint64, messages int, to []*session, seen onlooker
 		b.left[j] = len(to)
 	}
 	b.open = messages
-	patience := h.config.ReportTimeout
-	if c.ttl > 0 {
-		patience = min(patience, time.Duration(c.ttl)*time.Millisecond)
-	}
 	if b.level == wire.LevelProcessed {
 		for i, r := range to {
 			if r != nil && !b.older.has(i) {
@@ -76,7 +72,7 @@ func (t *turn) newBatch(first uint64, messages int, to []*session, seen onlooker
 	}
 	h.tracker.running.Add(1) // for the timer
 	b.mu.Lock()              // expire may come before this is over
-	b.timer = time.AfterFunc(patience, b.expire)
+	b.timer = time.AfterFunc(c.reportTimeout(&h.config), b.expire)
 	b.mu.Unlock()
 	return b
 }

@@ -2,8 +2,11 @@ package hub_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/wire"
@@ -118,5 +121,53 @@ func TestBatch_VerdictOnAMessageSentTwice(t *testing.T) {
 		receiver.delivered(sender.id, seq, body)
 		ack(receiver, sender, seq, first)
 		sender.reported(seq, first, wire.FateExpired)
+	}
+}
+
+// TestBatch_ReportTimeout takes place in virtual time. A receiver says after some time that it has
+// processed a message: is its sender told so, or that the time of the report was up?
+func TestBatch_ReportTimeout(t *testing.T) {
+	const processed, received = wire.FateProcessed, wire.FateReceived
+	tests := map[string]struct {
+		config    hub.Config
+		named     time.Duration // by the SEND; 0: none
+		ttl       time.Duration
+		processed time.Duration // after it was sent
+		want      wire.Fate
+		after     time.Duration
+	}{
+		"75 s, and none is named":      {processed: 75 * time.Second, want: received, after: time.Minute},
+		"75 s of the hub's 90":         {config: hub.Config{ReportTimeout: 90 * time.Second}, processed: 75 * time.Second, want: processed, after: 75 * time.Second},
+		"75 s of 90 that are named":    {named: 90 * time.Second, processed: 75 * time.Second, want: processed, after: 75 * time.Second},
+		"less is named":                {named: 1500 * time.Millisecond, processed: 75 * time.Second, want: received, after: 1500 * time.Millisecond},
+		"more is named than the bound": {config: hub.Config{MaxReportTimeout: 2 * time.Minute}, named: time.Hour, processed: 3 * time.Minute, want: received, after: 2 * time.Minute},
+		"more is named than any bound": {named: wire.MaxReportTimeout, processed: 2 * time.Hour, want: received, after: time.Hour},
+		"the time to live is shorter":  {named: time.Hour, ttl: 5 * time.Second, processed: 75 * time.Second, want: received, after: 5 * time.Second},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tt.config.KeepAlive = time.Hour
+				ln := newPipes()
+				startOn(t, tt.config, ln)
+				hello := wire.Hello{Version: wire.Version2}
+				sender, receiver := greet(virtual(t, ln), hello), greet(virtual(t, ln), hello)
+				limit := time.Duration(sender.MaxReportTimeout) * time.Millisecond
+				if want := cmp.Or(tt.config.MaxReportTimeout, hub.DefaultMaxReportTimeout); limit != want {
+					t.Errorf("WELCOME says that reports may wait %v, want %v", limit, want)
+				}
+				begin := time.Now()
+				seq := sender.tell([]byte("x"), only(wire.LevelProcessed).WithReportTimeout(tt.named), uint32(tt.ttl.Milliseconds()), receiver.id)
+				receiver.delivered(sender.id, seq, []byte("x"))
+				verdict := time.AfterFunc(tt.processed, func() {
+					receiver.send(wire.AppendAcks(nil, []wire.Ack{{Sender: sender.id, Seq: seq, Fate: processed}}))
+				})
+				defer verdict.Stop()
+				sender.reported(seq, tt.want)
+				if took := time.Since(begin); took != tt.after {
+					t.Errorf("reported after %v, want %v", took, tt.after)
+				}
+			})
+		})
 	}
 }

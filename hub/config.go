@@ -69,9 +69,14 @@ type Config struct {
 	// back: for so long its id, and what it has not had, are kept. Default: 30 s.
 	ResumeWindow time.Duration
 
-	// ReportTimeout is how long a report may wait for the last of its fates, if the
-	// message has no shorter time. Default: 1 minute.
+	// ReportTimeout is how long a report may wait for the last of its fates, if the message
+	// names no other time and has no shorter one to live. Default: 1 minute.
 	ReportTimeout time.Duration
+
+	// MaxReportTimeout is the longest time that a message may name for that; one that names
+	// more is reported after it. Meanwhile its report counts for MaxReports. Default: 1 hour, or
+	// ReportTimeout if that is more; at least ReportTimeout.
+	MaxReportTimeout time.Duration
 
 	// Credit is what a client of version 2 may send before the hub has found room for it in the
 	// queues of its receivers, in bytes: that of its messages, and 64 for each of their
@@ -151,6 +156,7 @@ const (
 	DefaultKeepAlive        = 15 * time.Second
 	DefaultResumeWindow     = 30 * time.Second
 	DefaultReportTimeout    = time.Minute
+	DefaultMaxReportTimeout = time.Hour
 	DefaultCredit           = 128 << 10
 	DefaultWindow           = 8 << 20
 	DefaultMaxReports       = 1024
@@ -179,6 +185,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.KeepAlive, DefaultKeepAlive)
 	set(&c.ResumeWindow, DefaultResumeWindow)
 	set(&c.ReportTimeout, DefaultReportTimeout)
+	set(&c.MaxReportTimeout, max(DefaultMaxReportTimeout, c.ReportTimeout))
 	set(&c.Credit, DefaultCredit)
 	set(&c.Window, DefaultWindow)
 	set(&c.MaxReports, DefaultMaxReports)
@@ -206,6 +213,7 @@ func (c Config) withDefaults() (Config, error) {
 		between("KeepAlive", c.KeepAlive, 10*time.Millisecond, time.Hour),
 		between("ResumeWindow", c.ResumeWindow, time.Millisecond, 24*time.Hour),
 		between("ReportTimeout", c.ReportTimeout, time.Millisecond, 24*time.Hour),
+		between("MaxReportTimeout", c.MaxReportTimeout, c.ReportTimeout, 24*time.Hour),
 		between("MessageRate", c.MessageRate, 0, 1e12),
 		between("ByteRate", c.ByteRate, 0, 1e15),
 		between("Credit", c.Credit, 4<<10, 1<<30),

@@ -22,9 +22,12 @@ func TestConfigIsChecked(t *testing.T) {
 		"OutboxBytes":    {{OutboxBytes: -1}, {OutboxBytes: 4<<10 - 1}, {OutboxBytes: 1<<30 + 1}},
 		"StallTimeout":   {{StallTimeout: -1}, {StallTimeout: time.Millisecond - 1}, {StallTimeout: day + 1}},
 		"FrameTimeout":   {{FrameTimeout: -1}, {FrameTimeout: time.Millisecond - 1}, {FrameTimeout: day + 1}},
-		"MinRate":        {{MinRate: -1}, {MinRate: 1<<30 + 1}},
-		"TraceOneIn":     {{TraceOneIn: -1}, {TraceOneIn: 1<<30 + 1}},
-		"MaxWatchers":    {{MaxWatchers: -1}, {MaxWatchers: 1<<30 + 1}},
+		"ReportTimeout":  {{ReportTimeout: -1}, {ReportTimeout: time.Millisecond - 1}, {ReportTimeout: day + 1}},
+		"MaxReportTimeout": {{MaxReportTimeout: -1}, {MaxReportTimeout: day + 1}, {MaxReportTimeout: time.Minute - 1},
+			{ReportTimeout: time.Hour, MaxReportTimeout: time.Hour - 1}},
+		"MinRate":     {{MinRate: -1}, {MinRate: 1<<30 + 1}},
+		"TraceOneIn":  {{TraceOneIn: -1}, {TraceOneIn: 1<<30 + 1}},
+		"MaxWatchers": {{MaxWatchers: -1}, {MaxWatchers: 1<<30 + 1}},
 	}
 	for field, configs := range wrong {
 		for _, config := range configs {
@@ -42,6 +45,9 @@ func TestConfigIsChecked(t *testing.T) {
 	}
 	right := []hub.Config{
 		{},
+		{ReportTimeout: time.Millisecond, MaxReportTimeout: time.Millisecond},
+		{ReportTimeout: 2 * time.Hour},
+		{ReportTimeout: day, MaxReportTimeout: day},
 		{MaxBody: 1, MaxQueuedBytes: 1 << 20, MaxClients: 1, OutboxBytes: 4 << 10, MinRate: 1, StallTimeout: time.Millisecond, FrameTimeout: time.Millisecond},
 		{MaxBody: wire.BodyMost, MaxQueuedBytes: 1 << 50, MaxClients: 1 << 30, OutboxBytes: 1 << 30, MinRate: 1 << 30, StallTimeout: day, FrameTimeout: day},
 	}

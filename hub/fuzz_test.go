@@ -60,6 +60,7 @@ func FuzzGuest(f *testing.F) {
 	for _, say := range [][]byte{
 		wire.AppendSend(wire.AppendSend(nil, 1, 0, 0, []uint64{1}, []byte("a")), 2, options, 1, []uint64{1, 2, 1}, make([]byte, 100)),
 		wire.AppendSend(nil, 1, options, 0, []uint64{1}, make([]byte, fuzzBody)),
+		wire.AppendSend(nil, 1, options.WithReportTimeout(time.Hour), 0, []uint64{1}, nil),
 		append(wire.AppendSend(nil, 1, only(wire.LevelProcessed), 0, []uint64{1}, nil),
 			wire.AppendAcks(nil, []wire.Ack{{Sender: 1, Seq: 1, Fate: wire.FateRejected}})...),
 		wire.AppendTaken(wire.AppendSend(nil, 1, 0, 0, []uint64{1}, nil), 1),
@@ -123,7 +124,7 @@ func startFuzzed(t *testing.T, tcp bool) (*testHub, func() net.Conn) {
 func startGuarded(t *testing.T, tcp bool, admit func(hub.Applicant) (*hub.Grant, error)) (*testHub, func() net.Conn) {
 	t.Helper()
 	config := hub.Config{
-		MaxBody: fuzzBody, MaxQueuedBytes: 4 << 20, ResumeWindow: time.Millisecond, ReportTimeout: time.Millisecond, Admit: admit,
+		MaxBody: fuzzBody, MaxQueuedBytes: 4 << 20, ResumeWindow: time.Millisecond, ReportTimeout: time.Millisecond, MaxReportTimeout: time.Millisecond, Admit: admit,
 	}
 	if !tcp {
 		ln := newPipes()

@@ -195,6 +195,7 @@ func (t *turn) welcome(p *peer, again int, resumed bool) bool {
 		Hub: "go-message-hub", Epoch: s.hub.epoch,
 		MaxBody: s.maxBody(), MaxDeliver: s.maxDeliver(), MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
 		Credit: c.Credit, Window: c.Window, Keepalive: int(c.KeepAlive.Milliseconds()),
+		MaxReportTimeout: c.MaxReportTimeout.Milliseconds(),
 	}
 	if s.grant != nil && !s.grant.Until.IsZero() {
 		w.Expires = max(1, s.untilExpiry().Milliseconds())

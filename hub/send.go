@@ -19,7 +19,21 @@ type class struct {
 
 // followed reports whether somebody is to be told what became of the messages, or
 // something is to be done about them.
-func (c class) followed() bool { return c.options != 0 || c.ttl != 0 }
+func (c class) followed() bool {
+	return c.options.Level() != wire.LevelNone || c.options.Overload() != wire.OverloadWait || c.ttl != 0
+}
+
+// reportTimeout returns how long the report of a message may wait.
+func (c class) reportTimeout(config *Config) time.Duration {
+	timeout := config.ReportTimeout
+	if named := c.options.ReportTimeout(); named > 0 {
+		timeout = min(named, config.MaxReportTimeout)
+	}
+	if c.ttl > 0 {
+		timeout = min(timeout, time.Duration(c.ttl)*time.Millisecond)
+	}
+	return timeout
+}
 
 // handle2 handles what only a client of version 2 says.
 func (t *turn) handle2(f *socket.Frame) error {

@@ -50,6 +50,10 @@ type Welcome struct {
 
 	// Expires is after how many milliseconds what the client has shown is good no longer; 0: never.
 	Expires int64 `json:"expires_ms,omitempty"`
+
+	// MaxReportTimeout is the longest report timeout that counts, in milliseconds; 0: the hub
+	// knows none in a SEND, and its bits there must be 0.
+	MaxReportTimeout int64 `json:"max_report_timeout_ms,omitempty"`
 }
 
 // GoAwayCode says why a connection ends.

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 )
 
 // Sizes of the fixed parts of SEND and DELIVER, in bytes. A SEND to one receiver
@@ -37,14 +38,23 @@ const (
 )
 
 // Options are the options of a SEND. Bits that have no meaning must be 0.
+//
+//	bits  0–1 level · 2–3 overload · 12–31 report timeout, in units of 100 ms
 type Options uint32
 
 const (
-	levelMask     = 0b11
-	overloadShift = 2
-	overloadMask  = 0b11
-	optionsKnown  = Options(levelMask | overloadMask<<overloadShift)
+	levelMask          = 0b11
+	overloadShift      = 2
+	overloadMask       = 0b11
+	reportTimeoutShift = 12
+	reportTimeoutMax   = 1<<(32-reportTimeoutShift) - 1
+	optionsKnown       = Options(levelMask | overloadMask<<overloadShift | reportTimeoutMax<<reportTimeoutShift)
+
+	reportTimeoutUnit = 100 * time.Millisecond
 )
+
+// MaxReportTimeout is the longest report timeout that a SEND can name: 29 hours.
+const MaxReportTimeout = reportTimeoutMax * reportTimeoutUnit
 
 // MakeOptions puts options together.
 func MakeOptions(level Level, overload Overload) Options {
@@ -56,6 +66,24 @@ func (o Options) Level() Level { return Level(o & levelMask) }
 
 // Overload returns what happens when a queue is full.
 func (o Options) Overload() Overload { return Overload(o >> overloadShift & overloadMask) }
+
+// ReportTimeout returns how long the report may wait; 0: as long as the hub is set to.
+func (o Options) ReportTimeout() time.Duration {
+	return time.Duration(o>>reportTimeoutShift) * reportTimeoutUnit
+}
+
+// WithReportTimeout returns the options with another report timeout: that of d, rounded up to 100
+// ms and at most MaxReportTimeout. 0, and less, is as long as the hub is set to.
+func (o Options) WithReportTimeout(d time.Duration) Options {
+	d = min(max(d, 0), MaxReportTimeout)
+	units := (d + reportTimeoutUnit - 1) / reportTimeoutUnit
+	return o&(1<<reportTimeoutShift-1) | Options(units)<<reportTimeoutShift
+}
+
+// SetSendOptions changes the options of a whole SEND.
+func SetSendOptions(frame []byte, o Options) {
+	binary.BigEndian.PutUint32(frame[HeaderSize+8:], uint32(o))
+}
 
 // Send is a request to hand one body to the clients in To. To and Body are views
 // of the payload that it was parsed from.

@@ -14,10 +14,14 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// reportTimeout is how long hubctl send waits for the report. A hub reports in any case
-// after a time of its own, and whoever gives up before does not learn the fates
-// that are known.
-const reportTimeout = hub.DefaultReportTimeout + 10*time.Second
+// sendTimeout is the default of hubctl send -timeout. A hub that does not know how long the report
+// may wait reports after a time of its own, and it is the fates that are known by then which
+// the user wants.
+const sendTimeout = hub.DefaultReportTimeout + maxReportMargin
+
+// maxReportMargin bounds how long before -timeout the hub is to report, so that the report arrives
+// in time.
+const maxReportMargin = 10 * time.Second
 
 // longestTTL is the longest time to live that is told in full days; the wire can say a
 // little more.
@@ -53,8 +57,8 @@ func newSend() (*settings, func(Process) int) {
 	add(s, &c.ttl, "ttl", 0, span(0, longestTTL),
 		"after what time the message is not worth sending on;\n0s: it always is")
 	add(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.BodyMost), "largest body to send, as the hub's -max-body")
-	c.addCommon(reportTimeout,
-		"how long to wait for the fates; the hub tells what it knows\nafter "+formatSpan(hub.DefaultReportTimeout)+", or after -ttl")
+	c.addCommon(sendTimeout,
+		"how long to wait for the fates; the hub tells what it knows\na tenth of it and at most "+formatSpan(maxReportMargin)+" before, or after -ttl. The\nhub's -max-report-timeout bounds it")
 	s.notes = sendNotes
 	return s, c.start
 }
@@ -110,13 +114,16 @@ func (c *send) send(stop context.Context, p Process) (int, error) {
 	ctx, cancel := context.WithTimeout(stop, c.timeout)
 	defer cancel()
 	report, err := conn.SendReport(ctx, c.to, message, &client.SendOptions{
-		Level: levels[c.level], Overload: overloads[c.overload], TTL: c.ttl,
+		Level: levels[c.level], Overload: overloads[c.overload], TTL: c.ttl, ReportTimeout: c.reportTimeout(),
 	})
 	if err != nil {
 		return ExitFailure, c.notReported(stop, err)
 	}
 	return c.tell(p.Stdout, report)
 }
+
+// reportTimeout is how long the hub may wait before it reports.
+func (c *send) reportTimeout() time.Duration { return c.timeout - min(c.timeout/10, maxReportMargin) }
 
 // tell prints the report and returns the exit code that says it in short.
 func (c *send) tell(w io.Writer, report *client.Report) (int, error) {
@@ -152,11 +159,15 @@ func (c *send) notReported(stop context.Context, err error) error {
 	const unknown = "what became of the message is not known"
 	var large *client.BodyTooLargeError
 	var refused *client.RefusedError
+	var timeout *client.ReportTimeoutError
 	switch {
 	case stop.Err() != nil:
 		return fmt.Errorf("%w before the hub reported; %s", errInterrupted, unknown)
 	case errors.As(err, &large):
 		return fmt.Errorf("the message has %d bytes, and the hub at %s takes at most %d; nothing was sent", large.Size, c.hub(), large.Limit)
+	case errors.As(err, &timeout):
+		return fmt.Errorf("-timeout=%s: the hub at %s waits %s at most before it reports (its -max-report-timeout), and %s are asked of it; nothing was sent",
+			formatSpan(c.timeout), c.hub(), formatSpan(timeout.Limit), formatSpan(timeout.Timeout))
 	case errors.As(err, &refused):
 		return fmt.Errorf("the hub at %s did not take the message: %s", c.hub(), refused.Reason)
 	case errors.Is(err, client.ErrVersion):

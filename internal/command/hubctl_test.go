@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/wire"
@@ -348,11 +349,77 @@ func TestSendInterruptedWhileItReads(t *testing.T) {
 	checkOutcome(t, outcome{code, stdout.String(), stderr.String()}, ExitFailure, "", "hubctl send: interrupted before the message was read; nothing was sent\n")
 }
 
+// TestSendWithoutAReport sends through a relay that keeps reports back.
 func TestSendWithoutAReport(t *testing.T) {
 	_, port := startServer(t)
-	s := waiting(t, port, "-timeout=1s")
+	relay := serveBytes(t, func(near net.Conn) {
+		far, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var copies sync.WaitGroup
+		copies.Go(func() {
+			io.Copy(far, near)
+			far.Close()
+		})
+		for {
+			frame := make([]byte, wire.LengthSize)
+			if _, err := io.ReadFull(far, frame); err != nil {
+				break
+			}
+			frame = append(frame, make([]byte, binary.BigEndian.Uint32(frame))...)
+			if _, err := io.ReadFull(far, frame[wire.LengthSize:]); err != nil {
+				break
+			}
+			if kind, _ := wire.Split(frame); kind != wire.TypeReport {
+				near.Write(frame)
+			}
+		}
+		near.Close()
+		copies.Wait()
+	})
+	s := waiting(t, port, "-timeout=1s", "-port="+relay)
 	<-s.ended
 	checkOutcome(t, outcome{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "", "no report for 1s; what became of the message is not known")
+}
+
+// TestSend_ReportBeforeTimeout learns what is known when the receiver takes longer than -timeout.
+func TestSend_ReportBeforeTimeout(t *testing.T) {
+	_, port := startServer(t)
+	s := waiting(t, port, "-timeout=5s")
+	<-s.ended
+	if !strings.HasSuffix(s.stdout.String(), "  received\n") || s.code != ExitNone {
+		t.Errorf("exit code %d, stdout %q, stderr %q", s.code, &s.stdout, &s.stderr)
+	}
+}
+
+// TestSend_TimeoutReachesTheHub has a receiver take longer than the hub's report timeout, and less than
+// -timeout.
+func TestSend_TimeoutReachesTheHub(t *testing.T) {
+	_, port := startServer(t, "-report-timeout=50ms")
+	receiver := dialAs(t, port, 2)
+	id := decimal(receiver.ID())
+	s := start(t, Hubctl, at(port, "send", "-to="+id, "-level=processed", "-timeout=5m", "task")...)
+	m, err := receiver.Receive(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(500 * time.Millisecond) // the task
+	m.Done()
+	<-s.ended
+	checkOutcome(t, outcome{s.code, s.stdout.String(), s.stderr.String()}, ExitOK, id+"  processed\n", "")
+}
+
+// TestSend_TimeoutBeyondTheHubs sends nothing.
+func TestSend_TimeoutBeyondTheHubs(t *testing.T) {
+	_, port := startServer(t, "-report-timeout=1s", "-max-report-timeout=1m")
+	receiver := dialLazy(t, port)
+	got := run(Hubctl, at(port, "send", "-to="+decimal(receiver.ID()), "-timeout=2h", "task")...)
+	checkOutcome(t, got, ExitFailure, "", "waits 1m at most before it reports (its -max-report-timeout), and 1h59m50s are asked of it; nothing was sent")
+	if n := receiver.Stats().MessagesIn; n > 2 { // WELCOME and its id
+		t.Errorf("the receiver has got %d frames", n)
+	}
 }
 
 // TestConnectionLostBeforeTheReport sends through a relay that hangs up.

@@ -30,13 +30,8 @@ func (c *server) follow(p part) { c.parts = append(c.parts, p) }
 // prepare looks whether next could count instead of what c has, and returns a function that
 // makes it so in all parts.
 func (c *server) prepare(next *server) (apply func(), err error) {
-	if err := next.hubConfig(nil).Validate(); err != nil {
-		least := hub.LeastQueuedBytes(int(next.maxBody))
-		if next.maxMemory >= least {
-			return nil, err
-		}
-		return nil, fmt.Errorf("-max-memory=%s is too little for -max-body=%s: that takes %s at least",
-			formatSize(next.maxMemory), formatSize(next.maxBody), formatSize(roundUp(least)))
+	if err := next.validate(); err != nil {
+		return nil, err
 	}
 	var all []func()
 	for _, part := range c.parts {
@@ -53,6 +48,22 @@ func (c *server) prepare(next *server) (apply func(), err error) {
 			apply()
 		}
 	}, nil
+}
+
+// validate returns which settings do not fit together, if so.
+func (c *server) validate() error {
+	err := c.hubConfig(nil).Validate()
+	minMemory := hub.LeastQueuedBytes(int(c.maxBody))
+	switch {
+	case err == nil:
+		return nil
+	case c.maxMemory < minMemory:
+		return fmt.Errorf("-max-memory=%s is too little for -max-body=%s: that takes %s at least",
+			formatSize(c.maxMemory), formatSize(c.maxBody), formatSize(roundUp(minMemory)))
+	case c.maxReport < c.report:
+		return fmt.Errorf("-max-report-timeout=%s is below -report-timeout=%s", formatSpan(c.maxReport), formatSpan(c.report))
+	}
+	return err
 }
 
 // reload reads the settings again as at the start, with the same command line, and applies

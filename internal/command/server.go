@@ -41,6 +41,8 @@ type server struct {
 	credit     int64
 	window     int64
 	reports    int
+	report     time.Duration // report timeout
+	maxReport  time.Duration // the longest one that a message may name
 	tls        serverTLS
 	secured    secured
 	access     access
@@ -162,6 +164,10 @@ func newServer() *server {
 		"what such a client may be sent before it says that it has\nreceived it; more is faster, and older when it gets there")
 	add(s, &c.reports, "max-reports", hub.DefaultMaxReports, whole(1, 1<<20),
 		"messages of such a client that may wait for their report")
+	add(s, &c.report, "report-timeout", hub.DefaultReportTimeout, span(time.Millisecond, 24*time.Hour),
+		"how long the report of a message may wait, unless the\nmessage says how long")
+	add(s, &c.maxReport, "max-report-timeout", hub.DefaultMaxReportTimeout, span(time.Millisecond, 24*time.Hour),
+		"longest time that a message may name for its report, at\nleast report-timeout")
 	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
 		"how long queues may take to empty when the hub ends", reloadable)
 	add(s, &c.drainDelay, "drain-delay", 0, span(0, 24*time.Hour),
@@ -210,6 +216,8 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 
 		HandshakeTimeout: c.handshake,
 		FrameTimeout:     c.frame,
+		ReportTimeout:    c.report,
+		MaxReportTimeout: c.maxReport,
 	}
 	if c.access.closed() || c.tls.clientCA != "" {
 		config.Admit = c.gate.admit

@@ -160,6 +160,10 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 		{name: "endless line", file: "\nport " + strings.Repeat("1", 1<<17), want: "FILE:2: longer than 65536 bytes, is this a config file?"},
 		{name: "no file", args: []string{"-config=/no/such/file"}, want: "config file: open /no/such/file: no such file or directory"},
 		{
+			name: "report timeouts that do not fit together", args: []string{"-report-timeout=2h"},
+			want: "-max-report-timeout=1h is below -report-timeout=2h\n",
+		},
+		{
 			name: "settings that do not fit together", args: []string{"-max-memory=1MiB"},
 			want: "-max-memory=1MiB is too little for -max-body=1MiB: that takes ",
 		},
