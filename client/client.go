@@ -101,8 +101,8 @@ type Client struct {
 }
 
 // Dial connects to the hub at addr and returns when the hub has told the client's id. addr is
-// "host:port" or "hub://host:port", or with TLS "hubs://host:port"; of the latter two the port
-// may be left out (9999). Dial gives up when ctx ends; only later does the client come back
+// "host:port", or with TLS "hubs://host:port"; the port may be left out (9999): see ParseAddress.
+// With Options.Dial it is anything that has no scheme, and may be empty. Dial gives up when ctx ends; only later does the client come back
 // by itself. The client has one goroutine that reads, and at times one that writes;
 // both end with Close.
 func Dial(ctx context.Context, addr string, options *Options) (*Client, error) {

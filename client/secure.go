@@ -16,45 +16,50 @@ type dialing func(ctx context.Context) (net.Conn, error)
 
 // target returns how to connect to addr, which Dial documents.
 func (o *Options) target(addr string) (dialing, error) {
-	scheme, rest, named := strings.Cut(addr, "://")
-	if !named {
-		rest = addr
+	dial, config := dialing(o.Dial), o.TLS
+	if dial != nil && !strings.Contains(addr, "://") { // which may know other addresses
+		return dial.secured(config, hostOf(addr)), nil
 	}
-	config := o.TLS
+	a, err := ParseAddress(addr)
 	switch {
-	case !named, scheme == "hub" && config == nil:
-	case scheme == "hub":
-		return nil, fmt.Errorf("client: %s is a hub without TLS, and Options.TLS is set: hubs://%s has it", addr, rest)
-	case scheme == "hubs" && config == nil:
+	case err != nil:
+		return nil, fmt.Errorf("client: %w", err)
+	case a.TLS() && config == nil:
 		config = new(tls.Config)
-	case scheme != "hubs":
-		return nil, fmt.Errorf("client: address %q: hub:// and hubs:// are known, %s:// is not", addr, scheme)
+	case a.Scheme == SchemePlain && config != nil:
+		a.Scheme = SchemeTLS
+		return nil, fmt.Errorf("client: %s is a hub without TLS, and Options.TLS is set: %s has it", addr, a)
 	}
-	dial := dialing(o.Dial)
 	if dial == nil {
-		if named && (!strings.Contains(rest, ":") || strings.HasSuffix(rest, "]")) {
-			rest = fmt.Sprintf("%s:%d", rest, wire.DefaultPort)
-		}
 		dial = func(ctx context.Context) (net.Conn, error) {
 			var dialer net.Dialer
-			return dialer.DialContext(ctx, "tcp", rest)
+			return dialer.DialContext(ctx, "tcp", a.HostPort())
 		}
 	}
+	return dial.secured(config, a.Host), nil
+}
+
+// hostOf returns the host of an address that only Options.Dial may know.
+func hostOf(addr string) string {
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		return host
+	}
+	return addr
+}
+
+// secured returns connections that are TLS as config says, with host by default; nil: they are not.
+func (dial dialing) secured(config *tls.Config, host string) dialing {
 	if config == nil {
-		return dial, nil
+		return dial
 	}
 	config = config.Clone()
 	if config.ServerName == "" {
-		host, _, err := net.SplitHostPort(rest)
-		if err != nil {
-			host = rest
-		}
 		config.ServerName = host
 	}
 	if len(config.NextProtos) == 0 {
 		config.NextProtos = []string{wire.ALPN}
 	}
-	return dial.over(config), nil
+	return dial.over(config)
 }
 
 // over returns connections that are TLS.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/sechlol/go-message-hub/client"
 )
 
 // kind is a kind of value: how it is read, how it is written, and what is
@@ -189,19 +191,8 @@ func perSecond() kind[float64] {
 func hubHost() kind[string] {
 	return kind[string]{
 		parse: func(text string) (string, error) {
-			scheme, rest, named := strings.Cut(text, "://")
-			if !named {
-				rest = text
-			} else if scheme += "://"; scheme != plainScheme && scheme != tlsScheme || rest == "" {
-				return "", errOutside
-			}
-			if _, port, err := net.SplitHostPort(rest); err == nil {
-				if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-					return "", errOutside
-				}
-			}
-			if strings.ContainsAny(rest, "/?#@") {
-				return "", errOutside
+			if _, err := client.ParseAddress(text); err != nil {
+				return "", wrongPart(errors.Unwrap(err).Error())
 			}
 			return text, nil
 		},

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"strconv"
 	"strings"
 	"time"
 
@@ -28,11 +27,7 @@ type remote struct {
 	pass     pass
 }
 
-// The ways to name a hub.
-const (
-	plainScheme = "hub://"
-	tlsScheme   = "hubs://"
-)
+const tlsScheme = client.SchemeTLS + "://"
 
 // add adds the settings that name the hub and say how to trust it.
 func (r *remote) add(s *settings) {
@@ -55,17 +50,29 @@ func (r *remote) given() (names []string) {
 	return names
 }
 
+// named is -addr.
+func (r *remote) named() client.Address {
+	a, err := client.ParseAddress(r.addr)
+	if err != nil {
+		panic(err) // hubHost has let it pass
+	}
+	return a
+}
+
+// address is -addr, with -port if it names none.
+func (r *remote) address() client.Address {
+	a := r.named()
+	if a.Port == 0 {
+		a.Port = r.port
+	}
+	return a
+}
+
 // secure reports whether the hub speaks TLS.
-func (r *remote) secure() bool { return strings.HasPrefix(r.addr, tlsScheme) }
+func (r *remote) secure() bool { return r.address().TLS() }
 
 // hostPort returns the address of the hub, as net.Dial takes it.
-func (r *remote) hostPort() string {
-	bare := strings.TrimPrefix(strings.TrimPrefix(r.addr, tlsScheme), plainScheme)
-	if _, _, err := net.SplitHostPort(bare); err == nil {
-		return bare
-	}
-	return net.JoinHostPort(strings.Trim(bare, "[]"), strconv.Itoa(r.port))
-}
+func (r *remote) hostPort() string { return r.address().HostPort() }
 
 // String returns the address as people know it.
 func (r *remote) String() string {
@@ -95,7 +102,7 @@ func (r *remote) tls() (*tls.Config, error) {
 	}
 	switch {
 	case !r.secure() && (r.ca != "" || r.cert != "" || r.key != ""):
-		return nil, fmt.Errorf("-ca, -cert and -key are for a hub with TLS: -addr=%s%s names one", tlsScheme, strings.TrimPrefix(r.addr, plainScheme))
+		return nil, fmt.Errorf("-ca, -cert and -key are for a hub with TLS: -addr=%s names one", r.withTLS())
 	case !r.secure():
 		return nil, nil
 	case (r.cert == "") != (r.key == ""):
@@ -125,10 +132,16 @@ func (r *remote) tls() (*tls.Config, error) {
 	return config, nil
 }
 
+// withTLS returns -addr for a hub at the same place that speaks TLS.
+func (r *remote) withTLS() string {
+	a := r.named()
+	a.Scheme = client.SchemeTLS
+	return a.String()
+}
+
 // check returns what is wrong with a port or a token that is named twice.
 func (r *remote) check() error {
-	bare := strings.TrimPrefix(strings.TrimPrefix(r.addr, tlsScheme), plainScheme)
-	if _, _, err := net.SplitHostPort(bare); err == nil && r.settings.given("port") {
+	if r.named().Port != 0 && r.settings.given("port") {
 		return fmt.Errorf("-addr=%s names a port: leave -port away", r.addr)
 	}
 	return r.pass.check()

@@ -1,0 +1,85 @@
+package client_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/client"
+)
+
+func TestParseAddress(t *testing.T) {
+	type address = client.Address
+	for text, want := range map[string]struct {
+		address  address
+		hostPort string
+	}{
+		"localhost":             {address{"", "localhost", 0}, "localhost:9999"},
+		"localhost:1":           {address{"", "localhost", 1}, "localhost:1"},
+		":65535":                {address{"", "localhost", 65535}, "localhost:65535"},
+		"::1":                   {address{"", "::1", 0}, "[::1]:9999"},
+		"[::1]":                 {address{"", "::1", 0}, "[::1]:9999"},
+		"[::1]:7":               {address{"", "::1", 7}, "[::1]:7"},
+		"[fe80::1%eth0]:7":      {address{"", "fe80::1%eth0", 7}, "[fe80::1%eth0]:7"},
+		"10.0.0.1:7":            {address{"", "10.0.0.1", 7}, "10.0.0.1:7"},
+		"hub://host":            {address{"hub", "host", 0}, "host:9999"},
+		"hub://host/":           {address{"hub", "host", 0}, "host:9999"},
+		"hub://host:7/":         {address{"hub", "host", 7}, "host:7"},
+		"HUB://host":            {address{"hub", "host", 0}, "host:9999"},
+		"Hubs://[::1]/":         {address{"hubs", "::1", 0}, "[::1]:9999"},
+		"hubs://hub.example:70": {address{"hubs", "hub.example", 70}, "hub.example:70"},
+	} {
+		got, err := client.ParseAddress(text)
+		if err != nil || got != want.address || got.HostPort() != want.hostPort || got.TLS() != (want.address.Scheme == "hubs") {
+			t.Errorf("%s: %+v, %s, %v, want %+v", text, got, got.HostPort(), err, want)
+		}
+		if again, err := client.ParseAddress(got.String()); err != nil || again != got {
+			t.Errorf("%s is written as %s, which is %+v, %v", text, got, again, err)
+		}
+	}
+}
+
+func TestParseAddress_SaysWhatIsWrong(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                   "names no host",
+		"hub://":             "names no host",
+		"HUBS://":            "names no host",
+		"hub:///":            "names no host",
+		"hub://:9999":        "names no host",
+		"http://host":        "http:// is not",
+		"hub://host/a":       "no paths, such as /a",
+		"host//":             "no paths",
+		"host?x=1":           "?x=1",
+		"hub://host#here":    "#here",
+		"hub://me:pass@host": "names a user",
+		"host:0":             "1 to 65535",
+		"host:65536":         "1 to 65535",
+		"host:http":          "1 to 65535",
+		"host:":              "1 to 65535",
+		"a:b:c":              "no address of IPv6",
+		"[::1":               "no host:port",
+		"[host]":             "no address of IPv6",
+		"[::1]x:1":           "no host:port",
+		"my host":            "a space",
+		"hub://hub://host":   "no paths",
+	} {
+		if got, err := client.ParseAddress(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %+v, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+// FuzzParseAddress holds what is understood to what it is written as.
+func FuzzParseAddress(f *testing.F) {
+	for _, text := range []string{"", "localhost", "hub://[::1]:9999/", "HUBS://x", "::1%eth0", "a@b", ":1"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := client.ParseAddress(text)
+		if err != nil {
+			return
+		}
+		if again, err := client.ParseAddress(a.String()); err != nil || again != a {
+			t.Errorf("%q is %+v, written as %q, which is %+v, %v", text, a, a, again, err)
+		}
+	})
+}
