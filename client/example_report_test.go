@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"sync"
@@ -175,11 +176,17 @@ func ExampleSendOptions_overload() {
 	addr, stop := startHub()
 	defer stop()
 
-	sleeper, err := net.Dial("tcp", addr) // client 1, for who says nothing speaks version 1
+	sleeper, err := net.Dial("tcp", addr) // client 1, which asks for its id in version 1 and reads nothing more
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer sleeper.Close()
+	if _, err := sleeper.Write(wire.AppendIdentityRequest(nil)); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := io.ReadFull(sleeper, make([]byte, wire.IdentityLen)); err != nil {
+		log.Fatal(err)
+	}
 	alice := mustDial(addr, nil)
 	defer alice.Close()
 

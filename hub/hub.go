@@ -79,11 +79,12 @@ type Hub struct {
 
 	most atomic.Int64 // how many connections may be open at once, read for each new one
 
-	ids      idpool.Pool
-	roster   roster.Roster[*session]
-	tracker  tracker
-	presence presence
-	counters counters
+	ids          idpool.Pool
+	roster       roster.Roster[*session]
+	tracker      tracker
+	unregistered unregistered
+	presence     presence
+	counters     counters
 
 	addresses addresses
 	traced    atomic.Int64 // receivers of messages that are traced now
@@ -137,10 +138,12 @@ func New(config Config) (*Hub, error) {
 	}
 	h.most.Store(int64(config.MaxClients))
 	h.tracker.init()
+	h.unregistered.init()
 	h.presence.init()
 	h.tracker.running.Go(h.watch) // ends with closing, like the next
 	h.tracker.running.Go(h.beat)
 	h.tracker.running.Go(h.announce)
+	h.tracker.running.Go(h.registerSilent)
 	return h, nil
 }
 
@@ -231,6 +234,6 @@ func (h *Hub) admit(nc net.Conn) {
 		h.refuse(nc, s.refusal)
 	case added:
 		h.counters.connected.Add(1)
-		s.start(nc)
+		go s.run(nc) // ends when the connection does
 	}
 }

@@ -85,6 +85,7 @@ func (t *turn) hello(f *socket.Frame) error {
 			err: fmt.Errorf("version %d is not spoken here, %d is", h.Version, wire.Version2)}
 	}
 	s := t.session
+	s.entry.Do(func() {}) // it is registered when it is clear as what
 	s.conn.Number(s.hub.config.Window)
 	s.limitDeliver(h.MaxBody)
 	s.account.Yield = s.yield
@@ -109,7 +110,7 @@ func (t *turn) hello(f *socket.Frame) error {
 	}
 	l := newLink(p, h.Name)
 	s.hub.tracker.upgraded(s, l)
-	if s.hub.guarded() {
+	if !s.listed.Load() { // as a client of version 1, by a HELLO that came late
 		s.enter()
 	}
 	s.hub.config.Logger.Debug("client speaks version 2", "client", p.id, "name", l.name)

@@ -135,6 +135,8 @@ func (t *turn) handle(f *socket.Frame) error {
 			return err
 		}
 		t.session.enter()
+	case first:
+		t.session.entry.Do(t.session.enter)
 	}
 	switch f.Type {
 	case wire.TypeRelay:

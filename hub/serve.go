@@ -23,7 +23,7 @@ const (
 // connected until Shutdown. It closes ln in any case. A failure to accept that
 // may pass, such as too many open files, is logged and survived. Several
 // listeners may be served at once. Those of crypto/tls are known, and NewTLSListener makes better ones: a connection has
-// Config.HandshakeTimeout for its handshake, and is listed after it.
+// Config.HandshakeTimeout for its handshake, and is not listed before.
 func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -39,6 +39,7 @@ type session struct {
 	listed atomic.Bool          // it was a client, be it for a moment
 	id     atomic.Uint64        // changes once, when the client turns out to have come back
 	link   atomic.Pointer[link] // nil: it speaks version 1
+	entry  sync.Once            // the client is registered, or is not to be without further ado
 	ending sync.Once
 	done   chan struct{} // closed by end
 
@@ -82,16 +83,6 @@ type handshaker interface {
 	HandshakeContext(context.Context) error
 }
 
-// start lists the session, at once or after its handshake, and starts its goroutine,
-// which ends when the connection does.
-func (s *session) start(nc net.Conn) {
-	secure, ok := nc.(handshaker)
-	if !ok && !s.hub.guarded() && !s.provisional {
-		s.enter()
-	}
-	go s.run(secure)
-}
-
 // enter makes the client one of those who are connected.
 func (s *session) enter() {
 	if old := s.list(); old != nil { // the id was granted to both
@@ -101,8 +92,9 @@ func (s *session) enter() {
 }
 
 // handshake agrees with the client on how to speak, if they have to.
-func (s *session) handshake(secure handshaker) error {
-	if secure == nil {
+func (s *session) handshake(nc net.Conn) error {
+	secure, ok := nc.(handshaker)
+	if !ok {
 		return nil
 	}
 	patience := s.hub.config.HandshakeTimeout
@@ -115,18 +107,28 @@ func (s *session) handshake(secure handshaker) error {
 		s.hub.handshakes.complain(s.hub.config.Logger, "no handshake", "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", err)
 		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
-	if !s.hub.guarded() && !s.provisional {
-		s.enter()
-	}
 	return nil
+}
+
+// beginListening bounds what may come before the client is known: who must say who it is has to do so
+// in time, and who need not is registered after a while without a word.
+func (s *session) beginListening() {
+	switch {
+	case s.provisional: // which is bounded already
+	case s.hub.guarded():
+		s.awaitAdmission()
+	default:
+		s.hub.unregistered.add(s)
+	}
 }
 
 // list puts the session on the list of clients. It returns the one that had its place.
 func (s *session) list() (old *session) {
 	id := s.id.Load()
 	s.listed.Store(true)
-	old = s.hub.roster.Join(id, s)
-	s.hub.presence.note(id, true)
+	if old = s.hub.roster.Join(id, s); old == nil { // the id was not there
+		s.hub.presence.note(id, true)
+	}
 	if isClosed(s.done) { // by Shutdown, which may have come too early to find it listed
 		s.unlist()
 	}
@@ -142,15 +144,13 @@ func (s *session) unlistAs(id uint64) {
 	}
 }
 
-func (s *session) run(secure handshaker) {
+func (s *session) run(nc net.Conn) {
 	if s.provisional {
 		s.limitProvisional()
 	}
-	err := s.handshake(secure)
+	err := s.handshake(nc)
 	if err == nil {
-		if s.hub.guarded() && !s.provisional {
-			s.awaitAdmission()
-		}
+		s.beginListening()
 		err = s.serve()
 	}
 	if s.provisional && (errors.Is(err, socket.ErrInterrupted) || errors.Is(err, wire.ErrTooLong)) && !isClosed(s.hub.closing) {

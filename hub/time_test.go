@@ -367,6 +367,8 @@ func TestAListThatIsNotTakenStalls(t *testing.T) {
 		for range 300 {
 			virtual(t, ln)
 		}
+		<-time.After(registerAfter + registerSlack)
+		synctest.Wait()
 		virtual(t, ln).send(wire.AppendListRequest(nil))
 		<-time.After(hub.DefaultStallTimeout + time.Second)
 		if n := h.Stats().Disconnected[hub.ReasonStalled]; n != 1 {

@@ -77,6 +77,7 @@ func TestVectorExchanges(t *testing.T) {
 
 // run sends the requests in pieces of at most n bytes.
 func (e *exchange) run(t *testing.T, n int) {
+	t.Parallel() // it takes a second until a client is listed that says nothing
 	h := start(t, hub.Config{})
 	peers := make([]*peer, 1+e.clients())
 	for i := 1; i < len(peers); i++ {

@@ -661,7 +661,7 @@ func TestWithoutAHub(t *testing.T) {
 	mute := serveBytes(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	tests := []struct{ name, port, timeout, want string }{
 		{"nobody", "1", "10s", "no hub at 127.0.0.1:1: connection refused; start one with start_server, or name another with -addr and -port"},
-		{"full", full, "10s", "closed the connection at once"},
+		{"full", full, "10s", "lets nobody in: too many clients"},
 		{"another server", web, "10s", "does not speak like a hub"},
 		{"silence", mute, "200ms", "something took the connection, and said nothing for 200ms"},
 	}

@@ -135,6 +135,7 @@ func TestWrongReloadChangesNothing(t *testing.T) {
 	path := configFile(t, "max-clients 1")
 	s, port := startServer(t, "-config="+path)
 	dial(t, port)
+	s.awaitLine(&s.stderr, "client connected")
 	for text, want := range map[string]string{
 		"max-clients 2\nport 99999":      path + ":2: port 99999: allowed are whole numbers from 0 to 65535",
 		"max-clients 2\nmax-clients 3":   path + ":2: max-clients is set in line 1 already",
