@@ -58,12 +58,13 @@ const (
 	RefusedFull    Refusal = iota // there are Config.MaxClients, and it resumes none of them
 	RefusedAddress                // there are Config.MaxPerAddress from its address
 	RefusedRate                   // more came from its address than Config.ConnectRate
+	RefusedHeader                 // it did not begin with a header of the PROXY protocol, and must
 	refusals
 )
 
 // String returns the reason as it is counted and logged.
 func (r Refusal) String() string {
-	return [...]string{"too many clients", "too many from its address", "too fast from its address", "?"}[min(r, refusals)]
+	return [...]string{"too many clients", "too many from its address", "too fast from its address", "no PROXY header", "?"}[min(r, refusals)]
 }
 
 // busy is what a client is told whose connection is refused: frames of GOAWAY.
@@ -80,7 +81,7 @@ var busy = func() (frames [refusals][]byte) {
 const busyPause = time.Second
 
 // Refusals returns all of them, so that those that never occurred can be counted as well.
-func Refusals() []Refusal { return []Refusal{RefusedFull, RefusedAddress, RefusedRate} }
+func Refusals() []Refusal { return []Refusal{RefusedFull, RefusedAddress, RefusedRate, RefusedHeader} }
 
 // bounded reports whether anything is to be counted.
 func (a *addresses) bounded() bool { return a.most > 0 || a.pace > 0 }

@@ -77,6 +77,12 @@ func startOn(t testing.TB, config hub.Config, ln net.Listener) *testHub {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, h, config, ln)
+}
+
+// serveOn serves a hub that was made with that configuration.
+func serveOn(t testing.TB, h *hub.Hub, config hub.Config, ln net.Listener) *testHub {
+	t.Helper()
 	s := &testHub{Hub: h, addr: ln.Addr().String(), config: config, served: make(chan error, 1)}
 	go func() { s.served <- h.Serve(context.WithoutCancel(t.Context()), ln) }() // ends with Shutdown; the cleanup waits
 	t.Cleanup(func() { s.finish(t) })

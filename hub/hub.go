@@ -91,6 +91,7 @@ type Hub struct {
 
 	handshakes complaints // about those that fail
 	refusals   complaints // about clients that may not come in
+	proxied    complaints // about headers of the PROXY protocol that nobody reads
 	rejections complaints // about connections that are one too many
 	mistakes   complaints // about requests that are answered by ERROR
 	forbidden  complaints // about messages to those to whom their sender may not send
@@ -207,7 +208,7 @@ func (h *Hub) countRefused(why Refusal, from net.Addr) {
 // has room for the first bytes of a connection, so that this does not wait.
 func (h *Hub) refuse(nc net.Conn, why Refusal) {
 	h.countRefused(why, nc.RemoteAddr())
-	if plain, ok := nc.(*net.TCPConn); ok && h.config.NoClassic {
+	if plain, ok := socket.TCP(nc); ok && h.config.NoClassic {
 		_, _ = plain.Write(busy[why]) // to one who may have gone already
 	}
 	nc.Close()

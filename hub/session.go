@@ -153,6 +153,7 @@ func (s *session) run(nc net.Conn) {
 		s.beginListening()
 		err = s.serve()
 	}
+	s.hintAtProxy(err)
 	if s.provisional && (errors.Is(err, socket.ErrInterrupted) || errors.Is(err, wire.ErrTooLong)) && !isClosed(s.hub.closing) {
 		err = s.turnAway(false)
 	}

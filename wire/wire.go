@@ -121,6 +121,21 @@ var (
 	ErrMalformed = errors.New("malformed frame")
 )
 
+// LengthError is an ErrTooLong of a length field. What speaks another protocol is known by the first bytes that it
+// sends, which are that field.
+type LengthError struct {
+	Length    uint32 // as announced, in bytes
+	MaxLength int    // that is allowed
+}
+
+// Error returns what was announced and what is allowed.
+func (e *LengthError) Error() string {
+	return fmt.Sprintf("%v: %d bytes announced, %d allowed", ErrTooLong, e.Length, e.MaxLength)
+}
+
+// Unwrap returns ErrTooLong.
+func (e *LengthError) Unwrap() error { return ErrTooLong }
+
 // MaxRequest is the largest value of the length field that a client may send
 // to a hub that takes bodies of maxBody bytes: a SEND to MaxReceivers.
 func MaxRequest(maxBody int) int { return SendLen(MaxReceivers, maxBody) - LengthSize }
@@ -134,7 +149,7 @@ func Size(b []byte, maxLength int) (int, error) {
 	}
 	length := binary.BigEndian.Uint32(b)
 	if uint64(length) > uint64(maxLength) {
-		return 0, fmt.Errorf("%w: %d bytes announced, %d allowed", ErrTooLong, length, maxLength)
+		return 0, &LengthError{Length: length, MaxLength: maxLength}
 	}
 	return LengthSize + int(length), nil
 }

@@ -44,8 +44,12 @@ var rooms = map[string]room{
 		others: []string{"golang.org/x/sys"},
 		why:    "it is one framed connection, the same for hub and client, and knows neither of them",
 	},
+	"internal/proxyheader": {
+		others: []string{"github.com/pires/go-proxyproto"},
+		why:    "it takes a header off a connection; whom to believe, and what follows from it, is the hub's business",
+	},
 	"hub": {
-		ours:   []string{"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats"},
+		ours:   []string{"wire", "internal/body", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/roster", "internal/stats"},
 		others: []string{"github.com/dustin/go-humanize", "golang.org/x/time/rate"},
 		why:    "it is embeddable: a program that imports it gets a hub, not our flags, our client or our simulation",
 	},

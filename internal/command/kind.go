@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -152,6 +153,57 @@ func ids(most int) kind[[]uint64] {
 		},
 		want: fmt.Sprintf("1 to %d ids, in decimal and separated by commas", most),
 	}
+}
+
+// maxPrefixes is how many networks a setting can have.
+const maxPrefixes = 1000
+
+// prefixes are addresses and networks. An address is the network of itself.
+func prefixes() kind[[]netip.Prefix] {
+	return kind[[]netip.Prefix]{
+		parse: func(text string) (list []netip.Prefix, err error) {
+			if text == "" {
+				return nil, nil
+			}
+			for part := range strings.SplitSeq(text, ",") {
+				prefix, err := parsePrefix(strings.TrimSpace(part))
+				switch {
+				case err != nil && part != text:
+					return nil, wrongPart(shown(part) + " is none")
+				case err != nil:
+					return nil, err
+				}
+				list = append(list, prefix)
+			}
+			if len(list) > maxPrefixes {
+				return nil, wrongPart(fmt.Sprintf("these are %d", len(list)))
+			}
+			return list, nil
+		},
+		format: func(list []netip.Prefix) string {
+			texts := make([]string, len(list))
+			for i, p := range list {
+				if texts[i] = p.String(); p.IsSingleIP() {
+					texts[i] = p.Addr().String()
+				}
+			}
+			return strings.Join(texts, ",")
+		},
+		want: fmt.Sprintf("up to %d addresses and networks, separated by commas (10.0.0.5,10.1.0.0/16,2001:db8::/32)", maxPrefixes),
+	}
+}
+
+// parsePrefix reads an address or a network, whose bits beyond its length must be 0: others are a slip, most likely.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	if err == nil && (prefix != prefix.Masked() || prefix.Addr().Is4In6()) {
+		err = errOutside
+	}
+	return prefix, err
 }
 
 // host is a name or an address without a port.

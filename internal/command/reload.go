@@ -33,6 +33,9 @@ func (c *server) prepare(next *server) (apply func(), err error) {
 	if err := next.validate(); err != nil {
 		return nil, err
 	}
+	if err := next.proxied.check(); err != nil {
+		return nil, err
+	}
 	var all []func()
 	for _, part := range c.parts {
 		apply, err := part(next)

@@ -43,6 +43,7 @@ type server struct {
 	reports    int
 	report     time.Duration // report timeout
 	maxReport  time.Duration // the longest one that a message may name
+	proxied    proxied
 	tls        serverTLS
 	secured    secured
 	access     access
@@ -178,6 +179,7 @@ func newServer() *server {
 	add(s, &c.connects, "connect-rate", 0, perSecond(), "connections from one address that are accepted in a second;\n0 is as many as come")
 	add(s, &c.messages, "rate-messages", 0, perSecond(), "messages that a client may send in a second, on average;\n0 is as many as it can")
 	add(s, &c.bytes, "rate-bytes", 0, size(0, 1<<50), "bytes that it may send in a second; likewise")
+	c.proxied.add(s)
 	c.tls.add(s)
 	c.access.add(s)
 	add(s, &c.admin, "admin", defaultAdmin, endpoint(),
@@ -259,7 +261,7 @@ func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *s
 	c.access.warnOfStrangers(logger, ln.Addr(), c.tls.clientCA)
 	c.gate.logger = logger
 	service := newService(logger)
-	door.Listener = c.secured.over(life, spareFiles(ln, openFiles()), logger)
+	door.Listener = c.secured.over(life, c.proxied.over(spareFiles(ln, openFiles()), h, logger), logger)
 	work := serve(now, h, door)
 	service.ready(door, alive)
 	defer service.close()

@@ -210,6 +210,9 @@ func beneath(nc net.Conn) net.Conn {
 	if l, ok := nc.(*line); ok {
 		return l.TCPConn
 	}
+	if tcp, ok := TCP(nc); ok {
+		return tcp
+	}
 	return nc
 }
 
@@ -234,7 +237,7 @@ func (c *Conn) CloseWrite() error {
 
 // rawConn returns the way around the net package where there is one.
 func rawConn(nc net.Conn) syscall.RawConn {
-	tcp, ok := nc.(*net.TCPConn)
+	tcp, ok := TCP(nc)
 	if !ok || !rawSupported {
 		return nil
 	}

@@ -13,19 +13,24 @@ func Line(nc net.Conn) net.Conn {
 	if raw == nil {
 		return nc
 	}
-	return &line{TCPConn: nc.(*net.TCPConn), raw: raw}
+	tcp, _ := TCP(nc)
+	return &line{TCPConn: tcp, raw: raw, addr: nc.RemoteAddr()}
 }
 
 // line is a connection that can be told not to wait for bytes.
 type line struct {
 	*net.TCPConn
-	raw syscall.RawConn
+	raw  syscall.RawConn
+	addr net.Addr // of the peer
 
 	// Owned by the one who reads.
 	atOnce bool
 	fd     uintptr // valid while atOnce is set
 	err    error   // what has ended the reading
 }
+
+// RemoteAddr implements net.Conn.
+func (l *line) RemoteAddr() net.Addr { return l.addr }
 
 // Read implements net.Conn. It returns errNothing instead of waiting, if that is asked for.
 func (l *line) Read(p []byte) (int, error) {

@@ -1,0 +1,117 @@
+package proxyheader
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// version2 returns a header of version 2 with this command, family and payload.
+func version2(command, family byte, payload ...byte) string {
+	b := append([]byte(prefix2), command, family)
+	return string(append(binary.BigEndian.AppendUint16(b, uint16(len(payload))), payload...))
+}
+
+var (
+	addresses4 = []byte{198, 51, 100, 7, 192, 0, 2, 1, 0x9c, 0x40, 0x27, 0x0f} // 198.51.100.7:40000 to 192.0.2.1:9999
+	addresses6 = append(append(netip.MustParseAddr("2001:db8::7").AsSlice(), netip.MustParseAddr("2001:db8::1").AsSlice()...), 0x9c, 0x40, 0x27, 0x0f)
+)
+
+// headers are good ones, with the client that each names; "" is none.
+var headers = map[string]string{
+	"PROXY TCP4 198.51.100.7 192.0.2.1 40000 9999\r\n":  "198.51.100.7:40000",
+	"PROXY TCP6 2001:db8::7 2001:db8::1 40000 9999\r\n": "[2001:db8::7]:40000",
+	"PROXY UNKNOWN\r\n":                                                    "",
+	"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n":                        "",
+	version2(0x21, 0x11, addresses4...):                                    "198.51.100.7:40000",
+	version2(0x21, 0x21, addresses6...):                                    "[2001:db8::7]:40000",
+	version2(0x21, 0x11, append(addresses4[:12:12], 4, 0, 2, 'h', 'i')...): "198.51.100.7:40000", // with what else is known
+	version2(0x20, 0x00):                                                   "",                   // a check of health
+	version2(0x20, 0x11, addresses4...):                                    "",                   // likewise
+	version2(0x21, 0x31, make([]byte, 216)...):                             "",                   // of a Unix socket
+	version2(0x21, 0x21, append(append(make([]byte, 10), 255, 255, 198, 51, 100, 7), addresses6[16:]...)...): "198.51.100.7:40000", // IPv4 within IPv6
+}
+
+// TestRead_TakesTheHeaderAlone reads good headers, whole and byte by byte, before a stream of which no byte may be lost.
+func TestRead_TakesTheHeaderAlone(t *testing.T) {
+	const behind = "what the client says, PROXY and more"
+	for header, want := range headers {
+		for name, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader} {
+			r := wrap(strings.NewReader(header + behind))
+			from, err := Read(r)
+			if err != nil || from.IsValid() != (want != "") || want != "" && from.String() != want {
+				t.Errorf("%q, %s: %v, %v, want %q", header, name, from, err, want)
+			}
+			if rest, _ := io.ReadAll(r); string(rest) != behind {
+				t.Errorf("%q, %s: %q is left", header, name, rest)
+			}
+		}
+		if !Begins([]byte(header)) || !Begins([]byte(header)[:4]) {
+			t.Errorf("%q does not begin like a header", header)
+		}
+		for n := range len(header) {
+			_, err := Read(strings.NewReader(header[:n]))
+			if want := map[bool]error{true: io.EOF, false: io.ErrUnexpectedEOF}[n == 0]; !errors.Is(err, want) {
+				t.Errorf("%q: %v, want %v", header[:n], err, want)
+			}
+		}
+	}
+}
+
+func TestRead_RefusesWhatIsNoHeader(t *testing.T) {
+	for text, none := range map[string]bool{
+		"\x00\x00\x00\x01\x01":                              true, // a client that asks for its id, and waits
+		"GET / HTTP/1.1\r\n\r\n":                            true,
+		"POST / HTTP/1.1\r\n\r\n":                           true,
+		"\x16\x03\x01\x02\x00\x01":                          true,
+		"PROXYTCP4 1.2.3.4 5.6.7.8 ":                        true,
+		"PROXY TCP4 198.51.100.7 192.0.2.1 40000\r\n":       false,
+		"PROXY TCP4 198.51.100.7 192.0.2.1 40000 99999\r\n": false,
+		"PROXY TCP4 2001:db8::7 2001:db8::1 40000 9999\r\n": false,
+		"PROXY TCP4 198.51.100.7 192.0.2.1 40000 9999\n":    false,
+		"PROXY " + strings.Repeat("x", 200):                 false,
+		version2(0x31, 0x11, addresses4...):                 false, // of another version
+		version2(0x21, 0x11, addresses4[:11]...):            false,
+		version2(0x21, 0x11, make([]byte, 5000)...):         false,
+		version2(0x21, 0x13, addresses4...):                 false,
+	} {
+		if _, err := Read(strings.NewReader(text)); err == nil || errors.Is(err, ErrNone) != none {
+			t.Errorf("%q: %v, no header at all should be %t", text, err, none)
+		}
+	}
+}
+
+// FuzzRead holds Read to what go-proxyproto makes of the whole stream, and looks that no byte behind a header is taken.
+func FuzzRead(f *testing.F) {
+	for header := range headers {
+		f.Add([]byte(header + "behind"))
+	}
+	f.Add([]byte("\x00\x00\x00\x01\x01"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		r := bytes.NewReader(stream)
+		from, err := Read(r)
+		if err != nil {
+			return
+		}
+		taken := stream[:len(stream)-r.Len()]
+		again, err := Read(bytes.NewReader(taken))
+		if err != nil || again != from {
+			t.Fatalf("%q alone: %v, %v, want %v", taken, again, err, from)
+		}
+		for n := range len(taken) {
+			if _, err := Read(bytes.NewReader(taken[:n])); err == nil {
+				t.Fatalf("%q is taken for a header, although it ends before %q", taken[:n], taken[n:])
+			}
+		}
+		if !Begins(taken) || len(taken) > fixed2+int(proxyproto.MaxV2HeaderSize) {
+			t.Fatalf("a header of %d bytes: %q", len(taken), taken)
+		}
+	})
+}
