@@ -238,6 +238,7 @@ func (c *Client) Close() error {
 	c.fail(ErrClosed)
 	<-c.done // somebody else may be about it
 	<-c.stopped
+	c.outgoing.timers.Wait()
 	return c.unsent()
 }
 
@@ -287,6 +288,7 @@ func (c *Client) last() *link {
 		}
 		select {
 		case <-changed:
+		case <-c.outgoing.flown: // perhaps because the rest has expired
 		case <-c.done:
 			return nil
 		}

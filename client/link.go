@@ -256,7 +256,7 @@ func (l *link) other(f *socket.Frame) error {
 		clear(l.batch)
 		l.batch = l.batch[:0]
 	}
-	if f.Type >= wire.TypeHello && f.Type <= wire.TypeTaken && l.welcome == nil && f.Type != wire.TypeWelcome && f.Type != wire.TypeGoAway {
+	if (f.Type >= wire.TypeHello && f.Type <= wire.TypeTaken || f.Type == wire.TypeSkip) && l.welcome == nil && f.Type != wire.TypeWelcome && f.Type != wire.TypeGoAway {
 		return unexpected(f.Type)
 	}
 	if f.Type == wire.TypeIdentity && l.welcome == nil {
@@ -278,6 +278,9 @@ func (l *link) handle(f *socket.Frame) error {
 			return err
 		}
 		return c.outgoing.report(r)
+	case wire.TypeSkip:
+		l.count(f)
+		return nil
 	case wire.TypeTaken:
 		upTo, err := wire.ParseNumber(f.Payload)
 		if err != nil {

@@ -93,7 +93,7 @@ type parcel struct {
 	arrived int
 	claimed int       // copies that were reported to be received
 	barred  int       // copies that were reported not to be sent
-	queued  int       // copies that were reported to wait when their time was up: nobody knows
+	queued  int       // copies of which nobody knew when their time was up: they may arrive, or not
 	verdict wire.Fate // of the receiver; 0: none yet
 }
 
@@ -446,7 +446,9 @@ func (w *world) judge(msg *message, to *member, fate wire.Fate) {
 		ok = !to.classic && p.claimed <= p.arrived && (timed || msg.options.Level == wire.LevelReceived)
 	case wire.FateProcessed, wire.FateRejected:
 		ok = fate == p.verdict && msg.options.Level == wire.LevelProcessed
-	case wire.FateUnknown, wire.FateGone, wire.FateUncertain:
+	case wire.FateUncertain:
+		ok = to.leaving || timed
+	case wire.FateUnknown, wire.FateGone:
 		ok = to.leaving
 	case wire.FateFull:
 		ok = msg.options.Overload != wire.OverloadWait
@@ -454,9 +456,11 @@ func (w *world) judge(msg *message, to *member, fate wire.Fate) {
 	if !ok {
 		w.problem("client %d: %v has arrived %d times, and is reported %v", to.index, p, p.arrived, fate)
 	}
-	switch fate {
-	case wire.FateQueued:
+	switch {
+	case fate == wire.FateQueued, timed && !to.classic && (fate == wire.FateWritten || fate == wire.FateUncertain): // and is not written again
 		p.queued++
+	}
+	switch fate {
 	case wire.FateExpired, wire.FateFull, wire.FateUnknown, wire.FateGone:
 		w.bar(p, 1)
 	}

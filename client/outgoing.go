@@ -39,6 +39,7 @@ type outgoing struct {
 	spent    bool // the credit was used up, and less than half of it is back
 	reports  int  // under way that have no report
 	calls    map[uint64]*call
+	timers   sync.WaitGroup  // of calls
 	attempts socket.Attempts // to send the first message that the hub has not had
 	lasted   time.Duration   // how long the last connection was there
 	retained int             // cost of what calls keep to send it again
@@ -65,7 +66,9 @@ type parcel struct {
 	cost     int
 	buffer   *body.Buffer
 	length   int
-	reported bool // there is to be a report
+	reported bool          // there is to be a report
+	terms    *socket.Terms // of one with a time to live; nil: it has none
+	before   bool          // a hub that has forgotten the client may have had it
 
 	// What the SEND asks for beyond what any hub understands. It is written into the frame when the
 	// hub is known.
@@ -86,6 +89,9 @@ type call struct {
 	done      func(*Report, error)
 	receivers int
 	parcel    parcel // to be sent again; without a buffer: it is in the line, or will not be
+
+	timer *time.Timer // of one with a time to live; nil: it has none
+	fate  wire.Fate   // that timer is to report for all receivers, because the hub will not; 0: none
 }
 
 func (o *outgoing) init(limit int, resend bool) {
@@ -97,24 +103,47 @@ func (o *outgoing) init(limit int, resend bool) {
 // add puts a message at the end of the line. It waits for its turn and for room
 // until ctx or stop end.
 func (o *outgoing) add(ctx context.Context, stop <-chan struct{}, to []uint64, message []byte, options *SendOptions, c *call) error {
+	p := parcel{
+		cost: wire.SendCost(len(to), len(message)), reported: c != nil, terms: options.terms(),
+		options: options.wire(), reportTimeout: options.ReportTimeout,
+	}
 	if err := await(ctx, stop, o.turn); err != nil {
 		return err
 	}
 	defer func() { <-o.turn }()
-	cost := wire.SendCost(len(to), len(message))
-	for !o.fits(cost) {
+	p.seq = o.seq + 1
+	if p.terms != nil {
+		p.terms.Tracker = expiring{o, p.seq}
+	}
+	if err := o.awaitRoom(ctx, stop, &p); err != nil {
+		return err
+	}
+	p.buffer = body.Get(wire.SendLen(len(to), len(message)))
+	p.length = len(wire.AppendSend(p.buffer.Bytes()[:0], p.seq, options.wire(), options.ttl(), to, message))
+	return o.append(p, c)
+}
+
+// awaitRoom waits until there is room for one more, or it has expired: then it will not be in line for long.
+func (o *outgoing) awaitRoom(ctx context.Context, stop <-chan struct{}, p *parcel) error {
+	if o.fits(p.cost) {
+		return nil
+	}
+	var late <-chan time.Time
+	if p.terms != nil {
+		late = time.After(p.left())
+	}
+	for !o.fits(p.cost) {
 		select {
 		case <-o.room:
+		case <-late:
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-stop:
 			return ErrClosed
 		}
 	}
-	p := parcel{seq: o.seq + 1, cost: cost, buffer: body.Get(wire.SendLen(len(to), len(message))), reported: c != nil,
-		options: options.wire(), reportTimeout: options.ReportTimeout}
-	p.length = len(wire.AppendSend(p.buffer.Bytes()[:0], p.seq, options.wire(), options.ttl(), to, message))
-	return o.append(p, c)
+	return nil
 }
 
 // checkReportTimeout returns an error if a report timeout is over what the hub allows.
@@ -168,6 +197,9 @@ func (o *outgoing) append(p parcel, c *call) error {
 	if c != nil {
 		o.calls[p.seq] = c
 	}
+	if p.terms != nil {
+		o.arm(&p, c)
+	}
 	return nil
 }
 
@@ -180,7 +212,7 @@ func (o *outgoing) feed() {
 	}
 	d := dispatches.Get().(*socket.Dispatch)
 	for ; l != nil; p, l = o.pick(false) {
-		l.conn.Offer(&socket.Piece{Buffer: p.buffer, To: p.length, Frames: 1}, d) // one that is parked keeps its place
+		l.conn.Offer(&socket.Piece{Buffer: p.buffer, To: p.length, Frames: 1, Terms: p.terms}, d) // one that is parked keeps its place
 		p.buffer.Release()
 	}
 	d.Leave()
@@ -196,6 +228,7 @@ func (o *outgoing) pick(first bool) (parcel, *link) {
 	if first && o.feeding {
 		return parcel{}, nil
 	}
+	o.dropLate()
 	o.feeding = o.link != nil && o.next < len(o.line) && o.may(&o.line[o.next])
 	if !o.feeding {
 		if o.next == len(o.line) {
@@ -336,17 +369,26 @@ func (o *outgoing) finish(seq uint64) *call {
 		return nil
 	}
 	delete(o.calls, seq)
-	o.reports--
-	kept := c.parcel
-	if kept.buffer != nil {
-		o.retained -= kept.cost
-	}
+	o.disarm(c)
+	kept := o.letGo(c)
 	o.mu.Unlock()
-	if kept.buffer != nil {
-		kept.buffer.Release()
+	if kept != nil {
+		kept.Release()
 		signal(o.room)
 	}
 	return c
+}
+
+// letGo accounts for a call that was under way, and is over. It returns the buffer that it has kept, if it has. It
+// is called with mu held.
+func (o *outgoing) letGo(c *call) (kept *body.Buffer) {
+	o.reports--
+	kept = c.parcel.buffer
+	if kept != nil {
+		o.retained -= c.parcel.cost
+		c.parcel = parcel{}
+	}
+	return kept
 }
 
 // detach says that there is no connection now.
@@ -373,8 +415,10 @@ func (o *outgoing) resume(l *link, t terms, had uint64) (stuck uint64, one *call
 	var free *body.Buffer
 	if begun := o.next < next; o.attempts.Failed(o.firstSeq(), begun, o.lasted) {
 		p := o.line[o.next]
-		stuck, one, free = p.seq, o.calls[p.seq], p.buffer
-		delete(o.calls, p.seq)
+		if stuck, one, free = p.seq, o.calls[p.seq], p.buffer; one != nil {
+			o.disarm(one)
+			delete(o.calls, p.seq)
+		}
 		o.cost -= p.cost
 		o.shift(o.next, o.next+1)
 	}
@@ -435,6 +479,7 @@ func (o *outgoing) requeue() (free []*body.Buffer) {
 	var again []parcel
 	for _, c := range o.calls {
 		if c.parcel.buffer != nil {
+			c.parcel.before = true
 			again = append(again, c.parcel)
 			o.cost += c.parcel.cost
 			c.parcel = parcel{}
@@ -447,6 +492,7 @@ func (o *outgoing) requeue() (free []*body.Buffer) {
 			free = append(free, p.buffer)
 			continue
 		}
+		p.before = p.before || i < o.next
 		again = append(again, p)
 	}
 	o.line = again
@@ -473,7 +519,12 @@ func (o *outgoing) abandon() (failed []*call, unconfirmed int, free []*body.Buff
 			delete(o.calls, p.seq)
 		}
 	}
-	for _, c := range o.calls {
+	for seq, c := range o.calls {
+		if c.fate != 0 { // which its timer is about to report
+			waiting[seq] = c
+			continue
+		}
+		o.disarm(c)
 		failed = append(failed, c)
 	}
 	o.calls = waiting
@@ -489,6 +540,7 @@ func (o *outgoing) close(err error) (failed []*call) {
 	}
 	o.err, o.link = err, nil
 	for _, c := range o.calls {
+		o.disarm(c)
 		failed = append(failed, c)
 	}
 	clear(o.calls)

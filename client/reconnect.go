@@ -118,7 +118,7 @@ func (c *Client) greet(ctx context.Context, l *link) (identity <-chan uint64, er
 	identity = join(&l.pending, &l.pending.identity)
 	var frames []byte
 	if c.options.Version != 1 {
-		hello := wire.Hello{Version: wire.Version2, Name: c.options.Name}
+		hello := wire.Hello{Version: wire.Version2, Name: c.options.Name, Skip: true}
 		if !c.anyBody {
 			hello.MaxBody = uint64(c.options.MaxBody)
 		}

@@ -42,9 +42,12 @@ type SendOptions struct {
 	// reported. Default: wire.LevelReceived.
 	Level wire.Level
 
-	// TTL is after how long the message is worth nothing, to the millisecond and at
-	// most 49 days: a receiver to which it was not written by then does not get it, and
-	// the report is made. Default: it is always worth something.
+	// TTL is after how long the message is worth nothing, counted from the call on and at most
+	// 49 days: a receiver to which it was not written by then does not get it, wherever the message
+	// waited, and the report is made. Expired are also messages that wait in the client, without a connection for instance; a
+	// fate is uncertain where the message may have arrived before. The hub is told what is left in whole
+	// milliseconds, rounded down, when the message is written: with less than one the message is not sent. Time on the network does
+	// not count. Default: it is always worth something.
 	TTL time.Duration
 
 	// ReportTimeout is how long the hub may wait for the last receiver before it reports what
@@ -80,8 +83,8 @@ func (o *SendOptions) check() error {
 
 func (o *SendOptions) wire() wire.Options { return wire.MakeOptions(o.Level, o.Overload) }
 
-// ttl returns the time to live in milliseconds, rounded up: 0 would mean for ever.
-func (o *SendOptions) ttl() uint32 { return uint32((o.TTL + time.Millisecond - 1) / time.Millisecond) }
+// ttl returns the time to live in milliseconds. What is left of it is put in its place when it is written.
+func (o *SendOptions) ttl() uint32 { return uint32(o.TTL / time.Millisecond) }
 
 // Report is what became of one message.
 type Report struct {
@@ -127,8 +130,8 @@ func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, op
 
 // SendFunc is SendReport without the waiting: it returns like Send, and done is
 // called once with the report or the error, perhaps before SendFunc has returned, if that
-// returns nil. done is called by the goroutine that reads, or by the one that closes: it
-// must not wait for the hub, nor call Close.
+// returns nil. done is called by the goroutine that reads, by the one that closes, or, when the
+// message has expired in the client, by one of its own: it must not wait for the hub, nor call Close.
 func (c *Client) SendFunc(ctx context.Context, to []uint64, message []byte, options *SendOptions, done func(*Report, error)) error {
 	if !c.newer() {
 		return ErrVersion

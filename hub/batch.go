@@ -42,10 +42,7 @@ func (t *turn) newBatch(first uint64, messages int, to []*session, seen onlooker
 		hub: h, peer: t.session.link.Load().peer, level: c.options.Level(),
 		first: first, messages: messages, to: append([]*session(nil), to...),
 	}
-	b.terms = socket.Terms{Tracker: seen.before(b), IfFull: ifFull[c.options.Overload()], Owner: b.peer}
-	if c.ttl > 0 {
-		b.terms.Expires = t.time.Add(time.Duration(c.ttl) * time.Millisecond).UnixNano()
-	}
+	b.terms = socket.Terms{Tracker: seen.before(b), IfFull: ifFull[c.options.Overload()], Owner: b.peer, Expires: c.expires}
 	for i, r := range to {
 		if r != nil && r.peer() == nil {
 			b.older.set(i)
@@ -233,7 +230,7 @@ func (b *batch) expire() {
 	if late {
 		for at, s := range b.to {
 			if s != nil && b.undecided(at) {
-				s.conn.Retract(&b.terms, socket.Expired)
+				s.conn.Retract(&b.terms)
 			}
 		}
 	}

@@ -171,3 +171,61 @@ func TestBatch_ReportTimeout(t *testing.T) {
 		})
 	}
 }
+
+// TestBatch_ExpiredAfterItWasWritten loses the receiver's connection after messages were written on it, one of
+// which expires before the receiver is back. That one does not come again, if the receiver
+// knows how to count what does not come; and its fate is uncertain, for it may have come before.
+func TestBatch_ExpiredAfterItWasWritten(t *testing.T) {
+	for _, skips := range []bool{true, false} {
+		inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
+			hello := wire.Hello{Version: wire.Version2, Skip: skips}
+			sender, receiver := virtualGuest(t, ln), greet(virtual(t, ln), hello)
+			first := sender.tell([]byte("first"), only(wire.LevelReceived), 0, receiver.id)
+			timed := sender.tell([]byte("timed"), only(wire.LevelReceived), 1000, receiver.id)
+			last := sender.tell([]byte("last"), only(wire.LevelReceived), 0, receiver.id)
+			receiver.mute = true
+			receiver.delivered(sender.id, first, []byte("first"))
+			receiver.delivered(sender.id, timed, []byte("timed"))
+			receiver.delivered(sender.id, last, []byte("last"))
+			receiver.Close()
+			sender.reported(timed, wire.FateUncertain)
+
+			hello.ID, hello.Resume = receiver.ID, receiver.Resume
+			back := greet(virtual(t, ln), hello)
+			back.delivered(sender.id, first, []byte("first"))
+			if !skips {
+				back.delivered(sender.id, timed, []byte("timed"))
+			} else if kind, _ := back.read(); kind != wire.TypeSkip {
+				t.Fatalf("a frame of type %#x in the place of one that has expired", kind)
+			}
+			back.delivered(sender.id, last, []byte("last"))
+			sender.reported(first, wire.FateReceived)
+			sender.reported(last, wire.FateReceived)
+
+			fresh := sender.tell([]byte("fresh"), only(wire.LevelReceived), 0, receiver.id)
+			back.delivered(sender.id, fresh, []byte("fresh"))
+			sender.reported(fresh, wire.FateReceived)
+		})
+	}
+}
+
+// TestBatch_ExpiredOnAConnectionThatTakesNothing is written once: when its time is up nobody knows more. It is not
+// written again when the receiver comes back on another connection.
+func TestBatch_ExpiredOnAConnectionThatTakesNothing(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
+		hello := wire.Hello{Version: wire.Version2, Skip: true}
+		sender, receiver := virtualGuest(t, ln), greet(virtual(t, ln), hello)
+		timed := sender.tell([]byte("timed"), only(wire.LevelReceived), 1000, receiver.id)
+		receiver.mute = true
+		receiver.delivered(sender.id, timed, []byte("timed"))
+		sender.reported(timed, wire.FateWritten)
+		hello.ID, hello.Resume = receiver.ID, receiver.Resume // and its connection is still there
+		back := greet(virtual(t, ln), hello)
+		if kind, _ := back.read(); kind != wire.TypeSkip {
+			t.Fatalf("a frame of type %#x in the place of one that has expired", kind)
+		}
+		fresh := sender.tell([]byte("fresh"), only(wire.LevelReceived), 1000, receiver.id)
+		back.delivered(sender.id, fresh, []byte("fresh"))
+		sender.reported(fresh, wire.FateReceived)
+	})
+}

@@ -14,6 +14,8 @@ type guest struct {
 	seq  uint64 // of its last SEND
 	had  uint64 // counted frames that it has read
 	mute bool   // it does not say so
+
+	skips bool // it knows SKIP
 }
 
 // guest connects and says HELLO.
@@ -42,7 +44,7 @@ func greet(p *peer, h wire.Hello) *guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Welcome, g.id, g.seq = w, w.ID, w.Seq
+	g.Welcome, g.id, g.seq, g.skips = w, w.ID, w.Seq, h.Skip
 	if w.Resumed {
 		g.had = h.Received
 	}
@@ -52,7 +54,7 @@ func greet(p *peer, h wire.Hello) *guest {
 // back connects again and asks to go on where g was.
 func (s *testHub) back(t testing.TB, g *guest) *guest {
 	t.Helper()
-	return s.hello(t, wire.Hello{Version: wire.Version2, ID: g.ID, Resume: g.Resume, Received: g.had})
+	return s.hello(t, wire.Hello{Version: wire.Version2, ID: g.ID, Resume: g.Resume, Received: g.had, Skip: g.skips})
 }
 
 // tell sends a message and returns its seq.

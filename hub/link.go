@@ -86,7 +86,7 @@ func (t *turn) hello(f *socket.Frame) error {
 	}
 	s := t.session
 	s.entry.Do(func() {}) // it is registered when it is clear as what
-	s.conn.Number(s.hub.config.Window)
+	s.conn.Number(s.hub.config.Window, h.Skip)
 	s.limitDeliver(h.MaxBody)
 	s.account.Yield = s.yield
 	if err := s.admit(wire.Version2, h.Token); err != nil {

@@ -14,13 +14,13 @@ import (
 type class struct {
 	sends   bool // they are SENDs
 	options wire.Options
-	ttl     uint32
+	expires int64 // when they are worth nothing any more, in ns since 1970; 0: never
 }
 
 // followed reports whether somebody is to be told what became of the messages, or
 // something is to be done about them.
 func (c class) followed() bool {
-	return c.options.Level() != wire.LevelNone || c.options.Overload() != wire.OverloadWait || c.ttl != 0
+	return c.options.Level() != wire.LevelNone || c.options.Overload() != wire.OverloadWait || c.expires != 0
 }
 
 // reportTimeout returns how long the report of a message may wait.
@@ -29,8 +29,8 @@ func (c class) reportTimeout(config *Config) time.Duration {
 	if named := c.options.ReportTimeout(); named > 0 {
 		timeout = min(named, config.MaxReportTimeout)
 	}
-	if c.ttl > 0 {
-		timeout = min(timeout, time.Duration(c.ttl)*time.Millisecond)
+	if c.expires != 0 {
+		timeout = min(timeout, time.Until(time.Unix(0, c.expires)))
 	}
 	return timeout
 }
@@ -57,7 +57,7 @@ func (t *turn) handle2(f *socket.Frame) error {
 	case wire.TypeBye:
 		return errBye
 	case wire.TypeHello, wire.TypeWelcome, wire.TypeDeliver, wire.TypeReport, wire.TypeListPage,
-		wire.TypePresence, wire.TypeError, wire.TypeGoAway:
+		wire.TypePresence, wire.TypeError, wire.TypeGoAway, wire.TypeSkip:
 		return t.refuse(0, wire.ErrorFrame, fmt.Sprintf("frame type %#x is not for a client to send now", uint8(f.Type)))
 	default:
 		t.ignored++
@@ -87,6 +87,9 @@ func (t *turn) takeSend(p *peer, f *socket.Frame) error {
 			return err
 		}
 	}
+	if t.time.IsZero() {
+		t.time = time.Now() // before it waits for anything
+	}
 	cost := wire.SendCost(m.To.Len(), len(m.Body))
 	if taken, err := t.admit(p, &m, cost); !taken {
 		return err
@@ -99,10 +102,7 @@ func (t *turn) takeSend(p *peer, f *socket.Frame) error {
 
 // gather adds a SEND that has been admitted to the run, or begins a new one. It may wait for memory.
 func (t *turn) gather(p *peer, f *socket.Frame, m *wire.Send, cost int) error {
-	if t.time.IsZero() {
-		t.time = time.Now()
-	}
-	c := class{true, m.Options, m.TTL}
+	c := class{true, m.Options, t.expires(m, f)}
 	d := wire.Deliver{Sender: p.id, Seq: m.Seq, Time: uint64(t.time.UnixMicro()), Flags: flags(m.Options.Level())}
 	gap := c.followed() && m.Seq != p.seq+1
 	switch {
@@ -136,6 +136,19 @@ func (t *turn) gather(p *peer, f *socket.Frame, m *wire.Send, cost int) error {
 func (t *turn) accept(p *peer, seq uint64) {
 	p.seq = seq
 	t.relays++
+}
+
+// expires returns when a SEND is worth nothing any more, in ns since 1970; 0: never. Its time runs from when
+// its start was read: what it waits for afterwards, be it its own rest, is no reason to live longer.
+func (t *turn) expires(m *wire.Send, f *socket.Frame) int64 {
+	if m.TTL == 0 {
+		return 0
+	}
+	began := f.Began
+	if began == 0 {
+		began = t.time.UnixNano()
+	}
+	return began + int64(m.TTL)*int64(time.Millisecond)
 }
 
 // admit reports whether a SEND is to be relayed. It waits if the client has more

@@ -25,6 +25,9 @@ type Hello struct {
 	ID       uint64 `json:"id,omitempty,string"`
 	Resume   string `json:"resume,omitempty"`          // the secret of the last WELCOME
 	Received uint64 `json:"received,omitempty,string"` // how many counted frames it has had, in all
+
+	// Skip says that the client knows SKIP. It must be the same in each Hello of one client.
+	Skip bool `json:"skip,omitempty"`
 }
 
 // Welcome is the hub's answer to a Hello. Fields that are not known are ignored.

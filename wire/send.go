@@ -112,6 +112,9 @@ func AppendSend(b []byte, seq uint64, options Options, ttl uint32, to []uint64, 
 	return append(appendIDs(b, to), body...)
 }
 
+// PutTTL changes the time to live of a whole SEND, in milliseconds.
+func PutTTL(frame []byte, ttl uint32) { binary.BigEndian.PutUint32(frame[HeaderSize+8+4:], ttl) }
+
 // ParseSend reads the payload of a SEND. It returns an error that wraps
 // ErrMalformed when the payload ends before the ids that its count announces, or
 // has options that mean nothing.

@@ -77,7 +77,8 @@ var frames2 = map[wire.Type]func(payload []byte) ([]byte, error){
 		e, err := wire.ParseError(p)
 		return wire.AppendError(nil, e.Seq, e.Code, string(e.Text)), err
 	},
-	wire.TypeBye: func(p []byte) ([]byte, error) { return wire.AppendBye(nil), nil },
+	wire.TypeSkip: func([]byte) ([]byte, error) { return wire.AppendSkip(nil), nil },
+	wire.TypeBye:  func(p []byte) ([]byte, error) { return wire.AppendBye(nil), nil },
 }
 
 // vector2 is a frame of testdata/version2.json.
@@ -133,6 +134,7 @@ func TestVersion2Layout(t *testing.T) {
 		{"REPORT", wire.AppendReport(nil, 1, []byte{3, 16}), "0000000c" + "14" + "0000000000000001" + "02" + "0310"},
 		{"ACK", wire.AppendAcks(nil, []wire.Ack{{Sender: 2, Seq: 1, Fate: wire.FateProcessed}}),
 			"00000012" + "15" + "0000000000000002" + "0000000000000001" + "04"},
+		{"SKIP", wire.AppendSkip(nil), "00000001" + "24"},
 		{"LIST_RANGE", wire.AppendListRange(nil, wire.ListRange{After: 7, Limit: 2}), "0000000d" + "16" + "0000000000000007" + "00000002"},
 		{"LIST_PAGE", wire.AppendListPage(nil, 9, true, []uint64{8}), "00000012" + "17" + "0000000000000009" + "01" + "0000000000000008"},
 		{"WATCH", wire.AppendWatch(nil, wire.Watch{On: true, Since: 5}), "0000000a" + "18" + "01" + "0000000000000005"},

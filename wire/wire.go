@@ -79,11 +79,12 @@ const (
 	TypeBye       Type = 0x1D // →
 	TypeGoAway    Type = 0x1E // ←
 	TypeTaken     Type = 0x1F // both
+	TypeSkip      Type = 0x24 // ←
 )
 
 // Counted reports whether a frame from the hub is one that a client of version 2
 // counts: it is sent again after a lost connection if the client has not had it.
-func (t Type) Counted() bool { return t == TypeDeliver || t == TypeReport }
+func (t Type) Counted() bool { return t == TypeDeliver || t == TypeReport || t == TypeSkip }
 
 // Sizes of the parts of a frame, in bytes.
 const (

@@ -113,27 +113,36 @@ func (o *Outbox) abandon() {
 func (o *Outbox) expire() {
 	q := o.queue
 	q.gathered = 0 // what was gathered and then left to another is not being written
-	if !q.expires {
-		return
-	}
-	now := time.Now().UnixNano()
-	o.weight -= q.remove(Expired, &q.settled, func(s *segment) bool { return s.expired(now) })
-	o.admit(&q.settled)
-	if len(q.settled.buffers) > 0 {
+	for q.expires {
+		now := time.Now().UnixNano()
+		expired := func(s *segment) bool { return s.expired(now) }
+		o.weight -= q.remove(Expired, &q.settled, expired)
+		if o.ledger != nil && o.ledger.skips {
+			o.weight -= q.skip(&q.settled, expired)
+		}
+		o.admit(&q.settled)
+		if len(q.settled.buffers) == 0 {
+			q.stamp(now)
+			return
+		}
 		o.mu.Unlock()
 		q.settled.end()
-		o.mu.Lock()
+		o.mu.Lock() // perhaps there is more now
 	}
 }
 
-// write waits until the connection takes something and writes once. Directly, it
-// does not wait: then it may have written nothing.
+// write waits until the connection takes something and writes once. It may have written nothing:
+// directly, because it does not wait; otherwise, because it has waited and something may have
+// expired meanwhile.
 func (o *Outbox) write(q *queue) (int, error) {
+	o.n, o.err, o.writing, o.stale = 0, nil, q, false
 	if o.base.raw == nil {
 		defer q.part()
+		if err := o.awaitRoom(); err != nil || o.stale {
+			return 0, err
+		}
 		return o.base.nc.Write(q.one)
 	}
-	o.n, o.err, o.writing = 0, nil, q
 	err := o.base.raw.Write(o.attempt)
 	o.writing = nil
 	if err != nil {
@@ -142,11 +151,48 @@ func (o *Outbox) write(q *queue) (int, error) {
 	return o.n, o.err
 }
 
-// tryWrite is called by the runtime when there may be room.
+// awaitRoom waits until there is room beneath TLS, where one can, if something may expire until then: the
+// connection of crypto/tls would wait with it in hand.
+func (o *Outbox) awaitRoom() error {
+	if o.base.line == nil || !o.expires() {
+		return nil
+	}
+	return o.base.line.raw.Write(o.attempt)
+}
+
+// tryWrite is called by the runtime when there may be room. Beneath TLS it only looks.
 func (o *Outbox) tryWrite(fd uintptr) bool {
-	n, again, err := writeRaw(fd, o.writing.vector)
-	o.n, o.err = n, err
+	if o.stale {
+		return true
+	}
+	var again bool
+	if o.base.line != nil {
+		again = !writableRaw(fd)
+	} else {
+		o.n, again, o.err = writeRaw(fd, o.writing.vector)
+	}
+	if again && !o.direct {
+		o.stale = o.letGo()
+	}
 	return !again || o.direct
+}
+
+// expires reports whether something that is queued may expire.
+func (o *Outbox) expires() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.writing.expires
+}
+
+// letGo is for a flusher that is about to wait. If something may expire until it writes, it gives
+// up what it has gathered, so that it can be taken back. It reports whether it has.
+func (o *Outbox) letGo() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.writing.expires {
+		o.writing.gathered = 0
+	}
+	return o.writing.expires
 }
 
 // wrote takes what has left off the queue and lets those in who waited for room.

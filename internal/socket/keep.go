@@ -9,10 +9,12 @@ import (
 // Number makes the outbox keep counted frames after they are written, until they
 // are acknowledged. While window bytes are kept, nothing is written but what overtakes
 // and the rest of what was begun. It must be called before any counted frame is offered.
-func (o *Outbox) Number(window int) {
+// skips says that the peer knows SKIP: what expires before it is sent again is replaced by
+// one SKIP for each frame. Otherwise it is sent again as it is, for the numbers must go on.
+func (o *Outbox) Number(window int, skips bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ledger = &ledger{window: window}
+	o.ledger = &ledger{window: window, skips: skips}
 }
 
 // Acknowledge takes note that the peer has had the first upTo counted frames. It

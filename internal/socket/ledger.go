@@ -6,7 +6,8 @@ import "github.com/sechlol/go-message-hub/wire"
 // peer has acknowledged them: on a lost connection it cannot know what of them has
 // arrived. It is guarded by the outbox's lock.
 type ledger struct {
-	window  int // bytes kept at which writing pauses
+	window  int  // bytes kept at which writing pauses
+	skips   bool // the peer knows SKIP
 	written uint64
 	acked   uint64
 	claimed uint64 // acknowledged by the peer, perhaps before the writer has noted that it wrote
@@ -166,6 +167,16 @@ func (l *ledger) bury(out *settled) {
 	}
 	l.kept, l.head = nil, 0
 	l.acked = l.written // an acknowledgement that is being read finds nothing to settle
+}
+
+// lapse tells of frames that have expired after they were written, on a connection that is lost:
+// nobody knows whether they have arrived, and nobody will.
+func (l *ledger) lapse(out *settled, gone func(*segment) bool) {
+	for i := l.head; i < len(l.kept); i++ {
+		if s := &l.kept[i]; gone(s) {
+			out.events = s.note(out.events, Unheard, s.frames)
+		}
+	}
 }
 
 // whole reports whether everything that is not acknowledged can be sent again.

@@ -8,12 +8,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sechlol/go-message-hub/wire"
 )
 
 // witness notes what it is told of one piece.
 type witness struct {
+	timed bool // it may expire
+
 	mu   sync.Mutex
 	seen [][]Progress // by frame
 }
@@ -44,13 +47,18 @@ type commuter struct {
 	t      testing.TB
 	random *rand.Rand
 	window int
+	skips  bool // it knows SKIP
 
 	station *station
 	sent    uint64 // number of the last DELIVER that was offered
 	pieces  []*witness
 
-	had  atomic.Uint64 // how many have come
+	had  atomic.Uint64 // how many have come, SKIPs among them
 	done chan struct{} // closed when nothing more comes on this connection
+
+	mu    sync.Mutex
+	timed map[uint64]bool // the DELIVERs that may expire
+	last  uint64          // number of the last that has come
 }
 
 // connect gives it a first or a further connection.
@@ -58,7 +66,7 @@ func (c *commuter) connect() {
 	c.t.Helper()
 	old := c.station
 	next := newStation(c.t, tcp, Config{OutboxBytes: 64 << 10, StallTimeout: patience})
-	next.Number(c.window)
+	next.Number(c.window, c.skips)
 	d := next.dispatch()
 	if old != nil {
 		had := c.had.Load()
@@ -84,15 +92,13 @@ func (c *commuter) listen(s *station, random *rand.Rand, done chan struct{}) {
 		if err != nil {
 			return
 		}
-		if kind != wire.TypeDeliver {
+		if !kind.Counted() {
 			continue
 		}
-		had := c.had.Load() + 1
-		d, err := wire.ParseDeliver(payload)
-		if err != nil || d.Seq != had {
-			c.t.Errorf("frame %d comes where %d should: %v", d.Seq, had, err)
+		if kind == wire.TypeDeliver && !c.follows(payload) {
 			return
 		}
+		had := c.had.Load() + 1
 		c.had.Store(had)
 		unsaid += len(payload)
 		if unsaid >= c.window/2 || random.IntN(4) == 0 {
@@ -105,6 +111,23 @@ func (c *commuter) listen(s *station, random *rand.Rand, done chan struct{}) {
 			c.t.Error("what was never sent can be acknowledged")
 		}
 	}
+}
+
+// follows reports whether a DELIVER may come now: behind the last one, and nothing between them is
+// missing but what may expire.
+func (c *commuter) follows(payload []byte) bool {
+	d, err := wire.ParseDeliver(payload)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ok := err == nil && d.Seq > c.last
+	for n := c.last + 1; ok && n < d.Seq; n++ {
+		ok = c.timed[n]
+	}
+	if !ok {
+		c.t.Errorf("frame %d comes behind %d: %v", d.Seq, c.last, err)
+	}
+	c.last = d.Seq
+	return ok
 }
 
 func readOne(r io.Reader) (wire.Type, []byte, error) {
@@ -163,6 +186,15 @@ func (c *commuter) offer(d *Dispatch) {
 		w := &witness{seen: make([][]Progress, len(frames))}
 		c.pieces = append(c.pieces, w)
 		p.Terms = &Terms{Tracker: w}
+		if c.random.IntN(2) == 0 {
+			w.timed = true
+			p.Terms.Expires = time.Now().Add(time.Duration(c.random.IntN(20)) * time.Millisecond).UnixNano()
+			c.mu.Lock()
+			for i := range frames {
+				c.timed[c.sent-uint64(i)] = true
+			}
+			c.mu.Unlock()
+		}
 	}
 	c.station.Offer(p, d)
 	p.Buffer.Release()
@@ -171,10 +203,10 @@ func (c *commuter) offer(d *Dispatch) {
 // TestWhatIsNotAcknowledgedMovesOn loses one connection after the other, at random
 // moments, with a window that is full most of the time.
 func TestWhatIsNotAcknowledgedMovesOn(t *testing.T) {
-	for _, window := range []int{1, 10_000, 1 << 20} {
+	for i, window := range []int{1, 10_000, 1 << 20, 1, 10_000, 1 << 20} {
 		seed := rand.Uint64()
 		t.Logf("window %d, seed %d", window, seed)
-		c := &commuter{t: t, random: rand.New(rand.NewPCG(seed, 0)), window: window}
+		c := &commuter{t: t, random: rand.New(rand.NewPCG(seed, 0)), window: window, skips: i < 3, timed: make(map[uint64]bool)}
 		c.connect()
 		for range 60 {
 			d := c.station.dispatch()
@@ -189,18 +221,19 @@ func TestWhatIsNotAcknowledgedMovesOn(t *testing.T) {
 				c.lose()
 				c.offer(d) // nobody is there
 				d.Drop()
+				time.Sleep(time.Duration(c.random.IntN(20)) * time.Millisecond) // something expires
 				c.connect()
 			}
 		}
-		until(t, "everything has come", func() bool { return c.had.Load() == c.sent || t.Failed() })
+		until(t, "everything has come", func() bool { return c.complete() || t.Failed() })
 		c.lose()
-		if _, ok := c.station.Resumable(c.sent); !ok {
+		if _, ok := c.station.Resumable(c.had.Load()); !ok {
 			t.Error("the peer has had everything, and cannot go on")
 		}
 		for _, w := range c.pieces {
 			for i := range w.seen {
-				if w.count(i, Received) != 1 || w.count(i, Written) != 1 {
-					t.Fatalf("frame %d of a piece: %v", i, w.seen[i])
+				if !w.plausible(i, c.skips) {
+					t.Fatalf("frame %d of a piece, timed %v, skips %v: %v", i, w.timed, c.skips, w.seen[i])
 				}
 			}
 		}
@@ -208,11 +241,30 @@ func TestWhatIsNotAcknowledgedMovesOn(t *testing.T) {
 	}
 }
 
+// complete reports whether everything has come that was not dropped.
+func (c *commuter) complete() bool {
+	return !c.station.Busy() && c.station.Kept().Frames == c.had.Load()
+}
+
+// plausible reports whether what was told of a frame can be: it has arrived, or it has expired,
+// and then it is known whether it was written before.
+func (w *witness) plausible(i int, skips bool) bool {
+	written, received, expired, unheard := w.count(i, Written), w.count(i, Received), w.count(i, Expired), w.count(i, Unheard)
+	switch {
+	case received == 1:
+		return written == 1 && expired == 0 && unheard == 0
+	case unheard == 1:
+		return w.timed && skips && written == 1 && expired == 0
+	default:
+		return w.timed && written == 0 && expired == 1 && received == 0 && unheard == 0
+	}
+}
+
 // hold makes a station whose peer reads nothing, and offers it one tracked piece.
 func hold(t *testing.T, window int, frames ...[]byte) (*station, *witness) {
 	t.Helper()
 	s := newStation(t, tcp, Config{OutboxBytes: 64 << 10})
-	s.Number(window)
+	s.Number(window, false)
 	w := &witness{seen: make([][]Progress, len(frames))}
 	p := s.piece(frames...)
 	p.Counted, p.Terms = true, &Terms{Tracker: w}
@@ -259,7 +311,7 @@ func TestAFullWindowStopsTheWriting(t *testing.T) {
 // TestOvertaking is what frames do that the peer must see although it acknowledges nothing.
 func TestOvertaking(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 64 << 10})
-	s.Number(250)
+	s.Number(250, false)
 	d := s.dispatch()
 	counted := func(n byte) []byte {
 		f := wire.AppendDeliver(nil, &wire.Deliver{Seq: uint64(n), Body: make([]byte, 100)})
@@ -294,7 +346,7 @@ func TestOvertaking(t *testing.T) {
 // TestWhatIsGivenUpStillCounts: its bookkeeping takes memory too.
 func TestWhatIsGivenUpStillCounts(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 64 << 10})
-	s.Number(20 * segmentCost)
+	s.Number(20*segmentCost, false)
 	d := s.dispatch()
 	go io.Copy(io.Discard, s.far) // ends with the connection
 	for range 100 {
@@ -316,8 +368,8 @@ func TestWhatIsGivenUpStillCounts(t *testing.T) {
 // TestMoveToOneThatHasEnded leaves everything where it is.
 func TestMoveToOneThatHasEnded(t *testing.T) {
 	s, next := newStation(t, tcp, Config{OutboxBytes: 4 << 10}), newStation(t, tcp, Config{OutboxBytes: 4 << 10})
-	s.Number(1 << 20)
-	next.Number(1 << 20)
+	s.Number(1<<20, false)
+	next.Number(1<<20, false)
 	s.Detach()
 	s.Sever()
 	s.Outbox.Wait()
@@ -347,7 +399,7 @@ func TestMoveToOneThatHasEnded(t *testing.T) {
 // TestWhatIsGivenUp cannot be sent again, but its fate is still told.
 func TestWhatIsGivenUp(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 64 << 10})
-	s.Number(1 << 20)
+	s.Number(1<<20, false)
 	w := &witness{seen: make([][]Progress, 2)}
 	p := s.piece(frame(5000), frame(5000))
 	p.Counted, p.Terms = true, &Terms{Tracker: w}
@@ -384,8 +436,8 @@ func TestWhatIsGivenUp(t *testing.T) {
 // between two frames that are counted: it is dropped, and they are not.
 func TestAnswersDoNotMove(t *testing.T) {
 	s, next := newStation(t, tcp, Config{OutboxBytes: 4 << 10}), newStation(t, tcp, Config{OutboxBytes: 64 << 10})
-	s.Number(1) // a frame that is written stops the writing
-	next.Number(1 << 20)
+	s.Number(1, false) // a frame that is written stops the writing
+	next.Number(1<<20, false)
 	d := s.dispatch()
 	var all []*witness
 	for i, counted := range []bool{true, true, true, false, true} {
@@ -425,8 +477,8 @@ func TestAnswersDoNotMove(t *testing.T) {
 // can go on and its going on.
 func TestWhatIsPromisedIsKept(t *testing.T) {
 	s, next := newStation(t, tcp, Config{OutboxBytes: 64 << 10}), newStation(t, tcp, Config{OutboxBytes: 64 << 10})
-	s.Number(1 << 20)
-	next.Number(1 << 20)
+	s.Number(1<<20, false)
+	next.Number(1<<20, false)
 	w := &witness{seen: make([][]Progress, 1)}
 	p := s.piece(frame(5000))
 	p.Counted, p.Terms = true, &Terms{Tracker: w}
@@ -454,7 +506,7 @@ func TestWhatIsPromisedIsKept(t *testing.T) {
 
 func TestTermsOfAFullQueue(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 4 << 10})
-	s.Number(1 << 20)
+	s.Number(1<<20, false)
 	s.Detach() // nothing leaves
 	d := s.dispatch()
 	defer d.Drop()

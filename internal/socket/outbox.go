@@ -60,6 +60,7 @@ type Outbox struct {
 	// Owned by the flusher.
 	writing *queue // what the next attempt writes from
 	direct  bool   // whoever flushes must not wait
+	stale   bool   // what the next attempt would write was let go
 	n       int    // outcome of the last attempt
 	err     error
 	dryAt   int64 // when it last ran dry, in ns since 1970, if Quiet asks for it
@@ -120,19 +121,23 @@ func (o *Outbox) MaxFrame() int {
 	return o.maxFrame
 }
 
-// Retract takes back what was offered with these terms and is not being written.
-func (o *Outbox) Retract(terms *Terms, why Progress) {
+// Retract takes back what was offered with these terms, has expired and is not being written. What
+// was written on a connection that is lost is told to be Unheard.
+func (o *Outbox) Retract(terms *Terms) {
 	var out settled
 	o = o.lock()
 	own := func(s *segment) bool { return s.terms == terms }
 	if o.queue != nil {
-		o.weight -= o.queue.remove(why, &out, own)
+		o.weight -= o.queue.remove(Expired, &out, own)
+	}
+	if o.ledger != nil && o.ledger.detached {
+		o.ledger.lapse(&out, own)
 	}
 	rest := o.parked[:0]
 	for _, w := range o.parked {
 		if w.piece.Terms == terms {
 			s := segmentOf(&w.piece)
-			out.discard(&s, why)
+			out.discard(&s, Expired)
 			out.tickets = append(out.tickets, w.ticket)
 		} else {
 			rest = append(rest, w)

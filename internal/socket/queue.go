@@ -195,6 +195,15 @@ func (q *queue) busy() int {
 	return q.gathered
 }
 
+// stamp has those segments changed that tell how much time they have left. What has expired is taken out already.
+func (q *queue) stamp(now int64) {
+	for i := q.head + q.busy(); i < len(q.segments); i++ {
+		if s := &q.segments[i]; s.expires() && s.terms.Stamp != nil {
+			s.terms.Stamp(s.buffer.Bytes()[s.from:s.to], s.terms.Expires-now)
+		}
+	}
+}
+
 // gather collects what the next write sends, of at most so many segments.
 func (q *queue) gather(most int) {
 	clear(q.vector)
@@ -310,6 +319,33 @@ func (q *queue) pass(s *segment, kept *ledger) {
 		return
 	}
 	kept.keep(s)
+}
+
+// skip puts SKIPs in the place of segments for which gone returns true, where frames have their
+// numbers already. It returns by how much the outbox is lighter.
+func (q *queue) skip(out *settled, gone func(*segment) bool) (weight int) {
+	for i := q.head + q.busy(); i < len(q.segments); i++ {
+		s := &q.segments[i]
+		if !s.firm || !gone(s) {
+			continue
+		}
+		why := Expired // it was begun, and never whole
+		if s.noted {
+			why = Unheard
+		}
+		out.events = s.note(out.events, why, s.frames)
+		out.buffers = append(out.buffers, s.buffer)
+		weight += s.weight()
+		s.terms, s.deliveries = nil, 0
+		s.buffer = body.Get(s.frames * wire.SkipLen)
+		all := s.buffer.Bytes()[:0]
+		for range s.frames {
+			all = wire.AppendSkip(all)
+		}
+		s.from, s.to = 0, len(all)
+		weight -= s.weight()
+	}
+	return weight
 }
 
 // remove takes segments that will not be sent out of the queue: those for which

@@ -49,6 +49,9 @@ type Frame struct {
 
 	// Alone says that Buffer holds this frame and nothing else, from its start.
 	Alone bool
+
+	// Began is when its start was read, in ns since 1970; 0: in this turn.
+	Began int64
 }
 
 // Reader is the reading side of a connection. It works in turns: Fill waits for
@@ -85,6 +88,7 @@ type Reader struct {
 	since    time.Time    // when the unfinished frame began to wait for its rest
 	moved    time.Time    // when it last progressed: see minFrameRate
 	mark     int          // bytes of it that had come then
+	began    int64        // when its start was read, in ns since 1970; 0: it was not
 	armed    time.Time    // the read deadline that is set; zero: none
 	full     bool         // the last read filled its buffer
 	starved  bool         // the last attempt had no memory to read into
@@ -191,7 +195,7 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 		return Frame{}, false, err
 	}
 	r.pos += size
-	r.since = time.Time{}
+	f.Began = r.ended()
 	f.Type, f.Payload = wire.Split(b[:size])
 	f.Buffer = r.buf
 	return f, true, nil
@@ -211,9 +215,16 @@ func (r *Reader) nextBig() (Frame, bool, error) {
 	f := Frame{Buffer: r.big, Alone: true}
 	f.Type, f.Payload = wire.Split(r.big.Bytes()[:r.size])
 	r.handed, r.big, r.have, r.size = r.big, nil, 0, 0
-	r.since = time.Time{}
+	f.Began = r.ended()
 	r.held.Store(0)
 	return f, true, nil
+}
+
+// ended notes that the frame is whole, and returns when it began.
+func (r *Reader) ended() (began int64) {
+	began = r.began
+	r.since, r.began = time.Time{}, 0
+	return began
 }
 
 // Stow is for an owner that is about to wait in the middle of a turn. It gives back the memory of the frame that Next returned last, which
@@ -283,6 +294,7 @@ func (r *Reader) settle() error {
 	}
 	if r.since.IsZero() {
 		r.begin(len(partial))
+		r.began = r.since.UnixNano()
 	} else {
 		r.progress(len(partial))
 	}

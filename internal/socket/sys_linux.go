@@ -78,6 +78,17 @@ func enoughRaw(fd uintptr, n int) (enough bool, err error) {
 	}
 }
 
+// writableRaw reports whether there is room to write, or the connection has failed, without waiting.
+func writableRaw(fd uintptr) bool {
+	ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	for {
+		n, err := unix.Poll(ready, 0)
+		if err != unix.EINTR {
+			return n > 0 || err != nil
+		}
+	}
+}
+
 // vector is a list of memory areas as writev takes it. The pointers in it keep
 // the memory alive.
 type vector []syscall.Iovec

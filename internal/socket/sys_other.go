@@ -22,6 +22,8 @@ func demandRaw(uintptr, int) error { return errNoRaw }
 
 func enoughRaw(uintptr, int) (enough bool, err error) { return false, errNoRaw }
 
+func writableRaw(uintptr) bool { return true }
+
 // vector is a list of memory areas to write.
 type vector [][]byte
 

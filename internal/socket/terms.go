@@ -8,6 +8,10 @@ type Terms struct {
 	IfFull  IfFull
 	Owner   any  // whose pieces give way to it if IfFull is Displace: those with an equal Owner
 	Last    bool // nothing is taken after it: to what is offered then, the outbox is closed
+
+	// Stamp is called, with a lock held, before the whole frames in b are written: left is how much time
+	// there is until Expires, in ns, above 0. It may change b, and be called again for the same. nil: nobody wants that.
+	Stamp func(b []byte, left int64)
 }
 
 // IfFull says what Offer does when the queue is full.
