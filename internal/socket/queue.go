@@ -175,16 +175,23 @@ func (q *queue) overtake(s *segment) {
 	q.segments = slices.Insert(q.segments, at, *s)
 }
 
-// leaders returns how many segments at the front are those that overtake. One of which the
-// connection has a part is like them: nothing else can be written before its rest.
-func (q *queue) leaders() (n int) {
+// leaders moves those segments to the front that overtake, and returns how many they are. One of which
+// the connection has a part is like them: nothing else can be written before its rest. It must not be
+// called while something is being written: what overtakes was put behind that, of which a write
+// may have left some.
+func (q *queue) leaders() int {
+	at := q.head
 	if q.sent > 0 {
-		n = 1
+		at++
 	}
-	for q.head+n < len(q.segments) && q.segments[q.head+n].ahead {
-		n++
+	for i := at; i < len(q.segments); i++ {
+		if s := q.segments[i]; s.ahead {
+			copy(q.segments[at+1:i+1], q.segments[at:i])
+			q.segments[at] = s
+			at++
+		}
 	}
-	return n
+	return at - q.head
 }
 
 // busy returns how many segments at the front nothing may be put before, or taken out of.
