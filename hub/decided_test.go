@@ -133,7 +133,7 @@ func TestLargestBodyTo255(t *testing.T) {
 
 // TestLengthAboveTheLimitIsRefusedFromTheHeader sends four bytes and no more.
 func TestLengthAboveTheLimitIsRefusedFromTheHeader(t *testing.T) {
-	for _, length := range []int{wire.MaxRequest(wire.DefaultMaxBody) + 1, math.MaxInt32, 1 << 31, math.MaxUint32} {
+	for _, length := range []uint32{uint32(wire.MaxRequest(wire.DefaultMaxBody)) + 1, math.MaxInt32, 1 << 31, math.MaxUint32} {
 		t.Run(fmt.Sprint(length), func(t *testing.T) {
 			log := &logbook{}
 			h := start(t, hub.Config{Logger: log.logger()})

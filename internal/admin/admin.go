@@ -149,12 +149,19 @@ func New(config Config) (*Server, error) {
 
 // protect sees to it that nobody gets in without a token from another machine.
 func (s *Server) protect() error {
-	switch token := s.config.Token; {
-	case token == "" && !isLoopback(s.config.Listener.Addr()):
-		return fmt.Errorf("%w: %s can be reached from other machines, so it needs one", ErrOpen, s.config.Listener.Addr())
+	if s.config.Token != "" {
+		s.secret = newSecret(s.config.Token)
+	}
+	return Check(s.config.Listener.Addr(), s.config.Token)
+}
+
+// Check returns the error that New would return for a listener at addr and a token.
+func Check(addr net.Addr, token string) error {
+	switch {
 	case token != "":
-		s.secret = newSecret(token)
 		return CheckToken(token)
+	case !isLoopback(addr):
+		return fmt.Errorf("%w: %s can be reached from other machines, so it needs one", ErrOpen, addr)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 
@@ -34,7 +33,7 @@ func (c *server) administer(h *hub.Hub, alive *liveness, logger *slog.Logger) (*
 	if err != nil {
 		return nil, err
 	}
-	ln, err := net.Listen("tcp", c.admin)
+	ln, err := listenAt(c.admin)
 	if err != nil && !c.settings.given("admin") {
 		logger.Warn("running without an admin address", "error", err,
 			"advice", "choose another with -admin, or switch it off with -admin=off")
@@ -59,6 +58,20 @@ func (c *server) administer(h *hub.Hub, alive *liveness, logger *slog.Logger) (*
 	}()
 	logger.Info("admin address open", "addr", ln.Addr().String(), "token", token != "")
 	return a, nil
+}
+
+// checkAdmin returns why the admin address could not be opened, as far as that is known without listening.
+func (c *server) checkAdmin() error {
+	token, err := readToken(c.tokenFile)
+	if err != nil {
+		return fmt.Errorf("-admin-token-file: %w", err)
+	}
+	if addr := literal(c.admin); c.admin != "" && addr != nil {
+		if err := admin.Check(addr, token); err != nil {
+			return fmt.Errorf("-admin=%s: %w; %s", c.admin, err, adviceOnAdmin(err))
+		}
+	}
+	return nil
 }
 
 // drain says that the hub is about to end.

@@ -10,7 +10,7 @@ import (
 
 // readFile hands the lines of the config file to ff. A line is a flag as it
 // stands on the command line, with or without its dash: name=value or name value. "#" begins
-// a comment, at the start of a line or behind a space. A setting stands in it once.
+// a comment, at the start of a line or behind a space. Values stand without quotes. A setting stands in it once.
 //
 // The parser that comes with ff takes a file that breaks off, or a line that is
 // too long, for the end, and does not know which line it reads.
@@ -68,8 +68,11 @@ func (s *settings) splitLine(line string) (name, value string, err error) {
 		return "", "", fmt.Errorf("%q is not a setting that a file can have%s", name, meant("", s.similar(name, notInFile)))
 	}
 	if end < len(line) {
-		value = strings.TrimPrefix(strings.TrimSpace(line[end:]), "=")
-		return name, strings.TrimSpace(value), nil
+		value = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line[end:]), "="))
+		if isQuoted(value) {
+			return "", "", fmt.Errorf("%s %s: values stand without quotes", name, one.shownAs(value))
+		}
+		return name, value, nil
 	}
 	if one.isBool {
 		return name, "true", nil
@@ -79,6 +82,11 @@ func (s *settings) splitLine(line string) (name, value string, err error) {
 		problem += ": allowed are " + one.want
 	}
 	return "", "", errors.New(problem)
+}
+
+// isQuoted reports whether a value stands in quotes. They would be part of it, and are meant for a shell most likely.
+func isQuoted(value string) bool {
+	return len(value) > 1 && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0]
 }
 
 // place names the line that is being read.

@@ -213,10 +213,17 @@ func host() kind[string] {
 			if _, _, err := net.SplitHostPort(text); err == nil {
 				return "", errOutside
 			}
-			if bare, ok := strings.CutPrefix(text, "["); ok {
-				return strings.TrimSuffix(bare, "]"), nil
+			bare, ok := strings.CutPrefix(text, "[")
+			if ok {
+				bare, ok = strings.CutSuffix(bare, "]")
+				ok = ok && strings.Contains(bare, ":")
+			} else {
+				ok = true
 			}
-			return text, nil
+			if !ok || bare != "" && !isHost(bare) {
+				return "", errOutside
+			}
+			return bare, nil
 		},
 		format: asIs,
 		want:   "names and addresses without a port, which -port gives",
@@ -261,9 +268,12 @@ func endpoint() kind[string] {
 			if text == "" || text == none {
 				return "", nil
 			}
-			_, port, err := net.SplitHostPort(text)
+			host, port, err := net.SplitHostPort(text)
 			if err != nil {
 				return "", err
+			}
+			if host != "" && !isHost(host) {
+				return "", errOutside
 			}
 			_, err = within(strconv.Atoi, 0, math.MaxUint16)(port)
 			return text, err

@@ -86,8 +86,8 @@ func Server(p Process) int {
 		return c.settings.complain(p, err)
 	}
 	if c.settings.check {
-		if _, err := readToken(c.tokenFile); err != nil {
-			return c.settings.complain(p, fmt.Errorf("-admin-token-file: %w", err))
+		if err := c.checkAdmin(); err != nil {
+			return c.settings.complain(p, err)
 		}
 		c.tls.doubt(c.settings)
 		c.settings.printWarnings(p.Stderr)
@@ -139,7 +139,7 @@ func newServer() *server {
 		"start_server runs a message hub until it is interrupted.")}
 	s := c.settings
 	add(s, &c.port, "port", wire.DefaultPort, whole(0, math.MaxUint16), "TCP port to listen on; 0 takes any free one")
-	add(s, &c.addr, "addr", "", host(), "address to listen on, or host name of one; all by default")
+	add(s, &c.addr, "addr", "", host(), "address to listen on, or host name of one; all by default,\n0.0.0.0 for all of IPv4")
 	add(s, &c.stat, "stat", true, yesNo(), "print the collected statistics before closing", reloadable)
 	add(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.BodyMost),
 		"largest body that a client may send")
@@ -235,7 +235,7 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 // configuration when asked to, in this goroutine, which alone looks at it.
 func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *slog.Logger, reloads <-chan os.Signal) int {
 	defer c.traces.flush(now)
-	ln, err := net.Listen("tcp", net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
+	ln, err := listenAt(net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
 	if err != nil {
 		logger.Error("cannot listen", "error", err, "advice", adviceOn(err))
 		_ = h.Shutdown(now) // nothing is connected

@@ -83,8 +83,10 @@ func (s *settings) assignment(one *setting) string {
 }
 
 // shown returns the value for people.
-func (one *setting) shown() string {
-	value := one.get()
+func (one *setting) shown() string { return one.shownAs(one.get()) }
+
+// shownAs returns a value that it has, or was to have, for people.
+func (one *setting) shownAs(value string) string {
 	switch {
 	case !one.is(secret):
 		return shown(value)

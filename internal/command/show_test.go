@@ -1,6 +1,7 @@
 package command
 
 import (
+	"encoding/base64"
 	"flag"
 	"log/slog"
 	"regexp"
@@ -139,14 +140,62 @@ func TestCheckPrintsAConfigFile(t *testing.T) {
 
 // TestWhatNoFileCanSay is a value that a line would not give back.
 func TestWhatNoFileCanSay(t *testing.T) {
+	keys := configFile(t, base64.StdEncoding.EncodeToString(make([]byte, 32)))
 	for value, want := range map[string]string{
-		"a #b": "# addr = a #b ",
-		"a\nb": `# addr = "a\nb" `,
-		" a":   "# addr =  a ",
-		"=a":   "addr = =a ",
+		"a #b": "# auth-issuer = a #b ",
+		"a\nb": `# auth-issuer = "a\nb" `,
+		" a":   "# auth-issuer =  a ",
+		"=a":   "auth-issuer = =a ",
+		`"a"`:  `# auth-issuer = "a" `,
 	} {
-		if got := run(Server, "-check", "-addr="+value).stdout; !strings.Contains(got, "\n"+want) {
+		if got := run(Server, "-check", "-auth-keys="+keys, "-auth-issuer="+value).stdout; !strings.Contains(got, "\n"+want) {
 			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
+// TestConfigFile_ValuesWithoutQuotes has quotes as other formats want them.
+func TestConfigFile_ValuesWithoutQuotes(t *testing.T) {
+	for line, want := range map[string]string{
+		`addr = "0.0.0.0"`:          `addr "0.0.0.0": values stand without quotes`,
+		`addr "localhost"`:          `addr "localhost": values stand without quotes`,
+		`-admin='localhost:9990'`:   `admin 'localhost:9990': values stand without quotes`,
+		`auth-issuer = "us" # them`: `auth-issuer "us": values stand without quotes`,
+		`port = "1"`:                `port "1": values stand without quotes`,
+	} {
+		path := configFile(t, "# one\n"+line+"\n")
+		for _, args := range [][]string{{"-check"}, nil} {
+			checkRefused(t, run(Server, append(args, "-config="+path)...), "start_server: "+path+":2: "+want)
+		}
+	}
+}
+
+// TestCheckRefusesHostsThatCannotBe from all sources.
+func TestCheckRefusesHostsThatCannotBe(t *testing.T) {
+	for _, host := range []string{`"0.0.0.0"`, "'::1'", "a b", "http://hub", "hub/", "[hub]", "[::1", "::1]", "hub,hub", "::x"} {
+		checkRefused(t, run(Server, "-check", "-addr="+host), "start_server: -addr="+host+": allowed are ")
+		if !strings.ContainsAny(host, "[]") {
+			checkRefused(t, run(Server, "-check", "-admin="+host+":1"), "start_server: -admin="+host+":1: allowed are ")
+		}
+	}
+	for _, host := range []string{"", "0.0.0.0", "::", "[::]", "fe80::1%eth0", "hub.example", "my_hub", "xn--hb-xka.example."} {
+		if got := run(Server, "-check", "-addr="+host); got.code != ExitOK {
+			t.Errorf("%s: %s", host, got.stderr)
+		}
+	}
+}
+
+// TestCheckRefusesAnAdminAddressWithoutToken as the start does.
+func TestCheckRefusesAnAdminAddressWithoutToken(t *testing.T) {
+	for _, addr := range []string{":9990", "0.0.0.0:9990", "[::]:9990", "192.0.2.1:9990"} {
+		checkRefused(t, run(Server, "-check", "-admin="+addr), "start_server: -admin="+addr+": no token")
+		if got := run(Server, "-check", "-admin="+addr, "-admin-token-file="+tokenFile(t, adminToken)); got.code != ExitOK {
+			t.Errorf("%s with a token: %s", addr, got.stderr)
+		}
+	}
+	for _, addr := range []string{"127.0.0.1:9990", "[::1]:9990", "localhost:9990", "off"} {
+		if got := run(Server, "-check", "-admin="+addr); got.code != ExitOK {
+			t.Errorf("%s: %s", addr, got.stderr)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"strings"
 	"time"
@@ -67,7 +66,7 @@ func newSimulated() *simulated {
 	c.remote.add(s)
 	add(s, &c.size, "size", 10240, whole(0, simulation.MaxSize), "payload of a message in bytes")
 	add(s, &c.clients, "ncli", 100, whole(0, simulation.MaxClients), "number of clients to connect")
-	add(s, &c.messages, "nmex", 100, whole(0, min(simulation.MaxMessages, math.MaxInt)),
+	add(s, &c.messages, "nmex", 100, whole(0, simulation.MaxMessages),
 		"how often each client sends the payload to all the others")
 	add(s, &c.interval, "i", 1, whole(0, longestInterval),
 		"milliseconds between two sends of a client;\n0 sends as fast as the hub takes them")

@@ -29,8 +29,8 @@ const (
 	MaxSize    = 1_024_000 // bytes of a body
 	MaxClients = 255
 
-	// MaxMessages is what the u32 in a body can number.
-	MaxMessages = math.MaxUint32
+	// MaxMessages is what the u32 in a body can number, where an int can hold that.
+	MaxMessages = min(math.MaxUint32, math.MaxInt)
 
 	// MaxReconnects is how often a connection can be broken in a run.
 	MaxReconnects = 10_000
