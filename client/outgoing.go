@@ -37,6 +37,8 @@ type outgoing struct {
 	cost     int  // of the line
 	owed     int  // of what is under way
 	spent    bool // the credit was used up, and less than half of it is back
+	lineFull bool // Send waits for room in the line
+	asked    bool // the hub was asked what it has taken, and has not said more since: see blocked
 	reports  int  // under way that have no report
 	calls    map[uint64]*call
 	timers   sync.WaitGroup  // of calls
@@ -133,6 +135,7 @@ func (o *outgoing) awaitRoom(ctx context.Context, stop <-chan struct{}, p *parce
 		late = time.After(p.left())
 	}
 	for !o.fits(p.cost) {
+		o.ask()
 		select {
 		case <-o.room:
 		case <-late:
@@ -177,7 +180,8 @@ func await(ctx context.Context, stop <-chan struct{}, c chan<- struct{}) error {
 func (o *outgoing) fits(cost int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.err != nil || (len(o.line) == 0 || o.cost+cost <= o.limit) && o.retained < retainedMost
+	o.lineFull = len(o.line) > 0 && o.cost+cost > o.limit
+	return o.err != nil || !o.lineFull && o.retained < retainedMost
 }
 
 func (o *outgoing) append(p parcel, c *call) error {
@@ -206,6 +210,19 @@ func (o *outgoing) append(p parcel, c *call) error {
 // feed puts on its way what may go, in its order. If somebody is about it already,
 // that one does it.
 func (o *outgoing) feed() {
+	o.pump()
+	o.ask()
+}
+
+// ask asks the hub what it has taken if nothing can go on before it says so, and it will not say so by itself.
+func (o *outgoing) ask() {
+	if l := o.blocked(); l != nil {
+		l.probe()
+	}
+}
+
+// pump is feed without the question that may follow.
+func (o *outgoing) pump() {
 	p, l := o.pick(true)
 	if l == nil {
 		return
@@ -218,6 +235,22 @@ func (o *outgoing) feed() {
 	d.Leave()
 	dispatches.Put(d)
 }
+
+// blocked returns where to ask the hub what it has taken: the credit has no room for the next message, or the line has none
+// and all of it is under way, and that is not so much that the hub says so by itself. Otherwise it is nil.
+func (o *outgoing) blocked() *link {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	waits := o.next < len(o.line) && o.spent || o.next == len(o.line) && o.lineFull
+	if o.link == nil || o.feeding || o.asked || !waits || o.owed == 0 || o.owed >= o.terms.credit/takenPart {
+		return nil
+	}
+	o.asked = true
+	return o.link
+}
+
+// takenPart is the part of the credit of which the hub says by itself that it has taken it (docs/PROTOCOL.md).
+const takenPart = 4
 
 // pick returns the next message that may go, with a reference to its buffer, and
 // where it goes: nowhere if there is none, or if somebody else is about it. Whoever
@@ -276,6 +309,7 @@ func (o *outgoing) taken(upTo uint64) error {
 	}
 	o.shift(0, n)
 	o.next -= n
+	o.asked = o.asked && n == 0
 	o.mu.Unlock()
 	for _, b := range free {
 		b.Release()
@@ -407,7 +441,7 @@ func (o *outgoing) detach() {
 // who waits for its report, if anybody does.
 func (o *outgoing) resume(l *link, t terms, had uint64) (stuck uint64, one *call) {
 	o.mu.Lock()
-	o.terms, o.spent = t, false
+	o.terms, o.spent, o.asked = t, false, false
 	next := o.next
 	for ; o.next > 0 && o.line[o.next-1].seq > had; o.next-- {
 		o.recall(&o.line[o.next-1])
@@ -454,7 +488,7 @@ func (o *outgoing) recall(p *parcel) {
 // be sent again: calls, and how many messages without.
 func (o *outgoing) restart(l *link, t terms) (failed []*call, unconfirmed int) {
 	o.mu.Lock()
-	o.terms, o.spent = t, false
+	o.terms, o.spent, o.asked = t, false, false
 	var free []*body.Buffer
 	if o.resend {
 		free = o.requeue()

@@ -160,6 +160,73 @@ func TestSendKeepsToTheCredit(t *testing.T) {
 	})
 }
 
+// TestOutgoing_AsksWhenCreditBlocks sends a message that does not fit beside what is under way, of which the hub says by itself
+// that it has taken it, or does not. The credit is 1,000.
+func TestOutgoing_AsksWhenCreditBlocks(t *testing.T) {
+	ping := wire.AppendPing(nil, 1)
+	for name, test := range map[string]struct {
+		before []int  // bodies, of which each costs 98 more
+		ask    []byte // what the client says at once
+	}{
+		"a small one":             {[]int{0}, ping},
+		"two, to which one fits":  {[]int{0, 0}, ping},
+		"a quarter of the credit": {[]int{200}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				d, h := speak(t, func(o *Options) { o.MaxQueued = 5000 })
+				large := strings.Repeat("x", 1000)
+				bodies := append(test.before, len(large))
+				var sent []byte
+				for i, n := range bodies {
+					if err := d.client.Send(t.Context(), []uint64{1}, []byte(large[:n])); err != nil {
+						t.Fatal(err)
+					}
+					if i < len(test.before) {
+						sent = append(sent, send(uint64(i+1), large[:n])...)
+					}
+				}
+				h.want(append(sent, test.ask...))
+				h.wantSilence() // it asks once
+				last := uint64(len(test.before))
+				if last > 1 && test.ask != nil { // there is more of which the hub does not say so by itself
+					h.send(wire.AppendTaken(nil, last-1))
+					h.want(ping)
+				}
+				h.send(wire.AppendTaken(nil, last), wire.AppendPong(nil, 1))
+				h.want(send(last+1, large))
+				if took := time.Since(began); took > 10*time.Millisecond {
+					t.Errorf("took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// TestOutgoing_AsksWhenLineIsFull has a line that is shorter than what the hub takes before it says so by itself.
+func TestOutgoing_AsksWhenLineIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		d, h := speak(t, func(o *Options) { o.MaxQueued = 150 })
+		for seq := uint64(1); seq <= 3; seq++ {
+			sent := start(func() error { return d.client.Send(t.Context(), []uint64{1}, []byte("small")) })
+			if seq > 1 {
+				h.want(wire.AppendPing(nil, 1))
+				h.wantSilence()
+				h.send(wire.AppendTaken(nil, seq-1), wire.AppendPong(nil, 1))
+			}
+			h.want(send(seq, "small"))
+			if err := <-sent; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took > 10*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
 // wantSilence fails the test if the client says anything for a moment.
 func (h *fakeHub) wantSilence() {
 	h.t.Helper()
@@ -203,7 +270,7 @@ func TestASendLargerThanTheCreditGoesAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		h.want(send(1, "small"))
+		h.want(append(send(1, "small"), wire.AppendPing(nil, 1)...))
 		h.wantSilence()
 		h.send(wire.AppendTaken(nil, 1))
 		h.want(send(2, large))

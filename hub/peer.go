@@ -149,8 +149,17 @@ func (p *peer) landed(upTo uint64) {
 	}
 	p.flights = append(p.flights[:0], p.flights[n:]...)
 	p.stir()
+	least := p.tellLeast()
 	p.mu.Unlock()
-	p.tell(p.tellEvery())
+	p.tell(least)
+}
+
+// tellLeast is the cost of SENDs that are taken before the client is told so, unasked or as it has asked. It is called with mu held.
+func (p *peer) tellLeast() int {
+	if p.asked {
+		return 1
+	}
+	return p.tellEvery()
 }
 
 // tellEvery is the cost of SENDs that are taken before the client is told so unasked.
@@ -162,8 +171,9 @@ func (p *peer) tell(least int) {
 	tell := p.untold >= least && !p.telling
 	if tell {
 		p.untold, p.telling, p.asked = 0, true, false
+	} else if p.telling && least < p.tellEvery() {
+		p.asked = true
 	}
-	p.asked = p.asked || p.telling && least < p.tellEvery()
 	taken, s := p.taken, p.session
 	p.mu.Unlock()
 	if tell && !s.post(wire.AppendTaken(nil, taken), &p.takens) {
@@ -171,14 +181,21 @@ func (p *peer) tell(least int) {
 	}
 }
 
+// tellAll sends a TAKEN for all that was taken, and another when something more is, if more is under way: a client that asks
+// is perhaps blocked by just that.
+func (p *peer) tellAll() {
+	p.tell(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = p.asked || p.owed > 0
+}
+
 // told notes that a TAKEN has left, or never will.
 func (p *peer) told(int) {
 	p.mu.Lock()
 	p.telling = false
-	least := p.tellEvery()
-	if p.asked {
-		least, p.asked = 1, false
-	}
+	p.asked = p.asked && p.owed+p.untold > 0
+	least := p.tellLeast()
 	p.mu.Unlock()
 	p.tell(least)
 }

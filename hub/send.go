@@ -276,7 +276,7 @@ func (t *turn) ping(f *socket.Frame) error {
 	if err != nil {
 		return err
 	}
-	t.session.peer().tell(1)
+	t.session.peer().tellAll()
 	return t.say(wire.AppendPong(nil, n))
 }
 

@@ -1030,6 +1030,40 @@ func TestASenderBeyondItsCreditIsNotRead(t *testing.T) {
 	}
 }
 
+// TestPeer_AnsweredPingIsFollowedByTaken asks what was taken while a SEND waits for room: when it has some, the client is told, though it
+// is far less than a quarter of the credit, and not more often than it has asked.
+func TestPeer_AnsweredPingIsFollowedByTaken(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
+	sender, away := h.guest(t), h.guest(t)
+	away.reset()
+	h.detached(t, away)
+	body := pattern(5000, 1)
+	first := sender.tell(body, 0, 0, away.id)
+	waits := sender.tell(body, 0, 0, away.id)
+	sender.send(wire.AppendPing(nil, 5))
+	sender.takens(first)
+	if kind, _ := sender.frame(); kind != wire.TypePong {
+		t.Fatalf("a frame of type %#x, want PONG", kind)
+	}
+	back := h.back(t, away)
+	back.delivered(sender.id, first, body)
+	back.delivered(sender.id, waits, body)
+	sender.takens(waits)
+	back.delivered(sender.id, sender.tell(body, 0, 0, back.id), body)
+	if sender.answersWithin(100 * time.Millisecond) {
+		t.Error("told of something else than it has asked for")
+	}
+}
+
+// takens reads a TAKEN of just that.
+func (g *guest) takens(upTo uint64) {
+	g.t.Helper()
+	kind, payload := g.frame()
+	if n, err := wire.ParseNumber(payload); kind != wire.TypeTaken || n != upTo || err != nil {
+		g.t.Fatalf("a frame of type %#x: %d, %v; want TAKEN %d", kind, n, err, upTo)
+	}
+}
+
 // TestWhoSaysHelloAndVanishesCostsLittle has clients come, say HELLO and go, one
 // after the other, all within the time in which each could come back.
 func TestWhoSaysHelloAndVanishesCostsLittle(t *testing.T) {
