@@ -122,8 +122,10 @@ func (t *turn) comeBack(h *wire.Hello) (resumed bool, err error) {
 	s := t.session
 	crowded := s.provisional
 	for h.Resume != "" {
-		old := s.lingering(h)
+		old, err := s.lingering(h)
 		switch {
+		case err != nil:
+			return false, err
 		case old == nil && crowded && !s.provisional: // the place that it took is that of the one who was faster
 			return false, s.turnAway(true)
 		case old == nil:
@@ -216,30 +218,35 @@ func (t *turn) say(frame []byte) error {
 }
 
 // lingering returns the session that a client wants to go on with: it knows its
-// secret, and its connection is over, if need be because of this; or it is newer.
-func (s *session) lingering(hello *wire.Hello) *session {
+// secret, and its connection is over, if need be because of this; or it is newer. If that takes too long, on a
+// machine that is busy for instance, the client is asked to come again: it keeps its id.
+func (s *session) lingering(hello *wire.Hello) (*session, error) {
 	h := s.hub
 	old := h.find(hello.ID)
 	if old == nil || !s.mayHold(hello.ID) {
-		return nil
+		return nil, nil
 	}
 	l := old.link.Load()
 	if l == nil || !l.peer.knows(hello.Resume) || l.peer.subject != s.subject() {
-		return nil
+		return nil, nil
 	}
 	if old.since.After(s.since) {
-		return old // which is not to be disturbed
+		return old, nil // which is not to be disturbed
 	}
 	l.peer.ask(old)
+	late := time.NewTimer(untilDetached)
+	defer late.Stop()
 	select {
 	case <-l.detached:
-		return old
+		return old, nil
 	case <-old.done:
-	case <-s.done:
 	case <-h.closing:
-	case <-time.After(untilDetached): // it must not take all the time that the client has for this attempt
+	case <-s.done:
+		return nil, errEnded
+	case <-late.C:
+		return nil, &goAway{code: wire.GoAwayBusy, reason: ReasonLost, reconnect: true, err: errors.New("the connection before is not closed yet")}
 	}
-	return nil
+	return nil, nil
 }
 
 // linger ends a connection of version 2 that the client may come back from: it

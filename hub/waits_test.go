@@ -230,6 +230,32 @@ func TestSession_ResumeDoesNotOutlastAnAttempt(t *testing.T) {
 	})
 }
 
+// TestSession_ResumeKeepsTheIDOfOneThatIsBusy has the session before be busy for longer than whoever comes back waits for it.
+func TestSession_ResumeKeepsTheIDOfOneThatIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const busy = 5 * time.Second
+		ln := newPipes()
+		startOn(t, hub.Config{TraceOneIn: 1, Trace: func(hub.Trace) bool { <-time.After(busy); return true }}, ln)
+		hello := wire.Hello{Version: wire.Version2}
+		g := greet(virtual(t, ln), hello)
+		g.tell(nil, 0, 0, 999) // about nobody it is told at once
+		hello.ID, hello.Resume = g.ID, g.Resume
+		began := time.Now()
+		early := &guest{peer: virtual(t, ln)}
+		early.send(wire.AppendHello(nil, &hello))
+		if away := early.sentAway(wire.GoAwayBusy); !away.Reconnect {
+			t.Error("is not asked to come again")
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("told so after %v", took)
+		}
+		<-time.After(busy)
+		if back := greet(virtual(t, ln), hello); !back.Resumed || back.Seq != 1 {
+			t.Errorf("came back as %+v", back.Welcome)
+		}
+	})
+}
+
 // TestSession_KeepAliveEndsItsWaitForMemory has the client be gone without a word.
 func TestSession_KeepAliveEndsItsWaitForMemory(t *testing.T) {
 	waitForMemory(t, func(t *testing.T, w *memoryWaiter) {
