@@ -209,13 +209,16 @@ func (c *Client) goOn(l *link, w *wire.Welcome, first bool) error {
 	}
 	defer c.soon.arm()
 	if w.Resumed {
+		if err := c.outgoing.taken(w.Taken); err != nil { // first, for then there is less to ask for
+			return err
+		}
 		stuck, one := c.outgoing.resume(l, t, w.Seq)
 		c.attach(l)
 		c.event(Event{Kind: EventResumed})
 		if stuck != 0 {
 			c.giveUp(stuck, one)
 		}
-		return c.outgoing.taken(w.Taken)
+		return nil
 	}
 	failed, unconfirmed := c.outgoing.restart(l, t)
 	c.attach(l)

@@ -255,7 +255,9 @@ func (s *session) leave(err error) Reason {
 	case errors.Is(err, errRefused):
 		return ReasonRefused
 	case errors.Is(err, errBye):
-		s.drain()
+		if s.drain() {
+			s.conn.Farewell(farewell) // it may have ended its side behind that: over TLS by a record that is not read
+		}
 		return ReasonLeft
 	case errors.Is(err, io.EOF):
 		s.drain()
@@ -285,11 +287,11 @@ func (s *session) leave(err error) Reason {
 	}
 }
 
-// drain lets what is queued for a client that has ended its side reach it.
-func (s *session) drain() {
+// drain lets what is queued for a client that has ended its side reach it, and reports whether it has.
+func (s *session) drain() bool {
 	s.unlist()
 	s.conn.LetGo()
-	s.conn.Drain(s.done)
+	return s.conn.Drain(s.done)
 }
 
 // end is the one place where a session is torn down. It may be called from

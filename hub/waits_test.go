@@ -266,6 +266,7 @@ func TestSession_KeepAliveEndsItsWaitForMemory(t *testing.T) {
 		if took, most := time.Since(began), 5*hub.DefaultKeepAlive/2; took > most {
 			t.Errorf("given up after %v, at most %v", took, most)
 		}
+		synctest.Wait() // it is detached when that is done
 		if i, known := w.Client(w.id); !known || !i.Detached {
 			t.Errorf("detached: %v, listed: %v", i.Detached, known)
 		}
