@@ -167,7 +167,6 @@ type memoryWaiter struct {
 	*testHub
 	ln *pipes
 	*guest
-	larger bool // than a read buffer, so that the reader waits; otherwise the one who handles what was read
 }
 
 // waitForMemory runs f beside one, in virtual time, for each way to wait for memory.

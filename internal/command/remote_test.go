@@ -9,8 +9,10 @@ import (
 func TestRemote_Addresses(t *testing.T) {
 	_, port := startServer(t)
 	programs := map[string]func(args ...string) outcome{
-		"hubctl":           func(args ...string) outcome { return run(Hubctl, append([]string{"list"}, args...)...) },
-		"start_simulation": func(args ...string) outcome { return run(Simulation, append([]string{"-ncli=0", "-stat=false"}, args...)...) },
+		"hubctl": func(args ...string) outcome { return run(Hubctl, append([]string{"list"}, args...)...) },
+		"start_simulation": func(args ...string) outcome {
+			return run(Simulation, append([]string{"-ncli=0", "-stat=false"}, args...)...)
+		},
 	}
 	for name, program := range programs {
 		for _, args := range [][]string{
