@@ -77,7 +77,7 @@ func newLink(c *Client, nc net.Conn) *link {
 		Quiet:        quiet,
 		Whole:        true,
 		Keep:         o.OnMessage == nil,
-	}, owner{l}, l.over)
+	}, owner{l})
 	return l
 }
 
@@ -95,6 +95,8 @@ func (f parted) Progress(_ int, what socket.Progress, _, _ int) {
 type owner struct{ l *link }
 
 func (owner) Account() *body.Account { return nil }
+
+func (o owner) Done() <-chan struct{} { return o.l.over }
 
 func (o owner) Sent(t socket.Tally) { o.l.client.counts.wrote(t) }
 

@@ -158,7 +158,7 @@ func (s *session) awaitExpiry() {
 func (s *session) checkExpiry() {
 	left := s.untilExpiry()
 	switch {
-	case isClosed(s.done):
+	case s.done.IsSet():
 	case left > 0:
 		s.due.Reset(min(left, maxClockCheck))
 	default:
@@ -181,10 +181,10 @@ func (s *session) expire() {
 	if !l.dismissed.CompareAndSwap(nil, away) {
 		return
 	}
-	l.halt()
+	l.halted.Set()
 	s.conn.Interrupt()
 	time.AfterFunc(maxDetachTime, func() {
-		if !isClosed(l.detached) {
+		if !l.detached.IsSet() {
 			s.end(ReasonExpired)
 		}
 	})

@@ -93,7 +93,7 @@ func (h *Hub) Disconnect(id uint64, reconnect bool) bool {
 // the client may come back to its session.
 func (s *session) sendAway(away *goAway) {
 	l := s.link.Load()
-	if l == nil || isClosed(l.detached) {
+	if l == nil || l.detached.IsSet() {
 		s.end(away.reason)
 		return
 	}
@@ -135,7 +135,7 @@ func (s *session) info(id uint64) ClientInfo {
 		BytesIn: uint64(s.conn.Brought()), BytesOut: uint64(pulse.Sent),
 	}
 	if l := s.link.Load(); l != nil {
-		c.Protocol, c.Name, c.Detached = wire.Version2, l.name, isClosed(l.detached)
+		c.Protocol, c.Name, c.Detached = wire.Version2, l.name, l.detached.IsSet()
 	}
 	return c
 }

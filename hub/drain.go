@@ -37,7 +37,7 @@ func (h *Hub) SendGoAway(ctx context.Context, over time.Duration) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if l := s.link.Load(); !isClosed(l.detached) {
+		if l := s.link.Load(); !l.detached.IsSet() {
 			s.sendAway(h.shutdownGoAway(over == 0))
 		}
 	}
@@ -74,7 +74,7 @@ func (s *session) depart() {
 	s.conn.LetGo() // for what makes others wait would wait for acknowledgements
 	select {
 	case <-s.hub.quiet:
-	case <-s.done:
+	case <-s.done.Done():
 		return
 	}
 	s.bidAndDrain(s.hub.shutdownGoAway(true))
@@ -91,7 +91,7 @@ func (s *session) retire(away *goAway) {
 // bidAndDrain lets the queue empty behind the last words, and then the client see the end.
 func (s *session) bidAndDrain(away *goAway) {
 	s.bid(away)
-	if s.conn.Drain(s.done) {
+	if s.conn.Drain(s.done.Done()) {
 		s.conn.Farewell(farewell)
 	}
 }

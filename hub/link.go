@@ -3,7 +3,6 @@ package hub
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,32 +44,29 @@ func (g *goAway) frame() []byte {
 	return wire.AppendGoAway(nil, &wire.GoAway{Code: g.code, Reason: g.err.Error(), Reconnect: g.reconnect, After: int(g.after.Milliseconds())})
 }
 
-// link is what a session has beyond those of version 1, from its HELLO on. The
-// channels are closed once.
+// link is what a session has beyond those of version 1, from its HELLO on.
 type link struct {
 	peer     *peer
-	name     string        // for people
-	yield    chan struct{} // closed when another connection wants to go on with the peer
-	detached chan struct{} // closed when nothing is read or written any more
-	moved    chan struct{} // closed when another connection has gone on
-	halted   chan struct{} // closed when the one who reads is to wait for nothing any more
-	halt     func()        // closes it: see session.halt
+	name     string // for people
+	yield    latch  // set when another connection wants to go on with the peer
+	detached latch  // set when nothing is read or written any more
+	moved    latch  // set when another connection has gone on
+	halted   latch  // set when the one who reads is to wait for nothing any more
 
 	dismissed atomic.Pointer[goAway] // nil: nobody wants it to go
 
 	silent atomic.Bool // nothing was heard from it for two keep-alive intervals
+	last   beat        // owned by Hub.beat
 }
 
 func newLink(p *peer, name string) *link {
-	l := &link{peer: p, name: presentable(name), yield: make(chan struct{}), detached: make(chan struct{}), moved: make(chan struct{}), halted: make(chan struct{})}
-	l.halt = sync.OnceFunc(func() { close(l.halted) })
-	return l
+	return &link{peer: p, name: presentable(name)}
 }
 
 // halt ends whatever the one who reads waits for: room, credit, its pace, or memory. It does not end the reading of what has
 // come already.
 func (s *session) halt() {
-	s.link.Load().halt()
+	s.link.Load().halted.Set()
 	s.account.Interrupt()
 }
 
@@ -169,7 +165,7 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 	s.id.Store(p.id)
 	p.adopt(s)
 	s.list()
-	close(old.link.Load().moved)
+	old.link.Load().moved.Set()
 	p.tell(1)
 	s.hub.counters.resumed.Add(1)
 	return true
@@ -178,13 +174,14 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 // overtaken reports whether another connection has gone on with the peer of s: then
 // that one is to be asked.
 func (s *session) overtaken() bool {
+	moved := &s.link.Load().moved
 	select {
-	case <-s.link.Load().moved:
+	case <-moved.Done():
 		return true
-	case <-s.done:
+	case <-s.done.Done():
 	case <-s.hub.closing:
 	}
-	return isClosed(s.link.Load().moved)
+	return moved.IsSet()
 }
 
 // welcome answers a HELLO. Nothing that is sent later overtakes that, and it leaves at the end
@@ -237,11 +234,11 @@ func (s *session) lingering(hello *wire.Hello) (*session, error) {
 	late := time.NewTimer(untilDetached)
 	defer late.Stop()
 	select {
-	case <-l.detached:
+	case <-l.detached.Done():
 		return old, nil
-	case <-old.done:
+	case <-old.done.Done():
 	case <-h.closing:
-	case <-s.done:
+	case <-s.done.Done():
 		return nil, errEnded
 	case <-late.C:
 		return nil, &goAway{code: wire.GoAwayBusy, reason: ReasonLost, reconnect: true, err: errors.New("the connection before is not closed yet")}
@@ -258,7 +255,7 @@ func (s *session) linger(err error) bool {
 	if l == nil || !resumable(err) || isClosed(s.hub.closing) || !s.conn.Detach() {
 		return false
 	}
-	goesOn := isClosed(l.yield)
+	goesOn := l.yield.IsSet()
 	var away *goAway
 	switch {
 	case goesOn:
@@ -277,13 +274,13 @@ func (s *session) linger(err error) bool {
 	s.hub.tracker.detach(1)
 	defer s.hub.tracker.detach(-1)
 	s.hub.config.Logger.Debug("client detached", "client", s.id.Load(), "cause", err)
-	close(l.detached)
+	l.detached.Set()
 	window := time.NewTimer(s.hub.config.ResumeWindow)
 	defer window.Stop()
 	select {
-	case <-l.moved:
-	case <-s.done:
-		if !isClosed(l.moved) {
+	case <-l.moved.Done():
+	case <-s.done.Done():
+		if !l.moved.IsSet() {
 			return false
 		}
 	case <-s.hub.closing:
@@ -328,27 +325,27 @@ func isClosed(c <-chan struct{}) bool {
 func (h *Hub) beat() {
 	tick := time.NewTicker(h.config.KeepAlive / 2)
 	defer tick.Stop()
-	var then, next map[*session]beat
+	var sessions []*session
 	for {
 		select {
 		case <-tick.C:
 		case <-h.quiet:
 			return
 		}
-		next = make(map[*session]beat, len(then))
-		for _, s := range h.tracker.all() {
-			if s.link.Load() != nil {
-				next[s] = s.beat(then[s])
+		sessions = h.tracker.appendTo(sessions[:0])
+		for _, s := range sessions {
+			if l := s.link.Load(); l != nil {
+				l.last = s.beat(l.last)
 			}
 		}
-		then = next
+		clear(sessions) // those who end are to be forgotten
 	}
 }
 
 // beat is how a connection stood at one look, and for how many it has been silent.
 type beat struct {
 	sent, brought  int64
-	unsaid, unread int
+	unsaid, unread int32
 }
 
 // beat looks at a session, compared with how it stood half an interval ago.
@@ -381,7 +378,7 @@ func (s *session) dismiss(g *goAway) {
 	s.conn.LetGo() // for nobody hears acknowledgements any more
 	enough := time.AfterFunc(lastWords, func() { s.end(g.reason) })
 	defer enough.Stop()
-	if s.post(g.frame(), &overtaking) && s.conn.Drain(s.done) {
+	if s.post(g.frame(), &overtaking) && s.conn.Drain(s.done.Done()) {
 		s.conn.Farewell(farewell)
 	}
 }

@@ -75,14 +75,14 @@ func (s *session) rest() error {
 	s.hub.haste.complain(s.hub.config.Logger, "client slowed down", "reason", "faster than it may be", "client", s.id.Load(), "not_read_for", d.Round(time.Millisecond))
 	var halted <-chan struct{}
 	if l := s.link.Load(); l != nil {
-		halted = l.halted
+		halted = l.halted.Done()
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
-	case <-s.done:
+	case <-s.done.Done():
 		return errEnded
 	case <-halted:
 	case <-s.hub.closing:

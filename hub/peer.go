@@ -19,8 +19,7 @@ type peer struct {
 	subject string // who it is
 	secret  string
 	reports socket.Terms // those of a REPORT
-	takens  socket.Terms // those of a TAKEN
-	pings   socket.Terms // those of a PING
+	control socket.Terms // those of a TAKEN and of a PING
 
 	// Owned by the reading goroutine of the session that it has.
 	seq uint64 // of the last SEND
@@ -40,7 +39,7 @@ type peer struct {
 	taken    uint64        // seq up to which everything is queued
 	pending  int           // SENDs whose REPORT is not written
 	answers  int           // that wait for room in its own queue, each for one read
-	room     chan struct{} // capacity 1: one of these went down
+	room     chan struct{} // capacity 1: one of these went down; nil: nobody has waited for that yet
 	block    *body.Buffer  // where REPORTs are written, while one of those in it is needed
 	used     int           // bytes of it
 	awaiting map[ackKey]*batch
@@ -57,12 +56,17 @@ type flight struct {
 type ackKey struct{ sender, seq uint64 }
 
 func newPeer(s *session) *peer {
-	p := &peer{hub: s.hub, id: s.id.Load(), subject: s.subject(), secret: rand.Text(), session: s, room: make(chan struct{}, 1)}
+	p := &peer{hub: s.hub, id: s.id.Load(), subject: s.subject(), secret: rand.Text(), session: s}
 	p.reports = socket.Terms{Tracker: reporting{p}, IfFull: socket.Insist}
-	p.takens = socket.Terms{Tracker: parted(p.told), IfFull: socket.Overtake}
-	p.pings = socket.Terms{Tracker: parted(p.pinged), IfFull: socket.Overtake}
+	p.control = socket.Terms{Tracker: controlling{p}, IfFull: socket.Overtake}
 	return p
 }
+
+// What a frame of the peer's control terms is, as Piece.At.
+const (
+	atTaken = iota
+	atPing
+)
 
 // knows reports whether that is the secret. It takes as long for a wrong one.
 func (p *peer) knows(secret string) bool {
@@ -76,7 +80,7 @@ func (p *peer) ask(s *session) {
 	p.yields = p.yields || first
 	p.mu.Unlock()
 	if first {
-		close(s.link.Load().yield)
+		s.link.Load().yield.Set()
 		s.halt()
 		s.conn.Interrupt()
 	}
@@ -176,8 +180,8 @@ func (p *peer) tell(least int) {
 	}
 	taken, s := p.taken, p.session
 	p.mu.Unlock()
-	if tell && !s.post(wire.AppendTaken(nil, taken), &p.takens) {
-		p.told(1)
+	if tell && !s.postAt(wire.AppendTaken(nil, taken), &p.control, atTaken) {
+		p.told()
 	}
 }
 
@@ -191,7 +195,7 @@ func (p *peer) tellAll() {
 }
 
 // told notes that a TAKEN has left, or never will.
-func (p *peer) told(int) {
+func (p *peer) told() {
 	p.mu.Lock()
 	p.telling = false
 	p.asked = p.asked && p.owed+p.untold > 0
@@ -206,13 +210,13 @@ func (p *peer) ping(s *session) {
 	ping := !p.pinging
 	p.pinging = true
 	p.mu.Unlock()
-	if ping && !s.post(wire.AppendPing(nil, uint64(time.Now().UnixMicro())), &p.pings) {
-		p.pinged(1)
+	if ping && !s.postAt(wire.AppendPing(nil, uint64(time.Now().UnixMicro())), &p.control, atPing) {
+		p.pinged()
 	}
 }
 
 // pinged notes that a PING has left, or never will.
-func (p *peer) pinged(int) {
+func (p *peer) pinged() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pinging = false
@@ -240,9 +244,19 @@ func (p *peer) hasTaken() uint64 {
 	return p.taken
 }
 
+// waitable returns the channel that receives a value when there may be room.
+func (p *peer) waitable() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.room == nil {
+		p.room = make(chan struct{}, 1)
+	}
+	return p.room
+}
+
 // stir wakes the reader if it waits for room. It is called with mu held.
 func (p *peer) stir() {
-	select {
+	select { // nobody receives from a nil channel
 	case p.room <- struct{}{}:
 	default:
 	}
@@ -338,13 +352,17 @@ func (r reporting) Progress(_ int, what socket.Progress, _, frames int) {
 	}
 }
 
-// parted is told of frames that have left, or never will.
-type parted func(frames int)
+// controlling is told when a TAKEN or a PING has left, or never will.
+type controlling struct{ peer *peer }
 
-// Progress tells it: see socket.Tracker.
-func (f parted) Progress(_ int, what socket.Progress, _, frames int) {
-	if what == socket.Written || what == socket.Unsent {
-		f(frames)
+// Progress takes note: see socket.Tracker.
+func (c controlling) Progress(at int, what socket.Progress, _, _ int) {
+	switch {
+	case what != socket.Written && what != socket.Unsent:
+	case at == atTaken:
+		c.peer.told()
+	default:
+		c.peer.pinged()
 	}
 }
 
@@ -356,8 +374,12 @@ var (
 )
 
 // post queues a frame for the client and reports whether it was taken.
-func (s *session) post(frame []byte, terms *socket.Terms) bool {
+func (s *session) post(frame []byte, terms *socket.Terms) bool { return s.postAt(frame, terms, 0) }
+
+// postAt is post for terms whose Tracker has to tell frames apart.
+func (s *session) postAt(frame []byte, terms *socket.Terms, at int) bool {
 	piece := s.pieceOf(frame, terms)
+	piece.At = at
 	return s.offer(&piece) == socket.Queued
 }
 

@@ -187,7 +187,7 @@ func (p *presence) tell(h *Hub) {
 	known := make(map[uint64]news) // by the revision since which it is news
 	behind := false
 	for s, w := range todo {
-		gone := isClosed(s.done) || isClosed(s.link.Load().detached)
+		gone := s.done.IsSet() || s.link.Load().detached.IsSet()
 		ok := false
 		switch {
 		case gone:

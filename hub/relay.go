@@ -298,11 +298,11 @@ func (t *turn) find(n, all int) (*body.Buffer, error) {
 	t.dispatch.Drop()
 	t.pause()
 	s.conn.Forget() // a large request that is no relay: its payload means nothing
-	out, err := s.account.Draw(all, s.done)
+	out, err := s.account.Draw(all, s.done.Done())
 	switch {
 	case err == nil:
 		return out, nil
-	case isClosed(s.done):
+	case s.done.IsSet():
 		return nil, errEnded
 	}
 	return nil, socket.ErrInterrupted
@@ -460,7 +460,7 @@ func (t *turn) await(parked bool) error {
 		t.dispatch.Later(func() { p.answer(-1) })
 		return t.waitFor(p, p.mayAsk)
 	}
-	if !t.dispatch.Wait(t.session.done) {
+	if !t.dispatch.Wait(t.session.done.Done()) {
 		return errEnded
 	}
 	return nil

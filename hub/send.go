@@ -231,12 +231,13 @@ func (t *turn) waitFor(p *peer, ready func() bool) error {
 	}
 	t.dispatch.Drop()
 	t.pause()
+	room := p.waitable()
 	for !ready() {
 		select {
-		case <-p.room:
-		case <-t.session.done:
+		case <-room:
+		case <-t.session.done.Done():
 			return errEnded
-		case <-t.session.link.Load().halted:
+		case <-t.session.link.Load().halted.Done():
 			return socket.ErrInterrupted
 		case <-t.session.hub.closing:
 			return socket.ErrInterrupted

@@ -26,7 +26,14 @@ var (
 
 	// errHandshake says that it has not even begun.
 	errHandshake = errors.New("no handshake")
+
+	// errNewStack says that the session goes on in another goroutine: see session.readLoop.
+	errNewStack = errors.New("goes on in another goroutine")
 )
+
+// idleAfter is for how long a client must be silent for its session to give back the stack that
+// handling frames has taken.
+const idleAfter = time.Second
 
 // session is one client's life, from Accept to its last goroutine.
 type session struct {
@@ -36,27 +43,33 @@ type session struct {
 	account *body.Account // what its messages hold of the hub's memory
 	since   time.Time
 
-	listed atomic.Bool          // it was a client, be it for a moment
-	id     atomic.Uint64        // changes once, when the client turns out to have come back
-	link   atomic.Pointer[link] // nil: it speaks version 1
-	entry  sync.Once            // the client is registered, or is not to be without further ado
+	id      atomic.Uint64                 // changes once, when the client turns out to have come back
+	link    atomic.Pointer[link]          // nil: it speaks version 1
+	heard   atomic.Pointer[chan struct{}] // receives when untaken is less; nil: the one who reads does not wait for that
+	untaken atomic.Int32                  // answers in version 1 that the connection has not taken; a long one counts as untakenMost
+	listed  atomic.Bool                   // it was a client, be it for a moment
+
+	entry  sync.Once // the client is registered, or is not to be without further ado
 	ending sync.Once
-	done   chan struct{} // closed by end
+	done   latch // set by end
 
 	// Owned by the reading goroutine.
 	counted     int64       // bytes of conn.Brought that are in the statistics
 	asked       uint64      // frames, without those that only answer
+	woken       int64       // when frames came while it was not busy, in ns since the hub's start
 	greeted     bool        // the first frame has come
-	standing    standing    // among the connections of its address
+	asks        bool        // something in version 1, in the last turn
+	busy        bool        // this goroutine reads on until the client is idle: see readLoop
 	provisional bool        // it is beyond a limit, and may only resume
 	refusal     Refusal     // beyond which
+	standing    standing    // among the connections of its address
+	placed      bool        // it counts against Config.MaxClients; guarded by tracker.mu
 	grant       *Grant      // what it may do; nil: everything
 	pace        *pace       // how fast it may send; nil: as it likes
-	answers     *answers    // to what it asks in version 1; nil: it has asked nothing
+	answers     *answers    // those that are not all taken; nil: none
 	due         *time.Timer // when it must have said who it is, and then when it must go; nil: never
 
 	watched *watched // owned by Hub.relieve; nil: by nobody
-	placed  bool     // it counts against Config.MaxClients; guarded by tracker.mu
 
 	// Added to once for each read and for each write. They stand apart from what
 	// everybody reads who sends something to the client.
@@ -69,11 +82,10 @@ func newSession(h *Hub, nc net.Conn) *session {
 		hub:     h,
 		account: h.bodies.Account(h.share),
 		since:   time.Now(),
-		done:    make(chan struct{}),
 		pace:    newPace(&h.config, nil),
 	}
 	s.id.Store(h.ids.Next())
-	s.conn = socket.New(nc, &h.socket, s, s.done)
+	s.conn = socket.New(nc, &h.socket, s)
 	return s
 }
 
@@ -129,7 +141,7 @@ func (s *session) list() (old *session) {
 	if old = s.hub.roster.Join(id, s); old == nil { // the id was not there
 		s.hub.presence.note(id, true)
 	}
-	if isClosed(s.done) { // by Shutdown, which may have come too early to find it listed
+	if s.done.IsSet() { // by Shutdown, which may have come too early to find it listed
 		s.unlist()
 	}
 	return old
@@ -144,15 +156,37 @@ func (s *session) unlistAs(id uint64) {
 	}
 }
 
+// run does the handshake, and goes on in a goroutine that has needed no stack for it.
 func (s *session) run(nc net.Conn) {
 	if s.provisional {
 		s.limitProvisional()
 	}
-	err := s.handshake(nc)
-	if err == nil {
-		s.beginListening()
-		err = s.serve()
+	if err := s.handshake(nc); err != nil {
+		s.stop(err)
+		return
 	}
+	s.beginListening()
+	go s.readLoop() // ends when the connection does
+}
+
+// readLoop serves the client until something ends that, and then ends the session.
+//
+// Handling frames takes a stack of 4 or 8 KiB, and the runtime never shrinks one below 4 KiB. The
+// 2 KiB of a new goroutine are enough to wait for bytes. So a session goes on in a new one when it
+// has handled the frames that came first after an idle time, and when it is idle again: a client
+// that says something now and then takes no more memory than a silent one, and a busy one
+// is served by one goroutine all the time.
+func (s *session) readLoop() {
+	err := s.serve()
+	if err == errNewStack {
+		go s.readLoop() // ends when the connection does
+		return
+	}
+	s.stop(err)
+}
+
+// stop ends a session that is not read any more, because of err.
+func (s *session) stop(err error) {
 	s.hintAtProxy(err)
 	if s.provisional && (errors.Is(err, socket.ErrInterrupted) || errors.Is(err, wire.ErrTooLong)) && !isClosed(s.hub.closing) {
 		err = s.turnAway(false)
@@ -190,14 +224,19 @@ func (s *session) causeOf(err error) error {
 	return err
 }
 
-// serve handles what the client sends until something ends it.
+// serve handles what the client sends until something ends it, or it is to go on in another
+// goroutine.
 func (s *session) serve() error {
 	for {
-		if err := s.read(); err != nil {
+		err := s.read()
+		if err == socket.ErrIdle {
+			s.busy = false
+			return errNewStack
+		}
+		if err != nil {
 			return err
 		}
 		for more := true; more; {
-			var err error
 			if more, err = s.turn(); err != nil {
 				return err
 			}
@@ -205,7 +244,24 @@ func (s *session) serve() error {
 				return err
 			}
 		}
+		if !s.stays() {
+			return errNewStack
+		}
 	}
+}
+
+// stays reports whether this goroutine is to read on after it has handled what came.
+func (s *session) stays() bool {
+	if s.busy {
+		return true
+	}
+	now := int64(time.Since(s.hub.started)) + 1 // so that it is never 0
+	s.busy = s.woken > 0 && now-s.woken < int64(idleAfter)
+	s.woken = now
+	if s.busy {
+		s.conn.NotifyIdle(idleAfter)
+	}
+	return s.busy
 }
 
 // read waits until there is something to handle, and the client may be read.
@@ -213,6 +269,7 @@ func (s *session) read() error {
 	if err := s.rest(); err != nil {
 		return err
 	}
+	s.tidyAnswers()
 	s.conn.ReadAtOnce(s.readAtOnce())
 	return s.conn.Fill()
 }
@@ -291,14 +348,14 @@ func (s *session) leave(err error) Reason {
 func (s *session) drain() bool {
 	s.unlist()
 	s.conn.LetGo()
-	return s.conn.Drain(s.done)
+	return s.conn.Drain(s.done.Done())
 }
 
 // end is the one place where a session is torn down. It may be called from
 // anywhere; the first reason counts. When it returns, all of that is done.
 func (s *session) end(reason Reason) {
 	s.ending.Do(func() {
-		close(s.done)
+		s.done.Set()
 		s.unlist()
 		switch reason {
 		case ReasonStalled, ReasonSlow:
@@ -329,6 +386,8 @@ func (s *session) book(reason Reason) {
 // The following are what the connection tells its owner: see socket.Owner.
 
 func (s *session) Account() *body.Account { return s.account }
+
+func (s *session) Done() <-chan struct{} { return s.done.Done() }
 
 func (s *session) Sent(t socket.Tally) {
 	c := &s.hub.counters

@@ -384,11 +384,13 @@ func TestTheDeafDoNotKeepMemoryThatOthersWaitFor(t *testing.T) {
 		ln := newPipes()
 		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
 		const deaf = 60
-		message := wire.AppendRelay(nil, nil, make([]byte, 2000)) // who has not asked is read with a large buffer
+		message := wire.AppendRelay(nil, nil, make([]byte, 2000)) // who sends more than questions is read with a large buffer
 		asked := append(message, bytes.Repeat(wire.AppendIdentityRequest(nil), 20_000)...)
 		for range deaf {
 			p := virtual(t, ln)
-			p.send(message)
+			for range 2 { // from the second on
+				p.send(message)
+			}
 			background(t, func() error { _, _ = p.Write(asked); return nil }) // until it is cut
 			sip(t, p, 20*wire.IdentityLen)
 		}

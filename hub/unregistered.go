@@ -19,23 +19,41 @@ const (
 type unregistered struct {
 	wake chan struct{} // capacity 1: the queue was empty
 
-	mu    sync.Mutex
-	queue []unregisteredSession // in the order of their times
+	mu          sync.Mutex
+	first, last *unregisteredBlock // in the order of their times; only a single one may be empty
 }
 
-type unregisteredSession struct {
-	session *session
-	at      time.Time // when it is registered if no frame has come
+// unregisteredBlock is a part of the queue, which grows and shrinks by blocks: thousands that come in one
+// second would make a slice of half a megabyte, and as much garbage on the way there.
+type unregisteredBlock struct {
+	next     *unregisteredBlock
+	from, to int // which of the sessions are in the queue
+	sessions [64]struct {
+		*session
+		at time.Duration // when it is registered if no frame has come, from the start of the hub
+	}
 }
 
-func (u *unregistered) init() { u.wake = make(chan struct{}, 1) }
+func (u *unregistered) init() {
+	u.wake = make(chan struct{}, 1)
+	u.first = new(unregisteredBlock)
+	u.last = u.first
+}
 
 // add has a session registered after registerAfter, unless its first frame comes before.
 func (u *unregistered) add(s *session) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.queue = append(u.queue, unregisteredSession{s, time.Now().Add(registerAfter)})
-	if len(u.queue) == 1 {
+	b := u.last
+	if b.to == len(b.sessions) {
+		b.next = new(unregisteredBlock)
+		b = b.next
+		u.last = b
+	}
+	e := &b.sessions[b.to]
+	e.session, e.at = s, time.Since(s.hub.started)+registerAfter
+	b.to++
+	if b == u.first && b.to-b.from == 1 {
 		select {
 		case u.wake <- struct{}{}:
 		default:
@@ -43,21 +61,27 @@ func (u *unregistered) add(s *session) {
 	}
 }
 
-// take takes out the first session if its time has come. Otherwise it returns nil, and how long it is
-// until then; 0: there is none.
-func (u *unregistered) take(now time.Time) (s *session, wait time.Duration) {
+// take takes out the first session if its time has come; now is how long the hub has been there. Otherwise it
+// returns nil, and how long it is until then; 0: there is none.
+func (u *unregistered) take(now time.Duration) (s *session, wait time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.queue) == 0 {
+	b := u.first
+	if b.from == b.to {
 		return nil, 0
 	}
-	first := &u.queue[0]
-	if wait = first.at.Sub(now); wait > 0 {
+	e := &b.sessions[b.from]
+	if wait = e.at - now; wait > 0 {
 		return nil, wait
 	}
-	s, *first = first.session, unregisteredSession{}
-	if u.queue = u.queue[1:]; len(u.queue) == 0 {
-		u.queue = nil // which gives back what a storm has made of it
+	s, e.session = e.session, nil
+	b.from++
+	switch {
+	case b.from < b.to:
+	case b.next != nil:
+		u.first = b.next
+	default:
+		b.from, b.to = 0, 0
 	}
 	return s, 0
 }
@@ -67,7 +91,7 @@ func (h *Hub) registerSilent() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		s, wait := h.unregistered.take(time.Now())
+		s, wait := h.unregistered.take(time.Since(h.started))
 		if s != nil {
 			s.entry.Do(s.enter)
 			continue

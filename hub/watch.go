@@ -270,7 +270,7 @@ func (r *relief) evict() {
 	for last := len(r.slow) - 1; last >= 0; last-- {
 		s := r.slow[last]
 		r.slow[last], r.slow = holder{}, r.slow[:last]
-		if !isClosed(s.done) && s.delays(s.before, newSample(s.session, time.Now()), r.hub.bodies.Waiting()) {
+		if !s.done.IsSet() && s.delays(s.before, newSample(s.session, time.Now()), r.hub.bodies.Waiting()) {
 			s.end(ReasonSlow)
 			return
 		}

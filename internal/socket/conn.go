@@ -24,6 +24,10 @@ var (
 	// ErrInterrupted says that Reader.Interrupt ended the reading.
 	ErrInterrupted = errors.New("reading interrupted")
 
+	// ErrIdle says that nothing has come for as long as Reader.NotifyIdle was told. The connection
+	// is as good as before, and Fill may be called again.
+	ErrIdle = errors.New("nothing came for a while")
+
 	// ErrStalled says that the peer did not take what others wait to send it.
 	ErrStalled = errors.New("receiver stalled")
 )
@@ -85,6 +89,9 @@ type Owner interface {
 	// the connection is not read until there is. nil: nobody is charged.
 	Account() *body.Account
 
+	// Done returns a channel that is closed when the Reader must not wait for memory any more.
+	Done() <-chan struct{}
+
 	// Sent is called after each write with what it finished, by whoever writes.
 	Sent(Tally)
 
@@ -118,7 +125,6 @@ type base struct {
 	line   *line           // what nc speaks TLS over, if one can wait there; nil: not
 	config *Config
 	owner  Owner
-	stop   <-chan struct{} // ends waiting for memory
 }
 
 // Conn is one framed connection. Reader belongs to one goroutine; Outbox may be
@@ -131,9 +137,8 @@ type Conn struct {
 
 // New makes a framed connection of nc, which belongs to it from now on. It
 // starts no goroutine: the outbox starts one when there is something to write.
-// stop ends waiting for memory when it is closed.
-func New(nc net.Conn, config *Config, owner Owner, stop <-chan struct{}) *Conn {
-	c := &Conn{base: base{nc, rawConn(nc), lineOf(nc), config, owner, stop}}
+func New(nc net.Conn, config *Config, owner Owner) *Conn {
+	c := &Conn{base: base{nc, rawConn(nc), lineOf(nc), config, owner}}
 	if raw := rawConn(beneath(nc)); raw != nil {
 		if config.UnsentBytes > 0 {
 			limitUnsent(raw, config.UnsentBytes)

@@ -64,7 +64,7 @@ func TestConn_EndDoesNotWaitForThePeer(t *testing.T) {
 			near, _ := secure.open(t)
 			config := readerConfig()
 			config.UnsentBytes = 64 << 10
-			c := New(near, config, nobody{}, nil)
+			c := New(near, config, nobody{})
 			defer c.Drop()
 			lower := beneath(near)
 			for _, size := range []int{64 << 10, 1} {

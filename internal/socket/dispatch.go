@@ -29,7 +29,7 @@ func (d *Dispatch) Flush() {
 		d.wake = d.wake[:0]
 	}
 	for i, o := range d.wake {
-		go o.run() // flush: ends when the queue is dry; its owner waits by Outbox.Wait
+		go o.queue.run() // flush: ends when the queue is dry; its owner waits by Outbox.Wait
 		d.wake[i] = nil
 	}
 	d.wake = d.wake[:0]

@@ -45,7 +45,7 @@ func TestFinishReadsWhatHasCome(t *testing.T) {
 			if test.end {
 				endWriting(far)
 			}
-			c := New(near, config, nobody{}, nil)
+			c := New(near, config, nobody{})
 			peek(t, near, len(test.stream))
 			c.Finish()
 			frames, err := collect(c, func() {})

@@ -39,9 +39,9 @@ func (o *Outbox) flushDirect() bool {
 	if q.vector.size() > directMost {
 		return false
 	}
-	o.direct = true
+	q.direct = true
 	n, err := o.write(q)
-	o.direct = false
+	q.direct = false
 	o.wrote(q, n)
 	if err != nil {
 		o.fail(err)
@@ -135,64 +135,63 @@ func (o *Outbox) expire() {
 // directly, because it does not wait; otherwise, because it has waited and something may have
 // expired meanwhile.
 func (o *Outbox) write(q *queue) (int, error) {
-	o.n, o.err, o.writing, o.stale = 0, nil, q, false
+	q.n, q.err, q.stale = 0, nil, false
 	if o.base.raw == nil {
 		defer q.part()
-		if err := o.awaitRoom(); err != nil || o.stale {
+		if err := q.awaitRoom(); err != nil || q.stale {
 			return 0, err
 		}
 		return o.base.nc.Write(q.one)
 	}
-	err := o.base.raw.Write(o.attempt)
-	o.writing = nil
-	if err != nil {
+	if err := o.base.raw.Write(q.attempt); err != nil {
 		return 0, err
 	}
-	return o.n, o.err
+	return q.n, q.err
 }
 
 // awaitRoom waits until there is room beneath TLS, where one can, if something may expire until then: the
 // connection of crypto/tls would wait with it in hand.
-func (o *Outbox) awaitRoom() error {
-	if o.base.line == nil || !o.expires() {
+func (q *queue) awaitRoom() error {
+	b := q.outbox.base
+	if b.line == nil || !q.mayExpire() {
 		return nil
 	}
-	return o.base.line.raw.Write(o.attempt)
+	return b.line.raw.Write(q.attempt)
 }
 
 // tryWrite is called by the runtime when there may be room. Beneath TLS it only looks.
-func (o *Outbox) tryWrite(fd uintptr) bool {
-	if o.stale {
+func (q *queue) tryWrite(fd uintptr) bool {
+	if q.stale {
 		return true
 	}
 	var again bool
-	if o.base.line != nil {
+	if q.outbox.base.line != nil {
 		again = !writableRaw(fd)
 	} else {
-		o.n, again, o.err = writeRaw(fd, o.writing.vector)
+		q.n, again, q.err = writeRaw(fd, q.vector)
 	}
-	if again && !o.direct {
-		o.stale = o.letGo()
+	if again && !q.direct {
+		q.stale = q.letGo()
 	}
-	return !again || o.direct
+	return !again || q.direct
 }
 
-// expires reports whether something that is queued may expire.
-func (o *Outbox) expires() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.writing.expires
+// mayExpire reports whether something that is queued may expire.
+func (q *queue) mayExpire() bool {
+	q.outbox.mu.Lock()
+	defer q.outbox.mu.Unlock()
+	return q.expires
 }
 
 // letGo is for a flusher that is about to wait. If something may expire until it writes, it gives
 // up what it has gathered, so that it can be taken back. It reports whether it has.
-func (o *Outbox) letGo() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.writing.expires {
-		o.writing.gathered = 0
+func (q *queue) letGo() bool {
+	q.outbox.mu.Lock()
+	defer q.outbox.mu.Unlock()
+	if q.expires {
+		q.gathered = 0
 	}
-	return o.writing.expires
+	return q.expires
 }
 
 // wrote takes what has left off the queue and lets those in who waited for room.

@@ -37,7 +37,7 @@ func FuzzReader(f *testing.F) {
 		if options&fuzzNoReads != 0 {
 			taken = reads.account.TryDraw(readSize)
 		}
-		fuzzed(t, config, payer{bodies.account}, stream, cuts)
+		fuzzed(t, config, payer{account: bodies.account}, stream, cuts)
 		if taken != nil {
 			taken.Release()
 		}
@@ -48,7 +48,7 @@ func FuzzReader(f *testing.F) {
 }
 
 func fuzzed(t *testing.T, config *Config, owner Owner, stream, cuts []byte) {
-	c := New(&scripted{reads: script(stream, cuts)}, config, owner, nil)
+	c := New(&scripted{reads: script(stream, cuts)}, config, owner)
 	var frames []got
 	var kept []*body.Buffer
 	err := c.Fill()

@@ -269,9 +269,13 @@ func feed(far net.Conn, chunks [][]byte) <-chan struct{} {
 }
 
 // payer owns a connection and pays for its bodies. It does not listen.
-type payer struct{ account *body.Account }
+type payer struct {
+	account *body.Account
+	done    <-chan struct{} // nil: it waits for memory for as long as it takes
+}
 
 func (p payer) Account() *body.Account { return p.account }
+func (p payer) Done() <-chan struct{}  { return p.done }
 func (payer) Sent(Tally)               {}
 func (payer) Lost(Tally)               {}
 func (payer) Failed(error)             {}

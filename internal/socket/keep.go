@@ -33,7 +33,7 @@ func (o *Outbox) Acknowledge(upTo uint64) bool {
 	o.mu.Unlock()
 	l.settled.end()
 	if restart {
-		go o.run() // flush, as in Dispatch.Flush
+		go o.queue.run() // flush, as in Dispatch.Flush
 	}
 	return true
 }
@@ -72,7 +72,7 @@ func (o *Outbox) DropKept() {
 	o.mu.Unlock()
 	out.end()
 	if restart {
-		go o.run() // flush, as in Dispatch.Flush
+		go o.queue.run() // flush, as in Dispatch.Flush
 	}
 }
 

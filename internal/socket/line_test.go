@@ -29,7 +29,7 @@ func TestPiecesOfRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		config := readerConfig()
-		c := New(near, config, payer{}, nil)
+		c := New(near, config, payer{})
 		frames, err := collect(c, func() {})
 		compare(t, stream, config.MaxLength, frames, err)
 		if err := within(t, "the writing", sent); err != nil {

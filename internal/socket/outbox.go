@@ -53,17 +53,10 @@ type parked struct {
 // (Dispatch.Flush). All methods may be called concurrently.
 type Outbox struct {
 	// Static after init.
-	base    *base
-	attempt func(fd uintptr) bool // tryWrite, bound once so that a write allocates nothing
-	run     func()                // flush, bound once so that starting it allocates nothing
+	base *base
 
 	// Owned by the flusher.
-	writing *queue // what the next attempt writes from
-	direct  bool   // whoever flushes must not wait
-	stale   bool   // what the next attempt would write was let go
-	n       int    // outcome of the last attempt
-	err     error
-	dryAt   int64 // when it last ran dry, in ns since 1970, if Quiet asks for it
+	dryAt int64 // when it last ran dry, in ns since 1970, if Quiet asks for it
 
 	mu       sync.Mutex
 	ledger   *ledger  // nil: what is written is done with
@@ -73,21 +66,17 @@ type Outbox struct {
 	flushing bool     // a flusher runs, or somebody has promised to start it
 	closed   bool
 	sealed   bool          // Terms.Last was taken
-	timed    bool          // the timer runs
 	waiting  int32         // how many wait until it is written, by Drain or Press
 	dry      chan struct{} // closed when the flusher ends; nil: nobody asked
 	sent     int64         // bytes written
 	dried    uint64        // how often the queue ran dry
 	maxFrame int           // see SetMaxFrame
-	timer    *time.Timer   // of the stall check
-	mark     time.Time     // last progress while somebody waits
+	timer    *time.Timer   // of the stall check; nil: it does not run
+	mark     moment        // last progress while somebody waits
 	moved    int           // bytes written since
 }
 
-func (o *Outbox) init(b *base) {
-	o.base = b
-	o.attempt, o.run = o.tryWrite, o.flush
-}
+func (o *Outbox) init(b *base) { o.base = b }
 
 // Offer queues the frames of p, or parks them when the queue is full, unless the
 // piece has other terms. d gathers what the caller has to do afterwards: Flush at
@@ -372,7 +361,7 @@ func (o *Outbox) push(s *segment) {
 // open makes sure that there is a queue.
 func (o *Outbox) open() {
 	if o.queue == nil {
-		o.queue = queues.Get().(*queue)
+		o.queue = newQueue(o)
 	}
 }
 

@@ -84,7 +84,7 @@ func TestManySenders(t *testing.T) {
 				}
 			})
 		}
-		c := New(s.far, readerConfig(), nobody{}, nil)
+		c := New(s.far, readerConfig(), nobody{})
 		next := map[uint64]uint64{}
 		for range senders * each {
 			payload := nextFrame(t, c).Payload

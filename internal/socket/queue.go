@@ -101,8 +101,13 @@ func (d *settled) discard(s *segment, why Progress) {
 }
 
 // queue is what an outbox holds while it is not empty. The segments are guarded
-// by the outbox's lock; the scratch space belongs to the flusher.
+// by the outbox's lock; the scratch space belongs to the flusher. While there is a flusher,
+// or somebody has promised to start one, no other goroutine frees the queue.
 type queue struct {
+	outbox  *Outbox               // that it belongs to
+	attempt func(fd uintptr) bool // tryWrite, bound once so that a write allocates nothing
+	run     func()                // flush of the outbox, likewise
+
 	segments []segment
 	head     int
 	sent     int // bytes of the first frame of the head segment that have left
@@ -110,19 +115,32 @@ type queue struct {
 	gathered int  // how many segments the flusher is writing
 	expires  bool // some may expire
 
+	direct  bool // whoever flushes must not wait
+	stale   bool // what the next attempt would write was let go
+	n       int  // outcome of the last attempt
+	err     error
 	vector  vector
 	one     []byte
 	joined  *body.Buffer // what one lies in if it is of several segments
 	settled settled
 }
 
-var queues = sync.Pool{New: func() any {
-	return &queue{
-		// Little, for there may be thousands who take nothing. Those that are used grow.
-		segments: make([]segment, 0, 4),
-		vector:   make(vector, 0, 4),
+var queues sync.Pool // of *queue
+
+// newQueue returns an empty queue for an outbox.
+func newQueue(o *Outbox) *queue {
+	q, _ := queues.Get().(*queue)
+	if q == nil {
+		q = &queue{
+			// Little, for there may be thousands who take nothing. Those that are used grow.
+			segments: make([]segment, 0, 4),
+			vector:   make(vector, 0, 4),
+		}
+		q.attempt, q.run = q.tryWrite, func() { q.outbox.flush() }
 	}
-}}
+	q.outbox = o
+	return q
+}
 
 func (q *queue) empty() bool { return q.head == len(q.segments) }
 
@@ -134,7 +152,7 @@ func (q *queue) free() {
 	}
 	clear(q.vector) // so that an idle queue keeps no body alive
 	q.segments, q.head, q.sent, q.one = q.segments[:0], 0, 0, nil
-	q.gathered, q.expires = 0, false
+	q.gathered, q.expires, q.outbox, q.err = 0, false, nil, nil
 	queues.Put(q)
 }
 

@@ -10,7 +10,7 @@ import (
 func TestQueue_OvertakingBehindWhatIsWritten(t *testing.T) {
 	for _, written := range []int{0, 50, 100, 150, 200, 250} {
 		s := newStation(t, pipe, Config{})
-		q := queues.Get().(*queue)
+		q := newQueue(nil)
 		push := func(size int, ahead bool) {
 			p := s.piece(frame(size))
 			g := segmentOf(p)

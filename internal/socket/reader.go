@@ -81,19 +81,22 @@ type Reader struct {
 	pos, end int          // what of buf is still to be handed out
 	rest     *body.Buffer // start of an unfinished frame, between turns
 	restLen  int
-	big      *body.Buffer // a frame that is read straight into its own memory
-	have     int          // how much of it is here
-	size     int          // of the unfinished frame on the wire; 0: not yet known
-	handed   *body.Buffer // the big frame that Next returned last
-	since    time.Time    // when the unfinished frame began to wait for its rest
-	moved    time.Time    // when it last progressed: see minFrameRate
-	mark     int          // bytes of it that had come then
-	began    int64        // when its start was read, in ns since 1970; 0: it was not
-	armed    time.Time    // the read deadline that is set; zero: none
-	full     bool         // the last read filled its buffer
-	starved  bool         // the last attempt had no memory to read into
-	patient  bool         // the socket is readable only when much has come
-	n        int          // outcome of the last attempt
+	big      *body.Buffer  // a frame that is read straight into its own memory
+	have     int           // how much of it is here
+	size     int           // of the unfinished frame on the wire; 0: not yet known
+	handed   *body.Buffer  // the big frame that Next returned last
+	since    moment        // when the unfinished frame began to wait for its rest; 0: there is none
+	moved    moment        // when it last progressed: see minFrameRate
+	mark     int           // bytes of it that had come then
+	began    int64         // when its start was read, in ns since 1970; 0: it was not
+	armed    moment        // the read deadline that is set; 0: none
+	idle     time.Duration // see NotifyIdle; 0: the owner does not ask
+	idleAt   moment        // the read deadline that was set last for that
+	seen     int64         // value of brought when it was set
+	full     bool          // the last read filled its buffer
+	starved  bool          // the last attempt had no memory to read into
+	patient  bool          // the socket is readable only when much has come
+	n        int           // outcome of the last attempt
 	err      error
 
 	// Shared.
@@ -114,6 +117,10 @@ func (r *Reader) SetMaxLength(most int) { r.most = most }
 // ReadAtOnce bounds how many bytes a read brings from now on, unless they are of an unfinished frame that is larger: of what it has brought, little
 // is then left if not all of it can be handled. 0 leaves it to the Reader.
 func (r *Reader) ReadAtOnce(most int) { r.atOnce = most }
+
+// NotifyIdle makes Fill return ErrIdle once, when nothing has come for between after and twice
+// as long, and no frame is unfinished. It does so only where the Reader waits without a buffer.
+func (r *Reader) NotifyIdle(after time.Duration) { r.idle = after }
 
 // Brought returns how many bytes were read so far.
 func (r *Reader) Brought() int64 { return r.brought.Load() }
@@ -158,8 +165,8 @@ var longAgo = time.Unix(1, 0)
 
 // Fill gives back what the last turn read and waits until more has come. It
 // returns io.EOF when the peer has ended its side between two frames, and
-// io.ErrUnexpectedEOF in the middle of one. It may wait for memory, and must
-// be called with none of Bodies in hand.
+// io.ErrUnexpectedEOF in the middle of one, and ErrIdle as NotifyIdle says. It may wait
+// for memory, and must be called with none of Bodies in hand.
 func (r *Reader) Fill() error {
 	if err := r.settle(); err != nil {
 		return err
@@ -223,7 +230,7 @@ func (r *Reader) nextBig() (Frame, bool, error) {
 // ended notes that the frame is whole, and returns when it began.
 func (r *Reader) ended() (began int64) {
 	began = r.began
-	r.since, r.began = time.Time{}, 0
+	r.since, r.began = 0, 0
 	return began
 }
 
@@ -292,9 +299,9 @@ func (r *Reader) settle() error {
 		r.buf = nil
 		return nil
 	}
-	if r.since.IsZero() {
+	if r.since == 0 {
 		r.begin(len(partial))
-		r.began = r.since.UnixNano()
+		r.began = time.Now().UnixNano()
 	} else {
 		r.progress(len(partial))
 	}
@@ -360,7 +367,7 @@ func (r *Reader) hold(b *body.Buffer) {
 	if b.Account() == nil {
 		r.held.Store(0)
 	} else if r.held.Load() == 0 {
-		r.held.Store(r.since.UnixNano())
+		r.held.Store(time.Now().Add(r.since.until()).UnixNano())
 	}
 }
 
@@ -589,19 +596,19 @@ func (r *Reader) midFrame() bool { return r.rest != nil || r.big != nil }
 
 // begin starts the time of an unfinished frame of which have bytes have come.
 func (r *Reader) begin(have int) {
-	r.since = time.Now()
+	r.since = now()
 	r.moved, r.mark = r.since, have
 }
 
 // progress notes how much of an unfinished frame has come. One that brings minFrameRate is not cut.
 func (r *Reader) progress(have int) {
 	if have-r.mark >= int(minFrameRate*r.base.config.FrameTimeout.Seconds()) {
-		r.moved, r.mark = time.Now(), have
+		r.moved, r.mark = now(), have
 	}
 }
 
 // due returns when the unfinished frame is cut unless it progresses.
-func (r *Reader) due() time.Time { return r.moved.Add(r.base.config.FrameTimeout) }
+func (r *Reader) due() moment { return r.moved.after(r.base.config.FrameTimeout) }
 
 // arm sets the deadline for the rest of an unfinished frame. It leaves an
 // earlier deadline in place, and an old one between two frames: when that
@@ -609,12 +616,23 @@ func (r *Reader) due() time.Time { return r.moved.Add(r.base.config.FrameTimeout
 // one now and then, not one for each frame.
 func (r *Reader) arm() {
 	if !r.midFrame() {
+		r.armIdle()
 		return
 	}
 	due := r.due()
-	if r.armed.IsZero() || r.armed.After(due) {
+	if r.armed == 0 || r.armed > due {
 		r.setDeadline(due)
 	}
+}
+
+// armIdle sets the deadline for ErrIdle, unless it is set already: when it expires, deadline finds
+// out whether anything has come since.
+func (r *Reader) armIdle() {
+	if r.idle == 0 || r.armed != 0 && r.armed == r.idleAt || r.base.below() == nil {
+		return
+	}
+	r.idleAt, r.seen = now().after(r.idle), r.brought.Load()
+	r.setDeadline(r.idleAt)
 }
 
 // deadline decides what an expired deadline means.
@@ -623,10 +641,14 @@ func (r *Reader) deadline() error {
 		return ErrInterrupted
 	}
 	if !r.midFrame() {
-		r.setDeadline(time.Time{})
+		r.setDeadline(0)
+		if r.idle > 0 && r.seen == r.brought.Load() {
+			r.idle = 0
+			return ErrIdle
+		}
 		return nil
 	}
-	if due := r.due(); time.Now().Before(due) {
+	if due := r.due(); due.until() > 0 {
 		r.setDeadline(due)
 		return nil
 	}
@@ -642,19 +664,23 @@ func (r *Reader) late() error {
 	case n == 0:
 		return ErrFrameTimeout
 	case !r.patient || have >= r.size:
-		r.setDeadline(time.Time{})
+		r.setDeadline(0)
 		return nil
 	}
 	r.progress(have)
-	if !time.Now().Before(r.due()) {
+	if r.due().until() <= 0 {
 		return ErrFrameTimeout
 	}
 	r.setDeadline(r.due())
 	return nil
 }
 
-func (r *Reader) setDeadline(t time.Time) {
-	r.armed = t
+func (r *Reader) setDeadline(at moment) {
+	r.armed = at
+	var t time.Time
+	if at != 0 {
+		t = time.Now().Add(at.until())
+	}
 	_ = r.base.nc.SetReadDeadline(t) // fails only on a closed connection, as the read then will
 	if r.stopping.Load() != 0 {
 		_ = r.base.nc.SetReadDeadline(longAgo) // likewise
@@ -675,7 +701,7 @@ func (r *Reader) drawWait(account *body.Account, n int, draw func(*body.Account,
 	if account == nil {
 		return body.Get(n), nil
 	}
-	b, err := draw(account, n, r.base.stop)
+	b, err := draw(account, n, r.base.owner.Done())
 	if err != nil && r.stopping.Load() != 0 {
 		err = ErrInterrupted
 	}

@@ -29,7 +29,7 @@ func newBench(t testing.TB, l link, config *Config) *bench {
 	near, far := l.open(t)
 	b := &bench{far: far, reads: newPurse(1 << 20), bodies: newPurse(4 << 20), stop: make(chan struct{}), ended: make(chan error, 1)}
 	config.Reads = b.reads.account
-	b.Conn = New(near, config, payer{b.bodies.account}, b.stop)
+	b.Conn = New(near, config, payer{b.bodies.account, b.stop})
 	b.write = func(parts ...[]byte) {
 		for _, p := range parts {
 			if _, err := far.Write(p); err != nil {
@@ -290,7 +290,7 @@ func TestKeptFramesStay(t *testing.T) {
 						stream = append(stream, frame(10+i*i%9000)...)
 					}
 					done := feed(far, chunks(stream, cut))
-					frames, kept := keepAll(t, New(near, config, nobody{}, nil))
+					frames, kept := keepAll(t, New(near, config, nobody{}))
 					<-done
 					compareKept(t, frames, stream)
 					if kept > 4*len(stream) {
@@ -347,7 +347,7 @@ func TestALittleFrameKeepsLittle(t *testing.T) {
 			near, far := l.open(t)
 			config := readerConfig()
 			config.Keep = true
-			c := New(near, config, nobody{}, nil)
+			c := New(near, config, nobody{})
 			done := feed(far, [][]byte{frame(size)})
 			frames, kept := keepAll(t, c)
 			<-done

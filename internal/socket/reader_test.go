@@ -35,7 +35,7 @@ func smallStream() []byte {
 // is handled.
 func readStepwise(t *testing.T, l link, config *Config, chunks [][]byte) ([]got, error) {
 	near, far := l.open(t)
-	c := New(near, config, nobody{}, nil)
+	c := New(near, config, nobody{})
 	defer c.Close()
 	if l.name == pipe.name { // where each write is one read
 		done := feed(far, chunks)
@@ -57,7 +57,7 @@ func readStepwise(t *testing.T, l link, config *Config, chunks [][]byte) ([]got,
 // read reads chunks that come as fast as they are taken.
 func read(t *testing.T, l link, config *Config, owner Owner, chunks [][]byte) ([]got, error) {
 	near, far := l.open(t)
-	c := New(near, config, owner, nil)
+	c := New(near, config, owner)
 	defer c.Close()
 	done := feed(far, chunks)
 	defer func() { near.Close(); <-done }()
@@ -118,7 +118,7 @@ func TestFramesOfAllSizes(t *testing.T) {
 					config.Reads = reads.account
 					stream := slices.Concat(frame(7), frame(size), frame(20))
 					for _, cut := range []int{len(stream), 1000 + size/100, 10_001} {
-						frames, err := read(t, l, config, payer{bodies.account}, chunks(stream, cut))
+						frames, err := read(t, l, config, payer{account: bodies.account}, chunks(stream, cut))
 						compare(t, stream, config.MaxLength, frames, err)
 					}
 					if r, b := used(reads.Budget), used(bodies.Budget); r != memory.taken || b != 0 {
@@ -154,7 +154,7 @@ func TestAnAloneFrameStartsItsBuffer(t *testing.T) {
 		near, far := l.open(t)
 		want := frame(100_000)
 		done := feed(far, [][]byte{want})
-		c := New(near, readerConfig(), nobody{}, nil)
+		c := New(near, readerConfig(), nobody{})
 		defer c.Drop()
 		for {
 			if err := c.Fill(); err != nil {
@@ -185,7 +185,7 @@ func TestTooLongIsSeenInTheHeader(t *testing.T) {
 			stream := binary.BigEndian.AppendUint32(frame(wire.LengthSize+100), length)
 			for _, cut := range []int{len(stream), len(stream) - 2, 1} {
 				near, far := l.open(t)
-				c := New(near, config, payer{bodies.account}, nil)
+				c := New(near, config, payer{account: bodies.account})
 				go func() { // ends when all is read
 					for _, chunk := range chunks(stream, cut) {
 						far.Write(chunk)
@@ -237,7 +237,7 @@ func TestTheEndStays(t *testing.T) {
 	onLinks(t, func(t *testing.T, l link) {
 		near, far := l.open(t)
 		endWriting(far)
-		c := New(near, readerConfig(), nobody{}, nil)
+		c := New(near, readerConfig(), nobody{})
 		defer c.Drop()
 		for range 3 {
 			if err := c.Fill(); !errors.Is(err, io.EOF) {
@@ -252,7 +252,7 @@ func TestTheEndStays(t *testing.T) {
 
 func TestAResetIsAnError(t *testing.T) {
 	near, far := openTCP(t)
-	c := New(near, readerConfig(), nobody{}, nil)
+	c := New(near, readerConfig(), nobody{})
 	defer c.Drop()
 	far.(*net.TCPConn).SetLinger(0)
 	far.Close()
@@ -266,7 +266,7 @@ func TestBroughtCountsEveryByte(t *testing.T) {
 		near, far := l.open(t)
 		stream := slices.Concat(smallStream(), frame(100_000), frame(100)[:50])
 		done := feed(far, chunks(stream, 999))
-		c := New(near, readerConfig(), nobody{}, nil)
+		c := New(near, readerConfig(), nobody{})
 		collect(c, func() {})
 		<-done
 		if got := c.Brought(); got != int64(len(stream)) {
@@ -280,7 +280,7 @@ func TestPendingIsWhatIsLeftOfTheTurn(t *testing.T) {
 		near, far := l.open(t)
 		big := frame(readSize + 100)
 		stream := slices.Concat(frame(10), frame(20), big[:30])
-		c := New(near, readerConfig(), nobody{}, nil)
+		c := New(near, readerConfig(), nobody{})
 		defer c.Drop()
 		go func() { // ends when all is read
 			far.Write(stream)
@@ -351,7 +351,7 @@ func TestReadsThatANetConnMayReturn(t *testing.T) {
 		{"nothing, without an error", []scriptedRead{{frame(10)[:5], nil}, {nil, nil}, {nil, nil}, {frame(10)[5:], nil}}, io.EOF},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := New(&scripted{reads: test.reads}, readerConfig(), nobody{}, nil)
+			c := New(&scripted{reads: test.reads}, readerConfig(), nobody{})
 			frames, err := collect(c, func() {})
 			if len(frames) != 1 || !errors.Is(err, test.want) {
 				t.Errorf("%d frames and %v, want 1 and %v", len(frames), err, test.want)
@@ -393,7 +393,7 @@ func BenchmarkReader(b *testing.B) {
 						}
 					}
 				}()
-				c := New(near, readerConfig(), nobody{}, nil)
+				c := New(near, readerConfig(), nobody{})
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
 				for b.Loop() {

@@ -244,7 +244,7 @@ func TestInterrupt(t *testing.T) {
 func TestInterruptHoldsForEveryFillToCome(t *testing.T) {
 	onLinks(t, func(t *testing.T, l link) {
 		near, _ := l.open(t)
-		c := New(near, readerConfig(), nobody{}, nil)
+		c := New(near, readerConfig(), nobody{})
 		defer c.Drop()
 		c.Interrupt()
 		for range 3 {

@@ -95,15 +95,10 @@ func (o *Outbox) clock() {
 	if o.base.config.StallTimeout <= 0 {
 		return
 	}
-	o.mark, o.moved = time.Now(), 0
-	switch {
-	case o.timed:
-	case o.timer == nil:
+	o.mark, o.moved = now(), 0
+	if o.timer == nil {
 		o.timer = time.AfterFunc(o.base.config.StallTimeout, o.check)
-	default:
-		o.timer.Reset(o.base.config.StallTimeout)
 	}
-	o.timed = true
 }
 
 // progress notes what a write has moved.
@@ -114,7 +109,7 @@ func (o *Outbox) progress(done Tally) {
 	}
 	o.moved += done.Bytes
 	if done.Frames > 0 || o.moved >= progressBytes {
-		o.mark, o.moved = time.Now(), 0
+		o.mark, o.moved = now(), 0
 	}
 }
 
@@ -123,11 +118,11 @@ func (o *Outbox) progress(done Tally) {
 func (o *Outbox) check() {
 	o.mu.Lock()
 	if o.closed || !o.pressed() {
-		o.timed = false
+		o.timer = nil
 		o.mu.Unlock()
 		return
 	}
-	if left := time.Until(o.mark.Add(o.base.config.StallTimeout)); left > 0 {
+	if left := o.mark.after(o.base.config.StallTimeout).until(); left > 0 {
 		o.timer.Reset(left)
 		o.mu.Unlock()
 		return

@@ -5,7 +5,6 @@ import (
 	"net"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 )
@@ -113,7 +112,7 @@ func TestReader_FrameLeftInTheKernelProgresses(t *testing.T) {
 	within(t, "the end of the reading", b.ended)
 	defer b.Drop()
 	timeIsUp := func() error {
-		b.Reader.moved = time.Now().Add(-config.FrameTimeout)
+		b.Reader.moved = now().after(-config.FrameTimeout)
 		return b.late()
 	}
 	quantum := int(minFrameRate * config.FrameTimeout.Seconds())

@@ -31,11 +31,12 @@ func newStation(t testing.TB, l link, config Config) *station {
 	near, far := l.open(t)
 	s := &station{far: far, failed: make(chan error, 1), pieces: newPurse(64 << 20), blocks: newPurse(1 << 20)}
 	config.MaxLength, config.FrameTimeout = 8<<20, patience
-	s.Conn = New(near, &config, s, nil)
+	s.Conn = New(near, &config, s)
 	return s
 }
 
 func (s *station) Account() *body.Account { return nil }
+func (s *station) Done() <-chan struct{}  { return nil }
 func (s *station) Sent(done Tally)        { s.add(&s.sent, done) }
 func (s *station) Lost(lost Tally)        { s.add(&s.lost, lost) }
 

@@ -5,8 +5,8 @@ package socket
 type Terms struct {
 	Tracker Tracker // told what becomes of it; nil: nobody
 	Expires int64   // when it is worth nothing any more, in ns since 1970; 0: never
+	Owner   any     // whose pieces give way to it if IfFull is Displace: those with an equal Owner
 	IfFull  IfFull
-	Owner   any  // whose pieces give way to it if IfFull is Displace: those with an equal Owner
 	Last    bool // nothing is taken after it: to what is offered then, the outbox is closed
 
 	// Stamp is called, with a lock held, before the whole frames in b are written: left is how much time

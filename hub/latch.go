@@ -1,0 +1,40 @@
+package hub
+
+import "sync/atomic"
+
+// latch is an event that happens once. It has a channel only while somebody waits for it, so that
+// it takes 8 bytes and not 120. The zero value is ready; all methods may be called concurrently.
+type latch struct{ state atomic.Pointer[latchState] }
+
+type latchState struct{ happened chan struct{} }
+
+// latched is the state of every latch that was set.
+var latched = func() *latchState {
+	s := &latchState{make(chan struct{})}
+	close(s.happened)
+	return s
+}()
+
+// Set lets everybody go on who waits. It reports whether it was the first call.
+func (l *latch) Set() bool {
+	old := l.state.Swap(latched)
+	if old != nil && old != latched {
+		close(old.happened)
+	}
+	return old != latched
+}
+
+// IsSet reports whether Set was called.
+func (l *latch) IsSet() bool { return l.state.Load() == latched }
+
+// Done returns a channel that is closed when Set was called.
+func (l *latch) Done() <-chan struct{} {
+	for {
+		if s := l.state.Load(); s != nil {
+			return s.happened
+		}
+		if s := (&latchState{make(chan struct{})}); l.state.CompareAndSwap(nil, s) {
+			return s.happened
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package hub
+
+import (
+	"sync"
+	"testing"
+)
+
+func TestLatch_SetLetsAllGoOn(t *testing.T) {
+	var l latch
+	if l.IsSet() {
+		t.Error("set from the start")
+	}
+	early := l.Done()
+	var waiting sync.WaitGroup
+	for range 8 {
+		waiting.Go(func() { <-l.Done() })
+	}
+	if !l.Set() || l.Set() {
+		t.Error("the first call is not told from the second")
+	}
+	waiting.Wait()
+	<-early
+	<-l.Done()
+	if !l.IsSet() {
+		t.Error("not set")
+	}
+}
+
+// TestLatch_SetAtOnce has several set it while others begin to wait.
+func TestLatch_SetAtOnce(t *testing.T) {
+	for range 1000 {
+		var l latch
+		var all sync.WaitGroup
+		first := make(chan bool, 4)
+		for range 4 {
+			all.Go(func() { <-l.Done() })
+			all.Go(func() { first <- l.Set() })
+		}
+		all.Wait()
+		close(first)
+		n := 0
+		for f := range first {
+			if f {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Fatalf("%d calls were the first", n)
+		}
+	}
+}
+
+func TestLatch_IsSmallUntilSomebodyWaits(t *testing.T) {
+	var latches [101]latch
+	next := 0
+	if n := testing.AllocsPerRun(len(latches)-1, func() {
+		l := &latches[next]
+		next++
+		l.IsSet()
+		l.Set()
+		<-l.Done()
+	}); n != 0 {
+		t.Errorf("%v allocations, and nobody has waited", n)
+	}
+}
