@@ -199,8 +199,7 @@ func TestBatch_ExpiredAfterItWasWritten(t *testing.T) {
 				t.Fatalf("a frame of type %#x in the place of one that has expired", kind)
 			}
 			back.delivered(sender.id, last, []byte("last"))
-			sender.reported(first, wire.FateReceived)
-			sender.reported(last, wire.FateReceived)
+			sender.bothReported(first, last)
 
 			fresh := sender.tell([]byte("fresh"), only(wire.LevelReceived), 0, receiver.id)
 			back.delivered(sender.id, fresh, []byte("fresh"))

@@ -97,21 +97,39 @@ func (g *guest) delivered(sender, seq uint64, body []byte) wire.Deliver {
 	return d
 }
 
-// reported reads a REPORT and holds it to its fates.
+// reported reads the REPORT of a message.
 func (g *guest) reported(seq uint64, fates ...wire.Fate) {
+	g.t.Helper()
+	if got, of := g.report(); got != seq || !equal(of, fates) {
+		g.t.Fatalf("REPORT of %d: %v, want of %d: %v", got, of, seq, fates)
+	}
+}
+
+// bothReported reads the REPORTs of two messages, in any order, each for one receiver that has received it.
+func (g *guest) bothReported(a, b uint64) {
+	g.t.Helper()
+	first, of := g.report()
+	if first == b {
+		a, b = b, a
+	}
+	if first != a || !equal(of, []wire.Fate{wire.FateReceived}) {
+		g.t.Fatalf("REPORT of %d: %v, want of %d or %d: received", first, of, a, b)
+	}
+	g.reported(b, wire.FateReceived)
+}
+
+// report reads a REPORT.
+func (g *guest) report() (seq uint64, fates []wire.Fate) {
 	g.t.Helper()
 	kind, payload := g.read()
 	r, err := wire.ParseReport(payload)
 	if kind != wire.TypeReport || err != nil {
-		g.t.Fatalf("a frame of type %#x, want REPORT of %d: %v", kind, seq, err)
+		g.t.Fatalf("a frame of type %#x, want a REPORT: %v", kind, err)
 	}
-	got := make([]wire.Fate, len(r.Fates))
-	for i, f := range r.Fates {
-		got[i] = wire.Fate(f)
+	for _, f := range r.Fates {
+		fates = append(fates, wire.Fate(f))
 	}
-	if r.Seq != seq || !equal(got, fates) {
-		g.t.Fatalf("REPORT of %d: %v, want of %d: %v", r.Seq, got, seq, fates)
-	}
+	return r.Seq, fates
 }
 
 func equal(a, b []wire.Fate) bool {
