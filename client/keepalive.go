@@ -9,7 +9,8 @@ type vigil struct {
 	every time.Duration // half of the interval
 
 	arrived, sent int64
-	quiet         int // how many looks in a row have found nothing new
+	waits         uint32 // see socket.Reader.Waits
+	quiet         int    // how many looks in a row have found nothing new
 }
 
 // live begins the vigil, in place of the one over the greeting.
@@ -28,8 +29,10 @@ func (v *vigil) look() {
 		return
 	default:
 	}
-	if a := l.conn.Arrived(); a != v.arrived || l.busy.Load() { // a large frame is read when all of it is there
-		v.arrived, v.quiet = a, 0
+	// A large frame is read when all of it is there, and nothing while the application has the reading goroutine.
+	arrived, waits := l.conn.Arrived(), l.conn.Waits()
+	if arrived != v.arrived || waits != v.waits || waits%2 == 0 {
+		v.arrived, v.waits, v.quiet = arrived, waits, 0
 	} else if v.quiet++; v.quiet >= 4 {
 		l.silent.Store(true)
 		l.conn.Finish()

@@ -51,7 +51,6 @@ type link struct {
 
 	forget func() bool // stops closing conn with the client's life
 
-	busy   atomic.Bool // the application has the reading goroutine
 	silent atomic.Bool // nothing came for two keep-alive intervals
 	late   atomic.Bool // WELCOME did not come in the time of the attempt
 
@@ -209,9 +208,7 @@ func (l *link) message(f *socket.Frame, m Message, before mark) error {
 	}
 	m.Body = m.Body[:len(m.Body):len(m.Body)]
 	if c.options.OnMessage != nil {
-		l.busy.Store(true)
 		c.options.OnMessage(m)
-		l.busy.Store(false)
 		return nil
 	}
 	f.Buffer.Retain()

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -107,4 +110,37 @@ func TestOnMessageMayAnswer(t *testing.T) {
 	close(ready)
 	h.send(delivery("echo"))
 	h.want(wire.AppendRelay(nil, []uint64{7}, []byte("echo")))
+}
+
+// TestKeepAlive_TimeOfTheApplicationIsNoSilence has the application keep the reading goroutine for longer than two
+// keep-alive intervals, by each of its ways to do so.
+func TestKeepAlive_TimeOfTheApplicationIsNoSilence(t *testing.T) {
+	const long = time.Minute // welcome says 10 s
+	for name, change := range map[string]func(*Options){
+		"OnMessage": func(o *Options) { o.OnMessage = func(Message) { time.Sleep(long) } },
+		"OnEvent": func(o *Options) {
+			tell := o.OnEvent
+			o.OnEvent = func(e Event) {
+				if tell(e); e.Kind == EventRefused {
+					time.Sleep(long)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, h := speak(t, change)
+				go io.Copy(io.Discard, h)                                                     // ends with the connection
+				h.send(deliver(1, 0), wire.AppendError(nil, 99, wire.ErrorBody, "too large")) // of no message that waits for a report
+				time.Sleep(long + 5*time.Second)
+				h.send(wire.AppendPing(nil, 1)) // it has not been silent for two intervals
+				synctest.Wait()
+				for len(d.events) > 0 {
+					if e := <-d.events; e.Kind == EventDisconnected {
+						t.Errorf("disconnected: %v", e.Err)
+					}
+				}
+			})
+		})
+	}
 }

@@ -345,17 +345,32 @@ func (h *Hub) beat() {
 // beat is how a connection stood at one look, and for how many it has been silent.
 type beat struct {
 	sent, brought  int64
-	unsaid, unread int32
+	waits          uint32 // see socket.Reader.Waits
+	unsaid, unread int16  // at most 4
+}
+
+// silentSince reports whether a client of which nothing has arrived since the last look has said nothing, by how
+// the reading stood then and now. While the hub does not read, what the client says may find no room to
+// arrive: then it lives as long as its kernel acknowledges what the hub says, or, where that is not
+// known, while it is the hub that makes it wait.
+func (s *session) silentSince(then, now uint32) bool {
+	if then == now && now%2 == 1 {
+		return true // the hub has listened all the time
+	}
+	if ago, known := s.conn.Acknowledged(); known {
+		return ago > s.hub.config.KeepAlive/2
+	}
+	return !s.resting.Load()
 }
 
 // beat looks at a session, compared with how it stood half an interval ago.
 func (s *session) beat(last beat) beat {
-	now := beat{sent: s.conn.Pulse().Sent, brought: s.conn.Arrived()}
+	now := beat{sent: s.conn.Pulse().Sent, brought: s.conn.Arrived(), waits: s.conn.Waits()}
 	if now.sent == last.sent {
-		now.unsaid = last.unsaid + 1
+		now.unsaid = min(last.unsaid+1, 4)
 	}
-	if now.brought == last.brought {
-		now.unread = last.unread + 1
+	if now.brought == last.brought && s.silentSince(last.waits, now.waits) {
+		now.unread = min(last.unread+1, 4)
 	}
 	switch {
 	case now.unread >= 4:

@@ -77,6 +77,11 @@ func (s *session) rest() error {
 	if l := s.link.Load(); l != nil {
 		halted = l.halted.Done()
 	}
+	if err := s.conn.Stow(); err != nil { // memory to read into is not for those who are not read
+		return err
+	}
+	s.resting.Store(true)
+	defer s.resting.Store(false)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -61,3 +61,14 @@ func TestPace(t *testing.T) {
 		})
 	}
 }
+
+// TestPace_HoldsNoMemoryToReadInto has more clients be slowed down than there are read buffers: others are read as ever.
+func TestPace_HoldsNoMemoryToReadInto(t *testing.T) {
+	h := start(t, hub.Config{ByteRate: 100, MaxQueuedBytes: 5 << 20}) // 10 minutes each
+	for range 20 {                                                    // of 64 KiB each: there are 10
+		g := h.guest(t)
+		g.tell(make([]byte, 60_000), 0, 0, 12345)
+	}
+	eventually(t, "all are slowed down", func() bool { return h.Stats().Paced == 20 })
+	eventually(t, "those who are not read hold no memory", func() bool { return h.Stats().QueuedBytes == 0 })
+}

@@ -48,6 +48,7 @@ type session struct {
 	heard   atomic.Pointer[chan struct{}] // receives when untaken is less; nil: the one who reads does not wait for that
 	untaken atomic.Int32                  // answers in version 1 that the connection has not taken; a long one counts as untakenMost
 	listed  atomic.Bool                   // it was a client, be it for a moment
+	resting atomic.Bool                   // it is not read, because it is faster than it may be
 
 	entry  sync.Once // the client is registered, or is not to be without further ado
 	ending sync.Once

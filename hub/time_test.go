@@ -642,3 +642,50 @@ func (f *failing) Accept() (net.Conn, error) {
 	}
 	return f.Listener.Accept()
 }
+
+// TestPace_TimeWithoutReadingIsNoSilence has a client be slowed down for longer than two keep-alive intervals: what it
+// says meanwhile finds no room. When it is read again, and says nothing, it is given up.
+func TestPace_TimeWithoutReadingIsNoSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		h := startOn(t, hub.Config{ByteRate: 20 << 10, KeepAlive: time.Second}, ln)
+		g := greet(virtual(t, ln), wire.Hello{Version: wire.Version2})
+		defer g.Close() // for those in the background
+		say, silent := make(chan []byte, 1000), make(chan struct{})
+		background(t, func() error { // one after the other, as a kernel does; ends with the connection, or the silence
+			for {
+				select {
+				case frame := <-say:
+					if _, err := g.Write(frame); err != nil {
+						return nil
+					}
+				case <-silent:
+					return nil
+				}
+			}
+		})
+		background(t, func() error { // ends with the connection
+			for kind, payload, err := g.next(); err == nil; kind, payload, err = g.next() {
+				if n, _ := wire.ParseNumber(payload); kind == wire.TypePing {
+					say <- wire.AppendPong(nil, n)
+				}
+			}
+			return nil
+		})
+		for seq := range uint64(3) { // each has 10 s worth of the rate
+			say <- wire.AppendSend(nil, 1+seq, 0, 0, []uint64{12345}, make([]byte, 200<<10))
+		}
+		<-time.After(60 * time.Second)
+		if st := h.Stats(); st.Paced == 0 || st.Disconnected[hub.ReasonTimeout] > 0 || st.Resumed > 0 {
+			t.Errorf("slowed down %d times, given up %d times", st.Paced, st.Disconnected[hub.ReasonTimeout])
+		}
+		if i, there := h.Client(g.id); !there || i.Detached {
+			t.Error("it is taken for lost while the hub does not read it")
+		}
+		close(silent)
+		<-time.After(10 * time.Second)
+		if i, there := h.Client(g.id); there && !i.Detached {
+			t.Error("one that is silent is not given up")
+		}
+	})
+}

@@ -68,7 +68,8 @@ type Frame struct {
 // one it holds the bytes that have come; a frame larger than a read buffer gets
 // its final memory once a read buffer full of it is here, never before.
 //
-// One goroutine owns it. Interrupt, Finish, Brought, Arrived and Holding may be called by others.
+// One goroutine owns it. Interrupt, Finish, Brought, Arrived, Waits, Acknowledged and
+// Holding may be called by others.
 type Reader struct {
 	// Static after init.
 	base    *base
@@ -100,9 +101,10 @@ type Reader struct {
 	err      error
 
 	// Shared.
-	stopping atomic.Int32 // why Fill shall not wait for the peer any more
-	brought  atomic.Int64 // bytes read
-	held     atomic.Int64 // since when budget is held for an unfinished frame or what was stowed, in ns since 1970; 0: not
+	stopping atomic.Int32  // why Fill shall not wait for the peer any more
+	waits    atomic.Uint32 // how often a wait for the peer has begun or ended; odd: it waits
+	brought  atomic.Int64  // bytes read
+	held     atomic.Int64  // since when budget is held for an unfinished frame or what was stowed, in ns since 1970; 0: not
 }
 
 func (r *Reader) init(b *base) {
@@ -371,8 +373,35 @@ func (r *Reader) hold(b *body.Buffer) {
 	}
 }
 
+// Waits returns a number that is odd while the Reader waits for the peer, and that changes whenever
+// it begins or ceases to. Only while it stays the same and odd, a peer of which nothing arrives is
+// silent: otherwise it may be that nobody reads it.
+func (r *Reader) Waits() uint32 { return r.waits.Load() }
+
+// Acknowledged returns how long ago the kernel of the peer has last acknowledged anything that was sent
+// to it: a sign of life while nobody reads what the peer says. known is false where the kernel of this
+// side does not tell.
+func (r *Reader) Acknowledged() (ago time.Duration, known bool) {
+	raw := r.base.below()
+	if raw == nil {
+		return 0, false
+	}
+	if raw.Control(func(fd uintptr) { ago, known = acknowledgedRaw(fd) }) != nil {
+		return 0, false
+	}
+	return ago, known
+}
+
 // read waits for bytes and reads once.
 func (r *Reader) read() error {
+	r.waits.Add(1)
+	err := r.await()
+	r.waits.Add(1)
+	return err
+}
+
+// await is read without the account of it.
+func (r *Reader) await() error {
 	for {
 		r.n, r.err, r.starved = 0, nil, false
 		err := r.readOnce()

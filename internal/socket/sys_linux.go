@@ -53,6 +53,15 @@ func unreadRaw(fd uintptr) int {
 	return n
 }
 
+// acknowledgedRaw returns how long ago the peer's kernel has last acknowledged anything.
+func acknowledgedRaw(fd uintptr) (ago time.Duration, known bool) {
+	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, false // a closed connection
+	}
+	return time.Duration(info.Last_ack_recv) * time.Millisecond, true
+}
+
 // demandRaw has the socket be readable only when n bytes have come, or as many as
 // the kernel holds for one who does not read, or the end.
 func demandRaw(fd uintptr, n int) error {

@@ -18,6 +18,8 @@ func readRaw(uintptr, []byte) (n int, again bool, err error) { return 0, false, 
 
 func unreadRaw(uintptr) int { return 0 } // what is there is read at once
 
+func acknowledgedRaw(uintptr) (ago time.Duration, known bool) { return 0, false }
+
 func demandRaw(uintptr, int) error { return errNoRaw }
 
 func enoughRaw(uintptr, int) (enough bool, err error) { return false, errNoRaw }
