@@ -33,7 +33,8 @@ var (
 	ErrVersion = errors.New("this needs version 2 of the protocol")
 
 	// ErrForgotten says that nobody knows what became of a message: it was sent, and
-	// the hub forgot the client before it reported.
+	// the hub forgot the client before it reported; or that it was not sent, because the hub
+	// has started anew, and the ids of its receivers mean nothing any more.
 	ErrForgotten = errors.New("the hub has forgotten the client: what became of the message is uncertain")
 
 	// ErrUndeliverable says that a message was not sent, and will not be: the connection was lost at

@@ -23,17 +23,18 @@ func ExampleClient_SendReport() {
 	alice := mustDial(addr, nil)
 	defer alice.Close()
 
+	names := []string{"bob", "a client that is not there"}
 	to := []uint64{bob.ID(), 99}
 	report, err := alice.SendReport(context.Background(), to, []byte("hello"), nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	for i, fate := range report.Fates {
-		fmt.Println(to[i], fate)
+		fmt.Printf("%s: %v\n", names[i], fate)
 	}
 	// Output:
-	// 1 received
-	// 99 unknown
+	// bob: received
+	// a client that is not there: unknown
 }
 
 // With SendFunc many messages are on their way at once, and each is reported by itself.

@@ -57,7 +57,7 @@ func Example() {
 			if err != nil {
 				return
 			}
-			fmt.Printf("%d says %s\n", m.From, m.Body)
+			fmt.Printf("somebody says %s\n", m.Body) // m.From is who
 			m.Done()
 		}
 	})
@@ -75,12 +75,12 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for i, fate := range report.Fates {
-		fmt.Println(others[i], fate)
+	for _, fate := range report.Fates { // one for each of others
+		fmt.Println(fate)
 	}
 	// Output:
-	// 2 says hello
-	// 1 processed
+	// somebody says hello
+	// processed
 }
 
 func ExampleDial() {
@@ -95,8 +95,8 @@ func ExampleDial() {
 	}
 	defer c.Close()
 
-	fmt.Println("I am client", c.ID())
-	// Output: I am client 1
+	fmt.Println("connected, in version", c.Version()) // as client c.ID()
+	// Output: connected, in version 2
 }
 
 // New is for those who make the connection themselves. When it is lost the client
@@ -114,8 +114,8 @@ func ExampleNew() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Println("I am client", c.ID())
-	// Output: I am client 1
+	fmt.Println("connected, in version", c.Version()) // as client c.ID()
+	// Output: connected, in version 2
 }
 
 func ExampleClient_List() {
@@ -137,8 +137,8 @@ func ExampleClient_List() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("client", last.ID(), "sees", others)
-	// Output: client 3 sees [1 2]
+	fmt.Println("the last one sees", len(others), "others")
+	// Output: the last one sees 2 others
 }
 
 func ExampleClient_Send() {
@@ -219,13 +219,13 @@ func ExampleClient_Receive() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%s, message %d from %d\n", m.Body, m.Seq, m.From)
+	fmt.Printf("%s, message %d, from itself: %t\n", m.Body, m.Seq, m.From == c.ID())
 
 	cancel()
 	_, err = c.Receive(ctx)
 	fmt.Println(err)
 	// Output:
-	// note to self, message 1 from 1
+	// note to self, message 1, from itself: true
 	// context canceled
 }
 

@@ -51,7 +51,9 @@ type Options struct {
 	// Resend says what becomes of messages when the client has come back and the hub
 	// does not know it any more: those that it has perhaps not had, and those whose
 	// report has not come. They are sent again, with the new id, and some receivers may
-	// get them twice; or they fail, see ErrForgotten and Event.Unconfirmed.
+	// get them twice; or they fail, see ErrForgotten and Event.Unconfirmed. When the hub has started
+	// anew, or is another one, all messages to ids that the hub had assigned fail: it may have given
+	// them to others, or will. Only ids that tokens grant mean the same clients then.
 	Resend bool
 
 	// OnEvent is told what happens to the connection, each failed attempt to come back

@@ -32,6 +32,8 @@ type outgoing struct {
 	terms    terms // of the hub
 	feeding  bool  // somebody puts on its way what may go
 	seq      uint64
+	hubs     int  // how many hubs there were: what names ids of one means nothing to the next
+	granted  bool // but for ids that both grant
 	line     []parcel
 	next     int
 	cost     int  // of the line
@@ -53,6 +55,8 @@ type outgoing struct {
 // terms are what WELCOME says about sending.
 type terms struct {
 	credit, reports int
+
+	grantsIDs bool // ids up to wire.MaxGrantedID mean the same clients in another epoch
 
 	// maxReportTimeout is the longest report timeout that a SEND may name; 0: it must name none.
 	maxReportTimeout time.Duration
@@ -86,6 +90,21 @@ func (p *parcel) fit(t *terms) {
 	}
 }
 
+// namesAssigned reports whether the message is to somebody whose id the hub has assigned: any id, but
+// for those that can be granted if ids are.
+func (p *parcel) namesAssigned(granted bool) bool {
+	m, err := wire.ParseSend(p.buffer.Bytes()[wire.HeaderSize:p.length])
+	if err != nil {
+		return true // which cannot be
+	}
+	for id := range m.To.All() {
+		if !granted || id > wire.MaxGrantedID {
+			return true
+		}
+	}
+	return false
+}
+
 // call is a SEND that waits for its report.
 type call struct {
 	done      func(*Report, error)
@@ -113,6 +132,7 @@ func (o *outgoing) add(ctx context.Context, stop <-chan struct{}, to []uint64, m
 		return err
 	}
 	defer func() { <-o.turn }()
+	hub := o.hub()
 	p.seq = o.seq + 1
 	if p.terms != nil {
 		p.terms.Tracker = expiring{o, p.seq}
@@ -122,7 +142,7 @@ func (o *outgoing) add(ctx context.Context, stop <-chan struct{}, to []uint64, m
 	}
 	p.buffer = body.Get(wire.SendLen(len(to), len(message)))
 	p.length = len(wire.AppendSend(p.buffer.Bytes()[:0], p.seq, options.wire(), options.ttl(), to, message))
-	return o.append(p, c)
+	return o.append(p, c, hub)
 }
 
 // awaitRoom waits until there is room for one more, or it has expired: then it will not be in line for long.
@@ -147,6 +167,13 @@ func (o *outgoing) awaitRoom(ctx context.Context, stop <-chan struct{}, p *parce
 		}
 	}
 	return nil
+}
+
+// hub returns the number of the hub whose ids are known.
+func (o *outgoing) hub() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.hubs
 }
 
 // checkReportTimeout returns an error if a report timeout is over what the hub allows.
@@ -184,7 +211,8 @@ func (o *outgoing) fits(cost int) bool {
 	return o.err != nil || !o.lineFull && o.retained < retainedMost
 }
 
-func (o *outgoing) append(p parcel, c *call) error {
+// append puts p in line. It names ids of a hub.
+func (o *outgoing) append(p parcel, c *call, hub int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.err != nil {
@@ -194,6 +222,10 @@ func (o *outgoing) append(p parcel, c *call) error {
 	if o.sealed {
 		p.buffer.Release()
 		return ErrClosed
+	}
+	if hub != o.hubs && p.namesAssigned(o.granted) { // it has waited for that
+		p.buffer.Release()
+		return ErrForgotten
 	}
 	o.seq = p.seq
 	o.cost += p.cost
@@ -485,15 +517,22 @@ func (o *outgoing) recall(p *parcel) {
 }
 
 // restart begins with a hub that does not know the client. It returns what will not
-// be sent again: calls, and how many messages without.
-func (o *outgoing) restart(l *link, t terms) (failed []*call, unconfirmed int) {
+// be sent again: calls, and how many messages without. To another hub, or one that
+// was started anew, nothing is sent that names ids of the one before.
+func (o *outgoing) restart(l *link, t terms, another bool) (failed []*call, unconfirmed int) {
 	o.mu.Lock()
+	o.granted = o.terms.grantsIDs && t.grantsIDs
 	o.terms, o.spent, o.asked = t, false, false
 	var free []*body.Buffer
 	if o.resend {
 		free = o.requeue()
 	} else {
 		failed, unconfirmed, free = o.abandon()
+	}
+	if another {
+		o.hubs++
+		f, n, b := o.forget()
+		failed, unconfirmed, free = append(failed, f...), unconfirmed+n, append(free, b...)
 	}
 	o.next, o.owed, o.reports = 0, 0, 0
 	o.attempts = socket.Attempts{}
@@ -562,6 +601,33 @@ func (o *outgoing) abandon() (failed []*call, unconfirmed int, free []*body.Buff
 		failed = append(failed, c)
 	}
 	o.calls = waiting
+	return failed, unconfirmed, free
+}
+
+// forget gives up what is in line and names ids that only the hub of before has given. It is called
+// with mu held, when nothing is under way.
+func (o *outgoing) forget() (failed []*call, unconfirmed int, free []*body.Buffer) {
+	kept := o.line[:0]
+	for _, p := range o.line {
+		if !p.namesAssigned(o.granted) {
+			kept = append(kept, p)
+			continue
+		}
+		o.cost -= p.cost
+		free = append(free, p.buffer)
+		c := o.calls[p.seq]
+		switch {
+		case !p.reported:
+			unconfirmed++
+		case c != nil && c.fate == 0: // otherwise its timer reports it, or has
+			o.disarm(c)
+			delete(o.calls, p.seq)
+			failed = append(failed, c)
+		}
+	}
+	clear(o.line[len(kept):])
+	o.line = kept
+	o.moved++
 	return failed, unconfirmed, free
 }
 

@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -86,5 +87,125 @@ func TestOutgoing_CutsAloneDoNotFail(t *testing.T) {
 			h = d.comeBackWithout(h, 10, 100*time.Millisecond)
 		}
 		h.want(slices.Concat(send(1, "first"), send(2, "second")))
+	})
+}
+
+// TestOutgoing_AnotherEpochFailsWhatNamesIDs sends to ids of a hub that starts anew meanwhile: before
+// and while it is away, and with no room to wait in. Nothing of it reaches the new hub but what names
+// granted ids alone, if both hubs grant ids. The rest fails, with Options.Resend too.
+func TestOutgoing_AnotherEpochFailsWhatNamesIDs(t *testing.T) {
+	const granted, assigned = 5, wire.MaxGrantedID + 1
+	all := [][]uint64{{granted}, {assigned}, {granted, assigned}, {assigned, granted}, {}}
+	for _, test := range []struct{ resend, before, after bool }{
+		{}, {resend: true}, {before: true}, {after: true}, {resend: true, before: true}, {resend: true, after: true},
+		{before: true, after: true}, {resend: true, before: true, after: true},
+	} {
+		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				old, next := welcome, welcome
+				old.MaxReports, next.MaxReports = 100, 100
+				old.Credit, next.Credit = 10_000, 10_000
+				old.GrantsIDs, next.GrantsIDs = test.before, test.after
+				next.ID, next.Epoch = 99, 2
+				d, h := speakAs(t, wire.Hello{Version: wire.Version2}, old, func(o *Options) { o.Resend = test.resend })
+				survives := func(to []uint64) bool {
+					return len(to) == 0 || test.before && test.after && len(to) == 1 && to[0] == granted
+				}
+				var wantSent []string
+				wantLost, wantFailed := 0, 0
+				outcomes := make(chan error, 100)
+				sendAll := func(when string, underWay bool) {
+					for _, to := range all {
+						for _, report := range []bool{false, true} {
+							body := fmt.Sprint(when, to, report)
+							d.sendTo(to, body, report, outcomes)
+							switch {
+							case survives(to) && (test.resend || !underWay):
+								wantSent = append(wantSent, body)
+							case report:
+								wantFailed++
+							default:
+								wantLost++
+							}
+						}
+					}
+				}
+				sendAll("before", true)
+				for range 2 * len(all) {
+					if _, err := h.hear(wire.TypeSend); err != nil {
+						t.Fatal(err)
+					}
+				}
+				synctest.Wait()
+				h.Close()
+				d.wantEvent(EventDisconnected)
+				sendAll("while away", false)
+				h = <-d.hubs
+				h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, next)
+				if e := d.wantEvent(EventNewID); e.Unconfirmed != wantLost {
+					t.Errorf("%d are unconfirmed, want %d", e.Unconfirmed, wantLost)
+				}
+				for _, want := range wantSent {
+					payload, err := h.hear(wire.TypeSend)
+					if m, _ := wire.ParseSend(payload); err != nil || string(m.Body) != want {
+						t.Errorf("sent %q, %v, want %q", m.Body, err, want)
+					}
+				}
+				for range wantFailed {
+					if err := <-outcomes; !errors.Is(err, ErrForgotten) {
+						t.Errorf("a report: %v, want %v", err, ErrForgotten)
+					}
+				}
+				h.send(wire.AppendPing(nil, 8)) // the answer comes behind all that is sent
+				if payload, err := h.hear(wire.TypePong); err != nil {
+					t.Errorf("%x, %v", payload, err)
+				}
+			})
+		})
+	}
+}
+
+// sendTo sends a message, and has its report go to outcomes if there is to be one.
+func (d *dialog) sendTo(to []uint64, body string, report bool, outcomes chan<- error) {
+	d.t.Helper()
+	var err error
+	if report {
+		err = d.client.SendFunc(d.t.Context(), to, []byte(body), nil, func(_ *Report, err error) { outcomes <- err })
+	} else {
+		err = d.client.Send(d.t.Context(), to, []byte(body))
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// TestOutgoing_SendThatWaitsDoesNotReachAnotherHub has a Send wait for room while the hub starts anew.
+func TestOutgoing_SendThatWaitsDoesNotReachAnotherHub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, func(o *Options) { o.MaxQueued = 100 })
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		if err := d.client.Send(t.Context(), []uint64{5}, make([]byte, 200)); err != nil {
+			t.Fatal(err)
+		}
+		waits := start(func() error { return d.client.Send(t.Context(), []uint64{5}, nil) })
+		synctest.Wait()
+		h = <-d.hubs
+		other := welcome
+		other.ID, other.Epoch = 99, 2
+		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, other)
+		if e := d.wantEvent(EventNewID); e.Unconfirmed != 1 {
+			t.Errorf("%d are unconfirmed, want 1", e.Unconfirmed)
+		}
+		if err := <-waits; !errors.Is(err, ErrForgotten) {
+			t.Errorf("the Send that waited: %v, want %v", err, ErrForgotten)
+		}
+		if err := d.client.Send(t.Context(), []uint64{99}, []byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		payload, err := h.hear(wire.TypeSend)
+		if m, _ := wire.ParseSend(payload); err != nil || string(m.Body) != "new" {
+			t.Errorf("sent %q, %v", m.Body, err)
+		}
 	})
 }

@@ -47,7 +47,9 @@ const (
 
 	// EventNewID says that it is back, but the hub did not know it any more: it has a
 	// new id. What others had sent it and it has not received is lost; what it had sent
-	// itself is sent again or has failed (Options.Resend).
+	// itself is sent again or has failed (Options.Resend). When the hub has started anew, or is
+	// another one, the ids of all others mean nothing any more, but for those that tokens grant:
+	// what was to be sent to them has failed.
 	EventNewID
 
 	// EventRefused says that a message for which nobody waits for a report was not sent. The hub
@@ -79,8 +81,9 @@ type Event struct {
 	// connected, from 1.
 	Attempt int
 
-	// Unconfirmed is, for EventNewID without Options.Resend, how many messages of Send
-	// may not have reached the hub. They are not sent again.
+	// Unconfirmed is, for EventNewID, how many messages of Send may not have reached the hub and are
+	// not sent again: those that it has perhaps not had, without Options.Resend, and those to ids
+	// that mean nothing any more.
 	Unconfirmed int
 }
 
@@ -171,7 +174,8 @@ func (l *link) welcomed(payload []byte) error {
 	l.read = c.inbox.attach(l, w.Window, anew)
 	c.inbox.unlimit()
 	l.era = c.verdicts.attach(l, anew)
-	c.watching.attach(l, w.Epoch == c.epoch)
+	another := !first && w.Epoch != c.epoch
+	c.watching.attach(l, another)
 	c.secret, c.epoch, c.attempts, c.over = w.Resume, w.Epoch, 0, over{}
 	l.limitBody(&w)
 	c.mu.Lock()
@@ -182,7 +186,7 @@ func (l *link) welcomed(payload []byte) error {
 	if w.Expires > 0 && c.options.Token != nil && c.returns() {
 		l.startRenewal(time.Duration(min(w.Expires, int64(maxExpires/time.Millisecond))) * time.Millisecond)
 	}
-	if err := c.goOn(l, &w, first); err != nil {
+	if err := c.goOn(l, &w, first, another); err != nil {
 		return err
 	}
 	close(l.greeted)
@@ -201,10 +205,11 @@ func (l *link) limitBody(w *wire.Welcome) {
 	l.conn.SetMaxLength(c.options.maxLengthFor(l.maxBody))
 }
 
-// goOn sends what is still to be sent, and tells the application how it stands.
-func (c *Client) goOn(l *link, w *wire.Welcome, first bool) error {
+// goOn sends what is still to be sent, and tells the application how it stands: it is the client's
+// first connection, or one to another hub than before.
+func (c *Client) goOn(l *link, w *wire.Welcome, first, another bool) error {
 	t := terms{
-		credit: w.Credit, reports: w.MaxReports,
+		credit: w.Credit, reports: w.MaxReports, grantsIDs: w.GrantsIDs,
 		maxReportTimeout: time.Duration(min(w.MaxReportTimeout, wire.MaxReportTimeout.Milliseconds())) * time.Millisecond,
 	}
 	defer c.soon.arm()
@@ -220,7 +225,7 @@ func (c *Client) goOn(l *link, w *wire.Welcome, first bool) error {
 		}
 		return nil
 	}
-	failed, unconfirmed := c.outgoing.restart(l, t)
+	failed, unconfirmed := c.outgoing.restart(l, t, another)
 	c.attach(l)
 	if !first {
 		c.event(Event{Kind: EventNewID, Unconfirmed: unconfirmed})

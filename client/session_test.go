@@ -416,7 +416,7 @@ func TestAHubThatBecomesOlder(t *testing.T) {
 	})
 }
 
-// TestComingBackToAnother has a hub that does not know the client.
+// TestComingBackToAnother has a hub that does not know the client any more.
 func TestComingBackToAnother(t *testing.T) {
 	for _, resend := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -442,7 +442,7 @@ func TestComingBackToAnother(t *testing.T) {
 			}
 			h = <-d.hubs
 			other := welcome
-			other.ID, other.Resume, other.Epoch = 99, "another", 2
+			other.ID, other.Resume = 99, "another"
 			h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, other)
 			e := d.wantEvent(EventNewID)
 			if e.ID != 99 || d.client.ID() != 99 {

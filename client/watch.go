@@ -20,7 +20,8 @@ type Presence struct {
 // as it happens: the hub gathers changes for 100 ms, and while the loop is busy they are
 // gathered on, so that a slow one misses none but those that undo each other. Over a lost
 // connection it goes on. It ends with one error: that of ctx, or why the client is over; in version 1
-// that is ErrVersion. It wraps ErrMayNotWatch when the client may not ask, and ErrTooManyWatchers when the hub tells nobody more, which can
+// that is ErrVersion. When the hub has started anew, or is another one, all who were there are told to have
+// left, and then who is there: what is the same number may be another client. It wraps ErrMayNotWatch when the client may not ask, and ErrTooManyWatchers when the hub tells nobody more, which can
 // also come after a lost connection: then others may have taken the place.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Presence, error] {
 	return func(yield func(Presence, error) bool) {
@@ -50,9 +51,10 @@ type watching struct {
 	err      error
 }
 
-// watcher is one Watch, and what it has not yielded yet.
+// watcher is one Watch, and what it has not yielded yet: left first, and then changes.
 type watcher struct {
 	some    chan struct{} // capacity 1
+	left    []uint64      // who was there at a hub that is not the one of now
 	changes map[uint64]bool
 	err     error // why the hub does not tell
 }
@@ -123,13 +125,20 @@ func (w *watching) next(ctx context.Context, one *watcher) (Presence, error) {
 			return Presence{}, err
 		}
 		w.mu.Lock()
-		changes, err := one.changes, cmp.Or(one.err, w.err)
+		left, changes, err := one.left, one.changes, cmp.Or(one.err, w.err)
 		some := len(changes) > 0
-		if some {
+		switch {
+		case len(left) > 0:
+			one.left = nil
+		case some:
 			one.changes = make(map[uint64]bool)
 		}
 		w.mu.Unlock()
-		if some {
+		switch {
+		case len(left) > 0:
+			slices.Sort(left)
+			return Presence{Left: left}, nil
+		case some:
 			return presence(changes), nil
 		}
 		if err != nil {
@@ -234,16 +243,36 @@ func (w *watching) detach() {
 }
 
 // attach goes on on a new connection, with the hub that it knows or another.
-func (w *watching) attach(l *link, known bool) {
+func (w *watching) attach(l *link, another bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.link = l
-	if !known {
-		w.revision = 0
+	if another {
+		w.allLeft()
 	}
 	if len(w.watchers) > 0 {
 		l.say(wire.AppendWatch(nil, wire.Watch{On: true, Since: w.revision}), &insisting)
 	}
+}
+
+// allLeft notes that whoever was there has left: the same id is somebody else's at another hub. It is
+// called with mu held.
+func (w *watching) allLeft() {
+	for one := range w.watchers {
+		for id := range w.known {
+			if _, told := one.changes[id]; !told { // otherwise the watcher does not know of it yet
+				one.left = append(one.left, id)
+			}
+		}
+		for id, here := range one.changes {
+			if !here {
+				one.left = append(one.left, id)
+			}
+		}
+		clear(one.changes)
+		signal(one.some)
+	}
+	w.forget()
 }
 
 // close ends all watches.

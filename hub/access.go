@@ -48,7 +48,7 @@ type Grant struct {
 
 // GrantedMost is the largest id that a Grant may name. A hub with Config.Admit gives those above
 // to clients whose grant names none, so that nobody gets an id that is promised to another.
-const GrantedMost = 1<<63 - 1
+const GrantedMost = wire.MaxGrantedID
 
 // ErrExpired is for Config.Admit: wrapped in its error it says that what the client has shown was
 // good once, and something newer would be. Then the client is asked to come again with that, and not
@@ -98,10 +98,17 @@ func (s *session) admit(version int, token string) error {
 	if !grant.Until.IsZero() {
 		s.awaitExpiry()
 	}
-	if grant.ID != 0 {
-		s.id.Store(grant.ID)
-	}
 	return nil
+}
+
+// assignID gives the client the id that it is granted, or one that no start of the hub has given
+// before.
+func (s *session) assignID() {
+	if s.grant != nil && s.grant.ID != 0 {
+		s.id.Store(s.grant.ID)
+		return
+	}
+	s.id.Store(s.hub.ids.Next())
 }
 
 // inTime ends the time for the first frame. It returns an error when that is over.

@@ -46,12 +46,12 @@ func Example() {
 		return
 	}
 	m, err := bob.Receive(ctx)
-	fmt.Printf("client %d got %q, %v\n", bob.ID(), m.Body, err)
+	fmt.Printf("bob got %q from alice: %t, %v\n", m.Body, m.From == alice.ID(), err)
 
 	fmt.Println(h.Shutdown(ctx), <-served)
 	fmt.Println("delivered:", h.Stats().Delivered)
 	// Output:
-	// client 2 got "hello", <nil>
+	// bob got "hello" from alice: true, <nil>
 	// <nil> hub closed
 	// delivered: 1
 }

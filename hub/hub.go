@@ -79,7 +79,8 @@ type Hub struct {
 
 	most atomic.Int64 // how many connections may be open at once, read for each new one
 
-	ids          idpool.Pool
+	classicIDs   idpool.Pool // of clients of version 1 that need not say who they are
+	ids          idpool.Pool // of all others to whom none is granted
 	roster       roster.Roster[*session]
 	tracker      tracker
 	unregistered unregistered
@@ -119,11 +120,11 @@ func New(config Config) (*Hub, error) {
 		bodies:   body.NewBudget(forBodies, spareLeast),
 		reads:    body.NewBudget(forReads, 0),
 		share:    forBodies / sharePart,
-		epoch:    uint64(time.Now().UnixNano()),
 		closing:  make(chan struct{}),
 		quiet:    make(chan struct{}),
 		finished: make(chan struct{}),
 	}
+	h.epoch = uint64(h.started.UnixNano())
 	h.socket = socket.Config{
 		MaxLength:    wire.MaxRequest(config.MaxBody),
 		FrameTimeout: config.FrameTimeout,
@@ -134,9 +135,7 @@ func New(config Config) (*Hub, error) {
 		Reads:        h.reads.Account(forReads),
 	}
 	h.addresses.most, h.addresses.pace = config.MaxPerAddress, config.ConnectRate
-	if config.Admit != nil {
-		h.ids.StartAt(GrantedMost + 1)
-	}
+	h.ids.StartAt(h.firstID())
 	h.most.Store(int64(config.MaxClients))
 	h.tracker.init()
 	h.unregistered.init()
@@ -146,6 +145,18 @@ func New(config Config) (*Hub, error) {
 	h.tracker.running.Go(h.announce)
 	h.tracker.running.Go(h.registerSilent)
 	return h, nil
+}
+
+// firstID returns the first id that the hub gives to a client of version 2: the time of its start in
+// microseconds. As long as fewer than a million clients come in a second, on average, and the clock
+// is not set back, no start gives an id that one before has given, and for two centuries a float64
+// holds them. With Config.Admit they begin behind those that can be granted.
+func (h *Hub) firstID() uint64 {
+	first := uint64(h.started.UnixMicro())
+	if h.config.Admit != nil {
+		first += GrantedMost + 1
+	}
+	return first
 }
 
 // SetMaxClients changes how many clients there may be, as Config.MaxClients says

@@ -100,15 +100,15 @@ func (t *turn) hello(f *socket.Frame) error {
 			return err
 		}
 	}
+	s.unlist() // as a client of version 1, if the HELLO came late
+	s.assignID()
 	p := newPeer(s)
 	if !t.welcome(p, 0, false) { // before anybody offers a DELIVER
 		return errEnded
 	}
 	l := newLink(p, h.Name)
 	s.hub.tracker.upgraded(s, l)
-	if !s.listed.Load() { // as a client of version 1, by a HELLO that came late
-		s.enter()
-	}
+	s.enter()
 	s.hub.config.Logger.Debug("client speaks version 2", "client", p.id, "name", l.name)
 	return nil
 }
@@ -192,7 +192,7 @@ func (t *turn) welcome(p *peer, again int, resumed bool) bool {
 	c := &s.hub.config
 	w := wire.Welcome{
 		Version: wire.Version2, ID: p.id, Resume: p.secret, Resumed: resumed, Again: again, Seq: p.seq, Taken: p.hasTaken(),
-		Hub: "go-message-hub", Epoch: s.hub.epoch,
+		Hub: "go-message-hub", Epoch: s.hub.epoch, GrantsIDs: c.Admit != nil,
 		MaxBody: s.maxBody(), MaxDeliver: s.maxDeliver(), MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
 		Credit: c.Credit, Window: c.Window, Keepalive: int(c.KeepAlive.Milliseconds()),
 		MaxReportTimeout: c.MaxReportTimeout.Milliseconds(),

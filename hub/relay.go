@@ -134,6 +134,7 @@ func (t *turn) handle(f *socket.Frame) error {
 		if err := t.session.admit(1, ""); err != nil {
 			return err
 		}
+		t.session.assignID()
 		t.session.enter()
 	case first:
 		t.session.entry.Do(t.session.enter)

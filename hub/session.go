@@ -85,7 +85,9 @@ func newSession(h *Hub, nc net.Conn) *session {
 		since:   time.Now(),
 		pace:    newPace(&h.config, nil),
 	}
-	s.id.Store(h.ids.Next())
+	if !h.guarded() {
+		s.id.Store(h.classicIDs.Next()) // which another replaces if it turns out to speak version 2
+	}
 	s.conn = socket.New(nc, &h.socket, s)
 	return s
 }

@@ -445,6 +445,7 @@ func TestPages(t *testing.T) {
 	for range 5 {
 		ids = append(ids, h.peer(t).id)
 	}
+	slices.Sort(ids)
 	for _, test := range []struct {
 		after uint64
 		limit uint32

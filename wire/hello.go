@@ -11,6 +11,10 @@ const Version2 = 2
 // HelloMost is the largest payload of a HELLO, in bytes.
 const HelloMost = 16 << 10
 
+// MaxGrantedID is the largest id that a hub that grants ids gives to a client by what that shows of
+// itself. Such an id is the same client's when the hub has started anew.
+const MaxGrantedID = 1<<63 - 1
+
 // Hello is the first frame of a client that speaks version 2. Fields that are not
 // known are ignored.
 type Hello struct {
@@ -42,6 +46,10 @@ type Welcome struct {
 
 	Hub   string `json:"hub"`          // what runs there
 	Epoch uint64 `json:"epoch,string"` // changes when the hub starts anew
+
+	// GrantsIDs says that ids up to MaxGrantedID are granted to clients. Without it no id means the
+	// same client in another epoch.
+	GrantsIDs bool `json:"grants_ids,omitempty"`
 
 	MaxBody      int `json:"max_body"`              // bytes of a body that the client sends
 	MaxDeliver   int `json:"max_deliver,omitempty"` // bytes of a body that it is sent; 0: the hub does not say

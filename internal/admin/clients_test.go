@@ -45,10 +45,10 @@ func TestWhoIsConnected(t *testing.T) {
 	if len(p.Clients) != 2 || p.Total != 2 || p.More {
 		t.Fatalf("got %+v", p)
 	}
-	if c := p.Clients[0]; c.ID != a.ID() || c.Name != "boiler <7>" || c.Protocol != 2 || c.Detached || c.MessagesIn < 2 || c.BytesIn == 0 {
+	if c := p.Clients[1]; c.ID != a.ID() || c.Name != "boiler <7>" || c.Protocol != 2 || c.Detached || c.MessagesIn < 2 || c.BytesIn == 0 {
 		t.Errorf("of version 2: %+v", c)
 	}
-	c := p.Clients[1]
+	c := p.Clients[0] // which has a small id
 	_, _, err := net.SplitHostPort(c.Address)
 	if c.ID != b.ID() || c.Name != "" || c.Protocol != 1 || err != nil || time.Since(c.Since) > patience || c.BytesOut != uint64(wire.IdentityLen+wire.DeliveryLen(5)) {
 		t.Errorf("of version 1: %+v", c)

@@ -1,0 +1,85 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
+)
+
+// door dials the hub whose address it is told, once it is open.
+type door struct{ addr atomic.Pointer[string] }
+
+func (d *door) dial(ctx context.Context) (net.Conn, error) {
+	addr := d.addr.Load()
+	if addr == nil {
+		return nil, errors.New("not yet")
+	}
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, "tcp", *addr)
+}
+
+// TestRestart_MessagesDoNotReachStrangers has a hub start anew, and another client of version 1 get the
+// number of the one before. What was sent to that meanwhile fails, whatever Options.Resend says.
+func TestRestart_MessagesDoNotReachStrangers(t *testing.T) {
+	for name, resend := range map[string]bool{"fails": false, "sends again": true} {
+		t.Run(name, func(t *testing.T) {
+			old, err := hub.New(hub.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			go old.Serve(context.Background(), ln) // ends with Shutdown
+			addr := ln.Addr().String()
+			bob := dialWith(t, addr, 1, &client.Options{Version: 1})[0]
+			events := make(chan client.Event, 100)
+			var d door
+			d.addr.Store(&addr)
+			alice := dialWith(t, "", 1, &client.Options{Dial: d.dial, Resend: resend, OnEvent: func(e client.Event) {
+				if e.Kind != client.EventReconnectFailed {
+					events <- e
+				}
+			}})[0]
+			d.addr.Store(nil)
+			if err := old.Shutdown(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if e := <-events; e.Kind != client.EventDisconnected {
+				t.Fatalf("event %v", e.Kind)
+			}
+			report := make(chan error, 1)
+			if err := alice.Send(t.Context(), []uint64{bob.ID()}, []byte("for bob only")); err != nil {
+				t.Fatal(err)
+			}
+			if err := alice.SendFunc(t.Context(), []uint64{bob.ID()}, []byte("this too"), nil, func(_ *client.Report, err error) { report <- err }); err != nil {
+				t.Fatal(err)
+			}
+
+			_, addr = newHub(t)
+			stranger := dialWith(t, addr, 1, &client.Options{Version: 1})[0]
+			if stranger.ID() != bob.ID() {
+				t.Fatalf("the stranger is %d, and bob was %d", stranger.ID(), bob.ID())
+			}
+			d.addr.Store(&addr)
+			if e := <-events; e.Kind != client.EventNewID || e.Unconfirmed != 1 {
+				t.Errorf("event %v with %d unconfirmed, want 1", e.Kind, e.Unconfirmed)
+			}
+			if err := <-report; !errors.Is(err, client.ErrForgotten) {
+				t.Errorf("the report: %v, want %v", err, client.ErrForgotten)
+			}
+			if err := alice.Send(t.Context(), []uint64{stranger.ID()}, []byte("to whom it is meant")); err != nil {
+				t.Fatal(err)
+			}
+			if m, err := stranger.Receive(t.Context()); err != nil || string(m.Body) != "to whom it is meant" {
+				t.Errorf("the stranger got %q, %v", m.Body, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,61 @@
+package client
+
+import (
+	"iter"
+	"reflect"
+	"testing"
+	"testing/synctest"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// TestWatch_AnotherHubIsTold to a loop that takes part in everything, and to one that has not read for
+// some time: all who were there have left, and then others are there, by the same numbers too.
+func TestWatch_AnotherHubIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		quick, stop := iter.Pull2(d.client.Watch(t.Context()))
+		defer stop()
+		slow, stop := iter.Pull2(d.client.Watch(t.Context()))
+		defer stop()
+		want := func(next func() (Presence, error, bool), joined, left []uint64) {
+			t.Helper()
+			p, err, _ := next()
+			if err != nil || !reflect.DeepEqual(p, Presence{Joined: joined, Left: left}) {
+				t.Errorf("%+v, %v, want %v joined and %v left", p, err, joined, left)
+			}
+		}
+		first := start(func() error { want(quick, []uint64{1, 2, 7}, nil); return nil })
+		if _, err := h.hear(wire.TypeWatch); err != nil {
+			t.Fatal(err)
+		}
+		h.send(wire.AppendPresence(nil, 10, wire.PresenceSnapshot, []uint64{1, 2, 7}, nil))
+		<-first
+		want(slow, []uint64{1, 2, 7}, nil)
+		h.send(wire.AppendPresence(nil, 11, 0, []uint64{3}, []uint64{1}))
+		want(quick, []uint64{3}, []uint64{1})
+		h.Close()
+		d.wantEvent(EventDisconnected)
+
+		for epoch := uint64(2); epoch < 4; epoch++ { // the second time slow has not heard of the first
+			h = <-d.hubs
+			other := welcome
+			other.Epoch = epoch
+			h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, other)
+			payload, err := h.hear(wire.TypeWatch)
+			if w, _ := wire.ParseWatch(payload); err != nil || !w.On || w.Since != 0 {
+				t.Errorf("WATCH %+v, %v, want one that knows nothing", w, err)
+			}
+			d.wantEvent(EventNewID)
+			want(quick, nil, map[uint64][]uint64{2: {2, 3, 7}, 3: {2, 7}}[epoch])
+			h.send(wire.AppendPresence(nil, 10, wire.PresenceSnapshot, []uint64{2, 7}, nil))
+			want(quick, []uint64{2, 7}, nil)
+			if epoch < 3 {
+				h.Close()
+				d.wantEvent(EventDisconnected)
+			}
+		}
+		want(slow, nil, []uint64{1, 2, 7})
+		want(slow, []uint64{2, 7}, nil)
+	})
+}
