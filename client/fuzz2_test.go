@@ -39,7 +39,7 @@ func (h *fuzzHub2) Write(p []byte) (int, error) {
 	h.said = append(h.said, p...)
 	for frame := range wire.Frames(h.said) {
 		h.said = h.said[len(frame):]
-		if typ, payload := wire.Split(frame); typ == wire.TypePing && payload[7] > 0 || typ == wire.TypeAck {
+		if typ, payload := wire.Split(frame); typ == wire.TypePing && payload[7] > 0 || typ == wire.TypeAck || typ == wire.TypeTaken {
 			continue // of the client's own
 		}
 		if h.frames++; h.frames == greetingFrames || h.frames == askedFrames {

@@ -121,7 +121,7 @@ func (c *Client) greet(ctx context.Context, l *link) (identity <-chan uint64, er
 	identity = join(&l.pending, &l.pending.identity)
 	var frames []byte
 	if c.options.Version != 1 {
-		hello := wire.Hello{Version: wire.Version2, Name: c.options.Name, Skip: true}
+		hello := wire.Hello{Version: wire.Version2, Name: c.options.Name, Confirms: true, Skip: true}
 		if !c.anyBody {
 			hello.MaxBody = uint64(c.options.MaxBody)
 		}
@@ -173,6 +173,9 @@ func (l *link) welcomed(payload []byte) error {
 	l.welcome = &w
 	l.read = c.inbox.attach(l, w.Window, anew)
 	c.inbox.unlimit()
+	if anew {
+		l.say(wire.AppendTaken(nil, 0), &insisting) // as HELLO says
+	}
 	l.era = c.verdicts.attach(l, anew)
 	another := !first && w.Epoch != c.epoch
 	c.watching.attach(l, another)

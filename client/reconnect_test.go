@@ -97,7 +97,7 @@ func (d *dialog) comeBack() {
 		h.hear(wire.TypeIdentity)
 		_ = h.SetReadDeadline(time.Time{})
 		w := resumed(func(*wire.Welcome) {})
-		h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, w.ID))
+		h.welcome(w)
 		return
 	}
 }

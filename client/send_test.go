@@ -349,7 +349,7 @@ func TestSendFunc_ReportTimeout(t *testing.T) {
 				h.hear(wire.TypeIdentity)
 				w := limited(welcome, tt.second)
 				w.Resumed = tt.resumed
-				h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, w.ID))
+				h.welcome(w)
 				h.want(ask(tt.want[1]))
 			})
 		})

@@ -87,14 +87,23 @@ func (d *dialog) onEvent(e Event) {
 func (h *fakeHub) greet(want *wire.Hello, w wire.Welcome) {
 	h.t.Helper()
 	h.wantHello(want)
+	h.welcome(w)
+}
+
+// welcome says WELCOME, and reads what the client says of one that makes it somebody new.
+func (h *fakeHub) welcome(w wire.Welcome) {
+	h.t.Helper()
 	h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, w.ID))
+	if !w.Resumed {
+		h.want(wire.AppendTaken(nil, 0))
+	}
 }
 
 // wantHello reads a HELLO, which must be that, with what is the same in each of them.
 func (h *fakeHub) wantHello(want *wire.Hello) {
 	h.t.Helper()
 	all := *want
-	all.Skip = true
+	all.Confirms, all.Skip = true, true
 	h.want(wire.AppendIdentityRequest(wire.AppendHello(nil, &all)))
 }
 
@@ -337,7 +346,7 @@ func TestComingBack(t *testing.T) {
 			t.Errorf("came back with %s, %v", text, err) // the second one is received by now, or not
 		}
 		w := resumed(func(w *wire.Welcome) { w.Seq, w.Taken, w.Again = 2, 1, 2 })
-		h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, 7))
+		h.welcome(w)
 		d.wantEvent(EventResumed)
 		h.want(append(send(3, "2"), send(4, "3")...))
 		for seq := hello.Received + 1; seq <= 4; seq++ {
@@ -563,7 +572,7 @@ func TestVerdictsOnWhatNobodyKnows(t *testing.T) {
 		if _, err := wire.ParseHello(text); err != nil {
 			t.Error(err)
 		}
-		h.send(wire.AppendWelcome(nil, &welcome), wire.AppendIdentity(nil, welcome.ID))
+		h.welcome(welcome)
 		d.wantEvent(EventNewID)
 		h.send(deliver(2, processed))
 		young := wantMessage(t, d.client, "2")
@@ -791,7 +800,7 @@ func (h *fakeHub) renewed(right string) bool {
 	}
 	h.want(wire.AppendIdentityRequest(nil))
 	if hello.Token == right {
-		h.send(wire.AppendWelcome(nil, &welcome), wire.AppendIdentity(nil, welcome.ID))
+		h.welcome(welcome)
 		return true
 	}
 	h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayExpired, Reconnect: true}))
@@ -876,7 +885,7 @@ func TestClosingOnTheWayBack(t *testing.T) {
 				t.Fatal("Close does not wait for the way back")
 			}
 			w := resumed(func(*wire.Welcome) {})
-			h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, 7))
+			h.welcome(w)
 			h.want(wire.AppendBye(send(1, "0")))
 			h.Close()
 			if err := <-closed; err != nil {

@@ -106,6 +106,7 @@ func (t *turn) hello(f *socket.Frame) error {
 	if !t.welcome(p, 0, false) { // before anybody offers a DELIVER
 		return errEnded
 	}
+	s.unconfirmed = h.Confirms
 	l := newLink(p, h.Name)
 	s.hub.tracker.upgraded(s, l)
 	s.enter()
@@ -252,7 +253,7 @@ func (s *session) lingering(hello *wire.Hello) (*session, error) {
 // without having left.
 func (s *session) linger(err error) bool {
 	l := s.link.Load()
-	if l == nil || !resumable(err) || isClosed(s.hub.closing) || !s.conn.Detach() {
+	if l == nil || s.unwelcomed(l) || !resumable(err) || isClosed(s.hub.closing) || !s.conn.Detach() {
 		return false
 	}
 	goesOn := l.yield.IsSet()
@@ -299,6 +300,10 @@ func (s *session) linger(err error) bool {
 	s.ending.Do(func() { s.book(reason) }) // unless somebody has ended it in this moment
 	return true
 }
+
+// unwelcomed reports whether WELCOME has perhaps not reached the client. Then the client does not
+// know the secret to come back with, unless another connection has just shown it.
+func (s *session) unwelcomed(l *link) bool { return s.unconfirmed && !l.yield.IsSet() }
 
 // resumable reports whether a client whose connection has ended like this may come
 // back: not if it was the client's own doing, or the hub's.

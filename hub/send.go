@@ -249,6 +249,7 @@ func (t *turn) waitFor(p *peer, ready func() bool) error {
 // acknowledged handles a TAKEN: the client has had so many counted frames.
 func (t *turn) acknowledged(f *socket.Frame) error {
 	n, err := wire.ParseNumber(f.Payload)
+	t.session.unconfirmed = false
 	if err == nil && !t.session.conn.Acknowledge(n) {
 		err = fmt.Errorf("%w: TAKEN %d, above what was sent", wire.ErrMalformed, n)
 	}

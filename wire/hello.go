@@ -25,6 +25,10 @@ type Hello struct {
 	// MaxBody is the largest body that the client takes, in bytes. 0: whatever the hub allows.
 	MaxBody uint64 `json:"max_body,omitempty"`
 
+	// Confirms says that the client says TAKEN as soon as it has had WELCOME. Until the hub has
+	// heard that, the client cannot know how to come back, and is not expected to.
+	Confirms bool `json:"confirms,omitempty"`
+
 	// The following three say that the client was connected before.
 	ID       uint64 `json:"id,omitempty,string"`
 	Resume   string `json:"resume,omitempty"`          // the secret of the last WELCOME

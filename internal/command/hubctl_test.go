@@ -780,3 +780,37 @@ func TestResultsThatNobodyTakes(t *testing.T) {
 		}
 	}
 }
+
+// TestListen_LeavesWhenNobodyReadsItsOutput as with "| head -1": nothing of it stays at the hub.
+func TestListen_LeavesWhenNobodyReadsItsOutput(t *testing.T) {
+	_, port := startServer(t, "-resume-window=1h")
+	reader, stdout, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr output
+	code := make(chan int, 1)
+	go func() { // ends with the second message
+		code <- Hubctl(Process{Args: at(port, "listen"), Stdout: stdout, Stderr: &stderr})
+	}()
+	l := &started{t: t, ended: make(chan struct{})}
+	_, id, _ := strings.Cut(l.awaitLine(&stderr, "connected"), " id=")
+	id, _, _ = strings.Cut(id, " ")
+	for _, text := range []string{"first", "second"} {
+		if got := run(Hubctl, at(port, "send", "-to="+id, "-level=received", text)...); got.code != ExitOK && text == "first" {
+			t.Fatalf("%+v", got)
+		}
+		if text == "first" {
+			if _, err := reader.Read(make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+			reader.Close()
+		}
+	}
+	if c := <-code; c != ExitFailure || !strings.Contains(stderr.String(), "broken pipe") {
+		t.Errorf("exit code %d, stderr %s", c, &stderr)
+	}
+	if got := run(Hubctl, at(port, "list")...); got.stdout != "" {
+		t.Errorf("still listed: %s", got.stdout)
+	}
+}
