@@ -55,6 +55,8 @@ type link struct {
 
 	dismissed atomic.Pointer[goAway] // nil: nobody wants it to go
 
+	reason Reason // why the connection ended; static once detached is set
+
 	silent atomic.Bool // nothing was heard from it for two keep-alive intervals
 	last   beat        // owned by Hub.beat
 }
@@ -275,6 +277,10 @@ func (s *session) linger(err error) bool {
 	s.hub.tracker.detach(1)
 	defer s.hub.tracker.detach(-1)
 	s.hub.config.Logger.Debug("client detached", "client", s.id.Load(), "cause", err)
+	l.reason = s.reasonOf(err)
+	if goesOn {
+		l.reason = ReasonTakenOver
+	}
 	l.detached.Set()
 	window := time.NewTimer(s.hub.config.ResumeWindow)
 	defer window.Stop()
@@ -293,11 +299,7 @@ func (s *session) linger(err error) bool {
 			return false
 		}
 	}
-	reason := ReasonTakenOver
-	if away != nil {
-		reason = away.reason
-	}
-	s.ending.Do(func() { s.book(reason) }) // unless somebody has ended it in this moment
+	s.ending.Do(func() { s.book(l.reason) }) // unless somebody has ended it in this moment
 	return true
 }
 

@@ -103,7 +103,7 @@ func (p *peer) release(s *session) {
 	p.mu.Lock()
 	p.claimed = false
 	p.mu.Unlock()
-	s.end(ReasonLost)
+	s.end(s.link.Load().reason) // its reading has ended, or there would be no claim
 }
 
 // adopt makes s the peer's session after a claim. What was taken since its WELCOME was

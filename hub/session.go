@@ -300,52 +300,52 @@ func (s *session) count() {
 // the reason for its end.
 func (s *session) leave(err error) Reason {
 	var away *goAway
+	reason := s.reasonOf(err)
 	switch {
-	case errors.As(err, &away) && away.resumable && isClosed(s.hub.closing):
+	case errors.As(err, &away) && !away.resumable: // otherwise linger has told it
+		s.dismiss(away)
+	case reason == ReasonShutdown && !errors.Is(err, errHandshake):
 		s.depart()
-		return ReasonShutdown
-	case errors.As(err, &away):
-		if !away.resumable { // or linger has told it
-			s.dismiss(away)
+	case errors.Is(err, errBye):
+		if s.drain() {
+			s.conn.Farewell(farewell) // it may have ended its side behind that: over TLS by a record that is not read
 		}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		s.drain()
+	}
+	return reason
+}
+
+// reasonOf returns the reason by which the end of a connection counts whose reading has ended
+// with err.
+func (s *session) reasonOf(err error) Reason {
+	var away *goAway
+	closing := isClosed(s.hub.closing)
+	switch {
+	case errors.As(err, &away) && !(away.resumable && closing):
 		return away.reason
-	case errors.Is(err, errHandshake) && isClosed(s.hub.closing):
+	case closing && (away != nil || errors.Is(err, errHandshake) || errors.Is(err, socket.ErrInterrupted)):
 		return ReasonShutdown
 	case errors.Is(err, errHandshake):
 		return ReasonHandshake
 	case errors.Is(err, errRefused):
 		return ReasonRefused
-	case errors.Is(err, errBye):
-		if s.drain() {
-			s.conn.Farewell(farewell) // it may have ended its side behind that: over TLS by a record that is not read
-		}
-		return ReasonLeft
-	case errors.Is(err, io.EOF):
-		s.drain()
+	case errors.Is(err, errBye), errors.Is(err, io.EOF):
 		return ReasonLeft
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		s.drain()
 		return ReasonHalfFrame
-	case errors.Is(err, socket.ErrInterrupted):
-		select {
-		case <-s.hub.closing:
-			s.depart()
-			return ReasonShutdown
-		default:
-		}
-		if l := s.link.Load(); l != nil && l.silent.Load() {
-			return ReasonTimeout
-		}
-		return ReasonLost
 	case errors.Is(err, socket.ErrFrameTimeout):
 		return ReasonFrameTimeout
 	case errors.Is(err, wire.ErrTooLong):
 		return ReasonTooLong
 	case errors.Is(err, wire.ErrMalformed):
 		return ReasonMalformed
-	default:
-		return ReasonLost
+	case errors.Is(err, socket.ErrInterrupted):
+		if l := s.link.Load(); l != nil && l.silent.Load() {
+			return ReasonTimeout
+		}
 	}
+	return ReasonLost
 }
 
 // drain lets what is queued for a client that has ended its side reach it, and reports whether it has.

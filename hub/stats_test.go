@@ -190,6 +190,37 @@ func TestEveryReasonIsCountedAndLogged(t *testing.T) {
 	}
 }
 
+// TestStats_ResumedConnectionCountsByItsCause loses connections in several ways, and resumes each: that has
+// another connection going on, but none was taken over.
+func TestStats_ResumedConnectionCountsByItsCause(t *testing.T) {
+	half := []byte{0, 0, 0, 9, byte(wire.TypeTaken), 0}
+	for reason, cause := range map[hub.Reason]struct {
+		config hub.Config
+		lose   func(g *guest)
+	}{
+		hub.ReasonFrameTimeout: {hub.Config{FrameTimeout: 100 * time.Millisecond}, func(g *guest) { g.send(half) }},
+		hub.ReasonHalfFrame:    {hub.Config{}, func(g *guest) { g.send(half); g.Close() }},
+		hub.ReasonLeft:         {hub.Config{}, func(g *guest) { g.Close() }},
+		hub.ReasonLost:         {hub.Config{}, func(g *guest) { g.reset() }},
+		hub.ReasonTimeout:      {hub.Config{KeepAlive: 50 * time.Millisecond}, func(*guest) {}},
+	} {
+		t.Run(reason.String(), func(t *testing.T) {
+			cause.config.ResumeWindow = time.Hour
+			h := start(t, cause.config)
+			g := h.guest(t)
+			cause.lose(g)
+			eventually(t, "detached", func() bool { return h.client(t, g.id).Detached })
+			if again := h.back(t, g); !again.Resumed {
+				t.Fatalf("came back as %+v", again.Welcome)
+			}
+			h.disconnected(t, reason, 1)
+			if n := h.Stats().Disconnected[hub.ReasonTakenOver]; n > 0 {
+				t.Errorf("%d connections were taken over: %v", n, h.Stats().Disconnected)
+			}
+		})
+	}
+}
+
 // TestEveryCounterMoves does something for each field of Stats, and finds out by
 // itself which fields there are.
 func TestEveryCounterMoves(t *testing.T) {
