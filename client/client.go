@@ -90,7 +90,10 @@ type Client struct {
 	done    <-chan struct{} // closed when the client is over
 	stopped chan struct{}   // closed when the reading goroutine has ended
 	closing chan struct{}   // closed by Close
+	closed  chan struct{}   // closed when Close has done all
 	close   sync.Once
+
+	abandoned atomic.Bool // Close has not waited for a function of the application: no other is called
 
 	mu      sync.Mutex
 	id      uint64
@@ -126,7 +129,9 @@ func Dial(ctx context.Context, addr string, options *Options) (*Client, error) {
 func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 	all, err := options.withDefaults()
 	if err != nil {
-		nc.Close()
+		if nc != nil {
+			nc.Close()
+		}
 		return nil, err
 	}
 	return newClient(ctx, nc, all, options.anyBody())
@@ -134,11 +139,15 @@ func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 
 // newClient is New with options that are complete.
 func newClient(ctx context.Context, nc net.Conn, all Options, anyBody bool) (*Client, error) {
+	if nc == nil {
+		return nil, errNoConn
+	}
 	c := &Client{
 		options: all,
 		anyBody: anyBody,
 		stopped: make(chan struct{}),
 		closing: make(chan struct{}),
+		closed:  make(chan struct{}),
 		changed: make(chan struct{}),
 	}
 	c.life, c.end = context.WithCancel(context.Background())
@@ -161,7 +170,11 @@ func newClient(ctx context.Context, nc net.Conn, all Options, anyBody bool) (*Cl
 	go c.run(l) // ends with the client; Close waits for it
 	if err := c.await(ctx, l, identity); err != nil {
 		c.fail(err)
-		<-c.stopped
+		select {
+		case <-c.stopped:
+		case <-time.After(callbackGrace):
+			c.abandoned.Store(true)
+		}
 		if err == ErrHubClosed && all.Version == 1 { // which has no words for why
 			err = fmt.Errorf("%w at once: it may ask for a token, which version 1 cannot show, want TLS, or be full", err)
 		}
@@ -220,88 +233,6 @@ func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
-}
-
-// Close sends what Send has taken, for at most Options.CloseTimeout, leaves the hub for
-// good and waits for the client's goroutines. Blocked calls return
-// ErrClosed. It returns an error when something that Send has taken has perhaps not
-// reached the hub; in version 1 it cannot know of what the kernel had taken when the
-// connection broke. A client that has lost its connection and has nothing to send does not
-// come back to say that it leaves: the hub keeps its place for as long as it keeps that of
-// anybody who may come back. It may be called more than once.
-func (c *Client) Close() error {
-	c.close.Do(func() {
-		close(c.closing)
-		c.inbox.discard(ErrClosed)
-	})
-	c.leave()
-	c.fail(ErrClosed)
-	<-c.done // somebody else may be about it
-	<-c.stopped
-	c.outgoing.timers.Wait()
-	return c.unsent()
-}
-
-// leave empties the outbox, tells the hub that nothing more will come, and gives
-// it the time to take it: closing while something of the hub's is unread would
-// reset the connection, and what is still under way could be lost.
-func (c *Client) leave() {
-	patience := time.AfterFunc(c.options.CloseTimeout, func() { c.fail(ErrClosed) })
-	defer patience.Stop()
-	for l := c.last(); l != nil; l = c.last() {
-		switch {
-		case (!c.newer() || c.outgoing.fly(l, c.done)) && l.conn.Drain(c.done) && (!c.newer() || c.bid(l)):
-			if l.conn.CloseWrite() == nil || c.newer() { // there, BYE says so
-				<-c.stopped // the reading goroutine discards what comes, until the hub's end
-			}
-			return
-		case !c.newer():
-			return
-		}
-		select {
-		case <-l.over: // there may be another
-		case <-c.done:
-			return
-		}
-	}
-}
-
-// bid says goodbye in version 2, when everything else is written.
-func (c *Client) bid(l *link) bool {
-	c.tellReceived()
-	c.mu.Lock()
-	c.leaving = true
-	c.mu.Unlock()
-	l.say(wire.AppendBye(nil), &last)
-	return l.conn.Drain(c.done)
-}
-
-// last returns the connection on which to leave. Without one it waits for it if
-// something is still to be sent.
-func (c *Client) last() *link {
-	for {
-		c.mu.Lock()
-		l, changed := c.link, c.changed
-		c.mu.Unlock()
-		if l != nil || !c.newer() || c.outgoing.left() == 0 {
-			return l
-		}
-		select {
-		case <-changed:
-		case <-c.outgoing.flown: // perhaps because the rest has expired
-		case <-c.done:
-			return nil
-		}
-	}
-}
-
-// unsent returns an error if something that Send took did not leave.
-func (c *Client) unsent() error {
-	n := int(c.counts.lost.Load()) + c.outgoing.left()
-	if n > 0 {
-		return fmt.Errorf("client: %d messages were not sent: %w", n, c.Err())
-	}
-	return nil
 }
 
 // current returns the connection that there is, or nil.

@@ -275,3 +275,75 @@ func TestSendingWhileClosing(t *testing.T) {
 		}
 	}
 }
+
+// TestClose_WaitsForCallbacksWithinBounds has a function of the application wait for what comes after Close, or
+// call Close itself.
+func TestClose_WaitsForCallbacksWithinBounds(t *testing.T) {
+	const timeout = 3 * time.Second
+	var c *Client
+	var release chan struct{}
+	var err error
+	waits := func() { <-release }
+	closes := func() { err = c.Close() }
+	for name, inside := range map[string]func(){"waits": waits, "calls Close": closes} {
+		for where, set := range map[string]func(o *Options, f func()){
+			"OnMessage": func(o *Options, f func()) { o.OnMessage = func(Message) { f() } },
+			"OnEvent":   func(o *Options, f func()) { o.OnEvent = func(Event) { f() } },
+			"done":      func(*Options, func()) {},
+		} {
+			t.Run(where+" "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					release = make(chan struct{})
+					calls := 0
+					f := func() {
+						if calls++; calls == 1 {
+							inside()
+						}
+					}
+					d, h := speak(t, func(o *Options) {
+						o.CloseTimeout = timeout
+						set(o, f)
+					})
+					c = d.client
+					if e := c.SendFunc(t.Context(), []uint64{1}, nil, nil, func(*Report, error) {
+						if where == "done" {
+							f()
+						}
+					}); e != nil {
+						t.Fatal(e)
+					}
+					h.hear(wire.TypeSend)
+					switch where {
+					case "OnMessage":
+						h.send(deliver(1, 0), deliver(2, 0))
+					case "OnEvent":
+						h.send(wire.AppendError(nil, 9, wire.ErrorBody, "no"))
+					case "done":
+						h.send(wire.AppendReport(nil, 1, []byte{byte(wire.FateReceived)}))
+					}
+					synctest.Wait()
+					go io.Copy(io.Discard, h) // ends with the connection
+					begin := time.Now()
+					if name == "waits" {
+						err = c.Close()
+					} else {
+						<-c.Done()
+						time.Sleep(callbackGrace)
+						synctest.Wait()
+					}
+					if took := time.Since(begin); took > timeout+callbackGrace || !errors.Is(err, ErrCallback) {
+						t.Errorf("Close returned %v after %v, want %v in %v", err, took, ErrCallback, timeout+callbackGrace)
+					}
+					close(release)
+					<-c.stopped
+					if err := c.Close(); errors.Is(err, ErrCallback) {
+						t.Errorf("Close returns %v when nothing runs any more", err)
+					}
+					if calls != 1 {
+						t.Errorf("%d calls, %d of them after Close", calls, calls-1)
+					}
+				})
+			})
+		}
+	}
+}

@@ -213,3 +213,44 @@ func TestTheDefaults(t *testing.T) {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 }
+
+// TestNew_GivesUpBesideACallbackThatWaits although that was called before New could return.
+func TestNew_GivesUpBesideACallbackThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		release := make(chan struct{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		go func() { // ends when the client has read it
+			h := &fakeHub{t, far}
+			h.want(wire.AppendIdentityRequest(nil))
+			h.send(delivery("before the id"))
+		}()
+		begin := time.Now()
+		_, err := New(ctx, near, &Options{Version: 1, OnMessage: func(Message) { <-release }})
+		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > time.Minute+callbackGrace {
+			t.Errorf("gave up after %v: %v", took, err)
+		}
+		close(release)
+	})
+}
+
+// TestNilArguments are errors where they are given, and crash nothing later.
+func TestNilArguments(t *testing.T) {
+	nothing := func(context.Context) (net.Conn, error) { return nil, nil }
+	for name, f := range map[string]func() error{
+		"New":           func() error { _, err := New(t.Context(), nil, nil); return err },
+		"New, options":  func() error { _, err := New(t.Context(), nil, &Options{Version: 9}); return err },
+		"Dial":          func() error { _, err := Dial(t.Context(), "", &Options{Dial: nothing}); return err },
+		"Dial over TLS": func() error { _, err := Dial(t.Context(), "hubs://x", &Options{Dial: nothing}); return err },
+		"SendFunc": func() error {
+			c, _ := connect(t, nil)
+			return c.SendFunc(t.Context(), nil, nil, nil, nil)
+		},
+	} {
+		if err := f(); err == nil || errors.Is(err, ErrVersion) {
+			t.Errorf("%s takes nil: %v", name, err)
+		}
+	}
+}

@@ -43,6 +43,10 @@ var (
 	// waiting for ever.
 	ErrUndeliverable = errors.New("the connection does not carry the message")
 
+	// ErrCallback says that Close has not waited any longer for a function of the application that
+	// the client had called.
+	ErrCallback = errors.New("a function of the application that the client has called does not return")
+
 	// ErrTooManyWatchers says that as many clients as the hub allows are told already who comes
 	// and goes. Another Watch may be taken later.
 	ErrTooManyWatchers = errors.New("the hub tells no more clients who comes and goes")
@@ -51,6 +55,8 @@ var (
 	// shown of itself.
 	ErrMayNotWatch = errors.New("the hub does not tell this client who comes and goes")
 
+	errNoConn = errors.New("client: there is no connection: the net.Conn is nil")
+	errNoDone = errors.New("client: SendFunc has nobody to tell: done is nil")
 	errTaken  = fmt.Errorf("%w: TAKEN above what was sent", ErrProtocol)
 	errReport = fmt.Errorf("%w: a report of no message that waits for one", ErrProtocol)
 	errSilent = fmt.Errorf("%w: nothing came from the hub for two keep-alive intervals", ErrLost)

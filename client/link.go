@@ -208,6 +208,9 @@ func (l *link) message(f *socket.Frame, m Message, before mark) error {
 	}
 	m.Body = m.Body[:len(m.Body):len(m.Body)]
 	if c.options.OnMessage != nil {
+		if c.abandoned.Load() {
+			return ErrClosed
+		}
 		c.options.OnMessage(m)
 		return nil
 	}

@@ -60,7 +60,7 @@ type Options struct {
 	// included, if it is set. It is called by the goroutine that reads and reconnects, for one
 	// event after the other: while it runs nothing is read and no attempt is made. So it must not wait for
 	// anything that comes from the hub, as List, Ping and SendReport do, and a Send whose line
-	// is full; nor call Close. It may start a goroutine that does.
+	// is full; nor call Close, which would wait for it. It may start a goroutine that does.
 	OnEvent func(Event)
 
 	// MaxBody is the largest body that is sent or received, in bytes. The hub is told in
@@ -93,8 +93,8 @@ type Options struct {
 	// Default: 30 s.
 	FrameTimeout time.Duration
 
-	// CloseTimeout is how long Close waits for what was sent to leave.
-	// Default: 5 s.
+	// CloseTimeout is how long Close waits for what was sent to leave, and, with a second more,
+	// for a function of the application that is running, such as OnMessage. Default: 5 s.
 	CloseTimeout time.Duration
 
 	// OnMessage gets the messages if it is set; Receive and Messages then wait for
@@ -104,7 +104,7 @@ type Options struct {
 	// OnMessage returns.
 	//
 	// This is the shortest way for a message. In return nothing is read meanwhile:
-	// OnMessage must not wait for List or a report, and must not call Close. A Send in
+	// OnMessage must not wait for List or a report, and must not call Close, which would wait for it. A Send in
 	// it that finds MaxQueued bytes in line waits for the hub to take some of them, which
 	// in version 2 cannot be heard while OnMessage runs: it then ends with its ctx. Answer
 	// from another goroutine, or by Receive.

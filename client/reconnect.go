@@ -89,7 +89,7 @@ type Event struct {
 
 // event tells the application.
 func (c *Client) event(e Event) {
-	if c.options.OnEvent != nil {
+	if c.options.OnEvent != nil && !c.abandoned.Load() {
 		e.ID = c.ID()
 		c.options.OnEvent(e)
 	}
@@ -359,8 +359,11 @@ func (c *Client) redial() (*link, error) {
 	ctx, cancel := context.WithTimeout(c.life, patience)
 	defer cancel()
 	nc, err := c.options.Dial(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("client: %w", err)
+	case nc == nil:
+		return nil, errNoConn
 	}
 	l := newLink(c, nc)
 	l.forget = context.AfterFunc(c.life, func() { l.conn.Close() }) // nobody else knows of it until WELCOME

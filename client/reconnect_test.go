@@ -26,7 +26,8 @@ func TestClient_ReconnectFailedIsAnEvent(t *testing.T) {
 		hub   func(h *fakeHub)     // what it does with the connection
 		right func(err error) bool // whether the event says why
 	}{
-		"no connection": {dial: refused, right: func(err error) bool { return errors.Is(err, refused) }},
+		"nil for a connection": {dial: errNoConn, right: func(err error) bool { return errors.Is(err, errNoConn) }},
+		"no connection":        {dial: refused, right: func(err error) bool { return errors.Is(err, refused) }},
 		"another name": {
 			dial:  &tls.CertificateVerificationError{Err: errors.New("for another name")},
 			right: func(err error) bool { return errors.As(err, new(*tls.CertificateVerificationError)) },
@@ -58,7 +59,11 @@ func TestClient_ReconnectFailedIsAnEvent(t *testing.T) {
 				d, h := speak(t, func(o *Options) {
 					dial := o.Dial
 					o.Dial = func(ctx context.Context) (net.Conn, error) {
-						if dials++; tt.dial != nil && dials > 1 && dials <= 1+failing {
+						switch dials++; {
+						case tt.dial == nil || dials == 1 || dials > 1+failing:
+						case errors.Is(tt.dial, errNoConn):
+							return nil, nil
+						default:
 							return nil, tt.dial
 						}
 						return dial(ctx)

@@ -69,6 +69,9 @@ func (dial dialing) over(config *tls.Config) dialing {
 		if err != nil {
 			return nil, err
 		}
+		if nc == nil {
+			return nil, errNoConn
+		}
 		secure := tls.Client(socket.Line(nc), config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			nc.Close()

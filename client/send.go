@@ -133,7 +133,10 @@ func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, op
 // returns nil. done is called by the goroutine that reads, by the one that closes, or, when the
 // message has expired in the client, by one of its own: it must not wait for the hub, nor call Close.
 func (c *Client) SendFunc(ctx context.Context, to []uint64, message []byte, options *SendOptions, done func(*Report, error)) error {
-	if !c.newer() {
+	switch {
+	case done == nil:
+		return errNoDone
+	case !c.newer():
 		return ErrVersion
 	}
 	var o SendOptions

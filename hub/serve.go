@@ -25,6 +25,9 @@ const (
 // listeners may be served at once. Those of crypto/tls are known, and NewTLSListener makes better ones: a connection has
 // Config.HandshakeTimeout for its handshake, and is not listed before.
 func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
+	if ln == nil {
+		return errors.New("hub: Serve has no listener: ln is nil")
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	finished := make(chan struct{})
@@ -47,8 +50,11 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 // NewTLSListener returns a listener of crypto/tls, as [tls.NewListener] does, for Serve. Over it a connection that
-// waits takes 5 KiB less, and messages come faster (docs/decisions/0010).
+// waits takes 5 KiB less, and messages come faster (docs/decisions/0010). It panics if one of them is nil.
 func NewTLSListener(ln net.Listener, config *tls.Config) net.Listener {
+	if ln == nil || config == nil {
+		panic("hub: NewTLSListener with a nil listener or configuration")
+	}
 	return tls.NewListener(lines{ln}, config)
 }
 
@@ -77,6 +83,8 @@ func (h *Hub) accept(ctx context.Context, ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()
 		switch {
+		case err == nil && nc == nil:
+			return fmt.Errorf("hub: accept: %T returned neither a connection nor an error", ln)
 		case err == nil:
 			pause = 0
 			h.admit(nc)
