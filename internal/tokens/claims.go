@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,24 +62,35 @@ func readTo(c *Claims, value json.RawMessage) error {
 	if err := json.Unmarshal(value, &list); err != nil {
 		return err
 	}
-	c.To = []Range{}
+	all := make([]Range, 0, len(list))
 	for _, one := range list {
 		r, err := ParseRange(unquoted(one))
 		if err != nil {
 			return err
 		}
-		c.To = append(c.To, r)
+		all = append(all, r)
 	}
-	slices.SortFunc(c.To, func(a, b Range) int {
-		switch {
-		case a.First < b.First:
-			return -1
-		case a.First > b.First:
-			return 1
-		}
-		return 0
-	})
+	c.To = merged(all)
 	return nil
+}
+
+// merged returns the same ids by as few ranges as there can be, in ascending order, and in memory
+// of their own size: a connection keeps them for as long as it lives.
+func merged(all []Range) []Range {
+	slices.SortFunc(all, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
+	few := all[:0]
+	for _, r := range all {
+		last := len(few) - 1
+		if last >= 0 && (r.First <= few[last].Last || r.First-1 == few[last].Last) {
+			few[last].Last = max(few[last].Last, r.Last)
+			continue
+		}
+		few = append(few, r)
+	}
+	if len(few) < cap(few) {
+		few = append(make([]Range, 0, len(few)), few...)
+	}
+	return few
 }
 
 func readMay(not *bool, value json.RawMessage) error {
