@@ -185,6 +185,7 @@ func waitForMemory(t *testing.T, f func(t *testing.T, w *memoryWaiter)) {
 					_, _ = first.Write(frame)
 					return nil
 				})
+				synctest.Wait() // for that, and not for who is faster
 				w := &memoryWaiter{testHub: h, ln: ln, guest: greet(virtual(t, ln), wire.Hello{Version: wire.Version2})}
 				seq := w.seq + 1
 				background(t, func() error { // ends with the connection
