@@ -1,9 +1,11 @@
 package hub_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"syscall"
 	"testing"
 	"time"
@@ -77,6 +79,37 @@ func TestWhoComesBackFindsAPlace(t *testing.T) {
 			t.Errorf("came back as %+v", again.Welcome)
 		}
 	}
+}
+
+// TestAddresses_ResumedSessionGivesItsPlaceBack loses a connection again and again before the hub is done with the one
+// before it: the client is expected back all the same.
+func TestAddresses_ResumedSessionGivesItsPlaceBack(t *testing.T) {
+	over := make(chan struct{})
+	h := start(t, hub.Config{MaxPerAddress: 1, ResumeWindow: time.Hour, Logger: slog.New(blockedAtEnd{slog.DiscardHandler, over})})
+	defer close(over)
+	g := h.guest(t)
+	for range 3 {
+		g.reset()
+		eventually(t, "detached", func() bool { c := h.Clients(0, 10); return len(c) == 1 && c[0].Detached })
+		if g = h.back(t, g); !g.Resumed {
+			t.Fatalf("came back as %+v", g.Welcome)
+		}
+	}
+}
+
+// blockedAtEnd is a log that does not take the end of a session until over is closed.
+type blockedAtEnd struct {
+	slog.Handler
+	over chan struct{}
+}
+
+func (b blockedAtEnd) Enabled(context.Context, slog.Level) bool { return true }
+
+func (b blockedAtEnd) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "client disconnected" {
+		<-b.over
+	}
+	return nil
 }
 
 // refused connects, speaks version 1 and sees the end.

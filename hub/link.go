@@ -168,6 +168,7 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 	s.id.Store(p.id)
 	p.adopt(s)
 	s.list()
+	old.leaveAddress() // now: s may be lost, and its client expected back, before old is over
 	old.link.Load().moved.Set()
 	p.tell(1)
 	s.hub.counters.resumed.Add(1)

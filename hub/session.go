@@ -49,6 +49,7 @@ type session struct {
 	untaken atomic.Int32                  // answers in version 1 that the connection has not taken; a long one counts as untakenMost
 	listed  atomic.Bool                   // it was a client, be it for a moment
 	resting atomic.Bool                   // it is not read, because it is faster than it may be
+	left    atomic.Bool                   // leaveAddress was called
 
 	entry  sync.Once // the client is registered, or is not to be without further ado
 	ending sync.Once
@@ -211,8 +212,16 @@ func (s *session) stop(err error) {
 	if p := s.peer(); p != nil && !moved {
 		p.silence()
 	}
-	s.hub.addresses.leave(s.conn.RemoteAddr(), s.standing, time.Now())
+	s.leaveAddress()
 	s.hub.tracker.remove(s)
+}
+
+// leaveAddress gives back the place that the session has among the connections of its address. Only the first
+// call counts; standing must not change any more.
+func (s *session) leaveAddress() {
+	if !s.left.Swap(true) {
+		s.hub.addresses.leave(s.conn.RemoteAddr(), s.standing, time.Now())
+	}
 }
 
 // causeOf returns why the session ends whose reading has ended with err: a word of the hub's counts, unless
