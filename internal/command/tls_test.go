@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -215,7 +216,7 @@ func TestRemindersOfACertificate(t *testing.T) {
 		}
 		hub := &secured{store: certs.NewStore(read(begin.Add(17 * 24 * time.Hour)))}
 		ctx, end := context.WithCancel(t.Context())
-		hub.over(ctx, nil, newLogger(&log, logText, slog.LevelInfo))
+		hub.over(ctx, struct{ net.Listener }{}, newLogger(&log, logText, slog.LevelInfo))
 		soon, over := 0, 0
 		after := func(days float64, moreSoon, moreOver int) {
 			t.Helper()
