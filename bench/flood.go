@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/tokens"
@@ -15,6 +16,7 @@ const (
 	floodSeconds = 8   // of measuring, without and with
 	floodMargin  = 4   // seconds by which the flood is longer
 	floodRounds  = 500 // round trips a second of those who are measured
+	floodClients = 20  // that send messages, each of a subject of its own
 
 	// floodConnects is what the flood tries, 20 times what is allowed. It is bounded
 	// because hub, flood and bystanders share the machine: a processor that has no time left says
@@ -76,13 +78,13 @@ func (b *bench) floodScenario(seconds int) *scenario {
 // measureFlood measures latencies on a hub with limits while there is a flood of that kind; "" is
 // none.
 func (b *bench) measureFlood(ctx context.Context, kind string, rate, seconds int) (*measured, error) {
-	keys, good, err := b.programs.keys("flood")
+	keys, good, err := b.programs.keys("flood", 1+floodClients) // limits are of a subject
 	if err != nil {
 		return nil, err
 	}
-	token := good
+	bystander, flooding := good[0], good[1:]
 	if kind == "strangers" {
-		if _, token, err = b.programs.keys("strangers"); err != nil {
+		if _, flooding, err = b.programs.keys("strangers", 1); err != nil {
 			return nil, err
 		}
 	}
@@ -92,10 +94,10 @@ func (b *bench) measureFlood(ctx context.Context, kind string, rate, seconds int
 	}
 	return use(s, func(s *server) (*measured, error) {
 		if kind == "" {
-			return b.bystand(ctx, s, good, seconds)
+			return b.bystand(ctx, s, bystander, seconds)
 		}
 		flood, err := startCommand(exec.CommandContext(ctx, "chrt", "-o", "0", "nice", "-n", strconv.Itoa(floodNice), b.programs.path("load"),
-			"flood", "-addr="+s.addr, "-token="+token, "-kind="+kind,
+			"flood", "-addr="+s.addr, "-token="+strings.Join(flooding, ","), "-kind="+kind, "-clients="+strconv.Itoa(floodClients),
 			"-rate="+strconv.Itoa(rate), "-seconds="+strconv.Itoa(seconds+floodMargin)))
 		if err != nil {
 			return nil, err
@@ -103,7 +105,7 @@ func (b *bench) measureFlood(ctx context.Context, kind string, rate, seconds int
 		if err := flood.moving(); err != nil {
 			return nil, err
 		}
-		m, err := b.bystand(ctx, s, good, seconds)
+		m, err := b.bystand(ctx, s, bystander, seconds)
 		if err != nil {
 			flood.kill()
 			return nil, err
@@ -139,22 +141,25 @@ func (b *bench) bystand(ctx context.Context, s *server, token string, seconds in
 	return m, err
 }
 
-// keys makes a pair of keys, and returns the file with that which verifies and a token that the other has
-// signed.
-func (p *programs) keys(name string) (file, token string, err error) {
+// keys makes a pair of keys, and returns the file with that which verifies and tokens of n subjects that the
+// other has signed.
+func (p *programs) keys(name string, n int) (file string, good []string, err error) {
 	private, public, err := tokens.GenerateKey()
 	if err != nil {
-		return "", "", err
+		return "", nil, err
 	}
 	signer, err := tokens.ParseSigner(private)
 	if err != nil {
-		return "", "", err
+		return "", nil, err
 	}
 	now := time.Now()
-	token, err = signer.Sign(&tokens.Claims{Subject: name, Until: now.Add(time.Hour)}, tokens.Issuer{}, now)
-	if err != nil {
-		return "", "", err
+	for i := range n {
+		token, err := signer.Sign(&tokens.Claims{Subject: name + "-" + strconv.Itoa(i), Until: now.Add(time.Hour)}, tokens.Issuer{}, now)
+		if err != nil {
+			return "", nil, err
+		}
+		good = append(good, token)
 	}
 	file, err = p.write(name+".pub", string(public))
-	return file, token, err
+	return file, good, err
 }

@@ -42,7 +42,7 @@ type Grant struct {
 	NoWatch bool // and it may not ask who comes and goes
 	MaxBody int  // in bytes, if that is less than Config.MaxBody; 0: no less
 
-	MessageRate float64 // what it may send in a second, if that is less than Config.MessageRate; 0: no less
+	MessageRate float64 // what all connections of Subject may send in a second, if that is less than Config.MessageRate; 0: no less
 	ByteRate    float64 // likewise, in bytes
 }
 
@@ -93,7 +93,7 @@ func (s *session) admit(version int, token string) error {
 	if err := s.inTime(); err != nil {
 		return err
 	}
-	s.grant, s.pace = grant, newPace(&h.config, grant)
+	s.grant, s.pace = grant, h.newPace(s.conn.RemoteAddr(), grant)
 	s.conn.SetMaxLength(wire.MaxRequest(h.config.MaxBody))
 	if !grant.Until.IsZero() {
 		s.awaitExpiry()

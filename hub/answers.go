@@ -88,10 +88,11 @@ func (s *session) tidyAnswers() {
 func (s *session) readAtOnce() int {
 	asks := s.asks || !s.busy
 	s.asks = false
-	if asks {
+	most := s.mayReadAtOnce()
+	if asks && (most == 0 || most > questionsAtOnce) {
 		return questionsAtOnce
 	}
-	return 0
+	return most
 }
 
 // waiting reports whether the client has to take answers before it is read on.

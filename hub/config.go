@@ -115,8 +115,10 @@ type Config struct {
 
 	// MessageRate and ByteRate are how many messages and bytes a client may send in a second, on
 	// average and with one second's worth at once. One that is faster is read more slowly: TCP
-	// slows it down. A message is any frame but
-	// TAKEN and PONG, for which the hub may have asked. Default: as fast as it can.
+	// slows it down. A message is any frame but TAKEN and PONG, for which the hub may have asked.
+	// Connections of one Grant.Subject share them. Without a subject each connection has its own,
+	// and one that comes later from an address goes on with what one that has ended there has left
+	// or owes. Default: as fast as it can.
 	MessageRate, ByteRate float64
 
 	// Latency is told how long deliveries took: from when the hub has read the message until

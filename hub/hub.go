@@ -88,6 +88,7 @@ type Hub struct {
 	counters     counters
 
 	addresses addresses
+	budgets   budgets
 	traced    atomic.Int64 // receivers of messages that are traced now
 
 	handshakes complaints // about those that fail

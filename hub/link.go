@@ -171,6 +171,7 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 	old.leaveAddress() // now: s may be lost, and its client expected back, before old is over
 	old.link.Load().moved.Set()
 	p.tell(1)
+	s.resumePace()
 	s.hub.counters.resumed.Add(1)
 	return true
 }

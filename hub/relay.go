@@ -36,6 +36,7 @@ type turn struct {
 	time        time.Time // when this read was handled; zero: nobody has looked yet
 
 	scratch *scratch // nil until needed, and while it waits
+	until   uint64   // session.asked at which the client has sent as much as it may for now
 
 	// What goes into the statistics at the end of the turn.
 	frames, relays, noReceivers, ignored, unknown, forbidden, gone, tooLarge int
@@ -71,6 +72,7 @@ func (t *turn) pause() {
 
 func (t *turn) begin(s *session) {
 	t.session = s
+	t.until = s.mayAskUntil()
 	t.dispatch.Blocks = s.account
 	t.timer = newStopwatch(s.hub.config.Latency)
 	if s.hub.config.Trace != nil {
@@ -98,9 +100,9 @@ func (t *turn) finish() {
 }
 
 // handleAll handles the frames of a read in the order in which they came. It reports whether there are more, for which it is
-// too early: the client has not taken what it was answered.
+// too early: the client has not taken what it was answered, or has sent as much as it may for now.
 func (t *turn) handleAll() (more bool, err error) {
-	for !t.unheard() {
+	for !t.unheard() && t.session.asked < t.until {
 		f, ok, err := t.session.conn.Next()
 		if err == nil && ok {
 			t.frames++
@@ -127,7 +129,10 @@ func (t *turn) handle(f *socket.Frame) error {
 	case t.session.link.Load() != nil && f.Type >= wire.TypeHello:
 		return t.handle2(f)
 	case first && f.Type == wire.TypeHello:
-		return t.hello(f)
+		if err := t.hello(f); err != nil {
+			return err
+		}
+		return t.restAtFirst()
 	case first && t.session.provisional:
 		return t.session.turnAway(false)
 	case first && t.session.hub.guarded():
@@ -136,6 +141,9 @@ func (t *turn) handle(f *socket.Frame) error {
 		}
 		t.session.assignID()
 		t.session.enter()
+		if err := t.restAtFirst(); err != nil {
+			return err
+		}
 	case first:
 		t.session.entry.Do(t.session.enter)
 	}

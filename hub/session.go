@@ -85,7 +85,9 @@ func newSession(h *Hub, nc net.Conn) *session {
 		hub:     h,
 		account: h.bodies.Account(h.share),
 		since:   time.Now(),
-		pace:    newPace(&h.config, nil),
+	}
+	if !h.guarded() {
+		s.pace = h.newPace(nc.RemoteAddr(), nil)
 	}
 	if !h.guarded() {
 		s.id.Store(h.classicIDs.Next()) // which another replaces if it turns out to speak version 2
@@ -201,6 +203,7 @@ func (s *session) stop(err error) {
 	}
 	err = s.causeOf(err)
 	s.count()
+	s.retirePace()
 	s.conn.Drop()           // before it waits for anything: others may wait for this memory
 	s.hub.presence.leave(s) // before anybody goes on with it, who may want to watch as well
 	s.hub.tracker.reading.Done()
@@ -256,6 +259,12 @@ func (s *session) serve() error {
 			if err = s.untilHeard(); err != nil {
 				return err
 			}
+			if more {
+				err = s.rest()
+			}
+			if err != nil {
+				return err
+			}
 		}
 		if !s.stays() {
 			return errNewStack
@@ -279,12 +288,28 @@ func (s *session) stays() bool {
 
 // read waits until there is something to handle, and the client may be read.
 func (s *session) read() error {
+	if !s.greeted && s.pace != nil && s.pace.debt(time.Now()) > 0 {
+		return s.readType()
+	}
 	if err := s.rest(); err != nil {
 		return err
 	}
 	s.tidyAnswers()
 	s.conn.ReadAtOnce(s.readAtOnce())
 	return s.conn.Fill()
+}
+
+// readType reads only as much of the first frame as tells its type. If that is no HELLO, the client speaks
+// version 1, and what it owes from an earlier connection is due before the frame is read.
+func (s *session) readType() error {
+	s.conn.ReadAtOnce(wire.HeaderSize)
+	if err := s.conn.Fill(); err != nil {
+		return err
+	}
+	if t, known := s.conn.NextType(); known && t != wire.TypeHello {
+		return s.rest()
+	}
+	return nil
 }
 
 // turn handles the whole frames of one read, and reports whether there are more.

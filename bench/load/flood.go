@@ -150,15 +150,16 @@ func (f *flood) send(ctx context.Context) error {
 			}
 		}
 	}()
-	options := &client.Options{
-		Token:        func(context.Context) (string, error) { return f.target.token, nil },
+	tokens := strings.Split(f.target.token, ",") // of several subjects: each may send so much
+	options := client.Options{
 		OnMessage:    func(client.Message) {},
 		CloseTimeout: leaveTime,
 		Dial:         func(ctx context.Context) (net.Conn, error) { return f.dialer.DialContext(ctx, "tcp", f.target.addr) },
 	}
 	for i := range all {
+		options.Token = func(context.Context) (string, error) { return tokens[i%len(tokens)], nil }
 		var err error
-		if all[i], err = client.Dial(ctx, f.target.addr, options); err != nil {
+		if all[i], err = client.Dial(ctx, f.target.addr, &options); err != nil {
 			return fmt.Errorf("client %d: %w", i, err)
 		}
 	}

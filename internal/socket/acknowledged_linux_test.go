@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"net"
 	"testing"
 	"time"
 )
@@ -31,5 +32,29 @@ func TestReader_Acknowledged(t *testing.T) {
 	over, _ := openPipe(t)
 	if _, known := New(over, readerConfig(), payer{}).Acknowledged(); known {
 		t.Error("of a pipe it is known")
+	}
+}
+
+// TestReader_PeerEnded is seen although what came before is not read.
+func TestReader_PeerEnded(t *testing.T) {
+	for name, end := range map[string]func(net.Conn){
+		"closed": func(far net.Conn) { far.Close() },
+		"reset": func(far net.Conn) {
+			_ = far.(*net.TCPConn).SetLinger(0)
+			far.Close()
+		},
+		"half closed": func(far net.Conn) { _ = far.(*net.TCPConn).CloseWrite() },
+	} {
+		near, far := openTCP(t)
+		c := New(near, readerConfig(), payer{})
+		if _, err := far.Write(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		if c.PeerEnded() {
+			t.Errorf("%s: it has ended before", name)
+		}
+		end(far)
+		until(t, name, c.PeerEnded)
+		c.Close()
 	}
 }

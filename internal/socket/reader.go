@@ -68,8 +68,8 @@ type Frame struct {
 // one it holds the bytes that have come; a frame larger than a read buffer gets
 // its final memory once a read buffer full of it is here, never before.
 //
-// One goroutine owns it. Interrupt, Finish, Brought, Arrived, Waits, Acknowledged and
-// Holding may be called by others.
+// One goroutine owns it. Interrupt, Finish, Brought, Arrived, Waits, Acknowledged,
+// PeerEnded and Holding may be called by others.
 type Reader struct {
 	// Static after init.
 	base    *base
@@ -208,6 +208,15 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 	f.Type, f.Payload = wire.Split(b[:size])
 	f.Buffer = r.buf
 	return f, true, nil
+}
+
+// NextType returns the type of the frame that Next will return next, if that much of it is in this turn.
+func (r *Reader) NextType() (t wire.Type, known bool) {
+	if r.buf == nil || r.end-r.pos < wire.HeaderSize {
+		return 0, false
+	}
+	t, _ = wire.Split(r.buf.Bytes()[r.pos:][:wire.HeaderSize])
+	return t, true
 }
 
 // More reports whether there is probably more to read already: the last read got as much as
@@ -390,6 +399,16 @@ func (r *Reader) Acknowledged() (ago time.Duration, known bool) {
 		return 0, false
 	}
 	return ago, known
+}
+
+// PeerEnded reports whether the peer will send nothing more, although there may be something to read
+// before that. Where the kernel of this side does not tell, it is false.
+func (r *Reader) PeerEnded() (ended bool) {
+	raw := r.base.below()
+	if raw == nil {
+		return false
+	}
+	return raw.Control(func(fd uintptr) { ended = endedRaw(fd) }) != nil || ended
 }
 
 // read waits for bytes and reads once.

@@ -62,6 +62,17 @@ func acknowledgedRaw(fd uintptr) (ago time.Duration, known bool) {
 	return time.Duration(info.Last_ack_recv) * time.Millisecond, true
 }
 
+// tcpEstablished is the state of a connection that neither side has ended: TCP_ESTABLISHED of
+// linux/tcp_states.h.
+const tcpEstablished = 1
+
+// endedRaw reports whether the peer has ended its side, be it with something before that is still to be
+// read.
+func endedRaw(fd uintptr) bool {
+	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err != nil || info.State != tcpEstablished
+}
+
 // demandRaw has the socket be readable only when n bytes have come, or as many as
 // the kernel holds for one who does not read, or the end.
 func demandRaw(fd uintptr, n int) error {

@@ -20,6 +20,8 @@ func unreadRaw(uintptr) int { return 0 } // what is there is read at once
 
 func acknowledgedRaw(uintptr) (ago time.Duration, known bool) { return 0, false }
 
+func endedRaw(uintptr) bool { return false }
+
 func demandRaw(uintptr, int) error { return errNoRaw }
 
 func enoughRaw(uintptr, int) (enough bool, err error) { return false, errNoRaw }
