@@ -59,6 +59,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
+// abortTimeout is how long Dial may take, when it is given up, to say so to the hub.
+const abortTimeout = 100 * time.Millisecond
+
 // Client is a client of a hub. All methods may be called concurrently.
 type Client struct {
 	// Static after construction.
@@ -169,6 +172,7 @@ func newClient(ctx context.Context, nc net.Conn, all Options, anyBody bool) (*Cl
 	}
 	go c.run(l) // ends with the client; Close waits for it
 	if err := c.await(ctx, l, identity); err != nil {
+		c.abortDial(l)
 		c.fail(err)
 		select {
 		case <-c.stopped:
@@ -181,6 +185,18 @@ func newClient(ctx context.Context, nc net.Conn, all Options, anyBody bool) (*Cl
 		return nil, fmt.Errorf("client: learn the id from %s: %w", nc.RemoteAddr(), err)
 	}
 	return c, nil
+}
+
+// abortDial says BYE on a connection that is not waited for any longer: WELCOME may have come in this moment
+// and be confirmed, and then the hub would expect the client back.
+func (c *Client) abortDial(l *link) {
+	if c.options.Version == 1 {
+		return
+	}
+	enough := make(chan struct{})
+	defer time.AfterFunc(abortTimeout, func() { close(enough) }).Stop()
+	l.say(wire.AppendBye(nil), &last)
+	l.conn.Drain(enough)
 }
 
 // await returns when the hub has told who the client is.

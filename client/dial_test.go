@@ -254,3 +254,20 @@ func TestNilArguments(t *testing.T) {
 		}
 	}
 }
+
+// TestNew_GivenUpSaysBye because WELCOME may have come, and be confirmed, in the moment in which it is given up.
+func TestNew_GivenUpSaysBye(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		h := &fakeHub{t, far}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		made := start(func() error { _, err := New(ctx, near, nil); return err })
+		h.wantHello(&wire.Hello{Version: wire.Version2})
+		h.want(wire.AppendBye(nil))
+		h.wantEnd()
+		if err := <-made; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("gave up with %v", err)
+		}
+	})
+}
