@@ -261,8 +261,11 @@ func (o *outgoing) pump() {
 	}
 	d := dispatches.Get().(*socket.Dispatch)
 	for ; l != nil; p, l = o.pick(false) {
-		l.conn.Offer(&socket.Piece{Buffer: p.buffer, To: p.length, Frames: 1, Terms: p.terms}, d) // one that is parked keeps its place
+		outcome := l.conn.Offer(&socket.Piece{Buffer: p.buffer, To: p.length, Frames: 1, Terms: p.terms}, d) // one that is parked keeps its place
 		p.buffer.Release()
+		if outcome == socket.Late {
+			o.unwritten(p.seq)
+		}
 	}
 	d.Leave()
 	dispatches.Put(d)

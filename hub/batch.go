@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/socket"
@@ -26,12 +27,15 @@ type batch struct {
 	terms    socket.Terms
 	older    places // those that get it in version 1
 
+	reached atomic.Int32 // how many receivers it was offered to, or is being offered to
+
 	mu       sync.Mutex
 	timer    *time.Timer // of the report
 	fates    []byte      // of all receivers of the first message, then of the second …
 	verdicts []byte      // of each receiver whose copy is still to be written; 0: none; nil: none at all
 	left     []int       // for each message: how many of its fates are undecided
 	open     int         // messages that are not reported
+	late     bool        // they have expired: what is undecided is decided by what is told next
 }
 
 // newBatch begins to follow the piece of a turn that is about to be offered.
@@ -107,6 +111,8 @@ func (b *batch) offered(p *socket.Piece, outcome socket.Outcome) {
 		b.settle(p.At, p.First, p.Frames, wire.FateGone)
 	case socket.Full:
 		b.settle(p.At, p.First, p.Frames, wire.FateFull)
+	case socket.Late:
+		b.settle(p.At, p.First, p.Frames, wire.FateExpired)
 	}
 }
 
@@ -180,7 +186,7 @@ func (b *batch) step(at, first, frames int, fate wire.Fate) {
 	}
 }
 
-// advance is step, and returns the verdict that decides the fate now; 0: none.
+// advance is step, and returns what decides the fate now: a verdict, or that there is no more time; 0: nothing does.
 func (b *batch) advance(at, first, frames int, fate wire.Fate) (verdict wire.Fate) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -189,8 +195,14 @@ func (b *batch) advance(at, first, frames int, fate wire.Fate) (verdict wire.Fat
 			*f = max(*f, undecided|byte(fate))
 		}
 	}
-	if b.verdicts != nil && fate >= wire.FateWritten {
+	if fate < wire.FateWritten {
+		return 0
+	}
+	if b.verdicts != nil {
 		verdict = wire.Fate(b.verdicts[at])
+	}
+	if verdict == 0 && b.late {
+		verdict = fate
 	}
 	return verdict
 }
@@ -227,33 +239,40 @@ func (b *batch) settle(at, first, frames int, fate wire.Fate) {
 func (b *batch) expire() {
 	defer b.hub.tracker.running.Done()
 	late := b.terms.Expires != 0 && time.Now().UnixNano() >= b.terms.Expires
+	reached := int(b.reached.Load()) // the others are offered nothing, if it is late
+	var held places
 	if late {
 		for at, s := range b.to {
-			if s != nil && b.undecided(at) {
-				s.conn.Retract(&b.terms)
+			if s != nil && b.undecided(at) && s.conn.Retract(&b.terms) {
+				held.set(at)
 			}
 		}
 	}
 	b.mu.Lock()
+	b.late = late
 	var ready []int
 	var stood [undecided]uint64
 	for j := range b.messages {
 		if b.left[j] == 0 {
 			continue
 		}
-		ready = append(ready, j)
-		b.left[j] = 0
 		for i := range b.to {
 			f := &b.fates[j*len(b.to)+i]
 			switch {
 			case *f < undecided:
 				continue
-			case late && *f == undecided|byte(wire.FatePending): // it is not even offered yet, and will be dropped
+			case late && i >= reached:
 				*f = byte(wire.FateExpired)
+			case late && *f < undecided|byte(wire.FateWritten) && !held.has(i):
+				continue // it was dropped or written in this moment: that will be told
 			default:
 				*f &^= undecided
 			}
 			stood[*f]++
+			b.left[j]--
+		}
+		if b.left[j] == 0 {
+			ready = append(ready, j)
 		}
 	}
 	b.mu.Unlock()

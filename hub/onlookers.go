@@ -97,6 +97,13 @@ func (w *witnesses) newer(at int, receiver *session) bool {
 	return receiver.link.Load() != nil
 }
 
+// reach tells them that it is about to be offered to the receiver at one place, or that there is none.
+func (w *witnesses) reach(at int) {
+	if w.batch != nil {
+		w.batch.reached.Store(int32(at + 1))
+	}
+}
+
 // offered tells them what the outbox of a receiver did with it.
 func (w *witnesses) offered(p *socket.Piece, outcome socket.Outcome) {
 	if w.batch != nil {

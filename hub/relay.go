@@ -370,6 +370,7 @@ func (t *turn) send(ids []uint64, piece *socket.Piece) error {
 	var other *socket.Piece // what receivers of the other version get
 	parked := false
 	for i, receiver := range found {
+		w.reach(i)
 		if receiver == nil {
 			w.missed(i, t.miss(piece, forbidden.has(i)), 0, piece.Frames)
 			continue

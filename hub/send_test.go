@@ -1,7 +1,9 @@
 package hub_test
 
 import (
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
@@ -29,24 +31,33 @@ func TestSend_TimeRunsWhileItIsRead(t *testing.T) {
 }
 
 // TestSend_TimeRunsWhileItWaitsToBeTaken sends more than the credit to one that is away: the last SEND waits in
-// the hub until the one before has room.
+// the hub until those before have room.
 func TestSend_TimeRunsWhileItWaitsToBeTaken(t *testing.T) {
-	h := start(t, hub.Config{OutboxBytes: 4 << 10, Credit: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour})
-	sender, away := h.guest(t), h.guest(t)
-	away.reset()
-	h.detached(t, away)
-	body := pattern(50_000, 1)
-	var waits []uint64
-	for range 3 { // the first fills the queue, the others the credit
-		waits = append(waits, sender.tell(body, 0, 0, away.id))
-	}
-	late := sender.tell(nil, only(wire.LevelReceived), 200, away.id)
-	<-time.After(300 * time.Millisecond) // in the real time of the socket: what is late may be later
-	back := h.back(t, away)
-	for _, seq := range waits {
-		back.delivered(sender.id, seq, body)
-	}
-	sender.reported(late, wire.FateExpired)
-	fresh := sender.tell(nil, only(wire.LevelReceived), 60_000, away.id)
-	back.delivered(sender.id, fresh, nil)
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipes()
+		startOn(t, hub.Config{OutboxBytes: 4 << 10, Credit: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour, KeepAlive: time.Hour}, ln)
+		sender, away := virtualGuest(t, ln), virtualGuest(t, ln)
+		away.Close()
+		synctest.Wait()
+		to := slices.Repeat([]uint64{away.id}, 50)
+		body := pattern(20, 1)
+		cost := wire.SendCost(len(to), len(body))
+		taken := (64<<10 + wire.SendCost(wire.MaxReceivers, 0)) / cost // more is not admitted
+		for range taken {
+			sender.tell(body, 0, 0, to...)
+			synctest.Wait() // each is read by itself, and at once
+		}
+		late := sender.tell(body, only(wire.LevelReceived), 1000, to...)
+		<-time.After(time.Second)
+		back := greet(virtual(t, ln), wire.Hello{Version: wire.Version2, ID: away.ID, Resume: away.Resume})
+		for seq := range uint64(taken) {
+			for range to {
+				back.delivered(sender.id, seq+1, body)
+			}
+		}
+		sender.reported(late, slices.Repeat([]wire.Fate{wire.FateExpired}, len(to))...)
+		fresh := sender.tell(nil, only(wire.LevelReceived), 1000, away.id)
+		back.delivered(sender.id, fresh, nil)
+		sender.reported(fresh, wire.FateReceived)
+	})
 }

@@ -108,6 +108,8 @@ func (s *traces) offered(p *socket.Piece, outcome socket.Outcome) {
 		s.note(p.At, wire.FateGone, p.First, p.Frames)
 	case socket.Full:
 		s.note(p.At, wire.FateFull, p.First, p.Frames)
+	case socket.Late:
+		s.note(p.At, wire.FateExpired, p.First, p.Frames)
 	}
 }
 

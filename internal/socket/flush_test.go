@@ -133,3 +133,39 @@ func TestOutbox_ExpiredAfterItWasWritten(t *testing.T) {
 		next.Close()
 	}
 }
+
+// TestOutbox_RetractTellsWhatItLeaves has one frame in the hands of the connection and one behind it.
+func TestOutbox_RetractTellsWhatItLeaves(t *testing.T) {
+	s := newStation(t, pipe, Config{OutboxBytes: 64 << 10})
+	var seen tally
+	terms := &Terms{Tracker: &seen, Expires: time.Now().Add(time.Hour).UnixNano()}
+	offer := func() Outcome {
+		p := s.piece(frame(100))
+		defer p.Buffer.Release()
+		p.Terms = terms
+		d := s.dispatch()
+		defer d.Leave()
+		return s.Offer(p, d)
+	}
+	offer()
+	until(t, "it is being written", func() bool {
+		s.Outbox.mu.Lock()
+		defer s.Outbox.mu.Unlock()
+		return s.queue != nil && s.queue.gathered > 0
+	})
+	offer()
+	if held := s.Retract(terms); !held || seen[Expired].Load() != 1 {
+		t.Errorf("held is %v, and %d are taken back, want the second of two", held, seen[Expired].Load())
+	}
+	s.wantStream(t, frame(100))
+	until(t, "it is written", func() bool { return seen[Written].Load() == 1 })
+	until(t, "the flusher is over", func() bool { return !s.flushes() })
+	if s.Retract(terms) {
+		t.Error("something is held where there is nothing")
+	}
+	terms = &Terms{Tracker: &seen, Expires: time.Now().UnixNano()}
+	if outcome := offer(); outcome != Late || s.Busy() {
+		t.Errorf("what has expired is offered: %v, want %v", outcome, Late)
+	}
+	s.Close()
+}

@@ -196,7 +196,9 @@ func (c *commuter) offer(d *Dispatch) {
 			c.mu.Unlock()
 		}
 	}
-	c.station.Offer(p, d)
+	if c.station.Offer(p, d) == Late {
+		p.Terms.Tracker.Progress(0, Expired, 0, len(frames))
+	}
 	p.Buffer.Release()
 }
 

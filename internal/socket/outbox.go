@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ const (
 	Gone                    // the outbox is closed
 	Full                    // the queue is full, and the piece does not wait for room
 	TooLarge                // it carries a message in a frame above SetMaxFrame: nothing of it was taken
+	Late                    // it has expired before it was offered
 )
 
 // parked is a piece that waits for room, in the order of its coming.
@@ -111,13 +113,19 @@ func (o *Outbox) MaxFrame() int {
 }
 
 // Retract takes back what was offered with these terms, has expired and is not being written. What
-// was written on a connection that is lost is told to be Unheard.
-func (o *Outbox) Retract(terms *Terms) {
+// was written on a connection that is lost is told to be Unheard. It returns held if something is
+// left in the queue, which may still be written. Otherwise everything has been told of what was offered
+// before, or another goroutine is about to.
+func (o *Outbox) Retract(terms *Terms) (held bool) {
 	var out settled
 	o = o.lock()
 	own := func(s *segment) bool { return s.terms == terms }
 	if o.queue != nil {
 		o.weight -= o.queue.remove(Expired, &out, own)
+		if o.ledger != nil && o.ledger.skips {
+			o.weight -= o.queue.skip(&out, own)
+		}
+		held = slices.ContainsFunc(o.queue.segments[o.queue.head:], func(s segment) bool { return s.terms == terms })
 	}
 	if o.ledger != nil && o.ledger.detached {
 		o.ledger.lapse(&out, own)
@@ -137,6 +145,7 @@ func (o *Outbox) Retract(terms *Terms) {
 	o.admit(&out)
 	o.mu.Unlock()
 	out.end()
+	return held
 }
 
 // Pulse is where an outbox stands: what a warden compares to tell a slow
@@ -223,6 +232,9 @@ func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
 	}
 	if p.Deliveries > 0 && o.exceeds(p.Buffer, p.From, p.To) {
 		return TooLarge
+	}
+	if t := p.Terms; t != nil && t.Expires != 0 && time.Now().UnixNano() >= t.Expires {
+		return Late
 	}
 	o.sealed = p.Terms != nil && p.Terms.Last
 	if len(o.parked) > 0 || o.full() {
