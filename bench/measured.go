@@ -19,6 +19,7 @@ type measured struct {
 	P99Before float64 `json:"p99_before_seconds,omitempty"` // the same, while nobody did harm
 	Held      uint64  `json:"held,omitempty"`               // connections of those who do
 	Made      uint64  `json:"made,omitempty"`               // by them, in all
+	Cut       uint64  `json:"cut,omitempty"`                // connections of others that the hub ended
 	MiBMore   float64 `json:"mib_more,omitempty"`           // resident memory of the server beside before
 
 	KiBSilent float64 `json:"kib_each_silent,omitempty"` // of a connection that never said a word

@@ -83,6 +83,7 @@ var scenarios = []struct {
 	{"list", func(b *bench) *scenario { return b.listScenario(listClients, listSeconds) }},
 	{"flood", func(b *bench) *scenario { return b.floodScenario(floodSeconds) }},
 	{"hostile", func(b *bench) *scenario { return b.hostileScenario(hostileConns, hostileSeconds) }},
+	{"holders", func(b *bench) *scenario { return b.holdersScenario(holdersConns, holdersSeconds) }},
 	{"soak", func(b *bench) *scenario { return b.soakScenario(b.soak) }},
 	{"version2", func(b *bench) *scenario { return b.version2Scenario("version2", patterns["default"]) }},
 	{"version2-small", func(b *bench) *scenario { return b.version2Scenario("version2-small", patterns["small"]) }},

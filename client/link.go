@@ -18,6 +18,10 @@ import (
 // short of memory with hundreds of them (docs/decisions/0002).
 const unsentBytes = 256 << 10
 
+// minWhole is the size above which the kernel is to hold a frame until all of it has come, in
+// bytes: below it, the system calls that it takes cost more than it saves (docs/decisions/0002).
+const minWhole = 256 << 10
+
 // quiet is how long nothing must have been sent for Send to write by itself. Hot on
 // the heels of a Send there may come many, which had better leave together: a place
 // in line takes 0.2 µs, and a write about as long as quiet.
@@ -74,7 +78,7 @@ func newLink(c *Client, nc net.Conn) *link {
 		OutboxBytes:  o.MaxQueued,
 		UnsentBytes:  unsentBytes,
 		Quiet:        quiet,
-		Whole:        true,
+		MinWhole:     minWhole,
 		Keep:         o.OnMessage == nil,
 	}, owner{l})
 	return l

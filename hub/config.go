@@ -16,7 +16,8 @@ type Config struct {
 
 	// MaxQueuedBytes bounds the memory of everything that the hub holds for its
 	// clients: bodies in queues, and frames that are being read. An eighth of it
-	// is set aside for reading. Default: 48 MiB; at least 1 MiB and four times
+	// is set aside for reading. On Linux, without TLS, a message above 64 KiB waits in the kernel until
+	// all of it has come, and counts from then on. Default: 48 MiB; at least 1 MiB and four times
 	// the largest relay. What cannot wait comes on top: reports, and a few words of the
 	// hub's own, up to 4 KiB for each client that is busy in this moment. A hub with clients of both versions may hold up to twice the
 	// bodies. On top come about 5 KiB for each connection and 3 KiB

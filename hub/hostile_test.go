@@ -432,6 +432,18 @@ func TestThousandAnnouncementsDelayNobody(t *testing.T) {
 	}
 }
 
+// unseen is a listener of connections of which the hub does not see what waits in the kernel, so that
+// it reads each message as it comes.
+type unseen struct{ net.Listener }
+
+func (l unseen) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{nc}, nil
+}
+
 // TestHoldersOfMemoryAreCut has clients that get memory by sending a part of a
 // large body, and stop there. Whoever waits for memory gets it when they are cut,
 // a stall timeout later.
@@ -439,7 +451,7 @@ func TestHoldersOfMemoryAreCut(t *testing.T) {
 	for name, body := range map[string]int{"large": wire.DefaultMaxBody, "small": 100} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: 2 * time.Second})
+			h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: 2 * time.Second}, unseen{listen(t)})
 			a, b := h.peer(t), h.peer(t)
 			frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
 			for range 12 {
@@ -498,7 +510,7 @@ func TestRelaysToStrangersCostLittle(t *testing.T) {
 // so much behind them, all to be ignored, that together they are all the memory
 // there is, and goes. Whoever has a question afterwards is answered.
 func TestLargeRequestsThatAreNoRelaysGiveTheirMemoryBack(t *testing.T) {
-	h := start(t, hub.Config{MaxBody: 200 << 10, MaxQueuedBytes: 1 << 20, StallTimeout: time.Second})
+	h := startOn(t, hub.Config{MaxBody: 200 << 10, MaxQueuedBytes: 1 << 20, StallTimeout: time.Second}, unseen{listen(t)})
 	frame := make([]byte, 120<<10)
 	binary.BigEndian.PutUint32(frame, uint32(len(frame)-wire.LengthSize))
 	frame[wire.LengthSize] = byte(wire.TypeIdentity)

@@ -58,6 +58,11 @@ const (
 	// (docs/decisions/0002).
 	unsentBytes = 64 << 10
 
+	// minWhole is the size above which the kernel is to hold a client's frame until all of it has
+	// come, in bytes. Smaller ones never need memory for which others wait before they are whole
+	// (docs/decisions/0014).
+	minWhole = 64 << 10
+
 	// userTimeout is after how long a peer is given up that takes nothing of what the
 	// kernel has for it: as long as Go's keep-alive takes for one that has nothing to take
 	// and does not answer (15 s, and nine times 15 s). Clients of version 2 are found to be
@@ -134,6 +139,8 @@ func New(config Config) (*Hub, error) {
 		UnsentBytes:  unsentBytes,
 		UserTimeout:  userTimeout,
 		Reads:        h.reads.Account(forReads),
+		MinWhole:     minWhole,
+		Kernel:       socket.DefaultKernelRoom(),
 	}
 	h.addresses.most, h.addresses.pace = config.MaxPerAddress, config.ConnectRate
 	h.ids.StartAt(h.firstID())

@@ -156,7 +156,7 @@ func TestShutdownAtOnceWhileClientsConnect(t *testing.T) {
 // TestShutdownWhileClientsWaitForMemory has some who hold all of it with parts of
 // frames, and others who wait for it, all silent.
 func TestShutdownWhileClientsWaitForMemory(t *testing.T) {
-	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
+	h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour}, unseen{listen(t)})
 	frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
 	for range 12 {
 		h.silent(t).send(frame[:150_000])

@@ -130,12 +130,10 @@ var causes = map[hub.Reason]struct {
 		},
 	},
 	hub.ReasonSlow: {
-		config: hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Second},
+		config: hub.Config{MaxQueuedBytes: 5 << 20, OutboxBytes: 16 << 20, StallTimeout: time.Second},
 		act: func(t *testing.T, h *testHub) {
-			frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
-			for range 6 {
-				h.peer(t).send(frame[:150_000])
-			}
+			p, slow := h.peer(t), h.peer(t).small()
+			background(t, func() error { return p.stream([]uint64{slow.id}, 30, 300_000) })
 		},
 	},
 	hub.ReasonShutdown: {act: func(t *testing.T, h *testHub) {

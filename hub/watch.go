@@ -255,7 +255,13 @@ func (r *relief) judge() {
 	slices.SortFunc(r.slow, func(a, b holder) int { return cmp.Compare(a.bytes, b.bytes) })
 }
 
-func newSample(s *session, at time.Time) sample { return sample{at, s.conn.Pulse(), s.conn.Brought()} }
+func newSample(s *session, at time.Time) sample {
+	brought := s.conn.Brought()
+	if _, holds := s.conn.Holding(); holds { // if the hub is slow, that is not the client's fault
+		brought = s.conn.Arrived()
+	}
+	return sample{at, s.conn.Pulse(), brought}
+}
 
 // watch returns what was seen of the session.
 func (s *session) watch() *watched {

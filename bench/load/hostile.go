@@ -21,17 +21,21 @@ import (
 
 // hostileConfig is how many clients do what to a hub.
 type hostileConfig struct {
-	kind    string
-	conns   int
-	rate    float64
-	seconds float64
-	secure  bool
-	token   string // that they show who come in
+	kind      string
+	conns     int
+	addresses int
+	rate      float64
+	seconds   float64
+	stay      time.Duration
+	secure    bool
+	token     string // that they show who come in
 }
 
 func (c *hostileConfig) addFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.kind, "kind", "silent", fmt.Sprint("what they do: ", slices.Sorted(maps.Keys(hostility))))
 	flags.IntVar(&c.conns, "conns", 10_000, "connections at once")
+	flags.IntVar(&c.addresses, "addresses", 32, "from so many of 127/8; one has ports for 28,000")
+	flags.DurationVar(&c.stay, "stay", 0, "how long each connection lasts at most, before it comes again; 0 is until the hub ends it")
 	flags.Float64Var(&c.rate, "rate", 2000, "new ones in a second, at most")
 	flags.Float64Var(&c.seconds, "seconds", 10, "how long to go on when all are there")
 	flags.BoolVar(&c.secure, "secure", false, "agree on TLS before that, whoever the hub is")
@@ -49,6 +53,9 @@ var (
 	lists      = slices.Repeat(wire.AppendListRequest(nil), 20_000)
 )
 
+// large is a message of 1 MiB.
+var large = wire.AppendRelay(nil, []uint64{1}, make([]byte, 1<<20))
+
 // hostility is what a client does with a connection. It returns when there is nothing more to
 // do with that; then the connection is reset.
 var hostility = map[string]func(ctx context.Context, c *hostileConfig, nc net.Conn){
@@ -59,6 +66,8 @@ var hostility = map[string]func(ctx context.Context, c *hostileConfig, nc net.Co
 		outlast(nc)
 	},
 	"body":       slowBody,
+	"half":       func(_ context.Context, _ *hostileConfig, nc net.Conn) { say(nc, large[:len(large)/2]); outlast(nc) },
+	"but a byte": func(_ context.Context, _ *hostileConfig, nc net.Conn) { say(nc, large[:len(large)-1]); outlast(nc) },
 	"read":       func(ctx context.Context, _ *hostileConfig, nc net.Conn) { askOnly(ctx, nc, identities) },
 	"read lists": func(ctx context.Context, _ *hostileConfig, nc net.Conn) { askOnly(ctx, nc, lists) },
 	"half-open": func(ctx context.Context, c *hostileConfig, nc net.Conn) { // come in, and vanish
@@ -129,6 +138,9 @@ func besiege(ctx context.Context, t target, c hostileConfig) (*hostile, error) {
 		return nil, fmt.Errorf("no kind %q", c.kind)
 	}
 	c.token = t.token
+	if c.addresses < 1 || c.addresses > 250 {
+		return nil, fmt.Errorf("%d addresses, must be from 1 to 250", c.addresses)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var made, held atomic.Int64
@@ -157,10 +169,9 @@ func besiege(ctx context.Context, t target, c hostileConfig) (*hostile, error) {
 	return h, nil
 }
 
-// one makes a connection and does harm with it. They come from several addresses: one has too
-// few ports.
+// one makes a connection and does harm with it.
 func one(ctx context.Context, c *hostileConfig, addr string, i int, do func(context.Context, *hostileConfig, net.Conn), made, held *atomic.Int64) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%32))}, Timeout: 5 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%c.addresses))}, Timeout: 5 * time.Second}
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return // the hub does not have to take it
@@ -178,6 +189,9 @@ func one(ctx context.Context, c *hostileConfig, addr string, i int, do func(cont
 			return
 		}
 		over = secure
+	}
+	if c.stay > 0 {
+		_ = nc.SetDeadline(time.Now().Add(c.stay)) // likewise
 	}
 	do(ctx, c, over)
 }

@@ -70,11 +70,14 @@ type Config struct {
 	// message by message would otherwise write each by itself.
 	Quiet time.Duration
 
-	// Whole says that a frame of more than 256 KiB is left in the kernel until all of
-	// it has come, or as much as the kernel takes, where it can be told so. Of many
-	// connections that get large frames, few then hold the memory for one at a time,
-	// and that stays in the processor's cache.
-	Whole bool
+	// MinWhole is the size, in bytes, above which a frame is left in the kernel until all of it has
+	// come, or as much as the kernel takes: on Linux, without TLS. Until then it needs no memory of
+	// Account, and of many connections that get large frames, few hold the memory for one at a time.
+	// At least 64 KiB; 0: each frame is read as it comes.
+	MinWhole int
+
+	// Kernel bounds what the kernel is asked to hold of such frames. nil: nothing does.
+	Kernel *KernelRoom
 
 	// Keep says that the one who reads will keep frames beyond the next Fill, by
 	// Frame.Buffer.Retain. The reader then sees to it that little frames do not

@@ -22,10 +22,6 @@ const (
 	// an unfinished frame between two reads.
 	smallSize = 4 << 10
 
-	// wholeLeast is the size above which Config.Whole applies, in bytes: below it, the
-	// system calls that it takes cost more than it saves.
-	wholeLeast = 4 * readSize
-
 	// recordSize is the most that TLS carries in one piece (RFC 8446, section 5.1): a read
 	// returns no more.
 	recordSize = 16 << 10
@@ -66,7 +62,8 @@ type Frame struct {
 //
 // While Fill waits between frames, the Reader holds no memory. In the middle of
 // one it holds the bytes that have come; a frame larger than a read buffer gets
-// its final memory once a read buffer full of it is here, never before.
+// its final memory once a read buffer full of it is here, never before, or all of it
+// (Config.MinWhole).
 //
 // One goroutine owns it. Interrupt, Finish, Brought, Arrived, Waits, Acknowledged,
 // PeerEnded and Holding may be called by others.
@@ -97,6 +94,10 @@ type Reader struct {
 	full     bool          // the last read filled its buffer
 	starved  bool          // the last attempt had no memory to read into
 	patient  bool          // the socket is readable only when much has come
+	overflow bool          // the unfinished frame is not left in the kernel: see whole.go
+	room     int           // bytes of Config.Kernel that it takes
+	stuck    moment        // since when the kernel takes no more of it; 0: it does
+	stuckAt  int           // how many bytes the kernel held then
 	n        int           // outcome of the last attempt
 	err      error
 
@@ -278,6 +279,7 @@ func (r *Reader) Forget() { r.dropHanded() }
 // Drop gives back all memory. The Reader must not be used afterwards.
 func (r *Reader) Drop() {
 	r.dropHanded()
+	r.leaveRoom()
 	for _, b := range []**body.Buffer{&r.buf, &r.rest, &r.big} {
 		if *b != nil {
 			(*b).Release()
@@ -313,6 +315,7 @@ func (r *Reader) settle() error {
 	if r.since == 0 {
 		r.begin(len(partial))
 		r.began = time.Now().UnixNano()
+		r.overflow = false
 	} else {
 		r.progress(len(partial))
 	}
@@ -324,22 +327,20 @@ func (r *Reader) settle() error {
 	return nil
 }
 
-// leaves reports whether the unfinished frame is left in the kernel until all of
-// it has come.
-func (r *Reader) leaves() bool {
-	return r.base.config.Whole && r.base.raw != nil && r.size > wholeLeast
-}
-
 // keep moves the start of an unfinished frame from buf to memory of its own
 // size. When there is none to be had, buf itself stays, unless somebody may have
 // kept what was handed out of it.
 func (r *Reader) keep(partial []byte, handed bool) {
 	r.restLen = len(partial)
+	size, most := len(partial), readSize
+	if r.leaves() {
+		size, most = size+announceSize, most+1
+	}
 	switch {
 	case len(partial) <= smallSize:
-		r.rest = body.Get(len(partial))
-	case len(partial) < readSize:
-		r.rest = draw(r.base.config.Reads, len(partial))
+		r.rest = body.Get(size)
+	case len(partial) < most:
+		r.rest = draw(r.base.config.Reads, size)
 		if r.rest == nil && handed && r.base.config.Keep {
 			r.rest = body.Get(len(partial))
 		}
@@ -363,6 +364,7 @@ func (r *Reader) grow() error {
 	if err != nil {
 		return err
 	}
+	r.leaveRoom()
 	copy(big.Bytes(), r.rest.Bytes()[:r.restLen])
 	r.rest.Release()
 	r.big, r.have = big, r.restLen
@@ -373,9 +375,9 @@ func (r *Reader) grow() error {
 	return nil
 }
 
-// hold notes that an unfinished frame keeps b.
+// hold notes that an unfinished frame keeps b. Nobody waits for memory of Config.Reads.
 func (r *Reader) hold(b *body.Buffer) {
-	if b.Account() == nil {
+	if a := b.Account(); a == nil || a == r.base.config.Reads {
 		r.held.Store(0)
 	} else if r.held.Load() == 0 {
 		r.held.Store(time.Now().Add(r.since.until()).UnixNano())
@@ -464,6 +466,11 @@ func (r *Reader) readOnce() error {
 // tryRead is called by the runtime when there may be something to read. It
 // borrows memory only now, and gives it back when there is nothing after all.
 func (r *Reader) tryRead(fd uintptr) bool {
+	if r.rest != nil && r.leaves() {
+		if done, reads := r.tryWhole(fd); !reads {
+			return done
+		}
+	}
 	p := r.target(r.limited(readSize))
 	if p == nil {
 		return r.tryStarve(fd)
@@ -525,11 +532,7 @@ func (r *Reader) tryStarve(fd uintptr) bool {
 		return true
 	}
 	r.patient = true
-	want := min(r.size, readSize)
-	if r.leaves() {
-		want = r.size
-	}
-	enough, err := enoughRaw(fd, want-r.restLen)
+	enough, err := enoughRaw(fd, max(1, min(r.size, readSize)-r.restLen))
 	switch {
 	case err != nil:
 		r.err = err
@@ -667,9 +670,13 @@ func (r *Reader) arm() {
 		r.armIdle()
 		return
 	}
-	due := r.due()
-	if r.armed == 0 || r.armed > due {
-		r.setDeadline(due)
+	r.armAt(r.due())
+}
+
+// armAt sets the deadline, unless there is an earlier one.
+func (r *Reader) armAt(at moment) {
+	if r.armed == 0 || r.armed > at {
+		r.setDeadline(at)
 	}
 }
 
@@ -697,7 +704,7 @@ func (r *Reader) deadline() error {
 		return nil
 	}
 	if due := r.due(); due.until() > 0 {
-		r.setDeadline(due)
+		r.setDeadline(due) // and what is stuck is looked at anew, which may set an earlier one
 		return nil
 	}
 	return r.late()

@@ -58,17 +58,19 @@ func TestAStarvedReaderGoesOn(t *testing.T) {
 	b.end(t)
 }
 
+const minWhole = 256 << 10
+
 // TestALargeFrameIsLeftInTheKernel draws its memory when the whole frame has come,
 // and that of a smaller one when there is a read buffer full of it.
 func TestALargeFrameIsLeftInTheKernel(t *testing.T) {
 	config := readerConfig()
-	config.Whole = true
+	config.MinWhole = minWhole
 	b := newBench(t, tcp, config)
 	b.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20) // so that the kernel takes the whole frame
 	frames := make(chan int, 1)
 	b.handle = func(f Frame) { frames <- len(f.Payload) }
 	b.serve()
-	big := frame(2 * wholeLeast)
+	big := frame(2 * minWhole)
 	b.write(big[:readSize])
 	until(t, "the first read buffer is full", func() bool { return b.Brought() == readSize })
 	b.write(big[readSize : len(big)-1])
@@ -87,10 +89,10 @@ func TestALargeFrameIsLeftInTheKernel(t *testing.T) {
 	within(t, "the end", b.ended)
 
 	config = readerConfig()
-	config.Whole = true
+	config.MinWhole = minWhole
 	b = newBench(t, tcp, config)
 	b.serve()
-	b.write(frame(wholeLeast)[:wholeLeast-1])
+	b.write(frame(minWhole)[:minWhole-1])
 	until(t, "a smaller one has memory", func() bool { return peak(b.bodies.Budget) > 0 })
 	b.end(t)
 }
@@ -99,7 +101,7 @@ func TestALargeFrameIsLeftInTheKernel(t *testing.T) {
 // buffer was read.
 func TestReader_FrameLeftInTheKernelProgresses(t *testing.T) {
 	config := readerConfig()
-	config.Whole = true
+	config.MinWhole = minWhole
 	b := newBench(t, tcp, config)
 	b.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20)
 	go func() { b.ended <- b.handleAll() }() // ends with Interrupt

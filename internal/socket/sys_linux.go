@@ -1,7 +1,9 @@
 package socket
 
 import (
+	"fmt"
 	"io"
+	"os"
 	"syscall"
 	"time"
 	"unsafe"
@@ -79,23 +81,90 @@ func demandRaw(fd uintptr, n int) error {
 	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
 }
 
+// demandMostRaw is demandRaw for n bytes, or half of what the kernel can hold if that is less than n.
+func demandMostRaw(fd uintptr, n int) error {
+	if err := demandRaw(fd, n); err != nil {
+		return err
+	}
+	if most := demandedRaw(fd); most < n {
+		return demandRaw(fd, most/2)
+	}
+	return nil
+}
+
+// demandedRaw returns how many bytes were demanded, or the most that can be.
+func demandedRaw(fd uintptr) int {
+	n, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT) // fails only on a closed connection
+	return n
+}
+
+// wholeRaw returns what the kernel does with a frame of which it holds n bytes and not yet
+// everything. It returns an error when nothing more will come.
+func wholeRaw(fd uintptr, n int) (state int, err error) {
+	readable, err := readableRaw(fd)
+	if err != nil || !readable {
+		return kernelTakes, err
+	}
+	ended := endedRaw(fd)
+	switch {
+	case unreadRaw(fd) != n: // more came, perhaps before the end
+		return kernelMoved, nil
+	case ended:
+		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		switch {
+		case err != nil:
+			return kernelEnded, err
+		case errno != 0:
+			return kernelEnded, syscall.Errno(errno)
+		}
+		return kernelEnded, io.EOF
+	case n >= demandedRaw(fd):
+		return kernelFull, nil
+	}
+	return kernelStuck, nil
+}
+
+// kernelMemory returns how many bytes the kernel may be asked to hold for those who do not read yet: see
+// DefaultKernelRoom.
+func kernelMemory() int64 {
+	bytes := int64(64 << 20)
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_mem"); err == nil {
+		var pages int64
+		if _, err := fmt.Sscan(string(b), &pages); err == nil {
+			bytes = pages * int64(os.Getpagesize()) / 2
+		}
+	}
+	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
+		var max int64
+		if _, err := fmt.Sscan(string(b), &max); err == nil { // otherwise it says "max"
+			bytes = min(bytes, max/4)
+		}
+	}
+	return bytes
+}
+
+// readableRaw reports whether as much has come as was demanded, or the kernel takes no more, or
+// nothing more will come.
+func readableRaw(fd uintptr) (bool, error) {
+	ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(ready, 0)
+		if err != unix.EINTR {
+			return n > 0, err
+		}
+	}
+}
+
 // enoughRaw demands n bytes and reports whether it is readable, without waiting.
 // Whoever then waits is woken when it is. It returns io.EOF like peekRaw.
 func enoughRaw(fd uintptr, n int) (enough bool, err error) {
 	if err := demandRaw(fd, n); err != nil {
 		return false, err
 	}
-	ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(ready, 0)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil || n == 0:
-			return false, err
-		}
-		return peekRaw(fd)
+	if readable, err := readableRaw(fd); err != nil || !readable {
+		return false, err
 	}
+	return peekRaw(fd)
 }
 
 // writableRaw reports whether there is room to write, or the connection has failed, without waiting.

@@ -26,6 +26,12 @@ func demandRaw(uintptr, int) error { return errNoRaw }
 
 func enoughRaw(uintptr, int) (enough bool, err error) { return false, errNoRaw }
 
+func demandMostRaw(uintptr, int) error { return errNoRaw }
+
+func wholeRaw(uintptr, int) (state int, err error) { return kernelTakes, errNoRaw }
+
+func kernelMemory() int64 { return 0 }
+
 func writableRaw(uintptr) bool { return true }
 
 // vector is a list of memory areas to write.
