@@ -83,6 +83,7 @@ type Client struct {
 	secret   string // to come back with; "": it cannot
 	epoch    uint64 // of the hub
 	attempts int    // to come back, since it was connected
+	welcome  bool   // has come on the connection on which HELLO was said last
 	over     over   // what it was sent away for, since then
 	fresh    string // a token to show on the next connection; "": it is asked for
 

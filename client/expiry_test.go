@@ -224,7 +224,8 @@ func TestSkip_Counts(t *testing.T) {
 		}
 		h.wantFrame(wire.AppendTaken(nil, 1)) // and the second lies in the inbox
 		h = d.lose(h)
-		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret", Received: 1}, resumed(func(w *wire.Welcome) { w.Again = 2 }))
+		read := uint64(2)
+		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret", Received: 1, Read: &read}, resumed(func(w *wire.Welcome) { w.Again = 2 }))
 		h.send(wire.AppendSkip(nil), wire.AppendSkip(nil), deliver(4, wire.FlagReceived))
 		for _, want := range []uint64{2, 4} {
 			if m, err := d.client.Receive(t.Context()); err != nil || m.Seq != want {

@@ -135,7 +135,11 @@ func (c *Client) greet(ctx context.Context, l *link) (identity <-chan uint64, er
 			hello.ID, hello.Resume = c.ID(), c.secret
 			hello.Received, l.read = c.inbox.detach()
 			l.skip = l.read.frames - hello.Received
+			if c.welcome {
+				hello.Read = &l.read.frames
+			}
 		}
+		c.welcome = false
 		frames = wire.AppendHello(frames, &hello)
 	}
 	l.say(wire.AppendIdentityRequest(frames), &insisting)
@@ -179,7 +183,7 @@ func (l *link) welcomed(payload []byte) error {
 	l.era = c.verdicts.attach(l, anew)
 	another := !first && w.Epoch != c.epoch
 	c.watching.attach(l, another)
-	c.secret, c.epoch, c.attempts, c.over = w.Resume, w.Epoch, 0, over{}
+	c.secret, c.epoch, c.attempts, c.over, c.welcome = w.Resume, w.Epoch, 0, over{}, true
 	l.limitBody(&w)
 	c.mu.Lock()
 	c.id = w.ID

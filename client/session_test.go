@@ -99,12 +99,21 @@ func (h *fakeHub) welcome(w wire.Welcome) {
 	}
 }
 
-// wantHello reads a HELLO, which must be that, with what is the same in each of them.
+// wantHello reads a HELLO, which must be that, with what is the same in each of them. What it says
+// of Read may be anything, unless something is wanted.
 func (h *fakeHub) wantHello(want *wire.Hello) {
 	h.t.Helper()
 	all := *want
 	all.Confirms, all.Skip = true, true
-	h.want(wire.AppendIdentityRequest(wire.AppendHello(nil, &all)))
+	typ, payload, err := h.next()
+	got, _ := wire.ParseHello(payload)
+	if all.Read == nil {
+		got.Read = nil
+	}
+	if got, want := wire.AppendHello(nil, &got), wire.AppendHello(nil, &all); err != nil || typ != wire.TypeHello || !bytes.Equal(got, want) {
+		h.t.Errorf("the client sent a frame of type %#x: %q (%v), want %q", typ, got, err, want)
+	}
+	h.want(wire.AppendIdentityRequest(nil))
 }
 
 // resumed is how the hub greets one who comes back.
@@ -379,6 +388,25 @@ func TestAttemptsMayBreakOff(t *testing.T) {
 		h = <-d.hubs
 		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumed(func(*wire.Welcome) {}))
 		d.wantEvent(EventResumed)
+	})
+}
+
+// TestHello_Read says what has come whole, of a connection that had its WELCOME, and nothing of
+// another.
+func TestHello_Read(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := speak(t, nil)
+		h.send(deliver(1, 0), deliver(2, 0)[:20])
+		h.Close()
+		d.wantEvent(EventDisconnected)
+		for _, want := range []string{`"read":"1"`, ""} {
+			h = <-d.hubs
+			payload, err := h.hear(wire.TypeHello)
+			if err != nil || !strings.Contains(string(payload), want) || strings.Contains(string(payload), "read") != (want != "") {
+				t.Errorf("HELLO %s (%v), want %q in it", payload, err, want)
+			}
+			h.Close()
+		}
 	})
 }
 

@@ -144,6 +144,10 @@ func (b *batch) Progress(at int, what socket.Progress, first, frames int) {
 		b.settle(at, first, frames, wire.FateGone)
 	case socket.Unheard:
 		b.settle(at, first, frames, wire.FateUncertain)
+	case socket.Unreachable:
+		b.settle(at, first, frames, wire.FateUnreachable)
+	case socket.Oversized:
+		b.settle(at, first, frames, wire.FateTooLarge)
 	}
 }
 

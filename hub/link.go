@@ -55,7 +55,9 @@ type link struct {
 
 	dismissed atomic.Pointer[goAway] // nil: nobody wants it to go
 
-	reason Reason // why the connection ended; static once detached is set
+	// Static once detached is set.
+	reason Reason        // why the connection ended
+	lasted time.Duration // how long there was one
 
 	silent atomic.Bool // nothing was heard from it for two keep-alive intervals
 	last   beat        // owned by Hub.beat
@@ -152,13 +154,18 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 	if !p.claim(old) {
 		return false // a third connection is faster
 	}
-	again, ok := old.conn.Resumable(h.Received)
+	at, says := position(h)
+	again, ok := old.conn.Resumable(at)
 	s := t.session
 	if !ok || !t.welcome(p, again, true) {
 		p.release(old)
 		return false
 	}
-	if !old.conn.Move(&s.conn.Outbox, h.Received, &t.dispatch) {
+	giveUp := says && p.attempts.Failed(at.Read, old.conn.Begun(at.Read), old.link.Load().lasted)
+	if giveUp {
+		s.hub.config.Logger.Info("message given up", "client", p.id, "cause", "no connection of the client carries it")
+	}
+	if !old.conn.Move(&s.conn.Outbox, at, giveUp, &t.dispatch) {
 		p.release(old)
 		s.end(ReasonLost) // with the WELCOME that speaks of success; it may come again
 		return true
@@ -174,6 +181,17 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 	s.resumePace()
 	s.hub.counters.resumed.Add(1)
 	return true
+}
+
+// position returns how far a client that comes back has come, and whether it says so of the
+// connection before.
+func position(h *wire.Hello) (at socket.Position, says bool) {
+	at = socket.Position{Received: h.Received, Read: h.Received}
+	if h.Read == nil || !h.Skip {
+		return at, false
+	}
+	at.Read = *h.Read
+	return at, true
 }
 
 // overtaken reports whether another connection has gone on with the peer of s: then
@@ -283,6 +301,7 @@ func (s *session) linger(err error) bool {
 	if goesOn {
 		l.reason = ReasonTakenOver
 	}
+	l.lasted = time.Since(s.since)
 	l.detached.Set()
 	window := time.NewTimer(s.hub.config.ResumeWindow)
 	defer window.Stop()

@@ -21,8 +21,9 @@ type peer struct {
 	reports socket.Terms // those of a REPORT
 	control socket.Terms // those of a TAKEN and of a PING
 
-	// Owned by the reading goroutine of the session that it has.
-	seq uint64 // of the last SEND
+	// Owned by the reading goroutine of the session that it has, or of the one that has claimed it.
+	seq      uint64          // of the last SEND
+	attempts socket.Attempts // to write the first frame that the client does not have
 
 	mu      sync.Mutex
 	session *session // that it has, or had last

@@ -21,9 +21,15 @@ import (
 // inVirtualTime runs f beside a hub with the defaults, in memory.
 func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub, ln *pipes)) {
 	t.Helper()
+	inVirtualTimeWith(t, hub.Config{}, f)
+}
+
+// inVirtualTimeWith is inVirtualTime for a hub with settings.
+func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *testHub, ln *pipes)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipes()
-		h := startOn(t, hub.Config{}, ln)
+		h := startOn(t, config, ln)
 		f(t, h, ln)
 	})
 }

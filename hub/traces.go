@@ -127,6 +127,10 @@ func (s *traces) progress(at int, what socket.Progress, first, frames int) {
 		s.note(at, wire.FateFull, first, frames)
 	case socket.Unsent, socket.Unheard:
 		s.note(at, wire.FateGone, first, frames)
+	case socket.Unreachable:
+		s.note(at, wire.FateUnreachable, first, frames)
+	case socket.Oversized:
+		s.note(at, wire.FateTooLarge, first, frames)
 	}
 }
 

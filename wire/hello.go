@@ -36,6 +36,11 @@ type Hello struct {
 
 	// Skip says that the client knows SKIP. It must be the same in each Hello of one client.
 	Skip bool `json:"skip,omitempty"`
+
+	// Read is how many counted frames have come whole, in all. They are not sent again, whether they
+	// were received or not. nil: the client does not say, or had no WELCOME on the connection
+	// before. It counts only with Skip.
+	Read *uint64 `json:"read,omitempty,string"`
 }
 
 // Welcome is the hub's answer to a Hello. Fields that are not known are ignored.

@@ -4,5 +4,6 @@ package wire
 const SkipLen = HeaderSize
 
 // AppendSkip appends a SKIP: a counted frame that stands for one that was sent before, and is not
-// sent again because its time is up. It has no payload, and whatever comes in it is ignored.
+// sent again: its time is up, the client has it, or it is given up. It has no payload, and whatever
+// comes in it is ignored.
 func AppendSkip(b []byte) []byte { return appendHeader(b, TypeSkip, 0) }

@@ -69,7 +69,7 @@ func TestOutbox_StampTellsWhatIsLeft(t *testing.T) {
 	s.Sever()
 	s.Outbox.Wait()
 	time.Sleep(10 * time.Millisecond)
-	if _, ok := s.Resumable(0); !ok || !s.Move(&next.Outbox, 0, d) {
+	if _, ok := s.Resumable(Position{0, 0}); !ok || !s.Move(&next.Outbox, Position{0, 0}, false, d) {
 		t.Fatal("cannot go on")
 	}
 	d.Drop()
@@ -113,7 +113,7 @@ func TestOutbox_ExpiredAfterItWasWritten(t *testing.T) {
 		if w[1].count(0, Unheard) != 1 {
 			t.Errorf("skips %v: nobody is told that it will not be known: %v", skips, w[1].seen)
 		}
-		if again, ok := s.Resumable(0); again != 3 || !ok || !s.Move(&next.Outbox, 0, d) {
+		if again, ok := s.Resumable(Position{0, 0}); again != 3 || !ok || !s.Move(&next.Outbox, Position{0, 0}, false, d) {
 			t.Fatalf("cannot go on, %d frames again", again)
 		}
 		d.Drop()

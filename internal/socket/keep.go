@@ -117,17 +117,17 @@ func (o *Outbox) midFrame() bool {
 	return o.queue != nil && o.queue.sent > 0
 }
 
-// Resumable reports whether Move will succeed for a peer that has had the first
-// upTo counted frames, and how many of the frames behind them were written before
-// and may reach it a second time. From then on memory that is short does not take them
-// back. o must be detached, and Wait must have returned.
-func (o *Outbox) Resumable(upTo uint64) (again int, ok bool) {
+// Resumable reports whether Move will succeed for a peer that has come that far, and how many of
+// the frames that its application has not had were written before and may reach it a second
+// time. From then on memory that is short does not take them back. o must be detached, and
+// Wait must have returned.
+func (o *Outbox) Resumable(at Position) (again int, ok bool) {
 	var out settled
 	defer out.end()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	l := o.ledger
-	if o.closed || l == nil || !l.detached || l.moved != nil || upTo < l.acked || upTo > l.written+o.ahead() {
+	l, upTo := o.ledger, at.Received
+	if o.closed || l == nil || !l.detached || l.moved != nil || upTo < l.acked || at.Read < upTo || at.Read > l.written+o.ahead() {
 		return 0, false
 	}
 	l.claimed = max(l.claimed, upTo)
@@ -136,7 +136,7 @@ func (o *Outbox) Resumable(upTo uint64) (again int, ok bool) {
 	if q := o.queue; q != nil && q.sent > 0 && q.segments[q.head].counted && upTo <= l.written {
 		again++
 	}
-	l.promised = l.whole()
+	l.promised = l.whole(at.Read)
 	return again, l.promised
 }
 
@@ -144,7 +144,11 @@ func (o *Outbox) Resumable(upTo uint64) (again int, ok bool) {
 // Resumable must have said that it can be. to must be numbered, and known to nobody
 // yet; it may hold what is to be sent before. Afterwards, whatever is offered to o
 // goes to that one. It returns false when one of them was closed meanwhile.
-func (o *Outbox) Move(to *Outbox, upTo uint64, d *Dispatch) bool {
+//
+// What the peer has read is not sent again, nor is what is too large for it by now: a SKIP takes
+// its place. With giveUp, which is for a peer that knows SKIP, the same holds for the message
+// behind what it has read, which must be Begun.
+func (o *Outbox) Move(to *Outbox, at Position, giveUp bool, d *Dispatch) bool {
 	var out settled
 	defer out.end()
 	o.mu.Lock()
@@ -160,8 +164,9 @@ func (o *Outbox) Move(to *Outbox, upTo uint64, d *Dispatch) bool {
 	}
 	l.handOver(to)
 	if o.queue != nil {
-		o.queue.handOver(to, upTo-l.acked, &out)
+		o.queue.handOver(to, at.Received-l.acked, &out)
 	}
+	to.omit(at, giveUp, &out)
 	o.queue, o.weight = nil, 0
 	for _, w := range o.parked {
 		if w.piece.Counted {

@@ -179,10 +179,13 @@ func (l *ledger) lapse(out *settled, gone func(*segment) bool) {
 	}
 }
 
-// whole reports whether everything that is not acknowledged can be sent again.
-func (l *ledger) whole() bool {
+// whole reports whether everything that is not acknowledged can be sent again, but for what stands
+// before the counted frame of that number.
+func (l *ledger) whole(from uint64) bool {
+	at := l.acked
 	for i := l.head; i < len(l.kept); i++ {
-		if l.kept[i].buffer == nil {
+		at += uint64(l.kept[i].frames)
+		if l.kept[i].buffer == nil && at > from {
 			return false
 		}
 	}

@@ -53,12 +53,38 @@ type commuter struct {
 	sent    uint64 // number of the last DELIVER that was offered
 	pieces  []*witness
 
-	had  atomic.Uint64 // how many have come, SKIPs among them
-	done chan struct{} // closed when nothing more comes on this connection
+	had   atomic.Uint64 // how many have come, SKIPs among them
+	acked atomic.Uint64 // how many of them were acknowledged
+	done  chan struct{} // closed when nothing more comes on this connection
 
-	mu    sync.Mutex
-	timed map[uint64]bool // the DELIVERs that may expire
-	last  uint64          // number of the last that has come
+	mu      sync.Mutex
+	timed   map[uint64]bool // the DELIVERs that may expire
+	large   map[uint64]bool // those above smallFrame
+	last    uint64          // number of the last that has come
+	givenUp int             // how many may be missing for that
+	shrinks bool            // it takes smallFrame at times
+}
+
+// smallFrame is the largest frame that a commuter takes on some connections, in bytes.
+const smallFrame = 2000
+
+// goesOn chooses where a commuter goes on that has lost its connection, and whether it gives up
+// what was begun there.
+func (c *commuter) goesOn(old *station) (at Position, giveUp bool) {
+	had := c.had.Load()
+	if !c.skips {
+		return Position{had, had}, false
+	}
+	acked := c.acked.Load()
+	at = Position{acked + c.random.Uint64N(had-acked+1), had}
+	c.acked.Store(at.Received)
+	giveUp = old.Begun(had) && c.random.IntN(2) == 0
+	if giveUp {
+		c.mu.Lock()
+		c.givenUp++
+		c.mu.Unlock()
+	}
+	return at, giveUp
 }
 
 // connect gives it a first or a further connection.
@@ -68,31 +94,43 @@ func (c *commuter) connect() {
 	next := newStation(c.t, tcp, Config{OutboxBytes: 64 << 10, StallTimeout: patience})
 	next.Number(c.window, c.skips)
 	d := next.dispatch()
+	var at Position
 	if old != nil {
-		had := c.had.Load()
-		if _, ok := old.Resumable(had); !ok {
-			c.t.Fatalf("not resumable after %d frames", had)
+		var giveUp bool
+		at, giveUp = c.goesOn(old)
+		if c.shrinks && c.random.IntN(3) == 0 {
+			next.SetMaxFrame(smallFrame)
 		}
-		if !old.Move(&next.Outbox, had, d) {
+		if _, ok := old.Resumable(at); !ok {
+			c.t.Fatalf("not resumable at %+v", at)
+		}
+		if !old.Move(&next.Outbox, at, giveUp, d) {
 			c.t.Fatal("closed meanwhile")
 		}
 	}
 	d.Drop()
 	c.station, c.done = next, make(chan struct{})
-	go c.listen(next, rand.New(rand.NewPCG(c.random.Uint64(), 1)), c.done) // ends with the connection
+	go c.listen(next, at, rand.New(rand.NewPCG(c.random.Uint64(), 1)), c.done) // ends with the connection
 }
 
 // listen takes what comes, holds it to its order, and acknowledges it now and then,
 // and at least when half of the window is waiting for that.
-func (c *commuter) listen(s *station, random *rand.Rand, done chan struct{}) {
+func (c *commuter) listen(s *station, at Position, random *rand.Rand, done chan struct{}) {
 	defer close(done)
 	unsaid := 0
+	again := at.Read - at.Received
 	for {
 		kind, payload, err := readOne(s.far)
 		if err != nil {
 			return
 		}
 		if !kind.Counted() {
+			continue
+		}
+		if again > 0 {
+			if again--; kind != wire.TypeSkip {
+				c.t.Errorf("what the peer has is sent again as a frame of type %#x", kind)
+			}
 			continue
 		}
 		if kind == wire.TypeDeliver && !c.follows(payload) {
@@ -106,6 +144,7 @@ func (c *commuter) listen(s *station, random *rand.Rand, done chan struct{}) {
 			if !s.Acknowledge(had) {
 				c.t.Errorf("frame %d came and cannot be acknowledged", had)
 			}
+			c.acked.Store(had)
 		}
 		if s.Acknowledge(had + 1_000_000) {
 			c.t.Error("what was never sent can be acknowledged")
@@ -121,7 +160,11 @@ func (c *commuter) follows(payload []byte) bool {
 	defer c.mu.Unlock()
 	ok := err == nil && d.Seq > c.last
 	for n := c.last + 1; ok && n < d.Seq; n++ {
-		ok = c.timed[n]
+		if c.timed[n] || c.shrinks && c.large[n] {
+			continue
+		}
+		c.givenUp--
+		ok = c.givenUp >= 0
 	}
 	if !ok {
 		c.t.Errorf("frame %d comes behind %d: %v", d.Seq, c.last, err)
@@ -178,10 +221,15 @@ func (c *commuter) offer(d *Dispatch) {
 			size = 100_000
 		}
 		c.sent++
+		if wire.DeliverLen(size) > smallFrame {
+			c.mu.Lock()
+			c.large[c.sent] = true
+			c.mu.Unlock()
+		}
 		frames = append(frames, wire.AppendDeliver(nil, &wire.Deliver{Seq: c.sent, Body: make([]byte, size)}))
 	}
 	p := c.station.piece(frames...)
-	p.Counted = true
+	p.Counted, p.Deliveries = true, len(frames)
 	if c.random.IntN(2) == 0 {
 		w := &witness{seen: make([][]Progress, len(frames))}
 		c.pieces = append(c.pieces, w)
@@ -196,8 +244,18 @@ func (c *commuter) offer(d *Dispatch) {
 			c.mu.Unlock()
 		}
 	}
-	if c.station.Offer(p, d) == Late {
+	switch c.station.Offer(p, d) {
+	case Late:
 		p.Terms.Tracker.Progress(0, Expired, 0, len(frames))
+	case TooLarge: // nothing of it
+		c.mu.Lock()
+		for i := range frames {
+			c.large[c.sent-uint64(i)] = true
+		}
+		c.mu.Unlock()
+		if p.Terms != nil {
+			p.Terms.Tracker.Progress(0, Oversized, 0, len(frames))
+		}
 	}
 	p.Buffer.Release()
 }
@@ -205,10 +263,10 @@ func (c *commuter) offer(d *Dispatch) {
 // TestWhatIsNotAcknowledgedMovesOn loses one connection after the other, at random
 // moments, with a window that is full most of the time.
 func TestWhatIsNotAcknowledgedMovesOn(t *testing.T) {
-	for i, window := range []int{1, 10_000, 1 << 20, 1, 10_000, 1 << 20} {
+	for i, window := range []int{1, 10_000, 1 << 20, 1, 10_000, 1 << 20, 10_000, 1 << 20} {
 		seed := rand.Uint64()
 		t.Logf("window %d, seed %d", window, seed)
-		c := &commuter{t: t, random: rand.New(rand.NewPCG(seed, 0)), window: window, skips: i < 3, timed: make(map[uint64]bool)}
+		c := &commuter{t: t, random: rand.New(rand.NewPCG(seed, 0)), window: window, skips: i < 3 || i >= 6, shrinks: i >= 6, timed: make(map[uint64]bool), large: make(map[uint64]bool)}
 		c.connect()
 		for range 60 {
 			d := c.station.dispatch()
@@ -229,11 +287,14 @@ func TestWhatIsNotAcknowledgedMovesOn(t *testing.T) {
 		}
 		until(t, "everything has come", func() bool { return c.complete() || t.Failed() })
 		c.lose()
-		if _, ok := c.station.Resumable(c.had.Load()); !ok {
+		if _, ok := c.station.Resumable(Position{c.had.Load(), c.had.Load()}); !ok {
 			t.Error("the peer has had everything, and cannot go on")
 		}
 		for _, w := range c.pieces {
 			for i := range w.seen {
+				if w.gone(i, c) {
+					continue
+				}
 				if !w.plausible(i, c.skips) {
 					t.Fatalf("frame %d of a piece, timed %v, skips %v: %v", i, w.timed, c.skips, w.seen[i])
 				}
@@ -246,6 +307,14 @@ func TestWhatIsNotAcknowledgedMovesOn(t *testing.T) {
 // complete reports whether everything has come that was not dropped.
 func (c *commuter) complete() bool {
 	return !c.station.Busy() && c.station.Kept().Frames == c.had.Load()
+}
+
+// gone reports whether a frame met one of the ends that a model of loss does not know, and no
+// other.
+func (w *witness) gone(i int, c *commuter) bool {
+	unreachable, oversized := w.count(i, Unreachable), w.count(i, Oversized)
+	return unreachable+oversized == 1 && (unreachable == 0 || c.skips) && (oversized == 0 || c.shrinks) &&
+		w.count(i, Received)+w.count(i, Expired)+w.count(i, Unheard) == 0
 }
 
 // plausible reports whether what was told of a frame can be: it has arrived, or it has expired,
@@ -382,11 +451,11 @@ func TestMoveToOneThatHasEnded(t *testing.T) {
 		s.Offer(p, d)
 		p.Buffer.Release()
 	}
-	if _, ok := s.Resumable(0); !ok {
+	if _, ok := s.Resumable(Position{0, 0}); !ok {
 		t.Fatal("cannot go on")
 	}
 	next.Close()
-	if s.Move(&next.Outbox, 0, d) {
+	if s.Move(&next.Outbox, Position{0, 0}, false, d) {
 		t.Error("moved to an outbox that is closed")
 	}
 	s.Close()
@@ -425,10 +494,10 @@ func TestWhatIsGivenUp(t *testing.T) {
 	s.Detach()
 	s.Sever()
 	s.Outbox.Wait()
-	if _, ok := s.Resumable(1); ok {
+	if _, ok := s.Resumable(Position{1, 1}); ok {
 		t.Error("what was given up can be sent again")
 	}
-	if _, ok := s.Resumable(2); !ok {
+	if _, ok := s.Resumable(Position{2, 2}); !ok {
 		t.Error("the peer has had everything, and cannot go on")
 	}
 	s.Close()
@@ -457,7 +526,7 @@ func TestAnswersDoNotMove(t *testing.T) {
 	s.Detach()
 	s.Sever()
 	s.Outbox.Wait()
-	if _, ok := s.Resumable(1); !ok || !s.Move(&next.Outbox, 1, d) {
+	if _, ok := s.Resumable(Position{1, 1}); !ok || !s.Move(&next.Outbox, Position{1, 1}, false, d) {
 		t.Fatal("cannot go on")
 	}
 	d.Leave()
@@ -492,11 +561,11 @@ func TestWhatIsPromisedIsKept(t *testing.T) {
 	s.Detach()
 	s.Sever()
 	s.Outbox.Wait()
-	if _, ok := s.Resumable(0); !ok {
+	if _, ok := s.Resumable(Position{0, 0}); !ok {
 		t.Fatal("what is kept cannot be sent again")
 	}
 	s.DropKept()
-	s.Move(&next.Outbox, 0, d)
+	s.Move(&next.Outbox, Position{0, 0}, false, d)
 	d.Drop()
 	until(t, "written again", func() bool { return next.Pulse().Sent > 0 })
 	if n := w.count(0, Written); n != 1 {

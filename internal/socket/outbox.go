@@ -97,8 +97,8 @@ func (o *Outbox) Offer(p *Piece, d *Dispatch) Outcome {
 	return outcome
 }
 
-// SetMaxFrame bounds the size of a frame that carries a message, in bytes on the wire; 0: there is no
-// bound. What was offered before stays.
+// SetMaxFrame bounds the size of a frame that carries a message, in bytes on the wire; 0: there is
+// no bound. What was offered before stays; what Move brings does not.
 func (o *Outbox) SetMaxFrame(bytes int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -382,9 +382,12 @@ func (o *Outbox) admit(out *settled) {
 	n := 0
 	for n < len(o.parked) && !o.full() {
 		s := segmentOf(&o.parked[n].piece)
-		if s.expires() && s.expired(time.Now().UnixNano()) {
+		switch {
+		case s.expires() && s.expired(time.Now().UnixNano()):
 			out.discard(&s, Expired)
-		} else {
+		case s.deliveries > 0 && o.exceeds(s.buffer, s.from, s.to):
+			o.pushFitting(&s, out)
+		default:
 			out.events = s.note(out.events, Entered, s.frames)
 			o.push(&s)
 			o.weight += s.weight()

@@ -315,7 +315,7 @@ func (q *queue) partly(s *segment, n int, done *Tally, kept *ledger) {
 	through := *s
 	through.frames, through.deliveries, through.to = 0, 0, s.from
 	for frame := range wire.Frames(s.buffer.Bytes()[s.from : s.from+n]) {
-		if t, _ := wire.Split(frame); t == wire.TypeRelay || t == wire.TypeDeliver {
+		if carriesMessage(frame) {
 			through.deliveries++
 		}
 		through.frames++
@@ -361,13 +361,8 @@ func (q *queue) skip(out *settled, gone func(*segment) bool) (weight int) {
 		out.events = s.note(out.events, why, s.frames)
 		out.buffers = append(out.buffers, s.buffer)
 		weight += s.weight()
-		s.terms, s.deliveries = nil, 0
-		s.buffer = body.Get(s.frames * wire.SkipLen)
-		all := s.buffer.Bytes()[:0]
-		for range s.frames {
-			all = wire.AppendSkip(all)
-		}
-		s.from, s.to = 0, len(all)
+		s.terms = nil
+		s.blank()
 		weight -= s.weight()
 	}
 	return weight

@@ -32,13 +32,15 @@ type Progress uint8
 // The kinds of progress. The first three are steps; each of the others is an end
 // without a further one.
 const (
-	Entered   Progress = iota // they were parked, and are queued now
-	Written                   // the connection took them
-	Received                  // the peer has acknowledged them: see Outbox.Number
-	Expired                   // their time was up before they were written
-	Displaced                 // they gave way
-	Unsent                    // the outbox was closed before they were written
-	Unheard                   // it was closed after that, and before they were acknowledged
+	Entered     Progress = iota // they were parked, and are queued now
+	Written                     // the connection took them
+	Received                    // the peer has acknowledged them: see Outbox.Number
+	Expired                     // their time was up before they were written
+	Displaced                   // they gave way
+	Unsent                      // the outbox was closed before they were written
+	Unheard                     // it was closed after that, and before they were acknowledged
+	Unreachable                 // they were begun on several connections, and given up: see Outbox.Move
+	Oversized                   // the peer has come back and takes less: see Outbox.SetMaxFrame
 )
 
 // Tracker is told what becomes of the frames of a piece. Its methods may be called
