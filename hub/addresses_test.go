@@ -130,6 +130,7 @@ func TestWhoIsRefusedIsTold(t *testing.T) {
 		hub.RefusedRate:    {ConnectRate: 0.001},
 	} {
 		t.Run(why.String(), func(t *testing.T) {
+			t.Parallel() // it takes three seconds until a silent one is refused
 			log := &logbook{}
 			config.NoClassic, config.Logger = true, log.logger()
 			h := start(t, config)

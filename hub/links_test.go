@@ -272,6 +272,6 @@ func TestLinksThatBreakLoseNothing(t *testing.T) {
 // can only go on when it is heard what it has received.
 func TestNobodyWaitsForHimself(t *testing.T) {
 	for _, size := range []int{20_000, 300_000} {
-		journey(t, hub.Config{OutboxBytes: 32 << 10}, 3, 100, 0, func(_, _ uint64) int { return size })
+		journey(t, hub.Config{OutboxBytes: 32 << 10}, 3, 30, 0, func(_, _ uint64) int { return size })
 	}
 }

@@ -29,6 +29,7 @@ func TestPace(t *testing.T) {
 		}}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time it waits
 			h := start(t, test.config)
 			sender, receiver := h.guest(t), h.guest(t)
 			receiver.mute = true
@@ -191,6 +192,7 @@ func TestPace_SurvivesConnectionsOfAnAddress(t *testing.T) {
 	const perSecond, while = 10, 3 * time.Second
 	for name, hello := range map[string]*wire.Hello{"in version 1": nil, "in version 2": {Version: wire.Version2}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time it waits
 			h := start(t, hub.Config{MessageRate: perSecond, ResumeWindow: 10 * time.Millisecond})
 			bob, begin := h.peer(t), time.Now()
 			background(t, func() error {

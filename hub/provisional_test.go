@@ -80,6 +80,7 @@ func (s *testHub) turnedAway(t testing.TB, why hub.Refusal, hello wire.Hello) {
 func TestProvisional_StrangersAreRefused(t *testing.T) {
 	for why, config := range fullHubs {
 		t.Run(why.String(), func(t *testing.T) {
+			t.Parallel() // it takes three seconds until a silent one is refused
 			h, guests := fill(t, config)
 			known := guests[0]
 			for _, hello := range []wire.Hello{

@@ -159,7 +159,7 @@ var causes = map[hub.Reason]struct {
 		act:    func(t *testing.T, h *testHub) { h.silent(t).send(wire.AppendIdentityRequest(nil)) },
 	},
 	hub.ReasonExpired: {
-		config: hub.Config{Admit: func(hub.Applicant) (*hub.Grant, error) {
+		config: hub.Config{ResumeWindow: time.Millisecond, Admit: func(hub.Applicant) (*hub.Grant, error) {
 			return &hub.Grant{Until: time.Now().Add(20 * time.Millisecond)}, nil
 		}},
 		act: func(t *testing.T, h *testHub) { h.guest(t) },
@@ -224,7 +224,7 @@ func TestStats_ResumedConnectionCountsByItsCause(t *testing.T) {
 func TestEveryCounterMoves(t *testing.T) {
 	ln := listen(t)
 	const forbidden = 777
-	grant := &hub.Grant{MessageRate: 20, May: func(id uint64) bool { return id != forbidden }}
+	grant := &hub.Grant{MessageRate: 100, May: func(id uint64) bool { return id != forbidden }}
 	h := startOn(t, hub.Config{
 		MaxClients: 4, StallTimeout: time.Hour,
 		Admit: func(hub.Applicant) (*hub.Grant, error) { return grant, nil },

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"testing/synctest"
 
 	"github.com/sechlol/go-message-hub/hub"
 )
@@ -65,23 +66,25 @@ func (e *exchange) clients() int {
 }
 
 // TestVectorExchanges holds a fresh hub to every byte of the exchanges. There are
-// no bystanders: the lists would name them.
+// no bystanders: the lists would name them. The time is virtual, since it takes a second until a client is listed that
+// says nothing.
 func TestVectorExchanges(t *testing.T) {
 	for _, e := range loadVectors(t).Exchanges {
 		t.Run(e.Name, func(t *testing.T) {
-			t.Run("whole", func(t *testing.T) { e.run(t, 1<<20) })
-			t.Run("byte by byte", func(t *testing.T) { e.run(t, 1) })
+			for name, n := range map[string]int{"whole": 1 << 20, "byte by byte": 1} {
+				t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { e.run(t, n) }) })
+			}
 		})
 	}
 }
 
 // run sends the requests in pieces of at most n bytes.
 func (e *exchange) run(t *testing.T, n int) {
-	t.Parallel() // it takes a second until a client is listed that says nothing
-	h := start(t, hub.Config{})
+	ln := newPipes()
+	h := startOn(t, hub.Config{}, ln)
 	peers := make([]*peer, 1+e.clients())
 	for i := 1; i < len(peers); i++ {
-		peers[i] = h.silent(t)
+		peers[i] = virtual(t, ln)
 		peers[i].id = uint64(i)
 		eventually(t, "listed", func() bool { return h.Stats().Clients == i })
 	}

@@ -806,7 +806,7 @@ func TestRelaysOfVersion2WaitForNobody(t *testing.T) {
 // below its window. Together they would hold more than there is: while others wait for memory,
 // what they do not take note of is given up.
 func TestHoardingReports(t *testing.T) {
-	const most, hoarders, messages = 5 << 20, 16, 25_000
+	const most, hoarders, messages = 5 << 20, 8, 25_000
 	h := start(t, hub.Config{MaxQueuedBytes: most, StallTimeout: time.Second, Window: 2 << 20})
 	others := h.bystand(t)
 	over := make(chan struct{})

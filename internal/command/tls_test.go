@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -214,9 +213,12 @@ func TestRemindersOfACertificate(t *testing.T) {
 			}
 			return set
 		}
-		hub := &secured{store: certs.NewStore(read(begin.Add(17 * 24 * time.Hour)))}
+		hub := &secured{
+			store:  certs.NewStore(read(begin.Add(17 * 24 * time.Hour))),
+			logger: newLogger(&log, logText, slog.LevelInfo),
+		}
 		ctx, end := context.WithCancel(t.Context())
-		hub.over(ctx, struct{ net.Listener }{}, newLogger(&log, logText, slog.LevelInfo))
+		go hub.remind(ctx) // ends with ctx
 		soon, over := 0, 0
 		after := func(days float64, moreSoon, moreOver int) {
 			t.Helper()
