@@ -29,9 +29,10 @@ type commuter struct {
 	arrived  chan struct{} // one for each message
 	complete chan struct{} // closed when all are there
 
-	mu  sync.Mutex
-	got [][]uint32 // by sender: the numbers of its messages
-	all int
+	mu   sync.Mutex
+	got  [][]uint32 // by sender: the numbers of its messages
+	all  int
+	told int // reports
 }
 
 func newCommuter(t testing.TB, addr string, index, clients, messages int, random *rand.Rand) *commuter {
@@ -97,6 +98,9 @@ func (m *commuter) send() {
 		m.reported.Add(1)
 		err := m.client.SendFunc(m.t.Context(), to, body, nil, func(r *client.Report, err error) {
 			defer m.reported.Done()
+			m.mu.Lock()
+			m.told++
+			m.mu.Unlock()
 			if err != nil {
 				m.t.Errorf("client %d, message %d: %v", m.index, n, err)
 				return
