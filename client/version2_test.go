@@ -633,10 +633,10 @@ func TestManyCuts(t *testing.T) {
 		wg.Go(m.send)
 		wg.Go(func() { m.cut(cuts) })
 	}
-	wg.Wait()
 	finished := make(chan struct{})
 	go func() { // ends when all has come, or with the program
 		defer close(finished)
+		wg.Wait()
 		for _, m := range all {
 			m.wait()
 		}
