@@ -622,7 +622,7 @@ func TestManyCuts(t *testing.T) {
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h, addr := hubWith(t, hub.Config{ResumeWindow: 10 * patience, MaxQueuedBytes: 1 << 30}) // nobody is forgotten for want of memory
+	h, addr := hubWith(t, hub.Config{ResumeWindow: time.Hour, StallTimeout: time.Hour, MaxQueuedBytes: 1 << 30}) // nobody is forgotten
 	all := make([]*commuter, clients)
 	for i := range all {
 		all[i] = newCommuter(t, addr, i, clients, messages, rand.New(rand.NewPCG(seed, uint64(i))))
