@@ -25,7 +25,7 @@ import (
 const (
 	// patience is how long a test waits for something that must happen. It is no
 	// measure of the hub: the machine may be busy with other things.
-	patience = 60 * time.Second
+	patience = 3 * time.Minute
 
 	// glance is how often a condition is looked at.
 	glance = 2 * time.Millisecond
