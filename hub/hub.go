@@ -254,6 +254,6 @@ func (h *Hub) admit(nc net.Conn) {
 		h.refuse(nc, s.refusal)
 	case added:
 		h.counters.connected.Add(1)
-		go s.run(nc) // ends when the connection does
+		s.start(nc)
 	}
 }

@@ -388,7 +388,7 @@ func (s *session) silentSince(then, now uint32) bool {
 	if ago, known := s.conn.Acknowledged(); known {
 		return ago > s.hub.config.KeepAlive/2
 	}
-	return !s.resting.Load()
+	return !s.is(flagResting)
 }
 
 // beat looks at a session, compared with how it stood half an interval ago.

@@ -152,9 +152,9 @@ func (t *turn) restAtFirst() error {
 func (s *session) restFor(d time.Duration) error {
 	s.hub.counters.paced.Add(1)
 	s.hub.haste.complain(s.hub.config.Logger, "client slowed down", "reason", "faster than it may be", "client", s.id.Load(), "not_read_for", d.Round(time.Millisecond))
-	s.resting.Store(true)
+	s.flags.Or(flagResting)
 	s.hub.budgets.rest(s, true)
-	defer s.resting.Store(false)
+	defer s.flags.And(^flagResting)
 	defer s.hub.budgets.rest(s, false)
 	var halted <-chan struct{}
 	if l := s.link.Load(); l != nil {

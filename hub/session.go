@@ -47,16 +47,13 @@ type session struct {
 	link    atomic.Pointer[link]          // nil: it speaks version 1
 	heard   atomic.Pointer[chan struct{}] // receives when untaken is less; nil: the one who reads does not wait for that
 	untaken atomic.Int32                  // answers in version 1 that the connection has not taken; a long one counts as untakenMost
-	listed  atomic.Bool                   // it was a client, be it for a moment
-	resting atomic.Bool                   // it is not read, because it is faster than it may be
-	left    atomic.Bool                   // leaveAddress was called
+	flags   atomic.Uint32                 // of sessionFlag
 
 	entry  sync.Once // the client is registered, or is not to be without further ado
 	ending sync.Once
 	done   latch // set by end
 
 	// Owned by the reading goroutine.
-	counted     int64       // bytes of conn.Brought that are in the statistics
 	asked       uint64      // frames, without those that only answer
 	woken       int64       // when frames came while it was not busy, in ns since the hub's start
 	greeted     bool        // the first frame has come
@@ -78,6 +75,18 @@ type session struct {
 	// everybody reads who sends something to the client.
 	messagesIn, messagesOut atomic.Uint64
 }
+
+// sessionFlag is something that is so or not. One word holds all of them.
+type sessionFlag = uint32
+
+const (
+	flagListed  sessionFlag = 1 << iota // it was a client, be it for a moment
+	flagResting                         // it is not read, because it is faster than it may be
+	flagLeft                            // leaveAddress was called
+)
+
+// is reports whether a flag is set.
+func (s *session) is(flag sessionFlag) bool { return s.flags.Load()&flag != 0 }
 
 // newSession prepares the session of a connection. Nobody knows of it yet.
 func newSession(h *Hub, nc net.Conn) *session {
@@ -110,12 +119,8 @@ func (s *session) enter() {
 	s.hub.config.Logger.Info("client connected", "client", s.id.Load(), "address", s.conn.RemoteAddr().String())
 }
 
-// handshake agrees with the client on how to speak, if they have to.
-func (s *session) handshake(nc net.Conn) error {
-	secure, ok := nc.(handshaker)
-	if !ok {
-		return nil
-	}
+// handshake agrees with the client on how to speak.
+func (s *session) handshake(secure handshaker) error {
 	patience := s.hub.config.HandshakeTimeout
 	if s.provisional {
 		patience = min(patience, provisionalTimeout)
@@ -144,7 +149,7 @@ func (s *session) beginListening() {
 // list puts the session on the list of clients. It returns the one that had its place.
 func (s *session) list() (old *session) {
 	id := s.id.Load()
-	s.listed.Store(true)
+	s.flags.Or(flagListed)
 	if old = s.hub.roster.Join(id, s); old == nil { // the id was not there
 		s.hub.presence.note(id, true)
 	}
@@ -163,12 +168,22 @@ func (s *session) unlistAs(id uint64) {
 	}
 }
 
-// run does the handshake, and goes on in a goroutine that has needed no stack for it.
-func (s *session) run(nc net.Conn) {
+// start serves the client in goroutines that end when the connection does.
+func (s *session) start(nc net.Conn) {
 	if s.provisional {
 		s.limitProvisional()
 	}
-	if err := s.handshake(nc); err != nil {
+	if secure, ok := nc.(handshaker); ok {
+		go s.shakeHands(secure)
+		return
+	}
+	s.beginListening()
+	go s.readLoop()
+}
+
+// shakeHands does the handshake, and goes on in a goroutine that has needed no stack for it.
+func (s *session) shakeHands(secure handshaker) {
+	if err := s.handshake(secure); err != nil {
 		s.stop(err)
 		return
 	}
@@ -202,7 +217,6 @@ func (s *session) stop(err error) {
 		s.due.Stop()
 	}
 	err = s.causeOf(err)
-	s.count()
 	s.retirePace()
 	s.conn.Drop()           // before it waits for anything: others may wait for this memory
 	s.hub.presence.leave(s) // before anybody goes on with it, who may want to watch as well
@@ -222,7 +236,7 @@ func (s *session) stop(err error) {
 // leaveAddress gives back the place that the session has among the connections of its address. Only the first
 // call counts; standing must not change any more.
 func (s *session) leaveAddress() {
-	if !s.left.Swap(true) {
+	if s.flags.Or(flagLeft)&flagLeft == 0 {
 		s.hub.addresses.leave(s.conn.RemoteAddr(), s.standing, time.Now())
 	}
 }
@@ -243,6 +257,8 @@ func (s *session) causeOf(err error) error {
 // serve handles what the client sends until something ends it, or it is to go on in another
 // goroutine.
 func (s *session) serve() error {
+	counted := s.conn.Brought()         // bytes that are in the statistics
+	defer func() { s.count(counted) }() // what is no whole frame
 	for {
 		err := s.read()
 		if err == socket.ErrIdle {
@@ -253,7 +269,9 @@ func (s *session) serve() error {
 			return err
 		}
 		for more := true; more; {
-			if more, err = s.turn(); err != nil {
+			more, err = s.turn()
+			counted = s.count(counted)
+			if err != nil {
 				return err
 			}
 			if err = s.untilHeard(); err != nil {
@@ -279,6 +297,9 @@ func (s *session) stays() bool {
 	}
 	now := int64(time.Since(s.hub.started)) + 1 // so that it is never 0
 	s.busy = s.woken > 0 && now-s.woken < int64(idleAfter)
+	if s.woken == 0 && s.link.Load() != nil {
+		now -= int64(idleAfter) // what follows HELLO at once is the TAKEN that confirms WELCOME
+	}
 	s.woken = now
 	if s.busy {
 		s.conn.NotifyIdle(idleAfter)
@@ -319,15 +340,15 @@ func (s *session) turn() (more bool, err error) {
 	more, err = t.handleAll()
 	t.finish()
 	turns.Put(t)
-	s.count()
 	return more, err
 }
 
-// count brings the statistics up to what was read.
-func (s *session) count() {
+// count brings the statistics up to what was read. They have counted bytes of that already. It returns how
+// many they have now.
+func (s *session) count(counted int64) int64 {
 	brought := s.conn.Brought()
-	s.hub.counters.bytesIn.Add(uint64(brought - s.counted))
-	s.counted = brought
+	s.hub.counters.bytesIn.Add(uint64(brought - counted))
+	return brought
 }
 
 // leave does what is still owed to a client whose reading has ended, and returns
@@ -408,7 +429,7 @@ func (s *session) end(reason Reason) {
 // book counts and logs that a connection has ended.
 func (s *session) book(reason Reason) {
 	s.hub.counters.disconnected[reason].Add(1)
-	if !s.listed.Load() { // it was never connected
+	if !s.is(flagListed) { // it was never connected
 		switch reason {
 		case ReasonHandshake, ReasonRefused: // it is complained about
 		case ReasonLeft, ReasonLost, ReasonShutdown: // nobody was refused

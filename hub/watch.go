@@ -299,7 +299,7 @@ func (s *session) takesTooLittle(before, now sample) bool {
 // bringsTooLittle does so for the rest of a frame that the client owes, unless it is the hub that does not read it.
 func (s *session) bringsTooLittle(before, now sample) bool {
 	since, holds := s.conn.Holding()
-	return holds && !s.resting.Load() && since.Before(before.at) && s.tooLittle(now.brought-before.brought, before, now)
+	return holds && !s.is(flagResting) && since.Before(before.at) && s.tooLittle(now.brought-before.brought, before, now)
 }
 
 func (s *session) tooLittle(moved int64, before, now sample) bool {

@@ -133,7 +133,6 @@ type base struct {
 // Conn is one framed connection. Reader belongs to one goroutine; Outbox may be
 // used by any number.
 type Conn struct {
-	base base
 	Reader
 	Outbox
 }
@@ -141,26 +140,21 @@ type Conn struct {
 // New makes a framed connection of nc, which belongs to it from now on. It
 // starts no goroutine: the outbox starts one when there is something to write.
 func New(nc net.Conn, config *Config, owner Owner) *Conn {
-	c := &Conn{base: base{nc, rawConn(nc), lineOf(nc), config, owner}}
+	c := new(Conn)
+	c.Reader.init(base{nc, rawConn(nc), lineOf(nc), config, owner})
+	c.Outbox.init(&c.Reader.base)
 	if raw := rawConn(beneath(nc)); raw != nil {
-		if config.UnsentBytes > 0 {
-			limitUnsent(raw, config.UnsentBytes)
-		}
-		if config.UserTimeout > 0 {
-			limitUntaken(raw, config.UserTimeout)
-		}
+		limitKernel(raw, config)
 	}
-	c.Reader.init(&c.base)
-	c.Outbox.init(&c.base)
 	return c
 }
 
 // RemoteAddr returns the address of the peer.
-func (c *Conn) RemoteAddr() net.Addr { return c.base.nc.RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr { return c.Reader.base.nc.RemoteAddr() }
 
 // Secure returns the state of TLS, and false where there is none. The handshake must be over.
 func (c *Conn) Secure() (tls.ConnectionState, bool) {
-	secure, ok := c.base.nc.(*tls.Conn)
+	secure, ok := c.Reader.base.nc.(*tls.Conn)
 	if !ok {
 		return tls.ConnectionState{}, false
 	}
@@ -172,19 +166,19 @@ func (c *Conn) Secure() (tls.ConnectionState, bool) {
 // would wait up to 5 s for a peer that takes nothing. Farewell does, for one that may.
 func (c *Conn) Close() error {
 	c.Outbox.close()
-	return beneath(c.base.nc).Close()
+	return beneath(c.Reader.base.nc).Close()
 }
 
 // Sever ends the connection at once and keeps what a detached outbox holds.
-func (c *Conn) Sever() { _ = beneath(c.base.nc).Close() }
+func (c *Conn) Sever() { _ = beneath(c.Reader.base.nc).Close() }
 
 // LastWords severs a connection whose outbox is detached, and before that tells the
 // peer one more frame if it takes that within patience.
 func (c *Conn) LastWords(frame []byte, patience time.Duration) {
-	if c.base.nc.SetWriteDeadline(time.Now().Add(patience)) == nil {
+	if c.Reader.base.nc.SetWriteDeadline(time.Now().Add(patience)) == nil {
 		c.Outbox.Wait()
 		if !c.Outbox.midFrame() {
-			_, _ = c.base.nc.Write(frame) // who does not hear it finds the connection closed
+			_, _ = c.Reader.base.nc.Write(frame) // who does not hear it finds the connection closed
 		}
 	}
 	c.Sever()
@@ -193,7 +187,7 @@ func (c *Conn) LastWords(frame []byte, patience time.Duration) {
 // Reset closes the connection at once and lets the kernel forget what it has
 // not yet sent, so that a peer that does not read keeps no memory here.
 func (c *Conn) Reset() error {
-	tcp, ok := beneath(c.base.nc).(*net.TCPConn)
+	tcp, ok := beneath(c.Reader.base.nc).(*net.TCPConn)
 	if !ok {
 		return c.Close()
 	}
@@ -237,7 +231,7 @@ func lineOf(nc net.Conn) *line {
 // CloseWrite tells the peer that nothing more will come. It returns
 // errors.ErrUnsupported where the connection cannot say so.
 func (c *Conn) CloseWrite() error {
-	if half, ok := c.base.nc.(interface{ CloseWrite() error }); ok {
+	if half, ok := c.Reader.base.nc.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return errors.ErrUnsupported
@@ -262,8 +256,8 @@ func rawConn(nc net.Conn) syscall.RawConn {
 func (c *Conn) Farewell(patience time.Duration) {
 	late := time.AfterFunc(patience, c.Sever) // CloseWrite of TLS may wait as well
 	defer late.Stop()
-	if c.CloseWrite() != nil || c.base.nc.SetReadDeadline(time.Now().Add(patience)) != nil {
+	if c.CloseWrite() != nil || c.Reader.base.nc.SetReadDeadline(time.Now().Add(patience)) != nil {
 		return
 	}
-	_, _ = io.Copy(io.Discard, c.base.nc) // ends with the peer, or in time
+	_, _ = io.Copy(io.Discard, c.Reader.base.nc) // ends with the peer, or in time
 }

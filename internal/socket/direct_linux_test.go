@@ -30,7 +30,7 @@ func TestALittleLeavesWithoutAFlusher(t *testing.T) {
 func TestWhatDoesNotFitIsLeftToAFlusher(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 4 << 20})
 	s.far.(*net.TCPConn).SetReadBuffer(16 << 10)
-	s.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	s.Reader.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
 	d := s.dispatch()
 	var want []byte
 	for size := 5_000; len(want) < 300_000; size++ {

@@ -238,8 +238,8 @@ func (o *Outbox) shut() bool {
 	o.closed = true
 	waiting := o.parked
 	o.parked = nil
-	if o.timer != nil {
-		o.timer.Stop()
+	if o.clock != nil {
+		o.clock.timer.Stop()
 	}
 	var out settled
 	if !o.flushing {

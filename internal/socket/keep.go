@@ -2,6 +2,7 @@ package socket
 
 import (
 	"math"
+	"sync"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 )
@@ -17,6 +18,9 @@ func (o *Outbox) Number(window int, skips bool) {
 	o.ledger = &ledger{window: window, skips: skips}
 }
 
+// acknowledged holds what Acknowledge needs, of which a connection that is idle needs nothing.
+var acknowledged = sync.Pool{New: func() any { return new(settled) }}
+
 // Acknowledge takes note that the peer has had the first upTo counted frames. It
 // returns false when it cannot have had so many. One goroutine at a time may call
 // it.
@@ -28,10 +32,12 @@ func (o *Outbox) Acknowledge(upTo uint64) bool {
 		return false
 	}
 	l.claimed = max(l.claimed, upTo)
-	l.settle(&l.settled)
+	out := acknowledged.Get().(*settled)
+	l.settle(out)
 	restart := o.unpause()
 	o.mu.Unlock()
-	l.settled.end()
+	out.end()
+	acknowledged.Put(out)
 	if restart {
 		go o.queue.run() // flush, as in Dispatch.Flush
 	}
@@ -179,7 +185,7 @@ func (o *Outbox) Move(to *Outbox, at Position, giveUp bool, d *Dispatch) bool {
 	}
 	o.parked = nil
 	if len(to.parked) > 0 {
-		to.clock()
+		to.startClock()
 	}
 	to.admit(&out)
 	l.moved = to

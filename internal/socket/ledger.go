@@ -21,8 +21,6 @@ type ledger struct {
 	detached bool    // there is no connection to write to
 	promised bool    // all that is kept will be sent again, so it is not given up
 	moved    *Outbox // which one has taken everything over
-
-	settled settled // belongs to the one who acknowledges
 }
 
 // rests reports whether nothing may be written now.

@@ -73,9 +73,7 @@ type Outbox struct {
 	sent     int64         // bytes written
 	dried    uint64        // how often the queue ran dry
 	maxFrame int           // see SetMaxFrame
-	timer    *time.Timer   // of the stall check; nil: it does not run
-	mark     moment        // last progress while somebody waits
-	moved    int           // bytes written since
+	clock    *stallClock   // nil: it does not run
 }
 
 func (o *Outbox) init(b *base) { o.base = b }

@@ -249,7 +249,7 @@ func TestTheTallyIsExactWhenClosedInTheMiddle(t *testing.T) {
 func TestTheTallyIsExactWhenTheConnectionBreaks(t *testing.T) {
 	s := newStation(t, tcp, Config{OutboxBytes: 4 << 20})
 	s.far.(*net.TCPConn).SetReadBuffer(16 << 10) // so that the kernel cannot take it all
-	s.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	s.Reader.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
 	d := s.dispatch()
 	for range 50 {
 		s.offer(d, frame(50_000), frame(4), []byte{0, 0, 0, 1, 9})

@@ -66,7 +66,7 @@ type Frame struct {
 // PeerEnded and Holding may be called by others.
 type Reader struct {
 	// Static after init.
-	base    *base
+	base    base                  // that the Outbox refers to as well
 	attempt func(fd uintptr) bool // tryRead, bound once so that a read allocates nothing
 
 	// Owned by the reading goroutine.
@@ -74,28 +74,14 @@ type Reader struct {
 	atOnce   int          // see ReadAtOnce
 	buf      *body.Buffer // what was read: between Fill and the Fill after it
 	pos, end int          // what of buf is still to be handed out
-	rest     *body.Buffer // start of an unfinished frame, between turns
-	restLen  int
-	big      *body.Buffer  // a frame that is read straight into its own memory
-	have     int           // how much of it is here
-	size     int           // of the unfinished frame on the wire; 0: not yet known
-	handed   *body.Buffer  // the big frame that Next returned last
-	since    moment        // when the unfinished frame began to wait for its rest; 0: there is none
-	moved    moment        // when it last progressed: see minFrameRate
-	mark     int           // bytes of it that had come then
-	began    int64         // when its start was read, in ns since 1970; 0: it was not
-	armed    moment        // the read deadline that is set; 0: none
-	idle     time.Duration // see NotifyIdle; 0: the owner does not ask
-	idleAt   moment        // the read deadline that was set last for that
-	seen     int64         // value of brought when it was set
-	full     bool          // the last read filled its buffer
-	starved  bool          // the last attempt had no memory to read into
-	patient  bool          // the socket is readable only when much has come
-	overflow bool          // the unfinished frame is not left in the kernel: see whole.go
-	room     int           // bytes of Config.Kernel that it takes
-	stuck    moment        // since when the kernel takes no more of it; 0: it does
-	stuckAt  int           // how many bytes the kernel held then
-	n        int           // outcome of the last attempt
+	*partial              // the unfinished frame; noPartial: there is none
+	handed   *body.Buffer // the big frame that Next returned last
+	armed    moment       // the read deadline that is set; 0: none
+	idle     *idleWatch   // see NotifyIdle; nil: the owner does not ask
+	full     bool         // the last read filled its buffer
+	starved  bool         // the last attempt had no memory to read into
+	patient  bool         // the socket is readable only when much has come
+	n        int          // outcome of the last attempt
 	err      error
 
 	// Shared.
@@ -105,8 +91,8 @@ type Reader struct {
 	held     atomic.Int64  // since when budget is held for an unfinished frame or what was stowed, in ns since 1970; 0: not
 }
 
-func (r *Reader) init(b *base) {
-	r.base, r.most = b, b.config.MaxLength
+func (r *Reader) init(b base) {
+	r.base, r.most, r.partial = b, b.config.MaxLength, noPartial
 	r.attempt = r.tryRead
 }
 
@@ -228,7 +214,12 @@ func (r *Reader) nextBig() (Frame, bool, error) {
 // ended notes that the frame is whole, and returns when it began.
 func (r *Reader) ended() (began int64) {
 	began = r.began
-	r.since, r.began = 0, 0
+	if r.partial != noPartial {
+		r.leaveRoom()
+		*r.partial = partial{}
+		partials.Put(r.partial)
+		r.partial = noPartial
+	}
 	return began
 }
 

@@ -8,10 +8,13 @@ import (
 
 // NotifyIdle makes Fill return ErrIdle once, when nothing has come for between after and twice
 // as long, and no frame is unfinished. It does so only where the Reader waits without a buffer.
-func (r *Reader) NotifyIdle(after time.Duration) { r.idle = after }
+func (r *Reader) NotifyIdle(after time.Duration) { r.idle = &idleWatch{after: after} }
 
 // begin starts the time of an unfinished frame of which have bytes have come.
 func (r *Reader) begin(have int) {
+	if r.partial == noPartial {
+		r.partial = partials.Get().(*partial)
+	}
 	r.since = now()
 	r.moved, r.mark = r.since, have
 }
@@ -48,11 +51,12 @@ func (r *Reader) armAt(at moment) {
 // armIdle sets the deadline for ErrIdle, unless it is set already: when it expires, deadline finds
 // out whether anything has come since.
 func (r *Reader) armIdle() {
-	if r.idle == 0 || r.armed != 0 && r.armed == r.idleAt || r.base.below() == nil {
+	w := r.idle
+	if w == nil || r.armed != 0 && r.armed == w.at || r.base.below() == nil {
 		return
 	}
-	r.idleAt, r.seen = now().after(r.idle), r.brought.Load()
-	r.setDeadline(r.idleAt)
+	w.at, w.seen = now().after(w.after), r.brought.Load()
+	r.setDeadline(w.at)
 }
 
 // deadline decides what an expired deadline means.
@@ -62,8 +66,8 @@ func (r *Reader) deadline() error {
 	}
 	if !r.midFrame() {
 		r.setDeadline(0)
-		if r.idle > 0 && r.seen == r.brought.Load() {
-			r.idle = 0
+		if w := r.idle; w != nil && w.seen == r.brought.Load() {
+			r.idle = nil
 			return ErrIdle
 		}
 		return nil

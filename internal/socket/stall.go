@@ -86,30 +86,38 @@ func (o *Outbox) pressed() bool { return len(o.parked) > 0 || o.waiting > 0 }
 // out that it came too early.
 func (o *Outbox) press() {
 	if !o.pressed() {
-		o.clock()
+		o.startClock()
 	}
 }
 
-// clock starts it.
-func (o *Outbox) clock() {
+// stallClock is what the stall check needs while somebody waits.
+type stallClock struct {
+	timer *time.Timer
+	mark  moment // last progress
+	moved int    // bytes written since
+}
+
+// startClock starts the clock of the stall check, or sets it back.
+func (o *Outbox) startClock() {
 	if o.base.config.StallTimeout <= 0 {
 		return
 	}
-	o.mark, o.moved = now(), 0
-	if o.timer == nil {
-		o.timer = time.AfterFunc(o.base.config.StallTimeout, o.check)
+	if o.clock == nil {
+		o.clock = &stallClock{timer: time.AfterFunc(o.base.config.StallTimeout, o.check)}
 	}
+	o.clock.mark, o.clock.moved = now(), 0
 }
 
 // progress notes what a write has moved.
 func (o *Outbox) progress(done Tally) {
 	o.sent += int64(done.Bytes)
-	if !o.pressed() {
+	c := o.clock
+	if c == nil || !o.pressed() {
 		return
 	}
-	o.moved += done.Bytes
-	if done.Frames > 0 || o.moved >= progressBytes {
-		o.mark, o.moved = now(), 0
+	c.moved += done.Bytes
+	if done.Frames > 0 || c.moved >= progressBytes {
+		c.mark, c.moved = now(), 0
 	}
 }
 
@@ -118,12 +126,12 @@ func (o *Outbox) progress(done Tally) {
 func (o *Outbox) check() {
 	o.mu.Lock()
 	if o.closed || !o.pressed() {
-		o.timer = nil
+		o.clock = nil
 		o.mu.Unlock()
 		return
 	}
-	if left := o.mark.after(o.base.config.StallTimeout).until(); left > 0 {
-		o.timer.Reset(left)
+	if left := o.clock.mark.after(o.base.config.StallTimeout).until(); left > 0 {
+		o.clock.timer.Reset(left)
 		o.mu.Unlock()
 		return
 	}

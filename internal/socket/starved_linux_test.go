@@ -66,7 +66,7 @@ func TestALargeFrameIsLeftInTheKernel(t *testing.T) {
 	config := readerConfig()
 	config.MinWhole = minWhole
 	b := newBench(t, tcp, config)
-	b.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20) // so that the kernel takes the whole frame
+	b.Reader.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20) // so that the kernel takes the whole frame
 	frames := make(chan int, 1)
 	b.handle = func(f Frame) { frames <- len(f.Payload) }
 	b.serve()
@@ -103,7 +103,7 @@ func TestReader_FrameLeftInTheKernelProgresses(t *testing.T) {
 	config := readerConfig()
 	config.MinWhole = minWhole
 	b := newBench(t, tcp, config)
-	b.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20)
+	b.Reader.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20)
 	go func() { b.ended <- b.handleAll() }() // ends with Interrupt
 	big := frame(1 << 20)
 	b.write(big[:readSize])

@@ -88,7 +88,7 @@ func (s *station) offer(d *Dispatch, frames ...[]byte) Outcome {
 // the first of them in hand.
 func (s *station) fill(t testing.TB, d *Dispatch, f []byte) (n int) {
 	t.Helper()
-	for n = 1; s.weigh() < s.base.config.OutboxBytes; n++ {
+	for n = 1; s.weigh() < s.Reader.base.config.OutboxBytes; n++ {
 		if outcome := s.offer(d, f); outcome != Queued {
 			t.Fatalf("offer %d to a queue of %d bytes: %v", n, s.weigh(), outcome)
 		}

@@ -216,18 +216,16 @@ func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {
 	}
 }
 
-// limitUntaken has the kernel give up a connection whose peer has taken nothing for so
-// long although there was something to take. A kernel that cannot do so does without.
-func limitUntaken(raw syscall.RawConn, d time.Duration) {
+// limitKernel bounds what the kernel takes over beyond what the peer's window lets it send
+// (Config.UnsentBytes), and has it give up a connection whose peer has taken nothing for so long
+// although there was something to take (Config.UserTimeout). A kernel that cannot do so does without.
+func limitKernel(raw syscall.RawConn, config *Config) {
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
-	})
-}
-
-// limitUnsent bounds what the kernel takes over beyond what the peer's window
-// lets it send. A kernel that cannot do so does without.
-func limitUnsent(raw syscall.RawConn, n int) {
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
+		if config.UnsentBytes > 0 {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, config.UnsentBytes)
+		}
+		if config.UserTimeout > 0 {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(config.UserTimeout.Milliseconds()))
+		}
 	})
 }

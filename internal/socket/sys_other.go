@@ -43,6 +43,4 @@ func (v vector) size() int { return 0 } // none is ever written
 
 func writeRaw(uintptr, vector) (n int, again bool, err error) { return 0, false, errNoRaw }
 
-func limitUnsent(syscall.RawConn, int) {}
-
-func limitUntaken(syscall.RawConn, time.Duration) {}
+func limitKernel(syscall.RawConn, *Config) {}

@@ -12,7 +12,7 @@ func TestTheKernelIsToldWhenToGiveUp(t *testing.T) {
 	for _, want := range []time.Duration{0, 150 * time.Second} {
 		s := newStation(t, tcp, Config{OutboxBytes: 64 << 10, UserTimeout: want})
 		got := -1
-		err := s.Conn.base.raw.Control(func(fd uintptr) {
+		err := s.Reader.base.raw.Control(func(fd uintptr) {
 			got, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
 		})
 		if err != nil || got != int(want.Milliseconds()) {

@@ -72,7 +72,7 @@ func TestReader_LeavesFrameInTheKernelWithoutReads(t *testing.T) {
 func TestReader_ReadsFrameThatTheKernelCannotHold(t *testing.T) {
 	for _, buffer := range []int{32 << 10, 64 << 10, 200 << 10, 500 << 10} {
 		b := newBench(t, tcp, wholeConfig())
-		b.base.nc.(*net.TCPConn).SetReadBuffer(buffer)
+		b.Reader.base.nc.(*net.TCPConn).SetReadBuffer(buffer)
 		frames := make(chan int, 1)
 		b.handle = func(f Frame) { frames <- len(f.Payload) }
 		b.serve()
@@ -89,7 +89,7 @@ func TestReader_ReadsFrameThatTheKernelCannotHold(t *testing.T) {
 // the kernel would not take it either.
 func TestReader_StuckKernelDrawsMemory(t *testing.T) {
 	b := newBench(t, tcp, wholeConfig())
-	b.base.nc.(*net.TCPConn).SetReadBuffer(100 << 10)
+	b.Reader.base.nc.(*net.TCPConn).SetReadBuffer(100 << 10)
 	b.serve()
 	f := frame(1 << 20)
 	go b.write(f[:len(f)-1]) // ends when all is taken
