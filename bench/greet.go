@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -43,6 +44,60 @@ func greetHub(c net.Conn) error {
 	_, err := exchange(c, wire.AppendIdentityRequest(nil), wire.IdentityLen)
 	return err
 }
+
+// greetVersion2 says HELLO as package client does, and TAKEN when it has its WELCOME.
+func greetVersion2(c net.Conn) error {
+	if err := say(c, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Confirms: true, Skip: true})); err != nil {
+		return err
+	}
+	if err := await(c, wire.TypeWelcome); err != nil {
+		return err
+	}
+	return say(c, wire.AppendTaken(nil, 0))
+}
+
+// pingVersion2 asks the hub for a sign of life.
+func pingVersion2(c net.Conn) error {
+	if err := say(c, wire.AppendPing(nil, 1)); err != nil {
+		return err
+	}
+	return await(c, wire.TypePong)
+}
+
+// say writes a frame. What is done next on the connection has patience from now on.
+func say(c net.Conn, frame []byte) error {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	_, err := c.Write(frame)
+	return err
+}
+
+// await reads frames up to the first of a type.
+func await(c net.Conn, want wire.Type) error {
+	for {
+		header := make([]byte, wire.HeaderSize)
+		if _, err := io.ReadFull(c, header); err != nil {
+			return err
+		}
+		size, err := wire.Size(header, maxGreeting)
+		if err != nil {
+			return err
+		}
+		if _, err := io.CopyN(io.Discard, c, int64(size-len(header))); err != nil {
+			return err
+		}
+		switch got, _ := wire.Split(header); got {
+		case want:
+			return nil
+		case wire.TypeGoAway:
+			return errors.New("the hub says GOAWAY")
+		}
+	}
+}
+
+// maxGreeting is the largest frame with which a hub answers a greeting, in bytes.
+const maxGreeting = 4096
 
 func greetRedis(c net.Conn) error { return expect(c, "PING\r\n", "+PONG\r\n") }
 

@@ -10,6 +10,19 @@ import (
 // descriptors in this process and in the server, what a limit of 20,000 allows.
 const idleClients = 15_000
 
+// The headings of the idle scenario's columns.
+const (
+	idleHeading       = "KiB each"
+	idleSilentHeading = "KiB each, silent since they connected"
+	idle2Heading      = "KiB each, version 2"
+)
+
+// What is promised of an idle connection, in KiB.
+const (
+	maxIdleKiB  = 4.5
+	maxIdleKiB2 = 6.0
+)
+
 // idleScenario measures what connections cost that do nothing.
 func (b *bench) idleScenario(n int) *scenario {
 	s := &scenario{
@@ -17,70 +30,94 @@ func (b *bench) idleScenario(n int) *scenario {
 		title: fmt.Sprintf("%s connections that do nothing: how much the server's resident memory grew", number(float64(n))),
 		note: "Plain sockets, each of which was answered once: the hub told its id, nats-server answered `CONNECT` and a `PING`, " +
 			"redis-server a `PING`, mosquitto a `CONNECT`. None has a subscription, which at the hub nobody needs, and which would " +
-			"come on top for the others.",
+			"come on top for the others. Clients of version 2 go to another hub: each says `HELLO`, `TAKEN` when it has its `WELCOME`, " +
+			"and, when all are connected, `PING`.",
 		columns: []column{
-			{heading: "KiB each", of: func(m *measured) float64 { return m.KiB }},
-			{heading: "KiB each, silent since they connected", of: func(m *measured) float64 { return m.KiBSilent }},
+			{heading: idleHeading, of: func(m *measured) float64 { return m.KiB }},
+			{heading: idleSilentHeading, of: func(m *measured) float64 { return m.KiBSilent }},
+			{heading: idle2Heading, of: func(m *measured) float64 { return m.KiB2 }},
 		},
 		ratios: []ratio{{heading: "its ÷ hub's", base: "hub", of: func(hub, it *measured) float64 { return it.KiB / hub.KiB }}},
 	}
 	s.charts = []chart{{title: "Resident memory of an idle connection", unit: "KiB", bars: []series{{of: s.columns[0].of}}}}
 	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
 		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context) (*measured, error) {
-			return b.with(ctx, system, raised, func(s *server) (*measured, error) { return measureIdle(ctx, s, n) })
+			return b.measureIdle(ctx, system, n)
 		}})
 	}
 	return s
 }
 
-// measureIdle opens n connections and reads how much the server's resident memory
-// has grown. Those to a hub are silent at first, and that is measured too.
-func measureIdle(ctx context.Context, s *server, n int) (*measured, error) {
-	before, err := s.memory("VmRSS")
-	if err != nil {
-		return nil, err
-	}
-	each := func(mib float64) float64 { return (mib - before) * 1024 / float64(n) }
-	greeting := greetings[s.name]
-	if s.name == "hub" {
-		greeting = nil
-	}
-	conns, err := connect(ctx, s, n, greeting)
-	defer closeAll(conns)
-	if err != nil {
-		return nil, err
-	}
-	m := &measured{}
-	if s.name == "hub" {
-		silent, err := measureSilent(ctx, s, conns)
-		if err != nil {
-			return nil, err
+// measureIdle opens n connections to a system and reads how much its server's resident memory
+// has grown.
+func (b *bench) measureIdle(ctx context.Context, system string, n int) (*measured, error) {
+	m, err := b.with(ctx, system, raised, func(s *server) (*measured, error) {
+		if system == "hub" {
+			return measureVersion1(ctx, s, n)
 		}
-		m.KiBSilent = each(silent)
+		kib, err := memoryEach(ctx, s, n, greetings[system])
+		return &measured{KiB: kib[0]}, err
+	})
+	if err != nil || system != "hub" {
+		return m, err
 	}
-	answered, err := s.settled(ctx)
-	m.KiB = each(answered)
+	_, err = b.with(ctx, system, raised, func(s *server) (*measured, error) {
+		kib, err := memoryEach(ctx, s, n, greetVersion2, pingVersion2)
+		m.KiB2 = kib[1]
+		return new(measured), err
+	})
 	return m, err
 }
 
-// measureSilent returns what a hub takes whose clients say nothing, in MiB, and
-// greets it on all connections then.
-func measureSilent(ctx context.Context, s *server, conns []net.Conn) (float64, error) {
-	// The last connection's answer says that the hub has taken all of them.
-	last := len(conns) - 1
-	if err := greetHub(conns[last]); err != nil {
-		return 0, err
-	}
-	silent, err := s.settled(ctx)
+// measureVersion1 measures clients of version 1 that are silent, and then that have asked for their
+// id.
+func measureVersion1(ctx context.Context, s *server, n int) (*measured, error) {
+	kib, err := memoryEach(ctx, s, n, nil, greetHub)
+	return &measured{KiBSilent: kib[0], KiB: kib[1]}, err
+}
+
+// memoryEach opens n connections to a server and has each of them say something, or nothing.
+// Then each says what comes next, and so on. It returns by how many KiB for each connection the
+// server's resident memory has grown since the beginning, after every step.
+func memoryEach(ctx context.Context, s *server, n int, say ...func(net.Conn) error) (kib [2]float64, err error) {
+	before, err := s.memory("VmRSS")
 	if err != nil {
-		return 0, err
+		return kib, err
 	}
-	for _, c := range conns[:last] {
-		if err := greetHub(c); err != nil {
-			return 0, err
+	conns, err := connect(ctx, s, n, say[0])
+	defer closeAll(conns)
+	if err != nil {
+		return kib, err
+	}
+	if say[0] == nil {
+		// The answer on the last connection says that the hub has taken all of them.
+		if err := greetHub(conns[n-1]); err != nil {
+			return kib, err
 		}
 	}
-	return silent, nil
+	for i := range say {
+		if i > 0 {
+			if err := all(conns, say[i]); err != nil {
+				return kib, err
+			}
+		}
+		mib, err := s.settled(ctx)
+		if err != nil {
+			return kib, err
+		}
+		kib[i] = (mib - before) * 1024 / float64(n)
+	}
+	return kib, nil
+}
+
+// all has all connections say something.
+func all(conns []net.Conn, say func(net.Conn) error) error {
+	for _, c := range conns {
+		if err := say(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // connect opens n connections to a server, and greets it on each at once unless

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 )
@@ -61,29 +60,25 @@ func (b *bench) origin(now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	server, err := buildinfo.ReadFile(b.programs.path("start_server"))
-	if err != nil {
-		return "", err
-	}
 	return fmt.Sprintf("Measured on %s at %s, on %d cores of %s.",
-		now.Format("2 January 2006"), commit(server.Settings), runtime.NumCPU(), processor), nil
+		now.Format("2 January 2006"), b.programs.commit, runtime.NumCPU(), processor), nil
 }
 
-// commit names the commit that a program was built from, as the build has recorded it.
-func commit(settings []debug.BuildSetting) string {
-	name, modified := "an unknown commit", false
-	for _, s := range settings {
-		switch s.Key {
-		case "vcs.revision":
-			name = "commit " + s.Value[:min(12, len(s.Value))]
-		case "vcs.modified":
-			modified = s.Value == "true"
-		}
+// commitOf names the commit that is checked out in a folder. It asks git: what a build records of it is
+// switched off by -buildvcs=false in GOFLAGS, and missing in a linked worktree, whose .git is a file.
+func commitOf(ctx context.Context, dir string) string {
+	ask := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...).Output()
+		return strings.TrimSpace(string(out)), err
 	}
-	if modified {
-		name += " with uncommitted changes"
+	name, err := ask("rev-parse", "--short=12", "HEAD")
+	if err != nil { // no git, or an archive
+		return "an unknown commit"
 	}
-	return name
+	if changed, err := ask("status", "--porcelain"); err != nil || changed != "" {
+		return "commit " + name + " with uncommitted changes"
+	}
+	return "commit " + name
 }
 
 // release returns the version of a kernel without what its builder has added.

@@ -1,25 +1,38 @@
 package main
 
 import (
-	"runtime/debug"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"testing"
 )
 
-func TestCommit(t *testing.T) {
-	revision := debug.BuildSetting{Key: "vcs.revision", Value: "0123456789abcdef0123456789abcdef01234567"}
-	for _, test := range []struct {
-		name     string
-		settings []debug.BuildSetting
-		want     string
-	}{
-		{"clean", []debug.BuildSetting{revision, {Key: "vcs.modified", Value: "false"}}, "commit 0123456789ab"},
-		{"modified", []debug.BuildSetting{revision, {Key: "vcs.modified", Value: "true"}}, "commit 0123456789ab with uncommitted changes"},
-		{"without version control", nil, "an unknown commit"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if got := commit(test.settings); got != test.want {
-				t.Errorf("got %q, want %q", got, test.want)
-			}
-		})
+// TestCommitOf asks for the commit of a repository, and of a linked worktree of it.
+func TestCommitOf(t *testing.T) {
+	repository := t.TempDir()
+	git := func(args ...string) {
+		t.Helper()
+		args = append([]string{"-C", repository, "-c", "user.name=test", "-c", "user.email=test@example.com"}, args...)
+		if out, err := exec.CommandContext(t.Context(), "git", args...).CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
 	}
+	check := func(dir, want string) {
+		t.Helper()
+		if got := commitOf(t.Context(), dir); !regexp.MustCompile(`^` + want + `$`).MatchString(got) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	check(repository, "an unknown commit")
+	git("init", "-q")
+	git("commit", "-q", "--allow-empty", "--no-verify", "-m", "first")
+	check(repository, "commit [0-9a-f]{12}")
+	worktree := filepath.Join(t.TempDir(), "worktree")
+	git("worktree", "add", "-q", worktree)
+	check(worktree, "commit [0-9a-f]{12}")
+	if err := os.WriteFile(filepath.Join(worktree, "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	check(worktree, "commit [0-9a-f]{12} with uncommitted changes")
 }

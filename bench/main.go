@@ -100,11 +100,10 @@ func (b *bench) measure(ctx context.Context, scenarios []*scenario, rounds int, 
 		if err := out.add(r); err != nil {
 			return err
 		}
-		if s.bar == nil {
-			continue
-		}
-		if err := s.bar.judge(r); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+		for _, bar := range s.bars {
+			if err := bar.judge(r); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
 		}
 	}
 	return nil

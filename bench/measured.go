@@ -24,6 +24,7 @@ type measured struct {
 
 	KiBSilent float64 `json:"kib_each_silent,omitempty"` // of a connection that never said a word
 	KiB       float64 `json:"kib_each,omitempty"`        // of one that was answered once
+	KiB2      float64 `json:"kib_each_2,omitempty"`      // of one that speaks version 2
 	Visits    uint64  `json:"visits,omitempty"`
 	Tries     uint64  `json:"tries,omitempty"`         // of a flood
 	Took      float64 `json:"took_seconds,omitempty"`  // to measure, within Seconds

@@ -14,7 +14,8 @@ import (
 // programs are the executables that are run, in a folder of their own, which also
 // takes the servers' files.
 type programs struct {
-	dir string
+	dir    string
+	commit string // that those of the hub were built from, in words
 }
 
 // sources are the programs that are built here, each with its package. Those of
@@ -37,22 +38,23 @@ const natsServer = "github.com/nats-io/nats-server/v2"
 
 // build makes the programs that the systems need.
 func build(ctx context.Context, systems []string) (*programs, error) {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/sechlol/go-message-hub").Output()
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/sechlol/go-message-hub").Output()
 	if err != nil {
 		return nil, fmt.Errorf("find the module under measurement: %w", err)
 	}
+	root := strings.TrimSpace(string(out))
 	dir, err := os.MkdirTemp("", "hub-bench-")
 	if err != nil {
 		return nil, err
 	}
-	p := &programs{dir}
+	p := &programs{dir, commitOf(ctx, root)}
 	for _, program := range sources {
 		if program.system != "" && !slices.Contains(systems, program.system) {
 			continue
 		}
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", p.path(program.name), program.pkg)
 		if program.hub {
-			cmd.Dir = strings.TrimSpace(string(root))
+			cmd.Dir = root
 		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			p.remove()

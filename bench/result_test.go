@@ -103,6 +103,8 @@ func TestBar(t *testing.T) {
 		{bar{heading: "hub ÷ it", row: "peer", most: 2.1}, true},
 		{bar{heading: "hub ÷ it", row: "peer", most: 1.9}, false},
 		{bar{heading: "hub ÷ it", row: "hub", least: 1}, false}, // there is no such figure
+		{bar{heading: "rate", row: "hub", most: 510}, true},     // of a column
+		{bar{heading: "rate", row: "hub", most: 490}, false},
 	} {
 		if err := test.bar.judge(sample()); (err == nil) != test.fine {
 			t.Errorf("%+v: %v", test.bar, err)

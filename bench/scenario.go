@@ -30,8 +30,8 @@ type scenario struct {
 	ratios   []ratio
 	charts   []chart
 
-	// bar is what the result must reach, if there is such a thing.
-	bar *bar
+	// bars are what the result must reach, if there is such a thing.
+	bars []bar
 }
 
 // subject is what is measured in turn: mostly a system, of which it has the name.

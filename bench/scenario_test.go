@@ -49,13 +49,15 @@ func checkScenario(t *testing.T, s *scenario) {
 	for _, r := range s.ratios {
 		for _, name := range append(r.rows, r.base) {
 			// A smoke scenario has some subjects of the one that it is a part of.
-			if !subjects[name] && s.bar == nil {
+			if !subjects[name] && s.bars == nil {
 				t.Errorf("%s: %q refers to %q, which is not measured", s.name, r.heading, name)
 			}
 		}
 	}
-	if s.bar != nil && !subjects[s.bar.row] {
-		t.Errorf("%s: a bar for %q, which is not measured", s.name, s.bar.row)
+	for _, bar := range s.bars {
+		if !subjects[bar.row] {
+			t.Errorf("%s: a bar for %q, which is not measured", s.name, bar.row)
+		}
 	}
 }
 
