@@ -70,7 +70,7 @@ func TestWhoComesBackFindsAPlace(t *testing.T) {
 	lost(2)
 	const others = 3 // whose connections are lost in the meantime are not expected back
 	for n := range uint64(others) {
-		h.guest(t).reset()
+		h.insist(t, wire.Hello{Version: wire.Version2}).reset() // those before it may not be closed yet
 		h.disconnected(t, hub.ReasonLost, n+1)
 	}
 	lost(2)

@@ -58,19 +58,24 @@ func (g *guest) welcomed(h *wire.Hello, kind wire.Type, payload []byte) *guest {
 	return g
 }
 
-// back connects again and asks to go on where g was. It comes again for as long as the hub, on a busy machine, has not had
-// the time to end the connection before.
+// back connects again and asks to go on where g was.
 func (s *testHub) back(t testing.TB, g *guest) *guest {
 	t.Helper()
-	hello := wire.Hello{Version: wire.Version2, ID: g.ID, Resume: g.Resume, Received: g.had, Skip: g.skips}
+	return s.insist(t, wire.Hello{Version: wire.Version2, ID: g.ID, Resume: g.Resume, Received: g.had, Skip: g.skips})
+}
+
+// insist connects and says this HELLO, again for as long as the hub is busy: on a busy machine it has
+// not had the time to end the connections before.
+func (s *testHub) insist(t testing.TB, hello wire.Hello) *guest {
+	t.Helper()
 	for begun := time.Now(); ; {
-		again := &guest{peer: s.silent(t)}
-		again.send(wire.AppendHello(nil, &hello))
-		kind, payload := again.frame()
+		g := &guest{peer: s.silent(t)}
+		g.send(wire.AppendHello(nil, &hello))
+		kind, payload := g.frame()
 		if away, err := wire.ParseGoAway(payload); kind == wire.TypeGoAway && err == nil && away.Code == wire.GoAwayBusy && away.Reconnect && time.Since(begun) < patience {
 			continue
 		}
-		return again.welcomed(&hello, kind, payload)
+		return g.welcomed(&hello, kind, payload)
 	}
 }
 
