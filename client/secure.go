@@ -56,6 +56,7 @@ func (dial dialing) secured(config *tls.Config, host string) dialing {
 	if config.ServerName == "" {
 		config.ServerName = host
 	}
+	config.DynamicRecordSizingDisabled = true // a part of a message is of no use
 	if len(config.NextProtos) == 0 {
 		config.NextProtos = []string{wire.ALPN}
 	}

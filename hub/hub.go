@@ -43,6 +43,10 @@ const (
 	// 6 MiB of the default, enough for 95 connections to read at once.
 	readsPart = 8
 
+	// writesPart is the part of that which records of TLS may hold while they leave: of the default,
+	// enough for 24 connections to write at once.
+	writesPart = 4
+
 	// sharePart is the part of the rest that one sender may hold.
 	sharePart = 8
 
@@ -139,6 +143,7 @@ func New(config Config) (*Hub, error) {
 		UnsentBytes:  unsentBytes,
 		UserTimeout:  userTimeout,
 		Reads:        h.reads.Account(forReads),
+		Writes:       h.reads.Account(forReads / writesPart),
 		MinWhole:     minWhole,
 		Kernel:       socket.DefaultKernelRoom(),
 	}

@@ -55,6 +55,8 @@ func NewTLSListener(ln net.Listener, config *tls.Config) net.Listener {
 	if ln == nil || config == nil {
 		panic("hub: NewTLSListener with a nil listener or configuration")
 	}
+	config = config.Clone()
+	config.DynamicRecordSizingDisabled = true // a part of a message is of no use
 	return tls.NewListener(lines{ln}, config)
 }
 

@@ -76,7 +76,11 @@ func (s *Set) parse(cert, key, ca []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s and %s are not a certificate and its key: %w", s.files.Cert, s.files.Key, err)
 	}
-	s.config = &tls.Config{MinVersion: s.least, NextProtos: s.alpn, Certificates: []tls.Certificate{pair}}
+	s.config = &tls.Config{
+		MinVersion: s.least, NextProtos: s.alpn, Certificates: []tls.Certificate{pair},
+		// Small records at the beginning help who can use a part of a message.
+		DynamicRecordSizingDisabled: true,
+	}
 	if s.files.ClientCA != "" {
 		if s.config.ClientCAs, s.ignored, err = pool(s.files.ClientCA, ca); err != nil {
 			return err

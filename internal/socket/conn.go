@@ -65,6 +65,10 @@ type Config struct {
 	// reads become small, but they go on. nil: nobody is charged.
 	Reads *body.Account
 
+	// Writes is charged for the records of TLS that leave together, where they can. When it has
+	// no room, each leaves by itself. nil: nobody is charged.
+	Writes *body.Account
+
 	// Quiet is how long the outbox must have been dry for a little to be written by the
 	// one who offers it. Whoever offers whole batches needs none; one who offers
 	// message by message would otherwise write each by itself.

@@ -87,8 +87,10 @@ func (o *Outbox) next() *queue {
 	default:
 		if o.base.raw != nil {
 			q.gather(most)
+		} else if o.base.line != nil {
+			q.gatherPieces(most, corkPlain)
 		} else {
-			q.gatherOne(most)
+			q.gatherPieces(most, progressBytes)
 		}
 		return q
 	}
@@ -137,11 +139,7 @@ func (o *Outbox) expire() {
 func (o *Outbox) write(q *queue) (int, error) {
 	q.n, q.err, q.stale = 0, nil, false
 	if o.base.raw == nil {
-		defer q.part()
-		if err := q.awaitRoom(); err != nil || q.stale {
-			return 0, err
-		}
-		return o.base.nc.Write(q.one)
+		return o.writePieces(q)
 	}
 	if err := o.base.raw.Write(q.attempt); err != nil {
 		return 0, err
@@ -149,14 +147,51 @@ func (o *Outbox) write(q *queue) (int, error) {
 	return q.n, q.err
 }
 
-// awaitRoom waits until there is room beneath TLS, where one can, if something may expire until then: the
-// connection of crypto/tls would wait with it in hand.
-func (q *queue) awaitRoom() error {
-	b := q.outbox.base
-	if b.line == nil || !q.mayExpire() {
-		return nil
+// writePieces is write where the connection takes no vector. Beneath TLS it waits for room before
+// anything is encrypted, so that a peer that takes nothing holds no buffer, and what may expire can
+// still be taken back.
+func (o *Outbox) writePieces(q *queue) (int, error) {
+	defer q.dropPieces(q.pieces)
+	l := o.base.line
+	if l == nil {
+		return o.base.nc.Write(q.nextPiece(progressBytes))
 	}
-	return b.line.raw.Write(q.attempt)
+	if err := l.raw.Write(q.attempt); err != nil || q.stale {
+		return 0, err
+	}
+	p := q.nextPiece(recordSize)
+	if len(q.pieces) == 0 {
+		return o.base.nc.Write(p)
+	}
+	if q.cork == nil {
+		q.cork = newCork()
+	}
+	if !q.cork.draw(o.base.config.Writes) {
+		return o.base.nc.Write(p)
+	}
+	return o.writeRecords(q, p)
+}
+
+// writeRecords encrypts what is gathered, of which p is the first record, and writes it at once:
+// crypto/tls makes a system call for each record (docs/decisions/0015).
+func (o *Outbox) writeRecords(q *queue, p []byte) (int, error) {
+	c, l := q.cork, o.base.line
+	defer c.drop()
+	l.setCork(c)
+	_, err := o.base.nc.Write(p)
+	for err == nil {
+		c.wrote(len(p))
+		if len(q.pieces) == 0 {
+			break
+		}
+		p = q.nextPiece(recordSize)
+		_, err = o.base.nc.Write(p)
+	}
+	n, failed := l.uncork()
+	if err == nil {
+		err = failed
+	}
+	return n, err
 }
 
 // tryWrite is called by the runtime when there may be room. Beneath TLS it only looks.
@@ -174,13 +209,6 @@ func (q *queue) tryWrite(fd uintptr) bool {
 		q.stale = q.letGo()
 	}
 	return !again || q.direct
-}
-
-// mayExpire reports whether something that is queued may expire.
-func (q *queue) mayExpire() bool {
-	q.outbox.mu.Lock()
-	defer q.outbox.mu.Unlock()
-	return q.expires
 }
 
 // letGo is for a flusher that is about to wait. If something may expire until it writes, it gives

@@ -3,6 +3,7 @@ package socket
 import (
 	"io"
 	"net"
+	"sync"
 	"syscall"
 )
 
@@ -27,6 +28,10 @@ type line struct {
 	atOnce bool
 	fd     uintptr // valid while atOnce is set
 	err    error   // what has ended the reading
+
+	mu     sync.Mutex
+	cork   *cork // what is written waits in it; nil: nothing waits
+	broken bool  // a part of a record was written, and its rest never will be
 }
 
 // RemoteAddr implements net.Conn.
@@ -49,6 +54,19 @@ func (l *line) Read(p []byte) (int, error) {
 	}
 	l.err = err   // crypto/tls may take it for temporary (ETIMEDOUT), and the kernel tells it once
 	return n, err // if n is less than asked for, the end may stand behind it, and nothing wakes anybody for that again
+}
+
+// Write implements net.Conn. While there is a cork, p waits in it.
+func (l *line) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.broken:
+		return 0, net.ErrClosed
+	case l.cork != nil:
+		return l.cork.add(p)
+	}
+	return l.TCPConn.Write(p)
 }
 
 // readOver fills p with what has come over TLS, without waiting. again says that nothing has.

@@ -25,10 +25,6 @@ const (
 	// segmentsMost is how many pieces an outbox holds.
 	segmentsMost = 4 * vectorMost
 
-	// joinMost is how many bytes are copied together where a write takes only one piece: a
-	// record of TLS. More would hide from the stall check that a slow peer takes frames.
-	joinMost = recordSize
-
 	// vectorMost is how many pieces leave in one system call: 64 KiB of the smallest
 	// that are not copied.
 	vectorMost = 64
@@ -120,8 +116,9 @@ type queue struct {
 	n       int  // outcome of the last attempt
 	err     error
 	vector  vector
-	one     []byte
-	joined  *body.Buffer // what one lies in if it is of several segments
+	pieces  [][]byte     // what the next write sends, where the connection takes no vector
+	joined  *body.Buffer // what several of them are copied together in
+	cork    *cork        // nil: nothing has left over TLS yet
 	settled settled
 }
 
@@ -151,7 +148,7 @@ func (q *queue) free() {
 		return
 	}
 	clear(q.vector) // so that an idle queue keeps no body alive
-	q.segments, q.head, q.sent, q.one = q.segments[:0], 0, 0, nil
+	q.segments, q.head, q.sent = q.segments[:0], 0, 0
 	q.gathered, q.expires, q.outbox, q.err = 0, false, nil, nil
 	queues.Put(q)
 }
@@ -242,42 +239,53 @@ func (q *queue) gather(most int) {
 	q.gathered = len(q.vector)
 }
 
-// gatherOne collects what the next write sends, of at most so many segments, where it can
-// send only one piece. Several are copied together: over TLS each write is a record of its
-// own at least, and a system call.
-func (q *queue) gatherOne(most int) {
-	s := &q.segments[q.head]
-	q.one = s.buffer.Bytes()[s.from+q.sent : s.to]
-	q.one = q.one[:min(len(q.one), progressBytes)]
-	q.gathered = 1
-	most = min(most, len(q.segments)-q.head)
-	if most == 1 || len(q.one) > joinMost/2 {
-		return
+// gatherPieces is gather where the connection takes no vector, of at most so many bytes.
+func (q *queue) gatherPieces(most, bytes int) {
+	sent, size := q.sent, 0
+	for i := q.head; i < len(q.segments) && len(q.pieces) < min(most, vectorMost) && size < bytes; i++ {
+		s := &q.segments[i]
+		p := s.buffer.Bytes()[s.from+sent : s.to]
+		p = p[:min(len(p), bytes-size)]
+		q.pieces = append(q.pieces, p)
+		size += len(p)
+		sent = 0
 	}
-	size := len(q.one)
-	for _, s := range q.segments[q.head+1 : q.head+most] {
-		if size+s.to-s.from > joinMost {
-			break
-		}
-		size += s.to - s.from
-		q.gathered++
-	}
-	if q.gathered == 1 {
-		return
-	}
-	q.joined = body.Get(size)
-	b := append(q.joined.Bytes()[:0], q.one...)
-	for _, s := range q.segments[q.head+1 : q.head+q.gathered] {
-		b = append(b, s.buffer.Bytes()[s.from:s.to]...)
-	}
-	q.one = b
+	q.gathered = len(q.pieces)
 }
 
-// part gives back what gatherOne has borrowed.
-func (q *queue) part() {
+// nextPiece takes what one Write of the connection sends off the pieces, at most so many bytes of
+// one. Several little ones are copied together into a record of TLS.
+func (q *queue) nextPiece(most int) []byte {
+	p := q.pieces[0]
+	if len(p) > most {
+		q.pieces[0] = p[most:]
+		return p[:most]
+	}
+	n, size := 1, len(p)
+	for len(p) <= recordSize/2 && n < len(q.pieces) && size+len(q.pieces[n]) <= recordSize {
+		size += len(q.pieces[n])
+		n++
+	}
+	if n > 1 {
+		if q.joined == nil {
+			q.joined = body.Get(recordSize)
+		}
+		p = q.joined.Bytes()[:0]
+		for _, one := range q.pieces[:n] {
+			p = append(p, one...)
+		}
+	}
+	q.pieces = q.pieces[n:]
+	return p
+}
+
+// dropPieces gives back what gatherPieces and nextPiece have borrowed.
+func (q *queue) dropPieces(all [][]byte) {
+	clear(all) // so that an idle queue keeps no body alive
+	q.pieces = all[:0]
 	if q.joined != nil {
 		q.joined.Release()
-		q.joined, q.one = nil, nil
+		q.joined = nil
 	}
 }
 
