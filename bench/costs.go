@@ -70,35 +70,61 @@ func (b *bench) safetyScenario(name string, p pattern) *scenario {
 	s.divide(secure)
 	s.ratios[2].rows, s.ratios[3].rows = []string{safe}, []string{safe}
 	for _, one := range []struct {
-		name                           string
-		withTLS, withTokens, monitored bool
+		name string
+		safety
 	}{
 		{name: plain},
-		{name: "metrics", monitored: true},
-		{name: secure, withTLS: true},
-		{name: safe, withTLS: true, withTokens: true, monitored: true},
+		{"metrics", safety{monitored: true}},
+		{secure, safety{tls: true}},
+		{safe, safety{tls: true, tokens: true, monitored: true}},
 	} {
 		s.subjects = append(s.subjects, subject{one.name, []string{"hub"}, func(ctx context.Context) (*measured, error) {
-			return b.measureSafe(ctx, p, one.withTLS, one.withTokens, one.monitored)
+			return b.measureSafe(ctx, p, 2, one.safety)
 		}})
 	}
 	return s
 }
 
-// measureSafe is one run of a pattern in version 2 on a hub of that kind.
-func (b *bench) measureSafe(ctx context.Context, p pattern, withTLS, withTokens, monitored bool) (*measured, error) {
+// tlsScenario measures the hub over TLS beside bare connections of crypto/tls.
+func (b *bench) tlsScenario(name string, p pattern) *scenario {
+	const hub, limit = "hub", "limit"
+	s := costScenario(name, p.title()+", over TLS 1.3",
+		"`start_simulation -i=0 -verify="+p.verify+"` drives the hub. The limit is two processes with as many connections of crypto/tls, "+
+			"one that writes the same bytes, 64 KiB at a time, and one that reads and discards them.", limit)
+	s.subjects = []subject{
+		{hub, []string{"hub"}, func(ctx context.Context) (*measured, error) {
+			return b.measureSafe(ctx, p, 1, safety{tls: true})
+		}},
+		{limit, []string{"limit"}, func(ctx context.Context) (*measured, error) {
+			secrets, err := b.programs.makeSecrets()
+			if err != nil {
+				return nil, err
+			}
+			return measureLimit(ctx, b.programs, p, secrets)
+		}},
+	}
+	return s
+}
+
+// safety is what a hub has that is safe to expose.
+type safety struct {
+	tls, tokens, monitored bool
+}
+
+// measureSafe is one run of a pattern in a version of the protocol on a hub of that kind.
+func (b *bench) measureSafe(ctx context.Context, p pattern, protocol int, has safety) (*measured, error) {
 	secrets, err := b.programs.makeSecrets()
 	if err != nil {
 		return nil, err
 	}
 	var hub, clients []string
 	host := "127.0.0.1"
-	if withTLS {
+	if has.tls {
 		hub = append(hub, "-tls-cert="+secrets.cert, "-tls-key="+secrets.key)
 		clients = append(clients, "-ca="+secrets.cert)
 		host = "hubs://" + host
 	}
-	if withTokens {
+	if has.tokens {
 		token, err := b.programs.write("token", secrets.token)
 		if err != nil {
 			return nil, err
@@ -106,7 +132,7 @@ func (b *bench) measureSafe(ctx context.Context, p pattern, withTLS, withTokens,
 		hub = append(hub, "-auth-keys="+secrets.keys, "-rate-messages=1000000", "-rate-bytes=10GiB", "-max-per-address=1000", "-connect-rate=1000")
 		clients = append(clients, "-token-file="+token)
 	}
-	if monitored {
+	if has.monitored {
 		admin, err := freeAddr()
 		if err != nil {
 			return nil, err
@@ -119,7 +145,7 @@ func (b *bench) measureSafe(ctx context.Context, p pattern, withTLS, withTokens,
 		return nil, err
 	}
 	return use(s, func(s *server) (*measured, error) {
-		return simulate(ctx, b.programs, p, append(clients, "-protocol=2", "-addr="+host, "-port="+portOf(s.addr))...)
+		return simulate(ctx, b.programs, p, append(clients, fmt.Sprint("-protocol=", protocol), "-addr="+host, "-port="+portOf(s.addr))...)
 	})
 }
 

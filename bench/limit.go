@@ -14,12 +14,18 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// measureLimit moves the bytes of a pattern through bare sockets: as many as a hub
-// would write, and nobody looks at them.
-func measureLimit(ctx context.Context, p *programs, s pattern) (*measured, error) {
+// measureLimit moves the bytes of a pattern through bare sockets, or through bare connections of
+// crypto/tls if there are secrets: as many as a hub would write, and nobody looks at them.
+func measureLimit(ctx context.Context, p *programs, s pattern, over *secrets) (*measured, error) {
 	each := uint64(s.clients-1) * uint64(s.messages) * uint64(wire.DeliveryLen(s.size)) // bytes for each client
 	clients := "-clients=" + strconv.Itoa(s.clients)
-	writer := exec.CommandContext(ctx, p.path("limit"), "write", clients, "-bytes="+strconv.FormatUint(each, 10))
+	write := []string{"write", clients, "-bytes=" + strconv.FormatUint(each, 10)}
+	read := []string{"read", clients}
+	if over != nil {
+		write = append(write, "-cert="+over.cert, "-key="+over.key)
+		read = append(read, "-ca="+over.cert)
+	}
+	writer := exec.CommandContext(ctx, p.path("limit"), write...)
 	writer.Stderr = os.Stderr
 	stdout, err := writer.StdoutPipe()
 	if err != nil {
@@ -34,7 +40,7 @@ func measureLimit(ctx context.Context, p *programs, s pattern) (*measured, error
 	if err != nil {
 		return nil, fmt.Errorf("address of the writer: %w", err)
 	}
-	reader := exec.CommandContext(ctx, p.path("limit"), "read", clients, "-addr="+strings.TrimSpace(addr))
+	reader := exec.CommandContext(ctx, p.path("limit"), append(read, "-addr="+strings.TrimSpace(addr))...)
 	if out, err := reader.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("reader: %w\n%s", err, out)
 	}

@@ -204,7 +204,7 @@ func (s *pattern) columns() []column {
 // measurePattern is one run of a pattern, with a server of its own.
 func (b *bench) measurePattern(ctx context.Context, system string, p pattern) (*measured, error) {
 	if system == "limit" {
-		return measureLimit(ctx, b.programs, p)
+		return measureLimit(ctx, b.programs, p, nil)
 	}
 	return b.with(ctx, system, raised, func(s *server) (*measured, error) {
 		if system == "hub" && p.verify != "" {

@@ -87,6 +87,7 @@ var scenarios = []struct {
 	{"soak", func(b *bench) *scenario { return b.soakScenario(b.soak) }},
 	{"version2", func(b *bench) *scenario { return b.version2Scenario("version2", patterns["default"]) }},
 	{"version2-small", func(b *bench) *scenario { return b.version2Scenario("version2-small", patterns["small"]) }},
+	{"tls", func(b *bench) *scenario { return b.tlsScenario("tls", patterns["default"]) }},
 	{"safety", func(b *bench) *scenario { return b.safetyScenario("safety", patterns["default"]) }},
 	{"traces", func(b *bench) *scenario { return b.tracesScenario("traces", patterns["default"], 1) }},
 	{"traces2", func(b *bench) *scenario { return b.tracesScenario("traces2", patterns["default"], 2) }},

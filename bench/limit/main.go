@@ -6,6 +6,9 @@
 //	limit write -clients 100 -bytes 101425500     prints its address, then the result
 //	limit read -clients 100 -addr 127.0.0.1:PORT
 //
+// With -cert and -key the one process, and with -ca the other, does the same over TLS: then it is
+// the bare connection of crypto/tls.
+//
 // And it is the bare way through a process, which is what a message between two
 // clients takes at least:
 //
@@ -13,6 +16,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -47,14 +51,18 @@ func run(args []string) error {
 	bytes := flags.Uint64("bytes", 1<<30, "bytes for each connection")
 	chunk := flags.Int("chunk", 64<<10, "bytes in each write or read")
 	addr := flags.String("addr", "", "where the writing process listens")
+	var f files
+	flags.StringVar(&f.cert, "cert", "", "file with the writing process's certificate, for TLS")
+	flags.StringVar(&f.key, "key", "", "file with the key of that")
+	flags.StringVar(&f.ca, "ca", "", "file with the certificate that the reading process trusts, for TLS")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
 	switch args[0] {
 	case "write":
-		return write(*clients, *bytes, *chunk)
+		return write(*clients, *bytes, *chunk, f)
 	case "read":
-		return read(*clients, *chunk, *addr)
+		return read(*clients, *chunk, *addr, f)
 	case "forward":
 		return forward(*chunk)
 	default:
@@ -63,8 +71,13 @@ func run(args []string) error {
 }
 
 // write accepts the connections, writes to all of them at once and measures the
-// time until the last reader has confirmed, by closing, that it has everything.
-func write(clients int, bytes uint64, chunk int) error {
+// time until the last reader has confirmed, by closing, that it has everything. Handshakes come
+// before.
+func write(clients int, bytes uint64, chunk int, f files) error {
+	config, err := f.server()
+	if err != nil {
+		return err
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -76,6 +89,12 @@ func write(clients int, bytes uint64, chunk int) error {
 		if conns[i], err = ln.Accept(); err != nil {
 			return err
 		}
+		if config != nil {
+			conns[i] = tls.Server(conns[i], config)
+		}
+	}
+	if err := each(conns, shake); err != nil {
+		return err
 	}
 	begin := time.Now()
 	err = each(conns, func(c net.Conn) error { return writeTo(c, bytes, chunk) })
@@ -95,7 +114,7 @@ func writeTo(c net.Conn, bytes uint64, chunk int) error {
 		}
 		left -= uint64(n)
 	}
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		return err
 	}
 	_, err := c.Read(buf) // the reader's end
@@ -106,13 +125,22 @@ func writeTo(c net.Conn, bytes uint64, chunk int) error {
 }
 
 // read connects and discards until the writer's end.
-func read(clients, chunk int, addr string) error {
+func read(clients, chunk int, addr string, f files) error {
+	config, err := f.client()
+	if err != nil {
+		return err
+	}
 	conns := make([]net.Conn, clients)
-	var err error
 	for i := range conns {
 		if conns[i], err = net.Dial("tcp", addr); err != nil {
 			return err
 		}
+		if config != nil {
+			conns[i] = tls.Client(conns[i], config)
+		}
+	}
+	if err := each(conns, shake); err != nil {
+		return err
 	}
 	return each(conns, func(c net.Conn) error {
 		defer c.Close()
