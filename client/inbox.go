@@ -29,11 +29,11 @@ type Message struct {
 	// before. 0: it spoke version 1, and has none.
 	Seq uint64
 
-	micros uint64     // when the hub took it, in µs since 1970; 0: not known
-	flags  wire.Flags // what the sender waits for
-	era    uint32     // see verdicts
-	client *Client
-	buffer *body.Buffer
+	// With these a Message is eight words, which a function takes in registers: through memory, each
+	// call would cost as much as the rest of what is done for a small message (docs/decisions/0016).
+	micros uint64       // when the hub took it, in µs since 1970; 0: not known
+	judge  *judge       // whom a verdict goes to; nil: nobody waits for one
+	buffer *body.Buffer // nil: the body is lent
 }
 
 // Time returns when the hub took the message, by its clock, to the microsecond. It
@@ -61,8 +61,8 @@ func (m Message) Release() {
 // as well, unless this client comes back too late (EventNewID): then what was received before
 // concerns nobody any more.
 func (m Message) Done() {
-	if m.awaited() {
-		m.judge(wire.FateProcessed)
+	if m.judge != nil {
+		m.judge.add(m.From, m.Seq, wire.FateProcessed)
 	}
 }
 
@@ -70,18 +70,9 @@ func (m Message) Done() {
 // otherwise like Done. Of both only the first call counts, for every copy of the message: a client
 // that its sender has named twice has one verdict.
 func (m Message) Reject() {
-	if m.awaited() {
-		m.judge(wire.FateRejected)
+	if m.judge != nil {
+		m.judge.add(m.From, m.Seq, wire.FateRejected)
 	}
-}
-
-// awaited reports whether the sender waits for a verdict. It stands before judge so that
-// nothing is called, and no message copied, where nobody does.
-func (m *Message) awaited() bool { return m.flags&wire.FlagProcessed != 0 }
-
-func (m *Message) judge(fate wire.Fate) {
-	m.client.verdicts.add(wire.Ack{Sender: m.From, Seq: m.Seq, Fate: fate}, m.era)
-	m.client.soon.arm()
 }
 
 // mark is a place in what the hub counts: DELIVERs and REPORTs.

@@ -30,12 +30,13 @@ const quiet = 10 * time.Microsecond
 // link is one connection of a client.
 type link struct {
 	// Static after newLink.
-	client   *Client
-	conn     *socket.Conn
-	taken    socket.Terms  // of a TAKEN
-	verdicts socket.Terms  // of an ACK
-	over     chan struct{} // closed when the reading has ended
-	began    time.Time
+	client    *Client
+	conn      *socket.Conn
+	taken     socket.Terms  // of a TAKEN
+	verdicts  socket.Terms  // of an ACK
+	over      chan struct{} // closed when the reading has ended
+	onMessage func(Message) // Options.OnMessage; nil: messages go to the inbox
+	began     time.Time
 
 	pending pending
 	greeted chan struct{} // closed when WELCOME has come
@@ -49,7 +50,7 @@ type link struct {
 	maxBody int           // of a message that comes, in bytes
 	read    mark          // what has come of what is counted
 	skip    uint64        // so many of it come a second time
-	era     uint32        // of its messages: see verdicts
+	judge   *judge        // of its messages
 	brought int64         // bytes that are in the statistics
 	timer   *time.Timer   // of the greeting, and then of the keep-alive
 
@@ -68,7 +69,7 @@ func newLink(c *Client, nc net.Conn) *link {
 	if o.ReadBuffer > 0 {
 		socket.LimitUnread(nc, o.ReadBuffer)
 	}
-	l := &link{client: c, over: make(chan struct{}), began: time.Now(), maxBody: o.MaxBody, greeted: make(chan struct{})}
+	l := &link{client: c, onMessage: o.OnMessage, over: make(chan struct{}), began: time.Now(), maxBody: o.MaxBody, greeted: make(chan struct{})}
 	l.pending.turn = make(chan struct{}, 1)
 	l.taken = socket.Terms{Tracker: parted(c.inbox.told), IfFull: socket.Insist}
 	l.verdicts = socket.Terms{Tracker: parted(func() { c.verdicts.said(l) }), IfFull: socket.Insist}
@@ -177,10 +178,15 @@ func (l *link) serve() error {
 // turn handles all whole frames of one read, and appends the messages among
 // them to batch. It reports whether somebody waits to hear of them.
 func (l *link) turn() (urgent bool, err error) {
-	frames := uint64(0)
-	defer func() { l.client.counts.messagesIn.Add(frames) }()
+	var f socket.Frame
+	var d, classic wire.Deliver // classic has a body alone
+	frames, messages := uint64(0), uint64(0)
+	defer func() {
+		l.client.counts.messagesIn.Add(frames)
+		l.client.counts.deliveries.Add(messages)
+	}()
 	for {
-		f, ok, err := l.conn.Next()
+		ok, err := l.conn.Next(&f)
 		if err != nil {
 			return urgent, fmt.Errorf("%w: %w", ErrProtocol, err)
 		}
@@ -190,11 +196,16 @@ func (l *link) turn() (urgent bool, err error) {
 		frames++
 		switch f.Type {
 		case wire.TypeRelay:
-			err = l.message(&f, Message{Body: f.Payload}, l.read)
+			messages++
+			classic.Body = f.Payload
+			err = l.message(&f, &classic, l.read)
 		case wire.TypeDeliver:
-			var flags wire.Flags
-			flags, err = l.deliver(&f)
-			urgent = urgent || flags != 0
+			before := l.read
+			if ok, err = l.deliver(&f, &d); ok {
+				messages++
+				urgent = urgent || d.Flags != 0
+				err = l.message(&f, &d, before)
+			}
 		default:
 			err = l.other(&f)
 		}
@@ -204,42 +215,40 @@ func (l *link) turn() (urgent bool, err error) {
 	}
 }
 
-// message takes a message in, or hands it over at once.
-func (l *link) message(f *socket.Frame, m Message, before mark) error {
-	c := l.client
-	if len(m.Body) > l.maxBody {
-		return fmt.Errorf("%w: body of %d bytes, at most %d are allowed", ErrProtocol, len(m.Body), l.maxBody)
+// deliver reads a message of version 2. It reports whether that is new, and did not come before.
+func (l *link) deliver(f *socket.Frame, d *wire.Deliver) (bool, error) {
+	if l.welcome == nil {
+		return false, unexpected(f.Type)
 	}
-	m.Body = m.Body[:len(m.Body):len(m.Body)]
-	if c.options.OnMessage != nil {
-		if c.abandoned.Load() {
+	if err := d.Parse(f.Payload); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return l.count(f), nil
+}
+
+// message takes a message in, or hands it over at once. before is where the counting stood before it.
+func (l *link) message(f *socket.Frame, d *wire.Deliver, before mark) error {
+	if len(d.Body) > l.maxBody {
+		return fmt.Errorf("%w: body of %d bytes, at most %d are allowed", ErrProtocol, len(d.Body), l.maxBody)
+	}
+	// Field by field: a literal would be made elsewhere and copied, in pieces of another size.
+	var m Message
+	m.Body = d.Body[:len(d.Body):len(d.Body)]
+	m.From, m.Seq, m.micros = d.Sender, d.Seq, d.Time
+	if d.Flags&wire.FlagProcessed != 0 {
+		m.judge = l.judge
+	}
+	if l.onMessage != nil {
+		if l.client.abandoned.Load() {
 			return ErrClosed
 		}
-		c.options.OnMessage(m)
+		l.onMessage(m)
 		return nil
 	}
 	f.Buffer.Retain()
 	m.buffer = f.Buffer
 	l.batch = append(l.batch, entry{m, before})
 	return nil
-}
-
-// deliver takes in a message of version 2, unless it came before.
-func (l *link) deliver(f *socket.Frame) (wire.Flags, error) {
-	if l.welcome == nil {
-		return 0, unexpected(f.Type)
-	}
-	d, err := wire.ParseDeliver(f.Payload)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrProtocol, err)
-	}
-	before := l.read
-	if !l.count(f) {
-		return 0, nil
-	}
-	return d.Flags, l.message(f, Message{
-		Body: d.Body, From: d.Sender, Seq: d.Seq, micros: d.Time, flags: d.Flags, era: l.era, client: l.client,
-	}, before)
 }
 
 // count counts a frame. It returns false when it came before.

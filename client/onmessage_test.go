@@ -1,15 +1,18 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -37,6 +40,13 @@ func TestOnMessageGetsTheMessagesInTheirOrder(t *testing.T) {
 		if body := within(t, "a message", got.bodies); body != strings.Repeat(fmt.Sprint(i), size) {
 			t.Errorf("message %d has %d bytes, or others than were sent; want %d", i, len(body), size)
 		}
+	}
+}
+
+// TestMessage_FitsRegisters holds that a message is handed over in registers: of nine, one may be that of a method.
+func TestMessage_FitsRegisters(t *testing.T) {
+	if got, max := unsafe.Sizeof(Message{}), 8*unsafe.Sizeof(uintptr(0)); got > max {
+		t.Errorf("a message takes %d bytes, at most %d go in registers", got, max)
 	}
 }
 
@@ -141,6 +151,53 @@ func TestKeepAlive_TimeOfTheApplicationIsNoSilence(t *testing.T) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// spring is a connection from which the same frames come for as long as they are read, each read with many.
+type spring struct {
+	net.Conn
+	frames []byte
+	rest   []byte
+}
+
+func (s *spring) Read(b []byte) (n int, err error) {
+	for n < len(b) {
+		if len(s.rest) == 0 {
+			s.rest = s.frames
+		}
+		m := copy(b[n:], s.rest)
+		n, s.rest = n+m, s.rest[m:]
+	}
+	return n, nil
+}
+
+// BenchmarkOnMessage hands over messages of 128 bytes: what the client does for each, without the kernel.
+func BenchmarkOnMessage(b *testing.B) {
+	body := make([]byte, 128)
+	for name, frame := range map[string][]byte{
+		"version 1": wire.AppendDelivery(nil, body),
+		"version 2": wire.AppendDeliver(nil, &wire.Deliver{Sender: 1, Seq: 1, Time: 1, Body: body}),
+	} {
+		b.Run(name, func(b *testing.B) {
+			near, far := net.Pipe()
+			b.Cleanup(func() { near.Close(); far.Close() })
+			left := b.N
+			var c Client
+			c.options.OnMessage = func(Message) { left-- }
+			l := newLink(&c, &spring{Conn: near, frames: bytes.Repeat(frame, 500)})
+			l.maxBody, l.welcome = len(body), new(wire.Welcome)
+			defer l.conn.Drop()
+			b.ResetTimer()
+			for left > 0 {
+				if err := l.conn.Fill(); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := l.turn(); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }

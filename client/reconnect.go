@@ -180,7 +180,7 @@ func (l *link) welcomed(payload []byte) error {
 	if anew {
 		l.say(wire.AppendTaken(nil, 0), &insisting) // as HELLO says
 	}
-	l.era = c.verdicts.attach(l, anew)
+	l.judge = &judge{c, c.verdicts.attach(l, anew)}
 	another := !first && w.Epoch != c.epoch
 	c.watching.attach(l, another)
 	c.secret, c.epoch, c.attempts, c.over, c.welcome = w.Resume, w.Epoch, 0, over{}, true

@@ -285,7 +285,7 @@ func TestStats(t *testing.T) {
 	<-c.Done()
 	c.Close()
 	want := Stats{
-		MessagesIn: 4, BytesIn: uint64(wire.IdentityLen + len(deliveries(3))),
+		MessagesIn: 4, Deliveries: 3, BytesIn: uint64(wire.IdentityLen + len(deliveries(3))),
 		MessagesOut: 2, BytesOut: uint64(wire.IdentityRequestLen + len(relay)),
 	}
 	if got := c.Stats(); got != want {

@@ -367,6 +367,9 @@ func TestComingBack(t *testing.T) {
 		if said, _ := h.hear(wire.TypeTaken); !bytes.Equal(said, []byte{7: 3}) && !bytes.Equal(said, []byte{7: 4}) {
 			t.Errorf("told % x", said) // after a while
 		}
+		if got := d.client.Stats().Deliveries; got != 4 {
+			t.Errorf("%d deliveries, want 4: what comes again counts once", got)
+		}
 	})
 }
 

@@ -11,6 +11,10 @@ import (
 type Stats struct {
 	MessagesIn, MessagesOut uint64
 	BytesIn, BytesOut       uint64
+
+	// Deliveries are the messages of other clients among MessagesIn, each once. They are counted
+	// after each read from the connection.
+	Deliveries uint64
 }
 
 // Stats returns the numbers of this moment. They remain after the end.
@@ -20,11 +24,12 @@ func (c *Client) Stats() Stats {
 		MessagesOut: c.counts.messagesOut.Load(),
 		BytesIn:     c.counts.bytesIn.Load(),
 		BytesOut:    c.counts.bytesOut.Load(),
+		Deliveries:  c.counts.deliveries.Load(),
 	}
 }
 
 type counts struct {
-	messagesIn, messagesOut, bytesIn, bytesOut atomic.Uint64
+	messagesIn, messagesOut, bytesIn, bytesOut, deliveries atomic.Uint64
 
 	lost atomic.Uint64 // messages that Send took and that did not leave
 }

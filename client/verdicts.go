@@ -21,6 +21,18 @@ type verdicts struct {
 	era    uint32     // changes when the hub knows nothing of what came before
 }
 
+// judge takes verdicts on the messages of one era.
+type judge struct {
+	client *Client
+	era    uint32
+}
+
+// add takes a verdict on the message of a sender.
+func (j *judge) add(sender, seq uint64, fate wire.Fate) {
+	j.client.verdicts.add(wire.Ack{Sender: sender, Seq: seq, Fate: fate}, j.era)
+	j.client.soon.arm()
+}
+
 // acksMost is how many verdicts one frame carries: 68 KiB.
 const acksMost = 4096
 

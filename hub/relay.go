@@ -102,8 +102,9 @@ func (t *turn) finish() {
 // handleAll handles the frames of a read in the order in which they came. It reports whether there are more, for which it is
 // too early: the client has not taken what it was answered, or has sent as much as it may for now.
 func (t *turn) handleAll() (more bool, err error) {
+	var f socket.Frame
 	for !t.unheard() && t.session.asked < t.until {
-		f, ok, err := t.session.conn.Next()
+		ok, err := t.session.conn.Next(&f)
 		if err == nil && ok {
 			t.frames++
 			if f.Type != wire.TypePong && f.Type != wire.TypeTaken {

@@ -188,15 +188,21 @@ func appendDeliverHead(b []byte, d *Deliver, bodyLen int) []byte {
 // ParseDeliver reads the payload of a DELIVER. It returns an error that wraps
 // ErrMalformed when that is too short.
 func ParseDeliver(payload []byte) (d Deliver, err error) {
+	err = d.Parse(payload)
+	return d, err
+}
+
+// Parse is ParseDeliver into d, for those who read millions a second: nothing is copied. It
+// leaves d as it is when there is an error.
+func (d *Deliver) Parse(payload []byte) error {
 	const fixed = deliverFixed - HeaderSize
 	if len(payload) < fixed {
-		return d, fmt.Errorf("%w: DELIVER of %d bytes, at least %d needed", ErrMalformed, len(payload), fixed)
+		return fmt.Errorf("%w: DELIVER of %d bytes, at least %d needed", ErrMalformed, len(payload), fixed)
 	}
-	return Deliver{
-		Sender: binary.BigEndian.Uint64(payload),
-		Seq:    binary.BigEndian.Uint64(payload[8:]),
-		Time:   binary.BigEndian.Uint64(payload[16:]),
-		Flags:  Flags(payload[24]),
-		Body:   payload[fixed:],
-	}, nil
+	d.Sender = binary.BigEndian.Uint64(payload)
+	d.Seq = binary.BigEndian.Uint64(payload[8:])
+	d.Time = binary.BigEndian.Uint64(payload[16:])
+	d.Flags = Flags(payload[24])
+	d.Body = payload[fixed:]
+	return nil
 }

@@ -27,9 +27,8 @@ type run struct {
 	failed    limitlog.Limiter // attempts to come back, of all clients
 
 	// Static after join.
-	clients   []*client.Client
-	senders   []*sender // one for each client
-	greetings uint64    // frames that the clients had received before the start
+	clients []*client.Client
+	senders []*sender // one for each client
 
 	// Owned by conduct, and by the report after it.
 	start  time.Duration // when the first messages were due, since the epoch
@@ -105,7 +104,7 @@ func newRun(c Config) *run {
 		one := &receiver{
 			epoch: r.epoch, oneIn: r.oneIn(), done: r.oneDone,
 			check: newChecker(r.plan, r.pattern, c.Verify, i), latency: stats.NewLatency(),
-			counts: c.Protocol == 2, renamed: func(id uint64) { r.lateBack(i, id) },
+			judges: c.Report == LevelProcessed, renamed: func(id uint64) { r.lateBack(i, id) },
 			absent: func(e client.Event) { r.reconnectFailed(i, e) },
 		}
 		one.note() // there may be nothing to wait for
@@ -119,7 +118,6 @@ func (r *run) join(clients []*client.Client) {
 	r.clients = clients
 	r.receivers = r.receivers[:len(clients)]
 	for i, one := range clients {
-		r.greetings += one.Stats().MessagesIn
 		r.senders = append(r.senders, &sender{
 			index: i, client: one, to: othersThan(i, clients),
 			messages: r.plan.messages(), interval: r.config.Interval, pattern: r.pattern,

@@ -53,8 +53,8 @@ func fuzzed(t *testing.T, config *Config, owner Owner, stream, cuts []byte) {
 	var kept []*body.Buffer
 	err := c.Fill()
 	for ; err == nil; err = c.Fill() {
-		f, ok, e := c.Next()
-		for ; ok; f, ok, e = c.Next() {
+		f, ok, e := next(c)
+		for ; ok; f, ok, e = next(c) {
 			frames = append(frames, got{f.Type, f.Payload, f.Alone})
 			if config.Keep {
 				f.Buffer.Retain()

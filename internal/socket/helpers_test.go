@@ -183,10 +183,16 @@ type got struct {
 	Alone   bool
 }
 
+// next returns what Next says.
+func next(c *Conn) (f Frame, ok bool, err error) {
+	ok, err = c.Next(&f)
+	return f, ok, err
+}
+
 // turn collects the frames of one turn.
 func turn(c *Conn, frames []got) ([]got, error) {
 	for {
-		f, ok, err := c.Next()
+		f, ok, err := next(c)
 		if err != nil || !ok {
 			return frames, err
 		}

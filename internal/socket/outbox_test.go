@@ -103,7 +103,7 @@ func TestManySenders(t *testing.T) {
 func nextFrame(t *testing.T, c *Conn) Frame {
 	t.Helper()
 	for {
-		f, ok, err := c.Next()
+		f, ok, err := next(c)
 		if ok {
 			return f
 		}

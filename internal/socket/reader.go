@@ -52,8 +52,8 @@ type Frame struct {
 // one, until there are no more.
 //
 //	for conn.Fill() == nil {
-//		for frame, ok, err := conn.Next(); ok; … {
-//			handle(frame)
+//		for ok, err := conn.Next(&frame); ok; … {
+//			handle(&frame)
 //		}
 //	}
 //
@@ -161,26 +161,26 @@ func (r *Reader) Fill() error {
 	}
 }
 
-// Next returns the next whole frame of this turn. ok is false when there is no
-// more, or when err says that what follows cannot be a frame for this side.
-func (r *Reader) Next() (f Frame, ok bool, err error) {
+// Next puts the next whole frame of this turn into f. ok is false when there is no more, or when err says
+// that what follows cannot be a frame for this side; then f means nothing.
+func (r *Reader) Next(f *Frame) (ok bool, err error) {
 	r.dropHanded()
 	if r.big != nil {
-		return r.nextBig()
+		return r.nextBig(f), nil
 	}
 	if r.buf == nil {
-		return Frame{}, false, nil
+		return false, nil
 	}
 	b := r.buf.Bytes()[r.pos:r.end]
 	size, err := wire.Size(b, r.most)
 	if err != nil || size == 0 || len(b) < size {
-		return Frame{}, false, err
+		return false, err
 	}
 	r.pos += size
 	f.Began = r.ended()
 	f.Type, f.Payload = wire.Split(b[:size])
-	f.Buffer = r.buf
-	return f, true, nil
+	f.Buffer, f.Alone = r.buf, false
+	return true, nil
 }
 
 // NextType returns the type of the frame that Next will return next, if that much of it is in this turn.
@@ -199,16 +199,16 @@ func (r *Reader) More() bool { return r.full }
 // Pending returns how many bytes of this turn are still to be handed out.
 func (r *Reader) Pending() int { return r.end - r.pos }
 
-func (r *Reader) nextBig() (Frame, bool, error) {
+func (r *Reader) nextBig(f *Frame) bool {
 	if r.have < r.size {
-		return Frame{}, false, nil
+		return false
 	}
-	f := Frame{Buffer: r.big, Alone: true}
+	f.Buffer, f.Alone = r.big, true
 	f.Type, f.Payload = wire.Split(r.big.Bytes()[:r.size])
 	r.handed, r.big, r.have, r.size = r.big, nil, 0, 0
 	f.Began = r.ended()
 	r.held.Store(0)
-	return f, true, nil
+	return true
 }
 
 // ended notes that the frame is whole, and returns when it began.

@@ -18,7 +18,7 @@ func fillIdle(t *testing.T, c *Conn) (idle bool) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, ok, err := c.Next(); err != nil {
+		if _, ok, err := next(c); err != nil {
 			t.Fatal(err)
 		} else if ok {
 			return false

@@ -55,7 +55,7 @@ func (b *bench) handleAll() error {
 			return err
 		}
 		for {
-			f, ok, err := b.Next()
+			f, ok, err := next(b.Conn)
 			if err != nil {
 				return err
 			}
@@ -330,7 +330,7 @@ func keepAll(t *testing.T, c *Conn) (frames []Frame, kept int) {
 			}
 			return frames, kept
 		}
-		for f, ok, err := c.Next(); ok || err != nil; f, ok, err = c.Next() {
+		for f, ok, err := next(c); ok || err != nil; f, ok, err = next(c) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -457,7 +457,7 @@ func TestReadAtOnce(t *testing.T) {
 				got = max(got, b.Pending())
 				for ok := true; ok; {
 					var err error
-					if _, ok, err = b.Next(); err != nil {
+					if _, ok, err = next(b.Conn); err != nil {
 						t.Fatal(err)
 					}
 				}

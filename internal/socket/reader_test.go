@@ -160,7 +160,7 @@ func TestAnAloneFrameStartsItsBuffer(t *testing.T) {
 			if err := c.Fill(); err != nil {
 				t.Fatal(err)
 			}
-			f, ok, err := c.Next()
+			f, ok, err := next(c)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,7 +243,7 @@ func TestTheEndStays(t *testing.T) {
 			if err := c.Fill(); !errors.Is(err, io.EOF) {
 				t.Errorf("got %v, want %v", err, io.EOF)
 			}
-			if _, ok, err := c.Next(); ok || err != nil {
+			if _, ok, err := next(c); ok || err != nil {
 				t.Errorf("a frame behind the end: %v, %v", ok, err)
 			}
 		}
@@ -291,7 +291,7 @@ func TestPendingIsWhatIsLeftOfTheTurn(t *testing.T) {
 		}
 		all := int(c.Brought())
 		for _, taken := range []int{10, 30} {
-			if _, ok, err := c.Next(); !ok || err != nil {
+			if _, ok, err := next(c); !ok || err != nil {
 				t.Fatal(ok, err)
 			}
 			if got := c.Pending(); got != all-taken {
@@ -302,7 +302,7 @@ func TestPendingIsWhatIsLeftOfTheTurn(t *testing.T) {
 			if err := c.Fill(); err != nil {
 				t.Fatal(err)
 			}
-			if f, ok, _ := c.Next(); ok {
+			if f, ok, _ := next(c); ok {
 				if got := c.Pending(); !f.Alone || got != 0 {
 					t.Errorf("behind a frame that lies alone (%v) %d bytes are pending, want 0", f.Alone, got)
 				}
@@ -397,7 +397,7 @@ func BenchmarkReader(b *testing.B) {
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
 				for b.Loop() {
-					for _, ok, _ := c.Next(); !ok; _, ok, _ = c.Next() {
+					for _, ok, _ := next(c); !ok; _, ok, _ = next(c) {
 						if err := c.Fill(); err != nil {
 							b.Fatal(err)
 						}
