@@ -56,11 +56,16 @@ type outgoing struct {
 type terms struct {
 	credit, reports int
 
+	receiverCost int // what each receiver of a SEND costs of the credit
+
 	grantsIDs bool // ids up to wire.MaxGrantedID mean the same clients in another epoch
 
 	// maxReportTimeout is the longest report timeout that a SEND may name; 0: it must name none.
 	maxReportTimeout time.Duration
 }
+
+// cost is what p costs of the credit.
+func (t *terms) cost(p *parcel) int { return p.length + int(p.receivers)*t.receiverCost }
 
 // retainedMost is how much may be kept to be sent again, in bytes, before Send waits
 // for reports.
@@ -68,13 +73,14 @@ const retainedMost = 16 << 20
 
 // parcel is a SEND. It holds a reference to its buffer.
 type parcel struct {
-	seq      uint64
-	cost     int
-	buffer   *body.Buffer
-	length   int
-	reported bool          // there is to be a report
-	terms    *socket.Terms // of one with a time to live; nil: it has none
-	before   bool          // a hub that has forgotten the client may have had it
+	seq       uint64
+	cost      int // as the hub counts
+	buffer    *body.Buffer
+	length    int
+	terms     *socket.Terms // of one with a time to live; nil: it has none
+	receivers uint8
+	reported  bool // there is to be a report
+	before    bool // a hub that has forgotten the client may have had it
 
 	// What the SEND asks for beyond what any hub understands. It is written into the frame when the
 	// hub is known.
@@ -125,14 +131,15 @@ func (o *outgoing) init(limit int, resend bool) {
 // until ctx or stop end.
 func (o *outgoing) add(ctx context.Context, stop <-chan struct{}, to []uint64, message []byte, options *SendOptions, c *call) error {
 	p := parcel{
-		cost: wire.SendCost(len(to), len(message)), reported: c != nil, terms: options.terms(),
+		receivers: uint8(len(to)), reported: c != nil, terms: options.terms(),
 		options: options.wire(), reportTimeout: options.ReportTimeout,
 	}
 	if err := await(ctx, stop, o.turn); err != nil {
 		return err
 	}
 	defer func() { <-o.turn }()
-	hub := o.hub()
+	p.length = wire.SendLen(len(to), len(message))
+	hub := o.hub(&p)
 	p.seq = o.seq + 1
 	if p.terms != nil {
 		p.terms.Tracker = expiring{o, p.seq}
@@ -140,8 +147,8 @@ func (o *outgoing) add(ctx context.Context, stop <-chan struct{}, to []uint64, m
 	if err := o.awaitRoom(ctx, stop, &p); err != nil {
 		return err
 	}
-	p.buffer = body.Get(wire.SendLen(len(to), len(message)))
-	p.length = len(wire.AppendSend(p.buffer.Bytes()[:0], p.seq, options.wire(), options.ttl(), to, message))
+	p.buffer = body.Get(p.length)
+	wire.AppendSend(p.buffer.Bytes()[:0], p.seq, options.wire(), options.ttl(), to, message)
 	return o.append(p, c, hub)
 }
 
@@ -169,10 +176,11 @@ func (o *outgoing) awaitRoom(ctx context.Context, stop <-chan struct{}, p *parce
 	return nil
 }
 
-// hub returns the number of the hub whose ids are known.
-func (o *outgoing) hub() int {
+// hub returns the number of the hub whose ids are known, and what p costs there.
+func (o *outgoing) hub(p *parcel) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	p.cost = o.terms.cost(p)
 	return o.hubs
 }
 
@@ -228,6 +236,7 @@ func (o *outgoing) append(p parcel, c *call, hub int) error {
 		return ErrForgotten
 	}
 	o.seq = p.seq
+	p.cost = o.terms.cost(&p) // it may have waited for another hub
 	o.cost += p.cost
 	o.line = append(o.line, p)
 	if c != nil {
@@ -476,7 +485,7 @@ func (o *outgoing) detach() {
 // who waits for its report, if anybody does.
 func (o *outgoing) resume(l *link, t terms, had uint64) (stuck uint64, one *call) {
 	o.mu.Lock()
-	o.terms, o.spent, o.asked = t, false, false
+	o.adopt(t)
 	next := o.next
 	for ; o.next > 0 && o.line[o.next-1].seq > had; o.next-- {
 		o.recall(&o.line[o.next-1])
@@ -510,6 +519,30 @@ func (o *outgoing) firstSeq() uint64 {
 	return o.line[o.next].seq
 }
 
+// adopt goes on by the terms of a hub. It is called with mu held.
+func (o *outgoing) adopt(t terms) {
+	again := t.receiverCost != o.terms.receiverCost
+	o.terms, o.spent, o.asked = t, false, false
+	if !again {
+		return
+	}
+	o.cost, o.owed, o.retained = 0, 0, 0
+	for i := range o.line {
+		p := &o.line[i]
+		p.cost = t.cost(p)
+		o.cost += p.cost
+		if i < o.next {
+			o.owed += p.cost
+		}
+	}
+	for _, c := range o.calls {
+		if p := &c.parcel; p.buffer != nil {
+			p.cost = t.cost(p)
+			o.retained += p.cost
+		}
+	}
+}
+
 // recall accounts for a message that is not under way any more. It is called with
 // mu held.
 func (o *outgoing) recall(p *parcel) {
@@ -525,7 +558,7 @@ func (o *outgoing) recall(p *parcel) {
 func (o *outgoing) restart(l *link, t terms, another bool) (failed []*call, unconfirmed int) {
 	o.mu.Lock()
 	o.granted = o.terms.grantsIDs && t.grantsIDs
-	o.terms, o.spent, o.asked = t, false, false
+	o.adopt(t)
 	var free []*body.Buffer
 	if o.resend {
 		free = o.requeue()

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -166,7 +167,7 @@ func (l *link) welcomed(payload []byte) error {
 	case l.welcome != nil, c.options.Version == 1, l.classic:
 		return unexpected(wire.TypeWelcome)
 	case w.Version != wire.Version2, w.Credit < 1, w.Window < 1, w.MaxReports < 1, w.MaxBody < 0, w.MaxDeliver < 0, w.Keepalive < 1,
-		w.MaxReportTimeout < 0,
+		w.MaxReportTimeout < 0, w.ReceiverCost < 0,
 		w.Resumed && (first || w.ID != c.ID()):
 		return fmt.Errorf("%w: WELCOME %s", ErrProtocol, payload)
 	}
@@ -216,7 +217,7 @@ func (l *link) limitBody(w *wire.Welcome) {
 // first connection, or one to another hub than before.
 func (c *Client) goOn(l *link, w *wire.Welcome, first, another bool) error {
 	t := terms{
-		credit: w.Credit, reports: w.MaxReports, grantsIDs: w.GrantsIDs,
+		credit: w.Credit, receiverCost: cmp.Or(w.ReceiverCost, wire.DefaultReceiverCost), reports: w.MaxReports, grantsIDs: w.GrantsIDs,
 		maxReportTimeout: time.Duration(min(w.MaxReportTimeout, wire.MaxReportTimeout.Milliseconds())) * time.Millisecond,
 	}
 	defer c.soon.arm()

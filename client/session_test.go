@@ -178,6 +178,46 @@ func TestSendKeepsToTheCredit(t *testing.T) {
 	})
 }
 
+// TestOutgoing_ReceiverCost looks at how much is sent to hubs that name what a receiver counts, and to one that does
+// not: for each the credit is that of four messages to ten receivers. Then another hub goes on, which counts the default.
+func TestOutgoing_ReceiverCost(t *testing.T) {
+	const receivers = 10
+	for _, test := range []struct{ named, cost int }{{0, wire.DefaultReceiverCost}, {1, 1}, {64, 64}, {100, 100}} {
+		t.Run(fmt.Sprint(test.named), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				to, body := make([]uint64, receivers), []byte("message")
+				one := func(seq uint64) []byte { return wire.AppendSend(nil, seq, 0, 0, to, body) }
+				w := welcome
+				w.ReceiverCost, w.Credit = test.named, 4*wire.SendCost(receivers, len(body), test.cost)
+				d, h := speakAs(t, wire.Hello{Version: wire.Version2}, w, func(o *Options) { o.MaxQueued = 100_000 })
+				for range 10 {
+					if err := d.client.Send(t.Context(), to, body); err != nil {
+						t.Fatal(err)
+					}
+				}
+				h.want(slices.Concat(one(1), one(2), one(3), one(4)))
+				h.wantSilence()
+				h.Close()
+				h = <-d.hubs
+				h.hear(wire.TypeHello)
+				h.hear(wire.TypeIdentity)
+				w.Resumed, w.ReceiverCost, w.Credit = true, 0, 2*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost)
+				w.Seq, w.Taken = 1, 0
+				h.welcome(w)
+				h.want(one(2)) // beside one that it has had and not taken
+				h.wantSilence()
+				h.send(wire.AppendTaken(nil, 2))
+				h.want(append(one(3), one(4)...))
+				h.wantSilence()
+				o := &d.client.outgoing
+				if got := o.cost; got != 8*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost) {
+					t.Errorf("what is in line costs %d by now", got)
+				}
+			})
+		})
+	}
+}
+
 // TestOutgoing_AsksWhenCreditBlocks sends a message that does not fit beside what is under way, of which the hub says by itself
 // that it has taken it, or does not. The credit is 1,000.
 func TestOutgoing_AsksWhenCreditBlocks(t *testing.T) {
@@ -1092,6 +1132,7 @@ func TestWelcomesThatCannotBe(t *testing.T) {
 	for name, change := range map[string]func(*wire.Welcome){
 		"another version":  func(w *wire.Welcome) { w.Version = 3 },
 		"no credit":        func(w *wire.Welcome) { w.Credit = 0 },
+		"a cost below 0":   func(w *wire.Welcome) { w.ReceiverCost = -1 },
 		"no window":        func(w *wire.Welcome) { w.Window = -1 },
 		"no reports":       func(w *wire.Welcome) { w.MaxReports = 0 },
 		"no interval":      func(w *wire.Welcome) { w.Keepalive = 0 },

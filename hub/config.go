@@ -80,7 +80,7 @@ type Config struct {
 	MaxReportTimeout time.Duration
 
 	// Credit is what a client of version 2 may send before the hub has found room for it in the
-	// queues of its receivers, in bytes: that of its messages, and 64 for each of their
+	// queues of its receivers, in bytes: that of its messages, and 16 for each of their
 	// receivers. It bounds what a client can send over a long way to Credit for each round
 	// trip; the less it is, the more of what is under way is in the processor's cache
 	// (docs/decisions/0006). Default: 128 KiB.

@@ -217,7 +217,7 @@ func (t *turn) welcome(p *peer, again int, resumed bool) bool {
 		Version: wire.Version2, ID: p.id, Resume: p.secret, Resumed: resumed, Again: again, Seq: p.seq, Taken: p.hasTaken(),
 		Hub: "go-message-hub", Epoch: s.hub.epoch, GrantsIDs: c.Admit != nil,
 		MaxBody: s.maxBody(), MaxDeliver: s.maxDeliver(), MaxReceivers: wire.MaxReceivers, MaxReports: c.MaxReports,
-		Credit: c.Credit, Window: c.Window, Keepalive: int(c.KeepAlive.Milliseconds()),
+		Credit: c.Credit, ReceiverCost: receiverCost, Window: c.Window, Keepalive: int(c.KeepAlive.Milliseconds()),
 		MaxReportTimeout: c.MaxReportTimeout.Milliseconds(),
 	}
 	if s.grant != nil && !s.grant.Until.IsZero() {

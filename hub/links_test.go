@@ -144,7 +144,9 @@ func readFrame(r net.Conn) (wire.Type, []byte, error) {
 	return wire.Type(b[0]), b[1:], nil
 }
 
-func (v *traveller) cost(seq uint64) int { return wire.SendCost(len(v.to), v.size(v.id, seq)) }
+func (v *traveller) cost(seq uint64) int {
+	return wire.SendCost(len(v.to), v.size(v.id, seq), wire.DefaultReceiverCost)
+}
 
 // speak sends what may be sent.
 func (v *traveller) speak(nc net.Conn) error {

@@ -49,9 +49,27 @@ type peer struct {
 // flight is SENDs that were offered at once and wait for room somewhere.
 type flight struct {
 	upTo   uint64 // seq of the last
-	cost   int
+	cost   sendCost
 	landed bool
 }
+
+// receiverCost is what each receiver of a SEND counts against the credit, in bytes (docs/decisions/0016).
+const receiverCost = 16
+
+// sendCost is what SENDs count against the credit of their client, in bytes.
+type sendCost struct {
+	owed int // as the hub says it in WELCOME
+	told int // as a client counts that does not read that, and waits for TAKEN at a quarter of it
+}
+
+func costOf(m *wire.Send) sendCost {
+	return sendCost{
+		owed: wire.SendCost(m.To.Len(), len(m.Body), receiverCost),
+		told: wire.SendCost(m.To.Len(), len(m.Body), wire.DefaultReceiverCost),
+	}
+}
+
+func (c sendCost) plus(d sendCost) sendCost { return sendCost{c.owed + d.owed, c.told + d.told} }
 
 // ackKey names a message as its receivers do.
 type ackKey struct{ sender, seq uint64 }
@@ -128,11 +146,11 @@ func (p *peer) settle(s *session) bool {
 
 // launch notes SENDs that were offered. landed must be called when none of them
 // waits for room any more.
-func (p *peer) launch(upTo uint64, cost int) {
+func (p *peer) launch(upTo uint64, cost sendCost) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.flights = append(p.flights, flight{upTo: upTo, cost: cost})
-	p.owed += cost
+	p.owed += cost.owed
 }
 
 // landed notes that the SENDs that were launched up to upTo are all queued, or
@@ -147,8 +165,8 @@ func (p *peer) landed(upTo uint64) {
 	}
 	n := 0
 	for n < len(p.flights) && p.flights[n].landed {
-		p.owed -= p.flights[n].cost
-		p.untold += p.flights[n].cost
+		p.owed -= p.flights[n].cost.owed
+		p.untold += p.flights[n].cost.told
 		p.taken = p.flights[n].upTo
 		n++
 	}
@@ -268,7 +286,7 @@ func (p *peer) stir() {
 func (p *peer) fits(cost int, report bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.owed > 0 && p.owed+cost > p.hub.config.Credit+wire.SendCost(wire.MaxReceivers, 0) {
+	if p.owed > 0 && p.owed+cost > p.hub.config.Credit+wire.SendCost(wire.MaxReceivers, 0, receiverCost) {
 		return false
 	}
 	if report {

@@ -31,8 +31,8 @@ type turn struct {
 	class class        // what else its messages have in common
 
 	// Of the SENDs in the piece.
-	first, last uint64    // seq
-	cost        int       // see wire.SendCost
+	first, last uint64 // seq
+	cost        sendCost
 	time        time.Time // when this read was handled; zero: nobody has looked yet
 
 	scratch *scratch // nil until needed, and while it waits

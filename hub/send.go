@@ -90,8 +90,8 @@ func (t *turn) takeSend(p *peer, f *socket.Frame) error {
 	if t.time.IsZero() {
 		t.time = time.Now() // before it waits for anything
 	}
-	cost := wire.SendCost(m.To.Len(), len(m.Body))
-	if taken, err := t.admit(p, &m, cost); !taken {
+	cost := costOf(&m)
+	if taken, err := t.admit(p, &m, cost.owed); !taken {
 		return err
 	}
 	if err = t.gather(p, f, &m, cost); err != nil && p.seq != m.Seq && m.Options.Level() != wire.LevelNone {
@@ -101,7 +101,7 @@ func (t *turn) takeSend(p *peer, f *socket.Frame) error {
 }
 
 // gather adds a SEND that has been admitted to the run, or begins a new one. It may wait for memory.
-func (t *turn) gather(p *peer, f *socket.Frame, m *wire.Send, cost int) error {
+func (t *turn) gather(p *peer, f *socket.Frame, m *wire.Send, cost sendCost) error {
 	c := class{true, m.Options, t.expires(m, f)}
 	d := wire.Deliver{Sender: p.id, Seq: m.Seq, Time: uint64(t.time.UnixMicro()), Flags: flags(m.Options.Level())}
 	gap := c.followed() && m.Seq != p.seq+1
@@ -122,9 +122,9 @@ func (t *turn) gather(p *peer, f *socket.Frame, m *wire.Send, cost int) error {
 	}
 	t.accept(p, m.Seq)
 	if t.piece.Frames == 0 {
-		t.first, t.cost = m.Seq, 0
+		t.first, t.cost = m.Seq, sendCost{}
 	}
-	t.last, t.cost = m.Seq, t.cost+cost
+	t.last, t.cost = m.Seq, t.cost.plus(cost)
 	d.Body = m.Body
 	t.encode(func(b []byte) []byte { return wire.AppendDeliver(b, &d) })
 	t.piece.Deliveries++
@@ -178,7 +178,7 @@ func (c class) single() bool {
 
 // sendToNobody takes a SEND that names no receiver, and reports that if it is
 // asked to.
-func (t *turn) sendToNobody(p *peer, seq uint64, c class, cost int) error {
+func (t *turn) sendToNobody(p *peer, seq uint64, c class, cost sendCost) error {
 	if err := t.offer(); err != nil { // what came before is launched before
 		return err
 	}
@@ -209,7 +209,7 @@ func flags(level wire.Level) (f wire.Flags) {
 
 // sendAlone is relayAlone for a SEND: there is just the room for the head of the
 // DELIVER before the body.
-func (t *turn) sendAlone(f *socket.Frame, m *wire.Send, d *wire.Deliver, c class, cost int) error {
+func (t *turn) sendAlone(f *socket.Frame, m *wire.Send, d *wire.Deliver, c class, cost sendCost) error {
 	ids := m.To.AppendTo(t.room())
 	end := wire.SendLen(len(ids), len(m.Body))
 	start := end - wire.DeliverLen(len(m.Body))

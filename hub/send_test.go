@@ -41,8 +41,8 @@ func TestSend_TimeRunsWhileItWaitsToBeTaken(t *testing.T) {
 		synctest.Wait()
 		to := slices.Repeat([]uint64{away.id}, 50)
 		body := pattern(20, 1)
-		cost := wire.SendCost(len(to), len(body))
-		taken := (64<<10 + wire.SendCost(wire.MaxReceivers, 0)) / cost // more is not admitted
+		cost := wire.SendCost(len(to), len(body), sender.ReceiverCost)
+		taken := (64<<10 + wire.SendCost(wire.MaxReceivers, 0, sender.ReceiverCost)) / cost // more is not admitted
 		for range taken {
 			sender.tell(body, 0, 0, to...)
 			synctest.Wait() // each is read by itself, and at once

@@ -1056,6 +1056,24 @@ func TestPeer_AnsweredPingIsFollowedByTaken(t *testing.T) {
 	}
 }
 
+// TestPeer_TellsOfAQuarterAsOldClientsCount sends a quarter of the credit as a client counts that knows no receiver_cost: it
+// may wait to be told.
+func TestPeer_TellsOfAQuarterAsOldClientsCount(t *testing.T) {
+	h := start(t, hub.Config{Credit: 64 << 10})
+	sender, receiver := h.guest(t), h.guest(t)
+	to := slices.Repeat([]uint64{receiver.id}, 100)
+	cost := wire.SendCost(len(to), 0, wire.DefaultReceiverCost)
+	quarter := (sender.Credit/4 + cost - 1) / cost
+	if newer := quarter * wire.SendCost(len(to), 0, sender.ReceiverCost); newer >= sender.Credit/4 {
+		t.Fatalf("the hub counts %d bytes, which is a quarter as well", newer)
+	}
+	var last uint64
+	for range quarter {
+		last = sender.tell(nil, 0, 0, to...)
+	}
+	sender.takens(last)
+}
+
 // takens reads a TAKEN of just that.
 func (g *guest) takens(upTo uint64) {
 	g.t.Helper()

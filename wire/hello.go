@@ -63,10 +63,11 @@ type Welcome struct {
 	MaxBody      int `json:"max_body"`              // bytes of a body that the client sends
 	MaxDeliver   int `json:"max_deliver,omitempty"` // bytes of a body that it is sent; 0: the hub does not say
 	MaxReceivers int `json:"max_receivers"`
-	MaxReports   int `json:"max_reports"`  // SENDs that may wait for their report
-	Credit       int `json:"credit"`       // what SENDs that are not taken may cost together: see SendCost
-	Window       int `json:"window"`       // bytes that the hub sends beyond what was received
-	Keepalive    int `json:"keepalive_ms"` // the hub sends something at least as often
+	MaxReports   int `json:"max_reports"`             // SENDs that may wait for their report
+	Credit       int `json:"credit"`                  // what SENDs that are not taken may cost together: see SendCost
+	ReceiverCost int `json:"receiver_cost,omitempty"` // what each receiver of a SEND counts for that; 0: DefaultReceiverCost
+	Window       int `json:"window"`                  // bytes that the hub sends beyond what was received
+	Keepalive    int `json:"keepalive_ms"`            // the hub sends something at least as often
 
 	// Expires is after how many milliseconds what the client has shown is good no longer; 0: never.
 	Expires int64 `json:"expires_ms,omitempty"`

@@ -98,9 +98,14 @@ type Send struct {
 // SendLen returns the size of a SEND on the wire, in bytes.
 func SendLen(receivers, body int) int { return sendFixed + receivers*IDSize + body }
 
+// DefaultReceiverCost is Welcome.ReceiverCost of a hub that does not say it.
+const DefaultReceiverCost = 64
+
 // SendCost returns what a SEND counts against Welcome.Credit until it is taken, in
 // bytes: its size, and what it costs the hub to have it wait for each receiver.
-func SendCost(receivers, body int) int { return SendLen(receivers, body) + receivers*64 }
+func SendCost(receivers, body, receiverCost int) int {
+	return SendLen(receivers, body) + receivers*receiverCost
+}
 
 // AppendSend appends a whole SEND. to must not name more than MaxReceivers.
 func AppendSend(b []byte, seq uint64, options Options, ttl uint32, to []uint64, body []byte) []byte {
