@@ -139,13 +139,15 @@ func (o *outgoing) add(ctx context.Context, stop <-chan struct{}, to []uint64, m
 	}
 	defer func() { <-o.turn }()
 	p.length = wire.SendLen(len(to), len(message))
-	hub := o.hub(&p)
+	hub, room := o.enter(&p)
 	p.seq = o.seq + 1
 	if p.terms != nil {
 		p.terms.Tracker = expiring{o, p.seq}
 	}
-	if err := o.awaitRoom(ctx, stop, &p); err != nil {
-		return err
+	if !room {
+		if err := o.awaitRoom(ctx, stop, &p); err != nil {
+			return err
+		}
 	}
 	p.buffer = body.Get(p.length)
 	wire.AppendSend(p.buffer.Bytes()[:0], p.seq, options.wire(), options.ttl(), to, message)
@@ -154,9 +156,6 @@ func (o *outgoing) add(ctx context.Context, stop <-chan struct{}, to []uint64, m
 
 // awaitRoom waits until there is room for one more, or it has expired: then it will not be in line for long.
 func (o *outgoing) awaitRoom(ctx context.Context, stop <-chan struct{}, p *parcel) error {
-	if o.fits(p.cost) {
-		return nil
-	}
 	var late <-chan time.Time
 	if p.terms != nil {
 		late = time.After(p.left())
@@ -176,12 +175,12 @@ func (o *outgoing) awaitRoom(ctx context.Context, stop <-chan struct{}, p *parce
 	return nil
 }
 
-// hub returns the number of the hub whose ids are known, and what p costs there.
-func (o *outgoing) hub(p *parcel) int {
+// enter notes what p costs. It returns the number of the hub whose ids are known, and whether there is room for p.
+func (o *outgoing) enter(p *parcel) (hub int, room bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	p.cost = o.terms.cost(p)
-	return o.hubs
+	return o.hubs, o.hasRoom(p.cost)
 }
 
 // checkReportTimeout returns an error if a report timeout is over what the hub allows.
@@ -215,6 +214,11 @@ func await(ctx context.Context, stop <-chan struct{}, c chan<- struct{}) error {
 func (o *outgoing) fits(cost int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.hasRoom(cost)
+}
+
+// hasRoom is fits. It is called with mu held.
+func (o *outgoing) hasRoom(cost int) bool {
 	o.lineFull = len(o.line) > 0 && o.cost+cost > o.limit
 	return o.err != nil || !o.lineFull && o.retained < retainedMost
 }
@@ -249,27 +253,31 @@ func (o *outgoing) append(p parcel, c *call, hub int) error {
 }
 
 // feed puts on its way what may go, in its order. If somebody is about it already,
-// that one does it.
+// that one does it. Then it asks the hub, as ask does.
 func (o *outgoing) feed() {
-	o.pump()
-	o.ask()
-}
-
-// ask asks the hub what it has taken if nothing can go on before it says so, and it will not say so by itself.
-func (o *outgoing) ask() {
-	if l := o.blocked(); l != nil {
+	if l := o.pump(); l != nil {
 		l.probe()
 	}
 }
 
-// pump is feed without the question that may follow.
-func (o *outgoing) pump() {
-	p, l := o.pick(true)
+// ask asks the hub what it has taken if nothing can go on before it says so, and it will not say so by itself.
+func (o *outgoing) ask() {
+	o.mu.Lock()
+	l := o.blocked()
+	o.mu.Unlock()
+	if l != nil {
+		l.probe()
+	}
+}
+
+// pump is feed without the question, and returns where to ask it: see blocked.
+func (o *outgoing) pump() (ask *link) {
+	p, l, ask := o.pick(true)
 	if l == nil {
-		return
+		return ask
 	}
 	d := dispatches.Get().(*socket.Dispatch)
-	for ; l != nil; p, l = o.pick(false) {
+	for ; l != nil; p, l, ask = o.pick(false) {
 		outcome := l.conn.Offer(&socket.Piece{Buffer: p.buffer, To: p.length, Frames: 1, Terms: p.terms}, d) // one that is parked keeps its place
 		p.buffer.Release()
 		if outcome == socket.Late {
@@ -278,13 +286,13 @@ func (o *outgoing) pump() {
 	}
 	d.Leave()
 	dispatches.Put(d)
+	return ask
 }
 
 // blocked returns where to ask the hub what it has taken: the credit has no room for the next message, or the line has none
-// and all of it is under way, and that is not so much that the hub says so by itself. Otherwise it is nil.
+// and all of it is under way, and that is not so much that the hub says so by itself. Otherwise it is nil. It is
+// called with mu held.
 func (o *outgoing) blocked() *link {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	waits := o.next < len(o.line) && o.spent || o.next == len(o.line) && o.lineFull
 	if o.link == nil || o.feeding || o.asked || !waits || o.owed == 0 || o.owed >= o.terms.credit/takenPart {
 		return nil
@@ -298,12 +306,12 @@ const takenPart = 4
 
 // pick returns the next message that may go, with a reference to its buffer, and
 // where it goes: nowhere if there is none, or if somebody else is about it. Whoever
-// has got one must ask again when it is on its way.
-func (o *outgoing) pick(first bool) (parcel, *link) {
+// has got one must ask again when it is on its way. Where nothing goes, blocked says whether to ask.
+func (o *outgoing) pick(first bool) (p parcel, l, ask *link) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if first && o.feeding {
-		return parcel{}, nil
+		return parcel{}, nil, nil
 	}
 	o.dropLate()
 	o.feeding = o.link != nil && o.next < len(o.line) && o.may(&o.line[o.next])
@@ -311,9 +319,9 @@ func (o *outgoing) pick(first bool) (parcel, *link) {
 		if o.next == len(o.line) {
 			signal(o.flown)
 		}
-		return parcel{}, nil
+		return parcel{}, nil, o.blocked()
 	}
-	p := o.line[o.next]
+	p = o.line[o.next]
 	p.fit(&o.terms)
 	p.buffer.Retain()
 	o.next++
@@ -321,7 +329,7 @@ func (o *outgoing) pick(first bool) (parcel, *link) {
 	if p.reported {
 		o.reports++
 	}
-	return p, o.link
+	return p, o.link, nil
 }
 
 // may reports whether a message may go under way. After the credit was used up it waits
