@@ -5,11 +5,13 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // deaf is a connection of which nothing can be read before it is closed.
@@ -61,5 +63,55 @@ func TestDial_GivenUpLeavesNothing(t *testing.T) {
 			t.Fatalf("still listed: %+v", all)
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// forgetful is a connection that loses all that is written to it but the first.
+type forgetful struct {
+	net.Conn
+	written atomic.Bool
+}
+
+func (f *forgetful) Write(b []byte) (int, error) {
+	if f.written.Swap(true) {
+		return len(b), nil
+	}
+	return f.Conn.Write(b)
+}
+
+// TestClient_ResumesWhenItsFirstFramesAreLost loses a connection and all that the client has said since its HELLO, the
+// confirmation of WELCOME among it: it is the same client that comes back.
+func TestClient_ResumesWhenItsFirstFramesAreLost(t *testing.T) {
+	_, addr := hubWith(t, hub.Config{})
+	var first atomic.Pointer[forgetful]
+	events := make(chan client.Event, 100)
+	c, err := client.Dial(t.Context(), "", &client.Options{
+		OnEvent: func(e client.Event) { events <- e },
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			nc, err := d.DialContext(ctx, "tcp", addr)
+			if err == nil && first.Load() == nil {
+				first.Store(&forgetful{Conn: nc})
+				return first.Load(), nil
+			}
+			return nc, err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	id := c.ID()
+	first.Load().Close()
+	for e := range events {
+		if e.Kind == client.EventResumed && e.ID == id {
+			break
+		}
+		if e.Kind != client.EventDisconnected && e.Kind != client.EventReconnectFailed {
+			t.Fatalf("event %v as %d (%v), want to resume as %d", e.Kind, e.ID, e.Err, id)
+		}
+	}
+	if report, err := c.SendReport(t.Context(), []uint64{id}, []byte("to itself"), &client.SendOptions{Level: wire.LevelWritten}); err != nil || report.Fates[0] != wire.FateWritten {
+		t.Errorf("report %+v, %v", report, err)
 	}
 }

@@ -270,12 +270,12 @@ func (s *session) lingering(hello *wire.Hello) (*session, error) {
 }
 
 // linger ends a connection of version 2 that the client may come back from: it
-// keeps what the client has not had, for as long as the resume window says. It
+// keeps what the client has not had, for as long as resumeWindow says. It
 // reports whether another connection has gone on; then this session is over
 // without having left.
 func (s *session) linger(err error) bool {
 	l := s.link.Load()
-	if l == nil || s.unwelcomed(l) || !resumable(err) || isClosed(s.hub.closing) || !s.conn.Detach() {
+	if l == nil || !resumable(err) || isClosed(s.hub.closing) || !s.conn.Detach() {
 		return false
 	}
 	goesOn := l.yield.IsSet()
@@ -303,7 +303,7 @@ func (s *session) linger(err error) bool {
 	}
 	l.lasted = time.Since(s.since)
 	l.detached.Set()
-	window := time.NewTimer(s.hub.config.ResumeWindow)
+	window := time.NewTimer(s.resumeWindow())
 	defer window.Stop()
 	select {
 	case <-l.moved.Done():
@@ -324,9 +324,18 @@ func (s *session) linger(err error) bool {
 	return true
 }
 
-// unwelcomed reports whether WELCOME has perhaps not reached the client. Then the client does not
-// know the secret to come back with, unless another connection has just shown it.
-func (s *session) unwelcomed(l *link) bool { return s.unconfirmed && !l.yield.IsSet() }
+// maxUnconfirmedWindow is how long a client may take to come back that has promised to confirm
+// WELCOME and has not: most likely it does not know the secret to come back with. If only the
+// confirmation was lost with the connection, its first attempts come well within that time.
+const maxUnconfirmedWindow = 5 * time.Second
+
+// resumeWindow returns how long the client may take to come back.
+func (s *session) resumeWindow() time.Duration {
+	if s.unconfirmed {
+		return min(s.hub.config.ResumeWindow, maxUnconfirmedWindow)
+	}
+	return s.hub.config.ResumeWindow
+}
 
 // resumable reports whether a client whose connection has ended like this may come
 // back: not if it was the client's own doing, or the hub's.

@@ -59,7 +59,7 @@ type session struct {
 	greeted     bool        // the first frame has come
 	asks        bool        // something in version 1, in the last turn
 	busy        bool        // this goroutine reads on until the client is idle: see readLoop
-	unconfirmed bool        // the client has not yet said that WELCOME has come, so it cannot resume
+	unconfirmed bool        // the client has not yet said that WELCOME has come, so perhaps it cannot resume
 	provisional bool        // it is beyond a limit, and may only resume
 	refusal     Refusal     // beyond which
 	standing    standing    // among the connections of its address

@@ -25,8 +25,9 @@ type Hello struct {
 	// MaxBody is the largest body that the client takes, in bytes. 0: whatever the hub allows.
 	MaxBody uint64 `json:"max_body,omitempty"`
 
-	// Confirms says that the client says TAKEN as soon as it has had WELCOME. Until the hub has
-	// heard that, the client cannot know how to come back, and is not expected to.
+	// Confirms says that the client says TAKEN as soon as it has had WELCOME. A connection that is
+	// lost before the hub has heard that may be resumed for 5 seconds at most: most likely the client
+	// does not know how.
 	Confirms bool `json:"confirms,omitempty"`
 
 	// The following three say that the client was connected before.
