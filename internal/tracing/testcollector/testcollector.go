@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -70,9 +71,14 @@ func (c *Collector) take(t testing.TB, w http.ResponseWriter, r *http.Request) {
 	c.more = make(chan struct{})
 }
 
-// Await returns all spans once there are n of them.
+// patience is how long Await waits.
+const patience = 3 * time.Minute
+
+// Await returns all spans once there are n of them. It fails the test if that takes too long: what a
+// Tracer could not send is lost.
 func (c *Collector) Await(t testing.TB, n int) []*Span {
 	t.Helper()
+	timeout := time.After(patience)
 	for {
 		spans, more := c.spans()
 		if len(spans) >= n {
@@ -80,7 +86,7 @@ func (c *Collector) Await(t testing.TB, n int) []*Span {
 		}
 		select {
 		case <-more:
-		case <-t.Context().Done():
+		case <-timeout:
 			t.Fatalf("%d spans came, want %d", len(spans), n)
 		}
 	}
