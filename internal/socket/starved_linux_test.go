@@ -108,6 +108,10 @@ func TestReader_FrameLeftInTheKernelProgresses(t *testing.T) {
 	big := frame(1 << 20)
 	b.write(big[:readSize])
 	until(t, "the first read buffer is full", func() bool { return b.Brought() == readSize })
+	until(t, "the rest is left in the kernel", func() (left bool) {
+		_ = b.Reader.base.raw.Control(func(fd uintptr) { left = demandedRaw(fd) > readSize })
+		return left
+	})
 	b.write(big[readSize : 2*readSize])
 	until(t, "more has come", func() bool { return b.Arrived() == 2*readSize })
 	b.Interrupt()
