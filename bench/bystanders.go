@@ -34,14 +34,16 @@ func newBystanders(ctx context.Context, addr string, secrets *secrets) (*bystand
 		return nil, err
 	}
 	y := &bystanders{a: a}
-	back := options
+	back, connected := options, make(chan struct{})
 	back.OnMessage = func(m client.Message) {
+		<-connected
 		_ = y.b.Send(context.WithoutCancel(ctx), []uint64{a.ID()}, m.Body) // what does not come back is missed
 	}
 	if y.b, err = client.Dial(ctx, addr, &back); err != nil {
 		a.Close()
 		return nil, err
 	}
+	close(connected)
 	return y, nil
 }
 
