@@ -622,7 +622,9 @@ func TestManyCuts(t *testing.T) {
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h, addr := hubWith(t, hub.Config{ResumeWindow: time.Hour, StallTimeout: time.Hour, MaxQueuedBytes: 1 << 30}) // nobody is forgotten
+	h, addr := hubWith(t, hub.Config{ // nobody is forgotten, and no report is early, on a machine that is busy
+		ResumeWindow: time.Hour, StallTimeout: time.Hour, ReportTimeout: time.Hour, MaxQueuedBytes: 1 << 30,
+	})
 	all := make([]*commuter, clients)
 	for i := range all {
 		all[i] = newCommuter(t, addr, i, clients, messages, rand.New(rand.NewPCG(seed, uint64(i))))

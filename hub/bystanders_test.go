@@ -15,9 +15,9 @@ import (
 const (
 	// untroubled is the longest that a round trip of the bystanders may take where
 	// nothing that the test does may delay them. It is far above what a round trip
-	// takes, for a machine that is busy elsewhere, and far below the stall timeout,
-	// for which a hub would make them wait that is not fair.
-	untroubled = 8 * time.Second
+	// takes, for a machine that is busy elsewhere, and far below the stall timeout of
+	// unhurried, for which a hub would make them wait that is not fair.
+	untroubled = patience / 3
 
 	// burst is how many messages a round trip consists of, and pace the pause
 	// between two: bystanders shall notice trouble, not make it.

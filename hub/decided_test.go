@@ -109,7 +109,7 @@ func TestBodyOfZeroBytesIsDelivered(t *testing.T) {
 // what the hub needs for it: one copy, not 255.
 func TestLargestBodyTo255(t *testing.T) {
 	h := start(t, hub.Config{})
-	bystanders := h.bystandWithin(t, hub.DefaultStallTimeout) // a quarter of a GiB is on its way as well
+	bystanders := h.bystand(t)
 	sender := h.peer(t)
 	receivers := make([]*peer, wire.MaxReceivers)
 	ids := make([]uint64, len(receivers))

@@ -60,7 +60,20 @@ type testHub struct {
 // true of every hub: it ends, nothing is left in it, and its books balance.
 func start(t testing.TB, config hub.Config) *testHub {
 	t.Helper()
-	return startOn(t, config, listen(t))
+	return startOn(t, unhurried(config), listen(t))
+}
+
+// unhurried has a hub in real time give up nobody because the machine is busy: what config leaves out is longer than any
+// test lasts.
+func unhurried(config hub.Config) hub.Config {
+	for _, limit := range []*time.Duration{
+		&config.StallTimeout, &config.FrameTimeout, &config.HandshakeTimeout, &config.KeepAlive, &config.ReportTimeout,
+	} {
+		if *limit == 0 {
+			*limit = patience
+		}
+	}
+	return config
 }
 
 func listen(t testing.TB) net.Listener {

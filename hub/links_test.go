@@ -275,7 +275,7 @@ func journey(t *testing.T, config hub.Config, clients, messages, breaks int, siz
 // TestLinksThatBreakLoseNothing has each client lose its connection at least ten
 // times, by an end or by a reset, at random moments.
 func TestLinksThatBreakLoseNothing(t *testing.T) {
-	journey(t, hub.Config{ResumeWindow: time.Hour, StallTimeout: time.Hour}, 10, 200, 10, assorted)
+	journey(t, hub.Config{ResumeWindow: time.Hour}, 10, 200, 10, assorted)
 }
 
 // TestNobodyWaitsForHimself has clients with full queues send to each other: each

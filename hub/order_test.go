@@ -243,7 +243,7 @@ func TestSetMaxClients(t *testing.T) {
 func TestMemoryAndGoroutinesReturn(t *testing.T) {
 	const warm, rounds = 5, 20
 	h := start(t, hub.Config{})
-	bystanders := h.bystandWithin(t, hub.DefaultStallTimeout) // the machine is full
+	bystanders := h.bystand(t)
 	var goroutines int
 	var memory uint64
 	for round := range rounds {
