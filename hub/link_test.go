@@ -70,11 +70,12 @@ func TestSession_SecretConfirmsWelcome(t *testing.T) {
 // TestSession_ResumeWhenConfirmationIsLost has the reset of a connection take the TAKEN with it.
 func TestSession_ResumeWhenConfirmationIsLost(t *testing.T) {
 	h := start(t, hub.Config{})
-	h.bystand(t)
+	bystanders := h.bystand(t)
 	g := h.hello(t, wire.Hello{Version: wire.Version2, Confirms: true})
 	g.reset()
 	eventually(t, "detached", func() bool { c, _ := h.Client(g.ID); return c.Detached })
 	if again := h.back(t, g); !again.Resumed || again.ID != g.ID {
 		t.Errorf("came back as %+v, was %d", again.Welcome, g.ID)
 	}
+	bystanders.pass(3)
 }
