@@ -196,15 +196,17 @@ func (l *link) turn() (urgent bool, err error) {
 		frames++
 		switch f.Type {
 		case wire.TypeRelay:
-			messages++
 			classic.Body = f.Payload
-			err = l.message(&f, &classic, l.read)
+			if err = l.message(&f, &classic, l.read); err == nil {
+				messages++
+			}
 		case wire.TypeDeliver:
 			before := l.read
 			if ok, err = l.deliver(&f, &d); ok {
-				messages++
 				urgent = urgent || d.Flags != 0
-				err = l.message(&f, &d, before)
+				if err = l.message(&f, &d, before); err == nil {
+					messages++
+				}
 			}
 		default:
 			err = l.other(&f)
@@ -231,7 +233,8 @@ func (l *link) message(f *socket.Frame, d *wire.Deliver, before mark) error {
 	if len(d.Body) > l.maxBody {
 		return fmt.Errorf("%w: body of %d bytes, at most %d are allowed", ErrProtocol, len(d.Body), l.maxBody)
 	}
-	// Field by field: a literal would be made elsewhere and copied, in pieces of another size.
+	// Field by field: a composite literal is built in memory in small stores and copied by larger loads,
+	// which wait for the stores (docs/decisions/0016).
 	var m Message
 	m.Body = d.Body[:len(d.Body):len(d.Body)]
 	m.From, m.Seq, m.micros = d.Sender, d.Seq, d.Time

@@ -155,14 +155,14 @@ func TestKeepAlive_TimeOfTheApplicationIsNoSilence(t *testing.T) {
 	}
 }
 
-// spring is a connection from which the same frames come for as long as they are read, each read with many.
-type spring struct {
+// repeatingConn is a connection from which the same frames come for as long as they are read, each read with many.
+type repeatingConn struct {
 	net.Conn
 	frames []byte
 	rest   []byte
 }
 
-func (s *spring) Read(b []byte) (n int, err error) {
+func (s *repeatingConn) Read(b []byte) (n int, err error) {
 	for n < len(b) {
 		if len(s.rest) == 0 {
 			s.rest = s.frames
@@ -186,7 +186,7 @@ func BenchmarkOnMessage(b *testing.B) {
 			left := b.N
 			var c Client
 			c.options.OnMessage = func(Message) { left-- }
-			l := newLink(&c, &spring{Conn: near, frames: bytes.Repeat(frame, 500)})
+			l := newLink(&c, &repeatingConn{Conn: near, frames: bytes.Repeat(frame, 500)})
 			l.maxBody, l.welcome = len(body), new(wire.Welcome)
 			defer l.conn.Drop()
 			b.ResetTimer()

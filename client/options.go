@@ -82,7 +82,8 @@ type Options struct {
 
 	// MaxQueued is how many bytes may wait to be sent before Send waits, plus one
 	// message. In version 2 that includes what the hub has had and not yet taken, and
-	// for each receiver what it counts in the hub, 16 bytes by default. Default: 256 KiB.
+	// for each receiver what the hub counts: 16 bytes, or 64 if it is an older one.
+	// Default: 256 KiB.
 	MaxQueued int
 
 	// MaxList is how many ids a list may have. Default: 1,000,000, which is 8 MB.

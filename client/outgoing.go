@@ -139,7 +139,7 @@ func (o *outgoing) add(ctx context.Context, stop <-chan struct{}, to []uint64, m
 	}
 	defer func() { <-o.turn }()
 	p.length = wire.SendLen(len(to), len(message))
-	hub, room := o.enter(&p)
+	hub, room := o.price(&p)
 	p.seq = o.seq + 1
 	if p.terms != nil {
 		p.terms.Tracker = expiring{o, p.seq}
@@ -175,8 +175,8 @@ func (o *outgoing) awaitRoom(ctx context.Context, stop <-chan struct{}, p *parce
 	return nil
 }
 
-// enter notes what p costs. It returns the number of the hub whose ids are known, and whether there is room for p.
-func (o *outgoing) enter(p *parcel) (hub int, room bool) {
+// price sets what p costs. It returns the number of the hub whose ids are known, and whether there is room for p.
+func (o *outgoing) price(p *parcel) (hub int, room bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	p.cost = o.terms.cost(p)
@@ -240,7 +240,7 @@ func (o *outgoing) append(p parcel, c *call, hub int) error {
 		return ErrForgotten
 	}
 	o.seq = p.seq
-	p.cost = o.terms.cost(&p) // it may have waited for another hub
+	p.cost = o.terms.cost(&p) // the hub, and so the cost, may have changed while it waited for room
 	o.cost += p.cost
 	o.line = append(o.line, p)
 	if c != nil {
@@ -512,8 +512,8 @@ func (o *outgoing) resume(l *link, t terms, had uint64) (stuck uint64, one *call
 	o.mu.Unlock()
 	if free != nil {
 		free.Release()
-		signal(o.room)
 	}
+	signal(o.room) // what is in line may cost less now
 	o.feed()
 	return stuck, one
 }

@@ -167,7 +167,7 @@ func (l *link) welcomed(payload []byte) error {
 	case l.welcome != nil, c.options.Version == 1, l.classic:
 		return unexpected(wire.TypeWelcome)
 	case w.Version != wire.Version2, w.Credit < 1, w.Window < 1, w.MaxReports < 1, w.MaxBody < 0, w.MaxDeliver < 0, w.Keepalive < 1,
-		w.MaxReportTimeout < 0, w.ReceiverCost < 0,
+		w.MaxReportTimeout < 0, w.ReceiverCost < 0, w.ReceiverCost > wire.DefaultReceiverCost,
 		w.Resumed && (first || w.ID != c.ID()):
 		return fmt.Errorf("%w: WELCOME %s", ErrProtocol, payload)
 	}

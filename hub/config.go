@@ -21,7 +21,9 @@ type Config struct {
 	// the largest relay. What cannot wait comes on top: reports, and a few words of the
 	// hub's own, up to 4 KiB for each client that is busy in this moment. A hub with clients of both versions may hold up to twice the
 	// bodies. On top come about 5 KiB for each connection and 3 KiB
-	// of its messages, up to 30 KiB for one that waits for memory or for 255 receivers, and what the Go runtime keeps: set a
+	// of its messages, and up to 30 KiB for one that waits for memory or for 255 receivers with full
+	// queues. A client of version 2 may have more such messages, each sent by itself: up to six times
+	// Credit, until StallTimeout ends that. Then comes what the Go runtime keeps: set a
 	// memory limit for the process (runtime/debug.SetMemoryLimit) where that counts.
 	MaxQueuedBytes int64
 

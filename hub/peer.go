@@ -58,8 +58,8 @@ const receiverCost = 16
 
 // sendCost is what SENDs count against the credit of their client, in bytes.
 type sendCost struct {
-	owed int // as the hub says it in WELCOME
-	told int // as a client counts that does not read that, and waits for TAKEN at a quarter of it
+	owed int // with receiverCost: what is admitted
+	told int // with wire.DefaultReceiverCost: a client from before that field expects TAKEN by this count
 }
 
 func costOf(m *wire.Send) sendCost {

@@ -258,7 +258,7 @@ func (s *session) causeOf(err error) error {
 // goroutine.
 func (s *session) serve() error {
 	counted := s.conn.Brought()         // bytes that are in the statistics
-	defer func() { s.count(counted) }() // what is no whole frame
+	defer func() { s.count(counted) }() // bytes of an unfinished frame
 	for {
 		err := s.read()
 		if err == socket.ErrIdle {
@@ -298,7 +298,9 @@ func (s *session) stays() bool {
 	now := int64(time.Since(s.hub.started)) + 1 // so that it is never 0
 	s.busy = s.woken > 0 && now-s.woken < int64(idleAfter)
 	if s.woken == 0 && s.link.Load() != nil {
-		now -= int64(idleAfter) // what follows HELLO at once is the TAKEN that confirms WELCOME
+		// The TAKEN that confirms WELCOME follows HELLO at once. It is not to count as a second
+		// wake-up within idleAfter.
+		now -= int64(idleAfter)
 	}
 	s.woken = now
 	if s.busy {

@@ -66,7 +66,7 @@ type Welcome struct {
 	MaxReceivers int `json:"max_receivers"`
 	MaxReports   int `json:"max_reports"`             // SENDs that may wait for their report
 	Credit       int `json:"credit"`                  // what SENDs that are not taken may cost together: see SendCost
-	ReceiverCost int `json:"receiver_cost,omitempty"` // what each receiver of a SEND counts for that; 0: DefaultReceiverCost
+	ReceiverCost int `json:"receiver_cost,omitempty"` // what each receiver of a SEND counts for that, at most DefaultReceiverCost; 0: that
 	Window       int `json:"window"`                  // bytes that the hub sends beyond what was received
 	Keepalive    int `json:"keepalive_ms"`            // the hub sends something at least as often
 

@@ -27,7 +27,8 @@ type partial struct {
 
 var partials = sync.Pool{New: func() any { return new(partial) }}
 
-// noPartial is what all Readers between two frames share. It is never written.
+// noPartial is what all Readers between two frames share. It is never written: begin must have run
+// before a field of a Reader's partial is set.
 var noPartial = new(partial)
 
 // idleWatch is what Reader.NotifyIdle waits for.

@@ -66,7 +66,7 @@ type Frame struct {
 // PeerEnded and Holding may be called by others.
 type Reader struct {
 	// Static after init.
-	base    base                  // that the Outbox refers to as well
+	base    base                  // to which the Outbox points as well, so that a Reader must not be copied
 	attempt func(fd uintptr) bool // tryRead, bound once so that a read allocates nothing
 
 	// Owned by the reading goroutine.
