@@ -58,9 +58,9 @@ type Frame struct {
 //	}
 //
 // While Fill waits between frames, the Reader holds no memory. In the middle of
-// one it holds the bytes that have come; a frame larger than a read buffer gets
-// its final memory once a read buffer full of it is here, never before, or all of it
-// (Config.MinWhole).
+// one it holds the bytes that have come. A frame larger than a read buffer gets its
+// final memory when a read buffer full of it has come, or all of it if it is larger
+// than Config.MinWhole.
 //
 // One goroutine owns it. Interrupt, Finish, Brought, Arrived, Waits, Acknowledged,
 // PeerEnded and Holding may be called by others.

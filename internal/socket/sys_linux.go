@@ -1,9 +1,7 @@
 package socket
 
 import (
-	"fmt"
 	"io"
-	"os"
 	"syscall"
 	"time"
 	"unsafe"
@@ -100,6 +98,10 @@ func demandedRaw(fd uintptr) int {
 
 // wholeRaw returns what the kernel does with a frame of which it holds n bytes and not yet
 // everything. It returns an error when nothing more will come.
+//
+// It asks in this order: whether the socket is readable, whether the connection has ended, and how much
+// there is. Bytes that came before the end are then seen by the last question, and bytes that came after the
+// first one are not taken for a socket that is stuck. SO_ERROR is read last, for reading clears it.
 func wholeRaw(fd uintptr, n int) (state int, err error) {
 	readable, err := readableRaw(fd)
 	if err != nil || !readable {
@@ -122,25 +124,6 @@ func wholeRaw(fd uintptr, n int) (state int, err error) {
 		return kernelFull, nil
 	}
 	return kernelStuck, nil
-}
-
-// kernelMemory returns how many bytes the kernel may be asked to hold for those who do not read yet: see
-// DefaultKernelRoom.
-func kernelMemory() int64 {
-	bytes := int64(64 << 20)
-	if b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_mem"); err == nil {
-		var pages int64
-		if _, err := fmt.Sscan(string(b), &pages); err == nil {
-			bytes = pages * int64(os.Getpagesize()) / 2
-		}
-	}
-	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		var max int64
-		if _, err := fmt.Sscan(string(b), &max); err == nil { // otherwise it says "max"
-			bytes = min(bytes, max/4)
-		}
-	}
-	return bytes
 }
 
 // readableRaw reports whether as much has come as was demanded, or the kernel takes no more, or

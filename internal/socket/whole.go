@@ -27,9 +27,9 @@ type KernelRoom struct {
 // NewKernelRoom returns room for so many bytes.
 func NewKernelRoom(bytes int64) *KernelRoom { return &KernelRoom{max: bytes} }
 
-// DefaultKernelRoom returns room for half of what the kernel holds for all connections of the
-// machine before it begins to save memory, and for at most a quarter of what the container may
-// have.
+// DefaultKernelRoom returns room for three quarters of what the kernel holds for all connections of
+// the machine before it begins to save memory (the first number of tcp_mem), or for 64 MiB where it
+// does not say that, and for at most a quarter of what the control group of the process may have.
 func DefaultKernelRoom() *KernelRoom { return NewKernelRoom(kernelMemory()) }
 
 func (k *KernelRoom) take(n int) bool {
@@ -55,12 +55,13 @@ const (
 
 // leaves reports whether the unfinished frame is left in the kernel until all of it has come.
 func (r *Reader) leaves() bool {
-	most := r.base.config.MinWhole
-	return most > 0 && r.size > most && r.base.raw != nil && !r.overflow
+	largest := r.base.config.MinWhole // of those that are read as they come
+	return largest > 0 && r.size > largest && r.base.raw != nil && !r.overflow
 }
 
-// tryWhole is tryRead for a frame that is left in the kernel. The Reader is starved when it is to
-// draw the memory of the frame. reads says that the frame overflows, and is to be read as it comes.
+// tryWhole is tryRead for a frame that is left in the kernel. done ends the wait: the Reader is
+// starved, which has Fill draw the final memory of the frame, because the kernel holds all of it, or
+// r.err says why nothing more comes. reads says that the frame is to be read as it comes, from now on.
 func (r *Reader) tryWhole(fd uintptr) (done, reads bool) {
 	if unreadRaw(fd) < r.size-r.restLen && !r.patient {
 		if !r.takeRoom() {
@@ -97,17 +98,21 @@ func (r *Reader) tryWhole(fd uintptr) (done, reads bool) {
 	return false, false
 }
 
+// demand is for how many bytes the kernel is asked to have room so that it holds n: it counts what its
+// own structures take, and is to have room for a packet more.
+func demand(n int) int { return n + n/4 + 2*readSize }
+
 // takeRoom takes room in the kernel for what is missing of the frame, and reports whether there is
 // any.
 func (r *Reader) takeRoom() bool {
-	k, missing := r.base.config.Kernel, r.size-r.restLen
+	k, n := r.base.config.Kernel, demand(r.size-r.restLen)
 	if k == nil {
 		return true
 	}
-	if !k.take(missing) {
+	if !k.take(n) {
 		return false
 	}
-	r.room = missing
+	r.room = n
 	return true
 }
 
@@ -122,12 +127,12 @@ func (r *Reader) leaveRoom() {
 // demandWhole has the kernel hold all that is missing of the frame.
 func (r *Reader) demandWhole(fd uintptr) error {
 	missing := r.size - r.restLen
-	// The kernel counts what its own structures take, and is to have room for a packet more.
-	if err := demandRaw(fd, missing+missing/4+2*readSize); err != nil {
+	if err := demandRaw(fd, demand(missing)); err != nil {
 		return err
 	}
 	room := r.rest.Bytes()[r.restLen:]
-	if room = room[:min(len(room), missing, announceSize)]; len(room) > 0 {
+	// The last byte stays in the kernel, even if all have come meanwhile: the frame ends in its final memory.
+	if room = room[:min(len(room), missing-1, announceSize)]; len(room) > 0 {
 		n, again, err := readRaw(fd, room)
 		switch {
 		case err != nil:

@@ -241,3 +241,25 @@ func TestReader_ReadsFrameThatComesWithTheEnd(t *testing.T) {
 		far.Close()
 	}
 }
+
+// TestReader_LeavesTheEndOfAFrameInTheKernel has the end of a frame come while the Reader makes room in the kernel for it.
+func TestReader_LeavesTheEndOfAFrameInTheKernel(t *testing.T) {
+	b := newBench(t, tcp, wholeConfig())
+	go func() { b.ended <- b.handleAll() }() // ends with Interrupt
+	f := frame(readSize + announceSize/2)
+	b.write(f[:readSize])
+	until(t, "the rest is left in the kernel", func() (left bool) {
+		_ = b.Reader.base.raw.Control(func(fd uintptr) { left = demandedRaw(fd) > 1 })
+		return left
+	})
+	b.Interrupt()
+	within(t, "the end of the reading", b.ended)
+	defer b.Drop()
+	b.write(f[readSize:])
+	until(t, "all of it has come", func() bool { return b.Arrived() == int64(len(f)) })
+	err := errors.New("not tried")
+	_ = b.Reader.base.raw.Control(func(fd uintptr) { err = b.Reader.demandWhole(fd) })
+	if err != nil || b.Reader.restLen >= len(f) {
+		t.Errorf("%d of %d bytes are read without the final memory, %v", b.Reader.restLen, len(f), err)
+	}
+}
