@@ -31,8 +31,17 @@ func TestCommitOf(t *testing.T) {
 	worktree := filepath.Join(t.TempDir(), "worktree")
 	git("worktree", "add", "-q", worktree)
 	check(worktree, "commit [0-9a-f]{12}")
-	if err := os.WriteFile(filepath.Join(worktree, "file"), nil, 0o644); err != nil {
+	write := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(worktree, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(worktree, "docs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	write("docs/table")
+	check(worktree, "commit [0-9a-f]{12}")
+	write("file")
 	check(worktree, "commit [0-9a-f]{12} with uncommitted changes")
 }

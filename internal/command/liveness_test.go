@@ -156,7 +156,7 @@ func TestLiveness_ProbesSayWhatTheWatchdogKnows(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for d.since.Load() == nil {
+	for d.since.Load() == 0 {
 		time.Sleep(time.Millisecond) // the kernel takes its time
 	}
 	shift.Store(int64(2 * maxAccept))

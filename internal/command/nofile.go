@@ -39,18 +39,19 @@ type sparingListener struct {
 	net.Listener
 	files    int // that the process may open
 	reserved int // of them
+	probe    *fileProbe
 }
 
 // spareFiles returns ln as a listener that leaves the files alone that are set aside, where there is a limit.
 func spareFiles(ln net.Listener, files int) net.Listener {
-	return &sparingListener{ln, files, reservedFiles(files)}
+	return &sparingListener{ln, files, reservedFiles(files), newFileProbe(ln)}
 }
 
 // Accept implements net.Listener.
 func (l *sparingListener) Accept() (net.Conn, error) {
 	// The kernel gives each file the lowest number that is free: that tells how many are open at least, whoever has
 	// opened them.
-	if next, ok := nextFile(l.Listener); ok && next >= l.files-l.reserved {
+	if next, ok := l.probe.next(); ok && next >= l.files-l.reserved {
 		return nil, fewFilesError(l.reserved)
 	}
 	return l.Listener.Accept()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"sync"
 	"syscall"
 )
 
@@ -22,26 +23,48 @@ func openFiles() int {
 	return int(limit.Cur)
 }
 
-// nextFile returns the number that the next file will have, and false where that is not known. A process that can
-// open none has as many as it may.
-func nextFile(ln net.Listener) (next int, ok bool) {
+// fileProbe tells which number the next file will have. It makes no garbage: there is a look for each
+// connection. Its method may be called concurrently.
+type fileProbe struct {
+	raw syscall.RawConn    // of a listener, whose file is duplicated for that
+	dup func(file uintptr) // leaves its outcome below; bound once
+
+	mu     sync.Mutex
+	number int
+	err    error
+}
+
+// newFileProbe returns a probe by way of a listener; nil: that has no file.
+func newFileProbe(ln net.Listener) *fileProbe {
 	tcp, ok := ln.(syscall.Conn)
 	if !ok {
-		return 0, false
+		return nil
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
+		return nil
+	}
+	p := &fileProbe{raw: raw}
+	p.dup = func(file uintptr) { p.number, p.err = syscall.Dup(int(file)) }
+	return p
+}
+
+// next returns the number that the next file will have, and false where that is not known. A process that can
+// open none has as many as it may.
+func (p *fileProbe) next() (number int, ok bool) {
+	if p == nil {
 		return 0, false
 	}
-	var failure error
-	if err := raw.Control(func(fd uintptr) { next, failure = syscall.Dup(int(fd)) }); err != nil {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.raw.Control(p.dup); err != nil {
 		return 0, false
 	}
-	if failure != nil {
-		return math.MaxInt, errors.Is(failure, syscall.EMFILE)
+	if p.err != nil {
+		return math.MaxInt, errors.Is(p.err, syscall.EMFILE)
 	}
-	_ = syscall.Close(next) // fails for no file of ours
-	return next, true
+	_ = syscall.Close(p.number) // fails for no file of ours
+	return p.number, true
 }
 
 // warnOfFewFiles says so when the operating system does not let this process

@@ -90,7 +90,8 @@ func TestSparingListener_LeavesFilesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inner.Close()
-	next, ok := nextFile(inner)
+	probe := newFileProbe(inner)
+	next, ok := probe.next()
 	if !ok {
 		t.Fatal("the number of the next file is not known")
 	}
@@ -99,7 +100,7 @@ func TestSparingListener_LeavesFilesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	ln := &sparingListener{Listener: inner, files: next, reserved: 0}
+	ln := &sparingListener{Listener: inner, files: next, reserved: 0, probe: probe}
 	var temporary interface{ Temporary() bool }
 	if _, err := ln.Accept(); !errors.Is(err, syscall.EMFILE) || !errors.As(err, &temporary) || !temporary.Temporary() {
 		t.Errorf("got %v, want an error that passes", err)
