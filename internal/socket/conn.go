@@ -47,7 +47,8 @@ type Config struct {
 	OutboxBytes int
 
 	// StallTimeout is how long a full outbox may go without losing one frame or
-	// 64 KiB to the peer. 0 means for ever: then somebody else must limit it.
+	// 64 KiB to the peer. Over TLS what has left is what has left in whole records of at most
+	// 16 KiB: nobody can read less. 0 means for ever: then somebody else must limit it.
 	StallTimeout time.Duration
 
 	// UnsentBytes is how much the kernel may take over that it cannot send yet,
@@ -65,8 +66,8 @@ type Config struct {
 	// reads become small, but they go on. nil: nobody is charged.
 	Reads *body.Account
 
-	// Writes is charged for the records of TLS that leave together, where they can. When it has
-	// no room, each leaves by itself. nil: nobody is charged.
+	// Writes is charged for the records of TLS that leave together, where they can, but not for
+	// long: see Owner.Account. When it has no room, each leaves by itself. nil: nobody is charged.
 	Writes *body.Account
 
 	// Quiet is how long the outbox must have been dry for a little to be written by the
@@ -94,7 +95,9 @@ type Config struct {
 // must not block.
 type Owner interface {
 	// Account is charged for frames larger than a read buffer. When it has no room,
-	// the connection is not read until there is. nil: nobody is charged.
+	// the connection is not read until there is. It is charged as well for records of TLS that
+	// the peer makes no room for, if they have more than 18 KiB and it has room: at most
+	// 64 KiB. nil: nobody is charged.
 	Account() *body.Account
 
 	// Done returns a channel that is closed when the Reader must not wait for memory any more.

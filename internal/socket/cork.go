@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	// corkSize is how many bytes of records leave in one system call: as many as TCP hands to the
-	// network in one piece.
+	// corkSize is how many bytes of records leave in one system call: 64 KiB, the most that Linux
+	// hands to a network card in one piece (GSO).
 	corkSize = 64 << 10
 
 	// corkPlain is how many bytes become records that fit into that.
 	corkPlain = corkSize - 1<<10
 
-	// corkRest is the memory that a connection may take without being charged for records that the
-	// peer has yet to make room for: crypto/tls holds as much for one that it writes by itself.
+	// corkRest is how many bytes of records that the peer has yet to make room for are charged to
+	// nobody: crypto/tls holds as much for one that it writes by itself.
 	corkRest = recordSize + 2<<10
 )
 
@@ -27,6 +27,7 @@ type cork struct {
 
 	// Guarded by the mutex of the line while it is the line's, and then owned by the flusher.
 	line     *line
+	peer     *body.Account // charged for what the peer makes no room for; nil: nobody is
 	buffer   *body.Buffer
 	from, to int // what of the buffer is still to be written
 	taken    int // bytes of records that were added
@@ -34,6 +35,7 @@ type cork struct {
 	vector   vector
 	err      error    // of the last attempt
 	records  []record // what the outbox has written, in order
+	told     int      // how many of them left has returned
 }
 
 // record is what one Write of the outbox became.
@@ -48,9 +50,10 @@ func newCork() *cork {
 	return c
 }
 
-// draw takes the memory for records if it is to be had from account; nil: nobody is charged.
-func (c *cork) draw(account *body.Account) bool {
-	c.buffer = draw(account, corkSize)
+// draw takes the memory for records if it is to be had from account. What is left while the peer
+// makes no room is charged to that of the peer. nil: nobody is charged.
+func (c *cork) draw(account, peer *body.Account) bool {
+	c.buffer, c.peer = draw(account, corkSize), peer
 	return c.buffer != nil
 }
 
@@ -70,20 +73,21 @@ func (l *line) setCork(c *cork) {
 	c.line, l.cork = l, c
 }
 
-// uncork writes what waits. It returns how much of what the outbox has written left in whole
-// records.
-func (l *line) uncork() (n int, err error) {
+// uncork writes what waits, once, when the connection takes some of it. It returns how much of what
+// the outbox has written has left in whole records since the last time, and whether more waits:
+// then it must be called again.
+func (l *line) uncork() (n int, more bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.cork
-	l.cork = nil
-	err = c.flush()
-	for _, r := range c.records {
-		if r.end <= c.sent {
-			n += r.plain
-		}
+	if c.from < c.to {
+		err = c.write()
 	}
-	return n, err
+	more = c.from < c.to && err == nil
+	if !more {
+		l.cork = nil
+	}
+	return c.left(), more, err
 }
 
 // wrote notes that n bytes of the outbox have become a record.
@@ -109,24 +113,42 @@ func (c *cork) add(p []byte) (n int, err error) {
 	}
 }
 
-// flush writes what waits. If it fails, nothing can be written to the line any more.
+// flush writes what waits.
 func (c *cork) flush() error {
-	for c.from < c.to && !c.line.broken {
-		c.err = nil
-		err := c.line.raw.Write(c.attempt)
-		if err == nil {
-			err = c.err
-		}
-		if err != nil {
-			c.line.broken = true
+	for c.from < c.to {
+		if err := c.write(); err != nil {
 			return err
 		}
 	}
-	c.from, c.to = 0, 0
+	return nil
+}
+
+// write does so once, when the connection takes some of it. If it fails, nothing can be written to
+// the line any more.
+func (c *cork) write() error {
 	if c.line.broken {
 		return net.ErrClosed
 	}
-	return nil
+	c.err = nil
+	err := c.line.raw.Write(c.attempt)
+	if err == nil {
+		err = c.err
+	}
+	c.line.broken = err != nil
+	if c.from == c.to {
+		c.from, c.to = 0, 0
+	}
+	return err
+}
+
+// left returns how much of what the outbox has written has left in whole records since the last
+// time.
+func (c *cork) left() (n int) {
+	for c.told < len(c.records) && c.records[c.told].end <= c.sent {
+		n += c.records[c.told].plain
+		c.told++
+	}
+	return n
 }
 
 // tryWrite is called by the runtime when there may be room.
@@ -140,13 +162,24 @@ func (c *cork) tryWrite(fd uintptr) bool {
 	return !again
 }
 
-// shrink gives back what was charged before a wait for the peer, if little is left to be written.
+// shrink moves what is left to memory of its own size before a wait for the peer: one that takes
+// nothing must not hold what all share who write. Above corkRest that is charged to the peer, as
+// overhead, for only its going on gives it back. Without room there, what is left stays where it is.
 func (c *cork) shrink() {
 	rest := c.buffer.Bytes()[c.from:c.to]
-	if len(rest) > corkRest || c.buffer.Account() == nil && len(c.buffer.Bytes()) <= corkRest {
+	var account *body.Account
+	if len(rest) > corkRest {
+		account = c.peer
+	}
+	if account == c.buffer.Account() && body.Capacity(len(rest)) == len(c.buffer.Bytes()) {
 		return
 	}
-	small := body.Get(len(rest))
+	var small *body.Buffer
+	if account == nil {
+		small = body.Get(len(rest))
+	} else if small = account.TryDrawOverhead(len(rest)); small == nil {
+		return
+	}
 	c.from, c.to = 0, copy(small.Bytes(), rest)
 	c.buffer.Release()
 	c.buffer = small

@@ -17,12 +17,22 @@ func openCork(t *testing.T, p purse) (*line, *cork, net.Conn) {
 	near, far := openTCP(t)
 	l := Line(near).(*line)
 	c := newCork()
-	if !c.draw(p.account) {
+	if !c.draw(p.account, nil) {
 		t.Fatal("no memory")
 	}
 	t.Cleanup(c.drop)
 	l.setCork(c)
 	return l, c, far
+}
+
+// uncork writes all that waits.
+func uncork(l *line) (n int, err error) {
+	for more := true; more; {
+		var part int
+		part, more, err = l.uncork()
+		n += part
+	}
+	return n, err
 }
 
 // put writes n bytes to a line as a record.
@@ -44,7 +54,7 @@ func TestLine_CorkedWritesLeaveTogether(t *testing.T) {
 	if c.sent != 0 || c.to != 33 {
 		t.Errorf("%d bytes left and %d wait, want 0 and 33", c.sent, c.to)
 	}
-	if n, err := l.uncork(); n != 26 || err != nil {
+	if n, err := uncork(l); n != 26 || err != nil {
 		t.Errorf("%d bytes of records were written, want 26: %v", n, err)
 	}
 	put(t, l, 5) // at once
@@ -72,7 +82,7 @@ func TestLine_MoreThanACorkTakes(t *testing.T) {
 		c.wrote(16 << 10)
 		want += 17 << 10
 	}
-	if n, err := l.uncork(); n != 160<<10 || err != nil {
+	if n, err := uncork(l); n != 160<<10 || err != nil {
 		t.Errorf("%d bytes of records were written, want %d: %v", n, 160<<10, err)
 	}
 	l.Close()
@@ -99,7 +109,7 @@ func TestLine_UncorkFailsInTheMiddle(t *testing.T) {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("%d bytes left: %v", c.sent, err)
 	}
-	n, err := l.uncork()
+	n, err := uncork(l)
 	if !errors.Is(err, net.ErrClosed) {
 		t.Errorf("uncork after that: %v, want %v", err, net.ErrClosed)
 	}
@@ -121,7 +131,7 @@ func TestCork_LittleThatIsLeftIsNotCharged(t *testing.T) {
 	for c.from == c.to && c.sent < 8<<20 { // fill the kernel's buffers
 		put(t, l, corkRest)
 		l.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-		if _, err := l.uncork(); err != nil {
+		if _, err := uncork(l); err != nil {
 			break
 		}
 		l.setCork(c)

@@ -15,7 +15,7 @@ func (o *Outbox) flush() {
 			return
 		}
 		n, err := o.write(q)
-		o.wrote(q, n)
+		o.wrote(q, n, false)
 		if err != nil {
 			o.fail(err) // next sees that the outbox is closed, and cleans up
 		}
@@ -42,7 +42,7 @@ func (o *Outbox) flushDirect() bool {
 	q.direct = true
 	n, err := o.write(q)
 	q.direct = false
-	o.wrote(q, n)
+	o.wrote(q, n, false)
 	if err != nil {
 		o.fail(err)
 	}
@@ -151,12 +151,12 @@ func (o *Outbox) write(q *queue) (int, error) {
 // anything is encrypted, so that a peer that takes nothing holds no buffer, and what may expire can
 // still be taken back.
 func (o *Outbox) writePieces(q *queue) (int, error) {
-	defer q.dropPieces(q.pieces)
-	l := o.base.line
-	if l == nil {
+	all := q.pieces
+	defer q.dropPieces(all)
+	if o.base.line == nil {
 		return o.base.nc.Write(q.nextPiece(progressBytes))
 	}
-	if err := l.raw.Write(q.attempt); err != nil || q.stale {
+	if err := o.base.line.raw.Write(q.attempt); err != nil || q.stale {
 		return 0, err
 	}
 	p := q.nextPiece(recordSize)
@@ -166,32 +166,46 @@ func (o *Outbox) writePieces(q *queue) (int, error) {
 	if q.cork == nil {
 		q.cork = newCork()
 	}
-	if !q.cork.draw(o.base.config.Writes) {
+	if !q.cork.draw(o.base.config.Writes, o.base.owner.Account()) {
 		return o.base.nc.Write(p)
 	}
-	return o.writeRecords(q, p)
+	defer q.cork.drop()
+	err := o.encrypt(q, p)
+	q.dropPieces(all) // a peer that takes nothing more must hold none of it
+	return o.writeRecords(q, err)
 }
 
-// writeRecords encrypts what is gathered, of which p is the first record, and writes it at once:
-// crypto/tls makes a system call for each record (docs/decisions/0015).
-func (o *Outbox) writeRecords(q *queue, p []byte) (int, error) {
-	c, l := q.cork, o.base.line
-	defer c.drop()
-	l.setCork(c)
-	_, err := o.base.nc.Write(p)
-	for err == nil {
-		c.wrote(len(p))
+// encrypt makes records of what is gathered, of which p is the first. They wait in the cork.
+func (o *Outbox) encrypt(q *queue, p []byte) error {
+	o.base.line.setCork(q.cork)
+	for {
+		if _, err := o.base.nc.Write(p); err != nil {
+			return err
+		}
+		q.cork.wrote(len(p))
 		if len(q.pieces) == 0 {
-			break
+			return nil
 		}
 		p = q.nextPiece(recordSize)
-		_, err = o.base.nc.Write(p)
 	}
-	n, failed := l.uncork()
-	if err == nil {
-		err = failed
+}
+
+// writeRecords writes them at once: crypto/tls makes a system call for each record
+// (docs/decisions/0015). What the connection takes in parts counts part by part, as without TLS, but
+// for the last part, which is returned. err is why not everything was encrypted.
+func (o *Outbox) writeRecords(q *queue, err error) (int, error) {
+	for {
+		n, more, failed := o.base.line.uncork()
+		if err == nil {
+			err = failed
+		}
+		if !more {
+			return n, err
+		}
+		if n > 0 {
+			o.wrote(q, n, true)
+		}
 	}
-	return n, err
 }
 
 // tryWrite is called by the runtime when there may be room. Beneath TLS it only looks.
@@ -222,10 +236,14 @@ func (q *queue) letGo() bool {
 	return q.expires
 }
 
-// wrote takes what has left off the queue and lets those in who waited for room.
-func (o *Outbox) wrote(q *queue, n int) {
+// wrote takes what has left off the queue and lets those in who waited for room. more says that the
+// rest of what was gathered is still being written.
+func (o *Outbox) wrote(q *queue, n int, more bool) {
 	o.mu.Lock()
 	done, weight := q.advance(n, o.ledger)
+	if !more {
+		q.gathered = 0
+	}
 	o.weight -= weight
 	o.progress(done)
 	if len(o.parked) > 0 {

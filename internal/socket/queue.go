@@ -118,7 +118,7 @@ type queue struct {
 	vector  vector
 	pieces  [][]byte     // what the next write sends, where the connection takes no vector
 	joined  *body.Buffer // what several of them are copied together in
-	cork    *cork        // nil: nothing has left over TLS yet
+	cork    *cork        // nil: no two records have left together yet
 	settled settled
 }
 
@@ -289,11 +289,10 @@ func (q *queue) dropPieces(all [][]byte) {
 	}
 }
 
-// advance takes n written bytes off the front and returns what they finished,
+// advance takes n written bytes off the front, of what was gathered, and returns what they finished,
 // and by how much the outbox is lighter. What is counted goes to kept, if there is
 // one.
 func (q *queue) advance(n int, kept *ledger) (done Tally, weight int) {
-	q.gathered = 0
 	done.Bytes = n
 	weight = n
 	n += q.sent
@@ -314,6 +313,7 @@ func (q *queue) advance(n int, kept *ledger) (done Tally, weight int) {
 		q.pass(s, kept)
 		*s = segment{}
 		q.head++
+		q.gathered--
 	}
 	return done, weight
 }

@@ -17,8 +17,9 @@ type station struct {
 	*Conn
 	far    net.Conn
 	failed chan error
-	pieces purse // what the pieces are drawn from
-	blocks purse // what the copies are drawn from
+	owned  *body.Account // of the owner; nil: nobody is charged
+	pieces purse         // what the pieces are drawn from
+	blocks purse         // what the copies are drawn from
 
 	mu      sync.Mutex
 	sent    Tally
@@ -35,7 +36,7 @@ func newStation(t testing.TB, l link, config Config) *station {
 	return s
 }
 
-func (s *station) Account() *body.Account { return nil }
+func (s *station) Account() *body.Account { return s.owned }
 func (s *station) Done() <-chan struct{}  { return nil }
 func (s *station) Sent(done Tally)        { s.add(&s.sent, done) }
 func (s *station) Lost(lost Tally)        { s.add(&s.lost, lost) }
