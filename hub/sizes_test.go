@@ -19,7 +19,7 @@ func TestSizes(t *testing.T) {
 		size, max uintptr
 	}{
 		{"session", unsafe.Sizeof(session{}), 192},
-		{"socket.Conn", unsafe.Sizeof(socket.Conn{}), 320},
+		{"socket.Conn", unsafe.Sizeof(socket.Conn{}), 288},
 		{"body.Account", unsafe.Sizeof(body.Account{}), 64},
 		{"peer", unsafe.Sizeof(peer{}), 320},
 		{"link", unsafe.Sizeof(link{}), 112},

@@ -76,7 +76,7 @@ func (o *Outbox) omit(at Position, giveUp bool, out *settled) {
 		return
 	}
 	f := filter{
-		number: at.Received, read: at.Read, giveUp: giveUp, skips: o.ledger.skips, maxFrame: o.maxFrame,
+		number: at.Received, read: at.Read, giveUp: giveUp, skips: o.ledger.skips, maxFrame: int(o.maxFrame),
 		rest: make([]segment, 0, len(q.segments)+2), out: out,
 	}
 	for i := q.head; i < len(q.segments); i++ {
@@ -98,7 +98,7 @@ func (o *Outbox) omit(at Position, giveUp bool, out *settled) {
 // pushFitting queues a segment that waited for room, without what is too large for a peer that has
 // come back since. It is called with mu held.
 func (o *Outbox) pushFitting(s *segment, out *settled) {
-	f := filter{maxFrame: o.maxFrame, out: out}
+	f := filter{maxFrame: int(o.maxFrame), out: out}
 	f.add(s)
 	for i := range f.rest {
 		part := &f.rest[i]

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -69,10 +70,10 @@ type Outbox struct {
 	closed   bool
 	sealed   bool          // Terms.Last was taken
 	waiting  int32         // how many wait until it is written, by Drain or Press
+	dried    uint32        // how often the queue ran dry
+	maxFrame int32         // see SetMaxFrame
 	dry      chan struct{} // closed when the flusher ends; nil: nobody asked
 	sent     int64         // bytes written
-	dried    uint64        // how often the queue ran dry
-	maxFrame int           // see SetMaxFrame
 	clock    *stallClock   // nil: it does not run
 }
 
@@ -100,14 +101,14 @@ func (o *Outbox) Offer(p *Piece, d *Dispatch) Outcome {
 func (o *Outbox) SetMaxFrame(bytes int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.maxFrame = bytes
+	o.maxFrame = int32(min(bytes, math.MaxInt32))
 }
 
 // MaxFrame returns what SetMaxFrame has set, for the connection to which the peer has moved if it has.
 func (o *Outbox) MaxFrame() int {
 	o = o.lock()
 	defer o.mu.Unlock()
-	return o.maxFrame
+	return int(o.maxFrame)
 }
 
 // Retract takes back what was offered with these terms, has expired and is not being written. What
@@ -150,7 +151,7 @@ func (o *Outbox) Retract(terms *Terms) (held bool) {
 // receiver from a busy one.
 type Pulse struct {
 	Sent   int64  // bytes written so far
-	Dried  uint64 // how often it had nothing left to write
+	Dried  uint32 // how often it had nothing left to write
 	Busy   bool   // something is queued
 	Queued int    // bytes of that, with what its bookkeeping costs
 }
@@ -265,11 +266,11 @@ func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
 
 // exceeds reports whether there is a frame above maxFrame among those in a part of a buffer.
 func (o *Outbox) exceeds(b *body.Buffer, from, to int) bool {
-	if o.maxFrame == 0 || to-from <= o.maxFrame {
+	if o.maxFrame == 0 || to-from <= int(o.maxFrame) {
 		return false
 	}
 	for frame := range wire.Frames(b.Bytes()[from:to]) {
-		if len(frame) > o.maxFrame {
+		if len(frame) > int(o.maxFrame) {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"io"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -69,11 +70,12 @@ type Reader struct {
 	base    base                  // to which the Outbox points as well, so that a Reader must not be copied
 	attempt func(fd uintptr) bool // tryRead, bound once so that a read allocates nothing
 
-	// Owned by the reading goroutine.
-	most     int          // see SetMaxLength
-	atOnce   int          // see ReadAtOnce
+	// Owned by the reading goroutine. 32 bits are enough for what a frame or a read may have, and an
+	// idle connection holds all of this.
+	most     int32        // see SetMaxLength
+	atOnce   int32        // see ReadAtOnce
 	buf      *body.Buffer // what was read: between Fill and the Fill after it
-	pos, end int          // what of buf is still to be handed out
+	pos, end int32        // what of buf is still to be handed out
 	*partial              // the unfinished frame; noPartial: there is none
 	handed   *body.Buffer // the big frame that Next returned last
 	armed    moment       // the read deadline that is set; 0: none
@@ -81,7 +83,7 @@ type Reader struct {
 	full     bool         // the last read filled its buffer
 	starved  bool         // the last attempt had no memory to read into
 	patient  bool         // the socket is readable only when much has come
-	n        int          // outcome of the last attempt
+	n        int32        // outcome of the last attempt
 	err      error
 
 	// Shared.
@@ -92,17 +94,18 @@ type Reader struct {
 }
 
 func (r *Reader) init(b base) {
-	r.base, r.most, r.partial = b, b.config.MaxLength, noPartial
+	r.base, r.partial = b, noPartial
+	r.SetMaxLength(b.config.MaxLength)
 	r.attempt = r.tryRead
 }
 
 // SetMaxLength changes the largest length field that is taken from now on, in bytes: at first
 // it is Config.MaxLength. It must be called by the one who reads, or before.
-func (r *Reader) SetMaxLength(most int) { r.most = most }
+func (r *Reader) SetMaxLength(most int) { r.most = int32(min(most, math.MaxInt32)) }
 
 // ReadAtOnce bounds how many bytes a read brings from now on, unless they are of an unfinished frame that is larger: of what it has brought, little
 // is then left if not all of it can be handled. 0 leaves it to the Reader.
-func (r *Reader) ReadAtOnce(most int) { r.atOnce = most }
+func (r *Reader) ReadAtOnce(most int) { r.atOnce = int32(min(most, math.MaxInt32)) }
 
 // Brought returns how many bytes were read so far.
 func (r *Reader) Brought() int64 { return r.brought.Load() }
@@ -172,11 +175,11 @@ func (r *Reader) Next(f *Frame) (ok bool, err error) {
 		return false, nil
 	}
 	b := r.buf.Bytes()[r.pos:r.end]
-	size, err := wire.Size(b, r.most)
+	size, err := wire.Size(b, int(r.most))
 	if err != nil || size == 0 || len(b) < size {
 		return false, err
 	}
-	r.pos += size
+	r.pos += int32(size)
 	f.Began = r.ended()
 	f.Type, f.Payload = wire.Split(b[:size])
 	f.Buffer, f.Alone = r.buf, false
@@ -197,7 +200,7 @@ func (r *Reader) NextType() (t wire.Type, known bool) {
 func (r *Reader) More() bool { return r.full }
 
 // Pending returns how many bytes of this turn are still to be handed out.
-func (r *Reader) Pending() int { return r.end - r.pos }
+func (r *Reader) Pending() int { return int(r.end - r.pos) }
 
 func (r *Reader) nextBig(f *Frame) bool {
 	if r.have < r.size {
@@ -246,7 +249,7 @@ func (r *Reader) settle() error {
 	} else {
 		r.progress(len(partial))
 	}
-	r.size, _ = wire.Size(partial, r.most) // Next has returned the error already
+	r.size, _ = wire.Size(partial, int(r.most)) // Next has returned the error already
 	r.keep(partial, handed)
 	if r.restLen >= readSize && !r.leaves() {
 		return r.grow()

@@ -83,7 +83,7 @@ func (r *Reader) tryRead(fd uintptr) bool {
 		r.arm()
 		return false
 	}
-	r.n, r.err, r.full = n, err, n == len(p)
+	r.n, r.err, r.full = int32(n), err, n == len(p)
 	if n == 0 {
 		r.untarget()
 		if err == nil {
@@ -131,7 +131,7 @@ func (r *Reader) readPlain() error {
 	}
 	r.arm()
 	n, err := r.base.nc.Read(p)
-	r.n, r.full = n, n == len(p) || n >= recordSize/2
+	r.n, r.full = int32(n), n == len(p) || n >= recordSize/2
 	if n == 0 {
 		r.untarget()
 		r.full = false
@@ -162,19 +162,19 @@ func (b *base) below() syscall.RawConn {
 func (r *Reader) took() {
 	r.brought.Add(int64(r.n))
 	if r.big != nil {
-		r.have += r.n
+		r.have += int(r.n)
 		r.progress(r.have)
 		return
 	}
-	r.pos, r.end = 0, r.restLen+r.n
+	r.pos, r.end = 0, int32(r.restLen)+r.n
 	if r.rest != nil {
 		copy(r.buf.Bytes(), r.rest.Bytes()[:r.restLen])
 		r.rest.Release()
 		r.rest, r.restLen = nil, 0
 		r.held.Store(0) // until settle finds that the frame still has no end
 	}
-	if r.base.config.Keep && r.end < len(r.buf.Bytes())/2 {
-		small := body.Get(r.end)
+	if r.base.config.Keep && int(r.end) < len(r.buf.Bytes())/2 {
+		small := body.Get(int(r.end))
 		copy(small.Bytes(), r.buf.Bytes()[:r.end])
 		r.buf.Release()
 		r.buf = small

@@ -34,7 +34,7 @@ func (r *Reader) Stow() error {
 	}
 	copy(own.Bytes(), rest)
 	r.buf.Release()
-	r.buf, r.pos, r.end = own, 0, len(rest)
+	r.buf, r.pos, r.end = own, 0, int32(len(rest))
 	if account != nil {
 		r.held.Store(time.Now().UnixNano())
 	}
@@ -127,7 +127,7 @@ func (r *Reader) limited(size int) int {
 	if r.atOnce == 0 {
 		return size
 	}
-	most := r.restLen + r.atOnce
+	most := r.restLen + int(r.atOnce)
 	if r.restLen > 0 {
 		most = max(most, r.size)
 	}
