@@ -12,7 +12,7 @@ const (
 	// bytes: the program, the runtime, and garbage between two collections.
 	runtimeMemory = 64 << 20
 
-	// connectionMemory is what a connection may take beyond the budget, in bytes: 4.6 KiB were measured for an idle
+	// connectionMemory is what a connection may take beyond the budget, in bytes: 4.5 KiB were measured for an idle
 	// one, and 12 for one that does not read its answers (docs/BENCHMARKS.md). A limit that thousands of those come
 	// near has the runtime look for garbage all the time.
 	connectionMemory = 24 << 10
