@@ -162,10 +162,8 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 		return false
 	}
 	giveUp := says && p.attempts.Failed(at.Read, old.conn.Begun(at.Read), old.link.Load().lasted)
-	if giveUp {
-		s.hub.config.Logger.Info("message given up", "client", p.id, "cause", "no connection of the client carries it")
-	}
-	if !old.conn.Move(&s.conn.Outbox, at, giveUp, &t.dispatch) {
+	omitted, ok := old.conn.Move(&s.conn.Outbox, at, giveUp, &t.dispatch)
+	if !ok {
 		p.release(old)
 		s.end(ReasonLost) // with the WELCOME that speaks of success; it may come again
 		return true
@@ -180,6 +178,7 @@ func (t *turn) resume(old *session, h *wire.Hello) bool {
 	p.tell(1)
 	s.resumePace()
 	s.hub.counters.resumed.Add(1)
+	p.omitted(omitted)
 	return true
 }
 

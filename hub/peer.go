@@ -134,6 +134,16 @@ func (p *peer) adopt(s *session) {
 	p.untold++
 }
 
+// omitted counts messages that the client does not get although it has come back.
+func (p *peer) omitted(messages socket.Omitted) {
+	c := &p.hub.counters
+	c.gone.Add(uint64(messages.Unreachable))
+	c.tooLarge.Add(uint64(messages.Oversized))
+	if messages.Unreachable > 0 {
+		p.hub.config.Logger.Info("message given up", "client", p.id, "cause", "no connection of the client carries it")
+	}
+}
+
 // settle ends the time in which somebody could go on with what s has left. It
 // reports whether somebody has.
 func (p *peer) settle(s *session) bool {

@@ -82,8 +82,8 @@ type Stats struct {
 	Delivered   uint64 // copies of bodies written to a receiver's socket
 	Unknown     uint64 // not delivered: no such client is connected
 	Forbidden   uint64 // not delivered: the sender may not send to that client
-	Gone        uint64 // not delivered: the receiver left, or was disconnected, before it was written
-	TooLarge    uint64 // not delivered: the receiver has said in its HELLO that it takes no body of that size
+	Gone        uint64 // not delivered: the receiver left, or was disconnected, before it was written, or no connection of it carried it
+	TooLarge    uint64 // not delivered: the receiver has said in its HELLO that it takes no body of that size, perhaps when it came back
 
 	Resumed uint64                    // connections that went on where another had ended
 	Errors  map[wire.ErrorCode]uint64 // requests answered with an ERROR, by its code; those that never occurred are absent

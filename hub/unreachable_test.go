@@ -78,6 +78,9 @@ func TestResume_MessageThatDoesNotGetThrough(t *testing.T) {
 					receiver.delivered(sender.id, behind, []byte("behind"))
 					sender.bothReported(stuck, behind)
 				}
+				if n := h.Stats().Gone; n > 0 != test.givenUp || n > 1 {
+					t.Errorf("%d messages are gone, given up: %v", n, test.givenUp)
+				}
 				after := sender.tell([]byte("after"), only(wire.LevelReceived), 0, receiver.id)
 				receiver.delivered(sender.id, after, []byte("after"))
 				sender.reported(after, wire.FateReceived)
@@ -205,6 +208,78 @@ func TestResume_SmallerMaxBody(t *testing.T) {
 			}
 			delete(want, seq)
 		}
+		if n := h.Stats().TooLarge; n != many/2 {
+			t.Errorf("%d messages were too large, want %d", n, many/2)
+		}
+	})
+}
+
+// TestResume_CountsWhatNobodyFollows: no report says that such messages do not come.
+func TestResume_CountsWhatNobodyFollows(t *testing.T) {
+	type send func(body []byte, to uint64) (seq uint64)
+	for _, sender := range []struct {
+		name    string
+		connect func(t *testing.T, ln *pipes) (uint64, send)
+	}{
+		{"version 1", func(t *testing.T, ln *pipes) (uint64, send) {
+			p := virtual(t, ln).named()
+			return p.id, func(body []byte, to uint64) uint64 {
+				p.relay(body, to)
+				return 0
+			}
+		}},
+		{"no report", func(t *testing.T, ln *pipes) (uint64, send) {
+			g := virtualGuest(t, ln)
+			return g.id, func(body []byte, to uint64) uint64 { return g.tell(body, 0, 0, to) }
+		}},
+	} {
+		t.Run(sender.name, func(t *testing.T) {
+			var log logbook
+			config := patient
+			config.Logger = log.logger()
+			inVirtualTimeWith(t, config, func(t *testing.T, h *testHub, ln *pipes) {
+				next := func() *peer { return virtual(t, ln) }
+				id, send := sender.connect(t, ln)
+				receiver := greet(next(), wire.Hello{Version: wire.Version2, Skip: true})
+				send(pattern(1000, 1), receiver.id)
+				send(pattern(2000, 2), receiver.id)
+				behind := send(pattern(10, 3), receiver.id)
+				for range 5 {
+					receiver = receiver.comeBack(400, 3*time.Second, next, reads(0))
+				}
+				small := reads(0)
+				small.MaxBody = 1000
+				receiver = receiver.comeBack(0, time.Second, next, small)
+				if kind, _ := receiver.read(); kind != wire.TypeSkip {
+					t.Errorf("a frame of type %#x in the place of what was given up", kind)
+				}
+				receiver.delivered(id, behind, pattern(10, 3))
+				if s := h.Stats(); s.Gone != 1 || s.TooLarge != 1 || len(s.Fates) != 0 {
+					t.Errorf("%d messages are gone, %d were too large, want 1 and 1; fates: %v", s.Gone, s.TooLarge, s.Fates)
+				}
+			})
+			log.has(t, "message given up")
+		})
+	}
+}
+
+// TestResume_WhatWasReadDoesNotExpire loses the connection with the SKIP that stands for a message
+// whose time then runs out. The receiver has it, so nothing about its fate is uncertain.
+func TestResume_WhatWasReadDoesNotExpire(t *testing.T) {
+	inVirtualTimeWith(t, patient, func(t *testing.T, h *testHub, ln *pipes) {
+		next := func() *peer { return virtual(t, ln) }
+		sender, receiver := virtualGuest(t, ln), greet(next(), wire.Hello{Version: wire.Version2, Skip: true})
+		receiver.mute = true
+		seq := sender.tell(pattern(1000, 1), only(wire.LevelReceived), 10_000, receiver.id)
+		receiver.delivered(sender.id, seq, pattern(1000, 1))
+		receiver.had = 0 // its application has not had it
+		receiver = receiver.comeBack(0, time.Second, next, reads(1))
+		receiver.mute = true
+		if kind, _ := receiver.read(); kind != wire.TypeSkip {
+			t.Errorf("a frame of type %#x in the place of what was read", kind)
+		}
+		receiver.Close()
+		sender.reported(seq, wire.FateWritten)
 	})
 }
 
@@ -232,5 +307,8 @@ func TestResume_GivenUpOverASlowLink(t *testing.T) {
 	sender.reported(behind, wire.FateReceived)
 	if n := s.Stats().Fates[wire.FateUnreachable]; n != 1 {
 		t.Errorf("%d messages were unreachable, want 1", n)
+	}
+	if n := s.Stats().Gone; n != 1 {
+		t.Errorf("%d messages are gone, want 1", n)
 	}
 }

@@ -19,7 +19,7 @@ const (
 type Attempts struct {
 	frame uint64
 	count int
-	spent time.Duration // by the attempts behind the first, which have begun with their connections
+	spent time.Duration // by the attempts behind the first; on that the frame was perhaps offered late
 }
 
 // Failed notes that a connection has ended which lasted so long, and that the peer has had everything

@@ -137,7 +137,7 @@ func (o *Outbox) expire() {
 // directly, because it does not wait; otherwise, because it has waited and something may have
 // expired meanwhile.
 func (o *Outbox) write(q *queue) (int, error) {
-	q.n, q.err, q.stale = 0, nil, false
+	q.n, q.err, q.stale, q.handed = 0, nil, false, 0
 	if o.base.raw == nil {
 		return o.writePieces(q)
 	}
@@ -154,12 +154,15 @@ func (o *Outbox) writePieces(q *queue) (int, error) {
 	all := q.pieces
 	defer q.dropPieces(all)
 	if o.base.line == nil {
-		return o.base.nc.Write(q.nextPiece(progressBytes))
+		p := q.nextPiece(progressBytes)
+		q.handed = len(p)
+		return o.base.nc.Write(p)
 	}
 	if err := o.base.line.raw.Write(q.attempt); err != nil || q.stale {
 		return 0, err
 	}
 	p := q.nextPiece(recordSize)
+	q.handed = len(p)
 	if len(q.pieces) == 0 {
 		return o.base.nc.Write(p)
 	}
@@ -187,6 +190,7 @@ func (o *Outbox) encrypt(q *queue, p []byte) error {
 			return nil
 		}
 		p = q.nextPiece(recordSize)
+		q.handed += len(p)
 	}
 }
 
@@ -240,6 +244,7 @@ func (q *queue) letGo() bool {
 // rest of what was gathered is still being written.
 func (o *Outbox) wrote(q *queue, n int, more bool) {
 	o.mu.Lock()
+	q.handed = max(0, q.handed-n)
 	done, weight := q.advance(n, o.ledger)
 	if !more {
 		q.gathered = 0

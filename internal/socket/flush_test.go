@@ -80,9 +80,7 @@ func TestOutbox_StampTellsWhatIsLeft(t *testing.T) {
 	s.Sever()
 	s.Outbox.Wait()
 	time.Sleep(10 * time.Millisecond)
-	if _, ok := s.Resumable(Position{0, 0}); !ok || !s.Move(&next.Outbox, Position{0, 0}, false, d) {
-		t.Fatal("cannot go on")
-	}
+	s.moveTo(t, next, Position{0, 0}, false, d)
 	d.Drop()
 	next.wantStream(t, frame(100))
 	if left := time.Duration(stamped.Load()); left <= 0 || left > patience-10*time.Millisecond {
@@ -124,9 +122,10 @@ func TestOutbox_ExpiredAfterItWasWritten(t *testing.T) {
 		if w[1].count(0, Unheard) != 1 {
 			t.Errorf("skips %v: nobody is told that it will not be known: %v", skips, w[1].seen)
 		}
-		if again, ok := s.Resumable(Position{0, 0}); again != 3 || !ok || !s.Move(&next.Outbox, Position{0, 0}, false, d) {
+		if again, ok := s.Resumable(Position{0, 0}); again != 3 || !ok {
 			t.Fatalf("cannot go on, %d frames again", again)
 		}
+		s.moveTo(t, next, Position{0, 0}, false, d)
 		d.Drop()
 		second := deliver(1)
 		if skips {

@@ -45,7 +45,7 @@ func (o *Outbox) Acknowledge(upTo uint64) bool {
 }
 
 // Kept is what an outbox keeps for its peer: what a warden compares to tell one that
-// acknowledges from one that does not.
+// acknowledges from one that does not. SKIPs take no memory.
 type Kept struct {
 	Frames       uint64 // written so far
 	Acknowledged uint64 // those of them that the peer has acknowledged
@@ -125,15 +125,15 @@ func (o *Outbox) midFrame() bool {
 
 // Resumable reports whether Move will succeed for a peer that has come that far, and how many of
 // the frames that its application has not had were written before and may reach it a second
-// time. From then on memory that is short does not take them back. o must be detached, and
-// Wait must have returned.
+// time. No peer has come beyond what the connection was given. From then on memory that is short
+// does not take them back. o must be detached, and Wait must have returned.
 func (o *Outbox) Resumable(at Position) (again int, ok bool) {
 	var out settled
 	defer out.end()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	l, upTo := o.ledger, at.Received
-	if o.closed || l == nil || !l.detached || l.moved != nil || upTo < l.acked || at.Read < upTo || at.Read > l.written+o.ahead() {
+	if o.closed || l == nil || !l.detached || l.moved != nil || upTo < l.acked || at.Read < upTo || at.Read > l.written+o.mayHave() {
 		return 0, false
 	}
 	l.claimed = max(l.claimed, upTo)
@@ -153,30 +153,31 @@ func (o *Outbox) Resumable(at Position) (again int, ok bool) {
 //
 // What the peer has read is not sent again, nor is what is too large for it by now: a SKIP takes
 // its place. With giveUp, which is for a peer that knows SKIP, the same holds for the message
-// behind what it has read, which must be Begun.
-func (o *Outbox) Move(to *Outbox, at Position, giveUp bool, d *Dispatch) bool {
+// behind what it has read, which must be Begun. omitted counts what is too large, wherever it
+// waited, and what is given up.
+func (o *Outbox) Move(to *Outbox, at Position, giveUp bool, d *Dispatch) (omitted Omitted, ok bool) {
 	var out settled
 	defer out.end()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	l := o.ledger
 	if o.closed {
-		return false
+		return omitted, false
 	}
 	to.mu.Lock()
 	defer to.mu.Unlock()
 	if to.closed {
-		return false
+		return omitted, false
 	}
 	l.handOver(to)
 	if o.queue != nil {
 		o.queue.handOver(to, at.Received-l.acked, &out)
 	}
-	to.omit(at, giveUp, &out)
+	omitted = to.omit(at, giveUp, &out)
 	o.queue, o.weight = nil, 0
 	for _, w := range o.parked {
 		if w.piece.Counted {
-			to.parked = append(to.parked, w)
+			omitted.Oversized += to.parkFitting(w, &out).Oversized
 			continue
 		}
 		s := segmentOf(&w.piece) // it answers a request of the old connection
@@ -190,7 +191,7 @@ func (o *Outbox) Move(to *Outbox, at Position, giveUp bool, d *Dispatch) bool {
 	to.admit(&out)
 	l.moved = to
 	to.wake(d)
-	return true
+	return omitted, true
 }
 
 // KeptAccounts is Accounts for what is kept until it is acknowledged.
@@ -217,6 +218,16 @@ func (o *Outbox) unpause() bool {
 	}
 	o.flushing = true
 	return true
+}
+
+// mayHave returns how many counted frames that are queued the peer may have: those that were written
+// to a connection before, the one of which this one has taken a part, and those in a write that has
+// failed.
+func (o *Outbox) mayHave() uint64 {
+	if o.queue == nil {
+		return 0
+	}
+	return o.queue.mayHave()
 }
 
 // ahead returns how many counted frames are queued.

@@ -14,7 +14,7 @@ type ledger struct {
 	kept    []segment
 	head    int
 	held    int    // bytes of kept, where their buffers are still held
-	bytes   int    // that count for the window: held, and what the bookkeeping takes
+	bytes   int    // that count for the window: held, SKIPs, and what the bookkeeping takes
 	freed   uint64 // bytes that were held until they were acknowledged
 
 	paused   bool    // the flusher has ended because the window is full
@@ -78,7 +78,7 @@ func (l *ledger) keep(s *segment) {
 	l.written += uint64(s.frames)
 	l.bytes += segmentCost
 	if s.buffer != nil {
-		l.hold(s.to - s.from)
+		l.hold(s, s.to-s.from)
 	}
 	if l.head > 0 && len(l.kept) == cap(l.kept) {
 		n := copy(l.kept, l.kept[l.head:])
@@ -89,10 +89,12 @@ func (l *ledger) keep(s *segment) {
 	l.kept = append(l.kept, *s)
 }
 
-// hold accounts for n bytes more, or less.
-func (l *ledger) hold(n int) {
-	l.held += n
+// hold accounts for n bytes of s more, or less.
+func (l *ledger) hold(s *segment, n int) {
 	l.bytes += n
+	if !s.isSkips() {
+		l.held += n
+	}
 }
 
 // settle drops what was acknowledged, as far as it is written. It appends what is
@@ -104,11 +106,11 @@ func (l *ledger) settle(out *settled) {
 		l.acked += uint64(n)
 		out.events = s.note(out.events, Received, n)
 		if n < s.frames {
-			l.free(s.skip(n))
+			l.free(s, s.skip(n))
 			return
 		}
 		if s.buffer != nil {
-			l.free(s.to - s.from)
+			l.free(s, s.to-s.from)
 			out.buffers = append(out.buffers, s.buffer)
 		}
 		l.bytes -= segmentCost
@@ -120,13 +122,16 @@ func (l *ledger) settle(out *settled) {
 	}
 }
 
-func (l *ledger) free(n int) {
-	l.hold(-n)
-	l.freed += uint64(n)
+// free accounts for n bytes of s that were acknowledged.
+func (l *ledger) free(s *segment, n int) {
+	l.hold(s, -n)
+	if !s.isSkips() {
+		l.freed += uint64(n)
+	}
 }
 
-// skip takes n frames off the front of a segment and returns how many bytes of
-// memory that concerns.
+// skip takes n frames off the front of a segment and returns how many bytes of its
+// buffer that concerns.
 func (s *segment) skip(n int) (size int) {
 	s.frames -= n
 	s.index += int32(n)
@@ -144,34 +149,41 @@ func (s *segment) skip(n int) (size int) {
 	return size
 }
 
-// forget gives up the memory of what is kept. It can then not be sent again.
+// forget gives up the memory of what is kept. It can then not be sent again. SKIPs stay: they take
+// none.
 func (l *ledger) forget(out *settled) {
 	for i := l.head; i < len(l.kept); i++ {
 		s := &l.kept[i]
-		if s.buffer != nil {
+		if s.buffer != nil && !s.isSkips() {
 			out.buffers = append(out.buffers, s.buffer)
 			s.buffer = nil
 		}
 	}
-	l.hold(-l.held)
+	l.bytes -= l.held
+	l.held = 0
 }
 
 // bury gives up everything that is not acknowledged.
 func (l *ledger) bury(out *settled) {
 	l.settle(out)
-	l.forget(out)
-	for _, s := range l.kept[l.head:] {
+	for i := l.head; i < len(l.kept); i++ {
+		s := &l.kept[i]
+		if s.buffer != nil {
+			out.buffers = append(out.buffers, s.buffer)
+		}
 		out.events = s.note(out.events, Unheard, s.frames)
 	}
+	l.bytes -= l.held
+	l.held = 0
 	l.kept, l.head = nil, 0
 	l.acked = l.written // an acknowledgement that is being read finds nothing to settle
 }
 
 // lapse tells of frames that have expired after they were written, on a connection that is lost:
-// nobody knows whether they have arrived, and nobody will.
+// nobody knows whether they have arrived, and nobody will. It passes over what the peer has read.
 func (l *ledger) lapse(out *settled, gone func(*segment) bool) {
 	for i := l.head; i < len(l.kept); i++ {
-		if s := &l.kept[i]; gone(s) {
+		if s := &l.kept[i]; !s.isSkips() && gone(s) {
 			out.events = s.note(out.events, Unheard, s.frames)
 		}
 	}

@@ -101,12 +101,7 @@ func (c *commuter) connect() {
 		if c.shrinks && c.random.IntN(3) == 0 {
 			next.SetMaxFrame(smallFrame)
 		}
-		if _, ok := old.Resumable(at); !ok {
-			c.t.Fatalf("not resumable at %+v", at)
-		}
-		if !old.Move(&next.Outbox, at, giveUp, d) {
-			c.t.Fatal("closed meanwhile")
-		}
+		old.moveTo(c.t, next, at, giveUp, d)
 	}
 	d.Drop()
 	c.station, c.done = next, make(chan struct{})
@@ -455,7 +450,7 @@ func TestMoveToOneThatHasEnded(t *testing.T) {
 		t.Fatal("cannot go on")
 	}
 	next.Close()
-	if s.Move(&next.Outbox, Position{0, 0}, false, d) {
+	if _, ok := s.Move(&next.Outbox, Position{0, 0}, false, d); ok {
 		t.Error("moved to an outbox that is closed")
 	}
 	s.Close()
@@ -526,9 +521,7 @@ func TestAnswersDoNotMove(t *testing.T) {
 	s.Detach()
 	s.Sever()
 	s.Outbox.Wait()
-	if _, ok := s.Resumable(Position{1, 1}); !ok || !s.Move(&next.Outbox, Position{1, 1}, false, d) {
-		t.Fatal("cannot go on")
-	}
+	s.moveTo(t, next, Position{1, 1}, false, d)
 	d.Leave()
 	for i, w := range all[1:] {
 		if i == 2 {

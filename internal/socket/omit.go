@@ -47,6 +47,47 @@ func (s *segment) carriesMessage(number int) bool {
 	return false
 }
 
+// Omitted counts messages that Move has not handed over.
+type Omitted struct {
+	Unreachable int // given up: see Attempts
+	Oversized   int // larger than the peer takes by now
+}
+
+// maxSkips is how many SKIPs one segment holds. A block of REPORTs, or one of copied DELIVERs, has
+// fewer frames.
+const maxSkips = 800
+
+// skipFrames holds the SKIPs of all segments: however many stand for messages that were given up,
+// they take no memory. It is never written, and its first reference never released.
+var skipFrames = func() *body.Buffer {
+	b := body.Get(maxSkips * wire.SkipLen)
+	all := b.Bytes()[:0]
+	for range maxSkips {
+		all = wire.AppendSkip(all)
+	}
+	return b
+}()
+
+// isSkips reports whether s holds SKIPs. Those that have terms stand for messages that the peer has
+// read and will acknowledge: they do not expire.
+func (s *segment) isSkips() bool { return s.buffer == skipFrames }
+
+// appendSkips appends SKIPs in the place of the frames of s, in as many segments as that takes.
+// They hold references of their own: that of s stays with the caller.
+func appendSkips(to []segment, s segment) []segment {
+	s.deliveries = 0
+	for s.frames > 0 {
+		part := s
+		part.frames = min(s.frames, maxSkips)
+		part.buffer, part.from, part.to = skipFrames, 0, part.frames*wire.SkipLen
+		skipFrames.Retain()
+		to = append(to, part)
+		s.frames -= part.frames
+		s.index += int32(part.frames)
+	}
+	return to
+}
+
 // disposition is what becomes of a counted frame that is handed over to another outbox.
 type disposition uint8
 
@@ -65,15 +106,16 @@ type filter struct {
 	skips    bool   // the peer knows SKIP
 	maxFrame int    // size of the largest frame with a message, in bytes; 0: any
 	rest     []segment
+	omitted  Omitted
 	out      *settled
 }
 
 // omit takes out of what was handed over to o what the peer has, what is given up, and what is too
 // large for it. It is called with mu held.
-func (o *Outbox) omit(at Position, giveUp bool, out *settled) {
+func (o *Outbox) omit(at Position, giveUp bool, out *settled) Omitted {
 	q := o.queue
 	if q == nil || at.Read == at.Received && !giveUp && o.maxFrame == 0 {
-		return
+		return Omitted{}
 	}
 	f := filter{
 		number: at.Received, read: at.Read, giveUp: giveUp, skips: o.ledger.skips, maxFrame: int(o.maxFrame),
@@ -93,22 +135,37 @@ func (o *Outbox) omit(at Position, giveUp bool, out *settled) {
 	for i := range q.segments {
 		o.weight += q.segments[i].weight()
 	}
+	return f.omitted
 }
 
-// pushFitting queues a segment that waited for room, without what is too large for a peer that has
-// come back since. It is called with mu held.
-func (o *Outbox) pushFitting(s *segment, out *settled) {
+// parkFitting has a piece go on waiting for room in o, without what is too large for the peer. What
+// is left of it waits in parts if need be. It is called with mu held.
+func (o *Outbox) parkFitting(w parked, out *settled) Omitted {
+	if w.piece.Deliveries == 0 || !o.exceeds(w.piece.Buffer, w.piece.From, w.piece.To) {
+		o.parked = append(o.parked, w)
+		return Omitted{}
+	}
 	f := filter{maxFrame: int(o.maxFrame), out: out}
-	f.add(s)
+	s := segmentOf(&w.piece)
+	f.add(&s)
 	for i := range f.rest {
-		part := &f.rest[i]
-		out.events = part.note(out.events, Entered, part.frames)
-		o.push(part)
-		o.weight += part.weight()
+		w.ticket.open.Add(1)
+		o.parked = append(o.parked, parked{f.rest[i].piece(), w.ticket})
+	}
+	out.tickets = append(out.tickets, w.ticket)
+	return f.omitted
+}
+
+// piece is the inverse of segmentOf. It takes over the reference to the buffer.
+func (s *segment) piece() Piece {
+	return Piece{
+		Buffer: s.buffer, From: s.from, To: s.to, Frames: s.frames, Deliveries: s.deliveries,
+		Counted: s.counted, Terms: s.terms, At: int(s.at), First: int(s.index),
 	}
 }
 
-// add puts a segment where it belongs, in parts if need be.
+// add puts a segment where it belongs, in parts if need be. It takes over the reference to the
+// buffer, and gives it up.
 func (f *filter) add(s *segment) {
 	if end := f.number + uint64(s.frames); end <= f.read {
 		f.number = end
@@ -157,7 +214,9 @@ func (f *filter) judge(s *segment, frame []byte) disposition {
 	return sends
 }
 
-// put notes what becomes of frames.
+// put appends the frames of s to what is written: as they are, or as SKIPs. What is too large and
+// has no number yet is dropped. Each segment that it appends has a reference of its own to its
+// buffer; the one that s came with stays with the caller.
 func (f *filter) put(s segment, of disposition) {
 	if s.frames == 0 {
 		return
@@ -165,35 +224,24 @@ func (f *filter) put(s segment, of disposition) {
 	switch of {
 	case sends:
 		s.buffer.Retain()
+		f.rest = append(f.rest, s)
+		return
 	case alreadyRead:
 		f.out.written(&s, s.frames)
 		s.firm, s.noted = true, true
-		s.blank()
 	case unreachable:
 		f.out.events = s.note(f.out.events, Unreachable, s.frames)
+		f.omitted.Unreachable += s.frames
 		s.terms = nil
-		s.blank()
 	case oversized:
 		f.out.events = s.note(f.out.events, Oversized, s.frames)
+		f.omitted.Oversized += s.frames
 		if !s.firm {
 			return
 		}
 		s.terms = nil
-		s.blank()
 	}
-	f.rest = append(f.rest, s)
-}
-
-// blank puts SKIPs in the place of the frames of s. It leaves the reference to the buffer to the
-// caller.
-func (s *segment) blank() {
-	s.deliveries = 0
-	s.buffer = body.Get(s.frames * wire.SkipLen)
-	all := s.buffer.Bytes()[:0]
-	for range s.frames {
-		all = wire.AppendSkip(all)
-	}
-	s.from, s.to = 0, len(all)
+	f.rest = appendSkips(f.rest, s)
 }
 
 // carriesMessage reports whether a frame does.

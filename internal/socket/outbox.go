@@ -112,9 +112,9 @@ func (o *Outbox) MaxFrame() int {
 }
 
 // Retract takes back what was offered with these terms, has expired and is not being written. What
-// was written on a connection that is lost is told to be Unheard. It returns held if something is
-// left in the queue, which may still be written. Otherwise everything has been told of what was offered
-// before, or another goroutine is about to.
+// was written on a connection that is lost is told to be Unheard, unless the peer has read it. It
+// returns held if something is left in the queue, which may still be written. Otherwise everything
+// has been told of what was offered before, or another goroutine is about to.
 func (o *Outbox) Retract(terms *Terms) (held bool) {
 	var out settled
 	o = o.lock()
@@ -384,8 +384,6 @@ func (o *Outbox) admit(out *settled) {
 		switch {
 		case s.expires() && s.expired(time.Now().UnixNano()):
 			out.discard(&s, Expired)
-		case s.deliveries > 0 && o.exceeds(s.buffer, s.from, s.to):
-			o.pushFitting(&s, out)
 		default:
 			out.events = s.note(out.events, Entered, s.frames)
 			o.push(&s)

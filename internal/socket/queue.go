@@ -116,6 +116,7 @@ type queue struct {
 	n       int  // outcome of the last attempt
 	err     error
 	vector  vector
+	handed  int          // bytes that the connection was given by the last write, and has not said that it took
 	pieces  [][]byte     // what the next write sends, where the connection takes no vector
 	joined  *body.Buffer // what several of them are copied together in
 	cork    *cork        // nil: no two records have left together yet
@@ -149,7 +150,7 @@ func (q *queue) free() {
 	}
 	clear(q.vector) // so that an idle queue keeps no body alive
 	q.segments, q.head, q.sent = q.segments[:0], 0, 0
-	q.gathered, q.expires, q.outbox, q.err = 0, false, nil, nil
+	q.gathered, q.handed, q.expires, q.outbox, q.err = 0, 0, false, nil, nil
 	queues.Put(q)
 }
 
@@ -354,12 +355,34 @@ func (q *queue) pass(s *segment, kept *ledger) {
 	kept.keep(s)
 }
 
+// mayHave is that of the outbox.
+func (q *queue) mayHave() (frames uint64) {
+	left := q.sent + q.handed
+	for i := q.head; i < len(q.segments); i++ {
+		s := &q.segments[i]
+		if left <= 0 && s.counted && !s.noted {
+			break
+		}
+		for frame := range wire.Frames(s.buffer.Bytes()[s.from:s.to]) {
+			if left <= 0 && !s.noted {
+				break
+			}
+			if s.counted {
+				frames++
+			}
+			left -= len(frame)
+		}
+	}
+	return frames
+}
+
 // skip puts SKIPs in the place of segments for which gone returns true, where frames have their
-// numbers already. It returns by how much the outbox is lighter.
+// numbers already, but for what the peer has read. It returns by how much the outbox is lighter.
 func (q *queue) skip(out *settled, gone func(*segment) bool) (weight int) {
+	var room [1]segment // most take no more
 	for i := q.head + q.busy(); i < len(q.segments); i++ {
 		s := &q.segments[i]
-		if !s.firm || !gone(s) {
+		if !s.firm || s.isSkips() || !gone(s) {
 			continue
 		}
 		why := Expired // it was begun, and never whole
@@ -370,8 +393,12 @@ func (q *queue) skip(out *settled, gone func(*segment) bool) (weight int) {
 		out.buffers = append(out.buffers, s.buffer)
 		weight += s.weight()
 		s.terms = nil
-		s.blank()
-		weight -= s.weight()
+		parts := appendSkips(room[:0], *s)
+		for j := range parts {
+			weight -= parts[j].weight()
+		}
+		q.segments = slices.Replace(q.segments, i, i+1, parts...)
+		i += len(parts) - 1
 	}
 	return weight
 }

@@ -98,6 +98,29 @@ func (s *station) fill(t testing.TB, d *Dispatch, f []byte) (n int) {
 	return n - 1
 }
 
+// lose ends the connection as a hub does that finds it lost.
+func (s *station) lose(t testing.TB) {
+	t.Helper()
+	if !s.Detach() {
+		t.Fatal("cannot be detached")
+	}
+	s.Sever()
+	s.Outbox.Wait()
+}
+
+// moveTo goes on at another station.
+func (s *station) moveTo(t testing.TB, next *station, at Position, giveUp bool, d *Dispatch) Omitted {
+	t.Helper()
+	if _, ok := s.Resumable(at); !ok {
+		t.Fatalf("cannot go on at %+v", at)
+	}
+	omitted, ok := s.Move(&next.Outbox, at, giveUp, d)
+	if !ok {
+		t.Fatal("closed meanwhile")
+	}
+	return omitted
+}
+
 func (s *station) weigh() int {
 	s.Outbox.mu.Lock()
 	defer s.Outbox.mu.Unlock()

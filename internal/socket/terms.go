@@ -74,8 +74,10 @@ func (s *segment) note(events []event, what Progress, frames int) []event {
 	return append(events, event{s.terms, int(s.at), what, int(s.index), frames})
 }
 
-// expires reports whether s may expire.
-func (s *segment) expires() bool { return s.terms != nil && s.terms.Expires != 0 }
+// expires reports whether s may expire. What the peer has read does not.
+func (s *segment) expires() bool {
+	return s.terms != nil && s.terms.Expires != 0 && !s.isSkips()
+}
 
 // expired reports whether it is no use any more to send s.
 func (s *segment) expired(now int64) bool {
