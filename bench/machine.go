@@ -64,9 +64,9 @@ func (b *bench) origin(now time.Time) (string, error) {
 		now.Format("2 January 2006"), b.programs.commit, runtime.NumCPU(), processor), nil
 }
 
-// commitOf names the commit that is checked out in a folder. It asks git: what a build records of it is
-// switched off by -buildvcs=false in GOFLAGS, and missing in a linked worktree, whose .git is a file. Changes
-// in docs/ do not count: the tables that were measured before are some.
+// commitOf names the commit that is checked out in a folder. It asks git: what a build records of
+// it is switched off by -buildvcs=false in GOFLAGS, and missing in a linked worktree, whose .git is
+// a file. Changes in docs/ do not count: the tables that were measured before are some.
 func commitOf(ctx context.Context, dir string) string {
 	ask := func(args ...string) (string, error) {
 		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...).Output()

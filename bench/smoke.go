@@ -5,8 +5,9 @@ import "fmt"
 // smokeRounds is how many chances a bar has to be reached.
 const smokeRounds = 2
 
-// smokeIdleClients is how many connections smokeIdle opens. With them one in version 1 takes 4.7 KiB where it takes
-// 4.5 with 15,000, for what the server needs once counts as well. With fewer, that would be too much.
+// smokeIdleClients is how many connections smokeIdle opens. With them one in version 1 takes 4.7
+// KiB where it takes 4.5 with 15,000, for what the server needs once counts as well. With fewer,
+// that would be too much.
 const smokeIdleClients = 5000
 
 // bar is what the best round of a scenario must reach. For a speed it lies a factor of two below

@@ -188,8 +188,8 @@ func newClient(ctx context.Context, nc net.Conn, all Options, anyBody bool) (*Cl
 	return c, nil
 }
 
-// abortDial says BYE on a connection that is not waited for any longer: WELCOME may have come in this moment
-// and be confirmed, and then the hub would expect the client back.
+// abortDial says BYE on a connection that is not waited for any longer: WELCOME may have come in
+// this moment and be confirmed, and then the hub would expect the client back.
 func (c *Client) abortDial(l *link) {
 	if c.options.Version == 1 {
 		return

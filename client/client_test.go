@@ -79,8 +79,8 @@ func (f *forgetful) Write(b []byte) (int, error) {
 	return f.Conn.Write(b)
 }
 
-// TestClient_ResumesWhenItsFirstFramesAreLost loses a connection and all that the client has said since its HELLO, the
-// confirmation of WELCOME among it: it is the same client that comes back.
+// TestClient_ResumesWhenItsFirstFramesAreLost loses a connection and all that the client has said
+// since its HELLO, the confirmation of WELCOME among it: it is the same client that comes back.
 func TestClient_ResumesWhenItsFirstFramesAreLost(t *testing.T) {
 	_, addr := hubWith(t, hub.Config{})
 	var first atomic.Pointer[forgetful]

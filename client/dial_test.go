@@ -255,7 +255,8 @@ func TestNilArguments(t *testing.T) {
 	}
 }
 
-// TestNew_GivenUpSaysBye because WELCOME may have come, and be confirmed, in the moment in which it is given up.
+// TestNew_GivenUpSaysBye because WELCOME may have come, and be confirmed, in the moment in which it
+// is given up.
 func TestNew_GivenUpSaysBye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()

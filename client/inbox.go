@@ -29,8 +29,9 @@ type Message struct {
 	// before. 0: it spoke version 1, and has none.
 	Seq uint64
 
-	// With these a Message is eight words, which a function takes in registers: through memory, each
-	// call would cost as much as the rest of what is done for a small message (docs/decisions/0016).
+	// With these a Message is eight words, which a function takes in registers: through memory,
+	// each call would cost as much as the rest of what is done for a small message
+	// (docs/decisions/0016).
 	micros uint64       // when the hub took it, in µs since 1970; 0: not known
 	judge  *judge       // whom a verdict goes to; nil: nobody waits for one
 	buffer *body.Buffer // nil: the body is lent

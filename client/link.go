@@ -228,13 +228,14 @@ func (l *link) deliver(f *socket.Frame, d *wire.Deliver) (bool, error) {
 	return l.count(f), nil
 }
 
-// message takes a message in, or hands it over at once. before is where the counting stood before it.
+// message takes a message in, or hands it over at once. before is where the counting stood before
+// it.
 func (l *link) message(f *socket.Frame, d *wire.Deliver, before mark) error {
 	if len(d.Body) > l.maxBody {
 		return fmt.Errorf("%w: body of %d bytes, at most %d are allowed", ErrProtocol, len(d.Body), l.maxBody)
 	}
-	// Field by field: a composite literal is built in memory in small stores and copied by larger loads,
-	// which wait for the stores (docs/decisions/0016).
+	// Field by field: a composite literal is built in memory in small stores and copied by larger
+	// loads, which wait for the stores (docs/decisions/0016).
 	var m Message
 	m.Body = d.Body[:len(d.Body):len(d.Body)]
 	m.From, m.Seq, m.micros = d.Sender, d.Seq, d.Time

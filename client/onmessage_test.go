@@ -43,7 +43,8 @@ func TestOnMessageGetsTheMessagesInTheirOrder(t *testing.T) {
 	}
 }
 
-// TestMessage_FitsRegisters holds that a message is handed over in registers: of nine, one may be that of a method.
+// TestMessage_FitsRegisters holds that a message is handed over in registers: of nine, one may be
+// that of a method.
 func TestMessage_FitsRegisters(t *testing.T) {
 	if got, max := unsafe.Sizeof(Message{}), 8*unsafe.Sizeof(uintptr(0)); got > max {
 		t.Errorf("a message takes %d bytes, at most %d go in registers", got, max)
@@ -155,7 +156,8 @@ func TestKeepAlive_TimeOfTheApplicationIsNoSilence(t *testing.T) {
 	}
 }
 
-// repeatingConn is a connection from which the same frames come for as long as they are read, each read with many.
+// repeatingConn is a connection from which the same frames come for as long as they are read, each
+// read with many.
 type repeatingConn struct {
 	net.Conn
 	frames []byte
@@ -173,7 +175,8 @@ func (s *repeatingConn) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// BenchmarkOnMessage hands over messages of 128 bytes: what the client does for each, without the kernel.
+// BenchmarkOnMessage hands over messages of 128 bytes: what the client does for each, without the
+// kernel.
 func BenchmarkOnMessage(b *testing.B) {
 	body := make([]byte, 128)
 	for name, frame := range map[string][]byte{

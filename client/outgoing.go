@@ -175,7 +175,8 @@ func (o *outgoing) awaitRoom(ctx context.Context, stop <-chan struct{}, p *parce
 	return nil
 }
 
-// price sets what p costs. It returns the number of the hub whose ids are known, and whether there is room for p.
+// price sets what p costs. It returns the number of the hub whose ids are known, and whether there
+// is room for p.
 func (o *outgoing) price(p *parcel) (hub int, room bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -289,9 +290,9 @@ func (o *outgoing) pump() (ask *link) {
 	return ask
 }
 
-// blocked returns where to ask the hub what it has taken: the credit has no room for the next message, or the line has none
-// and all of it is under way, and that is not so much that the hub says so by itself. Otherwise it is nil. It is
-// called with mu held.
+// blocked returns where to ask the hub what it has taken: the credit has no room for the next
+// message, or the line has none and all of it is under way, and that is not so much that the hub
+// says so by itself. Otherwise it is nil. It is called with mu held.
 func (o *outgoing) blocked() *link {
 	waits := o.next < len(o.line) && o.spent || o.next == len(o.line) && o.lineFull
 	if o.link == nil || o.feeding || o.asked || !waits || o.owed == 0 || o.owed >= o.terms.credit/takenPart {
@@ -304,9 +305,9 @@ func (o *outgoing) blocked() *link {
 // takenPart is the part of the credit of which the hub says by itself that it has taken it (docs/PROTOCOL.md).
 const takenPart = 4
 
-// pick returns the next message that may go, with a reference to its buffer, and
-// where it goes: nowhere if there is none, or if somebody else is about it. Whoever
-// has got one must ask again when it is on its way. Where nothing goes, blocked says whether to ask.
+// pick returns the next message that may go, with a reference to its buffer, and where it goes:
+// nowhere if there is none, or if somebody else is about it. Whoever has got one must ask again
+// when it is on its way. Where nothing goes, blocked says whether to ask.
 func (o *outgoing) pick(first bool) (p parcel, l, ask *link) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

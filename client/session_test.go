@@ -178,8 +178,9 @@ func TestSendKeepsToTheCredit(t *testing.T) {
 	})
 }
 
-// TestOutgoing_ReceiverCost looks at how much is sent to hubs that name what a receiver counts, and to one that does
-// not: for each the credit is that of four messages to ten receivers. Then another hub goes on, which counts the default.
+// TestOutgoing_ReceiverCost looks at how much is sent to hubs that name what a receiver counts, and
+// to one that does not: for each the credit is that of four messages to ten receivers. Then another
+// hub goes on, which counts the default.
 func TestOutgoing_ReceiverCost(t *testing.T) {
 	const receivers = 10
 	for _, test := range []struct{ named, cost int }{{0, wire.DefaultReceiverCost}, {1, 1}, {16, 16}, {64, 64}} {

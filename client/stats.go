@@ -12,9 +12,9 @@ type Stats struct {
 	MessagesIn, MessagesOut uint64
 	BytesIn, BytesOut       uint64
 
-	// Deliveries are the messages among MessagesIn that were handed to the application, or wait for it,
-	// each once; those of the client to itself included. They are counted after each read from the
-	// connection.
+	// Deliveries are the messages among MessagesIn that were handed to the application, or wait for
+	// it, each once; those of the client to itself included. They are counted after each read from
+	// the connection.
 	Deliveries uint64
 }
 

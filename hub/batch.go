@@ -190,7 +190,8 @@ func (b *batch) step(at, first, frames int, fate wire.Fate) {
 	}
 }
 
-// advance is step, and returns what decides the fate now: a verdict, or that there is no more time; 0: nothing does.
+// advance is step, and returns what decides the fate now: a verdict, or that there is no more time;
+// 0: nothing does.
 func (b *batch) advance(at, first, frames int, fate wire.Fate) (verdict wire.Fate) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,17 +14,17 @@ type Config struct {
 	// Default: 1 MiB. A client that sends more is disconnected.
 	MaxBody int
 
-	// MaxQueuedBytes bounds the memory of everything that the hub holds for its
-	// clients: bodies in queues, and frames that are being read. An eighth of it
-	// is set aside for reading. On Linux, without TLS, a message above 64 KiB waits in the kernel until
-	// all of it has come, and counts from then on. Default: 48 MiB; at least 1 MiB and four times
-	// the largest relay. What cannot wait comes on top: reports, and a few words of the
-	// hub's own, up to 4 KiB for each client that is busy in this moment. A hub with clients of both versions may hold up to twice the
-	// bodies. On top come about 5 KiB for each connection and 3 KiB
-	// of its messages, and up to 30 KiB for one that waits for memory or for 255 receivers with full
-	// queues. A client of version 2 may have more such messages, each sent by itself: up to six times
-	// Credit, until StallTimeout ends that. Then comes what the Go runtime keeps: set a
-	// memory limit for the process (runtime/debug.SetMemoryLimit) where that counts.
+	// MaxQueuedBytes bounds the memory of everything that the hub holds for its clients: bodies in
+	// queues, and frames that are being read. An eighth of it is set aside for reading. On Linux,
+	// without TLS, a message above 64 KiB waits in the kernel until all of it has come, and counts
+	// from then on. Default: 48 MiB; at least 1 MiB and four times the largest relay. What cannot
+	// wait comes on top: reports, and a few words of the hub's own, up to 4 KiB for each client
+	// that is busy in this moment. A hub with clients of both versions may hold up to twice the
+	// bodies. On top come about 5 KiB for each connection and 3 KiB of its messages, and up to 30
+	// KiB for one that waits for memory or for 255 receivers with full queues. A client of version
+	// 2 may have more such messages, each sent by itself: up to six times Credit, until
+	// StallTimeout ends that. Then comes what the Go runtime keeps: set a memory limit for the
+	// process (runtime/debug.SetMemoryLimit) where that counts.
 	MaxQueuedBytes int64
 
 	// MaxClients is how many clients there may be, those included whose connection is lost and who

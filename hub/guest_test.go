@@ -64,8 +64,8 @@ func (s *testHub) back(t testing.TB, g *guest) *guest {
 	return s.insist(t, wire.Hello{Version: wire.Version2, ID: g.ID, Resume: g.Resume, Received: g.had, Skip: g.skips})
 }
 
-// insist connects and says this HELLO, again for as long as the hub is busy: on a busy machine it has
-// not had the time to end the connections before.
+// insist connects and says this HELLO, again for as long as the hub is busy: on a busy machine it
+// has not had the time to end the connections before.
 func (s *testHub) insist(t testing.TB, hello wire.Hello) *guest {
 	t.Helper()
 	for begun := time.Now(); ; {

@@ -63,8 +63,8 @@ func start(t testing.TB, config hub.Config) *testHub {
 	return startOn(t, unhurried(config), listen(t))
 }
 
-// unhurried has a hub in real time give up nobody because the machine is busy: what config leaves out is longer than any
-// test lasts.
+// unhurried has a hub in real time give up nobody because the machine is busy: what config leaves
+// out is longer than any test lasts.
 func unhurried(config hub.Config) hub.Config {
 	for _, limit := range []*time.Duration{
 		&config.StallTimeout, &config.FrameTimeout, &config.HandshakeTimeout, &config.KeepAlive, &config.ReportTimeout,
@@ -429,7 +429,8 @@ func background(t testing.TB, f func() error) {
 	})
 }
 
-// rows has, for each byte, 256 different ones: copies take a fraction of the time under the race detector.
+// rows has, for each byte, 256 different ones: copies take a fraction of the time under the race
+// detector.
 var rows = sync.OnceValue(func() [][256]byte {
 	r := make([][256]byte, 256)
 	for i := range r {

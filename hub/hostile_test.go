@@ -432,8 +432,8 @@ func TestThousandAnnouncementsDelayNobody(t *testing.T) {
 	}
 }
 
-// unseen is a listener of connections of which the hub does not see what waits in the kernel, so that
-// it reads each message as it comes.
+// unseen is a listener of connections of which the hub does not see what waits in the kernel, so
+// that it reads each message as it comes.
 type unseen struct{ net.Listener }
 
 func (l unseen) Accept() (net.Conn, error) {

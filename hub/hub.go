@@ -43,8 +43,8 @@ const (
 	// 6 MiB of the default, enough for 95 connections to read at once.
 	readsPart = 8
 
-	// writesPart is the part of that which records of TLS may hold while they leave: of the default,
-	// enough for 24 connections to write at once.
+	// writesPart is the part of that which records of TLS may hold while they leave: of the
+	// default, enough for 24 connections to write at once.
 	writesPart = 4
 
 	// sharePart is the part of the rest that one sender may hold.

@@ -8,8 +8,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestSession_ResumeWindowBeforeWelcomeIsConfirmed loses connections of clients that have, or have not, said that WELCOME
-// has come, and looks for how long they may come back.
+// TestSession_ResumeWindowBeforeWelcomeIsConfirmed loses connections of clients that have, or have
+// not, said that WELCOME has come, and looks for how long they may come back.
 func TestSession_ResumeWindowBeforeWelcomeIsConfirmed(t *testing.T) {
 	ends := map[string]func(g *guest){
 		"by its end": func(g *guest) { g.Close() },

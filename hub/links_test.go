@@ -106,7 +106,8 @@ func (v *traveller) visit(nc net.Conn) error {
 	return nil
 }
 
-// enter says HELLO. A hub that has not had the time to end the connection before asks it to come again.
+// enter says HELLO. A hub that has not had the time to end the connection before asks it to come
+// again.
 func (v *traveller) enter(nc net.Conn) (w wire.Welcome, busy bool, err error) {
 	hello := wire.Hello{Version: wire.Version2}
 	if v.id != 0 {

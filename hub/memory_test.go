@@ -17,10 +17,10 @@ const (
 	idleStack = 3300
 
 	// idleHeap and idleHeap2 are what an idle connection may have on the heap in version 1 and 2,
-	// in bytes, with 800 of the client's end and of the test, and without its goroutine. With that, the stack,
-	// the poller's state and what the runtime needs to manage it that makes what docs/BENCHMARKS.md promises:
-	// see docs/decisions/0017. Measured are 1,780 to 2,135, and 2,395 to 2,460: TestSizes is
-	// narrower.
+	// in bytes, with 800 of the client's end and of the test, and without its goroutine. With that,
+	// the stack, the poller's state and what the runtime needs to manage it that makes what
+	// docs/BENCHMARKS.md promises: see docs/decisions/0017. Measured are 1,780 to 2,135, and 2,395
+	// to 2,460: TestSizes is narrower.
 	idleHeap  = 2400
 	idleHeap2 = 2800
 )
@@ -43,8 +43,8 @@ func stacks() float64 {
 	return float64(m.StackInuse)
 }
 
-// wakeMany runs n goroutines at once. The runtime keeps what it has allocated for them for the next ones, and
-// counts it as heap in use.
+// wakeMany runs n goroutines at once. The runtime keeps what it has allocated for them for the next
+// ones, and counts it as heap in use.
 func wakeMany(n int) {
 	var all sync.WaitGroup
 	enough := make(chan struct{})

@@ -97,7 +97,8 @@ func (w *witnesses) newer(at int, receiver *session) bool {
 	return receiver.link.Load() != nil
 }
 
-// reach tells them that it is about to be offered to the receiver at one place, or that there is none.
+// reach tells them that it is about to be offered to the receiver at one place, or that there is
+// none.
 func (w *witnesses) reach(at int) {
 	if w.batch != nil {
 		w.batch.reached.Store(int32(at + 1))

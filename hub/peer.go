@@ -53,7 +53,8 @@ type flight struct {
 	landed bool
 }
 
-// receiverCost is what each receiver of a SEND counts against the credit, in bytes (docs/decisions/0016).
+// receiverCost is what each receiver of a SEND counts against the credit, in bytes
+// (docs/decisions/0016).
 const receiverCost = 16
 
 // sendCost is what SENDs count against the credit of their client, in bytes.

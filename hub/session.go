@@ -345,8 +345,8 @@ func (s *session) turn() (more bool, err error) {
 	return more, err
 }
 
-// count brings the statistics up to what was read. They have counted bytes of that already. It returns how
-// many they have now.
+// count brings the statistics up to what was read. They have counted bytes of that already. It
+// returns how many they have now.
 func (s *session) count(counted int64) int64 {
 	brought := s.conn.Brought()
 	s.hub.counters.bytesIn.Add(uint64(brought - counted))

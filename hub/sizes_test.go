@@ -8,8 +8,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
-// TestSizes holds what each connection has to the size classes of Go's allocator: one field more may cost 16
-// bytes, or 32.
+// TestSizes holds what each connection has to the size classes of Go's allocator: one field more
+// may cost 16 bytes, or 32.
 func TestSizes(t *testing.T) {
 	if unsafe.Sizeof(uintptr(0)) != 8 {
 		t.Skip("pointers have another size here")

@@ -15,11 +15,11 @@ const (
 	registerSlack = 10 * time.Millisecond
 )
 
-// unregistered is a queue of the connections whose first frame had not come when they came. It must be
-// initialized.
+// unregistered is a queue of the connections whose first frame had not come when they came. It must
+// be initialized.
 //
-// Of thousands that come and leave in one second it lets go before their time: when a block is full,
-// those of it and of the block before that have ended are taken out.
+// Of thousands that come and leave in one second it lets go before their time: when a block is
+// full, those of it and of the block before that have ended are taken out.
 type unregistered struct {
 	wake chan struct{} // capacity 1: the queue was empty
 

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestUnregistered_LetsGoOfThoseThatHaveEnded has many come in one second of which nearly all leave at once: the queue
-// keeps few of them, and gives out the others in their order.
+// TestUnregistered_LetsGoOfThoseThatHaveEnded has many come in one second of which nearly all leave
+// at once: the queue keeps few of them, and gives out the others in their order.
 func TestUnregistered_LetsGoOfThoseThatHaveEnded(t *testing.T) {
 	h := &Hub{started: time.Now()}
 	u := &h.unregistered

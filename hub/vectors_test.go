@@ -65,9 +65,9 @@ func (e *exchange) clients() int {
 	return 3
 }
 
-// TestVectorExchanges holds a fresh hub to every byte of the exchanges. There are
-// no bystanders: the lists would name them. The time is virtual, since it takes a second until a client is listed that
-// says nothing.
+// TestVectorExchanges holds a fresh hub to every byte of the exchanges. There are no bystanders:
+// the lists would name them. The time is virtual, since it takes a second until a client is listed
+// that says nothing.
 func TestVectorExchanges(t *testing.T) {
 	for _, e := range loadVectors(t).Exchanges {
 		t.Run(e.Name, func(t *testing.T) {

@@ -1056,8 +1056,8 @@ func TestPeer_AnsweredPingIsFollowedByTaken(t *testing.T) {
 	}
 }
 
-// TestPeer_TellsOfAQuarterAsOldClientsCount sends a quarter of the credit as a client counts that knows no receiver_cost: it
-// may wait to be told.
+// TestPeer_TellsOfAQuarterAsOldClientsCount sends a quarter of the credit as a client counts that
+// knows no receiver_cost: it may wait to be told.
 func TestPeer_TellsOfAQuarterAsOldClientsCount(t *testing.T) {
 	h := start(t, hub.Config{Credit: 64 << 10})
 	sender, receiver := h.guest(t), h.guest(t)

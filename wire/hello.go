@@ -26,8 +26,8 @@ type Hello struct {
 	MaxBody uint64 `json:"max_body,omitempty"`
 
 	// Confirms says that the client says TAKEN as soon as it has had WELCOME. A connection that is
-	// lost before the hub has heard that may be resumed for 5 seconds at most: most likely the client
-	// does not know how.
+	// lost before the hub has heard that may be resumed for 5 seconds at most: most likely the
+	// client does not know how.
 	Confirms bool `json:"confirms,omitempty"`
 
 	// The following three say that the client was connected before.
@@ -38,8 +38,8 @@ type Hello struct {
 	// Skip says that the client knows SKIP. It must be the same in each Hello of one client.
 	Skip bool `json:"skip,omitempty"`
 
-	// Read is how many counted frames have come whole, in all. They are not sent again, whether they
-	// were received or not. nil: the client does not say, or had no WELCOME on the connection
+	// Read is how many counted frames have come whole, in all. They are not sent again, whether
+	// they were received or not. nil: the client does not say, or had no WELCOME on the connection
 	// before. It counts only with Skip.
 	Read *uint64 `json:"read,omitempty,string"`
 }

@@ -98,8 +98,8 @@ type Send struct {
 // SendLen returns the size of a SEND on the wire, in bytes.
 func SendLen(receivers, body int) int { return sendFixed + receivers*IDSize + body }
 
-// DefaultReceiverCost is Welcome.ReceiverCost of a hub that does not say it. It is also the largest that
-// a hub may say: a client that does not know the field never counts too little.
+// DefaultReceiverCost is Welcome.ReceiverCost of a hub that does not say it. It is also the largest
+// that a hub may say: a client that does not know the field never counts too little.
 const DefaultReceiverCost = 64
 
 // SendCost returns what a SEND counts against Welcome.Credit until it is taken, in

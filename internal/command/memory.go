@@ -12,9 +12,9 @@ const (
 	// bytes: the program, the runtime, and garbage between two collections.
 	runtimeMemory = 64 << 20
 
-	// connectionMemory is what a connection may take beyond the budget, in bytes: 4.5 KiB were measured for an idle
-	// one, and 12 for one that does not read its answers (docs/BENCHMARKS.md). A limit that thousands of those come
-	// near has the runtime look for garbage all the time.
+	// connectionMemory is what a connection may take beyond the budget, in bytes: 4.5 KiB were
+	// measured for an idle one, and 12 for one that does not read its answers (docs/BENCHMARKS.md).
+	// A limit that thousands of those come near has the runtime look for garbage all the time.
 	connectionMemory = 24 << 10
 
 	// secureMemory is that of a connection over TLS: 15 KiB are in use while it idles, and 29 when it has ever brought

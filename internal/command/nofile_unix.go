@@ -23,8 +23,8 @@ func openFiles() int {
 	return int(limit.Cur)
 }
 
-// fileProbe tells which number the next file will have. It makes no garbage: there is a look for each
-// connection. Its method may be called concurrently.
+// fileProbe tells which number the next file will have. It makes no garbage: there is a look for
+// each connection. Its method may be called concurrently.
 type fileProbe struct {
 	raw syscall.RawConn    // of a listener, whose file is duplicated for that
 	dup func(file uintptr) // leaves its outcome below; bound once
@@ -49,8 +49,8 @@ func newFileProbe(ln net.Listener) *fileProbe {
 	return p
 }
 
-// next returns the number that the next file will have, and false where that is not known. A process that can
-// open none has as many as it may.
+// next returns the number that the next file will have, and false where that is not known. A
+// process that can open none has as many as it may.
 func (p *fileProbe) next() (number int, ok bool) {
 	if p == nil {
 		return 0, false

@@ -76,10 +76,9 @@ type Config struct {
 	Quiet time.Duration
 
 	// MinWhole is the size, in bytes, above which a frame is left in the kernel until all of it has
-	// come, or as much as the kernel takes: on Linux, without TLS. Until then it needs no memory of the
-	// owner's Account. So many connections may be in the middle of a large frame while few hold memory
-	// for one.
-	// At least 64 KiB; 0: each frame is read as it comes.
+	// come, or as much as the kernel takes: on Linux, without TLS. Until then it needs no memory of
+	// the owner's Account. So many connections may be in the middle of a large frame while few hold
+	// memory for one. At least 64 KiB; 0: each frame is read as it comes.
 	MinWhole int
 
 	// Kernel bounds what the kernel is asked to hold of such frames. nil: nothing does.

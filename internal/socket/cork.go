@@ -164,7 +164,8 @@ func (c *cork) tryWrite(fd uintptr) bool {
 
 // shrink moves what is left to memory of its own size before a wait for the peer: one that takes
 // nothing must not hold what all share who write. Above corkRest that is charged to the peer, as
-// overhead, for only its going on gives it back. Without room there, what is left stays where it is.
+// overhead, for only its going on gives it back. Without room there, what is left stays where it
+// is.
 func (c *cork) shrink() {
 	rest := c.buffer.Bytes()[c.from:c.to]
 	var account *body.Account

@@ -172,8 +172,8 @@ func TestOutbox_RecordsWithoutMemoryToLeaveTogether(t *testing.T) {
 	}
 }
 
-// TestOutbox_WithoutRoomNothingIsEncrypted offers to a connection over TLS whose kernel takes nothing
-// more: its outbox waits with no memory for records.
+// TestOutbox_WithoutRoomNothingIsEncrypted offers to a connection over TLS whose kernel takes
+// nothing more: its outbox waits with no memory for records.
 func TestOutbox_WithoutRoomNothingIsEncrypted(t *testing.T) {
 	writes := newPurse(1 << 20)
 	s := newStation(t, secure, Config{OutboxBytes: 16 << 20, UnsentBytes: 64 << 10, Writes: writes.account})

@@ -195,8 +195,8 @@ func (o *Outbox) encrypt(q *queue, p []byte) error {
 }
 
 // writeRecords writes them at once: crypto/tls makes a system call for each record
-// (docs/decisions/0015). What the connection takes in parts counts part by part, as without TLS, but
-// for the last part, which is returned. err is why not everything was encrypted.
+// (docs/decisions/0015). What the connection takes in parts counts part by part, as without TLS,
+// but for the last part, which is returned. err is why not everything was encrypted.
 func (o *Outbox) writeRecords(q *queue, err error) (int, error) {
 	for {
 		n, more, failed := o.base.line.uncork()

@@ -31,8 +31,8 @@ func TestOutbox_ExpiredWhileTheSocketIsFull(t *testing.T) {
 // expiringFrame is the size of the frames that expire, in bytes.
 const expiringFrame = 1000
 
-// expireWhileFull reports whether the socket was full before the frames that it offers had expired. begun is how many
-// may have been begun by then.
+// expireWhileFull reports whether the socket was full before the frames that it offers had expired.
+// begun is how many may have been begun by then.
 func expireWhileFull(t *testing.T, l link, begun int64, ttl time.Duration) bool {
 	const frames = 2000
 	s := newStation(t, l, Config{OutboxBytes: 64 << 10, UnsentBytes: 64 << 10})
@@ -149,7 +149,8 @@ func TestOutbox_ExpiredAfterItWasWritten(t *testing.T) {
 	}
 }
 
-// TestOutbox_RetractTellsWhatItLeaves has one frame in the hands of the connection and one behind it.
+// TestOutbox_RetractTellsWhatItLeaves has one frame in the hands of the connection and one behind
+// it.
 func TestOutbox_RetractTellsWhatItLeaves(t *testing.T) {
 	s := newStation(t, pipe, Config{OutboxBytes: 64 << 10})
 	var seen tally

@@ -220,9 +220,9 @@ func (o *Outbox) unpause() bool {
 	return true
 }
 
-// mayHave returns how many counted frames that are queued the peer may have: those that were written
-// to a connection before, the one of which this one has taken a part, and those in a write that has
-// failed.
+// mayHave returns how many counted frames that are queued the peer may have: those that were
+// written to a connection before, the one of which this one has taken a part, and those in a write
+// that has failed.
 func (o *Outbox) mayHave() uint64 {
 	if o.queue == nil {
 		return 0

@@ -15,8 +15,8 @@ import (
 // namespace of a container.
 const unknownKernelRoom = 64 << 20
 
-// kernelMemory returns how many bytes the kernel may be asked to hold for those who do not read yet: see
-// DefaultKernelRoom.
+// kernelMemory returns how many bytes the kernel may be asked to hold for those who do not read
+// yet: see DefaultKernelRoom.
 func kernelMemory() int64 { return kernelMemoryOf(os.DirFS("/")) }
 
 // kernelMemoryOf is kernelMemory for a file system.

@@ -7,8 +7,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 )
 
-// partial is a frame of which not all has come. It is pooled, so that a connection between two frames
-// does not hold it.
+// partial is a frame of which not all has come. It is pooled, so that a connection between two
+// frames does not hold it.
 type partial struct {
 	rest     *body.Buffer // its start, between turns
 	restLen  int

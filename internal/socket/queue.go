@@ -290,9 +290,8 @@ func (q *queue) dropPieces(all [][]byte) {
 	}
 }
 
-// advance takes n written bytes off the front, of what was gathered, and returns what they finished,
-// and by how much the outbox is lighter. What is counted goes to kept, if there is
-// one.
+// advance takes n written bytes off the front, of what was gathered, and returns what they
+// finished, and by how much the outbox is lighter. What is counted goes to kept, if there is one.
 func (q *queue) advance(n int, kept *ledger) (done Tally, weight int) {
 	done.Bytes = n
 	weight = n

@@ -70,8 +70,8 @@ type Reader struct {
 	base    base                  // to which the Outbox points as well, so that a Reader must not be copied
 	attempt func(fd uintptr) bool // tryRead, bound once so that a read allocates nothing
 
-	// Owned by the reading goroutine. 32 bits are enough for what a frame or a read may have, and an
-	// idle connection holds all of this.
+	// Owned by the reading goroutine. 32 bits are enough for what a frame or a read may have, and
+	// an idle connection holds all of this.
 	most     int32        // see SetMaxLength
 	atOnce   int32        // see ReadAtOnce
 	buf      *body.Buffer // what was read: between Fill and the Fill after it
@@ -164,8 +164,8 @@ func (r *Reader) Fill() error {
 	}
 }
 
-// Next puts the next whole frame of this turn into f. ok is false when there is no more, or when err says
-// that what follows cannot be a frame for this side; then f means nothing.
+// Next puts the next whole frame of this turn into f. ok is false when there is no more, or when
+// err says that what follows cannot be a frame for this side; then f means nothing.
 func (r *Reader) Next(f *Frame) (ok bool, err error) {
 	r.dropHanded()
 	if r.big != nil {

@@ -15,9 +15,10 @@ func (r *Reader) Holding() (since time.Time, holds bool) {
 	return time.Unix(0, ns), ns != 0
 }
 
-// Stow is for an owner that is about to wait in the middle of a turn. It gives back the memory of the frame that Next returned last, which
-// must not be touched any more, and moves what is still to be handed out to memory of its own size: Config.Reads is not for those who
-// wait, for nobody can wait for it. Like Fill, it may wait for memory, and must be called with none of Bodies in hand.
+// Stow is for an owner that is about to wait in the middle of a turn. It gives back the memory of
+// the frame that Next returned last, which must not be touched any more, and moves what is still to
+// be handed out to memory of its own size: Config.Reads is not for those who wait, for nobody can
+// wait for it. Like Fill, it may wait for memory, and must be called with none of Bodies in hand.
 func (r *Reader) Stow() error {
 	r.dropHanded()
 	account := r.base.owner.Account()

@@ -79,8 +79,8 @@ func (r *Reader) deadline() error {
 	return r.late()
 }
 
-// late decides about an unfinished frame that has not progressed by what was read. What is left in the
-// kernel on purpose has come as well, and anything else there is read before it is decided.
+// late decides about an unfinished frame that has not progressed by what was read. What is left in
+// the kernel on purpose has come as well, and anything else there is read before it is decided.
 func (r *Reader) late() error {
 	n := r.base.unread()
 	have := max(r.have, r.restLen) + n

@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// TestSizes holds what an idle connection whose frames are numbered has besides a Conn to a size class of Go's
-// allocator.
+// TestSizes holds what an idle connection whose frames are numbered has besides a Conn to a size
+// class of Go's allocator.
 func TestSizes(t *testing.T) {
 	if unsafe.Sizeof(uintptr(0)) != 8 {
 		t.Skip("pointers have another size here")

@@ -79,7 +79,8 @@ func demandRaw(fd uintptr, n int) error {
 	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
 }
 
-// demandMostRaw is demandRaw for n bytes, or half of what the kernel can hold if that is less than n.
+// demandMostRaw is demandRaw for n bytes, or half of what the kernel can hold if that is less than
+// n.
 func demandMostRaw(fd uintptr, n int) error {
 	if err := demandRaw(fd, n); err != nil {
 		return err
@@ -97,11 +98,12 @@ func demandedRaw(fd uintptr) int {
 }
 
 // wholeRaw returns what the kernel does with a frame of which it holds n bytes and not yet
-// everything. It returns an error when nothing more will come.
+// everything. It returns an error when nothing more will come; state means nothing then.
 //
-// It asks in this order: whether the socket is readable, whether the connection has ended, and how much
-// there is. Bytes that came before the end are then seen by the last question, and bytes that came after the
-// first one are not taken for a socket that is stuck. SO_ERROR is read last, for reading clears it.
+// It asks in this order: whether the socket is readable, whether the connection has ended, and how
+// much there is. Bytes that came before the end are then seen by the last question, and bytes that
+// came after the first one are not taken for a socket that is stuck. SO_ERROR is read last, for
+// reading clears it.
 func wholeRaw(fd uintptr, n int) (state int, err error) {
 	readable, err := readableRaw(fd)
 	if err != nil || !readable {
@@ -115,11 +117,11 @@ func wholeRaw(fd uintptr, n int) (state int, err error) {
 		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
 		switch {
 		case err != nil:
-			return kernelEnded, err
+			return 0, err
 		case errno != 0:
-			return kernelEnded, syscall.Errno(errno)
+			return 0, syscall.Errno(errno)
 		}
-		return kernelEnded, io.EOF
+		return 0, io.EOF
 	case n >= demandedRaw(fd):
 		return kernelFull, nil
 	}
@@ -201,7 +203,8 @@ func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {
 
 // limitKernel bounds what the kernel takes over beyond what the peer's window lets it send
 // (Config.UnsentBytes), and has it give up a connection whose peer has taken nothing for so long
-// although there was something to take (Config.UserTimeout). A kernel that cannot do so does without.
+// although there was something to take (Config.UserTimeout). A kernel that cannot do so does
+// without.
 func limitKernel(raw syscall.RawConn, config *Config) {
 	_ = raw.Control(func(fd uintptr) {
 		if config.UnsentBytes > 0 {

@@ -108,8 +108,8 @@ func openValve(t *testing.T, near, far net.Conn, size int, config Config) (*stat
 	return s, newValve(t, s.Reader.base.line, size)
 }
 
-// newSlowTLS makes a station over TLS whose outbox is full, and whose peer takes so many bytes within
-// the stall timeout.
+// newSlowTLS makes a station over TLS whose outbox is full, and whose peer takes so many bytes
+// within the stall timeout.
 func newSlowTLS(t *testing.T, near, far net.Conn, bytes int) (s *station, v *valve, peer *sync.WaitGroup) {
 	s, v = openValve(t, near, far, 4<<10, Config{OutboxBytes: 100_000, StallTimeout: stallTimeout})
 	peer = new(sync.WaitGroup)
@@ -237,8 +237,8 @@ func TestOutbox_WhatAPeerMakesNoRoomForIsItsOwn(t *testing.T) {
 	}
 }
 
-// TestOutbox_WhatIsARecordIsNotTakenBack takes back what was offered when a part of the records that
-// leave together has left: what is in the others must leave as well.
+// TestOutbox_WhatIsARecordIsNotTakenBack takes back what was offered when a part of the records
+// that leave together has left: what is in the others must leave as well.
 func TestOutbox_WhatIsARecordIsNotTakenBack(t *testing.T) {
 	near, far := openTLS(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -60,8 +60,9 @@ func (r *Reader) leaves() bool {
 }
 
 // tryWhole is tryRead for a frame that is left in the kernel. done ends the wait: the Reader is
-// starved, which has Fill draw the final memory of the frame, because the kernel holds all of it, or
-// r.err says why nothing more comes. reads says that the frame is to be read as it comes, from now on.
+// starved, which has Fill draw the final memory of the frame, because the kernel holds all of it,
+// or r.err says why nothing more comes. reads says that the frame is to be read as it comes, from
+// now on.
 func (r *Reader) tryWhole(fd uintptr) (done, reads bool) {
 	if unreadRaw(fd) < r.size-r.restLen && !r.patient {
 		if !r.takeRoom() {
@@ -98,8 +99,8 @@ func (r *Reader) tryWhole(fd uintptr) (done, reads bool) {
 	return false, false
 }
 
-// demand is for how many bytes the kernel is asked to have room so that it holds n: it counts what its
-// own structures take, and is to have room for a packet more.
+// demand is for how many bytes the kernel is asked to have room so that it holds n: it counts what
+// its own structures take, and is to have room for a packet more.
 func demand(n int) int { return n + n/4 + 2*readSize }
 
 // takeRoom takes room in the kernel for what is missing of the frame, and reports whether there is
@@ -131,7 +132,8 @@ func (r *Reader) demandWhole(fd uintptr) error {
 		return err
 	}
 	room := r.rest.Bytes()[r.restLen:]
-	// The last byte stays in the kernel, even if all have come meanwhile: the frame ends in its final memory.
+	// The last byte stays in the kernel, even if all have come meanwhile: the frame ends in its
+	// final memory.
 	if room = room[:min(len(room), missing-1, announceSize)]; len(room) > 0 {
 		n, again, err := readRaw(fd, room)
 		switch {
@@ -159,7 +161,6 @@ func (r *Reader) staysStuck(n int) bool {
 const (
 	kernelTakes = iota // it takes more
 	kernelMoved        // it has taken more meanwhile
-	kernelEnded        // nothing more will come
 	kernelStuck        // it takes no more in this moment
 	kernelFull         // it holds as much as it ever will
 )

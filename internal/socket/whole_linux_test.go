@@ -242,7 +242,8 @@ func TestReader_ReadsFrameThatComesWithTheEnd(t *testing.T) {
 	}
 }
 
-// TestReader_LeavesTheEndOfAFrameInTheKernel has the end of a frame come while the Reader makes room in the kernel for it.
+// TestReader_LeavesTheEndOfAFrameInTheKernel has the end of a frame come while the Reader makes
+// room in the kernel for it.
 func TestReader_LeavesTheEndOfAFrameInTheKernel(t *testing.T) {
 	b := newBench(t, tcp, wholeConfig())
 	go func() { b.ended <- b.handleAll() }() // ends with Interrupt

@@ -74,8 +74,8 @@ func (c *Collector) take(t testing.TB, w http.ResponseWriter, r *http.Request) {
 // patience is how long Await waits.
 const patience = 3 * time.Minute
 
-// Await returns all spans once there are n of them. It fails the test if that takes too long: what a
-// Tracer could not send is lost.
+// Await returns all spans once there are n of them. It fails the test if that takes too long: what
+// a Tracer could not send is lost.
 func (c *Collector) Await(t testing.TB, n int) []*Span {
 	t.Helper()
 	timeout := time.After(patience)
