@@ -12,64 +12,64 @@ import (
 )
 
 const (
-	bystandEvery = 2 * time.Millisecond // between two messages
-	bystandBytes = 128
+	bystanderInterval = 2 * time.Millisecond // between two messages
+	bystanderBodySize = 128
 )
 
 // bystanders are two clients of a hub who have nothing to do with what others do to it.
 type bystanders struct {
-	a, b   *client.Client
-	number uint64 // of the last message
+	a, b       *client.Client
+	lastNumber uint64 // of the last message
 }
 
 // newBystanders connects them. secrets is nil where a hub needs none.
-func newBystanders(ctx context.Context, addr string, secrets *secrets) (*bystanders, error) {
+func newBystanders(ctx context.Context, addr string, creds *credentials) (*bystanders, error) {
 	options := client.Options{NoReconnect: true}
-	if secrets != nil {
-		options.TLS = secrets.trust
-		options.Token = func(context.Context) (string, error) { return secrets.token, nil }
+	if creds != nil {
+		options.TLS = creds.clientTLS
+		options.GetToken = func(context.Context) (string, error) { return creds.token, nil }
 	}
 	a, err := client.Dial(ctx, addr, &options)
 	if err != nil {
 		return nil, err
 	}
-	y := &bystanders{a: a}
-	back, connected := options, make(chan struct{})
-	back.OnMessage = func(m client.Message) {
+	bs := &bystanders{a: a}
+	echoOptions, connected := options, make(chan struct{})
+	echoOptions.OnMessage = func(m client.Message) {
 		<-connected
-		_ = y.b.Send(context.WithoutCancel(ctx), []uint64{a.ID()}, m.Body) // what does not come back is missed
+		_ = bs.b.Send(context.WithoutCancel(ctx), []uint64{a.ID()}, m.Body) // what does not come back is missed
 	}
-	if y.b, err = client.Dial(ctx, addr, &back); err != nil {
+	if bs.b, err = client.Dial(ctx, addr, &echoOptions); err != nil {
 		a.Close()
 		return nil, err
 	}
 	close(connected)
-	return y, nil
+	return bs, nil
 }
 
-func (y *bystanders) close() {
-	y.a.Close()
-	y.b.Close()
+func (bs *bystanders) close() {
+	bs.a.Close()
+	bs.b.Close()
 }
 
 // measure sends a message now and then for so long, and waits for each to come back as it was. The
 // time counts from when a message was due: one that could not be sent for the one before waits as well.
-func (y *bystanders) measure(ctx context.Context, d time.Duration) (*measured, error) {
-	ctx, cancel := context.WithTimeout(ctx, d+patience)
+func (bs *bystanders) measure(ctx context.Context, d time.Duration) (*measurement, error) {
+	ctx, cancel := context.WithTimeout(ctx, d+waitTimeout)
 	defer cancel()
-	times := stats.NewLatency()
+	latencies := stats.NewLatency()
 	begin := time.Now()
-	rounds := int(d / bystandEvery)
-	body := make([]byte, bystandBytes)
+	rounds := int(d / bystanderInterval)
+	body := make([]byte, bystanderBodySize)
 	for i := range rounds {
-		due := begin.Add(time.Duration(i) * bystandEvery)
+		due := begin.Add(time.Duration(i) * bystanderInterval)
 		time.Sleep(time.Until(due))
-		y.number++
-		binary.BigEndian.PutUint64(body, y.number)
-		if err := y.a.Send(ctx, []uint64{y.b.ID()}, body); err != nil {
+		bs.lastNumber++
+		binary.BigEndian.PutUint64(body, bs.lastNumber)
+		if err := bs.a.Send(ctx, []uint64{bs.b.ID()}, body); err != nil {
 			return nil, fmt.Errorf("message %d: %w", i, err)
 		}
-		m, err := y.a.Receive(ctx)
+		m, err := bs.a.Receive(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("message %d does not come back: %w", i, err)
 		}
@@ -77,10 +77,10 @@ func (y *bystanders) measure(ctx context.Context, d time.Duration) (*measured, e
 			return nil, fmt.Errorf("message %d comes back as another", i)
 		}
 		m.Release()
-		times.Record(time.Since(due))
+		latencies.Record(time.Since(due))
 	}
-	return &measured{
+	return &measurement{
 		Expected: uint64(rounds), Deliveries: uint64(rounds), Seconds: time.Since(begin).Seconds(),
-		P50: times.Quantile(.5).Seconds(), P90: times.Quantile(.9).Seconds(), P99: times.Quantile(.99).Seconds(), Max: times.Max().Seconds(),
+		P50: latencies.Quantile(.5).Seconds(), P90: latencies.Quantile(.9).Seconds(), P99: latencies.Quantile(.99).Seconds(), Max: latencies.Max().Seconds(),
 	}, nil
 }

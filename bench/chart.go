@@ -25,21 +25,21 @@ type chart struct {
 
 	bars []series // for each subject, one beside the other
 
-	lines  []curve
-	trace  func(*measured) []sampled
-	across string // what the horizontal axis of lines or a trace counts
+	curves  []curve
+	samples func(*measurement) []memorySample
+	xLabel  string // what the horizontal axis of lines or a trace counts
 }
 
 // series is one figure of every subject.
 type series struct {
-	name string // "" where there is only one
-	of   func(*measured) float64
+	name  string // "" where there is only one
+	value func(*measurement) float64
 }
 
 // curve is one figure over a number.
 type curve struct {
 	name   string
-	of     func(*measured) float64
+	value  func(*measurement) float64
 	points []point
 }
 
@@ -57,8 +57,8 @@ const (
 	barWidth    = 0.3  // of the distance between two subjects
 	headroom    = 1.25 // above the highest figure, for its number and the legend
 	lineWidth   = vg.Length(2)
-	margin      = 1.5    // the factor that the horizontal axis of lines goes on for
-	sans        = "Sans" // the typeface
+	axisMargin  = 1.5    // the factor that the horizontal axis of lines goes on for
+	typeface    = "Sans" // the typeface
 )
 
 // colours tell series and curves apart, also for most who do not see all colours
@@ -80,28 +80,28 @@ func (c *chart) draw(r *result, file string) error {
 	for _, style := range []*text.Style{
 		&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle,
 	} {
-		style.Font.Variant = sans
+		style.Font.Variant = typeface
 	}
 	grid := plotter.NewGrid()
 	grid.Vertical.Color = nil
 	p.Add(grid)
 	content := c.drawBars
 	switch {
-	case c.trace != nil:
-		content = c.drawTrace
-	case len(c.lines) > 0:
-		content = c.drawLines
+	case c.samples != nil:
+		content = c.drawSamples
+	case len(c.curves) > 0:
+		content = c.drawCurves
 	}
 	if err := content(p, r); err != nil {
 		return err
 	}
 	p.Y.Min = 0
 	p.Y.Max *= headroom
-	return save(p, file)
+	return saveSVG(p, file)
 }
 
-// save writes a plot with a margin around it.
-func save(p *plot.Plot, file string) error {
+// saveSVG writes a plot with a margin around it.
+func saveSVG(p *plot.Plot, file string) error {
 	svg := vgsvg.New(chartWidth, chartHeight)
 	canvas := draw.New(svg)
 	canvas.FillPolygon(color.White, []vg.Point{{}, {X: chartWidth}, {X: chartWidth, Y: chartHeight}, {Y: chartHeight}})
@@ -110,24 +110,24 @@ func save(p *plot.Plot, file string) error {
 	if _, err := svg.WriteTo(&b); err != nil {
 		return err
 	}
-	return os.WriteFile(file, bytes.ReplaceAll(b.Bytes(), []byte(family), []byte(families)), 0o644)
+	return os.WriteFile(file, bytes.ReplaceAll(b.Bytes(), []byte(fontFamily), []byte(fontFallbacks)), 0o644)
 }
 
-// family is the typeface that the library names, alone, and families are those of
+// fontFamily is the typeface that the library names, alone, and families are those of
 // the same width that a reader is likely to have.
 const (
-	family   = "font-family:Liberation Sans;"
-	families = "font-family:Liberation Sans,Arial,Helvetica,sans-serif;"
+	fontFamily    = "font-family:Liberation Sans;"
+	fontFallbacks = "font-family:Liberation Sans,Arial,Helvetica,sans-serif;"
 )
 
 // drawBars draws the medians as bars, each with a line from the least to the most.
 func (c *chart) drawBars(p *plot.Plot, r *result) error {
-	subjects := c.shown(r)
-	for i, one := range c.bars {
+	subjects := c.visibleSubjects(r)
+	for i, sr := range c.bars {
 		shift := barWidth * (float64(i) - float64(len(c.bars)-1)/2)
 		points := spreads{}
 		for j, subject := range subjects {
-			points = append(points, spreadAt{float64(j) + shift, r.spread(subject, one.of)})
+			points = append(points, positionedSpread{float64(j) + shift, r.figure(subject, sr.value)})
 		}
 		width := barWidth * chartWidth * 0.8 / vg.Length(len(subjects))
 		bars, err := plotter.NewBarChart(points, width)
@@ -136,11 +136,11 @@ func (c *chart) drawBars(p *plot.Plot, r *result) error {
 		}
 		bars.XMin, bars.Color, bars.LineStyle.Width = shift, colours[i], 0
 		p.Add(bars)
-		if err := points.drawOn(p); err != nil {
+		if err := points.drawErrorBars(p); err != nil {
 			return err
 		}
-		if one.name != "" {
-			p.Legend.Add(one.name, bars)
+		if sr.name != "" {
+			p.Legend.Add(sr.name, bars)
 		}
 	}
 	for i, name := range subjects {
@@ -151,29 +151,29 @@ func (c *chart) drawBars(p *plot.Plot, r *result) error {
 	return nil
 }
 
-// shown returns the subjects that have one of the figures.
-func (c *chart) shown(r *result) (names []string) {
-	for _, one := range r.scenario.subjects {
-		if r.spread(one.name, c.bars[0].of).Most > 0 {
-			names = append(names, one.name)
+// visibleSubjects returns the subjects that have one of the figures.
+func (c *chart) visibleSubjects(r *result) (names []string) {
+	for _, sub := range r.scenario.subjects {
+		if r.figure(sub.name, c.bars[0].value).Max > 0 {
+			names = append(names, sub.name)
 		}
 	}
 	return names
 }
 
-// drawLines draws the medians as curves over a number that grows by factors.
-func (c *chart) drawLines(p *plot.Plot, r *result) error {
-	p.X.Label.Text = c.across
+// drawCurves draws the medians as curves over a number that grows by factors.
+func (c *chart) drawCurves(p *plot.Plot, r *result) error {
+	p.X.Label.Text = c.xLabel
 	p.X.Scale = plot.LogScale{}
 	ticks := map[float64]plot.Tick{} // curves may have the same numbers
-	for i, one := range c.lines {
+	for i, cv := range c.curves {
 		points := spreads{}
-		for _, at := range one.points {
-			if r.Rounds[0][at.subject] == nil {
+		for _, pt := range cv.points {
+			if r.Rounds[0][pt.subject] == nil {
 				continue // its system was not measured
 			}
-			points = append(points, spreadAt{at.x, r.spread(at.subject, one.of)})
-			ticks[at.x] = plot.Tick{Value: at.x, Label: number(at.x)}
+			points = append(points, positionedSpread{pt.x, r.figure(pt.subject, cv.value)})
+			ticks[pt.x] = plot.Tick{Value: pt.x, Label: formatNumber(pt.x)}
 		}
 		if len(points) == 0 {
 			continue
@@ -184,22 +184,22 @@ func (c *chart) drawLines(p *plot.Plot, r *result) error {
 		}
 		line.Color, line.Width, marks.Color, marks.Shape = colours[i], lineWidth, colours[i], draw.CircleGlyph{}
 		p.Add(line, marks)
-		if err := points.drawOn(p); err != nil {
+		if err := points.drawErrorBars(p); err != nil {
 			return err
 		}
-		p.Legend.Add(one.name, line)
+		p.Legend.Add(cv.name, line)
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(slices.Collect(maps.Values(ticks)))
-	p.X.Min, p.X.Max = p.X.Min/margin, p.X.Max*margin
+	p.X.Min, p.X.Max = p.X.Min/axisMargin, p.X.Max*axisMargin
 	return nil
 }
 
-// drawTrace draws the first round of the first subject.
-func (c *chart) drawTrace(p *plot.Plot, r *result) error {
-	p.X.Label.Text = c.across
+// drawSamples draws the first round of the first subject.
+func (c *chart) drawSamples(p *plot.Plot, r *result) error {
+	p.X.Label.Text = c.xLabel
 	points := plotter.XYs{}
-	for _, one := range c.trace(r.Rounds[0][r.scenario.subjects[0].name]) {
-		points = append(points, plotter.XY{X: one.Seconds, Y: one.MiB})
+	for _, smp := range c.samples(r.Rounds[0][r.scenario.subjects[0].name]) {
+		points = append(points, plotter.XY{X: smp.Seconds, Y: smp.MiB})
 	}
 	line, err := plotter.NewLine(points)
 	if err != nil {
@@ -210,32 +210,32 @@ func (c *chart) drawTrace(p *plot.Plot, r *result) error {
 	return nil
 }
 
-// spreadAt is a spread and where it is drawn.
-type spreadAt struct {
+// positionedSpread is a spread and where it is drawn.
+type positionedSpread struct {
 	x float64
 	spread
 }
 
 // spreads are what plotter wants to know of them.
-type spreads []spreadAt
+type spreads []positionedSpread
 
 func (s spreads) Len() int                { return len(s) }
 func (s spreads) Value(i int) float64     { return s[i].Median }
 func (s spreads) XY(i int) (x, y float64) { return s[i].x, s[i].Median }
-func (s spreads) YError(i int) (least, most float64) {
-	return s[i].Median - s[i].Least, s[i].Most - s[i].Median
+func (s spreads) YError(i int) (low, high float64) {
+	return s[i].Median - s[i].Min, s[i].Max - s[i].Median
 }
 
-// drawOn draws the lines from the least to the most, and the medians as numbers.
-func (s spreads) drawOn(p *plot.Plot) error {
+// drawErrorBars draws the lines from the least to the most, and the medians as numbers.
+func (s spreads) drawErrorBars(p *plot.Plot) error {
 	lines, err := plotter.NewYErrorBars(s)
 	if err != nil {
 		return err
 	}
 	labels := plotter.XYLabels{}
-	for _, one := range s {
-		labels.XYs = append(labels.XYs, plotter.XY{X: one.x, Y: one.Most})
-		labels.Labels = append(labels.Labels, number(one.Median))
+	for _, sp := range s {
+		labels.XYs = append(labels.XYs, plotter.XY{X: sp.x, Y: sp.Max})
+		labels.Labels = append(labels.Labels, formatNumber(sp.Median))
 	}
 	numbers, err := plotter.NewLabels(labels)
 	if err != nil {
@@ -243,7 +243,7 @@ func (s spreads) drawOn(p *plot.Plot) error {
 	}
 	for i := range numbers.TextStyle {
 		numbers.TextStyle[i].XAlign = text.XCenter
-		numbers.TextStyle[i].Font.Variant = sans
+		numbers.TextStyle[i].Font.Variant = typeface
 		numbers.TextStyle[i].Font.Size = font.Length(9)
 	}
 	numbers.Offset = vg.Point{Y: vg.Points(3)}

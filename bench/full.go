@@ -6,46 +6,46 @@ import (
 	"time"
 )
 
-// sampleEvery is how often the memory of a server is looked at in a long run.
-const sampleEvery = time.Second
+// memorySampleInterval is how often the memory of a server is looked at in a long run.
+const memorySampleInterval = time.Second
 
-// sampled is the resident memory of a server at one moment of a run.
-type sampled struct {
+// memorySample is the resident memory of a server at one moment of a run.
+type memorySample struct {
 	Seconds float64 `json:"seconds"` // since its beginning
 	MiB     float64 `json:"mib"`
 }
 
-// heavyInFull is the largest example of the system's description: 1.33 TB.
-var heavyInFull = pattern{clients: 255, messages: 20, size: 1_024_000, verify: "full"}
+// fullWorkload is the largest example of the system's description: 1.33 TB.
+var fullWorkload = workload{clients: 255, messages: 20, size: 1_024_000, verify: "full"}
 
 // fullScenario runs a pattern once, and follows the hub's memory.
-func (b *bench) fullScenario(p pattern) *scenario {
+func (b *bench) fullScenario(wl workload) *scenario {
 	if b.verify != "" {
-		p.verify = b.verify
+		wl.verify = b.verify
 	}
 	s := &scenario{
-		name: "full", title: p.title(), note: p.note(), rounds: 1,
-		columns: append(p.columns(),
-			column{heading: "seconds", of: func(m *measured) float64 { return m.Seconds }},
-			column{heading: "MiB resident, median of the first half", of: func(m *measured) float64 { return middle(m.Memory[:len(m.Memory)/2]) }},
-			column{heading: "and of the second", of: func(m *measured) float64 { return middle(m.Memory[len(m.Memory)/2:]) }}),
+		name: "full", title: wl.title(), note: wl.note(), rounds: 1,
+		columns: append(wl.columns(),
+			column{heading: "seconds", value: func(m *measurement) float64 { return m.Seconds }},
+			column{heading: "MiB resident, median of the first half", value: func(m *measurement) float64 { return medianMiB(m.Memory[:len(m.Memory)/2]) }},
+			column{heading: "and of the second", value: func(m *measurement) float64 { return medianMiB(m.Memory[len(m.Memory)/2:]) }}),
 		charts: []chart{{
-			title: "Resident memory of the hub", unit: "MiB", across: "seconds",
-			trace: func(m *measured) []sampled { return m.Memory },
+			title: "Resident memory of the hub", unit: "MiB", xLabel: "seconds",
+			samples: func(m *measurement) []memorySample { return m.Memory },
 		}},
 	}
-	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context) (*measured, error) {
-		return b.with(ctx, "hub", raised, func(one *server) (*measured, error) { return b.follow(ctx, one, p) })
+	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context) (*measurement, error) {
+		return b.withServer(ctx, "hub", limitsRaised, func(srv *server) (*measurement, error) { return b.simulateAndSampleMemory(ctx, srv, wl) })
 	}}}
 	return s
 }
 
-// follow simulates, and samples the hub's memory meanwhile.
-func (b *bench) follow(ctx context.Context, s *server, p pattern) (*measured, error) {
+// simulateAndSampleMemory simulates, and samples the hub's memory meanwhile.
+func (b *bench) simulateAndSampleMemory(ctx context.Context, s *server, wl workload) (*measurement, error) {
 	done := make(chan struct{})
-	memory := make(chan []sampled, 1)
-	go func() { memory <- s.sample(done) }()
-	m, err := simulate(ctx, b.programs, p, at(s.addr)...)
+	memory := make(chan []memorySample, 1)
+	go func() { memory <- s.sampleMemory(done) }()
+	m, err := simulate(ctx, b.programs, wl, addrFlags(s.addr)...)
 	close(done)
 	samples := <-memory
 	if err != nil {
@@ -58,31 +58,31 @@ func (b *bench) follow(ctx context.Context, s *server, p pattern) (*measured, er
 	return m, nil
 }
 
-// sample reads the resident memory at once and then again and again until done is
+// sampleMemory reads the resident memory at once and then again and again until done is
 // closed, or the server has ended.
-func (s *server) sample(done <-chan struct{}) (samples []sampled) {
-	began := time.Now()
-	tick := time.NewTicker(sampleEvery)
-	defer tick.Stop()
+func (s *server) sampleMemory(done <-chan struct{}) (samples []memorySample) {
+	start := time.Now()
+	ticker := time.NewTicker(memorySampleInterval)
+	defer ticker.Stop()
 	for {
-		mib, err := s.memory("VmRSS")
+		mib, err := s.memoryMiB("VmRSS")
 		if err != nil {
 			return samples
 		}
-		samples = append(samples, sampled{time.Since(began).Seconds(), mib})
+		samples = append(samples, memorySample{time.Since(start).Seconds(), mib})
 		select {
-		case <-tick.C:
+		case <-ticker.C:
 		case <-done:
 			return samples
 		}
 	}
 }
 
-// middle returns the median of some samples.
-func middle(samples []sampled) float64 {
+// medianMiB returns the median of some samples.
+func medianMiB(samples []memorySample) float64 {
 	values := make([]float64, len(samples))
-	for i, one := range samples {
-		values[i] = one.MiB
+	for i, smp := range samples {
+		values[i] = smp.MiB
 	}
-	return spreadOf(values).Median
+	return newSpread(values).Median
 }

@@ -11,30 +11,30 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// greetings are what a client of each system says first, on a plain socket, until
+// greetFuncs are what a client of each system says first, on a plain socket, until
 // it sees that it was answered.
-var greetings = map[string]func(net.Conn) error{
+var greetFuncs = map[string]func(net.Conn) error{
 	"hub": greetHub, "nats": greetNATS, "redis": greetRedis, "mosquitto": greetMQTT,
 }
 
 // exchange writes a question and reads an answer of a known size.
-func exchange(c net.Conn, question []byte, size int) ([]byte, error) {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+func exchange(c net.Conn, request []byte, size int) ([]byte, error) {
+	if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
 		return nil, err
 	}
-	if _, err := c.Write(question); err != nil {
+	if _, err := c.Write(request); err != nil {
 		return nil, err
 	}
-	answer := make([]byte, size)
-	_, err := io.ReadFull(c, answer)
-	return answer, err
+	reply := make([]byte, size)
+	_, err := io.ReadFull(c, reply)
+	return reply, err
 }
 
 // expect is exchange where the answer is known as well.
-func expect(c net.Conn, question, want string) error {
-	answer, err := exchange(c, []byte(question), len(want))
-	if err == nil && string(answer) != want {
-		err = fmt.Errorf("answer %q, want %q", answer, want)
+func expect(c net.Conn, request, want string) error {
+	reply, err := exchange(c, []byte(request), len(want))
+	if err == nil && string(reply) != want {
+		err = fmt.Errorf("answer %q, want %q", reply, want)
 	}
 	return err
 }
@@ -47,34 +47,34 @@ func greetHub(c net.Conn) error {
 
 // greetVersion2 says HELLO as package client does, and TAKEN when it has its WELCOME.
 func greetVersion2(c net.Conn) error {
-	if err := say(c, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Confirms: true, Skip: true})); err != nil {
+	if err := writeFrame(c, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Confirms: true, Skip: true})); err != nil {
 		return err
 	}
-	if err := await(c, wire.TypeWelcome); err != nil {
+	if err := readUntil(c, wire.TypeWelcome); err != nil {
 		return err
 	}
-	return say(c, wire.AppendTaken(nil, 0))
+	return writeFrame(c, wire.AppendAck(nil, 0))
 }
 
 // pingVersion2 asks the hub for a sign of life.
 func pingVersion2(c net.Conn) error {
-	if err := say(c, wire.AppendPing(nil, 1)); err != nil {
+	if err := writeFrame(c, wire.AppendPing(nil, 1)); err != nil {
 		return err
 	}
-	return await(c, wire.TypePong)
+	return readUntil(c, wire.TypePong)
 }
 
-// say writes a frame. What is done next on the connection has patience from now on.
-func say(c net.Conn, frame []byte) error {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+// writeFrame writes a frame. What is done next on the connection has patience from now on.
+func writeFrame(c net.Conn, frame []byte) error {
+	if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
 		return err
 	}
 	_, err := c.Write(frame)
 	return err
 }
 
-// await reads frames up to the first of a type.
-func await(c net.Conn, want wire.Type) error {
+// readUntil reads frames up to the first of a type.
+func readUntil(c net.Conn, want wire.Type) error {
 	for {
 		header := make([]byte, wire.HeaderSize)
 		if _, err := io.ReadFull(c, header); err != nil {
@@ -104,10 +104,10 @@ func greetRedis(c net.Conn) error { return expect(c, "PING\r\n", "+PONG\r\n") }
 // greetNATS reads what the server says first, one line that begins with INFO, and
 // connects. The answer to the PING says that the server has taken the CONNECT.
 func greetNATS(c net.Conn) error {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
 		return err
 	}
-	info := make([]byte, 4096) // the line is below 1 KiB, and alone until it is answered
+	info := make([]byte, 4096) // the line is below 1 KiBPerConn, and alone until it is answered
 	n, err := c.Read(info)
 	if err != nil {
 		return err

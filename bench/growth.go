@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-const growthActive = 10 // clients that send; the others only are there
+const growthSenders = 10 // clients that send; the others only are there
 
 // growthConnected is how many clients are connected in all.
 var growthConnected = []int{10, 100, 1000, 10_000}
@@ -23,63 +23,63 @@ func (b *bench) growthScenario() *scenario {
 		title: "10 clients send 128 bytes to each other while others are connected: processor time of the server for a delivery",
 		note:  "The others are connected as in the idle scenario, and have no subscription.",
 		columns: []column{
-			{heading: "server, CPU ns for a delivery", of: func(m *measured) float64 { return m.CPUMoving / float64(m.Deliveries) * 1e9 }},
+			{heading: "server, CPU ns for a delivery", value: func(m *measurement) float64 { return m.MovingCPU / float64(m.Deliveries) * 1e9 }},
 			rateColumn,
 		},
 	}
-	perDelivery := s.columns[0].of
-	line := chart{title: "Processor time of the server for a delivery", unit: "ns", across: "clients connected"}
+	perDelivery := s.columns[0].value
+	ch := chart{title: "Processor time of the server for a delivery", unit: "ns", xLabel: "clients connected"}
 	for _, system := range []string{"hub", "nats"} {
-		alone := growthName(system, growthConnected[0])
+		baseline := growthSubject(system, growthConnected[0])
 		others := []string{}
 		points := []point{}
 		for _, n := range growthConnected {
-			name := growthName(system, n)
-			s.subjects = append(s.subjects, subject{name, []string{system}, func(ctx context.Context) (*measured, error) {
+			name := growthSubject(system, n)
+			s.subjects = append(s.subjects, subject{name, []string{system}, func(ctx context.Context) (*measurement, error) {
 				return b.measureGrowth(ctx, system, n)
 			}})
 			points = append(points, point{x: float64(n), subject: name})
-			if name != alone {
+			if name != baseline {
 				others = append(others, name)
 			}
 		}
 		s.ratios = append(s.ratios, ratio{
-			heading: "÷ with 10", base: alone, rows: others,
-			of: func(base, other *measured) float64 { return perDelivery(other) / perDelivery(base) },
+			heading: "÷ with 10", base: baseline, rows: others,
+			value: func(base, other *measurement) float64 { return perDelivery(other) / perDelivery(base) },
 		})
-		line.lines = append(line.lines, curve{name: system, points: points, of: perDelivery})
+		ch.curves = append(ch.curves, curve{name: system, points: points, value: perDelivery})
 	}
-	s.charts = []chart{line}
+	s.charts = []chart{ch}
 	return s
 }
 
-func growthName(system string, n int) string {
-	return fmt.Sprintf("%s, %s connected", system, number(float64(n)))
+func growthSubject(system string, n int) string {
+	return fmt.Sprintf("%s, %s connected", system, formatNumber(float64(n)))
 }
 
 // measureGrowth has n clients connected in all, and measures what the active ones
 // cost.
-func (b *bench) measureGrowth(ctx context.Context, system string, n int) (*measured, error) {
-	return b.with(ctx, system, raised, func(s *server) (*measured, error) {
-		conns, err := connect(ctx, s, n-growthActive, greetings[system])
+func (b *bench) measureGrowth(ctx context.Context, system string, n int) (*measurement, error) {
+	return b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
+		conns, err := openConns(ctx, s, n-growthSenders, greetFuncs[system])
 		defer closeAll(conns)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := s.settled(ctx); err != nil {
+		if _, err := s.stableMemoryMiB(ctx); err != nil {
 			return nil, err
 		}
-		before, err := s.cpu()
+		before, err := s.cpuSeconds()
 		if err != nil {
 			return nil, err
 		}
-		m, err := b.move(ctx, s, "-clients="+strconv.Itoa(growthActive), "-size=128",
+		m, err := b.measureMove(ctx, s, "-clients="+strconv.Itoa(growthSenders), "-size=128",
 			"-messages="+strconv.Itoa(growthMessages[system]))
 		if err != nil {
 			return nil, err
 		}
-		after, err := s.cpu()
-		m.CPUMoving = after - before
+		after, err := s.cpuSeconds()
+		m.MovingCPU = after - before
 		return m, err
 	})
 }

@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	holdersConns   = 400 // that stop in the middle of a message, at once
-	holdersSeconds = 60  // for which others are measured
-	holdersMargin  = 3   // seconds more
-	holdersRate    = 400 // connections that are made in a second, at most
+	holdersConns         = 400 // that stop in the middle of a message, at once
+	holdersSeconds       = 60  // for which others are measured
+	holdersMarginSeconds = 3   // seconds more
+	maxHoldersRate       = 400 // connections that are made in a second, at most
 
-	largeBytes = 1 << 20
-	largeEvery = 100 * time.Millisecond // between two messages of those who are measured
+	largeBodySize = 1 << 20
+	largeInterval = 100 * time.Millisecond // between two messages of those who are measured
 
-	// A slow link brings a burst and then nothing for a while, as one that loses packets: 48 KiB a
+	// A slow link brings a burst and then nothing for a while, as one that loses packets: 48 KiBPerConn a
 	// second on average, below -min-rate.
 	slowBurst = 144 << 10
 	slowPause = 3 * time.Second
@@ -33,7 +33,7 @@ type holderKind struct {
 	name      string // for people
 	kind      string // as the load program calls it
 	addresses int
-	stay      time.Duration // after which a connection comes again; 0: it stays until the hub ends it
+	lifetime  time.Duration // after which a connection comes again; 0: it stays until the hub ends it
 }
 
 var holderKinds = []holderKind{
@@ -49,150 +49,150 @@ func (b *bench) holdersScenario(n, seconds int) *scenario {
 	s := &scenario{
 		name: "holders",
 		title: fmt.Sprintf("a message of 1 MiB to another client, 10 a second for %d s, while %s connections stop in the middle of one",
-			seconds, number(float64(n))),
+			seconds, formatNumber(float64(n))),
 		note: "Each kind has a hub of its own, with default settings. Connections that the hub ends are made anew. A time counts from when the message was due. " +
 			"Another client sends messages of 1 MiB over a link that brings 144 KiB at once and then nothing for 3 s; it, its receiver, and the two that are measured are those who could be cut.",
 		rounds: 1,
 		columns: []column{
-			{heading: "p50 ms", of: func(m *measured) float64 { return m.P50 * 1e3 }},
-			{heading: "p99 ms", of: func(m *measured) float64 { return m.P99 * 1e3 }},
-			{heading: "most ms", of: func(m *measured) float64 { return m.Max * 1e3 }},
-			{heading: "connections held", of: func(m *measured) float64 { return float64(m.Held) }},
-			{heading: "made in all", of: func(m *measured) float64 { return float64(m.Made) }},
-			{heading: "server, peak resident MiB", of: func(m *measured) float64 { return m.Server.PeakMiB }},
-			{heading: "others cut", of: func(m *measured) float64 { return float64(m.Cut) }, zero: true},
+			{heading: "p50 ms", value: func(m *measurement) float64 { return m.P50 * 1e3 }},
+			{heading: "p99 ms", value: func(m *measurement) float64 { return m.P99 * 1e3 }},
+			{heading: "most ms", value: func(m *measurement) float64 { return m.Max * 1e3 }},
+			{heading: "connections held", value: func(m *measurement) float64 { return float64(m.HeldConns) }},
+			{heading: "made in all", value: func(m *measurement) float64 { return float64(m.MadeConns) }},
+			{heading: "server, peak resident MiB", value: func(m *measurement) float64 { return m.Server.PeakMiB }},
+			{heading: "others cut", value: func(m *measurement) float64 { return float64(m.CutConns) }, showZero: true},
 		},
 	}
 	for _, k := range holderKinds {
-		s.subjects = append(s.subjects, subject{k.name, []string{"hub"}, func(ctx context.Context) (*measured, error) {
+		s.subjects = append(s.subjects, subject{k.name, []string{"hub"}, func(ctx context.Context) (*measurement, error) {
 			s, err := startHubWith(ctx, b.programs)
 			if err != nil {
 				return nil, err
 			}
-			return use(s, func(s *server) (*measured, error) { return b.measureHolders(ctx, s, k, n, seconds) })
+			return measureAndStop(s, func(s *server) (*measurement, error) { return b.measureHolders(ctx, s, k, n, seconds) })
 		}})
 	}
 	return s
 }
 
-func (b *bench) measureHolders(ctx context.Context, s *server, k holderKind, n, seconds int) (*measured, error) {
-	o, err := newOthers(ctx, s.addr)
+func (b *bench) measureHolders(ctx context.Context, s *server, k holderKind, n, seconds int) (*measurement, error) {
+	mc, err := newMeasuredClients(ctx, s.addr)
 	if err != nil {
 		return nil, err
 	}
-	defer o.close()
+	defer mc.close()
 	holders, err := startLoad(ctx, b.programs, "hostile", "hub", s.addr, "-kind="+k.kind, "-conns="+strconv.Itoa(n), "-addresses="+strconv.Itoa(k.addresses),
-		"-stay="+k.stay.String(), "-rate="+strconv.Itoa(holdersRate), "-seconds="+strconv.Itoa(seconds+holdersMargin))
+		"-stay="+k.lifetime.String(), "-rate="+strconv.Itoa(maxHoldersRate), "-seconds="+strconv.Itoa(seconds+holdersMarginSeconds))
 	if err != nil {
 		return nil, err
 	}
-	if err := holders.moving(); err != nil {
+	if err := holders.waitUntilMoving(); err != nil {
 		return nil, err
 	}
-	m := o.measure(ctx, time.Duration(seconds)*time.Second)
-	done, err := holders.finish()
+	m := mc.measure(ctx, time.Duration(seconds)*time.Second)
+	loadResult, err := holders.finish()
 	if err != nil {
 		return nil, err
 	}
-	m.Held, m.Made, m.LoadCPU = done.Held, done.Made, done.LoadCPU
+	m.HeldConns, m.MadeConns, m.LoadCPU = loadResult.HeldConns, loadResult.MadeConns, loadResult.LoadCPU
 	return m, nil
 }
 
-// others are clients of a hub on which somebody holds memory: a pair that is measured, and one with
+// measuredClients are clients of a hub on which somebody holds memory: a pair that is measured, and one with
 // a slow link that sends to another.
-type others struct {
-	addr     string
-	from, to *client.Client
-	slow     *client.Client
-	slowTo   *client.Client
-	link     net.Conn // the slow one
-	all      []*client.Client
+type measuredClients struct {
+	addr        string
+	from, to    *client.Client
+	slow        *client.Client
+	slowTo      *client.Client
+	slowNetConn net.Conn // the slow one
+	clients     []*client.Client
 }
 
-func newOthers(ctx context.Context, addr string) (*others, error) {
-	o := &others{addr: addr}
-	for _, one := range []struct {
+func newMeasuredClients(ctx context.Context, addr string) (*measuredClients, error) {
+	mc := &measuredClients{addr: addr}
+	for _, v := range []struct {
 		c    **client.Client
 		slow bool
-	}{{&o.from, false}, {&o.to, false}, {&o.slow, true}, {&o.slowTo, false}} {
+	}{{&mc.from, false}, {&mc.to, false}, {&mc.slow, true}, {&mc.slowTo, false}} {
 		c, err := client.Dial(ctx, addr, &client.Options{NoReconnect: true, Dial: func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			nc, err := d.DialContext(ctx, "tcp", addr)
-			if err == nil && one.slow {
-				o.link = nc
-				nc = &slowConn{Conn: nc, left: slowBurst}
+			if err == nil && v.slow {
+				mc.slowNetConn = nc
+				nc = &slowConn{Conn: nc, burstLeft: slowBurst}
 			}
 			return nc, err
 		}})
 		if err != nil {
-			o.close()
+			mc.close()
 			return nil, err
 		}
-		*one.c = c
-		o.all = append(o.all, c)
+		*v.c = c
+		mc.clients = append(mc.clients, c)
 	}
-	return o, nil
+	return mc, nil
 }
 
-func (o *others) close() {
-	if o.link != nil {
-		o.link.Close() // it would take its time for what it has still to send
+func (mc *measuredClients) close() {
+	if mc.slowNetConn != nil {
+		mc.slowNetConn.Close() // it would take its time for what it has still to send
 	}
-	for _, c := range o.all {
+	for _, c := range mc.clients {
 		_ = c.Close() // as above
 	}
 }
 
 // measure sends messages for so long.
-func (o *others) measure(ctx context.Context, d time.Duration) *measured {
+func (mc *measuredClients) measure(ctx context.Context, d time.Duration) *measurement {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	var working sync.WaitGroup
-	working.Go(func() { // ends with ctx, or when the connection does
-		for body := make([]byte, largeBytes); o.slow.Send(ctx, []uint64{o.slowTo.ID()}, body) == nil; {
+	var wg sync.WaitGroup
+	wg.Go(func() { // ends with ctx, or when the connection does
+		for body := make([]byte, largeBodySize); mc.slow.Send(ctx, []uint64{mc.slowTo.ID()}, body) == nil; {
 		}
 	})
-	working.Go(func() { // likewise
-		for m, err := o.slowTo.Receive(ctx); err == nil; m, err = o.slowTo.Receive(ctx) {
+	wg.Go(func() { // likewise
+		for m, err := mc.slowTo.Receive(ctx); err == nil; m, err = mc.slowTo.Receive(ctx) {
 			m.Release()
 		}
 	})
-	m := &measured{}
-	times := stats.NewLatency()
-	began := time.Now()
-	body := make([]byte, largeBytes)
-	for n := range uint64(d / largeEvery) {
-		due := began.Add(time.Duration(n) * largeEvery)
+	m := &measurement{}
+	latencies := stats.NewLatency()
+	start := time.Now()
+	body := make([]byte, largeBodySize)
+	for n := range uint64(d / largeInterval) {
+		due := start.Add(time.Duration(n) * largeInterval)
 		time.Sleep(time.Until(due))
 		binary.BigEndian.PutUint64(body, n)
 		m.Expected++
-		if err := o.move(ctx, body); err != nil {
+		if err := mc.transfer(ctx, body); err != nil {
 			break // it is one of those that are cut, or the time is over before it came
 		}
 		m.Deliveries++
-		times.Record(time.Since(due))
+		latencies.Record(time.Since(due))
 	}
 	if m.Deliveries < m.Expected {
-		times.Record(time.Since(began.Add(time.Duration(m.Deliveries) * largeEvery))) // so long at least
+		latencies.Record(time.Since(start.Add(time.Duration(m.Deliveries) * largeInterval))) // so long at least
 	}
 	cancel()
-	working.Wait()
-	for _, c := range o.all {
+	wg.Wait()
+	for _, c := range mc.clients {
 		if c.Err() != nil {
-			m.Cut++
+			m.CutConns++
 		}
 	}
-	m.Seconds = time.Since(began).Seconds()
-	m.P50, m.P99, m.Max = times.Quantile(.5).Seconds(), times.Quantile(.99).Seconds(), times.Max().Seconds()
+	m.Seconds = time.Since(start).Seconds()
+	m.P50, m.P99, m.Max = latencies.Quantile(.5).Seconds(), latencies.Quantile(.99).Seconds(), latencies.Max().Seconds()
 	return m
 }
 
-// move sends a message, and waits until it has come.
-func (o *others) move(ctx context.Context, body []byte) error {
-	if err := o.from.Send(ctx, []uint64{o.to.ID()}, body); err != nil {
+// transfer sends a message, and waits until it has come.
+func (mc *measuredClients) transfer(ctx context.Context, body []byte) error {
+	if err := mc.from.Send(ctx, []uint64{mc.to.ID()}, body); err != nil {
 		return err
 	}
-	m, err := o.to.Receive(ctx)
+	m, err := mc.to.Receive(ctx)
 	if err != nil {
 		return err
 	}
@@ -206,18 +206,18 @@ func (o *others) move(ctx context.Context, body []byte) error {
 // slowConn is a connection whose way to the other end carries a burst now and then.
 type slowConn struct {
 	net.Conn
-	left int // of this burst; belongs to the one who writes
+	burstLeft int // of this burst; belongs to the one who writes
 }
 
 func (c *slowConn) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && err == nil {
-		if c.left == 0 {
+		if c.burstLeft == 0 {
 			time.Sleep(slowPause)
-			c.left = slowBurst
+			c.burstLeft = slowBurst
 		}
 		var m int
-		m, err = c.Conn.Write(p[:min(len(p), c.left, 16<<10)])
-		c.left -= m
+		m, err = c.Conn.Write(p[:min(len(p), c.burstLeft, 16<<10)])
+		c.burstLeft -= m
 		n += m
 		p = p[m:]
 	}

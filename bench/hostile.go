@@ -8,53 +8,53 @@ import (
 )
 
 const (
-	hostileConns   = 10_000 // of each kind, at once
-	hostileSeconds = 6      // for which two others are measured, without them and with them
-	hostileMargin  = 3      // seconds more
+	hostileConns         = 10_000 // of each kind, at once
+	hostileSeconds       = 6      // for which two others are measured, without them and with them
+	hostileMarginSeconds = 3      // seconds more
 )
 
 // hostileKind is one way to do harm.
 type hostileKind struct {
-	name   string // for people
-	kind   string // as the load program calls it
-	secure bool   // to a hub with TLS and tokens
-	shake  bool   // after a handshake
-	token  string // that is shown; "good" is one that lets in
-	rate   float64
+	name               string // for people
+	kind               string // as the load program calls it
+	secure             bool   // to a hub with TLS and tokens
+	completesHandshake bool   // after a handshake
+	token              string // that is shown; "good" is one that lets in
+	rate               float64
 }
 
 // How fast connections are made, in a second. The load shares the processors of one machine with the hub
 // and with who is measured, and a handshake costs it more than the hub: so there are fewer of those. Where
 // connections last a moment there are never many at the same time.
 const (
-	hostileConnects = 2000
-	hostileShakes   = 300 // with a handshake
-	hostileFlood    = 500 // of those that last a moment
-	hostileShaken   = 100 // likewise, with a handshake
-	hostileAtOnce   = 50  // of these at most
+	hostileConnectRate        = 2000
+	hostileHandshakeRate      = 300 // with a handshake
+	hostileFloodRate          = 500 // of those that last a moment
+	hostileHandshakeFloodRate = 100 // likewise, with a handshake
+	maxHostileFloodConns      = 50  // of these at most
 )
 
 var hostileKinds = []hostileKind{
-	{name: "silent", kind: "silent", rate: hostileConnects},
-	{name: "a part of a header", kind: "header", rate: hostileConnects},
-	{name: "a body of 1 MiB, a byte a second", kind: "body", rate: hostileConnects},
-	{name: "20,000 questions, answers not read", kind: "read", rate: hostileConnects},
-	{name: "20,000 times for a list, answers not read", kind: "read lists", rate: hostileConnects},
-	{name: "come in and vanish", kind: "half-open", rate: hostileConnects},
-	{name: "a PING a second", kind: "pings", rate: hostileConnects},
-	{name: "garbage, flood of 500 a second", kind: "garbage", rate: hostileFlood},
-	{name: "resets in a frame, flood of 500 a second", kind: "resets", rate: hostileFlood},
-	{name: "TLS: no handshake", kind: "silent", secure: true, rate: hostileConnects},
-	{name: "TLS: a part of a handshake", kind: "client hello", secure: true, rate: hostileConnects},
-	{name: "TLS: a handshake, and silent, 300 a second", kind: "silent", secure: true, shake: true, rate: hostileShakes},
-	{name: "TLS: a wrong token, flood of 100 a second", kind: "half-open", secure: true, shake: true, token: "eyJhbGciOiJub25lIn0.e30.", rate: hostileShaken},
-	{name: "TLS: in with a token, a PING in 10 s", kind: "idle", secure: true, shake: true, token: "good", rate: hostileShakes},
+	{name: "silent", kind: "silent", rate: hostileConnectRate},
+	{name: "a part of a header", kind: "header", rate: hostileConnectRate},
+	{name: "a body of 1 MiB, a byte a second", kind: "body", rate: hostileConnectRate},
+	{name: "20,000 questions, answers not read", kind: "read", rate: hostileConnectRate},
+	{name: "20,000 times for a list, answers not read", kind: "read lists", rate: hostileConnectRate},
+	{name: "come in and vanish", kind: "half-open", rate: hostileConnectRate},
+	{name: "a PING a second", kind: "pings", rate: hostileConnectRate},
+	{name: "garbage, flood of 500 a second", kind: "garbage", rate: hostileFloodRate},
+	{name: "resets in a frame, flood of 500 a second", kind: "resets", rate: hostileFloodRate},
+	{name: "TLS: no handshake", kind: "silent", secure: true, rate: hostileConnectRate},
+	{name: "TLS: a part of a handshake", kind: "client hello", secure: true, rate: hostileConnectRate},
+	{name: "TLS: a handshake, and silent, 300 a second", kind: "silent", secure: true, completesHandshake: true, rate: hostileHandshakeRate},
+	{name: "TLS: a wrong token, flood of 100 a second", kind: "half-open", secure: true, completesHandshake: true, token: "eyJhbGciOiJub25lIn0.e30.", rate: hostileHandshakeFloodRate},
+	{name: "TLS: in with a token, a PING in 10 s", kind: "idle", secure: true, completesHandshake: true, token: "good", rate: hostileHandshakeRate},
 }
 
 // conns returns how many connections there are to be at once.
 func (k *hostileKind) conns(n int) int {
-	if k.rate == hostileFlood || k.rate == hostileShaken {
-		return min(n, hostileAtOnce) // each lasts a moment
+	if k.rate == hostileFloodRate || k.rate == hostileHandshakeFloodRate {
+		return min(n, maxHostileFloodConns) // each lasts a moment
 	}
 	return n
 }
@@ -64,27 +64,27 @@ func (b *bench) hostileScenario(n, seconds int) *scenario {
 	s := &scenario{
 		name: "hostile",
 		title: fmt.Sprintf("a message of 128 bytes to another client and back, 500 a second, while %s connections do harm, for each kind of that",
-			number(float64(n))),
+			formatNumber(float64(n))),
 		note: "For each kind a hub of its own, on which first nobody does harm. Connections that the hub ends are made anew. " +
 			"The load shares the processors with the hub, so it makes at most 2,000 connections a second, or 300 with a handshake; those that the hub ends after 10 s are then never more than 3,000.",
 		columns: []column{
-			{heading: "p99 µs without", of: func(m *measured) float64 { return m.P99Before * 1e6 }},
-			{heading: "p99 µs", of: func(m *measured) float64 { return m.P99 * 1e6 }},
-			{heading: "p99 ÷ without", of: func(m *measured) float64 { return m.P99 / m.P99Before }},
-			{heading: "connections held", of: func(m *measured) float64 { return float64(m.Held) }},
-			{heading: "made in all", of: func(m *measured) float64 { return float64(m.Made) }},
-			{heading: "hub, resident MiB more", of: func(m *measured) float64 { return m.MiBMore }},
-			{heading: "KiB more for each held", of: func(m *measured) float64 {
-				if m.Held < 1000 {
+			{heading: "p99 µs without", value: func(m *measurement) float64 { return m.P99Before * 1e6 }},
+			{heading: "p99 µs", value: func(m *measurement) float64 { return m.P99 * 1e6 }},
+			{heading: "p99 ÷ without", value: func(m *measurement) float64 { return m.P99 / m.P99Before }},
+			{heading: "connections held", value: func(m *measurement) float64 { return float64(m.HeldConns) }},
+			{heading: "made in all", value: func(m *measurement) float64 { return float64(m.MadeConns) }},
+			{heading: "hub, resident MiB more", value: func(m *measurement) float64 { return m.MemoryGrowthMiB }},
+			{heading: "KiB more for each held", value: func(m *measurement) float64 {
+				if m.HeldConns < 1000 {
 					return 0
 				}
-				return m.MiBMore * 1024 / float64(m.Held)
+				return m.MemoryGrowthMiB * 1024 / float64(m.HeldConns)
 			}},
-			{heading: "lost", of: func(m *measured) float64 { return float64(m.Lost) }, zero: true},
+			{heading: "lost", value: func(m *measurement) float64 { return float64(m.Lost) }, showZero: true},
 		},
 	}
 	for _, k := range hostileKinds {
-		s.subjects = append(s.subjects, subject{k.name, []string{"hub"}, func(ctx context.Context) (*measured, error) {
+		s.subjects = append(s.subjects, subject{k.name, []string{"hub"}, func(ctx context.Context) (*measurement, error) {
 			return b.measureHostile(ctx, k, n, seconds)
 		}})
 	}
@@ -92,21 +92,21 @@ func (b *bench) hostileScenario(n, seconds int) *scenario {
 }
 
 // measureHostile measures two clients on a hub of its own, without and then with those who do harm.
-func (b *bench) measureHostile(ctx context.Context, k hostileKind, n, seconds int) (*measured, error) {
-	var secrets *secrets
+func (b *bench) measureHostile(ctx context.Context, k hostileKind, n, seconds int) (*measurement, error) {
+	var creds *credentials
 	args := []string{"-max-clients=10050"}
 	if k.secure {
 		var err error
-		if secrets, err = b.programs.makeSecrets(); err != nil {
+		if creds, err = b.programs.newCredentials(); err != nil {
 			return nil, err
 		}
-		args = append(args, secrets.flags()...)
+		args = append(args, creds.serverFlags()...)
 	}
 	s, err := startHubWith(ctx, b.programs, args...)
 	if err != nil {
 		return nil, err
 	}
-	m, err := hostileOn(ctx, b.programs, s, secrets, k, n, seconds)
+	m, err := measureHostileOn(ctx, b.programs, s, creds, k, n, seconds)
 	if err != nil {
 		s.kill()
 		return nil, err
@@ -115,8 +115,8 @@ func (b *bench) measureHostile(ctx context.Context, k hostileKind, n, seconds in
 	return m, err
 }
 
-func hostileOn(ctx context.Context, p *programs, s *server, secrets *secrets, k hostileKind, n, seconds int) (*measured, error) {
-	pair, err := newBystanders(ctx, s.addr, secrets)
+func measureHostileOn(ctx context.Context, p *programs, s *server, creds *credentials, k hostileKind, n, seconds int) (*measurement, error) {
+	pair, err := newBystanders(ctx, s.addr, creds)
 	if err != nil {
 		return nil, err
 	}
@@ -125,16 +125,16 @@ func hostileOn(ctx context.Context, p *programs, s *server, secrets *secrets, k 
 	if err != nil {
 		return nil, err
 	}
-	empty, err := s.memory("VmRSS")
+	memoryBefore, err := s.memoryMiB("VmRSS")
 	if err != nil {
 		return nil, err
 	}
 	args := []string{"-kind=" + k.kind, "-conns=" + strconv.Itoa(k.conns(n)), "-rate=" + strconv.FormatFloat(k.rate, 'f', 0, 64),
-		"-seconds=" + strconv.Itoa(seconds+hostileMargin)}
-	if k.shake {
+		"-seconds=" + strconv.Itoa(seconds+hostileMarginSeconds)}
+	if k.completesHandshake {
 		token := k.token
 		if token == "good" {
-			token = secrets.token
+			token = creds.token
 		}
 		args = append(args, "-secure", "-token="+token)
 	}
@@ -142,7 +142,7 @@ func hostileOn(ctx context.Context, p *programs, s *server, secrets *secrets, k 
 	if err != nil {
 		return nil, err
 	}
-	if err := attack.moving(); err != nil {
+	if err := attack.waitUntilMoving(); err != nil {
 		return nil, err
 	}
 	m, err := pair.measure(ctx, time.Duration(seconds)*time.Second)
@@ -150,15 +150,15 @@ func hostileOn(ctx context.Context, p *programs, s *server, secrets *secrets, k 
 		attack.kill()
 		return nil, fmt.Errorf("somebody noticed: %w", err)
 	}
-	full, err := s.memory("VmRSS")
+	memoryDuring, err := s.memoryMiB("VmRSS")
 	if err != nil {
 		attack.kill()
 		return nil, err
 	}
-	done, err := attack.finish()
+	loadResult, err := attack.finish()
 	if err != nil {
 		return nil, err
 	}
-	m.P99Before, m.Held, m.Made, m.MiBMore, m.LoadCPU = before.P99, done.Held, done.Made, full-empty, done.LoadCPU
+	m.P99Before, m.HeldConns, m.MadeConns, m.MemoryGrowthMiB, m.LoadCPU = before.P99, loadResult.HeldConns, loadResult.MadeConns, memoryDuring-memoryBefore, loadResult.LoadCPU
 	return m, nil
 }

@@ -12,36 +12,36 @@ const idleClients = 15_000
 
 // The headings of the idle scenario's columns.
 const (
-	idleHeading       = "KiB each"
-	idleSilentHeading = "KiB each, silent since they connected"
-	idle2Heading      = "KiB each, version 2"
+	idleHeading         = "KiB each"
+	idleSilentHeading   = "KiB each, silent since they connected"
+	idleVersion2Heading = "KiB each, version 2"
 )
 
-// What is promised of an idle connection, in KiB.
+// What is promised of an idle connection, in KiBPerConn.
 const (
-	maxIdleKiB  = 4.5
-	maxIdleKiB2 = 6.0
+	maxIdleKiB         = 4.5
+	maxIdleKiBVersion2 = 6.0
 )
 
 // idleScenario measures what connections cost that do nothing.
 func (b *bench) idleScenario(n int) *scenario {
 	s := &scenario{
 		name:  "idle",
-		title: fmt.Sprintf("%s connections that do nothing: how much the server's resident memory grew", number(float64(n))),
+		title: fmt.Sprintf("%s connections that do nothing: how much the server's resident memory grew", formatNumber(float64(n))),
 		note: "Plain sockets, each of which was answered once: the hub told its id, nats-server answered `CONNECT` and a `PING`, " +
 			"redis-server a `PING`, mosquitto a `CONNECT`. None has a subscription, which at the hub nobody needs, and which would " +
 			"come on top for the others. Clients of version 2 go to another hub: each says `HELLO`, `TAKEN` when it has its `WELCOME`, " +
 			"and, when all are connected, `PING`.",
 		columns: []column{
-			{heading: idleHeading, of: func(m *measured) float64 { return m.KiB }},
-			{heading: idleSilentHeading, of: func(m *measured) float64 { return m.KiBSilent }},
-			{heading: idle2Heading, of: func(m *measured) float64 { return m.KiB2 }},
+			{heading: idleHeading, value: func(m *measurement) float64 { return m.KiBPerConn }},
+			{heading: idleSilentHeading, value: func(m *measurement) float64 { return m.KiBPerSilentConn }},
+			{heading: idleVersion2Heading, value: func(m *measurement) float64 { return m.KiBPerConnVersion2 }},
 		},
-		ratios: []ratio{{heading: "its ÷ hub's", base: "hub", of: func(hub, it *measured) float64 { return it.KiB / hub.KiB }}},
+		ratios: []ratio{{heading: "its ÷ hub's", base: "hub", value: func(hub, other *measurement) float64 { return other.KiBPerConn / hub.KiBPerConn }}},
 	}
-	s.charts = []chart{{title: "Resident memory of an idle connection", unit: "KiB", bars: []series{{of: s.columns[0].of}}}}
+	s.charts = []chart{{title: "Resident memory of an idle connection", unit: "KiB", bars: []series{{value: s.columns[0].value}}}}
 	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
-		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context) (*measured, error) {
+		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context) (*measurement, error) {
 			return b.measureIdle(ctx, system, n)
 		}})
 	}
@@ -50,58 +50,58 @@ func (b *bench) idleScenario(n int) *scenario {
 
 // measureIdle opens n connections to a system and reads how much its server's resident memory
 // has grown.
-func (b *bench) measureIdle(ctx context.Context, system string, n int) (*measured, error) {
-	m, err := b.with(ctx, system, raised, func(s *server) (*measured, error) {
+func (b *bench) measureIdle(ctx context.Context, system string, n int) (*measurement, error) {
+	m, err := b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
 		if system == "hub" {
 			return measureVersion1(ctx, s, n)
 		}
-		kib, err := memoryEach(ctx, s, n, greetings[system])
-		return &measured{KiB: kib[0]}, err
+		kib, err := memoryPerConn(ctx, s, n, greetFuncs[system])
+		return &measurement{KiBPerConn: kib[0]}, err
 	})
 	if err != nil || system != "hub" {
 		return m, err
 	}
-	_, err = b.with(ctx, system, raised, func(s *server) (*measured, error) {
-		kib, err := memoryEach(ctx, s, n, greetVersion2, pingVersion2)
-		m.KiB2 = kib[1]
-		return new(measured), err
+	_, err = b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
+		kib, err := memoryPerConn(ctx, s, n, greetVersion2, pingVersion2)
+		m.KiBPerConnVersion2 = kib[1]
+		return new(measurement), err
 	})
 	return m, err
 }
 
 // measureVersion1 measures clients of version 1 that are silent, and then that have asked for their
 // id.
-func measureVersion1(ctx context.Context, s *server, n int) (*measured, error) {
-	kib, err := memoryEach(ctx, s, n, nil, greetHub)
-	return &measured{KiBSilent: kib[0], KiB: kib[1]}, err
+func measureVersion1(ctx context.Context, s *server, n int) (*measurement, error) {
+	kib, err := memoryPerConn(ctx, s, n, nil, greetHub)
+	return &measurement{KiBPerSilentConn: kib[0], KiBPerConn: kib[1]}, err
 }
 
-// memoryEach opens n connections to a server and has each of them say something, or nothing.
-// Then each says what comes next, and so on. It returns by how many KiB for each connection the
+// memoryPerConn opens n connections to a server and has each of them say something, or nothing.
+// Then each says what comes next, and so on. It returns by how many KiBPerConn for each connection the
 // server's resident memory has grown since the beginning, after every step.
-func memoryEach(ctx context.Context, s *server, n int, say ...func(net.Conn) error) (kib [2]float64, err error) {
-	before, err := s.memory("VmRSS")
+func memoryPerConn(ctx context.Context, s *server, n int, steps ...func(net.Conn) error) (kib [2]float64, err error) {
+	before, err := s.memoryMiB("VmRSS")
 	if err != nil {
 		return kib, err
 	}
-	conns, err := connect(ctx, s, n, say[0])
+	conns, err := openConns(ctx, s, n, steps[0])
 	defer closeAll(conns)
 	if err != nil {
 		return kib, err
 	}
-	if say[0] == nil {
+	if steps[0] == nil {
 		// The answer on the last connection says that the hub has taken all of them.
 		if err := greetHub(conns[n-1]); err != nil {
 			return kib, err
 		}
 	}
-	for i := range say {
+	for i := range steps {
 		if i > 0 {
-			if err := all(conns, say[i]); err != nil {
+			if err := forEachConn(conns, steps[i]); err != nil {
 				return kib, err
 			}
 		}
-		mib, err := s.settled(ctx)
+		mib, err := s.stableMemoryMiB(ctx)
 		if err != nil {
 			return kib, err
 		}
@@ -110,19 +110,19 @@ func memoryEach(ctx context.Context, s *server, n int, say ...func(net.Conn) err
 	return kib, nil
 }
 
-// all has all connections say something.
-func all(conns []net.Conn, say func(net.Conn) error) error {
+// forEachConn has all connections say something.
+func forEachConn(conns []net.Conn, do func(net.Conn) error) error {
 	for _, c := range conns {
-		if err := say(c); err != nil {
+		if err := do(c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// connect opens n connections to a server, and greets it on each at once unless
+// openConns opens n connections to a server, and greets it on each at once unless
 // greeting is nil.
-func connect(ctx context.Context, s *server, n int, greeting func(net.Conn) error) ([]net.Conn, error) {
+func openConns(ctx context.Context, s *server, n int, greet func(net.Conn) error) ([]net.Conn, error) {
 	var dialer net.Dialer
 	conns := make([]net.Conn, 0, n)
 	for range n {
@@ -131,10 +131,10 @@ func connect(ctx context.Context, s *server, n int, greeting func(net.Conn) erro
 			return conns, fmt.Errorf("connection %d: %w", len(conns)+1, err)
 		}
 		conns = append(conns, c)
-		if greeting == nil {
+		if greet == nil {
 			continue
 		}
-		if err := greeting(c); err != nil {
+		if err := greet(c); err != nil {
 			return conns, fmt.Errorf("greet %s on connection %d: %w", s.name, len(conns), err)
 		}
 	}

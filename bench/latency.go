@@ -12,46 +12,46 @@ const latencyRounds = 20_000
 
 // latencyColumns are the figures of a latency.
 var latencyColumns = []column{
-	{heading: "p50 µs", of: func(m *measured) float64 { return m.P50 * 1e6 }},
-	{heading: "p90 µs", of: func(m *measured) float64 { return m.P90 * 1e6 }},
-	{heading: "p99 µs", of: func(m *measured) float64 { return m.P99 * 1e6 }},
-	{heading: "max µs", of: func(m *measured) float64 { return m.Max * 1e6 }},
+	{heading: "p50 µs", value: func(m *measurement) float64 { return m.P50 * 1e6 }},
+	{heading: "p90 µs", value: func(m *measurement) float64 { return m.P90 * 1e6 }},
+	{heading: "p99 µs", value: func(m *measurement) float64 { return m.P99 * 1e6 }},
+	{heading: "max µs", value: func(m *measurement) float64 { return m.Max * 1e6 }},
 }
 
 // latencySeries are the bars of their charts.
 var latencySeries = []series{
-	{name: "p50", of: latencyColumns[0].of},
-	{name: "p99", of: latencyColumns[2].of},
+	{name: "p50", value: latencyColumns[0].value},
+	{name: "p99", value: latencyColumns[2].value},
 }
 
 // rawHeading is that of the ratio by which the hub's latency is judged.
 const rawHeading = "hub-raw's p50 ÷ its"
 
-func p50Ratio(base, other *measured) float64 { return base.P50 / other.P50 }
-func p99Ratio(base, other *measured) float64 { return base.P99 / other.P99 }
+func p50Ratio(base, other *measurement) float64 { return base.P50 / other.P50 }
+func p99Ratio(base, other *measurement) float64 { return base.P99 / other.P99 }
 
 // latencyScenario measures the time from a send to the answer of another client,
 // while nothing else is under way.
 func (b *bench) latencyScenario(name string, size, rounds int) *scenario {
 	s := &scenario{
 		name:  name,
-		title: fmt.Sprintf("a message of %s bytes to another client and back, nothing else under way", number(float64(size))),
+		title: fmt.Sprintf("a message of %s bytes to another client and back, nothing else under way", formatNumber(float64(size))),
 		note: "`hub-raw` is the hub without package client: plain sockets that read and write its frames. `forward` is a program " +
 			"that copies bytes from each of two sockets to the other. Every client answers from where its library hands it the message.",
 		columns: latencyColumns,
 		ratios: []ratio{
-			{heading: "hub's p50 ÷ its", base: "hub", of: p50Ratio},
-			{heading: "hub's p99 ÷ its", base: "hub", of: p99Ratio},
-			{heading: rawHeading, base: "hub-raw", of: p50Ratio},
+			{heading: "hub's p50 ÷ its", base: "hub", value: p50Ratio},
+			{heading: "hub's p99 ÷ its", base: "hub", value: p99Ratio},
+			{heading: rawHeading, base: "hub-raw", value: p50Ratio},
 		},
 		charts: []chart{{title: fmt.Sprintf("Round trip of %d bytes between two clients", size), unit: "µs", bars: latencySeries}},
 	}
-	for _, one := range []struct{ name, system string }{
+	for _, v := range []struct{ name, system string }{
 		{"hub", "hub"}, {"hub-raw", "hub"}, {"forward", "forward"}, {"nats", "nats"}, {"redis", "redis"}, {"mosquitto", "mosquitto"},
 	} {
-		s.subjects = append(s.subjects, subject{one.name, []string{one.system}, func(ctx context.Context) (*measured, error) {
-			return b.with(ctx, one.system, raised, func(s *server) (*measured, error) {
-				return load(ctx, b.programs, "latency", one.name, s.addr,
+		s.subjects = append(s.subjects, subject{v.name, []string{v.system}, func(ctx context.Context) (*measurement, error) {
+			return b.withServer(ctx, v.system, limitsRaised, func(s *server) (*measurement, error) {
+				return runLoad(ctx, b.programs, "latency", v.name, s.addr,
 					"-size="+strconv.Itoa(size), "-rounds="+strconv.Itoa(rounds))
 			})
 		}})

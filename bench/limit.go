@@ -16,14 +16,14 @@ import (
 
 // measureLimit moves the bytes of a pattern through bare sockets, or through bare connections of
 // crypto/tls if there are secrets: as many as a hub would write, and nobody looks at them.
-func measureLimit(ctx context.Context, p *programs, s pattern, over *secrets) (*measured, error) {
-	each := uint64(s.clients-1) * uint64(s.messages) * uint64(wire.DeliveryLen(s.size)) // bytes for each client
-	clients := "-clients=" + strconv.Itoa(s.clients)
-	write := []string{"write", clients, "-bytes=" + strconv.FormatUint(each, 10)}
-	read := []string{"read", clients}
-	if over != nil {
-		write = append(write, "-cert="+over.cert, "-key="+over.key)
-		read = append(read, "-ca="+over.cert)
+func measureLimit(ctx context.Context, p *programs, wl workload, creds *credentials) (*measurement, error) {
+	bytesPerClient := uint64(wl.clients-1) * uint64(wl.messages) * uint64(wire.RelayDeliveryLen(wl.size)) // bytes for each client
+	clientsFlag := "-clients=" + strconv.Itoa(wl.clients)
+	write := []string{"write", clientsFlag, "-bytes=" + strconv.FormatUint(bytesPerClient, 10)}
+	read := []string{"read", clientsFlag}
+	if creds != nil {
+		write = append(write, "-cert="+creds.certFile, "-key="+creds.keyFile)
+		read = append(read, "-ca="+creds.certFile)
 	}
 	writer := exec.CommandContext(ctx, p.path("limit"), write...)
 	writer.Stderr = os.Stderr
@@ -44,21 +44,21 @@ func measureLimit(ctx context.Context, p *programs, s pattern, over *secrets) (*
 	if out, err := reader.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("reader: %w\n%s", err, out)
 	}
-	seconds, err := limitResult(lines, uint64(s.clients)*each)
+	seconds, err := readLimitResult(lines, uint64(wl.clients)*bytesPerClient)
 	if err != nil {
 		return nil, err
 	}
 	if err := writer.Wait(); err != nil {
 		return nil, fmt.Errorf("writer: %w", err)
 	}
-	return &measured{
-		Seconds: seconds, Deliveries: s.deliveries(), Expected: s.deliveries(),
-		Server: cost{CPU: cpuOf(writer)}, LoadCPU: cpuOf(reader),
+	return &measurement{
+		Seconds: seconds, Deliveries: wl.deliveries(), Expected: wl.deliveries(),
+		Server: usage{CPU: processCPUSeconds(writer)}, LoadCPU: processCPUSeconds(reader),
 	}, nil
 }
 
-// limitResult reads how long the writer took for that many bytes.
-func limitResult(lines io.Reader, want uint64) (seconds float64, err error) {
+// readLimitResult reads how long the writer took for that many bytes.
+func readLimitResult(lines io.Reader, want uint64) (seconds float64, err error) {
 	var result struct {
 		Seconds float64 `json:"seconds"`
 		Bytes   uint64  `json:"bytes"`

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	listClients = 10_000 // connected
-	listAsking  = 100    // of them, all at once, and again every listEvery
-	listEvery   = time.Second
-	listSeconds = 8 // of measuring, without and with
+	listClients    = 10_000 // connected
+	listRequesters = 100    // of them, all at once, and again every listInterval
+	listInterval   = time.Second
+	listSeconds    = 8 // of measuring, without and with
 )
 
 // listScenario measures what lists cost those who send in the meantime.
@@ -27,22 +27,22 @@ func (b *bench) listScenario(n, seconds int) *scenario {
 	s := &scenario{
 		name: "list",
 		title: fmt.Sprintf("a message of 128 bytes to another client and back, while %d of %s connected clients ask for the list of all",
-			listAsking, number(float64(n))),
+			listRequesters, formatNumber(float64(n))),
 		columns: append(slices.Clone(latencyColumns), column{
-			heading: "ms until all have their list", of: func(m *measured) float64 { return m.Lists * 1e3 },
+			heading: "ms until all have their list", value: func(m *measurement) float64 { return m.ListSeconds * 1e3 },
 		}),
 		ratios: []ratio{
-			{heading: "p50 ÷ without", base: without, of: func(base, other *measured) float64 { return other.P50 / base.P50 }},
-			{heading: "p99 ÷ without", base: without, of: func(base, other *measured) float64 { return other.P99 / base.P99 }},
+			{heading: "p50 ÷ without", base: without, value: func(base, other *measurement) float64 { return other.P50 / base.P50 }},
+			{heading: "p99 ÷ without", base: without, value: func(base, other *measurement) float64 { return other.P99 / base.P99 }},
 		},
 	}
-	for _, one := range []struct {
+	for _, v := range []struct {
 		name   string
 		asking int
-	}{{without, 0}, {with, listAsking}} {
-		s.subjects = append(s.subjects, subject{one.name, []string{"hub"}, func(ctx context.Context) (*measured, error) {
-			return b.with(ctx, "hub", raised, func(s *server) (*measured, error) {
-				return b.measureList(ctx, s, n, one.asking, seconds)
+	}{{without, 0}, {with, listRequesters}} {
+		s.subjects = append(s.subjects, subject{v.name, []string{"hub"}, func(ctx context.Context) (*measurement, error) {
+			return b.withServer(ctx, "hub", limitsRaised, func(s *server) (*measurement, error) {
+				return b.measureList(ctx, s, n, v.asking, seconds)
 			})
 		}})
 	}
@@ -50,63 +50,63 @@ func (b *bench) listScenario(n, seconds int) *scenario {
 }
 
 // measureList measures latencies with n clients connected, of whom some ask.
-func (b *bench) measureList(ctx context.Context, s *server, n, asking, seconds int) (*measured, error) {
-	conns, err := connect(ctx, s, n, greetHub)
+func (b *bench) measureList(ctx context.Context, s *server, n, requesters, seconds int) (*measurement, error) {
+	conns, err := openConns(ctx, s, n, greetHub)
 	defer closeAll(conns)
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	asked := make(chan asks, 1)
-	go func() { asked <- askAgain(ctx, conns[:asking], n-1) }() // ends with ctx, after the round under way
-	m, err := load(ctx, b.programs, "latency", "hub", s.addr,
+	done := make(chan listResult, 1)
+	go func() { done <- requestLists(ctx, conns[:requesters], n-1) }() // ends with ctx, after the round under way
+	m, err := runLoad(ctx, b.programs, "latency", "hub", s.addr,
 		"-size=128", "-rounds="+strconv.Itoa(1<<30), "-seconds="+strconv.Itoa(seconds))
 	stop()
-	lists := <-asked
+	lists := <-done
 	if err != nil {
 		return nil, err
 	}
-	m.Lists = lists.seconds
+	m.ListSeconds = lists.seconds
 	return m, lists.err
 }
 
-// asks is what became of asking.
-type asks struct {
+// listResult is what became of asking.
+type listResult struct {
 	seconds float64 // until all have their list: the median of all times
 	err     error
 }
 
-// askAgain has all the connections ask every listEvery until ctx ends.
-func askAgain(ctx context.Context, conns []net.Conn, least int) asks {
+// requestLists has all the connections ask every listInterval until ctx ends.
+func requestLists(ctx context.Context, conns []net.Conn, minIDs int) listResult {
 	if len(conns) == 0 {
-		return asks{}
+		return listResult{}
 	}
 	var times []float64
-	ticker := time.NewTicker(listEvery)
+	ticker := time.NewTicker(listInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			if len(times) == 0 {
-				return asks{err: fmt.Errorf("nobody asked within %v", listEvery)}
+				return listResult{err: fmt.Errorf("nobody asked within %v", listInterval)}
 			}
-			return asks{seconds: spreadOf(times).Median}
+			return listResult{seconds: newSpread(times).Median}
 		case <-ticker.C:
 		}
 		begin := time.Now()
-		if err := askOnce(conns, least); err != nil {
-			return asks{err: err}
+		if err := requestListsOnce(conns, minIDs); err != nil {
+			return listResult{err: err}
 		}
 		times = append(times, time.Since(begin).Seconds())
 	}
 }
 
-// askOnce has each connection ask for the list, and then reads all answers, which
+// requestListsOnce has each connection ask for the list, and then reads all answers, which
 // must have so many ids at least.
-func askOnce(conns []net.Conn, least int) error {
+func requestListsOnce(conns []net.Conn, minIDs int) error {
 	for _, c := range conns {
-		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
 			return err
 		}
 		if _, err := c.Write(wire.AppendListRequest(nil)); err != nil {
@@ -124,8 +124,8 @@ func askOnce(conns []net.Conn, least int) error {
 		if _, err := io.CopyN(io.Discard, r, n); err != nil {
 			return err
 		}
-		if ids := (n - 1) / wire.IDSize; ids < int64(least) {
-			return fmt.Errorf("list of %d ids, want %d", ids, least)
+		if ids := (n - 1) / wire.IDSize; ids < int64(minIDs) {
+			return fmt.Errorf("list of %d ids, want %d", ids, minIDs)
 		}
 	}
 	return nil

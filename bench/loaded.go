@@ -11,11 +11,11 @@ const (
 	// loadedSeconds is how long latencies are measured under load.
 	loadedSeconds = 5
 
-	// loadedMargin is how much longer the load goes on, in seconds: the latencies
+	// loadedMarginSeconds is how much longer the load goes on, in seconds: the latencies
 	// must all be of its time, with the start of a program in it.
-	loadedMargin = 4
+	loadedMarginSeconds = 4
 
-	loadedBytes = 128 // of each message of the load
+	loadedBodySize = 128 // of each message of the load
 )
 
 // loadedScenario measures the round trip of two clients beside a hundred that send
@@ -24,74 +24,74 @@ func (b *bench) loadedScenario(name string, size int) *scenario {
 	s := &scenario{
 		name: name,
 		title: fmt.Sprintf("a message of %s bytes to another client and back, while 100 clients send %d bytes to everyone else",
-			number(float64(size)), loadedBytes),
+			formatNumber(float64(size)), loadedBodySize),
 		note: "First, in the same round, how many deliveries there are in a second at most; then the latency at half of that. " +
 			"The hub is also measured at half of what NATS takes.",
 		columns: append([]column{rateColumn, {
-			heading: "server, cores busy", of: func(m *measured) float64 { return m.Server.CPU / m.Seconds },
+			heading: "server, cores busy", value: func(m *measurement) float64 { return m.Server.CPU / m.Seconds },
 		}}, latencyColumns...),
 		ratios: []ratio{
-			{heading: "hub's p99 ÷ its, each at half of its most", base: atHalf("hub"), rows: []string{atHalf("nats"), atHalf("redis"), atHalf("mosquitto")}, of: p99Ratio},
-			{heading: "hub's p99 ÷ its, both at half of NATS's most", base: "hub, half of nats's", rows: []string{atHalf("nats")}, of: p99Ratio},
+			{heading: "hub's p99 ÷ its, each at half of its most", base: atHalfRate("hub"), rows: []string{atHalfRate("nats"), atHalfRate("redis"), atHalfRate("mosquitto")}, value: p99Ratio},
+			{heading: "hub's p99 ÷ its, both at half of NATS's most", base: "hub, half of nats's", rows: []string{atHalfRate("nats")}, value: p99Ratio},
 		},
-		charts: []chart{{title: fmt.Sprintf("Round trip of %s bytes under load", number(float64(size))), unit: "ms", bars: []series{
-			{name: "p50", of: func(m *measured) float64 { return m.P50 * 1e3 }},
-			{name: "p99", of: func(m *measured) float64 { return m.P99 * 1e3 }},
+		charts: []chart{{title: fmt.Sprintf("Round trip of %s bytes under load", formatNumber(float64(size))), unit: "ms", bars: []series{
+			{name: "p50", value: func(m *measurement) float64 { return m.P50 * 1e3 }},
+			{name: "p99", value: func(m *measurement) float64 { return m.P99 * 1e3 }},
 		}}},
 	}
-	most := map[string]float64{} // deliveries a second, of this round
+	maxRates := map[string]float64{} // deliveries a second, of this round
 	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
 		s.subjects = append(s.subjects,
-			subject{system + ", at most", []string{system}, func(ctx context.Context) (*measured, error) {
-				p := patterns["small"]
-				p.verify = "" // the load program drives the hub too, as it does at half
-				m, err := b.measurePattern(ctx, system, p.of(system))
+			subject{system + ", at most", []string{system}, func(ctx context.Context) (*measurement, error) {
+				wl := workloads["small"]
+				wl.verify = "" // the load program drives the hub too, as it does at half
+				m, err := b.measureWorkload(ctx, system, wl.forSystem(system))
 				if err == nil {
-					most[system] = m.rate()
+					maxRates[system] = m.rate()
 				}
 				return m, err
 			}},
-			subject{atHalf(system), []string{system}, func(ctx context.Context) (*measured, error) {
-				return b.underLoad(ctx, system, size, most[system]/2)
+			subject{atHalfRate(system), []string{system}, func(ctx context.Context) (*measurement, error) {
+				return b.measureUnderLoad(ctx, system, size, maxRates[system]/2)
 			}})
 		if system == "nats" {
-			s.subjects = append(s.subjects, subject{"hub, half of nats's", []string{"hub", "nats"}, func(ctx context.Context) (*measured, error) {
-				return b.underLoad(ctx, "hub", size, most["nats"]/2)
+			s.subjects = append(s.subjects, subject{"hub, half of nats's", []string{"hub", "nats"}, func(ctx context.Context) (*measurement, error) {
+				return b.measureUnderLoad(ctx, "hub", size, maxRates["nats"]/2)
 			}})
 		}
 	}
 	return s
 }
 
-func atHalf(system string) string { return system + ", half of its own" }
+func atHalfRate(system string) string { return system + ", half of its own" }
 
-// underLoad measures latencies while a load moves so many deliveries a second.
-func (b *bench) underLoad(ctx context.Context, system string, size int, rate float64) (*measured, error) {
-	return b.with(ctx, system, raised, func(s *server) (*measured, error) {
-		background, err := startLoad(ctx, b.programs, "move", system, s.addr, "-size="+strconv.Itoa(loadedBytes), "-clients=100",
-			"-rate="+strconv.FormatFloat(rate, 'f', 0, 64), "-seconds="+strconv.Itoa(loadedSeconds+loadedMargin))
+// measureUnderLoad measures latencies while a load moves so many deliveries a second.
+func (b *bench) measureUnderLoad(ctx context.Context, system string, size int, rate float64) (*measurement, error) {
+	return b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
+		background, err := startLoad(ctx, b.programs, "move", system, s.addr, "-size="+strconv.Itoa(loadedBodySize), "-clients=100",
+			"-rate="+strconv.FormatFloat(rate, 'f', 0, 64), "-seconds="+strconv.Itoa(loadedSeconds+loadedMarginSeconds))
 		if err != nil {
 			return nil, err
 		}
-		if err := background.moving(); err != nil {
+		if err := background.waitUntilMoving(); err != nil {
 			return nil, err
 		}
 		begin := time.Now()
-		m, err := load(ctx, b.programs, "latency", system, s.addr, "-size="+strconv.Itoa(size),
+		m, err := runLoad(ctx, b.programs, "latency", system, s.addr, "-size="+strconv.Itoa(size),
 			"-rounds="+strconv.Itoa(1<<30), "-seconds="+strconv.Itoa(loadedSeconds))
 		if err != nil {
 			background.kill()
 			return nil, err
 		}
-		took := time.Since(begin).Seconds()
-		moved, err := background.finish()
+		elapsed := time.Since(begin).Seconds()
+		loadResult, err := background.finish()
 		if err != nil {
 			return nil, err
 		}
-		if moved.Seconds < took {
-			return nil, fmt.Errorf("the load was over after %.1f s, the measurement after %.1f", moved.Seconds, took)
+		if loadResult.Seconds < elapsed {
+			return nil, fmt.Errorf("the load was over after %.1f s, the measurement after %.1f", loadResult.Seconds, elapsed)
 		}
-		m.Seconds, m.Deliveries, m.Expected, m.Lost, m.Problem = moved.Seconds, moved.Deliveries, moved.Expected, moved.Lost, moved.Problem
-		return m, m.acceptable(system)
+		m.Seconds, m.Deliveries, m.Expected, m.Lost, m.Problem = loadResult.Seconds, loadResult.Deliveries, loadResult.Expected, loadResult.Lost, loadResult.Problem
+		return m, m.validate(system)
 	})
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestCommitOf asks for the commit of a repository, and of a linked worktree of it.
-func TestCommitOf(t *testing.T) {
+// TestDescribeCommit_Worktree asks for the commit of a repository, and of a linked worktree of it.
+func TestDescribeCommit_Worktree(t *testing.T) {
 	repository := t.TempDir()
 	git := func(args ...string) {
 		t.Helper()
@@ -20,7 +20,7 @@ func TestCommitOf(t *testing.T) {
 	}
 	check := func(dir, want string) {
 		t.Helper()
-		if got := commitOf(t.Context(), dir); !regexp.MustCompile(`^` + want + `$`).MatchString(got) {
+		if got := describeCommit(t.Context(), dir); !regexp.MustCompile(`^` + want + `$`).MatchString(got) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

@@ -35,13 +35,13 @@ func main() {
 
 // options are what the user says.
 type options struct {
-	scenarios string
-	systems   string
-	rounds    int
-	verify    string
-	soak      time.Duration
-	json      string
-	docs      string
+	scenarios    string
+	systems      string
+	rounds       int
+	verify       string
+	soakDuration time.Duration
+	json         string
+	docs         string
 }
 
 func run(ctx context.Context, args []string) error {
@@ -51,18 +51,18 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.systems, "systems", "", "what to measure it on, separated by commas; by default, all that are installed")
 	flags.IntVar(&o.rounds, "pairs", 5, "rounds, in each of which every system has its turn")
 	flags.StringVar(&o.verify, "verify", "", "how start_simulation verifies; by default as the scenario says")
-	flags.DurationVar(&o.soak, "time", 10*time.Minute, "how long the soak goes on")
+	flags.DurationVar(&o.soakDuration, "time", 10*time.Minute, "how long the soak goes on")
 	flags.StringVar(&o.json, "json", "", "file for all figures")
 	flags.StringVar(&o.docs, "docs", "", "Markdown page for tables and charts, between its <!-- bench:NAME --> markers")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	systems, err := chooseSystems(o.systems)
+	systems, err := selectSystems(o.systems)
 	if err != nil {
 		return err
 	}
-	b := &bench{systems: systems, verify: o.verify, soak: o.soak}
-	scenarios, err := b.chooseScenarios(o.scenarios)
+	b := &bench{systems: systems, verify: o.verify, soakDuration: o.soakDuration}
+	scenarios, err := b.selectScenarios(o.scenarios)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if b.programs, err = build(ctx, systemsOf(scenarios)); err != nil {
+	if b.programs, err = build(ctx, requiredSystems(scenarios)); err != nil {
 		return err
 	}
 	defer b.programs.remove()
@@ -80,16 +80,16 @@ func run(ctx context.Context, args []string) error {
 // measure runs the scenarios one after the other. What one has found is written
 // before the next begins: all of them take an hour.
 func (b *bench) measure(ctx context.Context, scenarios []*scenario, rounds int, out *output) error {
-	machine, err := b.machine(ctx)
+	machine, err := b.describeMachine(ctx)
 	if err != nil {
 		return err
 	}
-	origin, err := b.origin(time.Now())
+	provenance, err := b.provenance(time.Now())
 	if err != nil {
 		return err
 	}
-	fmt.Print(machine, origin, "\n")
-	if err := out.begin(machine, origin); err != nil {
+	fmt.Print(machine, provenance, "\n")
+	if err := out.begin(machine, provenance); err != nil {
 		return err
 	}
 	for _, s := range scenarios {
@@ -100,8 +100,8 @@ func (b *bench) measure(ctx context.Context, scenarios []*scenario, rounds int, 
 		if err := out.add(r); err != nil {
 			return err
 		}
-		for _, bar := range s.bars {
-			if err := bar.judge(r); err != nil {
+		for _, th := range s.thresholds {
+			if err := th.check(r); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
 		}

@@ -7,11 +7,11 @@ import (
 
 // output is where results go besides the terminal.
 type output struct {
-	json    string // file; "" is none
-	page    *page  // nil is none
-	machine string
-	origin  string // see bench.origin
-	results map[string]*result
+	json       string // file; "" is none
+	page       *page  // nil is none
+	machine    string
+	provenance string // see bench.provenance
+	results    map[string]*result
 }
 
 func newOutput(o options, scenarios []*scenario) (*output, error) {
@@ -27,19 +27,19 @@ func newOutput(o options, scenarios []*scenario) (*output, error) {
 	return out, out.page.check(sections)
 }
 
-func (o *output) begin(machine, origin string) error {
-	o.machine, o.origin = machine, origin
+func (o *output) begin(machine, provenance string) error {
+	o.machine, o.provenance = machine, provenance
 	if o.page == nil {
 		return nil
 	}
-	return o.page.put(machineSection, machine)
+	return o.page.writeSection(machineSection, machine)
 }
 
 // add writes a result.
 func (o *output) add(r *result) error {
 	o.results[r.scenario.name] = r
 	if o.page != nil {
-		if err := o.page.putResult(r, o.origin); err != nil {
+		if err := o.page.writeResult(r, o.provenance); err != nil {
 			return err
 		}
 	}
@@ -50,7 +50,7 @@ func (o *output) add(r *result) error {
 		Machine string             `json:"machine"`
 		Origin  string             `json:"origin"`
 		Results map[string]*result `json:"results"`
-	}{o.machine, o.origin, o.results}, "", "\t")
+	}{o.machine, o.provenance, o.results}, "", "\t")
 	if err != nil {
 		return err
 	}

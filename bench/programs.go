@@ -30,11 +30,11 @@ var sources = []struct {
 	{name: "start_simulation", pkg: "./cmd/start_simulation", hub: true},
 	{name: "limit", pkg: "github.com/sechlol/go-message-hub/bench/limit"},
 	{name: "load", pkg: "github.com/sechlol/go-message-hub/bench/load"},
-	{name: "nats-server", pkg: natsServer, system: "nats"},
+	{name: "nats-server", pkg: natsServerModule, system: "nats"},
 }
 
-// natsServer is the module of nats-server, whose root is the program.
-const natsServer = "github.com/nats-io/nats-server/v2"
+// natsServerModule is the module of nats-server, whose root is the program.
+const natsServerModule = "github.com/nats-io/nats-server/v2"
 
 // build makes the programs that the systems need.
 func build(ctx context.Context, systems []string) (*programs, error) {
@@ -47,7 +47,7 @@ func build(ctx context.Context, systems []string) (*programs, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &programs{dir, commitOf(ctx, root)}
+	p := &programs{dir, describeCommit(ctx, root)}
 	for _, program := range sources {
 		if program.system != "" && !slices.Contains(systems, program.system) {
 			continue
@@ -68,16 +68,16 @@ func (p *programs) path(name string) string { return filepath.Join(p.dir, name) 
 
 func (p *programs) remove() { os.RemoveAll(p.dir) }
 
-// write puts a server's configuration into the folder and returns its path.
-func (p *programs) write(name, text string) (string, error) {
+// writeFile puts a server's configuration into the folder and returns its path.
+func (p *programs) writeFile(name, text string) (string, error) {
 	return p.path(name), os.WriteFile(p.path(name), []byte(text), 0o644)
 }
 
-// installed returns the path of a program that the system's packages bring: from
+// findProgram returns the path of a program that the system's packages bring: from
 // PATH, or from where they put servers, which is not in everybody's PATH.
-func installed(name string) (string, error) {
-	for _, place := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
-		if path, err := exec.LookPath(place); err == nil {
+func findProgram(name string) (string, error) {
+	for _, candidate := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
+		if path, err := exec.LookPath(candidate); err == nil {
 			return path, nil
 		}
 	}

@@ -20,21 +20,21 @@ func (b *bench) repeatScenario(n int) *scenario {
 		name:  "repeat",
 		title: fmt.Sprintf("two light examples, then %d runs of 100 clients × 100 × 100 bytes on one hub, nothing lost", n),
 		columns: []column{
-			{heading: "goroutines before", of: func(m *measured) float64 { return float64(m.GoroutinesBefore) }},
-			{heading: "and after", of: func(m *measured) float64 { return float64(m.GoroutinesAfter) }},
-			{heading: "live heap MiB, bench's own included, after the first run", of: func(m *measured) float64 { return m.HeapFirst }},
-			{heading: "and after the last", of: func(m *measured) float64 { return m.HeapLast }},
+			{heading: "goroutines before", value: func(m *measurement) float64 { return float64(m.GoroutinesBefore) }},
+			{heading: "and after", value: func(m *measurement) float64 { return float64(m.GoroutinesAfter) }},
+			{heading: "live heap MiB, bench's own included, after the first run", value: func(m *measurement) float64 { return m.HeapFirst }},
+			{heading: "and after the last", value: func(m *measurement) float64 { return m.HeapLast }},
 		},
 		rounds: 1,
 	}
-	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context) (*measured, error) { return measureRepeat(ctx, b.programs, n) }}}
+	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context) (*measurement, error) { return measureRepeat(ctx, b.programs, n) }}}
 	return s
 }
 
 // measureRepeat runs the light examples of the system's description and then the
 // default pattern with 100-byte bodies n times on one hub. The hub lives in this
 // process, where its goroutines and its heap can be counted.
-func measureRepeat(ctx context.Context, p *programs, n int) (*measured, error) {
+func measureRepeat(ctx context.Context, p *programs, n int) (*measurement, error) {
 	h, err := hubpkg.New(hubpkg.Config{})
 	if err != nil {
 		return nil, err
@@ -45,10 +45,10 @@ func measureRepeat(ctx context.Context, p *programs, n int) (*measured, error) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ctx, ln) }()
-	m, err := repeat(ctx, p, h, ln.Addr().String(), n)
-	ending, cancel := context.WithTimeout(ctx, patience)
+	m, err := runRepeats(ctx, p, h, ln.Addr().String(), n)
+	shutdownCtx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
-	if stopErr := h.Shutdown(ending); err == nil {
+	if stopErr := h.Shutdown(shutdownCtx); err == nil {
 		err = stopErr
 	}
 	<-served
@@ -61,28 +61,28 @@ func measureRepeat(ctx context.Context, p *programs, n int) (*measured, error) {
 	return m, nil
 }
 
-func repeat(ctx context.Context, p *programs, h *hubpkg.Hub, addr string, n int) (*measured, error) {
-	light := []pattern{
+func runRepeats(ctx context.Context, p *programs, h *hubpkg.Hub, addr string, n int) (*measurement, error) {
+	lightWorkloads := []workload{
 		{clients: 2, messages: 10, size: 1024, verify: "full"},
 		{clients: 10, messages: 20, size: 1024, verify: "full"},
 	}
-	for _, s := range light {
-		if _, err := simulate(ctx, p, s, at(addr)...); err != nil {
+	for _, wl := range lightWorkloads {
+		if _, err := simulate(ctx, p, wl, addrFlags(addr)...); err != nil {
 			return nil, err
 		}
 	}
-	if err := emptied(ctx, h); err != nil {
+	if err := waitUntilEmpty(ctx, h); err != nil {
 		return nil, err
 	}
-	m := &measured{GoroutinesBefore: runtime.NumGoroutine()}
+	m := &measurement{GoroutinesBefore: runtime.NumGoroutine()}
 	for i := range n {
-		if _, err := simulate(ctx, p, pattern{clients: 100, messages: 100, size: 100, verify: "full"}, at(addr)...); err != nil {
+		if _, err := simulate(ctx, p, workload{clients: 100, messages: 100, size: 100, verify: "full"}, addrFlags(addr)...); err != nil {
 			return nil, err
 		}
-		if err := emptied(ctx, h); err != nil {
+		if err := waitUntilEmpty(ctx, h); err != nil {
 			return nil, err
 		}
-		m.HeapLast = liveHeap()
+		m.HeapLast = liveHeapMiB()
 		if i == 0 {
 			m.HeapFirst = m.HeapLast
 		}
@@ -91,9 +91,9 @@ func repeat(ctx context.Context, p *programs, h *hubpkg.Hub, addr string, n int)
 	return m, nil
 }
 
-// emptied waits until the hub has seen everybody leave and holds nothing.
-func emptied(ctx context.Context, h *hubpkg.Hub) error {
-	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; {
+// waitUntilEmpty waits until the hub has seen everybody leave and holds nothing.
+func waitUntilEmpty(ctx context.Context, h *hubpkg.Hub) error {
+	for end := time.Now().Add(waitTimeout); time.Now().Before(end) && ctx.Err() == nil; {
 		if s := h.Stats(); s.Clients == 0 && s.QueuedBytes == 0 {
 			time.Sleep(200 * time.Millisecond) // for the last goroutines to end
 			return nil
@@ -104,7 +104,7 @@ func emptied(ctx context.Context, h *hubpkg.Hub) error {
 	return fmt.Errorf("hub still has %d clients and holds %d bytes", s.Clients, s.QueuedBytes)
 }
 
-func liveHeap() float64 {
+func liveHeapMiB() float64 {
 	runtime.GC()
 	runtime.GC() // the pools are emptied by the second
 	var m runtime.MemStats

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestSpread(t *testing.T) {
+func TestSpread_String(t *testing.T) {
 	for _, test := range []struct {
 		values []float64
 		want   spread
@@ -21,7 +21,7 @@ func TestSpread(t *testing.T) {
 		{[]float64{1234.5, 99}, spread{666.75, 99, 1234.5}, "667 (99–1,234)"},
 		{[]float64{0, 0}, spread{}, "0"},
 	} {
-		got := spreadOf(test.values)
+		got := newSpread(test.values)
 		if got != test.want {
 			t.Errorf("%v, want %v", got, test.want)
 		}
@@ -31,7 +31,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-func TestNumber(t *testing.T) {
+func TestFormatNumber(t *testing.T) {
 	for _, test := range []struct {
 		x    float64
 		want string
@@ -39,25 +39,25 @@ func TestNumber(t *testing.T) {
 		{0, "0"}, {7, "7"}, {999, "999"}, {1000, "1,000"}, {1234567.8, "1,234,568"}, {-1000, "-1,000"}, {-100.5, "-100"},
 		{12.345, "12.3"}, {1.2345, "1.23"}, {0.012345, "0.0123"},
 	} {
-		if got := number(test.x); got != test.want {
+		if got := formatNumber(test.x); got != test.want {
 			t.Errorf("%v is %q, want %q", test.x, got, test.want)
 		}
 	}
 }
 
-// sample returns a result of two rounds in which a peer is slower and loses
+// sampleResult returns a result of two rounds in which a peer is slower and loses
 // something.
-func sample() *result {
+func sampleResult() *result {
 	s := &scenario{
 		name: "sample", title: "two systems", note: "A note.",
 		columns: []column{
-			{heading: "rate", of: (*measured).rate},
-			{heading: "KiB", of: func(m *measured) float64 { return m.KiB }},
+			{heading: "rate", value: (*measurement).rate},
+			{heading: "KiB", value: func(m *measurement) float64 { return m.KiBPerConn }},
 		},
-		ratios: []ratio{{heading: "hub ÷ it", base: "hub", of: func(hub, it *measured) float64 { return hub.rate() / it.rate() }}},
-		charts: []chart{{title: "Rates", unit: "deliveries/s", bars: []series{{of: (*measured).rate}}}, {
-			title: "Growth", unit: "deliveries/s", across: "clients",
-			lines: []curve{{name: "it", of: (*measured).rate, points: []point{{10, "hub"}, {100, "peer"}}}},
+		ratios: []ratio{{heading: "hub ÷ it", base: "hub", value: func(hub, other *measurement) float64 { return hub.rate() / other.rate() }}},
+		charts: []chart{{title: "Rates", unit: "deliveries/s", bars: []series{{value: (*measurement).rate}}}, {
+			title: "Growth", unit: "deliveries/s", xLabel: "clients",
+			curves: []curve{{name: "it", value: (*measurement).rate, points: []point{{10, "hub"}, {100, "peer"}}}},
 		}},
 		subjects: []subject{{name: "hub"}, {name: "peer"}},
 	}
@@ -65,54 +65,54 @@ func sample() *result {
 		{"hub": {Deliveries: 1000, Seconds: 1}, "peer": {Deliveries: 1000, Seconds: 2}},
 		{"hub": {Deliveries: 1000, Seconds: 2}, "peer": {Deliveries: 900, Seconds: 9, Expected: 1000, Lost: 100}},
 	}}
-	r.sum()
+	r.summarize()
 	return r
 }
 
-func TestTable(t *testing.T) {
+func TestResult_Table(t *testing.T) {
 	const want = "" +
 		"|  | rate | KiB | hub ÷ it |\n" +
 		"|---|---|---|---|\n" +
 		"| hub | 750 (500–1,000) | – | – |\n" +
 		"| peer, lost 100 of 1,000 | 300 (100–500) | – | 3.50 (2.00–5.00) |\n"
-	if got := sample().table(); got != want {
+	if got := sampleResult().table(); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
 
-// TestRatioWithoutBase has only the system measured to which others are compared.
-func TestRatioWithoutBase(t *testing.T) {
-	r := sample()
+// TestResult_RatioWithoutBase has only the system measured to which others are compared.
+func TestResult_RatioWithoutBase(t *testing.T) {
+	r := sampleResult()
 	r.scenario.subjects = []subject{{name: "peer"}}
-	for _, this := range r.Rounds {
-		delete(this, "hub")
+	for _, rd := range r.Rounds {
+		delete(rd, "hub")
 	}
-	r.sum()
+	r.summarize()
 	if len(r.Ratios) != 0 {
 		t.Errorf("ratios to something that was not measured: %v", r.Ratios)
 	}
 }
 
-func TestBar(t *testing.T) {
+func TestThreshold_Check(t *testing.T) {
 	for _, test := range []struct {
-		bar  bar
+		bar  threshold
 		fine bool
 	}{
-		{bar{heading: "hub ÷ it", row: "peer", least: 4.9}, true}, // the best round counts
-		{bar{heading: "hub ÷ it", row: "peer", least: 5.1}, false},
-		{bar{heading: "hub ÷ it", row: "peer", most: 2.1}, true},
-		{bar{heading: "hub ÷ it", row: "peer", most: 1.9}, false},
-		{bar{heading: "hub ÷ it", row: "hub", least: 1}, false}, // there is no such figure
-		{bar{heading: "rate", row: "hub", most: 510}, true},     // of a column
-		{bar{heading: "rate", row: "hub", most: 490}, false},
+		{threshold{heading: "hub ÷ it", row: "peer", minValue: 4.9}, true}, // the best round counts
+		{threshold{heading: "hub ÷ it", row: "peer", minValue: 5.1}, false},
+		{threshold{heading: "hub ÷ it", row: "peer", maxValue: 2.1}, true},
+		{threshold{heading: "hub ÷ it", row: "peer", maxValue: 1.9}, false},
+		{threshold{heading: "hub ÷ it", row: "hub", minValue: 1}, false}, // there is no such figure
+		{threshold{heading: "rate", row: "hub", maxValue: 510}, true},    // of a column
+		{threshold{heading: "rate", row: "hub", maxValue: 490}, false},
 	} {
-		if err := test.bar.judge(sample()); (err == nil) != test.fine {
+		if err := test.bar.check(sampleResult()); (err == nil) != test.fine {
 			t.Errorf("%+v: %v", test.bar, err)
 		}
 	}
 }
 
-func TestPage(t *testing.T) {
+func TestPage_WriteResult(t *testing.T) {
 	p := page{filepath.Join(t.TempDir(), "page.md")}
 	const before = "# Title\n\n<!-- bench:sample -->\nold\n<!-- /bench:sample -->\n\nThe end.\n"
 	if err := os.WriteFile(p.file, []byte(before), 0o644); err != nil {
@@ -124,8 +124,8 @@ func TestPage(t *testing.T) {
 	if err := p.check([]string{"sample", "other"}); err == nil {
 		t.Error("no error, and there is no place for the section")
 	}
-	r := sample()
-	if err := p.putResult(r, "Measured on a day."); err != nil {
+	r := sampleResult()
+	if err := p.writeResult(r, "Measured on a day."); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(p.file)
@@ -138,7 +138,7 @@ func TestPage(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", b, want)
 	}
 	for _, name := range []string{"sample.svg", "sample-2.svg"} {
-		svg, err := os.ReadFile(filepath.Join(filepath.Dir(p.file), charts, name))
+		svg, err := os.ReadFile(filepath.Join(filepath.Dir(p.file), chartsDir, name))
 		if err != nil || !strings.Contains(string(svg), "deliveries/s") {
 			t.Errorf("%s: %v, %d bytes, without its axis", name, err, len(svg))
 		}

@@ -10,10 +10,10 @@ import (
 
 // bench is what all scenarios share.
 type bench struct {
-	programs *programs
-	systems  []string // to measure
-	soak     time.Duration
-	verify   string // how the simulation verifies; "" is as the scenario says
+	programs     *programs
+	systems      []string // to measure
+	soakDuration time.Duration
+	verify       string // how the simulation verifies; "" is as the scenario says
 }
 
 // scenario is a question, and how to answer it.
@@ -30,22 +30,22 @@ type scenario struct {
 	ratios   []ratio
 	charts   []chart
 
-	// bars are what the result must reach, if there is such a thing.
-	bars []bar
+	// thresholds are what the result must reach, if there is such a thing.
+	thresholds []threshold
 }
 
 // subject is what is measured in turn: mostly a system, of which it has the name.
 type subject struct {
 	name    string
 	systems []string // that it needs
-	measure func(context.Context) (*measured, error)
+	measure func(context.Context) (*measurement, error)
 }
 
 // column is a figure in the table.
 type column struct {
-	heading string
-	of      func(*measured) float64
-	zero    bool // 0 is a figure; otherwise it says that there is none
+	heading  string
+	value    func(*measurement) float64
+	showZero bool // 0 is a figure; otherwise it says that there is none
 }
 
 // ratio is a figure that relates two runs of the same round.
@@ -53,11 +53,11 @@ type ratio struct {
 	heading string
 	base    string   // the subject that is divided
 	rows    []string // by which others; nil is by all
-	of      func(base, other *measured) float64
+	value   func(base, other *measurement) float64
 }
 
-// applies says whether a subject has that ratio.
-func (r *ratio) applies(subject string) bool {
+// appliesTo says whether a subject has that ratio.
+func (r *ratio) appliesTo(subject string) bool {
 	return subject != r.base && (r.rows == nil || slices.Contains(r.rows, subject))
 }
 
@@ -67,12 +67,12 @@ var scenarios = []struct {
 	name  string
 	build func(*bench) *scenario
 }{
-	{"default", func(b *bench) *scenario { return b.patternScenario("default") }},
-	{"small", func(b *bench) *scenario { return b.patternScenario("small") }},
-	{"scattered", func(b *bench) *scenario { return b.patternScenario("scattered") }},
-	{"tiny16", func(b *bench) *scenario { return b.patternScenario("tiny16") }},
-	{"tiny128", func(b *bench) *scenario { return b.patternScenario("tiny128") }},
-	{"heavy", func(b *bench) *scenario { return b.patternScenario("heavy") }},
+	{"default", func(b *bench) *scenario { return b.workloadScenario("default") }},
+	{"small", func(b *bench) *scenario { return b.workloadScenario("small") }},
+	{"scattered", func(b *bench) *scenario { return b.workloadScenario("scattered") }},
+	{"tiny16", func(b *bench) *scenario { return b.workloadScenario("tiny16") }},
+	{"tiny128", func(b *bench) *scenario { return b.workloadScenario("tiny128") }},
+	{"heavy", func(b *bench) *scenario { return b.workloadScenario("heavy") }},
 	{"latency128", func(b *bench) *scenario { return b.latencyScenario("latency128", 128, latencyRounds) }},
 	{"latency10k", func(b *bench) *scenario { return b.latencyScenario("latency10k", 10240, latencyRounds) }},
 	{"loaded", func(b *bench) *scenario { return b.loadedScenario("loaded", 128) }},
@@ -84,15 +84,15 @@ var scenarios = []struct {
 	{"flood", func(b *bench) *scenario { return b.floodScenario(floodSeconds) }},
 	{"hostile", func(b *bench) *scenario { return b.hostileScenario(hostileConns, hostileSeconds) }},
 	{"holders", func(b *bench) *scenario { return b.holdersScenario(holdersConns, holdersSeconds) }},
-	{"soak", func(b *bench) *scenario { return b.soakScenario(b.soak) }},
-	{"version2", func(b *bench) *scenario { return b.version2Scenario("version2", patterns["default"]) }},
-	{"version2-small", func(b *bench) *scenario { return b.version2Scenario("version2-small", patterns["small"]) }},
-	{"tls", func(b *bench) *scenario { return b.tlsScenario("tls", patterns["default"]) }},
-	{"safety", func(b *bench) *scenario { return b.safetyScenario("safety", patterns["default"]) }},
-	{"traces", func(b *bench) *scenario { return b.tracesScenario("traces", patterns["default"], 1) }},
-	{"traces2", func(b *bench) *scenario { return b.tracesScenario("traces2", patterns["default"], 2) }},
+	{"soak", func(b *bench) *scenario { return b.soakScenario(b.soakDuration) }},
+	{"version2", func(b *bench) *scenario { return b.version2Scenario("version2", workloads["default"]) }},
+	{"version2-small", func(b *bench) *scenario { return b.version2Scenario("version2-small", workloads["small"]) }},
+	{"tls", func(b *bench) *scenario { return b.tlsScenario("tls", workloads["default"]) }},
+	{"safety", func(b *bench) *scenario { return b.safetyScenario("safety", workloads["default"]) }},
+	{"traces", func(b *bench) *scenario { return b.tracesScenario("traces", workloads["default"], 1) }},
+	{"traces2", func(b *bench) *scenario { return b.tracesScenario("traces2", workloads["default"], 2) }},
 	{"defaults", func(b *bench) *scenario { return b.defaultsScenario() }},
-	{"full", func(b *bench) *scenario { return b.fullScenario(heavyInFull) }},
+	{"full", func(b *bench) *scenario { return b.fullScenario(fullWorkload) }},
 	{"repeat", func(b *bench) *scenario { return b.repeatScenario(repeatRuns) }},
 }
 
@@ -104,17 +104,17 @@ func scenarioNames() (names []string) {
 	return names
 }
 
-// chooseScenarios returns those with the given names, which may be "all" or
+// selectScenarios returns those with the given names, which may be "all" or
 // "smoke", for the systems that are measured.
-func (b *bench) chooseScenarios(names string) (chosen []*scenario, err error) {
+func (b *bench) selectScenarios(names string) (selected []*scenario, err error) {
 	if names == "all" {
 		names = strings.Join(scenarioNames(), ",")
 	}
 	for name := range strings.SplitSeq(names, ",") {
 		if name == "smoke" {
 			for _, s := range b.smokeScenarios() {
-				s.keep(b.systems)
-				chosen = append(chosen, s)
+				s.filterSubjects(b.systems)
+				selected = append(selected, s)
 			}
 			continue
 		}
@@ -123,27 +123,27 @@ func (b *bench) chooseScenarios(names string) (chosen []*scenario, err error) {
 			return nil, fmt.Errorf("no such scenario: %q; there are %s, smoke, and all", name, strings.Join(scenarioNames(), ", "))
 		}
 		s := scenarios[i].build(b)
-		s.keep(b.systems)
+		s.filterSubjects(b.systems)
 		if len(s.subjects) == 0 {
 			return nil, fmt.Errorf("%s measures none of %s", name, strings.Join(b.systems, ", "))
 		}
-		chosen = append(chosen, s)
+		selected = append(selected, s)
 	}
-	return chosen, nil
+	return selected, nil
 }
 
-// keep leaves out the subjects that need other systems.
-func (s *scenario) keep(systems []string) {
-	s.subjects = slices.DeleteFunc(s.subjects, func(one subject) bool {
-		return slices.ContainsFunc(one.systems, func(needed string) bool { return !slices.Contains(systems, needed) })
+// filterSubjects leaves out the subjects that need other systems.
+func (s *scenario) filterSubjects(systems []string) {
+	s.subjects = slices.DeleteFunc(s.subjects, func(sub subject) bool {
+		return slices.ContainsFunc(sub.systems, func(needed string) bool { return !slices.Contains(systems, needed) })
 	})
 }
 
-// systemsOf returns the systems that scenarios need.
-func systemsOf(scenarios []*scenario) (systems []string) {
+// requiredSystems returns the systems that scenarios need.
+func requiredSystems(scenarios []*scenario) (systems []string) {
 	for _, s := range scenarios {
-		for _, one := range s.subjects {
-			systems = append(systems, one.systems...)
+		for _, sub := range s.subjects {
+			systems = append(systems, sub.systems...)
 		}
 	}
 	return systems

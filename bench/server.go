@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// patience is how long a process may take to come up, or to end when it is told.
-const patience = 20 * time.Second
+// waitTimeout is how long a process may take to come up, or to end when it is told.
+const waitTimeout = 20 * time.Second
 
-// cost is what a process took.
-type cost struct {
+// usage is what a process took.
+type usage struct {
 	PeakMiB float64 `json:"peak_mib"` // resident
 	CPU     float64 `json:"cpu_seconds"`
 }
@@ -32,16 +32,16 @@ type server struct {
 	err    error         // how it ended; set before exited is closed
 }
 
-// launch starts a server that is to listen at addr, and waits until it does.
-func launch(ctx context.Context, name, addr, path string, args ...string) (*server, error) {
+// startProcess starts a server that is to listen at addr, and waits until it does.
+func startProcess(ctx context.Context, name, addr, path string, args ...string) (*server, error) {
 	s := &server{name: name, addr: addr, exited: make(chan struct{})}
 	s.cmd = exec.CommandContext(ctx, path, args...)
 	s.cmd.Stderr, s.cmd.Stdout = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	s.await()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	s.monitorExit()
+	for end := time.Now().Add(waitTimeout); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		select {
 		case <-s.exited:
 			return nil, fmt.Errorf("%s did not come up: %w\n%s", name, s.err, s.log.String())
@@ -53,11 +53,11 @@ func launch(ctx context.Context, name, addr, path string, args ...string) (*serv
 		}
 	}
 	s.kill()
-	return nil, fmt.Errorf("%s did not listen at %s within %v\n%s", name, addr, patience, s.log.String())
+	return nil, fmt.Errorf("%s did not listen at %s within %v\n%s", name, addr, waitTimeout, s.log.String())
 }
 
-// await notes when the process ends, and how.
-func (s *server) await() {
+// monitorExit notes when the process ends, and how.
+func (s *server) monitorExit() {
 	go func() { // ends with the process
 		s.err = s.cmd.Wait()
 		close(s.exited)
@@ -65,22 +65,22 @@ func (s *server) await() {
 }
 
 // stop ends the server as an operator would, and returns what it took.
-func (s *server) stop() (cost, error) {
-	peak, err := s.memory("VmHWM")
+func (s *server) stop() (usage, error) {
+	peak, err := s.memoryMiB("VmHWM")
 	if err != nil {
 		s.kill()
-		return cost{}, fmt.Errorf("%w\n%s", err, s.log.String())
+		return usage{}, fmt.Errorf("%w\n%s", err, s.log.String())
 	}
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return cost{}, err
+		return usage{}, err
 	}
-	late := time.AfterFunc(patience, func() { s.cmd.Process.Kill() })
-	defer late.Stop()
+	killTimer := time.AfterFunc(waitTimeout, func() { s.cmd.Process.Kill() })
+	defer killTimer.Stop()
 	<-s.exited
 	if s.err != nil {
-		return cost{}, fmt.Errorf("%s ended badly: %w\n%s", s.name, s.err, s.log.String())
+		return usage{}, fmt.Errorf("%s ended badly: %w\n%s", s.name, s.err, s.log.String())
 	}
-	return cost{PeakMiB: peak, CPU: cpuOf(s.cmd)}, nil
+	return usage{PeakMiB: peak, CPU: processCPUSeconds(s.cmd)}, nil
 }
 
 // kill ends a server that is of no use.
@@ -89,27 +89,27 @@ func (s *server) kill() {
 	<-s.exited
 }
 
-// memory reads a field of the server's /proc/PID/status, in MiB: VmHWM is the peak
+// memoryMiB reads a field of the server's /proc/PID/status, in MiB: VmHWM is the peak
 // of the resident memory, VmRSS what it is now.
-func (s *server) memory(field string) (float64, error) {
+func (s *server) memoryMiB(field string) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("memory of %s: %w", s.name, err)
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, field+":"); ok {
-			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			kib, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
 			return kib / 1024, err
 		}
 	}
 	return 0, fmt.Errorf("no %s in the status of %s: it has ended", field, s.name)
 }
 
-// settled returns the resident memory when it has not grown for a second.
-func (s *server) settled(ctx context.Context) (float64, error) {
+// stableMemoryMiB returns the resident memory when it has not grown for a second.
+func (s *server) stableMemoryMiB(ctx context.Context) (float64, error) {
 	last := 0.0
 	for ctx.Err() == nil {
-		now, err := s.memory("VmRSS")
+		now, err := s.memoryMiB("VmRSS")
 		if err != nil || now <= last {
 			return now, err
 		}
@@ -123,10 +123,10 @@ func (s *server) settled(ctx context.Context) (float64, error) {
 // which is 100 on every architecture that Go runs on.
 const ticksPerSecond = 100
 
-// cpu returns the seconds of processor time that the server has taken so far, from
+// cpuSeconds returns the seconds of processor time that the server has taken so far, from
 // /proc/PID/stat: its fields 14 and 15, of which the 12th and 13th come after the
 // name in parentheses.
-func (s *server) cpu() (float64, error) {
+func (s *server) cpuSeconds() (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("processor time of %s: %w", s.name, err)
@@ -147,8 +147,8 @@ func (s *server) cpu() (float64, error) {
 	return ticks / ticksPerSecond, nil
 }
 
-// cpuOf returns the seconds of processor time that a process took that has ended.
-func cpuOf(cmd *exec.Cmd) float64 {
+// processCPUSeconds returns the seconds of processor time that a process took that has ended.
+func processCPUSeconds(cmd *exec.Cmd) float64 {
 	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 }
 

@@ -6,34 +6,34 @@ import "fmt"
 const smokeRounds = 2
 
 // smokeIdleClients is how many connections smokeIdle opens. With them one in version 1 takes 4.7
-// KiB where it takes 4.5 with 15,000, for what the server needs once counts as well. With fewer,
+// KiBPerConn where it takes 4.5 with 15,000, for what the server needs once counts as well. With fewer,
 // that would be too much.
 const smokeIdleClients = 5000
 
-// bar is what the best round of a scenario must reach. For a speed it lies a factor of two below
+// threshold is what the best round of a scenario must reach. For a speed it lies a factor of two below
 // what is promised, and the best round counts: a machine that does other things as
 // well must not fail it, and a mistake that halves the speed must. Memory does not depend on the
 // machine's other work, so its bar is 1.1 times what is promised.
-type bar struct {
-	heading string // of the ratio, or of the column
-	row     string
-	least   float64 // 0 where there is only a most
-	most    float64
+type threshold struct {
+	heading  string // of the ratio, or of the column
+	row      string
+	minValue float64 // 0 where there is only a most
+	maxValue float64
 }
 
-// judge returns whether a result is below the bar.
-func (b *bar) judge(r *result) error {
-	s, ok := r.Ratios[b.heading][b.row]
+// check returns whether a result is below the bar.
+func (th *threshold) check(r *result) error {
+	s, ok := r.Ratios[th.heading][th.row]
 	if !ok {
-		s, ok = r.Figures[b.heading][b.row]
+		s, ok = r.Figures[th.heading][th.row]
 	}
 	switch {
 	case !ok:
-		return fmt.Errorf("no figure %q of %q", b.heading, b.row)
-	case b.least > 0 && s.Most < b.least:
-		return fmt.Errorf("%s %s is %.2f in the best of %d rounds, want at least %.2f", b.heading, b.row, s.Most, len(r.Rounds), b.least)
-	case b.most > 0 && s.Least > b.most:
-		return fmt.Errorf("%s %s is %.2f in the best of %d rounds, want at most %.2f", b.heading, b.row, s.Least, len(r.Rounds), b.most)
+		return fmt.Errorf("no figure %q of %q", th.heading, th.row)
+	case th.minValue > 0 && s.Max < th.minValue:
+		return fmt.Errorf("%s %s is %.2f in the best of %d rounds, want at least %.2f", th.heading, th.row, s.Max, len(r.Rounds), th.minValue)
+	case th.maxValue > 0 && s.Min > th.maxValue:
+		return fmt.Errorf("%s %s is %.2f in the best of %d rounds, want at most %.2f", th.heading, th.row, s.Min, len(r.Rounds), th.maxValue)
 	}
 	return nil
 }
@@ -43,24 +43,24 @@ func (b *bar) judge(r *result) error {
 func (b *bench) smokeScenarios() []*scenario {
 	return []*scenario{
 		// Promised: at most 1.05 times the limit's time.
-		b.smoke("default", 20, bar{heading: rateHeading, row: "limit", least: 1 / 2.1}, "limit"),
+		b.smokeWorkload("default", 20, threshold{heading: rateHeading, row: "limit", minValue: 1 / 2.1}, "limit"),
 		// Promised: 8 times the rate of nats-server.
-		b.smoke("small", 200, bar{heading: rateHeading, row: "nats", least: 4}, "nats"),
+		b.smokeWorkload("small", 200, threshold{heading: rateHeading, row: "nats", minValue: 4}, "nats"),
 		// Promised: 3 times.
-		b.smoke("scattered", 1000, bar{heading: rateHeading, row: "nats", least: 1.5}, "nats"),
+		b.smokeWorkload("scattered", 1000, threshold{heading: rateHeading, row: "nats", minValue: 1.5}, "nats"),
 		// Promised: 2 times.
-		b.smoke("tiny128", 1_000_000, bar{heading: rateHeading, row: "nats", least: 1}, "nats"),
+		b.smokeWorkload("tiny128", 1_000_000, threshold{heading: rateHeading, row: "nats", minValue: 1}, "nats"),
 		b.smokeLatency(),
 		b.smokeIdle(),
 	}
 }
 
-// smoke returns a pattern with fewer messages, for the hub and one other.
-func (b *bench) smoke(name string, messages int, least bar, other string) *scenario {
-	p := patterns[name]
-	p.messages, p.systems = messages, []string{"hub", other}
-	s := b.scenarioOf("smoke-"+name, p)
-	s.rounds, s.bars = smokeRounds, []bar{least}
+// smokeWorkload returns a pattern with fewer messages, for the hub and one other.
+func (b *bench) smokeWorkload(name string, messages int, th threshold, other string) *scenario {
+	wl := workloads[name]
+	wl.messages, wl.systems = messages, []string{"hub", other}
+	s := b.newWorkloadScenario("smoke-"+name, wl)
+	s.rounds, s.thresholds = smokeRounds, []threshold{th}
 	return s
 }
 
@@ -68,8 +68,8 @@ func (b *bench) smoke(name string, messages int, least bar, other string) *scena
 // times its median.
 func (b *bench) smokeLatency() *scenario {
 	s := b.latencyScenario("smoke-latency", 128, 5000)
-	s.keep([]string{"hub", "forward"})
-	s.rounds, s.bars = smokeRounds, []bar{{heading: rawHeading, row: "forward", most: 2.3}}
+	s.filterSubjects([]string{"hub", "forward"})
+	s.rounds, s.thresholds = smokeRounds, []threshold{{heading: rawHeading, row: "forward", maxValue: 2.3}}
 	return s
 }
 
@@ -77,16 +77,16 @@ func (b *bench) smokeLatency() *scenario {
 func (b *bench) smokeIdle() *scenario {
 	s := b.idleScenario(smokeIdleClients)
 	s.name = "smoke-idle"
-	s.keep([]string{"hub"})
+	s.filterSubjects([]string{"hub"})
 	s.rounds = 1
-	for _, promised := range []bar{
-		{heading: idleHeading, most: maxIdleKiB},
-		{heading: idleSilentHeading, most: maxIdleKiB},
-		{heading: idle2Heading, most: maxIdleKiB2},
+	for _, th := range []threshold{
+		{heading: idleHeading, maxValue: maxIdleKiB},
+		{heading: idleSilentHeading, maxValue: maxIdleKiB},
+		{heading: idleVersion2Heading, maxValue: maxIdleKiBVersion2},
 	} {
-		promised.row = "hub"
-		promised.most *= 1.1
-		s.bars = append(s.bars, promised)
+		th.row = "hub"
+		th.maxValue *= 1.1
+		s.thresholds = append(s.thresholds, th)
 	}
 	return s
 }

@@ -11,7 +11,7 @@ import (
 // startHub starts start_server as it comes, without its admin address, which times some of the
 // deliveries. There is no limit to raise: when what it
 // holds for its clients reaches its bound, senders wait.
-func startHub(ctx context.Context, p *programs, _ setting) (*server, error) {
+func startHub(ctx context.Context, p *programs, _ limitMode) (*server, error) {
 	return startHubWith(ctx, p)
 }
 
@@ -21,13 +21,13 @@ func startHubWith(ctx context.Context, p *programs, flags ...string) (*server, e
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, "hub", addr, p.path("start_server"),
+	return startProcess(ctx, "hub", addr, p.path("start_server"),
 		append([]string{"-addr=127.0.0.1", "-port=" + portOf(addr), "-stat=false", "-admin=off"}, flags...)...)
 }
 
 // startForward starts the bare forwarder. It takes every connection for half of a
 // pair, so nobody may connect to see whether it listens: it says so.
-func startForward(ctx context.Context, p *programs, _ setting) (*server, error) {
+func startForward(ctx context.Context, p *programs, _ limitMode) (*server, error) {
 	s := &server{name: "forward", exited: make(chan struct{}), cmd: exec.CommandContext(ctx, p.path("limit"), "forward")}
 	s.cmd.Stderr = &s.log
 	stdout, err := s.cmd.StdoutPipe()
@@ -39,7 +39,7 @@ func startForward(ctx context.Context, p *programs, _ setting) (*server, error) 
 	}
 	addr, err := bufio.NewReader(stdout).ReadString('\n')
 	s.addr = strings.TrimSpace(addr)
-	s.await()
+	s.monitorExit()
 	if err != nil {
 		s.kill()
 		return nil, fmt.Errorf("address of the forwarder: %w\n%s", err, s.log.String())

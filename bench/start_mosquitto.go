@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// mosquittoBase is what mosquitto needs to be used at all by anybody: without the
+// mosquittoBaseConf is what mosquitto needs to be used at all by anybody: without the
 // second line, nobody may connect to a listener that is configured.
-const mosquittoBase = `
+const mosquittoBaseConf = `
 listener %s 127.0.0.1
 allow_anonymous true
 `
 
-// mosquittoRaised is what is set besides for measuring.
-const mosquittoRaised = `
+// mosquittoRaisedConf is what is set besides for measuring.
+const mosquittoRaisedConf = `
 # How many messages, and bytes of them, may wait for one client beyond those under
 # way: 1000 messages by default, and the rest is thrown away. 0 is no limit.
 max_queued_messages 0
@@ -29,8 +29,8 @@ connection_messages false
 `
 
 // startMosquitto starts Debian's mosquitto with a port of its own.
-func startMosquitto(ctx context.Context, p *programs, how setting) (*server, error) {
-	path, err := installed("mosquitto")
+func startMosquitto(ctx context.Context, p *programs, limits limitMode) (*server, error) {
+	path, err := findProgram("mosquitto")
 	if err != nil {
 		return nil, err
 	}
@@ -39,13 +39,13 @@ func startMosquitto(ctx context.Context, p *programs, how setting) (*server, err
 		return nil, err
 	}
 	var conf strings.Builder
-	fmt.Fprintf(&conf, mosquittoBase, portOf(addr))
-	if how == raised {
-		conf.WriteString(mosquittoRaised)
+	fmt.Fprintf(&conf, mosquittoBaseConf, portOf(addr))
+	if limits == limitsRaised {
+		conf.WriteString(mosquittoRaisedConf)
 	}
-	file, err := p.write("mosquitto.conf", conf.String())
+	file, err := p.writeFile("mosquitto.conf", conf.String())
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, "mosquitto", addr, path, "-c", file)
+	return startProcess(ctx, "mosquitto", addr, path, "-c", file)
 }

@@ -23,17 +23,17 @@ max_connections: 100000
 `
 
 // startNATS starts nats-server, the version that go.mod names.
-func startNATS(ctx context.Context, p *programs, how setting) (*server, error) {
+func startNATS(ctx context.Context, p *programs, limits limitMode) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	if how == asItComes {
-		return launch(ctx, "nats", addr, p.path("nats-server"), "-a", "127.0.0.1", "-p", portOf(addr))
+	if limits == limitsDefault {
+		return startProcess(ctx, "nats", addr, p.path("nats-server"), "-a", "127.0.0.1", "-p", portOf(addr))
 	}
-	conf, err := p.write("nats.conf", fmt.Sprintf(natsConf, addr))
+	conf, err := p.writeFile("nats.conf", fmt.Sprintf(natsConf, addr))
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, "nats", addr, p.path("nats-server"), "-c", conf)
+	return startProcess(ctx, "nats", addr, p.path("nats-server"), "-c", conf)
 }

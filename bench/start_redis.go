@@ -27,8 +27,8 @@ appendonly no
 `
 
 // startRedis starts Debian's redis-server with a port and a folder of its own.
-func startRedis(ctx context.Context, p *programs, how setting) (*server, error) {
-	path, err := installed("redis-server")
+func startRedis(ctx context.Context, p *programs, limits limitMode) (*server, error) {
+	path, err := findProgram("redis-server")
 	if err != nil {
 		return nil, err
 	}
@@ -36,12 +36,12 @@ func startRedis(ctx context.Context, p *programs, how setting) (*server, error) 
 	if err != nil {
 		return nil, err
 	}
-	if how == asItComes {
-		return launch(ctx, "redis", addr, path, "--bind", "127.0.0.1", "--port", portOf(addr), "--dir", p.dir)
+	if limits == limitsDefault {
+		return startProcess(ctx, "redis", addr, path, "--bind", "127.0.0.1", "--port", portOf(addr), "--dir", p.dir)
 	}
-	conf, err := p.write("redis.conf", fmt.Sprintf(redisConf, portOf(addr), p.dir))
+	conf, err := p.writeFile("redis.conf", fmt.Sprintf(redisConf, portOf(addr), p.dir))
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, "redis", addr, path, conf)
+	return startProcess(ctx, "redis", addr, path, conf)
 }

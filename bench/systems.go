@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// setting says how a server is set up.
-type setting int
+// limitMode says how a server is set up.
+type limitMode int
 
 const (
-	// raised is for measuring: nothing is thrown away that the server could hold.
-	raised setting = iota
+	// limitsRaised is for measuring: nothing is thrown away that the server could hold.
+	limitsRaised limitMode = iota
 
-	// asItComes is the server with no limit changed.
-	asItComes
+	// limitsDefault is the server with no limit changed.
+	limitsDefault
 )
 
 // system is something that moves messages between processes.
@@ -24,7 +24,7 @@ type system struct {
 	name string
 
 	// start starts a server on the loopback interface.
-	start func(context.Context, *programs, setting) (*server, error)
+	start func(context.Context, *programs, limitMode) (*server, error)
 
 	// program is what has to be installed; "" when it is built here.
 	program string
@@ -40,30 +40,30 @@ var systems = []system{
 	{name: "mosquitto", start: startMosquitto, program: "mosquitto"},
 }
 
-// systemNamed returns a system that is known to exist.
-func systemNamed(name string) system {
+// findSystem returns a system that is known to exist.
+func findSystem(name string) system {
 	i := slices.IndexFunc(systems, func(s system) bool { return s.name == name })
 	return systems[i]
 }
 
-// chooseSystems returns the names of the systems to measure: those that are asked for, or
+// selectSystems returns the names of the systems to measure: those that are asked for, or
 // all that there are on this machine. One that was asked for must be there.
-func chooseSystems(asked string) (names []string, err error) {
-	every := []string{"limit"}
+func selectSystems(requested string) (names []string, err error) {
+	known := []string{"limit"}
 	for _, s := range systems {
-		every = append(every, s.name)
+		known = append(known, s.name)
 	}
-	explicit := asked != ""
-	wanted := every
+	explicit := requested != ""
+	selected := known
 	if explicit {
-		wanted = strings.Split(asked, ",")
+		selected = strings.Split(requested, ",")
 	}
-	for _, name := range wanted {
-		if !slices.Contains(every, name) {
-			return nil, fmt.Errorf("no such system: %q; there are %s", name, strings.Join(every, ", "))
+	for _, name := range selected {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("no such system: %q; there are %s", name, strings.Join(known, ", "))
 		}
 		if name != "limit" {
-			if err := systemNamed(name).there(); err != nil && explicit {
+			if err := findSystem(name).checkInstalled(); err != nil && explicit {
 				return nil, err
 			} else if err != nil {
 				fmt.Printf("without %s: %v\n", name, err)
@@ -75,12 +75,12 @@ func chooseSystems(asked string) (names []string, err error) {
 	return names, nil
 }
 
-// there returns why a system cannot be started here, if so.
-func (s system) there() error {
+// checkInstalled returns why a system cannot be started here, if so.
+func (s system) checkInstalled() error {
 	if s.program == "" {
 		return nil
 	}
-	_, err := installed(s.program)
+	_, err := findProgram(s.program)
 	return err
 }
 

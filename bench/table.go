@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// none stands in a table where there is nothing to say.
-const none = "–"
+// noValue stands in a table where there is nothing to say.
+const noValue = "–"
 
 // table returns the result in Markdown: a row for each subject, the median of the
 // rounds, and in parentheses the least and the most.
@@ -17,17 +17,17 @@ func (r *result) table() string {
 		headings = append(headings, c.heading)
 	}
 	ratios := r.scenario.ratioHeadings()
-	row(&b, append(headings, ratios...))
+	writeRow(&b, append(headings, ratios...))
 	b.WriteString("|" + strings.Repeat("---|", len(headings)+len(ratios)) + "\n")
-	for _, one := range r.scenario.subjects {
-		cells := []string{r.rowName(one.name)}
+	for _, sub := range r.scenario.subjects {
+		cells := []string{r.rowName(sub.name)}
 		for _, c := range r.scenario.columns {
-			cells = append(cells, cell(r.Figures[c.heading], one.name))
+			cells = append(cells, formatCell(r.Figures[c.heading], sub.name))
 		}
 		for _, heading := range ratios {
-			cells = append(cells, cell(r.Ratios[heading], one.name))
+			cells = append(cells, formatCell(r.Ratios[heading], sub.name))
 		}
-		row(&b, cells)
+		writeRow(&b, cells)
 	}
 	return b.String()
 }
@@ -48,8 +48,8 @@ func (s *scenario) ratioHeadings() (headings []string) {
 // most.
 func (r *result) rowName(subject string) string {
 	var lost, expected, faults uint64
-	for _, this := range r.Rounds {
-		m := this[subject]
+	for _, rd := range r.Rounds {
+		m := rd[subject]
 		if m.Lost > lost {
 			lost, expected = m.Lost, m.Expected
 		}
@@ -57,21 +57,21 @@ func (r *result) rowName(subject string) string {
 	}
 	name := subject
 	if lost > 0 {
-		name += fmt.Sprintf(", lost %s of %s", number(float64(lost)), number(float64(expected)))
+		name += fmt.Sprintf(", lost %s of %s", formatNumber(float64(lost)), formatNumber(float64(expected)))
 	}
 	if faults > 0 {
-		name += fmt.Sprintf(", %s out of order or twice", number(float64(faults)))
+		name += fmt.Sprintf(", %s out of order or twice", formatNumber(float64(faults)))
 	}
 	return name
 }
 
-func cell(column map[string]spread, subject string) string {
+func formatCell(column map[string]spread, subject string) string {
 	if s, ok := column[subject]; ok {
 		return s.String()
 	}
-	return none
+	return noValue
 }
 
-func row(b *strings.Builder, cells []string) {
+func writeRow(b *strings.Builder, cells []string) {
 	b.WriteString("| " + strings.Join(cells, " | ") + " |\n")
 }

@@ -40,8 +40,8 @@ func ParseAddress(text string) (Address, error) {
 
 func parseAddress(text string) (a Address, err error) {
 	rest := text
-	if scheme, behind, named := strings.Cut(text, "://"); named {
-		a.Scheme, rest = strings.ToLower(scheme), behind
+	if scheme, after, found := strings.Cut(text, "://"); found {
+		a.Scheme, rest = strings.ToLower(scheme), after
 		if a.Scheme != SchemePlain && a.Scheme != SchemeTLS {
 			return a, fmt.Errorf("hub:// and hubs:// are known, %s:// is not", scheme)
 		}
@@ -56,7 +56,7 @@ func parseAddress(text string) (a Address, err error) {
 	default:
 		return a, fmt.Errorf("a hub is asked nothing in its address: %s", rest[i:])
 	}
-	if err := a.split(rest); err != nil {
+	if err := a.parseHostPort(rest); err != nil {
 		return a, err
 	}
 	if a.Host == "" && a.Scheme == "" && a.Port != 0 {
@@ -71,8 +71,8 @@ func parseAddress(text string) (a Address, err error) {
 	return a, nil
 }
 
-// split takes the host and the port from what stands behind the scheme.
-func (a *Address) split(text string) error {
+// parseHostPort takes the host and the port from what stands behind the scheme.
+func (a *Address) parseHostPort(text string) error {
 	inside, bracketed := strings.CutPrefix(text, "[")
 	if inside, closed := strings.CutSuffix(inside, "]"); bracketed && closed || strings.Count(text, ":") > 1 && !bracketed {
 		if _, err := netip.ParseAddr(inside); err != nil { // of IPv6, without a port

@@ -38,7 +38,7 @@ func TestParseAddress(t *testing.T) {
 	}
 }
 
-func TestParseAddress_SaysWhatIsWrong(t *testing.T) {
+func TestParseAddress_Errors(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                   "names no host",
 		"hub://":             "names no host",

@@ -32,7 +32,7 @@
 // Send hands a message to the hub, and the hub hands it on: that is all one knows, and for
 // much it is enough. SendReport and SendFunc tell what became of it for each
 // receiver: written to its connection; received, which its client says when the application has
-// got it; processed, which the application says by Message.Done. Who left before is
+// got it; processed, which the application says by Message.Ack. Who left before is
 // gone, and where the hub cannot know, the fate is uncertain.
 //
 // A client that loses its connection comes back by itself, with the same id if the hub
@@ -65,46 +65,46 @@ const abortTimeout = 100 * time.Millisecond
 // Client is a client of a hub. All methods may be called concurrently.
 type Client struct {
 	// Static after construction.
-	options Options
-	anyBody bool // Options.MaxBody was left to the hub
-	life    context.Context
-	end     context.CancelFunc // of life
+	options      Options
+	maxBodyUnset bool // Options.MaxBody was left to the hub
+	ctx          context.Context
+	cancel       context.CancelFunc // of life
 
-	inbox    inbox
-	outgoing outgoing // version 2
-	verdicts verdicts // likewise
-	watching watching // likewise
-	soon     soon     // likewise
-	counts   counts
-	bodyMost atomic.Int64 // bytes
-	version  atomic.Int32 // of the protocol; 0: not settled yet
+	inbox       inbox
+	sendQueue   sendQueue     // version 2
+	verdicts    verdicts      // likewise
+	presence    presenceCache // likewise
+	ackTimer    ackTimer      // likewise
+	counts      counts
+	maxSendBody atomic.Int64 // bytes
+	version     atomic.Int32 // of the protocol; 0: not settled yet
 
 	// Owned by the reading goroutine.
-	secret   string // to come back with; "": it cannot
-	epoch    uint64 // of the hub
-	attempts int    // to come back, since it was connected
-	welcome  bool   // has come on the connection on which HELLO was said last
-	over     over   // what it was sent away for, since then
-	fresh    string // a token to show on the next connection; "": it is asked for
+	resumeSecret      string       // to come back with; "": it cannot
+	epoch             uint64       // of the hub
+	reconnectAttempts int          // to come back, since it was connected
+	gotWelcome        bool         // has come on the connection on which HELLO was said last
+	expired           expiredToken // what it was sent away for, since then
+	nextToken         string       // a token to show on the next connection; "": it is asked for
 
 	// Owned by tick, which runs once at a time.
-	taking  doubt // whether the hub has taken what was sent
-	hearing doubt // whether it has heard the verdicts
+	sendProbe    probeTimer // whether the hub has taken what was sent
+	verdictProbe probeTimer // whether it has heard the verdicts
 
-	done    <-chan struct{} // closed when the client is over
-	stopped chan struct{}   // closed when the reading goroutine has ended
-	closing chan struct{}   // closed by Close
-	closed  chan struct{}   // closed when Close has done all
-	close   sync.Once
+	done       <-chan struct{} // closed when the client is over
+	readerDone chan struct{}   // closed when the reading goroutine has ended
+	closing    chan struct{}   // closed by Close
+	closed     chan struct{}   // closed when Close has done all
+	closeOnce  sync.Once
 
-	abandoned atomic.Bool // Close has not waited for a function of the application: no other is called
+	callbacksDisabled atomic.Bool // Close has not waited for a function of the application: no other is called
 
-	mu      sync.Mutex
-	id      uint64
-	link    *link         // nil: there is no connection
-	changed chan struct{} // closed and made anew when link changes
-	leaving bool          // BYE has been said
-	err     error         // why it is over; set before done is closed
+	mu          sync.Mutex
+	id          uint64
+	conn        *conn         // nil: there is no connection
+	connChanged chan struct{} // closed and made anew when link changes
+	byeSent     bool          // BYE has been said
+	err         error         // why it is over; set before done is closed
 }
 
 // Dial connects to the hub at addr and returns when the hub has told the client's id. addr is
@@ -113,74 +113,74 @@ type Client struct {
 // by itself. The client has one goroutine that reads, and at times one that writes;
 // both end with Close.
 func Dial(ctx context.Context, addr string, options *Options) (*Client, error) {
-	all, err := options.withDefaults()
+	resolved, err := options.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	if all.Dial, err = all.target(addr); err != nil {
+	if resolved.Dial, err = resolved.dialFuncFor(addr); err != nil {
 		return nil, err
 	}
-	nc, err := all.Dial(ctx)
+	nc, err := resolved.Dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	return newClient(ctx, nc, all, options.anyBody())
+	return newClient(ctx, nc, resolved, options.maxBodyUnset())
 }
 
-// New is Dial for a connection that there is already. The connection belongs to
+// NewConn is Dial for a connection that there is already. The connection belongs to
 // the client, and is closed when New fails. When it is lost, the client ends
 // unless Options.Dial makes another.
-func New(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
-	all, err := options.withDefaults()
+func NewConn(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
+	resolved, err := options.withDefaults()
 	if err != nil {
 		if nc != nil {
 			nc.Close()
 		}
 		return nil, err
 	}
-	return newClient(ctx, nc, all, options.anyBody())
+	return newClient(ctx, nc, resolved, options.maxBodyUnset())
 }
 
 // newClient is New with options that are complete.
-func newClient(ctx context.Context, nc net.Conn, all Options, anyBody bool) (*Client, error) {
+func newClient(ctx context.Context, nc net.Conn, options Options, maxBodyUnset bool) (*Client, error) {
 	if nc == nil {
-		return nil, errNoConn
+		return nil, errNilConn
 	}
 	c := &Client{
-		options: all,
-		anyBody: anyBody,
-		stopped: make(chan struct{}),
-		closing: make(chan struct{}),
-		closed:  make(chan struct{}),
-		changed: make(chan struct{}),
+		options:      options,
+		maxBodyUnset: maxBodyUnset,
+		readerDone:   make(chan struct{}),
+		closing:      make(chan struct{}),
+		closed:       make(chan struct{}),
+		connChanged:  make(chan struct{}),
 	}
-	c.life, c.end = context.WithCancel(context.Background())
-	c.done = c.life.Done()
-	c.inbox.init(all.MaxUnread, c.tellReceived, c.soon.arm)
-	c.outgoing.init(all.MaxQueued, all.Resend)
-	c.watching.init()
-	c.soon.run = c.tick
-	c.bodyMost.Store(int64(all.MaxBody))
-	l := newLink(c, nc)
-	c.link = l
-	identity, err := c.greet(ctx, l)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.done = c.ctx.Done()
+	c.inbox.init(options.MaxUnread, c.sendAck, c.ackTimer.arm)
+	c.sendQueue.init(options.MaxQueued, options.Resend)
+	c.presence.init()
+	c.ackTimer.onTick = c.tick
+	c.maxSendBody.Store(int64(options.MaxBody))
+	cn := wrapConn(c, nc)
+	c.conn = cn
+	identity, err := c.sendHello(ctx, cn)
 	if err != nil {
-		c.end()
-		l.conn.Close()
-		l.conn.Drop()
-		l.conn.Wait()
+		c.cancel()
+		cn.sock.Close()
+		cn.sock.ReleaseAll()
+		cn.sock.Wait()
 		return nil, err
 	}
-	go c.run(l) // ends with the client; Close waits for it
-	if err := c.await(ctx, l, identity); err != nil {
-		c.abortDial(l)
+	go c.run(cn) // ends with the client; Close waits for it
+	if err := c.waitForID(ctx, cn, identity); err != nil {
+		c.abortDial(cn)
 		c.fail(err)
 		select {
-		case <-c.stopped:
-		case <-time.After(callbackGrace):
-			c.abandoned.Store(true)
+		case <-c.readerDone:
+		case <-time.After(callbackTimeout):
+			c.callbacksDisabled.Store(true)
 		}
-		if err == ErrHubClosed && all.Version == 1 { // which has no words for why
+		if err == ErrHubClosed && options.Version == 1 { // which has no words for why
 			err = fmt.Errorf("%w at once: it may ask for a token, which version 1 cannot show, want TLS, or be full", err)
 		}
 		return nil, fmt.Errorf("client: learn the id from %s: %w", nc.RemoteAddr(), err)
@@ -190,30 +190,30 @@ func newClient(ctx context.Context, nc net.Conn, all Options, anyBody bool) (*Cl
 
 // abortDial says BYE on a connection that is not waited for any longer: WELCOME may have come in
 // this moment and be confirmed, and then the hub would expect the client back.
-func (c *Client) abortDial(l *link) {
+func (c *Client) abortDial(cn *conn) {
 	if c.options.Version == 1 {
 		return
 	}
-	enough := make(chan struct{})
-	defer time.AfterFunc(abortTimeout, func() { close(enough) }).Stop()
-	l.say(wire.AppendBye(nil), &last)
-	l.conn.Drain(enough)
+	timedOut := make(chan struct{})
+	defer time.AfterFunc(abortTimeout, func() { close(timedOut) }).Stop()
+	cn.sendFrame(wire.AppendBye(nil), &byeOptions)
+	cn.sock.Drain(timedOut)
 }
 
-// await returns when the hub has told who the client is.
-func (c *Client) await(ctx context.Context, l *link, identity <-chan uint64) error {
+// waitForID returns when the hub has told who the client is.
+func (c *Client) waitForID(ctx context.Context, cn *conn, identity <-chan uint64) error {
 	select {
-	case <-l.greeted:
+	case <-cn.welcomeDone:
 		return nil
 	case id, ok := <-identity:
 		select {
-		case <-l.greeted: // before
+		case <-cn.welcomeDone: // before
 			return nil
 		default:
 		}
 		switch {
 		case !ok:
-			return c.gone()
+			return c.closedErr()
 		case c.options.Version == wire.Version2:
 			return fmt.Errorf("%w: the hub speaks version 1 only", ErrVersion)
 		}
@@ -238,7 +238,7 @@ func (c *Client) ID() uint64 {
 // Version returns the version of the protocol that client and hub speak: 1 or 2.
 func (c *Client) Version() int { return int(c.version.Load()) }
 
-func (c *Client) newer() bool { return c.version.Load() == wire.Version2 }
+func (c *Client) isV2() bool { return c.version.Load() == wire.Version2 }
 
 // Done returns a channel that is closed when the client is over: after Close, or when
 // the connection is lost and it cannot or must not come back.
@@ -252,24 +252,24 @@ func (c *Client) Err() error {
 	return c.err
 }
 
-// current returns the connection that there is, or nil.
-func (c *Client) current() *link {
+// currentConn returns the connection that there is, or nil.
+func (c *Client) currentConn() *conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.link
+	return c.conn
 }
 
-// connected returns the connection. If there is none, it waits for it.
-func (c *Client) connected(ctx context.Context) (*link, error) {
+// waitConn returns the connection. If there is none, it waits for it.
+func (c *Client) waitConn(ctx context.Context) (*conn, error) {
 	for {
-		if err := c.open(ctx); err != nil {
+		if err := c.checkOpen(ctx); err != nil {
 			return nil, err
 		}
 		c.mu.Lock()
-		l, changed, err := c.link, c.changed, c.err
+		cn, changed, err := c.conn, c.connChanged, c.err
 		c.mu.Unlock()
-		if l != nil || err != nil {
-			return l, err
+		if cn != nil || err != nil {
+			return cn, err
 		}
 		select {
 		case <-changed:
@@ -280,45 +280,45 @@ func (c *Client) connected(ctx context.Context) (*link, error) {
 	}
 }
 
-// attach makes l the connection; nil: there is none.
-func (c *Client) attach(l *link) {
+// setConn makes l the connection; nil: there is none.
+func (c *Client) setConn(cn *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.link = l
-	close(c.changed)
-	c.changed = make(chan struct{})
+	c.conn = cn
+	close(c.connChanged)
+	c.connChanged = make(chan struct{})
 }
 
 // detach says that l is the connection no more. In version 1 there will be no other.
-func (c *Client) detach(l *link) {
-	if c.newer() && c.current() == l {
-		c.attach(nil)
+func (c *Client) detach(cn *conn) {
+	if c.isV2() && c.currentConn() == cn {
+		c.setConn(nil)
 	}
-	c.outgoing.detach()
+	c.sendQueue.detach()
 	c.verdicts.detach()
-	c.watching.detach()
+	c.presence.detach()
 }
 
-// lost returns nil when the client will come back from the loss of l, or has, and
+// reconnectErr returns nil when the client will come back from the loss of l, or has, and
 // otherwise why it does not.
-func (c *Client) lost(l *link) error {
-	if c.returns() {
+func (c *Client) reconnectErr(cn *conn) error {
+	if c.canReconnect() {
 		select {
-		case <-l.over: // then connected knows
+		case <-cn.done: // then connected knows
 			return nil
 		case <-c.done:
 		}
 	}
-	return c.gone()
+	return c.closedErr()
 }
 
-// returns reports whether the client comes back when its connection is lost.
-func (c *Client) returns() bool {
-	return c.newer() && c.options.Dial != nil && !c.options.NoReconnect
+// canReconnect reports whether the client comes back when its connection is lost.
+func (c *Client) canReconnect() bool {
+	return c.isV2() && c.options.Dial != nil && !c.options.NoReconnect
 }
 
-// gone returns why nothing can be sent any more.
-func (c *Client) gone() error {
+// closedErr returns why nothing can be sent any more.
+func (c *Client) closedErr() error {
 	if err := c.Err(); err != nil {
 		return err
 	}
@@ -326,7 +326,7 @@ func (c *Client) gone() error {
 	case <-c.closing: // Close is about it
 		return ErrClosed
 	default:
-		return ErrLost
+		return ErrConnectionLost
 	}
 }
 
@@ -338,81 +338,81 @@ func (c *Client) fail(err error) {
 		return
 	}
 	c.err = err
-	l := c.link
+	cn := c.conn
 	c.mu.Unlock()
-	if l != nil {
-		l.conn.Close()
-		l.pending.close(err)
+	if cn != nil {
+		cn.sock.Close()
+		cn.pending.close(err)
 	}
-	c.soon.end()
+	c.ackTimer.stop()
 	c.inbox.close(err)
-	c.watching.close(err)
-	for _, one := range c.outgoing.close(err) {
-		one.done(nil, err)
+	c.presence.close(err)
+	for _, waiter := range c.sendQueue.close(err) {
+		waiter.onReport(nil, err)
 	}
-	c.end() // at the end: who sees it can send nothing more
+	c.cancel() // at the end: who sees it can send nothing more
 }
 
-// tellReceived tells the hub what was received.
-func (c *Client) tellReceived() {
-	upTo, l := c.inbox.claim()
-	if l != nil {
-		l.say(wire.AppendTaken(nil, upTo), &l.taken)
+// sendAck tells the hub what was received.
+func (c *Client) sendAck() {
+	upTo, cn := c.inbox.nextAck()
+	if cn != nil {
+		cn.sendFrame(wire.AppendAck(nil, upTo), &cn.ackOptions)
 	}
 }
 
-// askEvery is how many ticks pass before the hub is asked again what it has taken and
+// ticksPerProbe is how many ticks pass before the hub is asked again what it has taken and
 // heard: a second, for receivers that are slow may take minutes.
-const askEvery = int(time.Second / soonest)
+const ticksPerProbe = int(time.Second / ackDelay)
 
 // tick does what has had time: it tells what was received, and asks what the hub has
 // taken and heard if it does not say so by itself. It reports whether there is more to do.
 func (c *Client) tick() bool {
 	due, more := c.inbox.tick()
 	if due {
-		c.tellReceived()
+		c.sendAck()
 	}
-	sent, taken := c.outgoing.unsure()
-	said, heard := c.verdicts.unsure()
-	ask := c.taking.asks(sent, taken)
-	ask = c.hearing.asks(said, heard) || ask
-	if l := c.current(); l != nil && ask {
-		l.probe()
+	unacked, removals := c.sendQueue.hasUnacked()
+	unconfirmed, confirmed := c.verdicts.hasUnconfirmed()
+	probe := c.sendProbe.shouldProbe(unacked, removals)
+	probe = c.verdictProbe.shouldProbe(unconfirmed, confirmed) || probe
+	if cn := c.currentConn(); cn != nil && probe {
+		cn.probe()
 	}
-	return more || sent || said
+	return more || unacked || unconfirmed
 }
 
-// doubt is about something that the hub has yet to say.
-type doubt struct {
-	progress uint64 // of what it says
-	waits    int    // for how many ticks there was none
+// probeTimer is about something that the hub has yet to say.
+type probeTimer struct {
+	progress  uint64 // of what it says
+	idleTicks int    // for how many ticks there was none
 }
 
-// asks reports at each tick whether the hub is to be asked.
-func (d *doubt) asks(open bool, progress uint64) bool {
-	if !open || d.progress != progress {
-		d.progress, d.waits = progress, 0
+// shouldProbe reports at each tick whether the hub is to be asked.
+func (p *probeTimer) shouldProbe(outstanding bool, progress uint64) bool {
+	if !outstanding || p.progress != progress {
+		p.progress, p.idleTicks = progress, 0
 		return false
 	}
-	d.waits++
-	return d.waits%askEvery == 1
+	p.idleTicks++
+	return p.idleTicks%ticksPerProbe == 1
 }
 
-// refused tells the one who sent a message that the hub does not take it.
-func (c *Client) refused(e *wire.Error) {
+// handleError tells the one who sent a message that the hub does not take it.
+func (c *Client) handleError(e *wire.Error) {
 	switch {
 	case e.Code == wire.ErrorWatchers:
-		c.watching.refuse(fmt.Errorf("%w: %s", ErrTooManyWatchers, e.Text))
+		c.presence.failWatchers(fmt.Errorf("%w: %s", ErrTooManyWatchers, e.Text))
 	case e.Code == wire.ErrorRefused && e.Seq == 0:
-		c.watching.refuse(fmt.Errorf("%w: %s", ErrMayNotWatch, e.Text))
+		c.presence.failWatchers(fmt.Errorf("%w: %s", ErrWatchForbidden, e.Text))
 	}
 	if e.Seq == 0 {
 		return // it was no message, and whoever asked for something else would not know
 	}
 	err := &RefusedError{Seq: e.Seq, Code: e.Code, Reason: string(e.Text)}
-	if one := c.outgoing.refused(e.Seq); one != nil {
-		one.done(nil, err)
+	if waiter := c.sendQueue.dropRefused(e.Seq); waiter != nil {
+		waiter.onReport(nil, err)
 		return
 	}
-	c.event(Event{Kind: EventRefused, Err: err})
+	c.emit(Event{Kind: EventRefused, Err: err})
 }

@@ -14,32 +14,32 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// deaf is a connection of which nothing can be read before it is closed.
-type deaf struct {
+// deafConn is a connection of which nothing can be read before it is closed.
+type deafConn struct {
 	net.Conn
 	once   sync.Once
 	closed chan struct{}
 }
 
-func (d *deaf) Read([]byte) (int, error) {
+func (d *deafConn) Read([]byte) (int, error) {
 	<-d.closed
 	return 0, net.ErrClosed
 }
 
-func (d *deaf) Close() error {
+func (d *deafConn) Close() error {
 	d.once.Do(func() { close(d.closed) })
 	return d.Conn.Close()
 }
 
-// TestDial_GivenUpLeavesNothing ends the context of a Dial when the hub lists its client already: that is to be
+// TestDial_CanceledLeavesNoClient ends the context of a Dial when the hub lists its client already: that is to be
 // gone at once, not when the hub has waited for it in vain.
-func TestDial_GivenUpLeavesNothing(t *testing.T) {
-	h, addr := hubWith(t, hub.Config{ResumeWindow: time.Hour})
+func TestDial_CanceledLeavesNoClient(t *testing.T) {
+	h, addr := newHubWith(t, hub.Config{ResumeWindow: time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { // ends with ctx at the latest
 		for ctx.Err() == nil {
-			if all := h.Clients(0, 10); len(all) == 1 && all[0].Protocol == 2 {
+			if clients := h.Clients(0, 10); len(clients) == 1 && clients[0].Protocol == 2 {
 				cancel()
 			}
 			time.Sleep(time.Millisecond)
@@ -48,42 +48,42 @@ func TestDial_GivenUpLeavesNothing(t *testing.T) {
 	_, err := client.Dial(ctx, "", &client.Options{Dial: func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		nc, err := d.DialContext(ctx, "tcp", addr)
-		return &deaf{Conn: nc, closed: make(chan struct{})}, err
+		return &deafConn{Conn: nc, closed: make(chan struct{})}, err
 	}})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Dial returns %v, want %v", err, context.Canceled)
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(testTimeout)
 	for {
-		all := h.Clients(0, 10)
-		if len(all) == 0 {
+		clients := h.Clients(0, 10)
+		if len(clients) == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("still listed: %+v", all)
+			t.Fatalf("still listed: %+v", clients)
 		}
 		time.Sleep(time.Millisecond)
 	}
 }
 
-// forgetful is a connection that loses all that is written to it but the first.
-type forgetful struct {
+// droppingConn is a connection that loses all that is written to it but the first.
+type droppingConn struct {
 	net.Conn
 	written atomic.Bool
 }
 
-func (f *forgetful) Write(b []byte) (int, error) {
+func (f *droppingConn) Write(b []byte) (int, error) {
 	if f.written.Swap(true) {
 		return len(b), nil
 	}
 	return f.Conn.Write(b)
 }
 
-// TestClient_ResumesWhenItsFirstFramesAreLost loses a connection and all that the client has said
+// TestResume_FirstFramesLost loses a connection and all that the client has said
 // since its HELLO, the confirmation of WELCOME among it: it is the same client that comes back.
-func TestClient_ResumesWhenItsFirstFramesAreLost(t *testing.T) {
-	_, addr := hubWith(t, hub.Config{})
-	var first atomic.Pointer[forgetful]
+func TestResume_FirstFramesLost(t *testing.T) {
+	_, addr := newHubWith(t, hub.Config{})
+	var first atomic.Pointer[droppingConn]
 	events := make(chan client.Event, 100)
 	c, err := client.Dial(t.Context(), "", &client.Options{
 		OnEvent: func(e client.Event) { events <- e },
@@ -91,7 +91,7 @@ func TestClient_ResumesWhenItsFirstFramesAreLost(t *testing.T) {
 			var d net.Dialer
 			nc, err := d.DialContext(ctx, "tcp", addr)
 			if err == nil && first.Load() == nil {
-				first.Store(&forgetful{Conn: nc})
+				first.Store(&droppingConn{Conn: nc})
 				return first.Load(), nil
 			}
 			return nc, err

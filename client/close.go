@@ -9,9 +9,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// callbackGrace is how long Close waits, beyond Options.CloseTimeout, for a function of the
+// callbackTimeout is how long Close waits, beyond Options.CloseTimeout, for a function of the
 // application that a goroutine of the client has called, such as Options.OnMessage.
-const callbackGrace = time.Second
+const callbackTimeout = time.Second
 
 // Close sends what Send has taken, for at most Options.CloseTimeout, leaves the hub for
 // good and waits for the client's goroutines. Blocked calls return
@@ -23,95 +23,95 @@ const callbackGrace = time.Second
 //
 // Close returns within Options.CloseTimeout and a second. If a function of the application that
 // the client has called has not returned by then, because it waits for something or has called
-// Close itself, the error is an ErrCallback: the client is over, its goroutine ends with that
+// Close itself, the error is an ErrCallbackBlocked: the client is over, its goroutine ends with that
 // function, and none but functions that wait for reports is called any more.
 func (c *Client) Close() error {
-	c.close.Do(func() {
+	c.closeOnce.Do(func() {
 		close(c.closing)
 		c.inbox.discard(ErrClosed)
-		go c.finish() // ends with the functions of the application; Close waits for it
+		go c.finishClose() // ends with the functions of the application; Close waits for it
 	})
-	bound := c.options.CloseTimeout
-	if bound < math.MaxInt64-callbackGrace {
-		bound += callbackGrace
+	timeout := c.options.CloseTimeout
+	if timeout < math.MaxInt64-callbackTimeout {
+		timeout += callbackTimeout
 	}
-	patience := time.NewTimer(bound)
-	defer patience.Stop()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
 	select {
 	case <-c.closed:
-		return c.unsent()
-	case <-patience.C:
-		c.abandoned.Store(true)
-		return errors.Join(fmt.Errorf("client: %w", ErrCallback), c.unsent())
+		return c.unsentErr()
+	case <-timer.C:
+		c.callbacksDisabled.Store(true)
+		return errors.Join(fmt.Errorf("client: %w", ErrCallbackBlocked), c.unsentErr())
 	}
 }
 
-// finish does what Close is for.
-func (c *Client) finish() {
+// finishClose does what Close is for.
+func (c *Client) finishClose() {
 	defer close(c.closed)
-	c.leave()
+	c.drain()
 	c.fail(ErrClosed)
 	<-c.done // somebody else may be about it
-	<-c.stopped
-	c.outgoing.timers.Wait()
+	<-c.readerDone
+	c.sendQueue.timers.Wait()
 }
 
-// leave empties the outbox, tells the hub that nothing more will come, and gives
+// drain empties the outbox, tells the hub that nothing more will come, and gives
 // it the time to take it: closing while something of the hub's is unread would
 // reset the connection, and what is still under way could be lost.
-func (c *Client) leave() {
-	patience := time.AfterFunc(c.options.CloseTimeout, func() { c.fail(ErrClosed) })
-	defer patience.Stop()
-	for l := c.last(); l != nil; l = c.last() {
+func (c *Client) drain() {
+	timer := time.AfterFunc(c.options.CloseTimeout, func() { c.fail(ErrClosed) })
+	defer timer.Stop()
+	for cn := c.connForClose(); cn != nil; cn = c.connForClose() {
 		switch {
-		case (!c.newer() || c.outgoing.fly(l, c.done)) && l.conn.Drain(c.done) && (!c.newer() || c.bid(l)):
-			if l.conn.CloseWrite() == nil || c.newer() { // there, BYE says so
-				<-c.stopped // the reading goroutine discards what comes, until the hub's end
+		case (!c.isV2() || c.sendQueue.flush(cn, c.done)) && cn.sock.Drain(c.done) && (!c.isV2() || c.sendBye(cn)):
+			if cn.sock.CloseWrite() == nil || c.isV2() { // there, BYE says so
+				<-c.readerDone // the reading goroutine discards what comes, until the hub's end
 			}
 			return
-		case !c.newer():
+		case !c.isV2():
 			return
 		}
 		select {
-		case <-l.over: // there may be another
+		case <-cn.done: // there may be another
 		case <-c.done:
 			return
 		}
 	}
 }
 
-// bid says goodbye in version 2, when everything else is written.
-func (c *Client) bid(l *link) bool {
-	c.tellReceived()
+// sendBye says goodbye in version 2, when everything else is written.
+func (c *Client) sendBye(cn *conn) bool {
+	c.sendAck()
 	c.mu.Lock()
-	c.leaving = true
+	c.byeSent = true
 	c.mu.Unlock()
-	l.say(wire.AppendBye(nil), &last)
-	return l.conn.Drain(c.done)
+	cn.sendFrame(wire.AppendBye(nil), &byeOptions)
+	return cn.sock.Drain(c.done)
 }
 
-// last returns the connection on which to leave. Without one it waits for it if
+// connForClose returns the connection on which to leave. Without one it waits for it if
 // something is still to be sent.
-func (c *Client) last() *link {
+func (c *Client) connForClose() *conn {
 	for {
 		c.mu.Lock()
-		l, changed := c.link, c.changed
+		cn, changed := c.conn, c.connChanged
 		c.mu.Unlock()
-		if l != nil || !c.newer() || c.outgoing.left() == 0 {
-			return l
+		if cn != nil || !c.isV2() || c.sendQueue.len() == 0 {
+			return cn
 		}
 		select {
 		case <-changed:
-		case <-c.outgoing.flown: // perhaps because the rest has expired
+		case <-c.sendQueue.flushed: // perhaps because the rest has expired
 		case <-c.done:
 			return nil
 		}
 	}
 }
 
-// unsent returns an error if something that Send took did not leave.
-func (c *Client) unsent() error {
-	n := int(c.counts.lost.Load()) + c.outgoing.left()
+// unsentErr returns an error if something that Send took did not leave.
+func (c *Client) unsentErr() error {
+	n := int(c.counts.dropped.Load()) + c.sendQueue.len()
 	if n > 0 {
 		return fmt.Errorf("client: %d messages were not sent: %w", n, c.Err())
 	}

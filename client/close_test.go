@@ -15,10 +15,10 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func TestCloseTwice(t *testing.T) {
-	c, h := connectTCP(t, nil)
+func TestClose_Twice(t *testing.T) {
+	c, h := newTestClientV1TCP(t, nil)
 	go func() { // ends when the client has closed
-		h.wantEnd()
+		h.wantEOF()
 		h.Close()
 	}()
 	for range 3 {
@@ -26,11 +26,11 @@ func TestCloseTwice(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantGone(t, c, ErrClosed)
+	wantClosed(t, c, ErrClosed)
 }
 
-func TestCloseWhileOthersWait(t *testing.T) {
-	c, h := connectTCP(t, nil)
+func TestClose_UnblocksWaitingCalls(t *testing.T) {
+	c, h := newTestClientV1TCP(t, nil)
 	go func() { // ends when the client has closed
 		io.Copy(io.Discard, h)
 		h.Close()
@@ -66,51 +66,51 @@ func TestCloseWhileOthersWait(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	wantGone(t, c, ErrClosed)
+	wantClosed(t, c, ErrClosed)
 }
 
-// TestCloseSendsWhatSendHasTaken while the hub sends as well, and reads slowly.
-func TestCloseSendsWhatSendHasTaken(t *testing.T) {
+// TestClose_FlushesQueuedSends while the hub sends as well, and reads slowly.
+func TestClose_FlushesQueuedSends(t *testing.T) {
 	const all, size = 50, 100_000
-	c, h := connectTCP(t, &Options{MaxQueued: all * size})
-	h.send(deliveries(1000)) // nobody receives them
+	c, h := newTestClientV1TCP(t, &Options{MaxQueued: all * size})
+	h.send(deliveryFrames(1000)) // nobody receives them
 	for i := range all {
 		if err := c.Send(t.Context(), []uint64{uint64(i)}, make([]byte, size)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	closed := start(c.Close)
+	closed := runAsync(c.Close)
 	for i := range all {
-		_, payload, err := h.next()
+		_, payload, err := h.readFrame()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if r, err := wire.ParseRelay(payload); err != nil || r.To.At(0) != uint64(i) || len(r.Body) != size {
 			t.Fatalf("relay %d is not what was sent: %v", i, err)
 		}
-		h.send(deliveries(10))
+		h.send(deliveryFrames(10))
 	}
-	h.wantEnd()
+	h.wantEOF()
 	h.Close()
-	if err := within(t, "Close", closed); err != nil {
+	if err := waitFor(t, "Close", closed); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestCloseGivesUpOnAHubThatDoesNotRead(t *testing.T) {
+func TestClose_TimesOutWhenHubDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := connect(t, &Options{CloseTimeout: 3 * time.Second, MaxQueued: 1})
+		c, _ := newTestClientV1(t, &Options{CloseTimeout: 3 * time.Second, MaxQueued: 1})
 		for range 2 {
 			ctx, cancel := context.WithCancel(t.Context())
-			sent := start(func() error { return c.Send(ctx, nil, nil) })
-			if blocks(sent) {
+			sent := runAsync(func() error { return c.Send(ctx, nil, nil) })
+			if isBlocked(sent) {
 				cancel()
 			}
 			<-sent
 			cancel()
 		}
-		waiting := start(func() error { return c.Send(t.Context(), nil, nil) })
-		if !blocks(waiting) {
+		waiting := runAsync(func() error { return c.Send(t.Context(), nil, nil) })
+		if !isBlocked(waiting) {
 			t.Fatal("Send does not wait")
 		}
 		begin := time.Now()
@@ -123,36 +123,36 @@ func TestCloseGivesUpOnAHubThatDoesNotRead(t *testing.T) {
 		if err := <-waiting; !errors.Is(err, ErrClosed) {
 			t.Errorf("Send: %v, want %v", err, ErrClosed)
 		}
-		wantGone(t, c, ErrClosed)
+		wantClosed(t, c, ErrClosed)
 	})
 }
 
-// TestCloseGivesUpOnAHubThatDoesNotEnd has a hub that reads all, and then does not
+// TestClose_TimesOutWhenHubDoesNotClose has a hub that reads all, and then does not
 // end its side.
-func TestCloseGivesUpOnAHubThatDoesNotEnd(t *testing.T) {
-	c, h := connectTCP(t, &Options{CloseTimeout: 20 * time.Millisecond})
+func TestClose_TimesOutWhenHubDoesNotClose(t *testing.T) {
+	c, h := newTestClientV1TCP(t, &Options{CloseTimeout: 20 * time.Millisecond})
 	if err := c.Send(t.Context(), nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Close(); err != nil {
 		t.Errorf("everything was sent: %v", err)
 	}
-	h.want(wire.AppendRelay(nil, nil, nil))
-	h.wantEnd()
+	h.wantBytes(wire.AppendRelay(nil, nil, nil))
+	h.wantEOF()
 }
 
-// TestCloseWhereThereIsNoHalfClose must not wait for the answer to what it could
+// TestClose_WithoutHalfClose must not wait for the answer to what it could
 // not say.
-func TestCloseWhereThereIsNoHalfClose(t *testing.T) {
+func TestClose_WithoutHalfClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := connect(t, nil)
+		c, h := newTestClientV1(t, nil)
 		begin := time.Now()
 		if err := c.Send(t.Context(), nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		closed := start(c.Close)
-		h.want(wire.AppendRelay(nil, nil, nil))
-		h.wantEnd()
+		closed := runAsync(c.Close)
+		h.wantBytes(wire.AppendRelay(nil, nil, nil))
+		h.wantEOF()
 		if err := <-closed; err != nil {
 			t.Error(err)
 		}
@@ -162,10 +162,10 @@ func TestCloseWhereThereIsNoHalfClose(t *testing.T) {
 	})
 }
 
-func TestCloseWhenTheHubIsGone(t *testing.T) {
+func TestClose_AfterHubClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := connect(t, nil)
-		h.send(deliveries(1))
+		c, h := newTestClientV1(t, nil)
+		h.send(deliveryFrames(1))
 		h.Close()
 		<-c.Done()
 		begin := time.Now()
@@ -190,30 +190,30 @@ func TestCloseWhenTheHubIsGone(t *testing.T) {
 	})
 }
 
-func TestCloseTellsWhatTheHubDidNotTake(t *testing.T) {
+func TestClose_ReportsUnsentMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := connect(t, nil)
+		c, h := newTestClientV1(t, nil)
 		for range 3 {
 			if err := c.Send(t.Context(), nil, []byte("hello")); err != nil {
 				t.Fatal(err)
 			}
 		}
-		h.want(wire.AppendRelay(nil, nil, []byte("hello"))[:10])
+		h.wantBytes(wire.AppendRelay(nil, nil, []byte("hello"))[:10])
 		h.Close()
 		<-c.Done()
 		for range 2 {
-			if err := c.Close(); !errors.Is(err, ErrHubClosed) && !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "3 messages") {
+			if err := c.Close(); !errors.Is(err, ErrHubClosed) && !errors.Is(err, ErrConnectionLost) || !strings.Contains(err.Error(), "3 messages") {
 				t.Errorf("Close: %v, want one that tells of 3 messages", err)
 			}
 		}
 	})
 }
 
-// TestCloseInTheMiddleOfMessages leaves nothing to be received.
-func TestCloseInTheMiddleOfMessages(t *testing.T) {
+// TestClose_DuringMessagesLoop leaves nothing to be received.
+func TestClose_DuringMessagesLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := connect(t, nil)
-		h.send(deliveries(20))
+		c, h := newTestClientV1(t, nil)
+		h.send(deliveryFrames(20))
 		synctest.Wait()
 		for range c.Messages(t.Context()) {
 			c.Close()
@@ -222,33 +222,33 @@ func TestCloseInTheMiddleOfMessages(t *testing.T) {
 		if m, err := c.Receive(t.Context()); !errors.Is(err, ErrClosed) {
 			t.Errorf("received %q (%v) after Close", m.Body, err)
 		}
-		h.wantEnd()
+		h.wantEOF()
 	})
 }
 
-// TestCloseWithAFullInbox must not wait for somebody to receive.
-func TestCloseWithAFullInbox(t *testing.T) {
-	c, h := connectTCP(t, &Options{MaxUnread: 100})
+// TestClose_WithFullInbox must not wait for somebody to receive.
+func TestClose_WithFullInbox(t *testing.T) {
+	c, h := newTestClientV1TCP(t, &Options{MaxUnread: 100})
 	go func() { // ends when the client has closed
 		for i := 0; ; i++ {
-			if _, err := h.Write(delivery(fmt.Sprint(i))); err != nil {
+			if _, err := h.Write(deliveryFrame(fmt.Sprint(i))); err != nil {
 				return
 			}
 		}
 	}()
 	go io.Copy(io.Discard, h) // ends when the client has closed
 	wantMessage(t, c, "0")
-	closed := start(c.Close)
+	closed := runAsync(c.Close)
 	<-c.closing
 	h.Conn.(*net.TCPConn).CloseWrite()
-	if err := within(t, "Close", closed); err != nil {
+	if err := waitFor(t, "Close", closed); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestSendingWhileClosing(t *testing.T) {
+func TestClose_ConcurrentSend(t *testing.T) {
 	for range 50 {
-		c, h := connectTCP(t, &Options{MaxQueued: 500})
+		c, h := newTestClientV1TCP(t, &Options{MaxQueued: 500})
 		var received int
 		served := make(chan struct{})
 		go func() { // ends when the client has closed
@@ -276,16 +276,16 @@ func TestSendingWhileClosing(t *testing.T) {
 	}
 }
 
-// TestClose_WaitsForCallbacksWithinBounds has a function of the application wait for what comes after Close, or
+// TestClose_BoundedWaitForCallbacks has a function of the application wait for what comes after Close, or
 // call Close itself.
-func TestClose_WaitsForCallbacksWithinBounds(t *testing.T) {
+func TestClose_BoundedWaitForCallbacks(t *testing.T) {
 	const timeout = 3 * time.Second
 	var c *Client
 	var release chan struct{}
 	var err error
 	waits := func() { <-release }
 	closes := func() { err = c.Close() }
-	for name, inside := range map[string]func(){"waits": waits, "calls Close": closes} {
+	for name, callback := range map[string]func(){"waits": waits, "calls Close": closes} {
 		for where, set := range map[string]func(o *Options, f func()){
 			"OnMessage": func(o *Options, f func()) { o.OnMessage = func(Message) { f() } },
 			"OnEvent":   func(o *Options, f func()) { o.OnEvent = func(Event) { f() } },
@@ -297,14 +297,14 @@ func TestClose_WaitsForCallbacksWithinBounds(t *testing.T) {
 					calls := 0
 					f := func() {
 						if calls++; calls == 1 {
-							inside()
+							callback()
 						}
 					}
-					d, h := speak(t, func(o *Options) {
+					tc, h := newTestClient(t, func(o *Options) {
 						o.CloseTimeout = timeout
 						set(o, f)
 					})
-					c = d.client
+					c = tc.client
 					if e := c.SendFunc(t.Context(), []uint64{1}, nil, nil, func(*Report, error) {
 						if where == "done" {
 							f()
@@ -312,10 +312,10 @@ func TestClose_WaitsForCallbacksWithinBounds(t *testing.T) {
 					}); e != nil {
 						t.Fatal(e)
 					}
-					h.hear(wire.TypeSend)
+					h.wantType(wire.TypeSend)
 					switch where {
 					case "OnMessage":
-						h.send(deliver(1, 0), deliver(2, 0))
+						h.send(deliverFrame(1, 0), deliverFrame(2, 0))
 					case "OnEvent":
 						h.send(wire.AppendError(nil, 9, wire.ErrorBody, "no"))
 					case "done":
@@ -328,15 +328,15 @@ func TestClose_WaitsForCallbacksWithinBounds(t *testing.T) {
 						err = c.Close()
 					} else {
 						<-c.Done()
-						time.Sleep(callbackGrace)
+						time.Sleep(callbackTimeout)
 						synctest.Wait()
 					}
-					if took := time.Since(begin); took > timeout+callbackGrace || !errors.Is(err, ErrCallback) {
-						t.Errorf("Close returned %v after %v, want %v in %v", err, took, ErrCallback, timeout+callbackGrace)
+					if took := time.Since(begin); took > timeout+callbackTimeout || !errors.Is(err, ErrCallbackBlocked) {
+						t.Errorf("Close returned %v after %v, want %v in %v", err, took, ErrCallbackBlocked, timeout+callbackTimeout)
 					}
 					close(release)
-					<-c.stopped
-					if err := c.Close(); errors.Is(err, ErrCallback) {
+					<-c.readerDone
+					if err := c.Close(); errors.Is(err, ErrCallbackBlocked) {
 						t.Errorf("Close returns %v when nothing runs any more", err)
 					}
 					if calls != 1 {

@@ -16,8 +16,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// listen accepts one connection and hands it to the test's hub.
-func listen(t *testing.T, hub func(*fakeHub)) (addr string) {
+// listenOnce accepts one connection and hands it to the test's hub.
+func listenOnce(t *testing.T, hub func(*fakeHub)) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -38,12 +38,12 @@ func listen(t *testing.T, hub func(*fakeHub)) (addr string) {
 	return ln.Addr().String()
 }
 
-func TestDialLearnsTheID(t *testing.T) {
+func TestDial_ReceivesID(t *testing.T) {
 	for _, id := range []uint64{1, 1<<64 - 1} {
-		addr := listen(t, func(h *fakeHub) {
-			h.want(wire.AppendIdentityRequest(nil))
+		addr := listenOnce(t, func(h *fakeHub) {
+			h.wantBytes(wire.AppendIdentityRequest(nil))
 			h.send(wire.AppendIdentity(nil, id))
-			h.wantEnd()
+			h.wantEOF()
 		})
 		c, err := Dial(t.Context(), addr, &Options{Version: 1})
 		if err != nil {
@@ -63,7 +63,7 @@ func TestDialLearnsTheID(t *testing.T) {
 	}
 }
 
-func TestDialWithAnEndedContext(t *testing.T) {
+func TestDial_CanceledContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Dial(ctx, "127.0.0.1:1", nil); !errors.Is(err, context.Canceled) && !isCanceled(err) {
@@ -75,7 +75,7 @@ func TestDialWithAnEndedContext(t *testing.T) {
 // its own.
 func isCanceled(err error) bool { return strings.Contains(err.Error(), "operation was canceled") }
 
-func TestDialWhereNobodyListens(t *testing.T) {
+func TestDial_ConnectionRefused(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -87,21 +87,21 @@ func TestDialWhereNobodyListens(t *testing.T) {
 	}
 }
 
-func TestNewGivesUpWithItsContext(t *testing.T) {
+func TestNewConn_ContextTimeout(t *testing.T) {
 	for _, reads := range []bool{true, false} { // the hub takes the question, or not even that
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			got := make(chan []byte, 1)
 			if reads {
 				go func() { // ends with the connection
-					all, _ := io.ReadAll(far)
-					got <- all
+					sent, _ := io.ReadAll(far)
+					got <- sent
 				}()
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			begin := time.Now()
-			c, err := New(ctx, near, &Options{Version: 1})
+			c, err := NewConn(ctx, near, &Options{Version: 1})
 			if c != nil || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v and %v, want %v", c, err, context.DeadlineExceeded)
 			}
@@ -117,25 +117,25 @@ func TestNewGivesUpWithItsContext(t *testing.T) {
 	}
 }
 
-func TestNewWithAHubThatGoes(t *testing.T) {
+func TestDial_HubClosesDuringHandshake(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		hub  func(*fakeHub)
 		want error
 	}{
 		{"at once", func(*fakeHub) {}, nil},
-		{"when it was asked", func(h *fakeHub) { h.want(wire.AppendIdentityRequest(nil)) }, ErrHubClosed},
+		{"when it was asked", func(h *fakeHub) { h.wantBytes(wire.AppendIdentityRequest(nil)) }, ErrHubClosed},
 		{"in its answer", func(h *fakeHub) {
-			h.want(wire.AppendIdentityRequest(nil))
+			h.wantBytes(wire.AppendIdentityRequest(nil))
 			h.send(wire.AppendIdentity(nil, 7)[:9])
 		}, ErrHubClosed},
 		{"with an answer that is none", func(h *fakeHub) {
-			h.want(wire.AppendIdentityRequest(nil))
+			h.wantBytes(wire.AppendIdentityRequest(nil))
 			h.send([]byte("HTTP/1.1 400 Bad Request\r\n"))
 		}, ErrProtocol},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c, err := Dial(t.Context(), listen(t, test.hub), &Options{Version: 1})
+			c, err := Dial(t.Context(), listenOnce(t, test.hub), &Options{Version: 1})
 			if c != nil || err == nil || test.want != nil && !errors.Is(err, test.want) {
 				t.Fatalf("got %v and %v, want %v", c, err, test.want)
 			}
@@ -146,11 +146,11 @@ func TestNewWithAHubThatGoes(t *testing.T) {
 	}
 }
 
-func TestMessagesMayComeBeforeTheID(t *testing.T) {
-	addr := listen(t, func(h *fakeHub) {
-		h.want(wire.AppendIdentityRequest(nil))
-		h.send(deliveries(2), wire.AppendIdentity(nil, 3))
-		h.wantEnd()
+func TestDial_MessagesBeforeID(t *testing.T) {
+	addr := listenOnce(t, func(h *fakeHub) {
+		h.wantBytes(wire.AppendIdentityRequest(nil))
+		h.send(deliveryFrames(2), wire.AppendIdentity(nil, 3))
+		h.wantEOF()
 	})
 	c, err := Dial(t.Context(), addr, &Options{Version: 1})
 	if err != nil {
@@ -161,7 +161,7 @@ func TestMessagesMayComeBeforeTheID(t *testing.T) {
 	wantMessage(t, c, "1")
 }
 
-func TestOptions(t *testing.T) {
+func TestOptions_Validation(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		options Options
@@ -172,7 +172,7 @@ func TestOptions(t *testing.T) {
 		{"Version", Options{Version: 3}, "Version is 3"},
 		{"Name", Options{Name: strings.Repeat("x", 257)}, "Name has 257 bytes"},
 		{"MaxBody", Options{MaxBody: -1}, "MaxBody is -1"},
-		{"MaxBody above what the wire can say", Options{MaxBody: wire.BodyMost + 1}, "MaxBody"},
+		{"MaxBody above what the wire can say", Options{MaxBody: wire.MaxBodyLimit + 1}, "MaxBody"},
 		{"MaxUnread", Options{MaxUnread: -5}, "MaxUnread is -5"},
 		{"ReadBuffer", Options{ReadBuffer: -1}, "ReadBuffer is -1"},
 		{"MaxQueued", Options{MaxQueued: -1}, "MaxQueued"},
@@ -181,19 +181,19 @@ func TestOptions(t *testing.T) {
 		{"CloseTimeout", Options{CloseTimeout: -1}, "CloseTimeout"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			all, err := test.options.withDefaults()
+			resolved, err := test.options.withDefaults()
 			if test.want == "" {
-				if err != nil || all.MaxBody == 0 || all.MaxUnread == 0 || all.MaxQueued == 0 ||
-					all.MaxList == 0 || all.FrameTimeout == 0 || all.CloseTimeout == 0 {
-					t.Errorf("%+v, %v", all, err)
+				if err != nil || resolved.MaxBody == 0 || resolved.MaxUnread == 0 || resolved.MaxQueued == 0 ||
+					resolved.MaxList == 0 || resolved.FrameTimeout == 0 || resolved.CloseTimeout == 0 {
+					t.Errorf("%+v, %v", resolved, err)
 				}
 				return
 			}
 			near, far := net.Pipe()
-			if _, err := New(t.Context(), near, &test.options); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := NewConn(t.Context(), near, &test.options); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("New: %v, want one with %q", err, test.want)
 			}
-			far.SetReadDeadline(time.Now().Add(patience))
+			far.SetReadDeadline(time.Now().Add(testTimeout))
 			if _, err := far.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Error("New has failed, and has not closed the connection")
 			}
@@ -204,7 +204,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-func TestTheDefaults(t *testing.T) {
+func TestOptions_Defaults(t *testing.T) {
 	want := Options{
 		MaxBody: 1 << 20, MaxUnread: 1 << 20, MaxQueued: 256 << 10, MaxList: 1_000_000,
 		FrameTimeout: 30 * time.Second, CloseTimeout: 5 * time.Second,
@@ -214,8 +214,8 @@ func TestTheDefaults(t *testing.T) {
 	}
 }
 
-// TestNew_GivesUpBesideACallbackThatWaits although that was called before New could return.
-func TestNew_GivesUpBesideACallbackThatWaits(t *testing.T) {
+// TestNewConn_TimeoutWithBlockedCallback although that was called before New could return.
+func TestNewConn_TimeoutWithBlockedCallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
@@ -224,12 +224,12 @@ func TestNew_GivesUpBesideACallbackThatWaits(t *testing.T) {
 		defer cancel()
 		go func() { // ends when the client has read it
 			h := &fakeHub{t, far}
-			h.want(wire.AppendIdentityRequest(nil))
-			h.send(delivery("before the id"))
+			h.wantBytes(wire.AppendIdentityRequest(nil))
+			h.send(deliveryFrame("before the id"))
 		}()
 		begin := time.Now()
-		_, err := New(ctx, near, &Options{Version: 1, OnMessage: func(Message) { <-release }})
-		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > time.Minute+callbackGrace {
+		_, err := NewConn(ctx, near, &Options{Version: 1, OnMessage: func(Message) { <-release }})
+		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > time.Minute+callbackTimeout {
 			t.Errorf("gave up after %v: %v", took, err)
 		}
 		close(release)
@@ -240,12 +240,12 @@ func TestNew_GivesUpBesideACallbackThatWaits(t *testing.T) {
 func TestNilArguments(t *testing.T) {
 	nothing := func(context.Context) (net.Conn, error) { return nil, nil }
 	for name, f := range map[string]func() error{
-		"New":           func() error { _, err := New(t.Context(), nil, nil); return err },
-		"New, options":  func() error { _, err := New(t.Context(), nil, &Options{Version: 9}); return err },
+		"New":           func() error { _, err := NewConn(t.Context(), nil, nil); return err },
+		"New, options":  func() error { _, err := NewConn(t.Context(), nil, &Options{Version: 9}); return err },
 		"Dial":          func() error { _, err := Dial(t.Context(), "", &Options{Dial: nothing}); return err },
 		"Dial over TLS": func() error { _, err := Dial(t.Context(), "hubs://x", &Options{Dial: nothing}); return err },
 		"SendFunc": func() error {
-			c, _ := connect(t, nil)
+			c, _ := newTestClientV1(t, nil)
 			return c.SendFunc(t.Context(), nil, nil, nil, nil)
 		},
 	} {
@@ -255,18 +255,18 @@ func TestNilArguments(t *testing.T) {
 	}
 }
 
-// TestNew_GivenUpSaysBye because WELCOME may have come, and be confirmed, in the moment in which it
+// TestNewConn_TimeoutSendsBye because WELCOME may have come, and be confirmed, in the moment in which it
 // is given up.
-func TestNew_GivenUpSaysBye(t *testing.T) {
+func TestNewConn_TimeoutSendsBye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		h := &fakeHub{t, far}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		made := start(func() error { _, err := New(ctx, near, nil); return err })
+		made := runAsync(func() error { _, err := NewConn(ctx, near, nil); return err })
 		h.wantHello(&wire.Hello{Version: wire.Version2})
-		h.want(wire.AppendBye(nil))
-		h.wantEnd()
+		h.wantBytes(wire.AppendBye(nil))
+		h.wantEOF()
 		if err := <-made; !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("gave up with %v", err)
 		}

@@ -17,8 +17,8 @@ var (
 	// ErrHubClosed says that the hub ended the connection.
 	ErrHubClosed = errors.New("hub closed the connection")
 
-	// ErrLost says that the connection broke.
-	ErrLost = errors.New("connection lost")
+	// ErrConnectionLost says that the connection broke.
+	ErrConnectionLost = errors.New("connection lost")
 
 	// ErrTLS says that client and hub did not agree on TLS. The error of crypto/tls, which says
 	// why, is wrapped beside it.
@@ -32,10 +32,10 @@ var (
 	// speak, or the client was told not to.
 	ErrVersion = errors.New("this needs version 2 of the protocol")
 
-	// ErrForgotten says that nobody knows what became of a message: it was sent, and
+	// ErrSessionLost says that nobody knows what became of a message: it was sent, and
 	// the hub forgot the client before it reported; or that it was not sent, because the hub
 	// has started anew, and the ids of its receivers mean nothing any more.
-	ErrForgotten = errors.New("the hub has forgotten the client: what became of the message is uncertain")
+	ErrSessionLost = errors.New("the hub has forgotten the client: what became of the message is uncertain")
 
 	// ErrUndeliverable says that a message was not sent, and will not be: the connection was lost at
 	// least five times, and over ten seconds or more, each time before the whole message had reached the
@@ -43,25 +43,25 @@ var (
 	// waiting for ever.
 	ErrUndeliverable = errors.New("the connection does not carry the message")
 
-	// ErrCallback says that Close has not waited any longer for a function of the application that
+	// ErrCallbackBlocked says that Close has not waited any longer for a function of the application that
 	// the client had called.
-	ErrCallback = errors.New("a function of the application that the client has called does not return")
+	ErrCallbackBlocked = errors.New("a function of the application that the client has called does not return")
 
 	// ErrTooManyWatchers says that as many clients as the hub allows are told already who comes
 	// and goes. Another Watch may be taken later.
 	ErrTooManyWatchers = errors.New("the hub tells no more clients who comes and goes")
 
-	// ErrMayNotWatch says that the hub does not tell this client who comes and goes, by what it has
+	// ErrWatchForbidden says that the hub does not tell this client who comes and goes, by what it has
 	// shown of itself.
-	ErrMayNotWatch = errors.New("the hub does not tell this client who comes and goes")
+	ErrWatchForbidden = errors.New("the hub does not tell this client who comes and goes")
 
-	errNoConn = errors.New("client: there is no connection: the net.Conn is nil")
-	errNoDone = errors.New("client: SendFunc has nobody to tell: done is nil")
-	errTaken  = fmt.Errorf("%w: TAKEN above what was sent", ErrProtocol)
-	errReport = fmt.Errorf("%w: a report of no message that waits for one", ErrProtocol)
-	errSilent = fmt.Errorf("%w: nothing came from the hub for two keep-alive intervals", ErrLost)
-	errRenew  = fmt.Errorf("%w: the client comes back with a newer token before the old one ends", ErrLost)
-	errLate   = fmt.Errorf("%w: the hub took the connection and sent no WELCOME: %w", ErrLost, context.DeadlineExceeded)
+	errNilConn          = errors.New("client: there is no connection: the net.Conn is nil")
+	errNilCallback      = errors.New("client: SendFunc has nobody to tell: done is nil")
+	errAckBeyondSent    = fmt.Errorf("%w: TAKEN above what was sent", ErrProtocol)
+	errUnexpectedReport = fmt.Errorf("%w: a report of no message that waits for one", ErrProtocol)
+	errKeepAliveTimeout = fmt.Errorf("%w: nothing came from the hub for two keep-alive intervals", ErrConnectionLost)
+	errTokenRenewed     = fmt.Errorf("%w: the client comes back with a newer token before the old one ends", ErrConnectionLost)
+	errWelcomeTimeout   = fmt.Errorf("%w: the hub took the connection and sent no WELCOME: %w", ErrConnectionLost, context.DeadlineExceeded)
 )
 
 // TooManyReceiversError says that a message names more receivers than a frame
@@ -85,13 +85,13 @@ func (e *BodyTooLargeError) Error() string {
 	return fmt.Sprintf("client: body of %d bytes, at most %d are allowed", e.Size, e.Limit)
 }
 
-// ReportTimeoutError says that a report timeout is over what the hub allows. Nothing was sent.
-type ReportTimeoutError struct {
+// ReportTimeoutTooLongError says that a report timeout is over what the hub allows. Nothing was sent.
+type ReportTimeoutTooLongError struct {
 	Timeout, Limit time.Duration
 }
 
 // Error tells the timeout and what is allowed.
-func (e *ReportTimeoutError) Error() string {
+func (e *ReportTimeoutTooLongError) Error() string {
 	return fmt.Sprintf("client: report timeout of %v, at most %v are allowed", e.Timeout, e.Limit)
 }
 

@@ -28,13 +28,13 @@ func ExampleClient_ID() {
 func ExampleClient_Version() {
 	addr, stop := startHub()
 	defer stop()
-	newer := mustDial(addr, nil)
-	defer newer.Close()
-	classic := mustDial(addr, &client.Options{Version: 1})
-	defer classic.Close()
+	v2 := mustDial(addr, nil)
+	defer v2.Close()
+	v1 := mustDial(addr, &client.Options{Version: 1})
+	defer v1.Close()
 
-	fmt.Println(newer.Version(), classic.Version())
-	_, err := classic.Ping(context.Background())
+	fmt.Println(v2.Version(), v1.Version())
+	_, err := v1.Ping(context.Background())
 	fmt.Println(err)
 	// Output:
 	// 2 1
@@ -197,14 +197,14 @@ func ExampleGoAwayError() {
 	// Output: shutdown true true
 }
 
-// switchboard makes the connections of an example: each leads to the address that
+// scriptedDialer makes the connections of an example: each leads to the address that
 // comes next, and can be cut.
-type switchboard struct {
+type scriptedDialer struct {
 	next chan string
 	last net.Conn
 }
 
-func (s *switchboard) dial(ctx context.Context) (nc net.Conn, err error) {
+func (s *scriptedDialer) dial(ctx context.Context) (nc net.Conn, err error) {
 	select {
 	case addr := <-s.next:
 		s.last, err = net.Dial("tcp", addr)
@@ -221,18 +221,18 @@ func ExampleOptions_onEvent() {
 	defer stop()
 	ctx := context.Background()
 
-	board := &switchboard{next: make(chan string, 1)}
-	board.next <- addr
+	dialer := &scriptedDialer{next: make(chan string, 1)}
+	dialer.next <- addr
 	events := make(chan client.Event, 10)
-	c := mustDial("", &client.Options{Dial: board.dial, OnEvent: func(e client.Event) { events <- e }})
+	c := mustDial("", &client.Options{Dial: dialer.dial, OnEvent: func(e client.Event) { events <- e }})
 	id := c.ID()
-	board.last.Close() // as a line that is cut
+	dialer.last.Close() // as a line that is cut
 	fmt.Println((<-events).Kind)
 
 	if err := c.Send(ctx, []uint64{c.ID()}, []byte("still here")); err != nil {
 		log.Fatal(err)
 	}
-	board.next <- addr
+	dialer.next <- addr
 	fmt.Println((<-events).Kind, "with its id:", c.ID() == id)
 	m, err := c.Receive(ctx)
 	if err != nil {
@@ -258,10 +258,10 @@ func ExampleOptions_resend() {
 	after, stopAfter := startHub()
 	defer stopAfter()
 
-	board := &switchboard{next: make(chan string, 1)}
-	board.next <- before
+	dialer := &scriptedDialer{next: make(chan string, 1)}
+	dialer.next <- before
 	events := make(chan client.Event, 10)
-	c := mustDial("", &client.Options{Dial: board.dial, OnEvent: func(e client.Event) { events <- e }})
+	c := mustDial("", &client.Options{Dial: dialer.dial, OnEvent: func(e client.Event) { events <- e }})
 	defer c.Close()
 	outcome := make(chan error, 1)
 	err := c.SendFunc(context.Background(), []uint64{c.ID()}, []byte("hello"), nil,
@@ -270,9 +270,9 @@ func ExampleOptions_resend() {
 		log.Fatal(err)
 	}
 
-	board.last.Close()
+	dialer.last.Close()
 	fmt.Println((<-events).Kind)
-	board.next <- after
+	dialer.next <- after
 	fmt.Println((<-events).Kind)
 	fmt.Println(<-outcome)
 	// Output:
@@ -289,19 +289,19 @@ func ExampleRefusedError() {
 	after, stopAfter := startHubWith(hub.Config{MaxBody: 1000})
 	defer stopAfter()
 
-	board := &switchboard{next: make(chan string, 1)}
-	board.next <- before
+	dialer := &scriptedDialer{next: make(chan string, 1)}
+	dialer.next <- before
 	events := make(chan client.Event, 10)
-	c := mustDial("", &client.Options{Dial: board.dial, OnEvent: func(e client.Event) { events <- e }})
+	c := mustDial("", &client.Options{Dial: dialer.dial, OnEvent: func(e client.Event) { events <- e }})
 	defer c.Close()
-	board.last.Close()
+	dialer.last.Close()
 	<-events // it is disconnected
 
 	// To nobody: what names an id of the hub before is not sent to the next.
 	if err := c.Send(context.Background(), nil, make([]byte, 2000)); err != nil {
 		log.Fatal(err)
 	}
-	board.next <- after
+	dialer.next <- after
 	<-events // it has a new id
 	e := <-events
 	var refused *client.RefusedError

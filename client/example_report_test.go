@@ -91,13 +91,13 @@ func ExampleReport_Reached() {
 }
 
 // Done is the application's word. It may come long after the message, from anywhere.
-func ExampleMessage_Done() {
+func ExampleMessage_Ack() {
 	addr, stop := startHub()
 	defer stop()
 
 	worker := mustDial(addr, &client.Options{OnMessage: func(m client.Message) {
 		fmt.Printf("working on %s\n", m.Body)
-		m.Done()
+		m.Ack()
 	}})
 	defer worker.Close()
 	boss := mustDial(addr, nil)
@@ -114,11 +114,11 @@ func ExampleMessage_Done() {
 	// processed
 }
 
-func ExampleMessage_Reject() {
+func ExampleMessage_Nak() {
 	addr, stop := startHub()
 	defer stop()
 
-	worker := mustDial(addr, &client.Options{OnMessage: client.Message.Reject}) // wants nothing at all
+	worker := mustDial(addr, &client.Options{OnMessage: client.Message.Nak}) // wants nothing at all
 	defer worker.Close()
 	boss := mustDial(addr, nil)
 	defer boss.Close()
@@ -173,7 +173,7 @@ func ExampleSendOptions() {
 
 // Messages need not wait for a receiver that is too slow: here for one that does not
 // read at all.
-func ExampleSendOptions_overload() {
+func ExampleSendOptions_overflow() {
 	addr, stop := startHub()
 	defer stop()
 
@@ -191,7 +191,7 @@ func ExampleSendOptions_overload() {
 	alice := mustDial(addr, nil)
 	defer alice.Close()
 
-	options := client.SendOptions{Level: wire.LevelWritten, Overload: wire.OverloadFail, TTL: 100 * time.Millisecond}
+	options := client.SendOptions{Level: wire.LevelWritten, Overflow: wire.OverflowReject, TTL: 100 * time.Millisecond}
 	full := make(chan bool, 32)
 	for range cap(full) { // 32 MiB, more than the kernel and the queue take
 		done := func(r *client.Report, err error) { full <- err == nil && r.Fates[0] == wire.FateFull }

@@ -58,7 +58,7 @@ func Example() {
 				return
 			}
 			fmt.Printf("somebody says %s\n", m.Body) // m.From is who
-			m.Done()
+			m.Ack()
 		}
 	})
 
@@ -101,7 +101,7 @@ func ExampleDial() {
 
 // New is for those who make the connection themselves. When it is lost the client
 // ends, unless Options.Dial makes another.
-func ExampleNew() {
+func ExampleNewConn() {
 	addr, stop := startHub()
 	defer stop()
 
@@ -109,7 +109,7 @@ func ExampleNew() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	c, err := client.New(context.Background(), nc, nil)
+	c, err := client.NewConn(context.Background(), nc, nil)
 	if err != nil {
 		log.Fatal(err)
 	}

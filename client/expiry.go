@@ -14,159 +14,161 @@ import (
 // client can know that the hub has not had it, the client drops it when its time is up, and
 // makes its report; otherwise the hub does.
 
-// terms returns those of a message that is sent now; nil: it has no time to live. The hub is told what is left in whole
+// sockOptions returns those of a message that is sent now; nil: it has no time to live. The hub is told what is left in whole
 // milliseconds when the message is written, so less than one is none.
-func (o *SendOptions) terms() *socket.Terms {
+func (o *SendOptions) sockOptions() *socket.Options {
 	if o.TTL == 0 {
 		return nil
 	}
-	return &socket.Terms{Expires: time.Now().Add(o.TTL - time.Millisecond).UnixNano(), Stamp: stampTTL}
+	return &socket.Options{Expires: time.Now().Add(o.TTL - time.Millisecond).UnixNano(), Stamp: stampTTL}
 }
 
-// stampTTL tells the hub what is left of the time to live: see socket.Terms.
-func stampTTL(frame []byte, left int64) {
-	wire.PutTTL(frame, uint32((left+int64(time.Millisecond))/int64(time.Millisecond)))
+// stampTTL tells the hub what is left of the time to live: see socket.Options.
+func stampTTL(frame []byte, remaining int64) {
+	wire.PutSendTTL(frame, uint32((remaining+int64(time.Millisecond))/int64(time.Millisecond)))
 }
 
-// left returns how long it is until a message with a time to live expires.
-func (p *parcel) left() time.Duration { return time.Until(time.Unix(0, p.terms.Expires)) }
-
-// expiring is told when a message has expired in the queue of a connection: the hub has not had it.
-type expiring struct {
-	outgoing *outgoing
-	seq      uint64
+// timeLeft returns how long it is until a message with a time to live expires.
+func (p *pendingSend) timeLeft() time.Duration {
+	return time.Until(time.Unix(0, p.sockOptions.Expires))
 }
 
-// Progress takes note: see socket.Tracker.
-func (e expiring) Progress(_ int, what socket.Progress, _, _ int) {
-	if what == socket.Expired {
-		e.outgoing.unwritten(e.seq)
+// expiryHandler is told when a message has expired in the queue of a connection: the hub has not had it.
+type expiryHandler struct {
+	queue *sendQueue
+	seq   uint64
+}
+
+// HandleEvent takes note: see socket.EventHandler.
+func (h expiryHandler) HandleEvent(_ int, event socket.Event, _, _ int) {
+	if event == socket.EventExpired {
+		h.queue.removeUnwritten(h.seq)
 	}
 }
 
-// arm has the report of a message made when its time is up. It is called with mu held.
-func (o *outgoing) arm(p *parcel, c *call) {
-	seq, terms := p.seq, p.terms
-	o.timers.Add(1)
-	c.timer = time.AfterFunc(p.left(), func() { o.timeUp(seq, terms) })
+// startExpiry has the report of a message made when its time is up. It is called with mu held.
+func (q *sendQueue) startExpiry(p *pendingSend, c *call) {
+	seq, options := p.seq, p.sockOptions
+	q.timers.Add(1)
+	c.timer = time.AfterFunc(p.timeLeft(), func() { q.onExpired(seq, options) })
 }
 
-// disarm stops the timer of a call that is over. It is called with mu held.
-func (o *outgoing) disarm(c *call) {
+// stopExpiry stops the timer of a call that is over. It is called with mu held.
+func (q *sendQueue) stopExpiry(c *call) {
 	if c.timer != nil && c.timer.Stop() {
-		o.timers.Done()
+		q.timers.Done()
 	}
 }
 
-// lapse has the timer of a call report a fate for all receivers: no other goroutine may wait for the
+// scheduleReport has the timer of a call report a fate for all receivers: no other goroutine may wait for the
 // application. It is called with mu held.
-func (o *outgoing) lapse(c *call, fate wire.Fate) {
+func (q *sendQueue) scheduleReport(c *call, fate wire.Fate) {
 	c.fate = fate
 	if !c.timer.Stop() {
-		o.timers.Add(1)
+		q.timers.Add(1)
 	}
 	c.timer.Reset(0)
 }
 
-// timeUp is called when the time of a message is up, or when it is found out that it was.
-func (o *outgoing) timeUp(seq uint64, terms *socket.Terms) {
-	defer o.timers.Done()
-	o.mu.Lock()
-	l := o.link
-	o.mu.Unlock()
-	if l != nil {
-		l.conn.Retract(terms)
+// onExpired is called when the time of a message is up, or when it is found out that it was.
+func (q *sendQueue) onExpired(seq uint64, options *socket.Options) {
+	defer q.timers.Done()
+	q.mu.Lock()
+	cn := q.conn
+	q.mu.Unlock()
+	if cn != nil {
+		cn.sock.Retract(options)
 	}
-	o.mu.Lock()
-	c := o.calls[seq]
+	q.mu.Lock()
+	c := q.calls[seq]
 	if c == nil {
-		o.mu.Unlock()
+		q.mu.Unlock()
 		return
 	}
 	var free *body.Buffer
-	if i, found := o.find(seq); found && i >= o.next {
-		free = o.drop(i, c)
+	if i, found := q.find(seq); found && i >= q.next {
+		free = q.removeExpired(i, c)
 	}
 	fate := c.fate
 	if fate != 0 {
-		delete(o.calls, seq)
-		o.disarm(c)
+		delete(q.calls, seq)
+		q.stopExpiry(c)
 	}
-	o.mu.Unlock()
+	q.mu.Unlock()
 	if free != nil {
 		free.Release()
-		o.shorter()
+		q.notifyRemoved()
 	}
 	if fate != 0 { // otherwise the hub has it, or may have it, and reports
-		c.done(&Report{Seq: seq, Fates: slices.Repeat([]wire.Fate{fate}, c.receivers)}, nil)
+		c.onReport(&Report{Seq: seq, Fates: slices.Repeat([]wire.Fate{fate}, c.receivers)}, nil)
 	}
 }
 
-// unwritten takes out a message that will not be written on the connection on which it was under way.
-func (o *outgoing) unwritten(seq uint64) {
-	o.mu.Lock()
-	c := o.calls[seq]
+// removeUnwritten takes out a message that will not be written on the connection on which it was under way.
+func (q *sendQueue) removeUnwritten(seq uint64) {
+	q.mu.Lock()
+	c := q.calls[seq]
 	if c == nil || c.fate != 0 {
-		o.mu.Unlock()
+		q.mu.Unlock()
 		return
 	}
 	var free *body.Buffer
-	switch i, found := o.find(seq); {
+	switch i, found := q.find(seq); {
 	case !found: // the hub has taken what came behind it
-		free = o.letGo(c)
-		o.lapse(c, wire.FateExpired)
-	case i < o.next:
-		o.recall(&o.line[i])
-		o.next--
-		free = o.drop(i, c)
-		o.lapse(c, c.fate)
+		free = q.releaseCall(c)
+		q.scheduleReport(c, wire.FateExpired)
+	case i < q.next:
+		q.removeInFlight(&q.queue[i])
+		q.next--
+		free = q.removeExpired(i, c)
+		q.scheduleReport(c, c.fate)
 	default:
-		free = o.drop(i, c)
-		o.lapse(c, c.fate)
+		free = q.removeExpired(i, c)
+		q.scheduleReport(c, c.fate)
 	}
-	o.mu.Unlock()
+	q.mu.Unlock()
 	if free != nil {
 		free.Release()
 	}
-	o.shorter()
+	q.notifyRemoved()
 }
 
-// dropLate takes the messages out of the line that would be the next to go and have expired. It is called with mu
+// dropExpired takes the messages out of the line that would be the next to go and have expired. It is called with mu
 // held.
-func (o *outgoing) dropLate() {
-	for o.next < len(o.line) && o.line[o.next].terms != nil && o.line[o.next].left() <= 0 {
-		c := o.calls[o.line[o.next].seq]
+func (q *sendQueue) dropExpired() {
+	for q.next < len(q.queue) && q.queue[q.next].sockOptions != nil && q.queue[q.next].timeLeft() <= 0 {
+		c := q.calls[q.queue[q.next].seq]
 		if c == nil {
 			return // the client has ended
 		}
-		o.drop(o.next, c).Release()
-		o.lapse(c, c.fate)
-		signal(o.room)
+		q.removeExpired(q.next, c).Release()
+		q.scheduleReport(c, c.fate)
+		signal(q.notFull)
 	}
 }
 
-// drop takes a message out of the line that is not under way, and decides its fate: a hub of before may
+// removeExpired takes a message out of the line that is not under way, and decides its fate: a hub of before may
 // have had it. It returns the buffer. It is called with mu held.
-func (o *outgoing) drop(i int, c *call) *body.Buffer {
-	p := &o.line[i]
+func (q *sendQueue) removeExpired(i int, c *call) *body.Buffer {
+	p := &q.queue[i]
 	c.fate = wire.FateExpired
-	if p.before {
+	if p.maybeSent {
 		c.fate = wire.FateUncertain
 	}
 	free := p.buffer
-	o.cost -= p.cost
-	o.shift(i, i+1)
+	q.cost -= p.cost
+	q.remove(i, i+1)
 	return free
 }
 
 // find returns where a message stands in the line. It is called with mu held.
-func (o *outgoing) find(seq uint64) (i int, found bool) {
-	return slices.BinarySearchFunc(o.line, seq, func(p parcel, seq uint64) int { return cmp.Compare(p.seq, seq) })
+func (q *sendQueue) find(seq uint64) (i int, found bool) {
+	return slices.BinarySearchFunc(q.queue, seq, func(p pendingSend, seq uint64) int { return cmp.Compare(p.seq, seq) })
 }
 
-// shorter tells those who wait for the line to become shorter, and goes on with what may go now.
-func (o *outgoing) shorter() {
-	signal(o.room)
-	signal(o.flown)
-	o.feed()
+// notifyRemoved tells those who wait for the line to become shorter, and goes on with what may go now.
+func (q *sendQueue) notifyRemoved() {
+	signal(q.notFull)
+	signal(q.flushed)
+	q.pumpAndProbe()
 }

@@ -12,232 +12,232 @@ import (
 
 // outcome is what SendFunc has told.
 type outcome struct {
-	report *Report
-	err    error
-	after  time.Duration // of the call
+	report  *Report
+	err     error
+	elapsed time.Duration // of the call
 }
 
-// timed sends a message that has a second to live, and returns where its outcome will come.
-func (d *dialog) timed(body string) <-chan outcome {
-	d.t.Helper()
-	told, begun := make(chan outcome, 2), time.Now()
-	err := d.client.SendFunc(d.t.Context(), []uint64{1}, []byte(body), &SendOptions{TTL: time.Second}, func(r *Report, err error) {
-		told <- outcome{r, err, time.Since(begun)}
+// sendWithTTL sends a message that has a second to live, and returns where its outcome will come.
+func (tc *testClient) sendWithTTL(body string) <-chan outcome {
+	tc.t.Helper()
+	outcomes, begun := make(chan outcome, 2), time.Now()
+	err := tc.client.SendFunc(tc.t.Context(), []uint64{1}, []byte(body), &SendOptions{TTL: time.Second}, func(r *Report, err error) {
+		outcomes <- outcome{r, err, time.Since(begun)}
 	})
 	if err != nil {
-		d.t.Fatal(err)
+		tc.t.Fatal(err)
 	}
-	return told
+	return outcomes
 }
 
 // wantFate holds an outcome to a fate, and to the second that the message had.
-func (d *dialog) wantFate(told <-chan outcome, seq uint64, want wire.Fate, atOnce bool) {
-	d.t.Helper()
-	o := <-told
+func (tc *testClient) wantFate(outcomes <-chan outcome, seq uint64, want wire.Fate, atOnce bool) {
+	tc.t.Helper()
+	o := <-outcomes
 	if o.err != nil || o.report.Seq != seq || len(o.report.Fates) != 1 || o.report.Fates[0] != want {
-		d.t.Errorf("told %+v, %v, want of %d: %v", o.report, o.err, seq, want)
+		tc.t.Errorf("told %+v, %v, want of %d: %v", o.report, o.err, seq, want)
 	}
-	if atOnce && (o.after > time.Second || o.after < time.Second-time.Millisecond) {
-		d.t.Errorf("told after %v", o.after)
+	if atOnce && (o.elapsed > time.Second || o.elapsed < time.Second-time.Millisecond) {
+		tc.t.Errorf("told after %v", o.elapsed)
 	}
 	synctest.Wait()
 	select {
-	case o := <-told:
-		d.t.Errorf("told again: %+v", o)
+	case o := <-outcomes:
+		tc.t.Errorf("told again: %+v", o)
 	default:
 	}
 }
 
-// sendTimed is the SEND of a message that has so much left.
-func sendTimed(seq uint64, left time.Duration, body string) []byte {
-	return wire.AppendSend(nil, seq, wire.MakeOptions(wire.LevelReceived, wire.OverloadWait), uint32(left.Milliseconds()), []uint64{1}, []byte(body))
+// ttlSendFrame is the SEND of a message that has so much left.
+func ttlSendFrame(seq uint64, remaining time.Duration, body string) []byte {
+	return wire.AppendSend(nil, seq, wire.MakeOptions(wire.LevelReceived, wire.OverflowBlock), uint32(remaining.Milliseconds()), []uint64{1}, []byte(body))
 }
 
 // wantFrame reads the frame that the client must send next, behind any PING.
 func (h *fakeHub) wantFrame(want []byte) {
 	h.t.Helper()
-	kind, payload, err := h.next()
+	kind, payload, err := h.readFrame()
 	for err == nil && kind == wire.TypePing {
-		kind, payload, err = h.next()
+		kind, payload, err = h.readFrame()
 	}
 	if wantKind, wantPayload := wire.Split(want); err != nil || kind != wantKind || !bytes.Equal(payload, wantPayload) {
 		h.t.Errorf("the client sent a frame of type %d with % .40x… (%v), want % .40x…", kind, payload, err, want)
 	}
 }
 
-// lose ends the connection, and returns the next one, on which nothing is said yet.
-func (d *dialog) lose(h *fakeHub) *fakeHub {
+// disconnect ends the connection, and returns the next one, on which nothing is said yet.
+func (tc *testClient) disconnect(h *fakeHub) *fakeHub {
 	h.Close()
-	d.wantEvent(EventDisconnected)
-	return <-d.hubs
+	tc.wantEvent(EventDisconnected)
+	return <-tc.hubs
 }
 
-func TestTTL_RunsWithoutAConnection(t *testing.T) {
+func TestTTL_ExpiresWhileDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speak(t, nil)
-		next := d.lose(h)
-		told := d.timed("late")
-		d.wantFate(told, 1, wire.FateExpired, true)
-		fresh := d.timed("fresh")
+		tc, h := newTestClient(t, nil)
+		next := tc.disconnect(h)
+		expired := tc.sendWithTTL("late")
+		tc.wantFate(expired, 1, wire.FateExpired, true)
+		fresh := tc.sendWithTTL("fresh")
 		<-time.After(300 * time.Millisecond)
-		next.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumed(func(*wire.Welcome) {}))
-		next.wantFrame(sendTimed(2, 700*time.Millisecond, "fresh"))
+		next.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumedWelcome(func(*wire.Welcome) {}))
+		next.wantFrame(ttlSendFrame(2, 700*time.Millisecond, "fresh"))
 		next.send(wire.AppendReport(nil, 2, []byte{byte(wire.FateReceived)}))
-		d.wantFate(fresh, 2, wire.FateReceived, false)
+		tc.wantFate(fresh, 2, wire.FateReceived, false)
 	})
 }
 
-func TestTTL_RunsBehindTheCredit(t *testing.T) {
+func TestTTL_ExpiresWhileCreditBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speak(t, nil)
+		tc, h := newTestClient(t, nil)
 		large := string(make([]byte, 950))
-		if err := d.client.Send(t.Context(), []uint64{1}, []byte(large)); err != nil {
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte(large)); err != nil {
 			t.Fatal(err)
 		}
-		h.wantFrame(send(1, large))
-		told, fresh := d.timed("late"), make(chan error, 1)
-		go func() { fresh <- d.client.Send(t.Context(), []uint64{1}, []byte("fresh")) }() // ends when it is in line
-		d.wantFate(told, 2, wire.FateExpired, true)
-		h.send(wire.AppendTaken(nil, 1))
-		h.wantFrame(send(3, "fresh"))
+		h.wantFrame(sendFrame(1, large))
+		expired, fresh := tc.sendWithTTL("late"), make(chan error, 1)
+		go func() { fresh <- tc.client.Send(t.Context(), []uint64{1}, []byte("fresh")) }() // ends when it is in line
+		tc.wantFate(expired, 2, wire.FateExpired, true)
+		h.send(wire.AppendAck(nil, 1))
+		h.wantFrame(sendFrame(3, "fresh"))
 		if err := <-fresh; err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// TestTTL_RunsWhileSendWaits has no room in the line.
-func TestTTL_RunsWhileSendWaits(t *testing.T) {
+// TestTTL_ExpiresWhileSendBlocks has no room in the line.
+func TestTTL_ExpiresWhileSendBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speak(t, func(o *Options) { o.MaxQueued = 1000 })
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 1000 })
 		large := string(make([]byte, 950))
-		if err := d.client.Send(t.Context(), []uint64{1}, []byte(large)); err != nil {
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte(large)); err != nil {
 			t.Fatal(err)
 		}
-		d.wantFate(d.timed("late"), 2, wire.FateExpired, true)
-		h.wantFrame(send(1, large))
-		h.send(wire.AppendTaken(nil, 1))
-		d.timed("fresh")
-		h.wantFrame(sendTimed(3, time.Second, "fresh"))
+		tc.wantFate(tc.sendWithTTL("late"), 2, wire.FateExpired, true)
+		h.wantFrame(sendFrame(1, large))
+		h.send(wire.AppendAck(nil, 1))
+		tc.sendWithTTL("fresh")
+		h.wantFrame(ttlSendFrame(3, time.Second, "fresh"))
 	})
 }
 
-// TestTTL_RunsInTheQueueOfAConnection has a hub that does not read. The one that it sees no more has used up its
+// TestTTL_ExpiresInOutbox has a hub that does not read. The one that it sees no more has used up its
 // number, its credit and its place among the reports for nothing: they are free again.
-func TestTTL_RunsInTheQueueOfAConnection(t *testing.T) {
+func TestTTL_ExpiresInOutbox(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speak(t, nil)
-		if err := d.client.Send(t.Context(), []uint64{1}, []byte("first")); err != nil {
+		tc, h := newTestClient(t, nil)
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte("first")); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait() // it is being written
 		for range 2 {   // so many reports may be pending
-			told := d.timed("late")
+			expired := tc.sendWithTTL("late")
 			synctest.Wait() // it is in the queue
-			d.wantFate(told, d.client.outgoing.seq, wire.FateExpired, true)
+			tc.wantFate(expired, tc.client.sendQueue.seq, wire.FateExpired, true)
 		}
-		fresh := d.timed("fresh")
+		fresh := tc.sendWithTTL("fresh")
 		<-time.After(400 * time.Millisecond)
-		h.wantFrame(send(1, "first"))
-		h.wantFrame(sendTimed(4, 600*time.Millisecond, "fresh"))
-		h.send(wire.AppendTaken(nil, 4), wire.AppendReport(nil, 4, []byte{byte(wire.FateReceived)}))
-		d.wantFate(fresh, 4, wire.FateReceived, false)
-		if n := d.client.outgoing.left(); n != 0 {
+		h.wantFrame(sendFrame(1, "first"))
+		h.wantFrame(ttlSendFrame(4, 600*time.Millisecond, "fresh"))
+		h.send(wire.AppendAck(nil, 4), wire.AppendReport(nil, 4, []byte{byte(wire.FateReceived)}))
+		tc.wantFate(fresh, 4, wire.FateReceived, false)
+		if n := tc.client.sendQueue.len(); n != 0 {
 			t.Errorf("%d messages are still in line", n)
 		}
 	})
 }
 
-// TestTTL_OverALostConnection: the hub reports on what it has had, the client on what it has not.
-func TestTTL_OverALostConnection(t *testing.T) {
+// TestTTL_AcrossResume: the hub reports on what it has had, the client on what it has not.
+func TestTTL_AcrossResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speak(t, nil)
-		had, lost := d.timed("had"), d.timed("lost")
-		h.wantFrame(sendTimed(1, time.Second, "had"))
-		h.wantFrame(sendTimed(2, time.Second, "lost"))
-		h = d.lose(h)
+		tc, h := newTestClient(t, nil)
+		had, lost := tc.sendWithTTL("had"), tc.sendWithTTL("lost")
+		h.wantFrame(ttlSendFrame(1, time.Second, "had"))
+		h.wantFrame(ttlSendFrame(2, time.Second, "lost"))
+		h = tc.disconnect(h)
 		<-time.After(2 * time.Second)
-		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumed(func(w *wire.Welcome) { w.Seq, w.Taken = 1, 1 }))
-		d.wantFate(lost, 2, wire.FateExpired, false)
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumedWelcome(func(w *wire.Welcome) { w.Seq, w.Acked = 1, 1 }))
+		tc.wantFate(lost, 2, wire.FateExpired, false)
 		h.send(wire.AppendReport(nil, 1, []byte{byte(wire.FateWritten)}))
-		d.wantFate(had, 1, wire.FateWritten, false)
+		tc.wantFate(had, 1, wire.FateWritten, false)
 	})
 }
 
-// TestTTL_OverAForgottenClient sends again what was not reported: but not what has expired, of which nobody knows
+// TestTTL_AcrossSessionLoss sends again what was not reported: but not what has expired, of which nobody knows
 // what the hub has done.
-func TestTTL_OverAForgottenClient(t *testing.T) {
+func TestTTL_AcrossSessionLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speak(t, func(o *Options) { o.Resend = true })
-		taken, sent := d.timed("taken"), d.timed("sent")
-		h.wantFrame(sendTimed(1, time.Second, "taken"))
-		h.wantFrame(sendTimed(2, time.Second, "sent"))
-		h.send(wire.AppendTaken(nil, 1))
-		h = d.lose(h)
-		waits := d.timed("waits")
+		tc, h := newTestClient(t, func(o *Options) { o.Resend = true })
+		taken, sent := tc.sendWithTTL("taken"), tc.sendWithTTL("sent")
+		h.wantFrame(ttlSendFrame(1, time.Second, "taken"))
+		h.wantFrame(ttlSendFrame(2, time.Second, "sent"))
+		h.send(wire.AppendAck(nil, 1))
+		h = tc.disconnect(h)
+		waits := tc.sendWithTTL("waits")
 		<-time.After(2 * time.Second)
-		d.wantFate(waits, 3, wire.FateExpired, true)
-		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, welcome)
-		d.wantEvent(EventNewID)
-		d.wantFate(taken, 1, wire.FateUncertain, false)
-		d.wantFate(sent, 2, wire.FateUncertain, false)
-		d.timed("fresh")
-		h.wantFrame(sendTimed(4, time.Second, "fresh"))
+		tc.wantFate(waits, 3, wire.FateExpired, true)
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, testWelcome)
+		tc.wantEvent(EventNewID)
+		tc.wantFate(taken, 1, wire.FateUncertain, false)
+		tc.wantFate(sent, 2, wire.FateUncertain, false)
+		tc.sendWithTTL("fresh")
+		h.wantFrame(ttlSendFrame(4, time.Second, "fresh"))
 	})
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speak(t, nil)
-		sent := d.timed("sent")
-		h.wantFrame(sendTimed(1, time.Second, "sent"))
-		h = d.lose(h)
+		tc, h := newTestClient(t, nil)
+		sent := tc.sendWithTTL("sent")
+		h.wantFrame(ttlSendFrame(1, time.Second, "sent"))
+		h = tc.disconnect(h)
 		<-time.After(2 * time.Second)
-		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, welcome)
-		if o := <-sent; !errors.Is(o.err, ErrForgotten) {
-			t.Errorf("told %+v, want %v", o, ErrForgotten)
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, testWelcome)
+		if o := <-sent; !errors.Is(o.err, ErrSessionLost) {
+			t.Errorf("told %+v, want %v", o, ErrSessionLost)
 		}
 	})
 }
 
-// TestTTL_NothingIsLeftForClose: what has expired is not waited for.
-func TestTTL_NothingIsLeftForClose(t *testing.T) {
+// TestTTL_CloseDoesNotWaitForExpired: what has expired is not waited for.
+func TestTTL_CloseDoesNotWaitForExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speak(t, nil)
-		d.lose(h)
-		told := d.timed("late")
+		tc, h := newTestClient(t, nil)
+		tc.disconnect(h)
+		expired := tc.sendWithTTL("late")
 		begun := time.Now()
-		if err := d.client.Close(); err != nil {
+		if err := tc.client.Close(); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(begun); took > time.Second {
 			t.Errorf("Close took %v", took)
 		}
-		d.wantFate(told, 1, wire.FateExpired, true)
+		tc.wantFate(expired, 1, wire.FateExpired, true)
 	})
 }
 
-// TestSkip_Counts has a hub that does not send again what has expired.
-func TestSkip_Counts(t *testing.T) {
+// TestSkip_CountsAsRead has a hub that does not send again what has expired.
+func TestSkip_CountsAsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speak(t, nil)
-		h.send(deliver(1, 0), deliver(2, 0))
-		if m, err := d.client.Receive(t.Context()); err != nil || m.Seq != 1 {
+		tc, h := newTestClient(t, nil)
+		h.send(deliverFrame(1, 0), deliverFrame(2, 0))
+		if m, err := tc.client.Receive(t.Context()); err != nil || m.Seq != 1 {
 			t.Fatalf("got %d, %v", m.Seq, err)
 		}
-		h.wantFrame(wire.AppendTaken(nil, 1)) // and the second lies in the inbox
-		h = d.lose(h)
+		h.wantFrame(wire.AppendAck(nil, 1)) // and the second lies in the inbox
+		h = tc.disconnect(h)
 		read := uint64(2)
-		h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret", Received: 1, Read: &read}, resumed(func(w *wire.Welcome) { w.Again = 2 }))
-		h.send(wire.AppendSkip(nil), wire.AppendSkip(nil), deliver(4, wire.FlagReceived))
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret", Received: 1, Read: &read}, resumedWelcome(func(w *wire.Welcome) { w.Again = 2 }))
+		h.send(wire.AppendSkip(nil), wire.AppendSkip(nil), deliverFrame(4, wire.DeliverWantAck))
 		for _, want := range []uint64{2, 4} {
-			if m, err := d.client.Receive(t.Context()); err != nil || m.Seq != want {
+			if m, err := tc.client.Receive(t.Context()); err != nil || m.Seq != want {
 				t.Fatalf("got %d, %v, want %d", m.Seq, err, want)
 			}
 		}
 		for n := uint64(0); n != 4; {
-			payload, err := h.hear(wire.TypeTaken)
+			payload, err := h.wantType(wire.TypeAck)
 			if err != nil {
 				t.Fatal(err)
 			}
-			n, _ = wire.ParseNumber(payload)
+			n, _ = wire.ParseUint64(payload)
 		}
 	})
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// patience is how long a test waits for something that must happen.
-const patience = 30 * time.Second
+// testTimeout is how long a test waits for something that must happen.
+const testTimeout = 30 * time.Second
 
 // fakeHub is the other end of a client's connection, in the hands of the test.
 type fakeHub struct {
@@ -23,15 +23,15 @@ type fakeHub struct {
 	net.Conn
 }
 
-// connect makes a client of version 1 whose hub is the test. It has the id 7.
-func connect(t testing.TB, options *Options) (*Client, *fakeHub) {
+// newTestClientV1 makes a client of version 1 whose hub is the test. It has the id 7.
+func newTestClientV1(t testing.TB, options *Options) (*Client, *fakeHub) {
 	t.Helper()
 	near, far := net.Pipe()
-	return connectOver(t, options, near, far)
+	return newTestClientV1On(t, options, near, far)
 }
 
-// connectTCP does so over TCP, where there are buffers between the two.
-func connectTCP(t testing.TB, options *Options) (*Client, *fakeHub) {
+// newTestClientV1TCP does so over TCP, where there are buffers between the two.
+func newTestClientV1TCP(t testing.TB, options *Options) (*Client, *fakeHub) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -46,24 +46,24 @@ func connectTCP(t testing.TB, options *Options) (*Client, *fakeHub) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return connectOver(t, options, near, far)
+	return newTestClientV1On(t, options, near, far)
 }
 
-func connectOver(t testing.TB, options *Options, near, far net.Conn) (*Client, *fakeHub) {
+func newTestClientV1On(t testing.TB, options *Options, near, far net.Conn) (*Client, *fakeHub) {
 	t.Helper()
-	classic := Options{Version: 1}
+	v1Options := Options{Version: 1}
 	if options != nil {
-		classic = *options
-		classic.Version = 1
+		v1Options = *options
+		v1Options.Version = 1
 	}
 	h := &fakeHub{t, far}
 	done := make(chan struct{})
 	go func() { // ends when the client knows its id
 		defer close(done)
-		h.want(wire.AppendIdentityRequest(nil))
+		h.wantBytes(wire.AppendIdentityRequest(nil))
 		h.send(wire.AppendIdentity(nil, 7))
 	}()
-	c, err := New(t.Context(), near, &classic)
+	c, err := NewConn(t.Context(), near, &v1Options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,8 +82,8 @@ func (h *fakeHub) send(parts ...[]byte) {
 	}
 }
 
-// want reads the bytes that the client must send next.
-func (h *fakeHub) want(want []byte) {
+// wantBytes reads the bytes that the client must send next.
+func (h *fakeHub) wantBytes(want []byte) {
 	h.t.Helper()
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(h, got); err != nil || !bytes.Equal(got, want) {
@@ -91,11 +91,11 @@ func (h *fakeHub) want(want []byte) {
 	}
 }
 
-// wantEnd reads the end of what the client sends.
-func (h *fakeHub) wantEnd() {
+// wantEOF reads the end of what the client sends.
+func (h *fakeHub) wantEOF() {
 	h.t.Helper()
-	if rest, err := io.ReadAll(h); err != nil || len(rest) > 0 {
-		h.t.Errorf("the client sent %d more bytes, and then %v", len(rest), err)
+	if extra, err := io.ReadAll(h); err != nil || len(extra) > 0 {
+		h.t.Errorf("the client sent %d more bytes, and then %v", len(extra), err)
 	}
 }
 
@@ -104,7 +104,7 @@ func (h *fakeHub) wantEnd() {
 func (h *fakeHub) serve(relay func(wire.Relay)) {
 	lists := uint64(0)
 	for {
-		typ, payload, err := h.next()
+		typ, payload, err := h.readFrame()
 		switch {
 		case err != nil:
 			return
@@ -123,7 +123,7 @@ func (h *fakeHub) serve(relay func(wire.Relay)) {
 	}
 }
 
-func (h *fakeHub) next() (wire.Type, []byte, error) {
+func (h *fakeHub) readFrame() (wire.Type, []byte, error) {
 	var length [wire.LengthSize]byte
 	if _, err := io.ReadFull(h, length[:]); err != nil {
 		return 0, nil, err
@@ -136,13 +136,13 @@ func (h *fakeHub) next() (wire.Type, []byte, error) {
 	return typ, payload, nil
 }
 
-// delivery is the frame by which a hub hands over a body.
-func delivery(body string) []byte { return wire.AppendDelivery(nil, []byte(body)) }
+// deliveryFrame is the frame by which a hub hands over a body.
+func deliveryFrame(body string) []byte { return wire.AppendRelayDelivery(nil, []byte(body)) }
 
-// deliveries are those of the bodies "0", "1" and so on.
-func deliveries(n int) (frames []byte) {
+// deliveryFrames are those of the bodies "0", "1" and so on.
+func deliveryFrames(n int) (frames []byte) {
 	for i := range n {
-		frames = append(frames, delivery(fmt.Sprint(i))...)
+		frames = append(frames, deliveryFrame(fmt.Sprint(i))...)
 	}
 	return frames
 }
@@ -157,28 +157,28 @@ func wantMessage(t testing.TB, c *Client, want string) Message {
 	return m
 }
 
-// within fails the test when c does not deliver in time.
-func within[T any](t testing.TB, what string, c <-chan T) T {
+// waitFor fails the test when c does not deliver in time.
+func waitFor[T any](t testing.TB, description string, c <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(patience):
-		t.Fatalf("still not: %s", what)
+	case <-time.After(testTimeout):
+		t.Fatalf("still not: %s", description)
 		panic("not reached")
 	}
 }
 
-// start runs what may block and returns where its outcome will come.
-func start[T any](f func() T) <-chan T {
+// runAsync runs what may block and returns where its outcome will come.
+func runAsync[T any](f func() T) <-chan T {
 	c := make(chan T, 1)
 	go func() { c <- f() }() // ends with f
 	return c
 }
 
-// blocks reports whether what was started waits for something. It must be called
+// isBlocked reports whether what was started waits for something. It must be called
 // in a bubble.
-func blocks[T any](c <-chan T) bool {
+func isBlocked[T any](c <-chan T) bool {
 	synctest.Wait()
 	return len(c) == 0
 }

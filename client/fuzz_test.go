@@ -18,12 +18,12 @@ import (
 // when the client has asked for its id, and goes on when it has asked for a list.
 type fuzzHub struct {
 	net.Conn
-	asked  chan struct{} // gets a value per write
-	script []byte
-	cuts   []byte
-	read   int // calls of Read
-	closed chan struct{}
-	close  sync.Once
+	asked     chan struct{} // gets a value per write
+	script    []byte
+	cuts      []byte
+	read      int // calls of Read
+	closed    chan struct{}
+	closeOnce sync.Once
 }
 
 func (h *fuzzHub) Write(p []byte) (int, error) {
@@ -57,7 +57,7 @@ func (h *fuzzHub) Read(p []byte) (int, error) {
 }
 
 func (h *fuzzHub) Close() error {
-	h.close.Do(func() { close(h.closed) })
+	h.closeOnce.Do(func() { close(h.closed) })
 	return nil
 }
 
@@ -66,22 +66,22 @@ func (h *fuzzHub) RemoteAddr() net.Addr            { return &net.TCPAddr{} }
 
 // The limits of the fuzzed client.
 const (
-	fuzzBody = 100_000
-	fuzzList = 20
+	maxFuzzBody = 100_000
+	maxFuzzList = 20
 )
 
-// heard is what a client should make of a script.
-type heard struct {
+// expectation is what a client should make of a script.
+type expectation struct {
 	messages [][]byte
 	listed   bool // the list that was asked for has come
 	err      error
 }
 
-func hear(script []byte) (h heard) {
+func expect(script []byte) (h expectation) {
 	for {
-		length, typ, payload := split(script)
+		length, typ, payload := splitFrame(script)
 		switch {
-		case len(script) >= wire.LengthSize && length > 1+fuzzBody:
+		case len(script) >= wire.LengthSize && length > 1+maxFuzzBody:
 			h.err = ErrProtocol
 		case payload == nil:
 			h.err = ErrHubClosed
@@ -99,8 +99,8 @@ func hear(script []byte) (h heard) {
 	}
 }
 
-// split takes the first frame off; payload is nil when it is not whole.
-func split(b []byte) (length int, typ byte, payload []byte) {
+// splitFrame takes the first frame off; payload is nil when it is not whole.
+func splitFrame(b []byte) (length int, typ byte, payload []byte) {
 	if len(b) < wire.LengthSize {
 		return 0, 0, nil
 	}
@@ -118,30 +118,30 @@ func split(b []byte) (length int, typ byte, payload []byte) {
 // the first thing that is wrong, say what that was, and end.
 func FuzzClient(f *testing.F) {
 	list := wire.AppendList(nil, []uint64{1, 2}, nil)
-	f.Add(deliveries(5), []byte{}, uint32(0), uint32(1))
-	f.Add(append(deliveries(3), list...), []byte{0}, uint32(70_000), uint32(1000))
+	f.Add(deliveryFrames(5), []byte{}, uint32(0), uint32(1))
+	f.Add(append(deliveryFrames(3), list...), []byte{0}, uint32(70_000), uint32(1000))
 	f.Add(append(list, list...), []byte{3, 200}, uint32(0), uint32(1))
-	f.Add(wire.AppendIdentity(nil, 1), []byte{1}, uint32(fuzzBody+1), uint32(1<<20))
+	f.Add(wire.AppendIdentity(nil, 1), []byte{1}, uint32(maxFuzzBody+1), uint32(1<<20))
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2, 9, 9}, []byte{}, uint32(5000), uint32(100))
 	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), []byte{}, uint32(0), uint32(0))
 	f.Fuzz(func(t *testing.T, script, cuts []byte, large, unread uint32) {
 		if large > 0 { // a fuzzer hardly ever finds a whole large frame by itself
-			script = slices.Concat(delivery(strings.Repeat("L", int(large%(fuzzBody+10)))), script)
+			script = slices.Concat(deliveryFrame(strings.Repeat("L", int(large%(maxFuzzBody+10)))), script)
 		}
 		h := &fuzzHub{asked: make(chan struct{}, 10), script: script, cuts: cuts, closed: make(chan struct{})}
-		c, err := New(t.Context(), h, &Options{Version: 1, MaxBody: fuzzBody, MaxList: fuzzList, MaxUnread: 1 + int(unread%(1<<20))})
+		c, err := NewConn(t.Context(), h, &Options{Version: 1, MaxBody: maxFuzzBody, MaxList: maxFuzzList, MaxUnread: 1 + int(unread%(1<<20))})
 		if err != nil {
 			t.Fatal(err)
 		}
-		listed := start(func() error { _, err := c.List(t.Context()); return err })
-		wantHeard(t, c, hear(script), listed)
+		listed := runAsync(func() error { _, err := c.List(t.Context()); return err })
+		wantExpected(t, c, expect(script), listed)
 		if err := c.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 	})
 }
 
-func wantHeard(t *testing.T, c *Client, want heard, listed <-chan error) {
+func wantExpected(t *testing.T, c *Client, want expectation, listed <-chan error) {
 	i := 0
 	for m, err := range c.Messages(t.Context()) {
 		switch {

@@ -17,11 +17,11 @@ import (
 // newHub starts a hub and returns where it listens. It ends with the test.
 func newHub(t testing.TB) (h *hub.Hub, addr string) {
 	t.Helper()
-	return hubWith(t, hub.Config{})
+	return newHubWith(t, hub.Config{})
 }
 
-// hubWith starts a hub with a configuration. It ends with the test.
-func hubWith(t testing.TB, config hub.Config) (h *hub.Hub, addr string) {
+// newHubWith starts a hub with a configuration. It ends with the test.
+func newHubWith(t testing.TB, config hub.Config) (h *hub.Hub, addr string) {
 	t.Helper()
 	h, err := hub.New(config)
 	if err != nil {
@@ -65,7 +65,7 @@ func dialWith(t testing.TB, addr string, n int, options *client.Options) (client
 	return clients
 }
 
-func TestClientsOfAHub(t *testing.T) {
+func TestClient_ListAndSend(t *testing.T) {
 	_, addr := newHub(t)
 	clients := dial(t, addr, 3)
 	for i, c := range clients {
@@ -90,8 +90,8 @@ func TestClientsOfAHub(t *testing.T) {
 	}
 }
 
-// TestEverybodyToEverybody looks for anything lost, doubled or reordered.
-func TestEverybodyToEverybody(t *testing.T) {
+// TestClient_AllToAll looks for anything lost, doubled or reordered.
+func TestClient_AllToAll(t *testing.T) {
 	const n, each = 6, 150
 	_, addr := newHub(t)
 	clients := dial(t, addr, n)
@@ -132,7 +132,7 @@ func TestEverybodyToEverybody(t *testing.T) {
 	wg.Wait()
 }
 
-func TestWhatWasSentBeforeCloseArrives(t *testing.T) {
+func TestClose_QueuedSendsArrive(t *testing.T) {
 	const all = 300
 	_, addr := newHub(t)
 	clients := dial(t, addr, 2)
@@ -152,7 +152,7 @@ func TestWhatWasSentBeforeCloseArrives(t *testing.T) {
 	}
 }
 
-func TestAHubThatShutsDown(t *testing.T) {
+func TestClient_HubShutdown(t *testing.T) {
 	h, addr := newHub(t)
 	clients := dialWith(t, addr, 2, &client.Options{NoReconnect: true})
 	a, b := clients[0], clients[1]

@@ -9,9 +9,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// messageCost is what an unread message counts beyond its body, in bytes: its
+// messageOverhead is what an unread message counts beyond its body, in bytes: its
 // place in the inbox, and its part of the buffer that it lies in.
-const messageCost = 128
+const messageOverhead = 128
 
 // Message is a body that another client sent.
 type Message struct {
@@ -32,18 +32,18 @@ type Message struct {
 	// With these a Message is eight words, which a function takes in registers: through memory,
 	// each call would cost as much as the rest of what is done for a small message
 	// (docs/decisions/0016).
-	micros uint64       // when the hub took it, in µs since 1970; 0: not known
-	judge  *judge       // whom a verdict goes to; nil: nobody waits for one
-	buffer *body.Buffer // nil: the body is lent
+	unixMicros uint64       // when the hub took it, in µs since 1970; 0: not known
+	verdicts   *verdictSink // whom a verdict goes to; nil: nobody waits for one
+	buffer     *body.Buffer // nil: the body is lent
 }
 
 // Time returns when the hub took the message, by its clock, to the microsecond. It
 // is the zero time in version 1.
 func (m Message) Time() time.Time {
-	if m.micros == 0 {
+	if m.unixMicros == 0 {
 		return time.Time{}
 	}
-	return time.UnixMicro(int64(m.micros))
+	return time.UnixMicro(int64(m.unixMicros))
 }
 
 // Release gives the memory of Body back for the next message. It saves the
@@ -56,28 +56,28 @@ func (m Message) Release() {
 	}
 }
 
-// Done tells the sender that the message has been processed, if it waits to hear
+// Ack tells the sender that the message has been processed, if it waits to hear
 // that; otherwise it does nothing. It does not wait, and may be called from any
 // goroutine, also after Release. The sender learns of it after a lost connection
 // as well, unless this client comes back too late (EventNewID): then what was received before
 // concerns nobody any more.
-func (m Message) Done() {
-	if m.judge != nil {
-		m.judge.add(m.From, m.Seq, wire.FateProcessed)
+func (m Message) Ack() {
+	if m.verdicts != nil {
+		m.verdicts.add(m.From, m.Seq, wire.FateProcessed)
 	}
 }
 
-// Reject tells the sender that the application does not want the message. It is
+// Nak tells the sender that the application does not want the message. It is
 // otherwise like Done. Of both only the first call counts, for every copy of the message: a client
 // that its sender has named twice has one verdict.
-func (m Message) Reject() {
-	if m.judge != nil {
-		m.judge.add(m.From, m.Seq, wire.FateRejected)
+func (m Message) Nak() {
+	if m.verdicts != nil {
+		m.verdicts.add(m.From, m.Seq, wire.FateRejected)
 	}
 }
 
-// mark is a place in what the hub counts: DELIVERs and REPORTs.
-type mark struct {
+// position is a place in what the hub counts: DELIVERs and REPORTs.
+type position struct {
 	frames uint64
 	bytes  uint64 // on the wire
 }
@@ -85,7 +85,7 @@ type mark struct {
 // entry is a message that waits.
 type entry struct {
 	Message
-	before mark // of what is counted, what came before it
+	before position // of what is counted, what came before it
 }
 
 // inbox holds the messages that nobody has received yet, and knows what the hub is
@@ -93,52 +93,52 @@ type entry struct {
 // one who got it comes back for another, or some time later: so whoever is killed
 // with a message in hand has not received it.
 type inbox struct {
-	limit int           // bytes at which the reading pauses; 0: never
-	some  chan struct{} // capacity 1: there is something to take, or an end
-	room  chan struct{} // capacity 1: bytes went below limit
-	tell  func()        // called without mu when the hub is to be told now
-	later func()        // called without mu when it is to be told at some time
+	maxBytes    int           // bytes at which the reading pauses; 0: never
+	notEmpty    chan struct{} // capacity 1: there is something to take, or an end
+	notFull     chan struct{} // capacity 1: bytes went below limit
+	sendAck     func()        // called without mu when the hub is to be told now
+	scheduleAck func()        // called without mu when it is to be told at some time
 
-	mu       sync.Mutex
-	messages []entry
-	head     int
-	bytes    int
-	err      error // why there will be no more
-	dropped  bool  // what comes is dropped, and counts as neither handed over nor received
-	receipts receipts
+	mu         sync.Mutex
+	messages   []entry
+	head       int
+	bytes      int
+	err        error // why there will be no more
+	discarding bool  // what comes is dropped, and counts as neither handed over nor received
+	ack        ackState
 }
 
-// receipts is where the counting stands. It is guarded by the inbox's lock.
-type receipts struct {
-	link    *link // that the hub is told on; nil: none
-	window  int   // how far the hub sends ahead, in bytes
-	read    mark  // what has come
-	noted   mark  // what was handed over when tick looked last
-	settled mark  // what was received
-	said    mark  // what the hub knows of that
-	urgent  bool  // somebody waits to hear of something that has come
-	more    bool  // more will come at once
-	telling bool  // a TAKEN waits to be written
+// ackState is where the counting stands. It is guarded by the inbox's lock.
+type ackState struct {
+	conn            *conn    // that the hub is told on; nil: none
+	window          int      // how far the hub sends ahead, in bytes
+	read            position // what has come
+	deliveredAtTick position // what was handed over when tick looked last
+	received        position // what was received
+	acked           position // what the hub knows of that
+	urgent          bool     // somebody waits to hear of something that has come
+	moreBuffered    bool     // more will come at once
+	pending         bool     // a TAKEN waits to be written
 }
 
-// urgentMost is how many messages that somebody waits to hear of are received before
+// maxUrgent is how many messages that somebody waits to hear of are received before
 // the hub is told, where they come without a pause.
-const urgentMost = 64
+const maxUrgent = 64
 
-func (b *inbox) init(limit int, tell, later func()) {
-	b.limit, b.tell, b.later = limit, tell, later
-	b.some = make(chan struct{}, 1)
-	b.room = make(chan struct{}, 1)
+func (b *inbox) init(maxBytes int, sendAck, scheduleAck func()) {
+	b.maxBytes, b.sendAck, b.scheduleAck = maxBytes, sendAck, scheduleAck
+	b.notEmpty = make(chan struct{}, 1)
+	b.notFull = make(chan struct{}, 1)
 }
 
 // push adds what was read: messages, and where the counting is behind them. more says
 // that there is more to read at once. It returns false when the inbox is full now, or closed.
-func (b *inbox) push(messages []entry, read mark, urgent, more bool) bool {
+func (b *inbox) push(messages []entry, read position, urgent, more bool) bool {
 	b.mu.Lock()
 	if b.err != nil {
-		b.receipts.read = read
+		b.ack.read = read
 		b.mu.Unlock()
-		release(messages)
+		releaseAll(messages)
 		return false
 	}
 	if b.head > len(b.messages)/2 { // or the row would grow while somebody lags behind
@@ -146,37 +146,37 @@ func (b *inbox) push(messages []entry, read mark, urgent, more bool) bool {
 		clear(b.messages[n:])
 		b.messages, b.head = b.messages[:n], 0
 	}
-	r := &b.receipts
-	idle := b.prefix() == r.settled // whoever was handed something has come back
+	a := &b.ack
+	idle := b.delivered() == a.received // whoever was handed something has come back
 	b.messages = append(b.messages, messages...)
 	for i := range messages {
-		b.bytes += len(messages[i].Body) + messageCost
+		b.bytes += len(messages[i].Body) + messageOverhead
 	}
 	if len(messages) > 0 {
-		signal(b.some)
+		signal(b.notEmpty)
 	}
-	counted := read != r.read
-	r.read = read
-	r.urgent, r.more = r.urgent || urgent, more
+	counted := read != a.read
+	a.read = read
+	a.urgent, a.moreBuffered = a.urgent || urgent, more
 	if idle {
-		r.settled = b.prefix() // what came before the first message concerns nobody
+		a.received = b.delivered() // what came before the first message concerns nobody
 	}
-	open := b.limit == 0 || b.bytes < b.limit
-	due := b.due()
+	hasRoom := b.maxBytes == 0 || b.bytes < b.maxBytes
+	due := b.ackDue()
 	b.mu.Unlock()
 	if due {
-		b.tell()
+		b.sendAck()
 	} else if counted {
-		b.later()
+		b.scheduleAck()
 	}
-	return open
+	return hasRoom
 }
 
-// await returns when there is room, or stop is closed.
-func (b *inbox) await(stop ...<-chan struct{}) {
+// waitNotFull returns when there is room, or stop is closed.
+func (b *inbox) waitNotFull(stop ...<-chan struct{}) {
 	for b.full() {
 		select {
-		case <-b.room:
+		case <-b.notFull:
 		case <-stop[0]:
 			return
 		case <-stop[1]:
@@ -188,26 +188,26 @@ func (b *inbox) await(stop ...<-chan struct{}) {
 func (b *inbox) full() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.err == nil && b.limit > 0 && b.bytes >= b.limit
+	return b.err == nil && b.maxBytes > 0 && b.bytes >= b.maxBytes
 }
 
-// unlimit ends the bound on what is in the inbox: the hub sees to it.
-func (b *inbox) unlimit() {
+// removeLimit ends the bound on what is in the inbox: the hub sees to it.
+func (b *inbox) removeLimit() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.limit = 0
+	b.maxBytes = 0
 }
 
-// take returns the next message. It waits for it until ctx ends; what is there is
+// receive returns the next message. It waits for it until ctx ends; what is there is
 // taken even then. Whoever takes has received what was taken before.
-func (b *inbox) take(ctx context.Context) (Message, error) {
+func (b *inbox) receive(ctx context.Context) (Message, error) {
 	for {
 		m, ok, err := b.poll()
 		if ok || err != nil {
 			return m, err
 		}
 		select {
-		case <-b.some:
+		case <-b.notEmpty:
 		case <-ctx.Done():
 			return Message{}, ctx.Err()
 		}
@@ -218,14 +218,14 @@ func (b *inbox) take(ctx context.Context) (Message, error) {
 // left.
 func (b *inbox) poll() (m Message, ok bool, err error) {
 	b.mu.Lock()
-	b.receipts.settled = b.prefix()
-	due := b.due()
+	b.ack.received = b.delivered()
+	due := b.ackDue()
 	if b.head < len(b.messages) {
 		ok = true
 		m = b.messages[b.head].Message
 		b.messages[b.head] = entry{}
 		b.head++
-		b.moved(-len(m.Body) - messageCost)
+		b.adjustBytes(-len(m.Body) - messageOverhead)
 	} else {
 		err = b.err
 	}
@@ -233,23 +233,23 @@ func (b *inbox) poll() (m Message, ok bool, err error) {
 		b.messages, b.head = b.messages[:0], 0
 	}
 	if b.err != nil || b.head < len(b.messages) {
-		signal(b.some)
+		signal(b.notEmpty)
 	}
 	b.mu.Unlock()
 	if due {
-		b.tell()
-	} else if m.micros != 0 {
-		b.later()
+		b.sendAck()
+	} else if m.unixMicros != 0 {
+		b.scheduleAck()
 	}
 	return m, ok, err
 }
 
-// moved accounts for what was taken out. Called with mu held.
-func (b *inbox) moved(bytes int) {
-	full := b.bytes >= b.limit
+// adjustBytes accounts for what was taken out. Called with mu held.
+func (b *inbox) adjustBytes(bytes int) {
+	full := b.bytes >= b.maxBytes
 	b.bytes += bytes
-	if full && b.bytes < b.limit {
-		signal(b.room)
+	if full && b.bytes < b.maxBytes {
+		signal(b.notFull)
 	}
 }
 
@@ -260,8 +260,8 @@ func (b *inbox) close(err error) {
 	if b.err == nil {
 		b.err = err
 	}
-	signal(b.some)
-	signal(b.room)
+	signal(b.notEmpty)
+	signal(b.notFull)
 }
 
 // discard ends the inbox and drops what is in it. What was handed over counts as
@@ -269,38 +269,38 @@ func (b *inbox) close(err error) {
 func (b *inbox) discard(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.receipts.settled = b.prefix()
-	b.receipts.noted = b.receipts.settled
-	b.dropped = true
-	release(b.messages[b.head:])
+	b.ack.received = b.delivered()
+	b.ack.deliveredAtTick = b.ack.received
+	b.discarding = true
+	releaseAll(b.messages[b.head:])
 	b.messages, b.head, b.bytes, b.err = nil, 0, 0, err
-	signal(b.some)
-	signal(b.room)
+	signal(b.notEmpty)
+	signal(b.notFull)
 }
 
-// prefix returns up to where everything that is counted was handed over. It is
+// delivered returns up to where everything that is counted was handed over. It is
 // called with mu held.
-func (b *inbox) prefix() mark {
+func (b *inbox) delivered() position {
 	switch {
-	case b.dropped:
-		return b.receipts.settled
+	case b.discarding:
+		return b.ack.received
 	case b.head < len(b.messages):
 		return b.messages[b.head].before
 	}
-	return b.receipts.read
+	return b.ack.read
 }
 
-// due reports whether the hub is to be told now. It is called with mu held.
-func (b *inbox) due() bool {
-	r := &b.receipts
-	n := r.settled.frames - r.said.frames
+// ackDue reports whether the hub is to be told now. It is called with mu held.
+func (b *inbox) ackDue() bool {
+	a := &b.ack
+	n := a.received.frames - a.acked.frames
 	switch {
-	case n == 0 || r.telling || r.link == nil:
+	case n == 0 || a.pending || a.conn == nil:
 		return false
-	case r.settled.bytes-r.said.bytes >= uint64(r.window/2):
+	case a.received.bytes-a.acked.bytes >= uint64(a.window/2):
 		return true
 	default:
-		return r.urgent && (n >= urgentMost || b.head == len(b.messages) && !r.more)
+		return a.urgent && (n >= maxUrgent || b.head == len(b.messages) && !a.moreBuffered)
 	}
 }
 
@@ -309,74 +309,74 @@ func (b *inbox) due() bool {
 func (b *inbox) tick() (due, more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := &b.receipts
-	before := r.noted.frames
-	if before > r.settled.frames {
-		r.settled = r.noted
+	a := &b.ack
+	before := a.deliveredAtTick.frames
+	if before > a.received.frames {
+		a.received = a.deliveredAtTick
 	}
-	r.noted = b.prefix()
-	if r.link == nil {
+	a.deliveredAtTick = b.delivered()
+	if a.conn == nil {
 		return false, false
 	}
-	return before > r.said.frames && !r.telling, r.noted.frames > r.said.frames
+	return before > a.acked.frames && !a.pending, a.deliveredAtTick.frames > a.acked.frames
 }
 
-// claim returns what the hub is to be told, and on which connection. The caller
+// nextAck returns what the hub is to be told, and on which connection. The caller
 // must do so, and call told when it has been written.
-func (b *inbox) claim() (upTo uint64, l *link) {
+func (b *inbox) nextAck() (upTo uint64, cn *conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := &b.receipts
-	if r.link == nil || r.telling || r.settled.frames == r.said.frames {
+	a := &b.ack
+	if a.conn == nil || a.pending || a.received.frames == a.acked.frames {
 		return 0, nil
 	}
-	r.said, r.telling, r.urgent = r.settled, true, r.urgent && b.head < len(b.messages)
-	return r.said.frames, r.link
+	a.acked, a.pending, a.urgent = a.received, true, a.urgent && b.head < len(b.messages)
+	return a.acked.frames, a.conn
 }
 
-// told notes that a TAKEN has been written, or never will be.
-func (b *inbox) told() {
+// onAckWritten notes that a TAKEN has been written, or never will be.
+func (b *inbox) onAckWritten() {
 	b.mu.Lock()
-	b.receipts.telling = false
-	due := b.due()
+	b.ack.pending = false
+	due := b.ackDue()
 	b.mu.Unlock()
 	if due {
-		b.tell()
+		b.sendAck()
 	}
 }
 
 // detach ends the counting until attach. It returns how much the hub is to be told when
 // the client comes back, and how much has come. The one who reads calls it.
-func (b *inbox) detach() (received uint64, read mark) {
+func (b *inbox) detach() (received uint64, read position) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := &b.receipts
-	r.link = nil
-	r.said = r.settled
-	return r.said.frames, r.read
+	a := &b.ack
+	a.conn = nil
+	a.acked = a.received
+	return a.acked.frames, a.read
 }
 
 // attach goes on with the counting on a new connection, from the start if the
 // hub does. It returns where the counting stands.
-func (b *inbox) attach(l *link, window int, anew bool) mark {
+func (b *inbox) attach(cn *conn, window int, newSession bool) position {
 	b.mu.Lock()
-	r := &b.receipts
-	if anew {
-		*r = receipts{}
+	a := &b.ack
+	if newSession {
+		*a = ackState{}
 		for i := b.head; i < len(b.messages); i++ {
-			b.messages[i].before = mark{}
+			b.messages[i].before = position{}
 		}
 	}
-	r.link, r.window, r.telling = l, window, false
-	read, due := r.read, b.due()
+	a.conn, a.window, a.pending = cn, window, false
+	read, due := a.read, b.ackDue()
 	b.mu.Unlock()
 	if due {
-		b.tell()
+		b.sendAck()
 	}
 	return read
 }
 
-func release(messages []entry) {
+func releaseAll(messages []entry) {
 	for i := range messages {
 		messages[i].Release()
 	}

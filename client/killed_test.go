@@ -41,10 +41,10 @@ func TestVictim(t *testing.T) {
 	}
 }
 
-// TestAKilledReceiverLeavesNoLie kills processes at random moments, in the middle of
+// TestKilledReceiver_FatesAreTrue kills processes at random moments, in the middle of
 // messages.
-func TestAKilledReceiverLeavesNoLie(t *testing.T) {
-	_, addr := hubWith(t, hub.Config{ResumeWindow: time.Millisecond})
+func TestKilledReceiver_FatesAreTrue(t *testing.T) {
+	_, addr := newHubWith(t, hub.Config{ResumeWindow: time.Millisecond})
 	sender := dial(t, addr, 1)[0]
 	rounds := 10
 	if testing.Short() {
@@ -74,7 +74,7 @@ func TestAKilledReceiverLeavesNoLie(t *testing.T) {
 			}
 		}
 		got := make(map[string]bool)
-		for line := range strings.SplitSeq(drain(t, output), "\n") {
+		for line := range strings.SplitSeq(readAll(t, output), "\n") {
 			if n, ok := strings.CutPrefix(line, "got "); ok {
 				got[n] = true
 			}
@@ -82,12 +82,12 @@ func TestAKilledReceiverLeavesNoLie(t *testing.T) {
 		_ = victim.Wait() // it was killed
 		deadline.Stop()
 		reports.Wait()
-		holdToTruth(t, fates, got)
+		wantTrueFates(t, fates, got)
 	}
 }
 
-// holdToTruth compares what was reported with what the receiver had.
-func holdToTruth(t *testing.T, fates map[string]wire.Fate, got map[string]bool) {
+// wantTrueFates compares what was reported with what the receiver had.
+func wantTrueFates(t *testing.T, fates map[string]wire.Fate, got map[string]bool) {
 	t.Helper()
 	counts := make(map[wire.Fate]int)
 	for n, fate := range fates {
@@ -126,11 +126,11 @@ func startVictim(t *testing.T, addr string) (*exec.Cmd, uint64, *bufio.Reader) {
 	return victim, id, output
 }
 
-func drain(t *testing.T, r io.Reader) string {
+func readAll(t *testing.T, r io.Reader) string {
 	t.Helper()
-	all, err := io.ReadAll(r)
+	data, err := io.ReadAll(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(all)
+	return string(data)
 }

@@ -22,102 +22,102 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// world is a hub with a few clients, whose connections break, and beside it what they
+// model is a hub with a few clients, whose connections break, and beside it what they
 // were promised: from each sender to each receiver a row of messages, and for each
 // report what it may say.
-type world struct {
-	hub    *hub.Hub
-	addr   string
-	served chan error
-	life   context.Context
-	die    context.CancelFunc
-	works  sync.WaitGroup // everything that runs beside the test
-	stir   chan struct{}  // capacity 1: something may have changed
+type model struct {
+	hub     *hub.Hub
+	addr    string
+	served  chan error
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup // everything that runs beside the test
+	changed chan struct{}  // capacity 1: something may have changed
 
 	// Owned by the test's goroutine.
-	members []*member
+	clients []*modelClient
 
-	mu       sync.Mutex
-	messages []*message
-	asking   int // lists that have not come
-	problems []string
+	mu           sync.Mutex
+	messages     []*modelMessage
+	pendingLists int // lists that have not come
+	problems     []string
 }
 
-// member is a client.
-type member struct {
-	world   *world
-	index   int
-	line    *line
-	client  *client.Client
-	id      uint64
-	classic bool // it speaks version 1
-	prompt  bool // it has an OnMessage, and does not let messages wait
-	jobs    chan *message
-	open    chan struct{} // capacity 1: holds something while the line is up
+// modelClient is a client.
+type modelClient struct {
+	model         *model
+	index         int
+	dialer        *flakyDialer
+	client        *client.Client
+	id            uint64
+	v1            bool // it speaks version 1
+	usesOnMessage bool // it has an OnMessage, and does not let messages wait
+	jobs          chan *modelMessage
+	online        chan struct{} // capacity 1: holds something while the line is up
 
 	// Owned by the test's goroutine.
-	down   bool // its line
-	closed bool // jobs is
+	offline bool // its line
+	closed  bool // jobs is
 
 	// Guarded by the world's lock.
-	sent      uint64                // seq of its last message
-	due       map[*member][]*parcel // by sender: what it has not got, in order
-	unsaid    []arrival             // what it has got and said nothing about
-	cutAt     int                   // number of the last connection that was cut
-	resumedAt int                   // number of the last connection that was greeted
-	leaving   bool                  // for good
-	left      bool
-	leaveErr  error
+	sent       uint64                            // seq of its last message
+	due        map[*modelClient][]*modelDelivery // by sender: what it has not got, in order
+	unanswered []receivedMessage                 // what it has got and said nothing about
+	cutAt      int                               // number of the last connection that was cut
+	resumedAt  int                               // number of the last connection that was greeted
+	leaving    bool                              // for good
+	left       bool
+	leaveErr   error
 }
 
-// message is one Send.
-type message struct {
-	from    *member
-	to      []*member // nil: a stranger
-	body    []byte
-	options *client.SendOptions // nil: nobody asks for a report
-	parcels map[*member]*parcel
+// modelMessage is one Send.
+type modelMessage struct {
+	from       *modelClient
+	to         []*modelClient // nil: a stranger
+	body       []byte
+	options    *client.SendOptions // nil: nobody asks for a report
+	deliveries map[*modelClient]*modelDelivery
 
 	// Guarded by the world's lock.
 	seq      uint64
 	accepted bool // Send has taken it
-	void     bool // Send has failed
-	outcomes int  // how often done was called
+	failed   bool // Send has failed
+	reports  int  // how often done was called
 }
 
-// parcel is a message on its way to one receiver, perhaps in more than one copy. It is
+// modelDelivery is a message on its way to one receiver, perhaps in more than one copy. It is
 // guarded by the world's lock.
-type parcel struct {
-	message *message
-	copies  int
-	arrived int
-	claimed int       // copies that were reported to be received
-	barred  int       // copies that were reported not to be sent
-	queued  int       // copies of which nobody knew when their time was up: they may arrive, or not
-	verdict wire.Fate // of the receiver; 0: none yet
+type modelDelivery struct {
+	message          *modelMessage
+	copies           int
+	arrived          int
+	reportedReceived int       // copies that were reported to be received
+	notSent          int       // copies that were reported not to be sent
+	uncertain        int       // copies of which nobody knew when their time was up: they may arrive, or not
+	verdict          wire.Fate // of the receiver; 0: none yet
 }
 
-// arrival is a message that a client has got.
-type arrival struct {
-	message client.Message
-	parcel  *parcel
+// receivedMessage is a message that a client has got.
+type receivedMessage struct {
+	message  client.Message
+	delivery *modelDelivery
 }
 
-// judge notes what the application says. It is called with mu held.
-func (a *arrival) judge(say wire.Fate) {
-	if a.parcel.verdict == 0 {
-		a.parcel.verdict = say
+// setVerdict notes what the application says. It is called with mu held.
+func (a *receivedMessage) setVerdict(verdict wire.Fate) {
+	if a.delivery.verdict == 0 {
+		a.delivery.verdict = verdict
 	}
 }
 
 // mayBeLost reports whether the one who sent it has allowed that.
-func (p *parcel) mayBeLost() bool {
-	o := p.message.options
-	return p.message.void || o != nil && (o.TTL > 0 || o.Overload != wire.OverloadWait)
+func (d *modelDelivery) mayBeLost() bool {
+	o := d.message.options
+	return d.message.failed || o != nil && (o.TTL > 0 || o.Overflow != wire.OverflowBlock)
 }
 
-// bodyHead is how many bytes of a body say whose it is, for receivers of version 1.
-const bodyHead = 8
+// bodyHeaderLen is how many bytes of a body say whose it is, for receivers of version 1.
+const bodyHeaderLen = 8
 
 // makeBody returns a body that no other message has, if it is not too short for that.
 func makeBody(from, number, size int) []byte {
@@ -131,18 +131,18 @@ func makeBody(from, number, size int) []byte {
 	return b[:size]
 }
 
-// newWorld starts a hub in which nobody is forgotten, and that has little room.
-func newWorld(t *rapid.T) *world {
-	w := &world{served: make(chan error, 1), stir: make(chan struct{}, 1)}
-	w.life, w.die = context.WithCancel(context.Background())
+// newModel starts a hub in which nobody is forgotten, and that has little room.
+func newModel(t *rapid.T) *model {
+	md := &model{served: make(chan error, 1), changed: make(chan struct{}, 1)}
+	md.ctx, md.cancel = context.WithCancel(context.Background())
 	var err error
-	w.hub, err = hub.New(hub.Config{
+	md.hub, err = hub.New(hub.Config{
 		MaxQueuedBytes: 256 << 20,
 		OutboxBytes:    rapid.SampledFrom([]int{4 << 10, 16 << 10, 64 << 10}).Draw(t, "outbox"),
 		MaxReports:     rapid.SampledFrom([]int{3, 1000}).Draw(t, "reports"),
-		ResumeWindow:   10 * patience,
-		ReportTimeout:  10 * patience,
-		StallTimeout:   10 * patience,
+		ResumeWindow:   10 * testTimeout,
+		ReportTimeout:  10 * testTimeout,
+		StallTimeout:   10 * testTimeout,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -151,129 +151,129 @@ func newWorld(t *rapid.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.addr = ln.Addr().String()
-	w.works.Go(func() { w.served <- w.hub.Serve(context.Background(), ln) }) // ends with Shutdown
+	md.addr = ln.Addr().String()
+	md.wg.Go(func() { md.served <- md.hub.Serve(context.Background(), ln) }) // ends with Shutdown
 	if rapid.Bool().Draw(t, "classic") {
-		w.enter(t, &member{classic: true, prompt: rapid.Bool().Draw(t, "prompt")})
+		md.connect(t, &modelClient{v1: true, usesOnMessage: rapid.Bool().Draw(t, "prompt")})
 	}
 	for range rapid.IntRange(2, 5).Draw(t, "clients") {
-		w.join(t)
+		md.addClient(t)
 	}
-	return w
+	return md
 }
 
-// join adds a client of version 2.
-func (w *world) join(t *rapid.T) {
-	if len(w.members) >= 10 {
+// addClient adds a client of version 2.
+func (md *model) addClient(t *rapid.T) {
+	if len(md.clients) >= 10 {
 		t.Skip("there are enough")
 	}
-	w.enter(t, &member{prompt: rapid.IntRange(0, 3).Draw(t, "prompt") == 0})
+	md.connect(t, &modelClient{usesOnMessage: rapid.IntRange(0, 3).Draw(t, "prompt") == 0})
 }
 
-// enter connects a client.
-func (w *world) enter(t *rapid.T, m *member) {
-	m.world, m.index, m.line = w, len(w.members), newLine(w.addr)
-	m.due = make(map[*member][]*parcel)
-	m.jobs, m.open = make(chan *message, 10_000), make(chan struct{}, 1)
-	m.open <- struct{}{}
-	m.resumedAt = 1
-	o := &client.Options{Dial: m.dial, OnEvent: m.event}
-	if m.prompt {
-		o.OnMessage = m.take
+// connect connects a client.
+func (md *model) connect(t *rapid.T, mc *modelClient) {
+	mc.model, mc.index, mc.dialer = md, len(md.clients), newFlakyDialer(md.addr)
+	mc.due = make(map[*modelClient][]*modelDelivery)
+	mc.jobs, mc.online = make(chan *modelMessage, 10_000), make(chan struct{}, 1)
+	mc.online <- struct{}{}
+	mc.resumedAt = 1
+	o := &client.Options{Dial: mc.dial, OnEvent: mc.onEvent}
+	if mc.usesOnMessage {
+		o.OnMessage = mc.onMessage
 	}
-	if m.classic {
+	if mc.v1 {
 		o.Version = 1
 	}
-	c, err := client.Dial(w.life, w.addr, o)
+	c, err := client.Dial(md.ctx, md.addr, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.client, m.id = c, c.ID()
-	w.members = append(w.members, m)
-	w.works.Go(m.send) // ends with jobs
+	mc.client, mc.id = c, c.ID()
+	md.clients = append(md.clients, mc)
+	md.wg.Go(mc.send) // ends with jobs
 }
 
 // dial waits for the line: attempts that fail would make the client wait for longer and longer.
-func (m *member) dial(ctx context.Context) (net.Conn, error) {
+func (mc *modelClient) dial(ctx context.Context) (net.Conn, error) {
 	select {
-	case <-m.open:
-		defer func() { m.open <- struct{}{} }()
-		return m.line.dial(ctx)
+	case <-mc.online:
+		defer func() { mc.online <- struct{}{} }()
+		return mc.dialer.dial(ctx)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// event is the client's OnEvent. It comes from the goroutine that makes the connections.
-func (m *member) event(e client.Event) {
-	w := m.world
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// onEvent is the client's OnEvent. It comes from the goroutine that makes the connections.
+func (mc *modelClient) onEvent(e client.Event) {
+	md := mc.model
+	md.mu.Lock()
+	defer md.mu.Unlock()
 	switch {
-	case e.Kind == client.EventResumed && e.ID == m.id:
-		m.resumedAt = m.line.connections()
-	case e.Kind == client.EventDisconnected || e.Kind == client.EventReconnectFailed || e.Kind == client.EventClosed && (m.leaving || w.life.Err() != nil):
+	case e.Kind == client.EventResumed && e.ID == mc.id:
+		mc.resumedAt = mc.dialer.connections()
+	case e.Kind == client.EventDisconnected || e.Kind == client.EventReconnectFailed || e.Kind == client.EventClosed && (mc.leaving || md.ctx.Err() != nil):
 	default:
-		w.problem("client %d: %v as %d, %v", m.index, e.Kind, e.ID, e.Err)
+		md.addProblem("client %d: %v as %d, %v", mc.index, e.Kind, e.ID, e.Err)
 	}
-	w.touch()
+	md.notify()
 }
 
 // connected reports whether the connection is one that was not cut.
-func (m *member) connected() bool {
-	m.world.mu.Lock()
-	defer m.world.mu.Unlock()
-	return m.resumedAt > m.cutAt
+func (mc *modelClient) connected() bool {
+	mc.model.mu.Lock()
+	defer mc.model.mu.Unlock()
+	return mc.resumedAt > mc.cutAt
 }
 
-// problem notes what is against a promise. It is called with mu held.
-func (w *world) problem(format string, a ...any) {
-	w.problems = append(w.problems, fmt.Sprintf(format, a...))
+// addProblem notes what is against a promise. It is called with mu held.
+func (md *model) addProblem(format string, a ...any) {
+	md.problems = append(md.problems, fmt.Sprintf(format, a...))
 }
 
-// touch says that something has changed.
-func (w *world) touch() {
+// notify says that something has changed.
+func (md *model) notify() {
 	select {
-	case w.stir <- struct{}{}:
+	case md.changed <- struct{}{}:
 	default:
 	}
 }
 
 // check fails the test if a promise was broken.
-func (w *world) check(t *rapid.T) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.problems) > 0 {
-		t.Fatalf("%d problems:\n%s", len(w.problems), strings.Join(w.problems, "\n"))
+func (md *model) check(t *rapid.T) {
+	md.mu.Lock()
+	defer md.mu.Unlock()
+	if len(md.problems) > 0 {
+		t.Fatalf("%d problems:\n%s", len(md.problems), strings.Join(md.problems, "\n"))
 	}
 }
 
 // wait waits until nothing is missing. missing is called without mu, again and again.
-func (w *world) wait(t *rapid.T, missing func() string) {
-	deadline := time.After(patience)
-	look := time.NewTicker(time.Millisecond) // for what nobody tells of
-	defer look.Stop()
+func (md *model) wait(t *rapid.T, missing func() string) {
+	deadline := time.After(testTimeout)
+	ticker := time.NewTicker(time.Millisecond) // for what nobody tells of
+	defer ticker.Stop()
 	for {
-		w.check(t)
-		what := missing()
-		if what == "" {
+		md.check(t)
+		description := missing()
+		if description == "" {
 			return
 		}
 		select {
-		case <-w.stir:
-		case <-look.C:
+		case <-md.changed:
+		case <-ticker.C:
 		case <-deadline:
-			t.Fatalf("still missing: %s", what)
+			t.Fatalf("still missing: %s", description)
 		}
 	}
 }
 
-// some draws one of the members for which ok holds.
-func (w *world) some(t *rapid.T, ok func(*member) bool) *member {
-	var candidates []*member
-	for _, m := range w.members {
-		if ok(m) {
-			candidates = append(candidates, m)
+// drawClient draws one of the members for which ok holds.
+func (md *model) drawClient(t *rapid.T, ok func(*modelClient) bool) *modelClient {
+	var candidates []*modelClient
+	for _, mc := range md.clients {
+		if ok(mc) {
+			candidates = append(candidates, mc)
 		}
 	}
 	if len(candidates) == 0 {
@@ -282,38 +282,38 @@ func (w *world) some(t *rapid.T, ok func(*member) bool) *member {
 	return candidates[rapid.IntRange(0, len(candidates)-1).Draw(t, "client")]
 }
 
-func (m *member) here() bool    { return !m.leaving } // in the test's goroutine, which alone changes it
-func (m *member) breaks() bool  { return m.here() && !m.classic }
-func (m *member) patient() bool { return m.here() && !m.prompt }
+func (mc *modelClient) active() bool        { return !mc.leaving } // in the test's goroutine, which alone changes it
+func (mc *modelClient) canDisconnect() bool { return mc.active() && !mc.v1 }
+func (mc *modelClient) usesReceive() bool   { return mc.active() && !mc.usesOnMessage }
 
 // send has a client send something to a few others, to itself, to strangers, to those who
 // have left, to somebody twice.
-func (w *world) send(t *rapid.T) {
-	from := w.some(t, (*member).here)
-	msg := &message{from: from, parcels: make(map[*member]*parcel)}
+func (md *model) send(t *rapid.T) {
+	from := md.drawClient(t, (*modelClient).active)
+	msg := &modelMessage{from: from, deliveries: make(map[*modelClient]*modelDelivery)}
 	size := rapid.OneOf(rapid.IntRange(0, 300), rapid.IntRange(0, 100_000)).Draw(t, "bytes")
-	for _, i := range rapid.SliceOfN(rapid.IntRange(-1, len(w.members)-1), 0, 5).Draw(t, "to") {
+	for _, i := range rapid.SliceOfN(rapid.IntRange(-1, len(md.clients)-1), 0, 5).Draw(t, "to") {
 		if i < 0 {
 			msg.to = append(msg.to, nil)
 			continue
 		}
-		to := w.members[i]
+		to := md.clients[i]
 		msg.to = append(msg.to, to)
-		if msg.parcels[to] == nil {
-			msg.parcels[to] = &parcel{message: msg}
+		if msg.deliveries[to] == nil {
+			msg.deliveries[to] = &modelDelivery{message: msg}
 		}
-		msg.parcels[to].copies++
-		if to.classic {
-			size = max(size, bodyHead)
+		msg.deliveries[to].copies++
+		if to.v1 {
+			size = max(size, bodyHeaderLen)
 		}
 	}
-	if !from.classic && rapid.IntRange(0, 3).Draw(t, "reported") > 0 {
+	if !from.v1 && rapid.IntRange(0, 3).Draw(t, "reported") > 0 {
 		msg.options = drawOptions(t)
 	}
-	msg.body = makeBody(from.index, len(w.messages), size)
-	w.mu.Lock()
-	w.messages = append(w.messages, msg)
-	w.mu.Unlock()
+	msg.body = makeBody(from.index, len(md.messages), size)
+	md.mu.Lock()
+	md.messages = append(md.messages, msg)
+	md.mu.Unlock()
 	from.jobs <- msg
 }
 
@@ -324,9 +324,9 @@ func drawOptions(t *rapid.T) *client.SendOptions {
 	}).Draw(t, "level")}
 	switch rapid.IntRange(0, 9).Draw(t, "may be lost") {
 	case 0:
-		o.Overload = wire.OverloadFail
+		o.Overflow = wire.OverflowReject
 	case 1:
-		o.Overload = wire.OverloadDrop
+		o.Overflow = wire.OverflowDropOldest
 	case 2:
 		o.TTL = time.Duration(rapid.IntRange(1, 100).Draw(t, "ttl")) * time.Millisecond
 	}
@@ -335,215 +335,215 @@ func drawOptions(t *rapid.T) *client.SendOptions {
 
 // send sends the messages of a member, one after the other, and waits with each of them for
 // as long as Send does.
-func (m *member) send() {
-	for msg := range m.jobs {
-		to := m.world.launch(msg)
+func (mc *modelClient) send() {
+	for msg := range mc.jobs {
+		to := mc.model.expectDelivery(msg)
 		var err error
 		if msg.options == nil {
-			err = m.client.Send(m.world.life, to, msg.body)
+			err = mc.client.Send(mc.model.ctx, to, msg.body)
 		} else {
-			err = m.client.SendFunc(m.world.life, to, msg.body, msg.options, msg.done)
+			err = mc.client.SendFunc(mc.model.ctx, to, msg.body, msg.options, msg.onReport)
 		}
-		m.world.settled(msg, err)
-		m.world.touch()
+		mc.model.recordSend(msg, err)
+		mc.model.notify()
 	}
 }
 
-// launch promises a message to its receivers, and returns their ids.
-func (w *world) launch(msg *message) (to []uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !msg.from.classic {
+// expectDelivery promises a message to its receivers, and returns their ids.
+func (md *model) expectDelivery(msg *modelMessage) (to []uint64) {
+	md.mu.Lock()
+	defer md.mu.Unlock()
+	if !msg.from.v1 {
 		msg.from.sent++
 		msg.seq = msg.from.sent
 	}
-	for i, m := range msg.to {
-		if m == nil {
+	for i, mc := range msg.to {
+		if mc == nil {
 			to = append(to, 1<<40+uint64(i))
 		} else {
-			to = append(to, m.id)
+			to = append(to, mc.id)
 		}
 	}
-	for m, p := range msg.parcels {
-		m.due[msg.from] = append(m.due[msg.from], p)
+	for mc, d := range msg.deliveries {
+		mc.due[msg.from] = append(mc.due[msg.from], d)
 	}
 	return to
 }
 
-// settled notes what Send says, and takes back what it has not taken.
-func (w *world) settled(msg *message, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// recordSend notes what Send says, and takes back what it has not taken.
+func (md *model) recordSend(msg *modelMessage, err error) {
+	md.mu.Lock()
+	defer md.mu.Unlock()
 	if err == nil {
 		msg.accepted = true
 		return
 	}
 	if !msg.from.leaving || !errors.Is(err, client.ErrClosed) {
-		w.problem("client %d: Send: %v", msg.from.index, err)
+		md.addProblem("client %d: Send: %v", msg.from.index, err)
 	}
-	msg.void = true
+	msg.failed = true
 	msg.from.sent--
-	for _, p := range msg.parcels {
-		w.bar(p, p.copies)
+	for _, d := range msg.deliveries {
+		md.recordNotSent(d, d.copies)
 	}
 }
 
-// bar notes that copies of a message cannot arrive. It is called with mu held.
-func (w *world) bar(p *parcel, copies int) {
-	p.barred += copies
-	if p.arrived+p.barred > p.copies {
-		w.problem("%v: %d copies have arrived, and %d were not sent", p, p.arrived, p.barred)
+// recordNotSent notes that copies of a message cannot arrive. It is called with mu held.
+func (md *model) recordNotSent(d *modelDelivery, copies int) {
+	d.notSent += copies
+	if d.arrived+d.notSent > d.copies {
+		md.addProblem("%v: %d copies have arrived, and %d were not sent", d, d.arrived, d.notSent)
 	}
 }
 
 // String tells which one it is.
-func (p *parcel) String() string {
+func (d *modelDelivery) String() string {
 	return fmt.Sprintf("message %d of client %d (%d bytes, %d copies, %+v)",
-		p.message.seq, p.message.from.index, len(p.message.body), p.copies, p.message.options)
+		d.message.seq, d.message.from.index, len(d.message.body), d.copies, d.message.options)
 }
 
-// done is what the client says has become of the message.
-func (msg *message) done(r *client.Report, err error) {
-	w := msg.from.world
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	defer w.touch()
-	msg.outcomes++
+// onReport is what the client says has become of the message.
+func (msg *modelMessage) onReport(r *client.Report, err error) {
+	md := msg.from.model
+	md.mu.Lock()
+	defer md.mu.Unlock()
+	defer md.notify()
+	msg.reports++
 	switch {
-	case msg.outcomes > 1:
-		w.problem("client %d: message %d is reported %d times", msg.from.index, msg.seq, msg.outcomes)
+	case msg.reports > 1:
+		md.addProblem("client %d: message %d is reported %d times", msg.from.index, msg.seq, msg.reports)
 	case err != nil:
 		if !msg.from.leaving || !errors.Is(err, client.ErrClosed) {
-			w.problem("client %d: message %d: %v", msg.from.index, msg.seq, err)
+			md.addProblem("client %d: message %d: %v", msg.from.index, msg.seq, err)
 		}
 	case r.Seq != msg.seq || len(r.Fates) != len(msg.to):
-		w.problem("client %d: message %d to %d: report %+v", msg.from.index, msg.seq, len(msg.to), r)
+		md.addProblem("client %d: message %d to %d: report %+v", msg.from.index, msg.seq, len(msg.to), r)
 	default:
 		for i, fate := range r.Fates {
-			w.judge(msg, msg.to[i], fate)
+			md.checkFate(msg, msg.to[i], fate)
 		}
 	}
 }
 
-// judge looks whether a report is true at this moment. It is called with mu held.
-func (w *world) judge(msg *message, to *member, fate wire.Fate) {
+// checkFate looks whether a report is true at this moment. It is called with mu held.
+func (md *model) checkFate(msg *modelMessage, to *modelClient, fate wire.Fate) {
 	timed := msg.options.TTL > 0
 	if to == nil {
 		if fate != wire.FateUnknown && !(timed && fate == wire.FateExpired) { // before anybody was looked for
-			w.problem("client %d: message %d: a stranger is %v", msg.from.index, msg.seq, fate)
+			md.addProblem("client %d: message %d: a stranger is %v", msg.from.index, msg.seq, fate)
 		}
 		return
 	}
-	p := msg.parcels[to]
+	d := msg.deliveries[to]
 	ok := false
 	switch fate {
 	case wire.FateQueued, wire.FateExpired:
 		ok = timed
 	case wire.FateWritten:
-		ok = timed || to.classic || msg.options.Level == wire.LevelWritten
+		ok = timed || to.v1 || msg.options.Level == wire.LevelWritten
 	case wire.FateReceived:
-		p.claimed++
-		ok = !to.classic && p.claimed <= p.arrived && (timed || msg.options.Level == wire.LevelReceived)
+		d.reportedReceived++
+		ok = !to.v1 && d.reportedReceived <= d.arrived && (timed || msg.options.Level == wire.LevelReceived)
 	case wire.FateProcessed, wire.FateRejected:
-		ok = fate == p.verdict && msg.options.Level == wire.LevelProcessed
+		ok = fate == d.verdict && msg.options.Level == wire.LevelProcessed
 	case wire.FateUncertain:
 		ok = to.leaving || timed
 	case wire.FateUnknown, wire.FateGone:
 		ok = to.leaving
 	case wire.FateFull:
-		ok = msg.options.Overload != wire.OverloadWait
+		ok = msg.options.Overflow != wire.OverflowBlock
 	}
 	if !ok {
-		w.problem("client %d: %v has arrived %d times, and is reported %v", to.index, p, p.arrived, fate)
+		md.addProblem("client %d: %v has arrived %d times, and is reported %v", to.index, d, d.arrived, fate)
 	}
 	switch {
-	case fate == wire.FateQueued, timed && !to.classic && (fate == wire.FateWritten || fate == wire.FateUncertain): // and is not written again
-		p.queued++
+	case fate == wire.FateQueued, timed && !to.v1 && (fate == wire.FateWritten || fate == wire.FateUncertain): // and is not written again
+		d.uncertain++
 	}
 	switch fate {
 	case wire.FateExpired, wire.FateFull, wire.FateUnknown, wire.FateGone:
-		w.bar(p, 1)
+		md.recordNotSent(d, 1)
 	}
 }
 
 // receive has a client receive some of what has come, and say what becomes of it.
-func (w *world) receive(t *rapid.T) {
-	m := w.some(t, (*member).patient)
-	say := rapid.SampledFrom([]wire.Fate{0, wire.FateProcessed, wire.FateRejected}).Draw(t, "say")
-	m.receive(rapid.IntRange(1, 20).Draw(t, "most"), say)
+func (md *model) receive(t *rapid.T) {
+	mc := md.drawClient(t, (*modelClient).usesReceive)
+	verdict := rapid.SampledFrom([]wire.Fate{0, wire.FateProcessed, wire.FateRejected}).Draw(t, "say")
+	mc.receive(rapid.IntRange(1, 20).Draw(t, "most"), verdict)
 }
 
-// now is a context that does not wait.
-var now = func() context.Context {
+// canceledCtx is a context that does not wait.
+var canceledCtx = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
 // receive takes up to most messages, as far as they are there.
-func (m *member) receive(most int, say wire.Fate) {
-	for range most {
-		m.world.mu.Lock() // so that nobody is told of it before it is noted
-		message, err := m.client.Receive(now)
+func (mc *modelClient) receive(maxMessages int, verdict wire.Fate) {
+	for range maxMessages {
+		mc.model.mu.Lock() // so that nobody is told of it before it is noted
+		message, err := mc.client.Receive(canceledCtx)
 		if err != nil {
-			m.world.mu.Unlock()
+			mc.model.mu.Unlock()
 			return
 		}
-		m.note(&message, say)
-		m.world.mu.Unlock()
-		speak(message, say)
+		mc.recordArrival(&message, verdict)
+		mc.model.mu.Unlock()
+		respond(message, verdict)
 	}
 }
 
-// take is OnMessage.
-func (m *member) take(message client.Message) {
-	say := wire.FateProcessed
+// onMessage is OnMessage.
+func (mc *modelClient) onMessage(message client.Message) {
+	verdict := wire.FateProcessed
 	if len(message.Body)%2 == 1 {
-		say = wire.FateRejected
+		verdict = wire.FateRejected
 	}
-	m.world.mu.Lock()
-	m.note(&message, say)
-	m.world.mu.Unlock()
-	speak(message, say)
-	m.world.touch()
+	mc.model.mu.Lock()
+	mc.recordArrival(&message, verdict)
+	mc.model.mu.Unlock()
+	respond(message, verdict)
+	mc.model.notify()
 }
 
-func speak(message client.Message, say wire.Fate) {
-	switch say {
+func respond(message client.Message, verdict wire.Fate) {
+	switch verdict {
 	case wire.FateProcessed:
-		message.Done()
+		message.Ack()
 	case wire.FateRejected:
-		message.Reject()
+		message.Nak()
 	}
 }
 
-// note holds a message that has come against what must come, and notes what will be said
+// recordArrival holds a message that has come against what must come, and notes what will be said
 // about it. It is called with mu held.
-func (m *member) note(got *client.Message, say wire.Fate) {
-	w := m.world
-	from := m.sender(got)
-	p := m.expected(from, got)
-	if p == nil {
-		w.problem("client %d: got message %d of client %d (%d bytes), and due were %q",
-			m.index, got.Seq, from, len(got.Body), m.row(from))
+func (mc *modelClient) recordArrival(got *client.Message, verdict wire.Fate) {
+	md := mc.model
+	from := mc.senderIndex(got)
+	d := mc.takeExpected(from, got)
+	if d == nil {
+		md.addProblem("client %d: got message %d of client %d (%d bytes), and due were %q",
+			mc.index, got.Seq, from, len(got.Body), mc.dueFrom(from))
 		return
 	}
-	p.arrived++
-	w.bar(p, 0)
-	if a := (arrival{*got, p}); say == 0 {
-		m.unsaid = append(m.unsaid, a)
+	d.arrived++
+	md.recordNotSent(d, 0)
+	if a := (receivedMessage{*got, d}); verdict == 0 {
+		mc.unanswered = append(mc.unanswered, a)
 	} else {
-		a.judge(say)
+		a.setVerdict(verdict)
 	}
 }
 
-// sender returns the index of the one who has sent a message. To a receiver of version 1
+// senderIndex returns the index of the one who has sent a message. To a receiver of version 1
 // only the body tells.
-func (m *member) sender(got *client.Message) int {
-	if m.classic && len(got.Body) >= bodyHead {
+func (mc *modelClient) senderIndex(got *client.Message) int {
+	if mc.v1 && len(got.Body) >= bodyHeaderLen {
 		return int(binary.BigEndian.Uint32(got.Body))
 	}
-	for from := range m.due {
+	for from := range mc.due {
 		if from.id == got.From {
 			return from.index
 		}
@@ -551,22 +551,22 @@ func (m *member) sender(got *client.Message) int {
 	return -1
 }
 
-// expected takes out of the row of a sender what has come, and before it what may be lost. It
+// takeExpected takes out of the row of a sender what has come, and before it what may be lost. It
 // returns nil if that was not due. It is called with mu held.
-func (m *member) expected(from int, got *client.Message) *parcel {
-	for sender, row := range m.due {
+func (mc *modelClient) takeExpected(from int, got *client.Message) *modelDelivery {
+	for sender, row := range mc.due {
 		if sender.index != from {
 			continue
 		}
-		for i, p := range row {
-			if p.is(got, m.classic) {
-				if p.arrived+1 == p.copies {
+		for i, d := range row {
+			if d.matches(got, mc.v1) {
+				if d.arrived+1 == d.copies {
 					i++
 				}
-				m.due[sender] = row[i:]
-				return p
+				mc.due[sender] = row[i:]
+				return d
 			}
-			if !p.mayBeLost() {
+			if !d.mayBeLost() {
 				break
 			}
 		}
@@ -574,21 +574,21 @@ func (m *member) expected(from int, got *client.Message) *parcel {
 	return nil
 }
 
-// is reports whether a message that has come is that one.
-func (p *parcel) is(got *client.Message, classic bool) bool {
-	id, seq := p.message.from.id, p.message.seq
-	if classic {
+// matches reports whether a message that has come is that one.
+func (d *modelDelivery) matches(got *client.Message, v1 bool) bool {
+	id, seq := d.message.from.id, d.message.seq
+	if v1 {
 		id, seq = 0, 0
 	}
-	return got.From == id && got.Seq == seq && bytes.Equal(got.Body, p.message.body)
+	return got.From == id && got.Seq == seq && bytes.Equal(got.Body, d.message.body)
 }
 
-// row tells what is due from a sender. It is called with mu held.
-func (m *member) row(from int) (due []string) {
-	for sender, row := range m.due {
+// dueFrom tells what is due from a sender. It is called with mu held.
+func (mc *modelClient) dueFrom(from int) (due []string) {
+	for sender, row := range mc.due {
 		if sender.index == from {
-			for _, p := range row {
-				due = append(due, fmt.Sprintf("%v, %d arrived", p, p.arrived))
+			for _, d := range row {
+				due = append(due, fmt.Sprintf("%v, %d arrived", d, d.arrived))
 			}
 		}
 	}
@@ -596,274 +596,274 @@ func (m *member) row(from int) (due []string) {
 }
 
 // cut breaks a connection.
-func (w *world) cut(t *rapid.T) {
-	m := w.some(t, func(m *member) bool { return m.breaks() && !m.down })
-	m.cut(rapid.Bool().Draw(t, "reset"))
+func (md *model) cut(t *rapid.T) {
+	mc := md.drawClient(t, func(mc *modelClient) bool { return mc.canDisconnect() && !mc.offline })
+	mc.cut(rapid.Bool().Draw(t, "reset"))
 }
 
 // cut breaks the connection, and notes which one that was.
-func (m *member) cut(reset bool) {
-	l := m.line
-	l.mu.Lock()
-	made := l.made
+func (mc *modelClient) cut(reset bool) {
+	d := mc.dialer
+	d.mu.Lock()
+	dials := d.dials
 	if reset {
-		_ = l.nc.(*net.TCPConn).SetLinger(0)
+		_ = d.nc.(*net.TCPConn).SetLinger(0)
 	}
-	l.nc.Close()
-	l.mu.Unlock()
-	m.world.mu.Lock()
-	m.cutAt = made
-	m.world.mu.Unlock()
+	d.nc.Close()
+	d.mu.Unlock()
+	mc.model.mu.Lock()
+	mc.cutAt = dials
+	mc.model.mu.Unlock()
 }
 
-// lineDown breaks a connection, and lets none through until lineUp.
-func (w *world) lineDown(t *rapid.T) {
-	m := w.some(t, func(m *member) bool { return m.breaks() && !m.down })
-	m.down = true
-	<-m.open
-	m.cut(true)
+// goOffline breaks a connection, and lets none through until goOnline.
+func (md *model) goOffline(t *rapid.T) {
+	mc := md.drawClient(t, func(mc *modelClient) bool { return mc.canDisconnect() && !mc.offline })
+	mc.offline = true
+	<-mc.online
+	mc.cut(true)
 }
 
-func (w *world) lineUp(t *rapid.T) {
-	m := w.some(t, func(m *member) bool { return m.breaks() && m.down })
-	m.up()
+func (md *model) goOnline(t *rapid.T) {
+	mc := md.drawClient(t, func(mc *modelClient) bool { return mc.canDisconnect() && mc.offline })
+	mc.goOnline()
 }
 
-func (m *member) up() {
-	if m.down {
-		m.down = false
-		m.open <- struct{}{}
+func (mc *modelClient) goOnline() {
+	if mc.offline {
+		mc.offline = false
+		mc.online <- struct{}{}
 	}
 }
 
-// settle waits until a client is back.
-func (w *world) settle(t *rapid.T) {
-	m := w.some(t, func(m *member) bool { return m.breaks() && !m.down })
-	m.settle(t)
+// waitReconnect waits until a client is back.
+func (md *model) waitReconnect(t *rapid.T) {
+	mc := md.drawClient(t, func(mc *modelClient) bool { return mc.canDisconnect() && !mc.offline })
+	mc.waitReconnect(t)
 }
 
-func (m *member) settle(t *rapid.T) {
-	m.world.wait(t, func() string {
-		if m.connected() {
+func (mc *modelClient) waitReconnect(t *rapid.T) {
+	mc.model.wait(t, func() string {
+		if mc.connected() {
 			return ""
 		}
-		return fmt.Sprintf("client %d comes back", m.index)
+		return fmt.Sprintf("client %d comes back", mc.index)
 	})
 }
 
 // leave has a client go for good, while it may still have much to send.
-func (w *world) leave(t *rapid.T) {
-	m := w.some(t, func(m *member) bool { return m.breaks() && !m.down && m.index > 1 })
-	m.settle(t) // or the hub would not learn of it
-	m.leave()
+func (md *model) leave(t *rapid.T) {
+	mc := md.drawClient(t, func(mc *modelClient) bool { return mc.canDisconnect() && !mc.offline && mc.index > 1 })
+	mc.waitReconnect(t) // or the hub would not learn of it
+	mc.leave()
 }
 
-func (m *member) leave() {
-	w := m.world
-	w.mu.Lock()
-	m.leaving = true
-	w.mu.Unlock()
-	w.works.Go(func() { // ends when all is sent, or after Options.CloseTimeout
-		err := m.client.Close()
-		w.mu.Lock()
-		m.left, m.leaveErr = true, err
-		w.mu.Unlock()
-		w.touch()
+func (mc *modelClient) leave() {
+	md := mc.model
+	md.mu.Lock()
+	mc.leaving = true
+	md.mu.Unlock()
+	md.wg.Go(func() { // ends when all is sent, or after Options.CloseTimeout
+		err := mc.client.Close()
+		md.mu.Lock()
+		mc.left, mc.leaveErr = true, err
+		md.mu.Unlock()
+		md.notify()
 	})
 }
 
 // list has a client ask who is there. It may get the answer only when it receives.
-func (w *world) list(t *rapid.T) {
-	m := w.some(t, (*member).here)
-	members := slices.Clone(w.members)
-	gone := make(map[*member]bool)
-	w.mu.Lock()
-	for _, other := range members {
+func (md *model) list(t *rapid.T) {
+	mc := md.drawClient(t, (*modelClient).active)
+	clients := slices.Clone(md.clients)
+	gone := make(map[*modelClient]bool)
+	md.mu.Lock()
+	for _, other := range clients {
 		gone[other] = other.left
 	}
-	w.asking++
-	w.mu.Unlock()
-	w.works.Go(func() { // ends when everybody receives
-		ids, err := m.client.List(w.life)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.asking--
+	md.pendingLists++
+	md.mu.Unlock()
+	md.wg.Go(func() { // ends when everybody receives
+		ids, err := mc.client.List(md.ctx)
+		md.mu.Lock()
+		defer md.mu.Unlock()
+		md.pendingLists--
 		if err != nil {
-			if !m.leaving && w.life.Err() == nil {
-				w.problem("client %d: List: %v", m.index, err)
+			if !mc.leaving && md.ctx.Err() == nil {
+				md.addProblem("client %d: List: %v", mc.index, err)
 			}
 			return
 		}
-		for _, other := range members {
-			if listed := slices.Contains(ids, other.id); other != m && (listed && gone[other] || !listed && !other.leaving) {
-				w.problem("client %d: client %d is listed: %v", m.index, other.index, listed)
+		for _, other := range clients {
+			if listed := slices.Contains(ids, other.id); other != mc && (listed && gone[other] || !listed && !other.leaving) {
+				md.addProblem("client %d: client %d is listed: %v", mc.index, other.index, listed)
 			}
 		}
 	})
 }
 
 // finish has everybody receive until every promise is kept, and ends the hub and its clients.
-func (w *world) finish(t *rapid.T) {
-	for _, m := range w.members {
-		m.up()
+func (md *model) finish(t *rapid.T) {
+	for _, mc := range md.clients {
+		mc.goOnline()
 	}
-	w.close()
-	w.wait(t, func() string {
-		for _, m := range w.members {
-			if m.patient() {
-				m.receive(1000, wire.FateProcessed)
-				m.sayTheRest()
+	md.closeJobs()
+	md.wait(t, func() string {
+		for _, mc := range md.clients {
+			if mc.usesReceive() {
+				mc.receive(1000, wire.FateProcessed)
+				mc.answerRemaining()
 			}
 		}
-		return w.missing()
+		return md.missing()
 	})
-	w.wait(t, w.notListed)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	md.wait(t, md.listMismatch)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
-	w.die() // from here on clients may end
-	if err := w.hub.Shutdown(ctx); err != nil {
+	md.cancel() // from here on clients may end
+	if err := md.hub.Shutdown(ctx); err != nil {
 		t.Fatalf("Shutdown: %v", err)
 	}
-	for _, m := range w.members {
-		if m.here() {
-			m.leave()
+	for _, mc := range md.clients {
+		if mc.active() {
+			mc.leave()
 		}
 	}
-	w.wait(t, w.missing)
+	md.wait(t, md.missing)
 }
 
-// sayTheRest says of all messages that they are processed of which nothing was said.
-func (m *member) sayTheRest() {
-	m.world.mu.Lock()
-	unsaid := m.unsaid
-	m.unsaid = nil
-	for i := range unsaid {
-		unsaid[i].judge(wire.FateProcessed)
+// answerRemaining says of all messages that they are processed of which nothing was said.
+func (mc *modelClient) answerRemaining() {
+	mc.model.mu.Lock()
+	unanswered := mc.unanswered
+	mc.unanswered = nil
+	for i := range unanswered {
+		unanswered[i].setVerdict(wire.FateProcessed)
 	}
-	m.world.mu.Unlock()
-	for _, one := range unsaid {
-		one.message.Done()
+	mc.model.mu.Unlock()
+	for _, arrival := range unanswered {
+		arrival.message.Ack()
 	}
 }
 
 // missing tells what must still happen, if anything must.
-func (w *world) missing() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.asking > 0 {
-		return fmt.Sprintf("%d lists", w.asking)
+func (md *model) missing() string {
+	md.mu.Lock()
+	defer md.mu.Unlock()
+	if md.pendingLists > 0 {
+		return fmt.Sprintf("%d lists", md.pendingLists)
 	}
-	for _, m := range w.members {
-		if m.leaving && !m.left {
-			return fmt.Sprintf("the end of client %d", m.index)
+	for _, mc := range md.clients {
+		if mc.leaving && !mc.left {
+			return fmt.Sprintf("the end of client %d", mc.index)
 		}
 	}
-	for _, msg := range w.messages {
-		if what := msg.missing(); what != "" {
-			return what
+	for _, msg := range md.messages {
+		if description := msg.missing(); description != "" {
+			return description
 		}
 	}
 	return ""
 }
 
 // missing tells what must still become of a message. It is called with mu held.
-func (msg *message) missing() string {
+func (msg *modelMessage) missing() string {
 	switch {
-	case msg.void:
+	case msg.failed:
 		return ""
 	case !msg.accepted:
 		return fmt.Sprintf("a Send of client %d", msg.from.index)
-	case msg.options != nil && msg.outcomes == 0:
+	case msg.options != nil && msg.reports == 0:
 		return fmt.Sprintf("the report of message %d of client %d", msg.seq, msg.from.index)
 	}
-	for to, p := range msg.parcels {
-		unknown := msg.from.leaving && (msg.from.leaveErr != nil || p.mayBeLost()) // to those who are left
-		if !to.leaving && !unknown && p.arrived+p.barred+p.queued < p.copies {
-			return fmt.Sprintf("%v at client %d", p, to.index)
+	for to, d := range msg.deliveries {
+		unknown := msg.from.leaving && (msg.from.leaveErr != nil || d.mayBeLost()) // to those who are left
+		if !to.leaving && !unknown && d.arrived+d.notSent+d.uncertain < d.copies {
+			return fmt.Sprintf("%v at client %d", d, to.index)
 		}
 	}
 	return ""
 }
 
-// notListed tells how the list differs from who is there.
-func (w *world) notListed() string {
-	ctx, cancel := context.WithTimeout(w.life, patience)
+// listMismatch tells how the list differs from who is there.
+func (md *model) listMismatch() string {
+	ctx, cancel := context.WithTimeout(md.ctx, testTimeout)
 	defer cancel()
-	var asks *member
+	var asker *modelClient
 	var want []uint64
-	for _, m := range w.members {
+	for _, mc := range md.clients {
 		switch {
-		case m.here() && asks == nil:
-			asks = m
-		case m.here():
-			want = append(want, m.id)
+		case mc.active() && asker == nil:
+			asker = mc
+		case mc.active():
+			want = append(want, mc.id)
 		}
 	}
-	if got, err := asks.client.List(ctx); !slices.Equal(got, want) {
+	if got, err := asker.client.List(ctx); !slices.Equal(got, want) {
 		return fmt.Sprintf("the list is %v (%v), want %v", got, err, want)
 	}
 	return ""
 }
 
-// close ends the sending when all is sent. It may be called more than once.
-func (w *world) close() {
-	for _, m := range w.members {
-		if !m.closed {
-			m.closed = true
-			close(m.jobs)
+// closeJobs ends the sending when all is sent. It may be called more than once.
+func (md *model) closeJobs() {
+	for _, mc := range md.clients {
+		if !mc.closed {
+			mc.closed = true
+			close(mc.jobs)
 		}
 	}
 }
 
-// end stops everything, however far it has come.
-func (w *world) end() {
-	w.die()
-	w.close()
+// stop stops everything, however far it has come.
+func (md *model) stop() {
+	md.cancel()
+	md.closeJobs()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = w.hub.Shutdown(ctx) // after a failure some have not received everything
-	for _, m := range w.members {
-		m.up()
-		w.works.Go(func() { m.client.Close() }) // ends with the client
+	_ = md.hub.Shutdown(ctx) // after a failure some have not received everything
+	for _, mc := range md.clients {
+		mc.goOnline()
+		md.wg.Go(func() { mc.client.Close() }) // ends with the client
 	}
-	w.works.Wait()
-	<-w.served
+	md.wg.Wait()
+	<-md.served
 }
 
-// TestClientsAndHubAreAsTheirModel has clients do what they may, in any order, while their
+// TestModel_ClientsAndHub has clients do what they may, in any order, while their
 // connections break: each message must arrive once, whole and in its place, each report
 // must come once and be true.
-func TestClientsAndHubAreAsTheirModel(t *testing.T) {
-	setDefault("rapid.checks", "12")
-	setDefault("rapid.steps", "80")
-	setDefault("rapid.shrinktime", "1s") // what happens also depends on time: few failures get smaller
-	for i := range 4 {                   // most of the time they wait for connections
+func TestModel_ClientsAndHub(t *testing.T) {
+	setFlagDefault("rapid.checks", "12")
+	setFlagDefault("rapid.steps", "80")
+	setFlagDefault("rapid.shrinktime", "1s") // what happens also depends on time: few failures get smaller
+	for i := range 4 {                       // most of the time they wait for connections
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) {
-				w := newWorld(t)
-				defer w.end()
+				md := newModel(t)
+				defer md.stop()
 				t.Repeat(map[string]func(*rapid.T){
-					"send":    w.send,
-					"sends":   w.send, // more often than the others
-					"receive": w.receive,
-					"cut":     w.cut,
-					"down":    w.lineDown,
-					"up":      w.lineUp,
-					"settle":  w.settle,
-					"leave":   w.leave,
-					"join":    w.join,
-					"list":    w.list,
-					"":        w.check,
+					"send":    md.send,
+					"sends":   md.send, // more often than the others
+					"receive": md.receive,
+					"cut":     md.cut,
+					"down":    md.goOffline,
+					"up":      md.goOnline,
+					"settle":  md.waitReconnect,
+					"leave":   md.leave,
+					"join":    md.addClient,
+					"list":    md.list,
+					"":        md.check,
 				})
-				w.finish(t)
+				md.finish(t)
 			})
 		})
 	}
 }
 
-// setDefault sets a flag unless the command line does.
-func setDefault(name, value string) {
+// setFlagDefault sets a flag unless the command line does.
+func setFlagDefault(name, value string) {
 	set := false
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
 	if !set {

@@ -22,22 +22,22 @@ type collector struct{ bodies chan string }
 
 func newCollector() *collector { return &collector{make(chan string, 100)} }
 
-func (c *collector) take(m Message) {
+func (c *collector) collect(m Message) {
 	c.bodies <- string(m.Body)
 	m.Release() // is allowed, and means nothing
 }
 
-func TestOnMessageGetsTheMessagesInTheirOrder(t *testing.T) {
+func TestOnMessage_InOrder(t *testing.T) {
 	got := newCollector()
-	_, h := connect(t, &Options{OnMessage: got.take})
+	_, h := newTestClientV1(t, &Options{OnMessage: got.collect})
 	sizes := []int{0, 1, 100, 5000, 65_531, 65_532, 200_000, wire.DefaultMaxBody, 0}
 	go func() { // ends when all is taken
 		for i, size := range sizes {
-			h.send(delivery(strings.Repeat(fmt.Sprint(i), size)))
+			h.send(deliveryFrame(strings.Repeat(fmt.Sprint(i), size)))
 		}
 	}()
 	for i, size := range sizes {
-		if body := within(t, "a message", got.bodies); body != strings.Repeat(fmt.Sprint(i), size) {
+		if body := waitFor(t, "a message", got.bodies); body != strings.Repeat(fmt.Sprint(i), size) {
 			t.Errorf("message %d has %d bytes, or others than were sent; want %d", i, len(body), size)
 		}
 	}
@@ -51,15 +51,15 @@ func TestMessage_FitsRegisters(t *testing.T) {
 	}
 }
 
-// TestOnMessageComesBeforeTheAnswerBehindIt looks at what was handed over when
+// TestOnMessage_CalledBeforeLaterReply looks at what was handed over when
 // List returns.
-func TestOnMessageComesBeforeTheAnswerBehindIt(t *testing.T) {
+func TestOnMessage_CalledBeforeLaterReply(t *testing.T) {
 	got := newCollector()
-	c, h := connect(t, &Options{OnMessage: got.take})
-	listed := start(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
-	h.want(wire.AppendListRequest(nil))
-	h.send(delivery("before the answer"), wire.AppendList(nil, []uint64{1}, nil))
-	if ids := within(t, "List", listed); !slices.Equal(ids, []uint64{1}) {
+	c, h := newTestClientV1(t, &Options{OnMessage: got.collect})
+	listed := runAsync(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
+	h.wantBytes(wire.AppendListRequest(nil))
+	h.send(deliveryFrame("before the answer"), wire.AppendList(nil, []uint64{1}, nil))
+	if ids := waitFor(t, "List", listed); !slices.Equal(ids, []uint64{1}) {
 		t.Errorf("got %v", ids)
 	}
 	if len(got.bodies) != 1 {
@@ -67,38 +67,38 @@ func TestOnMessageComesBeforeTheAnswerBehindIt(t *testing.T) {
 	}
 }
 
-// TestReceiveBesideOnMessage has nothing to receive but the end.
-func TestReceiveBesideOnMessage(t *testing.T) {
+// TestReceive_WithOnMessageWaitsForEnd has nothing to receive but the end.
+func TestReceive_WithOnMessageWaitsForEnd(t *testing.T) {
 	got := newCollector()
-	c, h := connect(t, &Options{OnMessage: got.take})
-	received := start(func() error { _, err := c.Receive(context.Background()); return err })
-	h.send(delivery("not for Receive"))
-	if body := within(t, "the message", got.bodies); body != "not for Receive" {
+	c, h := newTestClientV1(t, &Options{OnMessage: got.collect})
+	received := runAsync(func() error { _, err := c.Receive(context.Background()); return err })
+	h.send(deliveryFrame("not for Receive"))
+	if body := waitFor(t, "the message", got.bodies); body != "not for Receive" {
 		t.Errorf("got %q", body)
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := within(t, "Receive", received); !errors.Is(err, ErrClosed) {
+	if err := waitFor(t, "Receive", received); !errors.Is(err, ErrClosed) {
 		t.Errorf("Receive returns %v, want %v", err, ErrClosed)
 	}
 }
 
-// TestOnMessageReturnsBeforeCloseDoes closes while a message is being handled.
-func TestOnMessageReturnsBeforeCloseDoes(t *testing.T) {
+// TestClose_WaitsForOnMessage closes while a message is being handled.
+func TestClose_WaitsForOnMessage(t *testing.T) {
 	entered, leave, returned := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	c, h := connectTCP(t, &Options{OnMessage: func(Message) {
+	c, h := newTestClientV1TCP(t, &Options{OnMessage: func(Message) {
 		close(entered)
 		<-leave
 		close(returned)
 	}})
-	h.send(delivery("the only one"))
-	within(t, "the message", entered)
-	closed := start(func() error { return c.Close() })
+	h.send(deliveryFrame("the only one"))
+	waitFor(t, "the message", entered)
+	closed := runAsync(func() error { return c.Close() })
 	<-c.closing
 	close(leave)
 	h.Close()
-	if err := within(t, "Close", closed); err != nil {
+	if err := waitFor(t, "Close", closed); err != nil {
 		t.Error(err)
 	}
 	select {
@@ -108,31 +108,31 @@ func TestOnMessageReturnsBeforeCloseDoes(t *testing.T) {
 	}
 }
 
-// TestOnMessageMayAnswer sends from where messages come.
-func TestOnMessageMayAnswer(t *testing.T) {
+// TestOnMessage_MaySend sends from where messages come.
+func TestOnMessage_MaySend(t *testing.T) {
 	var c *Client
 	ready := make(chan struct{})
-	c, h := connectTCP(t, &Options{OnMessage: func(m Message) {
+	c, h := newTestClientV1TCP(t, &Options{OnMessage: func(m Message) {
 		<-ready
 		if err := c.Send(context.Background(), []uint64{7}, m.Body); err != nil {
 			t.Error(err)
 		}
 	}})
 	close(ready)
-	h.send(delivery("echo"))
-	h.want(wire.AppendRelay(nil, []uint64{7}, []byte("echo")))
+	h.send(deliveryFrame("echo"))
+	h.wantBytes(wire.AppendRelay(nil, []uint64{7}, []byte("echo")))
 }
 
-// TestKeepAlive_TimeOfTheApplicationIsNoSilence has the application keep the reading goroutine for longer than two
+// TestKeepAlive_IgnoresCallbackTime has the application keep the reading goroutine for longer than two
 // keep-alive intervals, by each of its ways to do so.
-func TestKeepAlive_TimeOfTheApplicationIsNoSilence(t *testing.T) {
+func TestKeepAlive_IgnoresCallbackTime(t *testing.T) {
 	const long = time.Minute // welcome says 10 s
 	for name, change := range map[string]func(*Options){
 		"OnMessage": func(o *Options) { o.OnMessage = func(Message) { time.Sleep(long) } },
 		"OnEvent": func(o *Options) {
-			tell := o.OnEvent
+			onEvent := o.OnEvent
 			o.OnEvent = func(e Event) {
-				if tell(e); e.Kind == EventRefused {
+				if onEvent(e); e.Kind == EventRefused {
 					time.Sleep(long)
 				}
 			}
@@ -140,14 +140,14 @@ func TestKeepAlive_TimeOfTheApplicationIsNoSilence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, h := speak(t, change)
-				go io.Copy(io.Discard, h)                                                     // ends with the connection
-				h.send(deliver(1, 0), wire.AppendError(nil, 99, wire.ErrorBody, "too large")) // of no message that waits for a report
+				tc, h := newTestClient(t, change)
+				go io.Copy(io.Discard, h)                                                          // ends with the connection
+				h.send(deliverFrame(1, 0), wire.AppendError(nil, 99, wire.ErrorBody, "too large")) // of no message that waits for a report
 				time.Sleep(long + 5*time.Second)
 				h.send(wire.AppendPing(nil, 1)) // it has not been silent for two intervals
 				synctest.Wait()
-				for len(d.events) > 0 {
-					if e := <-d.events; e.Kind == EventDisconnected {
+				for len(tc.events) > 0 {
+					if e := <-tc.events; e.Kind == EventDisconnected {
 						t.Errorf("disconnected: %v", e.Err)
 					}
 				}
@@ -160,17 +160,17 @@ func TestKeepAlive_TimeOfTheApplicationIsNoSilence(t *testing.T) {
 // read with many.
 type repeatingConn struct {
 	net.Conn
-	frames []byte
-	rest   []byte
+	frames    []byte
+	remaining []byte
 }
 
 func (s *repeatingConn) Read(b []byte) (n int, err error) {
 	for n < len(b) {
-		if len(s.rest) == 0 {
-			s.rest = s.frames
+		if len(s.remaining) == 0 {
+			s.remaining = s.frames
 		}
-		m := copy(b[n:], s.rest)
-		n, s.rest = n+m, s.rest[m:]
+		m := copy(b[n:], s.remaining)
+		n, s.remaining = n+m, s.remaining[m:]
 	}
 	return n, nil
 }
@@ -180,7 +180,7 @@ func (s *repeatingConn) Read(b []byte) (n int, err error) {
 func BenchmarkOnMessage(b *testing.B) {
 	body := make([]byte, 128)
 	for name, frame := range map[string][]byte{
-		"version 1": wire.AppendDelivery(nil, body),
+		"version 1": wire.AppendRelayDelivery(nil, body),
 		"version 2": wire.AppendDeliver(nil, &wire.Deliver{Sender: 1, Seq: 1, Time: 1, Body: body}),
 	} {
 		b.Run(name, func(b *testing.B) {
@@ -189,15 +189,15 @@ func BenchmarkOnMessage(b *testing.B) {
 			left := b.N
 			var c Client
 			c.options.OnMessage = func(Message) { left-- }
-			l := newLink(&c, &repeatingConn{Conn: near, frames: bytes.Repeat(frame, 500)})
-			l.maxBody, l.welcome = len(body), new(wire.Welcome)
-			defer l.conn.Drop()
+			cn := wrapConn(&c, &repeatingConn{Conn: near, frames: bytes.Repeat(frame, 500)})
+			cn.maxBody, cn.welcome = len(body), new(wire.Welcome)
+			defer cn.sock.ReleaseAll()
 			b.ResetTimer()
 			for left > 0 {
-				if err := l.conn.Fill(); err != nil {
+				if err := cn.sock.Fill(); err != nil {
 					b.Fatal(err)
 				}
-				if _, err := l.turn(); err != nil {
+				if _, err := cn.handleFrames(); err != nil {
 					b.Fatal(err)
 				}
 			}

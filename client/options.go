@@ -21,7 +21,7 @@ type Options struct {
 	// Name is for people: the hub's operator sees it. Version 2 only.
 	Name string
 
-	// Token says who the client is, to a hub that asks: it is called for each connection, with
+	// GetToken says who the client is, to a hub that asks: it is called for each connection, with
 	// a ctx that ends with the attempt, and should return one that is good for long enough. With an
 	// error the attempt fails. It is called once at a time, and also, by another goroutine, before the
 	// token of a connection ends: a minute, or a fifth of its time. With another one the client then comes
@@ -29,7 +29,7 @@ type Options struct {
 	// says that a token is over, a client that was connected
 	// asks for a newer one, with growing pauses; it ends when the hub says so of the same one for
 	// more than a minute. Version 2 only. Default: none is shown.
-	Token func(ctx context.Context) (string, error)
+	GetToken func(ctx context.Context) (string, error)
 
 	// Dial makes the connections, the first one and those that follow on it. Default:
 	// TCP to the address that the function Dial was given; a client made by New has
@@ -51,7 +51,7 @@ type Options struct {
 	// Resend says what becomes of messages when the client has come back and the hub
 	// does not know it any more: those that it has perhaps not had, and those whose
 	// report has not come. They are sent again, with the new id, and some receivers may
-	// get them twice; or they fail, see ErrForgotten and Event.Unconfirmed. When the hub has started
+	// get them twice; or they fail, see ErrSessionLost and Event.Unconfirmed. When the hub has started
 	// anew, or is another one, all messages to ids that the hub had assigned fail: it may have given
 	// them to others, or will. Only ids that tokens grant mean the same clients then.
 	Resend bool
@@ -122,14 +122,14 @@ func (o *Options) wallTime() time.Time {
 	return o.now().Round(0)
 }
 
-// anyBody reports whether MaxBody is left to the hub.
-func (o *Options) anyBody() bool { return o == nil || o.MaxBody == 0 }
+// maxBodyUnset reports whether MaxBody is left to the hub.
+func (o *Options) maxBodyUnset() bool { return o == nil || o.MaxBody == 0 }
 
 // withDefaults returns the options with every field set.
 func (o *Options) withDefaults() (Options, error) {
-	var all Options
+	var resolved Options
 	if o != nil {
-		all = *o
+		resolved = *o
 	}
 	for _, field := range []struct {
 		name  string
@@ -137,56 +137,56 @@ func (o *Options) withDefaults() (Options, error) {
 		by    int
 		most  int
 	}{
-		{"MaxBody", &all.MaxBody, wire.DefaultMaxBody, wire.BodyMost},
-		{"MaxUnread", &all.MaxUnread, 1 << 20, math.MaxInt},
-		{"MaxQueued", &all.MaxQueued, 256 << 10, math.MaxInt},
-		{"MaxList", &all.MaxList, 1_000_000, wire.BodyMost / wire.IDSize},
+		{"MaxBody", &resolved.MaxBody, wire.DefaultMaxBody, wire.MaxBodyLimit},
+		{"MaxUnread", &resolved.MaxUnread, 1 << 20, math.MaxInt},
+		{"MaxQueued", &resolved.MaxQueued, 256 << 10, math.MaxInt},
+		{"MaxList", &resolved.MaxList, 1_000_000, wire.MaxBodyLimit / wire.IDSize},
 	} {
 		if *field.value == 0 {
 			*field.value = field.by
 		}
 		if *field.value < 1 || *field.value > field.most {
-			return all, fmt.Errorf("client: %s is %d, must be from 1 to %d", field.name, *field.value, field.most)
+			return resolved, fmt.Errorf("client: %s is %d, must be from 1 to %d", field.name, *field.value, field.most)
 		}
 	}
-	if all.Version < 0 || all.Version > wire.Version2 {
-		return all, fmt.Errorf("client: Version is %d, must be 0, 1 or 2", all.Version)
+	if resolved.Version < 0 || resolved.Version > wire.Version2 {
+		return resolved, fmt.Errorf("client: Version is %d, must be 0, 1 or 2", resolved.Version)
 	}
-	if len(all.Name) > nameMost {
-		return all, fmt.Errorf("client: Name has %d bytes, at most %d are allowed", len(all.Name), nameMost)
+	if len(resolved.Name) > maxNameLen {
+		return resolved, fmt.Errorf("client: Name has %d bytes, at most %d are allowed", len(resolved.Name), maxNameLen)
 	}
-	if all.ReadBuffer < 0 || all.ReadBuffer > wire.BodyMost {
-		return all, fmt.Errorf("client: ReadBuffer is %d, must be from 1 to %d", all.ReadBuffer, wire.BodyMost)
+	if resolved.ReadBuffer < 0 || resolved.ReadBuffer > wire.MaxBodyLimit {
+		return resolved, fmt.Errorf("client: ReadBuffer is %d, must be from 1 to %d", resolved.ReadBuffer, wire.MaxBodyLimit)
 	}
 	for _, field := range []struct {
 		name  string
 		value *time.Duration
 		by    time.Duration
 	}{
-		{"FrameTimeout", &all.FrameTimeout, 30 * time.Second},
-		{"CloseTimeout", &all.CloseTimeout, 5 * time.Second},
+		{"FrameTimeout", &resolved.FrameTimeout, 30 * time.Second},
+		{"CloseTimeout", &resolved.CloseTimeout, 5 * time.Second},
 	} {
 		if *field.value == 0 {
 			*field.value = field.by
 		}
 		if *field.value < 0 {
-			return all, fmt.Errorf("client: %s is %v, must not be negative", field.name, *field.value)
+			return resolved, fmt.Errorf("client: %s is %v, must not be negative", field.name, *field.value)
 		}
 	}
-	return all, nil
+	return resolved, nil
 }
 
-// nameMost leaves a HELLO far below wire.HelloMost, whatever JSON makes of the name.
-const nameMost = 256
+// maxNameLen leaves a HELLO far below wire.MaxHelloLen, whatever JSON makes of the name.
+const maxNameLen = 256
 
 // maxLength is the largest length field that the hub may send, unless its WELCOME allows more.
 func (o *Options) maxLength() int { return o.maxLengthFor(o.MaxBody) }
 
 // maxLengthFor is that of a hub that sends bodies of up to maxBody bytes.
 func (o *Options) maxLengthFor(maxBody int) int {
-	most := max(1+maxBody, 1+o.MaxList*wire.IDSize)
+	length := max(1+maxBody, 1+o.MaxList*wire.IDSize)
 	if o.Version != 1 {
-		most = max(most, wire.DeliverLen(maxBody)-wire.LengthSize, wire.PresenceLen(wire.PageMost, 0)-wire.LengthSize)
+		length = max(length, wire.DeliverLen(maxBody)-wire.LengthSize, wire.PresenceLen(wire.MaxPageIDs, 0)-wire.LengthSize)
 	}
-	return most
+	return length
 }

@@ -15,15 +15,15 @@ import (
 // fate there, and everybody gets what comes next.
 func TestOptions_MaxBody(t *testing.T) {
 	const allowed = 3 << 20
-	_, addr := hubWith(t, hub.Config{MaxBody: allowed, MaxQueuedBytes: 128 << 20})
-	all := dialWith(t, addr, 3, nil)
-	sender, to := all[0], []uint64{all[1].ID(), all[2].ID()}
+	_, addr := newHubWith(t, hub.Config{MaxBody: allowed, MaxQueuedBytes: 128 << 20})
+	clients := dialWith(t, addr, 3, nil)
+	sender, to := clients[0], []uint64{clients[1].ID(), clients[2].ID()}
 	small := dialWith(t, addr, 1, &client.Options{MaxBody: 1 << 20})[0]
 	to = append(to, small.ID())
 	for _, size := range []int{1 << 20, 1<<20 + 1, allowed, 5} {
 		body := bytes.Repeat([]byte{byte(size)}, size)
 		want := []wire.Fate{wire.FateReceived, wire.FateReceived, wire.FateReceived}
-		receivers := []*client.Client{all[1], all[2], small}
+		receivers := []*client.Client{clients[1], clients[2], small}
 		if size > 1<<20 {
 			want[2], receivers = wire.FateTooLarge, receivers[:2]
 		}
@@ -52,16 +52,16 @@ func TestOptions_MaxBody(t *testing.T) {
 	}
 }
 
-// TestOptions_MaxBodyBesideAGrant is left to the hub, which lets the client itself send less than others.
-func TestOptions_MaxBodyBesideAGrant(t *testing.T) {
-	_, addr := hubWith(t, hub.Config{MaxBody: 2 << 20, MaxQueuedBytes: 64 << 20, Admit: func(a hub.Applicant) (*hub.Grant, error) {
+// TestOptions_MaxBodyWithPermissions is left to the hub, which lets the client itself send less than others.
+func TestOptions_MaxBodyWithPermissions(t *testing.T) {
+	_, addr := newHubWith(t, hub.Config{MaxBody: 2 << 20, MaxQueuedBytes: 64 << 20, Authenticate: func(a hub.AuthRequest) (*hub.Permissions, error) {
 		if a.Token == "little" {
-			return &hub.Grant{MaxBody: 100}, nil
+			return &hub.Permissions{MaxBody: 100}, nil
 		}
-		return new(hub.Grant), nil
+		return new(hub.Permissions), nil
 	}})
 	token := func(s string) *client.Options {
-		return &client.Options{Token: func(context.Context) (string, error) { return s, nil }}
+		return &client.Options{GetToken: func(context.Context) (string, error) { return s, nil }}
 	}
 	sender, little := dialWith(t, addr, 1, token("much"))[0], dialWith(t, addr, 1, token("little"))[0]
 	body := make([]byte, 2<<20)

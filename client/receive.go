@@ -8,7 +8,7 @@ import (
 // Receive returns the next message. It waits for one until ctx ends or the
 // client is over; what has come is still returned then.
 func (c *Client) Receive(ctx context.Context) (Message, error) {
-	return c.inbox.take(ctx)
+	return c.inbox.receive(ctx)
 }
 
 // Messages yields the messages as they come, and at the end one error: that of
@@ -19,7 +19,7 @@ func (c *Client) Messages(ctx context.Context) iter.Seq2[Message, error] {
 			var m Message
 			err := ctx.Err()
 			if err == nil {
-				m, err = c.inbox.take(ctx)
+				m, err = c.inbox.receive(ctx)
 			}
 			if !yield(m, err) || err != nil {
 				return

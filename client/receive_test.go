@@ -14,12 +14,12 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func TestMessagesComeInTheirOrder(t *testing.T) {
-	c, h := connect(t, nil)
+func TestReceive_InOrder(t *testing.T) {
+	c, h := newTestClientV1(t, nil)
 	sizes := []int{0, 1, 100, 5000, 65_531, 65_532, 200_000, wire.DefaultMaxBody, 0}
 	go func() { // ends when all is taken
 		for i, size := range sizes {
-			h.send(delivery(strings.Repeat(fmt.Sprint(i), size)), []byte{0, 0, 0, 0}) // and an empty frame, which means nothing
+			h.send(deliveryFrame(strings.Repeat(fmt.Sprint(i), size)), []byte{0, 0, 0, 0}) // and an empty frame, which means nothing
 		}
 	}()
 	for i, size := range sizes {
@@ -27,15 +27,15 @@ func TestMessagesComeInTheirOrder(t *testing.T) {
 	}
 }
 
-// TestMessagesAroundAnAnswer come before the request, before its answer, and
+// TestReceive_MessagesAroundReply come before the request, before its answer, and
 // behind it, while nobody receives.
-func TestMessagesAroundAnAnswer(t *testing.T) {
-	c, h := connect(t, nil)
-	h.send(delivery("before the request"))
-	listed := start(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
-	h.want(wire.AppendListRequest(nil))
-	h.send(delivery("before the answer"), wire.AppendList(nil, []uint64{1}, nil), delivery("behind it"))
-	if got := within(t, "List", listed); !slices.Equal(got, []uint64{1}) {
+func TestReceive_MessagesAroundReply(t *testing.T) {
+	c, h := newTestClientV1(t, nil)
+	h.send(deliveryFrame("before the request"))
+	listed := runAsync(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
+	h.wantBytes(wire.AppendListRequest(nil))
+	h.send(deliveryFrame("before the answer"), wire.AppendList(nil, []uint64{1}, nil), deliveryFrame("behind it"))
+	if got := waitFor(t, "List", listed); !slices.Equal(got, []uint64{1}) {
 		t.Errorf("got %v", got)
 	}
 	for _, want := range []string{"before the request", "before the answer", "behind it"} {
@@ -43,29 +43,29 @@ func TestMessagesAroundAnAnswer(t *testing.T) {
 	}
 }
 
-func TestReceiveEndsWithItsContext(t *testing.T) {
+func TestReceive_ContextCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := connect(t, nil)
+		c, h := newTestClientV1(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
-		received := start(func() error { _, err := c.Receive(ctx); return err })
-		if !blocks(received) {
+		received := runAsync(func() error { _, err := c.Receive(ctx); return err })
+		if !isBlocked(received) {
 			t.Fatal("there is nothing to receive")
 		}
 		cancel()
 		if err := <-received; !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want %v", err, context.Canceled)
 		}
-		h.send(deliveries(1)) // is not lost
+		h.send(deliveryFrames(1)) // is not lost
 		wantMessage(t, c, "0")
 	})
 }
 
-// TestMessagesEndsWithItsContext though there is always a next message.
-func TestMessagesEndsWithItsContext(t *testing.T) {
-	c, h := connectTCP(t, nil)
+// TestMessages_ContextCanceled though there is always a next message.
+func TestMessages_ContextCanceled(t *testing.T) {
+	c, h := newTestClientV1TCP(t, nil)
 	go func() { // ends with the connection
 		for err := error(nil); err == nil; {
-			_, err = h.Write(deliveries(1000))
+			_, err = h.Write(deliveryFrames(1000))
 		}
 	}()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -89,12 +89,12 @@ func TestMessagesEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestBreakingOutOfMessagesKeepsTheRest(t *testing.T) {
+func TestMessages_BreakKeepsRemaining(t *testing.T) {
 	const all = 500
 	for _, step := range []int{1, 7, 64, all} {
 		synctest.Test(t, func(t *testing.T) {
-			c, h := connect(t, nil)
-			go h.send(deliveries(all)) // ends when all is taken
+			c, h := newTestClientV1(t, nil)
+			go h.send(deliveryFrames(all)) // ends when all is taken
 			next := 0
 			for next < all {
 				n := 0
@@ -117,24 +117,24 @@ func TestBreakingOutOfMessagesKeepsTheRest(t *testing.T) {
 	}
 }
 
-func TestTwoMessagesWakeTwoReceivers(t *testing.T) {
+func TestReceive_TwoMessagesWakeTwoReceivers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := connect(t, nil)
+		c, h := newTestClientV1(t, nil)
 		receive := func() error { _, err := c.Receive(t.Context()); return err }
-		first, second := start(receive), start(receive)
-		if !blocks(first) || !blocks(second) {
+		first, second := runAsync(receive), runAsync(receive)
+		if !isBlocked(first) || !isBlocked(second) {
 			t.Fatal("there is nothing to receive")
 		}
-		h.send(deliveries(2)) // in one read
-		if blocks(first) || blocks(second) {
+		h.send(deliveryFrames(2)) // in one read
+		if isBlocked(first) || isBlocked(second) {
 			t.Fatal("one of the two still waits")
 		}
 	})
 }
 
-func TestReceiversShareTheMessages(t *testing.T) {
+func TestReceive_ConcurrentReceivers(t *testing.T) {
 	const receivers, all = 5, 5000
-	c, h := connectTCP(t, &Options{MaxUnread: 2000})
+	c, h := newTestClientV1TCP(t, &Options{MaxUnread: 2000})
 	var mu sync.Mutex
 	seen := map[string]int{}
 	var wg sync.WaitGroup
@@ -168,7 +168,7 @@ func TestReceiversShareTheMessages(t *testing.T) {
 			}
 		})
 	}
-	h.send(deliveries(all))
+	h.send(deliveryFrames(all))
 	h.Close() // what came before is still received
 	wg.Wait()
 	for i := range all {
@@ -178,15 +178,15 @@ func TestReceiversShareTheMessages(t *testing.T) {
 	}
 }
 
-// TestUnreadIsBounded counts what a client takes while nobody receives.
-func TestUnreadIsBounded(t *testing.T) {
+// TestInbox_MaxUnread counts what a client takes while nobody receives.
+func TestInbox_MaxUnread(t *testing.T) {
 	for _, test := range []struct{ unread, body int }{
 		{1, 1000}, {10_000, 1000}, {100_000, 10}, {100_000, 20_000}, {1000, 300_000}, {10_000, 0},
 	} {
 		t.Run(fmt.Sprintf("%d of %d", test.unread, test.body), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, h := connect(t, &Options{MaxUnread: test.unread})
-				frame := delivery(strings.Repeat("x", test.body))
+				c, h := newTestClientV1(t, &Options{MaxUnread: test.unread})
+				frame := deliveryFrame(strings.Repeat("x", test.body))
 				taken := make(chan int, 100_000)
 				go func() { // ends with the connection
 					for {
@@ -197,10 +197,10 @@ func TestUnreadIsBounded(t *testing.T) {
 					}
 				}()
 				synctest.Wait()
-				cost := len(taken) * (test.body + messageCost)
-				if most := test.unread + max(2*len(frame)*(1+messageCost/len(frame)), 64<<10); cost < test.unread || cost > most {
+				cost := len(taken) * (test.body + messageOverhead)
+				if maxCost := test.unread + max(2*len(frame)*(1+messageOverhead/len(frame)), 64<<10); cost < test.unread || cost > maxCost {
 					t.Errorf("%d messages of %d bytes were taken, %d bytes in all, want %d to %d",
-						len(taken), test.body, cost, test.unread, most)
+						len(taken), test.body, cost, test.unread, maxCost)
 				}
 				before := len(taken)
 				for range before + 3 { // and it goes on when somebody receives
@@ -213,32 +213,32 @@ func TestUnreadIsBounded(t *testing.T) {
 	}
 }
 
-// TestTheInboxStaysSmall has a receiver that never quite catches up.
-func TestTheInboxStaysSmall(t *testing.T) {
+// TestInbox_SliceStaysSmall has a receiver that never quite catches up.
+func TestInbox_SliceStaysSmall(t *testing.T) {
 	var b inbox
 	b.init(1<<20, nil, nil)
-	b.push(make([]entry, 10), mark{}, false, false)
+	b.push(make([]entry, 10), position{}, false, false)
 	for i := range 100_000 {
-		b.push(make([]entry, 1+i%3), mark{}, false, false)
+		b.push(make([]entry, 1+i%3), position{}, false, false)
 		for range 1 + i%3 {
-			if _, err := b.take(t.Context()); err != nil {
+			if _, err := b.receive(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if most := 1000; cap(b.messages) > most {
-		t.Errorf("10 messages wait in a row of %d, want at most %d", cap(b.messages), most)
+	if maxCap := 1000; cap(b.messages) > maxCap {
+		t.Errorf("10 messages wait in a row of %d, want at most %d", cap(b.messages), maxCap)
 	}
 }
 
-// TestBodiesStayUnlessReleased keeps some messages while very many others come and
+// TestMessage_BodyValidUntilRelease keeps some messages while very many others come and
 // are released.
-func TestBodiesStayUnlessReleased(t *testing.T) {
+func TestMessage_BodyValidUntilRelease(t *testing.T) {
 	const all = 20_000
-	c, h := connectTCP(t, nil)
+	c, h := newTestClientV1TCP(t, nil)
 	go func() { // ends when all is taken
 		for i := range all {
-			h.send(delivery(strings.Repeat(fmt.Sprintf("%06d", i), i%500)))
+			h.send(deliveryFrame(strings.Repeat(fmt.Sprintf("%06d", i), i%500)))
 		}
 	}()
 	kept := map[int]Message{}
@@ -263,29 +263,29 @@ func TestBodiesStayUnlessReleased(t *testing.T) {
 	Message{}.Release() // of nothing
 }
 
-func TestAHubThatGoesAway(t *testing.T) {
+func TestClient_HubClosesConnection(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		last []byte // what it sends before
 		want error
 	}{
 		{"between two frames", nil, ErrHubClosed},
-		{"in the middle of one", delivery("torn")[:7], ErrHubClosed},
+		{"in the middle of one", deliveryFrame("torn")[:7], ErrHubClosed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, h := connect(t, &Options{MaxQueued: 1})
+				c, h := newTestClientV1(t, &Options{MaxQueued: 1})
 				c.Send(t.Context(), nil, nil) // fills the queue
 				calls := map[string]<-chan error{
-					"Send": start(func() error { return c.Send(t.Context(), nil, nil) }),
-					"List": start(func() error { _, err := c.List(t.Context()); return err }),
+					"Send": runAsync(func() error { return c.Send(t.Context(), nil, nil) }),
+					"List": runAsync(func() error { _, err := c.List(t.Context()); return err }),
 				}
 				for name, call := range calls {
-					if !blocks(call) {
+					if !isBlocked(call) {
 						t.Fatalf("%s does not wait", name)
 					}
 				}
-				h.send(deliveries(2), test.last)
+				h.send(deliveryFrames(2), test.last)
 				h.Close()
 				for name, call := range calls {
 					if err := <-call; err == nil || errors.Is(err, ErrClosed) {
@@ -295,14 +295,14 @@ func TestAHubThatGoesAway(t *testing.T) {
 				<-c.Done()
 				wantMessage(t, c, "0") // what came before
 				wantMessage(t, c, "1")
-				wantGone(t, c, test.want)
+				wantClosed(t, c, test.want)
 			})
 		})
 	}
 }
 
-// wantGone looks whether every call says that the connection is over, and why.
-func wantGone(t *testing.T, c *Client, want error) {
+// wantClosed looks whether every call says that the connection is over, and why.
+func wantClosed(t *testing.T, c *Client, want error) {
 	t.Helper()
 	if err := c.Err(); !errors.Is(err, want) {
 		t.Errorf("Err: %v, want %v", err, want)
@@ -310,7 +310,7 @@ func wantGone(t *testing.T, c *Client, want error) {
 	if err := c.Send(t.Context(), []uint64{1}, nil); !errors.Is(err, want) {
 		t.Errorf("Send: %v, want %v", err, want)
 	}
-	if _, err := c.List(t.Context()); !errors.Is(err, want) && !errors.Is(err, ErrLost) {
+	if _, err := c.List(t.Context()); !errors.Is(err, want) && !errors.Is(err, ErrConnectionLost) {
 		t.Errorf("List: %v, want %v", err, want)
 	}
 	if _, err := c.Receive(t.Context()); !errors.Is(err, want) {
@@ -327,13 +327,13 @@ func wantGone(t *testing.T, c *Client, want error) {
 	}
 }
 
-func TestBlockedReceiversLearnOfTheEnd(t *testing.T) {
+func TestReceive_UnblocksOnHubClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := connect(t, nil)
+		c, h := newTestClientV1(t, nil)
 		var calls []<-chan error
 		for range 5 {
-			calls = append(calls, start(func() error { _, err := c.Receive(t.Context()); return err }),
-				start(func() error {
+			calls = append(calls, runAsync(func() error { _, err := c.Receive(t.Context()); return err }),
+				runAsync(func() error {
 					for _, err := range c.Messages(t.Context()) {
 						return err
 					}
@@ -341,7 +341,7 @@ func TestBlockedReceiversLearnOfTheEnd(t *testing.T) {
 				}))
 		}
 		for _, call := range calls {
-			if !blocks(call) {
+			if !isBlocked(call) {
 				t.Fatal("there is nothing to receive")
 			}
 		}
@@ -354,21 +354,21 @@ func TestBlockedReceiversLearnOfTheEnd(t *testing.T) {
 	})
 }
 
-func TestABrokenConnection(t *testing.T) {
-	c, h := connectTCP(t, nil)
-	h.send(deliveries(3))
+func TestClient_ConnectionReset(t *testing.T) {
+	c, h := newTestClientV1TCP(t, nil)
+	h.send(deliveryFrames(3))
 	for _, want := range []string{"0", "1", "2"} {
 		wantMessage(t, c, want)
 	}
 	h.Conn.(interface{ SetLinger(int) error }).SetLinger(0)
 	h.Close()
 	<-c.Done()
-	if err := c.Err(); !errors.Is(err, ErrLost) {
-		t.Errorf("got %v, want %v", err, ErrLost)
+	if err := c.Err(); !errors.Is(err, ErrConnectionLost) {
+		t.Errorf("got %v, want %v", err, ErrConnectionLost)
 	}
 }
 
-func TestHostileAnswers(t *testing.T) {
+func TestClient_MalformedReplies(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		answer []byte // to the list that was asked for
@@ -380,21 +380,21 @@ func TestHostileAnswers(t *testing.T) {
 		{"a long identity", []byte{0, 0, 0, 10, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9}, ErrProtocol},
 		{"two lists", append(wire.AppendList(nil, nil, nil), wire.AppendList(nil, nil, nil)...), ErrProtocol},
 		{"an unknown type", []byte{0, 0, 0, 1, 200}, ErrProtocol},
-		{"a body over the limit", delivery(strings.Repeat("x", 101)), ErrProtocol},
+		{"a body over the limit", deliveryFrame(strings.Repeat("x", 101)), ErrProtocol},
 		{"a length over every limit", []byte{0, 0, 4, 0, 3}, ErrProtocol},
 		{"the largest length", []byte{255, 255, 255, 255}, ErrProtocol},
 		{"a list that is too long", wire.AppendList(nil, make([]uint64, 21), nil), ErrProtocol},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, h := connect(t, &Options{MaxBody: 100, MaxList: 20})
-				listed := start(func() error { _, err := c.List(t.Context()); return err })
-				h.want(wire.AppendListRequest(nil))
-				go h.Write(append(deliveries(2), test.answer...)) // ends when the client has had enough
+				c, h := newTestClientV1(t, &Options{MaxBody: 100, MaxList: 20})
+				listed := runAsync(func() error { _, err := c.List(t.Context()); return err })
+				h.wantBytes(wire.AppendListRequest(nil))
+				go h.Write(append(deliveryFrames(2), test.answer...)) // ends when the client has had enough
 				<-c.Done()
 				wantMessage(t, c, "0") // what was in order
 				wantMessage(t, c, "1")
-				wantGone(t, c, test.want)
+				wantClosed(t, c, test.want)
 				if err := <-listed; err != nil && !errors.Is(err, test.want) {
 					t.Errorf("List: %v, want %v", err, test.want)
 				}
@@ -406,24 +406,24 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-func TestTheLargestThatIsAllowed(t *testing.T) {
-	c, h := connect(t, &Options{MaxBody: 100, MaxList: 20})
-	listed := start(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
-	h.want(wire.AppendListRequest(nil))
-	h.send(delivery(strings.Repeat("x", 100)), wire.AppendList(nil, make([]uint64, 20), nil))
-	if got := within(t, "List", listed); len(got) != 20 {
+func TestClient_LargestAllowedFrames(t *testing.T) {
+	c, h := newTestClientV1(t, &Options{MaxBody: 100, MaxList: 20})
+	listed := runAsync(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
+	h.wantBytes(wire.AppendListRequest(nil))
+	h.send(deliveryFrame(strings.Repeat("x", 100)), wire.AppendList(nil, make([]uint64, 20), nil))
+	if got := waitFor(t, "List", listed); len(got) != 20 {
 		t.Errorf("%d ids", len(got))
 	}
 	wantMessage(t, c, strings.Repeat("x", 100))
 }
 
-func TestHalfAFrameFromTheHubIsCut(t *testing.T) {
+func TestClient_PartialFrameTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := connect(t, nil)
-		h.send(delivery("half")[:7])
+		c, h := newTestClientV1(t, nil)
+		h.send(deliveryFrame("half")[:7])
 		<-c.Done()
-		if err := c.Err(); !errors.Is(err, ErrLost) {
-			t.Errorf("got %v, want %v", err, ErrLost)
+		if err := c.Err(); !errors.Is(err, ErrConnectionLost) {
+			t.Errorf("got %v, want %v", err, ErrConnectionLost)
 		}
 	})
 }
@@ -431,8 +431,8 @@ func TestHalfAFrameFromTheHubIsCut(t *testing.T) {
 func BenchmarkReceive(b *testing.B) {
 	for _, size := range []int{128, 10 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			c, h := connectTCP(b, nil)
-			batch := []byte(strings.Repeat(string(delivery(strings.Repeat("x", size))), 1+64<<10/size))
+			c, h := newTestClientV1TCP(b, nil)
+			batch := []byte(strings.Repeat(string(deliveryFrame(strings.Repeat("x", size))), 1+64<<10/size))
 			go func() { // ends with the connection
 				for err := error(nil); err == nil; {
 					_, err = h.Write(batch)

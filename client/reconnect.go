@@ -15,18 +15,18 @@ import (
 // A client that has lost its connection tries again after a random time below a limit
 // that doubles with each attempt, so that those of one hub do not all come at once.
 const (
-	firstPause   = 200 * time.Millisecond
-	longestPause = 20 * time.Second
+	minBackoff = 200 * time.Millisecond
+	maxBackoff = 20 * time.Second
 
-	// firstPatience is how long the first attempt may take, and longestPatience what each may that comes after
+	// minDialTimeout is how long the first attempt may take, and maxDialTimeout what each may that comes after
 	// two more, each twice as long. One that is lost on a bad network must not take all the
 	// time in which the client is expected back: others may wait for it.
-	firstPatience   = 3 * time.Second
-	longestPatience = 10 * time.Second
+	minDialTimeout = 3 * time.Second
+	maxDialTimeout = 10 * time.Second
 
-	// maxRenewal is how long the hub may say of the same token that it is over before the client
+	// tokenGrace is how long the hub may say of the same token that it is over before the client
 	// gives up. Whoever renews tokens may do so a moment too late.
-	maxRenewal = time.Minute
+	tokenGrace = time.Minute
 )
 
 // EventKind is what has happened to a client's connection.
@@ -88,219 +88,219 @@ type Event struct {
 	Unconfirmed int
 }
 
-// event tells the application.
-func (c *Client) event(e Event) {
-	if c.options.OnEvent != nil && !c.abandoned.Load() {
+// emit tells the application.
+func (c *Client) emit(e Event) {
+	if c.options.OnEvent != nil && !c.callbacksDisabled.Load() {
 		e.ID = c.ID()
 		c.options.OnEvent(e)
 	}
 }
 
 // run reads until the client is over. On the way it comes back as often as it must.
-func (c *Client) run(l *link) {
-	defer close(c.stopped)
-	for l != nil {
-		err := c.verdict(l, l.serve())
-		returns := c.mayReturn(l, err)
-		if !returns {
+func (c *Client) run(cn *conn) {
+	defer close(c.readerDone)
+	for cn != nil {
+		err := c.disconnectErr(cn, cn.readLoop())
+		reconnect := c.shouldReconnect(cn, err)
+		if !reconnect {
 			c.fail(err)
 		}
-		l.finish(err)
-		if !returns {
+		cn.close(err)
+		if !reconnect {
 			break
 		}
-		l = c.next(l, err)
+		cn = c.reconnect(cn, err)
 	}
 	if c.version.Load() != 0 { // or New has failed, and nobody knows of it
-		c.event(Event{Kind: EventClosed, Err: c.Err()})
+		c.emit(Event{Kind: EventClosed, Err: c.Err()})
 	}
 }
 
-// greet says the first words on a connection. The identity that it asks for tells a hub
+// sendHello says the first words on a connection. The identity that it asks for tells a hub
 // of version 1 from one that takes its time.
-func (c *Client) greet(ctx context.Context, l *link) (identity <-chan uint64, err error) {
-	identity = join(&l.pending, &l.pending.identity)
+func (c *Client) sendHello(ctx context.Context, cn *conn) (identity <-chan uint64, err error) {
+	identity = addWaiter(&cn.pending, &cn.pending.identity)
 	var frames []byte
 	if c.options.Version != 1 {
 		hello := wire.Hello{Version: wire.Version2, Name: c.options.Name, Confirms: true, Skip: true}
-		if !c.anyBody {
+		if !c.maxBodyUnset {
 			hello.MaxBody = uint64(c.options.MaxBody)
 		}
-		if c.options.Token != nil {
-			if hello.Token, err = c.token(ctx); err != nil {
+		if c.options.GetToken != nil {
+			if hello.Token, err = c.getToken(ctx); err != nil {
 				return nil, fmt.Errorf("client: no token: %w", err)
 			}
-			l.token = hello.Token
+			cn.token = hello.Token
 		}
-		if c.secret != "" {
-			hello.ID, hello.Resume = c.ID(), c.secret
-			hello.Received, l.read = c.inbox.detach()
-			l.skip = l.read.frames - hello.Received
-			if c.welcome {
-				hello.Read = &l.read.frames
+		if c.resumeSecret != "" {
+			hello.ID, hello.Resume = c.ID(), c.resumeSecret
+			hello.Received, cn.read = c.inbox.detach()
+			cn.duplicates = cn.read.frames - hello.Received
+			if c.gotWelcome {
+				hello.Read = &cn.read.frames
 			}
 		}
-		c.welcome = false
+		c.gotWelcome = false
 		frames = wire.AppendHello(frames, &hello)
 	}
-	l.say(wire.AppendIdentityRequest(frames), &insisting)
+	cn.sendFrame(wire.AppendIdentityRequest(frames), &forceOptions)
 	return identity, nil
 }
 
-// token returns what to show on the next connection.
-func (c *Client) token(ctx context.Context) (token string, err error) {
-	if token, c.fresh = c.fresh, ""; token != "" {
+// getToken returns what to show on the next connection.
+func (c *Client) getToken(ctx context.Context) (token string, err error) {
+	if token, c.nextToken = c.nextToken, ""; token != "" {
 		return token, nil
 	}
-	return c.options.Token(ctx)
+	return c.options.GetToken(ctx)
 }
 
-// welcomed begins with version 2 on a connection, or goes on.
-func (l *link) welcomed(payload []byte) error {
-	c := l.client
+// handleWelcome begins with version 2 on a connection, or goes on.
+func (cn *conn) handleWelcome(payload []byte) error {
+	c := cn.client
 	w, err := wire.ParseWelcome(payload)
 	if err != nil {
 		return err
 	}
-	first := !c.newer()
+	first := !c.isV2()
 	switch {
-	case l.welcome != nil, c.options.Version == 1, l.classic:
-		return unexpected(wire.TypeWelcome)
+	case cn.welcome != nil, c.options.Version == 1, cn.isV1:
+		return unexpectedFrameError(wire.TypeWelcome)
 	case w.Version != wire.Version2, w.Credit < 1, w.Window < 1, w.MaxReports < 1, w.MaxBody < 0, w.MaxDeliver < 0, w.Keepalive < 1,
 		w.MaxReportTimeout < 0, w.ReceiverCost < 0, w.ReceiverCost > wire.DefaultReceiverCost,
 		w.Resumed && (first || w.ID != c.ID()):
 		return fmt.Errorf("%w: WELCOME %s", ErrProtocol, payload)
 	}
-	anew := !w.Resumed
-	if anew {
-		l.skip = 0
+	newSession := !w.Resumed
+	if newSession {
+		cn.duplicates = 0
 	}
-	l.welcome = &w
-	l.read = c.inbox.attach(l, w.Window, anew)
-	c.inbox.unlimit()
-	if anew {
-		l.say(wire.AppendTaken(nil, 0), &insisting) // as HELLO says
+	cn.welcome = &w
+	cn.read = c.inbox.attach(cn, w.Window, newSession)
+	c.inbox.removeLimit()
+	if newSession {
+		cn.sendFrame(wire.AppendAck(nil, 0), &forceOptions) // as HELLO says
 	}
-	l.judge = &judge{c, c.verdicts.attach(l, anew)}
-	another := !first && w.Epoch != c.epoch
-	c.watching.attach(l, another)
-	c.secret, c.epoch, c.attempts, c.over, c.welcome = w.Resume, w.Epoch, 0, over{}, true
-	l.limitBody(&w)
+	cn.verdictSink = &verdictSink{c, c.verdicts.attach(cn, newSession)}
+	newHub := !first && w.Epoch != c.epoch
+	c.presence.attach(cn, newHub)
+	c.resumeSecret, c.epoch, c.reconnectAttempts, c.expired, c.gotWelcome = w.Resume, w.Epoch, 0, expiredToken{}, true
+	cn.setBodyLimits(&w)
 	c.mu.Lock()
 	c.id = w.ID
 	c.mu.Unlock()
 	c.version.Store(wire.Version2)
-	l.live(time.Duration(w.Keepalive) * time.Millisecond)
-	if w.Expires > 0 && c.options.Token != nil && c.returns() {
-		l.startRenewal(time.Duration(min(w.Expires, int64(maxExpires/time.Millisecond))) * time.Millisecond)
+	cn.startKeepAlive(time.Duration(w.Keepalive) * time.Millisecond)
+	if w.Expires > 0 && c.options.GetToken != nil && c.canReconnect() {
+		cn.startRenewal(time.Duration(min(w.Expires, int64(maxTokenLifetime/time.Millisecond))) * time.Millisecond)
 	}
-	if err := c.goOn(l, &w, first, another); err != nil {
+	if err := c.resumeSending(cn, &w, first, newHub); err != nil {
 		return err
 	}
-	close(l.greeted)
+	close(cn.welcomeDone)
 	return nil
 }
 
-// limitBody settles how large bodies may be, in both directions.
-func (l *link) limitBody(w *wire.Welcome) {
-	c := l.client
-	if !c.anyBody {
-		c.bodyMost.Store(int64(min(c.options.MaxBody, w.MaxBody)))
+// setBodyLimits settles how large bodies may be, in both directions.
+func (cn *conn) setBodyLimits(w *wire.Welcome) {
+	c := cn.client
+	if !c.maxBodyUnset {
+		c.maxSendBody.Store(int64(min(c.options.MaxBody, w.MaxBody)))
 		return
 	}
-	c.bodyMost.Store(int64(min(w.MaxBody, wire.BodyMost)))
-	l.maxBody = min(max(l.maxBody, w.MaxBody, w.MaxDeliver), wire.BodyMost)
-	l.conn.SetMaxLength(c.options.maxLengthFor(l.maxBody))
+	c.maxSendBody.Store(int64(min(w.MaxBody, wire.MaxBodyLimit)))
+	cn.maxBody = min(max(cn.maxBody, w.MaxBody, w.MaxDeliver), wire.MaxBodyLimit)
+	cn.sock.SetMaxLength(c.options.maxLengthFor(cn.maxBody))
 }
 
-// goOn sends what is still to be sent, and tells the application how it stands: it is the client's
+// resumeSending sends what is still to be sent, and tells the application how it stands: it is the client's
 // first connection, or one to another hub than before.
-func (c *Client) goOn(l *link, w *wire.Welcome, first, another bool) error {
-	t := terms{
-		credit: w.Credit, receiverCost: cmp.Or(w.ReceiverCost, wire.DefaultReceiverCost), reports: w.MaxReports, grantsIDs: w.GrantsIDs,
+func (c *Client) resumeSending(cn *conn, w *wire.Welcome, first, newHub bool) error {
+	limits := sendLimits{
+		credit: w.Credit, receiverCost: cmp.Or(w.ReceiverCost, wire.DefaultReceiverCost), maxReports: w.MaxReports, grantsIDs: w.GrantsIDs,
 		maxReportTimeout: time.Duration(min(w.MaxReportTimeout, wire.MaxReportTimeout.Milliseconds())) * time.Millisecond,
 	}
-	defer c.soon.arm()
+	defer c.ackTimer.arm()
 	if w.Resumed {
-		if err := c.outgoing.taken(w.Taken); err != nil { // first, for then there is less to ask for
+		if err := c.sendQueue.handleAck(w.Acked); err != nil { // first, for then there is less to ask for
 			return err
 		}
-		stuck, one := c.outgoing.resume(l, t, w.Seq)
-		c.attach(l)
-		c.event(Event{Kind: EventResumed})
-		if stuck != 0 {
-			c.giveUp(stuck, one)
+		undeliverable, waiter := c.sendQueue.resume(cn, limits, w.Seq)
+		c.setConn(cn)
+		c.emit(Event{Kind: EventResumed})
+		if undeliverable != 0 {
+			c.failUndeliverable(undeliverable, waiter)
 		}
 		return nil
 	}
-	failed, unconfirmed := c.outgoing.restart(l, t, another)
-	c.attach(l)
+	failed, unconfirmed := c.sendQueue.restart(cn, limits, newHub)
+	c.setConn(cn)
 	if !first {
-		c.event(Event{Kind: EventNewID, Unconfirmed: unconfirmed})
+		c.emit(Event{Kind: EventNewID, Unconfirmed: unconfirmed})
 	}
-	for _, one := range failed {
-		one.done(nil, ErrForgotten)
+	for _, waiter := range failed {
+		waiter.onReport(nil, ErrSessionLost)
 	}
 	return nil
 }
 
-// giveUp tells the application that a message is not sent: the one who waits for its report, if
+// failUndeliverable tells the application that a message is not sent: the one who waits for its report, if
 // anybody does.
-func (c *Client) giveUp(seq uint64, one *call) {
+func (c *Client) failUndeliverable(seq uint64, waiter *call) {
 	err := fmt.Errorf("%w: message %d", ErrUndeliverable, seq)
-	if one != nil {
-		one.done(nil, err)
+	if waiter != nil {
+		waiter.onReport(nil, err)
 		return
 	}
-	c.event(Event{Kind: EventRefused, Err: err})
+	c.emit(Event{Kind: EventRefused, Err: err})
 }
 
-// next returns the connection that follows on one that has ended, or nil when the
+// reconnect returns the connection that follows on one that has ended, or nil when the
 // client is over.
-func (c *Client) next(l *link, err error) *link {
-	pause := time.Duration(0)
-	if l.welcome != nil {
-		c.event(Event{Kind: EventDisconnected, Err: err})
+func (c *Client) reconnect(cn *conn, err error) *conn {
+	delay := time.Duration(0)
+	if cn.welcome != nil {
+		c.emit(Event{Kind: EventDisconnected, Err: err})
 	} else {
 		c.reconnectFailed(err)
 	}
-	if l.away != nil {
-		pause = time.Duration(l.away.After) * time.Millisecond
+	if cn.goAway != nil {
+		delay = time.Duration(cn.goAway.After) * time.Millisecond
 	}
 	for {
-		if !errors.Is(err, errRenew) {
-			pause += rand.N(min(longestPause, firstPause<<min(c.attempts, 16)))
+		if !errors.Is(err, errTokenRenewed) {
+			delay += rand.N(min(maxBackoff, minBackoff<<min(c.reconnectAttempts, 16)))
 		}
-		c.attempts++
+		c.reconnectAttempts++
 		select {
-		case <-time.After(pause):
+		case <-time.After(delay):
 		case <-c.done:
 			return nil
 		}
-		var next *link
-		if next, err = c.redial(); err == nil {
-			return next
+		var nextConn *conn
+		if nextConn, err = c.redial(); err == nil {
+			return nextConn
 		}
 		c.reconnectFailed(err)
-		pause = 0
+		delay = 0
 	}
 }
 
 // reconnectFailed tells the application that the current attempt has failed, unless it has
 // because the client is over.
 func (c *Client) reconnectFailed(err error) {
-	if c.life.Err() == nil {
-		c.event(Event{Kind: EventReconnectFailed, Err: err, Attempt: c.attempts})
+	if c.ctx.Err() == nil {
+		c.emit(Event{Kind: EventReconnectFailed, Err: err, Attempt: c.reconnectAttempts})
 	}
 }
 
-// verdict returns why a connection has ended.
-func (c *Client) verdict(l *link, err error) error {
+// disconnectErr returns why a connection has ended.
+func (c *Client) disconnectErr(cn *conn, err error) error {
 	c.mu.Lock()
-	left := c.leaving
+	byeSent := c.byeSent
 	c.mu.Unlock()
-	if left && err == ErrHubClosed && l.away == nil { // in answer to BYE, so behind all that was sent before
-		c.outgoing.had()
+	if byeSent && err == ErrHubClosed && cn.goAway == nil { // in answer to BYE, so behind all that was sent before
+		c.sendQueue.ackAll()
 	}
 	select {
 	case <-c.closing:
@@ -308,77 +308,77 @@ func (c *Client) verdict(l *link, err error) error {
 	default:
 	}
 	switch {
-	case l.silent.Load():
-		return errSilent
-	case l.away != nil:
-		return &GoAwayError{Code: l.away.Code, Reason: l.away.Reason, Reconnect: l.away.Reconnect}
-	case l.classic && c.newer():
+	case cn.keepAliveTimedOut.Load():
+		return errKeepAliveTimeout
+	case cn.goAway != nil:
+		return &GoAwayError{Code: cn.goAway.Code, Reason: cn.goAway.Reason, Reconnect: cn.goAway.Reconnect}
+	case cn.isV1 && c.isV2():
 		return fmt.Errorf("%w: the hub speaks version 1 now", ErrVersion)
-	case l.renewed.Load():
-		return errRenew
-	case l.welcome == nil && l.late.Load():
-		return errLate
+	case cn.renewed.Load():
+		return errTokenRenewed
+	case cn.welcome == nil && cn.welcomeTimedOut.Load():
+		return errWelcomeTimeout
 	}
 	return err
 }
 
-// mayReturn reports whether the client comes back from such an end of l.
-func (c *Client) mayReturn(l *link, err error) bool {
+// shouldReconnect reports whether the client comes back from such an end of l.
+func (c *Client) shouldReconnect(cn *conn, err error) bool {
 	var away *GoAwayError
 	switch {
-	case !c.returns(), errors.Is(err, ErrProtocol), errors.Is(err, ErrVersion):
+	case !c.canReconnect(), errors.Is(err, ErrProtocol), errors.Is(err, ErrVersion):
 		return false
 	case errors.As(err, &away) && !away.Reconnect:
 		return false
 	case errors.As(err, &away) && away.Code == wire.GoAwayExpired:
-		return c.mayRenew(l.token)
+		return c.canRenew(cn.token)
 	case errors.Is(err, ErrClosed):
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return !c.leaving && c.outgoing.left() > 0
+		return !c.byeSent && c.sendQueue.len() > 0
 	}
 	return true
 }
 
-// over is a token of which the hub has said that it is good no longer.
-type over struct {
+// expiredToken is a token of which the hub has said that it is good no longer.
+type expiredToken struct {
 	token string
 	since time.Time // when it said so first; zero: it has not since the last WELCOME
 }
 
-// mayRenew reports whether there may be something newer to show than what is over: a token or, for
+// canRenew reports whether there may be something newer to show than what is over: a token or, for
 // the hub does not say which of them it is, a certificate.
-func (c *Client) mayRenew(token string) bool {
-	if tls := c.options.TLS; c.options.Token == nil && (tls == nil || tls.GetClientCertificate == nil) {
+func (c *Client) canRenew(token string) bool {
+	if tls := c.options.TLS; c.options.GetToken == nil && (tls == nil || tls.GetClientCertificate == nil) {
 		return false
 	}
-	if c.over.since.IsZero() || c.over.token != token {
-		c.over = over{token, time.Now()}
+	if c.expired.since.IsZero() || c.expired.token != token {
+		c.expired = expiredToken{token, time.Now()}
 	}
-	return time.Since(c.over.since) < maxRenewal // of the time that the machine was awake
+	return time.Since(c.expired.since) < tokenGrace // of the time that the machine was awake
 }
 
 // redial makes a connection and says hello on it. WELCOME comes later: see welcomed.
-func (c *Client) redial() (*link, error) {
-	patience := min(longestPatience, firstPatience<<min(c.attempts-1, 16))
-	ctx, cancel := context.WithTimeout(c.life, patience)
+func (c *Client) redial() (*conn, error) {
+	timeout := min(maxDialTimeout, minDialTimeout<<min(c.reconnectAttempts-1, 16))
+	ctx, cancel := context.WithTimeout(c.ctx, timeout)
 	defer cancel()
 	nc, err := c.options.Dial(ctx)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("client: %w", err)
 	case nc == nil:
-		return nil, errNoConn
+		return nil, errNilConn
 	}
-	l := newLink(c, nc)
-	l.forget = context.AfterFunc(c.life, func() { l.conn.Close() }) // nobody else knows of it until WELCOME
-	l.timer = time.AfterFunc(patience, func() {                     // until WELCOME
-		l.late.Store(true)
-		l.conn.Close()
+	cn := wrapConn(c, nc)
+	cn.stopClose = context.AfterFunc(c.ctx, func() { cn.sock.Close() }) // nobody else knows of it until WELCOME
+	cn.timer = time.AfterFunc(timeout, func() {                         // until WELCOME
+		cn.welcomeTimedOut.Store(true)
+		cn.sock.Close()
 	})
-	if _, err := c.greet(ctx, l); err != nil {
-		l.finish(err)
+	if _, err := c.sendHello(ctx, cn); err != nil {
+		cn.close(err)
 		return nil, err
 	}
-	return l, nil
+	return cn, nil
 }

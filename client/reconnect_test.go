@@ -14,9 +14,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestClient_ReconnectFailedIsAnEvent lets attempts fail at each step on the way, and looks at what the
+// TestReconnect_FailedAttemptsEmitEvents lets attempts fail at each step on the way, and looks at what the
 // application is told of them.
-func TestClient_ReconnectFailedIsAnEvent(t *testing.T) {
+func TestReconnect_FailedAttemptsEmitEvents(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	noToken := &fs.PathError{Op: "open", Path: "token", Err: fs.ErrNotExist}
 	var away *GoAwayError
@@ -26,18 +26,18 @@ func TestClient_ReconnectFailedIsAnEvent(t *testing.T) {
 		hub   func(h *fakeHub)     // what it does with the connection
 		right func(err error) bool // whether the event says why
 	}{
-		"nil for a connection": {dial: errNoConn, right: func(err error) bool { return errors.Is(err, errNoConn) }},
+		"nil for a connection": {dial: errNilConn, right: func(err error) bool { return errors.Is(err, errNilConn) }},
 		"no connection":        {dial: refused, right: func(err error) bool { return errors.Is(err, refused) }},
 		"another name": {
 			dial:  &tls.CertificateVerificationError{Err: errors.New("for another name")},
 			right: func(err error) bool { return errors.As(err, new(*tls.CertificateVerificationError)) },
 		},
 		"no token": {token: noToken, right: func(err error) bool { return errors.Is(err, fs.ErrNotExist) }},
-		"closed":   {hub: func(h *fakeHub) { h.Close() }, right: func(err error) bool { return errors.Is(err, ErrHubClosed) || errors.Is(err, ErrLost) }},
+		"closed":   {hub: func(h *fakeHub) { h.Close() }, right: func(err error) bool { return errors.Is(err, ErrHubClosed) || errors.Is(err, ErrConnectionLost) }},
 		"sent away": {
 			hub: func(h *fakeHub) {
-				h.hear(wire.TypeHello)
-				h.hear(wire.TypeIdentity)
+				h.wantType(wire.TypeHello)
+				h.wantType(wire.TypeIdentity)
 				h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayBusy, Reason: "full", Reconnect: true}))
 				h.Close()
 			},
@@ -45,10 +45,12 @@ func TestClient_ReconnectFailedIsAnEvent(t *testing.T) {
 		},
 		"silent": {
 			hub: func(h *fakeHub) {
-				h.hear(wire.TypeHello)
-				h.hear(wire.TypeIdentity)
+				h.wantType(wire.TypeHello)
+				h.wantType(wire.TypeIdentity)
 			},
-			right: func(err error) bool { return errors.Is(err, context.DeadlineExceeded) && errors.Is(err, ErrLost) },
+			right: func(err error) bool {
+				return errors.Is(err, context.DeadlineExceeded) && errors.Is(err, ErrConnectionLost)
+			},
 		},
 	}
 	for name, tt := range tests {
@@ -56,19 +58,19 @@ func TestClient_ReconnectFailedIsAnEvent(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const failing = 4 // attempts
 				dials, questions := 0, 0
-				d, h := speak(t, func(o *Options) {
+				tc, h := newTestClient(t, func(o *Options) {
 					dial := o.Dial
 					o.Dial = func(ctx context.Context) (net.Conn, error) {
 						switch dials++; {
 						case tt.dial == nil || dials == 1 || dials > 1+failing:
-						case errors.Is(tt.dial, errNoConn):
+						case errors.Is(tt.dial, errNilConn):
 							return nil, nil
 						default:
 							return nil, tt.dial
 						}
 						return dial(ctx)
 					}
-					o.Token = func(context.Context) (string, error) {
+					o.GetToken = func(context.Context) (string, error) {
 						if questions++; questions > 1 && questions <= 1+failing {
 							return "", tt.token
 						}
@@ -76,42 +78,42 @@ func TestClient_ReconnectFailedIsAnEvent(t *testing.T) {
 					}
 				})
 				h.Close()
-				d.wantEvent(EventDisconnected)
+				tc.wantEvent(EventDisconnected)
 				for n := range failing {
 					if tt.hub != nil {
-						tt.hub(<-d.hubs)
+						tt.hub(<-tc.hubs)
 					}
-					if e := <-d.failed; e.Attempt != n+1 || e.ID != 7 || !tt.right(e.Err) {
+					if e := <-tc.failedAttempts; e.Attempt != n+1 || e.ID != 7 || !tt.right(e.Err) {
 						t.Errorf("attempt %d of client %d: %v, want attempt %d of 7", e.Attempt, e.ID, e.Err, n+1)
 					}
 				}
-				d.comeBack()
-				d.wantEvent(EventResumed)
+				tc.acceptReconnect()
+				tc.wantEvent(EventResumed)
 			})
 		})
 	}
 }
 
-// comeBack greets the next attempt to come back that gets as far as a hub that answers.
-func (d *dialog) comeBack() {
-	for h := range d.hubs {
+// acceptReconnect greets the next attempt to come back that gets as far as a hub that answers.
+func (tc *testClient) acceptReconnect() {
+	for h := range tc.hubs {
 		_ = h.SetReadDeadline(time.Now().Add(time.Second))
-		if _, _, err := h.next(); err != nil {
+		if _, _, err := h.readFrame(); err != nil {
 			continue // it was made while the test still let attempts fail
 		}
-		h.hear(wire.TypeIdentity)
+		h.wantType(wire.TypeIdentity)
 		_ = h.SetReadDeadline(time.Time{})
-		w := resumed(func(*wire.Welcome) {})
-		h.welcome(w)
+		w := resumedWelcome(func(*wire.Welcome) {})
+		h.sendWelcome(w)
 		return
 	}
 }
 
-// TestClient_CloseEndsTheAttempts and tells of none that it has cut short.
-func TestClient_CloseEndsTheAttempts(t *testing.T) {
+// TestClose_StopsReconnecting and tells of none that it has cut short.
+func TestClose_StopsReconnecting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dials := 0
-		d, h := speak(t, func(o *Options) {
+		tc, h := newTestClient(t, func(o *Options) {
 			dial := o.Dial
 			o.Dial = func(ctx context.Context) (net.Conn, error) {
 				if dials++; dials == 1 {
@@ -122,12 +124,12 @@ func TestClient_CloseEndsTheAttempts(t *testing.T) {
 			}
 		})
 		h.Close()
-		d.wantEvent(EventDisconnected)
-		time.Sleep(firstPause + time.Second) // an attempt is under way
-		if err := d.client.Close(); err != nil {
+		tc.wantEvent(EventDisconnected)
+		time.Sleep(minBackoff + time.Second) // an attempt is under way
+		if err := tc.client.Close(); err != nil {
 			t.Error(err)
 		}
-		d.wantEvent(EventClosed)
+		tc.wantEvent(EventClosed)
 	})
 }
 
@@ -153,13 +155,13 @@ func TestWelcome_LimitsBodies(t *testing.T) {
 					defer far.Close()
 					h := &fakeHub{t, far}
 					var c *Client
-					made := start(func() (err error) {
-						c, err = New(t.Context(), near, &Options{MaxBody: test.own})
+					made := runAsync(func() (err error) {
+						c, err = NewConn(t.Context(), near, &Options{MaxBody: test.own})
 						return err
 					})
-					w := welcome
+					w := testWelcome
 					w.MaxBody, w.MaxDeliver = test.maxBody, test.maxDeliver
-					h.greet(&wire.Hello{Version: wire.Version2, MaxBody: uint64(test.own)}, w)
+					h.acceptHello(&wire.Hello{Version: wire.Version2, MaxBody: uint64(test.own)}, w)
 					if err := <-made; err != nil {
 						t.Fatal(err)
 					}

@@ -10,16 +10,16 @@ const (
 	// the earliest. A token of less than five times as long is renewed in the last fifth of it.
 	maxRenewalMargin = time.Minute
 
-	// minRenewalPause is the shortest pause between two questions for a newer token.
-	minRenewalPause = 100 * time.Millisecond
+	// minRenewalDelay is the shortest pause between two questions for a newer token.
+	minRenewalDelay = 100 * time.Millisecond
 
-	// maxClockCheck is how long the wall clock is not looked at: timers stand still while the
+	// maxClockCheckInterval is how long the wall clock is not looked at: timers stand still while the
 	// machine sleeps.
-	maxClockCheck = 30 * time.Second
+	maxClockCheckInterval = 30 * time.Second
 
-	// maxExpires is the longest time that can be counted with: a token that is good for longer has no
+	// maxTokenLifetime is the longest time that can be counted with: a token that is good for longer has no
 	// end that matters.
-	maxExpires = 10 * 365 * 24 * time.Hour
+	maxTokenLifetime = 10 * 365 * 24 * time.Hour
 )
 
 // renewal asks for a newer token before the one of a connection ends, and then ends that connection, so that
@@ -27,27 +27,27 @@ const (
 // with stop, or when it has done so. A token of which there is no newer one in time stays: the hub says when
 // it has ended.
 type renewal struct {
-	link *link
-	end  time.Time // of the token, by the wall clock
-	stop context.CancelFunc
-	done chan struct{} // closed when the goroutine has ended
+	conn   *conn
+	expiry time.Time // of the token, by the wall clock
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the goroutine has ended
 
 	token string // the newer one, to be read once done is closed; "": there is none
 }
 
 // startRenewal begins with it, for a token that is good for expires from now on.
-func (l *link) startRenewal(expires time.Duration) {
-	ctx, stop := context.WithCancel(l.client.life)
-	l.renewal = &renewal{link: l, end: l.client.options.wallTime().Add(expires), stop: stop, done: make(chan struct{})}
-	go l.renewal.run(ctx, min(maxRenewalMargin, expires/5)) // ends before the connection: finish waits for it
+func (cn *conn) startRenewal(expires time.Duration) {
+	ctx, cancel := context.WithCancel(cn.client.ctx)
+	cn.renewal = &renewal{conn: cn, expiry: cn.client.options.wallTime().Add(expires), cancel: cancel, done: make(chan struct{})}
+	go cn.renewal.run(ctx, min(maxRenewalMargin, expires/5)) // ends before the connection: finish waits for it
 }
 
-// endRenewal ends it and keeps the newer token, if there is one, for the next connection.
-func (l *link) endRenewal() {
-	if r := l.renewal; r != nil {
-		r.stop()
+// stopRenewal ends it and keeps the newer token, if there is one, for the next connection.
+func (cn *conn) stopRenewal() {
+	if r := cn.renewal; r != nil {
+		r.cancel()
 		<-r.done
-		l.client.fresh = r.token
+		cn.client.nextToken = r.token
 	}
 }
 
@@ -55,36 +55,36 @@ func (l *link) endRenewal() {
 func (r *renewal) run(ctx context.Context, margin time.Duration) {
 	defer close(r.done)
 	for {
-		left := r.left()
-		if left <= margin {
-			if r.renew(ctx) || left <= 2*minRenewalPause {
+		remaining := r.timeLeft()
+		if remaining <= margin {
+			if r.renew(ctx) || remaining <= 2*minRenewalDelay {
 				return
 			}
-			margin = left / 2
+			margin = remaining / 2
 		}
 		select {
-		case <-time.After(min(max(left-margin, minRenewalPause), maxClockCheck)):
+		case <-time.After(min(max(remaining-margin, minRenewalDelay), maxClockCheckInterval)):
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// left returns how long the token is still good by the wall clock.
-func (r *renewal) left() time.Duration {
-	return r.end.Sub(r.link.client.options.wallTime())
+// timeLeft returns how long the token is still good by the wall clock.
+func (r *renewal) timeLeft() time.Duration {
+	return r.expiry.Sub(r.conn.client.options.wallTime())
 }
 
 // renew asks for a newer token, and ends the connection if there is one.
 func (r *renewal) renew(ctx context.Context) bool {
-	l := r.link
-	token, err := l.client.options.Token(ctx)
-	if err != nil || token == "" || token == l.token || ctx.Err() != nil || l.client.isClosing() {
+	cn := r.conn
+	token, err := cn.client.options.GetToken(ctx)
+	if err != nil || token == "" || token == cn.token || ctx.Err() != nil || cn.client.isClosing() {
 		return false
 	}
 	r.token = token
-	l.renewed.Store(true)
-	l.conn.Finish()
+	cn.renewed.Store(true)
+	cn.sock.StopWhenEmpty()
 	return true
 }
 

@@ -18,9 +18,9 @@ type wallClock struct{ ahead atomic.Int64 }
 
 func (c *wallClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
-// TestRenewal_BeforeTheEnd has the hub say how long the token is good, and looks at when the client comes
+// TestRenewal_BeforeExpiry has the hub say how long the token is good, and looks at when the client comes
 // back with another one.
-func TestRenewal_BeforeTheEnd(t *testing.T) {
+func TestRenewal_BeforeExpiry(t *testing.T) {
 	failure := errors.New("no token today")
 	for name, test := range map[string]struct {
 		good  time.Duration                             // that the token is
@@ -38,31 +38,31 @@ func TestRenewal_BeforeTheEnd(t *testing.T) {
 			min: 8*time.Hour - time.Minute, max: 8*time.Hour - time.Minute,
 		},
 		"when there is a newer one": {
-			good: 100 * time.Second, token: renewedAfter(95*time.Second, "old", nil),
+			good: 100 * time.Second, token: tokenAfter(95*time.Second, "old", nil),
 			min: 95 * time.Second, max: 100 * time.Second,
 		},
 		"when there is one again": {
-			good: 100 * time.Second, token: renewedAfter(90*time.Second, "", failure),
+			good: 100 * time.Second, token: tokenAfter(90*time.Second, "", failure),
 			min: 90 * time.Second, max: 100 * time.Second,
 		},
-		"not with the same one":   {good: 100 * time.Second, token: renewedAfter(time.Hour, "old", nil)},
-		"not without one":         {good: 100 * time.Second, token: renewedAfter(time.Hour, "", failure)},
+		"not with the same one":   {good: 100 * time.Second, token: tokenAfter(time.Hour, "old", nil)},
+		"not without one":         {good: 100 * time.Second, token: tokenAfter(time.Hour, "", failure)},
 		"not if it has no end":    {token: func(time.Duration) (string, error) { return "new", nil }},
-		"after a sleep":           {good: 8 * time.Hour, jump: 9 * time.Hour, token: renewedAfter(0, "", nil), max: maxClockCheck},
-		"after a sleep, and late": {good: 8 * time.Hour, jump: 8*time.Hour - time.Second, token: renewedAfter(0, "", nil), max: maxClockCheck},
+		"after a sleep":           {good: 8 * time.Hour, jump: 9 * time.Hour, token: tokenAfter(0, "", nil), max: maxClockCheckInterval},
+		"after a sleep, and late": {good: 8 * time.Hour, jump: 8*time.Hour - time.Second, token: tokenAfter(0, "", nil), max: maxClockCheckInterval},
 		"a clock that is set back": {
-			good: time.Hour, jump: -time.Hour, token: renewedAfter(0, "", nil),
+			good: time.Hour, jump: -time.Hour, token: tokenAfter(0, "", nil),
 			min: 2*time.Hour - time.Minute, max: 2*time.Hour - time.Minute,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				clock, begin, first := new(wallClock), time.Now(), true
-				w := welcome
+				w := testWelcome
 				w.Keepalive, w.Expires = 1<<30, test.good.Milliseconds()
-				d, h := speakAs(t, wire.Hello{Version: wire.Version2, Token: "old"}, w, func(o *Options) {
+				tc, h := newTestClientWith(t, wire.Hello{Version: wire.Version2, Token: "old"}, w, func(o *Options) {
 					o.now = clock.now
-					o.Token = func(context.Context) (string, error) {
+					o.GetToken = func(context.Context) (string, error) {
 						if first {
 							first = false
 							return "old", nil
@@ -73,16 +73,16 @@ func TestRenewal_BeforeTheEnd(t *testing.T) {
 				clock.ahead.Store(int64(test.jump))
 				go h.serve(nil) // ends with the connection
 				select {
-				case h := <-d.hubs:
+				case h := <-tc.hubs:
 					if took := time.Since(begin); took < test.min || took > test.max {
 						t.Errorf("it comes back after %v, want from %v to %v", took, test.min, test.max)
 					}
 					back := wire.Hello{Version: wire.Version2, Token: "new", ID: w.ID, Resume: w.Resume}
-					h.greet(&back, resumed(func(*wire.Welcome) {}))
-					if e := d.wantEvent(EventDisconnected); !errors.Is(e.Err, errRenew) {
+					h.acceptHello(&back, resumedWelcome(func(*wire.Welcome) {}))
+					if e := tc.wantEvent(EventDisconnected); !errors.Is(e.Err, errTokenRenewed) {
 						t.Errorf("the event says %v", e.Err)
 					}
-					d.wantEvent(EventResumed)
+					tc.wantEvent(EventResumed)
 				case <-time.After(24 * time.Hour):
 					if test.max > 0 {
 						t.Error("it does not come back")
@@ -93,8 +93,8 @@ func TestRenewal_BeforeTheEnd(t *testing.T) {
 	}
 }
 
-// renewedAfter returns a source of a token that has "new" after a time, and this before.
-func renewedAfter(after time.Duration, before string, err error) func(time.Duration) (string, error) {
+// tokenAfter returns a source of a token that has "new" after a time, and this before.
+func tokenAfter(after time.Duration, before string, err error) func(time.Duration) (string, error) {
 	return func(since time.Duration) (string, error) {
 		if since >= after {
 			return "new", nil
@@ -103,20 +103,20 @@ func renewedAfter(after time.Duration, before string, err error) func(time.Durat
 	}
 }
 
-// TestRenewal_EndsWithTheConnection while it asks for a token: Close waits for the question to end, and a token is
+// TestRenewal_StopsWithConnection while it asks for a token: Close waits for the question to end, and a token is
 // asked for by one at a time.
-func TestRenewal_EndsWithTheConnection(t *testing.T) {
-	for name, end := range map[string]func(d *dialog, h *fakeHub){
-		"by Close":   func(d *dialog, _ *fakeHub) { d.client.Close() },
-		"by the hub": func(_ *dialog, h *fakeHub) { h.Close() },
+func TestRenewal_StopsWithConnection(t *testing.T) {
+	for name, end := range map[string]func(tc *testClient, h *fakeHub){
+		"by Close":   func(tc *testClient, _ *fakeHub) { tc.client.Close() },
+		"by the hub": func(_ *testClient, h *fakeHub) { h.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := welcome
+				w := testWelcome
 				w.Keepalive, w.Expires = 1<<30, 100_000
 				asking, asked := new(atomic.Int32), 0
-				d, h := speakAs(t, wire.Hello{Version: wire.Version2, Token: "old"}, w, func(o *Options) {
-					o.Token = func(ctx context.Context) (string, error) {
+				tc, h := newTestClientWith(t, wire.Hello{Version: wire.Version2, Token: "old"}, w, func(o *Options) {
+					o.GetToken = func(ctx context.Context) (string, error) {
 						if asking.Add(1) > 1 {
 							t.Error("asked for twice at once")
 						}
@@ -130,17 +130,17 @@ func TestRenewal_EndsWithTheConnection(t *testing.T) {
 				})
 				go h.serve(nil) // ends with the connection
 				time.Sleep(90 * time.Second)
-				end(d, h)
+				end(tc, h)
 				if name == "by Close" {
 					if n := asking.Load(); n != 0 {
 						t.Error("somebody still asks for a token")
 					}
 					return
 				}
-				h = <-d.hubs
-				h.greet(&wire.Hello{Version: wire.Version2, Token: "old", ID: w.ID, Resume: w.Resume}, resumed(func(*wire.Welcome) {}))
-				d.wantEvent(EventDisconnected)
-				d.wantEvent(EventResumed)
+				h = <-tc.hubs
+				h.acceptHello(&wire.Hello{Version: wire.Version2, Token: "old", ID: w.ID, Resume: w.Resume}, resumedWelcome(func(*wire.Welcome) {}))
+				tc.wantEvent(EventDisconnected)
+				tc.wantEvent(EventResumed)
 			})
 		})
 	}
@@ -155,17 +155,17 @@ func afterSleep(jump time.Duration) time.Time {
 	return t
 }
 
-// TestRenewal_LeftAfterSleep is by the wall clock, whatever readings its times have.
-func TestRenewal_LeftAfterSleep(t *testing.T) {
+// TestRenewal_TimeLeftAfterSleep is by the wall clock, whatever readings its times have.
+func TestRenewal_TimeLeftAfterSleep(t *testing.T) {
 	jump := time.Duration(0)
 	c := &Client{options: Options{now: func() time.Time { return afterSleep(jump) }}}
-	c.life = t.Context()
-	l := &link{client: c}
-	l.startRenewal(8 * time.Hour)
-	l.endRenewal()
+	c.ctx = t.Context()
+	cn := &conn{client: c}
+	cn.startRenewal(8 * time.Hour)
+	cn.stopRenewal()
 	for _, jump = range []time.Duration{0, time.Hour, 9 * time.Hour, -time.Hour} {
 		want := 8*time.Hour - jump
-		if got := l.renewal.left(); got > want || got < want-time.Minute {
+		if got := cn.renewal.timeLeft(); got > want || got < want-time.Minute {
 			t.Errorf("after a jump by %v %v are left, want %v", jump, got, want)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // the hub sent before it: if nobody receives those, it cannot be read. Nor can it be while
 // OnMessage or OnEvent runs.
 func (c *Client) List(ctx context.Context) ([]uint64, error) {
-	return request(ctx, c, listLine, wire.AppendListRequest)
+	return request(ctx, c, listWaiters, wire.AppendListRequest)
 }
 
 // Page is a part of the list of clients.
@@ -32,13 +32,13 @@ type Page struct {
 // pages through any number of clients. It waits as List does. In version 1 its error is
 // ErrVersion.
 func (c *Client) ListPage(ctx context.Context, after uint64, limit int) (Page, error) {
-	if !c.newer() {
+	if !c.isV2() {
 		return Page{}, ErrVersion
 	}
-	if limit < 0 || limit > wire.PageMost {
-		return Page{}, fmt.Errorf("client: limit is %d, must be from 0 to %d", limit, wire.PageMost)
+	if limit < 0 || limit > wire.MaxPageIDs {
+		return Page{}, fmt.Errorf("client: limit is %d, must be from 0 to %d", limit, wire.MaxPageIDs)
 	}
-	return request(ctx, c, pageLine, func(b []byte) []byte {
+	return request(ctx, c, pageWaiters, func(b []byte) []byte {
 		return wire.AppendListRange(b, wire.ListRange{After: after, Limit: uint32(limit)})
 	})
 }
@@ -46,11 +46,11 @@ func (c *Client) ListPage(ctx context.Context, after uint64, limit int) (Page, e
 // Ping asks the hub for a sign of life and returns how long it took. It waits as List
 // does. In version 1 its error is ErrVersion.
 func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
-	if !c.newer() {
+	if !c.isV2() {
 		return 0, ErrVersion
 	}
 	begin := time.Now()
-	_, err := request(ctx, c, pingLine, func(b []byte) []byte {
+	_, err := request(ctx, c, pingWaiters, func(b []byte) []byte {
 		begin = time.Now()
 		return wire.AppendPing(b, 0)
 	})
@@ -59,41 +59,41 @@ func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 
 // request sends one request and waits for its answer. If the connection is lost
 // before, it does so again on the next one.
-func request[T any](ctx context.Context, c *Client, line func(*pending) *[]chan T, appendRequest func([]byte) []byte) (T, error) {
+func request[T any](ctx context.Context, c *Client, waiters func(*pendingRequests) *[]chan T, appendRequest func([]byte) []byte) (T, error) {
 	for {
-		l, err := c.connected(ctx)
+		cn, err := c.waitConn(ctx)
 		if err == nil {
 			var value T
-			var answered bool
-			if value, answered, err = inquire(ctx, l, line, appendRequest); answered {
+			var replied bool
+			if value, replied, err = tryRequest(ctx, cn, waiters, appendRequest); replied {
 				return value, nil
 			}
 		}
 		if err != nil {
-			var none T
-			return none, err
+			var zero T
+			return zero, err
 		}
 	}
 }
 
-// inquire sends a request on a connection. Without an answer and an error, the client may
+// tryRequest sends a request on a connection. Without an answer and an error, the client may
 // come back.
-func inquire[T any](ctx context.Context, l *link, line func(*pending) *[]chan T, appendRequest func([]byte) []byte) (value T, answered bool, err error) {
-	c := l.client
-	if err := c.open(ctx); err != nil {
+func tryRequest[T any](ctx context.Context, cn *conn, waiters func(*pendingRequests) *[]chan T, appendRequest func([]byte) []byte) (value T, replied bool, err error) {
+	c := cn.client
+	if err := c.checkOpen(ctx); err != nil {
 		return value, false, err
 	}
-	waiting, err := ask(ctx, l, line(&l.pending), appendRequest)
+	reply, err := sendRequest(ctx, cn, waiters(&cn.pending), appendRequest)
 	if err != nil && ctx.Err() == nil {
-		err = c.lost(l)
+		err = c.reconnectErr(cn)
 	}
-	if waiting == nil {
+	if reply == nil {
 		return value, false, err
 	}
 	select {
-	case value, answered = <-waiting:
-		if !answered {
-			return value, false, c.lost(l)
+	case value, replied = <-reply:
+		if !replied {
+			return value, false, c.reconnectErr(cn)
 		}
 		return value, true, nil
 	case <-ctx.Done():
@@ -101,31 +101,31 @@ func inquire[T any](ctx context.Context, l *link, line func(*pending) *[]chan T,
 	}
 }
 
-// ask sends a request and returns where its answer will come; nil with an error.
-func ask[T any](ctx context.Context, l *link, line *[]chan T, appendRequest func([]byte) []byte) (chan T, error) {
-	p := &l.pending
-	if err := await(ctx, l.over, p.turn); err != nil {
+// sendRequest sends a request and returns where its answer will come; nil with an error.
+func sendRequest[T any](ctx context.Context, cn *conn, waiters *[]chan T, appendRequest func([]byte) []byte) (chan T, error) {
+	p := &cn.pending
+	if err := acquire(ctx, cn.done, p.sendMu); err != nil {
 		return nil, err
 	}
-	defer func() { <-p.turn }()
-	waiting := join(p, line)
-	if waiting == nil {
-		return nil, ErrLost
+	defer func() { <-p.sendMu }()
+	reply := addWaiter(p, waiters)
+	if reply == nil {
+		return nil, ErrConnectionLost
 	}
 	buffer := body.Get(wire.ListRangeLen)
 	defer buffer.Release()
 	frame := appendRequest(buffer.Bytes()[:0])
-	if err := l.client.enqueue(ctx, l, &socket.Piece{Buffer: buffer, To: len(frame), Frames: 1}); err != nil {
-		withdraw(p, line, waiting)
+	if err := cn.client.enqueueBatch(ctx, cn, &socket.Batch{Buffer: buffer, To: len(frame), Frames: 1}); err != nil {
+		removeWaiter(p, waiters, reply)
 		return nil, err
 	}
-	return waiting, nil
+	return reply, nil
 }
 
-// pending are the requests that the hub has yet to answer. It answers in order, so
+// pendingRequests are the requests that the hub has yet to answer. It answers in order, so
 // the oldest request of a kind gets the first answer of that kind.
-type pending struct {
-	turn chan struct{} // capacity 1: held by the one who asks, so that the lines have the order of the wire
+type pendingRequests struct {
+	sendMu chan struct{} // capacity 1: held by the one who asks, so that the lines have the order of the wire
 
 	mu       sync.Mutex
 	identity []chan uint64
@@ -135,12 +135,12 @@ type pending struct {
 	err      error
 }
 
-func listLine(p *pending) *[]chan []uint64 { return &p.list }
-func pageLine(p *pending) *[]chan Page     { return &p.page }
-func pingLine(p *pending) *[]chan struct{} { return &p.ping }
+func listWaiters(p *pendingRequests) *[]chan []uint64 { return &p.list }
+func pageWaiters(p *pendingRequests) *[]chan Page     { return &p.page }
+func pingWaiters(p *pendingRequests) *[]chan struct{} { return &p.ping }
 
-// settle hands an answer to the one who waits for it.
-func (p *pending) settle(f *socket.Frame, newer bool) error {
+// handleReply hands an answer to the one who waits for it.
+func (p *pendingRequests) handleReply(f *socket.Frame, isV2 bool) error {
 	switch f.Type {
 	case 0: // the empty frame means nothing
 		return nil
@@ -149,81 +149,81 @@ func (p *pending) settle(f *socket.Frame, newer bool) error {
 		if err != nil {
 			return err
 		}
-		return answer(p, &p.identity, id)
+		return deliverReply(p, &p.identity, id)
 	case wire.TypeList:
 		ids, err := wire.ParseList(f.Payload)
 		if err != nil {
 			return err
 		}
-		return answer(p, &p.list, ids.AppendTo(make([]uint64, 0, ids.Len())))
+		return deliverReply(p, &p.list, ids.AppendTo(make([]uint64, 0, ids.Len())))
 	case wire.TypeListPage:
 		page, err := wire.ParseListPage(f.Payload)
 		if err != nil {
 			return err
 		}
 		ids := page.IDs.AppendTo(make([]uint64, 0, page.IDs.Len()))
-		return answer(p, &p.page, Page{IDs: ids, More: page.More, Total: int(page.Total)})
+		return deliverReply(p, &p.page, Page{IDs: ids, More: page.More, Total: int(page.Total)})
 	default:
-		if newer && f.Type > wire.TypeTaken {
+		if isV2 && f.Type > wire.TypeAck {
 			return nil // of a version to come
 		}
-		return unexpected(f.Type)
+		return unexpectedFrameError(f.Type)
 	}
 }
 
-// answer gives value to the first in line.
-func answer[T any](p *pending, line *[]chan T, value T) error {
+// deliverReply gives value to the first in line.
+func deliverReply[T any](p *pendingRequests, waiters *[]chan T, value T) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
 		return nil // the one who asked has been told that there will be none
 	}
-	if len(*line) == 0 {
+	if len(*waiters) == 0 {
 		return fmt.Errorf("%w: an answer that nobody asked for", ErrProtocol)
 	}
-	(*line)[0] <- value // capacity 1, and nobody else sends
-	*line = (*line)[1:]
+	(*waiters)[0] <- value // capacity 1, and nobody else sends
+	*waiters = (*waiters)[1:]
 	return nil
 }
 
-// join puts a request in line. The channel is closed when there will be no answer, and
+// addWaiter puts a request in line. The channel is closed when there will be no answer, and
 // nil if that is known.
-func join[T any](p *pending, line *[]chan T) chan T {
+func addWaiter[T any](p *pendingRequests, waiters *[]chan T) chan T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
 		return nil
 	}
 	c := make(chan T, 1)
-	*line = append(*line, c)
+	*waiters = append(*waiters, c)
 	return c
 }
 
-// withdraw takes a request out of line that was not sent.
-func withdraw[T any](p *pending, line *[]chan T, c chan T) {
+// removeWaiter takes a request out of line that was not sent.
+func removeWaiter[T any](p *pendingRequests, waiters *[]chan T, c chan T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if last := len(*line) - 1; last >= 0 && (*line)[last] == c { // or all are closed
-		*line = (*line)[:last]
+	if last := len(*waiters) - 1; last >= 0 && (*waiters)[last] == c { // or all are closed
+		*waiters = (*waiters)[:last]
 	}
 }
 
 // close fails all requests.
-func (p *pending) close(err error) {
+func (p *pendingRequests) close(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err == nil {
 		p.err = err
 	}
-	closeAll(&p.identity)
-	closeAll(&p.list)
-	closeAll(&p.page)
-	closeAll(&p.ping)
+	closeWaiters(&p.identity)
+	closeWaiters(&p.list)
+	closeWaiters(&p.page)
+	closeWaiters(&p.ping)
 }
 
-func closeAll[T any](line *[]chan T) {
-	for _, c := range *line {
+func closeWaiters[T any](waiters *[]chan T) {
+	for _, c := range *waiters {
 		close(c)
 	}
-	*line = nil
+	*waiters = nil
 }

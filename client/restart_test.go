@@ -11,10 +11,10 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// door dials the hub whose address it is told, once it is open.
-type door struct{ addr atomic.Pointer[string] }
+// addrDialer dials the hub whose address it is told, once it is open.
+type addrDialer struct{ addr atomic.Pointer[string] }
 
-func (d *door) dial(ctx context.Context) (net.Conn, error) {
+func (d *addrDialer) dial(ctx context.Context) (net.Conn, error) {
 	addr := d.addr.Load()
 	if addr == nil {
 		return nil, errors.New("not yet")
@@ -23,9 +23,9 @@ func (d *door) dial(ctx context.Context) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp", *addr)
 }
 
-// TestRestart_MessagesDoNotReachStrangers has a hub start anew, and another client of version 1 get the
+// TestHubRestart_ReusedIDGetsNoOldMessages has a hub start anew, and another client of version 1 get the
 // number of the one before. What was sent to that meanwhile fails, whatever Options.Resend says.
-func TestRestart_MessagesDoNotReachStrangers(t *testing.T) {
+func TestHubRestart_ReusedIDGetsNoOldMessages(t *testing.T) {
 	for name, resend := range map[string]bool{"fails": false, "sends again": true} {
 		t.Run(name, func(t *testing.T) {
 			old, err := hub.New(hub.Config{})
@@ -40,14 +40,14 @@ func TestRestart_MessagesDoNotReachStrangers(t *testing.T) {
 			addr := ln.Addr().String()
 			bob := dialWith(t, addr, 1, &client.Options{Version: 1})[0]
 			events := make(chan client.Event, 100)
-			var d door
-			d.addr.Store(&addr)
-			alice := dialWith(t, "", 1, &client.Options{Dial: d.dial, Resend: resend, OnEvent: func(e client.Event) {
+			var dialer addrDialer
+			dialer.addr.Store(&addr)
+			alice := dialWith(t, "", 1, &client.Options{Dial: dialer.dial, Resend: resend, OnEvent: func(e client.Event) {
 				if e.Kind != client.EventReconnectFailed {
 					events <- e
 				}
 			}})[0]
-			d.addr.Store(nil)
+			dialer.addr.Store(nil)
 			if err := old.Shutdown(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -67,12 +67,12 @@ func TestRestart_MessagesDoNotReachStrangers(t *testing.T) {
 			if stranger.ID() != bob.ID() {
 				t.Fatalf("the stranger is %d, and bob was %d", stranger.ID(), bob.ID())
 			}
-			d.addr.Store(&addr)
+			dialer.addr.Store(&addr)
 			if e := <-events; e.Kind != client.EventNewID || e.Unconfirmed != 1 {
 				t.Errorf("event %v with %d unconfirmed, want 1", e.Kind, e.Unconfirmed)
 			}
-			if err := <-report; !errors.Is(err, client.ErrForgotten) {
-				t.Errorf("the report: %v, want %v", err, client.ErrForgotten)
+			if err := <-report; !errors.Is(err, client.ErrSessionLost) {
+				t.Errorf("the report: %v, want %v", err, client.ErrSessionLost)
 			}
 			if err := alice.Send(t.Context(), []uint64{stranger.ID()}, []byte("to whom it is meant")); err != nil {
 				t.Fatal(err)

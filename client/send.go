@@ -23,16 +23,16 @@ import (
 // *TooManyReceiversError, a *BodyTooLargeError, that of ctx, or why the
 // client has ended.
 func (c *Client) Send(ctx context.Context, to []uint64, message []byte) error {
-	if c.newer() {
-		return c.post(ctx, to, message, &plain, nil)
+	if c.isV2() {
+		return c.sendV2(ctx, to, message, &noReportOptions, nil)
 	}
-	if err := c.check(to, message); err != nil {
+	if err := c.checkLimits(to, message); err != nil {
 		return err
 	}
 	buffer := body.Get(wire.RelayLen(len(to), len(message)))
 	defer buffer.Release()
 	frame := wire.AppendRelay(buffer.Bytes()[:0], to, message)
-	return c.enqueue(ctx, c.current(), &socket.Piece{Buffer: buffer, To: len(frame), Frames: 1, Deliveries: 1})
+	return c.enqueueBatch(ctx, c.currentConn(), &socket.Batch{Buffer: buffer, To: len(frame), Frames: 1, Deliveries: 1})
 }
 
 // SendOptions change how one message is sent. The zero value of each field means
@@ -52,39 +52,39 @@ type SendOptions struct {
 
 	// ReportTimeout is how long the hub may wait for the last receiver before it reports what
 	// it knows, to 100 ms and at most what the hub allows (by default an hour): more is a
-	// *ReportTimeoutError. The report comes earlier when TTL is over, and a hub that does not know
+	// *ReportTimeoutTooLongError. The report comes earlier when TTL is over, and a hub that does not know
 	// this option reports after a time of its own. Default: as the hub is set, by default a minute.
 	ReportTimeout time.Duration
 
-	// Overload is what happens when a receiver's queue is full.
-	// Default: wire.OverloadWait.
-	Overload wire.Overload
+	// Overflow is what happens when a receiver's queue is full.
+	// Default: wire.OverflowBlock.
+	Overflow wire.Overflow
 }
 
-// plain are the options of Send.
-var plain = SendOptions{Level: wire.LevelNone}
+// noReportOptions are the options of Send.
+var noReportOptions = SendOptions{Level: wire.LevelNone}
 
-// ttlMost is the longest time to live that a SEND can name.
-const ttlMost = (1<<32 - 1) * time.Millisecond
+// maxTTL is the longest time to live that a SEND can name.
+const maxTTL = (1<<32 - 1) * time.Millisecond
 
-func (o *SendOptions) check() error {
+func (o *SendOptions) validate() error {
 	switch {
-	case o.TTL < 0 || o.TTL > ttlMost:
-		return fmt.Errorf("client: TTL is %v, must be from 0 to %v", o.TTL, ttlMost)
+	case o.TTL < 0 || o.TTL > maxTTL:
+		return fmt.Errorf("client: TTL is %v, must be from 0 to %v", o.TTL, maxTTL)
 	case o.ReportTimeout < 0 || o.ReportTimeout > wire.MaxReportTimeout:
 		return fmt.Errorf("client: ReportTimeout is %v, must be from 0 to %v", o.ReportTimeout, wire.MaxReportTimeout)
 	case o.Level > wire.LevelProcessed:
 		return fmt.Errorf("client: Level is %d, must be at most %d", o.Level, wire.LevelProcessed)
-	case o.Overload > wire.OverloadDrop:
-		return fmt.Errorf("client: Overload is %d, must be at most %d", o.Overload, wire.OverloadDrop)
+	case o.Overflow > wire.OverflowDropOldest:
+		return fmt.Errorf("client: Overload is %d, must be at most %d", o.Overflow, wire.OverflowDropOldest)
 	}
 	return nil
 }
 
-func (o *SendOptions) wire() wire.Options { return wire.MakeOptions(o.Level, o.Overload) }
+func (o *SendOptions) wireOptions() wire.Options { return wire.MakeOptions(o.Level, o.Overflow) }
 
-// ttl returns the time to live in milliseconds. What is left of it is put in its place when it is written.
-func (o *SendOptions) ttl() uint32 { return uint32(o.TTL / time.Millisecond) }
+// ttlMillis returns the time to live in milliseconds. What is left of it is put in its place when it is written.
+func (o *SendOptions) ttlMillis() uint32 { return uint32(o.TTL / time.Millisecond) }
 
 // Report is what became of one message.
 type Report struct {
@@ -108,7 +108,7 @@ func (r *Report) Reached(level wire.Level) (n int) {
 // the message may have been sent all the same. The report comes behind the messages that the
 // hub sent before it: somebody must receive those, and it cannot be the one who waits.
 //
-// Its errors are those of Send, ErrVersion in version 1, a *ReportTimeoutError, ErrForgotten,
+// Its errors are those of Send, ErrVersion in version 1, a *ReportTimeoutTooLongError, ErrSessionLost,
 // ErrUndeliverable, and a *RefusedError when the hub does not take the message.
 func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, options *SendOptions) (*Report, error) {
 	type outcome struct {
@@ -132,11 +132,11 @@ func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, op
 // called once with the report or the error, perhaps before SendFunc has returned, if that
 // returns nil. done is called by the goroutine that reads, by the one that closes, or, when the
 // message has expired in the client, by one of its own: it must not wait for the hub, nor call Close.
-func (c *Client) SendFunc(ctx context.Context, to []uint64, message []byte, options *SendOptions, done func(*Report, error)) error {
+func (c *Client) SendFunc(ctx context.Context, to []uint64, message []byte, options *SendOptions, onReport func(*Report, error)) error {
 	switch {
-	case done == nil:
-		return errNoDone
-	case !c.newer():
+	case onReport == nil:
+		return errNilCallback
+	case !c.isV2():
 		return ErrVersion
 	}
 	var o SendOptions
@@ -146,46 +146,46 @@ func (c *Client) SendFunc(ctx context.Context, to []uint64, message []byte, opti
 	if o.Level == wire.LevelNone {
 		o.Level = wire.LevelReceived
 	}
-	if err := o.check(); err != nil {
+	if err := o.validate(); err != nil {
 		return err
 	}
-	if err := c.outgoing.checkReportTimeout(o.ReportTimeout); err != nil {
+	if err := c.sendQueue.checkReportTimeout(o.ReportTimeout); err != nil {
 		return err
 	}
-	return c.post(ctx, to, message, &o, &call{receivers: len(to), done: done})
+	return c.sendV2(ctx, to, message, &o, &call{receivers: len(to), onReport: onReport})
 }
 
-// post sends a message in version 2.
-func (c *Client) post(ctx context.Context, to []uint64, message []byte, options *SendOptions, one *call) error {
-	if err := c.check(to, message); err != nil {
+// sendV2 sends a message in version 2.
+func (c *Client) sendV2(ctx context.Context, to []uint64, message []byte, options *SendOptions, waiter *call) error {
+	if err := c.checkLimits(to, message); err != nil {
 		return err
 	}
-	if err := c.open(ctx); err != nil {
+	if err := c.checkOpen(ctx); err != nil {
 		return err
 	}
-	if err := c.outgoing.add(ctx, c.closing, to, message, options, one); err != nil {
+	if err := c.sendQueue.enqueue(ctx, c.closing, to, message, options, waiter); err != nil {
 		return err
 	}
-	c.outgoing.feed()
-	c.soon.arm()
+	c.sendQueue.pumpAndProbe()
+	c.ackTimer.arm()
 	return nil
 }
 
-// check reports which limit a message exceeds, if so.
-func (c *Client) check(to []uint64, message []byte) error {
+// checkLimits reports which limit a message exceeds, if so.
+func (c *Client) checkLimits(to []uint64, message []byte) error {
 	if len(to) > wire.MaxReceivers {
 		return &TooManyReceiversError{Receivers: len(to)}
 	}
-	if most := int(c.bodyMost.Load()); len(message) > most {
-		return &BodyTooLargeError{Size: len(message), Limit: most}
+	if maxBody := int(c.maxSendBody.Load()); len(message) > maxBody {
+		return &BodyTooLargeError{Size: len(message), Limit: maxBody}
 	}
 	return nil
 }
 
-var dispatches = sync.Pool{New: func() any { return new(socket.Dispatch) }}
+var flushers = sync.Pool{New: func() any { return new(socket.Flusher) }}
 
-// open reports why nothing is to be sent, if so.
-func (c *Client) open(ctx context.Context) error {
+// checkOpen reports why nothing is to be sent, if so.
+func (c *Client) checkOpen(ctx context.Context) error {
 	select {
 	case <-c.closing:
 		return ErrClosed
@@ -194,20 +194,20 @@ func (c *Client) open(ctx context.Context) error {
 	}
 }
 
-// enqueue puts frames in line to be written on a connection.
-func (c *Client) enqueue(ctx context.Context, l *link, p *socket.Piece) error {
-	if err := c.open(ctx); err != nil {
+// enqueueBatch puts frames in line to be written on a connection.
+func (c *Client) enqueueBatch(ctx context.Context, cn *conn, b *socket.Batch) error {
+	if err := c.checkOpen(ctx); err != nil {
 		return err
 	}
-	d := dispatches.Get().(*socket.Dispatch)
-	outcome := d.Enqueue(&l.conn.Outbox, p, ctx.Done())
-	dispatches.Put(d)
+	f := flushers.Get().(*socket.Flusher)
+	outcome := f.OfferWait(&cn.sock.Outbox, b, ctx.Done())
+	flushers.Put(f)
 	switch outcome {
 	case socket.Queued:
 		return nil
-	case socket.Parked:
+	case socket.Blocked:
 		return ctx.Err()
 	default:
-		return c.gone()
+		return c.closedErr()
 	}
 }

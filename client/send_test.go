@@ -13,24 +13,24 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func TestSendWritesARelay(t *testing.T) {
-	c, h := connect(t, nil)
+func TestSend_V1WritesRelay(t *testing.T) {
+	c, h := newTestClientV1(t, nil)
 	for _, to := range [][]uint64{nil, {1}, {3, 1, 3, 7}, make([]uint64, wire.MaxReceivers)} {
 		for _, size := range []int{0, 1, 5000, 70_000, wire.DefaultMaxBody} {
 			body := []byte(strings.Repeat("x", size))
 			want := wire.AppendRelay(nil, to, body)
-			sent := start(func() error { return c.Send(t.Context(), to, body) })
-			h.want(want)
-			if err := within(t, "Send", sent); err != nil {
+			sent := runAsync(func() error { return c.Send(t.Context(), to, body) })
+			h.wantBytes(want)
+			if err := waitFor(t, "Send", sent); err != nil {
 				t.Errorf("%d bytes to %d clients: %v", size, len(to), err)
 			}
 		}
 	}
 }
 
-// TestWhatIsOverALimitSendsNothing looks at what comes behind it.
-func TestWhatIsOverALimitSendsNothing(t *testing.T) {
-	c, h := connect(t, &Options{MaxBody: 100})
+// TestSend_OverLimitSendsNothing looks at what comes behind it.
+func TestSend_OverLimitSendsNothing(t *testing.T) {
+	c, h := newTestClientV1(t, &Options{MaxBody: 100})
 	var receivers *TooManyReceiversError
 	err := c.Send(t.Context(), make([]uint64, 256), nil)
 	if !errors.As(err, &receivers) || receivers.Receivers != 256 || !strings.Contains(err.Error(), "256 receivers, at most 255") {
@@ -49,15 +49,15 @@ func TestWhatIsOverALimitSendsNothing(t *testing.T) {
 	if _, err := c.List(ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("List with an ended context: %v", err)
 	}
-	sent := start(func() error { return c.Send(t.Context(), []uint64{2}, make([]byte, 100)) })
-	h.want(wire.AppendRelay(nil, []uint64{2}, make([]byte, 100)))
-	if err := within(t, "Send", sent); err != nil {
+	sent := runAsync(func() error { return c.Send(t.Context(), []uint64{2}, make([]byte, 100)) })
+	h.wantBytes(wire.AppendRelay(nil, []uint64{2}, make([]byte, 100)))
+	if err := waitFor(t, "Send", sent); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestSendKeepsNothingOfItsArguments(t *testing.T) {
-	c, h := connect(t, nil)
+func TestSend_CopiesArguments(t *testing.T) {
+	c, h := newTestClientV1(t, nil)
 	to, body := []uint64{1, 2}, []byte("before")
 	for _, size := range []int{6, 10_000} { // copied, and held by reference
 		body = append(body[:6], make([]byte, size-6)...)
@@ -66,39 +66,39 @@ func TestSendKeepsNothingOfItsArguments(t *testing.T) {
 			t.Fatal(err)
 		}
 		to[0], body[0] = 99, 'x'
-		h.want(want)
+		h.wantBytes(want)
 		to[0], body[0] = 1, 'b'
 	}
 }
 
-// TestSendWaitsForRoom has a hub that does not read.
-func TestSendWaitsForRoom(t *testing.T) {
+// TestSend_BlocksUntilRoom has a hub that does not read.
+func TestSend_BlocksUntilRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := connect(t, &Options{MaxQueued: 20_000})
+		c, h := newTestClientV1(t, &Options{MaxQueued: 20_000})
 		relay := func(n byte) []byte { return wire.AppendRelay(nil, []uint64{1}, slices.Repeat([]byte{n}, 10_000)) }
 		send := func(ctx context.Context, n byte) <-chan error {
-			return start(func() error { return c.Send(ctx, []uint64{1}, slices.Repeat([]byte{n}, 10_000)) })
+			return runAsync(func() error { return c.Send(ctx, []uint64{1}, slices.Repeat([]byte{n}, 10_000)) })
 		}
 		for n := range byte(2) {
-			if sent := send(t.Context(), n); blocks(sent) {
+			if sent := send(t.Context(), n); isBlocked(sent) {
 				t.Fatalf("Send %d waits although there is room", n)
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		second, cancelled, third := send(t.Context(), 2), send(ctx, 3), send(t.Context(), 4)
-		if !blocks(cancelled) {
+		if !isBlocked(cancelled) {
 			t.Fatal("Send does not wait although there is no room")
 		}
 		cancel()
 		if err := <-cancelled; !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled: %v", err)
 		}
-		if !blocks(second) || !blocks(third) {
+		if !isBlocked(second) || !isBlocked(third) {
 			t.Fatal("cancelling one has let others go")
 		}
 		got := slices.Concat(relay(0), relay(1))
-		h.want(got)
-		h.want(eitherOrder(t, h, relay(2), relay(4)))
+		h.wantBytes(got)
+		h.wantBytes(eitherOrder(t, h, relay(2), relay(4)))
 		if err := errors.Join(<-second, <-third); err != nil {
 			t.Error(err)
 		}
@@ -109,7 +109,7 @@ func TestSendWaitsForRoom(t *testing.T) {
 // returns the other.
 func eitherOrder(t *testing.T, h *fakeHub, a, b []byte) []byte {
 	t.Helper()
-	_, payload, err := h.next()
+	_, payload, err := h.readFrame()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,9 +119,9 @@ func eitherOrder(t *testing.T, h *fakeHub, a, b []byte) []byte {
 	return a
 }
 
-func TestSendToAHubThatDoesNotReadEndsWithItsContext(t *testing.T) {
+func TestSend_BlockedUntilContextTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := connect(t, &Options{MaxQueued: 1})
+		c, h := newTestClientV1(t, &Options{MaxQueued: 1})
 		if err := c.Send(t.Context(), nil, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -132,19 +132,19 @@ func TestSendToAHubThatDoesNotReadEndsWithItsContext(t *testing.T) {
 				t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 			}
 		}
-		h.want(wire.AppendRelay(nil, nil, nil))
-		closed := start(c.Close)
+		h.wantBytes(wire.AppendRelay(nil, nil, nil))
+		closed := runAsync(c.Close)
 		synctest.Wait()
-		h.wantEnd()
+		h.wantEOF()
 		if err := <-closed; err != nil {
 			t.Errorf("Close: %v, but nothing that Send has taken is lost", err)
 		}
 	})
 }
 
-func TestOneSenderKeepsItsOrder(t *testing.T) {
+func TestSend_ConcurrentSendersKeepOrder(t *testing.T) {
 	const senders, each = 8, 200
-	c, h := connectTCP(t, &Options{MaxQueued: 1000})
+	c, h := newTestClientV1TCP(t, &Options{MaxQueued: 1000})
 	received := make(chan [2]uint64, senders*each)
 	go h.serve(func(r wire.Relay) { received <- [2]uint64{r.To.At(0), r.To.At(1)} }) // ends with the connection
 	var wg sync.WaitGroup
@@ -159,7 +159,7 @@ func TestOneSenderKeepsItsOrder(t *testing.T) {
 	}
 	next := map[uint64]uint64{}
 	for range senders * each {
-		r := within(t, "a relay", received)
+		r := waitFor(t, "a relay", received)
 		if r[1] != next[r[0]] {
 			t.Fatalf("sender %d: number %d came, want %d", r[0], r[1], next[r[0]])
 		}
@@ -169,26 +169,26 @@ func TestOneSenderKeepsItsOrder(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	c, h := connect(t, nil)
+	c, h := newTestClientV1(t, nil)
 	for _, want := range [][]uint64{{}, {1}, {1, 2, 1 << 63}} {
-		listed := start(func() []uint64 {
+		listed := runAsync(func() []uint64 {
 			ids, err := c.List(t.Context())
 			if err != nil {
 				t.Error(err)
 			}
 			return ids
 		})
-		h.want(wire.AppendListRequest(nil))
+		h.wantBytes(wire.AppendListRequest(nil))
 		h.send(wire.AppendList(nil, want, nil))
-		if got := within(t, "List", listed); !slices.Equal(got, want) {
+		if got := waitFor(t, "List", listed); !slices.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	}
 }
 
-func TestManyListsAtOnce(t *testing.T) {
+func TestList_Concurrent(t *testing.T) {
 	const askers, each = 20, 20
-	c, h := connectTCP(t, nil)
+	c, h := newTestClientV1TCP(t, nil)
 	go h.serve(nil) // ends with the connection
 	var mu sync.Mutex
 	seen := map[uint64]bool{}
@@ -216,68 +216,68 @@ func TestManyListsAtOnce(t *testing.T) {
 	}
 }
 
-// TestAnAnswerThatNobodyWaitsForAnyMore must not be taken for that of another.
-func TestAnAnswerThatNobodyWaitsForAnyMore(t *testing.T) {
-	c, h := connect(t, nil)
+// TestList_CanceledReplyIsDiscarded must not be taken for that of another.
+func TestList_CanceledReplyIsDiscarded(t *testing.T) {
+	c, h := newTestClientV1(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	given := start(func() error { _, err := c.List(ctx); return err })
-	h.want(wire.AppendListRequest(nil))
+	given := runAsync(func() error { _, err := c.List(ctx); return err })
+	h.wantBytes(wire.AppendListRequest(nil))
 	cancel()
-	if err := within(t, "List", given); !errors.Is(err, context.Canceled) {
+	if err := waitFor(t, "List", given); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
-	listed := start(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
-	h.want(wire.AppendListRequest(nil))
+	listed := runAsync(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
+	h.wantBytes(wire.AppendListRequest(nil))
 	h.send(wire.AppendList(nil, []uint64{1}, nil), wire.AppendList(nil, []uint64{2}, nil))
-	if got := within(t, "List", listed); !slices.Equal(got, []uint64{2}) {
+	if got := waitFor(t, "List", listed); !slices.Equal(got, []uint64{2}) {
 		t.Errorf("got %v, want the second answer", got)
 	}
 }
 
-func TestARequestThatWasNotSentLeavesTheLine(t *testing.T) {
-	var p pending
-	first := join(&p, &p.list)
-	second := join(&p, &p.list)
-	withdraw(&p, &p.list, second)
+func TestPendingRequests_RemoveUnsent(t *testing.T) {
+	var p pendingRequests
+	first := addWaiter(&p, &p.list)
+	second := addWaiter(&p, &p.list)
+	removeWaiter(&p, &p.list, second)
 	for i, want := range []error{nil, ErrProtocol} {
-		if err := answer(&p, &p.list, []uint64{1}); !errors.Is(err, want) {
+		if err := deliverReply(&p, &p.list, []uint64{1}); !errors.Is(err, want) {
 			t.Errorf("answer %d: %v, want %v", i, err, want)
 		}
 	}
 	if len(first) != 1 || len(second) != 0 {
 		t.Error("the answer went to a request that was not sent")
 	}
-	third := join(&p, &p.list)
-	p.close(ErrLost)
-	withdraw(&p, &p.list, third) // which is closed already
-	if join(&p, &p.list) != nil {
+	third := addWaiter(&p, &p.list)
+	p.close(ErrConnectionLost)
+	removeWaiter(&p, &p.list, third) // which is closed already
+	if addWaiter(&p, &p.list) != nil {
 		t.Error("a line that is closed takes a request")
 	}
 }
 
-// TestAnswersBehindABrokenWrite come from a hub that is gone, to requests that
+// TestPendingRequests_ReplyAfterClose come from a hub that is gone, to requests that
 // have failed already. They are no breach of the protocol: behind them may be
 // messages.
-func TestAnswersBehindABrokenWrite(t *testing.T) {
-	var p pending
-	waiting := join(&p, &p.list)
-	p.close(ErrLost)
-	if _, ok := <-waiting; ok {
+func TestPendingRequests_ReplyAfterClose(t *testing.T) {
+	var p pendingRequests
+	reply := addWaiter(&p, &p.list)
+	p.close(ErrConnectionLost)
+	if _, ok := <-reply; ok {
 		t.Error("a failed request got an answer")
 	}
-	if err := answer(&p, &p.list, []uint64{1}); err != nil {
+	if err := deliverReply(&p, &p.list, []uint64{1}); err != nil {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestStats(t *testing.T) {
-	c, h := connect(t, nil)
+	c, h := newTestClientV1(t, nil)
 	relay := wire.AppendRelay(nil, []uint64{1}, []byte("hello"))
 	if err := c.Send(t.Context(), []uint64{1}, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	h.want(relay)
-	h.send(deliveries(3))
+	h.wantBytes(relay)
+	h.send(deliveryFrames(3))
 	for _, want := range []string{"0", "1", "2"} {
 		wantMessage(t, c, want)
 	}
@@ -285,7 +285,7 @@ func TestStats(t *testing.T) {
 	<-c.Done()
 	c.Close()
 	want := Stats{
-		MessagesIn: 4, Deliveries: 3, BytesIn: uint64(wire.IdentityLen + len(deliveries(3))),
+		MessagesIn: 4, Deliveries: 3, BytesIn: uint64(wire.IdentityLen + len(deliveryFrames(3))),
 		MessagesOut: 2, BytesOut: uint64(wire.IdentityRequestLen + len(relay)),
 	}
 	if got := c.Stats(); got != want {
@@ -294,7 +294,7 @@ func TestStats(t *testing.T) {
 }
 
 func BenchmarkSend(b *testing.B) {
-	c, h := connectTCP(b, nil)
+	c, h := newTestClientV1TCP(b, nil)
 	go func() { // ends with the connection
 		sink := make([]byte, 1<<20)
 		for err := error(nil); err == nil; {
@@ -311,8 +311,8 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// limited is a WELCOME of a hub that allows report timeouts of up to max.
-func limited(w wire.Welcome, max time.Duration) wire.Welcome {
+// withMaxReportTimeout is a WELCOME of a hub that allows report timeouts of up to max.
+func withMaxReportTimeout(w wire.Welcome, max time.Duration) wire.Welcome {
 	w.MaxReportTimeout = max.Milliseconds()
 	return w
 }
@@ -336,21 +336,21 @@ func TestSendFunc_ReportTimeout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, h := speakAs(t, wire.Hello{Version: wire.Version2}, limited(welcome, tt.first), func(o *Options) { o.Resend = true })
-				err := d.client.SendFunc(t.Context(), []uint64{1}, []byte("task"), &SendOptions{Level: wire.LevelProcessed, ReportTimeout: asked}, func(*Report, error) {})
+				tc, h := newTestClientWith(t, wire.Hello{Version: wire.Version2}, withMaxReportTimeout(testWelcome, tt.first), func(o *Options) { o.Resend = true })
+				err := tc.client.SendFunc(t.Context(), []uint64{1}, []byte("task"), &SendOptions{Level: wire.LevelProcessed, ReportTimeout: asked}, func(*Report, error) {})
 				if err != nil {
 					t.Fatal(err)
 				}
-				h.want(ask(tt.want[0]))
+				h.wantBytes(ask(tt.want[0]))
 				h.Close()
-				d.wantEvent(EventDisconnected)
-				h = <-d.hubs
-				h.hear(wire.TypeHello)
-				h.hear(wire.TypeIdentity)
-				w := limited(welcome, tt.second)
+				tc.wantEvent(EventDisconnected)
+				h = <-tc.hubs
+				h.wantType(wire.TypeHello)
+				h.wantType(wire.TypeIdentity)
+				w := withMaxReportTimeout(testWelcome, tt.second)
 				w.Resumed = tt.resumed
-				h.welcome(w)
-				h.want(ask(tt.want[1]))
+				h.sendWelcome(w)
+				h.wantBytes(ask(tt.want[1]))
 			})
 		})
 	}
@@ -359,14 +359,14 @@ func TestSendFunc_ReportTimeout(t *testing.T) {
 // TestSendFunc_ReportTimeoutTooLong sends nothing.
 func TestSendFunc_ReportTimeoutTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speakAs(t, wire.Hello{Version: wire.Version2}, limited(welcome, time.Minute), nil)
-		_, err := d.client.SendReport(t.Context(), []uint64{1}, nil, &SendOptions{ReportTimeout: time.Minute + 1})
-		var tooLong *ReportTimeoutError
+		tc, h := newTestClientWith(t, wire.Hello{Version: wire.Version2}, withMaxReportTimeout(testWelcome, time.Minute), nil)
+		_, err := tc.client.SendReport(t.Context(), []uint64{1}, nil, &SendOptions{ReportTimeout: time.Minute + 1})
+		var tooLong *ReportTimeoutTooLongError
 		if !errors.As(err, &tooLong) || tooLong.Limit != time.Minute || tooLong.Timeout != time.Minute+1 {
 			t.Errorf("beyond what the hub allows: %v", err)
 		}
 		for _, timeout := range []time.Duration{-1, wire.MaxReportTimeout + 1} {
-			if _, err := d.client.SendReport(t.Context(), []uint64{1}, nil, &SendOptions{ReportTimeout: timeout}); err == nil {
+			if _, err := tc.client.SendReport(t.Context(), []uint64{1}, nil, &SendOptions{ReportTimeout: timeout}); err == nil {
 				t.Errorf("%v is taken", timeout)
 			}
 		}

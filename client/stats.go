@@ -32,12 +32,12 @@ func (c *Client) Stats() Stats {
 type counts struct {
 	messagesIn, messagesOut, bytesIn, bytesOut, deliveries atomic.Uint64
 
-	lost atomic.Uint64 // messages that Send took and that did not leave
+	dropped atomic.Uint64 // messages that Send took and that did not leave
 }
 
-func (c *counts) wrote(t socket.Tally) {
-	c.messagesOut.Add(uint64(t.Frames))
-	c.bytesOut.Add(uint64(t.Bytes))
+func (c *counts) onWritten(n socket.Counts) {
+	c.messagesOut.Add(uint64(n.Frames))
+	c.bytesOut.Add(uint64(n.Bytes))
 }
 
-func (c *counts) lose(t socket.Tally) { c.lost.Add(uint64(t.Deliveries)) }
+func (c *counts) onDropped(n socket.Counts) { c.dropped.Add(uint64(n.Deliveries)) }

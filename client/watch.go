@@ -21,18 +21,18 @@ type Presence struct {
 // gathered on, so that a slow one misses none but those that undo each other. Over a lost
 // connection it goes on. It ends with one error: that of ctx, or why the client is over; in version 1
 // that is ErrVersion. When the hub has started anew, or is another one, all who were there are told to have
-// left, and then who is there: what is the same number may be another client. It wraps ErrMayNotWatch when the client may not ask, and ErrTooManyWatchers when the hub tells nobody more, which can
+// left, and then who is there: what is the same number may be another client. It wraps ErrWatchForbidden when the client may not ask, and ErrTooManyWatchers when the hub tells nobody more, which can
 // also come after a lost connection: then others may have taken the place.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Presence, error] {
 	return func(yield func(Presence, error) bool) {
-		if !c.newer() {
+		if !c.isV2() {
 			yield(Presence{}, ErrVersion)
 			return
 		}
-		w := c.watching.begin()
-		defer c.watching.stop(w)
+		w := c.presence.addWatcher()
+		defer c.presence.removeWatcher(w)
 		for {
-			p, err := c.watching.next(ctx, w)
+			p, err := c.presence.next(ctx, w)
 			if !yield(p, err) || err != nil {
 				return
 			}
@@ -40,10 +40,10 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[Presence, error] {
 	}
 }
 
-// watching is what the client knows of who is connected, while somebody watches.
-type watching struct {
+// presenceCache is what the client knows of who is connected, while somebody watches.
+type presenceCache struct {
 	mu       sync.Mutex
-	link     *link // nil: there is none now
+	conn     *conn // nil: there is none now
 	watchers map[*watcher]bool
 	known    map[uint64]bool
 	revision uint64          // 0: it knows nothing
@@ -53,108 +53,108 @@ type watching struct {
 
 // watcher is one Watch, and what it has not yielded yet: left first, and then changes.
 type watcher struct {
-	some    chan struct{} // capacity 1
+	changed chan struct{} // capacity 1
 	left    []uint64      // who was there at a hub that is not the one of now
 	changes map[uint64]bool
 	err     error // why the hub does not tell
 }
 
-func (w *watching) init() {
-	w.watchers = make(map[*watcher]bool)
-	w.known = make(map[uint64]bool)
+func (pc *presenceCache) init() {
+	pc.watchers = make(map[*watcher]bool)
+	pc.known = make(map[uint64]bool)
 }
 
-// begin adds a watcher. The first one has the hub tell.
-func (w *watching) begin() *watcher {
-	one := &watcher{some: make(chan struct{}, 1), changes: make(map[uint64]bool)}
-	w.mu.Lock()
-	w.watchers[one] = true
-	for id := range w.known {
-		one.changes[id] = true
+// addWatcher adds a watcher. The first one has the hub tell.
+func (pc *presenceCache) addWatcher() *watcher {
+	w := &watcher{changed: make(chan struct{}, 1), changes: make(map[uint64]bool)}
+	pc.mu.Lock()
+	pc.watchers[w] = true
+	for id := range pc.known {
+		w.changes[id] = true
 	}
-	signal(one.some)
-	if w.link != nil && len(w.watchers) == 1 {
-		w.link.say(wire.AppendWatch(nil, wire.Watch{On: true}), &insisting)
+	signal(w.changed)
+	if pc.conn != nil && len(pc.watchers) == 1 {
+		pc.conn.sendFrame(wire.AppendWatch(nil, wire.Watch{On: true}), &forceOptions)
 	}
-	w.mu.Unlock() // so that what is said last is what holds
-	return one
+	pc.mu.Unlock() // so that what is said last is what holds
+	return w
 }
 
-// stop takes a watcher out. After the last one the hub need not tell any more.
-func (w *watching) stop(one *watcher) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if one.err != nil {
+// removeWatcher takes a watcher out. After the last one the hub need not tell any more.
+func (pc *presenceCache) removeWatcher(w *watcher) {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	if w.err != nil {
 		return // it is out already
 	}
-	delete(w.watchers, one)
-	if len(w.watchers) > 0 {
+	delete(pc.watchers, w)
+	if len(pc.watchers) > 0 {
 		return
 	}
-	w.forget()
-	if w.link != nil {
-		w.link.say(wire.AppendWatch(nil, wire.Watch{}), &insisting)
+	pc.reset()
+	if pc.conn != nil {
+		pc.conn.sendFrame(wire.AppendWatch(nil, wire.Watch{}), &forceOptions)
 	}
 }
 
-// forget is for when the hub does not tell any more. It is called with mu held.
-func (w *watching) forget() {
-	clear(w.known)
-	w.revision, w.snapshot = 0, nil
+// reset is for when the hub does not tell any more. It is called with mu held.
+func (pc *presenceCache) reset() {
+	clear(pc.known)
+	pc.revision, pc.snapshot = 0, nil
 }
 
-// refuse ends those that there are: the hub does not tell. The next one asks it anew.
-func (w *watching) refuse(why error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for one := range w.watchers {
-		one.err = why
-		signal(one.some)
+// failWatchers ends those that there are: the hub does not tell. The next one asks it anew.
+func (pc *presenceCache) failWatchers(err error) {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	for w := range pc.watchers {
+		w.err = err
+		signal(w.changed)
 	}
-	clear(w.watchers)
-	w.forget()
-	if w.link != nil { // perhaps it was about an earlier one, and the hub tells
-		w.link.say(wire.AppendWatch(nil, wire.Watch{}), &insisting)
+	clear(pc.watchers)
+	pc.reset()
+	if pc.conn != nil { // perhaps it was about an earlier one, and the hub tells
+		pc.conn.sendFrame(wire.AppendWatch(nil, wire.Watch{}), &forceOptions)
 	}
 }
 
 // next waits for changes.
-func (w *watching) next(ctx context.Context, one *watcher) (Presence, error) {
+func (pc *presenceCache) next(ctx context.Context, w *watcher) (Presence, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return Presence{}, err
 		}
-		w.mu.Lock()
-		left, changes, err := one.left, one.changes, cmp.Or(one.err, w.err)
-		some := len(changes) > 0
+		pc.mu.Lock()
+		left, changes, err := w.left, w.changes, cmp.Or(w.err, pc.err)
+		hasChanges := len(changes) > 0
 		switch {
 		case len(left) > 0:
-			one.left = nil
-		case some:
-			one.changes = make(map[uint64]bool)
+			w.left = nil
+		case hasChanges:
+			w.changes = make(map[uint64]bool)
 		}
-		w.mu.Unlock()
+		pc.mu.Unlock()
 		switch {
 		case len(left) > 0:
 			slices.Sort(left)
 			return Presence{Left: left}, nil
-		case some:
-			return presence(changes), nil
+		case hasChanges:
+			return newPresence(changes), nil
 		}
 		if err != nil {
 			return Presence{}, err
 		}
 		select {
-		case <-one.some:
+		case <-w.changed:
 		case <-ctx.Done():
 			return Presence{}, ctx.Err()
 		}
 	}
 }
 
-func presence(changes map[uint64]bool) (p Presence) {
-	for id, here := range changes {
-		if here {
+func newPresence(changes map[uint64]bool) (p Presence) {
+	for id, connected := range changes {
+		if connected {
 			p.Joined = append(p.Joined, id)
 		} else {
 			p.Left = append(p.Left, id)
@@ -165,124 +165,124 @@ func presence(changes map[uint64]bool) (p Presence) {
 	return p
 }
 
-// take takes in what the hub tells.
-func (w *watching) take(p *wire.Presence) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.watchers) == 0 {
+// handlePresence takes in what the hub tells.
+func (pc *presenceCache) handlePresence(p *wire.Presence) {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	if len(pc.watchers) == 0 {
 		return // it was on its way
 	}
 	if p.Flags&wire.PresenceSnapshot != 0 {
-		w.snapshot = make(map[uint64]bool)
+		pc.snapshot = make(map[uint64]bool)
 	}
 	for i := range p.Joined.Len() {
-		w.note(p.Joined.At(i), true)
+		pc.apply(p.Joined.At(i), true)
 	}
 	for i := range p.Left.Len() {
-		w.note(p.Left.At(i), false)
+		pc.apply(p.Left.At(i), false)
 	}
 	if p.Flags&wire.PresenceMore != 0 {
 		return
 	}
-	w.revision = p.Revision
-	if w.snapshot != nil {
-		w.replace()
+	pc.revision = p.Revision
+	if pc.snapshot != nil {
+		pc.applySnapshot()
 	}
-	for one := range w.watchers {
-		signal(one.some)
+	for w := range pc.watchers {
+		signal(w.changed)
 	}
 }
 
-// note takes in one client.
-func (w *watching) note(id uint64, here bool) {
-	if w.snapshot != nil {
-		w.snapshot[id] = true
+// apply takes in one client.
+func (pc *presenceCache) apply(id uint64, connected bool) {
+	if pc.snapshot != nil {
+		pc.snapshot[id] = true
 		return
 	}
-	w.change(id, here)
+	pc.set(id, connected)
 }
 
-// replace makes the snapshot what is known.
-func (w *watching) replace() {
-	now := w.snapshot
-	w.snapshot = nil
-	for id := range w.known {
-		if !now[id] {
-			w.change(id, false)
+// applySnapshot makes the snapshot what is known.
+func (pc *presenceCache) applySnapshot() {
+	snapshot := pc.snapshot
+	pc.snapshot = nil
+	for id := range pc.known {
+		if !snapshot[id] {
+			pc.set(id, false)
 		}
 	}
-	for id := range now {
-		w.change(id, true)
+	for id := range snapshot {
+		pc.set(id, true)
 	}
 }
 
-// change notes where a client is, for all watchers.
-func (w *watching) change(id uint64, here bool) {
-	if w.known[id] == here {
+// set notes where a client is, for all watchers.
+func (pc *presenceCache) set(id uint64, connected bool) {
+	if pc.known[id] == connected {
 		return
 	}
-	if here {
-		w.known[id] = true
+	if connected {
+		pc.known[id] = true
 	} else {
-		delete(w.known, id)
+		delete(pc.known, id)
 	}
-	for one := range w.watchers {
-		if _, undone := one.changes[id]; undone {
-			delete(one.changes, id)
+	for w := range pc.watchers {
+		if _, undone := w.changes[id]; undone {
+			delete(w.changes, id)
 		} else {
-			one.changes[id] = here
+			w.changes[id] = connected
 		}
 	}
 }
 
 // detach says that there is no connection now.
-func (w *watching) detach() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.link, w.snapshot = nil, nil
+func (pc *presenceCache) detach() {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	pc.conn, pc.snapshot = nil, nil
 }
 
 // attach goes on on a new connection, with the hub that it knows or another.
-func (w *watching) attach(l *link, another bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.link = l
-	if another {
-		w.allLeft()
+func (pc *presenceCache) attach(cn *conn, newHub bool) {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	pc.conn = cn
+	if newHub {
+		pc.markAllLeft()
 	}
-	if len(w.watchers) > 0 {
-		l.say(wire.AppendWatch(nil, wire.Watch{On: true, Since: w.revision}), &insisting)
+	if len(pc.watchers) > 0 {
+		cn.sendFrame(wire.AppendWatch(nil, wire.Watch{On: true, Since: pc.revision}), &forceOptions)
 	}
 }
 
-// allLeft notes that whoever was there has left: the same id is somebody else's at another hub. It is
+// markAllLeft notes that whoever was there has left: the same id is somebody else's at another hub. It is
 // called with mu held.
-func (w *watching) allLeft() {
-	for one := range w.watchers {
-		for id := range w.known {
-			if _, told := one.changes[id]; !told { // otherwise the watcher does not know of it yet
-				one.left = append(one.left, id)
+func (pc *presenceCache) markAllLeft() {
+	for w := range pc.watchers {
+		for id := range pc.known {
+			if _, pending := w.changes[id]; !pending { // otherwise the watcher does not know of it yet
+				w.left = append(w.left, id)
 			}
 		}
-		for id, here := range one.changes {
-			if !here {
-				one.left = append(one.left, id)
+		for id, connected := range w.changes {
+			if !connected {
+				w.left = append(w.left, id)
 			}
 		}
-		clear(one.changes)
-		signal(one.some)
+		clear(w.changes)
+		signal(w.changed)
 	}
-	w.forget()
+	pc.reset()
 }
 
 // close ends all watches.
-func (w *watching) close(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.err == nil {
-		w.err = err
+func (pc *presenceCache) close(err error) {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	if pc.err == nil {
+		pc.err = err
 	}
-	for one := range w.watchers {
-		signal(one.some)
+	for w := range pc.watchers {
+		signal(w.changed)
 	}
 }

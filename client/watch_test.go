@@ -9,14 +9,14 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestWatch_AnotherHubIsTold to a loop that takes part in everything, and to one that has not read for
+// TestWatch_NewHubReplacesAll to a loop that takes part in everything, and to one that has not read for
 // some time: all who were there have left, and then others are there, by the same numbers too.
-func TestWatch_AnotherHubIsTold(t *testing.T) {
+func TestWatch_NewHubReplacesAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, h := speak(t, nil)
-		quick, stop := iter.Pull2(d.client.Watch(t.Context()))
+		tc, h := newTestClient(t, nil)
+		quick, stop := iter.Pull2(tc.client.Watch(t.Context()))
 		defer stop()
-		slow, stop := iter.Pull2(d.client.Watch(t.Context()))
+		slow, stop := iter.Pull2(tc.client.Watch(t.Context()))
 		defer stop()
 		want := func(next func() (Presence, error, bool), joined, left []uint64) {
 			t.Helper()
@@ -25,8 +25,8 @@ func TestWatch_AnotherHubIsTold(t *testing.T) {
 				t.Errorf("%+v, %v, want %v joined and %v left", p, err, joined, left)
 			}
 		}
-		first := start(func() error { want(quick, []uint64{1, 2, 7}, nil); return nil })
-		if _, err := h.hear(wire.TypeWatch); err != nil {
+		first := runAsync(func() error { want(quick, []uint64{1, 2, 7}, nil); return nil })
+		if _, err := h.wantType(wire.TypeWatch); err != nil {
 			t.Fatal(err)
 		}
 		h.send(wire.AppendPresence(nil, 10, wire.PresenceSnapshot, []uint64{1, 2, 7}, nil))
@@ -35,24 +35,24 @@ func TestWatch_AnotherHubIsTold(t *testing.T) {
 		h.send(wire.AppendPresence(nil, 11, 0, []uint64{3}, []uint64{1}))
 		want(quick, []uint64{3}, []uint64{1})
 		h.Close()
-		d.wantEvent(EventDisconnected)
+		tc.wantEvent(EventDisconnected)
 
 		for epoch := uint64(2); epoch < 4; epoch++ { // the second time slow has not heard of the first
-			h = <-d.hubs
-			other := welcome
+			h = <-tc.hubs
+			other := testWelcome
 			other.Epoch = epoch
-			h.greet(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, other)
-			payload, err := h.hear(wire.TypeWatch)
+			h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, other)
+			payload, err := h.wantType(wire.TypeWatch)
 			if w, _ := wire.ParseWatch(payload); err != nil || !w.On || w.Since != 0 {
 				t.Errorf("WATCH %+v, %v, want one that knows nothing", w, err)
 			}
-			d.wantEvent(EventNewID)
+			tc.wantEvent(EventNewID)
 			want(quick, nil, map[uint64][]uint64{2: {2, 3, 7}, 3: {2, 7}}[epoch])
 			h.send(wire.AppendPresence(nil, 10, wire.PresenceSnapshot, []uint64{2, 7}, nil))
 			want(quick, []uint64{2, 7}, nil)
 			if epoch < 3 {
 				h.Close()
-				d.wantEvent(EventDisconnected)
+				tc.wantEvent(EventDisconnected)
 			}
 		}
 		want(slow, nil, []uint64{1, 2, 7})

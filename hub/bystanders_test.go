@@ -13,105 +13,105 @@ import (
 )
 
 const (
-	// untroubled is the longest that a round trip of the bystanders may take where
+	// maxRoundTrip is the longest that a round trip of the bystanders may take where
 	// nothing that the test does may delay them. It is far above what a round trip
 	// takes, for a machine that is busy elsewhere, and far below the stall timeout of
 	// unhurried, for which a hub would make them wait that is not fair.
-	untroubled = patience / 3
+	maxRoundTrip = testTimeout / 3
 
-	// burst is how many messages a round trip consists of, and pace the pause
+	// burstSize is how many messages a round trip consists of, and pace the pause
 	// between two: bystanders shall notice trouble, not make it.
-	burst = 4
-	pace  = 5 * time.Millisecond
+	burstSize     = 4
+	roundInterval = 5 * time.Millisecond
 )
 
 // bystanders are two clients that exchange numbered messages while somebody else
 // misbehaves. They must notice nothing: each message arrives once, in order, and
 // in time.
 type bystanders struct {
-	t       testing.TB
-	a, b    *client.Client
-	most    time.Duration
-	ending  chan struct{}
-	end     func()
-	rounds  atomic.Int64
-	slowest atomic.Int64 // ns
+	t              testing.TB
+	sender, echoer *client.Client
+	limit          time.Duration
+	stop           chan struct{}
+	end            func()
+	rounds         atomic.Int64
+	slowest        atomic.Int64 // ns
 }
 
-// bystand connects two bystanders, who work until the end of the test.
-func (s *testHub) bystand(t testing.TB) *bystanders {
+// startBystanders connects two bystanders, who work until the end of the test.
+func (h *testHub) startBystanders(t testing.TB) *bystanders {
 	t.Helper()
-	return s.bystandWithin(t, untroubled)
+	return h.startBystandersWithin(t, maxRoundTrip)
 }
 
-// bystandWithin does so for a test that may delay them for a while, by design.
-func (s *testHub) bystandWithin(t testing.TB, most time.Duration) *bystanders {
+// startBystandersWithin does so for a test that may delay them for a while, by design.
+func (h *testHub) startBystandersWithin(t testing.TB, limit time.Duration) *bystanders {
 	t.Helper()
-	y := &bystanders{t: t, a: s.dial(t), b: s.dial(t), most: most, ending: make(chan struct{})}
+	b := &bystanders{t: t, sender: h.dialClient(t), echoer: h.dialClient(t), limit: limit, stop: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	var working sync.WaitGroup
-	var asked, answered error
-	working.Go(func() { // ends with ending, or on its first error
+	var wg sync.WaitGroup
+	var sendErr, echoErr error
+	wg.Go(func() { // ends with ending, or on its first error
 		defer cancel()
-		asked = y.ask(ctx)
+		sendErr = b.sendLoop(ctx)
 	})
-	working.Go(func() { // ends with ask, or on its first error
+	wg.Go(func() { // ends with ask, or on its first error
 		defer cancel()
-		answered = y.answer(ctx)
+		echoErr = b.echoLoop(ctx)
 	})
-	y.end = sync.OnceFunc(func() {
-		close(y.ending)
-		working.Wait()
-		y.judge(asked, answered)
+	b.end = sync.OnceFunc(func() {
+		close(b.stop)
+		wg.Wait()
+		b.checkResults(sendErr, echoErr)
 	})
-	t.Cleanup(y.end)
-	return y
+	t.Cleanup(b.end)
+	return b
 }
 
-// ask sends bursts of numbered messages and takes the answers.
-func (y *bystanders) ask(ctx context.Context) error {
-	tick := time.NewTicker(pace)
+// sendLoop sends bursts of numbered messages and takes the answers.
+func (b *bystanders) sendLoop(ctx context.Context) error {
+	tick := time.NewTicker(roundInterval)
 	defer tick.Stop()
 	for round := 0; ; round++ {
 		select {
-		case <-y.ending:
+		case <-b.stop:
 			return nil
 		case <-tick.C:
 		}
 		began := time.Now()
-		if err := y.round(ctx, round); err != nil {
+		if err := b.roundTrip(ctx, round); err != nil {
 			return fmt.Errorf("round %d, after %v: %w", round, time.Since(began), err)
 		}
-		y.slowest.Store(max(y.slowest.Load(), int64(time.Since(began))))
-		y.rounds.Add(1)
+		b.slowest.Store(max(b.slowest.Load(), int64(time.Since(began))))
+		b.rounds.Add(1)
 	}
 }
 
-func (y *bystanders) round(ctx context.Context, round int) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (b *bystanders) roundTrip(ctx context.Context, round int) error {
+	ctx, cancel := context.WithTimeout(ctx, testTimeout)
 	defer cancel()
-	for i := range burst {
-		if err := y.a.Send(ctx, []uint64{y.b.ID()}, y.body(round*burst+i)); err != nil {
+	for i := range burstSize {
+		if err := b.sender.Send(ctx, []uint64{b.echoer.ID()}, b.body(round*burstSize+i)); err != nil {
 			return err
 		}
 	}
-	for i := range burst {
-		if err := y.receive(ctx, y.a, round*burst+i); err != nil {
+	for i := range burstSize {
+		if err := b.receive(ctx, b.sender, round*burstSize+i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// answer sends back what comes.
-func (y *bystanders) answer(ctx context.Context) error {
+// echoLoop sends back what comes.
+func (b *bystanders) echoLoop(ctx context.Context) error {
 	for n := 0; ; n++ {
-		err := y.receive(ctx, y.b, n)
+		err := b.receive(ctx, b.echoer, n)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err == nil {
-			err = y.b.Send(ctx, []uint64{y.a.ID()}, y.body(n))
+			err = b.echoer.Send(ctx, []uint64{b.sender.ID()}, b.body(n))
 		}
 		if err != nil {
 			return fmt.Errorf("answer %d: %w", n, err)
@@ -120,47 +120,47 @@ func (y *bystanders) answer(ctx context.Context) error {
 }
 
 // body is message n: mostly small, at times one that goes the way of the large.
-func (y *bystanders) body(n int) []byte {
+func (b *bystanders) body(n int) []byte {
 	size := n * 37 % 3000
 	if n%50 == 0 {
 		size = 100_000
 	}
-	return numbered(y.a.ID(), n, size)
+	return numberedBody(b.sender.ID(), n, size)
 }
 
-func (y *bystanders) receive(ctx context.Context, c *client.Client, n int) error {
+func (b *bystanders) receive(ctx context.Context, c *client.Client, n int) error {
 	m, err := c.Receive(ctx)
 	if err != nil {
 		return err
 	}
-	if want := y.body(n); !bytes.Equal(m.Body, want) {
+	if want := b.body(n); !bytes.Equal(m.Body, want) {
 		return fmt.Errorf("got %d bytes %.16x, want message %d, %d bytes %.16x", len(m.Body), m.Body, n, len(want), want)
 	}
 	m.Release()
 	return nil
 }
 
-// pass waits until the bystanders have done n more rounds.
-func (y *bystanders) pass(n int64) {
-	y.t.Helper()
-	to := y.rounds.Load() + n
-	eventually(y.t, fmt.Sprintf("%d more rounds of the bystanders", n), func() bool { return y.rounds.Load() >= to })
+// waitRounds waits until the bystanders have done n more rounds.
+func (b *bystanders) waitRounds(n int64) {
+	b.t.Helper()
+	to := b.rounds.Load() + n
+	eventually(b.t, fmt.Sprintf("%d more rounds of the bystanders", n), func() bool { return b.rounds.Load() >= to })
 }
 
-// judge says what the bystanders noticed.
-func (y *bystanders) judge(errs ...error) {
-	y.t.Helper()
+// checkResults says what the bystanders noticed.
+func (b *bystanders) checkResults(errs ...error) {
+	b.t.Helper()
 	for _, err := range errs {
 		if err != nil {
-			y.t.Errorf("bystanders: %v", err)
+			b.t.Errorf("bystanders: %v", err)
 		}
 	}
-	slowest := time.Duration(y.slowest.Load())
-	if y.rounds.Load() == 0 {
-		y.t.Error("bystanders: not one round trip")
+	slowest := time.Duration(b.slowest.Load())
+	if b.rounds.Load() == 0 {
+		b.t.Error("bystanders: not one round trip")
 	}
-	if slowest > y.most {
-		y.t.Errorf("bystanders: slowest round trip %v, at most %v allowed", slowest, y.most)
+	if slowest > b.limit {
+		b.t.Errorf("bystanders: slowest round trip %v, at most %v allowed", slowest, b.limit)
 	}
-	y.t.Logf("bystanders: %d rounds, slowest %v", y.rounds.Load(), slowest.Round(time.Millisecond))
+	b.t.Logf("bystanders: %d rounds, slowest %v", b.rounds.Load(), slowest.Round(time.Millisecond))
 }

@@ -10,74 +10,74 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// client returns what the hub knows of one that must be there.
-func (s *testHub) client(t testing.TB, id uint64) hub.ClientInfo {
+// clientInfo returns what the hub knows of one that must be there.
+func (h *testHub) clientInfo(t testing.TB, id uint64) hub.ClientInfo {
 	t.Helper()
-	c, ok := s.Client(id)
+	info, ok := h.Client(id)
 	if !ok {
 		t.Fatalf("client %d is not there", id)
 	}
-	return c
+	return info
 }
 
-func TestWhatIsKnownOfAClient(t *testing.T) {
+func TestHub_Client_ReportsCounters(t *testing.T) {
 	h := start(t, hub.Config{})
 	before := time.Now()
-	classic, guest := h.peer(t), h.hello(t, wire.Hello{Version: wire.Version2, Name: "boiler room"})
+	v1, v2 := h.connectV1(t), h.connectHello(t, wire.Hello{Version: wire.Version2, Name: "boiler room"})
 	const messages, size = 5, 100
 	for range messages {
-		classic.relay(pattern(size, 1), guest.id)
-		guest.delivered(classic.id, 0, pattern(size, 1))
+		v1.relay(pattern(size, 1), v2.id)
+		v2.expectDeliver(v1.id, 0, pattern(size, 1))
 	}
-	eventually(t, "counted", func() bool { return h.client(t, guest.id).MessagesOut == 1+messages })
+	eventually(t, "counted", func() bool { return h.clientInfo(t, v2.id).MessagesOut == 1+messages })
 
-	got := h.client(t, classic.id)
+	got := h.clientInfo(t, v1.id)
 	want := hub.ClientInfo{
-		ID: classic.id, Address: got.Address, Protocol: 1, Since: got.Since,
+		ID: v1.id, Address: got.Address, Protocol: 1, Since: got.Since,
 		MessagesIn: 1 + messages, BytesIn: wire.IdentityRequestLen + messages*uint64(wire.RelayLen(1, size)),
 		MessagesOut: 1, BytesOut: wire.IdentityLen,
 	}
-	if got != want || got.Address.String() != classic.LocalAddr().String() || got.Since.Before(before) || got.Since.After(time.Now()) {
+	if got != want || got.Address.String() != v1.LocalAddr().String() || got.Since.Before(before) || got.Since.After(time.Now()) {
 		t.Errorf("of version 1: %+v, want %+v", got, want)
 	}
-	if got := h.client(t, guest.id); got.Protocol != 2 || got.Name != "boiler room" || got.MessagesIn == 0 || got.BytesIn == 0 || got.Detached {
+	if got := h.clientInfo(t, v2.id); got.Protocol != 2 || got.Name != "boiler room" || got.MessagesIn == 0 || got.BytesIn == 0 || got.Detached {
 		t.Errorf("of version 2: %+v", got)
 	}
-	if c, ok := h.Client(999); ok {
-		t.Errorf("of nobody: %+v", c)
+	if info, ok := h.Client(999); ok {
+		t.Errorf("of nobody: %+v", info)
 	}
 }
 
-func TestNamesAreBoundedAndPrintable(t *testing.T) {
+func TestClientInfo_Name_IsBoundedAndPrintable(t *testing.T) {
 	h := start(t, hub.Config{})
 	for given, want := range map[string]string{
 		"":                               "",
 		"Köln 7":                         "Köln 7",
 		"a\x1b[31mb\nc\u202e":            "a[31mbc",
-		strings.Repeat("x", 16_000):      strings.Repeat("x", hub.NameMost),
-		"a" + strings.Repeat("ö", 8_000): "a" + strings.Repeat("ö", hub.NameMost/2-1),
+		strings.Repeat("x", 16_000):      strings.Repeat("x", hub.MaxNameLen),
+		"a" + strings.Repeat("ö", 8_000): "a" + strings.Repeat("ö", hub.MaxNameLen/2-1),
 	} {
-		g := h.hello(t, wire.Hello{Version: wire.Version2, Name: given})
-		if got := h.client(t, g.id).Name; got != want {
+		c := h.connectHello(t, wire.Hello{Version: wire.Version2, Name: given})
+		if got := h.clientInfo(t, c.id).Name; got != want {
 			t.Errorf("%.40q became %q, want %q", given, got, want)
 		}
 	}
 }
 
-func TestPagesOfClients(t *testing.T) {
+func TestHub_Clients_Pages(t *testing.T) {
 	const clients = 150 // more than are looked up at once
 	h := start(t, hub.Config{})
 	for range clients {
-		h.peer(t)
+		h.connectV1(t)
 	}
-	h.peer(t).Close()
-	h.disconnected(t, hub.ReasonLeft, 1)
+	h.connectV1(t).Close()
+	h.waitDisconnected(t, hub.CloseLeft, 1)
 	for _, limit := range []int{1, 7, 64, 100, clients, clients + 1, 10_000} {
 		var got []uint64
 		for after := uint64(0); ; {
 			page := h.Clients(after, limit)
-			for _, c := range page {
-				got = append(got, c.ID)
+			for _, info := range page {
+				got = append(got, info.ID)
 			}
 			if len(page) < limit {
 				break
@@ -98,128 +98,128 @@ func TestPagesOfClients(t *testing.T) {
 	}
 }
 
-// TestQueuedBytesOfAClient fills the queue of one that does not read.
-func TestQueuedBytesOfAClient(t *testing.T) {
+// TestClientInfo_QueuedBytes fills the queue of one that does not read.
+func TestClientInfo_QueuedBytes(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Hour})
-	sender, receiver := h.peer(t), h.peer(t).small()
-	sender.fill(h, receiver.id)
-	if got := h.client(t, receiver.id).QueuedBytes; got < hub.DefaultOutboxBytes {
+	sender, receiver := h.connectV1(t), h.connectV1(t).shrinkReadBuffer()
+	sender.fillQueue(h, receiver.id)
+	if got := h.clientInfo(t, receiver.id).QueuedBytes; got < hub.DefaultOutboxBytes {
 		t.Errorf("%d bytes are queued for one that is full", got)
 	}
-	if got := h.client(t, sender.id).QueuedBytes; got != 0 {
+	if got := h.clientInfo(t, sender.id).QueuedBytes; got != 0 {
 		t.Errorf("%d bytes are queued for one that gets nothing", got)
 	}
 	receiver.reset()
 }
 
-// TestADetachedClientIsShown loses a connection, and has its client come back to
+// TestClientInfo_DetachedAndResumed loses a connection, and has its client come back to
 // counters that begin anew.
-func TestADetachedClientIsShown(t *testing.T) {
+func TestClientInfo_DetachedAndResumed(t *testing.T) {
 	h := start(t, hub.Config{})
-	g := h.guest(t)
-	since := h.client(t, g.id).Since
-	g.reset()
-	eventually(t, "detached", func() bool { return h.client(t, g.id).Detached })
-	again := h.back(t, g)
-	eventually(t, "counted", func() bool { return h.client(t, again.id).MessagesOut > 0 })
-	if c := h.client(t, again.id); c.ID != g.id || c.Detached || !c.Since.After(since) || c.MessagesIn != 1 {
-		t.Errorf("back as %+v", c)
+	c := h.connectV2(t)
+	since := h.clientInfo(t, c.id).Since
+	c.reset()
+	eventually(t, "detached", func() bool { return h.clientInfo(t, c.id).Detached })
+	again := h.resume(t, c)
+	eventually(t, "counted", func() bool { return h.clientInfo(t, again.id).MessagesOut > 0 })
+	if info := h.clientInfo(t, again.id); info.ID != c.id || info.Detached || !info.Since.After(since) || info.MessagesIn != 1 {
+		t.Errorf("back as %+v", info)
 	}
 }
 
-func TestDisconnectOfVersion1(t *testing.T) {
+func TestDisconnect_Version1(t *testing.T) {
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	p := h.peer(t)
-	if !h.Disconnect(p.id, true) {
+	bystanders := h.startBystanders(t)
+	c := h.connectV1(t)
+	if !h.Disconnect(c.id, true) {
 		t.Error("was not there")
 	}
-	if _, there := h.Client(p.id); there || h.Disconnect(p.id, true) {
+	if _, ok := h.Client(c.id); ok || h.Disconnect(c.id, true) {
 		t.Error("is still there")
 	}
-	p.closed()
-	h.disconnected(t, hub.ReasonDisconnected, 1)
-	bystanders.pass(3)
+	c.expectEOF()
+	h.waitDisconnected(t, hub.CloseDisconnected, 1)
+	bystanders.waitRounds(3)
 }
 
-func TestDisconnectTellsWhetherToReconnect(t *testing.T) {
+func TestDisconnect_GoAway_SaysWhetherToReconnect(t *testing.T) {
 	for _, reconnect := range []bool{false, true} {
 		h := start(t, hub.Config{})
-		sender, g := h.guest(t), h.guest(t)
+		sender, c := h.connectV2(t), h.connectV2(t)
 		body := pattern(100, 1)
-		seq := sender.tell(body, only(wire.LevelWritten), 0, g.id)
-		sender.reported(seq, wire.FateWritten)
-		if !h.Disconnect(g.id, reconnect) {
+		seq := sender.sendMessage(body, levelOptions(wire.LevelWritten), 0, c.id)
+		sender.expectReport(seq, wire.FateWritten)
+		if !h.Disconnect(c.id, reconnect) {
 			t.Error("was not there")
 		}
-		if _, there := h.Client(g.id); there || h.Disconnect(g.id, reconnect) {
+		if _, ok := h.Client(c.id); ok || h.Disconnect(c.id, reconnect) {
 			t.Error("is still there")
 		}
-		g.delivered(sender.id, seq, body)
-		if away := g.sentAway(wire.GoAwayDisconnected); away.Reconnect != reconnect || away.Reason == "" {
+		c.expectDeliver(sender.id, seq, body)
+		if away := c.expectGoAway(wire.GoAwayDisconnected); away.Reconnect != reconnect || away.Reason == "" {
 			t.Errorf("told %+v, want reconnect=%t", away, reconnect)
 		}
-		if again := h.back(t, g); again.Resumed || again.ID == g.ID {
+		if again := h.resume(t, c); again.Resumed || again.ID == c.ID {
 			t.Errorf("went on as %+v", again.Welcome)
 		}
-		h.disconnected(t, hub.ReasonDisconnected, 1)
+		h.waitDisconnected(t, hub.CloseDisconnected, 1)
 	}
 }
 
-// TestDisconnectOfOneThatIsDetached ends what waits for its return.
-func TestDisconnectOfOneThatIsDetached(t *testing.T) {
+// TestDisconnect_DetachedSession_Ends ends what waits for its return.
+func TestDisconnect_DetachedSession_Ends(t *testing.T) {
 	h := start(t, hub.Config{ResumeWindow: time.Hour})
-	g := h.guest(t)
-	g.reset()
-	eventually(t, "detached", func() bool { return h.client(t, g.id).Detached })
-	if !h.Disconnect(g.id, false) {
+	c := h.connectV2(t)
+	c.reset()
+	eventually(t, "detached", func() bool { return h.clientInfo(t, c.id).Detached })
+	if !h.Disconnect(c.id, false) {
 		t.Error("was not there")
 	}
-	h.disconnected(t, hub.ReasonDisconnected, 1)
-	if again := h.back(t, g); again.Resumed {
+	h.waitDisconnected(t, hub.CloseDisconnected, 1)
+	if again := h.resume(t, c); again.Resumed {
 		t.Errorf("went on as %+v", again.Welcome)
 	}
 }
 
-// TestDisconnectOfOneThatTakesNothing is over when its last words are, whether it
+// TestDisconnect_StalledReceiver_Ends is over when its last words are, whether it
 // sends or not.
-func TestDisconnectOfOneThatTakesNothing(t *testing.T) {
+func TestDisconnect_StalledReceiver_Ends(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Hour})
-	bystanders := h.bystand(t)
-	sender, g := h.guest(t), h.guest(t)
-	g.small()
+	bystanders := h.startBystanders(t)
+	sender, c := h.connectV2(t), h.connectV2(t)
+	c.shrinkReadBuffer()
 	background(t, func() error { // fails when it is sent away; it sends to g and to itself, and reads neither
 		for seq := uint64(1); ; seq++ {
-			if _, err := sender.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{g.id, sender.id}, pattern(50_000, 1))); err != nil {
+			if _, err := sender.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{c.id, sender.id}, pattern(50_000, 1))); err != nil {
 				return nil
 			}
 		}
 	})
 	eventually(t, "both queues full", func() bool {
-		return h.client(t, g.id).QueuedBytes > 400_000 && h.client(t, sender.id).QueuedBytes > 400_000
+		return h.clientInfo(t, c.id).QueuedBytes > 400_000 && h.clientInfo(t, sender.id).QueuedBytes > 400_000
 	})
-	for _, id := range []uint64{g.id, sender.id} {
+	for _, id := range []uint64{c.id, sender.id} {
 		if !h.Disconnect(id, false) {
 			t.Errorf("client %d was not there", id)
 		}
 	}
-	h.disconnected(t, hub.ReasonDisconnected, 2)
-	bystanders.pass(3)
+	h.waitDisconnected(t, hub.CloseDisconnected, 2)
+	bystanders.waitRounds(3)
 }
 
-// TestDisconnectsWhileClientsComeBack has many ask for the end of those that
+// TestDisconnect_WhileResuming_CountsOnce has many ask for the end of those that
 // resume all the time: each connection is counted once, which the end of the test
 // sees to. One that is ended while it comes back may see no more than the end.
-func TestDisconnectsWhileClientsComeBack(t *testing.T) {
+func TestDisconnect_WhileResuming_CountsOnce(t *testing.T) {
 	h := start(t, hub.Config{})
 	parallel(t, 8, func(int) error {
 		hello := wire.Hello{Version: wire.Version2}
 		for n := range 20 {
-			p := h.silent(t)
-			if _, err := p.Write(wire.AppendHello(nil, &hello)); err != nil {
+			c := h.connect(t)
+			if _, err := c.Write(wire.AppendHello(nil, &hello)); err != nil {
 				continue
 			}
-			kind, payload, err := p.next()
+			kind, payload, err := c.readFrame()
 			if err != nil || kind != wire.TypeWelcome {
 				continue
 			}

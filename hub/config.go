@@ -10,7 +10,7 @@ import (
 
 // Config says how a hub behaves. The zero value of each field means its default.
 type Config struct {
-	// MaxBody is the largest body of a relay in bytes, at most wire.BodyMost.
+	// MaxBody is the largest body of a relay in bytes, at most wire.MaxBodyLimit.
 	// Default: 1 MiB. A client that sends more is disconnected.
 	MaxBody int
 
@@ -50,7 +50,7 @@ type Config struct {
 	StallTimeout time.Duration
 
 	// HandshakeTimeout is how long a connection that is TLS may take for its handshake, and
-	// then, with Admit or NoClassic, for its first frame. Default: 10 s.
+	// then, with Admit or DisableV1, for its first frame. Default: 10 s.
 	HandshakeTimeout time.Duration
 
 	// FrameTimeout is how long the rest of a frame may take to arrive. It may take longer while it
@@ -107,40 +107,40 @@ type Config struct {
 	// that clients who come and go in a storm cost no more than 10,000 writes a second.
 	MaxWatchers int
 
-	// Admit says who may come in, and what that client may do: for each connection, when its
+	// Authenticate says who may come in, and what that client may do: for each connection, when its
 	// first frame has come. An error refuses it, for good or until it has something newer to show
 	// (ErrExpired); its text is told to a client of version 2, and logged. It is called concurrently,
 	// by the goroutine of the connection, and may wait, but no longer than HandshakeTimeout. Default: everybody may do everything.
-	Admit func(Applicant) (*Grant, error)
+	Authenticate func(AuthRequest) (*Permissions, error)
 
-	// NoClassic says that version 1 of the protocol is not spoken.
-	NoClassic bool
+	// DisableV1 says that version 1 of the protocol is not spoken.
+	DisableV1 bool
 
 	// MessageRate and ByteRate are how many messages and bytes a client may send in a second, on
 	// average and with one second's worth at once. One that is faster is read more slowly: TCP
 	// slows it down. A message is any frame but TAKEN and PONG, for which the hub may have asked.
-	// Connections of one Grant.Subject share them. Without a subject each connection has its own,
+	// Connections of one Permissions.Subject share them. Without a subject each connection has its own,
 	// and one that comes later from an address goes on with what one that has ended there has left
 	// or owes. Default: as fast as it can.
 	MessageRate, ByteRate float64
 
-	// Latency is told how long deliveries took: from when the hub has read the message until
+	// OnLatency is told how long deliveries took: from when the hub has read the message until
 	// the receiver's socket has taken it. It hears of one read in 256, each of the
 	// deliveries to which that leads. It may be called concurrently and must not
 	// block. Default: nothing is timed.
-	Latency func(time.Duration)
+	OnLatency func(time.Duration)
 
-	// Trace is told what became of messages that are drawn by lot, one in TraceOneIn: once for
+	// OnTrace is told what became of messages that are drawn by lot, one in TraceSampleRate: once for
 	// each, when it is written to its last receiver, or clear that it will not be, or after
 	// ReportTimeout. It may keep the Trace, and returns false if it could not take it. It may
 	// be called concurrently and must not block. Traces of 32,768 receivers may be open at
 	// once, which takes 1 MiB beside MaxQueuedBytes; messages beyond that are not traced.
-	// Stats.Untraced counts both. Default: nothing is traced.
-	Trace func(Trace) bool
+	// Stats.TracesDropped counts both. Default: nothing is traced.
+	OnTrace func(Trace) bool
 
-	// TraceOneIn is of how many messages one is traced, on average. Default: 1,000. 1 is
+	// TraceSampleRate is of how many messages one is traced, on average. Default: 1,000. 1 is
 	// every message.
-	TraceOneIn int
+	TraceSampleRate int
 
 	// Logger gets one line for each event. Clients and the accept loop wait for its handler, so that it
 	// should not block. Default: none are written.
@@ -165,7 +165,7 @@ const (
 	DefaultCredit           = 128 << 10
 	DefaultWindow           = 8 << 20
 	DefaultMaxReports       = 1024
-	DefaultTraceOneIn       = 1000
+	DefaultTraceSampleRate  = 1000
 	DefaultMaxWatchers      = 1000
 )
 
@@ -179,77 +179,77 @@ func (c Config) Validate() error {
 // withDefaults returns the configuration with every field set, or an error that
 // names the field, its value and what is allowed.
 func (c Config) withDefaults() (Config, error) {
-	set(&c.MaxBody, wire.DefaultMaxBody)
-	set(&c.MaxQueuedBytes, DefaultMaxQueuedBytes)
-	set(&c.MaxClients, DefaultMaxClients)
-	set(&c.OutboxBytes, DefaultOutboxBytes)
-	set(&c.StallTimeout, DefaultStallTimeout)
-	set(&c.FrameTimeout, DefaultFrameTimeout)
-	set(&c.HandshakeTimeout, DefaultHandshakeTimeout)
-	set(&c.MinRate, DefaultMinRate)
-	set(&c.KeepAlive, DefaultKeepAlive)
-	set(&c.ResumeWindow, DefaultResumeWindow)
-	set(&c.ReportTimeout, DefaultReportTimeout)
-	set(&c.MaxReportTimeout, max(DefaultMaxReportTimeout, c.ReportTimeout))
-	set(&c.Credit, DefaultCredit)
-	set(&c.Window, DefaultWindow)
-	set(&c.MaxReports, DefaultMaxReports)
-	set(&c.TraceOneIn, DefaultTraceOneIn)
-	set(&c.MaxWatchers, DefaultMaxWatchers)
+	setDefault(&c.MaxBody, wire.DefaultMaxBody)
+	setDefault(&c.MaxQueuedBytes, DefaultMaxQueuedBytes)
+	setDefault(&c.MaxClients, DefaultMaxClients)
+	setDefault(&c.OutboxBytes, DefaultOutboxBytes)
+	setDefault(&c.StallTimeout, DefaultStallTimeout)
+	setDefault(&c.FrameTimeout, DefaultFrameTimeout)
+	setDefault(&c.HandshakeTimeout, DefaultHandshakeTimeout)
+	setDefault(&c.MinRate, DefaultMinRate)
+	setDefault(&c.KeepAlive, DefaultKeepAlive)
+	setDefault(&c.ResumeWindow, DefaultResumeWindow)
+	setDefault(&c.ReportTimeout, DefaultReportTimeout)
+	setDefault(&c.MaxReportTimeout, max(DefaultMaxReportTimeout, c.ReportTimeout))
+	setDefault(&c.Credit, DefaultCredit)
+	setDefault(&c.Window, DefaultWindow)
+	setDefault(&c.MaxReports, DefaultMaxReports)
+	setDefault(&c.TraceSampleRate, DefaultTraceSampleRate)
+	setDefault(&c.MaxWatchers, DefaultMaxWatchers)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.now == nil {
 		c.now = time.Now
 	}
-	if err := between("MaxBody", c.MaxBody, 1, wire.BodyMost); err != nil {
+	if err := checkRange("MaxBody", c.MaxBody, 1, wire.MaxBodyLimit); err != nil {
 		return c, err
 	}
-	return c, first(
-		between("MaxQueuedBytes", c.MaxQueuedBytes, LeastQueuedBytes(c.MaxBody), 1<<50),
+	return c, firstError(
+		checkRange("MaxQueuedBytes", c.MaxQueuedBytes, MinQueuedBytes(c.MaxBody), 1<<50),
 		checkMaxClients(c.MaxClients),
-		between("MaxPerAddress", c.MaxPerAddress, 0, 1<<30),
-		between("ConnectRate", c.ConnectRate, 0, 1e9),
-		between("OutboxBytes", c.OutboxBytes, 4<<10, 1<<30),
-		between("StallTimeout", c.StallTimeout, time.Millisecond, 24*time.Hour),
-		between("HandshakeTimeout", c.HandshakeTimeout, time.Millisecond, 24*time.Hour),
-		between("FrameTimeout", c.FrameTimeout, time.Millisecond, 24*time.Hour),
-		between("MinRate", c.MinRate, 1, 1<<30),
-		between("KeepAlive", c.KeepAlive, 10*time.Millisecond, time.Hour),
-		between("ResumeWindow", c.ResumeWindow, time.Millisecond, 24*time.Hour),
-		between("ReportTimeout", c.ReportTimeout, time.Millisecond, 24*time.Hour),
-		between("MaxReportTimeout", c.MaxReportTimeout, c.ReportTimeout, 24*time.Hour),
-		between("MessageRate", c.MessageRate, 0, 1e12),
-		between("ByteRate", c.ByteRate, 0, 1e15),
-		between("Credit", c.Credit, 4<<10, 1<<30),
-		between("Window", c.Window, 4<<10, 1<<30),
-		between("MaxReports", c.MaxReports, 1, 1<<20),
-		between("TraceOneIn", c.TraceOneIn, 1, 1<<30),
-		between("MaxWatchers", c.MaxWatchers, 1, 1<<30),
+		checkRange("MaxPerAddress", c.MaxPerAddress, 0, 1<<30),
+		checkRange("ConnectRate", c.ConnectRate, 0, 1e9),
+		checkRange("OutboxBytes", c.OutboxBytes, 4<<10, 1<<30),
+		checkRange("StallTimeout", c.StallTimeout, time.Millisecond, 24*time.Hour),
+		checkRange("HandshakeTimeout", c.HandshakeTimeout, time.Millisecond, 24*time.Hour),
+		checkRange("FrameTimeout", c.FrameTimeout, time.Millisecond, 24*time.Hour),
+		checkRange("MinRate", c.MinRate, 1, 1<<30),
+		checkRange("KeepAlive", c.KeepAlive, 10*time.Millisecond, time.Hour),
+		checkRange("ResumeWindow", c.ResumeWindow, time.Millisecond, 24*time.Hour),
+		checkRange("ReportTimeout", c.ReportTimeout, time.Millisecond, 24*time.Hour),
+		checkRange("MaxReportTimeout", c.MaxReportTimeout, c.ReportTimeout, 24*time.Hour),
+		checkRange("MessageRate", c.MessageRate, 0, 1e12),
+		checkRange("ByteRate", c.ByteRate, 0, 1e15),
+		checkRange("Credit", c.Credit, 4<<10, 1<<30),
+		checkRange("Window", c.Window, 4<<10, 1<<30),
+		checkRange("MaxReports", c.MaxReports, 1, 1<<20),
+		checkRange("TraceSampleRate", c.TraceSampleRate, 1, 1<<30),
+		checkRange("MaxWatchers", c.MaxWatchers, 1, 1<<30),
 	)
 }
 
-// LeastQueuedBytes returns the least that Config.MaxQueuedBytes may be for bodies of up to maxBody bytes: the
+// MinQueuedBytes returns the least that Config.MaxQueuedBytes may be for bodies of up to maxBody bytes: the
 // memory of four of them on their way to the hub, and 1 MiB in any case.
-func LeastQueuedBytes(maxBody int) int64 { return max(1<<20, 4*int64(wire.MaxRequest(maxBody))) }
+func MinQueuedBytes(maxBody int) int64 { return max(1<<20, 4*int64(wire.MaxRequestLength(maxBody))) }
 
-func checkMaxClients(most int) error { return between("MaxClients", most, 1, 1<<30) }
+func checkMaxClients(maxClients int) error { return checkRange("MaxClients", maxClients, 1, 1<<30) }
 
-func set[T comparable](field *T, value T) {
+func setDefault[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
 		*field = value
 	}
 }
 
-func between[T int | int64 | float64 | time.Duration](name string, value, least, most T) error {
-	if value < least || value > most {
-		return fmt.Errorf("hub: %s is %v, must be from %v to %v", name, value, least, most)
+func checkRange[T int | int64 | float64 | time.Duration](name string, value, minValue, maxValue T) error {
+	if value < minValue || value > maxValue {
+		return fmt.Errorf("hub: %s is %v, must be from %v to %v", name, value, minValue, maxValue)
 	}
 	return nil
 }
 
-func first(errs ...error) error {
+func firstError(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
 			return err

@@ -11,12 +11,12 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestConfigIsChecked has for each field the least and the most that it may be, and
+// TestConfig_Validate_ChecksRanges has for each field the least and the most that it may be, and
 // what is one beyond.
-func TestConfigIsChecked(t *testing.T) {
+func TestConfig_Validate_ChecksRanges(t *testing.T) {
 	const day = 24 * time.Hour
-	wrong := map[string][]hub.Config{
-		"MaxBody":        {{MaxBody: -1}, {MaxBody: wire.BodyMost + 1, MaxQueuedBytes: 8 << 30}},
+	invalid := map[string][]hub.Config{
+		"MaxBody":        {{MaxBody: -1}, {MaxBody: wire.MaxBodyLimit + 1, MaxQueuedBytes: 8 << 30}},
 		"MaxQueuedBytes": {{MaxQueuedBytes: -1}, {MaxQueuedBytes: 4<<20 - 1}, {MaxQueuedBytes: 1<<50 + 1}, {MaxBody: 100 << 20}, {MaxBody: 1, MaxQueuedBytes: 1<<20 - 1}},
 		"MaxClients":     {{MaxClients: -1}, {MaxClients: 1<<30 + 1}},
 		"OutboxBytes":    {{OutboxBytes: -1}, {OutboxBytes: 4<<10 - 1}, {OutboxBytes: 1<<30 + 1}},
@@ -25,15 +25,15 @@ func TestConfigIsChecked(t *testing.T) {
 		"ReportTimeout":  {{ReportTimeout: -1}, {ReportTimeout: time.Millisecond - 1}, {ReportTimeout: day + 1}},
 		"MaxReportTimeout": {{MaxReportTimeout: -1}, {MaxReportTimeout: day + 1}, {MaxReportTimeout: time.Minute - 1},
 			{ReportTimeout: time.Hour, MaxReportTimeout: time.Hour - 1}},
-		"MinRate":     {{MinRate: -1}, {MinRate: 1<<30 + 1}},
-		"TraceOneIn":  {{TraceOneIn: -1}, {TraceOneIn: 1<<30 + 1}},
-		"MaxWatchers": {{MaxWatchers: -1}, {MaxWatchers: 1<<30 + 1}},
+		"MinRate":         {{MinRate: -1}, {MinRate: 1<<30 + 1}},
+		"TraceSampleRate": {{TraceSampleRate: -1}, {TraceSampleRate: 1<<30 + 1}},
+		"MaxWatchers":     {{MaxWatchers: -1}, {MaxWatchers: 1<<30 + 1}},
 	}
-	for field, configs := range wrong {
+	for field, configs := range invalid {
 		for _, config := range configs {
 			h, err := hub.New(config)
 			if err == nil {
-				end(t, h)
+				shutdownHub(t, h)
 			}
 			if err == nil || !strings.Contains(err.Error(), "hub: "+field+" is ") {
 				t.Errorf("%+v: %v, want an error that names %s", config, err, field)
@@ -43,15 +43,15 @@ func TestConfigIsChecked(t *testing.T) {
 			}
 		}
 	}
-	right := []hub.Config{
+	valid := []hub.Config{
 		{},
 		{ReportTimeout: time.Millisecond, MaxReportTimeout: time.Millisecond},
 		{ReportTimeout: 2 * time.Hour},
 		{ReportTimeout: day, MaxReportTimeout: day},
 		{MaxBody: 1, MaxQueuedBytes: 1 << 20, MaxClients: 1, OutboxBytes: 4 << 10, MinRate: 1, StallTimeout: time.Millisecond, FrameTimeout: time.Millisecond},
-		{MaxBody: wire.BodyMost, MaxQueuedBytes: 1 << 50, MaxClients: 1 << 30, OutboxBytes: 1 << 30, MinRate: 1 << 30, StallTimeout: day, FrameTimeout: day},
+		{MaxBody: wire.MaxBodyLimit, MaxQueuedBytes: 1 << 50, MaxClients: 1 << 30, OutboxBytes: 1 << 30, MinRate: 1 << 30, StallTimeout: day, FrameTimeout: day},
 	}
-	for _, config := range right {
+	for _, config := range valid {
 		if err := config.Validate(); err != nil {
 			t.Errorf("%+v: Validate says %v", config, err)
 		}
@@ -60,19 +60,19 @@ func TestConfigIsChecked(t *testing.T) {
 			t.Errorf("%+v: %v", config, err)
 			continue
 		}
-		end(t, h)
+		shutdownHub(t, h)
 	}
 }
 
-// end shuts down a hub that serves nobody.
-func end(t *testing.T, h *hub.Hub) {
+// shutdownHub shuts down a hub that serves nobody.
+func shutdownHub(t *testing.T, h *hub.Hub) {
 	t.Helper()
 	if err := h.Shutdown(context.WithoutCancel(t.Context())); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestConfigErrorSaysWhatIsAllowed(t *testing.T) {
+func TestConfig_Validate_ErrorNamesRange(t *testing.T) {
 	_, err := hub.New(hub.Config{StallTimeout: time.Microsecond})
 	const want = "hub: StallTimeout is 1µs, must be from 1ms to 24h0m0s"
 	if fmt.Sprint(err) != want {
@@ -80,21 +80,21 @@ func TestConfigErrorSaysWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// TestSmallestConfigServes gives the hub the least of everything that it takes.
-func TestSmallestConfigServes(t *testing.T) {
-	h := start(t, hub.Config{MaxBody: 1000, MaxQueuedBytes: 1 << 20, MaxClients: 12, OutboxBytes: 4 << 10, StallTimeout: patience})
-	var peers []*peer
+// TestConfig_Minimum_Serves gives the hub the least of everything that it takes.
+func TestConfig_Minimum_Serves(t *testing.T) {
+	h := start(t, hub.Config{MaxBody: 1000, MaxQueuedBytes: 1 << 20, MaxClients: 12, OutboxBytes: 4 << 10, StallTimeout: testTimeout})
+	var clients []*clientV1
 	var ids []uint64
 	for range 10 {
-		peers = append(peers, h.peer(t))
-		ids = append(ids, peers[len(peers)-1].id)
+		clients = append(clients, h.connectV1(t))
+		ids = append(ids, clients[len(clients)-1].id)
 	}
-	for _, p := range peers {
-		background(t, func() error { return p.stream(ids, 100, 1000) })
+	for _, c := range clients {
+		background(t, func() error { return c.sendNumbered(ids, 100, 1000) })
 	}
-	parallel(t, len(peers), func(i int) error {
-		for range 100 * len(peers) {
-			if _, _, err := peers[i].next(); err != nil {
+	parallel(t, len(clients), func(i int) error {
+		for range 100 * len(clients) {
+			if _, _, err := clients[i].readFrame(); err != nil {
 				return err
 			}
 		}

@@ -18,80 +18,80 @@ import (
 //
 // It returns when all have been told, or with the cause of ctx when that ends before, or with ErrClosed once Shutdown
 // is called.
-func (h *Hub) SendGoAway(ctx context.Context, over time.Duration) error {
-	var sessions []*session
-	for _, s := range h.tracker.all() {
-		if s.link.Load() != nil {
-			sessions = append(sessions, s)
+func (h *Hub) SendGoAway(ctx context.Context, period time.Duration) error {
+	var conns []*conn
+	for _, c := range h.conns.snapshot() {
+		if c.v2.Load() != nil {
+			conns = append(conns, c)
 		}
 	}
-	slices.SortFunc(sessions, func(a, b *session) int { return a.since.Compare(b.since) }) // those that came last go last
-	began, next := time.Now(), time.NewTimer(0)
-	defer next.Stop()
-	for i, s := range sessions {
-		next.Reset(time.Until(began.Add(over / time.Duration(len(sessions)) * time.Duration(i))))
+	slices.SortFunc(conns, func(a, b *conn) int { return a.acceptedAt.Compare(b.acceptedAt) }) // those that came last go last
+	start, timer := time.Now(), time.NewTimer(0)
+	defer timer.Stop()
+	for i, c := range conns {
+		timer.Reset(time.Until(start.Add(period / time.Duration(len(conns)) * time.Duration(i))))
 		select {
-		case <-next.C:
+		case <-timer.C:
 		case <-h.closing:
 			return ErrClosed
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if l := s.link.Load(); !l.detached.IsSet() {
-			s.sendAway(h.shutdownGoAway(over == 0))
+		if v2 := c.v2.Load(); !v2.detached.IsSet() {
+			c.requestClose(h.newShutdownGoAway(period == 0))
 		}
 	}
 	return nil
 }
 
-// shutdownGoAway returns what a client is told when the hub ends: to come back at a time of its own, so that not all come
+// newShutdownGoAway returns what a client is told when the hub ends: to come back at a time of its own, so that not all come
 // at once. If all are told at once, that is the later the more they are.
-func (h *Hub) shutdownGoAway(all bool) *goAway {
+func (h *Hub) newShutdownGoAway(simultaneous bool) *goAway {
 	spread := time.Second
-	if all {
+	if simultaneous {
 		clients, _ := h.roster.Size()
 		spread += time.Duration(clients) * time.Millisecond
 	}
 	return &goAway{
-		code: wire.GoAwayShutdown, reason: ReasonShutdown, reconnect: true, after: rand.N(spread),
+		code: wire.GoAwayShutdown, reason: CloseShutdown, reconnect: true, reconnectDelay: rand.N(spread),
 		err: errors.New("the hub ends"),
 	}
 }
 
-// bid tells a client of version 2 what the hub has taken of it, and then that the hub ends.
-func (s *session) bid(away *goAway) {
-	p := s.peer()
-	if p == nil {
+// sendShutdownGoAway tells a client of version 2 what the hub has taken of it, and then that the hub ends.
+func (c *conn) sendShutdownGoAway(away *goAway) {
+	s := c.session()
+	if s == nil {
 		return
 	}
-	p.tell(1)
-	s.post(away.frame(), &insisting)
+	s.sendAck(1)
+	c.sendFrame(away.encode(), &forceOptions)
 }
 
-// depart ends a healthy connection at shutdown: when no session offers anything
+// drainAtShutdown ends a healthy connection at shutdown: when no session offers anything
 // any more it lets the queue empty, and then the client see the end.
-func (s *session) depart() {
-	s.conn.LetGo() // for what makes others wait would wait for acknowledgements
+func (c *conn) drainAtShutdown() {
+	c.sock.DisableAcks() // for what makes others wait would wait for acknowledgements
 	select {
-	case <-s.hub.quiet:
-	case <-s.done.Done():
+	case <-c.hub.readersDone:
+	case <-c.done.Done():
 		return
 	}
-	s.bidAndDrain(s.hub.shutdownGoAway(true))
+	c.drainWithGoAway(c.hub.newShutdownGoAway(true))
 }
 
-// retire ends a healthy connection before shutdown, as depart does: others may still offer
+// drainBeforeShutdown ends a healthy connection before shutdown, as depart does: others may still offer
 // something, but do not find the client any more.
-func (s *session) retire(away *goAway) {
-	s.unlist()
-	s.conn.LetGo()
-	s.bidAndDrain(away)
+func (c *conn) drainBeforeShutdown(away *goAway) {
+	c.unregister()
+	c.sock.DisableAcks()
+	c.drainWithGoAway(away)
 }
 
-// bidAndDrain lets the queue empty behind the last words, and then the client see the end.
-func (s *session) bidAndDrain(away *goAway) {
-	s.bid(away)
-	if s.conn.Drain(s.done.Done()) {
-		s.conn.Farewell(farewell)
+// drainWithGoAway lets the queue empty behind the last words, and then the client see the end.
+func (c *conn) drainWithGoAway(away *goAway) {
+	c.sendShutdownGoAway(away)
+	if c.sock.Drain(c.done.Done()) {
+		c.sock.CloseGracefully(rstAvoidanceDelay)
 	}
 }

@@ -19,166 +19,166 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestThousandGiantLengthsTakeNoMemory announces 4 TiB in all.
-func TestThousandGiantLengthsTakeNoMemory(t *testing.T) {
+// TestHub_GiantLengths_TakeNoMemory announces 4 TiB in all.
+func TestHub_GiantLengths_TakeNoMemory(t *testing.T) {
 	const clients = 1000
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	before := allocated()
+	bystanders := h.startBystanders(t)
+	before := totalAlloc()
 	for range clients {
-		p := h.silent(t)
-		p.send([]byte{0xff, 0xff, 0xff, 0xff})
-		p.closed()
-		p.Close()
+		c := h.connect(t)
+		c.send([]byte{0xff, 0xff, 0xff, 0xff})
+		c.expectEOF()
+		c.Close()
 	}
-	h.disconnected(t, hub.ReasonTooLong, clients)
-	if each := (allocated() - before) / clients; each > 128<<10 { // two read buffers: the detector of races has pools forget some
+	h.waitDisconnected(t, hub.CloseTooLong, clients)
+	if each := (totalAlloc() - before) / clients; each > 128<<10 { // two read buffers: the detector of races has pools forget some
 		t.Errorf("%d bytes allocated for each of them", each)
 	}
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// allocated returns how many bytes were ever allocated.
-func allocated() uint64 {
+// totalAlloc returns how many bytes were ever allocated.
+func totalAlloc() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.TotalAlloc
 }
 
-func TestMillionEmptyFramesAreIgnored(t *testing.T) {
+func TestHub_EmptyFrames_AreIgnored(t *testing.T) {
 	const frames = 1_000_000
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	p := h.peer(t)
+	bystanders := h.startBystanders(t)
+	c := h.connectV1(t)
 	block := make([]byte, 1000*wire.LengthSize)
 	for range frames / 1000 {
-		p.send(block)
+		c.send(block)
 	}
-	p.fence()
+	c.fence()
 	eventually(t, "counted", func() bool { return h.Stats().Ignored == frames })
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// TestTwoMillionRequestsWithoutReading lets TCP tell the client that it should
+// TestHub_RequestsWithoutReading_AreBounded lets TCP tell the client that it should
 // read: it cannot even say them all.
-func TestTwoMillionRequestsWithoutReading(t *testing.T) {
+func TestHub_RequestsWithoutReading_AreBounded(t *testing.T) {
 	const requests = 2_000_000
 	h := start(t, hub.Config{StallTimeout: 2 * time.Second})
-	bystanders := h.bystand(t)
-	p := h.peer(t).small()
-	n, err := p.Write(bytes.Repeat(wire.AppendIdentityRequest(nil), requests))
+	bystanders := h.startBystanders(t)
+	c := h.connectV1(t).shrinkReadBuffer()
+	n, err := c.Write(bytes.Repeat(wire.AppendIdentityRequest(nil), requests))
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("wrote %d bytes of answers to nobody, then %v", n, err)
 	}
-	h.disconnected(t, hub.ReasonStalled, 1)
+	h.waitDisconnected(t, hub.CloseStalled, 1)
 	if peak := h.Stats().PeakQueuedBytes; peak > 4<<20 {
 		t.Errorf("%d bytes queued", peak)
 	}
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// TestReceiverThatNeverReads stands first, in the middle and last in a list of
+// TestHub_StalledReceiver_OthersGetEverything stands first, in the middle and last in a list of
 // ten. The other nine get everything, and the sender goes on.
-func TestReceiverThatNeverReads(t *testing.T) {
-	for name, place := range map[string]int{"first": 0, "middle": 5, "last": 9} {
+func TestHub_StalledReceiver_OthersGetEverything(t *testing.T) {
+	for name, stalled := range map[string]int{"first": 0, "middle": 5, "last": 9} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const messages = 60
 			h := start(t, hub.Config{StallTimeout: 3 * time.Second})
-			bystanders := h.bystandWithin(t, h.config.StallTimeout)
-			sender := h.peer(t)
-			var receivers []*peer
+			bystanders := h.startBystandersWithin(t, h.config.StallTimeout)
+			sender := h.connectV1(t)
+			var receivers []*clientV1
 			var ids []uint64
 			for range 10 {
-				receivers = append(receivers, h.peer(t))
+				receivers = append(receivers, h.connectV1(t))
 				ids = append(ids, receivers[len(receivers)-1].id)
 			}
-			receivers[place].small()
+			receivers[stalled].shrinkReadBuffer()
 			began := time.Now()
 			background(t, func() error {
-				return sender.stream(ids, messages, 64<<10)
+				return sender.sendNumbered(ids, messages, 64<<10)
 			})
 			parallel(t, len(receivers), func(i int) error {
-				if i == place {
+				if i == stalled {
 					return nil
 				}
-				return receivers[i].follow(sender.id, messages, 64<<10)
+				return receivers[i].readNumbered(sender.id, messages, 64<<10)
 			})
 			sender.fence()
 			if took := time.Since(began); took > 5*h.config.StallTimeout {
 				t.Errorf("the sender went on after %v, the stall timeout is %v", took, h.config.StallTimeout)
 			}
-			h.disconnected(t, hub.ReasonStalled, 1)
-			bystanders.pass(3)
+			h.waitDisconnected(t, hub.CloseStalled, 1)
+			bystanders.waitRounds(3)
 		})
 	}
 }
 
-// stream sends numbered messages one behind the other.
-func (p *peer) stream(to []uint64, n, size int) error {
+// sendNumbered sends numbered messages one behind the other.
+func (c *clientV1) sendNumbered(to []uint64, n, size int) error {
 	for i := range n {
-		if _, err := p.Write(wire.AppendRelay(nil, to, numbered(p.id, i, size))); err != nil {
-			return fmt.Errorf("client %d: message %d: %w", p.id, i, err)
+		if _, err := c.Write(wire.AppendRelay(nil, to, numberedBody(c.id, i, size))); err != nil {
+			return fmt.Errorf("client %d: message %d: %w", c.id, i, err)
 		}
 	}
 	return nil
 }
 
-// follow reads numbered messages of one sender.
-func (p *peer) follow(sender uint64, n, size int) error {
+// readNumbered reads numbered messages of one sender.
+func (c *clientV1) readNumbered(sender uint64, n, size int) error {
 	for i := range n {
-		if err := p.expect(numbered(sender, i, size)); err != nil {
+		if err := c.readRelay(numberedBody(sender, i, size)); err != nil {
 			return fmt.Errorf("message %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-// TestFullQueueDelaysOnlyItsSenders has a receiver that takes nothing for a while,
+// TestHub_FullQueue_DelaysOnlyItsSenders has a receiver that takes nothing for a while,
 // but soon enough: the other receiver of the same messages has them at once, the
 // sender waits, and in the end nothing is lost.
-func TestFullQueueDelaysOnlyItsSenders(t *testing.T) {
+func TestHub_FullQueue_DelaysOnlyItsSenders(t *testing.T) {
 	const messages, size = 200, 64 << 10
 	h := start(t, hub.Config{StallTimeout: time.Hour})
-	bystanders := h.bystand(t)
-	filler, sender, slow, quick := h.peer(t), h.peer(t), h.peer(t), h.peer(t)
-	background(t, func() error { return filler.stream([]uint64{slow.id}, messages, size) })
+	bystanders := h.startBystanders(t)
+	filler, sender, slow, quick := h.connectV1(t), h.connectV1(t), h.connectV1(t), h.connectV1(t)
+	background(t, func() error { return filler.sendNumbered([]uint64{slow.id}, messages, size) })
 
 	sent := 0
-	for waits := false; !waits; sent++ {
+	for blocked := false; !blocked; sent++ {
 		sender.relay([]byte("to both"), slow.id, quick.id)
-		quick.hears([]byte("to both"))
+		quick.expectRelay([]byte("to both"))
 		sender.send(wire.AppendIdentityRequest(nil))
-		waits = !sender.answersWithin(200 * time.Millisecond)
-		if waits {
-			bystanders.pass(20)
-			waits = !sender.answersWithin(glance)
+		blocked = !sender.hasDataWithin(200 * time.Millisecond)
+		if blocked {
+			bystanders.waitRounds(20)
+			blocked = !sender.hasDataWithin(pollInterval)
 		}
 	}
 	for range messages + sent { // in whatever order the two came
-		_, body := slow.frame()
+		_, body := slow.mustReadFrame()
 		switch {
 		case bytes.Equal(body, []byte("to both")):
 			sent--
-		case !bytes.Equal(body, numbered(filler.id, slow.heard, size)):
-			t.Fatalf("got %d bytes %.16x, want message %d", len(body), body, slow.heard)
+		case !bytes.Equal(body, numberedBody(filler.id, slow.messagesRead, size)):
+			t.Fatalf("got %d bytes %.16x, want message %d", len(body), body, slow.messagesRead)
 		default:
-			slow.heard++
+			slow.messagesRead++
 		}
 	}
-	if slow.heard != messages || sent != 0 {
-		t.Errorf("%d messages came of one sender, %d are missing of the other", slow.heard, sent)
+	if slow.messagesRead != messages || sent != 0 {
+		t.Errorf("%d messages came of one sender, %d are missing of the other", slow.messagesRead, sent)
 	}
 	slow.fence()
-	sender.identity()
-	bystanders.pass(3)
+	sender.readIdentity()
+	bystanders.waitRounds(3)
 }
 
-// TestReceiverThatReadsAByteNowAndThenIsCut as one that reads nothing is.
-func TestReceiverThatReadsAByteNowAndThenIsCut(t *testing.T) {
+// TestHub_TricklingReceiver_IsDisconnected as one that reads nothing is.
+func TestHub_TricklingReceiver_IsDisconnected(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Second})
-	bystanders := h.bystand(t)
-	sender, dripping, other := h.peer(t), h.peer(t).small(), h.peer(t)
+	bystanders := h.startBystanders(t)
+	sender, trickling, other := h.connectV1(t), h.connectV1(t).shrinkReadBuffer(), h.connectV1(t)
 	ctx := t.Context()
 	background(t, func() error {
 		tick := time.NewTicker(50 * time.Millisecond)
@@ -189,78 +189,78 @@ func TestReceiverThatReadsAByteNowAndThenIsCut(t *testing.T) {
 				return nil // that it was cut is checked below: it may still have something to read
 			case <-tick.C:
 			}
-			if _, err := dripping.Read(make([]byte, 1)); err != nil {
+			if _, err := trickling.Read(make([]byte, 1)); err != nil {
 				return nil
 			}
 		}
 	})
-	background(t, func() error { return sender.stream([]uint64{dripping.id, other.id}, 100, 64<<10) })
-	if err := other.follow(sender.id, 100, 64<<10); err != nil {
+	background(t, func() error { return sender.sendNumbered([]uint64{trickling.id, other.id}, 100, 64<<10) })
+	if err := other.readNumbered(sender.id, 100, 64<<10); err != nil {
 		t.Fatal(err)
 	}
 	sender.fence()
-	h.disconnected(t, hub.ReasonStalled, 1)
-	bystanders.pass(3)
+	h.waitDisconnected(t, hub.CloseStalled, 1)
+	bystanders.waitRounds(3)
 }
 
-// TestHundredStalledReceiversVanish holds a sender up, and lets it go on when they
+// TestHub_StalledReceiversVanish_SenderContinues holds a sender up, and lets it go on when they
 // are gone, long before the stall timeout.
-func TestHundredStalledReceiversVanish(t *testing.T) {
+func TestHub_StalledReceiversVanish_SenderContinues(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Hour})
-	bystanders := h.bystand(t)
-	sender := h.peer(t)
-	var stalled []*peer
+	bystanders := h.startBystanders(t)
+	sender := h.connectV1(t)
+	var stalled []*clientV1
 	var ids []uint64
 	for range 100 {
-		stalled = append(stalled, h.peer(t).small())
+		stalled = append(stalled, h.connectV1(t).shrinkReadBuffer())
 		ids = append(ids, stalled[len(stalled)-1].id)
 	}
 	const messages, size = 200, 64 << 10
-	background(t, func() error { return sender.stream(ids, messages, size) })
+	background(t, func() error { return sender.sendNumbered(ids, messages, size) })
 	eventually(t, "stuck", func() bool { return h.Stats().QueuedBytes > 4*size })
-	bystanders.pass(10)
-	for i, p := range stalled {
+	bystanders.waitRounds(10)
+	for i, c := range stalled {
 		if i%2 == 0 {
-			p.reset()
+			c.reset()
 		} else {
-			p.Close()
+			c.Close()
 		}
 	}
 	eventually(t, "everything accounted for", func() bool {
 		stats := h.Stats()
-		return stats.Gone > 0 && stats.Relays >= messages && stats.Disconnected[hub.ReasonStalled] == 0
+		return stats.Gone > 0 && stats.Relays >= messages && stats.Disconnected[hub.CloseStalled] == 0
 	})
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// TestDisconnectsInTheMiddle ends connections in each part of a frame, many at
+// TestHub_DisconnectsMidFrame_LoseNothing ends connections in each part of a frame, many at
 // once, politely or not, beside a stream that must not lose anything.
-func TestDisconnectsInTheMiddle(t *testing.T) {
+func TestHub_DisconnectsMidFrame_LoseNothing(t *testing.T) {
 	const messages, size, times = 500, 5000, 10
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	sender, receiver := h.peer(t), h.peer(t)
-	background(t, func() error { return sender.stream([]uint64{receiver.id}, messages, size) })
-	parts := halves(receiver.id)
+	bystanders := h.startBystanders(t)
+	sender, receiver := h.connectV1(t), h.connectV1(t)
+	background(t, func() error { return sender.sendNumbered([]uint64{receiver.id}, messages, size) })
+	parts := partialFrames(receiver.id)
 	for range times {
 		for _, part := range parts {
-			for _, end := range []func(*peer){func(p *peer) { p.Close() }, (*peer).reset} {
-				p := h.silent(t)
-				p.send(part)
-				end(p)
+			for _, end := range []func(*clientV1){func(c *clientV1) { c.Close() }, (*clientV1).reset} {
+				c := h.connect(t)
+				c.send(part)
+				end(c)
 			}
 		}
 	}
-	if err := receiver.follow(sender.id, messages, size); err != nil {
+	if err := receiver.readNumbered(sender.id, messages, size); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "all gone", func() bool { return h.Stats().Clients == 4 })
 	receiver.fence()
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// TestGarbage says to the hub what it does not understand.
-func TestGarbage(t *testing.T) {
+// TestHub_Garbage_ClosesConn says to the hub what it does not understand.
+func TestHub_Garbage_ClosesConn(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{1})
 	noise := make([]byte, 1<<20)
 	_, _ = random.Read(noise) // never fails
@@ -271,34 +271,34 @@ func TestGarbage(t *testing.T) {
 		"ssh":          func(nc net.Conn) { _, _ = io.WriteString(nc, "SSH-2.0-OpenSSH_9.9\r\n") },
 		"zeros":        func(nc net.Conn) { _, _ = nc.Write(make([]byte, 1<<20)) },
 	}
-	for name, say := range garbage {
+	for name, send := range garbage {
 		t.Run(name, func(t *testing.T) {
 			h := start(t, hub.Config{FrameTimeout: 300 * time.Millisecond})
-			bystanders := h.bystand(t)
-			p := h.silent(t)
-			say(p)
+			bystanders := h.startBystanders(t)
+			c := h.connect(t)
+			send(c)
 			if name == "zeros" { // a million bytes of empty frames
-				p.fence()
-			} else if _, err := p.rest(); err != nil {
+				c.fence()
+			} else if _, err := c.readToEnd(); err != nil {
 				t.Errorf("the hub goes on listening: %v", err)
 			}
-			bystanders.pass(3)
+			bystanders.waitRounds(3)
 		})
 	}
 }
 
-// TestComingAndGoing connects and disconnects thousands of clients during lists
+// TestHub_Churn_ListsStayConsistent connects and disconnects thousands of clients during lists
 // and relays. The lists stay ascending, and who stays is always in them.
-func TestComingAndGoing(t *testing.T) {
+func TestHub_Churn_ListsStayConsistent(t *testing.T) {
 	const churners, times = 8, 1250
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	lister, sender, receiver := h.peer(t), h.peer(t), h.peer(t)
-	stay := []uint64{bystanders.a.ID(), bystanders.b.ID(), sender.id, receiver.id}
+	bystanders := h.startBystanders(t)
+	lister, sender, receiver := h.connectV1(t), h.connectV1(t), h.connectV1(t)
+	staying := []uint64{bystanders.sender.ID(), bystanders.echoer.ID(), sender.id, receiver.id}
 	stop := make(chan struct{})
-	background(t, func() error { return lister.watchLists(stay, stop) })
-	background(t, func() error { return sender.stream([]uint64{receiver.id}, 2000, 2000) })
-	background(t, func() error { return receiver.follow(sender.id, 2000, 2000) })
+	background(t, func() error { return lister.checkListsUntil(staying, stop) })
+	background(t, func() error { return sender.sendNumbered([]uint64{receiver.id}, 2000, 2000) })
+	background(t, func() error { return receiver.readNumbered(sender.id, 2000, 2000) })
 	parallel(t, churners, func(i int) error {
 		defer func() {
 			if i == 0 {
@@ -307,40 +307,40 @@ func TestComingAndGoing(t *testing.T) {
 		}()
 		return h.churn(i, times)
 	})
-	const all = churners*(times+times/polite) + 5
-	eventually(t, "all came", func() bool { return h.Stats().Connected == all })
+	const wantConnected = churners*(times+times/awaitReplyEvery) + 5
+	eventually(t, "all came", func() bool { return h.Stats().Connected == wantConnected })
 	eventually(t, "all gone", func() bool { return h.Stats().Clients == 5 })
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// polite is after how many clients that reset the connection there comes one that
+// awaitReplyEvery is after how many clients that reset the connection there comes one that
 // waits for an answer: a connection that is reset while the kernel's queue of those
 // to accept is full is never accepted.
-const polite = 25
+const awaitReplyEvery = 25
 
 // churn connects and disconnects, silently, after a question, or after a word to
 // those who may be gone.
-func (s *testHub) churn(seed, times int) error {
+func (h *testHub) churn(seed, times int) error {
 	for i := range times {
-		if i%polite == 0 {
-			if err := s.visit(); err != nil {
+		if i%awaitReplyEvery == 0 {
+			if err := h.requestIdentityOnce(); err != nil {
 				return err
 			}
 		}
-		nc, err := net.Dial("tcp", s.addr)
+		nc, err := net.Dial("tcp", h.addr)
 		if err != nil {
 			return err
 		}
-		var say []byte
+		var payload []byte
 		switch (seed + i) % 4 {
 		case 1:
-			say = wire.AppendListRequest(wire.AppendIdentityRequest(nil))
+			payload = wire.AppendListRequest(wire.AppendIdentityRequest(nil))
 		case 2:
-			say = wire.AppendRelay(nil, []uint64{uint64(10 + i), uint64(11 + i), uint64(12 + i)}, make([]byte, i))
+			payload = wire.AppendRelay(nil, []uint64{uint64(10 + i), uint64(11 + i), uint64(12 + i)}, make([]byte, i))
 		case 3:
-			say = []byte{0, 0, 1}
+			payload = []byte{0, 0, 1}
 		}
-		_, err = nc.Write(say)
+		_, err = nc.Write(payload)
 		_ = nc.(*net.TCPConn).SetLinger(0) // leave nothing behind in the kernel
 		if err = errors.Join(err, nc.Close()); err != nil {
 			return err
@@ -349,9 +349,9 @@ func (s *testHub) churn(seed, times int) error {
 	return nil
 }
 
-// visit connects, asks, and disconnects when it is answered.
-func (s *testHub) visit() error {
-	nc, err := net.Dial("tcp", s.addr)
+// requestIdentityOnce connects, asks, and disconnects when it is answered.
+func (h *testHub) requestIdentityOnce() error {
+	nc, err := net.Dial("tcp", h.addr)
 	if err != nil {
 		return err
 	}
@@ -363,18 +363,18 @@ func (s *testHub) visit() error {
 	return err
 }
 
-// watchLists asks for lists until stop is closed.
-func (p *peer) watchLists(stay []uint64, stop <-chan struct{}) error {
+// checkListsUntil asks for lists until stop is closed.
+func (c *clientV1) checkListsUntil(staying []uint64, stop <-chan struct{}) error {
 	for {
 		select {
 		case <-stop:
 			return nil
 		default:
 		}
-		if _, err := p.Write(wire.AppendListRequest(nil)); err != nil {
+		if _, err := c.Write(wire.AppendListRequest(nil)); err != nil {
 			return err
 		}
-		kind, payload, err := p.next()
+		kind, payload, err := c.readFrame()
 		if err != nil {
 			return err
 		}
@@ -382,22 +382,22 @@ func (p *peer) watchLists(stay []uint64, stop <-chan struct{}) error {
 		if err != nil || kind != wire.TypeList {
 			return fmt.Errorf("type %d, %w", kind, err)
 		}
-		if err := checkList(ids.AppendTo(nil), p.id, stay); err != nil {
+		if err := checkList(ids.AppendTo(nil), c.id, staying); err != nil {
 			return err
 		}
 	}
 }
 
-func checkList(list []uint64, asker uint64, stay []uint64) error {
+func checkList(list []uint64, self uint64, staying []uint64) error {
 	for i := 1; i < len(list); i++ {
 		if list[i-1] >= list[i] {
 			return fmt.Errorf("list not ascending: %d, %d", list[i-1], list[i])
 		}
 	}
-	if slices.Contains(list, asker) {
-		return fmt.Errorf("list has the one who asked: %d", asker)
+	if slices.Contains(list, self) {
+		return fmt.Errorf("list has the one who asked: %d", self)
 	}
-	for _, id := range stay {
+	for _, id := range staying {
 		if !slices.Contains(list, id) {
 			return fmt.Errorf("list lacks %d, who stays", id)
 		}
@@ -405,26 +405,26 @@ func checkList(list []uint64, asker uint64, stay []uint64) error {
 	return nil
 }
 
-// TestThousandAnnouncementsDelayNobody has clients that announce a body of 1 MiB
+// TestHub_AnnouncedBodies_DelayNoOthers has clients that announce a body of 1 MiB
 // each, send a little of it, and fall silent. The hub has memory for three.
-func TestThousandAnnouncementsDelayNobody(t *testing.T) {
-	for _, little := range []int{wire.HeaderSize, 1000, 4000, 20_000, 60_000} {
-		t.Run(fmt.Sprint(little), func(t *testing.T) {
+func TestHub_AnnouncedBodies_DelayNoOthers(t *testing.T) {
+	for _, prefixLen := range []int{wire.HeaderSize, 1000, 4000, 20_000, 60_000} {
+		t.Run(fmt.Sprint(prefixLen), func(t *testing.T) {
 			h := start(t, hub.Config{MaxQueuedBytes: 5 << 20})
-			bystanders := h.bystand(t)
+			bystanders := h.startBystanders(t)
 			frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
 			for range 1000 {
-				h.silent(t).send(frame[:little])
+				h.connect(t).send(frame[:prefixLen])
 			}
 			eventually(t, "all connected", func() bool { return h.Stats().Clients == 1002 })
-			a, b := h.peer(t), h.peer(t)
+			a, b := h.connectV1(t), h.connectV1(t)
 			body := pattern(wire.DefaultMaxBody, 3)
 			a.relay(body, b.id)
-			if err := b.SetReadDeadline(time.Now().Add(2 * untroubled)); err != nil {
+			if err := b.SetReadDeadline(time.Now().Add(2 * maxRoundTrip)); err != nil {
 				t.Fatal(err)
 			}
-			b.hears(body)
-			bystanders.pass(10)
+			b.expectRelay(body)
+			bystanders.waitRounds(10)
 			if n := h.Stats().Clients; n != 1004 {
 				t.Errorf("%d clients, want all 1004", n)
 			}
@@ -432,11 +432,11 @@ func TestThousandAnnouncementsDelayNobody(t *testing.T) {
 	}
 }
 
-// unseen is a listener of connections of which the hub does not see what waits in the kernel, so
+// opaqueListener is a listener of connections of which the hub does not see what waits in the kernel, so
 // that it reads each message as it comes.
-type unseen struct{ net.Listener }
+type opaqueListener struct{ net.Listener }
 
-func (l unseen) Accept() (net.Conn, error) {
+func (l opaqueListener) Accept() (net.Conn, error) {
 	nc, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -444,26 +444,26 @@ func (l unseen) Accept() (net.Conn, error) {
 	return struct{ net.Conn }{nc}, nil
 }
 
-// TestHoldersOfMemoryAreCut has clients that get memory by sending a part of a
+// TestReclaimer_PartialBodies_AreDisconnected has clients that get memory by sending a part of a
 // large body, and stop there. Whoever waits for memory gets it when they are cut,
 // a stall timeout later.
-func TestHoldersOfMemoryAreCut(t *testing.T) {
+func TestReclaimer_PartialBodies_AreDisconnected(t *testing.T) {
 	for name, body := range map[string]int{"large": wire.DefaultMaxBody, "small": 100} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: 2 * time.Second}, unseen{listen(t)})
-			a, b := h.peer(t), h.peer(t)
+			h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: 2 * time.Second}, opaqueListener{listen(t)})
+			a, b := h.connectV1(t), h.connectV1(t)
 			frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
 			for range 12 {
-				p := h.silent(t)
-				p.send(frame[:150_000])
+				c := h.connect(t)
+				c.send(frame[:150_000])
 			}
 			eventually(t, "used up", func() bool { return h.Stats().QueuedBytes > 3<<20 })
 			a.relay(pattern(body, 3), b.id)
-			b.hears(pattern(body, 3))
-			h.disconnected(t, hub.ReasonSlow, 1)
+			b.expectRelay(pattern(body, 3))
+			h.waitDisconnected(t, hub.CloseSlow, 1)
 			for reason, n := range h.Stats().Disconnected {
-				if reason != hub.ReasonSlow {
+				if reason != hub.CloseSlow {
 					t.Errorf("%d × %q", n, reason)
 				}
 			}
@@ -473,58 +473,58 @@ func TestHoldersOfMemoryAreCut(t *testing.T) {
 	}
 }
 
-// TestReceiverThatHoldsTheMemoryIsCut has a sender whose whole share waits for one
+// TestReclaimer_SlowReceiver_IsDisconnected has a sender whose whole share waits for one
 // who takes nothing, in a queue that is not even full.
-func TestReceiverThatHoldsTheMemoryIsCut(t *testing.T) {
+func TestReclaimer_SlowReceiver_IsDisconnected(t *testing.T) {
 	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, OutboxBytes: 16 << 20, StallTimeout: 2 * time.Second})
-	bystanders := h.bystand(t)
-	sender, greedy, other := h.peer(t), h.peer(t).small(), h.peer(t)
+	bystanders := h.startBystanders(t)
+	sender, greedy, other := h.connectV1(t), h.connectV1(t).shrinkReadBuffer(), h.connectV1(t)
 	const messages, size = 30, 300_000
-	background(t, func() error { return sender.stream([]uint64{greedy.id, other.id}, messages, size) })
-	if err := other.follow(sender.id, messages, size); err != nil {
+	background(t, func() error { return sender.sendNumbered([]uint64{greedy.id, other.id}, messages, size) })
+	if err := other.readNumbered(sender.id, messages, size); err != nil {
 		t.Fatal(err)
 	}
-	h.disconnected(t, hub.ReasonSlow, 1)
+	h.waitDisconnected(t, hub.CloseSlow, 1)
 	sender.fence()
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// TestRelaysToStrangersCostLittle names the most receivers that a frame can, none
+// TestHub_UnknownReceivers_AreCounted names the most receivers that a frame can, none
 // of whom exists, over and over.
-func TestRelaysToStrangersCostLittle(t *testing.T) {
+func TestHub_UnknownReceivers_AreCounted(t *testing.T) {
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	p := h.peer(t)
+	bystanders := h.startBystanders(t)
+	c := h.connectV1(t)
 	ids := make([]uint64, wire.MaxReceivers)
 	for i := range ids {
 		ids[i] = uint64(1_000_000 + i)
 	}
 	frame := wire.AppendRelay(nil, ids, []byte("x"))
-	p.send(bytes.Repeat(frame, 1000))
-	p.fence()
+	c.send(bytes.Repeat(frame, 1000))
+	c.fence()
 	eventually(t, "counted", func() bool { return h.Stats().Unknown == 1000*wire.MaxReceivers })
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// TestLargeRequestsThatAreNoRelaysGiveTheirMemoryBack sends identity requests with
+// TestHub_LargeNonRelayFrames_ReleaseMemory sends identity requests with
 // so much behind them, all to be ignored, that together they are all the memory
 // there is, and goes. Whoever has a question afterwards is answered.
-func TestLargeRequestsThatAreNoRelaysGiveTheirMemoryBack(t *testing.T) {
-	h := startOn(t, hub.Config{MaxBody: 200 << 10, MaxQueuedBytes: 1 << 20, StallTimeout: time.Second}, unseen{listen(t)})
+func TestHub_LargeNonRelayFrames_ReleaseMemory(t *testing.T) {
+	h := startOn(t, hub.Config{MaxBody: 200 << 10, MaxQueuedBytes: 1 << 20, StallTimeout: time.Second}, opaqueListener{listen(t)})
 	frame := make([]byte, 120<<10)
 	binary.BigEndian.PutUint32(frame, uint32(len(frame)-wire.LengthSize))
 	frame[wire.LengthSize] = byte(wire.TypeIdentity)
-	var greedy []*peer
+	var greedy []*clientV1
 	for range 12 {
-		p := h.silent(t)
-		p.send(frame[:len(frame)-1])
-		greedy = append(greedy, p)
+		c := h.connect(t)
+		c.send(frame[:len(frame)-1])
+		greedy = append(greedy, c)
 	}
 	eventually(t, "the memory is used up", func() bool { return h.Stats().QueuedBytes > 700<<10 })
-	for _, p := range greedy {
-		_, _ = p.Write(frame[len(frame)-1:]) // some may be cut before
-		p.reset()
+	for _, c := range greedy {
+		_, _ = c.Write(frame[len(frame)-1:]) // some may be cut before
+		c.reset()
 	}
 	eventually(t, "all gone", func() bool { s := h.Stats(); return s.Clients == 0 && s.QueuedBytes == 0 })
-	h.peer(t).fence()
+	h.connectV1(t).fence()
 }

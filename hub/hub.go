@@ -39,33 +39,33 @@ import (
 var ErrClosed = errors.New("hub closed")
 
 const (
-	// readsPart is the part of Config.MaxQueuedBytes that is set aside for reading:
+	// readFraction is the part of Config.MaxQueuedBytes that is set aside for reading:
 	// 6 MiB of the default, enough for 95 connections to read at once.
-	readsPart = 8
+	readFraction = 8
 
-	// writesPart is the part of that which records of TLS may hold while they leave: of the
+	// writeFraction is the part of that which records of TLS may hold while they leave: of the
 	// default, enough for 24 connections to write at once.
-	writesPart = 4
+	writeFraction = 4
 
-	// sharePart is the part of the rest that one sender may hold.
-	sharePart = 8
+	// shareFraction is the part of the rest that one sender may hold.
+	shareFraction = 8
 
-	// spareLeast is what the hub holds for each client beyond Config.MaxQueuedBytes, if need be, in bytes:
+	// minPerClient is what the hub holds for each client beyond Config.MaxQueuedBytes, if need be, in bytes:
 	// whoever needs little is served whatever the others hold. With the 4.5 KiB that an
 	// idle connection takes that makes 8 KiB.
-	spareLeast = 3 << 10
+	minPerClient = 3 << 10
 
-	// unsentBytes is how much of a client's stream may wait in the kernel before the
+	// maxUnsentBytes is how much of a client's stream may wait in the kernel before the
 	// outbox holds the rest. Without a bound, 255 receivers of large bodies drive the
 	// kernel into memory pressure, where it drops what it has received. The less there
 	// is, the more of it is still in the processor's cache when it leaves
 	// (docs/decisions/0002).
-	unsentBytes = 64 << 10
+	maxUnsentBytes = 64 << 10
 
-	// minWhole is the size above which the kernel is to hold a client's frame until all of it has
+	// minWholeFrame is the size above which the kernel is to hold a client's frame until all of it has
 	// come, in bytes. Smaller ones never need memory for which others wait before they are whole
 	// (docs/decisions/0014).
-	minWhole = 64 << 10
+	minWholeFrame = 64 << 10
 
 	// userTimeout is after how long a peer is given up that takes nothing of what the
 	// kernel has for it: as long as Go's keep-alive takes for one that has nothing to take
@@ -78,40 +78,40 @@ const (
 // concurrently.
 type Hub struct {
 	// Static after New.
-	config  Config        // MaxClients is only what most begins with
-	socket  socket.Config // what all sessions have in common
-	started time.Time
-	bodies  *body.Budget
-	reads   *body.Budget
-	share   int64 // of bodies, for one sender
-	epoch   uint64
+	config       Config        // MaxClients is only what most begins with
+	socketConfig socket.Config // what all sessions have in common
+	started      time.Time
+	bodies       *body.Budget
+	reads        *body.Budget
+	maxPerSender int64 // of bodies, for one sender
+	epoch        uint64
 
-	most atomic.Int64 // how many connections may be open at once, read for each new one
+	maxClients atomic.Int64 // how many connections may be open at once, read for each new one
 
-	classicIDs   idpool.Pool // of clients of version 1 that need not say who they are
-	ids          idpool.Pool // of all others to whom none is granted
-	roster       roster.Roster[*session]
-	tracker      tracker
-	unregistered unregistered
-	presence     presence
-	counters     counters
+	v1IDs         idpool.Pool // of clients of version 1 that need not say who they are
+	ids           idpool.Pool // of all others to whom none is granted
+	roster        roster.Roster[*conn]
+	conns         connSet
+	registerQueue registerQueue
+	presence      presence
+	counters      counters
 
-	addresses addresses
-	budgets   budgets
-	traced    atomic.Int64 // receivers of messages that are traced now
+	ipLimits         ipLimiter
+	buckets          bucketStore
+	sampledReceivers atomic.Int64 // receivers of messages that are traced now
 
-	handshakes complaints // about those that fail
-	refusals   complaints // about clients that may not come in
-	proxied    complaints // about headers of the PROXY protocol that nobody reads
-	rejections complaints // about connections that are one too many
-	mistakes   complaints // about requests that are answered by ERROR
-	forbidden  complaints // about messages to those to whom their sender may not send
-	haste      complaints // about clients that send faster than they may
+	handshakeLog    limitedLog // about those that fail
+	authLog         limitedLog // about clients that may not come in
+	proxyHeaderLog  limitedLog // about headers of the PROXY protocol that nobody reads
+	rejectLog       limitedLog // about connections that are one too many
+	requestErrorLog limitedLog // about requests that are answered by ERROR
+	forbiddenLog    limitedLog // about messages to those to whom their sender may not send
+	rateLimitLog    limitedLog // about clients that send faster than they may
 
-	shutdown sync.Once
-	closing  chan struct{} // closed when Shutdown begins
-	quiet    chan struct{} // closed when no session reads any more
-	finished chan struct{} // closed when nothing of the hub runs any more
+	shutdownOnce sync.Once
+	closing      chan struct{} // closed when Shutdown begins
+	readersDone  chan struct{} // closed when no session reads any more
+	finished     chan struct{} // closed when nothing of the hub runs any more
 }
 
 // New returns a hub that serves nobody yet, or an error that names what is wrong
@@ -122,52 +122,52 @@ func New(config Config) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	forReads := config.MaxQueuedBytes / readsPart
-	forBodies := config.MaxQueuedBytes - forReads
+	readBytes := config.MaxQueuedBytes / readFraction
+	bodyBytes := config.MaxQueuedBytes - readBytes
 	h := &Hub{
-		config:   config,
-		started:  time.Now(),
-		bodies:   body.NewBudget(forBodies, spareLeast),
-		reads:    body.NewBudget(forReads, 0),
-		share:    forBodies / sharePart,
-		closing:  make(chan struct{}),
-		quiet:    make(chan struct{}),
-		finished: make(chan struct{}),
+		config:       config,
+		started:      time.Now(),
+		bodies:       body.NewBudget(bodyBytes, minPerClient),
+		reads:        body.NewBudget(readBytes, 0),
+		maxPerSender: bodyBytes / shareFraction,
+		closing:      make(chan struct{}),
+		readersDone:  make(chan struct{}),
+		finished:     make(chan struct{}),
 	}
 	h.epoch = uint64(h.started.UnixNano())
-	h.socket = socket.Config{
-		MaxLength:    wire.MaxRequest(config.MaxBody),
-		FrameTimeout: config.FrameTimeout,
-		OutboxBytes:  config.OutboxBytes,
-		StallTimeout: config.StallTimeout,
-		UnsentBytes:  unsentBytes,
-		UserTimeout:  userTimeout,
-		Reads:        h.reads.Account(forReads),
-		Writes:       h.reads.Account(forReads / writesPart),
-		MinWhole:     minWhole,
-		Kernel:       socket.DefaultKernelRoom(),
+	h.socketConfig = socket.Config{
+		MaxLength:      wire.MaxRequestLength(config.MaxBody),
+		FrameTimeout:   config.FrameTimeout,
+		MaxOutboxBytes: config.OutboxBytes,
+		StallTimeout:   config.StallTimeout,
+		MaxUnsentBytes: maxUnsentBytes,
+		UserTimeout:    userTimeout,
+		ReadAccount:    h.reads.NewAccount(readBytes),
+		WriteAccount:   h.reads.NewAccount(readBytes / writeFraction),
+		MinWhole:       minWholeFrame,
+		KernelBudget:   socket.DefaultKernelBudget(),
 	}
-	h.addresses.most, h.addresses.pace = config.MaxPerAddress, config.ConnectRate
+	h.ipLimits.maxConns, h.ipLimits.connectRate = config.MaxPerAddress, config.ConnectRate
 	h.ids.StartAt(h.firstID())
-	h.most.Store(int64(config.MaxClients))
-	h.tracker.init()
-	h.unregistered.init()
+	h.maxClients.Store(int64(config.MaxClients))
+	h.conns.init()
+	h.registerQueue.init()
 	h.presence.init()
-	h.tracker.running.Go(h.watch) // ends with closing, like the next
-	h.tracker.running.Go(h.beat)
-	h.tracker.running.Go(h.announce)
-	h.tracker.running.Go(h.registerSilent)
+	h.conns.running.Go(h.reclaimLoop) // ends with closing, like the next
+	h.conns.running.Go(h.keepAliveLoop)
+	h.conns.running.Go(h.presenceLoop)
+	h.conns.running.Go(h.registerLoop)
 	return h, nil
 }
 
 // firstID returns the first id that the hub gives to a client of version 2: the time of its start in
 // microseconds. As long as fewer than a million clients come in a second, on average, and the clock
 // is not set back, no start gives an id that one before has given, and for two centuries a float64
-// holds them. With Config.Admit they begin behind those that can be granted.
+// holds them. With Config.Authenticate they begin behind those that can be granted.
 func (h *Hub) firstID() uint64 {
 	first := uint64(h.started.UnixMicro())
-	if h.config.Admit != nil {
-		first += GrantedMost + 1
+	if h.config.Authenticate != nil {
+		first += MaxGrantedID + 1
 	}
 	return first
 }
@@ -176,12 +176,12 @@ func (h *Hub) firstID() uint64 {
 // it: 0 is the default. When there are more already, all of them stay, and further
 // ones are refused until fewer are left. It returns an
 // error that names the value and what is allowed, and changes nothing then.
-func (h *Hub) SetMaxClients(most int) error {
-	set(&most, DefaultMaxClients)
-	if err := checkMaxClients(most); err != nil {
+func (h *Hub) SetMaxClients(maxClients int) error {
+	setDefault(&maxClients, DefaultMaxClients)
+	if err := checkMaxClients(maxClients); err != nil {
 		return err
 	}
-	h.most.Store(int64(most))
+	h.maxClients.Store(int64(maxClients))
 	return nil
 }
 
@@ -191,16 +191,16 @@ func (h *Hub) SetMaxClients(most int) error {
 // client that is silent, or that does not read, delays it no longer than ctx. It
 // may be called more than once; each call waits for the end.
 func (h *Hub) Shutdown(ctx context.Context) error {
-	h.shutdown.Do(func() {
+	h.shutdownOnce.Do(func() {
 		close(h.closing)
-		sessions := h.tracker.close()
-		for _, s := range sessions {
-			s.conn.Interrupt()
+		conns := h.conns.close()
+		for _, c := range conns {
+			c.sock.Interrupt()
 		}
 		go func() { // ends when all sessions have stopped reading, which Shutdown sees to
-			h.tracker.reading.Wait()
-			close(h.quiet)
-			h.tracker.running.Wait()
+			h.conns.reading.Wait()
+			close(h.readersDone)
+			h.conns.running.Wait()
 			close(h.finished)
 		}()
 	})
@@ -214,51 +214,51 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		default:
 		}
 	}
-	for _, s := range h.tracker.all() {
-		s.end(ReasonShutdown)
+	for _, c := range h.conns.snapshot() {
+		c.close(CloseShutdown)
 	}
 	<-h.finished
 	return ctx.Err()
 }
 
-// countRefused counts and logs that a connection is one too many.
-func (h *Hub) countRefused(why Refusal, from net.Addr) {
-	h.counters.refused[why].Add(1)
-	h.rejections.complain(h.config.Logger, "connection refused", "reason", why.String(), "address", from.String())
+// recordReject counts and logs that a connection is one too many.
+func (h *Hub) recordReject(reason RejectReason, addr net.Addr) {
+	h.counters.rejected[reason].Add(1)
+	h.rejectLog.logWarn(h.config.Logger, "connection refused", "reason", reason.String(), "address", addr.String())
 }
 
-// refuse closes a connection before its first byte is read. Where only version 2 is spoken the client
+// reject closes a connection before its first byte is read. Where only version 2 is spoken the client
 // is told why, but not over TLS: a handshake would cost more than what is refused. The kernel
 // has room for the first bytes of a connection, so that this does not wait.
-func (h *Hub) refuse(nc net.Conn, why Refusal) {
-	h.countRefused(why, nc.RemoteAddr())
-	if plain, ok := socket.TCP(nc); ok && h.config.NoClassic {
-		_, _ = plain.Write(busy[why]) // to one who may have gone already
+func (h *Hub) reject(nc net.Conn, reason RejectReason) {
+	h.recordReject(reason, nc.RemoteAddr())
+	if tcp, ok := socket.TCP(nc); ok && h.config.DisableV1 {
+		_, _ = tcp.Write(rejectFrames[reason]) // to one who may have gone already
 	}
 	nc.Close()
 }
 
-// admit starts the session of a connection, before its first byte.
-func (h *Hub) admit(nc net.Conn) {
-	from, now := nc.RemoteAddr(), time.Now()
-	standing, why, ok := h.addresses.enter(from, now)
+// startConn starts the session of a connection, before its first byte.
+func (h *Hub) startConn(nc net.Conn) {
+	addr, now := nc.RemoteAddr(), time.Now()
+	ipSlot, reason, ok := h.ipLimits.acquire(addr, now)
 	if !ok {
-		h.refuse(nc, why)
+		h.reject(nc, reason)
 		return
 	}
-	s := newSession(h, nc)
-	s.standing = standing
-	if standing == provisional {
-		s.provisional, s.refusal = true, RefusedAddress
+	c := newConn(h, nc)
+	c.ipSlot = ipSlot
+	if ipSlot == ipProvisional {
+		c.provisional, c.rejectReason = true, RejectAddress
 	}
-	switch h.tracker.add(s, int(h.most.Load())) {
-	case closed:
+	switch h.conns.add(c, int(h.maxClients.Load())) {
+	case addClosed:
 		nc.Close()
-	case full:
-		h.addresses.leave(from, standing, now)
-		h.refuse(nc, s.refusal)
-	case added:
+	case addFull:
+		h.ipLimits.release(addr, ipSlot, now)
+		h.reject(nc, c.rejectReason)
+	case addOK:
 		h.counters.connected.Add(1)
-		s.start(nc)
+		c.start(nc)
 	}
 }

@@ -10,46 +10,46 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// maxFloat is the largest whole number up to which a float64 holds all, as numbers of JSON are read.
-const maxFloat = 1 << 53
+// maxExactInt is the largest whole number up to which a float64 holds all, as numbers of JSON are read.
+const maxExactInt = 1 << 53
 
-// TestIDs_NoStartRepeatsThoseOfAnother for clients of version 2, and for all clients of a hub that asks
+// TestIDs_UniqueAcrossRestarts for clients of version 2, and for all clients of a hub that asks
 // who they are, one millisecond after the other start. Each says whether it grants ids.
-func TestIDs_NoStartRepeatsThoseOfAnother(t *testing.T) {
-	anybody := func(hub.Applicant) (*hub.Grant, error) { return new(hub.Grant), nil }
+func TestIDs_UniqueAcrossRestarts(t *testing.T) {
+	allowAll := func(hub.AuthRequest) (*hub.Permissions, error) { return new(hub.Permissions), nil }
 	for name, test := range map[string]struct {
 		config   hub.Config
 		min, max uint64
 	}{
-		"open":       {hub.Config{}, 1 << 32, maxFloat},
-		"no classic": {hub.Config{NoClassic: true}, 1 << 32, maxFloat},
-		"guarded":    {hub.Config{Admit: anybody}, hub.GrantedMost + 1, 1<<64 - 1},
+		"open":       {hub.Config{}, 1 << 32, maxExactInt},
+		"no classic": {hub.Config{DisableV1: true}, 1 << 32, maxExactInt},
+		"guarded":    {hub.Config{Authenticate: allowAll}, hub.MaxGrantedID + 1, 1<<64 - 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var all []uint64
+				var ids []uint64
 				var epochs []uint64
 				for range 3 {
-					ln := newPipes()
+					ln := newPipeListener()
 					h := startOn(t, test.config, ln)
 					for range 20 {
-						g := greet(virtual(t, ln), wire.Hello{Version: wire.Version2})
-						all, epochs = append(all, g.ID), append(epochs, g.Epoch)
-						if g.GrantsIDs != (test.config.Admit != nil) {
-							t.Errorf("it says that it grants ids: %t", g.GrantsIDs)
+						c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
+						ids, epochs = append(ids, c.ID), append(epochs, c.Epoch)
+						if c.GrantsIDs != (test.config.Authenticate != nil) {
+							t.Errorf("it says that it grants ids: %t", c.GrantsIDs)
 						}
-						if test.config.Admit != nil {
-							all = append(all, virtual(t, ln).named().id)
+						if test.config.Authenticate != nil {
+							ids = append(ids, connectPipe(t, ln).requestID().id)
 						}
 					}
-					_, _ = h.shutdown(t, patience)
+					_, _ = h.shutdownTimed(t, testTimeout)
 					<-time.After(time.Millisecond)
 				}
-				if sorted := slices.Sorted(slices.Values(all)); !slices.Equal(all, sorted) || len(slices.Compact(sorted)) != len(all) {
-					t.Errorf("the ids are %v, want each once, ascending", all)
+				if sorted := slices.Sorted(slices.Values(ids)); !slices.Equal(ids, sorted) || len(slices.Compact(sorted)) != len(ids) {
+					t.Errorf("the ids are %v, want each once, ascending", ids)
 				}
-				if all[0] < test.min || all[len(all)-1] > test.max {
-					t.Errorf("the ids are from %d to %d, want them from %d to %d", all[0], all[len(all)-1], test.min, test.max)
+				if ids[0] < test.min || ids[len(ids)-1] > test.max {
+					t.Errorf("the ids are from %d to %d, want them from %d to %d", ids[0], ids[len(ids)-1], test.min, test.max)
 				}
 				if n := len(slices.Compact(epochs)); n != 3 {
 					t.Errorf("%d epochs, want 3", n)
@@ -59,36 +59,36 @@ func TestIDs_NoStartRepeatsThoseOfAnother(t *testing.T) {
 	}
 }
 
-// TestIDs_Version1BeginsAt1 with each start, whoever of version 2 is there.
-func TestIDs_Version1BeginsAt1(t *testing.T) {
+// TestIDs_Version1StartsAtOne with each start, whoever of version 2 is there.
+func TestIDs_Version1StartsAtOne(t *testing.T) {
 	for range 2 {
 		h := start(t, hub.Config{})
-		if p := h.peer(t); p.id != 1 {
-			t.Errorf("the first client is %d, want 1", p.id)
+		if c := h.connectV1(t); c.id != 1 {
+			t.Errorf("the first client is %d, want 1", c.id)
 		}
-		g := h.guest(t)
-		if p := h.peer(t); p.id <= 1 || p.id > 3 {
-			t.Errorf("the third client is %d", p.id)
+		v2 := h.connectV2(t)
+		if c := h.connectV1(t); c.id <= 1 || c.id > 3 {
+			t.Errorf("the third client is %d", c.id)
 		}
-		if ids := g.page(0, 0); len(ids) != 3 || ids[2] != g.ID {
+		if ids := v2.requestPage(0, 0); len(ids) != 3 || ids[2] != v2.ID {
 			t.Errorf("listed: %v", ids)
 		}
 	}
 }
 
-// TestIDs_LateHelloGetsAnother than the one by which the client was listed in version 1.
-func TestIDs_LateHelloGetsAnother(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipes) {
-		o := observe(t, h, ln)
-		late := virtual(t, ln)
-		<-time.After(registerAfter + registerSlack)
-		o.sees([]uint64{2}, nil)
-		g := greet(late, wire.Hello{Version: wire.Version2})
-		if g.ID <= o.ID {
-			t.Errorf("its id is %d", g.ID)
+// TestIDs_LateHello_GetsNewID than the one by which the client was listed in version 1.
+func TestIDs_LateHello_GetsNewID(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		pc := startPresenceChecker(t, h, ln)
+		silent := connectPipe(t, ln)
+		<-time.After(registerDelay + registerSlack)
+		pc.expectPresence([]uint64{2}, nil)
+		v2 := handshakeV2(silent, wire.Hello{Version: wire.Version2})
+		if v2.ID <= pc.ID {
+			t.Errorf("its id is %d", v2.ID)
 		}
-		o.sees([]uint64{g.ID}, []uint64{2})
-		o.reported(o.tell([]byte("x"), only(wire.LevelWritten), 0, 2), wire.FateUnknown)
+		pc.expectPresence([]uint64{v2.ID}, []uint64{2})
+		pc.expectReport(pc.sendMessage([]byte("x"), levelOptions(wire.LevelWritten), 0, 2), wire.FateUnknown)
 		if n := h.Stats().Clients; n != 2 {
 			t.Errorf("%d clients, want 2", n)
 		}

@@ -17,11 +17,11 @@ var latched = func() *latchState {
 
 // Set lets everybody go on who waits. It reports whether it was the first call.
 func (l *latch) Set() bool {
-	old := l.state.Swap(latched)
-	if old != nil && old != latched {
-		close(old.happened)
+	prev := l.state.Swap(latched)
+	if prev != nil && prev != latched {
+		close(prev.happened)
 	}
-	return old != latched
+	return prev != latched
 }
 
 // IsSet reports whether Set was called.

@@ -5,38 +5,38 @@ import (
 	"testing"
 )
 
-func TestLatch_SetLetsAllGoOn(t *testing.T) {
+func TestLatch_Set_WakesAllWaiters(t *testing.T) {
 	var l latch
 	if l.IsSet() {
 		t.Error("set from the start")
 	}
-	early := l.Done()
-	var waiting sync.WaitGroup
+	before := l.Done()
+	var wg sync.WaitGroup
 	for range 8 {
-		waiting.Go(func() { <-l.Done() })
+		wg.Go(func() { <-l.Done() })
 	}
 	if !l.Set() || l.Set() {
 		t.Error("the first call is not told from the second")
 	}
-	waiting.Wait()
-	<-early
+	wg.Wait()
+	<-before
 	<-l.Done()
 	if !l.IsSet() {
 		t.Error("not set")
 	}
 }
 
-// TestLatch_SetAtOnce has several set it while others begin to wait.
-func TestLatch_SetAtOnce(t *testing.T) {
+// TestLatch_ConcurrentSet_OneIsFirst has several set it while others begin to wait.
+func TestLatch_ConcurrentSet_OneIsFirst(t *testing.T) {
 	for range 1000 {
 		var l latch
-		var all sync.WaitGroup
+		var wg sync.WaitGroup
 		first := make(chan bool, 4)
 		for range 4 {
-			all.Go(func() { <-l.Done() })
-			all.Go(func() { first <- l.Set() })
+			wg.Go(func() { <-l.Done() })
+			wg.Go(func() { first <- l.Set() })
 		}
-		all.Wait()
+		wg.Wait()
 		close(first)
 		n := 0
 		for f := range first {
@@ -50,7 +50,7 @@ func TestLatch_SetAtOnce(t *testing.T) {
 	}
 }
 
-func TestLatch_IsSmallUntilSomebodyWaits(t *testing.T) {
+func TestLatch_WithoutWaiters_DoesNotAllocate(t *testing.T) {
 	var latches [101]latch
 	next := 0
 	if n := testing.AllocsPerRun(len(latches)-1, func() {

@@ -15,99 +15,99 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestPipelinedMessagesArriveInOrder sends 20,000 without waiting for anything.
-func TestPipelinedMessagesArriveInOrder(t *testing.T) {
+// TestRelay_PipelinedMessages_KeepOrder sends 20,000 without waiting for anything.
+func TestRelay_PipelinedMessages_KeepOrder(t *testing.T) {
 	const messages = 20_000
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	a, b := h.peer(t), h.peer(t)
-	background(t, func() error { return a.stream([]uint64{b.id}, messages, 100) })
-	if err := b.follow(a.id, messages, 100); err != nil {
+	bystanders := h.startBystanders(t)
+	a, b := h.connectV1(t), h.connectV1(t)
+	background(t, func() error { return a.sendNumbered([]uint64{b.id}, messages, 100) })
+	if err := b.readNumbered(a.id, messages, 100); err != nil {
 		t.Fatal(err)
 	}
 	b.fence()
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// mixed is the size of message n: copied, queued by reference, and alone in a
+// mixedSize is the size of message n: copied, queued by reference, and alone in a
 // buffer of its own follow each other.
-func mixed(n int) int {
+func mixedSize(n int) int {
 	return []int{0, 20, 5000, 1, 70_000, 300, 60_000, 4090, 4096, 200_000, 16, 65_530}[n%12]
 }
 
-// TestMessagesOfAllSizesArriveInOrder mixes the ways that a body can take through
+// TestRelay_MixedSizes_KeepOrder mixes the ways that a body can take through
 // the hub, and the receivers: a message to both, one to each, one to oneself.
-func TestMessagesOfAllSizesArriveInOrder(t *testing.T) {
+func TestRelay_MixedSizes_KeepOrder(t *testing.T) {
 	const messages = 600
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	a, b, c := h.peer(t), h.peer(t), h.peer(t)
+	bystanders := h.startBystanders(t)
+	a, b, c := h.connectV1(t), h.connectV1(t), h.connectV1(t)
 	lists := [][]uint64{{b.id, c.id}, {b.id}, {c.id}, {c.id, b.id}, {b.id, c.id}}
 	background(t, func() error {
 		for n := range messages {
-			if _, err := a.Write(wire.AppendRelay(nil, lists[n%len(lists)], numbered(a.id, n, mixed(n)))); err != nil {
+			if _, err := a.Write(wire.AppendRelay(nil, lists[n%len(lists)], numberedBody(a.id, n, mixedSize(n)))); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	receivers := []*peer{b, c}
+	receivers := []*clientV1{b, c}
 	parallel(t, len(receivers), func(i int) error {
 		for n := range messages {
 			if !slices.Contains(lists[n%len(lists)], receivers[i].id) {
 				continue
 			}
-			if err := receivers[i].expect(numbered(a.id, n, mixed(n))); err != nil {
+			if err := receivers[i].readRelay(numberedBody(a.id, n, mixedSize(n))); err != nil {
 				return fmt.Errorf("message %d: %w", n, err)
 			}
 		}
 		return nil
 	})
 	a.fence()
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// TestAnswersComeInTheOrderOfTheRequests has deliveries to oneself and answers
+// TestRelay_Replies_KeepRequestOrder has deliveries to oneself and answers
 // follow each other.
-func TestAnswersComeInTheOrderOfTheRequests(t *testing.T) {
+func TestRelay_Replies_KeepRequestOrder(t *testing.T) {
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	p := h.peer(t)
+	bystanders := h.startBystanders(t)
+	c := h.connectV1(t)
 	const rounds = 300
 	background(t, func() error {
 		for n := range rounds {
-			frames := wire.AppendRelay(nil, []uint64{p.id}, numbered(p.id, n, mixed(n)))
+			frames := wire.AppendRelay(nil, []uint64{c.id}, numberedBody(c.id, n, mixedSize(n)))
 			frames = wire.AppendListRequest(wire.AppendIdentityRequest(frames))
-			if _, err := p.Write(frames); err != nil {
+			if _, err := c.Write(frames); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	for n := range rounds {
-		p.hears(numbered(p.id, n, mixed(n)))
-		p.identity()
-		if kind, _ := p.frame(); kind != wire.TypeList {
+		c.expectRelay(numberedBody(c.id, n, mixedSize(n)))
+		c.readIdentity()
+		if kind, _ := c.mustReadFrame(); kind != wire.TypeList {
 			t.Fatalf("round %d: got type %d, want a list", n, kind)
 		}
 	}
-	p.fence()
-	bystanders.pass(3)
+	c.fence()
+	bystanders.waitRounds(3)
 }
 
-// TestHundredSendersToOneReceiver keeps the order of each of them.
-func TestHundredSendersToOneReceiver(t *testing.T) {
+// TestRelay_HundredSenders_KeepOrderPerSender keeps the order of each of them.
+func TestRelay_HundredSenders_KeepOrderPerSender(t *testing.T) {
 	const senders, messages, size = 100, 300, 200
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	receiver := h.peer(t)
+	bystanders := h.startBystanders(t)
+	receiver := h.connectV1(t)
 	for range senders {
-		p := h.peer(t)
-		background(t, func() error { return p.stream([]uint64{receiver.id}, messages, size) })
+		c := h.connectV1(t)
+		background(t, func() error { return c.sendNumbered([]uint64{receiver.id}, messages, size) })
 	}
 	next := map[uint64]int{}
 	for range senders * messages {
-		_, body := receiver.frame()
+		_, body := receiver.mustReadFrame()
 		sender := binary.BigEndian.Uint64(body)
 		if n := int(binary.BigEndian.Uint64(body[8:])); n != next[sender] || len(body) != size {
 			t.Fatalf("sender %d: message %d, %d bytes, want message %d", sender, n, len(body), next[sender])
@@ -115,157 +115,157 @@ func TestHundredSendersToOneReceiver(t *testing.T) {
 		next[sender]++
 	}
 	receiver.fence()
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-func TestFirstClientIsNumberOne(t *testing.T) {
+func TestIDs_FirstClients_CountFromOne(t *testing.T) {
 	h := start(t, hub.Config{})
 	for want := uint64(1); want <= 5; want++ {
-		if p := h.peer(t); p.id != want {
-			t.Errorf("client %d is called %d", want, p.id)
+		if c := h.connectV1(t); c.id != want {
+			t.Errorf("client %d is called %d", want, c.id)
 		}
 	}
 }
 
-// TestIDsAreNeverUsedAgain has clients leave, and a message to one who left reach
+// TestIDs_AreNeverReused has clients leave, and a message to one who left reach
 // nobody.
-func TestIDsAreNeverUsedAgain(t *testing.T) {
+func TestIDs_AreNeverReused(t *testing.T) {
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
-	seen := map[uint64]bool{bystanders.a.ID(): true, bystanders.b.ID(): true}
+	bystanders := h.startBystanders(t)
+	seen := map[uint64]bool{bystanders.sender.ID(): true, bystanders.echoer.ID(): true}
 	var last uint64
 	for i := range 100 {
-		p := h.peer(t)
-		if seen[p.id] {
-			t.Fatalf("id %d was used again", p.id)
+		c := h.connectV1(t)
+		if seen[c.id] {
+			t.Fatalf("id %d was used again", c.id)
 		}
-		seen[p.id] = true
+		seen[c.id] = true
 		if last != 0 {
-			p.relay([]byte("to one who left"), last)
-			p.fence()
+			c.relay([]byte("to one who left"), last)
+			c.fence()
 		}
-		last = p.id
-		p.Close()
-		h.disconnected(t, hub.ReasonLeft, uint64(i+1))
+		last = c.id
+		c.Close()
+		h.waitDisconnected(t, hub.CloseLeft, uint64(i+1))
 	}
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// TestListedBeforeTheFirstWord finds a client that has said nothing, and reaches
+// TestList_SilentClient_IsListedAndReachable finds a client that has said nothing, and reaches
 // it.
-func TestListedBeforeTheFirstWord(t *testing.T) {
+func TestList_SilentClient_IsListedAndReachable(t *testing.T) {
 	h := start(t, hub.Config{})
-	a := h.peer(t)
-	silent := h.silent(t)
+	a := h.connectV1(t)
+	silent := h.connect(t)
 	var list []uint64
 	eventually(t, "listed", func() bool {
-		list = a.list()
+		list = a.requestList()
 		return len(list) == 1
 	})
 	a.relay([]byte("hello"), list[0])
-	silent.hears([]byte("hello"))
+	silent.expectRelay([]byte("hello"))
 	silent.id = list[0]
 	silent.fence()
 }
 
-func TestListsFollowWhoComesAndGoes(t *testing.T) {
+func TestList_FollowsJoinsAndLeaves(t *testing.T) {
 	h := start(t, hub.Config{})
-	a, b, c := h.peer(t), h.peer(t), h.peer(t)
-	if got := b.list(); !slices.Equal(got, []uint64{a.id, c.id}) {
+	a, b, c := h.connectV1(t), h.connectV1(t), h.connectV1(t)
+	if got := b.requestList(); !slices.Equal(got, []uint64{a.id, c.id}) {
 		t.Errorf("got %v, want %v", got, []uint64{a.id, c.id})
 	}
 	a.Close()
-	h.disconnected(t, hub.ReasonLeft, 1)
-	d := h.peer(t)
-	if got := b.list(); !slices.Equal(got, []uint64{c.id, d.id}) {
+	h.waitDisconnected(t, hub.CloseLeft, 1)
+	d := h.connectV1(t)
+	if got := b.requestList(); !slices.Equal(got, []uint64{c.id, d.id}) {
 		t.Errorf("got %v, want %v", got, []uint64{c.id, d.id})
 	}
 }
 
-// TestMaxClientsRefusesTheNext and takes another when one has left.
-func TestMaxClientsRefusesTheNext(t *testing.T) {
+// TestHub_MaxClients_RejectsTheNext and takes another when one has left.
+func TestHub_MaxClients_RejectsTheNext(t *testing.T) {
 	h := start(t, hub.Config{MaxClients: 3})
-	bystanders := h.bystand(t)
-	last := h.peer(t)
+	bystanders := h.startBystanders(t)
+	last := h.connectV1(t)
 	for range 5 {
-		h.refused(t)
+		h.expectRejectedV1(t)
 	}
-	if n := h.Stats().Refused[hub.RefusedFull]; n != 5 {
+	if n := h.Stats().Rejected[hub.RejectFull]; n != 5 {
 		t.Errorf("%d refused, want 5", n)
 	}
 	last.Close()
-	h.disconnected(t, hub.ReasonLeft, 1)
+	h.waitDisconnected(t, hub.CloseLeft, 1)
 	eventually(t, "room for another", func() bool {
 		nc, err := net.Dial("tcp", h.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = client.New(t.Context(), nc, nil)
+		_, err = client.NewConn(t.Context(), nc, nil)
 		t.Cleanup(func() { nc.Close() })
 		return err == nil
 	})
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// TestSetMaxClients lowers the limit below what is connected, which harms nobody, and
+// TestHub_SetMaxClients_LowersAndRaises lowers the limit below what is connected, which harms nobody, and
 // raises it again.
-func TestSetMaxClients(t *testing.T) {
+func TestHub_SetMaxClients_LowersAndRaises(t *testing.T) {
 	h := start(t, hub.Config{MaxClients: 3})
-	bystanders := h.bystand(t)
-	set := func(most int) {
+	bystanders := h.startBystanders(t)
+	set := func(maxClients int) {
 		t.Helper()
-		if err := h.SetMaxClients(most); err != nil {
+		if err := h.SetMaxClients(maxClients); err != nil {
 			t.Fatal(err)
 		}
 	}
 	set(1)
-	h.refused(t)
+	h.expectRejectedV1(t)
 	set(3)
-	h.peer(t)
-	h.refused(t)
+	h.connectV1(t)
+	h.expectRejectedV1(t)
 	set(0) // the default
-	h.peer(t)
-	for _, wrong := range []int{-1, 1<<30 + 1} {
-		want := fmt.Sprintf("hub: MaxClients is %d, must be from 1 to 1073741824", wrong)
-		if err := h.SetMaxClients(wrong); fmt.Sprint(err) != want {
+	h.connectV1(t)
+	for _, invalid := range []int{-1, 1<<30 + 1} {
+		want := fmt.Sprintf("hub: MaxClients is %d, must be from 1 to 1073741824", invalid)
+		if err := h.SetMaxClients(invalid); fmt.Sprint(err) != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	h.peer(t) // as before
-	if n := h.Stats().Refused[hub.RefusedFull]; n != 2 {
+	h.connectV1(t) // as before
+	if n := h.Stats().Rejected[hub.RejectFull]; n != 2 {
 		t.Errorf("%d refused, want 2", n)
 	}
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// TestMemoryAndGoroutinesReturn runs twenty rounds of load on one hub, with large
+// TestHub_AfterLoad_NothingGrows runs twenty rounds of load on one hub, with large
 // bodies and with receivers that leave much unread. Nothing grows.
-func TestMemoryAndGoroutinesReturn(t *testing.T) {
+func TestHub_AfterLoad_NothingGrows(t *testing.T) {
 	const warm, rounds = 5, 20
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
+	bystanders := h.startBystanders(t)
 	var goroutines int
 	var memory uint64
 	for round := range rounds {
-		h.load(t)
+		h.runLoad(t)
 		eventually(t, "only the bystanders left", func() bool {
 			return h.Stats().Clients == 2 && h.Stats().Connected == uint64(2+10*(round+1))
 		})
 		// Those who left without a word may still hold what is being written to them.
 		eventually(t, "nothing queued", func() bool { return h.Stats().QueuedBytes < 1<<20 })
 		if round == warm {
-			goroutines, memory = runtime.NumGoroutine(), heap()
+			goroutines, memory = runtime.NumGoroutine(), heapAfterGC()
 		}
 	}
 	eventually(t, "as many goroutines as before", func() bool { return runtime.NumGoroutine() <= goroutines+3 })
-	if now := heap(); now > memory+8<<20 {
+	if now := heapAfterGC(); now > memory+8<<20 {
 		t.Errorf("%d bytes in use after %d rounds, %d after %d", now, rounds, memory, warm)
 	}
-	bystanders.pass(3)
+	bystanders.waitRounds(3)
 }
 
-// heap returns the bytes in use when the pools are empty.
-func heap() uint64 {
+// heapAfterGC returns the bytes in use when the pools are empty.
+func heapAfterGC() uint64 {
 	runtime.GC()
 	runtime.GC() // a pool gives up what it holds with the second
 	var m runtime.MemStats
@@ -273,26 +273,26 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// load has ten clients send to each other, and half of them go without a word in
+// runLoad has ten clients send to each other, and half of them go without a word in
 // the middle of it.
-func (s *testHub) load(t *testing.T) {
+func (h *testHub) runLoad(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
-	var peers []*client.Client
+	var clients []*client.Client
 	var ids []uint64
 	for range 10 {
-		c, err := client.Dial(ctx, s.addr, nil)
+		c, err := client.Dial(ctx, h.addr, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		peers, ids = append(peers, c), append(ids, c.ID())
+		clients, ids = append(clients, c), append(ids, c.ID())
 	}
-	parallel(t, len(peers), func(i int) error {
-		c := peers[i]
+	parallel(t, len(clients), func(i int) error {
+		c := clients[i]
 		defer c.Close()
 		for n := range 20 {
-			if err := c.Send(ctx, ids, numbered(c.ID(), n, n*1000)); err != nil {
+			if err := c.Send(ctx, ids, numberedBody(c.ID(), n, n*1000)); err != nil {
 				return err
 			}
 		}

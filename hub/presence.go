@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// coalesce is how long changes are gathered before watchers are told, so that ten
+	// coalesceDelay is how long changes are gathered before watchers are told, so that ten
 	// thousand clients who come at once are a few frames for each, not ten thousand.
-	coalesce = 100 * time.Millisecond
+	coalesceDelay = 100 * time.Millisecond
 
-	// remembered is how many changes a watcher may have missed and still be told only
+	// maxHistory is how many changes a watcher may have missed and still be told only
 	// those, in all of 1 MiB. Beyond, it is told who is there.
-	remembered = 1 << 16
+	maxHistory = 1 << 16
 )
 
 // presence tells watchers who comes and who goes. Its revision counts changes. The
@@ -26,208 +26,208 @@ const (
 type presence struct {
 	wake chan struct{} // capacity 1: somebody is to be told something
 
-	mu       sync.Mutex
-	watched  bool // somebody has watched: from then on changes are noted
-	revision uint64
-	changes  []change // the last ones; that of revision is the last
-	watchers map[*session]watcher
-	asked    uint64 // how many WATCHes there were
+	mu        sync.Mutex
+	recording bool // somebody has watched: from then on changes are noted
+	revision  uint64
+	changes   []presenceChange // the last ones; that of revision is the last
+	watchers  map[*conn]watcher
+	watchSeq  uint64 // how many WATCHes there were
 }
 
-// change is one client that came or went.
-type change struct {
+// presenceChange is one client that came or went.
+type presenceChange struct {
 	id     uint64
 	joined bool
 }
 
 // watcher is how much a session knows.
 type watcher struct {
-	since uint64
-	all   bool   // it is to be told who is there
-	told  bool   // it has had an answer
-	asked uint64 // the number of its WATCH: an answer to one is none to the next, which may say the same
+	since         uint64
+	needsSnapshot bool   // it is to be told who is there
+	notified      bool   // it has had an answer
+	seq           uint64 // the number of its WATCH: an answer to one is none to the next, which may say the same
 }
 
 func (p *presence) init() {
 	p.wake = make(chan struct{}, 1)
-	p.watchers = make(map[*session]watcher)
+	p.watchers = make(map[*conn]watcher)
 	p.revision = 1 // 0 is what a watcher says who knows nothing
 }
 
-// note adds a change.
-func (p *presence) note(id uint64, joined bool) {
+// record adds a change.
+func (p *presence) record(id uint64, joined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.watched {
+	if !p.recording {
 		return
 	}
-	if len(p.changes) >= 2*remembered {
-		p.changes = slices.Clone(p.changes[remembered:])
+	if len(p.changes) >= 2*maxHistory {
+		p.changes = slices.Clone(p.changes[maxHistory:])
 	}
-	p.changes = append(p.changes, change{id, joined})
+	p.changes = append(p.changes, presenceChange{id, joined})
 	p.revision++
 	if len(p.watchers) > 0 {
-		p.stir()
+		p.signal()
 	}
 }
 
-func (p *presence) stir() {
+func (p *presence) signal() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
 	}
 }
 
-// listRange answers with a page of the list.
-func (t *turn) listRange(f *socket.Frame) error {
+// handleListRange answers with a page of the list.
+func (rb *readBatch) handleListRange(f *socket.Frame) error {
 	r, err := wire.ParseListRange(f.Payload)
 	if err != nil {
 		return err
 	}
-	if err := t.offer(); err != nil {
+	if err := rb.offerBatch(); err != nil {
 		return err
 	}
-	return t.fromList(func(ids []uint64) (n int, frame func([]byte) []byte) {
-		page, more := pageOf(ids, r)
+	return rb.appendListReply(func(ids []uint64) (n int, frame func([]byte) []byte) {
+		page, more := listPage(ids, r)
 		return wire.ListPageLen(len(page)), func(b []byte) []byte { return wire.AppendListPage(b, uint64(len(ids)), more, page) }
 	})
 }
 
-// pageOf returns the part of ids that was asked for, and whether there are larger
+// listPage returns the part of ids that was asked for, and whether there are larger
 // ones.
-func pageOf(ids []uint64, r wire.ListRange) (page []uint64, more bool) {
-	at, there := slices.BinarySearch(ids, r.After)
-	if there {
-		at++
+func listPage(ids []uint64, r wire.ListRange) (page []uint64, more bool) {
+	start, ok := slices.BinarySearch(ids, r.After)
+	if ok {
+		start++
 	}
 	limit := int(r.Limit)
-	if limit == 0 || limit > wire.PageMost {
-		limit = wire.PageMost
+	if limit == 0 || limit > wire.MaxPageIDs {
+		limit = wire.MaxPageIDs
 	}
-	end := min(len(ids), at+limit)
-	return ids[at:end], end < len(ids)
+	end := min(len(ids), start+limit)
+	return ids[start:end], end < len(ids)
 }
 
-// watch handles a WATCH.
-func (t *turn) watch(f *socket.Frame) error {
+// handleWatch handles a WATCH.
+func (rb *readBatch) handleWatch(f *socket.Frame) error {
 	w, err := wire.ParseWatch(f.Payload)
 	if err != nil {
 		return err
 	}
-	if w.On && !t.session.mayWatch() {
-		return t.refuse(0, wire.ErrorRefused, "this client may not ask who comes and goes")
+	if w.On && !rb.conn.canWatch() {
+		return rb.sendError(0, wire.ErrorRefused, "this client may not ask who comes and goes")
 	}
-	p, most := &t.session.hub.presence, t.session.hub.config.MaxWatchers
+	p, maxWatchers := &rb.conn.hub.presence, rb.conn.hub.config.MaxWatchers
 	switch {
 	case !w.On:
-		p.leave(t.session)
-	case !p.enter(t.session, w.Since, most):
-		return t.refuse(0, wire.ErrorWatchers, fmt.Sprintf("%d clients watch already, which is as many as may", most))
+		p.removeWatcher(rb.conn)
+	case !p.addWatcher(rb.conn, w.Since, maxWatchers):
+		return rb.sendError(0, wire.ErrorWatchers, fmt.Sprintf("%d clients watch already, which is as many as may", maxWatchers))
 	}
 	return nil
 }
 
-// enter has a client told from now on, unless so many others are already.
-func (p *presence) enter(s *session, since uint64, most int) bool {
+// addWatcher has a client told from now on, unless so many others are already.
+func (p *presence) addWatcher(c *conn, since uint64, maxWatchers int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, watches := p.watchers[s]; !watches && len(p.watchers) >= most {
+	if _, watching := p.watchers[c]; !watching && len(p.watchers) >= maxWatchers {
 		return false
 	}
-	p.watched = true
-	p.asked++
-	p.watchers[s] = watcher{asked: p.asked, since: since, all: since == 0 || since > p.revision}
-	p.stir()
+	p.recording = true
+	p.watchSeq++
+	p.watchers[c] = watcher{seq: p.watchSeq, since: since, needsSnapshot: since == 0 || since > p.revision}
+	p.signal()
 	return true
 }
 
-// leave has a client told no more, if it was.
-func (p *presence) leave(s *session) {
+// removeWatcher has a client told no more, if it was.
+func (p *presence) removeWatcher(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.watchers, s)
+	delete(p.watchers, c)
 }
 
-// announce tells the watchers what has changed, at most once in coalesce. It ends
+// presenceLoop tells the watchers what has changed, at most once in coalesce. It ends
 // when nobody reads any more.
-func (h *Hub) announce() {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
+func (h *Hub) presenceLoop() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-h.presence.wake:
-		case <-h.quiet:
+		case <-h.readersDone:
 			return
 		}
-		pause.Reset(coalesce)
+		timer.Reset(coalesceDelay)
 		select {
-		case <-pause.C:
-		case <-h.quiet:
+		case <-timer.C:
+		case <-h.readersDone:
 			return
 		}
-		h.presence.tell(h)
+		h.presence.push(h)
 	}
 }
 
-// tell brings all watchers up to this moment. One whose queue is full, or for whom
+// push brings all watchers up to this moment. One whose queue is full, or for whom
 // there is no memory, is told more the next time.
-func (p *presence) tell(h *Hub) {
+func (p *presence) push(h *Hub) {
 	p.mu.Lock()
-	now, missed := p.revision, p.changes
-	todo := make(map[*session]watcher, len(p.watchers))
-	for s, w := range p.watchers {
-		if w.all || !w.told || w.since < now {
-			todo[s] = w
+	revision, changes := p.revision, p.changes
+	pending := make(map[*conn]watcher, len(p.watchers))
+	for c, w := range p.watchers {
+		if w.needsSnapshot || !w.notified || w.since < revision {
+			pending[c] = w
 		}
 	}
 	p.mu.Unlock()
-	all := h.roster.IDs() // perhaps newer than now; what came in between is told again
+	ids := h.roster.IDs() // perhaps newer than now; what came in between is told again
 
 	type news struct{ joined, left []uint64 }
-	known := make(map[uint64]news) // by the revision since which it is news
-	behind := false
-	for s, w := range todo {
-		gone := s.done.IsSet() || s.link.Load().detached.IsSet()
-		ok := false
+	diffs := make(map[uint64]news) // by the revision since which it is news
+	retry := false
+	for c, w := range pending {
+		disconnected := c.done.IsSet() || c.v2.Load().detached.IsSet()
+		sent := false
 		switch {
-		case gone:
-		case w.all || now-w.since > uint64(len(missed)):
-			ok = s.present(now, wire.PresenceSnapshot, all, nil)
+		case disconnected:
+		case w.needsSnapshot || revision-w.since > uint64(len(changes)):
+			sent = c.sendPresence(revision, wire.PresenceSnapshot, ids, nil)
 		default:
-			n, there := known[w.since]
-			if !there {
-				n.joined, n.left = sum(missed[uint64(len(missed))-(now-w.since):])
-				known[w.since] = n
+			n, cached := diffs[w.since]
+			if !cached {
+				n.joined, n.left = netChanges(changes[uint64(len(changes))-(revision-w.since):])
+				diffs[w.since] = n
 			}
-			ok = s.present(now, 0, n.joined, n.left)
+			sent = c.sendPresence(revision, 0, n.joined, n.left)
 		}
 		p.mu.Lock()
-		if latest, watches := p.watchers[s]; watches && gone {
-			delete(p.watchers, s)
-		} else if watches && latest == w && ok { // it has not asked for anything else meanwhile
-			p.watchers[s] = watcher{asked: w.asked, since: now, told: true}
-		} else if watches {
-			behind = true
+		if current, watching := p.watchers[c]; watching && disconnected {
+			delete(p.watchers, c)
+		} else if watching && current == w && sent { // it has not asked for anything else meanwhile
+			p.watchers[c] = watcher{seq: w.seq, since: revision, notified: true}
+		} else if watching {
+			retry = true
 		}
 		p.mu.Unlock()
 	}
-	if behind {
-		p.stir()
+	if retry {
+		p.signal()
 	}
 }
 
-// sum returns what changes come to: whoever came and went again is not in it.
-func sum(changes []change) (joined, left []uint64) {
+// netChanges returns what changes come to: whoever came and went again is not in it.
+func netChanges(changes []presenceChange) (joined, left []uint64) {
 	type ends struct{ first, last bool }
-	clients := make(map[uint64]ends)
+	byID := make(map[uint64]ends)
 	for _, c := range changes {
-		if e, there := clients[c.id]; there {
-			clients[c.id] = ends{e.first, c.joined}
+		if e, ok := byID[c.id]; ok {
+			byID[c.id] = ends{e.first, c.joined}
 		} else {
-			clients[c.id] = ends{c.joined, c.joined}
+			byID[c.id] = ends{c.joined, c.joined}
 		}
 	}
-	for id, e := range clients {
+	for id, e := range byID {
 		switch {
 		case e.first != e.last:
 		case e.last:
@@ -241,18 +241,18 @@ func sum(changes []change) (joined, left []uint64) {
 	return joined, left
 }
 
-// present queues what one watcher is told, all of it or nothing. It reports whether
+// sendPresence queues what one watcher is told, all of it or nothing. It reports whether
 // there was room.
-func (s *session) present(revision uint64, flags wire.PresenceFlags, joined, left []uint64) bool {
-	size := wire.PresenceLen(len(joined), len(left)) + (len(joined)+len(left))/wire.PageMost*wire.PresenceLen(0, 0)
-	buffer := s.account.TryDrawOverhead(size) // or one who always sends much would never be told
+func (c *conn) sendPresence(revision uint64, flags wire.PresenceFlags, joined, left []uint64) bool {
+	size := wire.PresenceLen(len(joined), len(left)) + (len(joined)+len(left))/wire.MaxPageIDs*wire.PresenceLen(0, 0)
+	buffer := c.account.TryAcquireOverhead(size) // or one who always sends much would never be told
 	if buffer == nil {
 		return false
 	}
 	b, frames := buffer.Bytes()[:0], 0
 	for more := true; more; frames++ {
-		j := joined[:min(len(joined), wire.PageMost)]
-		l := left[:min(len(left), wire.PageMost-len(j))]
+		j := joined[:min(len(joined), wire.MaxPageIDs)]
+		l := left[:min(len(left), wire.MaxPageIDs-len(j))]
 		joined, left = joined[len(j):], left[len(l):]
 		more = len(joined)+len(left) > 0
 		if more {
@@ -263,5 +263,5 @@ func (s *session) present(revision uint64, flags wire.PresenceFlags, joined, lef
 		b = wire.AppendPresence(b, revision, flags, j, l)
 		flags &^= wire.PresenceSnapshot
 	}
-	return s.offer(&socket.Piece{Buffer: buffer, To: len(b), Frames: frames, Terms: &modest}) == socket.Queued
+	return c.offerAndFlush(&socket.Batch{Buffer: buffer, To: len(b), Frames: frames, Options: &rejectOptions}) == socket.Queued
 }

@@ -23,88 +23,88 @@ const (
 	// as a client's first attempt to come back.
 	provisionalTimeout = 3 * time.Second
 
-	// minProvisional is how long a provisional connection has in any case. After that the oldest one
+	// minProvisionalTime is how long a provisional connection has in any case. After that the oldest one
 	// is refused when another comes and there are as many as there may be.
-	minProvisional = 500 * time.Millisecond
+	minProvisionalTime = 500 * time.Millisecond
 )
 
-// provisionals are the provisional connections, in the order in which they came. The zero value
+// provisionalList are the provisional connections, in the order in which they came. The zero value
 // has none.
-type provisionals struct {
+type provisionalList struct {
 	order list.List // of *session
-	at    map[*session]*list.Element
+	elems map[*conn]*list.Element
 }
 
-func (p *provisionals) add(s *session) {
-	if p.at == nil {
-		p.at = make(map[*session]*list.Element)
+func (p *provisionalList) add(c *conn) {
+	if p.elems == nil {
+		p.elems = make(map[*conn]*list.Element)
 	}
-	p.at[s] = p.order.PushBack(s)
+	p.elems[c] = p.order.PushBack(c)
 }
 
 // remove reports whether s was one of them.
-func (p *provisionals) remove(s *session) bool {
-	e, there := p.at[s]
-	if there {
+func (p *provisionalList) remove(c *conn) bool {
+	e, ok := p.elems[c]
+	if ok {
 		p.order.Remove(e)
-		delete(p.at, s)
+		delete(p.elems, c)
 	}
-	return there
+	return ok
 }
 
 // oldest returns the one that came first, and nil if there is none that came before a time.
-func (p *provisionals) oldest(before time.Time) *session {
+func (p *provisionalList) oldest(before time.Time) *conn {
 	front := p.order.Front()
 	if front == nil {
 		return nil
 	}
-	if s := front.Value.(*session); s.since.Before(before) {
-		return s
+	if c := front.Value.(*conn); c.acceptedAt.Before(before) {
+		return c
 	}
 	return nil
 }
 
 // limitProvisional bounds what a provisional connection may say, and how long it may take for it.
-func (s *session) limitProvisional() {
-	s.conn.SetMaxLength(1 + wire.HelloMost)
-	s.due = time.AfterFunc(provisionalTimeout, s.conn.Interrupt)
+func (c *conn) limitProvisional() {
+	c.sock.SetMaxLength(1 + wire.MaxHelloLen)
+	c.deadlineTimer = time.AfterFunc(provisionalTimeout, c.sock.Interrupt)
 }
 
-// takePlaceOf makes a provisional connection one that has a place: that of old, which it resumes or
+// takeSlotOf makes a provisional connection one that has a place: that of old, which it resumes or
 // replaces. Within the limit of an address it has that place only if old had it.
-func (s *session) takePlaceOf(old *session) error {
-	if !s.provisional {
+func (c *conn) takeSlotOf(prev *conn) error {
+	if !c.provisional {
 		return nil
 	}
-	h := s.hub
-	crowded := s.standing == provisional
-	if crowded && !sameAddress(s.conn.RemoteAddr(), old.conn.RemoteAddr()) || !h.tracker.place(s) {
-		return s.turnAway(true)
+	h := c.hub
+	overIPLimit := c.ipSlot == ipProvisional
+	if overIPLimit && !sameIPKey(c.sock.RemoteAddr(), prev.sock.RemoteAddr()) || !h.conns.acquireClientSlot(c) {
+		return c.rejectProvisional(true)
 	}
-	if crowded {
-		h.addresses.move(s.conn.RemoteAddr(), provisional, connected, time.Now())
-		s.standing = connected
+	if overIPLimit {
+		h.ipLimits.move(c.sock.RemoteAddr(), ipProvisional, ipConnected, time.Now())
+		c.ipSlot = ipConnected
 	}
-	s.provisional = false
-	s.conn.SetMaxLength(wire.MaxRequest(h.config.MaxBody))
+	c.provisional = false
+	c.sock.SetMaxLength(wire.MaxRequestLength(h.config.MaxBody))
 	return nil
 }
 
-// replaced returns the session whose id the client has been granted as well, or nil.
-func (s *session) replaced() *session {
-	if s.grant == nil || s.grant.ID == 0 {
+// connWithGrantedID returns the session whose id the client has been granted as well, or nil.
+func (c *conn) connWithGrantedID() *conn {
+	if c.permissions == nil || c.permissions.ID == 0 {
 		return nil
 	}
-	return s.hub.find(s.grant.ID)
+	return c.hub.lookup(c.permissions.ID)
 }
 
-// turnAway counts a connection that is one too many, and returns the error that ends it. A client
+// rejectProvisional counts a connection that is one too many, and returns the error that ends it. A client
 // that speaks version 2 is told why.
-func (s *session) turnAway(speaks2 bool) error {
-	s.hub.countRefused(s.refusal, s.conn.RemoteAddr())
-	err := errors.New(s.refusal.String())
-	if speaks2 || s.hub.config.NoClassic {
-		return &goAway{code: wire.GoAwayBusy, reason: ReasonRefused, reconnect: true, after: busyPause, err: err}
+func (c *conn) rejectProvisional(isV2 bool) error {
+	c.hub.recordReject(c.rejectReason, c.sock.RemoteAddr())
+	err := errors.New(c.rejectReason.String())
+	if isV2 || c.hub.config.DisableV1 {
+		return &goAway{code: wire.GoAwayBusy, reason: CloseRefused, reconnect: true, reconnectDelay: rejectRetryDelay, err: err}
 	}
 	return errors.Join(errRefused, err)
 }

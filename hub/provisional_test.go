@@ -11,84 +11,84 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// fullHubs are hubs with room for three clients.
-var fullHubs = map[hub.Refusal]hub.Config{
-	hub.RefusedFull:    {MaxClients: 3, ResumeWindow: time.Hour},
-	hub.RefusedAddress: {MaxPerAddress: 3, ResumeWindow: time.Hour},
+// fullConfigs are hubs with room for three clients.
+var fullConfigs = map[hub.RejectReason]hub.Config{
+	hub.RejectFull:    {MaxClients: 3, ResumeWindow: time.Hour},
+	hub.RejectAddress: {MaxPerAddress: 3, ResumeWindow: time.Hour},
 }
 
-// fill starts a hub with that configuration and as many clients as it has room for.
-func fill(t *testing.T, config hub.Config) (*testHub, []*guest) {
+// startFull starts a hub with that configuration and as many clients as it has room for.
+func startFull(t *testing.T, config hub.Config) (*testHub, []*clientV2) {
 	t.Helper()
 	h := start(t, config)
-	return h, []*guest{h.guest(t), h.guest(t), h.guest(t)}
+	return h, []*clientV2{h.connectV2(t), h.connectV2(t), h.connectV2(t)}
 }
 
-// TestProvisional_ResumesOnFullHub has all clients of a full hub lose their connections, or come
+// TestProvisional_FullHub_AdmitsResume has all clients of a full hub lose their connections, or come
 // back while the hub still thinks that they are there: each finds room.
-func TestProvisional_ResumesOnFullHub(t *testing.T) {
-	for why, config := range fullHubs {
-		t.Run(why.String(), func(t *testing.T) {
-			h, guests := fill(t, config)
-			for _, g := range guests {
-				g.reset()
+func TestProvisional_FullHub_AdmitsResume(t *testing.T) {
+	for reason, config := range fullConfigs {
+		t.Run(reason.String(), func(t *testing.T) {
+			h, clients := startFull(t, config)
+			for _, c := range clients {
+				c.reset()
 			}
-			h.allDetached(t)
-			if why == hub.RefusedFull { // of an address others may come meanwhile
-				h.turnedAway(t, why, wire.Hello{Version: wire.Version2})
+			h.waitAllDetached(t)
+			if reason == hub.RejectFull { // of an address others may come meanwhile
+				h.expectBusy(t, reason, wire.Hello{Version: wire.Version2})
 			} else {
-				guests = append(guests, h.guest(t), h.guest(t), h.guest(t))
+				clients = append(clients, h.connectV2(t), h.connectV2(t), h.connectV2(t))
 			}
 			for range 2 { // the second time while they are connected
-				for i, g := range guests {
-					if guests[i] = h.back(t, g); !guests[i].Resumed {
-						t.Fatalf("client %d came back as %+v", g.ID, guests[i].Welcome)
+				for i, c := range clients {
+					if clients[i] = h.resume(t, c); !clients[i].Resumed {
+						t.Fatalf("client %d came back as %+v", c.ID, clients[i].Welcome)
 					}
 				}
 			}
-			h.turnedAway(t, why, wire.Hello{Version: wire.Version2})
-			if n := h.Stats().Clients; n != len(guests) {
-				t.Errorf("%d clients, want %d", n, len(guests))
+			h.expectBusy(t, reason, wire.Hello{Version: wire.Version2})
+			if n := h.Stats().Clients; n != len(clients) {
+				t.Errorf("%d clients, want %d", n, len(clients))
 			}
 		})
 	}
 }
 
-// allDetached waits until all clients have lost their connection.
-func (s *testHub) allDetached(t testing.TB) {
+// waitAllDetached waits until all clients have lost their connection.
+func (h *testHub) waitAllDetached(t testing.TB) {
 	t.Helper()
 	eventually(t, "detached", func() bool {
-		return !slices.ContainsFunc(s.Clients(0, 1000), func(c hub.ClientInfo) bool { return !c.Detached })
+		return !slices.ContainsFunc(h.Clients(0, 1000), func(c hub.ClientInfo) bool { return !c.Detached })
 	})
 }
 
-// turnedAway connects, says a HELLO, and is told that there is no room.
-func (s *testHub) turnedAway(t testing.TB, why hub.Refusal, hello wire.Hello) {
+// expectBusy connects, says a HELLO, and is told that there is no room.
+func (h *testHub) expectBusy(t testing.TB, reason hub.RejectReason, hello wire.Hello) {
 	t.Helper()
-	before := s.Stats().Refused[why]
-	g := &guest{peer: s.silent(t)}
-	g.send(wire.AppendHello(nil, &hello))
-	if away := g.sentAway(wire.GoAwayBusy); !away.Reconnect || away.After == 0 || away.Reason != why.String() {
+	before := h.Stats().Rejected[reason]
+	c := &clientV2{clientV1: h.connect(t)}
+	c.send(wire.AppendHello(nil, &hello))
+	if away := c.expectGoAway(wire.GoAwayBusy); !away.Reconnect || away.After == 0 || away.Reason != reason.String() {
 		t.Errorf("told %+v, want to come back later", away)
 	}
-	if n := s.Stats().Refused[why]; n != before+1 {
+	if n := h.Stats().Rejected[reason]; n != before+1 {
 		t.Errorf("%d counted, want %d", n, before+1)
 	}
 }
 
-// TestProvisional_StrangersAreRefused on a full hub, whatever they say.
-func TestProvisional_StrangersAreRefused(t *testing.T) {
-	for why, config := range fullHubs {
-		t.Run(why.String(), func(t *testing.T) {
+// TestProvisional_FullHub_RejectsNewClients on a full hub, whatever they say.
+func TestProvisional_FullHub_RejectsNewClients(t *testing.T) {
+	for reason, config := range fullConfigs {
+		t.Run(reason.String(), func(t *testing.T) {
 			t.Parallel() // it takes three seconds until a silent one is refused
-			h, guests := fill(t, config)
-			known := guests[0]
+			h, clients := startFull(t, config)
+			known := clients[0]
 			for _, hello := range []wire.Hello{
 				{Version: wire.Version2},
 				{Version: wire.Version2, ID: known.ID, Resume: "guessed"},
 				{Version: wire.Version2, ID: known.ID + 1000, Resume: known.Resume},
 			} {
-				h.turnedAway(t, why, hello)
+				h.expectBusy(t, reason, hello)
 			}
 			for _, frames := range [][]byte{
 				nil,
@@ -96,69 +96,69 @@ func TestProvisional_StrangersAreRefused(t *testing.T) {
 				wire.AppendRelay(nil, []uint64{known.ID}, []byte("from a stranger")),
 				wire.AppendRelay(nil, []uint64{known.ID}, make([]byte, 100_000))[:20_000],
 			} {
-				p := h.silent(t)
-				p.send(frames)
-				p.closed()
+				c := h.connect(t)
+				c.send(frames)
+				c.expectEOF()
 			}
-			eventually(t, "7 refused", func() bool { return h.Stats().Refused[why] == 7 })
-			for _, g := range guests { // they are where they were, and heard nothing
-				g.delivered(g.ID, g.tell([]byte("x"), 0, 0, g.ID), []byte("x"))
+			eventually(t, "7 refused", func() bool { return h.Stats().Rejected[reason] == 7 })
+			for _, c := range clients { // they are where they were, and heard nothing
+				c.expectDeliver(c.ID, c.sendMessage([]byte("x"), 0, 0, c.ID), []byte("x"))
 			}
-			if ids := known.page(0, 0); len(ids) != len(guests) {
+			if ids := known.requestPage(0, 0); len(ids) != len(clients) {
 				t.Errorf("listed: %v", ids)
 			}
 		})
 	}
 }
 
-// TestProvisional_GrantedIDReplacesItsSession on a full hub: a client that was started anew knows
+// TestProvisional_GrantedID_ReplacesItsSession on a full hub: a client that was started anew knows
 // its id, and no secret.
-func TestProvisional_GrantedIDReplacesItsSession(t *testing.T) {
-	h := start(t, hub.Config{MaxClients: 1, Admit: door(map[string]*hub.Grant{
+func TestProvisional_GrantedID_ReplacesItsSession(t *testing.T) {
+	h := start(t, hub.Config{MaxClients: 1, Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
 		"alice": {Subject: "alice", ID: 5}, "bob": {Subject: "bob", ID: 6},
 	})})
-	first := h.show(t, "alice")
-	h.turnedAway(t, hub.RefusedFull, wire.Hello{Version: wire.Version2, Token: "bob"})
-	second := h.show(t, "alice")
-	first.sentAway(wire.GoAwayTakenOver)
-	second.delivered(5, second.tell([]byte("x"), 0, 0, 5), []byte("x"))
+	first := h.connectToken(t, "alice")
+	h.expectBusy(t, hub.RejectFull, wire.Hello{Version: wire.Version2, Token: "bob"})
+	second := h.connectToken(t, "alice")
+	first.expectGoAway(wire.GoAwayTakenOver)
+	second.expectDeliver(5, second.sendMessage([]byte("x"), 0, 0, 5), []byte("x"))
 }
 
-// TestProvisional_Bounded floods a full hub with connections that say nothing: there are never more
+// TestProvisional_CountAndTime_AreBounded floods a full hub with connections that say nothing: there are never more
 // than so many of them, none for longer than the time for a HELLO, and they do not keep a client
 // from coming back once they have had half a second.
-func TestProvisional_Bounded(t *testing.T) {
-	const maxProvisional, timeout, least = 64, 3 * time.Second, 500 * time.Millisecond
+func TestProvisional_CountAndTime_AreBounded(t *testing.T) {
+	const maxProvisional, provisionalTimeout, minTime = 64, 3 * time.Second, 500 * time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipes()
+		ln := newPipeListener()
 		h := startOn(t, hub.Config{MaxClients: 1}, ln)
-		g := greet(virtual(t, ln), wire.Hello{Version: wire.Version2})
+		v2 := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
 		began := time.Now()
-		strangers := make([]*peer, maxProvisional)
-		for i := range strangers {
-			strangers[i] = virtual(t, ln)
+		newcomers := make([]*clientV1, maxProvisional)
+		for i := range newcomers {
+			newcomers[i] = connectPipe(t, ln)
 		}
-		virtual(t, ln).closed()
+		connectPipe(t, ln).expectEOF()
 		if took := time.Since(began); took != 0 {
 			t.Errorf("one too many was refused after %v", took)
 		}
-		<-time.After(least + 1)
-		back := virtual(t, ln)
-		strangers[0].closed()
-		if took := time.Since(began); took != least+1 {
+		<-time.After(minTime + 1)
+		back := connectPipe(t, ln)
+		newcomers[0].expectEOF()
+		if took := time.Since(began); took != minTime+1 {
 			t.Errorf("the oldest stranger gave way after %v", took)
 		}
-		again := greet(back, wire.Hello{Version: wire.Version2, ID: g.ID, Resume: g.Resume})
+		again := handshakeV2(back, wire.Hello{Version: wire.Version2, ID: v2.ID, Resume: v2.Resume})
 		if !again.Resumed {
 			t.Errorf("came back as %+v", again.Welcome)
 		}
-		for _, p := range strangers[1:] {
-			_, _ = io.Copy(io.Discard, p) // until the hub ends it
+		for _, c := range newcomers[1:] {
+			_, _ = io.Copy(io.Discard, c) // until the hub ends it
 		}
-		if took := time.Since(began); took != timeout {
-			t.Errorf("strangers were refused after %v, want %v", took, timeout)
+		if took := time.Since(began); took != provisionalTimeout {
+			t.Errorf("strangers were refused after %v, want %v", took, provisionalTimeout)
 		}
-		if n := h.Stats().Refused[hub.RefusedFull]; n != maxProvisional+1 {
+		if n := h.Stats().Rejected[hub.RejectFull]; n != maxProvisional+1 {
 			t.Errorf("%d refused, want %d", n, maxProvisional+1)
 		}
 	})

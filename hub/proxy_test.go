@@ -18,10 +18,10 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// loopback is the network of load balancers in tests, and elsewhere one that no test comes from.
+// trustedNets is the network of load balancers in tests, and elsewhere one that no test comes from.
 var (
-	loopback  = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	elsewhere = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	trustedNets   = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	untrustedNets = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 )
 
 // logLines collects what a hub logs.
@@ -37,16 +37,16 @@ func (l *logLines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// has reports whether a line contains all of these.
-func (l *logLines) has(parts ...string) bool {
+// contains reports whether a line contains all of these.
+func (l *logLines) contains(parts ...string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for line := range strings.Lines(l.text.String()) {
-		all := true
+		matches := true
 		for _, part := range parts {
-			all = all && strings.Contains(line, part)
+			matches = matches && strings.Contains(line, part)
 		}
-		if all {
+		if matches {
 			return true
 		}
 	}
@@ -62,14 +62,14 @@ func startProxied(t testing.TB, config hub.Config, trusted []netip.Prefix, secur
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := serveOn(t, h, config, func(ln net.Listener) net.Listener {
+	server := serveOn(t, h, config, func(ln net.Listener) net.Listener {
 		ln = h.NewProxyListener(ln, trusted)
 		if secure != nil {
 			ln = hub.NewTLSListener(ln, secure)
 		}
 		return ln
 	}(listen(t)))
-	return s, log
+	return server, log
 }
 
 // proxyHeader returns how a load balancer begins the connection of a client, in a version of the protocol.
@@ -83,33 +83,33 @@ func proxyHeader(version int, client string) []byte {
 	return append(b, 192, 0, 2, 1, byte(at.Port()>>8), byte(at.Port()), 0x27, 0x0f)
 }
 
-// TestNewProxyListener_TellsWhoTheClientIs looks at the address of a client wherever a hub shows it. The first frame comes with
+// TestNewProxyListener_SetsClientAddress looks at the address of a client wherever a hub shows it. The first frame comes with
 // the header in one write, of which no byte may be lost.
-func TestNewProxyListener_TellsWhoTheClientIs(t *testing.T) {
+func TestNewProxyListener_SetsClientAddress(t *testing.T) {
 	for version := 1; version <= 2; version++ {
 		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
-			var asked sync.Map
-			h, log := startProxied(t, hub.Config{MaxPerAddress: 1, Admit: func(a hub.Applicant) (*hub.Grant, error) {
-				asked.Store(a.Address.String(), true)
-				return &hub.Grant{}, nil
-			}}, loopback, nil)
+			var seen sync.Map
+			h, log := startProxied(t, hub.Config{MaxPerAddress: 1, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
+				seen.Store(req.Address.String(), true)
+				return &hub.Permissions{}, nil
+			}}, trustedNets, nil)
 			for i, from := range []string{"198.51.100.7:40000", "198.51.100.8:40000"} {
-				p := h.silent(t)
-				p.send(append(proxyHeader(version, from), wire.AppendIdentityRequest(nil)...))
-				p.id = p.identity()
-				if got := h.client(t, p.id).Address.String(); got != from {
+				c := h.connect(t)
+				c.send(append(proxyHeader(version, from), wire.AppendIdentityRequest(nil)...))
+				c.id = c.readIdentity()
+				if got := h.clientInfo(t, c.id).Address.String(); got != from {
 					t.Errorf("client %d has the address %s, want %s", i, got, from)
 				}
-				if _, there := asked.Load(from); !there || !log.has("client connected", "address="+from) {
+				if _, ok := seen.Load(from); !ok || !log.contains("client connected", "address="+from) {
 					t.Errorf("%s is neither told to Config.Admit nor logged", from)
 				}
-				p.relay(pattern(300<<10, 1), p.id)
-				p.hears(pattern(300<<10, 1))
+				c.relay(pattern(300<<10, 1), c.id)
+				c.expectRelay(pattern(300<<10, 1))
 			}
-			again := h.silent(t)
+			again := h.connect(t)
 			again.send(proxyHeader(version, "198.51.100.7:40001"))
-			again.closed()
-			if n := h.Stats().Refused[hub.RefusedAddress]; n != 1 {
+			again.expectEOF()
+			if n := h.Stats().Rejected[hub.RejectAddress]; n != 1 {
 				t.Errorf("%d refused as too many from one address, want 1", n)
 			}
 		})
@@ -119,8 +119,8 @@ func TestNewProxyListener_TellsWhoTheClientIs(t *testing.T) {
 // TestNewProxyListener_UnderTLS has the header before the handshake.
 func TestNewProxyListener_UnderTLS(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	h, _ := startProxied(t, hub.Config{}, loopback, &tls.Config{
-		Certificates: []tls.Certificate{authority.Local().TLS(t)}, NextProtos: []string{wire.ALPN},
+	h, _ := startProxied(t, hub.Config{}, trustedNets, &tls.Config{
+		Certificates: []tls.Certificate{authority.IssueLocal().TLS(t)}, NextProtos: []string{wire.ALPN},
 	})
 	nc, err := net.Dial("tcp", h.addr)
 	if err != nil {
@@ -130,105 +130,105 @@ func TestNewProxyListener_UnderTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	secure := tls.Client(nc, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{wire.ALPN}})
-	p := adopt(t, secure)
-	p.send(wire.AppendIdentityRequest(nil))
-	p.id = p.identity()
-	if got := h.client(t, p.id).Address.String(); got != "198.51.100.7:40000" {
+	c := newClientV1(t, secure)
+	c.send(wire.AppendIdentityRequest(nil))
+	c.id = c.readIdentity()
+	if got := h.clientInfo(t, c.id).Address.String(); got != "198.51.100.7:40000" {
 		t.Errorf("the client has the address %s", got)
 	}
-	p.relay(pattern(300<<10, 1), p.id)
-	p.hears(pattern(300<<10, 1))
+	c.relay(pattern(300<<10, 1), c.id)
+	c.expectRelay(pattern(300<<10, 1))
 }
 
-// TestNewProxyListener_HeadersThatDoNotCome has many connections that say nothing, or half of a header: others come in
+// TestNewProxyListener_MissingHeader_TimesOut has many connections that say nothing, or half of a header: others come in
 // meanwhile, and those end in time.
-func TestNewProxyListener_HeadersThatDoNotCome(t *testing.T) {
-	h, log := startProxied(t, hub.Config{HandshakeTimeout: 2 * time.Second}, loopback, nil)
+func TestNewProxyListener_MissingHeader_TimesOut(t *testing.T) {
+	h, log := startProxied(t, hub.Config{HandshakeTimeout: 2 * time.Second}, trustedNets, nil)
 	header := proxyHeader(1, "198.51.100.7:40000")
-	var waiting []*peer
+	var waiting []*clientV1
 	for i := range 20 {
-		p := h.silent(t)
-		p.send(header[:i])
-		waiting = append(waiting, p)
+		c := h.connect(t)
+		c.send(header[:i])
+		waiting = append(waiting, c)
 	}
-	good := h.silent(t)
+	good := h.connect(t)
 	good.send(append(header, wire.AppendIdentityRequest(nil)...))
-	good.identity()
-	for _, p := range waiting {
-		p.closed()
+	good.readIdentity()
+	for _, c := range waiting {
+		c.expectEOF()
 	}
-	if n := h.Stats().Refused[hub.RefusedHeader]; n != 20 {
+	if n := h.Stats().Rejected[hub.RejectHeader]; n != 20 {
 		t.Errorf("%d refused without a header, want 20", n)
 	}
-	if !log.has("connection refused", "no PROXY header", "address=127.0.0.1:") {
+	if !log.contains("connection refused", "no PROXY header", "address=127.0.0.1:") {
 		t.Error("nothing is logged")
 	}
 	good.fence()
 
-	plain := h.silent(t)
+	plain := h.connect(t)
 	plain.send(wire.AppendIdentityRequest(nil))
-	plain.closed() // at once
-	h.silent(t).Close()
+	plain.expectEOF() // at once
+	h.connect(t).Close()
 	good.fence()
-	if n := h.Stats().Refused[hub.RefusedHeader]; n != 21 {
+	if n := h.Stats().Rejected[hub.RejectHeader]; n != 21 {
 		t.Errorf("%d refused without a header, want 21: a check of health is none", n)
 	}
 }
 
-// TestNewProxyListener_ShutdownDoesNotWaitForHeaders shuts down while headers are waited for.
-func TestNewProxyListener_ShutdownDoesNotWaitForHeaders(t *testing.T) {
-	h, _ := startProxied(t, hub.Config{HandshakeTimeout: time.Hour}, loopback, nil)
-	var waiting []*peer
+// TestNewProxyListener_Shutdown_DoesNotWaitForHeader shuts down while headers are waited for.
+func TestNewProxyListener_Shutdown_DoesNotWaitForHeader(t *testing.T) {
+	h, _ := startProxied(t, hub.Config{HandshakeTimeout: time.Hour}, trustedNets, nil)
+	var waiting []*clientV1
 	for range 10 {
-		p := h.silent(t)
-		p.send([]byte("PROXY"))
-		waiting = append(waiting, p)
+		c := h.connect(t)
+		c.send([]byte("PROXY"))
+		waiting = append(waiting, c)
 	}
-	if took, err := h.shutdown(t, patience); err != nil || took > atOnce {
+	if took, err := h.shutdownTimed(t, testTimeout); err != nil || took > promptTimeout {
 		t.Errorf("Shutdown took %v: %v", took, err)
 	}
-	for _, p := range waiting {
-		p.closed()
+	for _, c := range waiting {
+		c.expectEOF()
 	}
 }
 
-// TestNewProxyListener_TooManyWithoutHeader has as many as there may be clients.
-func TestNewProxyListener_TooManyWithoutHeader(t *testing.T) {
-	h, _ := startProxied(t, hub.Config{MaxClients: 3, HandshakeTimeout: time.Hour}, loopback, nil)
+// TestNewProxyListener_MaxClients_CountsConnsWithoutHeader has as many as there may be clients.
+func TestNewProxyListener_MaxClients_CountsConnsWithoutHeader(t *testing.T) {
+	h, _ := startProxied(t, hub.Config{MaxClients: 3, HandshakeTimeout: time.Hour}, trustedNets, nil)
 	for range 5 {
-		h.silent(t)
+		h.connect(t)
 	}
-	eventually(t, "two are refused", func() bool { return h.Stats().Refused[hub.RefusedFull] == 2 })
+	eventually(t, "two are refused", func() bool { return h.Stats().Rejected[hub.RejectFull] == 2 })
 }
 
-// TestSession_HintsAtProxy begins connections with a header that the hub does not read: as the listener does not know
+// TestConn_UntrustedProxyHeader_IsLogged begins connections with a header that the hub does not read: as the listener does not know
 // of any, or as the address is not trusted.
-func TestSession_HintsAtProxy(t *testing.T) {
+func TestConn_UntrustedProxyHeader_IsLogged(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	secured := &tls.Config{Certificates: []tls.Certificate{authority.Local().TLS(t)}}
-	for name, secure := range map[string]*tls.Config{"plain": nil, "TLS": secured} {
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{authority.IssueLocal().TLS(t)}}
+	for name, secure := range map[string]*tls.Config{"plain": nil, "TLS": serverTLS} {
 		for version := 1; version <= 2; version++ {
 			t.Run(fmt.Sprint(name, " ", version), func(t *testing.T) {
-				h, log := startProxied(t, hub.Config{}, elsewhere, secure)
-				p := h.silent(t)
-				p.send(append(proxyHeader(version, "198.51.100.7:40000"), wire.AppendIdentityRequest(nil)...))
-				if _, err := p.rest(); err != nil && errors.Is(err, io.ErrUnexpectedEOF) {
+				h, log := startProxied(t, hub.Config{}, untrustedNets, secure)
+				c := h.connect(t)
+				c.send(append(proxyHeader(version, "198.51.100.7:40000"), wire.AppendIdentityRequest(nil)...))
+				if _, err := c.readToEnd(); err != nil && errors.Is(err, io.ErrUnexpectedEOF) {
 					t.Error(err)
 				}
 				eventually(t, "it is logged", func() bool {
-					return log.has("begins with a PROXY header", "-proxy-protocol", "address=127.0.0.1:")
+					return log.contains("begins with a PROXY header", "-proxy-protocol", "address=127.0.0.1:")
 				})
-				if log.has("198.51.100.7") {
+				if log.contains("198.51.100.7") {
 					t.Error("the header was believed")
 				}
 			})
 		}
 	}
 	t.Run("other bytes", func(t *testing.T) {
-		h, log := startProxied(t, hub.Config{}, elsewhere, nil)
-		h.silent(t).send([]byte("GET / HTTP/1.1\r\n\r\n"))
-		h.disconnected(t, hub.ReasonTooLong, 1)
-		if log.has("PROXY") {
+		h, log := startProxied(t, hub.Config{}, untrustedNets, nil)
+		h.connect(t).send([]byte("GET / HTTP/1.1\r\n\r\n"))
+		h.waitDisconnected(t, hub.CloseTooLong, 1)
+		if log.contains("PROXY") {
 			t.Error("taken for a header")
 		}
 	})

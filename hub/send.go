@@ -9,302 +9,302 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// class is what the messages of a run have in common beside their receivers. The
+// sendOptions is what the messages of a run have in common beside their receivers. The
 // zero class is that of version 1, and of what a client gets itself.
-type class struct {
-	sends   bool // they are SENDs
-	options wire.Options
-	expires int64 // when they are worth nothing any more, in ns since 1970; 0: never
+type sendOptions struct {
+	isSend      bool // they are SENDs
+	wireOptions wire.Options
+	expires     int64 // when they are worth nothing any more, in ns since 1970; 0: never
 }
 
-// followed reports whether somebody is to be told what became of the messages, or
+// needsTracking reports whether somebody is to be told what became of the messages, or
 // something is to be done about them.
-func (c class) followed() bool {
-	return c.options.Level() != wire.LevelNone || c.options.Overload() != wire.OverloadWait || c.expires != 0
+func (opts sendOptions) needsTracking() bool {
+	return opts.wireOptions.Level() != wire.LevelNone || opts.wireOptions.Overflow() != wire.OverflowBlock || opts.expires != 0
 }
 
 // reportTimeout returns how long the report of a message may wait.
-func (c class) reportTimeout(config *Config) time.Duration {
+func (opts sendOptions) reportTimeout(config *Config) time.Duration {
 	timeout := config.ReportTimeout
-	if named := c.options.ReportTimeout(); named > 0 {
-		timeout = min(named, config.MaxReportTimeout)
+	if requested := opts.wireOptions.ReportTimeout(); requested > 0 {
+		timeout = min(requested, config.MaxReportTimeout)
 	}
-	if c.expires != 0 {
-		timeout = min(timeout, time.Until(time.Unix(0, c.expires)))
+	if opts.expires != 0 {
+		timeout = min(timeout, time.Until(time.Unix(0, opts.expires)))
 	}
 	return timeout
 }
 
-// handle2 handles what only a client of version 2 says.
-func (t *turn) handle2(f *socket.Frame) error {
-	p := t.session.peer()
+// handleV2Frame handles what only a client of version 2 says.
+func (rb *readBatch) handleV2Frame(f *socket.Frame) error {
+	s := rb.conn.session()
 	var err error
 	switch f.Type {
 	case wire.TypeSend:
-		err = t.takeSend(p, f)
-	case wire.TypeTaken:
-		err = t.acknowledged(f)
+		err = rb.handleSend(s, f)
 	case wire.TypeAck:
-		err = t.acked(p, f)
+		err = rb.handleAck(f)
+	case wire.TypeVerdict:
+		err = rb.handleVerdict(s, f)
 	case wire.TypeListRange:
-		err = t.listRange(f)
+		err = rb.handleListRange(f)
 	case wire.TypeWatch:
-		err = t.watch(f)
+		err = rb.handleWatch(f)
 	case wire.TypePing:
-		err = t.ping(f)
+		err = rb.handlePing(f)
 	case wire.TypePong:
-		_, err = wire.ParseNumber(f.Payload)
+		_, err = wire.ParseUint64(f.Payload)
 	case wire.TypeBye:
 		return errBye
 	case wire.TypeHello, wire.TypeWelcome, wire.TypeDeliver, wire.TypeReport, wire.TypeListPage,
 		wire.TypePresence, wire.TypeError, wire.TypeGoAway, wire.TypeSkip:
-		return t.refuse(0, wire.ErrorFrame, fmt.Sprintf("frame type %#x is not for a client to send now", uint8(f.Type)))
+		return rb.sendError(0, wire.ErrorFrame, fmt.Sprintf("frame type %#x is not for a client to send now", uint8(f.Type)))
 	default:
-		t.ignored++
+		rb.ignored++
 	}
 	if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLong) {
-		return &goAway{code: wire.GoAwayProtocol, reason: ReasonMalformed, err: err}
+		return &goAway{code: wire.GoAwayProtocol, reason: CloseMalformed, err: err}
 	}
 	return err
 }
 
-// refuse answers one request with an ERROR.
-func (t *turn) refuse(seq uint64, code wire.ErrorCode, text string) error {
-	h := t.session.hub
+// sendError answers one request with an ERROR.
+func (rb *readBatch) sendError(seq uint64, code wire.ErrorCode, text string) error {
+	h := rb.conn.hub
 	h.counters.errors[code].Add(1)
-	h.mistakes.complain(h.config.Logger, "request refused", "reason", code.String(), "client", t.session.id.Load(), "error", text)
-	return t.say(wire.AppendError(nil, seq, code, text))
+	h.requestErrorLog.logWarn(h.config.Logger, "request refused", "reason", code.String(), "client", rb.conn.id.Load(), "error", text)
+	return rb.sendReply(wire.AppendError(nil, seq, code, text))
 }
 
-// takeSend takes a SEND when the client may send it.
-func (t *turn) takeSend(p *peer, f *socket.Frame) error {
+// handleSend takes a SEND when the client may send it.
+func (rb *readBatch) handleSend(s *session, f *socket.Frame) error {
 	m, err := wire.ParseSend(f.Payload)
 	if err != nil {
 		return err
 	}
-	if t.to == nil { // answers go first: while they wait for room, another connection may take over
-		if err := t.offer(); err != nil {
+	if rb.receivers == nil { // answers go first: while they wait for room, another connection may take over
+		if err := rb.offerBatch(); err != nil {
 			return err
 		}
 	}
-	if t.time.IsZero() {
-		t.time = time.Now() // before it waits for anything
+	if rb.readAt.IsZero() {
+		rb.readAt = time.Now() // before it waits for anything
 	}
 	cost := costOf(&m)
-	if taken, err := t.admit(p, &m, cost.owed); !taken {
+	if admitted, err := rb.admitSend(s, &m, cost.inFlight); !admitted {
 		return err
 	}
-	if err = t.gather(p, f, &m, cost); err != nil && p.seq != m.Seq && m.Options.Level() != wire.LevelNone {
-		p.reported(1) // it was interrupted: the client will send it again
+	if err = rb.appendSend(s, f, &m, cost); err != nil && s.lastSeq != m.Seq && m.Options.Level() != wire.LevelNone {
+		s.onReportsWritten(1) // it was interrupted: the client will send it again
 	}
 	return err
 }
 
-// gather adds a SEND that has been admitted to the run, or begins a new one. It may wait for memory.
-func (t *turn) gather(p *peer, f *socket.Frame, m *wire.Send, cost sendCost) error {
-	c := class{true, m.Options, t.expires(m, f)}
-	d := wire.Deliver{Sender: p.id, Seq: m.Seq, Time: uint64(t.time.UnixMicro()), Flags: flags(m.Options.Level())}
-	gap := c.followed() && m.Seq != p.seq+1
+// appendSend adds a SEND that has been admitted to the run, or begins a new one. It may wait for memory.
+func (rb *readBatch) appendSend(s *session, f *socket.Frame, m *wire.Send, cost sendCost) error {
+	opts := sendOptions{true, m.Options, rb.expiry(m, f)}
+	d := wire.Deliver{Sender: s.id, Seq: m.Seq, Time: uint64(rb.readAt.UnixMicro()), Flags: deliverFlags(m.Options.Level())}
+	gap := opts.needsTracking() && m.Seq != s.lastSeq+1
 	switch {
 	case m.To.Len() == 0:
-		return t.sendToNobody(p, m.Seq, c, cost)
-	case f.Alone:
-		t.accept(p, m.Seq)
-		return t.sendAlone(f, m, &d, c, cost)
-	case gap || c.single():
-		if err := t.offer(); err != nil {
+		return rb.sendWithoutReceivers(s, m.Seq, opts, cost)
+	case f.OwnsBuffer:
+		rb.commitSend(s, m.Seq)
+		return rb.sendInPlace(f, m, &d, opts, cost)
+	case gap || opts.unbatchable():
+		if err := rb.offerBatch(); err != nil {
 			return err
 		}
-		t.to = nil
+		rb.receivers = nil
 	}
-	if err := t.join(m.To, c, wire.DeliverLen(len(m.Body))); err != nil {
+	if err := rb.ensureRoom(m.To, opts, wire.DeliverLen(len(m.Body))); err != nil {
 		return err
 	}
-	t.accept(p, m.Seq)
-	if t.piece.Frames == 0 {
-		t.first, t.cost = m.Seq, sendCost{}
+	rb.commitSend(s, m.Seq)
+	if rb.batch.Frames == 0 {
+		rb.firstSeq, rb.cost = m.Seq, sendCost{}
 	}
-	t.last, t.cost = m.Seq, t.cost.plus(cost)
+	rb.lastSeq, rb.cost = m.Seq, rb.cost.plus(cost)
 	d.Body = m.Body
-	t.encode(func(b []byte) []byte { return wire.AppendDeliver(b, &d) })
-	t.piece.Deliveries++
+	rb.appendFrame(func(b []byte) []byte { return wire.AppendDeliver(b, &d) })
+	rb.batch.Deliveries++
 	return nil
 }
 
-// accept notes that a SEND is about to be relayed, and nothing is waited for any more: a client that
+// commitSend notes that a SEND is about to be relayed, and nothing is waited for any more: a client that
 // comes back does not send it again.
-func (t *turn) accept(p *peer, seq uint64) {
-	p.seq = seq
-	t.relays++
+func (rb *readBatch) commitSend(s *session, seq uint64) {
+	s.lastSeq = seq
+	rb.relays++
 }
 
-// expires returns when a SEND is worth nothing any more, in ns since 1970; 0: never. Its time runs from when
+// expiry returns when a SEND is worth nothing any more, in ns since 1970; 0: never. Its time runs from when
 // its start was read: what it waits for afterwards, be it its own rest, is no reason to live longer.
-func (t *turn) expires(m *wire.Send, f *socket.Frame) int64 {
+func (rb *readBatch) expiry(m *wire.Send, f *socket.Frame) int64 {
 	if m.TTL == 0 {
 		return 0
 	}
-	began := f.Began
+	began := f.StartedAt
 	if began == 0 {
-		began = t.time.UnixNano()
+		began = rb.readAt.UnixNano()
 	}
 	return began + int64(m.TTL)*int64(time.Millisecond)
 }
 
-// admit reports whether a SEND is to be relayed. It waits if the client has more
+// admitSend reports whether a SEND is to be relayed. It waits if the client has more
 // under way than it may have.
-func (t *turn) admit(p *peer, m *wire.Send, cost int) (bool, error) {
-	most := t.session.maxBody()
+func (rb *readBatch) admitSend(s *session, m *wire.Send, cost int) (bool, error) {
+	maxBody := rb.conn.maxBody()
 	switch {
-	case m.Seq <= p.seq:
-		return false, t.refuse(m.Seq, wire.ErrorSeq, fmt.Sprintf("seq is not above %d, that of the last SEND", p.seq))
-	case len(m.Body) > most:
-		err := t.refuse(m.Seq, wire.ErrorBody, fmt.Sprintf("body of %d bytes, %d allowed", len(m.Body), most))
+	case m.Seq <= s.lastSeq:
+		return false, rb.sendError(m.Seq, wire.ErrorSeq, fmt.Sprintf("seq is not above %d, that of the last SEND", s.lastSeq))
+	case len(m.Body) > maxBody:
+		err := rb.sendError(m.Seq, wire.ErrorBody, fmt.Sprintf("body of %d bytes, %d allowed", len(m.Body), maxBody))
 		if err == nil {
-			p.seq = m.Seq
+			s.lastSeq = m.Seq
 		}
 		return false, err
 	}
-	reports := m.Options.Level() != wire.LevelNone
-	err := t.waitFor(p, func() bool { return p.fits(cost, reports) })
+	wantsReport := m.Options.Level() != wire.LevelNone
+	err := rb.waitUntil(s, func() bool { return s.tryReserve(cost, wantsReport) })
 	return err == nil, err
 }
 
-// single reports whether each message is a run of its own: because it gets a
+// unbatchable reports whether each message is a run of its own: because it gets a
 // verdict of its own, or may have to give way alone.
-func (c class) single() bool {
-	return c.options.Level() == wire.LevelProcessed || c.options.Overload() == wire.OverloadDrop
+func (opts sendOptions) unbatchable() bool {
+	return opts.wireOptions.Level() == wire.LevelProcessed || opts.wireOptions.Overflow() == wire.OverflowDropOldest
 }
 
-// sendToNobody takes a SEND that names no receiver, and reports that if it is
+// sendWithoutReceivers takes a SEND that names no receiver, and reports that if it is
 // asked to.
-func (t *turn) sendToNobody(p *peer, seq uint64, c class, cost sendCost) error {
-	if err := t.offer(); err != nil { // what came before is launched before
+func (rb *readBatch) sendWithoutReceivers(s *session, seq uint64, opts sendOptions, cost sendCost) error {
+	if err := rb.offerBatch(); err != nil { // what came before is launched before
 		return err
 	}
-	room, err := t.find(reportBlock, reportBlock) // as if it were relayed: whoever sends waits for memory
+	buf, err := rb.waitBuf(reportBufSize, reportBufSize) // as if it were relayed: whoever sends waits for memory
 	if err != nil {
 		return err
 	}
-	room.Release()
-	t.accept(p, seq)
-	t.noReceivers++
-	p.launch(seq, cost)
-	p.landed(seq)
-	if c.options.Level() != wire.LevelNone {
-		p.report(wire.AppendReport(nil, seq, nil), 1)
+	buf.Release()
+	rb.commitSend(s, seq)
+	rb.noReceivers++
+	s.onSent(seq, cost)
+	s.onQueued(seq)
+	if opts.wireOptions.Level() != wire.LevelNone {
+		s.sendReports(wire.AppendReport(nil, seq, nil), 1)
 	}
 	return nil
 }
 
-func flags(level wire.Level) (f wire.Flags) {
+func deliverFlags(level wire.Level) (f wire.DeliverFlags) {
 	switch level {
 	case wire.LevelReceived:
-		f = wire.FlagReceived
+		f = wire.DeliverWantAck
 	case wire.LevelProcessed:
-		f = wire.FlagReceived | wire.FlagProcessed
+		f = wire.DeliverWantAck | wire.DeliverWantVerdict
 	}
 	return f
 }
 
-// sendAlone is relayAlone for a SEND: there is just the room for the head of the
+// sendInPlace is relayInPlace for a SEND: there is just the room for the head of the
 // DELIVER before the body.
-func (t *turn) sendAlone(f *socket.Frame, m *wire.Send, d *wire.Deliver, c class, cost sendCost) error {
-	ids := m.To.AppendTo(t.room())
+func (rb *readBatch) sendInPlace(f *socket.Frame, m *wire.Send, d *wire.Deliver, opts sendOptions, cost sendCost) error {
+	ids := m.To.AppendTo(rb.idBuf())
 	end := wire.SendLen(len(ids), len(m.Body))
 	start := end - wire.DeliverLen(len(m.Body))
-	wire.PutDeliverHead(f.Buffer.Bytes()[start:end], d, len(m.Body))
-	t.class, t.first, t.last, t.cost = c, m.Seq, m.Seq, cost
-	err := t.send(ids, &socket.Piece{Buffer: f.Buffer, From: start, To: end, Frames: 1, Deliveries: 1})
-	t.class = class{}
+	wire.PutDeliverHeader(f.Buffer.Bytes()[start:end], d, len(m.Body))
+	rb.options, rb.firstSeq, rb.lastSeq, rb.cost = opts, m.Seq, m.Seq, cost
+	err := rb.send(ids, &socket.Batch{Buffer: f.Buffer, From: start, To: end, Frames: 1, Deliveries: 1})
+	rb.options = sendOptions{}
 	return err
 }
 
-// waitFor waits until the peer has room for more. Whoever keeps to what WELCOME says
+// waitUntil waits until the peer has room for more. Whoever keeps to what WELCOME says
 // never does: what it says meanwhile, acknowledgements included, is not read.
-func (t *turn) waitFor(p *peer, ready func() bool) error {
+func (rb *readBatch) waitUntil(s *session, ready func() bool) error {
 	if ready() {
 		return nil
 	}
-	if err := t.offer(); err != nil {
+	if err := rb.offerBatch(); err != nil {
 		return err
 	}
-	t.dispatch.Drop()
-	t.pause()
-	room := p.waitable()
+	rb.flusher.Reset()
+	rb.releaseRecvBuf()
+	signal := s.readerSignalChan()
 	for !ready() {
 		select {
-		case <-room:
-		case <-t.session.done.Done():
-			return errEnded
-		case <-t.session.link.Load().halted.Done():
+		case <-signal:
+		case <-rb.conn.done.Done():
+			return errConnClosed
+		case <-rb.conn.v2.Load().interrupted.Done():
 			return socket.ErrInterrupted
-		case <-t.session.hub.closing:
+		case <-rb.conn.hub.closing:
 			return socket.ErrInterrupted
 		}
 	}
 	return nil
 }
 
-// acknowledged handles a TAKEN: the client has had so many counted frames.
-func (t *turn) acknowledged(f *socket.Frame) error {
-	n, err := wire.ParseNumber(f.Payload)
-	t.session.unconfirmed = false
-	if err == nil && !t.session.conn.Acknowledge(n) {
+// handleAck handles a TAKEN: the client has had so many counted frames.
+func (rb *readBatch) handleAck(f *socket.Frame) error {
+	n, err := wire.ParseUint64(f.Payload)
+	rb.conn.unconfirmed = false
+	if err == nil && !rb.conn.sock.Acknowledge(n) {
 		err = fmt.Errorf("%w: TAKEN %d, above what was sent", wire.ErrMalformed, n)
 	}
 	return err
 }
 
-func (t *turn) acked(p *peer, f *socket.Frame) error {
-	acks, err := wire.ParseAcks(f.Payload)
+func (rb *readBatch) handleVerdict(s *session, f *socket.Frame) error {
+	verdicts, err := wire.ParseVerdicts(f.Payload)
 	if err != nil {
 		return err
 	}
-	for a := range acks {
-		if !p.ack(a) {
-			t.ignored++ // too late, or nobody asked
+	for v := range verdicts {
+		if !s.applyVerdict(v) {
+			rb.ignored++ // too late, or nobody asked
 		}
 	}
 	return nil
 }
 
-// ping answers a PING, and tells before what was taken of what came before.
-func (t *turn) ping(f *socket.Frame) error {
-	n, err := wire.ParseNumber(f.Payload)
+// handlePing answers a PING, and tells before what was taken of what came before.
+func (rb *readBatch) handlePing(f *socket.Frame) error {
+	n, err := wire.ParseUint64(f.Payload)
 	if err == nil {
-		err = t.offer()
+		err = rb.offerBatch()
 	}
 	if err != nil {
 		return err
 	}
-	t.session.peer().tellAll()
-	return t.say(wire.AppendPong(nil, n))
+	rb.conn.session().ackAll()
+	return rb.sendReply(wire.AppendPong(nil, n))
 }
 
 // translate makes of a piece what the receivers of the other version are to get.
-func (t *turn) translate(piece *socket.Piece) *socket.Piece {
-	from := piece.Buffer.Bytes()[piece.From:piece.To]
-	s := t.session
-	if t.class.sends {
-		buffer := s.account.Force(len(from))
+func (rb *readBatch) translate(batch *socket.Batch) *socket.Batch {
+	from := batch.Buffer.Bytes()[batch.From:batch.To]
+	c := rb.conn
+	if rb.options.isSend {
+		buffer := c.account.ForceAcquire(len(from))
 		out := buffer.Bytes()[:0]
 		for frame := range wire.Frames(from) {
 			_, payload := wire.Split(frame)
 			d, _ := wire.ParseDeliver(payload) // this hub has made it
-			out = wire.AppendDelivery(out, d.Body)
+			out = wire.AppendRelayDelivery(out, d.Body)
 		}
-		return &socket.Piece{Buffer: buffer, To: len(out), Frames: piece.Frames, Deliveries: piece.Deliveries, Terms: piece.Terms}
+		return &socket.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Deliveries: batch.Deliveries, Options: batch.Options}
 	}
-	if t.time.IsZero() {
-		t.time = time.Now()
+	if rb.readAt.IsZero() {
+		rb.readAt = time.Now()
 	}
-	d := wire.Deliver{Sender: s.id.Load(), Time: uint64(t.time.UnixMicro())}
-	buffer := s.account.Force(len(from) + piece.Frames*(wire.DeliverLen(0)-wire.DeliveryLen(0)))
+	d := wire.Deliver{Sender: c.id.Load(), Time: uint64(rb.readAt.UnixMicro())}
+	buffer := c.account.ForceAcquire(len(from) + batch.Frames*(wire.DeliverLen(0)-wire.RelayDeliveryLen(0)))
 	out := buffer.Bytes()[:0]
 	for frame := range wire.Frames(from) {
 		_, d.Body = wire.Split(frame)
 		out = wire.AppendDeliver(out, &d)
 	}
-	return &socket.Piece{Buffer: buffer, To: len(out), Frames: piece.Frames, Deliveries: piece.Deliveries, Counted: true, Terms: piece.Terms}
+	return &socket.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Deliveries: batch.Deliveries, Reliable: true, Options: batch.Options}
 }

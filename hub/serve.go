@@ -14,8 +14,8 @@ import (
 // The pause after a failed accept grows from the first to the second, as in
 // net/http.
 const (
-	shortestPause = 5 * time.Millisecond
-	longestPause  = time.Second
+	minAcceptDelay = 5 * time.Millisecond
+	maxAcceptDelay = time.Second
 )
 
 // Serve accepts connections on ln until Shutdown is called, and then returns
@@ -30,9 +30,9 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	finished := make(chan struct{})
+	done := make(chan struct{})
 	go func() { // ends with Serve, which waits for it
-		defer close(finished)
+		defer close(done)
 		select {
 		case <-h.closing:
 			cancel(ErrClosed)
@@ -40,9 +40,9 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		ln.Close()
 	}()
-	err := h.accept(ctx, ln)
+	err := h.acceptLoop(ctx, ln)
 	cancel(err)
-	<-finished
+	<-done
 	if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {
 		return ErrClosed
 	}
@@ -57,49 +57,49 @@ func NewTLSListener(ln net.Listener, config *tls.Config) net.Listener {
 	}
 	config = config.Clone()
 	config.DynamicRecordSizingDisabled = true // a part of a message is of no use
-	return tls.NewListener(lines{ln}, config)
+	return tls.NewListener(nonblockListener{ln}, config)
 }
 
-// lines is a listener of connections that the hub can wait at, beneath TLS.
-type lines struct{ net.Listener }
+// nonblockListener is a listener of connections that the hub can wait at, beneath TLS.
+type nonblockListener struct{ net.Listener }
 
 // Accept implements net.Listener.
-func (l lines) Accept() (net.Conn, error) {
+func (l nonblockListener) Accept() (net.Conn, error) {
 	nc, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return socket.Line(nc), nil
+	return socket.WrapForTLS(nc), nil
 }
 
-// passes reports whether a failure to accept may pass: too many open files, or a
+// isTemporary reports whether a failure to accept may pass: too many open files, or a
 // client that went away before it was accepted.
-func passes(err error) bool {
+func isTemporary(err error) bool {
 	var temporary interface{ Temporary() bool }
 	return errors.As(err, &temporary) && temporary.Temporary()
 }
 
-// accept admits connections until ctx ends or ln is broken for good.
-func (h *Hub) accept(ctx context.Context, ln net.Listener) error {
-	pause := time.Duration(0)
+// acceptLoop admits connections until ctx ends or ln is broken for good.
+func (h *Hub) acceptLoop(ctx context.Context, ln net.Listener) error {
+	delay := time.Duration(0)
 	for {
 		nc, err := ln.Accept()
 		switch {
 		case err == nil && nc == nil:
 			return fmt.Errorf("hub: accept: %T returned neither a connection nor an error", ln)
 		case err == nil:
-			pause = 0
-			h.admit(nc)
+			delay = 0
+			h.startConn(nc)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !passes(err):
+		case !isTemporary(err):
 			return fmt.Errorf("hub: accept: %w", err)
 		default:
-			pause = min(max(2*pause, shortestPause), longestPause)
+			delay = min(max(2*delay, minAcceptDelay), maxAcceptDelay)
 			h.counters.acceptErrors.Add(1)
-			h.config.Logger.Warn("accept failed", "error", err, "retry_in", pause)
+			h.config.Logger.Warn("accept failed", "error", err, "retry_in", delay)
 			select {
-			case <-time.After(pause):
+			case <-time.After(delay):
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}

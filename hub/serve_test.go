@@ -21,7 +21,7 @@ func TestServe_NilArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer end(t, h)
+	defer shutdownHub(t, h)
 	if err := h.Serve(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "ln is nil") {
 		t.Errorf("no listener: %v", err)
 	}

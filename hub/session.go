@@ -1,13 +1,9 @@
 package hub
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"net"
+	"crypto/rand"
+	"crypto/subtle"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -15,467 +11,424 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// farewell is how long a client has to take the end of the stream at shutdown
-// before the connection is closed. Closing while something of it is unread would
-// make the kernel throw away what it has not yet seen.
-const farewell = 100 * time.Millisecond
-
-var (
-	// errEnded says that the session was ended by somebody else.
-	errEnded = errors.New("session ended")
-
-	// errHandshake says that it has not even begun.
-	errHandshake = errors.New("no handshake")
-
-	// errNewStack says that the session goes on in another goroutine: see session.readLoop.
-	errNewStack = errors.New("goes on in another goroutine")
-)
-
-// idleAfter is for how long a client must be silent for its session to give back the stack that
-// handling frames has taken.
-const idleAfter = time.Second
-
-// session is one client's life, from Accept to its last goroutine.
+// session is a client of version 2: what outlives its connections.
 type session struct {
-	// Static after construction.
-	hub     *Hub
-	conn    *socket.Conn
-	account *body.Account // what its messages hold of the hub's memory
-	since   time.Time
+	// Static after newSession.
+	hub            *Hub
+	id             uint64
+	subject        string // who it is
+	secret         string
+	reportOptions  socket.Options // those of a REPORT
+	controlOptions socket.Options // those of a TAKEN and of a PING
 
-	id      atomic.Uint64                 // changes once, when the client turns out to have come back
-	link    atomic.Pointer[link]          // nil: it speaks version 1
-	heard   atomic.Pointer[chan struct{}] // receives when untaken is less; nil: the one who reads does not wait for that
-	untaken atomic.Int32                  // answers in version 1 that the connection has not taken; a long one counts as untakenMost
-	flags   atomic.Uint32                 // of sessionFlag
+	// Owned by the reading goroutine of the session that it has, or of the one that has claimed it.
+	lastSeq  uint64          // of the last SEND
+	attempts socket.Attempts // to write the first frame that the client does not have
 
-	entry  sync.Once // the client is registered, or is not to be without further ado
-	ending sync.Once
-	done   latch // set by end
+	mu                sync.Mutex
+	conn              *conn // that it has, or had last
+	takeoverRequested bool  // that one was asked to end
+	resuming          bool  // somebody is about to go on with it
+	windowClosed      bool  // nobody can go on with it any more
 
-	// Owned by the reading goroutine.
-	asked       uint64      // frames, without those that only answer
-	woken       int64       // when frames came while it was not busy, in ns since the hub's start
-	greeted     bool        // the first frame has come
-	asks        bool        // something in version 1, in the last turn
-	busy        bool        // this goroutine reads on until the client is idle: see readLoop
-	unconfirmed bool        // the client has not yet said that WELCOME has come, so perhaps it cannot resume
-	provisional bool        // it is beyond a limit, and may only resume
-	refusal     Refusal     // beyond which
-	standing    standing    // among the connections of its address
-	placed      bool        // it counts against Config.MaxClients; guarded by tracker.mu
-	grant       *Grant      // what it may do; nil: everything
-	pace        *pace       // how fast it may send; nil: as it likes
-	answers     *answers    // those that are not all taken; nil: none
-	due         *time.Timer // when it must have said who it is, and then when it must go; nil: never
-
-	watched *watched // owned by Hub.relieve; nil: by nobody
-
-	// Added to once for each read and for each write. They stand apart from what
-	// everybody reads who sends something to the client.
-	messagesIn, messagesOut atomic.Uint64
+	inFlight       []inFlightSends
+	bytesInFlight  int           // cost of what is in flights
+	unackedBytes   int           // cost of what was taken since the last TAKEN
+	ackPending     bool          // that one waits to be written: then there is no need of another
+	ackRequested   bool          // somebody wants to hear at once what has been taken since
+	pingPending    bool          // a PING waits to be written
+	queuedSeq      uint64        // seq up to which everything is queued
+	pendingReports int           // SENDs whose REPORT is not written
+	blockedReplies int           // that wait for room in its own queue, each for one read
+	readerSignal   chan struct{} // capacity 1: one of these went down; nil: nobody has waited for that yet
+	reportBuf      *body.Buffer  // where REPORTs are written, while one of those in it is needed
+	reportBufUsed  int           // bytes of it
+	verdictWaiters map[verdictKey]*deliveryTracker
 }
 
-// sessionFlag is something that is so or not. One word holds all of them.
-type sessionFlag = uint32
+// inFlightSends is SENDs that were offered at once and wait for room somewhere.
+type inFlightSends struct {
+	lastSeq uint64 // seq of the last
+	cost    sendCost
+	queued  bool
+}
 
-const (
-	flagListed  sessionFlag = 1 << iota // it was a client, be it for a moment
-	flagResting                         // it is not read, because it is faster than it may be
-	flagLeft                            // leaveAddress was called
-)
+// receiverCost is what each receiver of a SEND counts against the credit, in bytes
+// (docs/decisions/0016).
+const receiverCost = 16
 
-// is reports whether a flag is set.
-func (s *session) is(flag sessionFlag) bool { return s.flags.Load()&flag != 0 }
+// sendCost is what SENDs count against the credit of their client, in bytes.
+type sendCost struct {
+	inFlight int // with receiverCost: what is admitted
+	unacked  int // with wire.DefaultReceiverCost: a client from before that field expects TAKEN by this count
+}
 
-// newSession prepares the session of a connection. Nobody knows of it yet.
-func newSession(h *Hub, nc net.Conn) *session {
-	s := &session{
-		hub:     h,
-		account: h.bodies.Account(h.share),
-		since:   time.Now(),
+func costOf(m *wire.Send) sendCost {
+	return sendCost{
+		inFlight: wire.SendCost(m.To.Len(), len(m.Body), receiverCost),
+		unacked:  wire.SendCost(m.To.Len(), len(m.Body), wire.DefaultReceiverCost),
 	}
-	if !h.guarded() {
-		s.pace = h.newPace(nc.RemoteAddr(), nil)
-	}
-	if !h.guarded() {
-		s.id.Store(h.classicIDs.Next()) // which another replaces if it turns out to speak version 2
-	}
-	s.conn = socket.New(nc, &h.socket, s)
+}
+
+func (c sendCost) plus(d sendCost) sendCost {
+	return sendCost{c.inFlight + d.inFlight, c.unacked + d.unacked}
+}
+
+// verdictKey names a message as its receivers do.
+type verdictKey struct{ sender, seq uint64 }
+
+func newSession(c *conn) *session {
+	s := &session{hub: c.hub, id: c.id.Load(), subject: c.subject(), secret: rand.Text(), conn: c}
+	s.reportOptions = socket.Options{Events: reportEvents{s}, Overflow: socket.OverflowForce}
+	s.controlOptions = socket.Options{Events: controlEvents{s}, Overflow: socket.OverflowPriority}
 	return s
 }
 
-// handshaker is a connection over which there must be an agreement first: that of
-// crypto/tls.
-type handshaker interface {
-	HandshakeContext(context.Context) error
+// What a frame of the peer's control terms is, as Piece.At.
+const (
+	controlAck = iota
+	controlPing
+)
+
+// matchesSecret reports whether that is the secret. It takes as long for a wrong one.
+func (s *session) matchesSecret(secret string) bool {
+	return subtle.ConstantTimeCompare([]byte(s.secret), []byte(secret)) == 1
 }
 
-// enter makes the client one of those who are connected.
-func (s *session) enter() {
-	if old := s.list(); old != nil { // the id was granted to both
-		old.sendAway(&goAway{code: wire.GoAwayTakenOver, reason: ReasonTakenOver, err: errors.New("another connection has this id now")})
+// requestTakeover has a session end because another wants to go on with its peer.
+func (s *session) requestTakeover(c *conn) {
+	s.mu.Lock()
+	first := s.conn == c && !s.takeoverRequested
+	s.takeoverRequested = s.takeoverRequested || first
+	s.mu.Unlock()
+	if first {
+		c.v2.Load().takeover.Set()
+		c.interruptWaits()
+		c.sock.Interrupt()
 	}
-	s.hub.config.Logger.Info("client connected", "client", s.id.Load(), "address", s.conn.RemoteAddr().String())
 }
 
-// handshake agrees with the client on how to speak.
-func (s *session) handshake(secure handshaker) error {
-	patience := s.hub.config.HandshakeTimeout
-	if s.provisional {
-		patience = min(patience, provisionalTimeout)
+// beginResume reserves the peer for the one who goes on with what s has left.
+func (s *session) beginResume(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != c || s.resuming || s.windowClosed {
+		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := secure.HandshakeContext(ctx); err != nil {
-		s.hub.handshakes.complain(s.hub.config.Logger, "no handshake", "reason", ReasonHandshake.String(), "address", s.conn.RemoteAddr().String(), "error", err)
-		return fmt.Errorf("%w: %w", errHandshake, err)
-	}
-	return nil
+	s.resuming = true
+	return true
 }
 
-// beginListening bounds what may come before the client is known: who must say who it is has to do so
-// in time, and who need not is registered after a while without a word.
-func (s *session) beginListening() {
-	switch {
-	case s.provisional: // which is bounded already
-	case s.hub.guarded():
-		s.awaitAdmission()
+// abortResume undoes a claim that came to nothing. What s has left cannot be had any
+// more by the one who claimed, so it ends.
+func (s *session) abortResume(c *conn) {
+	s.mu.Lock()
+	s.resuming = false
+	s.mu.Unlock()
+	c.close(c.v2.Load().closeReason) // its reading has ended, or there would be no claim
+}
+
+// finishResume makes s the peer's session after a claim. What was taken since its WELCOME was
+// written is to be told.
+func (s *session) finishResume(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn, s.resuming, s.takeoverRequested = c, false, false
+	s.unackedBytes++
+}
+
+// countOmitted counts messages that the client does not get although it has come back.
+func (s *session) countOmitted(omitted socket.Omitted) {
+	counters := &s.hub.counters
+	counters.gone.Add(uint64(omitted.Unreachable))
+	counters.tooLarge.Add(uint64(omitted.TooLarge))
+	if omitted.Unreachable > 0 {
+		s.hub.config.Logger.Info("message given up", "client", s.id, "cause", "no connection of the client carries it")
+	}
+}
+
+// closeResumeWindow ends the time in which somebody could go on with what s has left. It
+// reports whether somebody has.
+func (s *session) closeResumeWindow(c *conn) bool {
+	s.mu.Lock()
+	isCurrent, resuming := s.conn == c, s.resuming
+	s.windowClosed = isCurrent && !resuming
+	s.mu.Unlock()
+	return !isCurrent || resuming && c.takenOver() // in this moment: it will be moved, or end
+}
+
+// onSent notes SENDs that were offered. landed must be called when none of them
+// waits for room any more.
+func (s *session) onSent(lastSeq uint64, cost sendCost) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inFlight = append(s.inFlight, inFlightSends{lastSeq: lastSeq, cost: cost})
+	s.bytesInFlight += cost.inFlight
+}
+
+// onQueued notes that the SENDs that were launched up to lastSeq are all queued, or
+// have met another fate.
+func (s *session) onQueued(lastSeq uint64) {
+	s.mu.Lock()
+	for i := range s.inFlight {
+		if s.inFlight[i].lastSeq == lastSeq {
+			s.inFlight[i].queued = true
+			break
+		}
+	}
+	n := 0
+	for n < len(s.inFlight) && s.inFlight[n].queued {
+		s.bytesInFlight -= s.inFlight[n].cost.inFlight
+		s.unackedBytes += s.inFlight[n].cost.unacked
+		s.queuedSeq = s.inFlight[n].lastSeq
+		n++
+	}
+	s.inFlight = append(s.inFlight[:0], s.inFlight[n:]...)
+	s.signalReader()
+	threshold := s.currentAckThreshold()
+	s.mu.Unlock()
+	s.sendAck(threshold)
+}
+
+// currentAckThreshold is the cost of SENDs that are taken before the client is told so, unasked or as it has asked. It is called with mu held.
+func (s *session) currentAckThreshold() int {
+	if s.ackRequested {
+		return 1
+	}
+	return s.ackThreshold()
+}
+
+// ackThreshold is the cost of SENDs that are taken before the client is told so unasked.
+func (s *session) ackThreshold() int { return s.hub.config.Credit / 4 }
+
+// sendAck sends a TAKEN when SENDs of that cost were taken. There is one at a time.
+func (s *session) sendAck(threshold int) {
+	s.mu.Lock()
+	send := s.unackedBytes >= threshold && !s.ackPending
+	if send {
+		s.unackedBytes, s.ackPending, s.ackRequested = 0, true, false
+	} else if s.ackPending && threshold < s.ackThreshold() {
+		s.ackRequested = true
+	}
+	seq, c := s.queuedSeq, s.conn
+	s.mu.Unlock()
+	if send && !c.sendFrameTagged(wire.AppendAck(nil, seq), &s.controlOptions, controlAck) {
+		s.onAckWritten()
+	}
+}
+
+// ackAll sends a TAKEN for all that was taken, and another when something more is, if more is under way: a client that asks
+// is perhaps blocked by just that.
+func (s *session) ackAll() {
+	s.sendAck(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ackRequested = s.ackRequested || s.bytesInFlight > 0
+}
+
+// onAckWritten notes that a TAKEN has left, or never will.
+func (s *session) onAckWritten() {
+	s.mu.Lock()
+	s.ackPending = false
+	s.ackRequested = s.ackRequested && s.bytesInFlight+s.unackedBytes > 0
+	threshold := s.currentAckThreshold()
+	s.mu.Unlock()
+	s.sendAck(threshold)
+}
+
+// sendPing asks the client for a sign of life. There is one PING at a time.
+func (s *session) sendPing(c *conn) {
+	s.mu.Lock()
+	send := !s.pingPending
+	s.pingPending = true
+	s.mu.Unlock()
+	if send && !c.sendFrameTagged(wire.AppendPing(nil, uint64(time.Now().UnixMicro())), &s.controlOptions, controlPing) {
+		s.onPingWritten()
+	}
+}
+
+// onPingWritten notes that a PING has left, or never will.
+func (s *session) onPingWritten() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pingPending = false
+}
+
+// addBlockedReplies notes that one answer more, or one less, waits for room.
+func (s *session) addBlockedReplies(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blockedReplies += n
+	s.signalReader()
+}
+
+// canReadRequests reports whether further requests may be read.
+func (s *session) canReadRequests() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blockedReplies < maxBlockedReplies
+}
+
+// loadQueuedSeq returns the seq up to which everything is queued.
+func (s *session) loadQueuedSeq() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queuedSeq
+}
+
+// readerSignalChan returns the channel that receives a value when there may be room.
+func (s *session) readerSignalChan() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.readerSignal == nil {
+		s.readerSignal = make(chan struct{}, 1)
+	}
+	return s.readerSignal
+}
+
+// signalReader wakes the reader if it waits for room. It is called with mu held.
+func (s *session) signalReader() {
+	select { // nobody receives from a nil channel
+	case s.readerSignal <- struct{}{}:
 	default:
-		s.hub.unregistered.add(s)
 	}
 }
 
-// list puts the session on the list of clients. It returns the one that had its place.
-func (s *session) list() (old *session) {
-	id := s.id.Load()
-	s.flags.Or(flagListed)
-	if old = s.hub.roster.Join(id, s); old == nil { // the id was not there
-		s.hub.presence.note(id, true)
+// tryReserve reports whether one more SEND of that cost may come in, and adds it to the
+// reports to be made.
+func (s *session) tryReserve(cost int, report bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bytesInFlight > 0 && s.bytesInFlight+cost > s.hub.config.Credit+wire.SendCost(wire.MaxReceivers, 0, receiverCost) {
+		return false
 	}
-	if s.done.IsSet() { // by Shutdown, which may have come too early to find it listed
-		s.unlist()
-	}
-	return old
-}
-
-// unlist takes it off.
-func (s *session) unlist() { s.unlistAs(s.id.Load()) }
-
-func (s *session) unlistAs(id uint64) {
-	if s.hub.roster.Leave(id, s) {
-		s.hub.presence.note(id, false)
-	}
-}
-
-// start serves the client in goroutines that end when the connection does.
-func (s *session) start(nc net.Conn) {
-	if s.provisional {
-		s.limitProvisional()
-	}
-	if secure, ok := nc.(handshaker); ok {
-		go s.shakeHands(secure)
-		return
-	}
-	s.beginListening()
-	go s.readLoop()
-}
-
-// shakeHands does the handshake, and goes on in a goroutine that has needed no stack for it.
-func (s *session) shakeHands(secure handshaker) {
-	if err := s.handshake(secure); err != nil {
-		s.stop(err)
-		return
-	}
-	s.beginListening()
-	go s.readLoop() // ends when the connection does
-}
-
-// readLoop serves the client until something ends that, and then ends the session.
-//
-// Handling frames takes a stack of 4 or 8 KiB, and the runtime never shrinks one below 4 KiB. The
-// 2 KiB of a new goroutine are enough to wait for bytes. So a session goes on in a new one when it
-// has handled the frames that came first after an idle time, and when it is idle again: a client
-// that says something now and then takes no more memory than a silent one, and a busy one
-// is served by one goroutine all the time.
-func (s *session) readLoop() {
-	err := s.serve()
-	if err == errNewStack {
-		go s.readLoop() // ends when the connection does
-		return
-	}
-	s.stop(err)
-}
-
-// stop ends a session that is not read any more, because of err.
-func (s *session) stop(err error) {
-	s.hintAtProxy(err)
-	if s.provisional && (errors.Is(err, socket.ErrInterrupted) || errors.Is(err, wire.ErrTooLong)) && !isClosed(s.hub.closing) {
-		err = s.turnAway(false)
-	}
-	if s.due != nil {
-		s.due.Stop()
-	}
-	err = s.causeOf(err)
-	s.retirePace()
-	s.conn.Drop()           // before it waits for anything: others may wait for this memory
-	s.hub.presence.leave(s) // before anybody goes on with it, who may want to watch as well
-	s.hub.tracker.reading.Done()
-	moved := s.linger(err)
-	if !moved {
-		s.end(s.leave(err))
-	}
-	s.conn.Wait()
-	if p := s.peer(); p != nil && !moved {
-		p.silence()
-	}
-	s.leaveAddress()
-	s.hub.tracker.remove(s)
-}
-
-// leaveAddress gives back the place that the session has among the connections of its address. Only the first
-// call counts; standing must not change any more.
-func (s *session) leaveAddress() {
-	if s.flags.Or(flagLeft)&flagLeft == 0 {
-		s.hub.addresses.leave(s.conn.RemoteAddr(), s.standing, time.Now())
-	}
-}
-
-// causeOf returns why the session ends whose reading has ended with err: a word of the hub's counts, unless
-// it lets the client come back and the client has left.
-func (s *session) causeOf(err error) error {
-	l := s.link.Load()
-	if l == nil {
-		return err
-	}
-	if away := l.dismissed.Load(); away != nil && (!away.resumable || resumable(err)) {
-		return away
-	}
-	return err
-}
-
-// serve handles what the client sends until something ends it, or it is to go on in another
-// goroutine.
-func (s *session) serve() error {
-	counted := s.conn.Brought()         // bytes that are in the statistics
-	defer func() { s.count(counted) }() // bytes of an unfinished frame
-	for {
-		err := s.read()
-		if err == socket.ErrIdle {
-			s.busy = false
-			return errNewStack
+	if report {
+		if s.pendingReports >= s.hub.config.MaxReports {
+			return false
 		}
-		if err != nil {
-			return err
-		}
-		for more := true; more; {
-			more, err = s.turn()
-			counted = s.count(counted)
-			if err != nil {
-				return err
-			}
-			if err = s.untilHeard(); err != nil {
-				return err
-			}
-			if more {
-				err = s.rest()
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if !s.stays() {
-			return errNewStack
-		}
+		s.pendingReports++
+	}
+	return true
+}
+
+// sendReports queues REPORTs for the peer, wherever it is connected.
+func (s *session) sendReports(frames []byte, n int) {
+	c, batch := s.writeReports(frames)
+	batch.Frames, batch.Reliable, batch.Options = n, true, &s.reportOptions
+	if c.offerAndFlush(&batch) != socket.Queued {
+		s.onReportsWritten(n)
 	}
 }
 
-// stays reports whether this goroutine is to read on after it has handled what came.
-func (s *session) stays() bool {
-	if s.busy {
-		return true
+// reportBufSize is how many bytes of REPORTs lie together: of the smallest, 146.
+const reportBufSize = 2 << 10
+
+// writeReports puts REPORTs where they are sent from, and kept until they are acknowledged: so
+// that little ones take little. The piece has a reference to its buffer. What they take must not
+// count against the share of the client's own messages: it is given back when the client has
+// acknowledged them, which may stand behind a message that waits for room in that share.
+func (s *session) writeReports(frames []byte) (*conn, socket.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.conn
+	if len(frames) > reportBufSize {
+		buffer := c.account.ForceAcquireOverhead(len(frames))
+		return c, socket.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frames)}
 	}
-	now := int64(time.Since(s.hub.started)) + 1 // so that it is never 0
-	s.busy = s.woken > 0 && now-s.woken < int64(idleAfter)
-	if s.woken == 0 && s.link.Load() != nil {
-		// The TAKEN that confirms WELCOME follows HELLO at once. It is not to count as a second
-		// wake-up within idleAfter.
-		now -= int64(idleAfter)
+	if s.reportBuf == nil || s.reportBuf.Account() != c.account || len(s.reportBuf.Bytes())-s.reportBufUsed < len(frames) {
+		s.releaseReportBuf()
+		s.reportBuf = c.account.ForceAcquireOverhead(reportBufSize)
 	}
-	s.woken = now
-	if s.busy {
-		s.conn.NotifyIdle(idleAfter)
-	}
-	return s.busy
+	from := s.reportBufUsed
+	s.reportBufUsed += copy(s.reportBuf.Bytes()[from:], frames)
+	s.reportBuf.Retain()
+	return c, socket.Batch{Buffer: s.reportBuf, From: from, To: s.reportBufUsed}
 }
 
-// read waits until there is something to handle, and the client may be read.
-func (s *session) read() error {
-	if !s.greeted && s.pace != nil && s.pace.debt(time.Now()) > 0 {
-		return s.readType()
+// releaseReportBuf gives up the block. It is called with mu held.
+func (s *session) releaseReportBuf() {
+	if s.reportBuf != nil {
+		s.reportBuf.Release()
+		s.reportBuf, s.reportBufUsed = nil, 0
 	}
-	if err := s.rest(); err != nil {
-		return err
-	}
-	s.tidyAnswers()
-	s.conn.ReadAtOnce(s.readAtOnce())
-	return s.conn.Fill()
 }
 
-// readType reads only as much of the first frame as tells its type. If that is no HELLO, the client speaks
-// version 1, and what it owes from an earlier connection is due before the frame is read.
-func (s *session) readType() error {
-	s.conn.ReadAtOnce(wire.HeaderSize)
-	if err := s.conn.Fill(); err != nil {
-		return err
+// onReportsWritten notes that REPORTs have left, or never will.
+func (s *session) onReportsWritten(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pendingReports -= n
+	s.releaseUnusedReportBuf()
+	s.signalReader()
+}
+
+// releaseUnusedReportBuf gives up the block when nothing in it is needed any more. It is called with mu held.
+func (s *session) releaseUnusedReportBuf() {
+	if s.reportBuf != nil && !s.reportBuf.Shared() {
+		s.releaseReportBuf()
 	}
-	if t, known := s.conn.NextType(); known && t != wire.TypeHello {
-		return s.rest()
+}
+
+// reportEvents is told what becomes of REPORTs.
+type reportEvents struct{ session *session }
+
+// HandleEvent takes note: see socket.EventHandler.
+func (h reportEvents) HandleEvent(_ int, event socket.Event, _, frames int) {
+	switch s := h.session; event {
+	case socket.EventWritten, socket.EventLost:
+		s.onReportsWritten(frames)
+	case socket.EventAcked, socket.EventUnacked:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.releaseUnusedReportBuf()
 	}
-	return nil
 }
 
-// turn handles the whole frames of one read, and reports whether there are more.
-func (s *session) turn() (more bool, err error) {
-	t := turns.Get().(*turn)
-	t.begin(s)
-	more, err = t.handleAll()
-	t.finish()
-	turns.Put(t)
-	return more, err
-}
+// controlEvents is told when a TAKEN or a PING has left, or never will.
+type controlEvents struct{ session *session }
 
-// count brings the statistics up to what was read. They have counted bytes of that already. It
-// returns how many they have now.
-func (s *session) count(counted int64) int64 {
-	brought := s.conn.Brought()
-	s.hub.counters.bytesIn.Add(uint64(brought - counted))
-	return brought
-}
-
-// leave does what is still owed to a client whose reading has ended, and returns
-// the reason for its end.
-func (s *session) leave(err error) Reason {
-	var away *goAway
-	reason := s.reasonOf(err)
+// HandleEvent takes note: see socket.EventHandler.
+func (h controlEvents) HandleEvent(receiver int, event socket.Event, _, _ int) {
 	switch {
-	case errors.As(err, &away) && !away.resumable: // otherwise linger has told it
-		s.dismiss(away)
-	case reason == ReasonShutdown && !errors.Is(err, errHandshake):
-		s.depart()
-	case errors.Is(err, errBye):
-		if s.drain() {
-			s.conn.Farewell(farewell) // it may have ended its side behind that: over TLS by a record that is not read
-		}
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		s.drain()
+	case event != socket.EventWritten && event != socket.EventLost:
+	case receiver == controlAck:
+		h.session.onAckWritten()
+	default:
+		h.session.onPingWritten()
 	}
-	return reason
 }
 
-// reasonOf returns the reason by which the end of a connection counts whose reading has ended
-// with err.
-func (s *session) reasonOf(err error) Reason {
-	var away *goAway
-	closing := isClosed(s.hub.closing)
-	switch {
-	case errors.As(err, &away) && !(away.resumable && closing):
-		return away.reason
-	case closing && (away != nil || errors.Is(err, errHandshake) || errors.Is(err, socket.ErrInterrupted)):
-		return ReasonShutdown
-	case errors.Is(err, errHandshake):
-		return ReasonHandshake
-	case errors.Is(err, errRefused):
-		return ReasonRefused
-	case errors.Is(err, errBye), errors.Is(err, io.EOF):
-		return ReasonLeft
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return ReasonHalfFrame
-	case errors.Is(err, socket.ErrFrameTimeout):
-		return ReasonFrameTimeout
-	case errors.Is(err, wire.ErrTooLong):
-		return ReasonTooLong
-	case errors.Is(err, wire.ErrMalformed):
-		return ReasonMalformed
-	case errors.Is(err, socket.ErrInterrupted):
-		if l := s.link.Load(); l != nil && l.silent.Load() {
-			return ReasonTimeout
-		}
-	}
-	return ReasonLost
+// The terms of other frames that the hub sends on its own.
+var (
+	priorityOptions = socket.Options{Overflow: socket.OverflowPriority}
+	forceOptions    = socket.Options{Overflow: socket.OverflowForce}
+	rejectOptions   = socket.Options{Overflow: socket.OverflowReject}
+)
+
+// sendFrame queues a frame for the client and reports whether it was taken.
+func (c *conn) sendFrame(frame []byte, options *socket.Options) bool {
+	return c.sendFrameTagged(frame, options, 0)
 }
 
-// drain lets what is queued for a client that has ended its side reach it, and reports whether it has.
-func (s *session) drain() bool {
-	s.unlist()
-	s.conn.LetGo()
-	return s.conn.Drain(s.done.Done())
+// sendFrameTagged is post for terms whose Tracker has to tell frames apart.
+func (c *conn) sendFrameTagged(frame []byte, options *socket.Options, tag int) bool {
+	batch := c.newBatch(frame, options)
+	batch.Receiver = tag
+	return c.offerAndFlush(&batch) == socket.Queued
 }
 
-// end is the one place where a session is torn down. It may be called from
-// anywhere; the first reason counts. When it returns, all of that is done.
-func (s *session) end(reason Reason) {
-	s.ending.Do(func() {
-		s.done.Set()
-		s.unlist()
-		switch reason {
-		case ReasonStalled, ReasonSlow:
-			s.conn.Reset()
-		default:
-			s.conn.Close()
-		}
-		s.book(reason)
-	})
+// newBatch returns a piece with a buffer of its own.
+func (c *conn) newBatch(frame []byte, options *socket.Options) socket.Batch {
+	buffer := c.account.ForceAcquireOverhead(len(frame))
+	return socket.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Options: options}
 }
 
-// book counts and logs that a connection has ended.
-func (s *session) book(reason Reason) {
-	s.hub.counters.disconnected[reason].Add(1)
-	if !s.is(flagListed) { // it was never connected
-		switch reason {
-		case ReasonHandshake, ReasonRefused: // it is complained about
-		case ReasonLeft, ReasonLost, ReasonShutdown: // nobody was refused
-		default:
-			s.hub.handshakes.complain(s.hub.config.Logger, "no handshake", "reason", reason.String(), "address", s.conn.RemoteAddr().String())
-		}
-		return
-	}
-	s.hub.config.Logger.Info("client disconnected", "client", s.id.Load(), "address", s.conn.RemoteAddr().String(), "reason", reason.String(),
-		"connected_for", time.Since(s.since).Round(time.Millisecond))
-}
-
-// The following are what the connection tells its owner: see socket.Owner.
-
-func (s *session) Account() *body.Account { return s.account }
-
-func (s *session) Done() <-chan struct{} { return s.done.Done() }
-
-func (s *session) Sent(t socket.Tally) {
-	c := &s.hub.counters
-	c.messagesOut.Add(uint64(t.Frames))
-	s.messagesOut.Add(uint64(t.Frames))
-	c.delivered.Add(uint64(t.Deliveries))
-	c.bytesOut.Add(uint64(t.Bytes))
-}
-
-func (s *session) Lost(t socket.Tally) {
-	s.hub.counters.gone.Add(uint64(t.Deliveries))
-}
-
-// Failed is called when writing to the client failed, or when it stalled. What the
-// client sent before it went away is here already, and is still handled.
-func (s *session) Failed(err error) {
-	if errors.Is(err, socket.ErrStalled) {
-		s.end(ReasonStalled)
-		return
-	}
-	// The id is read before the link: a session that goes on with a peer gets that first, and then the peer's id, under which
-	// it has to stay listed, for it may be resumed once more.
-	id := s.id.Load()
-	if s.link.Load() != nil {
-		s.halt()
-	} else {
-		s.unlistAs(id)
-	}
-	s.conn.Finish()
+// offerAndFlush offers one piece to the client and gets it on its way. It takes over the
+// reference to the buffer, and gives it up before anything is written.
+func (c *conn) offerAndFlush(batch *socket.Batch) socket.Outcome {
+	var flusher socket.Flusher
+	outcome := c.sock.Offer(batch, &flusher)
+	batch.Buffer.Release()
+	flusher.Flush()
+	return outcome
 }

@@ -14,53 +14,53 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// atOnce is how long something may take that has nothing to wait for. It is that
+// promptTimeout is how long something may take that has nothing to wait for. It is that
 // much because the machine may be busy elsewhere.
-const atOnce = 5 * time.Second
+const promptTimeout = 5 * time.Second
 
-// shutdown shuts the hub down and returns how long that took.
-func (s *testHub) shutdown(t testing.TB, patience time.Duration) (time.Duration, error) {
+// shutdownTimed shuts the hub down and returns how long that took.
+func (h *testHub) shutdownTimed(t testing.TB, timeout time.Duration) (time.Duration, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), timeout)
 	defer cancel()
 	began := time.Now()
-	err := s.Shutdown(ctx)
+	err := h.Shutdown(ctx)
 	return time.Since(began), err
 }
 
-// TestShutdownWithSilentClientsIsFast has clients in every state of saying
+// TestShutdown_SilentClients_IsFast has clients in every state of saying
 // nothing: never a word, half a header, half a body, idle.
-func TestShutdownWithSilentClientsIsFast(t *testing.T) {
+func TestShutdown_SilentClients_IsFast(t *testing.T) {
 	h := start(t, hub.Config{MaxQueuedBytes: 96 << 20}) // room for all that is begun
 	for range 20 {
-		h.silent(t)
-		h.peer(t)
-		for _, part := range halves(1) {
-			h.silent(t).send(part)
+		h.connect(t)
+		h.connectV1(t)
+		for _, part := range partialFrames(1) {
+			h.connect(t).send(part)
 		}
 	}
-	eventually(t, "all connected", func() bool { return h.Stats().Clients == 20*(2+len(halves(1))) })
-	took, err := h.shutdown(t, patience)
-	if err != nil || took > atOnce {
+	eventually(t, "all connected", func() bool { return h.Stats().Clients == 20*(2+len(partialFrames(1))) })
+	took, err := h.shutdownTimed(t, testTimeout)
+	if err != nil || took > promptTimeout {
 		t.Errorf("Shutdown took %v: %v", took, err)
 	}
-	if n := h.Stats().Disconnected[hub.ReasonShutdown]; n != h.Stats().Connected {
+	if n := h.Stats().Disconnected[hub.CloseShutdown]; n != h.Stats().Connected {
 		t.Errorf("%d of %d disconnected by the shutdown", n, h.Stats().Connected)
 	}
 }
 
-// TestShutdownWithAFullQueueTakesAsLongAsItIsGiven has a receiver that takes
+// TestShutdown_FullQueue_WaitsUntilDeadline has a receiver that takes
 // nothing, and a sender that waits for it.
-func TestShutdownWithAFullQueueTakesAsLongAsItIsGiven(t *testing.T) {
+func TestShutdown_FullQueue_WaitsUntilDeadline(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Hour})
-	sender, stalled := h.peer(t), h.peer(t)
-	sender.fill(h, stalled.id)
+	sender, stalled := h.connectV1(t), h.connectV1(t)
+	sender.fillQueue(h, stalled.id)
 	const given = 500 * time.Millisecond
-	took, err := h.shutdown(t, given)
+	took, err := h.shutdownTimed(t, given)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Shutdown returned %v, want %v", err, context.DeadlineExceeded)
 	}
-	if took < given || took > given+atOnce {
+	if took < given || took > given+promptTimeout {
 		t.Errorf("Shutdown took %v, was given %v", took, given)
 	}
 	if h.Stats().Gone == 0 {
@@ -68,82 +68,82 @@ func TestShutdownWithAFullQueueTakesAsLongAsItIsGiven(t *testing.T) {
 	}
 }
 
-// TestShutdownWaitsNoLongerThanTheStallTimeout gives it all the time there is.
-func TestShutdownWaitsNoLongerThanTheStallTimeout(t *testing.T) {
+// TestShutdown_FullQueue_WaitsAtMostStallTimeout gives it all the time there is.
+func TestShutdown_FullQueue_WaitsAtMostStallTimeout(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Second})
-	sender, stalled, quick := h.peer(t), h.peer(t), h.peer(t)
+	sender, stalled, quick := h.connectV1(t), h.connectV1(t), h.connectV1(t)
 	sender.relay(make([]byte, 16<<10), quick.id)
-	sender.fill(h, stalled.id)
-	took, _ := h.shutdown(t, patience)
-	if took > 3*h.config.StallTimeout+atOnce {
+	sender.fillQueue(h, stalled.id)
+	took, _ := h.shutdownTimed(t, testTimeout)
+	if took > 3*h.config.StallTimeout+promptTimeout {
 		t.Errorf("Shutdown took %v", took)
 	}
-	quick.hears(make([]byte, 16<<10))
+	quick.expectRelay(make([]byte, 16<<10))
 }
 
-// TestShutdownEmptiesTheQueues has receivers that read only now.
-func TestShutdownEmptiesTheQueues(t *testing.T) {
+// TestShutdown_Queued_IsDelivered has receivers that read only now.
+func TestShutdown_Queued_IsDelivered(t *testing.T) {
 	const receivers, messages, size = 10, 12, 16 << 10 // fits into a queue, so that the sender does not wait
 	h := start(t, hub.Config{})
-	sender := h.peer(t)
-	var to []*peer
+	sender := h.connectV1(t)
+	var clients []*clientV1
 	var ids []uint64
 	for range receivers {
-		to = append(to, h.peer(t))
-		ids = append(ids, to[len(to)-1].id)
+		clients = append(clients, h.connectV1(t))
+		ids = append(ids, clients[len(clients)-1].id)
 	}
-	if err := sender.stream(ids, messages, size); err != nil {
+	if err := sender.sendNumbered(ids, messages, size); err != nil {
 		t.Fatal(err)
 	}
 	sender.fence()
 	background(t, func() error {
-		_, err := h.shutdown(t, patience)
+		_, err := h.shutdownTimed(t, testTimeout)
 		return err
 	})
 	parallel(t, receivers, func(i int) error {
-		err := to[i].follow(sender.id, messages, size)
-		if n, end := to[i].rest(); n != 0 || end != nil {
-			err = errors.Join(err, end, errors.New("more than was sent"))
+		err := clients[i].readNumbered(sender.id, messages, size)
+		if n, readErr := clients[i].readToEnd(); n != 0 || readErr != nil {
+			err = errors.Join(err, readErr, errors.New("more than was sent"))
 		}
 		return err
 	})
 }
 
-func TestShutdownTwiceAndConcurrently(t *testing.T) {
+func TestShutdown_TwiceAndConcurrently(t *testing.T) {
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
+	bystanders := h.startBystanders(t)
 	for range 10 {
-		h.peer(t)
+		h.connectV1(t)
 	}
-	bystanders.pass(1)
+	bystanders.waitRounds(1)
 	bystanders.end()
 	parallel(t, 8, func(int) error {
-		_, err := h.shutdown(t, patience)
+		_, err := h.shutdownTimed(t, testTimeout)
 		return err
 	})
-	if took, err := h.shutdown(t, patience); err != nil || took > atOnce {
+	if took, err := h.shutdownTimed(t, testTimeout); err != nil || took > promptTimeout {
 		t.Errorf("once more: %v, after %v", err, took)
 	}
 }
 
-// TestShutdownAtOnceWhileClientsConnect gives it no time at all, at the moment
+// TestShutdown_Immediate_WhileClientsConnect gives it no time at all, at the moment
 // when clients come: none of them is missed, or listed for ever.
-func TestShutdownAtOnceWhileClientsConnect(t *testing.T) {
+func TestShutdown_Immediate_WhileClientsConnect(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for n := range 300 {
-		ln := newPipes()
+		ln := newPipeListener()
 		h := startOn(t, hub.Config{}, ln)
 		background(t, func() error {
 			for {
-				nc, ok := ln.offer()
+				nc, ok := ln.tryDial()
 				if !ok {
 					return nil
 				}
 				defer nc.Close()
 			}
 		})
-		for late := time.Now().Add(patience); h.Stats().Connected < uint64(n%20) && time.Now().Before(late); {
+		for deadline := time.Now().Add(testTimeout); h.Stats().Connected < uint64(n%20) && time.Now().Before(deadline); {
 			runtime.Gosched() // so that it is another moment each time
 		}
 		if err := h.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -153,42 +153,42 @@ func TestShutdownAtOnceWhileClientsConnect(t *testing.T) {
 	}
 }
 
-// TestShutdownWhileClientsWaitForMemory has some who hold all of it with parts of
+// TestShutdown_WhileClientsWaitForMemory has some who hold all of it with parts of
 // frames, and others who wait for it, all silent.
-func TestShutdownWhileClientsWaitForMemory(t *testing.T) {
-	h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour}, unseen{listen(t)})
+func TestShutdown_WhileClientsWaitForMemory(t *testing.T) {
+	h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour}, opaqueListener{listen(t)})
 	frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
 	for range 12 {
-		h.silent(t).send(frame[:150_000])
+		h.connect(t).send(frame[:150_000])
 	}
 	eventually(t, "used up", func() bool { return h.Stats().QueuedBytes > 7<<19 })
-	if took, err := h.shutdown(t, 2*atOnce); err != nil || took > atOnce {
+	if took, err := h.shutdownTimed(t, 2*promptTimeout); err != nil || took > promptTimeout {
 		t.Errorf("Shutdown took %v: %v", took, err)
 	}
 }
 
-// TestShutdownWhileAStalledReceiverHoldsTheMemory has a sender that waits for the
+// TestShutdown_WhileStalledReceiverHoldsMemory has a sender that waits for the
 // memory of what it sent to one who takes nothing, in a queue that is not full.
-func TestShutdownWhileAStalledReceiverHoldsTheMemory(t *testing.T) {
+func TestShutdown_WhileStalledReceiverHoldsMemory(t *testing.T) {
 	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, OutboxBytes: 16 << 20, StallTimeout: time.Second})
-	sender, stalled := h.peer(t), h.peer(t)
-	sender.fill(h, stalled.id)
-	if took, _ := h.shutdown(t, 4*atOnce); took > 5*h.config.StallTimeout+atOnce {
+	sender, stalled := h.connectV1(t), h.connectV1(t)
+	sender.fillQueue(h, stalled.id)
+	if took, _ := h.shutdownTimed(t, 4*promptTimeout); took > 5*h.config.StallTimeout+promptTimeout {
 		t.Errorf("Shutdown took %v", took)
 	}
 }
 
-func TestShutdownUnderLoad(t *testing.T) {
+func TestShutdown_UnderLoad(t *testing.T) {
 	h := start(t, hub.Config{})
 	const clients = 20
-	var all []*client.Client
+	var conns []*client.Client
 	var ids []uint64
 	for range clients {
-		all = append(all, h.dial(t))
-		ids = append(ids, all[len(all)-1].ID())
+		conns = append(conns, h.dialClient(t))
+		ids = append(ids, conns[len(conns)-1].ID())
 	}
 	ctx := t.Context()
-	for _, c := range all {
+	for _, c := range conns {
 		background(t, func() error {
 			for c.Send(ctx, ids, make([]byte, 1000)) == nil { // ends with the hub
 			}
@@ -204,55 +204,55 @@ func TestShutdownUnderLoad(t *testing.T) {
 		})
 	}
 	eventually(t, "under load", func() bool { return h.Stats().Delivered > 10_000 })
-	if took, err := h.shutdown(t, patience); err != nil || took > 2*atOnce {
+	if took, err := h.shutdownTimed(t, testTimeout); err != nil || took > 2*promptTimeout {
 		t.Errorf("Shutdown took %v: %v", took, err)
 	}
 }
 
-// TestServeEndsWithItsContext stops accepting, and nothing else.
-func TestServeEndsWithItsContext(t *testing.T) {
+// TestServe_ContextDone_StopsAcceptingOnly stops accepting, and nothing else.
+func TestServe_ContextDone_StopsAcceptingOnly(t *testing.T) {
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
+	bystanders := h.startBystanders(t)
 	ln := listen(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ctx, ln) }() // ends with ctx; the test waits
 	second := &testHub{Hub: h.Hub, addr: ln.Addr().String()}
-	p := second.peer(t)
+	c := second.connectV1(t)
 
-	enough := errors.New("enough")
-	cancel(enough)
-	if err := <-served; !errors.Is(err, enough) && !errors.Is(err, context.Canceled) {
+	cause := errors.New("enough")
+	cancel(cause)
+	if err := <-served; !errors.Is(err, cause) && !errors.Is(err, context.Canceled) {
 		t.Errorf("Serve returned %v", err)
 	}
 	if nc, err := net.Dial("tcp", second.addr); err == nil {
 		nc.Close()
 		t.Error("the listener is still open")
 	}
-	p.fence()
-	h.peer(t).fence()
-	bystanders.pass(3)
+	c.fence()
+	h.connectV1(t).fence()
+	bystanders.waitRounds(3)
 }
 
-func TestServeReturnsWhenItsListenerIsClosed(t *testing.T) {
+func TestServe_ListenerClosed_Returns(t *testing.T) {
 	h := start(t, hub.Config{})
-	bystanders := h.bystand(t)
+	bystanders := h.startBystanders(t)
 	ln := listen(t)
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(t.Context(), ln) }() // ends with ln; the test waits
 	second := &testHub{Hub: h.Hub, addr: ln.Addr().String()}
-	p := second.peer(t)
+	c := second.connectV1(t)
 	ln.Close()
 	if err := <-served; !errors.Is(err, net.ErrClosed) || errors.Is(err, hub.ErrClosed) {
 		t.Errorf("Serve returned %v, want %v", err, net.ErrClosed)
 	}
-	p.fence()
-	bystanders.pass(3)
+	c.fence()
+	bystanders.waitRounds(3)
 }
 
-func TestServeAfterShutdownIsRefused(t *testing.T) {
+func TestServe_AfterShutdown_ReturnsErrClosed(t *testing.T) {
 	h := start(t, hub.Config{})
-	if _, err := h.shutdown(t, patience); err != nil {
+	if _, err := h.shutdownTimed(t, testTimeout); err != nil {
 		t.Fatal(err)
 	}
 	ln := listen(t)
@@ -264,18 +264,18 @@ func TestServeAfterShutdownIsRefused(t *testing.T) {
 	}
 }
 
-// TestShutdownIsSeenAsAnEnd lets a client that has said something see the end of
+// TestShutdown_Client_SeesEOF lets a client that has said something see the end of
 // the stream, not a reset, once it has read its answer.
-func TestShutdownIsSeenAsAnEnd(t *testing.T) {
+func TestShutdown_Client_SeesEOF(t *testing.T) {
 	h := start(t, hub.Config{})
-	p := h.peer(t)
-	p.send(wire.AppendIdentityRequest(nil))
-	p.identity()
+	c := h.connectV1(t)
+	c.send(wire.AppendIdentityRequest(nil))
+	c.readIdentity()
 	background(t, func() error {
-		_, err := h.shutdown(t, patience)
+		_, err := h.shutdownTimed(t, testTimeout)
 		return err
 	})
-	if _, err := p.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("%v, want the end", err)
 	}
 }

@@ -12,32 +12,32 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Reason says why a client was disconnected. Its text is the name by which it is
+// CloseReason says why a client was disconnected. Its text is the name by which it is
 // counted and logged.
-type Reason uint8
+type CloseReason uint8
 
 // The reasons for which a connection ends.
 const (
-	ReasonLeft         Reason = iota // the client ended its side between two frames
-	ReasonHalfFrame                  // it did so in the middle of one
-	ReasonLost                       // the connection broke
-	ReasonMalformed                  // a frame did not have the layout of its type
-	ReasonTooLong                    // a frame or a body was over the limit
-	ReasonFrameTimeout               // the rest of a frame did not come in time
-	ReasonStalled                    // others waited for it, and it took nothing
-	ReasonSlow                       // it held memory that others waited for
-	ReasonShutdown                   // the hub was shut down
-	ReasonTimeout                    // nothing was heard from it for two keep-alive intervals
-	ReasonTakenOver                  // another connection has resumed its id
-	ReasonVersion                    // it speaks a version that the hub does not
-	ReasonHandshake                  // it did not agree on TLS, or did not say who it is in time
-	ReasonRefused                    // it may not come in, or was one too many and resumed no session
-	ReasonExpired                    // what it had shown is good no longer
-	ReasonDisconnected               // Disconnect was called
-	reasons
+	CloseLeft         CloseReason = iota // the client ended its side between two frames
+	CloseHalfFrame                       // it did so in the middle of one
+	CloseLost                            // the connection broke
+	CloseMalformed                       // a frame did not have the layout of its type
+	CloseTooLong                         // a frame or a body was over the limit
+	CloseFrameTimeout                    // the rest of a frame did not come in time
+	CloseStalled                         // others waited for it, and it took nothing
+	CloseSlow                            // it held memory that others waited for
+	CloseShutdown                        // the hub was shut down
+	CloseTimeout                         // nothing was heard from it for two keep-alive intervals
+	CloseTakenOver                       // another connection has resumed its id
+	CloseVersion                         // it speaks a version that the hub does not
+	CloseHandshake                       // it did not agree on TLS, or did not say who it is in time
+	CloseRefused                         // it may not come in, or was one too many and resumed no session
+	CloseExpired                         // what it had shown is good no longer
+	CloseDisconnected                    // Disconnect was called
+	numCloseReasons
 )
 
-var reasonTexts = [reasons]string{
+var closeReasonTexts = [numCloseReasons]string{
 	"left", "half a frame", "connection lost", "malformed frame", "frame too long",
 	"frame timeout", "stalled", "too slow for the memory it held", "shutdown",
 	"keep-alive timeout", "taken over", "unknown version", "no handshake", "refused", "permission over",
@@ -45,31 +45,31 @@ var reasonTexts = [reasons]string{
 }
 
 // String returns the reason as it is logged.
-func (r Reason) String() string {
-	if r < reasons {
-		return reasonTexts[r]
+func (r CloseReason) String() string {
+	if r < numCloseReasons {
+		return closeReasonTexts[r]
 	}
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-// Reasons returns all of them.
-func Reasons() []Reason {
-	all := make([]Reason, reasons)
-	for i := range all {
-		all[i] = Reason(i)
+// CloseReasons returns all of them.
+func CloseReasons() []CloseReason {
+	list := make([]CloseReason, numCloseReasons)
+	for i := range list {
+		list[i] = CloseReason(i)
 	}
-	return all
+	return list
 }
 
 // Stats is what a hub has seen and done since New.
 type Stats struct {
 	Uptime time.Duration // since New
 
-	Clients      int                // connected now
-	PeakClients  int                // the most at one time
-	Connected    uint64             // connections accepted
-	Refused      map[Refusal]uint64 // connections that were one too many, by reason; reasons that never occurred are absent
-	Disconnected map[Reason]uint64  // by reason; reasons that never occurred are absent
+	Clients      int                     // connected now
+	PeakClients  int                     // the most at one time
+	Connected    uint64                  // connections accepted
+	Rejected     map[RejectReason]uint64 // connections that were one too many, by reason; reasons that never occurred are absent
+	Disconnected map[CloseReason]uint64  // by reason; reasons that never occurred are absent
 
 	MessagesIn  uint64 // frames received, ignored ones included
 	MessagesOut uint64 // frames written whole
@@ -89,9 +89,9 @@ type Stats struct {
 	Errors  map[wire.ErrorCode]uint64 // requests answered with an ERROR, by its code; those that never occurred are absent
 	Fates   map[wire.Fate]uint64      // of messages that a client of version 2 wanted followed, one for each receiver; those that never occurred are absent
 
-	Paced uint64 // how often a client was not read for a while because it was faster than it may be
+	RateLimited uint64 // how often a client was not read for a while because it was faster than it may be
 
-	Untraced uint64 // messages that were to be traced and are not: too many at once, or Config.Trace did not take them
+	TracesDropped uint64 // messages that were to be traced and are not: too many at once, or Config.OnTrace did not take them
 
 	QueuedBytes     int64 // memory held for clients now
 	MaxQueuedBytes  int64 // that may be held: Config.MaxQueuedBytes
@@ -104,69 +104,69 @@ type Stats struct {
 func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	var t stats.Table
 	t.Row("Time alive", "%v", s.Uptime.Round(time.Millisecond))
-	var refused uint64
-	for _, n := range s.Refused {
-		refused += n
+	var rejected uint64
+	for _, n := range s.Rejected {
+		rejected += n
 	}
-	t.Row("Clients Connected", "%s (peak %s, refused %s)", count(s.Connected), count(s.PeakClients), count(refused))
-	var gone uint64
+	t.Row("Clients Connected", "%s (peak %s, refused %s)", formatCount(s.Connected), formatCount(s.PeakClients), formatCount(rejected))
+	var disconnected uint64
 	for _, n := range s.Disconnected {
-		gone += n
+		disconnected += n
 	}
-	t.Row("Clients Disconnected", "%s", count(gone))
-	for reason := range reasons {
+	t.Row("Clients Disconnected", "%s", formatCount(disconnected))
+	for reason := range numCloseReasons {
 		if n := s.Disconnected[reason]; n > 0 {
-			t.Row("  "+reason.String(), "%s", count(n))
+			t.Row("  "+reason.String(), "%s", formatCount(n))
 		}
 	}
-	t.Row("Incoming Messages", "%s", count(s.MessagesIn))
-	t.Row("Outgoing Messages", "%s", count(s.MessagesOut))
-	t.Row("Bytes Read", "%s", size(s.BytesIn))
-	t.Row("Bytes Written", "%s", size(s.BytesOut))
-	t.Row("Relays", "%s (%s to nobody)", count(s.Relays), count(s.NoReceivers))
-	t.Row("Delivered", "%s", count(s.Delivered))
-	t.Row("Not Delivered", "%s", count(s.Unknown+s.Forbidden+s.Gone+s.TooLarge))
-	t.Row("  no such client", "%s", count(s.Unknown))
+	t.Row("Incoming Messages", "%s", formatCount(s.MessagesIn))
+	t.Row("Outgoing Messages", "%s", formatCount(s.MessagesOut))
+	t.Row("Bytes Read", "%s", formatBytes(s.BytesIn))
+	t.Row("Bytes Written", "%s", formatBytes(s.BytesOut))
+	t.Row("Relays", "%s (%s to nobody)", formatCount(s.Relays), formatCount(s.NoReceivers))
+	t.Row("Delivered", "%s", formatCount(s.Delivered))
+	t.Row("Not Delivered", "%s", formatCount(s.Unknown+s.Forbidden+s.Gone+s.TooLarge))
+	t.Row("  no such client", "%s", formatCount(s.Unknown))
 	if s.Forbidden > 0 {
-		t.Row("  forbidden", "%s", count(s.Forbidden))
+		t.Row("  forbidden", "%s", formatCount(s.Forbidden))
 	}
-	t.Row("  gone before it was written", "%s", count(s.Gone))
+	t.Row("  gone before it was written", "%s", formatCount(s.Gone))
 	if s.TooLarge > 0 {
-		t.Row("  too large for the receiver", "%s", count(s.TooLarge))
+		t.Row("  too large for the receiver", "%s", formatCount(s.TooLarge))
 	}
 	for fate := range wire.MaxFate + 1 {
 		if n := s.Fates[fate]; n > 0 {
-			t.Row("Fate "+fate.String(), "%s", count(n))
+			t.Row("Fate "+fate.String(), "%s", formatCount(n))
 		}
 	}
 	if s.Resumed > 0 {
-		t.Row("Resumed", "%s", count(s.Resumed))
+		t.Row("Resumed", "%s", formatCount(s.Resumed))
 	}
-	if s.Untraced > 0 {
-		t.Row("Not Traced", "%s", count(s.Untraced))
+	if s.TracesDropped > 0 {
+		t.Row("Not Traced", "%s", formatCount(s.TracesDropped))
 	}
 	for _, code := range wire.ErrorCodes() {
 		if n := s.Errors[code]; n > 0 {
-			t.Row("Error: "+code.String(), "%s", count(n))
+			t.Row("Error: "+code.String(), "%s", formatCount(n))
 		}
 	}
-	t.Row("Frames Ignored", "%s", count(s.Ignored))
-	t.Row("Accept Errors", "%s", count(s.AcceptErrors))
-	t.Row("Incoming Messages per second", "%s", perSecond(s.MessagesIn, s.Uptime))
-	t.Row("Outgoing Messages per second", "%s", perSecond(s.MessagesOut, s.Uptime))
-	t.Row("Bytes Read per second", "%s", size(uint64(stats.Rate(s.BytesIn, s.Uptime))))
-	t.Row("Bytes Written per second", "%s", size(uint64(stats.Rate(s.BytesOut, s.Uptime))))
+	t.Row("Frames Ignored", "%s", formatCount(s.Ignored))
+	t.Row("Accept Errors", "%s", formatCount(s.AcceptErrors))
+	t.Row("Incoming Messages per second", "%s", formatRate(s.MessagesIn, s.Uptime))
+	t.Row("Outgoing Messages per second", "%s", formatRate(s.MessagesOut, s.Uptime))
+	t.Row("Bytes Read per second", "%s", formatBytes(uint64(stats.Rate(s.BytesIn, s.Uptime))))
+	t.Row("Bytes Written per second", "%s", formatBytes(uint64(stats.Rate(s.BytesOut, s.Uptime))))
 	t.Row("Peak of Queued Bytes", "%s (%s)", humanize.Comma(s.PeakQueuedBytes), humanize.IBytes(uint64(s.PeakQueuedBytes)))
 	return t.WriteTo(w)
 }
 
-func count[N int | uint64](n N) string { return humanize.Comma(int64(n)) }
+func formatCount[N int | uint64](n N) string { return humanize.Comma(int64(n)) }
 
-func size(n uint64) string {
+func formatBytes(n uint64) string {
 	return fmt.Sprintf("%s (%s)", humanize.Comma(int64(n)), humanize.Bytes(n))
 }
 
-func perSecond(n uint64, d time.Duration) string {
+func formatRate(n uint64, d time.Duration) string {
 	return humanize.CommafWithDigits(stats.Rate(n, d), 1)
 }
 
@@ -174,18 +174,18 @@ func perSecond(n uint64, d time.Duration) string {
 // once per batch, not once per message.
 type counters struct {
 	connected                    atomic.Uint64
-	refused                      [refusals]atomic.Uint64
+	rejected                     [numRejectReasons]atomic.Uint64
 	messagesIn, bytesIn          atomic.Uint64
 	messagesOut, bytesOut        atomic.Uint64
 	relays, noReceivers, ignored atomic.Uint64
 	delivered, unknown           atomic.Uint64
-	forbidden, gone, paced       atomic.Uint64
+	forbidden, gone, rateLimited atomic.Uint64
 	tooLarge                     atomic.Uint64
-	untraced                     atomic.Uint64
+	tracesDropped                atomic.Uint64
 	acceptErrors                 atomic.Uint64
 	resumed                      atomic.Uint64
 	errors                       [wire.ErrorWatchers + 1]atomic.Uint64
-	disconnected                 [reasons]atomic.Uint64
+	disconnected                 [numCloseReasons]atomic.Uint64
 	fates                        [wire.MaxFate + 1]atomic.Uint64
 }
 
@@ -193,39 +193,39 @@ type counters struct {
 func (h *Hub) Stats() Stats {
 	c := &h.counters
 	s := Stats{
-		Uptime:       time.Since(h.started),
-		Connected:    c.connected.Load(),
-		Refused:      make(map[Refusal]uint64),
-		Disconnected: make(map[Reason]uint64),
-		Resumed:      c.resumed.Load(),
-		Errors:       make(map[wire.ErrorCode]uint64),
-		Fates:        make(map[wire.Fate]uint64),
-		MessagesIn:   c.messagesIn.Load(),
-		MessagesOut:  c.messagesOut.Load(),
-		BytesIn:      c.bytesIn.Load(),
-		BytesOut:     c.bytesOut.Load(),
-		Relays:       c.relays.Load(),
-		NoReceivers:  c.noReceivers.Load(),
-		Ignored:      c.ignored.Load(),
-		Delivered:    c.delivered.Load(),
-		Unknown:      c.unknown.Load(),
-		Gone:         c.gone.Load(),
-		Forbidden:    c.forbidden.Load(),
-		TooLarge:     c.tooLarge.Load(),
-		Paced:        c.paced.Load(),
-		Untraced:     c.untraced.Load(),
-		AcceptErrors: c.acceptErrors.Load(),
+		Uptime:        time.Since(h.started),
+		Connected:     c.connected.Load(),
+		Rejected:      make(map[RejectReason]uint64),
+		Disconnected:  make(map[CloseReason]uint64),
+		Resumed:       c.resumed.Load(),
+		Errors:        make(map[wire.ErrorCode]uint64),
+		Fates:         make(map[wire.Fate]uint64),
+		MessagesIn:    c.messagesIn.Load(),
+		MessagesOut:   c.messagesOut.Load(),
+		BytesIn:       c.bytesIn.Load(),
+		BytesOut:      c.bytesOut.Load(),
+		Relays:        c.relays.Load(),
+		NoReceivers:   c.noReceivers.Load(),
+		Ignored:       c.ignored.Load(),
+		Delivered:     c.delivered.Load(),
+		Unknown:       c.unknown.Load(),
+		Gone:          c.gone.Load(),
+		Forbidden:     c.forbidden.Load(),
+		TooLarge:      c.tooLarge.Load(),
+		RateLimited:   c.rateLimited.Load(),
+		TracesDropped: c.tracesDropped.Load(),
+		AcceptErrors:  c.acceptErrors.Load(),
 
 		MaxQueuedBytes: h.config.MaxQueuedBytes,
 	}
 	s.Clients, s.PeakClients = h.roster.Size()
-	for reason := range reasons {
+	for reason := range numCloseReasons {
 		if n := c.disconnected[reason].Load(); n > 0 {
 			s.Disconnected[reason] = n
 		}
-		for why := range refusals {
-			if n := c.refused[why].Load(); n > 0 {
-				s.Refused[why] = n
+		for rejectReason := range numRejectReasons {
+			if n := c.rejected[rejectReason].Load(); n > 0 {
+				s.Rejected[rejectReason] = n
 			}
 		}
 	}

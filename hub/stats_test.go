@@ -15,34 +15,34 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestStatsOfAKnownExchangeAreExact counts every frame and every byte.
-func TestStatsOfAKnownExchangeAreExact(t *testing.T) {
+// TestStats_KnownExchange_IsExact counts every frame and every byte.
+func TestStats_KnownExchange_IsExact(t *testing.T) {
 	h := start(t, hub.Config{})
-	a, b := h.peer(t), h.peer(t)
+	a, b := h.connectV1(t), h.connectV1(t)
 	const messages, size = 10, 100
 	var in, out uint64
-	say := func(p *peer, frames []byte, answer int) {
-		p.send(frames)
-		in, out = in+uint64(len(frames)), out+uint64(answer)
+	sendCounted := func(c *clientV1, frames []byte, replyLen int) {
+		c.send(frames)
+		in, out = in+uint64(len(frames)), out+uint64(replyLen)
 	}
 	in, out = 2*wire.IdentityRequestLen, 2*wire.IdentityLen
 
 	for n := range messages {
-		say(a, wire.AppendRelay(nil, []uint64{b.id, 999, a.id}, pattern(size, byte(n))), 2*wire.DeliveryLen(size))
-		a.hears(pattern(size, byte(n)))
-		b.hears(pattern(size, byte(n)))
+		sendCounted(a, wire.AppendRelay(nil, []uint64{b.id, 999, a.id}, pattern(size, byte(n))), 2*wire.RelayDeliveryLen(size))
+		a.expectRelay(pattern(size, byte(n)))
+		b.expectRelay(pattern(size, byte(n)))
 	}
-	say(b, wire.AppendListRequest(nil), wire.ListLen(1))
-	b.frame()
-	say(a, wire.AppendRelay(nil, nil, []byte("to nobody")), 0)
-	say(a, []byte{0, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 3, 15, 1, 2}, 0) // empty, and two reserved types
-	say(b, []byte{0, 0}, 0)
+	sendCounted(b, wire.AppendListRequest(nil), wire.ListLen(1))
+	b.mustReadFrame()
+	sendCounted(a, wire.AppendRelay(nil, nil, []byte("to nobody")), 0)
+	sendCounted(a, []byte{0, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 3, 15, 1, 2}, 0) // empty, and two reserved types
+	sendCounted(b, []byte{0, 0}, 0)
 	b.Close()
-	h.disconnected(t, hub.ReasonHalfFrame, 1)
+	h.waitDisconnected(t, hub.CloseHalfFrame, 1)
 
 	want := hub.Stats{
 		Clients: 1, PeakClients: 2, Connected: 2,
-		Refused: map[hub.Refusal]uint64{}, Disconnected: map[hub.Reason]uint64{hub.ReasonHalfFrame: 1},
+		Rejected: map[hub.RejectReason]uint64{}, Disconnected: map[hub.CloseReason]uint64{hub.CloseHalfFrame: 1},
 		MessagesIn: 2 + messages + 1 + 1 + 3, BytesIn: in,
 		MessagesOut: 2 + 2*messages + 1, BytesOut: out,
 		Relays: messages + 1, NoReceivers: 1, Ignored: 3,
@@ -57,44 +57,44 @@ func TestStatsOfAKnownExchangeAreExact(t *testing.T) {
 	}
 }
 
-// TestBytesOfUnfinishedFramesAreCounted as well, whatever part came.
-func TestBytesOfUnfinishedFramesAreCounted(t *testing.T) {
-	for part, bytes := range halves(99) {
+// TestStats_PartialFrames_CountBytes as well, whatever part came.
+func TestStats_PartialFrames_CountBytes(t *testing.T) {
+	for part, partial := range partialFrames(99) {
 		t.Run(part, func(t *testing.T) {
 			h := start(t, hub.Config{})
-			p := h.silent(t)
-			p.send(bytes)
-			p.Close()
-			h.disconnected(t, hub.ReasonHalfFrame, 1)
-			if got := h.Stats().BytesIn; got != uint64(len(bytes)) {
-				t.Errorf("%d bytes counted, %d were sent", got, len(bytes))
+			c := h.connect(t)
+			c.send(partial)
+			c.Close()
+			h.waitDisconnected(t, hub.CloseHalfFrame, 1)
+			if got := h.Stats().BytesIn; got != uint64(len(partial)) {
+				t.Errorf("%d bytes counted, %d were sent", got, len(partial))
 			}
 		})
 	}
 }
 
-// TestEveryDeliveryIsAccountedFor sends to one who reads, one who takes nothing
+// TestStats_EveryDelivery_IsCounted sends to one who reads, one who takes nothing
 // and then vanishes, and one who never was: delivered, gone and unknown are as many
 // as there were receivers, and one who reads has everything that is said to be
 // delivered to it.
-func TestEveryDeliveryIsAccountedFor(t *testing.T) {
+func TestStats_EveryDelivery_IsCounted(t *testing.T) {
 	const messages, size = 300, 20_000
 	h := start(t, hub.Config{StallTimeout: time.Hour})
-	bystanders := h.bystand(t)
-	sender, reads, vanishes := h.peer(t), h.peer(t), h.peer(t)
-	bystanders.pass(1)
+	bystanders := h.startBystanders(t)
+	sender, reader, vanishing := h.connectV1(t), h.connectV1(t), h.connectV1(t)
+	bystanders.waitRounds(1)
 	bystanders.end()
 	var before hub.Stats
 	eventually(t, "the bystanders' messages counted", func() bool {
 		before = h.Stats()
-		return before.Delivered == uint64(2*burst*bystanders.rounds.Load())
+		return before.Delivered == uint64(2*burstSize*bystanders.rounds.Load())
 	})
 	background(t, func() error {
-		return sender.stream([]uint64{vanishes.id, reads.id, math.MaxUint64}, messages, size)
+		return sender.sendNumbered([]uint64{vanishing.id, reader.id, math.MaxUint64}, messages, size)
 	})
-	h.stuck(t)
-	vanishes.reset()
-	if err := reads.follow(sender.id, messages, size); err != nil {
+	h.waitUntilStuck(t)
+	vanishing.reset()
+	if err := reader.readNumbered(sender.id, messages, size); err != nil {
 		t.Fatal(err)
 	}
 	sender.fence()
@@ -108,79 +108,79 @@ func TestEveryDeliveryIsAccountedFor(t *testing.T) {
 	}
 }
 
-// causes is how to end a connection for each reason.
-var causes = map[hub.Reason]struct {
+// disconnectCauses is how to end a connection for each reason.
+var disconnectCauses = map[hub.CloseReason]struct {
 	config hub.Config
 	act    func(t *testing.T, h *testHub)
 }{
-	hub.ReasonLeft:      {act: func(t *testing.T, h *testHub) { h.peer(t).Close() }},
-	hub.ReasonHalfFrame: {act: func(t *testing.T, h *testHub) { p := h.peer(t); p.send([]byte{0}); p.Close() }},
-	hub.ReasonLost:      {act: func(t *testing.T, h *testHub) { h.peer(t).reset() }},
-	hub.ReasonMalformed: {act: func(t *testing.T, h *testHub) { h.peer(t).send([]byte{0, 0, 0, 1, 3}) }},
-	hub.ReasonTooLong:   {act: func(t *testing.T, h *testHub) { h.peer(t).send([]byte{255, 255, 255, 255}) }},
-	hub.ReasonFrameTimeout: {
+	hub.CloseLeft:      {act: func(t *testing.T, h *testHub) { h.connectV1(t).Close() }},
+	hub.CloseHalfFrame: {act: func(t *testing.T, h *testHub) { p := h.connectV1(t); p.send([]byte{0}); p.Close() }},
+	hub.CloseLost:      {act: func(t *testing.T, h *testHub) { h.connectV1(t).reset() }},
+	hub.CloseMalformed: {act: func(t *testing.T, h *testHub) { h.connectV1(t).send([]byte{0, 0, 0, 1, 3}) }},
+	hub.CloseTooLong:   {act: func(t *testing.T, h *testHub) { h.connectV1(t).send([]byte{255, 255, 255, 255}) }},
+	hub.CloseFrameTimeout: {
 		config: hub.Config{FrameTimeout: 100 * time.Millisecond},
-		act:    func(t *testing.T, h *testHub) { h.peer(t).send([]byte{0}) },
+		act:    func(t *testing.T, h *testHub) { h.connectV1(t).send([]byte{0}) },
 	},
-	hub.ReasonStalled: {
+	hub.CloseStalled: {
 		config: hub.Config{StallTimeout: 500 * time.Millisecond},
 		act: func(t *testing.T, h *testHub) {
-			p, stalled := h.peer(t), h.peer(t).small()
-			background(t, func() error { return p.stream([]uint64{stalled.id}, 200, 64<<10) })
+			p, stalled := h.connectV1(t), h.connectV1(t).shrinkReadBuffer()
+			background(t, func() error { return p.sendNumbered([]uint64{stalled.id}, 200, 64<<10) })
 		},
 	},
-	hub.ReasonSlow: {
+	hub.CloseSlow: {
 		config: hub.Config{MaxQueuedBytes: 5 << 20, OutboxBytes: 16 << 20, StallTimeout: time.Second},
 		act: func(t *testing.T, h *testHub) {
-			p, slow := h.peer(t), h.peer(t).small()
-			background(t, func() error { return p.stream([]uint64{slow.id}, 30, 300_000) })
+			p, slow := h.connectV1(t), h.connectV1(t).shrinkReadBuffer()
+			background(t, func() error { return p.sendNumbered([]uint64{slow.id}, 30, 300_000) })
 		},
 	},
-	hub.ReasonShutdown: {act: func(t *testing.T, h *testHub) {
-		h.peer(t)
-		if _, err := h.shutdown(t, patience); err != nil {
+	hub.CloseShutdown: {act: func(t *testing.T, h *testHub) {
+		h.connectV1(t)
+		if _, err := h.shutdownTimed(t, testTimeout); err != nil {
 			t.Error(err)
 		}
 	}},
-	hub.ReasonTimeout: {
+	hub.CloseTimeout: {
 		config: hub.Config{KeepAlive: 20 * time.Millisecond, ResumeWindow: time.Millisecond},
-		act:    func(t *testing.T, h *testHub) { h.guest(t) },
+		act:    func(t *testing.T, h *testHub) { h.connectV2(t) },
 	},
-	hub.ReasonTakenOver: {act: func(t *testing.T, h *testHub) { h.back(t, h.guest(t)) }},
-	hub.ReasonVersion: {act: func(t *testing.T, h *testHub) {
-		h.silent(t).send(wire.AppendHello(nil, &wire.Hello{Version: 9}))
+	hub.CloseTakenOver: {act: func(t *testing.T, h *testHub) { h.resume(t, h.connectV2(t)) }},
+	hub.CloseVersion: {act: func(t *testing.T, h *testHub) {
+		h.connect(t).send(wire.AppendHello(nil, &wire.Hello{Version: 9}))
 	}},
-	hub.ReasonHandshake: {
-		config: hub.Config{NoClassic: true, HandshakeTimeout: 20 * time.Millisecond},
-		act:    func(t *testing.T, h *testHub) { h.silent(t) },
+	hub.CloseHandshake: {
+		config: hub.Config{DisableV1: true, HandshakeTimeout: 20 * time.Millisecond},
+		act:    func(t *testing.T, h *testHub) { h.connect(t) },
 	},
-	hub.ReasonRefused: {
-		config: hub.Config{NoClassic: true},
-		act:    func(t *testing.T, h *testHub) { h.silent(t).send(wire.AppendIdentityRequest(nil)) },
+	hub.CloseRefused: {
+		config: hub.Config{DisableV1: true},
+		act:    func(t *testing.T, h *testHub) { h.connect(t).send(wire.AppendIdentityRequest(nil)) },
 	},
-	hub.ReasonExpired: {
-		config: hub.Config{ResumeWindow: time.Millisecond, Admit: func(hub.Applicant) (*hub.Grant, error) {
-			return &hub.Grant{Until: time.Now().Add(20 * time.Millisecond)}, nil
+	hub.CloseExpired: {
+		config: hub.Config{ResumeWindow: time.Millisecond, Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) {
+			return &hub.Permissions{Expires: time.Now().Add(20 * time.Millisecond)}, nil
 		}},
-		act: func(t *testing.T, h *testHub) { h.guest(t) },
+		act: func(t *testing.T, h *testHub) { h.connectV2(t) },
 	},
-	hub.ReasonDisconnected: {act: func(t *testing.T, h *testHub) { h.Disconnect(h.guest(t).id, false) }},
+	hub.CloseDisconnected: {act: func(t *testing.T, h *testHub) { h.Disconnect(h.connectV2(t).id, false) }},
 }
 
-// TestEveryReasonIsCountedAndLogged ends a connection for each reason there is.
-func TestEveryReasonIsCountedAndLogged(t *testing.T) {
-	for _, reason := range hub.Reasons() {
+// TestStats_EveryCloseReason_IsCountedAndLogged ends a connection for each reason there is.
+func TestStats_EveryCloseReason_IsCountedAndLogged(t *testing.T) {
+	for _, reason := range hub.CloseReasons() {
 		t.Run(reason.String(), func(t *testing.T) {
-			cause, known := causes[reason]
-			if !known {
+			cause, ok := disconnectCauses[reason]
+			if !ok {
 				t.Fatal("no test for this reason")
 			}
-			log := &logbook{}
+			log := &logBuffer{}
 			cause.config.Logger = log.logger()
 			h := start(t, cause.config)
 			cause.act(t, h)
-			h.disconnected(t, reason, 1)
-			log.has(t, fmt.Sprintf(`"reason":%q`, reason))
+			h.waitDisconnected(t, reason, 1)
+			log.waitFor(t, fmt.Sprintf(`"reason":%q`, reason))
 			if others := slices.Collect(maps.Keys(h.Stats().Disconnected)); len(others) != 1 {
 				t.Errorf("others were counted as well: %v", others)
 			}
@@ -188,58 +188,58 @@ func TestEveryReasonIsCountedAndLogged(t *testing.T) {
 	}
 }
 
-// TestStats_ResumedConnectionCountsByItsCause loses connections in several ways, and resumes each: that has
+// TestStats_ResumedConn_CountsByItsCause loses connections in several ways, and resumes each: that has
 // another connection going on, but none was taken over.
-func TestStats_ResumedConnectionCountsByItsCause(t *testing.T) {
-	half := []byte{0, 0, 0, 9, byte(wire.TypeTaken), 0}
-	for reason, cause := range map[hub.Reason]struct {
+func TestStats_ResumedConn_CountsByItsCause(t *testing.T) {
+	partial := []byte{0, 0, 0, 9, byte(wire.TypeAck), 0}
+	for reason, cause := range map[hub.CloseReason]struct {
 		config hub.Config
-		lose   func(g *guest)
+		lose   func(c *clientV2)
 	}{
-		hub.ReasonFrameTimeout: {hub.Config{FrameTimeout: 100 * time.Millisecond}, func(g *guest) { g.send(half) }},
-		hub.ReasonHalfFrame:    {hub.Config{}, func(g *guest) { g.send(half); g.Close() }},
-		hub.ReasonLeft:         {hub.Config{}, func(g *guest) { g.Close() }},
-		hub.ReasonLost:         {hub.Config{}, func(g *guest) { g.reset() }},
-		hub.ReasonTimeout:      {hub.Config{KeepAlive: 50 * time.Millisecond}, func(*guest) {}},
+		hub.CloseFrameTimeout: {hub.Config{FrameTimeout: 100 * time.Millisecond}, func(c *clientV2) { c.send(partial) }},
+		hub.CloseHalfFrame:    {hub.Config{}, func(c *clientV2) { c.send(partial); c.Close() }},
+		hub.CloseLeft:         {hub.Config{}, func(c *clientV2) { c.Close() }},
+		hub.CloseLost:         {hub.Config{}, func(c *clientV2) { c.reset() }},
+		hub.CloseTimeout:      {hub.Config{KeepAlive: 50 * time.Millisecond}, func(*clientV2) {}},
 	} {
 		t.Run(reason.String(), func(t *testing.T) {
 			cause.config.ResumeWindow = time.Hour
 			h := start(t, cause.config)
-			g := h.guest(t)
-			cause.lose(g)
-			eventually(t, "detached", func() bool { return h.client(t, g.id).Detached })
-			if again := h.back(t, g); !again.Resumed {
+			c := h.connectV2(t)
+			cause.lose(c)
+			eventually(t, "detached", func() bool { return h.clientInfo(t, c.id).Detached })
+			if again := h.resume(t, c); !again.Resumed {
 				t.Fatalf("came back as %+v", again.Welcome)
 			}
-			h.disconnected(t, reason, 1)
-			if n := h.Stats().Disconnected[hub.ReasonTakenOver]; n > 0 {
+			h.waitDisconnected(t, reason, 1)
+			if n := h.Stats().Disconnected[hub.CloseTakenOver]; n > 0 {
 				t.Errorf("%d connections were taken over: %v", n, h.Stats().Disconnected)
 			}
 		})
 	}
 }
 
-// TestEveryCounterMoves does something for each field of Stats, and finds out by
+// TestStats_EveryCounter_Moves does something for each field of Stats, and finds out by
 // itself which fields there are.
-func TestEveryCounterMoves(t *testing.T) {
+func TestStats_EveryCounter_Moves(t *testing.T) {
 	ln := listen(t)
 	const forbidden = 777
-	grant := &hub.Grant{MessageRate: 100, May: func(id uint64) bool { return id != forbidden }}
+	grant := &hub.Permissions{MessageRate: 100, CanSend: func(id uint64) bool { return id != forbidden }}
 	h := startOn(t, hub.Config{
 		MaxClients: 4, StallTimeout: time.Hour,
-		Admit: func(hub.Applicant) (*hub.Grant, error) { return grant, nil },
-		Trace: func(hub.Trace) bool { return false }, TraceOneIn: 1,
-	}, &failing{Listener: ln, failures: 1})
-	a, stalled, other := h.peer(t), h.peer(t), h.peer(t)
+		Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) { return grant, nil },
+		OnTrace:      func(hub.Trace) bool { return false }, TraceSampleRate: 1,
+	}, &failingListener{Listener: ln, failures: 1})
+	a, stalled, other := h.connectV1(t), h.connectV1(t), h.connectV1(t)
 	other.send([]byte{0, 0, 0, 0})
 	other.relay(nil)
 	other.relay(nil, 999, forbidden)
 	other.fence()
-	full := h.peer(t)
-	h.silent(t).closed()
+	full := h.connectV1(t)
+	h.connect(t).expectEOF()
 	full.Close()
-	background(t, func() error { return a.stream([]uint64{stalled.id}, 200, 64<<10) })
-	h.stuck(t)
+	background(t, func() error { return a.sendNumbered([]uint64{stalled.id}, 200, 64<<10) })
+	h.waitUntilStuck(t)
 	during := h.Stats()
 	stalled.reset()
 	eventually(t, "gone", func() bool { return h.Stats().Gone > 0 })
@@ -247,15 +247,15 @@ func TestEveryCounterMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	other.send(bytes.Repeat(wire.AppendIdentityRequest(nil), 1000))
-	eventually(t, "paced", func() bool { return h.Stats().Paced > 0 })
-	g := h.guest(t)
-	g.tell(nil, only(wire.LevelWritten), 0, 999)
-	g.tell(make([]byte, 11), 0, 0, h.takesUpTo(t, 10).id)
+	eventually(t, "paced", func() bool { return h.Stats().RateLimited > 0 })
+	c := h.connectV2(t)
+	c.sendMessage(nil, levelOptions(wire.LevelWritten), 0, 999)
+	c.sendMessage(make([]byte, 11), 0, 0, h.connectMaxBody(t, 10).id)
 	eventually(t, "too large", func() bool { return h.Stats().TooLarge > 0 })
-	g.send(wire.AppendWelcome(nil, &wire.Welcome{}))
-	g.read()
-	g.read()
-	h.back(t, g)
+	c.send(wire.AppendWelcome(nil, &wire.Welcome{}))
+	c.nextFrame()
+	c.nextFrame()
+	h.resume(t, c)
 	after := h.Stats()
 	for i := range reflect.TypeFor[hub.Stats]().NumField() {
 		if reflect.ValueOf(during).Field(i).IsZero() && reflect.ValueOf(after).Field(i).IsZero() {
@@ -264,11 +264,11 @@ func TestEveryCounterMoves(t *testing.T) {
 	}
 }
 
-// TestStatsForPeople is what a program prints at its end.
-func TestStatsForPeople(t *testing.T) {
+// TestStats_WriteTo_Text is what a program prints at its end.
+func TestStats_WriteTo_Text(t *testing.T) {
 	stats := hub.Stats{
-		Uptime: 2 * time.Second, Clients: 3, PeakClients: 12_345, Connected: 20_000, Refused: map[hub.Refusal]uint64{hub.RefusedFull: 3, hub.RefusedRate: 4},
-		Disconnected: map[hub.Reason]uint64{hub.ReasonLeft: 19_000, hub.ReasonStalled: 997},
+		Uptime: 2 * time.Second, Clients: 3, PeakClients: 12_345, Connected: 20_000, Rejected: map[hub.RejectReason]uint64{hub.RejectFull: 3, hub.RejectRate: 4},
+		Disconnected: map[hub.CloseReason]uint64{hub.CloseLeft: 19_000, hub.CloseStalled: 997},
 		MessagesIn:   1001, MessagesOut: 99_001, BytesIn: 10 << 20, BytesOut: 3 << 30,
 		Relays: 900, NoReceivers: 1, Ignored: 2, Delivered: 98_000, Unknown: 3, Gone: 4,
 		QueuedBytes: 1, PeakQueuedBytes: 5 << 20, AcceptErrors: 6,
@@ -305,8 +305,8 @@ Peak of Queued Bytes:          5,242,880 (5.0 MiB)
 	}
 }
 
-func TestReasonWithoutAName(t *testing.T) {
-	if got, want := hub.Reason(200).String(), "reason 200"; got != want {
+func TestCloseReason_String_Unknown(t *testing.T) {
+	if got, want := hub.CloseReason(200).String(), "reason 200"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

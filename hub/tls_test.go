@@ -21,30 +21,30 @@ import (
 // startTLS serves a hub over TLS, and returns how its clients trust it.
 func startTLS(t testing.TB, config hub.Config) (*testHub, *tls.Config) {
 	t.Helper()
-	return startTLSBy(t, config, hub.NewTLSListener)
+	return startTLSOn(t, config, hub.NewTLSListener)
 }
 
-func startTLSBy(t testing.TB, config hub.Config, listener func(net.Listener, *tls.Config) net.Listener) (*testHub, *tls.Config) {
+func startTLSOn(t testing.TB, config hub.Config, newListener func(net.Listener, *tls.Config) net.Listener) (*testHub, *tls.Config) {
 	t.Helper()
 	authority := testcerts.NewAuthority(t)
-	server := &tls.Config{Certificates: []tls.Certificate{authority.Local().TLS(t)}, NextProtos: []string{wire.ALPN}}
-	h := startOn(t, config, listener(listen(t), server))
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{authority.IssueLocal().TLS(t)}, NextProtos: []string{wire.ALPN}}
+	h := startOn(t, config, newListener(listen(t), serverTLS))
 	return h, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{wire.ALPN}}
 }
 
-// TestMessagesOverTLS sends bodies of all sizes, many little ones among them, between clients of
+// TestTLS_Messages_ArriveInOrder sends bodies of all sizes, many little ones among them, between clients of
 // both versions, over the hub's own listener and that of crypto/tls.
-func TestMessagesOverTLS(t *testing.T) {
-	t.Run("of the hub", func(t *testing.T) { messagesOverTLS(t, hub.NewTLSListener) })
-	t.Run("of crypto", func(t *testing.T) { messagesOverTLS(t, tls.NewListener) })
+func TestTLS_Messages_ArriveInOrder(t *testing.T) {
+	t.Run("of the hub", func(t *testing.T) { testMessagesOverTLS(t, hub.NewTLSListener) })
+	t.Run("of crypto", func(t *testing.T) { testMessagesOverTLS(t, tls.NewListener) })
 }
 
-func messagesOverTLS(t *testing.T, listener func(net.Listener, *tls.Config) net.Listener) {
-	h, trust := startTLSBy(t, hub.Config{}, listener)
+func testMessagesOverTLS(t *testing.T, newListener func(net.Listener, *tls.Config) net.Listener) {
+	h, clientTLS := startTLSOn(t, hub.Config{}, newListener)
 	var clients []*client.Client
 	var ids []uint64
 	for i := range 4 {
-		c, err := client.Dial(t.Context(), h.addr, &client.Options{TLS: trust, Version: 1 + i%2})
+		c, err := client.Dial(t.Context(), h.addr, &client.Options{TLS: clientTLS, Version: 1 + i%2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ func messagesOverTLS(t *testing.T, listener func(net.Listener, *tls.Config) net.
 	parallel(t, 2*len(clients), func(i int) error {
 		if i < len(clients) {
 			for n := range messages {
-				if err := clients[i].Send(t.Context(), ids, numbered(uint64(i), n, size(n))); err != nil {
+				if err := clients[i].Send(t.Context(), ids, numberedBody(uint64(i), n, size(n))); err != nil {
 					return err
 				}
 			}
@@ -75,7 +75,7 @@ func messagesOverTLS(t *testing.T, listener func(net.Listener, *tls.Config) net.
 				return err
 			}
 			from := binary.BigEndian.Uint64(m.Body) % uint64(len(clients))
-			if n := next[from]; !bytes.Equal(m.Body, numbered(from, n, size(n))) {
+			if n := next[from]; !bytes.Equal(m.Body, numberedBody(from, n, size(n))) {
 				return fmt.Errorf("client %d: a body of %d bytes that is not message %d of client %d", i, len(m.Body), n, from)
 			}
 			next[from]++
@@ -85,73 +85,73 @@ func messagesOverTLS(t *testing.T, listener func(net.Listener, *tls.Config) net.
 	})
 }
 
-// TestNoHandshake has those who do not speak TLS, or say nothing, or speak it for something
+// TestTLS_NoHandshake_IsDisconnected has those who do not speak TLS, or say nothing, or speak it for something
 // else: they are cut and counted, and nobody else ever sees them.
-func TestNoHandshake(t *testing.T) {
-	h, trust := startTLS(t, hub.Config{HandshakeTimeout: 200 * time.Millisecond})
-	watcher, err := client.Dial(t.Context(), h.addr, &client.Options{TLS: trust})
+func TestTLS_NoHandshake_IsDisconnected(t *testing.T) {
+	h, clientTLS := startTLS(t, hub.Config{HandshakeTimeout: 200 * time.Millisecond})
+	lister, err := client.Dial(t.Context(), h.addr, &client.Options{TLS: clientTLS})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { watcher.Close() })
-	silent := h.silent(t)
-	plain := h.silent(t)
+	t.Cleanup(func() { lister.Close() })
+	silent := h.connect(t)
+	plain := h.connect(t)
 	plain.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2}))
-	if others, err := watcher.List(t.Context()); err != nil || len(others) != 0 {
+	if others, err := lister.List(t.Context()); err != nil || len(others) != 0 {
 		t.Errorf("listed before the handshake: %v, %v", others, err)
 	}
 	begun := time.Now()
-	for _, p := range []*peer{silent, plain} {
-		if _, err := io.Copy(io.Discard, p); err != nil {
-			var reset net.Error
-			if errors.As(err, &reset) && reset.Timeout() {
+	for _, c := range []*clientV1{silent, plain} {
+		if _, err := io.Copy(io.Discard, c); err != nil {
+			var netErr net.Error
+			if errors.As(err, &netErr) && netErr.Timeout() {
 				t.Error("still connected")
 			}
 		}
 	}
-	if took := time.Since(begun); took > patience/2 {
+	if took := time.Since(begun); took > testTimeout/2 {
 		t.Errorf("cut after %v", took)
 	}
-	other := trust.Clone()
-	other.NextProtos = []string{"h2"}
-	if c, err := tls.Dial("tcp", h.addr, other); err == nil {
+	wrongALPN := clientTLS.Clone()
+	wrongALPN.NextProtos = []string{"h2"}
+	if c, err := tls.Dial("tcp", h.addr, wrongALPN); err == nil {
 		c.Close()
 		t.Error("one that speaks another protocol came in")
 	}
-	h.disconnected(t, hub.ReasonHandshake, 3)
+	h.waitDisconnected(t, hub.CloseHandshake, 3)
 	if n := h.Stats().Clients; n != 1 {
 		t.Errorf("%d clients, want 1", n)
 	}
 }
 
-// TestShutdownInAHandshake does not wait for it.
-func TestShutdownInAHandshake(t *testing.T) {
+// TestShutdown_DuringTLSHandshake does not wait for it.
+func TestShutdown_DuringTLSHandshake(t *testing.T) {
 	h, _ := startTLS(t, hub.Config{HandshakeTimeout: time.Hour})
-	h.silent(t)
+	h.connect(t)
 	eventually(t, "accepted", func() bool { return h.Stats().Connected == 1 })
 	if err := h.Shutdown(context.WithoutCancel(t.Context())); err != nil {
 		t.Error(err)
 	}
-	h.disconnected(t, hub.ReasonShutdown, 1)
+	h.waitDisconnected(t, hub.CloseShutdown, 1)
 }
 
-// TestAStalledReceiverOverTLS is cut although TLS would take its leave first.
-func TestAStalledReceiverOverTLS(t *testing.T) {
-	h, trust := startTLS(t, hub.Config{StallTimeout: 300 * time.Millisecond})
-	nc, err := tls.Dial("tcp", h.addr, trust)
+// TestTLS_StalledReceiver_IsDisconnected is cut although TLS would take its leave first.
+func TestTLS_StalledReceiver_IsDisconnected(t *testing.T) {
+	h, clientTLS := startTLS(t, hub.Config{StallTimeout: 300 * time.Millisecond})
+	nc, err := tls.Dial("tcp", h.addr, clientTLS)
 	if err != nil {
 		t.Fatal(err)
 	}
-	slow := adopt(t, nc)
+	slow := newClientV1(t, nc)
 	slow.send(wire.AppendIdentityRequest(nil))
-	slow.id = slow.identity()
-	sender, err := client.Dial(t.Context(), h.addr, &client.Options{TLS: trust})
+	slow.id = slow.readIdentity()
+	sender, err := client.Dial(t.Context(), h.addr, &client.Options{TLS: clientTLS})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { sender.Close() })
 	body := make([]byte, 1<<20)
-	for h.Stats().Disconnected[hub.ReasonStalled] == 0 {
+	for h.Stats().Disconnected[hub.CloseStalled] == 0 {
 		if err := sender.Send(t.Context(), []uint64{slow.id}, body); err != nil {
 			t.Fatal(err)
 		}

@@ -57,18 +57,18 @@ func loadVectors(t testing.TB) vectors {
 	return v
 }
 
-// clients returns how many clients an exchange speaks of.
-func (e *exchange) clients() int {
+// numClients returns how many clients an exchange speaks of.
+func (e *exchange) numClients() int {
 	if e.Note == "only client 1 is connected" {
 		return 1
 	}
 	return 3
 }
 
-// TestVectorExchanges holds a fresh hub to every byte of the exchanges. There are no bystanders:
+// TestVectors_Exchanges holds a fresh hub to every byte of the exchanges. There are no bystanders:
 // the lists would name them. The time is virtual, since it takes a second until a client is listed
 // that says nothing.
-func TestVectorExchanges(t *testing.T) {
+func TestVectors_Exchanges(t *testing.T) {
 	for _, e := range loadVectors(t).Exchanges {
 		t.Run(e.Name, func(t *testing.T) {
 			for name, n := range map[string]int{"whole": 1 << 20, "byte by byte": 1} {
@@ -80,53 +80,53 @@ func TestVectorExchanges(t *testing.T) {
 
 // run sends the requests in pieces of at most n bytes.
 func (e *exchange) run(t *testing.T, n int) {
-	ln := newPipes()
+	ln := newPipeListener()
 	h := startOn(t, hub.Config{}, ln)
-	peers := make([]*peer, 1+e.clients())
-	for i := 1; i < len(peers); i++ {
-		peers[i] = virtual(t, ln)
-		peers[i].id = uint64(i)
+	clients := make([]*clientV1, 1+e.numClients())
+	for i := 1; i < len(clients); i++ {
+		clients[i] = connectPipe(t, ln)
+		clients[i].id = uint64(i)
 		eventually(t, "listed", func() bool { return h.Stats().Clients == i })
 	}
 	for _, step := range e.Steps {
-		sender := peers[step.Client]
+		sender := clients[step.Client]
 		for at := 0; at < len(step.Send); at += n {
 			sender.send(step.Send[at:min(at+n, len(step.Send))])
 		}
-		sender.hearsExactly(step.Expect[strconv.Itoa(step.Client)]) // then all it asked for is queued
-		for i, p := range peers {
+		sender.expectBytes(step.Expect[strconv.Itoa(step.Client)]) // then all it asked for is queued
+		for i, c := range clients {
 			if i != 0 && i != step.Client {
-				p.hearsExactly(step.Expect[strconv.Itoa(i)])
+				c.expectBytes(step.Expect[strconv.Itoa(i)])
 			}
 		}
 	}
 }
 
-// hearsExactly fails unless want is all that the hub has sent.
-func (p *peer) hearsExactly(want []byte) {
-	p.t.Helper()
+// expectBytes fails unless want is all that the hub has sent.
+func (c *clientV1) expectBytes(want []byte) {
+	c.t.Helper()
 	got := make([]byte, len(want))
-	if n, err := io.ReadFull(p, got); err != nil || !bytes.Equal(got, want) {
-		p.t.Fatalf("client %d: got %x, %v, want %x", p.id, got[:n], err, want)
+	if n, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+		c.t.Fatalf("client %d: got %x, %v, want %x", c.id, got[:n], err, want)
 	}
-	p.fence()
+	c.fence()
 }
 
-// TestVectorCloses sends what must end a connection: it ends, it is counted as
+// TestVectors_Closes sends what must end a connection: it ends, it is counted as
 // what it was, and nobody else notices.
-func TestVectorCloses(t *testing.T) {
+func TestVectors_Closes(t *testing.T) {
 	for _, vector := range loadVectors(t).Closes {
 		t.Run(vector.Name, func(t *testing.T) {
 			h := start(t, hub.Config{})
-			bystanders := h.bystand(t)
-			p := h.peer(t)
-			p.send(vector.Send)
-			p.closed()
+			bystanders := h.startBystanders(t)
+			c := h.connectV1(t)
+			c.send(vector.Send)
+			c.expectEOF()
 			eventually(t, "counted", func() bool {
 				reasons := h.Stats().Disconnected
-				return reasons[hub.ReasonMalformed]+reasons[hub.ReasonTooLong] == 1
+				return reasons[hub.CloseMalformed]+reasons[hub.CloseTooLong] == 1
 			})
-			bystanders.pass(3)
+			bystanders.waitRounds(3)
 		})
 	}
 }

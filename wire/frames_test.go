@@ -8,27 +8,27 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// classicLimit is the longest request that a hub with default limits takes.
-var classicLimit = wire.MaxRequest(wire.DefaultMaxBody)
+// defaultMaxLength is the longest request that a hub with default limits takes.
+var defaultMaxLength = wire.MaxRequestLength(wire.DefaultMaxBody)
 
-// sample is one valid frame, with the size that its Len function promises.
-type sample struct {
+// exampleFrame is one valid frame, with the size that its Len function promises.
+type exampleFrame struct {
 	name  string
 	frame []byte
 	kind  wire.Type
 	size  int
 }
 
-// samples holds every frame of the protocol in its shapes that matter: empty,
+// exampleFrames holds every frame of the protocol in its shapes that matter: empty,
 // ordinary, at the limit. Truncation and fuzzing start from it, so a new frame
 // needs its line here and nothing else to be covered by both.
-func samples() []sample {
+func exampleFrames() []exampleFrame {
 	full := make([]uint64, wire.MaxReceivers)
 	for i := range full {
 		full[i] = ^uint64(i)
 	}
 	body := []byte("foobar")
-	return []sample{
+	return []exampleFrame{
 		{"identity request", wire.AppendIdentityRequest(nil), wire.TypeIdentity, wire.IdentityRequestLen},
 		{"identity", wire.AppendIdentity(nil, 1<<63|7), wire.TypeIdentity, wire.IdentityLen},
 		{"list request", wire.AppendListRequest(nil), wire.TypeList, wire.ListRequestLen},
@@ -38,18 +38,18 @@ func samples() []sample {
 		{"relay to nobody", wire.AppendRelay(nil, nil, body), wire.TypeRelay, wire.RelayLen(0, len(body))},
 		{"relay without a body", wire.AppendRelay(nil, []uint64{2}, nil), wire.TypeRelay, wire.RelayLen(1, 0)},
 		{"relay to 255", wire.AppendRelay(nil, full, body), wire.TypeRelay, wire.RelayLen(wire.MaxReceivers, len(body))},
-		{"delivery", wire.AppendDelivery(nil, body), wire.TypeRelay, wire.DeliveryLen(len(body))},
-		{"delivery without a body", wire.AppendDelivery(nil, nil), wire.TypeRelay, wire.DeliveryLen(0)},
+		{"delivery", wire.AppendRelayDelivery(nil, body), wire.TypeRelay, wire.RelayDeliveryLen(len(body))},
+		{"delivery without a body", wire.AppendRelayDelivery(nil, nil), wire.TypeRelay, wire.RelayDeliveryLen(0)},
 	}
 }
 
-func TestEveryFrameHasTheSizeThatItsLenPromises(t *testing.T) {
-	for _, s := range samples() {
+func TestFrame_SizeMatchesLen(t *testing.T) {
+	for _, s := range exampleFrames() {
 		t.Run(s.name, func(t *testing.T) {
 			if len(s.frame) != s.size {
 				t.Errorf("frame takes %d bytes, Len says %d", len(s.frame), s.size)
 			}
-			if size, err := wire.Size(s.frame, classicLimit); size != s.size || err != nil {
+			if size, err := wire.Size(s.frame, defaultMaxLength); size != s.size || err != nil {
 				t.Errorf("Size = %d, %v, want %d", size, err, s.size)
 			}
 			kind, payload := wire.Split(s.frame)
@@ -60,11 +60,11 @@ func TestEveryFrameHasTheSizeThatItsLenPromises(t *testing.T) {
 	}
 }
 
-// TestEveryPrefixSaysNotFramesYet cuts every frame at every byte: before its
+// TestFrame_EveryTruncation cuts every frame at every byte: before its
 // length is there Size says nothing, from then on the truth, and Frames never
 // counts a frame that has not come.
-func TestEveryPrefixSaysNotFramesYet(t *testing.T) {
-	for _, s := range samples() {
+func TestFrame_EveryTruncation(t *testing.T) {
+	for _, s := range exampleFrames() {
 		t.Run(s.name, func(t *testing.T) {
 			for cut := range len(s.frame) {
 				prefix := s.frame[:cut:cut]
@@ -72,10 +72,10 @@ func TestEveryPrefixSaysNotFramesYet(t *testing.T) {
 				if cut < wire.LengthSize {
 					want = 0
 				}
-				if size, err := wire.Size(prefix, classicLimit); size != want || err != nil {
+				if size, err := wire.Size(prefix, defaultMaxLength); size != want || err != nil {
 					t.Fatalf("%d of %d bytes: Size = %d, %v, want %d", cut, s.size, size, err, want)
 				}
-				if frames, n := whole(prefix); frames != 0 || n != 0 {
+				if frames, n := countFrames(prefix); frames != 0 || n != 0 {
 					t.Fatalf("%d of %d bytes: Frames = %d frames, %d bytes", cut, s.size, frames, n)
 				}
 			}
@@ -86,33 +86,33 @@ func TestEveryPrefixSaysNotFramesYet(t *testing.T) {
 // seedPayloads adds the payload of every sample to a fuzz corpus, whatever its
 // type: what is right for one parser is garbage for the others.
 func seedPayloads(f *testing.F) {
-	for _, s := range samples() {
+	for _, s := range exampleFrames() {
 		_, payload := wire.Split(s.frame)
 		f.Add(payload)
 	}
 }
 
-// allocates runs do and fails when it takes more memory than limit bytes. The
+// wantMaxAlloc runs do and fails when it takes more memory than limit bytes. The
 // slack is for error texts: what must never happen is an allocation by a length
 // that somebody merely announced. The counter is the whole process's, and the
 // fuzzing engine allocates too now and then, so only what comes again in every
 // one of many runs is do's own.
-func allocates(t *testing.T, limit int, do func()) {
+func wantMaxAlloc(t *testing.T, maxBytes int, do func()) {
 	t.Helper()
 	const slack, runs = 64 << 10, 10
 	var got uint64
 	for range runs {
-		before := allocated()
+		before := totalAllocBytes()
 		do()
-		if got = allocated() - before; got <= uint64(limit+slack) {
+		if got = totalAllocBytes() - before; got <= uint64(maxBytes+slack) {
 			return
 		}
 	}
-	t.Fatalf("took %d bytes of memory for an input of %d", got, limit)
+	t.Fatalf("took %d bytes of memory for an input of %d", got, maxBytes)
 }
 
-// allocated returns how many bytes this process has ever allocated.
-func allocated() uint64 {
+// totalAllocBytes returns how many bytes this process has ever allocated.
+func totalAllocBytes() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
@@ -126,8 +126,8 @@ func wantNoAllocs(t *testing.T, name string, do func()) {
 	}
 }
 
-// whole returns how many frames b starts with and the bytes they take.
-func whole(b []byte) (frames, n int) {
+// countFrames returns how many frames b starts with and the bytes they take.
+func countFrames(b []byte) (frames, n int) {
 	for frame := range wire.Frames(b) {
 		frames++
 		n += len(frame)

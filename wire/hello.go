@@ -8,8 +8,8 @@ import (
 // Version2 is the version that HELLO and WELCOME speak of.
 const Version2 = 2
 
-// HelloMost is the largest payload of a HELLO, in bytes.
-const HelloMost = 16 << 10
+// MaxHelloLen is the largest payload of a HELLO, in bytes.
+const MaxHelloLen = 16 << 10
 
 // MaxGrantedID is the largest id that a hub that grants ids gives to a client by what that shows of
 // itself. Such an id is the same client's when the hub has started anew.
@@ -52,7 +52,7 @@ type Welcome struct {
 	Resumed bool   `json:"resumed,omitempty"` // it is the id of before, and nothing is lost
 	Again   int    `json:"again,omitempty"`   // so many counted frames from here on were sent before, and may have arrived
 	Seq     uint64 `json:"seq,string"`        // of the last SEND that the hub has: those behind it are to be sent again
-	Taken   uint64 `json:"taken,string"`      // seq up to which SENDs are taken, as in TAKEN
+	Acked   uint64 `json:"taken,string"`      // seq up to which SENDs are taken, as in TAKEN
 
 	Hub   string `json:"hub"`          // what runs there
 	Epoch uint64 `json:"epoch,string"` // changes when the hub starts anew
@@ -114,8 +114,8 @@ func AppendHello(b []byte, h *Hello) []byte { return appendJSON(b, TypeHello, h)
 // ParseHello reads the payload of a HELLO. It returns an error that wraps
 // ErrMalformed when that is no JSON object of such fields, or too long.
 func ParseHello(payload []byte) (h Hello, err error) {
-	if len(payload) > HelloMost {
-		return h, fmt.Errorf("%w: HELLO of %d bytes, %d allowed", ErrMalformed, len(payload), HelloMost)
+	if len(payload) > MaxHelloLen {
+		return h, fmt.Errorf("%w: HELLO of %d bytes, %d allowed", ErrMalformed, len(payload), MaxHelloLen)
 	}
 	return h, parseJSON(payload, "HELLO", &h)
 }

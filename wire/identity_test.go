@@ -9,7 +9,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func TestIdentityComesBack(t *testing.T) {
+func TestIdentity_RoundTrip(t *testing.T) {
 	for _, id := range []uint64{0, 1, 255, 1 << 32, 1 << 63, ^uint64(0)} {
 		_, payload := wire.Split(wire.AppendIdentity(nil, id))
 		if got, err := wire.ParseIdentity(payload); got != id || err != nil {
@@ -18,7 +18,7 @@ func TestIdentityComesBack(t *testing.T) {
 	}
 }
 
-func TestIdentityOfAnyOtherLengthIsMalformed(t *testing.T) {
+func TestParseIdentity_WrongLength(t *testing.T) {
 	payload := make([]byte, 3*wire.IDSize)
 	for n := range payload {
 		_, err := wire.ParseIdentity(payload[:n])
@@ -28,7 +28,7 @@ func TestIdentityOfAnyOtherLengthIsMalformed(t *testing.T) {
 	}
 }
 
-func TestIdentityAppendsBehindWhatIsThere(t *testing.T) {
+func TestAppendIdentity_KeepsPrefix(t *testing.T) {
 	got := wire.AppendIdentity(wire.AppendIdentityRequest([]byte("x")), 2)
 	want := []byte("x\x00\x00\x00\x01\x01\x00\x00\x00\x09\x01\x00\x00\x00\x00\x00\x00\x00\x02")
 	if !bytes.Equal(got, want) {
@@ -39,7 +39,7 @@ func TestIdentityAppendsBehindWhatIsThere(t *testing.T) {
 func FuzzIdentity(f *testing.F) {
 	seedPayloads(f)
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		allocates(t, len(payload), func() {
+		wantMaxAlloc(t, len(payload), func() {
 			id, err := wire.ParseIdentity(payload)
 			if err != nil {
 				if !errors.Is(err, wire.ErrMalformed) || len(payload) == wire.IDSize {
@@ -47,8 +47,8 @@ func FuzzIdentity(f *testing.F) {
 				}
 				return
 			}
-			if again := wire.AppendIdentity(nil, id); !bytes.Equal(again[wire.HeaderSize:], payload) {
-				t.Fatalf("%x became %x", payload, again)
+			if encoded := wire.AppendIdentity(nil, id); !bytes.Equal(encoded[wire.HeaderSize:], payload) {
+				t.Fatalf("%x became %x", payload, encoded)
 			}
 			if id != binary.BigEndian.Uint64(payload) {
 				t.Fatalf("%x is not %d", payload, id)

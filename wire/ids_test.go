@@ -7,7 +7,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func TestIDsInTheOrderOfTheWire(t *testing.T) {
+func TestIDs_WireOrder(t *testing.T) {
 	want := []uint64{9, 1, ^uint64(0), 1}
 	_, payload := wire.Split(wire.AppendRelay(nil, want, nil))
 	ids := wire.IDs(payload[1:])
@@ -27,7 +27,7 @@ func TestIDsInTheOrderOfTheWire(t *testing.T) {
 	}
 }
 
-func TestIDsStopWhenAskedTo(t *testing.T) {
+func TestIDs_AllStopsAtBreak(t *testing.T) {
 	ids := wire.IDs(make([]byte, 3*wire.IDSize))
 	seen := 0
 	for range ids.All() {
@@ -39,7 +39,7 @@ func TestIDsStopWhenAskedTo(t *testing.T) {
 	}
 }
 
-func TestNoIDs(t *testing.T) {
+func TestIDs_Empty(t *testing.T) {
 	if n := wire.IDs(nil).Len(); n != 0 {
 		t.Errorf("Len = %d", n)
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func TestListLeavesOutTheOneWhoAsked(t *testing.T) {
-	all := []uint64{1, 2, 3, 4}
+func TestAppendList_OmitsRequester(t *testing.T) {
+	connected := []uint64{1, 2, 3, 4}
 	tests := []struct {
 		asked int
 		want  []uint64
@@ -20,15 +20,15 @@ func TestListLeavesOutTheOneWhoAsked(t *testing.T) {
 		{3, []uint64{1, 2, 3}},
 	}
 	for _, tt := range tests {
-		_, payload := wire.Split(wire.AppendList(nil, all[:tt.asked], all[tt.asked+1:]))
+		_, payload := wire.Split(wire.AppendList(nil, connected[:tt.asked], connected[tt.asked+1:]))
 		ids, err := wire.ParseList(payload)
 		if got := ids.AppendTo(nil); err != nil || !slices.Equal(got, tt.want) {
-			t.Errorf("without %d: %v, %v, want %v", all[tt.asked], got, err, tt.want)
+			t.Errorf("without %d: %v, %v, want %v", connected[tt.asked], got, err, tt.want)
 		}
 	}
 }
 
-func TestListOfHalfAnIDIsMalformed(t *testing.T) {
+func TestParseList_PartialID(t *testing.T) {
 	payload := make([]byte, 4*wire.IDSize)
 	for n := range payload {
 		ids, err := wire.ParseList(payload[:n])
@@ -46,7 +46,7 @@ func FuzzList(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		// Twice the input for the ids as numbers and again as bytes, and twice
 		// that because append grows by doubling.
-		allocates(t, 4*len(payload), func() {
+		wantMaxAlloc(t, 4*len(payload), func() {
 			ids, err := wire.ParseList(payload)
 			if err != nil {
 				if !errors.Is(err, wire.ErrMalformed) || len(payload)%wire.IDSize == 0 {
@@ -55,20 +55,20 @@ func FuzzList(f *testing.F) {
 				return
 			}
 			checkView(t, "ids", ids, payload)
-			all := ids.AppendTo(nil)
-			half := len(all) / 2
-			if again := wire.AppendList(nil, all[:half], all[half:]); !bytes.Equal(again[wire.HeaderSize:], payload) {
-				t.Fatalf("%x became %x", payload, again)
+			parsed := ids.AppendTo(nil)
+			half := len(parsed) / 2
+			if encoded := wire.AppendList(nil, parsed[:half], parsed[half:]); !bytes.Equal(encoded[wire.HeaderSize:], payload) {
+				t.Fatalf("%x became %x", payload, encoded)
 			}
 		})
 	})
 }
 
 // checkView fails unless part is want itself, not a copy of it.
-func checkView(t *testing.T, name string, part, want []byte) {
+func checkView(t *testing.T, name string, view, want []byte) {
 	t.Helper()
-	if len(part) != len(want) || (len(part) > 0 && &part[0] != &want[0]) {
-		t.Fatalf("%s are not a view of the payload: %x, want %x", name, part, want)
+	if len(view) != len(want) || (len(view) > 0 && &view[0] != &want[0]) {
+		t.Fatalf("%s are not a view of the payload: %x, want %x", name, view, want)
 	}
 }
 

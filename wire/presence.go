@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// PageMost is the largest number of ids in one LIST_PAGE or PRESENCE.
-const PageMost = 8192
+// MaxPageIDs is the largest number of ids in one LIST_PAGE or PRESENCE.
+const MaxPageIDs = 8192
 
 // ListRange asks for a page of the list: the ids above After, at most Limit of
-// them and never more than PageMost.
+// them and never more than MaxPageIDs.
 type ListRange struct {
 	After uint64
-	Limit uint32 // 0: PageMost
+	Limit uint32 // 0: MaxPageIDs
 }
 
 // ListRangeLen is the size of a LIST_RANGE on the wire, in bytes.
@@ -51,7 +51,7 @@ func ListPageLen(n int) int { return listPageFixed + n*IDSize }
 func AppendListPage(b []byte, total uint64, more bool, ids []uint64) []byte {
 	b = appendHeader(b, TypeListPage, ListPageLen(len(ids))-HeaderSize)
 	b = binary.BigEndian.AppendUint64(b, total)
-	return appendIDs(append(b, flag(more)), ids)
+	return appendIDs(append(b, boolToByte(more)), ids)
 }
 
 // ParseListPage reads the payload of a LIST_PAGE. It returns an error that wraps
@@ -75,7 +75,7 @@ const WatchLen = HeaderSize + 1 + 8
 
 // AppendWatch appends a WATCH.
 func AppendWatch(b []byte, w Watch) []byte {
-	b = append(appendHeader(b, TypeWatch, WatchLen-HeaderSize), flag(w.On))
+	b = append(appendHeader(b, TypeWatch, WatchLen-HeaderSize), boolToByte(w.On))
 	return binary.BigEndian.AppendUint64(b, w.Since)
 }
 
@@ -133,16 +133,16 @@ func ParsePresence(payload []byte) (p Presence, err error) {
 	if joined > uint64(ids.Len()) {
 		return p, fmt.Errorf("%w: PRESENCE of %d ids announces %d", ErrMalformed, ids.Len(), joined)
 	}
-	at := int(joined) * IDSize
+	split := int(joined) * IDSize
 	return Presence{
 		Revision: binary.BigEndian.Uint64(payload),
 		Flags:    PresenceFlags(payload[8]),
-		Joined:   ids[:at:at],
-		Left:     ids[at:],
+		Joined:   ids[:split:split],
+		Left:     ids[split:],
 	}, nil
 }
 
-func flag(on bool) byte {
+func boolToByte(on bool) byte {
 	if on {
 		return 1
 	}

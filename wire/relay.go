@@ -41,18 +41,18 @@ func ParseRelay(payload []byte) (Relay, error) {
 	return Relay{To: IDs(payload[1:end:end]), Body: payload[end:]}, nil
 }
 
-// DeliveryLen returns the size of a delivery on the wire, in bytes.
-func DeliveryLen(body int) int { return HeaderSize + body }
+// RelayDeliveryLen returns the size of a delivery on the wire, in bytes.
+func RelayDeliveryLen(body int) int { return HeaderSize + body }
 
-// AppendDelivery appends what the hub sends to each receiver of a relay. The
+// AppendRelayDelivery appends what the hub sends to each receiver of a relay. The
 // payload of a delivery is the body, so it needs no Parse.
-func AppendDelivery(b []byte, body []byte) []byte {
+func AppendRelayDelivery(b []byte, body []byte) []byte {
 	return append(appendHeader(b, TypeRelay, len(body)), body...)
 }
 
-// PutDeliveryHeader writes the header of a delivery of bodyLen bytes into the
+// PutRelayDeliveryHeader writes the header of a delivery of bodyLen bytes into the
 // first HeaderSize bytes of b, for a body that already stands behind them.
-func PutDeliveryHeader(b []byte, bodyLen int) {
+func PutRelayDeliveryHeader(b []byte, bodyLen int) {
 	binary.BigEndian.PutUint32(b, uint32(1+bodyLen))
 	b[LengthSize] = byte(TypeRelay)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func TestRelayComesBack(t *testing.T) {
+func TestRelay_RoundTrip(t *testing.T) {
 	tests := []struct {
 		name string
 		to   []uint64
@@ -40,27 +40,27 @@ func TestRelayComesBack(t *testing.T) {
 	}
 }
 
-// TestRelayShorterThanItsCount cuts the payload of a relay at every byte: it is
+// TestParseRelay_EveryTruncation cuts the payload of a relay at every byte: it is
 // malformed until the last id is whole, and from there on it has a body.
-func TestRelayShorterThanItsCount(t *testing.T) {
+func TestParseRelay_EveryTruncation(t *testing.T) {
 	for _, receivers := range []int{0, 1, 2, wire.MaxReceivers} {
 		_, payload := wire.Split(wire.AppendRelay(nil, make([]uint64, receivers), []byte("foobar")))
-		whole := 1 + receivers*wire.IDSize
+		minLen := 1 + receivers*wire.IDSize
 		for cut := range len(payload) {
 			relay, err := wire.ParseRelay(payload[:cut:cut])
-			if want := cut < whole; want != errors.Is(err, wire.ErrMalformed) {
+			if want := cut < minLen; want != errors.Is(err, wire.ErrMalformed) {
 				t.Fatalf("%d receivers, %d bytes: %v", receivers, cut, err)
 			}
-			if err == nil && len(relay.Body) != cut-whole {
+			if err == nil && len(relay.Body) != cut-minLen {
 				t.Fatalf("%d receivers, %d bytes: body of %d", receivers, cut, len(relay.Body))
 			}
 		}
 	}
 }
 
-// TestReceiversCannotGrowIntoTheBody guards the one view that an append could
+// TestParseRelay_AppendToReceiversKeepsBody guards the one view that an append could
 // otherwise extend over its neighbour.
-func TestReceiversCannotGrowIntoTheBody(t *testing.T) {
+func TestParseRelay_AppendToReceiversKeepsBody(t *testing.T) {
 	_, payload := wire.Split(wire.AppendRelay(nil, []uint64{1}, []byte("foobar")))
 	relay, err := wire.ParseRelay(payload)
 	if err != nil {
@@ -72,14 +72,14 @@ func TestReceiversCannotGrowIntoTheBody(t *testing.T) {
 	}
 }
 
-// TestDeliveryHeaderBothWays says that the header written in front of a body in
+// TestPutRelayDeliveryHeader_MatchesAppend says that the header written in front of a body in
 // place is the one that AppendDelivery writes.
-func TestDeliveryHeaderBothWays(t *testing.T) {
+func TestPutRelayDeliveryHeader_MatchesAppend(t *testing.T) {
 	for _, size := range []int{0, 1, 255, 256, 65535, wire.DefaultMaxBody} {
 		body := bytes.Repeat([]byte{9}, size)
 		frame := append(make([]byte, wire.HeaderSize), body...)
-		wire.PutDeliveryHeader(frame, size)
-		if !bytes.Equal(frame, wire.AppendDelivery(nil, body)) {
+		wire.PutRelayDeliveryHeader(frame, size)
+		if !bytes.Equal(frame, wire.AppendRelayDelivery(nil, body)) {
 			t.Errorf("body of %d bytes: header %x", size, frame[:wire.HeaderSize])
 		}
 	}
@@ -91,7 +91,7 @@ func FuzzRelay(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		// The payload once more as a frame, which append may grow by half, and
 		// the ids as numbers.
-		allocates(t, 3*len(payload), func() { checkRelay(t, payload) })
+		wantMaxAlloc(t, 3*len(payload), func() { checkRelay(t, payload) })
 	})
 }
 
@@ -110,12 +110,12 @@ func checkRelay(t *testing.T, payload []byte) {
 	end := 1 + int(payload[0])*wire.IDSize
 	checkView(t, "receivers", relay.To, payload[1:end])
 	checkView(t, "bytes of the body", relay.Body, payload[end:])
-	again := wire.AppendRelay(nil, relay.To.AppendTo(nil), relay.Body)
-	if !bytes.Equal(again[wire.HeaderSize:], payload) {
-		t.Fatalf("%x became %x", payload, again)
+	encoded := wire.AppendRelay(nil, relay.To.AppendTo(nil), relay.Body)
+	if !bytes.Equal(encoded[wire.HeaderSize:], payload) {
+		t.Fatalf("%x became %x", payload, encoded)
 	}
-	if len(again) != wire.RelayLen(relay.To.Len(), len(relay.Body)) {
-		t.Fatalf("%d bytes, RelayLen says %d", len(again), wire.RelayLen(relay.To.Len(), len(relay.Body)))
+	if len(encoded) != wire.RelayLen(relay.To.Len(), len(relay.Body)) {
+		t.Fatalf("%d bytes, RelayLen says %d", len(encoded), wire.RelayLen(relay.To.Len(), len(relay.Body)))
 	}
 }
 
@@ -140,6 +140,6 @@ func BenchmarkPutDeliveryHeader(b *testing.B) {
 	frame := make([]byte, wire.HeaderSize)
 	b.ReportAllocs()
 	for b.Loop() {
-		wire.PutDeliveryHeader(frame, 10240)
+		wire.PutRelayDeliveryHeader(frame, 10240)
 	}
 }

@@ -69,8 +69,8 @@ const reportFixed = HeaderSize + 8 + 1
 // ReportLen returns the size of a REPORT on the wire, in bytes.
 func ReportLen(receivers int) int { return reportFixed + receivers }
 
-// AppendReportHead appends everything of a REPORT but its fates.
-func AppendReportHead(b []byte, seq uint64, receivers int) []byte {
+// AppendReportHeader appends everything of a REPORT but its fates.
+func AppendReportHeader(b []byte, seq uint64, receivers int) []byte {
 	b = appendHeader(b, TypeReport, ReportLen(receivers)-HeaderSize)
 	b = binary.BigEndian.AppendUint64(b, seq)
 	return append(b, byte(receivers))
@@ -78,7 +78,7 @@ func AppendReportHead(b []byte, seq uint64, receivers int) []byte {
 
 // AppendReport appends a whole REPORT with at most MaxReceivers fates.
 func AppendReport(b []byte, seq uint64, fates []byte) []byte {
-	return append(AppendReportHead(b, seq, len(fates)), fates...)
+	return append(AppendReportHeader(b, seq, len(fates)), fates...)
 }
 
 // ParseReport reads the payload of a REPORT. It returns an error that wraps
@@ -91,46 +91,46 @@ func ParseReport(payload []byte) (r Report, err error) {
 	return Report{Seq: binary.BigEndian.Uint64(payload), Fates: payload[fixed:]}, nil
 }
 
-// Ack is what the receiver's application made of one message: FateProcessed or
+// Verdict is what the receiver's application made of one message: FateProcessed or
 // FateRejected.
-type Ack struct {
+type Verdict struct {
 	Sender uint64
 	Seq    uint64
 	Fate   Fate
 }
 
-const ackSize = 8 + 8 + 1
+const verdictSize = 8 + 8 + 1
 
-// AcksLen returns the size of an ACK for n messages on the wire, in bytes.
-func AcksLen(n int) int { return HeaderSize + n*ackSize }
+// VerdictsLen returns the size of an ACK for n messages on the wire, in bytes.
+func VerdictsLen(n int) int { return HeaderSize + n*verdictSize }
 
-// AppendAcks appends an ACK.
-func AppendAcks(b []byte, acks []Ack) []byte {
-	b = appendHeader(b, TypeAck, len(acks)*ackSize)
-	for _, a := range acks {
-		b = binary.BigEndian.AppendUint64(b, a.Sender)
-		b = binary.BigEndian.AppendUint64(b, a.Seq)
-		b = append(b, byte(a.Fate))
+// AppendVerdicts appends an ACK.
+func AppendVerdicts(b []byte, verdicts []Verdict) []byte {
+	b = appendHeader(b, TypeVerdict, len(verdicts)*verdictSize)
+	for _, v := range verdicts {
+		b = binary.BigEndian.AppendUint64(b, v.Sender)
+		b = binary.BigEndian.AppendUint64(b, v.Seq)
+		b = append(b, byte(v.Fate))
 	}
 	return b
 }
 
-// ParseAcks reads the payload of an ACK. It returns an error that wraps
+// ParseVerdicts reads the payload of an ACK. It returns an error that wraps
 // ErrMalformed when its length is not that of whole entries, or when an entry
 // carries any other fate.
-func ParseAcks(payload []byte) (iter.Seq[Ack], error) {
-	if len(payload)%ackSize != 0 {
-		return nil, fmt.Errorf("%w: ACK of %d bytes, not a multiple of %d", ErrMalformed, len(payload), ackSize)
+func ParseVerdicts(payload []byte) (iter.Seq[Verdict], error) {
+	if len(payload)%verdictSize != 0 {
+		return nil, fmt.Errorf("%w: ACK of %d bytes, not a multiple of %d", ErrMalformed, len(payload), verdictSize)
 	}
-	for at := ackSize - 1; at < len(payload); at += ackSize {
-		if f := Fate(payload[at]); f != FateProcessed && f != FateRejected {
+	for offset := verdictSize - 1; offset < len(payload); offset += verdictSize {
+		if f := Fate(payload[offset]); f != FateProcessed && f != FateRejected {
 			return nil, fmt.Errorf("%w: ACK with fate %d", ErrMalformed, uint8(f))
 		}
 	}
-	return func(yield func(Ack) bool) {
-		for ; len(payload) > 0; payload = payload[ackSize:] {
-			a := Ack{binary.BigEndian.Uint64(payload), binary.BigEndian.Uint64(payload[8:]), Fate(payload[16])}
-			if !yield(a) {
+	return func(yield func(Verdict) bool) {
+		for ; len(payload) > 0; payload = payload[verdictSize:] {
+			v := Verdict{binary.BigEndian.Uint64(payload), binary.BigEndian.Uint64(payload[8:]), Fate(payload[16])}
+			if !yield(v) {
 				return
 			}
 		}

@@ -27,14 +27,14 @@ const (
 	LevelProcessed Level = 3 // the application has said so
 )
 
-// Overload is what happens when a receiver's queue is full.
-type Overload uint8
+// Overflow is what happens when a receiver's queue is full.
+type Overflow uint8
 
 // The ways to meet a full queue.
 const (
-	OverloadWait Overload = 0 // the message waits for room
-	OverloadFail Overload = 1 // that receiver does not get it
-	OverloadDrop Overload = 2 // the sender's oldest messages that came this way and still wait there give way
+	OverflowBlock      Overflow = 0 // the message waits for room
+	OverflowReject     Overflow = 1 // that receiver does not get it
+	OverflowDropOldest Overflow = 2 // the sender's oldest messages that came this way and still wait there give way
 )
 
 // Options are the options of a SEND. Bits that have no meaning must be 0.
@@ -43,29 +43,29 @@ const (
 type Options uint32
 
 const (
-	levelMask          = 0b11
-	overloadShift      = 2
-	overloadMask       = 0b11
-	reportTimeoutShift = 12
-	reportTimeoutMax   = 1<<(32-reportTimeoutShift) - 1
-	optionsKnown       = Options(levelMask | overloadMask<<overloadShift | reportTimeoutMax<<reportTimeoutShift)
+	levelMask             = 0b11
+	overflowShift         = 2
+	overflowMask          = 0b11
+	reportTimeoutShift    = 12
+	maxReportTimeoutUnits = 1<<(32-reportTimeoutShift) - 1
+	knownOptions          = Options(levelMask | overflowMask<<overflowShift | maxReportTimeoutUnits<<reportTimeoutShift)
 
 	reportTimeoutUnit = 100 * time.Millisecond
 )
 
 // MaxReportTimeout is the longest report timeout that a SEND can name: 29 hours.
-const MaxReportTimeout = reportTimeoutMax * reportTimeoutUnit
+const MaxReportTimeout = maxReportTimeoutUnits * reportTimeoutUnit
 
 // MakeOptions puts options together.
-func MakeOptions(level Level, overload Overload) Options {
-	return Options(level) | Options(overload)<<overloadShift
+func MakeOptions(level Level, overflow Overflow) Options {
+	return Options(level) | Options(overflow)<<overflowShift
 }
 
 // Level returns the level that the report waits for.
 func (o Options) Level() Level { return Level(o & levelMask) }
 
-// Overload returns what happens when a queue is full.
-func (o Options) Overload() Overload { return Overload(o >> overloadShift & overloadMask) }
+// Overflow returns what happens when a queue is full.
+func (o Options) Overflow() Overflow { return Overflow(o >> overflowShift & overflowMask) }
 
 // ReportTimeout returns how long the report may wait; 0: as long as the hub is set to.
 func (o Options) ReportTimeout() time.Duration {
@@ -80,8 +80,8 @@ func (o Options) WithReportTimeout(d time.Duration) Options {
 	return o&(1<<reportTimeoutShift-1) | Options(units)<<reportTimeoutShift
 }
 
-// SetSendOptions changes the options of a whole SEND.
-func SetSendOptions(frame []byte, o Options) {
+// PutSendOptions changes the options of a whole SEND.
+func PutSendOptions(frame []byte, o Options) {
 	binary.BigEndian.PutUint32(frame[HeaderSize+8:], uint32(o))
 }
 
@@ -118,8 +118,8 @@ func AppendSend(b []byte, seq uint64, options Options, ttl uint32, to []uint64, 
 	return append(appendIDs(b, to), body...)
 }
 
-// PutTTL changes the time to live of a whole SEND, in milliseconds.
-func PutTTL(frame []byte, ttl uint32) { binary.BigEndian.PutUint32(frame[HeaderSize+8+4:], ttl) }
+// PutSendTTL changes the time to live of a whole SEND, in milliseconds.
+func PutSendTTL(frame []byte, ttl uint32) { binary.BigEndian.PutUint32(frame[HeaderSize+8+4:], ttl) }
 
 // ParseSend reads the payload of a SEND. It returns an error that wraps
 // ErrMalformed when the payload ends before the ids that its count announces, or
@@ -141,19 +141,19 @@ func ParseSend(payload []byte) (s Send, err error) {
 		To:      IDs(payload[fixed:end:end]),
 		Body:    payload[end:],
 	}
-	if s.Options&^optionsKnown != 0 || s.Options.Overload() > OverloadDrop {
+	if s.Options&^knownOptions != 0 || s.Options.Overflow() > OverflowDropOldest {
 		return s, fmt.Errorf("%w: SEND with options %#x", ErrMalformed, uint32(s.Options))
 	}
 	return s, nil
 }
 
-// Flags say what the hub asks of the receiver of a DELIVER, and tells it.
-type Flags uint8
+// DeliverFlags say what the hub asks of the receiver of a DELIVER, and tells it.
+type DeliverFlags uint8
 
 // The flags.
 const (
-	FlagReceived  Flags = 1 << 0 // somebody waits to hear that it was received: say so soon
-	FlagProcessed Flags = 1 << 1 // somebody waits to hear that it was processed: say so by ACK
+	DeliverWantAck     DeliverFlags = 1 << 0 // somebody waits to hear that it was received: say so soon
+	DeliverWantVerdict DeliverFlags = 1 << 1 // somebody waits to hear that it was processed: say so by ACK
 )
 
 // Deliver is what each receiver of a message gets. Body is a view of the payload
@@ -162,28 +162,28 @@ type Deliver struct {
 	Sender uint64
 	Seq    uint64 // the sender's; 0: it speaks version 1 and has none
 	Time   uint64 // when the hub took it, in microseconds since 1970
-	Flags  Flags
+	Flags  DeliverFlags
 	Body   []byte
 }
 
 // DeliverLen returns the size of a DELIVER on the wire, in bytes.
 func DeliverLen(body int) int { return deliverFixed + body }
 
-// DeliverHead is the size of everything of a DELIVER that stands before its body.
-const DeliverHead = deliverFixed
+// DeliverHeaderLen is the size of everything of a DELIVER that stands before its body.
+const DeliverHeaderLen = deliverFixed
 
 // AppendDeliver appends a whole DELIVER.
 func AppendDeliver(b []byte, d *Deliver) []byte {
-	return append(appendDeliverHead(b, d, len(d.Body)), d.Body...)
+	return append(appendDeliverHeader(b, d, len(d.Body)), d.Body...)
 }
 
-// PutDeliverHead writes everything of a DELIVER but its body of bodyLen bytes
-// into the first DeliverHead bytes of b, for a body that already stands behind.
-func PutDeliverHead(b []byte, d *Deliver, bodyLen int) {
-	appendDeliverHead(b[:0], d, bodyLen)
+// PutDeliverHeader writes everything of a DELIVER but its body of bodyLen bytes
+// into the first DeliverHeaderLen bytes of b, for a body that already stands behind.
+func PutDeliverHeader(b []byte, d *Deliver, bodyLen int) {
+	appendDeliverHeader(b[:0], d, bodyLen)
 }
 
-func appendDeliverHead(b []byte, d *Deliver, bodyLen int) []byte {
+func appendDeliverHeader(b []byte, d *Deliver, bodyLen int) []byte {
 	b = appendHeader(b, TypeDeliver, deliverFixed-HeaderSize+bodyLen)
 	b = binary.BigEndian.AppendUint64(b, d.Sender)
 	b = binary.BigEndian.AppendUint64(b, d.Seq)
@@ -208,7 +208,7 @@ func (d *Deliver) Parse(payload []byte) error {
 	d.Sender = binary.BigEndian.Uint64(payload)
 	d.Seq = binary.BigEndian.Uint64(payload[8:])
 	d.Time = binary.BigEndian.Uint64(payload[16:])
-	d.Flags = Flags(payload[24])
+	d.Flags = DeliverFlags(payload[24])
 	d.Body = payload[fixed:]
 	return nil
 }

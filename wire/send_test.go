@@ -24,21 +24,21 @@ func TestOptions_ReportTimeout(t *testing.T) {
 		{1<<63 - 1, wire.MaxReportTimeout},
 	} {
 		for _, before := range []wire.Options{0, wire.MakeOptions(0, 0).WithReportTimeout(time.Hour)} {
-			o := before | wire.MakeOptions(wire.LevelProcessed, wire.OverloadDrop)
+			o := before | wire.MakeOptions(wire.LevelProcessed, wire.OverflowDropOldest)
 			o = o.WithReportTimeout(tt.d)
-			if got := o.ReportTimeout(); got != tt.want || o.Level() != wire.LevelProcessed || o.Overload() != wire.OverloadDrop {
-				t.Errorf("%v: %#x has %v, level %d, overload %d, want %v", tt.d, o, got, o.Level(), o.Overload(), tt.want)
+			if got := o.ReportTimeout(); got != tt.want || o.Level() != wire.LevelProcessed || o.Overflow() != wire.OverflowDropOldest {
+				t.Errorf("%v: %#x has %v, level %d, overload %d, want %v", tt.d, o, got, o.Level(), o.Overflow(), tt.want)
 			}
 		}
 	}
 }
 
-// TestParseSend_OptionsThatMeanNothing refuses each bit that is not given a meaning, alone.
-func TestParseSend_OptionsThatMeanNothing(t *testing.T) {
+// TestParseSend_UnknownOptions refuses each bit that is not given a meaning, alone.
+func TestParseSend_UnknownOptions(t *testing.T) {
 	for bit := range 32 {
 		_, payload := wire.Split(wire.AppendSend(nil, 1, wire.Options(1)<<bit, 0, []uint64{3}, nil))
 		_, err := wire.ParseSend(payload)
-		if meant := bit < 4 || bit >= 12; (err == nil) != meant || !meant && !errors.Is(err, wire.ErrMalformed) {
+		if known := bit < 4 || bit >= 12; (err == nil) != known || !known && !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("bit %d: %v", bit, err)
 		}
 	}
@@ -48,14 +48,14 @@ func TestParseSend_OptionsThatMeanNothing(t *testing.T) {
 	}
 }
 
-func TestSetSendOptions(t *testing.T) {
+func TestPutSendOptions(t *testing.T) {
 	frame := wire.AppendSend(nil, 1, 0, 7, []uint64{3}, []byte("body"))
-	o := wire.MakeOptions(wire.LevelProcessed, wire.OverloadFail).WithReportTimeout(time.Minute)
-	wire.SetSendOptions(frame, o)
+	o := wire.MakeOptions(wire.LevelProcessed, wire.OverflowReject).WithReportTimeout(time.Minute)
+	wire.PutSendOptions(frame, o)
 	if want := wire.AppendSend(nil, 1, o, 7, []uint64{3}, []byte("body")); !bytes.Equal(frame, want) {
 		t.Errorf("%x, want %x", frame, want)
 	}
-	if at := binary.BigEndian.Uint32(frame[13:]); at != uint32(o) {
-		t.Errorf("options on the wire are %#x, want %#x", at, o)
+	if got := binary.BigEndian.Uint32(frame[13:]); got != uint32(o) {
+		t.Errorf("options on the wire are %#x, want %#x", got, o)
 	}
 }

@@ -64,7 +64,7 @@ func TestClassicVectors(t *testing.T) {
 				}
 				for _, client := range slices.Sorted(maps.Keys(step.Expect)) {
 					for _, frame := range splitAll(t, step.Expect[client]) {
-						checkRebuilt(t, frame, rebuildAnswer(t, frame))
+						checkRebuilt(t, frame, rebuildReply(t, frame))
 					}
 				}
 			}
@@ -72,11 +72,11 @@ func TestClassicVectors(t *testing.T) {
 	}
 }
 
-// TestClassicCloses says that a hub has its reason to close after each of these.
-func TestClassicCloses(t *testing.T) {
+// TestClassicVectors_Closes says that a hub has its reason to close after each of these.
+func TestClassicVectors_Closes(t *testing.T) {
 	for _, vector := range loadVectors(t).Closes {
 		t.Run(vector.Name, func(t *testing.T) {
-			size, err := wire.Size(vector.Send, classicLimit)
+			size, err := wire.Size(vector.Send, defaultMaxLength)
 			if errors.Is(err, wire.ErrTooLong) {
 				return
 			}
@@ -94,12 +94,12 @@ func TestClassicCloses(t *testing.T) {
 // splitAll returns the frames that b consists of and fails unless they fill it.
 func splitAll(t *testing.T, b []byte) (frames [][]byte) {
 	t.Helper()
-	count, n := whole(b)
+	count, n := countFrames(b)
 	if n != len(b) {
 		t.Fatalf("Frames = %d frames, %d of %d bytes in %x", count, n, len(b), b)
 	}
 	for len(b) > 0 {
-		size, err := wire.Size(b, classicLimit)
+		size, err := wire.Size(b, defaultMaxLength)
 		if err != nil {
 			t.Fatalf("%x: %v", b, err)
 		}
@@ -132,8 +132,8 @@ func rebuildRequest(t *testing.T, frame []byte) []byte {
 	return nil
 }
 
-// rebuildAnswer returns what a hub would have sent to say the same.
-func rebuildAnswer(t *testing.T, frame []byte) []byte {
+// rebuildReply returns what a hub would have sent to say the same.
+func rebuildReply(t *testing.T, frame []byte) []byte {
 	t.Helper()
 	kind, payload := wire.Split(frame)
 	switch kind {
@@ -150,7 +150,7 @@ func rebuildAnswer(t *testing.T, frame []byte) []byte {
 		}
 		return wire.AppendList(nil, ids.AppendTo(nil), nil)
 	case wire.TypeRelay:
-		return wire.AppendDelivery(nil, payload)
+		return wire.AppendRelayDelivery(nil, payload)
 	}
 	t.Fatalf("a hub never sends type %d: %x", kind, frame)
 	return nil

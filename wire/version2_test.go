@@ -11,9 +11,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// frames2 are the frames of version 2, each with what takes its payload apart and
+// roundTrips are the frames of version 2, each with what takes its payload apart and
 // builds the frame again from what was understood.
-var frames2 = map[wire.Type]func(payload []byte) ([]byte, error){
+var roundTrips = map[wire.Type]func(payload []byte) ([]byte, error){
 	wire.TypeHello: func(p []byte) ([]byte, error) {
 		h, err := wire.ParseHello(p)
 		return wire.AppendHello(nil, &h), err
@@ -38,12 +38,12 @@ var frames2 = map[wire.Type]func(payload []byte) ([]byte, error){
 		r, err := wire.ParseReport(p)
 		return wire.AppendReport(nil, r.Seq, r.Fates), err
 	},
-	wire.TypeAck: func(p []byte) ([]byte, error) {
-		acks, err := wire.ParseAcks(p)
+	wire.TypeVerdict: func(p []byte) ([]byte, error) {
+		acks, err := wire.ParseVerdicts(p)
 		if err != nil {
 			return nil, err
 		}
-		return wire.AppendAcks(nil, slices.Collect(acks)), nil
+		return wire.AppendVerdicts(nil, slices.Collect(acks)), nil
 	},
 	wire.TypeListRange: func(p []byte) ([]byte, error) {
 		r, err := wire.ParseListRange(p)
@@ -62,16 +62,16 @@ var frames2 = map[wire.Type]func(payload []byte) ([]byte, error){
 		return wire.AppendPresence(nil, e.Revision, e.Flags, e.Joined.AppendTo(nil), e.Left.AppendTo(nil)), err
 	},
 	wire.TypePing: func(p []byte) ([]byte, error) {
-		n, err := wire.ParseNumber(p)
+		n, err := wire.ParseUint64(p)
 		return wire.AppendPing(nil, n), err
 	},
 	wire.TypePong: func(p []byte) ([]byte, error) {
-		n, err := wire.ParseNumber(p)
+		n, err := wire.ParseUint64(p)
 		return wire.AppendPong(nil, n), err
 	},
-	wire.TypeTaken: func(p []byte) ([]byte, error) {
-		n, err := wire.ParseNumber(p)
-		return wire.AppendTaken(nil, n), err
+	wire.TypeAck: func(p []byte) ([]byte, error) {
+		n, err := wire.ParseUint64(p)
+		return wire.AppendAck(nil, n), err
 	},
 	wire.TypeError: func(p []byte) ([]byte, error) {
 		e, err := wire.ParseError(p)
@@ -104,15 +104,15 @@ func loadVectors2(t testing.TB) []vector2 {
 // it must come out byte for byte. Each type must be among them.
 func TestVersion2Vectors(t *testing.T) {
 	missing := make(map[wire.Type]bool)
-	for kind := range frames2 {
+	for kind := range roundTrips {
 		missing[kind] = true
 	}
 	for _, v := range loadVectors2(t) {
 		kind, payload := wire.Split(v.Frame)
 		delete(missing, kind)
-		again, err := frames2[kind](payload)
-		if err != nil || !bytes.Equal(again, v.Frame) {
-			t.Errorf("%s: %x, built again %x, %v", v.Name, []byte(v.Frame), again, err)
+		rebuilt, err := roundTrips[kind](payload)
+		if err != nil || !bytes.Equal(rebuilt, v.Frame) {
+			t.Errorf("%s: %x, built again %x, %v", v.Name, []byte(v.Frame), rebuilt, err)
 		}
 	}
 	if len(missing) > 0 {
@@ -127,12 +127,12 @@ func TestVersion2Layout(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		{"SEND", wire.AppendSend(nil, 1, wire.MakeOptions(wire.LevelReceived, wire.OverloadDrop), 250, []uint64{3}, []byte("hel")),
+		{"SEND", wire.AppendSend(nil, 1, wire.MakeOptions(wire.LevelReceived, wire.OverflowDropOldest), 250, []uint64{3}, []byte("hel")),
 			"0000001d" + "12" + "0000000000000001" + "0000000a" + "000000fa" + "01" + "0000000000000003" + "68656c"},
-		{"DELIVER", wire.AppendDeliver(nil, &wire.Deliver{Sender: 2, Seq: 1, Time: 9, Flags: wire.FlagReceived, Body: []byte("hel")}),
+		{"DELIVER", wire.AppendDeliver(nil, &wire.Deliver{Sender: 2, Seq: 1, Time: 9, Flags: wire.DeliverWantAck, Body: []byte("hel")}),
 			"0000001d" + "13" + "0000000000000002" + "0000000000000001" + "0000000000000009" + "01" + "68656c"},
 		{"REPORT", wire.AppendReport(nil, 1, []byte{3, 16}), "0000000c" + "14" + "0000000000000001" + "02" + "0310"},
-		{"ACK", wire.AppendAcks(nil, []wire.Ack{{Sender: 2, Seq: 1, Fate: wire.FateProcessed}}),
+		{"ACK", wire.AppendVerdicts(nil, []wire.Verdict{{Sender: 2, Seq: 1, Fate: wire.FateProcessed}}),
 			"00000012" + "15" + "0000000000000002" + "0000000000000001" + "04"},
 		{"SKIP", wire.AppendSkip(nil), "00000001" + "24"},
 		{"LIST_RANGE", wire.AppendListRange(nil, wire.ListRange{After: 7, Limit: 2}), "0000000d" + "16" + "0000000000000007" + "00000002"},
@@ -141,7 +141,7 @@ func TestVersion2Layout(t *testing.T) {
 		{"PRESENCE", wire.AppendPresence(nil, 6, wire.PresenceMore, []uint64{4}, []uint64{2}),
 			"0000001e" + "19" + "0000000000000006" + "02" + "00000001" + "0000000000000004" + "0000000000000002"},
 		{"ERROR", wire.AppendError(nil, 1, wire.ErrorBody, "no"), "0000000d" + "1c" + "0000000000000001" + "0002" + "6e6f"},
-		{"TAKEN", wire.AppendTaken(nil, 3), "00000009" + "1f" + "0000000000000003"},
+		{"TAKEN", wire.AppendAck(nil, 3), "00000009" + "1f" + "0000000000000003"},
 		{"BYE", wire.AppendBye(nil), "00000001" + "1d"},
 	} {
 		var want hexBytes
@@ -154,31 +154,31 @@ func TestVersion2Layout(t *testing.T) {
 	}
 }
 
-// TestVersion2CutShort cuts the payload of every vector at every byte, and makes it
+// TestVersion2Vectors_EveryTruncation cuts the payload of every vector at every byte, and makes it
 // longer: what does not fit its type is malformed, and nothing panics.
-func TestVersion2CutShort(t *testing.T) {
-	exact := []wire.Type{wire.TypeListRange, wire.TypeWatch, wire.TypePing, wire.TypePong, wire.TypeTaken, wire.TypeReport}
+func TestVersion2Vectors_EveryTruncation(t *testing.T) {
+	exact := []wire.Type{wire.TypeListRange, wire.TypeWatch, wire.TypePing, wire.TypePong, wire.TypeAck, wire.TypeReport}
 	for _, v := range loadVectors2(t) {
 		kind, payload := wire.Split(v.Frame)
 		for cut := range payload {
-			again, err := frames2[kind](payload[:cut:cut])
+			rebuilt, err := roundTrips[kind](payload[:cut:cut])
 			if err != nil && !errors.Is(err, wire.ErrMalformed) {
 				t.Errorf("%s cut to %d bytes: %v", v.Name, cut, err)
 			}
-			if err == nil && kind != wire.TypeBye && !bytes.Equal(again[wire.HeaderSize:], payload[:cut]) {
-				t.Errorf("%s cut to %d bytes was understood as %x", v.Name, cut, again)
+			if err == nil && kind != wire.TypeBye && !bytes.Equal(rebuilt[wire.HeaderSize:], payload[:cut]) {
+				t.Errorf("%s cut to %d bytes was understood as %x", v.Name, cut, rebuilt)
 			}
 			if err == nil && slices.Contains(exact, kind) {
 				t.Errorf("%s cut to %d bytes was taken", v.Name, cut)
 			}
 		}
-		if _, err := frames2[kind](append(slices.Clone(payload), 0)); err == nil && slices.Contains(exact, kind) {
+		if _, err := roundTrips[kind](append(slices.Clone(payload), 0)); err == nil && slices.Contains(exact, kind) {
 			t.Errorf("%s with a byte more was taken", v.Name)
 		}
 	}
 }
 
-func TestFatesReachLevels(t *testing.T) {
+func TestFate_Reaches(t *testing.T) {
 	for _, test := range []struct {
 		fate  wire.Fate
 		level wire.Level
@@ -201,16 +201,16 @@ func TestFatesReachLevels(t *testing.T) {
 	}
 }
 
-// TestASendHasTheRoomForItsDeliver is what lets a hub write one over the other.
-func TestASendHasTheRoomForItsDeliver(t *testing.T) {
+// TestSend_HasRoomForDeliver is what lets a hub write one over the other.
+func TestSend_HasRoomForDeliver(t *testing.T) {
 	for receivers := 1; receivers <= wire.MaxReceivers; receivers++ {
 		if wire.SendLen(receivers, 7) < wire.DeliverLen(7) {
 			t.Fatalf("a SEND to %d is shorter than the DELIVER of its body", receivers)
 		}
 	}
-	b := append(make([]byte, wire.DeliverHead), "body"...)
-	d := wire.Deliver{Sender: 1, Seq: 2, Time: 3, Flags: wire.FlagProcessed}
-	wire.PutDeliverHead(b, &d, 4)
+	b := append(make([]byte, wire.DeliverHeaderLen), "body"...)
+	d := wire.Deliver{Sender: 1, Seq: 2, Time: 3, Flags: wire.DeliverWantVerdict}
+	wire.PutDeliverHeader(b, &d, 4)
 	d.Body = []byte("body")
 	if want := wire.AppendDeliver(nil, &d); !bytes.Equal(b, want) {
 		t.Errorf("%x, want %x", b, want)
@@ -223,7 +223,7 @@ func FuzzVersion2(f *testing.F) {
 		f.Add(byte(kind), payload)
 	}
 	f.Fuzz(func(t *testing.T, kind byte, payload []byte) {
-		build := frames2[wire.Type(kind)]
+		build := roundTrips[wire.Type(kind)]
 		if build == nil {
 			return
 		}
@@ -236,9 +236,9 @@ func FuzzVersion2(f *testing.F) {
 		}
 		// JSON has many spellings of one thing: what was built must stay as it is.
 		_, second := wire.Split(frame)
-		again, err := build(second)
-		if err != nil || !bytes.Equal(again, frame) {
-			t.Errorf("%x is understood as %x, and that as %x, %v", payload, frame, again, err)
+		rebuilt, err := build(second)
+		if err != nil || !bytes.Equal(rebuilt, frame) {
+			t.Errorf("%x is understood as %x, and that as %x, %v", payload, frame, rebuilt, err)
 		}
 	})
 }

@@ -68,7 +68,7 @@ const (
 	TypeSend      Type = 0x12 // →
 	TypeDeliver   Type = 0x13 // ←
 	TypeReport    Type = 0x14 // ←
-	TypeAck       Type = 0x15 // →
+	TypeVerdict   Type = 0x15 // →
 	TypeListRange Type = 0x16 // →
 	TypeListPage  Type = 0x17 // ←
 	TypeWatch     Type = 0x18 // →
@@ -78,23 +78,23 @@ const (
 	TypeError     Type = 0x1C // ←
 	TypeBye       Type = 0x1D // →
 	TypeGoAway    Type = 0x1E // ←
-	TypeTaken     Type = 0x1F // both
+	TypeAck       Type = 0x1F // both
 	TypeSkip      Type = 0x24 // ←
 )
 
-// Counted reports whether a frame from the hub is one that a client of version 2
+// IsReliable reports whether a frame from the hub is one that a client of version 2
 // counts: it is sent again after a lost connection if the client has not had it.
-func (t Type) Counted() bool { return t == TypeDeliver || t == TypeReport || t == TypeSkip }
+func (t Type) IsReliable() bool { return t == TypeDeliver || t == TypeReport || t == TypeSkip }
 
 // Sizes of the parts of a frame, in bytes.
 const (
-	LengthSize = 4                                                            // the length field, u32
-	HeaderSize = LengthSize + 1                                               // length and type
-	IDSize     = 8                                                            // a client id, u64
-	relayFixed = HeaderSize + 1                                               // length, type and count of a relay
-	MaxLength  = 1<<32 - 1                                                    // what the length field can say
-	BodyMost   = 1 << 30                                                      // largest body limit that may be configured: far below MaxLength, and an int everywhere
-	_          = uint(MaxLength - BodyMost - sendFixed - MaxReceivers*IDSize) // a SEND of that size still has a length
+	LengthSize   = 4                                                                // the length field, u32
+	HeaderSize   = LengthSize + 1                                                   // length and type
+	IDSize       = 8                                                                // a client id, u64
+	relayFixed   = HeaderSize + 1                                                   // length, type and count of a relay
+	MaxLength    = 1<<32 - 1                                                        // what the length field can say
+	MaxBodyLimit = 1 << 30                                                          // largest body limit that may be configured: far below MaxLength, and an int everywhere
+	_            = uint(MaxLength - MaxBodyLimit - sendFixed - MaxReceivers*IDSize) // a SEND of that size still has a length
 )
 
 // Limits.
@@ -137,9 +137,9 @@ func (e *LengthError) Error() string {
 // Unwrap returns ErrTooLong.
 func (e *LengthError) Unwrap() error { return ErrTooLong }
 
-// MaxRequest is the largest value of the length field that a client may send
+// MaxRequestLength is the largest value of the length field that a client may send
 // to a hub that takes bodies of maxBody bytes: a SEND to MaxReceivers.
-func MaxRequest(maxBody int) int { return SendLen(MaxReceivers, maxBody) - LengthSize }
+func MaxRequestLength(maxBody int) int { return SendLen(MaxReceivers, maxBody) - LengthSize }
 
 // Size returns how many bytes the frame at the start of b takes on the wire,
 // length field included. It returns 0 when b is too short to say, and an error
@@ -170,7 +170,7 @@ func Split(frame []byte) (Type, []byte) {
 func Frames(b []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for {
-			size, err := Size(b, MaxRequest(BodyMost))
+			size, err := Size(b, MaxRequestLength(MaxBodyLimit))
 			if err != nil || size == 0 || size > len(b) || !yield(b[:size]) {
 				return
 			}

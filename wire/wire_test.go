@@ -10,7 +10,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func TestSizeOfWhatIsThere(t *testing.T) {
+func TestSize(t *testing.T) {
 	tests := []struct {
 		name  string
 		bytes []byte
@@ -26,8 +26,8 @@ func TestSizeOfWhatIsThere(t *testing.T) {
 		{"more than the frame", []byte{0, 0, 0, 1, 9, 8, 7}, 10, 5, nil},
 		{"at the limit", []byte{0, 0, 0, 10}, 10, 14, nil},
 		{"one above the limit", []byte{0, 0, 0, 11}, 10, 0, wire.ErrTooLong},
-		{"2 GiB", []byte{0x80, 0, 0, 0}, classicLimit, 0, wire.ErrTooLong},
-		{"the most that a length can say", []byte{255, 255, 255, 255}, classicLimit, 0, wire.ErrTooLong},
+		{"2 GiB", []byte{0x80, 0, 0, 0}, defaultMaxLength, 0, wire.ErrTooLong},
+		{"the most that a length can say", []byte{255, 255, 255, 255}, defaultMaxLength, 0, wire.ErrTooLong},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestSizeOfWhatIsThere(t *testing.T) {
 	}
 }
 
-func TestSizeErrorNamesBothNumbers(t *testing.T) {
+func TestSize_ErrorText(t *testing.T) {
 	_, err := wire.Size([]byte{0, 0, 1, 0}, 100)
 	const want = "frame too long: 256 bytes announced, 100 allowed"
 	if err == nil || err.Error() != want {
@@ -47,34 +47,34 @@ func TestSizeErrorNamesBothNumbers(t *testing.T) {
 	}
 }
 
-// TestLargestRequestFits holds MaxRequest to its word: the largest SEND that the
+// TestMaxRequestLength holds MaxRequest to its word: the largest SEND that the
 // defaults allow passes, and one byte more does not.
-func TestLargestRequestFits(t *testing.T) {
+func TestMaxRequestLength(t *testing.T) {
 	to := make([]uint64, wire.MaxReceivers)
 	largest := wire.AppendSend(nil, 1, 0, 0, to, make([]byte, wire.DefaultMaxBody))
-	if size, err := wire.Size(largest, classicLimit); err != nil || size != len(largest) {
+	if size, err := wire.Size(largest, defaultMaxLength); err != nil || size != len(largest) {
 		t.Errorf("largest SEND of %d bytes: Size = %d, %v", len(largest), size, err)
 	}
 	larger := wire.AppendSend(nil, 1, 0, 0, to, make([]byte, wire.DefaultMaxBody+1))
-	if _, err := wire.Size(larger, classicLimit); !errors.Is(err, wire.ErrTooLong) {
+	if _, err := wire.Size(larger, defaultMaxLength); !errors.Is(err, wire.ErrTooLong) {
 		t.Errorf("one byte more: %v, want %v", err, wire.ErrTooLong)
 	}
 }
 
-// TestLargestConfigurableBodyStillHasALength guards against a length field that
+// TestMaxBodyLimit_HasLength guards against a length field that
 // wraps around.
-func TestLargestConfigurableBodyStillHasALength(t *testing.T) {
-	limit := wire.MaxRequest(wire.BodyMost)
+func TestMaxBodyLimit_HasLength(t *testing.T) {
+	limit := wire.MaxRequestLength(wire.MaxBodyLimit)
 	if limit > math.MaxInt32-wire.LengthSize {
 		t.Fatalf("a frame of %d bytes has no size on a 32-bit machine", limit)
 	}
-	header := wire.AppendRelayHeader(nil, make([]uint64, wire.MaxReceivers), wire.BodyMost)
-	if size, err := wire.Size(header, limit); err != nil || size != wire.RelayLen(wire.MaxReceivers, wire.BodyMost) {
+	header := wire.AppendRelayHeader(nil, make([]uint64, wire.MaxReceivers), wire.MaxBodyLimit)
+	if size, err := wire.Size(header, limit); err != nil || size != wire.RelayLen(wire.MaxReceivers, wire.MaxBodyLimit) {
 		t.Errorf("Size = %d, %v", size, err)
 	}
 }
 
-func TestSplitOfLessThanAHeader(t *testing.T) {
+func TestSplit_ShorterThanHeader(t *testing.T) {
 	for n := range wire.HeaderSize {
 		kind, payload := wire.Split(make([]byte, n))
 		if kind != 0 || payload != nil {
@@ -83,34 +83,34 @@ func TestSplitOfLessThanAHeader(t *testing.T) {
 	}
 }
 
-func TestFramesCountsFramesInARow(t *testing.T) {
-	var row []byte
-	for i, s := range samples() {
-		row = append(row, s.frame...)
-		if frames, n := whole(row); frames != i+1 || n != len(row) {
-			t.Errorf("after %s: %d frames, %d bytes, want %d, %d", s.name, frames, n, i+1, len(row))
+func TestFrames_Consecutive(t *testing.T) {
+	var stream []byte
+	for i, s := range exampleFrames() {
+		stream = append(stream, s.frame...)
+		if frames, n := countFrames(stream); frames != i+1 || n != len(stream) {
+			t.Errorf("after %s: %d frames, %d bytes, want %d, %d", s.name, frames, n, i+1, len(stream))
 		}
 	}
-	end := len(row)
-	for _, rest := range [][]byte{{0}, {0, 0, 0}, {0, 0, 0, 2, 3}, {0x7f, 0xff, 0xff, 0xff, 1}, {255, 255, 255, 255, 1}} {
-		if frames, n := whole(append(row[:end:end], rest...)); frames != len(samples()) || n != end {
-			t.Errorf("with %x behind: %d frames, %d bytes, want %d, %d", rest, frames, n, len(samples()), end)
+	end := len(stream)
+	for _, tail := range [][]byte{{0}, {0, 0, 0}, {0, 0, 0, 2, 3}, {0x7f, 0xff, 0xff, 0xff, 1}, {255, 255, 255, 255, 1}} {
+		if frames, n := countFrames(append(stream[:end:end], tail...)); frames != len(exampleFrames()) || n != end {
+			t.Errorf("with %x behind: %d frames, %d bytes, want %d, %d", tail, frames, n, len(exampleFrames()), end)
 		}
 	}
-	if frames, n := whole(make([]byte, 3*wire.LengthSize)); frames != 3 || n != 3*wire.LengthSize {
+	if frames, n := countFrames(make([]byte, 3*wire.LengthSize)); frames != 3 || n != 3*wire.LengthSize {
 		t.Errorf("empty frames: %d frames, %d bytes", frames, n)
 	}
 }
 
-func TestTheHeaderPathAllocatesNothing(t *testing.T) {
+func TestHeaderPath_AllocatesNothing(t *testing.T) {
 	frame := wire.AppendRelay(nil, []uint64{2, 3}, []byte("foobar"))
-	row := bytes.Repeat(frame, 8)
+	stream := bytes.Repeat(frame, 8)
 	_, payload := wire.Split(frame)
 	to, buffer := []uint64{2, 3}, make([]byte, 0, 1024)
 
-	wantNoAllocs(t, "Size", func() { _, _ = wire.Size(frame, classicLimit) })
+	wantNoAllocs(t, "Size", func() { _, _ = wire.Size(frame, defaultMaxLength) })
 	wantNoAllocs(t, "Split", func() { wire.Split(frame) })
-	wantNoAllocs(t, "Frames", func() { whole(row) })
+	wantNoAllocs(t, "Frames", func() { countFrames(stream) })
 	wantNoAllocs(t, "ParseRelay", func() {
 		relay, err := wire.ParseRelay(payload)
 		if err != nil {
@@ -124,25 +124,25 @@ func TestTheHeaderPathAllocatesNothing(t *testing.T) {
 	wantNoAllocs(t, "AppendRelayHeader", func() { wire.AppendRelayHeader(buffer, to, 6) })
 	wantNoAllocs(t, "AppendIdentity", func() { wire.AppendIdentity(buffer, 7) })
 	wantNoAllocs(t, "AppendList", func() { wire.AppendList(buffer, to, to) })
-	wantNoAllocs(t, "AppendDelivery", func() { wire.AppendDelivery(buffer, payload) })
-	wantNoAllocs(t, "PutDeliveryHeader", func() { wire.PutDeliveryHeader(buffer[:wire.HeaderSize], 6) })
+	wantNoAllocs(t, "AppendDelivery", func() { wire.AppendRelayDelivery(buffer, payload) })
+	wantNoAllocs(t, "PutDeliveryHeader", func() { wire.PutRelayDeliveryHeader(buffer[:wire.HeaderSize], 6) })
 	wantNoAllocs(t, "IDs.AppendTo", func() { wire.IDs(payload[1 : 1+2*wire.IDSize]).AppendTo(to[:0]) })
 }
 
 // FuzzSize checks the two functions that look at bytes before anything is known
 // about them.
 func FuzzSize(f *testing.F) {
-	var row []byte
-	for _, s := range samples() {
-		f.Add(s.frame, classicLimit)
-		row = append(row, s.frame...)
+	var stream []byte
+	for _, s := range exampleFrames() {
+		f.Add(s.frame, defaultMaxLength)
+		stream = append(stream, s.frame...)
 	}
-	f.Add(row, classicLimit)
-	f.Add([]byte{255, 255, 255, 255}, wire.MaxRequest(wire.BodyMost))
+	f.Add(stream, defaultMaxLength)
+	f.Add([]byte{255, 255, 255, 255}, wire.MaxRequestLength(wire.MaxBodyLimit))
 	f.Fuzz(func(t *testing.T, b []byte, limit int) {
-		limit = min(max(limit, 0), wire.MaxRequest(wire.BodyMost))
-		allocates(t, 0, func() { checkSize(t, b, limit) })
-		allocates(t, 0, func() { checkFrames(t, b) })
+		limit = min(max(limit, 0), wire.MaxRequestLength(wire.MaxBodyLimit))
+		wantMaxAlloc(t, 0, func() { checkSize(t, b, limit) })
+		wantMaxAlloc(t, 0, func() { checkFrames(t, b) })
 	})
 }
 
@@ -167,22 +167,22 @@ func checkSize(t *testing.T, b []byte, limit int) {
 // checkFrames takes the frames that Frames counted apart and puts them together
 // again; what remains must not be a whole frame.
 func checkFrames(t *testing.T, b []byte) {
-	frames, n := whole(b)
+	frames, n := countFrames(b)
 	if n < 0 || n > len(b) {
 		t.Fatalf("Frames = %d bytes of %d", n, len(b))
 	}
-	rest := b[:n]
+	remaining := b[:n]
 	for range frames {
-		size, err := wire.Size(rest, wire.MaxRequest(wire.BodyMost))
-		if err != nil || size < wire.LengthSize || size > len(rest) {
-			t.Fatalf("Frames counted a frame of %d bytes in %d: %v", size, len(rest), err)
+		size, err := wire.Size(remaining, wire.MaxRequestLength(wire.MaxBodyLimit))
+		if err != nil || size < wire.LengthSize || size > len(remaining) {
+			t.Fatalf("Frames counted a frame of %d bytes in %d: %v", size, len(remaining), err)
 		}
-		rest = rest[size:]
+		remaining = remaining[size:]
 	}
-	if len(rest) != 0 {
-		t.Fatalf("%d bytes behind %d frames", len(rest), frames)
+	if len(remaining) != 0 {
+		t.Fatalf("%d bytes behind %d frames", len(remaining), frames)
 	}
-	if size, err := wire.Size(b[n:], wire.MaxRequest(wire.BodyMost)); err == nil && size != 0 && size <= len(b)-n {
+	if size, err := wire.Size(b[n:], wire.MaxRequestLength(wire.MaxBodyLimit)); err == nil && size != 0 && size <= len(b)-n {
 		t.Fatalf("Frames left a whole frame of %d bytes", size)
 	}
 }
@@ -191,17 +191,17 @@ func BenchmarkSize(b *testing.B) {
 	frame := wire.AppendRelay(nil, []uint64{2, 3}, []byte("foobar"))
 	b.ReportAllocs()
 	for b.Loop() {
-		_, _ = wire.Size(frame, classicLimit)
+		_, _ = wire.Size(frame, defaultMaxLength)
 	}
 }
 
 // BenchmarkFrames walks a read buffer full of small frames, as a reader does
 // after each read.
 func BenchmarkFrames(b *testing.B) {
-	row := bytes.Repeat(wire.AppendRelay(nil, []uint64{2}, make([]byte, 128)), 256)
+	stream := bytes.Repeat(wire.AppendRelay(nil, []uint64{2}, make([]byte, 128)), 256)
 	b.ReportAllocs()
-	b.SetBytes(int64(len(row)))
+	b.SetBytes(int64(len(stream)))
 	for b.Loop() {
-		whole(row)
+		countFrames(stream)
 	}
 }

@@ -22,7 +22,7 @@ func forward(chunk int) error {
 	defer stop()
 	context.AfterFunc(ctx, func() { ln.Close() })
 	fmt.Println(ln.Addr())
-	var waiting net.Conn // for its other half
+	var first net.Conn // for its other half
 	for {
 		c, err := ln.Accept()
 		if ctx.Err() != nil {
@@ -31,19 +31,19 @@ func forward(chunk int) error {
 		if err != nil {
 			return err
 		}
-		if waiting == nil {
-			waiting = c
+		if first == nil {
+			first = c
 			continue
 		}
 		// Both end when either connection does, and with the program.
-		go pass(waiting, c, chunk)
-		go pass(c, waiting, chunk)
-		waiting = nil
+		go copyConn(first, c, chunk)
+		go copyConn(c, first, chunk)
+		first = nil
 	}
 }
 
-// pass copies from one connection to another until either ends, and ends both.
-func pass(from, to net.Conn, chunk int) {
+// copyConn copies from one connection to another until either ends, and ends both.
+func copyConn(from, to net.Conn, chunk int) {
 	defer from.Close()
 	defer to.Close()
 	buf := make([]byte, chunk)

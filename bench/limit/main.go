@@ -51,7 +51,7 @@ func run(args []string) error {
 	bytes := flags.Uint64("bytes", 1<<30, "bytes for each connection")
 	chunk := flags.Int("chunk", 64<<10, "bytes in each write or read")
 	addr := flags.String("addr", "", "where the writing process listens")
-	var f files
+	var f tlsFiles
 	flags.StringVar(&f.cert, "cert", "", "file with the writing process's certificate, for TLS")
 	flags.StringVar(&f.key, "key", "", "file with the key of that")
 	flags.StringVar(&f.ca, "ca", "", "file with the certificate that the reading process trusts, for TLS")
@@ -73,8 +73,8 @@ func run(args []string) error {
 // write accepts the connections, writes to all of them at once and measures the
 // time until the last reader has confirmed, by closing, that it has everything. Handshakes come
 // before.
-func write(clients int, bytes uint64, chunk int, f files) error {
-	config, err := f.server()
+func write(clients int, bytes uint64, chunk int, f tlsFiles) error {
+	config, err := f.serverConfig()
 	if err != nil {
 		return err
 	}
@@ -93,11 +93,11 @@ func write(clients int, bytes uint64, chunk int, f files) error {
 			conns[i] = tls.Server(conns[i], config)
 		}
 	}
-	if err := each(conns, shake); err != nil {
+	if err := forEachConn(conns, handshake); err != nil {
 		return err
 	}
 	begin := time.Now()
-	err = each(conns, func(c net.Conn) error { return writeTo(c, bytes, chunk) })
+	err = forEachConn(conns, func(c net.Conn) error { return writeTo(c, bytes, chunk) })
 	if err != nil {
 		return err
 	}
@@ -107,12 +107,12 @@ func write(clients int, bytes uint64, chunk int, f files) error {
 func writeTo(c net.Conn, bytes uint64, chunk int) error {
 	defer c.Close()
 	buf := make([]byte, chunk)
-	for left := bytes; left > 0; {
-		n, err := c.Write(buf[:min(left, uint64(chunk))])
+	for remaining := bytes; remaining > 0; {
+		n, err := c.Write(buf[:min(remaining, uint64(chunk))])
 		if err != nil {
 			return err
 		}
-		left -= uint64(n)
+		remaining -= uint64(n)
 	}
 	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		return err
@@ -125,8 +125,8 @@ func writeTo(c net.Conn, bytes uint64, chunk int) error {
 }
 
 // read connects and discards until the writer's end.
-func read(clients, chunk int, addr string, f files) error {
-	config, err := f.client()
+func read(clients, chunk int, addr string, f tlsFiles) error {
+	config, err := f.clientConfig()
 	if err != nil {
 		return err
 	}
@@ -139,10 +139,10 @@ func read(clients, chunk int, addr string, f files) error {
 			conns[i] = tls.Client(conns[i], config)
 		}
 	}
-	if err := each(conns, shake); err != nil {
+	if err := forEachConn(conns, handshake); err != nil {
 		return err
 	}
-	return each(conns, func(c net.Conn) error {
+	return forEachConn(conns, func(c net.Conn) error {
 		defer c.Close()
 		buf := make([]byte, chunk)
 		for {
@@ -156,8 +156,8 @@ func read(clients, chunk int, addr string, f files) error {
 	})
 }
 
-// each runs do for every connection at once and returns the first error.
-func each(conns []net.Conn, do func(net.Conn) error) error {
+// forEachConn runs do for every connection at once and returns the first error.
+func forEachConn(conns []net.Conn, do func(net.Conn) error) error {
 	errs := make(chan error, len(conns))
 	var wg sync.WaitGroup
 	for _, c := range conns {

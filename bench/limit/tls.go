@@ -8,14 +8,14 @@ import (
 	"os"
 )
 
-// files are those of TLS, which is spoken if they are given.
-type files struct {
+// tlsFiles are those of TLS, which is spoken if they are given.
+type tlsFiles struct {
 	cert, key string
 	ca        string
 }
 
-// server returns the configuration of the writing process, nil without TLS.
-func (f files) server() (*tls.Config, error) {
+// serverConfig returns the configuration of the writing process, nil without TLS.
+func (f tlsFiles) serverConfig() (*tls.Config, error) {
 	if f.cert == "" {
 		return nil, nil
 	}
@@ -26,8 +26,8 @@ func (f files) server() (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS13, DynamicRecordSizingDisabled: true, Certificates: []tls.Certificate{pair}}, nil
 }
 
-// client returns the configuration of the reading process, nil without TLS.
-func (f files) client() (*tls.Config, error) {
+// clientConfig returns the configuration of the reading process, nil without TLS.
+func (f tlsFiles) clientConfig() (*tls.Config, error) {
 	if f.ca == "" {
 		return nil, nil
 	}
@@ -42,10 +42,10 @@ func (f files) client() (*tls.Config, error) {
 	return config, nil
 }
 
-// shake waits for the end of the handshake, where there is one.
-func shake(c net.Conn) error {
-	if secure, ok := c.(*tls.Conn); ok {
-		return secure.Handshake()
+// handshake waits for the end of the handshake, where there is one.
+func handshake(c net.Conn) error {
+	if tlsConn, ok := c.(*tls.Conn); ok {
+		return tlsConn.Handshake()
 	}
 	return nil
 }

@@ -26,102 +26,113 @@ type hostileConfig struct {
 	addresses int
 	rate      float64
 	seconds   float64
-	stay      time.Duration
+	lifetime  time.Duration
 	secure    bool
 	token     string // that they show who come in
 }
 
 func (c *hostileConfig) addFlags(flags *flag.FlagSet) {
-	flags.StringVar(&c.kind, "kind", "silent", fmt.Sprint("what they do: ", slices.Sorted(maps.Keys(hostility))))
+	flags.StringVar(&c.kind, "kind", "silent", fmt.Sprint("what they do: ", slices.Sorted(maps.Keys(attacks))))
 	flags.IntVar(&c.conns, "conns", 10_000, "connections at once")
 	flags.IntVar(&c.addresses, "addresses", 32, "from so many of 127/8; one has ports for 28,000")
-	flags.DurationVar(&c.stay, "stay", 0, "how long each connection lasts at most, before it comes again; 0 is until the hub ends it")
+	flags.DurationVar(&c.lifetime, "stay", 0, "how long each connection lasts at most, before it comes again; 0 is until the hub ends it")
 	flags.Float64Var(&c.rate, "rate", 2000, "new ones in a second, at most")
 	flags.Float64Var(&c.seconds, "seconds", 10, "how long to go on when all are there")
 	flags.BoolVar(&c.secure, "secure", false, "agree on TLS before that, whoever the hub is")
 }
 
-// hostile is what they have done.
-type hostile struct {
-	Held uint64 `json:"held"` // connections at the same time, when all were there
-	Made uint64 `json:"made"` // in all
+// hostileResult is what they have done.
+type hostileResult struct {
+	HeldConns uint64 `json:"held"` // connections at the same time, when all were there
+	MadeConns uint64 `json:"made"` // in all
 }
 
 // The questions are without end for one who does not hear the answers: short ones, and long ones.
 var (
-	identities = slices.Repeat(wire.AppendIdentityRequest(nil), 20_000)
-	lists      = slices.Repeat(wire.AppendListRequest(nil), 20_000)
+	identityRequests = slices.Repeat(wire.AppendIdentityRequest(nil), 20_000)
+	listRequests     = slices.Repeat(wire.AppendListRequest(nil), 20_000)
 )
 
-// large is a message of 1 MiB.
-var large = wire.AppendRelay(nil, []uint64{1}, make([]byte, 1<<20))
+// largeRelay is a message of 1 MiB.
+var largeRelay = wire.AppendRelay(nil, []uint64{1}, make([]byte, 1<<20))
 
-// hostility is what a client does with a connection. It returns when there is nothing more to
+// attacks is what a client does with a connection. It returns when there is nothing more to
 // do with that; then the connection is reset.
-var hostility = map[string]func(ctx context.Context, c *hostileConfig, nc net.Conn){
-	"silent": func(_ context.Context, _ *hostileConfig, nc net.Conn) { outlast(nc) },
-	"header": func(_ context.Context, _ *hostileConfig, nc net.Conn) { say(nc, []byte{0, 0, 1}); outlast(nc) },
+var attacks = map[string]func(ctx context.Context, c *hostileConfig, nc net.Conn){
+	"silent": func(_ context.Context, _ *hostileConfig, nc net.Conn) { discardUntilClosed(nc) },
+	"header": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
+		writeAll(nc, []byte{0, 0, 1})
+		discardUntilClosed(nc)
+	},
 	"client hello": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
-		say(nc, []byte{22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // of 512 bytes
-		outlast(nc)
+		writeAll(nc, []byte{22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // of 512 bytes
+		discardUntilClosed(nc)
 	},
-	"body":       slowBody,
-	"half":       func(_ context.Context, _ *hostileConfig, nc net.Conn) { say(nc, large[:len(large)/2]); outlast(nc) },
-	"but a byte": func(_ context.Context, _ *hostileConfig, nc net.Conn) { say(nc, large[:len(large)-1]); outlast(nc) },
-	"read":       func(ctx context.Context, _ *hostileConfig, nc net.Conn) { askOnly(ctx, nc, identities) },
-	"read lists": func(ctx context.Context, _ *hostileConfig, nc net.Conn) { askOnly(ctx, nc, lists) },
+	"body": sendSlowBody,
+	"half": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
+		writeAll(nc, largeRelay[:len(largeRelay)/2])
+		discardUntilClosed(nc)
+	},
+	"but a byte": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
+		writeAll(nc, largeRelay[:len(largeRelay)-1])
+		discardUntilClosed(nc)
+	},
+	"read": func(ctx context.Context, _ *hostileConfig, nc net.Conn) {
+		requestWithoutReading(ctx, nc, identityRequests)
+	},
+	"read lists": func(ctx context.Context, _ *hostileConfig, nc net.Conn) { requestWithoutReading(ctx, nc, listRequests) },
 	"half-open": func(ctx context.Context, c *hostileConfig, nc net.Conn) { // come in, and vanish
-		say(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
-		outlast(nc)
+		writeAll(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
+		discardUntilClosed(nc)
 	},
-	"pings": func(ctx context.Context, c *hostileConfig, nc net.Conn) { ask(ctx, c, nc, time.Second) },
-	"idle":  func(ctx context.Context, c *hostileConfig, nc net.Conn) { ask(ctx, c, nc, 10*time.Second) },
+	"pings": func(ctx context.Context, c *hostileConfig, nc net.Conn) { pingPeriodically(ctx, c, nc, time.Second) },
+	"idle":  func(ctx context.Context, c *hostileConfig, nc net.Conn) { pingPeriodically(ctx, c, nc, 10*time.Second) },
 	"garbage": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
-		say(nc, slices.Repeat([]byte{0xfe, 0xca}, 500))
-		outlast(nc)
+		writeAll(nc, slices.Repeat([]byte{0xfe, 0xca}, 500))
+		discardUntilClosed(nc)
 	},
 	"resets": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
-		say(nc, wire.AppendRelay(nil, []uint64{1, 2, 3}, make([]byte, 5000))[:3000])
+		writeAll(nc, wire.AppendRelay(nil, []uint64{1, 2, 3}, make([]byte, 5000))[:3000])
 	},
 }
 
-// askOnly asks, and does not listen.
-func askOnly(ctx context.Context, nc net.Conn, questions []byte) {
+// requestWithoutReading asks, and does not listen.
+func requestWithoutReading(ctx context.Context, nc net.Conn, requests []byte) {
 	_ = nc.(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 10)
-	for ok := say(nc, questions); ok && every(ctx, time.Second); ok = say(nc, questions[:wire.HeaderSize]) {
+	for ok := writeAll(nc, requests); ok && sleep(ctx, time.Second); ok = writeAll(nc, requests[:wire.HeaderSize]) {
 	}
 }
 
-// slowBody announces a large message, and brings a byte of it in a second.
-func slowBody(ctx context.Context, _ *hostileConfig, nc net.Conn) {
+// sendSlowBody announces a large message, and brings a byte of it in a second.
+func sendSlowBody(ctx context.Context, _ *hostileConfig, nc net.Conn) {
 	frame := wire.AppendRelay(nil, []uint64{1}, nil)
 	binary.BigEndian.PutUint32(frame, 1<<20)
-	ok := say(nc, append(frame, make([]byte, 1000)...))
-	for ok && every(ctx, time.Second) {
-		ok = say(nc, []byte{0})
+	ok := writeAll(nc, append(frame, make([]byte, 1000)...))
+	for ok && sleep(ctx, time.Second) {
+		ok = writeAll(nc, []byte{0})
 	}
 }
 
-// ask comes in, and asks for a sign of life as often as that.
-func ask(ctx context.Context, c *hostileConfig, nc net.Conn, often time.Duration) {
-	say(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
-	var hearing sync.WaitGroup
-	hearing.Go(func() { outlast(nc) }) // ends with the connection
-	for every(ctx, often) && say(nc, wire.AppendPing(nil, 1)) {
+// pingPeriodically comes in, and asks for a sign of life as often as that.
+func pingPeriodically(ctx context.Context, c *hostileConfig, nc net.Conn, interval time.Duration) {
+	writeAll(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
+	var wg sync.WaitGroup
+	wg.Go(func() { discardUntilClosed(nc) }) // ends with the connection
+	for sleep(ctx, interval) && writeAll(nc, wire.AppendPing(nil, 1)) {
 	}
 	nc.Close()
-	hearing.Wait()
+	wg.Wait()
 }
 
-func say(nc net.Conn, b []byte) bool {
+func writeAll(nc net.Conn, b []byte) bool {
 	_, err := nc.Write(b)
 	return err == nil
 }
 
-// outlast waits until the hub has had enough.
-func outlast(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) }
+// discardUntilClosed waits until the hub has had enough.
+func discardUntilClosed(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) }
 
-func every(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
 		return true
@@ -130,11 +141,11 @@ func every(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// besiege keeps up connections of one kind to a hub, makes new ones of those that it ends, no
+// runHostile keeps up connections of one kind to a hub, makes new ones of those that it ends, no
 // faster than it may, and says when all are there, or as many as there will be.
-func besiege(ctx context.Context, t target, c hostileConfig) (*hostile, error) {
-	do := hostility[c.kind]
-	if do == nil {
+func runHostile(ctx context.Context, t target, c hostileConfig) (*hostileResult, error) {
+	attack := attacks[c.kind]
+	if attack == nil {
 		return nil, fmt.Errorf("no kind %q", c.kind)
 	}
 	c.token = t.token
@@ -144,33 +155,33 @@ func besiege(ctx context.Context, t target, c hostileConfig) (*hostile, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var made, held atomic.Int64
-	pace := rate.NewLimiter(rate.Limit(c.rate), max(1, int(c.rate/100)))
-	var all sync.WaitGroup
+	limiter := rate.NewLimiter(rate.Limit(c.rate), max(1, int(c.rate/100)))
+	var wg sync.WaitGroup
 	for i := range c.conns {
 		// Ends with ctx.
-		all.Go(func() {
-			for pace.Wait(ctx) == nil {
-				one(ctx, &c, t.addr, i, do, &made, &held)
+		wg.Go(func() {
+			for limiter.Wait(ctx) == nil {
+				attackOnce(ctx, &c, t.addr, i, attack, &made, &held)
 			}
 		})
 	}
 	ready := time.Now().Add(time.Duration(1.5 * float64(c.conns) / c.rate * float64(time.Second)))
-	for time.Now().Before(ready) && held.Load() < int64(c.conns) && every(ctx, 50*time.Millisecond) {
+	for time.Now().Before(ready) && held.Load() < int64(c.conns) && sleep(ctx, 50*time.Millisecond) {
 	}
 	fmt.Println("moving")
-	for end := time.Now().Add(time.Duration(c.seconds / 2 * float64(time.Second))); time.Now().Before(end) && every(ctx, 50*time.Millisecond); {
+	for end := time.Now().Add(time.Duration(c.seconds / 2 * float64(time.Second))); time.Now().Before(end) && sleep(ctx, 50*time.Millisecond); {
 	}
-	h := &hostile{Held: uint64(held.Load())}
-	for end := time.Now().Add(time.Duration(c.seconds / 2 * float64(time.Second))); time.Now().Before(end) && every(ctx, 50*time.Millisecond); {
+	h := &hostileResult{HeldConns: uint64(held.Load())}
+	for end := time.Now().Add(time.Duration(c.seconds / 2 * float64(time.Second))); time.Now().Before(end) && sleep(ctx, 50*time.Millisecond); {
 	}
-	h.Made = uint64(made.Load())
+	h.MadeConns = uint64(made.Load())
 	cancel()
-	all.Wait()
+	wg.Wait()
 	return h, nil
 }
 
-// one makes a connection and does harm with it.
-func one(ctx context.Context, c *hostileConfig, addr string, i int, do func(context.Context, *hostileConfig, net.Conn), made, held *atomic.Int64) {
+// attackOnce makes a connection and does harm with it.
+func attackOnce(ctx context.Context, c *hostileConfig, addr string, i int, attack func(context.Context, *hostileConfig, net.Conn), made, held *atomic.Int64) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%c.addresses))}, Timeout: 5 * time.Second}
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -182,16 +193,16 @@ func one(ctx context.Context, c *hostileConfig, addr string, i int, do func(cont
 	defer held.Add(-1)
 	_ = nc.(*net.TCPConn).SetLinger(0) // fails only on a closed connection
 	defer nc.Close()
-	over := nc
+	conn := nc
 	if c.secure {
-		secure := tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // who means harm does not mind
-		if secure.HandshakeContext(ctx) != nil {
+		tlsConn := tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // who means harm does not mind
+		if tlsConn.HandshakeContext(ctx) != nil {
 			return
 		}
-		over = secure
+		conn = tlsConn
 	}
-	if c.stay > 0 {
-		_ = nc.SetDeadline(time.Now().Add(c.stay)) // likewise
+	if c.lifetime > 0 {
+		_ = nc.SetDeadline(time.Now().Add(c.lifetime)) // likewise
 	}
-	do(ctx, c, over)
+	attack(ctx, c, conn)
 }

@@ -46,43 +46,43 @@ func run(ctx context.Context, args []string) error {
 	addr := flags.String("addr", "", "where it listens, host:port")
 	token := flags.String("token", "", "what clients of a hub show to it")
 	defaults := flags.Bool("defaults", false, "leave the client library as it comes, even where that loses messages")
-	mode, err := modeOf(args[0], flags)
+	mode, err := newMode(args[0], flags)
 	if err != nil {
 		return err
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
-	result, err := mode(ctx, target{system: *system, addr: *addr, token: *token, group: args[0], defaults: *defaults})
+	result, err := mode(ctx, target{system: *system, addr: *addr, token: *token, namePrefix: args[0], libraryDefaults: *defaults})
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(result)
 }
 
-// modeOf adds the flags of a mode and returns what runs it once they are parsed.
-func modeOf(name string, flags *flag.FlagSet) (func(context.Context, target) (any, error), error) {
+// newMode adds the flags of a mode and returns what runs it once they are parsed.
+func newMode(name string, flags *flag.FlagSet) (func(context.Context, target) (any, error), error) {
 	switch name {
 	case "move":
 		var c moveConfig
 		c.addFlags(flags)
-		return func(ctx context.Context, t target) (any, error) { return move(ctx, t, c) }, nil
+		return func(ctx context.Context, t target) (any, error) { return runMove(ctx, t, c) }, nil
 	case "latency":
 		var c latencyConfig
 		c.addFlags(flags)
-		return func(ctx context.Context, t target) (any, error) { return latency(ctx, t, c) }, nil
+		return func(ctx context.Context, t target) (any, error) { return runLatency(ctx, t, c) }, nil
 	case "storm":
 		var c stormConfig
 		c.addFlags(flags)
-		return func(ctx context.Context, t target) (any, error) { return storm(ctx, t, c) }, nil
+		return func(ctx context.Context, t target) (any, error) { return runStorm(ctx, t, c) }, nil
 	case "flood":
 		var c floodConfig
 		c.addFlags(flags)
-		return func(ctx context.Context, t target) (any, error) { return floodHub(ctx, t, c) }, nil
+		return func(ctx context.Context, t target) (any, error) { return runFlood(ctx, t, c) }, nil
 	case "hostile":
 		var c hostileConfig
 		c.addFlags(flags)
-		return func(ctx context.Context, t target) (any, error) { return besiege(ctx, t, c) }, nil
+		return func(ctx context.Context, t target) (any, error) { return runHostile(ctx, t, c) }, nil
 	}
 	return nil, fmt.Errorf("unknown mode %q, want move, latency, storm, flood or hostile", name)
 }

@@ -2,8 +2,8 @@ package main
 
 import "testing"
 
-// TestRefuses has command lines that mean nothing. None of them connects.
-func TestRefuses(t *testing.T) {
+// TestRun_RejectsArguments has command lines that mean nothing. None of them connects.
+func TestRun_RejectsArguments(t *testing.T) {
 	for _, args := range [][]string{
 		nil,
 		{"nonsense"},

@@ -10,15 +10,15 @@ import (
 
 // moveConfig is what to move.
 type moveConfig struct {
-	clients, senders, to, messages, size int
-	rate, seconds                        float64
-	seed                                 uint64
+	clients, senders, fanout, messages, size int
+	rate, seconds                            float64
+	seed                                     uint64
 }
 
 func (c *moveConfig) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&c.clients, "clients", 100, "clients to connect")
 	flags.IntVar(&c.senders, "senders", 0, "how many of them send; 0 is all")
-	flags.IntVar(&c.to, "to", 0, "receivers of each message, drawn at random; 0 is everyone else")
+	flags.IntVar(&c.fanout, "to", 0, "receivers of each message, drawn at random; 0 is everyone else")
 	flags.IntVar(&c.messages, "messages", 100, "messages of each sender")
 	flags.IntVar(&c.size, "size", 10240, "bytes of each body")
 	flags.Float64Var(&c.rate, "rate", 0, "deliveries a second, in all; 0 is as many as go")
@@ -32,54 +32,54 @@ func (c moveConfig) plan() (*plan, error) {
 		c.senders = c.clients
 	}
 	if c.rate > 0 {
-		fanout := c.to
+		fanout := c.fanout
 		if fanout == 0 {
 			fanout = c.clients - 1
 		}
 		c.messages = int(c.rate * c.seconds / float64(c.senders*fanout))
 	}
-	return newPlan(c.clients, c.senders, c.to, c.messages, c.size, c.seed)
+	return newPlan(c.clients, c.senders, c.fanout, c.messages, c.size, c.seed)
 }
 
-// moved is the result.
-type moved struct {
+// moveResult is the result.
+type moveResult struct {
 	Seconds    float64 `json:"seconds"` // from the first send to the last delivery
 	Deliveries uint64  `json:"deliveries"`
 	Expected   uint64  `json:"expected"`
 	Lost       uint64  `json:"lost"`
 	Faults     uint64  `json:"faults"`  // twice, out of order, or damaged
-	Refused    uint64  `json:"refused"` // of those lost: the client library said so
+	Rejected   uint64  `json:"refused"` // of those lost: the client library said so
 	Problem    string  `json:"problem,omitempty"`
 }
 
-// move runs a move on the target's system.
-func move(ctx context.Context, t target, c moveConfig) (*moved, error) {
-	sys, err := find(t.system)
+// runMove runs a move on the target's system.
+func runMove(ctx context.Context, t target, c moveConfig) (*moveResult, error) {
+	sys, err := findSystem(t.system)
 	if err != nil {
 		return nil, err
 	}
-	return moveOn(ctx, sys, t, c)
+	return runMoveOn(ctx, sys, t, c)
 }
 
-// moveOn connects the clients, lets them send, and waits until everything has
+// runMoveOn connects the clients, lets them send, and waits until everything has
 // arrived or nothing more comes.
-func moveOn(ctx context.Context, sys system, t target, c moveConfig) (*moved, error) {
+func runMoveOn(ctx context.Context, sys system, t target, c moveConfig) (*moveResult, error) {
 	tr, err := newTransfer(sys, t, c)
 	if err != nil {
 		return nil, err
 	}
 	defer tr.close()
-	if err := tr.join(t); err != nil {
+	if err := tr.connect(t); err != nil {
 		return nil, err
 	}
 	fmt.Println("moving")
 	begin := time.Now()
-	var senders sync.WaitGroup
+	var wg sync.WaitGroup
 	for s := range tr.plan.senders {
-		senders.Go(func() { tr.send(s, begin) }) // ends when all is sent, or when tr is closed
+		wg.Go(func() { tr.send(s, begin) }) // ends when all is sent, or when tr is closed
 	}
-	last := tr.watch(ctx)
+	lastProgress := tr.awaitCompletion(ctx)
 	tr.close()
-	senders.Wait()
-	return tr.result(begin, last), nil
+	wg.Wait()
+	return tr.result(begin, lastProgress), nil
 }

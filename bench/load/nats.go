@@ -4,71 +4,71 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// natsNetwork is a NATS server, through nats.go.
-type natsNetwork struct {
-	url      string
-	options  []nats.Option
-	channels channels
-	defaults bool
+// natsDriver is a NATS server, through nats.go.
+type natsDriver struct {
+	url             string
+	options         []nats.Option
+	channels        channels
+	libraryDefaults bool
 }
 
-func newNATSNetwork(t target, n int) network {
-	network := &natsNetwork{url: "nats://" + t.addr, channels: t.channels(n, "."), defaults: t.defaults}
+func newNATSDriver(t target, n int) driver {
+	d := &natsDriver{url: "nats://" + t.addr, channels: t.channels(n, "."), libraryDefaults: t.libraryDefaults}
 	// The pattern is "everyone else", and the server can do that.
-	network.options = append(network.options, nats.NoEcho())
-	if !t.defaults {
+	d.options = append(d.options, nats.NoEcho())
+	if !t.libraryDefaults {
 		// A connection that breaks ends the run. With a new one in its place, what was
 		// lost would only be seen at the end.
-		network.options = append(network.options, nats.NoReconnect(), nats.Timeout(dialTime))
+		d.options = append(d.options, nats.NoReconnect(), nats.Timeout(dialTimeout))
 	}
-	return network
+	return d
 }
 
-// natsMember is one connection.
-type natsMember struct {
-	network *natsNetwork
+// natsConn is one connection.
+type natsConn struct {
+	driver  *natsDriver
 	conn    *nats.Conn
-	leaving chan struct{} // closed by close
+	closing chan struct{} // closed by close
 	done    chan struct{} // closed when nothing more is delivered
 }
 
-// join subscribes with a callback: the reading goroutine hands each message to the
+// connect subscribes with a callback: the reading goroutine hands each message to the
 // one that calls it, and there is no third as there would be with a channel to
 // read from.
-func (n *natsNetwork) join(i int, in inbox) (member, error) {
-	m := &natsMember{network: n, leaving: make(chan struct{}), done: make(chan struct{})}
+func (d *natsDriver) connect(i int, cb callbacks) (driverConn, error) {
+	dc := &natsConn{driver: d, closing: make(chan struct{}), done: make(chan struct{})}
 	var err error
-	if m.conn, err = nats.Connect(n.url, append(n.options, nats.ClosedHandler(m.closed(in)))...); err != nil {
+	if dc.conn, err = nats.Connect(d.url, append(d.options, nats.ClosedHandler(dc.closedHandler(cb)))...); err != nil {
 		return nil, err
 	}
-	if in.deliver == nil {
-		close(m.done)
-		return m, nil
+	if cb.onBody == nil {
+		close(dc.done)
+		return dc, nil
 	}
-	sub, err := m.conn.Subscribe(n.channels.of(i), func(message *nats.Msg) { in.deliver(message.Data) })
+	sub, err := dc.conn.Subscribe(d.channels.subscription(i), func(message *nats.Msg) { cb.onBody(message.Data) })
 	if err == nil {
-		sub.SetClosedHandler(func(string) { close(m.done) })
-		if !n.defaults {
+		sub.SetClosedHandler(func(string) { close(dc.done) })
+		if !d.libraryDefaults {
 			err = sub.SetPendingLimits(-1, -1) // nothing is dropped
 		}
 	}
 	if err == nil {
-		err = m.conn.Flush() // the server has taken the subscription
+		err = dc.conn.Flush() // the server has taken the subscription
 	}
 	if err != nil {
-		m.conn.Close()
+		dc.conn.Close()
 		return nil, err
 	}
-	return m, nil
+	return dc, nil
 }
 
-// closed returns what is called when a connection is over.
-func (m *natsMember) closed(in inbox) func(*nats.Conn) {
+// closedHandler returns what is called when a connection is over.
+func (dc *natsConn) closedHandler(cb callbacks) func(*nats.Conn) {
 	return func(c *nats.Conn) {
 		select {
-		case <-m.leaving:
+		case <-dc.closing:
 		default:
-			in.fail(c.LastError())
+			cb.onError(c.LastError())
 		}
 	}
 }
@@ -77,27 +77,27 @@ func (m *natsMember) closed(in inbox) func(*nats.Conn) {
 // set of subscribers. The library gathers what is published in a buffer that its
 // own goroutine writes at once, so nothing is kept back here; Flush would wait for
 // the server's answer as well.
-func (m *natsMember) send(to []int32, body []byte, _ bool) error {
-	if !m.network.channels.direct {
-		return m.conn.Publish(m.network.channels.all, body)
+func (dc *natsConn) send(to []int32, body []byte, _ bool) error {
+	if !dc.driver.channels.direct {
+		return dc.conn.Publish(dc.driver.channels.broadcast, body)
 	}
 	for _, r := range to {
-		if err := m.conn.Publish(m.network.channels.own[r], body); err != nil {
+		if err := dc.conn.Publish(dc.driver.channels.perClient[r], body); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *natsMember) close() {
-	close(m.leaving)
-	m.conn.Close()
-	<-m.done
+func (dc *natsConn) close() {
+	close(dc.closing)
+	dc.conn.Close()
+	<-dc.done
 }
 
 // visitNATS learns the id from what the server says when it is connected to.
 func visitNATS(addr string) error {
-	c, err := nats.Connect("nats://"+addr, nats.NoReconnect(), nats.Timeout(dialTime))
+	c, err := nats.Connect("nats://"+addr, nats.NoReconnect(), nats.Timeout(dialTimeout))
 	if err != nil {
 		return err
 	}

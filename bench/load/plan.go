@@ -40,12 +40,12 @@ func newPlan(clients, senders, fanout, messages, size int, seed uint64) (*plan, 
 		p.fanout = clients - 1
 		return p, nil
 	}
-	p.draw(seed)
+	p.drawReceivers(seed)
 	return p, nil
 }
 
-// draw chooses the receivers of every message: distinct, and never the sender.
-func (p *plan) draw(seed uint64) {
+// drawReceivers chooses the receivers of every message: distinct, and never the sender.
+func (p *plan) drawReceivers(seed uint64) {
 	p.to = make([][]int32, p.senders)
 	p.due = make([][][]uint32, p.clients)
 	for r := range p.due {
@@ -56,7 +56,7 @@ func (p *plan) draw(seed uint64) {
 		p.to[s] = make([]int32, 0, p.messages*p.fanout)
 		for k := range p.messages {
 			for range p.fanout {
-				r := p.other(random, s, p.to[s][k*p.fanout:])
+				r := p.drawReceiver(random, s, p.to[s][k*p.fanout:])
 				p.to[s] = append(p.to[s], r)
 				p.due[r][s] = append(p.due[r][s], uint32(k))
 			}
@@ -64,8 +64,8 @@ func (p *plan) draw(seed uint64) {
 	}
 }
 
-// other draws a client that is neither s nor one of taken.
-func (p *plan) other(random *rand.Rand, s int, taken []int32) int32 {
+// drawReceiver draws a client that is neither s nor one of taken.
+func (p *plan) drawReceiver(random *rand.Rand, s int, taken []int32) int32 {
 	for {
 		r := random.Int32N(int32(p.clients))
 		if int(r) != s && !slices.Contains(taken, r) {
@@ -87,13 +87,13 @@ func (p *plan) receivers(s, k int) []int32 {
 func (p *plan) expected(r int) uint64 {
 	n := uint64(0)
 	for s := range p.senders {
-		n += uint64(p.dueFrom(r, s))
+		n += uint64(p.dueCount(r, s))
 	}
 	return n
 }
 
-// dueFrom returns how many messages of sender s go to client r.
-func (p *plan) dueFrom(r, s int) int {
+// dueCount returns how many messages of sender s go to client r.
+func (p *plan) dueCount(r, s int) int {
 	switch {
 	case p.to != nil:
 		return len(p.due[r][s])

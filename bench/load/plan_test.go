@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestPlanRefuses(t *testing.T) {
+func TestNewPlan_RejectsArguments(t *testing.T) {
 	for _, test := range []struct {
 		what                                     string
 		clients, senders, fanout, messages, size int
@@ -23,7 +23,7 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
-func TestPlanToEveryone(t *testing.T) {
+func TestPlan_ToEveryone(t *testing.T) {
 	p, err := newPlan(5, 2, 0, 10, 16, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -41,9 +41,9 @@ func TestPlanToEveryone(t *testing.T) {
 	}
 }
 
-// TestPlanScattered looks at the draw: distinct others, all of them in the end, and
+// TestPlan_Scattered looks at the draw: distinct others, all of them in the end, and
 // what receivers expect is what senders send.
-func TestPlanScattered(t *testing.T) {
+func TestPlan_Scattered(t *testing.T) {
 	const clients, fanout, messages = 20, 5, 200
 	p, err := newPlan(clients, clients, fanout, messages, 16, 1)
 	if err != nil {
@@ -81,8 +81,8 @@ func TestPlanScattered(t *testing.T) {
 	}
 }
 
-// TestPlanIsTheSame has the same seed, and another one.
-func TestPlanIsTheSame(t *testing.T) {
+// TestPlan_SameSeedSamePlan has the same seed, and another one.
+func TestPlan_SameSeedSamePlan(t *testing.T) {
 	draw := func(seed uint64) [][]int32 {
 		p, err := newPlan(20, 20, 5, 50, 16, seed)
 		if err != nil {
@@ -90,11 +90,11 @@ func TestPlanIsTheSame(t *testing.T) {
 		}
 		return p.to
 	}
-	one, again, other := draw(1), draw(1), draw(2)
-	if !slices.EqualFunc(one, again, slices.Equal) {
+	first, same, other := draw(1), draw(1), draw(2)
+	if !slices.EqualFunc(first, same, slices.Equal) {
 		t.Error("two plans of one seed differ")
 	}
-	if slices.EqualFunc(one, other, slices.Equal) {
+	if slices.EqualFunc(first, other, slices.Equal) {
 		t.Error("the plans of two seeds are the same")
 	}
 }

@@ -8,25 +8,25 @@ func (tr *transfer) send(s int, begin time.Time) {
 	body := make([]byte, tr.plan.size)
 	// The senders begin one after the other within the first interval, or all of
 	// them would send at the same moment again and again.
-	first := begin.Add(tr.interval * time.Duration(s) / time.Duration(tr.plan.senders))
+	firstDue := begin.Add(tr.interval * time.Duration(s) / time.Duration(tr.plan.senders))
 	for k := range tr.plan.messages {
-		if tr.interval > 0 && !tr.await(first.Add(time.Duration(k)*tr.interval)) {
+		if tr.interval > 0 && !tr.waitUntilDue(firstDue.Add(time.Duration(k)*tr.interval)) {
 			return
 		}
 		putHeader(body, s, k)
 		more := tr.interval == 0 && k+1 < tr.plan.messages
-		if err := tr.members[s].send(tr.plan.receivers(s, k), body, more); err != nil {
-			tr.refused.Add(uint64(tr.plan.fanout))
+		if err := tr.conns[s].send(tr.plan.receivers(s, k), body, more); err != nil {
+			tr.rejected.Add(uint64(tr.plan.fanout))
 			tr.fail(err)
-			if !tr.tolerant || tr.over() {
+			if !tr.tolerant || tr.isStopped() {
 				return
 			}
 		}
 	}
 }
 
-// await waits until a message is due, and returns false when the run is over.
-func (tr *transfer) await(due time.Time) bool {
+// waitUntilDue waits until a message is due, and returns false when the run is over.
+func (tr *transfer) waitUntilDue(due time.Time) bool {
 	time.Sleep(time.Until(due))
-	return !tr.over()
+	return !tr.isStopped()
 }

@@ -19,16 +19,16 @@ func (c *stormConfig) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&c.parallel, "parallel", 64, "clients that are there at the same time")
 }
 
-// stormed is the result.
-type stormed struct {
+// stormResult is the result.
+type stormResult struct {
 	Seconds float64 `json:"seconds"`
 	Visits  int     `json:"visits"`
 }
 
-// storm lets clients connect, ask for their id and leave, as fast as they can. Any
+// runStorm lets clients connect, ask for their id and leave, as fast as they can. Any
 // error is one too many.
-func storm(ctx context.Context, t target, c stormConfig) (*stormed, error) {
-	sys, err := find(t.system)
+func runStorm(ctx context.Context, t target, c stormConfig) (*stormResult, error) {
+	sys, err := findSystem(t.system)
 	if err != nil {
 		return nil, err
 	}
@@ -38,11 +38,11 @@ func storm(ctx context.Context, t target, c stormConfig) (*stormed, error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var next atomic.Int64
-	var visitors sync.WaitGroup
+	var wg sync.WaitGroup
 	begin := time.Now()
 	for range c.parallel {
 		// Ends when everybody has been there, or one visit has failed.
-		visitors.Go(func() {
+		wg.Go(func() {
 			for i := next.Add(1); i <= int64(c.clients) && ctx.Err() == nil; i = next.Add(1) {
 				if err := sys.visit(t.addr); err != nil {
 					fail(fmt.Errorf("client %d: %w", i, err))
@@ -50,9 +50,9 @@ func storm(ctx context.Context, t target, c stormConfig) (*stormed, error) {
 			}
 		})
 	}
-	visitors.Wait()
+	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	return &stormed{time.Since(begin).Seconds(), c.clients}, nil
+	return &stormResult{time.Since(begin).Seconds(), c.clients}, nil
 }

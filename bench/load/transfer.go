@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// joinAtOnce is how many clients connect at the same time: enough to hide the
+// maxConcurrentConnects is how many clients connect at the same time: enough to hide the
 // round trips, few enough for any listener's backlog.
-const joinAtOnce = 32
+const maxConcurrentConnects = 32
 
 // transfer is one move under way.
 type transfer struct {
 	// Static after join.
 	system    system
 	plan      *plan
-	members   []member
+	conns     []driverConn
 	receivers []*receiver
 	interval  time.Duration // between two messages of a sender; 0 is none
 	tolerant  bool          // a refused message or a lost connection does not end it
 
-	missing  atomic.Int64 // receivers that are not complete
-	complete chan struct{}
-	refused  atomic.Uint64
-	problem  atomic.Pointer[error] // the first one
-	stopped  chan struct{}
-	stop     func() // closes stopped, once
-	close    func() // stops, and lets everybody leave, once
+	incomplete atomic.Int64 // receivers that are not complete
+	complete   chan struct{}
+	rejected   atomic.Uint64
+	problem    atomic.Pointer[error] // the first one
+	stopped    chan struct{}
+	stop       func() // closes stopped, once
+	close      func() // stops, and lets everybody leave, once
 }
 
 // newTransfer returns a transfer whose clients have not joined yet.
@@ -37,60 +37,60 @@ func newTransfer(sys system, t target, c moveConfig) (*transfer, error) {
 	if err != nil {
 		return nil, err
 	}
-	tr := &transfer{system: sys, plan: p, tolerant: t.defaults, complete: make(chan struct{}), stopped: make(chan struct{})}
+	tr := &transfer{system: sys, plan: p, tolerant: t.libraryDefaults, complete: make(chan struct{}), stopped: make(chan struct{})}
 	tr.stop = sync.OnceFunc(func() { close(tr.stopped) })
-	tr.close = sync.OnceFunc(tr.leave)
+	tr.close = sync.OnceFunc(tr.disconnect)
 	if c.rate > 0 {
 		tr.interval = time.Duration(float64(p.senders*p.fanout) / c.rate * float64(time.Second))
 	}
 	for i := range p.clients {
-		one := newReceiver(p, i, sys.echoes)
-		one.complete = tr.received
-		if one.expected > 0 {
-			tr.missing.Add(1)
+		rcv := newReceiver(p, i, sys.echoes)
+		rcv.onComplete = tr.receiverComplete
+		if rcv.expected > 0 {
+			tr.incomplete.Add(1)
 		}
-		tr.receivers = append(tr.receivers, one)
+		tr.receivers = append(tr.receivers, rcv)
 	}
 	return tr, nil
 }
 
-// received is called by each receiver that has everything.
-func (tr *transfer) received() {
-	if tr.missing.Add(-1) == 0 {
+// receiverComplete is called by each receiver that has everything.
+func (tr *transfer) receiverComplete() {
+	if tr.incomplete.Add(-1) == 0 {
 		close(tr.complete)
 	}
 }
 
-// join connects everybody.
-func (tr *transfer) join(t target) error {
+// connect connects everybody.
+func (tr *transfer) connect(t target) error {
 	t.size, t.direct = tr.plan.size, tr.plan.to != nil
-	network := tr.system.network(t, tr.plan.clients)
-	tr.members = make([]member, tr.plan.clients)
+	d := tr.system.newDriver(t, tr.plan.clients)
+	tr.conns = make([]driverConn, tr.plan.clients)
 	errs := make([]error, tr.plan.clients)
-	slots := make(chan struct{}, joinAtOnce)
-	var joining sync.WaitGroup
-	for i := range tr.members {
+	slots := make(chan struct{}, maxConcurrentConnects)
+	var wg sync.WaitGroup
+	for i := range tr.conns {
 		slots <- struct{}{}
-		joining.Go(func() {
-			tr.members[i], errs[i] = network.join(i, tr.inbox(i))
+		wg.Go(func() {
+			tr.conns[i], errs[i] = d.connect(i, tr.callbacks(i))
 			<-slots
 		})
 	}
-	joining.Wait()
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
-func (tr *transfer) inbox(i int) inbox {
-	in := inbox{fail: func(err error) { tr.fail(fmt.Errorf("client %d: %w", i, err)) }}
-	if one := tr.receivers[i]; one.expected > 0 {
-		in.deliver = one.take
+func (tr *transfer) callbacks(i int) callbacks {
+	cb := callbacks{onError: func(err error) { tr.fail(fmt.Errorf("client %d: %w", i, err)) }}
+	if rcv := tr.receivers[i]; rcv.expected > 0 {
+		cb.onBody = rcv.handleBody
 	}
-	return in
+	return cb
 }
 
 // fail notes what went wrong, and ends a run that does not tolerate it.
 func (tr *transfer) fail(err error) {
-	if tr.over() {
+	if tr.isStopped() {
 		return // connections end then
 	}
 	tr.problem.CompareAndSwap(nil, &err)
@@ -99,8 +99,8 @@ func (tr *transfer) fail(err error) {
 	}
 }
 
-// over says whether the run was stopped.
-func (tr *transfer) over() bool {
+// isStopped says whether the run was stopped.
+func (tr *transfer) isStopped() bool {
 	select {
 	case <-tr.stopped:
 		return true
@@ -109,33 +109,33 @@ func (tr *transfer) over() bool {
 	}
 }
 
-// leave lets everybody leave.
-func (tr *transfer) leave() {
+// disconnect lets everybody leave.
+func (tr *transfer) disconnect() {
 	tr.stop()
-	var leaving sync.WaitGroup
-	for _, m := range tr.members {
-		if m != nil {
-			leaving.Go(m.close)
+	var wg sync.WaitGroup
+	for _, dc := range tr.conns {
+		if dc != nil {
+			wg.Go(dc.close)
 		}
 	}
-	leaving.Wait()
+	wg.Wait()
 }
 
 // result sums up what the receivers have. The run is closed. last is when the
 // last progress was seen; receivers that are complete know better.
-func (tr *transfer) result(begin, last time.Time) *moved {
-	m := &moved{Expected: tr.plan.deliveries(), Refused: tr.refused.Load()}
+func (tr *transfer) result(begin, lastProgress time.Time) *moveResult {
+	m := &moveResult{Expected: tr.plan.deliveries(), Rejected: tr.rejected.Load()}
 	var end time.Time
-	for _, one := range tr.receivers {
-		m.Deliveries += one.check.got
-		m.Faults += one.check.faults
-		if one.last.After(end) {
-			end = one.last
+	for _, rcv := range tr.receivers {
+		m.Deliveries += rcv.checker.received
+		m.Faults += rcv.checker.faults
+		if rcv.completedAt.After(end) {
+			end = rcv.completedAt
 		}
 	}
 	m.Lost = m.Expected - m.Deliveries
 	if m.Lost > 0 {
-		end = last
+		end = lastProgress
 	}
 	m.Seconds = end.Sub(begin).Seconds()
 	if err := tr.problem.Load(); err != nil {

@@ -6,82 +6,82 @@ import (
 	"testing/synctest"
 )
 
-// fakeNetwork delivers at once what is sent to everyone, unless a test meddles.
-type fakeNetwork struct {
-	inboxes []inbox
+// fakeDriver delivers at once what is sent to everyone, unless a test meddles.
+type fakeDriver struct {
+	callbacks []callbacks
 
-	// meddle says how often a message is delivered, 1 as a rule, and may fail.
-	meddle func(from, to, number int) (times int, err error)
+	// intercept says how often a message is delivered, 1 as a rule, and may fail.
+	intercept func(from, to, number int) (times int, err error)
 }
 
-// fakeMember is a client of it.
-type fakeMember struct {
-	network *fakeNetwork
-	self    int
-	sent    int
+// fakeConn is a client of it.
+type fakeConn struct {
+	driver *fakeDriver
+	self   int
+	sent   int
 }
 
-func (n *fakeNetwork) join(i int, in inbox) (member, error) {
-	n.inboxes[i] = in
-	return &fakeMember{network: n, self: i}, nil
+func (d *fakeDriver) connect(i int, cb callbacks) (driverConn, error) {
+	d.callbacks[i] = cb
+	return &fakeConn{driver: d, self: i}, nil
 }
 
-func (m *fakeMember) send(_ []int32, body []byte, _ bool) error {
-	number := m.sent
-	m.sent++
-	for to, in := range m.network.inboxes {
-		if to == m.self {
+func (dc *fakeConn) send(_ []int32, body []byte, _ bool) error {
+	number := dc.sent
+	dc.sent++
+	for to, cb := range dc.driver.callbacks {
+		if to == dc.self {
 			continue
 		}
-		times, err := m.network.meddle(m.self, to, number)
+		times, err := dc.driver.intercept(dc.self, to, number)
 		if err != nil {
 			return err
 		}
 		for range times {
-			in.deliver(body)
+			cb.onBody(body)
 		}
 	}
 	return nil
 }
 
-func (m *fakeMember) close() {}
+func (dc *fakeConn) close() {}
 
-// transferred runs a move of 3 messages from one client to two others.
-func transferred(t *testing.T, c moveConfig, tolerant bool, meddle func(from, to, number int) (int, error)) (m *moved) {
+// runTestMove runs a move of 3 messages from one client to two others.
+func runTestMove(t *testing.T, c moveConfig, tolerant bool, intercept func(from, to, number int) (int, error)) (m *moveResult) {
 	t.Helper()
 	c.clients, c.senders, c.size = 3, 1, 32
 	synctest.Test(t, func(t *testing.T) {
-		fake := system{network: func(_ target, n int) network {
-			return &fakeNetwork{inboxes: make([]inbox, n), meddle: meddle}
+		fake := system{newDriver: func(_ target, n int) driver {
+			return &fakeDriver{callbacks: make([]callbacks, n), intercept: intercept}
 		}}
 		var err error
-		if m, err = moveOn(t.Context(), fake, target{defaults: tolerant}, c); err != nil {
+		if m, err = runMoveOn(t.Context(), fake, target{libraryDefaults: tolerant}, c); err != nil {
 			t.Fatal(err)
 		}
 	})
 	return m
 }
 
-func always(int, int, int) (int, error) { return 1, nil }
+func deliverOnce(int, int, int) (int, error) { return 1, nil }
 
-func TestMove(t *testing.T) {
-	m := transferred(t, moveConfig{messages: 3}, false, always)
-	if want := (moved{Deliveries: 6, Expected: 6}); *m != want { // in no time: it is a fake
+func TestRunMove_DeliversAll(t *testing.T) {
+	m := runTestMove(t, moveConfig{messages: 3}, false, deliverOnce)
+	if want := (moveResult{Deliveries: 6, Expected: 6}); *m != want { // in no time: it is a fake
 		t.Errorf("%+v, want %+v", *m, want)
 	}
 }
 
-// TestMovePaced sends for two seconds of the test's time.
-func TestMovePaced(t *testing.T) {
-	m := transferred(t, moveConfig{rate: 100, seconds: 2}, false, always)
+// TestRunMove_WithRate sends for two seconds of the test's time.
+func TestRunMove_WithRate(t *testing.T) {
+	m := runTestMove(t, moveConfig{rate: 100, seconds: 2}, false, deliverOnce)
 	if m.Expected != 200 || m.Lost != 0 || m.Seconds < 1.9 || m.Seconds > 2 {
 		t.Errorf("%+v, want 200 deliveries in almost 2 s", *m)
 	}
 }
 
-// TestMoveLoses has one delivery go missing: the run ends, and says so.
-func TestMoveLoses(t *testing.T) {
-	m := transferred(t, moveConfig{messages: 3}, false, func(_, to, number int) (int, error) {
+// TestRunMove_ReportsLoss has one delivery go missing: the run ends, and says so.
+func TestRunMove_ReportsLoss(t *testing.T) {
+	m := runTestMove(t, moveConfig{messages: 3}, false, func(_, to, number int) (int, error) {
 		if to == 2 && number == 1 {
 			return 0, nil
 		}
@@ -90,13 +90,13 @@ func TestMoveLoses(t *testing.T) {
 	if m.Lost != 1 || m.Deliveries != 5 || m.Faults != 0 {
 		t.Errorf("%+v, want one lost", *m)
 	}
-	if m.Seconds > patience.Seconds()/2 {
+	if m.Seconds > stallTimeout.Seconds()/2 {
 		t.Errorf("%v s, which has the waiting in it", m.Seconds)
 	}
 }
 
-func TestMoveDuplicates(t *testing.T) {
-	m := transferred(t, moveConfig{messages: 3}, false, func(_, to, number int) (int, error) {
+func TestRunMove_ReportsDuplicate(t *testing.T) {
+	m := runTestMove(t, moveConfig{messages: 3}, false, func(_, to, number int) (int, error) {
 		if to == 2 && number == 1 {
 			return 2, nil
 		}
@@ -107,27 +107,27 @@ func TestMoveDuplicates(t *testing.T) {
 	}
 }
 
-var errRefused = errors.New("refused")
+var errRejected = errors.New("refused")
 
-func refuseSecond(_, _, number int) (int, error) {
+func rejectSecond(_, _, number int) (int, error) {
 	if number == 1 {
-		return 0, errRefused
+		return 0, errRejected
 	}
 	return 1, nil
 }
 
-// TestMoveFails has a send that fails: that is the end.
-func TestMoveFails(t *testing.T) {
-	m := transferred(t, moveConfig{messages: 3}, false, refuseSecond)
+// TestRunMove_StopsAtSendError has a send that fails: that is the end.
+func TestRunMove_StopsAtSendError(t *testing.T) {
+	m := runTestMove(t, moveConfig{messages: 3}, false, rejectSecond)
 	if m.Problem == "" || m.Deliveries != 2 || m.Lost != 4 {
 		t.Errorf("%+v, want the first message and the problem", *m)
 	}
 }
 
-// TestMoveTolerates goes on where a send fails.
-func TestMoveTolerates(t *testing.T) {
-	m := transferred(t, moveConfig{messages: 3}, true, refuseSecond)
-	if m.Problem == "" || m.Deliveries != 4 || m.Lost != 2 || m.Refused != 2 {
+// TestRunMove_ToleratesSendError goes on where a send fails.
+func TestRunMove_ToleratesSendError(t *testing.T) {
+	m := runTestMove(t, moveConfig{messages: 3}, true, rejectSecond)
+	if m.Problem == "" || m.Deliveries != 4 || m.Lost != 2 || m.Rejected != 2 {
 		t.Errorf("%+v, want two messages of three, and the third refused", *m)
 	}
 }

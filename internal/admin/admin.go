@@ -34,32 +34,32 @@ type Hub interface {
 
 // Limits of what one who asks can take from the hub.
 const (
-	headerTimeout = 5 * time.Second  // for the head of a request
-	readTimeout   = 10 * time.Second // for all of it
-	writeTimeout  = 30 * time.Second // for the answer; a profile adds the time for which it runs
-	idleTimeout   = 2 * time.Minute  // between two requests: longer than Prometheus usually waits
-	headerMost    = 16 << 10         // bytes
-	bodyMost      = 4 << 10          // bytes; no request needs one
-	scrapesMost   = 4                // at the same time
+	headerTimeout  = 5 * time.Second  // for the head of a request
+	readTimeout    = 10 * time.Second // for all of it
+	writeTimeout   = 30 * time.Second // for the answer; a profile adds the time for which it runs
+	idleTimeout    = 2 * time.Minute  // between two requests: longer than Prometheus usually waits
+	maxHeaderBytes = 16 << 10         // bytes
+	maxBodyBytes   = 4 << 10          // bytes; no request needs one
+	maxScrapes     = 4                // at the same time
 )
 
-// tokenLeast is how many characters a token has at least: 16 random ones cannot be
+// minTokenLen is how many characters a token has at least: 16 random ones cannot be
 // guessed over a network.
-const tokenLeast = 16
+const minTokenLen = 16
 
 // DefaultMaxConnections is how many connections may be open at the same time.
 const DefaultMaxConnections = 100
 
-// defaultSample is the time over which rates are measured.
-const defaultSample = 5 * time.Second
+// defaultSampleInterval is the time over which rates are measured.
+const defaultSampleInterval = 5 * time.Second
 
 // Errors of New.
 var (
-	// ErrOpen says that other machines could ask without a token.
-	ErrOpen = errors.New("no token")
+	// ErrTokenRequired says that other machines could ask without a token.
+	ErrTokenRequired = errors.New("no token")
 
-	// ErrToken says that what is given cannot be one.
-	ErrToken = errors.New("unusable token")
+	// ErrInvalidToken says that what is given cannot be one.
+	ErrInvalidToken = errors.New("unusable token")
 )
 
 // Config is what a Server needs.
@@ -78,9 +78,9 @@ type Config struct {
 	// if the listener can be reached only from this machine.
 	Token string
 
-	// Alive returns why the hub does not work, and nil while it does, for the probes. It may be called
+	// CheckHealth returns why the hub does not work, and nil while it does, for the probes. It may be called
 	// concurrently and must not wait long. nil: it works for as long as it answers here.
-	Alive func() error
+	CheckHealth func() error
 
 	// LogDropped returns how many lines of the log were dropped, which is among the metrics. It may be
 	// called concurrently. nil: none ever is.
@@ -89,12 +89,12 @@ type Config struct {
 	// Latency is shown among the metrics. nil: there is none.
 	Latency *Latency
 
-	// Certificate returns until when the certificate that the hub shows is good, which is
+	// CertificateExpiry returns until when the certificate that the hub shows is good, which is
 	// among the metrics. It may be called concurrently. nil: it shows none.
-	Certificate func() time.Time
+	CertificateExpiry func() time.Time
 
-	// Sample is over which time rates are measured. Default: 5 s.
-	Sample time.Duration
+	// SampleInterval is over which time rates are measured. Default: 5 s.
+	SampleInterval time.Duration
 
 	// Logger gets a line for each client that is disconnected here. Default: none are
 	// written.
@@ -104,11 +104,11 @@ type Config struct {
 // Server serves the admin address. All methods may be called concurrently.
 type Server struct {
 	// Static after New.
-	config  Config
-	secret  *secret // nil: whoever is on this machine may ask
-	http    http.Server
-	metrics *prometheus.Registry
-	rates   *rates
+	config    Config
+	tokenHash *tokenHash // nil: whoever is on this machine may ask
+	http      http.Server
+	registry  *prometheus.Registry
+	rates     *rateSampler
 
 	draining atomic.Bool
 }
@@ -119,60 +119,60 @@ func New(config Config) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	if config.Alive == nil {
-		config.Alive = func() error { return nil }
+	if config.CheckHealth == nil {
+		config.CheckHealth = func() error { return nil }
 	}
 	if config.MaxConnections == 0 {
 		config.MaxConnections = DefaultMaxConnections
 	}
-	if config.Sample == 0 {
-		config.Sample = defaultSample
+	if config.SampleInterval == 0 {
+		config.SampleInterval = defaultSampleInterval
 	}
 	s := &Server{config: config}
-	if err := s.protect(); err != nil {
+	if err := s.initAuth(); err != nil {
 		config.Listener.Close()
 		return nil, err
 	}
-	s.metrics = newRegistry(&config)
-	s.rates = newRates(config.Hub, config.Sample)
+	s.registry = newRegistry(&config)
+	s.rates = newRateSampler(config.Hub, config.SampleInterval)
 	s.http = http.Server{
-		Handler:           s.guard(http.MaxBytesHandler(s.routing(), bodyMost)),
+		Handler:           s.authorize(http.MaxBytesHandler(s.newMux(), maxBodyBytes)),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    headerMost,
+		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelDebug),
 	}
 	return s, nil
 }
 
-// protect sees to it that nobody gets in without a token from another machine.
-func (s *Server) protect() error {
+// initAuth sees to it that nobody gets in without a token from another machine.
+func (s *Server) initAuth() error {
 	if s.config.Token != "" {
-		s.secret = newSecret(s.config.Token)
+		s.tokenHash = hashToken(s.config.Token)
 	}
-	return Check(s.config.Listener.Addr(), s.config.Token)
+	return CheckAccess(s.config.Listener.Addr(), s.config.Token)
 }
 
-// Check returns the error that New would return for a listener at addr and a token.
-func Check(addr net.Addr, token string) error {
+// CheckAccess returns the error that New would return for a listener at addr and a token.
+func CheckAccess(addr net.Addr, token string) error {
 	switch {
 	case token != "":
 		return CheckToken(token)
 	case !isLoopback(addr):
-		return fmt.Errorf("%w: %s can be reached from other machines, so it needs one", ErrOpen, addr)
+		return fmt.Errorf("%w: %s can be reached from other machines, so it needs one", ErrTokenRequired, addr)
 	}
 	return nil
 }
 
-// CheckToken returns an error that wraps ErrToken if a text cannot be Config.Token.
+// CheckToken returns an error that wraps ErrInvalidToken if a text cannot be Config.Token.
 func CheckToken(token string) error {
 	switch {
-	case len(token) < tokenLeast:
-		return fmt.Errorf("%w: it has %d characters, at least %d are needed", ErrToken, len(token), tokenLeast)
+	case len(token) < minTokenLen:
+		return fmt.Errorf("%w: it has %d characters, at least %d are needed", ErrInvalidToken, len(token), minTokenLen)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return fmt.Errorf("%w: it must be one word of ASCII characters, for it travels in a header", ErrToken)
+		return fmt.Errorf("%w: it must be one word of ASCII characters, for it travels in a header", ErrInvalidToken)
 	}
 	return nil
 }
@@ -186,7 +186,7 @@ func isLoopback(addr net.Addr) bool {
 // Serve serves until Close, and then returns nil; or until the listener breaks, and
 // then returns why. It may be called once.
 func (s *Server) Serve() error {
-	err := s.http.Serve(&few{Listener: s.config.Listener, most: int32(s.config.MaxConnections)})
+	err := s.http.Serve(&limitListener{Listener: s.config.Listener, maxConns: int32(s.config.MaxConnections)})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestProbes(t *testing.T) {
-	s := start(t, Config{})
+	s := startHub(t, Config{})
 	if got := string(s.get("/healthz")); got != "{\"status\":\"alive\"}\n" {
 		t.Errorf("got %q", got)
 	}
@@ -18,13 +18,13 @@ func TestProbes(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	s.Drain()
-	s.refused(s.ask(http.MethodGet, "/readyz", nil), http.StatusServiceUnavailable, "ending")
+	s.wantError(s.do(http.MethodGet, "/readyz", nil), http.StatusServiceUnavailable, "ending")
 	s.get("/healthz")
 	s.get("/metrics")
 }
 
 func TestProfiles(t *testing.T) {
-	s := start(t, Config{})
+	s := startHub(t, Config{})
 	for _, path := range []string{"heap", "goroutine", "profile?seconds=1", "trace?seconds=1"} {
 		if got := s.get("/debug/pprof/" + path); len(got) < 100 {
 			t.Errorf("%s has %d bytes", path, len(got))
@@ -38,32 +38,32 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// TestALargeRequestIsCutShort sends heads and bodies that nobody needs.
-func TestALargeRequestIsCutShort(t *testing.T) {
-	s := start(t, Config{})
+// TestServer_RejectsLargeRequest sends heads and bodies that nobody needs.
+func TestServer_RejectsLargeRequest(t *testing.T) {
+	s := startHub(t, Config{})
 	for name, request := range map[string]string{
 		"head": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n",
 		"line": "GET /" + strings.Repeat("x", 1<<20) + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	} {
-		nc, err := net.Dial("tcp", s.admin)
+		nc, err := net.Dial("tcp", s.adminAddr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		go io.WriteString(nc, request) // ends when the connection does
-		answer, _ := io.ReadAll(nc)    // which may end in a reset: not all was read
-		if nc.Close(); len(answer) > 0 && !bytes.HasPrefix(answer, []byte("HTTP/1.1 431 ")) {
-			t.Errorf("%s: %.100s", name, answer)
+		response, _ := io.ReadAll(nc)  // which may end in a reset: not all was read
+		if nc.Close(); len(response) > 0 && !bytes.HasPrefix(response, []byte("HTTP/1.1 431 ")) {
+			t.Errorf("%s: %.100s", name, response)
 		}
 	}
 	s.get("/healthz")
 }
 
-// TestConnectionsAreFew opens more than are let in, and then makes room.
-func TestConnectionsAreFew(t *testing.T) {
-	s := start(t, Config{})
+// TestLimitListener opens more than are let in, and then makes room.
+func TestLimitListener(t *testing.T) {
+	s := startHub(t, Config{})
 	var open []net.Conn
 	for range DefaultMaxConnections + 20 {
-		nc, err := net.Dial("tcp", s.admin)
+		nc, err := net.Dial("tcp", s.adminAddr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestConnectionsAreFew(t *testing.T) {
 		nc.Close()
 	}
 	eventually(t, "there is room", func() bool {
-		got, err := s.http.Get("http://" + s.admin + "/healthz")
+		got, err := s.http.Get("http://" + s.adminAddr + "/healthz")
 		if err == nil {
 			got.Body.Close()
 		}
@@ -87,10 +87,10 @@ func TestConnectionsAreFew(t *testing.T) {
 	})
 }
 
-// TestCloseEndsWhoIsAnswered closes while a profile is taken.
-func TestCloseEndsWhoIsAnswered(t *testing.T) {
-	s := start(t, Config{})
-	nc, err := net.Dial("tcp", s.admin)
+// TestServer_CloseDuringRequest closes while a profile is taken.
+func TestServer_CloseDuringRequest(t *testing.T) {
+	s := startHub(t, Config{})
+	nc, err := net.Dial("tcp", s.adminAddr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	pageDefault = 100
-	pageMost    = 1000 // clients on one page: some 300 KB of JSON
+	defaultPageSize = 100
+	maxPageSize     = 1000 // clients on one page: some 300 KB of JSON
 )
 
-// page is a part of the list of clients.
-type page struct {
-	Clients []shown `json:"clients"`
-	Total   int     `json:"total"` // how many are connected in all
-	More    bool    `json:"more"`  // there are some behind the last of these
+// clientsResponse is a part of the list of clients.
+type clientsResponse struct {
+	Clients []clientJSON `json:"clients"`
+	Total   int          `json:"total"` // how many are connected in all
+	More    bool         `json:"more"`  // there are some behind the last of these
 }
 
-// shown is one client as programs see it. Ids are text, as in the protocol: many
+// clientJSON is one client as programs see it. Ids are text, as in the protocol: many
 // programs keep numbers in 53 bits.
-type shown struct {
+type clientJSON struct {
 	ID          uint64    `json:"id,string"`
 	Address     string    `json:"address"`
 	Since       time.Time `json:"since"`
@@ -45,56 +45,56 @@ type shown struct {
 	BytesOutRate    *float64 `json:"bytes_out_per_second"`
 }
 
-// view returns a client as programs see it.
-func (s *Server) view(c *hub.ClientInfo) shown {
-	v := shown{
+// describeClient returns a client as programs see it.
+func (s *Server) describeClient(c *hub.ClientInfo) clientJSON {
+	v := clientJSON{
 		ID: c.ID, Address: c.Address.String(), Since: c.Since, Name: c.Name, Subject: c.Subject, Protocol: c.Protocol, Detached: c.Detached,
 		QueuedBytes: c.QueuedBytes,
 		MessagesIn:  c.MessagesIn, MessagesOut: c.MessagesOut, BytesIn: c.BytesIn, BytesOut: c.BytesOut,
 	}
-	if r, ok := s.rates.of(c); ok {
+	if r, ok := s.rates.rateOf(c); ok {
 		v.MessagesInRate, v.MessagesOutRate, v.BytesInRate, v.BytesOutRate = &r.messagesIn, &r.messagesOut, &r.bytesIn, &r.bytesOut
 	}
 	return v
 }
 
-func (s *Server) listClients(w http.ResponseWriter, r *http.Request) {
+func (s *Server) handleListClients(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	after, err := number(query, "after", 0, 0, 1<<64-1)
+	after, err := parseUintParam(query, "after", 0, 0, 1<<64-1)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+		writeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	limit, err := number(query, "limit", pageDefault, 1, pageMost)
+	limit, err := parseUintParam(query, "limit", defaultPageSize, 1, maxPageSize)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+		writeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	s.rates.want()
+	s.rates.requestSampling()
 	infos := s.config.Hub.Clients(after, int(limit)+1)
-	p := page{Clients: []shown{}, Total: s.config.Hub.Stats().Clients, More: len(infos) > int(limit)}
+	p := clientsResponse{Clients: []clientJSON{}, Total: s.config.Hub.Stats().Clients, More: len(infos) > int(limit)}
 	for i := range infos[:min(len(infos), int(limit))] {
-		p.Clients = append(p.Clients, s.view(&infos[i]))
+		p.Clients = append(p.Clients, s.describeClient(&infos[i]))
 	}
-	answer(w, http.StatusOK, p)
+	writeJSON(w, http.StatusOK, p)
 }
 
-func (s *Server) showClient(w http.ResponseWriter, r *http.Request) {
-	id, ok := clientID(w, r)
+func (s *Server) handleGetClient(w http.ResponseWriter, r *http.Request) {
+	id, ok := parseClientID(w, r)
 	if !ok {
 		return
 	}
 	info, ok := s.config.Hub.Client(id)
 	if !ok {
-		unknown(w, id)
+		writeClientNotFound(w, id)
 		return
 	}
-	s.rates.want()
-	answer(w, http.StatusOK, s.view(&info))
+	s.rates.requestSampling()
+	writeJSON(w, http.StatusOK, s.describeClient(&info))
 }
 
-func (s *Server) disconnect(w http.ResponseWriter, r *http.Request) {
-	id, ok := clientID(w, r)
+func (s *Server) handleDisconnect(w http.ResponseWriter, r *http.Request) {
+	id, ok := parseClientID(w, r)
 	if !ok {
 		return
 	}
@@ -102,41 +102,41 @@ func (s *Server) disconnect(w http.ResponseWriter, r *http.Request) {
 	if text := r.URL.Query().Get("reconnect"); text != "" {
 		var err error
 		if reconnect, err = strconv.ParseBool(text); err != nil {
-			refuse(w, http.StatusBadRequest, fmt.Sprintf("reconnect is %q, must be true or false", text))
+			writeError(w, http.StatusBadRequest, fmt.Sprintf("reconnect is %q, must be true or false", text))
 			return
 		}
 	}
 	if !s.config.Hub.Disconnect(id, reconnect) {
-		unknown(w, id)
+		writeClientNotFound(w, id)
 		return
 	}
 	s.config.Logger.Info("disconnected by the operator", "client", id, "from", r.RemoteAddr, "reconnect", reconnect)
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// clientID returns the id in a path, or answers why it is none.
-func clientID(w http.ResponseWriter, r *http.Request) (uint64, bool) {
+// parseClientID returns the id in a path, or answers why it is none.
+func parseClientID(w http.ResponseWriter, r *http.Request) (uint64, bool) {
 	text := r.PathValue("id")
 	id, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, fmt.Sprintf("%q is no id: they are whole numbers in decimal", text))
+		writeError(w, http.StatusBadRequest, fmt.Sprintf("%q is no id: they are whole numbers in decimal", text))
 	}
 	return id, err == nil
 }
 
-func unknown(w http.ResponseWriter, id uint64) {
-	refuse(w, http.StatusNotFound, fmt.Sprintf("no client %d is connected", id))
+func writeClientNotFound(w http.ResponseWriter, id uint64) {
+	writeError(w, http.StatusNotFound, fmt.Sprintf("no client %d is connected", id))
 }
 
-// number returns a parameter, which must be from least to most if it is given.
-func number(query url.Values, name string, fallback, least, most uint64) (uint64, error) {
+// parseUintParam returns a parameter, which must be from least to most if it is given.
+func parseUintParam(query url.Values, name string, defaultValue, minValue, maxValue uint64) (uint64, error) {
 	text := query.Get(name)
 	if text == "" {
-		return fallback, nil
+		return defaultValue, nil
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || n < least || n > most {
-		return 0, fmt.Errorf("%s is %q, must be a whole number from %d to %d", name, text, least, most)
+	if err != nil || n < minValue || n > maxValue {
+		return 0, fmt.Errorf("%s is %q, must be a whole number from %d to %d", name, text, minValue, maxValue)
 	}
 	return n, nil
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func parse[T any](t testing.TB, text []byte) (v T) {
+func parseJSON[T any](t testing.TB, text []byte) (v T) {
 	t.Helper()
 	if err := json.Unmarshal(text, &v); err != nil {
 		t.Fatalf("%s: %v", text, err)
@@ -26,9 +26,9 @@ func parse[T any](t testing.TB, text []byte) (v T) {
 	return v
 }
 
-func TestWhoIsConnected(t *testing.T) {
-	s := start(t, Config{})
-	if p := parse[page](t, s.get("/api/clients")); p.Total != 0 || p.More || p.Clients == nil || len(p.Clients) != 0 {
+func TestListClients(t *testing.T) {
+	s := startHub(t, Config{})
+	if p := parseJSON[clientsResponse](t, s.get("/api/clients")); p.Total != 0 || p.More || p.Clients == nil || len(p.Clients) != 0 {
 		t.Errorf("of an empty hub: %+v", p)
 	}
 	a, b := s.dial(t, client.Options{Name: "boiler <7>"}), s.dial(t, client.Options{Version: 1})
@@ -39,9 +39,9 @@ func TestWhoIsConnected(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := fmt.Sprintf("/api/clients/%d", b.ID())
-	eventually(t, "the delivery is counted", func() bool { return parse[shown](t, s.get(path)).MessagesOut == 2 })
+	eventually(t, "the delivery is counted", func() bool { return parseJSON[clientJSON](t, s.get(path)).MessagesOut == 2 })
 
-	p := parse[page](t, s.get("/api/clients"))
+	p := parseJSON[clientsResponse](t, s.get("/api/clients"))
 	if len(p.Clients) != 2 || p.Total != 2 || p.More {
 		t.Fatalf("got %+v", p)
 	}
@@ -50,13 +50,13 @@ func TestWhoIsConnected(t *testing.T) {
 	}
 	c := p.Clients[0] // which has a small id
 	_, _, err := net.SplitHostPort(c.Address)
-	if c.ID != b.ID() || c.Name != "" || c.Protocol != 1 || err != nil || time.Since(c.Since) > patience || c.BytesOut != uint64(wire.IdentityLen+wire.DeliveryLen(5)) {
+	if c.ID != b.ID() || c.Name != "" || c.Protocol != 1 || err != nil || time.Since(c.Since) > testTimeout || c.BytesOut != uint64(wire.IdentityLen+wire.RelayDeliveryLen(5)) {
 		t.Errorf("of version 1: %+v", c)
 	}
 }
 
 func TestPages(t *testing.T) {
-	s := start(t, Config{})
+	s := startHub(t, Config{})
 	var want []uint64
 	for range 7 {
 		want = append(want, s.dial(t, client.Options{}).ID())
@@ -65,7 +65,7 @@ func TestPages(t *testing.T) {
 		var got []uint64
 		after := uint64(0)
 		for more := true; more; {
-			p := parse[page](t, s.get(fmt.Sprintf("/api/clients?after=%d&limit=%d", after, limit)))
+			p := parseJSON[clientsResponse](t, s.get(fmt.Sprintf("/api/clients?after=%d&limit=%d", after, limit)))
 			if len(p.Clients) == 0 || len(p.Clients) > limit || p.Total != len(want) {
 				t.Fatalf("limit %d: %+v", limit, p)
 			}
@@ -82,10 +82,10 @@ func TestPages(t *testing.T) {
 
 func TestDisconnect(t *testing.T) {
 	for query, reconnect := range map[string]bool{"": false, "?reconnect=false": false, "?reconnect=true": true} {
-		s := start(t, Config{})
+		s := startHub(t, Config{})
 		c := s.dial(t, client.Options{})
 		path := fmt.Sprintf("/api/clients/%d", c.ID())
-		if r := s.ask(http.MethodDelete, path+query, nil); r.code != http.StatusNoContent || len(r.body) != 0 {
+		if r := s.do(http.MethodDelete, path+query, nil); r.code != http.StatusNoContent || len(r.body) != 0 {
 			t.Fatalf("%q: %d %s", query, r.code, r.body)
 		}
 		<-c.Done()
@@ -93,14 +93,14 @@ func TestDisconnect(t *testing.T) {
 		if !errors.As(c.Err(), &away) || away.Code != wire.GoAwayDisconnected || away.Reconnect != reconnect {
 			t.Errorf("%q: %v", query, c.Err())
 		}
-		s.refused(s.ask(http.MethodDelete, path, nil), http.StatusNotFound, strconv.FormatUint(c.ID(), 10))
-		s.refused(s.ask(http.MethodGet, path, nil), http.StatusNotFound, strconv.FormatUint(c.ID(), 10))
-		eventually(t, "counted", func() bool { return s.hub.Stats().Disconnected[hub.ReasonDisconnected] == 1 })
+		s.wantError(s.do(http.MethodDelete, path, nil), http.StatusNotFound, strconv.FormatUint(c.ID(), 10))
+		s.wantError(s.do(http.MethodGet, path, nil), http.StatusNotFound, strconv.FormatUint(c.ID(), 10))
+		eventually(t, "counted", func() bool { return s.hub.Stats().Disconnected[hub.CloseDisconnected] == 1 })
 	}
 }
 
-func TestRequestsThatAreWrong(t *testing.T) {
-	s := start(t, Config{})
+func TestRequests_Invalid(t *testing.T) {
+	s := startHub(t, Config{})
 	for _, tt := range []struct {
 		method, path string
 		code         int
@@ -127,20 +127,20 @@ func TestRequestsThatAreWrong(t *testing.T) {
 		{"DELETE", "/api/clients/1?reconnect=perhaps", 400, "true or false"},
 		{"GET", "/metrics?x=1", 400, "none"},
 	} {
-		r := s.ask(tt.method, tt.path, nil)
-		s.refused(r, tt.code, tt.has)
+		r := s.do(tt.method, tt.path, nil)
+		s.wantError(r, tt.code, tt.has)
 		if kind := r.header.Get("Content-Type"); kind != "application/json" {
 			t.Errorf("%s %s is answered by %q", tt.method, tt.path, kind)
 		}
 	}
-	if r := s.ask("POST", "/api/clients", nil); r.header.Get("Allow") != "GET" {
+	if r := s.do("POST", "/api/clients", nil); r.header.Get("Allow") != "GET" {
 		t.Errorf("Allow: %q", r.header.Get("Allow"))
 	}
 }
 
-func TestHead(t *testing.T) {
-	s := start(t, Config{})
-	if r := s.ask(http.MethodHead, "/api/clients", nil); r.code != http.StatusOK || len(r.body) != 0 {
+func TestListClients_Head(t *testing.T) {
+	s := startHub(t, Config{})
+	if r := s.do(http.MethodHead, "/api/clients", nil); r.code != http.StatusOK || len(r.body) != 0 {
 		t.Errorf("%d %s", r.code, r.body)
 	}
 }
@@ -151,13 +151,13 @@ type fakeHub struct {
 
 	mu      sync.Mutex
 	clients []hub.ClientInfo
-	looks   int
+	calls   int
 }
 
-func (f *fakeHub) move(at int, change func(*hub.ClientInfo)) {
+func (f *fakeHub) update(i int, change func(*hub.ClientInfo)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	change(&f.clients[at])
+	change(&f.clients[i])
 }
 
 func (f *fakeHub) Stats() hub.Stats { return f.stats }
@@ -165,7 +165,7 @@ func (f *fakeHub) Stats() hub.Stats { return f.stats }
 func (f *fakeHub) Clients(after uint64, limit int) (page []hub.ClientInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.looks++
+	f.calls++
 	for _, c := range f.clients {
 		if c.ID > after && len(page) < limit {
 			page = append(page, c)
@@ -177,77 +177,77 @@ func (f *fakeHub) Clients(after uint64, limit int) (page []hub.ClientInfo) {
 func (f *fakeHub) Client(uint64) (hub.ClientInfo, bool) { return hub.ClientInfo{}, false }
 func (f *fakeHub) Disconnect(uint64, bool) bool         { return false }
 
-// TestRates measures in virtual time, and finds that nobody looks when nobody asks.
-func TestRates(t *testing.T) {
+// TestRateSampler measures in virtual time, and finds that nobody looks when nobody asks.
+func TestRateSampler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pass := func(d time.Duration) {
+		advance := func(d time.Duration) {
 			time.Sleep(d)
 			synctest.Wait()
 		}
 		f := &fakeHub{clients: []hub.ClientInfo{{ID: 1, Since: time.Now()}, {ID: 2, Since: time.Now()}}}
-		r := newRates(f, 5*time.Second)
+		r := newRateSampler(f, 5*time.Second)
 		defer r.close()
-		pass(time.Hour)
-		if f.looks != 0 {
-			t.Fatalf("%d looks before anybody asked", f.looks)
+		advance(time.Hour)
+		if f.calls != 0 {
+			t.Fatalf("%d looks before anybody asked", f.calls)
 		}
-		r.want()
+		r.requestSampling()
 		synctest.Wait()
-		if got, ok := r.of(&f.clients[0]); ok {
+		if got, ok := r.rateOf(&f.clients[0]); ok {
 			t.Errorf("after one look: %+v", got)
 		}
 		for range 3 {
-			f.move(0, func(c *hub.ClientInfo) {
+			f.update(0, func(c *hub.ClientInfo) {
 				c.MessagesIn += 50
 				c.MessagesOut += 5
 				c.BytesIn += 5000
 				c.BytesOut += 500
 			})
-			pass(5 * time.Second)
-			if got, ok := r.of(&f.clients[0]); !ok || got != (rate{10, 1, 1000, 100}) {
+			advance(5 * time.Second)
+			if got, ok := r.rateOf(&f.clients[0]); !ok || got != (rate{10, 1, 1000, 100}) {
 				t.Errorf("got %+v, %t", got, ok)
 			}
-			if got, ok := r.of(&f.clients[1]); !ok || got != (rate{}) {
+			if got, ok := r.rateOf(&f.clients[1]); !ok || got != (rate{}) {
 				t.Errorf("of one that moves nothing: %+v, %t", got, ok)
 			}
 		}
 
-		f.move(0, func(c *hub.ClientInfo) { *c = hub.ClientInfo{ID: 1, Since: time.Now()} }) // it has resumed, and counts anew
-		if got, ok := r.of(&f.clients[0]); ok {
+		f.update(0, func(c *hub.ClientInfo) { *c = hub.ClientInfo{ID: 1, Since: time.Now()} }) // it has resumed, and counts anew
+		if got, ok := r.rateOf(&f.clients[0]); ok {
 			t.Errorf("of a connection that was never looked at: %+v", got)
 		}
-		pass(5 * time.Second)
-		if got, ok := r.of(&f.clients[0]); ok {
+		advance(5 * time.Second)
+		if got, ok := r.rateOf(&f.clients[0]); ok {
 			t.Errorf("between two connections: %+v", got)
 		}
 
-		pass(time.Hour)
-		looks := f.looks
-		pass(time.Hour)
-		if f.looks != looks || len(r.last.moved) != 0 {
-			t.Errorf("%d looks and %d clients kept though nobody asks", f.looks-looks, len(r.last.moved))
+		advance(time.Hour)
+		calls := f.calls
+		advance(time.Hour)
+		if f.calls != calls || len(r.latest.clients) != 0 {
+			t.Errorf("%d looks and %d clients kept though nobody asks", f.calls-calls, len(r.latest.clients))
 		}
-		r.want()
-		pass(11 * time.Second)
-		if _, ok := r.of(&f.clients[0]); !ok {
+		r.requestSampling()
+		advance(11 * time.Second)
+		if _, ok := r.rateOf(&f.clients[0]); !ok {
 			t.Error("no rates for one who asks again")
 		}
 		r.close()
-		r.want()
-		pass(time.Hour)
+		r.requestSampling()
+		advance(time.Hour)
 	})
 }
 
-// TestRatesAreShown is about the way of a rate to the one who asks.
-func TestRatesAreShown(t *testing.T) {
-	s := start(t, Config{Sample: 10 * time.Millisecond})
+// TestGetClient_Rates is about the way of a rate to the one who asks.
+func TestGetClient_Rates(t *testing.T) {
+	s := startHub(t, Config{SampleInterval: 10 * time.Millisecond})
 	c := s.dial(t, client.Options{})
 	path := fmt.Sprintf("/api/clients/%d", c.ID())
 	eventually(t, "a rate is shown", func() bool {
 		if err := c.Send(t.Context(), []uint64{999}, []byte("hello")); err != nil {
 			t.Fatal(err)
 		}
-		r := parse[shown](t, s.get(path))
+		r := parseJSON[clientJSON](t, s.get(path))
 		return r.MessagesInRate != nil && *r.MessagesInRate > 0 && *r.BytesInRate > *r.MessagesInRate
 	})
 }

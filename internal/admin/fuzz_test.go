@@ -24,34 +24,34 @@ func FuzzAdmin(f *testing.F) {
 		f.Add(http.MethodDelete, path, bearer, "evil.example", "http://evil.example")
 		f.Add(http.MethodPost, path, "", "localhost", "null")
 	}
-	s := start(f, Config{Token: token})
+	s := startHub(f, Config{Token: token})
 	f.Fuzz(func(t *testing.T, method, target, authorization, host, origin string) {
-		from, err := url.ParseRequestURI(target)
-		if err != nil || strings.HasPrefix(from.Path, "/debug/pprof/profile") || strings.HasPrefix(from.Path, "/debug/pprof/trace") {
+		u, err := url.ParseRequestURI(target)
+		if err != nil || strings.HasPrefix(u.Path, "/debug/pprof/profile") || strings.HasPrefix(u.Path, "/debug/pprof/trace") {
 			return // net/http refuses the one, and the others take their time
 		}
 		r := &http.Request{
-			Method: method, URL: from, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: host, RequestURI: target, Body: http.NoBody,
+			Method: method, URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: host, RequestURI: target, Body: http.NoBody,
 			Header: http.Header{"Authorization": {authorization}, "Origin": {origin}},
 		}
 		c := s.dial(t, client.Options{})
 		w := httptest.NewRecorder()
 		s.Server.http.Handler.ServeHTTP(w, r.WithContext(t.Context()))
 		scheme, sent, _ := strings.Cut(authorization, " ")
-		known := strings.EqualFold(scheme, "Bearer") && strings.TrimSpace(sent) == token
-		probe := from.Path == healthPath || from.Path == readyPath
+		authorized := strings.EqualFold(scheme, "Bearer") && strings.TrimSpace(sent) == token
+		isProbe := u.Path == healthPath || u.Path == readyPath
 		switch {
 		case w.Code >= 500:
 			t.Errorf("%s %s: %d %s", method, target, w.Code, w.Body)
-		case !known && !probe && w.Code != http.StatusUnauthorized && w.Code != http.StatusForbidden:
+		case !authorized && !isProbe && w.Code != http.StatusUnauthorized && w.Code != http.StatusForbidden:
 			t.Errorf("%s %s without the token: %d %s", method, target, w.Code, w.Body)
-		case w.Code == http.StatusBadRequest && strings.HasPrefix(from.Path, "/api/"):
-			var p problem
+		case w.Code == http.StatusBadRequest && strings.HasPrefix(u.Path, "/api/"):
+			var p errorResponse
 			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Error == "" {
 				t.Errorf("%s %s: %s is no sentence", method, target, w.Body)
 			}
 		}
-		if _, there := s.hub.Client(c.ID()); !there && !(known && method == http.MethodDelete) {
+		if _, connected := s.hub.Client(c.ID()); !connected && !(authorized && method == http.MethodDelete) {
 			t.Errorf("%s %s disconnected a client", method, target)
 		}
 	})

@@ -20,26 +20,26 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	patience = 60 * time.Second     // how long a test waits for what must happen
-	glance   = 2 * time.Millisecond // how often it looks
+	testTimeout  = 60 * time.Second     // how long a test waits for what must happen
+	pollInterval = 2 * time.Millisecond // how often it looks
 )
 
-// site is a hub with an admin address, on loopback sockets.
-type site struct {
+// testServer is a hub with an admin address, on loopback sockets.
+type testServer struct {
 	*Server
-	t     testing.TB
-	hub   *hub.Hub
-	addr  string // of the hub
-	admin string // host and port of the admin address
-	http  http.Client
-	head  http.Header // of every request
+	t         testing.TB
+	hub       *hub.Hub
+	hubAddr   string // of the hub
+	adminAddr string // host and port of the admin address
+	http      http.Client
+	header    http.Header // of every request
 }
 
-// start starts both until the end of the test.
-func start(t testing.TB, config Config) *site {
+// startHub starts both until the end of the test.
+func startHub(t testing.TB, config Config) *testServer {
 	t.Helper()
 	latency := NewLatency()
-	h, err := hub.New(hub.Config{MaxClients: 50, Latency: latency.Observe})
+	h, err := hub.New(hub.Config{MaxClients: 50, OnLatency: latency.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func start(t testing.TB, config Config) *site {
 	ctx := context.WithoutCancel(t.Context())
 	go func() { served <- h.Serve(ctx, ln) }() // ends with Shutdown; the cleanup waits
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), testTimeout)
 		defer cancel()
 		if err := h.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)
@@ -58,13 +58,13 @@ func start(t testing.TB, config Config) *site {
 		}
 	})
 	config.Hub, config.Latency = h, latency
-	s := serve(t, config)
-	s.hub, s.addr = h, ln.Addr().String()
+	s := startAdmin(t, config)
+	s.hub, s.hubAddr = h, ln.Addr().String()
 	return s
 }
 
-// serve starts an admin address alone.
-func serve(t testing.TB, config Config) *site {
+// startAdmin starts an admin address alone.
+func startAdmin(t testing.TB, config Config) *testServer {
 	t.Helper()
 	if config.Listener == nil {
 		config.Listener = listen(t)
@@ -73,7 +73,7 @@ func serve(t testing.TB, config Config) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{Server: server, t: t, admin: config.Listener.Addr().String(), head: http.Header{}}
+	s := &testServer{Server: server, t: t, adminAddr: config.Listener.Addr().String(), header: http.Header{}}
 	s.http.Transport = &http.Transport{}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }() // ends with Close; the cleanup waits
@@ -105,21 +105,21 @@ type reply struct {
 	body   []byte
 }
 
-// ask sends a request. A header named Host is its host.
-func (s *site) ask(method, path string, header http.Header) reply {
+// do sends a request. A header named Host is its host.
+func (s *testServer) do(method, path string, header http.Header) reply {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), testTimeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+s.admin+path, nil)
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+s.adminAddr+path, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for _, from := range []http.Header{s.head, header} {
-		for name, values := range from {
+	for _, source := range []http.Header{s.header, header} {
+		for name, values := range source {
 			r.Header[name] = values
 		}
 	}
-	if host, there := r.Header["Host"]; there {
+	if host, ok := r.Header["Host"]; ok {
 		r.Host = host[0]
 	}
 	got, err := s.http.Do(r)
@@ -135,37 +135,37 @@ func (s *site) ask(method, path string, header http.Header) reply {
 }
 
 // get asks for something that must be there.
-func (s *site) get(path string) []byte {
+func (s *testServer) get(path string) []byte {
 	s.t.Helper()
-	r := s.ask(http.MethodGet, path, nil)
+	r := s.do(http.MethodGet, path, nil)
 	if r.code != http.StatusOK {
 		s.t.Fatalf("%s: %d %s", path, r.code, r.body)
 	}
 	return r.body
 }
 
-// refused fails unless a request was answered by this code and a sentence that has all
+// wantError fails unless a request was answered by this code and a sentence that has all
 // of these in it.
-func (s *site) refused(r reply, code int, has ...string) {
+func (s *testServer) wantError(r reply, code int, substrings ...string) {
 	s.t.Helper()
-	var p problem
+	var p errorResponse
 	if err := json.Unmarshal(r.body, &p); err != nil || r.code != code || p.Error == "" {
 		s.t.Fatalf("got %d %s, want %d and a sentence", r.code, r.body, code)
 	}
-	for _, part := range has {
-		if !strings.Contains(p.Error, part) {
-			s.t.Errorf("%q does not say %q", p.Error, part)
+	for _, substring := range substrings {
+		if !strings.Contains(p.Error, substring) {
+			s.t.Errorf("%q does not say %q", p.Error, substring)
 		}
 	}
 }
 
 // dial connects a client to the hub.
-func (s *site) dial(t testing.TB, options client.Options) *client.Client {
+func (s *testServer) dial(t testing.TB, options client.Options) *client.Client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	options.NoReconnect = true
-	c, err := client.Dial(ctx, s.addr, &options)
+	c, err := client.Dial(ctx, s.hubAddr, &options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,17 +174,17 @@ func (s *site) dial(t testing.TB, options client.Options) *client.Client {
 }
 
 // eventually waits until the condition holds.
-func eventually(t testing.TB, what string, holds func() bool) {
+func eventually(t testing.TB, condition string, isMet func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
-	tick := time.NewTicker(glance)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	for !holds() {
+	for !isMet() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("still not: %s", what)
+			t.Fatalf("still not: %s", condition)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // prefix begins the name of every metric of the hub's own.
 const prefix = "messagehub_"
 
-// Latency is a histogram of how long deliveries took, for hub.Config.Latency.
+// Latency is a histogram of how long deliveries took, for hub.Config.OnLatency.
 type Latency struct{ histogram prometheus.Histogram }
 
 // NewLatency returns an empty one.
@@ -45,8 +45,8 @@ func newRegistry(config *Config) *prometheus.Registry {
 	if config.LogDropped != nil {
 		r.MustRegister(newLogDropped(config.LogDropped))
 	}
-	if config.Certificate != nil {
-		r.MustRegister(newCertificate(config.Certificate))
+	if config.CertificateExpiry != nil {
+		r.MustRegister(newCertificateExpiry(config.CertificateExpiry))
 	}
 	return r
 }
@@ -59,111 +59,111 @@ func newLogDropped(count func() uint64) prometheus.Collector {
 	}, func() float64 { return float64(count()) })
 }
 
-// newCertificate returns the metric by which the end of a certificate is seen before it comes: a
+// newCertificateExpiry returns the metric by which the end of a certificate is seen before it comes: a
 // time, from which whoever asks subtracts his own.
-func newCertificate(until func() time.Time) prometheus.Collector {
+func newCertificateExpiry(notAfter func() time.Time) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: prefix + "certificate_not_after_timestamp_seconds",
 		Help: "Until when the certificate that the hub shows is good, in seconds since 1970.",
-	}, func() float64 { return float64(until().Unix()) })
+	}, func() float64 { return float64(notAfter().Unix()) })
 }
 
 // collector reads the statistics of a hub once for each scrape.
 type collector struct {
-	hub     Hub
-	plain   []plain
-	refused *prometheus.Desc
-	errors  *prometheus.Desc
-	ended   *prometheus.Desc
-	copies  *prometheus.Desc
-	fates   *prometheus.Desc
+	hub            Hub
+	stats          []statMetric
+	rejected       *prometheus.Desc
+	errors         *prometheus.Desc
+	disconnections *prometheus.Desc
+	deliveries     *prometheus.Desc
+	fates          *prometheus.Desc
 }
 
-// plain is a metric that is one number of the statistics.
-type plain struct {
-	desc *prometheus.Desc
-	kind prometheus.ValueType
-	read func(*hub.Stats) float64
+// statMetric is a metric that is one number of the statistics.
+type statMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*hub.Stats) float64
 }
 
 func newCollector(h Hub) *collector {
 	return &collector{
 		hub: h,
-		plain: []plain{
-			gauge("uptime_seconds", "Time since the hub was made.", func(s *hub.Stats) float64 { return s.Uptime.Seconds() }),
-			gauge("clients", "Clients that are connected, or expected back.", func(s *hub.Stats) float64 { return float64(s.Clients) }),
-			gauge("clients_peak", "The most clients at one time.", func(s *hub.Stats) float64 { return float64(s.PeakClients) }),
-			counter("connections_total", "Connections accepted.", func(s *hub.Stats) uint64 { return s.Connected }),
-			counter("resumptions_total", "Connections that went on where another had ended.", func(s *hub.Stats) uint64 { return s.Resumed }),
-			counter("paced_total", "How often a client was not read for a while because it was faster than it may be.", func(s *hub.Stats) uint64 { return s.Paced }),
-			counter("untraced_total", "Messages that were to be traced and are not, as too many were.", func(s *hub.Stats) uint64 { return s.Untraced }),
-			counter("accept_errors_total", "Failures to accept a connection that the hub survived.", func(s *hub.Stats) uint64 { return s.AcceptErrors }),
-			counter("messages_received_total", "Frames received, ignored ones included.", func(s *hub.Stats) uint64 { return s.MessagesIn }),
-			counter("messages_sent_total", "Frames written whole.", func(s *hub.Stats) uint64 { return s.MessagesOut }),
-			counter("bytes_received_total", "Bytes received on the wire.", func(s *hub.Stats) uint64 { return s.BytesIn }),
-			counter("bytes_sent_total", "Bytes written on the wire.", func(s *hub.Stats) uint64 { return s.BytesOut }),
-			counter("relays_total", "Requests to relay a body.", func(s *hub.Stats) uint64 { return s.Relays }),
-			counter("relays_without_receiver_total", "Requests to relay a body that named nobody.", func(s *hub.Stats) uint64 { return s.NoReceivers }),
-			counter("frames_ignored_total", "Frames of types that mean nothing, empty ones, and verdicts that came too late.", func(s *hub.Stats) uint64 { return s.Ignored }),
-			gauge("queued_bytes", "Memory held for clients: bodies in queues, and frames that are being read.", func(s *hub.Stats) float64 { return float64(s.QueuedBytes) }),
-			gauge("queued_bytes_peak", "The most memory held for clients at one time, at most.", func(s *hub.Stats) float64 { return float64(s.PeakQueuedBytes) }),
-			gauge("queued_bytes_limit", "Memory that may be held for clients.", func(s *hub.Stats) float64 { return float64(s.MaxQueuedBytes) }),
+		stats: []statMetric{
+			newGauge("uptime_seconds", "Time since the hub was made.", func(s *hub.Stats) float64 { return s.Uptime.Seconds() }),
+			newGauge("clients", "Clients that are connected, or expected back.", func(s *hub.Stats) float64 { return float64(s.Clients) }),
+			newGauge("clients_peak", "The most clients at one time.", func(s *hub.Stats) float64 { return float64(s.PeakClients) }),
+			newCounter("connections_total", "Connections accepted.", func(s *hub.Stats) uint64 { return s.Connected }),
+			newCounter("resumptions_total", "Connections that went on where another had ended.", func(s *hub.Stats) uint64 { return s.Resumed }),
+			newCounter("paced_total", "How often a client was not read for a while because it was faster than it may be.", func(s *hub.Stats) uint64 { return s.RateLimited }),
+			newCounter("untraced_total", "Messages that were to be traced and are not, as too many were.", func(s *hub.Stats) uint64 { return s.TracesDropped }),
+			newCounter("accept_errors_total", "Failures to accept a connection that the hub survived.", func(s *hub.Stats) uint64 { return s.AcceptErrors }),
+			newCounter("messages_received_total", "Frames received, ignored ones included.", func(s *hub.Stats) uint64 { return s.MessagesIn }),
+			newCounter("messages_sent_total", "Frames written whole.", func(s *hub.Stats) uint64 { return s.MessagesOut }),
+			newCounter("bytes_received_total", "Bytes received on the wire.", func(s *hub.Stats) uint64 { return s.BytesIn }),
+			newCounter("bytes_sent_total", "Bytes written on the wire.", func(s *hub.Stats) uint64 { return s.BytesOut }),
+			newCounter("relays_total", "Requests to relay a body.", func(s *hub.Stats) uint64 { return s.Relays }),
+			newCounter("relays_without_receiver_total", "Requests to relay a body that named nobody.", func(s *hub.Stats) uint64 { return s.NoReceivers }),
+			newCounter("frames_ignored_total", "Frames of types that mean nothing, empty ones, and verdicts that came too late.", func(s *hub.Stats) uint64 { return s.Ignored }),
+			newGauge("queued_bytes", "Memory held for clients: bodies in queues, and frames that are being read.", func(s *hub.Stats) float64 { return float64(s.QueuedBytes) }),
+			newGauge("queued_bytes_peak", "The most memory held for clients at one time, at most.", func(s *hub.Stats) float64 { return float64(s.PeakQueuedBytes) }),
+			newGauge("queued_bytes_limit", "Memory that may be held for clients.", func(s *hub.Stats) float64 { return float64(s.MaxQueuedBytes) }),
 		},
-		refused: describeMetric("connections_refused_total", "Connections closed at once.", "reason"),
-		errors:  describeMetric("request_errors_total", "Requests answered with an error.", "reason"),
-		ended:   describeMetric("disconnections_total", "Connections that ended.", "reason"),
-		copies:  describeMetric("deliveries_total", "Copies of bodies, by whether they were written to their receiver.", "outcome"),
-		fates:   describeMetric("followed_deliveries_total", "Copies of bodies that their sender wanted followed, by what became of them.", "fate"),
+		rejected:       newDesc("connections_refused_total", "Connections closed at once.", "reason"),
+		errors:         newDesc("request_errors_total", "Requests answered with an error.", "reason"),
+		disconnections: newDesc("disconnections_total", "Connections that ended.", "reason"),
+		deliveries:     newDesc("deliveries_total", "Copies of bodies, by whether they were written to their receiver.", "outcome"),
+		fates:          newDesc("followed_deliveries_total", "Copies of bodies that their sender wanted followed, by what became of them.", "fate"),
 	}
 }
 
-func describeMetric(name, help string, labels ...string) *prometheus.Desc {
+func newDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prefix+name, help, labels, nil)
 }
 
-func gauge(name, help string, read func(*hub.Stats) float64) plain {
-	return plain{describeMetric(name, help), prometheus.GaugeValue, read}
+func newGauge(name, help string, value func(*hub.Stats) float64) statMetric {
+	return statMetric{newDesc(name, help), prometheus.GaugeValue, value}
 }
 
-func counter(name, help string, read func(*hub.Stats) uint64) plain {
-	return plain{describeMetric(name, help), prometheus.CounterValue, func(s *hub.Stats) float64 { return float64(read(s)) }}
+func newCounter(name, help string, value func(*hub.Stats) uint64) statMetric {
+	return statMetric{newDesc(name, help), prometheus.CounterValue, func(s *hub.Stats) float64 { return float64(value(s)) }}
 }
 
 // Describe implements prometheus.Collector.
-func (c *collector) Describe(to chan<- *prometheus.Desc) {
-	for _, m := range c.plain {
-		to <- m.desc
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range c.stats {
+		ch <- m.desc
 	}
-	for _, desc := range []*prometheus.Desc{c.refused, c.errors, c.ended, c.copies, c.fates} {
-		to <- desc
+	for _, desc := range []*prometheus.Desc{c.rejected, c.errors, c.disconnections, c.deliveries, c.fates} {
+		ch <- desc
 	}
 }
 
 // Collect implements prometheus.Collector. Series that never moved are there with a
 // 0, so that an increase from nothing is seen.
-func (c *collector) Collect(to chan<- prometheus.Metric) {
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.hub.Stats()
-	for _, m := range c.plain {
-		to <- prometheus.MustNewConstMetric(m.desc, m.kind, m.read(&s))
+	for _, m := range c.stats {
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
 	}
-	count := func(desc *prometheus.Desc, n uint64, label string) {
-		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), label)
+	emit := func(desc *prometheus.Desc, n uint64, label string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), label)
 	}
-	for _, why := range hub.Refusals() {
-		count(c.refused, s.Refused[why], why.String())
+	for _, reason := range hub.RejectReasons() {
+		emit(c.rejected, s.Rejected[reason], reason.String())
 	}
 	for _, code := range wire.ErrorCodes() {
-		count(c.errors, s.Errors[code], code.String())
+		emit(c.errors, s.Errors[code], code.String())
 	}
-	for _, reason := range hub.Reasons() {
-		count(c.ended, s.Disconnected[reason], reason.String())
+	for _, reason := range hub.CloseReasons() {
+		emit(c.disconnections, s.Disconnected[reason], reason.String())
 	}
-	count(c.copies, s.Delivered, "written")
-	count(c.copies, s.Unknown, "unknown")
-	count(c.copies, s.Forbidden, "forbidden")
-	count(c.copies, s.Gone, "gone")
-	count(c.copies, s.TooLarge, "too large")
+	emit(c.deliveries, s.Delivered, "written")
+	emit(c.deliveries, s.Unknown, "unknown")
+	emit(c.deliveries, s.Forbidden, "forbidden")
+	emit(c.deliveries, s.Gone, "gone")
+	emit(c.deliveries, s.TooLarge, "too large")
 	for _, fate := range wire.Fates() {
-		count(c.fates, s.Fates[fate], fate.String())
+		emit(c.fates, s.Fates[fate], fate.String())
 	}
 }

@@ -33,31 +33,31 @@ type family struct {
 }
 
 var (
-	comment = regexp.MustCompile(`^# (HELP|TYPE) (\S+) (.*)$`)
-	sample  = regexp.MustCompile(`^((\w+)(?:{(.*)})?) (\S+)$`)
-	label   = regexp.MustCompile(`(\w+)="`)
+	commentLine = regexp.MustCompile(`^# (HELP|TYPE) (\S+) (.*)$`)
+	sampleLine  = regexp.MustCompile(`^((\w+)(?:{(.*)})?) (\S+)$`)
+	labelName   = regexp.MustCompile(`(\w+)="`)
 )
 
 // scrape reads /metrics.
-func (s *site) scrape() map[string]*family {
+func (s *testServer) scrape() map[string]*family {
 	s.t.Helper()
-	all := make(map[string]*family)
-	var last *family
+	families := make(map[string]*family)
+	var f *family
 	for line := range strings.Lines(string(s.get("/metrics"))) {
 		line = strings.TrimSuffix(line, "\n")
-		if match := comment.FindStringSubmatch(line); match != nil {
-			if all[match[2]] == nil {
-				all[match[2]] = &family{labels: make(map[string]bool), series: make(map[string]float64)}
+		if match := commentLine.FindStringSubmatch(line); match != nil {
+			if families[match[2]] == nil {
+				families[match[2]] = &family{labels: make(map[string]bool), series: make(map[string]float64)}
 			}
-			last = all[match[2]]
+			f = families[match[2]]
 			if match[1] == "TYPE" {
-				last.kind = match[3]
+				f.kind = match[3]
 			} else {
-				last.help = match[3]
+				f.help = match[3]
 			}
 			continue
 		}
-		match := sample.FindStringSubmatch(line)
+		match := sampleLine.FindStringSubmatch(line)
 		if match == nil {
 			s.t.Fatalf("a line that is no metric: %q", line)
 		}
@@ -65,17 +65,17 @@ func (s *site) scrape() map[string]*family {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		last.series[match[1]] = value
-		for _, name := range label.FindAllStringSubmatch(match[3], -1) {
-			last.labels[name[1]] = true
+		f.series[match[1]] = value
+		for _, name := range labelName.FindAllStringSubmatch(match[3], -1) {
+			f.labels[name[1]] = true
 		}
 	}
-	return all
+	return families
 }
 
-// TestMetricsOfAHub looks for what happened in a hub.
-func TestMetricsOfAHub(t *testing.T) {
-	s := start(t, complete())
+// TestMetrics_Values looks for what happened in a hub.
+func TestMetrics_Values(t *testing.T) {
+	s := startHub(t, fullConfig())
 	a, b := s.dial(t, client.Options{}), s.dial(t, client.Options{})
 	if _, err := a.SendReport(t.Context(), []uint64{b.ID(), 999}, []byte("hello"), &client.SendOptions{Level: wire.LevelWritten}); err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestMetricsOfAHub(t *testing.T) {
 		return s.scrape()["messagehub_delivery_latency_seconds"].series["messagehub_delivery_latency_seconds_count"] > 0
 	})
 	got := s.scrape()
-	for name, least := range map[string]float64{
+	for name, minValue := range map[string]float64{
 		"messagehub_clients":                                              2,
 		"messagehub_connections_total":                                    2,
 		"messagehub_relays_total":                                         2,
@@ -113,8 +113,8 @@ func TestMetricsOfAHub(t *testing.T) {
 			t.Errorf("there is no %s", base)
 			continue
 		}
-		if value, there := f.series[name]; !there || value < least {
-			t.Errorf("%s is %v (%t), want at least %v", name, value, there, least)
+		if value, ok := f.series[name]; !ok || value < minValue {
+			t.Errorf("%s is %v (%t), want at least %v", name, value, ok, minValue)
 		}
 	}
 	if got["go_build_info"] == nil {
@@ -130,18 +130,18 @@ func TestMetricsOfAHub(t *testing.T) {
 	}
 }
 
-// TestEveryStatisticIsAMetric gives each number of the statistics a value of its own
+// TestMetrics_CoverStats gives each number of the statistics a value of its own
 // and looks for it.
-func TestEveryStatisticIsAMetric(t *testing.T) {
-	f := &fakeHub{stats: hub.Stats{Disconnected: make(map[hub.Reason]uint64), Fates: make(map[wire.Fate]uint64), Errors: make(map[wire.ErrorCode]uint64)}}
+func TestMetrics_CoverStats(t *testing.T) {
+	f := &fakeHub{stats: hub.Stats{Disconnected: make(map[hub.CloseReason]uint64), Fates: make(map[wire.Fate]uint64), Errors: make(map[wire.ErrorCode]uint64)}}
 	want := make(map[float64]string)
 	next := uint64(1000)
-	put := func(what string) uint64 {
+	put := func(desc string) uint64 {
 		next++
-		want[float64(next)] = what
+		want[float64(next)] = desc
 		return next
 	}
-	for _, r := range hub.Reasons() {
+	for _, r := range hub.CloseReasons() {
 		f.stats.Disconnected[r] = put("reason " + r.String())
 	}
 	for _, fate := range wire.Fates() {
@@ -162,7 +162,7 @@ func TestEveryStatisticIsAMetric(t *testing.T) {
 			field.SetUint(put(name))
 		}
 	}
-	s := serve(t, Config{Hub: f})
+	s := startAdmin(t, Config{Hub: f})
 	for name, family := range s.scrape() {
 		for _, v := range family.series {
 			if strings.HasPrefix(name, prefix) {
@@ -170,15 +170,15 @@ func TestEveryStatisticIsAMetric(t *testing.T) {
 			}
 		}
 	}
-	for _, what := range want {
-		t.Errorf("%s is not shown", what)
+	for _, desc := range want {
+		t.Errorf("%s is not shown", desc)
 	}
 }
 
-// TestMetricsAreNamedAsIsUsual asks the linter of Prometheus.
-func TestMetricsAreNamedAsIsUsual(t *testing.T) {
+// TestMetrics_Lint asks the linter of Prometheus.
+func TestMetrics_Lint(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(newCollector(&fakeHub{}), NewLatency().histogram, newCertificate(time.Now), newLogDropped(func() uint64 { return 0 }))
+	r.MustRegister(newCollector(&fakeHub{}), NewLatency().histogram, newCertificateExpiry(time.Now), newLogDropped(func() uint64 { return 0 }))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -192,15 +192,15 @@ func TestMetricsAreNamedAsIsUsual(t *testing.T) {
 	}
 }
 
-// complete is the configuration of an admin address that shows all metrics that there may be.
-func complete() Config {
+// fullConfig is the configuration of an admin address that shows all metrics that there may be.
+func fullConfig() Config {
 	return Config{
-		Certificate: func() time.Time { return time.Unix(1_800_000_000, 0) },
-		LogDropped:  func() uint64 { return 3 },
+		CertificateExpiry: func() time.Time { return time.Unix(1_800_000_000, 0) },
+		LogDropped:        func() uint64 { return 3 },
 	}
 }
 
-func ownFile(t *testing.T, path ...string) []byte {
+func readRepoFile(t *testing.T, path ...string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(append([]string{"..", ".."}, path...)...))
 	if err != nil {
@@ -211,37 +211,37 @@ func ownFile(t *testing.T, path ...string) []byte {
 
 var tableRow = regexp.MustCompile("(?m)^\\| `(" + prefix + "\\w+)`(?: by `(\\w+)`)? \\| (\\w+) \\| (.+) \\| (.+) \\|$")
 
-// TestEveryMetricIsDocumented compares the table in OPERATIONS.md with what there is.
-func TestEveryMetricIsDocumented(t *testing.T) {
-	s := start(t, complete())
-	left := make(map[string]*family)
+// TestMetrics_Documented compares the table in OPERATIONS.md with what there is.
+func TestMetrics_Documented(t *testing.T) {
+	s := startHub(t, fullConfig())
+	remaining := make(map[string]*family)
 	for name, f := range s.scrape() {
 		if strings.HasPrefix(name, prefix) {
-			left[name] = f
+			remaining[name] = f
 		}
 	}
-	for _, row := range tableRow.FindAllStringSubmatch(string(ownFile(t, "docs", "OPERATIONS.md")), -1) {
+	for _, row := range tableRow.FindAllStringSubmatch(string(readRepoFile(t, "docs", "OPERATIONS.md")), -1) {
 		name, by, kind := row[1], row[2], row[3]
-		f := left[name]
+		f := remaining[name]
 		if f == nil {
 			t.Errorf("%s is documented, perhaps twice, and does not exist", name)
 			continue
 		}
-		delete(left, name)
+		delete(remaining, name)
 		delete(f.labels, "le")
 		if kind != f.kind || by != strings.Join(slices.Sorted(maps.Keys(f.labels)), ",") {
 			t.Errorf("%s is documented as a %s by %q, is a %s by %v", name, kind, by, f.kind, f.labels)
 		}
 	}
-	for name := range left {
+	for name := range remaining {
 		t.Errorf("%s is not documented", name)
 	}
 }
 
-// TestEveryReasonIsDocumented looks for each in the table of OPERATIONS.md.
-func TestEveryReasonIsDocumented(t *testing.T) {
-	page := string(ownFile(t, "docs", "OPERATIONS.md"))
-	for _, text := range append(reasonTexts(), refusalTexts()...) {
+// TestReasons_Documented looks for each in the table of OPERATIONS.md.
+func TestReasons_Documented(t *testing.T) {
+	page := string(readRepoFile(t, "docs", "OPERATIONS.md"))
+	for _, text := range append(closeReasonTexts(), rejectReasonTexts()...) {
 		if !strings.Contains(page, "`"+text+"`") {
 			t.Errorf("%q is not documented", text)
 		}
@@ -249,7 +249,7 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 }
 
 // checkQuery fails for metrics and labels in a query that do not exist.
-func checkQuery(t *testing.T, where, query string, known map[string]*family) {
+func checkQuery(t *testing.T, where, query string, families map[string]*family) {
 	t.Helper()
 	names := regexp.MustCompile(`\b(messagehub|go|process)_\w+`).FindAllString(query, -1)
 	if len(names) == 0 {
@@ -257,9 +257,9 @@ func checkQuery(t *testing.T, where, query string, known map[string]*family) {
 	}
 	labels := map[string]bool{"instance": true, "job": true, "le": true}
 	for _, name := range names {
-		f := known[name]
+		f := families[name]
 		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-			if base := known[strings.TrimSuffix(name, suffix)]; f == nil && base != nil && (base.kind == "histogram" || base.kind == "summary") {
+			if base := families[strings.TrimSuffix(name, suffix)]; f == nil && base != nil && (base.kind == "histogram" || base.kind == "summary") {
 				f = base
 			}
 		}
@@ -285,7 +285,7 @@ func checkQuery(t *testing.T, where, query string, known map[string]*family) {
 		}
 	}
 	for value, values := range map[string][]string{
-		"reason": append(reasonTexts(), refusalTexts()...), "fate": fateTexts(), "outcome": {"written", "unknown", "forbidden", "gone"},
+		"reason": append(closeReasonTexts(), rejectReasonTexts()...), "fate": fateTexts(), "outcome": {"written", "unknown", "forbidden", "gone"},
 	} {
 		for _, match := range regexp.MustCompile(value+`\s*(?:=|!=|=~|!~)\s*"([^"]*)"`).FindAllStringSubmatch(query, -1) {
 			for _, text := range strings.Split(match[1], "|") {
@@ -297,15 +297,15 @@ func checkQuery(t *testing.T, where, query string, known map[string]*family) {
 	}
 }
 
-func reasonTexts() (texts []string) {
-	for _, r := range hub.Reasons() {
+func closeReasonTexts() (texts []string) {
+	for _, r := range hub.CloseReasons() {
 		texts = append(texts, r.String())
 	}
 	return texts
 }
 
-func refusalTexts() (texts []string) {
-	for _, r := range hub.Refusals() {
+func rejectReasonTexts() (texts []string) {
+	for _, r := range hub.RejectReasons() {
 		texts = append(texts, r.String())
 	}
 	return texts
@@ -318,9 +318,9 @@ func fateTexts() (texts []string) {
 	return texts
 }
 
-// TestDashboardAsksForWhatThereIs parses the dashboard for Grafana.
-func TestDashboardAsksForWhatThereIs(t *testing.T) {
-	known := start(t, complete()).scrape()
+// TestDashboard_QueriesExist parses the dashboard for Grafana.
+func TestDashboard_QueriesExist(t *testing.T) {
+	families := startHub(t, fullConfig()).scrape()
 	var dashboard struct {
 		Title  string
 		Panels []struct {
@@ -331,7 +331,7 @@ func TestDashboardAsksForWhatThereIs(t *testing.T) {
 			Targets     []struct{ Expr, RefID string }
 		}
 	}
-	if err := json.Unmarshal(ownFile(t, "deploy", "grafana", "go-message-hub.json"), &dashboard); err != nil {
+	if err := json.Unmarshal(readRepoFile(t, "deploy", "grafana", "go-message-hub.json"), &dashboard); err != nil {
 		t.Fatal(err)
 	}
 	if dashboard.Title == "" || len(dashboard.Panels) == 0 {
@@ -350,15 +350,15 @@ func TestDashboardAsksForWhatThereIs(t *testing.T) {
 			t.Errorf("panel %q asks for nothing, or does not say what", p.Title)
 		}
 		for _, target := range p.Targets {
-			checkQuery(t, fmt.Sprintf("panel %q", p.Title), target.Expr, known)
+			checkQuery(t, fmt.Sprintf("panel %q", p.Title), target.Expr, families)
 		}
 	}
 }
 
-// TestAlertsAskForWhatThereIs parses the alerts for Prometheus, each of which must say
+// TestAlerts_QueriesExist parses the alerts for Prometheus, each of which must say
 // what to do, where OPERATIONS.md says more.
-func TestAlertsAskForWhatThereIs(t *testing.T) {
-	known := start(t, complete()).scrape()
+func TestAlerts_QueriesExist(t *testing.T) {
+	families := startHub(t, fullConfig()).scrape()
 	var file struct {
 		Groups []struct {
 			Name  string
@@ -368,11 +368,11 @@ func TestAlertsAskForWhatThereIs(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal(ownFile(t, "deploy", "prometheus", "alerts.yml"), &file); err != nil {
+	if err := yaml.Unmarshal(readRepoFile(t, "deploy", "prometheus", "alerts.yml"), &file); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
-	page, tried := string(ownFile(t, "docs", "OPERATIONS.md")), string(ownFile(t, "deploy", "prometheus", "alerts_test.yml"))
+	page, alertTests := string(readRepoFile(t, "docs", "OPERATIONS.md")), string(readRepoFile(t, "deploy", "prometheus", "alerts_test.yml"))
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
 			n++
@@ -382,11 +382,11 @@ func TestAlertsAskForWhatThereIs(t *testing.T) {
 			if !strings.Contains(page, "`"+r.Alert+"`") {
 				t.Errorf("OPERATIONS.md does not mention %s", r.Alert)
 			}
-			if !regexp.MustCompile(`\b` + r.Alert + `\b`).MatchString(tried) {
+			if !regexp.MustCompile(`\b` + r.Alert + `\b`).MatchString(alertTests) {
 				t.Errorf("alerts_test.yml does not try %s", r.Alert)
 			}
 			if r.Expr != `up{job="go-message-hub"} == 0` {
-				checkQuery(t, "alert "+r.Alert, r.Expr, known)
+				checkQuery(t, "alert "+r.Alert, r.Expr, families)
 			}
 		}
 	}

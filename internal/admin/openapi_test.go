@@ -68,8 +68,8 @@ type schema struct {
 	MaxLength   *int              `json:"maxLength"`
 }
 
-// described reads openapi.json from where others do.
-func (s *site) described() (d description) {
+// readOpenAPI reads openapi.json from where others do.
+func (s *testServer) readOpenAPI() (d description) {
 	s.t.Helper()
 	decoder := json.NewDecoder(strings.NewReader(string(s.get("/openapi.json"))))
 	decoder.DisallowUnknownFields()
@@ -79,22 +79,22 @@ func (s *site) described() (d description) {
 	return d
 }
 
-// TestDescriptionNamesEveryRoute compares paths, methods and parameters both ways.
-func TestDescriptionNamesEveryRoute(t *testing.T) {
-	s := start(t, Config{})
-	d := s.described()
+// TestOpenAPI_CoversRoutes compares paths, methods and parameters both ways.
+func TestOpenAPI_CoversRoutes(t *testing.T) {
+	s := startHub(t, Config{})
+	d := s.readOpenAPI()
 	if !strings.HasPrefix(d.OpenAPI, "3.1.") {
 		t.Errorf("openapi %q", d.OpenAPI)
 	}
 	ids := make(map[string]bool)
-	left := maps.Clone(d.Paths)
+	remaining := maps.Clone(d.Paths)
 	for _, r := range s.routes() {
-		op, there := d.Paths[r.path][strings.ToLower(r.method)]
-		if !there {
+		op, ok := d.Paths[r.path][strings.ToLower(r.method)]
+		if !ok {
 			t.Errorf("%s %s is not described", r.method, r.path)
 			continue
 		}
-		delete(left[r.path], strings.ToLower(r.method))
+		delete(remaining[r.path], strings.ToLower(r.method))
 		if ids[op.ID] || op.ID == "" || op.Summary == "" {
 			t.Errorf("%s %s: operation %q, %q", r.method, r.path, op.ID, op.Summary)
 		}
@@ -116,31 +116,31 @@ func TestDescriptionNamesEveryRoute(t *testing.T) {
 			t.Errorf("%s %s: described with %q, has %q", r.method, r.path, got, want)
 		}
 	}
-	for path, methods := range left {
+	for path, methods := range remaining {
 		for method := range methods {
 			t.Errorf("%s %s is described and does not exist", method, path)
 		}
 	}
 }
 
-// TestAnswersAreAsDescribed asks everything in every way that is described, right and
+// TestOpenAPI_RepliesMatchSchemas asks everything in every way that is described, right and
 // wrong, and holds the answers to their schemas.
-func TestAnswersAreAsDescribed(t *testing.T) {
-	open, closed := start(t, Config{Sample: time.Millisecond}), start(t, Config{Token: token})
-	hung := start(t, Config{Alive: func() error { return errors.New("the hub hangs") }})
-	c := open.dial(t, client.Options{Name: "somebody"})
+func TestOpenAPI_RepliesMatchSchemas(t *testing.T) {
+	withoutToken, withToken := startHub(t, Config{SampleInterval: time.Millisecond}), startHub(t, Config{Token: token})
+	unhealthy := startHub(t, Config{CheckHealth: func() error { return errors.New("the hub hangs") }})
+	c := withoutToken.dial(t, client.Options{Name: "somebody"})
 	eventually(t, "there are rates", func() bool {
-		p := parse[page](t, open.get("/api/clients"))
+		p := parseJSON[clientsResponse](t, withoutToken.get("/api/clients"))
 		return p.Clients[0].BytesInRate != nil
 	})
-	d := open.described()
+	d := withoutToken.readOpenAPI()
 	for path, methods := range d.Paths {
 		for method, op := range methods {
 			method := strings.ToUpper(method)
-			a := asked{t: t, d: &d, op: op, name: method + " " + path, seen: make(map[string]bool)}
-			real := strings.NewReplacer("{id}", fmt.Sprint(c.ID()), "{profile}", "heap").Replace(path)
+			a := operationCheck{t: t, d: &d, op: op, name: method + " " + path, seen: make(map[string]bool)}
+			target := strings.NewReplacer("{id}", fmt.Sprint(c.ID()), "{profile}", "heap").Replace(path)
 			if method != http.MethodDelete {
-				a.holds(open.ask(method, real, nil))
+				a.checkReply(withoutToken.do(method, target, nil))
 			}
 			for _, p := range op.Parameters {
 				if p.In != "query" {
@@ -148,38 +148,38 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 				}
 				for _, value := range p.Schema.examples() {
 					if method == http.MethodDelete { // of somebody who is not there
-						a.holds(open.ask(method, "/api/clients/999?"+p.Name+"="+value, nil))
+						a.checkReply(withoutToken.do(method, "/api/clients/999?"+p.Name+"="+value, nil))
 					} else if p.Name != "seconds" { // TestProfiles waits
-						a.holds(open.ask(method, real+"?"+p.Name+"="+url.QueryEscape(value), nil))
+						a.checkReply(withoutToken.do(method, target+"?"+p.Name+"="+url.QueryEscape(value), nil))
 					}
 				}
 			}
-			a.is(open.ask(method, real+"?unheard=of", nil), http.StatusBadRequest)
+			a.checkCode(withoutToken.do(method, target+"?unheard=of", nil), http.StatusBadRequest)
 			if strings.Contains(path, "{") {
-				a.is(open.ask(method, strings.NewReplacer("{id}", "999", "{profile}", "nothing").Replace(path), nil), http.StatusNotFound)
+				a.checkCode(withoutToken.do(method, strings.NewReplacer("{id}", "999", "{profile}", "nothing").Replace(path), nil), http.StatusNotFound)
 			}
 			if op.Security == nil {
-				a.is(closed.ask(method, real, nil), http.StatusUnauthorized)
-				a.is(open.ask(method, real, head("Host", "evil.example")), http.StatusForbidden)
+				a.checkCode(withToken.do(method, target, nil), http.StatusUnauthorized)
+				a.checkCode(withoutToken.do(method, target, newHeader("Host", "evil.example")), http.StatusForbidden)
 			} else {
-				a.is(closed.ask(method, real, nil), http.StatusOK)
+				a.checkCode(withToken.do(method, target, nil), http.StatusOK)
 			}
 			if method == http.MethodDelete {
-				defer a.complete()
-				defer func() { a.is(open.ask(method, real, nil), http.StatusNoContent) }()
+				defer a.checkAllSeen()
+				defer func() { a.checkCode(withoutToken.do(method, target, nil), http.StatusNoContent) }()
 				continue
 			}
 			if path == healthPath || path == readyPath {
-				hung.refused(hung.ask(method, path, nil), http.StatusServiceUnavailable, "the hub hangs")
+				unhealthy.wantError(unhealthy.do(method, path, nil), http.StatusServiceUnavailable, "the hub hangs")
 			}
 			if path == healthPath {
-				a.is(hung.ask(method, path, nil), http.StatusServiceUnavailable)
+				a.checkCode(unhealthy.do(method, path, nil), http.StatusServiceUnavailable)
 			}
 			if path == readyPath {
-				closed.Drain()
-				a.is(closed.ask(method, path, nil), http.StatusServiceUnavailable)
+				withToken.Drain()
+				a.checkCode(withToken.do(method, path, nil), http.StatusServiceUnavailable)
 			}
-			a.complete()
+			a.checkAllSeen()
 		}
 	}
 }
@@ -203,8 +203,8 @@ func (s *schema) examples() (values []string) {
 	return values
 }
 
-// asked is an operation, and which of its answers were seen.
-type asked struct {
+// operationCheck is an operation, and which of its answers were seen.
+type operationCheck struct {
 	t    *testing.T
 	d    *description
 	op   operation
@@ -212,20 +212,20 @@ type asked struct {
 	seen map[string]bool
 }
 
-// is holds an answer to its code, and to the schema.
-func (a *asked) is(r reply, code int) {
+// checkCode holds an answer to its code, and to the schema.
+func (a *operationCheck) checkCode(r reply, code int) {
 	a.t.Helper()
 	if r.code != code {
 		a.t.Errorf("%s: %d %s, want %d", a.name, r.code, r.body, code)
 	}
-	a.holds(r)
+	a.checkReply(r)
 }
 
-func (a *asked) holds(r reply) {
+func (a *operationCheck) checkReply(r reply) {
 	a.t.Helper()
 	code := fmt.Sprint(r.code)
-	described, there := a.op.Responses[code]
-	if !there {
+	described, ok := a.op.Responses[code]
+	if !ok {
 		a.t.Errorf("%s: %s is not described: %s", a.name, code, r.body)
 		return
 	}
@@ -237,21 +237,21 @@ func (a *asked) holds(r reply) {
 		return
 	}
 	kind, _, err := mime.ParseMediaType(r.header.Get("Content-Type"))
-	content, there := described.Content[kind]
+	content, ok := described.Content[kind]
 	if a.op.ID == "profile" && kind == "text/plain" { // asked for by debug
 		return
 	}
-	if err != nil || !there {
+	if err != nil || !ok {
 		a.t.Errorf("%s: %s comes as %q", a.name, code, r.header.Get("Content-Type"))
 		return
 	}
 	if kind == "application/json" {
-		a.fits(content.Schema, parse[any](a.t, r.body), code)
+		a.checkSchema(content.Schema, parseJSON[any](a.t, r.body), code)
 	}
 }
 
-// complete fails for answers that are described and were never seen.
-func (a *asked) complete() {
+// checkAllSeen fails for answers that are described and were never seen.
+func (a *operationCheck) checkAllSeen() {
 	for code := range a.op.Responses {
 		if !a.seen[code] {
 			a.t.Errorf("%s: no way to an answer of %s was found", a.name, code)
@@ -259,17 +259,17 @@ func (a *asked) complete() {
 	}
 }
 
-// fits holds a value to its schema.
-func (a *asked) fits(s schema, value any, at string) {
+// checkSchema holds a value to its schema.
+func (a *operationCheck) checkSchema(s schema, value any, at string) {
 	a.t.Helper()
 	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
-		resolved, there := a.d.Components.Schemas[name]
-		if !there {
+		resolved, found := a.d.Components.Schemas[name]
+		if !found {
 			a.t.Fatalf("%s: there is no schema %s", a.name, name)
 		}
 		s = resolved
 	}
-	if !slices.Contains(s.types(), typeOf(value)) && !(typeOf(value) == "integer" && slices.Contains(s.types(), "number")) {
+	if !slices.Contains(s.types(), jsonType(value)) && !(jsonType(value) == "integer" && slices.Contains(s.types(), "number")) {
 		a.t.Errorf("%s: %s is %v, described as %v", a.name, at, value, s.Type)
 		return
 	}
@@ -285,14 +285,14 @@ func (a *asked) fits(s schema, value any, at string) {
 			a.t.Errorf("%s: %s: required are %q", a.name, at, want)
 		}
 		for name, field := range v {
-			a.fits(s.Properties[name], field, at+"."+name)
+			a.checkSchema(s.Properties[name], field, at+"."+name)
 		}
 	case []any:
 		for i, item := range v {
-			a.fits(*s.Items, item, fmt.Sprintf("%s[%d]", at, i))
+			a.checkSchema(*s.Items, item, fmt.Sprintf("%s[%d]", at, i))
 		}
 	case string:
-		a.textFits(s, v, at)
+		a.checkString(s, v, at)
 	case float64:
 		if s.Enum != nil && !slices.Contains(s.Enum, any(v)) || s.Minimum != nil && v < *s.Minimum {
 			a.t.Errorf("%s: %s is %v", a.name, at, v)
@@ -300,7 +300,7 @@ func (a *asked) fits(s schema, value any, at string) {
 	}
 }
 
-func (a *asked) textFits(s schema, text, at string) {
+func (a *operationCheck) checkString(s schema, text, at string) {
 	a.t.Helper()
 	if s.Pattern != "" && !regexp.MustCompile(s.Pattern).MatchString(text) {
 		a.t.Errorf("%s: %s is %q, described as %s", a.name, at, text, s.Pattern)
@@ -325,7 +325,7 @@ func (s *schema) types() (names []string) {
 	return names
 }
 
-func typeOf(value any) string {
+func jsonType(value any) string {
 	switch v := value.(type) {
 	case nil:
 		return "null"

@@ -8,37 +8,37 @@ import (
 )
 
 const (
-	// looksUnasked is how often the clients are looked at without anybody asking before
+	// maxIdleSamples is how often the clients are looked at without anybody asking before
 	// that ends: long enough for one who asks every minute at a sample of 5 s.
-	looksUnasked = 15
+	maxIdleSamples = 15
 
-	// lookPage is how many clients are taken from the hub at once.
-	lookPage = 10_000
+	// samplePageSize is how many clients are taken from the hub at once.
+	samplePageSize = 10_000
 )
 
-// rates measures how fast clients send and receive, over the time between two
+// rateSampler measures how fast clients send and receive, over the time between two
 // looks at all of them. It looks only while somebody wants to know: then it takes
 // some 200 bytes for each client, and otherwise nothing.
-type rates struct {
-	hub   Hub
-	every time.Duration
-	ended sync.WaitGroup
+type rateSampler struct {
+	hub      Hub
+	interval time.Duration
+	wg       sync.WaitGroup
 
-	mu      sync.Mutex
-	unasked int           // looks since somebody asked; meaningless while nobody looks
-	stop    chan struct{} // closed by close; nil: nobody looks
-	closed  bool
-	before  look
-	last    look
+	mu          sync.Mutex
+	idleSamples int           // looks since somebody asked; meaningless while nobody looks
+	stop        chan struct{} // closed by close; nil: nobody looks
+	closed      bool
+	previous    snapshot
+	latest      snapshot
 }
 
-// look is what the clients had moved at one time.
-type look struct {
-	at    time.Time
-	moved map[uint64]moved
+// snapshot is what the clients had moved at one time.
+type snapshot struct {
+	at      time.Time
+	clients map[uint64]clientCounters
 }
 
-type moved struct {
+type clientCounters struct {
 	since                                      time.Time // of the connection: another one begins anew
 	messagesIn, messagesOut, bytesIn, bytesOut uint64
 }
@@ -46,28 +46,30 @@ type moved struct {
 // rate is what a client moves in a second.
 type rate struct{ messagesIn, messagesOut, bytesIn, bytesOut float64 }
 
-func newRates(h Hub, every time.Duration) *rates { return &rates{hub: h, every: every} }
+func newRateSampler(h Hub, interval time.Duration) *rateSampler {
+	return &rateSampler{hub: h, interval: interval}
+}
 
-// want has rates measured for a while.
-func (r *rates) want() {
+// requestSampling has rates measured for a while.
+func (r *rateSampler) requestSampling() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.unasked = 0
+	r.idleSamples = 0
 	if r.stop != nil || r.closed {
 		return
 	}
 	r.stop = make(chan struct{})
 	stop := r.stop
-	r.ended.Go(func() { r.sample(stop) }) // ends when nobody has asked for a while, or with close, which waits
+	r.wg.Go(func() { r.sampleLoop(stop) }) // ends when nobody has asked for a while, or with close, which waits
 }
 
-// sample looks at all clients again and again.
-func (r *rates) sample(stop <-chan struct{}) {
-	tick := time.NewTicker(r.every)
+// sampleLoop looks at all clients again and again.
+func (r *rateSampler) sampleLoop(stop <-chan struct{}) {
+	tick := time.NewTicker(r.interval)
 	defer tick.Stop()
 	for {
-		now := r.look()
-		if !r.keep(now) {
+		snap := r.takeSnapshot()
+		if !r.store(snap) {
 			return
 		}
 		select {
@@ -78,43 +80,43 @@ func (r *rates) sample(stop <-chan struct{}) {
 	}
 }
 
-// keep takes a look in. It reports whether there is to be another one.
-func (r *rates) keep(now look) bool {
+// store takes a look in. It reports whether there is to be another one.
+func (r *rateSampler) store(snap snapshot) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.before, r.last = r.last, now
-	r.unasked++
-	if r.unasked <= looksUnasked {
+	r.previous, r.latest = r.latest, snap
+	r.idleSamples++
+	if r.idleSamples <= maxIdleSamples {
 		return true
 	}
-	r.before, r.last, r.stop = look{}, look{}, nil
+	r.previous, r.latest, r.stop = snapshot{}, snapshot{}, nil
 	return false
 }
 
-func (r *rates) look() look {
-	l := look{at: time.Now(), moved: make(map[uint64]moved)}
+func (r *rateSampler) takeSnapshot() snapshot {
+	snap := snapshot{at: time.Now(), clients: make(map[uint64]clientCounters)}
 	for after := uint64(0); ; {
-		infos := r.hub.Clients(after, lookPage)
+		infos := r.hub.Clients(after, samplePageSize)
 		for i := range infos {
 			c := &infos[i]
-			l.moved[c.ID] = moved{c.Since, c.MessagesIn, c.MessagesOut, c.BytesIn, c.BytesOut}
+			snap.clients[c.ID] = clientCounters{c.Since, c.MessagesIn, c.MessagesOut, c.BytesIn, c.BytesOut}
 		}
-		if len(infos) < lookPage {
-			return l
+		if len(infos) < samplePageSize {
+			return snap
 		}
 		after = infos[len(infos)-1].ID
 	}
 }
 
-// of returns the rates of a client between the last two looks, and false when it was
+// rateOf returns the rates of a client between the last two looks, and false when it was
 // not there with this connection at both.
-func (r *rates) of(c *hub.ClientInfo) (rate, bool) {
+func (r *rateSampler) rateOf(c *hub.ClientInfo) (rate, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a, first := r.before.moved[c.ID]
-	b, second := r.last.moved[c.ID]
-	seconds := r.last.at.Sub(r.before.at).Seconds()
-	if !first || !second || seconds <= 0 || !a.since.Equal(b.since) || !b.since.Equal(c.Since) {
+	a, inPrevious := r.previous.clients[c.ID]
+	b, inLatest := r.latest.clients[c.ID]
+	seconds := r.latest.at.Sub(r.previous.at).Seconds()
+	if !inPrevious || !inLatest || seconds <= 0 || !a.since.Equal(b.since) || !b.since.Equal(c.Since) {
 		return rate{}, false
 	}
 	return rate{
@@ -126,7 +128,7 @@ func (r *rates) of(c *hub.ClientInfo) (rate, bool) {
 }
 
 // close ends the looking and waits for its end.
-func (r *rates) close() {
+func (r *rateSampler) close() {
 	r.mu.Lock()
 	r.closed = true
 	if r.stop != nil {
@@ -134,5 +136,5 @@ func (r *rates) close() {
 		r.stop = nil
 	}
 	r.mu.Unlock()
-	r.ended.Wait()
+	r.wg.Wait()
 }

@@ -34,22 +34,22 @@ type route struct {
 }
 
 func (s *Server) routes() []route {
-	metrics := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost})
+	metrics := promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 	return []route{
-		{method: http.MethodGet, path: healthPath, handle: s.health},
-		{method: http.MethodGet, path: readyPath, handle: s.ready},
+		{method: http.MethodGet, path: healthPath, handle: s.handleHealth},
+		{method: http.MethodGet, path: readyPath, handle: s.handleReady},
 		{method: http.MethodGet, path: "/metrics", handle: metrics.ServeHTTP},
-		{method: http.MethodGet, path: "/openapi.json", handle: describe},
-		{method: http.MethodGet, path: "/api/clients", query: []string{"after", "limit"}, handle: s.listClients},
-		{method: http.MethodGet, path: "/api/clients/{id}", handle: s.showClient},
-		{method: http.MethodDelete, path: "/api/clients/{id}", query: []string{"reconnect"}, handle: s.disconnect},
+		{method: http.MethodGet, path: "/openapi.json", handle: handleOpenAPI},
+		{method: http.MethodGet, path: "/api/clients", query: []string{"after", "limit"}, handle: s.handleListClients},
+		{method: http.MethodGet, path: "/api/clients/{id}", handle: s.handleGetClient},
+		{method: http.MethodDelete, path: "/api/clients/{id}", query: []string{"reconnect"}, handle: s.handleDisconnect},
 		{method: http.MethodGet, path: "/debug/pprof/", handle: pprof.Index},
-		{method: http.MethodGet, path: "/debug/pprof/{profile}", query: []string{"seconds", "debug", "gc"}, handle: profile},
+		{method: http.MethodGet, path: "/debug/pprof/{profile}", query: []string{"seconds", "debug", "gc"}, handle: handleProfile},
 	}
 }
 
-// routing returns what leads a request to its route, and answers those that have none.
-func (s *Server) routing() http.Handler {
+// newMux returns what leads a request to its route, and answers those that have none.
+func (s *Server) newMux() http.Handler {
 	byPath := make(map[string]map[string]route)
 	for _, r := range s.routes() {
 		if byPath[r.path] == nil {
@@ -63,16 +63,16 @@ func (s *Server) routing() http.Handler {
 		if strings.HasSuffix(path, "/") {
 			pattern += "{$}"
 		}
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { choose(w, r, byMethod) })
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { dispatch(w, r, byMethod) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, fmt.Sprintf("there is nothing at %q; /openapi.json says what there is", r.URL.Path))
+		writeError(w, http.StatusNotFound, fmt.Sprintf("there is nothing at %q; /openapi.json says what there is", r.URL.Path))
 	})
 	return mux
 }
 
-// choose picks the route for the method of a request.
-func choose(w http.ResponseWriter, r *http.Request, byMethod map[string]route) {
+// dispatch picks the route for the method of a request.
+func dispatch(w http.ResponseWriter, r *http.Request, byMethod map[string]route) {
 	method := r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet
@@ -81,25 +81,25 @@ func choose(w http.ResponseWriter, r *http.Request, byMethod map[string]route) {
 	if !ok {
 		allowed := strings.Join(slices.Sorted(maps.Keys(byMethod)), ", ")
 		w.Header().Set("Allow", allowed)
-		refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s is not for %s here, which takes %s", r.Method, r.URL.Path, allowed))
+		writeError(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s is not for %s here, which takes %s", r.Method, r.URL.Path, allowed))
 		return
 	}
-	if err := known(r.URL.RawQuery, found.query); err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+	if err := validateQuery(r.URL.RawQuery, found.query); err != nil {
+		writeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	found.handle(w, r)
 }
 
-// known returns an error unless each parameter is one of names and given once.
-func known(raw string, names []string) error {
+// validateQuery returns an error unless each parameter is one of names and given once.
+func validateQuery(raw string, names []string) error {
 	query, err := url.ParseQuery(raw)
 	if err != nil {
 		return fmt.Errorf("the query cannot be understood: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if !slices.Contains(names, name) {
-			return fmt.Errorf("%q is not a parameter of this, which has %s", name, listed(names))
+			return fmt.Errorf("%q is not a parameter of this, which has %s", name, joinNames(names))
 		}
 		if len(query[name]) > 1 {
 			return fmt.Errorf("%s is given %d times", name, len(query[name]))
@@ -108,52 +108,52 @@ func known(raw string, names []string) error {
 	return nil
 }
 
-func listed(names []string) string {
+func joinNames(names []string) string {
 	if len(names) == 0 {
 		return "none"
 	}
 	return strings.Join(names, ", ")
 }
 
-// health says whether the hub works.
-func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
-	s.probe(w, "alive")
+// handleHealth says whether the hub works.
+func (s *Server) handleHealth(w http.ResponseWriter, _ *http.Request) {
+	s.writeHealth(w, "alive")
 }
 
-// probe answers with what is said of a hub that works, or with why this one does not.
-func (s *Server) probe(w http.ResponseWriter, good string) {
-	if err := s.config.Alive(); err != nil {
-		answer(w, http.StatusServiceUnavailable, problem{err.Error()})
+// writeHealth answers with what is said of a hub that works, or with why this one does not.
+func (s *Server) writeHealth(w http.ResponseWriter, state string) {
+	if err := s.config.CheckHealth(); err != nil {
+		writeJSON(w, http.StatusServiceUnavailable, errorResponse{err.Error()})
 		return
 	}
-	answer(w, http.StatusOK, status{good})
+	writeJSON(w, http.StatusOK, statusResponse{state})
 }
 
-// ready says whether new clients are welcome.
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+// handleReady says whether new clients are welcome.
+func (s *Server) handleReady(w http.ResponseWriter, _ *http.Request) {
 	if s.draining.Load() {
-		answer(w, http.StatusServiceUnavailable, problem{"the hub is ending"})
+		writeJSON(w, http.StatusServiceUnavailable, errorResponse{"the hub is ending"})
 		return
 	}
-	s.probe(w, "ready")
+	s.writeHealth(w, "ready")
 }
 
-type status struct {
+type statusResponse struct {
 	Status string `json:"status"`
 }
 
-// problem is the answer to whatever goes wrong.
-type problem struct {
+// errorResponse is the answer to whatever goes wrong.
+type errorResponse struct {
 	Error string `json:"error"` // a sentence
 }
 
-func describe(w http.ResponseWriter, _ *http.Request) {
+func handleOpenAPI(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(openAPI) // whoever asked has gone
 }
 
-// profile serves one of the profiles of the Go runtime.
-func profile(w http.ResponseWriter, r *http.Request) {
+// handleProfile serves one of the profiles of the Go runtime.
+func handleProfile(w http.ResponseWriter, r *http.Request) {
 	switch name := r.PathValue("profile"); {
 	case name == "profile":
 		pprof.Profile(w, r)
@@ -162,17 +162,17 @@ func profile(w http.ResponseWriter, r *http.Request) {
 	case runtimepprof.Lookup(name) != nil:
 		pprof.Handler(name).ServeHTTP(w, r)
 	default:
-		refuse(w, http.StatusNotFound, fmt.Sprintf("there is no profile %q; /debug/pprof/ lists them", name))
+		writeError(w, http.StatusNotFound, fmt.Sprintf("there is no profile %q; /debug/pprof/ lists them", name))
 	}
 }
 
-// refuse answers with an error.
-func refuse(w http.ResponseWriter, code int, sentence string) {
-	answer(w, code, problem{sentence})
+// writeError answers with an error.
+func writeError(w http.ResponseWriter, code int, message string) {
+	writeJSON(w, code, errorResponse{message})
 }
 
-// answer answers with JSON.
-func answer(w http.ResponseWriter, code int, value any) {
+// writeJSON answers with JSON.
+func writeJSON(w http.ResponseWriter, code int, value any) {
 	text, err := json.Marshal(value)
 	if err != nil {
 		panic(err) // only for types that have no JSON form

@@ -18,45 +18,45 @@ import (
 )
 
 const (
-	module   = "github.com/sechlol/go-message-hub"
-	root     = "../.."
-	maxLines = 20 // of a main.go: more is logic that no test reaches
+	module       = "github.com/sechlol/go-message-hub"
+	root         = "../.."
+	maxMainLines = 20 // of a main.go: more is logic that no test reaches
 )
 
 // goFile is a source file of this module and what it imports.
 type goFile struct {
-	folder  string // the package, as rooms names it
+	dir     string // the package, as rooms names it
 	name    string
 	imports []string
 }
 
-func TestEveryImportIsInTheTable(t *testing.T) {
-	files := sources(t)
+func TestImports_Allowed(t *testing.T) {
+	files := goFiles(t)
 	if len(files) < 2 {
 		t.Fatalf("found %d source files, is %q the root of the project?", len(files), root)
 	}
 	for _, file := range files {
 		for _, imported := range file.imports {
-			if problem := judge(file.folder, file.name, imported); problem != "" {
+			if problem := checkImport(file.dir, file.name, imported); problem != "" {
 				t.Error(problem)
 			}
 		}
 	}
 }
 
-func TestEveryPackageIsInTheTable(t *testing.T) {
+func TestPackages_HaveRule(t *testing.T) {
 	found := make(map[string]bool)
-	for _, file := range sources(t) {
-		found[file.folder] = true
+	for _, file := range goFiles(t) {
+		found[file.dir] = true
 	}
-	for _, folder := range slices.Sorted(maps.Keys(found)) {
-		if _, ok := rooms[folder]; !ok {
-			t.Errorf("package %s is not in the table of rooms: add it to rooms_test.go, with what it may import and why", folder)
+	for _, dir := range slices.Sorted(maps.Keys(found)) {
+		if _, ok := importRules[dir]; !ok {
+			t.Errorf("package %s is not in the table of rooms: add it to rooms_test.go, with what it may import and why", dir)
 		}
 	}
 }
 
-func TestEveryMainIsShort(t *testing.T) {
+func TestMains_AreShort(t *testing.T) {
 	mains, err := filepath.Glob(filepath.Join(root, "cmd", "*", "*.go"))
 	if err != nil || len(mains) == 0 {
 		t.Fatalf("no executables in cmd/: %v", err)
@@ -66,71 +66,71 @@ func TestEveryMainIsShort(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if lines := bytes.Count(text, []byte("\n")); lines > maxLines {
-			t.Errorf("%s has %d lines, at most %d are allowed: %s", name, lines, maxLines, program.why)
+		if lines := bytes.Count(text, []byte("\n")); lines > maxMainLines {
+			t.Errorf("%s has %d lines, at most %d are allowed: %s", name, lines, maxMainLines, mainRule.reason)
 		}
 	}
 }
 
-// judge returns why file of a package must not import a path, or "" when it may.
-func judge(folder, file, imported string) string {
-	r, known := rooms[folder]
-	if !known || isStandard(imported) {
+// checkImport returns why file of a package must not import a path, or "" when it may.
+func checkImport(dir, file, imported string) string {
+	r, known := importRules[dir]
+	if !known || isStdlib(imported) {
 		return "" // an unknown room has a test of its own
 	}
 	inTest := strings.HasSuffix(file, "_test.go")
-	if ours, ok := strings.CutPrefix(imported, module+"/"); ok {
+	if own, ok := strings.CutPrefix(imported, module+"/"); ok {
 		switch {
-		case slices.Contains(r.ours, ours):
-		case inTest && (ours == folder || !r.narrow):
+		case slices.Contains(r.internal, own):
+		case inTest && (own == dir || !r.strict):
 		default:
-			return refusal(folder, file, ours, r)
+			return violation(dir, file, own, r)
 		}
 		return ""
 	}
-	if within(r.others, imported) || inTest && within(testLibraries, imported) {
+	if inModules(r.external, imported) || inTest && inModules(testLibraries, imported) {
 		return ""
 	}
-	return refusal(folder, file, imported, r)
+	return violation(dir, file, imported, r)
 }
 
-func refusal(folder, file, imported string, r room) string {
+func violation(dir, file, imported string, r importRule) string {
 	allowed := "the standard library"
-	if list := slices.Concat(r.ours, r.others); len(list) > 0 {
+	if list := slices.Concat(r.internal, r.external); len(list) > 0 {
 		allowed += ", " + strings.Join(list, ", ")
 	}
 	return fmt.Sprintf("%s imports %s, which it must not: %s. It may import %s.",
-		path.Join(folder, file), imported, r.why, allowed)
+		path.Join(dir, file), imported, r.reason, allowed)
 }
 
-// within reports whether a package belongs to one of the modules.
-func within(modules []string, imported string) bool {
+// inModules reports whether a package belongs to one of the modules.
+func inModules(modules []string, imported string) bool {
 	return slices.ContainsFunc(modules, func(m string) bool {
 		return imported == m || strings.HasPrefix(imported, m+"/")
 	})
 }
 
-// isStandard goes by the dot that the first part of every other path has.
-func isStandard(imported string) bool {
+// isStdlib goes by the dot that the first part of every other path has.
+func isStdlib(imported string) bool {
 	first, _, _ := strings.Cut(imported, "/")
 	return !strings.Contains(first, ".")
 }
 
-// sources returns all Go files of this module. It reads them rather than ask
+// goFiles returns all Go files of this module. It reads them rather than ask
 // the go command, so that it sees the files of every operating system.
-func sources(t *testing.T) (files []goFile) {
+func goFiles(t *testing.T) (files []goFile) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if entry.IsDir() {
-			return skipForeign(name, entry)
+			return skipDir(name, entry)
 		}
 		if filepath.Ext(name) != ".go" {
 			return nil
 		}
-		file, err := read(name)
+		file, err := parseImports(name)
 		files = append(files, file)
 		return err
 	})
@@ -140,9 +140,9 @@ func sources(t *testing.T) (files []goFile) {
 	return files
 }
 
-// skipForeign keeps the walk out of folders that the go command ignores and of
+// skipDir keeps the walk out of folders that the go command ignores and of
 // modules of their own.
-func skipForeign(name string, entry fs.DirEntry) error {
+func skipDir(name string, entry fs.DirEntry) error {
 	if name == root {
 		return nil
 	}
@@ -155,16 +155,16 @@ func skipForeign(name string, entry fs.DirEntry) error {
 	return nil
 }
 
-func read(name string) (goFile, error) {
+func parseImports(name string) (goFile, error) {
 	parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
 	if err != nil {
 		return goFile{}, err
 	}
-	folder, err := filepath.Rel(root, filepath.Dir(name))
+	dir, err := filepath.Rel(root, filepath.Dir(name))
 	if err != nil {
 		return goFile{}, err
 	}
-	file := goFile{folder: filepath.ToSlash(folder), name: filepath.Base(name)}
+	file := goFile{dir: filepath.ToSlash(dir), name: filepath.Base(name)}
 	for _, spec := range parsed.Imports {
 		imported, err := strconv.Unquote(spec.Path.Value)
 		if err != nil {
@@ -175,9 +175,9 @@ func read(name string) (goFile, error) {
 	return file, nil
 }
 
-// TestJudge holds the judge itself to a few cases, so that a table which allows
+// TestCheckImport holds the judge itself to a few cases, so that a table which allows
 // everything would be noticed.
-func TestJudge(t *testing.T) {
+func TestCheckImport(t *testing.T) {
 	tests := []struct {
 		folder, file, imported string
 		refused                bool
@@ -201,11 +201,11 @@ func TestJudge(t *testing.T) {
 		{"cmd/start_server", "main.go", module + "/internal/command", false},
 	}
 	for _, tt := range tests {
-		got := judge(tt.folder, tt.file, tt.imported)
+		got := checkImport(tt.folder, tt.file, tt.imported)
 		if (got != "") != tt.refused {
 			t.Errorf("%s/%s imports %s: %q, refused should be %t", tt.folder, tt.file, tt.imported, got, tt.refused)
 		}
-		if tt.refused && !strings.Contains(got, rooms[tt.folder].why) {
+		if tt.refused && !strings.Contains(got, importRules[tt.folder].reason) {
 			t.Errorf("%q does not say why", got)
 		}
 	}

@@ -15,45 +15,45 @@ import (
 	"testing"
 )
 
-// logged is one line that a hub may log.
-type logged struct{ level, message string }
+// logLine is one line that a hub may log.
+type logLine struct{ level, message string }
 
-// writes are the log lines in the sources, with the names of their attributes.
-type writes map[logged]map[string]bool
+// logLineSet are the log lines in the sources, with the names of their attributes.
+type logLineSet map[logLine]map[string]bool
 
-// helper is a function that logs a message which its caller names.
-type helper struct {
-	level      string // "": its caller gives the method that logs, such as logger.Warn
-	attributes []string
-	parameter  int // that is the message
+// logHelper is a function that logs a message which its caller names.
+type logHelper struct {
+	level        string // "": its caller gives the method that logs, such as logger.Warn
+	attributes   []string
+	messageParam int // that is the message
 }
 
 // levels are the methods of slog.Logger that write a line.
 var levels = map[string]string{"Debug": "DEBUG", "Info": "INFO", "Warn": "WARN", "Error": "ERROR"}
 
-// otherMethods are those which do so as well.
-var otherMethods = regexp.MustCompile(`^(Log|LogAttrs|(Debug|Info|Warn|Error)Context)$`)
+// unsupportedMethods are those which do so as well.
+var unsupportedMethods = regexp.MustCompile(`^(Log|LogAttrs|(Debug|Info|Warn|Error)Context)$`)
 
-// othersLog are the sources of the other programs, which log for themselves.
-var othersLog = regexp.MustCompile(`/(hubctl|embed|simulation)[^/]*\.go$|/internal/(simulation|documents|architecture)/`)
+// otherPrograms are the sources of the other programs, which log for themselves.
+var otherPrograms = regexp.MustCompile(`/(hubctl|embed|simulation)[^/]*\.go$|/internal/(simulation|documents|architecture)/`)
 
-// TestEveryLogLineIsDocumented compares the table in OPERATIONS.md with what the sources of
+// TestLogLines_Documented compares the table in OPERATIONS.md with what the sources of
 // the hub and its server log.
-func TestEveryLogLineIsDocumented(t *testing.T) {
+func TestLogLines_Documented(t *testing.T) {
 	root := filepath.Join("..", "..")
 	page, err := os.ReadFile(filepath.Join(root, "docs", "OPERATIONS.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := logLines(t, root)
+	found := findLogLines(t, root)
 	if len(found) < 20 {
 		t.Fatalf("only %d log lines are found in the sources: %v", len(found), found)
 	}
 	row := regexp.MustCompile("(?m)^\\| (DEBUG|INFO|WARN|ERROR) \\| `([^`]+)` \\|([^|]*)\\|[^|]*\\|[^|]*\\|$")
 	for _, match := range row.FindAllStringSubmatch(string(page), -1) {
-		line := logged{match[1], match[2]}
-		attributes, there := found[line]
-		if !there {
+		line := logLine{match[1], match[2]}
+		attributes, ok := found[line]
+		if !ok {
 			t.Errorf("%v is documented, perhaps twice, and nothing logs it", line)
 			continue
 		}
@@ -73,77 +73,77 @@ func TestEveryLogLineIsDocumented(t *testing.T) {
 	}
 }
 
-// logLines returns what the sources below root log. A message that is neither a constant nor
+// findLogLines returns what the sources below root log. A message that is neither a constant nor
 // handed on by a function to which its callers give constants fails the test: nobody could look
 // it up.
-func logLines(t *testing.T, root string) writes {
+func findLogLines(t *testing.T, root string) logLineSet {
 	t.Helper()
-	found, helpers := make(writes), make(map[string]helper)
-	functions := serverSources(t, root)
+	found, helpers := make(logLineSet), make(map[string]logHelper)
+	functions := serverFuncs(t, root)
 	for _, f := range functions {
-		calls(f, func(c *ast.CallExpr) {
-			if method, _ := c.Fun.(*ast.SelectorExpr); method != nil && otherMethods.MatchString(method.Sel.Name) {
+		visitCalls(f, func(c *ast.CallExpr) {
+			if method, _ := c.Fun.(*ast.SelectorExpr); method != nil && unsupportedMethods.MatchString(method.Sel.Name) {
 				t.Errorf("%s logs by %s, which is not looked for here", f.Name.Name, method.Sel.Name)
 			}
-			level, ok := logMethod(c.Fun)
+			level, ok := logLevel(c.Fun)
 			if call, isName := c.Fun.(*ast.Ident); isName && isParameter(f, call.Name, "func") {
 				ok = true
 			}
 			if !ok || len(c.Args) == 0 {
 				return
 			}
-			message, constant := text(c.Args[0])
+			message, constant := stringValue(c.Args[0])
 			name, _ := c.Args[0].(*ast.Ident)
 			switch {
 			case constant && level != "":
-				found.add(logged{level, message}, attributes(c.Args[1:]))
+				found.add(logLine{level, message}, attributeNames(c.Args[1:]))
 			case name != nil && isParameter(f, name.Name, "string"):
-				helpers[f.Name.Name] = helper{level, append(attributes(c.Args[1:]), appended(f)...), parameterAt(f, name.Name)}
+				helpers[f.Name.Name] = logHelper{level, append(attributeNames(c.Args[1:]), appendedAttributes(f)...), parameterIndex(f, name.Name)}
 			case level != "":
 				t.Errorf("%s logs a message that is not a constant", f.Name.Name)
 			}
 		})
 	}
 	for _, f := range functions {
-		calls(f, func(c *ast.CallExpr) { found.addHelped(c, helpers) })
+		visitCalls(f, func(c *ast.CallExpr) { found.addHelperCall(c, helpers) })
 	}
 	return found
 }
 
-// appended returns the names of attributes that a helper adds to those of its caller.
-func appended(f *ast.FuncDecl) (names []string) {
-	calls(f, func(c *ast.CallExpr) {
+// appendedAttributes returns the names of attributes that a helper adds to those of its caller.
+func appendedAttributes(f *ast.FuncDecl) (names []string) {
+	visitCalls(f, func(c *ast.CallExpr) {
 		if name, _ := c.Fun.(*ast.Ident); name != nil && name.Name == "append" {
-			names = append(names, attributes(c.Args[1:])...)
+			names = append(names, attributeNames(c.Args[1:])...)
 		}
 	})
 	return names
 }
 
-// addHelped adds what a call of a helper logs.
-func (w writes) addHelped(c *ast.CallExpr, helpers map[string]helper) {
+// addHelperCall adds what a call of a helper logs.
+func (w logLineSet) addHelperCall(c *ast.CallExpr, helpers map[string]logHelper) {
 	called, _ := c.Fun.(*ast.SelectorExpr)
 	if called == nil {
 		return
 	}
 	h, ok := helpers[called.Sel.Name]
-	if !ok || len(c.Args) <= h.parameter {
+	if !ok || len(c.Args) <= h.messageParam {
 		return
 	}
-	message, constant := text(c.Args[h.parameter])
+	message, constant := stringValue(c.Args[h.messageParam])
 	if !constant {
 		return // of another function with this name
 	}
 	level := h.level
 	for _, arg := range c.Args {
-		if given, ok := logMethod(arg); ok {
+		if given, ok := logLevel(arg); ok {
 			level = given
 		}
 	}
-	w.add(logged{level, message}, append(attributes(c.Args[h.parameter+1:]), h.attributes...))
+	w.add(logLine{level, message}, append(attributeNames(c.Args[h.messageParam+1:]), h.attributes...))
 }
 
-func (w writes) add(line logged, attributes []string) {
+func (w logLineSet) add(line logLine, attributes []string) {
 	if w[line] == nil {
 		w[line] = make(map[string]bool)
 	}
@@ -152,12 +152,12 @@ func (w writes) add(line logged, attributes []string) {
 	}
 }
 
-// serverSources returns the functions of which the hub and its server are made, without tests.
-func serverSources(t *testing.T, root string) (functions []*ast.FuncDecl) {
+// serverFuncs returns the functions of which the hub and its server are made, without tests.
+func serverFuncs(t *testing.T, root string) (functions []*ast.FuncDecl) {
 	t.Helper()
 	for _, folder := range []string{"hub", "wire", "internal"} {
 		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, _ fs.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || othersLog.MatchString(filepath.ToSlash(path)) {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || otherPrograms.MatchString(filepath.ToSlash(path)) {
 				return err
 			}
 			f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
@@ -178,8 +178,8 @@ func serverSources(t *testing.T, root string) (functions []*ast.FuncDecl) {
 	return functions
 }
 
-// calls visits all calls in a function.
-func calls(f *ast.FuncDecl, visit func(*ast.CallExpr)) {
+// visitCalls visits all calls in a function.
+func visitCalls(f *ast.FuncDecl, visit func(*ast.CallExpr)) {
 	ast.Inspect(f.Body, func(n ast.Node) bool {
 		if c, ok := n.(*ast.CallExpr); ok {
 			visit(c)
@@ -188,9 +188,9 @@ func calls(f *ast.FuncDecl, visit func(*ast.CallExpr)) {
 	})
 }
 
-// logMethod returns the level at which a method of a logger logs. By the rule of the house a
+// logLevel returns the level at which a method of a logger logs. By the rule of the house a
 // logger is called so.
-func logMethod(e ast.Expr) (level string, ok bool) {
+func logLevel(e ast.Expr) (level string, ok bool) {
 	method, _ := e.(*ast.SelectorExpr)
 	if method == nil {
 		return "", false
@@ -206,8 +206,8 @@ func logMethod(e ast.Expr) (level string, ok bool) {
 	return level, ok && strings.EqualFold(owner, "logger")
 }
 
-// text returns the value of a string that stands in the source.
-func text(e ast.Expr) (string, bool) {
+// stringValue returns the value of a string that stands in the source.
+func stringValue(e ast.Expr) (string, bool) {
 	literal, _ := e.(*ast.BasicLit)
 	if literal == nil || literal.Kind != token.STRING {
 		return "", false
@@ -216,10 +216,10 @@ func text(e ast.Expr) (string, bool) {
 	return s, err == nil
 }
 
-// attributes returns the names among keys and values, in turn.
-func attributes(args []ast.Expr) (names []string) {
+// attributeNames returns the names among keys and values, in turn.
+func attributeNames(args []ast.Expr) (names []string) {
 	for i := 0; i < len(args); i += 2 {
-		if name, ok := text(args[i]); ok {
+		if name, ok := stringValue(args[i]); ok {
 			names = append(names, name)
 		}
 	}
@@ -241,15 +241,15 @@ func isParameter(f *ast.FuncDecl, name, kind string) bool {
 	return false
 }
 
-// parameterAt returns which parameter of a function has that name.
-func parameterAt(f *ast.FuncDecl, name string) int {
-	at := 0
+// parameterIndex returns which parameter of a function has that name.
+func parameterIndex(f *ast.FuncDecl, name string) int {
+	index := 0
 	for _, field := range f.Type.Params.List {
 		for _, n := range field.Names {
 			if n.Name == name {
-				return at
+				return index
 			}
-			at++
+			index++
 		}
 	}
 	return -1

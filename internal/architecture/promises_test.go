@@ -14,11 +14,11 @@ var (
 	testHeader = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w*)\(`)
 )
 
-// TestPromisesHaveTheirTests looks for every test that the specification and SECURITY.md name
+// TestPromises_HaveTests looks for every test that the specification and SECURITY.md name
 // as the proof of a promise.
-func TestPromisesHaveTheirTests(t *testing.T) {
+func TestPromises_HaveTests(t *testing.T) {
 	root := filepath.Join("..", "..")
-	tests := testsBelow(t, root)
+	tests := findTests(t, root)
 	for _, name := range []string{"docs/PROTOCOL.md", "SECURITY.md"} {
 		page, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
 		if err != nil {
@@ -36,8 +36,8 @@ func TestPromisesHaveTheirTests(t *testing.T) {
 	}
 }
 
-// testsBelow returns the names of all tests and fuzz targets in the tree.
-func testsBelow(t *testing.T, root string) map[string]bool {
+// findTests returns the names of all tests and fuzz targets in the tree.
+func findTests(t *testing.T, root string) map[string]bool {
 	t.Helper()
 	names := make(map[string]bool)
 	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {

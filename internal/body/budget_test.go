@@ -15,8 +15,8 @@ import (
 // kib is a size that is a class of its own, so that a charge is what was asked.
 const kib = 1 << 10
 
-// drawer draws in a goroutine of its own, so that a test can look at it waiting.
-type drawer struct {
+// acquirer draws in a goroutine of its own, so that a test can look at it waiting.
+type acquirer struct {
 	name   string
 	stop   chan struct{}
 	done   chan struct{}
@@ -24,14 +24,14 @@ type drawer struct {
 	err    error
 }
 
-// served is the order in which drawers got their memory. Of those that could go
+// serveOrder is the order in which drawers got their memory. Of those that could go
 // on at the same moment, either may come first.
-type served struct {
+type serveOrder struct {
 	mu    sync.Mutex
 	names []string
 }
 
-func (s *served) add(name string) {
+func (s *serveOrder) add(name string) {
 	if s == nil {
 		return
 	}
@@ -40,22 +40,22 @@ func (s *served) add(name string) {
 	s.names = append(s.names, name)
 }
 
-// draw starts a drawer; order gets its name when it has its memory. It returns
+// startAcquire starts a drawer; order gets its name when it has its memory. It returns
 // when the drawer either has that or waits.
-func draw(a *Account, n int, name string, order *served) *drawer {
-	return drawAs(a, n, false, name, order)
+func startAcquire(a *Account, n int, name string, order *serveOrder) *acquirer {
+	return startAcquireAs(a, n, false, name, order)
 }
 
-// drawAs is draw for overhead, if it says so.
-func drawAs(a *Account, n int, overhead bool, name string, order *served) *drawer {
-	d := &drawer{name: name, stop: make(chan struct{}), done: make(chan struct{})}
-	draw := a.Draw
+// startAcquireAs is draw for overhead, if it says so.
+func startAcquireAs(a *Account, n int, overhead bool, name string, order *serveOrder) *acquirer {
+	d := &acquirer{name: name, stop: make(chan struct{}), done: make(chan struct{})}
+	acquire := a.Acquire
 	if overhead {
-		draw = a.DrawOverhead
+		acquire = a.AcquireOverhead
 	}
 	go func() { // ends when it has its memory or is stopped
 		defer close(d.done)
-		d.buffer, d.err = draw(n, d.stop)
+		d.buffer, d.err = acquire(n, d.stop)
 		if d.err == nil {
 			order.add(d.name)
 		}
@@ -64,7 +64,7 @@ func drawAs(a *Account, n int, overhead bool, name string, order *served) *drawe
 	return d
 }
 
-func (d *drawer) waits() bool {
+func (d *acquirer) isWaiting() bool {
 	select {
 	case <-d.done:
 		return false
@@ -73,8 +73,8 @@ func (d *drawer) waits() bool {
 	}
 }
 
-// give releases what the drawer got and lets everybody go on who can.
-func (d *drawer) give() {
+// release releases what the drawer got and lets everybody go on who can.
+func (d *acquirer) release() {
 	d.buffer.Release()
 	synctest.Wait()
 }
@@ -91,7 +91,7 @@ func wantUsed(t *testing.T, b *Budget, want int64) {
 	}
 }
 
-func TestTryDrawNeverGoesOverALimit(t *testing.T) {
+func TestAccount_TryAcquire_Limits(t *testing.T) {
 	for _, test := range []struct {
 		name         string
 		limit, share int64
@@ -108,18 +108,18 @@ func TestTryDrawNeverGoesOverALimit(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			budget := NewBudget(test.limit, 0)
-			account := budget.Account(test.share)
-			var all []*Buffer
+			account := budget.NewAccount(test.share)
+			var buffers []*Buffer
 			for i, n := range test.draw {
-				b := account.TryDraw(n)
+				b := account.TryAcquire(n)
 				if (b != nil) != test.want[i] {
 					t.Errorf("drawing %d bytes as number %d: %v, want %v", n, i, b != nil, test.want[i])
 				}
 				if b != nil {
-					all = append(all, b)
+					buffers = append(buffers, b)
 				}
 			}
-			for _, b := range all {
+			for _, b := range buffers {
 				b.Release()
 			}
 			wantUsed(t, budget, 0)
@@ -127,114 +127,114 @@ func TestTryDrawNeverGoesOverALimit(t *testing.T) {
 	}
 }
 
-func TestOversizeIsGivenToOneWhoHoldsNothing(t *testing.T) {
+func TestAccount_Acquire_OversizeWhenNothingHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(2*kib, 0)
-		small := draw(budget.Account(8*kib), kib, "small", nil)
-		large := draw(budget.Account(8*kib), 4*kib, "large", nil)
-		if !large.waits() {
+		small := startAcquire(budget.NewAccount(8*kib), kib, "small", nil)
+		large := startAcquire(budget.NewAccount(8*kib), 4*kib, "large", nil)
+		if !large.isWaiting() {
 			t.Fatal("a buffer above the limit was given while somebody held memory")
 		}
-		small.give()
-		if large.waits() {
+		small.release()
+		if large.isWaiting() {
 			t.Fatal("a buffer above the limit waits although nobody holds anything")
 		}
 		wantUsed(t, budget, 4*kib)
-		next := draw(budget.Account(8*kib), 1, "next", nil)
-		if !next.waits() {
+		next := startAcquire(budget.NewAccount(8*kib), 1, "next", nil)
+		if !next.isWaiting() {
 			t.Fatal("memory was given beyond the limit")
 		}
-		large.give()
-		next.give()
+		large.release()
+		next.release()
 		wantUsed(t, budget, 0)
 	})
 }
 
-func TestDrawersAreServedInTheirOrder(t *testing.T) {
+func TestBudget_ServesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(4*kib, 0)
-		var order served
-		first := draw(budget.Account(8*kib), 4*kib, "first", &order)
-		waiting := []*drawer{
-			draw(budget.Account(8*kib), 4*kib, "large", &order),
-			draw(budget.Account(8*kib), 512, "small", &order),
-			draw(budget.Account(8*kib), kib, "last", &order),
+		var order serveOrder
+		first := startAcquire(budget.NewAccount(8*kib), 4*kib, "first", &order)
+		waiting := []*acquirer{
+			startAcquire(budget.NewAccount(8*kib), 4*kib, "large", &order),
+			startAcquire(budget.NewAccount(8*kib), 512, "small", &order),
+			startAcquire(budget.NewAccount(8*kib), kib, "last", &order),
 		}
-		if !budget.Waiting() {
+		if !budget.HasQueuedWaiters() {
 			t.Error("three wait, and Waiting says nobody does")
 		}
-		if b := budget.Account(8 * kib).TryDraw(1); b != nil {
+		if b := budget.NewAccount(8 * kib).TryAcquire(1); b != nil {
 			t.Error("TryDraw overtook those who wait")
 		}
-		first.give()
+		first.release()
 		if want := []string{"first", "large"}; !slices.Equal(order.names, want) {
 			t.Fatalf("served %v, want %v: the small one must not overtake", order.names, want)
 		}
-		waiting[0].give()
-		if budget.Waiting() {
+		waiting[0].release()
+		if budget.HasQueuedWaiters() {
 			t.Error("nobody waits any more, and Waiting says somebody does")
 		}
-		if waiting[1].waits() || waiting[2].waits() {
+		if waiting[1].isWaiting() || waiting[2].isWaiting() {
 			t.Fatal("there is room for both that are left")
 		}
-		waiting[1].give()
-		waiting[2].give()
+		waiting[1].release()
+		waiting[2].release()
 		wantUsed(t, budget, 0)
 	})
 }
 
-func TestShareWaitersDoNotBlockOthers(t *testing.T) {
+func TestBudget_QuotaWaiterDoesNotBlockOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(16*kib, 0)
-		greedy := budget.Account(2 * kib)
-		held := draw(greedy, 2*kib, "held", nil)
-		more := draw(greedy, kib, "more", nil)
-		if !more.waits() || !greedy.Waiting() {
+		limited := budget.NewAccount(2 * kib)
+		held := startAcquire(limited, 2*kib, "held", nil)
+		more := startAcquire(limited, kib, "more", nil)
+		if !more.isWaiting() || !limited.WaitsForQuota() {
 			t.Fatal("an account got more than its share")
 		}
-		if budget.Waiting() {
+		if budget.HasQueuedWaiters() {
 			t.Error("a holder that waits for its own share counts as waiting for the budget")
 		}
-		other := draw(budget.Account(16*kib), 14*kib, "other", nil)
-		if other.waits() {
+		other := startAcquire(budget.NewAccount(16*kib), 14*kib, "other", nil)
+		if other.isWaiting() {
 			t.Fatal("somebody who waits for his share blocks another")
 		}
-		late := draw(budget.Account(16*kib), kib, "late", nil)
-		held.give()
-		if more.waits() || greedy.Waiting() || late.waits() {
+		last := startAcquire(budget.NewAccount(16*kib), kib, "late", nil)
+		held.release()
+		if more.isWaiting() || limited.WaitsForQuota() || last.isWaiting() {
 			t.Fatal("room in the share and in the budget did not let them go on")
 		}
-		more.give()
-		late.give()
-		other.give()
+		more.release()
+		last.release()
+		other.release()
 		wantUsed(t, budget, 0)
 	})
 }
 
-func TestShareWaiterQueuesForTheBudgetWhenItsShareIsFree(t *testing.T) {
+func TestBudget_QuotaWaiterQueuesWhenQuotaIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(4*kib, 0)
-		var order served
-		account := budget.Account(2 * kib)
-		held := draw(account, 2*kib, "held", &order)
-		other := draw(budget.Account(4*kib), 2*kib, "other", &order)
-		share := draw(account, 2*kib, "share", &order)
-		whole := draw(budget.Account(4*kib), 4*kib, "whole", &order)
-		held.give() // frees the share: "share" is now behind "whole"
-		if !share.waits() || !whole.waits() || account.Waiting() {
+		var order serveOrder
+		account := budget.NewAccount(2 * kib)
+		held := startAcquire(account, 2*kib, "held", &order)
+		other := startAcquire(budget.NewAccount(4*kib), 2*kib, "other", &order)
+		quota := startAcquire(account, 2*kib, "share", &order)
+		whole := startAcquire(budget.NewAccount(4*kib), 4*kib, "whole", &order)
+		held.release() // frees the share: "share" is now behind "whole"
+		if !quota.isWaiting() || !whole.isWaiting() || account.WaitsForQuota() {
 			t.Fatal("the one that waited for its share must now wait for the budget, behind the other")
 		}
-		other.give()
-		whole.give()
+		other.release()
+		whole.release()
 		if want := []string{"held", "other", "whole", "share"}; !slices.Equal(order.names, want) {
 			t.Errorf("served %v, want %v", order.names, want)
 		}
-		share.give()
+		quota.release()
 		wantUsed(t, budget, 0)
 	})
 }
 
-func TestStopWhileWaiting(t *testing.T) {
+func TestAccount_Acquire_Stopped(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		share int64
@@ -245,83 +245,83 @@ func TestStopWhileWaiting(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				budget := NewBudget(2*kib, 0)
-				account := budget.Account(test.share)
-				held := draw(account, 2*kib, "held", nil)
-				stopped := draw(account, 2*kib, "stopped", nil)
-				behind := draw(budget.Account(8*kib), 512, "behind", nil)
+				account := budget.NewAccount(test.share)
+				held := startAcquire(account, 2*kib, "held", nil)
+				stopped := startAcquire(account, 2*kib, "stopped", nil)
+				behind := startAcquire(budget.NewAccount(8*kib), 512, "behind", nil)
 				close(stopped.stop)
 				synctest.Wait()
-				if stopped.waits() || !errors.Is(stopped.err, ErrStopped) || stopped.buffer != nil {
+				if stopped.isWaiting() || !errors.Is(stopped.err, ErrStopped) || stopped.buffer != nil {
 					t.Fatalf("stopped: %v, %v", stopped.buffer, stopped.err)
 				}
 				wantUsed(t, budget, 2*kib)
-				held.give()
-				if behind.waits() {
+				held.release()
+				if behind.isWaiting() {
 					t.Fatal("the one behind the stopped one still waits")
 				}
-				behind.give()
+				behind.release()
 				wantUsed(t, budget, 0)
-				draw(account, 2*kib, "again", nil).give()
+				startAcquire(account, 2*kib, "again", nil).release()
 			})
 		})
 	}
 }
 
-// TestALittleIsThereForEverybody whatever the others hold, and also for one who waits for more of it.
-func TestALittleIsThereForEverybody(t *testing.T) {
+// TestBudget_ReservePerAccount whatever the others hold, and also for one who waits for more of it.
+func TestBudget_ReservePerAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(4*kib, kib)
-		hoarder := draw(budget.Account(8*kib), 4*kib, "hoarder", nil)
-		full := draw(budget.Account(8*kib), 4*kib, "full", nil)
-		if hoarder.waits() || !full.waits() {
+		large := startAcquire(budget.NewAccount(8*kib), 4*kib, "hoarder", nil)
+		full := startAcquire(budget.NewAccount(8*kib), 4*kib, "full", nil)
+		if large.isWaiting() || !full.isWaiting() {
 			t.Fatal("the budget must be full")
 		}
-		account := budget.Account(8 * kib)
-		first, second := draw(account, 512, "first", nil), draw(account, 512, "second", nil)
-		third := draw(account, 512, "third", nil)
-		if first.waits() || second.waits() || !third.waits() {
+		account := budget.NewAccount(8 * kib)
+		first, second := startAcquire(account, 512, "first", nil), startAcquire(account, 512, "second", nil)
+		third := startAcquire(account, 512, "third", nil)
+		if first.isWaiting() || second.isWaiting() || !third.isWaiting() {
 			t.Fatal("want two of three without a wait")
 		}
 		wantUsed(t, budget, 3*kib) // without the little
-		first.give()
-		if third.waits() {
+		first.release()
+		if third.isWaiting() {
 			t.Error("waits behind the others for what it may hold")
 		}
-		if !budget.Anybody() {
+		if !budget.HasWaiters() {
 			t.Error("somebody still waits")
 		}
-		second.give()
-		third.give()
-		hoarder.give()
-		full.give()
+		second.release()
+		third.release()
+		large.release()
+		full.release()
 		wantUsed(t, budget, 0)
-		if budget.Anybody() {
+		if budget.HasWaiters() {
 			t.Error("nobody waits any more")
 		}
 	})
 }
 
-// TestAccount_OverheadIsNoneOfTheShare lets one draw its whole share, and a buffer above it, whatever overhead it holds; in the
+// TestAccount_OverheadExcludedFromQuota lets one draw its whole share, and a buffer above it, whatever overhead it holds; in the
 // budget that counts.
-func TestAccount_OverheadIsNoneOfTheShare(t *testing.T) {
+func TestAccount_OverheadExcludedFromQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(16*kib, 0)
-		account := budget.Account(2 * kib)
-		overhead := []*Buffer{account.ForceOverhead(2 * kib), account.TryDrawOverhead(2 * kib)}
-		large := draw(account, 4*kib, "large", nil)
-		if large.waits() {
+		account := budget.NewAccount(2 * kib)
+		overhead := []*Buffer{account.ForceAcquireOverhead(2 * kib), account.TryAcquireOverhead(2 * kib)}
+		large := startAcquire(account, 4*kib, "large", nil)
+		if large.isWaiting() {
 			t.Fatal("one who holds nothing but overhead waits for its share")
 		}
-		small := draw(account, kib, "small", nil)
-		if !small.waits() || !account.Waiting() {
+		small := startAcquire(account, kib, "small", nil)
+		if !small.isWaiting() || !account.WaitsForQuota() {
 			t.Fatal("an account got more than its share")
 		}
 		wantUsed(t, budget, 8*kib)
-		large.give()
-		if small.waits() {
+		large.release()
+		if small.isWaiting() {
 			t.Error("waits for a share in which nothing is held")
 		}
-		small.give()
+		small.release()
 		for _, b := range overhead {
 			b.Release()
 		}
@@ -335,88 +335,88 @@ func TestAccount_Interrupt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				budget := NewBudget(3*kib, 0)
-				account := budget.Account(share)
-				held := draw(account, 2*kib, "held", nil)
-				waiting := draw(account, 2*kib, "waiting", nil)
-				behind := draw(budget.Account(8*kib), kib, "behind", nil)
+				account := budget.NewAccount(share)
+				held := startAcquire(account, 2*kib, "held", nil)
+				waiting := startAcquire(account, 2*kib, "waiting", nil)
+				behind := startAcquire(budget.NewAccount(8*kib), kib, "behind", nil)
 				account.Interrupt()
 				synctest.Wait()
-				if waiting.waits() || !errors.Is(waiting.err, ErrStopped) || behind.waits() || budget.Anybody() {
-					t.Errorf("waits: %v, %v; who stands behind waits: %v", waiting.waits(), waiting.err, behind.waits())
+				if waiting.isWaiting() || !errors.Is(waiting.err, ErrStopped) || behind.isWaiting() || budget.HasWaiters() {
+					t.Errorf("waits: %v, %v; who stands behind waits: %v", waiting.isWaiting(), waiting.err, behind.isWaiting())
 				}
-				again := draw(account, 2*kib, "again", nil)
-				if again.waits() || !errors.Is(again.err, ErrStopped) {
-					t.Errorf("waits again: %v, %v", again.waits(), again.err)
+				second := startAcquire(account, 2*kib, "again", nil)
+				if second.isWaiting() || !errors.Is(second.err, ErrStopped) {
+					t.Errorf("waits again: %v, %v", second.isWaiting(), second.err)
 				}
-				held.give()
-				behind.give()
-				draw(account, kib, "there", nil).give() // for which nobody has to wait
+				held.release()
+				behind.release()
+				startAcquire(account, kib, "there", nil).release() // for which nobody has to wait
 				wantUsed(t, budget, 0)
 			})
 		})
 	}
 }
 
-func TestWhoWaitsLongYields(t *testing.T) {
+func TestAccount_Acquire_CallsReclaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(2*kib, 0)
-		kept := draw(budget.Account(8*kib), 2*kib, "kept", nil)
-		account := budget.Account(8 * kib)
-		var yielded atomic.Int32
-		account.Yield = func() {
-			yielded.Add(1)
-			kept.buffer.Release()
+		held := startAcquire(budget.NewAccount(8*kib), 2*kib, "kept", nil)
+		account := budget.NewAccount(8 * kib)
+		var reclaimed atomic.Int32
+		account.Reclaim = func() {
+			reclaimed.Add(1)
+			held.buffer.Release()
 		}
-		patient := draw(account, kib, "patient", nil)
-		time.Sleep(Patience - 1)
+		waiting := startAcquire(account, kib, "patient", nil)
+		time.Sleep(ReclaimInterval - 1)
 		synctest.Wait()
-		if yielded.Load() > 0 || !patient.waits() {
+		if reclaimed.Load() > 0 || !waiting.isWaiting() {
 			t.Error("yielded before it had been patient")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if yielded.Load() != 1 || patient.waits() {
-			t.Errorf("yielded %d times, waits: %v", yielded.Load(), patient.waits())
+		if reclaimed.Load() != 1 || waiting.isWaiting() {
+			t.Errorf("yielded %d times, waits: %v", reclaimed.Load(), waiting.isWaiting())
 		}
-		patient.give()
-		draw(account, kib, "free", nil).give()
-		if yielded.Load() != 1 {
+		waiting.release()
+		startAcquire(account, kib, "free", nil).release()
+		if reclaimed.Load() != 1 {
 			t.Error("yielded without waiting")
 		}
 		wantUsed(t, budget, 0)
 	})
 }
 
-func TestStoppingTheFirstLetsTheNextGoOn(t *testing.T) {
+func TestBudget_StoppedWaiterUnblocksNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(2*kib, 0)
-		held := draw(budget.Account(8*kib), kib, "held", nil)
-		large := draw(budget.Account(8*kib), 2*kib, "large", nil)
-		small := draw(budget.Account(8*kib), 512, "small", nil)
-		if !large.waits() || !small.waits() {
+		held := startAcquire(budget.NewAccount(8*kib), kib, "held", nil)
+		large := startAcquire(budget.NewAccount(8*kib), 2*kib, "large", nil)
+		small := startAcquire(budget.NewAccount(8*kib), 512, "small", nil)
+		if !large.isWaiting() || !small.isWaiting() {
 			t.Fatal("both must wait: the first for room, the second for its turn")
 		}
 		close(large.stop)
 		synctest.Wait()
-		if small.waits() {
+		if small.isWaiting() {
 			t.Fatal("there is room for the second, and nobody before it")
 		}
-		small.give()
-		held.give()
+		small.release()
+		held.release()
 		wantUsed(t, budget, 0)
 	})
 }
 
-func TestAGrantThatRacesWithStopLeaksNothing(t *testing.T) {
+func TestAccount_Acquire_GrantRacesWithStop(t *testing.T) {
 	budget := NewBudget(kib, 0)
-	holder, other := budget.Account(kib), budget.Account(kib)
+	holder, other := budget.NewAccount(kib), budget.NewAccount(kib)
 	for _, account := range []*Account{holder, other} { // one waits for its share, one for the budget
 		for range 2000 {
-			held := holder.TryDraw(kib)
+			held := holder.TryAcquire(kib)
 			stop := make(chan struct{})
 			var wg sync.WaitGroup
 			wg.Go(func() {
-				if b, err := account.Draw(kib, stop); err == nil {
+				if b, err := account.Acquire(kib, stop); err == nil {
 					b.Release()
 				}
 			})
@@ -426,26 +426,26 @@ func TestAGrantThatRacesWithStopLeaksNothing(t *testing.T) {
 			if got := used(budget); got != 0 {
 				t.Fatalf("%d bytes are used after all ended", got)
 			}
-			if budget.Waiting() || account.Waiting() {
+			if budget.HasQueuedWaiters() || account.WaitsForQuota() {
 				t.Fatal("somebody is left in a queue")
 			}
 		}
 	}
 }
 
-// TestAGrantThatComesBehindTheStop grants a claim when its owner is already on the
+// TestAccount_Acquire_GrantAfterStop grants a claim when its owner is already on the
 // way to take it back.
-func TestAGrantThatComesBehindTheStop(t *testing.T) {
+func TestAccount_Acquire_GrantAfterStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(kib, 0)
 		for range 500 {
-			held := draw(budget.Account(kib), kib, "held", nil)
-			stopped := draw(budget.Account(kib), kib, "stopped", nil)
+			held := startAcquire(budget.NewAccount(kib), kib, "held", nil)
+			stopped := startAcquire(budget.NewAccount(kib), kib, "stopped", nil)
 			close(stopped.stop)
 			held.buffer.Release()
 			<-stopped.done
 			if stopped.err == nil {
-				stopped.give()
+				stopped.release()
 			}
 			if got := used(budget); got != 0 {
 				t.Fatalf("%d bytes are used after all ended", got)
@@ -454,58 +454,58 @@ func TestAGrantThatComesBehindTheStop(t *testing.T) {
 	})
 }
 
-func TestPressed(t *testing.T) {
+func TestBudget_Contended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(2*kib, 0)
-		pressed := func() bool {
+		contended := func() bool {
 			select {
-			case <-budget.Pressed():
+			case <-budget.Contended():
 				return true
 			default:
 				return false
 			}
 		}
-		account := budget.Account(kib)
-		held := draw(account, kib, "held", nil)
-		if account.TryDraw(kib) != nil || pressed() {
+		account := budget.NewAccount(kib)
+		held := startAcquire(account, kib, "held", nil)
+		if account.TryAcquire(kib) != nil || contended() {
 			t.Error("pressed although nobody waits")
 		}
-		share := draw(account, kib, "share", nil)
-		if !pressed() {
+		quota := startAcquire(account, kib, "share", nil)
+		if !contended() {
 			t.Error("not pressed by one who waits for his share")
 		}
-		whole := draw(budget.Account(8*kib), 2*kib, "whole", nil)
-		third := draw(budget.Account(8*kib), 2*kib, "third", nil)
-		if !pressed() || pressed() {
+		whole := startAcquire(budget.NewAccount(8*kib), 2*kib, "whole", nil)
+		third := startAcquire(budget.NewAccount(8*kib), 2*kib, "third", nil)
+		if !contended() || contended() {
 			t.Error("two who wait for the budget must leave one value")
 		}
-		for _, d := range []*drawer{held, share, whole, third} {
-			if d.waits() {
+		for _, d := range []*acquirer{held, quota, whole, third} {
+			if d.isWaiting() {
 				close(d.stop)
 				<-d.done
 			}
 			if d.err == nil {
-				d.give()
+				d.release()
 			}
 		}
 		wantUsed(t, budget, 0)
 	})
 }
 
-// TestManyDrawers lets goroutines draw, hold and give back at random, stopped now
+// TestBudget_ManyAcquirers lets goroutines draw, hold and give back at random, stopped now
 // and then, and looks whether any two ever hold the same memory or all of them
 // too much.
-func TestManyDrawers(t *testing.T) {
+func TestBudget_ManyAcquirers(t *testing.T) {
 	const limit, share, drawers, turns = 64 * kib, 24 * kib, 8, 500
 	budget := NewBudget(limit, 0)
 	var wg sync.WaitGroup
 	for i := range drawers {
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(i), 1))
-			account := budget.Account(share)
+			account := budget.NewAccount(share)
 			var held []*Buffer
 			for range turns {
-				if b := drawAtRandom(account, random, len(held) == 0); b != nil {
+				if b := acquireAtRandom(account, random, len(held) == 0); b != nil {
 					b.Bytes()[0] = byte(i)
 					held = append(held, b)
 				}
@@ -513,11 +513,11 @@ func TestManyDrawers(t *testing.T) {
 					t.Errorf("%d bytes are used, the limit is %d", now, limit)
 				}
 				for len(held) > 0 && random.IntN(2) == 0 {
-					held = giveOne(t, held, byte(i))
+					held = releaseLast(t, held, byte(i))
 				}
 			}
 			for len(held) > 0 {
-				held = giveOne(t, held, byte(i))
+				held = releaseLast(t, held, byte(i))
 			}
 		})
 	}
@@ -528,22 +528,22 @@ func TestManyDrawers(t *testing.T) {
 	}
 }
 
-// drawAtRandom waits for memory only when its caller holds none, as Draw's
+// acquireAtRandom waits for memory only when its caller holds none, as Draw's
 // users must, or with a stop that is about to come.
-func drawAtRandom(a *Account, random *rand.Rand, wait bool) *Buffer {
+func acquireAtRandom(a *Account, random *rand.Rand, mayWait bool) *Buffer {
 	n := 1 + random.IntN(16*kib)
 	stop := make(chan struct{})
 	switch {
 	case random.IntN(3) == 0:
-		return a.TryDraw(n)
-	case !wait || random.IntN(3) == 0:
+		return a.TryAcquire(n)
+	case !mayWait || random.IntN(3) == 0:
 		close(stop)
 	}
-	b, _ := a.Draw(n, stop)
+	b, _ := a.Acquire(n, stop)
 	return b
 }
 
-func giveOne(t *testing.T, held []*Buffer, mark byte) []*Buffer {
+func releaseLast(t *testing.T, held []*Buffer, mark byte) []*Buffer {
 	last := held[len(held)-1]
 	if got := last.Bytes()[0]; got != mark {
 		t.Errorf("a buffer of %d holds the mark of %d", mark, got)
@@ -552,25 +552,25 @@ func giveOne(t *testing.T, held []*Buffer, mark byte) []*Buffer {
 	return held[:len(held)-1]
 }
 
-func BenchmarkTryDraw(b *testing.B) {
+func BenchmarkTryAcquire(b *testing.B) {
 	for _, n := range []int{512, 16 << 10, 1 << 20} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			account := NewBudget(256<<20, 0).Account(256 << 20)
+			account := NewBudget(256<<20, 0).NewAccount(256 << 20)
 			b.ReportAllocs()
 			for b.Loop() {
-				account.TryDraw(n).Release()
+				account.TryAcquire(n).Release()
 			}
 		})
 	}
 }
 
-func BenchmarkTryDrawParallel(b *testing.B) {
+func BenchmarkTryAcquireParallel(b *testing.B) {
 	budget := NewBudget(256<<20, 0)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
-		account := budget.Account(32 << 20)
+		account := budget.NewAccount(32 << 20)
 		for pb.Next() {
-			account.TryDraw(16 << 10).Release()
+			account.TryAcquire(16 << 10).Release()
 		}
 	})
 }

@@ -17,16 +17,16 @@ import (
 // larger than what was asked for. Above the largest class a buffer has exactly
 // the size asked for and goes back to the garbage collector, not to a pool.
 const (
-	smallestShift = 9  // 512 B
-	largestShift  = 21 // 2 MiB, above the largest frame of the default limits
+	minClassShift = 9  // 512 B
+	maxClassShift = 21 // 2 MiB, above the largest frame of the default limits
 	stepShift     = 2  // 1<<2 classes to each doubling
-	classes       = (largestShift-smallestShift)<<stepShift + 1
+	numClasses    = (maxClassShift-minClassShift)<<stepShift + 1
 )
 
 // unpooled is the class of a buffer that is larger than the largest class.
 const unpooled = -1
 
-var pools [classes]sync.Pool // of *Buffer
+var pools [numClasses]sync.Pool // of *Buffer
 
 // Buffer is a piece of memory with a count of those who hold it.
 //
@@ -47,17 +47,17 @@ type Buffer struct {
 func Get(n int) *Buffer {
 	class := classOf(n)
 	if class == unpooled {
-		return fresh(n, unpooled)
+		return newBuffer(n, unpooled)
 	}
 	b, _ := pools[class].Get().(*Buffer)
 	if b == nil {
-		return fresh(classSize(class), class)
+		return newBuffer(classSize(class), class)
 	}
 	b.refs.Store(1)
 	return b
 }
 
-func fresh(size, class int) *Buffer {
+func newBuffer(size, class int) *Buffer {
 	b := &Buffer{bytes: make([]byte, size), class: class}
 	b.refs.Store(1)
 	return b
@@ -78,14 +78,14 @@ func (b *Buffer) Shared() bool { return b.refs.Load() > 1 }
 // Release gives up one reference. After the last one the memory may belong to
 // somebody else: a caller must not touch the bytes again.
 func (b *Buffer) Release() {
-	switch left := b.refs.Add(-1); {
-	case left > 0:
+	switch refs := b.refs.Add(-1); {
+	case refs > 0:
 		return
-	case left < 0:
+	case refs < 0:
 		panic("body: buffer released more often than retained")
 	}
 	if b.account != nil {
-		b.account.refund(len(b.bytes), b.overhead)
+		b.account.release(len(b.bytes), b.overhead)
 		b.account, b.overhead = nil, false
 	}
 	if b.class != unpooled {
@@ -104,20 +104,20 @@ func Capacity(n int) int {
 
 // classOf returns the smallest class that holds n bytes.
 func classOf(n int) int {
-	if n <= 1<<smallestShift {
+	if n <= 1<<minClassShift {
 		return 0
 	}
-	if n > 1<<largestShift {
+	if n > 1<<maxClassShift {
 		return unpooled
 	}
 	// n-1 = 1.mm… × 2^shift: the two bits behind the leading one are the step.
 	shift := bits.Len(uint(n-1)) - 1
 	step := (n - 1) >> (shift - stepShift) & (1<<stepShift - 1)
-	return (shift-smallestShift)<<stepShift + step + 1
+	return (shift-minClassShift)<<stepShift + step + 1
 }
 
 // classSize returns how many bytes the buffers of a class have.
 func classSize(class int) int {
 	shift, step := class>>stepShift, class&(1<<stepShift-1)
-	return (1<<stepShift + step) << (smallestShift - stepShift + shift)
+	return (1<<stepShift + step) << (minClassShift - stepShift + shift)
 }

@@ -32,13 +32,13 @@ func TestCapacity(t *testing.T) {
 			sizes[got] = true
 		}
 	}
-	if len(sizes) != classes {
-		t.Errorf("%d sizes are in use, there are %d classes", len(sizes), classes)
+	if len(sizes) != numClasses {
+		t.Errorf("%d sizes are in use, there are %d classes", len(sizes), numClasses)
 	}
 }
 
-func TestGetHasTheCapacityThatIsCharged(t *testing.T) {
-	for class := range classes {
+func TestGet_LengthEqualsCapacity(t *testing.T) {
+	for class := range numClasses {
 		size := classSize(class)
 		for _, n := range []int{size - 1, size, size + 1} {
 			b := Get(n)
@@ -60,12 +60,12 @@ func TestGetHasTheCapacityThatIsCharged(t *testing.T) {
 	}
 }
 
-func TestTheLastReleaseReturnsTheCharge(t *testing.T) {
+func TestBuffer_Release_RefundsOnLast(t *testing.T) {
 	for _, n := range []int{1, 512, 5000, 1 << 20, 3 << 20} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			budget := NewBudget(4<<20, 0)
-			account := budget.Account(4 << 20)
-			b := account.TryDraw(n)
+			account := budget.NewAccount(4 << 20)
+			b := account.TryAcquire(n)
 			if b == nil || b.Account() != account {
 				t.Fatalf("TryDraw gave %v", b)
 			}
@@ -85,8 +85,8 @@ func TestTheLastReleaseReturnsTheCharge(t *testing.T) {
 	}
 }
 
-func TestReleaseMoreOftenThanRetained(t *testing.T) {
-	b := fresh(1, unpooled) // nobody else can get it
+func TestBuffer_Release_PanicsBelowZero(t *testing.T) {
+	b := newBuffer(1, unpooled) // nobody else can get it
 	b.Release()
 	defer func() {
 		if recover() == nil {
@@ -96,9 +96,9 @@ func TestReleaseMoreOftenThanRetained(t *testing.T) {
 	b.Release()
 }
 
-func TestReferencesFromManyGoroutines(t *testing.T) {
+func TestBuffer_ConcurrentReferences(t *testing.T) {
 	budget := NewBudget(1<<20, 0)
-	b := budget.Account(1 << 20).TryDraw(100)
+	b := budget.NewAccount(1 << 20).TryAcquire(100)
 	want := byte(42)
 	b.Bytes()[99] = want
 	var wg sync.WaitGroup
@@ -124,13 +124,13 @@ func TestReferencesFromManyGoroutines(t *testing.T) {
 	}
 }
 
-func TestWarmBuffersAllocateNothing(t *testing.T) {
+func TestBuffer_ZeroAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("pools forget under the race detector")
 	}
-	account := NewBudget(4<<20, 0).Account(4 << 20)
+	account := NewBudget(4<<20, 0).NewAccount(4 << 20)
 	for _, n := range []int{1, 512, 16 << 10, 64 << 10, 1 << 20} {
-		if got := testing.AllocsPerRun(1000, func() { account.TryDraw(n).Release() }); got != 0 {
+		if got := testing.AllocsPerRun(1000, func() { account.TryAcquire(n).Release() }); got != 0 {
 			t.Errorf("drawing %d bytes allocates %v times", n, got)
 		}
 		if got := testing.AllocsPerRun(1000, func() { Get(n).Release() }); got != 0 {

@@ -25,21 +25,21 @@ type Files struct {
 	ClientCA string // authorities of which every client must show a certificate; "": clients need none
 }
 
-// Identity is what a server shows.
-type Identity struct {
+// CertInfo is what a server shows.
+type CertInfo struct {
 	Names    []string  // for which the certificate is
 	NotAfter time.Time // when it ends to be good
 }
 
 // Set is what the files hold, and how TLS is spoken with it. It does not change.
 type Set struct {
-	files    Files
-	least    uint16
-	alpn     []string
-	sum      [sha256.Size]byte // of the files
-	config   *tls.Config
-	identity Identity
-	ignored  []string
+	files      Files
+	minVersion uint16
+	alpn       []string
+	sum        [sha256.Size]byte // of the files
+	config     *tls.Config
+	certInfo   CertInfo
+	ignored    []string
 }
 
 // Ignored returns a sentence for each part of the files that is not used, which names it and says
@@ -48,7 +48,7 @@ func (s *Set) Ignored() []string { return s.ignored }
 
 // Read reads the files. least is the oldest version of TLS that is spoken
 // (tls.VersionTLS13), protocols are those that the server offers by ALPN.
-func Read(files Files, least uint16, protocols ...string) (*Set, error) {
+func Read(files Files, minVersion uint16, protocols ...string) (*Set, error) {
 	cert, err := keyfile.Read(files.Cert, keyfile.MaxBytes)
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func Read(files Files, least uint16, protocols ...string) (*Set, error) {
 			return nil, err
 		}
 	}
-	s := &Set{files: files, least: least, alpn: protocols, sum: sha256.Sum256(bytes.Join([][]byte{cert, key, ca}, []byte{0}))}
+	s := &Set{files: files, minVersion: minVersion, alpn: protocols, sum: sha256.Sum256(bytes.Join([][]byte{cert, key, ca}, []byte{0}))}
 	if err := s.parse(cert, key, ca); err != nil {
 		return nil, err
 	}
@@ -77,19 +77,19 @@ func (s *Set) parse(cert, key, ca []byte) error {
 		return fmt.Errorf("%s and %s are not a certificate and its key: %w", s.files.Cert, s.files.Key, err)
 	}
 	s.config = &tls.Config{
-		MinVersion: s.least, NextProtos: s.alpn, Certificates: []tls.Certificate{pair},
+		MinVersion: s.minVersion, NextProtos: s.alpn, Certificates: []tls.Certificate{pair},
 		// Small records at the beginning help who can use a part of a message.
 		DynamicRecordSizingDisabled: true,
 	}
 	if s.files.ClientCA != "" {
-		if s.config.ClientCAs, s.ignored, err = pool(s.files.ClientCA, ca); err != nil {
+		if s.config.ClientCAs, s.ignored, err = parsePool(s.files.ClientCA, ca); err != nil {
 			return err
 		}
 		s.config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	s.identity = Identity{append([]string(nil), pair.Leaf.DNSNames...), pair.Leaf.NotAfter}
+	s.certInfo = CertInfo{append([]string(nil), pair.Leaf.DNSNames...), pair.Leaf.NotAfter}
 	for _, ip := range pair.Leaf.IPAddresses {
-		s.identity.Names = append(s.identity.Names, ip.String())
+		s.certInfo.Names = append(s.certInfo.Names, ip.String())
 	}
 	return nil
 }
@@ -122,12 +122,12 @@ func (s *Store) Config() *tls.Config {
 // Ignored returns what is not used of the files: see Set.Ignored.
 func (s *Store) Ignored() []string { return s.current.Load().ignored }
 
-// Identity returns what new connections are shown.
-func (s *Store) Identity() Identity { return s.current.Load().identity }
+// CertInfo returns what new connections are shown.
+func (s *Store) CertInfo() CertInfo { return s.current.Load().certInfo }
 
-// Use takes another set from now on. It reports whether new connections are shown another
+// Replace takes another set from now on. It reports whether new connections are shown another
 // certificate for it.
-func (s *Store) Use(next *Set) (changed bool) {
+func (s *Store) Replace(next *Set) (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.current.Swap(next).sum != next.sum
@@ -138,36 +138,36 @@ func (s *Store) Use(next *Set) (changed bool) {
 func (s *Store) Reload() (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.current.Load()
-	next, err := Read(now.files, now.least, now.alpn...)
-	if err != nil || next.sum == now.sum {
+	current := s.current.Load()
+	next, err := Read(current.files, current.minVersion, current.alpn...)
+	if err != nil || next.sum == current.sum {
 		return false, err
 	}
 	s.current.Store(next)
 	return true, nil
 }
 
-// Pool reads the certificates of authorities, in PEM. It also returns a sentence for each part of
+// ReadPool reads the certificates of authorities, in PEM. It also returns a sentence for each part of
 // the file that is not used, which names it and says why.
-func Pool(file string) (authorities *x509.CertPool, ignored []string, err error) {
+func ReadPool(file string) (authorities *x509.CertPool, ignored []string, err error) {
 	text, err := keyfile.Read(file, keyfile.MaxBytes)
 	if err != nil {
 		return nil, nil, err
 	}
-	return pool(file, text)
+	return parsePool(file, text)
 }
 
-func pool(file string, text []byte) (authorities *x509.CertPool, ignored []string, err error) {
+func parsePool(file string, text []byte) (authorities *x509.CertPool, ignored []string, err error) {
 	authorities = x509.NewCertPool()
 	used := 0
 	blocks, broken := keyfile.Blocks(text)
 	for i, block := range blocks {
-		one, err := certificate(block)
+		cert, err := parseCertificate(block)
 		if err != nil {
 			ignored = append(ignored, fmt.Sprintf("%s: block %d: %v", file, i+1, err))
 			continue
 		}
-		authorities.AddCert(one)
+		authorities.AddCert(cert)
 		used++
 	}
 	if broken > 0 {
@@ -182,43 +182,43 @@ func pool(file string, text []byte) (authorities *x509.CertPool, ignored []strin
 	return authorities, ignored, nil
 }
 
-// certificate returns the certificate in a block of PEM.
-func certificate(block *pem.Block) (*x509.Certificate, error) {
+// parseCertificate returns the certificate in a block of PEM.
+func parseCertificate(block *pem.Block) (*x509.Certificate, error) {
 	if block.Type != "CERTIFICATE" || len(block.Headers) > 0 {
 		return nil, fmt.Errorf("it is a %.60s, not a plain CERTIFICATE", block.Type)
 	}
-	one, err := x509.ParseCertificate(block.Bytes)
+	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("it cannot be read as a certificate: %w", err)
 	}
-	return one, nil
+	return cert, nil
 }
 
-// Pair reads a certificate and its key, in PEM.
-func Pair(cert, key string) (tls.Certificate, error) {
-	open, err := keyfile.Read(cert, keyfile.MaxBytes)
+// ReadPair reads a certificate and its key, in PEM.
+func ReadPair(cert, key string) (tls.Certificate, error) {
+	certPEM, err := keyfile.Read(cert, keyfile.MaxBytes)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	secret, err := keyfile.Read(key, keyfile.MaxBytes)
+	keyPEM, err := keyfile.Read(key, keyfile.MaxBytes)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	pair, err := tls.X509KeyPair(open, secret)
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		err = fmt.Errorf("%s and %s are not a certificate and its key: %w", cert, key, err)
 	}
 	return pair, err
 }
 
-// Watch looks at the files now and then and reloads them when they have changed, until ctx
+// WatchFiles looks at the files now and then and reloads them when they have changed, until ctx
 // ends. report is told of each change, and of an error once until there is another one, or
 // none. Files are compared by what is in them: names that lead elsewhere, as in volumes of
 // containers, are noticed as well.
-func (s *Store) Watch(ctx context.Context, every time.Duration, report func(error)) {
-	tick := time.NewTicker(every)
+func (s *Store) WatchFiles(ctx context.Context, interval time.Duration, report func(error)) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	last := ""
+	lastError := ""
 	for {
 		select {
 		case <-tick.C:
@@ -227,11 +227,11 @@ func (s *Store) Watch(ctx context.Context, every time.Duration, report func(erro
 		}
 		changed, err := s.Reload()
 		switch {
-		case err != nil && err.Error() != last:
-			last = err.Error()
+		case err != nil && err.Error() != lastError:
+			lastError = err.Error()
 			report(err)
 		case err == nil:
-			last = ""
+			lastError = ""
 			if changed {
 				report(nil)
 			}

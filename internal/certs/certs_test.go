@@ -17,8 +17,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 )
 
-// shake makes a connection to a server of s, and returns the certificate that it shows.
-func shake(t *testing.T, s *certs.Store, client *tls.Config) (*x509.Certificate, error) {
+// handshake makes a connection to a server of s, and returns the certificate that it shows.
+func handshake(t *testing.T, s *certs.Store, client *tls.Config) (*x509.Certificate, error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,84 +45,84 @@ func shake(t *testing.T, s *certs.Store, client *tls.Config) (*x509.Certificate,
 	return c.ConnectionState().PeerCertificates[0], nil
 }
 
-func load(files certs.Files, least uint16) (*certs.Store, error) {
-	set, err := certs.Read(files, least)
+func loadStore(files certs.Files, minVersion uint16) (*certs.Store, error) {
+	set, err := certs.Read(files, minVersion)
 	return certs.NewStore(set), err
 }
 
-func TestReload(t *testing.T) {
+func TestStore_Reload(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	first, second := authority.Issue(time.Now().Add(time.Hour), "first.example", "127.0.0.1"), authority.Issue(time.Now().Add(2*time.Hour), "second.example")
-	cert, key := first.Files(t)
-	s, err := load(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
+	cert, key := first.WriteFiles(t)
+	s, err := loadStore(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
 	if err != nil {
 		t.Fatal(err)
 	}
-	shows := func(name string) {
+	wantCert := func(name string) {
 		t.Helper()
-		got, err := shake(t, s, &tls.Config{RootCAs: authority.Pool(), ServerName: name})
-		if err != nil || got.DNSNames[0] != name || s.Identity().Names[0] != name || !s.Identity().NotAfter.Equal(got.NotAfter) {
-			t.Errorf("%s: %v, identity %v", name, err, s.Identity())
+		got, err := handshake(t, s, &tls.Config{RootCAs: authority.Pool(), ServerName: name})
+		if err != nil || got.DNSNames[0] != name || s.CertInfo().Names[0] != name || !s.CertInfo().NotAfter.Equal(got.NotAfter) {
+			t.Errorf("%s: %v, identity %v", name, err, s.CertInfo())
 		}
 	}
-	shows("first.example")
+	wantCert("first.example")
 	if changed, err := s.Reload(); changed || err != nil {
 		t.Errorf("without a change: %v, %v", changed, err)
 	}
-	write(t, cert, second.Cert)
+	writeFile(t, cert, second.Cert)
 	if changed, err := s.Reload(); changed || err == nil || !strings.Contains(err.Error(), cert) {
 		t.Errorf("with the key of another: %v, %v", changed, err)
 	}
-	shows("first.example")
-	write(t, key, second.Key)
+	wantCert("first.example")
+	writeFile(t, key, second.Key)
 	if changed, err := s.Reload(); !changed || err != nil {
 		t.Errorf("with both: %v, %v", changed, err)
 	}
-	shows("second.example")
+	wantCert("second.example")
 	if err := os.Remove(key); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Reload(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a key: %v", err)
 	}
-	shows("second.example")
+	wantCert("second.example")
 }
 
-func write(t *testing.T, file string, text []byte) {
+func writeFile(t *testing.T, file string, text []byte) {
 	t.Helper()
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestClientsThatMustShowACertificate(t *testing.T) {
+func TestStore_RequiresClientCertificate(t *testing.T) {
 	authority, other := testcerts.NewAuthority(t), testcerts.NewAuthority(t)
-	cert, key := authority.Local().Files(t)
-	s, err := load(certs.Files{Cert: cert, Key: key, ClientCA: other.File()}, tls.VersionTLS13)
+	cert, key := authority.IssueLocal().WriteFiles(t)
+	s, err := loadStore(certs.Files{Cert: cert, Key: key, ClientCA: other.WriteFile()}, tls.VersionTLS13)
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := func(pairs ...tls.Certificate) *tls.Config {
 		return &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", Certificates: pairs}
 	}
-	if _, err := shake(t, s, config(other.Issue(time.Now().Add(time.Hour), "somebody").TLS(t))); err != nil {
+	if _, err := handshake(t, s, config(other.Issue(time.Now().Add(time.Hour), "somebody").TLS(t))); err != nil {
 		t.Errorf("one that the authority knows: %v", err)
 	}
 	for name, c := range map[string]*tls.Config{
 		"none":                     config(),
-		"of another authority":     config(authority.Local().TLS(t)),
+		"of another authority":     config(authority.IssueLocal().TLS(t)),
 		"that is over":             config(other.Issue(time.Now().Add(-time.Hour), "somebody").TLS(t)),
 		"with too old a TLS by it": {RootCAs: authority.Pool(), ServerName: "localhost", MaxVersion: tls.VersionTLS12},
 	} {
-		if _, err := shake(t, s, c); err == nil {
+		if _, err := handshake(t, s, c); err == nil {
 			t.Errorf("a client with a certificate %s came in", name)
 		}
 	}
 }
 
-func TestWhatIsNoCertificate(t *testing.T) {
+func TestRead_Invalid(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	cert, key := authority.Local().Files(t)
+	cert, key := authority.IssueLocal().WriteFiles(t)
 	for name, files := range map[string]certs.Files{
 		"the key of the cert": {Cert: cert, Key: cert},
 		"no such file":        {Cert: cert + "x", Key: key},
@@ -133,10 +133,10 @@ func TestWhatIsNoCertificate(t *testing.T) {
 			t.Errorf("%s is taken", name)
 		}
 	}
-	if _, err := certs.Pair(cert, cert); err == nil || !strings.Contains(err.Error(), cert) {
+	if _, err := certs.ReadPair(cert, cert); err == nil || !strings.Contains(err.Error(), cert) {
 		t.Errorf("a pair without a key: %v", err)
 	}
-	if _, _, err := certs.Pool(key); err == nil || !strings.Contains(err.Error(), "it is a PRIVATE KEY") {
+	if _, _, err := certs.ReadPool(key); err == nil || !strings.Contains(err.Error(), "it is a PRIVATE KEY") {
 		t.Errorf("a key is taken for an authority: %v", err)
 	}
 }
@@ -144,32 +144,32 @@ func TestWhatIsNoCertificate(t *testing.T) {
 // TestWatch looks every now and then, and says the same error once.
 func TestWatch(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	pair := authority.Local()
-	cert, key := pair.Files(t)
-	s, err := load(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
+	pair := authority.IssueLocal()
+	cert, key := pair.WriteFiles(t)
+	s, err := loadStore(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
 	if err != nil {
 		t.Fatal(err)
 	}
 	newer := authority.Issue(time.Now().Add(3*time.Hour), "newer.example")
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		var told []error
-		go s.Watch(ctx, time.Second, func(err error) { told = append(told, err) })
-		pass := func(want int) {
+		var reports []error
+		go s.WatchFiles(ctx, time.Second, func(err error) { reports = append(reports, err) })
+		wantReports := func(want int) {
 			t.Helper()
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
-			if len(told) != want {
-				t.Errorf("told %v, want %d", told, want)
+			if len(reports) != want {
+				t.Errorf("told %v, want %d", reports, want)
 			}
 		}
-		pass(0)
-		write(t, cert, newer.Cert)
-		pass(1)
-		write(t, key, newer.Key)
-		pass(2)
-		if told[0] == nil || told[1] != nil || s.Identity().Names[0] != "newer.example" {
-			t.Errorf("told %v, identity %v", told, s.Identity())
+		wantReports(0)
+		writeFile(t, cert, newer.Cert)
+		wantReports(1)
+		writeFile(t, key, newer.Key)
+		wantReports(2)
+		if reports[0] == nil || reports[1] != nil || s.CertInfo().Names[0] != "newer.example" {
+			t.Errorf("told %v, identity %v", reports, s.CertInfo())
 		}
 		stop()
 		synctest.Wait()
@@ -179,8 +179,8 @@ func TestWatch(t *testing.T) {
 // TestRead_TextAroundPEM reads files as editors and openssl write them.
 func TestRead_TextAroundPEM(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	pair := authority.Local()
-	ca, err := os.ReadFile(authority.File())
+	pair := authority.IssueLocal()
+	ca, err := os.ReadFile(authority.WriteFile())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,23 +189,23 @@ func TestRead_TextAroundPEM(t *testing.T) {
 		"text":                        func(b []byte) []byte { return append([]byte("Bag Attributes\n    localKeyID: 01\n"), b...) },
 		"both, with lines of Windows": func(b []byte) []byte { return []byte("\ufeffx\r\n" + strings.ReplaceAll(string(b), "\n", "\r\n")) },
 	} {
-		cert, key := testcerts.Pair{Cert: around(pair.Cert), Key: around(pair.Key)}.Files(t)
-		file := authority.File()
-		write(t, file, around(ca))
+		cert, key := testcerts.Pair{Cert: around(pair.Cert), Key: around(pair.Key)}.WriteFiles(t)
+		file := authority.WriteFile()
+		writeFile(t, file, around(ca))
 		set, err := certs.Read(certs.Files{Cert: cert, Key: key, ClientCA: file}, tls.VersionTLS13)
 		if err != nil || len(set.Ignored()) != 0 {
 			t.Errorf("%s before each: %v", name, err)
 		}
-		if _, err := certs.Pair(cert, key); err != nil {
+		if _, err := certs.ReadPair(cert, key); err != nil {
 			t.Errorf("%s before a pair: %v", name, err)
 		}
 	}
 }
 
-// TestPool_IgnoresWhatItCannotUse and says what that was.
-func TestPool_IgnoresWhatItCannotUse(t *testing.T) {
+// TestReadPool_IgnoresUnusable and says what that was.
+func TestReadPool_IgnoresUnusable(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	ca, err := os.ReadFile(authority.File())
+	ca, err := os.ReadFile(authority.WriteFile())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,14 +216,14 @@ func TestPool_IgnoresWhatItCannotUse(t *testing.T) {
 		"1 block of PEM cannot be decoded":     broken,
 		"2 blocks of PEM cannot be decoded":    broken + broken,
 	} {
-		file := authority.File()
-		write(t, file, append([]byte(others), ca...))
-		pool, ignored, err := certs.Pool(file)
+		file := authority.WriteFile()
+		writeFile(t, file, append([]byte(others), ca...))
+		pool, ignored, err := certs.ReadPool(file)
 		if err != nil || !pool.Equal(authority.Pool()) || len(ignored) != 1 || !strings.Contains(ignored[0], want) || !strings.HasPrefix(ignored[0], file) {
 			t.Errorf("%v, ignored %q, want one with %q", err, ignored, want)
 		}
-		write(t, file, []byte(others))
-		if _, _, err := certs.Pool(file); err == nil || !strings.Contains(err.Error(), want) {
+		writeFile(t, file, []byte(others))
+		if _, _, err := certs.ReadPool(file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("alone: %v, want %q", err, want)
 		}
 	}

@@ -13,28 +13,28 @@ import (
 )
 
 const (
-	defaultAdmin = "localhost:9990" // reached from this machine only
-	tokenMost    = 4 << 10          // bytes of a token file: more is no token
+	defaultAdminAddr  = "localhost:9990" // reached from this machine only
+	maxAdminTokenFile = 4 << 10          // bytes of a token file: more is no token
 )
 
-// administered is the admin address of a hub, while it is served. nil: there is none.
-type administered struct {
+// adminServer is the admin address of a hub, while it is served. nil: there is none.
+type adminServer struct {
 	*admin.Server
-	ended chan struct{} // closed when nothing is served any more
+	done chan struct{} // closed when nothing is served any more
 }
 
-// administer opens the admin address, unless it is switched off. Several hubs on one machine
+// openAdmin opens the admin address, unless it is switched off. Several hubs on one machine
 // are common: one that finds the default taken goes without it, and says so.
-func (c *server) administer(h *hub.Hub, alive *liveness, logger *slog.Logger) (*administered, error) {
-	if c.admin == "" {
+func (c *server) openAdmin(h *hub.Hub, alive *liveness, logger *slog.Logger) (*adminServer, error) {
+	if c.adminAddr == "" {
 		return nil, nil
 	}
-	token, err := readToken(c.tokenFile)
+	token, err := readAdminToken(c.adminTokenFile)
 	if err != nil {
 		return nil, err
 	}
-	ln, err := listenAt(c.admin)
-	if err != nil && !c.settings.given("admin") {
+	ln, err := listenAt(c.adminAddr)
+	if err != nil && !c.settings.isSet("admin") {
 		logger.Warn("running without an admin address", "error", err,
 			"advice", "choose another with -admin, or switch it off with -admin=off")
 		return nil, nil
@@ -43,15 +43,15 @@ func (c *server) administer(h *hub.Hub, alive *liveness, logger *slog.Logger) (*
 		return nil, err
 	}
 	s, err := admin.New(admin.Config{
-		Listener: ln, MaxConnections: adminConnections(openFiles()), Hub: h, Token: token, Alive: alive.err, Latency: c.latency, LogDropped: c.log.Dropped,
-		Certificate: c.secured.until(), Logger: logger,
+		Listener: ln, MaxConnections: adminConnectionLimit(maxOpenFiles()), Hub: h, Token: token, CheckHealth: alive.err, Latency: c.latency, LogDropped: c.logQueue.Dropped,
+		CertificateExpiry: c.tlsReloader.notAfterFunc(), Logger: logger,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a := &administered{s, make(chan struct{})}
+	a := &adminServer{s, make(chan struct{})}
 	go func() { // ends with close, which waits for it
-		defer close(a.ended)
+		defer close(a.done)
 		if err := s.Serve(); err != nil {
 			logger.Error("the admin address is not served any more", "error", err)
 		}
@@ -62,39 +62,39 @@ func (c *server) administer(h *hub.Hub, alive *liveness, logger *slog.Logger) (*
 
 // checkAdmin returns why the admin address could not be opened, as far as that is known without listening.
 func (c *server) checkAdmin() error {
-	token, err := readToken(c.tokenFile)
+	token, err := readAdminToken(c.adminTokenFile)
 	if err != nil {
 		return fmt.Errorf("-admin-token-file: %w", err)
 	}
-	if addr := literal(c.admin); c.admin != "" && addr != nil {
-		if err := admin.Check(addr, token); err != nil {
-			return fmt.Errorf("-admin=%s: %w; %s", c.admin, err, adviceOnAdmin(err))
+	if addr := literalAddr(c.adminAddr); c.adminAddr != "" && addr != nil {
+		if err := admin.CheckAccess(addr, token); err != nil {
+			return fmt.Errorf("-admin=%s: %w; %s", c.adminAddr, err, adminAdvice(err))
 		}
 	}
 	return nil
 }
 
 // drain says that the hub is about to end.
-func (a *administered) drain() {
+func (a *adminServer) drain() {
 	if a != nil {
 		a.Drain()
 	}
 }
 
 // close ends the serving.
-func (a *administered) close() {
+func (a *adminServer) close() {
 	if a != nil {
 		_ = a.Close() // the listener: nothing follows from it
-		<-a.ended
+		<-a.done
 	}
 }
 
-// adviceOnAdmin says what to do about a failure to open the admin address.
-func adviceOnAdmin(err error) string {
+// adminAdvice says what to do about a failure to open the admin address.
+func adminAdvice(err error) string {
 	switch {
-	case errors.Is(err, admin.ErrOpen):
-		return "name a file with a token by -admin-token-file, or choose an address of this machine alone, such as -admin=" + defaultAdmin
-	case errors.Is(err, admin.ErrToken), errors.As(err, new(*os.PathError)), errors.Is(err, errNoToken):
+	case errors.Is(err, admin.ErrTokenRequired):
+		return "name a file with a token by -admin-token-file, or choose an address of this machine alone, such as -admin=" + defaultAdminAddr
+	case errors.Is(err, admin.ErrInvalidToken), errors.As(err, new(*os.PathError)), errors.Is(err, errNoToken):
 		return "-admin-token-file must name a file with one line, for example made by: openssl rand -hex 32"
 	default:
 		return "choose another address with -admin, or switch it off with -admin=off"
@@ -104,12 +104,12 @@ func adviceOnAdmin(err error) string {
 // errNoToken says that a file has no token.
 var errNoToken = errors.New("no token")
 
-// readToken returns what is in a token file, without the space around it.
-func readToken(path string) (string, error) {
+// readAdminToken returns what is in a token file, without the space around it.
+func readAdminToken(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	text, err := keyfile.Read(path, tokenMost)
+	text, err := keyfile.Read(path, maxAdminTokenFile)
 	switch {
 	case errors.As(err, new(*os.PathError)):
 		return "", err

@@ -14,8 +14,8 @@ import (
 
 const adminToken = "0123456789abcdef0123456789abcdef"
 
-// tokenFile writes a file with a token and returns its path.
-func tokenFile(t *testing.T, text string) string {
+// writeTokenFile writes a file with a token and returns its path.
+func writeTokenFile(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -24,20 +24,20 @@ func tokenFile(t *testing.T, text string) string {
 	return path
 }
 
-// startAdmin starts a hub with an admin address and returns where that is.
-func startAdmin(t *testing.T, args ...string) (s *started, port, addr string) {
+// startServerWithAdmin starts a hub with an admin address and returns where that is.
+func startServerWithAdmin(t *testing.T, args ...string) (s *runningProgram, port, addr string) {
 	t.Helper()
 	s, port = startServer(t, args...)
 	var event struct{ Addr string }
-	line := s.awaitLine(&s.stderr, "admin address open")
+	line := s.waitForLine(&s.stderr, "admin address open")
 	if err := json.Unmarshal([]byte(line), &event); err != nil {
 		t.Fatalf("%q: %v", line, err)
 	}
 	return s, port, event.Addr
 }
 
-// ask asks the admin address for something and returns the code and the answer.
-func ask(t *testing.T, addr, path, token string) (int, string) {
+// httpGet asks the admin address for something and returns the code and the answer.
+func httpGet(t *testing.T, addr, path, token string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+path, nil)
 	if err != nil {
@@ -59,25 +59,25 @@ func ask(t *testing.T, addr, path, token string) (int, string) {
 	return got.StatusCode, string(body)
 }
 
-// TestCheckReadsTheAdminToken before a start needs it.
-func TestCheckReadsTheAdminToken(t *testing.T) {
+// TestCheck_ReadsAdminToken before a start needs it.
+func TestCheck_ReadsAdminToken(t *testing.T) {
 	for file, want := range map[string]string{
-		filepath.Join(t.TempDir(), "none"): "-admin-token-file: open ", tokenFile(t, "\n"): "-admin-token-file: no token in ", tokenFile(t, adminToken): "",
+		filepath.Join(t.TempDir(), "none"): "-admin-token-file: open ", writeTokenFile(t, "\n"): "-admin-token-file: no token in ", writeTokenFile(t, adminToken): "",
 	} {
-		got := run(Server, "-check", "-admin-token-file="+file)
+		got := runProgram(Server, "-check", "-admin-token-file="+file)
 		if (got.code == ExitOK) != (want == "") || !strings.Contains(got.stderr, want) || strings.Contains(got.stdout, adminToken) {
 			t.Errorf("%s: %+v, want %q", file, got, want)
 		}
 	}
 }
 
-func TestAdminAddress(t *testing.T) {
-	s, port, addr := startAdmin(t, "-admin=127.0.0.1:0")
+func TestAdmin_ServesMetricsUntilStop(t *testing.T) {
+	s, port, addr := startServerWithAdmin(t, "-admin=127.0.0.1:0")
 	dial(t, port)
-	if code, _ := ask(t, addr, "/readyz", ""); code != http.StatusOK {
+	if code, _ := httpGet(t, addr, "/readyz", ""); code != http.StatusOK {
 		t.Errorf("/readyz: %d", code)
 	}
-	code, text := ask(t, addr, "/metrics", "")
+	code, text := httpGet(t, addr, "/metrics", "")
 	if code != http.StatusOK || !strings.Contains(text, "messagehub_clients 1\n") || !strings.Contains(text, "messagehub_delivery_latency_seconds_count") {
 		t.Errorf("/metrics: %d %s", code, text)
 	}
@@ -90,51 +90,51 @@ func TestAdminAddress(t *testing.T) {
 	}
 }
 
-// TestNotReadyWhileTheHubDrains asks while the drain waits for a client that does
+// TestAdmin_NotReadyWhileDraining asks while the drain waits for a client that does
 // not read.
-func TestNotReadyWhileTheHubDrains(t *testing.T) {
-	s, port, addr := startAdmin(t, "-admin=127.0.0.1:0", "-drain=24h", "-stall=24h")
-	stuffed := stuff(t, port)
-	defer stuffed.Close()
+func TestAdmin_NotReadyWhileDraining(t *testing.T) {
+	s, port, addr := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-drain=24h", "-stall=24h")
+	stalled := dialFullQueue(t, port)
+	defer stalled.Close()
 	s.signals <- os.Interrupt
 	for code := 0; code != http.StatusServiceUnavailable; {
-		code, _ = ask(t, addr, "/readyz", "") // the signal takes its time
+		code, _ = httpGet(t, addr, "/readyz", "") // the signal takes its time
 	}
-	if code, text := ask(t, addr, "/api/clients", ""); code != http.StatusOK || !strings.Contains(text, `"total":1`) {
+	if code, text := httpGet(t, addr, "/api/clients", ""); code != http.StatusOK || !strings.Contains(text, `"total":1`) {
 		t.Errorf("who is still connected: %d %s", code, text)
 	}
-	if code, _ := ask(t, addr, "/healthz", ""); code != http.StatusOK {
+	if code, _ := httpGet(t, addr, "/healthz", ""); code != http.StatusOK {
 		t.Errorf("/healthz: %d", code)
 	}
 	s.interrupt()
 }
 
-func TestAdminAddressWithAToken(t *testing.T) {
-	_, _, addr := startAdmin(t, "-admin=0.0.0.0:0", "-admin-token-file="+tokenFile(t, adminToken+"\n"))
+func TestAdmin_TokenRequired(t *testing.T) {
+	_, _, addr := startServerWithAdmin(t, "-admin=0.0.0.0:0", "-admin-token-file="+writeTokenFile(t, adminToken+"\n"))
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr = net.JoinHostPort("127.0.0.1", port)
-	if code, _ := ask(t, addr, "/metrics", ""); code != http.StatusUnauthorized {
+	if code, _ := httpGet(t, addr, "/metrics", ""); code != http.StatusUnauthorized {
 		t.Errorf("without the token: %d", code)
 	}
-	if code, text := ask(t, addr, "/metrics", adminToken); code != http.StatusOK {
+	if code, text := httpGet(t, addr, "/metrics", adminToken); code != http.StatusOK {
 		t.Errorf("with the token: %d %s", code, text)
 	}
 }
 
-// TestDefaultAdminAddressMayBeTaken has two hubs on one machine.
-func TestDefaultAdminAddressMayBeTaken(t *testing.T) {
+// TestAdmin_DefaultAddressInUse has two hubs on one machine.
+func TestAdmin_DefaultAddressInUse(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
 	c := newServer()
-	c.admin = ln.Addr().String() // as if it were the default
-	var stderr output
-	a, err := c.administer(nil, nil, newLogger(&stderr, logText, slog.LevelInfo))
+	c.adminAddr = ln.Addr().String() // as if it were the default
+	var stderr outputBuffer
+	a, err := c.openAdmin(nil, nil, newLogger(&stderr, logText, slog.LevelInfo))
 	if a != nil || err != nil {
 		t.Errorf("got %v, %v", a, err)
 	}
@@ -142,27 +142,27 @@ func TestDefaultAdminAddressMayBeTaken(t *testing.T) {
 		t.Errorf("the warning does not say what to do: %s", &stderr)
 	}
 
-	got := run(Server, "-addr=127.0.0.1", "-port=0", "-admin="+ln.Addr().String())
+	got := runProgram(Server, "-addr=127.0.0.1", "-port=0", "-admin="+ln.Addr().String())
 	if got.code != ExitFailure || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, ln.Addr().String()) || !strings.Contains(got.stderr, "-admin") {
 		t.Errorf("one that was asked for: exit code %d, stderr %s", got.code, got.stderr)
 	}
 }
 
-func TestAdminAddressesThatAreRefused(t *testing.T) {
+func TestAdmin_InvalidAddresses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args []string
 		want []string
 	}{
 		"open to others":   {[]string{"-admin=0.0.0.0:0"}, []string{"other machines", "-admin-token-file"}},
 		"all interfaces":   {[]string{"-admin=:0"}, []string{"other machines", "-admin-token-file"}},
-		"short token":      {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + tokenFile(t, "short")}, []string{"5 characters", "openssl"}},
-		"empty token":      {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + tokenFile(t, " \n")}, []string{"empty", "openssl"}},
-		"huge token":       {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + tokenFile(t, strings.Repeat("x", 1<<20))}, []string{"4096 bytes", "openssl"}},
+		"short token":      {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, "short")}, []string{"5 characters", "openssl"}},
+		"empty token":      {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, " \n")}, []string{"empty", "openssl"}},
+		"huge token":       {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, strings.Repeat("x", 1<<20))}, []string{"4096 bytes", "openssl"}},
 		"no token file":    {[]string{"-admin=127.0.0.1:0", "-admin-token-file=/no/such/file"}, []string{"/no/such/file", "openssl"}},
 		"not this machine": {[]string{"-admin=192.0.2.1:0"}, []string{"192.0.2.1", "-admin=off"}}, // an address set aside for examples
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := run(Server, append([]string{"-addr=127.0.0.1", "-port=0"}, tt.args...)...)
+			got := runProgram(Server, append([]string{"-addr=127.0.0.1", "-port=0"}, tt.args...)...)
 			if got.code != ExitFailure || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 {
 				t.Errorf("exit code %d, stdout %q, stderr %s", got.code, got.stdout, got.stderr)
 			}
@@ -175,10 +175,10 @@ func TestAdminAddressesThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestAdminAddressIsSwitchedOff(t *testing.T) {
+func TestAdmin_Off(t *testing.T) {
 	for _, arg := range []string{"-admin=off", "-admin="} {
-		if c := parseServer(t, arg); c.admin != "" {
-			t.Errorf("%s: %q", arg, c.admin)
+		if c := parseServerFlags(t, arg); c.adminAddr != "" {
+			t.Errorf("%s: %q", arg, c.adminAddr)
 		}
 		s, _ := startServer(t, arg)
 		if got := s.interrupt(); strings.Contains(got.stderr, "admin") {
@@ -186,10 +186,10 @@ func TestAdminAddressIsSwitchedOff(t *testing.T) {
 		}
 	}
 	t.Setenv("HUB_ADMIN", "off")
-	if c := parseServer(t); c.admin != "" {
-		t.Errorf("HUB_ADMIN=off: %q", c.admin)
+	if c := parseServerFlags(t); c.adminAddr != "" {
+		t.Errorf("HUB_ADMIN=off: %q", c.adminAddr)
 	}
 	for _, wrong := range []string{"localhost", "9990", "localhost:http", "localhost:65536", "::1:9990"} {
-		checkRefused(t, run(Server, "-admin="+wrong), "start_server: -admin="+wrong+": allowed are addresses with a port")
+		checkUsageError(t, runProgram(Server, "-admin="+wrong), "start_server: -admin="+wrong+": allowed are addresses with a port")
 	}
 }

@@ -66,7 +66,7 @@ func Main(program func(Process) int) int {
 	terminal := term.IsTerminal(int(os.Stdout.Fd()))
 	var stdout io.Writer = os.Stdout
 	if !terminal {
-		stdout = pipe{os.Stdout}
+		stdout = pipeWriter{os.Stdout}
 	}
 	return program(Process{
 		Args:     os.Args[1:],
@@ -75,15 +75,15 @@ func Main(program func(Process) int) int {
 		Stderr:   os.Stderr,
 		Terminal: terminal,
 		Signals:  signals,
-		Reloads:  hangups,
+		Reloads:  notifyHangup,
 	})
 }
 
-// pipe is a standard output that may be a pipe, and names the error of one that is closed.
-type pipe struct{ io.Writer }
+// pipeWriter is a standard output that may be a pipe, and names the error of one that is closed.
+type pipeWriter struct{ io.Writer }
 
 // Write implements io.Writer. Its error is errOutputClosed when nobody reads any more.
-func (p pipe) Write(b []byte) (int, error) {
+func (p pipeWriter) Write(b []byte) (int, error) {
 	n, err := p.Writer.Write(b)
 	if errors.Is(err, syscall.EPIPE) {
 		err = errOutputClosed
@@ -102,23 +102,23 @@ func (p Process) reloads() (signals <-chan os.Signal, done func()) {
 // supervise runs work and returns its exit code. The first signal ends stop, on
 // which work winds up what it does. The second ends now and returns at once,
 // whatever work is waiting for.
-func (p Process) supervise(logger *slog.Logger, work func(stop, now context.Context) int) int {
-	now, cutShort := context.WithCancel(context.Background())
-	defer cutShort()
-	stop, windUp := context.WithCancel(now)
-	defer windUp()
+func (p Process) supervise(logger *slog.Logger, work func(stopCtx, abortCtx context.Context) int) int {
+	abortCtx, abort := context.WithCancel(context.Background())
+	defer abort()
+	stopCtx, stop := context.WithCancel(abortCtx)
+	defer stop()
 
 	code := make(chan int, 1)
 	// Ends with work. After a second signal nobody waits for that: the process is
 	// about to end, and now has ended everything that could keep work.
-	go func() { code <- work(stop, now) }()
+	go func() { code <- work(stopCtx, abortCtx) }()
 
 	select {
 	case c := <-code:
 		return c
 	case s := <-p.Signals:
 		logger.Info("stopping; a second signal ends at once", "signal", s.String())
-		windUp()
+		stop()
 	}
 	select {
 	case c := <-code:

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-func TestSuperviseReturnsWhatWorkReturns(t *testing.T) {
+func TestSupervise_ReturnsExitCode(t *testing.T) {
 	p := Process{Signals: make(chan os.Signal)}
 	for _, want := range []int{ExitOK, ExitFailure} {
-		got := p.supervise(slog.New(slog.DiscardHandler), func(stop, now context.Context) int {
-			if stop.Err() != nil || now.Err() != nil {
+		got := p.supervise(slog.New(slog.DiscardHandler), func(stopCtx, abortCtx context.Context) int {
+			if stopCtx.Err() != nil || abortCtx.Err() != nil {
 				t.Error("told to stop without a signal")
 			}
 			return want
@@ -23,12 +23,12 @@ func TestSuperviseReturnsWhatWorkReturns(t *testing.T) {
 	}
 }
 
-func TestFirstSignalLetsWorkWindUp(t *testing.T) {
+func TestSupervise_FirstSignalStopsGracefully(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	signals <- os.Interrupt
-	code := Process{Signals: signals}.supervise(slog.New(slog.DiscardHandler), func(stop, now context.Context) int {
-		<-stop.Done()
-		if now.Err() != nil {
+	code := Process{Signals: signals}.supervise(slog.New(slog.DiscardHandler), func(stopCtx, abortCtx context.Context) int {
+		<-stopCtx.Done()
+		if abortCtx.Err() != nil {
 			t.Error("the first signal left no time")
 		}
 		return ExitOK
@@ -38,15 +38,15 @@ func TestFirstSignalLetsWorkWindUp(t *testing.T) {
 	}
 }
 
-func TestSecondSignalDoesNotWaitForWork(t *testing.T) {
+func TestSupervise_SecondSignalAborts(t *testing.T) {
 	signals := make(chan os.Signal, 2)
 	signals <- os.Interrupt
 	signals <- os.Interrupt
-	var stderr output
+	var stderr outputBuffer
 	release := make(chan struct{})
 	defer close(release)
 	code := Process{Signals: signals}.supervise(newLogger(&stderr, logText, slog.LevelInfo),
-		func(stop, now context.Context) int {
+		func(stopCtx, abortCtx context.Context) int {
 			<-release // deaf to both
 			return ExitOK
 		})

@@ -13,60 +13,60 @@ const (
 	zsh  = "zsh"
 )
 
-func newCompletion() (*settings, func(Process) int) {
+func newCompletionCommand() (*settings, func(Process) int) {
 	s := newSettings("hubctl completion", hubctlPrefix,
 		"hubctl completion prints a script that lets a shell complete the subcommands of hubctl, their\n"+
 			"flags, and what these can be.")
-	s.words = []string{bash, zsh}
-	s.operand = strings.Join(s.words, "|")
-	s.addCommon()
+	s.operandChoices = []string{bash, zsh}
+	s.operandUsage = strings.Join(s.operandChoices, "|")
+	s.addCommonFlags()
 	s.notes = `For bash, in ~/.bashrc:  source <(hubctl completion bash)
 For zsh, in ~/.zshrc behind compinit:  source <(hubctl completion zsh)`
-	return s, func(p Process) int { return complete(p, s) }
+	return s, func(p Process) int { return printCompletion(p, s) }
 }
 
-// complete prints the script for the shell that is asked for.
-func complete(p Process, s *settings) int {
-	scripts := map[string]func(io.Writer, []completed){bash: completeBash, zsh: completeZsh}
+// printCompletion prints the script for the shell that is asked for.
+func printCompletion(p Process, s *settings) int {
+	scripts := map[string]func(io.Writer, []completionEntry){bash: writeBashCompletion, zsh: writeZshCompletion}
 	if len(s.operands) == 0 {
-		return s.complain(p, fmt.Errorf("which shell? there are scripts for %s", strings.Join(s.words, " and ")))
+		return s.printUsageError(p, fmt.Errorf("which shell? there are scripts for %s", strings.Join(s.operandChoices, " and ")))
 	}
 	shell := s.operands[0]
 	script := scripts[shell]
 	if script == nil {
-		return s.complain(p, fmt.Errorf("there is no script for %q, only for %s", shell, strings.Join(s.words, " and ")))
+		return s.printUsageError(p, fmt.Errorf("there is no script for %q, only for %s", shell, strings.Join(s.operandChoices, " and ")))
 	}
 	var text strings.Builder
-	script(&text, completions())
-	return s.show(p, text.String())
+	script(&text, completionEntries())
+	return s.printOutput(p, text.String())
 }
 
-// completed is a subcommand as a shell completes it.
-type completed struct {
-	name, does string
-	flags      []*setting
-	operand    string
-	words      []string // behind the flags
+// completionEntry is a subcommand as a shell completes it.
+type completionEntry struct {
+	name, summary string
+	flags         []*setting
+	operand       string
+	choices       []string // behind the flags
 }
 
-// completions returns all subcommands.
-func completions() (all []completed) {
-	for _, v := range verbs() {
-		s, _ := v.prepare()
-		all = append(all, completed{v.name, v.does, s.list, s.operand, s.words})
+// completionEntries returns all subcommands.
+func completionEntries() (entries []completionEntry) {
+	for _, cmd := range subcommands() {
+		s, _ := cmd.setup()
+		entries = append(entries, completionEntry{cmd.name, cmd.summary, s.list, s.operandUsage, s.operandChoices})
 	}
-	return append(all, completed{name: "help", does: "print the flags of a subcommand", operand: "subcommand", words: verbNames()})
+	return append(entries, completionEntry{name: "help", summary: "print the flags of a subcommand", operand: "subcommand", choices: subcommandNames()})
 }
 
 // topFlags are what may stand in the place of a subcommand.
 var topFlags = []string{"-h", "-version"}
 
-// completeBash prints the script for bash. Words are separated by lines, so that one that is
+// writeBashCompletion prints the script for bash. Words are separated by lines, so that one that is
 // complete can end with a space, and one that wants a value cannot. compopt is missing
 // in bash 3, which then completes no names of files.
-func completeBash(w io.Writer, all []completed) {
+func writeBashCompletion(w io.Writer, entries []completionEntry) {
 	top := slices.Clone(topFlags)
-	for _, c := range all {
+	for _, c := range entries {
 		top = append(top, c.name)
 	}
 	fmt.Fprint(w, `# Completion of hubctl for bash, made by "hubctl completion bash".
@@ -82,18 +82,18 @@ _hubctl() {
 	fi
 	case $COMP_CWORD:${COMP_WORDS[1]}:${flag/#--/-}$sign in
 `)
-	bashCase(w, "1:*", spaced(top))
-	for _, c := range all {
+	writeBashCase(w, "1:*", appendSpaces(top))
+	for _, c := range entries {
 		for _, f := range c.flags {
-			bashFlag(w, "*:"+c.name+":-"+f.name, f)
+			writeBashFlag(w, "*:"+c.name+":-"+f.name, f)
 		}
 	}
-	for _, c := range all {
-		words := spaced(c.words)
+	for _, c := range entries {
+		words := appendSpaces(c.choices)
 		for _, f := range c.flags {
-			words = append(words, bashWord(f))
+			words = append(words, bashFlagWord(f))
 		}
-		bashCase(w, "*:"+c.name+":*", words)
+		writeBashCase(w, "*:"+c.name+":*", words)
 	}
 	fmt.Fprint(w, `	esac
 	COMPREPLY=($(compgen -W "$words" -- "$word"))
@@ -102,19 +102,19 @@ complete -o nospace -F _hubctl hubctl
 `)
 }
 
-// bashFlag prints what the value of a flag can be. That of a yes or no needs a sign before it.
-func bashFlag(w io.Writer, flag string, f *setting) {
+// writeBashFlag prints what the value of a flag can be. That of a yes or no needs a sign before it.
+func writeBashFlag(w io.Writer, flag string, f *setting) {
 	switch {
 	case f.isBool:
-		bashCase(w, flag+"=", spaced(f.words))
-	case f.path:
+		writeBashCase(w, flag+"=", appendSpaces(f.choices))
+	case f.isPath:
 		fmt.Fprintf(w, "\t%[1]s | %[1]s=) compopt -o default -o filenames 2>/dev/null ;;\n", flag)
 	default:
-		bashCase(w, flag+" | "+flag+"=", spaced(f.words))
+		writeBashCase(w, flag+" | "+flag+"=", appendSpaces(f.choices))
 	}
 }
 
-func bashCase(w io.Writer, pattern string, words []string) {
+func writeBashCase(w io.Writer, pattern string, words []string) {
 	fmt.Fprintf(w, "\t%s) words=%s ;;\n", pattern, bashQuote(words))
 }
 
@@ -123,31 +123,31 @@ func bashQuote(words []string) string {
 	return "$'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`).Replace(strings.Join(words, "\n")) + "'"
 }
 
-// spaced lets words end where they are complete.
-func spaced(words []string) []string {
-	all := make([]string, len(words))
+// appendSpaces lets words end where they are complete.
+func appendSpaces(words []string) []string {
+	spaced := make([]string, len(words))
 	for i, word := range words {
-		all[i] = word + " "
+		spaced[i] = word + " "
 	}
-	return all
+	return spaced
 }
 
-func bashWord(f *setting) string {
+func bashFlagWord(f *setting) string {
 	if f.isBool {
 		return "-" + f.name + " "
 	}
 	return "-" + f.name + "="
 }
 
-// completeZsh prints the script for zsh, which shows what is what.
-func completeZsh(w io.Writer, all []completed) {
+// writeZshCompletion prints the script for zsh, which shows what is what.
+func writeZshCompletion(w io.Writer, entries []completionEntry) {
 	fmt.Fprint(w, `#compdef hubctl
 # Completion of hubctl for zsh, made by "hubctl completion zsh".
 _hubctl() {
 	local -a verbs=(
 `)
-	for _, c := range all {
-		fmt.Fprintf(w, "\t\t%s\n", zshQuote(c.name+":"+c.does))
+	for _, c := range entries {
+		fmt.Fprintf(w, "\t\t%s\n", zshQuote(c.name+":"+c.summary))
 	}
 	fmt.Fprintf(w, `	)
 	if (( CURRENT == 2 )); then
@@ -157,13 +157,13 @@ _hubctl() {
 	fi
 	case $words[2] in
 `, strings.Join(topFlags, " "))
-	for _, c := range all {
+	for _, c := range entries {
 		fmt.Fprintf(w, "\t%s)\n\t\t_arguments '1:subcommand:'", c.name)
 		for _, f := range c.flags {
 			fmt.Fprintf(w, " \\\n\t\t\t%s", zshQuote(zshFlag(f)))
 		}
 		if c.operand != "" {
-			fmt.Fprintf(w, " \\\n\t\t\t%s", zshQuote("2:"+zshText(c.operand)+":"+zshWords(c.words)))
+			fmt.Fprintf(w, " \\\n\t\t\t%s", zshQuote("2:"+zshText(c.operand)+":"+zshWords(c.choices)))
 		}
 		fmt.Fprint(w, " ;;\n")
 	}
@@ -183,10 +183,10 @@ func zshFlag(f *setting) string {
 	switch {
 	case f.isBool:
 		return "-" + f.name + usage
-	case f.path:
+	case f.isPath:
 		return "-" + f.name + "=" + usage + ":file:_files"
 	}
-	return "-" + f.name + "=" + usage + ":" + f.name + ":" + zshWords(f.words)
+	return "-" + f.name + "=" + usage + ":" + f.name + ":" + zshWords(f.choices)
 }
 
 func zshWords(words []string) string {

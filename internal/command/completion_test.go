@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// script writes a completion script to a file, and returns the shell for it.
-func script(t *testing.T, shell string) (program, file string) {
+// writeCompletionScript writes a completion script to a file, and returns the shell for it.
+func writeCompletionScript(t *testing.T, shell string) (program, file string) {
 	t.Helper()
 	program, err := exec.LookPath(shell)
 	if err != nil {
 		t.Skipf("there is no %s here", shell)
 	}
-	got := run(Hubctl, "completion", shell)
+	got := runProgram(Hubctl, "completion", shell)
 	if got.code != ExitOK || got.stderr != "" {
 		t.Fatalf("exit code %d: %s", got.code, got.stderr)
 	}
@@ -26,30 +26,30 @@ func script(t *testing.T, shell string) (program, file string) {
 	return program, file
 }
 
-func TestCompletionScriptsAreSound(t *testing.T) {
+func TestCompletion_ScriptsParse(t *testing.T) {
 	for _, shell := range []string{bash, zsh} {
 		t.Run(shell, func(t *testing.T) {
-			program, file := script(t, shell)
-			if said, err := exec.CommandContext(t.Context(), program, "-n", file).CombinedOutput(); err != nil || len(said) > 0 {
-				t.Errorf("%v: %s", err, said)
+			program, file := writeCompletionScript(t, shell)
+			if messages, err := exec.CommandContext(t.Context(), program, "-n", file).CombinedOutput(); err != nil || len(messages) > 0 {
+				t.Errorf("%v: %s", err, messages)
 			}
 		})
 	}
 }
 
-// TestCompletionKnowsEverything compares the scripts with what -h says.
-func TestCompletionKnowsEverything(t *testing.T) {
+// TestCompletion_ListsEveryFlag compares the scripts with what -h says.
+func TestCompletion_ListsEveryFlag(t *testing.T) {
 	for _, shell := range []string{bash, zsh} {
-		script := run(Hubctl, "completion", shell).stdout
-		for _, v := range verbs() {
-			s, _ := v.prepare()
+		script := runProgram(Hubctl, "completion", shell).stdout
+		for _, cmd := range subcommands() {
+			s, _ := cmd.setup()
 			for _, f := range s.list {
-				if !strings.Contains(script, "-"+f.name) || !strings.Contains(script, v.name) {
-					t.Errorf("%s does not know %s -%s", shell, v.name, f.name)
+				if !strings.Contains(script, "-"+f.name) || !strings.Contains(script, cmd.name) {
+					t.Errorf("%s does not know %s -%s", shell, cmd.name, f.name)
 				}
-				for _, word := range f.words {
+				for _, word := range f.choices {
 					if !f.isBool && !strings.Contains(script, word) {
-						t.Errorf("%s does not know %s -%s=%s", shell, v.name, f.name, word)
+						t.Errorf("%s does not know %s -%s=%s", shell, cmd.name, f.name, word)
 					}
 				}
 			}
@@ -57,9 +57,9 @@ func TestCompletionKnowsEverything(t *testing.T) {
 	}
 }
 
-// TestCompletion asks bash what could stand in the place of the last word.
-func TestCompletion(t *testing.T) {
-	program, file := script(t, bash)
+// TestCompletion_Bash asks bash what could stand in the place of the last word.
+func TestCompletion_Bash(t *testing.T) {
+	program, file := writeCompletionScript(t, bash)
 	const ask = `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _hubctl; printf '%s|' "${COMPREPLY[@]}"`
 	tests := []struct{ words, want string }{
 		{"hubctl l", "listen |list |"},

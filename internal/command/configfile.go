@@ -8,33 +8,33 @@ import (
 	"strings"
 )
 
-// readFile hands the lines of the config file to ff. A line is a flag as it
+// readConfigFile hands the lines of the config file to ff. A line is a flag as it
 // stands on the command line, with or without its dash: name=value or name value. "#" begins
 // a comment, at the start of a line or behind a space. Values stand without quotes. A setting stands in it once.
 //
 // The parser that comes with ff takes a file that breaks off, or a line that is
 // too long, for the end, and does not know which line it reads.
-func (s *settings) readFile(r io.Reader, set func(name, value string) error) error {
+func (s *settings) readConfigFile(r io.Reader, set func(name, value string) error) error {
 	s.source, s.line = fromFile, 0
 	seen := make(map[string]int) // settings, and the lines that they stand in
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		s.line++
-		name, value, err := s.splitLine(lines.Text())
+		name, value, err := s.parseLine(lines.Text())
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.place(), err)
+			return fmt.Errorf("%s: %w", s.position(), err)
 		}
 		if name == "" {
 			continue
 		}
-		if before := seen[name]; before > 0 {
-			return fmt.Errorf("%s: %s is set in line %d already", s.place(), name, before)
+		if previous := seen[name]; previous > 0 {
+			return fmt.Errorf("%s: %s is set in line %d already", s.position(), name, previous)
 		}
 		seen[name] = s.line
 		// A flag or a variable may beat this line; a mistake in it must not pass unseen.
-		one := s.lookup(name)
-		if err := one.check(value); err != nil {
-			return one.refuse(value, err)
+		st := s.lookup(name)
+		if err := st.check(value); err != nil {
+			return st.valueError(value, err)
 		}
 		if err := set(name, value); err != nil {
 			return err
@@ -44,15 +44,15 @@ func (s *settings) readFile(r io.Reader, set func(name, value string) error) err
 	switch {
 	case errors.Is(err, bufio.ErrTooLong):
 		s.line++
-		return fmt.Errorf("%s: longer than %d bytes, is this a config file?", s.place(), bufio.MaxScanTokenSize)
+		return fmt.Errorf("%s: longer than %d bytes, is this a config file?", s.position(), bufio.MaxScanTokenSize)
 	case err != nil:
-		return fmt.Errorf("%s: %w", s.config, err)
+		return fmt.Errorf("%s: %w", s.configPath, err)
 	}
 	return nil
 }
 
-// splitLine returns what a line sets, and no name if it sets nothing.
-func (s *settings) splitLine(line string) (name, value string, err error) {
+// parseLine returns what a line sets, and no name if it sets nothing.
+func (s *settings) parseLine(line string) (name, value string, err error) {
 	line, _, _ = strings.Cut(" "+line, " #")
 	line = strings.TrimLeft(strings.TrimSpace(line), "-")
 	if line == "" {
@@ -63,23 +63,23 @@ func (s *settings) splitLine(line string) (name, value string, err error) {
 		end = len(line)
 	}
 	name = line[:end]
-	one := s.lookup(name)
-	if one == nil || one.is(notInFile) {
-		return "", "", fmt.Errorf("%q is not a setting that a file can have%s", name, meant("", s.similar(name, notInFile)))
+	st := s.lookup(name)
+	if st == nil || st.is(notInFile) {
+		return "", "", fmt.Errorf("%q is not a setting that a file can have%s", name, didYouMean("", s.similar(name, notInFile)))
 	}
 	if end < len(line) {
 		value = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line[end:]), "="))
 		if isQuoted(value) {
-			return "", "", fmt.Errorf("%s %s: values stand without quotes", name, one.shownAs(value))
+			return "", "", fmt.Errorf("%s %s: values stand without quotes", name, st.formatValue(value))
 		}
 		return name, value, nil
 	}
-	if one.isBool {
+	if st.isBool {
 		return name, "true", nil
 	}
 	problem := name + " has no value"
-	if one.want != "" {
-		problem += ": allowed are " + one.want
+	if st.allowed != "" {
+		problem += ": allowed are " + st.allowed
 	}
 	return "", "", errors.New(problem)
 }
@@ -89,5 +89,5 @@ func isQuoted(value string) bool {
 	return len(value) > 1 && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0]
 }
 
-// place names the line that is being read.
-func (s *settings) place() string { return fmt.Sprintf("%s:%d", shown(s.config), s.line) }
+// position names the line that is being read.
+func (s *settings) position() string { return fmt.Sprintf("%s:%d", quoted(s.configPath), s.line) }

@@ -12,18 +12,18 @@ type Document struct{ Name, Text string }
 // Documents returns all of them: a manual page of each program, hub.conf for the hub
 // as a service, and the completions of hubctl. Build is what was built, for the foot of
 // the pages.
-func Documents(build string) (all []Document) {
+func Documents(build string) (docs []Document) {
 	for _, page := range manPages(build) {
-		all = append(all, document(page.file(), page.write))
+		docs = append(docs, newDocument(page.fileName(), page.write))
 	}
-	return append(all,
-		Document{"hub.conf", newServer().settings.template()},
-		document(hubctl+".bash", func(w io.Writer) { completeBash(w, completions()) }),
-		document(hubctl+".zsh", func(w io.Writer) { completeZsh(w, completions()) }),
+	return append(docs,
+		Document{"hub.conf", newServer().settings.configTemplate()},
+		newDocument(hubctl+".bash", func(w io.Writer) { writeBashCompletion(w, completionEntries()) }),
+		newDocument(hubctl+".zsh", func(w io.Writer) { writeZshCompletion(w, completionEntries()) }),
 	)
 }
 
-func document(name string, write func(io.Writer)) Document {
+func newDocument(name string, write func(io.Writer)) Document {
 	var text strings.Builder
 	write(&text)
 	return Document{name, text.String()}

@@ -12,26 +12,26 @@ const (
 	goAwayEnd    = "end"    // of the delay: all at once, as the port is closed
 )
 
-// spreadMargin is the part of the delay that is left when the last client is told.
-const spreadMargin = 10
+// spreadMarginFraction is the part of the delay that is left when the last client is told.
+const spreadMarginFraction = 10
 
 // delayDrain lets the hub serve on for -drain-delay, while the probe of readiness says that it is about to end. It
 // returns before that when now ends, or when the hub accepts no more.
-func (c *server) delayDrain(now context.Context, work *served, logger *slog.Logger) {
-	if c.drainDelay == 0 || work.broken() != nil {
+func (c *server) delayDrain(abortCtx context.Context, running *runningHub, logger *slog.Logger) {
+	if c.drainDelay == 0 || running.unexpectedErr() != nil {
 		return
 	}
-	logger.Info("serving on before the drain", "drain_delay", formatSpan(c.drainDelay), "drain_goaway", c.goAway)
-	delay, cancel := context.WithTimeout(now, c.drainDelay)
+	logger.Info("serving on before the drain", "drain_delay", formatDuration(c.drainDelay), "drain_goaway", c.drainGoAway)
+	delayCtx, cancel := context.WithTimeout(abortCtx, c.drainDelay)
 	defer cancel()
-	switch c.goAway {
+	switch c.drainGoAway {
 	case goAwayStart:
-		_ = work.hub.SendGoAway(delay, 0) // those whom it leaves out are told at the end, here and below
+		_ = running.hub.SendGoAway(delayCtx, 0) // those whom it leaves out are told at the end, here and below
 	case goAwaySpread:
-		_ = work.hub.SendGoAway(delay, c.drainDelay-c.drainDelay/spreadMargin)
+		_ = running.hub.SendGoAway(delayCtx, c.drainDelay-c.drainDelay/spreadMarginFraction)
 	}
 	select {
-	case <-delay.Done():
-	case <-work.ended:
+	case <-delayCtx.Done():
+	case <-running.done:
 	}
 }

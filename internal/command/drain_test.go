@@ -12,28 +12,28 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// told sends a signal to a hub and waits until its probe says that it ends. It returns when the signal was sent.
-func (s *started) told(admin string) (at time.Time) {
+// signalDrain sends a signal to a hub and waits until its probe says that it ends. It returns when the signal was sent.
+func (s *runningProgram) signalDrain(admin string) (at time.Time) {
 	s.t.Helper()
 	at = time.Now()
 	s.signals <- os.Interrupt
 	for code := 0; code != http.StatusServiceUnavailable; {
-		code, _ = ask(s.t, admin, "/readyz", "") // the signal takes its time
+		code, _ = httpGet(s.t, admin, "/readyz", "") // the signal takes its time
 	}
 	return at
 }
 
-// TestServer_DrainDelayServesOn has clients connect and send after a hub was told to end.
-func TestServer_DrainDelayServesOn(t *testing.T) {
-	s, port, admin := startAdmin(t, "-admin=127.0.0.1:0", "-drain-delay=24h")
+// TestServer_DrainDelayKeepsServing has clients connect and send after a hub was told to end.
+func TestServer_DrainDelayKeepsServing(t *testing.T) {
+	s, port, admin := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-drain-delay=24h")
 	before := dial(t, port)
-	s.told(admin)
+	s.signalDrain(admin)
 	during := dial(t, port)
 	if _, err := during.SendReport(t.Context(), []uint64{before.ID()}, []byte("hello"), &client.SendOptions{Level: wire.LevelWritten}); err != nil {
 		t.Error(err)
 	}
 	for path, want := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusServiceUnavailable} {
-		if code, text := ask(t, admin, path, ""); code != want {
+		if code, text := httpGet(t, admin, path, ""); code != want {
 			t.Errorf("%s: %d %s, want %d", path, code, text, want)
 		}
 	}
@@ -45,8 +45,8 @@ func TestServer_DrainDelayServesOn(t *testing.T) {
 // TestServer_DrainDelayEnds looks how long the port is open.
 func TestServer_DrainDelayEnds(t *testing.T) {
 	const delay = 300 * time.Millisecond
-	s, port, admin := startAdmin(t, "-admin=127.0.0.1:0", "-drain-delay="+delay.String())
-	began := s.told(admin)
+	s, port, admin := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-drain-delay="+delay.String())
+	began := s.signalDrain(admin)
 	for {
 		nc, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
 		if err != nil {
@@ -57,7 +57,7 @@ func TestServer_DrainDelayEnds(t *testing.T) {
 	if took := time.Since(began); took < delay {
 		t.Errorf("the port was closed after %v, want %v", took, delay)
 	}
-	<-s.ended
+	<-s.done
 	if s.code != ExitOK || !strings.Contains(s.stderr.String(), "serving on before the drain") {
 		t.Errorf("exit code %d: %s", s.code, &s.stderr)
 	}
@@ -71,7 +71,7 @@ func TestServer_DrainGoAway(t *testing.T) {
 		goAwayEnd:    {time.Second, time.Second, time.Second},
 	} {
 		t.Run(mode, func(t *testing.T) {
-			s, port, admin := startAdmin(t, "-admin=127.0.0.1:0", "-drain-delay="+tt.delay.String(), "-drain-goaway="+mode)
+			s, port, admin := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-drain-delay="+tt.delay.String(), "-drain-goaway="+mode)
 			var clients [2]*client.Client
 			for i := range clients {
 				c, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), &client.Options{NoReconnect: true})
@@ -81,7 +81,7 @@ func TestServer_DrainGoAway(t *testing.T) {
 				t.Cleanup(func() { c.Close() })
 				clients[i] = c
 			}
-			began := s.told(admin)
+			began := s.signalDrain(admin)
 			for i, earliest := range []time.Duration{tt.first, tt.last} {
 				<-clients[i].Done()
 				if took := time.Since(began); took < earliest {

@@ -23,11 +23,11 @@ func FuzzConfigFile(f *testing.F) {
 			return // files of this machine, some of which never end
 		}
 		file := filepath.Join(t.TempDir(), "config")
-		check := func(text string) outcome {
+		check := func(text string) programResult {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			return run(Server, "-check", "-config="+file)
+			return runProgram(Server, "-check", "-config="+file)
 		}
 		first := check(text)
 		switch first.code {
@@ -38,7 +38,7 @@ func FuzzConfigFile(f *testing.F) {
 		case ExitOK:
 			again := check(first.stdout)
 			for line := range strings.Lines(first.stdout) {
-				if line = value(line); again.code != ExitOK || !strings.Contains("\n"+again.stdout, "\n"+line) {
+				if line = settingLine(line); again.code != ExitOK || !strings.Contains("\n"+again.stdout, "\n"+line) {
 					t.Errorf("%q:\n%s\nand again:\n%s%s", text, first.stdout, again.stdout, again.stderr)
 				}
 			}
@@ -48,9 +48,9 @@ func FuzzConfigFile(f *testing.F) {
 	})
 }
 
-// value returns a line of a printed configuration without where its value comes from, and nothing of
+// settingLine returns a line of a printed configuration without where its value comes from, and nothing of
 // one that cannot be read again.
-func value(line string) string {
+func settingLine(line string) string {
 	line, _, _ = strings.Cut(line, "  # ")
 	if strings.HasPrefix(line, "#") {
 		return ""

@@ -4,5 +4,5 @@ package command
 
 import "os"
 
-// hangups hears nothing where there is no SIGHUP.
-func hangups() (signals <-chan os.Signal, done func()) { return nil, func() {} }
+// notifyHangup hears nothing where there is no SIGHUP.
+func notifyHangup() (signals <-chan os.Signal, done func()) { return nil, func() {} }

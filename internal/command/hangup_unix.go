@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// hangups hears SIGHUP until done is called. Several in a row are one: whoever hears
+// notifyHangup hears SIGHUP until done is called. Several in a row are one: whoever hears
 // the last of them reads what stands there by then.
-func hangups() (signals <-chan os.Signal, done func()) {
+func notifyHangup() (signals <-chan os.Signal, done func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGHUP)
 	return c, func() { signal.Stop(c) }

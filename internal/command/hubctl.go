@@ -15,29 +15,29 @@ const (
 
 // The exit codes of hubctl send beyond those of all executables.
 const (
-	ExitSome = 3 // some receivers got the message, and others did not
-	ExitNone = 4 // no receiver got it
+	ExitPartial     = 3 // some receivers got the message, and others did not
+	ExitUndelivered = 4 // no receiver got it
 )
 
-// verb is a subcommand of hubctl.
-type verb struct {
-	name string
-	does string // for the list of subcommands
+// subcommand is a subcommand of hubctl.
+type subcommand struct {
+	name    string
+	summary string // for the list of subcommands
 
-	// prepare makes its settings, and what runs it once they are set.
-	prepare func() (*settings, func(Process) int)
+	// setup makes its settings, and what runs it once they are set.
+	setup func() (*settings, func(Process) int)
 }
 
-// verbs are the subcommands, in the order of the usage.
-func verbs() []verb {
-	return []verb{
-		{"listen", "print the messages that come", newListen},
-		{"send", "send a message, and print what becomes of it", newSend},
-		{"list", "print who is connected", newList},
-		{"watch", "print who is connected, and then who comes and goes", newWatch},
-		{"ping", "measure how long the hub takes to answer", newPing},
-		{"token", "make keys and tokens, for a first try of access control", newToken},
-		{"completion", "print a script that completes commands in a shell", newCompletion},
+// subcommands are the subcommands, in the order of the usage.
+func subcommands() []subcommand {
+	return []subcommand{
+		{"listen", "print the messages that come", newListenCommand},
+		{"send", "send a message, and print what becomes of it", newSendCommand},
+		{"list", "print who is connected", newListCommand},
+		{"watch", "print who is connected, and then who comes and goes", newWatchCommand},
+		{"ping", "measure how long the hub takes to answer", newPingCommand},
+		{"token", "make keys and tokens, for a first try of access control", newTokenCommand},
+		{"completion", "print a script that completes commands in a shell", newCompletionCommand},
 	}
 }
 
@@ -46,83 +46,83 @@ func verbs() []verb {
 // every receiver got what was sent, or that an interrupt has ended what goes on until
 // then; ExitFailure that there was no hub, that it could not be kept, or that
 // nobody knows what became of the message; ExitUsage that the command line was
-// wrong. What a hub makes of a message for several receivers is told by ExitSome
-// and ExitNone.
+// wrong. What a hub makes of a message for several receivers is told by ExitPartial
+// and ExitUndelivered.
 func Hubctl(p Process) int {
 	if len(p.Args) == 0 {
-		code := refuse(p, "a subcommand is missing")
+		code := printUsageError(p, "a subcommand is missing")
 		fmt.Fprintln(p.Stderr)
-		printVerbs(p.Stderr)
+		printSubcommands(p.Stderr)
 		return code
 	}
-	first := p.Args[0]
+	name := p.Args[0]
 	p.Args = p.Args[1:]
-	switch strings.TrimLeft(first, "-") {
+	switch strings.TrimLeft(name, "-") {
 	case "h", "help":
-		return help(p)
+		return printHelp(p)
 	case "version":
 		fmt.Fprintln(p.Stdout, version(hubctl))
 		return ExitOK
 	}
-	if strings.HasPrefix(first, "-") {
-		return refuse(p, fmt.Sprintf("%s stands where the subcommand belongs: flags come behind it", shown(first)))
+	if strings.HasPrefix(name, "-") {
+		return printUsageError(p, fmt.Sprintf("%s stands where the subcommand belongs: flags come behind it", quoted(name)))
 	}
-	v, err := find(first)
+	cmd, err := findSubcommand(name)
 	if err != nil {
-		return refuse(p, err.Error())
+		return printUsageError(p, err.Error())
 	}
-	s, run := v.prepare()
+	s, run := cmd.setup()
 	if code, done := s.parse(p); done {
 		return code
 	}
-	s.tellWarnings(p.Stderr)
+	s.emitWarnings(p.Stderr)
 	return run(p)
 }
 
-// find returns the subcommand of a name.
-func find(name string) (verb, error) {
-	all := verbs()
-	i := slices.IndexFunc(all, func(v verb) bool { return v.name == name })
+// findSubcommand returns the subcommand of a name.
+func findSubcommand(name string) (subcommand, error) {
+	list := subcommands()
+	i := slices.IndexFunc(list, func(cmd subcommand) bool { return cmd.name == name })
 	if i < 0 {
-		return verb{}, fmt.Errorf("%q is not a subcommand: there are %s and help", name, strings.Join(verbNames(), ", "))
+		return subcommand{}, fmt.Errorf("%q is not a subcommand: there are %s and help", name, strings.Join(subcommandNames(), ", "))
 	}
-	return all[i], nil
+	return list[i], nil
 }
 
-func verbNames() (names []string) {
-	for _, v := range verbs() {
-		names = append(names, v.name)
+func subcommandNames() (names []string) {
+	for _, cmd := range subcommands() {
+		names = append(names, cmd.name)
 	}
 	return names
 }
 
-// help prints the usage of hubctl, or of the subcommand that is named.
-func help(p Process) int {
+// printHelp prints the usage of hubctl, or of the subcommand that is named.
+func printHelp(p Process) int {
 	if len(p.Args) == 0 {
-		printVerbs(p.Stdout)
+		printSubcommands(p.Stdout)
 		return ExitOK
 	}
-	v, err := find(p.Args[0])
+	cmd, err := findSubcommand(p.Args[0])
 	if err != nil {
-		return refuse(p, err.Error())
+		return printUsageError(p, err.Error())
 	}
-	s, _ := v.prepare()
+	s, _ := cmd.setup()
 	s.printUsage(p.Stdout)
 	return ExitOK
 }
 
-// refuse says what is wrong with a command line that names no subcommand.
-func refuse(p Process, problem string) int {
+// printUsageError says what is wrong with a command line that names no subcommand.
+func printUsageError(p Process, problem string) int {
 	fmt.Fprintf(p.Stderr, "%[1]s: %[2]s\n\"%[1]s -h\" tells what it can do\n", hubctl, problem)
 	return ExitUsage
 }
 
-// printVerbs prints the usage of hubctl.
-func printVerbs(w io.Writer) {
+// printSubcommands prints the usage of hubctl.
+func printSubcommands(w io.Writer) {
 	fmt.Fprintf(w, "%[1]s speaks to a message hub from the command line.\n\nUsage: %[1]s SUBCOMMAND [flags]\n\n", hubctl)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, v := range verbs() {
-		fmt.Fprintf(table, "  %s\t%s\n", v.name, v.does)
+	for _, cmd := range subcommands() {
+		fmt.Fprintf(table, "  %s\t%s\n", cmd.name, cmd.summary)
 	}
 	table.Flush()
 	fmt.Fprintf(w, `

@@ -9,44 +9,44 @@ import (
 
 // eventLog logs what happens to a connection that is held for long.
 type eventLog struct {
-	control *control
-	logger  *slog.Logger
-	failed  limitlog.Limiter // attempts to come back
+	cmd             *hubCommand
+	logger          *slog.Logger
+	reconnectErrors limitlog.Limiter // attempts to come back
 }
 
-func (c *control) newEventLog(p Process) *eventLog {
-	return &eventLog{control: c, logger: c.settings.logger(p.Stderr, slog.LevelDebug)}
+func (c *hubCommand) newEventLog(p Process) *eventLog {
+	return &eventLog{cmd: c, logger: c.settings.logger(p.Stderr, slog.LevelDebug)}
 }
 
-// connected says who this client is.
-func (l *eventLog) connected(conn *client.Client) {
-	l.logger.Info("connected", "hub", l.control.hub(), "id", decimal(conn.ID()), "version", conn.Version())
+// logConnected says who this client is.
+func (l *eventLog) logConnected(conn *client.Client) {
+	l.logger.Info("connected", "hub", l.cmd.hubAddr(), "id", formatID(conn.ID()), "version", conn.Version())
 }
 
-// event is client.Options.OnEvent.
-func (l *eventLog) event(e client.Event) {
+// handleEvent is client.Options.OnEvent.
+func (l *eventLog) handleEvent(e client.Event) {
 	switch e.Kind {
 	case client.EventDisconnected:
 		l.logger.Warn("disconnected, trying to come back", "error", e.Err)
 	case client.EventReconnectFailed:
-		l.reconnectFailed(e)
+		l.logReconnectFailed(e)
 	case client.EventResumed:
-		l.failed.Reset()
-		l.logger.Info("resumed, nothing was missed", "id", decimal(e.ID))
+		l.reconnectErrors.Reset()
+		l.logger.Info("resumed, nothing was missed", "id", formatID(e.ID))
 	case client.EventNewID:
-		l.failed.Reset()
-		l.logger.Warn("new id, what was sent to the old one meanwhile is lost", "id", decimal(e.ID))
+		l.reconnectErrors.Reset()
+		l.logger.Warn("new id, what was sent to the old one meanwhile is lost", "id", formatID(e.ID))
 	}
 }
 
-// reconnectFailed says why an attempt has failed, unless it has just said so.
-func (l *eventLog) reconnectFailed(e client.Event) {
-	why := l.control.noHub(e.Err, 0).Error()
-	skipped, ok := l.failed.Allow(why)
+// logReconnectFailed says why an attempt has failed, unless it has just said so.
+func (l *eventLog) logReconnectFailed(e client.Event) {
+	reason := l.cmd.explainDialError(e.Err, 0).Error()
+	skipped, ok := l.reconnectErrors.Allow(reason)
 	if !ok {
 		return
 	}
-	attributes := []any{"attempt", e.Attempt, "error", why}
+	attributes := []any{"attempt", e.Attempt, "error", reason}
 	if skipped > 0 {
 		attributes = append(attributes, "not_logged_before", skipped)
 	}

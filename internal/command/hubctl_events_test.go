@@ -14,56 +14,56 @@ import (
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 )
 
-// TestEventLog_SaysWhyItCannotComeBack takes from clients what they need to come back when the hub has
+// TestEventLog_LogsReconnectFailure takes from clients what they need to come back when the hub has
 // ended, and gives it back.
-func TestEventLog_SaysWhyItCannotComeBack(t *testing.T) {
+func TestEventLog_LogsReconnectFailure(t *testing.T) {
 	t.Run("token file gone", func(t *testing.T) {
 		t.Parallel()
-		key := keyPair(t)
-		file := tokenFor(t, key, "-sub=alice")
+		key := makeKeyFile(t)
+		file := makeTokenFile(t, key, "-sub=alice")
 		token, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		hub, port := startServer(t, "-auth-keys="+key+".pub")
-		l := start(t, Hubctl, at(port, "listen", "-token-file="+file)...)
-		l.awaitLine(&l.stderr, "connected")
+		l := startProgram(t, Hubctl, hubctlArgs(port, "listen", "-token-file="+file)...)
+		l.waitForLine(&l.stderr, "connected")
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
 		hub.interrupt()
 		startServer(t, "-auth-keys="+key+".pub", "-port="+port)
-		line := l.awaitLine(&l.stderr, "no token")
+		line := l.waitForLine(&l.stderr, "no token")
 		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "cannot come back, trying again") || !strings.Contains(line, file) {
 			t.Errorf("%q, want a warning that names the file", line)
 		}
-		write(t, file, token)
-		l.awaitLine(&l.stderr, "new id")
+		writeFile(t, file, token)
+		l.waitForLine(&l.stderr, "new id")
 	})
 	t.Run("certificate for another name", func(t *testing.T) {
 		t.Parallel()
 		authority := testcerts.NewAuthority(t)
-		cert, key := authority.Local().Files(t)
+		cert, key := authority.IssueLocal().WriteFiles(t)
 		hub, port := startServer(t, "-tls-cert="+cert, "-tls-key="+key)
-		w := start(t, Hubctl, "watch", "-addr=hubs://localhost:"+port, "-ca="+authority.File())
-		w.awaitLine(&w.stderr, "connected")
+		w := startProgram(t, Hubctl, "watch", "-addr=hubs://localhost:"+port, "-ca="+authority.WriteFile())
+		w.waitForLine(&w.stderr, "connected")
 		hub.interrupt()
-		cert, key = authority.Issue(time.Now().Add(time.Hour), "elsewhere.example").Files(t)
+		cert, key = authority.Issue(time.Now().Add(time.Hour), "elsewhere.example").WriteFiles(t)
 		startServer(t, "-port="+port, "-tls-cert="+cert, "-tls-key="+key)
-		w.awaitLine(&w.stderr, "its certificate is for elsewhere.example, not for localhost")
+		w.waitForLine(&w.stderr, "its certificate is for elsewhere.example, not for localhost")
 	})
 }
 
-// TestEventLog_IsBounded has attempts fail each second for an hour, with one change of the reason.
-func TestEventLog_IsBounded(t *testing.T) {
+// TestEventLog_LimitsRepeatedErrors has attempts fail each second for an hour, with one change of the reason.
+func TestEventLog_LimitsRepeatedErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var stderr output
-		c := newControl("listen", "")
-		c.addCommon(connectTimeout, "")
+		var stderr outputBuffer
+		c := newHubCommand("listen", "")
+		c.addCommonFlags(connectTimeout, "")
 		l := c.newEventLog(Process{Stderr: &stderr})
 		fail := func(attempt int, err error) (line bool) {
 			before := stderr.String()
-			l.event(client.Event{Kind: client.EventReconnectFailed, Attempt: attempt, Err: err})
+			l.handleEvent(client.Event{Kind: client.EventReconnectFailed, Attempt: attempt, Err: err})
 			return stderr.String() != before
 		}
 		lines := 0
@@ -87,19 +87,19 @@ func TestEventLog_IsBounded(t *testing.T) {
 		if !strings.Contains(stderr.String(), "not_logged_before=") {
 			t.Errorf("nothing says how many are left out:\n%s", &stderr)
 		}
-		l.event(client.Event{Kind: client.EventResumed})
+		l.handleEvent(client.Event{Kind: client.EventResumed})
 		if !fail(1, fmt.Errorf("%w at once", client.ErrHubClosed)) {
 			t.Error("the first failure after it was connected is not told")
 		}
 	})
 }
 
-// TestLogLevel_OfHubctl hides what is below it, and shows failed attempts by default.
-func TestLogLevel_OfHubctl(t *testing.T) {
+// TestHubctl_LogLevel hides what is below it, and shows failed attempts by default.
+func TestHubctl_LogLevel(t *testing.T) {
 	for level, want := range map[string]bool{"": true, "debug": true, "info": true, "warn": true, "error": false} {
-		var stderr output
-		c := newControl("listen", "")
-		c.addCommon(connectTimeout, "")
+		var stderr outputBuffer
+		c := newHubCommand("listen", "")
+		c.addCommonFlags(connectTimeout, "")
 		args := []string{"-log-level=" + level}
 		if level == "" {
 			args = nil
@@ -108,7 +108,7 @@ func TestLogLevel_OfHubctl(t *testing.T) {
 			t.Fatalf("%v: exit code %d: %s", args, code, &stderr)
 		}
 		l := c.newEventLog(Process{Stderr: &stderr})
-		l.event(client.Event{Kind: client.EventReconnectFailed, Attempt: 1, Err: errors.New("no token")})
+		l.handleEvent(client.Event{Kind: client.EventReconnectFailed, Attempt: 1, Err: errors.New("no token")})
 		if got := strings.Contains(stderr.String(), "no token"); got != want {
 			t.Errorf("%v: failed attempt shown: %t, want %t", args, got, want)
 		}

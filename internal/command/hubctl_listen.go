@@ -13,20 +13,20 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// listen is the configuration of hubctl listen.
-type listen struct {
-	*control
-	messages int
+// listenCommand is the configuration of hubctl listen.
+type listenCommand struct {
+	*hubCommand
+	maxMessages int
 }
 
-func newListen() (*settings, func(Process) int) {
-	l := &listen{control: newControl("listen",
+func newListenCommand() (*settings, func(Process) int) {
+	l := &listenCommand{hubCommand: newHubCommand("listen",
 		"hubctl listen prints each message that comes, with the id of its sender, until it is interrupted.\n"+
 			"Its own id, by which others reach it, stands in its first line on standard error.")}
-	add(l.settings, &l.messages, "n", endless, count(), "after how many messages to end")
-	add(l.settings, &l.maxBody, "max-body", 0, size(0, wire.BodyMost),
+	addSetting(l.settings, &l.maxMessages, "n", unlimited, count(), "after how many messages to end")
+	addSetting(l.settings, &l.maxBody, "max-body", 0, size(0, wire.MaxBodyLimit),
 		"largest body to receive; a sender learns that a larger one\nis too large. 0: what the hub's -max-body allows")
-	l.addCommon(connectTimeout, "how long the hub may take for the connection")
+	l.addCommonFlags(connectTimeout, "how long the hub may take for the connection")
 	l.settings.notes = `A line is the id of the sender and the body. A body that is not plain text is
 quoted, or told by its length; a sender that the hub does not name is a "?". With
 -json an object has sender (0: not named), seq and time (left out if unknown), and
@@ -37,40 +37,40 @@ standard error: at once, when that changes, and at growing intervals. It ends wi
 interrupt or -n messages, with 1 when something did not go well, and with 2 when
 the command line was wrong.`
 	return l.settings, func(p Process) int {
-		return l.run(p, func(stop context.Context) (int, error) { return l.listen(stop, p) })
+		return l.run(p, func(stopCtx context.Context) (int, error) { return l.listen(stopCtx, p) })
 	}
 }
 
 // listen prints messages until there were enough, or stop ends.
-func (l *listen) listen(stop context.Context, p Process) (int, error) {
+func (l *listenCommand) listen(stopCtx context.Context, p Process) (int, error) {
 	events := l.newEventLog(p)
-	conn, err := l.dial(stop, l.timeout, client.Options{OnEvent: events.event})
+	conn, err := l.dial(stopCtx, l.timeout, client.Options{OnEvent: events.handleEvent})
 	if err != nil {
 		return ExitFailure, err
 	}
 	defer conn.Close()
-	events.connected(conn)
-	left := l.messages
-	for m, err := range conn.Messages(stop) {
+	events.logConnected(conn)
+	remaining := l.maxMessages
+	for m, err := range conn.Messages(stopCtx) {
 		switch {
-		case stop.Err() != nil:
+		case stopCtx.Err() != nil:
 			return ExitOK, nil
 		case err != nil:
-			return ExitFailure, l.problem(stop, err)
+			return ExitFailure, l.explainError(stopCtx, err)
 		}
-		if err := l.print(p.Stdout, newHeard(m)); err != nil {
+		if err := l.printResult(p.Stdout, newReceivedMessage(m)); err != nil {
 			return ExitFailure, err
 		}
-		m.Done() // only now: what could not be printed has not been processed
-		if left--; left == 0 {
+		m.Ack() // only now: what could not be printed has not been processed
+		if remaining--; remaining == 0 {
 			break
 		}
 	}
 	return ExitOK, nil
 }
 
-// heard is a message that has come.
-type heard struct {
+// receivedMessage is a message that has come.
+type receivedMessage struct {
 	Sender uint64    `json:"sender,string"`
 	Seq    uint64    `json:"seq,string,omitempty"`
 	Time   time.Time `json:"time,omitzero"`
@@ -78,32 +78,32 @@ type heard struct {
 	Bytes  []byte    `json:"body_base64,omitempty"`
 }
 
-func newHeard(m client.Message) heard {
-	h := heard{Sender: m.From, Seq: m.Seq, Time: m.Time().UTC()}
+func newReceivedMessage(m client.Message) receivedMessage {
+	received := receivedMessage{Sender: m.From, Seq: m.Seq, Time: m.Time().UTC()}
 	if utf8.Valid(m.Body) {
 		body := string(m.Body)
-		h.Body = &body
+		received.Body = &body
 	} else {
-		h.Bytes = m.Body
+		received.Bytes = m.Body
 	}
-	return h
+	return received
 }
 
 // String returns it as one line.
-func (h heard) String() string {
+func (m receivedMessage) String() string {
 	sender := "?"
-	if h.Sender != 0 {
-		sender = decimal(h.Sender)
+	if m.Sender != 0 {
+		sender = formatID(m.Sender)
 	}
-	if h.Body == nil {
-		return fmt.Sprintf("%s  (%d bytes)", sender, len(h.Bytes))
+	if m.Body == nil {
+		return fmt.Sprintf("%s  (%d bytes)", sender, len(m.Bytes))
 	}
-	return sender + "  " + plain(*h.Body)
+	return sender + "  " + formatText(*m.Body)
 }
 
-// plain returns text as it is, without the end of line that tools leave behind it, if
+// formatText returns text as it is, without the end of line that tools leave behind it, if
 // that makes one line that says what it is and does nothing else to a terminal.
-func plain(text string) string {
+func formatText(text string) string {
 	line := strings.TrimSuffix(text, "\n")
 	if strings.HasPrefix(text, `"`) || strings.HasPrefix(text, "(") ||
 		strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {

@@ -9,20 +9,20 @@ import (
 	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
-// ping is the configuration of hubctl ping.
-type ping struct {
-	*control
-	pings    int
+// pingCommand is the configuration of hubctl ping.
+type pingCommand struct {
+	*hubCommand
+	maxPings int
 	interval time.Duration
 }
 
-func newPing() (*settings, func(Process) int) {
-	c := &ping{control: newControl("ping",
+func newPingCommand() (*settings, func(Process) int) {
+	c := &pingCommand{hubCommand: newHubCommand("ping",
 		"hubctl ping asks the hub for signs of life, and prints how long it took to answer: the round\n"+
 			"trip through the network and the hub.")}
-	add(c.settings, &c.pings, "n", 4, count(), "how often to ask")
-	add(c.settings, &c.interval, "interval", time.Second, span(time.Millisecond, time.Hour), "time between two questions")
-	c.addCommon(connectTimeout, timeoutUsage)
+	addSetting(c.settings, &c.maxPings, "n", 4, count(), "how often to ask")
+	addSetting(c.settings, &c.interval, "interval", time.Second, duration(time.Millisecond, time.Hour), "time between two questions")
+	c.addCommonFlags(connectTimeout, timeoutUsage)
 	c.settings.notes = `A line is the number of the question and the time. With -json an object has ping and
 round_trip_ns, and the last one pings, min_ns, median_ns and max_ns: times are in
 nanoseconds, the median is exact to 1 %.
@@ -30,98 +30,100 @@ nanoseconds, the median is exact to 1 %.
 It ends with 0 when the hub has answered, also after an interrupt, with 1 when it did
 not, and with 2 when the command line was wrong.`
 	return c.settings, func(p Process) int {
-		return c.run(p, func(stop context.Context) (int, error) { return c.ping(stop, p) })
+		return c.run(p, func(stopCtx context.Context) (int, error) { return c.ping(stopCtx, p) })
 	}
 }
 
 // ping asks until it was often enough, or stop ends, and sums up.
-func (c *ping) ping(stop context.Context, p Process) (int, error) {
-	conn, err := c.dial(stop, c.timeout, client.Options{NoReconnect: true, OnMessage: turnDown})
+func (c *pingCommand) ping(stopCtx context.Context, p Process) (int, error) {
+	conn, err := c.dial(stopCtx, c.timeout, client.Options{NoReconnect: true, OnMessage: rejectAll})
 	if err != nil {
 		return ExitFailure, err
 	}
 	defer conn.Close()
-	sum := trips{median: stats.NewLatency()}
-	next := time.NewTicker(c.interval)
-	defer next.Stop()
-	for err == nil && sum.Pings < c.pings && stop.Err() == nil {
-		var took time.Duration
-		if took, err = c.once(stop, conn); err != nil {
+	summary := pingSummary{histogram: stats.NewLatency()}
+	ticker := time.NewTicker(c.interval)
+	defer ticker.Stop()
+	for err == nil && summary.Pings < c.maxPings && stopCtx.Err() == nil {
+		var rtt time.Duration
+		if rtt, err = c.pingOnce(stopCtx, conn); err != nil {
 			break
 		}
-		sum.add(took)
-		if err := c.print(p.Stdout, trip{sum.Pings, took}); err != nil {
+		summary.record(rtt)
+		if err := c.printResult(p.Stdout, pingResult{summary.Pings, rtt}); err != nil {
 			return ExitFailure, err
 		}
-		if sum.Pings == c.pings {
+		if summary.Pings == c.maxPings {
 			break
 		}
 		select {
-		case <-next.C:
-		case <-stop.Done():
+		case <-ticker.C:
+		case <-stopCtx.Done():
 		}
 	}
-	return c.sumUp(stop, p, &sum, err)
+	return c.printSummary(stopCtx, p, &summary, err)
 }
 
-// once asks once.
-func (c *ping) once(stop context.Context, conn *client.Client) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(stop, c.timeout)
+// pingOnce asks once.
+func (c *pingCommand) pingOnce(stopCtx context.Context, conn *client.Client) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(stopCtx, c.timeout)
 	defer cancel()
 	return conn.Ping(ctx)
 }
 
-// sumUp prints what there was, up to an error too.
-func (c *ping) sumUp(stop context.Context, p Process, sum *trips, err error) (int, error) {
-	if sum.Pings > 0 {
-		sum.Median = sum.median.Quantile(0.5)
-		if err := c.print(p.Stdout, sum); err != nil {
+// printSummary prints what there was, up to an error too.
+func (c *pingCommand) printSummary(stopCtx context.Context, p Process, summary *pingSummary, err error) (int, error) {
+	if summary.Pings > 0 {
+		summary.Median = summary.histogram.Quantile(0.5)
+		if err := c.printResult(p.Stdout, summary); err != nil {
 			return ExitFailure, err
 		}
-		if stop.Err() != nil {
+		if stopCtx.Err() != nil {
 			return ExitOK, nil
 		}
 	}
 	switch {
 	case err != nil:
-		return ExitFailure, c.problem(stop, err)
-	case sum.Pings == 0:
+		return ExitFailure, c.explainError(stopCtx, err)
+	case summary.Pings == 0:
 		return ExitFailure, errInterrupted
 	}
 	return ExitOK, nil
 }
 
-// trip is one round trip.
-type trip struct {
-	Ping int           `json:"ping"`
-	Took time.Duration `json:"round_trip_ns"`
+// pingResult is one round trip.
+type pingResult struct {
+	Ping      int           `json:"ping"`
+	RoundTrip time.Duration `json:"round_trip_ns"`
 }
 
 // String returns it as one line.
-func (t trip) String() string { return fmt.Sprintf("%d  %v", t.Ping, readable(t.Took)) }
-
-// trips are all of them. Their number has no bound, so that they are counted and not kept.
-type trips struct {
-	Pings  int           `json:"pings"`
-	Min    time.Duration `json:"min_ns"`
-	Median time.Duration `json:"median_ns"`
-	Max    time.Duration `json:"max_ns"`
-	median *stats.Latency
+func (r pingResult) String() string {
+	return fmt.Sprintf("%d  %v", r.Ping, roundToMicrosecond(r.RoundTrip))
 }
 
-func (t *trips) add(took time.Duration) {
-	t.median.Record(took)
-	if t.Pings == 0 || took < t.Min {
-		t.Min = took
+// pingSummary are all of them. Their number has no bound, so that they are counted and not kept.
+type pingSummary struct {
+	Pings     int           `json:"pings"`
+	Min       time.Duration `json:"min_ns"`
+	Median    time.Duration `json:"median_ns"`
+	Max       time.Duration `json:"max_ns"`
+	histogram *stats.Latency
+}
+
+func (s *pingSummary) record(rtt time.Duration) {
+	s.histogram.Record(rtt)
+	if s.Pings == 0 || rtt < s.Min {
+		s.Min = rtt
 	}
-	t.Max = max(t.Max, took)
-	t.Pings++
+	s.Max = max(s.Max, rtt)
+	s.Pings++
 }
 
 // String returns it as one line.
-func (t *trips) String() string {
-	return fmt.Sprintf("%s: min %v, median %v, max %v", counted(t.Pings, "answer"), readable(t.Min), readable(t.Median), readable(t.Max))
+func (s *pingSummary) String() string {
+	return fmt.Sprintf("%s: min %v, median %v, max %v", pluralize(s.Pings, "answer"), roundToMicrosecond(s.Min), roundToMicrosecond(s.Median), roundToMicrosecond(s.Max))
 }
 
-// readable leaves out what no clock can tell on a network.
-func readable(d time.Duration) time.Duration { return d.Round(time.Microsecond) }
+// roundToMicrosecond leaves out what no clock can tell on a network.
+func roundToMicrosecond(d time.Duration) time.Duration { return d.Round(time.Microsecond) }

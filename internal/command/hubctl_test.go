@@ -28,23 +28,23 @@ func init() {
 	}
 }
 
-// at returns the command line of a subcommand for the hub on a port.
-func at(port, verb string, args ...string) []string {
-	return append([]string{verb, "-addr=127.0.0.1", "-port=" + port}, args...)
+// hubctlArgs returns the command line of a subcommand for the hub on a port.
+func hubctlArgs(port, cmd string, args ...string) []string {
+	return append([]string{cmd, "-addr=127.0.0.1", "-port=" + port}, args...)
 }
 
-// runFed runs hubctl with something on its standard input.
-func runFed(stdin string, args ...string) outcome {
-	var stdout, stderr output
+// runWithStdin runs hubctl with something on its standard input.
+func runWithStdin(stdin string, args ...string) programResult {
+	var stdout, stderr outputBuffer
 	code := Hubctl(Process{Args: args, Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr})
-	return outcome{code, stdout.String(), stderr.String()}
+	return programResult{code, stdout.String(), stderr.String()}
 }
 
 // startListen starts hubctl listen, and returns its id once it listens.
-func startListen(t *testing.T, port string, args ...string) (l *started, id string) {
+func startListen(t *testing.T, port string, args ...string) (l *runningProgram, id string) {
 	t.Helper()
-	l = start(t, Hubctl, at(port, "listen", args...)...)
-	_, id, _ = strings.Cut(l.awaitLine(&l.stderr, "connected"), " id=")
+	l = startProgram(t, Hubctl, hubctlArgs(port, "listen", args...)...)
+	_, id, _ = strings.Cut(l.waitForLine(&l.stderr, "connected"), " id=")
 	id, _, _ = strings.Cut(id, " ")
 	if _, err := strconv.ParseUint(id, 10, 64); err != nil {
 		t.Fatalf("the first line does not tell the id: %s", &l.stderr)
@@ -52,8 +52,8 @@ func startListen(t *testing.T, port string, args ...string) (l *started, id stri
 	return l, id
 }
 
-// dialAs connects a client that speaks one version of the protocol.
-func dialAs(t *testing.T, port string, version int) *client.Client {
+// dialVersion connects a client that speaks one version of the protocol.
+func dialVersion(t *testing.T, port string, version int) *client.Client {
 	t.Helper()
 	c, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), &client.Options{Version: version})
 	if err != nil {
@@ -63,22 +63,22 @@ func dialAs(t *testing.T, port string, version int) *client.Client {
 	return c
 }
 
-// decode returns the objects of a result, one for each line.
-func decode[T any](t *testing.T, text string) (objects []T) {
+// decodeLines returns the objects of a result, one for each line.
+func decodeLines[T any](t *testing.T, text string) (objects []T) {
 	t.Helper()
 	for line := range strings.Lines(text) {
-		var one T
-		if err := json.Unmarshal([]byte(line), &one); err != nil {
+		var object T
+		if err := json.Unmarshal([]byte(line), &object); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		objects = append(objects, one)
+		objects = append(objects, object)
 	}
 	return objects
 }
 
-// checkOutcome compares the exit code and the text for people, and looks for something on
+// checkResult compares the exit code and the text for people, and looks for something on
 // standard error.
-func checkOutcome(t *testing.T, got outcome, code int, stdout, stderr string) {
+func checkResult(t *testing.T, got programResult, code int, stdout, stderr string) {
 	t.Helper()
 	if got.code != code || got.stdout != stdout {
 		t.Errorf("exit code %d, want %d; stdout %q, want %q; stderr %s", got.code, code, got.stdout, stdout, got.stderr)
@@ -88,8 +88,8 @@ func checkOutcome(t *testing.T, got outcome, code int, stdout, stderr string) {
 	}
 }
 
-// bodies are of several kinds, with what people see of them.
-var bodies = []struct{ body, line string }{
+// bodyCases are of several kinds, with what people see of them.
+var bodyCases = []struct{ body, line string }{
 	{"hello", "hello"},
 	{"from a pipe\n", "from a pipe"},
 	{"", ""},
@@ -101,25 +101,25 @@ var bodies = []struct{ body, line string }{
 	{"\xff\xfe\x00", "(3 bytes)"},
 }
 
-// TestFromSendToListen goes the whole way.
-func TestFromSendToListen(t *testing.T) {
+// TestHubctl_SendToListen goes the whole way.
+func TestHubctl_SendToListen(t *testing.T) {
 	_, port := startServer(t)
 	people, first := startListen(t, port)
 	program, second := startListen(t, port, "-json")
-	for _, tt := range bodies {
-		got := runFed(tt.body, at(port, "send", "-to="+first+","+second, "-level=processed")...)
-		checkOutcome(t, got, ExitOK, first+"  processed\n"+second+"  processed\n", "")
+	for _, tt := range bodyCases {
+		got := runWithStdin(tt.body, hubctlArgs(port, "send", "-to="+first+","+second, "-level=processed")...)
+		checkResult(t, got, ExitOK, first+"  processed\n"+second+"  processed\n", "")
 	}
 	lines := strings.Split(people.interrupt().stdout, "\n")
 	ended := program.interrupt()
 	if ended.code != ExitOK || people.code != ExitOK {
 		t.Errorf("exit codes %d and %d after an interrupt", people.code, ended.code)
 	}
-	objects := decode[map[string]string](t, ended.stdout)
-	if len(objects) != len(bodies) || len(lines) != len(bodies)+1 {
+	objects := decodeLines[map[string]string](t, ended.stdout)
+	if len(objects) != len(bodyCases) || len(lines) != len(bodyCases)+1 {
 		t.Fatalf("printed\n%v\n%v", lines, objects)
 	}
-	for i, tt := range bodies {
+	for i, tt := range bodyCases {
 		sender, line, _ := strings.Cut(lines[i], "  ")
 		o := objects[i]
 		if line != tt.line || sender != o["sender"] || o["seq"] != "1" || !strings.HasSuffix(o["time"], "Z") {
@@ -135,33 +135,33 @@ func TestFromSendToListen(t *testing.T) {
 	}
 }
 
-func TestListenEndsAfterSoMany(t *testing.T) {
+func TestHubctlListen_EndsAfterN(t *testing.T) {
 	_, port := startServer(t)
 	l, id := startListen(t, port, "-n=2")
 	for _, text := range []string{"a", "b"} {
-		checkOutcome(t, run(Hubctl, at(port, "send", "-to="+id, "-level=processed", text)...), ExitOK, id+"  processed\n", "")
+		checkResult(t, runProgram(Hubctl, hubctlArgs(port, "send", "-to="+id, "-level=processed", text)...), ExitOK, id+"  processed\n", "")
 	}
-	<-l.ended
+	<-l.done
 	if l.code != ExitOK || strings.Count(l.stdout.String(), "\n") != 2 {
 		t.Errorf("exit code %d, stdout %q", l.code, &l.stdout)
 	}
 }
 
-// TestListenComesBack ends the hub, and starts another in its place.
-func TestListenComesBack(t *testing.T) {
+// TestHubctlListen_Reconnects ends the hub, and starts another in its place.
+func TestHubctlListen_Reconnects(t *testing.T) {
 	hub, port := startServer(t)
 	l, _ := startListen(t, port)
 	hub.interrupt()
-	l.awaitLine(&l.stderr, "disconnected")
+	l.waitForLine(&l.stderr, "disconnected")
 	startServer(t, "-port="+port)
-	l.awaitLine(&l.stderr, "new id")
+	l.waitForLine(&l.stderr, "new id")
 	if got := l.interrupt(); got.code != ExitOK {
 		t.Errorf("exit code %d", got.code)
 	}
 }
 
-// dialLazy connects a client that receives messages, and never says what it has made of them.
-func dialLazy(t *testing.T, port string) *client.Client {
+// dialUnacking connects a client that receives messages, and never says what it has made of them.
+func dialUnacking(t *testing.T, port string) *client.Client {
 	t.Helper()
 	options := client.Options{OnMessage: func(client.Message) {}}
 	c, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), &options)
@@ -172,41 +172,41 @@ func dialLazy(t *testing.T, port string) *client.Client {
 	return c
 }
 
-// TestFates sends to receivers of all kinds: one that says whatever is asked, one that receives
+// TestHubctlSend_Fates sends to receivers of all kinds: one that says whatever is asked, one that receives
 // and no more, one that speaks version 1, and nobody.
-func TestFates(t *testing.T) {
+func TestHubctlSend_Fates(t *testing.T) {
 	_, port := startServer(t)
-	_, done := startListen(t, port)
-	got, old := decimal(dialLazy(t, port).ID()), decimal(dialAs(t, port, 1).ID())
+	_, acking := startListen(t, port)
+	unacking, version1 := formatID(dialUnacking(t, port).ID()), formatID(dialVersion(t, port, 1).ID())
 	const nobody = "18446744073709551615"
 	tests := []struct {
 		to, level string
 		code      int
 		want      string // the fates
 	}{
-		{done, "written", ExitOK, "written"},
-		{done, "received", ExitOK, "received"},
-		{done, "processed", ExitOK, "processed"},
-		{got, "received", ExitOK, "received"},
-		{old, "written", ExitOK, "written"},
-		{old, "received", ExitNone, "written"},
-		{old, "processed", ExitNone, "written"},
-		{nobody, "written", ExitNone, "unknown"},
-		{done + "," + nobody, "received", ExitSome, "received unknown"},
-		{done + "," + old, "received", ExitSome, "received written"},
-		{done + "," + done, "received", ExitOK, "received received"},
-		{done + "," + got + "," + nobody, "processed", ExitSome, "processed received unknown"},
+		{acking, "written", ExitOK, "written"},
+		{acking, "received", ExitOK, "received"},
+		{acking, "processed", ExitOK, "processed"},
+		{unacking, "received", ExitOK, "received"},
+		{version1, "written", ExitOK, "written"},
+		{version1, "received", ExitUndelivered, "written"},
+		{version1, "processed", ExitUndelivered, "written"},
+		{nobody, "written", ExitUndelivered, "unknown"},
+		{acking + "," + nobody, "received", ExitPartial, "received unknown"},
+		{acking + "," + version1, "received", ExitPartial, "received written"},
+		{acking + "," + acking, "received", ExitOK, "received received"},
+		{acking + "," + unacking + "," + nobody, "processed", ExitPartial, "processed received unknown"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.level+" "+tt.to, func(t *testing.T) {
-			args := at(port, "send", "-to="+tt.to, "-level="+tt.level, "-ttl=1s", "hi")
+			args := hubctlArgs(port, "send", "-to="+tt.to, "-level="+tt.level, "-ttl=1s", "hi")
 			fates := strings.Fields(tt.want)
-			said := ""
+			message := ""
 			if tt.code != ExitOK {
-				said = " got the message as far as -level=" + tt.level
+				message = " got the message as far as -level=" + tt.level
 			}
-			checkOutcome(t, run(Hubctl, args...), tt.code, fatesAsText(tt.to, fates), said)
-			checkFatesAsJSON(t, tt.to, fates, run(Hubctl, slices.Insert(args, 1, "-json")...), tt.code)
+			checkResult(t, runProgram(Hubctl, args...), tt.code, formatFates(tt.to, fates), message)
+			checkFatesAsJSON(t, tt.to, fates, runProgram(Hubctl, slices.Insert(args, 1, "-json")...), tt.code)
 		})
 	}
 }
@@ -222,13 +222,13 @@ func TestHubctlListen_BodyTooLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := "-to=" + first + "," + second
-	got := run(Hubctl, at(port, "send", to, "-max-body=2MiB", "-file="+file)...)
-	checkOutcome(t, got, ExitSome, first+"  received\n"+second+"  too large\n", "1 of 2 receivers got the message")
-	got = run(Hubctl, at(port, "send", to, "small")...)
-	checkOutcome(t, got, ExitOK, first+"  received\n"+second+"  received\n", "")
+	got := runProgram(Hubctl, hubctlArgs(port, "send", to, "-max-body=2MiB", "-file="+file)...)
+	checkResult(t, got, ExitPartial, first+"  received\n"+second+"  too large\n", "1 of 2 receivers got the message")
+	got = runProgram(Hubctl, hubctlArgs(port, "send", to, "small")...)
+	checkResult(t, got, ExitOK, first+"  received\n"+second+"  received\n", "")
 }
 
-func fatesAsText(to string, fates []string) string {
+func formatFates(to string, fates []string) string {
 	var text strings.Builder
 	for i, id := range strings.Split(to, ",") {
 		text.WriteString(id + "  " + fates[i] + "\n")
@@ -236,9 +236,9 @@ func fatesAsText(to string, fates []string) string {
 	return text.String()
 }
 
-func checkFatesAsJSON(t *testing.T, to string, fates []string, got outcome, code int) {
+func checkFatesAsJSON(t *testing.T, to string, fates []string, got programResult, code int) {
 	t.Helper()
-	objects := decode[struct {
+	objects := decodeLines[struct {
 		Receiver, Fate string
 		Reached        *bool
 	}](t, got.stdout)
@@ -253,14 +253,14 @@ func checkFatesAsJSON(t *testing.T, to string, fates []string, got outcome, code
 			reached++
 		}
 	}
-	if want := map[int]bool{ExitOK: reached == len(fates), ExitNone: reached == 0, ExitSome: reached > 0 && reached < len(fates)}; !want[code] {
+	if want := map[int]bool{ExitOK: reached == len(fates), ExitUndelivered: reached == 0, ExitPartial: reached > 0 && reached < len(fates)}; !want[code] {
 		t.Errorf("%d of %d reached, and exit code %d", reached, len(fates), code)
 	}
 }
 
-func TestWhereAMessageComesFrom(t *testing.T) {
+func TestHubctlSend_MessageSources(t *testing.T) {
 	_, port := startServer(t)
-	receiver := dialAs(t, port, 2)
+	receiver := dialVersion(t, port, 2)
 	file := filepath.Join(t.TempDir(), "message")
 	if err := os.WriteFile(file, []byte("from a file"), 0o600); err != nil {
 		t.Fatal(err)
@@ -279,8 +279,8 @@ func TestWhereAMessageComesFrom(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			args := at(port, "send", append([]string{"-level=written", "-to=" + decimal(receiver.ID())}, tt.args...)...)
-			if got := runFed("from a pipe", args...); got.code != ExitOK {
+			args := hubctlArgs(port, "send", append([]string{"-level=written", "-to=" + formatID(receiver.ID())}, tt.args...)...)
+			if got := runWithStdin("from a pipe", args...); got.code != ExitOK {
 				t.Fatalf("exit code %d: %s", got.code, got.stderr)
 			}
 			if m, err := receiver.Receive(t.Context()); err != nil || string(m.Body) != tt.want {
@@ -290,7 +290,7 @@ func TestWhereAMessageComesFrom(t *testing.T) {
 	}
 }
 
-func TestMessagesThatAreNotSent(t *testing.T) {
+func TestHubctlSend_InvalidMessages(t *testing.T) {
 	_, port := startServer(t, "-max-body=1KiB")
 	large := strings.Repeat("x", wire.DefaultMaxBody+1)
 	file := filepath.Join(t.TempDir(), "large")
@@ -311,31 +311,31 @@ func TestMessagesThatAreNotSent(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := runFed(tt.stdin, at(port, "send", append([]string{"-to=1"}, tt.args...)...)...)
-			checkOutcome(t, got, ExitFailure, "", "hubctl send: "+tt.want)
+			got := runWithStdin(tt.stdin, hubctlArgs(port, "send", append([]string{"-to=1"}, tt.args...)...)...)
+			checkResult(t, got, ExitFailure, "", "hubctl send: "+tt.want)
 		})
 	}
 }
 
-// waiting starts a send whose receiver never says that it has processed the message, and
+// startUnackedSend starts a send whose receiver never says that it has processed the message, and
 // returns when it has it.
-func waiting(t *testing.T, port string, args ...string) *started {
+func startUnackedSend(t *testing.T, port string, args ...string) *runningProgram {
 	t.Helper()
-	receiver := dialAs(t, port, 2)
-	s := start(t, Hubctl, at(port, "send", append(args, "-to="+decimal(receiver.ID()), "-level=processed", "hi")...)...)
+	receiver := dialVersion(t, port, 2)
+	s := startProgram(t, Hubctl, hubctlArgs(port, "send", append(args, "-to="+formatID(receiver.ID()), "-level=processed", "hi")...)...)
 	if _, err := receiver.Receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func TestSendInterrupted(t *testing.T) {
+func TestHubctlSend_Interrupted(t *testing.T) {
 	_, port := startServer(t)
-	got := waiting(t, port).interrupt()
-	checkOutcome(t, got, ExitFailure, "", "hubctl send: interrupted before the hub reported; what became of the message is not known\n")
+	got := startUnackedSend(t, port).interrupt()
+	checkResult(t, got, ExitFailure, "", "hubctl send: interrupted before the hub reported; what became of the message is not known\n")
 }
 
-func TestSendInterruptedWhileItReads(t *testing.T) {
+func TestHubctlSend_InterruptedWhileReading(t *testing.T) {
 	in, out := io.Pipe()
 	defer out.Close()
 	signals := make(chan os.Signal, 1)
@@ -344,15 +344,15 @@ func TestSendInterruptedWhileItReads(t *testing.T) {
 			signals <- os.Interrupt
 		}
 	}()
-	var stdout, stderr output
+	var stdout, stderr outputBuffer
 	code := Hubctl(Process{Args: []string{"send", "-to=1"}, Stdin: in, Stdout: &stdout, Stderr: &stderr, Signals: signals})
-	checkOutcome(t, outcome{code, stdout.String(), stderr.String()}, ExitFailure, "", "hubctl send: interrupted before the message was read; nothing was sent\n")
+	checkResult(t, programResult{code, stdout.String(), stderr.String()}, ExitFailure, "", "hubctl send: interrupted before the message was read; nothing was sent\n")
 }
 
-// TestSendWithoutAReport sends through a relay that keeps reports back.
-func TestSendWithoutAReport(t *testing.T) {
+// TestHubctlSend_NoReport sends through a relay that keeps reports back.
+func TestHubctlSend_NoReport(t *testing.T) {
 	_, port := startServer(t)
-	relay := serveBytes(t, func(near net.Conn) {
+	relay := startFakeServer(t, func(near net.Conn) {
 		far, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
 		if err != nil {
 			t.Error(err)
@@ -379,54 +379,54 @@ func TestSendWithoutAReport(t *testing.T) {
 		near.Close()
 		copies.Wait()
 	})
-	s := waiting(t, port, "-timeout=1s", "-port="+relay)
-	<-s.ended
-	checkOutcome(t, outcome{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "", "no report for 1s; what became of the message is not known")
+	s := startUnackedSend(t, port, "-timeout=1s", "-port="+relay)
+	<-s.done
+	checkResult(t, programResult{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "", "no report for 1s; what became of the message is not known")
 }
 
-// TestSend_ReportBeforeTimeout learns what is known when the receiver takes longer than -timeout.
-func TestSend_ReportBeforeTimeout(t *testing.T) {
+// TestHubctlSend_ReportBeforeTimeout learns what is known when the receiver takes longer than -timeout.
+func TestHubctlSend_ReportBeforeTimeout(t *testing.T) {
 	_, port := startServer(t)
-	s := waiting(t, port, "-timeout=5s")
-	<-s.ended
-	if !strings.HasSuffix(s.stdout.String(), "  received\n") || s.code != ExitNone {
+	s := startUnackedSend(t, port, "-timeout=5s")
+	<-s.done
+	if !strings.HasSuffix(s.stdout.String(), "  received\n") || s.code != ExitUndelivered {
 		t.Errorf("exit code %d, stdout %q, stderr %q", s.code, &s.stdout, &s.stderr)
 	}
 }
 
-// TestSend_TimeoutReachesTheHub has a receiver take longer than the hub's report timeout, and less than
+// TestHubctlSend_TimeoutReachesHub has a receiver take longer than the hub's report timeout, and less than
 // -timeout.
-func TestSend_TimeoutReachesTheHub(t *testing.T) {
+func TestHubctlSend_TimeoutReachesHub(t *testing.T) {
 	_, port := startServer(t, "-report-timeout=50ms")
-	receiver := dialAs(t, port, 2)
-	id := decimal(receiver.ID())
-	s := start(t, Hubctl, at(port, "send", "-to="+id, "-level=processed", "-timeout=5m", "task")...)
+	receiver := dialVersion(t, port, 2)
+	id := formatID(receiver.ID())
+	s := startProgram(t, Hubctl, hubctlArgs(port, "send", "-to="+id, "-level=processed", "-timeout=5m", "task")...)
 	m, err := receiver.Receive(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-time.After(500 * time.Millisecond) // the task
-	m.Done()
-	<-s.ended
-	checkOutcome(t, outcome{s.code, s.stdout.String(), s.stderr.String()}, ExitOK, id+"  processed\n", "")
+	m.Ack()
+	<-s.done
+	checkResult(t, programResult{s.code, s.stdout.String(), s.stderr.String()}, ExitOK, id+"  processed\n", "")
 }
 
-// TestSend_TimeoutBeyondTheHubs sends nothing.
-func TestSend_TimeoutBeyondTheHubs(t *testing.T) {
+// TestHubctlSend_TimeoutAboveHubMaximum sends nothing.
+func TestHubctlSend_TimeoutAboveHubMaximum(t *testing.T) {
 	_, port := startServer(t, "-report-timeout=1s", "-max-report-timeout=1m")
-	receiver := dialLazy(t, port)
-	got := run(Hubctl, at(port, "send", "-to="+decimal(receiver.ID()), "-timeout=2h", "task")...)
-	checkOutcome(t, got, ExitFailure, "", "waits 1m at most before it reports (its -max-report-timeout), and 1h59m50s are asked of it; nothing was sent")
+	receiver := dialUnacking(t, port)
+	got := runProgram(Hubctl, hubctlArgs(port, "send", "-to="+formatID(receiver.ID()), "-timeout=2h", "task")...)
+	checkResult(t, got, ExitFailure, "", "waits 1m at most before it reports (its -max-report-timeout), and 1h59m50s are asked of it; nothing was sent")
 	if n := receiver.Stats().MessagesIn; n > 2 { // WELCOME and its id
 		t.Errorf("the receiver has got %d frames", n)
 	}
 }
 
-// TestConnectionLostBeforeTheReport sends through a relay that hangs up.
-func TestConnectionLostBeforeTheReport(t *testing.T) {
+// TestHubctlSend_ConnectionLost sends through a relay that hangs up.
+func TestHubctlSend_ConnectionLost(t *testing.T) {
 	_, port := startServer(t)
 	cut := make(chan struct{})
-	relay := serveBytes(t, func(near net.Conn) {
+	relay := startFakeServer(t, func(near net.Conn) {
 		far, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
 		if err != nil {
 			t.Error(err)
@@ -443,27 +443,27 @@ func TestConnectionLostBeforeTheReport(t *testing.T) {
 		far.Close()
 		copies.Wait()
 	})
-	s := waiting(t, port, "-port="+relay)
+	s := startUnackedSend(t, port, "-port="+relay)
 	close(cut)
-	<-s.ended
-	checkOutcome(t, outcome{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "",
+	<-s.done
+	checkResult(t, programResult{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "",
 		"hubctl send: the connection to the hub at 127.0.0.1:"+relay+" is lost; what became of the message is not known\n")
 }
 
-func TestWhoIsConnected(t *testing.T) {
+func TestHubctlList_PrintsIDs(t *testing.T) {
 	_, port := startServer(t)
-	checkOutcome(t, run(Hubctl, at(port, "list")...), ExitOK, "", "")
+	checkResult(t, runProgram(Hubctl, hubctlArgs(port, "list")...), ExitOK, "", "")
 	var want string
 	var ids []string
 	for range 3 {
-		id := decimal(dialAs(t, port, 2).ID())
+		id := formatID(dialVersion(t, port, 2).ID())
 		ids = append(ids, id)
 		want += id + "\n"
 	}
-	checkOutcome(t, run(Hubctl, at(port, "list")...), ExitOK, want, "")
-	got := run(Hubctl, at(port, "list", "-json")...)
+	checkResult(t, runProgram(Hubctl, hubctlArgs(port, "list")...), ExitOK, want, "")
+	got := runProgram(Hubctl, hubctlArgs(port, "list", "-json")...)
 	var listed []string
-	for _, o := range decode[map[string]string](t, got.stdout) {
+	for _, o := range decodeLines[map[string]string](t, got.stdout) {
 		listed = append(listed, o["id"])
 	}
 	if got.code != ExitOK || !slices.Equal(listed, ids) {
@@ -471,52 +471,52 @@ func TestWhoIsConnected(t *testing.T) {
 	}
 }
 
-func TestWatch(t *testing.T) {
+func TestHubctlWatch_PrintsChanges(t *testing.T) {
 	_, port := startServer(t)
-	there := dialAs(t, port, 2)
-	w := start(t, Hubctl, at(port, "watch")...)
-	w.awaitLine(&w.stdout, "+ "+decimal(there.ID())+"\n")
-	came := dialAs(t, port, 1)
-	w.awaitLine(&w.stdout, "+ "+decimal(came.ID())+"\n")
-	there.Close()
-	w.awaitLine(&w.stdout, "- "+decimal(there.ID())+"\n")
+	present := dialVersion(t, port, 2)
+	w := startProgram(t, Hubctl, hubctlArgs(port, "watch")...)
+	w.waitForLine(&w.stdout, "+ "+formatID(present.ID())+"\n")
+	joined := dialVersion(t, port, 1)
+	w.waitForLine(&w.stdout, "+ "+formatID(joined.ID())+"\n")
+	present.Close()
+	w.waitForLine(&w.stdout, "- "+formatID(present.ID())+"\n")
 	got := w.interrupt()
 	if got.code != ExitOK || strings.Count(got.stdout, "\n") != 3 {
 		t.Errorf("exit code %d, stdout %q", got.code, got.stdout)
 	}
-	got = run(Hubctl, at(port, "watch", "-n=1", "-json")...)
-	objects := decode[map[string]string](t, got.stdout)
-	if got.code != ExitOK || len(objects) != 1 || objects[0]["change"] != "joined" || objects[0]["id"] != decimal(came.ID()) {
+	got = runProgram(Hubctl, hubctlArgs(port, "watch", "-n=1", "-json")...)
+	objects := decodeLines[map[string]string](t, got.stdout)
+	if got.code != ExitOK || len(objects) != 1 || objects[0]["change"] != "joined" || objects[0]["id"] != formatID(joined.ID()) {
 		t.Errorf("exit code %d, printed %v", got.code, objects)
 	}
 }
 
-// TestWatchWhereTooManyDo says what is the matter.
-func TestWatchWhereTooManyDo(t *testing.T) {
+// TestHubctlWatch_TooManyWatchers says what is the matter.
+func TestHubctlWatch_TooManyWatchers(t *testing.T) {
 	_, port := startServer(t, "-max-watchers=1")
-	w := start(t, Hubctl, at(port, "watch")...)
-	other := dialAs(t, port, 1)
-	w.awaitLine(&w.stdout, "+ "+decimal(other.ID())+"\n")
-	got := run(Hubctl, at(port, "watch")...)
+	w := startProgram(t, Hubctl, hubctlArgs(port, "watch")...)
+	other := dialVersion(t, port, 1)
+	w.waitForLine(&w.stdout, "+ "+formatID(other.ID())+"\n")
+	got := runProgram(Hubctl, hubctlArgs(port, "watch")...)
 	if got.code != ExitFailure || !strings.Contains(got.stderr, "tells as many clients who comes and goes as it may") {
 		t.Errorf("exit code %d, stderr %q", got.code, got.stderr)
 	}
 	w.interrupt()
 }
 
-// TestWhoDoesNotListenRejects sends to a client that is there for something else.
-func TestWhoDoesNotListenRejects(t *testing.T) {
+// TestHubctlWatch_RejectsMessages sends to a client that is there for something else.
+func TestHubctlWatch_RejectsMessages(t *testing.T) {
 	_, port := startServer(t)
-	w := start(t, Hubctl, at(port, "watch")...)
-	_, id, _ := strings.Cut(w.awaitLine(&w.stderr, "connected"), " id=")
+	w := startProgram(t, Hubctl, hubctlArgs(port, "watch")...)
+	_, id, _ := strings.Cut(w.waitForLine(&w.stderr, "connected"), " id=")
 	id, _, _ = strings.Cut(id, " ")
-	got := run(Hubctl, at(port, "send", "-to="+id, "-level=processed", "hi")...)
-	checkOutcome(t, got, ExitNone, id+"  rejected\n", "0 of 1 receiver")
+	got := runProgram(Hubctl, hubctlArgs(port, "send", "-to="+id, "-level=processed", "hi")...)
+	checkResult(t, got, ExitUndelivered, id+"  rejected\n", "0 of 1 receiver")
 }
 
-// TestSight follows a watcher to a hub that hands out the same ids to others.
-func TestSight(t *testing.T) {
-	s := sight{present: make(map[uint64]bool), told: make(map[uint64]bool)}
+// TestView_Update follows a watcher to a hub that hands out the same ids to others.
+func TestView_Update(t *testing.T) {
+	v := view{present: make(map[uint64]bool), printed: make(map[uint64]bool)}
 	steps := []struct {
 		self         uint64
 		joined, left []uint64
@@ -529,7 +529,7 @@ func TestSight(t *testing.T) {
 	}
 	for _, step := range steps {
 		var got []string
-		for _, c := range s.take(client.Presence{Joined: step.joined, Left: step.left}, step.self) {
+		for _, c := range v.update(client.Presence{Joined: step.joined, Left: step.left}, step.self) {
 			got = append(got, c.String())
 		}
 		if text := strings.Join(got, ","); text != step.want {
@@ -538,14 +538,14 @@ func TestSight(t *testing.T) {
 	}
 }
 
-func TestPing(t *testing.T) {
+func TestHubctlPing_PrintsRoundTrips(t *testing.T) {
 	_, port := startServer(t)
-	got := run(Hubctl, at(port, "ping", "-n=3", "-interval=1ms")...)
+	got := runProgram(Hubctl, hubctlArgs(port, "ping", "-n=3", "-interval=1ms")...)
 	if lines := strings.Split(got.stdout, "\n"); got.code != ExitOK || len(lines) != 5 || !strings.HasPrefix(lines[3], "3 answers: min ") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", got.code, got.stdout, got.stderr)
 	}
-	got = run(Hubctl, at(port, "ping", "-n=3", "-interval=1ms", "-json")...)
-	objects := decode[map[string]int](t, got.stdout)
+	got = runProgram(Hubctl, hubctlArgs(port, "ping", "-n=3", "-interval=1ms", "-json")...)
+	objects := decodeLines[map[string]int](t, got.stdout)
 	if got.code != ExitOK || len(objects) != 4 {
 		t.Fatalf("exit code %d, printed %v", got.code, objects)
 	}
@@ -554,30 +554,30 @@ func TestPing(t *testing.T) {
 			t.Errorf("got %v", o)
 		}
 	}
-	sum := objects[3]
-	if sum["pings"] != 3 || sum["min_ns"] <= 0 || sum["max_ns"] < sum["median_ns"] || sum["median_ns"] == 0 {
-		t.Errorf("got %v", sum)
+	summary := objects[3]
+	if summary["pings"] != 3 || summary["min_ns"] <= 0 || summary["max_ns"] < summary["median_ns"] || summary["median_ns"] == 0 {
+		t.Errorf("got %v", summary)
 	}
 }
 
-func TestPingEnds(t *testing.T) {
+func TestHubctlPing_Ends(t *testing.T) {
 	hub, port := startServer(t)
-	p := start(t, Hubctl, at(port, "ping", "-n=all", "-interval=1h")...)
-	q := start(t, Hubctl, at(port, "ping", "-n=all", "-interval=1ms")...)
-	p.awaitLine(&p.stdout, "1  ")
-	q.awaitLine(&q.stdout, "2  ")
+	p := startProgram(t, Hubctl, hubctlArgs(port, "ping", "-n=all", "-interval=1h")...)
+	q := startProgram(t, Hubctl, hubctlArgs(port, "ping", "-n=all", "-interval=1ms")...)
+	p.waitForLine(&p.stdout, "1  ")
+	q.waitForLine(&q.stdout, "2  ")
 	if got := p.interrupt(); got.code != ExitOK || !strings.Contains(got.stdout, "1 answer: ") {
 		t.Errorf("interrupted: exit code %d, stdout %q", got.code, got.stdout)
 	}
 	hub.interrupt()
-	<-q.ended
+	<-q.done
 	if q.code != ExitFailure || !strings.Contains(q.stdout.String(), " answer") || !strings.Contains(q.stderr.String(), "hubctl ping: the ") {
 		t.Errorf("without a hub: exit code %d, stderr %q", q.code, &q.stderr)
 	}
 }
 
-// serveBytes has the first words of each who connects to the port answered in a way of the test's own.
-func serveBytes(t *testing.T, answer func(net.Conn)) (port string) {
+// startFakeServer has the first words of each who connects to the port answered in a way of the test's own.
+func startFakeServer(t *testing.T, handle func(net.Conn)) (port string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -591,7 +591,7 @@ func serveBytes(t *testing.T, answer func(net.Conn)) (port string) {
 			if err != nil {
 				return
 			}
-			answer(conn)
+			handle(conn)
 			conn.Close()
 		}
 	}()
@@ -606,8 +606,8 @@ func serveBytes(t *testing.T, answer func(net.Conn)) (port string) {
 	return port
 }
 
-// classicHub is a hub that speaks version 1: it calls its client 7, tells of 3 and 9, and sends one message.
-func classicHub(conn net.Conn) {
+// serveVersion1 is a hub that speaks version 1: it calls its client 7, tells of 3 and 9, and sends one message.
+func serveVersion1(conn net.Conn) {
 	for {
 		var head [wire.HeaderSize]byte
 		if _, err := io.ReadFull(conn, head[:]); err != nil {
@@ -616,49 +616,49 @@ func classicHub(conn net.Conn) {
 		if _, err := io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(head[:]))-1); err != nil {
 			return
 		}
-		var answer []byte
+		var reply []byte
 		switch wire.Type(head[wire.LengthSize]) {
 		case wire.TypeIdentity:
-			answer = wire.AppendDelivery(wire.AppendIdentity(nil, 7), []byte("hello"))
+			reply = wire.AppendRelayDelivery(wire.AppendIdentity(nil, 7), []byte("hello"))
 		case wire.TypeList:
-			answer = wire.AppendList(nil, []uint64{3}, []uint64{9})
+			reply = wire.AppendList(nil, []uint64{3}, []uint64{9})
 		}
-		if _, err := conn.Write(answer); err != nil {
+		if _, err := conn.Write(reply); err != nil {
 			return
 		}
 	}
 }
 
-func TestHubOfVersion1(t *testing.T) {
-	port := serveBytes(t, classicHub)
+func TestHubctl_Version1Hub(t *testing.T) {
+	port := startFakeServer(t, serveVersion1)
 	const needs = "speaks version 1 of the protocol, and "
 	tests := []struct {
 		args           []string
 		code           int
 		stdout, stderr string
 	}{
-		{at(port, "list"), ExitOK, "3\n9\n", ""},
-		{at(port, "listen", "-n=1"), ExitOK, "?  hello\n", "id=7 version=1"},
-		{at(port, "listen", "-n=1", "-json"), ExitOK, `{"sender":"0","body":"hello"}` + "\n", "id=7"},
-		{at(port, "send", "-to=3", "hi"), ExitFailure, "", needs + "fates need version 2; nothing was sent"},
-		{at(port, "watch"), ExitFailure, "", needs + "this needs version 2"},
-		{at(port, "ping"), ExitFailure, "", needs + "this needs version 2"},
+		{hubctlArgs(port, "list"), ExitOK, "3\n9\n", ""},
+		{hubctlArgs(port, "listen", "-n=1"), ExitOK, "?  hello\n", "id=7 version=1"},
+		{hubctlArgs(port, "listen", "-n=1", "-json"), ExitOK, `{"sender":"0","body":"hello"}` + "\n", "id=7"},
+		{hubctlArgs(port, "send", "-to=3", "hi"), ExitFailure, "", needs + "fates need version 2; nothing was sent"},
+		{hubctlArgs(port, "watch"), ExitFailure, "", needs + "this needs version 2"},
+		{hubctlArgs(port, "ping"), ExitFailure, "", needs + "this needs version 2"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.args[0], func(t *testing.T) {
-			checkOutcome(t, run(Hubctl, tt.args...), tt.code, tt.stdout, tt.stderr)
+			checkResult(t, runProgram(Hubctl, tt.args...), tt.code, tt.stdout, tt.stderr)
 		})
 	}
 }
 
-func TestWithoutAHub(t *testing.T) {
+func TestHubctl_NoHub(t *testing.T) {
 	_, full := startServer(t, "-max-clients=1")
-	dialAs(t, full, 2)
-	web := serveBytes(t, func(conn net.Conn) {
+	dialVersion(t, full, 2)
+	web := startFakeServer(t, func(conn net.Conn) {
 		io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
 		io.Copy(io.Discard, conn)
 	})
-	mute := serveBytes(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
+	mute := startFakeServer(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	tests := []struct{ name, port, timeout, want string }{
 		{"nobody", "1", "10s", "no hub at 127.0.0.1:1: connection refused; start one with start_server, or name another with -addr and -port"},
 		{"full", full, "10s", "lets nobody in: too many clients"},
@@ -666,14 +666,14 @@ func TestWithoutAHub(t *testing.T) {
 		{"silence", mute, "200ms", "something took the connection, and said nothing for 200ms"},
 	}
 	for _, tt := range tests {
-		for _, verb := range []string{"listen", "send", "list", "watch", "ping"} {
-			t.Run(tt.name+" "+verb, func(t *testing.T) {
-				args := at(tt.port, verb, "-timeout="+tt.timeout)
-				if verb == "send" {
+		for _, cmd := range []string{"listen", "send", "list", "watch", "ping"} {
+			t.Run(tt.name+" "+cmd, func(t *testing.T) {
+				args := hubctlArgs(tt.port, cmd, "-timeout="+tt.timeout)
+				if cmd == "send" {
 					args = append(args, "-to=1", "hi")
 				}
-				got := run(Hubctl, args...)
-				checkOutcome(t, got, ExitFailure, "", "hubctl "+verb+": ")
+				got := runProgram(Hubctl, args...)
+				checkResult(t, got, ExitFailure, "", "hubctl "+cmd+": ")
 				if !strings.Contains(got.stderr, tt.want) || strings.Count(got.stderr, "\n") != 1 {
 					t.Errorf("said %q, want one line with %q", got.stderr, tt.want)
 				}
@@ -682,32 +682,32 @@ func TestWithoutAHub(t *testing.T) {
 	}
 }
 
-func TestInterruptedBeforeTheHubAnswers(t *testing.T) {
+func TestHubctl_InterruptedWhileConnecting(t *testing.T) {
 	accepted := make(chan struct{})
-	port := serveBytes(t, func(conn net.Conn) {
+	port := startFakeServer(t, func(conn net.Conn) {
 		close(accepted)
 		io.Copy(io.Discard, conn)
 	})
-	l := start(t, Hubctl, at(port, "list")...)
+	l := startProgram(t, Hubctl, hubctlArgs(port, "list")...)
 	<-accepted
-	checkOutcome(t, l.interrupt(), ExitFailure, "", "hubctl list: interrupted\n")
+	checkResult(t, l.interrupt(), ExitFailure, "", "hubctl list: interrupted\n")
 }
 
-func TestComplaintAsJSON(t *testing.T) {
-	got := run(Hubctl, at("1", "list", "-log=json")...)
-	if o := decode[map[string]string](t, got.stderr); len(o) != 1 || !strings.HasPrefix(o[0]["msg"], "no hub at ") {
+func TestHubctl_ErrorAsJSON(t *testing.T) {
+	got := runProgram(Hubctl, hubctlArgs("1", "list", "-log=json")...)
+	if o := decodeLines[map[string]string](t, got.stderr); len(o) != 1 || !strings.HasPrefix(o[0]["msg"], "no hub at ") {
 		t.Errorf("said %v", o)
 	}
 }
 
-func TestSettingsOfHubctl(t *testing.T) {
+func TestHubctl_Settings(t *testing.T) {
 	_, port := startServer(t)
 	t.Setenv("HUBCTL_ADDR", "127.0.0.1")
 	t.Setenv("HUBCTL_VERSION", "3") // somebody else's
-	checkOutcome(t, run(Hubctl, "list", "-config="+configFile(t, "port "+port)), ExitOK, "", "")
+	checkResult(t, runProgram(Hubctl, "list", "-config="+writeConfigFile(t, "port "+port)), ExitOK, "", "")
 }
 
-func TestWrongCommandsAreRefused(t *testing.T) {
+func TestHubctl_InvalidCommandLines(t *testing.T) {
 	many := strings.Repeat("1,", wire.MaxReceivers) + "1"
 	tests := []struct {
 		args []string
@@ -739,41 +739,41 @@ func TestWrongCommandsAreRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
-			checkRefused(t, run(Hubctl, tt.args...), "hubctl"+tt.want)
+			checkUsageError(t, runProgram(Hubctl, tt.args...), "hubctl"+tt.want)
 		})
 	}
 }
 
-func TestHelpOfHubctl(t *testing.T) {
+func TestHubctl_Help(t *testing.T) {
 	for _, arg := range []string{"help", "-h", "-help", "--help"} {
-		got := run(Hubctl, arg)
-		for _, name := range verbNames() {
+		got := runProgram(Hubctl, arg)
+		for _, name := range subcommandNames() {
 			if got.code != ExitOK || !strings.Contains(got.stdout, "  "+name+" ") {
 				t.Errorf("%s: exit code %d, does not name %s", arg, got.code, name)
 			}
 		}
 	}
-	for _, name := range verbNames() {
-		got, same := run(Hubctl, name, "-h"), run(Hubctl, "help", name)
-		if got != same || got.code != ExitOK || !strings.Contains(got.stdout, "Usage: hubctl "+name+" [flags]") {
-			t.Errorf("%s: got %+v and %+v", name, got, same)
+	for _, name := range subcommandNames() {
+		got, viaHelp := runProgram(Hubctl, name, "-h"), runProgram(Hubctl, "help", name)
+		if got != viaHelp || got.code != ExitOK || !strings.Contains(got.stdout, "Usage: hubctl "+name+" [flags]") {
+			t.Errorf("%s: got %+v and %+v", name, got, viaHelp)
 		}
 	}
-	if got := run(Hubctl, "send", "-h"); !strings.Contains(got.stdout, "[flags] [text]") || !strings.Contains(got.stdout, "4  no receiver got it") {
+	if got := runProgram(Hubctl, "send", "-h"); !strings.Contains(got.stdout, "[flags] [text]") || !strings.Contains(got.stdout, "4  no receiver got it") {
 		t.Errorf("send -h says\n%s", got.stdout)
 	}
-	if got := run(Hubctl, "-version"); got.code != ExitOK || !strings.HasPrefix(got.stdout, "hubctl ") {
+	if got := runProgram(Hubctl, "-version"); got.code != ExitOK || !strings.HasPrefix(got.stdout, "hubctl ") {
 		t.Errorf("-version: got %+v", got)
 	}
 }
 
-func TestResultsThatNobodyTakes(t *testing.T) {
+func TestHubctl_OutputFails(t *testing.T) {
 	_, port := startServer(t)
-	other := decimal(dialAs(t, port, 1).ID())
+	other := formatID(dialVersion(t, port, 1).ID())
 	for _, args := range [][]string{
-		at(port, "send", "-to="+other, "-level=written", "hi"), at(port, "list"), at(port, "watch"), at(port, "ping"), {"completion", "bash"},
+		hubctlArgs(port, "send", "-to="+other, "-level=written", "hi"), hubctlArgs(port, "list"), hubctlArgs(port, "watch"), hubctlArgs(port, "ping"), {"completion", "bash"},
 	} {
-		var stderr output
+		var stderr outputBuffer
 		code := Hubctl(Process{Args: args, Stdout: brokenPipe{}, Stderr: &stderr})
 		if code != ExitFailure || !strings.Contains(stderr.String(), "cannot print: broken pipe") {
 			t.Errorf("%s: exit code %d, stderr %s", args[0], code, &stderr)
@@ -781,23 +781,23 @@ func TestResultsThatNobodyTakes(t *testing.T) {
 	}
 }
 
-// TestListen_LeavesWhenNobodyReadsItsOutput as with "| head -1": nothing of it stays at the hub.
-func TestListen_LeavesWhenNobodyReadsItsOutput(t *testing.T) {
+// TestHubctlListen_EndsWhenOutputCloses as with "| head -1": nothing of it stays at the hub.
+func TestHubctlListen_EndsWhenOutputCloses(t *testing.T) {
 	_, port := startServer(t, "-resume-window=1h")
 	reader, stdout, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stderr output
+	var stderr outputBuffer
 	code := make(chan int, 1)
 	go func() { // ends with the second message
-		code <- Hubctl(Process{Args: at(port, "listen"), Stdout: stdout, Stderr: &stderr})
+		code <- Hubctl(Process{Args: hubctlArgs(port, "listen"), Stdout: stdout, Stderr: &stderr})
 	}()
-	l := &started{t: t, ended: make(chan struct{})}
-	_, id, _ := strings.Cut(l.awaitLine(&stderr, "connected"), " id=")
+	l := &runningProgram{t: t, done: make(chan struct{})}
+	_, id, _ := strings.Cut(l.waitForLine(&stderr, "connected"), " id=")
 	id, _, _ = strings.Cut(id, " ")
 	for _, text := range []string{"first", "second"} {
-		if got := run(Hubctl, at(port, "send", "-to="+id, "-level=received", text)...); got.code != ExitOK && text == "first" {
+		if got := runProgram(Hubctl, hubctlArgs(port, "send", "-to="+id, "-level=received", text)...); got.code != ExitOK && text == "first" {
 			t.Fatalf("%+v", got)
 		}
 		if text == "first" {
@@ -810,7 +810,7 @@ func TestListen_LeavesWhenNobodyReadsItsOutput(t *testing.T) {
 	if c := <-code; c != ExitFailure || !strings.Contains(stderr.String(), "broken pipe") {
 		t.Errorf("exit code %d, stderr %s", c, &stderr)
 	}
-	if got := run(Hubctl, at(port, "list")...); got.stdout != "" {
+	if got := runProgram(Hubctl, hubctlArgs(port, "list")...); got.stdout != "" {
 		t.Errorf("still listed: %s", got.stdout)
 	}
 }

@@ -12,20 +12,20 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// tokenMaker is hubctl token.
-type tokenMaker struct {
-	settings *settings
-	key      string
-	subject  string
-	id       int
-	good     time.Duration
-	to       string
-	noList   bool
-	noWatch  bool
-	maxBody  int64
-	messages float64
-	bytes    int64
-	from     tokens.Issuer
+// tokenCommand is hubctl token.
+type tokenCommand struct {
+	settings    *settings
+	keyFile     string
+	subject     string
+	id          int
+	lifetime    time.Duration
+	sendTo      string
+	noList      bool
+	noWatch     bool
+	maxBody     int64
+	messageRate float64
+	byteRate    int64
+	issuer      tokens.Issuer
 }
 
 const tokenNotes = `Without -sub it makes a pair of keys: FILE keeps the private key, which signs, and
@@ -33,45 +33,45 @@ FILE.pub the public one for start_server -auth-keys. With -sub it signs a token 
 that key and prints it. It is meant for a first try: where there is something that
 knows who people are, let that sign the tokens.`
 
-func newToken() (*settings, func(Process) int) {
-	c := &tokenMaker{settings: newSettings(hubctl+" token", hubctlPrefix, "hubctl token makes keys, and tokens that a hub takes which knows those.")}
+func newTokenCommand() (*settings, func(Process) int) {
+	c := &tokenCommand{settings: newSettings(hubctl+" token", hubctlPrefix, "hubctl token makes keys, and tokens that a hub takes which knows those.")}
 	s := c.settings
-	add(s, &c.key, "sign-key", "hub-key.pem", path(), "file of the private key")
-	add(s, &c.subject, "sub", "", text(), "who shows the token; without it a pair of keys is made")
-	add(s, &c.id, "id", 0, whole(0, math.MaxInt), "id of the client; 0: the hub gives it one")
-	add(s, &c.good, "good-for", time.Hour, span(time.Second, 10*365*24*time.Hour), "how long the token is good")
-	add(s, &c.to, "send", "all", text(), "to whom the client may send: ids and ranges such as\n2,5-10, or all, or none")
-	add(s, &c.noList, "no-list", false, yesNo(), "the client may not ask who is connected")
-	add(s, &c.noWatch, "no-watch", false, yesNo(), "nor who comes and goes")
-	add(s, &c.maxBody, "max-body", 0, size(0, wire.BodyMost), "largest body that it may send; 0: what the hub allows")
-	add(s, &c.messages, "rate-messages", 0, perSecond(), "messages that it may send in a second; 0: likewise")
-	add(s, &c.bytes, "rate-bytes", 0, size(0, 1<<50), "bytes that it may send in a second; 0: likewise")
-	add(s, &c.from.Name, "issuer", "", text(), "who issues the token: start_server -auth-issuer")
-	add(s, &c.from.Audience, "audience", "", text(), "for whom it is: start_server -auth-audience")
-	s.addCommon()
+	addSetting(s, &c.keyFile, "sign-key", "hub-key.pem", filePath(), "file of the private key")
+	addSetting(s, &c.subject, "sub", "", anyText(), "who shows the token; without it a pair of keys is made")
+	addSetting(s, &c.id, "id", 0, intRange(0, math.MaxInt), "id of the client; 0: the hub gives it one")
+	addSetting(s, &c.lifetime, "good-for", time.Hour, duration(time.Second, 10*365*24*time.Hour), "how long the token is good")
+	addSetting(s, &c.sendTo, "send", "all", anyText(), "to whom the client may send: ids and ranges such as\n2,5-10, or all, or none")
+	addSetting(s, &c.noList, "no-list", false, boolean(), "the client may not ask who is connected")
+	addSetting(s, &c.noWatch, "no-watch", false, boolean(), "nor who comes and goes")
+	addSetting(s, &c.maxBody, "max-body", 0, size(0, wire.MaxBodyLimit), "largest body that it may send; 0: what the hub allows")
+	addSetting(s, &c.messageRate, "rate-messages", 0, perSecond(), "messages that it may send in a second; 0: likewise")
+	addSetting(s, &c.byteRate, "rate-bytes", 0, size(0, 1<<50), "bytes that it may send in a second; 0: likewise")
+	addSetting(s, &c.issuer.Name, "issuer", "", anyText(), "who issues the token: start_server -auth-issuer")
+	addSetting(s, &c.issuer.Audience, "audience", "", anyText(), "for whom it is: start_server -auth-audience")
+	s.addCommonFlags()
 	s.notes = tokenNotes
 	return s, c.run
 }
 
 // run makes what is asked for.
-func (c *tokenMaker) run(p Process) int {
-	result, err := c.make()
+func (c *tokenCommand) run(p Process) int {
+	result, err := c.makeToken()
 	if err != nil {
 		fmt.Fprintf(p.Stderr, "%s: %v\n", c.settings.program, err)
 		return ExitFailure
 	}
-	return c.settings.show(p, result+"\n")
+	return c.settings.printOutput(p, result+"\n")
 }
 
-func (c *tokenMaker) make() (string, error) {
+func (c *tokenCommand) makeToken() (string, error) {
 	if c.subject == "" {
 		return c.makeKeys()
 	}
-	to, err := parseReceivers(c.to)
+	ranges, err := parseRanges(c.sendTo)
 	if err != nil {
-		return "", fmt.Errorf("-send=%s: %w", c.to, err)
+		return "", fmt.Errorf("-send=%s: %w", c.sendTo, err)
 	}
-	signer, err := tokens.LoadSigner(c.key)
+	signer, err := tokens.LoadSigner(c.keyFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("-sign-key: %w; without -sub a pair of keys is made", err)
 	}
@@ -80,27 +80,27 @@ func (c *tokenMaker) make() (string, error) {
 	}
 	now := time.Now()
 	return signer.Sign(&tokens.Claims{
-		Subject: c.subject, ID: uint64(c.id), Until: now.Add(c.good), To: to,
-		NoList: c.noList, NoWatch: c.noWatch, MaxBody: int(c.maxBody), Messages: c.messages, Bytes: float64(c.bytes),
-	}, c.from, now)
+		Subject: c.subject, ID: uint64(c.id), Expires: now.Add(c.lifetime), To: ranges,
+		NoList: c.noList, NoWatch: c.noWatch, MaxBody: int(c.maxBody), MessageRate: c.messageRate, ByteRate: float64(c.byteRate),
+	}, c.issuer, now)
 }
 
 // makeKeys writes a pair of keys to files that are not there yet.
-func (c *tokenMaker) makeKeys() (string, error) {
+func (c *tokenCommand) makeKeys() (string, error) {
 	private, public, err := tokens.GenerateKey()
 	if err != nil {
 		return "", err
 	}
-	if err := writeNew(c.key, private, 0o600); err != nil {
+	if err := writeNewFile(c.keyFile, private, 0o600); err != nil {
 		return "", err
 	}
-	if err := writeNew(c.key+".pub", public, 0o644); err != nil {
+	if err := writeNewFile(c.keyFile+".pub", public, 0o644); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s signs: keep it secret\n%s verifies: start_server -auth-keys=%s", c.key, c.key+".pub", c.key+".pub"), nil
+	return fmt.Sprintf("%s signs: keep it secret\n%s verifies: start_server -auth-keys=%s", c.keyFile, c.keyFile+".pub", c.keyFile+".pub"), nil
 }
 
-func writeNew(file string, text []byte, mode os.FileMode) error {
+func writeNewFile(file string, text []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("%w, and stays; -sub makes a token with it, another -sign-key another pair of keys", err)
@@ -112,21 +112,21 @@ func writeNew(file string, text []byte, mode os.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-// parseReceivers reads to whom one may send; nil: to all.
-func parseReceivers(text string) ([]tokens.Range, error) {
-	to := []tokens.Range{}
+// parseRanges reads to whom one may send; nil: to all.
+func parseRanges(text string) ([]tokens.Range, error) {
+	ranges := []tokens.Range{}
 	switch text {
 	case "all":
 		return nil, nil
 	case "none", "":
-		return to, nil
+		return ranges, nil
 	}
 	for part := range strings.SplitSeq(text, ",") {
 		r, err := tokens.ParseRange(strings.TrimSpace(part))
 		if err != nil {
 			return nil, err
 		}
-		to = append(to, r)
+		ranges = append(ranges, r)
 	}
-	return to, nil
+	return ranges, nil
 }

@@ -18,8 +18,8 @@ func listenAt(addr string) (net.Listener, error) {
 	return net.Listen(network, addr)
 }
 
-// isHost reports whether text can be a host: an address, perhaps with its zone, or what looks like a name.
-func isHost(text string) bool {
+// isHostName reports whether text can be a host: an address, perhaps with its zone, or what looks like a name.
+func isHostName(text string) bool {
 	if _, err := netip.ParseAddr(text); err == nil {
 		return true
 	}
@@ -28,8 +28,8 @@ func isHost(text string) bool {
 	})
 }
 
-// literal returns the address that an address with a port names without a look-up, and nil if it takes one.
-func literal(addr string) net.Addr {
+// literalAddr returns the address that an address with a port names without a look-up, and nil if it takes one.
+func literalAddr(addr string) net.Addr {
 	host, _, err := net.SplitHostPort(addr)
 	if host == "" && err == nil {
 		return &net.TCPAddr{IP: net.IPv6unspecified}

@@ -39,10 +39,10 @@ func TestListenAt_Families(t *testing.T) {
 	}
 }
 
-// TestServer_ListensByIPv4Alone looks at both addresses of a hub.
-func TestServer_ListensByIPv4Alone(t *testing.T) {
-	s, _, admin := startAdmin(t, "-addr=0.0.0.0", "-admin=0.0.0.0:0", "-admin-token-file="+tokenFile(t, adminToken))
-	if line := s.awaitLine(&s.stderr, `"listening"`); !strings.Contains(line, `"addr":"0.0.0.0:`) || !strings.HasPrefix(admin, "0.0.0.0:") {
+// TestServer_ListensOnIPv4Only looks at both addresses of a hub.
+func TestServer_ListensOnIPv4Only(t *testing.T) {
+	s, _, admin := startServerWithAdmin(t, "-addr=0.0.0.0", "-admin=0.0.0.0:0", "-admin-token-file="+writeTokenFile(t, adminToken))
+	if line := s.waitForLine(&s.stderr, `"listening"`); !strings.Contains(line, `"addr":"0.0.0.0:`) || !strings.HasPrefix(admin, "0.0.0.0:") {
 		t.Errorf("the hub listens by %s, its admin address is %s", line, admin)
 	}
 }

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// maxAccept is how long the hub may take from accepting one connection to asking for the next.
+	// acceptTimeout is how long the hub may take from accepting one connection to asking for the next.
 	// It is the work of microseconds.
-	maxAccept = 5 * time.Second
+	acceptTimeout = 5 * time.Second
 
-	// maxCheck is how long a check of the hub may take. It is the work of microseconds too.
-	maxCheck = 2 * time.Second
+	// checkTimeout is how long a check of the hub may take. It is the work of microseconds too.
+	checkTimeout = 2 * time.Second
 )
 
 var (
-	errNoAccept = errors.New("the hub has not come back to accept")
-	errNoAnswer = errors.New("the hub does not give its locks")
+	errAcceptStalled = errors.New("the hub has not come back to accept")
+	errCheckTimeout  = errors.New("the hub does not give its locks")
 )
 
 // liveness is the one judgement of whether the hub works, for the watchdog of the service manager and
@@ -33,49 +33,49 @@ type liveness struct {
 }
 
 // newLiveness returns the liveness of a hub that accepts from door.
-func newLiveness(h *hub.Hub, door *door) *liveness {
-	return &liveness{check: func() error { return door.alive(time.Now(), h) }}
+func newLiveness(h *hub.Hub, ln *watchdogListener) *liveness {
+	return &liveness{check: func() error { return ln.check(time.Now(), h) }}
 }
 
-// err returns why the hub does not work, and nil while it does. It takes maxCheck at most: of a hub that
+// err returns why the hub does not work, and nil while it does. It takes checkTimeout at most: of a hub that
 // hangs one check waits, however often it is asked.
 func (l *liveness) err() error {
-	enough := time.NewTimer(maxCheck)
-	defer enough.Stop()
+	timer := time.NewTimer(checkTimeout)
+	defer timer.Stop()
 	select {
 	case result := <-l.checks.DoChan("", func() (any, error) { return nil, l.check() }):
 		return result.Err
-	case <-enough.C:
-		return errNoAnswer
+	case <-timer.C:
+		return errCheckTimeout
 	}
 }
 
 // processStart is what the times of a door count from: it makes no garbage for each connection.
 var processStart = time.Now()
 
-// door is a listener that knows whether the one who accepts from it comes back for more.
-type door struct {
+// watchdogListener is a listener that knows whether the one who accepts from it comes back for more.
+type watchdogListener struct {
 	net.Listener
-	since atomic.Int64 // when a connection was accepted that is not admitted yet, in ns since processStart; 0: none is
+	acceptedAt atomic.Int64 // when a connection was accepted that is not admitted yet, in ns since processStart; 0: none is
 }
 
 // Accept implements net.Listener.
-func (d *door) Accept() (net.Conn, error) {
-	d.since.Store(0)
-	conn, err := d.Listener.Accept()
+func (l *watchdogListener) Accept() (net.Conn, error) {
+	l.acceptedAt.Store(0)
+	conn, err := l.Listener.Accept()
 	if err == nil {
-		d.since.Store(int64(time.Since(processStart)))
+		l.acceptedAt.Store(int64(time.Since(processStart)))
 	}
 	return conn, err
 }
 
-// alive returns nil if h lets clients in, and answers. It hangs when h does. It makes no
+// check returns nil if h lets clients in, and answers. It hangs when h does. It makes no
 // connection of its own: that would be a client for all to see, and fail in a hub that is
 // full, which is no reason to end it.
-func (d *door) alive(now time.Time, h *hub.Hub) error {
+func (l *watchdogListener) check(now time.Time, h *hub.Hub) error {
 	h.Stats() // takes the lock of the clients, and those of the memory
-	if since := d.since.Load(); since != 0 && now.Sub(processStart)-time.Duration(since) > maxAccept {
-		return errNoAccept
+	if acceptedAt := l.acceptedAt.Load(); acceptedAt != 0 && now.Sub(processStart)-time.Duration(acceptedAt) > acceptTimeout {
+		return errAcceptStalled
 	}
 	return nil
 }

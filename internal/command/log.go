@@ -18,15 +18,15 @@ var logLevels = map[string]slog.Level{
 }
 
 // logger returns a logger at the level that is set, but at least at min.
-func (s *settings) logger(w io.Writer, min slog.Level) *slog.Logger {
-	return newLogger(w, s.log, max(min, logLevels[s.level]))
+func (s *settings) logger(w io.Writer, minLevel slog.Level) *slog.Logger {
+	return newLogger(w, s.logFormat, max(minLevel, logLevels[s.logLevel]))
 }
 
 // newLogger returns a logger that writes one line per event from a level on, which
 // is asked at each event.
-func newLogger(w io.Writer, form string, level slog.Leveler) *slog.Logger {
+func newLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
-	if form == logJSON {
+	if format == logJSON {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))

@@ -17,8 +17,8 @@ const (
 	// maxIdleLogBytes is how large a buffer may be, in bytes, that is kept for the next lines.
 	maxIdleLogBytes = 64 << 10
 
-	// maxLogFlush is how long the end of a program waits for its last lines to be written.
-	maxLogFlush = time.Second
+	// logFlushTimeout is how long the end of a program waits for its last lines to be written.
+	logFlushTimeout = time.Second
 )
 
 // logQueue writes log lines from a goroutine of its own, so that nothing that logs ever waits for
@@ -32,14 +32,14 @@ type logQueue struct {
 
 	dropped atomic.Uint64 // lines, since the start
 
-	mu      sync.Mutex
-	pending []byte // whole lines
-	lines   int    // of pending
-	held    int    // bytes that wait or are being written
-	untold  int    // dropped lines that no line of the log has told yet
-	closed  bool
-	wake    chan struct{} // holds a token when there is something to do
-	done    chan struct{} // closed when run has ended
+	mu           sync.Mutex
+	pending      []byte // whole lines
+	pendingLines int    // of pending
+	queuedBytes  int    // bytes that wait or are being written
+	unreported   int    // dropped lines that no line of the log has told yet
+	closed       bool
+	signal       chan struct{} // holds a token when there is something to do
+	done         chan struct{} // closed when run has ended
 
 	// Owned by run.
 	spare  []byte       // the buffer that was written last
@@ -49,9 +49,9 @@ type logQueue struct {
 
 // newLogQueue returns a queue that writes to out. Lines about itself have the given form. Its
 // goroutine ends with close.
-func newLogQueue(out io.Writer, form string) *logQueue {
-	q := &logQueue{out: out, maxBytes: maxLogBytes, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	q.logger = newLogger(&q.notice, form, slog.LevelWarn)
+func newLogQueue(out io.Writer, format string) *logQueue {
+	q := &logQueue{out: out, maxBytes: maxLogBytes, signal: make(chan struct{}, 1), done: make(chan struct{})}
+	q.logger = newLogger(&q.notice, format, slog.LevelWarn)
 	go q.run() // ends with close, which waits for it as long as it may
 	return q
 }
@@ -65,15 +65,15 @@ func (q *logQueue) Write(line []byte) (int, error) {
 	case q.closed:
 		q.drop(1)
 		return len(line), nil
-	case q.untold > 0 || q.held+len(line) > q.maxBytes: // nothing overtakes the line about the others
+	case q.unreported > 0 || q.queuedBytes+len(line) > q.maxBytes: // nothing overtakes the line about the others
 		q.drop(1)
 	default:
 		q.pending = append(q.pending, line...)
-		q.lines++
-		q.held += len(line)
+		q.pendingLines++
+		q.queuedBytes += len(line)
 	}
 	select {
-	case q.wake <- struct{}{}:
+	case q.signal <- struct{}{}:
 	default: // run has yet to look
 	}
 	return len(line), nil
@@ -84,31 +84,31 @@ func (q *logQueue) Dropped() uint64 { return q.dropped.Load() }
 
 // drop counts lines that are not written. It is called with mu held.
 func (q *logQueue) drop(lines int) {
-	q.untold += lines
+	q.unreported += lines
 	q.dropped.Add(uint64(lines))
 }
 
 // close writes what waits and ends the goroutine, or gives up after patience: then the goroutine
 // ends when its writer lets go of it. Lines that come later are dropped.
-func (q *logQueue) close(patience time.Duration) {
+func (q *logQueue) close(timeout time.Duration) {
 	q.mu.Lock()
 	if !q.closed {
 		q.closed = true
-		close(q.wake)
+		close(q.signal)
 	}
 	q.mu.Unlock()
-	enough := time.NewTimer(patience)
-	defer enough.Stop()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
 	select {
 	case <-q.done:
-	case <-enough.C:
+	case <-timer.C:
 	}
 }
 
 // run writes lines until close.
 func (q *logQueue) run() {
 	defer close(q.done)
-	for range q.wake {
+	for range q.signal {
 		q.flush()
 	}
 	q.flush()
@@ -117,13 +117,13 @@ func (q *logQueue) run() {
 // flush writes what waits, and the line about what was dropped behind it.
 func (q *logQueue) flush() {
 	q.mu.Lock()
-	text, lines, untold := q.pending, q.lines, q.untold
+	text, lines, unreported := q.pending, q.pendingLines, q.unreported
 	size := len(text)
-	q.pending, q.lines, q.untold = q.spare[:0], 0, 0
+	q.pending, q.pendingLines, q.unreported = q.spare[:0], 0, 0
 	q.mu.Unlock()
-	if untold > 0 {
+	if unreported > 0 {
 		q.notice.Reset()
-		q.logger.Warn("log lines dropped", "lines", untold)
+		q.logger.Warn("log lines dropped", "lines", unreported)
 		text = append(text, q.notice.Bytes()...)
 	}
 	var err error
@@ -135,9 +135,9 @@ func (q *logQueue) flush() {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.held -= size
+	q.queuedBytes -= size
 	if err != nil {
 		q.drop(lines)
-		q.untold += untold
+		q.unreported += unreported
 	}
 }

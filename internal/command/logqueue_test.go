@@ -14,7 +14,7 @@ import (
 
 // gatedWriter is a log that nobody reads until its gate is closed.
 type gatedWriter struct {
-	output
+	outputBuffer
 	gate chan struct{}         // nil: it is read from the start
 	err  atomic.Pointer[error] // of every write; nil: none
 }
@@ -27,10 +27,10 @@ func (w *gatedWriter) Write(p []byte) (int, error) {
 	if err := w.err.Load(); err != nil {
 		return 0, *err
 	}
-	return w.output.Write(p)
+	return w.outputBuffer.Write(p)
 }
 
-func TestLogQueue_KeepsLinesInOrder(t *testing.T) {
+func TestLogQueue_KeepsOrder(t *testing.T) {
 	var w gatedWriter
 	q := newLogQueue(&w, logText)
 	var writers sync.WaitGroup
@@ -52,8 +52,8 @@ func TestLogQueue_KeepsLinesInOrder(t *testing.T) {
 	}
 }
 
-// TestLogQueue_DropsAndCountsWhileNobodyReads has more to write than waits, then lets the reader read.
-func TestLogQueue_DropsAndCountsWhileNobodyReads(t *testing.T) {
+// TestLogQueue_DropsWhenFull has more to write than waits, then lets the reader read.
+func TestLogQueue_DropsWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := gatedWriter{gate: make(chan struct{})}
 		q := newLogQueue(&w, logJSON)
@@ -78,8 +78,8 @@ func TestLogQueue_DropsAndCountsWhileNobodyReads(t *testing.T) {
 	})
 }
 
-// TestLogQueue_CountsLinesThatCannotBeWritten has a writer that fails for a while, as on a full disk.
-func TestLogQueue_CountsLinesThatCannotBeWritten(t *testing.T) {
+// TestLogQueue_CountsFailedWrites has a writer that fails for a while, as on a full disk.
+func TestLogQueue_CountsFailedWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w gatedWriter
 		full := errors.New("disk full")
@@ -103,8 +103,8 @@ func TestLogQueue_CountsLinesThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// TestLogQueue_CloseIsBounded closes one whose reader does not read.
-func TestLogQueue_CloseIsBounded(t *testing.T) {
+// TestLogQueue_CloseTimesOut closes one whose reader does not read.
+func TestLogQueue_CloseTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := gatedWriter{gate: make(chan struct{})}
 		q := newLogQueue(&w, logText)

@@ -14,11 +14,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// childVariable names the program as which the test binary runs, for what only a process of its own shows.
-const childVariable = "COMMAND_TEST_PROGRAM"
+// childEnv names the program as which the test binary runs, for what only a process of its own shows.
+const childEnv = "COMMAND_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
-	switch os.Getenv(childVariable) {
+	switch os.Getenv(childEnv) {
 	case "start_server":
 		os.Exit(Main(Server))
 	case hubctl:
@@ -33,17 +33,17 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// outcome is what a program left behind.
-type outcome struct {
+// programResult is what a program left behind.
+type programResult struct {
 	code           int
 	stdout, stderr string
 }
 
-// run runs a program that ends by itself.
-func run(program func(Process) int, args ...string) outcome {
-	var stdout, stderr output
+// runProgram runs a program that ends by itself.
+func runProgram(program func(Process) int, args ...string) programResult {
+	var stdout, stderr outputBuffer
 	code := program(Process{Args: args, Stdout: &stdout, Stderr: &stderr})
-	return outcome{code, stdout.String(), stderr.String()}
+	return programResult{code, stdout.String(), stderr.String()}
 }
 
 // firstLine returns what a user reads first.
@@ -52,22 +52,22 @@ func firstLine(text string) string {
 	return line
 }
 
-// started is a program at work.
-type started struct {
+// runningProgram is a program at work.
+type runningProgram struct {
 	t              *testing.T
-	stdout, stderr output
+	stdout, stderr outputBuffer
 	signals        chan os.Signal
 	reloads        chan os.Signal
-	ended          chan struct{}
+	done           chan struct{}
 	code           int
 }
 
-// start starts a program. It is interrupted at the end of the test at the latest.
-func start(t *testing.T, program func(Process) int, args ...string) *started {
+// startProgram starts a program. It is interrupted at the end of the test at the latest.
+func startProgram(t *testing.T, program func(Process) int, args ...string) *runningProgram {
 	t.Helper()
-	s := &started{t: t, signals: make(chan os.Signal, 4), reloads: make(chan os.Signal), ended: make(chan struct{})}
+	s := &runningProgram{t: t, signals: make(chan os.Signal, 4), reloads: make(chan os.Signal), done: make(chan struct{})}
 	go func() { // ends with the program, for which the cleanup waits
-		defer close(s.ended)
+		defer close(s.done)
 		s.code = program(Process{
 			Args: args, Stdout: &s.stdout, Stderr: &s.stderr, Signals: s.signals,
 			Reloads: func() (<-chan os.Signal, func()) { return s.reloads, func() {} },
@@ -76,17 +76,17 @@ func start(t *testing.T, program func(Process) int, args ...string) *started {
 	t.Cleanup(func() {
 		s.signals <- os.Interrupt
 		s.signals <- os.Interrupt
-		<-s.ended
+		<-s.done
 	})
 	return s
 }
 
 // startServer starts a hub on a free port of the loopback interface and returns
 // its port.
-func startServer(t *testing.T, args ...string) (s *started, port string) {
+func startServer(t *testing.T, args ...string) (s *runningProgram, port string) {
 	t.Helper()
-	s = start(t, Server, append([]string{"-addr=127.0.0.1", "-port=0", "-log=json", "-admin=off"}, args...)...)
-	line := s.awaitLine(&s.stderr, `"listening"`)
+	s = startProgram(t, Server, append([]string{"-addr=127.0.0.1", "-port=0", "-log=json", "-admin=off"}, args...)...)
+	line := s.waitForLine(&s.stderr, `"listening"`)
 	var event struct{ Addr string }
 	if err := json.Unmarshal([]byte(line), &event); err != nil {
 		t.Fatalf("%q: %v", line, err)
@@ -98,8 +98,8 @@ func startServer(t *testing.T, args ...string) (s *started, port string) {
 	return s, port
 }
 
-// startAddresses reads the log of a hub, as JSON, until it has told the admin address and its own.
-func startAddresses(t *testing.T, log io.Reader) (admin, hub string) {
+// readAddresses reads the log of a hub, as JSON, until it has told the admin address and its own.
+func readAddresses(t *testing.T, log io.Reader) (admin, hub string) {
 	t.Helper()
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		var event struct{ Msg, Addr string }
@@ -117,18 +117,18 @@ func startAddresses(t *testing.T, log io.Reader) (admin, hub string) {
 	return "", ""
 }
 
-// awaitLine waits until the program has written a line that contains text.
-func (s *started) awaitLine(o *output, text string) string {
+// waitForLine waits until the program has written a line that contains text.
+func (s *runningProgram) waitForLine(o *outputBuffer, text string) string {
 	s.t.Helper()
 	for {
-		line, more := o.find(text)
+		line, more := o.findLine(text)
 		if line != "" {
 			return line
 		}
 		select {
 		case <-more:
-		case <-s.ended:
-			if line, _ := o.find(text); line != "" {
+		case <-s.done:
+			if line, _ := o.findLine(text); line != "" {
 				return line
 			}
 			s.t.Fatalf("ended with %d before it wrote %q\nstdout: %s\nstderr: %s", s.code, text, &s.stdout, &s.stderr)
@@ -138,64 +138,64 @@ func (s *started) awaitLine(o *output, text string) string {
 
 // reload asks the program to read its configuration again, and returns what it
 // logs about that, whose last line contains last.
-func (s *started) reload(last string) string {
+func (s *runningProgram) reload(last string) string {
 	s.t.Helper()
 	before := len(s.stderr.String())
 	s.reloads <- os.Interrupt // any signal will do
 	for {
-		line, more := s.stderr.findAfter(before, last)
+		line, more := s.stderr.findLineAfter(before, last)
 		if line != "" {
 			return s.stderr.String()[before:]
 		}
 		select {
 		case <-more:
-		case <-s.ended:
+		case <-s.done:
 			s.t.Fatalf("ended with %d before it wrote %q\nstderr: %s", s.code, last, &s.stderr)
 		}
 	}
 }
 
 // interrupt sends a signal and returns what becomes of the program.
-func (s *started) interrupt() outcome {
+func (s *runningProgram) interrupt() programResult {
 	s.t.Helper()
 	s.signals <- os.Interrupt
-	<-s.ended
-	return outcome{s.code, s.stdout.String(), s.stderr.String()}
+	<-s.done
+	return programResult{s.code, s.stdout.String(), s.stderr.String()}
 }
 
-// output collects what a program writes.
-type output struct {
+// outputBuffer collects what a program writes.
+type outputBuffer struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
-	waiting []chan struct{}
+	waiters []chan struct{}
 }
 
 // Write implements io.Writer.
-func (o *output) Write(p []byte) (int, error) {
+func (o *outputBuffer) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, w := range o.waiting {
+	for _, w := range o.waiters {
 		close(w)
 	}
-	o.waiting = nil
+	o.waiters = nil
 	return o.text.Write(p)
 }
 
 // String returns everything written so far.
-func (o *output) String() string {
+func (o *outputBuffer) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String()
 }
 
-// find returns the first line that contains text, or else a channel that is
+// findLine returns the first line that contains text, or else a channel that is
 // closed when there is more to look at.
-func (o *output) find(text string) (line string, more <-chan struct{}) {
-	return o.findAfter(0, text)
+func (o *outputBuffer) findLine(text string) (line string, more <-chan struct{}) {
+	return o.findLineAfter(0, text)
 }
 
-// findAfter leaves out the first bytes.
-func (o *output) findAfter(first int, text string) (line string, more <-chan struct{}) {
+// findLineAfter leaves out the first bytes.
+func (o *outputBuffer) findLineAfter(first int, text string) (line string, more <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for line := range strings.Lines(o.text.String()[first:]) {
@@ -204,6 +204,6 @@ func (o *output) findAfter(first int, text string) (line string, more <-chan str
 		}
 	}
 	w := make(chan struct{})
-	o.waiting = append(o.waiting, w)
+	o.waiters = append(o.waiters, w)
 	return "", w
 }

@@ -8,65 +8,65 @@ import (
 
 // manPage is the manual page of one program, made from its settings.
 type manPage struct {
-	name    string // of the program
-	section int    // of the manual: 1 is for commands, 8 for what an administrator runs
-	build   string
-	about   string // one line
-	parts   []manPart
-	codes   []manItem
-	files   []manItem
-	shown   []manItem // examples: what to type, and what it does
-	also    string
+	name      string // of the program
+	section   int    // of the manual: 1 is for commands, 8 for what an administrator runs
+	build     string
+	about     string // one line
+	programs  []manProgram
+	exitCodes []manItem
+	files     []manItem
+	examples  []manItem // examples: what to type, and what it does
+	seeAlso   string
 }
 
-// manPart is the description of a program, or of one of its subcommands.
-type manPart struct {
+// manProgram is the description of a program, or of one of its subcommands.
+type manProgram struct {
 	heading  string // empty for a program without subcommands
 	settings *settings
 }
 
 // manItem is a word and what it means.
-type manItem struct{ what, means string }
+type manItem struct{ term, meaning string }
 
 // manPages returns the pages of all programs.
 func manPages(build string) []manPage {
-	hub, load := newServer().settings, newSimulated().settings
+	hub, sim := newServer().settings, newSimulator().settings
 	return []manPage{
 		{
 			name: "start_server", section: 8, build: build, about: "run a message hub",
-			parts: []manPart{{"", hub}}, codes: plainCodes, files: serverFiles,
-			shown: []manItem{
+			programs: []manProgram{{"", hub}}, exitCodes: commonExitCodes, files: serverFiles,
+			examples: []manItem{
 				{"start_server -addr=127.0.0.1", "serves this machine alone."},
 				{"HUB_PORT=7000 start_server -max-memory=256MiB -drain=30s", "serves on another port, with more memory, and takes its time to end."},
 				{"systemctl enable --now go-message-hub", "runs the hub as a service, now and whenever the machine starts."},
 			},
-			also: "hubctl(1), start_simulation(1), systemd.service(5)",
+			seeAlso: "hubctl(1), start_simulation(1), systemd.service(5)",
 		},
 		{
 			name: "start_simulation", section: 1, build: build, about: "put a message hub under load and verify it",
-			parts: []manPart{{"", load}}, codes: plainCodes,
-			shown: []manItem{
+			programs: []manProgram{{"", sim}}, exitCodes: commonExitCodes,
+			examples: []manItem{
 				{"start_simulation -embed", "runs a hub and its load in one program."},
 				{"start_simulation -addr=hub.example.org -ncli=10 -nmex=20 -size=1024", "puts a light load on a hub elsewhere."},
 			},
-			also: "hubctl(1), start_server(8)",
+			seeAlso: "hubctl(1), start_server(8)",
 		},
 		{
 			name: hubctl, section: 1, build: build, about: "speak to a message hub from the command line",
-			parts: verbParts(), codes: append(plainCodes[:len(plainCodes):len(plainCodes)],
-				manItem{fmt.Sprint(ExitSome), "send: some receivers got the message, and others did not."},
-				manItem{fmt.Sprint(ExitNone), "send: no receiver got it."}),
-			shown: []manItem{
+			programs: subcommandPrograms(), exitCodes: append(commonExitCodes[:len(commonExitCodes):len(commonExitCodes)],
+				manItem{fmt.Sprint(ExitPartial), "send: some receivers got the message, and others did not."},
+				manItem{fmt.Sprint(ExitUndelivered), "send: no receiver got it."}),
+			examples: []manItem{
 				{"hubctl listen", "prints what comes; its first line names its id."},
 				{"hubctl send -to=2,3 hello", "sends to two clients, and prints what became of it."},
 				{"hubctl ping -n=1 -timeout=2s", "tells by its exit code whether there is a hub."},
 			},
-			also: "start_simulation(1), start_server(8)",
+			seeAlso: "start_simulation(1), start_server(8)",
 		},
 	}
 }
 
-var plainCodes = []manItem{
+var commonExitCodes = []manItem{
 	{fmt.Sprint(ExitOK), "All went well."},
 	{fmt.Sprint(ExitFailure), "Something did not go well; standard error says what."},
 	{fmt.Sprint(ExitUsage), "A flag, a variable or a line of the config file was wrong."},
@@ -77,16 +77,16 @@ var serverFiles = []manItem{
 	{"/etc/go-message-hub/environment", "Variables of the service, which beat the config file. It need not exist."},
 }
 
-func verbParts() (parts []manPart) {
-	for _, v := range verbs() {
-		s, _ := v.prepare()
-		parts = append(parts, manPart{s.program, s})
+func subcommandPrograms() (programs []manProgram) {
+	for _, cmd := range subcommands() {
+		s, _ := cmd.setup()
+		programs = append(programs, manProgram{s.program, s})
 	}
-	return parts
+	return programs
 }
 
-// file returns the name under which the manual has the page.
-func (m *manPage) file() string { return fmt.Sprintf("%s.%d", m.name, m.section) }
+// fileName returns the name under which the manual has the page.
+func (m *manPage) fileName() string { return fmt.Sprintf("%s.%d", m.name, m.section) }
 
 // write writes the page in roff, as man(7) describes it.
 func (m *manPage) write(w io.Writer) {
@@ -95,37 +95,37 @@ func (m *manPage) write(w io.Writer) {
 	page.printf(".nh\n.ad l\n") // what is to be typed must not be broken by hyphens
 	page.heading("SH", "NAME")
 	page.printf("%s \\- %s\n", escapeRoff(m.name), escapeRoff(m.about))
-	m.synopsis(page)
-	for _, part := range m.parts {
-		part.describe(page)
+	m.writeSynopsis(page)
+	for _, program := range m.programs {
+		program.writeDescription(page)
 	}
-	m.sources(page)
-	page.items("EXIT STATUS", m.codes)
+	m.writeConfiguration(page)
+	page.items("EXIT STATUS", m.exitCodes)
 	page.items("FILES", m.files)
-	page.items("EXAMPLES", m.shown)
+	page.items("EXAMPLES", m.examples)
 	page.heading("SH", "SEE ALSO")
-	page.text(m.also)
+	page.text(m.seeAlso)
 }
 
-func (m *manPage) synopsis(page roff) {
+func (m *manPage) writeSynopsis(page roff) {
 	page.heading("SH", "SYNOPSIS")
-	for i, part := range m.parts {
+	for i, program := range m.programs {
 		if i > 0 {
 			page.printf(".br\n")
 		}
-		s := part.settings
+		s := program.settings
 		page.printf(".B %s\n", escapeRoff(s.program))
 		page.printf("[\\fIflags\\fR]")
-		if s.operand != "" {
-			page.printf(" %s", escapeRoff(s.operand))
+		if s.operandUsage != "" {
+			page.printf(" %s", escapeRoff(s.operandUsage))
 		}
 		page.printf("\n")
 	}
 	page.printf(".br\n.B %s \\-version\n", escapeRoff(m.name))
 }
 
-// describe writes what a program does, and its options.
-func (p manPart) describe(page roff) {
+// writeDescription writes what a program does, and its options.
+func (p manProgram) writeDescription(page roff) {
 	s := p.settings
 	level := "SH"
 	if p.heading == "" {
@@ -136,9 +136,9 @@ func (p manPart) describe(page roff) {
 	}
 	page.text(s.about)
 	page.heading(level, "Options")
-	for _, one := range s.list {
-		page.printf(".TP\n\\fB\\-%s\\fR=\\fI%s\\fR\n", escapeRoff(one.name), escapeRoff(one.shownDefault()))
-		page.text(s.optionText(one))
+	for _, st := range s.list {
+		page.printf(".TP\n\\fB\\-%s\\fR=\\fI%s\\fR\n", escapeRoff(st.name), escapeRoff(st.displayDefault()))
+		page.text(s.optionText(st))
 	}
 	if s.notes != "" {
 		page.heading(level, "Notes")
@@ -146,31 +146,31 @@ func (p manPart) describe(page roff) {
 	}
 }
 
-// shownDefault returns the default as it is shown, which is never nothing.
-func (one *setting) shownDefault() string {
-	if one.fallback == "" {
+// displayDefault returns the default as it is shown, which is never nothing.
+func (st *setting) displayDefault() string {
+	if st.defaultValue == "" {
 		return `""`
 	}
-	return one.fallback
+	return st.defaultValue
 }
 
 // optionText returns all that there is to know of an option.
-func (s *settings) optionText(one *setting) string {
-	text := strings.ReplaceAll(one.usage, "\n", " ") + one.bounds() + "."
-	if !one.is(question) { // those are not taken from there
-		text += " Environment: " + s.variable(one.name) + "."
+func (s *settings) optionText(st *setting) string {
+	text := strings.ReplaceAll(st.usage, "\n", " ") + st.usageSuffix() + "."
+	if !st.is(commandLineOnly) { // those are not taken from there
+		text += " Environment: " + s.envVar(st.name) + "."
 	}
 	return text
 }
 
-// sources says where settings come from.
-func (m *manPage) sources(page roff) {
-	s := m.parts[0].settings
+// writeConfiguration says where settings come from.
+func (m *manPage) writeConfiguration(page roff) {
+	s := m.programs[0].settings
 	first := s.list[0]
 	page.heading("SH", "CONFIGURATION")
 	page.text(fmt.Sprintf("Each option is shown with its default. It can also be set in the environment, and in the file that -config names, "+
 		"by a line such as %q; # begins a comment. A flag beats the environment, which beats the file. "+
-		"Sizes are bytes or have a unit (65536, 64KiB, 256MiB), times have one (500ms, 10s, 1m30s).", first.name+"="+first.fallback))
+		"Sizes are bytes or have a unit (65536, 64KiB, 256MiB), times have one (500ms, 10s, 1m30s).", first.name+"="+first.defaultValue))
 }
 
 // roff is a page that is being written.
@@ -208,8 +208,8 @@ func (r roff) items(heading string, items []manItem) {
 	}
 	r.heading("SH", heading)
 	for _, item := range items {
-		r.printf(".TP\n.B %s\n", escapeRoff(item.what))
-		r.text(item.means)
+		r.printf(".TP\n.B %s\n", escapeRoff(item.term))
+		r.text(item.meaning)
 	}
 }
 

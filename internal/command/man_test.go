@@ -9,46 +9,46 @@ import (
 	"testing"
 )
 
-// pages returns the text of all manual pages by their files.
-func pages() map[string]string {
-	all := make(map[string]string)
+// manualPages returns the text of all manual pages by their files.
+func manualPages() map[string]string {
+	pages := make(map[string]string)
 	for _, d := range Documents("1.2.3") {
 		if strings.HasSuffix(d.Name, ".1") || strings.HasSuffix(d.Name, ".8") {
-			all[d.Name] = d.Text
+			pages[d.Name] = d.Text
 		}
 	}
-	return all
+	return pages
 }
 
-// manual returns the settings that each page must know.
-func manual() map[string][]*settings {
-	all := map[string][]*settings{
+// manualSettings returns the settings that each page must know.
+func manualSettings() map[string][]*settings {
+	byPage := map[string][]*settings{
 		"start_server.8":     {newServer().settings},
-		"start_simulation.1": {newSimulated().settings},
+		"start_simulation.1": {newSimulator().settings},
 	}
-	for _, v := range verbs() {
-		s, _ := v.prepare()
-		all["hubctl.1"] = append(all["hubctl.1"], s)
+	for _, cmd := range subcommands() {
+		s, _ := cmd.setup()
+		byPage["hubctl.1"] = append(byPage["hubctl.1"], s)
 	}
-	return all
+	return byPage
 }
 
-// TestManualKnowsEverything looks for each setting in its page, with its default and its
+// TestManual_ListsEverySetting looks for each setting in its page, with its default and its
 // variable.
-func TestManualKnowsEverything(t *testing.T) {
-	got := pages()
-	for file, list := range manual() {
+func TestManual_ListsEverySetting(t *testing.T) {
+	got := manualPages()
+	for file, list := range manualSettings() {
 		for _, s := range list {
-			for _, one := range s.list {
-				option := `\fB\-` + escapeRoff(one.name) + `\fR=\fI` + escapeRoff(one.shownDefault()) + `\fR`
+			for _, st := range s.list {
+				option := `\fB\-` + escapeRoff(st.name) + `\fR=\fI` + escapeRoff(st.displayDefault()) + `\fR`
 				if !strings.Contains(got[file], option) {
 					t.Errorf("%s does not say %s", file, option)
 				}
-				if variable := s.variable(one.name); one.is(question) == strings.Contains(got[file], "Environment: "+variable+".") {
-					t.Errorf("%s says that %s counts: %t", file, variable, one.is(question))
+				if variable := s.envVar(st.name); st.is(commandLineOnly) == strings.Contains(got[file], "Environment: "+variable+".") {
+					t.Errorf("%s says that %s counts: %t", file, variable, st.is(commandLineOnly))
 				}
-				if bounds := one.bounds(); bounds != "" && !strings.Contains(got[file], escapeRoff(bounds)) {
-					t.Errorf("%s does not say what -%s can be: %s", file, one.name, one.bounds())
+				if bounds := st.usageSuffix(); bounds != "" && !strings.Contains(got[file], escapeRoff(bounds)) {
+					t.Errorf("%s does not say what -%s can be: %s", file, st.name, st.usageSuffix())
 				}
 			}
 		}
@@ -59,8 +59,8 @@ func TestManualKnowsEverything(t *testing.T) {
 	}
 }
 
-func TestManualHasItsSections(t *testing.T) {
-	for file, text := range pages() {
+func TestManual_Sections(t *testing.T) {
+	for file, text := range manualPages() {
 		for _, section := range []string{"NAME", "SYNOPSIS", "CONFIGURATION", "EXIT STATUS", "EXAMPLES", "SEE ALSO"} {
 			if !strings.Contains(text, `.SH "`+section+`"`) {
 				t.Errorf("%s has no %s", file, section)
@@ -69,29 +69,29 @@ func TestManualHasItsSections(t *testing.T) {
 	}
 }
 
-// TestManualIsSound has man and groff read the pages, which warn of what they do not
+// TestManual_Parses has man and groff read the pages, which warn of what they do not
 // understand.
-func TestManualIsSound(t *testing.T) {
-	for _, command := range [][]string{
+func TestManual_Parses(t *testing.T) {
+	for _, linter := range [][]string{
 		{"groff", "-man", "-Tutf8", "-ww", "-z", "-Kutf8"},
 		{"man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"},
 	} {
-		program, err := exec.LookPath(command[0])
+		program, err := exec.LookPath(linter[0])
 		if err != nil {
-			t.Logf("there is no %s here", command[0])
+			t.Logf("there is no %s here", linter[0])
 			continue
 		}
-		for name, text := range pages() {
+		for name, text := range manualPages() {
 			file := filepath.Join(t.TempDir(), name)
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			var complaints bytes.Buffer
-			cmd := exec.CommandContext(t.Context(), program, append(command[1:], file)...)
+			var warnings bytes.Buffer
+			cmd := exec.CommandContext(t.Context(), program, append(linter[1:], file)...)
 			cmd.Env = append(os.Environ(), "MANROFFSEQ=", "LC_ALL=C.UTF-8")
-			cmd.Stderr = &complaints
-			if err := cmd.Run(); err != nil || complaints.Len() > 0 {
-				t.Errorf("%s, %s: %v\n%s", command[0], name, err, &complaints)
+			cmd.Stderr = &warnings
+			if err := cmd.Run(); err != nil || warnings.Len() > 0 {
+				t.Errorf("%s, %s: %v\n%s", linter[0], name, err, &warnings)
 			}
 		}
 	}

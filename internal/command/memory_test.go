@@ -7,36 +7,36 @@ import (
 	"testing"
 )
 
-func TestMemoryLimitFollows(t *testing.T) {
+func TestSetMemoryLimit_FollowsClients(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 	before := debug.SetMemoryLimit(math.MaxInt64)
 	defer debug.SetMemoryLimit(before)
 
-	first := limitMemory(logger, 0, 1<<30, 1000, false)
-	second := limitMemory(logger, first, 1<<30, 2000, false)
-	if now := debug.SetMemoryLimit(-1); now != second || second != first+1000*connectionMemory {
-		t.Errorf("limits of %d, %d, and at last %d", first, second, now)
+	first := setMemoryLimit(logger, 0, 1<<30, 1000, false)
+	second := setMemoryLimit(logger, first, 1<<30, 2000, false)
+	if current := debug.SetMemoryLimit(-1); current != second || second != first+1000*connectionMemory {
+		t.Errorf("limits of %d, %d, and at last %d", first, second, current)
 	}
 
-	if got := limitMemory(logger, second, 1<<30, 2000, true); got != second+2000*(secureMemory-connectionMemory) {
+	if got := setMemoryLimit(logger, second, 1<<30, 2000, true); got != second+2000*(tlsConnectionMemory-connectionMemory) {
 		t.Errorf("with TLS a limit of %d, without %d", got, second)
 	}
 	debug.SetMemoryLimit(second)
 
 	const operators = 3 << 30
 	debug.SetMemoryLimit(operators)
-	if got := limitMemory(logger, 0, 1<<30, 1000, false); got != 0 || debug.SetMemoryLimit(-1) != operators {
+	if got := setMemoryLimit(logger, 0, 1<<30, 1000, false); got != 0 || debug.SetMemoryLimit(-1) != operators {
 		t.Errorf("the operator's limit became %d", debug.SetMemoryLimit(-1))
 	}
 }
 
-func TestGarbageIsCollectedEarlier(t *testing.T) {
+func TestSetGCPercent_KeepsGOGC(t *testing.T) {
 	before := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(before)
 	for operators, want := range map[string]int{"": gcPercent, "75": 100} {
 		t.Setenv("GOGC", operators)
 		debug.SetGCPercent(100) // as the runtime would have set it to another
-		collectEarlier()
+		setGCPercent()
 		if got := debug.SetGCPercent(100); got != want {
 			t.Errorf("with GOGC=%q at %d, want %d", operators, got, want)
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func TestProxySettings(t *testing.T) {
+func TestProxyFlags_Validate(t *testing.T) {
 	for args, want := range map[string]string{
 		"-proxy-protocol":                                    "-proxy-protocol takes -proxy-trusted",
 		"-proxy-trusted=10.0.0.1":                            "-proxy-trusted names load balancers",
@@ -19,17 +19,17 @@ func TestProxySettings(t *testing.T) {
 		"-proxy-protocol -proxy-trusted=fe80::1%eth0":        "-proxy-trusted=fe80::1%eth0",
 		"-proxy-protocol -proxy-trusted=::ffff:10.0.0.0/104": "-proxy-trusted=::ffff:10.0.0.0/104",
 	} {
-		checkRefused(t, run(Server, append(strings.Fields(args), "-check")...), "start_server: "+want)
+		checkUsageError(t, runProgram(Server, append(strings.Fields(args), "-check")...), "start_server: "+want)
 	}
-	got := run(Server, "-check", "-proxy-protocol", "-proxy-trusted=10.0.0.5, ::ffff:10.0.0.6,10.1.0.0/16,2001:db8::/32")
+	got := runProgram(Server, "-check", "-proxy-protocol", "-proxy-trusted=10.0.0.5, ::ffff:10.0.0.6,10.1.0.0/16,2001:db8::/32")
 	if got.code != ExitOK || !strings.Contains(got.stdout, "proxy-trusted = 10.0.0.5,10.0.0.6,10.1.0.0/16,2001:db8::/32 ") {
 		t.Errorf("%+v", got)
 	}
 }
 
-// TestServer_ReadsTheProxyProtocol looks for the address that a load balancer tells at the admin address.
-func TestServer_ReadsTheProxyProtocol(t *testing.T) {
-	s, port, admin := startAdmin(t, "-admin=127.0.0.1:0", "-proxy-protocol", "-proxy-trusted=127.0.0.0/8,::1", "-max-per-address=1")
+// TestServer_ProxyProtocol looks for the address that a load balancer tells at the admin address.
+func TestServer_ProxyProtocol(t *testing.T) {
+	s, port, admin := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-proxy-protocol", "-proxy-trusted=127.0.0.0/8,::1", "-max-per-address=1")
 	connect := func(from string) net.Conn {
 		nc, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
 		if err != nil {
@@ -46,15 +46,15 @@ func TestServer_ReadsTheProxyProtocol(t *testing.T) {
 		if _, err := io.ReadFull(connect(from), make([]byte, 13)); err != nil {
 			t.Fatal(err)
 		}
-		if _, text := ask(t, admin, "/api/clients", ""); !strings.Contains(text, `"address":"`+from+`:40000"`) {
+		if _, text := httpGet(t, admin, "/api/clients", ""); !strings.Contains(text, `"address":"`+from+`:40000"`) {
 			t.Errorf("%s is not listed: %s", from, text)
 		}
 	}
 	if text, err := io.ReadAll(connect("198.51.100.7")); len(text) > 0 {
 		t.Errorf("a second client of one address was let in: %q, %v", text, err)
 	}
-	if _, text := ask(t, admin, "/metrics", ""); !strings.Contains(text, `connections_refused_total{reason="too many from its address"} 1`) {
+	if _, text := httpGet(t, admin, "/metrics", ""); !strings.Contains(text, `connections_refused_total{reason="too many from its address"} 1`) {
 		t.Error("the refusal is not counted")
 	}
-	s.awaitLine(&s.stderr, "reading the PROXY protocol")
+	s.waitForLine(&s.stderr, "reading the PROXY protocol")
 }

@@ -19,50 +19,50 @@ import (
 )
 
 const (
-	defaultDrain = 5 * time.Second // what is queued for a client that reads is gone long before
-	maxPrint     = 3 * time.Second // that standard output may take for the statistics
+	defaultDrainTimeout = 5 * time.Second // what is queued for a client that reads is gone long before
+	printTimeout        = 3 * time.Second // that standard output may take for the statistics
 )
 
 // server is the configuration of start_server.
 type server struct {
-	settings   *settings
-	port       int
-	addr       string
-	stat       bool
-	maxBody    int64
-	maxMemory  int64
-	clients    int
-	watchers   int
-	stall      time.Duration
-	handshake  time.Duration
-	frame      time.Duration
-	keepAlive  time.Duration
-	resume     time.Duration
-	credit     int64
-	window     int64
-	reports    int
-	report     time.Duration // report timeout
-	maxReport  time.Duration // the longest one that a message may name
-	proxied    proxied
-	tls        serverTLS
-	secured    secured
-	access     access
-	gate       gate
-	perAddress int
-	connects   float64
-	messages   float64
-	bytes      int64
-	drain      time.Duration
-	drainDelay time.Duration
-	goAway     string // when clients of version 2 are told to go: one of goAwayTimes
-	admin      string // address; empty: none
-	tokenFile  string
-	latency    *admin.Latency // nil without an admin address
-	log        *logQueue
-	traces     traces
+	settings         *settings
+	port             int
+	addr             string
+	stat             bool
+	maxBody          int64
+	maxMemory        int64
+	maxClients       int
+	maxWatchers      int
+	stallTimeout     time.Duration
+	handshakeTimeout time.Duration
+	frameTimeout     time.Duration
+	keepAlive        time.Duration
+	resumeWindow     time.Duration
+	credit           int64
+	window           int64
+	maxReports       int
+	reportTimeout    time.Duration // report timeout
+	maxReportTimeout time.Duration // the longest one that a message may name
+	proxy            proxyFlags
+	tls              tlsFlags
+	tlsReloader      tlsReloader
+	auth             authFlags
+	authenticator    authenticator
+	maxPerAddress    int
+	connectRate      float64
+	messageRate      float64
+	byteRate         int64
+	drainTimeout     time.Duration
+	drainDelay       time.Duration
+	drainGoAway      string // when clients of version 2 are told to go: one of goAwayTimes
+	adminAddr        string // address; empty: none
+	adminTokenFile   string
+	latency          *admin.Latency // nil without an admin address
+	logQueue         *logQueue
+	traces           traceExporter
 
-	parts  []part // what follows the configuration while the server runs
-	memory int64  // limit of the runtime's memory that we have set, in bytes
+	reloadSteps []reloadStep // what follows the configuration while the server runs
+	memoryLimit int64        // limit of the runtime's memory that we have set, in bytes
 }
 
 // Server is start_server: it runs a hub until a signal ends it, and returns the
@@ -73,25 +73,25 @@ func Server(p Process) int {
 		return code
 	}
 	level := new(slog.LevelVar)
-	c.log = newLogQueue(p.Stderr, c.settings.log)
-	defer c.log.close(maxLogFlush)
-	logger := newLogger(c.log, c.settings.log, level)
-	c.follow(func(next *server) (apply func(), err error) {
-		return func() { level.Set(logLevels[next.settings.level]) }, nil
+	c.logQueue = newLogQueue(p.Stderr, c.settings.logFormat)
+	defer c.logQueue.close(logFlushTimeout)
+	logger := newLogger(c.logQueue, c.settings.logFormat, level)
+	c.addReloadStep(func(next *server) (apply func(), err error) {
+		return func() { level.Set(logLevels[next.settings.logLevel]) }, nil
 	})
-	c.follow(c.secured.follow)
-	c.follow(c.gate.follow)
-	apply, err := c.prepare(c)
+	c.addReloadStep(c.tlsReloader.prepareReload)
+	c.addReloadStep(c.authenticator.prepareReload)
+	apply, err := c.prepareReload(c)
 	if err != nil {
-		return c.settings.complain(p, err)
+		return c.settings.printUsageError(p, err)
 	}
-	if c.settings.check {
+	if c.settings.checkOnly {
 		if err := c.checkAdmin(); err != nil {
-			return c.settings.complain(p, err)
+			return c.settings.printUsageError(p, err)
 		}
-		c.tls.doubt(c.settings)
+		c.tls.warnExpiry(c.settings)
 		c.settings.printWarnings(p.Stderr)
-		return c.settings.show(p, c.settings.effective())
+		return c.settings.printOutput(p, c.settings.effectiveConfig())
 	}
 	apply()
 	c.settings.logWarnings(logger)
@@ -102,93 +102,93 @@ func Server(p Process) int {
 func (c *server) start(p Process, logger *slog.Logger) int {
 	reloads, done := p.reloads()
 	defer done()
-	if c.admin != "" {
+	if c.adminAddr != "" {
 		c.latency = admin.NewLatency()
 	}
 	if err := c.traces.start(logger); err != nil {
-		return c.settings.complain(p, err)
+		return c.settings.printUsageError(p, err)
 	}
 	defer c.traces.stop()
 	h, err := hub.New(c.hubConfig(logger))
 	if err != nil {
-		return c.settings.complain(p, err)
+		return c.settings.printUsageError(p, err)
 	}
-	c.follow(func(next *server) (apply func(), err error) {
-		return func() { c.admit(h, next.clients, logger) }, nil
+	c.addReloadStep(func(next *server) (apply func(), err error) {
+		return func() { c.setMaxClients(h, next.maxClients, logger) }, nil
 	})
-	return p.supervise(logger, func(stop, now context.Context) int {
-		return c.run(stop, now, h, p, logger, reloads)
+	return p.supervise(logger, func(stopCtx, abortCtx context.Context) int {
+		return c.run(stopCtx, abortCtx, h, p, logger, reloads)
 	})
 }
 
-// admit lets so many clients be connected at once from now on.
-func (c *server) admit(h *hub.Hub, clients int, logger *slog.Logger) {
-	if clients == c.clients {
+// setMaxClients lets so many clients be connected at once from now on.
+func (c *server) setMaxClients(h *hub.Hub, maxClients int, logger *slog.Logger) {
+	if maxClients == c.maxClients {
 		return
 	}
-	if err := h.SetMaxClients(clients); err != nil {
+	if err := h.SetMaxClients(maxClients); err != nil {
 		logger.Error("cannot change how many clients may connect", "error", err)
 		return
 	}
-	c.memory = limitMemory(logger, c.memory, c.maxMemory, min(clients, openFiles()), c.tls.cert != "")
-	warnOfFewFiles(logger, clients)
+	c.memoryLimit = setMemoryLimit(logger, c.memoryLimit, c.maxMemory, min(maxClients, maxOpenFiles()), c.tls.cert != "")
+	warnLowFileLimit(logger, maxClients)
 }
 
 func newServer() *server {
 	c := &server{settings: newSettings("start_server", "HUB",
 		"start_server runs a message hub until it is interrupted.")}
 	s := c.settings
-	add(s, &c.port, "port", wire.DefaultPort, whole(0, math.MaxUint16), "TCP port to listen on; 0 takes any free one")
-	add(s, &c.addr, "addr", "", host(), "address to listen on, or host name of one; all by default,\n0.0.0.0 for all of IPv4")
-	add(s, &c.stat, "stat", true, yesNo(), "print the collected statistics before closing", reloadable)
-	add(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.BodyMost),
+	addSetting(s, &c.port, "port", wire.DefaultPort, intRange(0, math.MaxUint16), "TCP port to listen on; 0 takes any free one")
+	addSetting(s, &c.addr, "addr", "", hostName(), "address to listen on, or host name of one; all by default,\n0.0.0.0 for all of IPv4")
+	addSetting(s, &c.stat, "stat", true, boolean(), "print the collected statistics before closing", reloadable)
+	addSetting(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.MaxBodyLimit),
 		"largest body that a client may send")
-	add(s, &c.maxMemory, "max-memory", hub.DefaultMaxQueuedBytes, size(1<<20, 1<<50),
+	addSetting(s, &c.maxMemory, "max-memory", hub.DefaultMaxQueuedBytes, size(1<<20, 1<<50),
 		"bound of what is held in memory for all clients together,\nat least four times max-body and a bit")
-	add(s, &c.clients, "max-clients", hub.DefaultMaxClients, whole(1, 1<<30),
+	addSetting(s, &c.maxClients, "max-clients", hub.DefaultMaxClients, intRange(1, 1<<30),
 		"clients that may be connected at once", reloadable)
-	add(s, &c.watchers, "max-watchers", hub.DefaultMaxWatchers, whole(1, 1<<30),
+	addSetting(s, &c.maxWatchers, "max-watchers", hub.DefaultMaxWatchers, intRange(1, 1<<30),
 		"clients that may be told at once who comes and goes: each of\nthem is told what any client does")
-	add(s, &c.handshake, "handshake-timeout", hub.DefaultHandshakeTimeout, span(time.Millisecond, 24*time.Hour),
+	addSetting(s, &c.handshakeTimeout, "handshake-timeout", hub.DefaultHandshakeTimeout, duration(time.Millisecond, 24*time.Hour),
 		"how long a client may take for TLS, and then to say who it\nis where it must")
-	add(s, &c.frame, "frame-timeout", hub.DefaultFrameTimeout, span(time.Millisecond, 24*time.Hour),
+	addSetting(s, &c.frameTimeout, "frame-timeout", hub.DefaultFrameTimeout, duration(time.Millisecond, 24*time.Hour),
 		"how long the rest of a message may take once its first byte\nis there; longer while it brings 1 KiB a second, measured\nover that time")
-	add(s, &c.stall, "stall", hub.DefaultStallTimeout, span(time.Millisecond, 24*time.Hour),
+	addSetting(s, &c.stallTimeout, "stall", hub.DefaultStallTimeout, duration(time.Millisecond, 24*time.Hour),
 		"how long a client may block others by not reading\nbefore it is disconnected")
-	add(s, &c.keepAlive, "keepalive", hub.DefaultKeepAlive, span(10*time.Millisecond, time.Hour),
+	addSetting(s, &c.keepAlive, "keepalive", hub.DefaultKeepAlive, duration(10*time.Millisecond, time.Hour),
 		"how often something must be heard from a client that speaks\nversion 2; after twice as long its connection is lost")
-	add(s, &c.resume, "resume-window", hub.DefaultResumeWindow, span(time.Millisecond, 24*time.Hour),
+	addSetting(s, &c.resumeWindow, "resume-window", hub.DefaultResumeWindow, duration(time.Millisecond, 24*time.Hour),
 		"how long such a client may come back after its connection\nwas lost, and miss nothing")
-	add(s, &c.credit, "credit", hub.DefaultCredit, size(4<<10, 1<<30),
+	addSetting(s, &c.credit, "credit", hub.DefaultCredit, size(4<<10, 1<<30),
 		"what such a client may send before its receivers' queues\nhave taken it; more is faster over a long way")
-	add(s, &c.window, "window", hub.DefaultWindow, size(4<<10, 1<<30),
+	addSetting(s, &c.window, "window", hub.DefaultWindow, size(4<<10, 1<<30),
 		"what such a client may be sent before it says that it has\nreceived it; more is faster, and older when it gets there")
-	add(s, &c.reports, "max-reports", hub.DefaultMaxReports, whole(1, 1<<20),
+	addSetting(s, &c.maxReports, "max-reports", hub.DefaultMaxReports, intRange(1, 1<<20),
 		"messages of such a client that may wait for their report")
-	add(s, &c.report, "report-timeout", hub.DefaultReportTimeout, span(time.Millisecond, 24*time.Hour),
+	addSetting(s, &c.reportTimeout, "report-timeout", hub.DefaultReportTimeout, duration(time.Millisecond, 24*time.Hour),
 		"how long the report of a message may wait, unless the\nmessage says how long")
-	add(s, &c.maxReport, "max-report-timeout", hub.DefaultMaxReportTimeout, span(time.Millisecond, 24*time.Hour),
+	addSetting(s, &c.maxReportTimeout, "max-report-timeout", hub.DefaultMaxReportTimeout, duration(time.Millisecond, 24*time.Hour),
 		"longest time that a message may name for its report, at\nleast report-timeout")
-	add(s, &c.drain, "drain", defaultDrain, span(0, 24*time.Hour),
+	addSetting(s, &c.drainTimeout, "drain", defaultDrainTimeout, duration(0, 24*time.Hour),
 		"how long queues may take to empty when the hub ends", reloadable)
-	add(s, &c.drainDelay, "drain-delay", 0, span(0, 24*time.Hour),
+	addSetting(s, &c.drainDelay, "drain-delay", 0, duration(0, 24*time.Hour),
 		"how long the hub serves on before that, port open, while\n/readyz says 503: for load balancers to look elsewhere", reloadable)
-	add(s, &c.goAway, "drain-goaway", goAwayEnd, oneOf(goAwayStart, goAwaySpread, goAwayEnd),
+	addSetting(s, &c.drainGoAway, "drain-goaway", goAwayEnd, oneOf(goAwayStart, goAwaySpread, goAwayEnd),
 		"when clients of version 2 are told to reconnect: at the\nstart of -drain-delay, one after another over it, or at its\nend", reloadable)
-	add(s, &c.perAddress, "max-per-address", 0, whole(0, 1<<30), "clients that may be connected from one address at once;\n0 is any number")
-	add(s, &c.connects, "connect-rate", 0, perSecond(), "connections from one address that are accepted in a second;\n0 is as many as come")
-	add(s, &c.messages, "rate-messages", 0, perSecond(), "messages that a client may send in a second, on average;\n0 is as many as it can")
-	add(s, &c.bytes, "rate-bytes", 0, size(0, 1<<50), "bytes that it may send in a second; likewise")
-	c.proxied.add(s)
-	c.tls.add(s)
-	c.access.add(s)
-	add(s, &c.admin, "admin", defaultAdmin, endpoint(),
+	addSetting(s, &c.maxPerAddress, "max-per-address", 0, intRange(0, 1<<30), "clients that may be connected from one address at once;\n0 is any number")
+	addSetting(s, &c.connectRate, "connect-rate", 0, perSecond(), "connections from one address that are accepted in a second;\n0 is as many as come")
+	addSetting(s, &c.messageRate, "rate-messages", 0, perSecond(), "messages that a client may send in a second, on average;\n0 is as many as it can")
+	addSetting(s, &c.byteRate, "rate-bytes", 0, size(0, 1<<50), "bytes that it may send in a second; likewise")
+	c.proxy.addFlags(s)
+	c.tls.addFlags(s)
+	c.auth.addFlags(s)
+	addSetting(s, &c.adminAddr, "admin", defaultAdminAddr, listenAddress(),
 		"address for metrics, probes, profiles and the list of\nclients; off for none. If the default is taken, the hub\nruns without")
-	add(s, &c.tokenFile, "admin-token-file", "", path(),
+	addSetting(s, &c.adminTokenFile, "admin-token-file", "", filePath(),
 		"file with the token that whoever asks there must know;\nneeded where other machines can reach it")
-	c.traces.add(s)
-	s.addShow()
-	s.addCommon(reloadable)
+	c.traces.addFlags(s)
+	s.addShowFlags()
+	s.addCommonFlags(reloadable)
 	s.notes = reloadNotes
 	return c
 }
@@ -201,103 +201,103 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 	config := hub.Config{
 		MaxBody:        int(c.maxBody),
 		MaxQueuedBytes: c.maxMemory,
-		MaxClients:     c.clients,
-		MaxWatchers:    c.watchers,
-		StallTimeout:   c.stall,
+		MaxClients:     c.maxClients,
+		MaxWatchers:    c.maxWatchers,
+		StallTimeout:   c.stallTimeout,
 		KeepAlive:      c.keepAlive,
-		ResumeWindow:   c.resume,
+		ResumeWindow:   c.resumeWindow,
 		Credit:         int(c.credit),
 		Window:         int(c.window),
-		MaxReports:     c.reports,
-		MaxPerAddress:  c.perAddress,
-		ConnectRate:    c.connects,
-		MessageRate:    c.messages,
-		ByteRate:       float64(c.bytes),
-		NoClassic:      c.access.noClassic(),
+		MaxReports:     c.maxReports,
+		MaxPerAddress:  c.maxPerAddress,
+		ConnectRate:    c.connectRate,
+		MessageRate:    c.messageRate,
+		ByteRate:       float64(c.byteRate),
+		DisableV1:      c.auth.noClassic(),
 		Logger:         logger,
 
-		HandshakeTimeout: c.handshake,
-		FrameTimeout:     c.frame,
-		ReportTimeout:    c.report,
-		MaxReportTimeout: c.maxReport,
+		HandshakeTimeout: c.handshakeTimeout,
+		FrameTimeout:     c.frameTimeout,
+		ReportTimeout:    c.reportTimeout,
+		MaxReportTimeout: c.maxReportTimeout,
 	}
-	if c.access.closed() || c.tls.clientCA != "" {
-		config.Admit = c.gate.admit
+	if c.auth.tokensRequired() || c.tls.clientCA != "" {
+		config.Authenticate = c.authenticator.authenticate
 	}
 	if c.latency != nil {
-		config.Latency = c.latency.Observe
+		config.OnLatency = c.latency.Observe
 	}
-	c.traces.observed(&config)
+	c.traces.configure(&config)
 	return config
 }
 
 // run lets h serve until stop ends, and closes it. Meanwhile it reloads the
 // configuration when asked to, in this goroutine, which alone looks at it.
-func (c *server) run(stop, now context.Context, h *hub.Hub, p Process, logger *slog.Logger, reloads <-chan os.Signal) int {
-	defer c.traces.flush(now)
+func (c *server) run(stopCtx, abortCtx context.Context, h *hub.Hub, p Process, logger *slog.Logger, reloads <-chan os.Signal) int {
+	defer c.traces.flush(abortCtx)
 	ln, err := listenAt(net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
 	if err != nil {
-		logger.Error("cannot listen", "error", err, "advice", adviceOn(err))
-		_ = h.Shutdown(now) // nothing is connected
+		logger.Error("cannot listen", "error", err, "advice", listenAdvice(err))
+		_ = h.Shutdown(abortCtx) // nothing is connected
 		return ExitFailure
 	}
-	door := &door{Listener: ln}
-	alive := newLiveness(h, door)
-	a, err := c.administer(h, alive, logger)
+	watchdog := &watchdogListener{Listener: ln}
+	alive := newLiveness(h, watchdog)
+	a, err := c.openAdmin(h, alive, logger)
 	if err != nil {
-		logger.Error("cannot open the admin address", "error", err, "advice", adviceOnAdmin(err))
+		logger.Error("cannot open the admin address", "error", err, "advice", adminAdvice(err))
 		ln.Close()
-		_ = h.Shutdown(now) // nothing is connected
+		_ = h.Shutdown(abortCtx) // nothing is connected
 		return ExitFailure
 	}
 	defer a.close()
-	collectEarlier()
-	c.memory = limitMemory(logger, 0, c.maxMemory, min(c.clients, openFiles()), c.tls.cert != "")
-	warnOfFewFiles(logger, c.clients)
+	setGCPercent()
+	c.memoryLimit = setMemoryLimit(logger, 0, c.maxMemory, min(c.maxClients, maxOpenFiles()), c.tls.cert != "")
+	warnLowFileLimit(logger, c.maxClients)
 	logger.Info("listening", "addr", ln.Addr().String(),
-		"max_body", formatSize(c.maxBody), "max_memory", formatSize(c.maxMemory), "max_clients", c.clients)
-	life, end := context.WithCancel(now)
-	defer end()
-	c.access.warnOfStrangers(logger, ln.Addr(), c.tls.clientCA)
-	c.gate.logger = logger
-	service := newService(logger)
-	door.Listener = c.secured.over(life, c.proxied.over(spareFiles(ln, openFiles()), h, logger), logger)
-	work := serve(now, h, door)
-	service.ready(door, alive)
-	defer service.close()
+		"max_body", formatSize(c.maxBody), "max_memory", formatSize(c.maxMemory), "max_clients", c.maxClients)
+	listenerCtx, cancel := context.WithCancel(abortCtx)
+	defer cancel()
+	c.auth.warnUnauthenticated(logger, ln.Addr(), c.tls.clientCA)
+	c.authenticator.logger = logger
+	notifier := newServiceNotifier(logger)
+	watchdog.Listener = c.tlsReloader.wrapListener(listenerCtx, c.proxy.wrapListener(newFileLimitListener(ln, maxOpenFiles()), h, logger), logger)
+	running := serve(abortCtx, h, watchdog)
+	notifier.ready(watchdog, alive)
+	defer notifier.close()
 	for {
 		select {
 		case <-reloads:
-			service.reloading()
+			notifier.reloading()
 			c.reload(p.Args, logger)
-			service.reloaded(door)
+			notifier.reloaded(watchdog)
 			continue
-		case <-stop.Done():
-		case <-work.ended:
+		case <-stopCtx.Done():
+		case <-running.done:
 		}
 		a.drain()
-		service.stopping(c.drainDelay + c.drain)
-		c.delayDrain(now, work, logger)
-		return c.windUp(now, work, p.Stdout, logger)
+		notifier.stopping(c.drainDelay + c.drainTimeout)
+		c.delayDrain(abortCtx, running, logger)
+		return c.shutdown(abortCtx, running, p.Stdout, logger)
 	}
 }
 
-// windUp closes the hub and prints what it has counted, unless now ends: then
+// shutdown closes the hub and prints what it has counted, unless now ends: then
 // nobody waits for it.
-func (c *server) windUp(now context.Context, work *served, stdout io.Writer, logger *slog.Logger) int {
+func (c *server) shutdown(abortCtx context.Context, running *runningHub, stdout io.Writer, logger *slog.Logger) int {
 	code := ExitOK
-	if err := work.broken(); err != nil {
+	if err := running.unexpectedErr(); err != nil {
 		logger.Error("the hub could not go on", "error", err)
 		code = ExitFailure
 	}
-	err := work.close(now, c.drain)
-	if now.Err() != nil {
+	err := running.close(abortCtx, c.drainTimeout)
+	if abortCtx.Err() != nil {
 		return ExitFailure
 	}
 	if err != nil {
-		logger.Warn("some of what was queued could not be delivered in time", "drain", formatSpan(c.drain))
+		logger.Warn("some of what was queued could not be delivered in time", "drain", formatDuration(c.drainTimeout))
 	}
-	if err := c.print(work.hub, stdout); err != nil {
+	if err := c.printStats(running.hub, stdout); err != nil {
 		logger.Error("cannot print the statistics", "error", err)
 		return ExitFailure
 	}
@@ -305,9 +305,9 @@ func (c *server) windUp(now context.Context, work *served, stdout io.Writer, log
 	return code
 }
 
-// print prints the statistics, unless nobody takes them for maxPrint: a pipe that is full must not keep the
+// printStats prints the statistics, unless nobody takes them for printTimeout: a pipe that is full must not keep the
 // hub from its end.
-func (c *server) print(h *hub.Hub, stdout io.Writer) error {
+func (c *server) printStats(h *hub.Hub, stdout io.Writer) error {
 	if !c.stat {
 		return nil
 	}
@@ -316,18 +316,18 @@ func (c *server) print(h *hub.Hub, stdout io.Writer) error {
 		_, err := h.Stats().WriteTo(stdout)
 		printed <- err
 	}()
-	enough := time.NewTimer(maxPrint)
-	defer enough.Stop()
+	timer := time.NewTimer(printTimeout)
+	defer timer.Stop()
 	select {
 	case err := <-printed:
 		return err
-	case <-enough.C:
-		return fmt.Errorf("nobody reads standard output for %s", formatSpan(maxPrint))
+	case <-timer.C:
+		return fmt.Errorf("nobody reads standard output for %s", formatDuration(printTimeout))
 	}
 }
 
-// adviceOn says what to do about a failure to listen.
-func adviceOn(err error) string {
+// listenAdvice says what to do about a failure to listen.
+func listenAdvice(err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "another program has this port: stop it, or choose another with -port"

@@ -25,9 +25,9 @@ func dial(t *testing.T, port string) *client.Client {
 	return c
 }
 
-// TestServerServesUntilInterrupted goes the whole way once: a message between
+// TestServer_ServesUntilInterrupted goes the whole way once: a message between
 // two clients, an interrupt, the statistics.
-func TestServerServesUntilInterrupted(t *testing.T) {
+func TestServer_ServesUntilInterrupted(t *testing.T) {
 	s, port := startServer(t)
 	a, b := dial(t, port), dial(t, port)
 	if err := a.Send(t.Context(), []uint64{b.ID()}, []byte("hello")); err != nil {
@@ -56,16 +56,16 @@ func TestServerServesUntilInterrupted(t *testing.T) {
 	}
 }
 
-func TestServerWithoutStatistics(t *testing.T) {
+func TestServer_StatOff(t *testing.T) {
 	s, _ := startServer(t, "-stat=false")
 	if got := s.interrupt(); got.code != ExitOK || got.stdout != "" {
 		t.Errorf("exit code %d, stdout %q", got.code, got.stdout)
 	}
 }
 
-// TestServerTakesItsLimitsFromTheSettings lets one setting of each kind show its
+// TestServer_AppliesLimits lets one setting of each kind show its
 // effect.
-func TestServerTakesItsLimitsFromTheSettings(t *testing.T) {
+func TestServer_AppliesLimits(t *testing.T) {
 	t.Setenv("HUB_MAX_CLIENTS", "1")
 	s, port := startServer(t, "-max-body=1KiB")
 	a := dial(t, port)
@@ -81,9 +81,9 @@ func TestServerTakesItsLimitsFromTheSettings(t *testing.T) {
 	s.interrupt()
 }
 
-// TestSilentClientDoesNotDelayTheEnd is about a client that connects and never
+// TestServer_SilentClientDoesNotDelayShutdown is about a client that connects and never
 // says a word.
-func TestSilentClientDoesNotDelayTheEnd(t *testing.T) {
+func TestServer_SilentClientDoesNotDelayShutdown(t *testing.T) {
 	s, port := startServer(t, "-drain=24h")
 	silent, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
@@ -96,14 +96,14 @@ func TestSilentClientDoesNotDelayTheEnd(t *testing.T) {
 	}
 }
 
-func TestBusyPort(t *testing.T) {
+func TestServer_PortInUse(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	got := run(Server, "-addr=127.0.0.1", "-port="+port, "-admin=off")
+	got := runProgram(Server, "-addr=127.0.0.1", "-port="+port, "-admin=off")
 	if got.code != ExitFailure || got.stdout != "" {
 		t.Errorf("exit code %d, want %d; stdout %q", got.code, ExitFailure, got.stdout)
 	}
@@ -112,22 +112,22 @@ func TestBusyPort(t *testing.T) {
 	}
 }
 
-func TestInterfaceOfAnotherMachine(t *testing.T) {
-	got := run(Server, "-addr=192.0.2.1", "-port=0", "-admin=off") // an address set aside for examples
+func TestServer_ForeignAddress(t *testing.T) {
+	got := runProgram(Server, "-addr=192.0.2.1", "-port=0", "-admin=off") // an address set aside for examples
 	if got.code != ExitFailure || !strings.Contains(got.stderr, "-addr") {
 		t.Errorf("exit code %d, stderr %s", got.code, got.stderr)
 	}
 }
 
-// TestSecondSignalEndsTheDrain fills the way to a client that does not read, so
+// TestServer_SecondSignalAbortsDrain fills the way to a client that does not read, so
 // that the drain would wait for it, and sends two signals.
-func TestSecondSignalEndsTheDrain(t *testing.T) {
+func TestServer_SecondSignalAbortsDrain(t *testing.T) {
 	s, port := startServer(t, "-drain=24h", "-stall=24h")
-	stuffed := stuff(t, port)
-	defer stuffed.Close()
+	stalled := dialFullQueue(t, port)
+	defer stalled.Close()
 
 	s.signals <- os.Interrupt
-	s.awaitLine(&s.stderr, "stopping")
+	s.waitForLine(&s.stderr, "stopping")
 	got := s.interrupt()
 	if got.code != ExitFailure || got.stdout != "" {
 		t.Errorf("exit code %d, want %d; stdout %q", got.code, ExitFailure, got.stdout)
@@ -137,11 +137,11 @@ func TestSecondSignalEndsTheDrain(t *testing.T) {
 	}
 }
 
-// TestDrainIsBounded does the same with one signal and a short drain.
-func TestDrainIsBounded(t *testing.T) {
+// TestServer_DrainTimesOut does the same with one signal and a short drain.
+func TestServer_DrainTimesOut(t *testing.T) {
 	s, port := startServer(t, "-drain=50ms", "-stall=24h")
-	stuffed := stuff(t, port)
-	defer stuffed.Close()
+	stalled := dialFullQueue(t, port)
+	defer stalled.Close()
 
 	got := s.interrupt()
 	if got.code != ExitOK || !strings.Contains(got.stdout, "Clients Connected:") {
@@ -152,9 +152,9 @@ func TestDrainIsBounded(t *testing.T) {
 	}
 }
 
-// stuff connects a client that sends to itself and never reads, until nothing
+// dialFullQueue connects a client that sends to itself and never reads, until nothing
 // more goes in. By then the hub has something for it that cannot leave.
-func stuff(t *testing.T, port string) net.Conn {
+func dialFullQueue(t *testing.T, port string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
@@ -175,7 +175,7 @@ func stuff(t *testing.T, port string) net.Conn {
 	}
 }
 
-func TestServerWarnsOfFewFiles(t *testing.T) {
+func TestServer_WarnsOfLowFileLimit(t *testing.T) {
 	s, _ := startServer(t, "-max-clients=1073741824")
 	got := s.interrupt()
 	if !strings.Contains(got.stderr, "fewer files may be open") {
@@ -192,18 +192,18 @@ type brokenPipe struct{}
 // Write implements io.Writer.
 func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
-func TestStatisticsThatNobodyTakes(t *testing.T) {
+func TestServer_StatsOutputFails(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	signals <- os.Interrupt
-	var stderr output
+	var stderr outputBuffer
 	code := Server(Process{Args: []string{"-addr=127.0.0.1", "-port=0", "-admin=off"}, Stdout: brokenPipe{}, Stderr: &stderr, Signals: signals})
 	if code != ExitFailure || !strings.Contains(stderr.String(), "cannot print the statistics") {
 		t.Errorf("exit code %d, stderr %s", code, &stderr)
 	}
 }
 
-// TestHubThatBreaks takes the listener away under a hub.
-func TestHubThatBreaks(t *testing.T) {
+// TestServer_ListenerFails takes the listener away under a hub.
+func TestServer_ListenerFails(t *testing.T) {
 	h, err := hub.New(hub.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -212,12 +212,12 @@ func TestHubThatBreaks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	work := serve(t.Context(), h, ln)
+	running := serve(t.Context(), h, ln)
 	ln.Close()
-	<-work.ended
-	var stdout, stderr output
+	<-running.done
+	var stdout, stderr outputBuffer
 	logger := newLogger(&stderr, logText, slog.LevelInfo)
-	if code := newServer().windUp(t.Context(), work, &stdout, logger); code != ExitFailure {
+	if code := newServer().shutdown(t.Context(), running, &stdout, logger); code != ExitFailure {
 		t.Errorf("exit code %d, want %d", code, ExitFailure)
 	}
 	if !strings.Contains(stderr.String(), "could not go on") || !strings.Contains(stdout.String(), "Clients Connected") {

@@ -9,59 +9,59 @@ import (
 	"github.com/sechlol/go-message-hub/internal/notify"
 )
 
-// maxEnd is what the end of a hub may take beyond its drain: statistics, the last words to those
+// shutdownMargin is what the end of a hub may take beyond its drain: statistics, the last words to those
 // who are sent away, the last lines of the log.
-const maxEnd = 10 * time.Second
+const shutdownMargin = 10 * time.Second
 
-// service is this process as a service manager sees it, if one has started it.
-type service struct {
-	manager *notify.Manager
-	logger  *slog.Logger
-	end     context.CancelFunc // of the pings
-	pings   sync.WaitGroup
+// serviceNotifier is this process as a service manager sees it, if one has started it.
+type serviceNotifier struct {
+	manager  *notify.Manager
+	logger   *slog.Logger
+	cancel   context.CancelFunc // of the pings
+	watchdog sync.WaitGroup
 }
 
-// newService finds out who has started this process. A manager that cannot be spoken to is no
+// newServiceNotifier finds out who has started this process. A manager that cannot be spoken to is no
 // reason not to serve.
-func newService(logger *slog.Logger) *service {
+func newServiceNotifier(logger *slog.Logger) *serviceNotifier {
 	manager, err := notify.FromEnvironment()
-	s := &service{manager: manager, logger: logger, end: func() {}}
-	s.logFailure(err)
-	return s
+	n := &serviceNotifier{manager: manager, logger: logger, cancel: func() {}}
+	n.logFailure(err)
+	return n
 }
 
 // ready says that the hub serves, and from now on that it still does, as long as alive says so. close
 // must follow.
-func (s *service) ready(door *door, alive *liveness) {
-	s.logFailure(s.manager.Ready("listening on " + door.Addr().String()))
+func (n *serviceNotifier) ready(ln *watchdogListener, alive *liveness) {
+	n.logFailure(n.manager.Ready("listening on " + ln.Addr().String()))
 	var ctx context.Context
-	ctx, s.end = context.WithCancel(context.Background())
-	s.pings.Go(func() { // ends with close
-		s.manager.Watch(ctx, alive.err)
+	ctx, n.cancel = context.WithCancel(context.Background())
+	n.watchdog.Go(func() { // ends with close
+		n.manager.RunWatchdog(ctx, alive.err)
 	})
 }
 
 // reloading says that the configuration is being read again.
-func (s *service) reloading() { s.logFailure(s.manager.Reloading()) }
+func (n *serviceNotifier) reloading() { n.logFailure(n.manager.Reloading()) }
 
 // reloaded says that the hub serves on, with a new configuration or the old one.
-func (s *service) reloaded(door *door) {
-	s.logFailure(s.manager.Ready("listening on " + door.Addr().String()))
+func (n *serviceNotifier) reloaded(ln *watchdogListener) {
+	n.logFailure(n.manager.Ready("listening on " + ln.Addr().String()))
 }
 
 // stopping says that the hub ends, and how long its queues may take to empty.
-func (s *service) stopping(drain time.Duration) {
-	s.logFailure(s.manager.Stopping(drain + maxEnd))
+func (n *serviceNotifier) stopping(drainTimeout time.Duration) {
+	n.logFailure(n.manager.Stopping(drainTimeout + shutdownMargin))
 }
 
 // close ends the pings.
-func (s *service) close() {
-	s.end()
-	s.pings.Wait()
+func (n *serviceNotifier) close() {
+	n.cancel()
+	n.watchdog.Wait()
 }
 
-func (s *service) logFailure(err error) {
+func (n *serviceNotifier) logFailure(err error) {
 	if err != nil {
-		s.logger.Warn("cannot speak to the service manager", "error", err)
+		n.logger.Warn("cannot speak to the service manager", "error", err)
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// serviceManager makes the test the service manager of what it starts, and returns what it
+// startServiceManager makes the test the service manager of what it starts, and returns what it
 // is told: hear the next, at most for ten seconds.
-func serviceManager(t *testing.T) (hear func() string) {
+func startServiceManager(t *testing.T) (receive func() string) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -33,39 +33,39 @@ func serviceManager(t *testing.T) (hear func() string) {
 	}
 }
 
-// TestServiceManagerIsTold goes through the life of a service: ready when a client can
+// TestServiceNotifier_Lifecycle goes through the life of a service: ready when a client can
 // come in, alive as often as it is asked to be, also while it drains, and then the end.
-func TestServiceManagerIsTold(t *testing.T) {
-	hear := serviceManager(t)
+func TestServiceNotifier_Lifecycle(t *testing.T) {
+	receive := startServiceManager(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	s, port := startServer(t, "-drain=500ms", "-stall=24h")
-	if got, want := hear(), "READY=1\nSTATUS=listening on 127.0.0.1:"+port; got != want {
+	if got, want := receive(), "READY=1\nSTATUS=listening on 127.0.0.1:"+port; got != want {
 		t.Fatalf("told %q, want %q", got, want)
 	}
-	stuffed := stuff(t, port) // so that the drain takes its time
-	defer stuffed.Close()
+	stalled := dialFullQueue(t, port) // so that the drain takes its time
+	defer stalled.Close()
 	for range 3 {
-		if got := hear(); got != "WATCHDOG=1" {
+		if got := receive(); got != "WATCHDOG=1" {
 			t.Errorf("told %q", got)
 		}
 	}
-	ended := make(chan outcome, 1)
+	ended := make(chan programResult, 1)
 	go func() { ended <- s.interrupt() }() // ends with the server
-	told := hear()
-	for ; told == "WATCHDOG=1"; told = hear() {
+	state := receive()
+	for ; state == "WATCHDOG=1"; state = receive() {
 	}
-	if told != "STOPPING=1\nEXTEND_TIMEOUT_USEC=10500000" {
-		t.Errorf("told %q", told)
+	if state != "STOPPING=1\nEXTEND_TIMEOUT_USEC=10500000" {
+		t.Errorf("told %q", state)
 	}
-	if told := hear(); told != "WATCHDOG=1" {
-		t.Errorf("told %q while it drains", told)
+	if state := receive(); state != "WATCHDOG=1" {
+		t.Errorf("told %q while it drains", state)
 	}
 	if got := <-ended; got.code != ExitOK || strings.Contains(got.stderr, "service manager") {
 		t.Errorf("exit code %d: %s", got.code, got.stderr)
 	}
 }
 
-func TestServiceManagerThatIsGone(t *testing.T) {
+func TestServiceNotifier_ManagerGone(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
 	s, port := startServer(t)
 	dial(t, port)

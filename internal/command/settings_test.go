@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// configFile writes a config file and returns its path.
-func configFile(t *testing.T, text string) string {
+// writeConfigFile writes a config file and returns its path.
+func writeConfigFile(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hub.conf")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -18,10 +18,10 @@ func configFile(t *testing.T, text string) string {
 	return path
 }
 
-// parseServer reads the settings of start_server, which must be right.
-func parseServer(t *testing.T, args ...string) *server {
+// parseServerFlags reads the settings of start_server, which must be right.
+func parseServerFlags(t *testing.T, args ...string) *server {
 	t.Helper()
-	var stdout, stderr output
+	var stdout, stderr outputBuffer
 	c := newServer()
 	if code, done := c.settings.parse(Process{Args: args, Stdout: &stdout, Stderr: &stderr}); done {
 		t.Fatalf("exit code %d: %s%s", code, &stdout, &stderr)
@@ -29,7 +29,7 @@ func parseServer(t *testing.T, args ...string) *server {
 	return c
 }
 
-func TestPrecedence(t *testing.T) {
+func TestSettings_Precedence(t *testing.T) {
 	tests := []struct {
 		name            string
 		flag, env, file string
@@ -56,36 +56,36 @@ func TestPrecedence(t *testing.T) {
 				t.Setenv("HUB_STALL", tt.env)
 			}
 			if tt.file != "" {
-				args = append(args, "-config", configFile(t, "stall "+tt.file))
+				args = append(args, "-config", writeConfigFile(t, "stall "+tt.file))
 			}
-			if got := parseServer(t, args...).stall; got != tt.want {
+			if got := parseServerFlags(t, args...).stallTimeout; got != tt.want {
 				t.Errorf("stall is %v, want %v", got, tt.want)
 			}
 		})
 	}
 }
 
-func TestConfigFileNamedByTheEnvironment(t *testing.T) {
-	t.Setenv("HUB_CONFIG", configFile(t, "port=1234"))
-	if got := parseServer(t).port; got != 1234 {
+func TestSettings_ConfigFileFromEnvironment(t *testing.T) {
+	t.Setenv("HUB_CONFIG", writeConfigFile(t, "port=1234"))
+	if got := parseServerFlags(t).port; got != 1234 {
 		t.Errorf("port %d, want 1234", got)
 	}
 }
 
-func TestWaysToWriteAFlag(t *testing.T) {
+func TestSettings_FlagSyntax(t *testing.T) {
 	for _, args := range [][]string{{"-port=1234"}, {"-port", "1234"}, {"--port=1234"}, {"--port", "1234"}} {
-		if got := parseServer(t, args...).port; got != 1234 {
+		if got := parseServerFlags(t, args...).port; got != 1234 {
 			t.Errorf("%q: port %d, want 1234", args, got)
 		}
 	}
 	for arg, want := range map[string]bool{"-stat": true, "-stat=true": true, "-stat=false": false, "-stat=0": false} {
-		if got := parseServer(t, arg).stat; got != want {
+		if got := parseServerFlags(t, arg).stat; got != want {
 			t.Errorf("%s: %t, want %t", arg, got, want)
 		}
 	}
 }
 
-func TestWaysToWriteALine(t *testing.T) {
+func TestConfigFile_LineSyntax(t *testing.T) {
 	const file = `
 # where to listen
 port 1234            # a comment behind a value
@@ -95,33 +95,33 @@ max-memory = 64MiB
 stat
 `
 	t.Setenv("HUB_STAT", "") // empty counts as not set
-	c := parseServer(t, "-config", configFile(t, file))
-	if c.port != 1234 || c.addr != "127.0.0.1" || c.maxMemory != 64<<20 || c.stall != 250*time.Millisecond || !c.stat {
+	c := parseServerFlags(t, "-config", writeConfigFile(t, file))
+	if c.port != 1234 || c.addr != "127.0.0.1" || c.maxMemory != 64<<20 || c.stallTimeout != 250*time.Millisecond || !c.stat {
 		t.Errorf("got %+v", c)
 	}
 }
 
-func TestSizes(t *testing.T) {
+func TestSize_Units(t *testing.T) {
 	for text, want := range map[string]int64{
 		"1048576": 1 << 20, "64MiB": 64 << 20, "64 MiB": 64 << 20, "64mib": 64 << 20, "1GiB": 1 << 30, "1.5GiB": 3 << 29, "10MB": 10_000_000,
 	} {
-		if got := parseServer(t, "-max-memory="+text).maxMemory; got != want {
+		if got := parseServerFlags(t, "-max-memory="+text).maxMemory; got != want {
 			t.Errorf("%s: %d, want %d", text, got, want)
 		}
 	}
 }
 
-func TestHosts(t *testing.T) {
+func TestHostName_Parse(t *testing.T) {
 	for text, want := range map[string]string{"": "", "hub.example": "hub.example", "::1": "::1", "[::1]": "::1", "10.0.0.1": "10.0.0.1"} {
-		if got := parseServer(t, "-addr="+text).addr; got != want {
+		if got := parseServerFlags(t, "-addr="+text).addr; got != want {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}
 }
 
-// TestWrongSettingsAreRefused says what a user reads who got something wrong:
+// TestSettings_Invalid says what a user reads who got something wrong:
 // where it stands, what it is, and what would be right.
-func TestWrongSettingsAreRefused(t *testing.T) {
+func TestSettings_Invalid(t *testing.T) {
 	tests := []struct {
 		name string
 		args []string
@@ -174,18 +174,18 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 				t.Setenv("HUB_PORT", tt.env)
 			}
 			if tt.file != "" {
-				path := configFile(t, tt.file)
+				path := writeConfigFile(t, tt.file)
 				tt.args = append(tt.args, "-config="+path)
 				tt.want = strings.ReplaceAll(tt.want, "FILE", path)
 			}
-			checkRefused(t, run(Server, tt.args...), "start_server: "+tt.want)
+			checkUsageError(t, runProgram(Server, tt.args...), "start_server: "+tt.want)
 		})
 	}
 }
 
-// checkRefused fails unless a program complained in this way, said where its usage is
+// checkUsageError fails unless a program complained in this way, said where its usage is
 // and did nothing else.
-func checkRefused(t *testing.T, got outcome, want string) {
+func checkUsageError(t *testing.T, got programResult, want string) {
 	t.Helper()
 	if got.code != ExitUsage || got.stdout != "" {
 		t.Errorf("exit code %d, want %d; stdout %q", got.code, ExitUsage, got.stdout)
@@ -198,36 +198,36 @@ func checkRefused(t *testing.T, got outcome, want string) {
 	}
 }
 
-// TestEverySettingIsRefusedFromEverySource gives each setting of start_server a wrong
+// TestSettings_InvalidFromEverySource gives each setting of start_server a wrong
 // value as a flag, as a variable and as a line.
-func TestEverySettingIsRefusedFromEverySource(t *testing.T) {
-	for _, one := range newServer().settings.list {
+func TestSettings_InvalidFromEverySource(t *testing.T) {
+	for _, st := range newServer().settings.list {
 		wrong := "x:1" // nothing but a text may be this
-		if one.check(wrong) == nil || one.is(question) {
+		if st.check(wrong) == nil || st.is(commandLineOnly) {
 			continue
 		}
-		t.Run(one.name, func(t *testing.T) {
-			end := ": allowed are " + one.want + "\n"
-			checkRefused(t, run(Server, "-"+one.name+"="+wrong), "start_server: -"+one.name+"="+wrong+end)
-			path := configFile(t, one.name+" "+wrong)
-			checkRefused(t, run(Server, "-config="+path), "start_server: "+path+":1: "+one.name+" "+wrong+end)
-			variable := one.owner.variable(one.name)
+		t.Run(st.name, func(t *testing.T) {
+			end := ": allowed are " + st.allowed + "\n"
+			checkUsageError(t, runProgram(Server, "-"+st.name+"="+wrong), "start_server: -"+st.name+"="+wrong+end)
+			path := writeConfigFile(t, st.name+" "+wrong)
+			checkUsageError(t, runProgram(Server, "-config="+path), "start_server: "+path+":1: "+st.name+" "+wrong+end)
+			variable := st.owner.envVar(st.name)
 			t.Setenv(variable, wrong)
-			checkRefused(t, run(Server), "start_server: "+variable+"="+wrong+end)
+			checkUsageError(t, runProgram(Server), "start_server: "+variable+"="+wrong+end)
 		})
 	}
 }
 
-func TestConfigFileThatIsAFolder(t *testing.T) {
+func TestConfigFile_Directory(t *testing.T) {
 	folder := t.TempDir()
-	checkRefused(t, run(Server, "-config="+folder), "start_server: config file: read "+folder+": ")
+	checkUsageError(t, runProgram(Server, "-config="+folder), "start_server: config file: read "+folder+": ")
 }
 
-func TestHelp(t *testing.T) {
+func TestPrograms_Help(t *testing.T) {
 	programs := map[string]func(Process) int{"start_server": Server, "start_simulation": Simulation}
 	for name, program := range programs {
 		for _, arg := range []string{"-h", "-help", "--help"} {
-			got := run(program, arg)
+			got := runProgram(program, arg)
 			if got.code != ExitOK || got.stderr != "" {
 				t.Errorf("%s %s: exit code %d, stderr %q", name, arg, got.code, got.stderr)
 			}
@@ -240,21 +240,21 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
+func TestServer_Version(t *testing.T) {
 	t.Setenv("HUB_VERSION", "3.1") // somebody else's
-	got := run(Server, "-version")
+	got := runProgram(Server, "-version")
 	if got.code != ExitOK || !strings.HasPrefix(got.stdout, "start_server ") || got.stderr != "" {
 		t.Errorf("got %+v", got)
 	}
-	if c := parseServer(t); c.settings.version {
+	if c := parseServerFlags(t); c.settings.showVersion {
 		t.Error("a variable asked for the version")
 	}
 }
 
-// TestDefaultsOfTheDescription holds the defaults to those of the system's
+// TestSettings_DocumentedDefaults holds the defaults to those of the system's
 // description.
-func TestDefaultsOfTheDescription(t *testing.T) {
-	c := newSimulated()
+func TestSettings_DocumentedDefaults(t *testing.T) {
+	c := newSimulator()
 	if c.remote.addr != "localhost" || c.remote.port != 9999 || c.size != 10240 || c.clients != 100 || c.messages != 100 || c.interval != 1 || !c.stat {
 		t.Errorf("start_simulation has %+v", c)
 	}

@@ -9,18 +9,18 @@ import (
 	"testing"
 )
 
-// TestMainHearsTheSignals sends this process what a terminal and a service
+// TestMain_Signals sends this process what a terminal and a service
 // manager send.
-func TestMainHearsTheSignals(t *testing.T) {
+func TestMain_Signals(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
 			code := Main(func(p Process) int {
-				return p.supervise(slog.New(slog.DiscardHandler), func(stop, _ context.Context) int {
+				return p.supervise(slog.New(slog.DiscardHandler), func(stopCtx, _ context.Context) int {
 					if err := syscall.Kill(syscall.Getpid(), signal); err != nil {
 						t.Error(err)
 						return ExitFailure
 					}
-					<-stop.Done()
+					<-stopCtx.Done()
 					return ExitOK
 				})
 			})
@@ -31,13 +31,13 @@ func TestMainHearsTheSignals(t *testing.T) {
 	}
 }
 
-// TestServerReloadsOnHangup starts the server as the operating system does, and
+// TestServer_ReloadsOnSIGHUP starts the server as the operating system does, and
 // sends this process what "systemctl reload" and "kill -HUP" send.
-func TestServerReloadsOnHangup(t *testing.T) {
-	path := configFile(t, "max-clients 1")
-	s := &started{t: t, ended: make(chan struct{})}
+func TestServer_ReloadsOnSIGHUP(t *testing.T) {
+	path := writeConfigFile(t, "max-clients 1")
+	s := &runningProgram{t: t, done: make(chan struct{})}
 	go func() { // ends with the server, for which the test waits
-		defer close(s.ended)
+		defer close(s.done)
 		s.code = Main(func(p Process) int {
 			p.Args = []string{"-addr=127.0.0.1", "-port=0", "-log=json", "-config=" + path}
 			p.Stdout, p.Stderr = &s.stdout, &s.stderr
@@ -49,12 +49,12 @@ func TestServerReloadsOnHangup(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	s.awaitLine(&s.stderr, `"listening"`)
-	rewrite(t, path, "max-clients 2")
+	s.waitForLine(&s.stderr, `"listening"`)
+	replaceFile(t, path, "max-clients 2")
 	kill(syscall.SIGHUP)
-	s.awaitLine(&s.stderr, reloaded)
+	s.waitForLine(&s.stderr, reloaded)
 	kill(syscall.SIGTERM)
-	<-s.ended
+	<-s.done
 	if s.code != ExitOK {
 		t.Errorf("exit code %d, want %d", s.code, ExitOK)
 	}

@@ -19,32 +19,32 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// child prepares the test binary to run as a program of its own. It is killed at the end of the test, if it
+// childProcess prepares the test binary to run as a program of its own. It is killed at the end of the test, if it
 // has not ended by then.
-func child(t *testing.T, program string, args ...string) *exec.Cmd {
+func childProcess(t *testing.T, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	t.Cleanup(cancel)
 	c := exec.CommandContext(ctx, os.Args[0], args...)
-	c.Env = append(os.Environ(), childVariable+"="+program)
+	c.Env = append(os.Environ(), childEnv+"="+program)
 	return c
 }
 
-// TestMain_LogReaderThatGoesAway closes the pipes that a hub writes its log and its statistics to, as the end of
+// TestMain_LogReaderCloses closes the pipes that a hub writes its log and its statistics to, as the end of
 // "start_server 2>&1 | tee" does: the hub serves on, and says goodbye when it is told to end.
-func TestMain_LogReaderThatGoesAway(t *testing.T) {
+func TestMain_LogReaderCloses(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer read.Close()
-	c := child(t, "start_server", "-addr=127.0.0.1", "-port=0", "-admin=off", "-log=json")
+	c := childProcess(t, "start_server", "-addr=127.0.0.1", "-port=0", "-admin=off", "-log=json")
 	c.Stdout, c.Stderr = write, write
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
 	write.Close()
-	_, addr := startAddresses(t, read)
+	_, addr := readAddresses(t, read)
 	read.Close()
 	dialAt := func() *client.Client {
 		conn, err := client.Dial(t.Context(), addr, &client.Options{NoReconnect: true})
@@ -60,8 +60,8 @@ func TestMain_LogReaderThatGoesAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-first.Done()
-	var away *client.GoAwayError
-	if err := first.Err(); !errors.As(err, &away) || away.Code != wire.GoAwayShutdown {
+	var goAway *client.GoAwayError
+	if err := first.Err(); !errors.As(err, &goAway) || goAway.Code != wire.GoAwayShutdown {
 		t.Errorf("the connection ended with %v, want a GOAWAY", err)
 	}
 	if _ = c.Wait(); c.ProcessState.ExitCode() != ExitFailure { // the statistics could not be printed
@@ -69,22 +69,22 @@ func TestMain_LogReaderThatGoesAway(t *testing.T) {
 	}
 }
 
-// TestMain_HubctlIntoAClosedPipe takes one message of hubctl listen, as "hubctl listen | head -1" does: it says goodbye
+// TestMain_HubctlOutputCloses takes one message of hubctl listen, as "hubctl listen | head -1" does: it says goodbye
 // to the hub, and nothing to anybody else.
-func TestMain_HubctlIntoAClosedPipe(t *testing.T) {
+func TestMain_HubctlOutputCloses(t *testing.T) {
 	_, port := startServer(t, "-resume-window=1h")
 	sender := dial(t, port)
-	c := child(t, hubctl, "listen", "-addr=127.0.0.1", "-port="+port)
+	c := childProcess(t, hubctl, "listen", "-addr=127.0.0.1", "-port="+port)
 	stdout, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stderr output
+	var stderr outputBuffer
 	c.Stderr = &stderr
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	connected := (&started{t: t, ended: make(chan struct{})}).awaitLine(&stderr, "msg=connected")
+	connected := (&runningProgram{t: t, done: make(chan struct{})}).waitForLine(&stderr, "msg=connected")
 	listener, err := strconv.ParseUint(regexp.MustCompile(`id=(\d+)`).FindStringSubmatch(connected)[1], 10, 64)
 	if err != nil {
 		t.Fatal(err)

@@ -11,12 +11,12 @@ import (
 	"github.com/sechlol/go-message-hub/internal/simulation"
 )
 
-// small is a simulation that takes milliseconds.
-var small = []string{"-size=1024", "-ncli=5", "-nmex=20", "-i=0"}
+// smallLoad is a simulation that takes milliseconds.
+var smallLoad = []string{"-size=1024", "-ncli=5", "-nmex=20", "-i=0"}
 
-func TestSimulationOnAServer(t *testing.T) {
+func TestSimulation_OnServer(t *testing.T) {
 	s, port := startServer(t)
-	got := run(Simulation, append(small, "-addr=127.0.0.1", "-port="+port)...)
+	got := runProgram(Simulation, append(smallLoad, "-addr=127.0.0.1", "-port="+port)...)
 	if got.code != ExitOK {
 		t.Fatalf("exit code %d\n%s%s", got.code, got.stdout, got.stderr)
 	}
@@ -31,9 +31,9 @@ func TestSimulationOnAServer(t *testing.T) {
 	s.interrupt()
 }
 
-func TestSimulationWithAHubOfItsOwn(t *testing.T) {
+func TestSimulation_Embedded(t *testing.T) {
 	for _, verify := range []string{"full", "header", "off"} {
-		got := run(Simulation, append(small, "-embed", "-verify="+verify)...)
+		got := runProgram(Simulation, append(smallLoad, "-embed", "-verify="+verify)...)
 		if got.code != ExitOK || got.stderr != "" {
 			t.Fatalf("%s: exit code %d\n%s%s", verify, got.code, got.stdout, got.stderr)
 		}
@@ -45,24 +45,24 @@ func TestSimulationWithAHubOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestSimulationWithoutStatistics(t *testing.T) {
-	got := run(Simulation, append(small, "-embed", "-stat=false")...)
+func TestSimulation_StatOff(t *testing.T) {
+	got := runProgram(Simulation, append(smallLoad, "-embed", "-stat=false")...)
 	if got.code != ExitOK || strings.Contains(got.stdout, "Clients Connected") {
 		t.Errorf("exit code %d, stdout %s", got.code, got.stdout)
 	}
 }
 
-func TestSimulationOnATerminal(t *testing.T) {
-	var stdout, stderr output
-	code := Simulation(Process{Args: append(small, "-embed"), Stdout: &stdout, Stderr: &stderr, Terminal: true})
+func TestSimulation_Terminal(t *testing.T) {
+	var stdout, stderr outputBuffer
+	code := Simulation(Process{Args: append(smallLoad, "-embed"), Stdout: &stdout, Stderr: &stderr, Terminal: true})
 	if code != ExitOK || !strings.Contains(stdout.String(), "Received") {
 		t.Errorf("exit code %d, no bars:\n%s%s", code, &stdout, &stderr)
 	}
 }
 
-func TestNoHub(t *testing.T) {
+func TestSimulation_NoHub(t *testing.T) {
 	results := filepath.Join(t.TempDir(), "results.json")
-	got := run(Simulation, "-addr=127.0.0.1", "-port=1", "-json="+results)
+	got := runProgram(Simulation, "-addr=127.0.0.1", "-port=1", "-json="+results)
 	if got.code != ExitFailure {
 		t.Errorf("exit code %d, want %d", got.code, ExitFailure)
 	}
@@ -74,10 +74,10 @@ func TestNoHub(t *testing.T) {
 	}
 }
 
-// TestSimulationInterrupted stops a simulation that would take an hour.
-func TestSimulationInterrupted(t *testing.T) {
-	s := start(t, Simulation, "-embed", "-ncli=3", "-nmex=2", "-i=3600000", "-timeout=24h")
-	s.awaitLine(&s.stdout, "3 clients")
+// TestSimulation_Interrupted stops a simulation that would take an hour.
+func TestSimulation_Interrupted(t *testing.T) {
+	s := startProgram(t, Simulation, "-embed", "-ncli=3", "-nmex=2", "-i=3600000", "-timeout=24h")
+	s.waitForLine(&s.stdout, "3 clients")
 	got := s.interrupt()
 	if got.code != ExitFailure {
 		t.Errorf("exit code %d, want %d", got.code, ExitFailure)
@@ -87,7 +87,7 @@ func TestSimulationInterrupted(t *testing.T) {
 	}
 }
 
-func TestWrongSimulationsAreRefused(t *testing.T) {
+func TestSimulation_InvalidFlags(t *testing.T) {
 	tests := []struct{ arg, want string }{
 		{"-size=1024001", "-size=1024001: allowed are whole numbers from 0 to 1024000"},
 		{"-ncli=256", "-ncli=256: allowed are whole numbers from 0 to 255"},
@@ -100,26 +100,26 @@ func TestWrongSimulationsAreRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.arg, func(t *testing.T) {
-			checkRefused(t, run(Simulation, tt.arg), "start_simulation: "+tt.want)
+			checkUsageError(t, runProgram(Simulation, tt.arg), "start_simulation: "+tt.want)
 		})
 	}
 }
 
-func TestOwnHubAndAnotherOne(t *testing.T) {
+func TestSimulation_EmbedExcludesAddress(t *testing.T) {
 	const want = "start_simulation: -embed brings a hub of its own"
-	checkRefused(t, run(Simulation, "-embed", "-port=9999"), want)
-	checkRefused(t, run(Simulation, "-embed", "-addr=localhost"), want)
+	checkUsageError(t, runProgram(Simulation, "-embed", "-port=9999"), want)
+	checkUsageError(t, runProgram(Simulation, "-embed", "-addr=localhost"), want)
 	t.Setenv("SIMULATION_PORT", "9999")
-	checkRefused(t, run(Simulation, "-embed"), want)
+	checkUsageError(t, runProgram(Simulation, "-embed"), want)
 }
 
-func TestResultsAsJSON(t *testing.T) {
+func TestSimulation_WritesJSON(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "results.json")
 	old := strings.Repeat("longer than any results ", 1000)
 	if err := os.WriteFile(path, []byte(old), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := run(Simulation, append(small, "-embed", "-json="+path)...); got.code != ExitOK {
+	if got := runProgram(Simulation, append(smallLoad, "-embed", "-json="+path)...); got.code != ExitOK {
 		t.Fatalf("exit code %d\n%s", got.code, got.stderr)
 	}
 	text, err := os.ReadFile(path)
@@ -135,22 +135,22 @@ func TestResultsAsJSON(t *testing.T) {
 	}
 }
 
-func TestResultsThatCannotBeWritten(t *testing.T) {
+func TestSimulation_ResultsNotWritable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "no", "such", "folder.json")
-	got := run(Simulation, append(small, "-embed", "-json="+path)...)
+	got := runProgram(Simulation, append(smallLoad, "-embed", "-json="+path)...)
 	if got.code != ExitFailure || got.stdout != "" || !strings.Contains(got.stderr, path) {
 		t.Errorf("exit code %d, stdout %q, stderr %s", got.code, got.stdout, got.stderr)
 	}
 }
 
-// TestOldResultsStay says that a run without a report leaves those of the last
+// TestSimulation_KeepsOldResultsOnError says that a run without a report leaves those of the last
 // one alone.
-func TestOldResultsStay(t *testing.T) {
+func TestSimulation_KeepsOldResultsOnError(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "results.json")
 	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(Simulation, "-addr=127.0.0.1", "-port=1", "-json="+path)
+	runProgram(Simulation, "-addr=127.0.0.1", "-port=1", "-json="+path)
 	if text, err := os.ReadFile(path); err != nil || string(text) != "old" {
 		t.Errorf("became %q, %v", text, err)
 	}

@@ -18,97 +18,97 @@ import (
 )
 
 const (
-	// certsEvery is how often the files of certificates are looked at: those who renew them
+	// certCheckInterval is how often the files of certificates are looked at: those who renew them
 	// do so days before they must.
-	certsEvery = 10 * time.Second
+	certCheckInterval = 10 * time.Second
 
-	// certsSoon is how long before its end a certificate is worth a warning.
-	certsSoon = 14 * 24 * time.Hour
+	// certExpiryWarning is how long before its end a certificate is worth a warning.
+	certExpiryWarning = 14 * 24 * time.Hour
 
-	// remindDaily and remindHourly are how often it is repeated until the certificate ends, and
+	// expiryReminderInterval and expiredReminderInterval are how often it is repeated until the certificate ends, and
 	// from then on.
-	remindDaily  = 24 * time.Hour
-	remindHourly = time.Hour
+	expiryReminderInterval  = 24 * time.Hour
+	expiredReminderInterval = time.Hour
 )
 
-// serverTLS is what can be set about TLS of a hub.
-type serverTLS struct {
-	cert     string
-	key      string
-	clientCA string
-	least    string
+// tlsFlags is what can be set about TLS of a hub.
+type tlsFlags struct {
+	cert       string
+	key        string
+	clientCA   string
+	minVersion string
 }
 
 var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 
-func (c *serverTLS) add(s *settings) {
-	add(s, &c.cert, "tls-cert", "", path(), "file with the hub's certificate: with it, the hub speaks TLS;\na new one is taken up within 10s", reloadable)
-	add(s, &c.key, "tls-key", "", path(), "file with the private key of -tls-cert", reloadable)
-	add(s, &c.clientCA, "tls-client-ca", "", path(), "file with the authorities of which every client\nmust show a certificate; by default none need one", reloadable)
-	add(s, &c.least, "tls-min", "1.3", oneOf("1.2", "1.3"), "oldest version of TLS that is spoken", reloadable)
+func (f *tlsFlags) addFlags(s *settings) {
+	addSetting(s, &f.cert, "tls-cert", "", filePath(), "file with the hub's certificate: with it, the hub speaks TLS;\na new one is taken up within 10s", reloadable)
+	addSetting(s, &f.key, "tls-key", "", filePath(), "file with the private key of -tls-cert", reloadable)
+	addSetting(s, &f.clientCA, "tls-client-ca", "", filePath(), "file with the authorities of which every client\nmust show a certificate; by default none need one", reloadable)
+	addSetting(s, &f.minVersion, "tls-min", "1.3", oneOf("1.2", "1.3"), "oldest version of TLS that is spoken", reloadable)
 }
 
-// read reads the files; nil: the hub does not speak TLS.
-func (c *serverTLS) read() (*certs.Set, error) {
+// load reads the files; nil: the hub does not speak TLS.
+func (f *tlsFlags) load() (*certs.Set, error) {
 	switch {
-	case c.cert == "" && c.key == "" && c.clientCA == "":
+	case f.cert == "" && f.key == "" && f.clientCA == "":
 		return nil, nil
-	case c.cert == "" || c.key == "":
+	case f.cert == "" || f.key == "":
 		return nil, errors.New("TLS takes -tls-cert and -tls-key, a certificate and its private key")
 	}
-	set, err := certs.Read(certs.Files{Cert: c.cert, Key: c.key, ClientCA: c.clientCA}, tlsVersions[c.least], wire.ALPN)
+	set, err := certs.Read(certs.Files{Cert: f.cert, Key: f.key, ClientCA: f.clientCA}, tlsVersions[f.minVersion], wire.ALPN)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.named(err), err)
+		return nil, fmt.Errorf("%s: %w", f.flagNames(err), err)
 	}
 	return set, nil
 }
 
-// named returns the setting whose file an error is about, or all of them.
-func (c *serverTLS) named(err error) string {
+// flagNames returns the setting whose file an error is about, or all of them.
+func (f *tlsFlags) flagNames(err error) string {
 	var file *os.PathError
 	if errors.As(err, &file) {
 		switch file.Path {
-		case c.cert:
+		case f.cert:
 			return "-tls-cert"
-		case c.key:
+		case f.key:
 			return "-tls-key"
-		case c.clientCA:
+		case f.clientCA:
 			return "-tls-client-ca"
 		}
 	}
 	return "-tls-cert, -tls-key and -tls-client-ca"
 }
 
-// doubt warns of a certificate that could be used, but not for long.
-func (c *serverTLS) doubt(s *settings) {
-	set, err := c.read()
+// warnExpiry warns of a certificate that could be used, but not for long.
+func (f *tlsFlags) warnExpiry(s *settings) {
+	set, err := f.load()
 	if err != nil || set == nil {
 		return
 	}
-	if until := certs.NewStore(set).Identity().NotAfter; time.Until(until) < certsSoon {
-		s.warn("-tls-cert=%s is good until %s only", c.cert, until.UTC().Format(time.RFC3339))
+	if notAfter := certs.NewStore(set).CertInfo().NotAfter; time.Until(notAfter) < certExpiryWarning {
+		s.warn("-tls-cert=%s is good until %s only", f.cert, notAfter.UTC().Format(time.RFC3339))
 	}
 }
 
-// secured is the TLS of a hub that runs.
-type secured struct {
+// tlsReloader is the TLS of a hub that runs.
+type tlsReloader struct {
 	logger *slog.Logger
 	store  *certs.Store // nil: it speaks none
 
-	mu       sync.Mutex
-	reminded reminder
+	mu           sync.Mutex
+	lastReminder reminder
 }
 
 // reminder is the last warning of the end of a certificate.
 type reminder struct {
-	of   time.Time // when it ends: another one is warned of at once
-	over bool      // and so is the end itself
-	next time.Time // when it is time for another warning, by the wall clock
+	notAfter time.Time // when it ends: another one is warned of at once
+	expired  bool      // and so is the end itself
+	nextAt   time.Time // when it is time for another warning, by the wall clock
 }
 
-// follow is the part of the configuration that is about TLS: see part.
-func (t *secured) follow(next *server) (apply func(), err error) {
-	set, err := next.tls.read()
+// prepareReload is the part of the configuration that is about TLS: see part.
+func (t *tlsReloader) prepareReload(next *server) (apply func(), err error) {
+	set, err := next.tls.load()
 	switch {
 	case err != nil:
 		return nil, err
@@ -127,99 +127,99 @@ func (t *secured) follow(next *server) (apply func(), err error) {
 		return nil, nil
 	}
 	return func() {
-		if t.store.Use(set) {
-			t.tell(nil)
+		if t.store.Replace(set) {
+			t.logReload(nil)
 		}
 	}, nil
 }
 
-// over returns ln with TLS, if there is any, and looks for new certificates until ctx ends.
-func (t *secured) over(ctx context.Context, ln net.Listener, logger *slog.Logger) net.Listener {
+// wrapListener returns ln with TLS, if there is any, and looks for new certificates until ctx ends.
+func (t *tlsReloader) wrapListener(ctx context.Context, ln net.Listener, logger *slog.Logger) net.Listener {
 	t.logger = logger
 	if t.store == nil {
 		return ln
 	}
-	t.log("speaking TLS")
-	go t.store.Watch(ctx, certsEvery, t.tell) // ends with ctx, like the next
-	go t.remind(ctx)
+	t.logCertificate("speaking TLS")
+	go t.store.WatchFiles(ctx, certCheckInterval, t.logReload) // ends with ctx, like the next
+	go t.expiryLoop(ctx)
 	return hub.NewTLSListener(ln, t.store.Config())
 }
 
-// tell logs what has become of new files.
-func (t *secured) tell(err error) {
+// logReload logs what has become of new files.
+func (t *tlsReloader) logReload(err error) {
 	if err != nil {
 		t.logger.Error("new certificate refused, the old one stays", "error", err)
 		return
 	}
-	t.log("new certificate taken up")
-	for _, what := range t.store.Ignored() {
-		t.logger.Warn("part of a file of certificates is ignored", "what", what)
+	t.logCertificate("new certificate taken up")
+	for _, ignored := range t.store.Ignored() {
+		t.logger.Warn("part of a file of certificates is ignored", "what", ignored)
 	}
 }
 
-// log says what clients are shown.
-func (t *secured) log(what string) {
-	names, until := t.shown()
-	t.logger.Info(what, "for", names, "good_until", until.UTC().Format(time.RFC3339))
-	t.warn()
+// logCertificate says what clients are shown.
+func (t *tlsReloader) logCertificate(message string) {
+	names, notAfter := t.certInfo()
+	t.logger.Info(message, "for", names, "good_until", notAfter.UTC().Format(time.RFC3339))
+	t.warnExpiry()
 }
 
-// shown returns for which names the certificate is that clients are shown, and until when.
-func (t *secured) shown() (names string, until time.Time) {
-	id := t.store.Identity()
+// certInfo returns for which names the certificate is that clients are shown, and until when.
+func (t *tlsReloader) certInfo() (names string, notAfter time.Time) {
+	id := t.store.CertInfo()
 	return strings.Join(id.Names, ", "), id.NotAfter
 }
 
-// until returns what tells until when that is good; nil: clients are shown none.
-func (t *secured) until() func() time.Time {
+// notAfterFunc returns what tells until when that is good; nil: clients are shown none.
+func (t *tlsReloader) notAfterFunc() func() time.Time {
 	if t.store == nil {
 		return nil
 	}
-	return func() time.Time { return t.store.Identity().NotAfter }
+	return func() time.Time { return t.store.CertInfo().NotAfter }
 }
 
-// remind warns of the end of the certificate again and again, until ctx ends.
-func (t *secured) remind(ctx context.Context) {
-	tick := time.NewTicker(certsEvery)
+// expiryLoop warns of the end of the certificate again and again, until ctx ends.
+func (t *tlsReloader) expiryLoop(ctx context.Context) {
+	tick := time.NewTicker(certCheckInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			t.warn()
+			t.warnExpiry()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// warn says that the certificate ends soon, or has ended, unless it has been said lately.
-func (t *secured) warn() {
-	names, until := t.shown()
-	left := time.Until(until)
+// warnExpiry says that the certificate ends soon, or has ended, unless it has been said lately.
+func (t *tlsReloader) warnExpiry() {
+	names, notAfter := t.certInfo()
+	remaining := time.Until(notAfter)
 	t.mu.Lock()
-	due := t.reminded.due(until, time.Now())
+	due := t.lastReminder.due(notAfter, time.Now())
 	t.mu.Unlock()
-	switch good := until.UTC().Format(time.RFC3339); {
+	switch goodUntil := notAfter.UTC().Format(time.RFC3339); {
 	case !due:
-	case left > 0:
-		t.logger.Warn("the certificate ends soon", "for", names, "good_until", good, "left", left.Round(time.Second))
+	case remaining > 0:
+		t.logger.Warn("the certificate ends soon", "for", names, "good_until", goodUntil, "left", remaining.Round(time.Second))
 	default:
-		t.logger.Error("the certificate has ended, clients refuse it", "for", names, "good_until", good)
+		t.logger.Error("the certificate has ended, clients refuse it", "for", names, "good_until", goodUntil)
 	}
 }
 
 // due reports whether it is time to warn of a certificate that is good until then, and takes
 // it that this is done.
-func (r *reminder) due(until, now time.Time) bool {
-	left := until.Sub(now)
-	over := left <= 0
-	if left >= certsSoon || until.Equal(r.of) && over == r.over && now.Before(r.next) {
+func (r *reminder) due(notAfter, now time.Time) bool {
+	remaining := notAfter.Sub(now)
+	expired := remaining <= 0
+	if remaining >= certExpiryWarning || notAfter.Equal(r.notAfter) && expired == r.expired && now.Before(r.nextAt) {
 		return false
 	}
-	pause := remindDaily
-	if over {
-		pause = remindHourly
+	interval := expiryReminderInterval
+	if expired {
+		interval = expiredReminderInterval
 	}
-	*r = reminder{of: until, over: over, next: now.Add(pause).Round(0)}
+	*r = reminder{notAfter: notAfter, expired: expired, nextAt: now.Add(interval).Round(0)}
 	return true
 }

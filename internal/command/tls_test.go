@@ -15,84 +15,84 @@ import (
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 )
 
-// startSecure starts a hub that speaks TLS, and returns its port and the file of its authority.
-func startSecure(t *testing.T, args ...string) (s *started, port, ca string) {
+// startTLSServer starts a hub that speaks TLS, and returns its port and the file of its authority.
+func startTLSServer(t *testing.T, args ...string) (s *runningProgram, port, ca string) {
 	t.Helper()
 	authority := testcerts.NewAuthority(t)
-	cert, key := authority.Local().Files(t)
+	cert, key := authority.IssueLocal().WriteFiles(t)
 	s, port = startServer(t, append(args, "-tls-cert="+cert, "-tls-key="+key)...)
-	return s, port, authority.File()
+	return s, port, authority.WriteFile()
 }
 
-// startWith starts a hub that shows that certificate, and returns its port.
-func startWith(t *testing.T, pair testcerts.Pair) (port string) {
+// startServerWithCert starts a hub that shows that certificate, and returns its port.
+func startServerWithCert(t *testing.T, pair testcerts.Pair) (port string) {
 	t.Helper()
-	cert, key := pair.Files(t)
+	cert, key := pair.WriteFiles(t)
 	_, port = startServer(t, "-tls-cert="+cert, "-tls-key="+key)
 	return port
 }
 
-// TestTLSFromEndToEnd has all programs speak with a hub over TLS.
-func TestTLSFromEndToEnd(t *testing.T) {
-	s, port, ca := startSecure(t, "-admin=127.0.0.1:0")
-	s.awaitLine(&s.stderr, "speaking TLS")
+// TestTLS_EndToEnd has all programs speak with a hub over TLS.
+func TestTLS_EndToEnd(t *testing.T) {
+	s, port, ca := startTLSServer(t, "-admin=127.0.0.1:0")
+	s.waitForLine(&s.stderr, "speaking TLS")
 	var event struct{ Addr string }
-	if err := json.Unmarshal([]byte(s.awaitLine(&s.stderr, "admin address open")), &event); err != nil {
+	if err := json.Unmarshal([]byte(s.waitForLine(&s.stderr, "admin address open")), &event); err != nil {
 		t.Fatal(err)
 	}
-	if _, text := ask(t, event.Addr, "/metrics", ""); !strings.Contains(text, "\nmessagehub_certificate_not_after_timestamp_seconds ") {
+	if _, text := httpGet(t, event.Addr, "/metrics", ""); !strings.Contains(text, "\nmessagehub_certificate_not_after_timestamp_seconds ") {
 		t.Errorf("nothing says until when the certificate is good: %s", text)
 	}
-	got := runFed("hello", "send", "-addr=hubs://localhost:"+port, "-ca="+ca, "-to=12345")
-	checkOutcome(t, got, ExitNone, "12345  unknown\n", "0 of 1 receiver")
-	got = run(Hubctl, "ping", "-addr=hubs://127.0.0.1", "-port="+port, "-ca="+ca, "-n=1")
+	got := runWithStdin("hello", "send", "-addr=hubs://localhost:"+port, "-ca="+ca, "-to=12345")
+	checkResult(t, got, ExitUndelivered, "12345  unknown\n", "0 of 1 receiver")
+	got = runProgram(Hubctl, "ping", "-addr=hubs://127.0.0.1", "-port="+port, "-ca="+ca, "-n=1")
 	if got.code != ExitOK {
 		t.Errorf("ping: %+v", got)
 	}
 	for _, more := range [][]string{nil, {"-protocol=2", "-report=received", "-reconnect=2"}} {
 		args := append([]string{"-addr=hubs://localhost:" + port, "-ca=" + ca, "-ncli=5", "-nmex=50", "-i=0", "-stat=false"}, more...)
-		if got := run(Simulation, args...); got.code != ExitOK {
+		if got := runProgram(Simulation, args...); got.code != ExitOK {
 			t.Errorf("the simulation with %v: %+v", more, got)
 		}
 	}
 }
 
-// TestWhyThereIsNoTLS says so in a sentence, and what to do.
-func TestWhyThereIsNoTLS(t *testing.T) {
-	_, port, ca := startSecure(t)
+// TestTLS_ExplainsErrors says so in a sentence, and what to do.
+func TestTLS_ExplainsErrors(t *testing.T) {
+	_, port, ca := startTLSServer(t)
 	_, plain := startServer(t)
 	other := testcerts.NewAuthority(t)
-	elsewhere := startWith(t, other.Issue(time.Now().Add(time.Hour), "elsewhere.example", "192.0.2.1"))
-	over := startWith(t, other.Issue(time.Now().Add(-time.Hour), "localhost"))
+	elsewhere := startServerWithCert(t, other.Issue(time.Now().Add(time.Hour), "elsewhere.example", "192.0.2.1"))
+	expired := startServerWithCert(t, other.Issue(time.Now().Add(-time.Hour), "localhost"))
 	clientCA := testcerts.NewAuthority(t)
-	_, mutual, mutualCA := startSecure(t, "-tls-client-ca="+clientCA.File())
-	foreignCert, foreignKey := other.Local().Files(t)
-	overCert, overKey := clientCA.Issue(time.Now().Add(-time.Hour), "somebody").Files(t)
-	goodCert, goodKey := clientCA.Issue(time.Now().Add(time.Hour), "somebody").Files(t)
+	_, mutual, mutualCA := startTLSServer(t, "-tls-client-ca="+clientCA.WriteFile())
+	foreignCert, foreignKey := other.IssueLocal().WriteFiles(t)
+	expiredCert, expiredKey := clientCA.Issue(time.Now().Add(-time.Hour), "somebody").WriteFiles(t)
+	goodCert, goodKey := clientCA.Issue(time.Now().Add(time.Hour), "somebody").WriteFiles(t)
 	for _, test := range []struct {
 		args []string
 		want string
 	}{
 		{[]string{"-addr=hubs://localhost:" + port}, "-ca names the authority"},
-		{[]string{"-addr=hubs://localhost:" + port, "-ca=" + other.File()}, "-ca names the authority"},
-		{[]string{"-addr=hubs://localhost:" + elsewhere, "-ca=" + other.File()}, "its certificate is for elsewhere.example, 192.0.2.1, not for localhost"},
-		{[]string{"-addr=hubs://localhost:" + over, "-ca=" + other.File()}, "its certificate was good until 2"},
+		{[]string{"-addr=hubs://localhost:" + port, "-ca=" + other.WriteFile()}, "-ca names the authority"},
+		{[]string{"-addr=hubs://localhost:" + elsewhere, "-ca=" + other.WriteFile()}, "its certificate is for elsewhere.example, 192.0.2.1, not for localhost"},
+		{[]string{"-addr=hubs://localhost:" + expired, "-ca=" + other.WriteFile()}, "its certificate was good until 2"},
 		{[]string{"-addr=hubs://localhost:" + plain, "-ca=" + ca}, "it does not speak TLS (then leave hubs:// away)"},
 		{[]string{"-addr=localhost", "-port=" + port}, "wants TLS (-addr=hubs://"},
 		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA}, "it asks for a certificate: -cert and -key name one"},
 		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + foreignCert, "-key=" + foreignKey}, "it does not take the certificate of -cert"},
-		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + overCert, "-key=" + overKey}, "it does not take the certificate of -cert"},
+		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + expiredCert, "-key=" + expiredKey}, "it does not take the certificate of -cert"},
 		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + goodCert}, "-cert and -key belong together"},
 		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=nothing"}, "-ca: open nothing: no such file"},
 		{[]string{"-addr=localhost", "-ca=" + ca}, "-addr=hubs://localhost names one"},
 		{[]string{"-addr=hubs://localhost:1", "-port=2"}, "leave -port away"},
 		{[]string{"-addr=https://localhost"}, "hubs://hub.example"},
 	} {
-		got := run(Hubctl, append([]string{"list"}, test.args...)...)
+		got := runProgram(Hubctl, append([]string{"list"}, test.args...)...)
 		if got.code == ExitOK || !strings.Contains(firstLine(got.stderr), test.want) {
 			t.Errorf("hubctl list %v: exit code %d, %s\nwant %q", test.args, got.code, got.stderr, test.want)
 		}
-		got = run(Simulation, append([]string{"-ncli=1", "-stat=false"}, test.args...)...)
+		got = runProgram(Simulation, append([]string{"-ncli=1", "-stat=false"}, test.args...)...)
 		if test.want == "wants TLS (-addr=hubs://" {
 			test.want = "-addr=hubs://… is for TLS"
 		}
@@ -100,14 +100,14 @@ func TestWhyThereIsNoTLS(t *testing.T) {
 			t.Errorf("start_simulation %v: exit code %d, %s\nwant %q", test.args, got.code, got.stderr, test.want)
 		}
 	}
-	if got := run(Hubctl, "list", "-addr=hubs://localhost:"+mutual, "-ca="+mutualCA, "-cert="+goodCert, "-key="+goodKey); got.code != ExitOK {
+	if got := runProgram(Hubctl, "list", "-addr=hubs://localhost:"+mutual, "-ca="+mutualCA, "-cert="+goodCert, "-key="+goodKey); got.code != ExitOK {
 		t.Errorf("with all that it asks for: %+v", got)
 	}
 }
 
-func TestServersThatCannotSpeakTLS(t *testing.T) {
+func TestTLSFlags_Invalid(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	cert, key := authority.Local().Files(t)
+	cert, key := authority.IssueLocal().WriteFiles(t)
 	for want, args := range map[string][]string{
 		"takes -tls-cert and -tls-key":      {"-tls-cert=" + cert},
 		"are not a certificate and its key": {"-tls-cert=" + key, "-tls-key=" + cert},
@@ -115,30 +115,30 @@ func TestServersThatCannotSpeakTLS(t *testing.T) {
 		"holds no certificate":              {"-tls-cert=" + cert, "-tls-key=" + key, "-tls-client-ca=" + key},
 		"1.2 and 1.3":                       {"-tls-min=1.1"},
 	} {
-		got := run(Server, append(args, "-addr=127.0.0.1", "-port=0")...)
+		got := runProgram(Server, append(args, "-addr=127.0.0.1", "-port=0")...)
 		if got.code != ExitUsage || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: exit code %d, %s\nwant %q", args, got.code, got.stderr, want)
 		}
 	}
 }
 
-// TestCheckDoubtsACertificate that is right and ends too soon.
-func TestCheckDoubtsACertificate(t *testing.T) {
+// TestCheck_WarnsOfExpiringCertificate that is right and ends too soon.
+func TestCheck_WarnsOfExpiringCertificate(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	for until, want := range map[time.Duration]string{-time.Hour: "is good until 2", time.Hour: "is good until 2", 100 * 24 * time.Hour: ""} {
-		cert, key := authority.Issue(time.Now().Add(until), "localhost").Files(t)
-		got := run(Server, "-check", "-tls-cert="+cert, "-tls-key="+key)
+		cert, key := authority.Issue(time.Now().Add(until), "localhost").WriteFiles(t)
+		got := runProgram(Server, "-check", "-tls-cert="+cert, "-tls-key="+key)
 		if got.code != ExitOK || want == "" && got.stderr != "" || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v before its end: %+v", until, got)
 		}
 	}
 }
 
-// TestTLS_IgnoredAuthoritiesAreNamed at the start, by -check, when a new file is taken up, and by hubctl.
-func TestTLS_IgnoredAuthoritiesAreNamed(t *testing.T) {
+// TestTLS_WarnsOfIgnoredAuthorities at the start, by -check, when a new file is taken up, and by hubctl.
+func TestTLS_WarnsOfIgnoredAuthorities(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	cert, key := authority.Local().Files(t)
-	ca := authority.File()
+	cert, key := authority.IssueLocal().WriteFiles(t)
+	ca := authority.WriteFile()
 	good, err := os.ReadFile(ca)
 	if err != nil {
 		t.Fatal(err)
@@ -146,88 +146,88 @@ func TestTLS_IgnoredAuthoritiesAreNamed(t *testing.T) {
 	foreign := func(kind string) []byte {
 		return []byte("\ufeff-----BEGIN " + kind + "-----\nMA==\n-----END " + kind + "-----\n" + string(good))
 	}
-	write(t, ca, foreign("FIRST"))
+	writeFile(t, ca, foreign("FIRST"))
 	args := []string{"-tls-cert=" + cert, "-tls-key=" + key, "-tls-client-ca=" + ca}
 	const first = "block 1: it is a FIRST, not a plain CERTIFICATE"
-	if got := run(Server, append(args, "-check")...); got.code != ExitOK || !strings.Contains(got.stderr, first) {
+	if got := runProgram(Server, append(args, "-check")...); got.code != ExitOK || !strings.Contains(got.stderr, first) {
 		t.Errorf("-check: %+v", got)
 	}
 	s, port := startServer(t, args...)
 	if text := s.stderr.String(); !strings.Contains(text, first) {
 		t.Errorf("at the start: %s", text)
 	}
-	shown, shownKey := authority.Issue(time.Now().Add(time.Hour), "alice").Files(t)
-	got := run(Hubctl, "list", "-addr=hubs://localhost:"+port, "-ca="+ca, "-cert="+shown, "-key="+shownKey)
+	clientCert, clientKey := authority.Issue(time.Now().Add(time.Hour), "alice").WriteFiles(t)
+	got := runProgram(Hubctl, "list", "-addr=hubs://localhost:"+port, "-ca="+ca, "-cert="+clientCert, "-key="+clientKey)
 	if got.code != ExitOK || !strings.Contains(got.stderr, "-ca: ignored: "+ca+": "+first) {
 		t.Errorf("hubctl: %+v", got)
 	}
-	write(t, ca, foreign("SECOND"))
+	writeFile(t, ca, foreign("SECOND"))
 	s.reload("part of a file of certificates is ignored")
 }
 
-// TestANewCertificate is taken up while the hub serves, and a wrong one is not.
-func TestANewCertificate(t *testing.T) {
+// TestTLS_ReloadsCertificate is taken up while the hub serves, and a wrong one is not.
+func TestTLS_ReloadsCertificate(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	cert, key := authority.Local().Files(t)
+	cert, key := authority.IssueLocal().WriteFiles(t)
 	s, port := startServer(t, "-tls-cert="+cert, "-tls-key="+key)
-	ping := func() outcome {
-		return run(Hubctl, "ping", "-addr=hubs://localhost:"+port, "-ca="+authority.File(), "-n=1")
+	ping := func() programResult {
+		return runProgram(Hubctl, "ping", "-addr=hubs://localhost:"+port, "-ca="+authority.WriteFile(), "-n=1")
 	}
-	soon := authority.Issue(time.Now().Add(2*time.Hour), "soon.example")
-	write(t, cert, soon.Cert)
+	expiring := authority.Issue(time.Now().Add(2*time.Hour), "soon.example")
+	writeFile(t, cert, expiring.Cert)
 	s.reload("everything stays as it was")
 	if got := ping(); got.code != ExitOK {
 		t.Errorf("with the old one: %+v", got)
 	}
-	write(t, key, soon.Key)
+	writeFile(t, key, expiring.Key)
 	s.reload("new certificate taken up")
-	s.awaitLine(&s.stderr, `"the certificate ends soon","for":"soon.example"`)
+	s.waitForLine(&s.stderr, `"the certificate ends soon","for":"soon.example"`)
 	if got := ping(); got.code == ExitOK || !strings.Contains(got.stderr, "its certificate is for soon.example") {
 		t.Errorf("with the new one: %+v", got)
 	}
-	s.awaitLine(&s.stderr, "client disconnected") // perhaps a moment after the client knows
+	s.waitForLine(&s.stderr, "client disconnected") // perhaps a moment after the client knows
 	if n := strings.Count(s.stderr.String(), "client disconnected"); n != 1 {
 		t.Errorf("%d clients are gone, want the one that has left", n)
 	}
 }
 
-func write(t *testing.T, file string, text []byte) {
+func writeFile(t *testing.T, file string, text []byte) {
 	t.Helper()
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestRemindersOfACertificate counts what is said of one that comes to its end: little, and most
+// TestTLSReloader_ExpiryReminders counts what is said of one that comes to its end: little, and most
 // at the end.
-func TestRemindersOfACertificate(t *testing.T) {
+func TestTLSReloader_ExpiryReminders(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	synctest.Test(t, func(t *testing.T) {
-		var log output
+		var log outputBuffer
 		begin := time.Now()
 		read := func(until time.Time) *certs.Set {
-			cert, key := authority.Issue(until, "hub.example").Files(t)
+			cert, key := authority.Issue(until, "hub.example").WriteFiles(t)
 			set, err := certs.Read(certs.Files{Cert: cert, Key: key}, tls.VersionTLS13)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return set
 		}
-		hub := &secured{
+		reloader := &tlsReloader{
 			store:  certs.NewStore(read(begin.Add(17 * 24 * time.Hour))),
 			logger: newLogger(&log, logText, slog.LevelInfo),
 		}
-		ctx, end := context.WithCancel(t.Context())
-		go hub.remind(ctx) // ends with ctx
-		soon, over := 0, 0
-		after := func(days float64, moreSoon, moreOver int) {
+		ctx, cancel := context.WithCancel(t.Context())
+		go reloader.expiryLoop(ctx) // ends with ctx
+		expiring, expired := 0, 0
+		after := func(days float64, moreExpiring, moreExpired int) {
 			t.Helper()
 			time.Sleep(time.Until(begin.Add(time.Duration(days * 24 * float64(time.Hour)))))
 			synctest.Wait()
-			soon, over = soon+moreSoon, over+moreOver
+			expiring, expired = expiring+moreExpiring, expired+moreExpired
 			text := log.String()
-			if a, b := strings.Count(text, "WARN msg=\"the certificate ends soon"), strings.Count(text, "ERROR msg=\"the certificate has ended"); a != soon || b != over {
-				t.Errorf("after %v days: %d and %d lines, want %d and %d\n%s", days, a, b, soon, over, text)
+			if a, b := strings.Count(text, "WARN msg=\"the certificate ends soon"), strings.Count(text, "ERROR msg=\"the certificate has ended"); a != expiring || b != expired {
+				t.Errorf("after %v days: %d and %d lines, want %d and %d\n%s", days, a, b, expiring, expired, text)
 			}
 		}
 		after(2.9, 0, 0)
@@ -235,35 +235,35 @@ func TestRemindersOfACertificate(t *testing.T) {
 		after(16.9, 13, 0)
 		after(17.03, 0, 1)
 		after(18.03, 0, 24)
-		hub.store.Use(read(begin.Add(20 * 24 * time.Hour)))
+		reloader.store.Replace(read(begin.Add(20 * 24 * time.Hour)))
 		after(18.04, 1, 0)
-		hub.store.Use(read(begin.Add(100 * 24 * time.Hour)))
+		reloader.store.Replace(read(begin.Add(100 * 24 * time.Hour)))
 		after(30, 0, 0)
-		if got := hub.until()(); !got.Equal(begin.Add(100 * 24 * time.Hour)) {
+		if got := reloader.notAfterFunc()(); !got.Equal(begin.Add(100 * 24 * time.Hour)) {
 			t.Errorf("it says that it is good until %v", got)
 		}
-		end()
+		cancel()
 		synctest.Wait()
 	})
 }
 
-// TestTLSTakesARestart to begin with.
-func TestTLSTakesARestart(t *testing.T) {
+// TestTLS_NeedsRestart to begin with.
+func TestTLS_NeedsRestart(t *testing.T) {
 	t.Setenv("HUB_TLS_MIN", "1.2")
 	s, _ := startServer(t)
-	cert, key := testcerts.NewAuthority(t).Local().Files(t)
+	cert, key := testcerts.NewAuthority(t).IssueLocal().WriteFiles(t)
 	t.Setenv("HUB_TLS_CERT", cert)
 	t.Setenv("HUB_TLS_KEY", key)
 	s.reload("only a restart begins or ends to speak TLS")
 }
 
-// TestReminder_FollowsTheWallClock also when the machine has slept: the next warning is due by that.
-func TestReminder_FollowsTheWallClock(t *testing.T) {
+// TestReminder_UsesWallClock also when the machine has slept: the next warning is due by that.
+func TestReminder_UsesWallClock(t *testing.T) {
 	r, now := new(reminder), time.Now()
 	if !r.due(now.Add(time.Hour), now) {
 		t.Fatal("a certificate that ends soon is not warned of")
 	}
-	if r.next != r.next.Round(0) {
-		t.Errorf("the next warning is due at %v, which goes by the clock of timers", r.next)
+	if r.nextAt != r.nextAt.Round(0) {
+		t.Errorf("the next warning is due at %v, which goes by the clock of timers", r.nextAt)
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestTracesFromEndToEnd has a client of each version send to the other, and to one that is not
+// TestTracing_EndToEnd has a client of each version send to the other, and to one that is not
 // there, and finds that in what a collector is sent.
-func TestTracesFromEndToEnd(t *testing.T) {
+func TestTracing_EndToEnd(t *testing.T) {
 	const secret = "secret-of-the-collector"
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization="+secret)
 	collector := testcollector.Start(t)
@@ -24,7 +24,7 @@ func TestTracesFromEndToEnd(t *testing.T) {
 	body := []byte("what nobody else must read")
 	var pair [2]*client.Client
 	for i, version := range []int{1, 2} {
-		pair[i] = dialAs(t, port, version)
+		pair[i] = dialVersion(t, port, version)
 	}
 	for i, c := range pair {
 		other := pair[1-i]
@@ -60,10 +60,10 @@ func TestTracesFromEndToEnd(t *testing.T) {
 // checkSpan holds a span to the message of which it tells.
 func checkSpan(t *testing.T, s *testcollector.Span, name string, version, size int, from, to uint64) {
 	t.Helper()
-	all := testcollector.Attributes(s.Attributes)
-	if s.Name != name || all["messaging.system"] != "messagehub" || all["network.protocol.version"] != strconv.Itoa(version) ||
-		all["messaging.client.id"] != strconv.FormatUint(from, 10) {
-		t.Errorf("span %q: %v", s.Name, all)
+	attributes := testcollector.Attributes(s.Attributes)
+	if s.Name != name || attributes["messaging.system"] != "messagehub" || attributes["network.protocol.version"] != strconv.Itoa(version) ||
+		attributes["messaging.client.id"] != strconv.FormatUint(from, 10) {
+		t.Errorf("span %q: %v", s.Name, attributes)
 	}
 	for _, a := range s.Attributes {
 		if a.Key == "messaging.message.body.size" && a.Value.GetIntValue() != int64(size) {
@@ -83,8 +83,8 @@ func checkSpan(t *testing.T, s *testcollector.Span, name string, version, size i
 	}
 }
 
-// TestACollectorThatIsAway costs messages nothing, and the end of the hub no more than a moment.
-func TestACollectorThatIsAway(t *testing.T) {
+// TestTracing_CollectorStalled costs messages nothing, and the end of the hub no more than a moment.
+func TestTracing_CollectorStalled(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestACollectorThatIsAway(t *testing.T) {
 	}
 	began := time.Now()
 	got := s.interrupt()
-	if took := time.Since(began); got.code != ExitOK || took > flushTraces+30*time.Second { // a busy machine is slow, an end that waits for the collector takes longer still
+	if took := time.Since(began); got.code != ExitOK || took > traceFlushTimeout+30*time.Second { // a busy machine is slow, an end that waits for the collector takes longer still
 		t.Errorf("exit code %d after %v, stderr %s", got.code, took, got.stderr)
 	}
 	if !strings.Contains(got.stdout, "Not Traced") || strings.Count(got.stderr, "traces could not be sent") > 2 {
@@ -110,31 +110,31 @@ func TestACollectorThatIsAway(t *testing.T) {
 	}
 }
 
-func TestNothingIsTracedUnlessAsked(t *testing.T) {
+func TestTracing_OffByDefault(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1") // is not asking
-	c := parseServer(t)
-	if err := c.traces.start(newLogger(new(output), logText, nil)); err != nil || c.traces.tracer != nil {
+	c := parseServerFlags(t)
+	if err := c.traces.start(newLogger(new(outputBuffer), logText, nil)); err != nil || c.traces.tracer != nil {
 		t.Errorf("%v, %v", c.traces.tracer, err)
 	}
-	if config := c.hubConfig(nil); config.Trace != nil {
+	if config := c.hubConfig(nil); config.OnTrace != nil {
 		t.Error("the hub is to trace")
 	}
 	c.traces.flush(t.Context())
 	c.traces.stop()
 }
 
-func TestTraceSettings(t *testing.T) {
+func TestTracing_Flags(t *testing.T) {
 	for _, right := range []string{"http://localhost:4318", "https://collector.example/v1/traces", "http://[::1]:4318", ""} {
-		if c := parseServer(t, "-trace-endpoint="+right); c.traces.endpoint != right {
+		if c := parseServerFlags(t, "-trace-endpoint="+right); c.traces.endpoint != right {
 			t.Errorf("%q became %q", right, c.traces.endpoint)
 		}
 	}
 	for _, wrong := range []string{"localhost:4318", "grpc://localhost:4317", "http://", "http://:4318", "http://me:secret@localhost:4318", "http://localhost/?key=secret", "http://localhost/#1"} {
-		checkRefused(t, run(Server, "-trace-endpoint="+wrong), "start_server: -trace-endpoint="+wrong+": allowed are URLs with http or https")
+		checkUsageError(t, runProgram(Server, "-trace-endpoint="+wrong), "start_server: -trace-endpoint="+wrong+": allowed are URLs with http or https")
 	}
-	checkRefused(t, run(Server, "-trace-sample=0"), "start_server: -trace-sample=0: allowed are whole numbers from 1")
-	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", testcerts.NewAuthority(t).File())
-	got := run(Server, "-addr=127.0.0.1", "-port=0", "-admin=off", "-trace-endpoint=http://localhost:4318")
+	checkUsageError(t, runProgram(Server, "-trace-sample=0"), "start_server: -trace-sample=0: allowed are whole numbers from 1")
+	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", testcerts.NewAuthority(t).WriteFile())
+	got := runProgram(Server, "-addr=127.0.0.1", "-port=0", "-admin=off", "-trace-endpoint=http://localhost:4318")
 	if got.code != ExitUsage || firstLine(got.stderr) != "start_server: cannot trace: insecure HTTP endpoint cannot use TLS client configuration" {
 		t.Errorf("a certificate without TLS: exit code %d, stderr %s", got.code, got.stderr)
 	}

@@ -9,84 +9,84 @@ import (
 	"strings"
 )
 
-// reviewVariables warns of variables that are without effect although somebody
+// checkEnv warns of variables that are without effect although somebody
 // must have meant them for this program. It leaves alone what merely has the
 // program's prefix: Kubernetes gives each container variables such as
 // HUB_SERVICE_HOST when a service is called hub.
-func (s *settings) reviewVariables() {
-	for _, one := range s.list {
-		s.reviewVariable(one, os.Getenv(s.variable(one.name)))
+func (s *settings) checkEnv() {
+	for _, st := range s.list {
+		s.checkEnvVar(st, os.Getenv(s.envVar(st.name)))
 	}
 	for _, variable := range os.Environ() {
 		key, value, _ := strings.Cut(variable, "=")
-		rest, ours := strings.CutPrefix(key, s.prefix+"_")
-		if !ours || value == "" { // an empty one counts as not set
+		suffix, hasPrefix := strings.CutPrefix(key, s.prefix+"_")
+		if !hasPrefix || value == "" { // an empty one counts as not set
 			continue
 		}
-		name := strings.ToLower(strings.ReplaceAll(rest, "_", "-"))
-		if s.lookup(name) != nil && os.Getenv(s.variable(name)) == value { // Windows does not mind how it is written
+		name := strings.ToLower(strings.ReplaceAll(suffix, "_", "-"))
+		if s.lookup(name) != nil && os.Getenv(s.envVar(name)) == value { // Windows does not mind how it is written
 			continue
 		}
-		if near := s.similar(name, question); near != nil {
-			s.warn("%s is not a setting and has no effect, is %s meant?", key, s.variable(near.name))
+		if candidate := s.similar(name, commandLineOnly); candidate != nil {
+			s.warn("%s is not a setting and has no effect, is %s meant?", key, s.envVar(candidate.name))
 		}
 	}
 }
 
-// reviewVariable warns of the variable of a setting when it has a value that is not used.
-func (s *settings) reviewVariable(one *setting, value string) {
+// checkEnvVar warns of the variable of a setting when it has a value that is not used.
+func (s *settings) checkEnvVar(st *setting, value string) {
 	switch {
-	case value == "" || one.name == "version": // HUB_VERSION may well be somebody else's
-	case one.is(question):
-		s.warn("%s has no effect: only a flag can ask, -%s", s.variable(one.name), one.name)
-	case one.origin == "flag" && one.check(value) != nil:
-		text := shown(value)
-		if one.is(secret) {
+	case value == "" || st.name == "version": // HUB_VERSION may well be somebody else's
+	case st.is(commandLineOnly):
+		s.warn("%s has no effect: only a flag can ask, -%s", s.envVar(st.name), st.name)
+	case st.origin == "flag" && st.check(value) != nil:
+		text := quoted(value)
+		if st.is(secret) {
 			text = "(hidden)"
 		}
-		s.warn("%s=%s would be refused if -%s did not beat it: allowed are %s", s.variable(one.name), text, one.name, one.want)
+		s.warn("%s=%s would be refused if -%s did not beat it: allowed are %s", s.envVar(st.name), text, st.name, st.allowed)
 	}
 }
 
 // similar returns the setting whose name is most like one that is none, or nil when
 // that is like no other. Settings with any of the traits in leave are left out.
-func (s *settings) similar(name string, leave trait) *setting {
+func (s *settings) similar(name string, excluded flagAttr) *setting {
 	const longest = 64 // far beyond all of ours, and short enough to be compared at once
 	if len(name) > longest {
 		return nil
 	}
 	var best *setting
-	least := math.MaxInt
-	for _, one := range s.list {
-		if one.traits&leave != 0 {
+	minDistance := math.MaxInt
+	for _, st := range s.list {
+		if st.attrs&excluded != 0 {
 			continue
 		}
-		if d := distance(name, one.name); d < least && isLike(name, one.name, d) {
-			best, least = one, d
+		if d := editDistance(name, st.name); d < minDistance && isTypoOf(name, st.name, d) {
+			best, minDistance = st, d
 		}
 	}
 	return best
 }
 
-// isLike reports whether somebody may have meant known and written name, which is d
+// isTypoOf reports whether somebody may have meant known and written name, which is d
 // edits away from it: one in three to four letters, two in more, or one word goes on
 // where the other ends, such as address for addr. A further part does not count:
 // port-9999-tcp is not like port.
-func isLike(name, known string, d int) bool {
+func isTypoOf(name, known string, edits int) bool {
 	const few, some = 3, 5
 	switch {
-	case d == 0, d == 1 && len(known) >= few, d == 2 && len(known) >= some:
+	case edits == 0, edits == 1 && len(known) >= few, edits == 2 && len(known) >= some:
 		return true
 	case len(name) <= few:
 		return false
 	}
-	more, longer := strings.CutPrefix(name, known)
-	return longer && !strings.HasPrefix(more, "-") || strings.HasPrefix(known, name)
+	suffix, hasPrefix := strings.CutPrefix(name, known)
+	return hasPrefix && !strings.HasPrefix(suffix, "-") || strings.HasPrefix(known, name)
 }
 
-// distance returns how many letters must be added, taken away, changed or swapped with
+// editDistance returns how many letters must be added, taken away, changed or swapped with
 // the next to make b of a (optimal string alignment).
-func distance(a, b string) int {
+func editDistance(a, b string) int {
 	table := make([][]int, len(a)+1) // of the distances between all beginnings
 	for i := range table {
 		table[i] = make([]int, len(b)+1)
@@ -108,12 +108,12 @@ func distance(a, b string) int {
 	return table[len(a)][len(b)]
 }
 
-// meant asks whether a setting was meant, at the end of a sentence.
-func meant(before string, one *setting) string {
-	if one == nil {
+// didYouMean asks whether a setting was meant, at the end of a sentence.
+func didYouMean(prefix string, st *setting) string {
+	if st == nil {
 		return ""
 	}
-	return ", is " + before + one.name + " meant?"
+	return ", is " + prefix + st.name + " meant?"
 }
 
 func (s *settings) warn(format string, args ...any) {
@@ -122,8 +122,8 @@ func (s *settings) warn(format string, args ...any) {
 
 // warnIgnored warns of parts of a file that are not used.
 func (s *settings) warnIgnored(setting string, ignored []string) {
-	for _, what := range ignored {
-		s.warn("%s: ignored: %s", setting, what)
+	for _, item := range ignored {
+		s.warn("%s: ignored: %s", setting, item)
 	}
 }
 
@@ -143,9 +143,9 @@ func (s *settings) printWarnings(w io.Writer) {
 	s.warnings = nil
 }
 
-// tellWarnings tells them as a program that is used by hand tells everything else.
-func (s *settings) tellWarnings(w io.Writer) {
-	if s.log == logJSON {
+// emitWarnings tells them as a program that is used by hand tells everything else.
+func (s *settings) emitWarnings(w io.Writer) {
+	if s.logFormat == logJSON {
 		s.logWarnings(s.logger(w, slog.LevelWarn))
 	} else {
 		s.printWarnings(w)

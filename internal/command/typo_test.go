@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestVariablesWithoutEffect has variables that somebody must have meant for start_server,
+// TestSettings_WarnsOfUnusedVariables has variables that somebody must have meant for start_server,
 // and others that merely look like it.
-func TestVariablesWithoutEffect(t *testing.T) {
+func TestSettings_WarnsOfUnusedVariables(t *testing.T) {
 	tests := []struct {
 		name, value string
 		args        []string
@@ -40,25 +40,25 @@ func TestVariablesWithoutEffect(t *testing.T) {
 			if tt.want != "" {
 				want = []string{tt.want}
 			}
-			if got := parseServer(t, tt.args...).settings.warnings; !slices.Equal(got, want) {
+			if got := parseServerFlags(t, tt.args...).settings.warnings; !slices.Equal(got, want) {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		})
 	}
 }
 
-func TestProgramsWarnOfTypos(t *testing.T) {
+func TestPrograms_WarnOfTypos(t *testing.T) {
 	t.Setenv("HUBCTL_TIMEOUTS", "1s")
 	t.Setenv("SIMULATION_SIZES", "1")
 	t.Setenv("HUB_STALLS", "1s")
 
 	const first = "hubctl list: HUBCTL_TIMEOUTS is not a setting and has no effect, is HUBCTL_TIMEOUT meant?"
-	if got := run(Hubctl, "list", "-port=1"); firstLine(got.stderr) != first {
+	if got := runProgram(Hubctl, "list", "-port=1"); firstLine(got.stderr) != first {
 		t.Errorf("hubctl says %q", got.stderr)
 	}
-	simulated := run(Simulation, "-embed", "-ncli=0", "-log=json")
+	simResult := runProgram(Simulation, "-embed", "-ncli=0", "-log=json")
 	server, _ := startServer(t)
-	for _, stderr := range []string{run(Hubctl, "list", "-port=1", "-log=json").stderr, simulated.stderr, server.interrupt().stderr} {
+	for _, stderr := range []string{runProgram(Hubctl, "list", "-port=1", "-log=json").stderr, simResult.stderr, server.interrupt().stderr} {
 		var event struct{ Level, Msg string }
 		if err := json.Unmarshal([]byte(firstLine(stderr)), &event); err != nil || event.Level != "WARN" {
 			t.Errorf("%v: %s", err, stderr)
@@ -66,14 +66,14 @@ func TestProgramsWarnOfTypos(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
+func TestEditDistance(t *testing.T) {
 	for _, tt := range []struct {
 		a, b string
 		want int
 	}{
 		{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"port", "port", 0}, {"port", "ports", 1}, {"prot", "port", 1}, {"host", "port", 2}, {"stal", "stall", 1}, {"kitten", "sitting", 3},
 	} {
-		if got := distance(tt.a, tt.b); got != tt.want {
+		if got := editDistance(tt.a, tt.b); got != tt.want {
 			t.Errorf("%q to %q: %d, want %d", tt.a, tt.b, got, tt.want)
 		}
 	}

@@ -10,12 +10,12 @@ import (
 // version says what was built, and with what.
 func version(program string) string {
 	info, _ := debug.ReadBuildInfo()
-	return fmt.Sprintf("%s %s %s %s/%s", program, built(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s %s %s %s/%s", program, buildVersion(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// built names the version that Go has found in the repository, and its commit, unless that
+// buildVersion names the version that Go has found in the repository, and its commit, unless that
 // stands in it. A build from elsewhere has neither.
-func built(info *debug.BuildInfo) string {
+func buildVersion(info *debug.BuildInfo) string {
 	if info == nil || info.Main.Version == "" {
 		return "unknown"
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestBuilt(t *testing.T) {
+func TestBuildVersion(t *testing.T) {
 	const commit = "0123456789abcdef0123456789abcdef01234567"
 	for _, tt := range []struct{ version, commit, want string }{
 		{"v1.2.3", commit, "v1.2.3 (0123456789ab)"},
@@ -16,11 +16,11 @@ func TestBuilt(t *testing.T) {
 	} {
 		info := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "CGO_ENABLED", Value: "0"}, {Key: "vcs.revision", Value: tt.commit}}}
 		info.Main.Version = tt.version
-		if got := built(info); got != tt.want {
+		if got := buildVersion(info); got != tt.want {
 			t.Errorf("%q of %q: %q, want %q", tt.version, tt.commit, got, tt.want)
 		}
 	}
-	if got := built(nil); got != "unknown" {
+	if got := buildVersion(nil); got != "unknown" {
 		t.Errorf("nothing known: %q", got)
 	}
 }

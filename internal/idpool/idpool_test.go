@@ -9,7 +9,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestIDsCountUpFromOne(t *testing.T) {
+func TestPool_NextCountsUpFromOne(t *testing.T) {
 	var p Pool
 	for want := uint64(1); want <= 3; want++ {
 		if got := p.Next(); got != want {
@@ -18,21 +18,21 @@ func TestIDsCountUpFromOne(t *testing.T) {
 	}
 }
 
-func TestNoIDTwice(t *testing.T) {
-	const takers, each = 8, 1000
+func TestPool_ConcurrentNextIsUnique(t *testing.T) {
+	const goroutines, each = 8, 1000
 	var p Pool
-	taken := make([][]uint64, takers)
+	results := make([][]uint64, goroutines)
 	var wg sync.WaitGroup
-	for i := range taken {
+	for i := range results {
 		wg.Go(func() {
 			for range each {
-				taken[i] = append(taken[i], p.Next())
+				results[i] = append(results[i], p.Next())
 			}
 		})
 	}
 	wg.Wait()
-	seen := make(map[uint64]bool, takers*each)
-	for _, ids := range taken {
+	seen := make(map[uint64]bool, goroutines*each)
+	for _, ids := range results {
 		last := uint64(0)
 		for _, id := range ids {
 			if seen[id] {
@@ -44,7 +44,7 @@ func TestNoIDTwice(t *testing.T) {
 			seen[id], last = true, id
 		}
 	}
-	if !seen[1] || !seen[takers*each] || seen[0] {
-		t.Errorf("the ids are not 1 to %d", takers*each)
+	if !seen[1] || !seen[goroutines*each] || seen[0] {
+		t.Errorf("the ids are not 1 to %d", goroutines*each)
 	}
 }

@@ -48,19 +48,19 @@ func Text(text []byte) ([]byte, error) {
 	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
 }
 
-// begin is how each block of PEM begins, on a line of its own.
-var begin = []byte("-----BEGIN ")
+// pemBegin is how each block of PEM begins, on a line of its own.
+var pemBegin = []byte("-----BEGIN ")
 
 // IsPEM reports whether text holds the beginning of a block of PEM.
 func IsPEM(text []byte) bool {
-	return bytes.HasPrefix(text, begin) || bytes.Contains(text, append([]byte("\n"), begin...))
+	return bytes.HasPrefix(text, pemBegin) || bytes.Contains(text, append([]byte("\n"), pemBegin...))
 }
 
 // Blocks returns the blocks of PEM in text, and how many others begin and cannot be decoded. Text
 // around them is no part of them.
 func Blocks(text []byte) (blocks []*pem.Block, broken int) {
 	for line := range bytes.Lines(text) {
-		if bytes.HasPrefix(line, begin) {
+		if bytes.HasPrefix(line, pemBegin) {
 			broken++
 		}
 	}

@@ -27,11 +27,11 @@ const (
 // called concurrently.
 type Limiter struct {
 	mu     sync.Mutex
-	errors map[string]*repeated // by text
+	errors map[string]*entry // by text
 }
 
-// repeated is one error that happens again and again.
-type repeated struct {
+// entry is one error that happens again and again.
+type entry struct {
 	interval time.Duration // from the last line to the next
 	next     time.Time     // when the next line is due
 	skipped  int           // since the last line
@@ -42,7 +42,7 @@ type repeated struct {
 func (l *Limiter) Allow(text string) (skipped int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := l.find(text)
+	r := l.lookup(text)
 	now := time.Now()
 	if now.Before(r.next) {
 		r.skipped++
@@ -63,8 +63,8 @@ func Text(err error) string {
 	return err.Error()
 }
 
-// find returns what is known of an error.
-func (l *Limiter) find(text string) *repeated {
+// lookup returns what is known of an error.
+func (l *Limiter) lookup(text string) *entry {
 	r := l.errors[text]
 	if r == nil && len(l.errors) >= maxErrors {
 		text = "" // stands for the rest
@@ -72,9 +72,9 @@ func (l *Limiter) find(text string) *repeated {
 	}
 	if r == nil {
 		if l.errors == nil {
-			l.errors = make(map[string]*repeated)
+			l.errors = make(map[string]*entry)
 		}
-		r = new(repeated)
+		r = new(entry)
 		l.errors[text] = r
 	}
 	return r

@@ -18,7 +18,7 @@ func TestLimiter_SameErrorAtGrowingIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Limiter
 		const failures = 24 * 60 * 60
-		lines, told := 0, 0
+		lines, accounted := 0, 0
 		var last time.Time
 		interval := time.Duration(0)
 		for range failures {
@@ -30,21 +30,21 @@ func TestLimiter_SameErrorAtGrowingIntervals(t *testing.T) {
 				}
 				last = time.Now()
 				lines++
-				told += skipped + 1
+				accounted += skipped + 1
 			}
 			time.Sleep(time.Second)
 		}
-		if max := 10 + int(failures*time.Second/maxInterval); lines < max/2 || lines > max {
-			t.Errorf("%d lines in a day, want at most %d", lines, max)
+		if maxLines := 10 + int(failures*time.Second/maxInterval); lines < maxLines/2 || lines > maxLines {
+			t.Errorf("%d lines in a day, want at most %d", lines, maxLines)
 		}
-		if told > failures || told < failures-int(maxInterval/time.Second) {
-			t.Errorf("%d failures are told of, there were %d", told, failures)
+		if accounted > failures || accounted < failures-int(maxInterval/time.Second) {
+			t.Errorf("%d failures are told of, there were %d", accounted, failures)
 		}
 	})
 }
 
-// TestLimiter_AnotherErrorAtOnce and no more lines for errors that take turns.
-func TestLimiter_AnotherErrorAtOnce(t *testing.T) {
+// TestLimiter_NewErrorLoggedAtOnce and no more lines for errors that take turns.
+func TestLimiter_NewErrorLoggedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Limiter
 		lines := map[string]int{}
@@ -63,8 +63,8 @@ func TestLimiter_AnotherErrorAtOnce(t *testing.T) {
 	})
 }
 
-// TestLimiter_ErrorsThatDifferEachTime fill neither the log nor the memory.
-func TestLimiter_ErrorsThatDifferEachTime(t *testing.T) {
+// TestLimiter_DistinctErrorsAreBounded fill neither the log nor the memory.
+func TestLimiter_DistinctErrorsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Limiter
 		lines := 0
@@ -79,7 +79,7 @@ func TestLimiter_ErrorsThatDifferEachTime(t *testing.T) {
 	})
 }
 
-func TestLimiter_ResetForgets(t *testing.T) {
+func TestLimiter_ResetForgetsErrors(t *testing.T) {
 	var l Limiter
 	l.Allow("no hub")
 	if _, ok := l.Allow("no hub"); ok {
@@ -91,7 +91,7 @@ func TestLimiter_ResetForgets(t *testing.T) {
 	}
 }
 
-func TestText_LeavesOutAddresses(t *testing.T) {
+func TestText_OmitsAddresses(t *testing.T) {
 	broken := func(port int) error {
 		addr := &net.TCPAddr{IP: net.IPv6loopback, Port: port}
 		return fmt.Errorf("connection lost: %w", &net.OpError{Op: "read", Net: "tcp", Source: addr, Addr: addr, Err: errors.New("reset")})

@@ -18,9 +18,9 @@ import (
 	"time"
 )
 
-// patience is how long a manager may take to have room for a datagram. It is there
+// writeTimeout is how long a manager may take to have room for a datagram. It is there
 // for a whole machine, so that it may be busy; and nobody's end is to wait for it.
-const patience = time.Second
+const writeTimeout = time.Second
 
 // Manager is a service manager. Nil is none, to which everything can be told. All
 // methods may be called concurrently.
@@ -64,7 +64,7 @@ func watchdogFromEnvironment() (time.Duration, error) {
 }
 
 // Ready says that the process does its work, for the first time or after Reloading.
-func (m *Manager) Ready(status string) error { return m.tell("READY=1", "STATUS="+status) }
+func (m *Manager) Ready(status string) error { return m.send("READY=1", "STATUS="+status) }
 
 // Reloading says that the process reads its configuration again. Ready must follow.
 func (m *Manager) Reloading() error {
@@ -75,21 +75,21 @@ func (m *Manager) Reloading() error {
 	if err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
-	return m.tell("RELOADING=1", "MONOTONIC_USEC="+microseconds(now))
+	return m.send("RELOADING=1", "MONOTONIC_USEC="+microseconds(now))
 }
 
 // Stopping says that the process winds up, and how long that may take: so long the
 // manager must not kill it, whatever its own settings say.
-func (m *Manager) Stopping(most time.Duration) error {
-	return m.tell("STOPPING=1", "EXTEND_TIMEOUT_USEC="+microseconds(most))
+func (m *Manager) Stopping(timeout time.Duration) error {
+	return m.send("STOPPING=1", "EXTEND_TIMEOUT_USEC="+microseconds(timeout))
 }
 
-// Watch pings the manager, twice in the time that it gives, as long as alive returns nil.
+// RunWatchdog pings the manager, twice in the time that it gives, as long as alive returns nil.
 // After an error there is no ping, but the next question; a process that hangs in alive says
 // nothing more, and is started anew. A ping that cannot be sent is not the last: the
 // manager may be starting anew itself. Watch returns when ctx ends, or at once if nobody
 // asks for pings.
-func (m *Manager) Watch(ctx context.Context, alive func() error) {
+func (m *Manager) RunWatchdog(ctx context.Context, alive func() error) {
 	if m == nil || m.watchdog == 0 {
 		return
 	}
@@ -102,13 +102,13 @@ func (m *Manager) Watch(ctx context.Context, alive func() error) {
 			return
 		}
 		if alive() == nil {
-			_ = m.tell("WATCHDOG=1")
+			_ = m.send("WATCHDOG=1")
 		}
 	}
 }
 
-// tell sends one datagram.
-func (m *Manager) tell(lines ...string) error {
+// send sends one datagram.
+func (m *Manager) send(lines ...string) error {
 	if m == nil {
 		return nil
 	}
@@ -117,7 +117,7 @@ func (m *Manager) tell(lines ...string) error {
 		return fmt.Errorf("notify: %w", err)
 	}
 	defer conn.Close()
-	if err := conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
 	if _, err := conn.Write([]byte(strings.Join(lines, "\n"))); err != nil {

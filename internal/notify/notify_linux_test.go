@@ -24,8 +24,8 @@ func listen(t *testing.T, name string) *net.UnixConn {
 	return conn
 }
 
-// hear returns the next datagram.
-func hear(t *testing.T, conn *net.UnixConn) string {
+// receive returns the next datagram.
+func receive(t *testing.T, conn *net.UnixConn) string {
 	t.Helper()
 	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func fromEnvironment(t *testing.T) *Manager {
 	return m
 }
 
-func TestStates(t *testing.T) {
+func TestManager_ReadyAndStopping(t *testing.T) {
 	abstract := "@go-message-hub-" + strconv.Itoa(os.Getpid())
 	for _, name := range []string{filepath.Join(t.TempDir(), "notify"), abstract} {
 		conn := listen(t, name)
@@ -62,15 +62,15 @@ func TestStates(t *testing.T) {
 			if err := tt.tell(); err != nil {
 				t.Fatal(err)
 			}
-			if got := hear(t, conn); got != tt.want {
+			if got := receive(t, conn); got != tt.want {
 				t.Errorf("%s: told %q, want %q", name, got, tt.want)
 			}
 		}
 	}
 }
 
-// TestReloadingSaysWhen is what notify-reload compares with the time of its signal.
-func TestReloadingSaysWhen(t *testing.T) {
+// TestManager_ReloadingSendsMonotonicTime is what notify-reload compares with the time of its signal.
+func TestManager_ReloadingSendsMonotonicTime(t *testing.T) {
 	conn := listen(t, filepath.Join(t.TempDir(), "notify"))
 	before, err := monotonic()
 	if err != nil {
@@ -79,24 +79,24 @@ func TestReloadingSaysWhen(t *testing.T) {
 	if err := fromEnvironment(t).Reloading(); err != nil {
 		t.Fatal(err)
 	}
-	text, ok := strings.CutPrefix(hear(t, conn), "RELOADING=1\nMONOTONIC_USEC=")
+	text, ok := strings.CutPrefix(receive(t, conn), "RELOADING=1\nMONOTONIC_USEC=")
 	when, err := strconv.ParseInt(text, 10, 64)
-	if late := time.Duration(when)*time.Microsecond - before; !ok || err != nil || late < -time.Microsecond || late > time.Minute {
-		t.Errorf("%q is %v after %v: %v", text, late, before, err)
+	if delay := time.Duration(when)*time.Microsecond - before; !ok || err != nil || delay < -time.Microsecond || delay > time.Minute {
+		t.Errorf("%q is %v after %v: %v", text, delay, before, err)
 	}
 }
 
-func TestWatchPingsWhileAlive(t *testing.T) {
+func TestRunWatchdog_PingsWhileAlive(t *testing.T) {
 	conn := listen(t, filepath.Join(t.TempDir(), "notify"))
 	t.Setenv("WATCHDOG_USEC", "10000")
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	m := fromEnvironment(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	asked, ended := 0, make(chan struct{})
+	calls, done := 0, make(chan struct{})
 	go func() { // ends with ctx
-		defer close(ended)
-		m.Watch(ctx, func() error {
-			if asked++; asked%2 == 0 {
+		defer close(done)
+		m.RunWatchdog(ctx, func() error {
+			if calls++; calls%2 == 0 {
 				return errors.New("not now")
 			}
 			return nil
@@ -104,38 +104,38 @@ func TestWatchPingsWhileAlive(t *testing.T) {
 	}()
 	const pings = 3
 	for range pings {
-		if got := hear(t, conn); got != "WATCHDOG=1" {
+		if got := receive(t, conn); got != "WATCHDOG=1" {
 			t.Errorf("told %q", got)
 		}
 	}
 	cancel()
-	<-ended
-	if asked < 2*pings-1 {
-		t.Errorf("%d questions for %d pings", asked, pings)
+	<-done
+	if calls < 2*pings-1 {
+		t.Errorf("%d questions for %d pings", calls, pings)
 	}
 }
 
-func TestWithoutWatchdogThereAreNoPings(t *testing.T) {
+func TestRunWatchdog_NoPingsWithoutWatchdog(t *testing.T) {
 	listen(t, filepath.Join(t.TempDir(), "notify"))
 	for _, pid := range []string{"", "1"} { // none asked for, or of another process
 		t.Setenv("WATCHDOG_PID", pid)
 		if pid != "" {
 			t.Setenv("WATCHDOG_USEC", "1000")
 		}
-		fromEnvironment(t).Watch(t.Context(), func() error { t.Error("asked"); return nil })
+		fromEnvironment(t).RunWatchdog(t.Context(), func() error { t.Error("asked"); return nil })
 	}
 }
 
-func TestNoManager(t *testing.T) {
+func TestManager_Nil(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	m := fromEnvironment(t)
-	m.Watch(t.Context(), nil)
+	m.RunWatchdog(t.Context(), nil)
 	if err := errors.Join(m.Ready(""), m.Reloading(), m.Stopping(0)); m != nil || err != nil {
 		t.Errorf("%v, %v", m, err)
 	}
 }
 
-func TestManagerThatIsGone(t *testing.T) {
+func TestManager_SocketClosed(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "notify")
 	listen(t, name).Close()
 	t.Setenv("WATCHDOG_USEC", "2000")
@@ -144,19 +144,19 @@ func TestManagerThatIsGone(t *testing.T) {
 		t.Error("told to nobody without an error")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	asked := 0
-	m.Watch(ctx, func() error {
-		if asked++; asked == 3 {
+	calls := 0
+	m.RunWatchdog(ctx, func() error {
+		if calls++; calls == 3 {
 			cancel()
 		}
 		return nil
 	})
-	if asked != 3 {
-		t.Errorf("given up after %d pings", asked)
+	if calls != 3 {
+		t.Errorf("given up after %d pings", calls)
 	}
 }
 
-func TestWrongEnvironment(t *testing.T) {
+func TestFromEnvironment_Invalid(t *testing.T) {
 	for _, tt := range []struct{ socket, watchdog string }{
 		{"vsock:2:1234", ""}, {"relative", ""}, {"/run/notify", "soon"}, {"/run/notify", "0"}, {"/run/notify", "9223372036854775807"},
 	} {

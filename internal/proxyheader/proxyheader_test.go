@@ -13,47 +13,47 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// version2 returns a header of version 2 with this command, family and payload.
-func version2(command, family byte, payload ...byte) string {
-	b := append([]byte(prefix2), command, family)
+// headerV2 returns a header of version 2 with this command, family and payload.
+func headerV2(command, family byte, payload ...byte) string {
+	b := append([]byte(prefixV2), command, family)
 	return string(append(binary.BigEndian.AppendUint16(b, uint16(len(payload))), payload...))
 }
 
 var (
-	addresses4 = []byte{198, 51, 100, 7, 192, 0, 2, 1, 0x9c, 0x40, 0x27, 0x0f} // 198.51.100.7:40000 to 192.0.2.1:9999
-	addresses6 = append(append(netip.MustParseAddr("2001:db8::7").AsSlice(), netip.MustParseAddr("2001:db8::1").AsSlice()...), 0x9c, 0x40, 0x27, 0x0f)
+	addrsV4 = []byte{198, 51, 100, 7, 192, 0, 2, 1, 0x9c, 0x40, 0x27, 0x0f} // 198.51.100.7:40000 to 192.0.2.1:9999
+	addrsV6 = append(append(netip.MustParseAddr("2001:db8::7").AsSlice(), netip.MustParseAddr("2001:db8::1").AsSlice()...), 0x9c, 0x40, 0x27, 0x0f)
 )
 
-// headers are good ones, with the client that each names; "" is none.
-var headers = map[string]string{
+// validHeaders are good ones, with the client that each names; "" is none.
+var validHeaders = map[string]string{
 	"PROXY TCP4 198.51.100.7 192.0.2.1 40000 9999\r\n":  "198.51.100.7:40000",
 	"PROXY TCP6 2001:db8::7 2001:db8::1 40000 9999\r\n": "[2001:db8::7]:40000",
-	"PROXY UNKNOWN\r\n":                                                    "",
-	"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n":                        "",
-	version2(0x21, 0x11, addresses4...):                                    "198.51.100.7:40000",
-	version2(0x21, 0x21, addresses6...):                                    "[2001:db8::7]:40000",
-	version2(0x21, 0x11, append(addresses4[:12:12], 4, 0, 2, 'h', 'i')...): "198.51.100.7:40000", // with what else is known
-	version2(0x20, 0x00):                                                   "",                   // a check of health
-	version2(0x20, 0x11, addresses4...):                                    "",                   // likewise
-	version2(0x21, 0x31, make([]byte, 216)...):                             "",                   // of a Unix socket
-	version2(0x21, 0x21, append(append(make([]byte, 10), 255, 255, 198, 51, 100, 7), addresses6[16:]...)...): "198.51.100.7:40000", // IPv4 within IPv6
+	"PROXY UNKNOWN\r\n":                                                 "",
+	"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n":                     "",
+	headerV2(0x21, 0x11, addrsV4...):                                    "198.51.100.7:40000",
+	headerV2(0x21, 0x21, addrsV6...):                                    "[2001:db8::7]:40000",
+	headerV2(0x21, 0x11, append(addrsV4[:12:12], 4, 0, 2, 'h', 'i')...): "198.51.100.7:40000", // with what else is known
+	headerV2(0x20, 0x00):                                                "",                   // a check of health
+	headerV2(0x20, 0x11, addrsV4...):                                    "",                   // likewise
+	headerV2(0x21, 0x31, make([]byte, 216)...):                          "",                   // of a Unix socket
+	headerV2(0x21, 0x21, append(append(make([]byte, 10), 255, 255, 198, 51, 100, 7), addrsV6[16:]...)...): "198.51.100.7:40000", // IPv4 within IPv6
 }
 
-// TestRead_TakesTheHeaderAlone reads good headers, whole and byte by byte, before a stream of which no byte may be lost.
-func TestRead_TakesTheHeaderAlone(t *testing.T) {
-	const behind = "what the client says, PROXY and more"
-	for header, want := range headers {
+// TestRead_ConsumesHeaderOnly reads good headers, whole and byte by byte, before a stream of which no byte may be lost.
+func TestRead_ConsumesHeaderOnly(t *testing.T) {
+	const payload = "what the client says, PROXY and more"
+	for header, want := range validHeaders {
 		for name, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader} {
-			r := wrap(strings.NewReader(header + behind))
+			r := wrap(strings.NewReader(header + payload))
 			from, err := Read(r)
 			if err != nil || from.IsValid() != (want != "") || want != "" && from.String() != want {
 				t.Errorf("%q, %s: %v, %v, want %q", header, name, from, err, want)
 			}
-			if rest, _ := io.ReadAll(r); string(rest) != behind {
+			if rest, _ := io.ReadAll(r); string(rest) != payload {
 				t.Errorf("%q, %s: %q is left", header, name, rest)
 			}
 		}
-		if !Begins([]byte(header)) || !Begins([]byte(header)[:4]) {
+		if !HasPrefix([]byte(header)) || !HasPrefix([]byte(header)[:4]) {
 			t.Errorf("%q does not begin like a header", header)
 		}
 		for n := range len(header) {
@@ -65,8 +65,8 @@ func TestRead_TakesTheHeaderAlone(t *testing.T) {
 	}
 }
 
-func TestRead_RefusesWhatIsNoHeader(t *testing.T) {
-	for text, none := range map[string]bool{
+func TestRead_InvalidHeaders(t *testing.T) {
+	for text, isNone := range map[string]bool{
 		"\x00\x00\x00\x01\x01":                              true, // a client that asks for its id, and waits
 		"GET / HTTP/1.1\r\n\r\n":                            true,
 		"POST / HTTP/1.1\r\n\r\n":                           true,
@@ -77,20 +77,20 @@ func TestRead_RefusesWhatIsNoHeader(t *testing.T) {
 		"PROXY TCP4 2001:db8::7 2001:db8::1 40000 9999\r\n": false,
 		"PROXY TCP4 198.51.100.7 192.0.2.1 40000 9999\n":    false,
 		"PROXY " + strings.Repeat("x", 200):                 false,
-		version2(0x31, 0x11, addresses4...):                 false, // of another version
-		version2(0x21, 0x11, addresses4[:11]...):            false,
-		version2(0x21, 0x11, make([]byte, 5000)...):         false,
-		version2(0x21, 0x13, addresses4...):                 false,
+		headerV2(0x31, 0x11, addrsV4...):                    false, // of another version
+		headerV2(0x21, 0x11, addrsV4[:11]...):               false,
+		headerV2(0x21, 0x11, make([]byte, 5000)...):         false,
+		headerV2(0x21, 0x13, addrsV4...):                    false,
 	} {
-		if _, err := Read(strings.NewReader(text)); err == nil || errors.Is(err, ErrNone) != none {
-			t.Errorf("%q: %v, no header at all should be %t", text, err, none)
+		if _, err := Read(strings.NewReader(text)); err == nil || errors.Is(err, ErrNone) != isNone {
+			t.Errorf("%q: %v, no header at all should be %t", text, err, isNone)
 		}
 	}
 }
 
 // FuzzRead holds Read to what go-proxyproto makes of the whole stream, and looks that no byte behind a header is taken.
 func FuzzRead(f *testing.F) {
-	for header := range headers {
+	for header := range validHeaders {
 		f.Add([]byte(header + "behind"))
 	}
 	f.Add([]byte("\x00\x00\x00\x01\x01"))
@@ -100,18 +100,18 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			return
 		}
-		taken := stream[:len(stream)-r.Len()]
-		again, err := Read(bytes.NewReader(taken))
+		consumed := stream[:len(stream)-r.Len()]
+		again, err := Read(bytes.NewReader(consumed))
 		if err != nil || again != from {
-			t.Fatalf("%q alone: %v, %v, want %v", taken, again, err, from)
+			t.Fatalf("%q alone: %v, %v, want %v", consumed, again, err, from)
 		}
-		for n := range len(taken) {
-			if _, err := Read(bytes.NewReader(taken[:n])); err == nil {
-				t.Fatalf("%q is taken for a header, although it ends before %q", taken[:n], taken[n:])
+		for n := range len(consumed) {
+			if _, err := Read(bytes.NewReader(consumed[:n])); err == nil {
+				t.Fatalf("%q is taken for a header, although it ends before %q", consumed[:n], consumed[n:])
 			}
 		}
-		if !Begins(taken) || len(taken) > fixed2+int(proxyproto.MaxV2HeaderSize) {
-			t.Fatalf("a header of %d bytes: %q", len(taken), taken)
+		if !HasPrefix(consumed) || len(consumed) > fixedLenV2+int(proxyproto.MaxV2HeaderSize) {
+			t.Fatalf("a header of %d bytes: %q", len(consumed), consumed)
 		}
 	})
 }

@@ -17,38 +17,38 @@ type Roster[M comparable] struct {
 	mu      sync.RWMutex
 	members map[uint64]M
 	ids     []uint64 // ascending
-	lent    bool     // IDs handed out ids: what is in it must not change any more
+	shared  bool     // IDs handed out ids: what is in it must not change any more
 	peak    int
 }
 
 // Join adds a member. An id that is already there gets the new member; the one that it had
 // is returned, or the zero M.
-func (r *Roster[M]) Join(id uint64, member M) (before M) {
+func (r *Roster[M]) Join(id uint64, member M) (prev M) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.members == nil {
 		r.members = make(map[uint64]M)
 	}
-	before, there := r.members[id]
-	if !there {
+	prev, ok := r.members[id]
+	if !ok {
 		r.insert(id)
 	}
 	r.members[id] = member
 	r.peak = max(r.peak, len(r.ids))
-	return before
+	return prev
 }
 
 // Leave removes the member with this id if it is this one, and reports whether it was.
 func (r *Roster[M]) Leave(id uint64, member M) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now, there := r.members[id]; !there || now != member {
+	if current, ok := r.members[id]; !ok || current != member {
 		return false
 	}
 	delete(r.members, id)
 	r.unshare()
-	at, _ := slices.BinarySearch(r.ids, id)
-	r.ids = slices.Delete(r.ids, at, at+1)
+	i, _ := slices.BinarySearch(r.ids, id)
+	r.ids = slices.Delete(r.ids, i, i+1)
 	return true
 }
 
@@ -68,12 +68,12 @@ func (r *Roster[M]) Find(ids []uint64, found []M) {
 func (r *Roster[M]) IDs() []uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lent = true
+	r.shared = true
 	return slices.Clip(r.ids)
 }
 
 // Size returns how many members there are, and the most that ever were.
-func (r *Roster[M]) Size() (now, peak int) {
+func (r *Roster[M]) Size() (current, peak int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.ids), r.peak
@@ -87,14 +87,14 @@ func (r *Roster[M]) insert(id uint64) {
 		return
 	}
 	r.unshare()
-	at, _ := slices.BinarySearch(r.ids, id)
-	r.ids = slices.Insert(r.ids, at, id)
+	i, _ := slices.BinarySearch(r.ids, id)
+	r.ids = slices.Insert(r.ids, i, id)
 }
 
 // unshare makes sure that nobody else reads r.ids.
 func (r *Roster[M]) unshare() {
-	if r.lent {
+	if r.shared {
 		r.ids = slices.Clone(r.ids)
-		r.lent = false
+		r.shared = false
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestTheZeroRosterIsEmpty(t *testing.T) {
+func TestRoster_ZeroValueIsEmpty(t *testing.T) {
 	var r Roster[string]
 	if ids := r.IDs(); len(ids) != 0 {
 		t.Errorf("IDs: %v", ids)
@@ -28,7 +28,7 @@ func TestTheZeroRosterIsEmpty(t *testing.T) {
 	}
 }
 
-func TestFindWritesToThePlaceOfEachID(t *testing.T) {
+func TestRoster_FindKeepsOrderOfIDs(t *testing.T) {
 	var r Roster[string]
 	r.Join(1, "one")
 	r.Join(3, "three")
@@ -40,7 +40,7 @@ func TestFindWritesToThePlaceOfEachID(t *testing.T) {
 	}
 }
 
-func TestJoiningTwiceReplacesTheMember(t *testing.T) {
+func TestRoster_JoinTwiceReplacesMember(t *testing.T) {
 	var r Roster[string]
 	r.Join(7, "old")
 	r.Join(7, "new")
@@ -54,16 +54,16 @@ func TestJoiningTwiceReplacesTheMember(t *testing.T) {
 	}
 }
 
-// lent is a slice that IDs handed out, with what was in it then.
-type lent struct{ slice, then []uint64 }
+// sharedIDs is a slice that IDs handed out, with what was in it then.
+type sharedIDs struct{ slice, want []uint64 }
 
-// TestRosterIsAMap compares a roster with a map after every step, and sees to it
+// TestRoster_MatchesModel compares a roster with a map after every step, and sees to it
 // that no slice that was handed out ever changes.
-func TestRosterIsAMap(t *testing.T) {
+func TestRoster_MatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var r Roster[int]
 		model, peak, joins := map[uint64]int{}, 0, 0
-		var handedOut []lent
+		var handedOut []sharedIDs
 		id := rapid.Uint64Range(1, 20)
 		t.Repeat(map[string]func(*rapid.T){
 			"join": func(t *rapid.T) {
@@ -91,14 +91,14 @@ func TestRosterIsAMap(t *testing.T) {
 				if cap(ids) != len(ids) {
 					t.Fatalf("%d ids with room for %d: an append would write where others read", len(ids), cap(ids))
 				}
-				handedOut = append(handedOut, lent{ids, slices.Clone(ids)})
+				handedOut = append(handedOut, sharedIDs{ids, slices.Clone(ids)})
 			},
 			"": func(t *rapid.T) {
 				peak = max(peak, len(model))
-				compare(t, &r, model, peak)
+				checkRoster(t, &r, model, peak)
 				for _, l := range handedOut {
-					if !slices.Equal(l.slice, l.then) {
-						t.Fatalf("a slice that was handed out as %v is now %v", l.then, l.slice)
+					if !slices.Equal(l.slice, l.want) {
+						t.Fatalf("a slice that was handed out as %v is now %v", l.want, l.slice)
 					}
 				}
 			},
@@ -106,15 +106,15 @@ func TestRosterIsAMap(t *testing.T) {
 	})
 }
 
-func compare(t *rapid.T, r *Roster[int], model map[uint64]int, peak int) {
+func checkRoster(t *rapid.T, r *Roster[int], model map[uint64]int, peak int) {
 	ids := slices.Sorted(maps.Keys(model))
-	if now, most := r.Size(); now != len(ids) || most != peak {
-		t.Fatalf("size %d, peak %d, want %d and %d", now, most, len(ids), peak)
+	if now, gotPeak := r.Size(); now != len(ids) || gotPeak != peak {
+		t.Fatalf("size %d, peak %d, want %d and %d", now, gotPeak, len(ids), peak)
 	}
-	asked := append(slices.Clone(ids), 0, 21, 999)
-	found := make([]int, len(asked))
-	r.Find(asked, found)
-	for i, id := range asked {
+	query := append(slices.Clone(ids), 0, 21, 999)
+	found := make([]int, len(query))
+	r.Find(query, found)
+	for i, id := range query {
 		if found[i] != model[id] {
 			t.Fatalf("behind %d is %d, want %d", id, found[i], model[id])
 		}
@@ -125,9 +125,9 @@ func compare(t *rapid.T, r *Roster[int], model map[uint64]int, peak int) {
 	}
 }
 
-// TestConcurrentUse has everybody join and leave, look and ask at once. What they
+// TestRoster_ConcurrentUse has everybody join and leave, look and ask at once. What they
 // see must be ascending, and a pair that joins in one order is seen in it.
-func TestConcurrentUse(t *testing.T) {
+func TestRoster_ConcurrentUse(t *testing.T) {
 	const members, rounds = 8, 300
 	var r Roster[uint64]
 	var wg sync.WaitGroup
@@ -137,7 +137,7 @@ func TestConcurrentUse(t *testing.T) {
 			for range rounds {
 				id := 1 + i + members*random.Uint64N(4) // nobody else's
 				r.Join(id, id)
-				look(t, &r, id)
+				checkIDs(t, &r, id)
 				if !r.Leave(id, id) {
 					t.Errorf("%d was not there to leave", id)
 				}
@@ -150,15 +150,15 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-func look(t *testing.T, r *Roster[uint64], me uint64) {
+func checkIDs(t *testing.T, r *Roster[uint64], self uint64) {
 	ids := r.IDs()
-	if !slices.IsSorted(ids) || !slices.Contains(ids, me) {
-		t.Errorf("ids %v: want them ascending, and %d among them", ids, me)
+	if !slices.IsSorted(ids) || !slices.Contains(ids, self) {
+		t.Errorf("ids %v: want them ascending, and %d among them", ids, self)
 	}
 	found := make([]uint64, len(ids))
 	r.Find(ids, found)
 	for i, id := range ids {
-		if found[i] != id && found[i] != 0 || id == me && found[i] == 0 {
+		if found[i] != id && found[i] != 0 || id == self && found[i] == 0 {
 			t.Errorf("behind %d is %d", id, found[i])
 		}
 	}

@@ -8,27 +8,27 @@ import (
 	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
-// BenchmarkTake is what a receiver does for each message in order, the clock and
+// BenchmarkReceiver_CheckBody is what a receiver does for each message in order, the clock and
 // the latency included.
-func BenchmarkTake(b *testing.B) {
+func BenchmarkReceiver_CheckBody(b *testing.B) {
 	for _, oneIn := range []int{1, sampleOneIn} {
-		for _, verify := range []Verify{VerifyOff, VerifyHeader, VerifyFull} {
+		for _, verify := range []VerifyMode{VerifyOff, VerifyHeader, VerifyFull} {
 			for _, size := range []int{128, 10240} {
 				b.Run(fmt.Sprintf("%v/size=%d/one-in=%d", verify, size, oneIn), func(b *testing.B) {
-					benchmarkTake(b, verify, size, oneIn)
+					benchmarkCheckBody(b, verify, size, oneIn)
 				})
 			}
 		}
 	}
 }
 
-func benchmarkTake(b *testing.B, verify Verify, size, oneIn int) {
+func benchmarkCheckBody(b *testing.B, verify VerifyMode, size, oneIn int) {
 	const clients, messages = 100, 16
 	plan := Config{Size: size, Clients: clients, Messages: messages}.Plan()
 	pattern := newPattern(size)
 	r := &receiver{
 		epoch: time.Now().Add(-time.Second), oneIn: oneIn,
-		check: newChecker(plan, pattern, verify, 0), latency: stats.NewLatency(),
+		checker: newChecker(plan, pattern, verify, 0), latency: stats.NewLatency(),
 	}
 	var bodies [][]byte
 	for number := range uint32(messages) {
@@ -44,18 +44,18 @@ func benchmarkTake(b *testing.B, verify Verify, size, oneIn int) {
 	for b.Loop() {
 		if i == len(bodies) {
 			i = 0
-			clear(r.check.next)
+			clear(r.checker.next)
 		}
-		r.take(bodies[i])
+		r.checkBody(bodies[i])
 		i++
 	}
-	if p := r.check.problems(nil, plan.perReceiver()); verify != VerifyOff && p[2].Count+p[3].Count > 0 {
+	if p := r.checker.problems(nil, plan.deliveriesPerReceiver()); verify != VerifyOff && p[2].Count+p[3].Count > 0 {
 		b.Errorf("found %v", p)
 	}
 }
 
-// BenchmarkFill is what a sender does to make a body.
-func BenchmarkFill(b *testing.B) {
+// BenchmarkPattern_Fill is what a sender does to make a body.
+func BenchmarkPattern_Fill(b *testing.B) {
 	for _, size := range []int{128, 10240} {
 		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
 			pattern := newPattern(size)

@@ -23,8 +23,8 @@ const headerSize = 16
 // header is what stands in front of a body, as two words: both ends need it
 // whole (to find the rest) as often as in parts.
 type header struct {
-	origin   uint64 // sender and number
-	intended uint64 // ns since the epoch of the run
+	messageID uint64 // sender and number
+	intended  uint64 // ns since the epoch of the run
 }
 
 func newHeader(sender int, number uint32, intended time.Duration) header {
@@ -37,28 +37,28 @@ func parseHeader(body []byte) header {
 }
 
 func (h header) put(body []byte) {
-	binary.BigEndian.PutUint64(body, h.origin)
+	binary.BigEndian.PutUint64(body, h.messageID)
 	binary.BigEndian.PutUint64(body[8:headerSize], h.intended)
 }
 
-func (h header) sender() uint32 { return uint32(h.origin >> 32) }
-func (h header) number() uint32 { return uint32(h.origin) }
+func (h header) sender() uint32 { return uint32(h.messageID >> 32) }
+func (h header) number() uint32 { return uint32(h.messageID) }
 
 // The odd multipliers of SplitMix64: their products have well mixed high bits.
 const (
-	mixOrigin   = 0xbf58476d1ce4e5b9
-	mixIntended = 0x94d049bb133111eb
+	mixMessageID = 0xbf58476d1ce4e5b9
+	mixIntended  = 0x94d049bb133111eb
 )
 
 // mix spreads the header over 64 bits, best in the high ones.
 func (h header) mix() uint64 {
-	return (h.origin*mixOrigin ^ h.intended) * mixIntended
+	return (h.messageID*mixMessageID ^ h.intended) * mixIntended
 }
 
-// spreadBits is the logarithm of how many different rests there are: 32 Ki, so
+// patternOffsetBits is the logarithm of how many different rests there are: 32 Ki, so
 // that a piece of another body is taken for the right one once in 32,768 times,
 // while the pattern of small bodies stays in the processor's nearer caches.
-const spreadBits = 15
+const patternOffsetBits = 15
 
 // pattern makes and checks bodies of one size. It is read only after newPattern
 // and shared by all senders and receivers.
@@ -68,16 +68,16 @@ type pattern struct {
 }
 
 func newPattern(size int) *pattern {
-	p := &pattern{size: size, bytes: make([]byte, size+1<<spreadBits)}
+	p := &pattern{size: size, bytes: make([]byte, size+1<<patternOffsetBits)}
 	random := rand.NewChaCha8([32]byte([]byte("a fixed seed, the same each time")))
 	_, _ = random.Read(p.bytes) // never fails
 	return p
 }
 
-// rest returns what stands behind h.
-func (p *pattern) rest(h header) []byte {
-	at := int(h.mix() >> (64 - spreadBits))
-	return p.bytes[at : at+p.size-headerSize]
+// tail returns what stands behind h.
+func (p *pattern) tail(h header) []byte {
+	offset := int(h.mix() >> (64 - patternOffsetBits))
+	return p.bytes[offset : offset+p.size-headerSize]
 }
 
 // fill writes a body into one of p.size bytes. A body too small for a header
@@ -87,10 +87,10 @@ func (p *pattern) fill(body []byte, h header) {
 		return
 	}
 	h.put(body)
-	copy(body[headerSize:], p.rest(h))
+	copy(body[headerSize:], p.tail(h))
 }
 
-// fits says whether a body of p.size bytes with the header h is what fill made.
-func (p *pattern) fits(body []byte, h header) bool {
-	return bytes.Equal(body[headerSize:], p.rest(h))
+// matches says whether a body of p.size bytes with the header h is what fill made.
+func (p *pattern) matches(body []byte, h header) bool {
+	return bytes.Equal(body[headerSize:], p.tail(h))
 }

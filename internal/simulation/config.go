@@ -49,20 +49,20 @@ type Config struct {
 	Clients  int                                   // how many connect, 0 to MaxClients
 	Messages int                                   // how often each client sends to all the others, 0 to MaxMessages
 	Interval time.Duration                         // between two sends of one client, see Run; 0 is as fast as the hub takes them
-	Verify   Verify                                // how closely receivers look; the zero value is VerifyFull
+	Verify   VerifyMode                            // how closely receivers look; the zero value is VerifyFull
 
-	Protocol  int   // version of the protocol, 1 or 2; 0 means 1
-	Report    Level // how far each message must come before it is reported; version 2 only
-	Reconnect int   // how often each connection is broken on the way, 0 to MaxReconnects; version 2 only
+	Protocol    int   // version of the protocol, 1 or 2; 0 means 1
+	ReportLevel Level // how far each message must come before it is reported; version 2 only
+	Reconnects  int   // how often each connection is broken on the way, 0 to MaxReconnects; version 2 only
 
 	// Timeout bounds each connect, and the time in which neither a send is
 	// accepted nor a delivery received. 0 means DefaultTimeout.
 	Timeout time.Duration
 
-	ShowStats bool         // show progress and final statistics; problems are shown in any case
-	Out       io.Writer    // for the plan and the bars; nil discards
-	Terminal  bool         // draw bars on Out; otherwise log one line a second
-	Logger    *slog.Logger // nil discards
+	ShowStats  bool         // show progress and final statistics; problems are shown in any case
+	Out        io.Writer    // for the plan and the bars; nil discards
+	IsTerminal bool         // draw bars on Out; otherwise log one line a second
+	Logger     *slog.Logger // nil discards
 }
 
 // Validate returns an error that names each setting out of range by its flag,
@@ -76,8 +76,8 @@ func (c Config) Validate() error {
 		checkNotNegative("i", c.Interval),
 		checkNotNegative("timeout", c.Timeout),
 		c.Verify.check(),
-		checkRange("reconnect", "times", c.Reconnect, MaxReconnects),
-		c.Report.check(),
+		checkRange("reconnect", "times", c.Reconnects, MaxReconnects),
+		c.ReportLevel.check(),
 		c.checkProtocol(),
 	)
 }
@@ -88,10 +88,10 @@ func (c Config) checkProtocol() error {
 		return fmt.Errorf("-protocol=%d: allowed are 1 and 2", c.Protocol)
 	case c.Protocol != 2 && c.Token != nil:
 		return errors.New("-token and -token-file: a token takes -protocol=2")
-	case c.Protocol != 2 && c.Report != LevelNone:
-		return fmt.Errorf("-report=%v: reports take -protocol=2", c.Report)
-	case c.Protocol != 2 && c.Reconnect > 0:
-		return fmt.Errorf("-reconnect=%d: to come back takes -protocol=2", c.Reconnect)
+	case c.Protocol != 2 && c.ReportLevel != LevelNone:
+		return fmt.Errorf("-report=%v: reports take -protocol=2", c.ReportLevel)
+	case c.Protocol != 2 && c.Reconnects > 0:
+		return fmt.Errorf("-reconnect=%d: to come back takes -protocol=2", c.Reconnects)
 	}
 	return nil
 }
@@ -107,9 +107,9 @@ func checkAddr(addr string) error {
 	return nil
 }
 
-func checkRange(flag, unit string, value, most int) error {
-	if value < 0 || value > most {
-		return fmt.Errorf("-%s=%d: allowed are 0 to %s %s", flag, value, humanize.Comma(int64(most)), unit)
+func checkRange(flag, unit string, value, maxValue int) error {
+	if value < 0 || value > maxValue {
+		return fmt.Errorf("-%s=%d: allowed are 0 to %s %s", flag, value, humanize.Comma(int64(maxValue)), unit)
 	}
 	return nil
 }

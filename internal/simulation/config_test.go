@@ -11,12 +11,12 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// valid returns the defaults of the command.
-func valid() Config {
+// validConfig returns the defaults of the command.
+func validConfig() Config {
 	return Config{Addr: "localhost:9999", Size: 10240, Clients: 100, Messages: 100, Interval: time.Millisecond}
 }
 
-func TestValidateAccepts(t *testing.T) {
+func TestConfig_ValidateAccepts(t *testing.T) {
 	tests := map[string]func(*Config){
 		"the defaults":  func(*Config) {},
 		"all zero":      func(c *Config) { c.Size, c.Clients, c.Messages, c.Interval = 0, 0, 0, 0 },
@@ -28,7 +28,7 @@ func TestValidateAccepts(t *testing.T) {
 	}
 	for name, change := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := valid()
+			c := validConfig()
 			change(&c)
 			if err := c.Validate(); err != nil {
 				t.Error(err)
@@ -37,7 +37,7 @@ func TestValidateAccepts(t *testing.T) {
 	}
 }
 
-func TestValidateRefuses(t *testing.T) {
+func TestConfig_ValidateRejects(t *testing.T) {
 	tests := []struct {
 		change func(*Config)
 		names  []string // flag with value, and what is allowed
@@ -61,7 +61,7 @@ func TestValidateRefuses(t *testing.T) {
 			continue // an int has 32 bits here, and less is allowed
 		}
 		t.Run(test.names[0], func(t *testing.T) {
-			c := valid()
+			c := validConfig()
 			test.change(&c)
 			err := c.Validate()
 			if err == nil {
@@ -79,8 +79,8 @@ func TestValidateRefuses(t *testing.T) {
 	}
 }
 
-func TestVerifyIsAFlag(t *testing.T) {
-	var v Verify
+func TestVerifyMode_IsFlagValue(t *testing.T) {
+	var v VerifyMode
 	flags := flag.NewFlagSet("", flag.ContinueOnError)
 	flags.SetOutput(&strings.Builder{})
 	flags.Var(&v, "verify", "")
@@ -94,16 +94,16 @@ func TestVerifyIsAFlag(t *testing.T) {
 	}
 }
 
-func TestVerifyMarshals(t *testing.T) {
+func TestVerifyMode_MarshalsAsName(t *testing.T) {
 	text, err := json.Marshal(VerifyHeader)
 	if err != nil || string(text) != `"header"` {
 		t.Errorf("got %s, %v", text, err)
 	}
-	var v Verify
+	var v VerifyMode
 	if err := json.Unmarshal([]byte(`"off"`), &v); err != nil || v != VerifyOff {
 		t.Errorf("got %v, %v", v, err)
 	}
-	if _, err := json.Marshal(Verify(9)); err == nil {
+	if _, err := json.Marshal(VerifyMode(9)); err == nil {
 		t.Error("marshalled what is none")
 	}
 }

@@ -16,25 +16,25 @@ type fakeHub struct {
 	// client that connected as number receiver (from 1). nil is an honest hub.
 	deliver func(receiver uint64, n int, body []byte) [][]byte
 
-	relayed func(n int) // called after the n-th relay, from 1
-	mute    bool        // never answers at all
+	onRelay func(n int) // called after the n-th relay, from 1
+	silent  bool        // never answers at all
 	sameID  bool        // tells everybody that he is number 1
 	addr    string
 
 	listener net.Listener
-	serving  sync.WaitGroup
+	wg       sync.WaitGroup
 
 	mu      sync.Mutex
-	clients map[uint64]*fakeSession
+	clients map[uint64]*fakeConn
 	ids     []uint64
 	relays  int
 	closed  bool
 }
 
-type fakeSession struct {
-	conn  net.Conn
-	mu    sync.Mutex
-	count int // deliveries so far
+type fakeConn struct {
+	conn       net.Conn
+	mu         sync.Mutex
+	deliveries int // deliveries so far
 }
 
 // start makes h listen until the test ends.
@@ -45,23 +45,23 @@ func (h *fakeHub) start(t *testing.T) *fakeHub {
 		t.Fatal(err)
 	}
 	h.listener, h.addr = listener, listener.Addr().String()
-	h.clients = make(map[uint64]*fakeSession)
-	h.serving.Go(h.accept)
+	h.clients = make(map[uint64]*fakeConn)
+	h.wg.Go(h.accept)
 	t.Cleanup(func() {
-		h.vanish()
-		h.serving.Wait()
+		h.closeAll()
+		h.wg.Wait()
 	})
 	return h
 }
 
-// vanish cuts all connections.
-func (h *fakeHub) vanish() {
+// closeAll cuts all connections.
+func (h *fakeHub) closeAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
 	h.listener.Close()
-	for _, s := range h.clients {
-		s.conn.Close()
+	for _, c := range h.clients {
+		c.conn.Close()
 	}
 }
 
@@ -73,90 +73,90 @@ func (h *fakeHub) accept() {
 		}
 		h.mu.Lock()
 		id := uint64(len(h.ids) + 1)
-		session := &fakeSession{conn: conn}
+		c := &fakeConn{conn: conn}
 		h.ids = append(h.ids, id)
-		h.clients[id] = session
+		h.clients[id] = c
 		if h.closed {
 			conn.Close()
 		}
 		h.mu.Unlock()
-		h.serving.Go(func() {
+		h.wg.Go(func() {
 			defer conn.Close()
-			h.serve(id, session)
+			h.serve(id, c)
 		})
 	}
 }
 
-func (h *fakeHub) serve(id uint64, s *fakeSession) {
+func (h *fakeHub) serve(id uint64, c *fakeConn) {
 	for {
 		frame := make([]byte, wire.HeaderSize)
-		if _, err := io.ReadFull(s.conn, frame); err != nil {
+		if _, err := io.ReadFull(c.conn, frame); err != nil {
 			return
 		}
-		size, err := wire.Size(frame, wire.MaxRequest(wire.DefaultMaxBody))
+		size, err := wire.Size(frame, wire.MaxRequestLength(wire.DefaultMaxBody))
 		if err != nil {
 			return
 		}
 		frame = append(frame, make([]byte, size-len(frame))...)
-		if _, err := io.ReadFull(s.conn, frame[wire.HeaderSize:]); err != nil {
+		if _, err := io.ReadFull(c.conn, frame[wire.HeaderSize:]); err != nil {
 			return
 		}
-		kind, payload := wire.Split(frame)
-		if !h.mute {
-			h.answer(id, s, kind, payload)
+		frameType, payload := wire.Split(frame)
+		if !h.silent {
+			h.handleFrame(id, c, frameType, payload)
 		}
 	}
 }
 
-func (h *fakeHub) answer(id uint64, s *fakeSession, kind wire.Type, payload []byte) {
-	switch kind {
+func (h *fakeHub) handleFrame(id uint64, c *fakeConn, frameType wire.Type, payload []byte) {
+	switch frameType {
 	case wire.TypeIdentity:
 		if h.sameID {
 			id = 1
 		}
-		s.write(wire.AppendIdentity(nil, id))
+		c.write(wire.AppendIdentity(nil, id))
 	case wire.TypeList:
 		h.mu.Lock()
 		others := h.ids[:len(h.ids):len(h.ids)]
 		h.mu.Unlock()
-		s.write(wire.AppendList(nil, others[:id-1], others[id:]))
+		c.write(wire.AppendList(nil, others[:id-1], others[id:]))
 	case wire.TypeRelay:
 		relay, err := wire.ParseRelay(payload)
 		if err != nil {
 			return
 		}
 		for to := range relay.To.All() {
-			h.relay(to, relay.Body)
+			h.writeDelivery(to, relay.Body)
 		}
 		h.mu.Lock()
 		h.relays++
 		n := h.relays
 		h.mu.Unlock()
-		if h.relayed != nil {
-			h.relayed(n)
+		if h.onRelay != nil {
+			h.onRelay(n)
 		}
 	}
 }
 
-// relay writes one delivery, or what stands for it.
-func (h *fakeHub) relay(to uint64, body []byte) {
+// writeDelivery writes one delivery, or what stands for it.
+func (h *fakeHub) writeDelivery(to uint64, body []byte) {
 	h.mu.Lock()
-	s := h.clients[to]
+	c := h.clients[to]
 	h.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	bodies := [][]byte{body}
 	if h.deliver != nil {
-		bodies = h.deliver(to, s.count, body)
+		bodies = h.deliver(to, c.deliveries, body)
 	}
-	s.count++
+	c.deliveries++
 	for _, b := range bodies {
-		_, _ = s.conn.Write(wire.AppendDelivery(nil, b)) // the reader learns of it
+		_, _ = c.conn.Write(wire.AppendRelayDelivery(nil, b)) // the reader learns of it
 	}
 }
 
-func (s *fakeSession) write(frame []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, _ = s.conn.Write(frame) // the reader learns of it
+func (c *fakeConn) write(frame []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = c.conn.Write(frame) // the reader learns of it
 }

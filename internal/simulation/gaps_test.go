@@ -2,7 +2,7 @@ package simulation
 
 import "testing"
 
-func TestGaps(t *testing.T) {
+func TestGaps_Fill(t *testing.T) {
 	tests := []struct {
 		name    string
 		fill    []uint32
@@ -19,8 +19,8 @@ func TestGaps(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var g gaps
-			for _, s := range []span{{2, 4}, {5, 7}, {8, 9}} {
-				g.open(s)
+			for _, nr := range []numberRange{{2, 4}, {5, 7}, {8, 9}} {
+				g.open(nr)
 			}
 			for _, n := range test.fill {
 				if !g.fill(n) {
@@ -39,17 +39,17 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-func TestGapsSplitInTheMiddle(t *testing.T) {
+func TestGaps_FillSplitsRange(t *testing.T) {
 	g := gaps{{0, 9}}
 	if !g.fill(4) || g.String() != "0-3, 5-8" || g.count() != 8 {
 		t.Errorf("left are %s, %d", g, g.count())
 	}
 }
 
-func TestGapsNameOnlyAFew(t *testing.T) {
+func TestGaps_StringLimitsRanges(t *testing.T) {
 	var g gaps
 	for n := range uint32(100) {
-		g.open(span{2 * n, 2*n + 1})
+		g.open(numberRange{2 * n, 2*n + 1})
 	}
 	if want := "0, 2, 4, 6, …"; g.String() != want || g.count() != 100 {
 		t.Errorf("got %s, %d; want %s", g, g.count(), want)

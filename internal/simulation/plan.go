@@ -37,34 +37,34 @@ func (c Config) Plan() Plan {
 	if c.Clients < 2 {
 		return p // nobody to send to
 	}
-	others := uint64(c.Clients - 1)
+	receivers := uint64(c.Clients - 1)
 	p.Sends = uint64(c.Clients) * uint64(c.Messages)
-	p.Deliveries = p.Sends * others
-	p.BodyBytes = times(p.Deliveries, uint64(c.Size))
-	onSend, onDelivery := uint64(relayOverhead), uint64(deliveryOverhead)
+	p.Deliveries = p.Sends * receivers
+	p.BodyBytes = mulSaturating(p.Deliveries, uint64(c.Size))
+	perSend, perDelivery := uint64(relayOverhead), uint64(deliveryOverhead)
 	if c.Protocol == 2 {
-		onSend, onDelivery = sendOverhead, deliverOverhead
+		perSend, perDelivery = sendOverhead, deliverOverhead
 	}
-	sent := times(p.Sends, onSend+others*receiverOverhead+uint64(c.Size))
-	delivered := times(p.Deliveries, onDelivery+uint64(c.Size))
-	p.WireBytes = plus(sent, delivered)
-	if c.Report != LevelNone {
-		p.WireBytes = plus(p.WireBytes, times(p.Sends, reportOverhead+others))
+	sent := mulSaturating(p.Sends, perSend+receivers*receiverOverhead+uint64(c.Size))
+	delivered := mulSaturating(p.Deliveries, perDelivery+uint64(c.Size))
+	p.WireBytes = addSaturating(sent, delivered)
+	if c.ReportLevel != LevelNone {
+		p.WireBytes = addSaturating(p.WireBytes, mulSaturating(p.Sends, reportOverhead+receivers))
 	}
 	return p
 }
 
-// messages returns how many messages each client sends and how many each
+// messagesPerSender returns how many messages each client sends and how many each
 // receives from each of the others.
-func (p Plan) messages() uint32 {
+func (p Plan) messagesPerSender() uint32 {
 	if p.Sends == 0 {
 		return 0
 	}
 	return uint32(p.Sends / uint64(p.Clients))
 }
 
-// perReceiver returns how many deliveries each client gets.
-func (p Plan) perReceiver() uint64 {
+// deliveriesPerReceiver returns how many deliveries each client gets.
+func (p Plan) deliveriesPerReceiver() uint64 {
 	if p.Deliveries == 0 {
 		return 0
 	}
@@ -78,13 +78,13 @@ func (p Plan) String() string {
 		return clients + ", nothing to send"
 	}
 	return fmt.Sprintf("%s send %s × %s each to %s: %s deliveries, %s of bodies, %s on the wire",
-		clients, humanize.Comma(int64(p.messages())), humanize.Bytes(uint64(p.Size)),
+		clients, humanize.Comma(int64(p.messagesPerSender())), humanize.Bytes(uint64(p.Size)),
 		english.Plural(p.Clients-1, "other", ""),
 		humanize.Comma(int64(p.Deliveries)), humanize.BytesN(p.BodyBytes, 3), humanize.BytesN(p.WireBytes, 3))
 }
 
-// times multiplies and stops at the largest uint64.
-func times(a, b uint64) uint64 {
+// mulSaturating multiplies and stops at the largest uint64.
+func mulSaturating(a, b uint64) uint64 {
 	high, low := bits.Mul64(a, b)
 	if high != 0 {
 		return math.MaxUint64
@@ -92,8 +92,8 @@ func times(a, b uint64) uint64 {
 	return low
 }
 
-// plus adds and stops at the largest uint64.
-func plus(a, b uint64) uint64 {
+// addSaturating adds and stops at the largest uint64.
+func addSaturating(a, b uint64) uint64 {
 	sum, carry := bits.Add64(a, b, 0)
 	if carry != 0 {
 		return math.MaxUint64

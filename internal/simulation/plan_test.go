@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestPlan(t *testing.T) {
+func TestConfig_Plan(t *testing.T) {
 	tests := []struct {
 		name                    string
 		size, clients, messages int

@@ -21,36 +21,36 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	if r.showStats {
 		r.printStatistics(&b)
 	}
-	r.printEnding(&b)
+	r.printOutcome(&b)
 	n, err := io.WriteString(w, b.String())
 	return int64(n), err
 }
 
 func (r *Report) printStatistics(b *strings.Builder) {
 	var t stats.Table
-	t.Row("Time alive", "%v", seconds(r.TimeAlive))
+	t.Row("Time alive", "%v", roundSeconds(r.TimeAlive))
 	t.Row("Clients Connected", "%d", r.ClientsConnected)
 	t.Row("Clients Disconnected", "%d", r.ClientsDisconnected)
-	t.Row("Incoming Messages", "%s", comma(r.Traffic.MessagesIn))
-	t.Row("Outgoing Messages", "%s", comma(r.Traffic.MessagesOut))
-	t.Row("Bytes Read", "%s", bytesOf(r.Traffic.BytesIn))
-	t.Row("Bytes Written", "%s", bytesOf(r.Traffic.BytesOut))
-	t.Row("Incoming Messages per second", "%s", rate(r.Averages.MessagesIn))
-	t.Row("Outgoing Messages per second", "%s", rate(r.Averages.MessagesOut))
-	t.Row("Bytes Read per second", "%s", bytesOf(uint64(r.Averages.BytesIn)))
-	t.Row("Bytes Written per second", "%s", bytesOf(uint64(r.Averages.BytesOut)))
-	t.Row("Deliveries", "%s of %s", comma(r.Deliveries), comma(r.Plan.Deliveries))
-	t.Row("Transfer time", "%v", seconds(r.TransferSeconds))
-	t.Row("Deliveries per second", "%s", rate(r.DeliveriesPerSecond))
+	t.Row("Incoming Messages", "%s", formatCount(r.Traffic.MessagesIn))
+	t.Row("Outgoing Messages", "%s", formatCount(r.Traffic.MessagesOut))
+	t.Row("Bytes Read", "%s", formatBytes(r.Traffic.BytesIn))
+	t.Row("Bytes Written", "%s", formatBytes(r.Traffic.BytesOut))
+	t.Row("Incoming Messages per second", "%s", formatRate(r.Averages.MessagesIn))
+	t.Row("Outgoing Messages per second", "%s", formatRate(r.Averages.MessagesOut))
+	t.Row("Bytes Read per second", "%s", formatBytes(uint64(r.Averages.BytesIn)))
+	t.Row("Bytes Written per second", "%s", formatBytes(uint64(r.Averages.BytesOut)))
+	t.Row("Deliveries", "%s of %s", formatCount(r.Deliveries), formatCount(r.Plan.Deliveries))
+	t.Row("Transfer time", "%v", roundSeconds(r.TransferSeconds))
+	t.Row("Deliveries per second", "%s", formatRate(r.DeliveriesPerSecond))
 	r.Latency.print(&t, "Latency")
-	if r.Config.Report != LevelNone {
-		t.Row("Reports", "%s of %s", comma(r.Reports), comma(r.Plan.Sends))
+	if r.Config.ReportLevel != LevelNone {
+		t.Row("Reports", "%s of %s", formatCount(r.Reports), formatCount(r.Plan.Sends))
 		for _, fate := range slices.Sorted(maps.Keys(r.Fates)) {
-			t.Row("Reported as "+fate, "%s", comma(r.Fates[fate]))
+			t.Row("Reported as "+fate, "%s", formatCount(r.Fates[fate]))
 		}
 		r.ReportLatency.print(&t, "Report latency")
 	}
-	if r.Config.Reconnect > 0 {
+	if r.Config.Reconnects > 0 {
 		t.Row("Connections broken", "%d", r.Breaks)
 	}
 	_, _ = t.WriteTo(b) // a strings.Builder takes everything
@@ -64,15 +64,15 @@ func (l *Latency) print(t *stats.Table, name string) {
 	if l == nil {
 		return
 	}
-	t.Row(name+" p50", "%v", seconds(l.P50))
-	t.Row(name+" p90", "%v", seconds(l.P90))
-	t.Row(name+" p99", "%v", seconds(l.P99))
-	t.Row(name+" p99.9", "%v", seconds(l.P999))
-	t.Row(name+" max", "%v", seconds(l.Max))
+	t.Row(name+" p50", "%v", roundSeconds(l.P50))
+	t.Row(name+" p90", "%v", roundSeconds(l.P90))
+	t.Row(name+" p99", "%v", roundSeconds(l.P99))
+	t.Row(name+" p99.9", "%v", roundSeconds(l.P999))
+	t.Row(name+" max", "%v", roundSeconds(l.Max))
 }
 
-// printEnding says how it ended, and nothing about a run without fault.
-func (r *Report) printEnding(b *strings.Builder) {
+// printOutcome says how it ended, and nothing about a run without fault.
+func (r *Report) printOutcome(b *strings.Builder) {
 	if r.Cause != "" {
 		fmt.Fprintf(b, "The simulation did not complete: %s.\n", r.Cause)
 	}
@@ -81,19 +81,19 @@ func (r *Report) printEnding(b *strings.Builder) {
 	}
 	var totals []string
 	for _, kind := range slices.Sorted(maps.Keys(r.Problems.Totals)) {
-		totals = append(totals, fmt.Sprintf("%s %s", comma(r.Problems.Totals[kind]), kind))
+		totals = append(totals, fmt.Sprintf("%s %s", formatCount(r.Problems.Totals[kind]), kind))
 	}
 	fmt.Fprintf(b, "Problems: %s.\n", strings.Join(totals, ", "))
 	for _, p := range r.Problems.Details {
 		fmt.Fprintf(b, "  %s\n", p)
 	}
 	if r.Problems.Omitted > 0 {
-		fmt.Fprintf(b, "  and %s more, not listed\n", comma(uint64(r.Problems.Omitted)))
+		fmt.Fprintf(b, "  and %s more, not listed\n", formatCount(uint64(r.Problems.Omitted)))
 	}
 }
 
-// seconds makes a duration that reads well: four digits or so of it.
-func seconds(s float64) time.Duration {
+// roundSeconds makes a duration that reads well: four digits or so of it.
+func roundSeconds(s float64) time.Duration {
 	d := time.Duration(s * float64(time.Second))
 	switch {
 	case d > time.Minute:
@@ -105,6 +105,6 @@ func seconds(s float64) time.Duration {
 	}
 }
 
-func rate(perSecond float64) string { return humanize.CommafWithDigits(perSecond, 1) }
+func formatRate(perSecond float64) string { return humanize.CommafWithDigits(perSecond, 1) }
 
-func bytesOf(n uint64) string { return fmt.Sprintf("%s (%s)", comma(n), humanize.Bytes(n)) }
+func formatBytes(n uint64) string { return fmt.Sprintf("%s (%s)", formatCount(n), humanize.Bytes(n)) }

@@ -1,127 +1,100 @@
 package simulation
 
 import (
+	"context"
 	"fmt"
-	"log/slog"
 	"time"
-
-	"github.com/dustin/go-humanize"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
-
-	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
-// display shows how far a run is. It is used by one goroutine.
-type display interface {
-	show(now sample)
-	end(last sample)
+// progressInterval is how often a run looks at itself: often enough for a bar that
+// moves, and the precision of the timeout.
+const progressInterval = 100 * time.Millisecond
+
+// progress is how far a run is.
+type progress struct {
+	at       time.Time
+	sent     uint64 // messages that the clients accepted
+	received uint64 // messages that have arrived
+	reported uint64 // messages of which the senders know what became
 }
 
-// newDisplay returns the display that c asks for. What it started has ended when
-// its end returns.
-func newDisplay(c Config, plan Plan) display {
-	switch {
-	case !c.ShowStats || plan.Deliveries == 0:
-		return silence{}
-	case c.Terminal:
-		return newBars(c, plan)
-	default:
-		now := time.Now()
-		return &lines{logger: c.Logger, plan: plan, began: now, printed: now}
+// stallError is the cause of a run that ended because nothing moved.
+type stallError struct{ timeout time.Duration }
+
+func (e stallError) Error() string {
+	return fmt.Sprintf("no progress for %v: no send was accepted and nothing was delivered", e.timeout)
+}
+
+// monitorProgress waits until every sender and receiver is done. It returns earlier, with
+// the cause, when work ends or nothing has moved for the timeout.
+func (r *run) monitorProgress(ctx context.Context, d display) error {
+	ticker := time.NewTicker(progressInterval)
+	defer ticker.Stop()
+	r.lastProgress = r.progress()
+	for remaining := r.partsPerClient() * len(r.clients); remaining > 0; {
+		select {
+		case <-r.partsDone:
+			remaining--
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+			p := r.progress()
+			d.update(p)
+			if r.stalled(p) {
+				return stallError{r.config.Timeout}
+			}
+		}
 	}
+	return nil
 }
 
-// silence shows nothing.
-type silence struct{}
-
-func (silence) show(sample) {}
-func (silence) end(sample)  {}
-
-// lineEvery is how often a run that has no terminal says how far it is.
-const lineEvery = time.Second
-
-// lines logs one line a second.
-type lines struct {
-	logger         *slog.Logger
-	plan           Plan
-	began, printed time.Time
-}
-
-func (l *lines) show(now sample) {
-	if now.at.Sub(l.printed) < lineEvery {
-		return
+// partsPerClient returns how many parts a run has for each client, of which each calls partDone.
+func (r *run) partsPerClient() int {
+	parts := 2 // sending and receiving
+	if r.config.ReportLevel != LevelNone {
+		parts++
 	}
-	l.printed = now.at
-	elapsed := now.at.Sub(l.began)
-	l.logger.Info("simulating",
-		"sent", now.sent, "sends", l.plan.Sends,
-		"received", now.received, "deliveries", l.plan.Deliveries,
-		"per_second", int64(stats.Rate(now.received, elapsed)),
-		"left", timeLeft(now.received, l.plan.Deliveries, elapsed))
-}
-
-func (l *lines) end(sample) {}
-
-// bars draws two bars on a terminal.
-type bars struct {
-	container      *mpb.Progress
-	sent, received *mpb.Bar
-}
-
-func newBars(c Config, plan Plan) *bars {
-	// Its goroutines end in the Wait of end. The caller has looked whether it is a
-	// terminal, and Out may be a wrapper in which mpb would not see that.
-	container := mpb.New(mpb.WithOutput(c.Out), mpb.WithAutoRefresh())
-	began := time.Now()
-	return &bars{
-		container: container,
-		sent:      newBar(container, "Sent", plan.Sends, began),
-		received:  newBar(container, "Received", plan.Deliveries, began),
+	if r.config.Reconnects > 0 {
+		parts++
 	}
+	return parts
 }
 
-func newBar(container *mpb.Progress, name string, total uint64, began time.Time) *mpb.Bar {
-	count := func(s decor.Statistics) string {
-		return fmt.Sprintf("%s of %s", humanize.Comma(s.Current), humanize.Comma(s.Total))
+// progress asks all clients. They count anyway, so the progress of a run costs its
+// messages nothing.
+func (r *run) progress() progress {
+	p := progress{at: time.Now()}
+	for i, c := range r.clients {
+		p.sent += uint64(r.senders[i].accepted.Load())
+		p.received += c.Stats().Deliveries
 	}
-	pace := func(s decor.Statistics) string {
-		elapsed := time.Since(began)
-		rate := stats.Rate(uint64(s.Current), elapsed)
-		return fmt.Sprintf(" %s/s, %s left", humanize.Comma(int64(rate)),
-			timeLeft(uint64(s.Current), uint64(s.Total), elapsed))
+	if r.config.Protocol == 2 {
+		p.reported = r.reported()
 	}
-	return container.AddBar(int64(total),
-		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR), decor.Any(count, decor.WCSyncSpace)),
-		mpb.AppendDecorators(decor.OnComplete(decor.Any(pace), " done")))
+	return p
 }
 
-func (b *bars) show(now sample) {
-	b.sent.SetCurrent(int64(now.sent))
-	b.received.SetCurrent(int64(now.received))
+// stalled says whether nothing has moved for the timeout although something
+// should have, and remembers when something did.
+func (r *run) stalled(p progress) bool {
+	if p.sent != r.lastProgress.sent || p.received != r.lastProgress.received || p.reported != r.lastProgress.reported {
+		r.lastProgress = p
+		return false
+	}
+	since := r.lastProgress.at
+	if due, waiting := r.nextDue(); waiting && due.After(since) {
+		since = due // it is the schedule that has paused, not the hub
+	}
+	return p.at.Sub(since) >= r.config.Timeout
 }
 
-// end draws the last state. A bar that is not full stays as it is.
-func (b *bars) end(last sample) {
-	b.show(last)
-	for _, bar := range []*mpb.Bar{b.sent, b.received} {
-		bar.Abort(false)
+// nextDue returns when the sender that is furthest behind should send next, and
+// false when all have sent everything.
+func (r *run) nextDue() (time.Time, bool) {
+	messages := r.plan.messagesPerSender()
+	minAccepted := messages
+	for _, s := range r.senders {
+		minAccepted = min(minAccepted, s.accepted.Load())
 	}
-	b.container.Wait()
+	return r.epoch.Add(r.start + time.Duration(minAccepted)*r.config.Interval), minAccepted < messages
 }
-
-// timeLeft says how long the rest takes at the pace so far.
-func timeLeft(done, total uint64, elapsed time.Duration) string {
-	if done == 0 {
-		return "unknown"
-	}
-	left := max(0, float64(total)/float64(done)-1) * float64(elapsed)
-	if left > float64(maxTimeLeft) {
-		return "more than a month"
-	}
-	return time.Duration(left).Round(time.Second).String()
-}
-
-// maxTimeLeft is beyond what anybody waits for, and far from where a Duration
-// overflows.
-const maxTimeLeft = 31 * 24 * time.Hour

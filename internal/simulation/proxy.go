@@ -14,28 +14,28 @@ import (
 // proxy stands between the clients of a run and the hub, so that their connections can
 // be broken. It knows bytes only.
 type proxy struct {
-	hub      string // its address
+	hubAddr  string // its address
 	listener net.Listener
-	work     sync.WaitGroup
+	wg       sync.WaitGroup
 
-	mu      sync.Mutex
-	bridges map[string]*bridge // by the address of the client's end
-	breaks  int
-	closed  bool
+	mu     sync.Mutex
+	conns  map[string]*proxyConn // by the address of the client's end
+	breaks int
+	closed bool
 }
 
-// bridge is one connection on its way through the proxy.
-type bridge struct{ client, hub net.Conn }
+// proxyConn is one connection on its way through the proxy.
+type proxyConn struct{ client, hub net.Conn }
 
 // newProxy listens on a free port of the loopback interface. What it starts ends with
 // close.
-func newProxy(hub string) (*proxy, error) {
+func newProxy(hubAddr string) (*proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen for the proxy: %w", err)
 	}
-	p := &proxy{hub: hub, listener: listener, bridges: make(map[string]*bridge)}
-	p.work.Go(p.accept)
+	p := &proxy{hubAddr: hubAddr, listener: listener, conns: make(map[string]*proxyConn)}
+	p.wg.Go(p.accept)
 	return p, nil
 }
 
@@ -45,41 +45,41 @@ func (p *proxy) accept() {
 		if err != nil {
 			return // close has closed the listener; anything else shows as clients without a way
 		}
-		p.work.Go(func() { p.carry(nc) })
+		p.wg.Go(func() { p.forward(nc) })
 	}
 }
 
-// carry carries bytes both ways until either end ends.
-func (p *proxy) carry(nc net.Conn) {
+// forward carries bytes both ways until either end ends.
+func (p *proxy) forward(nc net.Conn) {
 	defer nc.Close()
-	hub, err := net.Dial("tcp", p.hub)
+	hub, err := net.Dial("tcp", p.hubAddr)
 	if err != nil {
 		return // which the client sees as a lost connection
 	}
 	defer hub.Close()
-	b := &bridge{nc, hub}
-	if !p.add(b) {
+	pc := &proxyConn{nc, hub}
+	if !p.add(pc) {
 		return
 	}
-	defer p.remove(b)
-	var back sync.WaitGroup
-	back.Go(func() { b.copy(nc, hub) })
-	b.copy(hub, nc)
-	back.Wait()
+	defer p.remove(pc)
+	var wg sync.WaitGroup
+	wg.Go(func() { pc.copy(nc, hub) })
+	pc.copy(hub, nc)
+	wg.Wait()
 }
 
 // copy carries bytes one way, and then the end of that way.
-func (b *bridge) copy(to, from net.Conn) {
+func (pc *proxyConn) copy(to, from net.Conn) {
 	if _, err := io.Copy(to, from); err != nil {
-		b.cut(false)
+		pc.close(false)
 		return
 	}
 	_ = to.(*net.TCPConn).CloseWrite() // fails only on a connection that is gone
 }
 
-// cut breaks both sides.
-func (b *bridge) cut(reset bool) {
-	for _, nc := range []net.Conn{b.client, b.hub} {
+// close breaks both sides.
+func (pc *proxyConn) close(reset bool) {
+	for _, nc := range []net.Conn{pc.client, pc.hub} {
 		if reset {
 			_ = nc.(*net.TCPConn).SetLinger(0) // as above
 		}
@@ -87,42 +87,42 @@ func (b *bridge) cut(reset bool) {
 	}
 }
 
-func (p *proxy) add(b *bridge) bool {
+func (p *proxy) add(pc *proxyConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
-		p.bridges[b.client.RemoteAddr().String()] = b
+		p.conns[pc.client.RemoteAddr().String()] = pc
 	}
 	return !p.closed
 }
 
-func (p *proxy) remove(b *bridge) {
+func (p *proxy) remove(pc *proxyConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if addr := b.client.RemoteAddr().String(); p.bridges[addr] == b {
-		delete(p.bridges, addr)
+	if addr := pc.client.RemoteAddr().String(); p.conns[addr] == pc {
+		delete(p.conns, addr)
 	}
 }
 
-// cut breaks the connection of the client whose end has this address. It returns false
+// breakConn breaks the connection of the client whose end has this address. It returns false
 // when there is none.
-func (p *proxy) cut(addr string, reset bool) bool {
+func (p *proxy) breakConn(addr string, reset bool) bool {
 	p.mu.Lock()
-	b := p.bridges[addr]
-	delete(p.bridges, addr)
-	if b != nil {
+	pc := p.conns[addr]
+	delete(p.conns, addr)
+	if pc != nil {
 		p.breaks++
 	}
 	p.mu.Unlock()
-	if b == nil {
+	if pc == nil {
 		return false
 	}
-	b.cut(reset)
+	pc.close(reset)
 	return true
 }
 
-// broken returns how many connections were broken.
-func (p *proxy) broken() int {
+// breakCount returns how many connections were broken.
+func (p *proxy) breakCount() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.breaks
@@ -133,90 +133,90 @@ func (p *proxy) close() {
 	p.listener.Close()
 	p.mu.Lock()
 	p.closed = true
-	left := make([]*bridge, 0, len(p.bridges))
-	for _, b := range p.bridges {
-		left = append(left, b)
+	conns := make([]*proxyConn, 0, len(p.conns))
+	for _, pc := range p.conns {
+		conns = append(conns, pc)
 	}
 	p.mu.Unlock()
-	for _, b := range left {
-		b.cut(false)
+	for _, pc := range conns {
+		pc.close(false)
 	}
-	p.work.Wait()
+	p.wg.Wait()
 }
 
-// line is the way of one client through the proxy.
-type line struct {
+// proxyDialer is the way of one client through the proxy.
+type proxyDialer struct {
 	proxy *proxy
 
-	mu   sync.Mutex
-	addr string // of the client's end, now
+	mu        sync.Mutex
+	localAddr string // of the client's end, now
 }
 
 // dial makes a connection through the proxy.
-func (l *line) dial(ctx context.Context) (net.Conn, error) {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", l.proxy.listener.Addr().String())
+func (pd *proxyDialer) dial(ctx context.Context) (net.Conn, error) {
+	var dialer net.Dialer
+	nc, err := dialer.DialContext(ctx, "tcp", pd.proxy.listener.Addr().String())
 	if err != nil {
 		return nil, err
 	}
-	l.mu.Lock()
-	l.addr = nc.LocalAddr().String()
-	l.mu.Unlock()
+	pd.mu.Lock()
+	pd.localAddr = nc.LocalAddr().String()
+	pd.mu.Unlock()
 	return nc, nil
 }
 
-func (l *line) cut(reset bool) bool {
-	l.mu.Lock()
-	addr := l.addr
-	l.mu.Unlock()
-	return l.proxy.cut(addr, reset)
+func (pd *proxyDialer) breakConn(reset bool) bool {
+	pd.mu.Lock()
+	addr := pd.localAddr
+	pd.mu.Unlock()
+	return pd.proxy.breakConn(addr, reset)
 }
 
-// cutEvery is how often one who is to break a connection looks whether it is time.
-const cutEvery = 5 * time.Millisecond
+// breakPollInterval is how often one who is to break a connection looks whether it is time.
+const breakPollInterval = 5 * time.Millisecond
 
-// startCutters has each connection broken as often as it is to be, at random moments of
+// startBreakers has each connection broken as often as it is to be, at random moments of
 // what its client sends. They end when work does.
-func (r *run) startCutters(work context.Context, abort context.CancelCauseFunc) *sync.WaitGroup {
-	var cutting sync.WaitGroup
+func (r *run) startBreakers(ctx context.Context, abort context.CancelCauseFunc) *sync.WaitGroup {
+	var wg sync.WaitGroup
 	for i := range r.clients {
 		if r.proxy == nil {
 			break
 		}
-		cutting.Go(func() {
-			if err := r.breakOften(work, i); err != nil {
+		wg.Go(func() {
+			if err := r.breakConns(ctx, i); err != nil {
 				abort(err)
 				return
 			}
-			r.oneDone()
+			r.partDone()
 		})
 	}
-	return &cutting
+	return &wg
 }
 
-// breakOften breaks the connection of one client, each time when it is connected.
-func (r *run) breakOften(work context.Context, i int) error {
-	tick := time.NewTicker(cutEvery)
-	defer tick.Stop()
-	for n := range r.config.Reconnect {
+// breakConns breaks the connection of one client, each time when it is connected.
+func (r *run) breakConns(ctx context.Context, i int) error {
+	ticker := time.NewTicker(breakPollInterval)
+	defer ticker.Stop()
+	for n := range r.config.Reconnects {
 		// Within the n-th part of its messages.
-		due := (float64(n) + rand.Float64()) / float64(r.config.Reconnect) * float64(r.plan.messages())
+		due := (float64(n) + rand.Float64()) / float64(r.config.Reconnects) * float64(r.plan.messagesPerSender())
 		for {
 			if float64(r.senders[i].accepted.Load()) >= due {
-				if _, err := r.clients[i].Ping(work); err != nil {
+				if _, err := r.clients[i].Ping(ctx); err != nil {
 					return err
 				}
-				if r.lines[i].cut(rand.IntN(2) == 0) {
+				if r.proxyDialers[i].breakConn(rand.IntN(2) == 0) {
 					break
 				}
 			}
 			select {
-			case <-tick.C:
-			case <-work.Done():
+			case <-ticker.C:
+			case <-ctx.Done():
 				return errors.New("it was over before")
 			}
 		}
 	}
-	_, err := r.clients[i].Ping(work) // it is back
+	_, err := r.clients[i].Ping(ctx) // it is back
 	return err
 }

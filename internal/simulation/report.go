@@ -45,16 +45,16 @@ type Report struct {
 
 // Settings is the configuration of a run, as marshalled.
 type Settings struct {
-	Addr     string  `json:"addr"`
-	Size     int     `json:"size"`
-	Clients  int     `json:"clients"`
-	Messages int     `json:"messages"`
-	Interval float64 `json:"interval_seconds"`
-	Verify   Verify  `json:"verify"`
+	Addr     string     `json:"addr"`
+	Size     int        `json:"size"`
+	Clients  int        `json:"clients"`
+	Messages int        `json:"messages"`
+	Interval float64    `json:"interval_seconds"`
+	Verify   VerifyMode `json:"verify"`
 
-	Protocol  int   `json:"protocol"`
-	Report    Level `json:"report"`
-	Reconnect int   `json:"reconnect,omitempty"`
+	Protocol    int   `json:"protocol"`
+	ReportLevel Level `json:"report"`
+	Reconnects  int   `json:"reconnect,omitempty"`
 
 	Timeout float64 `json:"timeout_seconds"`
 }
@@ -93,34 +93,34 @@ func (r *Report) OK() bool { return r.Complete && r.Problems.Count() == 0 }
 
 // newReport draws up the report of a run whose goroutines have all ended.
 func newReport(r *run) *Report {
-	alive := r.ending.alive
+	alive := r.outcome.alive
 	report := &Report{
 		Config:              r.config.settings(),
 		Plan:                r.plan,
-		Complete:            r.ending.cause == nil,
+		Complete:            r.outcome.cause == nil,
 		TimeAlive:           alive.Seconds(),
 		ClientsConnected:    len(r.clients),
-		ClientsDisconnected: r.ending.disconnected,
-		Traffic:             r.ending.traffic,
-		TransferSeconds:     r.transfer().Seconds(),
+		ClientsDisconnected: r.outcome.disconnected,
+		Traffic:             r.outcome.traffic,
+		TransferSeconds:     r.transferTime().Seconds(),
 		Latency:             r.latency(),
 		Problems:            r.problems(),
 		showStats:           r.config.ShowStats,
 	}
-	if r.ending.cause != nil {
-		report.Cause = r.ending.cause.Error()
+	if r.outcome.cause != nil {
+		report.Cause = r.outcome.cause.Error()
 	}
-	for _, one := range r.receivers {
-		report.Deliveries += one.check.got
+	for _, rcv := range r.receivers {
+		report.Deliveries += rcv.checker.received
 	}
-	if r.config.Report != LevelNone {
+	if r.config.ReportLevel != LevelNone {
 		report.Reports, report.Fates, report.ReportLatency = r.reported(), r.fates(), r.reportLatency()
 	}
 	if r.proxy != nil {
-		report.Breaks = r.proxy.broken()
+		report.Breaks = r.proxy.breakCount()
 	}
-	report.DeliveriesPerSecond = stats.Rate(report.Deliveries, r.transfer())
-	report.Averages = report.Traffic.per(alive)
+	report.DeliveriesPerSecond = stats.Rate(report.Deliveries, r.transferTime())
+	report.Averages = report.Traffic.perSecond(alive)
 	report.Notes = r.notes()
 	return report
 }
@@ -129,11 +129,11 @@ func (c Config) settings() Settings {
 	return Settings{
 		Addr: c.Addr, Size: c.Size, Clients: c.Clients, Messages: c.Messages,
 		Interval: c.Interval.Seconds(), Verify: c.Verify, Timeout: c.Timeout.Seconds(),
-		Protocol: c.Protocol, Report: c.Report, Reconnect: c.Reconnect,
+		Protocol: c.Protocol, ReportLevel: c.ReportLevel, Reconnects: c.Reconnects,
 	}
 }
 
-func (t Traffic) per(elapsed time.Duration) Average {
+func (t Traffic) perSecond(elapsed time.Duration) Average {
 	return Average{
 		MessagesIn:  stats.Rate(t.MessagesIn, elapsed),
 		MessagesOut: stats.Rate(t.MessagesOut, elapsed),
@@ -154,47 +154,47 @@ func (r *run) traffic() (t Traffic) {
 	return t
 }
 
-// transfer returns the time from when the first message was due to the last
+// transferTime returns the time from when the first message was due to the last
 // delivery, and 0 when there was none.
-func (r *run) transfer() time.Duration {
-	first, last, any := time.Duration(0), time.Duration(0), false
+func (r *run) transferTime() time.Duration {
+	first, last, started := time.Duration(0), time.Duration(0), false
 	for i, s := range r.senders {
-		if s.begun && (!any || s.first < first) {
-			first, any = s.first, true
+		if s.started && (!started || s.firstDue < first) {
+			first, started = s.firstDue, true
 		}
-		last = max(last, r.receivers[i].last)
+		last = max(last, r.receivers[i].lastArrival)
 	}
-	if !any {
+	if !started {
 		return 0
 	}
-	if r.ending.cause != nil {
-		last = max(last, r.moved.at.Sub(r.epoch))
+	if r.outcome.cause != nil {
+		last = max(last, r.lastProgress.at.Sub(r.epoch))
 	}
 	return max(0, last-first)
 }
 
 // latency merges what the receivers measured; nil when they measured nothing.
 func (r *run) latency() *Latency {
-	all := stats.NewLatency()
-	for _, one := range r.receivers {
-		all.Merge(one.latency)
+	merged := stats.NewLatency()
+	for _, rcv := range r.receivers {
+		merged.Merge(rcv.latency)
 	}
-	return latencyOf(all, r.oneIn())
+	return summarizeLatency(merged, r.oneIn())
 }
 
-// latencyOf sums up what was measured; nil when nothing was.
-func latencyOf(all *stats.Latency, oneIn int) *Latency {
-	if all.Count() == 0 {
+// summarizeLatency sums up what was measured; nil when nothing was.
+func summarizeLatency(merged *stats.Latency, oneIn int) *Latency {
+	if merged.Count() == 0 {
 		return nil
 	}
 	return &Latency{
-		Samples: all.Count(),
+		Samples: merged.Count(),
 		OneIn:   oneIn,
-		P50:     all.Quantile(0.50).Seconds(),
-		P90:     all.Quantile(0.90).Seconds(),
-		P99:     all.Quantile(0.99).Seconds(),
-		P999:    all.Quantile(0.999).Seconds(),
-		Max:     all.Max().Seconds(),
+		P50:     merged.Quantile(0.50).Seconds(),
+		P90:     merged.Quantile(0.90).Seconds(),
+		P99:     merged.Quantile(0.99).Seconds(),
+		P999:    merged.Quantile(0.999).Seconds(),
+		Max:     merged.Max().Seconds(),
 	}
 }
 
@@ -202,22 +202,22 @@ func latencyOf(all *stats.Latency, oneIn int) *Latency {
 // any more, what it was still waiting for. Of a run that ended otherwise nobody
 // knows what would still have come.
 func (r *run) problems() Problems {
-	all := Problems{Totals: make(map[Kind]uint64), Details: []Problem{}}
+	ps := Problems{Totals: make(map[ProblemKind]uint64), Details: []Problem{}}
 	var sent []uint32
-	if errors.As(r.ending.cause, new(stall)) {
+	if errors.As(r.outcome.cause, new(stallError)) {
 		sent = r.sent()
-		r.addUnsent(&all, sent)
+		r.addUnsent(&ps, sent)
 	}
-	expected := r.plan.perReceiver()
-	for i, one := range r.receivers {
-		for _, p := range one.check.problems(sent, expected) {
+	expected := r.plan.deliveriesPerReceiver()
+	for i, rcv := range r.receivers {
+		for _, p := range rcv.checker.problems(sent, expected) {
 			p.Client, p.ID = i, r.clients[i].ID()
-			p.Got, p.Expected = one.check.got, expected
-			all.add(p)
+			p.Got, p.Expected = rcv.checker.received, expected
+			ps.add(p)
 		}
 	}
-	r.reportProblems(&all)
-	return all
+	r.reportProblems(&ps)
+	return ps
 }
 
 // sent returns how many messages the hub has taken from each client.
@@ -230,11 +230,11 @@ func (r *run) sent() []uint32 {
 }
 
 // addUnsent names the clients that could not send everything.
-func (r *run) addUnsent(all *Problems, sent []uint32) {
-	messages := r.plan.messages()
+func (r *run) addUnsent(ps *Problems, sent []uint32) {
+	messages := r.plan.messagesPerSender()
 	for i, n := range sent {
-		all.add(Problem{
-			Kind: Unsent, Client: i, ID: r.clients[i].ID(),
+		ps.add(Problem{
+			Kind: ProblemUnsent, Client: i, ID: r.clients[i].ID(),
 			Count: uint64(messages - n), Got: uint64(n), Expected: uint64(messages),
 		})
 	}

@@ -7,9 +7,9 @@ import (
 )
 
 // The names of the system's description, in its order.
-func TestReportHasTheNamesOfTheDescription(t *testing.T) {
-	_, text := simulate(t, small(startHub(t)))
-	at := 0
+func TestReport_PrintsSpecifiedNames(t *testing.T) {
+	_, text := simulate(t, smallConfig(startHub(t)))
+	offset := 0
 	for _, name := range []string{
 		"Time alive:", "Clients Connected:", "Clients Disconnected:",
 		"Incoming Messages:", "Outgoing Messages:", "Bytes Read:", "Bytes Written:",
@@ -17,19 +17,19 @@ func TestReportHasTheNamesOfTheDescription(t *testing.T) {
 		"Bytes Read per second:", "Bytes Written per second:",
 		"Transfer time:", "Latency p50:", "Latency p90:", "Latency p99:", "Latency p99.9:", "Latency max:",
 	} {
-		i := strings.Index(text[at:], "\n"+name)
-		if at == 0 {
+		i := strings.Index(text[offset:], "\n"+name)
+		if offset == 0 {
 			i = strings.Index(text, name)
 		}
 		if i < 0 {
 			t.Fatalf("%q is not in, or not in its place:\n%s", name, text)
 		}
-		at += i + 1
+		offset += i + 1
 	}
 }
 
-func TestReportMarshals(t *testing.T) {
-	c := small(startHub(t))
+func TestReport_MarshalsJSON(t *testing.T) {
+	c := smallConfig(startHub(t))
 	report, _ := simulate(t, c)
 	marshalled, err := json.Marshal(report)
 	if err != nil {
@@ -65,20 +65,20 @@ func TestReportMarshals(t *testing.T) {
 }
 
 // However the numbers turn out, nobody reads NaN or Inf.
-func TestReportOfNothing(t *testing.T) {
+func TestReport_EmptyHasNoNaN(t *testing.T) {
 	for _, r := range []*Report{{}, {showStats: true}, {showStats: true, Latency: &Latency{}}} {
-		printed(t, r)
+		printReport(t, r)
 	}
 }
 
-func TestReportIsOKOnlyIfEverythingIs(t *testing.T) {
+func TestReport_OK(t *testing.T) {
 	tests := []struct {
 		report Report
 		want   bool
 	}{
 		{Report{}, false},
 		{Report{Complete: true}, true},
-		{Report{Complete: true, Problems: Problems{Totals: map[Kind]uint64{Corrupted: 1}}}, false},
+		{Report{Complete: true, Problems: Problems{Totals: map[ProblemKind]uint64{ProblemCorrupted: 1}}}, false},
 	}
 	for _, test := range tests {
 		if got := test.report.OK(); got != test.want {
@@ -87,17 +87,17 @@ func TestReportIsOKOnlyIfEverythingIs(t *testing.T) {
 	}
 }
 
-func TestProblemsAreBounded(t *testing.T) {
-	all := Problems{Totals: make(map[Kind]uint64)}
+func TestProblems_AddIsBounded(t *testing.T) {
+	ps := Problems{Totals: make(map[ProblemKind]uint64)}
 	for range 100 {
-		all.add(Problem{Kind: Lost, Count: 3})
+		ps.add(Problem{Kind: ProblemLost, Count: 3})
 	}
-	all.add(Problem{Kind: Lost})
-	all.add(Problem{Kind: Corrupted, Count: 1}) // a flood of one kind does not hide another
-	if all.Totals[Lost] != 300 || len(all.Details) != problemsNamed+1 || all.Omitted != 100-problemsNamed {
-		t.Errorf("got %d of %d, %d omitted", len(all.Details), all.Totals[Lost], all.Omitted)
+	ps.add(Problem{Kind: ProblemLost})
+	ps.add(Problem{Kind: ProblemCorrupted, Count: 1}) // a flood of one kind does not hide another
+	if ps.Totals[ProblemLost] != 300 || len(ps.Details) != maxProblemsPerKind+1 || ps.Omitted != 100-maxProblemsPerKind {
+		t.Errorf("got %d of %d, %d omitted", len(ps.Details), ps.Totals[ProblemLost], ps.Omitted)
 	}
-	text := printed(t, &Report{Problems: all})
+	text := printReport(t, &Report{Problems: ps})
 	if !strings.Contains(text, "Problems: 1 corrupted, 300 lost.") || !strings.Contains(text, "and 84 more, not listed") {
 		t.Errorf("printed %s", text)
 	}

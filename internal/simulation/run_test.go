@@ -16,9 +16,9 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// small is a run that takes no time. No test but those of the timeout ever
+// smallConfig is a run that takes no time. No test but those of the timeout ever
 // waits for it.
-func small(addr string) Config {
+func smallConfig(addr string) Config {
 	return Config{Addr: addr, Size: 200, Clients: 4, Messages: 5, Timeout: 20 * time.Second, ShowStats: true}
 }
 
@@ -55,11 +55,11 @@ func simulate(t *testing.T, c Config) (*Report, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return report, printed(t, report)
+	return report, printReport(t, report)
 }
 
-// printed returns what people read, after a look for what nobody should.
-func printed(t *testing.T, r *Report) string {
+// printReport returns what people read, after a look for what nobody should.
+func printReport(t *testing.T, r *Report) string {
 	t.Helper()
 	var text bytes.Buffer
 	if _, err := r.WriteTo(&text); err != nil {
@@ -77,7 +77,7 @@ func printed(t *testing.T, r *Report) string {
 	return text.String()
 }
 
-func TestRun(t *testing.T) {
+func TestRun_Succeeds(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(*Config)
@@ -99,15 +99,15 @@ func TestRun(t *testing.T) {
 	addr := startHub(t)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			c := small(addr)
+			c := smallConfig(addr)
 			test.change(&c)
-			checkGood(t, c)
+			checkRunSucceeds(t, c)
 		})
 	}
 }
 
-// checkGood runs c against an honest hub.
-func checkGood(t *testing.T, c Config) {
+// checkRunSucceeds runs c against an honest hub.
+func checkRunSucceeds(t *testing.T, c Config) {
 	t.Helper()
 	report, text := simulate(t, c)
 	plan := c.Plan()
@@ -136,9 +136,9 @@ func checkGood(t *testing.T, c Config) {
 	}
 }
 
-func TestRunMeasuresASampleOfMany(t *testing.T) {
-	c := small(startHub(t))
-	c.Clients, c.Messages, c.Size, c.Verify = 2, sampleAbove+1, 32, VerifyHeader
+func TestRun_SamplesLatency(t *testing.T) {
+	c := smallConfig(startHub(t))
+	c.Clients, c.Messages, c.Size, c.Verify = 2, sampleThreshold+1, 32, VerifyHeader
 	report, text := simulate(t, c)
 	want := int64(c.Plan().Deliveries / sampleOneIn)
 	if n := report.Latency.Samples; report.Latency.OneIn != sampleOneIn || n < want*9/10 || n > want*11/10 {
@@ -151,60 +151,60 @@ func TestRunMeasuresASampleOfMany(t *testing.T) {
 
 // Messages carry when they were due, not when they were sent: that is what
 // latency counts from, so a hub that holds up the senders cannot look fast.
-func TestRunSendsOnSchedule(t *testing.T) {
+func TestRun_SendsOnSchedule(t *testing.T) {
 	const interval = 3 * time.Millisecond
 	var mu sync.Mutex
 	due := make(map[uint64]uint64) // by origin
 	h := (&fakeHub{deliver: func(_ uint64, _ int, body []byte) [][]byte {
 		mu.Lock()
 		defer mu.Unlock()
-		due[parseHeader(body).origin] = parseHeader(body).intended
+		due[parseHeader(body).messageID] = parseHeader(body).intended
 		return [][]byte{body}
 	}}).start(t)
-	c := small(h.addr)
+	c := smallConfig(h.addr)
 	c.Interval = interval
 	report, _ := simulate(t, c)
-	first := due[newHeader(0, 0, 0).origin]
+	first := due[newHeader(0, 0, 0).messageID]
 	for sender := range c.Clients {
 		for number := range c.Messages {
-			got := due[newHeader(sender, uint32(number), 0).origin] - first
+			got := due[newHeader(sender, uint32(number), 0).messageID] - first
 			if want := uint64(number) * uint64(interval); got != want {
 				t.Errorf("message %d of client %d was due at %d, want %d", number, sender, got, want)
 			}
 		}
 	}
-	if least := 4 * interval.Seconds(); report.TransferSeconds < least {
-		t.Errorf("took %v s, the schedule alone takes %v", report.TransferSeconds, least)
+	if minSeconds := 4 * interval.Seconds(); report.TransferSeconds < minSeconds {
+		t.Errorf("took %v s, the schedule alone takes %v", report.TransferSeconds, minSeconds)
 	}
 	if report.Latency.Samples != 60 {
 		t.Errorf("%d samples, want 60", report.Latency.Samples)
 	}
 }
 
-func TestRunNamesWhatAHubDoesWrong(t *testing.T) {
+func TestRun_ReportsHubFaults(t *testing.T) {
 	// Everything goes wrong at the third delivery to the second client, or to
 	// whoever the hub calls 2: clients connect in any order.
-	at := func(receiver uint64, n int) bool { return receiver == 2 && n == 2 }
+	isFaulty := func(receiver uint64, n int) bool { return receiver == 2 && n == 2 }
 	tests := []struct {
 		name    string
 		deliver func(body []byte) [][]byte
-		kind    Kind
+		kind    ProblemKind
 		stalls  bool
 	}{
-		{"loses", func([]byte) [][]byte { return nil }, Lost, true},
-		{"doubles", func(b []byte) [][]byte { return [][]byte{b, b} }, Duplicated, false},
-		{"corrupts", func(b []byte) [][]byte { return [][]byte{flip(bytes.Clone(b), 100)} }, Corrupted, false},
-		{"cuts", func(b []byte) [][]byte { return [][]byte{b[:50]} }, Resized, false},
+		{"loses", func([]byte) [][]byte { return nil }, ProblemLost, true},
+		{"doubles", func(b []byte) [][]byte { return [][]byte{b, b} }, ProblemDuplicated, false},
+		{"corrupts", func(b []byte) [][]byte { return [][]byte{flipBit(bytes.Clone(b), 100)} }, ProblemCorrupted, false},
+		{"cuts", func(b []byte) [][]byte { return [][]byte{b[:50]} }, ProblemResized, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			h := (&fakeHub{deliver: func(receiver uint64, n int, body []byte) [][]byte {
-				if at(receiver, n) {
+				if isFaulty(receiver, n) {
 					return test.deliver(body)
 				}
 				return [][]byte{body}
 			}}).start(t)
-			c := small(h.addr)
+			c := smallConfig(h.addr)
 			c.Interval = time.Millisecond // so that a lost message is overtaken
 			if test.stalls {
 				c.Timeout = 300 * time.Millisecond
@@ -224,30 +224,30 @@ func TestRunNamesWhatAHubDoesWrong(t *testing.T) {
 }
 
 // A last message that arrives twice comes after everything is complete.
-func TestRunSeesWhatComesAfterTheLast(t *testing.T) {
+func TestRun_DetectsDuplicateOfLastMessage(t *testing.T) {
 	h := (&fakeHub{deliver: func(receiver uint64, n int, body []byte) [][]byte {
 		if n == 3*5-1 {
 			return [][]byte{body, body}
 		}
 		return [][]byte{body}
 	}}).start(t)
-	for _, verify := range []Verify{VerifyFull, VerifyOff} {
-		c := small(h.addr)
+	for _, verify := range []VerifyMode{VerifyFull, VerifyOff} {
+		c := smallConfig(h.addr)
 		c.Verify = verify
 		report, _ := simulate(t, c)
-		kind := map[Verify]Kind{VerifyFull: Duplicated, VerifyOff: Surplus}[verify]
+		kind := map[VerifyMode]ProblemKind{VerifyFull: ProblemDuplicated, VerifyOff: ProblemSurplus}[verify]
 		if report.Problems.Totals[kind] != 4 || report.Problems.Count() != 4 {
 			t.Errorf("%v: found %+v", verify, report.Problems)
 		}
 	}
 }
 
-func TestRunEndsWhenNothingIsDelivered(t *testing.T) {
+func TestRun_StallsWithoutDeliveries(t *testing.T) {
 	h := (&fakeHub{deliver: func(uint64, int, []byte) [][]byte { return nil }}).start(t)
-	c := small(h.addr)
+	c := smallConfig(h.addr)
 	c.Timeout = 200 * time.Millisecond
 	report, text := simulate(t, c)
-	if report.OK() || report.Complete || report.Problems.Totals[Lost] != 60 {
+	if report.OK() || report.Complete || report.Problems.Totals[ProblemLost] != 60 {
 		t.Errorf("got %+v", report)
 	}
 	for _, part := range []string{
@@ -260,14 +260,14 @@ func TestRunEndsWhenNothingIsDelivered(t *testing.T) {
 }
 
 // A hub that stops reading: senders are stuck, and that is said.
-func TestRunEndsWhenNothingIsTaken(t *testing.T) {
+func TestRun_StallsWhenHubStopsReading(t *testing.T) {
 	block := make(chan struct{})
-	h := (&fakeHub{relayed: func(int) { <-block }}).start(t)
+	h := (&fakeHub{onRelay: func(int) { <-block }}).start(t)
 	t.Cleanup(func() { close(block) })
-	c := small(h.addr)
+	c := smallConfig(h.addr)
 	c.Size, c.Messages, c.Timeout = MaxSize, 30, 300*time.Millisecond
 	report, text := simulate(t, c)
-	if report.OK() || report.Problems.Totals[Unsent] == 0 {
+	if report.OK() || report.Problems.Totals[ProblemUnsent] == 0 {
 		t.Errorf("found %+v", report.Problems)
 	}
 	if !strings.Contains(text, "of 30 messages") {
@@ -276,21 +276,21 @@ func TestRunEndsWhenNothingIsTaken(t *testing.T) {
 }
 
 // A pause in the schedule that is longer than the timeout is not a stall.
-func TestRunIsPatientWithItsOwnSchedule(t *testing.T) {
-	c := small(startHub(t))
+func TestRun_LongIntervalIsNoStall(t *testing.T) {
+	c := smallConfig(startHub(t))
 	c.Clients, c.Messages, c.Interval, c.Timeout = 2, 2, 600*time.Millisecond, 150*time.Millisecond
-	checkGood(t, c)
+	checkRunSucceeds(t, c)
 }
 
-func TestRunEndsWhenTheHubVanishes(t *testing.T) {
+func TestRun_EndsWhenHubDisconnects(t *testing.T) {
 	h := &fakeHub{}
-	h.relayed = func(n int) {
+	h.onRelay = func(n int) {
 		if n == 7 {
-			h.vanish()
+			h.closeAll()
 		}
 	}
 	h.start(t)
-	report, text := simulate(t, small(h.addr))
+	report, text := simulate(t, smallConfig(h.addr))
 	if report.OK() || report.Complete || report.Interrupted {
 		t.Errorf("got %+v", report)
 	}
@@ -299,17 +299,17 @@ func TestRunEndsWhenTheHubVanishes(t *testing.T) {
 	}
 }
 
-func TestRunIsInterrupted(t *testing.T) {
+func TestRun_Interrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	// By then every client was sent 30 MB. That is more than all the buffers on
 	// the way take, so some of it must have been received.
-	h := (&fakeHub{relayed: func(n int) {
+	h := (&fakeHub{onRelay: func(n int) {
 		if n == 40 {
 			cancel()
 		}
 	}}).start(t)
-	c := small(h.addr)
+	c := smallConfig(h.addr)
 	c.Size, c.Messages = MaxSize, 1000
 	report, err := Run(ctx, c)
 	if err != nil {
@@ -321,39 +321,39 @@ func TestRunIsInterrupted(t *testing.T) {
 	if report.ClientsDisconnected != 4 || report.Deliveries == 0 || report.DeliveriesPerSecond == 0 {
 		t.Errorf("%d disconnected, %d deliveries", report.ClientsDisconnected, report.Deliveries)
 	}
-	if text := printed(t, report); !strings.Contains(text, "interrupted") {
+	if text := printReport(t, report); !strings.Contains(text, "interrupted") {
 		t.Errorf("not said:\n%s", text)
 	}
 }
 
-func TestRunIsInterruptedBeforeItConnects(t *testing.T) {
+func TestRun_InterruptedBeforeConnect(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	report, err := Run(ctx, small(startHub(t)))
+	report, err := Run(ctx, smallConfig(startHub(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if printed(t, report); !report.Interrupted || report.ClientsConnected != 0 {
+	if printReport(t, report); !report.Interrupted || report.ClientsConnected != 0 {
 		t.Errorf("got %+v", report)
 	}
 }
 
-func TestRunWithoutAHub(t *testing.T) {
+func TestRun_ConnectionRefused(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := listener.Addr().String()
 	listener.Close()
-	_, err = Run(t.Context(), small(addr))
+	_, err = Run(t.Context(), smallConfig(addr))
 	if err == nil || !strings.Contains(err.Error(), "cannot connect to "+addr) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestRunWithAHubThatSaysNothing(t *testing.T) {
-	h := (&fakeHub{mute: true}).start(t)
-	c := small(h.addr)
+func TestRun_ConnectTimeout(t *testing.T) {
+	h := (&fakeHub{silent: true}).start(t)
+	c := smallConfig(h.addr)
 	c.Timeout = 100 * time.Millisecond
 	_, err := Run(t.Context(), c)
 	if err == nil || !strings.Contains(err.Error(), "no answer within 100ms") {
@@ -361,17 +361,17 @@ func TestRunWithAHubThatSaysNothing(t *testing.T) {
 	}
 }
 
-func TestRunWithAHubThatGivesTheSameIDTwice(t *testing.T) {
+func TestRun_RejectsDuplicateIDs(t *testing.T) {
 	h := (&fakeHub{sameID: true}).start(t)
-	_, err := Run(t.Context(), small(h.addr))
+	_, err := Run(t.Context(), smallConfig(h.addr))
 	if err == nil || !strings.Contains(err.Error(), "the id 1 to two clients") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestRunShowsThePlanFirst(t *testing.T) {
+func TestRun_PrintsPlan(t *testing.T) {
 	var out bytes.Buffer
-	c := small(startHub(t))
+	c := smallConfig(startHub(t))
 	c.Out = &out
 	simulate(t, c)
 	if got := out.String(); got != c.Plan().String()+"\n" {
@@ -379,10 +379,10 @@ func TestRunShowsThePlanFirst(t *testing.T) {
 	}
 }
 
-func TestRunDrawsBars(t *testing.T) {
+func TestRun_DrawsBars(t *testing.T) {
 	var out bytes.Buffer
-	c := small(startHub(t))
-	c.Out, c.Terminal = &out, true
+	c := smallConfig(startHub(t))
+	c.Out, c.IsTerminal = &out, true
 	simulate(t, c)
 	for _, part := range []string{"Sent", "Received", "20 of 20", "60 of 60"} {
 		if !strings.Contains(out.String(), part) {
@@ -391,9 +391,9 @@ func TestRunDrawsBars(t *testing.T) {
 	}
 }
 
-func TestRunLogsALineASecond(t *testing.T) {
+func TestRun_LogsEverySecond(t *testing.T) {
 	var out bytes.Buffer
-	c := small(startHub(t))
+	c := smallConfig(startHub(t))
 	c.Messages, c.Interval = 2, 1200*time.Millisecond
 	c.Logger = slog.New(slog.NewTextHandler(&out, nil))
 	simulate(t, c)
@@ -403,7 +403,7 @@ func TestRunLogsALineASecond(t *testing.T) {
 }
 
 // -stat=false: the plan and the problems, nothing else.
-func TestRunWithoutStatistics(t *testing.T) {
+func TestRun_WithoutStatistics(t *testing.T) {
 	h := (&fakeHub{deliver: func(receiver uint64, n int, body []byte) [][]byte {
 		if n == 0 {
 			return [][]byte{body, body}
@@ -411,8 +411,8 @@ func TestRunWithoutStatistics(t *testing.T) {
 		return [][]byte{body}
 	}}).start(t)
 	var out bytes.Buffer
-	c := small(h.addr)
-	c.ShowStats, c.Out, c.Terminal = false, &out, true
+	c := smallConfig(h.addr)
+	c.ShowStats, c.Out, c.IsTerminal = false, &out, true
 	_, text := simulate(t, c)
 	if out.String() != c.Plan().String()+"\n" {
 		t.Errorf("printed %q", out.String())
@@ -422,14 +422,14 @@ func TestRunWithoutStatistics(t *testing.T) {
 	}
 }
 
-// failing is a terminal that is gone.
-type failing struct{}
+// failingWriter is a terminal that is gone.
+type failingWriter struct{}
 
-func (failing) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+func (failingWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
-func TestRunSaysThatItCannotPrint(t *testing.T) {
-	c := small(startHub(t))
-	c.Out = failing{}
+func TestRun_ReturnsWriteError(t *testing.T) {
+	c := smallConfig(startHub(t))
+	c.Out = failingWriter{}
 	if _, err := Run(t.Context(), c); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
 	}

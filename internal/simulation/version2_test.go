@@ -15,12 +15,12 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-func TestVersion2AtEachLevel(t *testing.T) {
+func TestRun_Version2AtEachLevel(t *testing.T) {
 	addr := startHub(t)
 	for _, level := range []Level{LevelNone, LevelWritten, LevelReceived, LevelProcessed} {
 		t.Run(level.String(), func(t *testing.T) {
-			c := small(addr)
-			c.Protocol, c.Report = 2, level
+			c := smallConfig(addr)
+			c.Protocol, c.ReportLevel = 2, level
 			report, text := simulate(t, c)
 			if !report.OK() || report.Deliveries != 60 {
 				t.Fatalf("not in order:\n%s", text)
@@ -46,10 +46,10 @@ func TestVersion2AtEachLevel(t *testing.T) {
 	}
 }
 
-// TestBrokenConnectionsLoseNothing breaks each of them five times.
-func TestBrokenConnectionsLoseNothing(t *testing.T) {
-	c := small(startHub(t))
-	c.Protocol, c.Report, c.Reconnect, c.Messages = 2, LevelReceived, 5, 200
+// TestRun_BrokenConnectionsLoseNothing breaks each of them five times.
+func TestRun_BrokenConnectionsLoseNothing(t *testing.T) {
+	c := smallConfig(startHub(t))
+	c.Protocol, c.ReportLevel, c.Reconnects, c.Messages = 2, LevelReceived, 5, 200
 	report, text := simulate(t, c)
 	if !report.OK() || report.Breaks != 20 || report.Reports != 800 || report.Fates["received"] != 2400 {
 		t.Errorf("%d breaks, %d reports:\n%s", report.Breaks, report.Reports, text)
@@ -64,23 +64,23 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// TestRun_SaysWhyClientsCannotComeBack has no token for clients whose connection is broken.
-func TestRun_SaysWhyClientsCannotComeBack(t *testing.T) {
-	c := small(startHub(t))
-	c.Protocol, c.Reconnect, c.Messages = 2, 1, 20
-	var asked atomic.Int32
+// TestRun_LogsReconnectErrors has no token for clients whose connection is broken.
+func TestRun_LogsReconnectErrors(t *testing.T) {
+	c := smallConfig(startHub(t))
+	c.Protocol, c.Reconnects, c.Messages = 2, 1, 20
+	var tokenCalls atomic.Int32
 	c.Token = func(context.Context) (string, error) {
-		if int(asked.Add(1)) > c.Clients {
+		if int(tokenCalls.Add(1)) > c.Clients {
 			return "", errors.New("the file is gone")
 		}
 		return "", nil
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	said := make(chan string, 1000)
+	logged := make(chan string, 1000)
 	c.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
 		if strings.Contains(string(p), "cannot come back") {
-			said <- string(p)
+			logged <- string(p)
 			cancel()
 		}
 		return len(p), nil
@@ -89,7 +89,7 @@ func TestRun_SaysWhyClientsCannotComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {
-	case line := <-said:
+	case line := <-logged:
 		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "the file is gone") {
 			t.Errorf("%q, want a warning that says why", line)
 		}
@@ -98,16 +98,16 @@ func TestRun_SaysWhyClientsCannotComeBack(t *testing.T) {
 	}
 }
 
-// TestWhatTakesVersion2 refuses it with another.
-func TestWhatTakesVersion2(t *testing.T) {
+// TestConfig_ValidateRequiresVersion2 refuses it with another.
+func TestConfig_ValidateRequiresVersion2(t *testing.T) {
 	for want, change := range map[string]func(*Config){
-		"-report=received": func(c *Config) { c.Report = LevelReceived },
-		"-reconnect=1":     func(c *Config) { c.Reconnect = 1 },
-		"-reconnect=10001": func(c *Config) { c.Protocol, c.Reconnect = 2, MaxReconnects+1 },
+		"-report=received": func(c *Config) { c.ReportLevel = LevelReceived },
+		"-reconnect=1":     func(c *Config) { c.Reconnects = 1 },
+		"-reconnect=10001": func(c *Config) { c.Protocol, c.Reconnects = 2, MaxReconnects+1 },
 		"-protocol=3":      func(c *Config) { c.Protocol = 3 },
-		"-report=9":        func(c *Config) { c.Protocol, c.Report = 2, 9 },
+		"-report=9":        func(c *Config) { c.Protocol, c.ReportLevel = 2, 9 },
 	} {
-		c := valid()
+		c := validConfig()
 		change(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v", want, err)
@@ -115,28 +115,28 @@ func TestWhatTakesVersion2(t *testing.T) {
 	}
 }
 
-// told makes reports of four messages to two receivers: what is said of message n is
+// newTestReportChecker makes reports of four messages to two receivers: what is said of message n is
 // fates[n]; nil: nothing.
-func told(t *testing.T, level Level, fates ...[]wire.Fate) *reports {
+func newTestReportChecker(t *testing.T, level Level, fates ...[]wire.Fate) *reportChecker {
 	t.Helper()
-	c := valid()
-	c.Report, c.Clients, c.Messages = level, 3, len(fates)
-	r := newReports(c, c.Plan(), time.Now(), 1, func() {}, func(err error) { t.Error(err) })
+	c := validConfig()
+	c.ReportLevel, c.Clients, c.Messages = level, 3, len(fates)
+	r := newReportChecker(c, c.Plan(), time.Now(), 1, func() {}, func(err error) { t.Error(err) })
 	for n, f := range fates {
 		if f != nil {
-			r.take(uint32(n), 0)(&client.Report{Fates: f}, nil)
+			r.onReport(uint32(n), 0)(&client.Report{Fates: f}, nil)
 		}
 	}
 	return r
 }
 
-// TestFatesThatAreNotTrue compares what is said with what has arrived.
-func TestFatesThatAreNotTrue(t *testing.T) {
+// TestReportChecker_UntrueFates compares what is said with what has arrived.
+func TestReportChecker_UntrueFates(t *testing.T) {
 	const (
 		received, processed, rejected = wire.FateReceived, wire.FateProcessed, wire.FateRejected
 		written, gone, uncertain      = wire.FateWritten, wire.FateGone, wire.FateUncertain
 	)
-	r := told(t, LevelReceived,
+	r := newTestReportChecker(t, LevelReceived,
 		[]wire.Fate{received, received},  // 0
 		[]wire.Fate{received, gone},      // 1
 		[]wire.Fate{uncertain, rejected}, // 2
@@ -157,8 +157,8 @@ func TestFatesThatAreNotTrue(t *testing.T) {
 		{1, gaps{{1, 4}}, []uint32{2, 3}},
 	} {
 		var got []uint32
-		for _, s := range r.untrue(test.place, test.missing) {
-			got = append(got, s.first)
+		for _, nr := range r.untrueFates(test.place, test.missing) {
+			got = append(got, nr.first)
 		}
 		if !slices.Equal(got, test.want) {
 			t.Errorf("receiver %d without %v: untrue are %v, want %v", test.place, test.missing, got, test.want)
@@ -169,37 +169,37 @@ func TestFatesThatAreNotTrue(t *testing.T) {
 	}
 }
 
-// TestAReportThatFails ends the run, and says why; after the end of the run it is
+// TestReportChecker_ReportError ends the run, and says why; after the end of the run it is
 // nothing but what clients that leave are told.
-func TestAReportThatFails(t *testing.T) {
-	var failed []error
-	r := told(t, LevelReceived, nil, nil)
-	r.fail = func(err error) { failed = append(failed, err) }
+func TestReportChecker_ReportError(t *testing.T) {
+	var errs []error
+	r := newTestReportChecker(t, LevelReceived, nil, nil)
+	r.onError = func(err error) { errs = append(errs, err) }
 	cause := errors.New("closed")
-	r.take(1, 0)(nil, cause)
-	if len(failed) != 1 || !errors.Is(failed[0], cause) || !strings.Contains(failed[0].Error(), "message 1") {
-		t.Errorf("failed with %v", failed)
+	r.onReport(1, 0)(nil, cause)
+	if len(errs) != 1 || !errors.Is(errs[0], cause) || !strings.Contains(errs[0].Error(), "message 1") {
+		t.Errorf("failed with %v", errs)
 	}
 	if p := r.problem(0, 1, true); p.Count != 2 || !strings.Contains(p.String(), "good reports of 0 of 2") {
 		t.Errorf("reports that did not come: %+v, %v", p, p)
 	}
-	r.seal()
-	r.take(0, 0)(nil, cause)
-	r.take(0, 0)(&client.Report{Fates: []wire.Fate{wire.FateGone, wire.FateGone}}, nil)
-	if p := r.problem(0, 1, false); p.Count != 0 || r.count() != 0 || len(failed) != 1 {
-		t.Errorf("after the end: %+v, %d reports, failed with %v", p, r.count(), failed)
+	r.close()
+	r.onReport(0, 0)(nil, cause)
+	r.onReport(0, 0)(&client.Report{Fates: []wire.Fate{wire.FateGone, wire.FateGone}}, nil)
+	if p := r.problem(0, 1, false); p.Count != 0 || r.count() != 0 || len(errs) != 1 {
+		t.Errorf("after the end: %+v, %d reports, failed with %v", p, r.count(), errs)
 	}
 }
 
-func TestPlanOfVersion2(t *testing.T) {
-	c := Config{Clients: 3, Messages: 10, Size: 100, Protocol: 2, Report: LevelWritten}
+func TestConfig_PlanOfVersion2(t *testing.T) {
+	c := Config{Clients: 3, Messages: 10, Size: 100, Protocol: 2, ReportLevel: LevelWritten}
 	want := uint64(30*wire.SendLen(2, 100) + 60*wire.DeliverLen(100) + 30*wire.ReportLen(2))
 	if got := c.Plan().WireBytes; got != want {
 		t.Errorf("%d bytes on the wire, want %d", got, want)
 	}
 }
 
-func TestLevelMarshals(t *testing.T) {
+func TestLevel_MarshalsAsName(t *testing.T) {
 	text, err := json.Marshal(LevelProcessed)
 	if err != nil || string(text) != `"processed"` {
 		t.Errorf("got %s, %v", text, err)

@@ -7,10 +7,10 @@ const (
 	// each of them.
 	maxAttempts = 5
 
-	// minAttempting is for how long the frame must have had those connections, all together, before it
+	// minAttemptTime is for how long the frame must have had those connections, all together, before it
 	// is given up. Connections that are cut again and again say nothing about the frame: it is
 	// as long as a peer may take nothing while others wait for it, by default.
-	minAttempting = 10 * time.Second
+	minAttemptTime = 10 * time.Second
 )
 
 // Attempts counts on how many connections in a row one frame did not get through. A frame that a link
@@ -22,20 +22,20 @@ type Attempts struct {
 	spent time.Duration // by the attempts behind the first; on that the frame was perhaps offered late
 }
 
-// Failed notes that a connection has ended which lasted so long, and that the peer has had everything
+// RecordFailure notes that a connection has ended which lasted so long, and that the peer has had everything
 // before the frame of that number, and not the frame. begun says that it was begun to be written. It
 // reports whether the frame is to be given up.
-func (a *Attempts) Failed(frame uint64, begun bool, lasted time.Duration) bool {
+func (a *Attempts) RecordFailure(frame uint64, started bool, duration time.Duration) bool {
 	switch {
-	case !begun:
+	case !started:
 		*a = Attempts{}
 	case a.count == 0 || a.frame != frame:
 		*a = Attempts{frame: frame, count: 1}
 	default:
 		a.count++
-		a.spent += lasted
+		a.spent += duration
 	}
-	if a.count < maxAttempts || a.spent < minAttempting {
+	if a.count < maxAttempts || a.spent < minAttemptTime {
 		return false
 	}
 	*a = Attempts{}

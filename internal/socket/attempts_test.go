@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestAttempts_Failed(t *testing.T) {
+func TestAttempts_RecordFailure(t *testing.T) {
 	type attempt struct {
 		frame  uint64
 		begun  bool
@@ -17,14 +17,14 @@ func TestAttempts_Failed(t *testing.T) {
 		}
 		return all
 	}
-	slow := attempt{7, true, minAttempting / 2}
+	slow := attempt{7, true, minAttemptTime / 2}
 	for _, test := range []struct {
 		name     string
 		attempts []attempt
 		give     int // at which attempt it is given up, from 1; 0: never
 	}{
 		{"each takes its time", times(2*maxAttempts, slow), maxAttempts},
-		{"the first began long before the frame", append(times(1, attempt{7, true, time.Hour}), times(2*maxAttempts, attempt{7, true, minAttempting / 20})...), 21},
+		{"the first began long before the frame", append(times(1, attempt{7, true, time.Hour}), times(2*maxAttempts, attempt{7, true, minAttemptTime / 20})...), 21},
 		{"cut at once", times(100, attempt{7, true, time.Millisecond}), 0},
 		{"another frame between them", append(append(times(maxAttempts-1, slow), attempt{8, true, time.Hour}), times(maxAttempts-1, slow)...), 0},
 		{"one that was not begun between them", append(append(times(maxAttempts-1, slow), attempt{7, false, time.Hour}), times(maxAttempts-1, slow)...), 0},
@@ -32,12 +32,12 @@ func TestAttempts_Failed(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var a Attempts
-			for i, one := range test.attempts {
-				gave := a.Failed(one.frame, one.begun, one.lasted)
-				if gave != (i+1 == test.give) {
-					t.Fatalf("attempt %d: given up is %v, want that at %d", i+1, gave, test.give)
+			for i, current := range test.attempts {
+				givenUp := a.RecordFailure(current.frame, current.begun, current.lasted)
+				if givenUp != (i+1 == test.give) {
+					t.Fatalf("attempt %d: given up is %v, want that at %d", i+1, givenUp, test.give)
 				}
-				if gave {
+				if givenUp {
 					return
 				}
 			}

@@ -42,19 +42,19 @@ type Config struct {
 	// as much as it brings at 1 KiB a second.
 	FrameTimeout time.Duration
 
-	// OutboxBytes is how many bytes may wait in the outbox before it is full. A
+	// MaxOutboxBytes is how many bytes may wait in the outbox before it is full. A
 	// frame that finds it below is taken whole, so that much may come on top.
-	OutboxBytes int
+	MaxOutboxBytes int
 
 	// StallTimeout is how long a full outbox may go without losing one frame or
 	// 64 KiB to the peer. Over TLS what has left is what has left in whole records of at most
 	// 16 KiB: nobody can read less. 0 means for ever: then somebody else must limit it.
 	StallTimeout time.Duration
 
-	// UnsentBytes is how much the kernel may take over that it cannot send yet,
+	// MaxUnsentBytes is how much the kernel may take over that it cannot send yet,
 	// where it can be told. What waits here is bounded and fairly shared; what
 	// waits there is neither. 0 leaves it to the kernel.
-	UnsentBytes int
+	MaxUnsentBytes int
 
 	// UserTimeout is after how long the kernel gives up a peer that takes nothing, where
 	// it can be told: one that has vanished, or whose window has been closed all the time.
@@ -62,18 +62,18 @@ type Config struct {
 	// ever with the other.
 	UserTimeout time.Duration
 
-	// Reads is charged for the memory of reads in progress. When it has no room,
+	// ReadAccount is charged for the memory of reads in progress. When it has no room,
 	// reads become small, but they go on. nil: nobody is charged.
-	Reads *body.Account
+	ReadAccount *body.Account
 
-	// Writes is charged for the records of TLS that leave together, where they can, but not for
-	// long: see Owner.Account. When it has no room, each leaves by itself. nil: nobody is charged.
-	Writes *body.Account
+	// WriteAccount is charged for the records of TLS that leave together, where they can, but not for
+	// long: see Handler.Account. When it has no room, each leaves by itself. nil: nobody is charged.
+	WriteAccount *body.Account
 
-	// Quiet is how long the outbox must have been dry for a little to be written by the
+	// CoalesceDelay is how long the outbox must have been dry for a little to be written by the
 	// one who offers it. Whoever offers whole batches needs none; one who offers
 	// message by message would otherwise write each by itself.
-	Quiet time.Duration
+	CoalesceDelay time.Duration
 
 	// MinWhole is the size, in bytes, above which a frame is left in the kernel until all of it has
 	// come, or as much as the kernel takes: on Linux, without TLS. Until then it needs no memory of
@@ -81,18 +81,18 @@ type Config struct {
 	// memory for one. At least 64 KiB; 0: each frame is read as it comes.
 	MinWhole int
 
-	// Kernel bounds what the kernel is asked to hold of such frames. nil: nothing does.
-	Kernel *KernelRoom
+	// KernelBudget bounds what the kernel is asked to hold of such frames. nil: nothing does.
+	KernelBudget *KernelBudget
 
-	// Keep says that the one who reads will keep frames beyond the next Fill, by
+	// RetainsFrames says that the one who reads will keep frames beyond the next Fill, by
 	// Frame.Buffer.Retain. The reader then sees to it that little frames do not
 	// keep large buffers.
-	Keep bool
+	RetainsFrames bool
 }
 
-// Owner is whose connection it is. Its methods may be called concurrently and
+// Handler is whose connection it is. Its methods may be called concurrently and
 // must not block.
-type Owner interface {
+type Handler interface {
 	// Account is charged for frames larger than a read buffer. When it has no room,
 	// the connection is not read until there is. It is charged as well for records of TLS that
 	// the peer makes no room for, if they have more than 18 KiB and it has room: at most
@@ -102,39 +102,39 @@ type Owner interface {
 	// Done returns a channel that is closed when the Reader must not wait for memory any more.
 	Done() <-chan struct{}
 
-	// Sent is called after each write with what it finished, by whoever writes.
-	Sent(Tally)
+	// OnWritten is called after each write with what it finished, by whoever writes.
+	OnWritten(Counts)
 
-	// Lost is called with what was still queued or parked when the outbox was
+	// OnLost is called with what was still queued or parked when the outbox was
 	// closed, in at most two parts.
-	Lost(Tally)
+	OnLost(Counts)
 
-	// Failed is called once, when writing has failed or the peer has stalled. The
+	// OnWriteError is called once, when writing has failed or the peer has stalled. The
 	// owner should then Close; a connection whose outbox is numbered is Detached if it
 	// has not stalled.
-	Failed(error)
+	OnWriteError(error)
 }
 
-// Tally counts frames in an outbox, or what became of them.
-type Tally struct {
+// Counts counts frames in an outbox, or what became of them.
+type Counts struct {
 	Frames     int // whole frames
 	Deliveries int // those of them that carry a message
 	Bytes      int
 }
 
-func (t *Tally) add(other Tally) {
-	t.Frames += other.Frames
-	t.Deliveries += other.Deliveries
-	t.Bytes += other.Bytes
+func (c *Counts) add(other Counts) {
+	c.Frames += other.Frames
+	c.Deliveries += other.Deliveries
+	c.Bytes += other.Bytes
 }
 
 // base is what both sides of a connection stand on. It is static after New.
 type base struct {
-	nc     net.Conn
-	raw    syscall.RawConn // the way around nc; nil: there is none
-	line   *line           // what nc speaks TLS over, if one can wait there; nil: not
-	config *Config
-	owner  Owner
+	nc       net.Conn
+	raw      syscall.RawConn // the way around nc; nil: there is none
+	nonblock *nonblockConn   // what nc speaks TLS over, if one can wait there; nil: not
+	config   *Config
+	handler  Handler
 }
 
 // Conn is one framed connection. Reader belongs to one goroutine; Outbox may be
@@ -146,12 +146,12 @@ type Conn struct {
 
 // New makes a framed connection of nc, which belongs to it from now on. It
 // starts no goroutine: the outbox starts one when there is something to write.
-func New(nc net.Conn, config *Config, owner Owner) *Conn {
+func New(nc net.Conn, config *Config, handler Handler) *Conn {
 	c := new(Conn)
-	c.Reader.init(base{nc, rawConn(nc), lineOf(nc), config, owner})
+	c.Reader.init(base{nc, rawConn(nc), nonblockConnOf(nc), config, handler})
 	c.Outbox.init(&c.Reader.base)
-	if raw := rawConn(beneath(nc)); raw != nil {
-		limitKernel(raw, config)
+	if raw := rawConn(unwrap(nc)); raw != nil {
+		setSocketOptions(raw, config)
 	}
 	return c
 }
@@ -159,13 +159,13 @@ func New(nc net.Conn, config *Config, owner Owner) *Conn {
 // RemoteAddr returns the address of the peer.
 func (c *Conn) RemoteAddr() net.Addr { return c.Reader.base.nc.RemoteAddr() }
 
-// Secure returns the state of TLS, and false where there is none. The handshake must be over.
-func (c *Conn) Secure() (tls.ConnectionState, bool) {
-	secure, ok := c.Reader.base.nc.(*tls.Conn)
+// TLSState returns the state of TLS, and false where there is none. The handshake must be over.
+func (c *Conn) TLSState() (tls.ConnectionState, bool) {
+	tlsConn, ok := c.Reader.base.nc.(*tls.Conn)
 	if !ok {
 		return tls.ConnectionState{}, false
 	}
-	return secure.ConnectionState(), true
+	return tlsConn.ConnectionState(), true
 }
 
 // Close closes the connection at once. What is queued is lost and counted as
@@ -173,28 +173,28 @@ func (c *Conn) Secure() (tls.ConnectionState, bool) {
 // would wait up to 5 s for a peer that takes nothing. Farewell does, for one that may.
 func (c *Conn) Close() error {
 	c.Outbox.close()
-	return beneath(c.Reader.base.nc).Close()
+	return unwrap(c.Reader.base.nc).Close()
 }
 
-// Sever ends the connection at once and keeps what a detached outbox holds.
-func (c *Conn) Sever() { _ = beneath(c.Reader.base.nc).Close() }
+// CloseTransport ends the connection at once and keeps what a detached outbox holds.
+func (c *Conn) CloseTransport() { _ = unwrap(c.Reader.base.nc).Close() }
 
-// LastWords severs a connection whose outbox is detached, and before that tells the
+// CloseWithFrame severs a connection whose outbox is detached, and before that tells the
 // peer one more frame if it takes that within patience.
-func (c *Conn) LastWords(frame []byte, patience time.Duration) {
-	if c.Reader.base.nc.SetWriteDeadline(time.Now().Add(patience)) == nil {
+func (c *Conn) CloseWithFrame(frame []byte, timeout time.Duration) {
+	if c.Reader.base.nc.SetWriteDeadline(time.Now().Add(timeout)) == nil {
 		c.Outbox.Wait()
 		if !c.Outbox.midFrame() {
 			_, _ = c.Reader.base.nc.Write(frame) // who does not hear it finds the connection closed
 		}
 	}
-	c.Sever()
+	c.CloseTransport()
 }
 
 // Reset closes the connection at once and lets the kernel forget what it has
 // not yet sent, so that a peer that does not read keeps no memory here.
 func (c *Conn) Reset() error {
-	tcp, ok := beneath(c.Reader.base.nc).(*net.TCPConn)
+	tcp, ok := unwrap(c.Reader.base.nc).(*net.TCPConn)
 	if !ok {
 		return c.Close()
 	}
@@ -203,21 +203,21 @@ func (c *Conn) Reset() error {
 	return tcp.Close()
 }
 
-// LimitUnread tells the kernel how many bytes it may hold for one who does not read yet, where
+// SetReadBuffer tells the kernel how many bytes it may hold for one who does not read yet, where
 // it can be told.
-func LimitUnread(nc net.Conn, bytes int) {
-	if tcp, ok := beneath(nc).(*net.TCPConn); ok {
+func SetReadBuffer(nc net.Conn, bytes int) {
+	if tcp, ok := unwrap(nc).(*net.TCPConn); ok {
 		_ = tcp.SetReadBuffer(bytes) // fails only on a closed connection
 	}
 }
 
-// beneath returns the connection that carries nc: another one if that is TLS.
-func beneath(nc net.Conn) net.Conn {
-	if over, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = over.NetConn()
+// unwrap returns the connection that carries nc: another one if that is TLS.
+func unwrap(nc net.Conn) net.Conn {
+	if tlsConn, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = tlsConn.NetConn()
 	}
-	if l, ok := nc.(*line); ok {
-		return l.TCPConn
+	if nb, ok := nc.(*nonblockConn); ok {
+		return nb.TCPConn
 	}
 	if tcp, ok := TCP(nc); ok {
 		return tcp
@@ -225,14 +225,14 @@ func beneath(nc net.Conn) net.Conn {
 	return nc
 }
 
-// lineOf returns the line that nc speaks TLS over, if it does.
-func lineOf(nc net.Conn) *line {
-	over, ok := nc.(interface{ NetConn() net.Conn })
+// nonblockConnOf returns the line that nc speaks TLS over, if it does.
+func nonblockConnOf(nc net.Conn) *nonblockConn {
+	tlsConn, ok := nc.(interface{ NetConn() net.Conn })
 	if !ok {
 		return nil
 	}
-	l, _ := over.NetConn().(*line)
-	return l
+	nb, _ := tlsConn.NetConn().(*nonblockConn)
+	return nb
 }
 
 // CloseWrite tells the peer that nothing more will come. It returns
@@ -257,13 +257,13 @@ func rawConn(nc net.Conn) syscall.RawConn {
 	return raw
 }
 
-// Farewell tells the peer that nothing more will come and gives it at most
+// CloseGracefully tells the peer that nothing more will come and gives it at most
 // patience to end its side as well, so that closing does not reset a connection
 // with something unread on it. It must be called by the one who reads.
-func (c *Conn) Farewell(patience time.Duration) {
-	late := time.AfterFunc(patience, c.Sever) // CloseWrite of TLS may wait as well
-	defer late.Stop()
-	if c.CloseWrite() != nil || c.Reader.base.nc.SetReadDeadline(time.Now().Add(patience)) != nil {
+func (c *Conn) CloseGracefully(timeout time.Duration) {
+	timer := time.AfterFunc(timeout, c.CloseTransport) // CloseWrite of TLS may wait as well
+	defer timer.Stop()
+	if c.CloseWrite() != nil || c.Reader.base.nc.SetReadDeadline(time.Now().Add(timeout)) != nil {
 		return
 	}
 	_, _ = io.Copy(io.Discard, c.Reader.base.nc) // ends with the peer, or in time

@@ -10,125 +10,125 @@ import (
 // before it. Outbox.Wait waits for its end.
 func (o *Outbox) flush() {
 	for {
-		q := o.next()
+		q := o.prepareWrite()
 		if q == nil {
 			return
 		}
 		n, err := o.write(q)
-		o.wrote(q, n, false)
+		o.completeWrite(q, n, false)
 		if err != nil {
 			o.fail(err) // next sees that the outbox is closed, and cleans up
 		}
 	}
 }
 
-// directMost is how many queued bytes the one who offered them writes by itself.
+// maxDirect is how many queued bytes the one who offered them writes by itself.
 // Above it, another processor's help is worth its waking (docs/decisions/0004).
-const directMost = 16 << 10
+const maxDirect = 16 << 10
 
 // flushDirect is flush for one who must not wait: it writes once. It reports
 // whether nothing is left to do; otherwise the outbox still wants its flusher.
 func (o *Outbox) flushDirect() bool {
-	if o.base.raw == nil || !o.quiet() {
+	if o.base.raw == nil || !o.coalesceDelayPassed() {
 		return false
 	}
-	q := o.next()
+	q := o.prepareWrite()
 	if q == nil {
 		return true
 	}
-	if q.vector.size() > directMost {
+	if q.vector.size() > maxDirect {
 		return false
 	}
 	q.direct = true
 	n, err := o.write(q)
 	q.direct = false
-	o.wrote(q, n, false)
+	o.completeWrite(q, n, false)
 	if err != nil {
 		o.fail(err)
 	}
-	return o.next() == nil
+	return o.prepareWrite() == nil
 }
 
-// quiet reports whether the outbox was dry for long enough before it was offered
+// coalesceDelayPassed reports whether the outbox was dry for long enough before it was offered
 // what is in it now. It belongs to the flusher.
-func (o *Outbox) quiet() bool {
-	least := o.base.config.Quiet
-	return least == 0 || time.Now().UnixNano()-o.dryAt >= int64(least)
+func (o *Outbox) coalesceDelayPassed() bool {
+	minIdle := o.base.config.CoalesceDelay
+	return minIdle == 0 || time.Now().UnixNano()-o.idleSince >= int64(minIdle)
 }
 
-// next prepares the next write. When there is none it ends the flusher and
+// prepareWrite prepares the next write. When there is none it ends the flusher and
 // returns nil.
-func (o *Outbox) next() *queue {
+func (o *Outbox) prepareWrite() *queue {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.expire()
-	q, l := o.queue, o.ledger
-	most := vectorMost
-	if l != nil && l.bytes >= l.window {
-		most = q.leaders()
-		l.paused = most == 0 && !q.empty()
+	o.dropExpired()
+	q, rq := o.queue, o.retransmit
+	limit := maxVector
+	if rq != nil && rq.windowBytes >= rq.window {
+		limit = q.promotePriority()
+		rq.windowBlocked = limit == 0 && !q.empty()
 	}
 	switch {
 	case o.closed:
-		o.abandon()
-	case l.rests():
+		o.dropAllUnlocking()
+	case rq.writeBlocked():
 		o.flushing = false
-		if l.detached {
-			o.signal()
+		if rq.detached {
+			o.notifyIdle()
 		}
 		return nil
 	case q.empty():
 		o.queue = nil
-		o.dried++
+		o.drainCount++
 		q.free()
-		if o.base.config.Quiet > 0 {
-			o.dryAt = time.Now().UnixNano()
+		if o.base.config.CoalesceDelay > 0 {
+			o.idleSince = time.Now().UnixNano()
 		}
 	default:
 		if o.base.raw != nil {
-			q.gather(most)
-		} else if o.base.line != nil {
-			q.gatherPieces(most, corkPlain)
+			q.buildVector(limit)
+		} else if o.base.nonblock != nil {
+			q.buildChunks(limit, corkPlainSize)
 		} else {
-			q.gatherPieces(most, progressBytes)
+			q.buildChunks(limit, minProgressBytes)
 		}
 		return q
 	}
 	o.flushing = false
-	o.signal()
+	o.notifyIdle()
 	return nil
 }
 
-// abandon drops what is left of a closed outbox, for its flusher. It is called with
+// dropAllUnlocking drops what is left of a closed outbox, for its flusher. It is called with
 // mu held, which it gives up while it tells of that.
-func (o *Outbox) abandon() {
-	var out settled
-	o.bury(&out)
+func (o *Outbox) dropAllUnlocking() {
+	var out completions
+	o.dropAll(&out)
 	o.mu.Unlock()
-	o.report(out.lost)
-	out.end()
+	o.reportDropped(out.dropped)
+	out.run()
 	o.mu.Lock()
 }
 
-// expire drops what it is no use to send any more, for the flusher. It is called
+// dropExpired drops what it is no use to send any more, for the flusher. It is called
 // with mu held, which it gives up while it tells of that.
-func (o *Outbox) expire() {
+func (o *Outbox) dropExpired() {
 	q := o.queue
-	q.gathered = 0 // what was gathered and then left to another is not being written
-	for q.expires {
+	q.writing = 0 // what was gathered and then left to another is not being written
+	for q.hasExpiring {
 		now := time.Now().UnixNano()
 		expired := func(s *segment) bool { return s.expired(now) }
-		o.weight -= q.remove(Expired, &q.settled, expired)
-		if o.ledger != nil && o.ledger.skips {
-			o.weight -= q.skip(&q.settled, expired)
+		o.weight -= q.remove(EventExpired, &q.completions, expired)
+		if o.retransmit != nil && o.retransmit.skipSupported {
+			o.weight -= q.replaceWithSkips(&q.completions, expired)
 		}
-		o.admit(&q.settled)
-		if len(q.settled.buffers) == 0 {
+		o.unblockSends(&q.completions)
+		if len(q.completions.buffers) == 0 {
 			q.stamp(now)
 			return
 		}
 		o.mu.Unlock()
-		q.settled.end()
+		q.completions.run()
 		o.mu.Lock() // perhaps there is more now
 	}
 }
@@ -137,60 +137,60 @@ func (o *Outbox) expire() {
 // directly, because it does not wait; otherwise, because it has waited and something may have
 // expired meanwhile.
 func (o *Outbox) write(q *queue) (int, error) {
-	q.n, q.err, q.stale, q.handed = 0, nil, false, 0
+	q.n, q.err, q.stale, q.unconfirmed = 0, nil, false, 0
 	if o.base.raw == nil {
-		return o.writePieces(q)
+		return o.writeChunks(q)
 	}
-	if err := o.base.raw.Write(q.attempt); err != nil {
+	if err := o.base.raw.Write(q.tryWriteFn); err != nil {
 		return 0, err
 	}
 	return q.n, q.err
 }
 
-// writePieces is write where the connection takes no vector. Beneath TLS it waits for room before
+// writeChunks is write where the connection takes no vector. Beneath TLS it waits for room before
 // anything is encrypted, so that a peer that takes nothing holds no buffer, and what may expire can
 // still be taken back.
-func (o *Outbox) writePieces(q *queue) (int, error) {
-	all := q.pieces
-	defer q.dropPieces(all)
-	if o.base.line == nil {
-		p := q.nextPiece(progressBytes)
-		q.handed = len(p)
+func (o *Outbox) writeChunks(q *queue) (int, error) {
+	chunks := q.chunks
+	defer q.releaseChunks(chunks)
+	if o.base.nonblock == nil {
+		p := q.nextChunk(minProgressBytes)
+		q.unconfirmed = len(p)
 		return o.base.nc.Write(p)
 	}
-	if err := o.base.line.raw.Write(q.attempt); err != nil || q.stale {
+	if err := o.base.nonblock.raw.Write(q.tryWriteFn); err != nil || q.stale {
 		return 0, err
 	}
-	p := q.nextPiece(recordSize)
-	q.handed = len(p)
-	if len(q.pieces) == 0 {
+	p := q.nextChunk(maxRecordSize)
+	q.unconfirmed = len(p)
+	if len(q.chunks) == 0 {
 		return o.base.nc.Write(p)
 	}
 	if q.cork == nil {
 		q.cork = newCork()
 	}
-	if !q.cork.draw(o.base.config.Writes, o.base.owner.Account()) {
+	if !q.cork.acquire(o.base.config.WriteAccount, o.base.handler.Account()) {
 		return o.base.nc.Write(p)
 	}
-	defer q.cork.drop()
+	defer q.cork.release()
 	err := o.encrypt(q, p)
-	q.dropPieces(all) // a peer that takes nothing more must hold none of it
+	q.releaseChunks(chunks) // a peer that takes nothing more must hold none of it
 	return o.writeRecords(q, err)
 }
 
 // encrypt makes records of what is gathered, of which p is the first. They wait in the cork.
 func (o *Outbox) encrypt(q *queue, p []byte) error {
-	o.base.line.setCork(q.cork)
+	o.base.nonblock.setCork(q.cork)
 	for {
 		if _, err := o.base.nc.Write(p); err != nil {
 			return err
 		}
-		q.cork.wrote(len(p))
-		if len(q.pieces) == 0 {
+		q.cork.addRecord(len(p))
+		if len(q.chunks) == 0 {
 			return nil
 		}
-		p = q.nextPiece(recordSize)
-		q.handed += len(p)
+		p = q.nextChunk(maxRecordSize)
+		q.unconfirmed += len(p)
 	}
 }
 
@@ -199,15 +199,15 @@ func (o *Outbox) encrypt(q *queue, p []byte) error {
 // but for the last part, which is returned. err is why not everything was encrypted.
 func (o *Outbox) writeRecords(q *queue, err error) (int, error) {
 	for {
-		n, more, failed := o.base.line.uncork()
+		n, more, uncorkErr := o.base.nonblock.uncork()
 		if err == nil {
-			err = failed
+			err = uncorkErr
 		}
 		if !more {
 			return n, err
 		}
 		if n > 0 {
-			o.wrote(q, n, true)
+			o.completeWrite(q, n, true)
 		}
 	}
 }
@@ -218,48 +218,48 @@ func (q *queue) tryWrite(fd uintptr) bool {
 		return true
 	}
 	var again bool
-	if q.outbox.base.line != nil {
+	if q.outbox.base.nonblock != nil {
 		again = !writableRaw(fd)
 	} else {
 		q.n, again, q.err = writeRaw(fd, q.vector)
 	}
 	if again && !q.direct {
-		q.stale = q.letGo()
+		q.stale = q.unpinIfExpiring()
 	}
 	return !again || q.direct
 }
 
-// letGo is for a flusher that is about to wait. If something may expire until it writes, it gives
+// unpinIfExpiring is for a flusher that is about to wait. If something may expire until it writes, it gives
 // up what it has gathered, so that it can be taken back. It reports whether it has.
-func (q *queue) letGo() bool {
+func (q *queue) unpinIfExpiring() bool {
 	q.outbox.mu.Lock()
 	defer q.outbox.mu.Unlock()
-	if q.expires {
-		q.gathered = 0
+	if q.hasExpiring {
+		q.writing = 0
 	}
-	return q.expires
+	return q.hasExpiring
 }
 
-// wrote takes what has left off the queue and lets those in who waited for room. more says that the
+// completeWrite takes what has left off the queue and lets those in who waited for room. more says that the
 // rest of what was gathered is still being written.
-func (o *Outbox) wrote(q *queue, n int, more bool) {
+func (o *Outbox) completeWrite(q *queue, n int, more bool) {
 	o.mu.Lock()
-	q.handed = max(0, q.handed-n)
-	done, weight := q.advance(n, o.ledger)
+	q.unconfirmed = max(0, q.unconfirmed-n)
+	written, weight := q.consume(n, o.retransmit)
 	if !more {
-		q.gathered = 0
+		q.writing = 0
 	}
 	o.weight -= weight
-	o.progress(done)
-	if len(o.parked) > 0 {
-		o.admit(&q.settled)
+	o.recordProgress(written)
+	if len(o.blocked) > 0 {
+		o.unblockSends(&q.completions)
 	}
-	if o.ledger != nil {
-		o.ledger.settle(&q.settled)
+	if o.retransmit != nil {
+		o.retransmit.processAcks(&q.completions)
 	}
 	o.mu.Unlock()
-	q.settled.end()
-	o.base.owner.Sent(done)
+	q.completions.run()
+	o.base.handler.OnWritten(written)
 }
 
 // fail ends the writing and tells the owner why: it closes the outbox, or detaches
@@ -269,50 +269,50 @@ func (o *Outbox) fail(err error) {
 	if !errors.Is(err, ErrStalled) {
 		first, detached = o.detach()
 	}
-	if first || !detached && o.shut() {
-		o.base.owner.Failed(err)
+	if first || !detached && o.closeOnce() {
+		o.base.handler.OnWriteError(err)
 	}
 }
 
 // close closes the outbox. What is queued is lost.
-func (o *Outbox) close() { o.shut() }
+func (o *Outbox) close() { o.closeOnce() }
 
-// shut closes the outbox and reports whether it was open. Those who wait for
+// closeOnce closes the outbox and reports whether it was open. Those who wait for
 // room go on. The flusher drops the queue, for it may be writing from it; without
 // one, it is dropped here.
-func (o *Outbox) shut() bool {
+func (o *Outbox) closeOnce() bool {
 	o.mu.Lock()
-	if o.closed || o.ledger != nil && o.ledger.moved != nil {
+	if o.closed || o.retransmit != nil && o.retransmit.movedTo != nil {
 		o.mu.Unlock()
 		return false
 	}
 	o.closed = true
-	waiting := o.parked
-	o.parked = nil
-	if o.clock != nil {
-		o.clock.timer.Stop()
+	blocked := o.blocked
+	o.blocked = nil
+	if o.stallTimer != nil {
+		o.stallTimer.timer.Stop()
 	}
-	var out settled
+	var out completions
 	if !o.flushing {
-		o.bury(&out)
-		o.signal()
+		o.dropAll(&out)
+		o.notifyIdle()
 	}
 	o.mu.Unlock()
 
-	for _, w := range waiting {
-		s := segmentOf(&w.piece)
-		out.discard(&s, Unsent)
-		out.tickets = append(out.tickets, w.ticket)
+	for _, send := range blocked {
+		s := segmentOf(&send.batch)
+		out.discard(&s, EventLost)
+		out.waiters = append(out.waiters, send.waiter)
 	}
-	o.report(out.lost)
-	out.end()
+	o.reportDropped(out.dropped)
+	out.run()
 	return true
 }
 
-// bury drops what is left of a closed outbox. It is called with mu held.
-func (o *Outbox) bury(out *settled) {
-	if o.ledger != nil {
-		o.ledger.bury(out)
+// dropAll drops what is left of a closed outbox. It is called with mu held.
+func (o *Outbox) dropAll(out *completions) {
+	if o.retransmit != nil {
+		o.retransmit.dropAll(out)
 	}
 	q := o.queue
 	if q == nil {
@@ -320,15 +320,15 @@ func (o *Outbox) bury(out *settled) {
 	}
 	o.queue = nil
 	for i := q.head; i < len(q.segments); i++ {
-		out.discard(&q.segments[i], Unsent)
+		out.discard(&q.segments[i], EventLost)
 		q.segments[i] = segment{}
 	}
-	out.lost.Bytes -= q.sent // counted as sent already
+	out.dropped.Bytes -= q.headSent // counted as sent already
 	q.free()
 }
 
-func (o *Outbox) report(lost Tally) {
-	if lost.Frames > 0 {
-		o.base.owner.Lost(lost)
+func (o *Outbox) reportDropped(dropped Counts) {
+	if dropped.Frames > 0 {
+		o.base.handler.OnLost(dropped)
 	}
 }

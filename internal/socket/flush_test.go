@@ -9,179 +9,179 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// tally counts how many frames came how far, of all pieces that are tracked by it.
-type tally [Unheard + 1]atomic.Int64
+// eventCounts counts how many frames came how far, of all pieces that are tracked by it.
+type eventCounts [EventUnacked + 1]atomic.Int64
 
-func (c *tally) Progress(_ int, what Progress, _, frames int) { c[what].Add(int64(frames)) }
+func (c *eventCounts) HandleEvent(_ int, event Event, _, frames int) { c[event].Add(int64(frames)) }
 
-// TestOutbox_ExpiredWhileTheSocketIsFull fills a connection with frames that expire while the
+// TestOutbox_ExpiresWhileSocketFull fills a connection with frames that expire while the
 // flusher waits for room. What it has in hand then is not written when there is room again, but for
 // the frame that was begun, and over TLS those that are encrypted already.
-func TestOutbox_ExpiredWhileTheSocketIsFull(t *testing.T) {
-	for l, begun := range map[*link]int64{&tcp: 1, &secure: corkSize/expiringFrame + 1} {
-		t.Run(l.name, func(t *testing.T) {
-			ttl := 300 * time.Millisecond                               // real time: the kernel's buffers have no other
-			for !expireWhileFull(t, *l, begun, ttl) && ttl < patience { // a busy machine takes longer to fill them
+func TestOutbox_ExpiresWhileSocketFull(t *testing.T) {
+	for tr, maxStarted := range map[*testTransport]int64{&tcp: 1, &overTLS: corkSize/expiringFrameSize + 1} {
+		t.Run(tr.name, func(t *testing.T) {
+			ttl := 300 * time.Millisecond                                        // real time: the kernel's buffers have no other
+			for !expireWhileFull(t, *tr, maxStarted, ttl) && ttl < testTimeout { // a busy machine takes longer to fill them
 				ttl *= 2
 			}
 		})
 	}
 }
 
-// expiringFrame is the size of the frames that expire, in bytes.
-const expiringFrame = 1000
+// expiringFrameSize is the size of the frames that expire, in bytes.
+const expiringFrameSize = 1000
 
 // expireWhileFull reports whether the socket was full before the frames that it offers had expired.
 // begun is how many may have been begun by then.
-func expireWhileFull(t *testing.T, l link, begun int64, ttl time.Duration) bool {
+func expireWhileFull(t *testing.T, tr testTransport, maxStarted int64, ttl time.Duration) bool {
 	const frames = 2000
-	s := newStation(t, l, Config{OutboxBytes: 64 << 10, UnsentBytes: 64 << 10})
-	LimitUnread(s.far, 32<<10)
-	var seen tally
-	terms := &Terms{Tracker: &seen, IfFull: Insist, Expires: time.Now().Add(ttl).UnixNano()}
-	d, offered := s.dispatch(), int64(0)
+	tc := newTestConn(t, tr, Config{MaxOutboxBytes: 64 << 10, MaxUnsentBytes: 64 << 10})
+	SetReadBuffer(tc.far, 32<<10)
+	var seen eventCounts
+	options := &Options{Events: &seen, Overflow: OverflowForce, Expires: time.Now().Add(ttl).UnixNano()}
+	fl, offered := tc.newFlusher(), int64(0)
 	for range frames {
-		p := s.piece(frame(expiringFrame))
-		p.Terms = terms
-		if s.Offer(p, d) == Queued {
+		batch := tc.newBatch(frame(expiringFrameSize))
+		batch.Options = options
+		if tc.Offer(batch, fl) == Queued {
 			offered++
 		}
-		p.Buffer.Release()
-		d.Leave()
+		batch.Buffer.Release()
+		fl.Abandon()
 	}
-	time.Sleep(time.Until(time.Unix(0, terms.Expires)))
-	s.Retract(terms)
-	until(t, "all but those that were begun have expired or are written", func() bool { // the flusher may be about to tell
-		return seen[Expired].Load()+seen[Written].Load() >= offered-begun
+	time.Sleep(time.Until(time.Unix(0, options.Expires)))
+	tc.Retract(options)
+	waitUntil(t, "all but those that were begun have expired or are written", func() bool { // the flusher may be about to tell
+		return seen[EventExpired].Load()+seen[EventWritten].Load() >= offered-maxStarted
 	})
-	written := seen[Written].Load()
-	go io.Copy(io.Discard, s.far) // ends with the connection
-	s.Drain(nil)
-	s.Close()
-	s.Wait()
-	if n := used(s.pieces.Budget); n != 0 {
+	written := seen[EventWritten].Load()
+	go io.Copy(io.Discard, tc.far) // ends with the connection
+	tc.Drain(nil)
+	tc.Close()
+	tc.Wait()
+	if n := used(tc.batchBudget.Budget); n != 0 {
 		t.Errorf("%d bytes are still held", n)
 	}
-	if late := seen[Written].Load() - written; late > begun {
-		t.Errorf("%d frames were written after they had expired", late)
+	if lateWrites := seen[EventWritten].Load() - written; lateWrites > maxStarted {
+		t.Errorf("%d frames were written after they had expired", lateWrites)
 	}
 	return offered == frames
 }
 
-// TestOutbox_StampTellsWhatIsLeft waits in a full queue: what is written tells the time that is left then.
-func TestOutbox_StampTellsWhatIsLeft(t *testing.T) {
-	s := newStation(t, tcp, Config{OutboxBytes: 64 << 10})
-	s.Number(1, false)
-	s.Detach() // nothing leaves
+// TestOutbox_StampGetsRemainingTime waits in a full queue: what is written tells the time that is left then.
+func TestOutbox_StampGetsRemainingTime(t *testing.T) {
+	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
+	tc.EnableAcks(1, false)
+	tc.Detach() // nothing leaves
 	var stamped atomic.Int64
-	p := s.piece(frame(100))
-	p.Counted = true
-	p.Terms = &Terms{Expires: time.Now().Add(patience).UnixNano(), Stamp: func(_ []byte, left int64) { stamped.Store(left) }}
-	d := s.dispatch()
-	s.Offer(p, d)
-	p.Buffer.Release()
-	next := newStation(t, tcp, Config{OutboxBytes: 64 << 10})
-	next.Number(1, false)
-	s.Sever()
-	s.Outbox.Wait()
+	batch := tc.newBatch(frame(100))
+	batch.Reliable = true
+	batch.Options = &Options{Expires: time.Now().Add(testTimeout).UnixNano(), Stamp: func(_ []byte, remaining int64) { stamped.Store(remaining) }}
+	fl := tc.newFlusher()
+	tc.Offer(batch, fl)
+	batch.Buffer.Release()
+	next := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
+	next.EnableAcks(1, false)
+	tc.CloseTransport()
+	tc.Outbox.Wait()
 	time.Sleep(10 * time.Millisecond)
-	s.moveTo(t, next, Position{0, 0}, false, d)
-	d.Drop()
+	tc.moveTo(t, next, Position{0, 0}, false, fl)
+	fl.Reset()
 	next.wantStream(t, frame(100))
-	if left := time.Duration(stamped.Load()); left <= 0 || left > patience-10*time.Millisecond {
-		t.Errorf("%v are left of %v after 10ms", left, patience)
+	if remaining := time.Duration(stamped.Load()); remaining <= 0 || remaining > testTimeout-10*time.Millisecond {
+		t.Errorf("%v are left of %v after 10ms", remaining, testTimeout)
 	}
-	s.Close()
+	tc.Close()
 	next.Close()
 }
 
-// TestOutbox_ExpiredAfterItWasWritten loses a connection with frames that the peer has perhaps had.
+// TestOutbox_ExpiresAfterWrite loses a connection with frames that the peer has perhaps had.
 // One whose time is up is not sent again, and still counts.
-func TestOutbox_ExpiredAfterItWasWritten(t *testing.T) {
-	for _, skips := range []bool{true, false} {
-		s, next := newStation(t, tcp, Config{OutboxBytes: 64 << 10}), newStation(t, tcp, Config{OutboxBytes: 64 << 10})
-		s.Number(1<<20, skips)
-		next.Number(1<<20, skips)
+func TestOutbox_ExpiresAfterWrite(t *testing.T) {
+	for _, skipSupported := range []bool{true, false} {
+		tc, next := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10}), newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
+		tc.EnableAcks(1<<20, skipSupported)
+		next.EnableAcks(1<<20, skipSupported)
 		deliver := func(n uint64) []byte { return wire.AppendDeliver(nil, &wire.Deliver{Seq: n}) }
-		terms := [3]Terms{}
-		w := [3]witness{}
-		d := s.dispatch()
+		terms := [3]Options{}
+		recs := [3]eventRecorder{}
+		fl := tc.newFlusher()
 		for i := range terms {
-			w[i].seen = make([][]Progress, 1)
-			terms[i].Tracker = &w[i]
-			p := s.piece(deliver(uint64(i)))
-			p.Counted, p.Terms = true, &terms[i]
+			recs[i].events = make([][]Event, 1)
+			terms[i].Events = &recs[i]
+			batch := tc.newBatch(deliver(uint64(i)))
+			batch.Reliable, batch.Options = true, &terms[i]
 			if i == 1 {
 				terms[i].Expires = time.Now().Add(50 * time.Millisecond).UnixNano()
 			}
-			s.Offer(p, d)
-			p.Buffer.Release()
+			tc.Offer(batch, fl)
+			batch.Buffer.Release()
 		}
-		d.Drop()
-		until(t, "written", func() bool { return w[2].count(0, Written) == 1 })
-		s.Detach()
-		s.Sever()
-		s.Outbox.Wait()
+		fl.Reset()
+		waitUntil(t, "written", func() bool { return recs[2].count(0, EventWritten) == 1 })
+		tc.Detach()
+		tc.CloseTransport()
+		tc.Outbox.Wait()
 		time.Sleep(time.Until(time.Unix(0, terms[1].Expires)))
-		s.Retract(&terms[1])
-		if w[1].count(0, Unheard) != 1 {
-			t.Errorf("skips %v: nobody is told that it will not be known: %v", skips, w[1].seen)
+		tc.Retract(&terms[1])
+		if recs[1].count(0, EventUnacked) != 1 {
+			t.Errorf("skips %v: nobody is told that it will not be known: %v", skipSupported, recs[1].events)
 		}
-		if again, ok := s.Resumable(Position{0, 0}); again != 3 || !ok {
-			t.Fatalf("cannot go on, %d frames again", again)
+		if resends, ok := tc.Resumable(Position{0, 0}); resends != 3 || !ok {
+			t.Fatalf("cannot go on, %d frames again", resends)
 		}
-		s.moveTo(t, next, Position{0, 0}, false, d)
-		d.Drop()
+		tc.moveTo(t, next, Position{0, 0}, false, fl)
+		fl.Reset()
 		second := deliver(1)
-		if skips {
+		if skipSupported {
 			second = wire.AppendSkip(nil)
 		}
 		next.wantStream(t, deliver(0))
 		next.wantStream(t, second)
 		next.wantStream(t, deliver(2))
-		until(t, "acknowledged", func() bool { return next.Acknowledge(3) })
-		until(t, "settled", func() bool { return w[2].count(0, Received) == 1 })
-		if k := next.Kept(); k.Frames != 3 || k.Acknowledged != 3 || used(s.pieces.Budget) != 0 {
-			t.Errorf("skips %v: kept %+v, %d bytes are held", skips, k, used(s.pieces.Budget))
+		waitUntil(t, "acknowledged", func() bool { return next.Acknowledge(3) })
+		waitUntil(t, "settled", func() bool { return recs[2].count(0, EventAcked) == 1 })
+		if k := next.AckStats(); k.Written != 3 || k.Acked != 3 || used(tc.batchBudget.Budget) != 0 {
+			t.Errorf("skips %v: kept %+v, %d bytes are held", skipSupported, k, used(tc.batchBudget.Budget))
 		}
-		s.Close()
+		tc.Close()
 		next.Close()
 	}
 }
 
-// TestOutbox_RetractTellsWhatItLeaves has one frame in the hands of the connection and one behind
+// TestOutbox_Retract_ReportsStillQueued has one frame in the hands of the connection and one behind
 // it.
-func TestOutbox_RetractTellsWhatItLeaves(t *testing.T) {
-	s := newStation(t, pipe, Config{OutboxBytes: 64 << 10})
-	var seen tally
-	terms := &Terms{Tracker: &seen, Expires: time.Now().Add(time.Hour).UnixNano()}
+func TestOutbox_Retract_ReportsStillQueued(t *testing.T) {
+	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 10})
+	var seen eventCounts
+	options := &Options{Events: &seen, Expires: time.Now().Add(time.Hour).UnixNano()}
 	offer := func() Outcome {
-		p := s.piece(frame(100))
-		defer p.Buffer.Release()
-		p.Terms = terms
-		d := s.dispatch()
-		defer d.Leave()
-		return s.Offer(p, d)
+		batch := tc.newBatch(frame(100))
+		defer batch.Buffer.Release()
+		batch.Options = options
+		fl := tc.newFlusher()
+		defer fl.Abandon()
+		return tc.Offer(batch, fl)
 	}
 	offer()
-	until(t, "it is being written", func() bool {
-		s.Outbox.mu.Lock()
-		defer s.Outbox.mu.Unlock()
-		return s.queue != nil && s.queue.gathered > 0
+	waitUntil(t, "it is being written", func() bool {
+		tc.Outbox.mu.Lock()
+		defer tc.Outbox.mu.Unlock()
+		return tc.queue != nil && tc.queue.writing > 0
 	})
 	offer()
-	if held := s.Retract(terms); !held || seen[Expired].Load() != 1 {
-		t.Errorf("held is %v, and %d are taken back, want the second of two", held, seen[Expired].Load())
+	if stillQueued := tc.Retract(options); !stillQueued || seen[EventExpired].Load() != 1 {
+		t.Errorf("held is %v, and %d are taken back, want the second of two", stillQueued, seen[EventExpired].Load())
 	}
-	s.wantStream(t, frame(100))
-	until(t, "it is written", func() bool { return seen[Written].Load() == 1 })
-	until(t, "the flusher is over", func() bool { return !s.flushes() })
-	if s.Retract(terms) {
+	tc.wantStream(t, frame(100))
+	waitUntil(t, "it is written", func() bool { return seen[EventWritten].Load() == 1 })
+	waitUntil(t, "the flusher is over", func() bool { return !tc.isFlushing() })
+	if tc.Retract(options) {
 		t.Error("something is held where there is nothing")
 	}
-	terms = &Terms{Tracker: &seen, Expires: time.Now().UnixNano()}
-	if outcome := offer(); outcome != Late || s.Busy() {
-		t.Errorf("what has expired is offered: %v, want %v", outcome, Late)
+	options = &Options{Events: &seen, Expires: time.Now().UnixNano()}
+	if outcome := offer(); outcome != AlreadyExpired || tc.Busy() {
+		t.Errorf("what has expired is offered: %v, want %v", outcome, AlreadyExpired)
 	}
-	s.Close()
+	tc.Close()
 }

@@ -16,27 +16,27 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// patience is how long a test waits for something that must happen.
-const patience = 30 * time.Second
+// testTimeout is how long a test waits for something that must happen.
+const testTimeout = 30 * time.Second
 
-// link is a way to connect two ends: over TCP this package goes around net, over
+// testTransport is a way to connect two ends: over TCP this package goes around net, over
 // a pipe it cannot.
-type link struct {
+type testTransport struct {
 	name string
 	open func(t testing.TB) (near, far net.Conn)
 }
 
 var (
-	pipe   = link{"pipe", openPipe}
-	tcp    = link{"tcp", openTCP}
-	secure = link{"tls", openTLS}
-	links  = []link{pipe, tcp, secure}
+	pipe       = testTransport{"pipe", openPipe}
+	tcp        = testTransport{"tcp", openTCP}
+	overTLS    = testTransport{"tls", openTLS}
+	transports = []testTransport{pipe, tcp, overTLS}
 )
 
-// onLinks runs a test over every link.
-func onLinks(t *testing.T, test func(t *testing.T, l link)) {
-	for _, l := range links {
-		t.Run(l.name, func(t *testing.T) { test(t, l) })
+// onTransports runs a test over every link.
+func onTransports(t *testing.T, test func(t *testing.T, tr testTransport)) {
+	for _, tr := range transports {
+		t.Run(tr.name, func(t *testing.T) { test(t, tr) })
 	}
 }
 
@@ -74,13 +74,13 @@ func openTCP(t testing.TB) (near, far net.Conn) {
 // openTLS is TLS over TCP, where this package waits beneath it.
 func openTLS(t testing.TB) (near, far net.Conn) {
 	t.Helper()
-	lower, upper := openTCP(t)
+	serverTCP, clientTCP := openTCP(t)
 	authority := testcerts.NewAuthority(t)
-	server := tls.Server(Line(lower), &tls.Config{Certificates: []tls.Certificate{authority.Local().TLS(t)}})
-	client := tls.Client(upper, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost"})
-	shaken := make(chan error, 1)
-	go func() { shaken <- client.Handshake() }() // ends with the handshake
-	if err := errors.Join(server.Handshake(), <-shaken); err != nil {
+	server := tls.Server(WrapForTLS(serverTCP), &tls.Config{Certificates: []tls.Certificate{authority.IssueLocal().TLS(t)}})
+	client := tls.Client(clientTCP, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost"})
+	handshakeErr := make(chan error, 1)
+	go func() { handshakeErr <- client.Handshake() }() // ends with the handshake
+	if err := errors.Join(server.Handshake(), <-handshakeErr); err != nil {
 		t.Fatal(err)
 	}
 	return server, client
@@ -95,29 +95,29 @@ func endWriting(c net.Conn) {
 	c.Close()
 }
 
-// until waits for something that the test cannot be told of.
-func until(t testing.TB, what string, happened func() bool) {
+// waitUntil waits for something that the test cannot be told of.
+func waitUntil(t testing.TB, desc string, happened func() bool) {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(testTimeout)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !happened() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("still not: %s", what)
+			t.Fatalf("still not: %s", desc)
 		}
 	}
 }
 
-// within fails the test when c does not deliver in time.
-func within[T any](t testing.TB, what string, c <-chan T) T {
+// waitFor fails the test when c does not deliver in time.
+func waitFor[T any](t testing.TB, desc string, c <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(patience):
-		t.Fatalf("still not: %s", what)
+	case <-time.After(testTimeout):
+		t.Fatalf("still not: %s", desc)
 		panic("not reached")
 	}
 }
@@ -129,19 +129,19 @@ func used(b *body.Budget) int64 {
 }
 
 func peak(b *body.Budget) int64 {
-	_, most := b.Used()
-	return most
+	_, n := b.Used()
+	return n
 }
 
-// purse is a budget with the account of one connection.
-type purse struct {
+// testBudget is a budget with the account of one connection.
+type testBudget struct {
 	*body.Budget
 	account *body.Account
 }
 
-func newPurse(limit int64) purse {
+func newTestBudget(limit int64) testBudget {
 	b := body.NewBudget(limit, 0)
-	return purse{b, b.Account(limit)}
+	return testBudget{b, b.NewAccount(limit)}
 }
 
 // frame returns a frame that takes size bytes on the wire, filled with bytes that
@@ -176,47 +176,47 @@ func parse(stream []byte, maxLength int) (frames [][]byte, err error) {
 	}
 }
 
-// got is a frame as Next returned it, in memory of its own.
-type got struct {
+// testFrame is a frame as Next returned it, in memory of its own.
+type testFrame struct {
 	Type    wire.Type
 	Payload []byte
 	Alone   bool
 }
 
-// next returns what Next says.
-func next(c *Conn) (f Frame, ok bool, err error) {
+// readNext returns what Next says.
+func readNext(c *Conn) (f Frame, ok bool, err error) {
 	ok, err = c.Next(&f)
 	return f, ok, err
 }
 
-// turn collects the frames of one turn.
-func turn(c *Conn, frames []got) ([]got, error) {
+// readAvailable collects the frames of one turn.
+func readAvailable(c *Conn, frames []testFrame) ([]testFrame, error) {
 	for {
-		f, ok, err := next(c)
+		f, ok, err := readNext(c)
 		if err != nil || !ok {
 			return frames, err
 		}
-		frames = append(frames, got{f.Type, bytes.Clone(f.Payload), f.Alone})
+		frames = append(frames, testFrame{f.Type, bytes.Clone(f.Payload), f.OwnsBuffer})
 	}
 }
 
 // collect reads to the end, and calls before ahead of every Fill.
-func collect(c *Conn, before func()) (frames []got, err error) {
-	defer c.Drop()
+func collect(c *Conn, before func()) (frames []testFrame, err error) {
+	defer c.ReleaseAll()
 	for {
 		before()
 		if err := c.Fill(); err != nil {
 			return frames, err
 		}
-		if frames, err = turn(c, frames); err != nil {
+		if frames, err = readAvailable(c, frames); err != nil {
 			return frames, err
 		}
 	}
 }
 
-// compare looks whether the frames of a stream were read, and whether the end
+// compareFrames looks whether the frames of a stream were read, and whether the end
 // came for the right reason.
-func compare(t testing.TB, stream []byte, maxLength int, frames []got, err error) {
+func compareFrames(t testing.TB, stream []byte, maxLength int, frames []testFrame, err error) {
 	t.Helper()
 	want, wantErr := parse(stream, maxLength)
 	if errors.Is(wantErr, wire.ErrTooLong) {
@@ -240,27 +240,27 @@ func compare(t testing.TB, stream []byte, maxLength int, frames []got, err error
 }
 
 // chunks cuts a stream into pieces of n bytes.
-func chunks(stream []byte, n int) (all [][]byte) {
+func chunks(stream []byte, n int) (parts [][]byte) {
 	for len(stream) > n {
-		all = append(all, stream[:n])
+		parts = append(parts, stream[:n])
 		stream = stream[n:]
 	}
-	return append(all, stream)
+	return append(parts, stream)
 }
 
 // randomChunks cuts a stream somewhere.
-func randomChunks(stream []byte, most int, random *rand.Rand) (all [][]byte) {
+func randomChunks(stream []byte, maxLen int, random *rand.Rand) (parts [][]byte) {
 	for len(stream) > 0 {
-		n := min(1+random.IntN(most), len(stream))
-		all = append(all, stream[:n])
+		n := min(1+random.IntN(maxLen), len(stream))
+		parts = append(parts, stream[:n])
 		stream = stream[n:]
 	}
-	return all
+	return parts
 }
 
-// feed writes the chunks and ends the stream. It returns what says when it is
+// writeStream writes the chunks and ends the stream. It returns what says when it is
 // done.
-func feed(far net.Conn, chunks [][]byte) <-chan struct{} {
+func writeStream(far net.Conn, chunks [][]byte) <-chan struct{} {
 	done := make(chan struct{})
 	go func() { // ends when all is written, or the connection closed
 		defer close(done)
@@ -274,17 +274,17 @@ func feed(far net.Conn, chunks [][]byte) <-chan struct{} {
 	return done
 }
 
-// payer owns a connection and pays for its bodies. It does not listen.
-type payer struct {
+// testHandler owns a connection and pays for its bodies. It does not listen.
+type testHandler struct {
 	account *body.Account
 	done    <-chan struct{} // nil: it waits for memory for as long as it takes
 }
 
-func (p payer) Account() *body.Account { return p.account }
-func (p payer) Done() <-chan struct{}  { return p.done }
-func (payer) Sent(Tally)               {}
-func (payer) Lost(Tally)               {}
-func (payer) Failed(error)             {}
+func (p testHandler) Account() *body.Account { return p.account }
+func (p testHandler) Done() <-chan struct{}  { return p.done }
+func (testHandler) OnWritten(Counts)         {}
+func (testHandler) OnLost(Counts)            {}
+func (testHandler) OnWriteError(error)       {}
 
-// nobody owns a connection for whose bodies nobody is charged.
-type nobody struct{ payer }
+// nopHandler owns a connection for whose bodies nobody is charged.
+type nopHandler struct{ testHandler }

@@ -7,29 +7,29 @@ import (
 
 // Position is how far a peer that comes back has come, in counted frames.
 type Position struct {
-	Received uint64 // those that its application has had
-	Read     uint64 // those that have come to it whole: above Received only for a peer that knows SKIP
+	Acked uint64 // those that its application has had
+	Read  uint64 // those that have come to it whole: above Received only for a peer that knows SKIP
 }
 
-// Begun reports whether the counted frame of that number carries a message of which the connection
+// WriteStarted reports whether the counted frame of that number carries a message of which the connection
 // has taken at least a part, and which the peer has not acknowledged. 0 is the first frame that the
 // peer was ever sent.
-func (o *Outbox) Begun(number uint64) bool {
+func (o *Outbox) WriteStarted(number uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	l, q := o.ledger, o.queue
-	if l == nil || number < l.acked {
+	rq, q := o.retransmit, o.queue
+	if rq == nil || number < rq.acked {
 		return false
 	}
-	number -= l.acked
-	for i := l.head; i < len(l.kept); i++ {
-		s := &l.kept[i]
+	number -= rq.acked
+	for i := rq.head; i < len(rq.unacked); i++ {
+		s := &rq.unacked[i]
 		if number < uint64(s.frames) {
 			return s.carriesMessage(int(number))
 		}
 		number -= uint64(s.frames)
 	}
-	return number == 0 && q != nil && q.sent > 0 && q.segments[q.head].counted && q.segments[q.head].carriesMessage(0)
+	return number == 0 && q != nil && q.headSent > 0 && q.segments[q.head].reliable && q.segments[q.head].carriesMessage(0)
 }
 
 // carriesMessage reports whether the frame of that number in s carries a message. It does not if
@@ -50,7 +50,7 @@ func (s *segment) carriesMessage(number int) bool {
 // Omitted counts messages that Move has not handed over.
 type Omitted struct {
 	Unreachable int // given up: see Attempts
-	Oversized   int // larger than the peer takes by now
+	TooLarge    int // larger than the peer takes by now
 }
 
 // maxSkips is how many SKIPs one segment holds. A block of REPORTs, or one of copied DELIVERs, has
@@ -83,7 +83,7 @@ func appendSkips(to []segment, s segment) []segment {
 		skipFrames.Retain()
 		to = append(to, part)
 		s.frames -= part.frames
-		s.index += int32(part.frames)
+		s.first += int32(part.frames)
 	}
 	return to
 }
@@ -92,75 +92,75 @@ func appendSkips(to []segment, s segment) []segment {
 type disposition uint8
 
 const (
-	sends       disposition = iota // it is written, perhaps again
+	sendAsIs    disposition = iota // it is written, perhaps again
 	alreadyRead                    // the peer has it: a SKIP is written, and is acknowledged in its place
 	unreachable                    // it is given up: a SKIP is written
-	oversized                      // the peer takes less: likewise, or nothing if it has no number yet
+	tooLarge                       // the peer takes less: likewise, or nothing if it has no number yet
 )
 
 // filter tells frames that are written from those that are not.
 type filter struct {
-	number   uint64 // of the next frame
-	read     uint64 // how many the peer has
-	giveUp   bool   // the message behind those is given up
-	skips    bool   // the peer knows SKIP
-	maxFrame int    // size of the largest frame with a message, in bytes; 0: any
-	rest     []segment
-	omitted  Omitted
-	out      *settled
+	number        uint64 // of the next frame
+	read          uint64 // how many the peer has
+	giveUp        bool   // the message behind those is given up
+	skipSupported bool   // the peer knows SKIP
+	maxFrame      int    // size of the largest frame with a message, in bytes; 0: any
+	segments      []segment
+	omitted       Omitted
+	out           *completions
 }
 
 // omit takes out of what was handed over to o what the peer has, what is given up, and what is too
 // large for it. It is called with mu held.
-func (o *Outbox) omit(at Position, giveUp bool, out *settled) Omitted {
+func (o *Outbox) omit(pos Position, giveUp bool, out *completions) Omitted {
 	q := o.queue
-	if q == nil || at.Read == at.Received && !giveUp && o.maxFrame == 0 {
+	if q == nil || pos.Read == pos.Acked && !giveUp && o.maxFrame == 0 {
 		return Omitted{}
 	}
 	f := filter{
-		number: at.Received, read: at.Read, giveUp: giveUp, skips: o.ledger.skips, maxFrame: int(o.maxFrame),
-		rest: make([]segment, 0, len(q.segments)+2), out: out,
+		number: pos.Acked, read: pos.Read, giveUp: giveUp, skipSupported: o.retransmit.skipSupported, maxFrame: int(o.maxFrame),
+		segments: make([]segment, 0, len(q.segments)+2), out: out,
 	}
 	for i := q.head; i < len(q.segments); i++ {
 		s := &q.segments[i]
 		o.weight -= s.weight()
-		if s.counted {
+		if s.reliable {
 			f.add(s)
 		} else {
-			f.rest = append(f.rest, *s)
+			f.segments = append(f.segments, *s)
 		}
 	}
 	clear(q.segments)
-	q.segments, q.head = f.rest, 0
+	q.segments, q.head = f.segments, 0
 	for i := range q.segments {
 		o.weight += q.segments[i].weight()
 	}
 	return f.omitted
 }
 
-// parkFitting has a piece go on waiting for room in o, without what is too large for the peer. What
+// addBlockedFitting has a piece go on waiting for room in o, without what is too large for the peer. What
 // is left of it waits in parts if need be. It is called with mu held.
-func (o *Outbox) parkFitting(w parked, out *settled) Omitted {
-	if w.piece.Deliveries == 0 || !o.exceeds(w.piece.Buffer, w.piece.From, w.piece.To) {
-		o.parked = append(o.parked, w)
+func (o *Outbox) addBlockedFitting(send blockedSend, out *completions) Omitted {
+	if send.batch.Deliveries == 0 || !o.exceedsMaxFrame(send.batch.Buffer, send.batch.From, send.batch.To) {
+		o.blocked = append(o.blocked, send)
 		return Omitted{}
 	}
 	f := filter{maxFrame: int(o.maxFrame), out: out}
-	s := segmentOf(&w.piece)
+	s := segmentOf(&send.batch)
 	f.add(&s)
-	for i := range f.rest {
-		w.ticket.open.Add(1)
-		o.parked = append(o.parked, parked{f.rest[i].piece(), w.ticket})
+	for i := range f.segments {
+		send.waiter.pending.Add(1)
+		o.blocked = append(o.blocked, blockedSend{f.segments[i].batch(), send.waiter})
 	}
-	out.tickets = append(out.tickets, w.ticket)
+	out.waiters = append(out.waiters, send.waiter)
 	return f.omitted
 }
 
-// piece is the inverse of segmentOf. It takes over the reference to the buffer.
-func (s *segment) piece() Piece {
-	return Piece{
+// batch is the inverse of segmentOf. It takes over the reference to the buffer.
+func (s *segment) batch() Batch {
+	return Batch{
 		Buffer: s.buffer, From: s.from, To: s.to, Frames: s.frames, Deliveries: s.deliveries,
-		Counted: s.counted, Terms: s.terms, At: int(s.at), First: int(s.index),
+		Reliable: s.reliable, Options: s.options, Receiver: int(s.receiver), First: int(s.first),
 	}
 }
 
@@ -180,14 +180,14 @@ func (f *filter) add(s *segment) {
 
 // split is add for frames of different dispositions.
 func (f *filter) split(s *segment) {
-	part, of := *s, sends
+	part, current := *s, sendAsIs
 	part.frames, part.deliveries, part.to = 0, 0, s.from
 	for frame := range wire.Frames(s.buffer.Bytes()[s.from:s.to]) {
-		next := f.judge(s, frame)
-		if next != of {
-			f.put(part, of)
-			part.from, part.index, part.frames, part.deliveries = part.to, part.index+int32(part.frames), 0, 0
-			of = next
+		next := f.dispositionOf(s, frame)
+		if next != current {
+			f.put(part, current)
+			part.from, part.first, part.frames, part.deliveries = part.to, part.first+int32(part.frames), 0, 0
+			current = next
 		}
 		f.number++
 		part.frames++
@@ -196,52 +196,52 @@ func (f *filter) split(s *segment) {
 			part.deliveries++
 		}
 	}
-	f.put(part, of)
+	f.put(part, current)
 }
 
-// judge returns the disposition of the next frame.
-func (f *filter) judge(s *segment, frame []byte) disposition {
+// dispositionOf returns the disposition of the next frame.
+func (f *filter) dispositionOf(s *segment, frame []byte) disposition {
 	switch {
 	case f.number < f.read:
 		return alreadyRead
 	case !carriesMessage(frame):
-		return sends
+		return sendAsIs
 	case f.giveUp && f.number == f.read:
 		return unreachable
-	case f.maxFrame > 0 && len(frame) > f.maxFrame && (!s.firm || f.skips):
-		return oversized
+	case f.maxFrame > 0 && len(frame) > f.maxFrame && (!s.retransmission || f.skipSupported):
+		return tooLarge
 	}
-	return sends
+	return sendAsIs
 }
 
 // put appends the frames of s to what is written: as they are, or as SKIPs. What is too large and
 // has no number yet is dropped. Each segment that it appends has a reference of its own to its
 // buffer; the one that s came with stays with the caller.
-func (f *filter) put(s segment, of disposition) {
+func (f *filter) put(s segment, d disposition) {
 	if s.frames == 0 {
 		return
 	}
-	switch of {
-	case sends:
+	switch d {
+	case sendAsIs:
 		s.buffer.Retain()
-		f.rest = append(f.rest, s)
+		f.segments = append(f.segments, s)
 		return
 	case alreadyRead:
-		f.out.written(&s, s.frames)
-		s.firm, s.noted = true, true
+		f.out.addWritten(&s, s.frames)
+		s.retransmission, s.writeReported = true, true
 	case unreachable:
-		f.out.events = s.note(f.out.events, Unreachable, s.frames)
+		f.out.events = s.appendEvent(f.out.events, EventUnreachable, s.frames)
 		f.omitted.Unreachable += s.frames
-		s.terms = nil
-	case oversized:
-		f.out.events = s.note(f.out.events, Oversized, s.frames)
-		f.omitted.Oversized += s.frames
-		if !s.firm {
+		s.options = nil
+	case tooLarge:
+		f.out.events = s.appendEvent(f.out.events, EventTooLarge, s.frames)
+		f.omitted.TooLarge += s.frames
+		if !s.retransmission {
 			return
 		}
-		s.terms = nil
+		s.options = nil
 	}
-	f.rest = appendSkips(f.rest, s)
+	f.segments = appendSkips(f.segments, s)
 }
 
 // carriesMessage reports whether a frame does.

@@ -10,21 +10,21 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Piece is a run of whole frames in a buffer. It holds no reference: whoever
+// Batch is a run of whole frames in a buffer. It holds no reference: whoever
 // makes a Piece keeps its buffer alive while it is offered.
-type Piece struct {
+type Batch struct {
 	Buffer     *body.Buffer
 	From, To   int
 	Frames     int
 	Deliveries int // how many of the frames carry a message
 
-	// Counted says that the frames are kept until the peer has acknowledged them, if
+	// Reliable says that the frames are kept until the peer has acknowledged them, if
 	// the outbox keeps any: see Number. All frames of a piece are counted, or none.
-	Counted bool
+	Reliable bool
 
-	Terms *Terms // nil: none
-	At    int    // which receiver of Terms this outbox is: what its Tracker is told
-	First int    // number of the first frame, where the Tracker counts from an earlier one
+	Options  *Options // nil: none
+	Receiver int      // which receiver of Terms this outbox is: what its Tracker is told
+	First    int      // number of the first frame, where the Tracker counts from an earlier one
 }
 
 // Outcome is what an outbox did with a piece.
@@ -32,18 +32,18 @@ type Outcome int
 
 // The outcomes of Offer.
 const (
-	Queued   Outcome = iota // it is in the queue
-	Parked                  // the queue is full: Dispatch.Wait waits for its turn
-	Gone                    // the outbox is closed
-	Full                    // the queue is full, and the piece does not wait for room
-	TooLarge                // it carries a message in a frame above SetMaxFrame: nothing of it was taken
-	Late                    // it has expired before it was offered
+	Queued         Outcome = iota // it is in the queue
+	Blocked                       // the queue is full: Flusher.Wait waits for its turn
+	Closed                        // the outbox is closed
+	Full                          // the queue is full, and the piece does not wait for room
+	TooLarge                      // it carries a message in a frame above SetMaxFrame: nothing of it was taken
+	AlreadyExpired                // it has expired before it was offered
 )
 
-// parked is a piece that waits for room, in the order of its coming.
-type parked struct {
-	piece  Piece
-	ticket *ticket
+// blockedSend is a piece that waits for room, in the order of its coming.
+type blockedSend struct {
+	batch  Batch
+	waiter *waiter
 }
 
 // Outbox is what waits to be written to a connection: a queue that is bounded in
@@ -53,28 +53,28 @@ type parked struct {
 // An empty outbox has no goroutine and no memory. The offer that makes it
 // non-empty leads to a flusher, which ends when the queue is dry or the
 // connection is closed; a little for one receiver alone is written without one
-// (Dispatch.Flush). All methods may be called concurrently.
+// (Flusher.Flush). All methods may be called concurrently.
 type Outbox struct {
 	// Static after init.
 	base *base
 
 	// Owned by the flusher.
-	dryAt int64 // when it last ran dry, in ns since 1970, if Quiet asks for it
+	idleSince int64 // when it last ran dry, in ns since 1970, if Quiet asks for it
 
-	mu       sync.Mutex
-	ledger   *ledger  // nil: what is written is done with
-	queue    *queue   // nil while dry
-	weight   int      // bytes queued, with what their bookkeeping costs
-	parked   []parked // first come, first served
-	flushing bool     // a flusher runs, or somebody has promised to start it
-	closed   bool
-	sealed   bool          // Terms.Last was taken
-	waiting  int32         // how many wait until it is written, by Drain or Press
-	dried    uint32        // how often the queue ran dry
-	maxFrame int32         // see SetMaxFrame
-	dry      chan struct{} // closed when the flusher ends; nil: nobody asked
-	sent     int64         // bytes written
-	clock    *stallClock   // nil: it does not run
+	mu         sync.Mutex
+	retransmit *retransmitQueue // nil: what is written is done with
+	queue      *queue           // nil while dry
+	weight     int              // bytes queued, with what their bookkeeping costs
+	blocked    []blockedSend    // first come, first served
+	flushing   bool             // a flusher runs, or somebody has promised to start it
+	closed     bool
+	sealed     bool          // Options.Last was taken
+	waiters    int32         // how many wait until it is written, by Drain or Press
+	drainCount uint32        // how often the queue ran dry
+	maxFrame   int32         // see SetMaxFrame
+	idle       chan struct{} // closed when the flusher ends; nil: nobody asked
+	sent       int64         // bytes written
+	stallTimer *stallTimer   // nil: it does not run
 }
 
 func (o *Outbox) init(b *base) { o.base = b }
@@ -82,16 +82,16 @@ func (o *Outbox) init(b *base) { o.base = b }
 // Offer queues the frames of p, or parks them when the queue is full, unless the
 // piece has other terms. d gathers what the caller has to do afterwards: Flush at
 // the end of its batch, and Wait when anything was parked.
-func (o *Outbox) Offer(p *Piece, d *Dispatch) Outcome {
-	small := p.To-p.From <= copyMost && p.Terms == nil
+func (o *Outbox) Offer(batch *Batch, fl *Flusher) Outcome {
+	small := batch.To-batch.From <= maxCopy && batch.Options == nil
 	if small {
-		d.prepare()
+		fl.ensureSpareBlock()
 	}
 	o = o.lock()
-	outcome := o.offer(p, small, d)
+	outcome := o.offer(batch, small, fl)
 	o.mu.Unlock()
-	if len(d.settled.buffers) > 0 {
-		d.settled.end()
+	if len(fl.completions.buffers) > 0 {
+		fl.completions.run()
 	}
 	return outcome
 }
@@ -115,52 +115,52 @@ func (o *Outbox) MaxFrame() int {
 // was written on a connection that is lost is told to be Unheard, unless the peer has read it. It
 // returns held if something is left in the queue, which may still be written. Otherwise everything
 // has been told of what was offered before, or another goroutine is about to.
-func (o *Outbox) Retract(terms *Terms) (held bool) {
-	var out settled
+func (o *Outbox) Retract(options *Options) (stillQueued bool) {
+	var out completions
 	o = o.lock()
-	own := func(s *segment) bool { return s.terms == terms }
+	matches := func(s *segment) bool { return s.options == options }
 	if o.queue != nil {
-		o.weight -= o.queue.remove(Expired, &out, own)
-		if o.ledger != nil && o.ledger.skips {
-			o.weight -= o.queue.skip(&out, own)
+		o.weight -= o.queue.remove(EventExpired, &out, matches)
+		if o.retransmit != nil && o.retransmit.skipSupported {
+			o.weight -= o.queue.replaceWithSkips(&out, matches)
 		}
-		held = slices.ContainsFunc(o.queue.segments[o.queue.head:], func(s segment) bool { return s.terms == terms })
+		stillQueued = slices.ContainsFunc(o.queue.segments[o.queue.head:], func(s segment) bool { return s.options == options })
 	}
-	if o.ledger != nil && o.ledger.detached {
-		o.ledger.lapse(&out, own)
+	if o.retransmit != nil && o.retransmit.detached {
+		o.retransmit.reportExpiredUnacked(&out, matches)
 	}
-	rest := o.parked[:0]
-	for _, w := range o.parked {
-		if w.piece.Terms == terms {
-			s := segmentOf(&w.piece)
-			out.discard(&s, Expired)
-			out.tickets = append(out.tickets, w.ticket)
+	remaining := o.blocked[:0]
+	for _, send := range o.blocked {
+		if send.batch.Options == options {
+			s := segmentOf(&send.batch)
+			out.discard(&s, EventExpired)
+			out.waiters = append(out.waiters, send.waiter)
 		} else {
-			rest = append(rest, w)
+			remaining = append(remaining, send)
 		}
 	}
-	clear(o.parked[len(rest):])
-	o.parked = rest
-	o.admit(&out)
+	clear(o.blocked[len(remaining):])
+	o.blocked = remaining
+	o.unblockSends(&out)
 	o.mu.Unlock()
-	out.end()
-	return held
+	out.run()
+	return stillQueued
 }
 
-// Pulse is where an outbox stands: what a warden compares to tell a slow
+// Progress is where an outbox stands: what a warden compares to tell a slow
 // receiver from a busy one.
-type Pulse struct {
-	Sent   int64  // bytes written so far
-	Dried  uint32 // how often it had nothing left to write
-	Busy   bool   // something is queued
-	Queued int    // bytes of that, with what its bookkeeping costs
+type Progress struct {
+	Sent       int64  // bytes written so far
+	DrainCount uint32 // how often it had nothing left to write
+	Busy       bool   // something is queued
+	Queued     int    // bytes of that, with what its bookkeeping costs
 }
 
-// Pulse returns where the outbox stands.
-func (o *Outbox) Pulse() Pulse {
+// Progress returns where the outbox stands.
+func (o *Outbox) Progress() Progress {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return Pulse{Sent: o.sent, Dried: o.dried, Busy: o.queue != nil, Queued: o.weight}
+	return Progress{Sent: o.sent, DrainCount: o.drainCount, Busy: o.queue != nil, Queued: o.weight}
 }
 
 // Accounts appends those who are charged for what is queued, some perhaps more
@@ -171,10 +171,10 @@ func (o *Outbox) Accounts(to []*body.Account) []*body.Account {
 	if o.queue == nil {
 		return to
 	}
-	return accounts(to, o.queue.segments[o.queue.head:])
+	return appendAccounts(to, o.queue.segments[o.queue.head:])
 }
 
-func accounts(to []*body.Account, segments []segment) []*body.Account {
+func appendAccounts(to []*body.Account, segments []segment) []*body.Account {
 	var last *body.Account
 	for _, s := range segments {
 		if s.buffer == nil {
@@ -188,15 +188,15 @@ func accounts(to []*body.Account, segments []segment) []*body.Account {
 	return to
 }
 
-// withdraw takes a parked piece back. It returns false when the piece is queued,
+// cancelBlocked takes a parked piece back. It returns false when the piece is queued,
 // sent or lost already.
-func (o *Outbox) withdraw(t *ticket) bool {
+func (o *Outbox) cancelBlocked(w *waiter) bool {
 	o = o.lock()
 	defer o.mu.Unlock()
-	for i := range o.parked {
-		if o.parked[i].ticket == t {
-			o.parked[i].piece.Buffer.Release()
-			o.parked = append(o.parked[:i], o.parked[i+1:]...)
+	for i := range o.blocked {
+		if o.blocked[i].waiter == w {
+			o.blocked[i].batch.Buffer.Release()
+			o.blocked = append(o.blocked[:i], o.blocked[i+1:]...)
 			return true
 		}
 	}
@@ -213,10 +213,10 @@ func (o *Outbox) isClosed() bool {
 func (o *Outbox) lock() *Outbox {
 	for {
 		o.mu.Lock()
-		if o.ledger == nil || o.ledger.moved == nil {
+		if o.retransmit == nil || o.retransmit.movedTo == nil {
 			return o
 		}
-		next := o.ledger.moved
+		next := o.retransmit.movedTo
 		o.mu.Unlock()
 		o = next
 	}
@@ -225,47 +225,47 @@ func (o *Outbox) lock() *Outbox {
 // The following are called with mu held.
 
 // offer is Offer.
-func (o *Outbox) offer(p *Piece, small bool, d *Dispatch) Outcome {
+func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
 	if o.closed || o.sealed {
-		return Gone
+		return Closed
 	}
-	if p.Deliveries > 0 && o.exceeds(p.Buffer, p.From, p.To) {
+	if batch.Deliveries > 0 && o.exceedsMaxFrame(batch.Buffer, batch.From, batch.To) {
 		return TooLarge
 	}
-	if t := p.Terms; t != nil && t.Expires != 0 && time.Now().UnixNano() >= t.Expires {
-		return Late
+	if options := batch.Options; options != nil && options.Expires != 0 && time.Now().UnixNano() >= options.Expires {
+		return AlreadyExpired
 	}
-	o.sealed = p.Terms != nil && p.Terms.Last
-	if len(o.parked) > 0 || o.full() {
-		switch ifFull := p.Terms.ifFull(); {
-		case ifFull == Park:
-			o.park(p, d)
-			return Parked
-		case ifFull == Insist, ifFull == Overtake:
-		case ifFull == Refuse || !o.displace(p.Terms.Owner, &d.settled):
+	o.sealed = batch.Options != nil && batch.Options.Last
+	if len(o.blocked) > 0 || o.full() {
+		switch overflow := batch.Options.overflow(); {
+		case overflow == OverflowBlock:
+			o.addBlocked(batch, fl)
+			return Blocked
+		case overflow == OverflowForce, overflow == OverflowPriority:
+		case overflow == OverflowReject || !o.dropOldest(batch.Options.Sender, &fl.completions):
 			return Full
 		default:
-			o.admit(&d.settled) // whoever waits has come before
-			if len(o.parked) > 0 || o.full() {
-				o.park(p, d)
-				return Parked
+			o.unblockSends(&fl.completions) // whoever waits has come before
+			if len(o.blocked) > 0 || o.full() {
+				o.addBlocked(batch, fl)
+				return Blocked
 			}
 		}
 	}
 	switch {
 	case small:
-		o.copyIn(p, d)
-	case p.Terms.ifFull() == Overtake:
-		o.overtake(p)
+		o.enqueueCopy(batch, fl)
+	case batch.Options.overflow() == OverflowPriority:
+		o.enqueueFront(batch)
 	default:
-		o.refer(p)
+		o.enqueueRef(batch)
 	}
-	o.wake(d)
+	o.scheduleFlush(fl)
 	return Queued
 }
 
-// exceeds reports whether there is a frame above maxFrame among those in a part of a buffer.
-func (o *Outbox) exceeds(b *body.Buffer, from, to int) bool {
+// exceedsMaxFrame reports whether there is a frame above maxFrame among those in a part of a buffer.
+func (o *Outbox) exceedsMaxFrame(b *body.Buffer, from, to int) bool {
 	if o.maxFrame == 0 || to-from <= int(o.maxFrame) {
 		return false
 	}
@@ -277,127 +277,127 @@ func (o *Outbox) exceeds(b *body.Buffer, from, to int) bool {
 	return false
 }
 
-// park has p wait for room.
-func (o *Outbox) park(p *Piece, d *Dispatch) {
-	o.press()
-	p.Buffer.Retain()
-	o.parked = append(o.parked, parked{*p, d.promise()})
+// addBlocked has p wait for room.
+func (o *Outbox) addBlocked(batch *Batch, fl *Flusher) {
+	o.ensureStallTimer()
+	batch.Buffer.Retain()
+	o.blocked = append(o.blocked, blockedSend{*batch, fl.addWaiter()})
 }
 
-// displace makes room by giving up the oldest pieces of owner that came on such
+// dropOldest makes room by giving up the oldest pieces of owner that came on such
 // terms. It reports whether there is some.
-func (o *Outbox) displace(owner any, out *settled) bool {
+func (o *Outbox) dropOldest(sender any, out *completions) bool {
 	if o.queue == nil {
 		return false
 	}
-	room := !o.full()
-	o.weight -= o.queue.remove(Displaced, out, func(s *segment) bool {
-		if room || s.terms.ifFull() != Displace || s.terms.Owner != owner {
+	hasRoom := !o.full()
+	o.weight -= o.queue.remove(EventDropped, out, func(s *segment) bool {
+		if hasRoom || s.options.overflow() != OverflowDropOldest || s.options.Sender != sender {
 			return false
 		}
-		room = true // one for one: segments are few, and may be of any size
+		hasRoom = true // one for one: segments are few, and may be of any size
 		return true
 	})
 	return !o.full()
 }
 
-// wake sees to it that there is a flusher, if there may be one.
-func (o *Outbox) wake(d *Dispatch) {
-	if !o.flushing && !o.ledger.rests() && o.queue != nil {
+// scheduleFlush sees to it that there is a flusher, if there may be one.
+func (o *Outbox) scheduleFlush(fl *Flusher) {
+	if !o.flushing && !o.retransmit.writeBlocked() && o.queue != nil {
 		o.flushing = true
-		d.wake = append(d.wake, o)
+		fl.toFlush = append(fl.toFlush, o)
 	}
 }
 
-// copyIn copies p behind what is queued. Without memory for a further block, p
+// enqueueCopy copies p behind what is queued. Without memory for a further block, p
 // is held by reference after all.
-func (o *Outbox) copyIn(p *Piece, d *Dispatch) {
-	if o.queue != nil && o.queue.copyIn(p) {
-		o.weight += p.To - p.From
+func (o *Outbox) enqueueCopy(batch *Batch, fl *Flusher) {
+	if o.queue != nil && o.queue.appendCopy(batch) {
+		o.weight += batch.To - batch.From
 		return
 	}
-	if d.spare == nil {
-		o.refer(p)
+	if fl.spareBlock == nil {
+		o.enqueueRef(batch)
 		return
 	}
-	block := d.spare
-	d.spare = nil
+	block := fl.spareBlock
+	fl.spareBlock = nil
 	o.push(&segment{
-		buffer: block, to: copy(block.Bytes(), p.Buffer.Bytes()[p.From:p.To]),
-		frames: p.Frames, deliveries: p.Deliveries, block: true, counted: p.Counted,
+		buffer: block, to: copy(block.Bytes(), batch.Buffer.Bytes()[batch.From:batch.To]),
+		frames: batch.Frames, deliveries: batch.Deliveries, isBlock: true, reliable: batch.Reliable,
 	})
-	o.weight += p.To - p.From
+	o.weight += batch.To - batch.From
 }
 
 // full reports whether senders have to wait: for bytes, or because so many pieces
 // are queued that their bookkeeping would be what takes the memory.
 func (o *Outbox) full() bool {
-	return o.weight >= o.base.config.OutboxBytes ||
-		o.queue != nil && len(o.queue.segments)-o.queue.head >= segmentsMost
+	return o.weight >= o.base.config.MaxOutboxBytes ||
+		o.queue != nil && len(o.queue.segments)-o.queue.head >= maxSegments
 }
 
-// refer queues p by reference.
-func (o *Outbox) refer(p *Piece) {
-	p.Buffer.Retain()
-	s := segmentOf(p)
+// enqueueRef queues p by reference.
+func (o *Outbox) enqueueRef(batch *Batch) {
+	batch.Buffer.Retain()
+	s := segmentOf(batch)
 	o.push(&s)
 	o.weight += s.weight()
 }
 
-// overtake queues p by reference before what is queued, and sees to it that it is written
+// enqueueFront queues p by reference before what is queued, and sees to it that it is written
 // although the peer must acknowledge something before the rest is.
-func (o *Outbox) overtake(p *Piece) {
-	p.Buffer.Retain()
-	s := segmentOf(p)
-	o.open()
-	o.queue.overtake(&s)
+func (o *Outbox) enqueueFront(batch *Batch) {
+	batch.Buffer.Retain()
+	s := segmentOf(batch)
+	o.ensureQueue()
+	o.queue.pushPriority(&s)
 	o.weight += s.weight()
-	if o.ledger != nil {
-		o.ledger.paused = false // the flusher finds out again
+	if o.retransmit != nil {
+		o.retransmit.windowBlocked = false // the flusher finds out again
 	}
 }
 
-func segmentOf(p *Piece) segment {
+func segmentOf(batch *Batch) segment {
 	return segment{
-		buffer: p.Buffer, from: p.From, to: p.To, frames: p.Frames, deliveries: p.Deliveries,
-		counted: p.Counted, terms: p.Terms, at: int16(p.At), index: int32(p.First),
+		buffer: batch.Buffer, from: batch.From, to: batch.To, frames: batch.Frames, deliveries: batch.Deliveries,
+		reliable: batch.Reliable, options: batch.Options, receiver: int16(batch.Receiver), first: int32(batch.First),
 	}
 }
 
 func (o *Outbox) push(s *segment) {
-	o.open()
+	o.ensureQueue()
 	o.queue.push(s)
 }
 
-// open makes sure that there is a queue.
-func (o *Outbox) open() {
+// ensureQueue makes sure that there is a queue.
+func (o *Outbox) ensureQueue() {
 	if o.queue == nil {
 		o.queue = newQueue(o)
 	}
 }
 
-// admit queues parked pieces for as long as there is room.
-func (o *Outbox) admit(out *settled) {
+// unblockSends queues parked pieces for as long as there is room.
+func (o *Outbox) unblockSends(out *completions) {
 	n := 0
-	for n < len(o.parked) && !o.full() {
-		s := segmentOf(&o.parked[n].piece)
+	for n < len(o.blocked) && !o.full() {
+		s := segmentOf(&o.blocked[n].batch)
 		switch {
 		case s.expires() && s.expired(time.Now().UnixNano()):
-			out.discard(&s, Expired)
+			out.discard(&s, EventExpired)
 		default:
-			out.events = s.note(out.events, Entered, s.frames)
+			out.events = s.appendEvent(out.events, EventQueued, s.frames)
 			o.push(&s)
 			o.weight += s.weight()
 		}
-		out.tickets = append(out.tickets, o.parked[n].ticket)
+		out.waiters = append(out.waiters, o.blocked[n].waiter)
 		n++
 	}
 	if n > 0 {
-		rest := copy(o.parked, o.parked[n:])
-		clear(o.parked[rest:])
-		o.parked = o.parked[:rest]
-		if rest == 0 {
-			o.parked = nil
+		remaining := copy(o.blocked, o.blocked[n:])
+		clear(o.blocked[remaining:])
+		o.blocked = o.blocked[:remaining]
+		if remaining == 0 {
+			o.blocked = nil
 		}
 	}
 }

@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// copyMost is the largest piece that is copied into an outbox, in bytes.
+	// maxCopy is the largest piece that is copied into an outbox, in bytes.
 	// Above it, a reference and a place of its own in the vectored write are
 	// cheaper than the copy (docs/decisions/0004).
-	copyMost = 1 << 10
+	maxCopy = 1 << 10
 
 	// blockSize is how many bytes of copied frames lie together.
 	blockSize = 16 << 10
@@ -22,105 +22,105 @@ const (
 	// bounded as well.
 	segmentCost = 64
 
-	// segmentsMost is how many pieces an outbox holds.
-	segmentsMost = 4 * vectorMost
+	// maxSegments is how many pieces an outbox holds.
+	maxSegments = 4 * maxVector
 
-	// vectorMost is how many pieces leave in one system call: 64 KiB of the smallest
+	// maxVector is how many pieces leave in one system call: 64 KiB of the smallest
 	// that are not copied.
-	vectorMost = 64
+	maxVector = 64
 )
 
 // segment is a run of whole frames in one buffer.
 type segment struct {
-	buffer     *body.Buffer
-	from, to   int // what of the buffer is still to be sent
-	frames     int
-	deliveries int
-	block      bool  // the outbox's own: more may be copied behind to
-	counted    bool  // kept until it is acknowledged
-	at         int16 // Piece.At
-	index      int32 // which frame of its piece the first one is
-	terms      *Terms
-	ahead      bool // it has overtaken what is not
-	firm       bool // it was sent before, at least in part, and counts: it will be sent again
-	noted      bool // that it was written has been told
+	buffer         *body.Buffer
+	from, to       int // what of the buffer is still to be sent
+	frames         int
+	deliveries     int
+	isBlock        bool  // the outbox's own: more may be copied behind to
+	reliable       bool  // kept until it is acknowledged
+	receiver       int16 // Batch.Receiver
+	first          int32 // which frame of its piece the first one is
+	options        *Options
+	priority       bool // it has overtaken what is not
+	retransmission bool // it was sent before, at least in part, and counts: it will be sent again
+	writeReported  bool // that it was written has been told
 }
 
 // weight returns what the segment counts in the outbox.
 func (s *segment) weight() int {
-	if s.block {
+	if s.isBlock {
 		return s.to - s.from
 	}
 	return s.to - s.from + segmentCost
 }
 
-// settled is what is to be done about frames that are through, or never will be,
+// completions is what is to be done about frames that are through, or never will be,
 // when no lock is held.
-type settled struct {
-	events  []event
+type completions struct {
+	events  []pendingEvent
 	buffers []*body.Buffer // to be released
-	tickets []*ticket      // whose piece waits no more
-	lost    Tally          // not sent
+	waiters []*waiter      // whose piece waits no more
+	dropped Counts         // not sent
 }
 
-// end does it.
-func (d *settled) end() {
-	for i, buffer := range d.buffers {
+// run does it.
+func (c *completions) run() {
+	for i, buffer := range c.buffers {
 		buffer.Release()
-		d.buffers[i] = nil
+		c.buffers[i] = nil
 	}
-	for i, t := range d.tickets {
-		t.done()
-		d.tickets[i] = nil
+	for i, w := range c.waiters {
+		w.done()
+		c.waiters[i] = nil
 	}
-	tell(d.events)
-	clear(d.events)
-	d.events, d.buffers, d.tickets, d.lost = d.events[:0], d.buffers[:0], d.tickets[:0], Tally{}
+	emitEvents(c.events)
+	clear(c.events)
+	c.events, c.buffers, c.waiters, c.dropped = c.events[:0], c.buffers[:0], c.waiters[:0], Counts{}
 }
 
-// written notes that the connection took the first frames of a segment, unless that has
+// addWritten notes that the connection took the first frames of a segment, unless that has
 // been told: one may be written again on another connection.
-func (d *settled) written(s *segment, frames int) {
-	if !s.noted {
-		d.events = s.note(d.events, Written, frames)
+func (c *completions) addWritten(s *segment, frames int) {
+	if !s.writeReported {
+		c.events = s.appendEvent(c.events, EventWritten, frames)
 	}
 }
 
 // discard gives up a segment that will not be sent.
-func (d *settled) discard(s *segment, why Progress) {
-	if s.noted && why == Unsent {
-		why = Unheard
+func (c *completions) discard(s *segment, event Event) {
+	if s.writeReported && event == EventLost {
+		event = EventUnacked
 	}
-	d.events = s.note(d.events, why, s.frames)
-	d.lost.add(Tally{s.frames, s.deliveries, s.to - s.from})
-	d.buffers = append(d.buffers, s.buffer)
+	c.events = s.appendEvent(c.events, event, s.frames)
+	c.dropped.add(Counts{s.frames, s.deliveries, s.to - s.from})
+	c.buffers = append(c.buffers, s.buffer)
 }
 
 // queue is what an outbox holds while it is not empty. The segments are guarded
 // by the outbox's lock; the scratch space belongs to the flusher. While there is a flusher,
 // or somebody has promised to start one, no other goroutine frees the queue.
 type queue struct {
-	outbox  *Outbox               // that it belongs to
-	attempt func(fd uintptr) bool // tryWrite, bound once so that a write allocates nothing
-	run     func()                // flush of the outbox, likewise
+	outbox     *Outbox               // that it belongs to
+	tryWriteFn func(fd uintptr) bool // tryWrite, bound once so that a write allocates nothing
+	flushFn    func()                // flush of the outbox, likewise
 
 	segments []segment
 	head     int
-	sent     int // bytes of the first frame of the head segment that have left
+	headSent int // bytes of the first frame of the head segment that have left
 
-	gathered int  // how many segments the flusher is writing
-	expires  bool // some may expire
+	writing     int  // how many segments the flusher is writing
+	hasExpiring bool // some may expire
 
-	direct  bool // whoever flushes must not wait
-	stale   bool // what the next attempt would write was let go
-	n       int  // outcome of the last attempt
-	err     error
-	vector  vector
-	handed  int          // bytes that the connection was given by the last write, and has not said that it took
-	pieces  [][]byte     // what the next write sends, where the connection takes no vector
-	joined  *body.Buffer // what several of them are copied together in
-	cork    *cork        // nil: no two records have left together yet
-	settled settled
+	direct      bool // whoever flushes must not wait
+	stale       bool // what the next attempt would write was let go
+	n           int  // outcome of the last attempt
+	err         error
+	vector      vector
+	unconfirmed int          // bytes that the connection was given by the last write, and has not said that it took
+	chunks      [][]byte     // what the next write sends, where the connection takes no vector
+	coalesced   *body.Buffer // what several of them are copied together in
+	cork        *cork        // nil: no two records have left together yet
+	completions completions
 }
 
 var queues sync.Pool // of *queue
@@ -134,7 +134,7 @@ func newQueue(o *Outbox) *queue {
 			segments: make([]segment, 0, 4),
 			vector:   make(vector, 0, 4),
 		}
-		q.attempt, q.run = q.tryWrite, func() { q.outbox.flush() }
+		q.tryWriteFn, q.flushFn = q.tryWrite, func() { q.outbox.flush() }
 	}
 	q.outbox = o
 	return q
@@ -145,27 +145,27 @@ func (q *queue) empty() bool { return q.head == len(q.segments) }
 // free returns an empty queue to the pool, unless a rare flood of tiny pieces
 // has made it large.
 func (q *queue) free() {
-	if cap(q.segments) > segmentsMost {
+	if cap(q.segments) > maxSegments {
 		return
 	}
 	clear(q.vector) // so that an idle queue keeps no body alive
-	q.segments, q.head, q.sent = q.segments[:0], 0, 0
-	q.gathered, q.handed, q.expires, q.outbox, q.err = 0, 0, false, nil, nil
+	q.segments, q.head, q.headSent = q.segments[:0], 0, 0
+	q.writing, q.unconfirmed, q.hasExpiring, q.outbox, q.err = 0, 0, false, nil, nil
 	queues.Put(q)
 }
 
-// copyIn copies p behind the last segment if that is a block with room for it.
-func (q *queue) copyIn(p *Piece) bool {
+// appendCopy copies p behind the last segment if that is a block with room for it.
+func (q *queue) appendCopy(batch *Batch) bool {
 	if q.empty() {
 		return false
 	}
 	last := &q.segments[len(q.segments)-1]
-	if !last.block || last.counted != p.Counted || len(last.buffer.Bytes())-last.to < p.To-p.From {
+	if !last.isBlock || last.reliable != batch.Reliable || len(last.buffer.Bytes())-last.to < batch.To-batch.From {
 		return false
 	}
-	last.to += copy(last.buffer.Bytes()[last.to:], p.Buffer.Bytes()[p.From:p.To])
-	last.frames += p.Frames
-	last.deliveries += p.Deliveries
+	last.to += copy(last.buffer.Bytes()[last.to:], batch.Buffer.Bytes()[batch.From:batch.To])
+	last.frames += batch.Frames
+	last.deliveries += batch.Deliveries
 	return true
 }
 
@@ -177,222 +177,222 @@ func (q *queue) push(s *segment) {
 		q.segments, q.head = q.segments[:n], 0
 	}
 	q.segments = append(q.segments, *s)
-	q.expires = q.expires || s.expires()
+	q.hasExpiring = q.hasExpiring || s.expires()
 }
 
-// overtake puts a segment before all but those that are being written and those that
+// pushPriority puts a segment before all but those that are being written and those that
 // have overtaken before it.
-func (q *queue) overtake(s *segment) {
-	s.ahead = true
-	at := q.head + q.busy()
-	for at < len(q.segments) && q.segments[at].ahead {
-		at++
+func (q *queue) pushPriority(s *segment) {
+	s.priority = true
+	pos := q.head + q.pinned()
+	for pos < len(q.segments) && q.segments[pos].priority {
+		pos++
 	}
-	q.segments = slices.Insert(q.segments, at, *s)
+	q.segments = slices.Insert(q.segments, pos, *s)
 }
 
-// leaders moves those segments to the front that overtake, and returns how many they are. One of which
+// promotePriority moves those segments to the front that overtake, and returns how many they are. One of which
 // the connection has a part is like them: nothing else can be written before its rest. It must not be
 // called while something is being written: what overtakes was put behind that, of which a write
 // may have left some.
-func (q *queue) leaders() int {
-	at := q.head
-	if q.sent > 0 {
-		at++
+func (q *queue) promotePriority() int {
+	pos := q.head
+	if q.headSent > 0 {
+		pos++
 	}
-	for i := at; i < len(q.segments); i++ {
-		if s := q.segments[i]; s.ahead {
-			copy(q.segments[at+1:i+1], q.segments[at:i])
-			q.segments[at] = s
-			at++
+	for i := pos; i < len(q.segments); i++ {
+		if s := q.segments[i]; s.priority {
+			copy(q.segments[pos+1:i+1], q.segments[pos:i])
+			q.segments[pos] = s
+			pos++
 		}
 	}
-	return at - q.head
+	return pos - q.head
 }
 
-// busy returns how many segments at the front nothing may be put before, or taken out of.
-func (q *queue) busy() int {
-	if q.sent > 0 { // the start of it has left
-		return max(q.gathered, 1)
+// pinned returns how many segments at the front nothing may be put before, or taken out of.
+func (q *queue) pinned() int {
+	if q.headSent > 0 { // the start of it has left
+		return max(q.writing, 1)
 	}
-	return q.gathered
+	return q.writing
 }
 
 // stamp has those segments changed that tell how much time they have left. What has expired is taken out already.
 func (q *queue) stamp(now int64) {
-	for i := q.head + q.busy(); i < len(q.segments); i++ {
-		if s := &q.segments[i]; s.expires() && s.terms.Stamp != nil {
-			s.terms.Stamp(s.buffer.Bytes()[s.from:s.to], s.terms.Expires-now)
+	for i := q.head + q.pinned(); i < len(q.segments); i++ {
+		if s := &q.segments[i]; s.expires() && s.options.Stamp != nil {
+			s.options.Stamp(s.buffer.Bytes()[s.from:s.to], s.options.Expires-now)
 		}
 	}
 }
 
-// gather collects what the next write sends, of at most so many segments.
-func (q *queue) gather(most int) {
+// buildVector collects what the next write sends, of at most so many segments.
+func (q *queue) buildVector(limit int) {
 	clear(q.vector)
 	q.vector = q.vector[:0]
-	sent := q.sent
-	for i := q.head; i < len(q.segments) && len(q.vector) < min(most, vectorMost); i++ {
+	sent := q.headSent
+	for i := q.head; i < len(q.segments) && len(q.vector) < min(limit, maxVector); i++ {
 		s := &q.segments[i]
 		q.vector = q.vector.add(s.buffer.Bytes()[s.from+sent : s.to])
 		sent = 0
 	}
-	q.gathered = len(q.vector)
+	q.writing = len(q.vector)
 }
 
-// gatherPieces is gather where the connection takes no vector, of at most so many bytes.
-func (q *queue) gatherPieces(most, bytes int) {
-	sent, size := q.sent, 0
-	for i := q.head; i < len(q.segments) && len(q.pieces) < min(most, vectorMost) && size < bytes; i++ {
+// buildChunks is gather where the connection takes no vector, of at most so many bytes.
+func (q *queue) buildChunks(limit, maxBytes int) {
+	sent, size := q.headSent, 0
+	for i := q.head; i < len(q.segments) && len(q.chunks) < min(limit, maxVector) && size < maxBytes; i++ {
 		s := &q.segments[i]
 		p := s.buffer.Bytes()[s.from+sent : s.to]
-		p = p[:min(len(p), bytes-size)]
-		q.pieces = append(q.pieces, p)
+		p = p[:min(len(p), maxBytes-size)]
+		q.chunks = append(q.chunks, p)
 		size += len(p)
 		sent = 0
 	}
-	q.gathered = len(q.pieces)
+	q.writing = len(q.chunks)
 }
 
-// nextPiece takes what one Write of the connection sends off the pieces, at most so many bytes of
+// nextChunk takes what one Write of the connection sends off the pieces, at most so many bytes of
 // one. Several little ones are copied together into a record of TLS.
-func (q *queue) nextPiece(most int) []byte {
-	p := q.pieces[0]
-	if len(p) > most {
-		q.pieces[0] = p[most:]
-		return p[:most]
+func (q *queue) nextChunk(maxBytes int) []byte {
+	p := q.chunks[0]
+	if len(p) > maxBytes {
+		q.chunks[0] = p[maxBytes:]
+		return p[:maxBytes]
 	}
 	n, size := 1, len(p)
-	for len(p) <= recordSize/2 && n < len(q.pieces) && size+len(q.pieces[n]) <= recordSize {
-		size += len(q.pieces[n])
+	for len(p) <= maxRecordSize/2 && n < len(q.chunks) && size+len(q.chunks[n]) <= maxRecordSize {
+		size += len(q.chunks[n])
 		n++
 	}
 	if n > 1 {
-		if q.joined == nil {
-			q.joined = body.Get(recordSize)
+		if q.coalesced == nil {
+			q.coalesced = body.Get(maxRecordSize)
 		}
-		p = q.joined.Bytes()[:0]
-		for _, one := range q.pieces[:n] {
-			p = append(p, one...)
+		p = q.coalesced.Bytes()[:0]
+		for _, chunk := range q.chunks[:n] {
+			p = append(p, chunk...)
 		}
 	}
-	q.pieces = q.pieces[n:]
+	q.chunks = q.chunks[n:]
 	return p
 }
 
-// dropPieces gives back what gatherPieces and nextPiece have borrowed.
-func (q *queue) dropPieces(all [][]byte) {
-	clear(all) // so that an idle queue keeps no body alive
-	q.pieces = all[:0]
-	if q.joined != nil {
-		q.joined.Release()
-		q.joined = nil
+// releaseChunks gives back what buildChunks and nextChunk have borrowed.
+func (q *queue) releaseChunks(chunks [][]byte) {
+	clear(chunks) // so that an idle queue keeps no body alive
+	q.chunks = chunks[:0]
+	if q.coalesced != nil {
+		q.coalesced.Release()
+		q.coalesced = nil
 	}
 }
 
-// advance takes n written bytes off the front, of what was gathered, and returns what they
+// consume takes n written bytes off the front, of what was gathered, and returns what they
 // finished, and by how much the outbox is lighter. What is counted goes to kept, if there is one.
-func (q *queue) advance(n int, kept *ledger) (done Tally, weight int) {
-	done.Bytes = n
+func (q *queue) consume(n int, rq *retransmitQueue) (written Counts, weight int) {
+	written.Bytes = n
 	weight = n
-	n += q.sent
-	q.sent = 0
+	n += q.headSent
+	q.headSent = 0
 	for n > 0 {
 		s := &q.segments[q.head]
 		if n < s.to-s.from {
-			q.partly(s, n, &done, kept)
-			return done, weight
+			q.consumePartial(s, n, &written, rq)
+			return written, weight
 		}
 		n -= s.to - s.from
-		done.Frames += s.frames
-		done.Deliveries += s.deliveries
-		if !s.block {
+		written.Frames += s.frames
+		written.Deliveries += s.deliveries
+		if !s.isBlock {
 			weight += segmentCost
 		}
-		q.settled.written(s, s.frames)
-		q.pass(s, kept)
+		q.completions.addWritten(s, s.frames)
+		q.complete(s, rq)
 		*s = segment{}
 		q.head++
-		q.gathered--
+		q.writing--
 	}
-	return done, weight
+	return written, weight
 }
 
-// partly accounts for the first n bytes of a segment that has not left whole.
-func (q *queue) partly(s *segment, n int, done *Tally, kept *ledger) {
-	through := *s
-	through.frames, through.deliveries, through.to = 0, 0, s.from
+// consumePartial accounts for the first n bytes of a segment that has not left whole.
+func (q *queue) consumePartial(s *segment, n int, written *Counts, rq *retransmitQueue) {
+	finished := *s
+	finished.frames, finished.deliveries, finished.to = 0, 0, s.from
 	for frame := range wire.Frames(s.buffer.Bytes()[s.from : s.from+n]) {
 		if carriesMessage(frame) {
-			through.deliveries++
+			finished.deliveries++
 		}
-		through.frames++
-		through.to += len(frame)
+		finished.frames++
+		finished.to += len(frame)
 		n -= len(frame)
 	}
-	q.sent = n
-	if through.frames == 0 {
+	q.headSent = n
+	if finished.frames == 0 {
 		return
 	}
-	done.Frames += through.frames
-	done.Deliveries += through.deliveries
-	q.settled.written(s, through.frames)
-	s.frames -= through.frames
-	s.deliveries -= through.deliveries
-	s.index += int32(through.frames)
-	s.from = through.to
+	written.Frames += finished.frames
+	written.Deliveries += finished.deliveries
+	q.completions.addWritten(s, finished.frames)
+	s.frames -= finished.frames
+	s.deliveries -= finished.deliveries
+	s.first += int32(finished.frames)
+	s.from = finished.to
 	s.buffer.Retain()
-	q.pass(&through, kept)
+	q.complete(&finished, rq)
 }
 
-// pass parts with a segment that is written.
-func (q *queue) pass(s *segment, kept *ledger) {
-	if !s.counted || kept == nil {
-		q.settled.buffers = append(q.settled.buffers, s.buffer)
+// complete parts with a segment that is written.
+func (q *queue) complete(s *segment, rq *retransmitQueue) {
+	if !s.reliable || rq == nil {
+		q.completions.buffers = append(q.completions.buffers, s.buffer)
 		return
 	}
-	kept.keep(s)
+	rq.add(s)
 }
 
-// mayHave is that of the outbox.
-func (q *queue) mayHave() (frames uint64) {
-	left := q.sent + q.handed
+// possiblyReceived is that of the outbox.
+func (q *queue) possiblyReceived() (frames uint64) {
+	remaining := q.headSent + q.unconfirmed
 	for i := q.head; i < len(q.segments); i++ {
 		s := &q.segments[i]
-		if left <= 0 && s.counted && !s.noted {
+		if remaining <= 0 && s.reliable && !s.writeReported {
 			break
 		}
 		for frame := range wire.Frames(s.buffer.Bytes()[s.from:s.to]) {
-			if left <= 0 && !s.noted {
+			if remaining <= 0 && !s.writeReported {
 				break
 			}
-			if s.counted {
+			if s.reliable {
 				frames++
 			}
-			left -= len(frame)
+			remaining -= len(frame)
 		}
 	}
 	return frames
 }
 
-// skip puts SKIPs in the place of segments for which gone returns true, where frames have their
+// replaceWithSkips puts SKIPs in the place of segments for which gone returns true, where frames have their
 // numbers already, but for what the peer has read. It returns by how much the outbox is lighter.
-func (q *queue) skip(out *settled, gone func(*segment) bool) (weight int) {
-	var room [1]segment // most take no more
-	for i := q.head + q.busy(); i < len(q.segments); i++ {
+func (q *queue) replaceWithSkips(out *completions, match func(*segment) bool) (weight int) {
+	var buf [1]segment // most take no more
+	for i := q.head + q.pinned(); i < len(q.segments); i++ {
 		s := &q.segments[i]
-		if !s.firm || s.isSkips() || !gone(s) {
+		if !s.retransmission || s.isSkips() || !match(s) {
 			continue
 		}
-		why := Expired // it was begun, and never whole
-		if s.noted {
-			why = Unheard
+		event := EventExpired // it was begun, and never whole
+		if s.writeReported {
+			event = EventUnacked
 		}
-		out.events = s.note(out.events, why, s.frames)
+		out.events = s.appendEvent(out.events, event, s.frames)
 		out.buffers = append(out.buffers, s.buffer)
 		weight += s.weight()
-		s.terms = nil
-		parts := appendSkips(room[:0], *s)
+		s.options = nil
+		parts := appendSkips(buf[:0], *s)
 		for j := range parts {
 			weight -= parts[j].weight()
 		}
@@ -405,20 +405,20 @@ func (q *queue) skip(out *settled, gone func(*segment) bool) (weight int) {
 // remove takes segments that will not be sent out of the queue: those for which
 // gone returns true, of all that are not being written. It returns by how much the
 // outbox is lighter.
-func (q *queue) remove(why Progress, out *settled, gone func(*segment) bool) (weight int) {
-	at := min(q.head+q.busy(), len(q.segments))
-	left := at
-	for ; at < len(q.segments); at++ {
-		s := &q.segments[at]
-		if !s.firm && gone(s) {
+func (q *queue) remove(event Event, out *completions, match func(*segment) bool) (weight int) {
+	pos := min(q.head+q.pinned(), len(q.segments))
+	end := pos
+	for ; pos < len(q.segments); pos++ {
+		s := &q.segments[pos]
+		if !s.retransmission && match(s) {
 			weight += s.weight()
-			out.discard(s, why)
+			out.discard(s, event)
 			continue
 		}
-		q.segments[left] = *s
-		left++
+		q.segments[end] = *s
+		end++
 	}
-	clear(q.segments[left:])
-	q.segments = q.segments[:left]
+	clear(q.segments[end:])
+	q.segments = q.segments[:end]
 	return weight
 }

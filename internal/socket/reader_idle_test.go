@@ -18,7 +18,7 @@ func fillIdle(t *testing.T, c *Conn) (idle bool) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, ok, err := next(c); err != nil {
+		if _, ok, err := readNext(c); err != nil {
 			t.Fatal(err)
 		} else if ok {
 			return false
@@ -29,11 +29,11 @@ func fillIdle(t *testing.T, c *Conn) (idle bool) {
 // TestReader_NotifyIdle looks at what Fill returns when nothing comes, a part of a frame, and more
 // than that.
 func TestReader_NotifyIdle(t *testing.T) {
-	for _, l := range []link{tcp, secure} {
-		t.Run(l.name, func(t *testing.T) {
-			near, far := l.open(t)
-			c := New(near, readerConfig(), nobody{})
-			defer c.Drop()
+	for _, tr := range []testTransport{tcp, overTLS} {
+		t.Run(tr.name, func(t *testing.T) {
+			near, far := tr.open(t)
+			c := New(near, readerConfig(), nopHandler{})
+			defer c.ReleaseAll()
 			write := func(b []byte) {
 				if _, err := far.Write(b); err != nil {
 					t.Error(err)
@@ -62,11 +62,11 @@ func TestReader_NotifyIdle(t *testing.T) {
 	}
 }
 
-// TestReader_NotifyIdleEndsWithInterrupt has the reading interrupted when a deadline is set for idleness.
-func TestReader_NotifyIdleEndsWithInterrupt(t *testing.T) {
+// TestReader_NotifyIdle_Interrupted has the reading interrupted when a deadline is set for idleness.
+func TestReader_NotifyIdle_Interrupted(t *testing.T) {
 	near, far := openTCP(t)
-	c := New(near, readerConfig(), nobody{})
-	defer c.Drop()
+	c := New(near, readerConfig(), nopHandler{})
+	defer c.ReleaseAll()
 	if _, err := far.Write(frame(10)); err != nil {
 		t.Fatal(err)
 	}

@@ -14,179 +14,179 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// bench is a Reader with its budgets, and the other end of its connection.
-type bench struct {
+// testReader is a Reader with its budgets, and the other end of its connection.
+type testReader struct {
 	*Conn
-	reads, bodies purse
-	far           net.Conn
-	stop          chan struct{}
-	write         func(...[]byte) // to the other end
-	ended         chan error      // gets the error that ended serve
-	handle        func(Frame)     // what serve does with a frame; nil: nothing
+	readBudget, bodyBudget testBudget
+	far                    net.Conn
+	stop                   chan struct{}
+	write                  func(...[]byte) // to the other end
+	ended                  chan error      // gets the error that ended serve
+	handle                 func(Frame)     // what serve does with a frame; nil: nothing
 }
 
-func newBench(t testing.TB, l link, config *Config) *bench {
-	near, far := l.open(t)
-	b := &bench{far: far, reads: newPurse(1 << 20), bodies: newPurse(4 << 20), stop: make(chan struct{}), ended: make(chan error, 1)}
-	config.Reads = b.reads.account
-	b.Conn = New(near, config, payer{b.bodies.account, b.stop})
-	b.write = func(parts ...[]byte) {
+func newTestReader(t testing.TB, tr testTransport, config *Config) *testReader {
+	near, far := tr.open(t)
+	rd := &testReader{far: far, readBudget: newTestBudget(1 << 20), bodyBudget: newTestBudget(4 << 20), stop: make(chan struct{}), ended: make(chan error, 1)}
+	config.ReadAccount = rd.readBudget.account
+	rd.Conn = New(near, config, testHandler{rd.bodyBudget.account, rd.stop})
+	rd.write = func(parts ...[]byte) {
 		for _, p := range parts {
 			if _, err := far.Write(p); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	return b
+	return rd
 }
 
 // serve reads in a goroutine of its own, as an owner does.
-func (b *bench) serve() {
+func (rd *testReader) serve() {
 	go func() { // ends with the connection
-		err := b.handleAll()
-		b.Drop()
-		b.ended <- err
+		err := rd.readAll()
+		rd.ReleaseAll()
+		rd.ended <- err
 	}()
 }
 
-func (b *bench) handleAll() error {
+func (rd *testReader) readAll() error {
 	for {
-		if err := b.Fill(); err != nil {
+		if err := rd.Fill(); err != nil {
 			return err
 		}
 		for {
-			f, ok, err := next(b.Conn)
+			f, ok, err := readNext(rd.Conn)
 			if err != nil {
 				return err
 			}
 			if !ok {
 				break
 			}
-			if b.handle != nil {
-				b.handle(f)
+			if rd.handle != nil {
+				rd.handle(f)
 			}
 		}
 	}
 }
 
-// end closes the connection and waits for the reading to end.
-func (b *bench) end(t testing.TB) {
-	b.Close()
-	within(t, "the end of the reading", b.ended)
-	if r, p := used(b.reads.Budget), used(b.bodies.Budget); r != 0 || p != 0 {
+// closeAndWait closes the connection and waits for the reading to end.
+func (rd *testReader) closeAndWait(t testing.TB) {
+	rd.Close()
+	waitFor(t, "the end of the reading", rd.ended)
+	if r, p := used(rd.readBudget.Budget), used(rd.bodyBudget.Budget); r != 0 || p != 0 {
 		t.Errorf("%d and %d bytes are drawn after Drop", r, p)
 	}
 }
 
-func TestAnIdleReaderHoldsNothing(t *testing.T) {
-	b := newBench(t, tcp, readerConfig())
-	b.serve()
+func TestReader_IdleHoldsNothing(t *testing.T) {
+	rd := newTestReader(t, tcp, readerConfig())
+	rd.serve()
 	big := frame(200_000)
 	for _, part := range [][]byte{nil, smallStream(), big, slices.Concat(big, frame(10))} {
-		before := b.Brought()
-		b.write(part)
-		until(t, "all is read", func() bool { return b.Brought() == before+int64(len(part)) })
-		until(t, "all is given back", func() bool { return used(b.reads.Budget) == 0 && used(b.bodies.Budget) == 0 })
+		before := rd.BytesRead()
+		rd.write(part)
+		waitUntil(t, "all is read", func() bool { return rd.BytesRead() == before+int64(len(part)) })
+		waitUntil(t, "all is given back", func() bool { return used(rd.readBudget.Budget) == 0 && used(rd.bodyBudget.Budget) == 0 })
 	}
-	b.end(t)
+	rd.closeAndWait(t)
 }
 
-func TestAnIdleReaderOfAPipeHoldsLittle(t *testing.T) {
+func TestReader_IdlePipeHoldsSmallBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, pipe, readerConfig())
-		b.serve()
+		rd := newTestReader(t, pipe, readerConfig())
+		rd.serve()
 		for _, part := range [][]byte{nil, smallStream(), frame(200_000), frame(10)} {
-			b.write(part)
+			rd.write(part)
 			synctest.Wait()
-			if r, p := used(b.reads.Budget), used(b.bodies.Budget); r > readSize || p != 0 || len(part) < idleSize && r > idleSize {
+			if r, p := used(rd.readBudget.Budget), used(rd.bodyBudget.Budget); r > readSize || p != 0 || len(part) < idleBufSize && r > idleBufSize {
 				t.Errorf("%d and %d bytes are drawn between two frames", r, p)
 			}
 		}
-		b.end(t)
+		rd.closeAndWait(t)
 	})
 }
 
-// TestAnnouncingCostsNothing sends the header of a large frame and less than a
+// TestReader_HeaderAcquiresNothing sends the header of a large frame and less than a
 // read buffer of it: nothing may be drawn that others could wait for.
-func TestAnnouncingCostsNothing(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		b := newBench(t, l, readerConfig())
-		b.serve()
+func TestReader_HeaderAcquiresNothing(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		rd := newTestReader(t, tr, readerConfig())
+		rd.serve()
 		big := frame(1 << 20)
 		for _, part := range [][]byte{big[:4], big[4:1000], big[1000:60_000], big[60_000 : readSize-1]} {
-			before := b.Brought()
-			b.write(part)
-			until(t, "all is read", func() bool { return b.Brought() == before+int64(len(part)) })
+			before := rd.BytesRead()
+			rd.write(part)
+			waitUntil(t, "all is read", func() bool { return rd.BytesRead() == before+int64(len(part)) })
 		}
-		if p := peak(b.bodies.Budget); p != 0 {
+		if p := peak(rd.bodyBudget.Budget); p != 0 {
 			t.Errorf("%d bytes were drawn before a read buffer was full", p)
 		}
-		b.write(big[readSize-1 : readSize+1])
-		until(t, "the memory is drawn", func() bool { return used(b.bodies.Budget) == int64(body.Capacity(len(big))) })
-		until(t, "the read buffer is given back", func() bool { return used(b.reads.Budget) == 0 })
-		b.write(big[readSize+1:])
-		until(t, "the memory is given back", func() bool { return used(b.bodies.Budget) == 0 })
-		b.end(t)
+		rd.write(big[readSize-1 : readSize+1])
+		waitUntil(t, "the memory is drawn", func() bool { return used(rd.bodyBudget.Budget) == int64(body.Capacity(len(big))) })
+		waitUntil(t, "the read buffer is given back", func() bool { return used(rd.readBudget.Budget) == 0 })
+		rd.write(big[readSize+1:])
+		waitUntil(t, "the memory is given back", func() bool { return used(rd.bodyBudget.Budget) == 0 })
+		rd.closeAndWait(t)
 	})
 }
 
-// TestAnUnfinishedFrameKeepsWhatItHas looks at what a connection holds in the
+// TestReader_PartialFrameMemory looks at what a connection holds in the
 // middle of a frame.
-func TestAnUnfinishedFrameKeepsWhatItHas(t *testing.T) {
+func TestReader_PartialFrameMemory(t *testing.T) {
 	for _, test := range []struct {
 		have int
 		want int64 // charged
 	}{
-		{1, 0}, {100, 0}, {smallSize, 0}, // on the house
-		{smallSize + 1, int64(body.Capacity(smallSize + 1))},
+		{1, 0}, {100, 0}, {unchargedSize, 0}, // on the house
+		{unchargedSize + 1, int64(body.Capacity(unchargedSize + 1))},
 		{40_000, int64(body.Capacity(40_000))},
 	} {
-		b := newBench(t, tcp, readerConfig())
-		b.serve()
-		b.write(frame(100_000)[:test.have])
-		until(t, "all is read", func() bool { return b.Brought() == int64(test.have) })
-		until(t, "no more is held than must be", func() bool { return used(b.reads.Budget) == test.want })
-		if _, holds := b.Holding(); holds {
+		rd := newTestReader(t, tcp, readerConfig())
+		rd.serve()
+		rd.write(frame(100_000)[:test.have])
+		waitUntil(t, "all is read", func() bool { return rd.BytesRead() == int64(test.have) })
+		waitUntil(t, "no more is held than must be", func() bool { return used(rd.readBudget.Budget) == test.want })
+		if _, holds := rd.HeldSince(); holds {
 			t.Errorf("%d bytes of a frame: holds what others wait for", test.have)
 		}
-		b.end(t)
+		rd.closeAndWait(t)
 	}
 }
 
-func TestALargeFrameWaitsForItsMemory(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		b := newBench(t, l, readerConfig())
-		other := b.bodies.Budget.Account(4 << 20).TryDraw(4 << 20)
+func TestReader_LargeFrameWaitsForMemory(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		rd := newTestReader(t, tr, readerConfig())
+		other := rd.bodyBudget.Budget.NewAccount(4 << 20).TryAcquire(4 << 20)
 		frames := make(chan int, 2)
-		b.handle = func(f Frame) { frames <- len(f.Payload) }
-		b.serve()
-		go b.write(frame(10), frame(100_000)) // ends when all is read
-		within(t, "somebody waits", b.bodies.Pressed())
-		within(t, "the small frame before it", frames)
-		if _, holds := b.Holding(); holds {
+		rd.handle = func(f Frame) { frames <- len(f.Payload) }
+		rd.serve()
+		go rd.write(frame(10), frame(100_000)) // ends when all is read
+		waitFor(t, "somebody waits", rd.bodyBudget.Contended())
+		waitFor(t, "the small frame before it", frames)
+		if _, holds := rd.HeldSince(); holds {
 			t.Error("one who waits for memory holds some")
 		}
 		other.Release()
-		if got := within(t, "the large frame", frames); got != 100_000-wire.HeaderSize {
+		if got := waitFor(t, "the large frame", frames); got != 100_000-wire.HeaderSize {
 			t.Errorf("%d bytes of payload", got)
 		}
-		b.end(t)
+		rd.closeAndWait(t)
 	})
 }
 
-func TestStopEndsTheWaitForMemory(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		b := newBench(t, l, readerConfig())
-		other := b.bodies.Budget.Account(4 << 20).TryDraw(4 << 20)
-		b.serve()
-		b.write(frame(100_000)[:readSize])
-		within(t, "somebody waits", b.bodies.Pressed())
-		close(b.stop)
-		if err := within(t, "the end", b.ended); !errors.Is(err, body.ErrStopped) {
+func TestReader_DoneEndsWaitForMemory(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		rd := newTestReader(t, tr, readerConfig())
+		other := rd.bodyBudget.Budget.NewAccount(4 << 20).TryAcquire(4 << 20)
+		rd.serve()
+		rd.write(frame(100_000)[:readSize])
+		waitFor(t, "somebody waits", rd.bodyBudget.Contended())
+		close(rd.stop)
+		if err := waitFor(t, "the end", rd.ended); !errors.Is(err, body.ErrStopped) {
 			t.Errorf("got %v, want %v", err, body.ErrStopped)
 		}
 		other.Release()
-		if r, p := used(b.reads.Budget), used(b.bodies.Budget); r != 0 || p != 0 {
+		if r, p := used(rd.readBudget.Budget), used(rd.bodyBudget.Budget); r != 0 || p != 0 {
 			t.Errorf("%d and %d bytes are drawn after Drop", r, p)
 		}
 	})
@@ -194,32 +194,32 @@ func TestStopEndsTheWaitForMemory(t *testing.T) {
 
 // TestReader_InterruptEndsWaitForMemory of a frame, and of what is stowed.
 func TestReader_InterruptEndsWaitForMemory(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		for _, stow := range []bool{false, true} {
-			if stow && l.name == pipe.name { // of which so little is read that it is not charged
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		for _, compact := range []bool{false, true} {
+			if compact && tr.name == pipe.name { // of which so little is read that it is not charged
 				continue
 			}
-			b := newBench(t, l, readerConfig())
-			other := b.bodies.Budget.Account(4 << 20).TryDraw(4 << 20)
-			say := frame(100_000)[:readSize]
-			if stow {
-				say = bytes.Repeat(slices.Concat(frame(50), frame(20_000)), 3)
-				b.handle = func(Frame) {
-					if err := b.Stow(); err != nil && !errors.Is(err, ErrInterrupted) {
+			rd := newTestReader(t, tr, readerConfig())
+			other := rd.bodyBudget.Budget.NewAccount(4 << 20).TryAcquire(4 << 20)
+			stream := frame(100_000)[:readSize]
+			if compact {
+				stream = bytes.Repeat(slices.Concat(frame(50), frame(20_000)), 3)
+				rd.handle = func(Frame) {
+					if err := rd.Compact(); err != nil && !errors.Is(err, ErrInterrupted) {
 						t.Errorf("Stow: %v, want %v", err, ErrInterrupted)
 					}
 				}
 			}
-			if stow {
-				b.write(say) // before it is read: a read that brings little leaves nothing to wait for
-				b.serve()
+			if compact {
+				rd.write(stream) // before it is read: a read that brings little leaves nothing to wait for
+				rd.serve()
 			} else {
-				b.serve()
-				b.write(say)
+				rd.serve()
+				rd.write(stream)
 			}
-			within(t, "somebody waits", b.bodies.Pressed())
-			b.Interrupt()
-			if err := within(t, "the end", b.ended); !errors.Is(err, ErrInterrupted) {
+			waitFor(t, "somebody waits", rd.bodyBudget.Contended())
+			rd.Interrupt()
+			if err := waitFor(t, "the end", rd.ended); !errors.Is(err, ErrInterrupted) {
 				t.Errorf("got %v, want %v", err, ErrInterrupted)
 			}
 			other.Release()
@@ -227,50 +227,50 @@ func TestReader_InterruptEndsWaitForMemory(t *testing.T) {
 	})
 }
 
-// TestAFinishedFrameIsNotHeld has the owner look at Holding while it handles a
+// TestReader_HeldSince_WholeFrame has the owner look at Holding while it handles a
 // frame whose start was held: the peer owes nothing any more, however long the
 // handling takes.
-func TestAFinishedFrameIsNotHeld(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		b := newBench(t, l, readerConfig())
+func TestReader_HeldSince_WholeFrame(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		rd := newTestReader(t, tr, readerConfig())
 		held := make(chan bool, 1)
-		b.handle = func(Frame) {
-			_, holds := b.Holding()
+		rd.handle = func(Frame) {
+			_, holds := rd.HeldSince()
 			held <- holds
 		}
-		b.serve()
+		rd.serve()
 		f := frame(100_000)
-		b.write(f[:len(f)-1])
-		until(t, "the start is held", func() bool { _, holds := b.Holding(); return holds })
-		b.write(f[len(f)-1:])
-		if within(t, "the frame", held) {
+		rd.write(f[:len(f)-1])
+		waitUntil(t, "the start is held", func() bool { _, holds := rd.HeldSince(); return holds })
+		rd.write(f[len(f)-1:])
+		if waitFor(t, "the frame", held) {
 			t.Error("the start of a whole frame counts as held")
 		}
-		b.end(t)
+		rd.closeAndWait(t)
 	})
 }
 
-// TestHoldingBeginsWithTheFrame sees to it that the time for which one frame was
+// TestReader_HeldSince_StartsWithFrame sees to it that the time for which one frame was
 // held is not put on the account of the next.
-func TestHoldingBeginsWithTheFrame(t *testing.T) {
+func TestReader_HeldSince_StartsWithFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, pipe, readerConfig())
-		b.serve()
+		rd := newTestReader(t, pipe, readerConfig())
+		rd.serve()
 		f := frame(100_000)
-		b.write(f[:80_000])
-		pass(time.Second)
+		rd.write(f[:80_000])
+		sleep(time.Second)
 		begin := time.Now()
-		b.write(slices.Concat(f[80_000:], f[:80_000]))
+		rd.write(slices.Concat(f[80_000:], f[:80_000]))
 		synctest.Wait()
-		if since, holds := b.Holding(); !holds || since.Before(begin) {
+		if since, holds := rd.HeldSince(); !holds || since.Before(begin) {
 			t.Errorf("held since %v before the frame began (%v)", begin.Sub(since), holds)
 		}
-		b.end(t)
+		rd.closeAndWait(t)
 	})
 }
 
-// TestKeptFramesStay retains every frame beyond many turns.
-func TestKeptFramesStay(t *testing.T) {
+// TestReader_RetainedFramesUnchanged retains every frame beyond many turns.
+func TestReader_RetainedFramesUnchanged(t *testing.T) {
 	for _, memory := range []struct {
 		name  string
 		limit int64 // of what is there for reads
@@ -280,24 +280,24 @@ func TestKeptFramesStay(t *testing.T) {
 		{"two read buffers", 2 * readSize},
 	} {
 		t.Run(memory.name, func(t *testing.T) {
-			onLinks(t, func(t *testing.T, l link) {
+			onTransports(t, func(t *testing.T, tr testTransport) {
 				for _, cut := range []int{36_000, 60_001, 500} {
 					config := readerConfig()
-					config.Keep = true
+					config.RetainsFrames = true
 					if memory.limit > 0 {
-						config.Reads = newPurse(memory.limit).account
+						config.ReadAccount = newTestBudget(memory.limit).account
 					}
-					near, far := l.open(t)
+					near, far := tr.open(t)
 					stream := slices.Concat(frame(30_000), frame(10_000))
 					for i := range 200 {
 						stream = append(stream, frame(10+i*i%9000)...)
 					}
-					done := feed(far, chunks(stream, cut))
-					frames, kept := keepAll(t, New(near, config, nobody{}))
+					done := writeStream(far, chunks(stream, cut))
+					frames, retained := retainAll(t, New(near, config, nopHandler{}))
 					<-done
-					compareKept(t, frames, stream)
-					if kept > 4*len(stream) {
-						t.Errorf("frames of %d bytes keep %d", len(stream), kept)
+					compareRetained(t, frames, stream)
+					if retained > 4*len(stream) {
+						t.Errorf("frames of %d bytes keep %d", len(stream), retained)
 					}
 				}
 			})
@@ -305,7 +305,7 @@ func TestKeptFramesStay(t *testing.T) {
 	}
 }
 
-func compareKept(t *testing.T, frames []Frame, stream []byte) {
+func compareRetained(t *testing.T, frames []Frame, stream []byte) {
 	t.Helper()
 	want, _ := parse(stream, wire.DefaultMaxBody)
 	if len(frames) != len(want) {
@@ -319,43 +319,43 @@ func compareKept(t *testing.T, frames []Frame, stream []byte) {
 	}
 }
 
-// keepAll retains all frames and returns how much memory they keep.
-func keepAll(t *testing.T, c *Conn) (frames []Frame, kept int) {
-	defer c.Drop()
+// retainAll retains all frames and returns how much memory they keep.
+func retainAll(t *testing.T, c *Conn) (frames []Frame, memory int) {
+	defer c.ReleaseAll()
 	seen := map[*body.Buffer]bool{}
 	for {
 		if err := c.Fill(); err != nil {
 			if !errors.Is(err, io.EOF) {
 				t.Error(err)
 			}
-			return frames, kept
+			return frames, memory
 		}
-		for f, ok, err := next(c); ok || err != nil; f, ok, err = next(c) {
+		for f, ok, err := readNext(c); ok || err != nil; f, ok, err = readNext(c) {
 			if err != nil {
 				t.Fatal(err)
 			}
 			f.Buffer.Retain()
 			if !seen[f.Buffer] {
 				seen[f.Buffer] = true
-				kept += len(f.Buffer.Bytes())
+				memory += len(f.Buffer.Bytes())
 			}
 			frames = append(frames, f)
 		}
 	}
 }
 
-func TestALittleFrameKeepsLittle(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
+func TestReader_SmallFrameRetainsSmallBuffer(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, size := range []int{5, 100, 1000, 20_000, 100_000} {
-			near, far := l.open(t)
+			near, far := tr.open(t)
 			config := readerConfig()
-			config.Keep = true
-			c := New(near, config, nobody{})
-			done := feed(far, [][]byte{frame(size)})
-			frames, kept := keepAll(t, c)
+			config.RetainsFrames = true
+			c := New(near, config, nopHandler{})
+			done := writeStream(far, [][]byte{frame(size)})
+			frames, retained := retainAll(t, c)
 			<-done
-			if len(frames) != 1 || kept > max(idleSize, 2*size) {
-				t.Errorf("%d frames of %d bytes keep %d", len(frames), size, kept)
+			if len(frames) != 1 || retained > max(idleBufSize, 2*size) {
+				t.Errorf("%d frames of %d bytes keep %d", len(frames), size, retained)
 			}
 			for _, f := range frames {
 				f.Buffer.Release()
@@ -364,55 +364,55 @@ func TestALittleFrameKeepsLittle(t *testing.T) {
 	})
 }
 
-func TestAWarmReaderAllocatesNothing(t *testing.T) {
+func TestReader_ZeroAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("pools forget under the race detector")
 	}
-	onLinks(t, func(t *testing.T, l link) {
-		if l.name == secure.name {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		if tr.name == overTLS.name {
 			t.Skip("crypto/tls does")
 		}
 		for _, size := range []int{100, 20_000, 200_000} {
-			b := newBench(t, l, readerConfig())
+			rd := newTestReader(t, tr, readerConfig())
 			handled := make(chan struct{}, 1)
-			b.handle = func(Frame) { handled <- struct{}{} }
-			b.serve()
+			rd.handle = func(Frame) { handled <- struct{}{} }
+			rd.serve()
 			f := frame(size)
 			got := testing.AllocsPerRun(100, func() {
-				b.write(f)
+				rd.write(f)
 				<-handled
 			})
 			if got > 1 { // the row of arguments of write
 				t.Errorf("reading %d bytes allocates %v times", size, got)
 			}
-			b.end(t)
+			rd.closeAndWait(t)
 		}
 	})
 }
 
-// TestStowGivesMemoryBack in the middle of a turn, and loses no frame of it.
-func TestStowGivesMemoryBack(t *testing.T) {
-	for rest, charged := range map[int]bool{0: false, 1: false, 2900: false, 20_000: true} {
-		b := newBench(t, tcp, readerConfig())
-		frames := [][]byte{frame(50), frame(rest + 100), frame(1000)}
-		if rest == 0 {
+// TestReader_Compact_ReleasesMemory in the middle of a turn, and loses no frame of it.
+func TestReader_Compact_ReleasesMemory(t *testing.T) {
+	for remaining, charged := range map[int]bool{0: false, 1: false, 2900: false, 20_000: true} {
+		rd := newTestReader(t, tcp, readerConfig())
+		frames := [][]byte{frame(50), frame(remaining + 100), frame(1000)}
+		if remaining == 0 {
 			frames = frames[:1]
 		}
 		var sizes []int
-		b.handle = func(f Frame) {
+		rd.handle = func(f Frame) {
 			sizes = append(sizes, wire.HeaderSize+len(f.Payload))
-			if err := b.Stow(); err != nil {
+			if err := rd.Compact(); err != nil {
 				t.Error(err)
 			}
-			if r, p := used(b.reads.Budget), used(b.bodies.Budget); r > 0 || len(sizes) == 1 && (p > 0) != charged {
-				t.Errorf("with %d bytes left, %d and %d are charged", rest, r, p)
+			if r, p := used(rd.readBudget.Budget), used(rd.bodyBudget.Budget); r > 0 || len(sizes) == 1 && (p > 0) != charged {
+				t.Errorf("with %d bytes left, %d and %d are charged", remaining, r, p)
 			}
 		}
-		b.write(slices.Concat(frames...))
-		b.serve()
-		all := len(slices.Concat(frames...))
-		until(t, "all is read", func() bool { return b.Brought() == int64(all) && used(b.bodies.Budget) == 0 })
-		b.end(t)
+		rd.write(slices.Concat(frames...))
+		rd.serve()
+		total := len(slices.Concat(frames...))
+		waitUntil(t, "all is read", func() bool { return rd.BytesRead() == int64(total) && used(rd.bodyBudget.Budget) == 0 })
+		rd.closeAndWait(t)
 		var want []int
 		for _, f := range frames {
 			want = append(want, len(f))
@@ -423,49 +423,49 @@ func TestStowGivesMemoryBack(t *testing.T) {
 	}
 }
 
-// TestStowWaitsForMemory as a large frame does, and ends with its owner.
-func TestStowWaitsForMemory(t *testing.T) {
-	b := newBench(t, tcp, readerConfig())
-	other := b.bodies.Budget.Account(4 << 20).TryDraw(4 << 20)
-	stowed := make(chan error, 1)
-	b.handle = func(Frame) { stowed <- b.Stow() }
-	b.write(slices.Concat(frame(50), frame(20_000)))
-	b.serve()
-	within(t, "somebody waits", b.bodies.Pressed())
-	close(b.stop)
-	if err := within(t, "the end of the wait", stowed); !errors.Is(err, body.ErrStopped) {
+// TestReader_Compact_WaitsForMemory as a large frame does, and ends with its owner.
+func TestReader_Compact_WaitsForMemory(t *testing.T) {
+	rd := newTestReader(t, tcp, readerConfig())
+	other := rd.bodyBudget.Budget.NewAccount(4 << 20).TryAcquire(4 << 20)
+	compacted := make(chan error, 1)
+	rd.handle = func(Frame) { compacted <- rd.Compact() }
+	rd.write(slices.Concat(frame(50), frame(20_000)))
+	rd.serve()
+	waitFor(t, "somebody waits", rd.bodyBudget.Contended())
+	close(rd.stop)
+	if err := waitFor(t, "the end of the wait", compacted); !errors.Is(err, body.ErrStopped) {
 		t.Errorf("got %v, want %v", err, body.ErrStopped)
 	}
 	other.Release()
-	b.Close()
-	<-b.ended
+	rd.Close()
+	<-rd.ended
 }
 
-// TestReadAtOnce has a reader that is to leave little over if not all can be handled.
-func TestReadAtOnce(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		for _, most := range []int{1 << 10, 0} {
-			b := newBench(t, l, readerConfig())
+// TestReader_SetReadLimit has a reader that is to leave little over if not all can be handled.
+func TestReader_SetReadLimit(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		for _, limit := range []int{1 << 10, 0} {
+			rd := newTestReader(t, tr, readerConfig())
 			sent := bytes.Repeat(frame(10), 10_000)
-			go b.write(sent) // ends when all of it is read
+			go rd.write(sent) // ends when all of it is read
 			got := 0
-			for b.Brought() < int64(len(sent)) {
-				b.ReadAtOnce(most)
-				if err := b.Fill(); err != nil {
+			for rd.BytesRead() < int64(len(sent)) {
+				rd.SetReadLimit(limit)
+				if err := rd.Fill(); err != nil {
 					t.Fatal(err)
 				}
-				got = max(got, b.Pending())
+				got = max(got, rd.Pending())
 				for ok := true; ok; {
 					var err error
-					if _, ok, err = next(b.Conn); err != nil {
+					if _, ok, err = readNext(rd.Conn); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
-			if most > 0 && got > most+10 || most == 0 && got < 2<<10 {
-				t.Errorf("%d bytes were read at once, %d shall be at most", got, most)
+			if limit > 0 && got > limit+10 || limit == 0 && got < 2<<10 {
+				t.Errorf("%d bytes were read at once, %d shall be at most", got, limit)
 			}
-			b.Drop()
+			rd.ReleaseAll()
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 
 // readerConfig is what the tests of the Reader start from.
 func readerConfig() *Config {
-	return &Config{MaxLength: wire.MaxRequest(wire.DefaultMaxBody), FrameTimeout: patience, OutboxBytes: 1 << 20}
+	return &Config{MaxLength: wire.MaxRequestLength(wire.DefaultMaxBody), FrameTimeout: testTimeout, MaxOutboxBytes: 1 << 20}
 }
 
 // smallStream has frames of every kind, several of them the smallest there are.
@@ -33,12 +33,12 @@ func smallStream() []byte {
 
 // readStepwise reads chunks that come one by one, each only when what came before
 // is handled.
-func readStepwise(t *testing.T, l link, config *Config, chunks [][]byte) ([]got, error) {
-	near, far := l.open(t)
-	c := New(near, config, nobody{})
+func readStepwise(t *testing.T, tr testTransport, config *Config, chunks [][]byte) ([]testFrame, error) {
+	near, far := tr.open(t)
+	c := New(near, config, nopHandler{})
 	defer c.Close()
-	if l.name == pipe.name { // where each write is one read
-		done := feed(far, chunks)
+	if tr.name == pipe.name { // where each write is one read
+		done := writeStream(far, chunks)
 		defer func() { far.Close(); <-done }()
 		return collect(c, func() {})
 	}
@@ -54,51 +54,51 @@ func readStepwise(t *testing.T, l link, config *Config, chunks [][]byte) ([]got,
 	})
 }
 
-// read reads chunks that come as fast as they are taken.
-func read(t *testing.T, l link, config *Config, owner Owner, chunks [][]byte) ([]got, error) {
-	near, far := l.open(t)
-	c := New(near, config, owner)
+// readStream reads chunks that come as fast as they are taken.
+func readStream(t *testing.T, tr testTransport, config *Config, handler Handler, chunks [][]byte) ([]testFrame, error) {
+	near, far := tr.open(t)
+	c := New(near, config, handler)
 	defer c.Close()
-	done := feed(far, chunks)
+	done := writeStream(far, chunks)
 	defer func() { near.Close(); <-done }()
 	return collect(c, func() {})
 }
 
-func TestFramesSplitAtEveryByte(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
+func TestReader_SplitAtEveryByte(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
 		stream, config := smallStream(), readerConfig()
 		for cut := 1; cut < len(stream); cut++ {
-			frames, err := readStepwise(t, l, config, [][]byte{stream[:cut], stream[cut:]})
-			compare(t, stream, config.MaxLength, frames, err)
+			frames, err := readStepwise(t, tr, config, [][]byte{stream[:cut], stream[cut:]})
+			compareFrames(t, stream, config.MaxLength, frames, err)
 			if t.Failed() {
 				t.Fatalf("cut at byte %d", cut)
 			}
 		}
-		frames, err := readStepwise(t, l, config, chunks(stream, 1))
-		compare(t, stream, config.MaxLength, frames, err)
+		frames, err := readStepwise(t, tr, config, chunks(stream, 1))
+		compareFrames(t, stream, config.MaxLength, frames, err)
 	})
 }
 
-func TestSeveralFramesInOneRead(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
+func TestReader_ManyFramesInOneRead(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
 		stream, config := bytes.Repeat(smallStream(), 5), readerConfig()
-		frames, err := readStepwise(t, l, config, [][]byte{stream})
-		compare(t, stream, config.MaxLength, frames, err)
+		frames, err := readStepwise(t, tr, config, [][]byte{stream})
+		compareFrames(t, stream, config.MaxLength, frames, err)
 	})
 }
 
-// borders are the sizes at which the Reader does something else, and their
+// boundarySizes are the sizes at which the Reader does something else, and their
 // neighbours.
-func borders() (sizes []int) {
-	for _, border := range []int{wire.HeaderSize + 1, idleSize, smallSize / 2, smallSize, readSize, 1 << 20} {
+func boundarySizes() (sizes []int) {
+	for _, boundary := range []int{wire.HeaderSize + 1, idleBufSize, unchargedSize / 2, unchargedSize, readSize, 1 << 20} {
 		for d := -1; d <= 1; d++ {
-			sizes = append(sizes, border+d)
+			sizes = append(sizes, boundary+d)
 		}
 	}
-	return append(sizes, wire.MaxRequest(wire.DefaultMaxBody)+wire.LengthSize)
+	return append(sizes, wire.MaxRequestLength(wire.DefaultMaxBody)+wire.LengthSize)
 }
 
-func TestFramesOfAllSizes(t *testing.T) {
+func TestReader_FrameSizes(t *testing.T) {
 	for _, memory := range []struct {
 		name         string
 		reads, taken int64
@@ -108,18 +108,18 @@ func TestFramesOfAllSizes(t *testing.T) {
 		{"with little for reads", readSize, readSize / 2},
 	} {
 		t.Run(memory.name, func(t *testing.T) {
-			onLinks(t, func(t *testing.T, l link) {
-				for _, size := range borders() {
-					reads, bodies := newPurse(memory.reads), newPurse(2<<20)
+			onTransports(t, func(t *testing.T, tr testTransport) {
+				for _, size := range boundarySizes() {
+					reads, bodies := newTestBudget(memory.reads), newTestBudget(2<<20)
 					if memory.taken > 0 {
-						defer reads.account.TryDraw(int(memory.taken)).Release()
+						defer reads.account.TryAcquire(int(memory.taken)).Release()
 					}
 					config := readerConfig()
-					config.Reads = reads.account
+					config.ReadAccount = reads.account
 					stream := slices.Concat(frame(7), frame(size), frame(20))
 					for _, cut := range []int{len(stream), 1000 + size/100, 10_001} {
-						frames, err := read(t, l, config, payer{account: bodies.account}, chunks(stream, cut))
-						compare(t, stream, config.MaxLength, frames, err)
+						frames, err := readStream(t, tr, config, testHandler{account: bodies.account}, chunks(stream, cut))
+						compareFrames(t, stream, config.MaxLength, frames, err)
 					}
 					if r, b := used(reads.Budget), used(bodies.Budget); r != memory.taken || b != 0 {
 						t.Errorf("%d and %d bytes are drawn at the end, want %d and 0", r, b, memory.taken)
@@ -133,13 +133,13 @@ func TestFramesOfAllSizes(t *testing.T) {
 	}
 }
 
-func TestAloneIsWhatIsLargerThanARead(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
+func TestReader_OwnsBuffer_LargeFrames(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, test := range []struct {
 			size int
 			want bool
-		}{{5, false}, {smallSize, false}, {readSize, false}, {readSize + 1, true}, {1 << 20, true}} {
-			frames, err := read(t, l, readerConfig(), nobody{}, [][]byte{frame(test.size)})
+		}{{5, false}, {unchargedSize, false}, {readSize, false}, {readSize + 1, true}, {1 << 20, true}} {
+			frames, err := readStream(t, tr, readerConfig(), nopHandler{}, [][]byte{frame(test.size)})
 			if len(frames) != 1 || frames[0].Alone != test.want {
 				t.Errorf("a frame of %d bytes: alone in %v, want %v (%v)", test.size, frames != nil, test.want, err)
 			}
@@ -147,27 +147,27 @@ func TestAloneIsWhatIsLargerThanARead(t *testing.T) {
 	})
 }
 
-// TestAnAloneFrameStartsItsBuffer holds the promise that the hub writes the header
+// TestReader_OwnsBuffer_FrameStartsBuffer holds the promise that the hub writes the header
 // of a delivery by.
-func TestAnAloneFrameStartsItsBuffer(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		near, far := l.open(t)
+func TestReader_OwnsBuffer_FrameStartsBuffer(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		near, far := tr.open(t)
 		want := frame(100_000)
-		done := feed(far, [][]byte{want})
-		c := New(near, readerConfig(), nobody{})
-		defer c.Drop()
+		done := writeStream(far, [][]byte{want})
+		c := New(near, readerConfig(), nopHandler{})
+		defer c.ReleaseAll()
 		for {
 			if err := c.Fill(); err != nil {
 				t.Fatal(err)
 			}
-			f, ok, err := next(c)
+			f, ok, err := readNext(c)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !ok {
 				continue
 			}
-			if !f.Alone || !bytes.Equal(f.Buffer.Bytes()[:len(want)], want) {
+			if !f.OwnsBuffer || !bytes.Equal(f.Buffer.Bytes()[:len(want)], want) {
 				t.Error("the buffer of a frame alone does not start with it")
 			}
 			break
@@ -176,23 +176,23 @@ func TestAnAloneFrameStartsItsBuffer(t *testing.T) {
 	})
 }
 
-func TestTooLongIsSeenInTheHeader(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
+func TestReader_TooLongHeader(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, length := range []uint32{101, 1 << 20, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
-			bodies := newPurse(2 << 20)
+			bodies := newTestBudget(2 << 20)
 			config := readerConfig()
 			config.MaxLength = 100
 			stream := binary.BigEndian.AppendUint32(frame(wire.LengthSize+100), length)
 			for _, cut := range []int{len(stream), len(stream) - 2, 1} {
-				near, far := l.open(t)
-				c := New(near, config, payer{account: bodies.account})
+				near, far := tr.open(t)
+				c := New(near, config, testHandler{account: bodies.account})
 				go func() { // ends when all is read
 					for _, chunk := range chunks(stream, cut) {
 						far.Write(chunk)
 					}
 				}() // and does not end the stream: nothing more must be needed
 				frames, err := collect(c, func() {})
-				compare(t, stream, config.MaxLength, frames, err)
+				compareFrames(t, stream, config.MaxLength, frames, err)
 				c.Close()
 			}
 			if p := peak(bodies.Budget); p != 0 {
@@ -202,7 +202,7 @@ func TestTooLongIsSeenInTheHeader(t *testing.T) {
 	})
 }
 
-func TestTheEndOfTheStream(t *testing.T) {
+func TestReader_EndOfStream(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		stream []byte
@@ -221,10 +221,10 @@ func TestTheEndOfTheStream(t *testing.T) {
 		{"in the own memory of a large frame", frame(100_000)[:99_999], io.ErrUnexpectedEOF},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			onLinks(t, func(t *testing.T, l link) {
+			onTransports(t, func(t *testing.T, tr testTransport) {
 				config := readerConfig()
-				frames, err := read(t, l, config, nobody{}, chunks(test.stream, 30_000))
-				compare(t, test.stream, config.MaxLength, frames, err)
+				frames, err := readStream(t, tr, config, nopHandler{}, chunks(test.stream, 30_000))
+				compareFrames(t, test.stream, config.MaxLength, frames, err)
 				if !errors.Is(err, test.want) {
 					t.Errorf("got %v, want %v", err, test.want)
 				}
@@ -233,27 +233,27 @@ func TestTheEndOfTheStream(t *testing.T) {
 	}
 }
 
-func TestTheEndStays(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		near, far := l.open(t)
+func TestReader_EOFIsSticky(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		near, far := tr.open(t)
 		endWriting(far)
-		c := New(near, readerConfig(), nobody{})
-		defer c.Drop()
+		c := New(near, readerConfig(), nopHandler{})
+		defer c.ReleaseAll()
 		for range 3 {
 			if err := c.Fill(); !errors.Is(err, io.EOF) {
 				t.Errorf("got %v, want %v", err, io.EOF)
 			}
-			if _, ok, err := next(c); ok || err != nil {
+			if _, ok, err := readNext(c); ok || err != nil {
 				t.Errorf("a frame behind the end: %v, %v", ok, err)
 			}
 		}
 	})
 }
 
-func TestAResetIsAnError(t *testing.T) {
+func TestReader_ConnectionReset(t *testing.T) {
 	near, far := openTCP(t)
-	c := New(near, readerConfig(), nobody{})
-	defer c.Drop()
+	c := New(near, readerConfig(), nopHandler{})
+	defer c.ReleaseAll()
 	far.(*net.TCPConn).SetLinger(0)
 	far.Close()
 	if err := c.Fill(); err == nil || errors.Is(err, io.EOF) {
@@ -261,27 +261,27 @@ func TestAResetIsAnError(t *testing.T) {
 	}
 }
 
-func TestBroughtCountsEveryByte(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		near, far := l.open(t)
+func TestReader_BytesRead(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		near, far := tr.open(t)
 		stream := slices.Concat(smallStream(), frame(100_000), frame(100)[:50])
-		done := feed(far, chunks(stream, 999))
-		c := New(near, readerConfig(), nobody{})
+		done := writeStream(far, chunks(stream, 999))
+		c := New(near, readerConfig(), nopHandler{})
 		collect(c, func() {})
 		<-done
-		if got := c.Brought(); got != int64(len(stream)) {
+		if got := c.BytesRead(); got != int64(len(stream)) {
 			t.Errorf("brought %d bytes, want %d", got, len(stream))
 		}
 	})
 }
 
-func TestPendingIsWhatIsLeftOfTheTurn(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		near, far := l.open(t)
+func TestReader_Pending(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		near, far := tr.open(t)
 		big := frame(readSize + 100)
 		stream := slices.Concat(frame(10), frame(20), big[:30])
-		c := New(near, readerConfig(), nobody{})
-		defer c.Drop()
+		c := New(near, readerConfig(), nopHandler{})
+		defer c.ReleaseAll()
 		go func() { // ends when all is read
 			far.Write(stream)
 			far.Write(big[30:])
@@ -289,22 +289,22 @@ func TestPendingIsWhatIsLeftOfTheTurn(t *testing.T) {
 		if err := c.Fill(); err != nil {
 			t.Fatal(err)
 		}
-		all := int(c.Brought())
-		for _, taken := range []int{10, 30} {
-			if _, ok, err := next(c); !ok || err != nil {
+		total := int(c.BytesRead())
+		for _, consumed := range []int{10, 30} {
+			if _, ok, err := readNext(c); !ok || err != nil {
 				t.Fatal(ok, err)
 			}
-			if got := c.Pending(); got != all-taken {
-				t.Errorf("%d bytes are pending, want %d", got, all-taken)
+			if got := c.Pending(); got != total-consumed {
+				t.Errorf("%d bytes are pending, want %d", got, total-consumed)
 			}
 		}
 		for {
 			if err := c.Fill(); err != nil {
 				t.Fatal(err)
 			}
-			if f, ok, _ := next(c); ok {
-				if got := c.Pending(); !f.Alone || got != 0 {
-					t.Errorf("behind a frame that lies alone (%v) %d bytes are pending, want 0", f.Alone, got)
+			if f, ok, _ := readNext(c); ok {
+				if got := c.Pending(); !f.OwnsBuffer || got != 0 {
+					t.Errorf("behind a frame that lies alone (%v) %d bytes are pending, want 0", f.OwnsBuffer, got)
 				}
 				return
 			}
@@ -312,20 +312,20 @@ func TestPendingIsWhatIsLeftOfTheTurn(t *testing.T) {
 	})
 }
 
-// scripted is a connection whose reads are written down. Nothing else works.
-type scripted struct {
+// scriptedConn is a connection whose reads are written down. Nothing else works.
+type scriptedConn struct {
 	net.Conn
 	reads []scriptedRead
 }
 
-func (s *scripted) SetReadDeadline(time.Time) error { return nil }
+func (s *scriptedConn) SetReadDeadline(time.Time) error { return nil }
 
 type scriptedRead struct {
 	bytes []byte
 	err   error
 }
 
-func (s *scripted) Read(p []byte) (int, error) {
+func (s *scriptedConn) Read(p []byte) (int, error) {
 	if len(s.reads) == 0 {
 		return 0, io.EOF
 	}
@@ -339,7 +339,7 @@ func (s *scripted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestReadsThatANetConnMayReturn(t *testing.T) {
+func TestReader_NetConnReadResults(t *testing.T) {
 	cause := errors.New("cable cut")
 	for _, test := range []struct {
 		name  string
@@ -351,7 +351,7 @@ func TestReadsThatANetConnMayReturn(t *testing.T) {
 		{"nothing, without an error", []scriptedRead{{frame(10)[:5], nil}, {nil, nil}, {nil, nil}, {frame(10)[5:], nil}}, io.EOF},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := New(&scripted{reads: test.reads}, readerConfig(), nobody{})
+			c := New(&scriptedConn{reads: test.reads}, readerConfig(), nopHandler{})
 			frames, err := collect(c, func() {})
 			if len(frames) != 1 || !errors.Is(err, test.want) {
 				t.Errorf("%d frames and %v, want 1 and %v", len(frames), err, test.want)
@@ -360,8 +360,8 @@ func TestReadsThatANetConnMayReturn(t *testing.T) {
 	}
 }
 
-func TestRandomStreams(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
+func TestReader_RandomStreams(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
 		for seed := range uint64(12) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			var stream []byte
@@ -371,18 +371,18 @@ func TestRandomStreams(t *testing.T) {
 			}
 			stream = stream[:len(stream)-random.IntN(2)*random.IntN(4)]
 			config := readerConfig()
-			config.Keep = seed%2 == 0
-			frames, err := read(t, l, config, nobody{}, randomChunks(stream, len(stream)/(1+random.IntN(500))+1, random))
-			compare(t, stream, config.MaxLength, frames, err)
+			config.RetainsFrames = seed%2 == 0
+			frames, err := readStream(t, tr, config, nopHandler{}, randomChunks(stream, len(stream)/(1+random.IntN(500))+1, random))
+			compareFrames(t, stream, config.MaxLength, frames, err)
 		}
 	})
 }
 
 func BenchmarkReader(b *testing.B) {
-	for _, l := range links {
+	for _, tr := range transports {
 		for _, size := range []int{128, 10 << 10, 1 << 20} {
-			b.Run(fmt.Sprint(l.name, "/", size), func(b *testing.B) {
-				near, far := l.open(b)
+			b.Run(fmt.Sprint(tr.name, "/", size), func(b *testing.B) {
+				near, far := tr.open(b)
 				batch := bytes.Repeat(frame(size), max(1, readSize/size))
 				done := make(chan struct{})
 				go func() { // ends when the connection is closed
@@ -393,17 +393,17 @@ func BenchmarkReader(b *testing.B) {
 						}
 					}
 				}()
-				c := New(near, readerConfig(), nobody{})
+				c := New(near, readerConfig(), nopHandler{})
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
 				for b.Loop() {
-					for _, ok, _ := next(c); !ok; _, ok, _ = next(c) {
+					for _, ok, _ := readNext(c); !ok; _, ok, _ = readNext(c) {
 						if err := c.Fill(); err != nil {
 							b.Fatal(err)
 						}
 					}
 				}
-				c.Drop()
+				c.ReleaseAll()
 				near.Close()
 				<-done
 			})

@@ -12,19 +12,19 @@ import (
 // frameTimeout is that of the tests in virtual time.
 const frameTimeout = 30 * time.Second
 
-func timed(t *testing.T) *bench {
+func newTimedReader(t *testing.T) *testReader {
 	config := readerConfig()
 	config.FrameTimeout = frameTimeout
-	b := newBench(t, pipe, config)
-	b.serve()
-	return b
+	rd := newTestReader(t, pipe, config)
+	rd.serve()
+	return rd
 }
 
-// wantCut waits for the end of the reading, which must come when the rest of a
+// wantFrameTimeout waits for the end of the reading, which must come when the rest of a
 // frame has taken too long since begin.
-func wantCut(t *testing.T, b *bench, begin time.Time) {
+func wantFrameTimeout(t *testing.T, rd *testReader, begin time.Time) {
 	t.Helper()
-	if err := <-b.ended; !errors.Is(err, ErrFrameTimeout) {
+	if err := <-rd.ended; !errors.Is(err, ErrFrameTimeout) {
 		t.Fatalf("ended with %v, want %v", err, ErrFrameTimeout)
 	}
 	if took := time.Since(begin); took != frameTimeout {
@@ -32,20 +32,20 @@ func wantCut(t *testing.T, b *bench, begin time.Time) {
 	}
 }
 
-func wantAlive(t *testing.T, b *bench) {
+func wantAlive(t *testing.T, rd *testReader) {
 	t.Helper()
 	synctest.Wait()
 	select {
-	case err := <-b.ended:
+	case err := <-rd.ended:
 		t.Fatalf("ended with %v", err)
 	default:
 	}
 }
 
-// pass lets virtual time pass.
-func pass(d time.Duration) { <-time.After(d) }
+// sleep lets virtual time pass.
+func sleep(d time.Duration) { <-time.After(d) }
 
-func TestHalfAFrameIsCut(t *testing.T) {
+func TestReader_FrameTimeout(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		parts [][]byte
@@ -59,180 +59,180 @@ func TestHalfAFrameIsCut(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := timed(t)
-				pass(time.Hour) // before it, the client may be silent
-				b.write(test.parts...)
-				wantCut(t, b, time.Now())
+				rd := newTimedReader(t)
+				sleep(time.Hour) // before it, the client may be silent
+				rd.write(test.parts...)
+				wantFrameTimeout(t, rd, time.Now())
 			})
 		})
 	}
 }
 
-func TestDrippingDoesNotSaveAFrame(t *testing.T) {
+func TestReader_FrameTimeout_SlowBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := timed(t)
+		rd := newTimedReader(t)
 		begin := time.Now()
 		f := frame(1000)
 		for i := range 3 {
-			b.write(f[i : i+1])
-			pass(9 * time.Second)
+			rd.write(f[i : i+1])
+			sleep(9 * time.Second)
 		}
-		wantAlive(t, b)
-		b.write(f[3:4])
-		wantCut(t, b, begin)
+		wantAlive(t, rd)
+		rd.write(f[3:4])
+		wantFrameTimeout(t, rd, begin)
 	})
 }
 
-// TestReader_FrameThatProgresses brings frames, second by second, at a rate a little above and a little below the least one.
-func TestReader_FrameThatProgresses(t *testing.T) {
+// TestReader_MinFrameRate brings frames, second by second, at a rate a little above and a little below the least one.
+func TestReader_MinFrameRate(t *testing.T) {
 	for _, size := range []int{minFrameRate * 50, 1 << 20} { // held as the start of a frame, and in its own memory
 		t.Run(strconv.Itoa(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := timed(t)
+				rd := newTimedReader(t)
 				for range 2 {
 					for _, part := range chunks(frame(size), minFrameRate+40) {
-						b.write(part)
-						wantAlive(t, b)
-						pass(time.Second)
+						rd.write(part)
+						wantAlive(t, rd)
+						sleep(time.Second)
 					}
 				}
 				begin := time.Now()
 				for _, part := range chunks(frame(size), minFrameRate-40)[:frameTimeout/time.Second] {
-					b.write(part)
-					wantAlive(t, b)
-					pass(time.Second - 1)
+					rd.write(part)
+					wantAlive(t, rd)
+					sleep(time.Second - 1)
 				}
-				wantCut(t, b, begin)
+				wantFrameTimeout(t, rd, begin)
 			})
 		})
 	}
 }
 
-// TestReader_FrameThatStopsIsCutToTheMoment has one that came fast enough until then.
-func TestReader_FrameThatStopsIsCutToTheMoment(t *testing.T) {
+// TestReader_FrameTimeout_AfterProgressStops has one that came fast enough until then.
+func TestReader_FrameTimeout_AfterProgressStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := timed(t)
+		rd := newTimedReader(t)
 		for _, part := range chunks(frame(1 << 20)[:200_000], 12_000) {
-			b.write(part)
-			pass(9 * time.Second)
+			rd.write(part)
+			sleep(9 * time.Second)
 		}
-		b.write(frame(1 << 20)[200_000:250_000])
-		wantCut(t, b, time.Now())
+		rd.write(frame(1 << 20)[200_000:250_000])
+		wantFrameTimeout(t, rd, time.Now())
 	})
 }
 
-func TestAnIdleConnectionIsNeverCut(t *testing.T) {
+func TestReader_FrameTimeout_IdleConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := timed(t)
+		rd := newTimedReader(t)
 		for range 3 {
-			pass(1000 * time.Hour)
-			b.write(frame(10))
-			b.write(frame(100_000))
-			wantAlive(t, b)
+			sleep(1000 * time.Hour)
+			rd.write(frame(10))
+			rd.write(frame(100_000))
+			wantAlive(t, rd)
 		}
-		b.end(t)
+		rd.closeAndWait(t)
 	})
 }
 
-// TestAnOldDeadlineDoesNotCut finishes frames just in time, so that the deadline
+// TestReader_FrameTimeout_StaleDeadline finishes frames just in time, so that the deadline
 // of one expires between two frames, and in the middle of another.
-func TestAnOldDeadlineDoesNotCut(t *testing.T) {
+func TestReader_FrameTimeout_StaleDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := timed(t)
+		rd := newTimedReader(t)
 		f := frame(10)
-		b.write(f[:5])
-		pass(29 * time.Second)
-		b.write(f[5:])
-		pass(5 * time.Second) // expires while the client is idle
-		wantAlive(t, b)
+		rd.write(f[:5])
+		sleep(29 * time.Second)
+		rd.write(f[5:])
+		sleep(5 * time.Second) // expires while the client is idle
+		wantAlive(t, rd)
 		for range 3 {
-			b.write(f[:5])
-			pass(20 * time.Second)
-			b.write(f[5:])
-			pass(5 * time.Second)
-			b.write(f[:5]) // the deadline of the one before expires in this one
-			pass(29 * time.Second)
-			wantAlive(t, b)
-			b.write(f[5:])
+			rd.write(f[:5])
+			sleep(20 * time.Second)
+			rd.write(f[5:])
+			sleep(5 * time.Second)
+			rd.write(f[:5]) // the deadline of the one before expires in this one
+			sleep(29 * time.Second)
+			wantAlive(t, rd)
+			rd.write(f[5:])
 		}
-		b.write(f[:5])
-		wantCut(t, b, time.Now())
+		rd.write(f[:5])
+		wantFrameTimeout(t, rd, time.Now())
 	})
 }
 
-func TestFramesThatGoOnAreNotCut(t *testing.T) {
+func TestReader_FrameTimeout_ConsecutiveFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := timed(t)
+		rd := newTimedReader(t)
 		f := frame(10)
-		b.write(f[:5])
+		rd.write(f[:5])
 		for range 100 { // never between two frames
-			pass(frameTimeout - 1)
-			b.write(slices.Concat(f[5:], f[:5]))
+			sleep(frameTimeout - 1)
+			rd.write(slices.Concat(f[5:], f[:5]))
 		}
-		wantAlive(t, b)
-		wantCut(t, b, time.Now())
+		wantAlive(t, rd)
+		wantFrameTimeout(t, rd, time.Now())
 	})
 }
 
-// TestWaitingForMemoryIsNotThePeersTime has a frame wait for memory for longer
+// TestReader_FrameTimeout_ExcludesMemoryWait has a frame wait for memory for longer
 // than its rest may take.
-func TestWaitingForMemoryIsNotThePeersTime(t *testing.T) {
+func TestReader_FrameTimeout_ExcludesMemoryWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := timed(t)
-		other := b.bodies.Budget.Account(4 << 20).TryDraw(4 << 20)
+		rd := newTimedReader(t)
+		other := rd.bodyBudget.Budget.NewAccount(4 << 20).TryAcquire(4 << 20)
 		f := frame(100_000)
-		b.write(f[:readSize])
-		pass(10 * frameTimeout)
-		wantAlive(t, b)
+		rd.write(f[:readSize])
+		sleep(10 * frameTimeout)
+		wantAlive(t, rd)
 		other.Release()
-		pass(frameTimeout - 1)
-		b.write(f[readSize:90_000])
-		wantAlive(t, b)
-		pass(1)
-		if err := <-b.ended; !errors.Is(err, ErrFrameTimeout) {
+		sleep(frameTimeout - 1)
+		rd.write(f[readSize:90_000])
+		wantAlive(t, rd)
+		sleep(1)
+		if err := <-rd.ended; !errors.Is(err, ErrFrameTimeout) {
 			t.Errorf("ended with %v, want %v", err, ErrFrameTimeout)
 		}
 	})
 }
 
-// TestTimeSpentOnAFrameIsNotThePeersTime has the owner take its time over a frame
+// TestReader_FrameTimeout_ExcludesHandling has the owner take its time over a frame
 // behind which the start of another lies.
-func TestTimeSpentOnAFrameIsNotThePeersTime(t *testing.T) {
+func TestReader_FrameTimeout_ExcludesHandling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := readerConfig()
 		config.FrameTimeout = frameTimeout
-		b := newBench(t, pipe, config)
-		b.handle = func(Frame) { pass(10 * frameTimeout) }
-		b.serve()
+		rd := newTestReader(t, pipe, config)
+		rd.handle = func(Frame) { sleep(10 * frameTimeout) }
+		rd.serve()
 		f := frame(10)
-		b.write(slices.Concat(f, f[:5]))
-		pass(10*frameTimeout + frameTimeout - 1)
-		wantAlive(t, b)
-		b.write(f[5:])
-		pass(10 * frameTimeout)
-		wantAlive(t, b)
-		b.end(t)
+		rd.write(slices.Concat(f, f[:5]))
+		sleep(10*frameTimeout + frameTimeout - 1)
+		wantAlive(t, rd)
+		rd.write(f[5:])
+		sleep(10 * frameTimeout)
+		wantAlive(t, rd)
+		rd.closeAndWait(t)
 	})
 }
 
-func TestInterrupt(t *testing.T) {
+func TestReader_Interrupt(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		interrupt func(*Conn)
 	}{
 		{"at once", func(c *Conn) { c.Interrupt() }},
-		{"when all is read", func(c *Conn) { c.Finish() }},
-		{"twice", func(c *Conn) { c.Interrupt(); c.Finish() }},
+		{"when all is read", func(c *Conn) { c.StopWhenEmpty() }},
+		{"twice", func(c *Conn) { c.Interrupt(); c.StopWhenEmpty() }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			onLinks(t, func(t *testing.T, l link) {
+			onTransports(t, func(t *testing.T, tr testTransport) {
 				for _, part := range [][]byte{nil, smallStream(), frame(10)[:5], frame(100_000)[:80_000]} {
-					b := newBench(t, l, readerConfig())
-					b.serve()
-					b.write(part)
-					until(t, "all is read", func() bool { return b.Brought() == int64(len(part)) })
-					test.interrupt(b.Conn)
-					if err := within(t, "the end", b.ended); !errors.Is(err, ErrInterrupted) {
+					rd := newTestReader(t, tr, readerConfig())
+					rd.serve()
+					rd.write(part)
+					waitUntil(t, "all is read", func() bool { return rd.BytesRead() == int64(len(part)) })
+					test.interrupt(rd.Conn)
+					if err := waitFor(t, "the end", rd.ended); !errors.Is(err, ErrInterrupted) {
 						t.Errorf("ended with %v, want %v", err, ErrInterrupted)
 					}
 				}
@@ -241,11 +241,11 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-func TestInterruptHoldsForEveryFillToCome(t *testing.T) {
-	onLinks(t, func(t *testing.T, l link) {
-		near, _ := l.open(t)
-		c := New(near, readerConfig(), nobody{})
-		defer c.Drop()
+func TestReader_Interrupt_IsSticky(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		near, _ := tr.open(t)
+		c := New(near, readerConfig(), nopHandler{})
+		defer c.ReleaseAll()
 		c.Interrupt()
 		for range 3 {
 			if err := c.Fill(); !errors.Is(err, ErrInterrupted) {

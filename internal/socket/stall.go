@@ -2,9 +2,9 @@ package socket
 
 import "time"
 
-// progressBytes is how much a stalled receiver must take to be alive when that
+// minProgressBytes is how much a stalled receiver must take to be alive when that
 // is less than one frame (the design's number).
-const progressBytes = 64 << 10
+const minProgressBytes = 64 << 10
 
 // Drain waits until everything queued is written and reports whether it was. It
 // gives up when the outbox is closed, by a stalled peer for instance, or when
@@ -12,14 +12,14 @@ const progressBytes = 64 << 10
 func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.press()
-	o.waiting++
-	defer func() { o.waiting-- }()
-	for stopped := false; o.busy() && !o.closed && !stopped; {
-		dry := o.whenDry()
+	o.ensureStallTimer()
+	o.waiters++
+	defer func() { o.waiters-- }()
+	for stopped := false; o.hasWork() && !o.closed && !stopped; {
+		idle := o.idleChan()
 		o.mu.Unlock()
 		select {
-		case <-dry: // or somebody has offered more since
+		case <-idle: // or somebody has offered more since
 		case <-stop:
 			stopped = true
 		}
@@ -28,19 +28,19 @@ func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	return !o.closed && o.queue == nil
 }
 
-// Press says that somebody waits for the peer to take something of what is queued: it is given up if it stalls meanwhile.
-func (o *Outbox) Press() {
+// StartStallTimer says that somebody waits for the peer to take something of what is queued: it is given up if it stalls meanwhile.
+func (o *Outbox) StartStallTimer() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.press()
-	o.waiting++
+	o.ensureStallTimer()
+	o.waiters++
 }
 
-// Ease says that one who had called Press waits no more.
-func (o *Outbox) Ease() {
+// StopStallTimer says that one who had called Press waits no more.
+func (o *Outbox) StopStallTimer() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.waiting--
+	o.waiters--
 }
 
 // Wait returns when no flusher runs any more. The outbox must be closed, or detached
@@ -51,87 +51,87 @@ func (o *Outbox) Wait() {
 		o.mu.Unlock()
 		return
 	}
-	dry := o.whenDry()
+	idle := o.idleChan()
 	o.mu.Unlock()
-	<-dry
+	<-idle
 }
 
 // The following are called with mu held, but check.
 
-// busy reports whether something is still to be written and can be.
-func (o *Outbox) busy() bool {
-	return o.flushing || o.queue != nil && (o.ledger == nil || !o.ledger.detached)
+// hasWork reports whether something is still to be written and can be.
+func (o *Outbox) hasWork() bool {
+	return o.flushing || o.queue != nil && (o.retransmit == nil || !o.retransmit.detached)
 }
 
-// signal tells those who wait for the end of the flusher.
-func (o *Outbox) signal() {
-	if o.dry != nil {
-		close(o.dry)
-		o.dry = nil
+// notifyIdle tells those who wait for the end of the flusher.
+func (o *Outbox) notifyIdle() {
+	if o.idle != nil {
+		close(o.idle)
+		o.idle = nil
 	}
 }
 
-func (o *Outbox) whenDry() <-chan struct{} {
-	if o.dry == nil {
-		o.dry = make(chan struct{})
+func (o *Outbox) idleChan() <-chan struct{} {
+	if o.idle == nil {
+		o.idle = make(chan struct{})
 	}
-	return o.dry
+	return o.idle
 }
 
-// pressed reports whether somebody waits for this outbox to move.
-func (o *Outbox) pressed() bool { return len(o.parked) > 0 || o.waiting > 0 }
+// hasWaiters reports whether somebody waits for this outbox to move.
+func (o *Outbox) hasWaiters() bool { return len(o.blocked) > 0 || o.waiters > 0 }
 
-// press starts the clock of the stall check when somebody is about to wait and
+// ensureStallTimer starts the clock of the stall check when somebody is about to wait and
 // nobody did before. A timer that still runs from the last time is left to find
 // out that it came too early.
-func (o *Outbox) press() {
-	if !o.pressed() {
-		o.startClock()
+func (o *Outbox) ensureStallTimer() {
+	if !o.hasWaiters() {
+		o.resetStallTimer()
 	}
 }
 
-// stallClock is what the stall check needs while somebody waits.
-type stallClock struct {
-	timer *time.Timer
-	mark  moment // last progress
-	moved int    // bytes written since
+// stallTimer is what the stall check needs while somebody waits.
+type stallTimer struct {
+	timer      *time.Timer
+	progressAt monotime // last progress
+	bytesSince int      // bytes written since
 }
 
-// startClock starts the clock of the stall check, or sets it back.
-func (o *Outbox) startClock() {
+// resetStallTimer starts the clock of the stall check, or sets it back.
+func (o *Outbox) resetStallTimer() {
 	if o.base.config.StallTimeout <= 0 {
 		return
 	}
-	if o.clock == nil {
-		o.clock = &stallClock{timer: time.AfterFunc(o.base.config.StallTimeout, o.check)}
+	if o.stallTimer == nil {
+		o.stallTimer = &stallTimer{timer: time.AfterFunc(o.base.config.StallTimeout, o.checkStall)}
 	}
-	o.clock.mark, o.clock.moved = now(), 0
+	o.stallTimer.progressAt, o.stallTimer.bytesSince = now(), 0
 }
 
-// progress notes what a write has moved.
-func (o *Outbox) progress(done Tally) {
-	o.sent += int64(done.Bytes)
-	c := o.clock
-	if c == nil || !o.pressed() {
+// recordProgress notes what a write has moved.
+func (o *Outbox) recordProgress(written Counts) {
+	o.sent += int64(written.Bytes)
+	t := o.stallTimer
+	if t == nil || !o.hasWaiters() {
 		return
 	}
-	c.moved += done.Bytes
-	if done.Frames > 0 || c.moved >= progressBytes {
-		c.mark, c.moved = now(), 0
+	t.bytesSince += written.Bytes
+	if written.Frames > 0 || t.bytesSince >= minProgressBytes {
+		t.progressAt, t.bytesSince = now(), 0
 	}
 }
 
-// check runs when the stall time may be over. While nobody waits the receiver
+// checkStall runs when the stall time may be over. While nobody waits the receiver
 // may take as long as it likes, and the timer ends.
-func (o *Outbox) check() {
+func (o *Outbox) checkStall() {
 	o.mu.Lock()
-	if o.closed || !o.pressed() {
-		o.clock = nil
+	if o.closed || !o.hasWaiters() {
+		o.stallTimer = nil
 		o.mu.Unlock()
 		return
 	}
-	if left := o.clock.mark.after(o.base.config.StallTimeout).until(); left > 0 {
-		o.clock.timer.Reset(left)
+	if remaining := o.stallTimer.progressAt.add(o.base.config.StallTimeout).until(); remaining > 0 {
+		o.stallTimer.timer.Reset(remaining)
 		o.mu.Unlock()
 		return
 	}

@@ -14,38 +14,38 @@ import (
 // stallTimeout is that of the tests in virtual time.
 const stallTimeout = 10 * time.Second
 
-// newSlow makes a station with a stall timeout whose peer takes some bytes every
+// newSlowTestConn makes a station with a stall timeout whose peer takes some bytes every
 // so often, with one frame queued and senders waiting with others.
-func newSlow(t *testing.T, peer peer, size, senders int) (s *station, waiting []*enqueued) {
-	s = newStation(t, peer.link(), Config{OutboxBytes: 1000, StallTimeout: stallTimeout})
-	s.enqueue(frame(size))
+func newSlowTestConn(t *testing.T, peer slowPeer, size, senders int) (tc *testConn, waiting []*pendingOffer) {
+	tc = newTestConn(t, peer.transport(), Config{MaxOutboxBytes: 1000, StallTimeout: stallTimeout})
+	tc.startOfferWait(frame(size))
 	for range senders {
-		waiting = append(waiting, s.enqueue(frame(size)))
+		waiting = append(waiting, tc.startOfferWait(frame(size)))
 	}
-	return s, waiting
+	return tc, waiting
 }
 
-// peer takes some bytes every so often.
-type peer struct {
+// slowPeer takes some bytes every so often.
+type slowPeer struct {
 	bytes int
 	every time.Duration
 }
 
-// taker is the near end of a peer's connection: a write takes as long as the peer
+// slowPeerConn is the near end of a peer's connection: a write takes as long as the peer
 // needs and tells how much it took, as that of a socket does.
-type taker struct {
+type slowPeerConn struct {
 	net.Conn
-	peer
+	slowPeer
 }
 
-func (p peer) link() link {
-	return link{"taker", func(t testing.TB) (near, far net.Conn) {
+func (p slowPeer) transport() testTransport {
+	return testTransport{"taker", func(t testing.TB) (near, far net.Conn) {
 		near, far = openPipe(t)
-		return taker{near, p}, far
+		return slowPeerConn{near, p}, far
 	}}
 }
 
-func (k taker) Write(b []byte) (int, error) {
+func (k slowPeerConn) Write(b []byte) (int, error) {
 	closed := make(chan struct{})
 	go func() { // ends with the connection, or with a byte that never comes
 		defer close(closed)
@@ -64,226 +64,226 @@ func (k taker) Write(b []byte) (int, error) {
 
 // wantStalled waits for the cut, which must come at the given time, and looks
 // whether everybody went on and nothing is left.
-func (s *station) wantStalled(t *testing.T, at time.Time) {
+func (tc *testConn) wantStalled(t *testing.T, at time.Time) {
 	t.Helper()
-	if err := <-s.failed; !errors.Is(err, ErrStalled) {
+	if err := <-tc.failed; !errors.Is(err, ErrStalled) {
 		t.Fatalf("failed with %v, want %v", err, ErrStalled)
 	}
-	if late := time.Since(at); late != 0 {
-		t.Errorf("cut %v late", late)
+	if delay := time.Since(at); delay != 0 {
+		t.Errorf("cut %v late", delay)
 	}
-	s.Wait()
+	tc.Wait()
 	synctest.Wait()
-	s.wantSettled(t)
+	tc.wantAllReleased(t)
 }
 
-func (s *station) wantAlive(t *testing.T) {
+func (tc *testConn) wantAlive(t *testing.T) {
 	t.Helper()
 	synctest.Wait()
 	select {
-	case err := <-s.failed:
+	case err := <-tc.failed:
 		t.Fatalf("failed with %v", err)
 	default:
 	}
 }
 
-func TestAPeerThatTakesTooLittleIsCut(t *testing.T) {
+func TestOutbox_Stall_TooSlowPeer(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		size int // of the frames
-		peer peer
+		peer slowPeer
 	}{
-		{"nothing", 10_000, peer{1, time.Hour}},
-		{"one byte now and then", 10_000, peer{1, time.Second}},
-		{"a frame, but for a byte", 10_000, peer{9_999 / 3, 3 * time.Second}},
-		{"a frame too late", 10_000, peer{10_000, stallTimeout + 1}},
-		{"less than 64 KiB of a large frame", 1 << 20, peer{10_000, 2 * time.Second}},
+		{"nothing", 10_000, slowPeer{1, time.Hour}},
+		{"one byte now and then", 10_000, slowPeer{1, time.Second}},
+		{"a frame, but for a byte", 10_000, slowPeer{9_999 / 3, 3 * time.Second}},
+		{"a frame too late", 10_000, slowPeer{10_000, stallTimeout + 1}},
+		{"less than 64 KiB of a large frame", 1 << 20, slowPeer{10_000, 2 * time.Second}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, waiting := newSlow(t, test.peer, test.size, 2)
-				s.wantStalled(t, time.Now().Add(stallTimeout))
-				if got := <-waiting[1].outcome; got != Gone { // the bytes may have made room for the one before
-					t.Errorf("a sender that waited: %v, want %v", got, Gone)
+				tc, waiting := newSlowTestConn(t, test.peer, test.size, 2)
+				tc.wantStalled(t, time.Now().Add(stallTimeout))
+				if got := <-waiting[1].outcome; got != Closed { // the bytes may have made room for the one before
+					t.Errorf("a sender that waited: %v, want %v", got, Closed)
 				}
 			})
 		})
 	}
 }
 
-func TestAPeerThatTakesEnoughIsNotCut(t *testing.T) {
+func TestOutbox_Stall_FastEnoughPeer(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		size int // of the frames
-		peer peer
+		peer slowPeer
 	}{
-		{"a frame in time", 10_000, peer{10_000, stallTimeout - 1}},
-		{"a frame in two parts", 10_000, peer{5_000, stallTimeout/2 - 1}},
-		{"64 KiB of a large frame", 1 << 20, peer{progressBytes, stallTimeout - 1}},
-		{"64 KiB of a large frame, bit by bit", 1 << 20, peer{1000, 100 * time.Millisecond}},
+		{"a frame in time", 10_000, slowPeer{10_000, stallTimeout - 1}},
+		{"a frame in two parts", 10_000, slowPeer{5_000, stallTimeout/2 - 1}},
+		{"64 KiB of a large frame", 1 << 20, slowPeer{minProgressBytes, stallTimeout - 1}},
+		{"64 KiB of a large frame, bit by bit", 1 << 20, slowPeer{1000, 100 * time.Millisecond}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, waiting := newSlow(t, test.peer, test.size, 5) // somebody always waits
+				tc, waiting := newSlowTestConn(t, test.peer, test.size, 5) // somebody always waits
 				for _, w := range waiting {
 					if got := <-w.outcome; got != Queued {
 						t.Fatalf("a sender that waited: %v, want %v", got, Queued)
 					}
 				}
-				s.wantAlive(t)
-				if !s.Drain(nil) {
+				tc.wantAlive(t)
+				if !tc.Drain(nil) {
 					t.Error("Drain has given up")
 				}
-				s.Close()
-				s.Wait()
-				s.wantSettled(t)
+				tc.Close()
+				tc.Wait()
+				tc.wantAllReleased(t)
 			})
 		})
 	}
 }
 
-// TestAPeerIsCutThoughNewSendersCome, each of whom has not waited long.
-func TestAPeerIsCutThoughNewSendersCome(t *testing.T) {
+// TestOutbox_Stall_NewSendersKeepTimer, each of whom has not waited long.
+func TestOutbox_Stall_NewSendersKeepTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := newSlow(t, peer{1, time.Second}, 10_000, 1)
+		tc, _ := newSlowTestConn(t, slowPeer{1, time.Second}, 10_000, 1)
 		begin := time.Now()
 		for range 3 {
-			pass(3 * time.Second)
-			s.enqueue(frame(100))
+			sleep(3 * time.Second)
+			tc.startOfferWait(frame(100))
 		}
-		s.wantStalled(t, begin.Add(stallTimeout))
+		tc.wantStalled(t, begin.Add(stallTimeout))
 	})
 }
 
-func TestNobodyIsCutWhileNobodyWaits(t *testing.T) {
+func TestOutbox_Stall_NoWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStation(t, pipe, Config{OutboxBytes: 1000, StallTimeout: stallTimeout})
-		s.enqueue(frame(10_000))
-		pass(time.Hour)
-		s.wantAlive(t)
-		s.enqueue(frame(100)) // from now on somebody waits
-		s.wantStalled(t, time.Now().Add(stallTimeout))
+		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1000, StallTimeout: stallTimeout})
+		tc.startOfferWait(frame(10_000))
+		sleep(time.Hour)
+		tc.wantAlive(t)
+		tc.startOfferWait(frame(100)) // from now on somebody waits
+		tc.wantStalled(t, time.Now().Add(stallTimeout))
 	})
 }
 
-func TestTheClockStartsAnewForTheNextWhoWaits(t *testing.T) {
+func TestOutbox_Stall_TimerRestartsForNextWaiter(t *testing.T) {
 	for _, pause := range []time.Duration{time.Second, 5 * time.Second} { // the old timer still runs, or has run out
 		synctest.Test(t, func(t *testing.T) {
-			s, all := newSlow(t, peer{1, time.Second}, 10_000, 1)
-			waiting := all[0]
+			tc, offers := newSlowTestConn(t, slowPeer{1, time.Second}, 10_000, 1)
+			waiting := offers[0]
 			for range 3 {
-				pass(stallTimeout - 2*time.Second)
+				sleep(stallTimeout - 2*time.Second)
 				close(waiting.cancel)
-				if got := <-waiting.outcome; got != Parked {
-					t.Fatalf("withdrawn: %v, want %v", got, Parked)
+				if got := <-waiting.outcome; got != Blocked {
+					t.Fatalf("withdrawn: %v, want %v", got, Blocked)
 				}
-				s.add(&s.offered, Tally{-1, -1, -10_000})
-				pass(pause)
-				waiting = s.enqueue(frame(10_000))
+				tc.addCounts(&tc.offered, Counts{-1, -1, -10_000})
+				sleep(pause)
+				waiting = tc.startOfferWait(frame(10_000))
 			}
-			s.wantStalled(t, time.Now().Add(stallTimeout))
+			tc.wantStalled(t, time.Now().Add(stallTimeout))
 		})
 	}
 }
 
-func TestWithoutAStallTimeoutNobodyIsCut(t *testing.T) {
+func TestOutbox_Stall_ZeroTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStation(t, pipe, Config{OutboxBytes: 1000})
-		s.enqueue(frame(10_000))
-		s.enqueue(frame(10_000))
-		pass(1000 * time.Hour)
-		s.wantAlive(t)
-		s.finish(t)
+		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1000})
+		tc.startOfferWait(frame(10_000))
+		tc.startOfferWait(frame(10_000))
+		sleep(1000 * time.Hour)
+		tc.wantAlive(t)
+		tc.drainAndClose(t)
 	})
 }
 
-func TestDrainWaitsUntilAllIsWritten(t *testing.T) {
+func TestOutbox_Drain_WaitsUntilWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStation(t, pipe, Config{OutboxBytes: 1000, StallTimeout: stallTimeout})
-		if !s.Drain(nil) {
+		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1000, StallTimeout: stallTimeout})
+		if !tc.Drain(nil) {
 			t.Error("there is nothing to drain")
 		}
-		s.enqueue(frame(10_000))
-		parked := s.enqueue(frame(10_001))
+		tc.startOfferWait(frame(10_000))
+		blocked := tc.startOfferWait(frame(10_001))
 		drained := make(chan bool, 1)
-		go func() { drained <- s.Drain(nil) }() // ends when all is written
-		s.wantStream(t, frame(10_000))
+		go func() { drained <- tc.Drain(nil) }() // ends when all is written
+		tc.wantStream(t, frame(10_000))
 		synctest.Wait()
-		if len(drained) > 0 || parked.waits() {
+		if len(drained) > 0 || blocked.isWaiting() {
 			t.Fatal("what was parked is not written yet")
 		}
-		s.wantStream(t, frame(10_001))
+		tc.wantStream(t, frame(10_001))
 		if !<-drained {
 			t.Error("all is written, and Drain says it is not")
 		}
-		s.finish(t)
+		tc.drainAndClose(t)
 	})
 }
 
-func TestDrainGivesUp(t *testing.T) {
+func TestOutbox_Drain_Stops(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		after time.Duration
-		do    func(s *station, stop chan struct{})
+		do    func(tc *testConn, stop chan struct{})
 	}{
-		{"when it is stopped", time.Second, func(_ *station, stop chan struct{}) { close(stop) }},
-		{"when the connection is closed", time.Second, func(s *station, _ chan struct{}) { s.Close() }},
-		{"when the peer stalls", stallTimeout, func(*station, chan struct{}) {}},
+		{"when it is stopped", time.Second, func(_ *testConn, stop chan struct{}) { close(stop) }},
+		{"when the connection is closed", time.Second, func(tc *testConn, _ chan struct{}) { tc.Close() }},
+		{"when the peer stalls", stallTimeout, func(*testConn, chan struct{}) {}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newStation(t, pipe, Config{OutboxBytes: 100_000, StallTimeout: stallTimeout})
-				s.enqueue(frame(10_000))
+				tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 100_000, StallTimeout: stallTimeout})
+				tc.startOfferWait(frame(10_000))
 				begin, stop := time.Now(), make(chan struct{})
-				time.AfterFunc(test.after, func() { test.do(s, stop) })
-				if s.Drain(stop) {
+				time.AfterFunc(test.after, func() { test.do(tc, stop) })
+				if tc.Drain(stop) {
 					t.Error("nothing was written, and Drain says it was")
 				}
 				if took := time.Since(begin); took != test.after {
 					t.Errorf("gave up after %v, want %v", took, test.after)
 				}
-				s.Close()
-				s.Wait()
-				s.wantSettled(t)
+				tc.Close()
+				tc.Wait()
+				tc.wantAllReleased(t)
 			})
 		})
 	}
 }
 
-// TestOneDrainDoesNotEndTheClockOfAnother stops one of two who wait for the end.
-func TestOneDrainDoesNotEndTheClockOfAnother(t *testing.T) {
+// TestOutbox_Drain_StoppedDrainKeepsStallTimer stops one of two who wait for the end.
+func TestOutbox_Drain_StoppedDrainKeepsStallTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStation(t, pipe, Config{OutboxBytes: 100_000, StallTimeout: stallTimeout})
-		s.enqueue(frame(10_000))
+		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 100_000, StallTimeout: stallTimeout})
+		tc.startOfferWait(frame(10_000))
 		begin, drained := time.Now(), make(chan bool, 1)
-		go func() { drained <- s.Drain(nil) }() // ends when the peer stalls
+		go func() { drained <- tc.Drain(nil) }() // ends when the peer stalls
 		synctest.Wait()
-		if s.Drain(closed()) {
+		if tc.Drain(closedChan()) {
 			t.Error("nothing was written, and Drain says it was")
 		}
-		s.wantStalled(t, begin.Add(stallTimeout))
+		tc.wantStalled(t, begin.Add(stallTimeout))
 		if <-drained {
 			t.Error("nothing was written, and Drain says it was")
 		}
 	})
 }
 
-// TestDrainWaitsForWhatComesMeanwhile has somebody offer more all the time. Drain
+// TestOutbox_Drain_ConcurrentOffers has somebody offer more all the time. Drain
 // may wait for that or not, but must not give up.
-func TestDrainWaitsForWhatComesMeanwhile(t *testing.T) {
-	s := newStation(t, tcp, Config{OutboxBytes: 100_000})
-	go io.Copy(io.Discard, s.far) // ends with the connection
+func TestOutbox_Drain_ConcurrentOffers(t *testing.T) {
+	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 100_000})
+	go io.Copy(io.Discard, tc.far) // ends with the connection
 	ended := make(chan struct{})
 	var drainers sync.WaitGroup
 	for range 20 {
 		drainers.Go(func() {
-			for over := false; !over; {
+			for stopped := false; !stopped; {
 				select {
 				case <-ended:
-					over = true
+					stopped = true
 				default:
 				}
-				if !s.Drain(nil) {
+				if !tc.Drain(nil) {
 					t.Error("Drain says that something is left")
 					return
 				}
@@ -291,51 +291,51 @@ func TestDrainWaitsForWhatComesMeanwhile(t *testing.T) {
 			}
 		})
 	}
-	d := s.dispatch()
+	fl := tc.newFlusher()
 	for range 3000 {
-		s.offer(d, frame(100))
-		d.Wait(nil)
+		tc.offer(fl, frame(100))
+		fl.Wait(nil)
 	}
-	d.Drop()
+	fl.Reset()
 	close(ended)
 	drainers.Wait()
-	s.Close()
-	s.Wait()
-	s.wantSettled(t)
+	tc.Close()
+	tc.Wait()
+	tc.wantAllReleased(t)
 }
 
-func TestAStalledPeerIsCutOverTCP(t *testing.T) {
-	s := newStation(t, tcp, Config{OutboxBytes: 100_000, StallTimeout: 50 * time.Millisecond, UnsentBytes: 16 << 10})
-	s.far.(*net.TCPConn).SetReadBuffer(4 << 10)
-	d := s.dispatch()
-	for s.offer(d, frame(100_000)) != Gone { // until the peer is cut
-		if !d.Wait(nil) {
+func TestOutbox_Stall_OverTCP(t *testing.T) {
+	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 100_000, StallTimeout: 50 * time.Millisecond, MaxUnsentBytes: 16 << 10})
+	tc.far.(*net.TCPConn).SetReadBuffer(4 << 10)
+	fl := tc.newFlusher()
+	for tc.offer(fl, frame(100_000)) != Closed { // until the peer is cut
+		if !fl.Wait(nil) {
 			t.Error("Wait says that it was stopped")
 		}
 	}
-	if err := within(t, "the cut", s.failed); !errors.Is(err, ErrStalled) {
+	if err := waitFor(t, "the cut", tc.failed); !errors.Is(err, ErrStalled) {
 		t.Errorf("failed with %v, want %v", err, ErrStalled)
 	}
-	d.Drop()
-	s.Wait()
-	s.wantSettled(t)
+	fl.Reset()
+	tc.Wait()
+	tc.wantAllReleased(t)
 }
 
-// TestWhoWaitsIsNotKeptByAPeerThatStalls presses and eases: only while somebody waits must the peer take anything.
-func TestWhoWaitsIsNotKeptByAPeerThatStalls(t *testing.T) {
+// TestOutbox_Stall_StartAndStopTimer presses and eases: only while somebody waits must the peer take anything.
+func TestOutbox_Stall_StartAndStopTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStation(t, pipe, Config{OutboxBytes: 100_000, StallTimeout: stallTimeout})
-		s.enqueue(frame(10_000))
-		s.Press()
+		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 100_000, StallTimeout: stallTimeout})
+		tc.startOfferWait(frame(10_000))
+		tc.StartStallTimer()
 		time.Sleep(stallTimeout - time.Nanosecond)
-		s.Ease()
+		tc.StopStallTimer()
 		time.Sleep(3 * stallTimeout)
-		s.wantStream(t, frame(10_000)) // it lives
+		tc.wantStream(t, frame(10_000)) // it lives
 
-		s.enqueue(frame(10_000))
+		tc.startOfferWait(frame(10_000))
 		begin := time.Now()
-		s.Press()
-		s.wantStalled(t, begin.Add(stallTimeout))
-		s.Ease()
+		tc.StartStallTimer()
+		tc.wantStalled(t, begin.Add(stallTimeout))
+		tc.StopStallTimer()
 	})
 }

@@ -31,7 +31,7 @@ func readRaw(fd uintptr, p []byte) (n int, again bool, err error) {
 
 // peekRaw reports whether there is something to read, without waiting. It returns
 // io.EOF when there is nothing and will be nothing.
-func peekRaw(fd uintptr) (some bool, err error) {
+func peekRaw(fd uintptr) (readable bool, err error) {
 	for {
 		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		switch {
@@ -53,8 +53,8 @@ func unreadRaw(fd uintptr) int {
 	return n
 }
 
-// acknowledgedRaw returns how long ago the peer's kernel has last acknowledged anything.
-func acknowledgedRaw(fd uintptr) (ago time.Duration, known bool) {
+// sinceTCPAckRaw returns how long ago the peer's kernel has last acknowledged anything.
+func sinceTCPAckRaw(fd uintptr) (ago time.Duration, known bool) {
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return 0, false // a closed connection
@@ -66,53 +66,53 @@ func acknowledgedRaw(fd uintptr) (ago time.Duration, known bool) {
 // linux/tcp_states.h.
 const tcpEstablished = 1
 
-// endedRaw reports whether the peer has ended its side, be it with something before that is still to be
+// peerEndedRaw reports whether the peer has ended its side, be it with something before that is still to be
 // read.
-func endedRaw(fd uintptr) bool {
+func peerEndedRaw(fd uintptr) bool {
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err != nil || info.State != tcpEstablished
 }
 
-// demandRaw has the socket be readable only when n bytes have come, or as many as
+// setRcvLowatRaw has the socket be readable only when n bytes have come, or as many as
 // the kernel holds for one who does not read, or the end.
-func demandRaw(fd uintptr, n int) error {
+func setRcvLowatRaw(fd uintptr, n int) error {
 	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
 }
 
-// demandMostRaw is demandRaw for n bytes, or half of what the kernel can hold if that is less than
+// setRcvLowatCappedRaw is setRcvLowatRaw for n bytes, or half of what the kernel can hold if that is less than
 // n.
-func demandMostRaw(fd uintptr, n int) error {
-	if err := demandRaw(fd, n); err != nil {
+func setRcvLowatCappedRaw(fd uintptr, n int) error {
+	if err := setRcvLowatRaw(fd, n); err != nil {
 		return err
 	}
-	if most := demandedRaw(fd); most < n {
-		return demandRaw(fd, most/2)
+	if maxBytes := rcvLowatRaw(fd); maxBytes < n {
+		return setRcvLowatRaw(fd, maxBytes/2)
 	}
 	return nil
 }
 
-// demandedRaw returns how many bytes were demanded, or the most that can be.
-func demandedRaw(fd uintptr) int {
+// rcvLowatRaw returns how many bytes were demanded, or the most that can be.
+func rcvLowatRaw(fd uintptr) int {
 	n, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT) // fails only on a closed connection
 	return n
 }
 
-// wholeRaw returns what the kernel does with a frame of which it holds n bytes and not yet
+// kernelStateRaw returns what the kernel does with a frame of which it holds n bytes and not yet
 // everything. It returns an error when nothing more will come; state means nothing then.
 //
 // It asks in this order: whether the socket is readable, whether the connection has ended, and how
 // much there is. Bytes that came before the end are then seen by the last question, and bytes that
 // came after the first one are not taken for a socket that is stuck. SO_ERROR is read last, for
 // reading clears it.
-func wholeRaw(fd uintptr, n int) (state int, err error) {
+func kernelStateRaw(fd uintptr, n int) (state int, err error) {
 	readable, err := readableRaw(fd)
 	if err != nil || !readable {
-		return kernelTakes, err
+		return kernelAccepting, err
 	}
-	ended := endedRaw(fd)
+	ended := peerEndedRaw(fd)
 	switch {
 	case unreadRaw(fd) != n: // more came, perhaps before the end
-		return kernelMoved, nil
+		return kernelProgressed, nil
 	case ended:
 		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
 		switch {
@@ -122,7 +122,7 @@ func wholeRaw(fd uintptr, n int) (state int, err error) {
 			return 0, syscall.Errno(errno)
 		}
 		return 0, io.EOF
-	case n >= demandedRaw(fd):
+	case n >= rcvLowatRaw(fd):
 		return kernelFull, nil
 	}
 	return kernelStuck, nil
@@ -140,10 +140,10 @@ func readableRaw(fd uintptr) (bool, error) {
 	}
 }
 
-// enoughRaw demands n bytes and reports whether it is readable, without waiting.
+// pollRcvLowatRaw demands n bytes and reports whether it is readable, without waiting.
 // Whoever then waits is woken when it is. It returns io.EOF like peekRaw.
-func enoughRaw(fd uintptr, n int) (enough bool, err error) {
-	if err := demandRaw(fd, n); err != nil {
+func pollRcvLowatRaw(fd uintptr, n int) (ready bool, err error) {
+	if err := setRcvLowatRaw(fd, n); err != nil {
 		return false, err
 	}
 	if readable, err := readableRaw(fd); err != nil || !readable {
@@ -201,14 +201,14 @@ func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {
 	}
 }
 
-// limitKernel bounds what the kernel takes over beyond what the peer's window lets it send
-// (Config.UnsentBytes), and has it give up a connection whose peer has taken nothing for so long
+// setSocketOptions bounds what the kernel takes over beyond what the peer's window lets it send
+// (Config.MaxUnsentBytes), and has it give up a connection whose peer has taken nothing for so long
 // although there was something to take (Config.UserTimeout). A kernel that cannot do so does
 // without.
-func limitKernel(raw syscall.RawConn, config *Config) {
+func setSocketOptions(raw syscall.RawConn, config *Config) {
 	_ = raw.Control(func(fd uintptr) {
-		if config.UnsentBytes > 0 {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, config.UnsentBytes)
+		if config.MaxUnsentBytes > 0 {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, config.MaxUnsentBytes)
 		}
 		if config.UserTimeout > 0 {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(config.UserTimeout.Milliseconds()))

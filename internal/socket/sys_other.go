@@ -18,17 +18,17 @@ func readRaw(uintptr, []byte) (n int, again bool, err error) { return 0, false, 
 
 func unreadRaw(uintptr) int { return 0 } // what is there is read at once
 
-func acknowledgedRaw(uintptr) (ago time.Duration, known bool) { return 0, false }
+func sinceTCPAckRaw(uintptr) (ago time.Duration, known bool) { return 0, false }
 
-func endedRaw(uintptr) bool { return false }
+func peerEndedRaw(uintptr) bool { return false }
 
-func demandRaw(uintptr, int) error { return errNoRaw }
+func setRcvLowatRaw(uintptr, int) error { return errNoRaw }
 
-func enoughRaw(uintptr, int) (enough bool, err error) { return false, errNoRaw }
+func pollRcvLowatRaw(uintptr, int) (ready bool, err error) { return false, errNoRaw }
 
-func demandMostRaw(uintptr, int) error { return errNoRaw }
+func setRcvLowatCappedRaw(uintptr, int) error { return errNoRaw }
 
-func wholeRaw(uintptr, int) (state int, err error) { return kernelTakes, errNoRaw }
+func kernelStateRaw(uintptr, int) (state int, err error) { return kernelAccepting, errNoRaw }
 
 func kernelMemory() int64 { return 0 }
 
@@ -43,4 +43,4 @@ func (v vector) size() int { return 0 } // none is ever written
 
 func writeRaw(uintptr, vector) (n int, again bool, err error) { return 0, false, errNoRaw }
 
-func limitKernel(syscall.RawConn, *Config) {}
+func setSocketOptions(syscall.RawConn, *Config) {}

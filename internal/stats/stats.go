@@ -18,10 +18,10 @@ import (
 // steps of about finest up to some hundred of them: a finest of 1 µs would be an
 // error of a half at the shortest.
 const (
-	shortest = time.Microsecond
-	finest   = shortest / 100
-	longest  = time.Hour
-	digits   = 2
+	minLatency        = time.Microsecond
+	resolution        = minLatency / 100
+	maxLatency        = time.Hour
+	significantDigits = 2
 )
 
 // Latency is a histogram of durations from 1 µs to 1 h with an error of at most
@@ -34,14 +34,14 @@ type Latency struct {
 
 // NewLatency returns an empty histogram.
 func NewLatency() *Latency {
-	return &Latency{histogram: hdrhistogram.New(int64(finest), int64(longest), digits)}
+	return &Latency{histogram: hdrhistogram.New(int64(resolution), int64(maxLatency), significantDigits)}
 }
 
 // Record counts d.
 func (l *Latency) Record(d time.Duration) {
 	l.max = max(l.max, d)
 	// The error says "out of range", which the clamp has ruled out.
-	_ = l.histogram.RecordValue(int64(min(max(d, shortest), longest)))
+	_ = l.histogram.RecordValue(int64(min(max(d, minLatency), maxLatency)))
 }
 
 // Merge adds everything that other has counted.

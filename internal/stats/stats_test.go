@@ -20,7 +20,7 @@ func near(got, want time.Duration) bool {
 	return math.Abs(float64(got-want)) <= float64(want)/100
 }
 
-func TestLatencyOfOneDuration(t *testing.T) {
+func TestLatency_OneDuration(t *testing.T) {
 	for _, test := range []struct {
 		name           string
 		recorded, want time.Duration
@@ -55,7 +55,7 @@ func TestLatencyOfOneDuration(t *testing.T) {
 	}
 }
 
-func TestEmptyLatency(t *testing.T) {
+func TestLatency_Empty(t *testing.T) {
 	l := NewLatency()
 	l.Merge(NewLatency())
 	if l.Quantile(0.5) != 0 || l.Quantile(1) != 0 || l.Max() != 0 || l.Count() != 0 {
@@ -73,12 +73,12 @@ func durations(t *rapid.T, label string) []time.Duration {
 	return rapid.SliceOfN(one, 1, 50).Draw(t, label)
 }
 
-func TestQuantilesAreThoseOfTheSortedDurations(t *testing.T) {
+func TestLatency_QuantilesMatchSortedDurations(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		all := durations(t, "durations")
-		split := rapid.IntRange(0, len(all)).Draw(t, "split")
+		ds := durations(t, "durations")
+		split := rapid.IntRange(0, len(ds)).Draw(t, "split")
 		l, other := NewLatency(), NewLatency()
-		for i, d := range all {
+		for i, d := range ds {
 			if i < split {
 				l.Record(d)
 			} else {
@@ -86,29 +86,29 @@ func TestQuantilesAreThoseOfTheSortedDurations(t *testing.T) {
 			}
 		}
 		l.Merge(other)
-		slices.Sort(all)
-		for i, want := range all {
-			q := (float64(i) + 0.9) / float64(len(all)) // rank i+1, away from where rounding decides
+		slices.Sort(ds)
+		for i, want := range ds {
+			q := (float64(i) + 0.9) / float64(len(ds)) // rank i+1, away from where rounding decides
 			if got := l.Quantile(q); !near(got, want) {
 				t.Fatalf("Quantile(%v) = %v, want %v", q, got, want)
 			}
 		}
-		if got, want := l.Max(), all[len(all)-1]; got != want {
+		if got, want := l.Max(), ds[len(ds)-1]; got != want {
 			t.Fatalf("Max() = %v, want %v", got, want)
 		}
-		if got := l.Count(); got != int64(len(all)) {
-			t.Fatalf("Count() = %d, want %d", got, len(all))
+		if got := l.Count(); got != int64(len(ds)) {
+			t.Fatalf("Count() = %d, want %d", got, len(ds))
 		}
 	})
 }
 
-func TestALatencyIsSmall(t *testing.T) {
+func TestLatency_MemorySize(t *testing.T) {
 	if got := NewLatency().histogram.ByteSize(); got > 40<<10 {
 		t.Errorf("a histogram takes %d bytes", got)
 	}
 }
 
-func TestTable(t *testing.T) {
+func TestTable_WriteTo(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		rows [][2]string
@@ -141,7 +141,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestTableTellsThatItCouldNotBeWritten(t *testing.T) {
+func TestTable_WriteToReturnsWriteError(t *testing.T) {
 	r, w := io.Pipe()
 	cause := errors.New("no paper")
 	r.CloseWithError(cause)
@@ -171,7 +171,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-func BenchmarkRecord(b *testing.B) {
+func BenchmarkLatency_Record(b *testing.B) {
 	l := NewLatency()
 	d := time.Duration(0)
 	b.ReportAllocs()

@@ -16,8 +16,8 @@ import (
 // Certs say what those may do who show a certificate. They do not change, and may be used
 // concurrently.
 type Certs struct {
-	list  []Claims
-	named map[string]int // where in the list
+	entries []Claims
+	byName  map[string]int // where in the list
 }
 
 // LoadCerts reads what certificates allow from a file: a list in JSON. Each entry has the name of
@@ -40,56 +40,56 @@ func ParseCerts(text []byte) (*Certs, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := json.NewDecoder(bytes.NewReader(text))
-	if t, err := in.Token(); err != nil || t != json.Delim('[') {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
 		return nil, errors.New("it is no list in JSON")
 	}
-	c := &Certs{named: make(map[string]int)}
-	for in.More() {
-		one, err := readEntry(in)
+	c := &Certs{byName: make(map[string]int)}
+	for dec.More() {
+		entry, err := readEntry(dec)
 		if err == nil {
-			err = c.add(one)
+			err = c.add(entry)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("entry %d (cert %q): %w", len(c.list)+1, one.Subject, err)
+			return nil, fmt.Errorf("entry %d (cert %q): %w", len(c.entries)+1, entry.Subject, err)
 		}
 	}
-	if _, err := in.Token(); err != nil {
-		return nil, fmt.Errorf("behind entry %d: %w", len(c.list), inWords(err))
+	if _, err := dec.Token(); err != nil {
+		return nil, fmt.Errorf("behind entry %d: %w", len(c.entries), describeEOF(err))
 	}
-	if _, err := in.Token(); !errors.Is(err, io.EOF) {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something stands behind the list")
 	}
-	if len(c.list) == 0 {
+	if len(c.entries) == 0 {
 		return nil, errors.New("it names no certificate, so that nobody could come in")
 	}
 	return c, nil
 }
 
 // add adds an entry.
-func (c *Certs) add(one *Claims) error {
-	if one.Subject == "" {
+func (c *Certs) add(entry *Claims) error {
+	if entry.Subject == "" {
 		return errors.New("it does not say for which certificate it is")
 	}
-	if other, ok := c.named[one.Subject]; ok {
+	if other, ok := c.byName[entry.Subject]; ok {
 		return fmt.Errorf("entry %d is about that already", other+1)
 	}
-	c.named[one.Subject] = len(c.list)
-	c.list = append(c.list, *one)
+	c.byName[entry.Subject] = len(c.entries)
+	c.entries = append(c.entries, *entry)
 	return nil
 }
 
 // readEntry reads one entry, as far as it can be read.
-func readEntry(in *json.Decoder) (*Claims, error) {
+func readEntry(dec *json.Decoder) (*Claims, error) {
 	c := new(Claims)
-	if t, err := in.Token(); err != nil || t != json.Delim('{') {
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return c, errors.New(`it is not written as {"cert": "alice.example", "hub_id": "5"}`)
 	}
 	var seen []string
-	for in.More() {
-		key, err := in.Token()
+	for dec.More() {
+		key, err := dec.Token()
 		if err != nil {
-			return c, inWords(err)
+			return c, describeEOF(err)
 		}
 		name, _ := key.(string) // what else there is, in has refused
 		if slices.Contains(seen, name) {
@@ -97,37 +97,37 @@ func readEntry(in *json.Decoder) (*Claims, error) {
 		}
 		seen = append(seen, name)
 		var value json.RawMessage
-		if err := in.Decode(&value); err != nil {
-			return c, fmt.Errorf("%.60q: %w", name, inWords(err))
+		if err := dec.Decode(&value); err != nil {
+			return c, fmt.Errorf("%.60q: %w", name, describeEOF(err))
 		}
-		if err := c.take(name, value); err != nil {
+		if err := c.parseClaim(name, value); err != nil {
 			return c, err
 		}
 	}
-	_, err := in.Token()
-	return c, inWords(err)
+	_, err := dec.Token()
+	return c, describeEOF(err)
 }
 
-// take reads what an entry says under a name.
-func (c *Claims) take(name string, value json.RawMessage) error {
+// parseClaim reads what an entry says under a name.
+func (c *Claims) parseClaim(name string, value json.RawMessage) error {
 	if name == "cert" {
 		if json.Unmarshal(value, &c.Subject) != nil || c.Subject == "" {
-			return fmt.Errorf("cert %s: allowed are names of certificates, as text", shown(value))
+			return fmt.Errorf("cert %s: allowed are names of certificates, as text", formatValue(value))
 		}
 		return nil
 	}
 	names := []string{"cert"}
-	for i := range claims {
-		if claims[i].name == name {
-			return claims[i].take(c, value)
+	for i := range hubClaims {
+		if hubClaims[i].name == name {
+			return hubClaims[i].parse(c, value)
 		}
-		names = append(names, claims[i].name)
+		names = append(names, hubClaims[i].name)
 	}
 	return fmt.Errorf("%.60q is not known: allowed are %s", name, strings.Join(names, ", "))
 }
 
-// inWords says it better when a text ends too early.
-func inWords(err error) error {
+// describeEOF says it better when a text ends too early.
+func describeEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("the file ends in it")
 	}
@@ -138,55 +138,55 @@ func inWords(err error) error {
 // that is about one of its names, until the certificate ends to be good. Its errors may be told to
 // whoever showed it.
 func (c *Certs) Find(chains [][]*x509.Certificate) (*Claims, error) {
-	shown, err := FromCert(chains)
+	presented, err := ClaimsFromCert(chains)
 	if err != nil {
 		return nil, err
 	}
-	first := len(c.list)
-	for _, name := range namesOf(chains[0][0]) {
-		if i, ok := c.named[name]; ok {
+	first := len(c.entries)
+	for _, name := range certNames(chains[0][0]) {
+		if i, ok := c.byName[name]; ok {
 			first = min(first, i)
 		}
 	}
-	if first == len(c.list) {
-		return nil, fmt.Errorf("certificate refused: nobody of the name %q may come in here", shown.Subject)
+	if first == len(c.entries) {
+		return nil, fmt.Errorf("certificate refused: nobody of the name %q may come in here", presented.Subject)
 	}
-	one := c.list[first]
-	one.Until = shown.Until
-	return &one, nil
+	found := c.entries[first]
+	found.Expires = presented.Expires
+	return &found, nil
 }
 
-// FromCert returns whose the certificate is that was verified by these chains, and until when it is good. It
+// ClaimsFromCert returns whose the certificate is that was verified by these chains, and until when it is good. It
 // bounds nothing else. Its errors may be told to whoever showed it.
-func FromCert(chains [][]*x509.Certificate) (*Claims, error) {
+func ClaimsFromCert(chains [][]*x509.Certificate) (*Claims, error) {
 	if len(chains) == 0 {
 		return nil, errors.New("this hub asks for a certificate")
 	}
-	names := namesOf(chains[0][0])
+	names := certNames(chains[0][0])
 	if len(names) == 0 {
 		return nil, errors.New("certificate refused: it has no name")
 	}
 	c := &Claims{Subject: names[0]}
 	for _, chain := range chains {
-		until := chain[0].NotAfter
-		for _, one := range chain[1:] { // without those who vouch for it, it is worth nothing
-			if one.NotAfter.Before(until) {
-				until = one.NotAfter
+		notAfter := chain[0].NotAfter
+		for _, cert := range chain[1:] { // without those who vouch for it, it is worth nothing
+			if cert.NotAfter.Before(notAfter) {
+				notAfter = cert.NotAfter
 			}
 		}
-		if until.After(c.Until) {
-			c.Until = until
+		if notAfter.After(c.Expires) {
+			c.Expires = notAfter
 		}
 	}
 	return c, nil
 }
 
-// namesOf returns the names of a client by its certificate: its URIs, DNS names and mail addresses.
+// certNames returns the names of a client by its certificate: its URIs, DNS names and mail addresses.
 // The common name counts only where there is none of these: authorities look closely at
 // what they put among those, and not always at that.
-func namesOf(c *x509.Certificate) (names []string) {
-	for _, one := range c.URIs {
-		names = append(names, one.String())
+func certNames(c *x509.Certificate) (names []string) {
+	for _, uri := range c.URIs {
+		names = append(names, uri.String())
 	}
 	names = append(append(names, c.DNSNames...), c.EmailAddresses...)
 	if len(names) == 0 && c.Subject.CommonName != "" {

@@ -13,8 +13,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/tokens"
 )
 
-// certsFrom reads a file about certificates.
-func certsFrom(t *testing.T, text string) (*tokens.Certs, error) {
+// loadCerts reads a file about certificates.
+func loadCerts(t *testing.T, text string) (*tokens.Certs, error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "certs.json")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -23,20 +23,20 @@ func certsFrom(t *testing.T, text string) (*tokens.Certs, error) {
 	return tokens.LoadCerts(file)
 }
 
-// chain is how a certificate of these names was verified.
-func chain(t *testing.T, common string, names ...string) [][]*x509.Certificate {
+// verifiedChains is how a certificate of these names was verified.
+func verifiedChains(t *testing.T, commonName string, names ...string) [][]*x509.Certificate {
 	t.Helper()
-	a := testcerts.NewAuthority(t)
-	leaf := a.IssueAs(time.Now().Add(time.Minute), common, names...).TLS(t).Leaf
-	chains, err := leaf.Verify(x509.VerifyOptions{Roots: a.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	authority := testcerts.NewAuthority(t)
+	leaf := authority.IssueAs(time.Now().Add(time.Minute), commonName, names...).TLS(t).Leaf
+	chains, err := leaf.Verify(x509.VerifyOptions{Roots: authority.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return chains
 }
 
-func TestWhatACertificateAllows(t *testing.T) {
-	c, err := certsFrom(t, `[
+func TestCerts_Find(t *testing.T) {
+	c, err := loadCerts(t, `[
 		{"cert": "alice", "hub_id": 5, "hub_send": [2, "5-10"], "hub_list": false, "hub_watch": false,
 		 "hub_max_body": 100, "hub_messages_per_second": 0.5, "hub_bytes_per_second": 1e6},
 		{"cert": "spiffe://example/bob", "hub_id": "9223372036854775807", "hub_send": []},
@@ -46,8 +46,8 @@ func TestWhatACertificateAllows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	alice := tokens.Claims{Subject: "alice", ID: 5, To: []tokens.Range{{2, 2}, {5, 10}}, NoList: true, NoWatch: true, MaxBody: 100, Messages: 0.5, Bytes: 1e6}
-	bob := tokens.Claims{Subject: "spiffe://example/bob", ID: tokens.IDMost, To: []tokens.Range{}}
+	alice := tokens.Claims{Subject: "alice", ID: 5, To: []tokens.Range{{2, 2}, {5, 10}}, NoList: true, NoWatch: true, MaxBody: 100, MessageRate: 0.5, ByteRate: 1e6}
+	bob := tokens.Claims{Subject: "spiffe://example/bob", ID: tokens.MaxID, To: []tokens.Range{}}
 	for _, test := range []struct {
 		common string
 		names  []string
@@ -61,13 +61,13 @@ func TestWhatACertificateAllows(t *testing.T) {
 		{"x", []string{"carol.example"}, tokens.Claims{Subject: "carol.example"}},
 		{"x", []string{"dave@example", "y.example"}, tokens.Claims{Subject: "dave@example"}},
 	} {
-		chains := chain(t, test.common, test.names...)
+		chains := verifiedChains(t, test.common, test.names...)
 		got, err := c.Find(chains)
-		if err != nil || !got.Until.Equal(chains[0][0].NotAfter) {
+		if err != nil || !got.Expires.Equal(chains[0][0].NotAfter) {
 			t.Errorf("%s %v: %+v, %v", test.common, test.names, got, err)
 			continue
 		}
-		if got.Until = (time.Time{}); !reflect.DeepEqual(*got, test.want) {
+		if got.Expires = (time.Time{}); !reflect.DeepEqual(*got, test.want) {
 			t.Errorf("%s %v: %+v, want %+v", test.common, test.names, got, test.want)
 		}
 	}
@@ -75,10 +75,10 @@ func TestWhatACertificateAllows(t *testing.T) {
 		chains [][]*x509.Certificate
 		want   string
 	}{
-		{chain(t, "mallory"), `"mallory"`},
-		{chain(t, "alice", "mallory.example"), `"mallory.example"`},
-		{chain(t, "Alice"), `"Alice"`},
-		{chain(t, "", "192.0.2.1"), "it has no name"},
+		{verifiedChains(t, "mallory"), `"mallory"`},
+		{verifiedChains(t, "alice", "mallory.example"), `"mallory.example"`},
+		{verifiedChains(t, "Alice"), `"Alice"`},
+		{verifiedChains(t, "", "192.0.2.1"), "it has no name"},
 		{nil, "asks for a certificate"},
 	} {
 		if got, err := c.Find(test.chains); err == nil || !strings.Contains(err.Error(), test.want) {
@@ -87,26 +87,26 @@ func TestWhatACertificateAllows(t *testing.T) {
 	}
 }
 
-// TestACertificateEndsWithItsChain, and with the best one of several.
-func TestACertificateEndsWithItsChain(t *testing.T) {
-	at := func(minutes int) *x509.Certificate {
-		c := chain(t, "alice")[0][0]
+// TestClaimsFromCert_ExpiresWithChain, and with the best one of several.
+func TestClaimsFromCert_ExpiresWithChain(t *testing.T) {
+	certAt := func(minutes int) *x509.Certificate {
+		c := verifiedChains(t, "alice")[0][0]
 		c.NotAfter = now.Add(time.Duration(minutes) * time.Minute)
 		return c
 	}
 	for want, chains := range map[int][][]*x509.Certificate{
-		5: {{at(5), at(6), at(7)}},
-		4: {{at(5), at(4), at(7)}, {at(5), at(3)}},
-		3: {{at(5), at(2)}, {at(5), at(3)}},
+		5: {{certAt(5), certAt(6), certAt(7)}},
+		4: {{certAt(5), certAt(4), certAt(7)}, {certAt(5), certAt(3)}},
+		3: {{certAt(5), certAt(2)}, {certAt(5), certAt(3)}},
 	} {
-		c, err := tokens.FromCert(chains)
-		if err != nil || c.Subject != "alice" || !c.Until.Equal(now.Add(time.Duration(want)*time.Minute)) {
+		c, err := tokens.ClaimsFromCert(chains)
+		if err != nil || c.Subject != "alice" || !c.Expires.Equal(now.Add(time.Duration(want)*time.Minute)) {
 			t.Errorf("%+v, %v, want %d minutes", c, err, want)
 		}
 	}
 }
 
-func TestFilesThatSayNothingOfCertificates(t *testing.T) {
+func TestLoadCerts_Invalid(t *testing.T) {
 	for text, want := range map[string]string{
 		``:                                     "it is no list in JSON",
 		`{"cert": "a"}`:                        "it is no list in JSON",
@@ -135,7 +135,7 @@ func TestFilesThatSayNothingOfCertificates(t *testing.T) {
 		`[{"cert": "a", "hub_id": }]`:                      `"hub_id": invalid character`,
 		`[{"cert": "a", "hub_id"`:                          `entry 1 (cert "a"): `,
 	} {
-		c, err := certsFrom(t, text)
+		c, err := loadCerts(t, text)
 		if c != nil || err == nil || !strings.Contains(err.Error(), "certs.json: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}

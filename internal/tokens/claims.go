@@ -13,105 +13,105 @@ import (
 
 // claim is one of those that say what a client may do.
 type claim struct {
-	name string
-	want string // what is allowed, as the end of a sentence "allowed are …"
-	read func(c *Claims, value json.RawMessage) error
+	name    string
+	allowed string // what is allowed, as the end of a sentence "allowed are …"
+	decode  func(c *Claims, value json.RawMessage) error
 }
 
-var claims = []claim{
-	{"hub_id", fmt.Sprintf("ids from 1 to %d, best as text", uint64(IDMost)), func(c *Claims, value json.RawMessage) (err error) {
-		c.ID, err = strconv.ParseUint(unquoted(value), 10, 64)
-		return ifNot(err, c.ID > 0 && c.ID <= IDMost)
+var hubClaims = []claim{
+	{"hub_id", fmt.Sprintf("ids from 1 to %d, best as text", uint64(MaxID)), func(c *Claims, value json.RawMessage) (err error) {
+		c.ID, err = strconv.ParseUint(trimQuotes(value), 10, 64)
+		return checkAllowed(err, c.ID > 0 && c.ID <= MaxID)
 	}},
-	{"hub_send", `lists of ids and ranges, such as ["2", "5-10"]`, readTo},
-	{"hub_list", "true and false", func(c *Claims, value json.RawMessage) error { return readMay(&c.NoList, value) }},
-	{"hub_watch", "true and false", func(c *Claims, value json.RawMessage) error { return readMay(&c.NoWatch, value) }},
+	{"hub_send", `lists of ids and ranges, such as ["2", "5-10"]`, parseRanges},
+	{"hub_list", "true and false", func(c *Claims, value json.RawMessage) error { return parsePermission(&c.NoList, value) }},
+	{"hub_watch", "true and false", func(c *Claims, value json.RawMessage) error { return parsePermission(&c.NoWatch, value) }},
 	{"hub_max_body", "bytes from 0", func(c *Claims, value json.RawMessage) error {
 		err := json.Unmarshal(value, &c.MaxBody)
-		return ifNot(err, c.MaxBody >= 0)
+		return checkAllowed(err, c.MaxBody >= 0)
 	}},
-	{"hub_messages_per_second", "numbers from 0", func(c *Claims, value json.RawMessage) error { return readRate(&c.Messages, value) }},
-	{"hub_bytes_per_second", "numbers from 0", func(c *Claims, value json.RawMessage) error { return readRate(&c.Bytes, value) }},
+	{"hub_messages_per_second", "numbers from 0", func(c *Claims, value json.RawMessage) error { return parseRate(&c.MessageRate, value) }},
+	{"hub_bytes_per_second", "numbers from 0", func(c *Claims, value json.RawMessage) error { return parseRate(&c.ByteRate, value) }},
 }
 
-// errOutside says that a value is not allowed. What is, take says.
-var errOutside = errors.New("outside of what is allowed")
+// errNotAllowed says that a value is not allowed. What is, take says.
+var errNotAllowed = errors.New("outside of what is allowed")
 
-// take reads the claim for c. null is as if it were absent.
-func (one *claim) take(c *Claims, value json.RawMessage) error {
+// parse reads the claim for c. null is as if it were absent.
+func (cl *claim) parse(c *Claims, value json.RawMessage) error {
 	if bytes.Equal(value, []byte("null")) {
 		return nil
 	}
-	if one.read(c, value) != nil {
-		return fmt.Errorf("%s %s: allowed are %s", one.name, shown(value), one.want)
+	if cl.decode(c, value) != nil {
+		return fmt.Errorf("%s %s: allowed are %s", cl.name, formatValue(value), cl.allowed)
 	}
 	return nil
 }
 
-// shown returns a value as it stands, on one line and not too long.
-func shown(value json.RawMessage) string {
-	var line bytes.Buffer
-	if json.Compact(&line, value) != nil {
+// formatValue returns a value as it stands, on one line and not too long.
+func formatValue(value json.RawMessage) string {
+	var buf bytes.Buffer
+	if json.Compact(&buf, value) != nil {
 		return "?"
 	}
-	return fmt.Sprintf("%.60s", &line)
+	return fmt.Sprintf("%.60s", &buf)
 }
 
-func readTo(c *Claims, value json.RawMessage) error {
+func parseRanges(c *Claims, value json.RawMessage) error {
 	var list []json.RawMessage
 	if err := json.Unmarshal(value, &list); err != nil {
 		return err
 	}
-	all := make([]Range, 0, len(list))
-	for _, one := range list {
-		r, err := ParseRange(unquoted(one))
+	ranges := make([]Range, 0, len(list))
+	for _, item := range list {
+		r, err := ParseRange(trimQuotes(item))
 		if err != nil {
 			return err
 		}
-		all = append(all, r)
+		ranges = append(ranges, r)
 	}
-	c.To = merged(all)
+	c.To = mergeRanges(ranges)
 	return nil
 }
 
-// merged returns the same ids by as few ranges as there can be, in ascending order, and in memory
+// mergeRanges returns the same ids by as few ranges as there can be, in ascending order, and in memory
 // of their own size: a connection keeps them for as long as it lives.
-func merged(all []Range) []Range {
-	slices.SortFunc(all, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
-	few := all[:0]
-	for _, r := range all {
-		last := len(few) - 1
-		if last >= 0 && (r.First <= few[last].Last || r.First-1 == few[last].Last) {
-			few[last].Last = max(few[last].Last, r.Last)
+func mergeRanges(ranges []Range) []Range {
+	slices.SortFunc(ranges, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
+	out := ranges[:0]
+	for _, r := range ranges {
+		last := len(out) - 1
+		if last >= 0 && (r.First <= out[last].Last || r.First-1 == out[last].Last) {
+			out[last].Last = max(out[last].Last, r.Last)
 			continue
 		}
-		few = append(few, r)
+		out = append(out, r)
 	}
-	if len(few) < cap(few) {
-		few = append(make([]Range, 0, len(few)), few...)
+	if len(out) < cap(out) {
+		out = append(make([]Range, 0, len(out)), out...)
 	}
-	return few
+	return out
 }
 
-func readMay(not *bool, value json.RawMessage) error {
-	var may bool
-	err := json.Unmarshal(value, &may)
-	*not = !may
+func parsePermission(denied *bool, value json.RawMessage) error {
+	var allowed bool
+	err := json.Unmarshal(value, &allowed)
+	*denied = !allowed
 	return err
 }
 
-func readRate(rate *float64, value json.RawMessage) error {
+func parseRate(rate *float64, value json.RawMessage) error {
 	err := json.Unmarshal(value, rate)
-	return ifNot(err, *rate >= 0)
+	return checkAllowed(err, *rate >= 0)
 }
 
-// unquoted returns a number, or text in decimal as it is written for programs that cannot read
+// trimQuotes returns a number, or text in decimal as it is written for programs that cannot read
 // large numbers.
-func unquoted(value json.RawMessage) string { return strings.Trim(string(value), `"`) }
+func trimQuotes(value json.RawMessage) string { return strings.Trim(string(value), `"`) }
 
-func ifNot(err error, inside bool) error {
-	if err == nil && !inside {
-		return errOutside
+func checkAllowed(err error, allowed bool) error {
+	if err == nil && !allowed {
+		return errNotAllowed
 	}
 	return err
 }

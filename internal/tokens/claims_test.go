@@ -10,21 +10,21 @@ import (
 	"testing"
 )
 
-// readList returns the claims of a client with that hub_send.
-func readList(t testing.TB, list ...string) *Claims {
+// parseSendList returns the claims of a client with that hub_send.
+func parseSendList(t testing.TB, list ...string) *Claims {
 	t.Helper()
 	text, err := json.Marshal(list)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var c Claims
-	if err := readTo(&c, text); err != nil {
+	if err := parseRanges(&c, text); err != nil {
 		t.Fatal(err)
 	}
 	return &c
 }
 
-func TestReadTo_MergesRanges(t *testing.T) {
+func TestParseRanges_Merges(t *testing.T) {
 	const end = math.MaxUint64
 	top := fmt.Sprint(uint64(end))
 	for list, want := range map[string][]Range{
@@ -40,15 +40,15 @@ func TestReadTo_MergesRanges(t *testing.T) {
 		top + " 0":             {{0, 0}, {end, end}},
 		"1-3 5-7 9-11 4":       {{1, 7}, {9, 11}},
 	} {
-		got := readList(t, strings.Fields(list)...).To
+		got := parseSendList(t, strings.Fields(list)...).To
 		if !slices.Equal(got, want) || got == nil || cap(got) != len(got) {
 			t.Errorf("%q is %v in the room of %d, want %v", list, got, cap(got), want)
 		}
 	}
 }
 
-// TestClaims_MayAsTheListSays compares with a look at each range.
-func TestClaims_MayAsTheListSays(t *testing.T) {
+// TestClaims_CanSend_MatchesLinearScan compares with a look at each range.
+func TestClaims_CanSend_MatchesLinearScan(t *testing.T) {
 	for range 200 {
 		var list []string
 		var ranges []Range
@@ -58,31 +58,31 @@ func TestClaims_MayAsTheListSays(t *testing.T) {
 			ranges = append(ranges, r)
 			list = append(list, fmt.Sprintf("%d-%d", r.First, r.Last))
 		}
-		c := readList(t, list...)
+		c := parseSendList(t, list...)
 		for id := range uint64(120) {
 			want := slices.ContainsFunc(ranges, func(r Range) bool { return r.First <= id && id <= r.Last })
-			if got := c.May(id); got != want {
+			if got := c.CanSend(id); got != want {
 				t.Fatalf("%v: may send to %d: %t, want %t", list, id, got, want)
 			}
 		}
 	}
 }
 
-// BenchmarkClaims_May asks for the 255 receivers of a message, by 100,000 ids that no range holds
+// BenchmarkClaims_CanSend asks for the 255 receivers of a message, by 100,000 ids that no range holds
 // together.
-func BenchmarkClaims_May(b *testing.B) {
+func BenchmarkClaims_CanSend(b *testing.B) {
 	var list []string
 	for i := range 100_000 {
 		list = append(list, fmt.Sprint(2*i))
 	}
-	c := readList(b, list...)
+	c := parseSendList(b, list...)
 	if len(c.To) != len(list) {
 		b.Fatalf("%d ranges", len(c.To))
 	}
 	b.ReportAllocs()
 	for b.Loop() {
 		for i := range uint64(255) {
-			if !c.May(199_998 - 2*i) {
+			if !c.CanSend(199_998 - 2*i) {
 				b.Fatal("it may not")
 			}
 		}

@@ -17,13 +17,13 @@ import (
 	"github.com/sechlol/go-message-hub/internal/tokens"
 )
 
-// hs256 makes a token by hand: the library would not sign everything.
-func hs256(claims string, secret []byte) string {
-	part := base64.RawURLEncoding.EncodeToString
-	text := part([]byte(`{"alg":"HS256"}`)) + "." + part([]byte(claims))
+// signHS256 makes a token by hand: the library would not sign everything.
+func signHS256(claims string, secret []byte) string {
+	encode := base64.RawURLEncoding.EncodeToString
+	text := encode([]byte(`{"alg":"HS256"}`)) + "." + encode([]byte(claims))
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte(text))
-	return text + "." + part(mac.Sum(nil))
+	return text + "." + encode(mac.Sum(nil))
 }
 
 // FuzzClaims has somebody who may sign say anything. What comes of it is within what the hub
@@ -44,18 +44,18 @@ func FuzzClaims(f *testing.F) {
 		f.Add(claims)
 	}
 	f.Fuzz(func(t *testing.T, claims string) {
-		c, err := k.Verify(hs256(claims, secret), tokens.Issuer{}, now)
+		c, err := k.Verify(signHS256(claims, secret), tokens.Issuer{}, now)
 		if err != nil {
-			if !errors.Is(err, tokens.ErrRefused) {
+			if !errors.Is(err, tokens.ErrInvalid) {
 				t.Errorf("%q: %v", claims, err)
 			}
 			return
 		}
-		if c.Subject == "" || c.ID > tokens.IDMost || !c.Until.After(now) || c.MaxBody < 0 || !(c.Messages >= 0) || !(c.Bytes >= 0) {
+		if c.Subject == "" || c.ID > tokens.MaxID || !c.Expires.After(now) || c.MaxBody < 0 || !(c.MessageRate >= 0) || !(c.ByteRate >= 0) {
 			t.Errorf("%q lets in %+v", claims, c)
 		}
 		for _, r := range c.To {
-			if r.First > r.Last || !c.May(r.First) || !c.May(r.Last) {
+			if r.First > r.Last || !c.CanSend(r.First) || !c.CanSend(r.Last) {
 				t.Errorf("%q: it may send to %+v", claims, c.To)
 			}
 		}
@@ -76,8 +76,8 @@ func FuzzKeys(f *testing.F) {
 	f.Add(public)
 	f.Add(publicPEM(f, &p256.PublicKey))
 	f.Add(append(publicPEM(f, &p256.PublicKey), public...))
-	f.Add(set(f, jose.JSONWebKey{Key: &p256.PublicKey, KeyID: "e", Algorithm: "ES256", Use: "sig"}))
-	f.Add(set(f, jose.JSONWebKey{Key: []byte(strings.Repeat("s", 32))}))
+	f.Add(jwkSet(f, jose.JSONWebKey{Key: &p256.PublicKey, KeyID: "e", Algorithm: "ES256", Use: "sig"}))
+	f.Add(jwkSet(f, jose.JSONWebKey{Key: []byte(strings.Repeat("s", 32))}))
 	f.Add([]byte(base64.StdEncoding.EncodeToString(make([]byte, 32))))
 	f.Add([]byte("{"))
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"))
@@ -92,12 +92,12 @@ func FuzzKeys(f *testing.F) {
 			return
 		}
 		for _, secret := range []string{string(text), trimmed, trimmed + "\n"} {
-			if _, err := k.Verify(hs256(claims, []byte(secret)), tokens.Issuer{}, now.Add(-time.Minute)); err == nil {
+			if _, err := k.Verify(signHS256(claims, []byte(secret)), tokens.Issuer{}, now.Add(-time.Minute)); err == nil {
 				t.Errorf("what the file says is taken for a secret: %q", secret)
 			}
 		}
-		part := base64.RawURLEncoding.EncodeToString
-		if _, err := k.Verify(part([]byte(`{"alg":"none"}`))+"."+part([]byte(claims))+".", tokens.Issuer{}, now); err == nil {
+		encode := base64.RawURLEncoding.EncodeToString
+		if _, err := k.Verify(encode([]byte(`{"alg":"none"}`))+"."+encode([]byte(claims))+".", tokens.Issuer{}, now); err == nil {
 			t.Error("a token that nobody has signed is taken")
 		}
 	})

@@ -22,18 +22,18 @@ import (
 )
 
 const (
-	// secretLeast is the shortest secret that signs, in bytes: as long as its hash
+	// minSecretLen is the shortest secret that signs, in bytes: as long as its hash
 	// (RFC 7518, section 3.2).
-	secretLeast = 32
+	minSecretLen = 32
 
-	// rsaLeast is the shortest RSA key, in bits (RFC 7518, section 3.3).
-	rsaLeast = 2048
+	// minRSABits is the shortest RSA key, in bits (RFC 7518, section 3.3).
+	minRSABits = 2048
 )
 
 // Keys are those by which tokens are known to be good. They do not change, and may be used
 // concurrently.
 type Keys struct {
-	list    []key
+	keys    []key
 	ignored []string
 }
 
@@ -43,19 +43,19 @@ type ed25519Method struct{ *jwt.SigningMethodEd25519 }
 // Alg implements jwt.SigningMethod.
 func (ed25519Method) Alg() string { return "Ed25519" }
 
-var namedEd25519 = ed25519Method{jwt.SigningMethodEdDSA}
+var methodEd25519 = ed25519Method{jwt.SigningMethodEdDSA}
 
 // The library looks for algorithms in a table of its own.
 func init() {
-	jwt.RegisterSigningMethod(namedEd25519.Alg(), func() jwt.SigningMethod { return namedEd25519 })
+	jwt.RegisterSigningMethod(methodEd25519.Alg(), func() jwt.SigningMethod { return methodEd25519 })
 }
 
 // key is one of them. Its algorithms are its own, and never what the token says: a public key
 // that is taken for a secret would let anybody in.
 type key struct {
-	id      string // "": none
-	methods []string
-	verify  any // as the library wants it
+	id        string // "": none
+	methods   []string
+	verifyKey any // as the library wants it
 }
 
 // LoadKeys reads what tokens are verified by from a file of at most keyfile.MaxBytes: PEM with one
@@ -86,14 +86,14 @@ func ParseKeys(text []byte) (*Keys, error) {
 	case len(text) == 0:
 		err = errors.New("it is empty")
 	case text[0] == '{':
-		err = k.addSet(text)
+		err = k.addJWKSet(text)
 	case keyfile.IsPEM(text):
 		k.addPEM(text)
 	default:
 		err = k.addSecret(text)
 	}
-	if err == nil && len(k.list) == 0 {
-		err = k.errUnusable()
+	if err == nil && len(k.keys) == 0 {
+		err = k.unusableError()
 	}
 	if err != nil {
 		return nil, err
@@ -113,23 +113,23 @@ func (k *Keys) ignore(name string, why error) {
 // maxNamed is how many of the keys that are not used an error names.
 const maxNamed = 3
 
-// errUnusable says why no key can be used.
-func (k *Keys) errUnusable() error {
-	const none = "it holds no key that verifies"
+// unusableError says why no key can be used.
+func (k *Keys) unusableError() error {
+	const noKey = "it holds no key that verifies"
 	if len(k.ignored) == 0 {
-		return errors.New(none)
+		return errors.New(noKey)
 	}
 	named := k.ignored[:min(maxNamed, len(k.ignored))]
 	more := ""
 	if n := len(k.ignored) - len(named); n > 0 {
 		more = fmt.Sprintf("; and %d more", n)
 	}
-	return errors.New(none + ": " + strings.Join(named, "; ") + more)
+	return errors.New(noKey + ": " + strings.Join(named, "; ") + more)
 }
 
-// addSet adds the keys of a JWK set. Those that are not understood, or are for something else, are
+// addJWKSet adds the keys of a JWK set. Those that are not understood, or are for something else, are
 // ignored, as RFC 7517 says in section 5: issuers add new kinds while the old ones still count.
-func (k *Keys) addSet(text []byte) error {
+func (k *Keys) addJWKSet(text []byte) error {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
@@ -138,17 +138,17 @@ func (k *Keys) addSet(text []byte) error {
 	}
 	for i, text := range set.Keys {
 		name := fmt.Sprintf("key %d", i+1)
-		var one webKey
-		if err := json.Unmarshal(text, &one); err != nil {
+		var params jwkParams
+		if err := json.Unmarshal(text, &params); err != nil {
 			k.ignore(name, errors.New("it is not a JWK"))
 			continue
 		}
-		if one.ID != "" {
-			name = fmt.Sprintf("key %d (kid %.60q)", i+1, one.ID)
+		if params.ID != "" {
+			name = fmt.Sprintf("key %d (kid %.60q)", i+1, params.ID)
 		}
-		public, err := one.read(text)
+		public, err := params.decode(text)
 		if err == nil {
-			err = k.add(one.ID, one.Algorithm, public)
+			err = k.add(params.ID, params.Algorithm, public)
 		}
 		if err != nil {
 			k.ignore(name, err)
@@ -157,8 +157,8 @@ func (k *Keys) addSet(text []byte) error {
 	return nil
 }
 
-// webKey is what a JWK says of its kind and purpose.
-type webKey struct {
+// jwkParams is what a JWK says of its kind and purpose.
+type jwkParams struct {
 	Type       string    `json:"kty"`
 	Curve      string    `json:"crv"`
 	Use        string    `json:"use"`
@@ -167,9 +167,9 @@ type webKey struct {
 	ID         string    `json:"kid"`
 }
 
-// read returns the key itself, or an error in words of ours: those of the library may quote what
+// decode returns the key itself, or an error in words of ours: those of the library may quote what
 // is secret.
-func (w *webKey) read(text []byte) (any, error) {
+func (w *jwkParams) decode(text []byte) (any, error) {
 	switch {
 	case w.Use != "" && w.Use != "sig":
 		return nil, fmt.Errorf("it is for %.60q, not for signatures", w.Use)
@@ -182,18 +182,18 @@ func (w *webKey) read(text []byte) (any, error) {
 	case w.Type == "OKP" && w.Curve != "Ed25519":
 		return nil, fmt.Errorf("its curve %.60q is not understood", w.Curve)
 	}
-	var one jose.JSONWebKey
-	if one.UnmarshalJSON(text) != nil {
+	var jwk jose.JSONWebKey
+	if jwk.UnmarshalJSON(text) != nil {
 		return nil, fmt.Errorf("it is not a whole key of kty %s", w.Type)
 	}
-	return one.Key, nil
+	return jwk.Key, nil
 }
 
 // addPEM adds the public keys of PEM.
 func (k *Keys) addPEM(text []byte) {
 	blocks, broken := keyfile.Blocks(text)
 	for i, block := range blocks {
-		public, err := publicKey(block)
+		public, err := parsePublicKey(block)
 		if err == nil {
 			err = k.add("", "", public)
 		}
@@ -206,8 +206,8 @@ func (k *Keys) addPEM(text []byte) {
 	}
 }
 
-// publicKey returns the public key in a block of PEM.
-func publicKey(block *pem.Block) (public any, err error) {
+// parsePublicKey returns the public key in a block of PEM.
+func parsePublicKey(block *pem.Block) (public any, err error) {
 	switch block.Type {
 	case "PUBLIC KEY":
 		public, err = x509.ParsePKIXPublicKey(block.Bytes)
@@ -236,56 +236,56 @@ func (k *Keys) addSecret(text []byte) error {
 }
 
 // add adds a key for the algorithms of its kind, or for one of them if that is named.
-func (k *Keys) add(id, only string, public any) error {
-	one := key{id: id, verify: public}
+func (k *Keys) add(id, algorithm string, public any) error {
+	entry := key{id: id, verifyKey: public}
 	switch public := public.(type) {
 	case ed25519.PublicKey:
-		one.methods = []string{jwt.SigningMethodEdDSA.Alg(), namedEd25519.Alg()}
+		entry.methods = []string{jwt.SigningMethodEdDSA.Alg(), methodEd25519.Alg()}
 	case *ecdsa.PublicKey:
 		switch public.Curve {
 		case elliptic.P256():
-			one.methods = []string{jwt.SigningMethodES256.Alg()}
+			entry.methods = []string{jwt.SigningMethodES256.Alg()}
 		case elliptic.P384():
-			one.methods = []string{jwt.SigningMethodES384.Alg()}
+			entry.methods = []string{jwt.SigningMethodES384.Alg()}
 		case elliptic.P521():
-			one.methods = []string{jwt.SigningMethodES512.Alg()}
+			entry.methods = []string{jwt.SigningMethodES512.Alg()}
 		default:
 			return errors.New("its curve is not one of P-256, P-384 and P-521")
 		}
 	case *rsa.PublicKey:
-		if n := public.N.BitLen(); n < rsaLeast {
-			return fmt.Errorf("its %d bits are too few, %d are needed", n, rsaLeast)
+		if n := public.N.BitLen(); n < minRSABits {
+			return fmt.Errorf("its %d bits are too few, %d are needed", n, minRSABits)
 		}
-		one.methods = []string{
+		entry.methods = []string{
 			jwt.SigningMethodRS256.Alg(), jwt.SigningMethodRS384.Alg(), jwt.SigningMethodRS512.Alg(),
 			jwt.SigningMethodPS256.Alg(), jwt.SigningMethodPS384.Alg(), jwt.SigningMethodPS512.Alg(),
 		}
 	case []byte:
-		if len(public) < secretLeast {
-			return fmt.Errorf("a secret of %d bytes is too short, %d are needed", len(public), secretLeast)
+		if len(public) < minSecretLen {
+			return fmt.Errorf("a secret of %d bytes is too short, %d are needed", len(public), minSecretLen)
 		}
-		one.methods = []string{jwt.SigningMethodHS256.Alg()}
+		entry.methods = []string{jwt.SigningMethodHS256.Alg()}
 	case ed25519.PrivateKey, *ecdsa.PrivateKey, *rsa.PrivateKey:
 		return errors.New("it is a private key, and private keys belong to those who sign")
 	default:
 		return errors.New("it is no public key of Ed25519, ECDSA or RSA, and no secret")
 	}
-	if only != "" && !slices.Contains(one.methods, only) {
-		return fmt.Errorf("%.60q is no algorithm for it", only)
+	if algorithm != "" && !slices.Contains(entry.methods, algorithm) {
+		return fmt.Errorf("%.60q is no algorithm for it", algorithm)
 	}
-	if _, same := public.(ed25519.PublicKey); only != "" && !same { // its two names mean one algorithm
-		one.methods = []string{only}
+	if _, isEd25519 := public.(ed25519.PublicKey); algorithm != "" && !isEd25519 { // its two names mean one algorithm
+		entry.methods = []string{algorithm}
 	}
-	k.list = append(k.list, one)
+	k.keys = append(k.keys, entry)
 	return nil
 }
 
 // methods returns the algorithms of all keys.
-func (k *Keys) methods() (all []string) {
-	for _, one := range k.list {
-		all = append(all, one.methods...)
+func (k *Keys) methods() (names []string) {
+	for _, entry := range k.keys {
+		names = append(names, entry.methods...)
 	}
-	return all
+	return names
 }
 
 // find returns the keys that may have signed a token: those that go with its algorithm and, if it
@@ -293,9 +293,9 @@ func (k *Keys) methods() (all []string) {
 func (k *Keys) find(t *jwt.Token) (any, error) {
 	id, _ := t.Header["kid"].(string)
 	var set jwt.VerificationKeySet
-	for _, one := range k.list {
-		if slices.Contains(one.methods, t.Method.Alg()) && (id == "" || one.id == "" || one.id == id) {
-			set.Keys = append(set.Keys, one.verify)
+	for _, entry := range k.keys {
+		if slices.Contains(entry.methods, t.Method.Alg()) && (id == "" || entry.id == "" || entry.id == id) {
+			set.Keys = append(set.Keys, entry.verifyKey)
 		}
 	}
 	if len(set.Keys) == 0 {

@@ -31,19 +31,19 @@ func verifies(t *testing.T, k *tokens.Keys, method jwt.SigningMethod, private an
 	return err == nil
 }
 
-// fields returns a JWK as JSON, with some members changed or added.
-func fields(t *testing.T, key jose.JSONWebKey, changed map[string]any) string {
+// jwkJSON returns a JWK as JSON, with some members changed or added.
+func jwkJSON(t *testing.T, key jose.JSONWebKey, overrides map[string]any) string {
 	t.Helper()
-	all := make(map[string]any)
+	members := make(map[string]any)
 	text, err := json.Marshal(key)
 	if err == nil {
-		err = json.Unmarshal(text, &all)
+		err = json.Unmarshal(text, &members)
 	}
-	for name, value := range changed {
-		all[name] = value
+	for name, value := range overrides {
+		members[name] = value
 	}
 	if err == nil {
-		text, err = json.Marshal(all)
+		text, err = json.Marshal(members)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func fields(t *testing.T, key jose.JSONWebKey, changed map[string]any) string {
 	return string(text)
 }
 
-func ecKey(t *testing.T) *ecdsa.PrivateKey {
+func newECKey(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -60,16 +60,16 @@ func ecKey(t *testing.T) *ecdsa.PrivateKey {
 	return k
 }
 
-// TestParseKeys_SetIgnoresWhatItCannotUse has each kind of key that the hub cannot use stand
+// TestParseKeys_SetIgnoresUnusableKeys has each kind of key that the hub cannot use stand
 // before one that it can: RFC 7517, section 5.
-func TestParseKeys_SetIgnoresWhatItCannotUse(t *testing.T) {
-	good, other := ecKey(t), ecKey(t)
+func TestParseKeys_SetIgnoresUnusableKeys(t *testing.T) {
+	good, other := newECKey(t), newECKey(t)
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}
 	public := jose.JSONWebKey{Key: &other.PublicKey, KeyID: "k"}
-	for want, one := range map[string]string{
+	for want, jwk := range map[string]string{
 		`kty "AKP" is not understood`:         `{"kty":"AKP","alg":"ML-DSA-44","kid":"k","pub":"AAAA"}`,
 		`kty "FUTURE" is not understood`:      `{"kty":"FUTURE","kid":"k"}`,
 		`(kid "k"): it has no kty`:            `{"kid":"k"}`,
@@ -78,44 +78,44 @@ func TestParseKeys_SetIgnoresWhatItCannotUse(t *testing.T) {
 		"it is not a whole key of kty EC":     `{"kty":"EC","crv":"P-256","x":"AAAA"}`,
 		"it is not a whole key of kty RSA":    `{"kty":"RSA","n":"AAAA"}`,
 		"key 1: it is not a JWK":              `{"kty":5}`,
-		"1024 bits are too few":               fields(t, jose.JSONWebKey{Key: &small.PublicKey}, nil),
-		`it is for "enc"`:                     fields(t, public, map[string]any{"use": "enc"}),
-		"key_ops do not name verify":          fields(t, public, map[string]any{"key_ops": []string{"encrypt", "wrapKey"}}),
-		`"RSA-OAEP" is no algorithm for it`:   fields(t, public, map[string]any{"alg": "RSA-OAEP"}),
-		"private keys belong to those":        fields(t, jose.JSONWebKey{Key: other}, nil),
-		"a secret of 5 bytes is too short":    fields(t, jose.JSONWebKey{Key: []byte("short")}, nil),
-		`key 1 (kid "k"): its key_ops do not`: fields(t, public, map[string]any{"key_ops": []string{}}),
+		"1024 bits are too few":               jwkJSON(t, jose.JSONWebKey{Key: &small.PublicKey}, nil),
+		`it is for "enc"`:                     jwkJSON(t, public, map[string]any{"use": "enc"}),
+		"key_ops do not name verify":          jwkJSON(t, public, map[string]any{"key_ops": []string{"encrypt", "wrapKey"}}),
+		`"RSA-OAEP" is no algorithm for it`:   jwkJSON(t, public, map[string]any{"alg": "RSA-OAEP"}),
+		"private keys belong to those":        jwkJSON(t, jose.JSONWebKey{Key: other}, nil),
+		"a secret of 5 bytes is too short":    jwkJSON(t, jose.JSONWebKey{Key: []byte("short")}, nil),
+		`key 1 (kid "k"): its key_ops do not`: jwkJSON(t, public, map[string]any{"key_ops": []string{}}),
 	} {
-		set := `{"keys":[` + one + `,` + fields(t, jose.JSONWebKey{Key: &good.PublicKey, KeyID: "good"}, map[string]any{"new": 1}) + `]}`
+		set := `{"keys":[` + jwk + `,` + jwkJSON(t, jose.JSONWebKey{Key: &good.PublicKey, KeyID: "good"}, map[string]any{"new": 1}) + `]}`
 		k, err := tokens.ParseKeys([]byte(set))
 		if err != nil {
-			t.Errorf("%s voids the set: %v", one, err)
+			t.Errorf("%s voids the set: %v", jwk, err)
 			continue
 		}
 		if !verifies(t, k, jwt.SigningMethodES256, good) {
-			t.Errorf("beside %s the other key verifies nothing", one)
+			t.Errorf("beside %s the other key verifies nothing", jwk)
 		}
 		if verifies(t, k, jwt.SigningMethodES256, other) {
-			t.Errorf("%s verifies a token", one)
+			t.Errorf("%s verifies a token", jwk)
 		}
 		if got := k.Ignored(); len(got) != 1 || !strings.HasPrefix(got[0], "key 1") || !strings.Contains(got[0], want) {
-			t.Errorf("%s: ignored is %q, want one with %q", one, got, want)
+			t.Errorf("%s: ignored is %q, want one with %q", jwk, got, want)
 		}
-		if _, err := tokens.ParseKeys([]byte(`{"keys":[` + one + `]}`)); err == nil || !strings.Contains(err.Error(), "holds no key that verifies: ") || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s alone: %v, want %q", one, err, want)
+		if _, err := tokens.ParseKeys([]byte(`{"keys":[` + jwk + `]}`)); err == nil || !strings.Contains(err.Error(), "holds no key that verifies: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s alone: %v, want %q", jwk, err, want)
 		}
 	}
 }
 
-// TestParseKeys_PurposeThatVerifies takes keys that say they are for what the hub does.
-func TestParseKeys_PurposeThatVerifies(t *testing.T) {
-	private := ecKey(t)
-	for _, changed := range []map[string]any{
+// TestParseKeys_KeyUse takes keys that say they are for what the hub does.
+func TestParseKeys_KeyUse(t *testing.T) {
+	private := newECKey(t)
+	for _, overrides := range []map[string]any{
 		{"use": "sig"}, {"key_ops": []string{"verify"}}, {"key_ops": []string{"sign", "verify"}, "use": "sig"}, {"alg": "ES256"},
 	} {
-		k := parse(t, []byte(`{"keys":[`+fields(t, jose.JSONWebKey{Key: &private.PublicKey}, changed)+`]}`))
+		k := parseKeys(t, []byte(`{"keys":[`+jwkJSON(t, jose.JSONWebKey{Key: &private.PublicKey}, overrides)+`]}`))
 		if len(k.Ignored()) != 0 || !verifies(t, k, jwt.SigningMethodES256, private) {
-			t.Errorf("%v is not taken: %q", changed, k.Ignored())
+			t.Errorf("%v is not taken: %q", overrides, k.Ignored())
 		}
 	}
 }
@@ -132,22 +132,22 @@ func TestParseKeys_Ed25519(t *testing.T) {
 		t.Fatal("Ed25519 is no algorithm of a token")
 	}
 	for _, algorithm := range []string{"", "EdDSA", "Ed25519"} {
-		k := parse(t, set(t, jose.JSONWebKey{Key: public, Algorithm: algorithm}))
+		k := parseKeys(t, jwkSet(t, jose.JSONWebKey{Key: public, Algorithm: algorithm}))
 		for _, method := range []jwt.SigningMethod{jwt.SigningMethodEdDSA, named} {
 			if !verifies(t, k, method, private) {
 				t.Errorf("a key with alg %q does not verify a token with alg %s", algorithm, method.Alg())
 			}
 		}
 	}
-	elliptic := ecKey(t)
-	if verifies(t, parse(t, publicPEM(t, &elliptic.PublicKey)), named, private) {
+	elliptic := newECKey(t)
+	if verifies(t, parseKeys(t, publicPEM(t, &elliptic.PublicKey)), named, private) {
 		t.Error("a key of another kind verifies a token with alg Ed25519")
 	}
 }
 
 // TestParseKeys_TextAroundPEM reads PEM as editors and openssl write it.
 func TestParseKeys_TextAroundPEM(t *testing.T) {
-	private := ecKey(t)
+	private := newECKey(t)
 	good := string(publicPEM(t, &private.PublicKey))
 	seed, public, err := tokens.GenerateKey()
 	if err != nil {
@@ -178,12 +178,12 @@ func TestParseKeys_TextAroundPEM(t *testing.T) {
 // TestParseKeys_ByteOrderMark is no part of a set, nor of a secret, nor of a key that signs, nor of a list of
 // certificates.
 func TestParseKeys_ByteOrderMark(t *testing.T) {
-	private, mark := ecKey(t), []byte("\ufeff")
-	if k := parse(t, append(mark[:len(mark):len(mark)], set(t, jose.JSONWebKey{Key: &private.PublicKey})...)); !verifies(t, k, jwt.SigningMethodES256, private) {
+	private, mark := newECKey(t), []byte("\ufeff")
+	if k := parseKeys(t, append(mark[:len(mark):len(mark)], jwkSet(t, jose.JSONWebKey{Key: &private.PublicKey})...)); !verifies(t, k, jwt.SigningMethodES256, private) {
 		t.Error("a set behind a byte order mark verifies nothing")
 	}
 	secret := bytes.Repeat([]byte("s"), 32)
-	if k := parse(t, []byte("\ufeff"+base64.StdEncoding.EncodeToString(secret)+"\r\n")); !verifies(t, k, jwt.SigningMethodHS256, secret) {
+	if k := parseKeys(t, []byte("\ufeff"+base64.StdEncoding.EncodeToString(secret)+"\r\n")); !verifies(t, k, jwt.SigningMethodHS256, secret) {
 		t.Error("a secret behind a byte order mark verifies nothing")
 	}
 	seed, _, err := tokens.GenerateKey()

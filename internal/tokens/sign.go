@@ -22,16 +22,16 @@ func GenerateKey() (private, public []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	secret, err := x509.MarshalPKCS8PrivateKey(priv)
+	privateDER, err := x509.MarshalPKCS8PrivateKey(priv)
 	if err != nil {
 		return nil, nil, err
 	}
-	open, err := x509.MarshalPKIXPublicKey(pub)
+	publicDER, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
 		return nil, nil, err
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
-		pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: open}), nil
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: privateDER}),
+		pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: publicDER}), nil
 }
 
 // Signer makes tokens, for a first try and for tests.
@@ -73,13 +73,13 @@ func ParseSigner(text []byte) (*Signer, error) {
 }
 
 // Sign makes a token that says these claims from now on.
-func (s *Signer) Sign(c *Claims, from Issuer, now time.Time) (string, error) {
-	claims := jwt.MapClaims{"sub": c.Subject, "iat": now.Unix(), "exp": c.Until.Unix()}
-	if from.Name != "" {
-		claims["iss"] = from.Name
+func (s *Signer) Sign(c *Claims, issuer Issuer, now time.Time) (string, error) {
+	claims := jwt.MapClaims{"sub": c.Subject, "iat": now.Unix(), "exp": c.Expires.Unix()}
+	if issuer.Name != "" {
+		claims["iss"] = issuer.Name
 	}
-	if from.Audience != "" {
-		claims["aud"] = from.Audience
+	if issuer.Audience != "" {
+		claims["aud"] = issuer.Audience
 	}
 	if c.ID != 0 {
 		claims["hub_id"] = fmt.Sprint(c.ID)
@@ -91,19 +91,19 @@ func (s *Signer) Sign(c *Claims, from Issuer, now time.Time) (string, error) {
 		}
 		claims["hub_send"] = to
 	}
-	for name, not := range map[string]bool{"hub_list": c.NoList, "hub_watch": c.NoWatch} {
-		if not {
+	for name, denied := range map[string]bool{"hub_list": c.NoList, "hub_watch": c.NoWatch} {
+		if denied {
 			claims[name] = false
 		}
 	}
 	if c.MaxBody != 0 {
 		claims["hub_max_body"] = c.MaxBody
 	}
-	if c.Messages != 0 {
-		claims["hub_messages_per_second"] = c.Messages
+	if c.MessageRate != 0 {
+		claims["hub_messages_per_second"] = c.MessageRate
 	}
-	if c.Bytes != 0 {
-		claims["hub_bytes_per_second"] = c.Bytes
+	if c.ByteRate != 0 {
+		claims["hub_bytes_per_second"] = c.ByteRate
 	}
 	return jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(s.key)
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// tokenMost is the longest token that is looked at, in bytes: what a HELLO carries.
-const tokenMost = 16 << 10
+// maxTokenLen is the longest token that is looked at, in bytes: what a HELLO carries.
+const maxTokenLen = 16 << 10
 
-// ErrRefused says that a token does not let anybody in. Why is wrapped beside it, in words that
+// ErrInvalid says that a token does not let anybody in. Why is wrapped beside it, in words that
 // may be told to whoever showed it.
-var ErrRefused = errors.New("token refused")
+var ErrInvalid = errors.New("token refused")
 
-// ErrExpired says that a token was good, and is no longer. It comes with ErrRefused.
+// ErrExpired says that a token was good, and is no longer. It comes with ErrInvalid.
 var ErrExpired = errors.New("it is over")
 
 // Range is the ids from First to Last.
@@ -35,26 +35,26 @@ type Range struct{ First, Last uint64 }
 type Claims struct {
 	Subject string    // who the client is
 	ID      uint64    // its id; 0: the hub gives it one
-	Until   time.Time // when what it has shown ends to be good; of a token that was verified, with the leeway
+	Expires time.Time // when what it has shown ends to be good; of a token that was verified, with the leeway
 
-	To       []Range // to whom it may send, ascending and without overlaps; nil: to all
-	NoList   bool    // it may not ask who is there
-	NoWatch  bool    // it may not ask who comes and goes
-	MaxBody  int     // bytes; 0: what the hub allows
-	Messages float64 // it may send in a second, on average; 0: as many as the hub allows
-	Bytes    float64 // likewise
+	To          []Range // to whom it may send, ascending and without overlaps; nil: to all
+	NoList      bool    // it may not ask who is there
+	NoWatch     bool    // it may not ask who comes and goes
+	MaxBody     int     // bytes; 0: what the hub allows
+	MessageRate float64 // it may send in a second, on average; 0: as many as the hub allows
+	ByteRate    float64 // likewise
 }
 
-// body is the claims as they stand in a token. Those of the hub are looked at when its
+// tokenClaims is the claims as they stand in a token. Those of the hub are looked at when its
 // signature has been.
-type body struct {
+type tokenClaims struct {
 	jwt.RegisteredClaims
-	all map[string]json.RawMessage
+	raw map[string]json.RawMessage
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (b *body) UnmarshalJSON(text []byte) error {
-	return errors.Join(json.Unmarshal(text, &b.RegisteredClaims), json.Unmarshal(text, &b.all))
+func (tc *tokenClaims) UnmarshalJSON(text []byte) error {
+	return errors.Join(json.Unmarshal(text, &tc.RegisteredClaims), json.Unmarshal(text, &tc.raw))
 }
 
 // Issuer is who signs tokens, and for whom, if that is to be looked at.
@@ -65,45 +65,45 @@ type Issuer struct {
 }
 
 // Verify returns what a token says, if one of the keys has signed it, it is good now, and it is
-// from and for whom it should be. Its errors are ErrRefused.
-func (k *Keys) Verify(token string, from Issuer, now time.Time) (*Claims, error) {
-	claims, err := k.verify(token, from, now)
+// from and for whom it should be. Its errors are ErrInvalid.
+func (k *Keys) Verify(token string, issuer Issuer, now time.Time) (*Claims, error) {
+	claims, err := k.verify(token, issuer, now)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return claims, nil
 }
 
-func (k *Keys) verify(token string, from Issuer, now time.Time) (*Claims, error) {
-	if len(token) > tokenMost {
-		return nil, fmt.Errorf("it has %d bytes, at most %d are looked at", len(token), tokenMost)
+func (k *Keys) verify(token string, issuer Issuer, now time.Time) (*Claims, error) {
+	if len(token) > maxTokenLen {
+		return nil, fmt.Errorf("it has %d bytes, at most %d are looked at", len(token), maxTokenLen)
 	}
 	options := []jwt.ParserOption{
-		jwt.WithValidMethods(k.methods()), jwt.WithExpirationRequired(), jwt.WithLeeway(from.Leeway),
+		jwt.WithValidMethods(k.methods()), jwt.WithExpirationRequired(), jwt.WithLeeway(issuer.Leeway),
 		jwt.WithStrictDecoding(), jwt.WithTimeFunc(func() time.Time { return now }),
 	}
-	if from.Name != "" {
-		options = append(options, jwt.WithIssuer(from.Name))
+	if issuer.Name != "" {
+		options = append(options, jwt.WithIssuer(issuer.Name))
 	}
-	if from.Audience != "" {
-		options = append(options, jwt.WithAudience(from.Audience))
+	if issuer.Audience != "" {
+		options = append(options, jwt.WithAudience(issuer.Audience))
 	}
-	var b body
-	if _, err := jwt.NewParser(options...).ParseWithClaims(token, &b, k.find); err != nil {
-		return nil, reason(err)
+	var tc tokenClaims
+	if _, err := jwt.NewParser(options...).ParseWithClaims(token, &tc, k.find); err != nil {
+		return nil, describeError(err)
 	}
-	c, err := b.claims()
+	c, err := tc.decode()
 	if err != nil {
 		return nil, err
 	}
-	c.Until = c.Until.Add(from.Leeway)
+	c.Expires = c.Expires.Add(issuer.Leeway)
 	return c, nil
 }
 
-// reason says in our words why a token is refused: those of the library tell who shows a wrong
+// describeError says in our words why a token is refused: those of the library tell who shows a wrong
 // one more about the keys than it needs to know. ErrExpired comes behind what a newer one could not
 // mend.
-func reason(err error) error {
+func describeError(err error) error {
 	for _, known := range []struct{ is, say error }{
 		{jwt.ErrTokenNotValidYet, errors.New("it is not good yet")},
 		{jwt.ErrTokenInvalidIssuer, errors.New("it is from somebody else")},
@@ -121,15 +121,15 @@ func reason(err error) error {
 	return errors.New("it cannot be understood")
 }
 
-// claims returns what a body says, if it makes sense.
-func (b *body) claims() (*Claims, error) {
-	if b.Subject == "" {
+// decode returns what a body says, if it makes sense.
+func (tc *tokenClaims) decode() (*Claims, error) {
+	if tc.Subject == "" {
 		return nil, errors.New("it does not say who shows it (sub)")
 	}
-	c := &Claims{Subject: b.Subject, Until: b.ExpiresAt.Time}
-	for i := range claims {
-		if value, ok := b.all[claims[i].name]; ok {
-			if err := claims[i].take(c, value); err != nil {
+	c := &Claims{Subject: tc.Subject, Expires: tc.ExpiresAt.Time}
+	for i := range hubClaims {
+		if value, ok := tc.raw[hubClaims[i].name]; ok {
+			if err := hubClaims[i].parse(c, value); err != nil {
 				return nil, err
 			}
 		}
@@ -137,9 +137,9 @@ func (b *body) claims() (*Claims, error) {
 	return c, nil
 }
 
-// IDMost is the largest id that a token may name. Those above are the hub's, for clients whose
+// MaxID is the largest id that a token may name. Those above are the hub's, for clients whose
 // token names none.
-const IDMost = math.MaxInt64
+const MaxID = math.MaxInt64
 
 // ParseRange reads an id, or "first-last".
 func ParseRange(text string) (Range, error) {
@@ -155,9 +155,9 @@ func ParseRange(text string) (Range, error) {
 	return Range{a, b}, nil
 }
 
-// May reports whether a client with these claims may send to id. It takes the logarithm of the
+// CanSend reports whether a client with these claims may send to id. It takes the logarithm of the
 // number of ranges: a client may name 255 receivers in a message.
-func (c *Claims) May(id uint64) bool {
+func (c *Claims) CanSend(id uint64) bool {
 	if c.To == nil {
 		return true
 	}

@@ -25,8 +25,8 @@ import (
 
 var now = time.Unix(1_800_000_000, 0)
 
-// pair makes a signer and the keys that know its tokens.
-func pair(t *testing.T) (*tokens.Signer, *tokens.Keys) {
+// newSigner makes a signer and the keys that know its tokens.
+func newSigner(t *testing.T) (*tokens.Signer, *tokens.Keys) {
 	t.Helper()
 	private, public, err := tokens.GenerateKey()
 	if err != nil {
@@ -36,10 +36,10 @@ func pair(t *testing.T) (*tokens.Signer, *tokens.Keys) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, parse(t, public)
+	return s, parseKeys(t, public)
 }
 
-func parse(t *testing.T, text []byte) *tokens.Keys {
+func parseKeys(t *testing.T, text []byte) *tokens.Keys {
 	t.Helper()
 	k, err := tokens.ParseKeys(text)
 	if err != nil {
@@ -48,32 +48,32 @@ func parse(t *testing.T, text []byte) *tokens.Keys {
 	return k
 }
 
-func TestWhatIsSignedIsWhatIsRead(t *testing.T) {
-	s, k := pair(t)
+func TestSigner_RoundTrip(t *testing.T) {
+	s, k := newSigner(t)
 	for _, want := range []tokens.Claims{
-		{Subject: "alice", Until: now.Add(time.Hour)},
-		{Subject: "bob", Until: now.Add(time.Hour), ID: tokens.IDMost, To: []tokens.Range{{1, 1}, {5, 10}, {1 << 63, 1<<64 - 1}},
-			NoList: true, NoWatch: true, MaxBody: 100, Messages: 0.5, Bytes: 1e6},
-		{Subject: "mute", Until: now.Add(time.Hour), To: []tokens.Range{}},
+		{Subject: "alice", Expires: now.Add(time.Hour)},
+		{Subject: "bob", Expires: now.Add(time.Hour), ID: tokens.MaxID, To: []tokens.Range{{1, 1}, {5, 10}, {1 << 63, 1<<64 - 1}},
+			NoList: true, NoWatch: true, MaxBody: 100, MessageRate: 0.5, ByteRate: 1e6},
+		{Subject: "mute", Expires: now.Add(time.Hour), To: []tokens.Range{}},
 	} {
-		from := tokens.Issuer{Name: "somebody", Audience: "hub"} // without leeway
-		token, err := s.Sign(&want, from, now)
+		issuer := tokens.Issuer{Name: "somebody", Audience: "hub"} // without leeway
+		token, err := s.Sign(&want, issuer, now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, looked := range []tokens.Issuer{from, {}} {
-			got, err := k.Verify(token, looked, now)
-			if err != nil || !got.Until.Equal(want.Until) {
+		for _, expected := range []tokens.Issuer{issuer, {}} {
+			got, err := k.Verify(token, expected, now)
+			if err != nil || !got.Expires.Equal(want.Expires) {
 				t.Fatalf("%+v: %v, %v", want, got, err)
 			}
-			if got.Until = want.Until; !reflect.DeepEqual(*got, want) {
+			if got.Expires = want.Expires; !reflect.DeepEqual(*got, want) {
 				t.Errorf("signed %+v, read %+v", want, got)
 			}
 		}
 	}
 }
 
-func TestMay(t *testing.T) {
+func TestClaims_CanSend(t *testing.T) {
 	for _, test := range []struct {
 		to       []tokens.Range
 		yes, not []uint64
@@ -84,36 +84,36 @@ func TestMay(t *testing.T) {
 	} {
 		c := tokens.Claims{To: test.to}
 		for _, id := range test.yes {
-			if !c.May(id) {
+			if !c.CanSend(id) {
 				t.Errorf("%v: not to %d", test.to, id)
 			}
 		}
 		for _, id := range test.not {
-			if c.May(id) {
+			if c.CanSend(id) {
 				t.Errorf("%v: to %d", test.to, id)
 			}
 		}
 	}
 }
 
-// TestTokensThatLetNobodyIn are refused, and the error says nothing of keys.
-func TestTokensThatLetNobodyIn(t *testing.T) {
-	s, k := pair(t)
-	stranger, _ := pair(t)
+// TestKeys_VerifyRejects are refused, and the error says nothing of keys.
+func TestKeys_VerifyRejects(t *testing.T) {
+	s, k := newSigner(t)
+	other, _ := newSigner(t)
 	private, public, err := tokens.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := tokens.ParseSigner(private)
+	ownSigner, err := tokens.ParseSigner(private)
 	if err != nil {
 		t.Fatal(err)
 	}
 	block, _ := pem.Decode(private)
-	signing, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	signingKey, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := tokens.Claims{Subject: "alice", Until: now.Add(time.Hour)}
+	good := tokens.Claims{Subject: "alice", Expires: now.Add(time.Hour)}
 	sign := func(s *tokens.Signer, c tokens.Claims) string {
 		token, err := s.Sign(&c, tokens.Issuer{Name: "somebody", Audience: "hub"}, now)
 		if err != nil {
@@ -121,7 +121,7 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 		}
 		return token
 	}
-	with := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
+	signWith := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
 		token, err := jwt.NewWithClaims(method, claims).SignedString(key)
 		if err != nil {
 			t.Fatal(err)
@@ -129,8 +129,8 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 		return token
 	}
 	claims := jwt.MapClaims{"sub": "alice", "exp": now.Add(time.Hour).Unix()}
-	right := sign(s, good)
-	parts := strings.Split(right, ".")
+	valid := sign(s, good)
+	parts := strings.Split(valid, ".")
 	for name, test := range map[string]struct {
 		token string
 		keys  *tokens.Keys
@@ -138,23 +138,23 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 		at    time.Time
 		want  string
 	}{
-		"of a stranger":          {token: sign(stranger, good), want: "nobody whom this hub trusts"},
-		"over":                   {token: right, at: now.Add(2 * time.Hour), want: "it is over"},
-		"over, of a stranger":    {token: sign(stranger, good), at: now.Add(2 * time.Hour), want: "nobody whom"},
-		"over, from another":     {token: right, at: now.Add(2 * time.Hour), from: tokens.Issuer{Name: "another"}, want: "from somebody else"},
-		"that may send to x":     {token: with(jwt.SigningMethodEdDSA, signing, jwt.MapClaims{"sub": "alice", "exp": claims["exp"], "hub_send": []string{"x"}}), keys: parse(t, public), want: `hub_send ["x"]: allowed are lists`},
-		"with a negative rate":   {token: with(jwt.SigningMethodEdDSA, signing, jwt.MapClaims{"sub": "alice", "exp": claims["exp"], "hub_bytes_per_second": -1}), keys: parse(t, public), want: "hub_bytes_per_second -1: allowed are numbers from 0"},
-		"of algorithm none":      {token: with(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims), want: "nobody whom"},
-		"from somebody else":     {token: right, from: tokens.Issuer{Name: "another"}, want: "from somebody else"},
-		"for somebody else":      {token: right, from: tokens.Issuer{Audience: "another"}, want: "for somebody else"},
+		"of a stranger":          {token: sign(other, good), want: "nobody whom this hub trusts"},
+		"over":                   {token: valid, at: now.Add(2 * time.Hour), want: "it is over"},
+		"over, of a stranger":    {token: sign(other, good), at: now.Add(2 * time.Hour), want: "nobody whom"},
+		"over, from another":     {token: valid, at: now.Add(2 * time.Hour), from: tokens.Issuer{Name: "another"}, want: "from somebody else"},
+		"that may send to x":     {token: signWith(jwt.SigningMethodEdDSA, signingKey, jwt.MapClaims{"sub": "alice", "exp": claims["exp"], "hub_send": []string{"x"}}), keys: parseKeys(t, public), want: `hub_send ["x"]: allowed are lists`},
+		"with a negative rate":   {token: signWith(jwt.SigningMethodEdDSA, signingKey, jwt.MapClaims{"sub": "alice", "exp": claims["exp"], "hub_bytes_per_second": -1}), keys: parseKeys(t, public), want: "hub_bytes_per_second -1: allowed are numbers from 0"},
+		"of algorithm none":      {token: signWith(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims), want: "nobody whom"},
+		"from somebody else":     {token: valid, from: tokens.Issuer{Name: "another"}, want: "from somebody else"},
+		"for somebody else":      {token: valid, from: tokens.Issuer{Audience: "another"}, want: "for somebody else"},
 		"changed":                {token: parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"root","exp":9e9}`)) + "." + parts[2], want: "nobody whom"},
 		"without a signature":    {token: parts[0] + "." + parts[1] + ".", want: "nobody whom"},
 		"nothing":                {token: "", want: "no JSON Web Token"},
 		"of three dots":          {token: "a.b.c", want: "no JSON Web Token"},
 		"too long":               {token: strings.Repeat("x", 17<<10), want: "at most"},
-		"of nobody":              {token: sign(s, tokens.Claims{Until: now.Add(time.Hour)}), want: "does not say who"},
-		"with the key as secret": {token: with(jwt.SigningMethodHS256, public, claims), keys: parse(t, public), want: "nobody whom"},
-		"with an id of the hub":  {token: sign(own, tokens.Claims{Subject: "a", Until: now.Add(time.Hour), ID: 1 << 63}), keys: parse(t, public), want: "hub_id"},
+		"of nobody":              {token: sign(s, tokens.Claims{Expires: now.Add(time.Hour)}), want: "does not say who"},
+		"with the key as secret": {token: signWith(jwt.SigningMethodHS256, public, claims), keys: parseKeys(t, public), want: "nobody whom"},
+		"with an id of the hub":  {token: sign(ownSigner, tokens.Claims{Subject: "a", Expires: now.Add(time.Hour), ID: 1 << 63}), keys: parseKeys(t, public), want: "hub_id"},
 	} {
 		keys, at := k, now
 		if test.keys != nil {
@@ -164,7 +164,7 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 			at = test.at
 		}
 		_, err := keys.Verify(test.token, test.from, at)
-		if !errors.Is(err, tokens.ErrRefused) || !strings.Contains(err.Error(), test.want) {
+		if !errors.Is(err, tokens.ErrInvalid) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("a token %s: %v, want %q", name, err, test.want)
 		}
 		if expired := name == "over"; errors.Is(err, tokens.ErrExpired) != expired {
@@ -173,8 +173,8 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 	}
 }
 
-// TestKeysOfEachKind verify what was signed by another library's means, by their own algorithm only.
-func TestKeysOfEachKind(t *testing.T) {
+// TestKeys_VerifyEachKeyType verify what was signed by another library's means, by their own algorithm only.
+func TestKeys_VerifyEachKeyType(t *testing.T) {
 	curve := func(c elliptic.Curve) *ecdsa.PrivateKey {
 		k, err := ecdsa.GenerateKey(c, rand.Reader)
 		if err != nil {
@@ -182,7 +182,7 @@ func TestKeysOfEachKind(t *testing.T) {
 		}
 		return k
 	}
-	big, err := rsa.GenerateKey(rand.Reader, 2048)
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,22 +196,22 @@ func TestKeysOfEachKind(t *testing.T) {
 	}{
 		"P-256":         {jwt.SigningMethodES256, p256, publicPEM(t, &p256.PublicKey)},
 		"P-384":         {jwt.SigningMethodES384, p384, publicPEM(t, &p384.PublicKey)},
-		"RSA":           {jwt.SigningMethodRS256, big, publicPEM(t, &big.PublicKey)},
-		"RSA-PSS":       {jwt.SigningMethodPS512, big, publicPEM(t, &big.PublicKey)},
+		"RSA":           {jwt.SigningMethodRS256, rsaKey, publicPEM(t, &rsaKey.PublicKey)},
+		"RSA-PSS":       {jwt.SigningMethodPS512, rsaKey, publicPEM(t, &rsaKey.PublicKey)},
 		"secret":        {jwt.SigningMethodHS256, secret, []byte(base64.StdEncoding.EncodeToString(secret) + "\n")},
-		"set":           {jwt.SigningMethodES256, p256, set(t, jose.JSONWebKey{Key: &big.PublicKey, KeyID: "r"}, jose.JSONWebKey{Key: &p256.PublicKey, KeyID: "e", Algorithm: "ES256", Use: "sig"})},
-		"set of secret": {jwt.SigningMethodHS256, secret, set(t, jose.JSONWebKey{Key: secret})},
+		"set":           {jwt.SigningMethodES256, p256, jwkSet(t, jose.JSONWebKey{Key: &rsaKey.PublicKey, KeyID: "r"}, jose.JSONWebKey{Key: &p256.PublicKey, KeyID: "e", Algorithm: "ES256", Use: "sig"})},
+		"set of secret": {jwt.SigningMethodHS256, secret, jwkSet(t, jose.JSONWebKey{Key: secret})},
 		"two in PEM":    {jwt.SigningMethodES384, p384, append(publicPEM(t, &p256.PublicKey), publicPEM(t, &p384.PublicKey)...)},
 	} {
 		token, err := jwt.NewWithClaims(test.method, claims).SignedString(test.private)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, err := parse(t, test.public).Verify(token, tokens.Issuer{}, now); err != nil || c.Subject != "alice" {
+		if c, err := parseKeys(t, test.public).Verify(token, tokens.Issuer{}, now); err != nil || c.Subject != "alice" {
 			t.Errorf("%s: %v, %v", name, c, err)
 		}
 		if forged, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(test.public); err == nil && test.method != jwt.SigningMethodHS256 {
-			if _, err := parse(t, test.public).Verify(forged, tokens.Issuer{}, now); err == nil {
+			if _, err := parseKeys(t, test.public).Verify(forged, tokens.Issuer{}, now); err == nil {
 				t.Errorf("%s: the public key is taken for a secret", name)
 			}
 		}
@@ -223,7 +223,7 @@ func TestKeysOfEachKind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parse(t, set(t, jose.JSONWebKey{Key: &p256.PublicKey, KeyID: "e"})).Verify(token, tokens.Issuer{}, now); err == nil {
+	if _, err := parseKeys(t, jwkSet(t, jose.JSONWebKey{Key: &p256.PublicKey, KeyID: "e"})).Verify(token, tokens.Issuer{}, now); err == nil {
 		t.Error("a token that names another key is taken")
 	}
 }
@@ -237,7 +237,7 @@ func publicPEM(t testing.TB, public any) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
-func set(t testing.TB, keys ...jose.JSONWebKey) []byte {
+func jwkSet(t testing.TB, keys ...jose.JSONWebKey) []byte {
 	t.Helper()
 	text, err := json.Marshal(jose.JSONWebKeySet{Keys: keys})
 	if err != nil {
@@ -246,7 +246,7 @@ func set(t testing.TB, keys ...jose.JSONWebKey) []byte {
 	return text
 }
 
-func TestFilesThatHoldNoKeys(t *testing.T) {
+func TestLoadKeys_Invalid(t *testing.T) {
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
@@ -273,7 +273,7 @@ func TestFilesThatHoldNoKeys(t *testing.T) {
 		"curve":                      publicPEM(t, &p224.PublicKey),
 		"a secret of 5 bytes":        []byte("c2hvcnQ="),
 		"neither PEM nor a JWK set":  []byte("what is this?"),
-		`"HS256" is no algorithm`:    set(t, jose.JSONWebKey{Key: &p256.PublicKey, Algorithm: "HS256"}),
+		`"HS256" is no algorithm`:    jwkSet(t, jose.JSONWebKey{Key: &p256.PublicKey, Algorithm: "HS256"}),
 		"open nothing: no such file": nil,
 	} {
 		file := "nothing"
@@ -305,7 +305,7 @@ func FuzzVerify(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	token, err := s.Sign(&tokens.Claims{Subject: "alice", Until: now.Add(time.Hour)}, tokens.Issuer{}, now)
+	token, err := s.Sign(&tokens.Claims{Subject: "alice", Expires: now.Add(time.Hour)}, tokens.Issuer{}, now)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -315,25 +315,25 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		if c, err := k.Verify(text, tokens.Issuer{}, now); err == nil && (text != token || c.Subject != "alice") {
 			t.Errorf("%q lets in %+v", text, c)
-		} else if err != nil && !errors.Is(err, tokens.ErrRefused) {
+		} else if err != nil && !errors.Is(err, tokens.ErrInvalid) {
 			t.Errorf("%q: %v", text, err)
 		}
 	})
 }
 
-// TestLeeway lets a token in that is over by less than that, for as long.
-func TestLeeway(t *testing.T) {
-	s, k := pair(t)
-	from := tokens.Issuer{Leeway: time.Minute}
-	token, err := s.Sign(&tokens.Claims{Subject: "alice", Until: now}, from, now)
+// TestKeys_VerifyLeeway lets a token in that is over by less than that, for as long.
+func TestKeys_VerifyLeeway(t *testing.T) {
+	s, k := newSigner(t)
+	issuer := tokens.Issuer{Leeway: time.Minute}
+	token, err := s.Sign(&tokens.Claims{Subject: "alice", Expires: now}, issuer, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := k.Verify(token, from, now.Add(30*time.Second))
-	if err != nil || !c.Until.Equal(now.Add(time.Minute)) {
+	c, err := k.Verify(token, issuer, now.Add(30*time.Second))
+	if err != nil || !c.Expires.Equal(now.Add(time.Minute)) {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if _, err := k.Verify(token, from, now.Add(2*time.Minute)); err == nil {
+	if _, err := k.Verify(token, issuer, now.Add(2*time.Minute)); err == nil {
 		t.Error("one that is over for longer is taken")
 	}
 }

@@ -2,7 +2,7 @@
 // a collector.
 //
 // It stands beside the way of a message: the hub hands it a finished hub.Trace (see
-// hub.Config.Trace), which it takes or drops at once. Everything else is done by a goroutine of its
+// hub.Config.OnTrace), which it takes or drops at once. Everything else is done by a goroutine of its
 // own, so that a collector that is slow or away costs messages nothing. Which messages are
 // traced is the hub's business.
 package tracing
@@ -27,20 +27,20 @@ import (
 )
 
 const (
-	// queueMost is how many traces wait for their turn: 2 MiB with 255 receivers each.
-	queueMost = 256
+	// maxQueuedTraces is how many traces wait for their turn: 2 MiB with 255 receivers each.
+	maxQueuedTraces = 256
 
-	// batchMost is how many spans are sent at once. The SDK takes 70 KiB for one with 255 events.
-	batchMost = 64
+	// maxBatchSpans is how many spans are sent at once. The SDK takes 70 KiB for one with 255 events.
+	maxBatchSpans = 64
 
-	// batchEvery is how long spans wait for others.
-	batchEvery = time.Second
+	// batchInterval is how long spans wait for others.
+	batchInterval = time.Second
 
-	// patience is how long one batch is tried.
-	patience = 30 * time.Second
+	// exportTimeout is how long one batch is tried.
+	exportTimeout = 30 * time.Second
 
-	// path is where collectors expect traces, if the endpoint names none.
-	path = "/v1/traces"
+	// defaultPath is where collectors expect traces, if the endpoint names none.
+	defaultPath = "/v1/traces"
 )
 
 // Config is what a Tracer needs to know. All fields must be set.
@@ -53,15 +53,15 @@ type Config struct {
 // Tracer sends traces to a collector. Create one with New. All methods may be called concurrently.
 type Tracer struct {
 	// Static after New.
-	exporter sdktrace.SpanExporter
-	spans    trace.Tracer
-	troubles troubles
-	queue    chan hub.Trace
-	life     context.Context // of the sending
-	cut      func()          // ends it
-	closing  func()
-	closed   chan struct{} // by closing
-	done     chan struct{} // closed when nothing of it runs any more
+	exporter     sdktrace.SpanExporter
+	tracer       trace.Tracer
+	exportErrors exportErrors
+	queue        chan hub.Trace
+	ctx          context.Context // of the sending
+	cancel       func()          // ends it
+	closeOnce    func()
+	closed       chan struct{} // by closing
+	done         chan struct{} // closed when nothing of it runs any more
 
 	batch []sdktrace.ReadOnlySpan // owned by run
 }
@@ -71,44 +71,44 @@ type Tracer struct {
 // environment (OTEL_EXPORTER_OTLP_HEADERS and so on). Errors of OpenTelemetry are logged from now on,
 // those of the whole process.
 func New(c Config) (*Tracer, error) {
-	at, err := url.Parse(c.Endpoint)
+	endpoint, err := url.Parse(c.Endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("cannot trace: %w", err)
 	}
-	if at.Path == "" || at.Path == "/" {
-		at.Path = path
+	if endpoint.Path == "" || endpoint.Path == "/" {
+		endpoint.Path = defaultPath
 	}
-	exporter, err := otlptracehttp.New(context.Background(), otlptracehttp.WithEndpointURL(at.String()),
+	exporter, err := otlptracehttp.New(context.Background(), otlptracehttp.WithEndpointURL(endpoint.String()),
 		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{
-			Enabled: true, InitialInterval: time.Second, MaxInterval: patience / 3, MaxElapsedTime: patience,
+			Enabled: true, InitialInterval: time.Second, MaxInterval: exportTimeout / 3, MaxElapsedTime: exportTimeout,
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("cannot trace: %w", err)
 	}
 	t := newTracer(c, exporter)
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { t.troubles.tell(err, 0) }))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { t.exportErrors.record(err, 0) }))
 	return t, nil
 }
 
 // newTracer returns a Tracer that hands its spans to exporter.
 func newTracer(c Config, exporter sdktrace.SpanExporter) *Tracer {
-	life, cut := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	t := &Tracer{
-		exporter: exporter, queue: make(chan hub.Trace, queueMost), life: life, cut: cut,
+		exporter: exporter, queue: make(chan hub.Trace, maxQueuedTraces), ctx: ctx, cancel: cancel,
 		closed: make(chan struct{}), done: make(chan struct{}),
-		troubles: troubles{logger: c.Logger},
+		exportErrors: exportErrors{logger: c.Logger},
 	}
-	t.closing = sync.OnceFunc(func() { close(t.closed) })
-	about, err := resource.New(life, resource.WithHost(), resource.WithTelemetrySDK(),
+	t.closeOnce = sync.OnceFunc(func() { close(t.closed) })
+	res, err := resource.New(ctx, resource.WithHost(), resource.WithTelemetrySDK(),
 		resource.WithAttributes(semconv.ServiceName("go-message-hub"), semconv.ServiceVersion(c.Version)),
 		resource.WithFromEnv()) // which may name another service
 	if err != nil {
-		t.troubles.tell(err, 0)
+		t.exportErrors.record(err, 0)
 	}
-	t.spans = sdktrace.NewTracerProvider(
+	t.tracer = sdktrace.NewTracerProvider(
 		sdktrace.WithSampler(sdktrace.AlwaysSample()), // the hub has drawn its sample
-		sdktrace.WithResource(about),
-		sdktrace.WithSpanProcessor(collector{t}),
+		sdktrace.WithResource(res),
+		sdktrace.WithSpanProcessor(batchProcessor{t}),
 		sdktrace.WithRawSpanLimits(sdktrace.SpanLimits{
 			AttributeCountLimit: 16, AttributeValueLengthLimit: 256,
 			EventCountLimit: wire.MaxReceivers, AttributePerEventCountLimit: 4,
@@ -133,83 +133,83 @@ func (t *Tracer) Observe(tr hub.Trace) bool {
 // Close sends what is left until ctx ends, and returns when nothing of the Tracer runs any more. It
 // may be called more than once.
 func (t *Tracer) Close(ctx context.Context) {
-	t.closing()
+	t.closeOnce()
 	select {
 	case <-t.done:
 		return
 	case <-ctx.Done():
 	}
-	t.cut()
+	t.cancel()
 	<-t.done
 }
 
 // run makes spans and sends them in batches.
 func (t *Tracer) run() {
 	defer close(t.done)
-	defer t.cut()
-	tick := time.NewTicker(batchEvery)
+	defer t.cancel()
+	tick := time.NewTicker(batchInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case tr := <-t.queue:
-			t.span(&tr)
-			if len(t.batch) < batchMost {
+			t.recordSpan(&tr)
+			if len(t.batch) < maxBatchSpans {
 				continue
 			}
 		case <-tick.C:
-			t.fill()
+			t.drainQueue()
 		case <-t.closed:
-			t.finish()
+			t.flush()
 			return
 		}
-		t.send()
+		t.export()
 	}
 }
 
-// fill adds to the batch what waits, as far as there is room.
-func (t *Tracer) fill() {
-	for len(t.queue) > 0 && len(t.batch) < batchMost {
+// drainQueue adds to the batch what waits, as far as there is room.
+func (t *Tracer) drainQueue() {
+	for len(t.queue) > 0 && len(t.batch) < maxBatchSpans {
 		tr := <-t.queue
-		t.span(&tr)
+		t.recordSpan(&tr)
 	}
 }
 
-// finish sends what is left.
-func (t *Tracer) finish() {
-	for t.fill(); len(t.batch) > 0; t.fill() {
-		t.send()
+// flush sends what is left.
+func (t *Tracer) flush() {
+	for t.drainQueue(); len(t.batch) > 0; t.drainQueue() {
+		t.export()
 	}
-	if err := t.exporter.Shutdown(t.life); err != nil && t.life.Err() == nil {
-		t.troubles.tell(err, 0)
+	if err := t.exporter.Shutdown(t.ctx); err != nil && t.ctx.Err() == nil {
+		t.exportErrors.record(err, 0)
 	}
-	t.troubles.tellRest()
+	t.exportErrors.flush()
 }
 
-// send sends the spans of the batch, or gives them up.
-func (t *Tracer) send() {
+// export sends the spans of the batch, or gives them up.
+func (t *Tracer) export() {
 	if len(t.batch) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(t.life, patience)
+	ctx, cancel := context.WithTimeout(t.ctx, exportTimeout)
 	defer cancel()
 	if err := t.exporter.ExportSpans(ctx, t.batch); err != nil {
-		t.troubles.tell(err, len(t.batch))
+		t.exportErrors.record(err, len(t.batch))
 	}
 	clear(t.batch)
 	t.batch = t.batch[:0]
 }
 
-// collector gathers spans that have ended. They do so in the goroutine that sends them.
-type collector struct{ *Tracer }
+// batchProcessor gathers spans that have ended. They do so in the goroutine that sends them.
+type batchProcessor struct{ *Tracer }
 
 // OnStart implements sdktrace.SpanProcessor, like the following.
-func (c collector) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+func (c batchProcessor) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
 
 // OnEnd adds a span to the batch.
-func (c collector) OnEnd(s sdktrace.ReadOnlySpan) { c.batch = append(c.batch, s) }
+func (c batchProcessor) OnEnd(s sdktrace.ReadOnlySpan) { c.batch = append(c.batch, s) }
 
 // Shutdown does nothing: see Tracer.Close.
-func (c collector) Shutdown(context.Context) error { return nil }
+func (c batchProcessor) Shutdown(context.Context) error { return nil }
 
 // ForceFlush does nothing.
-func (c collector) ForceFlush(context.Context) error { return nil }
+func (c batchProcessor) ForceFlush(context.Context) error { return nil }

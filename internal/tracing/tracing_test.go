@@ -25,25 +25,25 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-var began = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+var startTime = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 
-// message returns a trace of a message to so many receivers, all of whom get it.
-func message(receivers int) hub.Trace {
-	tr := hub.Trace{Version: 2, Sender: 1<<64 - 1, Seq: 7, Body: 100, Read: began}
+// testTrace returns a trace of a message to so many receivers, all of whom get it.
+func testTrace(receivers int) hub.Trace {
+	tr := hub.Trace{Version: 2, Sender: 1<<64 - 1, Seq: 7, BodyLen: 100, ReadAt: startTime}
 	for i := range receivers {
-		tr.Receivers = append(tr.Receivers, hub.Traced{
+		tr.Receivers = append(tr.Receivers, hub.ReceiverTrace{
 			ID: uint64(10 + i), Fate: wire.FateWritten, Queued: time.Millisecond, Decided: time.Duration(i+2) * time.Millisecond,
 		})
 	}
 	return tr
 }
 
-// spansOf returns the spans of traces.
-func spansOf(t *testing.T, all ...hub.Trace) tracetest.SpanStubs {
+// exportSpans returns the spans of traces.
+func exportSpans(t *testing.T, traces ...hub.Trace) tracetest.SpanStubs {
 	t.Helper()
-	exporter := &keeper{InMemoryExporter: tracetest.NewInMemoryExporter()}
+	exporter := &keepingExporter{InMemoryExporter: tracetest.NewInMemoryExporter()}
 	s := newTracer(Config{Version: "v1.2.3", Logger: slog.New(slog.DiscardHandler)}, exporter)
-	for _, tr := range all {
+	for _, tr := range traces {
 		if !s.Observe(tr) {
 			t.Error("a trace was not taken")
 		}
@@ -52,37 +52,37 @@ func spansOf(t *testing.T, all ...hub.Trace) tracetest.SpanStubs {
 	return exporter.GetSpans()
 }
 
-// keeper does not forget the spans at the end.
-type keeper struct{ *tracetest.InMemoryExporter }
+// keepingExporter does not forget the spans at the end.
+type keepingExporter struct{ *tracetest.InMemoryExporter }
 
-func (k *keeper) Shutdown(context.Context) error { return nil }
+func (k *keepingExporter) Shutdown(context.Context) error { return nil }
 
-// attributes returns them as text.
-func attributes(list []attribute.KeyValue) map[string]string {
-	all := make(map[string]string)
+// attributeMap returns them as text.
+func attributeMap(list []attribute.KeyValue) map[string]string {
+	m := make(map[string]string)
 	for _, a := range list {
-		all[string(a.Key)] = a.Value.String()
+		m[string(a.Key)] = a.Value.String()
 	}
-	return all
+	return m
 }
 
 func checkAttributes(t *testing.T, got []attribute.KeyValue, want map[string]string) {
 	t.Helper()
-	if got := attributes(got); fmt.Sprint(got) != fmt.Sprint(want) {
+	if got := attributeMap(got); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("attributes\n%v, want\n%v", got, want)
 	}
 }
 
-func TestASpanOfEachMessage(t *testing.T) {
-	classic := message(1)
+func TestTracer_SpanPerMessage(t *testing.T) {
+	classic := testTrace(1)
 	classic.Version, classic.Seq, classic.Sender = 1, 0, 5
-	classic.Receivers = append(classic.Receivers, hub.Traced{ID: 9, Fate: wire.FateUnknown, Decided: time.Microsecond})
-	spans := spansOf(t, message(2), classic)
+	classic.Receivers = append(classic.Receivers, hub.ReceiverTrace{ID: 9, Fate: wire.FateUnknown, Decided: time.Microsecond})
+	spans := exportSpans(t, testTrace(2), classic)
 	if len(spans) != 2 {
 		t.Fatalf("%d spans, want 2", len(spans))
 	}
 	s := spans[0]
-	if s.Name != "send" || s.SpanKind != trace.SpanKindServer || !s.StartTime.Equal(began) || !s.EndTime.Equal(began.Add(3*time.Millisecond)) || s.Status.Code != codes.Unset {
+	if s.Name != "send" || s.SpanKind != trace.SpanKindServer || !s.StartTime.Equal(startTime) || !s.EndTime.Equal(startTime.Add(3*time.Millisecond)) || s.Status.Code != codes.Unset {
 		t.Errorf("span %+v", s)
 	}
 	checkAttributes(t, s.Attributes, map[string]string{
@@ -91,22 +91,22 @@ func TestASpanOfEachMessage(t *testing.T) {
 		"network.protocol.name": "messagehub", "network.protocol.version": "2", "messagehub.receivers": "2", "messagehub.receivers.written": "2",
 	})
 	for i, e := range s.Events {
-		if e.Name != "written" || !e.Time.Equal(began.Add(time.Duration(i+2)*time.Millisecond)) {
+		if e.Name != "written" || !e.Time.Equal(startTime.Add(time.Duration(i+2)*time.Millisecond)) {
 			t.Errorf("event %+v", e)
 		}
 		checkAttributes(t, e.Attributes, map[string]string{"messagehub.receiver.id": fmt.Sprint(10 + i), "messagehub.receiver.queued_after": "0.001"})
 	}
-	about := attributes(s.Resource.Attributes())
-	if about["service.name"] != "go-message-hub" || about["service.version"] != "v1.2.3" {
-		t.Errorf("sent by %v", about)
+	res := attributeMap(s.Resource.Attributes())
+	if res["service.name"] != "go-message-hub" || res["service.version"] != "v1.2.3" {
+		t.Errorf("sent by %v", res)
 	}
 
 	s = spans[1]
 	if s.Name != "relay" || s.Status.Code != codes.Error || s.Status.Description != "not written to 1 of 2 receivers" || len(s.Events) != 2 {
 		t.Fatalf("span %+v", s)
 	}
-	if all := attributes(s.Attributes); all["messaging.operation.name"] != "relay" || all["network.protocol.version"] != "1" || all["messaging.message.id"] != "" {
-		t.Errorf("attributes %v", all)
+	if attrs := attributeMap(s.Attributes); attrs["messaging.operation.name"] != "relay" || attrs["network.protocol.version"] != "1" || attrs["messaging.message.id"] != "" {
+		t.Errorf("attributes %v", attrs)
 	}
 	if e := s.Events[1]; e.Name != "unknown" {
 		t.Errorf("event %+v", e)
@@ -114,79 +114,79 @@ func TestASpanOfEachMessage(t *testing.T) {
 	checkAttributes(t, s.Events[1].Attributes, map[string]string{"messagehub.receiver.id": "9"})
 }
 
-func TestASpanHasAnEventForEveryReceiver(t *testing.T) {
-	s := spansOf(t, message(wire.MaxReceivers))[0]
+func TestTracer_EventPerReceiver(t *testing.T) {
+	s := exportSpans(t, testTrace(wire.MaxReceivers))[0]
 	if len(s.Events) != wire.MaxReceivers || s.DroppedEvents != 0 || s.DroppedAttributes != 0 {
 		t.Errorf("%d events, %d dropped, %d attributes dropped", len(s.Events), s.DroppedEvents, s.DroppedAttributes)
 	}
 }
 
-// TestASpanOfWhatIsNotDecided lasts until now.
-func TestASpanOfWhatIsNotDecided(t *testing.T) {
-	tr := message(2)
+// TestTracer_UndecidedReceiver lasts until now.
+func TestTracer_UndecidedReceiver(t *testing.T) {
+	tr := testTrace(2)
 	tr.Receivers[0].Fate, tr.Receivers[0].Decided = wire.FateQueued, 0
-	s := spansOf(t, tr)[0]
+	s := exportSpans(t, tr)[0]
 	if s.Status.Code != codes.Error || s.Events[0].Name != "queued" || time.Since(s.EndTime) > time.Minute || s.EndTime.After(time.Now()) {
 		t.Errorf("span %+v", s)
 	}
 }
 
-func TestTheEnvironmentNamesTheService(t *testing.T) {
+func TestTracer_ServiceNameFromEnvironment(t *testing.T) {
 	t.Setenv("OTEL_SERVICE_NAME", "hub of the west")
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-	about := attributes(spansOf(t, message(1))[0].Resource.Attributes())
-	if about["service.name"] != "hub of the west" || about["deployment.environment.name"] != "test" || about["service.version"] != "v1.2.3" {
-		t.Errorf("sent by %v", about)
+	res := attributeMap(exportSpans(t, testTrace(1))[0].Resource.Attributes())
+	if res["service.name"] != "hub of the west" || res["deployment.environment.name"] != "test" || res["service.version"] != "v1.2.3" {
+		t.Errorf("sent by %v", res)
 	}
 }
 
-// stubborn is an exporter that takes as long as it is left, and takes nothing.
-type stubborn struct{ tried atomic.Int32 }
+// hangingExporter is an exporter that takes as long as it is left, and takes nothing.
+type hangingExporter struct{ attempts atomic.Int32 }
 
-func (s *stubborn) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	s.tried.Add(1)
+func (s *hangingExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	s.attempts.Add(1)
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-func (s *stubborn) Shutdown(context.Context) error { return errors.New("it does not end") }
+func (s *hangingExporter) Shutdown(context.Context) error { return errors.New("it does not end") }
 
-// TestACollectorThatHangs in virtual time: nobody waits for it, what is too much is refused, a line
+// TestTracer_CollectorHangs in virtual time: nobody waits for it, what is too much is refused, a line
 // a minute tells of it, and the end comes when it must.
-func TestACollectorThatHangs(t *testing.T) {
+func TestTracer_CollectorHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		exporter := new(stubborn)
+		exporter := new(hangingExporter)
 		s := newTracer(Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, exporter)
-		first := time.Now()
-		taken := 0
-		for range 10 * queueMost {
-			if s.Observe(message(1)) {
-				taken++
+		start := time.Now()
+		accepted := 0
+		for range 10 * maxQueuedTraces {
+			if s.Observe(testTrace(1)) {
+				accepted++
 			}
 			synctest.Wait()
 		}
-		if waited := time.Since(first); waited != 0 {
+		if waited := time.Since(start); waited != 0 {
 			t.Errorf("whoever has a trace waited for %v", waited)
 		}
-		if most := queueMost + batchMost; taken != most {
-			t.Errorf("%d traces were taken, want %d", taken, most)
+		if maxAccepted := maxQueuedTraces + maxBatchSpans; accepted != maxAccepted {
+			t.Errorf("%d traces were taken, want %d", accepted, maxAccepted)
 		}
 		<-time.After(10 * time.Minute)
 		synctest.Wait()
-		if want := taken / batchMost; int(exporter.tried.Load()) != want {
-			t.Errorf("%d batches were tried, want %d", exporter.tried.Load(), want)
+		if want := accepted / maxBatchSpans; int(exporter.attempts.Load()) != want {
+			t.Errorf("%d batches were tried, want %d", exporter.attempts.Load(), want)
 		}
 		if lines := strings.Count(log.String(), "\n"); lines != 3 || !strings.Contains(log.String(), "spans_lost=64") { // 5 batches of 30 s
 			t.Errorf("%d lines: %s", lines, &log)
 		}
-		s.Observe(message(1))
+		s.Observe(testTrace(1))
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		closing := time.Now()
+		closeStart := time.Now()
 		s.Close(ctx)
 		s.Close(ctx)
-		if took := time.Since(closing); took != 3*time.Second {
+		if took := time.Since(closeStart); took != 3*time.Second {
 			t.Errorf("the end took %v", took)
 		}
 		if !strings.HasSuffix(log.String(), "spans_lost=1\n") {
@@ -195,8 +195,8 @@ func TestACollectorThatHangs(t *testing.T) {
 	})
 }
 
-// TestTracesReachACollector goes over HTTP, with what the environment adds.
-func TestTracesReachACollector(t *testing.T) {
+// TestTracer_ExportsOverHTTP goes over HTTP, with what the environment adds.
+func TestTracer_ExportsOverHTTP(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret-of-the-collector")
 	t.Setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off") // is none of its business
@@ -206,13 +206,13 @@ func TestTracesReachACollector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Observe(message(wire.MaxReceivers))
-	for range 3*batchMost - 1 { // more than a batch, less than the queue; small, for a machine that is busy
-		s.Observe(message(1))
+	s.Observe(testTrace(wire.MaxReceivers))
+	for range 3*maxBatchSpans - 1 { // more than a batch, less than the queue; small, for a machine that is busy
+		s.Observe(testTrace(1))
 	}
 	s.Close(t.Context())
-	spans := c.Await(t, 3*batchMost)
-	if len(spans) != 3*batchMost || len(spans[0].Events) != wire.MaxReceivers || spans[0].DroppedEventsCount != 0 {
+	spans := c.Await(t, 3*maxBatchSpans)
+	if len(spans) != 3*maxBatchSpans || len(spans[0].Events) != wire.MaxReceivers || spans[0].DroppedEventsCount != 0 {
 		t.Errorf("%d spans, the first with %d events", len(spans), len(spans[0].Events))
 	}
 	raw, headers := c.Sent()
@@ -224,8 +224,8 @@ func TestTracesReachACollector(t *testing.T) {
 	}
 }
 
-// TestACollectorThatRefuses answers with a page.
-func TestACollectorThatRefuses(t *testing.T) {
+// TestTracer_CollectorRejects answers with a page.
+func TestTracer_CollectorRejects(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, strings.Repeat("no! ", 10_000), http.StatusForbidden)
 	}))
@@ -235,14 +235,14 @@ func TestACollectorThatRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Observe(message(1))
+	s.Observe(testTrace(1))
 	s.Close(t.Context())
 	if text := log.String(); strings.Count(text, "\n") != 1 || len(text) > 500 || !strings.Contains(text, "403") || !strings.Contains(text, "/elsewhere") || !strings.Contains(text, "spans_lost=1") {
 		t.Errorf("logged %s", text)
 	}
 }
 
-func TestEndpointsThatCannotBe(t *testing.T) {
+func TestNew_InvalidEndpoint(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", "") // as if it were not set
 	if s, err := New(Config{Endpoint: "http://[", Logger: slog.New(slog.DiscardHandler)}); err == nil {
 		s.Close(t.Context())

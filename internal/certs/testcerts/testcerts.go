@@ -32,7 +32,7 @@ func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{t: t, key: newKey(t)}
 	template := &x509.Certificate{
-		SerialNumber: serial(t), Subject: pkix.Name{CommonName: "authority of " + t.Name()},
+		SerialNumber: newSerial(t), Subject: pkix.Name{CommonName: "authority of " + t.Name()},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
@@ -53,9 +53,9 @@ func (a *Authority) Pool() *x509.CertPool {
 	return p
 }
 
-// File writes the authority's certificate to a file.
-func (a *Authority) File() string {
-	return write(a.t, "ca.pem", pemOf("CERTIFICATE", a.der))
+// WriteFile writes the authority's certificate to a file.
+func (a *Authority) WriteFile() string {
+	return writeFile(a.t, "ca.pem", encodePEM("CERTIFICATE", a.der))
 }
 
 // Pair is a certificate and its key, in PEM.
@@ -63,18 +63,18 @@ type Pair struct{ Cert, Key []byte }
 
 // Issue makes a certificate for names, addresses or URIs that is good until then. The first one is
 // the common name as well.
-func (a *Authority) Issue(until time.Time, names ...string) Pair {
+func (a *Authority) Issue(notAfter time.Time, names ...string) Pair {
 	a.t.Helper()
-	return a.IssueAs(until, names[0], names...)
+	return a.IssueAs(notAfter, names[0], names...)
 }
 
 // IssueAs is Issue with another common name, perhaps without others.
-func (a *Authority) IssueAs(until time.Time, common string, names ...string) Pair {
+func (a *Authority) IssueAs(notAfter time.Time, commonName string, names ...string) Pair {
 	a.t.Helper()
 	key := newKey(a.t)
 	template := &x509.Certificate{
-		SerialNumber: serial(a.t), Subject: pkix.Name{CommonName: common},
-		NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
+		SerialNumber: newSerial(a.t), Subject: pkix.Name{CommonName: commonName},
+		NotBefore: notAfter.Add(-24 * time.Hour), NotAfter: notAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, name := range names {
@@ -94,15 +94,15 @@ func (a *Authority) IssueAs(until time.Time, common string, names ...string) Pai
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return Pair{pemOf("CERTIFICATE", der), pemOf("PRIVATE KEY", secret)}
+	return Pair{encodePEM("CERTIFICATE", der), encodePEM("PRIVATE KEY", keyDER)}
 }
 
-// Local makes a certificate for this machine that is good for an hour.
-func (a *Authority) Local() Pair {
+// IssueLocal makes a certificate for this machine that is good for an hour.
+func (a *Authority) IssueLocal() Pair {
 	a.t.Helper()
 	return a.Issue(time.Now().Add(time.Hour), "localhost", "127.0.0.1", "::1")
 }
@@ -117,13 +117,13 @@ func (p Pair) TLS(t testing.TB) tls.Certificate {
 	return c
 }
 
-// Files writes the pair to files.
-func (p Pair) Files(t testing.TB) (cert, key string) {
+// WriteFiles writes the pair to files.
+func (p Pair) WriteFiles(t testing.TB) (cert, key string) {
 	t.Helper()
-	return write(t, "cert.pem", p.Cert), write(t, "key.pem", p.Key)
+	return writeFile(t, "cert.pem", p.Cert), writeFile(t, "key.pem", p.Key)
 }
 
-func write(t testing.TB, name string, text []byte) string {
+func writeFile(t testing.TB, name string, text []byte) string {
 	t.Helper()
 	name = filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(name, text, 0o600); err != nil {
@@ -132,7 +132,7 @@ func write(t testing.TB, name string, text []byte) string {
 	return name
 }
 
-func pemOf(kind string, der []byte) []byte {
+func encodePEM(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
@@ -145,7 +145,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func serial(t testing.TB) *big.Int {
+func newSerial(t testing.TB) *big.Int {
 	t.Helper()
 	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {

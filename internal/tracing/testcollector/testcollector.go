@@ -30,31 +30,31 @@ type Collector struct {
 	requests []*coltracepb.ExportTraceServiceRequest
 	raw      []byte
 	headers  []http.Header
-	more     chan struct{} // closed when something comes
+	arrived  chan struct{} // closed when something comes
 }
 
 // Start returns a collector that answers.
 func Start(t testing.TB) *Collector {
 	t.Helper()
-	c := &Collector{more: make(chan struct{})}
-	c.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.take(t, w, r) }))
+	c := &Collector{arrived: make(chan struct{})}
+	c.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.handleExport(t, w, r) }))
 	c.URL = c.server.URL
 	t.Cleanup(c.server.Close)
 	return c
 }
 
-func (c *Collector) take(t testing.TB, w http.ResponseWriter, r *http.Request) {
+func (c *Collector) handleExport(t testing.TB, w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/v1/traces" {
 		t.Errorf("traces were sent to %s", r.URL.Path)
 	}
 	body := io.Reader(r.Body)
 	if r.Header.Get("Content-Encoding") == "gzip" {
-		packed, err := gzip.NewReader(r.Body)
+		zr, err := gzip.NewReader(r.Body)
 		if err != nil {
 			t.Errorf("what was sent is not gzip: %v", err)
 			return
 		}
-		body = packed
+		body = zr
 	}
 	raw, err := io.ReadAll(body)
 	if err != nil {
@@ -67,42 +67,42 @@ func (c *Collector) take(t testing.TB, w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.requests, c.raw, c.headers = append(c.requests, request), append(c.raw, raw...), append(c.headers, r.Header.Clone())
-	close(c.more)
-	c.more = make(chan struct{})
+	close(c.arrived)
+	c.arrived = make(chan struct{})
 }
 
-// patience is how long Await waits.
-const patience = 3 * time.Minute
+// awaitTimeout is how long Await waits.
+const awaitTimeout = 3 * time.Minute
 
 // Await returns all spans once there are n of them. It fails the test if that takes too long: what
 // a Tracer could not send is lost.
 func (c *Collector) Await(t testing.TB, n int) []*Span {
 	t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(awaitTimeout)
 	for {
-		spans, more := c.spans()
+		spans, arrived := c.spans()
 		if len(spans) >= n {
 			return spans
 		}
 		select {
-		case <-more:
+		case <-arrived:
 		case <-timeout:
 			t.Fatalf("%d spans came, want %d", len(spans), n)
 		}
 	}
 }
 
-func (c *Collector) spans() (all []*Span, more <-chan struct{}) {
+func (c *Collector) spans() (spans []*Span, arrived <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, request := range c.requests {
 		for _, r := range request.ResourceSpans {
 			for _, s := range r.ScopeSpans {
-				all = append(all, s.Spans...)
+				spans = append(spans, s.Spans...)
 			}
 		}
 	}
-	return all, c.more
+	return spans, c.arrived
 }
 
 // Resource returns the attributes of who sends the spans.
@@ -124,9 +124,9 @@ func (c *Collector) Sent() ([]byte, []http.Header) {
 
 // Attributes returns those that are text.
 func Attributes(list []*commonpb.KeyValue) map[string]string {
-	all := make(map[string]string)
+	attrs := make(map[string]string)
 	for _, a := range list {
-		all[a.Key] = a.Value.GetStringValue()
+		attrs[a.Key] = a.Value.GetStringValue()
 	}
-	return all
+	return attrs
 }

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/tokens"
+)
+
+// credentials are what a hub with TLS and tokens needs, and its clients.
+type credentials struct {
+	certFile, keyFile, authKeysFile string // files
+	clientTLS                       *tls.Config
+	token                           string
+	signer                          *tokens.Signer
+}
+
+// newCredentials makes them anew.
+func (p *programs) newCredentials() (*credentials, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	creds := &credentials{clientTLS: &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "127.0.0.1"}}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	creds.clientTLS.RootCAs.AppendCertsFromPEM(cert)
+	private, public, err := tokens.GenerateKey()
+	if err != nil {
+		return nil, err
+	}
+	if creds.signer, err = tokens.ParseSigner(private); err != nil {
+		return nil, err
+	}
+	if creds.token, err = creds.tokenFor(0); err != nil {
+		return nil, err
+	}
+	for name, file := range map[string]struct {
+		path *string
+		text []byte
+	}{
+		"cert.pem": {&creds.certFile, cert}, "key.pem": {&creds.keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})}, "keys.pub": {&creds.authKeysFile, public},
+	} {
+		if *file.path, err = p.writeFile(name, string(file.text)); err != nil {
+			return nil, err
+		}
+	}
+	return creds, nil
+}
+
+// serverFlags are those of start_server for them.
+func (creds *credentials) serverFlags() []string {
+	return []string{"-tls-cert=" + creds.certFile, "-tls-key=" + creds.keyFile, "-auth-keys=" + creds.authKeysFile}
+}
+
+// tokenFor returns a token for a client with an id, or without one.
+func (creds *credentials) tokenFor(id uint64) (string, error) {
+	claims := &tokens.Claims{Subject: fmt.Sprint("bench-", id), ID: id, Expires: time.Now().Add(24 * time.Hour)}
+	return creds.signer.Sign(claims, tokens.Issuer{}, time.Now())
+}

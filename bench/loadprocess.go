@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os/exec"
+)
+
+// loadProcess is the load program at work on a server.
+type loadProcess struct {
+	cmd    *exec.Cmd
+	output *bufio.Reader
+	stderr bytes.Buffer
+}
+
+// startLoad starts a mode of the load program.
+func startLoad(ctx context.Context, p *programs, mode, system, addr string, args ...string) (*loadProcess, error) {
+	return startLoadCommand(exec.CommandContext(ctx, p.path("load"), append([]string{mode, "-system=" + system, "-addr=" + addr}, args...)...))
+}
+
+// startLoadCommand starts the load program however it is to be called.
+func startLoadCommand(cmd *exec.Cmd) (*loadProcess, error) {
+	l := &loadProcess{cmd: cmd}
+	l.cmd.Stderr = &l.stderr
+	stdout, err := l.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	l.output = bufio.NewReader(stdout)
+	if err := l.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the load: %w", err)
+	}
+	return l, nil
+}
+
+// waitUntilMoving waits until the clients of a move are connected, or a flood begins.
+func (l *loadProcess) waitUntilMoving() error {
+	if line, err := l.output.ReadString('\n'); err != nil || line != "moving\n" {
+		l.kill()
+		return fmt.Errorf("load said %q: %w\n%s", line, err, l.stderr.String())
+	}
+	return nil
+}
+
+func (l *loadProcess) kill() {
+	l.cmd.Process.Kill()
+	l.cmd.Wait()
+}
+
+// runLoad runs a mode that prints nothing but its result to the end.
+func runLoad(ctx context.Context, p *programs, mode, system, addr string, args ...string) (*measurement, error) {
+	l, err := startLoad(ctx, p, mode, system, addr, args...)
+	if err != nil {
+		return nil, err
+	}
+	return l.finish()
+}
+
+// runMove runs a move to the end.
+func runMove(ctx context.Context, p *programs, system, addr string, args ...string) (*measurement, error) {
+	l, err := startLoad(ctx, p, "move", system, addr, args...)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.waitUntilMoving(); err != nil {
+		return nil, err
+	}
+	return l.finish()
+}
+
+// finish waits for the end and reads the result, whose names are those of measured.
+func (l *loadProcess) finish() (*measurement, error) {
+	b, readErr := io.ReadAll(l.output)
+	if err := l.cmd.Wait(); err != nil {
+		return nil, fmt.Errorf("load: %w\n%s", err, l.stderr.String())
+	}
+	if readErr != nil {
+		return nil, readErr
+	}
+	m := &measurement{LoadCPU: processCPUSeconds(l.cmd)}
+	return m, json.Unmarshal(b, m)
+}

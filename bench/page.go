@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// page is a Markdown file in which results stand between markers:
+//
+//	<!-- bench:small -->
+//	…
+//	<!-- /bench:small -->
+//
+// What is outside of them is left alone.
+type page struct {
+	file string
+}
+
+// chartsDir is the folder of the pictures, beside the page.
+const chartsDir = "charts"
+
+// check returns an error unless the page has the markers of all sections, so that
+// nobody learns after an hour that the figures have no place.
+func (p page) check(sections []string) error {
+	b, err := os.ReadFile(p.file)
+	if err != nil {
+		return err
+	}
+	for _, name := range sections {
+		if _, err := replaceSection(string(b), name, ""); err != nil {
+			return fmt.Errorf("%s: %w", p.file, err)
+		}
+	}
+	return nil
+}
+
+// writeSection writes a section.
+func (p page) writeSection(name, text string) error {
+	b, err := os.ReadFile(p.file)
+	if err != nil {
+		return err
+	}
+	updated, err := replaceSection(string(b), name, text)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(p.file, []byte(updated), 0o644)
+}
+
+// writeResult draws the charts of a result and writes its section, with what it is a result of.
+func (p page) writeResult(r *result, provenance string) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s.%s %s\n\n%s", capitalize(r.Title), r.describeRounds(), provenance, r.table())
+	if r.scenario.note != "" {
+		fmt.Fprintf(&b, "\n%s\n", r.scenario.note)
+	}
+	folder := filepath.Join(filepath.Dir(p.file), chartsDir)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	for i, c := range r.scenario.charts {
+		name := r.scenario.name + ".svg"
+		if i > 0 {
+			name = fmt.Sprintf("%s-%d.svg", r.scenario.name, i+1)
+		}
+		if err := c.draw(r, filepath.Join(folder, name)); err != nil {
+			return fmt.Errorf("draw %s: %w", name, err)
+		}
+		fmt.Fprintf(&b, "\n![%s](%s/%s)\n", c.title, chartsDir, name)
+	}
+	return p.writeSection(r.scenario.name, b.String())
+}
+
+// describeRounds says what the figures of a table are.
+func (r *result) describeRounds() string {
+	if len(r.Rounds) == 1 {
+		return " One round."
+	}
+	return fmt.Sprintf(" Median of %d rounds (least–most).", len(r.Rounds))
+}
+
+// replaceSection returns a page with what stands between the markers of a section
+// replaced.
+func replaceSection(page, name, text string) (string, error) {
+	begin, end := "<!-- bench:"+name+" -->\n", "<!-- /bench:"+name+" -->\n"
+	before, tail, found := strings.Cut(page, begin)
+	if !found {
+		return "", fmt.Errorf("no line %q", strings.TrimSpace(begin))
+	}
+	_, after, found := strings.Cut(tail, end)
+	if !found {
+		return "", fmt.Errorf("no line %q behind its beginning", strings.TrimSpace(end))
+	}
+	return before + begin + text + end + after, nil
+}
+
+// capitalize returns a sentence with its first letter in upper case.
+func capitalize(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// workload is who sends what to whom.
+type workload struct {
+	clients         int
+	senders         int // the first of the clients; 0 is all
+	randomReceivers int // receivers of each message, drawn at random; 0 is everyone else
+	messages        int // of each sender
+	size            int // bytes of a body
+
+	// verify is how closely start_simulation looks, which then drives the hub: the
+	// figures are those that its users see. Without it, the load program does.
+	verify string
+
+	// divisors divides the messages of a system that would take minutes otherwise. Each
+	// still works for a second or more, and rates are compared.
+	divisors map[string]int
+
+	systems []string
+}
+
+// workloads are the scenarios that move messages as fast as they go.
+var workloads = map[string]workload{
+	// Nobody slows the senders of a peer down whose limits are raised: nats-server
+	// holds 2 GB in this, and with as many messages mosquitto would hold 7, and
+	// redis-server all of it, 12.
+	"default": {
+		clients: 100, messages: 100, size: 10240, verify: "header",
+		systems:  []string{"hub", "limit", "nats", "redis", "mosquitto"},
+		divisors: map[string]int{"redis": 4, "mosquitto": 4},
+	},
+	"small": {
+		clients: 100, messages: 1000, size: 128, verify: "header",
+		systems:  []string{"hub", "limit", "nats", "redis", "mosquitto"},
+		divisors: map[string]int{"nats": 2, "redis": 2, "mosquitto": 8},
+	},
+	"scattered": {
+		clients: 100, randomReceivers: 10, messages: 4000, size: 128,
+		systems:  []string{"hub", "nats", "redis", "mosquitto"},
+		divisors: map[string]int{"nats": 4, "redis": 4, "mosquitto": 16},
+	},
+	"tiny16": {
+		clients: 2, senders: 1, messages: 8_000_000, size: 16,
+		systems:  []string{"hub", "nats", "redis", "mosquitto"},
+		divisors: map[string]int{"nats": 4, "redis": 8, "mosquitto": 32},
+	},
+	"tiny128": {
+		clients: 2, senders: 1, messages: 5_000_000, size: 128,
+		systems:  []string{"hub", "nats", "redis", "mosquitto"},
+		divisors: map[string]int{"nats": 3, "redis": 5, "mosquitto": 20},
+	},
+	"heavy": {
+		clients: 255, messages: 1, size: 1_024_000, verify: "header",
+		systems: []string{"hub", "limit"},
+	},
+}
+
+// fanout returns to how many clients a message goes.
+func (wl *workload) fanout() int {
+	if wl.randomReceivers > 0 {
+		return wl.randomReceivers
+	}
+	return wl.clients - 1
+}
+
+// senderCount returns how many clients send.
+func (wl *workload) senderCount() int {
+	if wl.senders > 0 {
+		return wl.senders
+	}
+	return wl.clients
+}
+
+func (wl *workload) deliveries() uint64 {
+	return uint64(wl.senderCount()) * uint64(wl.fanout()) * uint64(wl.messages)
+}
+
+// describeReceivers says to whom a message goes.
+func (wl *workload) describeReceivers() string {
+	switch {
+	case wl.randomReceivers > 0:
+		return fmt.Sprintf("%d others drawn at random", wl.randomReceivers)
+	case wl.clients == 2:
+		return "the other"
+	default:
+		return "everyone else"
+	}
+}
+
+// describeSenders says which clients send.
+func (wl *workload) describeSenders() string {
+	switch wl.senderCount() {
+	case wl.clients:
+		return fmt.Sprintf("%d clients each send", wl.clients)
+	case 1:
+		return fmt.Sprintf("one of %d clients sends", wl.clients)
+	default:
+		return fmt.Sprintf("%d of %d clients each send", wl.senders, wl.clients)
+	}
+}
+
+// chartTitle says what the pattern is in a few words.
+func (wl *workload) chartTitle() string {
+	return capitalize(fmt.Sprintf("%s %s bytes to %s", wl.describeSenders(), formatNumber(float64(wl.size)), wl.describeReceivers()))
+}
+
+// title says it in all words.
+func (wl *workload) title() string {
+	return fmt.Sprintf("%s %s messages of %s bytes to %s: %s deliveries",
+		wl.describeSenders(), formatNumber(float64(wl.messages)), formatNumber(float64(wl.size)), wl.describeReceivers(), formatNumber(float64(wl.deliveries())))
+}
+
+// note says how the systems were driven.
+func (wl *workload) note() string {
+	text := "`load move` drives each system through its client library, and checks length, sender and order of every body. "
+	if wl.verify != "" {
+		text = "`start_simulation -i=0 -verify=" + wl.verify + "` drives the hub, `load move` the peers, each through its client " +
+			"library; it checks length, sender and order of every body. "
+	}
+	if slices.Contains(wl.systems, "limit") {
+		text += "The limit is two processes with as many sockets, one that writes the same bytes, 64 KiB at a time, " +
+			"and one that reads and discards them. "
+	}
+	if wl.randomReceivers > 0 {
+		text += "The hub takes one message for all its receivers; the others take one for each, as they know no other way. "
+	} else if wl.clients > 2 {
+		text += "Redis and mosquitto also hand each client its own messages, which are not counted. "
+	}
+	for _, system := range wl.systems {
+		if divisor := wl.divisors[system]; divisor > 0 {
+			text += fmt.Sprintf("Messages to %s: one for each %d. ", system, divisor)
+		}
+	}
+	return strings.TrimSpace(text)
+}
+
+// flags returns what the load program is told.
+func (wl *workload) flags() []string {
+	return []string{
+		"-clients=" + strconv.Itoa(wl.clients), "-senders=" + strconv.Itoa(wl.senders), "-to=" + strconv.Itoa(wl.randomReceivers),
+		"-messages=" + strconv.Itoa(wl.messages), "-size=" + strconv.Itoa(wl.size),
+	}
+}
+
+// forSystem returns the pattern as a system gets it.
+func (wl workload) forSystem(system string) workload {
+	if divisor := wl.divisors[system]; divisor > 0 {
+		wl.messages /= divisor
+	}
+	return wl
+}
+
+// rateHeading is that of the ratio by which patterns are judged.
+const rateHeading = "hub's rate ÷ its"
+
+// workloadScenario measures one of the patterns.
+func (b *bench) workloadScenario(name string) *scenario {
+	return b.newWorkloadScenario(name, workloads[name])
+}
+
+// newWorkloadScenario measures a pattern.
+func (b *bench) newWorkloadScenario(name string, wl workload) *scenario {
+	if b.verify != "" && wl.verify != "" {
+		wl.verify = b.verify
+	}
+	s := &scenario{
+		name: name, title: wl.title(), note: wl.note(),
+		columns: wl.columns(),
+		ratios: []ratio{
+			{heading: rateHeading, base: "hub", value: func(hub, other *measurement) float64 { return hub.rate() / other.rate() }},
+			{heading: "hub's CPU ÷ its, server and clients", base: "hub", value: func(hub, other *measurement) float64 { return hub.cpuPerDelivery() / other.cpuPerDelivery() }},
+		},
+		charts: []chart{{title: wl.chartTitle(), unit: rateColumn.heading, bars: []series{{value: rateColumn.value}}}},
+	}
+	for _, system := range wl.systems {
+		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context) (*measurement, error) {
+			return b.measureWorkload(ctx, system, wl.forSystem(system))
+		}})
+	}
+	return s
+}
+
+var rateColumn = column{heading: "million deliveries/s", value: func(m *measurement) float64 { return m.rate() / 1e6 }}
+
+// columns are the figures of a pattern. Times are for each delivery: some systems
+// have fewer.
+func (wl *workload) columns() []column {
+	megabyte := float64(wl.size) / 1e6
+	return []column{
+		rateColumn,
+		{heading: "MB/s of bodies", value: func(m *measurement) float64 { return m.rate() * megabyte }},
+		{heading: "server, peak resident MiB", value: func(m *measurement) float64 { return m.Server.PeakMiB }},
+		{heading: "server, CPU µs for a delivery", value: func(m *measurement) float64 { return m.Server.CPU / float64(m.Deliveries) * 1e6 }},
+		{heading: "clients, CPU µs for a delivery", value: func(m *measurement) float64 { return m.LoadCPU / float64(m.Deliveries) * 1e6 }},
+	}
+}
+
+// measureWorkload is one run of a pattern, with a server of its own.
+func (b *bench) measureWorkload(ctx context.Context, system string, wl workload) (*measurement, error) {
+	if system == "limit" {
+		return measureLimit(ctx, b.programs, wl, nil)
+	}
+	return b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
+		if system == "hub" && wl.verify != "" {
+			return simulate(ctx, b.programs, wl, addrFlags(s.addr)...)
+		}
+		return b.measureMove(ctx, s, wl.flags()...)
+	})
+}

@@ -1,0 +1,1222 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// testWelcome is what a hub of version 2 says, unless a test wants it otherwise.
+var testWelcome = wire.Welcome{
+	Version: wire.Version2, ID: 7, Resume: "secret", Hub: "a test", Epoch: 1,
+	MaxBody: 1000, MaxReceivers: 255, MaxReports: 2, Credit: 1000, Window: 2000, Keepalive: 10_000,
+}
+
+// testClient is a client whose hub is the test, over connections without buffers.
+type testClient struct {
+	t              testing.TB
+	client         *Client
+	hubs           chan *fakeHub // the other ends of the connections, in their order
+	events         chan Event    // all but those of attempts that have failed
+	failedAttempts chan Event    // those; what does not fit is dropped
+}
+
+// newTestClient makes a client of version 2 that is connected. The first hub is returned with it.
+func newTestClient(t testing.TB, change func(*Options)) (*testClient, *fakeHub) {
+	t.Helper()
+	return newTestClientWith(t, wire.Hello{Version: wire.Version2}, testWelcome, change)
+}
+
+// newTestClientWith is speak for a client that says hello in its own way, and a hub that answers so.
+func newTestClientWith(t testing.TB, hello wire.Hello, w wire.Welcome, change func(*Options)) (*testClient, *fakeHub) {
+	t.Helper()
+	tc := &testClient{t: t, hubs: make(chan *fakeHub, 100), events: make(chan Event, 100), failedAttempts: make(chan Event, 100)}
+	o := Options{Dial: tc.dial, OnEvent: tc.onEvent}
+	if change != nil {
+		change(&o)
+	}
+	made := runAsync(func() error {
+		var err error
+		tc.client, err = Dial(t.Context(), "", &o)
+		return err
+	})
+	h := <-tc.hubs
+	h.acceptHello(&hello, w)
+	if err := <-made; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		tc.client.fail(ErrClosed) // whatever the hub is
+		tc.client.Close()
+	})
+	return tc, h
+}
+
+func (tc *testClient) dial(context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	tc.t.Cleanup(func() { far.Close() })
+	tc.hubs <- &fakeHub{tc.t, far}
+	return near, nil
+}
+
+func (tc *testClient) onEvent(e Event) {
+	if e.Kind != EventReconnectFailed {
+		tc.events <- e
+		return
+	}
+	select {
+	case tc.failedAttempts <- e:
+	default:
+	}
+}
+
+// acceptHello answers a HELLO, which must be that.
+func (h *fakeHub) acceptHello(want *wire.Hello, w wire.Welcome) {
+	h.t.Helper()
+	h.wantHello(want)
+	h.sendWelcome(w)
+}
+
+// sendWelcome says WELCOME, and reads what the client says of one that makes it somebody new.
+func (h *fakeHub) sendWelcome(w wire.Welcome) {
+	h.t.Helper()
+	h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, w.ID))
+	if !w.Resumed {
+		h.wantBytes(wire.AppendAck(nil, 0))
+	}
+}
+
+// wantHello reads a HELLO, which must be that, with what is the same in each of them. What it says
+// of Read may be anything, unless something is wanted.
+func (h *fakeHub) wantHello(want *wire.Hello) {
+	h.t.Helper()
+	expected := *want
+	expected.Confirms, expected.Skip = true, true
+	typ, payload, err := h.readFrame()
+	got, _ := wire.ParseHello(payload)
+	if expected.Read == nil {
+		got.Read = nil
+	}
+	if got, want := wire.AppendHello(nil, &got), wire.AppendHello(nil, &expected); err != nil || typ != wire.TypeHello || !bytes.Equal(got, want) {
+		h.t.Errorf("the client sent a frame of type %#x: %q (%v), want %q", typ, got, err, want)
+	}
+	h.wantBytes(wire.AppendIdentityRequest(nil))
+}
+
+// resumedWelcome is how the hub greets one who comes back.
+func resumedWelcome(change func(*wire.Welcome)) wire.Welcome {
+	w := testWelcome
+	w.Resumed = true
+	change(&w)
+	return w
+}
+
+// wantEvent takes the next event.
+func (tc *testClient) wantEvent(kind EventKind) Event {
+	tc.t.Helper()
+	e := <-tc.events
+	if e.Kind != kind {
+		tc.t.Errorf("event %v (%v), want %v", e.Kind, e.Err, kind)
+	}
+	return e
+}
+
+// wantType reads the frame that must come next, and returns its payload.
+func (h *fakeHub) wantType(want wire.Type) ([]byte, error) {
+	h.t.Helper()
+	got, payload, err := h.readFrame()
+	if err != nil || got != want {
+		h.t.Errorf("a frame of type %d (%v), want %d", got, err, want)
+	}
+	return payload, err
+}
+
+func sendFrame(seq uint64, body string) []byte {
+	return wire.AppendSend(nil, seq, 0, 0, []uint64{1}, []byte(body))
+}
+
+func deliverFrame(seq uint64, flags wire.DeliverFlags) []byte {
+	return wire.AppendDeliver(nil, &wire.Deliver{Sender: 1, Seq: seq, Time: 1, Flags: flags, Body: []byte(fmt.Sprint(seq))})
+}
+
+// TestSendQueue_RespectsCredit looks at what is sent before the hub takes any of it.
+func TestSendQueue_RespectsCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 3000 })
+		body := strings.Repeat("x", 350) // costs 456 bytes: two of them fit
+		for range 6 {
+			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last := runAsync(func() error { return tc.client.Send(t.Context(), []uint64{1}, []byte(body)) })
+		if !isBlocked(last) {
+			t.Fatal("Send takes more than MaxQueued")
+		}
+		for _, seq := range []uint64{1, 3, 5} {
+			h.wantBytes(append(sendFrame(seq, body), sendFrame(seq+1, body)...))
+			h.wantSilence()
+			h.send(wire.AppendAck(nil, seq+1))
+		}
+		h.wantBytes(sendFrame(7, body))
+		if err := <-last; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestSendQueue_ReceiverCost looks at how much is sent to hubs that name what a receiver counts, and
+// to one that does not: for each the credit is that of four messages to ten receivers. Then another
+// hub goes on, which counts the default.
+func TestSendQueue_ReceiverCost(t *testing.T) {
+	const receivers = 10
+	for _, test := range []struct{ named, cost int }{{0, wire.DefaultReceiverCost}, {1, 1}, {16, 16}, {64, 64}} {
+		t.Run(fmt.Sprint(test.named), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				to, body := make([]uint64, receivers), []byte("message")
+				one := func(seq uint64) []byte { return wire.AppendSend(nil, seq, 0, 0, to, body) }
+				w := testWelcome
+				w.ReceiverCost, w.Credit = test.named, 4*wire.SendCost(receivers, len(body), test.cost)
+				tc, h := newTestClientWith(t, wire.Hello{Version: wire.Version2}, w, func(o *Options) { o.MaxQueued = 100_000 })
+				for range 10 {
+					if err := tc.client.Send(t.Context(), to, body); err != nil {
+						t.Fatal(err)
+					}
+				}
+				h.wantBytes(slices.Concat(one(1), one(2), one(3), one(4)))
+				h.wantSilence()
+				h.Close()
+				h = <-tc.hubs
+				h.wantType(wire.TypeHello)
+				h.wantType(wire.TypeIdentity)
+				w.Resumed, w.ReceiverCost, w.Credit = true, 0, 2*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost)
+				w.Seq, w.Acked = 1, 0
+				h.sendWelcome(w)
+				h.wantBytes(one(2)) // beside one that it has had and not taken
+				h.wantSilence()
+				h.send(wire.AppendAck(nil, 2))
+				h.wantBytes(append(one(3), one(4)...))
+				h.wantSilence()
+				q := &tc.client.sendQueue
+				if got := q.cost; got != 8*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost) {
+					t.Errorf("what is in line costs %d by now", got)
+				}
+			})
+		})
+	}
+}
+
+// TestSendQueue_ProbesWhenCreditBlocked sends a message that does not fit beside what is under way, of which the hub says by itself
+// that it has taken it, or does not. The credit is 1,000.
+func TestSendQueue_ProbesWhenCreditBlocked(t *testing.T) {
+	ping := wire.AppendPing(nil, 1)
+	for name, test := range map[string]struct {
+		before []int  // bodies, of which each costs 98 more
+		ask    []byte // what the client says at once
+	}{
+		"a small one":             {[]int{0}, ping},
+		"two, to which one fits":  {[]int{0, 0}, ping},
+		"a quarter of the credit": {[]int{200}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
+				large := strings.Repeat("x", 1000)
+				bodies := append(test.before, len(large))
+				var sent []byte
+				for i, n := range bodies {
+					if err := tc.client.Send(t.Context(), []uint64{1}, []byte(large[:n])); err != nil {
+						t.Fatal(err)
+					}
+					if i < len(test.before) {
+						sent = append(sent, sendFrame(uint64(i+1), large[:n])...)
+					}
+				}
+				h.wantBytes(append(sent, test.ask...))
+				h.wantSilence() // it asks once
+				last := uint64(len(test.before))
+				if last > 1 && test.ask != nil { // there is more of which the hub does not say so by itself
+					h.send(wire.AppendAck(nil, last-1))
+					h.wantBytes(ping)
+				}
+				h.send(wire.AppendAck(nil, last), wire.AppendPong(nil, 1))
+				h.wantBytes(sendFrame(last+1, large))
+				if took := time.Since(began); took > 10*time.Millisecond {
+					t.Errorf("took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// TestSendQueue_ProbesWhenFull has a line that is shorter than what the hub takes before it says so by itself.
+func TestSendQueue_ProbesWhenFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 150 })
+		for seq := uint64(1); seq <= 3; seq++ {
+			sent := runAsync(func() error { return tc.client.Send(t.Context(), []uint64{1}, []byte("small")) })
+			if seq > 1 {
+				h.wantBytes(wire.AppendPing(nil, 1))
+				h.wantSilence()
+				h.send(wire.AppendAck(nil, seq-1), wire.AppendPong(nil, 1))
+			}
+			h.wantBytes(sendFrame(seq, "small"))
+			if err := <-sent; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took > 10*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// wantSilence fails the test if the client says anything for a moment.
+func (h *fakeHub) wantSilence() {
+	h.t.Helper()
+	if err := h.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		h.t.Fatal(err)
+	}
+	var b [1]byte
+	if n, err := h.Read(b[:]); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		h.t.Errorf("the client says %d bytes (%v), want silence", n, err)
+	}
+	_ = h.SetReadDeadline(time.Time{})
+}
+
+// TestSendQueue_ContinuesAtHalfCredit: what is sent then leaves together.
+func TestSendQueue_ContinuesAtHalfCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
+		body := strings.Repeat("x", 140) // costs 246 bytes: four of them fit
+		for range 10 {
+			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.wantBytes(slices.Concat(sendFrame(1, body), sendFrame(2, body), sendFrame(3, body), sendFrame(4, body)))
+		h.send(wire.AppendAck(nil, 1))
+		h.wantSilence()
+		h.send(wire.AppendAck(nil, 2))
+		h.wantBytes(append(sendFrame(5, body), sendFrame(6, body)...))
+		h.send(wire.AppendAck(nil, 6))
+		h.wantBytes(slices.Concat(sendFrame(7, body), sendFrame(8, body), sendFrame(9, body), sendFrame(10, body)))
+	})
+}
+
+// TestSendQueue_OversizedSendGoesAlone as the hub allows.
+func TestSendQueue_OversizedSendGoesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
+		large := strings.Repeat("x", 1000)
+		for _, body := range []string{"small", large, "behind"} {
+			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.wantBytes(append(sendFrame(1, "small"), wire.AppendPing(nil, 1)...))
+		h.wantSilence()
+		h.send(wire.AppendAck(nil, 1))
+		h.wantBytes(sendFrame(2, large))
+		h.wantSilence()
+		h.send(wire.AppendAck(nil, 2))
+		h.wantBytes(sendFrame(3, "behind"))
+	})
+}
+
+// TestSendQueue_RespectsMaxReports sends no more that ask for one than the hub follows.
+func TestSendQueue_RespectsMaxReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		got := make(chan *Report, 3)
+		for i := range 3 {
+			err := tc.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(r *Report, err error) {
+				if err == nil { // those that are left fail at the end
+					got <- r
+				}
+			})
+			if err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		ask := func(seq uint64) []byte {
+			return wire.AppendSend(nil, seq, wire.MakeOptions(wire.LevelReceived, 0), 0, []uint64{1}, nil)
+		}
+		h.wantBytes(append(ask(1), ask(2)...))
+		h.wantSilence()
+		h.send(wire.AppendReport(nil, 2, []byte{byte(wire.FateReceived)}))
+		h.wantBytes(ask(3))
+		if r := <-got; r.Seq != 2 || !slices.Equal(r.Fates, []wire.Fate{wire.FateReceived}) {
+			t.Errorf("got %+v", r)
+		}
+	})
+}
+
+// TestResume_NothingLostOrDuplicated says how many frames were received, drops what comes again, and sends
+// again what the hub has not had.
+func TestResume_NothingLostOrDuplicated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		for i := range 3 {
+			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.wantBytes(slices.Concat(sendFrame(1, "0"), sendFrame(2, "1"), sendFrame(3, "2")))
+		h.send(deliverFrame(1, 0), deliverFrame(2, 0), deliverFrame(3, 0))
+		wantMessage(t, tc.client, "1")
+		wantMessage(t, tc.client, "2") // for which the first one is received
+		h.Close()
+		if e := tc.wantEvent(EventDisconnected); !errors.Is(e.Err, ErrHubClosed) {
+			t.Errorf("disconnected: %v", e.Err)
+		}
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte("3")); err != nil {
+			t.Fatal(err)
+		}
+		h = <-tc.hubs
+		text, _ := h.wantType(wire.TypeHello)
+		h.wantType(wire.TypeIdentity)
+		hello, err := wire.ParseHello(text)
+		if err != nil || hello.ID != 7 || hello.Resume != "secret" || hello.Received < 1 || hello.Received > 2 {
+			t.Errorf("came back with %s, %v", text, err) // the second one is received by now, or not
+		}
+		w := resumedWelcome(func(w *wire.Welcome) { w.Seq, w.Acked, w.Again = 2, 1, 2 })
+		h.sendWelcome(w)
+		tc.wantEvent(EventResumed)
+		h.wantBytes(append(sendFrame(3, "2"), sendFrame(4, "3")...))
+		for seq := hello.Received + 1; seq <= 4; seq++ {
+			h.send(deliverFrame(seq, 0))
+		}
+		for _, want := range []string{"3", "4"} {
+			wantMessage(t, tc.client, want)
+		}
+		if ack, _ := h.wantType(wire.TypeAck); !bytes.Equal(ack, []byte{7: 3}) && !bytes.Equal(ack, []byte{7: 4}) {
+			t.Errorf("told % x", ack) // after a while
+		}
+		if got := tc.client.Stats().Deliveries; got != 4 {
+			t.Errorf("%d deliveries, want 4: what comes again counts once", got)
+		}
+	})
+}
+
+// TestReconnect_AttemptsCutShort before the hub has said a word, and while it says its first one.
+func TestReconnect_AttemptsCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		(<-tc.hubs).Close()
+		h = <-tc.hubs
+		h.wantType(wire.TypeHello)
+		h.Close()
+		h = <-tc.hubs
+		h.wantType(wire.TypeHello)
+		h.wantType(wire.TypeIdentity)
+		h.send(wire.AppendWelcome(nil, &testWelcome)[:20])
+		h.Close()
+		h = <-tc.hubs
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumedWelcome(func(*wire.Welcome) {}))
+		tc.wantEvent(EventResumed)
+	})
+}
+
+// TestHello_Read says what has come whole, of a connection that had its WELCOME, and nothing of
+// another.
+func TestHello_Read(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.send(deliverFrame(1, 0), deliverFrame(2, 0)[:20])
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		for _, want := range []string{`"read":"1"`, ""} {
+			h = <-tc.hubs
+			payload, err := h.wantType(wire.TypeHello)
+			if err != nil || !strings.Contains(string(payload), want) || strings.Contains(string(payload), "read") != (want != "") {
+				t.Errorf("HELLO %s (%v), want %q in it", payload, err, want)
+			}
+			h.Close()
+		}
+	})
+}
+
+// TestReconnect_AttemptTimeoutGrows when nobody answers: the first is given up soon, for the hub expects the
+// client back.
+func TestReconnect_AttemptTimeoutGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		for _, timeout := range []time.Duration{3 * time.Second, 6 * time.Second, 10 * time.Second, 10 * time.Second} {
+			h = <-tc.hubs
+			began := time.Now()
+			h.wantType(wire.TypeHello)
+			h.wantType(wire.TypeIdentity)
+			if _, _, err := h.readFrame(); err == nil {
+				t.Error("it has more to say")
+			}
+			if took := time.Since(began); took != timeout {
+				t.Errorf("given up after %v, want %v", took, timeout)
+			}
+		}
+		h = <-tc.hubs
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumedWelcome(func(*wire.Welcome) {}))
+		tc.wantEvent(EventResumed)
+	})
+}
+
+// TestReconnect_V1HubEndsClient speaks version 1 when the client comes back.
+func TestReconnect_V1HubEndsClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		h = <-tc.hubs
+		h.wantType(wire.TypeHello)
+		h.wantType(wire.TypeIdentity)
+		h.send(wire.AppendIdentity(nil, 1))
+		go io.Copy(io.Discard, h) // ends with the connection
+		<-tc.client.Done()
+		if err := tc.client.Err(); !errors.Is(err, ErrVersion) {
+			t.Errorf("the end is %v, want %v", err, ErrVersion)
+		}
+	})
+}
+
+// TestReconnect_SessionLost has a hub that does not know the client any more.
+func TestReconnect_SessionLost(t *testing.T) {
+	for _, resend := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			tc, h := newTestClient(t, func(o *Options) { o.Resend = resend })
+			outcome := make(chan error, 1)
+			for i := range 3 {
+				if err := tc.client.Send(t.Context(), []uint64{1}, []byte(fmt.Sprint(i))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ask := wire.AppendSend(nil, 4, wire.MakeOptions(wire.LevelReceived, 0), 0, []uint64{1}, nil)
+			err := tc.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(_ *Report, err error) { outcome <- err })
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.wantBytes(slices.Concat(sendFrame(1, "0"), sendFrame(2, "1"), sendFrame(3, "2"), ask))
+			h.send(wire.AppendAck(nil, 1), deliverFrame(1, 0))
+			synctest.Wait()
+			h.Close()
+			tc.wantEvent(EventDisconnected)
+			if err := tc.client.Send(t.Context(), []uint64{1}, []byte("while away")); err != nil {
+				t.Fatal(err)
+			}
+			h = <-tc.hubs
+			other := testWelcome
+			other.ID, other.Resume = 99, "another"
+			h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, other)
+			e := tc.wantEvent(EventNewID)
+			if e.ID != 99 || tc.client.ID() != 99 {
+				t.Errorf("the new id is %d, the event says %d", tc.client.ID(), e.ID)
+			}
+			if resend {
+				h.wantBytes(slices.Concat(sendFrame(2, "1"), sendFrame(3, "2"), ask, sendFrame(5, "while away")))
+				h.send(wire.AppendReport(nil, 4, []byte{3}))
+				if err := <-outcome; err != nil {
+					t.Error(err)
+				}
+			} else {
+				if err := <-outcome; !errors.Is(err, ErrSessionLost) {
+					t.Errorf("the report: %v, want %v", err, ErrSessionLost)
+				}
+				if e.Unconfirmed != 2 {
+					t.Errorf("%d are unconfirmed, want 2", e.Unconfirmed)
+				}
+				h.wantBytes(sendFrame(5, "while away"))
+			}
+			wantMessage(t, tc.client, "1") // from before
+		})
+	}
+}
+
+// TestVerdicts_ResentUntilConfirmed sends them again on the next connection, until the hub has
+// answered a PING behind them.
+func TestVerdicts_ResentUntilConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.send(deliverFrame(1, wire.DeliverWantAck|wire.DeliverWantVerdict), deliverFrame(2, wire.DeliverWantAck|wire.DeliverWantVerdict))
+		receive := func(f func(Message)) {
+			m, err := tc.client.Receive(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f(m)
+		}
+		receive(Message.Ack)
+		first := wire.AppendVerdicts(nil, []wire.Verdict{{Sender: 1, Seq: 1, Fate: wire.FateProcessed}})
+		h.wantBytes(first)
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		receive(Message.Nak)
+		h = <-tc.hubs
+		hello, _ := h.wantType(wire.TypeHello) // the second one is received as well by now, or not
+		h.wantType(wire.TypeIdentity)
+		h.send(wire.AppendWelcome(nil, new(resumedWelcome(func(*wire.Welcome) {}))), wire.AppendIdentity(nil, 7))
+		tc.wantEvent(EventResumed)
+		h.wantBytes(wire.AppendVerdicts(nil, []wire.Verdict{
+			{Sender: 1, Seq: 1, Fate: wire.FateProcessed}, {Sender: 1, Seq: 2, Fate: wire.FateRejected},
+		}))
+		for want := 2; want > 0; want-- { // in either order, or one of them alone
+			kind, payload, err := h.readFrame()
+			switch {
+			case err == nil && kind == wire.TypePing && bytes.Equal(payload, []byte{7: 3}): // behind two verdicts
+				h.send(wire.AppendPong(nil, 3))
+				want -= bytes.Count(hello, []byte(`"received":"2"`))
+			case err == nil && kind == wire.TypeAck && bytes.Equal(payload, []byte{7: 2}):
+			default:
+				t.Fatalf("a frame of type %d: % x (%v)", kind, payload, err)
+			}
+		}
+		synctest.Wait()
+		if unconfirmed, confirmed := tc.client.verdicts.hasUnconfirmed(); unconfirmed || confirmed != 2 {
+			t.Errorf("the hub has heard %d, and there is doubt: %v", confirmed, unconfirmed)
+		}
+	})
+}
+
+// TestVerdicts_ConfirmedWhileSending: what the hub takes says nothing about what it has heard.
+func TestVerdicts_ConfirmedWhileSending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.send(deliverFrame(1, wire.DeliverWantAck|wire.DeliverWantVerdict))
+		wantMessage(t, tc.client, "1").Ack()
+		h.wantType(wire.TypeVerdict)
+		for seq := uint64(1); seq < 100; seq++ {
+			if err := tc.client.Send(t.Context(), []uint64{1}, nil); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				kind, payload, err := h.readFrame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if kind == wire.TypePing {
+					h.send(wire.AppendPong(nil, binary.BigEndian.Uint64(payload)))
+					synctest.Wait()
+					if unconfirmed, _ := tc.client.verdicts.hasUnconfirmed(); unconfirmed {
+						t.Error("the verdict is kept although the hub has heard it")
+					}
+					return
+				}
+				if kind == wire.TypeSend {
+					break
+				}
+			}
+			h.send(wire.AppendAck(nil, seq))
+			time.Sleep(ackDelay / 2)
+		}
+		t.Error("the hub is not asked what it has heard")
+	})
+}
+
+// TestVerdicts_DroppedForNewSession are not said: to another hub they would mean another message.
+func TestVerdicts_DroppedForNewSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		processed := wire.DeliverWantAck | wire.DeliverWantVerdict
+		h.send(deliverFrame(1, processed))
+		old := wantMessage(t, tc.client, "1")
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		h = <-tc.hubs
+		text, _ := h.wantType(wire.TypeHello)
+		h.wantType(wire.TypeIdentity)
+		if _, err := wire.ParseHello(text); err != nil {
+			t.Error(err)
+		}
+		h.sendWelcome(testWelcome)
+		tc.wantEvent(EventNewID)
+		h.send(deliverFrame(2, processed))
+		young := wantMessage(t, tc.client, "2")
+		old.Ack()
+		young.Nak()
+		for {
+			kind, payload, err := h.readFrame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kind == wire.TypeVerdict {
+				if want := wire.AppendVerdicts(nil, []wire.Verdict{{Sender: 1, Seq: 2, Fate: wire.FateRejected}})[wire.HeaderSize:]; !bytes.Equal(payload, want) {
+					t.Errorf("said % x, want % x", payload, want)
+				}
+				return
+			}
+		}
+	})
+}
+
+// TestClose_GoAwayReportsUnsent: what was sent when it did not listen any more is lost.
+func TestClose_GoAwayReportsUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		if err := tc.client.Send(t.Context(), []uint64{1}, nil); err != nil {
+			t.Fatal(err)
+		}
+		h.wantType(wire.TypeSend)
+		closed := runAsync(tc.client.Close)
+		h.wantType(wire.TypeBye)
+		h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayShutdown, Reconnect: true}))
+		h.Close()
+		if err := <-closed; err == nil || !strings.Contains(err.Error(), "1 messages") {
+			t.Errorf("Close says %v", err)
+		}
+	})
+}
+
+// TestKeepAlive_AnswersPingAndTimesOut and silence is noticed.
+func TestKeepAlive_AnswersPingAndTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.send(wire.AppendPing(nil, 42))
+		h.wantBytes(wire.AppendPong(nil, 42))
+		begin := time.Now()
+		go io.Copy(io.Discard, h) // ends with the connection
+		e := tc.wantEvent(EventDisconnected)
+		if took := time.Since(begin); took < 20*time.Second || took > 30*time.Second || !errors.Is(e.Err, ErrConnectionLost) {
+			t.Errorf("given up after %v: %v, want after two intervals of 10s", took, e.Err)
+		}
+	})
+}
+
+// TestPing_SendsAckBeforePong says it before the PONG.
+func TestPing_SendsAckBeforePong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.send(deliverFrame(1, 0), deliverFrame(2, 0))
+		for range 2 { // whoever comes for the second one has received the first
+			if _, err := tc.client.Receive(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begin := time.Now()
+		h.send(wire.AppendPing(nil, 42))
+		h.wantBytes(wire.AppendAck(nil, 1))
+		h.wantBytes(wire.AppendPong(nil, 42))
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("told after %v", took)
+		}
+		h.Close()
+		tc.client.fail(ErrClosed)
+	})
+}
+
+// TestInbox_TickAcksOnlyOlderMessages does not add to what half of the window has just caused.
+func TestInbox_TickAcksOnlyOlderMessages(t *testing.T) {
+	var b inbox
+	b.init(0, func() {}, func() {})
+	b.attach(new(conn), 100, true)
+	receive := func(n uint64) { // n messages in all, each handed over at once
+		b.push(nil, position{frames: n, bytes: 60 * n}, false, false)
+	}
+	receive(1)
+	if upTo, _ := b.nextAck(); upTo != 1 {
+		t.Fatalf("half of the window tells of %d, want 1", upTo)
+	}
+	b.onAckWritten()
+	b.tick()
+	receive(2)
+	b.nextAck()
+	b.onAckWritten()
+	receive(3)
+	if due, more := b.tick(); due || !more {
+		t.Errorf("due %v, more %v at a tick behind a TAKEN, want only more", due, more)
+	}
+	if due, _ := b.tick(); !due {
+		t.Error("what came before the last tick is not told at the next")
+	}
+}
+
+// TestClose_NothingSentAfterBye although a PING is to be answered, and it is not said what the hub has taken.
+func TestClose_NothingSentAfterBye(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		h.wantBytes(sendFrame(1, "hello"))
+		closed := runAsync(tc.client.Close)
+		h.wantType(wire.TypeBye)
+		h.send(wire.AppendPing(nil, 42), deliverFrame(1, wire.DeliverWantAck))
+		time.Sleep(2 * time.Second) // many ticks, at which it would be asked
+		if err := h.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if kind, _, err := h.readFrame(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a frame of type %d (%v) after BYE", kind, err)
+		}
+		h.Close()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestGoAway_ReconnectDelay and the client waits for that long.
+func TestGoAway_ReconnectDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		begin := time.Now()
+		h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayShutdown, Reconnect: true, After: 60_000}))
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		<-tc.hubs
+		if took := time.Since(begin); took < time.Minute || took > time.Minute+minBackoff {
+			t.Errorf("came back after %v", took)
+		}
+	})
+}
+
+func TestGoAway_NoReconnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayTakenOver, Reason: "another"}))
+		h.Close()
+		<-tc.client.Done()
+		var away *GoAwayError
+		if err := tc.client.Err(); !errors.As(err, &away) || away.Code != wire.GoAwayTakenOver || away.Reason != "another" {
+			t.Errorf("the end is %v", err)
+		}
+		tc.wantEvent(EventClosed)
+	})
+}
+
+// TestGoAway_ExpiredTokenIsRenewed as long as there is hope.
+func TestGoAway_ExpiredTokenIsRenewed(t *testing.T) {
+	atOnce := func(took time.Duration) bool { return took == 0 }
+	inTheEnd := func(took time.Duration) bool { return took > tokenGrace && took < tokenGrace+maxBackoff }
+	certificate := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return nil, nil }
+	for name, test := range map[string]struct {
+		token func(context.Context) (string, error)
+		tls   *tls.Config
+		ends  func(took time.Duration) bool // nil: it is welcome in the end
+	}{
+		"by nobody":         {ends: atOnce},
+		"by no certificate": {tls: &tls.Config{}, ends: atOnce},
+		"by the same token": {token: rotateTokens(time.Hour, "old"), ends: inTheEnd},
+		"by a certificate":  {tls: &tls.Config{GetClientCertificate: certificate}, ends: inTheEnd},
+		"late":              {token: rotateTokens(30*time.Second, "old", "new")},
+		"by what is over":   {token: rotateTokens(5*time.Second, slices.Concat(strings.Split("abcdefghijklmnopq", ""), []string{"new"})...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tc, h := newTestClient(t, nil)
+				tc.client.options.GetToken, tc.client.options.TLS = test.token, test.tls
+				begin, timeout := time.Now(), time.After(10*time.Minute)
+				h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayExpired, Reconnect: true}))
+				h.Close()
+				for back := false; !back; {
+					select {
+					case h := <-tc.hubs:
+						back = h.answerToken("new")
+					case <-tc.client.Done():
+						var away *GoAwayError
+						if err := tc.client.Err(); !errors.As(err, &away) || away.Code != wire.GoAwayExpired {
+							t.Errorf("the end is %v", err)
+						}
+						if took := time.Since(begin); test.ends == nil || !test.ends(took) {
+							t.Errorf("over after %v", took)
+						}
+						return
+					case <-timeout:
+						t.Fatal("it tries for ever")
+					}
+				}
+				if test.ends != nil {
+					t.Error("it is welcome")
+				}
+			})
+		})
+	}
+}
+
+// rotateTokens returns a source of tokens, each of which is there for so long.
+func rotateTokens(each time.Duration, list ...string) func(context.Context) (string, error) {
+	var begin time.Time // of the first question
+	return func(context.Context) (string, error) {
+		if begin.IsZero() {
+			begin = time.Now()
+		}
+		return list[min(int(time.Since(begin)/each), len(list)-1)], nil
+	}
+}
+
+// answerToken answers a HELLO by a WELCOME if it comes with the right token, and otherwise sends away.
+func (h *fakeHub) answerToken(right string) bool {
+	payload, err := h.wantType(wire.TypeHello)
+	if err != nil {
+		return false
+	}
+	hello, err := wire.ParseHello(payload)
+	if err != nil {
+		h.t.Error(err)
+	}
+	h.wantBytes(wire.AppendIdentityRequest(nil))
+	if hello.Token == right {
+		h.sendWelcome(testWelcome)
+		return true
+	}
+	h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayExpired, Reconnect: true}))
+	h.Close()
+	return false
+}
+
+// TestReconnect_BackoffWithJitter looks at the pauses between attempts that fail.
+func TestReconnect_BackoffWithJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts []time.Time
+		tc, h := newTestClient(t, nil)
+		tc.client.options.Dial = func(context.Context) (net.Conn, error) {
+			attempts = append(attempts, time.Now())
+			return nil, errors.New("no way")
+		}
+		last := time.Now()
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		time.Sleep(10 * time.Minute)
+		tc.client.fail(ErrClosed)
+		synctest.Wait()
+		for i, at := range attempts {
+			if delay, maxDelay := at.Sub(last), min(maxBackoff, minBackoff<<min(i, 16)); delay > maxDelay {
+				t.Errorf("pause %d takes %v, at most %v are allowed", i, delay, maxDelay)
+			}
+			last = at
+		}
+		if n := len(attempts); n < 30 || n > 300 { // 60 on average, and the first few
+			t.Errorf("%d attempts in 10 minutes", n)
+		}
+	})
+}
+
+// TestClose_SendsFinalAck and says goodbye.
+func TestClose_SendsFinalAck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.send(deliverFrame(1, 0), deliverFrame(2, 0))
+		wantMessage(t, tc.client, "1")
+		closed := runAsync(tc.client.Close)
+		h.wantBytes(wire.AppendBye(wire.AppendAck(nil, 1)))
+		h.wantEOF()
+		h.Close()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestClose_WhileReconnecting has the client lose its connection, and closes it before the hub
+// has said WELCOME again.
+func TestClose_WhileReconnecting(t *testing.T) {
+	away := func(t *testing.T, sent int) (*testClient, *fakeHub) {
+		tc, h := newTestClient(t, nil)
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		for i := range sent {
+			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h = <-tc.hubs
+		h.wantType(wire.TypeHello)
+		h.wantType(wire.TypeIdentity)
+		return tc, h
+	}
+	t.Run("with nothing to send", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tc, _ := away(t, 0)
+			begun := time.Now()
+			if err := tc.client.Close(); err != nil || time.Since(begun) > 0 {
+				t.Errorf("Close took %v: %v", time.Since(begun), err)
+			}
+		})
+	})
+	t.Run("with something to send", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tc, h := away(t, 1)
+			closed := runAsync(tc.client.Close)
+			if !isBlocked(closed) {
+				t.Fatal("Close does not wait for the way back")
+			}
+			w := resumedWelcome(func(*wire.Welcome) {})
+			h.sendWelcome(w)
+			h.wantBytes(wire.AppendBye(sendFrame(1, "0")))
+			h.Close()
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("to a hub that says nothing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tc, _ := away(t, 2)
+			begun := time.Now()
+			err := tc.client.Close()
+			if took := time.Since(begun); took != tc.client.options.CloseTimeout {
+				t.Errorf("Close took %v, want %v", took, tc.client.options.CloseTimeout)
+			}
+			if !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "2 messages") {
+				t.Errorf("Close says %v", err)
+			}
+		})
+	})
+}
+
+// TestSendQueue_RejectsAfterFlush: Send fails rather than to take what would not be sent.
+func TestSendQueue_RejectsAfterFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, _ := newTestClient(t, nil)
+		if !tc.client.sendQueue.flush(tc.client.currentConn(), nil) {
+			t.Fatal("the connection is over")
+		}
+		if err := tc.client.Send(t.Context(), []uint64{1}, nil); !errors.Is(err, ErrClosed) {
+			t.Errorf("Send says %v, want %v", err, ErrClosed)
+		}
+	})
+}
+
+// TestResend_SkipsReported to a hub that does not know the client, although the
+// one before had not said that it has taken it.
+func TestResend_SkipsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, func(o *Options) { o.Resend = true })
+		outcome := make(chan error, 1)
+		err := tc.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(_ *Report, err error) { outcome <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte("2")); err != nil {
+			t.Fatal(err)
+		}
+		h.wantType(wire.TypeSend)
+		h.wantBytes(sendFrame(2, "2"))
+		h.send(wire.AppendReport(nil, 1, []byte{byte(wire.FateReceived)}))
+		if err := <-outcome; err != nil {
+			t.Error(err)
+		}
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		h = <-tc.hubs
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret", Received: 1}, testWelcome)
+		h.wantBytes(sendFrame(2, "2"))
+	})
+}
+
+// TestClose_DuplicateReportCountsOnce loses the connection of a client that is closing, and
+// has a hub that sends again what was not acknowledged.
+func TestClose_DuplicateReportCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
+		outcome := make(chan error, 1)
+		err := tc.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(_ *Report, err error) { outcome <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		large := strings.Repeat("x", 900)
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte(large)); err != nil { // more than the credit that is left
+			t.Fatal(err)
+		}
+		h.wantType(wire.TypeSend)
+		closed := runAsync(tc.client.Close)
+		synctest.Wait()
+		report := wire.AppendReport(nil, 1, []byte{byte(wire.FateReceived)})
+		h.send(report)
+		if err := <-outcome; err != nil {
+			t.Error(err)
+		}
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		h = <-tc.hubs
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"},
+			resumedWelcome(func(w *wire.Welcome) { w.Seq, w.Acked, w.Again = 1, 1, 1 }))
+		h.wantBytes(sendFrame(2, large))
+		h.send(report)
+		h.wantType(wire.TypeBye)
+		h.Close()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestInbox_AcksAtHalfWindow says what was received before half of the window is full.
+func TestInbox_AcksAtHalfWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		var frames []byte
+		n := uint64(0)
+		for len(frames) < testWelcome.Window/2 {
+			n++
+			frames = append(frames, deliverFrame(n, 0)...)
+		}
+		begin := time.Now()
+		h.send(frames)
+		received := runAsync(func() error {
+			for range n + 1 {
+				if _, err := tc.client.Receive(t.Context()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		h.wantBytes(wire.AppendAck(nil, n))
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("told after %v", took)
+		}
+		h.send(deliverFrame(n+1, wire.DeliverWantAck))
+		if err := <-received; err != nil {
+			t.Error(err)
+		}
+		back := runAsync(func() error { _, err := tc.client.Receive(t.Context()); return err })
+		h.wantBytes(wire.AppendAck(nil, n+1)) // somebody waits to hear that
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("told after %v", took)
+		}
+		h.Close()
+		tc.client.fail(ErrClosed)
+		<-back
+	})
+}
+
+// TestClient_ProtocolViolationsEndIt ends the client: to come back would be of no use.
+func TestClient_ProtocolViolationsEndIt(t *testing.T) {
+	shortNumber := func(b []byte) []byte { b[3]--; return b[:len(b)-1] } // a number of 7 bytes
+	for name, frame := range map[string][]byte{
+		"TAKEN above what was sent":      wire.AppendAck(nil, 1),
+		"a short TAKEN":                  shortNumber(wire.AppendAck(nil, 1)),
+		"a short PING":                   shortNumber(wire.AppendPing(nil, 1)),
+		"a short PONG":                   shortNumber(wire.AppendPong(nil, 1)),
+		"a PONG that nobody waits for":   wire.AppendPong(nil, 0),
+		"a report that nobody waits for": wire.AppendReport(nil, 1, nil),
+		"a report of fewer than it says": {0, 0, 0, 10, byte(wire.TypeReport), 0, 0, 0, 0, 0, 0, 0, 1, 5},
+		"a second WELCOME":               wire.AppendWelcome(nil, &testWelcome),
+		"a page that nobody asked for":   wire.AppendListPage(nil, 0, false, nil),
+		"a torn PRESENCE":                {0, 0, 0, 2, byte(wire.TypePresence), 1},
+		"a torn ERROR":                   {0, 0, 0, 2, byte(wire.TypeError), 1},
+		"a GOAWAY that is no JSON":       {0, 0, 0, 2, byte(wire.TypeGoAway), '{'},
+		"a DELIVER without a head":       {0, 0, 0, 2, byte(wire.TypeDeliver), 1},
+		"a body above the limit":         wire.AppendDeliver(nil, &wire.Deliver{Body: make([]byte, wire.DefaultMaxBody+1)}),
+		"a SEND":                         sendFrame(1, ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tc, h := newTestClient(t, nil)
+				go h.Write(frame) // ends when the client has had enough
+				<-tc.client.Done()
+				if err := tc.client.Err(); !errors.Is(err, ErrProtocol) {
+					t.Errorf("the end is %v, want %v", err, ErrProtocol)
+				}
+			})
+		})
+	}
+}
+
+func TestWelcome_Invalid(t *testing.T) {
+	for name, change := range map[string]func(*wire.Welcome){
+		"another version":  func(w *wire.Welcome) { w.Version = 3 },
+		"no credit":        func(w *wire.Welcome) { w.Credit = 0 },
+		"a cost below 0":   func(w *wire.Welcome) { w.ReceiverCost = -1 },
+		"too high a cost":  func(w *wire.Welcome) { w.ReceiverCost = wire.DefaultReceiverCost + 1 },
+		"no window":        func(w *wire.Welcome) { w.Window = -1 },
+		"no reports":       func(w *wire.Welcome) { w.MaxReports = 0 },
+		"no interval":      func(w *wire.Welcome) { w.Keepalive = 0 },
+		"a time below 0":   func(w *wire.Welcome) { w.MaxReportTimeout = -1 },
+		"resumed at first": func(w *wire.Welcome) { w.Resumed = true },
+		"less than bodies": func(w *wire.Welcome) { w.MaxDeliver = -1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			h := &fakeHub{t, far}
+			made := runAsync(func() error { _, err := NewConn(t.Context(), near, nil); return err })
+			w := testWelcome
+			change(&w)
+			h.wantHello(&wire.Hello{Version: wire.Version2})
+			go h.Write(wire.AppendWelcome(nil, &w)) // ends when the client has had enough
+			if err := waitFor(t, "an error", made); !errors.Is(err, ErrProtocol) {
+				t.Errorf("got %v, want %v", err, ErrProtocol)
+			}
+		})
+	}
+}
+
+// TestDial_V1Hub ignores the HELLO.
+func TestDial_V1Hub(t *testing.T) {
+	for _, version := range []int{0, 2} {
+		near, far := net.Pipe()
+		defer far.Close()
+		h := &fakeHub{t, far}
+		var c *Client
+		made := runAsync(func() (err error) {
+			c, err = NewConn(t.Context(), near, &Options{Version: version})
+			return err
+		})
+		h.wantHello(&wire.Hello{Version: wire.Version2})
+		go h.Write(append(deliveryFrame("before"), wire.AppendIdentity(nil, 5)...)) // ends when the client has read it
+		err := waitFor(t, "New", made)
+		if version == 2 {
+			if !errors.Is(err, ErrVersion) {
+				t.Errorf("got %v, want %v", err, ErrVersion)
+			}
+			continue
+		}
+		if err != nil || c.ID() != 5 || c.Version() != 1 {
+			t.Fatalf("id %d, version %d, %v", c.ID(), c.Version(), err)
+		}
+		wantMessage(t, c, "before")
+		sent := runAsync(func() error { return c.Send(t.Context(), []uint64{1}, []byte("hello")) })
+		h.wantBytes(wire.AppendRelay(nil, []uint64{1}, []byte("hello")))
+		if err := waitFor(t, "Send", sent); err != nil {
+			t.Error(err)
+		}
+		far.Close()
+		<-c.Done()
+		c.Close()
+	}
+}
+
+// TestSend_RefusedByHub is told to the one who waits, or to all.
+func TestSend_RefusedByHub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		outcome := make(chan error, 1)
+		err := tc.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(_ *Report, err error) { outcome <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		h.wantBytes(wire.AppendSend(nil, 1, wire.MakeOptions(wire.LevelReceived, 0), 0, []uint64{1}, nil))
+		h.wantBytes(sendFrame(2, "x"))
+		h.send(wire.AppendError(nil, 1, wire.ErrorBody, "too much"), wire.AppendError(nil, 2, wire.ErrorBody, "too much"))
+		var refused *RefusedError
+		if err := <-outcome; !errors.As(err, &refused) || refused.Seq != 1 || refused.Reason != "too much" {
+			t.Errorf("got %v", err)
+		}
+		if e := tc.wantEvent(EventRefused); !errors.As(e.Err, &refused) || refused.Seq != 2 {
+			t.Errorf("the event says %v", e.Err)
+		}
+		if n := tc.client.sendQueue.len(); n != 0 {
+			t.Errorf("%d messages are in line", n)
+		}
+	})
+}

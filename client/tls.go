@@ -1,0 +1,83 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// dialFunc is how a client makes its connections.
+type dialFunc func(ctx context.Context) (net.Conn, error)
+
+// dialFuncFor returns how to connect to addr, which Dial documents.
+func (o *Options) dialFuncFor(addr string) (dialFunc, error) {
+	dial, config := dialFunc(o.Dial), o.TLS
+	if dial != nil && !strings.Contains(addr, "://") { // which may know other addresses
+		return dial.withTLS(config, hostOf(addr)), nil
+	}
+	a, err := ParseAddress(addr)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("client: %w", err)
+	case a.TLS() && config == nil:
+		config = new(tls.Config)
+	case a.Scheme == SchemePlain && config != nil:
+		a.Scheme = SchemeTLS
+		return nil, fmt.Errorf("client: %s is a hub without TLS, and Options.TLS is set: %s has it", addr, a)
+	}
+	if dial == nil {
+		dial = func(ctx context.Context) (net.Conn, error) {
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, "tcp", a.HostPort())
+		}
+	}
+	return dial.withTLS(config, a.Host), nil
+}
+
+// hostOf returns the host of an address that only Options.Dial may know.
+func hostOf(addr string) string {
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		return host
+	}
+	return addr
+}
+
+// withTLS returns connections that are TLS as config says, with host by default; nil: they are not.
+func (dial dialFunc) withTLS(config *tls.Config, host string) dialFunc {
+	if config == nil {
+		return dial
+	}
+	config = config.Clone()
+	if config.ServerName == "" {
+		config.ServerName = host
+	}
+	config.DynamicRecordSizingDisabled = true // a part of a message is of no use
+	if len(config.NextProtos) == 0 {
+		config.NextProtos = []string{wire.ALPN}
+	}
+	return dial.wrapTLS(config)
+}
+
+// wrapTLS returns connections that are TLS.
+func (dial dialFunc) wrapTLS(config *tls.Config) dialFunc {
+	return func(ctx context.Context) (net.Conn, error) {
+		nc, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if nc == nil {
+			return nil, errNilConn
+		}
+		tlsConn := tls.Client(socket.WrapForTLS(nc), config)
+		if err := tlsConn.HandshakeContext(ctx); err != nil {
+			nc.Close()
+			return nil, fmt.Errorf("%w with %s: %w", ErrTLS, config.ServerName, err)
+		}
+		return tlsConn, nil
+	}
+}

@@ -1,0 +1,182 @@
+package hub_test
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// clientV2 is a peer that speaks version 2.
+type clientV2 struct {
+	*clientV1
+	wire.Welcome
+	seq           uint64 // of its last SEND
+	received      uint64 // counted frames that it has read
+	withholdsAcks bool   // it does not say so
+
+	supportsSkip bool // it knows SKIP
+}
+
+// connectV2 connects and says HELLO.
+func (h *testHub) connectV2(t testing.TB) *clientV2 {
+	t.Helper()
+	return h.connectHello(t, wire.Hello{Version: wire.Version2, Name: t.Name()})
+}
+
+// connectHello connects and says this HELLO.
+func (h *testHub) connectHello(t testing.TB, hello wire.Hello) *clientV2 {
+	t.Helper()
+	return handshakeV2(h.connect(t), hello)
+}
+
+// handshakeV2 says this HELLO, and reads the WELCOME.
+func handshakeV2(c *clientV1, hello wire.Hello) *clientV2 {
+	c.t.Helper()
+	v2 := &clientV2{clientV1: c}
+	v2.send(wire.AppendHello(nil, &hello))
+	kind, payload := v2.mustReadFrame()
+	return v2.applyWelcome(&hello, kind, payload)
+}
+
+// applyWelcome takes the answer to a HELLO.
+func (c *clientV2) applyWelcome(hello *wire.Hello, kind wire.Type, payload []byte) *clientV2 {
+	t := c.t
+	t.Helper()
+	if kind != wire.TypeWelcome {
+		t.Fatalf("HELLO was answered by a frame of type %#x: %q", kind, payload)
+	}
+	w, err := wire.ParseWelcome(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Welcome, c.id, c.seq, c.supportsSkip = w, w.ID, w.Seq, hello.Skip
+	if w.Resumed {
+		c.received = hello.Received
+	}
+	return c
+}
+
+// resume connects again and asks to go on where g was.
+func (h *testHub) resume(t testing.TB, c *clientV2) *clientV2 {
+	t.Helper()
+	return h.connectHelloRetry(t, wire.Hello{Version: wire.Version2, ID: c.ID, Resume: c.Resume, Received: c.received, Skip: c.supportsSkip})
+}
+
+// connectHelloRetry connects and says this HELLO, again for as long as the hub is busy: on a busy machine it
+// has not had the time to end the connections before.
+func (h *testHub) connectHelloRetry(t testing.TB, hello wire.Hello) *clientV2 {
+	t.Helper()
+	for begun := time.Now(); ; {
+		c := &clientV2{clientV1: h.connect(t)}
+		c.send(wire.AppendHello(nil, &hello))
+		kind, payload := c.mustReadFrame()
+		if away, err := wire.ParseGoAway(payload); kind == wire.TypeGoAway && err == nil && away.Code == wire.GoAwayBusy && away.Reconnect && time.Since(begun) < testTimeout {
+			continue
+		}
+		return c.applyWelcome(&hello, kind, payload)
+	}
+}
+
+// sendMessage sends a message and returns its seq.
+func (c *clientV2) sendMessage(body []byte, options wire.Options, ttl uint32, to ...uint64) uint64 {
+	c.t.Helper()
+	c.seq++
+	c.send(wire.AppendSend(nil, c.seq, options, ttl, to, body))
+	return c.seq
+}
+
+// nextFrame reads the next frame that is no PING, and counts it.
+func (c *clientV2) nextFrame() (wire.Type, []byte) {
+	c.t.Helper()
+	for {
+		kind, payload := c.mustReadFrame()
+		switch {
+		case kind == wire.TypePing || kind == wire.TypeAck:
+			continue
+		case kind.IsReliable():
+			c.received++
+			if !c.withholdsAcks {
+				c.send(wire.AppendAck(nil, c.received))
+			}
+		}
+		return kind, payload
+	}
+}
+
+// expectDeliver reads a DELIVER and holds it to its sender and body.
+func (c *clientV2) expectDeliver(sender, seq uint64, body []byte) wire.Deliver {
+	c.t.Helper()
+	kind, payload := c.nextFrame()
+	d, err := wire.ParseDeliver(payload)
+	if kind != wire.TypeDeliver || err != nil {
+		c.t.Fatalf("a frame of type %#x, want DELIVER of %d: %v", kind, seq, err)
+	}
+	if d.Sender != sender || d.Seq != seq || !bytes.Equal(d.Body, body) {
+		c.t.Fatalf("DELIVER %d from %d with %d bytes, want %d from %d with %d", d.Seq, d.Sender, len(d.Body), seq, sender, len(body))
+	}
+	return d
+}
+
+// expectReport reads the REPORT of a message.
+func (c *clientV2) expectReport(seq uint64, fates ...wire.Fate) {
+	c.t.Helper()
+	if gotSeq, gotFates := c.readReport(); gotSeq != seq || !equalFates(gotFates, fates) {
+		c.t.Fatalf("REPORT of %d: %v, want of %d: %v", gotSeq, gotFates, seq, fates)
+	}
+}
+
+// expectTwoReports reads the REPORTs of two messages, in any order, each for one receiver that has received it.
+func (c *clientV2) expectTwoReports(a, b uint64) {
+	c.t.Helper()
+	first, gotFates := c.readReport()
+	if first == b {
+		a, b = b, a
+	}
+	if first != a || !equalFates(gotFates, []wire.Fate{wire.FateReceived}) {
+		c.t.Fatalf("REPORT of %d: %v, want of %d or %d: received", first, gotFates, a, b)
+	}
+	c.expectReport(b, wire.FateReceived)
+}
+
+// readReport reads a REPORT.
+func (c *clientV2) readReport() (seq uint64, fates []wire.Fate) {
+	c.t.Helper()
+	kind, payload := c.nextFrame()
+	r, err := wire.ParseReport(payload)
+	if kind != wire.TypeReport || err != nil {
+		c.t.Fatalf("a frame of type %#x, want a REPORT: %v", kind, err)
+	}
+	for _, f := range r.Fates {
+		fates = append(fates, wire.Fate(f))
+	}
+	return r.Seq, fates
+}
+
+func equalFates(a, b []wire.Fate) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// expectGoAway reads a GOAWAY and then the end.
+func (c *clientV2) expectGoAway(code wire.GoAwayCode) wire.GoAway {
+	c.t.Helper()
+	kind, payload := c.nextFrame()
+	away, err := wire.ParseGoAway(payload)
+	if kind != wire.TypeGoAway || err != nil || away.Code != code {
+		c.t.Fatalf("a frame of type %#x: %q, want GOAWAY %q: %v", kind, payload, code, err)
+	}
+	c.expectEOF()
+	return away
+}
+
+// levelOptions asks for options of a level.
+func levelOptions(level wire.Level) wire.Options { return wire.MakeOptions(level, wire.OverflowBlock) }

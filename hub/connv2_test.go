@@ -1,0 +1,81 @@
+package hub_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// TestSession_ResumeWindow_BeforeWelcomeIsConfirmed loses connections of clients that have, or have
+// not, said that WELCOME has come, and looks for how long they may come back.
+func TestSession_ResumeWindow_BeforeWelcomeIsConfirmed(t *testing.T) {
+	ends := map[string]func(c *clientV2){
+		"by its end": func(c *clientV2) { c.Close() },
+		"by half a frame": func(c *clientV2) {
+			c.send([]byte{0, 0, 0, 9, byte(wire.TypeAck), 0})
+			c.Close()
+		},
+	}
+	tests := map[string]struct {
+		confirms, taken bool
+		config, window  time.Duration
+	}{
+		"confirmed":                       {confirms: true, taken: true, config: time.Hour, window: time.Hour},
+		"not confirmed":                   {confirms: true, config: time.Hour, window: 5 * time.Second},
+		"not confirmed in a short window": {confirms: true, config: time.Second, window: time.Second},
+		"never to be confirmed":           {config: time.Hour, window: time.Hour},
+		"confirmed without a promise":     {taken: true, config: time.Hour, window: time.Hour},
+	}
+	for name, tt := range tests {
+		for cause, end := range ends {
+			t.Run(name+", lost "+cause, func(t *testing.T) {
+				inVirtualTimeWith(t, hub.Config{ResumeWindow: tt.config}, func(t *testing.T, h *testHub, ln *pipeListener) {
+					connectAndLose := func() *clientV2 {
+						c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2, Confirms: tt.confirms})
+						if tt.taken {
+							c.send(wire.AppendAck(nil, 0))
+						}
+						c.awaitPong() // of which PONG says nothing about WELCOME
+						end(c)
+						return c
+					}
+					tooLate, inTime := connectAndLose(), connectAndLose()
+					time.Sleep(tt.window - time.Millisecond)
+					hello := wire.Hello{Version: wire.Version2, ID: inTime.ID, Resume: inTime.Resume}
+					if again := handshakeV2(connectPipe(t, ln), hello); !again.Resumed {
+						t.Error("not resumed before the end of the window")
+					}
+					time.Sleep(2 * time.Millisecond)
+					if _, listed := h.Client(tooLate.ID); listed {
+						t.Error("still listed behind the end of the window")
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestSession_ResumeSecret_ConfirmsWelcome has a client come back whose TAKEN got lost, while its old
+// connection still seems to live.
+func TestSession_ResumeSecret_ConfirmsWelcome(t *testing.T) {
+	h := start(t, hub.Config{})
+	c := h.connectHello(t, wire.Hello{Version: wire.Version2, Confirms: true})
+	if again := h.resume(t, c); !again.Resumed || again.ID != c.ID {
+		t.Errorf("came back as %+v, was %d", again.Welcome, c.ID)
+	}
+}
+
+// TestSession_Resume_WhenConfirmationIsLost has the reset of a connection take the TAKEN with it.
+func TestSession_Resume_WhenConfirmationIsLost(t *testing.T) {
+	h := start(t, hub.Config{})
+	bystanders := h.startBystanders(t)
+	c := h.connectHello(t, wire.Hello{Version: wire.Version2, Confirms: true})
+	c.reset()
+	eventually(t, "detached", func() bool { info, _ := h.Client(c.ID); return info.Detached })
+	if again := h.resume(t, c); !again.Resumed || again.ID != c.ID {
+		t.Errorf("came back as %+v, was %d", again.Welcome, c.ID)
+	}
+	bystanders.waitRounds(3)
+}

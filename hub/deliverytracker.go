@@ -1,0 +1,381 @@
+package hub
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// undecidedBit marks a fate that may still change: the rest says how far it is.
+const undecidedBit = 0x80
+
+// deliveryTracker is a run of SENDs with the same receivers and options of which the hub
+// follows what becomes of them: it sees to their time, and makes their reports.
+type deliveryTracker struct {
+	// Static after newDeliveryTracker.
+	hub      *Hub
+	sender   *session // the sender
+	level    wire.Level
+	firstSeq uint64 // seq of the first message; the others follow without a gap
+	messages int
+	dests    []*conn // the receivers; nil: there is no such client
+	options  socket.Options
+	v1       indexSet // those that get it in version 1
+
+	offeredTo atomic.Int32 // how many receivers it was offered to, or is being offered to
+
+	mu         sync.Mutex
+	timer      *time.Timer // of the report
+	fates      []byte      // of all receivers of the first message, then of the second …
+	verdicts   []byte      // of each receiver whose copy is still to be written; 0: none; nil: none at all
+	undecided  []int       // for each message: how many of its fates are undecided
+	unreported int         // messages that are not reported
+	expired    bool        // they have expired: what is undecided is decided by what is told next
+}
+
+// newDeliveryTracker begins to follow the piece of a turn that is about to be offered.
+func (rb *readBatch) newDeliveryTracker(firstSeq uint64, messages int, dests []*conn, obs observers) *deliveryTracker {
+	h := rb.conn.hub
+	opts := rb.options
+	t := &deliveryTracker{
+		hub: h, sender: rb.conn.v2.Load().session, level: opts.wireOptions.Level(),
+		firstSeq: firstSeq, messages: messages, dests: append([]*conn(nil), dests...),
+	}
+	t.options = socket.Options{Events: obs.chain(t), Overflow: overflowPolicies[opts.wireOptions.Overflow()], Sender: t.sender, Expires: opts.expires}
+	for i, dest := range dests {
+		if dest != nil && dest.session() == nil {
+			t.v1.set(i)
+		}
+	}
+	if t.level == wire.LevelNone {
+		return t
+	}
+	t.fates = make([]byte, messages*len(dests))
+	for i := range t.fates {
+		t.fates[i] = undecidedBit
+	}
+	t.undecided = make([]int, messages)
+	for j := range t.undecided {
+		t.undecided[j] = len(dests)
+	}
+	t.unreported = messages
+	if t.level == wire.LevelProcessed {
+		for i, dest := range dests {
+			if dest != nil && !t.v1.has(i) {
+				dest.session().addVerdictWaiter(t)
+			}
+		}
+	}
+	h.conns.running.Add(1) // for the timer
+	t.mu.Lock()            // expire may come before this is over
+	t.timer = time.AfterFunc(opts.reportTimeout(&h.config), t.expire)
+	t.mu.Unlock()
+	return t
+}
+
+// indexSet is a set of receivers of a SEND. It is filled before the SEND is offered to the first of them:
+// from then on others read it.
+type indexSet [(wire.MaxReceivers + 63) / 64]uint64
+
+func (s *indexSet) set(i int)      { s[i/64] |= 1 << (i % 64) }
+func (s *indexSet) has(i int) bool { return s[i/64]>>(i%64)&1 == 1 }
+
+var overflowPolicies = [...]socket.Overflow{
+	wire.OverflowBlock:      socket.OverflowBlock,
+	wire.OverflowReject:     socket.OverflowReject,
+	wire.OverflowDropOldest: socket.OverflowDropOldest,
+}
+
+// session returns the client of version 2 whose session it is, or nil.
+func (c *conn) session() *session {
+	if c == nil {
+		return nil
+	}
+	if v2 := c.v2.Load(); v2 != nil {
+		return v2.session
+	}
+	return nil
+}
+
+// onEnqueue notes what an outbox did with the piece.
+func (t *deliveryTracker) onEnqueue(b *socket.Batch, outcome socket.Outcome) {
+	switch outcome {
+	case socket.Queued:
+		t.advance(b.Receiver, b.First, b.Frames, wire.FateQueued)
+	case socket.Closed:
+		t.decide(b.Receiver, b.First, b.Frames, wire.FateGone)
+	case socket.Full:
+		t.decide(b.Receiver, b.First, b.Frames, wire.FateFull)
+	case socket.AlreadyExpired:
+		t.decide(b.Receiver, b.First, b.Frames, wire.FateExpired)
+	}
+}
+
+// HandleEvent is what an outbox tells of the messages: see socket.EventHandler.
+func (t *deliveryTracker) HandleEvent(receiver int, event socket.Event, first, frames int) {
+	if t.level == wire.LevelNone && event <= socket.EventAcked {
+		return // nobody asks how far it has come
+	}
+	switch event {
+	case socket.EventQueued:
+		t.advance(receiver, first, frames, wire.FateQueued)
+	case socket.EventWritten:
+		if t.level == wire.LevelWritten || t.v1.has(receiver) { // version 1 says no more
+			t.decide(receiver, first, frames, wire.FateWritten)
+		} else {
+			t.advance(receiver, first, frames, wire.FateWritten)
+		}
+	case socket.EventAcked:
+		if t.level == wire.LevelReceived {
+			t.decide(receiver, first, frames, wire.FateReceived)
+		} else {
+			t.advance(receiver, first, frames, wire.FateReceived)
+		}
+	case socket.EventExpired:
+		t.decide(receiver, first, frames, wire.FateExpired)
+	case socket.EventDropped:
+		t.decide(receiver, first, frames, wire.FateFull)
+	case socket.EventLost:
+		t.decide(receiver, first, frames, wire.FateGone)
+	case socket.EventUnacked:
+		t.decide(receiver, first, frames, wire.FateUncertain)
+	case socket.EventUnreachable:
+		t.decide(receiver, first, frames, wire.FateUnreachable)
+	case socket.EventTooLarge:
+		t.decide(receiver, first, frames, wire.FateTooLarge)
+	}
+}
+
+// applyVerdict is the verdict of a receiver's application on the message: on each copy that was written
+// to it, at once, and on each that is written later. Copies are the same bytes, so an ACK cannot
+// tell one from another; but one that is never written has a fate of its own.
+func (t *deliveryTracker) applyVerdict(s *session, fate wire.Fate) {
+	for receiver, c := range t.dests {
+		if c.session() == s && t.tryVerdict(receiver, fate) {
+			t.decide(receiver, 0, t.messages, fate)
+		}
+	}
+}
+
+// tryVerdict reports whether a verdict decides the fate of the copy at one place. If that is still to be
+// written, the verdict is kept until then, the first of several. A message that gets
+// verdicts is alone in its batch.
+func (t *deliveryTracker) tryVerdict(receiver int, verdict wire.Fate) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fates[receiver]&^undecidedBit >= byte(wire.FateWritten) {
+		return true
+	}
+	if t.verdicts == nil {
+		t.verdicts = make([]byte, len(t.dests))
+	}
+	if t.verdicts[receiver] == 0 {
+		t.verdicts[receiver] = byte(verdict)
+	}
+	return false
+}
+
+// advance notes how far messages have come for one receiver.
+func (t *deliveryTracker) advance(receiver, first, frames int, fate wire.Fate) {
+	if t.level == wire.LevelNone {
+		return
+	}
+	if verdict := t.recordProgress(receiver, first, frames, fate); verdict != 0 {
+		t.decide(receiver, first, frames, verdict)
+	}
+}
+
+// recordProgress is step, and returns what decides the fate now: a verdict, or that there is no more time;
+// 0: nothing does.
+func (t *deliveryTracker) recordProgress(receiver, first, frames int, fate wire.Fate) (verdict wire.Fate) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for j := first; j < first+frames; j++ {
+		if f := &t.fates[j*len(t.dests)+receiver]; *f >= undecidedBit {
+			*f = max(*f, undecidedBit|byte(fate))
+		}
+	}
+	if fate < wire.FateWritten {
+		return 0
+	}
+	if t.verdicts != nil {
+		verdict = wire.Fate(t.verdicts[receiver])
+	}
+	if verdict == 0 && t.expired {
+		verdict = fate
+	}
+	return verdict
+}
+
+// decide decides the fates of messages for one receiver, unless they are decided,
+// and reports those for which it was the last.
+func (t *deliveryTracker) decide(receiver, first, frames int, fate wire.Fate) {
+	if t.level == wire.LevelNone {
+		t.hub.counters.fates[fate].Add(uint64(frames))
+		return
+	}
+	t.mu.Lock()
+	decided := 0
+	var ready []int
+	for j := first; j < first+frames; j++ {
+		f := &t.fates[j*len(t.dests)+receiver]
+		if *f < undecidedBit {
+			continue
+		}
+		*f = byte(fate)
+		decided++
+		t.undecided[j]--
+		if t.undecided[j] == 0 {
+			ready = append(ready, j)
+		}
+	}
+	t.mu.Unlock()
+	t.hub.counters.fates[fate].Add(uint64(decided))
+	t.report(ready)
+}
+
+// expire is called when the time is up: what is still queued is taken back if it
+// is worth nothing any more, and the rest is reported as it stands.
+func (t *deliveryTracker) expire() {
+	defer t.hub.conns.running.Done()
+	expired := t.options.Expires != 0 && time.Now().UnixNano() >= t.options.Expires
+	offered := int(t.offeredTo.Load()) // the others are offered nothing, if it is late
+	var retracted indexSet
+	if expired {
+		for receiver, c := range t.dests {
+			if c != nil && t.hasUndecided(receiver) && c.sock.Retract(&t.options) {
+				retracted.set(receiver)
+			}
+		}
+	}
+	t.mu.Lock()
+	t.expired = expired
+	var ready []int
+	var counts [undecidedBit]uint64
+	for j := range t.messages {
+		if t.undecided[j] == 0 {
+			continue
+		}
+		for i := range t.dests {
+			f := &t.fates[j*len(t.dests)+i]
+			switch {
+			case *f < undecidedBit:
+				continue
+			case expired && i >= offered:
+				*f = byte(wire.FateExpired)
+			case expired && *f < undecidedBit|byte(wire.FateWritten) && !retracted.has(i):
+				continue // it was dropped or written in this moment: that will be told
+			default:
+				*f &^= undecidedBit
+			}
+			counts[*f]++
+			t.undecided[j]--
+		}
+		if t.undecided[j] == 0 {
+			ready = append(ready, j)
+		}
+	}
+	t.mu.Unlock()
+	for fate, n := range counts[:len(t.hub.counters.fates)] {
+		t.hub.counters.fates[fate].Add(n)
+	}
+	t.report(ready)
+}
+
+func (t *deliveryTracker) hasUndecided(receiver int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := receiver; i < len(t.fates); i += len(t.dests) {
+		if t.fates[i] >= undecidedBit {
+			return true
+		}
+	}
+	return false
+}
+
+// report tells the sender what became of messages that are decided. Each is
+// reported by the one who has decided its last fate, so once.
+func (t *deliveryTracker) report(ready []int) {
+	if len(ready) == 0 {
+		return
+	}
+	n := len(t.dests)
+	frames := make([]byte, 0, len(ready)*wire.ReportLen(n))
+	for _, j := range ready {
+		frames = wire.AppendReport(frames, t.firstSeq+uint64(j), t.fates[j*n:(j+1)*n])
+	}
+	t.sender.sendReports(frames, len(ready))
+	t.mu.Lock()
+	t.unreported -= len(ready)
+	allReported, timer := t.unreported == 0, t.timer
+	t.mu.Unlock()
+	if !allReported {
+		return
+	}
+	if timer.Stop() {
+		t.hub.conns.running.Done()
+	}
+	if t.level == wire.LevelProcessed {
+		for _, dest := range t.dests {
+			if s := dest.session(); s != nil {
+				s.removeVerdictWaiter(t)
+			}
+		}
+	}
+}
+
+func (t *deliveryTracker) key() verdictKey { return verdictKey{t.sender.id, t.firstSeq} }
+
+// addVerdictWaiter lets the peer's ACK for a message reach its batch.
+func (s *session) addVerdictWaiter(t *deliveryTracker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.verdictWaiters == nil {
+		s.verdictWaiters = make(map[verdictKey]*deliveryTracker)
+	}
+	s.verdictWaiters[t.key()] = t
+}
+
+func (s *session) removeVerdictWaiter(t *deliveryTracker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.verdictWaiters, t.key())
+}
+
+// failVerdicts decides the messages of which the peer was to say what its application made of
+// them: it has left, and never will.
+func (s *session) failVerdicts() {
+	s.mu.Lock()
+	trackers := slices.Collect(maps.Values(s.verdictWaiters))
+	s.mu.Unlock()
+	for _, t := range trackers {
+		t.failVerdict(s)
+	}
+}
+
+// failVerdict decides what a receiver has not decided, for it never will: whatever was queued for it
+// has met its fate already.
+func (t *deliveryTracker) failVerdict(s *session) {
+	for receiver, c := range t.dests {
+		if c.session() == s {
+			t.decide(receiver, 0, t.messages, wire.FateUncertain)
+		}
+	}
+}
+
+// applyVerdict hands an ACK to its batch. It reports whether anybody waits for it.
+func (s *session) applyVerdict(v wire.Verdict) bool {
+	s.mu.Lock()
+	t := s.verdictWaiters[verdictKey{v.Sender, v.Seq}]
+	s.mu.Unlock()
+	if t == nil {
+		return false
+	}
+	t.applyVerdict(s, v.Fate)
+	return true
+}

@@ -1,0 +1,230 @@
+package hub_test
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// TestDeliveryTracker_MixedVersions_WhileWriting sends to receivers of both versions by turns, from several
+// senders at once: so outboxes are written while the same messages are still being offered to
+// others. The race detector watches what a batch keeps; a fate of a receiver of version 1 that is
+// not final at once would let the reports wait for the report timeout.
+func TestDeliveryTracker_MixedVersions_WhileWriting(t *testing.T) {
+	const senders, pairs, messages = 4, 16, 200
+	h := start(t, hub.Config{ReportTimeout: 10 * testTimeout})
+	var to []uint64
+	var want []byte
+	for range pairs {
+		v2, v1 := h.connectV2(t), h.connectV1(t)
+		to = append(to, v2.id, v1.id)
+		want = append(want, byte(wire.FateReceived), byte(wire.FateWritten))
+		background(t, func() error { return v2.ackFrames(senders * messages) })
+		background(t, func() error {
+			for range senders * messages {
+				if _, _, err := v1.readFrame(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	clients := make([]*clientV2, senders)
+	for i := range clients {
+		clients[i] = h.connectV2(t)
+	}
+	parallel(t, senders, func(i int) error { return clients[i].sendAndExpectReports(messages, to, want) })
+}
+
+// ackFrames reads n counted frames, and says of each that it was received.
+func (c *clientV2) ackFrames(n uint64) error {
+	for c.received < n {
+		kind, _, err := c.readFrame()
+		if err != nil {
+			return err
+		}
+		if !kind.IsReliable() {
+			continue
+		}
+		c.received++
+		if _, err := c.Write(wire.AppendAck(nil, c.received)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendAndExpectReports sends n messages, each when the one before is reported, and wants these fates.
+func (c *clientV2) sendAndExpectReports(n int, to []uint64, want []byte) error {
+	for range n {
+		c.seq++
+		if _, err := c.Write(wire.AppendSend(nil, c.seq, levelOptions(wire.LevelReceived), 0, to, []byte("mixed"))); err != nil {
+			return err
+		}
+		for {
+			kind, payload, err := c.readFrame()
+			if err != nil {
+				return err
+			}
+			if kind != wire.TypeReport {
+				continue
+			}
+			if r, err := wire.ParseReport(payload); err != nil || r.Seq != c.seq || !bytes.Equal(r.Fates, want) {
+				return fmt.Errorf("REPORT %+v, %v, want of %d: %v", r, err, c.seq, want)
+			}
+			c.received++
+			if _, err := c.Write(wire.AppendAck(nil, c.received)); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// TestDeliveryTracker_DuplicateReceiver_FirstVerdictCounts names one receiver twice. Its first verdict on the message
+// counts for each copy that is written to it, before or after, and for no other.
+func TestDeliveryTracker_DuplicateReceiver_FirstVerdictCounts(t *testing.T) {
+	sendVerdict := func(from, sender *clientV2, seq uint64, fate wire.Fate) {
+		from.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq, Fate: fate}}))
+	}
+	body := pattern(5000, 1)
+	for _, first := range []wire.Fate{wire.FateProcessed, wire.FateRejected} {
+		second := wire.FateProcessed + wire.FateRejected - first
+
+		h := start(t, hub.Config{Window: 4 << 10, OutboxBytes: 4 << 10}) // one copy at a time is under way
+		sender, receiver := h.connectV2(t), h.connectV2(t)
+		seq := sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, receiver.id, receiver.id)
+		receiver.expectDeliver(sender.id, seq, body)
+		receiver.expectDeliver(sender.id, seq, body)
+		sendVerdict(receiver, sender, seq, first)
+		sendVerdict(receiver, sender, seq, second)
+		sender.expectReport(seq, first, first)
+
+		receiver.withholdsAcks = true
+		seq = sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, receiver.id, receiver.id)
+		receiver.expectDeliver(sender.id, seq, body)
+		sendVerdict(receiver, sender, seq, first)
+		sendVerdict(receiver, sender, seq, second)
+		receiver.send(wire.AppendAck(nil, receiver.received))
+		receiver.expectDeliver(sender.id, seq, body)
+		sender.expectReport(seq, first, first)
+		receiver.send(wire.AppendAck(nil, receiver.received))
+
+		seq = sender.sendMessage(body, levelOptions(wire.LevelProcessed), 500, receiver.id, receiver.id)
+		receiver.expectDeliver(sender.id, seq, body)
+		sendVerdict(receiver, sender, seq, first)
+		sender.expectReport(seq, first, wire.FateExpired)
+	}
+}
+
+// TestDeliveryTracker_ReportTimeout takes place in virtual time. A receiver says after some time that it has
+// processed a message: is its sender told so, or that the time of the report was up?
+func TestDeliveryTracker_ReportTimeout(t *testing.T) {
+	const processed, received = wire.FateProcessed, wire.FateReceived
+	tests := map[string]struct {
+		config    hub.Config
+		named     time.Duration // by the SEND; 0: none
+		ttl       time.Duration
+		processed time.Duration // after it was sent
+		want      wire.Fate
+		after     time.Duration
+	}{
+		"75 s, and none is named":      {processed: 75 * time.Second, want: received, after: time.Minute},
+		"75 s of the hub's 90":         {config: hub.Config{ReportTimeout: 90 * time.Second}, processed: 75 * time.Second, want: processed, after: 75 * time.Second},
+		"75 s of 90 that are named":    {named: 90 * time.Second, processed: 75 * time.Second, want: processed, after: 75 * time.Second},
+		"less is named":                {named: 1500 * time.Millisecond, processed: 75 * time.Second, want: received, after: 1500 * time.Millisecond},
+		"more is named than the bound": {config: hub.Config{MaxReportTimeout: 2 * time.Minute}, named: time.Hour, processed: 3 * time.Minute, want: received, after: 2 * time.Minute},
+		"more is named than any bound": {named: wire.MaxReportTimeout, processed: 2 * time.Hour, want: received, after: time.Hour},
+		"the time to live is shorter":  {named: time.Hour, ttl: 5 * time.Second, processed: 75 * time.Second, want: received, after: 5 * time.Second},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tt.config.KeepAlive = time.Hour
+				ln := newPipeListener()
+				startOn(t, tt.config, ln)
+				hello := wire.Hello{Version: wire.Version2}
+				sender, receiver := handshakeV2(connectPipe(t, ln), hello), handshakeV2(connectPipe(t, ln), hello)
+				limit := time.Duration(sender.MaxReportTimeout) * time.Millisecond
+				if want := cmp.Or(tt.config.MaxReportTimeout, hub.DefaultMaxReportTimeout); limit != want {
+					t.Errorf("WELCOME says that reports may wait %v, want %v", limit, want)
+				}
+				begin := time.Now()
+				seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelProcessed).WithReportTimeout(tt.named), uint32(tt.ttl.Milliseconds()), receiver.id)
+				receiver.expectDeliver(sender.id, seq, []byte("x"))
+				verdict := time.AfterFunc(tt.processed, func() {
+					receiver.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq, Fate: processed}}))
+				})
+				defer verdict.Stop()
+				sender.expectReport(seq, tt.want)
+				if took := time.Since(begin); took != tt.after {
+					t.Errorf("reported after %v, want %v", took, tt.after)
+				}
+			})
+		})
+	}
+}
+
+// TestDeliveryTracker_ExpiredAfterWrite_IsUncertain loses the receiver's connection after messages were written on it, one of
+// which expires before the receiver is back. That one does not come again, if the receiver
+// knows how to count what does not come; and its fate is uncertain, for it may have come before.
+func TestDeliveryTracker_ExpiredAfterWrite_IsUncertain(t *testing.T) {
+	for _, supportsSkip := range []bool{true, false} {
+		inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+			hello := wire.Hello{Version: wire.Version2, Skip: supportsSkip}
+			sender, receiver := connectPipeV2(t, ln), handshakeV2(connectPipe(t, ln), hello)
+			first := sender.sendMessage([]byte("first"), levelOptions(wire.LevelReceived), 0, receiver.id)
+			timed := sender.sendMessage([]byte("timed"), levelOptions(wire.LevelReceived), 1000, receiver.id)
+			last := sender.sendMessage([]byte("last"), levelOptions(wire.LevelReceived), 0, receiver.id)
+			receiver.withholdsAcks = true
+			receiver.expectDeliver(sender.id, first, []byte("first"))
+			receiver.expectDeliver(sender.id, timed, []byte("timed"))
+			receiver.expectDeliver(sender.id, last, []byte("last"))
+			receiver.Close()
+			sender.expectReport(timed, wire.FateUncertain)
+
+			hello.ID, hello.Resume = receiver.ID, receiver.Resume
+			back := handshakeV2(connectPipe(t, ln), hello)
+			back.expectDeliver(sender.id, first, []byte("first"))
+			if !supportsSkip {
+				back.expectDeliver(sender.id, timed, []byte("timed"))
+			} else if kind, _ := back.nextFrame(); kind != wire.TypeSkip {
+				t.Fatalf("a frame of type %#x in the place of one that has expired", kind)
+			}
+			back.expectDeliver(sender.id, last, []byte("last"))
+			sender.expectTwoReports(first, last)
+
+			fresh := sender.sendMessage([]byte("fresh"), levelOptions(wire.LevelReceived), 0, receiver.id)
+			back.expectDeliver(sender.id, fresh, []byte("fresh"))
+			sender.expectReport(fresh, wire.FateReceived)
+		})
+	}
+}
+
+// TestDeliveryTracker_ExpiredOnStalledConn_IsNotResent is written once: when its time is up nobody knows more. It is not
+// written again when the receiver comes back on another connection.
+func TestDeliveryTracker_ExpiredOnStalledConn_IsNotResent(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		hello := wire.Hello{Version: wire.Version2, Skip: true}
+		sender, receiver := connectPipeV2(t, ln), handshakeV2(connectPipe(t, ln), hello)
+		timed := sender.sendMessage([]byte("timed"), levelOptions(wire.LevelReceived), 1000, receiver.id)
+		receiver.withholdsAcks = true
+		receiver.expectDeliver(sender.id, timed, []byte("timed"))
+		sender.expectReport(timed, wire.FateWritten)
+		hello.ID, hello.Resume = receiver.ID, receiver.Resume // and its connection is still there
+		back := handshakeV2(connectPipe(t, ln), hello)
+		if kind, _ := back.nextFrame(); kind != wire.TypeSkip {
+			t.Fatalf("a frame of type %#x in the place of one that has expired", kind)
+		}
+		fresh := sender.sendMessage([]byte("fresh"), levelOptions(wire.LevelReceived), 1000, receiver.id)
+		back.expectDeliver(sender.id, fresh, []byte("fresh"))
+		sender.expectReport(fresh, wire.FateReceived)
+	})
+}

@@ -1,0 +1,218 @@
+package hub_test
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// FuzzUnauthenticated lets somebody who has no token say arbitrary bytes to a hub that asks for one. All
+// that it may hear is one GOAWAY; who is inside must not see it, and must be served.
+func FuzzUnauthenticated(f *testing.F) {
+	hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: "eyJhbGciOiJub25lIn0.e30."})
+	for _, input := range [][]byte{
+		hello, append(hello, hello...), hello[:9],
+		wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, ID: 1, Resume: "x", Token: "y"}),
+		wire.AppendHello(nil, &wire.Hello{Version: 3}),
+		append([]byte{0, 0, 0, 0}, hello...),
+		makeFrame(wire.TypeHello, `{"version":2,"token":7}`),
+		makeFrame(wire.TypeHello, `{"version":2,"id":"-1"}`),
+		wire.AppendIdentityRequest(nil),
+		wire.AppendListRange(nil, wire.ListRange{}),
+		wire.AppendRelay(nil, []uint64{1 << 63}, []byte("x")),
+		wire.AppendSend(nil, 1, 0, 0, []uint64{1 << 63}, []byte("x")),
+		{0, 0, 0x40, 2, byte(wire.TypeHello)},
+	} {
+		f.Add(input, uint16(3), false)
+		f.Add(input, uint16(50_000), true)
+	}
+	const validToken = "what nobody guesses"
+	f.Fuzz(func(t *testing.T, input []byte, chunkSize uint16, tcp bool) {
+		h, dial := startFuzzedAuth(t, tcp, tokenAuthenticator(map[string]*hub.Permissions{validToken: {}}))
+		authenticated := handshakeV2(newClientV1(t, dial()), wire.Hello{Version: wire.Version2, Token: validToken})
+		output := sendInChunks(t, dial(), input, max(int(chunkSize), len(input)/1000)+1, tcp)
+		frames := slices.Collect(wire.Frames(output))
+		if len(frames) > 1 {
+			t.Errorf("%d frames were heard", len(frames))
+		}
+		for _, frame := range frames {
+			if kind, payload := wire.Split(frame); kind != wire.TypeGoAway {
+				t.Errorf("a stranger hears a frame of type %#x: %q", kind, payload)
+			}
+		}
+		eventually(t, "the stranger is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
+		if ids := authenticated.requestPage(0, 0); !slices.Equal(ids, []uint64{authenticated.ID}) {
+			t.Errorf("listed: %v", ids)
+		}
+		authenticated.expectDeliver(authenticated.ID, authenticated.sendMessage([]byte("x"), 0, 0, authenticated.ID), []byte("x"))
+		authenticated.Close()
+	})
+}
+
+// FuzzRestricted lets a client say arbitrary bytes that may send little, and only to one other. That
+// one gets no more than that, another nothing, and the client learns of nobody.
+func FuzzRestricted(f *testing.F) {
+	const restricted, friend, other = 7, 8, 9
+	receivers := []uint64{restricted, friend, other, 10}
+	for _, input := range [][]byte{
+		wire.AppendSend(wire.AppendSend(nil, 1, levelOptions(wire.LevelReceived), 0, receivers, []byte("a")), 2, 0, 0, []uint64{friend}, make([]byte, 11)),
+		wire.AppendRelay(wire.AppendRelay(nil, receivers, []byte("classic")), []uint64{friend}, make([]byte, 100)),
+		wire.AppendListRange(wire.AppendListRequest(nil), wire.ListRange{}),
+		wire.AppendWatch(wire.AppendWatch(nil, wire.Watch{On: true}), wire.Watch{}),
+		wire.AppendVerdicts(nil, []wire.Verdict{{Sender: other, Seq: 1, Fate: wire.FateRejected}}),
+	} {
+		f.Add(input, uint16(3), false)
+		f.Add(input, uint16(50_000), true)
+	}
+	f.Fuzz(func(t *testing.T, input []byte, chunkSize uint16, tcp bool) {
+		h, dial := startFuzzedAuth(t, tcp, tokenAuthenticator(map[string]*hub.Permissions{
+			"restricted": {ID: restricted, MaxBody: 10, NoList: true, NoWatch: true, CanSend: func(id uint64) bool { return id == friend }},
+			"friend":     {ID: friend}, "other": {ID: other},
+		}))
+		connect := func(token string) *clientV2 {
+			return handshakeV2(newClientV1(t, dial()), wire.Hello{Version: wire.Version2, Token: token})
+		}
+		friendClient, otherClient := connect("friend"), connect("other")
+		input = append(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: "restricted"}), input...)
+		for frame := range wire.Frames(sendInChunks(t, dial(), input, max(int(chunkSize), len(input)/1000)+1, tcp)) {
+			checkRevealsNothing(t, frame)
+		}
+		eventually(t, "the client is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
+		for _, d := range friendClient.readDeliveries() {
+			if d.Sender != restricted || len(d.Body) > 10 {
+				t.Errorf("%d bytes came from %d", len(d.Body), d.Sender)
+			}
+		}
+		if d := otherClient.readDeliveries(); len(d) > 0 {
+			t.Errorf("%d messages came to one to whom the client may not send", len(d))
+		}
+		friendClient.Close()
+		otherClient.Close()
+	})
+}
+
+// checkRevealsNothing fails if a frame from the hub tells of others.
+func checkRevealsNothing(t *testing.T, frame []byte) {
+	t.Helper()
+	kind, payload := wire.Split(frame)
+	n := 0
+	switch kind {
+	case wire.TypeList:
+		n = len(payload)
+	case wire.TypeListPage:
+		p, err := wire.ParseListPage(payload)
+		if n = p.IDs.Len(); err != nil {
+			t.Error(err)
+		}
+	case wire.TypePresence:
+		p, err := wire.ParsePresence(payload)
+		if n = p.Joined.Len() + p.Left.Len(); err != nil {
+			t.Error(err)
+		}
+	case wire.TypeDeliver:
+		t.Error("the client has a message")
+	}
+	if n > 0 {
+		t.Errorf("a frame of type %#x tells of others: % x", kind, payload)
+	}
+}
+
+// readDeliveries returns what has come until now.
+func (c *clientV2) readDeliveries() (list []wire.Deliver) {
+	c.t.Helper()
+	c.send(wire.AppendPing(nil, 1))
+	for {
+		kind, payload := c.nextFrame()
+		switch kind {
+		case wire.TypePong:
+			return list
+		case wire.TypeDeliver:
+			d, err := wire.ParseDeliver(payload)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			list = append(list, d)
+		}
+	}
+}
+
+// FuzzTLS replaces what a client of TLS says to the hub by something else, from some byte on: all
+// of it, a part of its handshake, or of what comes then. What is encrypted reaches the hub as it was,
+// or not at all; and others are served over TLS.
+func FuzzTLS(f *testing.F) {
+	authority := testcerts.NewAuthority(f)
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{authority.IssueLocal().TLS(f)}, MinVersion: tls.VersionTLS12}
+	clientTLS := &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost"}
+	clientTLS12 := clientTLS.Clone()
+	clientTLS12.MaxVersion = tls.VersionTLS12
+	for _, input := range [][]byte{
+		nil, {0}, []byte("GET / HTTP/1.1\r\n\r\n"), {22, 3, 1, 0xff, 0xff}, {21, 3, 3, 0, 2, 2, 0}, {20, 3, 3, 0, 1, 1},
+		tlsClientHello(f, clientTLS), tlsClientHello(f, clientTLS12), wire.AppendHello(nil, &wire.Hello{Version: wire.Version2}),
+	} {
+		for _, from := range []uint16{0, 5, 40, 200, 2000} {
+			f.Add(input, from, from%2 == 0)
+		}
+	}
+	f.Fuzz(func(t *testing.T, input []byte, from uint16, useTLS12 bool) {
+		h := startOn(t, hub.Config{MaxBody: fuzzMaxBody, ResumeWindow: time.Millisecond, HandshakeTimeout: 500 * time.Millisecond}, hub.NewTLSListener(listen(t), serverTLS))
+		config := clientTLS
+		if useTLS12 {
+			config = clientTLS12
+		}
+		tampered := &tamperingConn{Conn: h.connect(t).Conn, replacement: input, offset: int(from)}
+		secure := tls.Client(tampered, config)
+		_, err := secure.Write(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2}))
+		tampered.closeWrite()
+		if err == nil {
+			_, _ = io.Copy(io.Discard, secure) // until the hub has had enough
+		}
+		tampered.Close()
+		eventually(t, "the client is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
+		for r, n := range h.Stats().Disconnected {
+			switch r {
+			case hub.CloseHandshake, hub.CloseLost, hub.CloseLeft, hub.CloseHalfFrame:
+			default:
+				t.Errorf("%d × %q", n, r)
+			}
+		}
+		checkServesOthers(t, func() net.Conn {
+			nc, err := tls.Dial("tcp", h.addr, config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return nc
+		})
+	})
+}
+
+// tamperingConn replaces a part of what is written.
+type tamperingConn struct {
+	net.Conn
+	replacement []byte
+	offset      int
+	written     int
+}
+
+func (c *tamperingConn) Write(b []byte) (int, error) {
+	changed := slices.Clone(b)
+	if at := c.offset - c.written; at < len(b) {
+		copy(changed[max(at, 0):], c.replacement[min(max(-at, 0), len(c.replacement)):])
+	}
+	c.written += len(b)
+	return c.Conn.Write(changed)
+}
+
+// closeWrite says what is left, and that nothing more comes.
+func (c *tamperingConn) closeWrite() {
+	if from := max(c.written-c.offset, 0); from < len(c.replacement) {
+		_, _ = c.Conn.Write(c.replacement[from:]) // fails when the hub has closed
+	}
+	_ = c.Conn.(*net.TCPConn).CloseWrite() // as above
+}

@@ -1,0 +1,488 @@
+package hub_test
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
+	"github.com/sechlol/go-message-hub/internal/tokens"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// attackers is how many do the same at once. bench/ has ten thousand of each.
+const attackers = 20
+
+// hostileEnv is a hub that asks for certificates and tokens, with two bystanders inside who
+// have both.
+type hostileEnv struct {
+	*testHub
+	t              testing.TB
+	clientTLS      *tls.Config // how a client with a good certificate speaks TLS
+	authority      *testcerts.Authority
+	publicKeys     []byte // those by which the hub knows good tokens
+	signer         *tokens.Signer
+	bystanders     *bystanders
+	baseGoroutines int // before anybody means harm
+}
+
+// startHostile starts it. The bystanders work until the end of the test.
+func startHostile(t testing.TB, config hub.Config) *hostileEnv {
+	t.Helper()
+	e := &hostileEnv{t: t, authority: testcerts.NewAuthority(t)}
+	e.signer, e.publicKeys = newSigner(t)
+	keys, err := tokens.ParseKeys(e.publicKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Authenticate = func(req hub.AuthRequest) (*hub.Permissions, error) {
+		c, err := keys.Verify(req.Token, tokens.Issuer{}, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		return &hub.Permissions{Subject: c.Subject, ID: c.ID, Expires: c.Expires, CanSend: c.CanSend, NoList: c.NoList, NoWatch: c.NoWatch, MaxBody: c.MaxBody}, nil
+	}
+	server := &tls.Config{
+		Certificates: []tls.Certificate{e.authority.IssueLocal().TLS(t)}, NextProtos: []string{wire.ALPN}, MinVersion: tls.VersionTLS12,
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: e.authority.Pool(),
+	}
+	e.testHub = startOn(t, config, hub.NewTLSListener(listen(t), server))
+	e.clientTLS = &tls.Config{
+		RootCAs: e.authority.Pool(), ServerName: "localhost", NextProtos: []string{wire.ALPN}, Certificates: []tls.Certificate{e.authority.IssueLocal().TLS(t)},
+	}
+	e.credentials = client.Options{TLS: e.clientTLS, GetToken: func(context.Context) (string, error) { return e.signToken(tokens.Claims{Subject: "bystander"}), nil }}
+	e.bystanders = e.startBystanders(t)
+	e.bystanders.waitRounds(3)
+	e.baseGoroutines = runtime.NumGoroutine()
+	return e
+}
+
+func newSigner(t testing.TB) (s *tokens.Signer, public []byte) {
+	t.Helper()
+	private, public, err := tokens.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = tokens.ParseSigner(private); err != nil {
+		t.Fatal(err)
+	}
+	return s, public
+}
+
+// signToken signs what is good for an hour, unless it says until when.
+func (e *hostileEnv) signToken(c tokens.Claims) string {
+	e.t.Helper()
+	if c.Expires.IsZero() {
+		c.Expires = time.Now().Add(time.Hour)
+	}
+	token, err := e.signer.Sign(&c, tokens.Issuer{}, time.Now())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return token
+}
+
+// connectTLS connects and agrees on TLS, with the certificate of a client unless it is
+// told otherwise, and says nothing more.
+func (e *hostileEnv) connectTLS(modify ...func(*tls.Config)) *clientV1 {
+	e.t.Helper()
+	c := e.connect(e.t)
+	config := e.clientTLS.Clone()
+	for _, apply := range modify {
+		apply(config)
+	}
+	secure := tls.Client(c.Conn, config)
+	if err := secure.Handshake(); err != nil {
+		e.t.Fatal(err)
+	}
+	c.Conn = secure
+	return c
+}
+
+// connectAuthenticated has come in, with a good token.
+func (e *hostileEnv) connectAuthenticated() *clientV2 {
+	e.t.Helper()
+	return handshakeV2(e.connectTLS(), wire.Hello{Version: wire.Version2, Token: e.signToken(tokens.Claims{Subject: "insider"})})
+}
+
+// connectAttackers are all of them, each with a small receive buffer.
+func (e *hostileEnv) connectAttackers() (clients []*clientV2) {
+	e.t.Helper()
+	for range attackers {
+		c := e.connectAuthenticated()
+		c.shrinkReadBuffer()
+		clients = append(clients, c)
+	}
+	return clients
+}
+
+// expectRefused shows a token that is no good.
+func (e *hostileEnv) expectRefused(token string) {
+	e.t.Helper()
+	c := &clientV2{clientV1: e.connectTLS()}
+	c.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: token}))
+	if away := c.expectGoAway(wire.GoAwayRefused); away.Reconnect {
+		e.t.Errorf("who shows %.40q is asked to come back", token)
+	}
+}
+
+// sendSlowly sends to each of them a byte now and then, until nobody takes any more.
+func (e *hostileEnv) sendSlowly(payload func(i int) []byte, to ...*clientV1) {
+	e.t.Helper()
+	background(e.t, func() error {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for n, open := 0, true; open; n++ {
+			<-tick.C
+			open = false
+			for i, c := range to {
+				if b := payload(i); n < len(b) {
+					_, err := c.Write(b[n : n+1])
+					open = open || err == nil
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// expectAllGone holds the hub to what must be true when it has got rid of everybody who meant harm, n
+// of them, for one of these reasons: the bystanders go on, and when they leave, nothing stays.
+func (e *hostileEnv) expectAllGone(n int, reasons ...hub.CloseReason) {
+	e.t.Helper()
+	eventually(e.t, "all of them are gone", func() bool {
+		var closed uint64
+		for _, r := range reasons {
+			closed += e.Stats().Disconnected[r]
+		}
+		return closed >= uint64(n)
+	})
+	for r, n := range e.Stats().Disconnected {
+		if !slices.Contains(reasons, r) {
+			e.t.Errorf("%d × %q", n, r)
+		}
+	}
+	e.bystanders.waitRounds(3)
+	eventually(e.t, "only the bystanders are left", func() bool { return e.Stats().Clients == 2 })
+	if c := e.Stats().Connected; c != uint64(n)+2 {
+		e.t.Errorf("%d have connected, want %d and the bystanders", c, n)
+	}
+	eventually(e.t, "no goroutine is left of them", func() bool { return runtime.NumGoroutine() <= e.baseGoroutines })
+	e.bystanders.end()
+	for _, c := range []*client.Client{e.bystanders.sender, e.bystanders.echoer} {
+		if err := c.Close(); err != nil {
+			e.t.Errorf("a bystander leaves: %v", err)
+		}
+	}
+	eventually(e.t, "the memory is free", func() bool { s := e.Stats(); return s.Clients == 0 && s.QueuedBytes == 0 })
+}
+
+// TestHub_HostileTLSClients_DisturbNobody has a hub with everything on deal with one kind of hostile client after the other,
+// while two bystanders exchange messages that they verify.
+func TestHub_HostileTLSClients_DisturbNobody(t *testing.T) {
+	quick := hub.Config{HandshakeTimeout: 2 * time.Second, FrameTimeout: 3 * time.Second, StallTimeout: time.Second, ResumeWindow: 100 * time.Millisecond}
+	withKeepAlive, smallOutbox := quick, quick
+	withKeepAlive.KeepAlive = time.Second
+	smallOutbox.OutboxBytes = 16 << 10 // so that it is soon full
+	for _, attack := range []struct {
+		name    string
+		config  hub.Config
+		do      func(*hostileEnv)
+		n       int
+		reasons []hub.CloseReason
+	}{
+		{"silence instead of a handshake", quick, attackSilence, attackers, []hub.CloseReason{hub.CloseHandshake}},
+		{"slow handshake", quick, attackSlowHandshake, attackers, []hub.CloseReason{hub.CloseHandshake}},
+		{"garbage instead of a handshake", quick, attackGarbage, attackers, []hub.CloseReason{hub.CloseHandshake}},
+		{"foreign certificates", quick, attackForeignCertificates, 2 * attackers, []hub.CloseReason{hub.CloseHandshake}},
+		{"slow header", quick, attackSlowHeader, attackers, []hub.CloseReason{hub.CloseHandshake}},
+		{"slow body", quick, attackSlowBody, attackers, []hub.CloseReason{hub.CloseFrameTimeout}},
+		{"slow read", quick, attackSlowRead, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseSlow}},
+		{"flood of connects", quick, attackConnectFlood, 10 * attackers, []hub.CloseReason{hub.CloseHandshake, hub.CloseLost, hub.CloseLeft}},
+		{"flood of pings", smallOutbox, attackPingFlood, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseLost}},
+		{"half-open links", withKeepAlive, attackHalfOpenConns, attackers, []hub.CloseReason{hub.CloseTimeout}},
+		{"resets", quick, attackResets, attackers, []hub.CloseReason{hub.CloseHandshake, hub.CloseLost}},
+		{"wrong tokens", quick, attackInvalidTokens, 8, []hub.CloseReason{hub.CloseRefused}},
+		{"replayed secrets", quick, attackReplayedSecrets, 6, []hub.CloseReason{hub.CloseTakenOver, hub.CloseLeft}},
+		{"renegotiation", quick, attackRenegotiation, attackers, []hub.CloseReason{hub.CloseLost}},
+		{"damaged records", quick, attackDamagedRecords, attackers, []hub.CloseReason{hub.CloseLost}},
+		{"oversize before admission", quick, attackOversizeUnauthenticated, 3, []hub.CloseReason{hub.CloseTooLong, hub.CloseRefused, hub.CloseMalformed}},
+		{"oversize after admission", quick, attackOversizeAuthenticated, 5, []hub.CloseReason{hub.CloseTooLong, hub.CloseMalformed, hub.CloseLeft}},
+	} {
+		t.Run(attack.name, func(t *testing.T) {
+			e := startHostile(t, attack.config)
+			attack.do(e)
+			e.expectAllGone(attack.n, attack.reasons...)
+		})
+	}
+}
+
+func attackSilence(e *hostileEnv) {
+	for range attackers {
+		e.connect(e.t)
+	}
+}
+
+func attackSlowHandshake(e *hostileEnv) {
+	var clients []*clientV1
+	for range attackers {
+		clients = append(clients, e.connect(e.t))
+	}
+	hello := tlsClientHello(e.t, e.clientTLS)
+	e.sendSlowly(func(int) []byte { return hello }, clients...)
+}
+
+func attackGarbage(e *hostileEnv) {
+	kinds := [][]byte{
+		pattern(100_000, 1),
+		[]byte("GET / HTTP/1.1\r\nHost: hub\r\n\r\n"),
+		wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: e.signToken(tokens.Claims{Subject: "plain"})}),
+		append(tlsClientHello(e.t, e.clientTLS)[:60], make([]byte, 1000)...),
+		{22, 3, 1, 0xff, 0xff}, // a record that is longer than records are
+	}
+	for i := range attackers {
+		_, _ = e.connect(e.t).Write(kinds[i%len(kinds)]) // fails if the hub is fast
+	}
+}
+
+// attackForeignCertificates has clients of both versions of TLS who are vouched for by
+// somebody else, or show nothing.
+func attackForeignCertificates(e *hostileEnv) {
+	foreign := testcerts.NewAuthority(e.t).IssueLocal().TLS(e.t)
+	for i := range 2 * attackers {
+		config := e.clientTLS.Clone()
+		config.MaxVersion = tls.VersionTLS12 + uint16(i%2)
+		config.Certificates = nil
+		if i%4 < 2 { // even to one who asks for others
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &foreign, nil }
+		}
+		secure := tls.Client(e.connect(e.t).Conn, config)
+		err := secure.Handshake()
+		if err == nil { // in version 1.3 the client is told afterwards
+			_, err = secure.Read(make([]byte, 1))
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), "remote error: tls: ") {
+			e.t.Errorf("in version %#x: %v", config.MaxVersion, err)
+		}
+	}
+}
+
+func attackSlowHeader(e *hostileEnv) {
+	var clients []*clientV1
+	for range attackers {
+		clients = append(clients, e.connectTLS())
+	}
+	hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: e.signToken(tokens.Claims{Subject: "slow"})})
+	e.sendSlowly(func(int) []byte { return hello }, clients...)
+}
+
+func attackSlowBody(e *hostileEnv) {
+	var clients []*clientV1
+	for range attackers {
+		clients = append(clients, e.connectAuthenticated().clientV1)
+	}
+	e.sendSlowly(func(i int) []byte {
+		return wire.AppendSend(nil, 1, 0, 0, []uint64{clients[i].id}, make([]byte, 60_000))
+	}, clients...)
+}
+
+// attackSlowRead has clients who send to themselves and read a byte now and then.
+func attackSlowRead(e *hostileEnv) {
+	for _, c := range e.connectAttackers() {
+		background(e.t, func() error {
+			for seq, err := uint64(1), error(nil); err == nil; seq++ { // until the hub ends it
+				_, err = c.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{c.id}, make([]byte, 60_000)))
+				if err == nil && seq%4 == 0 {
+					_, err = c.Read(make([]byte, 1))
+				}
+			}
+			return nil
+		})
+	}
+}
+
+func attackConnectFlood(e *hostileEnv) {
+	for i := range 10 * attackers {
+		if i%10 == 0 {
+			e.connectTLS().Close()
+		} else {
+			e.connect(e.t).Close()
+		}
+	}
+}
+
+// attackPingFlood lets them ask faster than they read.
+func attackPingFlood(e *hostileEnv) {
+	pings := slices.Repeat(wire.AppendPing(nil, 1), 1000)
+	for _, p := range e.connectAttackers() {
+		background(e.t, func() error {
+			for {
+				if _, err := p.Write(pings); err != nil { // the hub has ended it
+					return nil
+				}
+			}
+		})
+	}
+}
+
+// attackHalfOpenConns has clients who come in and vanish: no end is seen of them.
+func attackHalfOpenConns(e *hostileEnv) {
+	e.connectAttackers()
+}
+
+// attackResets breaks connections at each stage.
+func attackResets(e *hostileEnv) {
+	hello := tlsClientHello(e.t, e.clientTLS)
+	for i := range attackers {
+		var c *clientV1
+		switch i % 4 {
+		case 0:
+			c = e.connect(e.t)
+			c.send(hello[:len(hello)/2])
+		case 1:
+			c = e.connectTLS()
+		case 2:
+			c = e.connectAuthenticated().clientV1
+		case 3:
+			v2 := e.connectAuthenticated()
+			v2.send(wire.AppendSend(nil, 1, 0, 0, []uint64{v2.id}, make([]byte, 50_000))[:30_000])
+			c = v2.clientV1
+		}
+		c.reset()
+	}
+}
+
+func attackInvalidTokens(e *hostileEnv) {
+	foreignSigner, _ := newSigner(e.t)
+	forged, err := foreignSigner.Sign(&tokens.Claims{Subject: "bystander", Expires: time.Now().Add(time.Hour)}, tokens.Issuer{}, time.Now())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	parts := strings.Split(e.signToken(tokens.Claims{Subject: "bystander"}), ".")
+	encode := func(json string) string { return base64.RawURLEncoding.EncodeToString([]byte(json)) }
+	claims := encode(fmt.Sprintf(`{"sub":"bystander","exp":%d}`, time.Now().Add(time.Hour).Unix()))
+	// A token of an HMAC whose secret is the hub's public key, which everybody may know.
+	hmacToken := encode(`{"alg":"HS256"}`) + "." + claims
+	mac := hmac.New(sha256.New, e.publicKeys)
+	mac.Write([]byte(hmacToken))
+	for _, token := range []string{
+		"", "x", forged,
+		e.signToken(tokens.Claims{Subject: "bystander", Expires: time.Now().Add(-time.Minute)}),
+		parts[0] + "." + claims + "." + parts[2],
+		encode(`{"alg":"none"}`) + "." + claims + ".",
+		hmacToken + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)),
+		strings.Join(parts[:2], ".") + ".",
+	} {
+		e.expectRefused(token)
+	}
+}
+
+// attackReplayedSecrets replays what brings a client back: as somebody else, and after another
+// connection has taken its id over.
+func attackReplayedSecrets(e *hostileEnv) {
+	tokenFor := func(subject string, id uint64) string { return e.signToken(tokens.Claims{Subject: subject, ID: id}) }
+	connect := func(token string, resume *clientV2) *clientV2 {
+		hello := wire.Hello{Version: wire.Version2, Token: token}
+		if resume != nil {
+			hello.ID, hello.Resume, hello.Received = resume.ID, resume.Resume, resume.received
+		}
+		return handshakeV2(e.connectTLS(), hello)
+	}
+	alice := connect(tokenFor("alice", 5), nil)
+	mallory := connect(tokenFor("mallory", 0), alice)
+	if mallory.Resumed || mallory.ID == 5 {
+		e.t.Errorf("mallory goes on as alice: %+v", mallory.Welcome)
+	}
+	alice.expectDeliver(5, alice.sendMessage([]byte("still here"), 0, 0, 5), []byte("still here"))
+	newer := connect(tokenFor("alice", 5), nil)
+	alice.expectGoAway(wire.GoAwayTakenOver)
+	older := connect(tokenFor("alice", 5), alice) // may come in, and has the id, but nothing of the one before
+	newer.expectGoAway(wire.GoAwayTakenOver)
+	if older.Resumed || older.Resume == alice.Resume || older.Resume == newer.Resume {
+		e.t.Errorf("a secret that is over is good: %+v", older.Welcome)
+	}
+	bob := connect(tokenFor("bob", 6), older)
+	if bob.Resumed || bob.ID != 6 {
+		e.t.Errorf("bob goes on as alice: %+v", bob.Welcome)
+	}
+	older.send(wire.AppendBye(nil))
+	older.expectEOF()
+	if late := connect(tokenFor("alice", 5), older); late.Resumed {
+		e.t.Error("who has left for good goes on")
+	} else {
+		late.send(wire.AppendBye(nil))
+	}
+	mallory.send(wire.AppendBye(nil))
+	bob.send(wire.AppendBye(nil))
+}
+
+// attackDamagedRecords changes records of TLS on their way.
+func attackDamagedRecords(e *hostileEnv) {
+	for i := range attackers {
+		c := e.connectAuthenticated()
+		record := append([]byte{23, 3, 3, 0, 100}, make([]byte, 100)...)
+		if i%2 == 0 {
+			record[0] = 99 // of no kind that there is
+		}
+		if _, err := c.tcpConn().Write(record); err != nil {
+			e.t.Fatal(err)
+		}
+		if _, err := c.readToEnd(); err != nil {
+			e.t.Errorf("the hub goes on listening: %v", err)
+		}
+	}
+}
+
+func attackOversizeUnauthenticated(e *hostileEnv) {
+	large := e.connectTLS()
+	large.send([]byte{0, 0, 0x40, 2, byte(wire.TypeHello)}) // a byte more than a HELLO may have
+	large.expectEOF()
+	e.expectRefused(strings.Repeat("x", 15<<10))
+	nested := e.connectTLS()
+	nested.send(makeFrame(wire.TypeHello, strings.Repeat("[", 16<<10)))
+	(&clientV2{clientV1: nested}).expectGoAway(wire.GoAwayProtocol)
+}
+
+func attackOversizeAuthenticated(e *hostileEnv) {
+	giant := e.connectAuthenticated()
+	giant.send([]byte{0xff, 0xff, 0xff, 0xff, byte(wire.TypeSend)})
+	_, _ = giant.readToEnd()
+	body := e.connectAuthenticated()
+	body.sendMessage(make([]byte, wire.DefaultMaxBody+1), 0, 0, body.id)
+	if kind, payload := body.nextFrame(); kind != wire.TypeError {
+		e.t.Errorf("a body that is too large: type %#x, %q", kind, payload)
+	}
+	receivers := e.connectAuthenticated()
+	malformed := wire.AppendSend(nil, 1, 0, 0, make([]uint64, 254), nil)
+	malformed[wire.HeaderSize+16] = 255
+	receivers.send(malformed)
+	receivers.expectGoAway(wire.GoAwayProtocol)
+	page := e.connectAuthenticated()
+	if ids := page.requestPage(0, 1<<32-1); len(ids) < 3 {
+		e.t.Errorf("a page without limit: %v", ids)
+	}
+	again := e.connectAuthenticated()
+	again.send(makeFrame(wire.TypeHello, `{"name":"`+strings.Repeat("n", 1<<20)+`"}`))
+	if kind, payload := again.nextFrame(); kind != wire.TypeError {
+		e.t.Errorf("a second, large HELLO: type %#x, %q", kind, payload)
+	}
+	for _, c := range []*clientV2{body, page, again} {
+		c.send(wire.AppendBye(nil))
+	}
+}
+
+// makeFrame returns a frame with any payload.
+func makeFrame(kind wire.Type, payload string) []byte {
+	n := 1 + len(payload)
+	return append([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n), byte(kind)}, payload...)
+}

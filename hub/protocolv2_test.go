@@ -1,0 +1,1178 @@
+package hub_test
+
+import (
+	"bytes"
+	"context"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// bodySizes are those of bodies that go different ways through the hub: encoded behind
+// others, referred to in a read buffer, and in a buffer of their own.
+var bodySizes = []int{0, 1, 100, 5000, 60_000, 100_000, 1 << 20}
+
+func TestProtocolV2_BothVersions_Interoperate(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, v2, v1 := h.connectV2(t), h.connectV2(t), h.connectV1(t)
+	for i, size := range bodySizes {
+		body := pattern(size, byte(i))
+		seq := sender.sendMessage(body, 0, 0, v2.id, v1.id)
+		d := v2.expectDeliver(sender.id, seq, body)
+		if age := time.Since(time.UnixMicro(int64(d.Time))); age < -time.Second || age > testTimeout {
+			t.Errorf("time of a message that was just sent: %v ago", age)
+		}
+		v1.expectRelay(body)
+
+		v1.relay(body, v2.id, v1.id)
+		v2.expectDeliver(v1.id, 0, body)
+		v1.expectRelay(body)
+
+		sender.relay(body, v2.id, sender.id) // the frames of version 1 stay valid
+		v2.expectDeliver(sender.id, 0, body)
+		sender.expectDeliver(sender.id, 0, body)
+
+		seq = sender.sendMessage(body, 0, 0, v2.id) // the tightest fit of a head
+		v2.expectDeliver(sender.id, seq, body)
+	}
+}
+
+func TestReport_EachLevel_HasItsFate(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, v2, v1 := h.connectV2(t), h.connectV2(t), h.connectV1(t)
+	for i, size := range bodySizes {
+		body := pattern(size, byte(i))
+
+		seq := sender.sendMessage(body, levelOptions(wire.LevelWritten), 0, v2.id, 999_999, v1.id)
+		v2.expectDeliver(sender.id, seq, body)
+		v1.expectRelay(body)
+		sender.expectReport(seq, wire.FateWritten, wire.FateUnknown, wire.FateWritten)
+
+		seq = sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, v2.id, v1.id, v2.id)
+		for range 2 {
+			if d := v2.expectDeliver(sender.id, seq, body); d.Flags != wire.DeliverWantAck {
+				t.Errorf("flags %v, want FlagReceived", d.Flags)
+			}
+		}
+		v1.expectRelay(body)
+		sender.expectReport(seq, wire.FateReceived, wire.FateWritten, wire.FateReceived)
+
+		for _, verdict := range []wire.Fate{wire.FateProcessed, wire.FateRejected} {
+			seq = sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, v2.id)
+			v2.expectDeliver(sender.id, seq, body)
+			v2.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq, Fate: verdict}}))
+			sender.expectReport(seq, verdict)
+		}
+	}
+	seq := sender.sendMessage(nil, levelOptions(wire.LevelReceived), 0)
+	sender.expectReport(seq)
+}
+
+// TestReport_PipelinedMessages_EachOnce pipelines messages that the hub takes as one run.
+func TestReport_PipelinedMessages_EachOnce(t *testing.T) {
+	const messages = 2000
+	h := start(t, hub.Config{})
+	sender, receivers := h.connectV2(t), []*clientV2{h.connectV2(t), h.connectV2(t), h.connectV2(t)}
+	to := []uint64{receivers[0].id, receivers[1].id, receivers[2].id}
+	background(t, func() error {
+		var frames []byte
+		for seq := uint64(1); seq <= messages; seq++ {
+			frames = wire.AppendSend(frames, seq, levelOptions(wire.LevelReceived), 0, to, []byte("run"))
+		}
+		_, err := sender.Write(frames)
+		return err
+	})
+	for _, c := range receivers {
+		c.withholdsAcks = true
+	}
+	reports := make(map[uint64]bool)
+	for seq := uint64(1); seq <= messages; seq++ {
+		for _, c := range receivers {
+			c.expectDeliver(sender.id, seq, []byte("run"))
+		}
+		if seq%97 == 0 || seq == messages {
+			for i, c := range receivers {
+				c.send(wire.AppendAck(nil, c.received-uint64(i)*7%c.received))
+				c.send(wire.AppendAck(nil, c.received))
+			}
+			for sender.received < seq { // in any order
+				kind, payload := sender.nextFrame()
+				r, err := wire.ParseReport(payload)
+				if kind != wire.TypeReport || err != nil || !bytes.Equal(r.Fates, []byte{3, 3, 3}) || reports[r.Seq] {
+					t.Fatalf("type %#x, %+v, %v; a report of it came before: %v", kind, r, err, reports[r.Seq])
+				}
+				reports[r.Seq] = true
+			}
+		}
+	}
+	for seq := uint64(1); seq <= messages; seq++ {
+		if !reports[seq] {
+			t.Errorf("no report of message %d", seq)
+		}
+	}
+}
+
+func TestResume_UnackedMessages_AreResent(t *testing.T) {
+	for _, size := range bodySizes {
+		h := start(t, hub.Config{})
+		sender, first := h.connectV2(t), h.connectV2(t)
+		body := pattern(size, 1)
+		for i := range 3 {
+			first.withholdsAcks = i == 2 // it crashes with the third in its hands
+			first.expectDeliver(sender.id, sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id), body)
+		}
+		first.received = 2
+		first.reset()
+		late := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id)
+
+		second := h.resume(t, first)
+		if !second.Resumed || second.ID != first.ID || second.Again < 1 {
+			t.Fatalf("came back as %+v, was %d", second.Welcome, first.ID)
+		}
+		sender.expectReport(late-3, wire.FateReceived)
+		sender.expectReport(late-2, wire.FateReceived)
+		second.expectDeliver(sender.id, late-1, body)
+		second.expectDeliver(sender.id, late, body)
+		sender.expectReport(late-1, wire.FateReceived)
+		sender.expectReport(late, wire.FateReceived)
+	}
+}
+
+// TestResume_Sender_GetsPendingReports loses the sender's connection: its reports wait for it, and
+// it learns which SEND was the last that the hub has.
+func TestResume_Sender_GetsPendingReports(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, receiver := h.connectV2(t), h.connectV2(t)
+	seq := sender.sendMessage([]byte("a"), levelOptions(wire.LevelReceived), 0, receiver.id)
+	receiver.expectDeliver(sender.id, seq, []byte("a"))
+	sender.expectReport(seq, wire.FateReceived)
+	receiver.withholdsAcks = true
+	seq = sender.sendMessage([]byte("b"), levelOptions(wire.LevelReceived), 0, receiver.id)
+	receiver.expectDeliver(sender.id, seq, []byte("b"))
+	sender.reset()
+	receiver.send(wire.AppendAck(nil, receiver.received))
+	receiver.awaitPong()
+
+	again := h.resume(t, sender)
+	if !again.Resumed || again.Welcome.Seq != seq {
+		t.Fatalf("came back as %+v, want Seq %d", again.Welcome, seq)
+	}
+	again.expectReport(seq, wire.FateReceived)
+	seq = again.sendMessage([]byte("c"), 0, 0, receiver.id)
+	receiver.expectDeliver(sender.id, seq, []byte("c"))
+}
+
+// awaitPong returns when the hub has handled everything that was said before.
+func (c *clientV2) awaitPong() {
+	c.t.Helper()
+	c.send(wire.AppendPing(nil, 77))
+	if kind, _ := c.nextFrame(); kind != wire.TypePong {
+		c.t.Fatalf("a frame of type %#x, want PONG", kind)
+	}
+}
+
+func TestSession_Takeover_OldConnGetsGoAway(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, first := h.connectV2(t), h.connectV2(t)
+	second := h.resume(t, first)
+	if !second.Resumed || second.ID != first.ID {
+		t.Fatalf("came back as %+v, was %d", second.Welcome, first.ID)
+	}
+	if away := first.expectGoAway(wire.GoAwayTakenOver); away.Reconnect {
+		t.Error("the one who was taken over is asked to come back")
+	}
+	second.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
+	if ids := sender.requestPage(0, 0); !slices.Equal(ids, []uint64{sender.id, first.ID}) {
+		t.Errorf("listed: %v", ids)
+	}
+}
+
+// requestPage asks for a page of the list.
+func (c *clientV2) requestPage(after uint64, limit uint32) []uint64 {
+	c.t.Helper()
+	c.send(wire.AppendListRange(nil, wire.ListRange{After: after, Limit: limit}))
+	kind, payload := c.nextFrame()
+	p, err := wire.ParseListPage(payload)
+	if kind != wire.TypeListPage || err != nil {
+		c.t.Fatalf("a frame of type %#x, want LIST_PAGE: %v", kind, err)
+	}
+	return p.IDs.AppendTo(nil)
+}
+
+func TestSession_ResumeAfterWindow_GetsNewID(t *testing.T) {
+	h := start(t, hub.Config{ResumeWindow: 50 * time.Millisecond})
+	sender, first := h.connectV2(t), h.connectV2(t)
+	first.withholdsAcks = true
+	heard := sender.sendMessage([]byte("heard"), levelOptions(wire.LevelReceived), 0, first.id)
+	first.expectDeliver(sender.id, heard, []byte("heard"))
+	first.reset()
+	sender.expectReport(heard, wire.FateUncertain)
+	h.waitDisconnected(t, hub.CloseLost, 1)
+	lost := sender.sendMessage([]byte("lost"), levelOptions(wire.LevelReceived), 0, first.id)
+	sender.expectReport(lost, wire.FateUnknown)
+	if second := h.resume(t, first); second.Resumed || second.ID == first.ID {
+		t.Errorf("came back as %+v, was %d", second.Welcome, first.ID)
+	}
+}
+
+func TestReport_ReceiverNeverResumes_IsGone(t *testing.T) {
+	h := start(t, hub.Config{ResumeWindow: 200 * time.Millisecond})
+	sender, first := h.connectV2(t), h.connectV2(t)
+	first.reset()
+	eventually(t, "the hub knows that the connection is lost", func() bool {
+		seq := sender.sendMessage([]byte("x"), wire.MakeOptions(wire.LevelWritten, wire.OverflowBlock), 10, first.id)
+		kind, payload := sender.nextFrame()
+		r, err := wire.ParseReport(payload)
+		if kind != wire.TypeReport || err != nil || r.Seq != seq {
+			t.Fatalf("type %#x, %v", kind, err)
+		}
+		return wire.Fate(r.Fates[0]) == wire.FateExpired
+	})
+	seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, first.id)
+	sender.expectReport(seq, wire.FateGone)
+}
+
+func TestSession_ForgedSecret_ResumesNothing(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, first := h.connectV2(t), h.connectV2(t)
+	for _, secret := range []string{"x", first.Resume + "x", sender.Resume} {
+		forged := h.connectHello(t, wire.Hello{Version: wire.Version2, ID: first.ID, Resume: secret})
+		if forged.Resumed || forged.ID == first.ID {
+			t.Errorf("with the secret %q somebody came in as %+v", secret, forged.Welcome)
+		}
+	}
+	first.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
+}
+
+func TestOverflow_FullQueue_RejectsOrDropsOldest(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 64 << 10, ResumeWindow: time.Minute})
+	sender, detached := h.connectV2(t), h.connectV2(t)
+	detached.reset() // nothing is written to it, everything waits
+	sender.waitUnwritable(detached)
+	body := pattern(20_000, 1)
+	reject, dropOldest := wire.MakeOptions(wire.LevelWritten, wire.OverflowReject), wire.MakeOptions(wire.LevelWritten, wire.OverflowDropOldest)
+	var kept []uint64
+	for range 4 {
+		kept = append(kept, sender.sendMessage(body, dropOldest, 0, detached.id))
+	}
+	full := sender.sendMessage(body, reject, 0, detached.id)
+	sender.expectReport(full, wire.FateFull)
+	last := sender.sendMessage(body, dropOldest, 0, detached.id)
+	sender.expectReport(kept[0], wire.FateFull)
+	kept = append(kept[1:], last)
+	back := h.resume(t, detached)
+	for _, seq := range kept {
+		back.expectDeliver(sender.id, seq, body)
+		sender.expectReport(seq, wire.FateWritten)
+	}
+}
+
+// waitUnwritable waits until nothing is written to another guest any more.
+func (c *clientV2) waitUnwritable(other *clientV2) {
+	c.t.Helper()
+	eventually(c.t, "detached", func() bool {
+		seq := c.sendMessage(nil, levelOptions(wire.LevelWritten), 5, other.id)
+		_, payload := c.nextFrame()
+		r, _ := wire.ParseReport(payload)
+		return r.Seq == seq && len(r.Fates) == 1 && wire.Fate(r.Fates[0]) == wire.FateExpired
+	})
+}
+
+// TestStallTimeout_DetachedReceiver_UnblocksSenders: for a place in its queue as long as for one that does not read,
+// and while there are places, until it is expected no more.
+func TestStallTimeout_DetachedReceiver_UnblocksSenders(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: 500 * time.Millisecond, ResumeWindow: time.Minute})
+	sender, detached := h.connectV2(t), h.connectV2(t)
+	detached.reset()
+	sender.waitUnwritable(detached)
+	body := pattern(5000, 1)
+	queued := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
+	if sender.hasDataWithin(time.Second) {
+		t.Error("reported, though it may come back and nobody waits")
+	}
+	blocked := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
+	sender.expectReport(queued, wire.FateGone)
+	sender.expectReport(blocked, wire.FateGone)
+	h.waitDisconnected(t, hub.CloseStalled, 1)
+}
+
+// TestOverflow_DropOldest_KeepsOrder: the room that a dropped message leaves belongs to
+// the one that waits, and the newer one comes behind it.
+func TestOverflow_DropOldest_KeepsOrder(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
+	sender, detached := h.connectV2(t), h.connectV2(t)
+	detached.reset()
+	sender.waitUnwritable(detached)
+	body := pattern(5000, 1)
+	dropOldest := wire.MakeOptions(wire.LevelWritten, wire.OverflowDropOldest)
+	dropped := sender.sendMessage(body, dropOldest, 0, detached.id)
+	blocked := sender.sendMessage(body, levelOptions(wire.LevelWritten), 0, detached.id)
+	behind := sender.sendMessage(body, dropOldest, 0, detached.id)
+	sender.expectReport(dropped, wire.FateFull)
+	back := h.resume(t, detached)
+	for _, seq := range []uint64{blocked, behind} {
+		back.expectDeliver(sender.id, seq, body)
+		sender.expectReport(seq, wire.FateWritten)
+	}
+}
+
+func TestSend_Expired_IsNotWritten(t *testing.T) {
+	h := start(t, hub.Config{ResumeWindow: time.Minute})
+	sender, detached := h.connectV2(t), h.connectV2(t)
+	detached.reset()
+	h.waitDetached(t, detached)
+	stale := sender.sendMessage([]byte("stale"), 0, 30, detached.id) // nobody asks for a report
+	reported := sender.sendMessage([]byte("stale"), levelOptions(wire.LevelReceived), 30, detached.id)
+	sender.expectReport(reported, wire.FateExpired)
+	base := h.Stats().Fates[wire.FateExpired]
+	fresh := sender.sendMessage([]byte("fresh"), 0, 60_000, detached.id)
+	sender.awaitPong()
+	h.resume(t, detached).expectDeliver(sender.id, fresh, []byte("fresh"))
+	if n := h.Stats().Fates[wire.FateExpired] - base; n != 1 {
+		t.Errorf("%d messages expired unnoticed, want %d", n, stale)
+	}
+}
+
+// waitDetached waits until the hub has found out that a guest's connection is lost.
+func (h *testHub) waitDetached(t testing.TB, c *clientV2) {
+	t.Helper()
+	probe := h.connectV2(t)
+	eventually(t, "detached", func() bool {
+		seq := probe.sendMessage([]byte("?"), wire.MakeOptions(wire.LevelWritten, wire.OverflowBlock), 5, c.id)
+		_, payload := probe.nextFrame()
+		r, err := wire.ParseReport(payload)
+		return err == nil && r.Seq == seq && wire.Fate(r.Fates[0]) == wire.FateExpired
+	})
+	probe.send(wire.AppendBye(nil))
+	probe.expectEOF()
+}
+
+func TestReport_Timeout_ReportsCurrentFates(t *testing.T) {
+	h := start(t, hub.Config{ReportTimeout: 50 * time.Millisecond, OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
+	sender, slow, detached := h.connectV2(t), h.connectV2(t), h.connectV2(t)
+	detached.reset()
+	h.waitDetached(t, detached)
+	base := h.Stats().Fates[wire.FateExpired]
+	slow.withholdsAcks = true
+	body := pattern(5000, 1)
+	queued := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, slow.id, detached.id)
+	sender.expectReport(queued, wire.FateWritten, wire.FateQueued)
+	pending := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
+	sender.expectReport(pending, wire.FatePending)
+	processed := sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, slow.id)
+	slow.expectDeliver(sender.id, queued, body)
+	slow.expectDeliver(sender.id, processed, body)
+	slow.send(wire.AppendAck(nil, slow.received))
+	sender.expectReport(processed, wire.FateReceived)
+	slow.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: processed, Fate: wire.FateProcessed}})) // too late
+	slow.awaitPong()
+	if n := h.Stats().Fates[wire.FateExpired]; n != base {
+		t.Errorf("%d messages without a time expired", n-base)
+	}
+}
+
+func TestBye_EndsSession(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, receiver := h.connectV2(t), h.connectV2(t)
+	receiver.withholdsAcks = true
+	seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, receiver.id)
+	receiver.expectDeliver(sender.id, seq, []byte("x"))
+	receiver.send(wire.AppendBye(nil))
+	receiver.expectEOF()
+	sender.expectReport(seq, wire.FateUncertain)
+	if again := h.resume(t, receiver); again.Resumed {
+		t.Error("one who has left for good came back")
+	}
+}
+
+// TestReport_ReceiverLeavesBeforeVerdict_IsUncertain: a receiver leaves that has had a message, and has not said
+// what its application made of it.
+func TestReport_ReceiverLeavesBeforeVerdict_IsUncertain(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, receiver := h.connectV2(t), h.connectV2(t)
+	seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelProcessed), 0, receiver.id)
+	receiver.expectDeliver(sender.id, seq, []byte("x"))
+	receiver.awaitPong() // with what was received
+	receiver.send(wire.AppendBye(nil))
+	sender.expectReport(seq, wire.FateUncertain)
+}
+
+// TestSession_ConcurrentTakeover_LastConnWins: both have the secret, and neither is somebody new. The one that has
+// connected last goes on, even if the other's HELLO is heard later: a client gives a connection up
+// before it makes another.
+func TestSession_ConcurrentTakeover_LastConnWins(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender := h.connectV2(t)
+	for range 20 {
+		first := h.connectV2(t)
+		var conns [2]*clientV1
+		hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, ID: first.ID, Resume: first.Resume})
+		for i := range conns {
+			conns[i] = h.connect(t)
+		}
+		for _, c := range conns {
+			c.send(hello)
+		}
+		for i, c := range conns {
+			kind, payload := c.mustReadFrame()
+			w, err := wire.ParseWelcome(payload)
+			switch {
+			case kind == wire.TypeWelcome && err == nil && w.Resumed && w.ID == first.ID:
+			case kind == wire.TypeGoAway && i == 0 && strings.Contains(string(payload), string(wire.GoAwayTakenOver)):
+			default:
+				t.Fatalf("connection %d: a frame of type %#x: %s", i, kind, payload)
+			}
+		}
+		last := &clientV2{clientV1: conns[1]}
+		last.awaitPong()
+		first.expectGoAway(wire.GoAwayTakenOver)
+		if ids := sender.requestPage(first.ID-1, 0); !slices.Contains(ids, first.ID) {
+			t.Errorf("listed: %v", ids)
+		}
+	}
+}
+
+func TestListRange_Pages(t *testing.T) {
+	h := start(t, hub.Config{})
+	c := h.connectV2(t)
+	ids := []uint64{c.id}
+	for range 5 {
+		ids = append(ids, h.connectV1(t).id)
+	}
+	slices.Sort(ids)
+	for _, test := range []struct {
+		after uint64
+		limit uint32
+		want  []uint64
+	}{
+		{0, 0, ids}, {0, 2, ids[:2]}, {ids[1], 2, ids[2:4]}, {ids[5], 0, nil}, {ids[0], 1 << 31, ids[1:]},
+	} {
+		if got := c.requestPage(test.after, test.limit); !slices.Equal(got, test.want) {
+			t.Errorf("after %d, %d of them: %v, want %v", test.after, test.limit, got, test.want)
+		}
+	}
+}
+
+func TestProtocolV2_MalformedFrame_GetsGoAway(t *testing.T) {
+	send := func(count byte, ids int) []byte {
+		frame := wire.AppendSend(nil, 1, 0, 0, make([]uint64, ids), nil)
+		frame[wire.HeaderSize+16] = count
+		return frame
+	}
+	for _, test := range []struct {
+		name string
+		say  []byte
+	}{
+		{"SEND shorter than its count", send(3, 2)},
+		{"SEND with options that mean nothing", wire.AppendSend(nil, 1, 1<<7, 0, []uint64{1}, nil)},
+		{"SEND without a head", []byte{0, 0, 0, 2, byte(wire.TypeSend), 1}},
+		{"TAKEN of what was never sent", wire.AppendAck(nil, 1)},
+		{"TAKEN of half a number", []byte{0, 0, 0, 3, byte(wire.TypeAck), 1, 2}},
+		{"ACK of half an entry", []byte{0, 0, 0, 3, byte(wire.TypeVerdict), 1, 2}},
+		{"ACK with a fate that is not for it", wire.AppendVerdicts(nil, []wire.Verdict{{Sender: 1, Seq: 1, Fate: wire.FateGone}})},
+		{"PING without a number", []byte{0, 0, 0, 1, byte(wire.TypePing)}},
+		{"LIST_RANGE too short", []byte{0, 0, 0, 2, byte(wire.TypeListRange), 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := start(t, hub.Config{})
+			bystanders := h.startBystanders(t)
+			c := h.connectV2(t)
+			c.send(test.say)
+			if away := c.expectGoAway(wire.GoAwayProtocol); away.Reconnect || away.Reason == "" {
+				t.Errorf("sent away with %+v", away)
+			}
+			h.waitDisconnected(t, hub.CloseMalformed, 1)
+			bystanders.waitRounds(2)
+
+		})
+	}
+}
+
+func TestHello_Invalid_GetsGoAway(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		say  []byte
+		code wire.GoAwayCode
+	}{
+		{"version 3", wire.AppendHello(nil, &wire.Hello{Version: 3}), wire.GoAwayVersion},
+		{"no version", wire.AppendHello(nil, &wire.Hello{}), wire.GoAwayVersion},
+		{"no JSON", []byte{0, 0, 0, 2, byte(wire.TypeHello), '{'}, wire.GoAwayProtocol},
+		{"too long", append([]byte{0, 0, 0x50, 1, byte(wire.TypeHello)}, make([]byte, 0x5000)...), wire.GoAwayProtocol},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := &clientV2{clientV1: start(t, hub.Config{}).connect(t)}
+			c.send(test.say)
+			c.expectGoAway(test.code)
+		})
+	}
+}
+
+func TestError_Connection_StaysOpen(t *testing.T) {
+	h := start(t, hub.Config{MaxBody: 1000})
+	c := h.connectV2(t)
+	c.sendMessage([]byte("x"), 0, 0, c.id)
+	c.expectDeliver(c.id, 1, []byte("x"))
+	for _, test := range []struct {
+		say  []byte
+		seq  uint64
+		code wire.ErrorCode
+	}{
+		{wire.AppendSend(nil, 1, 0, 0, nil, nil), 1, wire.ErrorSeq},
+		{wire.AppendSend(nil, 2, 0, 0, []uint64{c.id}, make([]byte, 1001)), 2, wire.ErrorBody},
+		{wire.AppendHello(nil, &wire.Hello{Version: 2}), 0, wire.ErrorFrame},
+		{wire.AppendReport(nil, 1, nil), 0, wire.ErrorFrame},
+	} {
+		c.send(test.say)
+		kind, payload := c.nextFrame()
+		e, err := wire.ParseError(payload)
+		if kind != wire.TypeError || err != nil || e.Seq != test.seq || e.Code != test.code || len(e.Text) == 0 {
+			t.Errorf("type %#x, %+v, %v; want code %d for %d", kind, e, err, test.code, test.seq)
+		}
+	}
+	c.awaitPong()
+}
+
+func TestShutdown_GoAway_AsksToReconnect(t *testing.T) {
+	h := start(t, hub.Config{})
+	receiver, sender := h.connectV2(t), h.connectV2(t)
+	seq := sender.sendMessage([]byte("last words"), 0, 0, receiver.id)
+	sender.awaitPong()
+	background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
+	receiver.expectDeliver(sender.id, seq, []byte("last words"))
+	if away := receiver.expectGoAway(wire.GoAwayShutdown); !away.Reconnect {
+		t.Error("GOAWAY at shutdown does not ask to come back")
+	}
+	sender.expectGoAway(wire.GoAwayShutdown)
+}
+
+func TestKeepAlive_SilentConn_TimesOut(t *testing.T) {
+	h := start(t, hub.Config{KeepAlive: 50 * time.Millisecond, ResumeWindow: 10 * time.Millisecond})
+	v1 := h.connectV1(t)
+	for n := range uint64(3) {
+		c := h.connectV2(t)
+		if kind, _ := c.mustReadFrame(); kind != wire.TypePing {
+			t.Fatalf("a frame of type %#x, want PING", kind)
+		}
+		h.waitDisconnected(t, hub.CloseTimeout, n+1)
+	}
+	v1.fence() // it may be silent for as long as it likes
+}
+
+// watcher is a guest that keeps a set of who is there.
+type watcher struct {
+	*clientV2
+	revision uint64
+	present  map[uint64]bool
+	frames   int
+}
+
+func (c *clientV2) startWatch(since uint64) *watcher {
+	c.send(wire.AppendWatch(nil, wire.Watch{On: true, Since: since}))
+	return &watcher{clientV2: c, present: map[uint64]bool{}}
+}
+
+// readUntil reads PRESENCE until the set is what holds wants.
+func (w *watcher) readUntil(holds func() bool) {
+	w.t.Helper()
+	for more := true; more || !holds(); {
+		kind, payload := w.nextFrame()
+		p, err := wire.ParsePresence(payload)
+		if kind != wire.TypePresence || err != nil {
+			w.t.Fatalf("a frame of type %#x, want PRESENCE: %v", kind, err)
+		}
+		if p.Flags&wire.PresenceSnapshot != 0 {
+			clear(w.present)
+		}
+		for id := range p.Joined.All() {
+			w.present[id] = true
+		}
+		for id := range p.Left.All() {
+			delete(w.present, id)
+		}
+		more = p.Flags&wire.PresenceMore != 0
+		w.revision = p.Revision
+		w.frames++
+	}
+}
+
+func TestWatch_SeesJoinsAndLeaves(t *testing.T) {
+	h := start(t, hub.Config{})
+	early := h.connectV1(t)
+	w := h.connectV2(t).startWatch(0)
+	w.readUntil(func() bool { return len(w.present) == 2 && w.present[early.id] && w.present[w.id] })
+
+	const many = 1000
+	frames := w.frames
+	late := make([]*clientV1, many)
+	for i := range late {
+		late[i] = h.connectV1(t)
+	}
+	w.readUntil(func() bool { return len(w.present) == 2+many })
+	if n := w.frames - frames; n > many/10 {
+		t.Errorf("%d frames for %d clients who came together", n, many)
+	}
+	for _, c := range late {
+		c.Close()
+	}
+	early.Close()
+	w.readUntil(func() bool { return len(w.present) == 1 && w.present[w.id] })
+}
+
+func TestWatch_SinceRevision_Continues(t *testing.T) {
+	h := start(t, hub.Config{})
+	w := h.connectV2(t).startWatch(0)
+	w.readUntil(func() bool { return len(w.present) == 1 })
+	w.send(wire.AppendWatch(nil, wire.Watch{}))
+	w.awaitPong()
+	came, brief := h.connectV1(t), h.connectV1(t)
+	brief.Close()
+	eventually(t, "one has left", func() bool { return h.Stats().Clients == 2 })
+	before := w.present
+	again := w.clientV2.startWatch(w.revision)
+	again.present = before
+	again.readUntil(func() bool { return true })
+	if again.frames != 1 || len(again.present) != 2 || !again.present[came.id] {
+		t.Errorf("after %d frames it knows of %v", again.frames, again.present)
+	}
+	stranger := h.connectV2(t).startWatch(1 << 60) // of another hub, or another life of this one
+	stranger.present[424242] = true
+	stranger.readUntil(func() bool { return len(stranger.present) == 3 })
+}
+
+// expectTooManyWatchers reads the ERROR that says that this one watches in vain.
+func (c *clientV2) expectTooManyWatchers() {
+	c.t.Helper()
+	kind, payload := c.nextFrame()
+	e, err := wire.ParseError(payload)
+	if kind != wire.TypeError || err != nil || e.Code != wire.ErrorWatchers || e.Seq != 0 || len(e.Text) == 0 {
+		c.t.Fatalf("a frame of type %#x, %+v, %v, want ERROR %d", kind, e, err, wire.ErrorWatchers)
+	}
+}
+
+// TestWatch_MaxWatchers_RefusesTheNext lets no more clients watch than may, and another when one has ended, in
+// whatever way.
+func TestWatch_MaxWatchers_RefusesTheNext(t *testing.T) {
+	for cause, end := range map[string]func(h *testHub, c *clientV2){
+		"it says so":      func(_ *testHub, c *clientV2) { c.send(wire.AppendWatch(nil, wire.Watch{})) },
+		"bye":             func(_ *testHub, c *clientV2) { c.send(wire.AppendBye(nil)) },
+		"a broken link":   func(_ *testHub, c *clientV2) { c.reset() },
+		"it comes back":   func(h *testHub, c *clientV2) { c.reset(); h.resume(c.t, c) },
+		"it takes over":   func(h *testHub, c *clientV2) { h.resume(c.t, c) },
+		"the operator":    func(h *testHub, c *clientV2) { h.Disconnect(c.id, false) },
+		"what cannot be":  func(_ *testHub, c *clientV2) { c.send(wire.AppendAck(nil, 1<<60)) },
+		"half of a frame": func(_ *testHub, c *clientV2) { c.send([]byte{0}); c.Close() },
+	} {
+		t.Run(cause, func(t *testing.T) {
+			log := &logBuffer{}
+			h := start(t, hub.Config{MaxWatchers: 2, Logger: log.logger(), ResumeWindow: time.Hour})
+			first, second, third := h.connectV2(t).startWatch(0), h.connectV2(t).startWatch(0), h.connectV2(t)
+			first.readUntil(func() bool { return len(first.present) == 3 })
+			second.readUntil(func() bool { return len(second.present) == 3 })
+			third.startWatch(0)
+			third.expectTooManyWatchers()
+			second.clientV2.startWatch(0).readUntil(func() bool { return true }) // one who watches already may ask again
+			if n := h.Stats().Errors[wire.ErrorWatchers]; n != 1 {
+				t.Errorf("%d counted, want 1", n)
+			}
+			log.waitFor(t, `"reason":"too many watchers"`)
+			end(h, first.clientV2)
+			eventually(t, "there is a place", func() bool {
+				third.startWatch(0)
+				kind, _ := third.nextFrame()
+				return kind == wire.TypePresence
+			})
+		})
+	}
+}
+
+// TestWatch_Repeated_IsAnswered asks again the moment it has its answer, when the hub may not have noted yet
+// that it has given one.
+func TestWatch_Repeated_IsAnswered(t *testing.T) {
+	h := start(t, hub.Config{})
+	c := h.connectV2(t)
+	for range 20 {
+		c.startWatch(0).readUntil(func() bool { return true })
+	}
+}
+
+// TestWatch_NonReader_IsBounded asks again and again who is there, and does not look
+// at the answers. Answered one by one, they would be 8 MB.
+func TestWatch_NonReader_IsBounded(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10})
+	for range 500 {
+		h.connect(t)
+	}
+	eventually(t, "all connected", func() bool { return h.Stats().Clients == 500 })
+	c := h.connectV2(t)
+	c.shrinkReadBuffer()
+	bystanders := h.startBystanders(t)
+	c.send(bytes.Repeat(wire.AppendWatch(nil, wire.Watch{On: true}), 2000))
+	eventually(t, "all asked", func() bool { return h.Stats().MessagesIn > 2000 })
+	bystanders.waitRounds(10)
+	if stats := h.Stats(); stats.QueuedBytes > 1<<20 || stats.BytesOut > 2<<20 {
+		t.Errorf("%d bytes are queued, %d were sent", stats.QueuedBytes, stats.BytesOut)
+	}
+}
+
+// TestReplyQueue_FullWindow_AcksAreRead asks while nothing can be written before something
+// is acknowledged: the hub must hear the acknowledgement behind the questions.
+func TestReplyQueue_FullWindow_AcksAreRead(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10, Window: 2 << 20})
+	sender, receiver := h.connectV2(t), h.connectV2(t)
+	receiver.withholdsAcks = true
+	body := pattern(1<<20, 1)
+	background(t, func() error {
+		var frames []byte
+		for seq := uint64(1); seq <= 4; seq++ {
+			frames = wire.AppendSend(frames, seq, 0, 0, []uint64{receiver.id}, body)
+		}
+		_, err := sender.Write(frames)
+		return err
+	})
+	receiver.expectDeliver(sender.id, 1, body)
+	receiver.expectDeliver(sender.id, 2, body) // the window is full
+	const pings = 10
+	for n := range uint64(pings) {
+		receiver.send(wire.AppendPing(nil, n))
+		eventually(t, "heard", func() bool { return h.Stats().MessagesIn >= 2+2+n }) // HELLOs, SENDs, and the PINGs so far
+	}
+	receiver.send(wire.AppendAck(nil, receiver.received))
+	messages, pongs := uint64(2), 0
+	for messages < 4 || pongs < pings {
+		kind, payload := receiver.nextFrame()
+		switch kind {
+		case wire.TypePong:
+			pongs++
+		case wire.TypeDeliver:
+			messages++
+			if d, err := wire.ParseDeliver(payload); err != nil || d.Seq != messages {
+				t.Fatalf("message %d, want %d: %v", d.Seq, messages, err)
+			}
+			receiver.send(wire.AppendAck(nil, receiver.received))
+		default:
+			t.Fatalf("a frame of type %#x", kind)
+		}
+	}
+}
+
+// TestSession_DetachedAtMaxReports_Resumes has a client wait for the reports of what it sent
+// itself, and go.
+func TestSession_DetachedAtMaxReports_Resumes(t *testing.T) {
+	h := start(t, hub.Config{MaxReports: 1, ResumeWindow: time.Minute, ReportTimeout: time.Hour})
+	c := h.connectV2(t)
+	for range 3 {
+		c.sendMessage(nil, levelOptions(wire.LevelProcessed), 0, c.id)
+	}
+	c.expectDeliver(c.id, 1, nil)
+	c.reset()
+	back := h.resume(t, c)
+	if !back.Resumed || back.Seq != 1 {
+		t.Errorf("came back as %+v", back.Welcome)
+	}
+	back.sendMessage(nil, levelOptions(wire.LevelProcessed), 0, c.id)
+	back.sendMessage(nil, levelOptions(wire.LevelProcessed), 0, c.id)
+	if err := h.Shutdown(context.WithoutCancel(t.Context())); err != nil { // which waits for nobody's verdict
+		t.Error(err)
+	}
+}
+
+// TestProtocolV2_RelaysBeyondWindow_AreDelivered: a client that says HELLO and then sends as in version 1
+// sends itself more than it may have unacknowledged.
+func TestProtocolV2_RelaysBeyondWindow_AreDelivered(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10})
+	c := h.connectV2(t)
+	body := pattern(1<<20, 1)
+	const messages = 5
+	background(t, func() error {
+		var frames []byte
+		for range messages {
+			frames = wire.AppendRelay(frames, []uint64{c.id}, body)
+		}
+		_, err := c.Write(frames)
+		return err
+	})
+	for range messages {
+		c.expectDeliver(c.id, 0, body)
+	}
+}
+
+// TestReclaimer_UnackedReports_AreDropped has clients take reports and acknowledge hardly any of them, each just
+// below its window. Together they would hold more than there is: while others wait for memory,
+// what they do not take note of is given up.
+func TestReclaimer_UnackedReports_AreDropped(t *testing.T) {
+	const maxQueued, hoarders, messages = 5 << 20, 8, 25_000
+	h := start(t, hub.Config{MaxQueuedBytes: maxQueued, StallTimeout: time.Second, Window: 2 << 20})
+	bystanders := h.startBystanders(t)
+	stop := make(chan struct{})
+	for range hoarders {
+		c := h.connectV2(t)
+		background(t, func() error {
+			var frames []byte
+			for seq := uint64(1); seq <= messages; seq++ {
+				frames = wire.AppendSend(frames, seq, levelOptions(wire.LevelWritten), 0, nil, nil)
+			}
+			_, err := c.Write(frames)
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for n := uint64(1); err == nil; n++ {
+				select {
+				case <-tick.C:
+					_, err = c.Write(wire.AppendAck(nil, n))
+				case <-stop:
+					return nil
+				}
+			}
+			return err
+		})
+		background(t, func() error {
+			for reports := 0; reports < messages; {
+				kind, _, err := c.readFrame()
+				if err != nil {
+					return err
+				}
+				if kind == wire.TypeReport {
+					reports++
+				}
+			}
+			return nil
+		})
+	}
+	eventually(t, "all are reported", func() bool {
+		bystanders.waitRounds(5)
+		return h.Stats().MessagesOut >= hoarders*messages
+	})
+	close(stop)
+	bystanders.waitRounds(20)
+}
+
+// TestReclaimer_LargeUnacked_RequestsAcks has more sent to a client than its sender may have the hub hold. It
+// says what it has received only when it is asked to.
+func TestReclaimer_LargeUnacked_RequestsAcks(t *testing.T) {
+	const messages = 64
+	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
+	sender, receiver := h.connectV2(t), h.connectV2(t)
+	body := pattern(60_000, 1)
+	background(t, func() error {
+		for range messages {
+			sender.sendMessage(body, 0, 0, receiver.id)
+		}
+		return nil
+	})
+	pings := 0
+	for received := uint64(0); received < messages; {
+		switch kind, _ := receiver.mustReadFrame(); kind {
+		case wire.TypeDeliver:
+			received++
+		case wire.TypePing:
+			pings++
+			receiver.send(wire.AppendAck(nil, received))
+		}
+	}
+	if pings < 3 {
+		t.Errorf("asked %d times, want each time that the share of the sender is full", pings)
+	}
+}
+
+// TestReclaimer_MemoryWaiter_DropsUnacked has two clients send much to each other at a hub that is short
+// of memory. They acknowledge what they are asked about, and neither of them is heard while it waits for the
+// memory that is kept for the other: so it is given up soon, and not after half a second each time.
+func TestReclaimer_MemoryWaiter_DropsUnacked(t *testing.T) {
+	const messages, maxDuration = 800, 30 * time.Second // 96 times what one may have the hub hold
+	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
+	clients := []*clientV2{h.connectV2(t), h.connectV2(t)}
+	body := pattern(60_000, 1)
+	begin := time.Now()
+	parallel(t, len(clients), func(i int) error {
+		c, other := clients[i], clients[1-i]
+		background(t, func() error {
+			for range messages {
+				c.sendMessage(body, 0, 0, other.id)
+			}
+			return nil
+		})
+		return c.ackWhenPinged(messages)
+	})
+	if took := time.Since(begin); took > maxDuration {
+		t.Errorf("took %v, at most %v is fine", took, maxDuration)
+	}
+}
+
+// ackWhenPinged takes so many messages, and says what it has received when it is asked. It reads on while
+// that cannot be written.
+func (c *clientV2) ackWhenPinged(messages uint64) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for received := uint64(0); received < messages; {
+		kind, payload, err := c.readFrame()
+		switch {
+		case err != nil:
+			return err
+		case kind == wire.TypeDeliver:
+			received++
+		case kind == wire.TypePing:
+			n, _ := wire.ParseUint64(payload)
+			reply := wire.AppendPong(wire.AppendAck(nil, received), n)
+			wg.Go(func() { _, _ = c.Write(reply) }) // ends when the hub has read what was sent before
+		}
+	}
+	return nil
+}
+
+// TestRateLimiter_RequestedAcks_AreFree asks one who may say little for acknowledgements, all the time.
+func TestRateLimiter_RequestedAcks_AreFree(t *testing.T) {
+	const messages = 500
+	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
+		if req.Token == "quiet" {
+			return &hub.Permissions{MessageRate: 5}, nil
+		}
+		return &hub.Permissions{}, nil
+	}})
+	sender, limited := h.connectToken(t, "sender"), h.connectToken(t, "quiet")
+	body := pattern(60_000, 1)
+	background(t, func() error {
+		for range messages {
+			sender.sendMessage(body, 0, 0, limited.id)
+		}
+		return nil
+	})
+	if err := limited.ackWhenPinged(messages); err != nil {
+		t.Error(err)
+	}
+	if n := h.Stats().RateLimited; n > 0 {
+		t.Errorf("slowed down %d times for what it was asked", n)
+	}
+}
+
+// TestReclaimer_UnrelatedUnacked_IsKept for one who waits for memory that is held by what a slow receiver has yet to
+// get: what others have sent to it is none of that, and it can resume.
+func TestReclaimer_UnrelatedUnacked_IsKept(t *testing.T) {
+	const messages = 200
+	h := start(t, hub.Config{MaxQueuedBytes: 16 << 20, OutboxBytes: 8 << 20})
+	busy, slow, other := h.connectV2(t), h.connectV2(t), h.connectV2(t)
+	busy.withholdsAcks = true
+	seq := other.sendMessage([]byte("hello"), 0, 0, busy.ID)
+	busy.expectDeliver(other.ID, seq, []byte("hello"))
+	body := pattern(60_000, 1)
+	sent := make(chan struct{})
+	background(t, func() error {
+		defer close(sent)
+		for range messages {
+			busy.sendMessage(body, 0, 0, slow.ID)
+		}
+		return nil
+	})
+	const share = 14 << 20 / 8 // what busy may have the hub hold
+	eventually(t, "busy waits", func() bool { return h.Stats().QueuedBytes > share-2*64<<10 })
+	for seq := uint64(1); seq <= messages; seq++ {
+		slow.expectDeliver(busy.ID, seq, body)
+	}
+	<-sent
+	stale := *busy
+	stale.received = 0 // it has not come
+	busy.reset()
+	if back := h.resume(t, &stale); !back.Resumed {
+		t.Errorf("came back as %+v", back.Welcome)
+	}
+}
+
+// TestReport_MaxReports_BlocksSender sends more messages that ask for a verdict than may
+// wait for one.
+func TestReport_MaxReports_BlocksSender(t *testing.T) {
+	const maxReports, messages = 4, 10
+	h := start(t, hub.Config{MaxReports: maxReports})
+	sender, receiver := h.connectV2(t), h.connectV2(t)
+	for range messages {
+		sender.sendMessage(nil, levelOptions(wire.LevelProcessed), 0, receiver.id)
+	}
+	for seq := uint64(1); seq <= messages; seq++ {
+		receiver.expectDeliver(sender.id, seq, nil)
+		if seq == maxReports {
+			receiver.awaitPong() // would stumble over a fifth message
+		}
+		if seq >= maxReports { // one verdict for each that may come
+			receiver.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq - maxReports + 1, Fate: wire.FateProcessed}}))
+			sender.expectReport(seq-maxReports+1, wire.FateProcessed)
+		}
+	}
+}
+
+// TestCredit_Exceeded_SenderIsNotRead floods somebody who is away. What the hub
+// takes is the credit, not what the sender likes; nobody else notices.
+func TestCredit_Exceeded_SenderIsNotRead(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour})
+	bystanders := h.startBystanders(t)
+	sender, detached := h.connectV2(t), h.connectV2(t)
+	detached.reset()
+	h.waitDetached(t, detached)
+	const messages = 400
+	body := pattern(10_000, 1)
+	background(t, func() error {
+		for seq := uint64(1); seq <= messages; seq++ {
+			if _, err := sender.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{detached.id}, body)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	eventually(t, "the credit is used up", func() bool { return h.Stats().QueuedBytes > int64(sender.Credit) })
+	bystanders.waitRounds(20)
+	bystanders.end() // what they have sent is kept until they say that they have had it
+	maxQueued := int64(64<<10 + sender.Credit + 512<<10)
+	eventually(t, "no more is queued than that", func() bool { return h.Stats().QueuedBytes <= maxQueued })
+	back := h.resume(t, detached)
+	for seq := uint64(1); seq <= messages; seq++ {
+		back.expectDeliver(sender.id, seq, body)
+	}
+}
+
+// TestSession_AnsweredPing_IsFollowedByAck asks what was taken while a SEND waits for room: when it has some, the client is told, though it
+// is far less than a quarter of the credit, and not more often than it has asked.
+func TestSession_AnsweredPing_IsFollowedByAck(t *testing.T) {
+	h := start(t, hub.Config{OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
+	sender, detached := h.connectV2(t), h.connectV2(t)
+	detached.reset()
+	h.waitDetached(t, detached)
+	body := pattern(5000, 1)
+	first := sender.sendMessage(body, 0, 0, detached.id)
+	blocked := sender.sendMessage(body, 0, 0, detached.id)
+	sender.send(wire.AppendPing(nil, 5))
+	sender.expectAck(first)
+	if kind, _ := sender.mustReadFrame(); kind != wire.TypePong {
+		t.Fatalf("a frame of type %#x, want PONG", kind)
+	}
+	back := h.resume(t, detached)
+	back.expectDeliver(sender.id, first, body)
+	back.expectDeliver(sender.id, blocked, body)
+	sender.expectAck(blocked)
+	back.expectDeliver(sender.id, sender.sendMessage(body, 0, 0, back.id), body)
+	if sender.hasDataWithin(100 * time.Millisecond) {
+		t.Error("told of something else than it has asked for")
+	}
+}
+
+// TestSession_AckThreshold_UsesDefaultReceiverCost sends a quarter of the credit as a client counts that
+// knows no receiver_cost: it may wait to be told.
+func TestSession_AckThreshold_UsesDefaultReceiverCost(t *testing.T) {
+	h := start(t, hub.Config{Credit: 64 << 10})
+	sender, receiver := h.connectV2(t), h.connectV2(t)
+	to := slices.Repeat([]uint64{receiver.id}, 100)
+	cost := wire.SendCost(len(to), 0, wire.DefaultReceiverCost)
+	quarter := (sender.Credit/4 + cost - 1) / cost
+	if newer := quarter * wire.SendCost(len(to), 0, sender.ReceiverCost); newer >= sender.Credit/4 {
+		t.Fatalf("the hub counts %d bytes, which is a quarter as well", newer)
+	}
+	var last uint64
+	for range quarter {
+		last = sender.sendMessage(nil, 0, 0, to...)
+	}
+	sender.expectAck(last)
+}
+
+// expectAck reads a TAKEN of just that.
+func (c *clientV2) expectAck(upTo uint64) {
+	c.t.Helper()
+	kind, payload := c.mustReadFrame()
+	if n, err := wire.ParseUint64(payload); kind != wire.TypeAck || n != upTo || err != nil {
+		c.t.Fatalf("a frame of type %#x: %d, %v; want TAKEN %d", kind, n, err, upTo)
+	}
+}
+
+// TestSession_Detached_HoldsLittleMemory has clients come, say HELLO and go, one
+// after the other, all within the time in which each could come back.
+func TestSession_Detached_HoldsLittleMemory(t *testing.T) {
+	const visitors = 2000
+	h := start(t, hub.Config{})
+	bystanders := h.startBystanders(t)
+	before := heapAndStackInUse()
+	for range visitors {
+		c := h.connectV2(t)
+		c.reset()
+	}
+	bystanders.waitRounds(10)
+	if each := (int64(heapAndStackInUse()) - int64(before)) / visitors; each > 16<<10 {
+		t.Errorf("%d bytes for each that may come back", each)
+	}
+}
+
+// heapAndStackInUse returns the bytes on the heap that are in use.
+func heapAndStackInUse() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
+}
+
+// TestSession_UnwritableConn_OwnFramesAreBounded floods strangers from a client to which
+// nothing can be written: it has not said what it received.
+func TestSession_UnwritableConn_OwnFramesAreBounded(t *testing.T) {
+	h := start(t, hub.Config{StallTimeout: time.Hour, Window: 2 << 20})
+	c := h.connectV2(t)
+	c.withholdsAcks = true
+	body := pattern(1<<20, 1)
+	for range 2 {
+		c.expectDeliver(c.id, c.sendMessage(body, 0, 0, c.id), body) // the window is full
+	}
+	c.sendMessage(body, 0, 0, 999)
+	c.send(wire.AppendIdentityRequest(nil))
+	eventually(t, "heard", func() bool { return h.Stats().MessagesIn >= 5 })
+	before := h.Stats().QueuedBytes
+	for range 200 {
+		c.sendMessage(body[:1<<19], 0, 0, 999)
+	}
+	eventually(t, "all relayed", func() bool { return h.Stats().Relays >= 203 })
+	eventually(t, "what is read is given back", func() bool { return h.Stats().QueuedBytes <= before+(16<<10) })
+}
+
+// TestSession_Closing_WritesBeyondWindow has more queued than the window for one who leaves, or
+// for whom the hub ends: nobody hears acknowledgements any more, and all is written.
+func TestSession_Closing_WritesBeyondWindow(t *testing.T) {
+	t.Run("shutdown, with a sender that waits", func(t *testing.T) {
+		h := start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: time.Hour, Window: 2 << 20})
+		sender, c := h.connectV1(t), h.connectV2(t)
+		c.withholdsAcks = true
+		body := pattern(1<<20, 1)
+		background(t, func() error {
+			for range 5 { // two fill the window, one waits, one is parked, and one is not read
+				sender.send(wire.AppendRelay(nil, []uint64{c.id}, body))
+			}
+			return nil
+		})
+		for range 2 {
+			c.expectDeliver(sender.id, 0, body)
+		}
+		eventually(t, "four have come in", func() bool { return h.clientInfo(t, sender.id).BytesIn > 4<<20 })
+		background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
+		for range 2 {
+			c.expectDeliver(sender.id, 0, body)
+		}
+		c.expectGoAway(wire.GoAwayShutdown)
+	})
+	for name, end := range map[string]func(*testHub, *clientV2){
+		"bye": func(_ *testHub, c *clientV2) { c.send(wire.AppendBye(nil)) },
+		"shutdown": func(h *testHub, _ *clientV2) {
+			background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, hub.Config{StallTimeout: time.Hour})
+			sender, c := h.connectV2(t), h.connectV2(t)
+			c.withholdsAcks = true
+			body := pattern(1<<20, 1)
+			for i := range uint64(3) {
+				seq := sender.sendMessage(body, 0, 0, c.id)
+				if i < 2 {
+					c.expectDeliver(sender.id, seq, body)
+				}
+			}
+			eventually(t, "all are queued", func() bool { return h.Stats().Relays == 3 })
+			end(h, c)
+			c.expectDeliver(sender.id, 3, body)
+		})
+	}
+}

@@ -1,0 +1,268 @@
+package hub_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// TestRateLimiter_SlowsOnlyTheSender slows down one who sends faster than it may, and nobody else; its own end is heard
+// meanwhile.
+func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
+	for name, test := range map[string]struct {
+		config hub.Config
+		body   int
+	}{
+		"messages": {hub.Config{MessageRate: 50}, 1},
+		"bytes":    {hub.Config{ByteRate: 50_000}, 1000},
+		"by grant": {hub.Config{MessageRate: 1e6, Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) {
+			return &hub.Permissions{MessageRate: 50}, nil
+		}}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time it waits
+			h := start(t, test.config)
+			sender, receiver := h.connectV2(t), h.connectV2(t)
+			receiver.withholdsAcks = true
+			body := pattern(test.body, 1)
+			begun := time.Now()
+			const messages = 75 // 50 of them are a second's worth
+			for range 2 {       // what one read brings is handled, and the next read has to wait
+				first := sender.seq + 1
+				for range messages {
+					sender.sendMessage(body, 0, 0, receiver.id)
+				}
+				for seq := first; seq < first+messages; seq++ {
+					receiver.expectDeliver(sender.id, seq, body)
+				}
+			}
+			if took := time.Since(begun); took < 300*time.Millisecond {
+				t.Errorf("%d messages took %v", messages, took)
+			}
+			if h.Stats().RateLimited == 0 {
+				t.Error("nobody was slowed down")
+			}
+			for range 100 { // it will be busy for long
+				sender.sendMessage(body, 0, 0, receiver.id)
+			}
+			h.Disconnect(sender.id, false)
+			var netErr net.Error
+			for {
+				if _, _, err := sender.readFrame(); err != nil {
+					if errors.As(err, &netErr) && netErr.Timeout() {
+						t.Error("it is not gone")
+					}
+					break
+				}
+			}
+			h.waitDisconnected(t, hub.CloseDisconnected, 1)
+		})
+	}
+}
+
+// TestRateLimiter_WaitingConns_HoldNoReadBuffer has more clients be slowed down than there are read buffers: others are read as ever.
+func TestRateLimiter_WaitingConns_HoldNoReadBuffer(t *testing.T) {
+	h := start(t, hub.Config{ByteRate: 100, MaxQueuedBytes: 5 << 20}) // 10 minutes each
+	for range 20 {                                                    // of 64 KiB each: there are 10
+		c := h.connectV2(t)
+		c.sendMessage(make([]byte, 60_000), 0, 0, 12345)
+	}
+	eventually(t, "all are slowed down", func() bool { return h.Stats().RateLimited == 20 })
+	eventually(t, "those who are not read hold no memory", func() bool { return h.Stats().QueuedBytes == 0 })
+}
+
+// reconnectingClient sends as much as it can at once over one connection after the other.
+type reconnectingClient struct {
+	hello    *wire.Hello // nil: it speaks version 1
+	resumes  bool        // it resumes
+	overlaps bool        // the old connection is there until then
+
+	dial    func(t testing.TB) net.Conn
+	seq     uint64
+	welcome wire.Welcome
+	prev    net.Conn
+}
+
+// flood does so for a while.
+func (r *reconnectingClient) flood(t *testing.T, to uint64, duration time.Duration) {
+	t.Helper()
+	for begin := time.Now(); time.Since(begin) < duration; {
+		nc := r.dial(t)
+		frames := r.buildFrames(to)
+		go func() { _, _ = nc.Write(frames) }() // ends with the connection
+		welcomes := make(chan wire.Welcome, 1)
+		go func() { // likewise
+			c := &clientV1{Conn: nc, t: t}
+			for kind, payload, err := c.readFrame(); err == nil; kind, payload, err = c.readFrame() {
+				if kind == wire.TypeWelcome {
+					w, _ := wire.ParseWelcome(payload)
+					welcomes <- w
+				}
+			}
+		}()
+		if r.prev != nil {
+			r.prev.Close()
+		}
+		if r.prev = nc; r.hello != nil {
+			r.welcome = <-welcomes
+		}
+		<-time.After(20 * time.Millisecond)
+		if !r.overlaps {
+			nc.Close()
+			<-time.After(20 * time.Millisecond)
+		}
+	}
+	r.prev.Close()
+}
+
+// buildFrames returns what it says on the next connection.
+func (r *reconnectingClient) buildFrames(to uint64) (frames []byte) {
+	if r.hello != nil {
+		hello := *r.hello
+		if r.resumes && r.welcome.ID != 0 {
+			hello.ID, hello.Resume = r.welcome.ID, r.welcome.Resume
+		}
+		frames = wire.AppendHello(frames, &hello)
+	}
+	for range 20 {
+		if r.seq++; r.hello != nil {
+			frames = wire.AppendSend(frames, r.seq, 0, 0, []uint64{to}, []byte("x"))
+		} else {
+			frames = wire.AppendRelay(frames, []uint64{to}, []byte("x"))
+		}
+	}
+	return frames
+}
+
+// TestRateLimiter_Reconnect_GainsNothing has a client come back as often as it can: it sends no faster for it. When it has
+// paused for long enough it may send as at first.
+func TestRateLimiter_Reconnect_GainsNothing(t *testing.T) {
+	const perSecond, duration = 10, 20 * time.Second
+	for name, hello := range map[string]wire.Hello{"without a token": {}, "by a token": {Token: "alice 10h"}, "by a token with an id": {Token: "alice 10h 7"}} {
+		hello.Version = wire.Version2
+		for mode, r := range map[string]*reconnectingClient{
+			"resuming": {resumes: true}, "resuming while it is connected": {resumes: true, overlaps: true}, "as another client": {},
+		} {
+			if hello.Token == "" && !r.resumes {
+				continue // see TestRateLimiter_ReconnectFromAddress_GainsNothing
+			}
+			t.Run(name+" "+mode, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ln := newPipeListener()
+					config, token := hub.Config{MessageRate: perSecond}, ""
+					if hello.Token != "" {
+						config.Authenticate, token = authenticateExpiring, "bob 10h"
+					}
+					h := startOn(t, config, ln)
+					bob := dialPipeClient(t, ln, &client.Options{GetToken: func(context.Context) (string, error) { return token, nil }, OnMessage: func(client.Message) {}})
+					defer bob.Close()
+					r.hello, r.dial = &hello, func(t testing.TB) net.Conn { return ln.dial(t) }
+					r.flood(t, bob.ID(), duration)
+					maxDelivered := uint64(perSecond*duration.Seconds()) + perSecond + 1 // a second's worth at once, and the one that is over
+					if n := h.Stats().Delivered; n > maxDelivered || n < perSecond {
+						t.Errorf("%d messages in %v, want at most %d", n, duration, maxDelivered)
+					}
+					<-time.After(time.Hour)
+					before := h.Stats().Delivered
+					r.flood(t, bob.ID(), time.Millisecond)
+					if n := h.Stats().Delivered - before; n < perSecond-1 {
+						t.Errorf("after a pause %d messages are handed on at once, want %d", n, perSecond-1)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestRateLimiter_ReconnectFromAddress_GainsNothing has a client come back as a stranger, in both versions. It takes a kernel
+// that tells that the last one has closed its connection.
+func TestRateLimiter_ReconnectFromAddress_GainsNothing(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the hub cannot know that a connection is closed before it has read what came before")
+	}
+	const perSecond, duration = 10, 3 * time.Second
+	for name, hello := range map[string]*wire.Hello{"in version 1": nil, "in version 2": {Version: wire.Version2}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time it waits
+			h := start(t, hub.Config{MessageRate: perSecond, ResumeWindow: 10 * time.Millisecond})
+			bob, begin := h.connectV1(t), time.Now()
+			background(t, func() error {
+				_, _ = io.Copy(io.Discard, bob) // ends with the connection
+				return nil
+			})
+			r := reconnectingClient{hello: hello, dial: func(t testing.TB) net.Conn { return h.connect(t).Conn }}
+			r.flood(t, bob.id, duration)
+			n := h.Stats().Delivered
+			if maxDelivered := uint64(perSecond*time.Since(begin).Seconds()) + 2*perSecond; n > maxDelivered || n < perSecond {
+				t.Errorf("%d messages in %v, want at most %d", n, time.Since(begin), maxDelivered)
+			}
+			bob.Close()
+		})
+	}
+}
+
+// TestRateLimiter_SameAddress_LimitsEachConn at one time: those behind one address do not share what they may send.
+func TestRateLimiter_SameAddress_LimitsEachConn(t *testing.T) {
+	h := start(t, hub.Config{MessageRate: 10})
+	for range 5 {
+		c := h.connectV2(t)
+		for range 8 {
+			c.sendMessage([]byte("x"), 0, 0, c.ID)
+		}
+	}
+	eventually(t, "all is handed on", func() bool { return h.Stats().Delivered == 5*8 })
+	if n := h.Stats().RateLimited; n > 0 {
+		t.Errorf("%d times somebody was slowed down", n)
+	}
+}
+
+// TestRateLimiter_Burst_IsOneSecond is what a client may send at once, however much of it comes in one read, and the rest comes
+// evenly.
+func TestRateLimiter_Burst_IsOneSecond(t *testing.T) {
+	for name, test := range map[string]struct {
+		config hub.Config
+		body   int
+		second uint64 // messages
+	}{
+		"messages": {hub.Config{MessageRate: 20}, 1, 20},
+		"bytes":    {hub.Config{ByteRate: 40_000}, 2000, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := newPipeListener()
+				h := startOn(t, test.config, ln)
+				c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
+				defer c.Close() // for those in the background
+				background(t, func() error {
+					_, _ = io.Copy(io.Discard, c) // ends with the connection
+					return nil
+				})
+				<-time.After(2 * time.Second) // its budget is full
+				var frames []byte
+				for seq := range uint64(400) {
+					frames = wire.AppendSend(frames, 1+seq, 0, 0, []uint64{12345}, make([]byte, test.body))
+				}
+				background(t, func() error { // ends with the connection
+					_, _ = c.Write(frames)
+					return nil
+				})
+				for second := range uint64(10) {
+					<-time.After(10 * time.Millisecond)
+					if n := h.Stats().Unknown; n > (1+second)*test.second+2 || n+2 < (1+second)*test.second*9/10 {
+						t.Errorf("after %d s %d messages are handed on, want %d", second, n, (1+second)*test.second)
+					}
+					<-time.After(990 * time.Millisecond)
+				}
+			})
+		})
+	}
+}

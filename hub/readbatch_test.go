@@ -1,0 +1,149 @@
+package hub_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// connectMaxBody connects a guest that takes bodies of so many bytes at most.
+func (h *testHub) connectMaxBody(t testing.TB, maxBody int) *clientV2 {
+	t.Helper()
+	return h.connectHello(t, wire.Hello{Version: wire.Version2, MaxBody: uint64(maxBody)})
+}
+
+// TestRelay_BodyTooLargeForAReceiver sends bodies of many sizes together, to receivers with limits of their own. Each
+// gets those that it takes, in order, and the reports say so.
+func TestRelay_BodyTooLargeForAReceiver(t *testing.T) {
+	for _, level := range []wire.Level{wire.LevelNone, wire.LevelWritten, wire.LevelReceived, wire.LevelProcessed} {
+		t.Run(fmt.Sprint(level), func(t *testing.T) {
+			h := start(t, hub.Config{MaxBody: 2 << 20, MaxQueuedBytes: 64 << 20})
+			sender := h.connectV2(t)
+			limits := []int{1, 100, 1000, 70_000, 2 << 20, 3 << 20}
+			sizes := []int{0, 1, 100, 101, 1, 1001, 1000, 70_000, 70_001, 2, 2 << 20, 100}
+			var to []uint64
+			var receivers []*clientV2
+			for _, limit := range limits {
+				receivers = append(receivers, h.connectMaxBody(t, limit))
+				to = append(to, receivers[len(receivers)-1].id)
+			}
+			receivers = append(receivers, h.connectV2(t)) // says nothing, and takes all
+			limits, to = append(limits, 2<<20), append(to, receivers[len(receivers)-1].id)
+			var block []byte
+			for i, size := range sizes {
+				block = wire.AppendSend(block, uint64(i+1), levelOptions(level), 0, to, pattern(size, byte(i)))
+			}
+			background(t, func() error { _, err := sender.Write(block); return err })
+			tooLarge := uint64(0)
+			for r, c := range receivers {
+				for i, size := range sizes {
+					if size > limits[r] {
+						tooLarge++
+						continue
+					}
+					c.expectDeliver(sender.id, uint64(i+1), pattern(size, byte(i)))
+					if level == wire.LevelProcessed {
+						c.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: uint64(i + 1), Fate: wire.FateProcessed}}))
+					}
+				}
+				c.fenceV2()
+			}
+			eventually(t, "all is accounted for", func() bool { return h.Stats().TooLarge == tooLarge })
+			if level == wire.LevelNone {
+				return
+			}
+			got := make(map[uint64][]byte)
+			for range sizes {
+				kind, payload := sender.nextFrame()
+				report, err := wire.ParseReport(payload)
+				if kind != wire.TypeReport || err != nil {
+					t.Fatalf("a frame of type %#x, want a REPORT: %v", kind, err)
+				}
+				got[report.Seq] = report.Fates
+			}
+			for i, size := range sizes {
+				var want []byte
+				for _, limit := range limits {
+					fate := wire.FateQueued + wire.Fate(level)
+					if size > limit {
+						fate = wire.FateTooLarge
+					}
+					want = append(want, byte(fate))
+				}
+				if !slices.Equal(got[uint64(i+1)], want) {
+					t.Errorf("%d bytes: fates %v, want %v", size, got[uint64(i+1)], want)
+				}
+			}
+		})
+	}
+}
+
+// fenceV2 fails if the hub has anything to say to the guest that the test did not read.
+func (c *clientV2) fenceV2() {
+	c.t.Helper()
+	c.send(wire.AppendPing(nil, 4711))
+	if kind, payload := c.nextFrame(); kind != wire.TypePong {
+		c.t.Fatalf("client %d: a frame of type %#x, %d bytes, want a PONG", c.id, kind, len(payload))
+	}
+}
+
+// TestRelay_BodyTooLargeFromVersion1 has a sender that cannot be told. A receiver of version 1 gets everything: it can say nothing.
+func TestRelay_BodyTooLargeFromVersion1(t *testing.T) {
+	h := start(t, hub.Config{MaxBody: 2 << 20, MaxQueuedBytes: 64 << 20})
+	sender, v1, limited := h.connectV1(t), h.connectV1(t), h.connectMaxBody(t, 1000)
+	sizes := []int{10, 1001, 1000, 1_500_000, 20}
+	background(t, func() error {
+		for i, size := range sizes {
+			if _, err := sender.Write(wire.AppendRelay(nil, []uint64{limited.id, v1.id, limited.id}, pattern(size, byte(i)))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i, size := range sizes {
+		v1.expectRelay(pattern(size, byte(i)))
+		if size <= 1000 {
+			limited.expectDeliver(sender.id, 0, pattern(size, byte(i)))
+			limited.expectDeliver(sender.id, 0, pattern(size, byte(i)))
+		}
+	}
+	limited.fenceV2()
+	if n := h.Stats().TooLarge; n != 4 {
+		t.Errorf("%d are counted as too large, want 4", n)
+	}
+}
+
+// TestRelay_BodyTooLargeIsTraced with the fate that a report has.
+func TestRelay_BodyTooLargeIsTraced(t *testing.T) {
+	h, traces := startTraced(t, hub.Config{})
+	sender, limited := h.connectV2(t), h.connectMaxBody(t, 10)
+	began := time.Now()
+	var block []byte
+	for seq, size := range []int{10, 11} {
+		block = wire.AppendSend(block, uint64(seq+1), 0, 0, []uint64{limited.id, sender.id}, pattern(size, 1))
+	}
+	sender.send(block)
+	for range 2 {
+		trace := <-traces
+		fate := wire.FateWritten
+		if trace.BodyLen > 10 {
+			fate = wire.FateTooLarge
+		}
+		checkTrace(t, trace, hub.Trace{Version: 2, Sender: sender.id, Seq: uint64(trace.BodyLen - 9), BodyLen: trace.BodyLen,
+			Receivers: []hub.ReceiverTrace{{ID: limited.id, Fate: fate}, {ID: sender.id, Fate: wire.FateWritten}}}, began)
+	}
+}
+
+// TestHello_MaxBody is what the client says, and what the hub makes of it.
+func TestHello_MaxBody(t *testing.T) {
+	h := start(t, hub.Config{MaxBody: 1000})
+	for maxBody, want := range map[int]int{0: 1000, 1: 1, 999: 999, 1000: 1000, 1 << 30: 1000} {
+		if c := h.connectMaxBody(t, maxBody); c.MaxDeliver != want || c.MaxBody != 1000 {
+			t.Errorf("after max_body %d: max_deliver %d and max_body %d, want %d and 1000", maxBody, c.MaxDeliver, c.MaxBody, want)
+		}
+	}
+}

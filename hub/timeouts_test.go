@@ -1,0 +1,697 @@
+package hub_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// The tests of this file take place in virtual time: what the hub is told to wait
+// it waits to the nanosecond, with its own defaults.
+
+// inVirtualTime runs f beside a hub with the defaults, in memory.
+func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub, ln *pipeListener)) {
+	t.Helper()
+	inVirtualTimeWith(t, hub.Config{}, f)
+}
+
+// inVirtualTimeWith is inVirtualTime for a hub with settings.
+func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *testHub, ln *pipeListener)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, config, ln)
+		f(t, h, ln)
+	})
+}
+
+// connectPipe connects a peer that waits as long as it takes.
+func connectPipe(t *testing.T, ln *pipeListener) *clientV1 {
+	t.Helper()
+	nc := ln.dial(t)
+	t.Cleanup(func() { nc.Close() })
+	return &clientV1{Conn: nc, t: t}
+}
+
+// fencePromptly asks for the id and fails unless it comes at once.
+func (c *clientV1) fencePromptly() {
+	c.t.Helper()
+	began := time.Now()
+	c.fence()
+	if took := time.Since(began); took != 0 {
+		c.t.Errorf("client %d: answered after %v", c.id, took)
+	}
+}
+
+// requestID asks for the id and notes it.
+func (c *clientV1) requestID() *clientV1 {
+	c.t.Helper()
+	c.send(wire.AppendIdentityRequest(nil))
+	c.id = c.readIdentity()
+	return c
+}
+
+func TestConn_IdleBetweenFrames_NeverTimesOut(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		c := connectPipe(t, ln)
+		c.fencePromptly()
+		for range 3 {
+			<-time.After(1000 * time.Hour)
+			c.fencePromptly()
+		}
+		if n := h.Stats().Clients; n != 1 {
+			t.Errorf("%d clients, want the idle one", n)
+		}
+	})
+}
+
+// TestFrameTimeout_PartialFrame_IsExact lets every part of a frame be the last that comes.
+func TestFrameTimeout_PartialFrame_IsExact(t *testing.T) {
+	for part, partial := range partialFrames(2) {
+		t.Run(part, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+				c, other := connectPipe(t, ln), connectPipe(t, ln)
+				c.fencePromptly()
+				<-time.After(time.Hour) // the time between frames does not count
+				c.send(partial)
+				began := time.Now()
+				c.expectEOF()
+				if took := time.Since(began); took != hub.DefaultFrameTimeout {
+					t.Errorf("cut after %v, want %v", took, hub.DefaultFrameTimeout)
+				}
+				other.fencePromptly()
+			})
+		})
+	}
+}
+
+// TestFrameTimeout_TricklingFrame_TimesOut sends a byte a second: the deadline is for the
+// whole rest.
+func TestFrameTimeout_TricklingFrame_TimesOut(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		c, other := connectPipe(t, ln), connectPipe(t, ln)
+		frame := wire.AppendRelay(nil, []uint64{2}, make([]byte, 1000))
+		began := time.Now()
+		var err error
+		for i := 0; err == nil; i++ {
+			_, err = c.Write(frame[i : i+1])
+			<-time.After(time.Second)
+		}
+		if took := time.Since(began); took < hub.DefaultFrameTimeout || took > hub.DefaultFrameTimeout+2*time.Second {
+			t.Errorf("cut after %v, want %v", took, hub.DefaultFrameTimeout)
+		}
+		if n := h.Stats().Disconnected[hub.CloseFrameTimeout]; n != 1 {
+			t.Errorf("%d counted", n)
+		}
+		other.fencePromptly()
+	})
+}
+
+// TestFrameTimeout_SlowFrames_AreServed sends frames that take most of the deadline
+// each: it begins anew with each of them.
+func TestFrameTimeout_SlowFrames_AreServed(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		c, other := connectPipe(t, ln), connectPipe(t, ln)
+		frame := wire.AppendRelay(nil, []uint64{2}, make([]byte, 20))
+		for range 5 {
+			for i := range frame {
+				c.send(frame[i : i+1])
+				<-time.After(hub.DefaultFrameTimeout / time.Duration(len(frame)+1))
+			}
+			other.expectRelay(make([]byte, 20))
+		}
+		c.fencePromptly()
+	})
+}
+
+// TestFrameTimeout_ProgressingFrame_IsDelivered sends a body that takes many times the frame timeout, over a link
+// that carries no more than 2 KiB a second.
+func TestFrameTimeout_ProgressingFrame_IsDelivered(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		c, other := connectPipe(t, ln), connectPipe(t, ln)
+		body := pattern(1<<20, 1)
+		background(t, func() error { return other.readRelay(body) })
+		frame := wire.AppendRelay(nil, []uint64{2}, body)
+		for ; len(frame) > 0; frame = frame[min(len(frame), 2<<10):] {
+			c.send(frame[:min(len(frame), 2<<10)])
+			<-time.After(time.Second)
+		}
+		c.fencePromptly()
+		if n := h.Stats().Delivered; n != 1 {
+			t.Errorf("%d delivered", n)
+		}
+	})
+}
+
+// TestStallTimeout_StalledReceiver_IsExact has one who takes nothing and one who takes a
+// byte a second. Their sender waits for the stall timeout, and not a moment longer.
+func TestStallTimeout_StalledReceiver_IsExact(t *testing.T) {
+	for name, perSecond := range map[string]int{"nothing": 0, "a byte a second": 1} {
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+				sender, stalled := connectPipe(t, ln), connectPipe(t, ln)
+				stalled.fencePromptly() // so that it is listed
+				background(t, func() error { return stalled.readAtRate(perSecond) })
+				began := time.Now()
+				if err := sender.sendNumbered([]uint64{2}, 20, 64<<10); err != nil {
+					t.Fatal(err)
+				}
+				sender.fence()
+				if took := time.Since(began); took != hub.DefaultStallTimeout {
+					t.Errorf("the sender went on after %v, want %v", took, hub.DefaultStallTimeout)
+				}
+				if n := h.Stats().Disconnected[hub.CloseStalled]; n != 1 {
+					t.Errorf("%d counted", n)
+				}
+			})
+		})
+	}
+}
+
+// readAtRate reads so many bytes a second until the hub ends the connection.
+func (c *clientV1) readAtRate(perSecond int) error {
+	for perSecond > 0 {
+		<-time.After(time.Second)
+		if _, err := io.ReadFull(c, make([]byte, perSecond)); err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// TestStallTimeout_SlowReceiver_IsServed takes little more than it must in each stall
+// timeout: everybody waits for it, for as long as it takes, and nothing is lost.
+func TestStallTimeout_SlowReceiver_IsServed(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		sender, slow := connectPipe(t, ln), connectPipe(t, ln)
+		const messages, size = 30, 30_000
+		slow.fencePromptly() // so that it is listed
+		background(t, func() error { return sender.sendNumbered([]uint64{2}, messages, size) })
+		for n := range messages {
+			<-time.After(hub.DefaultStallTimeout * 9 / 10)
+			slow.expectRelay(numberedBody(0, n, size))
+		}
+		slow.fence()
+		sender.fence()
+	})
+}
+
+// TestReclaimer_PartialBody_IsEvictedAfterStallTimeout uses up the memory with parts of
+// bodies. From the moment on that somebody waits for it, the stall timeout is what
+// the holders have to show that they bring the rest.
+func TestReclaimer_PartialBody_IsEvictedAfterStallTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		frame := wire.AppendRelay(nil, []uint64{99}, make([]byte, wire.DefaultMaxBody))
+		for range 3 { // as many as there is memory for
+			connectPipe(t, ln).send(frame[:100_000])
+		}
+		honest := connectPipe(t, ln)
+		<-time.After(hub.DefaultFrameTimeout / 2) // nobody waits, nobody is cut
+		if n := h.Stats().Clients; n != 4 {
+			t.Fatalf("%d clients, want 4", n)
+		}
+		began := time.Now()
+		honest.send(frame)
+		honest.fence()
+		if took, want := time.Since(began), hub.DefaultStallTimeout; took != want {
+			t.Errorf("memory came after %v, want %v", took, want)
+		}
+		<-time.After(time.Second)
+		if n := h.Stats().Disconnected[hub.CloseSlow]; n != 1 {
+			t.Errorf("%d holders cut, and one is enough", n)
+		}
+	})
+}
+
+// requestsPerNonReader is how much the deaf ask.
+const requestsPerNonReader = 15_000
+
+// connectNonReaders connects clients that ask and ask, a little at a time, and do not read the answers.
+func connectNonReaders(t *testing.T, ln *pipeListener, n int) (clients []*clientV1) {
+	for range n {
+		c := connectPipe(t, ln)
+		background(t, func() error {
+			for sent := 0; sent < requestsPerNonReader; sent += 500 {
+				if _, err := c.Write(bytes.Repeat(wire.AppendIdentityRequest(nil), 500)); err != nil {
+					break // some are cut
+				}
+			}
+			return nil
+		})
+		t.Cleanup(func() { c.Close() }) // which ends that
+		clients = append(clients, c)
+	}
+	return clients
+}
+
+// TestReplyQueue_UnreadReplies_HoldLittleMemory has many ask and ask and not read the answers. Others have all the memory there is, and
+// those who do not listen must go.
+func TestReplyQueue_UnreadReplies_HoldLittleMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		const nonReaders = 200
+		connectNonReaders(t, ln, nonReaders)
+		honest := connectPipe(t, ln)
+		<-time.After(time.Second)
+		if n := h.Stats().QueuedBytes; n > 100_000 {
+			t.Errorf("%d bytes are queued", n)
+		}
+		began := time.Now()
+		honest.send(wire.AppendRelay(nil, []uint64{999}, make([]byte, wire.DefaultMaxBody)))
+		honest.fence()
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("a message took %v", took)
+		}
+		<-time.After(hub.DefaultStallTimeout + time.Second)
+		if n := h.Stats().Disconnected[hub.CloseStalled]; n != nonReaders {
+			t.Errorf("%d of %d were cut", n, nonReaders)
+		}
+		honest.fence()
+	})
+}
+
+// TestReplyQueue_LateReaders_GetAllReplies has some who read answers after a while, and slowly.
+func TestReplyQueue_LateReaders_GetAllReplies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		for _, c := range connectNonReaders(t, ln, 10) {
+			background(t, func() error {
+				reply := make([]byte, wire.IdentityLen)
+				for n := range requestsPerNonReader {
+					if n%(requestsPerNonReader/5) == 0 {
+						<-time.After(hub.DefaultStallTimeout - time.Second)
+					}
+					if _, err := io.ReadFull(c, reply); err != nil {
+						return fmt.Errorf("after %d answers: %w", n, err)
+					}
+				}
+				return nil
+			})
+		}
+	})
+}
+
+// TestReplyQueue_List_IsBuiltOnceMemoryIsFree has somebody ask for the list who waits for memory while others leave. Who waited
+// with a list would keep one that nobody else has: with thousands of clients that come and go, all the memory of the machine.
+func TestReplyQueue_List_IsBuiltOnceMemoryIsFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		var clients []*clientV1
+		for range 1000 {
+			clients = append(clients, connectPipe(t, ln).requestID())
+		}
+		fillQueuesOfNonReaders(t, ln, 20, 25)
+		<-time.After(time.Second)
+		lister := connectPipe(t, ln).requestID()
+		lister.send(wire.AppendListRequest(nil))
+		<-time.After(time.Second)
+		for _, c := range clients[:400] {
+			c.Close()
+		}
+		<-time.After(time.Second)
+		want := h.Stats().Clients - 1
+		kind, payload := lister.mustReadFrame()
+		if ids, err := wire.ParseList(payload); kind != wire.TypeList || err != nil || ids.Len() > want {
+			t.Errorf("type %d, %d ids, and %v; %d clients are there at most", kind, ids.Len(), err, want)
+		}
+		<-time.After(time.Second) // they are counted when their memory is free already
+		if h.Stats().Disconnected[hub.CloseSlow] == 0 {
+			t.Error("nobody had to go, so nobody has waited")
+		}
+	})
+}
+
+// TestReplyQueue_FewRequests_DoNotBlock has somebody ask and relay who takes nothing of what others send it.
+func TestReplyQueue_FewRequests_DoNotBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{}, ln)
+		busy, from, to := connectPipe(t, ln).requestID(), connectPipe(t, ln), connectPipe(t, ln).requestID()
+		for range 20 {
+			from.send(wire.AppendRelay(nil, []uint64{busy.id}, make([]byte, 20_000)))
+		}
+		for range 3 {
+			busy.send(wire.AppendIdentityRequest(nil))
+		}
+		began := time.Now()
+		busy.relay([]byte("first"), to.id)
+		to.expectRelay([]byte("first"))
+		if took := time.Since(began); took != 0 {
+			t.Errorf("a message took %v", took)
+		}
+		<-time.After(3 * hub.DefaultStallTimeout)
+		if n := h.Stats().Clients; n != 3 {
+			t.Errorf("%d clients are left", n)
+		}
+		busy.send(wire.AppendIdentityRequest(nil)) // one too many
+		<-time.After(hub.DefaultStallTimeout + time.Second)
+		if n := h.Stats().Disconnected[hub.CloseStalled]; n != 1 {
+			t.Errorf("%d clients have stalled", n)
+		}
+	})
+}
+
+// TestStallTimeout_UnreadList_IsDisconnected has somebody ask for one, which is long.
+func TestStallTimeout_UnreadList_IsDisconnected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{}, ln)
+		for range 300 {
+			connectPipe(t, ln)
+		}
+		<-time.After(registerDelay + registerSlack)
+		synctest.Wait()
+		connectPipe(t, ln).send(wire.AppendListRequest(nil))
+		<-time.After(hub.DefaultStallTimeout + time.Second)
+		if n := h.Stats().Disconnected[hub.CloseStalled]; n != 1 {
+			t.Errorf("%d clients have stalled", n)
+		}
+	})
+}
+
+// TestReclaimer_UnreadReplies_AreEvictedForOthers has clients that take of their answers just enough not to stall, with more
+// questions read than they are answered. They may keep those for as long as nobody else wants the memory, and then only as many are cut as must be.
+func TestReclaimer_UnreadReplies_AreEvictedForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		const nonReaders = 60
+		message := wire.AppendRelay(nil, nil, make([]byte, 2000)) // who sends more than questions is read with a large buffer
+		requests := append(message, bytes.Repeat(wire.AppendIdentityRequest(nil), 20_000)...)
+		for range nonReaders {
+			c := connectPipe(t, ln)
+			for range 2 { // from the second on
+				c.send(message)
+			}
+			background(t, func() error { _, _ = c.Write(requests); return nil }) // until it is cut
+			readSlowly(t, c, 20*wire.IdentityLen)
+		}
+		<-time.After(3 * hub.DefaultStallTimeout)
+		if s := h.Stats(); s.Clients != nonReaders || s.QueuedBytes < 3<<20 {
+			t.Fatalf("%d clients are left and hold %d bytes; %v", s.Clients, s.QueuedBytes, s.Disconnected)
+		}
+		honest := connectPipe(t, ln)
+		began := time.Now()
+		honest.send(wire.AppendRelay(nil, []uint64{999}, make([]byte, wire.DefaultMaxBody)))
+		honest.fence()
+		if took := time.Since(began); took > hub.DefaultStallTimeout+time.Second {
+			t.Errorf("a message took %v", took)
+		}
+		<-time.After(time.Second)
+		if n := h.Stats().Disconnected[hub.CloseSlow]; n == 0 || n > nonReaders/2 {
+			t.Errorf("%d of %d were cut", n, nonReaders)
+		}
+	})
+}
+
+// fillQueuesOfNonReaders has n clients send 20 KB so many times to others that take nothing.
+func fillQueuesOfNonReaders(t *testing.T, ln *pipeListener, n, times int) {
+	for range n {
+		to, from := connectPipe(t, ln).requestID(), connectPipe(t, ln)
+		background(t, func() error {
+			for range times {
+				if _, err := from.Write(wire.AppendRelay(nil, []uint64{to.id}, make([]byte, 20_000))); err != nil {
+					break // it is cut
+				}
+			}
+			return nil
+		})
+		t.Cleanup(func() { from.Close() }) // which ends that
+	}
+}
+
+// TestReclaimer_LaterWaits_AreShort sends large messages now and then, for which each time some must go
+// who take nothing. Who is slow takes a stall timeout to find out, once.
+func TestReclaimer_LaterWaits_AreShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		fillQueuesOfNonReaders(t, ln, 50, 5)
+		honest := connectPipe(t, ln)
+		<-time.After(time.Second)
+		for i := range 10 {
+			began := time.Now()
+			honest.send(wire.AppendRelay(nil, []uint64{999}, make([]byte, 500_000)))
+			honest.fence()
+			maxWait := time.Second
+			if i == 0 {
+				maxWait += hub.DefaultStallTimeout
+			}
+			if took := time.Since(began); took > maxWait {
+				t.Errorf("message %d waited for %v", i, took)
+			}
+			fillQueuesOfNonReaders(t, ln, 1, 25) // what was given up is held again
+			<-time.After(3 * time.Second)
+		}
+		if h.Stats().Disconnected[hub.CloseSlow] == 0 {
+			t.Error("nobody had to go, so nothing was tested")
+		}
+	})
+}
+
+// TestReclaimer_SmallHolders_AreSpared has thousands that are as slow as the one who holds the memory.
+func TestReclaimer_SmallHolders_AreSpared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		frame := wire.AppendRelay(nil, []uint64{999_999}, make([]byte, wire.DefaultMaxBody))
+		for range 3 { // as many as there is memory for
+			connectPipe(t, ln).send(frame[:100_000])
+		}
+		other, honest := connectPipe(t, ln), connectPipe(t, ln)
+		for range 5 {
+			var to []uint64
+			for range 200 {
+				to = append(to, connectPipe(t, ln).requestID().id)
+			}
+			other.send(wire.AppendRelay(nil, to, make([]byte, 2000))) // which is there once
+		}
+		<-time.After(time.Second)
+		honest.send(frame)
+		honest.fence()
+		<-time.After(time.Second)
+		if n := h.Stats().Disconnected[hub.CloseSlow]; n != 1 {
+			t.Errorf("%d were cut, and one was enough", n)
+		}
+	})
+}
+
+// TestReplyQueue_BusyReceiver_GetsItsList has somebody ask for the list to whom others always have more to say, so that its queue is
+// never empty, while memory is short all the time.
+func TestReplyQueue_BusyReceiver_GetsItsList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 1 << 20, MaxBody: 200_000, OutboxBytes: 64 << 10}, ln)
+		for range 450 {
+			connectPipe(t, ln)
+		}
+		busy := connectPipe(t, ln)
+		busy.fencePromptly()
+		const id = 451
+		for i := range 14 { // pairs that keep memory short, slowly
+			sender, receiver := connectPipe(t, ln), connectPipe(t, ln)
+			receiver.fencePromptly()
+			sendRepeatedly(t, sender, wire.AppendRelay(nil, []uint64{uint64(id + 2 + 2*i)}, make([]byte, 100_000)))
+			readSlowly(t, receiver, 100_000)
+		}
+		for range 100 {
+			sendRepeatedly(t, connectPipe(t, ln), wire.AppendRelay(nil, []uint64{id}, make([]byte, 700)))
+		}
+		listed := make(chan time.Time, 1)
+		background(t, func() error {
+			for bytesRead := 0; ; {
+				kind, payload, err := busy.readFrame()
+				if err != nil {
+					return nil
+				}
+				if kind == wire.TypeList {
+					listed <- time.Now()
+				}
+				if bytesRead += len(payload); bytesRead > 10_000 { // 100 kB a second
+					bytesRead = 0
+					<-time.After(100 * time.Millisecond)
+				}
+			}
+		})
+		t.Cleanup(func() { busy.Close() })
+		<-time.After(15 * time.Second)
+		if s := h.Stats(); s.Clients != 450+1+28+100 {
+			t.Fatalf("%d clients are left: %v", s.Clients, s.Disconnected)
+		}
+		began := time.Now()
+		busy.send(wire.AppendListRequest(nil))
+		select {
+		case at := <-listed:
+			t.Logf("the list came after %v", at.Sub(began))
+		case <-time.After(10 * time.Second):
+			t.Error("no list in 10 s")
+		}
+	})
+}
+
+// sendRepeatedly sends the same again and again.
+func sendRepeatedly(t *testing.T, c *clientV1, frame []byte) {
+	background(t, func() error {
+		for {
+			if _, err := c.Write(frame); err != nil {
+				return nil
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+	})
+	t.Cleanup(func() { c.Close() })
+}
+
+// readSlowly takes so many bytes each second.
+func readSlowly(t *testing.T, c *clientV1, perSecond int64) {
+	background(t, func() error {
+		for {
+			<-time.After(time.Second)
+			if _, err := io.CopyN(io.Discard, c, perSecond); err != nil {
+				return nil
+			}
+		}
+	})
+	t.Cleanup(func() { c.Close() })
+}
+
+// TestShutdown_DoesNotWaitForNonReaders has such clients when the hub ends: only what is queued for them takes the
+// time that there is, and nobody else waits for it.
+func TestShutdown_DoesNotWaitForNonReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		connectNonReaders(t, ln, 64)
+		idle := connectPipe(t, ln)
+		idle.fencePromptly()
+		<-time.After(time.Second)
+		began := time.Now()
+		background(t, func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("Shutdown: %w, though answers are left", err)
+			}
+			return nil
+		})
+		if _, err := idle.Read(make([]byte, 1)); err != io.EOF || time.Since(began) > time.Second {
+			t.Errorf("%v after %v, want the end at once", err, time.Since(began))
+		}
+	})
+}
+
+// TestShutdown_DoesNotWaitForSilentClients has clients that never said a word, that
+// stopped in the middle of one, and that are idle.
+func TestShutdown_DoesNotWaitForSilentClients(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		silent, partial, idle := connectPipe(t, ln), connectPipe(t, ln), connectPipe(t, ln)
+		idle.fencePromptly()
+		partial.send([]byte{0, 0})
+		began := time.Now()
+		if err := h.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("Shutdown took %v", took)
+		}
+		for _, c := range []*clientV1{silent, partial, idle} {
+			if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("%v, want the end", err)
+			}
+		}
+	})
+}
+
+// TestServe_AcceptErrors_BackOff has a listener that fails thrice.
+func TestServe_AcceptErrors_BackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		began := time.Now()
+		h := startOn(t, hub.Config{}, &failingListener{Listener: ln, failures: 12})
+		c := connectPipe(t, ln)
+		// 5 + 10 + … + 640 ms, then 1 s each.
+		if took, want := time.Since(began), 1275*time.Millisecond+4*time.Second; took != want {
+			t.Errorf("accepted after %v, want %v", took, want)
+		}
+		c.fencePromptly()
+		if n := h.Stats().AcceptErrors; n != 12 {
+			t.Errorf("%d accept errors counted", n)
+		}
+	})
+}
+
+// failingListener is a listener that at first has no files left.
+type failingListener struct {
+	net.Listener
+	failures int
+}
+
+// Accept fails as often as it is told to.
+func (l *failingListener) Accept() (net.Conn, error) {
+	if l.failures > 0 {
+		l.failures--
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: errNoFiles}
+	}
+	return l.Listener.Accept()
+}
+
+// TestKeepAlive_RateLimitedTime_IsNotSilence has a client be slowed down for longer than two keep-alive intervals: what it
+// says meanwhile finds no room. When it is read again, and says nothing, it is given up.
+func TestKeepAlive_RateLimitedTime_IsNotSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{ByteRate: 20 << 10, KeepAlive: time.Second}, ln)
+		c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
+		defer c.Close() // for those in the background
+		frames, stop := make(chan []byte, 1000), make(chan struct{})
+		background(t, func() error { // one after the other, as a kernel does; ends with the connection, or the silence
+			for {
+				select {
+				case frame := <-frames:
+					if _, err := c.Write(frame); err != nil {
+						return nil
+					}
+				case <-stop:
+					return nil
+				}
+			}
+		})
+		background(t, func() error { // ends with the connection
+			for kind, payload, err := c.readFrame(); err == nil; kind, payload, err = c.readFrame() {
+				if n, _ := wire.ParseUint64(payload); kind == wire.TypePing {
+					frames <- wire.AppendPong(nil, n)
+				}
+			}
+			return nil
+		})
+		for seq := range uint64(3) { // each has 10 s worth of the rate
+			frames <- wire.AppendSend(nil, 1+seq, 0, 0, []uint64{12345}, make([]byte, 200<<10))
+		}
+		<-time.After(60 * time.Second)
+		if stats := h.Stats(); stats.RateLimited == 0 || stats.Disconnected[hub.CloseTimeout] > 0 || stats.Resumed > 0 {
+			t.Errorf("slowed down %d times, given up %d times", stats.RateLimited, stats.Disconnected[hub.CloseTimeout])
+		}
+		if info, ok := h.Client(c.id); !ok || info.Detached {
+			t.Error("it is taken for lost while the hub does not read it")
+		}
+		close(stop)
+		<-time.After(10 * time.Second)
+		if info, ok := h.Client(c.id); ok && !info.Detached {
+			t.Error("one that is silent is not given up")
+		}
+	})
+}

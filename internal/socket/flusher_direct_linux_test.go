@@ -1,0 +1,87 @@
+package socket
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// TestFlusher_WritesSmallBatchDirectly looks at what has become of an offer when Flush
+// has returned: nothing is left for anybody else to do.
+func TestFlusher_WritesSmallBatchDirectly(t *testing.T) {
+	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
+	fl := tc.newFlusher()
+	for _, size := range []int{4, 100, maxCopy, maxDirect} {
+		tc.offer(fl, frame(size))
+		fl.Flush()
+		if tc.Progress().Busy {
+			t.Errorf("something of %d bytes is still queued", size)
+		}
+		tc.wantStream(t, frame(size))
+	}
+	fl.Reset()
+	tc.drainAndClose(t)
+}
+
+// TestFlusher_DirectWritePartial fills the kernel's buffers with pieces that
+// are each small enough to be written directly, and then takes everything.
+func TestFlusher_DirectWritePartial(t *testing.T) {
+	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 20})
+	tc.far.(*net.TCPConn).SetReadBuffer(16 << 10)
+	tc.Reader.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	fl := tc.newFlusher()
+	var want []byte
+	for size := 5_000; len(want) < 300_000; size++ {
+		tc.offer(fl, frame(size))
+		fl.Flush()
+		want = append(want, frame(size)...)
+	}
+	if !tc.Progress().Busy {
+		t.Fatal("the kernel took everything: the test has to offer more")
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(tc.far, got); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("the peer got something else than was offered")
+	}
+	fl.Reset()
+	tc.drainAndClose(t)
+}
+
+// TestFlusher_DirectWriteToClosedPeer fails in Flush, and says so like any other.
+func TestFlusher_DirectWriteToClosedPeer(t *testing.T) {
+	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
+	fl := tc.newFlusher()
+	tc.far.(*net.TCPConn).SetLinger(0)
+	tc.far.Close()
+	waitUntil(t, "the failure", func() bool {
+		tc.offer(fl, frame(100))
+		fl.Flush()
+		return len(tc.failed) > 0
+	})
+	fl.Reset()
+	tc.Wait()
+	tc.wantAllReleased(t)
+}
+
+// TestFlusher_CoalesceDelayPreventsDirectWrite offers twice within the time that an outbox
+// has to be quiet for.
+func TestFlusher_CoalesceDelayPreventsDirectWrite(t *testing.T) {
+	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20, CoalesceDelay: time.Hour})
+	fl := tc.newFlusher()
+	for i, direct := range []bool{true, false} {
+		tc.offer(fl, frame(100))
+		if got := tc.coalesceDelayPassed(); got != direct {
+			t.Errorf("offer %d is written directly: %v, want %v", i+1, got, direct)
+		}
+		fl.Flush()
+		tc.wantStream(t, frame(100))
+		waitUntil(t, "the queue is dry", func() bool { return !tc.Progress().Busy })
+	}
+	fl.Reset()
+	tc.drainAndClose(t)
+}

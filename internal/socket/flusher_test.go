@@ -1,0 +1,250 @@
+package socket
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+)
+
+// pendingOffer is what became of an Enqueue in a goroutine of its own.
+type pendingOffer struct {
+	flusher *Flusher
+	batch   *Batch
+	cancel  chan struct{}
+	outcome chan Outcome
+}
+
+// startOfferWait begins to enqueue and returns when that has ended or waits. It must be
+// called in a bubble.
+func (tc *testConn) startOfferWait(f []byte) *pendingOffer {
+	e := &pendingOffer{flusher: tc.newFlusher(), batch: tc.newBatch(f), cancel: make(chan struct{}), outcome: make(chan Outcome, 1)}
+	tc.addCounts(&tc.offered, Counts{e.batch.Frames, e.batch.Deliveries, e.batch.To})
+	go func() { // ends when the piece is queued, withdrawn or lost
+		outcome := e.flusher.OfferWait(&tc.Outbox, e.batch, e.cancel)
+		e.batch.Buffer.Release()
+		e.flusher.Reset()
+		e.outcome <- outcome
+	}()
+	synctest.Wait()
+	return e
+}
+
+func (e *pendingOffer) isWaiting() bool { return len(e.outcome) == 0 }
+
+func TestOutbox_FullBlocksSenders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		first := tc.startOfferWait(frame(9_000))
+		second := tc.startOfferWait(frame(9_001)) // finds it below its limit, and is taken whole
+		third := tc.startOfferWait(frame(9_002))
+		if first.isWaiting() || second.isWaiting() || !third.isWaiting() {
+			t.Fatalf("waiting: %v, %v, %v, want only the third", first.isWaiting(), second.isWaiting(), third.isWaiting())
+		}
+		tc.wantStream(t, frame(9_000))
+		synctest.Wait()
+		if third.isWaiting() {
+			t.Fatal("there is room for the third")
+		}
+		for _, e := range []*pendingOffer{first, second, third} {
+			if got := <-e.outcome; got != Queued {
+				t.Errorf("outcome %v, want %v", got, Queued)
+			}
+		}
+		tc.wantStream(t, slices.Concat(frame(9_001), frame(9_002)))
+		tc.drainAndClose(t)
+	})
+}
+
+func TestOutbox_UnblocksInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		tc.startOfferWait(frame(9_000))
+		tc.startOfferWait(frame(9_001))
+		var waiting []*pendingOffer
+		var want []byte
+		for i := range 20 { // small ones too: none of them overtakes
+			f := frame([]int{100, 9_000}[i%2] + i)
+			waiting = append(waiting, tc.startOfferWait(f))
+			want = append(want, f...)
+		}
+		tc.wantStream(t, slices.Concat(frame(9_000), frame(9_001), want))
+		synctest.Wait()
+		for i, e := range waiting {
+			if e.isWaiting() {
+				t.Errorf("sender %d still waits", i)
+			}
+		}
+		tc.drainAndClose(t)
+	})
+}
+
+func TestFlusher_OfferWait_CancelledBatchNotSent(t *testing.T) {
+	for _, index := range []int{0, 1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+			tc.startOfferWait(frame(20_000))
+			waiting := []*pendingOffer{tc.startOfferWait(frame(1_000)), tc.startOfferWait(frame(8_000)), tc.startOfferWait(frame(1_001))}
+			cancelled := waiting[index]
+			close(cancelled.cancel)
+			synctest.Wait()
+			if cancelled.isWaiting() || <-cancelled.outcome != Blocked {
+				t.Fatal("a cancelled piece was not given back as parked")
+			}
+			tc.addCounts(&tc.offered, Counts{-1, -1, -cancelled.batch.To})
+			want := frame(20_000)
+			for _, e := range slices.Delete(waiting, index, index+1) {
+				want = append(want, frame(e.batch.To)...)
+			}
+			tc.wantStream(t, want)
+			tc.drainAndClose(t)
+		})
+	}
+}
+
+func TestFlusher_OfferWait_CancelAfterQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		cancel := make(chan struct{})
+		close(cancel)
+		fl, batch := tc.newFlusher(), tc.newBatch(frame(100))
+		tc.addCounts(&tc.offered, Counts{1, 1, 100})
+		if got := fl.OfferWait(&tc.Outbox, batch, cancel); got != Queued {
+			t.Errorf("outcome %v, want %v", got, Queued)
+		}
+		batch.Buffer.Release()
+		fl.Reset()
+		tc.wantStream(t, frame(100))
+		tc.drainAndClose(t)
+	})
+}
+
+func TestOutbox_CloseUnblocksSenders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		tc.startOfferWait(frame(20_000))
+		waiting := []*pendingOffer{tc.startOfferWait(frame(100)), tc.startOfferWait(frame(101))}
+		tc.Close()
+		synctest.Wait()
+		for _, e := range waiting {
+			if e.isWaiting() || <-e.outcome != Closed {
+				t.Error("a sender to a closed outbox must learn that it is gone")
+			}
+		}
+		tc.Wait()
+		tc.wantAllReleased(t)
+	})
+}
+
+// TestFlusher_Wait_ManyReceivers offers to all first, and then waits for the full
+// ones.
+func TestFlusher_Wait_ManyReceivers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fast, slow, slower := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20}),
+			newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000}), newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		conns := []*testConn{slow, fast, slower}
+		fl := fast.newFlusher()
+		for i, want := range []Outcome{Queued, Blocked} {
+			for _, tc := range conns {
+				if got := tc.offer(fl, frame(10_000+i)); got != want && tc != fast {
+					t.Errorf("offer %d: %v, want %v", i, got, want)
+				}
+			}
+		}
+		waited := make(chan bool, 1)
+		go func() { waited <- fl.Wait(nil) }() // ends when the slow ones have taken enough
+		fast.wantStream(t, slices.Concat(frame(10_000), frame(10_001)))
+		slow.wantStream(t, frame(10_000))
+		synctest.Wait()
+		if len(waited) > 0 {
+			t.Fatal("one receiver is still full")
+		}
+		slower.wantStream(t, frame(10_000))
+		if !<-waited {
+			t.Error("Wait says that it was stopped")
+		}
+		fl.Reset()
+		for _, tc := range conns {
+			tc.drainAndClose(t)
+		}
+	})
+}
+
+func TestFlusher_Wait_UsableAfterStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full, other := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000}), newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		fl := full.newFlusher()
+		full.offer(fl, frame(10_000))
+		full.offer(fl, frame(10_001))
+		if fl.Wait(closedChan()) {
+			t.Fatal("Wait was stopped, and says it was not")
+		}
+		for range 2 {
+			other.offer(fl, frame(10_000))
+		}
+		waited := make(chan bool, 1)
+		go func() { waited <- fl.Wait(nil) }()                          // ends when other has taken enough
+		full.wantStream(t, slices.Concat(frame(10_000), frame(10_001))) // settles what nobody waits for
+		synctest.Wait()
+		if len(waited) > 0 {
+			t.Fatal("a piece of the wait before settled this one")
+		}
+		other.wantStream(t, frame(10_000))
+		if !<-waited {
+			t.Error("Wait says that it was stopped")
+		}
+		fl.Reset()
+		full.drainAndClose(t)
+		other.drainAndClose(t)
+	})
+}
+
+// TestFlusher_Wait_AlreadyUnblocked has a parked piece settled before
+// anybody waits for it.
+func TestFlusher_Wait_AlreadyUnblocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		fl := tc.newFlusher()
+		for i := range 3 {
+			tc.offer(fl, frame(10_000))
+			if tc.offer(fl, frame(10_001)) != Blocked {
+				t.Fatal("there is room")
+			}
+			fl.Flush()
+			if i < 2 {
+				tc.wantStream(t, slices.Concat(frame(10_000), frame(10_001)))
+				synctest.Wait()
+				if !fl.Wait(nil) {
+					t.Error("Wait says that it was stopped")
+				}
+			}
+		}
+		waited := make(chan bool, 1)
+		go func() { waited <- fl.Wait(nil) }() // ends when the first is taken
+		synctest.Wait()
+		if len(waited) > 0 {
+			t.Fatal("Wait has not waited")
+		}
+		tc.wantStream(t, frame(10_000))
+		if !<-waited {
+			t.Error("Wait says that it was stopped")
+		}
+		fl.Reset()
+		tc.drainAndClose(t)
+	})
+}
+
+func TestFlusher_Reset_ReleasesSpareBlock(t *testing.T) {
+	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20})
+	fl := tc.newFlusher()
+	for range 2 {
+		tc.offer(fl, frame(100))
+		tc.offer(fl, frame(100)) // finds room in the block: another is spare
+		if n := tc.usedBlocks(); n != 2 {
+			t.Errorf("%d blocks, want the queue's and the spare one", n)
+		}
+		fl.Reset()
+		tc.wantStream(t, slices.Concat(frame(100), frame(100)))
+		waitUntil(t, "the blocks are given back", func() bool { return tc.usedBlocks() == 0 })
+	}
+	tc.drainAndClose(t)
+}

@@ -1,0 +1,72 @@
+package socket
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"strings"
+)
+
+// fallbackKernelBudget is the room where the kernel does not say what it may hold, as in a network
+// namespace of a container.
+const fallbackKernelBudget = 64 << 20
+
+// kernelMemory returns how many bytes the kernel may be asked to hold for those who do not read
+// yet: see DefaultKernelBudget.
+func kernelMemory() int64 { return kernelMemoryOf(os.DirFS("/")) }
+
+// kernelMemoryOf is kernelMemory for a file system.
+func kernelMemoryOf(root fs.FS) int64 {
+	limit := int64(fallbackKernelBudget)
+	if pages, ok := readNumber(root, "proc/sys/net/ipv4/tcp_mem"); ok {
+		limit = pages * int64(os.Getpagesize()) / 4 * 3
+	}
+	return min(limit, cgroupMemory(root)/4)
+}
+
+// cgroupMemory returns how much memory the control groups of this process allow it, in bytes: the
+// least of its own and of those above it. Without a limit that is math.MaxInt64.
+//
+// A process in a cgroup namespace, as in most containers, sees its own group as "/". One of systemd
+// does not.
+func cgroupMemory(root fs.FS) int64 {
+	limit := int64(math.MaxInt64)
+	data, _ := fs.ReadFile(root, "proc/self/cgroup") // there is none without control groups
+	scanner := bufio.NewScanner(bytes.NewReader(data))
+	for scanner.Scan() { // number:controllers:path
+		fields := strings.SplitN(scanner.Text(), ":", 3)
+		if len(fields) < 3 {
+			continue
+		}
+		mount, file := "sys/fs/cgroup", "memory.max" // version 2
+		if fields[1] != "" {
+			mount, file = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+			if fields[1] != "memory" {
+				continue
+			}
+		}
+		for group := path.Join("/", fields[2]); ; group = path.Dir(group) {
+			if n, ok := readNumber(root, path.Join(mount, group, file)); ok {
+				limit = min(limit, n)
+			}
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return limit
+}
+
+// readNumber returns the number with which a file begins, if it does.
+func readNumber(root fs.FS, name string) (n int64, ok bool) {
+	b, err := fs.ReadFile(root, name)
+	if err != nil {
+		return 0, false
+	}
+	_, err = fmt.Sscan(string(b), &n) // memory.max may say "max"
+	return n, err == nil
+}

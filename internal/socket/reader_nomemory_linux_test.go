@@ -1,0 +1,135 @@
+package socket
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+)
+
+// TestReader_NoMemory_LeavesFrameInKernel has no memory for reads: less than
+// a read buffer of a large frame must draw none for bodies either.
+func TestReader_NoMemory_LeavesFrameInKernel(t *testing.T) {
+	rd := newTestReader(t, tcp, readerConfig())
+	reserved := rd.readBudget.account.TryAcquire(1 << 20)
+	frames := make(chan int, 1)
+	rd.handle = func(f Frame) { frames <- len(f.Payload) }
+	rd.serve()
+	big := frame(1 << 20)
+	for _, part := range [][]byte{big[:3000], big[3000:20_000], big[20_000:60_000]} {
+		rd.write(part)
+		waitUntil(t, "what may be read is read", func() bool { return rd.BytesRead() > unchargedSize/2 })
+	}
+	rd.Interrupt() // when it waits, or sooner
+	waitFor(t, "the end", rd.ended)
+	if p := peak(rd.bodyBudget.Budget); p != 0 {
+		t.Errorf("%d bytes were drawn for less than a read buffer of a frame", p)
+	}
+	reserved.Release()
+}
+
+// TestReader_NoMemory_Continues sees to it that a frame comes when its rest does, and
+// that the next one does as well, with or without memory.
+func TestReader_NoMemory_Continues(t *testing.T) {
+	rd := newTestReader(t, tcp, readerConfig())
+	frames := make(chan int, 1)
+	rd.handle = func(f Frame) { frames <- len(f.Payload) }
+	rd.serve()
+	var reserved *body.Buffer
+	for range 20 {
+		waitUntil(t, "the memory is taken", func() bool { reserved = rd.readBudget.account.TryAcquire(1 << 20); return reserved != nil })
+		for _, size := range []int{10, 3000, 20_000, 65_536, 65_537, 300_000} {
+			before := rd.BytesRead()
+			rd.write(frame(size)[:size-1])
+			waitUntil(t, "it is begun", func() bool { return rd.BytesRead() >= before+min(int64(size-1), unchargedSize/2) })
+			if size == 20_000 {
+				reserved.Release() // while it waits for the rest
+			}
+			rd.write(frame(size)[size-1:])
+			if got := waitFor(t, "a frame", frames); got != size-5 {
+				t.Errorf("a payload of %d bytes, want %d", got, size-5)
+			}
+			rd.write(slices.Concat(frame(10)))
+			waitFor(t, "a small frame", frames)
+		}
+	}
+	rd.closeAndWait(t)
+}
+
+const minWhole = 256 << 10
+
+// TestReader_MinWhole_LeavesLargeFrameInKernel draws its memory when the whole frame has come,
+// and that of a smaller one when there is a read buffer full of it.
+func TestReader_MinWhole_LeavesLargeFrameInKernel(t *testing.T) {
+	config := readerConfig()
+	config.MinWhole = minWhole
+	rd := newTestReader(t, tcp, config)
+	rd.Reader.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20) // so that the kernel takes the whole frame
+	frames := make(chan int, 1)
+	rd.handle = func(f Frame) { frames <- len(f.Payload) }
+	rd.serve()
+	big := frame(2 * minWhole)
+	rd.write(big[:readSize])
+	waitUntil(t, "the first read buffer is full", func() bool { return rd.BytesRead() == readSize })
+	rd.write(big[readSize : len(big)-1])
+	if p := peak(rd.bodyBudget.Budget); p != 0 {
+		t.Errorf("%d bytes were drawn for a frame whose last byte has not come", p)
+	}
+	rd.write(big[len(big)-1:])
+	if got := waitFor(t, "the frame", frames); got != len(big)-5 {
+		t.Errorf("a payload of %d bytes, want %d", got, len(big)-5)
+	}
+	if p := peak(rd.bodyBudget.Budget); p == 0 {
+		t.Error("nothing was drawn for the frame")
+	}
+	rd.write(big[:len(big)/2]) // and the end in the middle of the next
+	rd.Interrupt()
+	waitFor(t, "the end", rd.ended)
+
+	config = readerConfig()
+	config.MinWhole = minWhole
+	rd = newTestReader(t, tcp, config)
+	rd.serve()
+	rd.write(frame(minWhole)[:minWhole-1])
+	waitUntil(t, "a smaller one has memory", func() bool { return peak(rd.bodyBudget.Budget) > 0 })
+	rd.closeAndWait(t)
+}
+
+// TestReader_FrameTimeout_FrameInKernel decides about a frame whose time is up, of which no more than a read
+// buffer was read.
+func TestReader_FrameTimeout_FrameInKernel(t *testing.T) {
+	config := readerConfig()
+	config.MinWhole = minWhole
+	rd := newTestReader(t, tcp, config)
+	rd.Reader.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20)
+	go func() { rd.ended <- rd.readAll() }() // ends with Interrupt
+	big := frame(1 << 20)
+	rd.write(big[:readSize])
+	waitUntil(t, "the first read buffer is full", func() bool { return rd.BytesRead() == readSize })
+	waitUntil(t, "the rest is left in the kernel", func() (inKernel bool) {
+		_ = rd.Reader.base.raw.Control(func(fd uintptr) { inKernel = rcvLowatRaw(fd) > readSize })
+		return inKernel
+	})
+	rd.write(big[readSize : 2*readSize])
+	waitUntil(t, "more has come", func() bool { return rd.BytesArrived() == 2*readSize })
+	rd.Interrupt()
+	waitFor(t, "the end of the reading", rd.ended)
+	defer rd.ReleaseAll()
+	timeIsUp := func() error {
+		rd.Reader.progressAt = now().add(-config.FrameTimeout)
+		return rd.checkProgress()
+	}
+	quantum := int(minFrameRate * config.FrameTimeout.Seconds())
+	for n := 2 * readSize; n+quantum <= 4*readSize; n += quantum {
+		rd.write(big[n : n+quantum])
+		waitUntil(t, "more has come", func() bool { return rd.BytesArrived() == int64(n+quantum) })
+		if err := timeIsUp(); err != nil {
+			t.Fatalf("with %d bytes: %v", n+quantum, err)
+		}
+		if err := timeIsUp(); !errors.Is(err, ErrFrameTimeout) {
+			t.Fatalf("without more than %d bytes: %v", n+quantum, err)
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package socket
+
+import (
+	"errors"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+)
+
+// The attempts of a Reader: how it waits until there is something to read, and reads it.
+
+// waitAndRead waits for bytes and reads once.
+func (r *Reader) waitAndRead() error {
+	r.waitSeq.Add(1)
+	err := r.readLoop()
+	r.waitSeq.Add(1)
+	return err
+}
+
+// readLoop is read without the account of it.
+func (r *Reader) readLoop() error {
+	for {
+		r.n, r.err, r.noMemory = 0, nil, false
+		err := r.readOnce()
+		switch {
+		case r.noMemory:
+			return nil
+		case r.n > 0:
+			r.onRead()
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if err = r.onDeadline(); err != nil {
+				return err
+			}
+		case errors.Is(err, io.EOF):
+			return r.eofError()
+		case err != nil:
+			return err
+		} // else nothing happened, as a net.Conn may say
+	}
+}
+
+// readOnce waits and reads. It leaves the outcome in r.n and r.starved.
+func (r *Reader) readOnce() error {
+	raw := r.base.pollConn()
+	if raw == nil {
+		return r.readPlain()
+	}
+	err := raw.Read(r.tryReadFn)
+	if errors.Is(err, os.ErrDeadlineExceeded) && r.stopMode.Load() == stopWhenEmpty {
+		done := false
+		if err = raw.Control(func(fd uintptr) { done = r.tryRead(fd) }); err == nil && !done {
+			return ErrInterrupted
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return r.err
+}
+
+// tryRead is called by the runtime when there may be something to read. It
+// borrows memory only now, and gives it back when there is nothing after all.
+func (r *Reader) tryRead(fd uintptr) bool {
+	if r.start != nil && r.waitsForWhole() {
+		if done, streamed := r.tryReadWhole(fd); !streamed {
+			return done
+		}
+	}
+	p := r.nextBuffer(r.capSize(readSize))
+	if p == nil {
+		return r.tryWithoutMemory(fd)
+	}
+	if r.lowatRaised {
+		r.lowatRaised = false
+		_ = setRcvLowatRaw(fd, 1) // fails only on a closed connection, as the read then will
+	}
+	n, again, err := r.base.read(fd, p)
+	if again {
+		r.returnBuffer()
+		r.armDeadline()
+		return false
+	}
+	r.n, r.err, r.lastReadFull = int32(n), err, n == len(p)
+	if n == 0 {
+		r.returnBuffer()
+		if err == nil {
+			r.err = io.EOF
+		}
+	}
+	return true
+}
+
+// tryWithoutMemory is tryRead without memory to read into. The reader is starved only if
+// the rest of the frame has come, or a read buffer full of it if that will do.
+// Until then what has come stays in the kernel: whoever announces much, sends a
+// little of it and is silent must not be given memory that others wait for.
+func (r *Reader) tryWithoutMemory(fd uintptr) bool {
+	if r.base.nonblock != nil { // one cannot see what there is in what has come
+		r.noMemory = true
+		return true
+	}
+	r.lowatRaised = true
+	ready, err := pollRcvLowatRaw(fd, max(1, min(r.size, readSize)-r.startLen))
+	switch {
+	case err != nil:
+		r.err = err
+	case ready:
+		r.noMemory = true
+	default:
+		r.armDeadline()
+		return false
+	}
+	return true
+}
+
+// readPlain reads through the net package, which wants the memory before it
+// waits. It asks for much only when the last read filled its buffer, or brought as much
+// as a record of TLS may.
+func (r *Reader) readPlain() error {
+	size := idleBufSize + r.startLen
+	if r.lastReadFull {
+		size = r.capSize(readSize)
+	}
+	p := r.nextBuffer(size)
+	if p == nil {
+		r.noMemory = true
+		return nil
+	}
+	r.armDeadline()
+	n, err := r.base.nc.Read(p)
+	r.n, r.lastReadFull = int32(n), n == len(p) || n >= maxRecordSize/2
+	if n == 0 {
+		r.returnBuffer()
+		r.lastReadFull = false
+	}
+	return err
+}
+
+// unread returns how many bytes wait in the kernel, where it can be asked.
+func (b *base) unread() int {
+	raw := b.pollConn()
+	if raw == nil {
+		return 0
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) { n = unreadRaw(fd) }) // fails only on a closed connection
+	return n
+}
+
+// pollConn returns where to wait until something has come; nil: nowhere.
+func (b *base) pollConn() syscall.RawConn {
+	if b.nonblock != nil {
+		return b.nonblock.raw
+	}
+	return b.raw
+}
+
+// onRead accounts for r.n bytes that were read into the target.
+func (r *Reader) onRead() {
+	r.bytesRead.Add(int64(r.n))
+	if r.large != nil {
+		r.largeLen += int(r.n)
+		r.recordProgress(r.largeLen)
+		return
+	}
+	r.pos, r.end = 0, int32(r.startLen)+r.n
+	if r.start != nil {
+		copy(r.buf.Bytes(), r.start.Bytes()[:r.startLen])
+		r.start.Release()
+		r.start, r.startLen = nil, 0
+		r.heldSince.Store(0) // until settle finds that the frame still has no end
+	}
+	if r.base.config.RetainsFrames && int(r.end) < len(r.buf.Bytes())/2 {
+		small := body.Get(int(r.end))
+		copy(small.Bytes(), r.buf.Bytes()[:r.end])
+		r.buf.Release()
+		r.buf = small
+	}
+}
+
+// read reads what has come without waiting.
+func (b *base) read(fd uintptr, p []byte) (n int, again bool, err error) {
+	if b.nonblock != nil {
+		return b.nonblock.readTLS(b.nc, fd, p)
+	}
+	return readRaw(fd, p)
+}

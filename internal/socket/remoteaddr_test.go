@@ -1,0 +1,45 @@
+package socket
+
+import (
+	"net"
+	"testing"
+)
+
+// TestWithRemoteAddr_KeepsRawAccess looks that a TCP connection of which only the address is another one is read and written around
+// package net as ever, also beneath TLS.
+func TestWithRemoteAddr_KeepsRawAccess(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	nc, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	addr := &net.TCPAddr{IP: net.IPv4(198, 51, 100, 7), Port: 40000}
+	from := WithRemoteAddr(nc, addr)
+	if got := from.RemoteAddr(); got != addr {
+		t.Errorf("the address is %v", got)
+	}
+	if tcp, ok := TCP(from); !ok || tcp != nc || unwrap(from) != nc {
+		t.Error("it is not known as a TCP connection")
+	}
+	if (rawConn(from) != nil) != rawSupported {
+		t.Error("there is no way around package net")
+	}
+	if secured := WrapForTLS(from); secured.RemoteAddr() != addr || rawSupported && unwrap(secured) != nc {
+		t.Errorf("beneath TLS it is %T from %v", secured, secured.RemoteAddr())
+	}
+}
+
+func TestWithRemoteAddr_NonTCP(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	addr := &net.TCPAddr{IP: net.IPv4(198, 51, 100, 7), Port: 40000}
+	if got := WithRemoteAddr(a, addr).RemoteAddr(); got != addr {
+		t.Errorf("the address is %v", got)
+	}
+}

@@ -1,0 +1,35 @@
+package socket
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestConn_SetsUserTimeout asks it what it was told.
+func TestConn_SetsUserTimeout(t *testing.T) {
+	for _, want := range []time.Duration{0, 150 * time.Second} {
+		tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10, UserTimeout: want})
+		got := -1
+		err := tc.Reader.base.raw.Control(func(fd uintptr) {
+			got, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		})
+		if err != nil || got != int(want.Milliseconds()) {
+			t.Errorf("the kernel gives up after %d ms, want %v (%v)", got, want, err)
+		}
+		tc.Close()
+	}
+}
+
+// TestConn_UserTimeoutEndsStalledConn closes its window by not reading.
+func TestConn_UserTimeoutEndsStalledConn(t *testing.T) {
+	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 20, UserTimeout: time.Second})
+	fl := tc.newFlusher()
+	for range 32 {
+		tc.offer(fl, frame(1<<20))
+	}
+	fl.Reset()
+	waitFor(t, "given up", tc.failed)
+	tc.Close()
+}
