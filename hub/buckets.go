@@ -8,19 +8,20 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// minBucketKeys is how many subjects and addresses there may be before those whose budgets are full are looked
-// for.
+// minBucketKeys is the minimum number of keys in a bucketStore before it looks for idle
+// entries to delete.
 const minBucketKeys = 1024
 
-// rateLimits are rates per second; 0: not limited.
+// rateLimits are rates per second; 0 means no limit.
 type rateLimits struct{ messages, bytes float64 }
 
-// bucket is what a client may still send: it fills up at its limits, up to one second's worth, and is
-// below zero after more than that was read. Several sessions may use it at once.
+// bucket is a pair of token buckets: the messages and bytes that a client can still send. It
+// fills at the rates of its limits, up to one second's worth. It is negative after more than
+// its content was read. Several connections can share a bucket.
 type bucket struct {
 	messages *rate.Limiter // nil: not limited
-	bytes    *rate.Limiter // likewise
-	users    int           // that use it; guarded by bucketStore.mu
+	bytes    *rate.Limiter // nil: not limited
+	users    int           // connections that use the bucket; guarded by bucketStore.mu
 }
 
 func newBucket(l rateLimits) *bucket {
@@ -34,21 +35,21 @@ func newLimiter(perSecond float64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)))
 }
 
-// charge takes what was read from the budget, however little is in it.
+// charge removes the tokens for what was read, even if the bucket becomes negative.
 func (b *bucket) charge(messages, bytes int, now time.Time) {
 	chargeLimiter(b.messages, messages, now)
 	chargeLimiter(b.bytes, bytes, now)
 }
 
 func chargeLimiter(l *rate.Limiter, n int, now time.Time) {
-	for l != nil && n > 0 { // one reservation is at most a burst
+	for l != nil && n > 0 { // one reservation is at most one burst
 		part := min(n, l.Burst())
 		l.ReserveN(now, part)
 		n -= part
 	}
 }
 
-// delay returns how long it takes until the budget is not below zero.
+// delay returns the time until the bucket is not negative.
 func (b *bucket) delay(now time.Time) time.Duration {
 	return max(limiterDelay(b.messages, now), limiterDelay(b.bytes, now))
 }
@@ -60,21 +61,22 @@ func limiterDelay(l *rate.Limiter, now time.Time) time.Duration {
 	return max(0, time.Duration(-l.TokensAt(now)/float64(l.Limit())*float64(time.Second)))
 }
 
-// takeOne charges for one message in advance, and returns 0, or else how long it takes at least until
-// that can be done. Of many sessions that owe something together, one goes on at a time.
+// takeOne charges one message in advance and returns 0, or returns a lower bound of the time
+// until that is possible. When several connections share a negative bucket, one of them
+// continues at a time.
 func (b *bucket) takeOne(now time.Time) time.Duration {
 	d := max(tokenDelay(b.messages, now), tokenDelay(b.bytes, now))
 	switch {
 	case d > 0:
 	case b.messages != nil && !b.messages.AllowN(now, 1):
 		return tokenDelay(b.messages, now)
-	case b.bytes != nil && !b.bytes.AllowN(now, 1): // for the message, another session has paid
+	case b.bytes != nil && !b.bytes.AllowN(now, 1): // the message token taken above stays charged
 		return tokenDelay(b.bytes, now)
 	}
 	return d
 }
 
-// tokenDelay returns how long it takes until one more may be sent.
+// tokenDelay returns the time until one token is available.
 func tokenDelay(l *rate.Limiter, now time.Time) time.Duration {
 	if l == nil {
 		return 0
@@ -83,42 +85,43 @@ func tokenDelay(l *rate.Limiter, now time.Time) time.Duration {
 	if missing <= 0 {
 		return 0
 	}
-	return time.Duration(missing/float64(l.Limit())*float64(time.Second)) + 1 // and never 0
+	return time.Duration(missing/float64(l.Limit())*float64(time.Second)) + 1 // + 1: never 0
 }
 
-// full reports whether the budget is like a new one.
+// full reports whether the bucket is full, like a new one.
 func (b *bucket) full(now time.Time) bool { return isFull(b.messages, now) && isFull(b.bytes, now) }
 
 func isFull(l *rate.Limiter, now time.Time) bool {
 	return l == nil || l.TokensAt(now) >= float64(l.Burst())
 }
 
-// bucketKey is who a budget belongs to, a subject or else an address, and what may be sent.
+// bucketKey identifies the owner of buckets, a subject or else an address, and their limits.
 type bucketKey struct {
 	subject string
 	addr    netip.Addr
 	limits  rateLimits
 }
 
-// bucketStore keeps the budgets of clients that have gone until they are full again, so that coming back does not
-// begin with a full one. All connections of a subject share one. Behind one address there may be many clients, so that
-// each connection has its own, and those that come later go on with what those that have gone have left.
-// All methods may be called concurrently.
+// bucketStore keeps the buckets of disconnected clients until they are full again. Otherwise a
+// client could get a full bucket by reconnecting. All connections of a subject share one
+// bucket. Many clients can use one address, therefore each connection without a subject has
+// its own bucket, and a later connection from the address inherits the bucket of a closed one.
+// All methods can be called concurrently.
 type bucketStore struct {
 	mu      sync.Mutex
 	entries map[bucketKey]*bucketEntry
-	sweepAt int // how many keys there may be before those that mean nothing any more are looked for
+	sweepAt int // number of keys at which the next addEntry deletes idle entries
 }
 
-// bucketEntry are the budgets of one subject or address.
+// bucketEntry holds the buckets of one subject or address.
 type bucketEntry struct {
-	shared  *bucket            // of a subject
-	free    []*bucket          // of an address: used by no session, in the order in which they were put
-	waiting map[*conn]struct{} // likewise: sessions that are not read because of what they owe
-	users   int                // sessions
+	shared  *bucket            // only of a subject
+	free    []*bucket          // only of an address: buckets without users, in the order of release
+	waiting map[*conn]struct{} // only of an address: connections that are rate limited
+	users   int                // number of connections
 }
 
-// acquire returns a budget, which put must follow.
+// acquire returns a bucket for key. The caller must release it.
 func (bs *bucketStore) acquire(key bucketKey, now time.Time) *bucket {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
@@ -140,11 +143,13 @@ func (bs *bucketStore) acquire(key bucketKey, now time.Time) *bucket {
 	return b
 }
 
-// maxInheritScan is at how many sessions that rest a new connection looks.
+// maxInheritScan is the maximum number of rate-limited connections that inherit checks for a
+// new connection.
 const maxInheritScan = 64
 
-// inherit returns the budget of a client that has gone, and nil if there is none that is not full. A client that has closed its
-// connection has gone, although what it has sent before is still to be read.
+// inherit returns the bucket of a client that has disconnected, or nil if all such buckets are
+// full. A client that has closed its side of a connection counts as disconnected, although the
+// hub has not read all of its data yet.
 func (e *bucketEntry) inherit(now time.Time) *bucket {
 	for len(e.free) > 0 {
 		b := e.free[0]
@@ -166,7 +171,7 @@ func (e *bucketEntry) inherit(now time.Time) *bucket {
 	return nil
 }
 
-// release gives a budget back.
+// release returns a bucket to the store.
 func (bs *bucketStore) release(key bucketKey, b *bucket, now time.Time) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
@@ -181,7 +186,7 @@ func (bs *bucketStore) release(key bucketKey, b *bucket, now time.Time) {
 	}
 }
 
-// setWaiting notes that a session is not read, or is again.
+// setWaiting records whether the hub has paused reading from c because of its rate limit.
 func (bs *bucketStore) setWaiting(c *conn, waiting bool) {
 	if c.limiter.key.subject != "" {
 		return
@@ -199,8 +204,8 @@ func (bs *bucketStore) setWaiting(c *conn, waiting bool) {
 	e.waiting[c] = struct{}{}
 }
 
-// addEntry adds the budgets of one subject or address. When there are many, those that mean nothing any more go first. It is
-// called with mu held.
+// addEntry adds an entry for key. If there are sweepAt entries, it deletes the idle ones
+// first. It is called with mu held.
 func (bs *bucketStore) addEntry(key bucketKey, now time.Time) *bucketEntry {
 	if bs.entries == nil {
 		bs.entries, bs.sweepAt = make(map[bucketKey]*bucketEntry), minBucketKeys
@@ -218,7 +223,7 @@ func (bs *bucketStore) addEntry(key bucketKey, now time.Time) *bucketEntry {
 	return e
 }
 
-// idle reports whether these are as those of one that was never seen.
+// idle reports whether e has the same state as a new entry.
 func (e *bucketEntry) idle(now time.Time) bool {
 	for len(e.free) > 0 && e.free[0].full(now) {
 		e.free = e.free[1:]

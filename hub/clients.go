@@ -12,32 +12,34 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// MaxNameLen is how much of the name in a client's HELLO is kept, in bytes.
+// MaxNameLen is the maximum length of a client's name, in bytes. The hub truncates a longer
+// name in a HELLO.
 const MaxNameLen = 64
 
-// ClientInfo is what a hub knows of one client. Its counters are those of the
-// connection that the client has, or had last: they begin anew when it resumes.
+// ClientInfo describes one client. Its counters are those of the client's current connection,
+// or of the last connection of a detached session. They restart at 0 when the client resumes
+// its session.
 type ClientInfo struct {
 	ID       uint64
-	Name     string    // that it gave in its HELLO: printable, at most MaxNameLen bytes; empty in version 1
-	Subject  string    // who it is by its Grant; empty where that names nobody
-	Address  net.Addr  // of the client's side
-	Protocol int       // version that it speaks: 1 or 2
+	Name     string    // name from the HELLO: printable, at most MaxNameLen bytes; empty in version 1
+	Subject  string    // Permissions.Subject; empty without one
+	Address  net.Addr  // remote address
+	Protocol int       // protocol version of the client: 1 or 2
 	Since    time.Time // when the connection was accepted
-	Detached bool      // the connection is lost, and the client may still come back
+	Detached bool      // the connection is lost, and the client can still resume its session
 
-	QueuedBytes int // waits to be written to it, with what the bookkeeping costs
+	QueuedBytes int // bytes queued for the client, including bookkeeping overhead
 
-	MessagesIn  uint64 // frames received, ignored ones included
-	MessagesOut uint64 // frames written whole
+	MessagesIn  uint64 // frames received, including ignored frames
+	MessagesOut uint64 // frames written completely
 	BytesIn     uint64 // on the wire
 	BytesOut    uint64 // on the wire
 }
 
-// Clients returns the clients with ids above after, in ascending order and at most
-// limit of them. A page that is not full is the last one. Those who come or go
-// between two pages are in them or not; nobody is in them twice. It may be called
-// at any time, and costs a lock of each queue that it looks at.
+// Clients returns at most limit clients with ids above after, in ascending order of their ids.
+// A page with fewer than limit clients is the last page. A client that connects or disconnects
+// between two pages can be missing, but no client appears twice. Clients can be called at any
+// time. It takes one lock per client for the length of its queue.
 func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
 	ids := h.roster.IDs()
 	start, ok := slices.BinarySearch(ids, after)
@@ -51,7 +53,7 @@ func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
 		n := min(len(found), len(ids), limit-len(infos))
 		h.roster.Find(ids[:n], found[:])
 		for i, c := range found[:n] {
-			if c != nil { // it has not left since
+			if c != nil { // still registered
 				infos = append(infos, c.info(ids[i]))
 			}
 		}
@@ -60,8 +62,8 @@ func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
 	return infos
 }
 
-// Client returns what is known of one client, and false when it is not connected. It
-// may be called at any time.
+// Client returns the description of one client, and false if the client is not connected. It
+// can be called at any time.
 func (h *Hub) Client(id uint64) (ClientInfo, bool) {
 	c := h.lookup(id)
 	if c == nil {
@@ -70,12 +72,12 @@ func (h *Hub) Client(id uint64) (ClientInfo, bool) {
 	return c.info(id), true
 }
 
-// Disconnect ends the connection of a client, which is not listed any more when it
-// returns, and cannot resume. It reports whether there was such a client. A
-// client of version 2 is told by a GOAWAY, with the advice whether to reconnect, and
-// gets what is queued for it if it takes that within a second; one of version 1
-// sees the connection close at once. Either is counted as CloseDisconnected. It may
-// be called at any time and does not wait for the client.
+// Disconnect closes the connection of a client and reports whether there was such a client.
+// When Disconnect returns, the client is unregistered and cannot resume its session. A v2
+// client receives a GOAWAY that says whether to reconnect, and all frames queued for it if it
+// reads them within a second. The connection of a v1 client is closed at once. Both are
+// counted as CloseDisconnected. Disconnect can be called at any time and does not wait for the
+// client.
 func (h *Hub) Disconnect(id uint64, reconnect bool) bool {
 	c := h.lookup(id)
 	if c == nil {
@@ -83,14 +85,14 @@ func (h *Hub) Disconnect(id uint64, reconnect bool) bool {
 	}
 	c.requestClose(&goAway{
 		code: wire.GoAwayDisconnected, reason: CloseDisconnected, reconnect: reconnect,
-		err: errors.New("disconnected by the operator of the hub"),
+		err: errors.New("disconnected by the operator"),
 	})
 	return true
 }
 
-// requestClose ends the session and tells its client why if it can understand that. It may be called
-// from anywhere; the first word counts, except that one for good counts more than one after which
-// the client may come back to its session.
+// requestClose asks c to close, and to send away to its client if the client uses version 2.
+// The first request counts, but a request after which the session cannot be resumed replaces
+// one after which it can. requestClose can be called concurrently.
 func (c *conn) requestClose(away *goAway) {
 	v2 := c.v2.Load()
 	if v2 == nil || v2.detached.IsSet() {
@@ -107,25 +109,25 @@ func (c *conn) requestClose(away *goAway) {
 		}
 	}
 	c.unregister()
-	if away.code == wire.GoAwayShutdown { // it has time, and Shutdown ends that
+	if away.code == wire.GoAwayShutdown { // a shutdown has no timeout of its own; Shutdown ends it
 		c.sock.Interrupt()
 		return
 	}
 	c.interruptWaits()
 	c.sock.Interrupt()
-	// Whoever reads may wait for memory, or be about to wait for the client's return:
-	// then it does not hear of this. Once the session is over, the timer does nothing.
+	// The goroutine that reads can wait for memory or be about to wait for a resume. It then does
+	// not see the interrupt. The timer has no effect on a closed connection.
 	time.AfterFunc(goAwayTimeout, func() { c.close(away.reason) })
 }
 
-// lookup returns the session of a client, or nil.
+// lookup returns the conn of a client, or nil.
 func (h *Hub) lookup(id uint64) *conn {
 	var found [1]*conn
 	h.roster.Find([]uint64{id}, found[:])
 	return found[0]
 }
 
-// info returns what is known of the session, which is listed under that id.
+// info returns the description of c, which is registered under id.
 func (c *conn) info(id uint64) ClientInfo {
 	progress := c.sock.Progress()
 	info := ClientInfo{
@@ -140,8 +142,8 @@ func (c *conn) info(id uint64) ClientInfo {
 	return info
 }
 
-// sanitizeName returns a name as it can be shown to people: without what is not
-// printable, and cut to MaxNameLen. It shares no memory with the HELLO.
+// sanitizeName returns name without unprintable characters, truncated to MaxNameLen. The
+// result shares no memory with name.
 func sanitizeName(name string) string {
 	name = strings.ToValidUTF8(name, "")
 	var b strings.Builder
@@ -154,5 +156,5 @@ func sanitizeName(name string) string {
 		}
 		b.WriteRune(r)
 	}
-	return strings.Clone(b.String()) // which is as long as it needs to be
+	return strings.Clone(b.String()) // clones because the Builder can have spare capacity
 }

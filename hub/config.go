@@ -8,148 +8,165 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Config says how a hub behaves. The zero value of each field means its default.
+// Config configures a hub. The zero value of each field means its default.
 type Config struct {
-	// MaxBody is the largest body of a relay in bytes, at most wire.MaxBodyLimit.
-	// Default: 1 MiB. A client that sends more is disconnected.
+	// MaxBody is the maximum size of a relayed body in bytes, at most wire.MaxBodyLimit. The hub
+	// disconnects a client that sends a larger body. Default: 1 MiB.
 	MaxBody int
 
-	// MaxQueuedBytes bounds the memory of everything that the hub holds for its clients: bodies in
-	// queues, and frames that are being read. An eighth of it is set aside for reading. On Linux,
-	// without TLS, a message above 64 KiB waits in the kernel until all of it has come, and counts
-	// from then on. Default: 48 MiB; at least 1 MiB and four times the largest relay. What cannot
-	// wait comes on top: reports, and a few words of the hub's own, up to 4 KiB for each client
-	// that is busy in this moment. A hub with clients of both versions may hold up to twice the
-	// bodies. On top come about 5 KiB for each connection and 3 KiB of its messages, and up to 30
-	// KiB for one that waits for memory or for 255 receivers with full queues. A client of version
-	// 2 may have more such messages, each sent by itself: up to six times Credit, until
-	// StallTimeout ends that. Then comes what the Go runtime keeps: set a memory limit for the
-	// process (runtime/debug.SetMemoryLimit) where that counts.
+	// MaxQueuedBytes bounds the memory, in bytes, that the hub holds for its clients: bodies in
+	// queues and frames that are being read. An eighth of it is reserved for reading. On Linux
+	// without TLS, a message above 64 KiB waits in the kernel until all of it has arrived, and
+	// counts from then on. Default: 48 MiB. Minimum: 1 MiB and four times the largest relay.
+	//
+	// The following memory is not part of MaxQueuedBytes:
+	//
+	// - reports and control frames, which cannot wait: up to 4 KiB for each client that is busy at
+	//   the moment;
+	// - a second copy of bodies, if a hub has clients of both versions: up to MaxQueuedBytes again;
+	// - about 5 KiB for each connection and 3 KiB for its messages;
+	// - up to 30 KiB for a connection that waits for memory or for 255 receivers with full queues. A
+	//   v2 client can have more such messages, each of them sent separately: up to six times Credit,
+	//   until StallTimeout ends the wait;
+	// - the overhead of the Go runtime. Set a memory limit for the process
+	//   (runtime/debug.SetMemoryLimit) if that matters.
 	MaxQueuedBytes int64
 
-	// MaxClients is how many clients there may be, those included whose connection is lost and who
-	// may come back. A further connection is refused, unless it resumes the session of one of them:
-	// to find out, up to 64 connections more may be open, for at most 3 s each.
-	// Default: 100,000. Hub.SetMaxClients changes it later.
+	// MaxClients is the maximum number of clients. A detached session that can still be resumed
+	// counts as a client. The hub rejects a further connection, unless the connection resumes the
+	// session of one of these clients. Up to 64 additional connections can be open while the hub
+	// waits for their HELLO, each for at most 3 s. Default: 100,000. Hub.SetMaxClients changes
+	// the maximum later.
 	MaxClients int
 
-	// MaxPerAddress is how many of them may come from one address, and ConnectRate how many
-	// connections from it are accepted in a second, on average and with one second's worth at
-	// once. Of IPv6 the first 64 bits are an address. Clients who are expected back do not count, but
-	// with them there are no more than twice as many, and up to 16 connections more may be open
-	// for a HELLO that resumes one of them. Default: any number, as fast as they come.
+	// MaxPerAddress is the maximum number of clients from one IP address. ConnectRate is the
+	// maximum rate at which the hub accepts connections from one address, in connections per
+	// second on average, with bursts of up to one second's worth. An IPv6 address counts by its
+	// first 64 bits.
+	//
+	// Detached sessions do not count towards MaxPerAddress, but connections and detached sessions
+	// of one address are at most twice MaxPerAddress. Up to 16 additional connections from an
+	// address can be open while the hub waits for a HELLO that resumes one of its sessions.
+	// Default of both: no limit.
 	MaxPerAddress int
 	ConnectRate   float64
 
-	// OutboxBytes is how much may wait for one client before its senders have to
-	// wait; one frame more may be in it. Default: 512 KiB, at least 4 KiB.
+	// OutboxBytes is the maximum number of bytes queued for one client before its senders are
+	// blocked. The frame that reaches the limit is still queued as a whole. Default: 512 KiB.
+	// Minimum: 4 KiB.
 	OutboxBytes int
 
-	// StallTimeout is how long a client for which others wait may go without taking
-	// one frame or 64 KiB. Then it is disconnected. Default: 10 s.
+	// StallTimeout is how long a client for which senders wait can go without reading one frame
+	// or 64 KiB. After that the hub disconnects the client. Default: 10 s.
 	StallTimeout time.Duration
 
-	// HandshakeTimeout is how long a connection that is TLS may take for its handshake, and
-	// then, with Admit or DisableV1, for its first frame. Default: 10 s.
+	// HandshakeTimeout limits the TLS handshake of a connection. With Authenticate or DisableV1
+	// it then also limits the wait for the first frame of the connection. Default: 10 s.
 	HandshakeTimeout time.Duration
 
-	// FrameTimeout is how long the rest of a frame may take to arrive. It may take longer while it
-	// brings 1 KiB a second, measured over FrameTimeout. A client that is silent between two
-	// frames may be so for ever. Default: 30 s.
+	// FrameTimeout is how long the rest of a frame can take to arrive. A frame can take longer if
+	// at least 1 KiB per second arrives, measured over FrameTimeout. Between two frames a client
+	// can be silent without limit. Default: 30 s.
 	FrameTimeout time.Duration
 
-	// MinRate is how many bytes a second a client must bring or take while it holds
-	// memory that others wait for, measured over StallTimeout.
+	// MinRate is the minimum rate, in bytes per second, at which a client must read or write
+	// while it holds memory for which other clients wait. The rate is measured over StallTimeout.
 	// Default: 64 KiB.
 	MinRate int
 
-	// KeepAlive is how often the hub sends something to a client of version 2, and
-	// expects to hear something. After two such intervals without a word the
-	// connection is given up. Default: 15 s.
+	// KeepAlive is the interval in which the hub sends something to each v2 client and expects to
+	// receive something from it. The hub closes the connection after two such intervals without
+	// data from the client. Default: 15 s.
 	KeepAlive time.Duration
 
-	// ResumeWindow is how long a client of version 2 whose connection was lost may come
-	// back: for so long its id, and what it has not had, are kept. Default: 30 s.
+	// ResumeWindow is how long a v2 client can resume its session after its connection is lost.
+	// The hub keeps the client's id and its unacknowledged messages for that time. Default: 30 s.
 	ResumeWindow time.Duration
 
-	// ReportTimeout is how long a report may wait for the last of its fates, if the message
-	// names no other time and has no shorter one to live. Default: 1 minute.
+	// ReportTimeout is how long a report can wait for the last of its fates, unless the message
+	// names another timeout or has a shorter time to live. Default: 1 minute.
 	ReportTimeout time.Duration
 
-	// MaxReportTimeout is the longest time that a message may name for that; one that names
-	// more is reported after it. Meanwhile its report counts for MaxReports. Default: 1 hour, or
-	// ReportTimeout if that is more; at least ReportTimeout.
+	// MaxReportTimeout is the maximum timeout that a message can name for its report. A message
+	// that names a longer one is reported after MaxReportTimeout. The pending report counts
+	// towards MaxReports. Default: 1 hour, or ReportTimeout if that is longer. Minimum:
+	// ReportTimeout.
 	MaxReportTimeout time.Duration
 
-	// Credit is what a client of version 2 may send before the hub has found room for it in the
-	// queues of its receivers, in bytes: that of its messages, and 16 for each of their
-	// receivers. It bounds what a client can send over a long way to Credit for each round
-	// trip; the less it is, the more of what is under way is in the processor's cache
-	// (docs/decisions/0006). Default: 128 KiB.
+	// Credit is the maximum number of bytes that a v2 client can send before the hub has queued
+	// them for their receivers: the bytes of its messages, and 16 bytes for each of their
+	// receivers. Credit limits the throughput of a client to Credit bytes per round trip, which
+	// matters over a long path. A smaller Credit keeps more of the data in flight in the
+	// processor's cache (docs/decisions/0006). Default: 128 KiB.
 	Credit int
 
-	// Window is how much of what was written to a client of version 2 may wait for it to say that it
-	// was received, in bytes; then nothing more is written. A client says so at half of it, so
-	// the more it is, the fewer acknowledgements there are, the faster one
-	// client can be sent to over a long way (half of it for each round trip), and the more lies in the memory of one that
-	// does not keep up, and is old when it gets there. For as long it is held here, within MaxQueuedBytes; when that
-	// is short, clients are asked for acknowledgements. Default: 8 MiB (docs/decisions/0006).
+	// Window is the maximum number of unacknowledged bytes written to a v2 client. When it is
+	// reached, the hub writes nothing more until the client acknowledges. A client acknowledges
+	// after half of Window. A larger Window means fewer ACKs and more throughput to one client
+	// over a long path (half of Window per round trip), but also more data in the memory of a
+	// client that does not keep up, and older data when the client reads it. The hub holds
+	// unacknowledged bytes within MaxQueuedBytes. When that memory is short, the hub asks clients
+	// for acknowledgements. Default: 8 MiB (docs/decisions/0006).
 	Window int
 
-	// MaxReports is how many messages of one client may wait for their report before it
-	// is not read any more. Each takes up to 3 KiB beside MaxQueuedBytes, for 255
-	// receivers. Default: 1,024.
+	// MaxReports is the maximum number of messages of one client that wait for their report. When
+	// it is reached, the hub stops reading from the client. Each pending report takes up to 3
+	// KiB, for 255 receivers, which is not part of MaxQueuedBytes. Default: 1,024.
 	MaxReports int
 
-	// MaxWatchers is how many clients may ask at once to be told who comes and goes; what
-	// any of those does is written to each of them, up to ten times a second, beginning with 8
-	// bytes for each client that is there. One more is answered by ERROR. Default: 1,000, so
-	// that clients who come and go in a storm cost no more than 10,000 writes a second.
+	// MaxWatchers is the maximum number of presence watchers. The hub writes each change to each
+	// watcher, up to ten times a second, beginning with 8 bytes for each connected client. The
+	// hub answers a WATCH beyond the maximum with ERROR. Default: 1,000, which limits a storm of
+	// connects and disconnects to 10,000 writes a second.
 	MaxWatchers int
 
-	// Authenticate says who may come in, and what that client may do: for each connection, when its
-	// first frame has come. An error refuses it, for good or until it has something newer to show
-	// (ErrExpired); its text is told to a client of version 2, and logged. It is called concurrently,
-	// by the goroutine of the connection, and may wait, but no longer than HandshakeTimeout. Default: everybody may do everything.
+	// Authenticate decides whether a client is accepted, and returns what the client is permitted
+	// to do. The hub calls it once for each connection, when the first frame has arrived. An
+	// error rejects the client. An error that wraps ErrExpired asks the client to reconnect with
+	// newer credentials; any other error tells it not to reconnect. A v2 client receives the text
+	// of the error, and the hub logs it. Authenticate is called concurrently, by the goroutine of
+	// each connection. It can block, but no longer than HandshakeTimeout. Default: each client is
+	// accepted and can do everything.
 	Authenticate func(AuthRequest) (*Permissions, error)
 
-	// DisableV1 says that version 1 of the protocol is not spoken.
+	// DisableV1 rejects clients that use version 1 of the protocol.
 	DisableV1 bool
 
-	// MessageRate and ByteRate are how many messages and bytes a client may send in a second, on
-	// average and with one second's worth at once. One that is faster is read more slowly: TCP
-	// slows it down. A message is any frame but TAKEN and PONG, for which the hub may have asked.
-	// Connections of one Permissions.Subject share them. Without a subject each connection has its own,
-	// and one that comes later from an address goes on with what one that has ended there has left
-	// or owes. Default: as fast as it can.
+	// MessageRate and ByteRate limit how many messages and bytes a client can send per second, on
+	// average, with bursts of up to one second's worth. The hub reads from a faster client more
+	// slowly, and TCP slows the client down. Each frame is a message, except ACK and PONG, which
+	// the hub can have asked for. Connections with the same Permissions.Subject share one limit.
+	// A connection without a subject has its own limit. A later connection from the same address
+	// continues with what a closed connection has left or owes. Default: no limit.
 	MessageRate, ByteRate float64
 
-	// OnLatency is told how long deliveries took: from when the hub has read the message until
-	// the receiver's socket has taken it. It hears of one read in 256, each of the
-	// deliveries to which that leads. It may be called concurrently and must not
-	// block. Default: nothing is timed.
+	// OnLatency receives the latency of deliveries: the time from when the hub has read a message
+	// until it has written the message to the receiver's socket. The hub samples one read in 256
+	// and calls OnLatency for each delivery that results from that read. OnLatency can be called
+	// concurrently and must not block. Default: no latency is measured.
 	OnLatency func(time.Duration)
 
-	// OnTrace is told what became of messages that are drawn by lot, one in TraceSampleRate: once for
-	// each, when it is written to its last receiver, or clear that it will not be, or after
-	// ReportTimeout. It may keep the Trace, and returns false if it could not take it. It may
-	// be called concurrently and must not block. Traces of 32,768 receivers may be open at
-	// once, which takes 1 MiB beside MaxQueuedBytes; messages beyond that are not traced.
-	// Stats.TracesDropped counts both. Default: nothing is traced.
+	// OnTrace receives the traces of randomly sampled messages, one message in TraceSampleRate.
+	// The hub calls it once for each sampled message: when the fate for its last receiver is
+	// decided (written, or not deliverable), or after ReportTimeout. OnTrace can keep the Trace,
+	// and returns false if it drops it. OnTrace can be called concurrently and must not block.
+	// Open traces have at most 32,768 receivers in total, which takes 1 MiB beside
+	// MaxQueuedBytes; further messages are not traced. Stats.TracesDropped counts both kinds of
+	// drops. Default: no message is traced.
 	OnTrace func(Trace) bool
 
-	// TraceSampleRate is of how many messages one is traced, on average. Default: 1,000. 1 is
-	// every message.
+	// TraceSampleRate is the average number of messages for each traced message. 1 traces every
+	// message. Default: 1,000.
 	TraceSampleRate int
 
-	// Logger gets one line for each event. Clients and the accept loop wait for its handler, so that it
-	// should not block. Default: none are written.
+	// Logger receives one line for each event. Clients and the accept loop wait for its handler,
+	// which should not block. Default: nothing is logged.
 	Logger *slog.Logger
 
-	now func() time.Time // the wall clock; tests set another
+	now func() time.Time // the wall clock; tests replace it
 }
 
-// The defaults of Config.
+// Defaults of the fields of Config.
 const (
 	DefaultMaxQueuedBytes   = 48 << 20
 	DefaultMaxClients       = 100_000
@@ -169,15 +186,15 @@ const (
 	DefaultMaxWatchers      = 1000
 )
 
-// Validate returns the error that New would return for the configuration: one that
-// names the field, its value and what is allowed.
+// Validate returns the error that New would return for the configuration. The error names the
+// field, its value and the permitted range.
 func (c Config) Validate() error {
 	_, err := c.withDefaults()
 	return err
 }
 
-// withDefaults returns the configuration with every field set, or an error that
-// names the field, its value and what is allowed.
+// withDefaults returns the configuration with every field set, or an error that names the
+// field, its value and the permitted range.
 func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxBody, wire.DefaultMaxBody)
 	setDefault(&c.MaxQueuedBytes, DefaultMaxQueuedBytes)
@@ -229,8 +246,8 @@ func (c Config) withDefaults() (Config, error) {
 	)
 }
 
-// MinQueuedBytes returns the least that Config.MaxQueuedBytes may be for bodies of up to maxBody bytes: the
-// memory of four of them on their way to the hub, and 1 MiB in any case.
+// MinQueuedBytes returns the minimum of Config.MaxQueuedBytes for bodies of up to maxBody
+// bytes: the memory of four such bodies on their way to the hub, and at least 1 MiB.
 func MinQueuedBytes(maxBody int) int64 { return max(1<<20, 4*int64(wire.MaxRequestLength(maxBody))) }
 
 func checkMaxClients(maxClients int) error { return checkRange("MaxClients", maxClients, 1, 1<<30) }

@@ -1,5 +1,5 @@
-// Package hub is a message hub: clients connect over TCP, each gets a 64-bit id,
-// and the hub hands a body from one of them to any others that it names.
+// Package hub is a message hub. Clients connect over TCP, the hub gives each of them a 64-bit
+// id, and relays a body from one client to the other clients that the sender names.
 //
 //	h, err := hub.New(hub.Config{})
 //	…
@@ -9,15 +9,15 @@
 //	…
 //	h.Shutdown(ctx)
 //
-// Between one sender and one receiver the hub keeps the order and loses nothing
-// while both stay connected. A body is read once into one buffer, to which every
-// receiver's queue points. A client that does not read makes exactly those wait
-// who send to it, until it takes something or the stall timeout has passed. What
-// the hub holds for its clients stays below Config.MaxQueuedBytes.
+// The hub keeps the order of messages between one sender and one receiver, and loses none of
+// them while both stay connected. It reads a body once into one buffer, which the queues of
+// all receivers share. A client that does not read blocks only the clients that send to it,
+// until it reads again or the stall timeout has passed. The memory that the hub holds for its
+// clients stays below Config.MaxQueuedBytes.
 //
-// The hub is the place where a message finds its receivers. Bytes and sockets are
-// left to internal/socket, who is connected to internal/roster; flags, logs and
-// signals are the embedder's.
+// Package hub finds the receivers of a message and decides its fate. Package internal/socket reads
+// and writes its frames, package internal/roster holds its connected clients. Flags, log output
+// and signals belong to the embedding program.
 package hub
 
 import (
@@ -35,61 +35,61 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// ErrClosed is what Serve returns after Shutdown.
+// ErrClosed is returned by Serve after Shutdown.
 var ErrClosed = errors.New("hub closed")
 
 const (
-	// readFraction is the part of Config.MaxQueuedBytes that is set aside for reading:
-	// 6 MiB of the default, enough for 95 connections to read at once.
+	// readFraction is the divisor of Config.MaxQueuedBytes that gives the memory reserved for
+	// reading: 6 MiB of the default, enough for 95 connections to read at once.
 	readFraction = 8
 
-	// writeFraction is the part of that which records of TLS may hold while they leave: of the
-	// default, enough for 24 connections to write at once.
+	// writeFraction is the divisor of the memory for reading that gives the part that outgoing
+	// TLS records can hold. The default is enough for 24 connections to write at once.
 	writeFraction = 4
 
-	// shareFraction is the part of the rest that one sender may hold.
+	// shareFraction is the divisor of the memory for bodies that gives the quota of one sender.
 	shareFraction = 8
 
-	// minPerClient is what the hub holds for each client beyond Config.MaxQueuedBytes, if need be, in bytes:
-	// whoever needs little is served whatever the others hold. With the 4.5 KiB that an
-	// idle connection takes that makes 8 KiB.
+	// minPerClient is how many bytes the hub can hold for each client beyond
+	// Config.MaxQueuedBytes. A client that needs little memory never waits, however much other
+	// clients hold. With the 4.5 KiB of an idle connection this makes about 8 KiB.
 	minPerClient = 3 << 10
 
-	// maxUnsentBytes is how much of a client's stream may wait in the kernel before the
-	// outbox holds the rest. Without a bound, 255 receivers of large bodies drive the
-	// kernel into memory pressure, where it drops what it has received. The less there
-	// is, the more of it is still in the processor's cache when it leaves
+	// maxUnsentBytes is the maximum number of bytes of a client's stream that wait in the kernel
+	// unsent. The outbox holds the rest. Without this limit, 255 receivers of large bodies drive
+	// the kernel into memory pressure, and the kernel then drops received data. With a small
+	// limit, more of the data is still in the processor's cache when the kernel sends it
 	// (docs/decisions/0002).
 	maxUnsentBytes = 64 << 10
 
-	// minWholeFrame is the size above which the kernel is to hold a client's frame until all of it has
-	// come, in bytes. Smaller ones never need memory for which others wait before they are whole
-	// (docs/decisions/0014).
+	// minWholeFrame is the frame size in bytes above which a client's frame stays in the kernel
+	// until all of it has arrived. A smaller partial frame never needs memory for which other
+	// clients wait (docs/decisions/0014).
 	minWholeFrame = 64 << 10
 
-	// userTimeout is after how long a peer is given up that takes nothing of what the
-	// kernel has for it: as long as Go's keep-alive takes for one that has nothing to take
-	// and does not answer (15 s, and nine times 15 s). Clients of version 2 are found to be
-	// gone long before.
+	// userTimeout is how long the kernel keeps a connection whose peer acknowledges no data
+	// (TCP_USER_TIMEOUT). It equals the time after which Go's TCP keep-alive closes an idle
+	// connection whose peer does not answer (15 s, and nine times 15 s). The keep-alive of
+	// version 2 detects a lost client much earlier.
 	userTimeout = 150 * time.Second
 )
 
-// Hub connects clients. Create one with New. All methods may be called
+// Hub relays messages between clients. Create one with New. All methods can be called
 // concurrently.
 type Hub struct {
 	// Static after New.
-	config       Config        // MaxClients is only what most begins with
-	socketConfig socket.Config // what all sessions have in common
+	config       Config        // MaxClients is only the initial value of maxClients
+	socketConfig socket.Config // shared by all connections
 	started      time.Time
 	bodies       *body.Budget
 	reads        *body.Budget
-	maxPerSender int64 // of bodies, for one sender
+	maxPerSender int64 // the quota of one sender in bodies, in bytes
 	epoch        uint64
 
-	maxClients atomic.Int64 // how many connections may be open at once, read for each new one
+	maxClients atomic.Int64 // the maximum number of clients, loaded for each new connection
 
-	v1IDs         idpool.Pool // of clients of version 1 that need not say who they are
-	ids           idpool.Pool // of all others to whom none is granted
+	v1IDs         idpool.Pool // of v1 clients, if neither Authenticate nor DisableV1 is set
+	ids           idpool.Pool // of all other clients without a granted id
 	roster        roster.Roster[*conn]
 	conns         connSet
 	registerQueue registerQueue
@@ -98,25 +98,24 @@ type Hub struct {
 
 	ipLimits         ipLimiter
 	buckets          bucketStore
-	sampledReceivers atomic.Int64 // receivers of messages that are traced now
+	sampledReceivers atomic.Int64 // receivers of the messages that are being traced
 
-	handshakeLog    limitedLog // about those that fail
-	authLog         limitedLog // about clients that may not come in
-	proxyHeaderLog  limitedLog // about headers of the PROXY protocol that nobody reads
-	rejectLog       limitedLog // about connections that are one too many
-	requestErrorLog limitedLog // about requests that are answered by ERROR
-	forbiddenLog    limitedLog // about messages to those to whom their sender may not send
-	rateLimitLog    limitedLog // about clients that send faster than they may
+	handshakeLog    limitedLog // failed handshakes
+	authLog         limitedLog // clients rejected by authentication
+	proxyHeaderLog  limitedLog // PROXY headers that the hub does not expect
+	rejectLog       limitedLog // rejected connections
+	requestErrorLog limitedLog // requests answered with ERROR
+	forbiddenLog    limitedLog // messages to receivers to which the sender must not send
+	rateLimitLog    limitedLog // clients that exceed their rate limit
 
 	shutdownOnce sync.Once
 	closing      chan struct{} // closed when Shutdown begins
-	readersDone  chan struct{} // closed when no session reads any more
-	finished     chan struct{} // closed when nothing of the hub runs any more
+	readersDone  chan struct{} // closed after closing, when no connection reads any more
+	finished     chan struct{} // closed when no goroutine of the hub runs any more
 }
 
-// New returns a hub that serves nobody yet, or an error that names what is wrong
-// with the configuration. The hub has one goroutine from now on, which ends with
-// Shutdown.
+// New returns a hub without clients, or an error that names what is wrong with the
+// configuration. The hub runs four goroutines, which end with Shutdown.
 func New(config Config) (*Hub, error) {
 	config, err := config.withDefaults()
 	if err != nil {
@@ -153,17 +152,18 @@ func New(config Config) (*Hub, error) {
 	h.conns.init()
 	h.registerQueue.init()
 	h.presence.init()
-	h.conns.running.Go(h.reclaimLoop) // ends with closing, like the next
+	h.conns.running.Go(h.reclaimLoop) // this and the next two end with readersDone
 	h.conns.running.Go(h.keepAliveLoop)
 	h.conns.running.Go(h.presenceLoop)
-	h.conns.running.Go(h.registerLoop)
+	h.conns.running.Go(h.registerLoop) // ends with closing
 	return h, nil
 }
 
-// firstID returns the first id that the hub gives to a client of version 2: the time of its start in
-// microseconds. As long as fewer than a million clients come in a second, on average, and the clock
-// is not set back, no start gives an id that one before has given, and for two centuries a float64
-// holds them. With Config.Authenticate they begin behind those that can be granted.
+// firstID returns the first id that the hub assigns to a v2 client: the start time of the hub
+// in microseconds. The ids of two runs of a hub never overlap while fewer than a million
+// clients connect per second on average and the clock is not set back. A float64 holds these
+// ids exactly for two centuries. With Config.Authenticate the first id is above the ids that
+// can be granted.
 func (h *Hub) firstID() uint64 {
 	first := uint64(h.started.UnixMicro())
 	if h.config.Authenticate != nil {
@@ -172,10 +172,10 @@ func (h *Hub) firstID() uint64 {
 	return first
 }
 
-// SetMaxClients changes how many clients there may be, as Config.MaxClients says
-// it: 0 is the default. When there are more already, all of them stay, and further
-// ones are refused until fewer are left. It returns an
-// error that names the value and what is allowed, and changes nothing then.
+// SetMaxClients changes the maximum number of clients, see Config.MaxClients. 0 means the
+// default. If more clients are connected, all of them stay, and the hub rejects further
+// connections until there are fewer than maxClients. On an invalid value, SetMaxClients
+// returns an error that names the value and the permitted range, and changes nothing.
 func (h *Hub) SetMaxClients(maxClients int) error {
 	setDefault(&maxClients, DefaultMaxClients)
 	if err := checkMaxClients(maxClients); err != nil {
@@ -185,11 +185,11 @@ func (h *Hub) SetMaxClients(maxClients int) error {
 	return nil
 }
 
-// Shutdown ends the hub: it stops accepting and reading, lets the queues empty
-// until ctx ends, closes all connections, and returns when nothing of the hub
-// runs any more: nil if that was before ctx ended, and the error of ctx otherwise. A
-// client that is silent, or that does not read, delays it no longer than ctx. It
-// may be called more than once; each call waits for the end.
+// Shutdown stops the hub. It stops accepting and reading, writes what is queued until ctx
+// ends, closes all connections, and returns when no goroutine of the hub runs any more. It
+// returns nil if that happens before ctx ends, and the error of ctx otherwise. A client that
+// is silent or does not read cannot delay Shutdown beyond ctx. Shutdown can be called more
+// than once; each call waits for the end.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.shutdownOnce.Do(func() {
 		close(h.closing)
@@ -197,7 +197,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		for _, c := range conns {
 			c.sock.Interrupt()
 		}
-		go func() { // ends when all sessions have stopped reading, which Shutdown sees to
+		go func() { // ends when all connections have stopped reading, which Interrupt makes them do
 			h.conns.reading.Wait()
 			close(h.readersDone)
 			h.conns.running.Wait()
@@ -209,7 +209,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		select {
-		case <-h.finished: // before
+		case <-h.finished: // finished before ctx ended
 			return nil
 		default:
 		}
@@ -221,24 +221,26 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// recordReject counts and logs that a connection is one too many.
+// recordReject counts and logs a rejected connection.
 func (h *Hub) recordReject(reason RejectReason, addr net.Addr) {
 	h.counters.rejected[reason].Add(1)
 	h.rejectLog.logWarn(h.config.Logger, "connection refused", "reason", reason.String(), "address", addr.String())
 }
 
-// reject closes a connection before its first byte is read. Where only version 2 is spoken the client
-// is told why, but not over TLS: a handshake would cost more than what is refused. The kernel
-// has room for the first bytes of a connection, so that this does not wait.
+// reject closes a connection before its first byte is read. If the hub accepts only v2, it
+// sends a GOAWAY with the reason, but not over TLS, where the handshake would cost more than
+// the rejection saves. The write does not block because the kernel has room for the first
+// bytes of a connection.
 func (h *Hub) reject(nc net.Conn, reason RejectReason) {
 	h.recordReject(reason, nc.RemoteAddr())
 	if tcp, ok := socket.TCP(nc); ok && h.config.DisableV1 {
-		_, _ = tcp.Write(rejectFrames[reason]) // to one who may have gone already
+		_, _ = tcp.Write(rejectFrames[reason]) // the client can be gone already
 	}
 	nc.Close()
 }
 
-// startConn starts the session of a connection, before its first byte.
+// startConn creates and starts the conn of an accepted connection, before its first byte is
+// read.
 func (h *Hub) startConn(nc net.Conn) {
 	addr, now := nc.RemoteAddr(), time.Now()
 	ipSlot, reason, ok := h.ipLimits.acquire(addr, now)

@@ -11,63 +11,68 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// minIPEntries is how many addresses there may be before those that mean nothing any more
-// are looked for.
+// minIPEntries is the minimum number of addresses in an ipLimiter before it looks for idle
+// entries to delete.
 const minIPEntries = 1024
 
-// ipLimiter knows how many connections there are from each address, and how fast they came, where
-// that is bounded. Of IPv6 the first 64 bits are an address: whoever has one has all behind it.
+// ipLimiter limits the number of connections from each address and the rate of new ones. An
+// IPv6 address counts by its first 64 bits because one host usually controls a whole /64
+// prefix.
 type ipLimiter struct {
 	// Static after New.
-	maxConns    int     // connections of one that are no provisional ones; 0: any number
-	connectRate float64 // connects of one in a second; 0: as fast as they come
+	maxConns    int     // maximum of non-provisional connections per address; 0: no limit
+	connectRate float64 // maximum of new connections per second and address; 0: no limit
 
 	mu      sync.Mutex
 	entries map[netip.Addr]*ipEntry
-	sweepAt int // how many there may be before the next look
+	sweepAt int // number of entries at which the next addEntry deletes idle entries
 }
 
-// ipEntry is one address.
+// ipEntry is the state of one address.
 type ipEntry struct {
 	count   [numIPConnStates]int
-	limiter *rate.Limiter // nil: not bounded
+	limiter *rate.Limiter // nil: no limit
 }
 
-// ipConnState is what a session is for its address.
+// ipConnState says how a connection counts for its address.
 type ipConnState uint8
 
 const (
-	// ipConnected sessions are at most Config.MaxPerAddress, and those that were resumed since.
+	// ipConnected connections are at most Config.MaxPerAddress, plus connections that have
+	// resumed a session.
 	ipConnected ipConnState = iota
 
-	// ipDetached sessions have lost their connection and may be resumed. There are at most as many: a
-	// client whose process is started anew, and does not know of its session, then finds a place.
+	// ipDetached conns are detached sessions that can be resumed. Their maximum equals that of
+	// ipConnected and is separate from it: a restarted client process that has lost its session
+	// can therefore still connect.
 	ipDetached
 
-	// ipProvisional connections are beyond that, and may only resume a session of the same address.
+	// ipProvisional connections exceed the limit and can only resume a session of the same
+	// address.
 	ipProvisional
 
 	numIPConnStates
 )
 
-// RejectReason is why a connection was one too many. Its text is the name by which it is counted.
+// RejectReason is the reason why a connection was rejected. Its text is a label value of
+// metrics and appears in the log.
 type RejectReason uint8
 
-// The reasons for which connections are refused.
+// The reasons for which the hub rejects connections.
 const (
-	RejectFull    RejectReason = iota // there are Config.MaxClients, and it resumes none of them
-	RejectAddress                     // there are Config.MaxPerAddress from its address
-	RejectRate                        // more came from its address than Config.ConnectRate
-	RejectHeader                      // it did not begin with a header of the PROXY protocol, and must
+	RejectFull    RejectReason = iota // Config.MaxClients is reached, and no session is resumed
+	RejectAddress                     // Config.MaxPerAddress is reached for the connection's address
+	RejectRate                        // Config.ConnectRate is exceeded for the connection's address
+	RejectHeader                      // the required PROXY header is missing or malformed
 	numRejectReasons
 )
 
-// String returns the reason as it is counted and logged.
+// String returns the text of the reason for metrics and the log.
 func (r RejectReason) String() string {
 	return [...]string{"too many clients", "too many from its address", "too fast from its address", "no PROXY header", "?"}[min(r, numRejectReasons)]
 }
 
-// rejectFrames is what a client is told whose connection is refused: frames of GOAWAY.
+// rejectFrames holds the GOAWAY frame that the hub sends to a rejected client, by reason.
 var rejectFrames = func() (frames [numRejectReasons][]byte) {
 	for why := range numRejectReasons {
 		frames[why] = wire.AppendGoAway(nil, &wire.GoAway{
@@ -77,19 +82,20 @@ var rejectFrames = func() (frames [numRejectReasons][]byte) {
 	return frames
 }()
 
-// rejectRetryDelay is after how long a client that was refused may try again. It adds a time of its own.
+// rejectRetryDelay is the reconnect delay in the GOAWAY to a rejected client. The client adds
+// a random delay of its own.
 const rejectRetryDelay = time.Second
 
-// RejectReasons returns all of them, so that those that never occurred can be counted as well.
+// RejectReasons returns all reject reasons.
 func RejectReasons() []RejectReason {
 	return []RejectReason{RejectFull, RejectAddress, RejectRate, RejectHeader}
 }
 
-// enabled reports whether anything is to be counted.
+// enabled reports whether any limit is set.
 func (l *ipLimiter) enabled() bool { return l.maxConns > 0 || l.connectRate > 0 }
 
-// acquire counts a connection and returns its standing, unless it is one too many: then it returns
-// why. leave must follow, but not on a refusal.
+// acquire counts a connection from remote and returns its state, or returns ok == false and
+// the reason if a limit is exceeded. The caller must call release if ok is true.
 func (l *ipLimiter) acquire(remote net.Addr, now time.Time) (state ipConnState, reason RejectReason, ok bool) {
 	addr, known := ipKey(remote)
 	if !l.enabled() || !known {
@@ -114,9 +120,10 @@ func (l *ipLimiter) acquire(remote net.Addr, now time.Time) (state ipConnState, 
 	return state, 0, true
 }
 
-// detach turns a connection into one that is expected back: it must find a place then. It returns false
-// when as many are expected as may be connected, unless another connection is about to go on with
-// it: then it is not one of them. leave must follow.
+// detach changes the state of a connection from ipConnected to ipDetached. If another
+// connection is about to resume the session, resuming is true and the limit does not apply.
+// Otherwise detach returns false and changes nothing when the address has the maximum number
+// of detached sessions. The caller must still call release.
 func (l *ipLimiter) detach(remote net.Addr, resuming bool, now time.Time) (ok bool) {
 	ok = true
 	l.update(remote, now, func(e *ipEntry) {
@@ -128,7 +135,7 @@ func (l *ipLimiter) detach(remote net.Addr, resuming bool, now time.Time) (ok bo
 	return ok
 }
 
-// move changes what a session is for its address.
+// move changes the state of a connection of remote.
 func (l *ipLimiter) move(remote net.Addr, from, to ipConnState, now time.Time) {
 	l.update(remote, now, func(e *ipEntry) {
 		e.count[from]--
@@ -136,12 +143,13 @@ func (l *ipLimiter) move(remote net.Addr, from, to ipConnState, now time.Time) {
 	})
 }
 
-// release undoes enter.
+// release undoes acquire.
 func (l *ipLimiter) release(remote net.Addr, state ipConnState, now time.Time) {
 	l.update(remote, now, func(e *ipEntry) { e.count[state]-- })
 }
 
-// update changes an address that has entered, and forgets it if it means nothing any more.
+// update applies a change to the entry of remote, which acquire has added, and deletes the
+// entry if it is idle then.
 func (l *ipLimiter) update(remote net.Addr, now time.Time, apply func(*ipEntry)) {
 	addr, known := ipKey(remote)
 	if !l.enabled() || !known {
@@ -156,8 +164,8 @@ func (l *ipLimiter) update(remote net.Addr, now time.Time, apply func(*ipEntry))
 	}
 }
 
-// addEntry adds an address. When there are many, those that mean nothing any more go first. It is
-// called with mu held.
+// addEntry adds an entry for addr. If there are sweepAt entries, it deletes the idle ones
+// first. It is called with mu held.
 func (l *ipLimiter) addEntry(addr netip.Addr, now time.Time) *ipEntry {
 	if l.entries == nil {
 		l.entries, l.sweepAt = make(map[netip.Addr]*ipEntry), minIPEntries
@@ -178,12 +186,13 @@ func (l *ipLimiter) addEntry(addr netip.Addr, now time.Time) *ipEntry {
 	return e
 }
 
-// idle reports whether the address is as one that was never seen.
+// idle reports whether e has the same state as a new entry.
 func (e *ipEntry) idle(now time.Time) bool {
 	return e.count == [numIPConnStates]int{} && (e.limiter == nil || e.limiter.TokensAt(now) >= float64(e.limiter.Burst()))
 }
 
-// ipKey returns what counts as one address.
+// ipKey returns the address under which remote is counted, and false if remote is not a TCP
+// address.
 func ipKey(remote net.Addr) (netip.Addr, bool) {
 	tcp, ok := remote.(*net.TCPAddr)
 	if !ok {
@@ -196,7 +205,7 @@ func ipKey(remote net.Addr) (netip.Addr, bool) {
 	return addr, ok
 }
 
-// sameIPKey reports whether the limit of an address is one for both.
+// sameIPKey reports whether a and b count as the same address.
 func sameIPKey(a, b net.Addr) bool {
 	first, known := ipKey(a)
 	second, _ := ipKey(b)

@@ -6,19 +6,20 @@ import (
 	"time"
 )
 
-// limitedLogInterval is how often the same complaint is logged: whoever can connect can make
-// the hub complain, and must not fill its log.
+// limitedLogInterval is the minimum time between two log lines of one limitedLog. Without it
+// any client that can connect could fill the log.
 const limitedLogInterval = time.Second
 
-// limitedLog are log lines about something that others can make happen as often as they
-// like. Those that are left out are counted, and told with the next one.
+// limitedLog limits the rate of log lines about one kind of event that remote parties can
+// cause at any rate. It counts the suppressed lines and adds their number to the next line.
 type limitedLog struct {
 	mu         sync.Mutex
 	lastLogged time.Time
 	suppressed int
 }
 
-// logWarn logs a line unless there was one a moment ago. attributes are key and value, in turn.
+// logWarn logs a line at level WARN, unless the last line was logged less than
+// limitedLogInterval ago. attrs are alternating keys and values.
 func (l *limitedLog) logWarn(logger *slog.Logger, msg string, attrs ...any) {
 	l.mu.Lock()
 	now := time.Now()

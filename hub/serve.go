@@ -11,19 +11,22 @@ import (
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
-// The pause after a failed accept grows from the first to the second, as in
+// The delay after a failed accept doubles from minAcceptDelay to maxAcceptDelay, as in
 // net/http.
 const (
 	minAcceptDelay = 5 * time.Millisecond
 	maxAcceptDelay = time.Second
 )
 
-// Serve accepts connections on ln until Shutdown is called, and then returns
-// ErrClosed; or until ctx ends, and then returns its error: the clients stay
-// connected until Shutdown. It closes ln in any case. A failure to accept that
-// may pass, such as too many open files, is logged and survived. Several
-// listeners may be served at once. Those of crypto/tls are known, and NewTLSListener makes better ones: a connection has
-// Config.HandshakeTimeout for its handshake, and is not listed before.
+// Serve accepts connections on ln until Shutdown is called or ctx ends. It returns ErrClosed
+// after Shutdown, and the cause of ctx after ctx has ended: the clients then stay connected
+// until Shutdown. Serve always closes ln. It logs a temporary accept error, such as too many
+// open files, and accepts again after a delay. Serve can be called for several listeners
+// concurrently.
+//
+// ln can be a listener of crypto/tls, but one of NewTLSListener needs less memory. A TLS
+// connection has Config.HandshakeTimeout for its handshake, and its client is not registered
+// before the handshake is complete.
 func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	if ln == nil {
 		return errors.New("hub: Serve has no listener: ln is nil")
@@ -49,18 +52,19 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// NewTLSListener returns a listener of crypto/tls, as [tls.NewListener] does, for Serve. Over it a connection that
-// waits takes 5 KiB less, and messages come faster (docs/decisions/0010). It panics if one of them is nil.
+// NewTLSListener returns a TLS listener for Serve, as [tls.NewListener] does. An idle
+// connection of it takes 5 KiB less memory than one of tls.NewListener, and messages arrive
+// faster (docs/decisions/0010). NewTLSListener panics if ln or config is nil.
 func NewTLSListener(ln net.Listener, config *tls.Config) net.Listener {
 	if ln == nil || config == nil {
 		panic("hub: NewTLSListener with a nil listener or configuration")
 	}
 	config = config.Clone()
-	config.DynamicRecordSizingDisabled = true // a part of a message is of no use
+	config.DynamicRecordSizingDisabled = true // the receiver cannot use a part of a message
 	return tls.NewListener(nonblockListener{ln}, config)
 }
 
-// nonblockListener is a listener of connections that the hub can wait at, beneath TLS.
+// nonblockListener is a listener whose connections the hub can poll for data beneath TLS.
 type nonblockListener struct{ net.Listener }
 
 // Accept implements net.Listener.
@@ -72,14 +76,14 @@ func (l nonblockListener) Accept() (net.Conn, error) {
 	return socket.WrapForTLS(nc), nil
 }
 
-// isTemporary reports whether a failure to accept may pass: too many open files, or a
-// client that went away before it was accepted.
+// isTemporary reports whether accept can succeed later: after too many open files, for
+// example, or after a client has closed its connection before it was accepted.
 func isTemporary(err error) bool {
 	var temporary interface{ Temporary() bool }
 	return errors.As(err, &temporary) && temporary.Temporary()
 }
 
-// acceptLoop admits connections until ctx ends or ln is broken for good.
+// acceptLoop accepts connections until ctx ends or ln fails permanently.
 func (h *Hub) acceptLoop(ctx context.Context, ln net.Listener) error {
 	delay := time.Duration(0)
 	for {

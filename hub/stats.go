@@ -12,28 +12,28 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// CloseReason says why a client was disconnected. Its text is the name by which it is
-// counted and logged.
+// CloseReason is the reason why a client was disconnected. Its text is a label value of
+// metrics and appears in the log.
 type CloseReason uint8
 
 // The reasons for which a connection ends.
 const (
-	CloseLeft         CloseReason = iota // the client ended its side between two frames
-	CloseHalfFrame                       // it did so in the middle of one
-	CloseLost                            // the connection broke
+	CloseLeft         CloseReason = iota // the client closed its side between two frames
+	CloseHalfFrame                       // the client closed its side within a frame
+	CloseLost                            // the connection failed
 	CloseMalformed                       // a frame did not have the layout of its type
-	CloseTooLong                         // a frame or a body was over the limit
-	CloseFrameTimeout                    // the rest of a frame did not come in time
-	CloseStalled                         // others waited for it, and it took nothing
-	CloseSlow                            // it held memory that others waited for
+	CloseTooLong                         // a frame or a body exceeded the limit
+	CloseFrameTimeout                    // the rest of a frame did not arrive in time
+	CloseStalled                         // the client blocked senders and read nothing
+	CloseSlow                            // the client was too slow for the memory that it held
 	CloseShutdown                        // the hub was shut down
-	CloseTimeout                         // nothing was heard from it for two keep-alive intervals
-	CloseTakenOver                       // another connection has resumed its id
-	CloseVersion                         // it speaks a version that the hub does not
-	CloseHandshake                       // it did not agree on TLS, or did not say who it is in time
-	CloseRefused                         // it may not come in, or was one too many and resumed no session
-	CloseExpired                         // what it had shown is good no longer
-	CloseDisconnected                    // Disconnect was called
+	CloseTimeout                         // the client sent nothing for two keep-alive intervals
+	CloseTakenOver                       // another connection has taken over the client's id
+	CloseVersion                         // the client uses an unsupported protocol version
+	CloseHandshake                       // the TLS handshake failed, or no first frame came in time
+	CloseRefused                         // not authenticated, or over a limit without a resume
+	CloseExpired                         // the client's credentials have expired
+	CloseDisconnected                    // Hub.Disconnect was called
 	numCloseReasons
 )
 
@@ -44,7 +44,7 @@ var closeReasonTexts = [numCloseReasons]string{
 	"disconnected by the operator",
 }
 
-// String returns the reason as it is logged.
+// String returns the text of the reason for metrics and the log.
 func (r CloseReason) String() string {
 	if r < numCloseReasons {
 		return closeReasonTexts[r]
@@ -52,7 +52,7 @@ func (r CloseReason) String() string {
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-// CloseReasons returns all of them.
+// CloseReasons returns all close reasons.
 func CloseReasons() []CloseReason {
 	list := make([]CloseReason, numCloseReasons)
 	for i := range list {
@@ -61,54 +61,75 @@ func CloseReasons() []CloseReason {
 	return list
 }
 
-// Stats is what a hub has seen and done since New.
+// Stats are the statistics of a hub since New. A reason, error code or fate that never
+// occurred is absent from its map.
 type Stats struct {
 	Uptime time.Duration // since New
 
 	Clients      int                     // connected now
-	PeakClients  int                     // the most at one time
+	PeakClients  int                     // maximum of Clients
 	Connected    uint64                  // connections accepted
-	Rejected     map[RejectReason]uint64 // connections that were one too many, by reason; reasons that never occurred are absent
-	Disconnected map[CloseReason]uint64  // by reason; reasons that never occurred are absent
+	Rejected     map[RejectReason]uint64 // connections rejected, by reason
+	Disconnected map[CloseReason]uint64  // clients disconnected, by reason
 
-	MessagesIn  uint64 // frames received, ignored ones included
-	MessagesOut uint64 // frames written whole
+	MessagesIn  uint64 // frames received, including ignored frames
+	MessagesOut uint64 // frames written completely
 	BytesIn     uint64 // on the wire
 	BytesOut    uint64 // on the wire
 
 	Relays      uint64 // requests to relay a body
-	NoReceivers uint64 // of these: named nobody
-	Ignored     uint64 // frames of reserved types, and empty ones
+	NoReceivers uint64 // requests of these that named no receiver
+	Ignored     uint64 // frames of reserved types, and empty frames
 	Delivered   uint64 // copies of bodies written to a receiver's socket
-	Unknown     uint64 // not delivered: no such client is connected
-	Forbidden   uint64 // not delivered: the sender may not send to that client
-	Gone        uint64 // not delivered: the receiver left, or was disconnected, before it was written, or no connection of it carried it
-	TooLarge    uint64 // not delivered: the receiver has said in its HELLO that it takes no body of that size, perhaps when it came back
 
-	Resumed uint64                    // connections that went on where another had ended
-	Errors  map[wire.ErrorCode]uint64 // requests answered with an ERROR, by its code; those that never occurred are absent
-	Fates   map[wire.Fate]uint64      // of messages that a client of version 2 wanted followed, one for each receiver; those that never occurred are absent
+	// Unknown counts bodies not delivered because no client with the id is connected.
+	Unknown uint64
 
-	RateLimited uint64 // how often a client was not read for a while because it was faster than it may be
+	// Forbidden counts bodies not delivered because the sender is not permitted to send to the
+	// client.
+	Forbidden uint64
 
-	TracesDropped uint64 // messages that were to be traced and are not: too many at once, or Config.OnTrace did not take them
+	// Gone counts bodies not delivered because the receiver disconnected before they were
+	// written, or because no connection of the receiver could carry them.
+	Gone uint64
 
-	QueuedBytes     int64 // memory held for clients now
-	MaxQueuedBytes  int64 // that may be held: Config.MaxQueuedBytes
-	PeakQueuedBytes int64 // at most this much at one time: the peak of reading and that of bodies
+	// TooLarge counts bodies not delivered because they exceed the maximum size that the receiver
+	// named in its HELLO, possibly when it resumed its session.
+	TooLarge uint64
 
-	AcceptErrors uint64 // failures to accept that the hub survived
+	Resumed uint64                    // connections that resumed a session
+	Errors  map[wire.ErrorCode]uint64 // requests answered with ERROR, by code
+
+	// Fates counts one fate per receiver of each message for which a v2 client requested a
+	// report.
+	Fates map[wire.Fate]uint64
+
+	// RateLimited is how often the hub paused reading from a client that exceeded its rate limit.
+	RateLimited uint64
+
+	// TracesDropped counts sampled messages that were not traced because too many traces were
+	// open or Config.OnTrace returned false.
+	TracesDropped uint64
+
+	QueuedBytes    int64 // memory held for clients now
+	MaxQueuedBytes int64 // limit of QueuedBytes: Config.MaxQueuedBytes
+
+	// PeakQueuedBytes is an upper bound of the maximum of QueuedBytes: the sum of the peaks of
+	// the memory for reading and the memory for bodies.
+	PeakQueuedBytes int64
+
+	AcceptErrors uint64 // temporary accept errors
 }
 
-// WriteTo prints the statistics for people.
+// WriteTo writes the statistics to w as a readable table.
 func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	var t stats.Table
-	t.Row("Time alive", "%v", s.Uptime.Round(time.Millisecond))
+	t.Row("Uptime", "%v", s.Uptime.Round(time.Millisecond))
 	var rejected uint64
 	for _, n := range s.Rejected {
 		rejected += n
 	}
-	t.Row("Clients Connected", "%s (peak %s, refused %s)", formatCount(s.Connected), formatCount(s.PeakClients), formatCount(rejected))
+	t.Row("Clients Connected", "%s (peak %s, rejected %s)", formatCount(s.Connected), formatCount(s.PeakClients), formatCount(rejected))
 	var disconnected uint64
 	for _, n := range s.Disconnected {
 		disconnected += n
@@ -123,14 +144,14 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	t.Row("Outgoing Messages", "%s", formatCount(s.MessagesOut))
 	t.Row("Bytes Read", "%s", formatBytes(s.BytesIn))
 	t.Row("Bytes Written", "%s", formatBytes(s.BytesOut))
-	t.Row("Relays", "%s (%s to nobody)", formatCount(s.Relays), formatCount(s.NoReceivers))
+	t.Row("Relays", "%s (%s without receivers)", formatCount(s.Relays), formatCount(s.NoReceivers))
 	t.Row("Delivered", "%s", formatCount(s.Delivered))
 	t.Row("Not Delivered", "%s", formatCount(s.Unknown+s.Forbidden+s.Gone+s.TooLarge))
-	t.Row("  no such client", "%s", formatCount(s.Unknown))
+	t.Row("  unknown receiver", "%s", formatCount(s.Unknown))
 	if s.Forbidden > 0 {
 		t.Row("  forbidden", "%s", formatCount(s.Forbidden))
 	}
-	t.Row("  gone before it was written", "%s", formatCount(s.Gone))
+	t.Row("  receiver disconnected", "%s", formatCount(s.Gone))
 	if s.TooLarge > 0 {
 		t.Row("  too large for the receiver", "%s", formatCount(s.TooLarge))
 	}
@@ -143,7 +164,7 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 		t.Row("Resumed", "%s", formatCount(s.Resumed))
 	}
 	if s.TracesDropped > 0 {
-		t.Row("Not Traced", "%s", formatCount(s.TracesDropped))
+		t.Row("Traces Dropped", "%s", formatCount(s.TracesDropped))
 	}
 	for _, code := range wire.ErrorCodes() {
 		if n := s.Errors[code]; n > 0 {
@@ -156,7 +177,7 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	t.Row("Outgoing Messages per second", "%s", formatRate(s.MessagesOut, s.Uptime))
 	t.Row("Bytes Read per second", "%s", formatBytes(uint64(stats.Rate(s.BytesIn, s.Uptime))))
 	t.Row("Bytes Written per second", "%s", formatBytes(uint64(stats.Rate(s.BytesOut, s.Uptime))))
-	t.Row("Peak of Queued Bytes", "%s (%s)", humanize.Comma(s.PeakQueuedBytes), humanize.IBytes(uint64(s.PeakQueuedBytes)))
+	t.Row("Peak Queued Bytes", "%s (%s)", humanize.Comma(s.PeakQueuedBytes), humanize.IBytes(uint64(s.PeakQueuedBytes)))
 	return t.WriteTo(w)
 }
 
@@ -170,8 +191,8 @@ func formatRate(n uint64, d time.Duration) string {
 	return humanize.CommafWithDigits(stats.Rate(n, d), 1)
 }
 
-// counters are what Stats is read from. Whoever moves a message adds to them
-// once per batch, not once per message.
+// counters are the counters behind Stats. Code on the path of a message adds to them once per
+// batch, not once per message.
 type counters struct {
 	connected                    atomic.Uint64
 	rejected                     [numRejectReasons]atomic.Uint64
@@ -189,7 +210,7 @@ type counters struct {
 	fates                        [wire.MaxFate + 1]atomic.Uint64
 }
 
-// Stats returns the numbers of this moment. It may be called at any time.
+// Stats returns the current statistics. It can be called at any time.
 func (h *Hub) Stats() Stats {
 	c := &h.counters
 	s := Stats{

@@ -273,8 +273,8 @@ func TestStats_WriteTo_Text(t *testing.T) {
 		Relays: 900, NoReceivers: 1, Ignored: 2, Delivered: 98_000, Unknown: 3, Gone: 4,
 		QueuedBytes: 1, PeakQueuedBytes: 5 << 20, AcceptErrors: 6,
 	}
-	const want = `Time alive:                    2s
-Clients Connected:             20,000 (peak 12,345, refused 7)
+	const want = `Uptime:                        2s
+Clients Connected:             20,000 (peak 12,345, rejected 7)
 Clients Disconnected:          19,997
   left:                        19,000
   stalled:                     997
@@ -282,18 +282,18 @@ Incoming Messages:             1,001
 Outgoing Messages:             99,001
 Bytes Read:                    10,485,760 (10 MB)
 Bytes Written:                 3,221,225,472 (3.2 GB)
-Relays:                        900 (1 to nobody)
+Relays:                        900 (1 without receivers)
 Delivered:                     98,000
 Not Delivered:                 7
-  no such client:              3
-  gone before it was written:  4
+  unknown receiver:            3
+  receiver disconnected:       4
 Frames Ignored:                2
 Accept Errors:                 6
 Incoming Messages per second:  500.5
 Outgoing Messages per second:  49,500.5
 Bytes Read per second:         5,242,880 (5.2 MB)
 Bytes Written per second:      1,610,612,736 (1.6 GB)
-Peak of Queued Bytes:          5,242,880 (5.0 MiB)
+Peak Queued Bytes:             5,242,880 (5.0 MiB)
 `
 	var text strings.Builder
 	n, err := stats.WriteTo(&text)

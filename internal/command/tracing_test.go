@@ -105,7 +105,7 @@ func TestTracing_CollectorStalled(t *testing.T) {
 	if took := time.Since(began); got.code != ExitOK || took > traceFlushTimeout+30*time.Second { // a busy machine is slow, an end that waits for the collector takes longer still
 		t.Errorf("exit code %d after %v, stderr %s", got.code, took, got.stderr)
 	}
-	if !strings.Contains(got.stdout, "Not Traced") || strings.Count(got.stderr, "traces could not be sent") > 2 {
+	if !strings.Contains(got.stdout, "Traces Dropped") || strings.Count(got.stderr, "traces could not be sent") > 2 {
 		t.Errorf("what is lost is not told, or too often: %s%s", got.stdout, got.stderr)
 	}
 }
