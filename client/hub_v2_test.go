@@ -514,7 +514,7 @@ func TestWatch_TooManyWatchers(t *testing.T) {
 	})
 	<-holding
 	for range 2 { // the second is asked anew
-		if err := watch(both[1]); !errors.Is(err, client.ErrTooManyWatchers) || !strings.Contains(err.Error(), "1 clients watch already") {
+		if err := watch(both[1]); !errors.Is(err, client.ErrTooManyWatchers) || !strings.Contains(err.Error(), "too many presence watchers, the maximum is 1") {
 			t.Errorf("Watch: %v, want %v", err, client.ErrTooManyWatchers)
 		}
 	}

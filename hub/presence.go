@@ -11,50 +11,53 @@ import (
 )
 
 const (
-	// coalesceDelay is how long changes are gathered before watchers are told, so that ten
-	// thousand clients who come at once are a few frames for each, not ten thousand.
+	// coalesceDelay is how long the hub collects changes before it writes them to the watchers.
+	// Ten thousand clients that connect at once then cost a few frames per watcher instead of ten
+	// thousand.
 	coalesceDelay = 100 * time.Millisecond
 
-	// maxHistory is how many changes a watcher may have missed and still be told only
-	// those, in all of 1 MiB. Beyond, it is told who is there.
+	// maxHistory is the number of changes that the hub keeps at least. A watcher that has missed
+	// more changes than the history holds gets a snapshot. The history holds up to twice as many
+	// changes of 16 bytes each: 2 MiB.
 	maxHistory = 1 << 16
 )
 
-// presence tells watchers who comes and who goes. Its revision counts changes. The
-// list and the changes are noted one after the other, so a watcher may be told
-// again of somebody whom it has seen in the list already: it keeps a set.
+// presence sends watchers the changes of the set of connected clients. Its revision counts
+// these changes. The roster is updated before the change is recorded. A watcher can therefore
+// receive the join of a client that is already in its snapshot, and must treat joins and
+// leaves as operations on a set.
 type presence struct {
-	wake chan struct{} // capacity 1: somebody is to be told something
+	wake chan struct{} // capacity 1: there is something to send to a watcher
 
 	mu        sync.Mutex
-	recording bool // somebody has watched: from then on changes are noted
+	recording bool // set by the first WATCH; without it no changes are recorded
 	revision  uint64
-	changes   []presenceChange // the last ones; that of revision is the last
+	changes   []presenceChange // the last changes, in order; the last element has number revision
 	watchers  map[*conn]watcher
-	watchSeq  uint64 // how many WATCHes there were
+	watchSeq  uint64 // number of WATCH frames so far
 }
 
-// presenceChange is one client that came or went.
+// presenceChange is one client that joined or left.
 type presenceChange struct {
 	id     uint64
 	joined bool
 }
 
-// watcher is how much a session knows.
+// watcher is the state of one watching connection.
 type watcher struct {
 	since         uint64
-	needsSnapshot bool   // it is to be told who is there
-	notified      bool   // it has had an answer
-	seq           uint64 // the number of its WATCH: an answer to one is none to the next, which may say the same
+	needsSnapshot bool   // the next PRESENCE is a snapshot
+	notified      bool   // a PRESENCE was sent after the WATCH
+	seq           uint64 // number of the WATCH; a later WATCH can have the same since
 }
 
 func (p *presence) init() {
 	p.wake = make(chan struct{}, 1)
 	p.watchers = make(map[*conn]watcher)
-	p.revision = 1 // 0 is what a watcher says who knows nothing
+	p.revision = 1 // 0 in a WATCH means that the watcher has no state
 }
 
-// record adds a change.
+// record adds a change to the history and wakes presenceLoop if there are watchers.
 func (p *presence) record(id uint64, joined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,6 +74,7 @@ func (p *presence) record(id uint64, joined bool) {
 	}
 }
 
+// signal wakes presenceLoop. It never blocks.
 func (p *presence) signal() {
 	select {
 	case p.wake <- struct{}{}:
@@ -78,7 +82,7 @@ func (p *presence) signal() {
 	}
 }
 
-// handleListRange answers with a page of the list.
+// handleListRange answers a LIST_RANGE with a page of the ids of connected clients.
 func (rb *readBatch) handleListRange(f *socket.Frame) error {
 	r, err := wire.ParseListRange(f.Payload)
 	if err != nil {
@@ -93,8 +97,7 @@ func (rb *readBatch) handleListRange(f *socket.Frame) error {
 	})
 }
 
-// listPage returns the part of ids that was asked for, and whether there are larger
-// ones.
+// listPage returns the part of ids that r requests, and whether there are larger ids.
 func listPage(ids []uint64, r wire.ListRange) (page []uint64, more bool) {
 	start, ok := slices.BinarySearch(ids, r.After)
 	if ok {
@@ -115,19 +118,20 @@ func (rb *readBatch) handleWatch(f *socket.Frame) error {
 		return err
 	}
 	if w.On && !rb.conn.canWatch() {
-		return rb.sendError(0, wire.ErrorRefused, "this client may not ask who comes and goes")
+		return rb.sendError(0, wire.ErrorRefused, "watching presence is not permitted")
 	}
 	p, maxWatchers := &rb.conn.hub.presence, rb.conn.hub.config.MaxWatchers
 	switch {
 	case !w.On:
 		p.removeWatcher(rb.conn)
 	case !p.addWatcher(rb.conn, w.Since, maxWatchers):
-		return rb.sendError(0, wire.ErrorWatchers, fmt.Sprintf("%d clients watch already, which is as many as may", maxWatchers))
+		return rb.sendError(0, wire.ErrorWatchers, fmt.Sprintf("too many presence watchers, the maximum is %d", maxWatchers))
 	}
 	return nil
 }
 
-// addWatcher has a client told from now on, unless so many others are already.
+// addWatcher adds or updates the watcher of c and reports whether it did: it does not add a
+// watcher when there are maxWatchers already.
 func (p *presence) addWatcher(c *conn, since uint64, maxWatchers int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,15 +145,15 @@ func (p *presence) addWatcher(c *conn, since uint64, maxWatchers int) bool {
 	return true
 }
 
-// removeWatcher has a client told no more, if it was.
+// removeWatcher removes the watcher of c, if there is one.
 func (p *presence) removeWatcher(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.watchers, c)
 }
 
-// presenceLoop tells the watchers what has changed, at most once in coalesce. It ends
-// when nobody reads any more.
+// presenceLoop sends changes to the watchers, at most once per coalesceDelay. It ends when no
+// connection reads any more.
 func (h *Hub) presenceLoop() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -169,8 +173,8 @@ func (h *Hub) presenceLoop() {
 	}
 }
 
-// push brings all watchers up to this moment. One whose queue is full, or for whom
-// there is no memory, is told more the next time.
+// push sends each watcher the changes up to the current revision. A watcher whose queue is
+// full, or for which there is no memory, gets the changes in a later push.
 func (p *presence) push(h *Hub) {
 	p.mu.Lock()
 	revision, changes := p.revision, p.changes
@@ -181,10 +185,10 @@ func (p *presence) push(h *Hub) {
 		}
 	}
 	p.mu.Unlock()
-	ids := h.roster.IDs() // perhaps newer than now; what came in between is told again
+	ids := h.roster.IDs() // can be newer than revision; the changes in between are sent again
 
 	type news struct{ joined, left []uint64 }
-	diffs := make(map[uint64]news) // by the revision since which it is news
+	diffs := make(map[uint64]news) // by the since of the watcher
 	retry := false
 	for c, w := range pending {
 		disconnected := c.done.IsSet() || c.v2.Load().detached.IsSet()
@@ -204,7 +208,7 @@ func (p *presence) push(h *Hub) {
 		p.mu.Lock()
 		if current, watching := p.watchers[c]; watching && disconnected {
 			delete(p.watchers, c)
-		} else if watching && current == w && sent { // it has not asked for anything else meanwhile
+		} else if watching && current == w && sent { // no other WATCH has arrived meanwhile
 			p.watchers[c] = watcher{seq: w.seq, since: revision, notified: true}
 		} else if watching {
 			retry = true
@@ -216,7 +220,8 @@ func (p *presence) push(h *Hub) {
 	}
 }
 
-// netChanges returns what changes come to: whoever came and went again is not in it.
+// netChanges returns the net effect of changes. A client that joined and left again, or left
+// and joined again, is in neither result.
 func netChanges(changes []presenceChange) (joined, left []uint64) {
 	type ends struct{ first, last bool }
 	byID := make(map[uint64]ends)
@@ -241,11 +246,12 @@ func netChanges(changes []presenceChange) (joined, left []uint64) {
 	return joined, left
 }
 
-// sendPresence queues what one watcher is told, all of it or nothing. It reports whether
-// there was room.
+// sendPresence queues the PRESENCE frames for one watcher, all of them or none. It reports
+// whether there was room.
 func (c *conn) sendPresence(revision uint64, flags wire.PresenceFlags, joined, left []uint64) bool {
 	size := wire.PresenceLen(len(joined), len(left)) + (len(joined)+len(left))/wire.MaxPageIDs*wire.PresenceLen(0, 0)
-	buffer := c.account.TryAcquireOverhead(size) // or one who always sends much would never be told
+	// Overhead is exempt from the quota, which a client that sends much can exhaust permanently.
+	buffer := c.account.TryAcquireOverhead(size)
 	if buffer == nil {
 		return false
 	}

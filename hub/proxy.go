@@ -16,16 +16,19 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// NewProxyListener returns a listener for Serve over which each connection from a trusted address must begin with a header of
-// the PROXY protocol, version 1 or 2: a load balancer tells by it who the client is. That is the address of the client
-// from then on: in the log, for Config.MaxPerAddress and ConnectRate, in ClientInfo and for Config.Authenticate. Connections
-// from other addresses are what they are, and headers of theirs are not believed. TLS, if any, goes over it:
-// NewTLSListener(h.NewProxyListener(ln, trusted), config).
+// NewProxyListener returns a listener for Serve on which each connection from a trusted
+// address must begin with a PROXY protocol header, version 1 or 2. A load balancer sends this
+// header to name the address of the client. The hub then uses the client's address in the log,
+// for Config.MaxPerAddress and ConnectRate, in ClientInfo and for Config.Authenticate.
+// Connections from other addresses keep their own address, and a header from them is not
+// accepted. TLS, if any, goes on top: NewTLSListener(h.NewProxyListener(ln, trusted), config).
 //
-// A header has Config.HandshakeTimeout, and nobody waits for it but its own connection. There are as many of those as Hub.SetMaxClients
-// allows. A connection without one is refused (RejectHeader), unless it ends before its first byte, as checks of health do.
+// A header must arrive within Config.HandshakeTimeout. A connection that waits for its header
+// delays no other connection. At most as many connections wait as Hub.SetMaxClients allows.
+// The hub rejects a connection without a header (RejectHeader), unless it ends before its
+// first byte, as health checks do.
 //
-// The listener has goroutines from now on, for which its Close waits. Serve calls it.
+// The listener starts goroutines, and its Close waits for them. Serve calls Close.
 func (h *Hub) NewProxyListener(ln net.Listener, trusted []netip.Prefix) net.Listener {
 	l := &proxyListener{
 		Listener: ln, hub: h, trusted: slices.Clone(trusted),
@@ -36,7 +39,7 @@ func (h *Hub) NewProxyListener(ln net.Listener, trusted []netip.Prefix) net.List
 	return l
 }
 
-// proxyListener is a listener of connections that say who they are.
+// proxyListener is a listener that takes the addresses of clients from PROXY headers.
 type proxyListener struct {
 	net.Listener
 	hub     *Hub
@@ -47,11 +50,11 @@ type proxyListener struct {
 	wg      sync.WaitGroup
 
 	mu         sync.Mutex
-	unaccepted int64                 // connections that nobody has accepted yet
-	pending    map[net.Conn]struct{} // those of them whose header has not come; nil: closed
+	unaccepted int64                 // connections whose header is pending or that wait for Accept
+	pending    map[net.Conn]struct{} // connections whose header has not arrived; nil: closed
 }
 
-// acceptResult is what Accept returns.
+// acceptResult is a result of Accept.
 type acceptResult struct {
 	nc  net.Conn
 	err error
@@ -67,10 +70,11 @@ func (l *proxyListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. It waits for all that the listener has begun.
+// Close implements net.Listener. It waits for all goroutines of the listener.
 func (l *proxyListener) Close() error { return l.close() }
 
-// shutdown closes the listener, and the connections that nobody has accepted.
+// shutdown closes the underlying listener and all pending connections, and waits for the
+// goroutines.
 func (l *proxyListener) shutdown() error {
 	close(l.closed)
 	err := l.Listener.Close()
@@ -84,7 +88,8 @@ func (l *proxyListener) shutdown() error {
 	return err
 }
 
-// acceptLoop takes connections until Close. A failure goes to the one who accepts, who knows how long to pause.
+// acceptLoop accepts connections until Close. It passes errors to Accept, whose caller decides
+// how long to wait.
 func (l *proxyListener) acceptLoop() {
 	for {
 		nc, err := l.Listener.Accept()
@@ -100,7 +105,7 @@ func (l *proxyListener) acceptLoop() {
 		}
 		switch l.addPending(nc) {
 		case addOK:
-			l.wg.Go(func() { l.readHeader(nc) }) // ends with the connection's header, in HandshakeTimeout, or with Close
+			l.wg.Go(func() { l.readHeader(nc) }) // ends with the header, its timeout or Close
 		case addFull:
 			l.hub.reject(nc, RejectFull)
 		case addClosed:
@@ -109,7 +114,7 @@ func (l *proxyListener) acceptLoop() {
 	}
 }
 
-// trusts reports whether a header from an address is believed.
+// trusts reports whether the listener accepts headers from remote.
 func (l *proxyListener) trusts(remote net.Addr) bool {
 	tcp, ok := remote.(*net.TCPAddr)
 	if !ok {
@@ -119,7 +124,7 @@ func (l *proxyListener) trusts(remote net.Addr) bool {
 	return slices.ContainsFunc(l.trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// addPending notes a connection whose header has yet to come.
+// addPending registers a connection whose header has not arrived yet.
 func (l *proxyListener) addPending(nc net.Conn) addResult {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -134,14 +139,15 @@ func (l *proxyListener) addPending(nc net.Conn) addResult {
 	return addOK
 }
 
-// readHeader reads the header of a connection, and hands it to the one who accepts as one of its client.
+// readHeader reads the header of nc and passes the connection, with the client's address, to
+// Accept.
 func (l *proxyListener) readHeader(nc net.Conn) {
 	defer func() {
 		l.mu.Lock()
 		l.unaccepted--
 		l.mu.Unlock()
 	}()
-	_ = nc.SetReadDeadline(time.Now().Add(l.hub.config.HandshakeTimeout)) // fails only on a connection that is gone
+	_ = nc.SetReadDeadline(time.Now().Add(l.hub.config.HandshakeTimeout)) // fails only if closed
 	client, err := proxyheader.Read(nc)
 	l.mu.Lock()
 	delete(l.pending, nc)
@@ -155,14 +161,15 @@ func (l *proxyListener) readHeader(nc net.Conn) {
 	case err == nil:
 		l.sendResult(acceptResult{nc: nc})
 	default:
-		if !errors.Is(err, io.EOF) && !isClosed(l.closed) { // nothing is wrong with a check of health
+		if !errors.Is(err, io.EOF) && !isClosed(l.closed) { // a health check is not an error
 			l.hub.rejectHeader(nc.RemoteAddr(), err)
 		}
 		nc.Close()
 	}
 }
 
-// sendResult hands something to the one who accepts, and reports whether somebody did. What nobody takes is closed.
+// sendResult passes a result to Accept and reports whether Accept received it. It closes the
+// connection of a result that Accept does not receive.
 func (l *proxyListener) sendResult(a acceptResult) bool {
 	select {
 	case l.results <- a:
@@ -175,14 +182,14 @@ func (l *proxyListener) sendResult(a acceptResult) bool {
 	}
 }
 
-// rejectHeader counts and logs a connection that does not say who it is.
+// rejectHeader counts and logs a connection without a valid header.
 func (h *Hub) rejectHeader(addr net.Addr, err error) {
 	h.counters.rejected[RejectHeader].Add(1)
 	h.rejectLog.logWarn(h.config.Logger, "connection refused", "reason", RejectHeader.String(), "address", addr.String(), "error", err)
 }
 
-// warnProxyHeader logs that a connection has begun with a header of the PROXY protocol that nobody reads, if that is why
-// it ended.
+// warnProxyHeader logs an unexpected PROXY header if err, which ended the connection, shows
+// that the connection began with one.
 func (c *conn) warnProxyHeader(err error) {
 	var length *wire.LengthError
 	var record tls.RecordHeaderError
@@ -194,7 +201,7 @@ func (c *conn) warnProxyHeader(err error) {
 		first = record.RecordHeader[:]
 	}
 	if proxyheader.HasPrefix(first) {
-		c.hub.proxyHeaderLog.logWarn(c.hub.config.Logger, "connection begins with a PROXY header, which is not read", "address", c.sock.RemoteAddr().String(),
-			"advice", "if that is the address of a load balancer, have the hub believe it: -proxy-protocol and -proxy-trusted, or Hub.NewProxyListener")
+		c.hub.proxyHeaderLog.logWarn(c.hub.config.Logger, "unexpected PROXY header", "address", c.sock.RemoteAddr().String(),
+			"advice", "if that is the address of a load balancer, accept its headers with -proxy-protocol and -proxy-trusted, or Hub.NewProxyListener")
 	}
 }

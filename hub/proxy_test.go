@@ -216,7 +216,7 @@ func TestConn_UntrustedProxyHeader_IsLogged(t *testing.T) {
 					t.Error(err)
 				}
 				eventually(t, "it is logged", func() bool {
-					return log.contains("begins with a PROXY header", "-proxy-protocol", "address=127.0.0.1:")
+					return log.contains("unexpected PROXY header", "-proxy-protocol", "address=127.0.0.1:")
 				})
 				if log.contains("198.51.100.7") {
 					t.Error("the header was believed")

@@ -10,35 +10,36 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// samplesPerTimeout is how often per stall timeout the sessions are looked at while memory is
-// short. Each look is compared with the one a whole stall timeout before it: a
-// client has that long to earn what it holds. Over one second, and even over
-// five, machines that were busy elsewhere and connections in retransmission were
-// taken for slow clients (docs/decisions/0002).
+// samplesPerTimeout is how many times per stall timeout the reclaimer samples the connections
+// while memory is short. It compares each sample with the sample one whole stall timeout
+// earlier. A client therefore has that long to make progress. With an interval of one second,
+// and even of five, busy machines and connections in retransmission were taken for slow
+// clients (docs/decisions/0002).
 const samplesPerTimeout = 4
 
-// reclaimState is what the last looks have seen of a session, while memory is short.
+// reclaimState holds the latest samples of a connection while memory is short. It is owned by
+// reclaimLoop.
 type reclaimState struct {
-	samples [samplesPerTimeout + 1]progressSample // of the looks of a whole stall timeout, by turns
+	samples [samplesPerTimeout + 1]progressSample // ring buffer that covers a whole stall timeout
 	unacked unackedSample
 }
 
-// progressSample is what a session had moved at one look.
+// progressSample is the progress of a connection at one time.
 type progressSample struct {
-	at        time.Time // zero: nobody has looked
+	at        time.Time // zero: not sampled
 	progress  socket.Progress
 	bytesRead int64
 }
 
-// unackedSample is what was kept for a client at one look.
+// unackedSample describes the retransmit queue of a connection at one time.
 type unackedSample struct {
 	socket.AckStats
-	at time.Time // zero: nobody has looked
+	at time.Time // zero: not sampled
 }
 
-// reclaimLoop sees to it that memory which others wait for is earned: while anybody
-// waits for some, a client that holds some and moves less than Config.MinRate is
-// disconnected. It sleeps while nobody waits, and ends when nobody reads any more.
+// reclaimLoop runs reclaim whenever a client begins to wait for memory: a client that holds
+// memory and reads or writes less than Config.MinRate meanwhile is disconnected. The loop
+// sleeps while no client waits, and ends when no connection reads any more.
 func (h *Hub) reclaimLoop() {
 	for {
 		select {
@@ -50,44 +51,48 @@ func (h *Hub) reclaimLoop() {
 	}
 }
 
-// minRetention is for how long what was written to a client is kept although others wait
-// for the memory: longer than one that is alive takes to say that it has had it, and
-// than one that has lost its connection takes to come back at the first attempts.
+// minRetention is the minimum time for which the hub keeps unacknowledged messages while other
+// clients wait for memory. It is longer than a live client takes to acknowledge, and longer
+// than the first reconnect attempts of a client take.
 const minRetention = 500 * time.Millisecond
 
-// quickPassInterval is how often clients are asked what they have received, and the slow are looked for, while somebody waits for
-// memory, and minQuickPassDelay for how long they are not when they were, if somebody else begins to wait. Where they are
-// many, the pause is nine times what that took.
+// quickPassInterval is how often the reclaimer requests acknowledgements and looks for slow
+// clients while a client waits for memory. minQuickPassDelay is the minimum pause between two
+// such passes if further clients begin to wait. With many connections the pause is nine times
+// the duration of the last pass.
 const (
 	quickPassInterval = 5 * time.Millisecond
 	minQuickPassDelay = time.Millisecond
 )
 
-// evictInterval is how long the others have to make something of what one client has given up
-// that was too slow for it. When hundreds were disconnected at one time, the thousands who waited for just
-// that memory all ran at once: for 50 ms nobody else did.
+// evictInterval is the pause between two evictions of slow clients, in which other clients can
+// use the memory that the first eviction has freed. When hundreds of clients were disconnected
+// at once, the thousands of clients that waited for that memory all ran at once, and no other
+// client ran for 50 ms.
 const evictInterval = time.Millisecond
 
-// reclaimer is what the hub does while somebody waits for memory, and for a stall timeout after that: who waits again then is not
-// to wait until it is known anew who is slow.
+// reclaimer is the state of reclaim, which runs while a client waits for memory and for one
+// stall timeout after that. Because of that time, a client that waits again soon finds samples
+// that already show which clients are slow.
 type reclaimer struct {
 	hub        *Hub
-	latest     int         // which of the samples is of the last look
-	hadWaiters bool        // somebody waited when it was looked what could be given up
-	slow       []candidate // those who were found too slow, the largest last
-	conns      []*conn     // of this moment
+	latest     int         // index of the latest progressSample
+	hadWaiters bool        // a client waited for memory at the last dropUnacked
+	slow       []candidate // clients found too slow, in ascending order of candidate.bytes
+	conns      []*conn     // result of listConns, reused
 	sizes      []int       // scratch space of requestAcks
 }
 
-// candidate is a session that is too slow for what it holds.
+// candidate is a connection that is too slow for the memory that it holds.
 type candidate struct {
 	*conn
-	baseline progressSample // how it stood a stall timeout ago, at least
-	bytes    int            // what is free when it is gone, about
+	baseline progressSample // at least one stall timeout old
+	bytes    int            // about how many bytes an eviction frees
 }
 
-// reclaim looks at all sessions for as long as somebody waits. What is kept for
-// those who may come back is what it asks about at once, and gives up first.
+// reclaim frees memory until no client has waited for a whole stall timeout. It first requests
+// acknowledgements and drops unacknowledged messages, which the hub holds only for
+// retransmission. It evicts slow clients later.
 func (h *Hub) reclaim() {
 	sampleTick := time.NewTicker(h.config.StallTimeout / samplesPerTimeout)
 	defer sampleTick.Stop()
@@ -135,7 +140,8 @@ func (h *Hub) reclaim() {
 	}
 }
 
-// quickPass does what can be done at once. It returns when it may be called again.
+// quickPass requests acknowledgements and looks for slow clients. It returns the time of the
+// earliest next call.
 func (r *reclaimer) quickPass() (next time.Time) {
 	start := time.Now()
 	r.requestAcks()
@@ -146,23 +152,23 @@ func (r *reclaimer) quickPass() (next time.Time) {
 	return now.Add(max(minQuickPassDelay, 9*now.Sub(start)))
 }
 
-// listConns returns the sessions of this moment, which are good until it is called again.
+// listConns returns the current connections. The slice is valid until the next call.
 func (r *reclaimer) listConns() []*conn {
-	clear(r.conns) // those who have ended meanwhile
+	clear(r.conns) // drops references to closed connections
 	r.conns = r.hub.conns.appendTo(r.conns[:0])
 	return r.conns
 }
 
-// clearSamples forgets what was seen.
+// clearSamples deletes all samples.
 func (r *reclaimer) clearSamples() {
 	for _, c := range r.listConns() {
 		c.reclaimState = nil
 	}
 }
 
-// requestAcks has those clients for which most is kept say what they have received, by a PING: those with at
-// least half of what is kept for one on average. Unasked they say so at half of their window, or some
-// time later.
+// requestAcks sends a PING to the clients with the largest retransmit queues, which makes them
+// acknowledge: those with at least half of the average size. Without a PING, a client
+// acknowledges at half of its window or after a delay.
 func (r *reclaimer) requestAcks() {
 	r.sizes = r.sizes[:0]
 	total, holders := 0, 0
@@ -184,11 +190,12 @@ func (r *reclaimer) requestAcks() {
 	}
 }
 
-// requestReceiverAcks has those of them to whom the client may send say what they have received.
+// requestReceiverAcks sends a PING to those receivers in ids to which the client is permitted
+// to send and that have unacknowledged messages.
 func (c *conn) requestReceiverAcks(ids wire.IDs) {
 	for id := range ids.All() {
 		if c.permissions != nil && c.permissions.CanSend != nil && !c.permissions.CanSend(id) {
-			continue // nor may it have the hub disturb them
+			continue // a client must not cause PINGs to receivers to which it cannot send
 		}
 		if receiver := c.hub.lookup(id); receiver.session() != nil && receiver.sock.AckStats().HeldBytes > 0 {
 			receiver.session().sendPing(receiver)
@@ -196,11 +203,13 @@ func (c *conn) requestReceiverAcks(ids wire.IDs) {
 	}
 }
 
-// dropUnacked gives up what is kept for clients that have not acknowledged what was kept when
-// they were looked at last, nor as much as they must, if somebody has waited since.
+// dropUnacked drops the unacknowledged messages of each client that, since the last call, has
+// not acknowledged all messages that were unacknowledged at that call and has acknowledged
+// fewer bytes than Config.MinRate requires. It drops them only if clients waited for memory at
+// both calls.
 func (r *reclaimer) dropUnacked() {
 	at := time.Now()
-	hadWaiters := r.hadWaiters // so they had the time to say something
+	hadWaiters := r.hadWaiters // clients had the time since then to acknowledge
 	r.hadWaiters = r.hub.bodies.HasWaiters()
 	for _, c := range r.listConns() {
 		if c.session() == nil {
@@ -221,7 +230,7 @@ func (r *reclaimer) dropUnacked() {
 	}
 }
 
-// sampleAll notes how every session stands, and judges them.
+// sampleAll samples the progress of all connections and calls findSlow.
 func (r *reclaimer) sampleAll() {
 	r.latest = (r.latest + 1) % (samplesPerTimeout + 1)
 	at := time.Now()
@@ -231,8 +240,9 @@ func (r *reclaimer) sampleAll() {
 	r.findSlow()
 }
 
-// findSlow compares how every session stands with how it stood a whole stall timeout before, or a little more, and finds
-// those that are too slow for the memory that they hold.
+// findSlow compares the progress of each connection with the sample one stall timeout ago, or
+// slightly more, and stores the connections that are too slow for the memory that they hold in
+// r.slow.
 func (r *reclaimer) findSlow() {
 	clear(r.slow)
 	r.slow = r.slow[:0]
@@ -257,13 +267,14 @@ func (r *reclaimer) findSlow() {
 
 func newProgressSample(c *conn, at time.Time) progressSample {
 	bytesRead := c.sock.BytesRead()
-	if _, holding := c.sock.HeldSince(); holding { // if the hub is slow, that is not the client's fault
+	// The client has sent all these bytes, even if the hub has not read them.
+	if _, holding := c.sock.HeldSince(); holding {
 		bytesRead = c.sock.BytesArrived()
 	}
 	return progressSample{at, c.sock.Progress(), bytesRead}
 }
 
-// ensureReclaimState returns what was seen of the session.
+// ensureReclaimState returns the reclaimState of c and creates it if necessary.
 func (c *conn) ensureReclaimState() *reclaimState {
 	if c.reclaimState == nil {
 		c.reclaimState = new(reclaimState)
@@ -271,7 +282,7 @@ func (c *conn) ensureReclaimState() *reclaimState {
 	return c.reclaimState
 }
 
-// evict ends the largest of those who are too slow, if it still is and what it holds still delays anybody.
+// evict closes the largest candidate that is still too slow and still delays another client.
 func (r *reclaimer) evict() {
 	for i := len(r.slow) - 1; i >= 0; i-- {
 		cand := r.slow[i]
@@ -283,39 +294,45 @@ func (r *reclaimer) evict() {
 	}
 }
 
-// delaysOthers reports whether the client is too slow for memory that somebody waits for: in the budget, which is short then, or
-// in a share.
+// delaysOthers reports whether the client is too slow and holds memory for which another
+// client waits, either in the budget, if budgetContended, or in the quota of a sender.
 func (c *conn) delaysOthers(baseline, current progressSample, budgetContended bool) bool {
 	return c.tooSlowReading(baseline, current) && (budgetContended || c.delaysSender()) || budgetContended && c.tooSlowWriting(baseline, current)
 }
 
-// tooSlowReading reports whether the client had something to take all the time,
-// and took less than it must.
+// tooSlowReading reports whether the hub had data for the client all the time and the client
+// read less than Config.MinRate.
 func (c *conn) tooSlowReading(baseline, current progressSample) bool {
 	return baseline.progress.Busy && current.progress.Busy && baseline.progress.DrainCount == current.progress.DrainCount &&
 		c.belowMinRate(current.progress.Sent-baseline.progress.Sent, baseline, current)
 }
 
-// tooSlowWriting does so for the rest of a frame that the client owes, unless it is the hub that does not read it.
+// tooSlowWriting reports whether the client owed the rest of a frame all the time and sent
+// less than Config.MinRate. It returns false while the hub does not read because of a rate
+// limit.
 func (c *conn) tooSlowWriting(baseline, current progressSample) bool {
 	since, holding := c.sock.HeldSince()
 	return holding && !c.is(flagRateLimited) && since.Before(baseline.at) && c.belowMinRate(current.bytesRead-baseline.bytesRead, baseline, current)
 }
 
+// belowMinRate reports whether n bytes between baseline and current are less than
+// Config.MinRate.
 func (c *conn) belowMinRate(n int64, baseline, current progressSample) bool {
 	return float64(n) < float64(c.hub.config.MinRate)*current.at.Sub(baseline.at).Seconds()
 }
 
-// reclaimUnacked gives up what is kept for the client, whose messages wait for memory, if others wait for
-// just that: while it waits nobody hears what it acknowledges. What is charged to those who wait for
-// nothing helps nobody.
+// reclaimUnacked drops the unacknowledged messages of a client whose own read loop waits for
+// memory, because that loop does not read acknowledgements meanwhile. It does so only if
+// another client waits for room in the budget or in the quota of a sender whose messages these
+// are. Otherwise dropping them helps no client.
 func (c *conn) reclaimUnacked() {
 	if c.hub.bodies.HasQueuedWaiters() || anyWaiting(c.sock.UnackedAccounts) {
 		c.dropUnacked()
 	}
 }
 
-// dropUnacked gives up what is kept for the client, and the memory of REPORTs of which nothing else is needed.
+// dropUnacked drops the unacknowledged messages of the client, and the buffer for REPORT
+// frames if nothing else uses it.
 func (c *conn) dropUnacked() {
 	c.sock.DropUnacked()
 	if s := c.session(); s != nil {
@@ -325,13 +342,13 @@ func (c *conn) dropUnacked() {
 	}
 }
 
-// delaysSender reports whether something queued for the client belongs to a
-// sender that waits for room in its share.
+// delaysSender reports whether messages queued for the client are charged to a sender that
+// waits for room in its quota.
 func (c *conn) delaysSender() bool {
 	return anyWaiting(c.sock.Accounts)
 }
 
-// anyWaiting reports whether one of the accounts waits for room in its share.
+// anyWaiting reports whether one of the accounts waits for room in its quota.
 func anyWaiting(accounts func(to []*body.Account) []*body.Account) bool {
 	var buf [8]*body.Account
 	for _, a := range accounts(buf[:0]) {
