@@ -213,8 +213,8 @@ func TestReadPool_IgnoresUnusable(t *testing.T) {
 	for want, others := range map[string]string{
 		"block 1: it is a TRUSTED CERTIFICATE": "-----BEGIN TRUSTED CERTIFICATE-----\nMA==\n-----END TRUSTED CERTIFICATE-----\n",
 		"block 1: it cannot be read":           "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
-		"1 block of PEM cannot be decoded":     broken,
-		"2 blocks of PEM cannot be decoded":    broken + broken,
+		"1 PEM block cannot be decoded":        broken,
+		"2 PEM blocks cannot be decoded":       broken + broken,
 	} {
 		file := authority.WriteFile()
 		writeFile(t, file, append([]byte(others), ca...))

@@ -1,6 +1,7 @@
-// Package keyfile reads files of keys, certificates and tokens as editors and other programs write
-// them: with a byte order mark, and with text around what is in PEM. What the parts mean is the
-// caller's business. All functions may be called concurrently.
+// Package keyfile reads files with keys, certificates and tokens in the forms that editors and
+// other programs write: with a byte order mark, and with text around PEM blocks. It does not
+// interpret the keys, and it is not on the path of a message. All functions can be called
+// concurrently.
 package keyfile
 
 import (
@@ -12,15 +13,15 @@ import (
 	"os"
 )
 
-// MaxBytes is how many bytes a file of keys or certificates may have: the authorities that a
-// system trusts take a quarter of a megabyte.
+// MaxBytes is the maximum size of a file with keys or certificates, in bytes. For comparison,
+// the trusted authorities of a system take a quarter of a megabyte.
 const MaxBytes = 16 << 20
 
-// errUTF16 says that a file is in an encoding of two bytes for each character.
-var errUTF16 = errors.New("it is text in UTF-16: save it as UTF-8 or ASCII")
+// errUTF16 is returned for a file in UTF-16.
+var errUTF16 = errors.New("encoded as UTF-16, want UTF-8 or ASCII")
 
-// Read returns what is in a file of at most maxBytes, without a byte order mark. Its errors name
-// the file; those of the file system are of type *os.PathError.
+// Read returns the content of a file of at most maxBytes, without a byte order mark. Its
+// errors name the file; errors of the file system are of type *os.PathError.
 func Read(file string, maxBytes int64) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -32,7 +33,7 @@ func Read(file string, maxBytes int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(text)) > maxBytes {
-		return nil, fmt.Errorf("%s: it has more than %d bytes", file, maxBytes)
+		return nil, fmt.Errorf("%s: larger than %d bytes", file, maxBytes)
 	}
 	if text, err = Text(text); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
@@ -40,7 +41,8 @@ func Read(file string, maxBytes int64) ([]byte, error) {
 	return text, nil
 }
 
-// Text is Read for what a file holds. The result shares memory with text.
+// Text returns text without a byte order mark, or an error if text is UTF-16. The result
+// shares memory with text.
 func Text(text []byte) ([]byte, error) {
 	if bytes.HasPrefix(text, []byte{0xff, 0xfe}) || bytes.HasPrefix(text, []byte{0xfe, 0xff}) {
 		return nil, errUTF16
@@ -48,16 +50,16 @@ func Text(text []byte) ([]byte, error) {
 	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
 }
 
-// pemBegin is how each block of PEM begins, on a line of its own.
+// pemBegin is the beginning of the first line of a PEM block.
 var pemBegin = []byte("-----BEGIN ")
 
-// IsPEM reports whether text holds the beginning of a block of PEM.
+// IsPEM reports whether text contains the first line of a PEM block.
 func IsPEM(text []byte) bool {
 	return bytes.HasPrefix(text, pemBegin) || bytes.Contains(text, append([]byte("\n"), pemBegin...))
 }
 
-// Blocks returns the blocks of PEM in text, and how many others begin and cannot be decoded. Text
-// around them is no part of them.
+// Blocks returns the PEM blocks in text, and the number of further blocks that begin but
+// cannot be decoded. It ignores text around the blocks.
 func Blocks(text []byte) (blocks []*pem.Block, broken int) {
 	for line := range bytes.Lines(text) {
 		if bytes.HasPrefix(line, pemBegin) {
@@ -73,10 +75,10 @@ func Blocks(text []byte) (blocks []*pem.Block, broken int) {
 	}
 }
 
-// Undecoded says that so many blocks of PEM cannot be decoded.
+// Undecoded returns an error text about broken PEM blocks that cannot be decoded.
 func Undecoded(broken int) string {
 	if broken == 1 {
-		return "1 block of PEM cannot be decoded"
+		return "1 PEM block cannot be decoded"
 	}
-	return fmt.Sprintf("%d blocks of PEM cannot be decoded", broken)
+	return fmt.Sprintf("%d PEM blocks cannot be decoded", broken)
 }

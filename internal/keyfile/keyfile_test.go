@@ -21,7 +21,7 @@ func TestRead(t *testing.T) {
 		{"\xff\xfem\x00", "", "UTF-16"},
 		{"\xfe\xff\x00m", "", "UTF-16"},
 		{strings.Repeat("x", 10), strings.Repeat("x", 10), ""},
-		{strings.Repeat("x", 11), "", "more than 10 bytes"},
+		{strings.Repeat("x", 11), "", "larger than 10 bytes"},
 	} {
 		file := filepath.Join(t.TempDir(), "file")
 		if err := os.WriteFile(file, []byte(test.in), 0o600); err != nil {

@@ -1,7 +1,7 @@
-// Package limitlog decides which of the errors that repeat are worth a log line, so that a
-// failure that lasts for hours neither goes unseen nor fills the log.
+// Package limitlog decides which repeated errors are logged, such that a failure that lasts
+// for hours is visible but does not fill the log.
 //
-// It does not log by itself, and it is not on the path of a message.
+// It writes no log lines itself and is not on the path of a message.
 package limitlog
 
 import (
@@ -12,33 +12,34 @@ import (
 )
 
 const (
-	// minInterval and maxInterval bound the time between two lines about the same error. It
-	// doubles with each of them.
+	// minInterval and maxInterval bound the time between two lines about the same error. The
+	// interval doubles with each line.
 	minInterval = 10 * time.Second
 	maxInterval = 10 * time.Minute
 
-	// maxErrors is how many different errors are told apart; the rest count as one. It bounds
-	// the memory, and the lines about errors whose text is different each time.
+	// maxErrors is the maximum number of errors that a Limiter distinguishes. All further errors
+	// count as one. This bounds the memory, and the number of lines about errors with a different
+	// text each time.
 	maxErrors = 8
 )
 
-// Limiter limits log lines. An error that is new is logged at once, and the same one again at
-// intervals that grow from 10 s to 10 minutes. The zero value is ready for use. All methods may be
-// called concurrently.
+// Limiter limits the rate of log lines about errors. It allows a new error at once, and the
+// same error again at intervals that grow from 10 s to 10 minutes. The zero value is ready for
+// use. All methods can be called concurrently.
 type Limiter struct {
 	mu     sync.Mutex
 	errors map[string]*entry // by text
 }
 
-// entry is one error that happens again and again.
+// entry is the state of one repeated error.
 type entry struct {
 	interval time.Duration // from the last line to the next
 	next     time.Time     // when the next line is due
-	skipped  int           // since the last line
+	skipped  int           // lines skipped since the last line
 }
 
-// Allow reports whether an error with this text is to be logged now, and how often the same
-// error was left out since it was logged last.
+// Allow reports whether an error with this text is to be logged now, and how many lines about
+// the same error were skipped since its last line.
 func (l *Limiter) Allow(text string) (skipped int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,8 +55,8 @@ func (l *Limiter) Allow(text string) (skipped int, ok bool) {
 	return skipped, true
 }
 
-// Text returns the text of err for Allow: of an error of the network without the addresses,
-// for the client's port is another one on each connection.
+// Text returns the text of err for Allow. The text of a network error omits the addresses
+// because the client's port differs on each connection.
 func Text(err error) string {
 	if network, ok := errors.AsType[*net.OpError](err); ok {
 		return network.Op + ": " + network.Err.Error()
@@ -63,11 +64,11 @@ func Text(err error) string {
 	return err.Error()
 }
 
-// lookup returns what is known of an error.
+// lookup returns the entry of an error and creates it if necessary. It is called with mu held.
 func (l *Limiter) lookup(text string) *entry {
 	r := l.errors[text]
 	if r == nil && len(l.errors) >= maxErrors {
-		text = "" // stands for the rest
+		text = "" // the entry of all further errors
 		r = l.errors[text]
 	}
 	if r == nil {
@@ -80,7 +81,7 @@ func (l *Limiter) lookup(text string) *entry {
 	return r
 }
 
-// Reset forgets all errors: the next one is new.
+// Reset deletes all entries: each error is new again.
 func (l *Limiter) Reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

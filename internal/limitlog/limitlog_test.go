@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestLimiter_SameErrorAtGrowingIntervals lets the same thing fail each second for a day.
+// TestLimiter_SameErrorAtGrowingIntervals repeats one error each second for a day.
 func TestLimiter_SameErrorAtGrowingIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Limiter
@@ -38,12 +38,13 @@ func TestLimiter_SameErrorAtGrowingIntervals(t *testing.T) {
 			t.Errorf("%d lines in a day, want at most %d", lines, maxLines)
 		}
 		if accounted > failures || accounted < failures-int(maxInterval/time.Second) {
-			t.Errorf("%d failures are told of, there were %d", accounted, failures)
+			t.Errorf("the lines account for %d failures, want %d", accounted, failures)
 		}
 	})
 }
 
-// TestLimiter_NewErrorLoggedAtOnce and no more lines for errors that take turns.
+// TestLimiter_NewErrorLoggedAtOnce also checks that two alternating errors get no additional
+// lines.
 func TestLimiter_NewErrorLoggedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Limiter
@@ -53,17 +54,18 @@ func TestLimiter_NewErrorLoggedAtOnce(t *testing.T) {
 			if _, ok := l.Allow(text); ok {
 				lines[text]++
 			} else if i < 2 {
-				t.Errorf("error %d is new, and is not logged", i)
+				t.Errorf("new error %d is not logged", i)
 			}
 			time.Sleep(minInterval / 200)
 		}
 		if lines["0"] != 1 || lines["1"] != 1 {
-			t.Errorf("lines of errors that take turns: %v, want one of each", lines)
+			t.Errorf("lines of alternating errors: %v, want one of each", lines)
 		}
 	})
 }
 
-// TestLimiter_DistinctErrorsAreBounded fill neither the log nor the memory.
+// TestLimiter_DistinctErrorsAreBounded checks that distinct errors fill neither the log nor
+// the memory.
 func TestLimiter_DistinctErrorsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Limiter

@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// monotonic is wanted by systemd alone, which runs on Linux alone.
+// monotonic is not supported: only systemd needs it, and systemd runs only on Linux.
 func monotonic() (time.Duration, error) { return 0, errors.ErrUnsupported }

@@ -1,11 +1,10 @@
-// Package notify tells the service manager that has started this process how it
-// fares: that it is ready, reloads, ends, and is alive. The protocol is that of
-// systemd (sd_notify(3)): one datagram for each state, to the socket that the
-// environment names.
+// Package notify tells the service manager that has started this process about the state of
+// the process: ready, reloading, stopping, and alive. It implements the protocol of systemd
+// (sd_notify(3)): one datagram per state, to the socket that the environment names.
 //
-// It knows nothing of hubs, and stands beside the way of a message. The library that there
-// is for this, go-systemd, would be a module more for a page of code, and does not say when a
-// reload began, which systemd wants to know.
+// It knows nothing about hubs and is not on the path of a message. The existing library,
+// go-systemd, would add a module to replace one page of code, and does not send the time at
+// which a reload began, which systemd requires.
 package notify
 
 import (
@@ -18,25 +17,25 @@ import (
 	"time"
 )
 
-// writeTimeout is how long a manager may take to have room for a datagram. It is there
-// for a whole machine, so that it may be busy; and nobody's end is to wait for it.
+// writeTimeout is how long the write of a datagram can block. The manager serves the whole
+// machine and can be busy, but the shutdown of the process must not wait for it longer.
 const writeTimeout = time.Second
 
-// Manager is a service manager. Nil is none, to which everything can be told. All
-// methods may be called concurrently.
+// Manager is a service manager. A nil Manager is valid: its methods do nothing. All methods
+// can be called concurrently.
 type Manager struct {
 	socket   net.UnixAddr
 	watchdog time.Duration
 }
 
-// FromEnvironment returns the service manager that NOTIFY_SOCKET names, nil when it
-// names none, or an error when what it names is no socket that this package can reach.
+// FromEnvironment returns the service manager that NOTIFY_SOCKET names. It returns nil if
+// NOTIFY_SOCKET is empty, and an error if its value is not the address of a supported socket.
 func FromEnvironment() (*Manager, error) {
 	name := os.Getenv("NOTIFY_SOCKET")
 	switch {
 	case name == "":
 		return nil, nil
-	case name[0] != '/' && name[0] != '@': // a socket of the kernel's own namespace begins with @
+	case name[0] != '/' && name[0] != '@': // an abstract socket begins with @
 		return nil, fmt.Errorf("notify: NOTIFY_SOCKET=%s is neither a path nor an abstract socket", name)
 	}
 	watchdog, err := watchdogFromEnvironment()
@@ -46,11 +45,11 @@ func FromEnvironment() (*Manager, error) {
 	return &Manager{net.UnixAddr{Name: name, Net: "unixgram"}, watchdog}, nil
 }
 
-// watchdogFromEnvironment returns after what time without a ping the manager takes
-// this process for dead, and 0 when it does not ask for pings.
+// watchdogFromEnvironment returns the time without a ping after which the manager considers
+// this process dead, or 0 if the manager does not request pings.
 func watchdogFromEnvironment() (time.Duration, error) {
 	if pid := os.Getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
-		return 0, nil // another process is meant, which has left us its environment
+		return 0, nil // the variables are meant for another process and were inherited
 	}
 	text := os.Getenv("WATCHDOG_USEC")
 	if text == "" {
@@ -58,15 +57,16 @@ func watchdogFromEnvironment() (time.Duration, error) {
 	}
 	us, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || us <= 0 || us > int64(time.Duration(1<<63-1)/time.Microsecond) {
-		return 0, fmt.Errorf("notify: WATCHDOG_USEC=%s is no number of microseconds", text)
+		return 0, fmt.Errorf("notify: WATCHDOG_USEC=%s is not a number of microseconds", text)
 	}
 	return time.Duration(us) * time.Microsecond, nil
 }
 
-// Ready says that the process does its work, for the first time or after Reloading.
+// Ready tells the manager that the process is ready, for the first time or after Reloading.
 func (m *Manager) Ready(status string) error { return m.send("READY=1", "STATUS="+status) }
 
-// Reloading says that the process reads its configuration again. Ready must follow.
+// Reloading tells the manager that the process reloads its configuration. The caller must call
+// Ready afterwards.
 func (m *Manager) Reloading() error {
 	if m == nil {
 		return nil
@@ -78,17 +78,17 @@ func (m *Manager) Reloading() error {
 	return m.send("RELOADING=1", "MONOTONIC_USEC="+microseconds(now))
 }
 
-// Stopping says that the process winds up, and how long that may take: so long the
-// manager must not kill it, whatever its own settings say.
+// Stopping tells the manager that the process shuts down, and how long that can take. The
+// manager does not kill the process before that time, whatever its own settings are.
 func (m *Manager) Stopping(timeout time.Duration) error {
 	return m.send("STOPPING=1", "EXTEND_TIMEOUT_USEC="+microseconds(timeout))
 }
 
-// RunWatchdog pings the manager, twice in the time that it gives, as long as alive returns nil.
-// After an error there is no ping, but the next question; a process that hangs in alive says
-// nothing more, and is started anew. A ping that cannot be sent is not the last: the
-// manager may be starting anew itself. Watch returns when ctx ends, or at once if nobody
-// asks for pings.
+// RunWatchdog pings the manager twice per watchdog interval while alive returns nil. If alive
+// returns an error, RunWatchdog skips the ping and calls alive again at the next tick. If
+// alive blocks, the pings stop and the manager restarts the process. RunWatchdog ignores a
+// ping that cannot be sent because the manager itself can be restarting. RunWatchdog returns
+// when ctx ends, or at once if the manager does not request pings.
 func (m *Manager) RunWatchdog(ctx context.Context, alive func() error) {
 	if m == nil || m.watchdog == 0 {
 		return
@@ -107,7 +107,7 @@ func (m *Manager) RunWatchdog(ctx context.Context, alive func() error) {
 	}
 }
 
-// send sends one datagram.
+// send sends lines as one datagram.
 func (m *Manager) send(lines ...string) error {
 	if m == nil {
 		return nil

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// listen returns a manager's end of the socket of a name, and sets the environment for it.
+// listen returns the manager's end of a socket with this name and sets NOTIFY_SOCKET to the
+// name.
 func listen(t *testing.T, name string) *net.UnixConn {
 	t.Helper()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -63,13 +64,14 @@ func TestManager_ReadyAndStopping(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := receive(t, conn); got != tt.want {
-				t.Errorf("%s: told %q, want %q", name, got, tt.want)
+				t.Errorf("%s: sent %q, want %q", name, got, tt.want)
 			}
 		}
 	}
 }
 
-// TestManager_ReloadingSendsMonotonicTime is what notify-reload compares with the time of its signal.
+// TestManager_ReloadingSendsMonotonicTime checks the time that systemd compares with the time
+// of its reload signal (Type=notify-reload).
 func TestManager_ReloadingSendsMonotonicTime(t *testing.T) {
 	conn := listen(t, filepath.Join(t.TempDir(), "notify"))
 	before, err := monotonic()
@@ -105,24 +107,24 @@ func TestRunWatchdog_PingsWhileAlive(t *testing.T) {
 	const pings = 3
 	for range pings {
 		if got := receive(t, conn); got != "WATCHDOG=1" {
-			t.Errorf("told %q", got)
+			t.Errorf("sent %q, want WATCHDOG=1", got)
 		}
 	}
 	cancel()
 	<-done
 	if calls < 2*pings-1 {
-		t.Errorf("%d questions for %d pings", calls, pings)
+		t.Errorf("alive was called %d times for %d pings", calls, pings)
 	}
 }
 
 func TestRunWatchdog_NoPingsWithoutWatchdog(t *testing.T) {
 	listen(t, filepath.Join(t.TempDir(), "notify"))
-	for _, pid := range []string{"", "1"} { // none asked for, or of another process
+	for _, pid := range []string{"", "1"} { // no pings requested; pings requested from another process
 		t.Setenv("WATCHDOG_PID", pid)
 		if pid != "" {
 			t.Setenv("WATCHDOG_USEC", "1000")
 		}
-		fromEnvironment(t).RunWatchdog(t.Context(), func() error { t.Error("asked"); return nil })
+		fromEnvironment(t).RunWatchdog(t.Context(), func() error { t.Error("alive was called"); return nil })
 	}
 }
 
@@ -141,7 +143,7 @@ func TestManager_SocketClosed(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "2000")
 	m := fromEnvironment(t)
 	if err := m.Ready(""); err == nil {
-		t.Error("told to nobody without an error")
+		t.Error("Ready on a closed socket returned no error")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := 0
@@ -152,7 +154,7 @@ func TestManager_SocketClosed(t *testing.T) {
 		return nil
 	})
 	if calls != 3 {
-		t.Errorf("given up after %d pings", calls)
+		t.Errorf("stopped after %d pings, want 3", calls)
 	}
 }
 

@@ -1,8 +1,10 @@
-// Package proxyheader reads the header of the PROXY protocol, versions 1 and 2, which a load balancer sends before the
-// bytes of a client to say who that is (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt).
+// Package proxyheader reads the header of the PROXY protocol, versions 1 and 2. A load
+// balancer sends this header before the bytes of a client, to name the client's address
+// (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt).
 //
-// It takes exactly the header from a connection, so that whoever reads on has every byte behind it, and nothing is
-// kept for the life of the connection. Whom to believe is not its business. What a header says is parsed by go-proxyproto.
+// It reads exactly the header from a connection: all bytes after the header stay unread, and
+// the package keeps no state for the life of the connection. The caller decides which
+// connections to trust. The package go-proxyproto parses the content of a header.
 package proxyheader
 
 import (
@@ -18,19 +20,28 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// ErrNone says that what comes is no header of the PROXY protocol.
-var ErrNone = errors.New("no header of the PROXY protocol")
+// ErrNone is returned if the data does not begin with a PROXY header.
+var ErrNone = errors.New("not a PROXY header")
 
 const (
-	prefixV1     = "PROXY "                                 // of version 1, a line
-	prefixV2     = "\r\n\r\n\x00\r\nQUIT\n"                 // of version 2
-	fixedLenV2   = len(prefixV2) + 4                        // its bytes that are always there; the last two say how many follow
-	minLenV1     = len("PROXY UNKNOWN\r\n")                 // bytes of version 1
-	maxLenV1     = 107                                      // likewise
-	minHeaderLen = min(minLenV1, fixedLenV2, len(prefixV2)) // bytes that each header has
+	// The header of version 1 is a line of text, that of version 2 is binary.
+	prefixV1 = "PROXY "
+	prefixV2 = "\r\n\r\n\x00\r\nQUIT\n"
+
+	// fixedLenV2 is the length of the fixed part of a version 2 header, in bytes. The last two
+	// bytes of that part are the length of the rest.
+	fixedLenV2 = len(prefixV2) + 4
+
+	// minLenV1 and maxLenV1 bound the length of a version 1 header in bytes, with \r\n.
+	minLenV1 = len("PROXY UNKNOWN\r\n")
+	maxLenV1 = 107
+
+	// minHeaderLen is the minimum length of a header of any version, in bytes.
+	minHeaderLen = min(minLenV1, fixedLenV2, len(prefixV2))
 )
 
-// HasPrefix reports whether bytes are how a header begins, or the first four of that at least.
+// HasPrefix reports whether b begins like a PROXY header. At least the first four bytes must
+// be present.
 func HasPrefix(b []byte) bool {
 	if len(b) < 4 {
 		return false
@@ -44,10 +55,11 @@ func HasPrefix(b []byte) bool {
 	return false
 }
 
-// Read reads one header from a connection, and nothing behind it. It returns the address of the client, which is not valid
-// when the header names none: then the connection is of its sender's own making, such as a check of health, and its own
-// address counts. Its error is io.EOF when there was no byte at all, and wraps ErrNone when there is something else. Read waits for the
-// whole header: its caller sets a deadline.
+// Read reads one header from r, and no byte after it. It returns the address of the client.
+// The address is not valid if the header names none: the load balancer has then opened the
+// connection itself, for a health check for example, and the remote address of the connection
+// counts. Read returns io.EOF if there is no byte, and an error that wraps ErrNone if the data
+// is not a header. Read blocks until the whole header has arrived. The caller sets a deadline.
 func Read(r io.Reader) (client netip.AddrPort, err error) {
 	header, err := readHeader(r)
 	if err != nil {
@@ -55,7 +67,7 @@ func Read(r io.Reader) (client netip.AddrPort, err error) {
 	}
 	parsed, err := proxyproto.Read(bufio.NewReaderSize(bytes.NewReader(header), len(header)))
 	if err != nil {
-		return client, fmt.Errorf("bad header of the PROXY protocol: %w", err)
+		return client, fmt.Errorf("malformed PROXY header: %w", err)
 	}
 	source, ok := parsed.SourceAddr.(*net.TCPAddr)
 	if !ok || parsed.Command.IsLocal() {
@@ -65,13 +77,15 @@ func Read(r io.Reader) (client netip.AddrPort, err error) {
 	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), nil
 }
 
-// readHeader returns the bytes of a header.
+// readHeader returns the bytes of one header.
 func readHeader(r io.Reader) ([]byte, error) {
 	header := make([]byte, minHeaderLen, maxLenV1)
 	if _, err := io.ReadFull(r, header[:1]); err != nil {
 		return nil, err
 	}
-	if header[0] != prefixV1[0] && header[0] != prefixV2[0] { // a client that waits for an answer sends no more
+	// The first byte is checked alone because a v1 client that waits for a reply sends fewer than
+	// minHeaderLen bytes.
+	if header[0] != prefixV1[0] && header[0] != prefixV2[0] {
 		return nil, ErrNone
 	}
 	if _, err := io.ReadFull(r, header[1:]); err != nil {
@@ -86,13 +100,13 @@ func readHeader(r io.Reader) ([]byte, error) {
 	return nil, ErrNone
 }
 
-// readV1 takes what is left of a header of version 1. Its length is not known before its end, so that is looked for
-// byte by byte.
+// readV1 reads the rest of a version 1 header. The length of the header is unknown until its
+// end, and readV1 must not read more. It therefore reads byte by byte.
 func readV1(r io.Reader, header []byte) ([]byte, error) {
 	for header[len(header)-1] != '\n' {
 		n := len(header)
 		if n == maxLenV1 {
-			return nil, fmt.Errorf("header of the PROXY protocol with more than %d bytes", maxLenV1)
+			return nil, fmt.Errorf("PROXY header exceeds %d bytes", maxLenV1)
 		}
 		header = header[:n+1]
 		if _, err := io.ReadFull(r, header[n:]); err != nil {
@@ -102,7 +116,7 @@ func readV1(r io.Reader, header []byte) ([]byte, error) {
 	return header, nil
 }
 
-// readV2 takes what is left of a header of version 2.
+// readV2 reads the rest of a version 2 header.
 func readV2(r io.Reader, header []byte) ([]byte, error) {
 	n := len(header)
 	header = header[:fixedLenV2]
@@ -111,7 +125,7 @@ func readV2(r io.Reader, header []byte) ([]byte, error) {
 	}
 	length := binary.BigEndian.Uint16(header[fixedLenV2-2:])
 	if length > proxyproto.MaxV2HeaderSize {
-		return nil, fmt.Errorf("header of the PROXY protocol with %d bytes, %d are allowed", length, proxyproto.MaxV2HeaderSize)
+		return nil, fmt.Errorf("PROXY header of %d bytes exceeds the limit of %d", length, proxyproto.MaxV2HeaderSize)
 	}
 	header = append(header, make([]byte, length)...)
 	if _, err := io.ReadFull(r, header[fixedLenV2:]); err != nil {
@@ -120,7 +134,8 @@ func readV2(r io.Reader, header []byte) ([]byte, error) {
 	return header, nil
 }
 
-// unexpectedEOF returns the error of a header that is not whole.
+// unexpectedEOF returns err, or io.ErrUnexpectedEOF in place of io.EOF, for an incomplete
+// header.
 func unexpectedEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

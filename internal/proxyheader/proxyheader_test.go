@@ -13,35 +13,43 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// headerV2 returns a header of version 2 with this command, family and payload.
+// headerV2 returns a version 2 header with this command, family and payload.
 func headerV2(command, family byte, payload ...byte) string {
 	b := append([]byte(prefixV2), command, family)
 	return string(append(binary.BigEndian.AppendUint16(b, uint16(len(payload))), payload...))
 }
 
 var (
-	addrsV4 = []byte{198, 51, 100, 7, 192, 0, 2, 1, 0x9c, 0x40, 0x27, 0x0f} // 198.51.100.7:40000 to 192.0.2.1:9999
+	// From 198.51.100.7:40000 to 192.0.2.1:9999.
+	addrsV4 = []byte{198, 51, 100, 7, 192, 0, 2, 1, 0x9c, 0x40, 0x27, 0x0f}
+	// From [2001:db8::7]:40000 to [2001:db8::1]:9999.
 	addrsV6 = append(append(netip.MustParseAddr("2001:db8::7").AsSlice(), netip.MustParseAddr("2001:db8::1").AsSlice()...), 0x9c, 0x40, 0x27, 0x0f)
 )
 
-// validHeaders are good ones, with the client that each names; "" is none.
+// validHeaders maps valid headers to the client address that each of them names; "" means
+// none.
 var validHeaders = map[string]string{
 	"PROXY TCP4 198.51.100.7 192.0.2.1 40000 9999\r\n":  "198.51.100.7:40000",
 	"PROXY TCP6 2001:db8::7 2001:db8::1 40000 9999\r\n": "[2001:db8::7]:40000",
-	"PROXY UNKNOWN\r\n":                                                 "",
-	"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n":                     "",
-	headerV2(0x21, 0x11, addrsV4...):                                    "198.51.100.7:40000",
-	headerV2(0x21, 0x21, addrsV6...):                                    "[2001:db8::7]:40000",
-	headerV2(0x21, 0x11, append(addrsV4[:12:12], 4, 0, 2, 'h', 'i')...): "198.51.100.7:40000", // with what else is known
-	headerV2(0x20, 0x00):                                                "",                   // a check of health
-	headerV2(0x20, 0x11, addrsV4...):                                    "",                   // likewise
-	headerV2(0x21, 0x31, make([]byte, 216)...):                          "",                   // of a Unix socket
-	headerV2(0x21, 0x21, append(append(make([]byte, 10), 255, 255, 198, 51, 100, 7), addrsV6[16:]...)...): "198.51.100.7:40000", // IPv4 within IPv6
+	"PROXY UNKNOWN\r\n":                             "",
+	"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n": "",
+	headerV2(0x21, 0x11, addrsV4...):                "198.51.100.7:40000",
+	headerV2(0x21, 0x21, addrsV6...):                "[2001:db8::7]:40000",
+	// With a TLV.
+	headerV2(0x21, 0x11, append(addrsV4[:12:12], 4, 0, 2, 'h', 'i')...): "198.51.100.7:40000",
+	// Health checks.
+	headerV2(0x20, 0x00):             "",
+	headerV2(0x20, 0x11, addrsV4...): "",
+	// Of a Unix socket.
+	headerV2(0x21, 0x31, make([]byte, 216)...): "",
+	// With an IPv4-mapped IPv6 address.
+	headerV2(0x21, 0x21, append(append(make([]byte, 10), 255, 255, 198, 51, 100, 7), addrsV6[16:]...)...): "198.51.100.7:40000",
 }
 
-// TestRead_ConsumesHeaderOnly reads good headers, whole and byte by byte, before a stream of which no byte may be lost.
+// TestRead_ConsumesHeaderOnly reads valid headers, whole and byte by byte, from a stream that
+// continues with data. Read must leave all of that data unread.
 func TestRead_ConsumesHeaderOnly(t *testing.T) {
-	const payload = "what the client says, PROXY and more"
+	const payload = "data of the client, PROXY and more"
 	for header, want := range validHeaders {
 		for name, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader} {
 			r := wrap(strings.NewReader(header + payload))
@@ -54,7 +62,7 @@ func TestRead_ConsumesHeaderOnly(t *testing.T) {
 			}
 		}
 		if !HasPrefix([]byte(header)) || !HasPrefix([]byte(header)[:4]) {
-			t.Errorf("%q does not begin like a header", header)
+			t.Errorf("HasPrefix(%q) is false", header)
 		}
 		for n := range len(header) {
 			_, err := Read(strings.NewReader(header[:n]))
@@ -67,7 +75,7 @@ func TestRead_ConsumesHeaderOnly(t *testing.T) {
 
 func TestRead_InvalidHeaders(t *testing.T) {
 	for text, isNone := range map[string]bool{
-		"\x00\x00\x00\x01\x01":                              true, // a client that asks for its id, and waits
+		"\x00\x00\x00\x01\x01":                              true, // v1 identity request
 		"GET / HTTP/1.1\r\n\r\n":                            true,
 		"POST / HTTP/1.1\r\n\r\n":                           true,
 		"\x16\x03\x01\x02\x00\x01":                          true,
@@ -77,18 +85,19 @@ func TestRead_InvalidHeaders(t *testing.T) {
 		"PROXY TCP4 2001:db8::7 2001:db8::1 40000 9999\r\n": false,
 		"PROXY TCP4 198.51.100.7 192.0.2.1 40000 9999\n":    false,
 		"PROXY " + strings.Repeat("x", 200):                 false,
-		headerV2(0x31, 0x11, addrsV4...):                    false, // of another version
+		headerV2(0x31, 0x11, addrsV4...):                    false, // unsupported version
 		headerV2(0x21, 0x11, addrsV4[:11]...):               false,
 		headerV2(0x21, 0x11, make([]byte, 5000)...):         false,
 		headerV2(0x21, 0x13, addrsV4...):                    false,
 	} {
 		if _, err := Read(strings.NewReader(text)); err == nil || errors.Is(err, ErrNone) != isNone {
-			t.Errorf("%q: %v, no header at all should be %t", text, err, isNone)
+			t.Errorf("%q: %v, want errors.Is(err, ErrNone) = %t", text, err, isNone)
 		}
 	}
 }
 
-// FuzzRead holds Read to what go-proxyproto makes of the whole stream, and looks that no byte behind a header is taken.
+// FuzzRead checks that Read returns the same result for the consumed bytes alone, that no
+// prefix of them is a valid header, and that Read consumes at most one header.
 func FuzzRead(f *testing.F) {
 	for header := range validHeaders {
 		f.Add([]byte(header + "behind"))
@@ -107,7 +116,7 @@ func FuzzRead(f *testing.F) {
 		}
 		for n := range len(consumed) {
 			if _, err := Read(bytes.NewReader(consumed[:n])); err == nil {
-				t.Fatalf("%q is taken for a header, although it ends before %q", consumed[:n], consumed[n:])
+				t.Fatalf("%q is accepted as a header without its end %q", consumed[:n], consumed[n:])
 			}
 		}
 		if !HasPrefix(consumed) || len(consumed) > fixedLenV2+int(proxyproto.MaxV2HeaderSize) {

@@ -1,9 +1,8 @@
-// Package roster knows who is connected: which member stands behind an id, and
-// all ids in ascending order. It does not know what a member is, and it does not
-// own one: who joins and leaves is the hub's decision.
+// Package roster maps client ids to members and keeps all ids in ascending order. It does not
+// know what a member is and does not own members: the hub decides when a member joins or
+// leaves.
 //
-// On the way of a message it is asked once per run of messages to the same
-// receivers.
+// On the path of a message the hub calls Find once per batch, with the ids of the receivers.
 package roster
 
 import (
@@ -11,18 +10,18 @@ import (
 	"sync"
 )
 
-// Roster is a set of members by id. The zero value is an empty one. All methods
-// may be called concurrently.
+// Roster is a set of members by id. The zero value is empty. All methods can be called
+// concurrently.
 type Roster[M comparable] struct {
 	mu      sync.RWMutex
 	members map[uint64]M
 	ids     []uint64 // ascending
-	shared  bool     // IDs handed out ids: what is in it must not change any more
-	peak    int
+	shared  bool     // IDs has returned ids; its elements must not change
+	peak    int      // maximum of len(ids)
 }
 
-// Join adds a member. An id that is already there gets the new member; the one that it had
-// is returned, or the zero M.
+// Join adds a member. If id is in the roster already, Join replaces its member and returns the
+// previous one. Otherwise it returns the zero M.
 func (r *Roster[M]) Join(id uint64, member M) (prev M) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,7 +37,7 @@ func (r *Roster[M]) Join(id uint64, member M) (prev M) {
 	return prev
 }
 
-// Leave removes the member with this id if it is this one, and reports whether it was.
+// Leave removes id if its member is member, and reports whether it did.
 func (r *Roster[M]) Leave(id uint64, member M) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -52,9 +51,8 @@ func (r *Roster[M]) Leave(id uint64, member M) bool {
 	return true
 }
 
-// Find writes the member behind each of ids to the same place in found, and the
-// zero M where there is none. found must be at least as long as ids. One call is
-// one moment: nobody joins or leaves between two ids.
+// Find stores the member of ids[i] in found[i], or the zero M if there is none. found must be
+// at least as long as ids. Find is atomic: no member joins or leaves during the call.
 func (r *Roster[M]) Find(ids []uint64, found []M) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -63,8 +61,8 @@ func (r *Roster[M]) Find(ids []uint64, found []M) {
 	}
 }
 
-// IDs returns all ids in ascending order. The slice never changes, whatever
-// happens afterwards, and must not be changed.
+// IDs returns all ids in ascending order. The roster never changes the slice afterwards, and
+// the caller must not change it.
 func (r *Roster[M]) IDs() []uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -72,15 +70,15 @@ func (r *Roster[M]) IDs() []uint64 {
 	return slices.Clip(r.ids)
 }
 
-// Size returns how many members there are, and the most that ever were.
+// Size returns the number of members and its maximum so far.
 func (r *Roster[M]) Size() (current, peak int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.ids), r.peak
 }
 
-// insert puts id in its place. A hub counts its ids up, so that is nearly always
-// the end, where an append changes nothing of a slice that was handed out.
+// insert inserts id into r.ids. A hub assigns ascending ids, and an append at the end does not
+// change the elements of a shared slice. It is called with mu held.
 func (r *Roster[M]) insert(id uint64) {
 	if n := len(r.ids); n == 0 || r.ids[n-1] < id {
 		r.ids = append(r.ids, id)
@@ -91,7 +89,7 @@ func (r *Roster[M]) insert(id uint64) {
 	r.ids = slices.Insert(r.ids, i, id)
 }
 
-// unshare makes sure that nobody else reads r.ids.
+// unshare makes r.ids a slice that no caller of IDs holds. It is called with mu held.
 func (r *Roster[M]) unshare() {
 	if r.shared {
 		r.ids = slices.Clone(r.ids)

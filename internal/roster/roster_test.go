@@ -17,11 +17,11 @@ func TestRoster_ZeroValueIsEmpty(t *testing.T) {
 		t.Errorf("IDs: %v", ids)
 	}
 	if r.Leave(1, "one") {
-		t.Error("somebody left who never joined")
+		t.Error("Leave returned true for an id that never joined")
 	}
 	found := []string{"left over"}
 	if r.Find([]uint64{1}, found); found[0] != "" {
-		t.Errorf("found %q in nobody's place", found[0])
+		t.Errorf("Find of an unknown id returned %q, want the zero value", found[0])
 	}
 	if now, peak := r.Size(); now != 0 || peak != 0 {
 		t.Errorf("Size: %d, %d", now, peak)
@@ -54,11 +54,11 @@ func TestRoster_JoinTwiceReplacesMember(t *testing.T) {
 	}
 }
 
-// sharedIDs is a slice that IDs handed out, with what was in it then.
+// sharedIDs is a slice that IDs has returned, and a copy of its elements at that time.
 type sharedIDs struct{ slice, want []uint64 }
 
-// TestRoster_MatchesModel compares a roster with a map after every step, and sees to it
-// that no slice that was handed out ever changes.
+// TestRoster_MatchesModel compares a roster with a map after every step, and checks that no
+// slice that IDs has returned ever changes.
 func TestRoster_MatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var r Roster[int]
@@ -72,7 +72,7 @@ func TestRoster_MatchesModel(t *testing.T) {
 				model[id] = joins
 				r.Join(id, joins)
 			},
-			"join behind": func(t *rapid.T) { // as a hub does
+			"join behind": func(t *rapid.T) { // with an ascending id, as a hub does
 				joins++
 				id := uint64(1000 + joins)
 				model[id] = joins
@@ -89,7 +89,7 @@ func TestRoster_MatchesModel(t *testing.T) {
 			"lend": func(t *rapid.T) {
 				ids := r.IDs()
 				if cap(ids) != len(ids) {
-					t.Fatalf("%d ids with room for %d: an append would write where others read", len(ids), cap(ids))
+					t.Fatalf("%d ids with capacity %d: an append would write to a shared slice", len(ids), cap(ids))
 				}
 				handedOut = append(handedOut, sharedIDs{ids, slices.Clone(ids)})
 			},
@@ -98,7 +98,7 @@ func TestRoster_MatchesModel(t *testing.T) {
 				checkRoster(t, &r, model, peak)
 				for _, l := range handedOut {
 					if !slices.Equal(l.slice, l.want) {
-						t.Fatalf("a slice that was handed out as %v is now %v", l.want, l.slice)
+						t.Fatalf("a slice that IDs returned as %v is now %v", l.want, l.slice)
 					}
 				}
 			},
@@ -116,17 +116,17 @@ func checkRoster(t *rapid.T, r *Roster[int], model map[uint64]int, peak int) {
 	r.Find(query, found)
 	for i, id := range query {
 		if found[i] != model[id] {
-			t.Fatalf("behind %d is %d, want %d", id, found[i], model[id])
+			t.Fatalf("the member of %d is %d, want %d", id, found[i], model[id])
 		}
 	}
-	// Compared without IDs, which would mark the slice as lent at every step.
+	// r.ids is compared directly because IDs would mark the slice as shared at every step.
 	if !slices.Equal(r.ids, ids) {
 		t.Fatalf("ids %v, want %v", r.ids, ids)
 	}
 }
 
-// TestRoster_ConcurrentUse has everybody join and leave, look and ask at once. What they
-// see must be ascending, and a pair that joins in one order is seen in it.
+// TestRoster_ConcurrentUse calls all methods from several goroutines. Each goroutine must see
+// ascending ids that include its own id while it has joined.
 func TestRoster_ConcurrentUse(t *testing.T) {
 	const members, rounds = 8, 300
 	var r Roster[uint64]
@@ -135,11 +135,11 @@ func TestRoster_ConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(i, 1))
 			for range rounds {
-				id := 1 + i + members*random.Uint64N(4) // nobody else's
+				id := 1 + i + members*random.Uint64N(4) // each goroutine has its own ids
 				r.Join(id, id)
 				checkIDs(t, &r, id)
 				if !r.Leave(id, id) {
-					t.Errorf("%d was not there to leave", id)
+					t.Errorf("Leave(%d) returned false", id)
 				}
 			}
 		})
@@ -159,7 +159,7 @@ func checkIDs(t *testing.T, r *Roster[uint64], self uint64) {
 	r.Find(ids, found)
 	for i, id := range ids {
 		if found[i] != id && found[i] != 0 || id == self && found[i] == 0 {
-			t.Errorf("behind %d is %d", id, found[i])
+			t.Errorf("the member of %d is %d", id, found[i])
 		}
 	}
 }

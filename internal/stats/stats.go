@@ -1,6 +1,6 @@
-// Package stats holds what the reports are made of: latency histograms and the
-// table that a program prints at its end. It watches from the side: nothing on
-// the way of a message waits for it, and it knows nothing of hubs or clients.
+// Package stats holds latency histograms and the table that a program prints at its end. It is
+// not on the path of a message: no message waits for it. It knows nothing about hubs or
+// clients.
 package stats
 
 import (
@@ -12,11 +12,10 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// The range that a Latency tells apart, and with how many significant digits.
-// Two digits are an error of at most 1 % and keep a histogram below 40 KiB, so
-// that every receiver of a simulation can have its own. The histogram counts in
-// steps of about finest up to some hundred of them: a finest of 1 µs would be an
-// error of a half at the shortest.
+// Range and resolution of a Latency. Two significant digits give an error of at most 1 % and a
+// histogram below 40 KiB, small enough for one histogram per receiver of a simulation. The
+// histogram counts in steps of about resolution, up to some hundreds of them. A resolution of
+// 1 µs would give an error of 50 % at minLatency.
 const (
 	minLatency        = time.Microsecond
 	resolution        = minLatency / 100
@@ -24,9 +23,9 @@ const (
 	significantDigits = 2
 )
 
-// Latency is a histogram of durations from 1 µs to 1 h with an error of at most
-// 1 %; what lies outside is counted at the border. The maximum is exact. It is
-// not safe for concurrent use: give each goroutine its own and merge them.
+// Latency is a histogram of durations from 1 µs to 1 h with an error of at most 1 %. Durations
+// outside of this range count as its nearest limit. The maximum is exact. A Latency is not
+// safe for concurrent use: use one per goroutine and merge them.
 type Latency struct {
 	histogram *hdrhistogram.Histogram
 	max       time.Duration
@@ -37,43 +36,43 @@ func NewLatency() *Latency {
 	return &Latency{histogram: hdrhistogram.New(int64(resolution), int64(maxLatency), significantDigits)}
 }
 
-// Record counts d.
+// Record adds d to the histogram.
 func (l *Latency) Record(d time.Duration) {
 	l.max = max(l.max, d)
-	// The error says "out of range", which the clamp has ruled out.
+	// The clamp rules out the only possible error, a value out of range.
 	_ = l.histogram.RecordValue(int64(min(max(d, minLatency), maxLatency)))
 }
 
-// Merge adds everything that other has counted.
+// Merge adds all durations recorded by other.
 func (l *Latency) Merge(other *Latency) {
 	l.histogram.Merge(other.histogram)
 	l.max = max(l.max, other.max)
 }
 
-// Count returns how many durations were recorded.
+// Count returns the number of recorded durations.
 func (l *Latency) Count() int64 { return l.histogram.TotalCount() }
 
-// Quantile returns the duration that the share q (0 to 1) of all did not exceed,
-// and 0 when nothing was recorded. The histogram may round up; no quantile is
-// above the maximum.
+// Quantile returns the duration that a fraction q (0 to 1) of all recorded durations does not
+// exceed, and 0 if none was recorded. The histogram can round up, but Quantile never exceeds
+// Max.
 func (l *Latency) Quantile(q float64) time.Duration {
 	return min(l.max, time.Duration(l.histogram.ValueAtQuantile(q*100)))
 }
 
-// Max returns the longest duration recorded, and 0 when there is none.
+// Max returns the maximum recorded duration, and 0 if none was recorded.
 func (l *Latency) Max() time.Duration { return l.max }
 
-// Table is a list of names and values that prints with the values aligned.
+// Table is a list of names and values, printed with aligned values.
 type Table struct {
 	rows [][2]string
 }
 
-// Row adds a line.
+// Row adds a row.
 func (t *Table) Row(name, format string, args ...any) {
 	t.rows = append(t.rows, [2]string{name, fmt.Sprintf(format, args...)})
 }
 
-// WriteTo prints the lines in the order in which they were added.
+// WriteTo writes the rows in the order in which they were added.
 func (t *Table) WriteTo(w io.Writer) (int64, error) {
 	width := 0
 	for _, row := range t.rows {
@@ -87,7 +86,7 @@ func (t *Table) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// Rate returns n per second of elapsed, and 0 when no time has passed.
+// Rate returns n per second of elapsed, and 0 if elapsed is not positive.
 func Rate(n uint64, elapsed time.Duration) float64 {
 	if elapsed <= 0 {
 		return 0

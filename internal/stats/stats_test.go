@@ -25,7 +25,7 @@ func TestLatency_OneDuration(t *testing.T) {
 		name           string
 		recorded, want time.Duration
 	}{
-		{"negative", -time.Second, 0}, // no quantile is above the maximum
+		{"negative", -time.Second, 0}, // no quantile exceeds the maximum
 		{"zero", 0, 0},
 		{"below the range", 10, 10},
 		{"the shortest", time.Microsecond, time.Microsecond},
@@ -63,8 +63,8 @@ func TestLatency_Empty(t *testing.T) {
 	}
 }
 
-// durations spread evenly over the powers of two: a plain range would hardly
-// ever draw a short one.
+// durations draws durations evenly distributed over the powers of two. A plain range would
+// almost never produce a short one.
 func durations(t *rapid.T, label string) []time.Duration {
 	one := rapid.Custom(func(t *rapid.T) time.Duration {
 		top := int64(1) << rapid.IntRange(10, 41).Draw(t, "log2")
@@ -88,7 +88,7 @@ func TestLatency_QuantilesMatchSortedDurations(t *testing.T) {
 		l.Merge(other)
 		slices.Sort(ds)
 		for i, want := range ds {
-			q := (float64(i) + 0.9) / float64(len(ds)) // rank i+1, away from where rounding decides
+			q := (float64(i) + 0.9) / float64(len(ds)) // rank i+1, far from the rounding boundaries
 			if got := l.Quantile(q); !near(got, want) {
 				t.Fatalf("Quantile(%v) = %v, want %v", q, got, want)
 			}

@@ -161,7 +161,7 @@ func TestParseKeys_TextAroundPEM(t *testing.T) {
 		"lines of Windows":  {"\ufeff" + strings.ReplaceAll(good, "\n", "\r\n"), ""},
 		"parameters before": {parameters + good, "key 1: it is a EC PARAMETERS"},
 		"a private key":     {good + string(seed), "key 2: it is a PRIVATE KEY"},
-		"a broken block":    {strings.Replace(string(public), "MC", "!!", 1) + good, "1 block of PEM cannot be decoded"},
+		"a broken block":    {strings.Replace(string(public), "MC", "!!", 1) + good, "1 PEM block cannot be decoded"},
 		"no key in a block": {string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})) + good, "key 1: it cannot be read"},
 	} {
 		k, err := tokens.ParseKeys([]byte(test.text))
