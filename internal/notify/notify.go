@@ -79,7 +79,7 @@ func (m *Manager) Reloading() error {
 }
 
 // Stopping tells the manager that the process shuts down, and how long that can take. The
-// manager does not kill the process before that time, whatever its own settings are.
+// manager does not kill the process before that time, even if its settings name a shorter timeout.
 func (m *Manager) Stopping(timeout time.Duration) error {
 	return m.send("STOPPING=1", "EXTEND_TIMEOUT_USEC="+microseconds(timeout))
 }
