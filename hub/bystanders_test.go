@@ -13,21 +13,20 @@ import (
 )
 
 const (
-	// maxRoundTrip is the longest that a round trip of the bystanders may take where
-	// nothing that the test does may delay them. It is far above what a round trip
-	// takes, for a machine that is busy elsewhere, and far below the stall timeout of
-	// unhurried, for which a hub would make them wait that is not fair.
+	// maxRoundTrip is the longest allowed round trip of the bystanders in a test that must not
+	// delay them. It is far above the usual duration, because the machine can be busy, and far
+	// below the stall timeout of withLongTimeouts, for which a hub would delay them if it treated
+	// them unfairly.
 	maxRoundTrip = testTimeout / 3
 
-	// burstSize is how many messages a round trip consists of, and pace the pause
-	// between two: bystanders shall notice trouble, not make it.
+	// burstSize is the number of messages in one round trip, and roundInterval the time between
+	// two round trips. Bystanders detect load but do not cause any.
 	burstSize     = 4
 	roundInterval = 5 * time.Millisecond
 )
 
-// bystanders are two clients that exchange numbered messages while somebody else
-// misbehaves. They must notice nothing: each message arrives once, in order, and
-// in time.
+// bystanders are two clients that exchange numbered messages while other clients misbehave.
+// Each message must arrive once, in order, and in time.
 type bystanders struct {
 	t              testing.TB
 	sender, echoer *client.Client
@@ -38,24 +37,25 @@ type bystanders struct {
 	slowest        atomic.Int64 // ns
 }
 
-// startBystanders connects two bystanders, who work until the end of the test.
+// startBystanders connects two bystanders, which exchange messages until the end of the test.
 func (h *testHub) startBystanders(t testing.TB) *bystanders {
 	t.Helper()
 	return h.startBystandersWithin(t, maxRoundTrip)
 }
 
-// startBystandersWithin does so for a test that may delay them for a while, by design.
+// startBystandersWithin is startBystanders for a test that delays the bystanders by design. A
+// round trip may take up to limit.
 func (h *testHub) startBystandersWithin(t testing.TB, limit time.Duration) *bystanders {
 	t.Helper()
 	b := &bystanders{t: t, sender: h.dialClient(t), echoer: h.dialClient(t), limit: limit, stop: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
 	var sendErr, echoErr error
-	wg.Go(func() { // ends with ending, or on its first error
+	wg.Go(func() { // ends with stop, or on its first error
 		defer cancel()
 		sendErr = b.sendLoop(ctx)
 	})
-	wg.Go(func() { // ends with ask, or on its first error
+	wg.Go(func() { // ends with sendLoop, or on its first error
 		defer cancel()
 		echoErr = b.echoLoop(ctx)
 	})
@@ -68,7 +68,7 @@ func (h *testHub) startBystandersWithin(t testing.TB, limit time.Duration) *byst
 	return b
 }
 
-// sendLoop sends bursts of numbered messages and takes the answers.
+// sendLoop sends bursts of numbered messages and receives the echoes.
 func (b *bystanders) sendLoop(ctx context.Context) error {
 	tick := time.NewTicker(roundInterval)
 	defer tick.Stop()
@@ -103,7 +103,7 @@ func (b *bystanders) roundTrip(ctx context.Context, round int) error {
 	return nil
 }
 
-// echoLoop sends back what comes.
+// echoLoop sends each message back.
 func (b *bystanders) echoLoop(ctx context.Context) error {
 	for n := 0; ; n++ {
 		err := b.receive(ctx, b.echoer, n)
@@ -114,12 +114,13 @@ func (b *bystanders) echoLoop(ctx context.Context) error {
 			err = b.echoer.Send(ctx, []uint64{b.sender.ID()}, b.body(n))
 		}
 		if err != nil {
-			return fmt.Errorf("answer %d: %w", n, err)
+			return fmt.Errorf("echo %d: %w", n, err)
 		}
 	}
 }
 
-// body is message n: mostly small, at times one that goes the way of the large.
+// body returns the body of message n. Most are small; each fiftieth has 100,000 bytes, which
+// the hub handles in a buffer of its own.
 func (b *bystanders) body(n int) []byte {
 	size := n * 37 % 3000
 	if n%50 == 0 {
@@ -140,14 +141,15 @@ func (b *bystanders) receive(ctx context.Context, c *client.Client, n int) error
 	return nil
 }
 
-// waitRounds waits until the bystanders have done n more rounds.
+// waitRounds waits until the bystanders have completed n more round trips.
 func (b *bystanders) waitRounds(n int64) {
 	b.t.Helper()
 	to := b.rounds.Load() + n
 	eventually(b.t, fmt.Sprintf("%d more rounds of the bystanders", n), func() bool { return b.rounds.Load() >= to })
 }
 
-// checkResults says what the bystanders noticed.
+// checkResults fails the test for each error, without a single round trip, or if a round trip
+// took longer than the limit.
 func (b *bystanders) checkResults(errs ...error) {
 	b.t.Helper()
 	for _, err := range errs {
@@ -160,7 +162,7 @@ func (b *bystanders) checkResults(errs ...error) {
 		b.t.Error("bystanders: not one round trip")
 	}
 	if slowest > b.limit {
-		b.t.Errorf("bystanders: slowest round trip %v, at most %v allowed", slowest, b.limit)
+		b.t.Errorf("bystanders: slowest round trip %v, want at most %v", slowest, b.limit)
 	}
 	b.t.Logf("bystanders: %d rounds, slowest %v", b.rounds.Load(), slowest.Round(time.Millisecond))
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// clientInfo returns what the hub knows of one that must be there.
+// clientInfo returns the ClientInfo of a client that must be registered.
 func (h *testHub) clientInfo(t testing.TB, id uint64) hub.ClientInfo {
 	t.Helper()
 	info, ok := h.Client(id)
 	if !ok {
-		t.Fatalf("client %d is not there", id)
+		t.Fatalf("client %d is not registered", id)
 	}
 	return info
 }
@@ -38,13 +38,13 @@ func TestHub_Client_ReportsCounters(t *testing.T) {
 		MessagesOut: 1, BytesOut: wire.IdentityLen,
 	}
 	if got != want || got.Address.String() != v1.LocalAddr().String() || got.Since.Before(before) || got.Since.After(time.Now()) {
-		t.Errorf("of version 1: %+v, want %+v", got, want)
+		t.Errorf("version 1: %+v, want %+v", got, want)
 	}
 	if got := h.clientInfo(t, v2.id); got.Protocol != 2 || got.Name != "boiler room" || got.MessagesIn == 0 || got.BytesIn == 0 || got.Detached {
-		t.Errorf("of version 2: %+v", got)
+		t.Errorf("version 2: %+v", got)
 	}
 	if info, ok := h.Client(999); ok {
-		t.Errorf("of nobody: %+v", info)
+		t.Errorf("of an unknown id: %+v", info)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestClientInfo_Name_IsBoundedAndPrintable(t *testing.T) {
 }
 
 func TestHub_Clients_Pages(t *testing.T) {
-	const clients = 150 // more than are looked up at once
+	const clients = 150 // more than Hub.Clients looks up at once
 	h := start(t, hub.Config{})
 	for range clients {
 		h.connectV1(t)
@@ -85,7 +85,7 @@ func TestHub_Clients_Pages(t *testing.T) {
 			after = page[len(page)-1].ID
 		}
 		if len(got) != clients || !slices.IsSorted(got) || len(slices.Compact(got)) != clients {
-			t.Errorf("pages of %d: %d", limit, got)
+			t.Errorf("pages of %d: got ids %d", limit, got)
 		}
 	}
 	for _, limit := range []int{0, -1} {
@@ -94,26 +94,27 @@ func TestHub_Clients_Pages(t *testing.T) {
 		}
 	}
 	if page := h.Clients(clients+1, 10); len(page) != 0 {
-		t.Errorf("behind the last one: %+v", page)
+		t.Errorf("after the last client: %+v", page)
 	}
 }
 
-// TestClientInfo_QueuedBytes fills the queue of one that does not read.
+// TestClientInfo_QueuedBytes fills the queue of a receiver that does not read. Only the queue
+// of that receiver is counted.
 func TestClientInfo_QueuedBytes(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Hour})
 	sender, receiver := h.connectV1(t), h.connectV1(t).shrinkReadBuffer()
 	sender.fillQueue(h, receiver.id)
 	if got := h.clientInfo(t, receiver.id).QueuedBytes; got < hub.DefaultOutboxBytes {
-		t.Errorf("%d bytes are queued for one that is full", got)
+		t.Errorf("%d bytes are queued for the receiver whose queue is full", got)
 	}
 	if got := h.clientInfo(t, sender.id).QueuedBytes; got != 0 {
-		t.Errorf("%d bytes are queued for one that gets nothing", got)
+		t.Errorf("%d bytes are queued for the sender, which receives nothing", got)
 	}
 	receiver.reset()
 }
 
-// TestClientInfo_DetachedAndResumed loses a connection, and has its client come back to
-// counters that begin anew.
+// TestClientInfo_DetachedAndResumed loses a connection and resumes the session. The client is
+// shown as detached in between, and its counters start anew.
 func TestClientInfo_DetachedAndResumed(t *testing.T) {
 	h := start(t, hub.Config{})
 	c := h.connectV2(t)
@@ -123,7 +124,7 @@ func TestClientInfo_DetachedAndResumed(t *testing.T) {
 	again := h.resume(t, c)
 	eventually(t, "counted", func() bool { return h.clientInfo(t, again.id).MessagesOut > 0 })
 	if info := h.clientInfo(t, again.id); info.ID != c.id || info.Detached || !info.Since.After(since) || info.MessagesIn != 1 {
-		t.Errorf("back as %+v", info)
+		t.Errorf("resumed as %+v", info)
 	}
 }
 
@@ -132,10 +133,10 @@ func TestDisconnect_Version1(t *testing.T) {
 	bystanders := h.startBystanders(t)
 	c := h.connectV1(t)
 	if !h.Disconnect(c.id, true) {
-		t.Error("was not there")
+		t.Error("the client was not registered")
 	}
 	if _, ok := h.Client(c.id); ok || h.Disconnect(c.id, true) {
-		t.Error("is still there")
+		t.Error("the client is still registered")
 	}
 	c.expectEOF()
 	h.waitDisconnected(t, hub.CloseDisconnected, 1)
@@ -150,45 +151,46 @@ func TestDisconnect_GoAway_SaysWhetherToReconnect(t *testing.T) {
 		seq := sender.sendMessage(body, levelOptions(wire.LevelWritten), 0, c.id)
 		sender.expectReport(seq, wire.FateWritten)
 		if !h.Disconnect(c.id, reconnect) {
-			t.Error("was not there")
+			t.Error("the client was not registered")
 		}
 		if _, ok := h.Client(c.id); ok || h.Disconnect(c.id, reconnect) {
-			t.Error("is still there")
+			t.Error("the client is still registered")
 		}
 		c.expectDeliver(sender.id, seq, body)
 		if away := c.expectGoAway(wire.GoAwayDisconnected); away.Reconnect != reconnect || away.Reason == "" {
-			t.Errorf("told %+v, want reconnect=%t", away, reconnect)
+			t.Errorf("GOAWAY %+v, want reconnect=%t", away, reconnect)
 		}
 		if again := h.resume(t, c); again.Resumed || again.ID == c.ID {
-			t.Errorf("went on as %+v", again.Welcome)
+			t.Errorf("resumed as %+v", again.Welcome)
 		}
 		h.waitDisconnected(t, hub.CloseDisconnected, 1)
 	}
 }
 
-// TestDisconnect_DetachedSession_Ends ends what waits for its return.
+// TestDisconnect_DetachedSession_Ends disconnects a detached session. The session can not be
+// resumed afterwards.
 func TestDisconnect_DetachedSession_Ends(t *testing.T) {
 	h := start(t, hub.Config{ResumeWindow: time.Hour})
 	c := h.connectV2(t)
 	c.reset()
 	eventually(t, "detached", func() bool { return h.clientInfo(t, c.id).Detached })
 	if !h.Disconnect(c.id, false) {
-		t.Error("was not there")
+		t.Error("the client was not registered")
 	}
 	h.waitDisconnected(t, hub.CloseDisconnected, 1)
 	if again := h.resume(t, c); again.Resumed {
-		t.Errorf("went on as %+v", again.Welcome)
+		t.Errorf("resumed as %+v", again.Welcome)
 	}
 }
 
-// TestDisconnect_StalledReceiver_Ends is over when its last words are, whether it
-// sends or not.
+// TestDisconnect_StalledReceiver_Ends disconnects two clients that read nothing and whose
+// queues are full: one sends all the time, the other sends nothing.
 func TestDisconnect_StalledReceiver_Ends(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Hour})
 	bystanders := h.startBystanders(t)
 	sender, c := h.connectV2(t), h.connectV2(t)
 	c.shrinkReadBuffer()
-	background(t, func() error { // fails when it is sent away; it sends to g and to itself, and reads neither
+	background(t, func() error { // fails when the hub disconnects sender, which sends to c and to itself and reads nothing
 		for seq := uint64(1); ; seq++ {
 			if _, err := sender.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{c.id, sender.id}, pattern(50_000, 1))); err != nil {
 				return nil
@@ -200,16 +202,16 @@ func TestDisconnect_StalledReceiver_Ends(t *testing.T) {
 	})
 	for _, id := range []uint64{c.id, sender.id} {
 		if !h.Disconnect(id, false) {
-			t.Errorf("client %d was not there", id)
+			t.Errorf("client %d was not registered", id)
 		}
 	}
 	h.waitDisconnected(t, hub.CloseDisconnected, 2)
 	bystanders.waitRounds(3)
 }
 
-// TestDisconnect_WhileResuming_CountsOnce has many ask for the end of those that
-// resume all the time: each connection is counted once, which the end of the test
-// sees to. One that is ended while it comes back may see no more than the end.
+// TestDisconnect_WhileResuming_CountsOnce disconnects sessions that are resumed all the time.
+// The hub must count each connection once, which checkEnd verifies. A client that is
+// disconnected while it resumes may see no more than EOF.
 func TestDisconnect_WhileResuming_CountsOnce(t *testing.T) {
 	h := start(t, hub.Config{})
 	parallel(t, 8, func(int) error {

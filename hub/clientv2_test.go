@@ -8,30 +8,30 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// clientV2 is a peer that speaks version 2.
+// clientV2 is a test client that speaks version 2.
 type clientV2 struct {
 	*clientV1
 	wire.Welcome
-	seq           uint64 // of its last SEND
-	received      uint64 // counted frames that it has read
-	withholdsAcks bool   // it does not say so
+	seq           uint64 // of the last SEND
+	received      uint64 // reliable frames read
+	withholdsAcks bool   // nextFrame does not acknowledge
 
-	supportsSkip bool // it knows SKIP
+	supportsSkip bool // HELLO announces SKIP
 }
 
-// connectV2 connects and says HELLO.
+// connectV2 connects and completes the handshake of version 2.
 func (h *testHub) connectV2(t testing.TB) *clientV2 {
 	t.Helper()
 	return h.connectHello(t, wire.Hello{Version: wire.Version2, Name: t.Name()})
 }
 
-// connectHello connects and says this HELLO.
+// connectHello connects, sends hello and reads the WELCOME.
 func (h *testHub) connectHello(t testing.TB, hello wire.Hello) *clientV2 {
 	t.Helper()
 	return handshakeV2(h.connect(t), hello)
 }
 
-// handshakeV2 says this HELLO, and reads the WELCOME.
+// handshakeV2 sends hello on c and reads the WELCOME.
 func handshakeV2(c *clientV1, hello wire.Hello) *clientV2 {
 	c.t.Helper()
 	v2 := &clientV2{clientV1: c}
@@ -40,7 +40,7 @@ func handshakeV2(c *clientV1, hello wire.Hello) *clientV2 {
 	return v2.applyWelcome(&hello, kind, payload)
 }
 
-// applyWelcome takes the answer to a HELLO.
+// applyWelcome parses the reply to a HELLO, which must be a WELCOME, and sets the state of c.
 func (c *clientV2) applyWelcome(hello *wire.Hello, kind wire.Type, payload []byte) *clientV2 {
 	t := c.t
 	t.Helper()
@@ -58,14 +58,14 @@ func (c *clientV2) applyWelcome(hello *wire.Hello, kind wire.Type, payload []byt
 	return c
 }
 
-// resume connects again and asks to go on where g was.
+// resume connects again and asks to resume the session of c.
 func (h *testHub) resume(t testing.TB, c *clientV2) *clientV2 {
 	t.Helper()
 	return h.connectHelloRetry(t, wire.Hello{Version: wire.Version2, ID: c.ID, Resume: c.Resume, Received: c.received, Skip: c.supportsSkip})
 }
 
-// connectHelloRetry connects and says this HELLO, again for as long as the hub is busy: on a busy machine it
-// has not had the time to end the connections before.
+// connectHelloRetry connects and sends hello. It tries again while the hub replies with GOAWAY
+// "busy": on a busy machine the hub has not yet ended the previous connections.
 func (h *testHub) connectHelloRetry(t testing.TB, hello wire.Hello) *clientV2 {
 	t.Helper()
 	for begun := time.Now(); ; {
@@ -79,7 +79,7 @@ func (h *testHub) connectHelloRetry(t testing.TB, hello wire.Hello) *clientV2 {
 	}
 }
 
-// sendMessage sends a message and returns its seq.
+// sendMessage sends a SEND and returns its seq.
 func (c *clientV2) sendMessage(body []byte, options wire.Options, ttl uint32, to ...uint64) uint64 {
 	c.t.Helper()
 	c.seq++
@@ -87,7 +87,8 @@ func (c *clientV2) sendMessage(body []byte, options wire.Options, ttl uint32, to
 	return c.seq
 }
 
-// nextFrame reads the next frame that is no PING, and counts it.
+// nextFrame reads the next frame that is neither PING nor ACK. It counts a reliable frame and
+// acknowledges the frame unless withholdsAcks is set.
 func (c *clientV2) nextFrame() (wire.Type, []byte) {
 	c.t.Helper()
 	for {
@@ -105,7 +106,7 @@ func (c *clientV2) nextFrame() (wire.Type, []byte) {
 	}
 }
 
-// expectDeliver reads a DELIVER and holds it to its sender and body.
+// expectDeliver reads a DELIVER and checks its sender, seq and body.
 func (c *clientV2) expectDeliver(sender, seq uint64, body []byte) wire.Deliver {
 	c.t.Helper()
 	kind, payload := c.nextFrame()
@@ -119,7 +120,7 @@ func (c *clientV2) expectDeliver(sender, seq uint64, body []byte) wire.Deliver {
 	return d
 }
 
-// expectReport reads the REPORT of a message.
+// expectReport reads a REPORT and checks its seq and fates.
 func (c *clientV2) expectReport(seq uint64, fates ...wire.Fate) {
 	c.t.Helper()
 	if gotSeq, gotFates := c.readReport(); gotSeq != seq || !equalFates(gotFates, fates) {
@@ -127,7 +128,8 @@ func (c *clientV2) expectReport(seq uint64, fates ...wire.Fate) {
 	}
 }
 
-// expectTwoReports reads the REPORTs of two messages, in any order, each for one receiver that has received it.
+// expectTwoReports reads the REPORTs of two messages in any order. Each has one receiver,
+// whose fate must be FateReceived.
 func (c *clientV2) expectTwoReports(a, b uint64) {
 	c.t.Helper()
 	first, gotFates := c.readReport()
@@ -166,7 +168,7 @@ func equalFates(a, b []wire.Fate) bool {
 	return true
 }
 
-// expectGoAway reads a GOAWAY and then the end.
+// expectGoAway reads a GOAWAY with this code and then EOF.
 func (c *clientV2) expectGoAway(code wire.GoAwayCode) wire.GoAway {
 	c.t.Helper()
 	kind, payload := c.nextFrame()
@@ -178,5 +180,5 @@ func (c *clientV2) expectGoAway(code wire.GoAwayCode) wire.GoAway {
 	return away
 }
 
-// levelOptions asks for options of a level.
+// levelOptions returns options with this level and OverflowBlock.
 func levelOptions(level wire.Level) wire.Options { return wire.MakeOptions(level, wire.OverflowBlock) }

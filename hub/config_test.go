@@ -11,8 +11,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestConfig_Validate_ChecksRanges has for each field the least and the most that it may be, and
-// what is one beyond.
+// TestConfig_Validate_ChecksRanges checks for each field that its minimum and maximum are
+// accepted, and that values just outside are rejected.
 func TestConfig_Validate_ChecksRanges(t *testing.T) {
 	const day = 24 * time.Hour
 	invalid := map[string][]hub.Config{
@@ -64,7 +64,7 @@ func TestConfig_Validate_ChecksRanges(t *testing.T) {
 	}
 }
 
-// shutdownHub shuts down a hub that serves nobody.
+// shutdownHub shuts down a hub that serves no listener.
 func shutdownHub(t *testing.T, h *hub.Hub) {
 	t.Helper()
 	if err := h.Shutdown(context.WithoutCancel(t.Context())); err != nil {
@@ -80,7 +80,7 @@ func TestConfig_Validate_ErrorNamesRange(t *testing.T) {
 	}
 }
 
-// TestConfig_Minimum_Serves gives the hub the least of everything that it takes.
+// TestConfig_Minimum_Serves serves clients with the smallest values that Config accepts.
 func TestConfig_Minimum_Serves(t *testing.T) {
 	h := start(t, hub.Config{MaxBody: 1000, MaxQueuedBytes: 1 << 20, MaxClients: 12, OutboxBytes: 4 << 10, StallTimeout: testTimeout})
 	var clients []*clientV1

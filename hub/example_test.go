@@ -10,7 +10,7 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// A hub inside a program, on a free port of the loopback interface, and two
+// This example runs a hub inside a program, on a free port of the loopback interface, with two
 // clients.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

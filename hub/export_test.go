@@ -2,7 +2,7 @@ package hub
 
 import "time"
 
-// WithClock returns the configuration with another wall clock.
+// WithClock returns c with now as its wall clock.
 func WithClock(c Config, now func() time.Time) Config {
 	c.now = now
 	return c

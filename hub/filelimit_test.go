@@ -19,34 +19,35 @@ import (
 )
 
 const (
-	maxOpenFiles = 40 // what the child may open: its own, the bystanders, and some more
+	maxOpenFiles = 40 // limit of the child: its own files, those of the bystanders, and a few more
 	excessConns  = 100
 )
 
 func init() { childMains["few files"] = serveWithFewFiles }
 
-// TestServe_FileDescriptorsExhausted_Recovers has a hub in a process of its own that may
-// open few files, and takes them all, twice.
+// TestServe_FileDescriptorsExhausted_Recovers exhausts, twice, the file descriptors of a hub
+// in a child process. The bystanders are served meanwhile, and new connections are accepted
+// afterwards.
 func TestServe_FileDescriptorsExhausted_Recovers(t *testing.T) {
 	h, lines := startChild(t, "few files")
 	bystanders := h.startBystanders(t)
 	for range 2 {
 		var conns []*clientV1
 		for range excessConns {
-			conns = append(conns, h.connect(t)) // the kernel takes them, the hub cannot
+			conns = append(conns, h.connect(t)) // the kernel accepts these, the hub cannot
 		}
 		waitForLine(t, lines, "too many open files")
 		bystanders.waitRounds(20)
 		for _, c := range conns {
 			c.Close()
 		}
-		h.connectV1(t).Close() // is answered: there is room again
+		h.connectV1(t).Close() // is answered: file descriptors are free again
 		bystanders.waitRounds(3)
 	}
 }
 
-// startChild starts the test binary as a hub. It is stopped, and must have ended
-// well, at the end of the test.
+// startChild starts the test binary as a hub, with mode as the value of childEnv. The cleanup
+// stops the child, which must exit with code 0.
 func startChild(t *testing.T, mode string) (*testHub, *bufio.Scanner) {
 	t.Helper()
 	child := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0])
@@ -66,19 +67,19 @@ func startChild(t *testing.T, mode string) (*testHub, *bufio.Scanner) {
 	lines := bufio.NewScanner(stdout)
 	t.Cleanup(func() {
 		stop.Close()
-		for lines.Scan() { // Wait wants everything read
+		for lines.Scan() { // Wait requires that all output was read
 		}
 		if err := child.Wait(); err != nil {
 			t.Errorf("the child: %v", err)
 		}
 	})
 	if !lines.Scan() {
-		t.Fatal("the child says nothing:", lines.Err())
+		t.Fatal("the child printed nothing:", lines.Err())
 	}
 	return &testHub{addr: lines.Text()}, lines
 }
 
-// waitForLine reads what the child prints until text is in it.
+// waitForLine reads the output of the child until a line contains text.
 func waitForLine(t *testing.T, lines *bufio.Scanner, text string) {
 	t.Helper()
 	for lines.Scan() {
@@ -86,11 +87,11 @@ func waitForLine(t *testing.T, lines *bufio.Scanner, text string) {
 			return
 		}
 	}
-	t.Fatalf("the child has ended without saying %q: %v", text, lines.Err())
+	t.Fatalf("the child ended without printing %q: %v", text, lines.Err())
 }
 
-// serveWithFewFiles is the child: it prints its address and then its log, and
-// serves until its standard input ends.
+// serveWithFewFiles is the main function of the child. It prints the address of the hub and
+// then the log, and serves until its standard input ends.
 func serveWithFewFiles() int {
 	limit := syscall.Rlimit{Cur: maxOpenFiles, Max: maxOpenFiles}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

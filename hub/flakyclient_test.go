@@ -15,31 +15,30 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// flakyClient is a client whose connection breaks again and again. It sends messages
-// numbered from 1 to everybody, itself included, and holds what it gets to the
-// promises: from each sender every message once and in order, for each of its own
-// one report, which is true.
+// flakyClient is a client whose connection breaks again and again. It sends messages numbered
+// from 1 to all clients, itself included, and checks what it receives: every message of each
+// sender once and in order, and one correct report for each message of its own.
 type flakyClient struct {
 	addr           string
 	messages       int
 	minDisconnects int
 	random         *rand.Rand
-	size           func(sender, seq uint64) int // of a body
+	size           func(sender, seq uint64) int // length of a body
 
 	id           uint64
 	resumeSecret string
 	to           []uint64
-	received     uint64            // counted frames
-	lastSeq      map[uint64]uint64 // by sender: number of the last message
-	reported     map[uint64]bool   // by seq: reported
+	received     uint64            // reliable frames read
+	lastSeq      map[uint64]uint64 // by sender: seq of the last message
+	reported     map[uint64]bool   // by seq
 	credit       int
-	acked        uint64 // seq
-	sent         uint64 // seq
-	inFlightCost int    // what the SENDs between them cost
+	acked        uint64 // last seq that was acknowledged
+	sent         uint64 // last seq that was sent
+	inFlightCost int    // cost of the SENDs after acked up to sent
 	disconnects  int
 }
 
-// run connects until everything has come, or something is wrong.
+// run connects again and again until every message and report has arrived, or until an error.
 func (c *flakyClient) run() error {
 	for !c.isComplete() {
 		nc, err := net.Dial("tcp", c.addr)
@@ -47,16 +46,16 @@ func (c *flakyClient) run() error {
 			return err
 		}
 		err = c.runConn(nc)
-		if c.isComplete() { // what it said last must not be lost: nobody will come back to say it again
+		if c.isComplete() { // the last acknowledgement must arrive: this client does not reconnect
 			_, _ = nc.Write(wire.AppendBye(nil))
 			_, _ = io.Copy(io.Discard, nc)
 		}
 		if tcp := nc.(*net.TCPConn); c.random.IntN(2) == 0 {
-			_ = tcp.SetLinger(0) // a reset, not an end
+			_ = tcp.SetLinger(0) // the hub sees a reset instead of EOF
 		}
 		nc.Close()
 		if err != nil {
-			return fmt.Errorf("client %d, after %d breaks, %d sent, %d taken, %d reported, had %d, last %v: %w", c.id, c.disconnects, c.sent, c.acked, len(c.reported), c.received, c.lastSeq, err)
+			return fmt.Errorf("client %d, after %d disconnects, %d sent, %d acknowledged, %d reported, %d received, last %v: %w", c.id, c.disconnects, c.sent, c.acked, len(c.reported), c.received, c.lastSeq, err)
 		}
 		c.disconnects++
 	}
@@ -75,23 +74,23 @@ func (c *flakyClient) isComplete() bool {
 	return true
 }
 
-// runConn is one connection: it lasts for a random number of frames.
+// runConn runs one connection, which lasts for a random number of frames.
 func (c *flakyClient) runConn(nc net.Conn) error {
 	w, busy, err := c.handshake(nc)
 	if err != nil || busy {
 		return err
 	}
 	if c.id != 0 && (!w.Resumed || w.ID != c.id) {
-		return fmt.Errorf("came back as %+v", w)
+		return fmt.Errorf("resumed as %+v", w)
 	}
 	c.id, c.resumeSecret, c.credit, c.acked, c.sent, c.inFlightCost = w.ID, w.Resume, w.Credit, w.Acked, w.Seq, 0
 	for seq := c.acked + 1; seq <= c.sent; seq++ {
 		c.inFlightCost += c.cost(seq)
 	}
 	if c.to == nil {
-		return nil // it only came to get an id
+		return nil // this first connection only gets an id
 	}
-	framesLeft := -1 // as long as it takes
+	framesLeft := -1 // no limit
 	if c.disconnects < c.minDisconnects {
 		framesLeft = 1 + c.random.IntN(len(c.to)*c.messages/c.minDisconnects+1)
 	}
@@ -106,8 +105,8 @@ func (c *flakyClient) runConn(nc net.Conn) error {
 	return nil
 }
 
-// handshake says HELLO. A hub that has not had the time to end the connection before asks it to come
-// again.
+// handshake sends HELLO and reads the reply. The result busy is true if the hub asks the
+// client to try again because the hub has not yet ended the previous connection.
 func (c *flakyClient) handshake(nc net.Conn) (w wire.Welcome, busy bool, err error) {
 	hello := wire.Hello{Version: wire.Version2}
 	if c.id != 0 {
@@ -124,7 +123,7 @@ func (c *flakyClient) handshake(nc net.Conn) (w wire.Welcome, busy bool, err err
 		}
 	}
 	if err != nil || kind != wire.TypeWelcome {
-		return w, false, fmt.Errorf("HELLO was answered by %#x %q, %w", kind, payload, err)
+		return w, false, fmt.Errorf("the reply to HELLO is %#x %q, %w", kind, payload, err)
 	}
 	w, err = wire.ParseWelcome(payload)
 	return w, false, err
@@ -149,7 +148,7 @@ func (c *flakyClient) cost(seq uint64) int {
 	return wire.SendCost(len(c.to), c.size(c.id, seq), wire.DefaultReceiverCost)
 }
 
-// sendAllowed sends what may be sent.
+// sendAllowed sends the next messages that fit into the credit.
 func (c *flakyClient) sendAllowed(nc net.Conn) error {
 	var b []byte
 	for c.sent < uint64(c.messages) && (c.inFlightCost == 0 || c.inFlightCost+c.cost(c.sent+1) <= c.credit) {
@@ -168,7 +167,8 @@ func (c *flakyClient) body(sender, seq uint64) []byte {
 	return pattern(c.size(sender, seq), byte(sender+seq))
 }
 
-// mostlySmallSize are small bodies, and some that are large enough to go their own way.
+// mostlySmallSize returns the body length of a message: mostly small, and 70,000 bytes for
+// each fiftieth message, which the hub handles in a buffer of its own.
 func mostlySmallSize(sender, seq uint64) int {
 	if seq%50 == 0 {
 		return 70_000
@@ -198,10 +198,10 @@ func (c *flakyClient) handleFrame(nc net.Conn) error {
 			return err
 		}
 		if d.Seq != c.lastSeq[d.Sender]+1 {
-			return fmt.Errorf("message %d from %d comes behind %d", d.Seq, d.Sender, c.lastSeq[d.Sender])
+			return fmt.Errorf("message %d from %d follows message %d", d.Seq, d.Sender, c.lastSeq[d.Sender])
 		}
 		if !bytes.Equal(d.Body, c.body(d.Sender, d.Seq)) {
-			return fmt.Errorf("message %d from %d is torn", d.Seq, d.Sender)
+			return fmt.Errorf("message %d from %d has a wrong body", d.Seq, d.Sender)
 		}
 		c.lastSeq[d.Sender] = d.Seq
 	case wire.TypeReport:
@@ -210,7 +210,7 @@ func (c *flakyClient) handleFrame(nc net.Conn) error {
 			return err
 		}
 		if c.reported[r.Seq] || len(r.Fates) != len(c.to) {
-			return fmt.Errorf("report of %d: %d fates, and there was one before: %v", r.Seq, len(r.Fates), c.reported[r.Seq])
+			return fmt.Errorf("report of %d: %d fates, reported before: %v", r.Seq, len(r.Fates), c.reported[r.Seq])
 		}
 		for i, fate := range r.Fates {
 			if wire.Fate(fate) != wire.FateReceived {
@@ -226,8 +226,8 @@ func (c *flakyClient) handleFrame(nc net.Conn) error {
 	return err
 }
 
-// runFlakyClients has clients send to each other until all is done, and looks whether the
-// hub's books say the same.
+// runFlakyClients runs clients that send to each other until every message is delivered and
+// reported. Then it compares the statistics of the hub.
 func runFlakyClients(t *testing.T, config hub.Config, clients, messages, minDisconnects int, size func(sender, seq uint64) int) {
 	t.Helper()
 	seed := rand.Uint64()
@@ -262,25 +262,25 @@ func runFlakyClients(t *testing.T, config hub.Config, clients, messages, minDisc
 			t.Error(err)
 		}
 		if flakyClients[i].disconnects < minDisconnects {
-			t.Errorf("client %d lost its connection %d times, want at least %d", flakyClients[i].id, flakyClients[i].disconnects, minDisconnects)
+			t.Errorf("client %d disconnected %d times, want at least %d", flakyClients[i].id, flakyClients[i].disconnects, minDisconnects)
 		}
 		if len(flakyClients[i].reported) != messages {
 			t.Errorf("client %d has %d reports, want %d", flakyClients[i].id, len(flakyClients[i].reported), messages)
 		}
 	}
 	if n := h.Stats().Fates[wire.FateReceived]; n != uint64(clients*clients*messages) {
-		t.Errorf("%d received by the hub's books, want %d", n, clients*clients*messages)
+		t.Errorf("the hub counted %d received messages, want %d", n, clients*clients*messages)
 	}
 }
 
-// TestSession_FlakyConns_LoseNothing has each client lose its connection at least ten
-// times, by an end or by a reset, at random moments.
+// TestSession_FlakyConns_LoseNothing has each client lose its connection at least ten times,
+// by EOF or by a reset, at random moments.
 func TestSession_FlakyConns_LoseNothing(t *testing.T) {
 	runFlakyClients(t, hub.Config{ResumeWindow: time.Hour}, 10, 200, 10, mostlySmallSize)
 }
 
-// TestHub_FullQueues_DoNotDeadlock has clients with full queues send to each other: each
-// can only go on when it is heard what it has received.
+// TestHub_FullQueues_DoNotDeadlock has clients with full queues send to each other. A client
+// can go on only when the hub reads its acknowledgements.
 func TestHub_FullQueues_DoNotDeadlock(t *testing.T) {
 	for _, size := range []int{20_000, 300_000} {
 		runFlakyClients(t, hub.Config{OutboxBytes: 32 << 10}, 3, 30, 0, func(_, _ uint64) int { return size })

@@ -13,8 +13,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// FuzzUnauthenticated lets somebody who has no token say arbitrary bytes to a hub that asks for one. All
-// that it may hear is one GOAWAY; who is inside must not see it, and must be served.
+// FuzzUnauthenticated lets a client without a valid token send arbitrary bytes to a hub that
+// authenticates. The hub may send one GOAWAY and nothing else. An authenticated client must
+// not see the other client, and must be served.
 func FuzzUnauthenticated(f *testing.F) {
 	hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: "eyJhbGciOiJub25lIn0.e30."})
 	for _, input := range [][]byte{
@@ -33,21 +34,21 @@ func FuzzUnauthenticated(f *testing.F) {
 		f.Add(input, uint16(3), false)
 		f.Add(input, uint16(50_000), true)
 	}
-	const validToken = "what nobody guesses"
+	const validToken = "a token that cannot be guessed"
 	f.Fuzz(func(t *testing.T, input []byte, chunkSize uint16, tcp bool) {
 		h, dial := startFuzzedAuth(t, tcp, tokenAuthenticator(map[string]*hub.Permissions{validToken: {}}))
 		authenticated := handshakeV2(newClientV1(t, dial()), wire.Hello{Version: wire.Version2, Token: validToken})
 		output := sendInChunks(t, dial(), input, max(int(chunkSize), len(input)/1000)+1, tcp)
 		frames := slices.Collect(wire.Frames(output))
 		if len(frames) > 1 {
-			t.Errorf("%d frames were heard", len(frames))
+			t.Errorf("the hub sent %d frames, want at most 1", len(frames))
 		}
 		for _, frame := range frames {
 			if kind, payload := wire.Split(frame); kind != wire.TypeGoAway {
-				t.Errorf("a stranger hears a frame of type %#x: %q", kind, payload)
+				t.Errorf("an unauthenticated client got a frame of type %#x: %q", kind, payload)
 			}
 		}
-		eventually(t, "the stranger is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
+		eventually(t, "the unauthenticated client is disconnected", func() bool { return len(h.Stats().Disconnected) == 1 })
 		if ids := authenticated.requestPage(0, 0); !slices.Equal(ids, []uint64{authenticated.ID}) {
 			t.Errorf("listed: %v", ids)
 		}
@@ -56,14 +57,15 @@ func FuzzUnauthenticated(f *testing.F) {
 	})
 }
 
-// FuzzRestricted lets a client say arbitrary bytes that may send little, and only to one other. That
-// one gets no more than that, another nothing, and the client learns of nobody.
+// FuzzRestricted lets a client send arbitrary bytes that may send only to one receiver, with
+// bodies of at most 10 bytes. That receiver gets nothing beyond this, another client gets
+// nothing, and the client learns no other id.
 func FuzzRestricted(f *testing.F) {
 	const restricted, friend, other = 7, 8, 9
 	receivers := []uint64{restricted, friend, other, 10}
 	for _, input := range [][]byte{
 		wire.AppendSend(wire.AppendSend(nil, 1, levelOptions(wire.LevelReceived), 0, receivers, []byte("a")), 2, 0, 0, []uint64{friend}, make([]byte, 11)),
-		wire.AppendRelay(wire.AppendRelay(nil, receivers, []byte("classic")), []uint64{friend}, make([]byte, 100)),
+		wire.AppendRelay(wire.AppendRelay(nil, receivers, []byte("v1")), []uint64{friend}, make([]byte, 100)),
 		wire.AppendListRange(wire.AppendListRequest(nil), wire.ListRange{}),
 		wire.AppendWatch(wire.AppendWatch(nil, wire.Watch{On: true}), wire.Watch{}),
 		wire.AppendVerdicts(nil, []wire.Verdict{{Sender: other, Seq: 1, Fate: wire.FateRejected}}),
@@ -84,21 +86,21 @@ func FuzzRestricted(f *testing.F) {
 		for frame := range wire.Frames(sendInChunks(t, dial(), input, max(int(chunkSize), len(input)/1000)+1, tcp)) {
 			checkRevealsNothing(t, frame)
 		}
-		eventually(t, "the client is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
+		eventually(t, "the client is disconnected", func() bool { return len(h.Stats().Disconnected) == 1 })
 		for _, d := range friendClient.readDeliveries() {
 			if d.Sender != restricted || len(d.Body) > 10 {
 				t.Errorf("%d bytes came from %d", len(d.Body), d.Sender)
 			}
 		}
 		if d := otherClient.readDeliveries(); len(d) > 0 {
-			t.Errorf("%d messages came to one to whom the client may not send", len(d))
+			t.Errorf("%d messages reached a receiver to which the client may not send", len(d))
 		}
 		friendClient.Close()
 		otherClient.Close()
 	})
 }
 
-// checkRevealsNothing fails if a frame from the hub tells of others.
+// checkRevealsNothing fails if a frame from the hub reveals other clients.
 func checkRevealsNothing(t *testing.T, frame []byte) {
 	t.Helper()
 	kind, payload := wire.Split(frame)
@@ -117,14 +119,14 @@ func checkRevealsNothing(t *testing.T, frame []byte) {
 			t.Error(err)
 		}
 	case wire.TypeDeliver:
-		t.Error("the client has a message")
+		t.Error("the client got a message")
 	}
 	if n > 0 {
-		t.Errorf("a frame of type %#x tells of others: % x", kind, payload)
+		t.Errorf("a frame of type %#x reveals other clients: % x", kind, payload)
 	}
 }
 
-// readDeliveries returns what has come until now.
+// readDeliveries returns the messages that the hub has sent until now.
 func (c *clientV2) readDeliveries() (list []wire.Deliver) {
 	c.t.Helper()
 	c.send(wire.AppendPing(nil, 1))
@@ -143,9 +145,9 @@ func (c *clientV2) readDeliveries() (list []wire.Deliver) {
 	}
 }
 
-// FuzzTLS replaces what a client of TLS says to the hub by something else, from some byte on: all
-// of it, a part of its handshake, or of what comes then. What is encrypted reaches the hub as it was,
-// or not at all; and others are served over TLS.
+// FuzzTLS replaces the bytes that a TLS client sends, from some offset on, by others. The
+// offset can lie in the handshake or in the encrypted data. The hub must close the connection
+// for one of four reasons, and still serve other clients over TLS.
 func FuzzTLS(f *testing.F) {
 	authority := testcerts.NewAuthority(f)
 	serverTLS := &tls.Config{Certificates: []tls.Certificate{authority.IssueLocal().TLS(f)}, MinVersion: tls.VersionTLS12}
@@ -171,10 +173,10 @@ func FuzzTLS(f *testing.F) {
 		_, err := secure.Write(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2}))
 		tampered.closeWrite()
 		if err == nil {
-			_, _ = io.Copy(io.Discard, secure) // until the hub has had enough
+			_, _ = io.Copy(io.Discard, secure) // until the hub closes the connection
 		}
 		tampered.Close()
-		eventually(t, "the client is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
+		eventually(t, "the client is disconnected", func() bool { return len(h.Stats().Disconnected) == 1 })
 		for r, n := range h.Stats().Disconnected {
 			switch r {
 			case hub.CloseHandshake, hub.CloseLost, hub.CloseLeft, hub.CloseHalfFrame:
@@ -192,7 +194,7 @@ func FuzzTLS(f *testing.F) {
 	})
 }
 
-// tamperingConn replaces a part of what is written.
+// tamperingConn is a connection that replaces the written bytes from offset on.
 type tamperingConn struct {
 	net.Conn
 	replacement []byte
@@ -209,10 +211,10 @@ func (c *tamperingConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(changed)
 }
 
-// closeWrite says what is left, and that nothing more comes.
+// closeWrite sends the rest of the replacement and closes the connection for writing.
 func (c *tamperingConn) closeWrite() {
 	if from := max(c.written-c.offset, 0); from < len(c.replacement) {
-		_, _ = c.Conn.Write(c.replacement[from:]) // fails when the hub has closed
+		_, _ = c.Conn.Write(c.replacement[from:]) // fails if the hub has closed the connection
 	}
 	_ = c.Conn.(*net.TCPConn).CloseWrite() // as above
 }

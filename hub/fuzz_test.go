@@ -15,13 +15,13 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// fuzzMaxBody is the body limit of the hub that is fuzzed: large enough for frames
-// beyond a read buffer, small enough that lengths which are refused are found.
+// fuzzMaxBody is the body limit of the hub under test: large enough for frames beyond a read
+// buffer, and small enough for the fuzzer to find lengths that the hub refuses.
 const fuzzMaxBody = 70_000
 
-// FuzzHub lets the first client of a hub say arbitrary bytes, in pieces of any
-// size, over TCP or in memory. The hub must answer what a few lines of model say
-// that it does, end by itself, and serve two others as if nothing had happened.
+// FuzzHub lets the first client of a hub send arbitrary bytes in chunks of any size, over TCP
+// or over a pipe. The hub must reply as model predicts, end the connection by itself, and
+// still serve two other clients.
 func FuzzHub(f *testing.F) {
 	v := loadVectors(f)
 	for _, e := range v.Exchanges {
@@ -38,24 +38,24 @@ func FuzzHub(f *testing.F) {
 	f.Add(wire.AppendRelay(nil, []uint64{1}, make([]byte, fuzzMaxBody+1)), uint16(5000), false)
 	f.Fuzz(func(t *testing.T, input []byte, chunkSize uint16, tcp bool) {
 		if len(input) >= wire.HeaderSize && wire.Type(input[wire.LengthSize]) == wire.TypeHello {
-			return // FuzzClientV2 is about that
+			return // FuzzClientV2 tests these inputs
 		}
 		h, dial := startFuzzed(t, tcp)
-		size := max(int(chunkSize), len(input)/1000) + 1 // a thousand of them are enough
+		size := max(int(chunkSize), len(input)/1000) + 1 // at most 1,000 chunks
 		output := sendInChunks(t, dial(), input, size, tcp)
 		replies, refused := model(input)
 		if whole := tcp && !refused; !bytes.HasPrefix(replies, output) || whole && len(output) != len(replies) {
 			at := firstDifference(output, replies)
-			t.Errorf("heard %d bytes, want %d: from %d on %.40x, want %.40x", len(output), len(replies), at, output[at:], replies[at:])
+			t.Errorf("the hub sent %d bytes, want %d: from byte %d on %.40x, want %.40x", len(output), len(replies), at, output[at:], replies[at:])
 		}
-		eventually(t, "the client is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
+		eventually(t, "the client is disconnected", func() bool { return len(h.Stats().Disconnected) == 1 })
 		checkServesOthers(t, dial)
 	})
 }
 
-// FuzzClientV2 lets a client of version 2 say arbitrary bytes behind its HELLO. What
-// it hears must be frames that a hub sends, from a WELCOME on; it must come to an
-// end, and two others must be served as if nothing had happened.
+// FuzzClientV2 lets a client of version 2 send arbitrary bytes after its HELLO. The hub must
+// send a WELCOME first and then only frames that a hub may send. The connection must end, and
+// the hub must still serve two other clients.
 func FuzzClientV2(f *testing.F) {
 	options := wire.MakeOptions(wire.LevelReceived, wire.OverflowDropOldest)
 	for _, input := range [][]byte{
@@ -67,7 +67,7 @@ func FuzzClientV2(f *testing.F) {
 		wire.AppendAck(wire.AppendSend(nil, 1, 0, 0, []uint64{1}, nil), 1),
 		wire.AppendListRange(wire.AppendWatch(nil, wire.Watch{On: true}), wire.ListRange{}),
 		wire.AppendBye(wire.AppendPing(nil, 1)),
-		wire.AppendRelay(wire.AppendIdentityRequest(nil), []uint64{1}, []byte("classic")),
+		wire.AppendRelay(wire.AppendIdentityRequest(nil), []uint64{1}, []byte("v1")),
 		wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, ID: 1, Resume: "x"}),
 	} {
 		f.Add(input, uint16(3), false)
@@ -82,26 +82,26 @@ func FuzzClientV2(f *testing.F) {
 		for frame := range wire.Frames(output) {
 			kind, payload := wire.Split(frame)
 			if first != (kind == wire.TypeWelcome) {
-				t.Errorf("a frame of type %#x, the first one: %v", kind, first)
+				t.Errorf("a frame of type %#x, which is the first: %v", kind, first)
 			}
 			switch kind {
 			case wire.TypeDeliver:
 				if n := uint64(len(payload)+wire.HeaderSize) - uint64(wire.DeliverLen(0)); hello.MaxBody > 0 && n > hello.MaxBody {
-					t.Errorf("a body of %d bytes, and the client takes %d", n, hello.MaxBody)
+					t.Errorf("a body of %d bytes, want at most %d", n, hello.MaxBody)
 				}
 			case wire.TypeHello, wire.TypeSend, wire.TypeVerdict, wire.TypeListRange, wire.TypeWatch, wire.TypeBye:
 				t.Errorf("the hub sent a frame of type %#x", kind)
 			}
 			first = false
 		}
-		eventually(t, "the client is gone", func() bool { return len(h.Stats().Disconnected) == 1 })
+		eventually(t, "the client is disconnected", func() bool { return len(h.Stats().Disconnected) == 1 })
 		checkServesOthers(t, dial)
 	})
 }
 
-// FuzzResume brings back a client of whose three messages one has come whole, with any HELLO that
-// names it. If that resumes it, as many counted frames come as are missing; if not, none. Two
-// others must be served as if nothing had happened.
+// FuzzResume resumes, with an arbitrary HELLO, the session of a client that has read one of
+// its three messages. If the hub resumes the session, it must send as many reliable frames as
+// are missing, otherwise none. The hub must still serve two other clients.
 func FuzzResume(f *testing.F) {
 	for _, read := range []string{`"0"`, `"1"`, `"2"`, `"3"`, `"4"`, `"18446744073709551615"`, `"-1"`, `"x"`, `1`, `null`, `{}`, `"1`} {
 		f.Add(read, uint64(1), true, uint16(0), false)
@@ -125,7 +125,7 @@ func FuzzResume(f *testing.F) {
 			c.sendMessage(make([]byte, 1+n%2), 0, 0, c.id)
 		}
 		c.expectDeliver(c.id, 1, []byte{0})
-		// A socket that is closed with unread bytes takes those along that the hub has not read.
+		// A socket that is closed with unread bytes discards bytes that the hub has not read yet.
 		eventually(t, "the hub has read all messages", func() bool { return h.Stats().Relays == 3 })
 		c.Close()
 		hello := fmt.Sprintf(`{"version":2,"id":"%d","resume":%q,"received":"%d","skip":%t,"max_body":%d,"read":%s}`, c.ID, c.Resume, received, skip, maxBody, read)
@@ -136,7 +136,7 @@ func FuzzResume(f *testing.F) {
 		switch {
 		case kind == wire.TypeGoAway:
 		case kind != wire.TypeWelcome:
-			t.Fatalf("HELLO is answered by a frame of type %#x: %q", kind, payload)
+			t.Fatalf("the reply to HELLO is a frame of type %#x: %q", kind, payload)
 		default:
 			got := (&clientV2{clientV1: back, withholdsAcks: true}).countReliable()
 			parsed, _ := wire.ParseHello([]byte(hello))
@@ -144,9 +144,9 @@ func FuzzResume(f *testing.F) {
 			if w.Resumed {
 				missing = 3 - parsed.Received
 			}
-			tooLarge := missing > 0 && parsed.MaxBody == 1 && got == missing-1 // what is too large had perhaps no number yet
+			tooLarge := missing > 0 && parsed.MaxBody == 1 && got == missing-1 // a message that is too large possibly had no number yet
 			if got != missing && !tooLarge {
-				t.Errorf("%d counted frames came to one that says %s, resumed: %v", got, hello, w.Resumed)
+				t.Errorf("%d reliable frames after %s, resumed: %v", got, hello, w.Resumed)
 			}
 			back.send(wire.AppendBye(nil))
 		}
@@ -160,7 +160,7 @@ func FuzzResume(f *testing.F) {
 	})
 }
 
-// countReliable returns how many counted frames have come until now.
+// countReliable returns the number of reliable frames that the hub has sent until now.
 func (c *clientV2) countReliable() uint64 {
 	c.t.Helper()
 	c.send(wire.AppendPing(nil, 1))
@@ -171,7 +171,7 @@ func (c *clientV2) countReliable() uint64 {
 	}
 }
 
-// checkServesOthers looks whether a hub that had one client still does its work.
+// checkServesOthers checks that a hub that had one client still serves two others.
 func checkServesOthers(t *testing.T, dial func() net.Conn) {
 	t.Helper()
 	a, b := newClientV1(t, dial()), newClientV1(t, dial())
@@ -187,13 +187,13 @@ func checkServesOthers(t *testing.T, dial func() net.Conn) {
 	b.Close()
 }
 
-// startFuzzed serves a hub and returns how to connect to it.
+// startFuzzed serves a hub and returns a function that connects to it.
 func startFuzzed(t *testing.T, tcp bool) (*testHub, func() net.Conn) {
 	t.Helper()
 	return startFuzzedAuth(t, tcp, nil)
 }
 
-// startFuzzedAuth does so for a hub that asks who comes in, unless nobody says that.
+// startFuzzedAuth is startFuzzed for a hub with this function Authenticate, which can be nil.
 func startFuzzedAuth(t *testing.T, tcp bool, authenticate func(hub.AuthRequest) (*hub.Permissions, error)) (*testHub, func() net.Conn) {
 	t.Helper()
 	config := hub.Config{
@@ -207,8 +207,8 @@ func startFuzzedAuth(t *testing.T, tcp bool, authenticate func(hub.AuthRequest) 
 	return h, func() net.Conn { return h.connect(t).Conn }
 }
 
-// sendInChunks sends everything in pieces, ends its side where it can, and returns what
-// came back.
+// sendInChunks sends input in chunks, closes its side of the connection, and returns the bytes
+// that the hub sent.
 func sendInChunks(t *testing.T, nc net.Conn, input []byte, chunkSize int, tcp bool) []byte {
 	t.Helper()
 	defer nc.Close()
@@ -217,28 +217,28 @@ func sendInChunks(t *testing.T, nc net.Conn, input []byte, chunkSize int, tcp bo
 	}
 	var output bytes.Buffer
 	done := make(chan error, 1)
-	go func() { // ends with the connection, for which the function waits
+	go func() { // ends with the connection; sendInChunks waits
 		_, err := io.Copy(&output, nc)
 		done <- err
 	}()
 	for part := range slices.Chunk(input, chunkSize) {
 		if _, err := nc.Write(part); err != nil {
-			break // the hub has closed
+			break // the hub has closed the connection
 		}
 	}
 	if tcp {
-		_ = nc.(*net.TCPConn).CloseWrite() // fails only when the hub has closed
+		_ = nc.(*net.TCPConn).CloseWrite() // fails only if the hub has closed the connection
 	} else {
 		nc.Close()
 	}
 	var netErr net.Error
 	if err := <-done; errors.As(err, &netErr) && netErr.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		t.Fatal("the hub neither answers nor closes")
+		t.Fatal("the hub neither replies nor closes the connection")
 	}
 	return output.Bytes()
 }
 
-// firstDifference returns where a and b begin to differ.
+// firstDifference returns the index of the first byte in which a and b differ.
 func firstDifference(a, b []byte) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
@@ -247,8 +247,8 @@ func firstDifference(a, b []byte) int {
 	return n
 }
 
-// model is what the only client of a hub, number 1, hears for what it says, and
-// whether the hub closes for it.
+// model returns the replies of a hub to input from its only client, which has id 1, and
+// whether the hub closes the connection because of input.
 func model(input []byte) (replies []byte, refused bool) {
 	for {
 		size, err := wire.Size(input, wire.MaxRequestLength(fuzzMaxBody))

@@ -23,19 +23,20 @@ import (
 )
 
 const (
-	// testTimeout is how long a test waits for something that must happen. It is no
-	// measure of the hub: the machine may be busy with other things.
+	// testTimeout is the time limit for something that must happen. It does not measure the hub:
+	// the machine can be busy with other work.
 	testTimeout = 3 * time.Minute
 
-	// pollInterval is how often a condition is looked at.
+	// pollInterval is the time between two checks of a condition.
 	pollInterval = 2 * time.Millisecond
 )
 
-// childEnv is set in the environment of a child process of a test, to what
-// it shall do.
+// childEnv names the environment variable that is set for a child process of a test. Its value
+// is a key of childMains.
 const childEnv = "HUB_TEST_CHILD"
 
-// childMains are what the test binary can do instead of testing.
+// childMains maps a name to a function that the test binary runs in a child process instead of
+// the tests. The function returns the exit code.
 var childMains = map[string]func() int{}
 
 func TestMain(m *testing.M) {
@@ -45,26 +46,28 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// testHub is a hub that serves a loopback socket.
+// testHub is a hub that accepts connections on a loopback listener.
 type testHub struct {
 	*hub.Hub
 	addr   string
 	config hub.Config
-	served chan error // what Serve returned
+	served chan error // the result of Serve
 
-	// credentials is how the project's own client comes in.
+	// credentials are the options with which dialClient connects.
 	credentials client.Options
 }
 
-// start serves a hub until the end of the test, and then holds it to what is
-// true of every hub: it ends, nothing is left in it, and its books balance.
+// start serves a hub until the end of the test. Then it shuts the hub down and checks what
+// must hold for every hub: Shutdown succeeds, no client and no queued byte is left, and the
+// counters agree.
 func start(t testing.TB, config hub.Config) *testHub {
 	t.Helper()
 	return startOn(t, withLongTimeouts(config), listen(t))
 }
 
-// withLongTimeouts has a hub in real time give up nobody because the machine is busy: what config leaves
-// out is longer than any test lasts.
+// withLongTimeouts sets each timeout that config leaves out to testTimeout, which is longer
+// than any test lasts. A hub in real time then disconnects no client only because the machine
+// is busy.
 func withLongTimeouts(config hub.Config) hub.Config {
 	for _, limit := range []*time.Duration{
 		&config.StallTimeout, &config.FrameTimeout, &config.HandshakeTimeout, &config.KeepAlive, &config.ReportTimeout,
@@ -94,7 +97,7 @@ func startOn(t testing.TB, config hub.Config, ln net.Listener) *testHub {
 	return serveOn(t, h, config, ln)
 }
 
-// serveOn serves a hub that was made with that configuration.
+// serveOn serves h, which was made with config, on ln.
 func serveOn(t testing.TB, h *hub.Hub, config hub.Config, ln net.Listener) *testHub {
 	t.Helper()
 	server := &testHub{Hub: h, addr: ln.Addr().String(), config: config, served: make(chan error, 1)}
@@ -103,7 +106,7 @@ func serveOn(t testing.TB, h *hub.Hub, config hub.Config, ln net.Listener) *test
 	return server
 }
 
-// finish shuts the hub down and checks what it leaves behind.
+// finish shuts the hub down and checks what is left in it.
 func (h *testHub) finish(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), testTimeout)
@@ -122,12 +125,13 @@ func (h *testHub) finish(t testing.TB) {
 	h.checkEnd(t)
 }
 
-// checkEnd looks for what a hub that has ended must not hold any more.
+// checkEnd fails the test if a hub that was shut down still holds something, or if its
+// counters disagree.
 func (h *testHub) checkEnd(t testing.TB) {
 	t.Helper()
 	stats := h.Stats()
 	if stats.QueuedBytes != 0 || stats.Clients != 0 {
-		t.Errorf("after the end: %d bytes queued, %d clients", stats.QueuedBytes, stats.Clients)
+		t.Errorf("after Shutdown: %d bytes queued, %d clients", stats.QueuedBytes, stats.Clients)
 	}
 	var disconnected uint64
 	for _, n := range stats.Disconnected {
@@ -140,12 +144,12 @@ func (h *testHub) checkEnd(t testing.TB) {
 	if maxQueued == 0 {
 		maxQueued = hub.DefaultMaxQueuedBytes
 	}
-	if maxQueued += 64 << 10; stats.PeakQueuedBytes > maxQueued { // what cannot wait comes on top: see Config.MaxQueuedBytes
-		t.Errorf("peak of %d bytes, %d allowed", stats.PeakQueuedBytes, maxQueued)
+	if maxQueued += 64 << 10; stats.PeakQueuedBytes > maxQueued { // frames that cannot wait come on top; see Config.MaxQueuedBytes
+		t.Errorf("peak of %d queued bytes, want at most %d", stats.PeakQueuedBytes, maxQueued)
 	}
 }
 
-// eventually waits until the condition holds.
+// eventually waits until holds returns true, for at most testTimeout.
 func eventually(t testing.TB, condition string, holds func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
@@ -156,26 +160,28 @@ func eventually(t testing.TB, condition string, holds func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("still not: %s", condition)
+			t.Fatalf("timed out waiting for: %s", condition)
 		}
 	}
 }
 
-// waitDisconnected waits until the hub has counted n clients with this reason.
+// waitDisconnected waits until the hub has counted n disconnected clients with this reason.
 func (h *testHub) waitDisconnected(t testing.TB, reason hub.CloseReason, n uint64) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d × %q", n, reason), func() bool { return h.Stats().Disconnected[reason] >= n })
 }
 
-// clientV1 is a client that speaks the protocol byte by byte, well or badly.
+// clientV1 is a test client that writes and reads the protocol byte by byte, including
+// malformed frames.
 type clientV1 struct {
 	net.Conn
 	t            testing.TB
 	id           uint64
-	messagesRead int // how many messages it has read, where the test counts
+	messagesRead int // messages read so far, in tests that count them
 }
 
-// connectV1 connects and asks for the id, so that the hub is known to have taken it.
+// connectV1 connects and requests the id, after which the hub has certainly registered the
+// connection.
 func (h *testHub) connectV1(t testing.TB) *clientV1 {
 	t.Helper()
 	c := h.connect(t)
@@ -184,7 +190,7 @@ func (h *testHub) connectV1(t testing.TB) *clientV1 {
 	return c
 }
 
-// connect connects and says nothing.
+// connect connects and sends nothing.
 func (h *testHub) connect(t testing.TB) *clientV1 {
 	t.Helper()
 	nc, err := net.Dial("tcp", h.addr)
@@ -194,7 +200,7 @@ func (h *testHub) connect(t testing.TB) *clientV1 {
 	return newClientV1(t, nc)
 }
 
-// shrinkReadBuffer makes the peer's receive buffer small, so that little fills it.
+// shrinkReadBuffer sets the receive buffer of the client to 4 KiB, which few bytes fill.
 func (c *clientV1) shrinkReadBuffer() *clientV1 {
 	c.t.Helper()
 	if err := c.tcpConn().SetReadBuffer(4 << 10); err != nil {
@@ -203,7 +209,7 @@ func (c *clientV1) shrinkReadBuffer() *clientV1 {
 	return c
 }
 
-// newClientV1 makes a peer of a connection, which is closed at the end of the test.
+// newClientV1 returns a client on nc. The connection is closed at the end of the test.
 func newClientV1(t testing.TB, nc net.Conn) *clientV1 {
 	t.Helper()
 	t.Cleanup(func() { nc.Close() })
@@ -213,7 +219,7 @@ func newClientV1(t testing.TB, nc net.Conn) *clientV1 {
 	return &clientV1{Conn: nc, t: t}
 }
 
-// tcpConn returns what carries the connection, below TLS.
+// tcpConn returns the TCP connection, which lies below TLS if there is TLS.
 func (c *clientV1) tcpConn() *net.TCPConn {
 	if secure, ok := c.Conn.(*tls.Conn); ok {
 		return secure.NetConn().(*net.TCPConn)
@@ -221,9 +227,9 @@ func (c *clientV1) tcpConn() *net.TCPConn {
 	return c.Conn.(*net.TCPConn)
 }
 
-// reset closes the connection so that the hub sees a reset, not an end.
+// reset closes the connection with a TCP reset.
 func (c *clientV1) reset() {
-	_ = c.tcpConn().SetLinger(0) // fails only on a connection that is gone already
+	_ = c.tcpConn().SetLinger(0) // fails only if the connection is closed already
 	c.tcpConn().Close()
 }
 
@@ -254,8 +260,7 @@ func (c *clientV1) readFrame() (wire.Type, []byte, error) {
 	return wire.Type(header[wire.LengthSize]), payload, nil
 }
 
-// readRelay reads the next frame and returns an error unless it is a delivery of
-// body.
+// readRelay reads the next frame and returns an error unless that frame delivers body.
 func (c *clientV1) readRelay(body []byte) error {
 	kind, got, err := c.readFrame()
 	if err != nil {
@@ -267,7 +272,7 @@ func (c *clientV1) readRelay(body []byte) error {
 	return nil
 }
 
-// mustReadFrame is next for the goroutine of the test.
+// mustReadFrame is readFrame for the goroutine of the test: an error fails the test.
 func (c *clientV1) mustReadFrame() (wire.Type, []byte) {
 	c.t.Helper()
 	kind, payload, err := c.readFrame()
@@ -277,7 +282,7 @@ func (c *clientV1) mustReadFrame() (wire.Type, []byte) {
 	return kind, payload
 }
 
-// expectRelay is expect for the goroutine of the test.
+// expectRelay is readRelay for the goroutine of the test: an error fails the test.
 func (c *clientV1) expectRelay(body []byte) {
 	c.t.Helper()
 	if err := c.readRelay(body); err != nil {
@@ -285,7 +290,7 @@ func (c *clientV1) expectRelay(body []byte) {
 	}
 }
 
-// readIdentity reads the answer to an identity request.
+// readIdentity reads the reply to an identity request.
 func (c *clientV1) readIdentity() uint64 {
 	c.t.Helper()
 	kind, payload := c.mustReadFrame()
@@ -296,7 +301,7 @@ func (c *clientV1) readIdentity() uint64 {
 	return id
 }
 
-// requestList asks who else is there.
+// requestList requests the list and returns the ids of the other clients.
 func (c *clientV1) requestList() []uint64 {
 	c.t.Helper()
 	c.send(wire.AppendListRequest(nil))
@@ -308,17 +313,17 @@ func (c *clientV1) requestList() []uint64 {
 	return ids.AppendTo(nil)
 }
 
-// fence returns when the hub has handled everything that the peer sent so far,
-// and fails if it had anything to say to it that the test did not read.
+// fence returns when the hub has handled every frame that c has sent so far. It fails if
+// another frame arrives before the reply.
 func (c *clientV1) fence() {
 	c.t.Helper()
 	c.send(wire.AppendIdentityRequest(nil))
 	if id := c.readIdentity(); c.id != 0 && id != c.id {
-		c.t.Fatalf("client %d is called %d", c.id, id)
+		c.t.Fatalf("client %d has id %d", c.id, id)
 	}
 }
 
-// hasDataWithin reports whether the answer to an identity request comes in time.
+// hasDataWithin reports whether a frame of the length of an identity reply arrives within d.
 func (c *clientV1) hasDataWithin(d time.Duration) bool {
 	c.t.Helper()
 	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
@@ -334,16 +339,16 @@ func (c *clientV1) hasDataWithin(d time.Duration) bool {
 	return n != 0
 }
 
-// expectEOF fails unless the hub has ended the connection, saying nothing more.
+// expectEOF fails unless the hub ends the connection without sending another byte.
 func (c *clientV1) expectEOF() {
 	c.t.Helper()
 	if n, err := c.readToEnd(); n != 0 || err != nil {
-		c.t.Fatalf("client %d: %d bytes more, then %v, want the end", c.id, n, err)
+		c.t.Fatalf("client %d: %d more bytes, then %v, want EOF", c.id, n, err)
 	}
 }
 
-// readToEnd reads until the hub ends the connection and returns how much came. A
-// reset is an end as well: the hub closes with something unread.
+// readToEnd reads until the hub ends the connection and returns the number of bytes read. A
+// reset counts as the end as well: the hub may close while bytes are unread.
 func (c *clientV1) readToEnd() (int64, error) {
 	n, err := io.Copy(io.Discard, c.Conn)
 	var netErr net.Error
@@ -353,8 +358,9 @@ func (c *clientV1) readToEnd() (int64, error) {
 	return n, nil
 }
 
-// fillQueue sends bodies to a client that does not read, until the hub has not taken
-// one for a while: its queue is full then, and so is everything before it.
+// fillQueue sends bodies to a client that does not read, until a write has made no progress
+// for 100 ms. By then the queue of the receiver is full, and so is every buffer before that
+// queue.
 func (c *clientV1) fillQueue(h *testHub, to uint64) {
 	c.t.Helper()
 	frame := wire.AppendRelay(nil, []uint64{to}, make([]byte, 32<<10))
@@ -370,13 +376,13 @@ func (c *clientV1) fillQueue(h *testHub, to uint64) {
 	}
 }
 
-// waitUntilStuck waits until the hub holds something and gets rid of nothing any more. It
-// is for tests in which nobody reads.
+// waitUntilStuck waits until the hub holds queued bytes and has written nothing for 50 polls.
+// It is for tests in which no client reads.
 func (h *testHub) waitUntilStuck(t testing.TB) {
 	t.Helper()
 	var out uint64
 	polls := 0
-	eventually(t, "stuck", func() bool {
+	eventually(t, "no progress", func() bool {
 		stats := h.Stats()
 		if polls++; stats.BytesOut != out {
 			out, polls = stats.BytesOut, 0
@@ -385,7 +391,7 @@ func (h *testHub) waitUntilStuck(t testing.TB) {
 	})
 }
 
-// dialClient connects a client of the project's own, which ends with its connection.
+// dialClient connects a client of package client, which does not reconnect.
 func (h *testHub) dialClient(t testing.TB) *client.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
@@ -400,12 +406,13 @@ func (h *testHub) dialClient(t testing.TB) *client.Client {
 	return c
 }
 
-// parallel runs f for 0 to n-1 at the same time and reports what they return.
+// parallel runs f(0) to f(n-1) concurrently and fails the test if one of them returns an
+// error.
 func parallel(t testing.TB, n int, f func(i int) error) {
 	t.Helper()
 	errs := make(chan error, n)
 	for i := range n {
-		go func() { errs <- f(i) }() // ends with f, for which the loop below waits
+		go func() { errs <- f(i) }() // ends with f; the loop below waits for f
 	}
 	for range n {
 		if err := <-errs; err != nil {
@@ -417,7 +424,8 @@ func parallel(t testing.TB, n int, f func(i int) error) {
 	}
 }
 
-// background runs f beside the test, which reports at its end what f returned.
+// background runs f concurrently with the test. The cleanup waits for f and reports the error
+// that f returned.
 func background(t testing.TB, f func() error) {
 	t.Helper()
 	done := make(chan error, 1)
@@ -429,8 +437,8 @@ func background(t testing.TB, f func() error) {
 	})
 }
 
-// patternRows has, for each byte, 256 different ones: copies take a fraction of the time under the race
-// detector.
+// patternRows holds 256 different rows of 256 bytes. Copying rows takes a fraction of the time
+// of computing each byte under the race detector.
 var patternRows = sync.OnceValue(func() [][256]byte {
 	r := make([][256]byte, 256)
 	for i := range r {
@@ -441,7 +449,8 @@ var patternRows = sync.OnceValue(func() [][256]byte {
 	return r
 })
 
-// pattern returns n bytes that tell where in a body one stands, and in which.
+// pattern returns n bytes whose values depend on the position and on seed, such that a
+// misplaced or foreign byte is detected.
 func pattern(n int, seed byte) []byte {
 	b := make([]byte, n)
 	for i := 0; i < n; i += 256 {
@@ -450,8 +459,7 @@ func pattern(n int, seed byte) []byte {
 	return b
 }
 
-// numberedBody returns a body of at least 16 bytes that says who sent it, and as
-// which of its messages.
+// numberedBody returns a body of at least 16 bytes that names its sender and its number n.
 func numberedBody(sender uint64, n, size int) []byte {
 	b := make([]byte, max(size, 16))
 	binary.BigEndian.PutUint64(b, sender)
@@ -462,5 +470,5 @@ func numberedBody(sender uint64, n, size int) []byte {
 	return b
 }
 
-// errNoFiles is what a system says that has no file descriptor left.
+// errNoFiles is the error of accept when the process has no file descriptor left.
 var errNoFiles = os.NewSyscallError("accept4", syscall.EMFILE)

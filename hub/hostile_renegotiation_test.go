@@ -19,8 +19,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// attackRenegotiation has clients of TLS 1.2 who have come in ask for another handshake, which
-// costs a server more than a client. No library of ours asks for that: the record is made by hand.
+// attackRenegotiation has authenticated TLS 1.2 clients ask for another handshake, which costs
+// a server more than a client. Package crypto/tls cannot do this as a client, and the record
+// is built by hand.
 func attackRenegotiation(e *hostileEnv) {
 	for range attackers {
 		var secrets bytes.Buffer
@@ -35,18 +36,18 @@ func attackRenegotiation(e *hostileEnv) {
 		}
 		c.Conn = secure
 		v2 := handshakeV2(c, wire.Hello{Version: wire.Version2, Token: e.signToken(tokens.Claims{Subject: "insider"})})
-		const records = 2 // that the client has sent encrypted: Finished and HELLO
+		const records = 2 // number of records that the client has encrypted: Finished and HELLO
 		record := sealHandshake(e.t, secrets.String(), recorded.recorded, tlsClientHello(e.t, config)[5:], records)
 		if _, err := recorded.Write(record); err != nil {
 			e.t.Fatal(err)
 		}
 		if n, err := io.Copy(io.Discard, v2); n != 0 || err == nil || !strings.Contains(err.Error(), "unexpected message") {
-			e.t.Errorf("%d bytes, then %v: want the alert that a handshake is unexpected", n, err)
+			e.t.Errorf("%d bytes, then %v: want the alert of an unexpected message", n, err)
 		}
 	}
 }
 
-// recordingConn remembers the first bytes that the server says.
+// recordingConn is a connection that keeps the first 100 bytes or more that the server sends.
 type recordingConn struct {
 	net.Conn
 	recorded []byte
@@ -60,12 +61,12 @@ func (c *recordingConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// sealHandshake encrypts a message of a handshake as the client's record number seq of TLS 1.2
-// (RFC 5246, section 6.2.3.3, and RFC 5288), by what the client has logged of its secrets, and
-// the server's first words.
+// sealHandshake encrypts a handshake message as record number seq of a TLS 1.2 client (RFC
+// 5246, section 6.2.3.3, and RFC 5288). The keys follow from secrets, which is the key log of
+// the client, and from serverHello, which is the start of the server's bytes.
 func sealHandshake(t testing.TB, secrets string, serverHello, message []byte, seq uint64) []byte {
 	t.Helper()
-	fields := strings.Fields(secrets) // CLIENT_RANDOM, that, and the master secret
+	fields := strings.Fields(secrets) // CLIENT_RANDOM, the client random, and the master secret
 	if len(fields) != 3 {
 		t.Fatalf("secrets: %q", secrets)
 	}
@@ -77,7 +78,7 @@ func sealHandshake(t testing.TB, secrets string, serverHello, message []byte, se
 	if err != nil {
 		t.Fatal(err)
 	}
-	serverRandom := serverHello[11:43] // behind the heads of record and message, and the version
+	serverRandom := serverHello[11:43] // after the headers of record and message, and the version
 	keys := prfSHA256(master, append(append([]byte("key expansion"), serverRandom...), clientRandom...), 2*16+2*4)
 	block, err := aes.NewCipher(keys[:16])
 	if err != nil {
@@ -95,7 +96,7 @@ func sealHandshake(t testing.TB, secrets string, serverHello, message []byte, se
 	return append(binary.BigEndian.AppendUint16(header, uint16(len(sealed))), sealed...)
 }
 
-// prfSHA256 is P_SHA256 of RFC 5246, section 5.
+// prfSHA256 returns n bytes of P_SHA256 (RFC 5246, section 5).
 func prfSHA256(secret, seed []byte, n int) (out []byte) {
 	sum := func(parts ...[]byte) []byte {
 		mac := hmac.New(sha256.New, secret)
@@ -110,14 +111,14 @@ func prfSHA256(secret, seed []byte, n int) (out []byte) {
 	return out[:n]
 }
 
-// tlsClientHello returns the first record of a client of TLS.
+// tlsClientHello returns the first record of a TLS client.
 func tlsClientHello(t testing.TB, config *tls.Config) []byte {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	done := make(chan struct{})
-	go func() { // ends with the pipe, below
+	go func() { // ends when the pipe is closed below
 		defer close(done)
-		_ = tls.Client(theirs, config).Handshake() // which nobody answers
+		_ = tls.Client(theirs, config).Handshake() // fails because the pipe is closed
 	}()
 	defer func() { ours.Close(); <-done }()
 	r := bufio.NewReader(ours)

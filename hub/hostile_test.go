@@ -19,7 +19,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestHub_GiantLengths_TakeNoMemory announces 4 TiB in all.
+// TestHub_GiantLengths_TakeNoMemory has 1,000 clients announce a frame of 4 GiB each.
 func TestHub_GiantLengths_TakeNoMemory(t *testing.T) {
 	const clients = 1000
 	h := start(t, hub.Config{})
@@ -32,13 +32,13 @@ func TestHub_GiantLengths_TakeNoMemory(t *testing.T) {
 		c.Close()
 	}
 	h.waitDisconnected(t, hub.CloseTooLong, clients)
-	if each := (totalAlloc() - before) / clients; each > 128<<10 { // two read buffers: the detector of races has pools forget some
-		t.Errorf("%d bytes allocated for each of them", each)
+	if each := (totalAlloc() - before) / clients; each > 128<<10 { // two read buffers: pools drop entries under the race detector
+		t.Errorf("%d bytes allocated per client", each)
 	}
 	bystanders.waitRounds(3)
 }
 
-// totalAlloc returns how many bytes were ever allocated.
+// totalAlloc returns the number of bytes that this process has allocated in all.
 func totalAlloc() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -59,8 +59,9 @@ func TestHub_EmptyFrames_AreIgnored(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestHub_RequestsWithoutReading_AreBounded lets TCP tell the client that it should
-// read: it cannot even say them all.
+// TestHub_RequestsWithoutReading_AreBounded has a client send requests without reading the
+// replies. The hub stops reading, and TCP stops the client before it has written every
+// request.
 func TestHub_RequestsWithoutReading_AreBounded(t *testing.T) {
 	const requests = 2_000_000
 	h := start(t, hub.Config{StallTimeout: 2 * time.Second})
@@ -68,7 +69,7 @@ func TestHub_RequestsWithoutReading_AreBounded(t *testing.T) {
 	c := h.connectV1(t).shrinkReadBuffer()
 	n, err := c.Write(bytes.Repeat(wire.AppendIdentityRequest(nil), requests))
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("wrote %d bytes of answers to nobody, then %v", n, err)
+		t.Errorf("wrote %d bytes of requests, then %v", n, err)
 	}
 	h.waitDisconnected(t, hub.CloseStalled, 1)
 	if peak := h.Stats().PeakQueuedBytes; peak > 4<<20 {
@@ -77,8 +78,8 @@ func TestHub_RequestsWithoutReading_AreBounded(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestHub_StalledReceiver_OthersGetEverything stands first, in the middle and last in a list of
-// ten. The other nine get everything, and the sender goes on.
+// TestHub_StalledReceiver_OthersGetEverything has a stalled receiver first, in the middle and
+// last in a list of ten. The other nine get every message, and the sender goes on.
 func TestHub_StalledReceiver_OthersGetEverything(t *testing.T) {
 	for name, stalled := range map[string]int{"first": 0, "middle": 5, "last": 9} {
 		t.Run(name, func(t *testing.T) {
@@ -106,7 +107,7 @@ func TestHub_StalledReceiver_OthersGetEverything(t *testing.T) {
 			})
 			sender.fence()
 			if took := time.Since(began); took > 5*h.config.StallTimeout {
-				t.Errorf("the sender went on after %v, the stall timeout is %v", took, h.config.StallTimeout)
+				t.Errorf("the sender was blocked for %v, the stall timeout is %v", took, h.config.StallTimeout)
 			}
 			h.waitDisconnected(t, hub.CloseStalled, 1)
 			bystanders.waitRounds(3)
@@ -114,7 +115,7 @@ func TestHub_StalledReceiver_OthersGetEverything(t *testing.T) {
 	}
 }
 
-// sendNumbered sends numbered messages one behind the other.
+// sendNumbered sends n numbered messages one after the other.
 func (c *clientV1) sendNumbered(to []uint64, n, size int) error {
 	for i := range n {
 		if _, err := c.Write(wire.AppendRelay(nil, to, numberedBody(c.id, i, size))); err != nil {
@@ -124,7 +125,7 @@ func (c *clientV1) sendNumbered(to []uint64, n, size int) error {
 	return nil
 }
 
-// readNumbered reads numbered messages of one sender.
+// readNumbered reads n numbered messages of one sender and checks them.
 func (c *clientV1) readNumbered(sender uint64, n, size int) error {
 	for i := range n {
 		if err := c.readRelay(numberedBody(sender, i, size)); err != nil {
@@ -134,9 +135,9 @@ func (c *clientV1) readNumbered(sender uint64, n, size int) error {
 	return nil
 }
 
-// TestHub_FullQueue_DelaysOnlyItsSenders has a receiver that takes nothing for a while,
-// but soon enough: the other receiver of the same messages has them at once, the
-// sender waits, and in the end nothing is lost.
+// TestHub_FullQueue_DelaysOnlyItsSenders has a receiver that reads nothing at first, and
+// starts before the stall timeout. The other receiver of the same messages gets them at once,
+// the sender is blocked, and no message is lost.
 func TestHub_FullQueue_DelaysOnlyItsSenders(t *testing.T) {
 	const messages, size = 200, 64 << 10
 	h := start(t, hub.Config{StallTimeout: time.Hour})
@@ -155,7 +156,7 @@ func TestHub_FullQueue_DelaysOnlyItsSenders(t *testing.T) {
 			blocked = !sender.hasDataWithin(pollInterval)
 		}
 	}
-	for range messages + sent { // in whatever order the two came
+	for range messages + sent { // the order of the two senders is open
 		_, body := slow.mustReadFrame()
 		switch {
 		case bytes.Equal(body, []byte("to both")):
@@ -167,14 +168,15 @@ func TestHub_FullQueue_DelaysOnlyItsSenders(t *testing.T) {
 		}
 	}
 	if slow.messagesRead != messages || sent != 0 {
-		t.Errorf("%d messages came of one sender, %d are missing of the other", slow.messagesRead, sent)
+		t.Errorf("%d messages arrived from filler, %d are missing from sender", slow.messagesRead, sent)
 	}
 	slow.fence()
 	sender.readIdentity()
 	bystanders.waitRounds(3)
 }
 
-// TestHub_TricklingReceiver_IsDisconnected as one that reads nothing is.
+// TestHub_TricklingReceiver_IsDisconnected has a receiver read one byte every 50 ms. The hub
+// disconnects that receiver as it does one that reads nothing.
 func TestHub_TricklingReceiver_IsDisconnected(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Second})
 	bystanders := h.startBystanders(t)
@@ -186,7 +188,7 @@ func TestHub_TricklingReceiver_IsDisconnected(t *testing.T) {
 		for {
 			select {
 			case <-ctx.Done():
-				return nil // that it was cut is checked below: it may still have something to read
+				return nil // the disconnect is checked below: there can still be bytes to read
 			case <-tick.C:
 			}
 			if _, err := trickling.Read(make([]byte, 1)); err != nil {
@@ -203,8 +205,8 @@ func TestHub_TricklingReceiver_IsDisconnected(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestHub_StalledReceiversVanish_SenderContinues holds a sender up, and lets it go on when they
-// are gone, long before the stall timeout.
+// TestHub_StalledReceiversVanish_SenderContinues blocks a sender at 100 stalled receivers. The
+// sender goes on when they disconnect, long before the stall timeout.
 func TestHub_StalledReceiversVanish_SenderContinues(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Hour})
 	bystanders := h.startBystanders(t)
@@ -217,7 +219,7 @@ func TestHub_StalledReceiversVanish_SenderContinues(t *testing.T) {
 	}
 	const messages, size = 200, 64 << 10
 	background(t, func() error { return sender.sendNumbered(ids, messages, size) })
-	eventually(t, "stuck", func() bool { return h.Stats().QueuedBytes > 4*size })
+	eventually(t, "messages are queued", func() bool { return h.Stats().QueuedBytes > 4*size })
 	bystanders.waitRounds(10)
 	for i, c := range stalled {
 		if i%2 == 0 {
@@ -226,15 +228,15 @@ func TestHub_StalledReceiversVanish_SenderContinues(t *testing.T) {
 			c.Close()
 		}
 	}
-	eventually(t, "everything accounted for", func() bool {
+	eventually(t, "the sender goes on", func() bool {
 		stats := h.Stats()
 		return stats.Gone > 0 && stats.Relays >= messages && stats.Disconnected[hub.CloseStalled] == 0
 	})
 	bystanders.waitRounds(3)
 }
 
-// TestHub_DisconnectsMidFrame_LoseNothing ends connections in each part of a frame, many at
-// once, politely or not, beside a stream that must not lose anything.
+// TestHub_DisconnectsMidFrame_LoseNothing ends many connections in each part of a frame, by
+// EOF and by a reset. A stream between two other clients must not lose a message.
 func TestHub_DisconnectsMidFrame_LoseNothing(t *testing.T) {
 	const messages, size, times = 500, 5000, 10
 	h := start(t, hub.Config{})
@@ -254,12 +256,12 @@ func TestHub_DisconnectsMidFrame_LoseNothing(t *testing.T) {
 	if err := receiver.readNumbered(sender.id, messages, size); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all gone", func() bool { return h.Stats().Clients == 4 })
+	eventually(t, "all are disconnected", func() bool { return h.Stats().Clients == 4 })
 	receiver.fence()
 	bystanders.waitRounds(3)
 }
 
-// TestHub_Garbage_ClosesConn says to the hub what it does not understand.
+// TestHub_Garbage_ClosesConn sends bytes to the hub that are not its protocol.
 func TestHub_Garbage_ClosesConn(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{1})
 	noise := make([]byte, 1<<20)
@@ -277,18 +279,19 @@ func TestHub_Garbage_ClosesConn(t *testing.T) {
 			bystanders := h.startBystanders(t)
 			c := h.connect(t)
 			send(c)
-			if name == "zeros" { // a million bytes of empty frames
+			if name == "zeros" { // 1 MiB of empty frames
 				c.fence()
 			} else if _, err := c.readToEnd(); err != nil {
-				t.Errorf("the hub goes on listening: %v", err)
+				t.Errorf("the hub still reads: %v", err)
 			}
 			bystanders.waitRounds(3)
 		})
 	}
 }
 
-// TestHub_Churn_ListsStayConsistent connects and disconnects thousands of clients during lists
-// and relays. The lists stay ascending, and who stays is always in them.
+// TestHub_Churn_ListsStayConsistent connects and disconnects thousands of clients while others
+// request lists and relay messages. The lists stay ascending, and always contain the clients
+// that stay.
 func TestHub_Churn_ListsStayConsistent(t *testing.T) {
 	const churners, times = 8, 1250
 	h := start(t, hub.Config{})
@@ -308,18 +311,18 @@ func TestHub_Churn_ListsStayConsistent(t *testing.T) {
 		return h.churn(i, times)
 	})
 	const wantConnected = churners*(times+times/awaitReplyEvery) + 5
-	eventually(t, "all came", func() bool { return h.Stats().Connected == wantConnected })
-	eventually(t, "all gone", func() bool { return h.Stats().Clients == 5 })
+	eventually(t, "all have connected", func() bool { return h.Stats().Connected == wantConnected })
+	eventually(t, "all are disconnected", func() bool { return h.Stats().Clients == 5 })
 	bystanders.waitRounds(3)
 }
 
-// awaitReplyEvery is after how many clients that reset the connection there comes one that
-// waits for an answer: a connection that is reset while the kernel's queue of those
-// to accept is full is never accepted.
+// awaitReplyEvery is the number of clients that reset their connection before the next client
+// waits for a reply. The kernel never hands over a connection that is reset while its accept
+// queue is full.
 const awaitReplyEvery = 25
 
-// churn connects and disconnects, silently, after a question, or after a word to
-// those who may be gone.
+// churn connects times clients, one after the other, and resets each connection: after sending
+// nothing, requests, a relay to clients that may have left, or a partial length.
 func (h *testHub) churn(seed, times int) error {
 	for i := range times {
 		if i%awaitReplyEvery == 0 {
@@ -341,7 +344,7 @@ func (h *testHub) churn(seed, times int) error {
 			payload = []byte{0, 0, 1}
 		}
 		_, err = nc.Write(payload)
-		_ = nc.(*net.TCPConn).SetLinger(0) // leave nothing behind in the kernel
+		_ = nc.(*net.TCPConn).SetLinger(0) // leaves no state behind in the kernel
 		if err = errors.Join(err, nc.Close()); err != nil {
 			return err
 		}
@@ -349,7 +352,7 @@ func (h *testHub) churn(seed, times int) error {
 	return nil
 }
 
-// requestIdentityOnce connects, asks, and disconnects when it is answered.
+// requestIdentityOnce connects, requests the id, and disconnects after the reply.
 func (h *testHub) requestIdentityOnce() error {
 	nc, err := net.Dial("tcp", h.addr)
 	if err != nil {
@@ -363,7 +366,7 @@ func (h *testHub) requestIdentityOnce() error {
 	return err
 }
 
-// checkListsUntil asks for lists until stop is closed.
+// checkListsUntil requests lists and checks them until stop is closed.
 func (c *clientV1) checkListsUntil(staying []uint64, stop <-chan struct{}) error {
 	for {
 		select {
@@ -395,18 +398,18 @@ func checkList(list []uint64, self uint64, staying []uint64) error {
 		}
 	}
 	if slices.Contains(list, self) {
-		return fmt.Errorf("list has the one who asked: %d", self)
+		return fmt.Errorf("the list contains the requesting client %d", self)
 	}
 	for _, id := range staying {
 		if !slices.Contains(list, id) {
-			return fmt.Errorf("list lacks %d, who stays", id)
+			return fmt.Errorf("the list lacks client %d, which is connected", id)
 		}
 	}
 	return nil
 }
 
-// TestHub_AnnouncedBodies_DelayNoOthers has clients that announce a body of 1 MiB
-// each, send a little of it, and fall silent. The hub has memory for three.
+// TestHub_AnnouncedBodies_DelayNoOthers has 1,000 clients that each announce a body of 1 MiB,
+// send the first bytes, and then send nothing. The hub has memory for three such bodies.
 func TestHub_AnnouncedBodies_DelayNoOthers(t *testing.T) {
 	for _, prefixLen := range []int{wire.HeaderSize, 1000, 4000, 20_000, 60_000} {
 		t.Run(fmt.Sprint(prefixLen), func(t *testing.T) {
@@ -432,8 +435,8 @@ func TestHub_AnnouncedBodies_DelayNoOthers(t *testing.T) {
 	}
 }
 
-// opaqueListener is a listener of connections of which the hub does not see what waits in the kernel, so
-// that it reads each message as it comes.
+// opaqueListener is a listener that hides the TCP connection. The hub can then not see what
+// waits in the kernel, and reads each message as its bytes arrive.
 type opaqueListener struct{ net.Listener }
 
 func (l opaqueListener) Accept() (net.Conn, error) {
@@ -444,9 +447,9 @@ func (l opaqueListener) Accept() (net.Conn, error) {
 	return struct{ net.Conn }{nc}, nil
 }
 
-// TestReclaimer_PartialBodies_AreDisconnected has clients that get memory by sending a part of a
-// large body, and stop there. Whoever waits for memory gets it when they are cut,
-// a stall timeout later.
+// TestReclaimer_PartialBodies_AreDisconnected has clients that get memory by sending a part of
+// a large body, and stop there. A client that waits for memory gets it when the hub
+// disconnects them after the stall timeout.
 func TestReclaimer_PartialBodies_AreDisconnected(t *testing.T) {
 	for name, body := range map[string]int{"large": wire.DefaultMaxBody, "small": 100} {
 		t.Run(name, func(t *testing.T) {
@@ -458,7 +461,7 @@ func TestReclaimer_PartialBodies_AreDisconnected(t *testing.T) {
 				c := h.connect(t)
 				c.send(frame[:150_000])
 			}
-			eventually(t, "used up", func() bool { return h.Stats().QueuedBytes > 3<<20 })
+			eventually(t, "memory is used up", func() bool { return h.Stats().QueuedBytes > 3<<20 })
 			a.relay(pattern(body, 3), b.id)
 			b.expectRelay(pattern(body, 3))
 			h.waitDisconnected(t, hub.CloseSlow, 1)
@@ -473,8 +476,8 @@ func TestReclaimer_PartialBodies_AreDisconnected(t *testing.T) {
 	}
 }
 
-// TestReclaimer_SlowReceiver_IsDisconnected has a sender whose whole share waits for one
-// who takes nothing, in a queue that is not even full.
+// TestReclaimer_SlowReceiver_IsDisconnected has a sender whose whole share is queued for a
+// receiver that reads nothing and whose queue is not full.
 func TestReclaimer_SlowReceiver_IsDisconnected(t *testing.T) {
 	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, OutboxBytes: 16 << 20, StallTimeout: 2 * time.Second})
 	bystanders := h.startBystanders(t)
@@ -489,8 +492,8 @@ func TestReclaimer_SlowReceiver_IsDisconnected(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestHub_UnknownReceivers_AreCounted names the most receivers that a frame can, none
-// of whom exists, over and over.
+// TestHub_UnknownReceivers_AreCounted sends 1,000 relays to the maximum number of receivers,
+// none of which exists.
 func TestHub_UnknownReceivers_AreCounted(t *testing.T) {
 	h := start(t, hub.Config{})
 	bystanders := h.startBystanders(t)
@@ -506,9 +509,9 @@ func TestHub_UnknownReceivers_AreCounted(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestHub_LargeNonRelayFrames_ReleaseMemory sends identity requests with
-// so much behind them, all to be ignored, that together they are all the memory
-// there is, and goes. Whoever has a question afterwards is answered.
+// TestHub_LargeNonRelayFrames_ReleaseMemory has clients send identity requests with large
+// payloads, which the hub ignores. Together they use all memory. After they disconnect, the
+// hub still replies to another client.
 func TestHub_LargeNonRelayFrames_ReleaseMemory(t *testing.T) {
 	h := startOn(t, hub.Config{MaxBody: 200 << 10, MaxQueuedBytes: 1 << 20, StallTimeout: time.Second}, opaqueListener{listen(t)})
 	frame := make([]byte, 120<<10)
@@ -520,11 +523,11 @@ func TestHub_LargeNonRelayFrames_ReleaseMemory(t *testing.T) {
 		c.send(frame[:len(frame)-1])
 		greedy = append(greedy, c)
 	}
-	eventually(t, "the memory is used up", func() bool { return h.Stats().QueuedBytes > 700<<10 })
+	eventually(t, "memory is used up", func() bool { return h.Stats().QueuedBytes > 700<<10 })
 	for _, c := range greedy {
-		_, _ = c.Write(frame[len(frame)-1:]) // some may be cut before
+		_, _ = c.Write(frame[len(frame)-1:]) // the hub may have disconnected some before
 		c.reset()
 	}
-	eventually(t, "all gone", func() bool { s := h.Stats(); return s.Clients == 0 && s.QueuedBytes == 0 })
+	eventually(t, "all are disconnected and the memory is free", func() bool { s := h.Stats(); return s.Clients == 0 && s.QueuedBytes == 0 })
 	h.connectV1(t).fence()
 }

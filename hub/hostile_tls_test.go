@@ -20,23 +20,24 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// attackers is how many do the same at once. bench/ has ten thousand of each.
+// attackers is the number of clients that attack at the same time. The attacks in bench/ use
+// ten thousand.
 const attackers = 20
 
-// hostileEnv is a hub that asks for certificates and tokens, with two bystanders inside who
-// have both.
+// hostileEnv is a hub that requires client certificates and tokens, with two connected
+// bystanders that have both.
 type hostileEnv struct {
 	*testHub
 	t              testing.TB
-	clientTLS      *tls.Config // how a client with a good certificate speaks TLS
+	clientTLS      *tls.Config // TLS of a client with a valid certificate
 	authority      *testcerts.Authority
-	publicKeys     []byte // those by which the hub knows good tokens
+	publicKeys     []byte // with which the hub verifies tokens
 	signer         *tokens.Signer
 	bystanders     *bystanders
-	baseGoroutines int // before anybody means harm
+	baseGoroutines int // before the attack
 }
 
-// startHostile starts it. The bystanders work until the end of the test.
+// startHostile starts such a hub. The bystanders exchange messages until the end of the test.
 func startHostile(t testing.TB, config hub.Config) *hostileEnv {
 	t.Helper()
 	e := &hostileEnv{t: t, authority: testcerts.NewAuthority(t)}
@@ -79,7 +80,7 @@ func newSigner(t testing.TB) (s *tokens.Signer, public []byte) {
 	return s, public
 }
 
-// signToken signs what is good for an hour, unless it says until when.
+// signToken signs claims. They are valid for an hour unless c.Expires is set.
 func (e *hostileEnv) signToken(c tokens.Claims) string {
 	e.t.Helper()
 	if c.Expires.IsZero() {
@@ -92,8 +93,8 @@ func (e *hostileEnv) signToken(c tokens.Claims) string {
 	return token
 }
 
-// connectTLS connects and agrees on TLS, with the certificate of a client unless it is
-// told otherwise, and says nothing more.
+// connectTLS connects and completes the TLS handshake, with a valid client certificate unless
+// modify changes the configuration. It sends nothing else.
 func (e *hostileEnv) connectTLS(modify ...func(*tls.Config)) *clientV1 {
 	e.t.Helper()
 	c := e.connect(e.t)
@@ -109,13 +110,13 @@ func (e *hostileEnv) connectTLS(modify ...func(*tls.Config)) *clientV1 {
 	return c
 }
 
-// connectAuthenticated has come in, with a good token.
+// connectAuthenticated connects with a valid token.
 func (e *hostileEnv) connectAuthenticated() *clientV2 {
 	e.t.Helper()
 	return handshakeV2(e.connectTLS(), wire.Hello{Version: wire.Version2, Token: e.signToken(tokens.Claims{Subject: "insider"})})
 }
 
-// connectAttackers are all of them, each with a small receive buffer.
+// connectAttackers connects the attackers with valid tokens, each with a small receive buffer.
 func (e *hostileEnv) connectAttackers() (clients []*clientV2) {
 	e.t.Helper()
 	for range attackers {
@@ -126,17 +127,18 @@ func (e *hostileEnv) connectAttackers() (clients []*clientV2) {
 	return clients
 }
 
-// expectRefused shows a token that is no good.
+// expectRefused sends a token that the hub must refuse for good.
 func (e *hostileEnv) expectRefused(token string) {
 	e.t.Helper()
 	c := &clientV2{clientV1: e.connectTLS()}
 	c.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: token}))
 	if away := c.expectGoAway(wire.GoAwayRefused); away.Reconnect {
-		e.t.Errorf("who shows %.40q is asked to come back", token)
+		e.t.Errorf("the token %.40q is refused by a GOAWAY that asks to reconnect", token)
 	}
 }
 
-// sendSlowly sends to each of them a byte now and then, until nobody takes any more.
+// sendSlowly sends one byte of payload(i) to to[i] every 20 ms, until every write fails or
+// every payload was sent.
 func (e *hostileEnv) sendSlowly(payload func(i int) []byte, to ...*clientV1) {
 	e.t.Helper()
 	background(e.t, func() error {
@@ -156,11 +158,12 @@ func (e *hostileEnv) sendSlowly(payload func(i int) []byte, to ...*clientV1) {
 	})
 }
 
-// expectAllGone holds the hub to what must be true when it has got rid of everybody who meant harm, n
-// of them, for one of these reasons: the bystanders go on, and when they leave, nothing stays.
+// expectAllGone checks the state after an attack by n clients. The hub has disconnected them
+// for these reasons and no others, the bystanders go on, and after the bystanders leave no
+// memory is in use.
 func (e *hostileEnv) expectAllGone(n int, reasons ...hub.CloseReason) {
 	e.t.Helper()
-	eventually(e.t, "all of them are gone", func() bool {
+	eventually(e.t, "the attackers are disconnected", func() bool {
 		var closed uint64
 		for _, r := range reasons {
 			closed += e.Stats().Disconnected[r]
@@ -173,27 +176,28 @@ func (e *hostileEnv) expectAllGone(n int, reasons ...hub.CloseReason) {
 		}
 	}
 	e.bystanders.waitRounds(3)
-	eventually(e.t, "only the bystanders are left", func() bool { return e.Stats().Clients == 2 })
+	eventually(e.t, "only the bystanders are connected", func() bool { return e.Stats().Clients == 2 })
 	if c := e.Stats().Connected; c != uint64(n)+2 {
-		e.t.Errorf("%d have connected, want %d and the bystanders", c, n)
+		e.t.Errorf("%d clients have connected, want %d and the bystanders", c, n)
 	}
-	eventually(e.t, "no goroutine is left of them", func() bool { return runtime.NumGoroutine() <= e.baseGoroutines })
+	eventually(e.t, "their goroutines have ended", func() bool { return runtime.NumGoroutine() <= e.baseGoroutines })
 	e.bystanders.end()
 	for _, c := range []*client.Client{e.bystanders.sender, e.bystanders.echoer} {
 		if err := c.Close(); err != nil {
-			e.t.Errorf("a bystander leaves: %v", err)
+			e.t.Errorf("closing a bystander: %v", err)
 		}
 	}
 	eventually(e.t, "the memory is free", func() bool { s := e.Stats(); return s.Clients == 0 && s.QueuedBytes == 0 })
 }
 
-// TestHub_HostileTLSClients_DisturbNobody has a hub with everything on deal with one kind of hostile client after the other,
-// while two bystanders exchange messages that they verify.
+// TestHub_HostileTLSClients_DisturbNobody runs one kind of attack after the other against a
+// hub with TLS, tokens and timeouts. Meanwhile two bystanders exchange messages and verify
+// them.
 func TestHub_HostileTLSClients_DisturbNobody(t *testing.T) {
 	quick := hub.Config{HandshakeTimeout: 2 * time.Second, FrameTimeout: 3 * time.Second, StallTimeout: time.Second, ResumeWindow: 100 * time.Millisecond}
 	withKeepAlive, smallOutbox := quick, quick
 	withKeepAlive.KeepAlive = time.Second
-	smallOutbox.OutboxBytes = 16 << 10 // so that it is soon full
+	smallOutbox.OutboxBytes = 16 << 10 // a queue that few messages fill
 	for _, attack := range []struct {
 		name    string
 		config  hub.Config
@@ -210,14 +214,14 @@ func TestHub_HostileTLSClients_DisturbNobody(t *testing.T) {
 		{"slow read", quick, attackSlowRead, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseSlow}},
 		{"flood of connects", quick, attackConnectFlood, 10 * attackers, []hub.CloseReason{hub.CloseHandshake, hub.CloseLost, hub.CloseLeft}},
 		{"flood of pings", smallOutbox, attackPingFlood, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseLost}},
-		{"half-open links", withKeepAlive, attackHalfOpenConns, attackers, []hub.CloseReason{hub.CloseTimeout}},
+		{"half-open connections", withKeepAlive, attackHalfOpenConns, attackers, []hub.CloseReason{hub.CloseTimeout}},
 		{"resets", quick, attackResets, attackers, []hub.CloseReason{hub.CloseHandshake, hub.CloseLost}},
 		{"wrong tokens", quick, attackInvalidTokens, 8, []hub.CloseReason{hub.CloseRefused}},
 		{"replayed secrets", quick, attackReplayedSecrets, 6, []hub.CloseReason{hub.CloseTakenOver, hub.CloseLeft}},
 		{"renegotiation", quick, attackRenegotiation, attackers, []hub.CloseReason{hub.CloseLost}},
 		{"damaged records", quick, attackDamagedRecords, attackers, []hub.CloseReason{hub.CloseLost}},
-		{"oversize before admission", quick, attackOversizeUnauthenticated, 3, []hub.CloseReason{hub.CloseTooLong, hub.CloseRefused, hub.CloseMalformed}},
-		{"oversize after admission", quick, attackOversizeAuthenticated, 5, []hub.CloseReason{hub.CloseTooLong, hub.CloseMalformed, hub.CloseLeft}},
+		{"oversize before authentication", quick, attackOversizeUnauthenticated, 3, []hub.CloseReason{hub.CloseTooLong, hub.CloseRefused, hub.CloseMalformed}},
+		{"oversize after authentication", quick, attackOversizeAuthenticated, 5, []hub.CloseReason{hub.CloseTooLong, hub.CloseMalformed, hub.CloseLeft}},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
 			e := startHostile(t, attack.config)
@@ -248,31 +252,31 @@ func attackGarbage(e *hostileEnv) {
 		[]byte("GET / HTTP/1.1\r\nHost: hub\r\n\r\n"),
 		wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: e.signToken(tokens.Claims{Subject: "plain"})}),
 		append(tlsClientHello(e.t, e.clientTLS)[:60], make([]byte, 1000)...),
-		{22, 3, 1, 0xff, 0xff}, // a record that is longer than records are
+		{22, 3, 1, 0xff, 0xff}, // announces a record longer than TLS allows
 	}
 	for i := range attackers {
-		_, _ = e.connect(e.t).Write(kinds[i%len(kinds)]) // fails if the hub is fast
+		_, _ = e.connect(e.t).Write(kinds[i%len(kinds)]) // fails if the hub has already closed the connection
 	}
 }
 
-// attackForeignCertificates has clients of both versions of TLS who are vouched for by
-// somebody else, or show nothing.
+// attackForeignCertificates has clients of TLS 1.2 and TLS 1.3 that have a certificate of
+// another authority, or none.
 func attackForeignCertificates(e *hostileEnv) {
 	foreign := testcerts.NewAuthority(e.t).IssueLocal().TLS(e.t)
 	for i := range 2 * attackers {
 		config := e.clientTLS.Clone()
 		config.MaxVersion = tls.VersionTLS12 + uint16(i%2)
 		config.Certificates = nil
-		if i%4 < 2 { // even to one who asks for others
+		if i%4 < 2 { // even if the server asks for other authorities
 			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &foreign, nil }
 		}
 		secure := tls.Client(e.connect(e.t).Conn, config)
 		err := secure.Handshake()
-		if err == nil { // in version 1.3 the client is told afterwards
+		if err == nil { // in TLS 1.3 the client learns of the refusal after the handshake
 			_, err = secure.Read(make([]byte, 1))
 		}
 		if err == nil || !strings.HasPrefix(err.Error(), "remote error: tls: ") {
-			e.t.Errorf("in version %#x: %v", config.MaxVersion, err)
+			e.t.Errorf("TLS version %#x: %v", config.MaxVersion, err)
 		}
 	}
 }
@@ -296,11 +300,12 @@ func attackSlowBody(e *hostileEnv) {
 	}, clients...)
 }
 
-// attackSlowRead has clients who send to themselves and read a byte now and then.
+// attackSlowRead has clients that send to themselves and read one byte after every fourth
+// message.
 func attackSlowRead(e *hostileEnv) {
 	for _, c := range e.connectAttackers() {
 		background(e.t, func() error {
-			for seq, err := uint64(1), error(nil); err == nil; seq++ { // until the hub ends it
+			for seq, err := uint64(1), error(nil); err == nil; seq++ { // until the hub disconnects the client
 				_, err = c.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{c.id}, make([]byte, 60_000)))
 				if err == nil && seq%4 == 0 {
 					_, err = c.Read(make([]byte, 1))
@@ -321,13 +326,13 @@ func attackConnectFlood(e *hostileEnv) {
 	}
 }
 
-// attackPingFlood lets them ask faster than they read.
+// attackPingFlood has clients send PINGs and read no reply.
 func attackPingFlood(e *hostileEnv) {
 	pings := slices.Repeat(wire.AppendPing(nil, 1), 1000)
 	for _, p := range e.connectAttackers() {
 		background(e.t, func() error {
 			for {
-				if _, err := p.Write(pings); err != nil { // the hub has ended it
+				if _, err := p.Write(pings); err != nil { // the hub has disconnected the client
 					return nil
 				}
 			}
@@ -335,12 +340,13 @@ func attackPingFlood(e *hostileEnv) {
 	}
 }
 
-// attackHalfOpenConns has clients who come in and vanish: no end is seen of them.
+// attackHalfOpenConns has authenticated clients that send nothing more and never close the
+// connection.
 func attackHalfOpenConns(e *hostileEnv) {
 	e.connectAttackers()
 }
 
-// attackResets breaks connections at each stage.
+// attackResets resets connections at each stage.
 func attackResets(e *hostileEnv) {
 	hello := tlsClientHello(e.t, e.clientTLS)
 	for i := range attackers {
@@ -371,7 +377,7 @@ func attackInvalidTokens(e *hostileEnv) {
 	parts := strings.Split(e.signToken(tokens.Claims{Subject: "bystander"}), ".")
 	encode := func(json string) string { return base64.RawURLEncoding.EncodeToString([]byte(json)) }
 	claims := encode(fmt.Sprintf(`{"sub":"bystander","exp":%d}`, time.Now().Add(time.Hour).Unix()))
-	// A token of an HMAC whose secret is the hub's public key, which everybody may know.
+	// An HMAC token whose secret is the public key of the hub, which anyone can know.
 	hmacToken := encode(`{"alg":"HS256"}`) + "." + claims
 	mac := hmac.New(sha256.New, e.publicKeys)
 	mac.Write([]byte(hmacToken))
@@ -387,8 +393,8 @@ func attackInvalidTokens(e *hostileEnv) {
 	}
 }
 
-// attackReplayedSecrets replays what brings a client back: as somebody else, and after another
-// connection has taken its id over.
+// attackReplayedSecrets replays resume secrets: as another subject, and after another
+// connection has taken over the id.
 func attackReplayedSecrets(e *hostileEnv) {
 	tokenFor := func(subject string, id uint64) string { return e.signToken(tokens.Claims{Subject: subject, ID: id}) }
 	connect := func(token string, resume *clientV2) *clientV2 {
@@ -401,24 +407,24 @@ func attackReplayedSecrets(e *hostileEnv) {
 	alice := connect(tokenFor("alice", 5), nil)
 	mallory := connect(tokenFor("mallory", 0), alice)
 	if mallory.Resumed || mallory.ID == 5 {
-		e.t.Errorf("mallory goes on as alice: %+v", mallory.Welcome)
+		e.t.Errorf("mallory resumes the session of alice: %+v", mallory.Welcome)
 	}
 	alice.expectDeliver(5, alice.sendMessage([]byte("still here"), 0, 0, 5), []byte("still here"))
 	newer := connect(tokenFor("alice", 5), nil)
 	alice.expectGoAway(wire.GoAwayTakenOver)
-	older := connect(tokenFor("alice", 5), alice) // may come in, and has the id, but nothing of the one before
+	older := connect(tokenFor("alice", 5), alice) // this token is valid and keeps the id, but resumes nothing
 	newer.expectGoAway(wire.GoAwayTakenOver)
 	if older.Resumed || older.Resume == alice.Resume || older.Resume == newer.Resume {
-		e.t.Errorf("a secret that is over is good: %+v", older.Welcome)
+		e.t.Errorf("a resume secret that is no longer valid was accepted: %+v", older.Welcome)
 	}
 	bob := connect(tokenFor("bob", 6), older)
 	if bob.Resumed || bob.ID != 6 {
-		e.t.Errorf("bob goes on as alice: %+v", bob.Welcome)
+		e.t.Errorf("bob resumes the session of alice: %+v", bob.Welcome)
 	}
 	older.send(wire.AppendBye(nil))
 	older.expectEOF()
 	if late := connect(tokenFor("alice", 5), older); late.Resumed {
-		e.t.Error("who has left for good goes on")
+		e.t.Error("a session that ended with BYE was resumed")
 	} else {
 		late.send(wire.AppendBye(nil))
 	}
@@ -426,26 +432,26 @@ func attackReplayedSecrets(e *hostileEnv) {
 	bob.send(wire.AppendBye(nil))
 }
 
-// attackDamagedRecords changes records of TLS on their way.
+// attackDamagedRecords sends TLS records that do not decrypt or have an unknown type.
 func attackDamagedRecords(e *hostileEnv) {
 	for i := range attackers {
 		c := e.connectAuthenticated()
 		record := append([]byte{23, 3, 3, 0, 100}, make([]byte, 100)...)
 		if i%2 == 0 {
-			record[0] = 99 // of no kind that there is
+			record[0] = 99 // an unknown record type
 		}
 		if _, err := c.tcpConn().Write(record); err != nil {
 			e.t.Fatal(err)
 		}
 		if _, err := c.readToEnd(); err != nil {
-			e.t.Errorf("the hub goes on listening: %v", err)
+			e.t.Errorf("the hub still reads: %v", err)
 		}
 	}
 }
 
 func attackOversizeUnauthenticated(e *hostileEnv) {
 	large := e.connectTLS()
-	large.send([]byte{0, 0, 0x40, 2, byte(wire.TypeHello)}) // a byte more than a HELLO may have
+	large.send([]byte{0, 0, 0x40, 2, byte(wire.TypeHello)}) // one byte more than the limit of a HELLO
 	large.expectEOF()
 	e.expectRefused(strings.Repeat("x", 15<<10))
 	nested := e.connectTLS()
@@ -460,7 +466,7 @@ func attackOversizeAuthenticated(e *hostileEnv) {
 	body := e.connectAuthenticated()
 	body.sendMessage(make([]byte, wire.DefaultMaxBody+1), 0, 0, body.id)
 	if kind, payload := body.nextFrame(); kind != wire.TypeError {
-		e.t.Errorf("a body that is too large: type %#x, %q", kind, payload)
+		e.t.Errorf("reply to a body that is too large: type %#x, %q", kind, payload)
 	}
 	receivers := e.connectAuthenticated()
 	malformed := wire.AppendSend(nil, 1, 0, 0, make([]uint64, 254), nil)
@@ -469,19 +475,19 @@ func attackOversizeAuthenticated(e *hostileEnv) {
 	receivers.expectGoAway(wire.GoAwayProtocol)
 	page := e.connectAuthenticated()
 	if ids := page.requestPage(0, 1<<32-1); len(ids) < 3 {
-		e.t.Errorf("a page without limit: %v", ids)
+		e.t.Errorf("a page without a limit: %v", ids)
 	}
 	again := e.connectAuthenticated()
 	again.send(makeFrame(wire.TypeHello, `{"name":"`+strings.Repeat("n", 1<<20)+`"}`))
 	if kind, payload := again.nextFrame(); kind != wire.TypeError {
-		e.t.Errorf("a second, large HELLO: type %#x, %q", kind, payload)
+		e.t.Errorf("reply to a second, large HELLO: type %#x, %q", kind, payload)
 	}
 	for _, c := range []*clientV2{body, page, again} {
 		c.send(wire.AppendBye(nil))
 	}
 }
 
-// makeFrame returns a frame with any payload.
+// makeFrame returns a frame with this type and payload.
 func makeFrame(kind wire.Type, payload string) []byte {
 	n := 1 + len(payload)
 	return append([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n), byte(kind)}, payload...)

@@ -10,20 +10,22 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// maxExactInt is the largest whole number up to which a float64 holds all, as numbers of JSON are read.
+// maxExactInt is the largest integer up to which a float64 represents every integer. JSON
+// readers parse numbers as float64.
 const maxExactInt = 1 << 53
 
-// TestIDs_UniqueAcrossRestarts for clients of version 2, and for all clients of a hub that asks
-// who they are, one millisecond after the other start. Each says whether it grants ids.
+// TestIDs_UniqueAcrossRestarts starts a hub three times, one millisecond after the previous
+// one ended. No id is repeated, neither for clients of version 2 nor, if the hub
+// authenticates, for clients of version 1. Each WELCOME says whether the hub grants ids.
 func TestIDs_UniqueAcrossRestarts(t *testing.T) {
 	allowAll := func(hub.AuthRequest) (*hub.Permissions, error) { return new(hub.Permissions), nil }
 	for name, test := range map[string]struct {
 		config   hub.Config
 		min, max uint64
 	}{
-		"open":       {hub.Config{}, 1 << 32, maxExactInt},
-		"no classic": {hub.Config{DisableV1: true}, 1 << 32, maxExactInt},
-		"guarded":    {hub.Config{Authenticate: allowAll}, hub.MaxGrantedID + 1, 1<<64 - 1},
+		"open":          {hub.Config{}, 1 << 32, maxExactInt},
+		"no v1":         {hub.Config{DisableV1: true}, 1 << 32, maxExactInt},
+		"authenticated": {hub.Config{Authenticate: allowAll}, hub.MaxGrantedID + 1, 1<<64 - 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -36,7 +38,7 @@ func TestIDs_UniqueAcrossRestarts(t *testing.T) {
 						c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
 						ids, epochs = append(ids, c.ID), append(epochs, c.Epoch)
 						if c.GrantsIDs != (test.config.Authenticate != nil) {
-							t.Errorf("it says that it grants ids: %t", c.GrantsIDs)
+							t.Errorf("WELCOME says that the hub grants ids: %t", c.GrantsIDs)
 						}
 						if test.config.Authenticate != nil {
 							ids = append(ids, connectPipe(t, ln).requestID().id)
@@ -59,7 +61,8 @@ func TestIDs_UniqueAcrossRestarts(t *testing.T) {
 	}
 }
 
-// TestIDs_Version1StartsAtOne with each start, whoever of version 2 is there.
+// TestIDs_Version1StartsAtOne checks that ids of version 1 start at 1 after each start of a
+// hub, and that connected version 2 clients do not change that.
 func TestIDs_Version1StartsAtOne(t *testing.T) {
 	for range 2 {
 		h := start(t, hub.Config{})
@@ -76,7 +79,8 @@ func TestIDs_Version1StartsAtOne(t *testing.T) {
 	}
 }
 
-// TestIDs_LateHello_GetsNewID than the one by which the client was listed in version 1.
+// TestIDs_LateHello_GetsNewID registers a silent connection as version 1 first. Its later
+// HELLO gets a new id, and the version 1 id is unknown from then on.
 func TestIDs_LateHello_GetsNewID(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		pc := startPresenceChecker(t, h, ln)

@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// logBuffer keeps what a hub logs.
+// logBuffer collects the log lines of a hub. It is safe for concurrent use.
 type logBuffer struct {
 	mu    sync.Mutex
 	lines bytes.Buffer
 }
 
-// Write adds a line.
+// Write appends a line.
 func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -25,7 +25,7 @@ func (l *logBuffer) logger() *slog.Logger {
 	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// waitFor waits until there is a line with text in it.
+// waitFor waits until a logged line contains text.
 func (l *logBuffer) waitFor(t testing.TB, text string) {
 	t.Helper()
 	eventually(t, "logged: "+text, func() bool {

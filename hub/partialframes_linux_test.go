@@ -8,9 +8,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestHub_PartialFrames_HoldNoMemory has more clients in the middle of a large message than the
-// hub has memory for. They delay nobody, none of them is cut, and each of their messages comes when
-// its end has been sent.
+// TestHub_PartialFrames_HoldNoMemory has more clients in the middle of a large message than
+// the hub has memory for. They delay no other client, none of them is disconnected, and each
+// message is delivered when its last byte was sent.
 func TestHub_PartialFrames_HoldNoMemory(t *testing.T) {
 	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
 	bystanders := h.startBystanders(t)

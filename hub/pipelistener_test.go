@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// pipeListener is a listener whose connections are in memory: they work in virtual time,
-// and go the way of those that are no TCP connections.
+// pipeListener is a listener whose connections are pipes in memory. They work in virtual time,
+// and the hub handles them as connections that are not TCP.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -30,16 +30,16 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends Accept.
+// Close makes Accept return net.ErrClosed.
 func (l *pipeListener) Close() error {
 	l.close()
 	return nil
 }
 
-// Addr returns an address that says nothing.
+// Addr returns an empty address.
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// dial connects. The hub has accepted when it returns.
+// dial connects. When dial returns, Accept has returned the other end.
 func (l *pipeListener) dial(t testing.TB) net.Conn {
 	t.Helper()
 	nc, ok := l.tryDial()
@@ -49,7 +49,7 @@ func (l *pipeListener) dial(t testing.TB) net.Conn {
 	return nc
 }
 
-// tryDial is dial for one who may come too late.
+// tryDial is dial for a caller that can come after Close. It then returns false.
 func (l *pipeListener) tryDial() (net.Conn, bool) {
 	ours, theirs := net.Pipe()
 	select {

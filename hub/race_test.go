@@ -2,6 +2,6 @@
 
 package hub_test
 
-// raceEnabled says that the race detector runs: pools then forget on purpose, so
-// that allocations cannot be counted.
+// raceEnabled reports whether the race detector is on. Pools then drop entries on purpose, and
+// allocations cannot be counted.
 const raceEnabled = true

@@ -15,7 +15,8 @@ type nothingAccepted struct{ net.Listener }
 
 func (nothingAccepted) Accept() (net.Conn, error) { return nil, nil }
 
-// TestServe_NilArguments are errors at once.
+// TestServe_NilArguments checks that Serve returns an error for a nil listener, and for a
+// listener that returns a nil connection.
 func TestServe_NilArguments(t *testing.T) {
 	h, err := hub.New(hub.Config{})
 	if err != nil {
@@ -39,7 +40,7 @@ func TestNewTLSListener_NilArguments(t *testing.T) {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("a nil %s is taken", name)
+					t.Errorf("a nil %s is accepted", name)
 				}
 			}()
 			f()

@@ -8,11 +8,11 @@ import (
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
-// TestConn_StructSizes_FitSizeClasses holds what each connection has to the size classes of Go's allocator: one field more
-// may cost 16 bytes, or 32.
+// TestConn_StructSizes_FitSizeClasses compares the structs that each connection needs with the
+// size classes of Go's allocator: one more field can cost 16 or 32 bytes.
 func TestConn_StructSizes_FitSizeClasses(t *testing.T) {
 	if unsafe.Sizeof(uintptr(0)) != 8 {
-		t.Skip("pointers have another size here")
+		t.Skip("pointers do not have 8 bytes")
 	}
 	for _, test := range []struct {
 		name      string
@@ -25,7 +25,7 @@ func TestConn_StructSizes_FitSizeClasses(t *testing.T) {
 		{"connV2", unsafe.Sizeof(connV2{}), 112},
 	} {
 		if test.size > test.max {
-			t.Errorf("%s has %d bytes, at most %d expected", test.name, test.size, test.max)
+			t.Errorf("%s has %d bytes, want at most %d", test.name, test.size, test.max)
 		}
 	}
 }
