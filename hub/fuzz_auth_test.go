@@ -146,8 +146,9 @@ func (c *clientV2) readDeliveries() (list []wire.Deliver) {
 }
 
 // FuzzTLS replaces the bytes that a TLS client sends, from some offset on, by others. The
-// offset can lie in the handshake or in the encrypted data. The hub must close the connection
-// for one of four reasons, and still serve other clients over TLS.
+// offset can lie in the handshake or in the encrypted data. An encrypted byte reaches the hub
+// unchanged or not at all: the connection must end for one of four reasons, and the hub must
+// still serve other clients over TLS.
 func FuzzTLS(f *testing.F) {
 	authority := testcerts.NewAuthority(f)
 	serverTLS := &tls.Config{Certificates: []tls.Certificate{authority.IssueLocal().TLS(f)}, MinVersion: tls.VersionTLS12}

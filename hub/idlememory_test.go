@@ -12,22 +12,24 @@ import (
 const (
 	idleConns = 300
 
-	// maxIdleStack is between the stack of a new goroutine, 2 KiB, with what the runtime cannot use for
-	// others of those that were given back, and that of one that has handled a frame, 4 KiB.
+	// maxIdleStack is the limit of stack memory per idle connection, in bytes. It lies between
+	// the stack of a new goroutine, 2 KiB plus what the runtime cannot reuse of freed stacks, and
+	// the 4 KiB of a goroutine that has handled a frame.
 	maxIdleStack = 3300
 
-	// maxIdleHeapV1 and maxIdleHeapV2 are what an idle connection may have on the heap in version 1 and 2,
-	// in bytes, with 800 of the client's end and of the test, and without its goroutine. With that,
-	// the stack, the poller's state and what the runtime needs to manage it that makes what
-	// docs/BENCHMARKS.md promises: see docs/decisions/0017. Measured are 1,780 to 2,135, and 2,395
-	// to 2,460: TestSizes is narrower.
+	// maxIdleHeapV1 and maxIdleHeapV2 are the limits of heap memory per idle connection of
+	// version 1 and version 2, in bytes. They include 800 bytes of the client's end and of the
+	// test, but not the goroutine. With the goroutine, its stack, the state of the poller and the
+	// runtime's own overhead, they make up what docs/BENCHMARKS.md promises: see
+	// docs/decisions/0017. Measured values are 1,780 to 2,135 and 2,395 to 2,460.
+	// TestConn_StructSizes_FitSizeClasses is stricter.
 	maxIdleHeapV1 = 2400
 	maxIdleHeapV2 = 2800
 )
 
-// heapInUse returns the bytes of heap in use, without garbage.
+// heapInUse returns the number of bytes of live heap objects.
 func heapInUse() float64 {
-	for range 2 { // pools keep what they have through one
+	for range 2 { // a pool keeps its entries through one collection
 		runtime.GC()
 	}
 	var m runtime.MemStats
@@ -35,16 +37,16 @@ func heapInUse() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// stackInUse returns the bytes of stacks in use. It collects no garbage, which would empty the pools: a
-// reader that finds nothing there needs more stack, once.
+// stackInUse returns the number of bytes of stacks in use. It runs no garbage collection,
+// which would empty the pools: a read loop that finds an empty pool needs more stack once.
 func stackInUse() float64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.StackInuse)
 }
 
-// startGoroutines runs n goroutines at once. The runtime keeps what it has allocated for them for the next
-// ones, and counts it as heap in use.
+// startGoroutines runs n goroutines at once. The runtime keeps what it has allocated for them
+// and reuses it for later goroutines, but counts it as heap in use.
 func startGoroutines(n int) {
 	var wg sync.WaitGroup
 	release := make(chan struct{})
@@ -55,8 +57,9 @@ func startGoroutines(n int) {
 	wg.Wait()
 }
 
-// TestConn_IdleMemory connects clients that say something and then nothing, and looks what each
-// takes: a session holds what it needs for a frame no longer than that.
+// TestConn_IdleMemory connects clients that send something and then nothing, and measures the
+// memory of each connection. A connection must hold the memory for a frame only while it
+// handles a frame.
 func TestConn_IdleMemory(t *testing.T) {
 	if raceEnabled {
 		t.Skip("frames are larger under the race detector")
@@ -69,7 +72,7 @@ func TestConn_IdleMemory(t *testing.T) {
 	hello := func(t *testing.T, c *clientV1) {
 		c.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2}))
 		if typ, _ := c.mustReadFrame(); typ != wire.TypeWelcome {
-			t.Errorf("answered by type %v", typ)
+			t.Errorf("the reply has type %v", typ)
 		}
 	}
 	ping := func(t *testing.T, c *clientV1) {
@@ -84,8 +87,8 @@ func TestConn_IdleMemory(t *testing.T) {
 		heap float64
 	}{
 		{"nothing", func(*testing.T, *clientV1) {}, maxIdleHeapV1},
-		{"version 1, one question", requestIdentity, maxIdleHeapV1},
-		{"version 1, many questions", func(t *testing.T, c *clientV1) {
+		{"version 1, one request", requestIdentity, maxIdleHeapV1},
+		{"version 1, many requests", func(t *testing.T, c *clientV1) {
 			for range 5 {
 				requestIdentity(t, c)
 			}
@@ -96,7 +99,7 @@ func TestConn_IdleMemory(t *testing.T) {
 			c.mustReadFrame()
 		}, maxIdleHeapV1},
 		{"version 2, HELLO", hello, maxIdleHeapV2},
-		{"version 2, many questions", func(t *testing.T, c *clientV1) {
+		{"version 2, many requests", func(t *testing.T, c *clientV1) {
 			hello(t, c)
 			for range 5 {
 				ping(t, c)
@@ -106,10 +109,10 @@ func TestConn_IdleMemory(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			h := start(t, hub.Config{})
 			conns := make([]*clientV1, 0, idleConns)
-			test.say(t, h.connect(t)) // so that the hub has what it needs once
+			test.say(t, h.connect(t)) // creates what the hub needs once
 			for range idleConns {
-				// The runtime gives new goroutines stacks of the average size, as of the last
-				// collection: with thousands that wait it is theirs.
+				// The runtime gives new goroutines stacks of the average size at the last garbage
+				// collection. With thousands of waiting goroutines, that is their size.
 				h.connect(t)
 			}
 			heap, stack := heapInUse(), stackInUse()
@@ -118,13 +121,13 @@ func TestConn_IdleMemory(t *testing.T) {
 				test.say(t, c)
 				conns = append(conns, c)
 			}
-			eventually(t, "all have stacks of their first size", func() bool {
+			eventually(t, "all goroutines have stacks of the initial size", func() bool {
 				return (stackInUse()-stack)/idleConns < maxIdleStack
 			})
 			if each := (heapInUse() - heap) / idleConns; each > test.heap {
-				t.Errorf("%.0f bytes of heap for each, at most %.0f expected", each, test.heap)
+				t.Errorf("%.0f bytes of heap per connection, want at most %.0f", each, test.heap)
 			} else {
-				t.Logf("%.0f bytes of heap for each", each)
+				t.Logf("%.0f bytes of heap per connection", each)
 			}
 			runtime.KeepAlive(conns)
 		})

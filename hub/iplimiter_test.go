@@ -14,17 +14,18 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestIPLimiter_MaxPerAddress_RejectsTheNext lets in no more at once, and more when some have left.
+// TestIPLimiter_MaxPerAddress_RejectsTheNext checks that a connection beyond MaxPerAddress is
+// rejected, and that another is accepted after a client has left.
 func TestIPLimiter_MaxPerAddress_RejectsTheNext(t *testing.T) {
 	h := start(t, hub.Config{MaxPerAddress: 2})
 	first, second := h.connectV1(t), h.connectV1(t)
 	h.expectRejectedV1(t)
 	if n := h.Stats().Rejected[hub.RejectAddress]; n != 1 {
-		t.Errorf("%d refused, want 1", n)
+		t.Errorf("%d rejected, want 1", n)
 	}
 	first.Close()
-	eventually(t, "one has left", func() bool { return h.Stats().Clients == 1 })
-	eventually(t, "another may come", func() bool {
+	eventually(t, "one is disconnected", func() bool { return h.Stats().Clients == 1 })
+	eventually(t, "another is accepted", func() bool {
 		c := h.connect(t)
 		_, err := c.Write([]byte{0, 0, 0, 1, 1})
 		if err != nil {
@@ -37,14 +38,15 @@ func TestIPLimiter_MaxPerAddress_RejectsTheNext(t *testing.T) {
 	second.expectRelay([]byte("x"))
 }
 
-// TestIPLimiter_DetachedSessions_KeepTheirSlot has all from one address lose their connections and go on. No more
-// are expected back than may be connected, so that nobody finds all places taken by those who are not there.
+// TestIPLimiter_DetachedSessions_KeepTheirSlot has all clients of an address lose their
+// connections and resume. There are at most MaxPerAddress detached sessions of an address,
+// such that detached sessions never take the slots of new connections.
 func TestIPLimiter_DetachedSessions_KeepTheirSlot(t *testing.T) {
 	h := start(t, hub.Config{MaxPerAddress: 2, ResumeWindow: time.Hour})
 	clients := []*clientV2{h.connectV2(t), h.connectV2(t)}
 	h.expectRejectedV1(t)
 	waitDetached := func(n int) {
-		eventually(t, "lost", func() bool {
+		eventually(t, "detached", func() bool {
 			detached := 0
 			for _, info := range h.Clients(0, 10) {
 				if info.Detached {
@@ -60,7 +62,7 @@ func TestIPLimiter_DetachedSessions_KeepTheirSlot(t *testing.T) {
 	waitDetached(2)
 	for i, c := range clients {
 		if clients[i] = h.resume(t, c); !clients[i].Resumed {
-			t.Errorf("came back as %+v", clients[i].Welcome)
+			t.Errorf("resumed as %+v", clients[i].Welcome)
 		}
 	}
 	h.expectRejectedV1(t)
@@ -68,21 +70,22 @@ func TestIPLimiter_DetachedSessions_KeepTheirSlot(t *testing.T) {
 		c.reset()
 	}
 	waitDetached(2)
-	const others = 3 // whose connections are lost in the meantime are not expected back
+	const others = 3 // their sessions end when their connections are lost
 	for n := range uint64(others) {
-		h.connectHelloRetry(t, wire.Hello{Version: wire.Version2}).reset() // those before it may not be closed yet
+		h.connectHelloRetry(t, wire.Hello{Version: wire.Version2}).reset() // the previous ones are possibly not closed yet
 		h.waitDisconnected(t, hub.CloseLost, n+1)
 	}
 	waitDetached(2)
 	for _, c := range clients {
 		if again := h.resume(t, c); !again.Resumed {
-			t.Errorf("came back as %+v", again.Welcome)
+			t.Errorf("resumed as %+v", again.Welcome)
 		}
 	}
 }
 
-// TestIPLimiter_ResumeBeforeOldConnEnds_ReleasesSlot loses a connection again and again before the hub is done with the one
-// before it: the client is expected back all the same.
+// TestIPLimiter_ResumeBeforeOldConnEnds_ReleasesSlot loses a connection and resumes, again and
+// again, while the hub has not finished the previous connections. The session must be kept
+// each time.
 func TestIPLimiter_ResumeBeforeOldConnEnds_ReleasesSlot(t *testing.T) {
 	unblock := make(chan struct{})
 	h := start(t, hub.Config{MaxPerAddress: 1, ResumeWindow: time.Hour, Logger: slog.New(blockingHandler{slog.DiscardHandler, unblock})})
@@ -92,12 +95,13 @@ func TestIPLimiter_ResumeBeforeOldConnEnds_ReleasesSlot(t *testing.T) {
 		c.reset()
 		eventually(t, "detached", func() bool { infos := h.Clients(0, 10); return len(infos) == 1 && infos[0].Detached })
 		if c = h.resume(t, c); !c.Resumed {
-			t.Fatalf("came back as %+v", c.Welcome)
+			t.Fatalf("resumed as %+v", c.Welcome)
 		}
 	}
 }
 
-// blockingHandler is a log that does not take the end of a session until over is closed.
+// blockingHandler is a log handler that blocks at the message "client disconnected" until
+// unblock is closed.
 type blockingHandler struct {
 	slog.Handler
 	unblock chan struct{}
@@ -112,17 +116,18 @@ func (b blockingHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// expectRejectedV1 connects, speaks version 1 and sees the end.
+// expectRejectedV1 connects, sends a request of version 1, and expects EOF or a reset.
 func (h *testHub) expectRejectedV1(t testing.TB) {
 	t.Helper()
 	c := h.connect(t)
-	_, _ = c.Write(wire.AppendIdentityRequest(nil)) // the end may come before it
+	_, _ = c.Write(wire.AppendIdentityRequest(nil)) // the hub may have closed the connection already
 	if n, err := io.Copy(io.Discard, c); n > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("%d bytes, %v, want the end", n, err)
+		t.Errorf("%d bytes, %v, want EOF", n, err)
 	}
 }
 
-// TestHub_RejectedConn_GetsGoAwayBusy where everybody understands it.
+// TestHub_RejectedConn_GetsGoAwayBusy checks that a rejected connection gets a GOAWAY "busy"
+// with the reason if version 1 is disabled, when each client knows that frame.
 func TestHub_RejectedConn_GetsGoAwayBusy(t *testing.T) {
 	for reason, config := range map[hub.RejectReason]hub.Config{
 		hub.RejectFull:    {MaxClients: 1},
@@ -130,7 +135,7 @@ func TestHub_RejectedConn_GetsGoAwayBusy(t *testing.T) {
 		hub.RejectRate:    {ConnectRate: 0.001},
 	} {
 		t.Run(reason.String(), func(t *testing.T) {
-			t.Parallel() // it takes three seconds until a silent one is refused
+			t.Parallel() // a silent connection is rejected only after three seconds
 			log := &logBuffer{}
 			config.DisableV1, config.Logger = true, log.logger()
 			h := start(t, config)
@@ -147,7 +152,8 @@ func TestHub_RejectedConn_GetsGoAwayBusy(t *testing.T) {
 	}
 }
 
-// TestIPLimiter_ConnectRate_RejectsAndRecovers refuses those who come faster than they may, and lets them in later.
+// TestIPLimiter_ConnectRate_RejectsAndRecovers rejects connections beyond ConnectRate and
+// accepts others later.
 func TestIPLimiter_ConnectRate_RejectsAndRecovers(t *testing.T) {
 	h := start(t, hub.Config{ConnectRate: 5})
 	for range 5 {
@@ -155,9 +161,9 @@ func TestIPLimiter_ConnectRate_RejectsAndRecovers(t *testing.T) {
 	}
 	h.expectRejectedV1(t)
 	if n := h.Stats().Rejected[hub.RejectRate]; n == 0 {
-		t.Error("nobody was refused")
+		t.Error("no connection was rejected")
 	}
-	eventually(t, "another may come", func() bool {
+	eventually(t, "another is accepted", func() bool {
 		c := h.connect(t)
 		if _, err := c.Write([]byte{0, 0, 0, 1, 1}); err != nil {
 			return false

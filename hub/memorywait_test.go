@@ -17,24 +17,25 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// memoryCase is a hub with settings that are allowed, and clients that send each other the largest
-// bodies there may be.
+// memoryCase is an allowed configuration of a hub, with clients that send each other bodies of
+// the maximum length.
 type memoryCase struct {
 	body, memory int
-	clients      int // each sends to all, itself included
+	clients      int // each sends to all clients, itself included
 	level        wire.Level
-	versions     [2]int // of those with an even number, and of the others
+	versions     [2]int // of the clients with an even index, and of the others
 }
 
 func (c memoryCase) String() string {
 	return fmt.Sprintf("body %d, memory %d, %d clients of versions %d and %d, level %d", c.body, c.memory, c.clients, c.versions[0], c.versions[1], c.level)
 }
 
-// memoryCases combines all settings. Memory is the least that is allowed, one where a body is just above the share of
-// its sender, one where it is just below, and plenty.
+// memoryCases combines all settings. The memory is the minimum, a value for which a body is
+// just above the share of its sender, a value for which it is just below, and ten times the
+// minimum.
 func memoryCases() (cases []memoryCase) {
 	bodies := []int{64 << 10, 200_000, wire.DefaultMaxBody}
-	if raceEnabled { // what the sizes have in common is the same there, and copying takes ten times as long
+	if raceEnabled { // copying takes ten times as long, and the sizes behave alike there
 		bodies = bodies[1:2]
 	}
 	for _, body := range bodies {
@@ -55,8 +56,9 @@ func memoryCases() (cases []memoryCase) {
 	return cases
 }
 
-// TestHub_AllowedMemory_DeliversLargestBodies holds the hub to what its check of a configuration says: a message that
-// finds room in it comes to its receivers, soon, whatever else its sender waits for.
+// TestHub_AllowedMemory_DeliversLargestBodies checks what Config.Validate promises: under each
+// allowed configuration, a message of the maximum length reaches its receivers soon, whatever
+// else its sender waits for.
 func TestHub_AllowedMemory_DeliversLargestBodies(t *testing.T) {
 	for _, c := range memoryCases() {
 		synctest.Test(t, func(t *testing.T) { c.run(t) })
@@ -66,7 +68,7 @@ func TestHub_AllowedMemory_DeliversLargestBodies(t *testing.T) {
 	}
 }
 
-// TestHub_BodiesAboveShare_AreDelivered has those of 8 MiB at the memory that is the default.
+// TestHub_BodiesAboveShare_AreDelivered sends bodies of 8 MiB with the default memory.
 func TestHub_BodiesAboveShare_AreDelivered(t *testing.T) {
 	for level := wire.LevelNone; level <= wire.LevelProcessed; level++ {
 		synctest.Test(t, func(t *testing.T) {
@@ -75,13 +77,13 @@ func TestHub_BodiesAboveShare_AreDelivered(t *testing.T) {
 	}
 }
 
-const largeMessagesPerClient = 3 // from each client, all large
+const largeMessagesPerClient = 3 // of the maximum length
 
 func (c memoryCase) run(t *testing.T) {
 	ln := newPipeListener()
 	h := startOn(t, hub.Config{MaxBody: c.body, MaxQueuedBytes: int64(c.memory)}, ln)
 	if c.versions[0] != c.versions[1] {
-		h.config.MaxQueuedBytes *= 2 // of bodies there may be two forms then
+		h.config.MaxQueuedBytes *= 2 // the hub can then hold each body in the form of both versions
 	}
 	var clients []*client.Client
 	var ids []uint64
@@ -91,7 +93,7 @@ func (c memoryCase) run(t *testing.T) {
 			if len(m.Body) == c.body {
 				delivered.Add(1)
 				m.Ack()
-			} // the verdict on what is little does not come
+			} // small messages get no verdict
 		}}
 		clients = append(clients, dialPipeClient(t, ln, &options))
 		ids = append(ids, clients[i].ID())
@@ -103,17 +105,17 @@ func (c memoryCase) run(t *testing.T) {
 	wantDelivered, wantReported := int64(c.clients*c.clients*largeMessagesPerClient), c.wantReports()
 	for delivered.Load() < wantDelivered || reported.Load() < wantReported {
 		if time.Since(began) > 10*time.Second {
-			t.Errorf("after %v %d of %d have come, %d of %d are reported", time.Since(began), delivered.Load(), wantDelivered, reported.Load(), wantReported)
+			t.Errorf("after %v %d of %d are delivered, %d of %d are reported", time.Since(began), delivered.Load(), wantDelivered, reported.Load(), wantReported)
 			break
 		}
 		<-time.After(10 * time.Millisecond)
 	}
 	for _, cl := range clients {
-		_ = cl.Close() // says what has not left, which is told of above
+		_ = cl.Close() // an error names unsent messages, which are reported above
 	}
 }
 
-// wantReports returns how many are to come of the large messages.
+// wantReports returns the number of reports expected for the large messages.
 func (c memoryCase) wantReports() (n int64) {
 	for i := range c.clients {
 		if c.versions[i%2] == 2 && c.level != wire.LevelNone {
@@ -123,7 +125,8 @@ func (c memoryCase) wantReports() (n int64) {
 	return n
 }
 
-// send sends a small message whose report has to wait, one whose report comes at once, and the large ones.
+// send sends a small message whose report has to wait, a small message whose report comes at
+// once, and the large messages.
 func (c memoryCase) send(ctx context.Context, cl *client.Client, to []uint64, reported *atomic.Int64) error {
 	if cl.Version() == 2 {
 		processed := &client.SendOptions{Level: wire.LevelProcessed}
@@ -144,14 +147,14 @@ func (c memoryCase) send(ctx context.Context, cl *client.Client, to []uint64, re
 		} else {
 			err = cl.Send(ctx, to, pattern(c.body, byte(i)))
 		}
-		if err != nil && !errors.Is(err, client.ErrClosed) { // that it stands still is told of elsewhere
+		if err != nil && !errors.Is(err, client.ErrClosed) { // run reports missing messages
 			return err
 		}
 	}
 	return nil
 }
 
-// dialPipeClient connects a client of the project's own through a pipe.
+// dialPipeClient connects a client of package client through a pipe.
 func dialPipeClient(t *testing.T, ln *pipeListener, options *client.Options) *client.Client {
 	t.Helper()
 	options.Dial = func(context.Context) (net.Conn, error) { return ln.dial(t), nil }
@@ -162,16 +165,17 @@ func dialPipeClient(t *testing.T, ln *pipeListener, options *client.Options) *cl
 	return c
 }
 
-// memoryWaiter is a client whose message waits for memory that nobody gives back.
+// memoryWaiter is a client whose message waits for memory that no other client frees.
 type memoryWaiter struct {
 	*testHub
 	ln *pipeListener
 	*clientV2
 }
 
-// withMemoryWaiter runs f beside one, in virtual time, for each way to wait for memory.
+// withMemoryWaiter runs f with a memoryWaiter, in virtual time, for each way of waiting for
+// memory.
 func withMemoryWaiter(t *testing.T, f func(t *testing.T, w *memoryWaiter)) {
-	for name, body := range map[string]int{"a frame": 300_000, "a message in a run": 20_000} {
+	for name, body := range map[string]int{"a frame": 300_000, "a message in a batch": 20_000} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ln := newPipeListener()
@@ -181,11 +185,11 @@ func withMemoryWaiter(t *testing.T, f func(t *testing.T, w *memoryWaiter)) {
 					connectPipe(t, ln).send(frame[:100_000])
 				}
 				first := connectPipe(t, ln)
-				background(t, func() error { // waits, so that whoever comes later does as well; ends with the connection
+				background(t, func() error { // waits for memory, such that later clients wait as well; ends with the connection
 					_, _ = first.Write(frame)
 					return nil
 				})
-				synctest.Wait() // for that, and not for who is faster
+				synctest.Wait() // until first waits: the order must be fixed
 				w := &memoryWaiter{testHub: h, ln: ln, clientV2: handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})}
 				seq := w.seq + 1
 				background(t, func() error { // ends with the connection
@@ -201,36 +205,39 @@ func withMemoryWaiter(t *testing.T, f func(t *testing.T, w *memoryWaiter)) {
 	}
 }
 
-// TestSession_Resume_EndsMemoryWait has the client come back while its message waits.
+// TestSession_Resume_EndsMemoryWait resumes a session while its message waits for memory.
 func TestSession_Resume_EndsMemoryWait(t *testing.T) {
 	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
 		began := time.Now()
 		drained := make(chan struct{})
-		background(t, func() error { // one who listens is told at once why it has to go
+		background(t, func() error { // a client that reads gets the GOAWAY at once
 			defer close(drained)
 			_, _ = io.Copy(io.Discard, w)
 			return nil
 		})
 		back := handshakeV2(connectPipe(t, w.ln), wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
 		if took := time.Since(began); !back.Resumed || back.Seq != 0 || took > 100*time.Millisecond {
-			t.Errorf("came back after %v as %+v", took, back.Welcome)
+			t.Errorf("resumed after %v as %+v", took, back.Welcome)
 		}
 		<-drained
 	})
 }
 
-// TestSession_Resume_IsFastWhenOldConnIsNotRead has it come back while nobody reads what the hub says on the old connection.
+// TestSession_Resume_IsFastWhenOldConnIsNotRead resumes the session while the client does not
+// read from its old connection.
 func TestSession_Resume_IsFastWhenOldConnIsNotRead(t *testing.T) {
 	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
 		began := time.Now()
 		back := handshakeV2(connectPipe(t, w.ln), wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
 		if took := time.Since(began); !back.Resumed || took > 2*time.Second {
-			t.Errorf("came back after %v as %+v", took, back.Welcome)
+			t.Errorf("resumed after %v as %+v", took, back.Welcome)
 		}
 	})
 }
 
-// TestSession_Resume_KeepsIDWhenOldConnIsBusy has the session before be busy for longer than whoever comes back waits for it.
+// TestSession_Resume_KeepsIDWhenOldConnIsBusy blocks the old connection for longer than a
+// resuming connection waits for it. The hub replies with GOAWAY "busy", and a later attempt
+// resumes the session.
 func TestSession_Resume_KeepsIDWhenOldConnIsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const busy = 5 * time.Second
@@ -238,58 +245,60 @@ func TestSession_Resume_KeepsIDWhenOldConnIsBusy(t *testing.T) {
 		startOn(t, hub.Config{TraceSampleRate: 1, OnTrace: func(hub.Trace) bool { <-time.After(busy); return true }}, ln)
 		hello := wire.Hello{Version: wire.Version2}
 		c := handshakeV2(connectPipe(t, ln), hello)
-		c.sendMessage(nil, 0, 0, 999) // about nobody it is told at once
+		c.sendMessage(nil, 0, 0, 999) // to an unknown receiver: OnTrace is called at once
 		hello.ID, hello.Resume = c.ID, c.Resume
 		began := time.Now()
 		early := &clientV2{clientV1: connectPipe(t, ln)}
 		early.send(wire.AppendHello(nil, &hello))
 		if away := early.expectGoAway(wire.GoAwayBusy); !away.Reconnect {
-			t.Error("is not asked to come again")
+			t.Error("GOAWAY does not ask to reconnect")
 		}
 		if took := time.Since(began); took > 2*time.Second {
-			t.Errorf("told so after %v", took)
+			t.Errorf("GOAWAY after %v", took)
 		}
 		<-time.After(busy)
 		if back := handshakeV2(connectPipe(t, ln), hello); !back.Resumed || back.Seq != 1 {
-			t.Errorf("came back as %+v", back.Welcome)
+			t.Errorf("resumed as %+v", back.Welcome)
 		}
 	})
 }
 
-// TestKeepAlive_EndsMemoryWait has the client be gone without a word.
+// TestKeepAlive_EndsMemoryWait has the client vanish without closing its connection. The
+// connection times out and the session is detached.
 func TestKeepAlive_EndsMemoryWait(t *testing.T) {
 	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = io.Copy(io.Discard, w) }) // what the kernel of one who is gone takes; ends with the connection
+		wg.Go(func() { _, _ = io.Copy(io.Discard, w) }) // as the kernel of a vanished client does; ends with the connection
 		began := time.Now()
 		wg.Wait()
 		if took, maxWait := time.Since(began), 5*hub.DefaultKeepAlive/2; took > maxWait {
-			t.Errorf("given up after %v, at most %v", took, maxWait)
+			t.Errorf("timed out after %v, want at most %v", took, maxWait)
 		}
-		synctest.Wait() // it is detached when that is done
+		synctest.Wait() // the session is detached by then
 		if info, known := w.Client(w.id); !known || !info.Detached {
 			t.Errorf("detached: %v, listed: %v", info.Detached, known)
 		}
 		<-time.After(hub.DefaultResumeWindow + time.Second)
 		if _, known := w.Client(w.id); known {
-			t.Error("one who is gone is listed")
+			t.Error("the session is registered after the resume window")
 		}
 	})
 }
 
-// TestDisconnect_EndsMemoryWait has the operator end it.
+// TestDisconnect_EndsMemoryWait disconnects the client with Hub.Disconnect.
 func TestDisconnect_EndsMemoryWait(t *testing.T) {
 	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
 		began := time.Now()
 		w.Disconnect(w.id, false)
 		w.expectGoAway(wire.GoAwayDisconnected)
 		if took := time.Since(began); took > 100*time.Millisecond {
-			t.Errorf("told after %v", took)
+			t.Errorf("GOAWAY after %v", took)
 		}
 	})
 }
 
-// TestShutdown_EndsMemoryWaits of clients of both versions.
+// TestShutdown_EndsMemoryWaits shuts down the hub while clients of both versions wait for
+// memory.
 func TestShutdown_EndsMemoryWaits(t *testing.T) {
 	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
 		v1 := connectPipe(t, w.ln)
@@ -300,7 +309,7 @@ func TestShutdown_EndsMemoryWaits(t *testing.T) {
 		<-time.After(time.Second)
 		began := time.Now()
 		background(t, func() error { return w.Shutdown(context.WithoutCancel(t.Context())) })
-		w.withholdsAcks = true // it may get the message, if others are told first
+		w.withholdsAcks = true // the client can get its message, if others are disconnected first
 		for kind, _ := w.nextFrame(); kind != wire.TypeGoAway; kind, _ = w.nextFrame() {
 		}
 		v1.expectEOF()

@@ -15,7 +15,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestRelay_PipelinedMessages_KeepOrder sends 20,000 without waiting for anything.
+// TestRelay_PipelinedMessages_KeepOrder sends 20,000 messages without waiting for anything.
 func TestRelay_PipelinedMessages_KeepOrder(t *testing.T) {
 	const messages = 20_000
 	h := start(t, hub.Config{})
@@ -29,14 +29,14 @@ func TestRelay_PipelinedMessages_KeepOrder(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// mixedSize is the size of message n: copied, queued by reference, and alone in a
-// buffer of its own follow each other.
+// mixedSize is the length of the body of message n. Bodies that are copied, queued by
+// reference, and held in a buffer of their own follow each other.
 func mixedSize(n int) int {
 	return []int{0, 20, 5000, 1, 70_000, 300, 60_000, 4090, 4096, 200_000, 16, 65_530}[n%12]
 }
 
-// TestRelay_MixedSizes_KeepOrder mixes the ways that a body can take through
-// the hub, and the receivers: a message to both, one to each, one to oneself.
+// TestRelay_MixedSizes_KeepOrder mixes bodies that the hub handles in different ways with
+// messages to both receivers and to one of them.
 func TestRelay_MixedSizes_KeepOrder(t *testing.T) {
 	const messages = 600
 	h := start(t, hub.Config{})
@@ -67,8 +67,8 @@ func TestRelay_MixedSizes_KeepOrder(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestRelay_Replies_KeepRequestOrder has deliveries to oneself and answers
-// follow each other.
+// TestRelay_Replies_KeepRequestOrder has a client send messages to itself and requests in
+// turn. Deliveries and replies must arrive in that order.
 func TestRelay_Replies_KeepRequestOrder(t *testing.T) {
 	h := start(t, hub.Config{})
 	bystanders := h.startBystanders(t)
@@ -95,7 +95,8 @@ func TestRelay_Replies_KeepRequestOrder(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestRelay_HundredSenders_KeepOrderPerSender keeps the order of each of them.
+// TestRelay_HundredSenders_KeepOrderPerSender checks that a receiver gets the messages of each
+// of 100 senders in order.
 func TestRelay_HundredSenders_KeepOrderPerSender(t *testing.T) {
 	const senders, messages, size = 100, 300, 200
 	h := start(t, hub.Config{})
@@ -122,13 +123,13 @@ func TestIDs_FirstClients_CountFromOne(t *testing.T) {
 	h := start(t, hub.Config{})
 	for want := uint64(1); want <= 5; want++ {
 		if c := h.connectV1(t); c.id != want {
-			t.Errorf("client %d is called %d", want, c.id)
+			t.Errorf("client %d has id %d", want, c.id)
 		}
 	}
 }
 
-// TestIDs_AreNeverReused has clients leave, and a message to one who left reach
-// nobody.
+// TestIDs_AreNeverReused connects and disconnects 100 clients. No id is used twice, and a
+// message to the id of a client that has left reaches no client.
 func TestIDs_AreNeverReused(t *testing.T) {
 	h := start(t, hub.Config{})
 	bystanders := h.startBystanders(t)
@@ -151,8 +152,8 @@ func TestIDs_AreNeverReused(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestList_SilentClient_IsListedAndReachable finds a client that has said nothing, and reaches
-// it.
+// TestList_SilentClient_IsListedAndReachable checks that a connected client that has sent
+// nothing is listed and receives messages.
 func TestList_SilentClient_IsListedAndReachable(t *testing.T) {
 	h := start(t, hub.Config{})
 	a := h.connectV1(t)
@@ -182,7 +183,8 @@ func TestList_FollowsJoinsAndLeaves(t *testing.T) {
 	}
 }
 
-// TestHub_MaxClients_RejectsTheNext and takes another when one has left.
+// TestHub_MaxClients_RejectsTheNext checks that connections beyond MaxClients are rejected,
+// and that another is accepted after a client has left.
 func TestHub_MaxClients_RejectsTheNext(t *testing.T) {
 	h := start(t, hub.Config{MaxClients: 3})
 	bystanders := h.startBystanders(t)
@@ -191,11 +193,11 @@ func TestHub_MaxClients_RejectsTheNext(t *testing.T) {
 		h.expectRejectedV1(t)
 	}
 	if n := h.Stats().Rejected[hub.RejectFull]; n != 5 {
-		t.Errorf("%d refused, want 5", n)
+		t.Errorf("%d rejected, want 5", n)
 	}
 	last.Close()
 	h.waitDisconnected(t, hub.CloseLeft, 1)
-	eventually(t, "room for another", func() bool {
+	eventually(t, "another is accepted", func() bool {
 		nc, err := net.Dial("tcp", h.addr)
 		if err != nil {
 			t.Fatal(err)
@@ -207,8 +209,8 @@ func TestHub_MaxClients_RejectsTheNext(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestHub_SetMaxClients_LowersAndRaises lowers the limit below what is connected, which harms nobody, and
-// raises it again.
+// TestHub_SetMaxClients_LowersAndRaises lowers the limit below the number of connected
+// clients, which stay connected, and raises the limit again.
 func TestHub_SetMaxClients_LowersAndRaises(t *testing.T) {
 	h := start(t, hub.Config{MaxClients: 3})
 	bystanders := h.startBystanders(t)
@@ -223,7 +225,7 @@ func TestHub_SetMaxClients_LowersAndRaises(t *testing.T) {
 	set(3)
 	h.connectV1(t)
 	h.expectRejectedV1(t)
-	set(0) // the default
+	set(0) // sets the default
 	h.connectV1(t)
 	for _, invalid := range []int{-1, 1<<30 + 1} {
 		want := fmt.Sprintf("hub: MaxClients is %d, must be from 1 to 1073741824", invalid)
@@ -231,15 +233,15 @@ func TestHub_SetMaxClients_LowersAndRaises(t *testing.T) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	h.connectV1(t) // as before
+	h.connectV1(t) // the invalid values changed nothing
 	if n := h.Stats().Rejected[hub.RejectFull]; n != 2 {
-		t.Errorf("%d refused, want 2", n)
+		t.Errorf("%d rejected, want 2", n)
 	}
 	bystanders.waitRounds(3)
 }
 
-// TestHub_AfterLoad_NothingGrows runs twenty rounds of load on one hub, with large
-// bodies and with receivers that leave much unread. Nothing grows.
+// TestHub_AfterLoad_NothingGrows runs twenty rounds of load on one hub, with large bodies and
+// with receivers that leave much unread. Goroutines and memory must not grow.
 func TestHub_AfterLoad_NothingGrows(t *testing.T) {
 	const warm, rounds = 5, 20
 	h := start(t, hub.Config{})
@@ -248,10 +250,10 @@ func TestHub_AfterLoad_NothingGrows(t *testing.T) {
 	var memory uint64
 	for round := range rounds {
 		h.runLoad(t)
-		eventually(t, "only the bystanders left", func() bool {
+		eventually(t, "only the bystanders are connected", func() bool {
 			return h.Stats().Clients == 2 && h.Stats().Connected == uint64(2+10*(round+1))
 		})
-		// Those who left without a word may still hold what is being written to them.
+		// The hub can still be writing to clients that left without reading.
 		eventually(t, "nothing queued", func() bool { return h.Stats().QueuedBytes < 1<<20 })
 		if round == warm {
 			goroutines, memory = runtime.NumGoroutine(), heapAfterGC()
@@ -264,17 +266,17 @@ func TestHub_AfterLoad_NothingGrows(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// heapAfterGC returns the bytes in use when the pools are empty.
+// heapAfterGC returns the number of heap bytes in use when the pools are empty.
 func heapAfterGC() uint64 {
 	runtime.GC()
-	runtime.GC() // a pool gives up what it holds with the second
+	runtime.GC() // a pool releases its entries with the second collection
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
 
-// runLoad has ten clients send to each other, and half of them go without a word in
-// the middle of it.
+// runLoad has ten clients send to each other. Half of them leave without reading, while the
+// others still send.
 func (h *testHub) runLoad(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
@@ -296,7 +298,7 @@ func (h *testHub) runLoad(t *testing.T) {
 				return err
 			}
 		}
-		for range 20 * (i % 2) * 5 { // half of them read half of what they get
+		for range 20 * (i % 2) * 5 { // the others leave without reading
 			m, err := c.Receive(ctx)
 			if errors.Is(err, client.ErrHubClosed) {
 				return err

@@ -13,8 +13,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// The tests of this file are the rows of the table of decided cases in the
-// specification of the protocol, in its order.
+// The tests of this file are the rows of the table of decided cases in docs/PROTOCOL.md, in
+// the order of the table.
 
 func TestProtocolV1_UnknownReceiver_IsSkippedAndCounted(t *testing.T) {
 	h := start(t, hub.Config{})
@@ -34,7 +34,7 @@ func TestProtocolV1_SenderAsReceiver_GetsItsMessage(t *testing.T) {
 	h := start(t, hub.Config{})
 	bystanders := h.startBystanders(t)
 	a, b := h.connectV1(t), h.connectV1(t)
-	for _, size := range []int{2, 100_000} { // copied, and by reference
+	for _, size := range []int{2, 100_000} { // copied, and queued by reference
 		body := pattern(size, 1)
 		a.relay(body, b.id, a.id)
 		a.expectRelay(body)
@@ -60,8 +60,8 @@ func TestProtocolV1_DuplicateReceiver_GetsTwoCopies(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestProtocolV1_DuplicateReceiver_KeepsOrder sends many at once: both copies of one come
-// before the first of the next.
+// TestProtocolV1_DuplicateReceiver_KeepsOrder sends many messages at once. Both copies of a
+// message arrive before the first copy of the next.
 func TestProtocolV1_DuplicateReceiver_KeepsOrder(t *testing.T) {
 	const messages = 100
 	h := start(t, hub.Config{})
@@ -105,8 +105,8 @@ func TestProtocolV1_EmptyBody_IsDelivered(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestProtocolV1_LargestBodyTo255_IsHeldOnce sends the most that a classic frame can say, and looks at
-// what the hub needs for it: one copy, not 255.
+// TestProtocolV1_LargestBodyTo255_IsHeldOnce sends the largest body to the maximum number of
+// receivers, and checks that the hub holds one copy, not 255.
 func TestProtocolV1_LargestBodyTo255_IsHeldOnce(t *testing.T) {
 	h := start(t, hub.Config{})
 	bystanders := h.startBystanders(t)
@@ -131,7 +131,8 @@ func TestProtocolV1_LargestBodyTo255_IsHeldOnce(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestProtocolV1_FrameTooLong_IsRefusedFromHeader sends four bytes and no more.
+// TestProtocolV1_FrameTooLong_IsRefusedFromHeader sends a length that is too large, and no
+// byte more.
 func TestProtocolV1_FrameTooLong_IsRefusedFromHeader(t *testing.T) {
 	for _, length := range []uint32{uint32(wire.MaxRequestLength(wire.DefaultMaxBody)) + 1, math.MaxInt32, 1 << 31, math.MaxUint32} {
 		t.Run(fmt.Sprint(length), func(t *testing.T) {
@@ -148,8 +149,8 @@ func TestProtocolV1_FrameTooLong_IsRefusedFromHeader(t *testing.T) {
 	}
 }
 
-// TestProtocolV1_BodyTooLarge_ClosesConn sends a body that is too large in a frame that
-// is not, for it names few receivers.
+// TestProtocolV1_BodyTooLarge_ClosesConn sends a body above the limit in a frame whose length
+// is allowed because the frame names few receivers.
 func TestProtocolV1_BodyTooLarge_ClosesConn(t *testing.T) {
 	for _, limit := range []int{1, 1000, wire.DefaultMaxBody} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
@@ -158,7 +159,7 @@ func TestProtocolV1_BodyTooLarge_ClosesConn(t *testing.T) {
 			c.relay(pattern(limit, 1), b.id)
 			b.expectRelay(pattern(limit, 1))
 			_, err := c.Write(wire.AppendRelay(nil, []uint64{b.id}, make([]byte, limit+1)))
-			t.Log("the write that is one too much:", err)
+			t.Log("the write of the body that is too large:", err)
 			c.expectEOF()
 			h.waitDisconnected(t, hub.CloseTooLong, 1)
 			b.fence()
@@ -166,8 +167,8 @@ func TestProtocolV1_BodyTooLarge_ClosesConn(t *testing.T) {
 	}
 }
 
-// TestProtocolV1_MalformedRelay_ClosesOnlySender puts each malformed relay behind a good one,
-// which still counts.
+// TestProtocolV1_MalformedRelay_ClosesOnlySender sends each malformed relay after a valid one,
+// which must be delivered.
 func TestProtocolV1_MalformedRelay_ClosesOnlySender(t *testing.T) {
 	h := start(t, hub.Config{})
 	bystanders := h.startBystanders(t)
@@ -185,7 +186,7 @@ func TestProtocolV1_MalformedRelay_ClosesOnlySender(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// partialFrames are starts of a relay that end in each of its parts.
+// partialFrames returns starts of a relay to this client that end in each part of the frame.
 func partialFrames(to uint64) map[string][]byte {
 	small := wire.AppendRelay(nil, []uint64{to}, []byte("never"))
 	large := wire.AppendRelay(nil, []uint64{to}, make([]byte, wire.DefaultMaxBody))
@@ -214,13 +215,13 @@ func TestProtocolV1_PartialFrameThenSilence_TimesOut(t *testing.T) {
 			c.send(partial)
 			c.expectEOF()
 			if took := time.Since(began); took < h.config.FrameTimeout {
-				t.Errorf("cut after %v, %v allowed", took, h.config.FrameTimeout)
+				t.Errorf("disconnected after %v, want at least %v", took, h.config.FrameTimeout)
 			}
 			h.waitDisconnected(t, hub.CloseFrameTimeout, n)
 		})
 	}
-	idle.fence() // has been silent between two frames for longer
-	b.fence()    // was sent nothing whole
+	idle.fence() // has sent nothing between two frames for longer
+	b.fence()    // got no message
 	bystanders.waitRounds(3)
 }
 
@@ -244,8 +245,8 @@ func TestProtocolV1_PartialFrameThenClose_DeliversNothing(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestProtocolV1_RequestsThenCloseWrite_AreAnswered asks for more than the hub can send at
-// once, ends its side, and only then begins to read.
+// TestProtocolV1_RequestsThenCloseWrite_AreAnswered sends requests whose replies the hub
+// cannot send at once, closes its side for writing, and then starts to read.
 func TestProtocolV1_RequestsThenCloseWrite_AreAnswered(t *testing.T) {
 	h := start(t, hub.Config{})
 	bystanders := h.startBystanders(t)
@@ -270,8 +271,8 @@ func TestProtocolV1_RequestsThenCloseWrite_AreAnswered(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestProtocolV1_RelayThenClose_IsDelivered lets senders go at once after their last
-// word, politely or not.
+// TestProtocolV1_RelayThenClose_IsDelivered has senders close or reset their connection right
+// after their last message.
 func TestProtocolV1_RelayThenClose_IsDelivered(t *testing.T) {
 	h := start(t, hub.Config{})
 	bystanders := h.startBystanders(t)
@@ -280,7 +281,7 @@ func TestProtocolV1_RelayThenClose_IsDelivered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for i := range 20 {
 				c := h.connectV1(t)
-				c.relay(numberedBody(c.id, i, i*500), b.id) // all of it leaves at once: the hub's buffer is empty
+				c.relay(numberedBody(c.id, i, i*500), b.id) // all of it is sent at once: the hub's receive buffer is empty
 				end(c)
 				b.expectRelay(numberedBody(c.id, i, i*500))
 			}
@@ -289,9 +290,9 @@ func TestProtocolV1_RelayThenClose_IsDelivered(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// TestProtocolV1_RelayThenCloseBehindStalledReceiver_IsDelivered lets a sender go while the hub
-// does not read it, because it sent to one who takes nothing, and while the hub
-// finds out by writing to it that it is gone.
+// TestProtocolV1_RelayThenCloseBehindStalledReceiver_IsDelivered has a sender leave while the
+// hub does not read from it, because its previous message is blocked at a stalled receiver.
+// The hub finds out by writing to the sender. The last message must still be delivered.
 func TestProtocolV1_RelayThenCloseBehindStalledReceiver_IsDelivered(t *testing.T) {
 	for name, end := range map[string]func(*clientV1){"close": func(c *clientV1) { c.Close() }, "reset": (*clientV1).reset} {
 		t.Run(name, func(t *testing.T) {
@@ -302,22 +303,22 @@ func TestProtocolV1_RelayThenCloseBehindStalledReceiver_IsDelivered(t *testing.T
 			a.fillQueue(h, stalled.id)
 			c := h.connectV1(t)
 			c.relay([]byte("first"), other.id, stalled.id)
-			other.expectRelay([]byte("first")) // so it is offered to both: from now on p is not read
-			c.relay([]byte("last words"), b.id)
+			other.expectRelay([]byte("first")) // the message is offered to both receivers: from now on the hub does not read from c
+			c.relay([]byte("last message"), b.id)
 			end(c)
-			eventually(t, "found to be gone", func() bool {
+			eventually(t, "c is disconnected", func() bool {
 				other.relay([]byte("are you there?"), c.id)
 				other.fence()
 				return h.Stats().Unknown > 0
 			})
-			b.expectRelay([]byte("last words"))
+			b.expectRelay([]byte("last message"))
 			bystanders.waitRounds(3)
 		})
 	}
 }
 
-// TestProtocolV1_UnreadReplies_AreBounded asks and asks, and never reads: the hub stops
-// reading, holds little, and in the end cuts the client.
+// TestProtocolV1_UnreadReplies_AreBounded sends requests and never reads. The hub stops
+// reading, holds little memory, and disconnects the client after the stall timeout.
 func TestProtocolV1_UnreadReplies_AreBounded(t *testing.T) {
 	requests := map[string][]byte{
 		"identity": wire.AppendIdentityRequest(nil),
@@ -334,19 +335,19 @@ func TestProtocolV1_UnreadReplies_AreBounded(t *testing.T) {
 			var err error
 			for sent := 0; err == nil; sent += len(block) {
 				if sent > 64<<20 {
-					t.Fatal("the hub goes on reading")
+					t.Fatal("the hub still reads")
 				}
 				_, err = c.Write(block)
 			}
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Fatal("the hub does not cut the client")
+				t.Fatal("the hub does not disconnect the client")
 			}
 			if took := time.Since(began); took < h.config.StallTimeout {
-				t.Errorf("cut after %v, the stall timeout is %v", took, h.config.StallTimeout)
+				t.Errorf("disconnected after %v, the stall timeout is %v", took, h.config.StallTimeout)
 			}
 			h.waitDisconnected(t, hub.CloseStalled, 1)
 			if peak := h.Stats().PeakQueuedBytes; peak > 2<<20 {
-				t.Errorf("%d bytes queued for one who does not read", peak)
+				t.Errorf("%d bytes queued for a client that does not read", peak)
 			}
 			bystanders.waitRounds(3)
 		})

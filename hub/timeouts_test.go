@@ -15,16 +15,17 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// The tests of this file take place in virtual time: what the hub is told to wait
-// it waits to the nanosecond, with its own defaults.
+// The tests of this file run in virtual time. The hub waits exactly as long as its timeouts
+// say, and these are mostly the defaults.
 
-// inVirtualTime runs f beside a hub with the defaults, in memory.
+// inVirtualTime runs f in virtual time with a hub that has the default configuration and
+// listens on pipes.
 func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub, ln *pipeListener)) {
 	t.Helper()
 	inVirtualTimeWith(t, hub.Config{}, f)
 }
 
-// inVirtualTimeWith is inVirtualTime for a hub with settings.
+// inVirtualTimeWith is inVirtualTime for a hub with config.
 func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *testHub, ln *pipeListener)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -34,7 +35,7 @@ func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *
 	})
 }
 
-// connectPipe connects a peer that waits as long as it takes.
+// connectPipe connects a client of version 1 that has no deadline.
 func connectPipe(t *testing.T, ln *pipeListener) *clientV1 {
 	t.Helper()
 	nc := ln.dial(t)
@@ -42,17 +43,17 @@ func connectPipe(t *testing.T, ln *pipeListener) *clientV1 {
 	return &clientV1{Conn: nc, t: t}
 }
 
-// fencePromptly asks for the id and fails unless it comes at once.
+// fencePromptly requests the id and fails unless the reply arrives without any delay.
 func (c *clientV1) fencePromptly() {
 	c.t.Helper()
 	began := time.Now()
 	c.fence()
 	if took := time.Since(began); took != 0 {
-		c.t.Errorf("client %d: answered after %v", c.id, took)
+		c.t.Errorf("client %d: the reply took %v", c.id, took)
 	}
 }
 
-// requestID asks for the id and notes it.
+// requestID requests the id and stores it in c.
 func (c *clientV1) requestID() *clientV1 {
 	c.t.Helper()
 	c.send(wire.AppendIdentityRequest(nil))
@@ -74,19 +75,20 @@ func TestConn_IdleBetweenFrames_NeverTimesOut(t *testing.T) {
 	})
 }
 
-// TestFrameTimeout_PartialFrame_IsExact lets every part of a frame be the last that comes.
+// TestFrameTimeout_PartialFrame_IsExact sends a frame up to each of its parts. The hub closes
+// the connection exactly after the frame timeout.
 func TestFrameTimeout_PartialFrame_IsExact(t *testing.T) {
 	for part, partial := range partialFrames(2) {
 		t.Run(part, func(t *testing.T) {
 			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 				c, other := connectPipe(t, ln), connectPipe(t, ln)
 				c.fencePromptly()
-				<-time.After(time.Hour) // the time between frames does not count
+				<-time.After(time.Hour) // the time between two frames does not count
 				c.send(partial)
 				began := time.Now()
 				c.expectEOF()
 				if took := time.Since(began); took != hub.DefaultFrameTimeout {
-					t.Errorf("cut after %v, want %v", took, hub.DefaultFrameTimeout)
+					t.Errorf("disconnected after %v, want %v", took, hub.DefaultFrameTimeout)
 				}
 				other.fencePromptly()
 			})
@@ -94,8 +96,8 @@ func TestFrameTimeout_PartialFrame_IsExact(t *testing.T) {
 	}
 }
 
-// TestFrameTimeout_TricklingFrame_TimesOut sends a byte a second: the deadline is for the
-// whole rest.
+// TestFrameTimeout_TricklingFrame_TimesOut sends a byte a second. The deadline applies to the
+// whole rest of the frame.
 func TestFrameTimeout_TricklingFrame_TimesOut(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		c, other := connectPipe(t, ln), connectPipe(t, ln)
@@ -107,7 +109,7 @@ func TestFrameTimeout_TricklingFrame_TimesOut(t *testing.T) {
 			<-time.After(time.Second)
 		}
 		if took := time.Since(began); took < hub.DefaultFrameTimeout || took > hub.DefaultFrameTimeout+2*time.Second {
-			t.Errorf("cut after %v, want %v", took, hub.DefaultFrameTimeout)
+			t.Errorf("disconnected after %v, want %v", took, hub.DefaultFrameTimeout)
 		}
 		if n := h.Stats().Disconnected[hub.CloseFrameTimeout]; n != 1 {
 			t.Errorf("%d counted", n)
@@ -116,8 +118,8 @@ func TestFrameTimeout_TricklingFrame_TimesOut(t *testing.T) {
 	})
 }
 
-// TestFrameTimeout_SlowFrames_AreServed sends frames that take most of the deadline
-// each: it begins anew with each of them.
+// TestFrameTimeout_SlowFrames_AreServed sends frames that each take almost the frame timeout.
+// The deadline starts anew with each frame.
 func TestFrameTimeout_SlowFrames_AreServed(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		c, other := connectPipe(t, ln), connectPipe(t, ln)
@@ -133,8 +135,8 @@ func TestFrameTimeout_SlowFrames_AreServed(t *testing.T) {
 	})
 }
 
-// TestFrameTimeout_ProgressingFrame_IsDelivered sends a body that takes many times the frame timeout, over a link
-// that carries no more than 2 KiB a second.
+// TestFrameTimeout_ProgressingFrame_IsDelivered sends a body that takes many times the frame
+// timeout, at 2 KiB a second.
 func TestFrameTimeout_ProgressingFrame_IsDelivered(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		c, other := connectPipe(t, ln), connectPipe(t, ln)
@@ -152,14 +154,14 @@ func TestFrameTimeout_ProgressingFrame_IsDelivered(t *testing.T) {
 	})
 }
 
-// TestStallTimeout_StalledReceiver_IsExact has one who takes nothing and one who takes a
-// byte a second. Their sender waits for the stall timeout, and not a moment longer.
+// TestStallTimeout_StalledReceiver_IsExact has a receiver that reads nothing, or one byte a
+// second. Its sender is blocked for exactly the stall timeout.
 func TestStallTimeout_StalledReceiver_IsExact(t *testing.T) {
 	for name, perSecond := range map[string]int{"nothing": 0, "a byte a second": 1} {
 		t.Run(name, func(t *testing.T) {
 			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 				sender, stalled := connectPipe(t, ln), connectPipe(t, ln)
-				stalled.fencePromptly() // so that it is listed
+				stalled.fencePromptly() // registers the client
 				background(t, func() error { return stalled.readAtRate(perSecond) })
 				began := time.Now()
 				if err := sender.sendNumbered([]uint64{2}, 20, 64<<10); err != nil {
@@ -167,7 +169,7 @@ func TestStallTimeout_StalledReceiver_IsExact(t *testing.T) {
 				}
 				sender.fence()
 				if took := time.Since(began); took != hub.DefaultStallTimeout {
-					t.Errorf("the sender went on after %v, want %v", took, hub.DefaultStallTimeout)
+					t.Errorf("the sender was blocked for %v, want %v", took, hub.DefaultStallTimeout)
 				}
 				if n := h.Stats().Disconnected[hub.CloseStalled]; n != 1 {
 					t.Errorf("%d counted", n)
@@ -177,7 +179,7 @@ func TestStallTimeout_StalledReceiver_IsExact(t *testing.T) {
 	}
 }
 
-// readAtRate reads so many bytes a second until the hub ends the connection.
+// readAtRate reads perSecond bytes a second until the hub ends the connection.
 func (c *clientV1) readAtRate(perSecond int) error {
 	for perSecond > 0 {
 		<-time.After(time.Second)
@@ -188,13 +190,13 @@ func (c *clientV1) readAtRate(perSecond int) error {
 	return nil
 }
 
-// TestStallTimeout_SlowReceiver_IsServed takes little more than it must in each stall
-// timeout: everybody waits for it, for as long as it takes, and nothing is lost.
+// TestStallTimeout_SlowReceiver_IsServed has a receiver that reads one message within each
+// stall timeout. The sender is blocked for as long as this takes, and no message is lost.
 func TestStallTimeout_SlowReceiver_IsServed(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		sender, slow := connectPipe(t, ln), connectPipe(t, ln)
 		const messages, size = 30, 30_000
-		slow.fencePromptly() // so that it is listed
+		slow.fencePromptly() // registers the client
 		background(t, func() error { return sender.sendNumbered([]uint64{2}, messages, size) })
 		for n := range messages {
 			<-time.After(hub.DefaultStallTimeout * 9 / 10)
@@ -206,8 +208,8 @@ func TestStallTimeout_SlowReceiver_IsServed(t *testing.T) {
 }
 
 // TestReclaimer_PartialBody_IsEvictedAfterStallTimeout uses up the memory with parts of
-// bodies. From the moment on that somebody waits for it, the stall timeout is what
-// the holders have to show that they bring the rest.
+// bodies. When a client begins to wait for memory, the hub gives the clients that hold memory
+// one stall timeout to send the rest. Then the hub disconnects one of them.
 func TestReclaimer_PartialBody_IsEvictedAfterStallTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -217,7 +219,7 @@ func TestReclaimer_PartialBody_IsEvictedAfterStallTimeout(t *testing.T) {
 			connectPipe(t, ln).send(frame[:100_000])
 		}
 		honest := connectPipe(t, ln)
-		<-time.After(hub.DefaultFrameTimeout / 2) // nobody waits, nobody is cut
+		<-time.After(hub.DefaultFrameTimeout / 2) // no client waits for memory, and none is disconnected
 		if n := h.Stats().Clients; n != 4 {
 			t.Fatalf("%d clients, want 4", n)
 		}
@@ -229,34 +231,36 @@ func TestReclaimer_PartialBody_IsEvictedAfterStallTimeout(t *testing.T) {
 		}
 		<-time.After(time.Second)
 		if n := h.Stats().Disconnected[hub.CloseSlow]; n != 1 {
-			t.Errorf("%d holders cut, and one is enough", n)
+			t.Errorf("%d clients that hold memory were disconnected, want 1", n)
 		}
 	})
 }
 
-// requestsPerNonReader is how much the deaf ask.
+// requestsPerNonReader is the number of requests of each client that does not read.
 const requestsPerNonReader = 15_000
 
-// connectNonReaders connects clients that ask and ask, a little at a time, and do not read the answers.
+// connectNonReaders connects n clients that send identity requests, 500 at a time, and do not
+// read the replies.
 func connectNonReaders(t *testing.T, ln *pipeListener, n int) (clients []*clientV1) {
 	for range n {
 		c := connectPipe(t, ln)
 		background(t, func() error {
 			for sent := 0; sent < requestsPerNonReader; sent += 500 {
 				if _, err := c.Write(bytes.Repeat(wire.AppendIdentityRequest(nil), 500)); err != nil {
-					break // some are cut
+					break // the hub disconnects some of them
 				}
 			}
 			return nil
 		})
-		t.Cleanup(func() { c.Close() }) // which ends that
+		t.Cleanup(func() { c.Close() }) // ends the goroutine above
 		clients = append(clients, c)
 	}
 	return clients
 }
 
-// TestReplyQueue_UnreadReplies_HoldLittleMemory has many ask and ask and not read the answers. Others have all the memory there is, and
-// those who do not listen must go.
+// TestReplyQueue_UnreadReplies_HoldLittleMemory has many clients that send requests and read
+// no reply. Little memory is used for them, a client with a large message gets memory at once,
+// and the hub disconnects the clients that do not read.
 func TestReplyQueue_UnreadReplies_HoldLittleMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -276,13 +280,14 @@ func TestReplyQueue_UnreadReplies_HoldLittleMemory(t *testing.T) {
 		}
 		<-time.After(hub.DefaultStallTimeout + time.Second)
 		if n := h.Stats().Disconnected[hub.CloseStalled]; n != nonReaders {
-			t.Errorf("%d of %d were cut", n, nonReaders)
+			t.Errorf("%d of %d were disconnected", n, nonReaders)
 		}
 		honest.fence()
 	})
 }
 
-// TestReplyQueue_LateReaders_GetAllReplies has some who read answers after a while, and slowly.
+// TestReplyQueue_LateReaders_GetAllReplies has clients that read their replies late and
+// slowly, but within the stall timeout. They get every reply.
 func TestReplyQueue_LateReaders_GetAllReplies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -295,7 +300,7 @@ func TestReplyQueue_LateReaders_GetAllReplies(t *testing.T) {
 						<-time.After(hub.DefaultStallTimeout - time.Second)
 					}
 					if _, err := io.ReadFull(c, reply); err != nil {
-						return fmt.Errorf("after %d answers: %w", n, err)
+						return fmt.Errorf("after %d replies: %w", n, err)
 					}
 				}
 				return nil
@@ -304,8 +309,10 @@ func TestReplyQueue_LateReaders_GetAllReplies(t *testing.T) {
 	})
 }
 
-// TestReplyQueue_List_IsBuiltOnceMemoryIsFree has somebody ask for the list who waits for memory while others leave. Who waited
-// with a list would keep one that nobody else has: with thousands of clients that come and go, all the memory of the machine.
+// TestReplyQueue_List_IsBuiltOnceMemoryIsFree has a client request the list and wait for
+// memory while other clients leave. The hub must build the list after the wait. Otherwise each
+// waiting client would hold its own version of the list: with thousands of clients that
+// connect and leave, these use all memory of the machine.
 func TestReplyQueue_List_IsBuiltOnceMemoryIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -326,16 +333,18 @@ func TestReplyQueue_List_IsBuiltOnceMemoryIsFree(t *testing.T) {
 		want := h.Stats().Clients - 1
 		kind, payload := lister.mustReadFrame()
 		if ids, err := wire.ParseList(payload); kind != wire.TypeList || err != nil || ids.Len() > want {
-			t.Errorf("type %d, %d ids, and %v; %d clients are there at most", kind, ids.Len(), err, want)
+			t.Errorf("type %d, %d ids, and %v; want a list of at most %d ids", kind, ids.Len(), err, want)
 		}
-		<-time.After(time.Second) // they are counted when their memory is free already
+		<-time.After(time.Second) // the hub counts the disconnects after their memory is free
 		if h.Stats().Disconnected[hub.CloseSlow] == 0 {
-			t.Error("nobody had to go, so nobody has waited")
+			t.Error("no client was disconnected, and the list did not wait")
 		}
 	})
 }
 
-// TestReplyQueue_FewRequests_DoNotBlock has somebody ask and relay who takes nothing of what others send it.
+// TestReplyQueue_FewRequests_DoNotBlock has a client that reads nothing, sends three requests
+// and then relays. The relay is not delayed, and the client is disconnected only after a
+// fourth request.
 func TestReplyQueue_FewRequests_DoNotBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -357,7 +366,7 @@ func TestReplyQueue_FewRequests_DoNotBlock(t *testing.T) {
 		if n := h.Stats().Clients; n != 3 {
 			t.Errorf("%d clients are left", n)
 		}
-		busy.send(wire.AppendIdentityRequest(nil)) // one too many
+		busy.send(wire.AppendIdentityRequest(nil)) // one more than the hub allows
 		<-time.After(hub.DefaultStallTimeout + time.Second)
 		if n := h.Stats().Disconnected[hub.CloseStalled]; n != 1 {
 			t.Errorf("%d clients have stalled", n)
@@ -365,7 +374,8 @@ func TestReplyQueue_FewRequests_DoNotBlock(t *testing.T) {
 	})
 }
 
-// TestStallTimeout_UnreadList_IsDisconnected has somebody ask for one, which is long.
+// TestStallTimeout_UnreadList_IsDisconnected has a client request a long list and read
+// nothing. The hub disconnects the client.
 func TestStallTimeout_UnreadList_IsDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -383,21 +393,22 @@ func TestStallTimeout_UnreadList_IsDisconnected(t *testing.T) {
 	})
 }
 
-// TestReclaimer_UnreadReplies_AreEvictedForOthers has clients that take of their answers just enough not to stall, with more
-// questions read than they are answered. They may keep those for as long as nobody else wants the memory, and then only as many are cut as must be.
+// TestReclaimer_UnreadReplies_AreEvictedForOthers has clients that read just enough replies
+// not to stall, and send more requests than they read replies. They may hold memory while no
+// other client waits for it. Then the hub disconnects only as many as necessary.
 func TestReclaimer_UnreadReplies_AreEvictedForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
 		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
 		const nonReaders = 60
-		message := wire.AppendRelay(nil, nil, make([]byte, 2000)) // who sends more than questions is read with a large buffer
+		message := wire.AppendRelay(nil, nil, make([]byte, 2000)) // a client that also sends messages is read with a large buffer
 		requests := append(message, bytes.Repeat(wire.AppendIdentityRequest(nil), 20_000)...)
 		for range nonReaders {
 			c := connectPipe(t, ln)
-			for range 2 { // from the second on
+			for range 2 { // the large buffer is used from the second message on
 				c.send(message)
 			}
-			background(t, func() error { _, _ = c.Write(requests); return nil }) // until it is cut
+			background(t, func() error { _, _ = c.Write(requests); return nil }) // until the hub disconnects the client
 			readSlowly(t, c, 20*wire.IdentityLen)
 		}
 		<-time.After(3 * hub.DefaultStallTimeout)
@@ -413,29 +424,31 @@ func TestReclaimer_UnreadReplies_AreEvictedForOthers(t *testing.T) {
 		}
 		<-time.After(time.Second)
 		if n := h.Stats().Disconnected[hub.CloseSlow]; n == 0 || n > nonReaders/2 {
-			t.Errorf("%d of %d were cut", n, nonReaders)
+			t.Errorf("%d of %d were disconnected", n, nonReaders)
 		}
 	})
 }
 
-// fillQueuesOfNonReaders has n clients send 20 KB so many times to others that take nothing.
+// fillQueuesOfNonReaders has n clients send 20,000 bytes, times times each, to n others that
+// read nothing.
 func fillQueuesOfNonReaders(t *testing.T, ln *pipeListener, n, times int) {
 	for range n {
 		to, from := connectPipe(t, ln).requestID(), connectPipe(t, ln)
 		background(t, func() error {
 			for range times {
 				if _, err := from.Write(wire.AppendRelay(nil, []uint64{to.id}, make([]byte, 20_000))); err != nil {
-					break // it is cut
+					break // the hub has disconnected the client
 				}
 			}
 			return nil
 		})
-		t.Cleanup(func() { from.Close() }) // which ends that
+		t.Cleanup(func() { from.Close() }) // ends the goroutine above
 	}
 }
 
-// TestReclaimer_LaterWaits_AreShort sends large messages now and then, for which each time some must go
-// who take nothing. Who is slow takes a stall timeout to find out, once.
+// TestReclaimer_LaterWaits_AreShort sends large messages at intervals, and each needs memory
+// held by clients that read nothing. The first message waits for the stall timeout, in which
+// the hub finds the slow clients. Each later message waits for at most a second.
 func TestReclaimer_LaterWaits_AreShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -454,16 +467,17 @@ func TestReclaimer_LaterWaits_AreShort(t *testing.T) {
 			if took := time.Since(began); took > maxWait {
 				t.Errorf("message %d waited for %v", i, took)
 			}
-			fillQueuesOfNonReaders(t, ln, 1, 25) // what was given up is held again
+			fillQueuesOfNonReaders(t, ln, 1, 25) // the freed memory is held again
 			<-time.After(3 * time.Second)
 		}
 		if h.Stats().Disconnected[hub.CloseSlow] == 0 {
-			t.Error("nobody had to go, so nothing was tested")
+			t.Error("no client was disconnected, and the test proves nothing")
 		}
 	})
 }
 
-// TestReclaimer_SmallHolders_AreSpared has thousands that are as slow as the one who holds the memory.
+// TestReclaimer_SmallHolders_AreSpared has a thousand clients that are as slow as those that
+// hold the memory, but hold little. The hub disconnects one that holds much.
 func TestReclaimer_SmallHolders_AreSpared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -478,20 +492,21 @@ func TestReclaimer_SmallHolders_AreSpared(t *testing.T) {
 			for range 200 {
 				to = append(to, connectPipe(t, ln).requestID().id)
 			}
-			other.send(wire.AppendRelay(nil, to, make([]byte, 2000))) // which is there once
+			other.send(wire.AppendRelay(nil, to, make([]byte, 2000))) // the queues share one body
 		}
 		<-time.After(time.Second)
 		honest.send(frame)
 		honest.fence()
 		<-time.After(time.Second)
 		if n := h.Stats().Disconnected[hub.CloseSlow]; n != 1 {
-			t.Errorf("%d were cut, and one was enough", n)
+			t.Errorf("%d were disconnected, want 1", n)
 		}
 	})
 }
 
-// TestReplyQueue_BusyReceiver_GetsItsList has somebody ask for the list to whom others always have more to say, so that its queue is
-// never empty, while memory is short all the time.
+// TestReplyQueue_BusyReceiver_GetsItsList has a client request the list while others send to
+// it all the time, such that its queue is never empty, and while memory is always short. The
+// list arrives within 10 s.
 func TestReplyQueue_BusyReceiver_GetsItsList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -543,7 +558,7 @@ func TestReplyQueue_BusyReceiver_GetsItsList(t *testing.T) {
 	})
 }
 
-// sendRepeatedly sends the same again and again.
+// sendRepeatedly sends frame every 10 ms until the connection ends.
 func sendRepeatedly(t *testing.T, c *clientV1, frame []byte) {
 	background(t, func() error {
 		for {
@@ -556,7 +571,7 @@ func sendRepeatedly(t *testing.T, c *clientV1, frame []byte) {
 	t.Cleanup(func() { c.Close() })
 }
 
-// readSlowly takes so many bytes each second.
+// readSlowly reads perSecond bytes once a second until the connection ends.
 func readSlowly(t *testing.T, c *clientV1, perSecond int64) {
 	background(t, func() error {
 		for {
@@ -569,8 +584,9 @@ func readSlowly(t *testing.T, c *clientV1, perSecond int64) {
 	t.Cleanup(func() { c.Close() })
 }
 
-// TestShutdown_DoesNotWaitForNonReaders has such clients when the hub ends: only what is queued for them takes the
-// time that there is, and nobody else waits for it.
+// TestShutdown_DoesNotWaitForNonReaders shuts down a hub with clients that do not read.
+// Shutdown takes all the time of its context for their queued replies, and an idle client sees
+// EOF at once.
 func TestShutdown_DoesNotWaitForNonReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -584,18 +600,18 @@ func TestShutdown_DoesNotWaitForNonReaders(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 			defer cancel()
 			if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("Shutdown: %w, though answers are left", err)
+				return fmt.Errorf("Shutdown: %w, although replies are left", err)
 			}
 			return nil
 		})
 		if _, err := idle.Read(make([]byte, 1)); err != io.EOF || time.Since(began) > time.Second {
-			t.Errorf("%v after %v, want the end at once", err, time.Since(began))
+			t.Errorf("%v after %v, want EOF at once", err, time.Since(began))
 		}
 	})
 }
 
-// TestShutdown_DoesNotWaitForSilentClients has clients that never said a word, that
-// stopped in the middle of one, and that are idle.
+// TestShutdown_DoesNotWaitForSilentClients shuts down a hub with a client that never sent a
+// byte, one in the middle of a frame, and an idle one.
 func TestShutdown_DoesNotWaitForSilentClients(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		silent, partial, idle := connectPipe(t, ln), connectPipe(t, ln), connectPipe(t, ln)
@@ -610,20 +626,21 @@ func TestShutdown_DoesNotWaitForSilentClients(t *testing.T) {
 		}
 		for _, c := range []*clientV1{silent, partial, idle} {
 			if _, err := c.Read(make([]byte, 1)); err != io.EOF {
-				t.Errorf("%v, want the end", err)
+				t.Errorf("%v, want EOF", err)
 			}
 		}
 	})
 }
 
-// TestServe_AcceptErrors_BackOff has a listener that fails thrice.
+// TestServe_AcceptErrors_BackOff has a listener whose Accept fails twelve times. The hub
+// retries with growing delays.
 func TestServe_AcceptErrors_BackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
 		began := time.Now()
 		h := startOn(t, hub.Config{}, &failingListener{Listener: ln, failures: 12})
 		c := connectPipe(t, ln)
-		// 5 + 10 + … + 640 ms, then 1 s each.
+		// The delays are 5 + 10 + … + 640 ms, and then four times 1 s.
 		if took, want := time.Since(began), 1275*time.Millisecond+4*time.Second; took != want {
 			t.Errorf("accepted after %v, want %v", took, want)
 		}
@@ -634,13 +651,13 @@ func TestServe_AcceptErrors_BackOff(t *testing.T) {
 	})
 }
 
-// failingListener is a listener that at first has no files left.
+// failingListener is a listener whose Accept fails the first times with errNoFiles.
 type failingListener struct {
 	net.Listener
 	failures int
 }
 
-// Accept fails as often as it is told to.
+// Accept fails while failures is positive.
 func (l *failingListener) Accept() (net.Conn, error) {
 	if l.failures > 0 {
 		l.failures--
@@ -649,16 +666,17 @@ func (l *failingListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// TestKeepAlive_RateLimitedTime_IsNotSilence has a client be slowed down for longer than two keep-alive intervals: what it
-// says meanwhile finds no room. When it is read again, and says nothing, it is given up.
+// TestKeepAlive_RateLimitedTime_IsNotSilence rate-limits a client for longer than two
+// keep-alive intervals. The hub does not read the client's PONGs meanwhile and must not close
+// the connection. Once the hub reads again and the client is silent, the connection times out.
 func TestKeepAlive_RateLimitedTime_IsNotSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
 		h := startOn(t, hub.Config{ByteRate: 20 << 10, KeepAlive: time.Second}, ln)
 		c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
-		defer c.Close() // for those in the background
+		defer c.Close() // ends the background goroutines
 		frames, stop := make(chan []byte, 1000), make(chan struct{})
-		background(t, func() error { // one after the other, as a kernel does; ends with the connection, or the silence
+		background(t, func() error { // writes in order, as a kernel does; ends with the connection, or with stop
 			for {
 				select {
 				case frame := <-frames:
@@ -678,20 +696,20 @@ func TestKeepAlive_RateLimitedTime_IsNotSilence(t *testing.T) {
 			}
 			return nil
 		})
-		for seq := range uint64(3) { // each has 10 s worth of the rate
+		for seq := range uint64(3) { // each takes 10 s at this rate
 			frames <- wire.AppendSend(nil, 1+seq, 0, 0, []uint64{12345}, make([]byte, 200<<10))
 		}
 		<-time.After(60 * time.Second)
 		if stats := h.Stats(); stats.RateLimited == 0 || stats.Disconnected[hub.CloseTimeout] > 0 || stats.Resumed > 0 {
-			t.Errorf("slowed down %d times, given up %d times", stats.RateLimited, stats.Disconnected[hub.CloseTimeout])
+			t.Errorf("rate-limited %d times, timed out %d times", stats.RateLimited, stats.Disconnected[hub.CloseTimeout])
 		}
 		if info, ok := h.Client(c.id); !ok || info.Detached {
-			t.Error("it is taken for lost while the hub does not read it")
+			t.Error("the connection timed out while the hub did not read it")
 		}
 		close(stop)
 		<-time.After(10 * time.Second)
 		if info, ok := h.Client(c.id); ok && !info.Detached {
-			t.Error("one that is silent is not given up")
+			t.Error("a silent connection did not time out")
 		}
 	})
 }
