@@ -8,7 +8,7 @@ import (
 )
 
 // TestBucketStore_FullBuckets_AreRemoved checks that buckets are removed once they are full
-// again: a flood of clients that connect and leave must not use memory for ever.
+// again: a flood of clients that connect and leave must not use memory forever.
 func TestBucketStore_FullBuckets_AreRemoved(t *testing.T) {
 	for name, key := range map[string]func(i int) bucketKey{
 		"subjects":  func(i int) bucketKey { return bucketKey{subject: fmt.Sprint(i), limits: rateLimits{messages: 1}} },

@@ -190,7 +190,9 @@ func TestDisconnect_StalledReceiver_Ends(t *testing.T) {
 	bystanders := h.startBystanders(t)
 	sender, c := h.connectV2(t), h.connectV2(t)
 	c.shrinkReadBuffer()
-	background(t, func() error { // fails when the hub disconnects sender, which sends to c and to itself and reads nothing
+	// The function fails when the hub disconnects sender, which sends to c and to itself and
+	// reads nothing.
+	background(t, func() error {
 		for seq := uint64(1); ; seq++ {
 			if _, err := sender.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{c.id, sender.id}, pattern(50_000, 1))); err != nil {
 				return nil

@@ -45,7 +45,7 @@ func (c *clientV2) applyWelcome(hello *wire.Hello, kind wire.Type, payload []byt
 	t := c.t
 	t.Helper()
 	if kind != wire.TypeWelcome {
-		t.Fatalf("HELLO was answered by a frame of type %#x: %q", kind, payload)
+		t.Fatalf("the reply to HELLO is a frame of type %#x: %q", kind, payload)
 	}
 	w, err := wire.ParseWelcome(payload)
 	if err != nil {

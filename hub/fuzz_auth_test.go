@@ -57,9 +57,9 @@ func FuzzUnauthenticated(f *testing.F) {
 	})
 }
 
-// FuzzRestricted lets a client send arbitrary bytes that may send only to one receiver, with
-// bodies of at most 10 bytes. That receiver gets nothing beyond this, another client gets
-// nothing, and the client learns no other id.
+// FuzzRestricted lets a client send arbitrary bytes. The client is allowed to send only to one
+// receiver, with bodies of at most 10 bytes. That receiver must get nothing beyond this, another
+// client must get nothing, and the client must not learn another id.
 func FuzzRestricted(f *testing.F) {
 	const restricted, friend, other = 7, 8, 9
 	receivers := []uint64{restricted, friend, other, 10}
@@ -89,7 +89,7 @@ func FuzzRestricted(f *testing.F) {
 		eventually(t, "the client is disconnected", func() bool { return len(h.Stats().Disconnected) == 1 })
 		for _, d := range friendClient.readDeliveries() {
 			if d.Sender != restricted || len(d.Body) > 10 {
-				t.Errorf("%d bytes came from %d", len(d.Body), d.Sender)
+				t.Errorf("got a body of %d bytes from client %d", len(d.Body), d.Sender)
 			}
 		}
 		if d := otherClient.readDeliveries(); len(d) > 0 {

@@ -144,7 +144,8 @@ func FuzzResume(f *testing.F) {
 			if w.Resumed {
 				missing = 3 - parsed.Received
 			}
-			tooLarge := missing > 0 && parsed.MaxBody == 1 && got == missing-1 // a message that is too large possibly had no number yet
+			// A message that is too large possibly had no number yet.
+			tooLarge := missing > 0 && parsed.MaxBody == 1 && got == missing-1
 			if got != missing && !tooLarge {
 				t.Errorf("%d reliable frames after %s, resumed: %v", got, hello, w.Resumed)
 			}

@@ -101,7 +101,8 @@ func startOn(t testing.TB, config hub.Config, ln net.Listener) *testHub {
 func serveOn(t testing.TB, h *hub.Hub, config hub.Config, ln net.Listener) *testHub {
 	t.Helper()
 	server := &testHub{Hub: h, addr: ln.Addr().String(), config: config, served: make(chan error, 1)}
-	go func() { server.served <- h.Serve(context.WithoutCancel(t.Context()), ln) }() // ends with Shutdown; the cleanup waits
+	// The goroutine ends with Shutdown; the cleanup waits for Serve.
+	go func() { server.served <- h.Serve(context.WithoutCancel(t.Context()), ln) }()
 	t.Cleanup(func() { server.finish(t) })
 	return server
 }
@@ -144,7 +145,8 @@ func (h *testHub) checkEnd(t testing.TB) {
 	if maxQueued == 0 {
 		maxQueued = hub.DefaultMaxQueuedBytes
 	}
-	if maxQueued += 64 << 10; stats.PeakQueuedBytes > maxQueued { // frames that cannot wait come on top; see Config.MaxQueuedBytes
+	// Frames that cannot wait come on top: see Config.MaxQueuedBytes.
+	if maxQueued += 64 << 10; stats.PeakQueuedBytes > maxQueued {
 		t.Errorf("peak of %d queued bytes, want at most %d", stats.PeakQueuedBytes, maxQueued)
 	}
 }
@@ -348,7 +350,7 @@ func (c *clientV1) expectEOF() {
 }
 
 // readToEnd reads until the hub ends the connection and returns the number of bytes read. A
-// reset counts as the end as well: the hub may close while bytes are unread.
+// reset counts as the end as well: the hub can close while bytes are unread.
 func (c *clientV1) readToEnd() (int64, error) {
 	n, err := io.Copy(io.Discard, c.Conn)
 	var netErr net.Error

@@ -32,7 +32,8 @@ func TestHub_GiantLengths_TakeNoMemory(t *testing.T) {
 		c.Close()
 	}
 	h.waitDisconnected(t, hub.CloseTooLong, clients)
-	if each := (totalAlloc() - before) / clients; each > 128<<10 { // two read buffers: pools drop entries under the race detector
+	// The limit is two read buffers because pools drop entries under the race detector.
+	if each := (totalAlloc() - before) / clients; each > 128<<10 {
 		t.Errorf("%d bytes allocated per client", each)
 	}
 	bystanders.waitRounds(3)

@@ -255,7 +255,8 @@ func attackGarbage(e *hostileEnv) {
 		{22, 3, 1, 0xff, 0xff}, // announces a record longer than TLS allows
 	}
 	for i := range attackers {
-		_, _ = e.connect(e.t).Write(kinds[i%len(kinds)]) // fails if the hub has already closed the connection
+		// Write fails if the hub has already closed the connection.
+		_, _ = e.connect(e.t).Write(kinds[i%len(kinds)])
 	}
 }
 
@@ -305,7 +306,8 @@ func attackSlowBody(e *hostileEnv) {
 func attackSlowRead(e *hostileEnv) {
 	for _, c := range e.connectAttackers() {
 		background(e.t, func() error {
-			for seq, err := uint64(1), error(nil); err == nil; seq++ { // until the hub disconnects the client
+			// The loop ends when the hub disconnects the client.
+			for seq, err := uint64(1), error(nil); err == nil; seq++ {
 				_, err = c.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{c.id}, make([]byte, 60_000)))
 				if err == nil && seq%4 == 0 {
 					_, err = c.Read(make([]byte, 1))
@@ -412,7 +414,8 @@ func attackReplayedSecrets(e *hostileEnv) {
 	alice.expectDeliver(5, alice.sendMessage([]byte("still here"), 0, 0, 5), []byte("still here"))
 	newer := connect(tokenFor("alice", 5), nil)
 	alice.expectGoAway(wire.GoAwayTakenOver)
-	older := connect(tokenFor("alice", 5), alice) // this token is valid and keeps the id, but resumes nothing
+	// This token is valid and keeps the id, but resumes nothing.
+	older := connect(tokenFor("alice", 5), alice)
 	newer.expectGoAway(wire.GoAwayTakenOver)
 	if older.Resumed || older.Resume == alice.Resume || older.Resume == newer.Resume {
 		e.t.Errorf("a resume secret that is no longer valid was accepted: %+v", older.Welcome)

@@ -9,7 +9,7 @@ import (
 func testAddr(address string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(address), Port: 1} }
 
 // TestIPLimiter_IdleEntries_AreRemoved checks that entries without effect are removed: a flood
-// from many addresses must not use memory for ever.
+// from many addresses must not use memory forever.
 func TestIPLimiter_IdleEntries_AreRemoved(t *testing.T) {
 	l := ipLimiter{maxConns: 1, connectRate: 1}
 	now := time.Unix(0, 0)

@@ -72,7 +72,8 @@ func TestIPLimiter_DetachedSessions_KeepTheirSlot(t *testing.T) {
 	waitDetached(2)
 	const others = 3 // their sessions end when their connections are lost
 	for n := range uint64(others) {
-		h.connectHelloRetry(t, wire.Hello{Version: wire.Version2}).reset() // the previous ones are possibly not closed yet
+		// The hub has possibly not closed the previous connections yet.
+		h.connectHelloRetry(t, wire.Hello{Version: wire.Version2}).reset()
 		h.waitDisconnected(t, hub.CloseLost, n+1)
 	}
 	waitDetached(2)

@@ -57,8 +57,8 @@ func memoryCases() (cases []memoryCase) {
 }
 
 // TestHub_AllowedMemory_DeliversLargestBodies checks what Config.Validate promises: under each
-// allowed configuration, a message of the maximum length reaches its receivers soon, whatever
-// else its sender waits for.
+// allowed configuration, a message of the maximum length reaches its receivers soon, even if its
+// sender also waits for something else.
 func TestHub_AllowedMemory_DeliversLargestBodies(t *testing.T) {
 	for _, c := range memoryCases() {
 		synctest.Test(t, func(t *testing.T) { c.run(t) })
@@ -185,7 +185,9 @@ func withMemoryWaiter(t *testing.T, f func(t *testing.T, w *memoryWaiter)) {
 					connectPipe(t, ln).send(frame[:100_000])
 				}
 				first := connectPipe(t, ln)
-				background(t, func() error { // waits for memory, such that later clients wait as well; ends with the connection
+				// first waits for memory, and later clients wait behind it. The goroutine ends with the
+				// connection.
+				background(t, func() error {
 					_, _ = first.Write(frame)
 					return nil
 				})
@@ -268,7 +270,8 @@ func TestSession_Resume_KeepsIDWhenOldConnIsBusy(t *testing.T) {
 func TestKeepAlive_EndsMemoryWait(t *testing.T) {
 	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = io.Copy(io.Discard, w) }) // as the kernel of a vanished client does; ends with the connection
+		// The goroutine reads as the kernel of a vanished client does, and ends with the connection.
+		wg.Go(func() { _, _ = io.Copy(io.Discard, w) })
 		began := time.Now()
 		wg.Wait()
 		if took, maxWait := time.Since(began), 5*hub.DefaultKeepAlive/2; took > maxWait {

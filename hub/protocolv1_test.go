@@ -281,7 +281,8 @@ func TestProtocolV1_RelayThenClose_IsDelivered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for i := range 20 {
 				c := h.connectV1(t)
-				c.relay(numberedBody(c.id, i, i*500), b.id) // all of it is sent at once: the hub's receive buffer is empty
+				// The frame leaves at once because the hub's receive buffer is empty.
+				c.relay(numberedBody(c.id, i, i*500), b.id)
 				end(c)
 				b.expectRelay(numberedBody(c.id, i, i*500))
 			}
@@ -303,7 +304,8 @@ func TestProtocolV1_RelayThenCloseBehindStalledReceiver_IsDelivered(t *testing.T
 			a.fillQueue(h, stalled.id)
 			c := h.connectV1(t)
 			c.relay([]byte("first"), other.id, stalled.id)
-			other.expectRelay([]byte("first")) // the message is offered to both receivers: from now on the hub does not read from c
+			// The message is offered to both receivers. From now on the hub does not read from c.
+			other.expectRelay([]byte("first"))
 			c.relay([]byte("last message"), b.id)
 			end(c)
 			eventually(t, "c is disconnected", func() bool {

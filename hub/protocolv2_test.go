@@ -14,8 +14,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// bodySizes are those of bodies that go different ways through the hub: encoded behind
-// others, referred to in a read buffer, and in a buffer of their own.
+// bodySizes are lengths of bodies that the hub handles in different ways: copied behind other
+// frames, referred to in a read buffer, and held in a buffer of their own.
 var bodySizes = []int{0, 1, 100, 5000, 60_000, 100_000, 1 << 20}
 
 func TestProtocolV2_BothVersions_Interoperate(t *testing.T) {
@@ -34,11 +34,12 @@ func TestProtocolV2_BothVersions_Interoperate(t *testing.T) {
 		v2.expectDeliver(v1.id, 0, body)
 		v1.expectRelay(body)
 
-		sender.relay(body, v2.id, sender.id) // the frames of version 1 stay valid
+		sender.relay(body, v2.id, sender.id) // frames of version 1 stay valid
 		v2.expectDeliver(sender.id, 0, body)
 		sender.expectDeliver(sender.id, 0, body)
 
-		seq = sender.sendMessage(body, 0, 0, v2.id) // the tightest fit of a head
+		// The header of this DELIVER exactly fits into the space before the body.
+		seq = sender.sendMessage(body, 0, 0, v2.id)
 		v2.expectDeliver(sender.id, seq, body)
 	}
 }
@@ -57,7 +58,7 @@ func TestReport_EachLevel_HasItsFate(t *testing.T) {
 		seq = sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, v2.id, v1.id, v2.id)
 		for range 2 {
 			if d := v2.expectDeliver(sender.id, seq, body); d.Flags != wire.DeliverWantAck {
-				t.Errorf("flags %v, want FlagReceived", d.Flags)
+				t.Errorf("flags %v, want DeliverWantAck", d.Flags)
 			}
 		}
 		v1.expectRelay(body)
@@ -74,7 +75,7 @@ func TestReport_EachLevel_HasItsFate(t *testing.T) {
 	sender.expectReport(seq)
 }
 
-// TestReport_PipelinedMessages_EachOnce pipelines messages that the hub takes as one run.
+// TestReport_PipelinedMessages_EachOnce pipelines messages that the hub handles as one batch.
 func TestReport_PipelinedMessages_EachOnce(t *testing.T) {
 	const messages = 2000
 	h := start(t, hub.Config{})
@@ -105,7 +106,7 @@ func TestReport_PipelinedMessages_EachOnce(t *testing.T) {
 				kind, payload := sender.nextFrame()
 				r, err := wire.ParseReport(payload)
 				if kind != wire.TypeReport || err != nil || !bytes.Equal(r.Fates, []byte{3, 3, 3}) || reports[r.Seq] {
-					t.Fatalf("type %#x, %+v, %v; a report of it came before: %v", kind, r, err, reports[r.Seq])
+					t.Fatalf("type %#x, %+v, %v; reported before: %v", kind, r, err, reports[r.Seq])
 				}
 				reports[r.Seq] = true
 			}
@@ -124,7 +125,7 @@ func TestResume_UnackedMessages_AreResent(t *testing.T) {
 		sender, first := h.connectV2(t), h.connectV2(t)
 		body := pattern(size, 1)
 		for i := range 3 {
-			first.withholdsAcks = i == 2 // it crashes with the third in its hands
+			first.withholdsAcks = i == 2 // the client crashes before it acknowledges the third message
 			first.expectDeliver(sender.id, sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id), body)
 		}
 		first.received = 2
@@ -133,7 +134,7 @@ func TestResume_UnackedMessages_AreResent(t *testing.T) {
 
 		second := h.resume(t, first)
 		if !second.Resumed || second.ID != first.ID || second.Again < 1 {
-			t.Fatalf("came back as %+v, was %d", second.Welcome, first.ID)
+			t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
 		}
 		sender.expectReport(late-3, wire.FateReceived)
 		sender.expectReport(late-2, wire.FateReceived)
@@ -144,8 +145,8 @@ func TestResume_UnackedMessages_AreResent(t *testing.T) {
 	}
 }
 
-// TestResume_Sender_GetsPendingReports loses the sender's connection: its reports wait for it, and
-// it learns which SEND was the last that the hub has.
+// TestResume_Sender_GetsPendingReports loses the sender's connection. After resuming, the
+// sender learns the seq of its last SEND that the hub has, and gets its pending reports.
 func TestResume_Sender_GetsPendingReports(t *testing.T) {
 	h := start(t, hub.Config{})
 	sender, receiver := h.connectV2(t), h.connectV2(t)
@@ -161,14 +162,14 @@ func TestResume_Sender_GetsPendingReports(t *testing.T) {
 
 	again := h.resume(t, sender)
 	if !again.Resumed || again.Welcome.Seq != seq {
-		t.Fatalf("came back as %+v, want Seq %d", again.Welcome, seq)
+		t.Fatalf("resumed as %+v, want Seq %d", again.Welcome, seq)
 	}
 	again.expectReport(seq, wire.FateReceived)
 	seq = again.sendMessage([]byte("c"), 0, 0, receiver.id)
 	receiver.expectDeliver(sender.id, seq, []byte("c"))
 }
 
-// awaitPong returns when the hub has handled everything that was said before.
+// awaitPong returns when the hub has handled every frame that c has sent so far.
 func (c *clientV2) awaitPong() {
 	c.t.Helper()
 	c.send(wire.AppendPing(nil, 77))
@@ -182,10 +183,10 @@ func TestSession_Takeover_OldConnGetsGoAway(t *testing.T) {
 	sender, first := h.connectV2(t), h.connectV2(t)
 	second := h.resume(t, first)
 	if !second.Resumed || second.ID != first.ID {
-		t.Fatalf("came back as %+v, was %d", second.Welcome, first.ID)
+		t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
 	}
 	if away := first.expectGoAway(wire.GoAwayTakenOver); away.Reconnect {
-		t.Error("the one who was taken over is asked to come back")
+		t.Error("the GOAWAY for a takeover asks to reconnect")
 	}
 	second.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
 	if ids := sender.requestPage(0, 0); !slices.Equal(ids, []uint64{sender.id, first.ID}) {
@@ -193,7 +194,7 @@ func TestSession_Takeover_OldConnGetsGoAway(t *testing.T) {
 	}
 }
 
-// requestPage asks for a page of the list.
+// requestPage requests a page of the list with LIST_RANGE.
 func (c *clientV2) requestPage(after uint64, limit uint32) []uint64 {
 	c.t.Helper()
 	c.send(wire.AppendListRange(nil, wire.ListRange{After: after, Limit: limit}))
@@ -217,7 +218,7 @@ func TestSession_ResumeAfterWindow_GetsNewID(t *testing.T) {
 	lost := sender.sendMessage([]byte("lost"), levelOptions(wire.LevelReceived), 0, first.id)
 	sender.expectReport(lost, wire.FateUnknown)
 	if second := h.resume(t, first); second.Resumed || second.ID == first.ID {
-		t.Errorf("came back as %+v, was %d", second.Welcome, first.ID)
+		t.Errorf("resumed as %+v, want another id than %d", second.Welcome, first.ID)
 	}
 }
 
@@ -225,7 +226,7 @@ func TestReport_ReceiverNeverResumes_IsGone(t *testing.T) {
 	h := start(t, hub.Config{ResumeWindow: 200 * time.Millisecond})
 	sender, first := h.connectV2(t), h.connectV2(t)
 	first.reset()
-	eventually(t, "the hub knows that the connection is lost", func() bool {
+	eventually(t, "the session is detached", func() bool {
 		seq := sender.sendMessage([]byte("x"), wire.MakeOptions(wire.LevelWritten, wire.OverflowBlock), 10, first.id)
 		kind, payload := sender.nextFrame()
 		r, err := wire.ParseReport(payload)
@@ -244,7 +245,7 @@ func TestSession_ForgedSecret_ResumesNothing(t *testing.T) {
 	for _, secret := range []string{"x", first.Resume + "x", sender.Resume} {
 		forged := h.connectHello(t, wire.Hello{Version: wire.Version2, ID: first.ID, Resume: secret})
 		if forged.Resumed || forged.ID == first.ID {
-			t.Errorf("with the secret %q somebody came in as %+v", secret, forged.Welcome)
+			t.Errorf("the secret %q resumed a session: %+v", secret, forged.Welcome)
 		}
 	}
 	first.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
@@ -253,7 +254,7 @@ func TestSession_ForgedSecret_ResumesNothing(t *testing.T) {
 func TestOverflow_FullQueue_RejectsOrDropsOldest(t *testing.T) {
 	h := start(t, hub.Config{OutboxBytes: 64 << 10, ResumeWindow: time.Minute})
 	sender, detached := h.connectV2(t), h.connectV2(t)
-	detached.reset() // nothing is written to it, everything waits
+	detached.reset() // nothing is written to the client, and everything is queued
 	sender.waitUnwritable(detached)
 	body := pattern(20_000, 1)
 	reject, dropOldest := wire.MakeOptions(wire.LevelWritten, wire.OverflowReject), wire.MakeOptions(wire.LevelWritten, wire.OverflowDropOldest)
@@ -273,7 +274,7 @@ func TestOverflow_FullQueue_RejectsOrDropsOldest(t *testing.T) {
 	}
 }
 
-// waitUnwritable waits until nothing is written to another guest any more.
+// waitUnwritable waits until the hub no longer writes to the other client.
 func (c *clientV2) waitUnwritable(other *clientV2) {
 	c.t.Helper()
 	eventually(c.t, "detached", func() bool {
@@ -284,8 +285,9 @@ func (c *clientV2) waitUnwritable(other *clientV2) {
 	})
 }
 
-// TestStallTimeout_DetachedReceiver_UnblocksSenders: for a place in its queue as long as for one that does not read,
-// and while there are places, until it is expected no more.
+// TestStallTimeout_DetachedReceiver_UnblocksSenders checks that a detached receiver with a
+// full queue blocks its senders for at most the stall timeout. Messages in a queue that blocks
+// no sender wait until the resume window ends.
 func TestStallTimeout_DetachedReceiver_UnblocksSenders(t *testing.T) {
 	h := start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: 500 * time.Millisecond, ResumeWindow: time.Minute})
 	sender, detached := h.connectV2(t), h.connectV2(t)
@@ -294,7 +296,7 @@ func TestStallTimeout_DetachedReceiver_UnblocksSenders(t *testing.T) {
 	body := pattern(5000, 1)
 	queued := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
 	if sender.hasDataWithin(time.Second) {
-		t.Error("reported, though it may come back and nobody waits")
+		t.Error("reported although the receiver can resume and no sender is blocked")
 	}
 	blocked := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
 	sender.expectReport(queued, wire.FateGone)
@@ -302,8 +304,8 @@ func TestStallTimeout_DetachedReceiver_UnblocksSenders(t *testing.T) {
 	h.waitDisconnected(t, hub.CloseStalled, 1)
 }
 
-// TestOverflow_DropOldest_KeepsOrder: the room that a dropped message leaves belongs to
-// the one that waits, and the newer one comes behind it.
+// TestOverflow_DropOldest_KeepsOrder checks that the space of a dropped message goes to the
+// message that is blocked, and that the newer message comes after that one.
 func TestOverflow_DropOldest_KeepsOrder(t *testing.T) {
 	h := start(t, hub.Config{OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
 	sender, detached := h.connectV2(t), h.connectV2(t)
@@ -327,7 +329,7 @@ func TestSend_Expired_IsNotWritten(t *testing.T) {
 	sender, detached := h.connectV2(t), h.connectV2(t)
 	detached.reset()
 	h.waitDetached(t, detached)
-	stale := sender.sendMessage([]byte("stale"), 0, 30, detached.id) // nobody asks for a report
+	stale := sender.sendMessage([]byte("stale"), 0, 30, detached.id) // without a report
 	reported := sender.sendMessage([]byte("stale"), levelOptions(wire.LevelReceived), 30, detached.id)
 	sender.expectReport(reported, wire.FateExpired)
 	base := h.Stats().Fates[wire.FateExpired]
@@ -335,11 +337,11 @@ func TestSend_Expired_IsNotWritten(t *testing.T) {
 	sender.awaitPong()
 	h.resume(t, detached).expectDeliver(sender.id, fresh, []byte("fresh"))
 	if n := h.Stats().Fates[wire.FateExpired] - base; n != 1 {
-		t.Errorf("%d messages expired unnoticed, want %d", n, stale)
+		t.Errorf("%d messages without a report expired, want %d", n, stale)
 	}
 }
 
-// waitDetached waits until the hub has found out that a guest's connection is lost.
+// waitDetached waits until the hub has noticed that the connection of c is lost.
 func (h *testHub) waitDetached(t testing.TB, c *clientV2) {
 	t.Helper()
 	probe := h.connectV2(t)
@@ -370,10 +372,11 @@ func TestReport_Timeout_ReportsCurrentFates(t *testing.T) {
 	slow.expectDeliver(sender.id, processed, body)
 	slow.send(wire.AppendAck(nil, slow.received))
 	sender.expectReport(processed, wire.FateReceived)
-	slow.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: processed, Fate: wire.FateProcessed}})) // too late
+	// This verdict is too late because the message is already reported.
+	slow.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: processed, Fate: wire.FateProcessed}}))
 	slow.awaitPong()
 	if n := h.Stats().Fates[wire.FateExpired]; n != base {
-		t.Errorf("%d messages without a time expired", n-base)
+		t.Errorf("%d messages without a time to live expired", n-base)
 	}
 }
 
@@ -387,25 +390,25 @@ func TestBye_EndsSession(t *testing.T) {
 	receiver.expectEOF()
 	sender.expectReport(seq, wire.FateUncertain)
 	if again := h.resume(t, receiver); again.Resumed {
-		t.Error("one who has left for good came back")
+		t.Error("a session that ended with BYE was resumed")
 	}
 }
 
-// TestReport_ReceiverLeavesBeforeVerdict_IsUncertain: a receiver leaves that has had a message, and has not said
-// what its application made of it.
+// TestReport_ReceiverLeavesBeforeVerdict_IsUncertain has a receiver acknowledge a message and
+// leave before it sends its verdict.
 func TestReport_ReceiverLeavesBeforeVerdict_IsUncertain(t *testing.T) {
 	h := start(t, hub.Config{})
 	sender, receiver := h.connectV2(t), h.connectV2(t)
 	seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelProcessed), 0, receiver.id)
 	receiver.expectDeliver(sender.id, seq, []byte("x"))
-	receiver.awaitPong() // with what was received
+	receiver.awaitPong() // the hub has handled the ACK as well
 	receiver.send(wire.AppendBye(nil))
 	sender.expectReport(seq, wire.FateUncertain)
 }
 
-// TestSession_ConcurrentTakeover_LastConnWins: both have the secret, and neither is somebody new. The one that has
-// connected last goes on, even if the other's HELLO is heard later: a client gives a connection up
-// before it makes another.
+// TestSession_ConcurrentTakeover_LastConnWins resumes a session on two connections at once.
+// The connection that was made last keeps the session, even if the hub reads the other HELLO
+// later, because a client abandons a connection before it makes the next.
 func TestSession_ConcurrentTakeover_LastConnWins(t *testing.T) {
 	h := start(t, hub.Config{})
 	sender := h.connectV2(t)
@@ -454,7 +457,7 @@ func TestListRange_Pages(t *testing.T) {
 		{0, 0, ids}, {0, 2, ids[:2]}, {ids[1], 2, ids[2:4]}, {ids[5], 0, nil}, {ids[0], 1 << 31, ids[1:]},
 	} {
 		if got := c.requestPage(test.after, test.limit); !slices.Equal(got, test.want) {
-			t.Errorf("after %d, %d of them: %v, want %v", test.after, test.limit, got, test.want)
+			t.Errorf("after %d, limit %d: %v, want %v", test.after, test.limit, got, test.want)
 		}
 	}
 }
@@ -469,13 +472,13 @@ func TestProtocolV2_MalformedFrame_GetsGoAway(t *testing.T) {
 		name string
 		say  []byte
 	}{
-		{"SEND shorter than its count", send(3, 2)},
-		{"SEND with options that mean nothing", wire.AppendSend(nil, 1, 1<<7, 0, []uint64{1}, nil)},
-		{"SEND without a head", []byte{0, 0, 0, 2, byte(wire.TypeSend), 1}},
-		{"TAKEN of what was never sent", wire.AppendAck(nil, 1)},
-		{"TAKEN of half a number", []byte{0, 0, 0, 3, byte(wire.TypeAck), 1, 2}},
-		{"ACK of half an entry", []byte{0, 0, 0, 3, byte(wire.TypeVerdict), 1, 2}},
-		{"ACK with a fate that is not for it", wire.AppendVerdicts(nil, []wire.Verdict{{Sender: 1, Seq: 1, Fate: wire.FateGone}})},
+		{"SEND shorter than its receiver count", send(3, 2)},
+		{"SEND with unknown options", wire.AppendSend(nil, 1, 1<<7, 0, []uint64{1}, nil)},
+		{"SEND without a header", []byte{0, 0, 0, 2, byte(wire.TypeSend), 1}},
+		{"ACK of a frame that was never sent", wire.AppendAck(nil, 1)},
+		{"ACK with half a number", []byte{0, 0, 0, 3, byte(wire.TypeAck), 1, 2}},
+		{"VERDICT with half an entry", []byte{0, 0, 0, 3, byte(wire.TypeVerdict), 1, 2}},
+		{"VERDICT with a fate that is no verdict", wire.AppendVerdicts(nil, []wire.Verdict{{Sender: 1, Seq: 1, Fate: wire.FateGone}})},
 		{"PING without a number", []byte{0, 0, 0, 1, byte(wire.TypePing)}},
 		{"LIST_RANGE too short", []byte{0, 0, 0, 2, byte(wire.TypeListRange), 1}},
 	} {
@@ -485,7 +488,7 @@ func TestProtocolV2_MalformedFrame_GetsGoAway(t *testing.T) {
 			c := h.connectV2(t)
 			c.send(test.say)
 			if away := c.expectGoAway(wire.GoAwayProtocol); away.Reconnect || away.Reason == "" {
-				t.Errorf("sent away with %+v", away)
+				t.Errorf("GOAWAY %+v", away)
 			}
 			h.waitDisconnected(t, hub.CloseMalformed, 1)
 			bystanders.waitRounds(2)
@@ -541,12 +544,12 @@ func TestError_Connection_StaysOpen(t *testing.T) {
 func TestShutdown_GoAway_AsksToReconnect(t *testing.T) {
 	h := start(t, hub.Config{})
 	receiver, sender := h.connectV2(t), h.connectV2(t)
-	seq := sender.sendMessage([]byte("last words"), 0, 0, receiver.id)
+	seq := sender.sendMessage([]byte("last message"), 0, 0, receiver.id)
 	sender.awaitPong()
 	background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
-	receiver.expectDeliver(sender.id, seq, []byte("last words"))
+	receiver.expectDeliver(sender.id, seq, []byte("last message"))
 	if away := receiver.expectGoAway(wire.GoAwayShutdown); !away.Reconnect {
-		t.Error("GOAWAY at shutdown does not ask to come back")
+		t.Error("GOAWAY at shutdown does not ask to reconnect")
 	}
 	sender.expectGoAway(wire.GoAwayShutdown)
 }
@@ -561,10 +564,10 @@ func TestKeepAlive_SilentConn_TimesOut(t *testing.T) {
 		}
 		h.waitDisconnected(t, hub.CloseTimeout, n+1)
 	}
-	v1.fence() // it may be silent for as long as it likes
+	v1.fence() // a client of version 1 can be silent for any time
 }
 
-// watcher is a guest that keeps a set of who is there.
+// watcher is a client that tracks which ids are present.
 type watcher struct {
 	*clientV2
 	revision uint64
@@ -577,7 +580,7 @@ func (c *clientV2) startWatch(since uint64) *watcher {
 	return &watcher{clientV2: c, present: map[uint64]bool{}}
 }
 
-// readUntil reads PRESENCE until the set is what holds wants.
+// readUntil reads PRESENCE frames until holds returns true.
 func (w *watcher) readUntil(holds func() bool) {
 	w.t.Helper()
 	for more := true; more || !holds(); {
@@ -615,7 +618,7 @@ func TestWatch_SeesJoinsAndLeaves(t *testing.T) {
 	}
 	w.readUntil(func() bool { return len(w.present) == 2+many })
 	if n := w.frames - frames; n > many/10 {
-		t.Errorf("%d frames for %d clients who came together", n, many)
+		t.Errorf("%d frames for %d clients that connected together", n, many)
 	}
 	for _, c := range late {
 		c.Close()
@@ -632,20 +635,22 @@ func TestWatch_SinceRevision_Continues(t *testing.T) {
 	w.awaitPong()
 	came, brief := h.connectV1(t), h.connectV1(t)
 	brief.Close()
-	eventually(t, "one has left", func() bool { return h.Stats().Clients == 2 })
+	eventually(t, "one is disconnected", func() bool { return h.Stats().Clients == 2 })
 	before := w.present
 	again := w.clientV2.startWatch(w.revision)
 	again.present = before
 	again.readUntil(func() bool { return true })
 	if again.frames != 1 || len(again.present) != 2 || !again.present[came.id] {
-		t.Errorf("after %d frames it knows of %v", again.frames, again.present)
+		t.Errorf("after %d frames the set is %v", again.frames, again.present)
 	}
-	stranger := h.connectV2(t).startWatch(1 << 60) // of another hub, or another life of this one
+	// The revision is one of another hub, or of an earlier run of this hub.
+	stranger := h.connectV2(t).startWatch(1 << 60)
 	stranger.present[424242] = true
 	stranger.readUntil(func() bool { return len(stranger.present) == 3 })
 }
 
-// expectTooManyWatchers reads the ERROR that says that this one watches in vain.
+// expectTooManyWatchers reads the ERROR that refuses a WATCH because there are too many
+// watchers.
 func (c *clientV2) expectTooManyWatchers() {
 	c.t.Helper()
 	kind, payload := c.nextFrame()
@@ -655,18 +660,18 @@ func (c *clientV2) expectTooManyWatchers() {
 	}
 }
 
-// TestWatch_MaxWatchers_RefusesTheNext lets no more clients watch than may, and another when one has ended, in
-// whatever way.
+// TestWatch_MaxWatchers_RefusesTheNext checks that at most MaxWatchers clients can watch, and
+// that another can watch after one has stopped for any reason.
 func TestWatch_MaxWatchers_RefusesTheNext(t *testing.T) {
 	for cause, end := range map[string]func(h *testHub, c *clientV2){
-		"it says so":      func(_ *testHub, c *clientV2) { c.send(wire.AppendWatch(nil, wire.Watch{})) },
+		"WATCH off":       func(_ *testHub, c *clientV2) { c.send(wire.AppendWatch(nil, wire.Watch{})) },
 		"bye":             func(_ *testHub, c *clientV2) { c.send(wire.AppendBye(nil)) },
-		"a broken link":   func(_ *testHub, c *clientV2) { c.reset() },
-		"it comes back":   func(h *testHub, c *clientV2) { c.reset(); h.resume(c.t, c) },
-		"it takes over":   func(h *testHub, c *clientV2) { h.resume(c.t, c) },
-		"the operator":    func(h *testHub, c *clientV2) { h.Disconnect(c.id, false) },
-		"what cannot be":  func(_ *testHub, c *clientV2) { c.send(wire.AppendAck(nil, 1<<60)) },
-		"half of a frame": func(_ *testHub, c *clientV2) { c.send([]byte{0}); c.Close() },
+		"reset":           func(_ *testHub, c *clientV2) { c.reset() },
+		"resume":          func(h *testHub, c *clientV2) { c.reset(); h.resume(c.t, c) },
+		"takeover":        func(h *testHub, c *clientV2) { h.resume(c.t, c) },
+		"Hub.Disconnect":  func(h *testHub, c *clientV2) { h.Disconnect(c.id, false) },
+		"malformed frame": func(_ *testHub, c *clientV2) { c.send(wire.AppendAck(nil, 1<<60)) },
+		"partial frame":   func(_ *testHub, c *clientV2) { c.send([]byte{0}); c.Close() },
 	} {
 		t.Run(cause, func(t *testing.T) {
 			log := &logBuffer{}
@@ -676,13 +681,14 @@ func TestWatch_MaxWatchers_RefusesTheNext(t *testing.T) {
 			second.readUntil(func() bool { return len(second.present) == 3 })
 			third.startWatch(0)
 			third.expectTooManyWatchers()
-			second.clientV2.startWatch(0).readUntil(func() bool { return true }) // one who watches already may ask again
+			// A watcher is allowed to send WATCH again.
+			second.clientV2.startWatch(0).readUntil(func() bool { return true })
 			if n := h.Stats().Errors[wire.ErrorWatchers]; n != 1 {
 				t.Errorf("%d counted, want 1", n)
 			}
 			log.waitFor(t, `"reason":"too many watchers"`)
 			end(h, first.clientV2)
-			eventually(t, "there is a place", func() bool {
+			eventually(t, "a watcher slot is free", func() bool {
 				third.startWatch(0)
 				kind, _ := third.nextFrame()
 				return kind == wire.TypePresence
@@ -691,8 +697,8 @@ func TestWatch_MaxWatchers_RefusesTheNext(t *testing.T) {
 	}
 }
 
-// TestWatch_Repeated_IsAnswered asks again the moment it has its answer, when the hub may not have noted yet
-// that it has given one.
+// TestWatch_Repeated_IsAnswered sends WATCH again as soon as the reply arrives, when the hub
+// has possibly not yet recorded that the reply was written.
 func TestWatch_Repeated_IsAnswered(t *testing.T) {
 	h := start(t, hub.Config{})
 	c := h.connectV2(t)
@@ -701,8 +707,8 @@ func TestWatch_Repeated_IsAnswered(t *testing.T) {
 	}
 }
 
-// TestWatch_NonReader_IsBounded asks again and again who is there, and does not look
-// at the answers. Answered one by one, they would be 8 MB.
+// TestWatch_NonReader_IsBounded sends WATCH 2,000 times and does not read. One reply to each
+// would add up to 8 MB.
 func TestWatch_NonReader_IsBounded(t *testing.T) {
 	h := start(t, hub.Config{OutboxBytes: 4 << 10})
 	for range 500 {
@@ -713,15 +719,15 @@ func TestWatch_NonReader_IsBounded(t *testing.T) {
 	c.shrinkReadBuffer()
 	bystanders := h.startBystanders(t)
 	c.send(bytes.Repeat(wire.AppendWatch(nil, wire.Watch{On: true}), 2000))
-	eventually(t, "all asked", func() bool { return h.Stats().MessagesIn > 2000 })
+	eventually(t, "every WATCH is read", func() bool { return h.Stats().MessagesIn > 2000 })
 	bystanders.waitRounds(10)
 	if stats := h.Stats(); stats.QueuedBytes > 1<<20 || stats.BytesOut > 2<<20 {
 		t.Errorf("%d bytes are queued, %d were sent", stats.QueuedBytes, stats.BytesOut)
 	}
 }
 
-// TestReplyQueue_FullWindow_AcksAreRead asks while nothing can be written before something
-// is acknowledged: the hub must hear the acknowledgement behind the questions.
+// TestReplyQueue_FullWindow_AcksAreRead sends PINGs while the send window of the client is
+// full. The hub must read on, because the ACK comes after the PINGs.
 func TestReplyQueue_FullWindow_AcksAreRead(t *testing.T) {
 	h := start(t, hub.Config{OutboxBytes: 4 << 10, Window: 2 << 20})
 	sender, receiver := h.connectV2(t), h.connectV2(t)
@@ -740,7 +746,8 @@ func TestReplyQueue_FullWindow_AcksAreRead(t *testing.T) {
 	const pings = 10
 	for n := range uint64(pings) {
 		receiver.send(wire.AppendPing(nil, n))
-		eventually(t, "heard", func() bool { return h.Stats().MessagesIn >= 2+2+n }) // HELLOs, SENDs, and the PINGs so far
+		// The frames are the HELLOs, the SENDs, and the PINGs so far.
+		eventually(t, "the PING is read", func() bool { return h.Stats().MessagesIn >= 2+2+n })
 	}
 	receiver.send(wire.AppendAck(nil, receiver.received))
 	messages, pongs := uint64(2), 0
@@ -761,8 +768,8 @@ func TestReplyQueue_FullWindow_AcksAreRead(t *testing.T) {
 	}
 }
 
-// TestSession_DetachedAtMaxReports_Resumes has a client wait for the reports of what it sent
-// itself, and go.
+// TestSession_DetachedAtMaxReports_Resumes has a client send to itself until MaxReports blocks
+// it, and lose its connection.
 func TestSession_DetachedAtMaxReports_Resumes(t *testing.T) {
 	h := start(t, hub.Config{MaxReports: 1, ResumeWindow: time.Minute, ReportTimeout: time.Hour})
 	c := h.connectV2(t)
@@ -773,17 +780,18 @@ func TestSession_DetachedAtMaxReports_Resumes(t *testing.T) {
 	c.reset()
 	back := h.resume(t, c)
 	if !back.Resumed || back.Seq != 1 {
-		t.Errorf("came back as %+v", back.Welcome)
+		t.Errorf("resumed as %+v", back.Welcome)
 	}
 	back.sendMessage(nil, levelOptions(wire.LevelProcessed), 0, c.id)
 	back.sendMessage(nil, levelOptions(wire.LevelProcessed), 0, c.id)
-	if err := h.Shutdown(context.WithoutCancel(t.Context())); err != nil { // which waits for nobody's verdict
+	// Shutdown does not wait for verdicts.
+	if err := h.Shutdown(context.WithoutCancel(t.Context())); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestProtocolV2_RelaysBeyondWindow_AreDelivered: a client that says HELLO and then sends as in version 1
-// sends itself more than it may have unacknowledged.
+// TestProtocolV2_RelaysBeyondWindow_AreDelivered has a client of version 2 send relays of
+// version 1 to itself, more than its window of unacknowledged bytes.
 func TestProtocolV2_RelaysBeyondWindow_AreDelivered(t *testing.T) {
 	h := start(t, hub.Config{OutboxBytes: 4 << 10})
 	c := h.connectV2(t)
@@ -802,9 +810,9 @@ func TestProtocolV2_RelaysBeyondWindow_AreDelivered(t *testing.T) {
 	}
 }
 
-// TestReclaimer_UnackedReports_AreDropped has clients take reports and acknowledge hardly any of them, each just
-// below its window. Together they would hold more than there is: while others wait for memory,
-// what they do not take note of is given up.
+// TestReclaimer_UnackedReports_AreDropped has clients read reports and acknowledge hardly any.
+// Each stays just below its window, but together they would hold more memory than there is.
+// While others wait for memory, the hub drops unacknowledged frames.
 func TestReclaimer_UnackedReports_AreDropped(t *testing.T) {
 	const maxQueued, hoarders, messages = 5 << 20, 8, 25_000
 	h := start(t, hub.Config{MaxQueuedBytes: maxQueued, StallTimeout: time.Second, Window: 2 << 20})
@@ -843,7 +851,7 @@ func TestReclaimer_UnackedReports_AreDropped(t *testing.T) {
 			return nil
 		})
 	}
-	eventually(t, "all are reported", func() bool {
+	eventually(t, "every message is reported", func() bool {
 		bystanders.waitRounds(5)
 		return h.Stats().MessagesOut >= hoarders*messages
 	})
@@ -851,8 +859,8 @@ func TestReclaimer_UnackedReports_AreDropped(t *testing.T) {
 	bystanders.waitRounds(20)
 }
 
-// TestReclaimer_LargeUnacked_RequestsAcks has more sent to a client than its sender may have the hub hold. It
-// says what it has received only when it is asked to.
+// TestReclaimer_LargeUnacked_RequestsAcks sends a client more than the memory share of the
+// sender. The client acknowledges only when it gets a PING.
 func TestReclaimer_LargeUnacked_RequestsAcks(t *testing.T) {
 	const messages = 64
 	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
@@ -875,15 +883,16 @@ func TestReclaimer_LargeUnacked_RequestsAcks(t *testing.T) {
 		}
 	}
 	if pings < 3 {
-		t.Errorf("asked %d times, want each time that the share of the sender is full", pings)
+		t.Errorf("%d PINGs, want one each time that the share of the sender is full", pings)
 	}
 }
 
-// TestReclaimer_MemoryWaiter_DropsUnacked has two clients send much to each other at a hub that is short
-// of memory. They acknowledge what they are asked about, and neither of them is heard while it waits for the
-// memory that is kept for the other: so it is given up soon, and not after half a second each time.
+// TestReclaimer_MemoryWaiter_DropsUnacked has two clients send much to each other at a hub
+// that is short of memory. They acknowledge when they get a PING. While a client waits for the
+// memory of frames that the other has not acknowledged, the hub does not read its ACKs. The
+// hub must drop these frames soon, and not after half a second each time.
 func TestReclaimer_MemoryWaiter_DropsUnacked(t *testing.T) {
-	const messages, maxDuration = 800, 30 * time.Second // 96 times what one may have the hub hold
+	const messages, maxDuration = 800, 30 * time.Second // 96 times the memory share of one client
 	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
 	clients := []*clientV2{h.connectV2(t), h.connectV2(t)}
 	body := pattern(60_000, 1)
@@ -899,12 +908,12 @@ func TestReclaimer_MemoryWaiter_DropsUnacked(t *testing.T) {
 		return c.ackWhenPinged(messages)
 	})
 	if took := time.Since(begin); took > maxDuration {
-		t.Errorf("took %v, at most %v is fine", took, maxDuration)
+		t.Errorf("took %v, want at most %v", took, maxDuration)
 	}
 }
 
-// ackWhenPinged takes so many messages, and says what it has received when it is asked. It reads on while
-// that cannot be written.
+// ackWhenPinged reads this number of messages and acknowledges when it gets a PING. It
+// continues to read while the ACK is blocked.
 func (c *clientV2) ackWhenPinged(messages uint64) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -918,13 +927,14 @@ func (c *clientV2) ackWhenPinged(messages uint64) error {
 		case kind == wire.TypePing:
 			n, _ := wire.ParseUint64(payload)
 			reply := wire.AppendPong(wire.AppendAck(nil, received), n)
-			wg.Go(func() { _, _ = c.Write(reply) }) // ends when the hub has read what was sent before
+			wg.Go(func() { _, _ = c.Write(reply) }) // ends when the hub has read the earlier frames
 		}
 	}
 	return nil
 }
 
-// TestRateLimiter_RequestedAcks_AreFree asks one who may say little for acknowledgements, all the time.
+// TestRateLimiter_RequestedAcks_AreFree has the hub request ACKs all the time from a client
+// with a low message rate. ACKs and PONGs do not count.
 func TestRateLimiter_RequestedAcks_AreFree(t *testing.T) {
 	const messages = 500
 	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
@@ -945,12 +955,13 @@ func TestRateLimiter_RequestedAcks_AreFree(t *testing.T) {
 		t.Error(err)
 	}
 	if n := h.Stats().RateLimited; n > 0 {
-		t.Errorf("slowed down %d times for what it was asked", n)
+		t.Errorf("rate-limited %d times by requested ACKs", n)
 	}
 }
 
-// TestReclaimer_UnrelatedUnacked_IsKept for one who waits for memory that is held by what a slow receiver has yet to
-// get: what others have sent to it is none of that, and it can resume.
+// TestReclaimer_UnrelatedUnacked_IsKept has a client wait for memory that is held by the queue
+// of a slow receiver. The frames that this client has not acknowledged come from another sender
+// and hold none of that memory. The hub must keep these frames, and the session can resume.
 func TestReclaimer_UnrelatedUnacked_IsKept(t *testing.T) {
 	const messages = 200
 	h := start(t, hub.Config{MaxQueuedBytes: 16 << 20, OutboxBytes: 8 << 20})
@@ -967,22 +978,22 @@ func TestReclaimer_UnrelatedUnacked_IsKept(t *testing.T) {
 		}
 		return nil
 	})
-	const share = 14 << 20 / 8 // what busy may have the hub hold
-	eventually(t, "busy waits", func() bool { return h.Stats().QueuedBytes > share-2*64<<10 })
+	const share = 14 << 20 / 8 // the memory share of busy
+	eventually(t, "busy waits for memory", func() bool { return h.Stats().QueuedBytes > share-2*64<<10 })
 	for seq := uint64(1); seq <= messages; seq++ {
 		slow.expectDeliver(busy.ID, seq, body)
 	}
 	<-sent
 	stale := *busy
-	stale.received = 0 // it has not come
+	stale.received = 0 // as if the message had not arrived
 	busy.reset()
 	if back := h.resume(t, &stale); !back.Resumed {
-		t.Errorf("came back as %+v", back.Welcome)
+		t.Errorf("resumed as %+v", back.Welcome)
 	}
 }
 
-// TestReport_MaxReports_BlocksSender sends more messages that ask for a verdict than may
-// wait for one.
+// TestReport_MaxReports_BlocksSender sends more messages that ask for a verdict than
+// MaxReports.
 func TestReport_MaxReports_BlocksSender(t *testing.T) {
 	const maxReports, messages = 4, 10
 	h := start(t, hub.Config{MaxReports: maxReports})
@@ -993,17 +1004,17 @@ func TestReport_MaxReports_BlocksSender(t *testing.T) {
 	for seq := uint64(1); seq <= messages; seq++ {
 		receiver.expectDeliver(sender.id, seq, nil)
 		if seq == maxReports {
-			receiver.awaitPong() // would stumble over a fifth message
+			receiver.awaitPong() // fails if a fifth message arrives
 		}
-		if seq >= maxReports { // one verdict for each that may come
+		if seq >= maxReports { // one verdict for each further message
 			receiver.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq - maxReports + 1, Fate: wire.FateProcessed}}))
 			sender.expectReport(seq-maxReports+1, wire.FateProcessed)
 		}
 	}
 }
 
-// TestCredit_Exceeded_SenderIsNotRead floods somebody who is away. What the hub
-// takes is the credit, not what the sender likes; nobody else notices.
+// TestCredit_Exceeded_SenderIsNotRead floods a detached receiver. The hub reads no more than
+// the credit of the sender, and the bystanders are served.
 func TestCredit_Exceeded_SenderIsNotRead(t *testing.T) {
 	h := start(t, hub.Config{OutboxBytes: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour})
 	bystanders := h.startBystanders(t)
@@ -1022,17 +1033,18 @@ func TestCredit_Exceeded_SenderIsNotRead(t *testing.T) {
 	})
 	eventually(t, "the credit is used up", func() bool { return h.Stats().QueuedBytes > int64(sender.Credit) })
 	bystanders.waitRounds(20)
-	bystanders.end() // what they have sent is kept until they say that they have had it
+	bystanders.end() // their messages are kept until they are acknowledged
 	maxQueued := int64(64<<10 + sender.Credit + 512<<10)
-	eventually(t, "no more is queued than that", func() bool { return h.Stats().QueuedBytes <= maxQueued })
+	eventually(t, "the queued bytes are bounded", func() bool { return h.Stats().QueuedBytes <= maxQueued })
 	back := h.resume(t, detached)
 	for seq := uint64(1); seq <= messages; seq++ {
 		back.expectDeliver(sender.id, seq, body)
 	}
 }
 
-// TestSession_AnsweredPing_IsFollowedByAck asks what was taken while a SEND waits for room: when it has some, the client is told, though it
-// is far less than a quarter of the credit, and not more often than it has asked.
+// TestSession_AnsweredPing_IsFollowedByAck sends PING while a SEND is blocked. Once the SEND
+// is queued, the client gets an ACK, although the SEND costs far less than a quarter of the
+// credit. There is one such ACK per PING.
 func TestSession_AnsweredPing_IsFollowedByAck(t *testing.T) {
 	h := start(t, hub.Config{OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
 	sender, detached := h.connectV2(t), h.connectV2(t)
@@ -1052,12 +1064,13 @@ func TestSession_AnsweredPing_IsFollowedByAck(t *testing.T) {
 	sender.expectAck(blocked)
 	back.expectDeliver(sender.id, sender.sendMessage(body, 0, 0, back.id), body)
 	if sender.hasDataWithin(100 * time.Millisecond) {
-		t.Error("told of something else than it has asked for")
+		t.Error("got an ACK without a PING")
 	}
 }
 
-// TestSession_AckThreshold_UsesDefaultReceiverCost sends a quarter of the credit as a client counts that
-// knows no receiver_cost: it may wait to be told.
+// TestSession_AckThreshold_UsesDefaultReceiverCost sends a quarter of the credit as counted by
+// a client that does not know receiver_cost. Such a client can be blocked by then, and must get
+// an ACK.
 func TestSession_AckThreshold_UsesDefaultReceiverCost(t *testing.T) {
 	h := start(t, hub.Config{Credit: 64 << 10})
 	sender, receiver := h.connectV2(t), h.connectV2(t)
@@ -1074,17 +1087,17 @@ func TestSession_AckThreshold_UsesDefaultReceiverCost(t *testing.T) {
 	sender.expectAck(last)
 }
 
-// expectAck reads a TAKEN of just that.
+// expectAck reads an ACK, which must acknowledge upTo.
 func (c *clientV2) expectAck(upTo uint64) {
 	c.t.Helper()
 	kind, payload := c.mustReadFrame()
 	if n, err := wire.ParseUint64(payload); kind != wire.TypeAck || n != upTo || err != nil {
-		c.t.Fatalf("a frame of type %#x: %d, %v; want TAKEN %d", kind, n, err, upTo)
+		c.t.Fatalf("a frame of type %#x: %d, %v; want ACK %d", kind, n, err, upTo)
 	}
 }
 
-// TestSession_Detached_HoldsLittleMemory has clients come, say HELLO and go, one
-// after the other, all within the time in which each could come back.
+// TestSession_Detached_HoldsLittleMemory has clients connect, complete the handshake and
+// disconnect, one after the other, all within the resume window of the first.
 func TestSession_Detached_HoldsLittleMemory(t *testing.T) {
 	const visitors = 2000
 	h := start(t, hub.Config{})
@@ -1096,11 +1109,12 @@ func TestSession_Detached_HoldsLittleMemory(t *testing.T) {
 	}
 	bystanders.waitRounds(10)
 	if each := (int64(heapAndStackInUse()) - int64(before)) / visitors; each > 16<<10 {
-		t.Errorf("%d bytes for each that may come back", each)
+		t.Errorf("%d bytes per detached session", each)
 	}
 }
 
-// heapAndStackInUse returns the bytes on the heap that are in use.
+// heapAndStackInUse returns the number of bytes in use on the heap and the stacks, after a
+// collection.
 func heapAndStackInUse() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -1108,29 +1122,30 @@ func heapAndStackInUse() uint64 {
 	return m.HeapAlloc + m.StackInuse
 }
 
-// TestSession_UnwritableConn_OwnFramesAreBounded floods strangers from a client to which
-// nothing can be written: it has not said what it received.
+// TestSession_UnwritableConn_OwnFramesAreBounded has a client whose window is full send large
+// messages to an unknown receiver. The hub must free their memory although it can write
+// nothing to the client.
 func TestSession_UnwritableConn_OwnFramesAreBounded(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Hour, Window: 2 << 20})
 	c := h.connectV2(t)
 	c.withholdsAcks = true
 	body := pattern(1<<20, 1)
 	for range 2 {
-		c.expectDeliver(c.id, c.sendMessage(body, 0, 0, c.id), body) // the window is full
+		c.expectDeliver(c.id, c.sendMessage(body, 0, 0, c.id), body) // the window is full afterwards
 	}
 	c.sendMessage(body, 0, 0, 999)
 	c.send(wire.AppendIdentityRequest(nil))
-	eventually(t, "heard", func() bool { return h.Stats().MessagesIn >= 5 })
+	eventually(t, "the hub has read five frames", func() bool { return h.Stats().MessagesIn >= 5 })
 	before := h.Stats().QueuedBytes
 	for range 200 {
 		c.sendMessage(body[:1<<19], 0, 0, 999)
 	}
 	eventually(t, "all relayed", func() bool { return h.Stats().Relays >= 203 })
-	eventually(t, "what is read is given back", func() bool { return h.Stats().QueuedBytes <= before+(16<<10) })
+	eventually(t, "the memory of the frames is free", func() bool { return h.Stats().QueuedBytes <= before+(16<<10) })
 }
 
-// TestSession_Closing_WritesBeyondWindow has more queued than the window for one who leaves, or
-// for whom the hub ends: nobody hears acknowledgements any more, and all is written.
+// TestSession_Closing_WritesBeyondWindow has more queued than the window for a client that
+// leaves, or at Shutdown. The hub does not wait for ACKs any more and writes every frame.
 func TestSession_Closing_WritesBeyondWindow(t *testing.T) {
 	t.Run("shutdown, with a sender that waits", func(t *testing.T) {
 		h := start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: time.Hour, Window: 2 << 20})
@@ -1138,7 +1153,7 @@ func TestSession_Closing_WritesBeyondWindow(t *testing.T) {
 		c.withholdsAcks = true
 		body := pattern(1<<20, 1)
 		background(t, func() error {
-			for range 5 { // two fill the window, one waits, one is parked, and one is not read
+			for range 5 { // two fill the window, one is queued, one is blocked, and one is not read
 				sender.send(wire.AppendRelay(nil, []uint64{c.id}, body))
 			}
 			return nil
@@ -1146,7 +1161,7 @@ func TestSession_Closing_WritesBeyondWindow(t *testing.T) {
 		for range 2 {
 			c.expectDeliver(sender.id, 0, body)
 		}
-		eventually(t, "four have come in", func() bool { return h.clientInfo(t, sender.id).BytesIn > 4<<20 })
+		eventually(t, "four are read", func() bool { return h.clientInfo(t, sender.id).BytesIn > 4<<20 })
 		background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
 		for range 2 {
 			c.expectDeliver(sender.id, 0, body)

@@ -18,13 +18,14 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// trustedNets is the network of load balancers in tests, and elsewhere one that no test comes from.
+// trustedNets is the network of the load balancers in tests. untrustedNets is a network from
+// which no test connects.
 var (
 	trustedNets   = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	untrustedNets = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 )
 
-// logLines collects what a hub logs.
+// logLines collects the log lines of a hub. It is safe for concurrent use.
 type logLines struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -37,7 +38,7 @@ func (l *logLines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// contains reports whether a line contains all of these.
+// contains reports whether one line contains all parts.
 func (l *logLines) contains(parts ...string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,7 +54,8 @@ func (l *logLines) contains(parts ...string) bool {
 	return false
 }
 
-// startProxied serves a hub behind load balancers at trusted addresses, over TLS if that is wanted.
+// startProxied serves a hub behind load balancers in the trusted networks, over TLS if secure
+// is not nil.
 func startProxied(t testing.TB, config hub.Config, trusted []netip.Prefix, secure *tls.Config) (*testHub, *logLines) {
 	t.Helper()
 	log := new(logLines)
@@ -72,7 +74,8 @@ func startProxied(t testing.TB, config hub.Config, trusted []netip.Prefix, secur
 	return server, log
 }
 
-// proxyHeader returns how a load balancer begins the connection of a client, in a version of the protocol.
+// proxyHeader returns the header that a load balancer sends first, in version 1 or 2 of the
+// PROXY protocol, for a client with this address.
 func proxyHeader(version int, client string) []byte {
 	if version == 1 {
 		at := netip.MustParseAddrPort(client)
@@ -83,8 +86,8 @@ func proxyHeader(version int, client string) []byte {
 	return append(b, 192, 0, 2, 1, byte(at.Port()>>8), byte(at.Port()), 0x27, 0x0f)
 }
 
-// TestNewProxyListener_SetsClientAddress looks at the address of a client wherever a hub shows it. The first frame comes with
-// the header in one write, of which no byte may be lost.
+// TestNewProxyListener_SetsClientAddress checks the address of a client wherever a hub shows
+// it. The first frame arrives together with the header, and no byte of the frame may be lost.
 func TestNewProxyListener_SetsClientAddress(t *testing.T) {
 	for version := 1; version <= 2; version++ {
 		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
@@ -101,7 +104,7 @@ func TestNewProxyListener_SetsClientAddress(t *testing.T) {
 					t.Errorf("client %d has the address %s, want %s", i, got, from)
 				}
 				if _, ok := seen.Load(from); !ok || !log.contains("client connected", "address="+from) {
-					t.Errorf("%s is neither told to Config.Admit nor logged", from)
+					t.Errorf("%s is not passed to Config.Authenticate, or not logged", from)
 				}
 				c.relay(pattern(300<<10, 1), c.id)
 				c.expectRelay(pattern(300<<10, 1))
@@ -110,13 +113,13 @@ func TestNewProxyListener_SetsClientAddress(t *testing.T) {
 			again.send(proxyHeader(version, "198.51.100.7:40001"))
 			again.expectEOF()
 			if n := h.Stats().Rejected[hub.RejectAddress]; n != 1 {
-				t.Errorf("%d refused as too many from one address, want 1", n)
+				t.Errorf("%d rejected as too many from one address, want 1", n)
 			}
 		})
 	}
 }
 
-// TestNewProxyListener_UnderTLS has the header before the handshake.
+// TestNewProxyListener_UnderTLS sends the header before the TLS handshake.
 func TestNewProxyListener_UnderTLS(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	h, _ := startProxied(t, hub.Config{}, trustedNets, &tls.Config{
@@ -140,8 +143,9 @@ func TestNewProxyListener_UnderTLS(t *testing.T) {
 	c.expectRelay(pattern(300<<10, 1))
 }
 
-// TestNewProxyListener_MissingHeader_TimesOut has many connections that say nothing, or half of a header: others come in
-// meanwhile, and those end in time.
+// TestNewProxyListener_MissingHeader_TimesOut has many connections that send nothing or a part
+// of a header. Meanwhile another connection is accepted. The hub closes the connections without
+// a header after the handshake timeout.
 func TestNewProxyListener_MissingHeader_TimesOut(t *testing.T) {
 	h, log := startProxied(t, hub.Config{HandshakeTimeout: 2 * time.Second}, trustedNets, nil)
 	header := proxyHeader(1, "198.51.100.7:40000")
@@ -158,7 +162,7 @@ func TestNewProxyListener_MissingHeader_TimesOut(t *testing.T) {
 		c.expectEOF()
 	}
 	if n := h.Stats().Rejected[hub.RejectHeader]; n != 20 {
-		t.Errorf("%d refused without a header, want 20", n)
+		t.Errorf("%d rejected without a header, want 20", n)
 	}
 	if !log.contains("connection refused", "no PROXY header", "address=127.0.0.1:") {
 		t.Error("nothing is logged")
@@ -167,15 +171,16 @@ func TestNewProxyListener_MissingHeader_TimesOut(t *testing.T) {
 
 	plain := h.connect(t)
 	plain.send(wire.AppendIdentityRequest(nil))
-	plain.expectEOF() // at once
+	plain.expectEOF() // without waiting for the timeout
 	h.connect(t).Close()
 	good.fence()
 	if n := h.Stats().Rejected[hub.RejectHeader]; n != 21 {
-		t.Errorf("%d refused without a header, want 21: a check of health is none", n)
+		t.Errorf("%d rejected without a header, want 21: a health check does not count", n)
 	}
 }
 
-// TestNewProxyListener_Shutdown_DoesNotWaitForHeader shuts down while headers are waited for.
+// TestNewProxyListener_Shutdown_DoesNotWaitForHeader shuts down while connections have not
+// sent their header.
 func TestNewProxyListener_Shutdown_DoesNotWaitForHeader(t *testing.T) {
 	h, _ := startProxied(t, hub.Config{HandshakeTimeout: time.Hour}, trustedNets, nil)
 	var waiting []*clientV1
@@ -192,17 +197,18 @@ func TestNewProxyListener_Shutdown_DoesNotWaitForHeader(t *testing.T) {
 	}
 }
 
-// TestNewProxyListener_MaxClients_CountsConnsWithoutHeader has as many as there may be clients.
+// TestNewProxyListener_MaxClients_CountsConnsWithoutHeader checks that connections without a
+// header count for MaxClients.
 func TestNewProxyListener_MaxClients_CountsConnsWithoutHeader(t *testing.T) {
 	h, _ := startProxied(t, hub.Config{MaxClients: 3, HandshakeTimeout: time.Hour}, trustedNets, nil)
 	for range 5 {
 		h.connect(t)
 	}
-	eventually(t, "two are refused", func() bool { return h.Stats().Rejected[hub.RejectFull] == 2 })
+	eventually(t, "two are rejected", func() bool { return h.Stats().Rejected[hub.RejectFull] == 2 })
 }
 
-// TestConn_UntrustedProxyHeader_IsLogged begins connections with a header that the hub does not read: as the listener does not know
-// of any, or as the address is not trusted.
+// TestConn_UntrustedProxyHeader_IsLogged begins connections with a PROXY header from an
+// address that is not trusted. The hub does not read the header as such and logs a hint.
 func TestConn_UntrustedProxyHeader_IsLogged(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	serverTLS := &tls.Config{Certificates: []tls.Certificate{authority.IssueLocal().TLS(t)}}
@@ -229,7 +235,7 @@ func TestConn_UntrustedProxyHeader_IsLogged(t *testing.T) {
 		h.connect(t).send([]byte("GET / HTTP/1.1\r\n\r\n"))
 		h.waitDisconnected(t, hub.CloseTooLong, 1)
 		if log.contains("PROXY") {
-			t.Error("taken for a header")
+			t.Error("other bytes were logged as a PROXY header")
 		}
 	})
 }

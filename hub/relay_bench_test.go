@@ -12,14 +12,14 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// readerGroup are clients that read and forget, and count what they read.
+// readerGroup is a group of clients that read, discard and count bytes.
 type readerGroup struct {
 	ids       []uint64
 	bytesRead atomic.Int64
 }
 
-// connectReaders connects n clients that read until the end of the test, without
-// allocating.
+// connectReaders connects n clients that read until the end of the test. They do not allocate
+// while they read.
 func (h *testHub) connectReaders(t testing.TB, n int) *readerGroup {
 	t.Helper()
 	r := &readerGroup{}
@@ -40,15 +40,15 @@ func (h *testHub) connectReaders(t testing.TB, n int) *readerGroup {
 	return r
 }
 
-// waitRead waits until every one of the audience has read so many more bytes.
+// waitRead waits until bytesRead has grown from since by each bytes per reader.
 func (r *readerGroup) waitRead(t testing.TB, since int64, each int) {
 	t.Helper()
 	want := since + int64(each)*int64(len(r.ids))
-	eventually(t, "everything heard", func() bool { return r.bytesRead.Load() >= want })
+	eventually(t, "all bytes read", func() bool { return r.bytesRead.Load() >= want })
 }
 
 // TestRelay_Pipelined_AllocatesNothing counts the allocations of the whole process while a
-// warm hub delivers: far less than one for each delivery.
+// warm hub delivers. There must be far less than one per delivery.
 func TestRelay_Pipelined_AllocatesNothing(t *testing.T) {
 	for _, size := range []int{0, 128, 10_000, 100_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -70,45 +70,46 @@ func TestRelay_Pipelined_AllocatesNothing(t *testing.T) {
 			runtime.ReadMemStats(&after)
 			deliveries := relays / 10 * 10 * len(readers.ids)
 			each := float64(after.Mallocs-before.Mallocs) / float64(deliveries)
-			t.Logf("%.4f allocations for each of %d deliveries", each, deliveries)
+			t.Logf("%.4f allocations per delivery of %d deliveries", each, deliveries)
 			if maxAllocs := 0.1 + 5*float64(size)/100_000; each > maxAllocs {
-				t.Errorf("%.4f allocations for each delivery, at most %.2f expected", each, maxAllocs)
+				t.Errorf("%.4f allocations per delivery, want at most %.2f", each, maxAllocs)
 			}
 		})
 	}
 }
 
-// TestRelay_OneAtATime_AllocatesNothing sends one relay after the other, each when the one
-// before has reached everybody.
+// TestRelay_OneAtATime_AllocatesNothing sends one relay at a time, each after the previous one
+// has reached all receivers.
 func TestRelay_OneAtATime_AllocatesNothing(t *testing.T) {
 	if raceEnabled {
-		t.Skip("pools forget under the race detector")
+		t.Skip("pools drop entries under the race detector")
 	}
 	for _, receivers := range []int{1, 10, 255} {
 		for _, size := range []int{0, 128, 10_000, 100_000} {
 			t.Run(fmt.Sprintf("%d bytes to %d", size, receivers), func(t *testing.T) {
 				if got := allocsPerRelay(t, hub.Config{}, receivers, size); got != 0 {
-					t.Errorf("%v allocations for each relay, want none", got)
+					t.Errorf("%v allocations per relay, want none", got)
 				}
 			})
 		}
 	}
 }
 
-// TestRelay_Unsampled_AllocatesNothing has a hub that traces messages, but hardly ever one.
+// TestRelay_Unsampled_AllocatesNothing runs a hub with tracing that samples one message in
+// 2^30.
 func TestRelay_Unsampled_AllocatesNothing(t *testing.T) {
 	if raceEnabled {
-		t.Skip("pools forget under the race detector")
+		t.Skip("pools drop entries under the race detector")
 	}
 	for _, size := range []int{128, 100_000} {
 		config := hub.Config{OnTrace: func(hub.Trace) bool { return true }, TraceSampleRate: 1 << 30}
 		if got := allocsPerRelay(t, config, 10, size); got != 0 {
-			t.Errorf("%d bytes: %v allocations for each relay, want none", size, got)
+			t.Errorf("%d bytes: %v allocations per relay, want none", size, got)
 		}
 	}
 }
 
-// allocsPerRelay returns how often this process allocates for a relay, from the sender
+// allocsPerRelay returns the number of allocations of this process per relay, from the sender
 // to the last receiver.
 func allocsPerRelay(t *testing.T, config hub.Config, receivers, size int) float64 {
 	h := start(t, config)
@@ -131,8 +132,8 @@ func allocsPerRelay(t *testing.T, config hub.Config, receivers, size int) float6
 	})
 }
 
-// BenchmarkRelay delivers small bodies; one operation is a block of relays, as a
-// client writes them that has much to say.
+// BenchmarkRelay delivers small bodies. One operation is a block of relays in one write, as a
+// busy client sends them.
 func BenchmarkRelay(b *testing.B) { benchmarkRelays(b, hub.Config{}) }
 
 func benchmarkRelays(b *testing.B, config hub.Config) {
@@ -154,7 +155,7 @@ func benchmarkRelays(b *testing.B, config hub.Config) {
 	}
 }
 
-// BenchmarkRoundTrip sends a small body there and back, one at a time.
+// BenchmarkRoundTrip sends a small body and receives one in reply, one round trip at a time.
 func BenchmarkRoundTrip(b *testing.B) {
 	h := start(b, hub.Config{})
 	c, other := h.connectV1(b), h.connectV1(b)
@@ -175,7 +176,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	}
 }
 
-// BenchmarkList asks who else is there.
+// BenchmarkList requests the list of the other clients.
 func BenchmarkList(b *testing.B) {
 	for _, clients := range []int{10, 2000} {
 		b.Run(fmt.Sprintf("of %d", clients), func(b *testing.B) {

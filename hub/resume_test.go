@@ -10,11 +10,11 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// longKeepAlive is for guests that say nothing while one of them comes and goes.
+// longKeepAlive is for tests in which clients are silent while one of them reconnects.
 var longKeepAlive = hub.Config{KeepAlive: time.Hour}
 
-// reconnectAfter takes some bytes of what the hub sends, loses the connection after a while, and comes
-// back on the next one.
+// reconnectAfter reads n bytes, closes the connection after delay, and resumes the session on
+// the connection that connect returns.
 func (c *clientV2) reconnectAfter(n int, delay time.Duration, connect func() *clientV1, hello wire.Hello) *clientV2 {
 	c.t.Helper()
 	if _, err := io.ReadFull(c, make([]byte, n)); err != nil {
@@ -30,29 +30,29 @@ func (c *clientV2) reconnectAfter(n int, delay time.Duration, connect func() *cl
 	return back
 }
 
-// helloWithRead is a HELLO that says how many counted frames have come whole.
+// helloWithRead returns a HELLO that says that n reliable frames were read completely.
 func helloWithRead(n uint64) wire.Hello {
 	return wire.Hello{Version: wire.Version2, Skip: true, Read: &n}
 }
 
-// TestResume_RepeatedlyCutMessage_IsGivenUp is cut again and again in its middle. After five
-// connections it is given up, if the receiver says what has come and knows SKIP, and what is behind
-// it goes on.
+// TestResume_RepeatedlyCutMessage_IsGivenUp cuts the connection again and again in the middle
+// of a message. After five connections the hub gives the message up, if the receiver says what
+// it has read and supports SKIP. The next message is then delivered.
 func TestResume_RepeatedlyCutMessage_IsGivenUp(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		hello   wire.Hello
-		bytes   int // of the message that come on each connection
+		bytes   int // of the message, read on each connection
 		while   time.Duration
 		cuts    int
 		givenUp bool
 	}{
-		{"each takes its time", helloWithRead(0), 400, 3 * time.Second, 5, true},
+		{"slow cuts", helloWithRead(0), 400, 3 * time.Second, 5, true},
 		{"cut once less", helloWithRead(0), 400, 3 * time.Second, 4, false},
-		{"cut at once", helloWithRead(0), 400, 100 * time.Millisecond, 50, false},
-		{"nothing of it comes", helloWithRead(0), 0, 3 * time.Second, 10, false},
-		{"does not know SKIP", wire.Hello{Version: wire.Version2, Read: new(uint64)}, 400, 3 * time.Second, 10, false},
-		{"does not say what came", wire.Hello{Version: wire.Version2, Skip: true}, 400, 3 * time.Second, 10, false},
+		{"cut immediately", helloWithRead(0), 400, 100 * time.Millisecond, 50, false},
+		{"no byte arrives", helloWithRead(0), 0, 3 * time.Second, 10, false},
+		{"SKIP not supported", wire.Hello{Version: wire.Version2, Read: new(uint64)}, 400, 3 * time.Second, 10, false},
+		{"HELLO without read", wire.Hello{Version: wire.Version2, Skip: true}, 400, 3 * time.Second, 10, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub, ln *pipeListener) {
@@ -69,7 +69,7 @@ func TestResume_RepeatedlyCutMessage_IsGivenUp(t *testing.T) {
 				if test.givenUp {
 					sender.expectReport(stuck, wire.FateUnreachable)
 					if kind, _ := receiver.nextFrame(); kind != wire.TypeSkip {
-						t.Errorf("a frame of type %#x in the place of what was given up", kind)
+						t.Errorf("a frame of type %#x instead of SKIP for the message that was given up", kind)
 					}
 					receiver.expectDeliver(sender.id, behind, []byte("behind"))
 					sender.expectReport(behind, wire.FateReceived)
@@ -79,7 +79,7 @@ func TestResume_RepeatedlyCutMessage_IsGivenUp(t *testing.T) {
 					sender.expectTwoReports(stuck, behind)
 				}
 				if n := h.Stats().Gone; n > 0 != test.givenUp || n > 1 {
-					t.Errorf("%d messages are gone, given up: %v", n, test.givenUp)
+					t.Errorf("%d messages have the fate gone, given up: %v", n, test.givenUp)
 				}
 				after := sender.sendMessage([]byte("after"), levelOptions(wire.LevelReceived), 0, receiver.id)
 				receiver.expectDeliver(sender.id, after, []byte("after"))
@@ -89,8 +89,9 @@ func TestResume_RepeatedlyCutMessage_IsGivenUp(t *testing.T) {
 	}
 }
 
-// TestResume_HelloWithoutRead_IsNoAttempt lies between those on which the message was begun:
-// it is no attempt, and does not begin the counting anew.
+// TestResume_HelloWithoutRead_IsNoAttempt resumes without "read" between connections on which
+// the message was begun. Such a connection is no attempt to deliver the message, and does not
+// restart the count of attempts.
 func TestResume_HelloWithoutRead_IsNoAttempt(t *testing.T) {
 	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub, ln *pipeListener) {
 		connect := func() *clientV1 { return connectPipe(t, ln) }
@@ -104,12 +105,13 @@ func TestResume_HelloWithoutRead_IsNoAttempt(t *testing.T) {
 		receiver = receiver.reconnectAfter(400, 3*time.Second, connect, helloWithRead(0))
 		sender.expectReport(stuck, wire.FateUnreachable)
 		if kind, _ := receiver.nextFrame(); kind != wire.TypeSkip {
-			t.Errorf("a frame of type %#x in the place of what was given up", kind)
+			t.Errorf("a frame of type %#x instead of SKIP for the message that was given up", kind)
 		}
 	})
 }
 
-// TestResume_Report_IsNotGivenUp but comes when it can: each SEND that asks for one gets it.
+// TestResume_Report_IsNotGivenUp checks that a report is never given up, because each SEND
+// that asks for a report gets one.
 func TestResume_Report_IsNotGivenUp(t *testing.T) {
 	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub, ln *pipeListener) {
 		connect := func() *clientV1 { return connectPipe(t, ln) }
@@ -123,8 +125,9 @@ func TestResume_Report_IsNotGivenUp(t *testing.T) {
 	})
 }
 
-// TestResume_ReadMessage_IsSkipped although the application has not had it: a SKIP comes, and
-// the report follows when the application has.
+// TestResume_ReadMessage_IsSkipped resumes with a message that the connection has read and the
+// application has not received. The hub sends SKIP instead of the message, and the report
+// follows the acknowledgement.
 func TestResume_ReadMessage_IsSkipped(t *testing.T) {
 	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub, ln *pipeListener) {
 		connect := func() *clientV1 { return connectPipe(t, ln) }
@@ -133,11 +136,11 @@ func TestResume_ReadMessage_IsSkipped(t *testing.T) {
 		first := sender.sendMessage(pattern(1000, 1), levelOptions(wire.LevelReceived), 0, receiver.id)
 		second := sender.sendMessage(pattern(1000, 2), levelOptions(wire.LevelReceived), 0, receiver.id)
 		receiver.expectDeliver(sender.id, first, pattern(1000, 1))
-		receiver.received = 0 // its application has not had it
+		receiver.received = 0 // the application has not received the message
 		receiver = receiver.reconnectAfter(100, time.Second, connect, helloWithRead(1))
 		receiver.withholdsAcks = true
 		if kind, _ := receiver.nextFrame(); kind != wire.TypeSkip {
-			t.Errorf("a frame of type %#x in the place of what was read", kind)
+			t.Errorf("a frame of type %#x instead of SKIP for the message that was read", kind)
 		}
 		receiver.expectDeliver(sender.id, second, pattern(1000, 2))
 		receiver.send(wire.AppendAck(nil, 1))
@@ -147,7 +150,8 @@ func TestResume_ReadMessage_IsSkipped(t *testing.T) {
 	})
 }
 
-// TestResume_InvalidRead_GetsNewSession makes somebody new of the client.
+// TestResume_InvalidRead_GetsNewSession checks that a HELLO whose "read" is impossible gets a
+// new session.
 func TestResume_InvalidRead_GetsNewSession(t *testing.T) {
 	for _, read := range []uint64{0, 2, 1 << 63, 1<<64 - 1} {
 		inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
@@ -165,15 +169,16 @@ func TestResume_InvalidRead_GetsNewSession(t *testing.T) {
 	}
 }
 
-// TestResume_SmallerMaxBody_DropsLargerMessages brings back a client that takes less than before. What is too large for
-// it does not come, wherever it waited, and its fate says so.
+// TestResume_SmallerMaxBody_DropsLargerMessages resumes with a smaller max_body than before.
+// Messages that are now too large are not delivered, whether queued or blocked, and their fate
+// is FateTooLarge.
 func TestResume_SmallerMaxBody_DropsLargerMessages(t *testing.T) {
 	inVirtualTimeWith(t, hub.Config{OutboxBytes: 100_000}, func(t *testing.T, h *testHub, ln *pipeListener) {
 		sender, receiver := connectPipeV2(t, ln), handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2, Skip: true})
 		receiver.withholdsAcks = true
 		var seqs []uint64
 		size := func(i int) int { return 1000 + i%2*59_000 }
-		const many = 8 // more than fit into the queue: some are parked
+		const many = 8 // more than fit into the queue: some are blocked
 		for i := range many {
 			seqs = append(seqs, sender.sendMessage(pattern(size(i), byte(i)), levelOptions(wire.LevelReceived), 0, receiver.id))
 		}
@@ -214,7 +219,8 @@ func TestResume_SmallerMaxBody_DropsLargerMessages(t *testing.T) {
 	})
 }
 
-// TestResume_UntrackedMessages_AreCounted: no report says that such messages do not come.
+// TestResume_UntrackedMessages_AreCounted checks that messages without a report are counted
+// when they are given up or are too large.
 func TestResume_UntrackedMessages_AreCounted(t *testing.T) {
 	type send func(body []byte, to uint64) (seq uint64)
 	for _, sender := range []struct {
@@ -251,11 +257,11 @@ func TestResume_UntrackedMessages_AreCounted(t *testing.T) {
 				smaller.MaxBody = 1000
 				receiver = receiver.reconnectAfter(0, time.Second, connect, smaller)
 				if kind, _ := receiver.nextFrame(); kind != wire.TypeSkip {
-					t.Errorf("a frame of type %#x in the place of what was given up", kind)
+					t.Errorf("a frame of type %#x instead of SKIP for the message that was given up", kind)
 				}
 				receiver.expectDeliver(id, behind, pattern(10, 3))
 				if s := h.Stats(); s.Gone != 1 || s.TooLarge != 1 || len(s.Fates) != 0 {
-					t.Errorf("%d messages are gone, %d were too large, want 1 and 1; fates: %v", s.Gone, s.TooLarge, s.Fates)
+					t.Errorf("%d messages have the fate gone, %d were too large, want 1 and 1; fates: %v", s.Gone, s.TooLarge, s.Fates)
 				}
 			})
 			log.waitFor(t, "message given up")
@@ -263,8 +269,9 @@ func TestResume_UntrackedMessages_AreCounted(t *testing.T) {
 	}
 }
 
-// TestResume_ReadMessage_DoesNotExpire loses the connection with the SKIP that stands for a message
-// whose time then runs out. The receiver has it, so nothing about its fate is uncertain.
+// TestResume_ReadMessage_DoesNotExpire loses the connection together with the SKIP for a
+// message whose time to live then ends. The receiver has the message, and its fate must not be
+// uncertain.
 func TestResume_ReadMessage_DoesNotExpire(t *testing.T) {
 	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub, ln *pipeListener) {
 		connect := func() *clientV1 { return connectPipe(t, ln) }
@@ -272,19 +279,19 @@ func TestResume_ReadMessage_DoesNotExpire(t *testing.T) {
 		receiver.withholdsAcks = true
 		seq := sender.sendMessage(pattern(1000, 1), levelOptions(wire.LevelReceived), 10_000, receiver.id)
 		receiver.expectDeliver(sender.id, seq, pattern(1000, 1))
-		receiver.received = 0 // its application has not had it
+		receiver.received = 0 // the application has not received the message
 		receiver = receiver.reconnectAfter(0, time.Second, connect, helloWithRead(1))
 		receiver.withholdsAcks = true
 		if kind, _ := receiver.nextFrame(); kind != wire.TypeSkip {
-			t.Errorf("a frame of type %#x in the place of what was read", kind)
+			t.Errorf("a frame of type %#x instead of SKIP for the message that was read", kind)
 		}
 		receiver.Close()
 		sender.expectReport(seq, wire.FateWritten)
 	})
 }
 
-// TestResume_CutOverTCP_IsGivenUp has a real connection that is cut in the middle of a large
-// message each time, while others exchange messages.
+// TestResume_CutOverTCP_IsGivenUp cuts a TCP connection in the middle of a large message each
+// time, while the bystanders exchange messages.
 func TestResume_CutOverTCP_IsGivenUp(t *testing.T) {
 	t.Parallel() // most of its time passes between the cuts
 	h := start(t, longKeepAlive)
@@ -301,7 +308,7 @@ func TestResume_CutOverTCP_IsGivenUp(t *testing.T) {
 	}
 	sender.expectReport(stuck, wire.FateUnreachable)
 	if kind, _ := receiver.nextFrame(); kind != wire.TypeSkip {
-		t.Errorf("a frame of type %#x in the place of what was given up", kind)
+		t.Errorf("a frame of type %#x instead of SKIP for the message that was given up", kind)
 	}
 	receiver.expectDeliver(sender.id, behind, []byte("behind"))
 	sender.expectReport(behind, wire.FateReceived)
@@ -309,6 +316,6 @@ func TestResume_CutOverTCP_IsGivenUp(t *testing.T) {
 		t.Errorf("%d messages were unreachable, want 1", n)
 	}
 	if n := h.Stats().Gone; n != 1 {
-		t.Errorf("%d messages are gone, want 1", n)
+		t.Errorf("%d messages have the fate gone, want 1", n)
 	}
 }

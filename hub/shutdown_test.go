@@ -14,11 +14,11 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// promptTimeout is how long something may take that has nothing to wait for. It is that
-// much because the machine may be busy elsewhere.
+// promptTimeout is the time limit for something that has nothing to wait for. It is this long
+// because the machine can be busy with other work.
 const promptTimeout = 5 * time.Second
 
-// shutdownTimed shuts the hub down and returns how long that took.
+// shutdownTimed shuts the hub down and returns how long Shutdown took.
 func (h *testHub) shutdownTimed(t testing.TB, timeout time.Duration) (time.Duration, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), timeout)
@@ -28,10 +28,10 @@ func (h *testHub) shutdownTimed(t testing.TB, timeout time.Duration) (time.Durat
 	return time.Since(began), err
 }
 
-// TestShutdown_SilentClients_IsFast has clients in every state of saying
-// nothing: never a word, half a header, half a body, idle.
+// TestShutdown_SilentClients_IsFast has silent clients in each state: no byte sent, a part of
+// a frame sent, idle between frames.
 func TestShutdown_SilentClients_IsFast(t *testing.T) {
-	h := start(t, hub.Config{MaxQueuedBytes: 96 << 20}) // room for all that is begun
+	h := start(t, hub.Config{MaxQueuedBytes: 96 << 20}) // memory for every partial frame
 	for range 20 {
 		h.connect(t)
 		h.connectV1(t)
@@ -49,8 +49,8 @@ func TestShutdown_SilentClients_IsFast(t *testing.T) {
 	}
 }
 
-// TestShutdown_FullQueue_WaitsUntilDeadline has a receiver that takes
-// nothing, and a sender that waits for it.
+// TestShutdown_FullQueue_WaitsUntilDeadline has a receiver that reads nothing, and a sender
+// that is blocked by it.
 func TestShutdown_FullQueue_WaitsUntilDeadline(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Hour})
 	sender, stalled := h.connectV1(t), h.connectV1(t)
@@ -64,11 +64,12 @@ func TestShutdown_FullQueue_WaitsUntilDeadline(t *testing.T) {
 		t.Errorf("Shutdown took %v, was given %v", took, given)
 	}
 	if h.Stats().Gone == 0 {
-		t.Error("what was lost is not counted")
+		t.Error("dropped messages are not counted")
 	}
 }
 
-// TestShutdown_FullQueue_WaitsAtMostStallTimeout gives it all the time there is.
+// TestShutdown_FullQueue_WaitsAtMostStallTimeout gives Shutdown a long deadline. The stalled
+// receiver delays it only for the stall timeout.
 func TestShutdown_FullQueue_WaitsAtMostStallTimeout(t *testing.T) {
 	h := start(t, hub.Config{StallTimeout: time.Second})
 	sender, stalled, quick := h.connectV1(t), h.connectV1(t), h.connectV1(t)
@@ -81,9 +82,10 @@ func TestShutdown_FullQueue_WaitsAtMostStallTimeout(t *testing.T) {
 	quick.expectRelay(make([]byte, 16<<10))
 }
 
-// TestShutdown_Queued_IsDelivered has receivers that read only now.
+// TestShutdown_Queued_IsDelivered has receivers that start to read during Shutdown.
 func TestShutdown_Queued_IsDelivered(t *testing.T) {
-	const receivers, messages, size = 10, 12, 16 << 10 // fits into a queue, so that the sender does not wait
+	// The messages fit into a queue and do not block the sender.
+	const receivers, messages, size = 10, 12, 16 << 10
 	h := start(t, hub.Config{})
 	sender := h.connectV1(t)
 	var clients []*clientV1
@@ -103,7 +105,7 @@ func TestShutdown_Queued_IsDelivered(t *testing.T) {
 	parallel(t, receivers, func(i int) error {
 		err := clients[i].readNumbered(sender.id, messages, size)
 		if n, readErr := clients[i].readToEnd(); n != 0 || readErr != nil {
-			err = errors.Join(err, readErr, errors.New("more than was sent"))
+			err = errors.Join(err, readErr, errors.New("received more than was sent"))
 		}
 		return err
 	})
@@ -122,12 +124,12 @@ func TestShutdown_TwiceAndConcurrently(t *testing.T) {
 		return err
 	})
 	if took, err := h.shutdownTimed(t, testTimeout); err != nil || took > promptTimeout {
-		t.Errorf("once more: %v, after %v", err, took)
+		t.Errorf("the last Shutdown: %v, after %v", err, took)
 	}
 }
 
-// TestShutdown_Immediate_WhileClientsConnect gives it no time at all, at the moment
-// when clients come: none of them is missed, or listed for ever.
+// TestShutdown_Immediate_WhileClientsConnect shuts down with a context that is done, while
+// clients connect. Each client must be disconnected and unregistered.
 func TestShutdown_Immediate_WhileClientsConnect(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -144,7 +146,7 @@ func TestShutdown_Immediate_WhileClientsConnect(t *testing.T) {
 			}
 		})
 		for deadline := time.Now().Add(testTimeout); h.Stats().Connected < uint64(n%20) && time.Now().Before(deadline); {
-			runtime.Gosched() // so that it is another moment each time
+			runtime.Gosched() // varies the moment of the shutdown
 		}
 		if err := h.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
@@ -153,22 +155,22 @@ func TestShutdown_Immediate_WhileClientsConnect(t *testing.T) {
 	}
 }
 
-// TestShutdown_WhileClientsWaitForMemory has some who hold all of it with parts of
-// frames, and others who wait for it, all silent.
+// TestShutdown_WhileClientsWaitForMemory has silent clients that hold all memory with parts of
+// frames, and others that wait for memory.
 func TestShutdown_WhileClientsWaitForMemory(t *testing.T) {
 	h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour}, opaqueListener{listen(t)})
 	frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
 	for range 12 {
 		h.connect(t).send(frame[:150_000])
 	}
-	eventually(t, "used up", func() bool { return h.Stats().QueuedBytes > 7<<19 })
+	eventually(t, "memory is used up", func() bool { return h.Stats().QueuedBytes > 7<<19 })
 	if took, err := h.shutdownTimed(t, 2*promptTimeout); err != nil || took > promptTimeout {
 		t.Errorf("Shutdown took %v: %v", took, err)
 	}
 }
 
-// TestShutdown_WhileStalledReceiverHoldsMemory has a sender that waits for the
-// memory of what it sent to one who takes nothing, in a queue that is not full.
+// TestShutdown_WhileStalledReceiverHoldsMemory has a sender that waits for the memory of its
+// messages to a receiver that reads nothing and whose queue is not full.
 func TestShutdown_WhileStalledReceiverHoldsMemory(t *testing.T) {
 	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, OutboxBytes: 16 << 20, StallTimeout: time.Second})
 	sender, stalled := h.connectV1(t), h.connectV1(t)
@@ -190,7 +192,7 @@ func TestShutdown_UnderLoad(t *testing.T) {
 	ctx := t.Context()
 	for _, c := range conns {
 		background(t, func() error {
-			for c.Send(ctx, ids, make([]byte, 1000)) == nil { // ends with the hub
+			for c.Send(ctx, ids, make([]byte, 1000)) == nil { // ends with Shutdown
 			}
 			return nil
 		})
@@ -209,7 +211,8 @@ func TestShutdown_UnderLoad(t *testing.T) {
 	}
 }
 
-// TestServe_ContextDone_StopsAcceptingOnly stops accepting, and nothing else.
+// TestServe_ContextDone_StopsAcceptingOnly cancels the context of Serve. Serve returns, and
+// connected clients are still served.
 func TestServe_ContextDone_StopsAcceptingOnly(t *testing.T) {
 	h := start(t, hub.Config{})
 	bystanders := h.startBystanders(t)
@@ -264,8 +267,8 @@ func TestServe_AfterShutdown_ReturnsErrClosed(t *testing.T) {
 	}
 }
 
-// TestShutdown_Client_SeesEOF lets a client that has said something see the end of
-// the stream, not a reset, once it has read its answer.
+// TestShutdown_Client_SeesEOF checks that a client that has read its reply sees EOF at
+// Shutdown, not a reset.
 func TestShutdown_Client_SeesEOF(t *testing.T) {
 	h := start(t, hub.Config{})
 	c := h.connectV1(t)
@@ -276,6 +279,6 @@ func TestShutdown_Client_SeesEOF(t *testing.T) {
 		return err
 	})
 	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("%v, want the end", err)
+		t.Errorf("%v, want EOF", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestStats_KnownExchange_IsExact counts every frame and every byte.
+// TestStats_KnownExchange_IsExact compares every counter after a known exchange of frames.
 func TestStats_KnownExchange_IsExact(t *testing.T) {
 	h := start(t, hub.Config{})
 	a, b := h.connectV1(t), h.connectV1(t)
@@ -35,7 +35,8 @@ func TestStats_KnownExchange_IsExact(t *testing.T) {
 	sendCounted(b, wire.AppendListRequest(nil), wire.ListLen(1))
 	b.mustReadFrame()
 	sendCounted(a, wire.AppendRelay(nil, nil, []byte("to nobody")), 0)
-	sendCounted(a, []byte{0, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 3, 15, 1, 2}, 0) // empty, and two reserved types
+	// These are an empty frame and two frames of reserved types.
+	sendCounted(a, []byte{0, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 3, 15, 1, 2}, 0)
 	sendCounted(b, []byte{0, 0}, 0)
 	b.Close()
 	h.waitDisconnected(t, hub.CloseHalfFrame, 1)
@@ -49,7 +50,8 @@ func TestStats_KnownExchange_IsExact(t *testing.T) {
 		Delivered: 2 * messages, Unknown: messages, Fates: map[wire.Fate]uint64{}, Errors: map[wire.ErrorCode]uint64{},
 		MaxQueuedBytes: hub.DefaultMaxQueuedBytes,
 	}
-	eventually(t, "counted", func() bool { s := h.Stats(); return s.BytesIn >= in && s.BytesOut >= out }) // they are the last
+	// The hub counts these bytes last.
+	eventually(t, "counted", func() bool { s := h.Stats(); return s.BytesIn >= in && s.BytesOut >= out })
 	got := h.Stats()
 	got.Uptime, got.PeakQueuedBytes = 0, 0
 	if !reflect.DeepEqual(got, want) {
@@ -57,7 +59,7 @@ func TestStats_KnownExchange_IsExact(t *testing.T) {
 	}
 }
 
-// TestStats_PartialFrames_CountBytes as well, whatever part came.
+// TestStats_PartialFrames_CountBytes checks that the bytes of partial frames are counted.
 func TestStats_PartialFrames_CountBytes(t *testing.T) {
 	for part, partial := range partialFrames(99) {
 		t.Run(part, func(t *testing.T) {
@@ -73,10 +75,10 @@ func TestStats_PartialFrames_CountBytes(t *testing.T) {
 	}
 }
 
-// TestStats_EveryDelivery_IsCounted sends to one who reads, one who takes nothing
-// and then vanishes, and one who never was: delivered, gone and unknown are as many
-// as there were receivers, and one who reads has everything that is said to be
-// delivered to it.
+// TestStats_EveryDelivery_IsCounted sends to a receiver that reads, a receiver that reads
+// nothing and then vanishes, and an unknown receiver. Delivered, gone and unknown must add up
+// to the number of receivers, and the reading receiver must get every message that is counted
+// as delivered to it.
 func TestStats_EveryDelivery_IsCounted(t *testing.T) {
 	const messages, size = 300, 20_000
 	h := start(t, hub.Config{StallTimeout: time.Hour})
@@ -98,7 +100,7 @@ func TestStats_EveryDelivery_IsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	sender.fence()
-	eventually(t, "all accounted for", func() bool {
+	eventually(t, "every delivery is counted", func() bool {
 		s := h.Stats()
 		return s.Delivered-before.Delivered+s.Gone+s.Unknown == 3*messages
 	})
@@ -108,7 +110,7 @@ func TestStats_EveryDelivery_IsCounted(t *testing.T) {
 	}
 }
 
-// disconnectCauses is how to end a connection for each reason.
+// disconnectCauses maps each close reason to a function that causes it.
 var disconnectCauses = map[hub.CloseReason]struct {
 	config hub.Config
 	act    func(t *testing.T, h *testHub)
@@ -167,7 +169,7 @@ var disconnectCauses = map[hub.CloseReason]struct {
 	hub.CloseDisconnected: {act: func(t *testing.T, h *testHub) { h.Disconnect(h.connectV2(t).id, false) }},
 }
 
-// TestStats_EveryCloseReason_IsCountedAndLogged ends a connection for each reason there is.
+// TestStats_EveryCloseReason_IsCountedAndLogged ends a connection for each close reason.
 func TestStats_EveryCloseReason_IsCountedAndLogged(t *testing.T) {
 	for _, reason := range hub.CloseReasons() {
 		t.Run(reason.String(), func(t *testing.T) {
@@ -182,14 +184,14 @@ func TestStats_EveryCloseReason_IsCountedAndLogged(t *testing.T) {
 			h.waitDisconnected(t, reason, 1)
 			log.waitFor(t, fmt.Sprintf(`"reason":%q`, reason))
 			if others := slices.Collect(maps.Keys(h.Stats().Disconnected)); len(others) != 1 {
-				t.Errorf("others were counted as well: %v", others)
+				t.Errorf("other reasons were counted as well: %v", others)
 			}
 		})
 	}
 }
 
-// TestStats_ResumedConn_CountsByItsCause loses connections in several ways, and resumes each: that has
-// another connection going on, but none was taken over.
+// TestStats_ResumedConn_CountsByItsCause loses connections in several ways and resumes each
+// session. The old connection is counted by the cause of its loss, not as taken over.
 func TestStats_ResumedConn_CountsByItsCause(t *testing.T) {
 	partial := []byte{0, 0, 0, 9, byte(wire.TypeAck), 0}
 	for reason, cause := range map[hub.CloseReason]struct {
@@ -209,7 +211,7 @@ func TestStats_ResumedConn_CountsByItsCause(t *testing.T) {
 			cause.lose(c)
 			eventually(t, "detached", func() bool { return h.clientInfo(t, c.id).Detached })
 			if again := h.resume(t, c); !again.Resumed {
-				t.Fatalf("came back as %+v", again.Welcome)
+				t.Fatalf("resumed as %+v", again.Welcome)
 			}
 			h.waitDisconnected(t, reason, 1)
 			if n := h.Stats().Disconnected[hub.CloseTakenOver]; n > 0 {
@@ -219,8 +221,7 @@ func TestStats_ResumedConn_CountsByItsCause(t *testing.T) {
 	}
 }
 
-// TestStats_EveryCounter_Moves does something for each field of Stats, and finds out by
-// itself which fields there are.
+// TestStats_EveryCounter_Moves changes each field of Stats. It finds the fields by reflection.
 func TestStats_EveryCounter_Moves(t *testing.T) {
 	ln := listen(t)
 	const forbidden = 777
@@ -242,12 +243,12 @@ func TestStats_EveryCounter_Moves(t *testing.T) {
 	h.waitUntilStuck(t)
 	during := h.Stats()
 	stalled.reset()
-	eventually(t, "gone", func() bool { return h.Stats().Gone > 0 })
+	eventually(t, "a message has the fate gone", func() bool { return h.Stats().Gone > 0 })
 	if err := h.SetMaxClients(0); err != nil {
 		t.Fatal(err)
 	}
 	other.send(bytes.Repeat(wire.AppendIdentityRequest(nil), 1000))
-	eventually(t, "paced", func() bool { return h.Stats().RateLimited > 0 })
+	eventually(t, "rate-limited", func() bool { return h.Stats().RateLimited > 0 })
 	c := h.connectV2(t)
 	c.sendMessage(nil, levelOptions(wire.LevelWritten), 0, 999)
 	c.sendMessage(make([]byte, 11), 0, 0, h.connectMaxBody(t, 10).id)
@@ -264,7 +265,7 @@ func TestStats_EveryCounter_Moves(t *testing.T) {
 	}
 }
 
-// TestStats_WriteTo_Text is what a program prints at its end.
+// TestStats_WriteTo_Text checks the text that a program prints at its end.
 func TestStats_WriteTo_Text(t *testing.T) {
 	stats := hub.Stats{
 		Uptime: 2 * time.Second, Clients: 3, PeakClients: 12_345, Connected: 20_000, Rejected: map[hub.RejectReason]uint64{hub.RejectFull: 3, hub.RejectRate: 4},

@@ -227,7 +227,7 @@ func TestReclaimer_PartialBody_IsEvictedAfterStallTimeout(t *testing.T) {
 		honest.send(frame)
 		honest.fence()
 		if took, want := time.Since(began), hub.DefaultStallTimeout; took != want {
-			t.Errorf("memory came after %v, want %v", took, want)
+			t.Errorf("waited %v for memory, want %v", took, want)
 		}
 		<-time.After(time.Second)
 		if n := h.Stats().Disconnected[hub.CloseSlow]; n != 1 {
@@ -394,21 +394,23 @@ func TestStallTimeout_UnreadList_IsDisconnected(t *testing.T) {
 }
 
 // TestReclaimer_UnreadReplies_AreEvictedForOthers has clients that read just enough replies
-// not to stall, and send more requests than they read replies. They may hold memory while no
+// not to stall, and send more requests than they read replies. They can hold memory while no
 // other client waits for it. Then the hub disconnects only as many as necessary.
 func TestReclaimer_UnreadReplies_AreEvictedForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
 		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
 		const nonReaders = 60
-		message := wire.AppendRelay(nil, nil, make([]byte, 2000)) // a client that also sends messages is read with a large buffer
+		// The hub uses a large read buffer for a client that also sends messages.
+		message := wire.AppendRelay(nil, nil, make([]byte, 2000))
 		requests := append(message, bytes.Repeat(wire.AppendIdentityRequest(nil), 20_000)...)
 		for range nonReaders {
 			c := connectPipe(t, ln)
 			for range 2 { // the large buffer is used from the second message on
 				c.send(message)
 			}
-			background(t, func() error { _, _ = c.Write(requests); return nil }) // until the hub disconnects the client
+			// The goroutine ends when the hub disconnects the client.
+			background(t, func() error { _, _ = c.Write(requests); return nil })
 			readSlowly(t, c, 20*wire.IdentityLen)
 		}
 		<-time.After(3 * hub.DefaultStallTimeout)
@@ -676,7 +678,9 @@ func TestKeepAlive_RateLimitedTime_IsNotSilence(t *testing.T) {
 		c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
 		defer c.Close() // ends the background goroutines
 		frames, stop := make(chan []byte, 1000), make(chan struct{})
-		background(t, func() error { // writes in order, as a kernel does; ends with the connection, or with stop
+		// The goroutine writes in order, as a kernel does, and ends with the connection or with
+		// stop.
+		background(t, func() error {
 			for {
 				select {
 				case frame := <-frames:

@@ -18,7 +18,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// startTLS serves a hub over TLS, and returns how its clients trust it.
+// startTLS serves a hub over TLS and returns the TLS configuration of its clients.
 func startTLS(t testing.TB, config hub.Config) (*testHub, *tls.Config) {
 	t.Helper()
 	return startTLSOn(t, config, hub.NewTLSListener)
@@ -32,11 +32,11 @@ func startTLSOn(t testing.TB, config hub.Config, newListener func(net.Listener, 
 	return h, &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", NextProtos: []string{wire.ALPN}}
 }
 
-// TestTLS_Messages_ArriveInOrder sends bodies of all sizes, many little ones among them, between clients of
-// both versions, over the hub's own listener and that of crypto/tls.
+// TestTLS_Messages_ArriveInOrder sends bodies of many lengths, most of them small, between
+// clients of both versions, over the hub's own TLS listener and that of crypto/tls.
 func TestTLS_Messages_ArriveInOrder(t *testing.T) {
-	t.Run("of the hub", func(t *testing.T) { testMessagesOverTLS(t, hub.NewTLSListener) })
-	t.Run("of crypto", func(t *testing.T) { testMessagesOverTLS(t, tls.NewListener) })
+	t.Run("hub listener", func(t *testing.T) { testMessagesOverTLS(t, hub.NewTLSListener) })
+	t.Run("crypto listener", func(t *testing.T) { testMessagesOverTLS(t, tls.NewListener) })
 }
 
 func testMessagesOverTLS(t *testing.T, newListener func(net.Listener, *tls.Config) net.Listener) {
@@ -85,8 +85,8 @@ func testMessagesOverTLS(t *testing.T, newListener func(net.Listener, *tls.Confi
 	})
 }
 
-// TestTLS_NoHandshake_IsDisconnected has those who do not speak TLS, or say nothing, or speak it for something
-// else: they are cut and counted, and nobody else ever sees them.
+// TestTLS_NoHandshake_IsDisconnected has clients that do not speak TLS, send nothing, or ask
+// for another ALPN protocol. The hub disconnects and counts them, and never lists them.
 func TestTLS_NoHandshake_IsDisconnected(t *testing.T) {
 	h, clientTLS := startTLS(t, hub.Config{HandshakeTimeout: 200 * time.Millisecond})
 	lister, err := client.Dial(t.Context(), h.addr, &client.Options{TLS: clientTLS})
@@ -110,13 +110,13 @@ func TestTLS_NoHandshake_IsDisconnected(t *testing.T) {
 		}
 	}
 	if took := time.Since(begun); took > testTimeout/2 {
-		t.Errorf("cut after %v", took)
+		t.Errorf("disconnected after %v", took)
 	}
 	wrongALPN := clientTLS.Clone()
 	wrongALPN.NextProtos = []string{"h2"}
 	if c, err := tls.Dial("tcp", h.addr, wrongALPN); err == nil {
 		c.Close()
-		t.Error("one that speaks another protocol came in")
+		t.Error("a client with another ALPN protocol was accepted")
 	}
 	h.waitDisconnected(t, hub.CloseHandshake, 3)
 	if n := h.Stats().Clients; n != 1 {
@@ -124,7 +124,7 @@ func TestTLS_NoHandshake_IsDisconnected(t *testing.T) {
 	}
 }
 
-// TestShutdown_DuringTLSHandshake does not wait for it.
+// TestShutdown_DuringTLSHandshake checks that Shutdown does not wait for a TLS handshake.
 func TestShutdown_DuringTLSHandshake(t *testing.T) {
 	h, _ := startTLS(t, hub.Config{HandshakeTimeout: time.Hour})
 	h.connect(t)
@@ -135,7 +135,8 @@ func TestShutdown_DuringTLSHandshake(t *testing.T) {
 	h.waitDisconnected(t, hub.CloseShutdown, 1)
 }
 
-// TestTLS_StalledReceiver_IsDisconnected is cut although TLS would take its leave first.
+// TestTLS_StalledReceiver_IsDisconnected checks that a stalled TLS connection is closed
+// although crypto/tls would first write a close_notify alert.
 func TestTLS_StalledReceiver_IsDisconnected(t *testing.T) {
 	h, clientTLS := startTLS(t, hub.Config{StallTimeout: 300 * time.Millisecond})
 	nc, err := tls.Dial("tcp", h.addr, clientTLS)

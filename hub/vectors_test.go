@@ -13,8 +13,8 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// vectors is wire/testdata/classic.json: what a client of version 1 says and
-// hears, byte for byte.
+// vectors is the content of wire/testdata/classic.json: the bytes that clients of version 1
+// send and receive.
 type vectors struct {
 	Exchanges []exchange
 	Closes    []struct {
@@ -35,7 +35,7 @@ type exchange struct {
 
 type hexBytes []byte
 
-// UnmarshalText reads the bytes from hex digits.
+// UnmarshalText decodes hex digits.
 func (h *hexBytes) UnmarshalText(text []byte) (err error) {
 	*h, err = hex.DecodeString(string(text))
 	return err
@@ -57,7 +57,7 @@ func loadVectors(t testing.TB) vectors {
 	return v
 }
 
-// numClients returns how many clients an exchange speaks of.
+// numClients returns the number of clients that an exchange expects to be connected.
 func (e *exchange) numClients() int {
 	if e.Note == "only client 1 is connected" {
 		return 1
@@ -65,9 +65,9 @@ func (e *exchange) numClients() int {
 	return 3
 }
 
-// TestVectors_Exchanges holds a fresh hub to every byte of the exchanges. There are no bystanders:
-// the lists would name them. The time is virtual, since it takes a second until a client is listed
-// that says nothing.
+// TestVectors_Exchanges compares every byte that a fresh hub sends with the exchanges. There
+// are no bystanders because lists would contain them. Time is virtual because a silent client
+// is registered only after a second.
 func TestVectors_Exchanges(t *testing.T) {
 	for _, e := range loadVectors(t).Exchanges {
 		t.Run(e.Name, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestVectors_Exchanges(t *testing.T) {
 	}
 }
 
-// run sends the requests in pieces of at most n bytes.
+// run sends the requests in chunks of at most n bytes.
 func (e *exchange) run(t *testing.T, n int) {
 	ln := newPipeListener()
 	h := startOn(t, hub.Config{}, ln)
@@ -93,7 +93,8 @@ func (e *exchange) run(t *testing.T, n int) {
 		for at := 0; at < len(step.Send); at += n {
 			sender.send(step.Send[at:min(at+n, len(step.Send))])
 		}
-		sender.expectBytes(step.Expect[strconv.Itoa(step.Client)]) // then all it asked for is queued
+		// Afterwards all frames that the sender caused are queued.
+		sender.expectBytes(step.Expect[strconv.Itoa(step.Client)])
 		for i, c := range clients {
 			if i != 0 && i != step.Client {
 				c.expectBytes(step.Expect[strconv.Itoa(i)])
@@ -102,7 +103,7 @@ func (e *exchange) run(t *testing.T, n int) {
 	}
 }
 
-// expectBytes fails unless want is all that the hub has sent.
+// expectBytes fails unless the hub has sent exactly want.
 func (c *clientV1) expectBytes(want []byte) {
 	c.t.Helper()
 	got := make([]byte, len(want))
@@ -112,8 +113,8 @@ func (c *clientV1) expectBytes(want []byte) {
 	c.fence()
 }
 
-// TestVectors_Closes sends what must end a connection: it ends, it is counted as
-// what it was, and nobody else notices.
+// TestVectors_Closes sends bytes that must end the connection. The connection ends, the close
+// reason is counted, and the bystanders are served.
 func TestVectors_Closes(t *testing.T) {
 	for _, vector := range loadVectors(t).Closes {
 		t.Run(vector.Name, func(t *testing.T) {
