@@ -8,8 +8,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
-// BenchmarkReceiver_CheckBody is what a receiver does for each message in order, the clock and
-// the latency included.
+// BenchmarkReceiver_CheckBody measures the work of a receiver for each message in order,
+// including the clock and the latency.
 func BenchmarkReceiver_CheckBody(b *testing.B) {
 	for _, oneIn := range []int{1, sampleOneIn} {
 		for _, verify := range []VerifyMode{VerifyOff, VerifyHeader, VerifyFull} {
@@ -54,7 +54,7 @@ func benchmarkCheckBody(b *testing.B, verify VerifyMode, size, oneIn int) {
 	}
 }
 
-// BenchmarkPattern_Fill is what a sender does to make a body.
+// BenchmarkPattern_Fill measures how a sender builds a body.
 func BenchmarkPattern_Fill(b *testing.B) {
 	for _, size := range []int{128, 10240} {
 		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {

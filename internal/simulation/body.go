@@ -13,15 +13,15 @@ import (
 //	│ sender  u32 │ number  u32 │ intended ns  u64  │    big-endian
 //	└─────────────┴─────────────┴───────────────────┘
 //
-// sender is the index of the client that sent it, number counts its messages
-// from 0, and intended is when it should have been sent, since the epoch of the
-// run. The rest is a piece of the pattern at a place that follows from those 16
-// bytes. So building a body is a copy, checking one is a comparison at the speed
-// of memory, and a damaged header does not fit its rest.
+// sender is the index of the sending client, number counts its messages from 0, and intended
+// is the time at which the message was due, since the epoch of the run. The rest of the body
+// is a slice of the pattern, at an offset that is computed from those 16 bytes. Therefore
+// building a body is one copy, checking a body is one memory comparison, and a corrupted
+// header does not match the rest of its body.
 const headerSize = 16
 
-// header is what stands in front of a body, as two words: both ends need it
-// whole (to find the rest) as often as in parts.
+// header is the start of a body, held as two words, because senders and receivers need it as a
+// whole (to find the rest of the body) as often as in parts.
 type header struct {
 	messageID uint64 // sender and number
 	intended  uint64 // ns since the epoch of the run
@@ -31,7 +31,7 @@ func newHeader(sender int, number uint32, intended time.Duration) header {
 	return header{uint64(sender)<<32 | uint64(number), uint64(intended)}
 }
 
-// parseHeader reads the first headerSize bytes of a body.
+// parseHeader parses the first headerSize bytes of a body.
 func parseHeader(body []byte) header {
 	return header{binary.BigEndian.Uint64(body), binary.BigEndian.Uint64(body[8:headerSize])}
 }
@@ -44,24 +44,25 @@ func (h header) put(body []byte) {
 func (h header) sender() uint32 { return uint32(h.messageID >> 32) }
 func (h header) number() uint32 { return uint32(h.messageID) }
 
-// The odd multipliers of SplitMix64: their products have well mixed high bits.
+// mixMessageID and mixIntended are the odd multipliers of SplitMix64. The high bits of their
+// products are well mixed.
 const (
 	mixMessageID = 0xbf58476d1ce4e5b9
 	mixIntended  = 0x94d049bb133111eb
 )
 
-// mix spreads the header over 64 bits, best in the high ones.
+// mix spreads the header over 64 bits. The high bits are mixed best.
 func (h header) mix() uint64 {
 	return (h.messageID*mixMessageID ^ h.intended) * mixIntended
 }
 
-// patternOffsetBits is the logarithm of how many different rests there are: 32 Ki, so
-// that a piece of another body is taken for the right one once in 32,768 times,
-// while the pattern of small bodies stays in the processor's nearer caches.
+// patternOffsetBits is the base-2 logarithm of the number of offsets into the pattern. With 32
+// Ki offsets, the rest of another body matches by chance once in 32,768 cases, and the pattern
+// of small bodies still fits into the inner caches of the processor.
 const patternOffsetBits = 15
 
-// pattern makes and checks bodies of one size. It is read only after newPattern
-// and shared by all senders and receivers.
+// pattern makes and checks bodies of one size. It is read-only after newPattern and shared by
+// all senders and receivers.
 type pattern struct {
 	size  int    // bytes of a body
 	bytes []byte // pseudo-random, the same in every run
@@ -74,14 +75,14 @@ func newPattern(size int) *pattern {
 	return p
 }
 
-// tail returns what stands behind h.
+// tail returns the bytes that follow the header h in a body.
 func (p *pattern) tail(h header) []byte {
 	offset := int(h.mix() >> (64 - patternOffsetBits))
 	return p.bytes[offset : offset+p.size-headerSize]
 }
 
-// fill writes a body into one of p.size bytes. A body too small for a header
-// is left as it is.
+// fill writes a body with the header h into body, which must have p.size bytes. It leaves a
+// body that is too small for a header unchanged.
 func (p *pattern) fill(body []byte, h header) {
 	if p.size < headerSize {
 		return
@@ -90,7 +91,8 @@ func (p *pattern) fill(body []byte, h header) {
 	copy(body[headerSize:], p.tail(h))
 }
 
-// matches says whether a body of p.size bytes with the header h is what fill made.
+// matches reports whether body, of p.size bytes and with the header h, has the content that
+// fill writes.
 func (p *pattern) matches(body []byte, h header) bool {
 	return bytes.Equal(body[headerSize:], p.tail(h))
 }

@@ -1,36 +1,36 @@
 package simulation
 
-// checker follows what one receiver gets. It belongs to the goroutine of that
-// receiver, and to the report after that goroutine has ended.
+// checker verifies the bodies that one receiver gets. It is owned by the goroutine of that
+// receiver, and by the report after that goroutine has ended.
 type checker struct {
 	// Static after newChecker.
 	self      uint32 // index of the receiver
 	pattern   *pattern
 	verify    VerifyMode
-	countOnly bool   // bodies say nothing: only count
+	countOnly bool   // bodies are counted, not checked
 	messages  uint32 // from each sender
 
 	// Owned by the receiver.
-	received     uint64    // bodies that arrived, whatever they were
-	remaining    uint64    // different messages that have not arrived yet
-	next         []uint32  // by sender: the number that comes next
-	faults       []*faults // by sender: what went wrong, nil while nothing did
-	unattributed faults    // in bodies that do not say, or not credibly, whose they are
+	received     uint64    // all bodies that arrived, valid or not
+	remaining    uint64    // distinct messages that have not arrived yet
+	next         []uint32  // by sender: the expected number of the next message
+	faults       []*faults // by sender; nil while a sender has none
+	unattributed faults    // in bodies without a valid header
 }
 
-// faults is what went wrong between one sender and one receiver.
+// faults are the faults in the messages of one sender to one receiver.
 type faults struct {
-	gaps       gaps // overtaken and still missing
+	gaps       gaps // skipped by a later number and still missing
 	duplicated tally
 	reordered  tally
 	corrupted  tally
 	resized    tally
 }
 
-// tally counts one kind of fault and remembers where it began.
+// tally counts the faults of one kind and remembers the first.
 type tally struct {
 	count uint64
-	first uint32 // message number of the first, when known
+	first uint32 // message number of the first fault, if known
 }
 
 func (t *tally) add(number uint32) {
@@ -52,13 +52,13 @@ func newChecker(plan Plan, pattern *pattern, verify VerifyMode, self int) *check
 		next:      make([]uint32, plan.Clients),
 		faults:    make([]*faults, plan.Clients),
 	}
-	c.next[self] = c.messages // nothing comes from oneself
+	c.next[self] = c.messages // a client does not send to itself
 	return c
 }
 
-// check checks one body. sound says that it is a message that was still missing
-// and that its header h can be believed. This runs once for each delivery: what
-// is in order takes no call but the comparison of the rest.
+// check checks one body. It returns the header of the body, and true if the header is valid
+// and the message was still missing. check runs once for each delivery; for a message in order
+// the only call is the comparison of the rest of the body.
 func (c *checker) check(body []byte) (h header, ok bool) {
 	c.received++
 	if c.countOnly {
@@ -77,15 +77,15 @@ func (c *checker) check(body []byte) (h header, ok bool) {
 	c.next[sender] = number + 1
 	c.remaining--
 	if c.verify == VerifyFull && !c.pattern.matches(body, h) {
-		// The header is exactly the one that was due, so it is the rest that is
-		// damaged and the message is not missing as well.
+		// The header is the expected one. Therefore the rest of the body is corrupted, and the
+		// message does not count as lost as well.
 		c.faultsOf(sender).corrupted.add(number)
 		return h, false
 	}
 	return h, true
 }
 
-// countBody books a body that names nobody.
+// countBody records a body without checking its header.
 func (c *checker) countBody(body []byte) {
 	if c.remaining > 0 {
 		c.remaining--
@@ -95,7 +95,7 @@ func (c *checker) countBody(body []byte) {
 	}
 }
 
-// recordWrongSize books a body of the wrong size, as far as it says whose it is.
+// recordWrongSize records a body of the wrong size, for its sender if the header is valid.
 func (c *checker) recordWrongSize(body []byte) {
 	if len(body) < headerSize {
 		c.unattributed.resized.add(0)
@@ -110,9 +110,9 @@ func (c *checker) recordWrongSize(body []byte) {
 	c.recordArrival(h)
 }
 
-// recordUnexpected books a body of the right size whose number is not the next. In
-// full mode its rest must fit before the header is believed: here it may well be
-// the header that is damaged.
+// recordUnexpected records a body of the right size whose number is not the next one. With
+// VerifyFull it trusts the header only if the rest of the body matches, because a corrupted
+// header is a likely cause.
 func (c *checker) recordUnexpected(body []byte, h header) bool {
 	if !c.validHeader(h) || c.verify == VerifyFull && !c.pattern.matches(body, h) {
 		c.unattributed.corrupted.add(0)
@@ -121,13 +121,14 @@ func (c *checker) recordUnexpected(body []byte, h header) bool {
 	return c.recordArrival(h)
 }
 
-// validHeader says whether h names a message that this receiver can get.
+// validHeader reports whether h identifies a message to this receiver.
 func (c *checker) validHeader(h header) bool {
 	sender := h.sender()
 	return sender < uint32(len(c.next)) && h.number() < c.messages && sender != c.self
 }
 
-// recordArrival notes that the message of h is here, and says whether it was missing.
+// recordArrival records the arrival of the message with the header h and reports whether that
+// message was missing.
 func (c *checker) recordArrival(h header) bool {
 	sender, number := h.sender(), h.number()
 	switch next := c.next[sender]; {
@@ -146,11 +147,10 @@ func (c *checker) recordArrival(h header) bool {
 	return true
 }
 
-// recordCorrupted books a body that was sound until its time turned out to lie in the
-// future.
+// recordCorrupted records a corrupted body that passed check but was due in the future.
 func (c *checker) recordCorrupted(h header) { c.faultsOf(h.sender()).corrupted.add(h.number()) }
 
-// faultsOf returns the faults of sender, which may be none yet.
+// faultsOf returns the faults of sender and allocates them on first use.
 func (c *checker) faultsOf(sender uint32) *faults {
 	if c.faults[sender] == nil {
 		c.faults[sender] = &faults{}
@@ -158,7 +158,8 @@ func (c *checker) faultsOf(sender uint32) *faults {
 	return c.faults[sender]
 }
 
-// missing returns which of the first sent messages of sender have not arrived.
+// missing returns the numbers of the messages that have not arrived, among the first sent
+// messages of sender.
 func (c *checker) missing(sender int, sent uint32) gaps {
 	var g gaps
 	if f := c.faults[sender]; f != nil {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The checkers under test belong to client 1 of three; 0 and 2 send it four
-// messages each.
+// testSelf is the index of the client whose checker is under test, one of three clients.
+// Clients 0 and 2 each send testMessages messages to it.
 const testSelf, testMessages = 1, 4
 
 func newTestChecker(size int, verify VerifyMode) *checker {
@@ -16,15 +16,15 @@ func newTestChecker(size int, verify VerifyMode) *checker {
 	return newChecker(plan, newPattern(size), verify, testSelf)
 }
 
-// testBody returns the message that sender numbers so.
+// testBody returns the body of a message of sender.
 func testBody(c *checker, sender int, number uint32) []byte {
 	body := make([]byte, c.pattern.size)
 	c.pattern.fill(body, newHeader(sender, number, time.Duration(number)*time.Millisecond))
 	return body
 }
 
-// feedAll feeds everything in order, through change: it gets the key "sender/number"
-// and the body, and returns what arrives in its place.
+// feedAll passes all messages to c in order, through intercept. intercept gets the key
+// "sender/number" and the body, and returns the bodies that arrive instead.
 func feedAll(c *checker, intercept func(key string, body []byte) [][]byte) {
 	for number := range uint32(testMessages) {
 		for _, sender := range []int{0, 2} {
@@ -36,7 +36,8 @@ func feedAll(c *checker, intercept func(key string, body []byte) [][]byte) {
 	}
 }
 
-// describeProblems is what a checker has to say when the run stalled after everything was sent.
+// describeProblems returns the problems that c reports for a run that stalled after all
+// messages were sent.
 func describeProblems(c *checker) string {
 	found := Problems{Totals: make(map[ProblemKind]uint64)}
 	for _, p := range c.problems([]uint32{testMessages, testMessages, testMessages}, 8) {
@@ -55,7 +56,8 @@ func flipBit(body []byte, index int) []byte {
 	return body
 }
 
-// delayBody keeps one body back until another comes.
+// delayBody returns an intercept function that holds back the body keep until the body release
+// arrives.
 func delayBody(keep, release string) func(string, []byte) [][]byte {
 	var delayed []byte
 	return func(key string, body []byte) [][]byte {
@@ -70,7 +72,7 @@ func delayBody(keep, release string) func(string, []byte) [][]byte {
 	}
 }
 
-// replaceBody replaces one body.
+// replaceBody returns an intercept function that replaces the body target.
 func replaceBody(target string, replace func(body []byte) [][]byte) func(string, []byte) [][]byte {
 	return func(key string, body []byte) [][]byte {
 		if key == target {
@@ -106,19 +108,19 @@ func TestChecker_ReportsFaults(t *testing.T) {
 			"client 1 (id 77): 1 resized, got 8 of 8 deliveries: 1 from client 0 (numbers 1)", 0},
 		{"without header", replaceBody("0/3", func(body []byte) [][]byte { return [][]byte{body[:10]} }),
 			"client 1 (id 77): 1 lost, got 8 of 8 deliveries: 1 from client 0 (numbers 3)\n" +
-				"client 1 (id 77): 1 resized, got 8 of 8 deliveries: 1 from nobody known", 1},
+				"client 1 (id 77): 1 resized, got 8 of 8 deliveries: 1 from unknown senders", 1},
 		{"from oneself", replaceBody("0/3", func(body []byte) [][]byte {
 			c := newTestChecker(64, VerifyFull)
 			return [][]byte{body, testBody(c, testSelf, 0)}
-		}), "client 1 (id 77): 1 corrupted, got 9 of 8 deliveries: 1 from nobody known", 0},
-		{"a number nobody sends", replaceBody("0/3", func(body []byte) [][]byte {
+		}), "client 1 (id 77): 1 corrupted, got 9 of 8 deliveries: 1 from unknown senders", 0},
+		{"a number that is not sent", replaceBody("0/3", func(body []byte) [][]byte {
 			c := newTestChecker(64, VerifyFull)
 			return [][]byte{body, testBody(c, 0, testMessages)}
-		}), "client 1 (id 77): 1 corrupted, got 9 of 8 deliveries: 1 from nobody known", 0},
+		}), "client 1 (id 77): 1 corrupted, got 9 of 8 deliveries: 1 from unknown senders", 0},
 		{"a sender that does not exist", replaceBody("0/3", func(body []byte) [][]byte {
 			c := newTestChecker(64, VerifyFull)
 			return [][]byte{body, testBody(c, 3, 0)}
-		}), "client 1 (id 77): 1 corrupted, got 9 of 8 deliveries: 1 from nobody known", 0},
+		}), "client 1 (id 77): 1 corrupted, got 9 of 8 deliveries: 1 from unknown senders", 0},
 	}
 	for _, verify := range []VerifyMode{VerifyFull, VerifyHeader} {
 		for _, test := range tests {
@@ -136,7 +138,8 @@ func TestChecker_ReportsFaults(t *testing.T) {
 	}
 }
 
-// Whatever bit is damaged, wherever: full verification sees it.
+// TestChecker_DetectsEveryCorruptedByte flips a bit in each byte of a body. Full verification
+// detects all of them.
 func TestChecker_DetectsEveryCorruptedByte(t *testing.T) {
 	const size = 64
 	for index := range size {
@@ -178,7 +181,8 @@ func TestChecker_LimitsListedSenders(t *testing.T) {
 	}
 }
 
-// Without an end that anybody could wait for, only what was overtaken is lost.
+// TestChecker_InterruptedRunReportsOnlyGaps checks that without a list of what was sent, only
+// skipped messages count as lost.
 func TestChecker_InterruptedRunReportsOnlyGaps(t *testing.T) {
 	c := newTestChecker(64, VerifyFull)
 	c.check(testBody(c, 0, 0))
@@ -197,7 +201,7 @@ func TestChecker_CountOnly(t *testing.T) {
 		name   string
 		size   int
 		verify VerifyMode
-		bodies []int // their sizes
+		bodies []int // sizes of the bodies
 		want   string
 	}{
 		{"all small", 8, VerifyFull, []int{8, 8, 8, 8, 8, 8, 8, 8}, ""},
@@ -207,7 +211,7 @@ func TestChecker_CountOnly(t *testing.T) {
 		{"surplus", 8, VerifyFull, []int{8, 8, 8, 8, 8, 8, 8, 8, 8},
 			"client 1 (id 77): 1 surplus, got 9 of 8 deliveries"},
 		{"wrong size", 8, VerifyFull, []int{8, 8, 8, 7, 8, 8, 8, 8},
-			"client 1 (id 77): 1 resized, got 8 of 8 deliveries: 1 from nobody known"},
+			"client 1 (id 77): 1 resized, got 8 of 8 deliveries: 1 from unknown senders"},
 		{"off looks at nothing", 64, VerifyOff, []int{64, 1, 0, 64, 64, 64, 64, 64}, ""},
 		{"off counts", 64, VerifyOff, []int{64, 64},
 			"client 1 (id 77): 6 lost, got 2 of 8 deliveries"},

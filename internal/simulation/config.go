@@ -1,12 +1,11 @@
-// Package simulation puts a hub under load and checks what becomes of it: a
-// number of clients connect, every one of them sends its message to all the
-// others, and every receiver verifies what arrives. Plan says what is about to
-// move, Run moves it, Report says how it went.
+// Package simulation puts a hub under load and verifies what the hub delivers. A number of
+// clients connect, each client sends its messages to all other clients, and each receiver
+// checks what arrives. Config.Plan computes what a run moves, Run moves it, and Report
+// describes the result.
 //
-// It stands outside, at both ends of the way of a message, and knows the hub
-// only as an address: it can be pointed at any hub that speaks the protocol. It
-// does not start a hub, read flags, install signal handlers or decide exit
-// codes; that is the business of internal/command.
+// The package is at both ends of the path of a message and knows the hub only by its address.
+// It can test any hub that speaks the protocol. It does not start a hub, read flags, install
+// signal handlers or choose exit codes; internal/command does.
 package simulation
 
 import (
@@ -24,49 +23,60 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// The ranges of the system's description.
+// The limits of the system's specification.
 const (
 	MaxSize    = 1_024_000 // bytes of a body
 	MaxClients = 255
 
-	// MaxMessages is what the u32 in a body can number, where an int can hold that.
+	// MaxMessages is the largest count that the u32 message number in a body can represent,
+	// limited by the size of an int.
 	MaxMessages = min(math.MaxUint32, math.MaxInt)
 
-	// MaxReconnects is how often a connection can be broken in a run.
+	// MaxReconnects is the maximum number of times that each connection is broken in a run.
 	MaxReconnects = 10_000
 )
 
-// DefaultTimeout is how long a run may go without any progress.
+// DefaultTimeout is the default of Config.Timeout.
 const DefaultTimeout = 30 * time.Second
 
-// Config says what to simulate. Size, Clients, Messages and Interval mean what
-// they say even when they are 0.
+// Config is the configuration of a run. For Size, Clients, Messages and Interval, 0 is an
+// ordinary value and does not select a default.
 type Config struct {
-	Addr     string                                // the hub, host:port
-	TLS      *tls.Config                           // how to speak TLS with it; nil: not at all
-	Token    func(context.Context) (string, error) // who the clients are: see client.Options; version 2 only
-	Size     int                                   // bytes of a body, 0 to MaxSize
-	Clients  int                                   // how many connect, 0 to MaxClients
-	Messages int                                   // how often each client sends to all the others, 0 to MaxMessages
-	Interval time.Duration                         // between two sends of one client, see Run; 0 is as fast as the hub takes them
-	Verify   VerifyMode                            // how closely receivers look; the zero value is VerifyFull
+	Addr string      // address of the hub, host:port
+	TLS  *tls.Config // nil: connect without TLS
+	// Token returns the token that authenticates the clients, see client.Options.GetToken.
+	// Version 2 only.
+	Token   func(context.Context) (string, error)
+	Size    int // bytes of a body, 0 to MaxSize
+	Clients int // number of clients, 0 to MaxClients
+	// Messages is the number of messages that each client sends to all other clients, 0 to
+	// MaxMessages.
+	Messages int
+	// Interval is the time between two sends of one client, see Run. With 0, clients send as fast
+	// as the hub accepts messages.
+	Interval time.Duration
+	Verify   VerifyMode // how thoroughly receivers check bodies; the zero value is VerifyFull
 
-	Protocol    int   // version of the protocol, 1 or 2; 0 means 1
-	ReportLevel Level // how far each message must come before it is reported; version 2 only
-	Reconnects  int   // how often each connection is broken on the way, 0 to MaxReconnects; version 2 only
+	Protocol int // protocol version, 1 or 2; 0 means 1
+	// ReportLevel is the level at which the hub reports each message. Version 2 only.
+	ReportLevel Level
+	// Reconnects is the number of times that each connection is broken during the run, 0 to
+	// MaxReconnects. Version 2 only.
+	Reconnects int
 
-	// Timeout bounds each connect, and the time in which neither a send is
-	// accepted nor a delivery received. 0 means DefaultTimeout.
+	// Timeout is the maximum duration of each connect, and of a period in which the hub neither
+	// accepts a send nor delivers a message. 0 means DefaultTimeout.
 	Timeout time.Duration
 
-	ShowStats  bool         // show progress and final statistics; problems are shown in any case
-	Out        io.Writer    // for the plan and the bars; nil discards
-	IsTerminal bool         // draw bars on Out; otherwise log one line a second
+	// ShowStats enables progress and final statistics. Problems are always shown.
+	ShowStats  bool
+	Out        io.Writer    // receives the plan and the progress bars; nil discards them
+	IsTerminal bool         // draw progress bars on Out; otherwise log one line a second
 	Logger     *slog.Logger // nil discards
 }
 
-// Validate returns an error that names each setting out of range by its flag,
-// with its value and what is allowed.
+// Validate returns an error for all settings out of range. It names each by its flag, with the
+// value and the allowed range.
 func (c Config) Validate() error {
 	return errors.Join(
 		checkAddr(c.Addr),
@@ -87,11 +97,11 @@ func (c Config) checkProtocol() error {
 	case c.Protocol < 0 || c.Protocol > 2:
 		return fmt.Errorf("-protocol=%d: allowed are 1 and 2", c.Protocol)
 	case c.Protocol != 2 && c.Token != nil:
-		return errors.New("-token and -token-file: a token takes -protocol=2")
+		return errors.New("-token and -token-file require -protocol=2")
 	case c.Protocol != 2 && c.ReportLevel != LevelNone:
-		return fmt.Errorf("-report=%v: reports take -protocol=2", c.ReportLevel)
+		return fmt.Errorf("-report=%v requires -protocol=2", c.ReportLevel)
 	case c.Protocol != 2 && c.Reconnects > 0:
-		return fmt.Errorf("-reconnect=%d: to come back takes -protocol=2", c.Reconnects)
+		return fmt.Errorf("-reconnect=%d requires -protocol=2", c.Reconnects)
 	}
 	return nil
 }
@@ -121,7 +131,7 @@ func checkNotNegative(flag string, value time.Duration) error {
 	return nil
 }
 
-// withDefaults fills in what was left out.
+// withDefaults returns c with defaults in place of unset fields.
 func (c Config) withDefaults() Config {
 	if c.Protocol == 0 {
 		c.Protocol = 1

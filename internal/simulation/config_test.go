@@ -20,7 +20,7 @@ func TestConfig_ValidateAccepts(t *testing.T) {
 	tests := map[string]func(*Config){
 		"the defaults":  func(*Config) {},
 		"all zero":      func(c *Config) { c.Size, c.Clients, c.Messages, c.Interval = 0, 0, 0, 0 },
-		"all at most":   func(c *Config) { c.Size, c.Clients, c.Messages = 1024000, 255, MaxMessages },
+		"all maximum":   func(c *Config) { c.Size, c.Clients, c.Messages = 1024000, 255, MaxMessages },
 		"an empty host": func(c *Config) { c.Addr = ":9999" },
 		"IPv6":          func(c *Config) { c.Addr = "[::1]:9999" },
 		"header":        func(c *Config) { c.Verify = VerifyHeader },
@@ -40,7 +40,7 @@ func TestConfig_ValidateAccepts(t *testing.T) {
 func TestConfig_ValidateRejects(t *testing.T) {
 	tests := []struct {
 		change func(*Config)
-		names  []string // flag with value, and what is allowed
+		names  []string // the flag with its value, and the allowed range
 	}{
 		{func(c *Config) { c.Size = -1 }, []string{"-size=-1", "0 to 1,024,000 bytes"}},
 		{func(c *Config) { c.Size = 1024001 }, []string{"-size=1024001", "0 to 1,024,000 bytes"}},
@@ -58,7 +58,7 @@ func TestConfig_ValidateRejects(t *testing.T) {
 	}
 	for _, test := range tests {
 		if math.MaxInt == math.MaxInt32 && strings.Contains(test.names[len(test.names)-1], "4,294,967,295") {
-			continue // an int has 32 bits here, and less is allowed
+			continue // an int has 32 bits here, and the maximum is lower
 		}
 		t.Run(test.names[0], func(t *testing.T) {
 			c := validConfig()
@@ -104,6 +104,6 @@ func TestVerifyMode_MarshalsAsName(t *testing.T) {
 		t.Errorf("got %v, %v", v, err)
 	}
 	if _, err := json.Marshal(VerifyMode(9)); err == nil {
-		t.Error("marshalled what is none")
+		t.Error("marshalled an invalid mode")
 	}
 }

@@ -10,23 +10,23 @@ import (
 	"github.com/sechlol/go-message-hub/client"
 )
 
-// maxConcurrentDials is how many clients connect at the same time: enough to hide the
-// round trips, few enough for any listener's backlog.
+// maxConcurrentDials is the maximum number of clients that connect at the same time: enough to
+// hide round-trip times, and few enough for the backlog of any listener.
 const maxConcurrentDials = 32
 
-// closeTimeout bounds how long a client that is closed may still write what it
-// accepted, and wait for the hub's end. After a complete run nothing is left;
-// after any other it must not hold up the end.
+// closeTimeout is how long Close of a client can take to write the messages that the client
+// accepted and to wait until the hub closes the connection. After a complete run nothing is
+// left to write; after any other run Close must not delay the end.
 const closeTimeout = 250 * time.Millisecond
 
-// readBufferSize is what the kernel may hold for each client, in bytes. Left to itself
-// it holds up to tens of MB for each of 255 clients, gets short of memory, and
-// drops what it has received: connections then stall for seconds, and the hub
-// takes them for dead (docs/decisions/0002).
+// readBufferSize is the size of the kernel's receive buffer for each client, in bytes. By
+// default the kernel buffers up to tens of MB for each of 255 clients, runs short of memory
+// and drops received data. Connections then stall for seconds, and the hub considers them dead
+// (docs/decisions/0002).
 const readBufferSize = 1 << 20
 
-// connect returns one connected client for each of receivers or, with none of
-// them left open, why that could not be.
+// connect returns one connected client for each receiver. If one client fails to connect,
+// connect closes all clients and returns the first error.
 func connect(ctx context.Context, c Config, receivers []*receiver, proxyDialers []*proxyDialer) ([]*client.Client, error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -56,16 +56,17 @@ func connect(ctx context.Context, c Config, receivers []*receiver, proxyDialers 
 		err = checkDistinctIDs(clients)
 	}
 	if err != nil {
-		_, _ = disconnect(clients) // the first error tells more
+		_, _ = disconnect(clients) // the first error says more
 		return nil, err
 	}
 	return clients, nil
 }
 
-// dial connects one client that hands what it gets to r, over l unless that is nil.
+// dial connects one client that passes its messages to r. It dials through pd unless pd is
+// nil.
 func dial(ctx context.Context, c Config, r *receiver, pd *proxyDialer) (*client.Client, error) {
 	if ctx.Err() != nil {
-		return nil, ctx.Err() // another one has failed already
+		return nil, ctx.Err() // another client has already failed
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no answer within %v", c.Timeout))
 	defer cancel()
@@ -83,20 +84,20 @@ func dial(ctx context.Context, c Config, r *receiver, pd *proxyDialer) (*client.
 	return cl, err
 }
 
-// checkDistinctIDs returns an error unless every client has an id of its own.
+// checkDistinctIDs returns an error if two clients have the same id.
 func checkDistinctIDs(clients []*client.Client) error {
 	owner := make(map[uint64]int, len(clients))
 	for i, c := range clients {
 		if other, taken := owner[c.ID()]; taken {
-			return fmt.Errorf("the hub gave the id %d to two clients, %d and %d: a token for all of them must not name one", c.ID(), other, i)
+			return fmt.Errorf("the hub gave the id %d to two clients, %d and %d: a shared token must not contain an id", c.ID(), other, i)
 		}
 		owner[c.ID()] = i
 	}
 	return nil
 }
 
-// disconnect closes all clients that there are, at once, and returns how many
-// that were and what went wrong.
+// disconnect closes all clients that are not nil, concurrently. It returns how many there were
+// and the joined errors.
 func disconnect(clients []*client.Client) (closed int, err error) {
 	errs := make([]error, len(clients))
 	var wg sync.WaitGroup

@@ -12,14 +12,14 @@ import (
 	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
-// display shows how far a run is. It is used by one goroutine.
+// display shows the progress of a run. It is used by one goroutine.
 type display interface {
 	update(now progress)
 	finish(last progress)
 }
 
-// newDisplay returns the display that c asks for. What it started has ended when
-// its end returns.
+// newDisplay returns the display that c configures. Goroutines that newDisplay starts end
+// before finish returns.
 func newDisplay(c Config, plan Plan) display {
 	switch {
 	case !c.ShowStats || plan.Deliveries == 0:
@@ -38,7 +38,7 @@ type noDisplay struct{}
 func (noDisplay) update(progress) {}
 func (noDisplay) finish(progress) {}
 
-// logInterval is how often a run that has no terminal says how far it is.
+// logInterval is the interval at which a run without a terminal logs its progress.
 const logInterval = time.Second
 
 // logDisplay logs one line a second.
@@ -63,15 +63,16 @@ func (d *logDisplay) update(p progress) {
 
 func (d *logDisplay) finish(progress) {}
 
-// barDisplay draws two bars on a terminal.
+// barDisplay draws two progress bars on a terminal.
 type barDisplay struct {
 	container      *mpb.Progress
 	sent, received *mpb.Bar
 }
 
 func newBarDisplay(c Config, plan Plan) *barDisplay {
-	// Its goroutines end in the Wait of end. The caller has looked whether it is a
-	// terminal, and Out may be a wrapper in which mpb would not see that.
+	// The goroutines of mpb end in the call of Wait in finish. Auto refresh is set explicitly
+	// because the caller has checked that Out is a terminal, and mpb cannot detect that if Out is
+	// a wrapper.
 	container := mpb.New(mpb.WithOutput(c.Out), mpb.WithAutoRefresh())
 	start := time.Now()
 	return &barDisplay{
@@ -101,7 +102,7 @@ func (d *barDisplay) update(p progress) {
 	d.received.SetCurrent(int64(p.received))
 }
 
-// finish draws the last state. A bar that is not full stays as it is.
+// finish draws the final state. A bar that is not full remains as it is.
 func (d *barDisplay) finish(p progress) {
 	d.update(p)
 	for _, bar := range []*mpb.Bar{d.sent, d.received} {
@@ -110,7 +111,7 @@ func (d *barDisplay) finish(p progress) {
 	d.container.Wait()
 }
 
-// timeLeft says how long the rest takes at the pace so far.
+// timeLeft estimates the remaining time from the average rate until now.
 func timeLeft(done, total uint64, elapsed time.Duration) string {
 	if done == 0 {
 		return "unknown"
@@ -122,6 +123,6 @@ func timeLeft(done, total uint64, elapsed time.Duration) string {
 	return time.Duration(remaining).Round(time.Second).String()
 }
 
-// maxTimeLeft is beyond what anybody waits for, and far from where a Duration
-// overflows.
+// maxTimeLeft is the longest estimate that timeLeft returns as a number. It is far below the
+// value at which a Duration overflows.
 const maxTimeLeft = 31 * 24 * time.Hour

@@ -9,16 +9,16 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// fakeHub is a hub that does as its fields say. It has no limits and no queues:
-// whoever reads a relay writes its deliveries.
+// fakeHub is a hub whose behavior is set by its fields. It has no limits and no queues: the
+// goroutine that reads a RELAY frame writes its deliveries.
 type fakeHub struct {
-	// deliver returns what arrives in place of the n-th delivery (from 0) to the
-	// client that connected as number receiver (from 1). nil is an honest hub.
+	// deliver returns the bodies that arrive instead of the n-th delivery (from 0) to the client
+	// that connected as number receiver (from 1). nil delivers every body unchanged.
 	deliver func(receiver uint64, n int, body []byte) [][]byte
 
 	onRelay func(n int) // called after the n-th relay, from 1
-	silent  bool        // never answers at all
-	sameID  bool        // tells everybody that he is number 1
+	silent  bool        // never replies
+	sameID  bool        // gives every client the id 1
 	addr    string
 
 	listener net.Listener
@@ -34,7 +34,7 @@ type fakeHub struct {
 type fakeConn struct {
 	conn       net.Conn
 	mu         sync.Mutex
-	deliveries int // deliveries so far
+	deliveries int
 }
 
 // start makes h listen until the test ends.
@@ -54,7 +54,7 @@ func (h *fakeHub) start(t *testing.T) *fakeHub {
 	return h
 }
 
-// closeAll cuts all connections.
+// closeAll closes the listener and all connections.
 func (h *fakeHub) closeAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -138,7 +138,7 @@ func (h *fakeHub) handleFrame(id uint64, c *fakeConn, frameType wire.Type, paylo
 	}
 }
 
-// writeDelivery writes one delivery, or what stands for it.
+// writeDelivery writes one delivery, or the bodies that deliver returns instead.
 func (h *fakeHub) writeDelivery(to uint64, body []byte) {
 	h.mu.Lock()
 	c := h.clients[to]
@@ -151,12 +151,12 @@ func (h *fakeHub) writeDelivery(to uint64, body []byte) {
 	}
 	c.deliveries++
 	for _, b := range bodies {
-		_, _ = c.conn.Write(wire.AppendRelayDelivery(nil, b)) // the reader learns of it
+		_, _ = c.conn.Write(wire.AppendRelayDelivery(nil, b)) // the reading goroutine sees the error
 	}
 }
 
 func (c *fakeConn) write(frame []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, _ = c.conn.Write(frame) // the reader learns of it
+	_, _ = c.conn.Write(frame) // the reading goroutine sees the error
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// numberRange is the message numbers from first up to, not including, end.
+// numberRange is the range of message numbers from first to end, without end.
 type numberRange struct{ first, end uint32 }
 
 func (nr numberRange) String() string {
@@ -16,15 +16,15 @@ func (nr numberRange) String() string {
 	return fmt.Sprintf("%d-%d", nr.first, nr.end-1)
 }
 
-// gaps is the message numbers of one sender that were overtaken and are still
-// missing: ascending spans that do not touch. A run without fault has none, and
-// one with faults needs at most one for every second message.
+// gaps are the message numbers of one sender that a later number has skipped and that are
+// still missing, as ascending ranges that do not touch. A run without faults has none; in the
+// worst case there is one range for every second message.
 type gaps []numberRange
 
-// open notes that the numbers of s are missing. They must lie above all others.
+// open adds the range nr of missing numbers. It must lie above all other ranges.
 func (g *gaps) open(nr numberRange) { *g = append(*g, nr) }
 
-// fill takes number out and says whether it was missing.
+// fill removes number and reports whether it was missing.
 func (g *gaps) fill(number uint32) bool {
 	i, found := slices.BinarySearchFunc(*g, number, func(nr numberRange, n uint32) int {
 		switch {
@@ -53,7 +53,7 @@ func (g gaps) count() (n uint64) {
 	return n
 }
 
-// maxListedRanges is how many spans a text names before it says "…".
+// maxListedRanges is the maximum number of ranges in the text that String returns.
 const maxListedRanges = 4
 
 func (g gaps) String() string {

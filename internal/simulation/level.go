@@ -6,11 +6,11 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Level says how far each message must have come before the hub reports it to its
-// sender. It marshals as its name.
+// Level is the delivery level at which the hub reports each message to its sender. It marshals
+// as its name.
 type Level uint8
 
-// The levels. Each but the first is the wire's level of the same number.
+// The report levels. Each level except LevelNone equals the wire.Level of the same number.
 const (
 	LevelNone Level = iota // no reports
 	LevelWritten
@@ -20,7 +20,7 @@ const (
 
 var levelNames = []string{"none", "written", "received", "processed"}
 
-// ParseLevel reads the name of a level.
+// ParseLevel parses the name of a level.
 func ParseLevel(name string) (Level, error) {
 	for i, known := range levelNames {
 		if name == known {
@@ -30,7 +30,7 @@ func ParseLevel(name string) (Level, error) {
 	return 0, fmt.Errorf("-report=%s: allowed are none, written, received and processed", name)
 }
 
-// String returns the name that ParseLevel reads.
+// String returns the name that ParseLevel accepts.
 func (l Level) String() string {
 	if l.check() != nil {
 		return fmt.Sprintf("Level(%d)", uint8(l))
@@ -38,10 +38,10 @@ func (l Level) String() string {
 	return levelNames[l]
 }
 
-// MarshalText writes the name.
+// MarshalText returns the name of the level.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), l.check() }
 
-// UnmarshalText reads a name.
+// UnmarshalText parses the name of a level.
 func (l *Level) UnmarshalText(text []byte) (err error) {
 	*l, err = ParseLevel(string(text))
 	return err

@@ -9,18 +9,18 @@ import (
 	"github.com/dustin/go-humanize/english"
 )
 
-// What a message takes on the wire around its body, in bytes: docs/PROTOCOL.md.
+// Overhead of a message on the wire in addition to its body, in bytes: docs/PROTOCOL.md.
 const (
 	deliveryOverhead = 4 + 1                // length, type
-	relayOverhead    = deliveryOverhead + 1 // length, type, count of receivers
+	relayOverhead    = deliveryOverhead + 1 // length, type, receiver count
 	receiverOverhead = 8                    // each receiver's id
 
-	sendOverhead    = deliveryOverhead + 8 + 4 + 4 + 1 // seq, options, time to live, count of receivers
+	sendOverhead    = deliveryOverhead + 8 + 4 + 4 + 1 // seq, options, TTL, receiver count
 	deliverOverhead = deliveryOverhead + 8 + 8 + 8 + 1 // sender, seq, time, flags
-	reportOverhead  = deliveryOverhead + 8 + 1         // seq, count of receivers; and a byte for each
+	reportOverhead  = deliveryOverhead + 8 + 1         // seq, receiver count; plus 1 for each receiver
 )
 
-// Plan is what a run is about to move.
+// Plan is what a run moves if nothing fails.
 type Plan struct {
 	Clients int `json:"clients"`
 	Size    int `json:"size"` // bytes of a body
@@ -28,14 +28,16 @@ type Plan struct {
 	Sends      uint64 `json:"sends"`      // of all clients together
 	Deliveries uint64 `json:"deliveries"` // one for each receiver of each send
 	BodyBytes  uint64 `json:"body_bytes"` // of all deliveries
-	WireBytes  uint64 `json:"wire_bytes"` // everything that the hub reads and writes for it, but acknowledgements
+	// WireBytes counts all bytes that the hub reads and writes for the messages, without
+	// acknowledgements.
+	WireBytes uint64 `json:"wire_bytes"`
 }
 
-// Plan returns what a valid c moves. Byte counts beyond 2^64 are given as 2^64-1.
+// Plan returns what a run with a valid configuration c moves. Byte counts saturate at 2^64-1.
 func (c Config) Plan() Plan {
 	p := Plan{Clients: c.Clients, Size: c.Size}
 	if c.Clients < 2 {
-		return p // nobody to send to
+		return p // there are no receivers
 	}
 	receivers := uint64(c.Clients - 1)
 	p.Sends = uint64(c.Clients) * uint64(c.Messages)
@@ -54,8 +56,8 @@ func (c Config) Plan() Plan {
 	return p
 }
 
-// messagesPerSender returns how many messages each client sends and how many each
-// receives from each of the others.
+// messagesPerSender returns how many messages each client sends, which is also how many each
+// client receives from each of the others.
 func (p Plan) messagesPerSender() uint32 {
 	if p.Sends == 0 {
 		return 0
@@ -63,7 +65,7 @@ func (p Plan) messagesPerSender() uint32 {
 	return uint32(p.Sends / uint64(p.Clients))
 }
 
-// deliveriesPerReceiver returns how many deliveries each client gets.
+// deliveriesPerReceiver returns how many deliveries each client receives.
 func (p Plan) deliveriesPerReceiver() uint64 {
 	if p.Deliveries == 0 {
 		return 0
@@ -71,7 +73,7 @@ func (p Plan) deliveriesPerReceiver() uint64 {
 	return p.Deliveries / uint64(p.Clients)
 }
 
-// String says it in one line.
+// String describes the plan in one line.
 func (p Plan) String() string {
 	clients := english.Plural(p.Clients, "client", "")
 	if p.Deliveries == 0 {
@@ -83,7 +85,7 @@ func (p Plan) String() string {
 		humanize.Comma(int64(p.Deliveries)), humanize.BytesN(p.BodyBytes, 3), humanize.BytesN(p.WireBytes, 3))
 }
 
-// mulSaturating multiplies and stops at the largest uint64.
+// mulSaturating returns a·b, or the largest uint64 on overflow.
 func mulSaturating(a, b uint64) uint64 {
 	high, low := bits.Mul64(a, b)
 	if high != 0 {
@@ -92,7 +94,7 @@ func mulSaturating(a, b uint64) uint64 {
 	return low
 }
 
-// addSaturating adds and stops at the largest uint64.
+// addSaturating returns a+b, or the largest uint64 on overflow.
 func addSaturating(a, b uint64) uint64 {
 	sum, carry := bits.Add64(a, b, 0)
 	if carry != 0 {

@@ -13,7 +13,7 @@ func TestConfig_Plan(t *testing.T) {
 		text                    string
 	}{
 		{
-			"nobody", 10, 0, 5, Plan{Size: 10}, "0 clients, nothing to send",
+			"no clients", 10, 0, 5, Plan{Size: 10}, "0 clients, nothing to send",
 		}, {
 			"one", 10, 1, 5, Plan{Clients: 1, Size: 10}, "1 client, nothing to send",
 		}, {

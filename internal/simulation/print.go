@@ -13,9 +13,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
-// WriteTo prints the report for people: the statistics, unless the run was told
-// not to show them, and whatever went wrong in any case. It implements
-// io.WriterTo.
+// WriteTo writes the report as text: the statistics if Config.ShowStats was set, and always
+// the problems. It implements io.WriterTo.
 func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	var b strings.Builder
 	if r.showStats {
@@ -53,13 +52,13 @@ func (r *Report) printStatistics(b *strings.Builder) {
 	if r.Config.Reconnects > 0 {
 		t.Row("Connections broken", "%d", r.Breaks)
 	}
-	_, _ = t.WriteTo(b) // a strings.Builder takes everything
+	_, _ = t.WriteTo(b) // a strings.Builder does not fail
 	for _, note := range r.Notes {
 		fmt.Fprintf(b, "Note: %s.\n", note)
 	}
 }
 
-// print adds the rows of a latency, if it is known.
+// print adds the rows of a latency. A nil latency has no rows.
 func (l *Latency) print(t *stats.Table, name string) {
 	if l == nil {
 		return
@@ -71,7 +70,8 @@ func (l *Latency) print(t *stats.Table, name string) {
 	t.Row(name+" max", "%v", roundSeconds(l.Max))
 }
 
-// printOutcome says how it ended, and nothing about a run without fault.
+// printOutcome prints why a run did not complete and which problems it had. It prints nothing
+// for a successful run.
 func (r *Report) printOutcome(b *strings.Builder) {
 	if r.Cause != "" {
 		fmt.Fprintf(b, "The simulation did not complete: %s.\n", r.Cause)
@@ -92,7 +92,7 @@ func (r *Report) printOutcome(b *strings.Builder) {
 	}
 }
 
-// roundSeconds makes a duration that reads well: four digits or so of it.
+// roundSeconds converts seconds into a duration, rounded for display.
 func roundSeconds(s float64) time.Duration {
 	d := time.Duration(s * float64(time.Second))
 	switch {

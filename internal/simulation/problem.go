@@ -9,23 +9,35 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// ProblemKind is what went wrong with a message.
+// ProblemKind is a kind of fault of a message.
 type ProblemKind string
 
 // The kinds of problems.
 const (
-	ProblemLost       ProblemKind = "lost"       // sent, overtaken or waited for in vain, and never arrived
-	ProblemDuplicated ProblemKind = "duplicated" // arrived once more
-	ProblemReordered  ProblemKind = "reordered"  // arrived after a later one of the same sender
-	ProblemCorrupted  ProblemKind = "corrupted"  // arrived with other bytes than were sent
-	ProblemResized    ProblemKind = "resized"    // arrived with more or fewer bytes than were sent
-	ProblemSurplus    ProblemKind = "surplus"    // more deliveries than were sent, where bodies cannot say which
-	ProblemUnsent     ProblemKind = "unsent"     // the hub did not take it before the run gave up
-	ProblemUntrue     ProblemKind = "untrue"     // reported as what it did not become
-	ProblemUnreported ProblemKind = "unreported" // not reported, or not as having come as far as it should
+	// ProblemLost is a message that was sent and did not arrive, although a later message of the
+	// same sender did or the run waited for the timeout.
+	ProblemLost ProblemKind = "lost"
+	// ProblemDuplicated is a message that arrived more than once.
+	ProblemDuplicated ProblemKind = "duplicated"
+	// ProblemReordered is a message that arrived after a later message of the same sender.
+	ProblemReordered ProblemKind = "reordered"
+	// ProblemCorrupted is a message that arrived with different bytes.
+	ProblemCorrupted ProblemKind = "corrupted"
+	// ProblemResized is a message that arrived with more or fewer bytes.
+	ProblemResized ProblemKind = "resized"
+	// ProblemSurplus is a delivery above the number of messages sent, where bodies have no
+	// header.
+	ProblemSurplus ProblemKind = "surplus"
+	// ProblemUnsent is a message that the hub did not accept before the run ended.
+	ProblemUnsent ProblemKind = "unsent"
+	// ProblemUntrue is a message whose reported fate contradicts what arrived.
+	ProblemUntrue ProblemKind = "untrue"
+	// ProblemUnreported is a message without a report, or with a report below the requested
+	// level.
+	ProblemUnreported ProblemKind = "unreported"
 )
 
-// Bounds of what is named. Counts are exact in any case.
+// Limits on what a report lists. The counts are always exact.
 const (
 	maxProblemsPerKind = 16 // problems of one kind in a report
 	maxListedSenders   = 8  // senders in a problem
@@ -33,32 +45,37 @@ const (
 
 // Problem is one kind of fault at one client.
 type Problem struct {
-	Kind     ProblemKind `json:"kind"`
-	Client   int         `json:"client"`   // index of the receiver; for Unsent and Unreported of the sender
-	ID       uint64      `json:"id"`       // what the hub calls it
-	Count    uint64      `json:"count"`    // messages concerned
-	Got      uint64      `json:"got"`      // deliveries that the client received; for Unsent what was sent, for Unreported what was reported well
-	Expected uint64      `json:"expected"` // what it should have been
+	Kind ProblemKind `json:"kind"`
+	// Client is the index of the receiver, or of the sender for ProblemUnsent and
+	// ProblemUnreported.
+	Client int    `json:"client"`
+	ID     uint64 `json:"id"`    // id that the hub gave the client
+	Count  uint64 `json:"count"` // messages affected
+	// Got is the number of deliveries that the client received. For ProblemUnsent it is the
+	// number of messages sent, for ProblemUnreported the number reported at the requested level.
+	Got      uint64 `json:"got"`
+	Expected uint64 `json:"expected"` // what Got should be
 
-	Senders     []SenderCount `json:"senders,omitempty"` // the first few whose messages they were
+	Senders     []SenderCount `json:"senders,omitempty"` // the largest counts, by sender
 	MoreSenders int           `json:"more_senders,omitempty"`
 }
 
-// SenderCount is the part of one sender in a Problem.
+// SenderCount is the share of one sender in a Problem.
 type SenderCount struct {
-	Sender  int    `json:"sender"` // index; -1 when the body does not say, or not credibly
-	Count   uint64 `json:"count"`
-	Numbers string `json:"numbers,omitempty"` // which of its messages, from 0; only the first few
+	Sender int    `json:"sender"` // index of the sender; -1 when the body has no valid header
+	Count  uint64 `json:"count"`
+	// Numbers are the affected message numbers, counted from 0; only the first few.
+	Numbers string `json:"numbers,omitempty"`
 }
 
-// String names who, what and how many.
+// String names the client, the fault and the counts.
 func (p Problem) String() string {
 	if p.Kind == ProblemUnsent {
 		return fmt.Sprintf("client %d (id %d) could send only %s of %s messages",
 			p.Client, p.ID, formatCount(p.Got), formatCount(p.Expected))
 	}
 	if p.Kind == ProblemUnreported {
-		return fmt.Sprintf("client %d (id %d) has good reports of %s of %s messages",
+		return fmt.Sprintf("client %d (id %d) has reports at the requested level for %s of %s messages",
 			p.Client, p.ID, formatCount(p.Got), formatCount(p.Expected))
 	}
 	var parts []string
@@ -76,23 +93,23 @@ func (p Problem) String() string {
 	return text
 }
 
-// String names the sender, how many and which.
+// String names the sender, the count and the message numbers.
 func (sc SenderCount) String() string {
 	if sc.Sender < 0 {
-		return fmt.Sprintf("%s from nobody known", formatCount(sc.Count))
+		return fmt.Sprintf("%s from unknown senders", formatCount(sc.Count))
 	}
 	return fmt.Sprintf("%s from client %d (numbers %s)", formatCount(sc.Count), sc.Sender, sc.Numbers)
 }
 
-// Problems is everything that went wrong.
+// Problems are all faults of a run.
 type Problems struct {
 	Totals  map[ProblemKind]uint64 `json:"totals"`  // messages by kind, exact
-	Details []Problem              `json:"details"` // bounded
-	Omitted int                    `json:"omitted"` // problems that the bound left out
+	Details []Problem              `json:"details"` // at most maxProblemsPerKind of each kind
+	Omitted int                    `json:"omitted"` // problems left out of Details
 }
 
-// Count returns how many messages something went wrong with; one that was both
-// lost and corrupted counts twice.
+// Count returns the number of faulty messages. A message that was both lost and corrupted
+// counts twice.
 func (ps Problems) Count() (n uint64) {
 	for _, count := range ps.Totals {
 		n += count
@@ -100,7 +117,7 @@ func (ps Problems) Count() (n uint64) {
 	return n
 }
 
-// add counts a problem unless it concerns no message.
+// add records a problem. It ignores a problem without messages.
 func (ps *Problems) add(p Problem) {
 	if p.Count == 0 {
 		return
@@ -123,7 +140,7 @@ func (ps *Problems) detailCount(kind ProblemKind) (n int) {
 	return n
 }
 
-// newProblem adds up the shares of one kind and keeps the largest.
+// newProblem sums the counts of one kind and lists the largest.
 func newProblem(kind ProblemKind, counts []SenderCount) Problem {
 	p := Problem{Kind: kind}
 	counts = slices.DeleteFunc(counts, func(sc SenderCount) bool { return sc.Count == 0 })
@@ -136,8 +153,9 @@ func newProblem(kind ProblemKind, counts []SenderCount) Problem {
 	return p
 }
 
-// problems lists what c saw. sent says how many messages of each sender must
-// have arrived by now; nil when the run ended before anybody could expect that.
+// problems returns the faults that c found. sent is the number of messages of each sender that
+// must have arrived; it is nil if the run ended early, when missing messages could still
+// arrive.
 func (c *checker) problems(sent []uint32, expected uint64) []Problem {
 	if c.countOnly {
 		return c.countOnlyProblems(sent, expected)
@@ -151,7 +169,7 @@ func (c *checker) problems(sent []uint32, expected uint64) []Problem {
 	}
 }
 
-// countOnlyProblems lists what can be said of bodies that name nobody.
+// countOnlyProblems returns the faults that are detectable in bodies without headers.
 func (c *checker) countOnlyProblems(sent []uint32, expected uint64) []Problem {
 	list := []Problem{c.faultProblem(ProblemResized, func(f *faults) tally { return f.resized })}
 	if c.received > expected {
@@ -169,8 +187,8 @@ func (c *checker) countOnlyProblems(sent []uint32, expected uint64) []Problem {
 	return list
 }
 
-// lostProblem lists the messages that will not come any more: those that a later one
-// overtook, and with sent those that nothing followed.
+// lostProblem returns the messages that are lost: those that a later message skipped and, if
+// sent is not nil, those at the end that no later message followed.
 func (c *checker) lostProblem(sent []uint32) Problem {
 	var counts []SenderCount
 	for sender := range c.next {
@@ -184,7 +202,7 @@ func (c *checker) lostProblem(sent []uint32) Problem {
 	return newProblem(ProblemLost, counts)
 }
 
-// faultProblem lists one kind of fault by sender.
+// faultProblem returns the faults of one kind by sender.
 func (c *checker) faultProblem(kind ProblemKind, pick func(*faults) tally) Problem {
 	counts := []SenderCount{{Sender: -1, Count: pick(&c.unattributed).count}}
 	for sender, f := range c.faults {
@@ -196,7 +214,7 @@ func (c *checker) faultProblem(kind ProblemKind, pick func(*faults) tally) Probl
 	return newProblem(kind, counts)
 }
 
-// formatNumbers says which messages a tally concerns.
+// formatNumbers returns the message numbers of a tally as text.
 func formatNumbers(t tally) string {
 	if t.count == 1 {
 		return fmt.Sprint(t.first)

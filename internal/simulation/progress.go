@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// progressInterval is how often a run looks at itself: often enough for a bar that
-// moves, and the precision of the timeout.
+// progressInterval is the interval at which a run samples its progress. It sets the smoothness
+// of the progress bars and the precision of the timeout.
 const progressInterval = 100 * time.Millisecond
 
-// progress is how far a run is.
+// progress is a sample of the progress of a run.
 type progress struct {
 	at       time.Time
 	sent     uint64 // messages that the clients accepted
 	received uint64 // messages that have arrived
-	reported uint64 // messages of which the senders know what became
+	reported uint64 // messages whose report the senders received
 }
 
-// stallError is the cause of a run that ended because nothing moved.
+// stallError is the cause of a run that ended because it made no progress.
 type stallError struct{ timeout time.Duration }
 
 func (e stallError) Error() string {
 	return fmt.Sprintf("no progress for %v: no send was accepted and nothing was delivered", e.timeout)
 }
 
-// monitorProgress waits until every sender and receiver is done. It returns earlier, with
-// the cause, when work ends or nothing has moved for the timeout.
+// monitorProgress waits until every part of the run is done. It returns early, with the cause,
+// when ctx ends or when the run has made no progress for the timeout.
 func (r *run) monitorProgress(ctx context.Context, d display) error {
 	ticker := time.NewTicker(progressInterval)
 	defer ticker.Stop()
@@ -48,7 +48,8 @@ func (r *run) monitorProgress(ctx context.Context, d display) error {
 	return nil
 }
 
-// partsPerClient returns how many parts a run has for each client, of which each calls partDone.
+// partsPerClient returns how many parts a run has for each client. Each part calls partDone
+// once.
 func (r *run) partsPerClient() int {
 	parts := 2 // sending and receiving
 	if r.config.ReportLevel != LevelNone {
@@ -60,8 +61,8 @@ func (r *run) partsPerClient() int {
 	return parts
 }
 
-// progress asks all clients. They count anyway, so the progress of a run costs its
-// messages nothing.
+// progress samples the counters of all clients. The clients maintain these counters in any
+// case, therefore progress adds no cost to the messages.
 func (r *run) progress() progress {
 	p := progress{at: time.Now()}
 	for i, c := range r.clients {
@@ -74,8 +75,8 @@ func (r *run) progress() progress {
 	return p
 }
 
-// stalled says whether nothing has moved for the timeout although something
-// should have, and remembers when something did.
+// stalled reports whether the run has made no progress for the timeout although messages were
+// due. It records the time of the last progress.
 func (r *run) stalled(p progress) bool {
 	if p.sent != r.lastProgress.sent || p.received != r.lastProgress.received || p.reported != r.lastProgress.reported {
 		r.lastProgress = p
@@ -83,13 +84,13 @@ func (r *run) stalled(p progress) bool {
 	}
 	since := r.lastProgress.at
 	if due, waiting := r.nextDue(); waiting && due.After(since) {
-		since = due // it is the schedule that has paused, not the hub
+		since = due // the schedule paused, not the hub
 	}
 	return p.at.Sub(since) >= r.config.Timeout
 }
 
-// nextDue returns when the sender that is furthest behind should send next, and
-// false when all have sent everything.
+// nextDue returns when the next message of the slowest sender is due. It returns false when
+// all senders have sent everything.
 func (r *run) nextDue() (time.Time, bool) {
 	messages := r.plan.messagesPerSender()
 	minAccepted := messages

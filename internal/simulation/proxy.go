@@ -11,24 +11,26 @@ import (
 	"time"
 )
 
-// proxy stands between the clients of a run and the hub, so that their connections can
-// be broken. It knows bytes only.
+// proxy forwards bytes between the clients of a run and the hub and can break their
+// connections. It does not interpret the bytes.
 type proxy struct {
-	hubAddr  string // its address
+	// Static after construction.
+	hubAddr  string
 	listener net.Listener
 	wg       sync.WaitGroup
 
+	// Guarded by mu.
 	mu     sync.Mutex
 	conns  map[string]*proxyConn // by the address of the client's end
 	breaks int
 	closed bool
 }
 
-// proxyConn is one connection on its way through the proxy.
+// proxyConn is one connection through the proxy.
 type proxyConn struct{ client, hub net.Conn }
 
-// newProxy listens on a free port of the loopback interface. What it starts ends with
-// close.
+// newProxy listens on a free port of the loopback interface. The goroutines that newProxy
+// starts end with close.
 func newProxy(hubAddr string) (*proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -43,18 +45,18 @@ func (p *proxy) accept() {
 	for {
 		nc, err := p.listener.Accept()
 		if err != nil {
-			return // close has closed the listener; anything else shows as clients without a way
+			return // close has closed the listener; after any other error clients fail to connect
 		}
 		p.wg.Go(func() { p.forward(nc) })
 	}
 }
 
-// forward carries bytes both ways until either end ends.
+// forward copies bytes in both directions until both directions have ended.
 func (p *proxy) forward(nc net.Conn) {
 	defer nc.Close()
 	hub, err := net.Dial("tcp", p.hubAddr)
 	if err != nil {
-		return // which the client sees as a lost connection
+		return // the client sees a lost connection
 	}
 	defer hub.Close()
 	pc := &proxyConn{nc, hub}
@@ -68,20 +70,21 @@ func (p *proxy) forward(nc net.Conn) {
 	wg.Wait()
 }
 
-// copy carries bytes one way, and then the end of that way.
+// copy copies bytes in one direction. At the end of from it closes the write side of to; after
+// an error it closes both connections.
 func (pc *proxyConn) copy(to, from net.Conn) {
 	if _, err := io.Copy(to, from); err != nil {
 		pc.close(false)
 		return
 	}
-	_ = to.(*net.TCPConn).CloseWrite() // fails only on a connection that is gone
+	_ = to.(*net.TCPConn).CloseWrite() // fails only on a closed connection
 }
 
-// close breaks both sides.
+// close closes both connections, with a TCP RST if reset is set.
 func (pc *proxyConn) close(reset bool) {
 	for _, nc := range []net.Conn{pc.client, pc.hub} {
 		if reset {
-			_ = nc.(*net.TCPConn).SetLinger(0) // as above
+			_ = nc.(*net.TCPConn).SetLinger(0) // fails only on a closed connection
 		}
 		nc.Close()
 	}
@@ -104,8 +107,8 @@ func (p *proxy) remove(pc *proxyConn) {
 	}
 }
 
-// breakConn breaks the connection of the client whose end has this address. It returns false
-// when there is none.
+// breakConn breaks the connection whose client end has the address addr. It returns false if
+// there is none.
 func (p *proxy) breakConn(addr string, reset bool) bool {
 	p.mu.Lock()
 	pc := p.conns[addr]
@@ -128,7 +131,7 @@ func (p *proxy) breakCount() int {
 	return p.breaks
 }
 
-// close breaks what is left and waits for its goroutines.
+// close closes the listener and all connections and waits for the goroutines of p.
 func (p *proxy) close() {
 	p.listener.Close()
 	p.mu.Lock()
@@ -144,15 +147,16 @@ func (p *proxy) close() {
 	p.wg.Wait()
 }
 
-// proxyDialer is the way of one client through the proxy.
+// proxyDialer dials the proxy for one client and remembers the address of the current
+// connection.
 type proxyDialer struct {
 	proxy *proxy
 
 	mu        sync.Mutex
-	localAddr string // of the client's end, now
+	localAddr string // of the client's end of the current connection
 }
 
-// dial makes a connection through the proxy.
+// dial opens a connection to the proxy.
 func (pd *proxyDialer) dial(ctx context.Context) (net.Conn, error) {
 	var dialer net.Dialer
 	nc, err := dialer.DialContext(ctx, "tcp", pd.proxy.listener.Addr().String())
@@ -172,11 +176,12 @@ func (pd *proxyDialer) breakConn(reset bool) bool {
 	return pd.proxy.breakConn(addr, reset)
 }
 
-// breakPollInterval is how often one who is to break a connection looks whether it is time.
+// breakPollInterval is the interval at which breakConns checks whether the next break is due.
 const breakPollInterval = 5 * time.Millisecond
 
-// startBreakers has each connection broken as often as it is to be, at random moments of
-// what its client sends. They end when work does.
+// startBreakers starts a goroutine for each client that breaks its connection
+// Config.Reconnects times, at random points of its messages. The goroutines end with ctx or
+// when all breaks are done.
 func (r *run) startBreakers(ctx context.Context, abort context.CancelCauseFunc) *sync.WaitGroup {
 	var wg sync.WaitGroup
 	for i := range r.clients {
@@ -194,12 +199,13 @@ func (r *run) startBreakers(ctx context.Context, abort context.CancelCauseFunc) 
 	return &wg
 }
 
-// breakConns breaks the connection of one client, each time when it is connected.
+// breakConns breaks the connection of client i Config.Reconnects times, each time when the
+// client is connected.
 func (r *run) breakConns(ctx context.Context, i int) error {
 	ticker := time.NewTicker(breakPollInterval)
 	defer ticker.Stop()
 	for n := range r.config.Reconnects {
-		// Within the n-th part of its messages.
+		// At a random point in the n-th of Config.Reconnects equal parts of the client's messages.
 		due := (float64(n) + rand.Float64()) / float64(r.config.Reconnects) * float64(r.plan.messagesPerSender())
 		for {
 			if float64(r.senders[i].accepted.Load()) >= due {
@@ -213,10 +219,10 @@ func (r *run) breakConns(ctx context.Context, i int) error {
 			select {
 			case <-ticker.C:
 			case <-ctx.Done():
-				return errors.New("it was over before")
+				return errors.New("run ended before all connections were broken")
 			}
 		}
 	}
-	_, err := r.clients[i].Ping(ctx) // it is back
+	_, err := r.clients[i].Ping(ctx) // the client has reconnected
 	return err
 }

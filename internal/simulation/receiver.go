@@ -7,40 +7,42 @@ import (
 	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
-// Reading the clock and recording a latency take several times as long as
-// everything else that is done for a small message, and the hub shares the
-// processor. So of more than sampleThreshold deliveries in all, one in sampleOneIn is
-// measured. Which ones follows from their headers alone, so nothing that the hub
-// does can hide from it, and each is measured exactly. With more than 8,192
-// samples the quantiles do not suffer; the maximum is that of the samples.
+// sampleThreshold, sampleBits and sampleOneIn configure the sampling of latency. Reading the
+// clock and recording a latency take several times as long as all other work for a small
+// message, and the hub shares the processors. Therefore a run with more than sampleThreshold
+// deliveries measures one delivery in sampleOneIn. The header alone selects the samples,
+// independently of what the hub does, and each sample is exact. With more than 8,192 samples
+// the quantiles do not suffer; the maximum is that of the samples.
 const (
 	sampleThreshold = 1 << 16
 	sampleBits      = 3
 	sampleOneIn     = 1 << sampleBits
 )
 
-// receiver checks what one client gets.
+// receiver checks the messages of one client.
 type receiver struct {
-	// Static from before its client connects.
+	// Static before the client connects.
 	epoch      time.Time
-	oneIn      int    // messages for each whose latency is measured
-	onComplete func() // called once, when nothing is missing any more
+	oneIn      int    // latency is measured for one message in oneIn
+	onComplete func() // called once, when no message is missing
 
-	acksMessages bool // somebody may wait to hear that a message was processed
+	acksMessages bool // acknowledge each message, because its sender waits for the verdict
 
-	onNewID           func(id uint64)      // called when the hub has given its client another id
-	onReconnectFailed func(e client.Event) // called when its client could not come back
+	onNewID           func(id uint64)      // called when the hub has given the client another id
+	onReconnectFailed func(e client.Event) // called when the client failed to reconnect
 
-	// Owned by the goroutine that reads for the client, and by the report when the
-	// client is closed.
-	checker     *checker
-	latency     *stats.Latency
-	complete    bool
-	lastArrival time.Duration // when the last message was measured or the run complete, since the epoch
+	// Owned by the reading goroutine of the client, and by the report after the client is closed.
+	checker  *checker
+	latency  *stats.Latency
+	complete bool
+	// lastArrival is the time of the last latency sample or of the completion of the run, since
+	// the epoch.
+	lastArrival time.Duration
 }
 
-// handleMessage takes a message. It is called by the client's reading goroutine, so
-// whatever has arrived is counted, whatever ends the run.
+// handleMessage checks a message and acknowledges it if acksMessages is set. The client's
+// reading goroutine calls it, therefore every message that has arrived is counted, even when
+// the run ends early.
 func (r *receiver) handleMessage(m client.Message) {
 	r.checkBody(m.Body)
 	r.checkComplete()
@@ -49,7 +51,7 @@ func (r *receiver) handleMessage(m client.Message) {
 	}
 }
 
-// handleEvent notes what happens to the client's connection.
+// handleEvent handles an event of the client's connection.
 func (r *receiver) handleEvent(e client.Event) {
 	switch e.Kind {
 	case client.EventNewID:
@@ -59,7 +61,7 @@ func (r *receiver) handleEvent(e client.Event) {
 	}
 }
 
-// checkBody checks one body and, if it is one of those to be measured, its latency.
+// checkBody checks one body and records its latency if the body is a sample.
 func (r *receiver) checkBody(body []byte) {
 	h, ok := r.checker.check(body)
 	if !ok || r.oneIn > 1 && h.mix()>>(64-sampleBits) != 0 {
@@ -74,7 +76,7 @@ func (r *receiver) checkBody(body []byte) {
 	r.latency.Record(time.Duration(now - h.intended))
 }
 
-// checkComplete calls done when the last missing message has come.
+// checkComplete calls onComplete when the last missing message has arrived.
 func (r *receiver) checkComplete() {
 	if r.checker.remaining > 0 || r.complete {
 		return

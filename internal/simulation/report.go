@@ -8,34 +8,34 @@ import (
 	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
-// Report is what became of a run. It marshals to JSON as a whole; all counts are
-// counted, none is taken from the plan.
+// Report is the result of a run. It marshals to JSON as a whole. All counts are measured; none
+// is taken from the plan.
 type Report struct {
 	Config Settings `json:"config"`
 	Plan   Plan     `json:"plan"`
 
 	Complete    bool   `json:"complete"`        // every message arrived at every receiver
-	Interrupted bool   `json:"interrupted"`     // from outside, before that
-	Cause       string `json:"cause,omitempty"` // why it ended before that
+	Interrupted bool   `json:"interrupted"`     // the context of the run ended before completion
+	Cause       string `json:"cause,omitempty"` // why the run did not complete
 
-	TimeAlive           float64 `json:"time_alive_seconds"` // from the first connect until everything was there
+	TimeAlive           float64 `json:"time_alive_seconds"` // from the first connect until the end
 	ClientsConnected    int     `json:"clients_connected"`
 	ClientsDisconnected int     `json:"clients_disconnected"`
 	Traffic             Traffic `json:"traffic"`
-	Averages            Average `json:"averages_per_second"` // over the time alive
+	Averages            Average `json:"averages_per_second"` // over TimeAlive
 
-	// From when the first message was due to the last missing delivery; of a run
-	// that did not complete, to the last progress.
+	// TransferSeconds is the time from when the first message was due to the last missing
+	// delivery or, for a run that did not complete, to the last progress.
 	TransferSeconds     float64 `json:"transfer_seconds"`
-	Deliveries          uint64  `json:"deliveries"` // bodies that the receivers got
+	Deliveries          uint64  `json:"deliveries"` // bodies that the receivers received
 	DeliveriesPerSecond float64 `json:"deliveries_per_second"`
 
-	Latency *Latency `json:"latency_seconds,omitempty"` // nil when not known
+	Latency *Latency `json:"latency_seconds,omitempty"` // nil if not measured
 
-	Reports       uint64            `json:"reports,omitempty"` // messages whose sender knows what became of them
-	Fates         map[string]uint64 `json:"fates,omitempty"`   // deliveries by what was reported of them
+	Reports       uint64            `json:"reports,omitempty"` // messages with a report
+	Fates         map[string]uint64 `json:"fates,omitempty"`   // deliveries by reported fate
 	ReportLatency *Latency          `json:"report_latency_seconds,omitempty"`
-	Breaks        int               `json:"breaks,omitempty"` // connections that were broken on purpose
+	Breaks        int               `json:"breaks,omitempty"` // connections broken on purpose
 
 	Problems Problems `json:"problems"`
 	Notes    []string `json:"notes,omitempty"` // what was not checked or measured, and why
@@ -59,8 +59,8 @@ type Settings struct {
 	Timeout float64 `json:"timeout_seconds"`
 }
 
-// Traffic is what all clients counted together, answers of the hub included.
-// Incoming is what came from the hub.
+// Traffic is the sum of the counters of all clients, including replies of the hub. Incoming
+// messages are those that clients received from the hub.
 type Traffic struct {
 	MessagesIn  uint64 `json:"incoming_messages"`
 	MessagesOut uint64 `json:"outgoing_messages"`
@@ -76,11 +76,10 @@ type Average struct {
 	BytesOut    float64 `json:"bytes_written"`
 }
 
-// Latency is how long deliveries took from when their message was due, in
-// seconds.
+// Latency is the time from when messages were due to their delivery or report, in seconds.
 type Latency struct {
 	Samples int64   `json:"samples"`
-	OneIn   int     `json:"one_in"` // deliveries for each that was measured
+	OneIn   int     `json:"one_in"` // one delivery in OneIn was measured
 	P50     float64 `json:"p50"`
 	P90     float64 `json:"p90"`
 	P99     float64 `json:"p99"`
@@ -88,10 +87,10 @@ type Latency struct {
 	Max     float64 `json:"max"`
 }
 
-// OK says that everything arrived and nothing was wrong with it.
+// OK reports whether every message arrived and there were no problems.
 func (r *Report) OK() bool { return r.Complete && r.Problems.Count() == 0 }
 
-// newReport draws up the report of a run whose goroutines have all ended.
+// newReport makes the report of a run. All goroutines of the run must have ended.
 func newReport(r *run) *Report {
 	alive := r.outcome.alive
 	report := &Report{
@@ -142,7 +141,7 @@ func (t Traffic) perSecond(elapsed time.Duration) Average {
 	}
 }
 
-// traffic asks all clients.
+// traffic sums the counters of all clients.
 func (r *run) traffic() (t Traffic) {
 	for _, c := range r.clients {
 		s := c.Stats()
@@ -154,8 +153,8 @@ func (r *run) traffic() (t Traffic) {
 	return t
 }
 
-// transferTime returns the time from when the first message was due to the last
-// delivery, and 0 when there was none.
+// transferTime returns the time from when the first message was due to the last delivery. It
+// returns 0 if no message was sent.
 func (r *run) transferTime() time.Duration {
 	first, last, started := time.Duration(0), time.Duration(0), false
 	for i, s := range r.senders {
@@ -173,7 +172,7 @@ func (r *run) transferTime() time.Duration {
 	return max(0, last-first)
 }
 
-// latency merges what the receivers measured; nil when they measured nothing.
+// latency merges the measurements of all receivers. It returns nil if there are none.
 func (r *run) latency() *Latency {
 	merged := stats.NewLatency()
 	for _, rcv := range r.receivers {
@@ -182,7 +181,7 @@ func (r *run) latency() *Latency {
 	return summarizeLatency(merged, r.oneIn())
 }
 
-// summarizeLatency sums up what was measured; nil when nothing was.
+// summarizeLatency returns the quantiles of merged, or nil if it is empty.
 func summarizeLatency(merged *stats.Latency, oneIn int) *Latency {
 	if merged.Count() == 0 {
 		return nil
@@ -198,9 +197,9 @@ func summarizeLatency(merged *stats.Latency, oneIn int) *Latency {
 	}
 }
 
-// problems collects what all receivers saw and, of a run in which nothing moved
-// any more, what it was still waiting for. Of a run that ended otherwise nobody
-// knows what would still have come.
+// problems collects the faults that all receivers found and, for a run that stalled, the
+// messages that are missing or unsent. For a run that ended for another reason, messages at
+// the end do not count as lost, because the hub could still have delivered them.
 func (r *run) problems() Problems {
 	ps := Problems{Totals: make(map[ProblemKind]uint64), Details: []Problem{}}
 	var sent []uint32
@@ -220,7 +219,7 @@ func (r *run) problems() Problems {
 	return ps
 }
 
-// sent returns how many messages the hub has taken from each client.
+// sent returns how many messages the hub has accepted from each client.
 func (r *run) sent() []uint32 {
 	sent := make([]uint32, len(r.senders))
 	for i, s := range r.senders {
@@ -229,7 +228,7 @@ func (r *run) sent() []uint32 {
 	return sent
 }
 
-// addUnsent names the clients that could not send everything.
+// addUnsent adds a problem for each client that could not send all messages.
 func (r *run) addUnsent(ps *Problems, sent []uint32) {
 	messages := r.plan.messagesPerSender()
 	for i, n := range sent {
@@ -240,7 +239,7 @@ func (r *run) addUnsent(ps *Problems, sent []uint32) {
 	}
 }
 
-// notes says what a reader of the report must know about what it cannot say.
+// notes returns the limitations of the report: what was not checked or measured, and why.
 func (r *run) notes() (list []string) {
 	switch {
 	case r.plan.Deliveries == 0:
@@ -248,7 +247,7 @@ func (r *run) notes() (list []string) {
 	case r.config.Verify == VerifyOff:
 		list = append(list, "verification was off: deliveries were only counted, latency was not measured")
 	case r.plan.Size < headerSize:
-		list = append(list, fmt.Sprintf("bodies of %d bytes cannot say whose they are (that takes %d): "+
+		list = append(list, fmt.Sprintf("bodies of %d bytes have no header (which needs %d bytes): "+
 			"only size and number of deliveries were checked, latency was not measured", r.plan.Size, headerSize))
 	case r.oneIn() > 1:
 		list = append(list, fmt.Sprintf("latency was measured for one delivery in %d: "+

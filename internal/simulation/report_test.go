@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// The names of the system's description, in its order.
+// TestReport_PrintsSpecifiedNames checks for the names of the system's specification, in its
+// order.
 func TestReport_PrintsSpecifiedNames(t *testing.T) {
 	_, text := simulate(t, smallConfig(startHub(t)))
 	offset := 0
@@ -64,7 +65,7 @@ func TestReport_MarshalsJSON(t *testing.T) {
 	}
 }
 
-// However the numbers turn out, nobody reads NaN or Inf.
+// TestReport_EmptyHasNoNaN checks that no division by zero is printed or marshalled.
 func TestReport_EmptyHasNoNaN(t *testing.T) {
 	for _, r := range []*Report{{}, {showStats: true}, {showStats: true, Latency: &Latency{}}} {
 		printReport(t, r)
@@ -93,7 +94,7 @@ func TestProblems_AddIsBounded(t *testing.T) {
 		ps.add(Problem{Kind: ProblemLost, Count: 3})
 	}
 	ps.add(Problem{Kind: ProblemLost})
-	ps.add(Problem{Kind: ProblemCorrupted, Count: 1}) // a flood of one kind does not hide another
+	ps.add(Problem{Kind: ProblemCorrupted, Count: 1}) // not hidden by the other kind
 	if ps.Totals[ProblemLost] != 300 || len(ps.Details) != maxProblemsPerKind+1 || ps.Omitted != 100-maxProblemsPerKind {
 		t.Errorf("got %d of %d, %d omitted", len(ps.Details), ps.Totals[ProblemLost], ps.Omitted)
 	}

@@ -11,26 +11,30 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// reportChecker is what one sender is told of its messages. What it says is compared with
-// what arrived when the run is over.
+// reportChecker collects the reports for the messages of one sender. After the run,
+// untrueFates compares the reports with what arrived.
 type reportChecker struct {
 	// Static after newReportChecker.
 	level      wire.Level
 	messages   uint32
 	epoch      time.Time
 	oneIn      int
-	onComplete func()      // called once, when all have come
-	onError    func(error) // called when one will not come
+	onComplete func()      // called once, when all reports have arrived
+	onError    func(error) // called when a report will not arrive
 
-	mu        sync.Mutex
-	closed    bool                   // the run is over: what clients that leave are told is no part of it
-	reported  uint32                 // messages that are reported
-	reached   []uint64               // bits by number: every receiver has the level
-	unreached map[uint32][]wire.Fate // by number: the fates of all others
+	// Guarded by mu.
+	mu sync.Mutex
+	// closed means that the run has ended. Later reports are ignored, because clients that close fail
+	// their pending reports.
+	closed    bool
+	reported  uint32                 // messages with a report
+	reached   []uint64               // bit set by number: every receiver reached the level
+	unreached map[uint32][]wire.Fate // by number: the fates of all other messages
 	latency   *stats.Latency
 }
 
-// maxUnreached bounds what a hub that reports nothing good can make a run remember.
+// maxUnreached is the maximum length of reportChecker.unreached. It limits the memory of a run
+// against a hub that reports no message at the level.
 const maxUnreached = 1 << 16
 
 func newReportChecker(c Config, plan Plan, epoch time.Time, oneIn int, onComplete func(), onError func(error)) *reportChecker {
@@ -40,7 +44,8 @@ func newReportChecker(c Config, plan Plan, epoch time.Time, oneIn int, onComplet
 	}
 }
 
-// onReport returns what is to be done with the report of a message that was due then.
+// onReport returns the callback for the report of message number, which was due at due since
+// the epoch.
 func (r *reportChecker) onReport(number uint32, due time.Duration) func(*client.Report, error) {
 	return func(report *client.Report, err error) {
 		now := time.Since(r.epoch)
@@ -76,25 +81,25 @@ func (r *reportChecker) record(number uint32, fates []wire.Fate) {
 	}
 }
 
-// close ends the taking of reports.
+// close makes r ignore further reports.
 func (r *reportChecker) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
 }
 
-// count returns how many messages are reported.
+// count returns how many messages have a report.
 func (r *reportChecker) count() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return uint64(r.reported)
 }
 
-// expectedFate returns the fate of a message that has just the level.
+// expectedFate returns the fate that corresponds exactly to the requested level.
 func (r *reportChecker) expectedFate() wire.Fate { return wire.FateQueued + wire.Fate(r.level) }
 
-// fate returns what was said of a message for the receiver at a place of its list;
-// false: nothing, yet.
+// fate returns the reported fate of a message for the receiver at index in the sender's
+// receiver list. It returns false if there is none. r.mu must be held.
 func (r *reportChecker) fate(number uint32, index int) (wire.Fate, bool) {
 	if int(number/64) < len(r.reached) && r.reached[number/64]>>(number%64)&1 == 1 {
 		return r.expectedFate(), true
@@ -106,8 +111,9 @@ func (r *reportChecker) fate(number uint32, index int) (wire.Fate, bool) {
 	return fates[index], true
 }
 
-// untrueFates returns how many fates of one sender do not fit what a receiver got, and the
-// first few. place is where that one stands in the sender's list; missing is what it did not get.
+// untrueFates returns the numbers of the messages whose reported fate contradicts what one
+// receiver received. index is the index of that receiver in the sender's receiver list;
+// missing are the messages that the receiver did not receive.
 func (r *reportChecker) untrueFates(index int, missing gaps) (numbers gaps) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,7 +137,7 @@ func (r *reportChecker) untrueFates(index int, missing gaps) (numbers gaps) {
 	return numbers
 }
 
-// deniesArrival reports whether a message with that fate must not have arrived.
+// deniesArrival reports whether the fate f means that the message did not arrive.
 func deniesArrival(f wire.Fate) bool {
 	switch f {
 	case wire.FateUnknown, wire.FateGone, wire.FateFull, wire.FateExpired, wire.FateRefused, wire.FateUnreachable, wire.FateTooLarge:
@@ -140,13 +146,13 @@ func deniesArrival(f wire.Fate) bool {
 	return false
 }
 
-// has reports whether a number is missing.
+// has reports whether number is missing.
 func (g gaps) has(number uint32) bool {
 	return slices.ContainsFunc(g, func(nr numberRange) bool { return nr.first <= number && number < nr.end })
 }
 
-// reportProblems names the fates that are not true, and those that are worse than what
-// was asked for, of all senders by receiver.
+// reportProblems adds, for each receiver, the fates that contradict what arrived and, for each
+// sender, the messages that were not reported at the requested level.
 func (r *run) reportProblems(ps *Problems) {
 	if r.config.ReportLevel == LevelNone || r.config.Verify == VerifyOff || r.plan.Size < headerSize {
 		return
@@ -174,8 +180,8 @@ func (r *run) reportProblems(ps *Problems) {
 	}
 }
 
-// problem names the messages of a sender that are reported, and not as having the
-// level; of a run that is complete also those that are not reported.
+// problem returns the messages of a sender that were reported below the level and, if the run
+// completed, those without a report.
 func (r *reportChecker) problem(index int, id uint64, complete bool) Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -187,7 +193,7 @@ func (r *reportChecker) problem(index int, id uint64, complete bool) Problem {
 		Got: uint64(r.reported) - uint64(len(r.unreached)), Expected: uint64(r.messages)}
 }
 
-// reportLatency merges what the senders measured; nil when they measured nothing.
+// reportLatency merges the measurements of all senders. It returns nil if there are none.
 func (r *run) reportLatency() *Latency {
 	merged := stats.NewLatency()
 	for _, s := range r.senders {
@@ -198,7 +204,7 @@ func (r *run) reportLatency() *Latency {
 	return summarizeLatency(merged, r.oneIn())
 }
 
-// reported returns how many reports there are.
+// reported returns the number of reports that all senders received.
 func (r *run) reported() (n uint64) {
 	for _, s := range r.senders {
 		if s.reports != nil {
@@ -208,7 +214,7 @@ func (r *run) reported() (n uint64) {
 	return n
 }
 
-// fates returns how often each fate but the one asked for was reported.
+// fates returns how often each fate was reported.
 func (r *run) fates() map[string]uint64 {
 	counts := make(map[string]uint64)
 	for _, s := range r.senders {

@@ -17,22 +17,24 @@ type run struct {
 	// Static after newRun.
 	config       Config
 	plan         Plan
-	epoch        time.Time // before the first connect; what all times count from
+	epoch        time.Time // taken before the first connect; all times count from here
 	pattern      *pattern
 	receivers    []*receiver    // one for each client
-	proxyDialers []*proxyDialer // likewise; nil where there is no proxy
-	proxy        *proxy         // nil: there is none
+	proxyDialers []*proxyDialer // one for each client; nil entries without a proxy
+	proxy        *proxy         // nil without Config.Reconnects
+	// partsDone receives a value for each part that is done. Its capacity is the number of parts,
+	// therefore partDone does not block.
 	partsDone    chan struct{}
-	fatal        chan error       // capacity 1: why the run cannot go on
-	reconnectLog limitlog.Limiter // attempts to come back, of all clients
+	fatal        chan error       // capacity 1: the cause for aborting the run
+	reconnectLog limitlog.Limiter // limits the log of failed reconnects of all clients
 
-	// Static after join.
+	// Static after addClients.
 	clients []*client.Client
 	senders []*sender // one for each client
 
-	// Owned by conduct, and by the report after it.
+	// Owned by runLoad, and by the report after it.
 	start        time.Duration // when the first messages were due, since the epoch
-	lastProgress progress      // the last one that differed from the one before
+	lastProgress progress      // the last sample that differed from its predecessor
 	outcome      outcome
 }
 
@@ -44,18 +46,17 @@ type outcome struct {
 	disconnected int
 }
 
-// Run connects c.Clients clients to the hub at c.Addr. When all are connected,
-// each sends its message c.Messages times to
-// all the others, message k at c.Interval·k after the start. It is an open loop:
-// when the hub does not take messages that fast, a sender lags and catches up,
-// and the latency of a delivery counts from when its message was due. With an
-// interval of 0 that is when its Send began. All clients start at once.
+// Run connects c.Clients clients to the hub at c.Addr. When all are connected, each client
+// sends c.Messages messages to all other clients. All clients start at the same time. Message
+// k is due c.Interval·k after the start. The load is an open loop: when the hub does not
+// accept messages that fast, a sender lags and catches up, and the latency of a delivery
+// counts from when its message was due. With an interval of 0 a message is due when its Send
+// begins.
 //
-// Run prints to c.Out what it is about to move and how far it is; the report is
-// for the caller to print. It ends when everything has arrived, when ctx ends,
-// when a connection is lost, or when there was no progress for c.Timeout; the
-// report says which. The error is non-nil only if there is nothing to report:
-// an invalid c, or no hub.
+// Run prints the plan and the progress to c.Out. The caller prints the report. Run ends when
+// everything has arrived, when ctx ends, when a connection is lost, or when there was no
+// progress for c.Timeout; the report contains the cause. The error is non-nil only if there is
+// nothing to report, because c is invalid or a client cannot connect.
 func Run(ctx context.Context, c Config) (*Report, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("simulate: %w", err)
@@ -92,14 +93,14 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	return report, nil
 }
 
-// newRun prepares a run: its receivers, which must be there before a client is.
+// newRun returns a run with its receivers, which must exist before their clients connect.
 func newRun(c Config) *run {
 	r := &run{
 		config: c, plan: c.Plan(), epoch: time.Now(), pattern: newPattern(c.Size),
 		proxyDialers: make([]*proxyDialer, c.Clients),
 		fatal:        make(chan error, 1),
 	}
-	r.partsDone = make(chan struct{}, r.partsPerClient()*c.Clients) // nobody waits to say that he is done
+	r.partsDone = make(chan struct{}, r.partsPerClient()*c.Clients)
 	for i := range c.Clients {
 		rcv := &receiver{
 			epoch: r.epoch, oneIn: r.oneIn(), onComplete: r.partDone,
@@ -107,13 +108,13 @@ func newRun(c Config) *run {
 			acksMessages: c.ReportLevel == LevelProcessed, onNewID: func(id uint64) { r.handleNewID(i, id) },
 			onReconnectFailed: func(e client.Event) { r.handleReconnectFailed(i, e) },
 		}
-		rcv.checkComplete() // there may be nothing to wait for
+		rcv.checkComplete() // there can be no messages to wait for
 		r.receivers = append(r.receivers, rcv)
 	}
 	return r
 }
 
-// addClients brings in the connected clients: all of them, or none.
+// addClients adds the connected clients, either all or none, and makes their senders.
 func (r *run) addClients(clients []*client.Client) {
 	r.clients = clients
 	r.receivers = r.receivers[:len(clients)]
@@ -126,7 +127,8 @@ func (r *run) addClients(clients []*client.Client) {
 	}
 }
 
-// newReportChecker returns where the reports of one sender go; nil: there are none.
+// newReportChecker returns the reportChecker of sender i. It returns nil if no reports are
+// requested.
 func (r *run) newReportChecker(i int) *reportChecker {
 	if r.config.ReportLevel == LevelNone {
 		return nil
@@ -139,7 +141,7 @@ func (r *run) newReportChecker(i int) *reportChecker {
 	return reports
 }
 
-// oneIn returns for one in how many messages latency is measured.
+// oneIn returns n if latency is measured for one message in n.
 func (r *run) oneIn() int {
 	if r.plan.Deliveries > sampleThreshold {
 		return sampleOneIn
@@ -147,7 +149,7 @@ func (r *run) oneIn() int {
 	return 1
 }
 
-// idsExcept returns the ids of all clients but the one at index self.
+// idsExcept returns the ids of all clients except the client at index self.
 func idsExcept(self int, clients []*client.Client) []uint64 {
 	var ids []uint64
 	for i, c := range clients {
@@ -158,8 +160,8 @@ func idsExcept(self int, clients []*client.Client) []uint64 {
 	return ids
 }
 
-// runLoad moves everything and disconnects. All it starts has ended when it
-// returns.
+// runLoad sends all messages, waits for the deliveries and disconnects. All goroutines that
+// runLoad starts have ended when it returns.
 func (r *run) runLoad(ctx context.Context) {
 	runCtx, abort := context.WithCancelCause(ctx)
 	d := newDisplay(r.config, r.plan)
@@ -178,25 +180,25 @@ func (r *run) runLoad(ctx context.Context) {
 	breakers.Wait()
 	monitors.Wait()
 	r.outcome = outcome{cause: err, alive: time.Since(r.epoch)}
-	d.finish(r.progress()) // waits for the terminal, which is no part of the run
+	d.finish(r.progress()) // waits for the terminal, whose time is not part of the run
 	for _, s := range r.senders {
 		if s.reports != nil {
 			s.reports.close()
 		}
 	}
 	r.disconnectAll()
-	r.outcome.traffic = r.traffic() // whoever reads and writes has ended
+	r.outcome.traffic = r.traffic() // all readers and senders have ended
 }
 
-// abortOnDisconnect ends the run when a connection does. What it starts ends then as well,
-// or when work does.
+// abortOnDisconnect aborts the run when a connection ends or when fail is called. Its
+// goroutines end then, or with ctx.
 func (r *run) abortOnDisconnect(ctx context.Context, abort context.CancelCauseFunc) *sync.WaitGroup {
 	var wg sync.WaitGroup
 	for i, c := range r.clients {
 		wg.Go(func() {
 			select {
 			case <-c.Done():
-				abort(fmt.Errorf("client %d (id %d) can receive no more: %w", i, c.ID(), c.Err()))
+				abort(fmt.Errorf("client %d (id %d) lost its connection: %w", i, c.ID(), c.Err()))
 			case <-ctx.Done():
 			}
 		})
@@ -211,8 +213,8 @@ func (r *run) abortOnDisconnect(ctx context.Context, abort context.CancelCauseFu
 	return &wg
 }
 
-// startSenders lets everybody send. Senders end when they have sent all, or when
-// work does.
+// startSenders starts all senders. A sender ends when it has sent all messages, when Send
+// fails, or with ctx.
 func (r *run) startSenders(ctx context.Context, abort context.CancelCauseFunc) *sync.WaitGroup {
 	var wg sync.WaitGroup
 	for _, s := range r.senders {
@@ -227,7 +229,7 @@ func (r *run) startSenders(ctx context.Context, abort context.CancelCauseFunc) *
 	return &wg
 }
 
-// fail ends the run, unless something else does.
+// fail aborts the run with err unless another error has done that.
 func (r *run) fail(err error) {
 	select {
 	case r.fatal <- err:
@@ -235,13 +237,14 @@ func (r *run) fail(err error) {
 	}
 }
 
-// handleNewID ends the run: a client has got another id.
+// handleNewID aborts the run because the hub has given client i another id.
 func (r *run) handleNewID(i int, id uint64) {
-	r.fail(fmt.Errorf("client %d has come back too late: it has the id %d now", i, id))
+	r.fail(fmt.Errorf("client %d lost its session: its new id is %d", i, id))
 }
 
-// handleReconnectFailed says why a client could not come back, unless that of another one has just been
-// said. The client tries again: if that goes on, the run ends without progress.
+// handleReconnectFailed logs why client i failed to reconnect. It omits an error that was
+// logged recently for any client. The client retries; if it keeps failing, the run ends by the
+// timeout.
 func (r *run) handleReconnectFailed(i int, e client.Event) {
 	skipped, ok := r.reconnectLog.Allow(limitlog.Text(e.Err))
 	if !ok {
@@ -251,14 +254,14 @@ func (r *run) handleReconnectFailed(i int, e client.Event) {
 	if skipped > 0 {
 		attributes = append(attributes, "not_logged_before", skipped)
 	}
-	r.config.Logger.Warn("a client cannot come back, trying again", attributes...)
+	r.config.Logger.Warn("client failed to reconnect, retrying", attributes...)
 }
 
 func (r *run) partDone() { r.partsDone <- struct{}{} }
 
-// awaitBarrier waits until whatever the hub still has for the clients can be received:
-// it answers in order, so an answer comes after all deliveries before it. Without
-// it, a last message that arrives twice would go unseen.
+// awaitBarrier waits until each client has received everything that the hub has queued for it.
+// The hub replies in order, therefore the reply to a list request follows all earlier
+// deliveries. Without this barrier, a duplicate of the last message would go unnoticed.
 func (r *run) awaitBarrier(ctx context.Context) error {
 	timeoutErr := fmt.Errorf("the hub did not answer a list request within %v", r.config.Timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, r.config.Timeout, timeoutErr)
@@ -266,7 +269,7 @@ func (r *run) awaitBarrier(ctx context.Context) error {
 	errs := make([]error, len(r.clients))
 	var wg sync.WaitGroup
 	for i, c := range r.clients {
-		// Ends with ctx at the latest; settle waits for it.
+		// Ends with ctx at the latest; awaitBarrier waits for it.
 		wg.Go(func() { _, errs[i] = c.List(ctx) })
 	}
 	wg.Wait()
@@ -277,11 +280,11 @@ func (r *run) awaitBarrier(ctx context.Context) error {
 	return err
 }
 
-// disconnectAll disconnects everybody.
+// disconnectAll closes all clients.
 func (r *run) disconnectAll() {
 	var err error
 	r.outcome.disconnected, err = disconnect(r.clients)
-	if err != nil && r.outcome.cause == nil { // otherwise there is nobody left to care
-		r.config.Logger.Warn("clients could not take their leave", "error", err)
+	if err != nil && r.outcome.cause == nil { // otherwise the first cause is reported
+		r.config.Logger.Warn("cannot close clients", "error", err)
 	}
 }

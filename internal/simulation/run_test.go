@@ -16,13 +16,13 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// smallConfig is a run that takes no time. No test but those of the timeout ever
-// waits for it.
+// smallConfig returns the configuration of a run that takes almost no time. Only tests of the
+// timeout wait for the timeout.
 func smallConfig(addr string) Config {
 	return Config{Addr: addr, Size: 200, Clients: 4, Messages: 5, Timeout: 20 * time.Second, ShowStats: true}
 }
 
-// startHub returns the address of a real hub that lives as long as the test.
+// startHub starts a real hub for the duration of the test and returns its address.
 func startHub(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,7 +48,7 @@ func startHub(t testing.TB) string {
 	return listener.Addr().String()
 }
 
-// simulate runs c and returns its report with the text that it prints.
+// simulate runs c and returns its report and the printed text.
 func simulate(t *testing.T, c Config) (*Report, string) {
 	t.Helper()
 	report, err := Run(t.Context(), c)
@@ -58,7 +58,8 @@ func simulate(t *testing.T, c Config) (*Report, string) {
 	return report, printReport(t, report)
 }
 
-// printReport returns what people read, after a look for what nobody should.
+// printReport returns the printed text of r and checks that neither the text nor the JSON has
+// invalid numbers.
 func printReport(t *testing.T, r *Report) string {
 	t.Helper()
 	var text bytes.Buffer
@@ -106,7 +107,7 @@ func TestRun_Succeeds(t *testing.T) {
 	}
 }
 
-// checkRunSucceeds runs c against an honest hub.
+// checkRunSucceeds runs c against a correct hub.
 func checkRunSucceeds(t *testing.T, c Config) {
 	t.Helper()
 	report, text := simulate(t, c)
@@ -145,16 +146,17 @@ func TestRun_SamplesLatency(t *testing.T) {
 		t.Errorf("%d samples, want about %d", n, want)
 	}
 	if !strings.Contains(text, "one delivery in 8") {
-		t.Errorf("nothing is said of it:\n%s", text)
+		t.Errorf("the sampling is not mentioned:\n%s", text)
 	}
 }
 
-// Messages carry when they were due, not when they were sent: that is what
-// latency counts from, so a hub that holds up the senders cannot look fast.
+// TestRun_SendsOnSchedule checks that messages carry the time at which they were due, not the
+// time at which they were sent. Latency counts from that time, therefore a hub that delays the
+// senders cannot appear fast.
 func TestRun_SendsOnSchedule(t *testing.T) {
 	const interval = 3 * time.Millisecond
 	var mu sync.Mutex
-	due := make(map[uint64]uint64) // by origin
+	due := make(map[uint64]uint64) // by message ID
 	h := (&fakeHub{deliver: func(_ uint64, _ int, body []byte) [][]byte {
 		mu.Lock()
 		defer mu.Unlock()
@@ -182,8 +184,8 @@ func TestRun_SendsOnSchedule(t *testing.T) {
 }
 
 func TestRun_ReportsHubFaults(t *testing.T) {
-	// Everything goes wrong at the third delivery to the second client, or to
-	// whoever the hub calls 2: clients connect in any order.
+	// Every fault is in the third delivery to the client with the id 2. Clients connect in any
+	// order.
 	isFaulty := func(receiver uint64, n int) bool { return receiver == 2 && n == 2 }
 	tests := []struct {
 		name    string
@@ -205,7 +207,7 @@ func TestRun_ReportsHubFaults(t *testing.T) {
 				return [][]byte{body}
 			}}).start(t)
 			c := smallConfig(h.addr)
-			c.Interval = time.Millisecond // so that a lost message is overtaken
+			c.Interval = time.Millisecond // a later message skips the lost message
 			if test.stalls {
 				c.Timeout = 300 * time.Millisecond
 			}
@@ -223,7 +225,8 @@ func TestRun_ReportsHubFaults(t *testing.T) {
 	}
 }
 
-// A last message that arrives twice comes after everything is complete.
+// TestRun_DetectsDuplicateOfLastMessage checks a duplicate that arrives after the run is
+// complete.
 func TestRun_DetectsDuplicateOfLastMessage(t *testing.T) {
 	h := (&fakeHub{deliver: func(receiver uint64, n int, body []byte) [][]byte {
 		if n == 3*5-1 {
@@ -259,7 +262,7 @@ func TestRun_StallsWithoutDeliveries(t *testing.T) {
 	}
 }
 
-// A hub that stops reading: senders are stuck, and that is said.
+// TestRun_StallsWhenHubStopsReading checks that blocked senders are reported.
 func TestRun_StallsWhenHubStopsReading(t *testing.T) {
 	block := make(chan struct{})
 	h := (&fakeHub{onRelay: func(int) { <-block }}).start(t)
@@ -275,7 +278,8 @@ func TestRun_StallsWhenHubStopsReading(t *testing.T) {
 	}
 }
 
-// A pause in the schedule that is longer than the timeout is not a stall.
+// TestRun_LongIntervalIsNoStall checks that a pause in the schedule longer than the timeout is
+// no stall.
 func TestRun_LongIntervalIsNoStall(t *testing.T) {
 	c := smallConfig(startHub(t))
 	c.Clients, c.Messages, c.Interval, c.Timeout = 2, 2, 600*time.Millisecond, 150*time.Millisecond
@@ -295,15 +299,15 @@ func TestRun_EndsWhenHubDisconnects(t *testing.T) {
 		t.Errorf("got %+v", report)
 	}
 	if !strings.Contains(text, "did not complete: client ") {
-		t.Errorf("the reason is not in\n%s", text)
+		t.Errorf("the reason is missing in:\n%s", text)
 	}
 }
 
 func TestRun_Interrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	// By then every client was sent 30 MB. That is more than all the buffers on
-	// the way take, so some of it must have been received.
+	// By then 30 MB were sent to every client. That is more than all buffers on the path hold,
+	// therefore some of it was received.
 	h := (&fakeHub{onRelay: func(n int) {
 		if n == 40 {
 			cancel()
@@ -322,7 +326,7 @@ func TestRun_Interrupted(t *testing.T) {
 		t.Errorf("%d disconnected, %d deliveries", report.ClientsDisconnected, report.Deliveries)
 	}
 	if text := printReport(t, report); !strings.Contains(text, "interrupted") {
-		t.Errorf("not said:\n%s", text)
+		t.Errorf("the interruption is missing in:\n%s", text)
 	}
 }
 
@@ -402,7 +406,7 @@ func TestRun_LogsEverySecond(t *testing.T) {
 	}
 }
 
-// -stat=false: the plan and the problems, nothing else.
+// TestRun_WithoutStatistics checks that ShowStats=false prints the plan and the problems only.
 func TestRun_WithoutStatistics(t *testing.T) {
 	h := (&fakeHub{deliver: func(receiver uint64, n int, body []byte) [][]byte {
 		if n == 0 {
@@ -422,7 +426,7 @@ func TestRun_WithoutStatistics(t *testing.T) {
 	}
 }
 
-// failingWriter is a terminal that is gone.
+// failingWriter is an output that fails, such as a closed terminal.
 type failingWriter struct{}
 
 func (failingWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }

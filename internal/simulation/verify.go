@@ -2,20 +2,20 @@ package simulation
 
 import "fmt"
 
-// VerifyMode says how closely a receiver looks at what arrives. It is a flag.Value
-// and marshals as its name.
+// VerifyMode is how thoroughly a receiver checks deliveries. It is a flag.Value and marshals
+// as its name.
 type VerifyMode uint8
 
-// The ways to verify.
+// The verify modes.
 const (
 	VerifyFull   VerifyMode = iota // every byte: loss, duplicates, order, size and content
 	VerifyHeader                   // size and the first 16 bytes only: loss, duplicates, order
-	VerifyOff                      // only counts deliveries; no latency either
+	VerifyOff                      // counts deliveries only; no latency either
 )
 
 var verifyNames = []string{"full", "header", "off"}
 
-// ParseVerifyMode reads the name of a way to verify.
+// ParseVerifyMode parses the name of a verify mode.
 func ParseVerifyMode(name string) (VerifyMode, error) {
 	for i, known := range verifyNames {
 		if name == known {
@@ -25,7 +25,7 @@ func ParseVerifyMode(name string) (VerifyMode, error) {
 	return 0, fmt.Errorf("-verify=%s: allowed are full, header and off", name)
 }
 
-// String returns the name that ParseVerifyMode reads.
+// String returns the name that ParseVerifyMode accepts.
 func (v VerifyMode) String() string {
 	if v.check() != nil {
 		return fmt.Sprintf("VerifyMode(%d)", uint8(v))
@@ -33,16 +33,16 @@ func (v VerifyMode) String() string {
 	return verifyNames[v]
 }
 
-// Set makes a *Verify a flag.Value.
+// Set parses a name, which makes *VerifyMode a flag.Value.
 func (v *VerifyMode) Set(name string) (err error) {
 	*v, err = ParseVerifyMode(name)
 	return err
 }
 
-// MarshalText writes the name.
+// MarshalText returns the name of the mode.
 func (v VerifyMode) MarshalText() ([]byte, error) { return []byte(v.String()), v.check() }
 
-// UnmarshalText reads a name, like Set.
+// UnmarshalText parses the name of a mode, like Set.
 func (v *VerifyMode) UnmarshalText(text []byte) error { return v.Set(string(text)) }
 
 func (v VerifyMode) check() error {

@@ -27,7 +27,7 @@ func TestRun_Version2AtEachLevel(t *testing.T) {
 			}
 			if level == LevelNone {
 				if report.Reports != 0 || strings.Contains(text, "Report") {
-					t.Errorf("%d reports, and nobody asked:\n%s", report.Reports, text)
+					t.Errorf("%d reports, want none:\n%s", report.Reports, text)
 				}
 				return
 			}
@@ -46,7 +46,7 @@ func TestRun_Version2AtEachLevel(t *testing.T) {
 	}
 }
 
-// TestRun_BrokenConnectionsLoseNothing breaks each of them five times.
+// TestRun_BrokenConnectionsLoseNothing breaks the connection of each client five times.
 func TestRun_BrokenConnectionsLoseNothing(t *testing.T) {
 	c := smallConfig(startHub(t))
 	c.Protocol, c.ReportLevel, c.Reconnects, c.Messages = 2, LevelReceived, 5, 200
@@ -59,19 +59,20 @@ func TestRun_BrokenConnectionsLoseNothing(t *testing.T) {
 	}
 }
 
-// writerFunc is an io.Writer.
+// writerFunc is a function that implements io.Writer.
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// TestRun_LogsReconnectErrors has no token for clients whose connection is broken.
+// TestRun_LogsReconnectErrors returns an error instead of a token for clients whose connection
+// is broken.
 func TestRun_LogsReconnectErrors(t *testing.T) {
 	c := smallConfig(startHub(t))
 	c.Protocol, c.Reconnects, c.Messages = 2, 1, 20
 	var tokenCalls atomic.Int32
 	c.Token = func(context.Context) (string, error) {
 		if int(tokenCalls.Add(1)) > c.Clients {
-			return "", errors.New("the file is gone")
+			return "", errors.New("the file is missing")
 		}
 		return "", nil
 	}
@@ -79,7 +80,7 @@ func TestRun_LogsReconnectErrors(t *testing.T) {
 	defer cancel()
 	logged := make(chan string, 1000)
 	c.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
-		if strings.Contains(string(p), "cannot come back") {
+		if strings.Contains(string(p), "failed to reconnect") {
 			logged <- string(p)
 			cancel()
 		}
@@ -90,15 +91,16 @@ func TestRun_LogsReconnectErrors(t *testing.T) {
 	}
 	select {
 	case line := <-logged:
-		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "the file is gone") {
+		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "the file is missing") {
 			t.Errorf("%q, want a warning that says why", line)
 		}
 	default:
-		t.Error("nothing says that clients cannot come back")
+		t.Error("no log entry about the failed reconnects")
 	}
 }
 
-// TestConfig_ValidateRequiresVersion2 refuses it with another.
+// TestConfig_ValidateRequiresVersion2 checks that options of version 2 are rejected with
+// version 1.
 func TestConfig_ValidateRequiresVersion2(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"-report=received": func(c *Config) { c.ReportLevel = LevelReceived },
@@ -115,8 +117,8 @@ func TestConfig_ValidateRequiresVersion2(t *testing.T) {
 	}
 }
 
-// newTestReportChecker makes reports of four messages to two receivers: what is said of message n is
-// fates[n]; nil: nothing.
+// newTestReportChecker returns a reportChecker with the reports of a sender with two
+// receivers. fates[n] are the fates in the report of message n; nil means no report.
 func newTestReportChecker(t *testing.T, level Level, fates ...[]wire.Fate) *reportChecker {
 	t.Helper()
 	c := validConfig()
@@ -130,7 +132,7 @@ func newTestReportChecker(t *testing.T, level Level, fates ...[]wire.Fate) *repo
 	return r
 }
 
-// TestReportChecker_UntrueFates compares what is said with what has arrived.
+// TestReportChecker_UntrueFates compares reported fates with what arrived.
 func TestReportChecker_UntrueFates(t *testing.T) {
 	const (
 		received, processed, rejected = wire.FateReceived, wire.FateProcessed, wire.FateRejected
@@ -169,8 +171,8 @@ func TestReportChecker_UntrueFates(t *testing.T) {
 	}
 }
 
-// TestReportChecker_ReportError ends the run, and says why; after the end of the run it is
-// nothing but what clients that leave are told.
+// TestReportChecker_ReportError checks that a failed report aborts the run with its cause, and
+// that it is ignored after the run, when closing clients fail their pending reports.
 func TestReportChecker_ReportError(t *testing.T) {
 	var errs []error
 	r := newTestReportChecker(t, LevelReceived, nil, nil)
@@ -180,7 +182,7 @@ func TestReportChecker_ReportError(t *testing.T) {
 	if len(errs) != 1 || !errors.Is(errs[0], cause) || !strings.Contains(errs[0].Error(), "message 1") {
 		t.Errorf("failed with %v", errs)
 	}
-	if p := r.problem(0, 1, true); p.Count != 2 || !strings.Contains(p.String(), "good reports of 0 of 2") {
+	if p := r.problem(0, 1, true); p.Count != 2 || !strings.Contains(p.String(), "reports at the requested level for 0 of 2") {
 		t.Errorf("reports that did not come: %+v, %v", p, p)
 	}
 	r.close()
