@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// The tests in this file start real programs. They say nothing about speed: they
-// fail when a program does not start, when a message is lost, or when a figure is
-// missing. For speed there is go run . -scenario smoke.
+// The tests in this file start real programs. They do not measure speed: they fail when a
+// program does not start, when a message is lost, or when a figure is missing. To check the
+// speed, run go run . -scenario smoke.
 
-// testPrograms is where the programs are once a test has needed them.
+// testPrograms holds the programs, which the first test that needs them builds.
 var testPrograms struct {
 	make sync.Once
 	*programs
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// newTestBench returns a bench with the programs of this checkout, for some systems.
+// newTestBench returns a bench for some systems, with the programs of this checkout.
 func newTestBench(t *testing.T, systems ...string) *bench {
 	t.Helper()
 	for _, name := range systems {
@@ -38,7 +38,7 @@ func newTestBench(t *testing.T, systems ...string) *bench {
 			t.Skip(err)
 		}
 	}
-	// All of them at once, for all tests: a context of one test would be too short.
+	// Built once for all tests. The context of one test would end too early.
 	testPrograms.make.Do(func() {
 		testPrograms.programs, testPrograms.err = build(context.Background(), []string{"nats"})
 	})
@@ -48,7 +48,8 @@ func newTestBench(t *testing.T, systems ...string) *bench {
 	return &bench{programs: testPrograms.programs, systems: systems}
 }
 
-// measureOnce runs one round of a scenario and looks for every figure.
+// measureOnce runs one round of a scenario and checks that the first figure of each subject is
+// present.
 func measureOnce(t *testing.T, s *scenario, b *bench) *result {
 	t.Helper()
 	s.filterSubjects(b.systems)
@@ -71,7 +72,7 @@ func TestWorkloadScenario_HubAndLimit(t *testing.T) {
 	}), b)
 }
 
-// librarySystems are the systems that a client library drives.
+// librarySystems are the systems that are driven through a client library.
 var librarySystems = []string{"hub", "nats", "redis", "mosquitto"}
 
 func TestWorkloadScenario_EachSystem(t *testing.T) {
@@ -124,7 +125,7 @@ func TestListScenario_ReceivesLists(t *testing.T) {
 	b := newTestBench(t, "hub")
 	r := measureOnce(t, b.listScenario(200, 3), b)
 	if r.Rounds[0]["100 ask, once a second"].ListSeconds <= 0 {
-		t.Error("nobody got a list")
+		t.Error("no client received a list")
 	}
 }
 
@@ -133,7 +134,7 @@ func TestFloodScenario_EndsConnections(t *testing.T) {
 	r := measureOnce(t, b.floodScenario(1), b)
 	for kind, m := range r.Rounds[0] {
 		if flooded := kind != "nobody floods"; flooded != (m.Attempts > 0) || flooded != (m.Rejected > 0) && kind != "messages" {
-			t.Errorf("%s: %d tries, %d refused", kind, m.Attempts, m.Rejected)
+			t.Errorf("%s: %d attempts, %d rejected", kind, m.Attempts, m.Rejected)
 		}
 	}
 }

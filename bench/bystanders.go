@@ -16,13 +16,13 @@ const (
 	bystanderBodySize = 128
 )
 
-// bystanders are two clients of a hub who have nothing to do with what others do to it.
+// bystanders are two clients of a hub that take no part in the load on that hub.
 type bystanders struct {
 	a, b       *client.Client
-	lastNumber uint64 // of the last message
+	lastNumber uint64 // number of the last message
 }
 
-// newBystanders connects them. secrets is nil where a hub needs none.
+// newBystanders connects two clients. creds is nil if the hub requires none.
 func newBystanders(ctx context.Context, addr string, creds *credentials) (*bystanders, error) {
 	options := client.Options{NoReconnect: true}
 	if creds != nil {
@@ -37,7 +37,7 @@ func newBystanders(ctx context.Context, addr string, creds *credentials) (*bysta
 	echoOptions, connected := options, make(chan struct{})
 	echoOptions.OnMessage = func(m client.Message) {
 		<-connected
-		_ = bs.b.Send(context.WithoutCancel(ctx), []uint64{a.ID()}, m.Body) // what does not come back is missed
+		_ = bs.b.Send(context.WithoutCancel(ctx), []uint64{a.ID()}, m.Body) // measure notices a loss
 	}
 	if bs.b, err = client.Dial(ctx, addr, &echoOptions); err != nil {
 		a.Close()
@@ -52,8 +52,9 @@ func (bs *bystanders) close() {
 	bs.b.Close()
 }
 
-// measure sends a message now and then for so long, and waits for each to come back as it was. The
-// time counts from when a message was due: one that could not be sent for the one before waits as well.
+// measure sends messages at bystanderInterval for the duration d and checks that each returns
+// unchanged. The latency of a message counts from when it was due, therefore it includes the
+// delay by an earlier message.
 func (bs *bystanders) measure(ctx context.Context, d time.Duration) (*measurement, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+waitTimeout)
 	defer cancel()
@@ -71,10 +72,10 @@ func (bs *bystanders) measure(ctx context.Context, d time.Duration) (*measuremen
 		}
 		m, err := bs.a.Receive(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("message %d does not come back: %w", i, err)
+			return nil, fmt.Errorf("message %d did not return: %w", i, err)
 		}
 		if !bytes.Equal(m.Body, body) {
-			return nil, fmt.Errorf("message %d comes back as another", i)
+			return nil, fmt.Errorf("message %d returned with another body", i)
 		}
 		m.Release()
 		latencies.Record(time.Since(due))

@@ -17,59 +17,59 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// chart is a picture of a result: bars for each subject, lines over a number, or
-// what one run was like from its beginning to its end.
+// chart is a chart of a result: bars for each subject, curves over a number, or the samples of
+// one run over time.
 type chart struct {
 	title string
-	unit  string // of the vertical axis
+	unit  string // label of the vertical axis
 
-	bars []series // for each subject, one beside the other
+	bars []series // for each subject, side by side
 
 	curves  []curve
 	samples func(*measurement) []memorySample
-	xLabel  string // what the horizontal axis of lines or a trace counts
+	xLabel  string // label of the horizontal axis of curves or samples
 }
 
 // series is one figure of every subject.
 type series struct {
-	name  string // "" where there is only one
+	name  string // "" if there is only one
 	value func(*measurement) float64
 }
 
-// curve is one figure over a number.
+// curve is one figure as a function of a number.
 type curve struct {
 	name   string
 	value  func(*measurement) float64
 	points []point
 }
 
-// point is the subject that was measured for a number.
+// point is the subject that was measured at x.
 type point struct {
 	x       float64
 	subject string
 }
 
-// The size of a chart, and what is drawn in it.
+// Dimensions and style of a chart.
 const (
 	chartWidth  = 18 * vg.Centimeter
 	chartHeight = 9 * vg.Centimeter
 	chartMargin = vg.Length(8)
-	barWidth    = 0.3  // of the distance between two subjects
-	headroom    = 1.25 // above the highest figure, for its number and the legend
+	barWidth    = 0.3  // fraction of the distance between two subjects
+	headroom    = 1.25 // factor above the highest figure, for its label and the legend
 	lineWidth   = vg.Length(2)
-	axisMargin  = 1.5    // the factor that the horizontal axis of lines goes on for
-	typeface    = "Sans" // the typeface
+	axisMargin  = 1.5 // factor by which the horizontal axis of curves extends beyond the points
+	typeface    = "Sans"
 )
 
-// colours tell series and curves apart, also for most who do not see all colours
+// colours distinguish series and curves, also for most readers with colour vision deficiency
 // (from the palette of Okabe and Ito).
 var colours = []color.Color{
 	color.RGBA{R: 0x00, G: 0x72, B: 0xb2, A: 0xff},
 	color.RGBA{R: 0xe6, G: 0x9f, B: 0x00, A: 0xff},
 }
 
-// draw writes a chart of a result into an SVG file. Its background is white, so
-// that it can be read where the page is dark.
+// draw writes a chart of a result into an SVG file. Its background is white, which keeps it
+// readable on a dark page.
 func (c *chart) draw(r *result, file string) error {
 	p := plot.New()
 	p.Title.Text = c.title
@@ -113,14 +113,14 @@ func saveSVG(p *plot.Plot, file string) error {
 	return os.WriteFile(file, bytes.ReplaceAll(b.Bytes(), []byte(fontFamily), []byte(fontFallbacks)), 0o644)
 }
 
-// fontFamily is the typeface that the library names, alone, and families are those of
-// the same width that a reader is likely to have.
+// fontFamily is the typeface that the library writes into the SVG file. saveSVG replaces it by
+// fontFallbacks, a list of typefaces of the same width that readers are likely to have.
 const (
 	fontFamily    = "font-family:Liberation Sans;"
 	fontFallbacks = "font-family:Liberation Sans,Arial,Helvetica,sans-serif;"
 )
 
-// drawBars draws the medians as bars, each with a line from the least to the most.
+// drawBars draws the medians as bars, each with an error bar from the minimum to the maximum.
 func (c *chart) drawBars(p *plot.Plot, r *result) error {
 	subjects := c.visibleSubjects(r)
 	for i, sr := range c.bars {
@@ -144,14 +144,14 @@ func (c *chart) drawBars(p *plot.Plot, r *result) error {
 		}
 	}
 	for i, name := range subjects {
-		subjects[i] = strings.Replace(name, ", ", ",\n", 1) // or long names would overlap
+		subjects[i] = strings.Replace(name, ", ", ",\n", 1) // keeps long names from overlapping
 	}
 	p.NominalX(subjects...)
 	p.X.Min, p.X.Max = -0.5, float64(len(subjects))-0.5
 	return nil
 }
 
-// visibleSubjects returns the subjects that have one of the figures.
+// visibleSubjects returns the subjects whose first figure is not zero.
 func (c *chart) visibleSubjects(r *result) (names []string) {
 	for _, sub := range r.scenario.subjects {
 		if r.figure(sub.name, c.bars[0].value).Max > 0 {
@@ -161,11 +161,11 @@ func (c *chart) visibleSubjects(r *result) (names []string) {
 	return names
 }
 
-// drawCurves draws the medians as curves over a number that grows by factors.
+// drawCurves draws the medians as curves, with a logarithmic horizontal axis.
 func (c *chart) drawCurves(p *plot.Plot, r *result) error {
 	p.X.Label.Text = c.xLabel
 	p.X.Scale = plot.LogScale{}
-	ticks := map[float64]plot.Tick{} // curves may have the same numbers
+	ticks := map[float64]plot.Tick{} // a map, because curves can share values of x
 	for i, cv := range c.curves {
 		points := spreads{}
 		for _, pt := range cv.points {
@@ -194,7 +194,7 @@ func (c *chart) drawCurves(p *plot.Plot, r *result) error {
 	return nil
 }
 
-// drawSamples draws the first round of the first subject.
+// drawSamples draws the samples of the first round of the first subject.
 func (c *chart) drawSamples(p *plot.Plot, r *result) error {
 	p.X.Label.Text = c.xLabel
 	points := plotter.XYs{}
@@ -210,13 +210,13 @@ func (c *chart) drawSamples(p *plot.Plot, r *result) error {
 	return nil
 }
 
-// positionedSpread is a spread and where it is drawn.
+// positionedSpread is a spread and its position on the horizontal axis.
 type positionedSpread struct {
 	x float64
 	spread
 }
 
-// spreads are what plotter wants to know of them.
+// spreads implements the interfaces of package plotter for values and error bars.
 type spreads []positionedSpread
 
 func (s spreads) Len() int                { return len(s) }
@@ -226,7 +226,7 @@ func (s spreads) YError(i int) (low, high float64) {
 	return s[i].Median - s[i].Min, s[i].Max - s[i].Median
 }
 
-// drawErrorBars draws the lines from the least to the most, and the medians as numbers.
+// drawErrorBars draws lines from the minimum to the maximum, and the medians as numbers.
 func (s spreads) drawErrorBars(p *plot.Plot) error {
 	lines, err := plotter.NewYErrorBars(s)
 	if err != nil {

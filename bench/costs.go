@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// scrapeInterval is the interval at which a monitored hub is asked for its metrics: thirty times as
-// often as Prometheus does by default.
+// scrapeInterval is the interval at which a monitored hub is scraped. Prometheus scrapes a
+// thirtieth as often by default.
 const scrapeInterval = 500 * time.Millisecond
 
-// newCostScenario compares variants of the hub that move the same pattern: each costs so much of
-// what the base costs.
+// newCostScenario returns a scenario that compares variants of the hub under the same
+// workload, as ratios to the costs of base. The caller adds the subjects.
 func newCostScenario(name, title, note, base string) *scenario {
 	s := &scenario{
 		name: name, title: title, note: note,
@@ -27,7 +27,7 @@ func newCostScenario(name, title, note, base string) *scenario {
 	return s
 }
 
-// addRatios adds the ratios of every other subject to base.
+// addRatios adds ratios of time and processor time to those of base, for every other subject.
 func (s *scenario) addRatios(base string) {
 	s.ratios = append(s.ratios,
 		ratio{heading: "time ÷ " + base, base: base, value: func(base, other *measurement) float64 { return other.Seconds / base.Seconds }},
@@ -36,7 +36,7 @@ func (s *scenario) addRatios(base string) {
 		}})
 }
 
-// version2Scenario measures what version 2 costs beside version 1, and reports on top of it.
+// version2Scenario measures the cost of v2 relative to v1, and of reports relative to v2.
 func (b *bench) version2Scenario(name string, wl workload) *scenario {
 	const classic, newer = "version 1", "version 2"
 	s := newCostScenario(name, wl.title()+", in each version",
@@ -60,8 +60,8 @@ func (b *bench) version2Scenario(name string, wl workload) *scenario {
 
 const withReports = "version 2, reports at received"
 
-// safetyScenario measures what a hub costs that is safe to expose, beside one that only speaks
-// TLS, and what operation adds to a plain one.
+// safetyScenario measures the cost of a hub that is safe to expose relative to a hub with TLS
+// only, and the cost of metrics relative to a plain hub.
 func (b *bench) safetyScenario(name string, wl workload) *scenario {
 	const plain, secure, safe = "plain", "TLS", "TLS, tokens, limits and metrics"
 	s := newCostScenario(name, wl.title()+", in version 2, with what makes a hub safe",
@@ -85,7 +85,7 @@ func (b *bench) safetyScenario(name string, wl workload) *scenario {
 	return s
 }
 
-// tlsScenario measures the hub over TLS beside bare connections of crypto/tls.
+// tlsScenario measures the hub over TLS and bare connections of crypto/tls.
 func (b *bench) tlsScenario(name string, wl workload) *scenario {
 	const hub, limit = "hub", "limit"
 	s := newCostScenario(name, wl.title()+", over TLS 1.3",
@@ -106,12 +106,13 @@ func (b *bench) tlsScenario(name string, wl workload) *scenario {
 	return s
 }
 
-// hubFeatures is what a hub has that is safe to expose.
+// hubFeatures are the optional features of a hub that safetyScenario measures.
 type hubFeatures struct {
 	hasTLS, hasTokens, isMonitored bool
 }
 
-// measureFeatures is one run of a pattern in a version of the protocol on a hub of that kind.
+// measureFeatures runs a workload once, with a version of the protocol, on a hub with some
+// features.
 func (b *bench) measureFeatures(ctx context.Context, wl workload, protocol int, features hubFeatures) (*measurement, error) {
 	creds, err := b.programs.newCredentials()
 	if err != nil {
@@ -149,7 +150,7 @@ func (b *bench) measureFeatures(ctx context.Context, wl workload, protocol int, 
 	})
 }
 
-// scrape asks for a page again and again until the function that it returns is called.
+// scrape requests a page at scrapeInterval until the returned function is called.
 func scrape(ctx context.Context, page string) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -169,7 +170,8 @@ func scrape(ctx context.Context, page string) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// fetchPage reads a page to its end. A hub that does not answer yet, or any more, is no fault here.
+// fetchPage reads a page to its end. It ignores errors, because the hub can be starting or
+// ending.
 func fetchPage(ctx context.Context, page string) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
 	if err != nil {
@@ -181,7 +183,7 @@ func fetchPage(ctx context.Context, page string) {
 	}
 }
 
-// tracesScenario measures what it costs to trace messages.
+// tracesScenario measures the cost of tracing messages.
 func (b *bench) tracesScenario(name string, wl workload, protocol int) *scenario {
 	const off = "no traces"
 	s := newCostScenario(name, fmt.Sprintf("%s, in version %d, with messages traced", wl.title(), protocol),
@@ -197,7 +199,7 @@ func (b *bench) tracesScenario(name string, wl workload, protocol int) *scenario
 	return s
 }
 
-// measureTraced is one run of a pattern of which one message in sample is traced; 0: none is.
+// measureTraced runs a workload once and traces one message in sample; 0 traces none.
 func (b *bench) measureTraced(ctx context.Context, wl workload, protocol, sample int) (*measurement, error) {
 	var flags []string
 	if sample > 0 {

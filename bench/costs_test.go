@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-// Each of these starts the hub in every variant that the scenario compares.
+// TestCostScenarios_EachVariant starts the hub in every variant that the scenarios compare.
 func TestCostScenarios_EachVariant(t *testing.T) {
 	b := newTestBench(t, "hub", "limit")
 	wl := workload{clients: 10, messages: 50, size: 1024, verify: "full"}

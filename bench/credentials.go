@@ -16,15 +16,16 @@ import (
 	"github.com/sechlol/go-message-hub/internal/tokens"
 )
 
-// credentials are what a hub with TLS and tokens needs, and its clients.
+// credentials are the keys and tokens of a hub with TLS and authentication, and of its
+// clients.
 type credentials struct {
-	certFile, keyFile, authKeysFile string // files
+	certFile, keyFile, authKeysFile string // paths
 	clientTLS                       *tls.Config
 	token                           string
 	signer                          *tokens.Signer
 }
 
-// newCredentials makes them anew.
+// newCredentials makes new credentials.
 func (p *programs) newCredentials() (*credentials, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -69,12 +70,12 @@ func (p *programs) newCredentials() (*credentials, error) {
 	return creds, nil
 }
 
-// serverFlags are those of start_server for them.
+// serverFlags returns the flags that make start_server use the credentials.
 func (creds *credentials) serverFlags() []string {
 	return []string{"-tls-cert=" + creds.certFile, "-tls-key=" + creds.keyFile, "-auth-keys=" + creds.authKeysFile}
 }
 
-// tokenFor returns a token for a client with an id, or without one.
+// tokenFor returns a token for a client with an id, or without one if id is 0.
 func (creds *credentials) tokenFor(id uint64) (string, error) {
 	claims := &tokens.Claims{Subject: fmt.Sprint("bench-", id), ID: id, Expires: time.Now().Add(24 * time.Hour)}
 	return creds.signer.Sign(claims, tokens.Issuer{}, time.Now())

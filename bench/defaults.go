@@ -2,8 +2,8 @@ package main
 
 import "context"
 
-// defaultsScenario measures what is lost where nobody has raised a limit, of the
-// server or of the client library.
+// defaultsScenario measures what is lost with the default limits of the servers and of the
+// client libraries.
 func (b *bench) defaultsScenario() *scenario {
 	wl := workloads["default"]
 	s := &scenario{

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// faultProxy is a way to the hub on which links break.
+// faultProxy forwards connections to the hub and breaks them.
 type faultProxy struct {
 	hubAddr    string
 	listener   net.Listener
@@ -21,10 +21,10 @@ type faultProxy struct {
 	conns map[*proxyConn]bool
 }
 
-// proxyConn is one connection on its way.
+// proxyConn is one connection through the proxy.
 type proxyConn struct {
 	client, hub *net.TCPConn
-	pauseMu     sync.RWMutex // whoever holds it stops the bytes both ways
+	pauseMu     sync.RWMutex // write lock: pauses copying in both directions
 	closed      chan struct{}
 	close       func()
 }
@@ -51,12 +51,12 @@ func (p *faultProxy) accept() {
 	}
 }
 
-// forward carries bytes both ways until either end ends.
+// forward copies bytes in both directions until both directions have ended.
 func (p *faultProxy) forward(client *net.TCPConn) {
 	defer client.Close()
 	nc, err := net.Dial("tcp", p.hubAddr)
 	if err != nil {
-		return // the client tries again
+		return // the client retries
 	}
 	defer nc.Close()
 	pc := &proxyConn{client: client, hub: nc.(*net.TCPConn), closed: make(chan struct{})}
@@ -83,7 +83,7 @@ func (pc *proxyConn) copy(to, from *net.TCPConn) {
 		}
 		pc.pauseMu.RUnlock()
 		if err == io.EOF {
-			_ = to.CloseWrite() // fails on a connection that is gone
+			_ = to.CloseWrite() // fails only on a closed connection
 			return
 		}
 		if err != nil {
@@ -93,7 +93,7 @@ func (pc *proxyConn) copy(to, from *net.TCPConn) {
 	}
 }
 
-// pause holds all bytes back for a while, or until the link is over.
+// pause stops copying for d, or until the connection is closed.
 func (pc *proxyConn) pause(d time.Duration) {
 	pc.pauseMu.Lock()
 	defer pc.pauseMu.Unlock()
@@ -103,7 +103,7 @@ func (pc *proxyConn) pause(d time.Duration) {
 	}
 }
 
-// breakConns breaks one now and then, until ctx ends.
+// breakConns breaks a random connection every 3 s / soakClients on average, until ctx ends.
 func (p *faultProxy) breakConns(ctx context.Context) {
 	for interval := 3 * time.Second / soakClients; ctx.Err() == nil; {
 		select {
@@ -111,18 +111,18 @@ func (p *faultProxy) breakConns(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		p.mu.Lock()
-		for pc := range p.conns { // any
+		for pc := range p.conns { // the first of a random order
 			p.breakCount.Add(1)
 			switch rand.IntN(4) {
 			case 0:
 				pc.close()
 			case 1:
-				_ = pc.client.SetLinger(0) // as above
+				_ = pc.client.SetLinger(0) // fails only on a closed connection
 				_ = pc.hub.SetLinger(0)
 				pc.close()
 			case 2:
 				p.wg.Go(func() { pc.pause(time.Duration(rand.Int64N(int64(time.Second)))) })
-			case 3: // nothing comes any more, and no end either, until both ends have given it up
+			case 3: // no more bytes and no end, until both ends have timed out
 				p.wg.Go(func() { pc.pause(20 * time.Second); pc.close() })
 			}
 			break

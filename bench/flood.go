@@ -13,29 +13,30 @@ import (
 )
 
 const (
-	floodSeconds         = 8   // of measuring, without and with
-	floodMarginSeconds   = 4   // seconds by which the flood is longer
-	floodRoundsPerSecond = 500 // round trips a second of those who are measured
-	floodClients         = 20  // that send messages, each of a subject of its own
+	floodSeconds         = 8   // duration of a measurement without and with flood
+	floodMarginSeconds   = 4   // how much longer the flood lasts
+	floodRoundsPerSecond = 500 // round trips of the measured clients
+	floodClients         = 20  // clients that send messages, each with its own subject
 
-	// floodConnectRate is what the flood tries, 20 times what is allowed. It is bounded
-	// because hub, flood and bystanders share the machine: a processor that has no time left says
-	// nothing of the hub.
+	// floodConnectRate is the number of connection attempts a second, 20 times the limit of the
+	// hub. It is limited because hub, flood and bystanders share the machine: on a saturated
+	// processor the measurement would say nothing about the hub.
 	floodConnectRate = 2000
 
-	// floodNice is by how much the flood gives way to the others, for the same reason: it would
-	// come from another machine. Where bench itself runs with priority (chrt -f), the flood does not.
+	// floodNice is the niceness of the flood. It gives the other processes priority, because a
+	// real flood would use the processors of another machine. If bench runs with a real-time
+	// priority (chrt -f), the flood does not.
 	floodNice = 10
 
-	// floodUnboundedRate is more than there can be.
+	// floodUnboundedRate is a connection rate above what is possible.
 	floodUnboundedRate = 1_000_000
 )
 
-// floodLimitFlags are those of the hub under measurement.
+// floodLimitFlags are the limits of the hub under measurement.
 var floodLimitFlags = []string{"-max-per-address=20", "-connect-rate=100", "-rate-messages=2000", "-rate-bytes=1MiB"}
 
-// floodScenario measures what a flood from one address costs clients from another one, where the
-// hub bounds what an address and a client may do.
+// floodScenario measures what a flood from one address costs clients of another address, on a
+// hub that limits addresses and clients.
 func (b *bench) floodScenario(seconds int) *scenario {
 	const quiet = "nobody floods"
 	s := &scenario{
@@ -75,10 +76,10 @@ func (b *bench) floodScenario(seconds int) *scenario {
 	return s
 }
 
-// measureFlood measures latencies on a hub with limits while there is a flood of that kind; "" is
-// none.
+// measureFlood measures latencies on a hub with limits during a flood of the given kind. The
+// kind "" is no flood.
 func (b *bench) measureFlood(ctx context.Context, kind string, rate, seconds int) (*measurement, error) {
-	keys, signed, err := b.programs.makeAuthKeys("flood", 1+floodClients) // limits are of a subject
+	keys, signed, err := b.programs.makeAuthKeys("flood", 1+floodClients) // limits are per subject
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +123,8 @@ func (b *bench) measureFlood(ctx context.Context, kind string, rate, seconds int
 	})
 }
 
-// measureBystander measures latencies at a moderate rate, and what the server takes meanwhile.
+// measureBystander measures latencies at a moderate rate, and the processor time of the server
+// during the measurement.
 func (b *bench) measureBystander(ctx context.Context, s *server, token string, seconds int) (*measurement, error) {
 	before, err := s.cpuSeconds()
 	if err != nil {
@@ -141,8 +143,8 @@ func (b *bench) measureBystander(ctx context.Context, s *server, token string, s
 	return m, err
 }
 
-// makeAuthKeys makes a pair of keys, and returns the file with that which verifies and tokens of n subjects that the
-// other has signed.
+// makeAuthKeys makes a key pair. It returns the file with the public key, and tokens for n
+// subjects signed with the private key.
 func (p *programs) makeAuthKeys(name string, n int) (file string, signed []string, err error) {
 	private, public, err := tokens.GenerateKey()
 	if err != nil {

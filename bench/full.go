@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// memorySampleInterval is how often the memory of a server is looked at in a long run.
+// memorySampleInterval is the interval at which a long run samples the memory of the server.
 const memorySampleInterval = time.Second
 
-// memorySample is the resident memory of a server at one moment of a run.
+// memorySample is the resident memory of a server at one time of a run.
 type memorySample struct {
-	Seconds float64 `json:"seconds"` // since its beginning
+	Seconds float64 `json:"seconds"` // since the beginning of the run
 	MiB     float64 `json:"mib"`
 }
 
-// fullWorkload is the largest example of the system's description: 1.33 TB.
+// fullWorkload is the largest example of the system's specification: 1.33 TB.
 var fullWorkload = workload{clients: 255, messages: 20, size: 1_024_000, verify: "full"}
 
-// fullScenario runs a pattern once, and follows the hub's memory.
+// fullScenario runs a workload once and samples the memory of the hub.
 func (b *bench) fullScenario(wl workload) *scenario {
 	if b.verify != "" {
 		wl.verify = b.verify
@@ -40,7 +40,7 @@ func (b *bench) fullScenario(wl workload) *scenario {
 	return s
 }
 
-// simulateAndSampleMemory simulates, and samples the hub's memory meanwhile.
+// simulateAndSampleMemory runs a simulation and samples the memory of the hub during it.
 func (b *bench) simulateAndSampleMemory(ctx context.Context, s *server, wl workload) (*measurement, error) {
 	done := make(chan struct{})
 	memory := make(chan []memorySample, 1)
@@ -58,8 +58,8 @@ func (b *bench) simulateAndSampleMemory(ctx context.Context, s *server, wl workl
 	return m, nil
 }
 
-// sampleMemory reads the resident memory at once and then again and again until done is
-// closed, or the server has ended.
+// sampleMemory reads the resident memory at once and then at memorySampleInterval, until done
+// is closed or the server has ended.
 func (s *server) sampleMemory(done <-chan struct{}) (samples []memorySample) {
 	start := time.Now()
 	ticker := time.NewTicker(memorySampleInterval)
@@ -78,7 +78,7 @@ func (s *server) sampleMemory(done <-chan struct{}) (samples []memorySample) {
 	}
 }
 
-// medianMiB returns the median of some samples.
+// medianMiB returns the median of the samples.
 func medianMiB(samples []memorySample) float64 {
 	values := make([]float64, len(samples))
 	for i, smp := range samples {

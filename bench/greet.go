@@ -11,13 +11,13 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// greetFuncs are what a client of each system says first, on a plain socket, until
-// it sees that it was answered.
+// greetFuncs are, by system, the first exchange of a client on a plain socket. Each function
+// returns when the server has replied.
 var greetFuncs = map[string]func(net.Conn) error{
 	"hub": greetHub, "nats": greetNATS, "redis": greetRedis, "mosquitto": greetMQTT,
 }
 
-// exchange writes a question and reads an answer of a known size.
+// exchange writes a request and reads a reply of a known size.
 func exchange(c net.Conn, request []byte, size int) ([]byte, error) {
 	if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
 		return nil, err
@@ -30,22 +30,22 @@ func exchange(c net.Conn, request []byte, size int) ([]byte, error) {
 	return reply, err
 }
 
-// expect is exchange where the answer is known as well.
+// expect writes a request and checks that the reply is want.
 func expect(c net.Conn, request, want string) error {
 	reply, err := exchange(c, []byte(request), len(want))
 	if err == nil && string(reply) != want {
-		err = fmt.Errorf("answer %q, want %q", reply, want)
+		err = fmt.Errorf("reply %q, want %q", reply, want)
 	}
 	return err
 }
 
-// greetHub asks for the id, which the hub does not mind to be asked for again.
+// greetHub requests the id. A client can do that repeatedly.
 func greetHub(c net.Conn) error {
 	_, err := exchange(c, wire.AppendIdentityRequest(nil), wire.IdentityLen)
 	return err
 }
 
-// greetVersion2 says HELLO as package client does, and TAKEN when it has its WELCOME.
+// greetVersion2 sends HELLO as package client does, and ACK after its WELCOME.
 func greetVersion2(c net.Conn) error {
 	if err := writeFrame(c, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Confirms: true, Skip: true})); err != nil {
 		return err
@@ -56,7 +56,7 @@ func greetVersion2(c net.Conn) error {
 	return writeFrame(c, wire.AppendAck(nil, 0))
 }
 
-// pingVersion2 asks the hub for a sign of life.
+// pingVersion2 sends PING and waits for the PONG.
 func pingVersion2(c net.Conn) error {
 	if err := writeFrame(c, wire.AppendPing(nil, 1)); err != nil {
 		return err
@@ -64,7 +64,8 @@ func pingVersion2(c net.Conn) error {
 	return readUntil(c, wire.TypePong)
 }
 
-// writeFrame writes a frame. What is done next on the connection has patience from now on.
+// writeFrame writes a frame. It also sets the deadline for the following operation on the
+// connection.
 func writeFrame(c net.Conn, frame []byte) error {
 	if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
 		return err
@@ -73,7 +74,7 @@ func writeFrame(c net.Conn, frame []byte) error {
 	return err
 }
 
-// readUntil reads frames up to the first of a type.
+// readUntil reads frames until the first frame of a type.
 func readUntil(c net.Conn, want wire.Type) error {
 	for {
 		header := make([]byte, wire.HeaderSize)
@@ -91,40 +92,41 @@ func readUntil(c net.Conn, want wire.Type) error {
 		case want:
 			return nil
 		case wire.TypeGoAway:
-			return errors.New("the hub says GOAWAY")
+			return errors.New("hub sent GOAWAY")
 		}
 	}
 }
 
-// maxGreeting is the largest frame with which a hub answers a greeting, in bytes.
+// maxGreeting is the maximum size of the frames that a hub sends in reply to a greeting, in
+// bytes.
 const maxGreeting = 4096
 
 func greetRedis(c net.Conn) error { return expect(c, "PING\r\n", "+PONG\r\n") }
 
-// greetNATS reads what the server says first, one line that begins with INFO, and
-// connects. The answer to the PING says that the server has taken the CONNECT.
+// greetNATS reads the INFO line that the server sends first, and connects. The reply to the
+// PING shows that the server has accepted the CONNECT.
 func greetNATS(c net.Conn) error {
 	if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
 		return err
 	}
-	info := make([]byte, 4096) // the line is below 1 KiBPerConn, and alone until it is answered
+	info := make([]byte, 4096) // the line is below 1 KiB, and nothing follows before the reply
 	n, err := c.Read(info)
 	if err != nil {
 		return err
 	}
 	if line := string(info[:n]); !strings.HasPrefix(line, "INFO ") || !strings.HasSuffix(line, "\r\n") {
-		return fmt.Errorf("the server begins with %q", line)
+		return fmt.Errorf("the server sent %q first", line)
 	}
 	return expect(c, "CONNECT {\"verbose\":false}\r\nPING\r\n", "PONG\r\n")
 }
 
 // greetMQTT sends a CONNECT of protocol version 4 (3.1.1).
 func greetMQTT(c net.Conn) error {
-	const connect = "\x10\x0c" + // CONNECT, of which 12 bytes follow
+	const connect = "\x10\x0c" + // CONNECT, 12 bytes follow
 		"\x00\x04MQTT\x04" +
-		"\x02" + // a session that ends with the connection
-		"\x00\x00" + // no time after which silence is an error
-		"\x00\x00" // no id: the broker makes one
+		"\x02" + // clean session
+		"\x00\x00" + // no keep-alive
+		"\x00\x00" // no client id: the broker chooses one
 	const accepted = "\x20\x02\x00\x00"
 	return expect(c, connect, accepted)
 }

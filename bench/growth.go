@@ -6,17 +6,17 @@ import (
 	"strconv"
 )
 
-const growthSenders = 10 // clients that send; the others only are there
+const growthSenders = 10 // clients that send; the others are idle
 
-// growthConnected is how many clients are connected in all.
+// growthConnected are the numbers of connected clients, including those that send.
 var growthConnected = []int{10, 100, 1000, 10_000}
 
-// growthMessages is how many messages each active client sends to the nine others:
-// enough for a second of the server's processor time, of which /proc counts
-// hundredths.
+// growthMessages is the number of messages that each sender sends to the nine others. It gives
+// about one second of the server's processor time, which /proc counts in hundredths of a
+// second.
 var growthMessages = map[string]int{"hub": 150_000, "nats": 30_000}
 
-// growthScenario measures whether a delivery costs more where more are connected.
+// growthScenario measures whether the cost of a delivery depends on the number of connections.
 func (b *bench) growthScenario() *scenario {
 	s := &scenario{
 		name:  "growth",
@@ -57,8 +57,8 @@ func growthSubject(system string, n int) string {
 	return fmt.Sprintf("%s, %s connected", system, formatNumber(float64(n)))
 }
 
-// measureGrowth has n clients connected in all, and measures what the active ones
-// cost.
+// measureGrowth connects n clients in total and measures the processor time of the server for
+// the deliveries to the senders.
 func (b *bench) measureGrowth(ctx context.Context, system string, n int) (*measurement, error) {
 	return b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
 		conns, err := openConns(ctx, s, n-growthSenders, greetFuncs[system])

@@ -14,26 +14,26 @@ import (
 )
 
 const (
-	holdersConns         = 400 // that stop in the middle of a message, at once
-	holdersSeconds       = 60  // for which others are measured
-	holdersMarginSeconds = 3   // seconds more
-	maxHoldersRate       = 400 // connections that are made in a second, at most
+	holdersConns         = 400 // connections that stop in the middle of a message, at a time
+	holdersSeconds       = 60  // duration of the measurement
+	holdersMarginSeconds = 3   // how much longer the load lasts
+	maxHoldersRate       = 400 // new connections a second
 
 	largeBodySize = 1 << 20
-	largeInterval = 100 * time.Millisecond // between two messages of those who are measured
+	largeInterval = 100 * time.Millisecond // between two messages of the measured clients
 
-	// A slow link brings a burst and then nothing for a while, as one that loses packets: 48 KiBPerConn a
-	// second on average, below -min-rate.
+	// slowBurst bytes at a time and a pause of slowPause between two bursts model a slow link
+	// that loses packets. The average is 48 KiB a second, below -min-rate.
 	slowBurst = 144 << 10
 	slowPause = 3 * time.Second
 )
 
-// holderKind is one way to hold memory with a message that does not end.
+// holderKind is one way to hold memory with an incomplete message.
 type holderKind struct {
-	name      string // for people
-	kind      string // as the load program calls it
+	name      string // subject in the table
+	kind      string // -kind of the load program
 	addresses int
-	lifetime  time.Duration // after which a connection comes again; 0: it stays until the hub ends it
+	lifetime  time.Duration // after which a connection is replaced; 0: it stays until the hub ends it
 }
 
 var holderKinds = []holderKind{
@@ -43,8 +43,8 @@ var holderKinds = []holderKind{
 	{"all but a byte, 8 addresses", "but a byte", 8, 0},
 }
 
-// holdersScenario measures what those notice who send large messages while many others do not
-// finish theirs.
+// holdersScenario measures clients that send large messages while many other clients do not
+// complete theirs.
 func (b *bench) holdersScenario(n, seconds int) *scenario {
 	s := &scenario{
 		name: "holders",
@@ -98,14 +98,14 @@ func (b *bench) measureHolders(ctx context.Context, s *server, k holderKind, n, 
 	return m, nil
 }
 
-// measuredClients are clients of a hub on which somebody holds memory: a pair that is measured, and one with
-// a slow link that sends to another.
+// measuredClients are the clients of a hub on which other clients hold memory: a pair that is
+// measured, and a client with a slow link that sends to another.
 type measuredClients struct {
 	addr        string
 	from, to    *client.Client
 	slow        *client.Client
 	slowTo      *client.Client
-	slowNetConn net.Conn // the slow one
+	slowNetConn net.Conn // connection of slow
 	clients     []*client.Client
 }
 
@@ -136,23 +136,23 @@ func newMeasuredClients(ctx context.Context, addr string) (*measuredClients, err
 
 func (mc *measuredClients) close() {
 	if mc.slowNetConn != nil {
-		mc.slowNetConn.Close() // it would take its time for what it has still to send
+		mc.slowNetConn.Close() // Close of the client would wait for its pending writes
 	}
 	for _, c := range mc.clients {
-		_ = c.Close() // as above
+		_ = c.Close() // the result does not depend on the error
 	}
 }
 
-// measure sends messages for so long.
+// measure sends messages for the duration d and returns the latencies.
 func (mc *measuredClients) measure(ctx context.Context, d time.Duration) *measurement {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { // ends with ctx, or when the connection does
+	wg.Go(func() { // ends with ctx, or with the connection
 		for body := make([]byte, largeBodySize); mc.slow.Send(ctx, []uint64{mc.slowTo.ID()}, body) == nil; {
 		}
 	})
-	wg.Go(func() { // likewise
+	wg.Go(func() { // ends with ctx, or with the connection
 		for m, err := mc.slowTo.Receive(ctx); err == nil; m, err = mc.slowTo.Receive(ctx) {
 			m.Release()
 		}
@@ -167,13 +167,14 @@ func (mc *measuredClients) measure(ctx context.Context, d time.Duration) *measur
 		binary.BigEndian.PutUint64(body, n)
 		m.Expected++
 		if err := mc.transfer(ctx, body); err != nil {
-			break // it is one of those that are cut, or the time is over before it came
+			break // the connection was cut, or the time is over
 		}
 		m.Deliveries++
 		latencies.Record(time.Since(due))
 	}
 	if m.Deliveries < m.Expected {
-		latencies.Record(time.Since(start.Add(time.Duration(m.Deliveries) * largeInterval))) // so long at least
+		// A lower bound.
+		latencies.Record(time.Since(start.Add(time.Duration(m.Deliveries) * largeInterval)))
 	}
 	cancel()
 	wg.Wait()
@@ -187,7 +188,7 @@ func (mc *measuredClients) measure(ctx context.Context, d time.Duration) *measur
 	return m
 }
 
-// transfer sends a message, and waits until it has come.
+// transfer sends a message and waits for its delivery.
 func (mc *measuredClients) transfer(ctx context.Context, body []byte) error {
 	if err := mc.from.Send(ctx, []uint64{mc.to.ID()}, body); err != nil {
 		return err
@@ -198,15 +199,15 @@ func (mc *measuredClients) transfer(ctx context.Context, body []byte) error {
 	}
 	defer m.Release()
 	if len(m.Body) != len(body) || binary.BigEndian.Uint64(m.Body) != binary.BigEndian.Uint64(body) {
-		return fmt.Errorf("another message came")
+		return fmt.Errorf("unexpected message")
 	}
 	return nil
 }
 
-// slowConn is a connection whose way to the other end carries a burst now and then.
+// slowConn is a connection that writes a burst of slowBurst bytes, then pauses for slowPause.
 type slowConn struct {
 	net.Conn
-	burstLeft int // of this burst; belongs to the one who writes
+	burstLeft int // of this burst; owned by the writing goroutine
 }
 
 func (c *slowConn) Write(p []byte) (n int, err error) {

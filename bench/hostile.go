@@ -8,30 +8,30 @@ import (
 )
 
 const (
-	hostileConns         = 10_000 // of each kind, at once
-	hostileSeconds       = 6      // for which two others are measured, without them and with them
-	hostileMarginSeconds = 3      // seconds more
+	hostileConns         = 10_000 // of each kind, at the same time
+	hostileSeconds       = 6      // duration of each measurement, without and with load
+	hostileMarginSeconds = 3      // how much longer the load lasts
 )
 
-// hostileKind is one way to do harm.
+// hostileKind is one kind of hostile client.
 type hostileKind struct {
-	name               string // for people
-	kind               string // as the load program calls it
-	secure             bool   // to a hub with TLS and tokens
-	completesHandshake bool   // after a handshake
-	token              string // that is shown; "good" is one that lets in
+	name               string // subject in the table
+	kind               string // -kind of the load program
+	secure             bool   // the hub uses TLS and tokens
+	completesHandshake bool   // the client completes the TLS handshake
+	token              string // the token to send; "good" is a valid token
 	rate               float64
 }
 
-// How fast connections are made, in a second. The load shares the processors of one machine with the hub
-// and with who is measured, and a handshake costs it more than the hub: so there are fewer of those. Where
-// connections last a moment there are never many at the same time.
+// Rates of new connections, in connections a second. The load shares the processors of one
+// machine with the hub and with the measured clients, and a handshake costs the load more than
+// the hub, therefore those rates are lower. Short-lived connections are few at any time.
 const (
 	hostileConnectRate        = 2000
-	hostileHandshakeRate      = 300 // with a handshake
-	hostileFloodRate          = 500 // of those that last a moment
-	hostileHandshakeFloodRate = 100 // likewise, with a handshake
-	maxHostileFloodConns      = 50  // of these at most
+	hostileHandshakeRate      = 300 // with a TLS handshake
+	hostileFloodRate          = 500 // short-lived connections
+	hostileHandshakeFloodRate = 100 // short-lived connections with a TLS handshake
+	maxHostileFloodConns      = 50  // number of short-lived connections at the same time
 )
 
 var hostileKinds = []hostileKind{
@@ -51,15 +51,15 @@ var hostileKinds = []hostileKind{
 	{name: "TLS: in with a token, a PING in 10 s", kind: "idle", secure: true, completesHandshake: true, token: "good", rate: hostileHandshakeRate},
 }
 
-// conns returns how many connections there are to be at once.
+// conns returns the number of concurrent connections of this kind.
 func (k *hostileKind) conns(n int) int {
 	if k.rate == hostileFloodRate || k.rate == hostileHandshakeFloodRate {
-		return min(n, maxHostileFloodConns) // each lasts a moment
+		return min(n, maxHostileFloodConns) // short-lived
 	}
 	return n
 }
 
-// hostileScenario measures what two clients notice of thousands that mean harm.
+// hostileScenario measures the effect of thousands of hostile clients on two other clients.
 func (b *bench) hostileScenario(n, seconds int) *scenario {
 	s := &scenario{
 		name: "hostile",
@@ -91,7 +91,7 @@ func (b *bench) hostileScenario(n, seconds int) *scenario {
 	return s
 }
 
-// measureHostile measures two clients on a hub of its own, without and then with those who do harm.
+// measureHostile measures two clients on a new hub, first alone and then with hostile clients.
 func (b *bench) measureHostile(ctx context.Context, k hostileKind, n, seconds int) (*measurement, error) {
 	var creds *credentials
 	args := []string{"-max-clients=10050"}
@@ -148,7 +148,7 @@ func measureHostileOn(ctx context.Context, p *programs, s *server, creds *creden
 	m, err := pair.measure(ctx, time.Duration(seconds)*time.Second)
 	if err != nil {
 		attack.kill()
-		return nil, fmt.Errorf("somebody noticed: %w", err)
+		return nil, fmt.Errorf("bystanders were affected: %w", err)
 	}
 	memoryDuring, err := s.memoryMiB("VmRSS")
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"net"
 )
 
-// idleClients is how many connections the idle scenario opens: with as many
-// descriptors in this process and in the server, what a limit of 20,000 allows.
+// idleClients is the number of connections of the idle scenario. This process and the server
+// each need as many descriptors, which a limit of 20,000 allows.
 const idleClients = 15_000
 
 // The headings of the idle scenario's columns.
@@ -17,13 +17,13 @@ const (
 	idleVersion2Heading = "KiB each, version 2"
 )
 
-// What is promised of an idle connection, in KiBPerConn.
+// The promised maximum memory of an idle connection, in KiB.
 const (
 	maxIdleKiB         = 4.5
 	maxIdleKiBVersion2 = 6.0
 )
 
-// idleScenario measures what connections cost that do nothing.
+// idleScenario measures the memory of idle connections.
 func (b *bench) idleScenario(n int) *scenario {
 	s := &scenario{
 		name:  "idle",
@@ -48,8 +48,8 @@ func (b *bench) idleScenario(n int) *scenario {
 	return s
 }
 
-// measureIdle opens n connections to a system and reads how much its server's resident memory
-// has grown.
+// measureIdle opens n connections to a system and measures the growth of the server's resident
+// memory.
 func (b *bench) measureIdle(ctx context.Context, system string, n int) (*measurement, error) {
 	m, err := b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
 		if system == "hub" {
@@ -69,16 +69,16 @@ func (b *bench) measureIdle(ctx context.Context, system string, n int) (*measure
 	return m, err
 }
 
-// measureVersion1 measures clients of version 1 that are silent, and then that have asked for their
-// id.
+// measureVersion1 measures v1 clients that have sent nothing, and then the same clients after
+// an id request.
 func measureVersion1(ctx context.Context, s *server, n int) (*measurement, error) {
 	kib, err := memoryPerConn(ctx, s, n, nil, greetHub)
 	return &measurement{KiBPerSilentConn: kib[0], KiBPerConn: kib[1]}, err
 }
 
-// memoryPerConn opens n connections to a server and has each of them say something, or nothing.
-// Then each says what comes next, and so on. It returns by how many KiBPerConn for each connection the
-// server's resident memory has grown since the beginning, after every step.
+// memoryPerConn opens n connections to a server and runs each step on all of them, one step
+// after the other; the first step can be nil. After each step it reads the server's resident
+// memory. It returns the growth since the beginning for each connection, in KiB.
 func memoryPerConn(ctx context.Context, s *server, n int, steps ...func(net.Conn) error) (kib [2]float64, err error) {
 	before, err := s.memoryMiB("VmRSS")
 	if err != nil {
@@ -90,7 +90,7 @@ func memoryPerConn(ctx context.Context, s *server, n int, steps ...func(net.Conn
 		return kib, err
 	}
 	if steps[0] == nil {
-		// The answer on the last connection says that the hub has taken all of them.
+		// The reply on the last connection shows that the hub has accepted all of them.
 		if err := greetHub(conns[n-1]); err != nil {
 			return kib, err
 		}
@@ -110,7 +110,7 @@ func memoryPerConn(ctx context.Context, s *server, n int, steps ...func(net.Conn
 	return kib, nil
 }
 
-// forEachConn has all connections say something.
+// forEachConn calls do for each connection and returns the first error.
 func forEachConn(conns []net.Conn, do func(net.Conn) error) error {
 	for _, c := range conns {
 		if err := do(c); err != nil {
@@ -120,8 +120,8 @@ func forEachConn(conns []net.Conn, do func(net.Conn) error) error {
 	return nil
 }
 
-// openConns opens n connections to a server, and greets it on each at once unless
-// greeting is nil.
+// openConns opens n connections to a server and calls greet on each of them, unless greet is
+// nil.
 func openConns(ctx context.Context, s *server, n int, greet func(net.Conn) error) ([]net.Conn, error) {
 	var dialer net.Dialer
 	conns := make([]net.Conn, 0, n)

@@ -6,11 +6,11 @@ import (
 	"strconv"
 )
 
-// latencyRounds is how many round trips are measured: two seconds or so, and 200
-// of them are above the 99th percentile.
+// latencyRounds is the number of round trips, which take about two seconds. 200 of them lie
+// above the 99th percentile.
 const latencyRounds = 20_000
 
-// latencyColumns are the figures of a latency.
+// latencyColumns are the columns of a latency.
 var latencyColumns = []column{
 	{heading: "p50 µs", value: func(m *measurement) float64 { return m.P50 * 1e6 }},
 	{heading: "p90 µs", value: func(m *measurement) float64 { return m.P90 * 1e6 }},
@@ -18,20 +18,20 @@ var latencyColumns = []column{
 	{heading: "max µs", value: func(m *measurement) float64 { return m.Max * 1e6 }},
 }
 
-// latencySeries are the bars of their charts.
+// latencySeries are the bars of latency charts.
 var latencySeries = []series{
 	{name: "p50", value: latencyColumns[0].value},
 	{name: "p99", value: latencyColumns[2].value},
 }
 
-// rawHeading is that of the ratio by which the hub's latency is judged.
+// rawHeading is the heading of the ratio that smokeLatency checks.
 const rawHeading = "hub-raw's p50 ÷ its"
 
 func p50Ratio(base, other *measurement) float64 { return base.P50 / other.P50 }
 func p99Ratio(base, other *measurement) float64 { return base.P99 / other.P99 }
 
-// latencyScenario measures the time from a send to the answer of another client,
-// while nothing else is under way.
+// latencyScenario measures the time from a send to the reply of another client on an otherwise
+// idle server.
 func (b *bench) latencyScenario(name string, size, rounds int) *scenario {
 	s := &scenario{
 		name:  name,

@@ -14,10 +14,11 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// measureLimit moves the bytes of a pattern through bare sockets, or through bare connections of
-// crypto/tls if there are secrets: as many as a hub would write, and nobody looks at them.
+// measureLimit moves the bytes of a workload through bare sockets, or through bare connections
+// of crypto/tls if creds is not nil. It moves as many bytes as a hub would write and discards
+// them.
 func measureLimit(ctx context.Context, p *programs, wl workload, creds *credentials) (*measurement, error) {
-	bytesPerClient := uint64(wl.clients-1) * uint64(wl.messages) * uint64(wire.RelayDeliveryLen(wl.size)) // bytes for each client
+	bytesPerClient := uint64(wl.clients-1) * uint64(wl.messages) * uint64(wire.RelayDeliveryLen(wl.size))
 	clientsFlag := "-clients=" + strconv.Itoa(wl.clients)
 	write := []string{"write", clientsFlag, "-bytes=" + strconv.FormatUint(bytesPerClient, 10)}
 	read := []string{"read", clientsFlag}
@@ -57,7 +58,7 @@ func measureLimit(ctx context.Context, p *programs, wl workload, creds *credenti
 	}, nil
 }
 
-// readLimitResult reads how long the writer took for that many bytes.
+// readLimitResult reads the writer's result and checks that the writer moved want bytes.
 func readLimitResult(lines io.Reader, want uint64) (seconds float64, err error) {
 	var result struct {
 		Seconds float64 `json:"seconds"`

@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	listClients    = 10_000 // connected
-	listRequesters = 100    // of them, all at once, and again every listInterval
+	listClients    = 10_000 // connected clients
+	listRequesters = 100    // clients that request the list at the same time, every listInterval
 	listInterval   = time.Second
-	listSeconds    = 8 // of measuring, without and with
+	listSeconds    = 8 // duration of a measurement
 )
 
-// listScenario measures what lists cost those who send in the meantime.
+// listScenario measures the effect of list requests on the latency of other clients.
 func (b *bench) listScenario(n, seconds int) *scenario {
 	const without, with = "nobody asks", "100 ask, once a second"
 	s := &scenario{
@@ -49,7 +49,7 @@ func (b *bench) listScenario(n, seconds int) *scenario {
 	return s
 }
 
-// measureList measures latencies with n clients connected, of whom some ask.
+// measureList measures latencies with n connected clients, of which requesters request lists.
 func (b *bench) measureList(ctx context.Context, s *server, n, requesters, seconds int) (*measurement, error) {
 	conns, err := openConns(ctx, s, n, greetHub)
 	defer closeAll(conns)
@@ -59,7 +59,7 @@ func (b *bench) measureList(ctx context.Context, s *server, n, requesters, secon
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan listResult, 1)
-	go func() { done <- requestLists(ctx, conns[:requesters], n-1) }() // ends with ctx, after the round under way
+	go func() { done <- requestLists(ctx, conns[:requesters], n-1) }() // ends with ctx
 	m, err := runLoad(ctx, b.programs, "latency", "hub", s.addr,
 		"-size=128", "-rounds="+strconv.Itoa(1<<30), "-seconds="+strconv.Itoa(seconds))
 	stop()
@@ -71,13 +71,13 @@ func (b *bench) measureList(ctx context.Context, s *server, n, requesters, secon
 	return m, lists.err
 }
 
-// listResult is what became of asking.
+// listResult is the result of requestLists.
 type listResult struct {
-	seconds float64 // until all have their list: the median of all times
+	seconds float64 // until all clients have their list: the median of all rounds
 	err     error
 }
 
-// requestLists has all the connections ask every listInterval until ctx ends.
+// requestLists requests a list on all connections every listInterval until ctx ends.
 func requestLists(ctx context.Context, conns []net.Conn, minIDs int) listResult {
 	if len(conns) == 0 {
 		return listResult{}
@@ -89,7 +89,7 @@ func requestLists(ctx context.Context, conns []net.Conn, minIDs int) listResult 
 		select {
 		case <-ctx.Done():
 			if len(times) == 0 {
-				return listResult{err: fmt.Errorf("nobody asked within %v", listInterval)}
+				return listResult{err: fmt.Errorf("no list request within %v", listInterval)}
 			}
 			return listResult{seconds: newSpread(times).Median}
 		case <-ticker.C:
@@ -102,8 +102,8 @@ func requestLists(ctx context.Context, conns []net.Conn, minIDs int) listResult 
 	}
 }
 
-// requestListsOnce has each connection ask for the list, and then reads all answers, which
-// must have so many ids at least.
+// requestListsOnce requests a list on each connection and then reads all replies, each of
+// which must have at least minIDs ids.
 func requestListsOnce(conns []net.Conn, minIDs int) error {
 	for _, c := range conns {
 		if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
@@ -115,7 +115,7 @@ func requestListsOnce(conns []net.Conn, minIDs int) error {
 	}
 	r := bufio.NewReaderSize(nil, 64<<10)
 	for _, c := range conns {
-		r.Reset(c) // an answer is alone: nothing of the next one is lost
+		r.Reset(c) // a connection has one reply: no buffered bytes are lost
 		var length [wire.LengthSize]byte
 		if _, err := io.ReadFull(r, length[:]); err != nil {
 			return err

@@ -8,18 +8,18 @@ import (
 )
 
 const (
-	// loadedSeconds is how long latencies are measured under load.
+	// loadedSeconds is the duration of a latency measurement under load.
 	loadedSeconds = 5
 
-	// loadedMarginSeconds is how much longer the load goes on, in seconds: the latencies
-	// must all be of its time, with the start of a program in it.
+	// loadedMarginSeconds is how much longer the load lasts, in seconds. The load must cover the
+	// whole measurement and the start of its program.
 	loadedMarginSeconds = 4
 
-	loadedBodySize = 128 // of each message of the load
+	loadedBodySize = 128 // body size of the load's messages
 )
 
-// loadedScenario measures the round trip of two clients beside a hundred that send
-// to each other, at half of what the system took just before.
+// loadedScenario measures the round trip of two clients while a hundred other clients send to
+// each other, at half of the maximum rate that was measured just before.
 func (b *bench) loadedScenario(name string, size int) *scenario {
 	s := &scenario{
 		name: name,
@@ -44,7 +44,7 @@ func (b *bench) loadedScenario(name string, size int) *scenario {
 		s.subjects = append(s.subjects,
 			subject{system + ", at most", []string{system}, func(ctx context.Context) (*measurement, error) {
 				wl := workloads["small"]
-				wl.verify = "" // the load program drives the hub too, as it does at half
+				wl.verify = "" // the load program drives the hub, as it does at half of the rate
 				m, err := b.measureWorkload(ctx, system, wl.forSystem(system))
 				if err == nil {
 					maxRates[system] = m.rate()
@@ -65,7 +65,7 @@ func (b *bench) loadedScenario(name string, size int) *scenario {
 
 func atHalfRate(system string) string { return system + ", half of its own" }
 
-// measureUnderLoad measures latencies while a load moves so many deliveries a second.
+// measureUnderLoad measures latencies while a load makes rate deliveries a second.
 func (b *bench) measureUnderLoad(ctx context.Context, system string, size int, rate float64) (*measurement, error) {
 	return b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
 		background, err := startLoad(ctx, b.programs, "move", system, s.addr, "-size="+strconv.Itoa(loadedBodySize), "-clients=100",
@@ -89,7 +89,7 @@ func (b *bench) measureUnderLoad(ctx context.Context, system string, size int, r
 			return nil, err
 		}
 		if loadResult.Seconds < elapsed {
-			return nil, fmt.Errorf("the load was over after %.1f s, the measurement after %.1f", loadResult.Seconds, elapsed)
+			return nil, fmt.Errorf("the load ended after %.1f s, the measurement after %.1f s", loadResult.Seconds, elapsed)
 		}
 		m.Seconds, m.Deliveries, m.Expected, m.Lost, m.Problem = loadResult.Seconds, loadResult.Deliveries, loadResult.Expected, loadResult.Lost, loadResult.Problem
 		return m, m.validate(system)

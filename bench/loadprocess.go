@@ -10,19 +10,19 @@ import (
 	"os/exec"
 )
 
-// loadProcess is the load program at work on a server.
+// loadProcess is a running load program.
 type loadProcess struct {
 	cmd    *exec.Cmd
 	output *bufio.Reader
 	stderr bytes.Buffer
 }
 
-// startLoad starts a mode of the load program.
+// startLoad starts the load program in a mode.
 func startLoad(ctx context.Context, p *programs, mode, system, addr string, args ...string) (*loadProcess, error) {
 	return startLoadCommand(exec.CommandContext(ctx, p.path("load"), append([]string{mode, "-system=" + system, "-addr=" + addr}, args...)...))
 }
 
-// startLoadCommand starts the load program however it is to be called.
+// startLoadCommand starts the load program with the command cmd.
 func startLoadCommand(cmd *exec.Cmd) (*loadProcess, error) {
 	l := &loadProcess{cmd: cmd}
 	l.cmd.Stderr = &l.stderr
@@ -37,7 +37,8 @@ func startLoadCommand(cmd *exec.Cmd) (*loadProcess, error) {
 	return l, nil
 }
 
-// waitUntilMoving waits until the clients of a move are connected, or a flood begins.
+// waitUntilMoving waits for the line by which the load program reports that its clients are
+// connected.
 func (l *loadProcess) waitUntilMoving() error {
 	if line, err := l.output.ReadString('\n'); err != nil || line != "moving\n" {
 		l.kill()
@@ -51,7 +52,7 @@ func (l *loadProcess) kill() {
 	l.cmd.Wait()
 }
 
-// runLoad runs a mode that prints nothing but its result to the end.
+// runLoad runs a mode that prints only its result, to its end.
 func runLoad(ctx context.Context, p *programs, mode, system, addr string, args ...string) (*measurement, error) {
 	l, err := startLoad(ctx, p, mode, system, addr, args...)
 	if err != nil {
@@ -60,7 +61,7 @@ func runLoad(ctx context.Context, p *programs, mode, system, addr string, args .
 	return l.finish()
 }
 
-// runMove runs a move to the end.
+// runMove runs a move to its end.
 func runMove(ctx context.Context, p *programs, system, addr string, args ...string) (*measurement, error) {
 	l, err := startLoad(ctx, p, "move", system, addr, args...)
 	if err != nil {
@@ -72,7 +73,8 @@ func runMove(ctx context.Context, p *programs, system, addr string, args ...stri
 	return l.finish()
 }
 
-// finish waits for the end and reads the result, whose names are those of measured.
+// finish waits for the process to end and parses its result, whose JSON keys are those of
+// measurement.
 func (l *loadProcess) finish() (*measurement, error) {
 	b, readErr := io.ReadAll(l.output)
 	if err := l.cmd.Wait(); err != nil {

@@ -12,17 +12,17 @@ import (
 	"time"
 )
 
-// machineSection is the section of a page that says where the figures are from.
+// machineSection is the section of a page that describes the machine.
 const machineSection = "machine"
 
-// clientLibraries are the modules through which the load program drives the systems.
+// clientLibraries are, by system, the modules of the client libraries in the load program.
 var clientLibraries = map[string]string{
 	"nats":      "github.com/nats-io/nats.go",
 	"redis":     "github.com/redis/go-redis/v9",
 	"mosquitto": "github.com/eclipse/paho.mqtt.golang",
 }
 
-// describeMachine says where and of what the figures are.
+// describeMachine describes the machine and the versions of the systems under measurement.
 func (b *bench) describeMachine(ctx context.Context) (string, error) {
 	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
@@ -53,8 +53,9 @@ func (b *bench) describeMachine(ctx context.Context) (string, error) {
 	return text + "\n", nil
 }
 
-// provenance says what was measured, when and on what: a page is measured piece by piece, and the
-// code moves on between two of them.
+// provenance describes when, at which commit and on which processor the figures are measured.
+// Each section of a page has its own provenance, because sections are measured at different
+// commits.
 func (b *bench) provenance(now time.Time) (string, error) {
 	processor, err := processorName()
 	if err != nil {
@@ -64,16 +65,17 @@ func (b *bench) provenance(now time.Time) (string, error) {
 		now.Format("2 January 2006"), b.programs.commit, runtime.NumCPU(), processor), nil
 }
 
-// describeCommit names the commit that is checked out in a folder. It asks git: what a build records of
-// it is switched off by -buildvcs=false in GOFLAGS, and missing in a linked worktree, whose .git is
-// a file. Changes in docs/ do not count: the tables that were measured before are some.
+// describeCommit names the commit that is checked out in dir. It asks git, because the build
+// information lacks the commit with -buildvcs=false in GOFLAGS and in a linked worktree, whose
+// .git is a file. Changes in docs/ do not count as uncommitted changes, because earlier
+// measurements write tables there.
 func describeCommit(ctx context.Context, dir string) string {
 	git := func(args ...string) (string, error) {
 		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...).Output()
 		return strings.TrimSpace(string(out)), err
 	}
 	name, err := git("rev-parse", "--short=12", "HEAD")
-	if err != nil { // no git, or an archive
+	if err != nil { // git is missing, or dir is not a repository
 		return "an unknown commit"
 	}
 	if changed, err := git("status", "--porcelain", "--", ":/", ":(top,exclude)docs"); err != nil || changed != "" {
@@ -82,14 +84,14 @@ func describeCommit(ctx context.Context, dir string) string {
 	return "commit " + name
 }
 
-// kernelRelease returns the version of a kernel without what its builder has added.
+// kernelRelease returns the version of a kernel without the suffix of the distribution.
 func kernelRelease(kernel []byte) string {
 	version, _, _ := strings.Cut(strings.TrimSpace(string(kernel)), "-")
 	return version
 }
 
-// serverVersion returns the version of a peer's server: of the one that is built
-// here, that of its module; of another one, what it says itself.
+// serverVersion returns the version of a system's server: the version of its module if it is
+// built here, otherwise the version that the program prints.
 func serverVersion(ctx context.Context, system string) (string, error) {
 	if system == "nats" {
 		out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", natsServerModule).Output()
@@ -101,19 +103,19 @@ func serverVersion(ctx context.Context, system string) (string, error) {
 	}
 	flag := "--version"
 	if system == "mosquitto" {
-		flag = "-h" // which tells it too, as if it were a mistake: hence no look at the error
+		flag = "-h" // prints the version but exits with an error, therefore the error is ignored
 	}
 	out, _ := exec.CommandContext(ctx, path, flag).CombinedOutput()
 	version := versionPattern.Find(out)
 	if version == nil {
-		return "", fmt.Errorf("%s %s does not tell a version: %q", path, flag, out)
+		return "", fmt.Errorf("%s %s prints no version: %q", path, flag, out)
 	}
 	return string(version), nil
 }
 
 var versionPattern = regexp.MustCompile(`\d+(\.\d+)+`)
 
-// processorName returns what the kernel calls the processor.
+// processorName returns the kernel's name of the processor.
 func processorName() (string, error) {
 	b, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
@@ -124,5 +126,5 @@ func processorName() (string, error) {
 			return strings.Join(strings.Fields(value), " "), nil
 		}
 	}
-	return "a processor without a name", nil
+	return "an unnamed processor", nil
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestDescribeCommit_Worktree asks for the commit of a repository, and of a linked worktree of it.
+// TestDescribeCommit_Worktree describes the commit of a repository and of a linked worktree.
 func TestDescribeCommit_Worktree(t *testing.T) {
 	repository := t.TempDir()
 	git := func(args ...string) {

@@ -1,15 +1,15 @@
-// Bench measures the hub beside other systems and beside what the machine can,
-// alternating in one run, and prints tables: on a shared machine an absolute time
-// says little, a ratio does.
+// Bench measures the hub, other systems and the limits of the machine, alternating in one run,
+// and prints tables. On a shared machine absolute times mean little; the ratios between
+// systems are comparable.
 //
 //	go run . [-scenario all] [-systems hub,nats] [-pairs 5] [-json FILE] [-docs FILE]
 //	go run . -scenario smoke
 //
-// It builds the programs of this checkout and the peers that are Go modules, starts
-// each server as a process of its own on the loopback interface and on a port of
-// its own, drives it with bench/load or start_simulation, and ends everything. A
-// run in which the hub lost a message is an error, not a measurement; what another
-// system loses is told beside its figures.
+// Bench builds the programs of this checkout and the other systems that are Go modules. It
+// starts each server as a separate process on the loopback interface and on its own port,
+// drives it with bench/load or start_simulation, and stops it. A run in which the hub lost a
+// message is an error, not a measurement; losses of another system are reported beside its
+// figures.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// options are what the user says.
+// options are the command-line options.
 type options struct {
 	scenarios    string
 	systems      string
@@ -47,12 +47,12 @@ type options struct {
 func run(ctx context.Context, args []string) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.StringVar(&o.scenarios, "scenario", "all", "what to measure, separated by commas: all, smoke, "+strings.Join(scenarioNames(), ", "))
-	flags.StringVar(&o.systems, "systems", "", "what to measure it on, separated by commas; by default, all that are installed")
-	flags.IntVar(&o.rounds, "pairs", 5, "rounds, in each of which every system has its turn")
-	flags.StringVar(&o.verify, "verify", "", "how start_simulation verifies; by default as the scenario says")
-	flags.DurationVar(&o.soakDuration, "time", 10*time.Minute, "how long the soak goes on")
-	flags.StringVar(&o.json, "json", "", "file for all figures")
+	flags.StringVar(&o.scenarios, "scenario", "all", "scenarios to measure, separated by commas: all, smoke, "+strings.Join(scenarioNames(), ", "))
+	flags.StringVar(&o.systems, "systems", "", "systems to measure, separated by commas; by default all that are installed")
+	flags.IntVar(&o.rounds, "pairs", 5, "number of rounds; each round measures every system once")
+	flags.StringVar(&o.verify, "verify", "", "-verify of start_simulation; by default that of the scenario")
+	flags.DurationVar(&o.soakDuration, "time", 10*time.Minute, "duration of the soak")
+	flags.StringVar(&o.json, "json", "", "JSON file to write all figures to")
 	flags.StringVar(&o.docs, "docs", "", "Markdown page for tables and charts, between its <!-- bench:NAME --> markers")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -77,8 +77,8 @@ func run(ctx context.Context, args []string) error {
 	return b.measure(ctx, scenarios, o.rounds, out)
 }
 
-// measure runs the scenarios one after the other. What one has found is written
-// before the next begins: all of them take an hour.
+// measure runs the scenarios one after the other. It writes each result before the next
+// scenario begins, because all of them take an hour.
 func (b *bench) measure(ctx context.Context, scenarios []*scenario, rounds int, out *output) error {
 	machine, err := b.describeMachine(ctx)
 	if err != nil {

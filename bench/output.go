@@ -5,12 +5,12 @@ import (
 	"os"
 )
 
-// output is where results go besides the terminal.
+// output writes results to files, in addition to the terminal.
 type output struct {
-	json       string // file; "" is none
-	page       *page  // nil is none
+	json       string // path of the file; "" for none
+	page       *page  // nil for none
 	machine    string
-	provenance string // see bench.provenance
+	provenance string // returned by bench.provenance
 	results    map[string]*result
 }
 
@@ -35,7 +35,7 @@ func (o *output) begin(machine, provenance string) error {
 	return o.page.writeSection(machineSection, machine)
 }
 
-// add writes a result.
+// add writes a result to the page and to the JSON file.
 func (o *output) add(r *result) error {
 	o.results[r.scenario.name] = r
 	if o.page != nil {

@@ -7,22 +7,22 @@ import (
 	"strings"
 )
 
-// page is a Markdown file in which results stand between markers:
+// page is a Markdown file with results between markers:
 //
 //	<!-- bench:small -->
 //	…
 //	<!-- /bench:small -->
 //
-// What is outside of them is left alone.
+// The text outside of the markers is not changed.
 type page struct {
 	file string
 }
 
-// chartsDir is the folder of the pictures, beside the page.
+// chartsDir is the folder of the charts, relative to the folder of the page.
 const chartsDir = "charts"
 
-// check returns an error unless the page has the markers of all sections, so that
-// nobody learns after an hour that the figures have no place.
+// check returns an error unless the page has the markers of all sections. Bench calls it
+// first, because a run takes an hour.
 func (p page) check(sections []string) error {
 	b, err := os.ReadFile(p.file)
 	if err != nil {
@@ -36,7 +36,7 @@ func (p page) check(sections []string) error {
 	return nil
 }
 
-// writeSection writes a section.
+// writeSection replaces the text of a section.
 func (p page) writeSection(name, text string) error {
 	b, err := os.ReadFile(p.file)
 	if err != nil {
@@ -49,7 +49,7 @@ func (p page) writeSection(name, text string) error {
 	return os.WriteFile(p.file, []byte(updated), 0o644)
 }
 
-// writeResult draws the charts of a result and writes its section, with what it is a result of.
+// writeResult draws the charts of a result and writes its section, including the provenance.
 func (p page) writeResult(r *result, provenance string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.%s %s\n\n%s", capitalize(r.Title), r.describeRounds(), provenance, r.table())
@@ -73,7 +73,7 @@ func (p page) writeResult(r *result, provenance string) error {
 	return p.writeSection(r.scenario.name, b.String())
 }
 
-// describeRounds says what the figures of a table are.
+// describeRounds returns a sentence that explains the figures of a table.
 func (r *result) describeRounds() string {
 	if len(r.Rounds) == 1 {
 		return " One round."
@@ -81,8 +81,7 @@ func (r *result) describeRounds() string {
 	return fmt.Sprintf(" Median of %d rounds (least–most).", len(r.Rounds))
 }
 
-// replaceSection returns a page with what stands between the markers of a section
-// replaced.
+// replaceSection returns the page with text between the markers of the section name.
 func replaceSection(page, name, text string) (string, error) {
 	begin, end := "<!-- bench:"+name+" -->\n", "<!-- /bench:"+name+" -->\n"
 	before, tail, found := strings.Cut(page, begin)
@@ -91,7 +90,7 @@ func replaceSection(page, name, text string) (string, error) {
 	}
 	_, after, found := strings.Cut(tail, end)
 	if !found {
-		return "", fmt.Errorf("no line %q behind its beginning", strings.TrimSpace(end))
+		return "", fmt.Errorf("no line %q after its start marker", strings.TrimSpace(end))
 	}
 	return before + begin + text + end + after, nil
 }

@@ -11,20 +11,20 @@ import (
 	"strings"
 )
 
-// programs are the executables that are run, in a folder of their own, which also
-// takes the servers' files.
+// programs are the executables under measurement, in a temporary folder that also holds the
+// files of the servers.
 type programs struct {
 	dir    string
-	commit string // that those of the hub were built from, in words
+	commit string // describes the commit that the hub's programs were built from
 }
 
-// sources are the programs that are built here, each with its package. Those of
-// the hub are built in its own module, as an operator would, the others in this
-// one, which pins their versions.
+// sources are the programs that bench builds, each with its package. The hub's programs are
+// built in the hub's module, as an operator builds them. The others are built in this module,
+// which pins their versions.
 var sources = []struct {
 	name, pkg string
 	hub       bool
-	system    string // only for this one; "" is for all
+	system    string // needed only for this system; "" for all
 }{
 	{name: "start_server", pkg: "./cmd/start_server", hub: true},
 	{name: "start_simulation", pkg: "./cmd/start_simulation", hub: true},
@@ -33,10 +33,10 @@ var sources = []struct {
 	{name: "nats-server", pkg: natsServerModule, system: "nats"},
 }
 
-// natsServerModule is the module of nats-server, whose root is the program.
+// natsServerModule is the module of nats-server; its root package is the program.
 const natsServerModule = "github.com/nats-io/nats-server/v2"
 
-// build makes the programs that the systems need.
+// build builds the programs that the systems need.
 func build(ctx context.Context, systems []string) (*programs, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/sechlol/go-message-hub").Output()
 	if err != nil {
@@ -68,13 +68,13 @@ func (p *programs) path(name string) string { return filepath.Join(p.dir, name) 
 
 func (p *programs) remove() { os.RemoveAll(p.dir) }
 
-// writeFile puts a server's configuration into the folder and returns its path.
+// writeFile writes a configuration file into the folder and returns its path.
 func (p *programs) writeFile(name, text string) (string, error) {
 	return p.path(name), os.WriteFile(p.path(name), []byte(text), 0o644)
 }
 
-// findProgram returns the path of a program that the system's packages bring: from
-// PATH, or from where they put servers, which is not in everybody's PATH.
+// findProgram returns the path of a program of an installed package. It searches PATH and the
+// folders in which packages install servers, which PATH may not contain.
 func findProgram(name string) (string, error) {
 	for _, candidate := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
 		if path, err := exec.LookPath(candidate); err == nil {

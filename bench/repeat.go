@@ -10,11 +10,10 @@ import (
 	hubpkg "github.com/sechlol/go-message-hub/hub"
 )
 
-// repeatRuns is how many runs of the default pattern with small bodies one hub
-// has to bear.
+// repeatRuns is the number of runs of the default workload with small bodies on one hub.
 const repeatRuns = 20
 
-// repeatScenario measures whether anything stays behind of those who have left.
+// repeatScenario measures whether clients that have left leave goroutines or memory behind.
 func (b *bench) repeatScenario(n int) *scenario {
 	s := &scenario{
 		name:  "repeat",
@@ -31,9 +30,9 @@ func (b *bench) repeatScenario(n int) *scenario {
 	return s
 }
 
-// measureRepeat runs the light examples of the system's description and then the
-// default pattern with 100-byte bodies n times on one hub. The hub lives in this
-// process, where its goroutines and its heap can be counted.
+// measureRepeat runs the light examples of the system's specification and then the default
+// workload with 100-byte bodies n times on one hub. The hub runs in this process, where its
+// goroutines and its heap can be counted.
 func measureRepeat(ctx context.Context, p *programs, n int) (*measurement, error) {
 	h, err := hubpkg.New(hubpkg.Config{})
 	if err != nil {
@@ -56,7 +55,7 @@ func measureRepeat(ctx context.Context, p *programs, n int) (*measurement, error
 		return nil, err
 	}
 	if m.GoroutinesAfter > m.GoroutinesBefore {
-		return nil, fmt.Errorf("%d goroutines stayed", m.GoroutinesAfter-m.GoroutinesBefore)
+		return nil, fmt.Errorf("%d goroutines leaked", m.GoroutinesAfter-m.GoroutinesBefore)
 	}
 	return m, nil
 }
@@ -91,7 +90,7 @@ func runRepeats(ctx context.Context, p *programs, h *hubpkg.Hub, addr string, n 
 	return m, nil
 }
 
-// waitUntilEmpty waits until the hub has seen everybody leave and holds nothing.
+// waitUntilEmpty waits until all clients have left the hub and the hub holds no bytes.
 func waitUntilEmpty(ctx context.Context, h *hubpkg.Hub) error {
 	for end := time.Now().Add(waitTimeout); time.Now().Before(end) && ctx.Err() == nil; {
 		if s := h.Stats(); s.Clients == 0 && s.QueuedBytes == 0 {
@@ -106,7 +105,7 @@ func waitUntilEmpty(ctx context.Context, h *hubpkg.Hub) error {
 
 func liveHeapMiB() float64 {
 	runtime.GC()
-	runtime.GC() // the pools are emptied by the second
+	runtime.GC() // the second collection empties the pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.HeapAlloc) / (1 << 20)

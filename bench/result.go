@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// round is what one round found, by subject.
+// round is the measurements of one round, by subject.
 type round map[string]*measurement
 
-// result is what a scenario found: all runs, and what the table says of them, by
-// heading and subject.
+// result is the result of a scenario: all rounds, and the figures of the table by heading and
+// subject.
 type result struct {
 	scenario *scenario
 
@@ -20,8 +20,8 @@ type result struct {
 	Ratios  map[string]map[string]spread `json:"ratios,omitempty"`
 }
 
-// measure runs every subject once in each round. On a shared machine an absolute
-// time says little: what stands in one round had the same neighbours.
+// measure measures every subject once in each round. Ratios are computed within a round,
+// because on a shared machine all runs of one round see similar other load.
 func (s *scenario) measure(ctx context.Context, rounds int) (*result, error) {
 	if s.rounds > 0 {
 		rounds = s.rounds
@@ -48,7 +48,7 @@ func (s *scenario) measure(ctx context.Context, rounds int) (*result, error) {
 	return r, nil
 }
 
-// summary tells one run in a line.
+// summary describes one run in a line.
 func (s *scenario) summary(m *measurement) string {
 	var parts []string
 	for _, c := range s.columns {
@@ -65,7 +65,7 @@ func (s *scenario) summary(m *measurement) string {
 	return strings.Join(parts, "; ")
 }
 
-// summarize makes the figures and the ratios from the rounds.
+// summarize computes the figures and the ratios from the rounds.
 func (r *result) summarize() {
 	r.Figures, r.Ratios = map[string]map[string]spread{}, map[string]map[string]spread{}
 	for _, c := range r.scenario.columns {
@@ -86,12 +86,12 @@ func (r *result) summarize() {
 	}
 }
 
-// figure returns a figure of a subject over all rounds.
+// figure returns the spread of a figure of a subject over all rounds.
 func (r *result) figure(subject string, value func(*measurement) float64) spread {
 	return newSpread(r.perRound(func(rd round) float64 { return value(rd[subject]) }))
 }
 
-// perRound returns a figure of every round.
+// perRound returns the value of a figure in every round.
 func (r *result) perRound(value func(round) float64) []float64 {
 	values := make([]float64, len(r.Rounds))
 	for i, rd := range r.Rounds {

@@ -45,8 +45,7 @@ func TestFormatNumber(t *testing.T) {
 	}
 }
 
-// sampleResult returns a result of two rounds in which a peer is slower and loses
-// something.
+// sampleResult returns a result of two rounds in which a peer is slower and loses messages.
 func sampleResult() *result {
 	s := &scenario{
 		name: "sample", title: "two systems", note: "A note.",
@@ -80,7 +79,7 @@ func TestResult_Table(t *testing.T) {
 	}
 }
 
-// TestResult_RatioWithoutBase has only the system measured to which others are compared.
+// TestResult_RatioWithoutBase removes the base of the ratios from the measured subjects.
 func TestResult_RatioWithoutBase(t *testing.T) {
 	r := sampleResult()
 	r.scenario.subjects = []subject{{name: "peer"}}
@@ -102,8 +101,8 @@ func TestThreshold_Check(t *testing.T) {
 		{threshold{heading: "hub ÷ it", row: "peer", minValue: 5.1}, false},
 		{threshold{heading: "hub ÷ it", row: "peer", maxValue: 2.1}, true},
 		{threshold{heading: "hub ÷ it", row: "peer", maxValue: 1.9}, false},
-		{threshold{heading: "hub ÷ it", row: "hub", minValue: 1}, false}, // there is no such figure
-		{threshold{heading: "rate", row: "hub", maxValue: 510}, true},    // of a column
+		{threshold{heading: "hub ÷ it", row: "hub", minValue: 1}, false}, // no such figure
+		{threshold{heading: "rate", row: "hub", maxValue: 510}, true},    // a column
 		{threshold{heading: "rate", row: "hub", maxValue: 490}, false},
 	} {
 		if err := test.bar.check(sampleResult()); (err == nil) != test.fine {

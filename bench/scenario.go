@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// bench is what all scenarios share.
+// bench is the configuration that all scenarios share.
 type bench struct {
 	programs     *programs
 	systems      []string // to measure
 	soakDuration time.Duration
-	verify       string // how the simulation verifies; "" is as the scenario says
+	verify       string // -verify of start_simulation; "" for that of the scenario
 }
 
-// scenario is a question, and how to answer it.
+// scenario is one measurement: its subjects and the table and charts of its results.
 type scenario struct {
 	name  string
-	title string // what is done
-	note  string // what has to be known to read the table; Markdown
+	title string // what is measured
+	note  string // Markdown below the table
 
-	// rounds is how many there are; 0 is as many as the user says.
+	// rounds is the number of rounds; 0 for that of the -pairs flag.
 	rounds int
 
 	subjects []subject
@@ -30,14 +30,15 @@ type scenario struct {
 	ratios   []ratio
 	charts   []chart
 
-	// thresholds are what the result must reach, if there is such a thing.
+	// thresholds are checked against the result; they can be nil.
 	thresholds []threshold
 }
 
-// subject is what is measured in turn: mostly a system, of which it has the name.
+// subject is measured once in each round. It is mostly a system, and then has the name of the
+// system.
 type subject struct {
 	name    string
-	systems []string // that it needs
+	systems []string // systems that it needs
 	measure func(context.Context) (*measurement, error)
 }
 
@@ -45,24 +46,24 @@ type subject struct {
 type column struct {
 	heading  string
 	value    func(*measurement) float64
-	showZero bool // 0 is a figure; otherwise it says that there is none
+	showZero bool // 0 is a value; otherwise 0 means that there is none
 }
 
-// ratio is a figure that relates two runs of the same round.
+// ratio is a figure that relates two measurements of the same round.
 type ratio struct {
 	heading string
-	base    string   // the subject that is divided
-	rows    []string // by which others; nil is by all
+	base    string   // the subject that others are compared with
+	rows    []string // the other subjects; nil for all
 	value   func(base, other *measurement) float64
 }
 
-// appliesTo says whether a subject has that ratio.
+// appliesTo reports whether a subject has that ratio.
 func (r *ratio) appliesTo(subject string) bool {
 	return subject != r.base && (r.rows == nil || slices.Contains(r.rows, subject))
 }
 
-// scenarios are all that there are, in the order in which they are run. Each makes
-// its scenario for the systems of a bench.
+// scenarios are all scenarios, in the order in which they run. build makes the scenario for
+// the systems of a bench.
 var scenarios = []struct {
 	name  string
 	build func(*bench) *scenario
@@ -104,8 +105,8 @@ func scenarioNames() (names []string) {
 	return names
 }
 
-// selectScenarios returns those with the given names, which may be "all" or
-// "smoke", for the systems that are measured.
+// selectScenarios returns the scenarios with the given comma-separated names, which can
+// include "all" or "smoke", for the selected systems.
 func (b *bench) selectScenarios(names string) (selected []*scenario, err error) {
 	if names == "all" {
 		names = strings.Join(scenarioNames(), ",")
@@ -120,7 +121,7 @@ func (b *bench) selectScenarios(names string) (selected []*scenario, err error) 
 		}
 		i := slices.Index(scenarioNames(), name)
 		if i < 0 {
-			return nil, fmt.Errorf("no such scenario: %q; there are %s, smoke, and all", name, strings.Join(scenarioNames(), ", "))
+			return nil, fmt.Errorf("unknown scenario %q, want %s, smoke or all", name, strings.Join(scenarioNames(), ", "))
 		}
 		s := scenarios[i].build(b)
 		s.filterSubjects(b.systems)
@@ -132,14 +133,14 @@ func (b *bench) selectScenarios(names string) (selected []*scenario, err error) 
 	return selected, nil
 }
 
-// filterSubjects leaves out the subjects that need other systems.
+// filterSubjects removes the subjects that need other systems.
 func (s *scenario) filterSubjects(systems []string) {
 	s.subjects = slices.DeleteFunc(s.subjects, func(sub subject) bool {
 		return slices.ContainsFunc(sub.systems, func(needed string) bool { return !slices.Contains(systems, needed) })
 	})
 }
 
-// requiredSystems returns the systems that scenarios need.
+// requiredSystems returns the systems that scenarios need. It can contain duplicates.
 func requiredSystems(scenarios []*scenario) (systems []string) {
 	for _, s := range scenarios {
 		for _, sub := range s.subjects {

@@ -5,19 +5,19 @@ import "testing"
 func TestSelect_RejectsUnknownNames(t *testing.T) {
 	b := &bench{systems: []string{"hub"}}
 	if _, err := b.selectScenarios("default,nonsense"); err == nil {
-		t.Error("no error, and there is no such scenario")
+		t.Error("no error for an unknown scenario")
 	}
 	if _, err := selectSystems("hub,nonsense"); err == nil {
-		t.Error("no error, and there is no such system")
+		t.Error("no error for an unknown system")
 	}
 	b.systems = []string{"mosquitto"}
 	if _, err := b.selectScenarios("heavy"); err == nil {
-		t.Error("no error, and there is nothing to measure")
+		t.Error("no error although there is nothing to measure")
 	}
 }
 
-// TestScenarios_AreConsistent makes all of them, and looks whether their figures can be told
-// apart and their ratios refer to what is there.
+// TestScenarios_AreConsistent makes all scenarios and checks that their subjects and headings
+// are unique and that their ratios and thresholds refer to existing subjects.
 func TestScenarios_AreConsistent(t *testing.T) {
 	b := &bench{systems: []string{"hub", "limit", "forward", "nats", "redis", "mosquitto"}}
 	for _, names := range []string{"all", "smoke"} {
@@ -48,7 +48,7 @@ func checkScenario(t *testing.T, s *scenario) {
 	}
 	for _, r := range s.ratios {
 		for _, name := range append(r.rows, r.base) {
-			// A smoke scenario has some subjects of the one that it is a part of.
+			// A smoke scenario has only some subjects of its full scenario.
 			if !subjects[name] && s.thresholds == nil {
 				t.Errorf("%s: %q refers to %q, which is not measured", s.name, r.heading, name)
 			}
@@ -56,7 +56,7 @@ func checkScenario(t *testing.T, s *scenario) {
 	}
 	for _, th := range s.thresholds {
 		if !subjects[th.row] {
-			t.Errorf("%s: a bar for %q, which is not measured", s.name, th.row)
+			t.Errorf("%s: a threshold for %q, which is not measured", s.name, th.row)
 		}
 	}
 }

@@ -13,26 +13,26 @@ import (
 	"time"
 )
 
-// waitTimeout is how long a process may take to come up, or to end when it is told.
+// waitTimeout is how long a process can take to start listening, or to end after SIGTERM.
 const waitTimeout = 20 * time.Second
 
-// usage is what a process took.
+// usage is the resources that a process used.
 type usage struct {
-	PeakMiB float64 `json:"peak_mib"` // resident
+	PeakMiB float64 `json:"peak_mib"` // peak of the resident memory
 	CPU     float64 `json:"cpu_seconds"`
 }
 
-// server is a running server of any system, in a process of its own.
+// server is a running server of any system, in its own process.
 type server struct {
 	name   string
 	addr   string // host:port
 	cmd    *exec.Cmd
 	log    bytes.Buffer
 	exited chan struct{} // closed when the process has ended
-	err    error         // how it ended; set before exited is closed
+	err    error         // result of Wait; set before exited is closed
 }
 
-// startProcess starts a server that is to listen at addr, and waits until it does.
+// startProcess starts a server that listens at addr, and waits until it listens.
 func startProcess(ctx context.Context, name, addr, path string, args ...string) (*server, error) {
 	s := &server{name: name, addr: addr, exited: make(chan struct{})}
 	s.cmd = exec.CommandContext(ctx, path, args...)
@@ -44,7 +44,7 @@ func startProcess(ctx context.Context, name, addr, path string, args ...string) 
 	for end := time.Now().Add(waitTimeout); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		select {
 		case <-s.exited:
-			return nil, fmt.Errorf("%s did not come up: %w\n%s", name, s.err, s.log.String())
+			return nil, fmt.Errorf("%s did not start: %w\n%s", name, s.err, s.log.String())
 		default:
 		}
 		if c, err := net.Dial("tcp", addr); err == nil {
@@ -56,7 +56,7 @@ func startProcess(ctx context.Context, name, addr, path string, args ...string) 
 	return nil, fmt.Errorf("%s did not listen at %s within %v\n%s", name, addr, waitTimeout, s.log.String())
 }
 
-// monitorExit notes when the process ends, and how.
+// monitorExit waits for the process in a goroutine, and records how it ended.
 func (s *server) monitorExit() {
 	go func() { // ends with the process
 		s.err = s.cmd.Wait()
@@ -64,7 +64,7 @@ func (s *server) monitorExit() {
 	}()
 }
 
-// stop ends the server as an operator would, and returns what it took.
+// stop ends the server with SIGTERM and returns its usage.
 func (s *server) stop() (usage, error) {
 	peak, err := s.memoryMiB("VmHWM")
 	if err != nil {
@@ -78,19 +78,19 @@ func (s *server) stop() (usage, error) {
 	defer killTimer.Stop()
 	<-s.exited
 	if s.err != nil {
-		return usage{}, fmt.Errorf("%s ended badly: %w\n%s", s.name, s.err, s.log.String())
+		return usage{}, fmt.Errorf("%s ended with an error: %w\n%s", s.name, s.err, s.log.String())
 	}
 	return usage{PeakMiB: peak, CPU: processCPUSeconds(s.cmd)}, nil
 }
 
-// kill ends a server that is of no use.
+// kill ends the server with SIGKILL.
 func (s *server) kill() {
 	s.cmd.Process.Kill()
 	<-s.exited
 }
 
-// memoryMiB reads a field of the server's /proc/PID/status, in MiB: VmHWM is the peak
-// of the resident memory, VmRSS what it is now.
+// memoryMiB reads a field of the server's /proc/PID/status, in MiB. VmHWM is the peak of the
+// resident memory, VmRSS its current value.
 func (s *server) memoryMiB(field string) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
@@ -119,13 +119,13 @@ func (s *server) stableMemoryMiB(ctx context.Context) (float64, error) {
 	return 0, ctx.Err()
 }
 
-// ticksPerSecond is the unit of the times in /proc/PID/stat: sysconf(_SC_CLK_TCK),
-// which is 100 on every architecture that Go runs on.
+// ticksPerSecond is the unit of the times in /proc/PID/stat: sysconf(_SC_CLK_TCK), which is
+// 100 on every architecture that Go runs on.
 const ticksPerSecond = 100
 
-// cpuSeconds returns the seconds of processor time that the server has taken so far, from
-// /proc/PID/stat: its fields 14 and 15, of which the 12th and 13th come after the
-// name in parentheses.
+// cpuSeconds returns the processor time of the server until now, in seconds. It reads fields
+// 14 and 15 of /proc/PID/stat, which are the 12th and 13th field after the name in
+// parentheses.
 func (s *server) cpuSeconds() (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
 	if err != nil {
@@ -147,12 +147,12 @@ func (s *server) cpuSeconds() (float64, error) {
 	return ticks / ticksPerSecond, nil
 }
 
-// processCPUSeconds returns the seconds of processor time that a process took that has ended.
+// processCPUSeconds returns the processor time of a process that has ended, in seconds.
 func processCPUSeconds(cmd *exec.Cmd) float64 {
 	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 }
 
-// freeAddr returns a loopback address that nobody listens at.
+// freeAddr returns a loopback address with a free port.
 func freeAddr() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -10,18 +10,18 @@ import (
 	"strconv"
 )
 
-// addrFlags says to start_simulation where a hub is.
+// addrFlags returns the flags of start_simulation for the address of a hub.
 func addrFlags(addr string) []string { return []string{"-addr=127.0.0.1", "-port=" + portOf(addr)} }
 
-// simulationResult is what is read of a simulation's results.
+// simulationResult is the part of a simulation's JSON result that bench reads.
 type simulationResult struct {
 	Seconds    float64 `json:"transfer_seconds"`
 	Deliveries uint64  `json:"deliveries"`
 	Complete   bool    `json:"complete"`
 }
 
-// simulate runs start_simulation to its end, as a user would, with flags that say where the hub
-// is. One that is not satisfied is an error.
+// simulate runs start_simulation as a user would, with flags for the address of the hub. A
+// simulation that fails is an error.
 func simulate(ctx context.Context, p *programs, wl workload, flags ...string) (*measurement, error) {
 	file := filepath.Join(p.dir, "simulation.json")
 	cmd := exec.CommandContext(ctx, p.path("start_simulation"), append([]string{

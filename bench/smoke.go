@@ -2,26 +2,26 @@ package main
 
 import "fmt"
 
-// smokeRounds is how many chances a bar has to be reached.
+// smokeRounds is the number of rounds. One of them must reach the threshold.
 const smokeRounds = 2
 
-// smokeIdleClients is how many connections smokeIdle opens. With them one in version 1 takes 4.7
-// KiBPerConn where it takes 4.5 with 15,000, for what the server needs once counts as well. With fewer,
-// that would be too much.
+// smokeIdleClients is the number of connections of smokeIdle. A v1 connection then takes 4.7
+// KiB, instead of 4.5 KiB with 15,000 connections, because the fixed memory of the server
+// counts as well. With fewer connections the result would exceed the threshold.
 const smokeIdleClients = 5000
 
-// threshold is what the best round of a scenario must reach. For a speed it lies a factor of two below
-// what is promised, and the best round counts: a machine that does other things as
-// well must not fail it, and a mistake that halves the speed must. Memory does not depend on the
-// machine's other work, so its bar is 1.1 times what is promised.
+// threshold is a limit that the best round of a scenario must reach. The threshold of a speed
+// is half of what is promised and only the best round counts: other load on the machine must
+// not fail it, and an error that halves the speed must. Memory does not depend on other load,
+// therefore its threshold is 1.1 times what is promised.
 type threshold struct {
-	heading  string // of the ratio, or of the column
+	heading  string // of a ratio or a column
 	row      string
-	minValue float64 // 0 where there is only a most
+	minValue float64 // 0: no minimum
 	maxValue float64
 }
 
-// check returns whether a result is below the bar.
+// check returns an error if the best round of a result misses the threshold.
 func (th *threshold) check(r *result) error {
 	s, ok := r.Ratios[th.heading][th.row]
 	if !ok {
@@ -38,8 +38,8 @@ func (th *threshold) check(r *result) error {
 	return nil
 }
 
-// smokeScenarios are short versions that fail when a message is lost or when the
-// hub has become slow. They take some seconds.
+// smokeScenarios returns short scenarios that fail when a message is lost or when the hub has
+// become slow. They take some seconds.
 func (b *bench) smokeScenarios() []*scenario {
 	return []*scenario{
 		// Promised: at most 1.05 times the limit's time.
@@ -55,7 +55,8 @@ func (b *bench) smokeScenarios() []*scenario {
 	}
 }
 
-// smokeWorkload returns a pattern with fewer messages, for the hub and one other.
+// smokeWorkload returns a workload scenario with fewer messages, for the hub and one other
+// system.
 func (b *bench) smokeWorkload(name string, messages int, th threshold, other string) *scenario {
 	wl := workloads[name]
 	wl.messages, wl.systems = messages, []string{"hub", other}
@@ -64,8 +65,8 @@ func (b *bench) smokeWorkload(name string, messages int, th threshold, other str
 	return s
 }
 
-// smokeLatency compares the hub with the bare forwarder. Promised: at most 1.15
-// times its median.
+// smokeLatency compares the latency of the hub with that of the bare forwarder. Promised: at
+// most 1.15 times its median.
 func (b *bench) smokeLatency() *scenario {
 	s := b.latencyScenario("smoke-latency", 128, 5000)
 	s.filterSubjects([]string{"hub", "forward"})

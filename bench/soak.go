@@ -13,11 +13,11 @@ import (
 
 const (
 	soakUpgrades  = 8                // in the first three quarters of the time
-	soakIdleDelay = 35 * time.Second // after the last client has left: longer than anybody is expected back
+	soakIdleDelay = 35 * time.Second // after the last client has left; longer than the resume window
 )
 
-// soakScenario has one pattern go on for long while links break and the hub is upgraded, and looks
-// at what is left of it.
+// soakScenario runs one pattern for a long time while connections break and the hub is
+// upgraded, and measures what remains in the hub afterwards.
 func (b *bench) soakScenario(d time.Duration) *scenario {
 	s := &scenario{
 		name: "soak",
@@ -44,7 +44,7 @@ func (b *bench) soakScenario(d time.Duration) *scenario {
 	return s
 }
 
-// upgradableHub is a hub that is another process from time to time.
+// upgradableHub is a hub whose process is replaced by upgrades.
 type upgradableHub struct {
 	*server
 	programs  *programs
@@ -61,7 +61,7 @@ func (h *upgradableHub) listenAddr() string {
 	return strings.TrimPrefix(h.args[0], "-addr=") + ":" + strings.TrimPrefix(h.args[1], "-port=")
 }
 
-// newUpgradableHub starts the first one.
+// newUpgradableHub starts the first process.
 func newUpgradableHub(ctx context.Context, p *programs, creds *credentials) (*upgradableHub, error) {
 	addr, err := freeAddr()
 	if err != nil {
@@ -77,12 +77,13 @@ func newUpgradableHub(ctx context.Context, p *programs, creds *credentials) (*up
 	return h, h.start(ctx)
 }
 
-// metrics are what an idle hub says of itself, after two collections of garbage: what lies in a pool outlasts one.
+// hubMetrics are metrics of an idle hub after two garbage collections, because pooled memory
+// survives one.
 type hubMetrics struct{ goroutines, files, heap, queued float64 }
 
 func (h *upgradableHub) metrics(ctx context.Context) (m hubMetrics, err error) {
 	for range 2 {
-		if _, err = h.readPage(ctx, "/debug/pprof/heap?gc=1", nil); err != nil { // makes it collect
+		if _, err = h.readPage(ctx, "/debug/pprof/heap?gc=1", nil); err != nil { // collects garbage
 			return m, err
 		}
 	}
@@ -90,13 +91,14 @@ func (h *upgradableHub) metrics(ctx context.Context) (m hubMetrics, err error) {
 		"go_goroutines": &m.goroutines, "process_open_fds": &m.files, "go_memstats_heap_alloc_bytes": &m.heap, "messagehub_queued_bytes": &m.queued,
 	})
 	if err == nil && found < 4 {
-		err = fmt.Errorf("%d of 4 metrics were found", found)
+		err = fmt.Errorf("found %d of 4 metrics", found)
 	}
 	m.heap /= 1 << 20
 	return m, err
 }
 
-// readPage reads a page of the admin address, and the values of the lines that begin with these names.
+// readPage reads a page of the admin address and parses the values of the metrics in values.
+// It returns how many of them it found.
 func (h *upgradableHub) readPage(ctx context.Context, page string, values map[string]*float64) (found int, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.adminAddr+page, nil)
 	if err != nil {
@@ -124,7 +126,7 @@ func (h *upgradableHub) readPage(ctx context.Context, page string, values map[st
 	return found, nil
 }
 
-// measureSoak runs it.
+// measureSoak runs the soak for the duration d.
 func (b *bench) measureSoak(ctx context.Context, d time.Duration) (*measurement, error) {
 	creds, err := b.programs.newCredentials()
 	if err != nil {
@@ -150,7 +152,7 @@ func (b *bench) measureSoak(ctx context.Context, d time.Duration) (*measurement,
 	soakCtx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	g.start(soakCtx)
-	go proxy.breakConns(soakCtx) // ends with work
+	go proxy.breakConns(soakCtx) // ends with soakCtx
 	upgradeErr := hub.upgradePeriodically(soakCtx, ctx, d, g)
 	<-soakCtx.Done()
 	m := g.finish(ctx)
@@ -169,8 +171,9 @@ func (b *bench) measureSoak(ctx context.Context, d time.Duration) (*measurement,
 	return m, checkSoak(m, before, after)
 }
 
-// checkSoak says what is wrong with a hub that everybody has left. A goroutine or descriptor more may belong
-// to the question itself.
+// checkSoak returns an error if a client reported a problem, or if the hub has more
+// goroutines, descriptors, heap or queued bytes after all clients have left. The tolerance
+// covers the admin request itself.
 func checkSoak(m *measurement, before, after hubMetrics) error {
 	switch {
 	case m.Problem != "":
@@ -187,7 +190,7 @@ func checkSoak(m *measurement, before, after hubMetrics) error {
 	return nil
 }
 
-// upgradePeriodically upgrades the hub in the first three quarters of the time.
+// upgradePeriodically upgrades the hub soakUpgrades times in the first three quarters of d.
 func (h *upgradableHub) upgradePeriodically(soakCtx, ctx context.Context, d time.Duration, g *soakGroup) error {
 	meanInterval := d * 3 / 4 / soakUpgrades
 	for range soakUpgrades {

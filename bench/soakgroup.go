@@ -18,34 +18,37 @@ const (
 	soakFanout           = 5                     // receivers of each message
 	soakInterval         = 20 * time.Millisecond // between two messages of a client
 	maxSoakBody          = 20_000                // bytes of a body
-	soakReconnectTimeout = 20 * time.Second      // until everybody is back after an upgrade
+	soakReconnectTimeout = 20 * time.Second      // until all clients have reconnected after an upgrade
 )
 
-// soakGroup is the clients of a soak, and what they know of each other's messages.
+// soakGroup is the clients of a soak, and their records of messages sent, received and
+// reported.
 type soakGroup struct {
 	clients        []*client.Client
 	wg             sync.WaitGroup
-	pendingReports sync.WaitGroup // reports that have not come
+	pendingReports sync.WaitGroup // reports that have not arrived
 	upgrading      atomic.Int64
-	upgradedAt     atomic.Int64 // when the last upgrade was over, Unix ns
+	upgradedAt     atomic.Int64 // end of the last upgrade, Unix ns
 
+	// Guarded by mu.
 	mu             sync.Mutex
-	lastNumbers    [soakClients][soakClients]uint64   // by receiver and sender: the number of the last message
-	received       [soakClients][soakClients][]uint64 // likewise: a bit for each number
-	unseen         []deliveryKey                      // was reported before it was seen
+	lastNumbers    [soakClients][soakClients]uint64   // by receiver and sender: the last message number
+	received       [soakClients][soakClients][]uint64 // by receiver and sender: a bit for each number
+	unseen         []deliveryKey                      // reported as received before they arrived
 	sent           uint64
 	delivered      uint64
 	lostToUpgrades uint64
 	problem        string
 }
 
-// deliveryKey says that a message has come.
+// deliveryKey identifies a delivery.
 type deliveryKey struct {
 	receiver, sender int
 	number           uint64
 }
 
-// newSoakGroup connects everybody, each with an id of its own that outlasts the hub.
+// newSoakGroup connects all clients, each with a token for an id that remains the same after
+// an upgrade.
 func newSoakGroup(ctx context.Context, addr string, creds *credentials) (*soakGroup, error) {
 	g := &soakGroup{}
 	for i := range soakClients {
@@ -67,7 +70,7 @@ func newSoakGroup(ctx context.Context, addr string, creds *credentials) (*soakGr
 
 func soakID(i int) uint64 { return uint64(i + 1) }
 
-// start lets everybody send until ctx ends.
+// start starts the goroutine of each client that sends until ctx ends.
 func (g *soakGroup) start(ctx context.Context) {
 	for i := range soakClients {
 		g.wg.Go(func() { g.send(ctx, i) })
@@ -103,22 +106,22 @@ func (g *soakGroup) send(ctx context.Context, i int) {
 	}
 }
 
-// handleMessage notes a message.
+// handleMessage checks and records a received message.
 func (g *soakGroup) handleMessage(receiver int, body []byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(body) < 16 || binary.BigEndian.Uint64(body) >= soakClients {
-		g.failLocked("client %d has got %d bytes of nobody", receiver, len(body))
+		g.failLocked("client %d received %d bytes without a valid header", receiver, len(body))
 		return
 	}
 	sender, number := int(binary.BigEndian.Uint64(body)), binary.BigEndian.Uint64(body[8:])
 	for n := 16; n < len(body); n += 251 {
 		if body[n] != byte(number) {
-			g.failLocked("message %d of client %d is damaged at client %d", number, sender, receiver)
+			g.failLocked("message %d of client %d is corrupted at client %d", number, sender, receiver)
 		}
 	}
 	if last := &g.lastNumbers[receiver][sender]; number <= *last {
-		g.failLocked("message %d of client %d comes behind %d to client %d", number, sender, *last, receiver)
+		g.failLocked("message %d of client %d arrived after %d at client %d", number, sender, *last, receiver)
 	} else {
 		*last = number
 	}
@@ -130,13 +133,14 @@ func (g *soakGroup) handleMessage(receiver int, body []byte) {
 	g.delivered++
 }
 
-// hasReceived reports whether a message has come. It is called with mu held.
+// hasReceived reports whether a message has arrived. g.mu must be held.
 func (g *soakGroup) hasReceived(key deliveryKey) bool {
 	bits := g.received[key.receiver][key.sender]
 	return key.number/64 < uint64(len(bits)) && bits[key.number/64]>>(key.number%64)&1 == 1
 }
 
-// handleReport holds a report to what was seen.
+// handleReport compares a report with what arrived. Messages that an upgrade can have lost are
+// counted; any other message without a report at the level is a problem.
 func (g *soakGroup) handleReport(sender int, number uint64, receivers []int, sentAt time.Time, r *client.Report, err error) {
 	duringUpgrade := g.upgrading.Load() > 0 || sentAt.Before(time.Unix(0, g.upgradedAt.Load()).Add(soakReconnectTimeout))
 	g.mu.Lock()
@@ -165,14 +169,14 @@ func (g *soakGroup) fail(format string, args ...any) {
 	g.failLocked(format, args...)
 }
 
-// failLocked notes the first problem. It is called with mu held.
+// failLocked records the first problem. g.mu must be held.
 func (g *soakGroup) failLocked(format string, args ...any) {
 	if g.problem == "" {
 		g.problem = fmt.Sprintf("%v: ", time.Now().Format(time.TimeOnly)) + fmt.Sprintf(format, args...)
 	}
 }
 
-// finish waits for the last reports, and returns what is known when everybody has left.
+// finish waits for the last reports, closes all clients, and returns the result.
 func (g *soakGroup) finish(ctx context.Context) *measurement {
 	g.wg.Wait()
 	reportsDone := make(chan struct{})
@@ -187,15 +191,15 @@ func (g *soakGroup) finish(ctx context.Context) *measurement {
 	case <-ctx.Done():
 		g.fail("interrupted")
 	}
-	time.Sleep(time.Second) // what was reported as received is about to be handed over
+	time.Sleep(time.Second) // messages that are acknowledged reach their callback shortly after
 	for _, cl := range g.clients {
-		cl.Close() // nothing is left to be sent
+		cl.Close() // no messages are pending
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, key := range g.unseen {
 		if !g.hasReceived(key) {
-			g.failLocked("message %d of client %d was reported as received by client %d, and is not there", key.number, key.sender, key.receiver)
+			g.failLocked("message %d of client %d was reported as received by client %d, but did not arrive", key.number, key.sender, key.receiver)
 		}
 	}
 	return &measurement{Expected: g.sent, Deliveries: g.delivered, Rejected: g.lostToUpgrades, Problem: g.problem}

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// spread is a median with the least and the most.
+// spread is a median with the minimum and the maximum.
 type spread struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"least"`
@@ -22,8 +22,8 @@ func newSpread(values []float64) spread {
 	return spread{(sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[0], sorted[n-1]}
 }
 
-// String writes the spread so that the median has three figures, and the least and
-// the most only if they differ then.
+// String formats the median with three significant digits, and the minimum and the maximum if
+// they differ at that precision.
 func (s spread) String() string {
 	digits := decimalPlaces(s.Median, s.Min, s.Max)
 	median, minText, maxText := formatFixed(s.Median, digits), formatFixed(s.Min, digits), formatFixed(s.Max, digits)
@@ -33,11 +33,12 @@ func (s spread) String() string {
 	return fmt.Sprintf("%s (%s–%s)", median, minText, maxText)
 }
 
-// formatNumber writes a number with three figures, or as many as it has before the point.
+// formatNumber formats a number with three significant digits, or with all digits before the
+// point.
 func formatNumber(x float64) string { return formatFixed(x, decimalPlaces(x)) }
 
 // decimalPlaces returns how many digits after the point give the first number three
-// figures; none where all of the numbers are whole.
+// significant digits. It returns 0 if all numbers are whole.
 func decimalPlaces(numbers ...float64) int {
 	isWhole := func(x float64) bool { return x == math.Trunc(x) }
 	x := numbers[0]
@@ -47,8 +48,8 @@ func decimalPlaces(numbers ...float64) int {
 	return max(0, 2-int(math.Floor(math.Log10(math.Abs(x)))))
 }
 
-// formatFixed writes a number with so many digits after the point, and commas between
-// thousands.
+// formatFixed formats a number with a fixed number of digits after the point, and commas
+// between thousands.
 func formatFixed(x float64, digits int) string {
 	whole, fraction, _ := strings.Cut(strconv.FormatFloat(x, 'f', digits, 64), ".")
 	for i := len(whole) - 3; i > 0 && whole[i-1] != '-'; i -= 3 {

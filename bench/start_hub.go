@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// startHub starts start_server as it comes, without its admin address, which times some of the
-// deliveries. There is no limit to raise: when what it
-// holds for its clients reaches its bound, senders wait.
+// startHub starts start_server with default settings, but without its admin address, because
+// that makes the hub time some of the deliveries. It ignores the limitMode: when the hub
+// reaches its memory limit, senders wait and nothing is lost.
 func startHub(ctx context.Context, p *programs, _ limitMode) (*server, error) {
 	return startHubWith(ctx, p)
 }
 
-// startHubWith starts it with further flags.
+// startHubWith starts the hub with additional flags.
 func startHubWith(ctx context.Context, p *programs, flags ...string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
@@ -25,8 +25,9 @@ func startHubWith(ctx context.Context, p *programs, flags ...string) (*server, e
 		append([]string{"-addr=127.0.0.1", "-port=" + portOf(addr), "-stat=false", "-admin=off"}, flags...)...)
 }
 
-// startForward starts the bare forwarder. It takes every connection for half of a
-// pair, so nobody may connect to see whether it listens: it says so.
+// startForward starts the bare forwarder. The forwarder takes every connection as one half of
+// a pair, therefore its readiness cannot be tested by a connection. It prints its address
+// instead.
 func startForward(ctx context.Context, p *programs, _ limitMode) (*server, error) {
 	s := &server{name: "forward", exited: make(chan struct{}), cmd: exec.CommandContext(ctx, p.path("limit"), "forward")}
 	s.cmd.Stderr = &s.log

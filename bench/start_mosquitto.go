@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// mosquittoBaseConf is what mosquitto needs to be used at all by anybody: without the
-// second line, nobody may connect to a listener that is configured.
+// mosquittoBaseConf is the minimal configuration. Without its second line, mosquitto rejects
+// all clients of a configured listener.
 const mosquittoBaseConf = `
 listener %s 127.0.0.1
 allow_anonymous true
 `
 
-// mosquittoRaisedConf is what is set besides for measuring.
+// mosquittoRaisedConf raises the limits for measuring.
 const mosquittoRaisedConf = `
 # How many messages, and bytes of them, may wait for one client beyond those under
 # way: 1000 messages by default, and the rest is thrown away. 0 is no limit.
@@ -28,7 +28,7 @@ persistence false
 connection_messages false
 `
 
-// startMosquitto starts Debian's mosquitto with a port of its own.
+// startMosquitto starts Debian's mosquitto on a free port.
 func startMosquitto(ctx context.Context, p *programs, limits limitMode) (*server, error) {
 	path, err := findProgram("mosquitto")
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// natsConf is the configuration of nats-server under measurement.
+// natsConf is the configuration of nats-server with raised limits.
 const natsConf = `
 listen: "%s"
 
@@ -22,7 +22,7 @@ write_deadline: "60s"
 max_connections: 100000
 `
 
-// startNATS starts nats-server, the version that go.mod names.
+// startNATS starts nats-server, in the version that go.mod requires.
 func startNATS(ctx context.Context, p *programs, limits limitMode) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {

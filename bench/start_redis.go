@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// redisConf is the configuration of redis-server under measurement. It has one
-// thread for commands, as it comes; more for the sockets (io-threads) are not
-// advised on two cores.
+// redisConf is the configuration of redis-server with raised limits. It has one thread for
+// commands, the default. More threads for sockets (io-threads) are not recommended on two
+// cores.
 const redisConf = `
 bind 127.0.0.1
 port %s
@@ -26,7 +26,7 @@ save ""
 appendonly no
 `
 
-// startRedis starts Debian's redis-server with a port and a folder of its own.
+// startRedis starts Debian's redis-server on a free port, with the folder of p.
 func startRedis(ctx context.Context, p *programs, limits limitMode) (*server, error) {
 	path, err := findProgram("redis-server")
 	if err != nil {

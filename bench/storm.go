@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	stormClients  = 15_000 // that come and go
+	stormClients  = 15_000 // that connect and leave, in total
 	stormParallel = 64
 )
 

@@ -8,30 +8,30 @@ import (
 	"strings"
 )
 
-// limitMode says how a server is set up.
+// limitMode is how the limits of a server are configured.
 type limitMode int
 
 const (
-	// limitsRaised is for measuring: nothing is thrown away that the server could hold.
+	// limitsRaised is for measuring: the server drops nothing that it could hold.
 	limitsRaised limitMode = iota
 
-	// limitsDefault is the server with no limit changed.
+	// limitsDefault keeps the default limits of the server.
 	limitsDefault
 )
 
-// system is something that moves messages between processes.
+// system is a server under measurement.
 type system struct {
 	name string
 
 	// start starts a server on the loopback interface.
 	start func(context.Context, *programs, limitMode) (*server, error)
 
-	// program is what has to be installed; "" when it is built here.
+	// program is the program that must be installed; "" if bench builds it.
 	program string
 }
 
-// systems are all that can be measured, in the order of the tables. The limit is
-// not one of them: it has no server (see limit.go).
+// systems are all systems with a server, in the order of the tables. The limit is not among
+// them because it has no server (see limit.go).
 var systems = []system{
 	{name: "hub", start: startHub},
 	{name: "forward", start: startForward},
@@ -40,14 +40,15 @@ var systems = []system{
 	{name: "mosquitto", start: startMosquitto, program: "mosquitto"},
 }
 
-// findSystem returns a system that is known to exist.
+// findSystem returns the system with the given name, which must exist.
 func findSystem(name string) system {
 	i := slices.IndexFunc(systems, func(s system) bool { return s.name == name })
 	return systems[i]
 }
 
-// selectSystems returns the names of the systems to measure: those that are asked for, or
-// all that there are on this machine. One that was asked for must be there.
+// selectSystems returns the names of the systems to measure: the comma-separated names in
+// requested, or all installed systems if requested is "". A requested system that is not
+// installed is an error.
 func selectSystems(requested string) (names []string, err error) {
 	known := []string{"limit"}
 	for _, s := range systems {
@@ -60,7 +61,7 @@ func selectSystems(requested string) (names []string, err error) {
 	}
 	for _, name := range selected {
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("no such system: %q; there are %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("unknown system %q, want one of %s", name, strings.Join(known, ", "))
 		}
 		if name != "limit" {
 			if err := findSystem(name).checkInstalled(); err != nil && explicit {
@@ -75,7 +76,7 @@ func selectSystems(requested string) (names []string, err error) {
 	return names, nil
 }
 
-// checkInstalled returns why a system cannot be started here, if so.
+// checkInstalled returns an error if the system cannot be started on this machine.
 func (s system) checkInstalled() error {
 	if s.program == "" {
 		return nil

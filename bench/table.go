@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// noValue stands in a table where there is nothing to say.
+// noValue is the text of an empty cell.
 const noValue = "–"
 
-// table returns the result in Markdown: a row for each subject, the median of the
-// rounds, and in parentheses the least and the most.
+// table returns the result as a Markdown table: a row for each subject, with the median of the
+// rounds and, in parentheses, the minimum and the maximum.
 func (r *result) table() string {
 	var b strings.Builder
 	headings := []string{""}
@@ -32,7 +32,7 @@ func (r *result) table() string {
 	return b.String()
 }
 
-// ratioHeadings returns the headings of the ratios; some share one.
+// ratioHeadings returns the distinct headings of the ratios.
 func (s *scenario) ratioHeadings() (headings []string) {
 	seen := map[string]bool{}
 	for _, r := range s.ratios {
@@ -44,8 +44,7 @@ func (s *scenario) ratioHeadings() (headings []string) {
 	return headings
 }
 
-// rowName returns the subject, with what it lost in the round in which it lost
-// most.
+// rowName returns the name of a subject, with its largest loss in any round.
 func (r *result) rowName(subject string) string {
 	var lost, expected, faults uint64
 	for _, rd := range r.Rounds {

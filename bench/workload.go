@@ -8,30 +8,29 @@ import (
 	"strings"
 )
 
-// workload is who sends what to whom.
+// workload is a pattern of messages: which clients send how much to which receivers.
 type workload struct {
 	clients         int
-	senders         int // the first of the clients; 0 is all
-	randomReceivers int // receivers of each message, drawn at random; 0 is everyone else
+	senders         int // the first of the clients; 0 for all
+	randomReceivers int // receivers of each message, drawn at random; 0 for all other clients
 	messages        int // of each sender
 	size            int // bytes of a body
 
-	// verify is how closely start_simulation looks, which then drives the hub: the
-	// figures are those that its users see. Without it, the load program does.
+	// verify is the -verify flag of start_simulation, which then drives the hub, and the figures
+	// are those that its users see. If it is "", the load program drives the hub.
 	verify string
 
-	// divisors divides the messages of a system that would take minutes otherwise. Each
-	// still works for a second or more, and rates are compared.
+	// divisors divides the number of messages of slow systems, which would take minutes
+	// otherwise. Each run still takes a second or more, and rates are compared.
 	divisors map[string]int
 
 	systems []string
 }
 
-// workloads are the scenarios that move messages as fast as they go.
+// workloads are the workloads of the scenarios that move messages at the maximum rate.
 var workloads = map[string]workload{
-	// Nobody slows the senders of a peer down whose limits are raised: nats-server
-	// holds 2 GB in this, and with as many messages mosquitto would hold 7, and
-	// redis-server all of it, 12.
+	// A system with raised limits does not slow its senders down: nats-server holds 2 GB in this
+	// workload. With as many messages mosquitto would hold 7 GB, and redis-server all 12 GB.
 	"default": {
 		clients: 100, messages: 100, size: 10240, verify: "header",
 		systems:  []string{"hub", "limit", "nats", "redis", "mosquitto"},
@@ -63,7 +62,7 @@ var workloads = map[string]workload{
 	},
 }
 
-// fanout returns to how many clients a message goes.
+// fanout returns the number of receivers of a message.
 func (wl *workload) fanout() int {
 	if wl.randomReceivers > 0 {
 		return wl.randomReceivers
@@ -71,7 +70,7 @@ func (wl *workload) fanout() int {
 	return wl.clients - 1
 }
 
-// senderCount returns how many clients send.
+// senderCount returns the number of clients that send.
 func (wl *workload) senderCount() int {
 	if wl.senders > 0 {
 		return wl.senders
@@ -83,7 +82,7 @@ func (wl *workload) deliveries() uint64 {
 	return uint64(wl.senderCount()) * uint64(wl.fanout()) * uint64(wl.messages)
 }
 
-// describeReceivers says to whom a message goes.
+// describeReceivers describes the receivers of a message.
 func (wl *workload) describeReceivers() string {
 	switch {
 	case wl.randomReceivers > 0:
@@ -95,7 +94,7 @@ func (wl *workload) describeReceivers() string {
 	}
 }
 
-// describeSenders says which clients send.
+// describeSenders describes the senders.
 func (wl *workload) describeSenders() string {
 	switch wl.senderCount() {
 	case wl.clients:
@@ -107,18 +106,18 @@ func (wl *workload) describeSenders() string {
 	}
 }
 
-// chartTitle says what the pattern is in a few words.
+// chartTitle describes the pattern in a few words.
 func (wl *workload) chartTitle() string {
 	return capitalize(fmt.Sprintf("%s %s bytes to %s", wl.describeSenders(), formatNumber(float64(wl.size)), wl.describeReceivers()))
 }
 
-// title says it in all words.
+// title describes the pattern completely.
 func (wl *workload) title() string {
 	return fmt.Sprintf("%s %s messages of %s bytes to %s: %s deliveries",
 		wl.describeSenders(), formatNumber(float64(wl.messages)), formatNumber(float64(wl.size)), wl.describeReceivers(), formatNumber(float64(wl.deliveries())))
 }
 
-// note says how the systems were driven.
+// note describes how the systems are driven.
 func (wl *workload) note() string {
 	text := "`load move` drives each system through its client library, and checks length, sender and order of every body. "
 	if wl.verify != "" {
@@ -142,7 +141,7 @@ func (wl *workload) note() string {
 	return strings.TrimSpace(text)
 }
 
-// flags returns what the load program is told.
+// flags returns the flags of the load program.
 func (wl *workload) flags() []string {
 	return []string{
 		"-clients=" + strconv.Itoa(wl.clients), "-senders=" + strconv.Itoa(wl.senders), "-to=" + strconv.Itoa(wl.randomReceivers),
@@ -150,7 +149,7 @@ func (wl *workload) flags() []string {
 	}
 }
 
-// forSystem returns the pattern as a system gets it.
+// forSystem returns the workload with the number of messages for a system.
 func (wl workload) forSystem(system string) workload {
 	if divisor := wl.divisors[system]; divisor > 0 {
 		wl.messages /= divisor
@@ -158,15 +157,15 @@ func (wl workload) forSystem(system string) workload {
 	return wl
 }
 
-// rateHeading is that of the ratio by which patterns are judged.
+// rateHeading is the heading of the ratio that the smoke scenarios check.
 const rateHeading = "hub's rate ÷ its"
 
-// workloadScenario measures one of the patterns.
+// workloadScenario measures one of workloads.
 func (b *bench) workloadScenario(name string) *scenario {
 	return b.newWorkloadScenario(name, workloads[name])
 }
 
-// newWorkloadScenario measures a pattern.
+// newWorkloadScenario measures a workload.
 func (b *bench) newWorkloadScenario(name string, wl workload) *scenario {
 	if b.verify != "" && wl.verify != "" {
 		wl.verify = b.verify
@@ -190,8 +189,8 @@ func (b *bench) newWorkloadScenario(name string, wl workload) *scenario {
 
 var rateColumn = column{heading: "million deliveries/s", value: func(m *measurement) float64 { return m.rate() / 1e6 }}
 
-// columns are the figures of a pattern. Times are for each delivery: some systems
-// have fewer.
+// columns returns the columns of a workload. Processor times are for each delivery, because
+// some systems get fewer messages.
 func (wl *workload) columns() []column {
 	megabyte := float64(wl.size) / 1e6
 	return []column{
@@ -203,7 +202,7 @@ func (wl *workload) columns() []column {
 	}
 }
 
-// measureWorkload is one run of a pattern, with a server of its own.
+// measureWorkload runs a workload once, on a new server.
 func (b *bench) measureWorkload(ctx context.Context, system string, wl workload) (*measurement, error) {
 	if system == "limit" {
 		return measureLimit(ctx, b.programs, wl, nil)

@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// forward accepts connections in pairs, and copies the bytes that come from each
-// of a pair to the other: one Read, one Write. io.Copy would let the kernel do it,
-// and then it would not be what any program has to do that looks at what it
-// forwards. It ends by a signal.
+// forward accepts connections in pairs, and copies the bytes from each connection of a pair to
+// the other, with one Read and one Write for each chunk. io.Copy would let the kernel do the
+// copying, which is impossible for a program that inspects what it forwards. forward ends by a
+// signal.
 func forward(chunk int) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -22,7 +22,7 @@ func forward(chunk int) error {
 	defer stop()
 	context.AfterFunc(ctx, func() { ln.Close() })
 	fmt.Println(ln.Addr())
-	var first net.Conn // for its other half
+	var first net.Conn // the accepted half of an incomplete pair
 	for {
 		c, err := ln.Accept()
 		if ctx.Err() != nil {
@@ -35,14 +35,14 @@ func forward(chunk int) error {
 			first = c
 			continue
 		}
-		// Both end when either connection does, and with the program.
+		// Both end when either connection ends, or with the program.
 		go copyConn(first, c, chunk)
 		go copyConn(c, first, chunk)
 		first = nil
 	}
 }
 
-// copyConn copies from one connection to another until either ends, and ends both.
+// copyConn copies from one connection to another until either ends, and closes both.
 func copyConn(from, to net.Conn, chunk int) {
 	defer from.Close()
 	defer to.Close()

@@ -1,16 +1,15 @@
-// Limit is the bare socket: it moves as many bytes through as many loopback
-// connections as a simulation does, and nothing else. One process only writes,
-// another only reads and discards. What it takes is what no hub on this machine
-// can beat with the same system calls.
+// Limit measures bare sockets. It moves as many bytes through as many loopback connections as
+// a simulation does, and nothing else. One process only writes, another process only reads and
+// discards. No hub on this machine can be faster with the same system calls.
 //
 //	limit write -clients 100 -bytes 101425500     prints its address, then the result
 //	limit read -clients 100 -addr 127.0.0.1:PORT
 //
-// With -cert and -key the one process, and with -ca the other, does the same over TLS: then it is
-// the bare connection of crypto/tls.
+// With -cert and -key for the writing process, and -ca for the reading process, limit measures
+// bare connections of crypto/tls.
 //
-// And it is the bare way through a process, which is what a message between two
-// clients takes at least:
+// Limit is also a bare forwarder, the minimum that a message between two clients passes
+// through:
 //
 //	limit forward                                 prints its address, and runs until it is ended
 package main
@@ -28,10 +27,10 @@ import (
 	"time"
 )
 
-// Result is what the writing process prints at its end.
+// Result is printed by the writing process at its end.
 type Result struct {
 	Clients int     `json:"clients"`
-	Bytes   uint64  `json:"bytes"` // in all
+	Bytes   uint64  `json:"bytes"` // in total
 	Seconds float64 `json:"seconds"`
 }
 
@@ -53,7 +52,7 @@ func run(args []string) error {
 	addr := flags.String("addr", "", "where the writing process listens")
 	var f tlsFiles
 	flags.StringVar(&f.cert, "cert", "", "file with the writing process's certificate, for TLS")
-	flags.StringVar(&f.key, "key", "", "file with the key of that")
+	flags.StringVar(&f.key, "key", "", "file with the private key of -cert")
 	flags.StringVar(&f.ca, "ca", "", "file with the certificate that the reading process trusts, for TLS")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -70,9 +69,9 @@ func run(args []string) error {
 	}
 }
 
-// write accepts the connections, writes to all of them at once and measures the
-// time until the last reader has confirmed, by closing, that it has everything. Handshakes come
-// before.
+// write accepts the connections, completes the handshakes, writes to all connections
+// concurrently, and measures the time until every reader has confirmed, by closing, that it
+// has received everything.
 func write(clients int, bytes uint64, chunk int, f tlsFiles) error {
 	config, err := f.serverConfig()
 	if err != nil {
@@ -117,14 +116,14 @@ func writeTo(c net.Conn, bytes uint64, chunk int) error {
 	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		return err
 	}
-	_, err := c.Read(buf) // the reader's end
+	_, err := c.Read(buf) // the reader's close
 	if err == nil {
 		return fmt.Errorf("the reader wrote something")
 	}
 	return nil
 }
 
-// read connects and discards until the writer's end.
+// read connects, and reads and discards until the writer closes.
 func read(clients, chunk int, addr string, f tlsFiles) error {
 	config, err := f.clientConfig()
 	if err != nil {
@@ -156,7 +155,7 @@ func read(clients, chunk int, addr string, f tlsFiles) error {
 	})
 }
 
-// forEachConn runs do for every connection at once and returns the first error.
+// forEachConn calls do for all connections concurrently and returns the first error.
 func forEachConn(conns []net.Conn, do func(net.Conn) error) error {
 	errs := make(chan error, len(conns))
 	var wg sync.WaitGroup

@@ -8,13 +8,13 @@ import (
 	"os"
 )
 
-// tlsFiles are those of TLS, which is spoken if they are given.
+// tlsFiles are the paths of the TLS files. Without them TLS is not used.
 type tlsFiles struct {
 	cert, key string
 	ca        string
 }
 
-// serverConfig returns the configuration of the writing process, nil without TLS.
+// serverConfig returns the TLS configuration of the writing process, nil without TLS.
 func (f tlsFiles) serverConfig() (*tls.Config, error) {
 	if f.cert == "" {
 		return nil, nil
@@ -26,7 +26,7 @@ func (f tlsFiles) serverConfig() (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS13, DynamicRecordSizingDisabled: true, Certificates: []tls.Certificate{pair}}, nil
 }
 
-// clientConfig returns the configuration of the reading process, nil without TLS.
+// clientConfig returns the TLS configuration of the reading process, nil without TLS.
 func (f tlsFiles) clientConfig() (*tls.Config, error) {
 	if f.ca == "" {
 		return nil, nil
@@ -42,7 +42,7 @@ func (f tlsFiles) clientConfig() (*tls.Config, error) {
 	return config, nil
 }
 
-// handshake waits for the end of the handshake, where there is one.
+// handshake completes the TLS handshake, if c is a TLS connection.
 func handshake(c net.Conn) error {
 	if tlsConn, ok := c.(*tls.Conn); ok {
 		return tlsConn.Handshake()

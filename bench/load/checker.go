@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// headerSize is what each body starts with, in bytes: the number of its sender
-// and the number of the message among those of that sender, u64 each.
+// headerSize is the length of the header of each body, in bytes: the index of the sender and
+// the number of the message among those of that sender, u64 each.
 const headerSize = 16
 
 // putHeader writes the header of message k of sender s.
@@ -15,19 +15,19 @@ func putHeader(body []byte, s, k int) {
 	binary.BigEndian.PutUint64(body[8:], uint64(k))
 }
 
-// checker follows what one client gets: the right bodies, each once, in the order
-// in which their sender sent them. It belongs to the goroutine that delivers.
+// checker verifies the bodies that one client receives: each expected body once, in the order
+// in which its sender sent it. It is owned by the goroutine that delivers.
 type checker struct {
 	// Static after newChecker.
 	plan  *plan
 	self  int
-	echo  bool       // the system gives a client its own messages too
-	due   [][]uint32 // by sender: the numbers to come; nil when all are
-	count []int      // by sender: how many are to come
+	echo  bool       // the system also delivers a client its own messages
+	due   [][]uint32 // by sender: the expected message numbers; nil when all are expected
+	count []int      // by sender: the number of expected messages
 
-	next     []int  // by sender: which of them comes next
-	received uint64 // bodies that were due
-	faults   uint64 // bodies that were not, or not yet, or damaged
+	next     []int  // by sender: index of the next expected message
+	received uint64 // expected bodies
+	faults   uint64 // bodies that were unexpected, out of order or corrupted
 }
 
 func newChecker(p *plan, self int, echo bool) *checker {
@@ -41,8 +41,8 @@ func newChecker(p *plan, self int, echo bool) *checker {
 	return c
 }
 
-// check checks one body and says whether it was due. A body that was overtaken is
-// a fault when it comes, and one that never comes is missing in got.
+// check checks one body and reports whether it was expected. A body that arrives after a later
+// one of its sender is a fault; a body that never arrives is missing in received.
 func (c *checker) check(body []byte) bool {
 	if len(body) != c.plan.size {
 		c.faults++
@@ -66,8 +66,8 @@ func (c *checker) check(body []byte) bool {
 	return true
 }
 
-// findDue returns where the message with that number stands among those that are
-// still to come from s, or -1. It is the first, unless something was lost.
+// findDue returns the index of the message number among the expected messages of s, or -1 if
+// it is not expected or comes too late. It is the next index, unless messages were lost.
 func (c *checker) findDue(s int, number uint64) int {
 	next := c.next[s]
 	if c.due == nil {

@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-const testBodySize = 32 // bytes of the bodies in these tests
+const testBodySize = 32 // bytes
 
-// checkNumbers returns what a checker of client 0 finds in messages of sender 1, given
-// by their numbers.
+// checkNumbers returns a checker of client 0 after it has checked messages of sender 1 with
+// the given numbers.
 func checkNumbers(t *testing.T, fanout int, numbers []int) *checker {
 	t.Helper()
 	p, err := newPlan(3, 3, fanout, 100, testBodySize, 1)
@@ -47,7 +47,7 @@ func TestChecker_ToEveryone(t *testing.T) {
 	}
 }
 
-// TestChecker_Scattered has only some of the numbers due.
+// TestChecker_Scattered checks messages of which only some numbers are expected.
 func TestChecker_Scattered(t *testing.T) {
 	p, err := newPlan(3, 3, 1, 100, testBodySize, 1)
 	if err != nil {
@@ -57,7 +57,7 @@ func TestChecker_Scattered(t *testing.T) {
 	for _, k := range p.due[0][1] {
 		due = append(due, int(k))
 	}
-	foreign := 0 // a message that goes to somebody else
+	foreign := 0 // a message to other clients
 	for foreign == due[foreign] {
 		foreign++
 	}
@@ -71,7 +71,7 @@ func TestChecker_Scattered(t *testing.T) {
 		{"one lost", []int{due[0], due[2]}, 2, 0},
 		{"one twice", []int{due[0], due[0], due[1]}, 2, 1},
 		{"one overtaken", []int{due[1], due[0], due[2]}, 2, 1},
-		{"one of somebody else", []int{foreign, due[0]}, 1, 1},
+		{"one for another client", []int{foreign, due[0]}, 1, 1},
 		{"one that is never sent", []int{due[0], math.MaxInt >> 1}, 1, 1},
 	} {
 		if c := checkNumbers(t, 1, test.numbers); c.received != test.got || c.faults != test.faults {
@@ -88,7 +88,7 @@ func TestChecker_CorruptedBody(t *testing.T) {
 		{"too short", testBody(1, 0)[:testBodySize-1]},
 		{"too long", append(testBody(1, 0), 0)},
 		{"empty", nil},
-		{"of a sender that there is not", testBody(3, 0)},
+		{"of an unknown sender", testBody(3, 0)},
 		{"of oneself", testBody(0, 0)},
 	} {
 		c := checkNumbers(t, 0, nil)
@@ -98,7 +98,8 @@ func TestChecker_CorruptedBody(t *testing.T) {
 	}
 }
 
-// TestChecker_IgnoresEcho has a system in which everyone gets a copy of their own messages.
+// TestChecker_IgnoresEcho checks that a client's own messages do not count in a system that
+// delivers them.
 func TestChecker_IgnoresEcho(t *testing.T) {
 	c := checkNumbers(t, 0, nil)
 	c.echo = true

@@ -6,56 +6,54 @@ import (
 	"slices"
 )
 
-// target is the server to drive, and how.
+// target is the server to drive and the options of its clients.
 type target struct {
 	system          string
 	addr            string
-	token           string // that clients of a hub show; "": they speak version 1, which shows none
-	namePrefix      string // keeps the names of two loads on one server apart
+	token           string // of the clients of a hub; "": they use v1, without a token
+	namePrefix      string // distinguishes the names of two loads on one server
 	size            int    // bytes of each body
-	direct          bool   // messages name their receivers; otherwise they go to everyone
-	libraryDefaults bool   // the client library as it comes
+	direct          bool   // messages name their receivers; otherwise they go to all clients
+	libraryDefaults bool   // keep the default options of the client library
 }
 
-// driver is one system as a group of clients sees it. The clients have the
-// numbers from 0.
+// driver connects the clients of one system. The clients are numbered from 0.
 type driver interface {
-	// connect connects client number i. When it has returned, everything that others
-	// send reaches the inbox: the server has confirmed it. It may be called
-	// concurrently, and has been for every client when the first one sends.
+	// connect connects client i. It returns when the server has confirmed that all later messages
+	// of other clients reach in. connect can be called concurrently, and is called for all
+	// clients before the first one sends.
 	connect(i int, in callbacks) (driverConn, error)
 }
 
-// driverConn is a client that has joined. One goroutine sends.
+// driverConn is a connected client. One goroutine calls send.
 type driverConn interface {
-	// send hands body to the clients in to, or to everyone else in a network that
-	// is not direct. more says that another message follows at once, so that this
-	// one may be kept back to go with it. body may be changed when send has returned.
+	// send sends body to the clients in to, or to all other clients if the target is not direct.
+	// more means that another message follows immediately, therefore the driver can delay this
+	// one to batch them. The caller can change body after send has returned.
 	send(to []int32, body []byte, more bool) error
 
-	// close leaves. When it has returned, the inbox gets nothing more. It may be
-	// called while send is blocked, which it ends.
+	// close closes the connection. After it has returned, the callbacks are not called. It can be
+	// called while send is blocked, and unblocks send.
 	close()
 }
 
-// callbacks is where what comes for a client goes.
+// callbacks receives the messages and errors of a client.
 type callbacks struct {
-	// onBody takes one body, which it may look at until it returns. It is called
-	// by one goroutine at a time. It is nil for a client that expects nothing: such
-	// a client does not subscribe.
+	// onBody handles one body, which is valid until it returns. One goroutine at a time calls it.
+	// It is nil for a client that expects no messages; such a client does not subscribe.
 	onBody func(body []byte)
 
-	// onError takes the reason why nothing more will come.
+	// onError handles the error that ends the delivery of messages.
 	onError func(error)
 }
 
-// system is what there is to drive.
+// system is a system that the load program can drive.
 type system struct {
 	newDriver func(t target, clients int) driver
-	visit     func(addr string) error // connect, ask for the id, leave; nil where there are no ids
+	visit     func(addr string) error // connect, get the id and leave; nil if the system has no ids
 
-	// echoes says that a client that sends to everyone gets a copy itself. Nobody
-	// asked for that copy: it is neither counted nor checked.
+	// echoes means that a client that sends to all clients gets its own message. That copy is
+	// neither counted nor checked.
 	echoes bool
 }
 
@@ -70,7 +68,7 @@ var systems = map[string]system{
 
 func systemNames() []string { return slices.Sorted(maps.Keys(systems)) }
 
-// findSystem returns the system of that name.
+// findSystem returns the system with the given name.
 func findSystem(name string) (system, error) {
 	s, ok := systems[name]
 	if !ok {
@@ -79,16 +77,16 @@ func findSystem(name string) (system, error) {
 	return s, nil
 }
 
-// channels is what clients listen to in systems that know subjects, topics or
-// channels rather than clients.
+// channels are the names to which clients subscribe, in systems that address subjects, topics
+// or channels instead of clients.
 type channels struct {
 	direct    bool
 	broadcast string
 	perClient []string // by client
 }
 
-// channels returns the names for n clients, made of parts that the separator of
-// the system joins.
+// channels returns the names for n clients. The separator of the system joins the parts of a
+// name.
 func (t target) channels(n int, separator string) channels {
 	c := channels{direct: t.direct, broadcast: t.namePrefix + separator + "all", perClient: make([]string, n)}
 	for i := range c.perClient {
@@ -97,7 +95,7 @@ func (t target) channels(n int, separator string) channels {
 	return c
 }
 
-// subscription returns the one channel that client i listens to.
+// subscription returns the channel to which client i subscribes.
 func (c *channels) subscription(i int) string {
 	if c.direct {
 		return c.perClient[i]

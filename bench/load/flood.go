@@ -17,17 +17,17 @@ import (
 )
 
 const (
-	// maxFloodConns is how many connections are tried at the same time.
+	// maxFloodConns is the maximum number of concurrent connections.
 	maxFloodConns = 64
 
-	// floodHoldTime is how long one that the hub does not end is kept.
+	// floodHoldTime is how long a connection is kept that the hub does not end.
 	floodHoldTime = time.Second
 
-	// floodBodySize is how large the messages are.
+	// floodBodySize is the body size of the messages, in bytes.
 	floodBodySize = 128
 )
 
-// floodConfig is what one address does to a hub that bounds what an address may do.
+// floodConfig configures a flood from one address against a hub that limits addresses.
 type floodConfig struct {
 	kind, fromAddr string
 	clients        int
@@ -35,25 +35,26 @@ type floodConfig struct {
 }
 
 func (c *floodConfig) addFlags(flags *flag.FlagSet) {
-	flags.StringVar(&c.kind, "kind", "connects", "what to do: "+strings.Join(floodKinds, ", "))
-	flags.StringVar(&c.fromAddr, "from", "127.0.0.2", "address to come from")
+	flags.StringVar(&c.kind, "kind", "connects", "kind of flood: "+strings.Join(floodKinds, ", "))
+	flags.StringVar(&c.fromAddr, "from", "127.0.0.2", "source address")
 	flags.IntVar(&c.clients, "clients", 20, "clients that send messages")
-	flags.Float64Var(&c.rate, "rate", 2000, "connections to try in a second; they share the processors with the hub")
-	flags.Float64Var(&c.seconds, "seconds", 10, "for how long")
+	flags.Float64Var(&c.rate, "rate", 2000, "connection attempts a second")
+	flags.Float64Var(&c.seconds, "seconds", 10, "duration")
 }
 
-// floodKinds are connections that say nothing, connections that say what means nothing or show
-// a token that is not good, in turn, and clients that send to each other as fast as they can.
+// floodKinds are the kinds of floods: connections that send nothing; connections that send, in
+// turn, invalid bytes and a HELLO with an invalid token; and clients that send to each other
+// as fast as they can.
 var floodKinds = []string{"connects", "strangers", "messages"}
 
-// floodResult is the result.
+// floodResult is the result of a flood.
 type floodResult struct {
 	Seconds  float64 `json:"seconds"`
-	Attempts uint64  `json:"tries"`   // connections, or messages that the client library has taken
-	Rejected uint64  `json:"refused"` // connections that were not made, or that the hub has ended
+	Attempts uint64  `json:"tries"`   // connections, or messages that the client library accepted
+	Rejected uint64  `json:"refused"` // connections that failed or that the hub ended
 }
 
-// flood is one at work.
+// flood is a running flood.
 type flood struct {
 	target target
 	config floodConfig
@@ -63,11 +64,11 @@ type flood struct {
 	attempts, rejected atomic.Uint64
 }
 
-// runFlood floods a hub until its time is over.
+// runFlood floods a hub for the configured time.
 func runFlood(ctx context.Context, t target, c floodConfig) (*floodResult, error) {
 	from := net.ParseIP(c.fromAddr)
 	if t.system != "hub" || from == nil || c.clients < 2 || c.rate <= 0 || c.seconds <= 0 {
-		return nil, fmt.Errorf("no flood of %d clients, %v a second for %v s, from %q on %s", c.clients, c.rate, c.seconds, c.fromAddr, t.system)
+		return nil, fmt.Errorf("invalid flood: %d clients, %v a second for %v s, from %q on %s", c.clients, c.rate, c.seconds, c.fromAddr, t.system)
 	}
 	begin := time.Now()
 	f := &flood{
@@ -91,13 +92,13 @@ func runFlood(ctx context.Context, t target, c floodConfig) (*floodResult, error
 	case "messages":
 		err = f.sendMessages(ctx)
 	default:
-		err = fmt.Errorf("no flood of %q", c.kind)
+		err = fmt.Errorf("unknown kind %q", c.kind)
 	}
 	return &floodResult{time.Since(begin).Seconds(), f.attempts.Load(), f.rejected.Load()}, err
 }
 
-// openConns tries connections at the rate asked for, each of which says first what word gives for
-// its number, and returns when ctx is over.
+// openConns opens connections at the configured rate until ctx ends. Connection i first sends
+// firstBytes(i).
 func (f *flood) openConns(ctx context.Context, begin time.Time, firstBytes func(int64) []byte) {
 	fmt.Println("moving")
 	var next atomic.Int64
@@ -114,7 +115,7 @@ func (f *flood) openConns(ctx context.Context, begin time.Time, firstBytes func(
 	wg.Wait()
 }
 
-// tryConn is one connection, which is kept until the hub ends it.
+// tryConn opens one connection and keeps it until the hub ends it, at most for floodHoldTime.
 func (f *flood) tryConn(ctx context.Context, firstBytes []byte) {
 	if ctx.Err() != nil {
 		return
@@ -126,7 +127,7 @@ func (f *flood) tryConn(ctx context.Context, firstBytes []byte) {
 		return
 	}
 	defer c.Close()
-	_ = c.(*net.TCPConn).SetLinger(0) // or the ports would run out
+	_ = c.(*net.TCPConn).SetLinger(0) // otherwise the ports would run out
 	if err := c.SetDeadline(time.Now().Add(floodHoldTime)); err != nil {
 		return
 	}
@@ -140,7 +141,7 @@ func (f *flood) tryConn(ctx context.Context, firstBytes []byte) {
 	f.rejected.Add(1)
 }
 
-// sendMessages has admitted clients send to each other, in a ring, until ctx is over.
+// sendMessages lets authenticated clients send to each other, in a ring, until ctx ends.
 func (f *flood) sendMessages(ctx context.Context) error {
 	clients := make([]*client.Client, f.config.clients)
 	defer func() {
@@ -150,7 +151,7 @@ func (f *flood) sendMessages(ctx context.Context) error {
 			}
 		}
 	}()
-	tokens := strings.Split(f.target.token, ",") // of several subjects: each may send so much
+	tokens := strings.Split(f.target.token, ",") // of several subjects, because rates are per subject
 	options := client.Options{
 		OnMessage:    func(client.Message) {},
 		CloseTimeout: closeTimeout,
@@ -175,7 +176,7 @@ func (f *flood) sendMessages(ctx context.Context) error {
 	}
 	wg.Wait()
 	if ctx.Err() == nil {
-		return errors.New("a client could send no more")
+		return errors.New("a client failed to send")
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// hostileConfig is how many clients do what to a hub.
+// hostileConfig is the number of hostile clients and their behavior.
 type hostileConfig struct {
 	kind      string
 	conns     int
@@ -28,36 +28,37 @@ type hostileConfig struct {
 	seconds   float64
 	lifetime  time.Duration
 	secure    bool
-	token     string // that they show who come in
+	token     string // for clients that authenticate
 }
 
 func (c *hostileConfig) addFlags(flags *flag.FlagSet) {
-	flags.StringVar(&c.kind, "kind", "silent", fmt.Sprint("what they do: ", slices.Sorted(maps.Keys(attacks))))
+	flags.StringVar(&c.kind, "kind", "silent", fmt.Sprint("kind of clients: ", slices.Sorted(maps.Keys(attacks))))
 	flags.IntVar(&c.conns, "conns", 10_000, "connections at once")
-	flags.IntVar(&c.addresses, "addresses", 32, "from so many of 127/8; one has ports for 28,000")
-	flags.DurationVar(&c.lifetime, "stay", 0, "how long each connection lasts at most, before it comes again; 0 is until the hub ends it")
-	flags.Float64Var(&c.rate, "rate", 2000, "new ones in a second, at most")
-	flags.Float64Var(&c.seconds, "seconds", 10, "how long to go on when all are there")
-	flags.BoolVar(&c.secure, "secure", false, "agree on TLS before that, whoever the hub is")
+	flags.IntVar(&c.addresses, "addresses", 32, "number of source addresses in 127/8; one address has ports for 28,000 connections")
+	flags.DurationVar(&c.lifetime, "stay", 0, "maximum time until a connection is replaced; 0: until the hub ends it")
+	flags.Float64Var(&c.rate, "rate", 2000, "maximum number of new connections a second")
+	flags.Float64Var(&c.seconds, "seconds", 10, "how long to continue when all are connected")
+	flags.BoolVar(&c.secure, "secure", false, "use TLS, without verifying the hub")
 }
 
-// hostileResult is what they have done.
+// hostileResult is the result of the hostile clients.
 type hostileResult struct {
-	HeldConns uint64 `json:"held"` // connections at the same time, when all were there
-	MadeConns uint64 `json:"made"` // in all
+	HeldConns uint64 `json:"held"` // concurrent connections, in the middle of the run
+	MadeConns uint64 `json:"made"` // connections in total
 }
 
-// The questions are without end for one who does not hear the answers: short ones, and long ones.
+// identityRequests and listRequests are long series of requests with short and with long
+// replies, for clients that do not read the replies.
 var (
 	identityRequests = slices.Repeat(wire.AppendIdentityRequest(nil), 20_000)
 	listRequests     = slices.Repeat(wire.AppendListRequest(nil), 20_000)
 )
 
-// largeRelay is a message of 1 MiB.
+// largeRelay is a RELAY frame with a body of 1 MiB.
 var largeRelay = wire.AppendRelay(nil, []uint64{1}, make([]byte, 1<<20))
 
-// attacks is what a client does with a connection. It returns when there is nothing more to
-// do with that; then the connection is reset.
+// attacks are the behaviors of a client on one connection, by kind. A function returns when it
+// has nothing more to do on the connection, which is then reset.
 var attacks = map[string]func(ctx context.Context, c *hostileConfig, nc net.Conn){
 	"silent": func(_ context.Context, _ *hostileConfig, nc net.Conn) { discardUntilClosed(nc) },
 	"header": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
@@ -65,7 +66,7 @@ var attacks = map[string]func(ctx context.Context, c *hostileConfig, nc net.Conn
 		discardUntilClosed(nc)
 	},
 	"client hello": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
-		writeAll(nc, []byte{22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // of 512 bytes
+		writeAll(nc, []byte{22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // the beginning of 512 bytes
 		discardUntilClosed(nc)
 	},
 	"body": sendSlowBody,
@@ -81,7 +82,8 @@ var attacks = map[string]func(ctx context.Context, c *hostileConfig, nc net.Conn
 		requestWithoutReading(ctx, nc, identityRequests)
 	},
 	"read lists": func(ctx context.Context, _ *hostileConfig, nc net.Conn) { requestWithoutReading(ctx, nc, listRequests) },
-	"half-open": func(ctx context.Context, c *hostileConfig, nc net.Conn) { // come in, and vanish
+	// Authenticates, then is silent.
+	"half-open": func(ctx context.Context, c *hostileConfig, nc net.Conn) {
 		writeAll(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
 		discardUntilClosed(nc)
 	},
@@ -96,14 +98,14 @@ var attacks = map[string]func(ctx context.Context, c *hostileConfig, nc net.Conn
 	},
 }
 
-// requestWithoutReading asks, and does not listen.
+// requestWithoutReading sends requests and does not read the replies.
 func requestWithoutReading(ctx context.Context, nc net.Conn, requests []byte) {
 	_ = nc.(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 10)
 	for ok := writeAll(nc, requests); ok && sleep(ctx, time.Second); ok = writeAll(nc, requests[:wire.HeaderSize]) {
 	}
 }
 
-// sendSlowBody announces a large message, and brings a byte of it in a second.
+// sendSlowBody announces a frame of 1 MiB, and sends one byte of it a second.
 func sendSlowBody(ctx context.Context, _ *hostileConfig, nc net.Conn) {
 	frame := wire.AppendRelay(nil, []uint64{1}, nil)
 	binary.BigEndian.PutUint32(frame, 1<<20)
@@ -113,7 +115,7 @@ func sendSlowBody(ctx context.Context, _ *hostileConfig, nc net.Conn) {
 	}
 }
 
-// pingPeriodically comes in, and asks for a sign of life as often as that.
+// pingPeriodically authenticates and sends a PING at the interval.
 func pingPeriodically(ctx context.Context, c *hostileConfig, nc net.Conn, interval time.Duration) {
 	writeAll(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
 	var wg sync.WaitGroup
@@ -129,7 +131,7 @@ func writeAll(nc net.Conn, b []byte) bool {
 	return err == nil
 }
 
-// discardUntilClosed waits until the hub has had enough.
+// discardUntilClosed reads until the connection ends.
 func discardUntilClosed(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -141,12 +143,13 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// runHostile keeps up connections of one kind to a hub, makes new ones of those that it ends, no
-// faster than it may, and says when all are there, or as many as there will be.
+// runHostile keeps connections of one kind open to a hub and replaces those that the hub ends,
+// at the configured rate. It prints the line "moving" when all are connected, or when that has
+// taken half as long again as expected.
 func runHostile(ctx context.Context, t target, c hostileConfig) (*hostileResult, error) {
 	attack := attacks[c.kind]
 	if attack == nil {
-		return nil, fmt.Errorf("no kind %q", c.kind)
+		return nil, fmt.Errorf("unknown kind %q", c.kind)
 	}
 	c.token = t.token
 	if c.addresses < 1 || c.addresses > 250 {
@@ -180,12 +183,12 @@ func runHostile(ctx context.Context, t target, c hostileConfig) (*hostileResult,
 	return h, nil
 }
 
-// attackOnce makes a connection and does harm with it.
+// attackOnce opens a connection and runs attack on it.
 func attackOnce(ctx context.Context, c *hostileConfig, addr string, i int, attack func(context.Context, *hostileConfig, net.Conn), made, held *atomic.Int64) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%c.addresses))}, Timeout: 5 * time.Second}
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return // the hub does not have to take it
+		return // the hub can reject connections
 	}
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	made.Add(1)
@@ -195,14 +198,14 @@ func attackOnce(ctx context.Context, c *hostileConfig, addr string, i int, attac
 	defer nc.Close()
 	conn := nc
 	if c.secure {
-		tlsConn := tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // who means harm does not mind
+		tlsConn := tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // trusts any hub
 		if tlsConn.HandshakeContext(ctx) != nil {
 			return
 		}
 		conn = tlsConn
 	}
 	if c.lifetime > 0 {
-		_ = nc.SetDeadline(time.Now().Add(c.lifetime)) // likewise
+		_ = nc.SetDeadline(time.Now().Add(c.lifetime)) // fails only on a closed connection
 	}
 	attack(ctx, c, conn)
 }

@@ -9,38 +9,37 @@ import (
 )
 
 const (
-	// dialTimeout is how long a connection may take, with thousands of others being
-	// made at the same time.
+	// dialTimeout is the maximum duration of a connect while thousands of other clients connect.
 	dialTimeout = 20 * time.Second
 
-	// readBufferSize is what the kernel may hold for each client of the hub, in bytes. It
-	// is what start_simulation gives to its clients; the documentation of
-	// client.Options says why hundreds of clients on one machine should have it.
+	// readBufferSize is the size of the kernel's receive buffer for each client of the hub, in
+	// bytes. start_simulation uses the same size; the documentation of client.Options explains
+	// why hundreds of clients on one machine need it.
 	readBufferSize = 1 << 20
 
-	// closeTimeout bounds how long closing may wait for what was sent to leave. After a
-	// complete run nothing is left.
+	// closeTimeout is how long Close can wait for pending writes. After a complete run there are
+	// none.
 	closeTimeout = 250 * time.Millisecond
 )
 
-// hubDriver is the hub, through package client.
+// hubDriver drives the hub through package client.
 type hubDriver struct {
 	addr   string
 	token  string
 	direct bool
-	ids    []uint64 // by client
+	ids    []uint64 // client ids, by index
 }
 
 func newHubDriver(t target, n int) driver {
 	return &hubDriver{addr: t.addr, token: t.token, direct: t.direct, ids: make([]uint64, n)}
 }
 
-// hubConn is one client.
+// hubConn is one client of the hub.
 type hubConn struct {
 	driver *hubDriver
 	self   int
 	client *client.Client
-	done   chan struct{} // closed when the end of the connection is reported
+	done   chan struct{} // closed after onError has returned
 
 	to []uint64 // the ids of the receivers; owned by send
 }
@@ -69,7 +68,7 @@ func (d *hubDriver) connect(i int, cb callbacks) (driverConn, error) {
 	return dc, nil
 }
 
-// send is one Send, however many the receivers are.
+// send calls Send once, for any number of receivers.
 func (dc *hubConn) send(to []int32, body []byte, _ bool) error {
 	if dc.driver.direct {
 		dc.to = dc.to[:0]
@@ -84,11 +83,12 @@ func (dc *hubConn) send(to []int32, body []byte, _ bool) error {
 }
 
 func (dc *hubConn) close() {
-	dc.client.Close() // what it could not send is missing at the receiver
+	dc.client.Close() // unsent messages are missing at the receiver
 	<-dc.done
 }
 
-// visitHub needs no question: Dial returns when the hub has told the id.
+// visitHub connects and closes. It needs no id request, because Dial returns after the hub has
+// sent the id.
 func visitHub(addr string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()

@@ -11,15 +11,15 @@ import (
 	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
-// What comes before the rounds that are measured: warmUpRounds of them, or a share of the
-// time where they take long. Connections, buffers and the scheduler have settled by
-// then.
+// warmUpRounds and warmUpFraction limit the warm-up: warmUpRounds round trips, or one part in
+// warmUpFraction of the duration if the round trips take long. After the warm-up, connections,
+// buffers and the scheduler are in a steady state.
 const (
 	warmUpRounds   = 1000
-	warmUpFraction = 10 // one part in so many
+	warmUpFraction = 10 // the divisor of the duration
 )
 
-// latencyConfig is how to measure round trips.
+// latencyConfig configures a measurement of round trips.
 type latencyConfig struct {
 	size, rounds  int
 	rate, seconds float64
@@ -29,11 +29,11 @@ func (c *latencyConfig) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&c.size, "size", 128, "bytes of each body")
 	flags.IntVar(&c.rounds, "rounds", 20000, "round trips to measure")
 	flags.Float64Var(&c.rate, "rate", 0, "round trips a second; 0 is one after the other")
-	flags.Float64Var(&c.seconds, "seconds", 60, "when to stop even if these are not done")
+	flags.Float64Var(&c.seconds, "seconds", 60, "maximum duration")
 }
 
-// latencyResult is the result: the time from a send to the delivery of the
-// answer, which is two messages.
+// latencyResult is the result: the time from a send to the delivery of the reply, which is two
+// messages.
 type latencyResult struct {
 	Rounds int64   `json:"rounds"`
 	P50    float64 `json:"p50_seconds"`
@@ -42,24 +42,24 @@ type latencyResult struct {
 	Max    float64 `json:"max_seconds"`
 }
 
-// pingPong is two clients, of which the first sends and the second sends back. Each
-// sends from where it is told of a body, as the fastest program with that library
-// would: no goroutine is woken that the library does not wake itself.
+// pingPong measures round trips between two clients: the first client sends, the second client
+// sends the body back. Both send inside their onBody callback, as the fastest program with
+// that library would, therefore no goroutine is woken except by the library itself.
 type pingPong struct {
 	// Static before the first send.
 	rounds    int64         // to measure
-	interval  time.Duration // between two of them; 0: they follow one another
+	interval  time.Duration // between two round trips; 0: each follows the one before
 	body      []byte
 	conns     [2]driverConn
-	warmUpEnd time.Time // when to measure anyway
-	deadline  time.Time // when to stop anyway
+	warmUpEnd time.Time // latest end of the warm-up
+	deadline  time.Time // latest end of the measurement
 
-	// Owned by the inbox of the first client.
+	// Owned by the callbacks of the first client.
 	round     int
-	sentAt    time.Time // or when it should have been
+	sentAt    time.Time // when the round trip was sent or due
 	latencies *stats.Latency
 
-	done chan error // capacity 1: the last round, or what went wrong first
+	done chan error // capacity 1: nil after the last round, or the first error
 	stop func(error)
 }
 
@@ -90,7 +90,8 @@ func runLatency(ctx context.Context, t target, c latencyConfig) (*latencyResult,
 	}, nil
 }
 
-// run joins both, and returns after the last round. Both have left then.
+// run connects both clients and returns after the last round, when both connections are
+// closed.
 func (p *pingPong) run(ctx context.Context, d driver, maxDuration time.Duration) error {
 	for i, onBody := range []func([]byte){p.pong, p.echo} {
 		dc, err := d.connect(i, callbacks{onBody, p.stop})
@@ -108,7 +109,7 @@ func (p *pingPong) run(ctx context.Context, d driver, maxDuration time.Duration)
 	case err := <-p.done:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("no answer for %v: a message was lost", stallTimeout)
+		return fmt.Errorf("no reply for %v: a message was lost", stallTimeout)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -116,7 +117,7 @@ func (p *pingPong) run(ctx context.Context, d driver, maxDuration time.Duration)
 
 var toFirst, toSecond = []int32{0}, []int32{1} // as receivers
 
-// ping sends the next body. The number in it tells its answer from any other.
+// ping sends the next body. The number in the body identifies the reply.
 func (p *pingPong) ping(due time.Time) {
 	putHeader(p.body, 0, p.round)
 	p.sentAt = due
@@ -125,18 +126,18 @@ func (p *pingPong) ping(due time.Time) {
 	}
 }
 
-// echo is what the second client does with a body.
+// echo is onBody of the second client. It sends the body back.
 func (p *pingPong) echo(body []byte) {
 	if err := p.conns[1].send(toFirst, body, false); err != nil {
 		p.stop(err)
 	}
 }
 
-// pong is what the first client does with the answer.
+// pong is onBody of the first client. It records the latency of the round trip.
 func (p *pingPong) pong(body []byte) {
 	now := time.Now()
 	if !bytes.Equal(body, p.body) {
-		p.stop(fmt.Errorf("round %d: the answer is not what was sent", p.round))
+		p.stop(fmt.Errorf("round %d: the reply differs from what was sent", p.round))
 		return
 	}
 	if p.round >= warmUpRounds || now.After(p.warmUpEnd) {
@@ -150,8 +151,8 @@ func (p *pingPong) pong(body []byte) {
 	p.sendNext()
 }
 
-// sendNext sends the next body when it is due. One that is late counts from then on: a delay
-// is not hidden by what was not sent meanwhile.
+// sendNext sends the next body when it is due. The latency of a late body counts from when it
+// was due, therefore it includes the delay by the round trips before it.
 func (p *pingPong) sendNext() {
 	due := p.sentAt.Add(p.interval)
 	if wait := time.Until(due); p.interval == 0 || wait > 0 {

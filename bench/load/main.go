@@ -1,6 +1,5 @@
-// Load is the other side of every server that bench measures: the clients. It
-// drives each system through the client library that its users have, and checks
-// what arrives.
+// Load is the client side of every server that bench measures. It drives each system through
+// the client library that users of that system use, and checks what arrives.
 //
 //	load move -system nats -addr HOST:PORT -clients 100 -messages 1000 -size 128
 //	load latency -system nats -addr HOST:PORT -size 128 -rounds 20000
@@ -8,13 +7,13 @@
 //	load flood -addr HOST:PORT -kind connects -rate 2000 -seconds 10
 //	load hostile -addr HOST:PORT -kind silent -conns 10000
 //
-// Each mode prints one JSON object with its result; move, flood and hostile print the line
-// "moving" before it, when everybody is connected. A result may say that
-// messages were lost; the exit code is 1 when there is no result.
+// Each mode prints one JSON object with its result. Before it, move, flood and hostile print
+// the line "moving" when all clients are connected. A result can report lost messages; the
+// exit code is 1 when there is no result.
 //
-// What is measured shares the machine with this program, so it does as little as
-// it can for a message beyond what the library does: no clock, no allocation, one
-// check of 16 bytes.
+// The server under measurement shares the machine with this program. Therefore the program
+// adds as little work as possible to that of the library for each message: no clock, no
+// allocation, one check of 16 bytes.
 package main
 
 import (
@@ -42,10 +41,10 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("usage: load move|latency|storm|flood|hostile [flags]")
 	}
 	flags := flag.NewFlagSet("load "+args[0], flag.ContinueOnError)
-	system := flags.String("system", "hub", "what to drive: "+strings.Join(systemNames(), ", "))
-	addr := flags.String("addr", "", "where it listens, host:port")
-	token := flags.String("token", "", "what clients of a hub show to it")
-	defaults := flags.Bool("defaults", false, "leave the client library as it comes, even where that loses messages")
+	system := flags.String("system", "hub", "system to drive: "+strings.Join(systemNames(), ", "))
+	addr := flags.String("addr", "", "address of the server, host:port")
+	token := flags.String("token", "", "token of the clients of a hub")
+	defaults := flags.Bool("defaults", false, "keep the default options of the client library, even if that loses messages")
 	mode, err := newMode(args[0], flags)
 	if err != nil {
 		return err
@@ -60,7 +59,8 @@ func run(ctx context.Context, args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(result)
 }
 
-// newMode adds the flags of a mode and returns what runs it once they are parsed.
+// newMode registers the flags of a mode and returns the function that runs it with the parsed
+// flags.
 func newMode(name string, flags *flag.FlagSet) (func(context.Context, target) (any, error), error) {
 	switch name {
 	case "move":

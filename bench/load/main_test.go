@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-// TestRun_RejectsArguments has command lines that mean nothing. None of them connects.
+// TestRun_RejectsArguments runs invalid command lines. None of them connects.
 func TestRun_RejectsArguments(t *testing.T) {
 	for _, args := range [][]string{
 		nil,
@@ -14,7 +14,7 @@ func TestRun_RejectsArguments(t *testing.T) {
 		{"latency", "-size=15"},
 		{"latency", "-rounds=0"},
 		{"storm", "-system=nonsense"},
-		{"storm", "-system=forward"}, // which has no ids
+		{"storm", "-system=forward"}, // has no ids
 		{"storm", "-clients=0"},
 		{"flood", "-kind=nonsense"},
 		{"flood", "-system=nats"},

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// moveConfig is what to move.
+// moveConfig configures a move.
 type moveConfig struct {
 	clients, senders, fanout, messages, size int
 	rate, seconds                            float64
@@ -17,16 +17,16 @@ type moveConfig struct {
 
 func (c *moveConfig) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&c.clients, "clients", 100, "clients to connect")
-	flags.IntVar(&c.senders, "senders", 0, "how many of them send; 0 is all")
-	flags.IntVar(&c.fanout, "to", 0, "receivers of each message, drawn at random; 0 is everyone else")
+	flags.IntVar(&c.senders, "senders", 0, "clients that send; 0 is all")
+	flags.IntVar(&c.fanout, "to", 0, "receivers of each message, drawn at random; 0 is all other clients")
 	flags.IntVar(&c.messages, "messages", 100, "messages of each sender")
 	flags.IntVar(&c.size, "size", 10240, "bytes of each body")
-	flags.Float64Var(&c.rate, "rate", 0, "deliveries a second, in all; 0 is as many as go")
+	flags.Float64Var(&c.rate, "rate", 0, "deliveries a second, in total; 0 is as many as possible")
 	flags.Float64Var(&c.seconds, "seconds", 10, "how long to send, with -rate; instead of -messages")
-	flags.Uint64Var(&c.seed, "seed", 1, "of the draw of receivers")
+	flags.Uint64Var(&c.seed, "seed", 1, "seed of the random receivers")
 }
 
-// plan returns what the configuration means.
+// plan returns the plan of the configuration.
 func (c moveConfig) plan() (*plan, error) {
 	if c.senders == 0 {
 		c.senders = c.clients
@@ -41,14 +41,14 @@ func (c moveConfig) plan() (*plan, error) {
 	return newPlan(c.clients, c.senders, c.fanout, c.messages, c.size, c.seed)
 }
 
-// moveResult is the result.
+// moveResult is the result of a move.
 type moveResult struct {
 	Seconds    float64 `json:"seconds"` // from the first send to the last delivery
 	Deliveries uint64  `json:"deliveries"`
 	Expected   uint64  `json:"expected"`
 	Lost       uint64  `json:"lost"`
-	Faults     uint64  `json:"faults"`  // twice, out of order, or damaged
-	Rejected   uint64  `json:"refused"` // of those lost: the client library said so
+	Faults     uint64  `json:"faults"`  // duplicated, out of order or corrupted
+	Rejected   uint64  `json:"refused"` // lost messages for which the client library returned an error
 	Problem    string  `json:"problem,omitempty"`
 }
 
@@ -61,8 +61,8 @@ func runMove(ctx context.Context, t target, c moveConfig) (*moveResult, error) {
 	return runMoveOn(ctx, sys, t, c)
 }
 
-// runMoveOn connects the clients, lets them send, and waits until everything has
-// arrived or nothing more comes.
+// runMoveOn connects the clients, lets them send, and waits until everything has arrived or
+// until deliveries stall.
 func runMoveOn(ctx context.Context, sys system, t target, c moveConfig) (*moveResult, error) {
 	tr, err := newTransfer(sys, t, c)
 	if err != nil {

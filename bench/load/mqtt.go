@@ -9,10 +9,10 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
-// qosAtMostOnce is the quality of service: what all systems here promise.
+// qosAtMostOnce is the quality of service that corresponds to the other systems.
 const qosAtMostOnce = 0
 
-// mqttDriver is an MQTT broker, through paho.
+// mqttDriver drives an MQTT broker through paho.
 type mqttDriver struct {
 	target   target
 	channels channels
@@ -22,21 +22,22 @@ func newMQTTDriver(t target, n int) driver {
 	return &mqttDriver{target: t, channels: t.channels(n, "/")}
 }
 
-// mqttConn is one connection.
+// mqttConn is one client of the broker.
 type mqttConn struct {
 	driver  *mqttDriver
 	client  mqtt.Client
 	closing chan struct{} // closed by close
 
-	mu     sync.Mutex // held while something is delivered
-	closed bool       // nothing more is
+	mu     sync.Mutex // held during onBody
+	closed bool       // onBody is not called any more
 
 	// Owned by send.
 	pending     [2]pendingBody
-	nextPending int // which of them
+	nextPending int // index of the next element of pending to use
 }
 
-// pendingBody is a copy of a body, and what tells that the library has written it.
+// pendingBody is a copy of a body, and the token that completes when the library has written
+// the body.
 type pendingBody struct {
 	body  []byte
 	token mqtt.Token
@@ -50,8 +51,8 @@ func (d *mqttDriver) connect(i int, cb callbacks) (driverConn, error) {
 		SetOrderMatters(true). // the default; without it, each message gets a goroutine
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { cb.onError(err) })
 	if !d.target.libraryDefaults {
-		// A connection that breaks ends the run, and none breaks because a ping has to
-		// wait behind everything else.
+		// A lost connection ends the run. Without keep-alive, no connection is lost because a ping
+		// waits behind other packets.
 		options.SetAutoReconnect(false).SetKeepAlive(0).SetConnectTimeout(dialTimeout)
 	}
 	dc.client = mqtt.NewClient(options)
@@ -61,7 +62,7 @@ func (d *mqttDriver) connect(i int, cb callbacks) (driverConn, error) {
 	if cb.onBody == nil {
 		return dc, nil
 	}
-	// The token is settled when the broker has confirmed the subscription.
+	// The token completes when the broker has confirmed the subscription.
 	if err := waitToken(dc.client.Subscribe(d.channels.subscription(i), qosAtMostOnce, dc.messageHandler(cb))); err != nil {
 		dc.client.Disconnect(0)
 		return nil, err
@@ -69,16 +70,16 @@ func (d *mqttDriver) connect(i int, cb callbacks) (driverConn, error) {
 	return dc, nil
 }
 
-// waitToken waits for what a token stands for.
+// waitToken waits until a token completes, at most for dialTimeout.
 func waitToken(t mqtt.Token) error {
 	if !t.WaitTimeout(dialTimeout) {
-		return errors.New("no answer of the broker")
+		return errors.New("no reply from the broker")
 	}
 	return t.Error()
 }
 
-// messageHandler returns what is called for each message. The library may still call it
-// when Disconnect has returned.
+// messageHandler returns the handler of messages. The library can call the handler after
+// Disconnect has returned.
 func (dc *mqttConn) messageHandler(cb callbacks) mqtt.MessageHandler {
 	return func(_ mqtt.Client, message mqtt.Message) {
 		dc.mu.Lock()
@@ -89,9 +90,10 @@ func (dc *mqttConn) messageHandler(cb callbacks) mqtt.MessageHandler {
 	}
 }
 
-// send publishes once to everyone, or once to each receiver. The library refers to
-// the body until its own goroutine has written it, so a message is a copy; by the
-// time that the next but one needs the place, it has been written.
+// send publishes once to all clients, or once to each receiver. The library refers to the body
+// until its own goroutine has written it, therefore send publishes a copy. Two copies
+// alternate, and send waits until the library has written the older copy before it reuses the
+// memory.
 func (dc *mqttConn) send(to []int32, body []byte, _ bool) error {
 	pb := &dc.pending[dc.nextPending]
 	dc.nextPending = 1 - dc.nextPending
@@ -129,8 +131,7 @@ func (dc *mqttConn) close() {
 	dc.closed = true
 }
 
-// visitMQTT lets the broker choose an id, as the protocol has it for a client that
-// brings none.
+// visitMQTT connects without a client id, which makes the broker choose one, and disconnects.
 func visitMQTT(addr string) error {
 	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + addr).SetAutoReconnect(false).SetConnectTimeout(dialTimeout))
 	if err := waitToken(c.Connect()); err != nil {

@@ -4,7 +4,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// natsDriver is a NATS server, through nats.go.
+// natsDriver drives a NATS server through nats.go.
 type natsDriver struct {
 	url             string
 	options         []nats.Option
@@ -14,27 +14,25 @@ type natsDriver struct {
 
 func newNATSDriver(t target, n int) driver {
 	d := &natsDriver{url: "nats://" + t.addr, channels: t.channels(n, "."), libraryDefaults: t.libraryDefaults}
-	// The pattern is "everyone else", and the server can do that.
+	// Messages go to all other clients, which the server supports.
 	d.options = append(d.options, nats.NoEcho())
 	if !t.libraryDefaults {
-		// A connection that breaks ends the run. With a new one in its place, what was
-		// lost would only be seen at the end.
+		// A lost connection ends the run. With a reconnect, a loss would be noticed only at the end.
 		d.options = append(d.options, nats.NoReconnect(), nats.Timeout(dialTimeout))
 	}
 	return d
 }
 
-// natsConn is one connection.
+// natsConn is one client of the server.
 type natsConn struct {
 	driver  *natsDriver
 	conn    *nats.Conn
 	closing chan struct{} // closed by close
-	done    chan struct{} // closed when nothing more is delivered
+	done    chan struct{} // closed when onBody is not called any more
 }
 
-// connect subscribes with a callback: the reading goroutine hands each message to the
-// one that calls it, and there is no third as there would be with a channel to
-// read from.
+// connect subscribes with a callback: the reading goroutine passes each message to the
+// goroutine that calls the callback. A channel subscription would add a third goroutine.
 func (d *natsDriver) connect(i int, cb callbacks) (driverConn, error) {
 	dc := &natsConn{driver: d, closing: make(chan struct{}), done: make(chan struct{})}
 	var err error
@@ -49,11 +47,11 @@ func (d *natsDriver) connect(i int, cb callbacks) (driverConn, error) {
 	if err == nil {
 		sub.SetClosedHandler(func(string) { close(dc.done) })
 		if !d.libraryDefaults {
-			err = sub.SetPendingLimits(-1, -1) // nothing is dropped
+			err = sub.SetPendingLimits(-1, -1) // drop nothing
 		}
 	}
 	if err == nil {
-		err = dc.conn.Flush() // the server has taken the subscription
+		err = dc.conn.Flush() // returns when the server has processed the subscription
 	}
 	if err != nil {
 		dc.conn.Close()
@@ -62,7 +60,7 @@ func (d *natsDriver) connect(i int, cb callbacks) (driverConn, error) {
 	return dc, nil
 }
 
-// closedHandler returns what is called when a connection is over.
+// closedHandler returns the handler of the end of a connection.
 func (dc *natsConn) closedHandler(cb callbacks) func(*nats.Conn) {
 	return func(c *nats.Conn) {
 		select {
@@ -73,10 +71,10 @@ func (dc *natsConn) closedHandler(cb callbacks) func(*nats.Conn) {
 	}
 }
 
-// send publishes once to everyone, or once to each receiver: a subject names one
-// set of subscribers. The library gathers what is published in a buffer that its
-// own goroutine writes at once, so nothing is kept back here; Flush would wait for
-// the server's answer as well.
+// send publishes once to all clients, or once to each receiver, because a subject addresses
+// one set of subscribers. The library collects messages in a buffer that its own goroutine
+// writes immediately, therefore send ignores more; Flush would also wait for a reply of the
+// server.
 func (dc *natsConn) send(to []int32, body []byte, _ bool) error {
 	if !dc.driver.channels.direct {
 		return dc.conn.Publish(dc.driver.channels.broadcast, body)
@@ -95,7 +93,7 @@ func (dc *natsConn) close() {
 	<-dc.done
 }
 
-// visitNATS learns the id from what the server says when it is connected to.
+// visitNATS connects and reads the client id from the server's INFO.
 func visitNATS(addr string) error {
 	c, err := nats.Connect("nats://"+addr, nats.NoReconnect(), nats.Timeout(dialTimeout))
 	if err != nil {

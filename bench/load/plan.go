@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// plan says who sends which messages to whom. It follows from its numbers and the
-// seed alone, so that every system gets the same one.
+// plan is which client sends which messages to which receivers. It is determined by its
+// parameters and the seed, therefore every system gets the same plan.
 type plan struct {
 	clients  int
 	senders  int // the first of the clients
@@ -15,13 +15,13 @@ type plan struct {
 	messages int // of each sender
 	size     int // bytes of a body
 
-	// Of a scattered plan; nil when every message goes to everyone else.
+	// Of a plan with random receivers; nil when every message goes to all other clients.
 	to  [][]int32    // by sender: the receivers of all its messages, fanout for each
-	due [][][]uint32 // by receiver and sender: the numbers of the messages that it gets
+	due [][][]uint32 // by receiver and sender: the numbers of the messages to the receiver
 }
 
-// newPlan returns the plan in which each message goes to fanout receivers drawn
-// at random, or to everyone else when fanout is 0.
+// newPlan returns the plan in which each message goes to fanout random receivers, or to all
+// other clients when fanout is 0.
 func newPlan(clients, senders, fanout, messages, size int, seed uint64) (*plan, error) {
 	switch {
 	case clients < 2:
@@ -44,7 +44,7 @@ func newPlan(clients, senders, fanout, messages, size int, seed uint64) (*plan, 
 	return p, nil
 }
 
-// drawReceivers chooses the receivers of every message: distinct, and never the sender.
+// drawReceivers draws distinct receivers for every message, without its sender.
 func (p *plan) drawReceivers(seed uint64) {
 	p.to = make([][]int32, p.senders)
 	p.due = make([][][]uint32, p.clients)
@@ -64,7 +64,7 @@ func (p *plan) drawReceivers(seed uint64) {
 	}
 }
 
-// drawReceiver draws a client that is neither s nor one of taken.
+// drawReceiver draws a client that is neither s nor in taken.
 func (p *plan) drawReceiver(random *rand.Rand, s int, taken []int32) int32 {
 	for {
 		r := random.Int32N(int32(p.clients))
@@ -74,8 +74,8 @@ func (p *plan) drawReceiver(random *rand.Rand, s int, taken []int32) int32 {
 	}
 }
 
-// receivers returns to whom message k of sender s goes, and nil for everyone
-// else.
+// receivers returns the receivers of message k of sender s. It returns nil for all other
+// clients.
 func (p *plan) receivers(s, k int) []int32 {
 	if p.to == nil {
 		return nil
@@ -83,7 +83,7 @@ func (p *plan) receivers(s, k int) []int32 {
 	return p.to[s][k*p.fanout : (k+1)*p.fanout]
 }
 
-// expected returns how many bodies client r is to get.
+// expected returns how many bodies client r is expected to receive.
 func (p *plan) expected(r int) uint64 {
 	n := uint64(0)
 	for s := range p.senders {
@@ -104,7 +104,7 @@ func (p *plan) dueCount(r, s int) int {
 	}
 }
 
-// deliveries returns how many bodies arrive in all.
+// deliveries returns the total number of expected deliveries.
 func (p *plan) deliveries() uint64 {
 	return uint64(p.senders) * uint64(p.messages) * uint64(p.fanout)
 }

@@ -15,7 +15,7 @@ func TestNewPlan_RejectsArguments(t *testing.T) {
 		{"more senders than clients", 2, 3, 0, 1, 16},
 		{"more receivers than others", 3, 1, 3, 1, 16},
 		{"no message", 2, 1, 0, 0, 16},
-		{"no room for the header", 2, 1, 0, 1, headerSize - 1},
+		{"size below the header", 2, 1, 0, 1, headerSize - 1},
 	} {
 		if _, err := newPlan(test.clients, test.senders, test.fanout, test.messages, test.size, 1); err == nil {
 			t.Errorf("%s: no error", test.what)
@@ -31,7 +31,7 @@ func TestPlan_ToEveryone(t *testing.T) {
 	if p.receivers(0, 0) != nil {
 		t.Error("a message to everyone names its receivers")
 	}
-	for r, want := range []uint64{10, 10, 20, 20, 20} { // senders get nothing of their own
+	for r, want := range []uint64{10, 10, 20, 20, 20} { // senders do not receive their own messages
 		if n := p.expected(r); n != want {
 			t.Errorf("client %d expects %d, want %d", r, n, want)
 		}
@@ -41,8 +41,8 @@ func TestPlan_ToEveryone(t *testing.T) {
 	}
 }
 
-// TestPlan_Scattered looks at the draw: distinct others, all of them in the end, and
-// what receivers expect is what senders send.
+// TestPlan_Scattered checks the random receivers: they are distinct, every client receives
+// from every other client, and receivers expect what senders send.
 func TestPlan_Scattered(t *testing.T) {
 	const clients, fanout, messages = 20, 5, 200
 	p, err := newPlan(clients, clients, fanout, messages, 16, 1)
@@ -69,10 +69,10 @@ func TestPlan_Scattered(t *testing.T) {
 		total += p.expected(r)
 		for s := range clients {
 			if !slices.Equal(due[r][s], p.due[r][s]) {
-				t.Errorf("client %d expects %v of sender %d, who sends %v", r, p.due[r][s], s, due[r][s])
+				t.Errorf("client %d expects %v from sender %d, which sends %v", r, p.due[r][s], s, due[r][s])
 			}
 			if r != s && len(due[r][s]) == 0 {
-				t.Errorf("client %d gets nothing of sender %d", r, s)
+				t.Errorf("client %d gets nothing from sender %d", r, s)
 			}
 		}
 	}
@@ -81,7 +81,7 @@ func TestPlan_Scattered(t *testing.T) {
 	}
 }
 
-// TestPlan_SameSeedSamePlan has the same seed, and another one.
+// TestPlan_SameSeedSamePlan compares plans of the same seed and of another seed.
 func TestPlan_SameSeedSamePlan(t *testing.T) {
 	draw := func(seed uint64) [][]int32 {
 		p, err := newPlan(20, 20, 5, 50, 16, seed)

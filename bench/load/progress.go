@@ -6,18 +6,18 @@ import (
 )
 
 const (
-	// stallTimeout is how long a run may go without a delivery before it is over, with
-	// what has not come by then counted as lost. The slowest system here delivers
-	// thousands a second; what takes ten seconds is not under way any more.
+	// stallTimeout is how long a run can go without a delivery before it ends and the missing
+	// messages count as lost. The slowest system here delivers thousands of messages a second; a
+	// message that is ten seconds late will not arrive.
 	stallTimeout = 10 * time.Second
 
-	// pollInterval is how often the run looks for progress, and so the error of the
-	// time of a run in which something was lost.
+	// pollInterval is the interval at which a run samples its progress. It is also the error of
+	// the duration of a run that lost messages.
 	pollInterval = 50 * time.Millisecond
 )
 
-// awaitCompletion returns when everything has arrived, nothing more comes, or the run was
-// stopped. It returns when the last progress was seen.
+// awaitCompletion waits until everything has arrived, deliveries have stalled, or the run was
+// stopped. It returns the time of the last progress.
 func (tr *transfer) awaitCompletion(ctx context.Context) time.Time {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
@@ -41,7 +41,7 @@ func (tr *transfer) awaitCompletion(ctx context.Context) time.Time {
 	}
 }
 
-// receivedCount returns about how many bodies have arrived.
+// receivedCount returns the approximate number of bodies that have arrived.
 func (tr *transfer) receivedCount() (n uint64) {
 	for _, rcv := range tr.receivers {
 		n += rcv.received.Load()

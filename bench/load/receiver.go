@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// progressStep is how many bodies a receiver takes before it says so: to say it each
-// time would cost more than the check does.
+// progressStep is the number of bodies between two updates of receiver.received. An update for
+// each body would cost more than the check.
 const progressStep = 64
 
-// cacheLine keeps what one goroutine writes off the lines that others read, in
-// bytes: two lines, because processors fetch them in pairs.
+// cacheLine is the padding in bytes that keeps fields written by one goroutine off the cache
+// lines that others read. It is two lines, because processors fetch lines in pairs.
 const cacheLine = 128
 
-// receiver is what one client of a move gets.
+// receiver checks the messages of one client of a move.
 type receiver struct {
-	// Static before the client joins.
+	// Static before the client connects.
 	expected   uint64
-	onComplete func() // called once, when nothing is missing any more
+	onComplete func() // called once, when no message is missing
 
-	// Owned by take, and by the result after the client has left.
+	// Owned by handleBody, and by transfer.result after the connection is closed.
 	checker     *checker
-	completedAt time.Time // when nothing was missing any more
+	completedAt time.Time // when the last missing message arrived
 
 	_        [cacheLine]byte
-	received atomic.Uint64 // about how many have come; written by take, read by watch
+	received atomic.Uint64 // approximate count; written by handleBody, read by receivedCount
 	_        [cacheLine]byte
 }
 
@@ -32,7 +32,7 @@ func newReceiver(p *plan, i int, echoes bool) *receiver {
 	return &receiver{expected: p.expected(i), checker: newChecker(p, i, echoes)}
 }
 
-// handleBody takes one body.
+// handleBody checks one body.
 func (r *receiver) handleBody(body []byte) {
 	if !r.checker.check(body) {
 		return

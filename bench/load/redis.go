@@ -8,23 +8,23 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// What goes into one pipeline at most: commands that make about maxBatchDeliveries
-// deliveries, or maxBatchBytes of bodies. The library waits for the answers of one
-// pipeline before it sends the next, so few commands leave the server idle in
-// between: with one receiver each, 1,000 were faster than 100, and these than 10.
-// But the server reads what all clients sent before it writes what it makes of it:
-// with 99 receivers each, 100 commands were no faster than 10, and took ten times
-// the memory.
+// maxBatchDeliveries and maxBatchBytes limit a pipeline to the commands that make about
+// maxBatchDeliveries deliveries, and to maxBatchBytes of bodies. The library waits for the
+// replies of one pipeline before it sends the next, therefore short pipelines leave the server
+// idle in between: with one receiver for each command, 1,000 commands were faster than 100,
+// and 100 were faster than 10. But the server reads what all clients sent before it writes the
+// resulting messages: with 99 receivers for each command, 100 commands were no faster than 10,
+// and took ten times the memory.
 const (
 	maxBatchDeliveries = 1000
 	maxBatchBytes      = 256 << 10
 )
 
-// redisDriver is a Redis server, through go-redis: PUBLISH and SUBSCRIBE.
+// redisDriver drives a Redis server through go-redis, with PUBLISH and SUBSCRIBE.
 type redisDriver struct {
 	target   target
 	channels channels
-	maxBatch int // commands in a pipeline, at most
+	maxBatch int // commands in a pipeline
 }
 
 func newRedisDriver(t target, n int) driver {
@@ -35,7 +35,7 @@ func newRedisDriver(t target, n int) driver {
 	return d
 }
 
-// newRedisClient returns a client, which connects when it is first used.
+// newRedisClient returns a client, which connects on first use.
 func newRedisClient(addr string, defaults bool) *redis.Client {
 	if defaults {
 		return redis.NewClient(&redis.Options{Addr: addr})
@@ -44,32 +44,32 @@ func newRedisClient(addr string, defaults bool) *redis.Client {
 		Addr:        addr,
 		DialTimeout: dialTimeout,
 
-		// A command that is sent again may be a message that comes twice.
+		// A retried command can deliver a message twice.
 		MaxRetries: -1,
 
-		// No deadlines: the server may take its time for a long pipeline, and each
-		// deadline costs.
+		// No deadlines, because the server can take long for a long pipeline and each deadline has a
+		// cost.
 		ReadTimeout:  -2,
 		WriteTimeout: -2,
 
-		// Without the commands by which a new connection tells the library's name and
-		// asks for notices of maintenance.
+		// Omit the commands by which a new connection sends the library's name and requests
+		// maintenance notifications.
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }
 
-// redisConn is one client: a connection that publishes, and another one that is
-// subscribed, as the library has it.
+// redisConn is one client: a connection that publishes and, as the library requires, another
+// connection for the subscription.
 type redisConn struct {
 	driver *redisDriver
 	client *redis.Client
-	sub    *redis.PubSub // nil for a client that expects nothing
-	done   chan struct{} // closed when nothing more is delivered
+	sub    *redis.PubSub // nil for a client that expects no messages
+	done   chan struct{} // closed when onBody is not called any more
 
 	// Owned by send.
 	pipeline redis.Pipeliner
-	bodies   []byte // of the commands in the pipeline, which refer to them; never grows
+	bodies   []byte // referenced by the commands in the pipeline; never reallocated
 }
 
 func (d *redisDriver) connect(i int, cb callbacks) (driverConn, error) {
@@ -90,8 +90,8 @@ func (d *redisDriver) connect(i int, cb callbacks) (driverConn, error) {
 	return dc, nil
 }
 
-// connect makes the connections that the first send and the first message would
-// have to wait for.
+// connect opens the connections in advance, because the library opens them on first use. It
+// returns when the server has confirmed the subscription.
 func (dc *redisConn) connect(channel string, subscribe bool) error {
 	ctx := context.Background()
 	dc.pipeline.Ping(ctx)
@@ -99,13 +99,13 @@ func (dc *redisConn) connect(channel string, subscribe bool) error {
 		return err
 	}
 	dc.sub = dc.client.Subscribe(ctx, channel)
-	_, err := dc.sub.Receive(ctx) // the server has taken the subscription
+	_, err := dc.sub.Receive(ctx) // the server's confirmation of the subscription
 	return err
 }
 
-// receive takes the messages without the channel that the library offers: that
-// one drops what does not fit in time, and connects again when the connection
-// breaks. As it comes, that is what it does.
+// receive calls onBody for each message. The channel that the library offers drops messages
+// when it is full and reconnects when the connection is lost, therefore receive uses it only
+// with libraryDefaults.
 func (dc *redisConn) receive(cb callbacks) {
 	defer close(dc.done)
 	if dc.driver.target.libraryDefaults {
@@ -124,10 +124,10 @@ func (dc *redisConn) receive(cb callbacks) {
 	}
 }
 
-// unsafeBytes returns the bytes of a body, which is only looked at: no need to copy it.
+// unsafeBytes returns the bytes of body without copying. They must not be changed.
 func unsafeBytes(body string) []byte { return unsafe.Slice(unsafe.StringData(body), len(body)) }
 
-// send publishes once to everyone, or once to each receiver.
+// send publishes once to all clients, or once to each receiver.
 func (dc *redisConn) send(to []int32, body []byte, more bool) error {
 	ctx := context.Background()
 	offset := len(dc.bodies)
@@ -155,7 +155,7 @@ func (dc *redisConn) close() {
 	<-dc.done
 }
 
-// visitRedis asks for the id that the server gave to the connection.
+// visitRedis requests the id that the server gave to the connection.
 func visitRedis(addr string) error {
 	c := newRedisClient(addr, false)
 	defer c.Close()

@@ -2,12 +2,12 @@ package main
 
 import "time"
 
-// send sends all messages of sender s. With a rate it is an open loop: message k
-// is due at its time, whatever became of those before it.
+// send sends all messages of sender s. With a rate it is an open loop: message k is due at a
+// fixed time, regardless of earlier messages.
 func (tr *transfer) send(s int, begin time.Time) {
 	body := make([]byte, tr.plan.size)
-	// The senders begin one after the other within the first interval, or all of
-	// them would send at the same moment again and again.
+	// The senders start at different times within the first interval; otherwise all of them would
+	// send at the same moment in every interval.
 	firstDue := begin.Add(tr.interval * time.Duration(s) / time.Duration(tr.plan.senders))
 	for k := range tr.plan.messages {
 		if tr.interval > 0 && !tr.waitUntilDue(firstDue.Add(time.Duration(k)*tr.interval)) {
@@ -25,7 +25,7 @@ func (tr *transfer) send(s int, begin time.Time) {
 	}
 }
 
-// waitUntilDue waits until a message is due, and returns false when the run is over.
+// waitUntilDue waits until a message is due. It returns false when the run is stopped.
 func (tr *transfer) waitUntilDue(due time.Time) bool {
 	time.Sleep(time.Until(due))
 	return !tr.isStopped()

@@ -9,15 +9,14 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// socketDriver is two plain sockets. They are connected to a hub and speak its
-// frames: that is what the hub alone takes, without package client. Or they are
-// connected to a program that copies bytes from each to the other: that is what a
-// message takes that nobody looks at.
+// socketDriver drives two plain sockets. Connected to a hub, the sockets exchange its frames,
+// which measures the hub without package client. Connected to a program that copies bytes from
+// one socket to the other, they measure the minimum cost of a message through another process.
 type socketDriver struct {
 	addr  string
 	size  int
 	isHub bool
-	ids   [2]uint64 // of a hub
+	ids   [2]uint64 // of the clients of a hub
 }
 
 func newRawHubDriver(t target, _ int) driver {
@@ -31,9 +30,9 @@ type socketConn struct {
 	driver *socketDriver
 	self   int
 	conn   net.Conn
-	done   chan struct{} // closed when nothing more is delivered
+	done   chan struct{} // closed when onBody is not called any more
 
-	frame []byte // what is written; owned by send
+	frame []byte // the frame being written; owned by send
 }
 
 func (d *socketDriver) connect(i int, cb callbacks) (driverConn, error) {
@@ -55,7 +54,7 @@ func (d *socketDriver) connect(i int, cb callbacks) (driverConn, error) {
 	return dc, nil
 }
 
-// requestID asks for the id of a new connection to a hub.
+// requestID requests the id of a new connection to a hub.
 func requestID(conn net.Conn) (uint64, error) {
 	if err := conn.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
 		return 0, err
@@ -75,7 +74,7 @@ func requestID(conn net.Conn) (uint64, error) {
 	return id, conn.SetDeadline(time.Time{})
 }
 
-// receive reads one body at a time, of the size that all have.
+// receive reads bodies, which all have the same size.
 func (dc *socketConn) receive(cb callbacks) {
 	defer close(dc.done)
 	header := 0
@@ -92,7 +91,7 @@ func (dc *socketConn) receive(cb callbacks) {
 	}
 }
 
-// send is one Write to the other one of the two.
+// send writes one message to the other of the two clients.
 func (dc *socketConn) send(_ []int32, body []byte, _ bool) error {
 	if !dc.driver.isHub {
 		_, err := dc.conn.Write(body)

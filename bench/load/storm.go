@@ -9,31 +9,31 @@ import (
 	"time"
 )
 
-// stormConfig is how many clients come at once.
+// stormConfig is the number of clients of a storm.
 type stormConfig struct {
 	clients, parallel int
 }
 
 func (c *stormConfig) addFlags(flags *flag.FlagSet) {
-	flags.IntVar(&c.clients, "clients", 15000, "clients that come, in all")
-	flags.IntVar(&c.parallel, "parallel", 64, "clients that are there at the same time")
+	flags.IntVar(&c.clients, "clients", 15000, "clients, in total")
+	flags.IntVar(&c.parallel, "parallel", 64, "clients at the same time")
 }
 
-// stormResult is the result.
+// stormResult is the result of a storm.
 type stormResult struct {
 	Seconds float64 `json:"seconds"`
 	Visits  int     `json:"visits"`
 }
 
-// runStorm lets clients connect, ask for their id and leave, as fast as they can. Any
-// error is one too many.
+// runStorm lets clients connect, learn their id and leave, as fast as possible. It returns the
+// first error.
 func runStorm(ctx context.Context, t target, c stormConfig) (*stormResult, error) {
 	sys, err := findSystem(t.system)
 	if err != nil {
 		return nil, err
 	}
 	if sys.visit == nil || c.clients < 1 || c.parallel < 1 {
-		return nil, fmt.Errorf("no storm of %d clients, %d at once, on %s", c.clients, c.parallel, t.system)
+		return nil, fmt.Errorf("invalid storm: %d clients, %d at once, on %s", c.clients, c.parallel, t.system)
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -41,7 +41,7 @@ func runStorm(ctx context.Context, t target, c stormConfig) (*stormResult, error
 	var wg sync.WaitGroup
 	begin := time.Now()
 	for range c.parallel {
-		// Ends when everybody has been there, or one visit has failed.
+		// Ends when all visits are done, or after an error.
 		wg.Go(func() {
 			for i := next.Add(1); i <= int64(c.clients) && ctx.Err() == nil; i = next.Add(1) {
 				if err := sys.visit(t.addr); err != nil {

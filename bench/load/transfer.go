@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// maxConcurrentConnects is how many clients connect at the same time: enough to hide the
-// round trips, few enough for any listener's backlog.
+// maxConcurrentConnects is the maximum number of clients that connect at the same time: enough
+// to hide round-trip times, and few enough for the backlog of any listener.
 const maxConcurrentConnects = 32
 
-// transfer is one move under way.
+// transfer is a running move.
 type transfer struct {
-	// Static after join.
+	// Static after connect.
 	system    system
 	plan      *plan
 	conns     []driverConn
 	receivers []*receiver
-	interval  time.Duration // between two messages of a sender; 0 is none
-	tolerant  bool          // a refused message or a lost connection does not end it
+	interval  time.Duration // between two messages of a sender; 0 for no pause
+	tolerant  bool          // a failed send or a lost connection does not end the run
 
-	incomplete atomic.Int64 // receivers that are not complete
+	incomplete atomic.Int64 // receivers that miss messages
 	complete   chan struct{}
 	rejected   atomic.Uint64
-	problem    atomic.Pointer[error] // the first one
+	problem    atomic.Pointer[error] // the first error
 	stopped    chan struct{}
 	stop       func() // closes stopped, once
-	close      func() // stops, and lets everybody leave, once
+	close      func() // stops the run and closes all connections, once
 }
 
-// newTransfer returns a transfer whose clients have not joined yet.
+// newTransfer returns a transfer whose clients are not connected.
 func newTransfer(sys system, t target, c moveConfig) (*transfer, error) {
 	p, err := c.plan()
 	if err != nil {
@@ -54,14 +54,14 @@ func newTransfer(sys system, t target, c moveConfig) (*transfer, error) {
 	return tr, nil
 }
 
-// receiverComplete is called by each receiver that has everything.
+// receiverComplete counts a receiver that has received everything.
 func (tr *transfer) receiverComplete() {
 	if tr.incomplete.Add(-1) == 0 {
 		close(tr.complete)
 	}
 }
 
-// connect connects everybody.
+// connect connects all clients.
 func (tr *transfer) connect(t target) error {
 	t.size, t.direct = tr.plan.size, tr.plan.to != nil
 	d := tr.system.newDriver(t, tr.plan.clients)
@@ -88,10 +88,10 @@ func (tr *transfer) callbacks(i int) callbacks {
 	return cb
 }
 
-// fail notes what went wrong, and ends a run that does not tolerate it.
+// fail records the first error, and stops a run that does not tolerate errors.
 func (tr *transfer) fail(err error) {
 	if tr.isStopped() {
-		return // connections end then
+		return // connections end after a stop
 	}
 	tr.problem.CompareAndSwap(nil, &err)
 	if !tr.tolerant {
@@ -99,7 +99,7 @@ func (tr *transfer) fail(err error) {
 	}
 }
 
-// isStopped says whether the run was stopped.
+// isStopped reports whether the run was stopped.
 func (tr *transfer) isStopped() bool {
 	select {
 	case <-tr.stopped:
@@ -109,7 +109,7 @@ func (tr *transfer) isStopped() bool {
 	}
 }
 
-// disconnect lets everybody leave.
+// disconnect stops the run and closes all connections.
 func (tr *transfer) disconnect() {
 	tr.stop()
 	var wg sync.WaitGroup
@@ -121,8 +121,8 @@ func (tr *transfer) disconnect() {
 	wg.Wait()
 }
 
-// result sums up what the receivers have. The run is closed. last is when the
-// last progress was seen; receivers that are complete know better.
+// result sums the results of the receivers. The transfer must be closed. lastProgress is the
+// end of a run that lost messages; otherwise the run ends when the last receiver is complete.
 func (tr *transfer) result(begin, lastProgress time.Time) *moveResult {
 	m := &moveResult{Expected: tr.plan.deliveries(), Rejected: tr.rejected.Load()}
 	var end time.Time

@@ -6,15 +6,15 @@ import (
 	"testing/synctest"
 )
 
-// fakeDriver delivers at once what is sent to everyone, unless a test meddles.
+// fakeDriver delivers each message at once to all other clients, as intercept says.
 type fakeDriver struct {
 	callbacks []callbacks
 
-	// intercept says how often a message is delivered, 1 as a rule, and may fail.
+	// intercept returns how often a message is delivered, or the error of send.
 	intercept func(from, to, number int) (times int, err error)
 }
 
-// fakeConn is a client of it.
+// fakeConn is a client of fakeDriver.
 type fakeConn struct {
 	driver *fakeDriver
 	self   int
@@ -46,7 +46,7 @@ func (dc *fakeConn) send(_ []int32, body []byte, _ bool) error {
 
 func (dc *fakeConn) close() {}
 
-// runTestMove runs a move of 3 messages from one client to two others.
+// runTestMove runs a move of one client to two others.
 func runTestMove(t *testing.T, c moveConfig, tolerant bool, intercept func(from, to, number int) (int, error)) (m *moveResult) {
 	t.Helper()
 	c.clients, c.senders, c.size = 3, 1, 32
@@ -66,12 +66,12 @@ func deliverOnce(int, int, int) (int, error) { return 1, nil }
 
 func TestRunMove_DeliversAll(t *testing.T) {
 	m := runTestMove(t, moveConfig{messages: 3}, false, deliverOnce)
-	if want := (moveResult{Deliveries: 6, Expected: 6}); *m != want { // in no time: it is a fake
+	if want := (moveResult{Deliveries: 6, Expected: 6}); *m != want { // the clock stands still
 		t.Errorf("%+v, want %+v", *m, want)
 	}
 }
 
-// TestRunMove_WithRate sends for two seconds of the test's time.
+// TestRunMove_WithRate sends for two seconds of synthetic time.
 func TestRunMove_WithRate(t *testing.T) {
 	m := runTestMove(t, moveConfig{rate: 100, seconds: 2}, false, deliverOnce)
 	if m.Expected != 200 || m.Lost != 0 || m.Seconds < 1.9 || m.Seconds > 2 {
@@ -79,7 +79,8 @@ func TestRunMove_WithRate(t *testing.T) {
 	}
 }
 
-// TestRunMove_ReportsLoss has one delivery go missing: the run ends, and says so.
+// TestRunMove_ReportsLoss drops one delivery and checks that the run ends and reports the
+// loss.
 func TestRunMove_ReportsLoss(t *testing.T) {
 	m := runTestMove(t, moveConfig{messages: 3}, false, func(_, to, number int) (int, error) {
 		if to == 2 && number == 1 {
@@ -91,7 +92,7 @@ func TestRunMove_ReportsLoss(t *testing.T) {
 		t.Errorf("%+v, want one lost", *m)
 	}
 	if m.Seconds > stallTimeout.Seconds()/2 {
-		t.Errorf("%v s, which has the waiting in it", m.Seconds)
+		t.Errorf("%v s, which includes the stall timeout", m.Seconds)
 	}
 }
 
@@ -107,7 +108,7 @@ func TestRunMove_ReportsDuplicate(t *testing.T) {
 	}
 }
 
-var errRejected = errors.New("refused")
+var errRejected = errors.New("rejected")
 
 func rejectSecond(_, _, number int) (int, error) {
 	if number == 1 {
@@ -116,7 +117,7 @@ func rejectSecond(_, _, number int) (int, error) {
 	return 1, nil
 }
 
-// TestRunMove_StopsAtSendError has a send that fails: that is the end.
+// TestRunMove_StopsAtSendError checks that a failed send ends the run.
 func TestRunMove_StopsAtSendError(t *testing.T) {
 	m := runTestMove(t, moveConfig{messages: 3}, false, rejectSecond)
 	if m.Problem == "" || m.Deliveries != 2 || m.Lost != 4 {
@@ -124,10 +125,10 @@ func TestRunMove_StopsAtSendError(t *testing.T) {
 	}
 }
 
-// TestRunMove_ToleratesSendError goes on where a send fails.
+// TestRunMove_ToleratesSendError checks that a tolerant run continues after a failed send.
 func TestRunMove_ToleratesSendError(t *testing.T) {
 	m := runTestMove(t, moveConfig{messages: 3}, true, rejectSecond)
 	if m.Problem == "" || m.Deliveries != 4 || m.Lost != 2 || m.Rejected != 2 {
-		t.Errorf("%+v, want two messages of three, and the third refused", *m)
+		t.Errorf("%+v, want two messages of three, and one rejected", *m)
 	}
 }

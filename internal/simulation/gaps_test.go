@@ -11,9 +11,9 @@ func TestGaps_Fill(t *testing.T) {
 		count   uint64
 	}{
 		{"untouched", nil, []uint32{0, 1, 4, 7, 9, 10}, "2-3, 5-6, 8", 5},
-		{"the first of a span", []uint32{2}, []uint32{2}, "3, 5-6, 8", 4},
-		{"the last of a span", []uint32{6}, []uint32{6}, "2-3, 5, 8", 4},
-		{"a span of one", []uint32{8}, []uint32{8}, "2-3, 5-6", 4},
+		{"the first of a range", []uint32{2}, []uint32{2}, "3, 5-6, 8", 4},
+		{"the last of a range", []uint32{6}, []uint32{6}, "2-3, 5, 8", 4},
+		{"a range of one", []uint32{8}, []uint32{8}, "2-3, 5-6", 4},
 		{"everything", []uint32{8, 2, 6, 3, 5}, []uint32{2, 3, 5, 6, 8}, "", 0},
 	}
 	for _, test := range tests {
@@ -33,7 +33,7 @@ func TestGaps_Fill(t *testing.T) {
 				}
 			}
 			if g.String() != test.left || g.count() != test.count {
-				t.Errorf("left are %s, %d; want %s, %d", g, g.count(), test.left, test.count)
+				t.Errorf("remaining: %s, %d; want %s, %d", g, g.count(), test.left, test.count)
 			}
 		})
 	}
@@ -42,7 +42,7 @@ func TestGaps_Fill(t *testing.T) {
 func TestGaps_FillSplitsRange(t *testing.T) {
 	g := gaps{{0, 9}}
 	if !g.fill(4) || g.String() != "0-3, 5-8" || g.count() != 8 {
-		t.Errorf("left are %s, %d", g, g.count())
+		t.Errorf("remaining: %s, %d", g, g.count())
 	}
 }
 
