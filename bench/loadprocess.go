@@ -42,7 +42,7 @@ func startLoadCommand(cmd *exec.Cmd) (*loadProcess, error) {
 func (l *loadProcess) waitUntilMoving() error {
 	if line, err := l.output.ReadString('\n'); err != nil || line != "moving\n" {
 		l.kill()
-		return fmt.Errorf("load said %q: %w\n%s", line, err, l.stderr.String())
+		return fmt.Errorf("load printed %q: %w\n%s", line, err, l.stderr.String())
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func TestResult_RatioWithoutBase(t *testing.T) {
 	}
 	r.summarize()
 	if len(r.Ratios) != 0 {
-		t.Errorf("ratios to something that was not measured: %v", r.Ratios)
+		t.Errorf("ratios to a subject that was not measured: %v", r.Ratios)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestPage_WriteResult(t *testing.T) {
 		t.Error(err)
 	}
 	if err := p.check([]string{"sample", "other"}); err == nil {
-		t.Error("no error, and there is no place for the section")
+		t.Error("no error for a section without markers")
 	}
 	r := sampleResult()
 	if err := p.writeResult(r, "Measured on a day."); err != nil {

@@ -32,7 +32,7 @@ type soakGroup struct {
 
 	// Guarded by mu.
 	mu             sync.Mutex
-	lastNumbers    [soakClients][soakClients]uint64   // by receiver and sender: the last message number
+	lastNumbers    [soakClients][soakClients]uint64   // by receiver and sender: the last number
 	received       [soakClients][soakClients][]uint64 // by receiver and sender: a bit for each number
 	unseen         []deliveryKey                      // reported as received before they arrived
 	sent           uint64
