@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// ackDelay is for how long the hub is not told what was received while it need not
-// be, so that many messages go together. Until then it keeps them.
+// ackDelay is how long an ACK is delayed when nothing requires it at once, and the interval
+// between ticks. One ACK then covers many messages.
 const ackDelay = 50 * time.Millisecond
 
-// ackTimer is a timer that runs while there is something to tell or to ask the hub.
+// ackTimer calls onTick every ackDelay while there is something to acknowledge or to probe.
 type ackTimer struct {
 	onTick func() (again bool)
-	tickMu sync.Mutex // so that it runs once at a time
+	tickMu sync.Mutex // held while onTick runs
 	armed  atomic.Bool
 
 	mu      sync.Mutex
@@ -21,7 +21,7 @@ type ackTimer struct {
 	stopped bool
 }
 
-// arm sees to it that run is called.
+// arm schedules a tick, unless one is scheduled.
 func (t *ackTimer) arm() {
 	if !t.armed.Load() && t.armed.CompareAndSwap(false, true) {
 		t.schedule()
@@ -41,7 +41,7 @@ func (t *ackTimer) schedule() {
 }
 
 func (t *ackTimer) fire() {
-	t.armed.Store(false) // whoever comes from here on wants another look
+	t.armed.Store(false) // an arm from here on needs another tick
 	t.tickMu.Lock()
 	again := t.onTick()
 	t.tickMu.Unlock()

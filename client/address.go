@@ -12,24 +12,24 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// The schemes of an Address.
+// Schemes of an Address.
 const (
 	SchemePlain = "hub"  // without TLS
 	SchemeTLS   = "hubs" // with TLS
 )
 
-// Address is where a hub is, as ParseAddress understands it.
+// Address is the parsed address of a hub: see ParseAddress.
 type Address struct {
-	Scheme string // SchemePlain, SchemeTLS, or "": none was named
+	Scheme string // SchemePlain, SchemeTLS, or "" if the address names no scheme
 	Host   string // name or IP address, the latter without brackets
-	Port   int    // 0: none was named, which means wire.DefaultPort
+	Port   int    // 0 if the address names no port: HostPort then uses wire.DefaultPort
 }
 
-// ParseAddress reads the address of a hub: a host with or without a port, and with or without
-// a scheme before it, such as "localhost:9999", "[::1]:9999", "hub.example" and "hubs://hub.example".
-// The scheme may be in capitals, and a slash may stand at the end. A path, a query and a user
-// are errors, and so is an address without a host; but ":9999" is a port of this machine, as it is
-// for net.Dial.
+// ParseAddress parses the address of a hub. The address is a host, with or without a port and
+// with or without a scheme: "localhost:9999", "[::1]:9999", "hub.example",
+// "hubs://hub.example". The scheme is not case-sensitive, and one trailing slash is allowed. A
+// path, a query, a fragment and user info are errors. A missing host is an error, except in
+// ":9999", which means that port of localhost.
 func ParseAddress(text string) (Address, error) {
 	a, err := parseAddress(text)
 	if err != nil {
@@ -71,11 +71,11 @@ func parseAddress(text string) (a Address, err error) {
 	return a, nil
 }
 
-// parseHostPort takes the host and the port from what stands behind the scheme.
+// parseHostPort sets a.Host and a.Port from text, the address without its scheme.
 func (a *Address) parseHostPort(text string) error {
 	inside, bracketed := strings.CutPrefix(text, "[")
 	if inside, closed := strings.CutSuffix(inside, "]"); bracketed && closed || strings.Count(text, ":") > 1 && !bracketed {
-		if _, err := netip.ParseAddr(inside); err != nil { // of IPv6, without a port
+		if _, err := netip.ParseAddr(inside); err != nil { // an IPv6 address without a port
 			return fmt.Errorf("%s is no address of IPv6, and no host:port", text)
 		}
 		a.Host = inside
@@ -97,10 +97,10 @@ func (a *Address) parseHostPort(text string) error {
 	return nil
 }
 
-// TLS reports whether the hub speaks TLS, by the scheme.
+// TLS reports whether the scheme of a is SchemeTLS.
 func (a Address) TLS() bool { return a.Scheme == SchemeTLS }
 
-// HostPort returns host:port as net.Dial takes it.
+// HostPort returns "host:port" for net.Dial.
 func (a Address) HostPort() string {
 	port := a.Port
 	if port == 0 {
@@ -109,7 +109,7 @@ func (a Address) HostPort() string {
 	return net.JoinHostPort(a.Host, strconv.Itoa(port))
 }
 
-// String returns an address that ParseAddress understands as this one.
+// String returns an address that ParseAddress parses to a.
 func (a Address) String() string {
 	text := a.Host
 	switch {

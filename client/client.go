@@ -1,5 +1,6 @@
-// Package client speaks to a message hub: it connects, learns its id, sends
-// bodies to other clients by their ids and receives what they send.
+// Package client is the client side of the message hub protocol. It connects to a hub, learns
+// the id of the client, sends messages to other clients by their ids and receives their
+// messages.
 //
 //	c, err := client.Dial(ctx, "localhost:9999", nil)
 //	…
@@ -8,10 +9,10 @@
 //	go func() {
 //		for m, err := range c.Messages(ctx) {
 //			if err != nil {
-//				return // the client has ended
+//				return // the client is closed
 //			}
 //			fmt.Printf("%d says %s\n", m.From, m.Body)
-//			m.Done()
+//			m.Ack()
 //		}
 //	}()
 //
@@ -23,29 +24,30 @@
 //		fmt.Println(others[i], fate) // "2 received", "3 gone"
 //	}
 //
-// Messages from one sender arrive once, and in the order in which it sent them. They are
-// received by Receive, by Messages or, with the least work, by Options.OnMessage.
-// Those that nobody receives yet wait in a bounded space; when that is full, the hub
-// slows down those who send here, and in the end disconnects a client that never
-// receives.
+// Messages of one sender arrive once and in the order in which that client sent them. The
+// application receives them with Receive, with Messages or, at the lowest cost per message,
+// with Options.OnMessage. Messages that the application has not received wait in a bounded
+// inbox. When the inbox is full, the hub slows down the senders, and at last disconnects a
+// client that never receives.
 //
-// Send hands a message to the hub, and the hub hands it on: that is all one knows, and for
-// much it is enough. SendReport and SendFunc tell what became of it for each
-// receiver: written to its connection; received, which its client says when the application has
-// got it; processed, which the application says by Message.Ack. Who left before is
-// gone, and where the hub cannot know, the fate is uncertain.
+// Send hands a message to the hub and reports nothing about its delivery. SendReport and
+// SendFunc report the fate of the message for each receiver: written (to the connection of the
+// receiver), received (the application of the receiver has the message), processed (that
+// application called Message.Ack), gone (the receiver had disconnected before), or uncertain
+// (the hub cannot know).
 //
-// A client that loses its connection comes back by itself, with the same id if the hub
-// still knows it: then nothing is lost, doubled or reordered, and nobody notices but
-// Options.OnEvent. If it comes back too late it has a new id, and is told what it must
-// not rely on (Options.Resend).
+// A client that loses its connection reconnects by itself. Within the resume window of the hub
+// the client resumes its session: it keeps its id, no message is lost, duplicated or reordered,
+// and only Options.OnEvent shows the interruption. After the resume window the client gets a
+// new id, and Event and Options.Resend say which messages are affected.
 //
-// All this is version 2 of the protocol. With a hub that speaks only version 1 the client
-// does so as well: Send, List and messages work, there are no reports, and the
-// client ends with its connection.
+// All of this is version 2 of the protocol. A client that meets a hub of version 1 speaks
+// version 1: Send, List and receiving work, reports do not exist, and the client ends with its
+// connection.
 //
-// The package knows the protocol (wire) and the connection (internal/socket), and
-// nothing of the hub's insides.
+// On the path of a message, the package stands at both ends: between the application and
+// package internal/socket, which reads and writes frames. Package wire encodes and decodes
+// them. The package does not import the hub.
 package client
 
 import (
@@ -59,59 +61,67 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// abortTimeout is how long Dial may take, when it is given up, to say so to the hub.
+// abortTimeout is how long a canceled Dial tries to write BYE to the hub.
 const abortTimeout = 100 * time.Millisecond
 
-// Client is a client of a hub. All methods may be called concurrently.
+// Client is a client of a hub. All methods can be called concurrently, except where callbacks
+// of Options say otherwise.
 type Client struct {
 	// Static after construction.
 	options      Options
-	maxBodyUnset bool // Options.MaxBody was left to the hub
+	maxBodyUnset bool // Options.MaxBody is 0: the hub decides
 	ctx          context.Context
-	cancel       context.CancelFunc // of life
+	cancel       context.CancelFunc // cancels ctx
 
 	inbox       inbox
-	sendQueue   sendQueue     // version 2
-	verdicts    verdicts      // likewise
-	presence    presenceCache // likewise
-	ackTimer    ackTimer      // likewise
+	sendQueue   sendQueue     // v2 only
+	verdicts    verdicts      // v2 only
+	presence    presenceCache // v2 only
+	ackTimer    ackTimer      // v2 only
 	counts      counts
-	maxSendBody atomic.Int64 // bytes
-	version     atomic.Int32 // of the protocol; 0: not settled yet
+	maxSendBody atomic.Int64 // largest body to send, in bytes
+	version     atomic.Int32 // of the protocol; 0 until the handshake is done
 
-	// Owned by the reading goroutine.
-	resumeSecret      string       // to come back with; "": it cannot
+	// Owned by the read goroutine.
+	resumeSecret      string       // from the last WELCOME; "": no session to resume
 	epoch             uint64       // of the hub
-	reconnectAttempts int          // to come back, since it was connected
-	gotWelcome        bool         // has come on the connection on which HELLO was said last
-	expired           expiredToken // what it was sent away for, since then
-	nextToken         string       // a token to show on the next connection; "": it is asked for
+	reconnectAttempts int          // since the last WELCOME
+	gotWelcome        bool         // WELCOME came on the connection of the last HELLO
+	expired           expiredToken // the token that the hub has called expired since the last WELCOME
+	nextToken         string       // the token for the next HELLO; "" calls Options.GetToken
 
 	// Owned by tick, which runs once at a time.
-	sendProbe    probeTimer // whether the hub has taken what was sent
-	verdictProbe probeTimer // whether it has heard the verdicts
+	sendProbe    probeTimer // for the ACK of sent messages
+	verdictProbe probeTimer // for the confirmation of verdicts
 
-	done       <-chan struct{} // closed when the client is over
-	readerDone chan struct{}   // closed when the reading goroutine has ended
-	closing    chan struct{}   // closed by Close
-	closed     chan struct{}   // closed when Close has done all
+	done       <-chan struct{} // closed when the client has ended
+	readerDone chan struct{}   // closed when the read goroutine has ended
+	closing    chan struct{}   // closed when Close is called
+	closed     chan struct{}   // closed when finishClose has returned
 	closeOnce  sync.Once
 
-	callbacksDisabled atomic.Bool // Close has not waited for a function of the application: no other is called
+	// callbacksDisabled is set when Close stops waiting for a running callback. OnMessage and
+	// OnEvent are not called any more.
+	callbacksDisabled atomic.Bool
 
+	// Guarded by mu.
 	mu          sync.Mutex
 	id          uint64
-	conn        *conn         // nil: there is no connection
-	connChanged chan struct{} // closed and made anew when link changes
-	byeSent     bool          // BYE has been said
-	err         error         // why it is over; set before done is closed
+	conn        *conn         // nil while disconnected
+	connChanged chan struct{} // closed and replaced when conn changes
+	byeSent     bool          // BYE has been queued
+	err         error         // why the client has ended; set before done is closed
 }
 
-// Dial connects to the hub at addr and returns when the hub has told the client's id. addr is
-// "host:port", or with TLS "hubs://host:port"; the port may be left out (9999): see ParseAddress.
-// With Options.Dial it is anything that has no scheme, and may be empty. Dial gives up when ctx ends; only later does the client come back
-// by itself. The client has one goroutine that reads, and at times one that writes;
-// both end with Close.
+// Dial connects to the hub at addr and returns when the hub has told the client its id.
+//
+// addr is "host:port", or "hubs://host:port" for TLS. The port is optional (9999 by default):
+// see ParseAddress. With Options.Dial, addr can be any text without a scheme, also "".
+//
+// Dial makes one attempt, which ends with ctx. Reconnecting starts after Dial has returned.
+//
+// The client has one goroutine that reads, and at times others that write, run timers and renew
+// the token. All of them end with Close.
 func Dial(ctx context.Context, addr string, options *Options) (*Client, error) {
 	resolved, err := options.withDefaults()
 	if err != nil {
@@ -127,9 +137,8 @@ func Dial(ctx context.Context, addr string, options *Options) (*Client, error) {
 	return newClient(ctx, nc, resolved, options.maxBodyUnset())
 }
 
-// NewConn is Dial for a connection that there is already. The connection belongs to
-// the client, and is closed when New fails. When it is lost, the client ends
-// unless Options.Dial makes another.
+// NewConn is like Dial for the existing connection nc. The client owns nc, and NewConn closes
+// nc when it fails. When nc is lost, the client ends unless Options.Dial is set.
 func NewConn(ctx context.Context, nc net.Conn, options *Options) (*Client, error) {
 	resolved, err := options.withDefaults()
 	if err != nil {
@@ -141,7 +150,7 @@ func NewConn(ctx context.Context, nc net.Conn, options *Options) (*Client, error
 	return newClient(ctx, nc, resolved, options.maxBodyUnset())
 }
 
-// newClient is New with options that are complete.
+// newClient is NewConn with resolved options.
 func newClient(ctx context.Context, nc net.Conn, options Options, maxBodyUnset bool) (*Client, error) {
 	if nc == nil {
 		return nil, errNilConn
@@ -180,7 +189,7 @@ func newClient(ctx context.Context, nc net.Conn, options Options, maxBodyUnset b
 		case <-time.After(callbackTimeout):
 			c.callbacksDisabled.Store(true)
 		}
-		if err == ErrHubClosed && options.Version == 1 { // which has no words for why
+		if err == ErrHubClosed && options.Version == 1 { // version 1 has no frame that says why
 			err = fmt.Errorf("%w at once: it may ask for a token, which version 1 cannot show, want TLS, or be full", err)
 		}
 		return nil, fmt.Errorf("client: learn the id from %s: %w", nc.RemoteAddr(), err)
@@ -188,8 +197,8 @@ func newClient(ctx context.Context, nc net.Conn, options Options, maxBodyUnset b
 	return c, nil
 }
 
-// abortDial says BYE on a connection that is not waited for any longer: WELCOME may have come in
-// this moment and be confirmed, and then the hub would expect the client back.
+// abortDial writes BYE to a connection that Dial has given up. The hub may have sent WELCOME at
+// the same time, and without BYE it would keep the session for the resume window.
 func (c *Client) abortDial(cn *conn) {
 	if c.options.Version == 1 {
 		return
@@ -200,14 +209,15 @@ func (c *Client) abortDial(cn *conn) {
 	cn.sock.Drain(timedOut)
 }
 
-// waitForID returns when the hub has told who the client is.
+// waitForID returns when the hub has told the client its id. identity is the channel from
+// sendHello.
 func (c *Client) waitForID(ctx context.Context, cn *conn, identity <-chan uint64) error {
 	select {
 	case <-cn.welcomeDone:
 		return nil
 	case id, ok := <-identity:
 		select {
-		case <-cn.welcomeDone: // before
+		case <-cn.welcomeDone: // WELCOME came before the identity
 			return nil
 		default:
 		}
@@ -227,39 +237,40 @@ func (c *Client) waitForID(ctx context.Context, cn *conn, identity <-chan uint64
 	}
 }
 
-// ID returns the id by which others reach this client. It changes when the client
-// comes back to a hub that does not know it any more: see EventNewID.
+// ID returns the id by which other clients reach this client. The id changes when the client
+// reconnects after the resume window: see EventNewID.
 func (c *Client) ID() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.id
 }
 
-// Version returns the version of the protocol that client and hub speak: 1 or 2.
+// Version returns the version of the protocol between client and hub: 1 or 2.
 func (c *Client) Version() int { return int(c.version.Load()) }
 
 func (c *Client) isV2() bool { return c.version.Load() == wire.Version2 }
 
-// Done returns a channel that is closed when the client is over: after Close, or when
-// the connection is lost and it cannot or must not come back.
+// Done returns a channel that is closed when the client has ended: after Close, or when the
+// connection is lost and the client does not reconnect.
 func (c *Client) Done() <-chan struct{} { return c.done }
 
-// Err returns why the client is over, and nil while it is not. After Close
-// it is ErrClosed, unless the client was over before.
+// Err returns why the client has ended, and nil before. After Close it is ErrClosed, unless the
+// client had ended before with another error.
 func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// currentConn returns the connection that there is, or nil.
+// currentConn returns the connection, or nil while the client is disconnected.
 func (c *Client) currentConn() *conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.conn
 }
 
-// waitConn returns the connection. If there is none, it waits for it.
+// waitConn returns the connection. While the client is disconnected, waitConn waits for the
+// next one.
 func (c *Client) waitConn(ctx context.Context) (*conn, error) {
 	for {
 		if err := c.checkOpen(ctx); err != nil {
@@ -280,7 +291,7 @@ func (c *Client) waitConn(ctx context.Context) (*conn, error) {
 	}
 }
 
-// setConn makes l the connection; nil: there is none.
+// setConn sets the connection; nil means that the client is disconnected.
 func (c *Client) setConn(cn *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -289,7 +300,8 @@ func (c *Client) setConn(cn *conn) {
 	c.connChanged = make(chan struct{})
 }
 
-// detach says that l is the connection no more. In version 1 there will be no other.
+// detach removes cn, which has ended, from the client. In version 1 c.conn stays set, because
+// no other connection follows.
 func (c *Client) detach(cn *conn) {
 	if c.isV2() && c.currentConn() == cn {
 		c.setConn(nil)
@@ -299,12 +311,12 @@ func (c *Client) detach(cn *conn) {
 	c.presence.detach()
 }
 
-// reconnectErr returns nil when the client will come back from the loss of l, or has, and
-// otherwise why it does not.
+// reconnectErr returns nil if the client reconnects, or has reconnected, after the loss of cn.
+// Otherwise it returns why not.
 func (c *Client) reconnectErr(cn *conn) error {
 	if c.canReconnect() {
 		select {
-		case <-cn.done: // then connected knows
+		case <-cn.done: // waitConn returns the next connection, or why there is none
 			return nil
 		case <-c.done:
 		}
@@ -312,25 +324,25 @@ func (c *Client) reconnectErr(cn *conn) error {
 	return c.closedErr()
 }
 
-// canReconnect reports whether the client comes back when its connection is lost.
+// canReconnect reports whether the client reconnects when its connection is lost.
 func (c *Client) canReconnect() bool {
 	return c.isV2() && c.options.Dial != nil && !c.options.NoReconnect
 }
 
-// closedErr returns why nothing can be sent any more.
+// closedErr returns the error for calls on a client that cannot send any more.
 func (c *Client) closedErr() error {
 	if err := c.Err(); err != nil {
 		return err
 	}
 	select {
-	case <-c.closing: // Close is about it
+	case <-c.closing: // Close was called and is not done
 		return ErrClosed
 	default:
 		return ErrConnectionLost
 	}
 }
 
-// fail ends the client. The first error counts.
+// fail ends the client with err. Only the first call counts.
 func (c *Client) fail(err error) {
 	c.mu.Lock()
 	if c.err != nil {
@@ -350,10 +362,10 @@ func (c *Client) fail(err error) {
 	for _, waiter := range c.sendQueue.close(err) {
 		waiter.onReport(nil, err)
 	}
-	c.cancel() // at the end: who sees it can send nothing more
+	c.cancel() // last: after c.done is closed nothing can be sent
 }
 
-// sendAck tells the hub what was received.
+// sendAck sends the cumulative ACK of the received messages, if one is due.
 func (c *Client) sendAck() {
 	upTo, cn := c.inbox.nextAck()
 	if cn != nil {
@@ -361,12 +373,12 @@ func (c *Client) sendAck() {
 	}
 }
 
-// ticksPerProbe is how many ticks pass before the hub is asked again what it has taken and
-// heard: a second, for receivers that are slow may take minutes.
+// ticksPerProbe is the number of ticks between two probes: 1 s. Slow receivers can delay an ACK
+// for minutes.
 const ticksPerProbe = int(time.Second / ackDelay)
 
-// tick does what has had time: it tells what was received, and asks what the hub has
-// taken and heard if it does not say so by itself. It reports whether there is more to do.
+// tick sends the delayed ACK, and probes the hub if the ACK of sent messages or the
+// confirmation of verdicts is overdue. It reports whether another tick is needed.
 func (c *Client) tick() bool {
 	due, more := c.inbox.tick()
 	if due {
@@ -382,13 +394,15 @@ func (c *Client) tick() bool {
 	return more || unacked || unconfirmed
 }
 
-// probeTimer is about something that the hub has yet to say.
+// probeTimer decides when to probe the hub for one kind of outstanding confirmation.
 type probeTimer struct {
-	progress  uint64 // of what it says
-	idleTicks int    // for how many ticks there was none
+	progress  uint64 // value of the progress counter at the last tick that saw progress
+	idleTicks int    // ticks without progress since then
 }
 
-// shouldProbe reports at each tick whether the hub is to be asked.
+// shouldProbe is called at each tick. outstanding says that confirmations are missing; progress
+// is a counter that changes with each confirmation. shouldProbe returns true at the first tick
+// without progress, and then every ticksPerProbe ticks.
 func (p *probeTimer) shouldProbe(outstanding bool, progress uint64) bool {
 	if !outstanding || p.progress != progress {
 		p.progress, p.idleTicks = progress, 0
@@ -398,7 +412,7 @@ func (p *probeTimer) shouldProbe(outstanding bool, progress uint64) bool {
 	return p.idleTicks%ticksPerProbe == 1
 }
 
-// handleError tells the one who sent a message that the hub does not take it.
+// handleError handles an ERROR frame, and passes the refusal of a message to its sender.
 func (c *Client) handleError(e *wire.Error) {
 	switch {
 	case e.Code == wire.ErrorWatchers:
@@ -407,7 +421,7 @@ func (c *Client) handleError(e *wire.Error) {
 		c.presence.failWatchers(fmt.Errorf("%w: %s", ErrWatchForbidden, e.Text))
 	}
 	if e.Seq == 0 {
-		return // it was no message, and whoever asked for something else would not know
+		return // not about a message
 	}
 	err := &RefusedError{Seq: e.Seq, Code: e.Code, Reason: string(e.Text)}
 	if waiter := c.sendQueue.dropRefused(e.Seq); waiter != nil {

@@ -9,27 +9,28 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// callbackTimeout is how long Close waits, beyond Options.CloseTimeout, for a function of the
-// application that a goroutine of the client has called, such as Options.OnMessage.
+// callbackTimeout is how long Close waits for a running callback, such as Options.OnMessage, in
+// addition to Options.CloseTimeout.
 const callbackTimeout = time.Second
 
-// Close sends what Send has taken, for at most Options.CloseTimeout, leaves the hub for
-// good and waits for the client's goroutines. Blocked calls return
-// ErrClosed. It returns an error when something that Send has taken has perhaps not
-// reached the hub; in version 1 it cannot know of what the kernel had taken when the
-// connection broke. A client that has lost its connection and has nothing to send does not
-// come back to say that it leaves: the hub keeps its place for as long as it keeps that of
-// anybody who may come back. It may be called more than once.
+// Close sends all queued messages, for at most Options.CloseTimeout, says BYE to the hub and
+// waits until the goroutines of the client have ended. Blocked calls return ErrClosed. Close
+// can be called more than once, and concurrently.
 //
-// Close returns within Options.CloseTimeout and a second. If a function of the application that
-// the client has called has not returned by then, because it waits for something or has called
-// Close itself, the error is an ErrCallbackBlocked: the client is over, its goroutine ends with that
-// function, and none but functions that wait for reports is called any more.
+// Close returns an error if messages that Send has queued may not have reached the hub. In
+// version 1, Close cannot know about bytes that the kernel had accepted when the connection
+// broke. A disconnected client with an empty send queue does not reconnect to say BYE: the hub
+// keeps its session until the end of the resume window.
+//
+// Close returns after at most Options.CloseTimeout plus one second. If a callback has not
+// returned by then, because it blocks or because it called Close itself, the error wraps
+// ErrCallbackBlocked. The client has ended then. Its read goroutine ends when the callback
+// returns, and only callbacks that wait for reports are still called.
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
 		close(c.closing)
 		c.inbox.discard(ErrClosed)
-		go c.finishClose() // ends with the functions of the application; Close waits for it
+		go c.finishClose() // ends when running callbacks have returned; Close waits for it
 	})
 	timeout := c.options.CloseTimeout
 	if timeout < math.MaxInt64-callbackTimeout {
@@ -46,41 +47,41 @@ func (c *Client) Close() error {
 	}
 }
 
-// finishClose does what Close is for.
+// finishClose drains the client, ends it and waits for its goroutines.
 func (c *Client) finishClose() {
 	defer close(c.closed)
 	c.drain()
 	c.fail(ErrClosed)
-	<-c.done // somebody else may be about it
+	<-c.done // another goroutine may be in fail
 	<-c.readerDone
 	c.sendQueue.timers.Wait()
 }
 
-// drain empties the outbox, tells the hub that nothing more will come, and gives
-// it the time to take it: closing while something of the hub's is unread would
-// reset the connection, and what is still under way could be lost.
+// drain flushes the send queue and the outbox, says BYE and waits until the hub closes the
+// connection. Closing a TCP connection with unread data resets it, and data on its way to the
+// hub could be lost.
 func (c *Client) drain() {
 	timer := time.AfterFunc(c.options.CloseTimeout, func() { c.fail(ErrClosed) })
 	defer timer.Stop()
 	for cn := c.connForClose(); cn != nil; cn = c.connForClose() {
 		switch {
 		case (!c.isV2() || c.sendQueue.flush(cn, c.done)) && cn.sock.Drain(c.done) && (!c.isV2() || c.sendBye(cn)):
-			if cn.sock.CloseWrite() == nil || c.isV2() { // there, BYE says so
-				<-c.readerDone // the reading goroutine discards what comes, until the hub's end
+			if cn.sock.CloseWrite() == nil || c.isV2() { // in version 2, BYE ends the stream
+				<-c.readerDone // the read goroutine discards frames until the hub closes the connection
 			}
 			return
 		case !c.isV2():
 			return
 		}
 		select {
-		case <-cn.done: // there may be another
+		case <-cn.done: // the client may reconnect
 		case <-c.done:
 			return
 		}
 	}
 }
 
-// sendBye says goodbye in version 2, when everything else is written.
+// sendBye sends the last ACK and BYE. The caller has flushed everything else.
 func (c *Client) sendBye(cn *conn) bool {
 	c.sendAck()
 	c.mu.Lock()
@@ -90,8 +91,8 @@ func (c *Client) sendBye(cn *conn) bool {
 	return cn.sock.Drain(c.done)
 }
 
-// connForClose returns the connection on which to leave. Without one it waits for it if
-// something is still to be sent.
+// connForClose returns the connection on which to send BYE. While the client is disconnected
+// and messages are queued, connForClose waits for the next connection.
 func (c *Client) connForClose() *conn {
 	for {
 		c.mu.Lock()
@@ -102,14 +103,14 @@ func (c *Client) connForClose() *conn {
 		}
 		select {
 		case <-changed:
-		case <-c.sendQueue.flushed: // perhaps because the rest has expired
+		case <-c.sendQueue.flushed: // the remaining messages may have expired
 		case <-c.done:
 			return nil
 		}
 	}
 }
 
-// unsentErr returns an error if something that Send took did not leave.
+// unsentErr returns an error if queued messages were not sent.
 func (c *Client) unsentErr() error {
 	n := int(c.counts.dropped.Load()) + c.sendQueue.len()
 	if n > 0 {

@@ -13,18 +13,19 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// maxUnsentBytes is how much of what was sent may wait in the kernel before MaxQueued
-// counts the rest. A kernel that is left alone takes 4 MB for each client, and gets
-// short of memory with hundreds of them (docs/decisions/0002).
+// maxUnsentBytes is how many unsent bytes the kernel can hold before MaxQueued counts the rest.
+// By default a kernel takes 4 MB per client, and runs short of memory with hundreds of clients
+// (docs/decisions/0002).
 const maxUnsentBytes = 256 << 10
 
-// minWhole is the size above which the kernel is to hold a frame until all of it has come, in
-// bytes: below it, the system calls that it takes cost more than it saves (docs/decisions/0002).
+// minWhole is the frame size, in bytes, above which the kernel holds a frame until all of it
+// has arrived. Below that size, the additional system calls cost more than they save
+// (docs/decisions/0002).
 const minWhole = 256 << 10
 
-// coalesceDelay is how long nothing must have been sent for Send to write by itself. Hot on
-// the heels of a Send there may come many, which had better leave together: a place
-// in line takes 0.2 µs, and a write about as long as quiet.
+// coalesceDelay is how long the outbox must have been idle before Send writes directly. Many
+// Sends often follow one another, and are better written together: to queue a message takes 0.2
+// µs, and a write takes about coalesceDelay.
 const coalesceDelay = 10 * time.Microsecond
 
 // conn is one connection of a client.
@@ -32,38 +33,38 @@ type conn struct {
 	// Static after wrapConn.
 	client         *Client
 	sock           *socket.Conn
-	ackOptions     socket.Options // of a TAKEN
-	verdictOptions socket.Options // of an ACK
-	done           chan struct{}  // closed when the reading has ended
+	ackOptions     socket.Options // of ACK frames
+	verdictOptions socket.Options // of VERDICT frames
+	done           chan struct{}  // closed when readLoop has ended
 	onMessage      func(Message)  // Options.OnMessage; nil: messages go to the inbox
 	openedAt       time.Time
 
 	pending     pendingRequests
 	welcomeDone chan struct{} // closed when WELCOME has come
 
-	// Owned by the reading goroutine.
+	// Owned by the read goroutine.
 	entries     []entry
-	welcome     *wire.Welcome // nil: it has not come
-	goAway      *wire.GoAway  // nil: neither has this
-	isV1        bool          // the identity came without WELCOME: the hub speaks version 1
-	token       string        // that was shown on it
-	maxBody     int           // of a message that comes, in bytes
-	read        position      // what has come of what is counted
-	duplicates  uint64        // so many of it come a second time
-	verdictSink *verdictSink  // of its messages
-	bytesRead   int64         // bytes that are in the statistics
-	timer       *time.Timer   // of the greeting, and then of the keep-alive
+	welcome     *wire.Welcome // nil before WELCOME
+	goAway      *wire.GoAway  // nil before GOAWAY
+	isV1        bool          // the identity came before a WELCOME: the hub speaks version 1
+	token       string        // shown in HELLO
+	maxBody     int           // of a received message, in bytes
+	read        position      // position after the last counted frame
+	duplicates  uint64        // number of counted frames that the hub will send a second time
+	verdictSink *verdictSink  // for verdicts on messages of this connection
+	bytesRead   int64         // already added to Client.counts
+	timer       *time.Timer   // handshake timeout; stopped by WELCOME
 
-	stopClose func() bool // stops closing conn with the client's life
+	stopClose func() bool // removes the context.AfterFunc that closes sock when the client ends
 
-	keepAliveTimedOut atomic.Bool // nothing came for two keep-alive intervals
-	welcomeTimedOut   atomic.Bool // WELCOME did not come in the time of the attempt
+	keepAliveTimedOut atomic.Bool // no bytes came for two keep-alive intervals
+	welcomeTimedOut   atomic.Bool // no WELCOME came within the dial timeout
 
-	renewal *renewal    // nil: its token has no end, or there will be no other
-	renewed atomic.Bool // there is a newer token, with which the client comes back
+	renewal *renewal    // nil if the token does not expire, or cannot be renewed
+	renewed atomic.Bool // a renewed token is there: the client reconnects with it
 }
 
-// wrapConn makes a connection the client's. It says and reads nothing yet.
+// wrapConn returns a conn for nc. It neither reads nor writes.
 func wrapConn(c *Client, nc net.Conn) *conn {
 	o := &c.options
 	if o.ReadBuffer > 0 {
@@ -85,17 +86,17 @@ func wrapConn(c *Client, nc net.Conn) *conn {
 	return cn
 }
 
-// writtenFunc is told of frames that have left, or never will.
+// writtenFunc is a socket.EventHandler that is called when a frame has been written or lost.
 type writtenFunc func()
 
-// HandleEvent tells it: see socket.EventHandler.
+// HandleEvent implements socket.EventHandler.
 func (f writtenFunc) HandleEvent(_ int, event socket.Event, _, _ int) {
 	if event == socket.EventWritten || event == socket.EventLost {
 		f()
 	}
 }
 
-// connHandler is the link as its connection knows it.
+// connHandler is the socket.Handler of a conn.
 type connHandler struct{ conn *conn }
 
 func (connHandler) Account() *body.Account { return nil }
@@ -106,14 +107,15 @@ func (h connHandler) OnWritten(n socket.Counts) { h.conn.client.counts.onWritten
 
 func (h connHandler) OnLost(n socket.Counts) { h.conn.client.counts.onDropped(n) }
 
-// OnWriteError ends the sending at once, and the reading when it has taken what the hub
-// sent before the connection broke.
+// OnWriteError stops writing at once. Reading goes on until all bytes that the hub had sent
+// before the connection broke are handled.
 func (h connHandler) OnWriteError(err error) {
 	h.conn.pending.close(fmt.Errorf("%w: %w", ErrConnectionLost, err))
 	h.conn.sock.StopWhenEmpty()
 }
 
-// sendBatch sends frames of the client's own, which always find room.
+// sendBatch queues control frames. Their options are OverflowForce, because of which they never
+// block.
 func (cn *conn) sendBatch(b *socket.Batch) {
 	f := flushers.Get().(*socket.Flusher)
 	cn.sock.Offer(b, f)
@@ -121,21 +123,22 @@ func (cn *conn) sendBatch(b *socket.Batch) {
 	flushers.Put(f)
 }
 
-// forceOptions are the terms of frames that the client sends on its own.
+// forceOptions are the options of control frames.
 var forceOptions = socket.Options{Overflow: socket.OverflowForce}
 
-// byeOptions are the terms of a BYE. The hub closes when it has read that: if there were more to read, it would
-// reset the connection, and what it has taken would not be known.
+// byeOptions are the options of BYE, the last frame on a connection. The hub closes the
+// connection after BYE. If unread frames followed, the close would reset the connection, and
+// the client would not learn which messages the hub has acknowledged.
 var byeOptions = socket.Options{Overflow: socket.OverflowForce, Last: true}
 
-// sendFrame is tell for one frame.
+// sendFrame is sendBatch for one frame. It copies frame.
 func (cn *conn) sendFrame(frame []byte, options *socket.Options) {
 	buffer := body.Get(len(frame))
 	defer buffer.Release()
 	cn.sendBatch(&socket.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Options: options})
 }
 
-// close ends a connection that is not read any more, for that reason.
+// close ends cn with err. readLoop must have returned.
 func (cn *conn) close(err error) {
 	if cn.timer != nil {
 		cn.timer.Stop()
@@ -147,12 +150,12 @@ func (cn *conn) close(err error) {
 	cn.client.detach(cn)
 	close(cn.done)
 	cn.sock.Close()
-	cn.pending.close(err) // those who wait find out that the client is over, or ask again
+	cn.pending.close(err) // the waiters retry on the next connection, or see that the client has ended
 	cn.sock.ReleaseAll()
 	cn.sock.Wait()
 }
 
-// readLoop reads until the connection is over, and returns why it is.
+// readLoop reads and handles frames until the connection ends, and returns why it ended.
 func (cn *conn) readLoop() error {
 	c := cn.client
 	for {
@@ -175,11 +178,11 @@ func (cn *conn) readLoop() error {
 	}
 }
 
-// handleFrames handles all whole frames of one read, and appends the messages among
-// them to batch. It reports whether somebody waits to hear of them.
+// handleFrames handles all complete frames of one read, and appends the messages among them to
+// entries. It reports whether a sender waits for a report on one of them.
 func (cn *conn) handleFrames() (urgent bool, err error) {
 	var f socket.Frame
-	var d, v1 wire.Deliver // classic has a body alone
+	var d, v1 wire.Deliver // version 1 has only a body
 	frames, messages := uint64(0), uint64(0)
 	defer func() {
 		cn.client.counts.messagesIn.Add(frames)
@@ -217,7 +220,8 @@ func (cn *conn) handleFrames() (urgent bool, err error) {
 	}
 }
 
-// parseDeliver reads a message of version 2. It reports whether that is new, and did not come before.
+// parseDeliver parses and counts a DELIVER. It returns false for a duplicate of a frame that
+// came on an earlier connection.
 func (cn *conn) parseDeliver(f *socket.Frame, d *wire.Deliver) (bool, error) {
 	if cn.welcome == nil {
 		return false, unexpectedFrameError(f.Type)
@@ -228,14 +232,14 @@ func (cn *conn) parseDeliver(f *socket.Frame, d *wire.Deliver) (bool, error) {
 	return cn.countFrame(f), nil
 }
 
-// handleMessage takes a message in, or hands it over at once. before is where the counting stood before
-// it.
+// handleMessage passes a message to OnMessage, or appends it to entries. before is the position
+// before the message.
 func (cn *conn) handleMessage(f *socket.Frame, d *wire.Deliver, before position) error {
 	if len(d.Body) > cn.maxBody {
 		return fmt.Errorf("%w: body of %d bytes, at most %d are allowed", ErrProtocol, len(d.Body), cn.maxBody)
 	}
-	// Field by field: a composite literal is built in memory in small stores and copied by larger
-	// loads, which wait for the stores (docs/decisions/0016).
+	// The fields are set one by one: a composite literal is built in memory by small stores and
+	// copied by larger loads, which wait for the stores (docs/decisions/0016).
 	var m Message
 	m.Body = d.Body[:len(d.Body):len(d.Body)]
 	m.From, m.Seq, m.unixMicros = d.Sender, d.Seq, d.Time
@@ -255,7 +259,7 @@ func (cn *conn) handleMessage(f *socket.Frame, d *wire.Deliver, before position)
 	return nil
 }
 
-// countFrame counts a frame. It returns false when it came before.
+// countFrame counts a reliable frame. It returns false for a duplicate.
 func (cn *conn) countFrame(f *socket.Frame) bool {
 	if cn.duplicates > 0 {
 		cn.duplicates--
@@ -266,8 +270,8 @@ func (cn *conn) countFrame(f *socket.Frame) bool {
 	return true
 }
 
-// handleControl handles what is no message. Messages before it go to the inbox first: what is
-// true on the wire is true in the program.
+// handleControl handles frames that are not messages. It first moves the messages before the
+// frame to the inbox: the application sees messages and replies in the order of the wire.
 func (cn *conn) handleControl(f *socket.Frame) error {
 	c := cn.client
 	if f.Type != wire.TypeReport && f.Type != wire.TypeAck {
@@ -352,7 +356,7 @@ func unexpectedFrameError(t wire.Type) error {
 	return fmt.Errorf("%w: frame of unknown type %d", ErrProtocol, uint8(t))
 }
 
-// wrapReadError says in the client's words why the reading ended.
+// wrapReadError translates a read error into an error of this package.
 func wrapReadError(err error) error {
 	switch {
 	case errors.Is(err, io.EOF):
@@ -364,8 +368,8 @@ func wrapReadError(err error) error {
 	}
 }
 
-// probe asks the hub for a sign of life. When it answers, it has heard the verdicts
-// that were sent before, and has told what it has taken.
+// probe sends a PING. The PONG confirms the verdicts that were written before, and the hub
+// sends a pending ACK before the PONG.
 func (cn *conn) probe() {
 	written := cn.client.verdicts.writtenCount(cn)
 	cn.sendFrame(wire.AppendPing(nil, 1+written), &forceOptions)

@@ -9,50 +9,49 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Errors of a client.
+// Errors that a Client returns, possibly wrapped.
 var (
-	// ErrClosed is what every call returns after Close.
+	// ErrClosed is returned by every call after Close.
 	ErrClosed = errors.New("client closed")
 
-	// ErrHubClosed says that the hub ended the connection.
+	// ErrHubClosed means that the hub closed the connection.
 	ErrHubClosed = errors.New("hub closed the connection")
 
-	// ErrConnectionLost says that the connection broke.
+	// ErrConnectionLost means that the connection broke.
 	ErrConnectionLost = errors.New("connection lost")
 
-	// ErrTLS says that client and hub did not agree on TLS. The error of crypto/tls, which says
-	// why, is wrapped beside it.
+	// ErrTLS means that the TLS handshake failed. The error of crypto/tls with the reason is
+	// wrapped as well.
 	ErrTLS = errors.New("no TLS")
 
-	// ErrProtocol says that what came is not what a hub sends. The connection is
-	// over.
+	// ErrProtocol means that the hub violated the protocol. The client closes the connection and
+	// ends.
 	ErrProtocol = errors.New("protocol violated by the hub")
 
-	// ErrVersion says that it takes version 2 of the protocol, which the hub does not
-	// speak, or the client was told not to.
+	// ErrVersion means that the call requires version 2 of the protocol. The hub does not speak
+	// it, or Options.Version is 1.
 	ErrVersion = errors.New("this needs version 2 of the protocol")
 
-	// ErrSessionLost says that nobody knows what became of a message: it was sent, and
-	// the hub forgot the client before it reported; or that it was not sent, because the hub
-	// has started anew, and the ids of its receivers mean nothing any more.
+	// ErrSessionLost means that the session could not be resumed. Either the message was sent and
+	// the session ended before its report, and its fate is unknown; or the message was not sent,
+	// because the hub has restarted and the ids of the receivers are not valid any more.
 	ErrSessionLost = errors.New("the hub has forgotten the client: what became of the message is uncertain")
 
-	// ErrUndeliverable says that a message was not sent, and will not be: the connection was lost at
-	// least five times, and over ten seconds or more, each time before the whole message had reached the
-	// hub. A link that is too slow for it, or that is cut too soon, would keep everything behind it
-	// waiting for ever.
+	// ErrUndeliverable means that the client has given up a message, which did not reach the hub
+	// completely. The connection was lost at least five times in a row while the message was being
+	// sent, over 10 s or more. Without this limit, a message that is too large for a slow or
+	// unstable connection would block all messages behind it.
 	ErrUndeliverable = errors.New("the connection does not carry the message")
 
-	// ErrCallbackBlocked says that Close has not waited any longer for a function of the application that
-	// the client had called.
+	// ErrCallbackBlocked means that Close has returned while a callback of the application was
+	// still running.
 	ErrCallbackBlocked = errors.New("a function of the application that the client has called does not return")
 
-	// ErrTooManyWatchers says that as many clients as the hub allows are told already who comes
-	// and goes. Another Watch may be taken later.
+	// ErrTooManyWatchers means that the hub has its maximum number of presence watchers. A later
+	// Watch can succeed.
 	ErrTooManyWatchers = errors.New("the hub tells no more clients who comes and goes")
 
-	// ErrWatchForbidden says that the hub does not tell this client who comes and goes, by what it has
-	// shown of itself.
+	// ErrWatchForbidden means that the permissions of this client do not include presence.
 	ErrWatchForbidden = errors.New("the hub does not tell this client who comes and goes")
 
 	errNilConn          = errors.New("client: there is no connection: the net.Conn is nil")
@@ -64,60 +63,62 @@ var (
 	errWelcomeTimeout   = fmt.Errorf("%w: the hub took the connection and sent no WELCOME: %w", ErrConnectionLost, context.DeadlineExceeded)
 )
 
-// TooManyReceiversError says that a message names more receivers than a frame
-// can. Nothing of it was sent.
+// TooManyReceiversError means that a message has more than wire.MaxReceivers receivers. Nothing
+// was sent.
 type TooManyReceiversError struct {
 	Receivers int
 }
 
-// Error tells the number and what is allowed.
+// Error returns the number of receivers and the limit.
 func (e *TooManyReceiversError) Error() string {
 	return fmt.Sprintf("client: %d receivers, at most %d are allowed", e.Receivers, wire.MaxReceivers)
 }
 
-// BodyTooLargeError says that a body is over the limit. Nothing of it was sent.
+// BodyTooLargeError means that a body exceeds the limit. Nothing was sent.
 type BodyTooLargeError struct {
 	Size, Limit int // bytes
 }
 
-// Error tells the size and what is allowed.
+// Error returns the size and the limit.
 func (e *BodyTooLargeError) Error() string {
 	return fmt.Sprintf("client: body of %d bytes, at most %d are allowed", e.Size, e.Limit)
 }
 
-// ReportTimeoutTooLongError says that a report timeout is over what the hub allows. Nothing was sent.
+// ReportTimeoutTooLongError means that SendOptions.ReportTimeout exceeds the limit of the hub.
+// Nothing was sent.
 type ReportTimeoutTooLongError struct {
 	Timeout, Limit time.Duration
 }
 
-// Error tells the timeout and what is allowed.
+// Error returns the timeout and the limit.
 func (e *ReportTimeoutTooLongError) Error() string {
 	return fmt.Sprintf("client: report timeout of %v, at most %v are allowed", e.Timeout, e.Limit)
 }
 
-// RefusedError says that the hub did not take a message.
+// RefusedError means that the hub refused a message.
 type RefusedError struct {
 	Seq    uint64
 	Code   wire.ErrorCode
-	Reason string // for people
+	Reason string // human-readable
 }
 
-// Error tells the reason.
+// Error returns the number of the message and the reason.
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("client: the hub refused message %d: %s", e.Seq, e.Reason)
 }
 
-// GoAwayError says that the hub has told the client to go. It is an ErrHubClosed.
+// GoAwayError means that the hub closed the connection with a GOAWAY frame. It wraps
+// ErrHubClosed.
 type GoAwayError struct {
 	Code      wire.GoAwayCode
-	Reason    string // for people
-	Reconnect bool   // whether it makes sense to come back: then the client does
+	Reason    string // human-readable
+	Reconnect bool   // the client can reconnect
 }
 
-// Error tells the code and the reason.
+// Error returns the code and the reason.
 func (e *GoAwayError) Error() string {
 	return fmt.Sprintf("the hub sends away (%s): %s", e.Code, e.Reason)
 }
 
-// Unwrap makes it an ErrHubClosed.
+// Unwrap returns ErrHubClosed.
 func (e *GoAwayError) Unwrap() error { return ErrHubClosed }

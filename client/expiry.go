@@ -10,12 +10,13 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// A message with a time to live may wait in the line, in the queue of a connection, in the hub. Where the
-// client can know that the hub has not had it, the client drops it when its time is up, and
-// makes its report; otherwise the hub does.
+// A message with a TTL can wait in the send queue, in the outbox of a connection, and in the
+// hub. If the client knows that the hub has not received the message, the client drops it when
+// it expires and makes the report itself. Otherwise the hub makes the report.
 
-// sockOptions returns those of a message that is sent now; nil: it has no time to live. The hub is told what is left in whole
-// milliseconds when the message is written, so less than one is none.
+// sockOptions returns the socket options of a message that is sent now, or nil without a TTL.
+// The hub gets the remaining time in whole milliseconds when the message is written; because of
+// this a message expires when less than 1 ms is left.
 func (o *SendOptions) sockOptions() *socket.Options {
 	if o.TTL == 0 {
 		return nil
@@ -23,45 +24,47 @@ func (o *SendOptions) sockOptions() *socket.Options {
 	return &socket.Options{Expires: time.Now().Add(o.TTL - time.Millisecond).UnixNano(), Stamp: stampTTL}
 }
 
-// stampTTL tells the hub what is left of the time to live: see socket.Options.
+// stampTTL writes the remaining time, in ns, into a SEND: see socket.Options.Stamp.
 func stampTTL(frame []byte, remaining int64) {
 	wire.PutSendTTL(frame, uint32((remaining+int64(time.Millisecond))/int64(time.Millisecond)))
 }
 
-// timeLeft returns how long it is until a message with a time to live expires.
+// timeLeft returns the time until p, which has a TTL, expires.
 func (p *pendingSend) timeLeft() time.Duration {
 	return time.Until(time.Unix(0, p.sockOptions.Expires))
 }
 
-// expiryHandler is told when a message has expired in the queue of a connection: the hub has not had it.
+// expiryHandler is the socket.EventHandler of a message with a TTL. When the message expires in
+// the outbox of a connection, the hub has not received it.
 type expiryHandler struct {
 	queue *sendQueue
 	seq   uint64
 }
 
-// HandleEvent takes note: see socket.EventHandler.
+// HandleEvent implements socket.EventHandler.
 func (h expiryHandler) HandleEvent(_ int, event socket.Event, _, _ int) {
 	if event == socket.EventExpired {
 		h.queue.removeUnwritten(h.seq)
 	}
 }
 
-// startExpiry has the report of a message made when its time is up. It is called with mu held.
+// startExpiry starts the timer that calls onExpired when p expires. It is called with mu held.
 func (q *sendQueue) startExpiry(p *pendingSend, c *call) {
 	seq, options := p.seq, p.sockOptions
 	q.timers.Add(1)
 	c.timer = time.AfterFunc(p.timeLeft(), func() { q.onExpired(seq, options) })
 }
 
-// stopExpiry stops the timer of a call that is over. It is called with mu held.
+// stopExpiry stops the timer of c, which has ended. It is called with mu held.
 func (q *sendQueue) stopExpiry(c *call) {
 	if c.timer != nil && c.timer.Stop() {
 		q.timers.Done()
 	}
 }
 
-// scheduleReport has the timer of a call report a fate for all receivers: no other goroutine may wait for the
-// application. It is called with mu held.
+// scheduleReport makes the timer of c report fate for all receivers at once. The timer has its
+// own goroutine; no other goroutine of the client can wait for the callback of the application.
+// It is called with mu held.
 func (q *sendQueue) scheduleReport(c *call, fate wire.Fate) {
 	c.fate = fate
 	if !c.timer.Stop() {
@@ -70,7 +73,8 @@ func (q *sendQueue) scheduleReport(c *call, fate wire.Fate) {
 	c.timer.Reset(0)
 }
 
-// onExpired is called when the time of a message is up, or when it is found out that it was.
+// onExpired runs in the timer of a call, when the message expires or when scheduleReport was
+// called.
 func (q *sendQueue) onExpired(seq uint64, options *socket.Options) {
 	defer q.timers.Done()
 	q.mu.Lock()
@@ -99,12 +103,13 @@ func (q *sendQueue) onExpired(seq uint64, options *socket.Options) {
 		free.Release()
 		q.notifyRemoved()
 	}
-	if fate != 0 { // otherwise the hub has it, or may have it, and reports
+	if fate != 0 { // otherwise the hub may have the message, and reports
 		c.onReport(&Report{Seq: seq, Fates: slices.Repeat([]wire.Fate{fate}, c.receivers)}, nil)
 	}
 }
 
-// removeUnwritten takes out a message that will not be written on the connection on which it was under way.
+// removeUnwritten removes a message that expired in the outbox of the connection, and schedules
+// its report.
 func (q *sendQueue) removeUnwritten(seq uint64) {
 	q.mu.Lock()
 	c := q.calls[seq]
@@ -114,7 +119,7 @@ func (q *sendQueue) removeUnwritten(seq uint64) {
 	}
 	var free *body.Buffer
 	switch i, found := q.find(seq); {
-	case !found: // the hub has taken what came behind it
+	case !found: // the hub has acknowledged a later message
 		free = q.releaseCall(c)
 		q.scheduleReport(c, wire.FateExpired)
 	case i < q.next:
@@ -133,8 +138,8 @@ func (q *sendQueue) removeUnwritten(seq uint64) {
 	q.notifyRemoved()
 }
 
-// dropExpired takes the messages out of the line that would be the next to go and have expired. It is called with mu
-// held.
+// dropExpired removes expired messages at the front of the unsent part of the queue. It is
+// called with mu held.
 func (q *sendQueue) dropExpired() {
 	for q.next < len(q.queue) && q.queue[q.next].sockOptions != nil && q.queue[q.next].timeLeft() <= 0 {
 		c := q.calls[q.queue[q.next].seq]
@@ -147,8 +152,9 @@ func (q *sendQueue) dropExpired() {
 	}
 }
 
-// removeExpired takes a message out of the line that is not under way, and decides its fate: a hub of before may
-// have had it. It returns the buffer. It is called with mu held.
+// removeExpired removes message i, which is not in flight, from the queue and sets the fate of
+// c: expired, or uncertain if an earlier session may have sent the message. It returns the
+// buffer of the message. It is called with mu held.
 func (q *sendQueue) removeExpired(i int, c *call) *body.Buffer {
 	p := &q.queue[i]
 	c.fate = wire.FateExpired
@@ -161,12 +167,13 @@ func (q *sendQueue) removeExpired(i int, c *call) *body.Buffer {
 	return free
 }
 
-// find returns where a message stands in the line. It is called with mu held.
+// find returns the index of a message in the queue. It is called with mu held.
 func (q *sendQueue) find(seq uint64) (i int, found bool) {
 	return slices.BinarySearchFunc(q.queue, seq, func(p pendingSend, seq uint64) int { return cmp.Compare(p.seq, seq) })
 }
 
-// notifyRemoved tells those who wait for the line to become shorter, and goes on with what may go now.
+// notifyRemoved signals the goroutines that wait for room, and sends messages that can be sent
+// now.
 func (q *sendQueue) notifyRemoved() {
 	signal(q.notFull)
 	signal(q.flushed)

@@ -9,36 +9,36 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// messageOverhead is what an unread message counts beyond its body, in bytes: its
-// place in the inbox, and its part of the buffer that it lies in.
+// messageOverhead is the cost of an unread message in addition to its body, in bytes: its entry
+// in the inbox, and its share of the buffer.
 const messageOverhead = 128
 
-// Message is a body that another client sent.
+// Message is a message that another client sent.
 type Message struct {
-	// Body belongs to the receiver for as long as it likes, unless it calls Release.
-	// In Options.OnMessage it is lent until that returns.
-	// Small bodies that came together share one piece of memory of up to 64 KiB,
-	// which is freed with the last of them: clone what is to be kept for long.
+	// Body belongs to the receiver, without a limit in time, until Release is called. In
+	// Options.OnMessage, Body belongs to the client again when OnMessage returns. Small bodies
+	// that arrived together share one buffer of up to 64 KiB, which is freed with the last of
+	// them: clone a body that is kept for long.
 	Body []byte
 
-	// From is the id of the sender, as the hub knows it. 0: in version 1 nobody can
-	// tell.
+	// From is the id of the sender, as the hub knows it; 0 in version 1, which does not tell the
+	// sender.
 	From uint64
 
-	// Seq is the sender's number for the message: larger than that of its message
-	// before. 0: it spoke version 1, and has none.
+	// Seq is the number that the sender gave the message. It increases with each message of a
+	// sender; 0 if the sender speaks version 1.
 	Seq uint64
 
-	// With these a Message is eight words, which a function takes in registers: through memory,
-	// each call would cost as much as the rest of what is done for a small message
+	// With these fields a Message has eight words, which a function call passes in registers.
+	// Passed in memory, each call would cost as much as the rest of the work for a small message
 	// (docs/decisions/0016).
-	unixMicros uint64       // when the hub took it, in µs since 1970; 0: not known
-	verdicts   *verdictSink // whom a verdict goes to; nil: nobody waits for one
-	buffer     *body.Buffer // nil: the body is lent
+	unixMicros uint64       // when the hub received the message, in µs since 1970; 0: unknown
+	verdicts   *verdictSink // takes the verdict; nil: the sender wants none
+	buffer     *body.Buffer // nil: OnMessage has borrowed the body
 }
 
-// Time returns when the hub took the message, by its clock, to the microsecond. It
-// is the zero time in version 1.
+// Time returns when the hub received the message, by the clock of the hub, in µs resolution. It
+// returns the zero time in version 1.
 func (m Message) Time() time.Time {
 	if m.unixMicros == 0 {
 		return time.Time{}
@@ -46,83 +46,86 @@ func (m Message) Time() time.Time {
 	return time.UnixMicro(int64(m.unixMicros))
 }
 
-// Release gives the memory of Body back for the next message. It saves the
-// garbage collector work where messages are many. It may be called once; Body
-// must not be touched afterwards. A message that is not released is collected
-// like anything else. In Options.OnMessage it does nothing.
+// Release returns the memory of Body for the next message. It saves garbage collector work when
+// messages are many. It must be called at most once, and Body must not be used afterwards.
+// Release is optional: the garbage collector frees messages without it. In Options.OnMessage,
+// Release does nothing.
 func (m Message) Release() {
 	if m.buffer != nil {
 		m.buffer.Release()
 	}
 }
 
-// Ack tells the sender that the message has been processed, if it waits to hear
-// that; otherwise it does nothing. It does not wait, and may be called from any
-// goroutine, also after Release. The sender learns of it after a lost connection
-// as well, unless this client comes back too late (EventNewID): then what was received before
-// concerns nobody any more.
+// Ack tells the sender that the application has processed the message. It does nothing if the
+// sender did not ask for wire.LevelProcessed. Ack does not block, and can be called by any
+// goroutine, also after Release. The sender gets the verdict even if the connection is lost
+// meanwhile, unless this client loses its session (EventNewID): verdicts on messages of the old
+// session are dropped.
 func (m Message) Ack() {
 	if m.verdicts != nil {
 		m.verdicts.add(m.From, m.Seq, wire.FateProcessed)
 	}
 }
 
-// Nak tells the sender that the application does not want the message. It is
-// otherwise like Done. Of both only the first call counts, for every copy of the message: a client
-// that its sender has named twice has one verdict.
+// Nak tells the sender that the application rejects the message, with wire.FateRejected. The
+// hub does not deliver the message again. Nak is otherwise like Ack. Only the first verdict on
+// a message counts. The copies of a message whose sender listed this client twice have one
+// verdict in common.
 func (m Message) Nak() {
 	if m.verdicts != nil {
 		m.verdicts.add(m.From, m.Seq, wire.FateRejected)
 	}
 }
 
-// position is a place in what the hub counts: DELIVERs and REPORTs.
+// position is a position in the stream of reliable frames of a session: DELIVER, REPORT and
+// SKIP.
 type position struct {
 	frames uint64
 	bytes  uint64 // on the wire
 }
 
-// entry is a message that waits.
+// entry is an unread message.
 type entry struct {
 	Message
-	before position // of what is counted, what came before it
+	before position // position before the message
 }
 
-// inbox holds the messages that nobody has received yet, and knows what the hub is
-// to be told about those that somebody has. A message counts as received when the
-// one who got it comes back for another, or some time later: so whoever is killed
-// with a message in hand has not received it.
+// inbox holds the unread messages, and the state of the cumulative ACK for read ones. A message
+// counts as received when its receiver asks for the next message, or after one to two ticks.
+// Because of this, a process that is killed while it handles a message has not received the
+// message.
 type inbox struct {
-	maxBytes    int           // bytes at which the reading pauses; 0: never
-	notEmpty    chan struct{} // capacity 1: there is something to take, or an end
-	notFull     chan struct{} // capacity 1: bytes went below limit
-	sendAck     func()        // called without mu when the hub is to be told now
-	scheduleAck func()        // called without mu when it is to be told at some time
+	maxBytes    int           // at which reading pauses; 0: no limit
+	notEmpty    chan struct{} // capacity 1: there is a message or an error
+	notFull     chan struct{} // capacity 1: bytes fell below maxBytes
+	sendAck     func()        // sends an ACK at once; called without mu
+	scheduleAck func()        // sends an ACK at a later tick; called without mu
 
+	// Guarded by mu.
 	mu         sync.Mutex
 	messages   []entry
 	head       int
 	bytes      int
-	err        error // why there will be no more
-	discarding bool  // what comes is dropped, and counts as neither handed over nor received
+	err        error // why no more messages come
+	discarding bool  // new messages are dropped, and count neither as delivered nor as received
 	ack        ackState
 }
 
-// ackState is where the counting stands. It is guarded by the inbox's lock.
+// ackState is the state of the cumulative ACK. It is guarded by inbox.mu.
 type ackState struct {
-	conn            *conn    // that the hub is told on; nil: none
+	conn            *conn    // for ACKs; nil while disconnected
 	window          int      // how far the hub sends ahead, in bytes
-	read            position // what has come
-	deliveredAtTick position // what was handed over when tick looked last
-	received        position // what was received
-	acked           position // what the hub knows of that
-	urgent          bool     // somebody waits to hear of something that has come
-	moreBuffered    bool     // more will come at once
-	pending         bool     // a TAKEN waits to be written
+	read            position // after the last frame that was read
+	deliveredAtTick position // delivered to the application at the last tick
+	received        position // received by the application
+	acked           position // the largest position of an ACK
+	urgent          bool     // a sender waits for a report on an unacknowledged message
+	moreBuffered    bool     // more bytes can be read at once
+	pending         bool     // an ACK is queued and not written
 }
 
-// maxUrgent is how many messages that somebody waits to hear of are received before
-// the hub is told, where they come without a pause.
+// maxUrgent is the maximum number of urgent messages that are received without an ACK while
+// messages arrive without a pause.
 const maxUrgent = 64
 
 func (b *inbox) init(maxBytes int, sendAck, scheduleAck func()) {
@@ -131,8 +134,9 @@ func (b *inbox) init(maxBytes int, sendAck, scheduleAck func()) {
 	b.notFull = make(chan struct{}, 1)
 }
 
-// push adds what was read: messages, and where the counting is behind them. more says
-// that there is more to read at once. It returns false when the inbox is full now, or closed.
+// push adds the messages of one read; read is the position after them. urgent says that a
+// sender waits for a report, and more that more bytes can be read at once. push returns false
+// when the inbox is full or closed.
 func (b *inbox) push(messages []entry, read position, urgent, more bool) bool {
 	b.mu.Lock()
 	if b.err != nil {
@@ -141,13 +145,13 @@ func (b *inbox) push(messages []entry, read position, urgent, more bool) bool {
 		releaseAll(messages)
 		return false
 	}
-	if b.head > len(b.messages)/2 { // or the row would grow while somebody lags behind
+	if b.head > len(b.messages)/2 { // otherwise the slice would grow while the reader lags behind
 		n := copy(b.messages, b.messages[b.head:])
 		clear(b.messages[n:])
 		b.messages, b.head = b.messages[:n], 0
 	}
 	a := &b.ack
-	idle := b.delivered() == a.received // whoever was handed something has come back
+	idle := b.delivered() == a.received // no delivered message is unreceived
 	b.messages = append(b.messages, messages...)
 	for i := range messages {
 		b.bytes += len(messages[i].Body) + messageOverhead
@@ -159,7 +163,7 @@ func (b *inbox) push(messages []entry, read position, urgent, more bool) bool {
 	a.read = read
 	a.urgent, a.moreBuffered = a.urgent || urgent, more
 	if idle {
-		a.received = b.delivered() // what came before the first message concerns nobody
+		a.received = b.delivered() // frames before the first message need no receiver
 	}
 	hasRoom := b.maxBytes == 0 || b.bytes < b.maxBytes
 	due := b.ackDue()
@@ -172,7 +176,7 @@ func (b *inbox) push(messages []entry, read position, urgent, more bool) bool {
 	return hasRoom
 }
 
-// waitNotFull returns when there is room, or stop is closed.
+// waitNotFull returns when there is room, or when one of the two stop channels is closed.
 func (b *inbox) waitNotFull(stop ...<-chan struct{}) {
 	for b.full() {
 		select {
@@ -191,15 +195,15 @@ func (b *inbox) full() bool {
 	return b.err == nil && b.maxBytes > 0 && b.bytes >= b.maxBytes
 }
 
-// removeLimit ends the bound on what is in the inbox: the hub sees to it.
+// removeLimit removes maxBytes: the window of the hub limits the inbox.
 func (b *inbox) removeLimit() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.maxBytes = 0
 }
 
-// receive returns the next message. It waits for it until ctx ends; what is there is
-// taken even then. Whoever takes has received what was taken before.
+// receive returns the next message. It waits until ctx ends. A message that is there is
+// returned even then. The call marks earlier messages as received.
 func (b *inbox) receive(ctx context.Context) (Message, error) {
 	for {
 		m, ok, err := b.poll()
@@ -214,8 +218,7 @@ func (b *inbox) receive(ctx context.Context) (Message, error) {
 	}
 }
 
-// poll is take without the wait. Whoever comes later is woken when something is
-// left.
+// poll is receive without waiting. If more is left, it signals the next receiver.
 func (b *inbox) poll() (m Message, ok bool, err error) {
 	b.mu.Lock()
 	b.ack.received = b.delivered()
@@ -244,7 +247,7 @@ func (b *inbox) poll() (m Message, ok bool, err error) {
 	return m, ok, err
 }
 
-// adjustBytes accounts for what was taken out. Called with mu held.
+// adjustBytes adds bytes to b.bytes, and signals notFull. It is called with mu held.
 func (b *inbox) adjustBytes(bytes int) {
 	full := b.bytes >= b.maxBytes
 	b.bytes += bytes
@@ -253,7 +256,7 @@ func (b *inbox) adjustBytes(bytes int) {
 	}
 }
 
-// close ends the inbox. What is in it can still be taken.
+// close ends the inbox with err. Messages in it can still be received.
 func (b *inbox) close(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -264,8 +267,8 @@ func (b *inbox) close(err error) {
 	signal(b.notFull)
 }
 
-// discard ends the inbox and drops what is in it. What was handed over counts as
-// received, for its client will not come back.
+// discard ends the inbox with err and drops the messages in it. Delivered messages count as
+// received: their receiver does not call again.
 func (b *inbox) discard(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -278,7 +281,7 @@ func (b *inbox) discard(err error) {
 	signal(b.notFull)
 }
 
-// delivered returns up to where everything that is counted was handed over. It is
+// delivered returns the position up to which all frames are delivered to the application. It is
 // called with mu held.
 func (b *inbox) delivered() position {
 	switch {
@@ -290,7 +293,7 @@ func (b *inbox) delivered() position {
 	return b.ack.read
 }
 
-// ackDue reports whether the hub is to be told now. It is called with mu held.
+// ackDue reports whether an ACK must be sent at once. It is called with mu held.
 func (b *inbox) ackDue() bool {
 	a := &b.ack
 	n := a.received.frames - a.acked.frames
@@ -304,8 +307,8 @@ func (b *inbox) ackDue() bool {
 	}
 }
 
-// tick settles what was handed over before the last tick. It reports whether the
-// hub is to be told something, and whether there is more to come.
+// tick marks as received what was delivered before the last tick. due says that an ACK must be
+// sent, and more that another tick is needed.
 func (b *inbox) tick() (due, more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -321,8 +324,9 @@ func (b *inbox) tick() (due, more bool) {
 	return before > a.acked.frames && !a.pending, a.deliveredAtTick.frames > a.acked.frames
 }
 
-// nextAck returns what the hub is to be told, and on which connection. The caller
-// must do so, and call told when it has been written.
+// nextAck returns the value of the next ACK and the connection for it, or a nil conn if no ACK
+// is due. The caller must send the ACK, and onAckWritten must be called when it is written or
+// lost.
 func (b *inbox) nextAck() (upTo uint64, cn *conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -334,7 +338,7 @@ func (b *inbox) nextAck() (upTo uint64, cn *conn) {
 	return a.acked.frames, a.conn
 }
 
-// onAckWritten notes that a TAKEN has been written, or never will be.
+// onAckWritten is called when an ACK has been written or lost.
 func (b *inbox) onAckWritten() {
 	b.mu.Lock()
 	b.ack.pending = false
@@ -345,8 +349,8 @@ func (b *inbox) onAckWritten() {
 	}
 }
 
-// detach ends the counting until attach. It returns how much the hub is to be told when
-// the client comes back, and how much has come. The one who reads calls it.
+// detach stops ACKs until attach. It returns the number of received frames, which HELLO tells
+// the hub, and the position after the last frame that was read. The read goroutine calls it.
 func (b *inbox) detach() (received uint64, read position) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -356,8 +360,8 @@ func (b *inbox) detach() (received uint64, read position) {
 	return a.acked.frames, a.read
 }
 
-// attach goes on with the counting on a new connection, from the start if the
-// hub does. It returns where the counting stands.
+// attach continues on a new connection, from zero with a new session. It returns the position
+// after the last frame that was read.
 func (b *inbox) attach(cn *conn, window int, newSession bool) position {
 	b.mu.Lock()
 	a := &b.ack

@@ -2,24 +2,24 @@ package client
 
 import "time"
 
-// keepAlive watches over a connection: something must come from the hub, and be sent to
-// it, once in each keep-alive interval.
+// keepAlive monitors a connection. Within each keep-alive interval, bytes must arrive from the
+// hub and be sent to the hub.
 type keepAlive struct {
 	conn          *conn
-	checkInterval time.Duration // half of the interval
+	checkInterval time.Duration // half of the keep-alive interval
 
 	arrived, sent int64
 	waits         uint32 // see socket.Reader.WaitSeq
-	idleChecks    int    // how many looks in a row have found nothing new
+	idleChecks    int    // consecutive checks without new bytes
 }
 
-// startKeepAlive begins the vigil, in place of the one over the greeting.
+// startKeepAlive starts the keep-alive monitor, and stops the handshake timeout.
 func (cn *conn) startKeepAlive(interval time.Duration) {
 	if cn.timer != nil {
 		cn.timer.Stop()
 	}
 	k := &keepAlive{conn: cn, checkInterval: interval / 2}
-	time.AfterFunc(k.checkInterval, k.check) // ends with the connection, at the next look
+	time.AfterFunc(k.checkInterval, k.check) // the timer ends at the first check after the connection
 }
 
 func (k *keepAlive) check() {
@@ -29,7 +29,9 @@ func (k *keepAlive) check() {
 		return
 	default:
 	}
-	// A large frame is read when all of it is there, and nothing while the application has the reading goroutine.
+	// A large frame is read only when all of it has arrived, and nothing is read while a callback
+	// of the application has the read goroutine. WaitSeq is odd while the goroutine waits for
+	// bytes.
 	arrived, waits := cn.sock.BytesArrived(), cn.sock.WaitSeq()
 	if arrived != k.arrived || waits != k.waits || waits%2 == 0 {
 		k.arrived, k.waits, k.idleChecks = arrived, waits, 0

@@ -11,110 +11,117 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Options change how a client behaves. The zero value of each field means its
-// default.
+// Options configure a client. The zero value of each field means its default. A Client copies
+// its Options.
 type Options struct {
-	// Version is the version of the protocol: 1, 2, or 0 for version 2 with a hub that
-	// speaks it and version 1 with any other.
+	// Version is the version of the protocol: 1, 2, or 0. With 0 the client speaks version 2 if
+	// the hub does, and version 1 otherwise. Default: 0.
 	Version int
 
-	// Name is for people: the hub's operator sees it. Version 2 only.
+	// Name is a human-readable name that the operator of the hub sees, of at most 256 bytes.
+	// Version 2 only. Default: no name.
 	Name string
 
-	// GetToken says who the client is, to a hub that asks: it is called for each connection, with
-	// a ctx that ends with the attempt, and should return one that is good for long enough. With an
-	// error the attempt fails. It is called once at a time, and also, by another goroutine, before the
-	// token of a connection ends: a minute, or a fifth of its time. With another one the client then comes
-	// back at once, and nothing is lost; with an error or the same one the connection stays. When the hub
-	// says that a token is over, a client that was connected
-	// asks for a newer one, with growing pauses; it ends when the hub says so of the same one for
-	// more than a minute. Version 2 only. Default: none is shown.
+	// GetToken returns the token that authenticates the client. It is called for each connection.
+	// ctx ends with the attempt to connect. If GetToken fails, the attempt fails. GetToken is not
+	// called concurrently with itself.
+	//
+	// GetToken is also called, by another goroutine, before the token of a connection expires: one
+	// minute before, or when a fifth of the lifetime of the token is left if that is shorter. If
+	// GetToken returns a different token, the client reconnects with it at once, and resumes its
+	// session. If GetToken fails or returns the same token, the connection stays.
+	//
+	// When the hub says that a token has expired, a client that was connected reconnects with
+	// backoff and asks GetToken for a new one. The client ends when the hub has rejected the same
+	// token for more than a minute. Version 2 only. Default: no token.
 	GetToken func(ctx context.Context) (string, error)
 
-	// Dial makes the connections, the first one and those that follow on it. Default:
-	// TCP to the address that the function Dial was given; a client made by New has
-	// then no way to come back.
+	// Dial makes every connection, the first one and those after a reconnect. ctx ends with the
+	// attempt to connect. Default: TCP to the addr of the function Dial. A client of NewConn
+	// without Options.Dial cannot reconnect.
 	Dial func(ctx context.Context) (net.Conn, error)
 
-	// TLS says how TLS is spoken, on connections that the function Dial makes by whatever
-	// way. If it is nil there is TLS only to an address that begins with hubs://, with the
-	// authorities that the system knows. ServerName is by default the host of the address.
-	// GetClientCertificate is asked for each connection: a client that has it comes back when the
-	// hub says that its certificate is over, and one that has only Certificates ends.
-	// It must not be changed afterwards.
+	// TLS configures TLS on the connections of the function Dial, also on those that Options.Dial
+	// returns. If TLS is nil, the client uses TLS only for an addr that begins with "hubs://",
+	// with the certificate authorities of the system. The default of ServerName is the host of
+	// addr. GetClientCertificate is called for each connection: with GetClientCertificate, the
+	// client reconnects when the hub says that its certificate has expired, and with only
+	// Certificates, the client ends. The client keeps a clone of TLS.
 	TLS *tls.Config
 
-	// NoReconnect says that the client ends with its connection, as one that speaks
-	// version 1 does.
+	// NoReconnect makes the client end with its connection, as in version 1.
 	NoReconnect bool
 
-	// Resend says what becomes of messages when the client has come back and the hub
-	// does not know it any more: those that it has perhaps not had, and those whose
-	// report has not come. They are sent again, with the new id, and some receivers may
-	// get them twice; or they fail, see ErrSessionLost and Event.Unconfirmed. When the hub has started
-	// anew, or is another one, all messages to ids that the hub had assigned fail: it may have given
-	// them to others, or will. Only ids that tokens grant mean the same clients then.
+	// Resend selects the fate of unacknowledged messages when the client has lost its session (see
+	// EventNewID): messages that may not have reached the hub, and messages whose report has not
+	// come. With Resend the client sends them again under its new id, and some receivers may get
+	// them twice. Without Resend they fail: see ErrSessionLost and Event.Unconfirmed.
+	//
+	// When the hub has restarted, or is a different hub, all messages to ids that the hub had
+	// assigned fail, with and without Resend, because the ids may belong to other clients. Only
+	// ids that tokens grant stay valid.
 	Resend bool
 
-	// OnEvent is told what happens to the connection, each failed attempt to come back
-	// included, if it is set. It is called by the goroutine that reads and reconnects, for one
-	// event after the other: while it runs nothing is read and no attempt is made. So it must not wait for
-	// anything that comes from the hub, as List, Ping and SendReport do, and a Send whose line
-	// is full; nor call Close, which would wait for it. It may start a goroutine that does.
+	// OnEvent, if set, is called for each change of the connection and each failed attempt to
+	// reconnect. The read goroutine calls OnEvent, for one event after the other. While OnEvent
+	// runs, the client neither reads nor reconnects. Therefore OnEvent must not wait for the hub,
+	// as List, Ping, SendReport and a Send with a full queue do, and must not call Close, which
+	// would wait for OnEvent. OnEvent can start a goroutine for such calls.
 	OnEvent func(Event)
 
-	// MaxBody is the largest body that is sent or received, in bytes. The hub is told in
-	// version 2: a larger message does not come, and its sender learns by wire.FateTooLarge that it
-	// is too large for this client. Default: what the hub says in version 2, and 1 MiB in version
-	// 1, where the hub can say nothing and a larger message ends the client.
+	// MaxBody is the largest body to send or to receive, in bytes: at most 1 GiB (1 << 30). In
+	// version 2 the hub knows MaxBody and does not deliver larger messages; their sender gets
+	// wire.FateTooLarge. Default: the limit of the hub in version 2, and 1 MiB in version 1. In
+	// version 1 the hub does not know MaxBody, and a larger message ends the client.
 	MaxBody int
 
-	// MaxUnread is how many bytes of messages may wait to be received before the
-	// client stops reading, plus one read. In version 2 the hub sees to it: it sends no
-	// more than its window ahead of what was received, 8 MiB by default. Default: 1 MiB.
+	// MaxUnread is the number of bytes of unread messages at which the client stops reading; one
+	// more read can exceed it. A message counts as its body plus 128 bytes. In version 2 the hub
+	// enforces a limit instead: it sends at most its window, 8 MiB by default, ahead of what the
+	// application has received. Default: 1 MiB.
 	MaxUnread int
 
-	// ReadBuffer is how many bytes the kernel may hold for the client beyond that, as
-	// far as the system allows. Hundreds of busy clients on one machine are better
-	// off with 1 MiB than with the tens that the kernel may go to.
-	// Default: the kernel decides.
+	// ReadBuffer is the size of the receive buffer of the kernel, in bytes, in addition to
+	// MaxUnread, as far as the system allows. With hundreds of busy clients on one machine, 1 MiB
+	// is better than the tens of MiB that the kernel can use. Default: the kernel decides.
 	ReadBuffer int
 
-	// MaxQueued is how many bytes may wait to be sent before Send waits, plus one
-	// message. In version 2 that includes what the hub has had and not yet taken, and
-	// for each receiver what the hub counts: 16 bytes, or 64 if it is an older one.
-	// Default: 256 KiB.
+	// MaxQueued is the number of bytes in the send queue at which Send waits; one message can
+	// exceed it. In version 2 the queue includes messages that the hub has not acknowledged, and
+	// each receiver of a message counts as 16 bytes, or as 64 bytes with a hub that does not
+	// announce the cost of a receiver. Default: 256 KiB.
 	MaxQueued int
 
-	// MaxList is how many ids a list may have. Default: 1,000,000, which is 8 MB.
+	// MaxList is the maximum number of ids in a list. Default: 1,000,000, which is 8 MB.
 	MaxList int
 
-	// FrameTimeout is how long the rest of a frame may take to arrive. It may take longer while it
-	// brings 1 KiB a second, measured over FrameTimeout.
+	// FrameTimeout is the maximum time between the first and the last byte of a received frame. A
+	// frame can take longer while at least 1 KiB per second arrives, measured over FrameTimeout.
 	// Default: 30 s.
 	FrameTimeout time.Duration
 
-	// CloseTimeout is how long Close waits for what was sent to leave, and, with a second more,
-	// for a function of the application that is running, such as OnMessage. Default: 5 s.
+	// CloseTimeout is how long Close waits for queued messages to be sent. Close waits one second
+	// longer for a running callback, such as OnMessage. Default: 5 s.
 	CloseTimeout time.Duration
 
-	// OnMessage gets the messages if it is set; Receive and Messages then wait for
-	// the end of the client. It is called by the goroutine that reads, for one
-	// message after the other in the order in which they came, perhaps before Dial
-	// has returned, and no more when Close has. Body is lent: it is valid until
-	// OnMessage returns.
+	// OnMessage, if set, receives the messages; Receive and Messages then only wait for the end of
+	// the client. The read goroutine calls OnMessage, for one message after the other in the order
+	// of arrival, possibly before Dial has returned, and never after Close has returned. The
+	// client owns Message.Body: it is valid only until OnMessage returns.
 	//
-	// This is the shortest way for a message. In return nothing is read meanwhile:
-	// OnMessage must not wait for List or a report, and must not call Close, which would wait for it. A Send in
-	// it that finds MaxQueued bytes in line waits for the hub to take some of them, which
-	// in version 2 cannot be heard while OnMessage runs: it then ends with its ctx. Answer
-	// from another goroutine, or by Receive.
+	// OnMessage costs less per message than Receive. In return the client does not read while
+	// OnMessage runs. Therefore OnMessage must not wait for List or for a report, and must not
+	// call Close, which would wait for OnMessage. A Send in OnMessage with a full queue
+	// (MaxQueued) waits for an acknowledgement of the hub, which version 2 cannot receive while
+	// OnMessage runs: such a Send returns only when its ctx ends. Reply from another goroutine, or
+	// use Receive.
 	OnMessage func(Message)
 
-	now func() time.Time // the wall clock; nil: time.Now
+	now func() time.Time // wall clock; nil: time.Now
 }
 
-// wallTime returns the time of the wall clock, which goes on while the machine sleeps.
+// wallTime returns the wall clock time. Unlike the monotonic clock, the wall clock advances
+// while the machine sleeps.
 func (o *Options) wallTime() time.Time {
 	if o.now == nil {
 		return time.Now().Round(0)
@@ -122,10 +129,10 @@ func (o *Options) wallTime() time.Time {
 	return o.now().Round(0)
 }
 
-// maxBodyUnset reports whether MaxBody is left to the hub.
+// maxBodyUnset reports whether the hub decides the largest body.
 func (o *Options) maxBodyUnset() bool { return o == nil || o.MaxBody == 0 }
 
-// withDefaults returns the options with every field set.
+// withDefaults returns the validated options with every default set.
 func (o *Options) withDefaults() (Options, error) {
 	var resolved Options
 	if o != nil {
@@ -176,13 +183,15 @@ func (o *Options) withDefaults() (Options, error) {
 	return resolved, nil
 }
 
-// maxNameLen leaves a HELLO far below wire.MaxHelloLen, whatever JSON makes of the name.
+// maxNameLen is the maximum length of Options.Name, in bytes. It keeps a HELLO far below
+// wire.MaxHelloLen, however JSON escapes the name.
 const maxNameLen = 256
 
-// maxLength is the largest length field that the hub may send, unless its WELCOME allows more.
+// maxLength returns the largest value of the length field that the hub can send before WELCOME.
 func (o *Options) maxLength() int { return o.maxLengthFor(o.MaxBody) }
 
-// maxLengthFor is that of a hub that sends bodies of up to maxBody bytes.
+// maxLengthFor returns the largest value of the length field that a hub can send whose bodies
+// have at most maxBody bytes.
 func (o *Options) maxLengthFor(maxBody int) int {
 	length := max(1+maxBody, 1+o.MaxList*wire.IDSize)
 	if o.Version != 1 {

@@ -5,14 +5,19 @@ import (
 	"iter"
 )
 
-// Receive returns the next message. It waits for one until ctx ends or the
-// client is over; what has come is still returned then.
+// Receive returns the next message. It waits until ctx ends or the client has ended. Messages
+// that have arrived are returned even then. The caller owns Message.Body: see Message. Receive
+// can be called concurrently; each message goes to one caller. A call of Receive acknowledges
+// the messages of earlier calls as received.
+//
+// The errors are the error of ctx, and the reason why the client has ended: see Err.
 func (c *Client) Receive(ctx context.Context) (Message, error) {
 	return c.inbox.receive(ctx)
 }
 
-// Messages yields the messages as they come, and at the end one error: that of
-// ctx, or why the client is over.
+// Messages returns an iterator over the messages as they arrive. The last pair has an error:
+// that of ctx, or the reason why the client has ended. Messages receives like Receive. Breaking
+// out of the loop loses no message.
 func (c *Client) Messages(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for {

@@ -11,17 +11,18 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Send hands body to every client in to. An id that is not connected is skipped
-// by the hub, one that stands there twice gets the body twice, and the client
-// may name itself.
+// Send sends message to every client in to. The hub skips ids that are not connected. An id
+// that is in to twice gets the message twice. The client can send to itself.
 //
-// Send returns when the message is in line to be written: it waits while
-// Options.MaxQueued bytes are, until ctx ends, and then nothing of the message is
-// sent. In version 2 it also waits while the hub has that much that it has not yet taken,
-// because receivers are slow; what is in line stays there over a lost connection.
-// to and body may be changed as soon as it has returned. The errors are a
-// *TooManyReceiversError, a *BodyTooLargeError, that of ctx, or why the
-// client has ended.
+// Send returns when the message is queued. While the queue holds Options.MaxQueued bytes, Send
+// waits until ctx ends; nothing of the message is sent then. In version 2 the queue includes
+// messages that the hub has not acknowledged because receivers are slow, and the queue outlives
+// a lost connection.
+//
+// The caller owns to and message, and can change both when Send has returned.
+//
+// The errors are *TooManyReceiversError, *BodyTooLargeError, the error of ctx, ErrSessionLost
+// when the hub restarted while Send waited, and the reason why the client has ended: see Err.
 func (c *Client) Send(ctx context.Context, to []uint64, message []byte) error {
 	if c.isV2() {
 		return c.sendV2(ctx, to, message, &noReportOptions, nil)
@@ -35,36 +36,38 @@ func (c *Client) Send(ctx context.Context, to []uint64, message []byte) error {
 	return c.enqueueBatch(ctx, c.currentConn(), &socket.Batch{Buffer: buffer, To: len(frame), Frames: 1, Deliveries: 1})
 }
 
-// SendOptions change how one message is sent. The zero value of each field means
-// its default.
+// SendOptions configure how one message is sent. The zero value of each field means its
+// default.
 type SendOptions struct {
-	// Level is how far the message must have come for each receiver before it is
-	// reported. Default: wire.LevelReceived.
+	// Level is the level that the message must reach for each receiver before the hub sends the
+	// report. Default: wire.LevelReceived.
 	Level wire.Level
 
-	// TTL is after how long the message is worth nothing, counted from the call on and at most
-	// 49 days: a receiver to which it was not written by then does not get it, wherever the message
-	// waited, and the report is made. Expired are also messages that wait in the client, without a connection for instance; a
-	// fate is uncertain where the message may have arrived before. The hub is told what is left in whole
-	// milliseconds, rounded down, when the message is written: with less than one the message is not sent. Time on the network does
-	// not count. Default: it is always worth something.
+	// TTL is the time to live of the message, from the call on, and at most 49 days. When TTL is
+	// over, the message is not written to any more receivers, wherever it waits, and the report is
+	// made. Messages also expire in the client, for example while it is disconnected. The fate is
+	// uncertain if the message may have arrived before. Time on the network does not count.
+	//
+	// When the client writes the message, it tells the hub the remaining time, rounded down to
+	// whole milliseconds. With less than 1 ms left, the message is not sent. Default: no limit.
 	TTL time.Duration
 
-	// ReportTimeout is how long the hub may wait for the last receiver before it reports what
-	// it knows, to 100 ms and at most what the hub allows (by default an hour): more is a
-	// *ReportTimeoutTooLongError. The report comes earlier when TTL is over, and a hub that does not know
-	// this option reports after a time of its own. Default: as the hub is set, by default a minute.
+	// ReportTimeout is how long the hub waits for the last receiver before it sends an incomplete
+	// report. It is rounded up to a multiple of 100 ms. The hub sets its maximum (1 h by default).
+	// A larger value is a *ReportTimeoutTooLongError. The report comes earlier when TTL ends. A
+	// hub that does not know this option uses its own timeout. Default: the timeout of the hub (1
+	// min by default).
 	ReportTimeout time.Duration
 
-	// Overflow is what happens when a receiver's queue is full.
-	// Default: wire.OverflowBlock.
+	// Overflow is the overflow policy for receivers whose queue is full. Default:
+	// wire.OverflowBlock.
 	Overflow wire.Overflow
 }
 
 // noReportOptions are the options of Send.
 var noReportOptions = SendOptions{Level: wire.LevelNone}
 
-// maxTTL is the longest time to live that a SEND can name.
+// maxTTL is the largest TTL that a SEND can carry: 2³²-1 ms.
 const maxTTL = (1<<32 - 1) * time.Millisecond
 
 func (o *SendOptions) validate() error {
@@ -83,16 +86,17 @@ func (o *SendOptions) validate() error {
 
 func (o *SendOptions) wireOptions() wire.Options { return wire.MakeOptions(o.Level, o.Overflow) }
 
-// ttlMillis returns the time to live in milliseconds. What is left of it is put in its place when it is written.
+// ttlMillis returns TTL in milliseconds. When the frame is written, stampTTL replaces the value
+// with the remaining time.
 func (o *SendOptions) ttlMillis() uint32 { return uint32(o.TTL / time.Millisecond) }
 
-// Report is what became of one message.
+// Report is the delivery report of one message.
 type Report struct {
-	Seq   uint64      // the number of the message: Message.Seq of those who got it
-	Fates []wire.Fate // one for each receiver, in the order of to
+	Seq   uint64      // number of the message: Message.Seq at the receivers
+	Fates []wire.Fate // one per receiver, in the order of to
 }
 
-// Reached returns for how many receivers the message has come as far as level.
+// Reached returns the number of receivers for which the message has reached level.
 func (r *Report) Reached(level wire.Level) (n int) {
 	for _, fate := range r.Fates {
 		if fate.Reaches(level) {
@@ -102,14 +106,17 @@ func (r *Report) Reached(level wire.Level) (n int) {
 	return n
 }
 
-// SendReport is Send, and waits for the report: what became of the message for each
-// receiver, when it has come as far as options says for each that it can reach. The
-// hub reports after a while in any case (SendOptions.ReportTimeout). When ctx ends before,
-// the message may have been sent all the same. The report comes behind the messages that the
-// hub sent before it: somebody must receive those, and it cannot be the one who waits.
+// SendReport sends a message like Send and waits for its delivery report. The hub sends the
+// report when the message has reached options.Level for every receiver that it can still reach,
+// or after SendOptions.ReportTimeout. nil options mean the defaults.
 //
-// Its errors are those of Send, ErrVersion in version 1, a *ReportTimeoutTooLongError, ErrSessionLost,
-// ErrUndeliverable, and a *RefusedError when the hub does not take the message.
+// When ctx ends first, SendReport returns its error, and the message may still be sent. The
+// report comes behind messages that the hub sent before. Another goroutine must receive those,
+// or the report cannot be read: do not call SendReport in the goroutine that calls Receive, or
+// in a callback.
+//
+// The errors are those of Send, ErrVersion in version 1, *ReportTimeoutTooLongError,
+// ErrSessionLost, ErrUndeliverable, and *RefusedError when the hub refuses the message.
 func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, options *SendOptions) (*Report, error) {
 	type outcome struct {
 		report *Report
@@ -128,10 +135,13 @@ func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, op
 	}
 }
 
-// SendFunc is SendReport without the waiting: it returns like Send, and done is
-// called once with the report or the error, perhaps before SendFunc has returned, if that
-// returns nil. done is called by the goroutine that reads, by the one that closes, or, when the
-// message has expired in the client, by one of its own: it must not wait for the hub, nor call Close.
+// SendFunc is like SendReport but does not wait for the report: it returns like Send. If
+// SendFunc returns nil, onReport is called exactly once, with the report or with an error,
+// possibly before SendFunc has returned. If SendFunc returns an error, onReport is not called.
+//
+// onReport is called by the read goroutine, by the goroutine that closes the client, or, when
+// the message has expired in the client, by a goroutine of its own. onReport must neither wait
+// for the hub nor call Close.
 func (c *Client) SendFunc(ctx context.Context, to []uint64, message []byte, options *SendOptions, onReport func(*Report, error)) error {
 	switch {
 	case onReport == nil:
@@ -155,7 +165,7 @@ func (c *Client) SendFunc(ctx context.Context, to []uint64, message []byte, opti
 	return c.sendV2(ctx, to, message, &o, &call{receivers: len(to), onReport: onReport})
 }
 
-// sendV2 sends a message in version 2.
+// sendV2 queues a message in version 2. waiter is nil for a message without a report.
 func (c *Client) sendV2(ctx context.Context, to []uint64, message []byte, options *SendOptions, waiter *call) error {
 	if err := c.checkLimits(to, message); err != nil {
 		return err
@@ -171,7 +181,7 @@ func (c *Client) sendV2(ctx context.Context, to []uint64, message []byte, option
 	return nil
 }
 
-// checkLimits reports which limit a message exceeds, if so.
+// checkLimits returns an error if a message exceeds a limit.
 func (c *Client) checkLimits(to []uint64, message []byte) error {
 	if len(to) > wire.MaxReceivers {
 		return &TooManyReceiversError{Receivers: len(to)}
@@ -184,7 +194,7 @@ func (c *Client) checkLimits(to []uint64, message []byte) error {
 
 var flushers = sync.Pool{New: func() any { return new(socket.Flusher) }}
 
-// checkOpen reports why nothing is to be sent, if so.
+// checkOpen returns an error if ctx has ended or Close was called.
 func (c *Client) checkOpen(ctx context.Context) error {
 	select {
 	case <-c.closing:
@@ -194,7 +204,7 @@ func (c *Client) checkOpen(ctx context.Context) error {
 	}
 }
 
-// enqueueBatch puts frames in line to be written on a connection.
+// enqueueBatch queues frames to be written on cn, and waits for room until ctx ends.
 func (c *Client) enqueueBatch(ctx context.Context, cn *conn, b *socket.Batch) error {
 	if err := c.checkOpen(ctx); err != nil {
 		return err
