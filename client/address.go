@@ -43,18 +43,18 @@ func parseAddress(text string) (a Address, err error) {
 	if scheme, after, found := strings.Cut(text, "://"); found {
 		a.Scheme, rest = strings.ToLower(scheme), after
 		if a.Scheme != SchemePlain && a.Scheme != SchemeTLS {
-			return a, fmt.Errorf("hub:// and hubs:// are known, %s:// is not", scheme)
+			return a, fmt.Errorf("unknown scheme %s://, must be hub:// or hubs://", scheme)
 		}
 	}
 	rest = strings.TrimSuffix(rest, "/")
 	switch i := strings.IndexAny(rest, "/?#@"); {
 	case i < 0:
 	case strings.Contains(rest, "@"):
-		return a, errors.New("it names a user: a client says who it is by a token or a certificate, not in the address")
+		return a, errors.New("user info is not supported: authenticate with a token or a certificate")
 	case rest[i] == '/':
-		return a, fmt.Errorf("a hub has no paths, such as %s", rest[i:])
+		return a, fmt.Errorf("unexpected path %s", rest[i:])
 	default:
-		return a, fmt.Errorf("a hub is asked nothing in its address: %s", rest[i:])
+		return a, fmt.Errorf("unexpected query or fragment %s", rest[i:])
 	}
 	if err := a.parseHostPort(rest); err != nil {
 		return a, err
@@ -64,9 +64,9 @@ func parseAddress(text string) (a Address, err error) {
 	}
 	switch {
 	case a.Host == "":
-		return a, errors.New("it names no host")
+		return a, errors.New("missing host")
 	case strings.ContainsFunc(a.Host, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):
-		return a, errors.New("there is a space in the name of the host")
+		return a, errors.New("space or unprintable character in the host")
 	}
 	return a, nil
 }
@@ -76,7 +76,7 @@ func (a *Address) parseHostPort(text string) error {
 	inside, bracketed := strings.CutPrefix(text, "[")
 	if inside, closed := strings.CutSuffix(inside, "]"); bracketed && closed || strings.Count(text, ":") > 1 && !bracketed {
 		if _, err := netip.ParseAddr(inside); err != nil { // an IPv6 address without a port
-			return fmt.Errorf("%s is no address of IPv6, and no host:port", text)
+			return fmt.Errorf("%s is neither an IPv6 address nor host:port", text)
 		}
 		a.Host = inside
 		return nil
@@ -87,11 +87,11 @@ func (a *Address) parseHostPort(text string) error {
 	}
 	host, port, err := net.SplitHostPort(text)
 	if err != nil {
-		return fmt.Errorf("%s is no host:port", text)
+		return fmt.Errorf("%s is not host:port", text)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
-		return fmt.Errorf("port %q: allowed are 1 to 65535", port)
+		return fmt.Errorf("port is %q, must be from 1 to 65535", port)
 	}
 	a.Host, a.Port = host, int(n)
 	return nil

@@ -190,9 +190,9 @@ func newClient(ctx context.Context, nc net.Conn, options Options, maxBodyUnset b
 			c.callbacksDisabled.Store(true)
 		}
 		if err == ErrHubClosed && options.Version == 1 { // version 1 has no frame that says why
-			err = fmt.Errorf("%w at once: it may ask for a token, which version 1 cannot show, want TLS, or be full", err)
+			err = fmt.Errorf("%w during the handshake: it may require a token, which version 1 cannot send, require TLS, or be full", err)
 		}
-		return nil, fmt.Errorf("client: learn the id from %s: %w", nc.RemoteAddr(), err)
+		return nil, fmt.Errorf("client: handshake with %s: %w", nc.RemoteAddr(), err)
 	}
 	return c, nil
 }

@@ -353,7 +353,7 @@ func (cn *conn) dispatchControl(f *socket.Frame) error {
 }
 
 func unexpectedFrameError(t wire.Type) error {
-	return fmt.Errorf("%w: frame of unknown type %d", ErrProtocol, uint8(t))
+	return fmt.Errorf("%w: unexpected frame type %d", ErrProtocol, uint8(t))
 }
 
 // wrapReadError translates a read error into an error of this package.

@@ -139,7 +139,7 @@ func TestDial_HubClosesDuringHandshake(t *testing.T) {
 			if c != nil || err == nil || test.want != nil && !errors.Is(err, test.want) {
 				t.Fatalf("got %v and %v, want %v", c, err, test.want)
 			}
-			if guess := strings.Contains(err.Error(), "may ask for a token"); test.want != nil && guess != (test.name == "when it was asked") {
+			if guess := strings.Contains(err.Error(), "may require a token"); test.want != nil && guess != (test.name == "when it was asked") {
 				t.Errorf("the reason is %v", err)
 			}
 		})

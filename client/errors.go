@@ -22,45 +22,45 @@ var (
 
 	// ErrTLS means that the TLS handshake failed. The error of crypto/tls with the reason is
 	// wrapped as well.
-	ErrTLS = errors.New("no TLS")
+	ErrTLS = errors.New("TLS handshake failed")
 
 	// ErrProtocol means that the hub violated the protocol. The client closes the connection and
 	// ends.
-	ErrProtocol = errors.New("protocol violated by the hub")
+	ErrProtocol = errors.New("hub violated the protocol")
 
 	// ErrVersion means that the call requires version 2 of the protocol. The hub does not speak
 	// it, or Options.Version is 1.
-	ErrVersion = errors.New("this needs version 2 of the protocol")
+	ErrVersion = errors.New("requires version 2 of the protocol")
 
 	// ErrSessionLost means that the session could not be resumed. Either the message was sent and
 	// the session ended before its report, and its fate is unknown; or the message was not sent,
 	// because the hub has restarted and the ids of the receivers are not valid any more.
-	ErrSessionLost = errors.New("the hub has forgotten the client: what became of the message is uncertain")
+	ErrSessionLost = errors.New("session lost: the fate of the message is uncertain")
 
 	// ErrUndeliverable means that the client has given up a message, which did not reach the hub
 	// completely. The connection was lost at least five times in a row while the message was being
 	// sent, over 10 s or more. Without this limit, a message that is too large for a slow or
 	// unstable connection would block all messages behind it.
-	ErrUndeliverable = errors.New("the connection does not carry the message")
+	ErrUndeliverable = errors.New("message undeliverable: connection lost repeatedly while sending it")
 
 	// ErrCallbackBlocked means that Close has returned while a callback of the application was
 	// still running.
-	ErrCallbackBlocked = errors.New("a function of the application that the client has called does not return")
+	ErrCallbackBlocked = errors.New("callback of the application has not returned")
 
 	// ErrTooManyWatchers means that the hub has its maximum number of presence watchers. A later
 	// Watch can succeed.
-	ErrTooManyWatchers = errors.New("the hub tells no more clients who comes and goes")
+	ErrTooManyWatchers = errors.New("too many presence watchers")
 
 	// ErrWatchForbidden means that the permissions of this client do not include presence.
-	ErrWatchForbidden = errors.New("the hub does not tell this client who comes and goes")
+	ErrWatchForbidden = errors.New("watching presence is not permitted")
 
-	errNilConn          = errors.New("client: there is no connection: the net.Conn is nil")
-	errNilCallback      = errors.New("client: SendFunc has nobody to tell: done is nil")
-	errAckBeyondSent    = fmt.Errorf("%w: TAKEN above what was sent", ErrProtocol)
-	errUnexpectedReport = fmt.Errorf("%w: a report of no message that waits for one", ErrProtocol)
-	errKeepAliveTimeout = fmt.Errorf("%w: nothing came from the hub for two keep-alive intervals", ErrConnectionLost)
-	errTokenRenewed     = fmt.Errorf("%w: the client comes back with a newer token before the old one ends", ErrConnectionLost)
-	errWelcomeTimeout   = fmt.Errorf("%w: the hub took the connection and sent no WELCOME: %w", ErrConnectionLost, context.DeadlineExceeded)
+	errNilConn          = errors.New("client: net.Conn is nil")
+	errNilCallback      = errors.New("client: SendFunc: onReport is nil")
+	errAckBeyondSent    = fmt.Errorf("%w: ACK beyond the last SEND", ErrProtocol)
+	errUnexpectedReport = fmt.Errorf("%w: REPORT for an unknown message", ErrProtocol)
+	errKeepAliveTimeout = fmt.Errorf("%w: nothing received for two keep-alive intervals", ErrConnectionLost)
+	errTokenRenewed     = fmt.Errorf("%w: reconnecting with a renewed token", ErrConnectionLost)
+	errWelcomeTimeout   = fmt.Errorf("%w: no WELCOME in time: %w", ErrConnectionLost, context.DeadlineExceeded)
 )
 
 // TooManyReceiversError means that a message has more than wire.MaxReceivers receivers. Nothing
@@ -117,7 +117,7 @@ type GoAwayError struct {
 
 // Error returns the code and the reason.
 func (e *GoAwayError) Error() string {
-	return fmt.Sprintf("the hub sends away (%s): %s", e.Code, e.Reason)
+	return fmt.Sprintf("hub sent GOAWAY (%s): %s", e.Code, e.Reason)
 }
 
 // Unwrap returns ErrHubClosed.

@@ -38,7 +38,7 @@ func ExampleClient_Version() {
 	fmt.Println(err)
 	// Output:
 	// 2 1
-	// this needs version 2 of the protocol
+	// requires version 2 of the protocol
 }
 
 func ExampleClient_Ping() {
@@ -145,7 +145,7 @@ func ExampleClient_Done() {
 	stop()
 	<-c.Done()
 	fmt.Println(c.Err())
-	// Output: the hub sends away (shutdown): the hub ends
+	// Output: hub sent GOAWAY (shutdown): the hub ends
 }
 
 func ExampleClient_Err() {
@@ -278,7 +278,7 @@ func ExampleOptions_resend() {
 	// Output:
 	// disconnected
 	// new id
-	// the hub has forgotten the client: what became of the message is uncertain
+	// session lost: the fate of the message is uncertain
 }
 
 // A message that was sent while there was no connection may be too large for the hub

@@ -12,53 +12,53 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// A client that has lost its connection tries again after a random time below a limit
-// that doubles with each attempt, so that those of one hub do not all come at once.
+// A client that has lost its connection waits for a random delay before each attempt. The
+// maximum of the delay begins with minBackoff, doubles with each attempt and ends with
+// maxBackoff. The random part spreads the clients of one hub over time.
 const (
 	minBackoff = 200 * time.Millisecond
 	maxBackoff = 20 * time.Second
 
-	// minDialTimeout is how long the first attempt may take, and maxDialTimeout what each may that comes after
-	// two more, each twice as long. One that is lost on a bad network must not take all the
-	// time in which the client is expected back: others may wait for it.
+	// minDialTimeout limits the first attempt. The limit doubles with each further attempt, up to
+	// maxDialTimeout. An attempt that a bad network swallows must not use up the resume window,
+	// because other clients may wait for this one.
 	minDialTimeout = 3 * time.Second
 	maxDialTimeout = 10 * time.Second
 
-	// tokenGrace is how long the hub may say of the same token that it is over before the client
-	// gives up. Whoever renews tokens may do so a moment too late.
+	// tokenGrace is how long the hub can reject the same token as expired before the client gives
+	// up. A token service can renew a token slightly too late.
 	tokenGrace = time.Minute
 )
 
-// EventKind is what has happened to a client's connection.
+// EventKind is the kind of an Event.
 type EventKind int
 
-// The kinds of events.
+// Kinds of events.
 const (
-	// EventDisconnected says that the connection was lost. The client tries to come
-	// back.
+	// EventDisconnected means that the connection was lost. The client tries to reconnect.
 	EventDisconnected EventKind = iota
 
-	// EventReconnectFailed says that an attempt to come back has failed, and by Err why. The
-	// next attempt follows after a random pause of at most 20 s, or when the hub has asked for
-	// it. An application that wants to give up calls Close, from another goroutine.
+	// EventReconnectFailed means that an attempt to reconnect has failed; Err is the reason. The
+	// next attempt follows after a random delay of at most 20 s, or after the delay that the hub
+	// has asked for. An application that gives up calls Close from another goroutine.
 	EventReconnectFailed
 
-	// EventResumed says that it is back, and nothing was lost.
+	// EventResumed means that the client has resumed its session, and no message was lost.
 	EventResumed
 
-	// EventNewID says that it is back, but the hub did not know it any more: it has a
-	// new id. What others had sent it and it has not received is lost; what it had sent
-	// itself is sent again or has failed (Options.Resend). When the hub has started anew, or is
-	// another one, the ids of all others mean nothing any more, but for those that tokens grant:
-	// what was to be sent to them has failed.
+	// EventNewID means that the client has reconnected with a new session, after the resume
+	// window: it has a new id. Messages to the old id that the client had not received are lost.
+	// Messages that the client had sent are sent again or have failed, as Options.Resend says.
+	// When the hub has restarted, or is a different hub, the ids of all other clients are invalid,
+	// except ids that tokens grant: messages to invalid ids have failed.
 	EventNewID
 
-	// EventRefused says that a message for which nobody waits for a report was not sent. The hub
-	// has not taken it, which cannot happen while its limits stay as they are; or by Err it is
-	// ErrUndeliverable.
+	// EventRefused means that a message without a report was not sent. Either Err is a
+	// *RefusedError: the hub refused the message, which cannot happen while the limits of the hub
+	// stay the same. Or Err wraps ErrUndeliverable.
 	EventRefused
 
-	// EventClosed says that the client is over. It is the last one.
+	// EventClosed means that the client has ended; Err is the reason. It is the last event.
 	EventClosed
 )
 
@@ -72,23 +72,23 @@ func (k EventKind) String() string {
 	return eventNames[k]
 }
 
-// Event is something that has happened to a client's connection.
+// Event is a change of the connection of a client: see Options.OnEvent.
 type Event struct {
 	Kind EventKind
-	ID   uint64 // the client's id after it
-	Err  error  // why; nil for EventResumed and EventNewID
+	ID   uint64 // id of the client after the event
+	Err  error  // the reason; nil for EventResumed and EventNewID
 
-	// Attempt is, for EventReconnectFailed, the number of the attempt since the client was
-	// connected, from 1.
+	// Attempt is the number of the failed attempt since the client was connected, from 1. It is
+	// set for EventReconnectFailed.
 	Attempt int
 
-	// Unconfirmed is, for EventNewID, how many messages of Send may not have reached the hub and are
-	// not sent again: those that it has perhaps not had, without Options.Resend, and those to ids
-	// that mean nothing any more.
+	// Unconfirmed is the number of messages of Send that may not have reached the hub and are not
+	// sent again: without Options.Resend those that were unacknowledged, and in any case those to
+	// ids that are invalid now. It is set for EventNewID.
 	Unconfirmed int
 }
 
-// emit tells the application.
+// emit calls Options.OnEvent, unless Close has given up on a callback.
 func (c *Client) emit(e Event) {
 	if c.options.OnEvent != nil && !c.callbacksDisabled.Load() {
 		e.ID = c.ID()
@@ -96,7 +96,7 @@ func (c *Client) emit(e Event) {
 	}
 }
 
-// run reads until the client is over. On the way it comes back as often as it must.
+// run is the read goroutine. It reads and reconnects until the client has ended.
 func (c *Client) run(cn *conn) {
 	defer close(c.readerDone)
 	for cn != nil {
@@ -111,13 +111,14 @@ func (c *Client) run(cn *conn) {
 		}
 		cn = c.reconnect(cn, err)
 	}
-	if c.version.Load() != 0 { // or New has failed, and nobody knows of it
+	if c.version.Load() != 0 { // otherwise Dial has failed, and the application has no Client
 		c.emit(Event{Kind: EventClosed, Err: c.Err()})
 	}
 }
 
-// sendHello says the first words on a connection. The identity that it asks for tells a hub
-// of version 1 from one that takes its time.
+// sendHello sends HELLO and an identity request. A hub of version 1 ignores HELLO and replies
+// to the identity request; because of this, the client can tell version 1 from a slow hub. It
+// returns the channel for the identity.
 func (c *Client) sendHello(ctx context.Context, cn *conn) (identity <-chan uint64, err error) {
 	identity = addWaiter(&cn.pending, &cn.pending.identity)
 	var frames []byte
@@ -128,7 +129,7 @@ func (c *Client) sendHello(ctx context.Context, cn *conn) (identity <-chan uint6
 		}
 		if c.options.GetToken != nil {
 			if hello.Token, err = c.getToken(ctx); err != nil {
-				return nil, fmt.Errorf("client: no token: %w", err)
+				return nil, fmt.Errorf("client: get token: %w", err)
 			}
 			cn.token = hello.Token
 		}
@@ -147,7 +148,7 @@ func (c *Client) sendHello(ctx context.Context, cn *conn) (identity <-chan uint6
 	return identity, nil
 }
 
-// getToken returns what to show on the next connection.
+// getToken returns the token for the next connection. The read goroutine calls it, or Dial.
 func (c *Client) getToken(ctx context.Context) (token string, err error) {
 	if token, c.nextToken = c.nextToken, ""; token != "" {
 		return token, nil
@@ -155,7 +156,7 @@ func (c *Client) getToken(ctx context.Context) (token string, err error) {
 	return c.options.GetToken(ctx)
 }
 
-// handleWelcome begins with version 2 on a connection, or goes on.
+// handleWelcome handles WELCOME: it starts a session of version 2 or resumes one.
 func (cn *conn) handleWelcome(payload []byte) error {
 	c := cn.client
 	w, err := wire.ParseWelcome(payload)
@@ -179,7 +180,8 @@ func (cn *conn) handleWelcome(payload []byte) error {
 	cn.read = c.inbox.attach(cn, w.Window, newSession)
 	c.inbox.removeLimit()
 	if newSession {
-		cn.sendFrame(wire.AppendAck(nil, 0), &forceOptions) // as HELLO says
+		// HELLO has announced this ACK: see wire.Hello.Confirms.
+		cn.sendFrame(wire.AppendAck(nil, 0), &forceOptions)
 	}
 	cn.verdictSink = &verdictSink{c, c.verdicts.attach(cn, newSession)}
 	newHub := !first && w.Epoch != c.epoch
@@ -201,7 +203,7 @@ func (cn *conn) handleWelcome(payload []byte) error {
 	return nil
 }
 
-// setBodyLimits settles how large bodies may be, in both directions.
+// setBodyLimits sets the maximum body size in both directions.
 func (cn *conn) setBodyLimits(w *wire.Welcome) {
 	c := cn.client
 	if !c.maxBodyUnset {
@@ -213,8 +215,9 @@ func (cn *conn) setBodyLimits(w *wire.Welcome) {
 	cn.sock.SetMaxLength(c.options.maxLengthFor(cn.maxBody))
 }
 
-// resumeSending sends what is still to be sent, and tells the application how it stands: it is the client's
-// first connection, or one to another hub than before.
+// resumeSending sends the unacknowledged and unsent messages, and emits EventResumed or
+// EventNewID. first means that this is the first connection of the client, and newHub that the
+// hub is not the one of the last connection, or has restarted.
 func (c *Client) resumeSending(cn *conn, w *wire.Welcome, first, newHub bool) error {
 	limits := sendLimits{
 		credit: w.Credit, receiverCost: cmp.Or(w.ReceiverCost, wire.DefaultReceiverCost), maxReports: w.MaxReports, grantsIDs: w.GrantsIDs,
@@ -222,7 +225,8 @@ func (c *Client) resumeSending(cn *conn, w *wire.Welcome, first, newHub bool) er
 	}
 	defer c.ackTimer.arm()
 	if w.Resumed {
-		if err := c.sendQueue.handleAck(w.Acked); err != nil { // first, for then there is less to ask for
+		// First, because acknowledged messages need no probe.
+		if err := c.sendQueue.handleAck(w.Acked); err != nil {
 			return err
 		}
 		undeliverable, waiter := c.sendQueue.resume(cn, limits, w.Seq)
@@ -244,8 +248,8 @@ func (c *Client) resumeSending(cn *conn, w *wire.Welcome, first, newHub bool) er
 	return nil
 }
 
-// failUndeliverable tells the application that a message is not sent: the one who waits for its report, if
-// anybody does.
+// failUndeliverable reports ErrUndeliverable for a message: to waiter, or as an event if waiter
+// is nil.
 func (c *Client) failUndeliverable(seq uint64, waiter *call) {
 	err := fmt.Errorf("%w: message %d", ErrUndeliverable, seq)
 	if waiter != nil {
@@ -255,8 +259,8 @@ func (c *Client) failUndeliverable(seq uint64, waiter *call) {
 	c.emit(Event{Kind: EventRefused, Err: err})
 }
 
-// reconnect returns the connection that follows on one that has ended, or nil when the
-// client is over.
+// reconnect returns the next connection after cn, which has ended with err, or nil if the
+// client has ended.
 func (c *Client) reconnect(cn *conn, err error) *conn {
 	delay := time.Duration(0)
 	if cn.welcome != nil {
@@ -286,20 +290,19 @@ func (c *Client) reconnect(cn *conn, err error) *conn {
 	}
 }
 
-// reconnectFailed tells the application that the current attempt has failed, unless it has
-// because the client is over.
+// reconnectFailed emits EventReconnectFailed, unless the client has ended.
 func (c *Client) reconnectFailed(err error) {
 	if c.ctx.Err() == nil {
 		c.emit(Event{Kind: EventReconnectFailed, Err: err, Attempt: c.reconnectAttempts})
 	}
 }
 
-// disconnectErr returns why a connection has ended.
+// disconnectErr returns why cn has ended. err is the error of readLoop.
 func (c *Client) disconnectErr(cn *conn, err error) error {
 	c.mu.Lock()
 	byeSent := c.byeSent
 	c.mu.Unlock()
-	if byeSent && err == ErrHubClosed && cn.goAway == nil { // in answer to BYE, so behind all that was sent before
+	if byeSent && err == ErrHubClosed && cn.goAway == nil { // the reply to BYE, behind all ACKs
 		c.sendQueue.ackAll()
 	}
 	select {
@@ -313,7 +316,7 @@ func (c *Client) disconnectErr(cn *conn, err error) error {
 	case cn.goAway != nil:
 		return &GoAwayError{Code: cn.goAway.Code, Reason: cn.goAway.Reason, Reconnect: cn.goAway.Reconnect}
 	case cn.isV1 && c.isV2():
-		return fmt.Errorf("%w: the hub speaks version 1 now", ErrVersion)
+		return fmt.Errorf("%w: the hub now speaks version 1", ErrVersion)
 	case cn.renewed.Load():
 		return errTokenRenewed
 	case cn.welcome == nil && cn.welcomeTimedOut.Load():
@@ -322,7 +325,7 @@ func (c *Client) disconnectErr(cn *conn, err error) error {
 	return err
 }
 
-// shouldReconnect reports whether the client comes back from such an end of l.
+// shouldReconnect reports whether the client reconnects after cn has ended with err.
 func (c *Client) shouldReconnect(cn *conn, err error) bool {
 	var away *GoAwayError
 	switch {
@@ -340,14 +343,14 @@ func (c *Client) shouldReconnect(cn *conn, err error) bool {
 	return true
 }
 
-// expiredToken is a token of which the hub has said that it is good no longer.
+// expiredToken is a token that the hub has rejected as expired.
 type expiredToken struct {
 	token string
-	since time.Time // when it said so first; zero: it has not since the last WELCOME
+	since time.Time // time of the first rejection since the last WELCOME; zero: none
 }
 
-// canRenew reports whether there may be something newer to show than what is over: a token or, for
-// the hub does not say which of them it is, a certificate.
+// canRenew reports whether the client may get a newer token or certificate than the expired
+// one. The hub does not say which of the two has expired.
 func (c *Client) canRenew(token string) bool {
 	if tls := c.options.TLS; c.options.GetToken == nil && (tls == nil || tls.GetClientCertificate == nil) {
 		return false
@@ -355,10 +358,11 @@ func (c *Client) canRenew(token string) bool {
 	if c.expired.since.IsZero() || c.expired.token != token {
 		c.expired = expiredToken{token, time.Now()}
 	}
-	return time.Since(c.expired.since) < tokenGrace // of the time that the machine was awake
+	// Monotonic clock: stands still while the machine sleeps.
+	return time.Since(c.expired.since) < tokenGrace
 }
 
-// redial makes a connection and says hello on it. WELCOME comes later: see welcomed.
+// redial dials and sends HELLO. handleWelcome handles the WELCOME later.
 func (c *Client) redial() (*conn, error) {
 	timeout := min(maxDialTimeout, minDialTimeout<<min(c.reconnectAttempts-1, 16))
 	ctx, cancel := context.WithTimeout(c.ctx, timeout)
@@ -371,8 +375,9 @@ func (c *Client) redial() (*conn, error) {
 		return nil, errNilConn
 	}
 	cn := wrapConn(c, nc)
-	cn.stopClose = context.AfterFunc(c.ctx, func() { cn.sock.Close() }) // nobody else knows of it until WELCOME
-	cn.timer = time.AfterFunc(timeout, func() {                         // until WELCOME
+	// Until WELCOME, Client.conn is nil and fail cannot close cn.
+	cn.stopClose = context.AfterFunc(c.ctx, func() { cn.sock.Close() })
+	cn.timer = time.AfterFunc(timeout, func() { // handshake timeout
 		cn.welcomeTimedOut.Store(true)
 		cn.sock.Close()
 	})

@@ -6,43 +6,44 @@ import (
 )
 
 const (
-	// maxRenewalMargin is how long before the end of its token the client asks for a newer one at
-	// the earliest. A token of less than five times as long is renewed in the last fifth of it.
+	// maxRenewalMargin is the longest time before the expiry of a token at which the client asks
+	// for a new token. For a token with a lifetime below 5 min, it is a fifth of the lifetime.
 	maxRenewalMargin = time.Minute
 
-	// minRenewalDelay is the shortest pause between two questions for a newer token.
+	// minRenewalDelay is the shortest delay between two calls of Options.GetToken by a renewal.
 	minRenewalDelay = 100 * time.Millisecond
 
-	// maxClockCheckInterval is how long the wall clock is not looked at: timers stand still while the
-	// machine sleeps.
+	// maxClockCheckInterval is the longest time between two looks at the wall clock. Timers stand
+	// still while the machine sleeps.
 	maxClockCheckInterval = 30 * time.Second
 
-	// maxTokenLifetime is the longest time that can be counted with: a token that is good for longer has no
-	// end that matters.
+	// maxTokenLifetime is the longest lifetime that the client computes with. A longer lifetime is
+	// treated as this one.
 	maxTokenLifetime = 10 * 365 * 24 * time.Hour
 )
 
-// renewal asks for a newer token before the one of a connection ends, and then ends that connection, so that
-// the client comes back with the newer one while the hub still knows it. It has one goroutine, which ends
-// with stop, or when it has done so. A token of which there is no newer one in time stays: the hub says when
-// it has ended.
+// renewal asks for a new token before the token of a connection expires. If it gets one, it
+// closes the connection, and the client reconnects with the new token and resumes its session.
+// If it gets none in time, the connection stays until the hub closes it. A renewal has one
+// goroutine, which ends when it has a new token, shortly before the expiry, or on stopRenewal.
 type renewal struct {
 	conn   *conn
 	expiry time.Time // of the token, by the wall clock
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the goroutine has ended
 
-	token string // the newer one, to be read once done is closed; "": there is none
+	token string // the new token, valid after done is closed; "": none
 }
 
-// startRenewal begins with it, for a token that is good for expires from now on.
+// startRenewal starts the renewal of a token that expires in expires.
 func (cn *conn) startRenewal(expires time.Duration) {
 	ctx, cancel := context.WithCancel(cn.client.ctx)
 	cn.renewal = &renewal{conn: cn, expiry: cn.client.options.wallTime().Add(expires), cancel: cancel, done: make(chan struct{})}
-	go cn.renewal.run(ctx, min(maxRenewalMargin, expires/5)) // ends before the connection: finish waits for it
+	go cn.renewal.run(ctx, min(maxRenewalMargin, expires/5)) // ends before cn: close waits for it
 }
 
-// stopRenewal ends it and keeps the newer token, if there is one, for the next connection.
+// stopRenewal ends the renewal, and keeps the new token, if there is one, for the next
+// connection.
 func (cn *conn) stopRenewal() {
 	if r := cn.renewal; r != nil {
 		r.cancel()
@@ -51,7 +52,8 @@ func (cn *conn) stopRenewal() {
 	}
 }
 
-// run waits until the token ends within margin, and then asks.
+// run waits until the token expires in less than margin, and then calls renew. After a failure,
+// run tries again when half of the remaining time has passed.
 func (r *renewal) run(ctx context.Context, margin time.Duration) {
 	defer close(r.done)
 	for {
@@ -70,12 +72,13 @@ func (r *renewal) run(ctx context.Context, margin time.Duration) {
 	}
 }
 
-// timeLeft returns how long the token is still good by the wall clock.
+// timeLeft returns the time until the token expires, by the wall clock.
 func (r *renewal) timeLeft() time.Duration {
 	return r.expiry.Sub(r.conn.client.options.wallTime())
 }
 
-// renew asks for a newer token, and ends the connection if there is one.
+// renew asks for a new token, and closes the connection if there is one. It reports whether
+// there is one.
 func (r *renewal) renew(ctx context.Context) bool {
 	cn := r.conn
 	token, err := cn.client.options.GetToken(ctx)

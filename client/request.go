@@ -11,25 +11,27 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// List returns the ids of all other clients that are connected, in ascending
-// order. It waits for the hub's answer until ctx ends, and asks again when the
-// client has lost its connection and come back. The answer comes behind the messages that
-// the hub sent before it: if nobody receives those, it cannot be read. Nor can it be while
-// OnMessage or OnEvent runs.
+// List returns the ids of all other connected clients in ascending order. It waits for the
+// reply of the hub until ctx ends, and sends the request again after a reconnect.
+//
+// The reply comes behind messages that the hub sent before. The client reads it only if the
+// application receives those messages, and cannot read it while OnMessage or OnEvent runs.
+//
+// The errors are the error of ctx, and the reason why the client has ended: see Err.
 func (c *Client) List(ctx context.Context) ([]uint64, error) {
 	return request(ctx, c, listWaiters, wire.AppendListRequest)
 }
 
-// Page is a part of the list of clients.
+// Page is a part of the list of connected clients.
 type Page struct {
-	IDs   []uint64 // ascending, that of the one who asked included
-	More  bool     // there are larger ones
-	Total int      // how many clients there are in all
+	IDs   []uint64 // ascending; with the id of this client
+	More  bool     // there are larger ids
+	Total int      // number of all connected clients
 }
 
-// ListPage returns the ids above after, in ascending order: at most limit of them, and
-// never more than 8,192; 0 asks for so many. With the last id as the next after, it
-// pages through any number of clients. It waits as List does. In version 1 its error is
+// ListPage returns the ids above after in ascending order: at most limit ids, and never more
+// than 8,192. limit 0 means 8,192. To list any number of clients, pass the last id of a page as
+// after of the next call. ListPage waits and fails like List. In version 1 its error is
 // ErrVersion.
 func (c *Client) ListPage(ctx context.Context, after uint64, limit int) (Page, error) {
 	if !c.isV2() {
@@ -43,8 +45,8 @@ func (c *Client) ListPage(ctx context.Context, after uint64, limit int) (Page, e
 	})
 }
 
-// Ping asks the hub for a sign of life and returns how long it took. It waits as List
-// does. In version 1 its error is ErrVersion.
+// Ping sends a PING to the hub and returns the time until the PONG, counted from the last
+// attempt to send it. Ping waits and fails like List. In version 1 its error is ErrVersion.
 func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	if !c.isV2() {
 		return 0, ErrVersion
@@ -57,8 +59,8 @@ func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	return time.Since(begin), err
 }
 
-// request sends one request and waits for its answer. If the connection is lost
-// before, it does so again on the next one.
+// request sends a request and waits for its reply. If the connection is lost before the reply,
+// request tries again on the next connection.
 func request[T any](ctx context.Context, c *Client, waiters func(*pendingRequests) *[]chan T, appendRequest func([]byte) []byte) (T, error) {
 	for {
 		cn, err := c.waitConn(ctx)
@@ -76,8 +78,8 @@ func request[T any](ctx context.Context, c *Client, waiters func(*pendingRequest
 	}
 }
 
-// tryRequest sends a request on a connection. Without an answer and an error, the client may
-// come back.
+// tryRequest sends a request on cn and waits for its reply. replied is false and err is nil if
+// cn was lost and the client reconnects.
 func tryRequest[T any](ctx context.Context, cn *conn, waiters func(*pendingRequests) *[]chan T, appendRequest func([]byte) []byte) (value T, replied bool, err error) {
 	c := cn.client
 	if err := c.checkOpen(ctx); err != nil {
@@ -101,7 +103,7 @@ func tryRequest[T any](ctx context.Context, cn *conn, waiters func(*pendingReque
 	}
 }
 
-// sendRequest sends a request and returns where its answer will come; nil with an error.
+// sendRequest sends a request and returns the channel for its reply, or nil and an error.
 func sendRequest[T any](ctx context.Context, cn *conn, waiters *[]chan T, appendRequest func([]byte) []byte) (chan T, error) {
 	p := &cn.pending
 	if err := acquire(ctx, cn.done, p.sendMu); err != nil {
@@ -122,11 +124,14 @@ func sendRequest[T any](ctx context.Context, cn *conn, waiters *[]chan T, append
 	return reply, nil
 }
 
-// pendingRequests are the requests that the hub has yet to answer. It answers in order, so
-// the oldest request of a kind gets the first answer of that kind.
+// pendingRequests are the requests without a reply. The hub replies in order: the first reply
+// of a kind belongs to the oldest request of that kind.
 type pendingRequests struct {
-	sendMu chan struct{} // capacity 1: held by the one who asks, so that the lines have the order of the wire
+	// sendMu is a mutex with capacity 1. The goroutine that sends a request holds it, and thereby
+	// the waiters have the order of the requests on the wire.
+	sendMu chan struct{}
 
+	// Guarded by mu.
 	mu       sync.Mutex
 	identity []chan uint64
 	list     []chan []uint64
@@ -139,10 +144,10 @@ func listWaiters(p *pendingRequests) *[]chan []uint64 { return &p.list }
 func pageWaiters(p *pendingRequests) *[]chan Page     { return &p.page }
 func pingWaiters(p *pendingRequests) *[]chan struct{} { return &p.ping }
 
-// handleReply hands an answer to the one who waits for it.
+// handleReply parses a reply and delivers it to the oldest request of its kind.
 func (p *pendingRequests) handleReply(f *socket.Frame, isV2 bool) error {
 	switch f.Type {
-	case 0: // the empty frame means nothing
+	case 0: // an empty frame has no meaning
 		return nil
 	case wire.TypeIdentity:
 		id, err := wire.ParseIdentity(f.Payload)
@@ -165,29 +170,29 @@ func (p *pendingRequests) handleReply(f *socket.Frame, isV2 bool) error {
 		return deliverReply(p, &p.page, Page{IDs: ids, More: page.More, Total: int(page.Total)})
 	default:
 		if isV2 && f.Type > wire.TypeAck {
-			return nil // of a version to come
+			return nil // a type of a later version
 		}
 		return unexpectedFrameError(f.Type)
 	}
 }
 
-// deliverReply gives value to the first in line.
+// deliverReply delivers value to the first waiter.
 func deliverReply[T any](p *pendingRequests, waiters *[]chan T, value T) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
-		return nil // the one who asked has been told that there will be none
+		return nil // all waiters have failed
 	}
 	if len(*waiters) == 0 {
-		return fmt.Errorf("%w: an answer that nobody asked for", ErrProtocol)
+		return fmt.Errorf("%w: unexpected reply", ErrProtocol)
 	}
-	(*waiters)[0] <- value // capacity 1, and nobody else sends
+	(*waiters)[0] <- value // does not block: capacity 1, one reply
 	*waiters = (*waiters)[1:]
 	return nil
 }
 
-// addWaiter puts a request in line. The channel is closed when there will be no answer, and
-// nil if that is known.
+// addWaiter appends a waiter. The returned channel is closed if there will be no reply. It is
+// nil if cn has ended.
 func addWaiter[T any](p *pendingRequests, waiters *[]chan T) chan T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -199,16 +204,17 @@ func addWaiter[T any](p *pendingRequests, waiters *[]chan T) chan T {
 	return c
 }
 
-// removeWaiter takes a request out of line that was not sent.
+// removeWaiter removes the waiter of a request that was not sent.
 func removeWaiter[T any](p *pendingRequests, waiters *[]chan T, c chan T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if last := len(*waiters) - 1; last >= 0 && (*waiters)[last] == c { // or all are closed
+	// Otherwise close has removed all.
+	if last := len(*waiters) - 1; last >= 0 && (*waiters)[last] == c {
 		*waiters = (*waiters)[:last]
 	}
 }
 
-// close fails all requests.
+// close fails all requests with err.
 func (p *pendingRequests) close(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

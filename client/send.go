@@ -79,7 +79,7 @@ func (o *SendOptions) validate() error {
 	case o.Level > wire.LevelProcessed:
 		return fmt.Errorf("client: Level is %d, must be at most %d", o.Level, wire.LevelProcessed)
 	case o.Overflow > wire.OverflowDropOldest:
-		return fmt.Errorf("client: Overload is %d, must be at most %d", o.Overflow, wire.OverflowDropOldest)
+		return fmt.Errorf("client: Overflow is %d, must be at most %d", o.Overflow, wire.OverflowDropOldest)
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (c *Client) SendReport(ctx context.Context, to []uint64, message []byte, op
 	case o := <-reported:
 		return o.report, o.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("client: sent, and not reported: %w", ctx.Err())
+		return nil, fmt.Errorf("client: wait for the report: %w", ctx.Err())
 	}
 }
 

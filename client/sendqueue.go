@@ -12,96 +12,97 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// sendQueue is what Send has taken in version 2 and the hub has not: it outlives
-// connections, and is sent again on the next one as far as the hub has not had it.
+// sendQueue holds the messages that Send has accepted in version 2 and that the hub has not
+// acknowledged. It outlives connections: after a reconnect, the client sends again what has not
+// reached the hub.
 //
-//	line  ├── under way on link ──┼── not yet ──┤
-//	      0                       next
+//	queue  ├── in flight on conn ──┼── unsent ──┤
+//	       0                       next
 //
-// Messages enter at the end, one after the other. What is under way costs no more
-// than the hub's credit.
+// Messages enter at the end, one at a time. The cost of the messages in flight never exceeds
+// the credit of the hub, except for a single larger message.
 type sendQueue struct {
-	maxCost int           // cost of the line at which Send waits
+	maxCost int           // cost of the queue at which Send waits
 	resend  bool          // Options.Resend
-	sendMu  chan struct{} // capacity 1: held by the one who sends
-	notFull chan struct{} // capacity 1: the line has become shorter, or has ended
-	flushed chan struct{} // capacity 1: everything is under way
+	sendMu  chan struct{} // capacity 1, as a mutex: held while a message enters
+	notFull chan struct{} // capacity 1: the queue became shorter, or has ended
+	flushed chan struct{} // capacity 1: all messages are in flight
 
+	// Guarded by mu.
 	mu               sync.Mutex
-	conn             *conn      // nil: there is none now
+	conn             *conn      // nil while disconnected
 	limits           sendLimits // of the hub
-	pumping          bool       // somebody puts on its way what may go
+	pumping          bool       // a goroutine runs pump
 	seq              uint64
-	hubGeneration    int  // how many hubs there were: what names ids of one means nothing to the next
-	grantedIDsValid  bool // but for ids that both grant
+	hubGeneration    int  // number of new hubs; ids of one hub are invalid at the next
+	grantedIDsValid  bool // except granted ids, if both hubs grant ids
 	queue            []pendingSend
 	next             int
-	cost             int  // of the line
-	inFlight         int  // of what is under way
-	creditBlocked    bool // the credit was used up, and less than half of it is back
-	queueFull        bool // Send waits for room in the line
-	probed           bool // the hub was asked what it has taken, and has not said more since: see blocked
-	pendingReports   int  // under way that have no report
+	cost             int  // of the queue
+	inFlight         int  // cost of the messages in flight
+	creditBlocked    bool // the credit was used up, and less than half is free again
+	queueFull        bool // Send waits for room
+	probed           bool // probed, and no ACK has come since: see probeTarget
+	pendingReports   int  // messages in flight that wait for a report
 	calls            map[uint64]*call
 	timers           sync.WaitGroup  // of calls
-	attempts         socket.Attempts // to send the first message that the hub has not had
-	lastConnDuration time.Duration   // how long the last connection was there
-	retainedCost     int             // cost of what calls keep to send it again
-	removals         uint64          // changes when the line becomes shorter
-	sealed           bool            // BYE is about to be said
-	err              error           // why nothing more is taken
+	attempts         socket.Attempts // to send the first message that the hub does not have
+	lastConnDuration time.Duration   // of the last connection
+	retainedCost     int             // cost of call.retained of all calls
+	removals         uint64          // changes when the queue becomes shorter
+	sealed           bool            // BYE follows; nothing enters any more
+	err              error           // why nothing enters any more
 }
 
-// sendLimits are what WELCOME says about sending.
+// sendLimits are the limits for sending from WELCOME.
 type sendLimits struct {
 	credit, maxReports int
 
-	receiverCost int // what each receiver of a SEND costs of the credit
+	receiverCost int // credit that each receiver of a SEND costs
 
-	grantsIDs bool // ids up to wire.MaxGrantedID mean the same clients in another epoch
+	grantsIDs bool // ids up to wire.MaxGrantedID are valid in every epoch
 
-	// maxReportTimeout is the longest report timeout that a SEND may name; 0: it must name none.
+	// maxReportTimeout is the largest report timeout in a SEND; 0: a SEND must not name one.
 	maxReportTimeout time.Duration
 }
 
-// cost is what p costs of the credit.
+// cost returns the credit that p costs.
 func (l *sendLimits) cost(p *pendingSend) int { return p.length + int(p.receivers)*l.receiverCost }
 
-// maxRetained is how much may be kept to be sent again, in bytes, before Send waits
-// for reports.
+// maxRetained is the size of the retained messages, in bytes, at which Send waits for reports.
 const maxRetained = 16 << 20
 
-// pendingSend is a SEND. It holds a reference to its buffer.
+// pendingSend is a SEND in the send queue. It owns one reference to its buffer.
 type pendingSend struct {
 	seq         uint64
-	cost        int // as the hub counts
+	cost        int // in credit of the hub
 	buffer      *body.Buffer
 	length      int
-	sockOptions *socket.Options // of one with a time to live; nil: it has none
+	sockOptions *socket.Options // nil without a TTL
 	receivers   uint8
-	wantsReport bool // there is to be a report
-	maybeSent   bool // a hub that has forgotten the client may have had it
+	wantsReport bool // the hub sends a REPORT
+	maybeSent   bool // was in flight in an earlier session, and may have arrived
 
-	// What the SEND asks for beyond what any hub understands. It is written into the frame when the
-	// hub is known.
+	// Options that not every hub understands. applyLimits writes them into the frame when the
+	// limits of the hub are known.
 	options       wire.Options
-	reportTimeout time.Duration // 0: none is named
+	reportTimeout time.Duration // 0: not in the SEND
 }
 
-// applyLimits writes into the frame what a hub with these terms understands. Nobody else may have the
-// frame.
+// applyLimits writes the options into the frame, as far as the hub understands them. The frame
+// must not be shared.
 func (p *pendingSend) applyLimits(limits *sendLimits) {
 	if p.reportTimeout > 0 {
 		wire.PutSendOptions(p.buffer.Bytes(), p.options.WithReportTimeout(min(p.reportTimeout, limits.maxReportTimeout)))
 	}
 }
 
-// namesAssigned reports whether the message is to somebody whose id the hub has assigned: any id, but
-// for those that can be granted if ids are.
+// namesAssigned reports whether a receiver has an id that the hub has assigned. If granted is
+// true, ids up to wire.MaxGrantedID are not assigned.
 func (p *pendingSend) namesAssigned(granted bool) bool {
 	m, err := wire.ParseSend(p.buffer.Bytes()[wire.HeaderSize:p.length])
 	if err != nil {
-		return true // which cannot be
+		return true // cannot happen
 	}
 	for id := range m.To.All() {
 		if !granted || id > wire.MaxGrantedID {
@@ -115,10 +116,12 @@ func (p *pendingSend) namesAssigned(granted bool) bool {
 type call struct {
 	onReport  func(*Report, error)
 	receivers int
-	retained  pendingSend // to be sent again; without a buffer: it is in the line, or will not be
+	// retained is the acknowledged message, kept to be sent again if the session is lost. Without
+	// a buffer: the message is in the queue, or is not sent again.
+	retained pendingSend
 
-	timer *time.Timer // of one with a time to live; nil: it has none
-	fate  wire.Fate   // that timer is to report for all receivers, because the hub will not; 0: none
+	timer *time.Timer // nil without a TTL
+	fate  wire.Fate   // for the report by timer, because the hub sends none; 0: none
 }
 
 func (q *sendQueue) init(maxCost int, resend bool) {
@@ -127,8 +130,8 @@ func (q *sendQueue) init(maxCost int, resend bool) {
 	q.calls = make(map[uint64]*call)
 }
 
-// enqueue puts a message at the end of the line. It waits for its turn and for room
-// until ctx or stop end.
+// enqueue appends a message to the queue. It waits for its turn and for room until ctx ends or
+// stop is closed. It copies to and message.
 func (q *sendQueue) enqueue(ctx context.Context, stop <-chan struct{}, to []uint64, message []byte, options *SendOptions, c *call) error {
 	p := pendingSend{
 		receivers: uint8(len(to)), wantsReport: c != nil, sockOptions: options.sockOptions(),
@@ -154,7 +157,8 @@ func (q *sendQueue) enqueue(ctx context.Context, stop <-chan struct{}, to []uint
 	return q.append(p, c, hubGeneration)
 }
 
-// waitForRoom waits until there is room for one more, or it has expired: then it will not be in line for long.
+// waitForRoom waits until there is room for p, or until p has expired: an expired message
+// leaves the queue soon.
 func (q *sendQueue) waitForRoom(ctx context.Context, stop <-chan struct{}, p *pendingSend) error {
 	var expired <-chan time.Time
 	if p.sockOptions != nil {
@@ -175,8 +179,8 @@ func (q *sendQueue) waitForRoom(ctx context.Context, stop <-chan struct{}, p *pe
 	return nil
 }
 
-// setCost sets what p costs. It returns the number of the hub whose ids are known, and whether there
-// is room for p.
+// setCost sets the cost of p. It returns the current hubGeneration, and whether there is room
+// for p.
 func (q *sendQueue) setCost(p *pendingSend) (hubGeneration int, fits bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -184,7 +188,7 @@ func (q *sendQueue) setCost(p *pendingSend) (hubGeneration int, fits bool) {
 	return q.hubGeneration, q.fitsLocked(p.cost)
 }
 
-// checkReportTimeout returns an error if a report timeout is over what the hub allows.
+// checkReportTimeout returns an error if timeout exceeds the limit of the hub.
 func (q *sendQueue) checkReportTimeout(timeout time.Duration) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -194,7 +198,7 @@ func (q *sendQueue) checkReportTimeout(timeout time.Duration) error {
 	return nil
 }
 
-// acquire takes a place in c.
+// acquire sends to c, which is used as a semaphore, until ctx ends or stop is closed.
 func acquire(ctx context.Context, stop <-chan struct{}, c chan<- struct{}) error {
 	select {
 	case c <- struct{}{}:
@@ -211,7 +215,7 @@ func acquire(ctx context.Context, stop <-chan struct{}, c chan<- struct{}) error
 	}
 }
 
-// fits reports whether there is room for one more.
+// fits reports whether there is room for a message of that cost.
 func (q *sendQueue) fits(cost int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -224,7 +228,8 @@ func (q *sendQueue) fitsLocked(cost int) bool {
 	return q.err != nil || !q.queueFull && q.retainedCost < maxRetained
 }
 
-// append puts p in line. It names ids of a hub.
+// append appends p to the queue. hubGeneration is the generation in which its receivers were
+// named.
 func (q *sendQueue) append(p pendingSend, c *call, hubGeneration int) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -236,12 +241,13 @@ func (q *sendQueue) append(p pendingSend, c *call, hubGeneration int) error {
 		p.buffer.Release()
 		return ErrClosed
 	}
-	if hubGeneration != q.hubGeneration && p.namesAssigned(q.grantedIDsValid) { // it has waited for that
+	// The hub restarted while p waited.
+	if hubGeneration != q.hubGeneration && p.namesAssigned(q.grantedIDsValid) {
 		p.buffer.Release()
 		return ErrSessionLost
 	}
 	q.seq = p.seq
-	p.cost = q.limits.cost(&p) // the hub, and so the cost, may have changed while it waited for room
+	p.cost = q.limits.cost(&p) // the hub, and with it the cost, can have changed
 	q.cost += p.cost
 	q.queue = append(q.queue, p)
 	if c != nil {
@@ -253,15 +259,15 @@ func (q *sendQueue) append(p pendingSend, c *call, hubGeneration int) error {
 	return nil
 }
 
-// pumpAndProbe puts on its way what may go, in its order. If somebody is about it already,
-// that one does it. Then it asks the hub, as ask does.
+// pumpAndProbe sends the messages that can be sent now, in order, and then probes the hub if
+// needed: see probeTarget. If another goroutine runs pump already, that goroutine sends them.
 func (q *sendQueue) pumpAndProbe() {
 	if cn := q.pump(); cn != nil {
 		cn.probe()
 	}
 }
 
-// probeIfBlocked asks the hub what it has taken if nothing can go on before it says so, and it will not say so by itself.
+// probeIfBlocked probes the hub if needed: see probeTarget.
 func (q *sendQueue) probeIfBlocked() {
 	q.mu.Lock()
 	cn := q.probeTarget()
@@ -271,7 +277,8 @@ func (q *sendQueue) probeIfBlocked() {
 	}
 }
 
-// pump is feed without the question, and returns where to ask it: see blocked.
+// pump sends the messages that can be sent now. It returns the connection to probe, or nil: see
+// probeTarget.
 func (q *sendQueue) pump() (probeConn *conn) {
 	p, cn, probeConn := q.nextReady(true)
 	if cn == nil {
@@ -279,7 +286,8 @@ func (q *sendQueue) pump() (probeConn *conn) {
 	}
 	f := flushers.Get().(*socket.Flusher)
 	for ; cn != nil; p, cn, probeConn = q.nextReady(false) {
-		outcome := cn.sock.Offer(&socket.Batch{Buffer: p.buffer, To: p.length, Frames: 1, Options: p.sockOptions}, f) // one that is parked keeps its place
+		// A blocked message keeps its place in the outbox.
+		outcome := cn.sock.Offer(&socket.Batch{Buffer: p.buffer, To: p.length, Frames: 1, Options: p.sockOptions}, f)
 		p.buffer.Release()
 		if outcome == socket.AlreadyExpired {
 			q.removeUnwritten(p.seq)
@@ -290,9 +298,10 @@ func (q *sendQueue) pump() (probeConn *conn) {
 	return probeConn
 }
 
-// probeTarget returns where to ask the hub what it has taken: the credit has no room for the next
-// message, or the line has none and all of it is under way, and that is not so much that the hub
-// says so by itself. Otherwise it is nil. It is called with mu held.
+// probeTarget returns the connection to probe, or nil. A probe is needed when sending is
+// blocked and the hub sends no ACK by itself, because the cost in flight is below
+// credit/ackFraction. Sending is blocked when the credit has no room for the next message, or
+// when the queue is full and all of it is in flight. probeTarget is called with mu held.
 func (q *sendQueue) probeTarget() *conn {
 	waits := q.next < len(q.queue) && q.creditBlocked || q.next == len(q.queue) && q.queueFull
 	if q.conn == nil || q.pumping || q.probed || !waits || q.inFlight == 0 || q.inFlight >= q.limits.credit/ackFraction {
@@ -302,12 +311,14 @@ func (q *sendQueue) probeTarget() *conn {
 	return q.conn
 }
 
-// ackFraction is the part of the credit of which the hub says by itself that it has taken it (docs/PROTOCOL.md).
+// ackFraction: the hub sends an ACK by itself for each 1/ackFraction of the credit
+// (docs/PROTOCOL.md).
 const ackFraction = 4
 
-// nextReady returns the next message that may go, with a reference to its buffer, and where it goes:
-// nowhere if there is none, or if somebody else is about it. Whoever has got one must ask again
-// when it is on its way. Where nothing goes, blocked says whether to ask.
+// nextReady returns the next message that can be sent, with a reference to its buffer, and the
+// connection for it. cn is nil if no message can be sent or if another goroutine runs pump;
+// probeConn is the connection to probe then, or nil. After each message, the caller must call
+// nextReady again with first false, until cn is nil.
 func (q *sendQueue) nextReady(first bool) (p pendingSend, cn, probeConn *conn) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -333,9 +344,9 @@ func (q *sendQueue) nextReady(first bool) (p pendingSend, cn, probeConn *conn) {
 	return p, q.conn, nil
 }
 
-// canSend reports whether a message may go under way. After the credit was used up it waits
-// until half of it is back: then many messages leave together, and the hub hands them on
-// together, where they would trickle otherwise. It is called with mu held.
+// canSend reports whether p can be put in flight. When the credit was used up, sending stops
+// until half of the credit is free again: many messages then leave together and the hub relays
+// them together, instead of one at a time. canSend is called with mu held.
 func (q *sendQueue) canSend(p *pendingSend) bool {
 	maxInFlight := q.limits.credit
 	if q.creditBlocked {
@@ -345,7 +356,7 @@ func (q *sendQueue) canSend(p *pendingSend) bool {
 	return !q.creditBlocked && (!p.wantsReport || q.pendingReports < q.limits.maxReports)
 }
 
-// handleAck takes note that the hub has taken everything up to a seq.
+// handleAck handles an ACK: the hub has acknowledged all messages up to upTo.
 func (q *sendQueue) handleAck(upTo uint64) error {
 	var free []*body.Buffer
 	q.mu.Lock()
@@ -374,8 +385,8 @@ func (q *sendQueue) handleAck(upTo uint64) error {
 	return nil
 }
 
-// complete accounts for a message that leaves the line after it was under way. It
-// returns its buffer unless a call keeps that. It is called with mu held.
+// complete accounts for an acknowledged message that leaves the queue. It returns the buffer,
+// or nil if a call retains it. It is called with mu held.
 func (q *sendQueue) complete(p *pendingSend) *body.Buffer {
 	q.inFlight -= p.cost
 	q.cost -= p.cost
@@ -387,7 +398,7 @@ func (q *sendQueue) complete(p *pendingSend) *body.Buffer {
 	return p.buffer
 }
 
-// remove takes messages from..to out of the line. It is called with mu held.
+// remove removes the messages from..to-1 from the queue. It is called with mu held.
 func (q *sendQueue) remove(from, to int) {
 	remaining := append(q.queue[:from], q.queue[to:]...)
 	clear(q.queue[len(remaining):])
@@ -397,14 +408,14 @@ func (q *sendQueue) remove(from, to int) {
 	}
 }
 
-// handleReport hands a report to the one who waits for it.
+// handleReport handles a REPORT.
 func (q *sendQueue) handleReport(r wire.Report) error {
 	if !q.expectsReport(r.Seq, len(r.Fates)) {
 		return errUnexpectedReport
 	}
 	c := q.removeCall(r.Seq)
 	if c == nil {
-		return nil // the client was closed in this moment
+		return nil // the client has just ended
 	}
 	fates := make([]wire.Fate, len(r.Fates))
 	for i, f := range r.Fates {
@@ -415,7 +426,7 @@ func (q *sendQueue) handleReport(r wire.Report) error {
 	return nil
 }
 
-// expectsReport reports whether a message to so many receivers waits for its report.
+// expectsReport reports whether a message to that number of receivers waits for its report.
 func (q *sendQueue) expectsReport(seq uint64, receivers int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -423,8 +434,8 @@ func (q *sendQueue) expectsReport(seq uint64, receivers int) bool {
 	return q.err != nil || c != nil && c.receivers == receivers
 }
 
-// dropRefused takes out a message that the hub does not take. It returns who waits for
-// its report, if anybody does.
+// dropRefused removes a message that the hub has refused. It returns the call of the message,
+// or nil without one.
 func (q *sendQueue) dropRefused(seq uint64) *call {
 	defer signal(q.flushed)
 	var free *body.Buffer
@@ -447,7 +458,7 @@ func (q *sendQueue) dropRefused(seq uint64) *call {
 	return c
 }
 
-// removeCall returns the call of a message and forgets it; nil if there is none.
+// removeCall removes and returns the call of a message, or returns nil without one.
 func (q *sendQueue) removeCall(seq uint64) *call {
 	q.mu.Lock()
 	c := q.calls[seq]
@@ -466,8 +477,8 @@ func (q *sendQueue) removeCall(seq uint64) *call {
 	return c
 }
 
-// releaseCall accounts for a call that was under way, and is over. It returns the buffer that it has kept, if it has. It
-// is called with mu held.
+// releaseCall accounts for a call in flight that has ended. It returns the retained buffer, or
+// nil. It is called with mu held.
 func (q *sendQueue) releaseCall(c *call) (kept *body.Buffer) {
 	q.pendingReports--
 	kept = c.retained.buffer
@@ -478,7 +489,7 @@ func (q *sendQueue) releaseCall(c *call) (kept *body.Buffer) {
 	return kept
 }
 
-// detach says that there is no connection now.
+// detach is called when the connection has ended.
 func (q *sendQueue) detach() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -488,10 +499,10 @@ func (q *sendQueue) detach() {
 	q.conn = nil
 }
 
-// resume goes on with the hub that knows the client: it has had everything up to a
-// seq, and will report on that; the rest is sent again. Of that, the first message is given up
-// when it did not get through for too long: then its seq is returned, which is 0 otherwise, and the one
-// who waits for its report, if anybody does.
+// resume continues on cn, which has resumed the session. The hub has all messages up to
+// received and will report on them; later ones are sent again. If the first of these has failed
+// on too many connections, resume gives it up and returns its seq and its call: see
+// ErrUndeliverable. Otherwise undeliverable is 0.
 func (q *sendQueue) resume(cn *conn, limits sendLimits, received uint64) (undeliverable uint64, waiter *call) {
 	q.mu.Lock()
 	q.setLimits(limits)
@@ -514,13 +525,13 @@ func (q *sendQueue) resume(cn *conn, limits sendLimits, received uint64) (undeli
 	if free != nil {
 		free.Release()
 	}
-	signal(q.notFull) // what is in line may cost less now
+	signal(q.notFull) // the cost of the queue can be lower now
 	q.pumpAndProbe()
 	return undeliverable, waiter
 }
 
-// firstUnsentSeq returns the seq of the first message that is not under way; 0: there is none. It is called
-// with mu held.
+// firstUnsentSeq returns the seq of the first message that is not in flight, or 0 without one.
+// It is called with mu held.
 func (q *sendQueue) firstUnsentSeq() uint64 {
 	if q.next == len(q.queue) {
 		return 0
@@ -528,7 +539,7 @@ func (q *sendQueue) firstUnsentSeq() uint64 {
 	return q.queue[q.next].seq
 }
 
-// setLimits goes on by the terms of a hub. It is called with mu held.
+// setLimits sets the limits of the hub and recomputes the costs. It is called with mu held.
 func (q *sendQueue) setLimits(limits sendLimits) {
 	costChanged := limits.receiverCost != q.limits.receiverCost
 	q.limits, q.creditBlocked, q.probed = limits, false, false
@@ -552,8 +563,8 @@ func (q *sendQueue) setLimits(limits sendLimits) {
 	}
 }
 
-// removeInFlight accounts for a message that is not under way any more. It is called with
-// mu held.
+// removeInFlight accounts for a message that is not in flight any more. It is called with mu
+// held.
 func (q *sendQueue) removeInFlight(p *pendingSend) {
 	q.inFlight -= p.cost
 	if p.wantsReport {
@@ -561,9 +572,9 @@ func (q *sendQueue) removeInFlight(p *pendingSend) {
 	}
 }
 
-// restart begins with a hub that does not know the client. It returns what will not
-// be sent again: calls, and how many messages without. To another hub, or one that
-// was started anew, nothing is sent that names ids of the one before.
+// restart continues on cn with a new session. It returns what is not sent again: the calls, and
+// the number of messages without a report. If newHub is true, messages to ids that the last hub
+// had assigned are not sent either.
 func (q *sendQueue) restart(cn *conn, limits sendLimits, newHub bool) (failed []*call, unconfirmed int) {
 	q.mu.Lock()
 	q.grantedIDsValid = q.limits.grantsIDs && limits.grantsIDs
@@ -591,8 +602,8 @@ func (q *sendQueue) restart(cn *conn, limits sendLimits, newHub bool) (failed []
 	return failed, unconfirmed
 }
 
-// requeue puts what was under way and has no report in line again. It is called with
-// mu held.
+// requeue puts messages that were in flight, and retained messages, back into the queue. It
+// returns buffers to release. It is called with mu held.
 func (q *sendQueue) requeue() (free []*body.Buffer) {
 	var requeued []pendingSend
 	for _, c := range q.calls {
@@ -605,7 +616,7 @@ func (q *sendQueue) requeue() (free []*body.Buffer) {
 	}
 	q.retainedCost = 0
 	for i, p := range q.queue {
-		if i < q.next && p.wantsReport && q.calls[p.seq] == nil { // its report came before its TAKEN
+		if i < q.next && p.wantsReport && q.calls[p.seq] == nil { // the report came before the ACK
 			q.cost -= p.cost
 			free = append(free, p.buffer)
 			continue
@@ -618,8 +629,8 @@ func (q *sendQueue) requeue() (free []*body.Buffer) {
 	return free
 }
 
-// dropInFlight gives up what was under way, and the calls that have no report. It is
-// called with mu held.
+// dropInFlight drops the messages in flight, and the calls whose message is not in the queue
+// any more. It returns buffers to release. It is called with mu held.
 func (q *sendQueue) dropInFlight() (failed []*call, unconfirmed int, free []*body.Buffer) {
 	for i := range q.queue[:q.next] {
 		p := &q.queue[i]
@@ -638,7 +649,7 @@ func (q *sendQueue) dropInFlight() (failed []*call, unconfirmed int, free []*bod
 		}
 	}
 	for seq, c := range q.calls {
-		if c.fate != 0 { // which its timer is about to report
+		if c.fate != 0 { // the timer is about to report
 			waiting[seq] = c
 			continue
 		}
@@ -649,8 +660,8 @@ func (q *sendQueue) dropInFlight() (failed []*call, unconfirmed int, free []*bod
 	return failed, unconfirmed, free
 }
 
-// dropAssigned gives up what is in line and names ids that only the hub of before has given. It is called
-// with mu held, when nothing is under way.
+// dropAssigned drops queued messages to ids that the last hub had assigned. It is called with
+// mu held, when no message is in flight.
 func (q *sendQueue) dropAssigned() (failed []*call, unconfirmed int, free []*body.Buffer) {
 	kept := q.queue[:0]
 	for _, p := range q.queue {
@@ -664,7 +675,7 @@ func (q *sendQueue) dropAssigned() (failed []*call, unconfirmed int, free []*bod
 		switch {
 		case !p.wantsReport:
 			unconfirmed++
-		case c != nil && c.fate == 0: // otherwise its timer reports it, or has
+		case c != nil && c.fate == 0: // otherwise the timer reports, or has reported
 			q.stopExpiry(c)
 			delete(q.calls, p.seq)
 			failed = append(failed, c)
@@ -676,7 +687,7 @@ func (q *sendQueue) dropAssigned() (failed []*call, unconfirmed int, free []*bod
 	return failed, unconfirmed, free
 }
 
-// close ends it. It returns the calls that will have no report.
+// close ends the queue. It returns the calls that will get no report.
 func (q *sendQueue) close(err error) (failed []*call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -693,21 +704,22 @@ func (q *sendQueue) close(err error) (failed []*call) {
 	return failed
 }
 
-// len returns how many messages the hub has perhaps not had.
+// len returns the number of unacknowledged and unsent messages.
 func (q *sendQueue) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.queue)
 }
 
-// ackAll notes that the hub has had everything that was under way.
+// ackAll removes all messages in flight from the queue: the hub has them.
 func (q *sendQueue) ackAll() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.queue, q.next = q.queue[q.next:], 0
 }
 
-// flush waits until everything is under way on l, and lets nothing more in. It returns false if l is over before.
+// flush waits until all messages are in flight on cn, and seals the queue. It returns false if
+// cn ends, or stop is closed, before.
 func (q *sendQueue) flush(cn *conn, stop <-chan struct{}) bool {
 	for {
 		q.mu.Lock()
@@ -727,8 +739,8 @@ func (q *sendQueue) flush(cn *conn, stop <-chan struct{}) bool {
 	}
 }
 
-// hasUnacked reports whether the hub has had messages of which it has not said that it
-// has taken them, and a number that changes when it does.
+// hasUnacked reports whether messages in flight are unacknowledged. removals changes with each
+// ACK.
 func (q *sendQueue) hasUnacked() (yes bool, removals uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -6,19 +6,19 @@ import (
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
-// Stats is what a client has moved, on all its connections. Messages are frames of any
-// kind: messages, requests and answers. Bytes are those on the wire.
+// Stats are the counters of a client over all its connections. Messages are frames of any type:
+// messages, requests and replies. Bytes are those of frames, without the overhead of TLS.
 type Stats struct {
 	MessagesIn, MessagesOut uint64
 	BytesIn, BytesOut       uint64
 
-	// Deliveries are the messages among MessagesIn that were handed to the application, or wait for
-	// it, each once; those of the client to itself included. They are counted after each read from
-	// the connection.
+	// Deliveries is the number of received messages, without duplicates, that were handed to the
+	// application or wait in the inbox. It includes messages of the client to itself. It is
+	// updated after each read from the connection.
 	Deliveries uint64
 }
 
-// Stats returns the numbers of this moment. They remain after the end.
+// Stats returns the current counters. They stay readable after the client has ended.
 func (c *Client) Stats() Stats {
 	return Stats{
 		MessagesIn:  c.counts.messagesIn.Load(),
@@ -32,7 +32,7 @@ func (c *Client) Stats() Stats {
 type counts struct {
 	messagesIn, messagesOut, bytesIn, bytesOut, deliveries atomic.Uint64
 
-	dropped atomic.Uint64 // messages that Send took and that did not leave
+	dropped atomic.Uint64 // messages that Send queued and that were not sent
 }
 
 func (c *counts) onWritten(n socket.Counts) {

@@ -11,13 +11,13 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// dialFunc is how a client makes its connections.
+// dialFunc dials one connection.
 type dialFunc func(ctx context.Context) (net.Conn, error)
 
-// dialFuncFor returns how to connect to addr, which Dial documents.
+// dialFuncFor returns the dialFunc for addr: see Dial.
 func (o *Options) dialFuncFor(addr string) (dialFunc, error) {
 	dial, config := dialFunc(o.Dial), o.TLS
-	if dial != nil && !strings.Contains(addr, "://") { // which may know other addresses
+	if dial != nil && !strings.Contains(addr, "://") { // Options.Dial can have addresses of its own
 		return dial.withTLS(config, hostOf(addr)), nil
 	}
 	a, err := ParseAddress(addr)
@@ -28,7 +28,7 @@ func (o *Options) dialFuncFor(addr string) (dialFunc, error) {
 		config = new(tls.Config)
 	case a.Scheme == SchemePlain && config != nil:
 		a.Scheme = SchemeTLS
-		return nil, fmt.Errorf("client: %s is a hub without TLS, and Options.TLS is set: %s has it", addr, a)
+		return nil, fmt.Errorf("client: Options.TLS is set, but %s is an address without TLS: use %s", addr, a)
 	}
 	if dial == nil {
 		dial = func(ctx context.Context) (net.Conn, error) {
@@ -39,7 +39,7 @@ func (o *Options) dialFuncFor(addr string) (dialFunc, error) {
 	return dial.withTLS(config, a.Host), nil
 }
 
-// hostOf returns the host of an address that only Options.Dial may know.
+// hostOf returns the host of an address for Options.Dial.
 func hostOf(addr string) string {
 	if host, _, err := net.SplitHostPort(addr); err == nil {
 		return host
@@ -47,7 +47,7 @@ func hostOf(addr string) string {
 	return addr
 }
 
-// withTLS returns connections that are TLS as config says, with host by default; nil: they are not.
+// withTLS returns dial, wrapped in TLS unless config is nil. host is the default of ServerName.
 func (dial dialFunc) withTLS(config *tls.Config, host string) dialFunc {
 	if config == nil {
 		return dial
@@ -63,7 +63,7 @@ func (dial dialFunc) withTLS(config *tls.Config, host string) dialFunc {
 	return dial.wrapTLS(config)
 }
 
-// wrapTLS returns connections that are TLS.
+// wrapTLS returns a dialFunc that does a TLS handshake on each connection of dial.
 func (dial dialFunc) wrapTLS(config *tls.Config) dialFunc {
 	return func(ctx context.Context) (net.Conn, error) {
 		nc, err := dial(ctx)

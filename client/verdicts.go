@@ -8,36 +8,37 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// verdicts are what the application made of messages whose senders wait to hear it:
-// on their way to the hub until it has answered a PING that was sent behind them.
+// verdicts holds the verdicts of the application on received messages until the hub has
+// confirmed them. The hub confirms the verdicts before a PING with its PONG.
 type verdicts struct {
+	// Guarded by mu.
 	mu           sync.Mutex
-	conn         *conn          // nil: there is none now
-	pending      []wire.Verdict // that the hub has perhaps not heard
-	sent         int            // how many of them were sent on link
-	confirmed    uint64         // how many were dropped because the hub has heard them
-	writePending bool           // an ACK waits to be written; those that come meanwhile go together
-	unwritten    int            // how many of those that were sent are perhaps not in line yet
-	generation   uint32         // changes when the hub knows nothing of what came before
+	conn         *conn          // nil while disconnected
+	pending      []wire.Verdict // verdicts that the hub has not confirmed
+	sent         int            // how many of pending were sent on conn
+	confirmed    uint64         // number of confirmed verdicts, ever
+	writePending bool           // a VERDICT frame is queued; later verdicts wait for the next one
+	unwritten    int            // how many of sent are in a frame that may not be written yet
+	generation   uint32         // changes with each new session
 }
 
-// verdictSink takes verdicts on the messages of one era.
+// verdictSink takes verdicts on the messages of one generation, which means of one session.
 type verdictSink struct {
 	client     *Client
 	generation uint32
 }
 
-// add takes a verdict on the message of a sender.
+// add adds a verdict on message seq of sender. It does not block.
 func (s *verdictSink) add(sender, seq uint64, fate wire.Fate) {
 	s.client.verdicts.add(wire.Verdict{Sender: sender, Seq: seq, Fate: fate}, s.generation)
 	s.client.ackTimer.arm()
 }
 
-// maxVerdictsPerFrame is how many verdicts one frame carries: 68 KiB.
+// maxVerdictsPerFrame is the maximum number of verdicts in one frame: 68 KiB.
 const maxVerdictsPerFrame = 4096
 
-// add takes a verdict on a message of an era and gets it on its way. To a hub of another
-// one it would mean another message.
+// add adds a verdict and sends it. It drops verdicts of an earlier generation: in a new session
+// the same sender and seq can be another message.
 func (v *verdicts) add(verdict wire.Verdict, generation uint32) {
 	v.mu.Lock()
 	if generation != v.generation {
@@ -49,7 +50,7 @@ func (v *verdicts) add(verdict wire.Verdict, generation uint32) {
 	v.send()
 }
 
-// send sends what has not been sent.
+// send sends the unsent verdicts in one frame, unless a frame is queued already.
 func (v *verdicts) send() {
 	v.mu.Lock()
 	n := min(len(v.pending)-v.sent, maxVerdictsPerFrame)
@@ -67,7 +68,7 @@ func (v *verdicts) send() {
 	buffer.Release()
 }
 
-// onWritten notes that an ACK has been written on l, or never will be.
+// onWritten is called when a VERDICT frame has been written on cn or lost.
 func (v *verdicts) onWritten(cn *conn) {
 	v.mu.Lock()
 	if v.conn == cn {
@@ -77,8 +78,8 @@ func (v *verdicts) onWritten(cn *conn) {
 	v.send()
 }
 
-// writtenCount returns what the hub has heard when it answers a PING that is sent on l now: what
-// is written, for a PING may overtake what is not.
+// writtenCount returns the number of verdicts that the PONG confirms if a PING is sent on cn
+// now. Only written verdicts count: a PING can overtake queued ones.
 func (v *verdicts) writtenCount(cn *conn) (written uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -88,15 +89,15 @@ func (v *verdicts) writtenCount(cn *conn) (written uint64) {
 	return v.confirmed + uint64(v.sent-v.unwritten)
 }
 
-// hasUnconfirmed reports whether the hub has perhaps not heard everything, and how much it
-// has.
+// hasUnconfirmed reports whether sent verdicts are unconfirmed. confirmed changes with each
+// confirmation.
 func (v *verdicts) hasUnconfirmed() (yes bool, confirmed uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.conn != nil && v.sent > 0, v.confirmed
 }
 
-// confirm takes note of what the hub has heard.
+// confirm handles a PONG on cn: the hub has the first confirmed verdicts.
 func (v *verdicts) confirm(cn *conn, confirmed uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -109,15 +110,15 @@ func (v *verdicts) confirm(cn *conn, confirmed uint64) {
 	v.confirmed = confirmed
 }
 
-// detach says that there is no connection now.
+// detach is called when the connection has ended.
 func (v *verdicts) detach() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.conn, v.writePending, v.unwritten = nil, false, 0
 }
 
-// attach goes on on a new connection, without what the hub has forgotten. It returns the
-// era of what comes on it.
+// attach continues on cn. With a new session it drops all verdicts and starts a new generation,
+// which it returns. In a resumed session it sends the unconfirmed verdicts again.
 func (v *verdicts) attach(cn *conn, newSession bool) (generation uint32) {
 	v.mu.Lock()
 	v.conn, v.sent = cn, 0

@@ -10,19 +10,24 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Presence is a change in who is connected.
+// Presence is a change of the set of connected clients.
 type Presence struct {
-	Joined []uint64 // ids, ascending
-	Left   []uint64 // likewise
+	Joined []uint64 // ascending ids
+	Left   []uint64 // ascending ids
 }
 
-// Watch yields who is connected, this client included, and then who comes and goes,
-// as it happens: the hub gathers changes for 100 ms, and while the loop is busy they are
-// gathered on, so that a slow one misses none but those that undo each other. Over a lost
-// connection it goes on. It ends with one error: that of ctx, or why the client is over; in version 1
-// that is ErrVersion. When the hub has started anew, or is another one, all who were there are told to have
-// left, and then who is there: what is the same number may be another client. It wraps ErrWatchForbidden when the client may not ask, and ErrTooManyWatchers when the hub tells nobody more, which can
-// also come after a lost connection: then others may have taken the place.
+// Watch returns an iterator over the connected clients. It first yields all of them, this
+// client included, and then each change. The hub collects changes for 100 ms. While the loop
+// body runs, the client collects further changes; a client that joins and leaves in this time
+// is not yielded. The iterator continues after a reconnect.
+//
+// When the hub has restarted, or is a different hub, the iterator yields all clients as left,
+// and then the connected clients, because the same id can be another client.
+//
+// The last pair has an error: the error of ctx, the reason why the client has ended (see Err),
+// or ErrVersion in version 1. The error wraps ErrWatchForbidden if the client lacks the
+// permission, and ErrTooManyWatchers if the hub has its maximum number of watchers, which can
+// also happen after a reconnect.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Presence, error] {
 	return func(yield func(Presence, error) bool) {
 		if !c.isV2() {
@@ -40,23 +45,25 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[Presence, error] {
 	}
 }
 
-// presenceCache is what the client knows of who is connected, while somebody watches.
+// presenceCache is the set of connected clients, while there are watchers.
 type presenceCache struct {
+	// Guarded by mu.
 	mu       sync.Mutex
-	conn     *conn // nil: there is none now
+	conn     *conn // nil while disconnected
 	watchers map[*watcher]bool
 	known    map[uint64]bool
-	revision uint64          // 0: it knows nothing
-	snapshot map[uint64]bool // the part of one that has come; nil: none is under way
+	revision uint64          // of known; 0: known is not filled
+	snapshot map[uint64]bool // the received part of a snapshot; nil: none is being received
 	err      error
 }
 
-// watcher is one Watch, and what it has not yielded yet: left first, and then changes.
+// watcher is the state of one Watch: the changes that it has not yielded, left before changes.
+// It is guarded by presenceCache.mu.
 type watcher struct {
 	changed chan struct{} // capacity 1
-	left    []uint64      // who was there at a hub that is not the one of now
+	left    []uint64      // clients of the last hub, after a restart
 	changes map[uint64]bool
-	err     error // why the hub does not tell
+	err     error // why the hub refused
 }
 
 func (pc *presenceCache) init() {
@@ -64,7 +71,7 @@ func (pc *presenceCache) init() {
 	pc.known = make(map[uint64]bool)
 }
 
-// addWatcher adds a watcher. The first one has the hub tell.
+// addWatcher adds a watcher. The first watcher turns WATCH on.
 func (pc *presenceCache) addWatcher() *watcher {
 	w := &watcher{changed: make(chan struct{}, 1), changes: make(map[uint64]bool)}
 	pc.mu.Lock()
@@ -76,16 +83,16 @@ func (pc *presenceCache) addWatcher() *watcher {
 	if pc.conn != nil && len(pc.watchers) == 1 {
 		pc.conn.sendFrame(wire.AppendWatch(nil, wire.Watch{On: true}), &forceOptions)
 	}
-	pc.mu.Unlock() // so that what is said last is what holds
+	pc.mu.Unlock() // after sendFrame: frames have the order of the calls
 	return w
 }
 
-// removeWatcher takes a watcher out. After the last one the hub need not tell any more.
+// removeWatcher removes a watcher. The last watcher turns WATCH off.
 func (pc *presenceCache) removeWatcher(w *watcher) {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()
 	if w.err != nil {
-		return // it is out already
+		return // failWatchers has removed it
 	}
 	delete(pc.watchers, w)
 	if len(pc.watchers) > 0 {
@@ -97,13 +104,14 @@ func (pc *presenceCache) removeWatcher(w *watcher) {
 	}
 }
 
-// reset is for when the hub does not tell any more. It is called with mu held.
+// reset forgets the set of connected clients. It is called with mu held.
 func (pc *presenceCache) reset() {
 	clear(pc.known)
 	pc.revision, pc.snapshot = 0, nil
 }
 
-// failWatchers ends those that there are: the hub does not tell. The next one asks it anew.
+// failWatchers ends all watchers with err, because the hub has refused WATCH. The next watcher
+// sends WATCH again.
 func (pc *presenceCache) failWatchers(err error) {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()
@@ -113,12 +121,12 @@ func (pc *presenceCache) failWatchers(err error) {
 	}
 	clear(pc.watchers)
 	pc.reset()
-	if pc.conn != nil { // perhaps it was about an earlier one, and the hub tells
+	if pc.conn != nil { // the ERROR can be for an earlier WATCH, and the hub may send PRESENCE
 		pc.conn.sendFrame(wire.AppendWatch(nil, wire.Watch{}), &forceOptions)
 	}
 }
 
-// next waits for changes.
+// next returns the next changes of w. It waits until ctx ends.
 func (pc *presenceCache) next(ctx context.Context, w *watcher) (Presence, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -165,12 +173,12 @@ func newPresence(changes map[uint64]bool) (p Presence) {
 	return p
 }
 
-// handlePresence takes in what the hub tells.
+// handlePresence handles a PRESENCE frame.
 func (pc *presenceCache) handlePresence(p *wire.Presence) {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()
 	if len(pc.watchers) == 0 {
-		return // it was on its way
+		return // sent before the hub had read WATCH off
 	}
 	if p.Flags&wire.PresenceSnapshot != 0 {
 		pc.snapshot = make(map[uint64]bool)
@@ -193,7 +201,7 @@ func (pc *presenceCache) handlePresence(p *wire.Presence) {
 	}
 }
 
-// apply takes in one client.
+// apply applies one client of a PRESENCE frame.
 func (pc *presenceCache) apply(id uint64, connected bool) {
 	if pc.snapshot != nil {
 		pc.snapshot[id] = true
@@ -202,7 +210,7 @@ func (pc *presenceCache) apply(id uint64, connected bool) {
 	pc.set(id, connected)
 }
 
-// applySnapshot makes the snapshot what is known.
+// applySnapshot replaces the set of connected clients by the snapshot.
 func (pc *presenceCache) applySnapshot() {
 	snapshot := pc.snapshot
 	pc.snapshot = nil
@@ -216,7 +224,7 @@ func (pc *presenceCache) applySnapshot() {
 	}
 }
 
-// set notes where a client is, for all watchers.
+// set changes the state of one client, for all watchers.
 func (pc *presenceCache) set(id uint64, connected bool) {
 	if pc.known[id] == connected {
 		return
@@ -235,14 +243,14 @@ func (pc *presenceCache) set(id uint64, connected bool) {
 	}
 }
 
-// detach says that there is no connection now.
+// detach is called when the connection has ended.
 func (pc *presenceCache) detach() {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()
 	pc.conn, pc.snapshot = nil, nil
 }
 
-// attach goes on on a new connection, with the hub that it knows or another.
+// attach continues on cn, and turns WATCH on again if there are watchers.
 func (pc *presenceCache) attach(cn *conn, newHub bool) {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()
@@ -255,12 +263,12 @@ func (pc *presenceCache) attach(cn *conn, newHub bool) {
 	}
 }
 
-// markAllLeft notes that whoever was there has left: the same id is somebody else's at another hub. It is
-// called with mu held.
+// markAllLeft marks all clients as left, for all watchers: at a new hub the same id is another
+// client. It is called with mu held.
 func (pc *presenceCache) markAllLeft() {
 	for w := range pc.watchers {
 		for id := range pc.known {
-			if _, pending := w.changes[id]; !pending { // otherwise the watcher does not know of it yet
+			if _, pending := w.changes[id]; !pending { // otherwise the watcher does not know the client
 				w.left = append(w.left, id)
 			}
 		}
@@ -275,7 +283,7 @@ func (pc *presenceCache) markAllLeft() {
 	pc.reset()
 }
 
-// close ends all watches.
+// close ends all watchers with err.
 func (pc *presenceCache) close(err error) {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()

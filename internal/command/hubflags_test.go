@@ -27,12 +27,12 @@ func TestHubFlags_Addresses(t *testing.T) {
 			}
 		}
 		for addr, want := range map[string]string{
-			"hub://":             "it names no host: allowed are names and addresses",
-			"hub://host/room":    "a hub has no paths, such as /room: allowed",
-			"hub://alice@host":   "it names a user",
-			"hub://host?token=x": "a hub is asked nothing in its address",
-			"HTTP://host":        "HTTP:// is not: allowed",
-			"host:0":             "allowed are 1 to 65535",
+			"hub://":             "missing host: allowed are names and addresses",
+			"hub://host/room":    "unexpected path /room: allowed",
+			"hub://alice@host":   "user info is not supported",
+			"hub://host?token=x": "unexpected query or fragment ?token=x",
+			"HTTP://host":        "unknown scheme HTTP://, must be hub:// or hubs://: allowed",
+			"host:0":             "must be from 1 to 65535",
 		} {
 			got := program("-addr=" + addr)
 			if got.code != ExitUsage || !strings.Contains(firstLine(got.stderr), "-addr="+addr+": ") || !strings.Contains(firstLine(got.stderr), want) {
