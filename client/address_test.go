@@ -68,7 +68,7 @@ func TestParseAddress_Errors(t *testing.T) {
 	}
 }
 
-// FuzzParseAddress holds what is understood to what it is written as.
+// FuzzParseAddress checks that the String of a parsed address parses to the same address.
 func FuzzParseAddress(f *testing.F) {
 	for _, text := range []string{"", "localhost", "hub://[::1]:9999/", "HUBS://x", "::1%eth0", "a@b", ":1"} {
 		f.Add(text)

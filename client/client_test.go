@@ -14,7 +14,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// deafConn is a connection of which nothing can be read before it is closed.
+// deafConn is a connection on which Read blocks until it is closed.
 type deafConn struct {
 	net.Conn
 	once   sync.Once
@@ -31,13 +31,13 @@ func (d *deafConn) Close() error {
 	return d.Conn.Close()
 }
 
-// TestDial_CanceledLeavesNoClient ends the context of a Dial when the hub lists its client already: that is to be
-// gone at once, not when the hub has waited for it in vain.
+// TestDial_CanceledLeavesNoClient cancels a Dial whose client the hub already lists. The hub
+// must remove that client at once, not after a timeout.
 func TestDial_CanceledLeavesNoClient(t *testing.T) {
 	h, addr := newHubWith(t, hub.Config{ResumeWindow: time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	go func() { // ends with ctx at the latest
+	go func() { // ends with ctx
 		for ctx.Err() == nil {
 			if clients := h.Clients(0, 10); len(clients) == 1 && clients[0].Protocol == 2 {
 				cancel()
@@ -66,7 +66,7 @@ func TestDial_CanceledLeavesNoClient(t *testing.T) {
 	}
 }
 
-// droppingConn is a connection that loses all that is written to it but the first.
+// droppingConn is a connection that drops every Write except the first.
 type droppingConn struct {
 	net.Conn
 	written atomic.Bool
@@ -79,8 +79,8 @@ func (f *droppingConn) Write(b []byte) (int, error) {
 	return f.Conn.Write(b)
 }
 
-// TestResume_FirstFramesLost loses a connection and all that the client has said
-// since its HELLO, the confirmation of WELCOME among it: it is the same client that comes back.
+// TestResume_FirstFramesLost loses a connection and all frames after HELLO, with the ACK of the
+// WELCOME among them. The client must resume its session.
 func TestResume_FirstFramesLost(t *testing.T) {
 	_, addr := newHubWith(t, hub.Config{})
 	var first atomic.Pointer[droppingConn]

@@ -17,7 +17,7 @@ import (
 
 func TestClose_Twice(t *testing.T) {
 	c, h := newTestClientV1TCP(t, nil)
-	go func() { // ends when the client has closed
+	go func() { // ends when the client has closed the connection
 		h.wantEOF()
 		h.Close()
 	}()
@@ -31,7 +31,7 @@ func TestClose_Twice(t *testing.T) {
 
 func TestClose_UnblocksWaitingCalls(t *testing.T) {
 	c, h := newTestClientV1TCP(t, nil)
-	go func() { // ends when the client has closed
+	go func() { // ends when the client has closed the connection
 		io.Copy(io.Discard, h)
 		h.Close()
 	}()
@@ -69,11 +69,11 @@ func TestClose_UnblocksWaitingCalls(t *testing.T) {
 	wantClosed(t, c, ErrClosed)
 }
 
-// TestClose_FlushesQueuedSends while the hub sends as well, and reads slowly.
+// TestClose_FlushesQueuedSends has a hub that sends at the same time and reads slowly.
 func TestClose_FlushesQueuedSends(t *testing.T) {
 	const all, size = 50, 100_000
 	c, h := newTestClientV1TCP(t, &Options{MaxQueued: all * size})
-	h.send(deliveryFrames(1000)) // nobody receives them
+	h.send(deliveryFrames(1000)) // the application does not receive them
 	for i := range all {
 		if err := c.Send(t.Context(), []uint64{uint64(i)}, make([]byte, size)); err != nil {
 			t.Fatal(err)
@@ -127,8 +127,8 @@ func TestClose_TimesOutWhenHubDoesNotRead(t *testing.T) {
 	})
 }
 
-// TestClose_TimesOutWhenHubDoesNotClose has a hub that reads all, and then does not
-// end its side.
+// TestClose_TimesOutWhenHubDoesNotClose has a hub that reads everything and does not close its
+// side.
 func TestClose_TimesOutWhenHubDoesNotClose(t *testing.T) {
 	c, h := newTestClientV1TCP(t, &Options{CloseTimeout: 20 * time.Millisecond})
 	if err := c.Send(t.Context(), nil, nil); err != nil {
@@ -141,8 +141,8 @@ func TestClose_TimesOutWhenHubDoesNotClose(t *testing.T) {
 	h.wantEOF()
 }
 
-// TestClose_WithoutHalfClose must not wait for the answer to what it could
-// not say.
+// TestClose_WithoutHalfClose: without CloseWrite the hub sees no end of the stream, and Close
+// must not wait for its reply.
 func TestClose_WithoutHalfClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, h := newTestClientV1(t, nil)
@@ -209,7 +209,7 @@ func TestClose_ReportsUnsentMessages(t *testing.T) {
 	})
 }
 
-// TestClose_DuringMessagesLoop leaves nothing to be received.
+// TestClose_DuringMessagesLoop: no message can be received after Close.
 func TestClose_DuringMessagesLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, h := newTestClientV1(t, nil)
@@ -217,7 +217,7 @@ func TestClose_DuringMessagesLoop(t *testing.T) {
 		synctest.Wait()
 		for range c.Messages(t.Context()) {
 			c.Close()
-			break // with the rest of the batch in hand
+			break // with unread messages in the inbox
 		}
 		if m, err := c.Receive(t.Context()); !errors.Is(err, ErrClosed) {
 			t.Errorf("received %q (%v) after Close", m.Body, err)
@@ -226,17 +226,17 @@ func TestClose_DuringMessagesLoop(t *testing.T) {
 	})
 }
 
-// TestClose_WithFullInbox must not wait for somebody to receive.
+// TestClose_WithFullInbox: Close must not wait for a receiver.
 func TestClose_WithFullInbox(t *testing.T) {
 	c, h := newTestClientV1TCP(t, &Options{MaxUnread: 100})
-	go func() { // ends when the client has closed
+	go func() { // ends when the client has closed the connection
 		for i := 0; ; i++ {
 			if _, err := h.Write(deliveryFrame(fmt.Sprint(i))); err != nil {
 				return
 			}
 		}
 	}()
-	go io.Copy(io.Discard, h) // ends when the client has closed
+	go io.Copy(io.Discard, h) // ends when the client has closed the connection
 	wantMessage(t, c, "0")
 	closed := runAsync(c.Close)
 	<-c.closing
@@ -251,7 +251,7 @@ func TestClose_ConcurrentSend(t *testing.T) {
 		c, h := newTestClientV1TCP(t, &Options{MaxQueued: 500})
 		var received int
 		served := make(chan struct{})
-		go func() { // ends when the client has closed
+		go func() { // ends when the client has closed the connection
 			defer close(served)
 			h.serve(func(wire.Relay) { received++ })
 			h.Close()
@@ -276,8 +276,8 @@ func TestClose_ConcurrentSend(t *testing.T) {
 	}
 }
 
-// TestClose_BoundedWaitForCallbacks has a function of the application wait for what comes after Close, or
-// call Close itself.
+// TestClose_BoundedWaitForCallbacks has a callback that waits for the end of Close, or calls
+// Close itself.
 func TestClose_BoundedWaitForCallbacks(t *testing.T) {
 	const timeout = 3 * time.Second
 	var c *Client

@@ -16,7 +16,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// listenOnce accepts one connection and hands it to the test's hub.
+// listenOnce accepts one connection and runs hub on it.
 func listenOnce(t *testing.T, hub func(*fakeHub)) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -24,7 +24,7 @@ func listenOnce(t *testing.T, hub func(*fakeHub)) (addr string) {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
-	go func() { // ends with the hub, or when nobody has come
+	go func() { // ends with the hub, or with the listener
 		defer close(done)
 		if nc, err := ln.Accept(); err == nil {
 			defer nc.Close()
@@ -71,8 +71,8 @@ func TestDial_CanceledContext(t *testing.T) {
 	}
 }
 
-// isCanceled knows the error of net for a dial that was cancelled, which is one of
-// its own.
+// isCanceled reports whether err is the error of package net for a canceled dial, which does
+// not wrap context.Canceled.
 func isCanceled(err error) bool { return strings.Contains(err.Error(), "operation was canceled") }
 
 func TestDial_ConnectionRefused(t *testing.T) {
@@ -88,7 +88,7 @@ func TestDial_ConnectionRefused(t *testing.T) {
 }
 
 func TestNewConn_ContextTimeout(t *testing.T) {
-	for _, reads := range []bool{true, false} { // the hub takes the question, or not even that
+	for _, reads := range []bool{true, false} { // whether the hub reads the identity request
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			got := make(chan []byte, 1)
@@ -165,7 +165,7 @@ func TestOptions_Validation(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		options Options
-		want    string // in the error; "" when there is none
+		want    string // part of the error; "": no error
 	}{
 		{"none", Options{}, ""},
 		{"the smallest", Options{MaxBody: 1, MaxUnread: 1, ReadBuffer: 1, MaxQueued: 1, MaxList: 1, FrameTimeout: 1, CloseTimeout: 1}, ""},
@@ -214,7 +214,8 @@ func TestOptions_Defaults(t *testing.T) {
 	}
 }
 
-// TestNewConn_TimeoutWithBlockedCallback although that was called before New could return.
+// TestNewConn_TimeoutWithBlockedCallback has a callback that was called before NewConn
+// returned.
 func TestNewConn_TimeoutWithBlockedCallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -222,7 +223,7 @@ func TestNewConn_TimeoutWithBlockedCallback(t *testing.T) {
 		release := make(chan struct{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		go func() { // ends when the client has read it
+		go func() { // ends when the client has read the frames
 			h := &fakeHub{t, far}
 			h.wantBytes(wire.AppendIdentityRequest(nil))
 			h.send(deliveryFrame("before the id"))
@@ -236,7 +237,7 @@ func TestNewConn_TimeoutWithBlockedCallback(t *testing.T) {
 	})
 }
 
-// TestNilArguments are errors where they are given, and crash nothing later.
+// TestNilArguments checks that nil arguments are errors at once, and no panic later.
 func TestNilArguments(t *testing.T) {
 	nothing := func(context.Context) (net.Conn, error) { return nil, nil }
 	for name, f := range map[string]func() error{
@@ -255,8 +256,8 @@ func TestNilArguments(t *testing.T) {
 	}
 }
 
-// TestNewConn_TimeoutSendsBye because WELCOME may have come, and be confirmed, in the moment in which it
-// is given up.
+// TestNewConn_TimeoutSendsBye: WELCOME can come, and its ACK be sent, at the moment of the
+// timeout.
 func TestNewConn_TimeoutSendsBye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()

@@ -55,7 +55,7 @@ func ExampleClient_Ping() {
 	// Output: it took time: true
 }
 
-// Each page begins behind the last id of the one before.
+// Each page begins after the last id of the page before.
 func ExampleClient_ListPage() {
 	addr, stop := startHub()
 	defer stop()
@@ -80,7 +80,7 @@ func ExampleClient_ListPage() {
 	// 1 of 5
 }
 
-// A watch begins with all who are there.
+// A Watch first yields all connected clients.
 func ExampleClient_Watch() {
 	addr, stop := startHub()
 	defer stop()
@@ -108,7 +108,7 @@ func ExampleClient_Watch() {
 	// 0 joined, 1 left
 }
 
-// Close sees to it that what was sent arrives.
+// Close waits until queued messages are sent.
 func ExampleClient_Close() {
 	addr, stop := startHub()
 	defer stop()
@@ -135,8 +135,8 @@ func ExampleClient_Close() {
 	// farewell
 }
 
-// Done tells that there is no hub any more: without NoReconnect the client would try to
-// come back.
+// Done is closed when the hub ends the connection. Without NoReconnect the client would
+// reconnect.
 func ExampleClient_Done() {
 	addr, stop := startHub()
 	c := mustDial(addr, &client.Options{NoReconnect: true})
@@ -160,12 +160,12 @@ func ExampleClient_Err() {
 	// client closed
 }
 
-// What was counted remains after the end.
+// The counters stay readable after Close.
 func ExampleClient_Stats() {
 	addr, stop := startHub()
 	defer stop()
 	ctx := context.Background()
-	c := mustDial(addr, &client.Options{Version: 1}) // asks for its id, and says nothing by itself
+	c := mustDial(addr, &client.Options{Version: 1}) // a v1 client sends only its identity request
 	if err := c.Send(ctx, []uint64{c.ID()}, []byte("hello")); err != nil {
 		log.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func ExampleClient_Stats() {
 	// in: 2 messages, 23 bytes
 }
 
-// A client that must not come back by itself learns why it was sent away.
+// A GoAwayError says why the hub has closed the connection, and whether a client may reconnect.
 func ExampleGoAwayError() {
 	addr, stop := startHub()
 	c := mustDial(addr, &client.Options{NoReconnect: true})
@@ -197,8 +197,8 @@ func ExampleGoAwayError() {
 	// Output: shutdown true true
 }
 
-// scriptedDialer makes the connections of an example: each leads to the address that
-// comes next, and can be cut.
+// scriptedDialer dials the addresses of a list, one after the other. The test can cut each
+// connection.
 type scriptedDialer struct {
 	next chan string
 	last net.Conn
@@ -214,8 +214,7 @@ func (s *scriptedDialer) dial(ctx context.Context) (nc net.Conn, err error) {
 	}
 }
 
-// A connection that breaks is noticed by OnEvent and by nobody else. What was sent
-// meanwhile arrives.
+// Only OnEvent shows that a connection was lost. Messages that were sent meanwhile arrive.
 func ExampleOptions_onEvent() {
 	addr, stop := startHub()
 	defer stop()
@@ -226,7 +225,7 @@ func ExampleOptions_onEvent() {
 	events := make(chan client.Event, 10)
 	c := mustDial("", &client.Options{Dial: dialer.dial, OnEvent: func(e client.Event) { events <- e }})
 	id := c.ID()
-	dialer.last.Close() // as a line that is cut
+	dialer.last.Close() // the connection breaks
 	fmt.Println((<-events).Kind)
 
 	if err := c.Send(ctx, []uint64{c.ID()}, []byte("still here")); err != nil {
@@ -249,9 +248,8 @@ func ExampleOptions_onEvent() {
 	// closed
 }
 
-// A hub that has started anew knows nothing of what was before: here nobody can say
-// any more whether the message was received. With Options.Resend the client would
-// send it again.
+// A hub that has restarted does not know its old sessions, and cannot say whether a message was
+// received. With Options.Resend the client would send the message again.
 func ExampleOptions_resend() {
 	before, stop := startHub()
 	defer stop()
@@ -281,8 +279,8 @@ func ExampleOptions_resend() {
 	// session lost: the fate of the message is uncertain
 }
 
-// A message that was sent while there was no connection may be too large for the hub
-// that comes next. It is refused alone, and the connection lives.
+// A message that was queued while the client was disconnected can be too large for the next
+// hub. The hub refuses the message, and the connection stays.
 func ExampleRefusedError() {
 	before, stop := startHub()
 	defer stop()
@@ -295,14 +293,14 @@ func ExampleRefusedError() {
 	c := mustDial("", &client.Options{Dial: dialer.dial, OnEvent: func(e client.Event) { events <- e }})
 	defer c.Close()
 	dialer.last.Close()
-	<-events // it is disconnected
+	<-events // EventDisconnected
 
-	// To nobody: what names an id of the hub before is not sent to the next.
+	// Without receivers: a message to ids of the old hub would not be sent to the new one.
 	if err := c.Send(context.Background(), nil, make([]byte, 2000)); err != nil {
 		log.Fatal(err)
 	}
 	dialer.next <- after
-	<-events // it has a new id
+	<-events // EventNewID
 	e := <-events
 	var refused *client.RefusedError
 	if errors.As(e.Err, &refused) {

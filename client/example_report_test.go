@@ -13,12 +13,13 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// A report has one fate for each receiver, in their order.
+// A report has one fate per receiver, in the order of the receivers.
 func ExampleClient_SendReport() {
 	addr, stop := startHub()
 	defer stop()
 
-	bob := mustDial(addr, &client.Options{OnMessage: func(client.Message) {}}) // receives and does nothing
+	// Receives and drops messages.
+	bob := mustDial(addr, &client.Options{OnMessage: func(client.Message) {}})
 	defer bob.Close()
 	alice := mustDial(addr, nil)
 	defer alice.Close()
@@ -37,7 +38,7 @@ func ExampleClient_SendReport() {
 	// a client that is not there: unknown
 }
 
-// With SendFunc many messages are on their way at once, and each is reported by itself.
+// With SendFunc, many messages can be in flight, and each has its own report.
 func ExampleClient_SendFunc() {
 	addr, stop := startHub()
 	defer stop()
@@ -67,7 +68,7 @@ func ExampleClient_SendFunc() {
 	// Output: [received received received]
 }
 
-// Who only wants to know whether enough have got it need not look at each fate.
+// Reached counts the receivers that a message has reached.
 func ExampleReport_Reached() {
 	addr, stop := startHub()
 	defer stop()
@@ -80,7 +81,7 @@ func ExampleReport_Reached() {
 	}
 	alice := mustDial(addr, nil)
 	defer alice.Close()
-	to = append(to, 99) // nobody
+	to = append(to, 99) // no client has this id
 
 	report, err := alice.SendReport(context.Background(), to, []byte("hello, all"), nil)
 	if err != nil {
@@ -90,7 +91,8 @@ func ExampleReport_Reached() {
 	// Output: 3 of 4 have got it
 }
 
-// Done is the application's word. It may come long after the message, from anywhere.
+// Ack is the verdict of the application. It can be given long after the message, by any
+// goroutine.
 func ExampleMessage_Ack() {
 	addr, stop := startHub()
 	defer stop()
@@ -118,7 +120,7 @@ func ExampleMessage_Nak() {
 	addr, stop := startHub()
 	defer stop()
 
-	worker := mustDial(addr, &client.Options{OnMessage: client.Message.Nak}) // wants nothing at all
+	worker := mustDial(addr, &client.Options{OnMessage: client.Message.Nak}) // rejects all messages
 	defer worker.Close()
 	boss := mustDial(addr, nil)
 	defer boss.Close()
@@ -132,7 +134,7 @@ func ExampleMessage_Nak() {
 	// Output: rejected
 }
 
-// The time is that at which the hub took the message, by the hub's clock.
+// Time is the time at which the hub received the message, by the clock of the hub.
 func ExampleMessage_Time() {
 	addr, stop := startHub()
 	defer stop()
@@ -151,8 +153,8 @@ func ExampleMessage_Time() {
 	// Output: less than a minute ago: true
 }
 
-// A message that is worth nothing after a while is reported then at the latest. This one
-// lies with Bob's client, where nobody has asked for it.
+// With a TTL, the report comes when TTL ends at the latest. Here the message waits in the inbox
+// of Bob, because the application of Bob does not receive it.
 func ExampleSendOptions() {
 	addr, stop := startHub()
 	defer stop()
@@ -171,13 +173,14 @@ func ExampleSendOptions() {
 	// Output: written
 }
 
-// Messages need not wait for a receiver that is too slow: here for one that does not
+// With OverflowReject, messages do not wait for a slow receiver. Here one receiver does not
 // read at all.
 func ExampleSendOptions_overflow() {
 	addr, stop := startHub()
 	defer stop()
 
-	sleeper, err := net.Dial("tcp", addr) // client 1, which asks for its id in version 1 and reads nothing more
+	// Client 1: sends a v1 identity request and then does not read.
+	sleeper, err := net.Dial("tcp", addr)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -193,7 +196,7 @@ func ExampleSendOptions_overflow() {
 
 	options := client.SendOptions{Level: wire.LevelWritten, Overflow: wire.OverflowReject, TTL: 100 * time.Millisecond}
 	full := make(chan bool, 32)
-	for range cap(full) { // 32 MiB, more than the kernel and the queue take
+	for range cap(full) { // 32 MiB, more than the kernel and the queue hold
 		done := func(r *client.Report, err error) { full <- err == nil && r.Fates[0] == wire.FateFull }
 		if err := alice.SendFunc(context.Background(), []uint64{1}, make([]byte, 1<<20), &options, done); err != nil {
 			log.Fatal(err)

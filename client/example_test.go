@@ -39,7 +39,8 @@ func mustDial(addr string, options *client.Options) *client.Client {
 	return c
 }
 
-// Two clients: Bob receives and says what he has processed, Alice sends and is told.
+// Bob receives messages and acknowledges them as processed; Alice sends them and gets the
+// reports.
 func Example() {
 	addr, stop := startHub()
 	defer stop()
@@ -57,7 +58,7 @@ func Example() {
 			if err != nil {
 				return
 			}
-			fmt.Printf("somebody says %s\n", m.Body) // m.From is who
+			fmt.Printf("somebody says %s\n", m.Body) // m.From is the sender
 			m.Ack()
 		}
 	})
@@ -75,7 +76,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, fate := range report.Fates { // one for each of others
+	for _, fate := range report.Fates { // one per receiver
 		fmt.Println(fate)
 	}
 	// Output:
@@ -95,12 +96,12 @@ func ExampleDial() {
 	}
 	defer c.Close()
 
-	fmt.Println("connected, in version", c.Version()) // as client c.ID()
+	fmt.Println("connected, in version", c.Version()) // its id is c.ID()
 	// Output: connected, in version 2
 }
 
-// New is for those who make the connection themselves. When it is lost the client
-// ends, unless Options.Dial makes another.
+// NewConn takes an existing connection. When the connection is lost, the client ends, unless
+// Options.Dial is set.
 func ExampleNewConn() {
 	addr, stop := startHub()
 	defer stop()
@@ -114,7 +115,7 @@ func ExampleNewConn() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Println("connected, in version", c.Version()) // as client c.ID()
+	fmt.Println("connected, in version", c.Version()) // its id is c.ID()
 	// Output: connected, in version 2
 }
 
@@ -168,7 +169,7 @@ func ExampleClient_Send() {
 	// Output: hello, Bob
 }
 
-// Limits are errors that a caller can look into. Nothing of the message was sent.
+// A message that exceeds a limit returns a typed error, and nothing is sent.
 func ExampleClient_Send_tooLarge() {
 	addr, stop := startHub()
 	defer stop()
@@ -188,7 +189,7 @@ func ExampleClient_Send_tooLarge() {
 	// Output: split it into pieces of 1000 bytes
 }
 
-// A frame has room for so many receivers, and no more.
+// A message has at most 255 receivers.
 func ExampleTooManyReceiversError() {
 	addr, stop := startHub()
 	defer stop()
@@ -203,8 +204,8 @@ func ExampleTooManyReceiversError() {
 	// Output: take several messages for 300 receivers
 }
 
-// A message knows who has sent it, and as which of his. Receive waits until its context
-// ends; what is there is returned even then.
+// A message has the id of its sender and a sequence number of that sender. Receive waits until
+// ctx ends; messages that have arrived are returned even then.
 func ExampleClient_Receive() {
 	addr, stop := startHub()
 	defer stop()
@@ -229,8 +230,8 @@ func ExampleClient_Receive() {
 	// context canceled
 }
 
-// Messages ends with one error. Breaking out of it loses nothing: what was not
-// yielded is there for the next who receives.
+// Messages ends with one error. Breaking out of the loop loses no message: the next receiver
+// gets the messages that were not yielded.
 func ExampleClient_Messages() {
 	addr, stop := startHub()
 	defer stop()
@@ -272,8 +273,8 @@ func ExampleClient_Messages() {
 	// true
 }
 
-// A receiver of very many messages can give their memory back, which saves the
-// garbage collector work.
+// Release returns the memory of a message, which saves garbage collector work for many
+// messages.
 func ExampleMessage_Release() {
 	addr, stop := startHub()
 	defer stop()
@@ -296,7 +297,7 @@ func ExampleMessage_Release() {
 			log.Fatal(err)
 		}
 		bytes += len(m.Body)
-		m.Release() // m.Body must not be touched from here on
+		m.Release() // m.Body must not be used from here on
 		if messages++; messages == 1000 {
 			break
 		}
@@ -305,8 +306,7 @@ func ExampleMessage_Release() {
 	// Output: 100000 bytes
 }
 
-// An Options.OnMessage is called for each message, with nothing between it and
-// the connection.
+// The read goroutine calls Options.OnMessage for each message.
 func ExampleOptions_onMessage() {
 	addr, stop := startHub()
 	defer stop()
@@ -314,7 +314,8 @@ func ExampleOptions_onMessage() {
 
 	heard := make(chan string)
 	listener, err := client.Dial(ctx, addr, &client.Options{
-		OnMessage: func(m client.Message) { heard <- string(m.Body) }, // string copies: Body is only lent
+		// String copies: Body is valid only during the call.
+		OnMessage: func(m client.Message) { heard <- string(m.Body) },
 	})
 	if err != nil {
 		log.Fatal(err)

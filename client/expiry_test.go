@@ -10,14 +10,14 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// outcome is what SendFunc has told.
+// outcome is what SendFunc has reported.
 type outcome struct {
 	report  *Report
 	err     error
-	elapsed time.Duration // of the call
+	elapsed time.Duration // from the call to the report
 }
 
-// sendWithTTL sends a message that has a second to live, and returns where its outcome will come.
+// sendWithTTL sends a message with a TTL of 1 s, and returns the channel for its outcome.
 func (tc *testClient) sendWithTTL(body string) <-chan outcome {
 	tc.t.Helper()
 	outcomes, begun := make(chan outcome, 2), time.Now()
@@ -30,7 +30,8 @@ func (tc *testClient) sendWithTTL(body string) <-chan outcome {
 	return outcomes
 }
 
-// wantFate holds an outcome to a fate, and to the second that the message had.
+// wantFate checks the fate in an outcome, and that the report came at once or after the TTL of
+// 1 s.
 func (tc *testClient) wantFate(outcomes <-chan outcome, seq uint64, want wire.Fate, atOnce bool) {
 	tc.t.Helper()
 	o := <-outcomes
@@ -48,12 +49,12 @@ func (tc *testClient) wantFate(outcomes <-chan outcome, seq uint64, want wire.Fa
 	}
 }
 
-// ttlSendFrame is the SEND of a message that has so much left.
+// ttlSendFrame returns the SEND of a message with that remaining TTL.
 func ttlSendFrame(seq uint64, remaining time.Duration, body string) []byte {
 	return wire.AppendSend(nil, seq, wire.MakeOptions(wire.LevelReceived, wire.OverflowBlock), uint32(remaining.Milliseconds()), []uint64{1}, []byte(body))
 }
 
-// wantFrame reads the frame that the client must send next, behind any PING.
+// wantFrame reads the next frame of the client, and skips PINGs before it.
 func (h *fakeHub) wantFrame(want []byte) {
 	h.t.Helper()
 	kind, payload, err := h.readFrame()
@@ -65,7 +66,7 @@ func (h *fakeHub) wantFrame(want []byte) {
 	}
 }
 
-// disconnect ends the connection, and returns the next one, on which nothing is said yet.
+// disconnect closes the connection, and returns the next one before its handshake.
 func (tc *testClient) disconnect(h *fakeHub) *fakeHub {
 	h.Close()
 	tc.wantEvent(EventDisconnected)
@@ -96,7 +97,8 @@ func TestTTL_ExpiresWhileCreditBlocked(t *testing.T) {
 		}
 		h.wantFrame(sendFrame(1, large))
 		expired, fresh := tc.sendWithTTL("late"), make(chan error, 1)
-		go func() { fresh <- tc.client.Send(t.Context(), []uint64{1}, []byte("fresh")) }() // ends when it is in line
+		// Ends when the message is queued.
+		go func() { fresh <- tc.client.Send(t.Context(), []uint64{1}, []byte("fresh")) }()
 		tc.wantFate(expired, 2, wire.FateExpired, true)
 		h.send(wire.AppendAck(nil, 1))
 		h.wantFrame(sendFrame(3, "fresh"))
@@ -106,7 +108,7 @@ func TestTTL_ExpiresWhileCreditBlocked(t *testing.T) {
 	})
 }
 
-// TestTTL_ExpiresWhileSendBlocks has no room in the line.
+// TestTTL_ExpiresWhileSendBlocks has a full queue.
 func TestTTL_ExpiresWhileSendBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 1000 })
@@ -122,18 +124,18 @@ func TestTTL_ExpiresWhileSendBlocks(t *testing.T) {
 	})
 }
 
-// TestTTL_ExpiresInOutbox has a hub that does not read. The one that it sees no more has used up its
-// number, its credit and its place among the reports for nothing: they are free again.
+// TestTTL_ExpiresInOutbox has a hub that does not read. A message that expires in the outbox
+// gives back its credit and its place among the pending reports. Its seq stays unused.
 func TestTTL_ExpiresInOutbox(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
 		if err := tc.client.Send(t.Context(), []uint64{1}, []byte("first")); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait() // it is being written
-		for range 2 {   // so many reports may be pending
+		synctest.Wait() // the first message is being written
+		for range 2 {   // the maximum number of pending reports
 			expired := tc.sendWithTTL("late")
-			synctest.Wait() // it is in the queue
+			synctest.Wait() // the message is in the outbox
 			tc.wantFate(expired, tc.client.sendQueue.seq, wire.FateExpired, true)
 		}
 		fresh := tc.sendWithTTL("fresh")
@@ -148,7 +150,7 @@ func TestTTL_ExpiresInOutbox(t *testing.T) {
 	})
 }
 
-// TestTTL_AcrossResume: the hub reports on what it has had, the client on what it has not.
+// TestTTL_AcrossResume: the hub reports the messages that it has, and the client the others.
 func TestTTL_AcrossResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -164,8 +166,8 @@ func TestTTL_AcrossResume(t *testing.T) {
 	})
 }
 
-// TestTTL_AcrossSessionLoss sends again what was not reported: but not what has expired, of which nobody knows
-// what the hub has done.
+// TestTTL_AcrossSessionLoss: the client sends unreported messages again, except expired ones.
+// Their fate is uncertain.
 func TestTTL_AcrossSessionLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, func(o *Options) { o.Resend = true })
@@ -197,7 +199,7 @@ func TestTTL_AcrossSessionLoss(t *testing.T) {
 	})
 }
 
-// TestTTL_CloseDoesNotWaitForExpired: what has expired is not waited for.
+// TestTTL_CloseDoesNotWaitForExpired: Close does not wait for expired messages.
 func TestTTL_CloseDoesNotWaitForExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -214,7 +216,7 @@ func TestTTL_CloseDoesNotWaitForExpired(t *testing.T) {
 	})
 }
 
-// TestSkip_CountsAsRead has a hub that does not send again what has expired.
+// TestSkip_CountsAsRead has a hub that replaces expired messages by SKIP after a resume.
 func TestSkip_CountsAsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -222,7 +224,7 @@ func TestSkip_CountsAsRead(t *testing.T) {
 		if m, err := tc.client.Receive(t.Context()); err != nil || m.Seq != 1 {
 			t.Fatalf("got %d, %v", m.Seq, err)
 		}
-		h.wantFrame(wire.AppendAck(nil, 1)) // and the second lies in the inbox
+		h.wantFrame(wire.AppendAck(nil, 1)) // the second message is in the inbox
 		h = tc.disconnect(h)
 		read := uint64(2)
 		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret", Received: 1, Read: &read}, resumedWelcome(func(w *wire.Welcome) { w.Again = 2 }))

@@ -14,23 +14,23 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// testTimeout is how long a test waits for something that must happen.
+// testTimeout is how long a test waits for an event that must happen.
 const testTimeout = 30 * time.Second
 
-// fakeHub is the other end of a client's connection, in the hands of the test.
+// fakeHub is the other end of a connection of a client. The test plays the hub.
 type fakeHub struct {
 	t testing.TB
 	net.Conn
 }
 
-// newTestClientV1 makes a client of version 1 whose hub is the test. It has the id 7.
+// newTestClientV1 returns a v1 client with id 7 and its fakeHub, over net.Pipe.
 func newTestClientV1(t testing.TB, options *Options) (*Client, *fakeHub) {
 	t.Helper()
 	near, far := net.Pipe()
 	return newTestClientV1On(t, options, near, far)
 }
 
-// newTestClientV1TCP does so over TCP, where there are buffers between the two.
+// newTestClientV1TCP is newTestClientV1 over TCP, which has buffers.
 func newTestClientV1TCP(t testing.TB, options *Options) (*Client, *fakeHub) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -58,7 +58,7 @@ func newTestClientV1On(t testing.TB, options *Options, near, far net.Conn) (*Cli
 	}
 	h := &fakeHub{t, far}
 	done := make(chan struct{})
-	go func() { // ends when the client knows its id
+	go func() { // ends when the client has its id
 		defer close(done)
 		h.wantBytes(wire.AppendIdentityRequest(nil))
 		h.send(wire.AppendIdentity(nil, 7))
@@ -75,14 +75,14 @@ func newTestClientV1On(t testing.TB, options *Options, near, far net.Conn) (*Cli
 	return c, h
 }
 
-// send writes bytes to the client, all of them unless the client has closed.
+// send writes frames to the client. An error fails the test, unless the client has closed.
 func (h *fakeHub) send(parts ...[]byte) {
 	if _, err := h.Write(slices.Concat(parts...)); err != nil {
 		h.t.Errorf("the hub cannot send: %v", err)
 	}
 }
 
-// wantBytes reads the bytes that the client must send next.
+// wantBytes reads the next bytes of the client, which must be want.
 func (h *fakeHub) wantBytes(want []byte) {
 	h.t.Helper()
 	got := make([]byte, len(want))
@@ -91,7 +91,7 @@ func (h *fakeHub) wantBytes(want []byte) {
 	}
 }
 
-// wantEOF reads the end of what the client sends.
+// wantEOF checks that the client sends nothing more.
 func (h *fakeHub) wantEOF() {
 	h.t.Helper()
 	if extra, err := io.ReadAll(h); err != nil || len(extra) > 0 {
@@ -99,8 +99,7 @@ func (h *fakeHub) wantEOF() {
 	}
 }
 
-// serve answers every request, and calls relay for every relay, until the
-// connection ends.
+// serve replies to every request, and calls relay for every relay, until the connection ends.
 func (h *fakeHub) serve(relay func(wire.Relay)) {
 	lists := uint64(0)
 	for {
@@ -136,10 +135,10 @@ func (h *fakeHub) readFrame() (wire.Type, []byte, error) {
 	return typ, payload, nil
 }
 
-// deliveryFrame is the frame by which a hub hands over a body.
+// deliveryFrame returns a v1 delivery of body.
 func deliveryFrame(body string) []byte { return wire.AppendRelayDelivery(nil, []byte(body)) }
 
-// deliveryFrames are those of the bodies "0", "1" and so on.
+// deliveryFrames returns deliveries of the bodies "0", "1" and so on.
 func deliveryFrames(n int) (frames []byte) {
 	for i := range n {
 		frames = append(frames, deliveryFrame(fmt.Sprint(i))...)
@@ -147,7 +146,7 @@ func deliveryFrames(n int) (frames []byte) {
 	return frames
 }
 
-// wantMessage receives the message that must come next.
+// wantMessage receives the next message, which must be want.
 func wantMessage(t testing.TB, c *Client, want string) Message {
 	t.Helper()
 	m, err := c.Receive(t.Context())
@@ -157,7 +156,7 @@ func wantMessage(t testing.TB, c *Client, want string) Message {
 	return m
 }
 
-// waitFor fails the test when c does not deliver in time.
+// waitFor returns the next value of c. After testTimeout it fails the test.
 func waitFor[T any](t testing.TB, description string, c <-chan T) T {
 	t.Helper()
 	select {
@@ -169,15 +168,15 @@ func waitFor[T any](t testing.TB, description string, c <-chan T) T {
 	}
 }
 
-// runAsync runs what may block and returns where its outcome will come.
+// runAsync runs f in a goroutine and returns the channel for its result.
 func runAsync[T any](f func() T) <-chan T {
 	c := make(chan T, 1)
 	go func() { c <- f() }() // ends with f
 	return c
 }
 
-// isBlocked reports whether what was started waits for something. It must be called
-// in a bubble.
+// isBlocked reports whether c has no value when all goroutines of the bubble are blocked. It
+// must be called in a synctest bubble.
 func isBlocked[T any](c <-chan T) bool {
 	synctest.Wait()
 	return len(c) == 0

@@ -19,28 +19,28 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// testWelcome is what a hub of version 2 says, unless a test wants it otherwise.
+// testWelcome is the default WELCOME of the fake hubs.
 var testWelcome = wire.Welcome{
 	Version: wire.Version2, ID: 7, Resume: "secret", Hub: "a test", Epoch: 1,
 	MaxBody: 1000, MaxReceivers: 255, MaxReports: 2, Credit: 1000, Window: 2000, Keepalive: 10_000,
 }
 
-// testClient is a client whose hub is the test, over connections without buffers.
+// testClient is a v2 client whose hub is the test, over connections without buffers.
 type testClient struct {
 	t              testing.TB
 	client         *Client
-	hubs           chan *fakeHub // the other ends of the connections, in their order
-	events         chan Event    // all but those of attempts that have failed
-	failedAttempts chan Event    // those; what does not fit is dropped
+	hubs           chan *fakeHub // ends of the connections, in dial order
+	events         chan Event    // all events except EventReconnectFailed
+	failedAttempts chan Event    // EventReconnectFailed; further ones are dropped when full
 }
 
-// newTestClient makes a client of version 2 that is connected. The first hub is returned with it.
+// newTestClient returns a connected v2 client and its first hub.
 func newTestClient(t testing.TB, change func(*Options)) (*testClient, *fakeHub) {
 	t.Helper()
 	return newTestClientWith(t, wire.Hello{Version: wire.Version2}, testWelcome, change)
 }
 
-// newTestClientWith is speak for a client that says hello in its own way, and a hub that answers so.
+// newTestClientWith is newTestClient with that HELLO and that WELCOME.
 func newTestClientWith(t testing.TB, hello wire.Hello, w wire.Welcome, change func(*Options)) (*testClient, *fakeHub) {
 	t.Helper()
 	tc := &testClient{t: t, hubs: make(chan *fakeHub, 100), events: make(chan Event, 100), failedAttempts: make(chan Event, 100)}
@@ -59,7 +59,7 @@ func newTestClientWith(t testing.TB, hello wire.Hello, w wire.Welcome, change fu
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		tc.client.fail(ErrClosed) // whatever the hub is
+		tc.client.fail(ErrClosed) // also without a hub
 		tc.client.Close()
 	})
 	return tc, h
@@ -83,14 +83,14 @@ func (tc *testClient) onEvent(e Event) {
 	}
 }
 
-// acceptHello answers a HELLO, which must be that.
+// acceptHello reads a HELLO, which must equal want, and replies with w.
 func (h *fakeHub) acceptHello(want *wire.Hello, w wire.Welcome) {
 	h.t.Helper()
 	h.wantHello(want)
 	h.sendWelcome(w)
 }
 
-// sendWelcome says WELCOME, and reads what the client says of one that makes it somebody new.
+// sendWelcome sends w, and reads the first ACK of a client with a new session.
 func (h *fakeHub) sendWelcome(w wire.Welcome) {
 	h.t.Helper()
 	h.send(wire.AppendWelcome(nil, &w), wire.AppendIdentity(nil, w.ID))
@@ -99,8 +99,8 @@ func (h *fakeHub) sendWelcome(w wire.Welcome) {
 	}
 }
 
-// wantHello reads a HELLO, which must be that, with what is the same in each of them. What it says
-// of Read may be anything, unless something is wanted.
+// wantHello reads a HELLO, which must equal want apart from the fields that each HELLO has.
+// Read is compared only if want sets it.
 func (h *fakeHub) wantHello(want *wire.Hello) {
 	h.t.Helper()
 	expected := *want
@@ -116,7 +116,7 @@ func (h *fakeHub) wantHello(want *wire.Hello) {
 	h.wantBytes(wire.AppendIdentityRequest(nil))
 }
 
-// resumedWelcome is how the hub greets one who comes back.
+// resumedWelcome returns the WELCOME for a resumed session.
 func resumedWelcome(change func(*wire.Welcome)) wire.Welcome {
 	w := testWelcome
 	w.Resumed = true
@@ -124,7 +124,7 @@ func resumedWelcome(change func(*wire.Welcome)) wire.Welcome {
 	return w
 }
 
-// wantEvent takes the next event.
+// wantEvent takes the next event, which must be of that kind.
 func (tc *testClient) wantEvent(kind EventKind) Event {
 	tc.t.Helper()
 	e := <-tc.events
@@ -134,7 +134,7 @@ func (tc *testClient) wantEvent(kind EventKind) Event {
 	return e
 }
 
-// wantType reads the frame that must come next, and returns its payload.
+// wantType reads the next frame, which must be of that type, and returns its payload.
 func (h *fakeHub) wantType(want wire.Type) ([]byte, error) {
 	h.t.Helper()
 	got, payload, err := h.readFrame()
@@ -152,11 +152,11 @@ func deliverFrame(seq uint64, flags wire.DeliverFlags) []byte {
 	return wire.AppendDeliver(nil, &wire.Deliver{Sender: 1, Seq: seq, Time: 1, Flags: flags, Body: []byte(fmt.Sprint(seq))})
 }
 
-// TestSendQueue_RespectsCredit looks at what is sent before the hub takes any of it.
+// TestSendQueue_RespectsCredit checks what the client sends before the first ACK.
 func TestSendQueue_RespectsCredit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 3000 })
-		body := strings.Repeat("x", 350) // costs 456 bytes: two of them fit
+		body := strings.Repeat("x", 350) // costs 456 bytes of credit: two messages fit
 		for range 6 {
 			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
 				t.Fatal(err)
@@ -178,9 +178,9 @@ func TestSendQueue_RespectsCredit(t *testing.T) {
 	})
 }
 
-// TestSendQueue_ReceiverCost looks at how much is sent to hubs that name what a receiver counts, and
-// to one that does not: for each the credit is that of four messages to ten receivers. Then another
-// hub goes on, which counts the default.
+// TestSendQueue_ReceiverCost checks how much the client sends to hubs that announce the cost of
+// a receiver, and to a hub that does not. The credit allows four messages to ten receivers.
+// Then another hub takes over, with the default cost.
 func TestSendQueue_ReceiverCost(t *testing.T) {
 	const receivers = 10
 	for _, test := range []struct{ named, cost int }{{0, wire.DefaultReceiverCost}, {1, 1}, {16, 16}, {64, 64}} {
@@ -205,7 +205,7 @@ func TestSendQueue_ReceiverCost(t *testing.T) {
 				w.Resumed, w.ReceiverCost, w.Credit = true, 0, 2*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost)
 				w.Seq, w.Acked = 1, 0
 				h.sendWelcome(w)
-				h.wantBytes(one(2)) // beside one that it has had and not taken
+				h.wantBytes(one(2)) // beside a message that is not acknowledged
 				h.wantSilence()
 				h.send(wire.AppendAck(nil, 2))
 				h.wantBytes(append(one(3), one(4)...))
@@ -219,13 +219,13 @@ func TestSendQueue_ReceiverCost(t *testing.T) {
 	}
 }
 
-// TestSendQueue_ProbesWhenCreditBlocked sends a message that does not fit beside what is under way, of which the hub says by itself
-// that it has taken it, or does not. The credit is 1,000.
+// TestSendQueue_ProbesWhenCreditBlocked sends a message that does not fit beside the messages
+// in flight. The hub does, or does not, send an ACK for those by itself. The credit is 1,000.
 func TestSendQueue_ProbesWhenCreditBlocked(t *testing.T) {
 	ping := wire.AppendPing(nil, 1)
 	for name, test := range map[string]struct {
-		before []int  // bodies, of which each costs 98 more
-		ask    []byte // what the client says at once
+		before []int  // sizes of bodies, each of which costs 98 more
+		ask    []byte // the next frame of the client
 	}{
 		"a small one":             {[]int{0}, ping},
 		"two, to which one fits":  {[]int{0, 0}, ping},
@@ -247,9 +247,9 @@ func TestSendQueue_ProbesWhenCreditBlocked(t *testing.T) {
 					}
 				}
 				h.wantBytes(append(sent, test.ask...))
-				h.wantSilence() // it asks once
+				h.wantSilence() // one probe only
 				last := uint64(len(test.before))
-				if last > 1 && test.ask != nil { // there is more of which the hub does not say so by itself
+				if last > 1 && test.ask != nil { // the hub does not acknowledge the rest by itself
 					h.send(wire.AppendAck(nil, last-1))
 					h.wantBytes(ping)
 				}
@@ -263,7 +263,8 @@ func TestSendQueue_ProbesWhenCreditBlocked(t *testing.T) {
 	}
 }
 
-// TestSendQueue_ProbesWhenFull has a line that is shorter than what the hub takes before it says so by itself.
+// TestSendQueue_ProbesWhenFull has a queue that is smaller than the amount that the hub
+// acknowledges by itself.
 func TestSendQueue_ProbesWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -286,7 +287,7 @@ func TestSendQueue_ProbesWhenFull(t *testing.T) {
 	})
 }
 
-// wantSilence fails the test if the client says anything for a moment.
+// wantSilence fails the test if the client sends anything for a short time.
 func (h *fakeHub) wantSilence() {
 	h.t.Helper()
 	if err := h.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
@@ -299,11 +300,11 @@ func (h *fakeHub) wantSilence() {
 	_ = h.SetReadDeadline(time.Time{})
 }
 
-// TestSendQueue_ContinuesAtHalfCredit: what is sent then leaves together.
+// TestSendQueue_ContinuesAtHalfCredit: the messages that are sent then leave together.
 func TestSendQueue_ContinuesAtHalfCredit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
-		body := strings.Repeat("x", 140) // costs 246 bytes: four of them fit
+		body := strings.Repeat("x", 140) // costs 246 bytes of credit: four messages fit
 		for range 10 {
 			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
 				t.Fatal(err)
@@ -319,7 +320,8 @@ func TestSendQueue_ContinuesAtHalfCredit(t *testing.T) {
 	})
 }
 
-// TestSendQueue_OversizedSendGoesAlone as the hub allows.
+// TestSendQueue_OversizedSendGoesAlone: a message above the credit is sent when nothing is in
+// flight.
 func TestSendQueue_OversizedSendGoesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
@@ -339,14 +341,15 @@ func TestSendQueue_OversizedSendGoesAlone(t *testing.T) {
 	})
 }
 
-// TestSendQueue_RespectsMaxReports sends no more that ask for one than the hub follows.
+// TestSendQueue_RespectsMaxReports: the client sends at most MaxReports messages that wait for
+// a report.
 func TestSendQueue_RespectsMaxReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
 		got := make(chan *Report, 3)
 		for i := range 3 {
 			err := tc.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(r *Report, err error) {
-				if err == nil { // those that are left fail at the end
+				if err == nil { // the remaining messages fail at the end
 					got <- r
 				}
 			})
@@ -367,8 +370,8 @@ func TestSendQueue_RespectsMaxReports(t *testing.T) {
 	})
 }
 
-// TestResume_NothingLostOrDuplicated says how many frames were received, drops what comes again, and sends
-// again what the hub has not had.
+// TestResume_NothingLostOrDuplicated: the client says how many frames it has received, drops
+// duplicates, and sends again what the hub does not have.
 func TestResume_NothingLostOrDuplicated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -380,7 +383,7 @@ func TestResume_NothingLostOrDuplicated(t *testing.T) {
 		h.wantBytes(slices.Concat(sendFrame(1, "0"), sendFrame(2, "1"), sendFrame(3, "2")))
 		h.send(deliverFrame(1, 0), deliverFrame(2, 0), deliverFrame(3, 0))
 		wantMessage(t, tc.client, "1")
-		wantMessage(t, tc.client, "2") // for which the first one is received
+		wantMessage(t, tc.client, "2") // this marks the first message as received
 		h.Close()
 		if e := tc.wantEvent(EventDisconnected); !errors.Is(e.Err, ErrHubClosed) {
 			t.Errorf("disconnected: %v", e.Err)
@@ -393,7 +396,7 @@ func TestResume_NothingLostOrDuplicated(t *testing.T) {
 		h.wantType(wire.TypeIdentity)
 		hello, err := wire.ParseHello(text)
 		if err != nil || hello.ID != 7 || hello.Resume != "secret" || hello.Received < 1 || hello.Received > 2 {
-			t.Errorf("came back with %s, %v", text, err) // the second one is received by now, or not
+			t.Errorf("came back with %s, %v", text, err) // the second message may be received by now
 		}
 		w := resumedWelcome(func(w *wire.Welcome) { w.Seq, w.Acked, w.Again = 2, 1, 2 })
 		h.sendWelcome(w)
@@ -414,7 +417,8 @@ func TestResume_NothingLostOrDuplicated(t *testing.T) {
 	})
 }
 
-// TestReconnect_AttemptsCutShort before the hub has said a word, and while it says its first one.
+// TestReconnect_AttemptsCutShort cuts connections before the first byte of the hub, and within
+// its first frame.
 func TestReconnect_AttemptsCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -435,8 +439,8 @@ func TestReconnect_AttemptsCutShort(t *testing.T) {
 	})
 }
 
-// TestHello_Read says what has come whole, of a connection that had its WELCOME, and nothing of
-// another.
+// TestHello_Read: HELLO.read has the number of frames that were read completely, if the last
+// connection had a WELCOME.
 func TestHello_Read(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -454,8 +458,8 @@ func TestHello_Read(t *testing.T) {
 	})
 }
 
-// TestReconnect_AttemptTimeoutGrows when nobody answers: the first is given up soon, for the hub expects the
-// client back.
+// TestReconnect_AttemptTimeoutGrows has hubs that do not reply. The first attempt times out
+// early, because the session waits for the resume only for a limited time.
 func TestReconnect_AttemptTimeoutGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -479,7 +483,7 @@ func TestReconnect_AttemptTimeoutGrows(t *testing.T) {
 	})
 }
 
-// TestReconnect_V1HubEndsClient speaks version 1 when the client comes back.
+// TestReconnect_V1HubEndsClient has a hub that speaks version 1 when the client reconnects.
 func TestReconnect_V1HubEndsClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -497,7 +501,7 @@ func TestReconnect_V1HubEndsClient(t *testing.T) {
 	})
 }
 
-// TestReconnect_SessionLost has a hub that does not know the client any more.
+// TestReconnect_SessionLost has a hub that does not know the session any more.
 func TestReconnect_SessionLost(t *testing.T) {
 	for _, resend := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -549,8 +553,8 @@ func TestReconnect_SessionLost(t *testing.T) {
 	}
 }
 
-// TestVerdicts_ResentUntilConfirmed sends them again on the next connection, until the hub has
-// answered a PING behind them.
+// TestVerdicts_ResentUntilConfirmed sends verdicts again on the next connection, until a PONG
+// has confirmed them.
 func TestVerdicts_ResentUntilConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -569,17 +573,17 @@ func TestVerdicts_ResentUntilConfirmed(t *testing.T) {
 		tc.wantEvent(EventDisconnected)
 		receive(Message.Nak)
 		h = <-tc.hubs
-		hello, _ := h.wantType(wire.TypeHello) // the second one is received as well by now, or not
+		hello, _ := h.wantType(wire.TypeHello) // the second message may be received by now
 		h.wantType(wire.TypeIdentity)
 		h.send(wire.AppendWelcome(nil, new(resumedWelcome(func(*wire.Welcome) {}))), wire.AppendIdentity(nil, 7))
 		tc.wantEvent(EventResumed)
 		h.wantBytes(wire.AppendVerdicts(nil, []wire.Verdict{
 			{Sender: 1, Seq: 1, Fate: wire.FateProcessed}, {Sender: 1, Seq: 2, Fate: wire.FateRejected},
 		}))
-		for want := 2; want > 0; want-- { // in either order, or one of them alone
+		for want := 2; want > 0; want-- { // in either order, or together
 			kind, payload, err := h.readFrame()
 			switch {
-			case err == nil && kind == wire.TypePing && bytes.Equal(payload, []byte{7: 3}): // behind two verdicts
+			case err == nil && kind == wire.TypePing && bytes.Equal(payload, []byte{7: 3}): // after two verdicts
 				h.send(wire.AppendPong(nil, 3))
 				want -= bytes.Count(hello, []byte(`"received":"2"`))
 			case err == nil && kind == wire.TypeAck && bytes.Equal(payload, []byte{7: 2}):
@@ -594,7 +598,7 @@ func TestVerdicts_ResentUntilConfirmed(t *testing.T) {
 	})
 }
 
-// TestVerdicts_ConfirmedWhileSending: what the hub takes says nothing about what it has heard.
+// TestVerdicts_ConfirmedWhileSending: an ACK of the hub does not confirm verdicts.
 func TestVerdicts_ConfirmedWhileSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -629,7 +633,7 @@ func TestVerdicts_ConfirmedWhileSending(t *testing.T) {
 	})
 }
 
-// TestVerdicts_DroppedForNewSession are not said: to another hub they would mean another message.
+// TestVerdicts_DroppedForNewSession: in another session the verdicts would mean other messages.
 func TestVerdicts_DroppedForNewSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -665,7 +669,8 @@ func TestVerdicts_DroppedForNewSession(t *testing.T) {
 	})
 }
 
-// TestClose_GoAwayReportsUnsent: what was sent when it did not listen any more is lost.
+// TestClose_GoAwayReportsUnsent: messages that were sent after the hub stopped reading are
+// lost.
 func TestClose_GoAwayReportsUnsent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -683,7 +688,7 @@ func TestClose_GoAwayReportsUnsent(t *testing.T) {
 	})
 }
 
-// TestKeepAlive_AnswersPingAndTimesOut and silence is noticed.
+// TestKeepAlive_AnswersPingAndTimesOut replies to a PING, and then sees the keep-alive timeout.
 func TestKeepAlive_AnswersPingAndTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -698,12 +703,12 @@ func TestKeepAlive_AnswersPingAndTimesOut(t *testing.T) {
 	})
 }
 
-// TestPing_SendsAckBeforePong says it before the PONG.
+// TestPing_SendsAckBeforePong checks the order of the two frames.
 func TestPing_SendsAckBeforePong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
 		h.send(deliverFrame(1, 0), deliverFrame(2, 0))
-		for range 2 { // whoever comes for the second one has received the first
+		for range 2 { // the second Receive marks the first message as received
 			if _, err := tc.client.Receive(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -720,12 +725,13 @@ func TestPing_SendsAckBeforePong(t *testing.T) {
 	})
 }
 
-// TestInbox_TickAcksOnlyOlderMessages does not add to what half of the window has just caused.
+// TestInbox_TickAcksOnlyOlderMessages: a tick does not extend the ACK that half a window has
+// just caused.
 func TestInbox_TickAcksOnlyOlderMessages(t *testing.T) {
 	var b inbox
 	b.init(0, func() {}, func() {})
 	b.attach(new(conn), 100, true)
-	receive := func(n uint64) { // n messages in all, each handed over at once
+	receive := func(n uint64) { // n messages in all, each delivered at once
 		b.push(nil, position{frames: n, bytes: 60 * n}, false, false)
 	}
 	receive(1)
@@ -746,7 +752,7 @@ func TestInbox_TickAcksOnlyOlderMessages(t *testing.T) {
 	}
 }
 
-// TestClose_NothingSentAfterBye although a PING is to be answered, and it is not said what the hub has taken.
+// TestClose_NothingSentAfterBye has a PING to answer and messages without an ACK.
 func TestClose_NothingSentAfterBye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -757,7 +763,7 @@ func TestClose_NothingSentAfterBye(t *testing.T) {
 		closed := runAsync(tc.client.Close)
 		h.wantType(wire.TypeBye)
 		h.send(wire.AppendPing(nil, 42), deliverFrame(1, wire.DeliverWantAck))
-		time.Sleep(2 * time.Second) // many ticks, at which it would be asked
+		time.Sleep(2 * time.Second) // many ticks, which could probe
 		if err := h.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 			t.Fatal(err)
 		}
@@ -771,7 +777,7 @@ func TestClose_NothingSentAfterBye(t *testing.T) {
 	})
 }
 
-// TestGoAway_ReconnectDelay and the client waits for that long.
+// TestGoAway_ReconnectDelay: the client waits for the delay in GOAWAY.
 func TestGoAway_ReconnectDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -800,7 +806,7 @@ func TestGoAway_NoReconnect(t *testing.T) {
 	})
 }
 
-// TestGoAway_ExpiredTokenIsRenewed as long as there is hope.
+// TestGoAway_ExpiredTokenIsRenewed: the client tries new tokens until tokenGrace is over.
 func TestGoAway_ExpiredTokenIsRenewed(t *testing.T) {
 	atOnce := func(took time.Duration) bool { return took == 0 }
 	inTheEnd := func(took time.Duration) bool { return took > tokenGrace && took < tokenGrace+maxBackoff }
@@ -808,7 +814,7 @@ func TestGoAway_ExpiredTokenIsRenewed(t *testing.T) {
 	for name, test := range map[string]struct {
 		token func(context.Context) (string, error)
 		tls   *tls.Config
-		ends  func(took time.Duration) bool // nil: it is welcome in the end
+		ends  func(took time.Duration) bool // nil: the hub accepts the client at last
 	}{
 		"by nobody":         {ends: atOnce},
 		"by no certificate": {tls: &tls.Config{}, ends: atOnce},
@@ -849,9 +855,9 @@ func TestGoAway_ExpiredTokenIsRenewed(t *testing.T) {
 	}
 }
 
-// rotateTokens returns a source of tokens, each of which is there for so long.
+// rotateTokens returns a GetToken that changes to the next token after each interval.
 func rotateTokens(each time.Duration, list ...string) func(context.Context) (string, error) {
-	var begin time.Time // of the first question
+	var begin time.Time // time of the first call
 	return func(context.Context) (string, error) {
 		if begin.IsZero() {
 			begin = time.Now()
@@ -860,7 +866,7 @@ func rotateTokens(each time.Duration, list ...string) func(context.Context) (str
 	}
 }
 
-// answerToken answers a HELLO by a WELCOME if it comes with the right token, and otherwise sends away.
+// answerToken replies to a HELLO with WELCOME if the token is right, and otherwise with GOAWAY.
 func (h *fakeHub) answerToken(right string) bool {
 	payload, err := h.wantType(wire.TypeHello)
 	if err != nil {
@@ -880,7 +886,7 @@ func (h *fakeHub) answerToken(right string) bool {
 	return false
 }
 
-// TestReconnect_BackoffWithJitter looks at the pauses between attempts that fail.
+// TestReconnect_BackoffWithJitter checks the delays between failed attempts.
 func TestReconnect_BackoffWithJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var attempts []time.Time
@@ -907,7 +913,7 @@ func TestReconnect_BackoffWithJitter(t *testing.T) {
 	})
 }
 
-// TestClose_SendsFinalAck and says goodbye.
+// TestClose_SendsFinalAck checks for an ACK and then BYE.
 func TestClose_SendsFinalAck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -923,8 +929,7 @@ func TestClose_SendsFinalAck(t *testing.T) {
 	})
 }
 
-// TestClose_WhileReconnecting has the client lose its connection, and closes it before the hub
-// has said WELCOME again.
+// TestClose_WhileReconnecting loses the connection, and calls Close before the next WELCOME.
 func TestClose_WhileReconnecting(t *testing.T) {
 	away := func(t *testing.T, sent int) (*testClient, *fakeHub) {
 		tc, h := newTestClient(t, nil)
@@ -980,7 +985,7 @@ func TestClose_WhileReconnecting(t *testing.T) {
 	})
 }
 
-// TestSendQueue_RejectsAfterFlush: Send fails rather than to take what would not be sent.
+// TestSendQueue_RejectsAfterFlush: Send fails when the queue is sealed for BYE.
 func TestSendQueue_RejectsAfterFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, _ := newTestClient(t, nil)
@@ -993,8 +998,8 @@ func TestSendQueue_RejectsAfterFlush(t *testing.T) {
 	})
 }
 
-// TestResend_SkipsReported to a hub that does not know the client, although the
-// one before had not said that it has taken it.
+// TestResend_SkipsReported: a message is not sent to a new session if its report came before
+// its ACK.
 func TestResend_SkipsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, func(o *Options) { o.Resend = true })
@@ -1020,8 +1025,8 @@ func TestResend_SkipsReported(t *testing.T) {
 	})
 }
 
-// TestClose_DuplicateReportCountsOnce loses the connection of a client that is closing, and
-// has a hub that sends again what was not acknowledged.
+// TestClose_DuplicateReportCountsOnce loses the connection of a closing client. The hub then
+// sends unacknowledged frames again.
 func TestClose_DuplicateReportCountsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
@@ -1031,7 +1036,8 @@ func TestClose_DuplicateReportCountsOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		large := strings.Repeat("x", 900)
-		if err := tc.client.Send(t.Context(), []uint64{1}, []byte(large)); err != nil { // more than the credit that is left
+		// More than the remaining credit.
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte(large)); err != nil {
 			t.Fatal(err)
 		}
 		h.wantType(wire.TypeSend)
@@ -1057,7 +1063,7 @@ func TestClose_DuplicateReportCountsOnce(t *testing.T) {
 	})
 }
 
-// TestInbox_AcksAtHalfWindow says what was received before half of the window is full.
+// TestInbox_AcksAtHalfWindow checks that an ACK comes before the window is half full.
 func TestInbox_AcksAtHalfWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -1086,7 +1092,7 @@ func TestInbox_AcksAtHalfWindow(t *testing.T) {
 			t.Error(err)
 		}
 		back := runAsync(func() error { _, err := tc.client.Receive(t.Context()); return err })
-		h.wantBytes(wire.AppendAck(nil, n+1)) // somebody waits to hear that
+		h.wantBytes(wire.AppendAck(nil, n+1)) // the sender waits for a report
 		if took := time.Since(begin); took != 0 {
 			t.Errorf("told after %v", took)
 		}
@@ -1096,7 +1102,7 @@ func TestInbox_AcksAtHalfWindow(t *testing.T) {
 	})
 }
 
-// TestClient_ProtocolViolationsEndIt ends the client: to come back would be of no use.
+// TestClient_ProtocolViolationsEndIt: after a protocol violation the client does not reconnect.
 func TestClient_ProtocolViolationsEndIt(t *testing.T) {
 	shortNumber := func(b []byte) []byte { b[3]--; return b[:len(b)-1] } // a number of 7 bytes
 	for name, frame := range map[string][]byte{
@@ -1119,7 +1125,7 @@ func TestClient_ProtocolViolationsEndIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tc, h := newTestClient(t, nil)
-				go h.Write(frame) // ends when the client has had enough
+				go h.Write(frame) // ends when the client has closed the connection
 				<-tc.client.Done()
 				if err := tc.client.Err(); !errors.Is(err, ErrProtocol) {
 					t.Errorf("the end is %v, want %v", err, ErrProtocol)
@@ -1150,7 +1156,7 @@ func TestWelcome_Invalid(t *testing.T) {
 			w := testWelcome
 			change(&w)
 			h.wantHello(&wire.Hello{Version: wire.Version2})
-			go h.Write(wire.AppendWelcome(nil, &w)) // ends when the client has had enough
+			go h.Write(wire.AppendWelcome(nil, &w)) // ends when the client has closed the connection
 			if err := waitFor(t, "an error", made); !errors.Is(err, ErrProtocol) {
 				t.Errorf("got %v, want %v", err, ErrProtocol)
 			}
@@ -1158,7 +1164,7 @@ func TestWelcome_Invalid(t *testing.T) {
 	}
 }
 
-// TestDial_V1Hub ignores the HELLO.
+// TestDial_V1Hub has a hub that ignores HELLO.
 func TestDial_V1Hub(t *testing.T) {
 	for _, version := range []int{0, 2} {
 		near, far := net.Pipe()
@@ -1170,7 +1176,8 @@ func TestDial_V1Hub(t *testing.T) {
 			return err
 		})
 		h.wantHello(&wire.Hello{Version: wire.Version2})
-		go h.Write(append(deliveryFrame("before"), wire.AppendIdentity(nil, 5)...)) // ends when the client has read it
+		// Ends when the client has read the frames.
+		go h.Write(append(deliveryFrame("before"), wire.AppendIdentity(nil, 5)...))
 		err := waitFor(t, "New", made)
 		if version == 2 {
 			if !errors.Is(err, ErrVersion) {
@@ -1193,7 +1200,7 @@ func TestDial_V1Hub(t *testing.T) {
 	}
 }
 
-// TestSend_RefusedByHub is told to the one who waits, or to all.
+// TestSend_RefusedByHub: the refusal goes to the call that waits for a report, or to OnEvent.
 func TestSend_RefusedByHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)

@@ -10,12 +10,11 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// receiversPerMessage is to how many others a commuter sends each message.
+// receiversPerMessage is the number of receivers of each message of a flakyClient.
 const receiversPerMessage = 3
 
-// flakyClient is a client whose connection breaks again and again. It holds what it gets
-// and what it is told to the promises: every message once and in order, every report
-// true.
+// flakyClient is a client whose connection breaks again and again. It checks that every message
+// arrives once and in order, and that every report is true.
 type flakyClient struct {
 	t        testing.TB
 	index    int
@@ -26,13 +25,13 @@ type flakyClient struct {
 	clients  []*flakyClient
 
 	reported sync.WaitGroup
-	arrived  chan struct{} // one for each message
-	complete chan struct{} // closed when all are there
+	arrived  chan struct{} // one value per message
+	complete chan struct{} // closed when all messages have arrived
 
 	mu       sync.Mutex
 	got      [][]uint32 // by sender: the numbers of its messages
 	received int
-	reports  int // reports
+	reports  int // number of reports
 }
 
 func newFlakyClient(t testing.TB, addr string, index, clients, messages int, random *rand.Rand) *flakyClient {
@@ -61,7 +60,7 @@ func newFlakyClient(t testing.TB, addr string, index, clients, messages int, ran
 	return fc
 }
 
-// receiver returns to whom message n goes: to those behind, in turn.
+// receiver returns receiver i of message n: the clients with the next indexes, in turn.
 func (fc *flakyClient) receiver(n, i int) *flakyClient {
 	return fc.clients[(fc.index+1+n*receiversPerMessage+i)%len(fc.clients)]
 }
@@ -118,15 +117,15 @@ func (fc *flakyClient) send() {
 	}
 }
 
-// cut breaks the connection again and again, each time when it is back and some
-// messages more have arrived.
+// cut breaks the connection again and again, each time when it has resumed and some more
+// messages have arrived.
 func (fc *flakyClient) cut(times int) {
 	random := rand.New(rand.NewPCG(uint64(fc.index), 1))
 	for range times {
 		for range random.IntN(fc.messages * receiversPerMessage / times) {
 			<-fc.arrived
 		}
-		if _, err := fc.client.Ping(fc.t.Context()); err != nil { // it is connected
+		if _, err := fc.client.Ping(fc.t.Context()); err != nil { // now it is connected
 			fc.t.Errorf("client %d: %v", fc.index, err)
 			return
 		}
@@ -139,7 +138,7 @@ func (fc *flakyClient) wait() {
 	<-fc.complete
 }
 
-// check looks whether each message that was sent to m has arrived once and in order.
+// check checks that each message to fc has arrived once and in order.
 func (fc *flakyClient) check(cuts int) {
 	want := make([][]uint32, len(fc.got))
 	for s, sender := range fc.clients {

@@ -14,14 +14,14 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// fuzzHub is a hub that says what is written down, and does not listen: it begins
-// when the client has asked for its id, and goes on when it has asked for a list.
+// fuzzHub is a hub that sends a script and ignores what it reads. It begins after the identity
+// request, and continues after the list request.
 type fuzzHub struct {
 	net.Conn
 	asked     chan struct{} // gets a value per write
 	script    []byte
 	cuts      []byte
-	read      int // calls of Read
+	read      int // number of calls of Read
 	closed    chan struct{}
 	closeOnce sync.Once
 }
@@ -64,16 +64,16 @@ func (h *fuzzHub) Close() error {
 func (h *fuzzHub) SetReadDeadline(time.Time) error { return nil }
 func (h *fuzzHub) RemoteAddr() net.Addr            { return &net.TCPAddr{} }
 
-// The limits of the fuzzed client.
+// Limits of the fuzzed client.
 const (
 	maxFuzzBody = 100_000
 	maxFuzzList = 20
 )
 
-// expectation is what a client should make of a script.
+// expectation is the result that a client must get from a script.
 type expectation struct {
 	messages [][]byte
-	listed   bool // the list that was asked for has come
+	listed   bool // the list reply has come
 	err      error
 }
 
@@ -99,7 +99,7 @@ func expect(script []byte) (h expectation) {
 	}
 }
 
-// splitFrame takes the first frame off; payload is nil when it is not whole.
+// splitFrame splits off the first frame; payload is nil if the frame is incomplete.
 func splitFrame(b []byte) (length int, typ byte, payload []byte) {
 	if len(b) < wire.LengthSize {
 		return 0, 0, nil
@@ -114,8 +114,8 @@ func splitFrame(b []byte) (length int, typ byte, payload []byte) {
 	return length, b[4], b[5 : 4+length]
 }
 
-// FuzzClient has a hub say anything: the client must receive the messages up to
-// the first thing that is wrong, say what that was, and end.
+// FuzzClient has a hub that sends arbitrary bytes. The client must receive the messages before
+// the first error, report that error, and end.
 func FuzzClient(f *testing.F) {
 	list := wire.AppendList(nil, []uint64{1, 2}, nil)
 	f.Add(deliveryFrames(5), []byte{}, uint32(0), uint32(1))
@@ -125,7 +125,7 @@ func FuzzClient(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2, 9, 9}, []byte{}, uint32(5000), uint32(100))
 	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), []byte{}, uint32(0), uint32(0))
 	f.Fuzz(func(t *testing.T, script, cuts []byte, large, unread uint32) {
-		if large > 0 { // a fuzzer hardly ever finds a whole large frame by itself
+		if large > 0 { // a fuzzer rarely finds a complete large frame by itself
 			script = slices.Concat(deliveryFrame(strings.Repeat("L", int(large%(maxFuzzBody+10)))), script)
 		}
 		h := &fuzzHub{asked: make(chan struct{}, 10), script: script, cuts: cuts, closed: make(chan struct{})}

@@ -10,15 +10,14 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// fuzzHubV2 is a fuzzHub of version 2: it begins with its WELCOME when the client has
-// said hello, and goes on when the client has asked for all that the test makes it
-// ask for.
+// fuzzHubV2 is a fuzzHub of version 2. It sends WELCOME after HELLO, and continues when the
+// client has sent all requests of the test.
 type fuzzHubV2 struct {
 	fuzzHub
 	greeting []byte
 	started  bool
-	partial  []byte // by the client, from its first frame that is not whole
-	frames   int    // that the client has said
+	partial  []byte // by the client, from its first incomplete frame
+	frames   int    // number of frames from the client
 }
 
 func newFuzzHubV2(script, cuts []byte) *fuzzHubV2 {
@@ -28,8 +27,8 @@ func newFuzzHubV2(script, cuts []byte) *fuzzHubV2 {
 	}
 }
 
-// What the client says before the hub does: HELLO and identity, and then SEND, WATCH, list
-// and PING, in any order.
+// The frames of the client before the script: HELLO and identity, and then SEND, WATCH, list
+// and PING in any order.
 const (
 	handshakeFrames = 2
 	requestFrames   = handshakeFrames + 4
@@ -40,7 +39,7 @@ func (h *fuzzHubV2) Write(p []byte) (int, error) {
 	for frame := range wire.Frames(h.partial) {
 		h.partial = h.partial[len(frame):]
 		if typ, payload := wire.Split(frame); typ == wire.TypePing && payload[7] > 0 || typ == wire.TypeVerdict || typ == wire.TypeAck {
-			continue // of the client's own
+			continue // sent by the client on its own
 		}
 		if h.frames++; h.frames == handshakeFrames || h.frames == requestFrames {
 			h.asked <- struct{}{}
@@ -66,15 +65,15 @@ func (h *fuzzHubV2) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// expectationV2 is what a client should make of a script that it hears when it waits for a
-// list, a PONG and the report of its first message, to one receiver.
+// expectationV2 is the result that a client must get from a script while it waits for a list, a
+// PONG and the report of its first message, which has one receiver.
 type expectationV2 struct {
 	messages []wire.Deliver
 	listed   bool
 	ponged   bool
 	reported bool
-	refused  bool // the message was, before it was reported
-	acked    bool // the hub has the message, or does not want it
+	refused  bool // the message was refused before its report
+	acked    bool // the hub has acknowledged or refused the message
 	goAway   bool // GOAWAY has come
 	err      error
 }
@@ -92,7 +91,7 @@ func expectV2(script []byte, maxLength int) (h expectationV2) {
 		}
 		if h.err != nil {
 			if h.goAway {
-				h.err = ErrHubClosed // whatever came behind it
+				h.err = ErrHubClosed // later frames do not count
 			}
 			return h
 		}
@@ -100,7 +99,7 @@ func expectV2(script []byte, maxLength int) (h expectationV2) {
 	}
 }
 
-// acceptFrame reports whether a frame may come now.
+// acceptFrame reports whether a frame is allowed now.
 func (h *expectationV2) acceptFrame(typ wire.Type, payload []byte) bool {
 	var err error
 	ok := true
@@ -138,7 +137,7 @@ func (h *expectationV2) acceptFrame(typ wire.Type, payload []byte) bool {
 	return ok && err == nil
 }
 
-// setOnce sets a mark, and reports whether it was not set.
+// setOnce sets flag, and reports whether it was unset.
 func setOnce(flag *bool) bool {
 	was := *flag
 	*flag = true
@@ -171,9 +170,9 @@ func (h *expectationV2) acceptError(payload []byte) bool {
 	return err == nil
 }
 
-// FuzzClient2 has a hub of version 2 say anything behind its WELCOME, while the client waits
-// for everything that there is to wait for: it must receive the messages up to the first
-// thing that is wrong, say what that was, leave nobody waiting, and end.
+// FuzzClient2 has a v2 hub that sends arbitrary bytes after its WELCOME, while the client waits
+// for replies of each kind. The client must receive the messages before the first error, report
+// that error, end all waiting calls, and end.
 func FuzzClient2(f *testing.F) {
 	for _, script := range fuzzScripts() {
 		f.Add(script, []byte{}, uint32(0))
@@ -183,7 +182,7 @@ func FuzzClient2(f *testing.F) {
 	f.Add(deliverFrame(1, wire.DeliverWantAck), []byte{3, 200}, uint32(maxFuzzBody-5))
 	f.Add(deliverFrame(1, wire.DeliverWantVerdict), []byte{}, uint32(maxFuzzBody+5))
 	f.Fuzz(func(t *testing.T, script, cuts []byte, large uint32) {
-		if large > 0 { // a fuzzer hardly ever finds a whole large frame by itself
+		if large > 0 { // a fuzzer rarely finds a complete large frame by itself
 			d := wire.Deliver{Sender: 1, Seq: 1, Time: 1, Body: make([]byte, large%(maxFuzzBody+10))}
 			script = append(wire.AppendDeliver(nil, &d), script...)
 		}
@@ -201,7 +200,7 @@ func FuzzClient2(f *testing.F) {
 	})
 }
 
-// fuzzScripts are frames of each type, as a hub may say them and as it must not.
+// fuzzScripts returns frames of each type, valid and invalid ones.
 func fuzzScripts() [][]byte {
 	connected, left := []uint64{1, 7}, []uint64{7}
 	return [][]byte{
@@ -230,13 +229,13 @@ func fuzzScripts() [][]byte {
 	}
 }
 
-// fuzzClientV2 is a client that has asked for everything.
+// fuzzClientV2 is a client with one outstanding call of each kind.
 type fuzzClientV2 struct {
 	t                       *testing.T
 	client                  *Client
-	outcome                 chan error // of the message that it has sent
+	outcome                 chan error // of the message that was sent
 	watched, listed, pinged <-chan error
-	eventKinds              []EventKind // owned by the client until it is closed
+	eventKinds              []EventKind // owned by the client until it has closed
 }
 
 func newFuzzClientV2(t *testing.T, h *fuzzHubV2, o Options) *fuzzClientV2 {
@@ -257,7 +256,7 @@ func newFuzzClientV2(t *testing.T, h *fuzzHubV2, o Options) *fuzzClientV2 {
 	return l
 }
 
-// watch looks whether everybody joins before he leaves, until the client is over.
+// watch checks until the end that each client joins before it leaves.
 func (l *fuzzClientV2) watch() error {
 	connected := make(map[uint64]bool)
 	for p, err := range l.client.Watch(l.t.Context()) {
@@ -280,10 +279,10 @@ func (l *fuzzClientV2) watch() error {
 			delete(connected, id)
 		}
 	}
-	return io.ErrUnexpectedEOF // a Watch ends with an error
+	return io.ErrUnexpectedEOF // Watch must end with an error
 }
 
-// wantMessages receives what the client must get before its end.
+// wantMessages receives the expected messages and the error after them.
 func (l *fuzzClientV2) wantMessages(want *expectationV2) {
 	i := 0
 	for m, err := range l.client.Messages(l.t.Context()) {
@@ -309,7 +308,7 @@ func sameMessage(m *Message, d *wire.Deliver) bool {
 	return string(m.Body) == string(d.Body) && m.From == d.Sender && m.Seq == d.Seq
 }
 
-// wantReplies looks at what those were told who waited.
+// wantReplies checks the results of the outstanding calls.
 func (l *fuzzClientV2) wantReplies(want *expectationV2) {
 	if err := waitFor(l.t, "the end of Watch", l.watched); !errors.Is(err, want.err) {
 		l.t.Errorf("Watch ended with %v, want %v", err, want.err)

@@ -14,13 +14,13 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// newHub starts a hub and returns where it listens. It ends with the test.
+// newHub starts a hub and returns its address. The hub ends with the test.
 func newHub(t testing.TB) (h *hub.Hub, addr string) {
 	t.Helper()
 	return newHubWith(t, hub.Config{})
 }
 
-// newHubWith starts a hub with a configuration. It ends with the test.
+// newHubWith starts a hub with a configuration. The hub ends with the test.
 func newHubWith(t testing.TB, config hub.Config) (h *hub.Hub, addr string) {
 	t.Helper()
 	h, err := hub.New(config)
@@ -46,7 +46,7 @@ func newHubWith(t testing.TB, config hub.Config) (h *hub.Hub, addr string) {
 	return h, ln.Addr().String()
 }
 
-// dial connects n clients, which are closed with the test.
+// dial connects n clients, which are closed at the end of the test.
 func dial(t testing.TB, addr string, n int) (clients []*client.Client) {
 	t.Helper()
 	return dialWith(t, addr, n, nil)
@@ -90,7 +90,7 @@ func TestClient_ListAndSend(t *testing.T) {
 	}
 }
 
-// TestClient_AllToAll looks for anything lost, doubled or reordered.
+// TestClient_AllToAll checks that no message is lost, duplicated or reordered.
 func TestClient_AllToAll(t *testing.T) {
 	const n, each = 6, 150
 	_, addr := newHub(t)
@@ -159,7 +159,7 @@ func TestClient_HubShutdown(t *testing.T) {
 	if err := a.Send(t.Context(), []uint64{b.ID()}, []byte("the last")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.List(t.Context()); err != nil { // answered behind the message
+	if _, err := a.List(t.Context()); err != nil { // the reply comes behind the message
 		t.Fatal(err)
 	}
 	if err := h.Shutdown(t.Context()); err != nil {

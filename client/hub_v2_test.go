@@ -19,17 +19,17 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// testTimeout is how long a test waits for something that must happen.
+// testTimeout is how long a test waits for an event that must happen.
 const testTimeout = 30 * time.Second
 
-// flakyDialer is the way to a hub, which can be cut.
+// flakyDialer dials a hub. The test can cut its connections.
 type flakyDialer struct {
 	addr string
 
 	mu     sync.Mutex
 	nc     net.Conn
 	dials  int
-	isDown bool // nothing gets through
+	isDown bool // dials fail
 	events chan client.Event
 }
 
@@ -37,7 +37,7 @@ func newFlakyDialer(addr string) *flakyDialer {
 	return &flakyDialer{addr: addr, events: make(chan client.Event, 1000)}
 }
 
-// options are those of a client on this line.
+// options returns Options that use d.
 func (d *flakyDialer) options() *client.Options {
 	return &client.Options{Dial: d.dial, OnEvent: func(e client.Event) { d.events <- e }}
 }
@@ -46,7 +46,7 @@ func (d *flakyDialer) dial(ctx context.Context) (net.Conn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.isDown {
-		return nil, errors.New("the line is down")
+		return nil, errors.New("the dialer is down")
 	}
 	var netDialer net.Dialer
 	nc, err := netDialer.DialContext(ctx, "tcp", d.addr)
@@ -54,7 +54,7 @@ func (d *flakyDialer) dial(ctx context.Context) (net.Conn, error) {
 	return nc, err
 }
 
-// cut breaks the connection, by a reset or an end.
+// cut breaks the connection, by a reset or by closing it.
 func (d *flakyDialer) cut(reset bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -70,7 +70,7 @@ func (d *flakyDialer) connections() int {
 	return d.dials
 }
 
-// setDown cuts the line for as long as it says so.
+// setDown cuts the connection and makes dials fail while yes is true.
 func (d *flakyDialer) setDown(yes bool) {
 	d.mu.Lock()
 	d.isDown = yes
@@ -80,8 +80,8 @@ func (d *flakyDialer) setDown(yes bool) {
 	}
 }
 
-// wantEvent waits for an event of a kind. Those before it must be of the kinds in between, or of
-// attempts to come back that have failed.
+// wantEvent waits for an event of that kind. Events before it must be EventReconnectFailed, or
+// of the kinds in between.
 func (d *flakyDialer) wantEvent(t testing.TB, kind client.EventKind, between ...client.EventKind) client.Event {
 	t.Helper()
 	for {
@@ -94,12 +94,12 @@ func (d *flakyDialer) wantEvent(t testing.TB, kind client.EventKind, between ...
 				t.Fatalf("event %v (%v), want %v", e.Kind, e.Err, kind)
 			}
 		case <-time.After(testTimeout):
-			t.Fatalf("still not: the event %v", kind)
+			t.Fatalf("timeout: event %v", kind)
 		}
 	}
 }
 
-// newClient connects a client over the line.
+// newClient connects a client through d.
 func (d *flakyDialer) newClient(t testing.TB, change ...func(*client.Options)) *client.Client {
 	t.Helper()
 	o := d.options()
@@ -160,7 +160,7 @@ func TestSendReport_Levels(t *testing.T) {
 	}
 }
 
-// TestSendReport_ReceivedOnlyAfterReceive looks at messages that lie in the inbox.
+// TestSendReport_ReceivedOnlyAfterReceive has messages in the inbox.
 func TestSendReport_ReceivedOnlyAfterReceive(t *testing.T) {
 	_, addr := newHub(t)
 	clients := dial(t, addr, 2)
@@ -188,7 +188,8 @@ func TestSendReport_ReceivedOnlyAfterReceive(t *testing.T) {
 			t.Fatalf("received %q, %v", m.Body, err)
 		}
 	}
-	wantFates(t, <-reported, nil, wire.FateReceived) // after a while, for b does not come back for more
+	// After a while, because b does not call Receive again.
+	wantFates(t, <-reported, nil, wire.FateReceived)
 }
 
 func TestResume_Transparent(t *testing.T) {
@@ -214,11 +215,12 @@ func TestResume_Transparent(t *testing.T) {
 		t.Errorf("ids are %d and %d", a.ID(), b.ID())
 	}
 	if n := h.Stats().Resumed; n != 4 {
-		t.Errorf("%d came back, want 4", n)
+		t.Errorf("%d resumed, want 4", n)
 	}
 }
 
-// TestReconnect_AfterResumeWindow has a client that is away for longer than the hub knows it.
+// TestReconnect_AfterResumeWindow has a client that is disconnected for longer than the resume
+// window.
 func TestReconnect_AfterResumeWindow(t *testing.T) {
 	for _, resend := range []bool{false, true} {
 		t.Run(fmt.Sprintf("resend=%v", resend), func(t *testing.T) {
@@ -252,7 +254,7 @@ func TestReconnect_AfterResumeWindow(t *testing.T) {
 			if resend {
 				want = []string{"reported", "sent while away"}
 			} else if err := <-outcome; !errors.Is(err, client.ErrSessionLost) {
-				t.Errorf("the report says %v, want %v", err, client.ErrSessionLost)
+				t.Errorf("the report: %v, want %v", err, client.ErrSessionLost)
 			}
 			for _, want := range want {
 				m, err = b.Receive(t.Context())
@@ -270,8 +272,8 @@ func TestReconnect_AfterResumeWindow(t *testing.T) {
 	}
 }
 
-// TestClient_EchoUnderLoad receives and sends in one loop, while others send it more than it
-// can answer: what the hub tells it about its answers does not wait behind their messages.
+// TestClient_EchoUnderLoad receives and sends in one loop, while others send more messages than
+// the loop can answer. The reports and ACKs of the answers must not wait behind those messages.
 func TestClient_EchoUnderLoad(t *testing.T) {
 	h, addr := newHub(t)
 	worker := dial(t, addr, 1)[0]
@@ -317,7 +319,7 @@ func TestClient_EchoUnderLoad(t *testing.T) {
 	}
 }
 
-// TestListPage_Concurrent gives each caller its own.
+// TestListPage_Concurrent: each call gets its own page.
 func TestListPage_Concurrent(t *testing.T) {
 	_, addr := newHub(t)
 	clients := dial(t, addr, 10)
@@ -335,7 +337,7 @@ func TestListPage_Concurrent(t *testing.T) {
 	asking.Wait()
 }
 
-// waitLeft waits until a client knows that another has left.
+// waitLeft waits until watcher no longer lists the client id.
 func waitLeft(t testing.TB, watcher *client.Client, id uint64) {
 	t.Helper()
 	first := true
@@ -350,7 +352,8 @@ func waitLeft(t testing.TB, watcher *client.Client, id uint64) {
 	}
 }
 
-// TestReconnect_CountsUnconfirmed breaks off in the middle of much that nobody receives.
+// TestReconnect_CountsUnconfirmed loses the connection while many messages wait for a receiver
+// that does not read.
 func TestReconnect_CountsUnconfirmed(t *testing.T) {
 	h, addr := newHubWith(t, hub.Config{ResumeWindow: time.Millisecond, OutboxBytes: 4 << 10})
 	d := newFlakyDialer(addr)
@@ -359,7 +362,7 @@ func TestReconnect_CountsUnconfirmed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer nc.Close() // it reads nothing but its id
+	defer nc.Close() // reads only its id
 	if _, err := nc.Write(wire.AppendIdentityRequest(nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -380,7 +383,7 @@ func TestReconnect_CountsUnconfirmed(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("still not: the hub has forgotten it")
+			t.Fatal("timeout: the hub still has the session")
 		}
 	}
 	d.setDown(false)
@@ -399,7 +402,7 @@ func TestGoAway_HubShutdown(t *testing.T) {
 	e := d.wantEvent(t, client.EventDisconnected)
 	var away *client.GoAwayError
 	if !errors.As(e.Err, &away) || away.Code != wire.GoAwayShutdown || !away.Reconnect || !errors.Is(e.Err, client.ErrHubClosed) {
-		t.Errorf("the event says %v", e.Err)
+		t.Errorf("the event has %v", e.Err)
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
@@ -435,7 +438,7 @@ func TestWatch(t *testing.T) {
 			}
 			for _, id := range p.Left {
 				if !connected[id] {
-					t.Errorf("%d left, and was not there", id)
+					t.Errorf("%d left, and had not joined", id)
 				}
 				delete(connected, id)
 			}
@@ -455,7 +458,7 @@ func TestWatch(t *testing.T) {
 					return
 				}
 			case <-deadline:
-				t.Fatalf("still not: %v", want)
+				t.Fatalf("timeout: %v", want)
 			}
 		}
 	}
@@ -472,7 +475,7 @@ func TestWatch(t *testing.T) {
 	wantSeen()
 	second, stop := context.WithCancel(t.Context())
 	defer stop()
-	for p, err := range c.Watch(second) { // begins with who is there
+	for p, err := range c.Watch(second) { // the first Presence has all connected clients
 		if err != nil || !slices.Equal(p.Joined, want) || p.Left != nil {
 			t.Errorf("a second watch begins with %v, %v, want %v", p, err, want)
 		}
@@ -480,7 +483,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// TestWatch_Forbidden ends with a reason, and not with silence.
+// TestWatch_Forbidden: the Watch ends with an error and does not block.
 func TestWatch_Forbidden(t *testing.T) {
 	_, addr := newHubWith(t, hub.Config{Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) { return &hub.Permissions{NoWatch: true}, nil }})
 	for _, err := range dial(t, addr, 1)[0].Watch(t.Context()) {
@@ -490,7 +493,8 @@ func TestWatch_Forbidden(t *testing.T) {
 	}
 }
 
-// TestWatch_TooManyWatchers watches where somebody else has the only place, which is free later.
+// TestWatch_TooManyWatchers watches while another client has the only place, which becomes free
+// later.
 func TestWatch_TooManyWatchers(t *testing.T) {
 	_, addr := newHubWith(t, hub.Config{MaxWatchers: 1})
 	both := dial(t, addr, 2)
@@ -513,7 +517,7 @@ func TestWatch_TooManyWatchers(t *testing.T) {
 		}
 	})
 	<-holding
-	for range 2 { // the second is asked anew
+	for range 2 { // the second Watch sends a new WATCH
 		if err := watch(both[1]); !errors.Is(err, client.ErrTooManyWatchers) || !strings.Contains(err.Error(), "too many presence watchers, the maximum is 1") {
 			t.Errorf("Watch: %v, want %v", err, client.ErrTooManyWatchers)
 		}
@@ -522,7 +526,7 @@ func TestWatch_TooManyWatchers(t *testing.T) {
 	wg.Wait()
 	for deadline := time.Now().Add(testTimeout); watch(both[1]) != nil; {
 		if time.Now().After(deadline) {
-			t.Fatal("there is still no place")
+			t.Fatal("timeout: no place for a watcher")
 		}
 	}
 }
@@ -555,7 +559,7 @@ func TestListPage_AndPing(t *testing.T) {
 	}
 }
 
-// TestVersion1_ReportsErrVersion asks for what takes version 2.
+// TestVersion1_ReportsErrVersion makes calls that require version 2.
 func TestVersion1_ReportsErrVersion(t *testing.T) {
 	_, addr := newHub(t)
 	c := dialWith(t, addr, 1, &client.Options{Version: 1})[0]
@@ -577,8 +581,8 @@ func TestVersion1_ReportsErrVersion(t *testing.T) {
 	}
 }
 
-// TestSendReport_AbandonedReceiver is killed with messages in hand: what it has not
-// received is uncertain, or was never written.
+// TestSendReport_AbandonedReceiver closes the connection of a receiver with undelivered
+// messages. What the receiver has not received is uncertain, or was never written.
 func TestSendReport_AbandonedReceiver(t *testing.T) {
 	_, addr := newHubWith(t, hub.Config{ResumeWindow: time.Millisecond})
 	a := dial(t, addr, 1)[0]
@@ -608,15 +612,15 @@ func TestSendReport_AbandonedReceiver(t *testing.T) {
 	for i, r := range reports {
 		switch fate := r.Fates[0]; {
 		case fate == wire.FateReceived && i >= received:
-			t.Errorf("message %d is received, and was not", i)
+			t.Errorf("message %d is reported as received, and was not received", i)
 		case fate != wire.FateReceived && fate != wire.FateUncertain && fate != wire.FateGone:
 			t.Errorf("message %d is %v", i, fate)
 		}
 	}
 }
 
-// TestResume_ManyDisconnects has every connection break at least ten times, at random moments, while
-// everybody sends to a few others and asks for reports.
+// TestResume_ManyDisconnects breaks every connection at least ten times, at random moments,
+// while all clients send to some others and ask for reports.
 func TestResume_ManyDisconnects(t *testing.T) {
 	clients, messages, cuts := 100, 300, 10
 	if testing.Short() {
@@ -624,7 +628,8 @@ func TestResume_ManyDisconnects(t *testing.T) {
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h, addr := newHubWith(t, hub.Config{ // nobody is forgotten, and no report is early, on a machine that is busy
+	// No session ends and no report times out on a busy machine.
+	h, addr := newHubWith(t, hub.Config{
 		ResumeWindow: time.Hour, StallTimeout: time.Hour, ReportTimeout: time.Hour, MaxQueuedBytes: 1 << 30,
 	})
 	flaky := make([]*flakyClient, clients)
@@ -638,7 +643,7 @@ func TestResume_ManyDisconnects(t *testing.T) {
 		wg.Go(func() { fc.cut(cuts) })
 	}
 	finished := make(chan struct{})
-	go func() { // ends when all has come, or with the program
+	go func() { // ends when all messages have arrived, or with the program
 		defer close(finished)
 		wg.Wait()
 		for _, fc := range flaky {
@@ -650,11 +655,11 @@ func TestResume_ManyDisconnects(t *testing.T) {
 		fc.check(cuts)
 	}
 	if s := h.Stats(); s.Fates[wire.FateReceived] != uint64(clients*messages*receiversPerMessage) {
-		t.Errorf("%d received by the hub's books, want %d", s.Fates[wire.FateReceived], clients*messages*receiversPerMessage)
+		t.Errorf("the hub has counted %d received messages, want %d", s.Fates[wire.FateReceived], clients*messages*receiversPerMessage)
 	}
 }
 
-// waitWhileProgressing waits for the end for as long as anything arrives or is reported.
+// waitWhileProgressing waits for end as long as messages or reports arrive.
 func waitWhileProgressing(t *testing.T, end <-chan struct{}, flaky []*flakyClient) {
 	t.Helper()
 	tick := time.NewTicker(time.Second)
@@ -684,6 +689,6 @@ func waitWhileProgressing(t *testing.T, end <-chan struct{}, flaky []*flakyClien
 			}
 			fc.mu.Unlock()
 		}
-		t.Fatal("still not everything")
+		t.Fatal("timeout: messages are missing")
 	}
 }

@@ -17,12 +17,11 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// victimHub is the environment variable that tells the process to be killed where its
-// hub is.
+// victimHub is the environment variable with the address of the hub for TestVictim.
 const victimHub = "CLIENT_TEST_VICTIM_HUB"
 
-// TestVictim is the process that is killed. It prints its id, and each message before
-// it comes back for the next.
+// TestVictim runs in the process that is killed. It prints its id, and each message before the
+// next Receive.
 func TestVictim(t *testing.T) {
 	addr := os.Getenv(victimHub)
 	if addr == "" {
@@ -41,8 +40,7 @@ func TestVictim(t *testing.T) {
 	}
 }
 
-// TestKilledReceiver_FatesAreTrue kills processes at random moments, in the middle of
-// messages.
+// TestKilledReceiver_FatesAreTrue kills processes at random moments, between messages.
 func TestKilledReceiver_FatesAreTrue(t *testing.T) {
 	_, addr := newHubWith(t, hub.Config{ResumeWindow: time.Millisecond})
 	sender := dial(t, addr, 1)[0]
@@ -79,14 +77,14 @@ func TestKilledReceiver_FatesAreTrue(t *testing.T) {
 				got[n] = true
 			}
 		}
-		_ = victim.Wait() // it was killed
+		_ = victim.Wait() // the error says that the process was killed
 		deadline.Stop()
 		reports.Wait()
 		wantTrueFates(t, fates, got)
 	}
 }
 
-// wantTrueFates compares what was reported with what the receiver had.
+// wantTrueFates compares the reported fates with the messages that the receiver had.
 func wantTrueFates(t *testing.T, fates map[string]wire.Fate, got map[string]bool) {
 	t.Helper()
 	counts := make(map[wire.Fate]int)
@@ -104,7 +102,7 @@ func wantTrueFates(t *testing.T, fates map[string]wire.Fate, got map[string]bool
 	t.Logf("%d messages reached the application, the fates are %v", len(got), counts)
 }
 
-// startVictim starts a process and returns what it prints behind its id.
+// startVictim starts a process and returns its id and the reader for its output.
 func startVictim(t *testing.T, addr string) (*exec.Cmd, uint64, *bufio.Reader) {
 	t.Helper()
 	victim := exec.Command(os.Args[0], "-test.run=^TestVictim$")
@@ -116,7 +114,7 @@ func startVictim(t *testing.T, addr string) (*exec.Cmd, uint64, *bufio.Reader) {
 	if err := victim.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = victim.Process.Kill() }) // fails when it is gone, as it should be
+	t.Cleanup(func() { _ = victim.Process.Kill() }) // fails if the process has ended, as it should
 	output := bufio.NewReader(pipe)
 	first, err := output.ReadString('\n')
 	var id uint64

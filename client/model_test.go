@@ -22,50 +22,50 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// model is a hub with a few clients, whose connections break, and beside it what they
-// were promised: from each sender to each receiver a row of messages, and for each
-// report what it may say.
+// model is a hub with some clients whose connections break. Beside it, the model keeps what the
+// protocol promises: for each sender and receiver the messages in order, and for each report
+// the allowed fates.
 type model struct {
 	hub     *hub.Hub
 	addr    string
 	served  chan error
 	ctx     context.Context
 	cancel  context.CancelFunc
-	wg      sync.WaitGroup // everything that runs beside the test
-	changed chan struct{}  // capacity 1: something may have changed
+	wg      sync.WaitGroup // all goroutines of the model
+	changed chan struct{}  // capacity 1: signals a possible change
 
-	// Owned by the test's goroutine.
+	// Owned by the goroutine of the test.
 	clients []*modelClient
 
 	mu           sync.Mutex
 	messages     []*modelMessage
-	pendingLists int // lists that have not come
+	pendingLists int // List calls that have not returned
 	problems     []string
 }
 
-// modelClient is a client.
+// modelClient is a client of the model.
 type modelClient struct {
 	model         *model
 	index         int
 	dialer        *flakyDialer
 	client        *client.Client
 	id            uint64
-	v1            bool // it speaks version 1
-	usesOnMessage bool // it has an OnMessage, and does not let messages wait
+	v1            bool // speaks version 1
+	usesOnMessage bool // has OnMessage, and delays no verdicts
 	jobs          chan *modelMessage
-	online        chan struct{} // capacity 1: holds something while the line is up
+	online        chan struct{} // capacity 1: full while dials succeed
 
-	// Owned by the test's goroutine.
-	offline bool // its line
-	closed  bool // jobs is
+	// Owned by the goroutine of the test.
+	offline bool // the dialer is down
+	closed  bool // jobs is closed
 
-	// Guarded by the world's lock.
+	// Guarded by model.mu.
 	sent       uint64                            // seq of its last message
-	due        map[*modelClient][]*modelDelivery // by sender: what it has not got, in order
-	unanswered []receivedMessage                 // what it has got and said nothing about
+	due        map[*modelClient][]*modelDelivery // by sender: outstanding messages, in order
+	unanswered []receivedMessage                 // received messages without a verdict
 	cutAt      int                               // number of the last connection that was cut
-	resumedAt  int                               // number of the last connection that was greeted
-	leaving    bool                              // for good
+	resumedAt  int                               // number of the last connection with a WELCOME
+	leaving    bool                              // is closing
 	left       bool
 	leaveErr   error
 }
@@ -73,53 +73,53 @@ type modelClient struct {
 // modelMessage is one Send.
 type modelMessage struct {
 	from       *modelClient
-	to         []*modelClient // nil: a stranger
+	to         []*modelClient // nil: an id without a client
 	body       []byte
-	options    *client.SendOptions // nil: nobody asks for a report
+	options    *client.SendOptions // nil: without a report
 	deliveries map[*modelClient]*modelDelivery
 
-	// Guarded by the world's lock.
+	// Guarded by model.mu.
 	seq      uint64
-	accepted bool // Send has taken it
+	accepted bool // Send has returned nil
 	failed   bool // Send has failed
-	reports  int  // how often done was called
+	reports  int  // calls of onReport
 }
 
-// modelDelivery is a message on its way to one receiver, perhaps in more than one copy. It is
-// guarded by the world's lock.
+// modelDelivery is a message for one receiver, possibly in several copies. It is guarded by
+// model.mu.
 type modelDelivery struct {
 	message          *modelMessage
 	copies           int
 	arrived          int
-	reportedReceived int       // copies that were reported to be received
-	notSent          int       // copies that were reported not to be sent
-	uncertain        int       // copies of which nobody knew when their time was up: they may arrive, or not
+	reportedReceived int       // copies that were reported as received
+	notSent          int       // copies that were reported as not sent
+	uncertain        int       // copies that expired with an uncertain fate: they may arrive
 	verdict          wire.Fate // of the receiver; 0: none yet
 }
 
-// receivedMessage is a message that a client has got.
+// receivedMessage is a message that a client has received.
 type receivedMessage struct {
 	message  client.Message
 	delivery *modelDelivery
 }
 
-// setVerdict notes what the application says. It is called with mu held.
+// setVerdict records the verdict of the application. It is called with mu held.
 func (a *receivedMessage) setVerdict(verdict wire.Fate) {
 	if a.delivery.verdict == 0 {
 		a.delivery.verdict = verdict
 	}
 }
 
-// mayBeLost reports whether the one who sent it has allowed that.
+// mayBeLost reports whether the options of the message allow its loss.
 func (d *modelDelivery) mayBeLost() bool {
 	o := d.message.options
 	return d.message.failed || o != nil && (o.TTL > 0 || o.Overflow != wire.OverflowBlock)
 }
 
-// bodyHeaderLen is how many bytes of a body say whose it is, for receivers of version 1.
+// bodyHeaderLen is the number of bytes of a body that identify the message, for v1 receivers.
 const bodyHeaderLen = 8
 
-// makeBody returns a body that no other message has, if it is not too short for that.
+// makeBody returns a body that no other message has, if size is large enough.
 func makeBody(from, number, size int) []byte {
 	random := rand.New(rand.NewPCG(uint64(from), uint64(number)))
 	b := make([]byte, 0, size+8)
@@ -131,7 +131,7 @@ func makeBody(from, number, size int) []byte {
 	return b[:size]
 }
 
-// newModel starts a hub in which nobody is forgotten, and that has little room.
+// newModel starts a hub with small outboxes, and with timeouts that are longer than the test.
 func newModel(t *rapid.T) *model {
 	md := &model{served: make(chan error, 1), changed: make(chan struct{}, 1)}
 	md.ctx, md.cancel = context.WithCancel(context.Background())
@@ -162,7 +162,7 @@ func newModel(t *rapid.T) *model {
 	return md
 }
 
-// addClient adds a client of version 2.
+// addClient adds a v2 client.
 func (md *model) addClient(t *rapid.T) {
 	if len(md.clients) >= 10 {
 		t.Skip("there are enough")
@@ -170,7 +170,7 @@ func (md *model) addClient(t *rapid.T) {
 	md.connect(t, &modelClient{usesOnMessage: rapid.IntRange(0, 3).Draw(t, "prompt") == 0})
 }
 
-// connect connects a client.
+// connect connects mc.
 func (md *model) connect(t *rapid.T, mc *modelClient) {
 	mc.model, mc.index, mc.dialer = md, len(md.clients), newFlakyDialer(md.addr)
 	mc.due = make(map[*modelClient][]*modelDelivery)
@@ -193,7 +193,7 @@ func (md *model) connect(t *rapid.T, mc *modelClient) {
 	md.wg.Go(mc.send) // ends with jobs
 }
 
-// dial waits for the line: attempts that fail would make the client wait for longer and longer.
+// dial waits while the client is offline: failed attempts would increase the backoff.
 func (mc *modelClient) dial(ctx context.Context) (net.Conn, error) {
 	select {
 	case <-mc.online:
@@ -204,7 +204,7 @@ func (mc *modelClient) dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// onEvent is the client's OnEvent. It comes from the goroutine that makes the connections.
+// onEvent is Options.OnEvent. The read goroutine calls it.
 func (mc *modelClient) onEvent(e client.Event) {
 	md := mc.model
 	md.mu.Lock()
@@ -219,19 +219,19 @@ func (mc *modelClient) onEvent(e client.Event) {
 	md.notify()
 }
 
-// connected reports whether the connection is one that was not cut.
+// connected reports whether mc has a connection that was not cut.
 func (mc *modelClient) connected() bool {
 	mc.model.mu.Lock()
 	defer mc.model.mu.Unlock()
 	return mc.resumedAt > mc.cutAt
 }
 
-// addProblem notes what is against a promise. It is called with mu held.
+// addProblem records a broken promise. It is called with mu held.
 func (md *model) addProblem(format string, a ...any) {
 	md.problems = append(md.problems, fmt.Sprintf(format, a...))
 }
 
-// notify says that something has changed.
+// notify signals a change.
 func (md *model) notify() {
 	select {
 	case md.changed <- struct{}{}:
@@ -248,10 +248,10 @@ func (md *model) check(t *rapid.T) {
 	}
 }
 
-// wait waits until nothing is missing. missing is called without mu, again and again.
+// wait waits until missing returns "". It calls missing repeatedly, without mu.
 func (md *model) wait(t *rapid.T, missing func() string) {
 	deadline := time.After(testTimeout)
-	ticker := time.NewTicker(time.Millisecond) // for what nobody tells of
+	ticker := time.NewTicker(time.Millisecond) // for changes without a signal
 	defer ticker.Stop()
 	for {
 		md.check(t)
@@ -268,7 +268,7 @@ func (md *model) wait(t *rapid.T, missing func() string) {
 	}
 }
 
-// drawClient draws one of the members for which ok holds.
+// drawClient draws a client for which ok returns true.
 func (md *model) drawClient(t *rapid.T, ok func(*modelClient) bool) *modelClient {
 	var candidates []*modelClient
 	for _, mc := range md.clients {
@@ -282,12 +282,13 @@ func (md *model) drawClient(t *rapid.T, ok func(*modelClient) bool) *modelClient
 	return candidates[rapid.IntRange(0, len(candidates)-1).Draw(t, "client")]
 }
 
-func (mc *modelClient) active() bool        { return !mc.leaving } // in the test's goroutine, which alone changes it
+// Called and changed only by the goroutine of the test.
+func (mc *modelClient) active() bool        { return !mc.leaving }
 func (mc *modelClient) canDisconnect() bool { return mc.active() && !mc.v1 }
 func (mc *modelClient) usesReceive() bool   { return mc.active() && !mc.usesOnMessage }
 
-// send has a client send something to a few others, to itself, to strangers, to those who
-// have left, to somebody twice.
+// send sends a message to some other clients, to the sender itself, to unknown ids, to clients
+// that have left, and to one client twice.
 func (md *model) send(t *rapid.T) {
 	from := md.drawClient(t, (*modelClient).active)
 	msg := &modelMessage{from: from, deliveries: make(map[*modelClient]*modelDelivery)}
@@ -317,7 +318,7 @@ func (md *model) send(t *rapid.T) {
 	from.jobs <- msg
 }
 
-// drawOptions allows few messages to be lost.
+// drawOptions draws SendOptions; few of them allow the loss of messages.
 func drawOptions(t *rapid.T) *client.SendOptions {
 	o := &client.SendOptions{Level: rapid.SampledFrom([]wire.Level{
 		wire.LevelWritten, wire.LevelReceived, wire.LevelProcessed,
@@ -333,8 +334,7 @@ func drawOptions(t *rapid.T) *client.SendOptions {
 	return o
 }
 
-// send sends the messages of a member, one after the other, and waits with each of them for
-// as long as Send does.
+// send sends the messages of mc, one after the other. Send can block.
 func (mc *modelClient) send() {
 	for msg := range mc.jobs {
 		to := mc.model.expectDelivery(msg)
@@ -349,7 +349,8 @@ func (mc *modelClient) send() {
 	}
 }
 
-// expectDelivery promises a message to its receivers, and returns their ids.
+// expectDelivery adds a message to the outstanding messages of its receivers, and returns their
+// ids.
 func (md *model) expectDelivery(msg *modelMessage) (to []uint64) {
 	md.mu.Lock()
 	defer md.mu.Unlock()
@@ -370,7 +371,7 @@ func (md *model) expectDelivery(msg *modelMessage) (to []uint64) {
 	return to
 }
 
-// recordSend notes what Send says, and takes back what it has not taken.
+// recordSend records the result of Send, and removes the message if Send has failed.
 func (md *model) recordSend(msg *modelMessage, err error) {
 	md.mu.Lock()
 	defer md.mu.Unlock()
@@ -388,7 +389,7 @@ func (md *model) recordSend(msg *modelMessage, err error) {
 	}
 }
 
-// recordNotSent notes that copies of a message cannot arrive. It is called with mu held.
+// recordNotSent records that copies of a message cannot arrive. It is called with mu held.
 func (md *model) recordNotSent(d *modelDelivery, copies int) {
 	d.notSent += copies
 	if d.arrived+d.notSent > d.copies {
@@ -396,13 +397,13 @@ func (md *model) recordNotSent(d *modelDelivery, copies int) {
 	}
 }
 
-// String tells which one it is.
+// String identifies the message and its receiver.
 func (d *modelDelivery) String() string {
 	return fmt.Sprintf("message %d of client %d (%d bytes, %d copies, %+v)",
 		d.message.seq, d.message.from.index, len(d.message.body), d.copies, d.message.options)
 }
 
-// onReport is what the client says has become of the message.
+// onReport checks the report of the message.
 func (msg *modelMessage) onReport(r *client.Report, err error) {
 	md := msg.from.model
 	md.mu.Lock()
@@ -425,11 +426,12 @@ func (msg *modelMessage) onReport(r *client.Report, err error) {
 	}
 }
 
-// checkFate looks whether a report is true at this moment. It is called with mu held.
+// checkFate checks that a fate is true at this moment. It is called with mu held.
 func (md *model) checkFate(msg *modelMessage, to *modelClient, fate wire.Fate) {
 	timed := msg.options.TTL > 0
 	if to == nil {
-		if fate != wire.FateUnknown && !(timed && fate == wire.FateExpired) { // before anybody was looked for
+		// Expired before the receivers were looked up.
+		if fate != wire.FateUnknown && !(timed && fate == wire.FateExpired) {
 			md.addProblem("client %d: message %d: a stranger is %v", msg.from.index, msg.seq, fate)
 		}
 		return
@@ -457,7 +459,8 @@ func (md *model) checkFate(msg *modelMessage, to *modelClient, fate wire.Fate) {
 		md.addProblem("client %d: %v has arrived %d times, and is reported %v", to.index, d, d.arrived, fate)
 	}
 	switch {
-	case fate == wire.FateQueued, timed && !to.v1 && (fate == wire.FateWritten || fate == wire.FateUncertain): // and is not written again
+	// The message is not written again.
+	case fate == wire.FateQueued, timed && !to.v1 && (fate == wire.FateWritten || fate == wire.FateUncertain):
 		d.uncertain++
 	}
 	switch fate {
@@ -466,24 +469,24 @@ func (md *model) checkFate(msg *modelMessage, to *modelClient, fate wire.Fate) {
 	}
 }
 
-// receive has a client receive some of what has come, and say what becomes of it.
+// receive makes a client receive some messages and give verdicts on them.
 func (md *model) receive(t *rapid.T) {
 	mc := md.drawClient(t, (*modelClient).usesReceive)
 	verdict := rapid.SampledFrom([]wire.Fate{0, wire.FateProcessed, wire.FateRejected}).Draw(t, "say")
 	mc.receive(rapid.IntRange(1, 20).Draw(t, "most"), verdict)
 }
 
-// canceledCtx is a context that does not wait.
+// canceledCtx is a context with which Receive does not wait.
 var canceledCtx = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// receive takes up to most messages, as far as they are there.
+// receive receives at most maxMessages messages that have arrived.
 func (mc *modelClient) receive(maxMessages int, verdict wire.Fate) {
 	for range maxMessages {
-		mc.model.mu.Lock() // so that nobody is told of it before it is noted
+		mc.model.mu.Lock() // reports wait until the messages are recorded
 		message, err := mc.client.Receive(canceledCtx)
 		if err != nil {
 			mc.model.mu.Unlock()
@@ -495,7 +498,7 @@ func (mc *modelClient) receive(maxMessages int, verdict wire.Fate) {
 	}
 }
 
-// onMessage is OnMessage.
+// onMessage is Options.OnMessage.
 func (mc *modelClient) onMessage(message client.Message) {
 	verdict := wire.FateProcessed
 	if len(message.Body)%2 == 1 {
@@ -517,8 +520,8 @@ func respond(message client.Message, verdict wire.Fate) {
 	}
 }
 
-// recordArrival holds a message that has come against what must come, and notes what will be said
-// about it. It is called with mu held.
+// recordArrival checks a received message against the outstanding ones, and records its future
+// verdict. It is called with mu held.
 func (mc *modelClient) recordArrival(got *client.Message, verdict wire.Fate) {
 	md := mc.model
 	from := mc.senderIndex(got)
@@ -537,8 +540,8 @@ func (mc *modelClient) recordArrival(got *client.Message, verdict wire.Fate) {
 	}
 }
 
-// senderIndex returns the index of the one who has sent a message. To a receiver of version 1
-// only the body tells.
+// senderIndex returns the index of the sender of a message. For a v1 receiver only the body
+// tells the sender.
 func (mc *modelClient) senderIndex(got *client.Message) int {
 	if mc.v1 && len(got.Body) >= bodyHeaderLen {
 		return int(binary.BigEndian.Uint32(got.Body))
@@ -551,8 +554,8 @@ func (mc *modelClient) senderIndex(got *client.Message) int {
 	return -1
 }
 
-// takeExpected takes out of the row of a sender what has come, and before it what may be lost. It
-// returns nil if that was not due. It is called with mu held.
+// takeExpected removes a received message from the outstanding ones, and those before it that
+// may be lost. It returns nil if the message was not outstanding. It is called with mu held.
 func (mc *modelClient) takeExpected(from int, got *client.Message) *modelDelivery {
 	for sender, row := range mc.due {
 		if sender.index != from {
@@ -574,7 +577,7 @@ func (mc *modelClient) takeExpected(from int, got *client.Message) *modelDeliver
 	return nil
 }
 
-// matches reports whether a message that has come is that one.
+// matches reports whether got is a copy of d.
 func (d *modelDelivery) matches(got *client.Message, v1 bool) bool {
 	id, seq := d.message.from.id, d.message.seq
 	if v1 {
@@ -583,7 +586,7 @@ func (d *modelDelivery) matches(got *client.Message, v1 bool) bool {
 	return got.From == id && got.Seq == seq && bytes.Equal(got.Body, d.message.body)
 }
 
-// dueFrom tells what is due from a sender. It is called with mu held.
+// dueFrom describes the outstanding messages of a sender. It is called with mu held.
 func (mc *modelClient) dueFrom(from int) (due []string) {
 	for sender, row := range mc.due {
 		if sender.index == from {
@@ -595,13 +598,13 @@ func (mc *modelClient) dueFrom(from int) (due []string) {
 	return due
 }
 
-// cut breaks a connection.
+// cut breaks the connection of a client.
 func (md *model) cut(t *rapid.T) {
 	mc := md.drawClient(t, func(mc *modelClient) bool { return mc.canDisconnect() && !mc.offline })
 	mc.cut(rapid.Bool().Draw(t, "reset"))
 }
 
-// cut breaks the connection, and notes which one that was.
+// cut breaks the connection, and records its number.
 func (mc *modelClient) cut(reset bool) {
 	d := mc.dialer
 	d.mu.Lock()
@@ -616,7 +619,7 @@ func (mc *modelClient) cut(reset bool) {
 	mc.model.mu.Unlock()
 }
 
-// goOffline breaks a connection, and lets none through until goOnline.
+// goOffline breaks a connection, and makes dials wait until goOnline.
 func (md *model) goOffline(t *rapid.T) {
 	mc := md.drawClient(t, func(mc *modelClient) bool { return mc.canDisconnect() && !mc.offline })
 	mc.offline = true
@@ -636,7 +639,7 @@ func (mc *modelClient) goOnline() {
 	}
 }
 
-// waitReconnect waits until a client is back.
+// waitReconnect waits until a client has reconnected.
 func (md *model) waitReconnect(t *rapid.T) {
 	mc := md.drawClient(t, func(mc *modelClient) bool { return mc.canDisconnect() && !mc.offline })
 	mc.waitReconnect(t)
@@ -651,10 +654,10 @@ func (mc *modelClient) waitReconnect(t *rapid.T) {
 	})
 }
 
-// leave has a client go for good, while it may still have much to send.
+// leave closes a client, which may still have many messages to send.
 func (md *model) leave(t *rapid.T) {
 	mc := md.drawClient(t, func(mc *modelClient) bool { return mc.canDisconnect() && !mc.offline && mc.index > 1 })
-	mc.waitReconnect(t) // or the hub would not learn of it
+	mc.waitReconnect(t) // otherwise the hub would not get BYE
 	mc.leave()
 }
 
@@ -672,7 +675,7 @@ func (mc *modelClient) leave() {
 	})
 }
 
-// list has a client ask who is there. It may get the answer only when it receives.
+// list makes a client call List. The reply may come only when the client receives messages.
 func (md *model) list(t *rapid.T) {
 	mc := md.drawClient(t, (*modelClient).active)
 	clients := slices.Clone(md.clients)
@@ -683,7 +686,7 @@ func (md *model) list(t *rapid.T) {
 	}
 	md.pendingLists++
 	md.mu.Unlock()
-	md.wg.Go(func() { // ends when everybody receives
+	md.wg.Go(func() { // ends when all clients receive
 		ids, err := mc.client.List(md.ctx)
 		md.mu.Lock()
 		defer md.mu.Unlock()
@@ -702,7 +705,8 @@ func (md *model) list(t *rapid.T) {
 	})
 }
 
-// finish has everybody receive until every promise is kept, and ends the hub and its clients.
+// finish lets all clients receive until every promise is kept, and closes the hub and the
+// clients.
 func (md *model) finish(t *rapid.T) {
 	for _, mc := range md.clients {
 		mc.goOnline()
@@ -732,7 +736,7 @@ func (md *model) finish(t *rapid.T) {
 	md.wait(t, md.missing)
 }
 
-// answerRemaining says of all messages that they are processed of which nothing was said.
+// answerRemaining gives the verdict "processed" on all messages without one.
 func (mc *modelClient) answerRemaining() {
 	mc.model.mu.Lock()
 	unanswered := mc.unanswered
@@ -746,7 +750,7 @@ func (mc *modelClient) answerRemaining() {
 	}
 }
 
-// missing tells what must still happen, if anything must.
+// missing describes what must still happen, or returns "".
 func (md *model) missing() string {
 	md.mu.Lock()
 	defer md.mu.Unlock()
@@ -766,7 +770,8 @@ func (md *model) missing() string {
 	return ""
 }
 
-// missing tells what must still become of a message. It is called with mu held.
+// missing describes what is still open about a message, or returns "". It is called with mu
+// held.
 func (msg *modelMessage) missing() string {
 	switch {
 	case msg.failed:
@@ -777,7 +782,8 @@ func (msg *modelMessage) missing() string {
 		return fmt.Sprintf("the report of message %d of client %d", msg.seq, msg.from.index)
 	}
 	for to, d := range msg.deliveries {
-		unknown := msg.from.leaving && (msg.from.leaveErr != nil || d.mayBeLost()) // to those who are left
+		// For the remaining receivers.
+		unknown := msg.from.leaving && (msg.from.leaveErr != nil || d.mayBeLost())
 		if !to.leaving && !unknown && d.arrived+d.notSent+d.uncertain < d.copies {
 			return fmt.Sprintf("%v at client %d", d, to.index)
 		}
@@ -785,7 +791,7 @@ func (msg *modelMessage) missing() string {
 	return ""
 }
 
-// listMismatch tells how the list differs from who is there.
+// listMismatch describes the difference between the list of the hub and the connected clients.
 func (md *model) listMismatch() string {
 	ctx, cancel := context.WithTimeout(md.ctx, testTimeout)
 	defer cancel()
@@ -805,7 +811,7 @@ func (md *model) listMismatch() string {
 	return ""
 }
 
-// closeJobs ends the sending when all is sent. It may be called more than once.
+// closeJobs ends the sending when all is sent. It can be called more than once.
 func (md *model) closeJobs() {
 	for _, mc := range md.clients {
 		if !mc.closed {
@@ -815,13 +821,13 @@ func (md *model) closeJobs() {
 	}
 }
 
-// stop stops everything, however far it has come.
+// stop stops everything in any state.
 func (md *model) stop() {
 	md.cancel()
 	md.closeJobs()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = md.hub.Shutdown(ctx) // after a failure some have not received everything
+	_ = md.hub.Shutdown(ctx) // after a failure, some clients have not received everything
 	for _, mc := range md.clients {
 		mc.goOnline()
 		md.wg.Go(func() { mc.client.Close() }) // ends with the client
@@ -830,14 +836,13 @@ func (md *model) stop() {
 	<-md.served
 }
 
-// TestModel_ClientsAndHub has clients do what they may, in any order, while their
-// connections break: each message must arrive once, whole and in its place, each report
-// must come once and be true.
+// TestModel_ClientsAndHub runs random actions of clients while their connections break. Each
+// message must arrive once, complete and in order, and each report must come once and be true.
 func TestModel_ClientsAndHub(t *testing.T) {
 	setFlagDefault("rapid.checks", "12")
 	setFlagDefault("rapid.steps", "80")
-	setFlagDefault("rapid.shrinktime", "1s") // what happens also depends on time: few failures get smaller
-	for i := range 4 {                       // most of the time they wait for connections
+	setFlagDefault("rapid.shrinktime", "1s") // outcomes depend on time: few failures can be shrunk
+	for i := range 4 {                       // mostly waiting for connections
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) {
@@ -845,7 +850,7 @@ func TestModel_ClientsAndHub(t *testing.T) {
 				defer md.stop()
 				t.Repeat(map[string]func(*rapid.T){
 					"send":    md.send,
-					"sends":   md.send, // more often than the others
+					"sends":   md.send, // more frequent than the others
 					"receive": md.receive,
 					"cut":     md.cut,
 					"down":    md.goOffline,
@@ -862,7 +867,7 @@ func TestModel_ClientsAndHub(t *testing.T) {
 	}
 }
 
-// setFlagDefault sets a flag unless the command line does.
+// setFlagDefault sets a flag unless the command line sets it.
 func setFlagDefault(name, value string) {
 	set := false
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })

@@ -17,21 +17,21 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// collector keeps copies of the bodies that it is handed.
+// collector keeps copies of the bodies of messages.
 type collector struct{ bodies chan string }
 
 func newCollector() *collector { return &collector{make(chan string, 100)} }
 
 func (c *collector) collect(m Message) {
 	c.bodies <- string(m.Body)
-	m.Release() // is allowed, and means nothing
+	m.Release() // allowed in OnMessage, without effect
 }
 
 func TestOnMessage_InOrder(t *testing.T) {
 	got := newCollector()
 	_, h := newTestClientV1(t, &Options{OnMessage: got.collect})
 	sizes := []int{0, 1, 100, 5000, 65_531, 65_532, 200_000, wire.DefaultMaxBody, 0}
-	go func() { // ends when all is taken
+	go func() { // ends when all frames are read
 		for i, size := range sizes {
 			h.send(deliveryFrame(strings.Repeat(fmt.Sprint(i), size)))
 		}
@@ -43,16 +43,15 @@ func TestOnMessage_InOrder(t *testing.T) {
 	}
 }
 
-// TestMessage_FitsRegisters holds that a message is handed over in registers: of nine, one may be
-// that of a method.
+// TestMessage_FitsRegisters checks that a Message is passed in registers. Of the nine integer
+// registers, the receiver of a method can take one.
 func TestMessage_FitsRegisters(t *testing.T) {
 	if got, max := unsafe.Sizeof(Message{}), 8*unsafe.Sizeof(uintptr(0)); got > max {
 		t.Errorf("a message takes %d bytes, at most %d go in registers", got, max)
 	}
 }
 
-// TestOnMessage_CalledBeforeLaterReply looks at what was handed over when
-// List returns.
+// TestOnMessage_CalledBeforeLaterReply checks which messages were delivered when List returns.
 func TestOnMessage_CalledBeforeLaterReply(t *testing.T) {
 	got := newCollector()
 	c, h := newTestClientV1(t, &Options{OnMessage: got.collect})
@@ -67,7 +66,7 @@ func TestOnMessage_CalledBeforeLaterReply(t *testing.T) {
 	}
 }
 
-// TestReceive_WithOnMessageWaitsForEnd has nothing to receive but the end.
+// TestReceive_WithOnMessageWaitsForEnd: with OnMessage, Receive returns only the end.
 func TestReceive_WithOnMessageWaitsForEnd(t *testing.T) {
 	got := newCollector()
 	c, h := newTestClientV1(t, &Options{OnMessage: got.collect})
@@ -84,7 +83,7 @@ func TestReceive_WithOnMessageWaitsForEnd(t *testing.T) {
 	}
 }
 
-// TestClose_WaitsForOnMessage closes while a message is being handled.
+// TestClose_WaitsForOnMessage closes the client while OnMessage runs.
 func TestClose_WaitsForOnMessage(t *testing.T) {
 	entered, leave, returned := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	c, h := newTestClientV1TCP(t, &Options{OnMessage: func(Message) {
@@ -108,7 +107,7 @@ func TestClose_WaitsForOnMessage(t *testing.T) {
 	}
 }
 
-// TestOnMessage_MaySend sends from where messages come.
+// TestOnMessage_MaySend calls Send in OnMessage.
 func TestOnMessage_MaySend(t *testing.T) {
 	var c *Client
 	ready := make(chan struct{})
@@ -123,10 +122,10 @@ func TestOnMessage_MaySend(t *testing.T) {
 	h.wantBytes(wire.AppendRelay(nil, []uint64{7}, []byte("echo")))
 }
 
-// TestKeepAlive_IgnoresCallbackTime has the application keep the reading goroutine for longer than two
-// keep-alive intervals, by each of its ways to do so.
+// TestKeepAlive_IgnoresCallbackTime blocks the read goroutine in each kind of callback for
+// longer than two keep-alive intervals.
 func TestKeepAlive_IgnoresCallbackTime(t *testing.T) {
-	const long = time.Minute // welcome says 10 s
+	const long = time.Minute // testWelcome has a keep-alive of 10 s
 	for name, change := range map[string]func(*Options){
 		"OnMessage": func(o *Options) { o.OnMessage = func(Message) { time.Sleep(long) } },
 		"OnEvent": func(o *Options) {
@@ -141,10 +140,12 @@ func TestKeepAlive_IgnoresCallbackTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tc, h := newTestClient(t, change)
-				go io.Copy(io.Discard, h)                                                          // ends with the connection
-				h.send(deliverFrame(1, 0), wire.AppendError(nil, 99, wire.ErrorBody, "too large")) // of no message that waits for a report
+				// Ends with the connection.
+				go io.Copy(io.Discard, h)
+				// About a message without a report.
+				h.send(deliverFrame(1, 0), wire.AppendError(nil, 99, wire.ErrorBody, "too large"))
 				time.Sleep(long + 5*time.Second)
-				h.send(wire.AppendPing(nil, 1)) // it has not been silent for two intervals
+				h.send(wire.AppendPing(nil, 1)) // bytes came within two intervals
 				synctest.Wait()
 				for len(tc.events) > 0 {
 					if e := <-tc.events; e.Kind == EventDisconnected {
@@ -156,8 +157,8 @@ func TestKeepAlive_IgnoresCallbackTime(t *testing.T) {
 	}
 }
 
-// repeatingConn is a connection from which the same frames come for as long as they are read, each
-// read with many.
+// repeatingConn is a connection from which the same frames can be read without end, many with
+// each Read.
 type repeatingConn struct {
 	net.Conn
 	frames    []byte
@@ -175,7 +176,7 @@ func (s *repeatingConn) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// BenchmarkOnMessage hands over messages of 128 bytes: what the client does for each, without the
+// BenchmarkOnMessage measures the work of the client for messages of 128 bytes, without the
 // kernel.
 func BenchmarkOnMessage(b *testing.B) {
 	body := make([]byte, 128)

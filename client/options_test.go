@@ -11,8 +11,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestOptions_MaxBody sends bodies to clients that take what the hub allows, and to one that takes less: that is the
-// fate there, and everybody gets what comes next.
+// TestOptions_MaxBody sends bodies to clients with the limit of the hub, and to a client with a
+// smaller limit. That client gets FateTooLarge, and all clients get the next message.
 func TestOptions_MaxBody(t *testing.T) {
 	const allowed = 3 << 20
 	_, addr := newHubWith(t, hub.Config{MaxBody: allowed, MaxQueuedBytes: 128 << 20})
@@ -52,7 +52,8 @@ func TestOptions_MaxBody(t *testing.T) {
 	}
 }
 
-// TestOptions_MaxBodyWithPermissions is left to the hub, which lets the client itself send less than others.
+// TestOptions_MaxBodyWithPermissions leaves MaxBody to the hub. The hub allows this client
+// smaller bodies than others.
 func TestOptions_MaxBodyWithPermissions(t *testing.T) {
 	_, addr := newHubWith(t, hub.Config{MaxBody: 2 << 20, MaxQueuedBytes: 64 << 20, Authenticate: func(a hub.AuthRequest) (*hub.Permissions, error) {
 		if a.Token == "little" {

@@ -17,9 +17,10 @@ import (
 func TestReceive_InOrder(t *testing.T) {
 	c, h := newTestClientV1(t, nil)
 	sizes := []int{0, 1, 100, 5000, 65_531, 65_532, 200_000, wire.DefaultMaxBody, 0}
-	go func() { // ends when all is taken
+	go func() { // ends when all frames are read
 		for i, size := range sizes {
-			h.send(deliveryFrame(strings.Repeat(fmt.Sprint(i), size)), []byte{0, 0, 0, 0}) // and an empty frame, which means nothing
+			// The empty frame has no meaning.
+			h.send(deliveryFrame(strings.Repeat(fmt.Sprint(i), size)), []byte{0, 0, 0, 0})
 		}
 	}()
 	for i, size := range sizes {
@@ -27,8 +28,8 @@ func TestReceive_InOrder(t *testing.T) {
 	}
 }
 
-// TestReceive_MessagesAroundReply come before the request, before its answer, and
-// behind it, while nobody receives.
+// TestReceive_MessagesAroundReply sends messages before the request, before its reply, and
+// after the reply, while no call of Receive waits.
 func TestReceive_MessagesAroundReply(t *testing.T) {
 	c, h := newTestClientV1(t, nil)
 	h.send(deliveryFrame("before the request"))
@@ -55,12 +56,12 @@ func TestReceive_ContextCanceled(t *testing.T) {
 		if err := <-received; !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want %v", err, context.Canceled)
 		}
-		h.send(deliveryFrames(1)) // is not lost
+		h.send(deliveryFrames(1)) // not lost
 		wantMessage(t, c, "0")
 	})
 }
 
-// TestMessages_ContextCanceled though there is always a next message.
+// TestMessages_ContextCanceled: the loop ends although there is always a next message.
 func TestMessages_ContextCanceled(t *testing.T) {
 	c, h := newTestClientV1TCP(t, nil)
 	go func() { // ends with the connection
@@ -74,7 +75,7 @@ func TestMessages_ContextCanceled(t *testing.T) {
 	for m, err := range c.Messages(ctx) {
 		if err != nil {
 			last = err
-			continue // the error must be the end
+			continue // the next pair must be the error
 		}
 		m.Release()
 		if n++; n == 5000 {
@@ -94,7 +95,7 @@ func TestMessages_BreakKeepsRemaining(t *testing.T) {
 	for _, step := range []int{1, 7, 64, all} {
 		synctest.Test(t, func(t *testing.T) {
 			c, h := newTestClientV1(t, nil)
-			go h.send(deliveryFrames(all)) // ends when all is taken
+			go h.send(deliveryFrames(all)) // ends when all frames are read
 			next := 0
 			for next < all {
 				n := 0
@@ -107,7 +108,7 @@ func TestMessages_BreakKeepsRemaining(t *testing.T) {
 						break
 					}
 				}
-				synctest.Wait() // more may have come meanwhile
+				synctest.Wait() // more messages may have come meanwhile
 				if next < all {
 					wantMessage(t, c, fmt.Sprint(next))
 					next++
@@ -169,7 +170,7 @@ func TestReceive_ConcurrentReceivers(t *testing.T) {
 		})
 	}
 	h.send(deliveryFrames(all))
-	h.Close() // what came before is still received
+	h.Close() // messages before the end are still received
 	wg.Wait()
 	for i := range all {
 		if n := seen[fmt.Sprint(i)]; n != 1 {
@@ -178,7 +179,7 @@ func TestReceive_ConcurrentReceivers(t *testing.T) {
 	}
 }
 
-// TestInbox_MaxUnread counts what a client takes while nobody receives.
+// TestInbox_MaxUnread counts how much a client reads while no message is received.
 func TestInbox_MaxUnread(t *testing.T) {
 	for _, test := range []struct{ unread, body int }{
 		{1, 1000}, {10_000, 1000}, {100_000, 10}, {100_000, 20_000}, {1000, 300_000}, {10_000, 0},
@@ -203,7 +204,7 @@ func TestInbox_MaxUnread(t *testing.T) {
 						len(taken), test.body, cost, test.unread, maxCost)
 				}
 				before := len(taken)
-				for range before + 3 { // and it goes on when somebody receives
+				for range before + 3 { // reading continues when messages are received
 					wantMessage(t, c, strings.Repeat("x", test.body))
 				}
 				c.Close()
@@ -213,7 +214,7 @@ func TestInbox_MaxUnread(t *testing.T) {
 	}
 }
 
-// TestInbox_SliceStaysSmall has a receiver that never quite catches up.
+// TestInbox_SliceStaysSmall has a receiver that always lags behind.
 func TestInbox_SliceStaysSmall(t *testing.T) {
 	var b inbox
 	b.init(1<<20, nil, nil)
@@ -231,12 +232,12 @@ func TestInbox_SliceStaysSmall(t *testing.T) {
 	}
 }
 
-// TestMessage_BodyValidUntilRelease keeps some messages while very many others come and
-// are released.
+// TestMessage_BodyValidUntilRelease keeps some messages while very many others arrive and are
+// released.
 func TestMessage_BodyValidUntilRelease(t *testing.T) {
 	const all = 20_000
 	c, h := newTestClientV1TCP(t, nil)
-	go func() { // ends when all is taken
+	go func() { // ends when all frames are read
 		for i := range all {
 			h.send(deliveryFrame(strings.Repeat(fmt.Sprintf("%06d", i), i%500)))
 		}
@@ -260,13 +261,13 @@ func TestMessage_BodyValidUntilRelease(t *testing.T) {
 		m.Body = append(m.Body, "grows into memory of its own"...)
 		m.Release()
 	}
-	Message{}.Release() // of nothing
+	Message{}.Release() // of the zero Message
 }
 
 func TestClient_HubClosesConnection(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		last []byte // what it sends before
+		last []byte // what the hub sends before the end
 		want error
 	}{
 		{"between two frames", nil, ErrHubClosed},
@@ -293,7 +294,7 @@ func TestClient_HubClosesConnection(t *testing.T) {
 					}
 				}
 				<-c.Done()
-				wantMessage(t, c, "0") // what came before
+				wantMessage(t, c, "0") // came before the end
 				wantMessage(t, c, "1")
 				wantClosed(t, c, test.want)
 			})
@@ -301,7 +302,7 @@ func TestClient_HubClosesConnection(t *testing.T) {
 	}
 }
 
-// wantClosed looks whether every call says that the connection is over, and why.
+// wantClosed checks that every call returns the reason why the client has ended.
 func wantClosed(t *testing.T, c *Client, want error) {
 	t.Helper()
 	if err := c.Err(); !errors.Is(err, want) {
@@ -371,7 +372,7 @@ func TestClient_ConnectionReset(t *testing.T) {
 func TestClient_MalformedReplies(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		answer []byte // to the list that was asked for
+		answer []byte // to the list request
 		want   error
 	}{
 		{"a short list", []byte{0, 0, 0, 8, 2, 1, 2, 3, 4, 5, 6, 7}, ErrProtocol},
@@ -390,9 +391,10 @@ func TestClient_MalformedReplies(t *testing.T) {
 				c, h := newTestClientV1(t, &Options{MaxBody: 100, MaxList: 20})
 				listed := runAsync(func() error { _, err := c.List(t.Context()); return err })
 				h.wantBytes(wire.AppendListRequest(nil))
-				go h.Write(append(deliveryFrames(2), test.answer...)) // ends when the client has had enough
+				// Ends when the client has closed the connection.
+				go h.Write(append(deliveryFrames(2), test.answer...))
 				<-c.Done()
-				wantMessage(t, c, "0") // what was in order
+				wantMessage(t, c, "0") // the valid part
 				wantMessage(t, c, "1")
 				wantClosed(t, c, test.want)
 				if err := <-listed; err != nil && !errors.Is(err, test.want) {

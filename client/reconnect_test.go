@@ -14,17 +14,17 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestReconnect_FailedAttemptsEmitEvents lets attempts fail at each step on the way, and looks at what the
-// application is told of them.
+// TestReconnect_FailedAttemptsEmitEvents makes attempts fail at each step, and checks the
+// events.
 func TestReconnect_FailedAttemptsEmitEvents(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	noToken := &fs.PathError{Op: "open", Path: "token", Err: fs.ErrNotExist}
 	var away *GoAwayError
 	tests := map[string]struct {
-		dial  error                // nil: there is a connection
-		token error                // nil: none is asked for
-		hub   func(h *fakeHub)     // what it does with the connection
-		right func(err error) bool // whether the event says why
+		dial  error                // nil: the dial succeeds
+		token error                // nil: without GetToken
+		hub   func(h *fakeHub)     // runs on the connection
+		right func(err error) bool // whether the event has the right error
 	}{
 		"nil for a connection": {dial: errNilConn, right: func(err error) bool { return errors.Is(err, errNilConn) }},
 		"no connection":        {dial: refused, right: func(err error) bool { return errors.Is(err, refused) }},
@@ -56,7 +56,7 @@ func TestReconnect_FailedAttemptsEmitEvents(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const failing = 4 // attempts
+				const failing = 4 // number of failed attempts
 				dials, questions := 0, 0
 				tc, h := newTestClient(t, func(o *Options) {
 					dial := o.Dial
@@ -94,12 +94,12 @@ func TestReconnect_FailedAttemptsEmitEvents(t *testing.T) {
 	}
 }
 
-// acceptReconnect greets the next attempt to come back that gets as far as a hub that answers.
+// acceptReconnect accepts the next attempt that reaches a hub that replies.
 func (tc *testClient) acceptReconnect() {
 	for h := range tc.hubs {
 		_ = h.SetReadDeadline(time.Now().Add(time.Second))
 		if _, _, err := h.readFrame(); err != nil {
-			continue // it was made while the test still let attempts fail
+			continue // dialed while the test still made attempts fail
 		}
 		h.wantType(wire.TypeIdentity)
 		_ = h.SetReadDeadline(time.Time{})
@@ -109,7 +109,7 @@ func (tc *testClient) acceptReconnect() {
 	}
 }
 
-// TestClose_StopsReconnecting and tells of none that it has cut short.
+// TestClose_StopsReconnecting: an attempt that Close has canceled emits no event.
 func TestClose_StopsReconnecting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dials := 0
@@ -125,7 +125,7 @@ func TestClose_StopsReconnecting(t *testing.T) {
 		})
 		h.Close()
 		tc.wantEvent(EventDisconnected)
-		time.Sleep(minBackoff + time.Second) // an attempt is under way
+		time.Sleep(minBackoff + time.Second) // an attempt is in progress
 		if err := tc.client.Close(); err != nil {
 			t.Error(err)
 		}
@@ -133,8 +133,8 @@ func TestClose_StopsReconnecting(t *testing.T) {
 	})
 }
 
-// TestWelcome_LimitsBodies as the hub says, one from before it spoke of what it sends among them. A client
-// with a limit of its own says so, and holds the hub to it.
+// TestWelcome_LimitsBodies checks the body limits of WELCOME, also of a hub that does not
+// announce max_deliver. A client with its own MaxBody announces and enforces it.
 func TestWelcome_LimitsBodies(t *testing.T) {
 	for _, test := range []struct {
 		name                  string
@@ -144,7 +144,7 @@ func TestWelcome_LimitsBodies(t *testing.T) {
 	}{
 		{"from before", 0, 3 << 20, 0, 3 << 20, 3 << 20},
 		{"less to send", 0, 100, 3 << 20, 100, 3 << 20},
-		{"a small hub", 0, 100, 100, 100, 1 << 20}, // for it may be another one after a while
+		{"a small hub", 0, 100, 100, 100, 1 << 20}, // because a later hub can have a larger limit
 		{"a limit of one's own", 2 << 20, 3 << 20, 2 << 20, 2 << 20, 2 << 20},
 		{"a limit of one's own, above the hub's", 2 << 20, 100, 100, 100, 2 << 20},
 	} {
@@ -171,7 +171,8 @@ func TestWelcome_LimitsBodies(t *testing.T) {
 						t.Errorf("Send: %v, want a limit of %d", err, test.wantSend)
 					}
 					body := make([]byte, test.wantDeliver+extra)
-					go h.Write(wire.AppendDeliver(nil, &wire.Deliver{Sender: 1, Seq: 1, Time: 1, Body: body})) // ends when the client has had enough
+					// The goroutine ends when the client has read the frame or closed the connection.
+					go h.Write(wire.AppendDeliver(nil, &wire.Deliver{Sender: 1, Seq: 1, Time: 1, Body: body}))
 					m, err := c.Receive(t.Context())
 					if extra == 0 && (err != nil || len(m.Body) != len(body)) || extra > 0 && !errors.Is(err, ErrProtocol) {
 						t.Errorf("received %d bytes of %d, %v", len(m.Body), len(body), err)

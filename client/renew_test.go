@@ -12,22 +12,22 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// wallClock is a clock that is set while timers go on: as after a sleep of the machine, or when it was
-// wrong. In virtual time a time has no reading of the clock of timers.
+// wallClock is a clock that can be set while timers go on, as after a sleep of the machine or
+// when the clock was wrong. In a synctest bubble a time has no monotonic clock reading.
 type wallClock struct{ ahead atomic.Int64 }
 
 func (c *wallClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
-// TestRenewal_BeforeExpiry has the hub say how long the token is good, and looks at when the client comes
-// back with another one.
+// TestRenewal_BeforeExpiry has a hub that announces the lifetime of the token, and checks when
+// the client reconnects with the next one.
 func TestRenewal_BeforeExpiry(t *testing.T) {
 	failure := errors.New("no token today")
 	for name, test := range map[string]struct {
-		good  time.Duration                             // that the token is
-		jump  time.Duration                             // of the wall clock, at the begin
-		token func(since time.Duration) (string, error) // after the first one
+		good  time.Duration                             // lifetime of the token
+		jump  time.Duration                             // of the wall clock, at the start
+		token func(since time.Duration) (string, error) // GetToken after the first call
 		min   time.Duration
-		max   time.Duration // 0: it does not come back
+		max   time.Duration // 0: the client does not reconnect
 	}{
 		"in the last fifth": {
 			good: 100 * time.Second, token: func(time.Duration) (string, error) { return "new", nil },
@@ -93,7 +93,8 @@ func TestRenewal_BeforeExpiry(t *testing.T) {
 	}
 }
 
-// tokenAfter returns a source of a token that has "new" after a time, and this before.
+// tokenAfter returns a token source that returns "new" after a duration, and before and err
+// until then.
 func tokenAfter(after time.Duration, before string, err error) func(time.Duration) (string, error) {
 	return func(since time.Duration) (string, error) {
 		if since >= after {
@@ -103,8 +104,8 @@ func tokenAfter(after time.Duration, before string, err error) func(time.Duratio
 	}
 }
 
-// TestRenewal_StopsWithConnection while it asks for a token: Close waits for the question to end, and a token is
-// asked for by one at a time.
+// TestRenewal_StopsWithConnection loses the connection, or closes the client, while GetToken
+// runs. Close waits for GetToken, and GetToken never runs twice at the same time.
 func TestRenewal_StopsWithConnection(t *testing.T) {
 	for name, end := range map[string]func(tc *testClient, h *fakeHub){
 		"by Close":   func(tc *testClient, _ *fakeHub) { tc.client.Close() },
@@ -146,8 +147,9 @@ func TestRenewal_StopsWithConnection(t *testing.T) {
 	}
 }
 
-// afterSleep returns the time as time.Now does when the wall clock has jumped by whole seconds, and the clock of
-// timers has not. There is no other way to make such a time than to know how it is kept.
+// afterSleep returns the time that time.Now returns after the wall clock has jumped by whole
+// seconds and the monotonic clock has not. The only way to make such a time is to know its
+// memory layout.
 func afterSleep(jump time.Duration) time.Time {
 	t := time.Now()
 	const secondsShift = 30
@@ -155,7 +157,8 @@ func afterSleep(jump time.Duration) time.Time {
 	return t
 }
 
-// TestRenewal_TimeLeftAfterSleep is by the wall clock, whatever readings its times have.
+// TestRenewal_TimeLeftAfterSleep: timeLeft uses the wall clock, even if the times have a
+// monotonic clock reading.
 func TestRenewal_TimeLeftAfterSleep(t *testing.T) {
 	jump := time.Duration(0)
 	c := &Client{options: Options{now: func() time.Time { return afterSleep(jump) }}}

@@ -11,7 +11,7 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// addrDialer dials the hub whose address it is told, once it is open.
+// addrDialer dials a hub. It waits until the test has set the address.
 type addrDialer struct{ addr atomic.Pointer[string] }
 
 func (d *addrDialer) dial(ctx context.Context) (net.Conn, error) {
@@ -23,8 +23,9 @@ func (d *addrDialer) dial(ctx context.Context) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp", *addr)
 }
 
-// TestHubRestart_ReusedIDGetsNoOldMessages has a hub start anew, and another client of version 1 get the
-// number of the one before. What was sent to that meanwhile fails, whatever Options.Resend says.
+// TestHubRestart_ReusedIDGetsNoOldMessages restarts a hub, and the id of a client goes to
+// another v1 client. Messages that were queued for the old client fail, with and without
+// Options.Resend.
 func TestHubRestart_ReusedIDGetsNoOldMessages(t *testing.T) {
 	for name, resend := range map[string]bool{"fails": false, "sends again": true} {
 		t.Run(name, func(t *testing.T) {

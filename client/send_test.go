@@ -28,7 +28,7 @@ func TestSend_V1WritesRelay(t *testing.T) {
 	}
 }
 
-// TestSend_OverLimitSendsNothing looks at what comes behind it.
+// TestSend_OverLimitSendsNothing checks the next frame.
 func TestSend_OverLimitSendsNothing(t *testing.T) {
 	c, h := newTestClientV1(t, &Options{MaxBody: 100})
 	var receivers *TooManyReceiversError
@@ -105,8 +105,8 @@ func TestSend_BlocksUntilRoom(t *testing.T) {
 	})
 }
 
-// eitherOrder reads the first of two relays, which were sent at the same time, and
-// returns the other.
+// eitherOrder reads the first of two relays that were sent at the same time, and returns the
+// other.
 func eitherOrder(t *testing.T, h *fakeHub, a, b []byte) []byte {
 	t.Helper()
 	_, payload, err := h.readFrame()
@@ -146,7 +146,8 @@ func TestSend_ConcurrentSendersKeepOrder(t *testing.T) {
 	const senders, each = 8, 200
 	c, h := newTestClientV1TCP(t, &Options{MaxQueued: 1000})
 	received := make(chan [2]uint64, senders*each)
-	go h.serve(func(r wire.Relay) { received <- [2]uint64{r.To.At(0), r.To.At(1)} }) // ends with the connection
+	// Ends with the connection.
+	go h.serve(func(r wire.Relay) { received <- [2]uint64{r.To.At(0), r.To.At(1)} })
 	var wg sync.WaitGroup
 	for sender := range uint64(senders) {
 		wg.Go(func() {
@@ -216,7 +217,7 @@ func TestList_Concurrent(t *testing.T) {
 	}
 }
 
-// TestList_CanceledReplyIsDiscarded must not be taken for that of another.
+// TestList_CanceledReplyIsDiscarded: the reply to a canceled List must not go to the next one.
 func TestList_CanceledReplyIsDiscarded(t *testing.T) {
 	c, h := newTestClientV1(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -249,15 +250,14 @@ func TestPendingRequests_RemoveUnsent(t *testing.T) {
 	}
 	third := addWaiter(&p, &p.list)
 	p.close(ErrConnectionLost)
-	removeWaiter(&p, &p.list, third) // which is closed already
+	removeWaiter(&p, &p.list, third) // its channel is closed already
 	if addWaiter(&p, &p.list) != nil {
 		t.Error("a line that is closed takes a request")
 	}
 }
 
-// TestPendingRequests_ReplyAfterClose come from a hub that is gone, to requests that
-// have failed already. They are no breach of the protocol: behind them may be
-// messages.
+// TestPendingRequests_ReplyAfterClose has replies to requests that have failed already. They
+// are no protocol violation: messages can follow them.
 func TestPendingRequests_ReplyAfterClose(t *testing.T) {
 	var p pendingRequests
 	reply := addWaiter(&p, &p.list)
@@ -311,22 +311,22 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// withMaxReportTimeout is a WELCOME of a hub that allows report timeouts of up to max.
+// withMaxReportTimeout returns w with MaxReportTimeout set to max.
 func withMaxReportTimeout(w wire.Welcome, max time.Duration) wire.Welcome {
 	w.MaxReportTimeout = max.Milliseconds()
 	return w
 }
 
-// TestSendFunc_ReportTimeout looks at what a SEND names to hubs that allow more, less, or know nothing of it,
-// also when they change while the message waits.
+// TestSendFunc_ReportTimeout checks the report timeout in a SEND to hubs that allow more, less,
+// or do not know the option, also when the hub changes while the message waits.
 func TestSendFunc_ReportTimeout(t *testing.T) {
 	ask := func(timeout time.Duration) []byte {
 		return wire.AppendSend(nil, 1, wire.MakeOptions(wire.LevelProcessed, 0).WithReportTimeout(timeout), 0, []uint64{1}, []byte("task"))
 	}
 	const unknown, asked = 0, 90 * time.Second
 	for name, tt := range map[string]struct {
-		first, second time.Duration // what the hubs allow
-		resumed       bool          // the second hub knows the client
+		first, second time.Duration // limits of the two hubs
+		resumed       bool          // the second hub resumes the session
 		want          [2]time.Duration
 	}{
 		"allowed":                           {first: time.Hour, second: time.Hour, resumed: true, want: [2]time.Duration{asked, asked}},

@@ -13,8 +13,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// reconnectAfterLoss has the hub take some bytes of what the client says, lose its connection after a while, and greet it
-// on the next one as a hub that has had nothing.
+// reconnectAfterLoss lets the hub read that number of bytes, closes the connection after delay,
+// and accepts the next one as a hub that has received nothing.
 func (tc *testClient) reconnectAfterLoss(h *fakeHub, bytes int, delay time.Duration) *fakeHub {
 	tc.t.Helper()
 	if _, err := io.ReadFull(h, make([]byte, bytes)); err != nil {
@@ -29,8 +29,8 @@ func (tc *testClient) reconnectAfterLoss(h *fakeHub, bytes int, delay time.Durat
 	return h
 }
 
-// TestSendQueue_UndeliverableMessageFails is lost with its connection again and again. It fails, and what is behind it
-// is sent.
+// TestSendQueue_UndeliverableMessageFails loses a message with its connection again and again.
+// The message fails, and the next one is sent.
 func TestSendQueue_UndeliverableMessageFails(t *testing.T) {
 	for _, reported := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -74,7 +74,8 @@ func TestSendQueue_UndeliverableMessageFails(t *testing.T) {
 	}
 }
 
-// TestSendQueue_ShortConnectionsDoNotFailMessage loses connections so fast that they say nothing about the message.
+// TestSendQueue_ShortConnectionsDoNotFailMessage loses connections too fast to blame the
+// message.
 func TestSendQueue_ShortConnectionsDoNotFailMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -90,9 +91,9 @@ func TestSendQueue_ShortConnectionsDoNotFailMessage(t *testing.T) {
 	})
 }
 
-// TestSendQueue_NewEpochFailsSendsToAssignedIDs sends to ids of a hub that starts anew meanwhile: before
-// and while it is away, and with no room to wait in. Nothing of it reaches the new hub but what names
-// granted ids alone, if both hubs grant ids. The rest fails, with Options.Resend too.
+// TestSendQueue_NewEpochFailsSendsToAssignedIDs sends to ids of a hub that restarts: before and
+// during the restart, and with a full queue. The new hub gets only messages to granted ids, and
+// only if both hubs grant ids. The others fail, also with Options.Resend.
 func TestSendQueue_NewEpochFailsSendsToAssignedIDs(t *testing.T) {
 	const granted, assigned = 5, wire.MaxGrantedID + 1
 	receiverLists := [][]uint64{{granted}, {assigned}, {granted, assigned}, {assigned, granted}, {}}
@@ -156,7 +157,7 @@ func TestSendQueue_NewEpochFailsSendsToAssignedIDs(t *testing.T) {
 						t.Errorf("a report: %v, want %v", err, ErrSessionLost)
 					}
 				}
-				h.send(wire.AppendPing(nil, 8)) // the answer comes behind all that is sent
+				h.send(wire.AppendPing(nil, 8)) // the PONG comes behind all messages
 				if payload, err := h.wantType(wire.TypePong); err != nil {
 					t.Errorf("%x, %v", payload, err)
 				}
@@ -165,7 +166,7 @@ func TestSendQueue_NewEpochFailsSendsToAssignedIDs(t *testing.T) {
 	}
 }
 
-// sendTo sends a message, and has its report go to outcomes if there is to be one.
+// sendTo sends a message. With report, its outcome goes to outcomes.
 func (tc *testClient) sendTo(to []uint64, body string, report bool, outcomes chan<- error) {
 	tc.t.Helper()
 	var err error
@@ -179,7 +180,7 @@ func (tc *testClient) sendTo(to []uint64, body string, report bool, outcomes cha
 	}
 }
 
-// TestSendQueue_BlockedSendFailsOnNewHub has a Send wait for room while the hub starts anew.
+// TestSendQueue_BlockedSendFailsOnNewHub has a Send that waits for room while the hub restarts.
 func TestSendQueue_BlockedSendFailsOnNewHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 100 })

@@ -13,7 +13,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// pipeListener is a listener whose connections are in memory: they work in virtual time.
+// pipeListener is a listener of in-memory connections, for virtual time.
 type pipeListener chan net.Conn
 
 func (p pipeListener) Accept() (net.Conn, error) {
@@ -32,7 +32,7 @@ func (p pipeListener) dial(context.Context) (net.Conn, error) {
 	return near, nil
 }
 
-// slowConn brings so many bytes a second.
+// slowConn limits reads to a number of bytes per second.
 type slowConn struct {
 	net.Conn
 	rate int
@@ -44,12 +44,11 @@ func (c slowConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// TestReceive_SlowConnection gets a large message, and a small one behind it. Where the large one
-// brings less than 1 KiB a second, it does not get through; its fate says so, and the other one
-// comes.
+// TestReceive_SlowConnection receives a large message and then a small one. Below 1 KiB per
+// second the large message does not arrive; its fate says so, and the small message arrives.
 func TestReceive_SlowConnection(t *testing.T) {
 	for _, test := range []struct {
-		rate int // in bytes a second
+		rate int // bytes per second
 		want wire.Fate
 	}{
 		{2 << 10, wire.FateReceived},

@@ -14,7 +14,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// newTLSHub starts a hub that speaks TLS, and returns its port and how to trust it.
+// newTLSHub starts a hub with TLS, and returns its port and a client configuration that trusts
+// it.
 func newTLSHub(t *testing.T) (port string, trust *tls.Config) {
 	t.Helper()
 	authority := testcerts.NewAuthority(t)
@@ -39,7 +40,7 @@ func newTLSHub(t *testing.T) (port string, trust *tls.Config) {
 	return port, &tls.Config{RootCAs: authority.Pool()}
 }
 
-// TestTLS_Resume connects, loses the connection, and comes back.
+// TestTLS_Resume connects, loses the connection, and resumes the session.
 func TestTLS_Resume(t *testing.T) {
 	port, trust := newTLSHub(t)
 	d := newFlakyDialer("127.0.0.1:" + port)
@@ -71,7 +72,7 @@ func TestDial_Addresses(t *testing.T) {
 	for _, test := range []struct {
 		addr string
 		tls  *tls.Config
-		want string // of the error; "": there is none
+		want string // part of the error; "": no error
 	}{
 		{"hubs://localhost:" + port, trust, ""},
 		{"localhost:" + port, trust, ""},

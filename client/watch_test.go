@@ -9,8 +9,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestWatch_NewHubReplacesAll to a loop that takes part in everything, and to one that has not read for
-// some time: all who were there have left, and then others are there, by the same numbers too.
+// TestWatch_NewHubReplacesAll has a loop that reads every Presence, and one that lags behind.
+// Both see that all clients have left, and then the clients of the new hub, some with the same
+// ids.
 func TestWatch_NewHubReplacesAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, h := newTestClient(t, nil)
@@ -37,7 +38,8 @@ func TestWatch_NewHubReplacesAll(t *testing.T) {
 		h.Close()
 		tc.wantEvent(EventDisconnected)
 
-		for epoch := uint64(2); epoch < 4; epoch++ { // the second time slow has not heard of the first
+		// The second time, slow has not seen the first new hub.
+		for epoch := uint64(2); epoch < 4; epoch++ {
 			h = <-tc.hubs
 			other := testWelcome
 			other.Epoch = epoch
