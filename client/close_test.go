@@ -61,7 +61,7 @@ func TestClose_UnblocksWaitingCalls(t *testing.T) {
 			select {
 			case <-c.Done():
 			default:
-				t.Error("Close has returned, and the connection is not done")
+				t.Error("Close has returned, and Done is not closed")
 			}
 		})
 	}
@@ -111,11 +111,11 @@ func TestClose_TimesOutWhenHubDoesNotRead(t *testing.T) {
 		}
 		waiting := runAsync(func() error { return c.Send(t.Context(), nil, nil) })
 		if !isBlocked(waiting) {
-			t.Fatal("Send does not wait")
+			t.Fatal("Send does not block")
 		}
 		begin := time.Now()
 		if err := c.Close(); !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "messages were not sent") {
-			t.Errorf("Close: %v, want one that tells of messages", err)
+			t.Errorf("Close: %v, want the number of unsent messages", err)
 		}
 		if took := time.Since(begin); took != 3*time.Second {
 			t.Errorf("Close took %v, want 3s", took)
@@ -135,7 +135,7 @@ func TestClose_TimesOutWhenHubDoesNotClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := c.Close(); err != nil {
-		t.Errorf("everything was sent: %v", err)
+		t.Errorf("Close: %v, but everything was sent", err)
 	}
 	h.wantBytes(wire.AppendRelay(nil, nil, nil))
 	h.wantEOF()
@@ -170,7 +170,7 @@ func TestClose_AfterHubClosed(t *testing.T) {
 		<-c.Done()
 		begin := time.Now()
 		if err := c.Close(); err != nil {
-			t.Errorf("nothing was lost: %v", err)
+			t.Errorf("Close: %v, but nothing was lost", err)
 		}
 		if took := time.Since(begin); took != 0 {
 			t.Errorf("Close took %v", took)
@@ -203,7 +203,7 @@ func TestClose_ReportsUnsentMessages(t *testing.T) {
 		<-c.Done()
 		for range 2 {
 			if err := c.Close(); !errors.Is(err, ErrHubClosed) && !errors.Is(err, ErrConnectionLost) || !strings.Contains(err.Error(), "3 messages") {
-				t.Errorf("Close: %v, want one that tells of 3 messages", err)
+				t.Errorf("Close: %v, want 3 unsent messages", err)
 			}
 		}
 	})
@@ -271,7 +271,7 @@ func TestClose_ConcurrentSend(t *testing.T) {
 		wg.Wait()
 		<-served
 		if err == nil && received < taken {
-			t.Fatalf("Send took %d messages, %d arrived, and Close has not told", taken, received)
+			t.Fatalf("Send accepted %d messages, %d arrived, and Close returned nil", taken, received)
 		}
 	}
 }
@@ -337,7 +337,7 @@ func TestClose_BoundedWaitForCallbacks(t *testing.T) {
 					close(release)
 					<-c.readerDone
 					if err := c.Close(); errors.Is(err, ErrCallbackBlocked) {
-						t.Errorf("Close returns %v when nothing runs any more", err)
+						t.Errorf("Close returns %v when no callback runs any more", err)
 					}
 					if calls != 1 {
 						t.Errorf("%d calls, %d of them after Close", calls, calls-1)

@@ -54,7 +54,7 @@ func TestDial_ReceivesID(t *testing.T) {
 		}
 		select {
 		case <-c.Done():
-			t.Error("done already")
+			t.Error("Done is closed already")
 		default:
 		}
 		if err := c.Close(); err != nil {
@@ -83,7 +83,7 @@ func TestDial_ConnectionRefused(t *testing.T) {
 	addr := ln.Addr().String()
 	ln.Close()
 	if _, err := Dial(t.Context(), addr, &Options{Version: 1}); !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), addr) {
-		t.Errorf("got %v, want one that names %s and says that it refuses", err, addr)
+		t.Errorf("got %v, want connection refused by %s", err, addr)
 	}
 }
 
@@ -124,12 +124,12 @@ func TestDial_HubClosesDuringHandshake(t *testing.T) {
 		want error
 	}{
 		{"at once", func(*fakeHub) {}, nil},
-		{"when it was asked", func(h *fakeHub) { h.wantBytes(wire.AppendIdentityRequest(nil)) }, ErrHubClosed},
-		{"in its answer", func(h *fakeHub) {
+		{"after the identity request", func(h *fakeHub) { h.wantBytes(wire.AppendIdentityRequest(nil)) }, ErrHubClosed},
+		{"within its reply", func(h *fakeHub) {
 			h.wantBytes(wire.AppendIdentityRequest(nil))
 			h.send(wire.AppendIdentity(nil, 7)[:9])
 		}, ErrHubClosed},
-		{"with an answer that is none", func(h *fakeHub) {
+		{"after an invalid reply", func(h *fakeHub) {
 			h.wantBytes(wire.AppendIdentityRequest(nil))
 			h.send([]byte("HTTP/1.1 400 Bad Request\r\n"))
 		}, ErrProtocol},
@@ -139,7 +139,7 @@ func TestDial_HubClosesDuringHandshake(t *testing.T) {
 			if c != nil || err == nil || test.want != nil && !errors.Is(err, test.want) {
 				t.Fatalf("got %v and %v, want %v", c, err, test.want)
 			}
-			if guess := strings.Contains(err.Error(), "may require a token"); test.want != nil && guess != (test.name == "when it was asked") {
+			if guess := strings.Contains(err.Error(), "may require a token"); test.want != nil && guess != (test.name == "after the identity request") {
 				t.Errorf("the reason is %v", err)
 			}
 		})
@@ -191,11 +191,11 @@ func TestOptions_Validation(t *testing.T) {
 			}
 			near, far := net.Pipe()
 			if _, err := NewConn(t.Context(), near, &test.options); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("New: %v, want one with %q", err, test.want)
+				t.Errorf("NewConn: %v, want one with %q", err, test.want)
 			}
 			far.SetReadDeadline(time.Now().Add(testTimeout))
 			if _, err := far.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Error("New has failed, and has not closed the connection")
+				t.Error("NewConn has failed, and has not closed the connection")
 			}
 			if _, err := Dial(t.Context(), "127.0.0.1:1", &test.options); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Dial: %v, want one with %q", err, test.want)
@@ -241,10 +241,10 @@ func TestNewConn_TimeoutWithBlockedCallback(t *testing.T) {
 func TestNilArguments(t *testing.T) {
 	nothing := func(context.Context) (net.Conn, error) { return nil, nil }
 	for name, f := range map[string]func() error{
-		"New":           func() error { _, err := NewConn(t.Context(), nil, nil); return err },
-		"New, options":  func() error { _, err := NewConn(t.Context(), nil, &Options{Version: 9}); return err },
-		"Dial":          func() error { _, err := Dial(t.Context(), "", &Options{Dial: nothing}); return err },
-		"Dial over TLS": func() error { _, err := Dial(t.Context(), "hubs://x", &Options{Dial: nothing}); return err },
+		"NewConn":          func() error { _, err := NewConn(t.Context(), nil, nil); return err },
+		"NewConn, options": func() error { _, err := NewConn(t.Context(), nil, &Options{Version: 9}); return err },
+		"Dial":             func() error { _, err := Dial(t.Context(), "", &Options{Dial: nothing}); return err },
+		"Dial over TLS":    func() error { _, err := Dial(t.Context(), "hubs://x", &Options{Dial: nothing}); return err },
 		"SendFunc": func() error {
 			c, _ := newTestClientV1(t, nil)
 			return c.SendFunc(t.Context(), nil, nil, nil, nil)

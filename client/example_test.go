@@ -58,7 +58,7 @@ func Example() {
 			if err != nil {
 				return
 			}
-			fmt.Printf("somebody says %s\n", m.Body) // m.From is the sender
+			fmt.Printf("received: %s\n", m.Body) // m.From is the sender
 			m.Ack()
 		}
 	})
@@ -80,7 +80,7 @@ func Example() {
 		fmt.Println(fate)
 	}
 	// Output:
-	// somebody says hello
+	// received: hello
 	// processed
 }
 

@@ -36,15 +36,15 @@ func (tc *testClient) wantFate(outcomes <-chan outcome, seq uint64, want wire.Fa
 	tc.t.Helper()
 	o := <-outcomes
 	if o.err != nil || o.report.Seq != seq || len(o.report.Fates) != 1 || o.report.Fates[0] != want {
-		tc.t.Errorf("told %+v, %v, want of %d: %v", o.report, o.err, seq, want)
+		tc.t.Errorf("outcome %+v, %v, want message %d: %v", o.report, o.err, seq, want)
 	}
 	if atOnce && (o.elapsed > time.Second || o.elapsed < time.Second-time.Millisecond) {
-		tc.t.Errorf("told after %v", o.elapsed)
+		tc.t.Errorf("outcome after %v", o.elapsed)
 	}
 	synctest.Wait()
 	select {
 	case o := <-outcomes:
-		tc.t.Errorf("told again: %+v", o)
+		tc.t.Errorf("second outcome: %+v", o)
 	default:
 	}
 }
@@ -145,7 +145,7 @@ func TestTTL_ExpiresInOutbox(t *testing.T) {
 		h.send(wire.AppendAck(nil, 4), wire.AppendReport(nil, 4, []byte{byte(wire.FateReceived)}))
 		tc.wantFate(fresh, 4, wire.FateReceived, false)
 		if n := tc.client.sendQueue.len(); n != 0 {
-			t.Errorf("%d messages are still in line", n)
+			t.Errorf("%d messages are still queued", n)
 		}
 	})
 }
@@ -194,7 +194,7 @@ func TestTTL_AcrossSessionLoss(t *testing.T) {
 		<-time.After(2 * time.Second)
 		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, testWelcome)
 		if o := <-sent; !errors.Is(o.err, ErrSessionLost) {
-			t.Errorf("told %+v, want %v", o, ErrSessionLost)
+			t.Errorf("outcome %+v, want %v", o, ErrSessionLost)
 		}
 	})
 }
@@ -222,7 +222,7 @@ func TestSkip_CountsAsRead(t *testing.T) {
 		tc, h := newTestClient(t, nil)
 		h.send(deliverFrame(1, 0), deliverFrame(2, 0))
 		if m, err := tc.client.Receive(t.Context()); err != nil || m.Seq != 1 {
-			t.Fatalf("got %d, %v", m.Seq, err)
+			t.Fatalf("got message %d, %v", m.Seq, err)
 		}
 		h.wantFrame(wire.AppendAck(nil, 1)) // the second message is in the inbox
 		h = tc.disconnect(h)
@@ -231,7 +231,7 @@ func TestSkip_CountsAsRead(t *testing.T) {
 		h.send(wire.AppendSkip(nil), wire.AppendSkip(nil), deliverFrame(4, wire.DeliverWantAck))
 		for _, want := range []uint64{2, 4} {
 			if m, err := tc.client.Receive(t.Context()); err != nil || m.Seq != want {
-				t.Fatalf("got %d, %v, want %d", m.Seq, err, want)
+				t.Fatalf("got message %d, %v, want %d", m.Seq, err, want)
 			}
 		}
 		for n := uint64(0); n != 4; {

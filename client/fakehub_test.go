@@ -163,7 +163,7 @@ func waitFor[T any](t testing.TB, description string, c <-chan T) T {
 	case v := <-c:
 		return v
 	case <-time.After(testTimeout):
-		t.Fatalf("still not: %s", description)
+		t.Fatalf("timeout: %s", description)
 		panic("not reached")
 	}
 }

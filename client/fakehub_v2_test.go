@@ -164,7 +164,7 @@ func TestSendQueue_RespectsCredit(t *testing.T) {
 		}
 		last := runAsync(func() error { return tc.client.Send(t.Context(), []uint64{1}, []byte(body)) })
 		if !isBlocked(last) {
-			t.Fatal("Send takes more than MaxQueued")
+			t.Fatal("Send queues more than MaxQueued")
 		}
 		for _, seq := range []uint64{1, 3, 5} {
 			h.wantBytes(append(sendFrame(seq, body), sendFrame(seq+1, body)...))
@@ -212,7 +212,7 @@ func TestSendQueue_ReceiverCost(t *testing.T) {
 				h.wantSilence()
 				q := &tc.client.sendQueue
 				if got := q.cost; got != 8*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost) {
-					t.Errorf("what is in line costs %d by now", got)
+					t.Errorf("the queue costs %d", got)
 				}
 			})
 		})
@@ -227,8 +227,8 @@ func TestSendQueue_ProbesWhenCreditBlocked(t *testing.T) {
 		before []int  // sizes of bodies, each of which costs 98 more
 		ask    []byte // the next frame of the client
 	}{
-		"a small one":             {[]int{0}, ping},
-		"two, to which one fits":  {[]int{0, 0}, ping},
+		"a small message":         {[]int{0}, ping},
+		"two small messages":      {[]int{0, 0}, ping},
 		"a quarter of the credit": {[]int{200}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -295,7 +295,7 @@ func (h *fakeHub) wantSilence() {
 	}
 	var b [1]byte
 	if n, err := h.Read(b[:]); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-		h.t.Errorf("the client says %d bytes (%v), want silence", n, err)
+		h.t.Errorf("the client sent %d bytes (%v), want none", n, err)
 	}
 	_ = h.SetReadDeadline(time.Time{})
 }
@@ -396,7 +396,7 @@ func TestResume_NothingLostOrDuplicated(t *testing.T) {
 		h.wantType(wire.TypeIdentity)
 		hello, err := wire.ParseHello(text)
 		if err != nil || hello.ID != 7 || hello.Resume != "secret" || hello.Received < 1 || hello.Received > 2 {
-			t.Errorf("came back with %s, %v", text, err) // the second message may be received by now
+			t.Errorf("HELLO %s, %v", text, err) // the second message may be received by now
 		}
 		w := resumedWelcome(func(w *wire.Welcome) { w.Seq, w.Acked, w.Again = 2, 1, 2 })
 		h.sendWelcome(w)
@@ -409,10 +409,10 @@ func TestResume_NothingLostOrDuplicated(t *testing.T) {
 			wantMessage(t, tc.client, want)
 		}
 		if ack, _ := h.wantType(wire.TypeAck); !bytes.Equal(ack, []byte{7: 3}) && !bytes.Equal(ack, []byte{7: 4}) {
-			t.Errorf("told % x", ack) // after a while
+			t.Errorf("ACK % x", ack) // after a while
 		}
 		if got := tc.client.Stats().Deliveries; got != 4 {
-			t.Errorf("%d deliveries, want 4: what comes again counts once", got)
+			t.Errorf("%d deliveries, want 4: duplicates must not count", got)
 		}
 	})
 }
@@ -471,10 +471,10 @@ func TestReconnect_AttemptTimeoutGrows(t *testing.T) {
 			h.wantType(wire.TypeHello)
 			h.wantType(wire.TypeIdentity)
 			if _, _, err := h.readFrame(); err == nil {
-				t.Error("it has more to say")
+				t.Error("the client sends more frames")
 			}
 			if took := time.Since(began); took != timeout {
-				t.Errorf("given up after %v, want %v", took, timeout)
+				t.Errorf("timed out after %v, want %v", took, timeout)
 			}
 		}
 		h = <-tc.hubs
@@ -531,7 +531,7 @@ func TestReconnect_SessionLost(t *testing.T) {
 			h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, other)
 			e := tc.wantEvent(EventNewID)
 			if e.ID != 99 || tc.client.ID() != 99 {
-				t.Errorf("the new id is %d, the event says %d", tc.client.ID(), e.ID)
+				t.Errorf("the new id is %d, the event has %d", tc.client.ID(), e.ID)
 			}
 			if resend {
 				h.wantBytes(slices.Concat(sendFrame(2, "1"), sendFrame(3, "2"), ask, sendFrame(5, "while away")))
@@ -583,7 +583,7 @@ func TestVerdicts_ResentUntilConfirmed(t *testing.T) {
 		for want := 2; want > 0; want-- { // in either order, or together
 			kind, payload, err := h.readFrame()
 			switch {
-			case err == nil && kind == wire.TypePing && bytes.Equal(payload, []byte{7: 3}): // after two verdicts
+			case err == nil && kind == wire.TypePing && bytes.Equal(payload, []byte{7: 3}): // 2 verdicts
 				h.send(wire.AppendPong(nil, 3))
 				want -= bytes.Count(hello, []byte(`"received":"2"`))
 			case err == nil && kind == wire.TypeAck && bytes.Equal(payload, []byte{7: 2}):
@@ -593,7 +593,7 @@ func TestVerdicts_ResentUntilConfirmed(t *testing.T) {
 		}
 		synctest.Wait()
 		if unconfirmed, confirmed := tc.client.verdicts.hasUnconfirmed(); unconfirmed || confirmed != 2 {
-			t.Errorf("the hub has heard %d, and there is doubt: %v", confirmed, unconfirmed)
+			t.Errorf("%d verdicts are confirmed, unconfirmed ones left: %v", confirmed, unconfirmed)
 		}
 	})
 }
@@ -618,7 +618,7 @@ func TestVerdicts_ConfirmedWhileSending(t *testing.T) {
 					h.send(wire.AppendPong(nil, binary.BigEndian.Uint64(payload)))
 					synctest.Wait()
 					if unconfirmed, _ := tc.client.verdicts.hasUnconfirmed(); unconfirmed {
-						t.Error("the verdict is kept although the hub has heard it")
+						t.Error("a confirmed verdict is kept")
 					}
 					return
 				}
@@ -629,7 +629,7 @@ func TestVerdicts_ConfirmedWhileSending(t *testing.T) {
 			h.send(wire.AppendAck(nil, seq))
 			time.Sleep(ackDelay / 2)
 		}
-		t.Error("the hub is not asked what it has heard")
+		t.Error("the verdicts are not confirmed by a probe")
 	})
 }
 
@@ -661,7 +661,7 @@ func TestVerdicts_DroppedForNewSession(t *testing.T) {
 			}
 			if kind == wire.TypeVerdict {
 				if want := wire.AppendVerdicts(nil, []wire.Verdict{{Sender: 1, Seq: 2, Fate: wire.FateRejected}})[wire.HeaderSize:]; !bytes.Equal(payload, want) {
-					t.Errorf("said % x, want % x", payload, want)
+					t.Errorf("VERDICT % x, want % x", payload, want)
 				}
 				return
 			}
@@ -683,7 +683,7 @@ func TestClose_GoAwayReportsUnsent(t *testing.T) {
 		h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayShutdown, Reconnect: true}))
 		h.Close()
 		if err := <-closed; err == nil || !strings.Contains(err.Error(), "1 messages") {
-			t.Errorf("Close says %v", err)
+			t.Errorf("Close: %v", err)
 		}
 	})
 }
@@ -718,7 +718,7 @@ func TestPing_SendsAckBeforePong(t *testing.T) {
 		h.wantBytes(wire.AppendAck(nil, 1))
 		h.wantBytes(wire.AppendPong(nil, 42))
 		if took := time.Since(begin); took != 0 {
-			t.Errorf("told after %v", took)
+			t.Errorf("ACK after %v", took)
 		}
 		h.Close()
 		tc.client.fail(ErrClosed)
@@ -736,7 +736,7 @@ func TestInbox_TickAcksOnlyOlderMessages(t *testing.T) {
 	}
 	receive(1)
 	if upTo, _ := b.nextAck(); upTo != 1 {
-		t.Fatalf("half of the window tells of %d, want 1", upTo)
+		t.Fatalf("half of the window causes ACK %d, want 1", upTo)
 	}
 	b.onAckWritten()
 	b.tick()
@@ -745,10 +745,10 @@ func TestInbox_TickAcksOnlyOlderMessages(t *testing.T) {
 	b.onAckWritten()
 	receive(3)
 	if due, more := b.tick(); due || !more {
-		t.Errorf("due %v, more %v at a tick behind a TAKEN, want only more", due, more)
+		t.Errorf("due %v, more %v at a tick after an ACK, want only more", due, more)
 	}
 	if due, _ := b.tick(); !due {
-		t.Error("what came before the last tick is not told at the next")
+		t.Error("a tick does not acknowledge messages from before the last tick")
 	}
 }
 
@@ -787,7 +787,7 @@ func TestGoAway_ReconnectDelay(t *testing.T) {
 		tc.wantEvent(EventDisconnected)
 		<-tc.hubs
 		if took := time.Since(begin); took < time.Minute || took > time.Minute+minBackoff {
-			t.Errorf("came back after %v", took)
+			t.Errorf("reconnected after %v", took)
 		}
 	})
 }
@@ -816,12 +816,12 @@ func TestGoAway_ExpiredTokenIsRenewed(t *testing.T) {
 		tls   *tls.Config
 		ends  func(took time.Duration) bool // nil: the hub accepts the client at last
 	}{
-		"by nobody":         {ends: atOnce},
-		"by no certificate": {tls: &tls.Config{}, ends: atOnce},
-		"by the same token": {token: rotateTokens(time.Hour, "old"), ends: inTheEnd},
-		"by a certificate":  {tls: &tls.Config{GetClientCertificate: certificate}, ends: inTheEnd},
-		"late":              {token: rotateTokens(30*time.Second, "old", "new")},
-		"by what is over":   {token: rotateTokens(5*time.Second, slices.Concat(strings.Split("abcdefghijklmnopq", ""), []string{"new"})...)},
+		"no token":       {ends: atOnce},
+		"no certificate": {tls: &tls.Config{}, ends: atOnce},
+		"same token":     {token: rotateTokens(time.Hour, "old"), ends: inTheEnd},
+		"certificate":    {tls: &tls.Config{GetClientCertificate: certificate}, ends: inTheEnd},
+		"late token":     {token: rotateTokens(30*time.Second, "old", "new")},
+		"expired tokens": {token: rotateTokens(5*time.Second, slices.Concat(strings.Split("abcdefghijklmnopq", ""), []string{"new"})...)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -840,15 +840,15 @@ func TestGoAway_ExpiredTokenIsRenewed(t *testing.T) {
 							t.Errorf("the end is %v", err)
 						}
 						if took := time.Since(begin); test.ends == nil || !test.ends(took) {
-							t.Errorf("over after %v", took)
+							t.Errorf("ended after %v", took)
 						}
 						return
 					case <-timeout:
-						t.Fatal("it tries for ever")
+						t.Fatal("the client does not give up")
 					}
 				}
 				if test.ends != nil {
-					t.Error("it is welcome")
+					t.Error("the hub accepts the client")
 				}
 			})
 		})
@@ -903,7 +903,7 @@ func TestReconnect_BackoffWithJitter(t *testing.T) {
 		synctest.Wait()
 		for i, at := range attempts {
 			if delay, maxDelay := at.Sub(last), min(maxBackoff, minBackoff<<min(i, 16)); delay > maxDelay {
-				t.Errorf("pause %d takes %v, at most %v are allowed", i, delay, maxDelay)
+				t.Errorf("delay %d is %v, at most %v are allowed", i, delay, maxDelay)
 			}
 			last = at
 		}
@@ -959,7 +959,7 @@ func TestClose_WhileReconnecting(t *testing.T) {
 			tc, h := away(t, 1)
 			closed := runAsync(tc.client.Close)
 			if !isBlocked(closed) {
-				t.Fatal("Close does not wait for the way back")
+				t.Fatal("Close does not wait for the reconnect")
 			}
 			w := resumedWelcome(func(*wire.Welcome) {})
 			h.sendWelcome(w)
@@ -970,7 +970,7 @@ func TestClose_WhileReconnecting(t *testing.T) {
 			}
 		})
 	})
-	t.Run("to a hub that says nothing", func(t *testing.T) {
+	t.Run("to a hub that does not reply", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			tc, _ := away(t, 2)
 			begun := time.Now()
@@ -979,7 +979,7 @@ func TestClose_WhileReconnecting(t *testing.T) {
 				t.Errorf("Close took %v, want %v", took, tc.client.options.CloseTimeout)
 			}
 			if !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "2 messages") {
-				t.Errorf("Close says %v", err)
+				t.Errorf("Close: %v", err)
 			}
 		})
 	})
@@ -990,10 +990,10 @@ func TestSendQueue_RejectsAfterFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, _ := newTestClient(t, nil)
 		if !tc.client.sendQueue.flush(tc.client.currentConn(), nil) {
-			t.Fatal("the connection is over")
+			t.Fatal("the connection has ended")
 		}
 		if err := tc.client.Send(t.Context(), []uint64{1}, nil); !errors.Is(err, ErrClosed) {
-			t.Errorf("Send says %v, want %v", err, ErrClosed)
+			t.Errorf("Send: %v, want %v", err, ErrClosed)
 		}
 	})
 }
@@ -1085,7 +1085,7 @@ func TestInbox_AcksAtHalfWindow(t *testing.T) {
 		})
 		h.wantBytes(wire.AppendAck(nil, n))
 		if took := time.Since(begin); took != 0 {
-			t.Errorf("told after %v", took)
+			t.Errorf("ACK after %v", took)
 		}
 		h.send(deliverFrame(n+1, wire.DeliverWantAck))
 		if err := <-received; err != nil {
@@ -1094,7 +1094,7 @@ func TestInbox_AcksAtHalfWindow(t *testing.T) {
 		back := runAsync(func() error { _, err := tc.client.Receive(t.Context()); return err })
 		h.wantBytes(wire.AppendAck(nil, n+1)) // the sender waits for a report
 		if took := time.Since(begin); took != 0 {
-			t.Errorf("told after %v", took)
+			t.Errorf("ACK after %v", took)
 		}
 		h.Close()
 		tc.client.fail(ErrClosed)
@@ -1106,21 +1106,21 @@ func TestInbox_AcksAtHalfWindow(t *testing.T) {
 func TestClient_ProtocolViolationsEndIt(t *testing.T) {
 	shortNumber := func(b []byte) []byte { b[3]--; return b[:len(b)-1] } // a number of 7 bytes
 	for name, frame := range map[string][]byte{
-		"TAKEN above what was sent":      wire.AppendAck(nil, 1),
-		"a short TAKEN":                  shortNumber(wire.AppendAck(nil, 1)),
-		"a short PING":                   shortNumber(wire.AppendPing(nil, 1)),
-		"a short PONG":                   shortNumber(wire.AppendPong(nil, 1)),
-		"a PONG that nobody waits for":   wire.AppendPong(nil, 0),
-		"a report that nobody waits for": wire.AppendReport(nil, 1, nil),
-		"a report of fewer than it says": {0, 0, 0, 10, byte(wire.TypeReport), 0, 0, 0, 0, 0, 0, 0, 1, 5},
-		"a second WELCOME":               wire.AppendWelcome(nil, &testWelcome),
-		"a page that nobody asked for":   wire.AppendListPage(nil, 0, false, nil),
-		"a torn PRESENCE":                {0, 0, 0, 2, byte(wire.TypePresence), 1},
-		"a torn ERROR":                   {0, 0, 0, 2, byte(wire.TypeError), 1},
-		"a GOAWAY that is no JSON":       {0, 0, 0, 2, byte(wire.TypeGoAway), '{'},
-		"a DELIVER without a head":       {0, 0, 0, 2, byte(wire.TypeDeliver), 1},
-		"a body above the limit":         wire.AppendDeliver(nil, &wire.Deliver{Body: make([]byte, wire.DefaultMaxBody+1)}),
-		"a SEND":                         sendFrame(1, ""),
+		"ACK beyond the last SEND":    wire.AppendAck(nil, 1),
+		"a short ACK":                 shortNumber(wire.AppendAck(nil, 1)),
+		"a short PING":                shortNumber(wire.AppendPing(nil, 1)),
+		"a short PONG":                shortNumber(wire.AppendPong(nil, 1)),
+		"an unexpected PONG":          wire.AppendPong(nil, 0),
+		"an unexpected REPORT":        wire.AppendReport(nil, 1, nil),
+		"a REPORT with a wrong count": {0, 0, 0, 10, byte(wire.TypeReport), 0, 0, 0, 0, 0, 0, 0, 1, 5},
+		"a second WELCOME":            wire.AppendWelcome(nil, &testWelcome),
+		"an unexpected LIST_PAGE":     wire.AppendListPage(nil, 0, false, nil),
+		"a truncated PRESENCE":        {0, 0, 0, 2, byte(wire.TypePresence), 1},
+		"a truncated ERROR":           {0, 0, 0, 2, byte(wire.TypeError), 1},
+		"a GOAWAY without JSON":       {0, 0, 0, 2, byte(wire.TypeGoAway), '{'},
+		"a truncated DELIVER":         {0, 0, 0, 2, byte(wire.TypeDeliver), 1},
+		"a body above the limit":      wire.AppendDeliver(nil, &wire.Deliver{Body: make([]byte, wire.DefaultMaxBody+1)}),
+		"a SEND":                      sendFrame(1, ""),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -1178,7 +1178,7 @@ func TestDial_V1Hub(t *testing.T) {
 		h.wantHello(&wire.Hello{Version: wire.Version2})
 		// Ends when the client has read the frames.
 		go h.Write(append(deliveryFrame("before"), wire.AppendIdentity(nil, 5)...))
-		err := waitFor(t, "New", made)
+		err := waitFor(t, "NewConn", made)
 		if version == 2 {
 			if !errors.Is(err, ErrVersion) {
 				t.Errorf("got %v, want %v", err, ErrVersion)
@@ -1220,10 +1220,10 @@ func TestSend_RefusedByHub(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		if e := tc.wantEvent(EventRefused); !errors.As(e.Err, &refused) || refused.Seq != 2 {
-			t.Errorf("the event says %v", e.Err)
+			t.Errorf("the event has %v", e.Err)
 		}
 		if n := tc.client.sendQueue.len(); n != 0 {
-			t.Errorf("%d messages are in line", n)
+			t.Errorf("%d messages are queued", n)
 		}
 	})
 }

@@ -74,7 +74,7 @@ func (fc *flakyClient) record(message client.Message) {
 	fc.mu.Unlock()
 	switch due := fc.messages * receiversPerMessage; {
 	case received > due:
-		fc.t.Errorf("client %d got message %d of %d beyond all", fc.index, number, sender)
+		fc.t.Errorf("client %d got message %d of %d in addition", fc.index, number, sender)
 		return
 	case received == due:
 		close(fc.complete)

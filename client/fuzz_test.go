@@ -160,6 +160,6 @@ func wantExpected(t *testing.T, c *Client, want expectation, listed <-chan error
 		t.Errorf("%d messages, want %d", i, len(want.messages))
 	}
 	if err := <-listed; (err == nil) != want.listed {
-		t.Errorf("List: %v, want an answer: %v", err, want.listed)
+		t.Errorf("List: %v, want a reply: %v", err, want.listed)
 	}
 }

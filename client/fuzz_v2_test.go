@@ -192,7 +192,7 @@ func FuzzClient2(f *testing.F) {
 		l.wantMessages(&want)
 		l.wantReplies(&want)
 		if err := l.client.Close(); (err == nil) != want.acked {
-			t.Errorf("Close: %v, the message was taken: %v", err, want.acked)
+			t.Errorf("Close: %v, the message was acknowledged: %v", err, want.acked)
 		}
 		if n := len(l.eventKinds); n == 0 || slices.Index(l.eventKinds, EventClosed) != n-1 {
 			t.Errorf("the events are %v", l.eventKinds)
@@ -274,7 +274,7 @@ func (l *fuzzClientV2) watch() error {
 		}
 		for _, id := range p.Left {
 			if !connected[id] {
-				l.t.Errorf("%d leaves, and was not there", id)
+				l.t.Errorf("%d leaves, and had not joined", id)
 			}
 			delete(connected, id)
 		}
@@ -314,16 +314,16 @@ func (l *fuzzClientV2) wantReplies(want *expectationV2) {
 		l.t.Errorf("Watch ended with %v, want %v", err, want.err)
 	}
 	if err := waitFor(l.t, "List", l.listed); (err == nil) != want.listed {
-		l.t.Errorf("List: %v, want an answer: %v", err, want.listed)
+		l.t.Errorf("List: %v, want a reply: %v", err, want.listed)
 	}
 	if err := waitFor(l.t, "Ping", l.pinged); (err == nil) != want.ponged {
-		l.t.Errorf("Ping: %v, want an answer: %v", err, want.ponged)
+		l.t.Errorf("Ping: %v, want a reply: %v", err, want.ponged)
 	}
 	var refused *RefusedError
 	switch err := waitFor(l.t, "the report", l.outcome); {
 	case want.reported == (err == nil) && want.refused == errors.As(err, &refused) && (err == nil || want.refused || errors.Is(err, want.err)):
 	default:
-		l.t.Errorf("the report: %v, want one: %v, or a refusal: %v", err, want.reported, want.refused)
+		l.t.Errorf("the outcome: %v, want a report: %v, or a refusal: %v", err, want.reported, want.refused)
 	}
 	if len(l.outcome) > 0 {
 		l.t.Errorf("a second outcome: %v", <-l.outcome)

@@ -25,7 +25,7 @@ const victimHub = "CLIENT_TEST_VICTIM_HUB"
 func TestVictim(t *testing.T) {
 	addr := os.Getenv(victimHub)
 	if addr == "" {
-		t.Skip("for TestAKilledReceiverLeavesNoLie alone")
+		t.Skip("runs only as a process of TestKilledReceiver_FatesAreTrue")
 	}
 	c, err := client.Dial(t.Context(), addr, nil)
 	if err != nil {
@@ -92,7 +92,7 @@ func wantTrueFates(t *testing.T, fates map[string]wire.Fate, got map[string]bool
 		counts[fate]++
 		switch {
 		case fate == wire.FateReceived && !got[n]:
-			t.Errorf("message %s is received, and the application never had it", n)
+			t.Errorf("message %s is reported as received, and the application did not have it", n)
 		case (fate == wire.FateGone || fate == wire.FateUnknown) && got[n]:
 			t.Errorf("message %s is %v, and the application had it", n, fate)
 		case fate != wire.FateReceived && fate != wire.FateGone && fate != wire.FateUnknown && fate != wire.FateUncertain:
@@ -119,7 +119,7 @@ func startVictim(t *testing.T, addr string) (*exec.Cmd, uint64, *bufio.Reader) {
 	first, err := output.ReadString('\n')
 	var id uint64
 	if _, scan := fmt.Sscanf(first, "id %d", &id); err != nil || scan != nil {
-		t.Fatalf("the process says %q, %v", first, err)
+		t.Fatalf("the process prints %q, %v", first, err)
 	}
 	return victim, id, output
 }

@@ -165,7 +165,7 @@ func newModel(t *rapid.T) *model {
 // addClient adds a v2 client.
 func (md *model) addClient(t *rapid.T) {
 	if len(md.clients) >= 10 {
-		t.Skip("there are enough")
+		t.Skip("there are enough clients")
 	}
 	md.connect(t, &modelClient{usesOnMessage: rapid.IntRange(0, 3).Draw(t, "prompt") == 0})
 }
@@ -277,7 +277,7 @@ func (md *model) drawClient(t *rapid.T, ok func(*modelClient) bool) *modelClient
 		}
 	}
 	if len(candidates) == 0 {
-		t.Skip("there is nobody")
+		t.Skip("no client fits")
 	}
 	return candidates[rapid.IntRange(0, len(candidates)-1).Draw(t, "client")]
 }
@@ -432,7 +432,7 @@ func (md *model) checkFate(msg *modelMessage, to *modelClient, fate wire.Fate) {
 	if to == nil {
 		// Expired before the receivers were looked up.
 		if fate != wire.FateUnknown && !(timed && fate == wire.FateExpired) {
-			md.addProblem("client %d: message %d: a stranger is %v", msg.from.index, msg.seq, fate)
+			md.addProblem("client %d: message %d: an unknown receiver is %v", msg.from.index, msg.seq, fate)
 		}
 		return
 	}
@@ -456,7 +456,7 @@ func (md *model) checkFate(msg *modelMessage, to *modelClient, fate wire.Fate) {
 		ok = msg.options.Overflow != wire.OverflowBlock
 	}
 	if !ok {
-		md.addProblem("client %d: %v has arrived %d times, and is reported %v", to.index, d, d.arrived, fate)
+		md.addProblem("client %d: %v has arrived %d times, and is reported as %v", to.index, d, d.arrived, fate)
 	}
 	switch {
 	// The message is not written again.
@@ -527,7 +527,7 @@ func (mc *modelClient) recordArrival(got *client.Message, verdict wire.Fate) {
 	from := mc.senderIndex(got)
 	d := mc.takeExpected(from, got)
 	if d == nil {
-		md.addProblem("client %d: got message %d of client %d (%d bytes), and due were %q",
+		md.addProblem("client %d: got message %d of client %d (%d bytes), and outstanding were %q",
 			mc.index, got.Seq, from, len(got.Body), mc.dueFrom(from))
 		return
 	}
@@ -650,7 +650,7 @@ func (mc *modelClient) waitReconnect(t *rapid.T) {
 		if mc.connected() {
 			return ""
 		}
-		return fmt.Sprintf("client %d comes back", mc.index)
+		return fmt.Sprintf("the reconnect of client %d", mc.index)
 	})
 }
 
@@ -782,7 +782,7 @@ func (msg *modelMessage) missing() string {
 		return fmt.Sprintf("the report of message %d of client %d", msg.seq, msg.from.index)
 	}
 	for to, d := range msg.deliveries {
-		// For the remaining receivers.
+		// Whether the remaining receivers get the message is unknown then.
 		unknown := msg.from.leaving && (msg.from.leaveErr != nil || d.mayBeLost())
 		if !to.leaving && !unknown && d.arrived+d.notSent+d.uncertain < d.copies {
 			return fmt.Sprintf("%v at client %d", d, to.index)

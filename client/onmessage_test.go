@@ -38,7 +38,7 @@ func TestOnMessage_InOrder(t *testing.T) {
 	}()
 	for i, size := range sizes {
 		if body := waitFor(t, "a message", got.bodies); body != strings.Repeat(fmt.Sprint(i), size) {
-			t.Errorf("message %d has %d bytes, or others than were sent; want %d", i, len(body), size)
+			t.Errorf("message %d has %d bytes or a wrong body; want %d bytes", i, len(body), size)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func TestOnMessage_CalledBeforeLaterReply(t *testing.T) {
 		t.Errorf("got %v", ids)
 	}
 	if len(got.bodies) != 1 {
-		t.Errorf("%d messages were handed over before the answer, want 1", len(got.bodies))
+		t.Errorf("%d messages were delivered before the reply, want 1", len(got.bodies))
 	}
 }
 

@@ -48,7 +48,7 @@ func TestOptions_MaxBody(t *testing.T) {
 		}
 	}
 	if err := sender.Send(t.Context(), to, make([]byte, allowed+1)); err == nil {
-		t.Error("a body above what the hub allows was taken")
+		t.Error("Send accepts a body above the limit of the hub")
 	}
 }
 
@@ -73,6 +73,6 @@ func TestOptions_MaxBodyWithPermissions(t *testing.T) {
 		t.Errorf("received %d bytes, %v", len(m.Body), err)
 	}
 	if err := little.Send(t.Context(), []uint64{sender.ID()}, body[:101]); err == nil {
-		t.Error("a body above what is granted was taken")
+		t.Error("Send accepts a body above the permitted size")
 	}
 }

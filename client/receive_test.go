@@ -50,7 +50,7 @@ func TestReceive_ContextCanceled(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		received := runAsync(func() error { _, err := c.Receive(ctx); return err })
 		if !isBlocked(received) {
-			t.Fatal("there is nothing to receive")
+			t.Fatal("Receive returns, and no message has come")
 		}
 		cancel()
 		if err := <-received; !errors.Is(err, context.Canceled) {
@@ -124,11 +124,11 @@ func TestReceive_TwoMessagesWakeTwoReceivers(t *testing.T) {
 		receive := func() error { _, err := c.Receive(t.Context()); return err }
 		first, second := runAsync(receive), runAsync(receive)
 		if !isBlocked(first) || !isBlocked(second) {
-			t.Fatal("there is nothing to receive")
+			t.Fatal("Receive returns, and no message has come")
 		}
 		h.send(deliveryFrames(2)) // in one read
 		if isBlocked(first) || isBlocked(second) {
-			t.Fatal("one of the two still waits")
+			t.Fatal("one of the two calls still waits")
 		}
 	})
 }
@@ -200,7 +200,7 @@ func TestInbox_MaxUnread(t *testing.T) {
 				synctest.Wait()
 				cost := len(taken) * (test.body + messageOverhead)
 				if maxCost := test.unread + max(2*len(frame)*(1+messageOverhead/len(frame)), 64<<10); cost < test.unread || cost > maxCost {
-					t.Errorf("%d messages of %d bytes were taken, %d bytes in all, want %d to %d",
+					t.Errorf("%d messages of %d bytes were read, %d bytes in all, want %d to %d",
 						len(taken), test.body, cost, test.unread, maxCost)
 				}
 				before := len(taken)
@@ -228,7 +228,7 @@ func TestInbox_SliceStaysSmall(t *testing.T) {
 		}
 	}
 	if maxCap := 1000; cap(b.messages) > maxCap {
-		t.Errorf("10 messages wait in a row of %d, want at most %d", cap(b.messages), maxCap)
+		t.Errorf("10 messages wait in a slice of %d, want at most %d", cap(b.messages), maxCap)
 	}
 }
 
@@ -283,7 +283,7 @@ func TestClient_HubClosesConnection(t *testing.T) {
 				}
 				for name, call := range calls {
 					if !isBlocked(call) {
-						t.Fatalf("%s does not wait", name)
+						t.Fatalf("%s does not block", name)
 					}
 				}
 				h.send(deliveryFrames(2), test.last)
@@ -343,7 +343,7 @@ func TestReceive_UnblocksOnHubClose(t *testing.T) {
 		}
 		for _, call := range calls {
 			if !isBlocked(call) {
-				t.Fatal("there is nothing to receive")
+				t.Fatal("Receive returns, and no message has come")
 			}
 		}
 		h.Close()
@@ -376,7 +376,7 @@ func TestClient_MalformedReplies(t *testing.T) {
 		want   error
 	}{
 		{"a short list", []byte{0, 0, 0, 8, 2, 1, 2, 3, 4, 5, 6, 7}, ErrProtocol},
-		{"an identity that nobody asked for", wire.AppendIdentity(nil, 9), ErrProtocol},
+		{"an unexpected identity", wire.AppendIdentity(nil, 9), ErrProtocol},
 		{"a short identity", []byte{0, 0, 0, 8, 1, 1, 2, 3, 4, 5, 6, 7}, ErrProtocol},
 		{"a long identity", []byte{0, 0, 0, 10, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9}, ErrProtocol},
 		{"two lists", append(wire.AppendList(nil, nil, nil), wire.AppendList(nil, nil, nil)...), ErrProtocol},

@@ -26,15 +26,15 @@ func TestReconnect_FailedAttemptsEmitEvents(t *testing.T) {
 		hub   func(h *fakeHub)     // runs on the connection
 		right func(err error) bool // whether the event has the right error
 	}{
-		"nil for a connection": {dial: errNilConn, right: func(err error) bool { return errors.Is(err, errNilConn) }},
-		"no connection":        {dial: refused, right: func(err error) bool { return errors.Is(err, refused) }},
-		"another name": {
+		"nil connection": {dial: errNilConn, right: func(err error) bool { return errors.Is(err, errNilConn) }},
+		"no connection":  {dial: refused, right: func(err error) bool { return errors.Is(err, refused) }},
+		"wrong certificate name": {
 			dial:  &tls.CertificateVerificationError{Err: errors.New("for another name")},
 			right: func(err error) bool { return errors.As(err, new(*tls.CertificateVerificationError)) },
 		},
 		"no token": {token: noToken, right: func(err error) bool { return errors.Is(err, fs.ErrNotExist) }},
 		"closed":   {hub: func(h *fakeHub) { h.Close() }, right: func(err error) bool { return errors.Is(err, ErrHubClosed) || errors.Is(err, ErrConnectionLost) }},
-		"sent away": {
+		"goaway": {
 			hub: func(h *fakeHub) {
 				h.wantType(wire.TypeHello)
 				h.wantType(wire.TypeIdentity)
@@ -142,11 +142,11 @@ func TestWelcome_LimitsBodies(t *testing.T) {
 		maxBody, maxDeliver   int // of the hub
 		wantSend, wantDeliver int
 	}{
-		{"from before", 0, 3 << 20, 0, 3 << 20, 3 << 20},
+		{"without max_deliver", 0, 3 << 20, 0, 3 << 20, 3 << 20},
 		{"less to send", 0, 100, 3 << 20, 100, 3 << 20},
 		{"a small hub", 0, 100, 100, 100, 1 << 20}, // because a later hub can have a larger limit
-		{"a limit of one's own", 2 << 20, 3 << 20, 2 << 20, 2 << 20, 2 << 20},
-		{"a limit of one's own, above the hub's", 2 << 20, 100, 100, 100, 2 << 20},
+		{"own limit", 2 << 20, 3 << 20, 2 << 20, 2 << 20, 2 << 20},
+		{"own limit above that of the hub", 2 << 20, 100, 100, 100, 2 << 20},
 	} {
 		for _, extra := range []int{0, 1} {
 			t.Run(fmt.Sprintf("%s, and %d more", test.name, extra), func(t *testing.T) {

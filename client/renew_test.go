@@ -37,17 +37,17 @@ func TestRenewal_BeforeExpiry(t *testing.T) {
 			good: 8 * time.Hour, token: func(time.Duration) (string, error) { return "new", nil },
 			min: 8*time.Hour - time.Minute, max: 8*time.Hour - time.Minute,
 		},
-		"when there is a newer one": {
+		"when there is a new token": {
 			good: 100 * time.Second, token: tokenAfter(95*time.Second, "old", nil),
 			min: 95 * time.Second, max: 100 * time.Second,
 		},
-		"when there is one again": {
+		"when GetToken works again": {
 			good: 100 * time.Second, token: tokenAfter(90*time.Second, "", failure),
 			min: 90 * time.Second, max: 100 * time.Second,
 		},
-		"not with the same one":   {good: 100 * time.Second, token: tokenAfter(time.Hour, "old", nil)},
-		"not without one":         {good: 100 * time.Second, token: tokenAfter(time.Hour, "", failure)},
-		"not if it has no end":    {token: func(time.Duration) (string, error) { return "new", nil }},
+		"not with the same token": {good: 100 * time.Second, token: tokenAfter(time.Hour, "old", nil)},
+		"not without a new token": {good: 100 * time.Second, token: tokenAfter(time.Hour, "", failure)},
+		"not without an expiry":   {token: func(time.Duration) (string, error) { return "new", nil }},
 		"after a sleep":           {good: 8 * time.Hour, jump: 9 * time.Hour, token: tokenAfter(0, "", nil), max: maxClockCheckInterval},
 		"after a sleep, and late": {good: 8 * time.Hour, jump: 8*time.Hour - time.Second, token: tokenAfter(0, "", nil), max: maxClockCheckInterval},
 		"a clock that is set back": {
@@ -75,17 +75,17 @@ func TestRenewal_BeforeExpiry(t *testing.T) {
 				select {
 				case h := <-tc.hubs:
 					if took := time.Since(begin); took < test.min || took > test.max {
-						t.Errorf("it comes back after %v, want from %v to %v", took, test.min, test.max)
+						t.Errorf("reconnected after %v, want from %v to %v", took, test.min, test.max)
 					}
 					back := wire.Hello{Version: wire.Version2, Token: "new", ID: w.ID, Resume: w.Resume}
 					h.acceptHello(&back, resumedWelcome(func(*wire.Welcome) {}))
 					if e := tc.wantEvent(EventDisconnected); !errors.Is(e.Err, errTokenRenewed) {
-						t.Errorf("the event says %v", e.Err)
+						t.Errorf("the event has %v", e.Err)
 					}
 					tc.wantEvent(EventResumed)
 				case <-time.After(24 * time.Hour):
 					if test.max > 0 {
-						t.Error("it does not come back")
+						t.Error("the client does not reconnect")
 					}
 				}
 			})
@@ -119,7 +119,7 @@ func TestRenewal_StopsWithConnection(t *testing.T) {
 				tc, h := newTestClientWith(t, wire.Hello{Version: wire.Version2, Token: "old"}, w, func(o *Options) {
 					o.GetToken = func(ctx context.Context) (string, error) {
 						if asking.Add(1) > 1 {
-							t.Error("asked for twice at once")
+							t.Error("GetToken runs twice at the same time")
 						}
 						defer asking.Add(-1)
 						if asked++; asked == 2 {
@@ -134,7 +134,7 @@ func TestRenewal_StopsWithConnection(t *testing.T) {
 				end(tc, h)
 				if name == "by Close" {
 					if n := asking.Load(); n != 0 {
-						t.Error("somebody still asks for a token")
+						t.Error("GetToken still runs")
 					}
 					return
 				}
@@ -169,7 +169,7 @@ func TestRenewal_TimeLeftAfterSleep(t *testing.T) {
 	for _, jump = range []time.Duration{0, time.Hour, 9 * time.Hour, -time.Hour} {
 		want := 8*time.Hour - jump
 		if got := cn.renewal.timeLeft(); got > want || got < want-time.Minute {
-			t.Errorf("after a jump by %v %v are left, want %v", jump, got, want)
+			t.Errorf("after a jump by %v: %v left, want %v", jump, got, want)
 		}
 	}
 }

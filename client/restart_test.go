@@ -66,7 +66,7 @@ func TestHubRestart_ReusedIDGetsNoOldMessages(t *testing.T) {
 			_, addr = newHub(t)
 			stranger := dialWith(t, addr, 1, &client.Options{Version: 1})[0]
 			if stranger.ID() != bob.ID() {
-				t.Fatalf("the stranger is %d, and bob was %d", stranger.ID(), bob.ID())
+				t.Fatalf("the new client is %d, and bob was %d", stranger.ID(), bob.ID())
 			}
 			dialer.addr.Store(&addr)
 			if e := <-events; e.Kind != client.EventNewID || e.Unconfirmed != 1 {
@@ -79,7 +79,7 @@ func TestHubRestart_ReusedIDGetsNoOldMessages(t *testing.T) {
 				t.Fatal(err)
 			}
 			if m, err := stranger.Receive(t.Context()); err != nil || string(m.Body) != "to whom it is meant" {
-				t.Errorf("the stranger got %q, %v", m.Body, err)
+				t.Errorf("the new client received %q, %v", m.Body, err)
 			}
 		})
 	}

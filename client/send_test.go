@@ -81,20 +81,20 @@ func TestSend_BlocksUntilRoom(t *testing.T) {
 		}
 		for n := range byte(2) {
 			if sent := send(t.Context(), n); isBlocked(sent) {
-				t.Fatalf("Send %d waits although there is room", n)
+				t.Fatalf("Send %d blocks although there is room", n)
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		second, cancelled, third := send(t.Context(), 2), send(ctx, 3), send(t.Context(), 4)
 		if !isBlocked(cancelled) {
-			t.Fatal("Send does not wait although there is no room")
+			t.Fatal("Send does not block although there is no room")
 		}
 		cancel()
 		if err := <-cancelled; !errors.Is(err, context.Canceled) {
-			t.Errorf("cancelled: %v", err)
+			t.Errorf("canceled: %v", err)
 		}
 		if !isBlocked(second) || !isBlocked(third) {
-			t.Fatal("cancelling one has let others go")
+			t.Fatal("canceling one Send has unblocked others")
 		}
 		got := slices.Concat(relay(0), relay(1))
 		h.wantBytes(got)
@@ -137,7 +137,7 @@ func TestSend_BlockedUntilContextTimeout(t *testing.T) {
 		synctest.Wait()
 		h.wantEOF()
 		if err := <-closed; err != nil {
-			t.Errorf("Close: %v, but nothing that Send has taken is lost", err)
+			t.Errorf("Close: %v, but no queued message is lost", err)
 		}
 	})
 }
@@ -204,7 +204,7 @@ func TestList_Concurrent(t *testing.T) {
 				}
 				mu.Lock()
 				if seen[ids[0]] {
-					t.Errorf("answer %d came twice", ids[0])
+					t.Errorf("reply %d came twice", ids[0])
 				}
 				seen[ids[0]] = true
 				mu.Unlock()
@@ -213,7 +213,7 @@ func TestList_Concurrent(t *testing.T) {
 	}
 	wg.Wait()
 	if len(seen) != askers*each {
-		t.Errorf("%d answers, want %d", len(seen), askers*each)
+		t.Errorf("%d replies, want %d", len(seen), askers*each)
 	}
 }
 
@@ -231,7 +231,7 @@ func TestList_CanceledReplyIsDiscarded(t *testing.T) {
 	h.wantBytes(wire.AppendListRequest(nil))
 	h.send(wire.AppendList(nil, []uint64{1}, nil), wire.AppendList(nil, []uint64{2}, nil))
 	if got := waitFor(t, "List", listed); !slices.Equal(got, []uint64{2}) {
-		t.Errorf("got %v, want the second answer", got)
+		t.Errorf("got %v, want the second reply", got)
 	}
 }
 
@@ -242,17 +242,17 @@ func TestPendingRequests_RemoveUnsent(t *testing.T) {
 	removeWaiter(&p, &p.list, second)
 	for i, want := range []error{nil, ErrProtocol} {
 		if err := deliverReply(&p, &p.list, []uint64{1}); !errors.Is(err, want) {
-			t.Errorf("answer %d: %v, want %v", i, err, want)
+			t.Errorf("reply %d: %v, want %v", i, err, want)
 		}
 	}
 	if len(first) != 1 || len(second) != 0 {
-		t.Error("the answer went to a request that was not sent")
+		t.Error("the reply went to a request that was not sent")
 	}
 	third := addWaiter(&p, &p.list)
 	p.close(ErrConnectionLost)
 	removeWaiter(&p, &p.list, third) // its channel is closed already
 	if addWaiter(&p, &p.list) != nil {
-		t.Error("a line that is closed takes a request")
+		t.Error("closed pendingRequests accept a request")
 	}
 }
 
@@ -263,7 +263,7 @@ func TestPendingRequests_ReplyAfterClose(t *testing.T) {
 	reply := addWaiter(&p, &p.list)
 	p.close(ErrConnectionLost)
 	if _, ok := <-reply; ok {
-		t.Error("a failed request got an answer")
+		t.Error("a failed request got a reply")
 	}
 	if err := deliverReply(&p, &p.list, []uint64{1}); err != nil {
 		t.Errorf("got %v", err)
@@ -331,8 +331,8 @@ func TestSendFunc_ReportTimeout(t *testing.T) {
 	}{
 		"allowed":                           {first: time.Hour, second: time.Hour, resumed: true, want: [2]time.Duration{asked, asked}},
 		"resumed on a hub that allows less": {first: time.Hour, second: time.Minute, resumed: true, want: [2]time.Duration{asked, time.Minute}},
-		"sent again to an old hub":          {first: time.Hour, second: unknown, want: [2]time.Duration{asked, 0}},
-		"sent again to a new hub":           {first: unknown, second: time.Hour, want: [2]time.Duration{0, asked}},
+		"sent again to a hub without report timeouts": {first: time.Hour, second: unknown, want: [2]time.Duration{asked, 0}},
+		"sent again to a hub with report timeouts":    {first: unknown, second: time.Hour, want: [2]time.Duration{0, asked}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -363,11 +363,11 @@ func TestSendFunc_ReportTimeoutTooLong(t *testing.T) {
 		_, err := tc.client.SendReport(t.Context(), []uint64{1}, nil, &SendOptions{ReportTimeout: time.Minute + 1})
 		var tooLong *ReportTimeoutTooLongError
 		if !errors.As(err, &tooLong) || tooLong.Limit != time.Minute || tooLong.Timeout != time.Minute+1 {
-			t.Errorf("beyond what the hub allows: %v", err)
+			t.Errorf("above the limit of the hub: %v", err)
 		}
 		for _, timeout := range []time.Duration{-1, wire.MaxReportTimeout + 1} {
 			if _, err := tc.client.SendReport(t.Context(), []uint64{1}, nil, &SendOptions{ReportTimeout: timeout}); err == nil {
-				t.Errorf("%v is taken", timeout)
+				t.Errorf("%v is accepted", timeout)
 			}
 		}
 		h.wantSilence()

@@ -199,7 +199,7 @@ func TestSendQueue_BlockedSendFailsOnNewHub(t *testing.T) {
 			t.Errorf("%d are unconfirmed, want 1", e.Unconfirmed)
 		}
 		if err := <-waits; !errors.Is(err, ErrSessionLost) {
-			t.Errorf("the Send that waited: %v, want %v", err, ErrSessionLost)
+			t.Errorf("the blocked Send: %v, want %v", err, ErrSessionLost)
 		}
 		if err := tc.client.Send(t.Context(), []uint64{99}, []byte("new")); err != nil {
 			t.Fatal(err)

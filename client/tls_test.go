@@ -99,6 +99,6 @@ func TestDial_Addresses(t *testing.T) {
 	}
 	var unverified *tls.CertificateVerificationError
 	if _, err := client.Dial(t.Context(), "hubs://localhost:"+port, nil); !errors.As(err, &unverified) {
-		t.Errorf("%v is none of crypto/tls", err)
+		t.Errorf("%v does not wrap the error of crypto/tls", err)
 	}
 }

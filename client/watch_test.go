@@ -46,7 +46,7 @@ func TestWatch_NewHubReplacesAll(t *testing.T) {
 			h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, other)
 			payload, err := h.wantType(wire.TypeWatch)
 			if w, _ := wire.ParseWatch(payload); err != nil || !w.On || w.Since != 0 {
-				t.Errorf("WATCH %+v, %v, want one that knows nothing", w, err)
+				t.Errorf("WATCH %+v, %v, want one with revision 0", w, err)
 			}
 			tc.wantEvent(EventNewID)
 			want(quick, nil, map[uint64][]uint64{2: {2, 3, 7}, 3: {2, 7}}[epoch])
