@@ -141,8 +141,8 @@ func (o *Options) withDefaults() (Options, error) {
 	for _, field := range []struct {
 		name  string
 		value *int
-		by    int
-		most  int
+		def   int
+		max   int
 	}{
 		{"MaxBody", &resolved.MaxBody, wire.DefaultMaxBody, wire.MaxBodyLimit},
 		{"MaxUnread", &resolved.MaxUnread, 1 << 20, math.MaxInt},
@@ -150,10 +150,10 @@ func (o *Options) withDefaults() (Options, error) {
 		{"MaxList", &resolved.MaxList, 1_000_000, wire.MaxBodyLimit / wire.IDSize},
 	} {
 		if *field.value == 0 {
-			*field.value = field.by
+			*field.value = field.def
 		}
-		if *field.value < 1 || *field.value > field.most {
-			return resolved, fmt.Errorf("client: %s is %d, must be from 1 to %d", field.name, *field.value, field.most)
+		if *field.value < 1 || *field.value > field.max {
+			return resolved, fmt.Errorf("client: %s is %d, must be from 1 to %d", field.name, *field.value, field.max)
 		}
 	}
 	if resolved.Version < 0 || resolved.Version > wire.Version2 {
@@ -168,13 +168,13 @@ func (o *Options) withDefaults() (Options, error) {
 	for _, field := range []struct {
 		name  string
 		value *time.Duration
-		by    time.Duration
+		def   time.Duration
 	}{
 		{"FrameTimeout", &resolved.FrameTimeout, 30 * time.Second},
 		{"CloseTimeout", &resolved.CloseTimeout, 5 * time.Second},
 	} {
 		if *field.value == 0 {
-			*field.value = field.by
+			*field.value = field.def
 		}
 		if *field.value < 0 {
 			return resolved, fmt.Errorf("client: %s is %v, must not be negative", field.name, *field.value)
