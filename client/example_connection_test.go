@@ -145,7 +145,7 @@ func ExampleClient_Done() {
 	stop()
 	<-c.Done()
 	fmt.Println(c.Err())
-	// Output: hub sent GOAWAY (shutdown): the hub ends
+	// Output: hub sent GOAWAY (shutdown): the hub is shutting down
 }
 
 func ExampleClient_Err() {

@@ -10,69 +10,74 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// AuthRequest is a client that wants to come in.
+// AuthRequest describes a client that connects.
 type AuthRequest struct {
-	Address net.Addr             // of its side
+	Address net.Addr             // of the client
 	Version int                  // of the protocol, 1 or 2
-	Token   string               // that it shows; in version 1 it cannot
-	TLS     *tls.ConnectionState // with the certificates that it has shown, verified if that was asked for; nil: no TLS
+	Token   string               // from its HELLO; empty in version 1
+	TLS     *tls.ConnectionState // nil: no TLS
 }
 
-// Permissions says who a client is and what it may do. It must not be changed afterwards.
+// Permissions says who a client is and what it can do. It must not be changed once
+// Config.Authenticate has returned it.
 type Permissions struct {
-	// Subject is who the client is, for the operator, and for those who come back: nobody
-	// goes on with a connection of somebody else.
+	// Subject identifies the client, for the operator and for resumption: only a client with the
+	// same Subject can resume the session.
 	Subject string
 
-	// ID is the id of the client, from 1 to MaxGrantedID. Of several connections with one
-	// id the last one counts. 0: the hub gives it one.
+	// ID is the id of the client, from 1 to MaxGrantedID. If several connections have the same
+	// ID, the last one replaces the others. 0: the hub assigns an id.
 	ID uint64
 
-	// Expires is when the client has to go, or to come in again, by the wall clock: that is seen
-	// within 30 s when the clock is set or the machine has slept. A client of version 2 that comes in
-	// again within Config.ResumeWindow, as the same Subject and with the same ID, goes on with its
-	// session. Zero: never.
+	// Expires is when the client must disconnect or authenticate again, by the wall clock. The
+	// hub notices it within 30 s when the clock is set or the machine has slept. A client of
+	// version 2 that authenticates again within Config.ResumeWindow, with the same Subject and
+	// ID, resumes its session. Zero: never.
 	Expires time.Time
 
-	// CanSend says to whom the client may send. It is called for each receiver of each message,
-	// so it must be fast, and perhaps concurrently. nil: to everybody.
+	// CanSend reports whether the client can send to id. It is called for each receiver of each
+	// message, perhaps concurrently, and must be fast. nil: the client can send to every id.
 	CanSend func(id uint64) bool
 
-	NoList  bool // for it nobody else is there
-	NoWatch bool // and it may not ask who comes and goes
-	MaxBody int  // in bytes, if that is less than Config.MaxBody; 0: no less
+	NoList  bool // the client sees no other clients in a list
+	NoWatch bool // the client cannot watch presence
+	MaxBody int  // in bytes, if less than Config.MaxBody; 0: Config.MaxBody
 
-	MessageRate float64 // what all connections of Subject may send in a second, if that is less than Config.MessageRate; 0: no less
-	ByteRate    float64 // likewise, in bytes
+	// MessageRate and ByteRate are what all connections of Subject can send in a second, if that
+	// is less than Config.MessageRate and Config.ByteRate. 0: no less.
+	MessageRate float64
+	ByteRate    float64
 }
 
-// MaxGrantedID is the largest id that a Grant may name. A hub with Config.Authenticate gives those above
-// to clients whose grant names none, so that nobody gets an id that is promised to another.
+// MaxGrantedID is the largest Permissions.ID. A hub with Config.Authenticate assigns larger
+// ids to clients whose Permissions name none, which keeps it from assigning an id that is
+// granted to another client.
 const MaxGrantedID = wire.MaxGrantedID
 
-// ErrExpired is for Config.Authenticate: wrapped in its error it says that what the client has shown was
-// good once, and something newer would be. Then the client is asked to come again with that, and not
-// to stay away.
-var ErrExpired = errors.New("what you have shown is good no longer")
+// ErrExpired is for Config.Authenticate. An error that wraps it says that the credentials of
+// the client were valid once, and that newer ones can be. The client is then told to
+// reconnect with new credentials, and not to stay away.
+var ErrExpired = errors.New("credentials expired")
 
-// errRefused says that a client may not come in.
-var errRefused = errors.New("refused")
+// errRefused says that a client was rejected.
+var errRefused = errors.New("rejected")
 
-// authRequired reports whether a client must say who it is before it is one.
+// authRequired reports whether the hub authenticates a client, or its protocol version,
+// before the client is registered.
 func (h *Hub) authRequired() bool { return h.config.Authenticate != nil || h.config.DisableV1 }
 
-// startAuthTimer ends a connection that does not say who it is in time. It is called before the
-// first frame is read.
+// startAuthTimer closes the connection if the first frame does not arrive in time. It is
+// called before the first frame is read.
 func (c *conn) startAuthTimer() {
 	c.sock.SetMaxLength(1 + wire.MaxHelloLen)
 	c.deadlineTimer = time.AfterFunc(c.hub.config.HandshakeTimeout, func() {
 		h := c.hub
-		h.handshakeLog.logWarn(h.config.Logger, "no handshake", "reason", CloseHandshake.String(), "address", c.sock.RemoteAddr().String(), "error", "nothing was said in time")
+		h.handshakeLog.logWarn(h.config.Logger, "handshake failed", "reason", CloseHandshake.String(), "address", c.sock.RemoteAddr().String(), "error", "no first frame in time")
 		c.close(CloseHandshake)
 	})
 }
 
-// authenticate asks whether the client may come in. It is called by the goroutine that reads, for the
+// authenticate decides whether the client is accepted. It is called by the read loop, for the
 // first frame.
 func (c *conn) authenticate(version int, token string) error {
 	h := c.hub
@@ -81,8 +86,8 @@ func (c *conn) authenticate(version int, token string) error {
 	}
 	permissions, err := h.authenticate(c, version, token)
 	if err != nil {
-		h.authLog.logWarn(h.config.Logger, "client refused", "reason", CloseRefused.String(), "address", c.sock.RemoteAddr().String(), "error", err)
-		if version == 1 { // it would not understand
+		h.authLog.logWarn(h.config.Logger, "client rejected", "reason", CloseRefused.String(), "address", c.sock.RemoteAddr().String(), "error", err)
+		if version == 1 { // which has no GOAWAY
 			return fmt.Errorf("%w: %w", errRefused, err)
 		}
 		if errors.Is(err, ErrExpired) {
@@ -101,8 +106,8 @@ func (c *conn) authenticate(version int, token string) error {
 	return nil
 }
 
-// assignID gives the client the id that it is granted, or one that no start of the hub has given
-// before.
+// assignID gives the client the id that it was granted, or one that no start of the hub has
+// assigned before.
 func (c *conn) assignID() {
 	if c.permissions != nil && c.permissions.ID != 0 {
 		c.id.Store(c.permissions.ID)
@@ -111,7 +116,7 @@ func (c *conn) assignID() {
 	c.id.Store(c.hub.ids.Next())
 }
 
-// stopAuthTimer ends the time for the first frame. It returns an error when that is over.
+// stopAuthTimer ends the time for the first frame. It returns an error if that time is over.
 func (c *conn) stopAuthTimer() error {
 	if c.deadlineTimer != nil && !c.deadlineTimer.Stop() {
 		return errConnClosed
@@ -120,10 +125,10 @@ func (c *conn) stopAuthTimer() error {
 	return nil
 }
 
-// authenticate returns what a client may do, or why it may not come in.
+// authenticate returns the permissions of a client, or why the client is rejected.
 func (h *Hub) authenticate(c *conn, version int, token string) (*Permissions, error) {
 	if version == 1 && h.config.DisableV1 {
-		return nil, errors.New("version 1 of the protocol is not spoken here")
+		return nil, errors.New("protocol version 1 is disabled")
 	}
 	if h.config.Authenticate == nil {
 		return new(Permissions), nil
@@ -136,29 +141,31 @@ func (h *Hub) authenticate(c *conn, version int, token string) (*Permissions, er
 	switch {
 	case err != nil:
 		return nil, err
-	case permissions == nil: // an embedder's mistake must let nobody in, and end no hub
-		return nil, errors.New("nothing is granted")
+	case permissions == nil: // a mistake of the embedder, which must let no client in, and end no hub
+		return nil, errors.New("Authenticate returned no permissions")
 	case permissions.ID > MaxGrantedID:
-		return nil, fmt.Errorf("the id %d is not one that can be granted", permissions.ID)
+		return nil, fmt.Errorf("granted id %d is out of range", permissions.ID)
 	}
 	return permissions, nil
 }
 
-// clockCheckInterval is how long the wall clock is not looked at while a grant has an end. Timers follow
-// another clock, which stands still while the machine sleeps, and does not follow when the wall
-// clock is set.
+// clockCheckInterval is how often the wall clock is looked at while permissions expire.
+// Timers follow the monotonic clock, which stands still while the machine sleeps, and which
+// does not change when the wall clock is set.
 const clockCheckInterval = 30 * time.Second
 
-// timeToExpiry returns how long the grant still lasts by the wall clock.
+// timeToExpiry returns how long the permissions still last by the wall clock.
 func (c *conn) timeToExpiry() time.Duration {
-	return c.permissions.Expires.Sub(c.hub.config.now().Round(0)) // without the reading of the other clock
+	// without the monotonic clock reading
+	return c.permissions.Expires.Sub(c.hub.config.now().Round(0))
 }
 
-// startExpiryTimer sees to it that the client goes when its grant ends. It is called by the goroutine
-// that reads, once.
+// startExpiryTimer ends the connection when its permissions expire. It is called by the read
+// loop, once.
 func (c *conn) startExpiryTimer() {
 	c.deadlineTimer = time.AfterFunc(clockCheckInterval, c.checkExpiry)
-	c.deadlineTimer.Reset(min(c.timeToExpiry(), clockCheckInterval)) // only now may checkExpiry look at s.due
+	// only now can checkExpiry use c.deadlineTimer
+	c.deadlineTimer.Reset(min(c.timeToExpiry(), clockCheckInterval))
 }
 
 // checkExpiry is called by the timer of startExpiryTimer.
@@ -173,8 +180,8 @@ func (c *conn) checkExpiry() {
 	}
 }
 
-// expire is called when what the client may do has an end. In version 2 its session is detached, as if
-// the connection were lost: with something newer the client goes on with it.
+// expire is called when the permissions have expired. A session of version 2 is detached, as
+// if the connection were lost: the client resumes it with new credentials.
 func (c *conn) expire() {
 	v2 := c.v2.Load()
 	if v2 == nil {
@@ -183,7 +190,7 @@ func (c *conn) expire() {
 	}
 	away := &goAway{
 		code: wire.GoAwayExpired, reason: CloseExpired, reconnect: true, resumable: true,
-		err: fmt.Errorf("%w: come in again with something newer", ErrExpired),
+		err: fmt.Errorf("%w: reconnect with new credentials", ErrExpired),
 	}
 	if !v2.goAway.CompareAndSwap(nil, away) {
 		return
@@ -197,12 +204,12 @@ func (c *conn) expire() {
 	})
 }
 
-// detachTimeout is how long the session of a client whose grant has ended may take until nothing is
-// written to the client any more. It bounds what one that waits for memory still gets.
+// detachTimeout is how long a session can take to detach after the permissions of its client
+// have expired. It bounds what a client whose read loop waits for memory still receives.
 const detachTimeout = 3 * goAwayTimeout
 
-// canHoldID reports whether the client may have the id: the one that is granted to it, or any of the
-// hub's if none is.
+// canHoldID reports whether the client can have the id: the one that it was granted, or any
+// that the hub assigns if it was granted none.
 func (c *conn) canHoldID(id uint64) bool {
 	switch {
 	case c.hub.config.Authenticate == nil:
@@ -213,13 +220,13 @@ func (c *conn) canHoldID(id uint64) bool {
 	return id > MaxGrantedID
 }
 
-// canList reports whether the client may ask who is there.
+// canList reports whether the client can list other clients.
 func (c *conn) canList() bool { return c.permissions == nil || !c.permissions.NoList }
 
-// canWatch reports whether it may ask who comes and goes.
+// canWatch reports whether the client can watch presence.
 func (c *conn) canWatch() bool { return c.permissions == nil || !c.permissions.NoWatch }
 
-// maxBody returns the largest body that the client may send, in bytes.
+// maxBody returns the largest body that the client can send, in bytes.
 func (c *conn) maxBody() int {
 	limit := c.hub.config.MaxBody
 	if c.permissions != nil && c.permissions.MaxBody > 0 {
@@ -228,8 +235,8 @@ func (c *conn) maxBody() int {
 	return limit
 }
 
-// setMaxDeliver bounds the body of a message that the client is sent, in bytes, by what its HELLO
-// says; 0: it does not say, and takes what the hub allows.
+// setMaxDeliver bounds the body of a message that the client is sent, in bytes, as its HELLO
+// says. 0: HELLO names no maximum, and the limit of the hub applies.
 func (c *conn) setMaxDeliver(maxBody uint64) {
 	if maxBody > 0 && maxBody < uint64(c.hub.config.MaxBody) {
 		c.sock.SetMaxFrame(wire.DeliverLen(int(maxBody)))
@@ -244,7 +251,8 @@ func (c *conn) maxDeliver() int {
 	return c.hub.config.MaxBody
 }
 
-// removeForbidden takes those to whom the client may not send out of those who were found.
+// removeForbidden sets the dests to nil to which the client cannot send, and returns their
+// indexes.
 func (c *conn) removeForbidden(ids []uint64, dests []*conn) (forbidden indexSet) {
 	if c.permissions == nil || c.permissions.CanSend == nil {
 		return forbidden
@@ -258,12 +266,12 @@ func (c *conn) removeForbidden(ids []uint64, dests []*conn) (forbidden indexSet)
 		}
 	}
 	if n > 0 {
-		c.hub.forbiddenLog.logWarn(c.hub.config.Logger, "message forbidden", "reason", "forbidden", "client", c.id.Load(), "receiver", lastID)
+		c.hub.forbiddenLog.logWarn(c.hub.config.Logger, "send forbidden", "reason", "forbidden", "client", c.id.Load(), "receiver", lastID)
 	}
 	return forbidden
 }
 
-// subject returns who the client is.
+// subject returns the Subject of the client's permissions.
 func (c *conn) subject() string {
 	if c.permissions == nil {
 		return ""

@@ -56,7 +56,7 @@ func TestPermissions_LimitSendListWatchAndBody(t *testing.T) {
 	alice.send(wire.AppendRelay(nil, []uint64{guest.ID, bob.ID}, []byte("y"))) // as in version 1
 	bob.expectDeliver(7, 0, []byte("y"))
 	alice.sendMessage(make([]byte, 11), 0, 0, bob.ID)
-	if kind, payload := alice.nextFrame(); kind != wire.TypeError || !strings.Contains(string(payload), "10 allowed") {
+	if kind, payload := alice.nextFrame(); kind != wire.TypeError || !strings.Contains(string(payload), "limit of 10") {
 		t.Errorf("a body that is too large: type %#x, %s", kind, payload)
 	}
 	if ids := alice.requestPage(0, 0); len(ids) != 0 {
@@ -310,7 +310,7 @@ func TestExpiry_NewToken_ReplacesPermissions(t *testing.T) {
 		second := back.sendMessage([]byte("not now"), levelOptions(wire.LevelReceived), 0, bob.ID)
 		back.expectReport(second, wire.FateRefused)
 		back.sendMessage(make([]byte, 11), 0, 0, back.ID)
-		if kind, payload := back.nextFrame(); kind != wire.TypeError || !strings.Contains(string(payload), "10 allowed") {
+		if kind, payload := back.nextFrame(); kind != wire.TypeError || !strings.Contains(string(payload), "limit of 10") {
 			t.Errorf("a body that is too large now: type %#x, %s", kind, payload)
 		}
 		if ids := back.requestPage(0, 0); len(ids) != 0 {

@@ -15,80 +15,82 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// rstAvoidanceDelay is how long a client has to take the end of the stream at shutdown
-// before the connection is closed. Closing while something of it is unread would
-// make the kernel throw away what it has not yet seen.
+// rstAvoidanceDelay is how long a client has to read the end of the stream at shutdown before
+// the hub closes the connection. If the hub closed it while bytes of the client were unread,
+// the kernel would send a reset and discard what the client has not yet read.
 const rstAvoidanceDelay = 100 * time.Millisecond
 
 var (
-	// errConnClosed says that the session was ended by somebody else.
-	errConnClosed = errors.New("session ended")
+	// errConnClosed says that another goroutine closed the connection.
+	errConnClosed = errors.New("connection closed")
 
-	// errHandshakeFailed says that it has not even begun.
-	errHandshakeFailed = errors.New("no handshake")
+	// errHandshakeFailed says that the handshake failed.
+	errHandshakeFailed = errors.New("handshake failed")
 
-	// errNewGoroutine says that the session goes on in another goroutine: see conn.readLoop.
+	// errNewGoroutine says that the connection continues in a new goroutine: see conn.readLoop.
 	errNewGoroutine = errors.New("goes on in another goroutine")
 )
 
-// idleTimeout is for how long a client must be silent for its session to give back the stack that
-// handling frames has taken.
+// idleTimeout is how long a client must be silent before its connection gives back the stack
+// that handling frames has grown.
 const idleTimeout = time.Second
 
-// conn is one client's life, from Accept to its last goroutine.
+// conn is one client connection, from Accept until its last goroutine ends.
 type conn struct {
 	// Static after construction.
 	hub        *Hub
 	sock       *socket.Conn
-	account    *body.Account // what its messages hold of the hub's memory
+	account    *body.Account // charged for the memory of the client's messages
 	acceptedAt time.Time
 
-	id             atomic.Uint64                 // changes once, when the client turns out to have come back
-	v2             atomic.Pointer[connV2]        // nil: it speaks version 1
-	replySignal    atomic.Pointer[chan struct{}] // receives when untaken is less; nil: the one who reads does not wait for that
-	pendingReplies atomic.Int32                  // answers in version 1 that the connection has not taken; a long one counts as maxPendingReplies
-	flags          atomic.Uint32                 // of connFlag
+	id atomic.Uint64          // changes once, while the first frame is handled
+	v2 atomic.Pointer[connV2] // nil: version 1
+	// receives when fewer replies are pending; nil: the reader does not wait for them
+	replySignal atomic.Pointer[chan struct{}]
+	// replies in version 1 that are not written; a long one counts as maxPendingReplies
+	pendingReplies atomic.Int32
+	flags          atomic.Uint32 // bits of connFlag
 
-	registerOnce sync.Once // the client is registered, or is not to be without further ado
+	registerOnce sync.Once // registers a v1 client; HELLO uses it up without registering
 	closeOnce    sync.Once
-	done         latch // set by end
+	done         latch // set by close
 
-	// Owned by the reading goroutine.
-	requests            uint64       // frames, without those that only answer
-	wokeAt              int64        // when frames came while it was not busy, in ns since the hub's start
-	firstFrameSeen      bool         // the first frame has come
-	requestedInLastRead bool         // something in version 1, in the last turn
+	// Owned by the read loop.
+	requests            uint64       // frames handled, without ACK and PONG
+	wokeAt              int64        // when frames last came while not busy, in ns of uptime; 0: never
+	firstFrameSeen      bool         // the first frame has arrived
+	requestedInLastRead bool         // the last read held a v1 request
 	busy                bool         // this goroutine reads on until the client is idle: see readLoop
-	unconfirmed         bool         // the client has not yet said that WELCOME has come, so perhaps it cannot resume
-	provisional         bool         // it is beyond a limit, and may only resume
-	rejectReason        RejectReason // beyond which
-	ipSlot              ipConnState  // among the connections of its address
+	unconfirmed         bool         // WELCOME is not confirmed: perhaps the client cannot resume
+	provisional         bool         // the connection is above a limit, and can only resume a session
+	rejectReason        RejectReason // the limit that a provisional connection exceeds
+	ipSlot              ipConnState  // how the connection counts for its address
 	hasClientSlot       bool         // it counts against Config.MaxClients; guarded by connSet.mu
-	permissions         *Permissions // what it may do; nil: everything
-	limiter             *rateLimiter // how fast it may send; nil: as it likes
-	replies             *replyQueue  // those that are not all taken; nil: none
-	deadlineTimer       *time.Timer  // when it must have said who it is, and then when it must go; nil: never
+	permissions         *Permissions // nil: unrestricted
+	limiter             *rateLimiter // nil: not rate limited
+	replies             *replyQueue  // replies in version 1 that are not all written; nil: none
+	deadlineTimer       *time.Timer  // of the first frame, then of the permissions; nil: none
 
-	reclaimState *reclaimState // owned by Hub.reclaim; nil: by nobody
+	reclaimState *reclaimState // owned by Hub.reclaimLoop; nil: not tracked
 
-	// Added to once for each read and for each write. They stand apart from what
-	// everybody reads who sends something to the client.
+	// Updated once for each read and once for each write. They are kept apart from the fields
+	// that every sender to this client reads.
 	messagesIn, messagesOut atomic.Uint64
 }
 
-// connFlag is something that is so or not. One word holds all of them.
+// connFlag is a boolean property of a connection. One word holds all of them.
 type connFlag = uint32
 
 const (
-	flagRegistered  connFlag = 1 << iota // it was a client, be it for a moment
-	flagRateLimited                      // it is not read, because it is faster than it may be
+	flagRegistered  connFlag = 1 << iota // the client was registered at some time
+	flagRateLimited                      // the client is not read, because it exceeds its rate
 	flagIPReleased                       // releaseIP was called
 )
 
-// is reports whether a flag is set.
+// is reports whether flag is set.
 func (c *conn) is(flag connFlag) bool { return c.flags.Load()&flag != 0 }
 
-// newConn prepares the session of a connection. Nobody knows of it yet.
+// newConn returns the conn of nc. It is not yet in any list of the hub.
 func newConn(h *Hub, nc net.Conn) *conn {
 	c := &conn{
 		hub:        h,
@@ -99,27 +101,27 @@ func newConn(h *Hub, nc net.Conn) *conn {
 		c.limiter = h.newRateLimiter(nc.RemoteAddr(), nil)
 	}
 	if !h.authRequired() {
-		c.id.Store(h.v1IDs.Next()) // which another replaces if it turns out to speak version 2
+		c.id.Store(h.v1IDs.Next()) // HELLO replaces it
 	}
 	c.sock = socket.New(nc, &h.socketConfig, c)
 	return c
 }
 
-// handshaker is a connection over which there must be an agreement first: that of
-// crypto/tls.
+// handshaker is a net.Conn that must complete a handshake first, such as a *tls.Conn.
 type handshaker interface {
 	HandshakeContext(context.Context) error
 }
 
-// registerClient makes the client one of those who are connected.
+// registerClient adds the client to the roster, and closes a connection that had the same id.
 func (c *conn) registerClient() {
-	if prev := c.register(); prev != nil { // the id was granted to both
-		prev.requestClose(&goAway{code: wire.GoAwayTakenOver, reason: CloseTakenOver, err: errors.New("another connection has this id now")})
+	if prev := c.register(); prev != nil { // both were granted the id
+		prev.requestClose(&goAway{code: wire.GoAwayTakenOver, reason: CloseTakenOver, err: errors.New("another connection was granted this id")})
 	}
 	c.hub.config.Logger.Info("client connected", "client", c.id.Load(), "address", c.sock.RemoteAddr().String())
 }
 
-// handshake agrees with the client on how to speak.
+// handshake performs the handshake of hs, within Config.HandshakeTimeout or, for a
+// provisional connection, within provisionalTimeout if that is less.
 func (c *conn) handshake(hs handshaker) error {
 	timeout := c.hub.config.HandshakeTimeout
 	if c.provisional {
@@ -128,17 +130,18 @@ func (c *conn) handshake(hs handshaker) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := hs.HandshakeContext(ctx); err != nil {
-		c.hub.handshakeLog.logWarn(c.hub.config.Logger, "no handshake", "reason", CloseHandshake.String(), "address", c.sock.RemoteAddr().String(), "error", err)
+		c.hub.handshakeLog.logWarn(c.hub.config.Logger, "handshake failed", "reason", CloseHandshake.String(), "address", c.sock.RemoteAddr().String(), "error", err)
 		return fmt.Errorf("%w: %w", errHandshakeFailed, err)
 	}
 	return nil
 }
 
-// limitFirstFrame bounds what may come before the client is known: who must say who it is has to do so
-// in time, and who need not is registered after a while without a word.
+// limitFirstFrame bounds the time until the client is known. A client that must authenticate
+// has Config.HandshakeTimeout for its first frame. Any other client is registered after
+// registerDelay without a frame.
 func (c *conn) limitFirstFrame() {
 	switch {
-	case c.provisional: // which is bounded already
+	case c.provisional: // start has bounded it already
 	case c.hub.authRequired():
 		c.startAuthTimer()
 	default:
@@ -146,29 +149,31 @@ func (c *conn) limitFirstFrame() {
 	}
 }
 
-// register puts the session on the list of clients. It returns the one that had its place.
+// register adds the connection to the roster. It returns the connection that had the id
+// before, or nil.
 func (c *conn) register() (prev *conn) {
 	id := c.id.Load()
 	c.flags.Or(flagRegistered)
-	if prev = c.hub.roster.Join(id, c); prev == nil { // the id was not there
+	if prev = c.hub.roster.Join(id, c); prev == nil { // the id is new
 		c.hub.presence.record(id, true)
 	}
-	if c.done.IsSet() { // by Shutdown, which may have come too early to find it listed
+	if c.done.IsSet() { // perhaps Shutdown closed it before it was in the roster
 		c.unregister()
 	}
 	return prev
 }
 
-// unregister takes it off.
+// unregister removes the connection from the roster.
 func (c *conn) unregister() { c.unregisterAs(c.id.Load()) }
 
+// unregisterAs removes the connection from the roster if it is there under id.
 func (c *conn) unregisterAs(id uint64) {
 	if c.hub.roster.Leave(id, c) {
 		c.hub.presence.record(id, false)
 	}
 }
 
-// start serves the client in goroutines that end when the connection does.
+// start serves the client in goroutines that end with the connection.
 func (c *conn) start(nc net.Conn) {
 	if c.provisional {
 		c.limitProvisional()
@@ -181,33 +186,35 @@ func (c *conn) start(nc net.Conn) {
 	go c.readLoop()
 }
 
-// handshakeAndRead does the handshake, and goes on in a goroutine that has needed no stack for it.
+// handshakeAndRead performs the handshake, and then reads in a new goroutine, whose stack the
+// handshake has not grown.
 func (c *conn) handshakeAndRead(hs handshaker) {
 	if err := c.handshake(hs); err != nil {
 		c.finishReading(err)
 		return
 	}
 	c.limitFirstFrame()
-	go c.readLoop() // ends when the connection does
+	go c.readLoop() // ends with the connection
 }
 
-// readLoop serves the client until something ends that, and then ends the session.
+// readLoop serves the client until the connection ends, and then tears the connection down.
 //
-// Handling frames takes a stack of 4 or 8 KiB, and the runtime never shrinks one below 4 KiB. The
-// 2 KiB of a new goroutine are enough to wait for bytes. So a session goes on in a new one when it
-// has handled the frames that came first after an idle time, and when it is idle again: a client
-// that says something now and then takes no more memory than a silent one, and a busy one
-// is served by one goroutine all the time.
+// Handling frames takes a stack of 4 or 8 KiB, and the runtime never shrinks a stack below 4
+// KiB. The 2 KiB of a new goroutine are enough to wait for bytes. Therefore the connection
+// continues in a new goroutine after it has handled the first frames that follow an idle
+// time, and again when it becomes idle. A client that sends a frame now and then takes no
+// more memory than a silent client, and a busy client is served by one goroutine throughout.
 func (c *conn) readLoop() {
 	err := c.serve()
 	if err == errNewGoroutine {
-		go c.readLoop() // ends when the connection does
+		go c.readLoop() // ends with the connection
 		return
 	}
 	c.finishReading(err)
 }
 
-// finishReading ends a session that is not read any more, because of err.
+// finishReading ends a connection whose reading has ended with err. A connection of version 2
+// first waits for another connection to resume its session.
 func (c *conn) finishReading(err error) {
 	c.warnProxyHeader(err)
 	if c.provisional && (errors.Is(err, socket.ErrInterrupted) || errors.Is(err, wire.ErrTooLong)) && !isClosed(c.hub.closing) {
@@ -218,8 +225,9 @@ func (c *conn) finishReading(err error) {
 	}
 	err = c.closeCause(err)
 	c.releaseRateLimiter()
-	c.sock.ReleaseAll()             // before it waits for anything: others may wait for this memory
-	c.hub.presence.removeWatcher(c) // before anybody goes on with it, who may want to watch as well
+	c.sock.ReleaseAll() // before any wait: others may wait for this memory
+	// before another connection resumes the session, and perhaps watches
+	c.hub.presence.removeWatcher(c)
 	c.hub.conns.reading.Done()
 	resumed := c.awaitResume(err)
 	if !resumed {
@@ -233,16 +241,17 @@ func (c *conn) finishReading(err error) {
 	c.hub.conns.remove(c)
 }
 
-// releaseIP gives back the place that the session has among the connections of its address. Only the first
-// call counts; standing must not change any more.
+// releaseIP gives back the slot that the connection has among those of its address. Only the
+// first call counts. ipSlot must not change afterwards.
 func (c *conn) releaseIP() {
 	if c.flags.Or(flagIPReleased)&flagIPReleased == 0 {
 		c.hub.ipLimits.release(c.sock.RemoteAddr(), c.ipSlot, time.Now())
 	}
 }
 
-// closeCause returns why the session ends whose reading has ended with err: a word of the hub's counts, unless
-// it lets the client come back and the client has left.
+// closeCause returns why a connection ends whose reading has ended with err. A GOAWAY of the
+// hub takes precedence over err, except when it lets the client resume and the client has
+// left for good.
 func (c *conn) closeCause(err error) error {
 	v2 := c.v2.Load()
 	if v2 == nil {
@@ -254,11 +263,11 @@ func (c *conn) closeCause(err error) error {
 	return err
 }
 
-// serve handles what the client sends until something ends it, or it is to go on in another
+// serve reads and handles frames until the connection ends, or must continue in a new
 // goroutine.
 func (c *conn) serve() error {
-	bytesReported := c.sock.BytesRead()                // bytes that are in the statistics
-	defer func() { c.countBytesRead(bytesReported) }() // bytes of an unfinished frame
+	bytesReported := c.sock.BytesRead()                // bytes that the statistics include
+	defer func() { c.countBytesRead(bytesReported) }() // the bytes of an unfinished frame
 	for {
 		err := c.read()
 		if err == socket.ErrIdle {
@@ -290,15 +299,15 @@ func (c *conn) serve() error {
 	}
 }
 
-// keepsGoroutine reports whether this goroutine is to read on after it has handled what came.
+// keepsGoroutine reports whether this goroutine reads on after it has handled what was read.
 func (c *conn) keepsGoroutine() bool {
 	if c.busy {
 		return true
 	}
-	now := int64(time.Since(c.hub.started)) + 1 // so that it is never 0
+	now := int64(time.Since(c.hub.started)) + 1 // never 0
 	c.busy = c.wokeAt > 0 && now-c.wokeAt < int64(idleTimeout)
 	if c.wokeAt == 0 && c.v2.Load() != nil {
-		// The TAKEN that confirms WELCOME follows HELLO at once. It is not to count as a second
+		// The ACK that confirms WELCOME follows HELLO at once. It must not count as a second
 		// wake-up within idleTimeout.
 		now -= int64(idleTimeout)
 	}
@@ -309,7 +318,7 @@ func (c *conn) keepsGoroutine() bool {
 	return c.busy
 }
 
-// read waits until there is something to handle, and the client may be read.
+// read waits until the client may be read and frames have arrived.
 func (c *conn) read() error {
 	if !c.firstFrameSeen && c.limiter != nil && c.limiter.delay(time.Now()) > 0 {
 		return c.readType()
@@ -322,8 +331,9 @@ func (c *conn) read() error {
 	return c.sock.Fill()
 }
 
-// readType reads only as much of the first frame as tells its type. If that is no HELLO, the client speaks
-// version 1, and what it owes from an earlier connection is due before the frame is read.
+// readType reads only the header of the first frame. If the frame is no HELLO, the client
+// speaks version 1, and what it owes its rate limit from an earlier connection is due before
+// the frame is read.
 func (c *conn) readType() error {
 	c.sock.SetReadLimit(wire.HeaderSize)
 	if err := c.sock.Fill(); err != nil {
@@ -335,7 +345,7 @@ func (c *conn) readType() error {
 	return nil
 }
 
-// handleRead handles the whole frames of one read, and reports whether there are more.
+// handleRead handles the whole frames of one read, and reports whether frames are left.
 func (c *conn) handleRead() (more bool, err error) {
 	rb := readBatches.Get().(*readBatch)
 	rb.begin(c)
@@ -345,27 +355,28 @@ func (c *conn) handleRead() (more bool, err error) {
 	return more, err
 }
 
-// countBytesRead brings the statistics up to what was read. They have counted bytes of that already. It
-// returns how many they have now.
+// countBytesRead adds the bytes that were read to the statistics, which already include
+// bytesReported of them. It returns how many the statistics include now.
 func (c *conn) countBytesRead(bytesReported int64) int64 {
 	bytesRead := c.sock.BytesRead()
 	c.hub.counters.bytesIn.Add(uint64(bytesRead - bytesReported))
 	return bytesRead
 }
 
-// finishWriting does what is still owed to a client whose reading has ended, and returns
-// the reason for its end.
+// finishWriting writes what the client is still to get after its reading has ended with err,
+// and returns the close reason.
 func (c *conn) finishWriting(err error) CloseReason {
 	var away *goAway
 	reason := c.closeReason(err)
 	switch {
-	case errors.As(err, &away) && !away.resumable: // otherwise linger has told it
+	case errors.As(err, &away) && !away.resumable: // otherwise awaitResume has sent it
 		c.closeWithGoAway(away)
 	case reason == CloseShutdown && !errors.Is(err, errHandshakeFailed):
 		c.drainAtShutdown()
 	case errors.Is(err, errBye):
 		if c.drain() {
-			c.sock.CloseGracefully(rstAvoidanceDelay) // it may have ended its side behind that: over TLS by a record that is not read
+			// over TLS, close_notify may follow BYE and is not read
+			c.sock.CloseGracefully(rstAvoidanceDelay)
 		}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		c.drain()
@@ -373,8 +384,7 @@ func (c *conn) finishWriting(err error) CloseReason {
 	return reason
 }
 
-// closeReason returns the reason by which the end of a connection counts whose reading has ended
-// with err.
+// closeReason returns the CloseReason of a connection whose reading has ended with err.
 func (c *conn) closeReason(err error) CloseReason {
 	var away *goAway
 	closing := isClosed(c.hub.closing)
@@ -405,15 +415,16 @@ func (c *conn) closeReason(err error) CloseReason {
 	return CloseLost
 }
 
-// drain lets what is queued for a client that has ended its side reach it, and reports whether it has.
+// drain writes what is queued for a client that has closed its side, and reports whether all
+// of it was written.
 func (c *conn) drain() bool {
 	c.unregister()
 	c.sock.DisableAcks()
 	return c.sock.Drain(c.done.Done())
 }
 
-// close is the one place where a session is torn down. It may be called from
-// anywhere; the first reason counts. When it returns, all of that is done.
+// close tears the connection down. It can be called from any goroutine. The reason of the
+// first call counts. When any call returns, the teardown is complete.
 func (c *conn) close(reason CloseReason) {
 	c.closeOnce.Do(func() {
 		c.done.Set()
@@ -428,15 +439,15 @@ func (c *conn) close(reason CloseReason) {
 	})
 }
 
-// recordDisconnect counts and logs that a connection has ended.
+// recordDisconnect counts and logs the end of the connection.
 func (c *conn) recordDisconnect(reason CloseReason) {
 	c.hub.counters.disconnected[reason].Add(1)
-	if !c.is(flagRegistered) { // it was never connected
+	if !c.is(flagRegistered) { // the client was never registered
 		switch reason {
-		case CloseHandshake, CloseRefused: // it is complained about
-		case CloseLeft, CloseLost, CloseShutdown: // nobody was refused
+		case CloseHandshake, CloseRefused: // already logged
+		case CloseLeft, CloseLost, CloseShutdown: // no failed handshake
 		default:
-			c.hub.handshakeLog.logWarn(c.hub.config.Logger, "no handshake", "reason", reason.String(), "address", c.sock.RemoteAddr().String())
+			c.hub.handshakeLog.logWarn(c.hub.config.Logger, "handshake failed", "reason", reason.String(), "address", c.sock.RemoteAddr().String())
 		}
 		return
 	}
@@ -444,7 +455,7 @@ func (c *conn) recordDisconnect(reason CloseReason) {
 		"connected_for", time.Since(c.acceptedAt).Round(time.Millisecond))
 }
 
-// The following are what the connection tells its owner: see socket.Handler.
+// The following methods implement socket.Handler.
 
 func (c *conn) Account() *body.Account { return c.account }
 
@@ -462,15 +473,16 @@ func (c *conn) OnLost(dropped socket.Counts) {
 	c.hub.counters.gone.Add(uint64(dropped.Deliveries))
 }
 
-// OnWriteError is called when writing to the client failed, or when it stalled. What the
-// client sent before it went away is here already, and is still handled.
+// OnWriteError is called when writing to the client failed, or when it stalled. The hub still
+// reads and handles what the client sent before.
 func (c *conn) OnWriteError(err error) {
 	if errors.Is(err, socket.ErrStalled) {
 		c.close(CloseStalled)
 		return
 	}
-	// The id is read before the link: a session that goes on with a peer gets that first, and then the peer's id, under which
-	// it has to stay listed, for it may be resumed once more.
+	// The id is read before v2: a connection that resumes a session gets v2 first, and then the
+	// id of the session. Under that id it must stay registered, because it can be resumed once
+	// more.
 	id := c.id.Load()
 	if c.v2.Load() != nil {
 		c.interruptWaits()

@@ -6,22 +6,23 @@ import (
 	"time"
 )
 
-// connSet knows every session from Accept to its last goroutine, whether or not
-// it is listed. Once closed it refuses new ones, so that Shutdown misses none.
+// connSet holds every connection from Accept to its last goroutine, registered or not. Once
+// closed, it accepts no connection, and Shutdown therefore misses none.
 type connSet struct {
-	reading sync.WaitGroup // sessions that may still read, and so offer something
-	running sync.WaitGroup // sessions, and the hub's own goroutines
+	reading sync.WaitGroup // connections that may still read, and offer frames
+	running sync.WaitGroup // connections, and the hub's own goroutines
 
+	// mu guards the fields below.
 	mu           sync.Mutex
 	set          map[*conn]struct{}
-	clientSlots  int             // sessions that have a place
-	resumable    int             // sessions of version 2
-	detached     int             // those of them that have no connection
-	provisionals provisionalList // connections without a place
+	clientSlots  int             // connections that count against Config.MaxClients
+	resumable    int             // connections of version 2
+	detached     int             // those of them that are detached
+	provisionals provisionalList // connections without a slot
 	closed       bool
 }
 
-// addResult is the answer to add.
+// addResult is the result of connSet.add.
 type addResult int
 
 const (
@@ -32,9 +33,9 @@ const (
 
 func (cs *connSet) init() { cs.set = make(map[*conn]struct{}) }
 
-// add tracks s unless the tracker is closed. When most sessions have a place already, or s is
-// provisional, it is added without one if it may come to resume. After added, the session owes
-// reading.Done and remove.
+// add adds c unless the set is closed. If c is provisional, or maxClients connections have a
+// slot, c is added without one, and only if it can come to resume a session. After addOK,
+// reading.Done and remove must be called for c.
 func (cs *connSet) add(c *conn, maxClients int) addResult {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -59,8 +60,8 @@ func (cs *connSet) add(c *conn, maxClients int) addResult {
 	return addOK
 }
 
-// allowProvisional reports whether one more provisional connection may come in. If need be the
-// oldest one is refused. It is called with mu held.
+// allowProvisional reports whether one more provisional connection can be added. If necessary
+// it interrupts the oldest one. It is called with mu held.
 func (cs *connSet) allowProvisional(now time.Time) bool {
 	if cs.resumable == 0 {
 		return false
@@ -77,7 +78,8 @@ func (cs *connSet) allowProvisional(now time.Time) bool {
 	return true
 }
 
-// acquireClientSlot gives a provisional connection a place. It returns false when that was refused already.
+// acquireClientSlot gives a provisional connection a slot. It returns false if the connection
+// was rejected already.
 func (cs *connSet) acquireClientSlot(c *conn) bool {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -89,7 +91,7 @@ func (cs *connSet) acquireClientSlot(c *conn) bool {
 	return true
 }
 
-// setV2 notes that s speaks version 2 from now on, and so can be resumed.
+// setV2 makes c a connection of version 2, whose session can be resumed.
 func (cs *connSet) setV2(c *conn, v2 *connV2) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -97,14 +99,14 @@ func (cs *connSet) setV2(c *conn, v2 *connV2) {
 	cs.resumable++
 }
 
-// addDetached notes that a session more, or one less, has no connection.
+// addDetached adds n, which is 1 or -1, to the number of detached connections.
 func (cs *connSet) addDetached(n int) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	cs.detached += n
 }
 
-// remove forgets s, which has ended.
+// remove removes c, which has ended.
 func (cs *connSet) remove(c *conn) {
 	cs.mu.Lock()
 	delete(cs.set, c)
@@ -119,7 +121,7 @@ func (cs *connSet) remove(c *conn) {
 	cs.running.Done()
 }
 
-// close refuses new sessions from now on and returns those there are.
+// close makes the set accept no connection from now on, and returns those that it holds.
 func (cs *connSet) close() []*conn {
 	cs.mu.Lock()
 	cs.closed = true
@@ -127,10 +129,10 @@ func (cs *connSet) close() []*conn {
 	return cs.snapshot()
 }
 
-// snapshot returns the sessions of this moment.
+// snapshot returns the current connections.
 func (cs *connSet) snapshot() []*conn { return cs.appendTo(nil) }
 
-// appendTo appends them.
+// appendTo appends the current connections to conns.
 func (cs *connSet) appendTo(conns []*conn) []*conn {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

@@ -11,29 +11,30 @@ import (
 )
 
 const (
-	// maxBlockedReplies is for how many reads the answers may wait for room in the queue of
-	// the one who asked, before it is not read any more. Each takes up to one read
-	// buffer of its sender's memory.
+	// maxBlockedReplies is the maximum number of reads whose replies can wait for room in the
+	// client's own queue before the hub stops reading from the client. Each takes up to one read
+	// buffer of the client's memory.
 	maxBlockedReplies = 64
 
-	// goAwayTimeout is how long a client may take to take its GOAWAY.
+	// goAwayTimeout is how long a client has to receive its GOAWAY.
 	goAwayTimeout = time.Second
 
-	// takeoverTimeout is how long the session that a client wants to go on with may take to end: longer
-	// than goAwayTimeout, and shorter than the first attempt of a client lasts, which is 3 s.
+	// takeoverTimeout is how long the previous connection of a session has to detach in a
+	// takeover: longer than goAwayTimeout, and shorter than a client's first attempt to
+	// reconnect, which lasts 3 s.
 	takeoverTimeout = 2 * time.Second
 )
 
-// errBye says that the client leaves for good.
+// errBye says that the client has sent BYE.
 var errBye = errors.New("bye")
 
-// goAway is an error for which a client has to go, and is told so.
+// goAway is an error that ends a connection, and whose text is sent to the client in GOAWAY.
 type goAway struct {
 	code           wire.GoAwayCode
 	reason         CloseReason
-	reconnect      bool          // whether it makes sense to come back
-	reconnectDelay time.Duration // when, at the earliest
-	resumable      bool          // whether its session waits for it, as after a loss
+	reconnect      bool          // the client should reconnect
+	reconnectDelay time.Duration // not before this delay
+	resumable      bool          // its session waits to be resumed, as after a loss
 	err            error
 }
 
@@ -44,22 +45,22 @@ func (g *goAway) encode() []byte {
 	return wire.AppendGoAway(nil, &wire.GoAway{Code: g.code, Reason: g.err.Error(), Reconnect: g.reconnect, After: int(g.reconnectDelay.Milliseconds())})
 }
 
-// connV2 is what a session has beyond those of version 1, from its HELLO on.
+// connV2 is the version 2 state of a connection, from HELLO on.
 type connV2 struct {
 	session     *session
-	name        string // for people
-	takeover    latch  // set when another connection wants to go on with the peer
+	name        string // for display
+	takeover    latch  // set when another connection wants to resume the session
 	detached    latch  // set when nothing is read or written any more
-	resumed     latch  // set when another connection has gone on
-	interrupted latch  // set when the one who reads is to wait for nothing any more
+	resumed     latch  // set when another connection has resumed the session
+	interrupted latch  // set when the reader must not wait any more
 
-	goAway atomic.Pointer[goAway] // nil: nobody wants it to go
+	goAway atomic.Pointer[goAway] // why the hub closes the connection; nil: it does not
 
 	// Static once detached is set.
-	closeReason  CloseReason   // why the connection ended
-	connectedFor time.Duration // how long there was one
+	closeReason  CloseReason
+	connectedFor time.Duration // how long the connection lasted
 
-	timedOut   atomic.Bool     // nothing was heard from it for two keep-alive intervals
+	timedOut   atomic.Bool     // nothing arrived for two keep-alive intervals
 	lastSample keepAliveSample // owned by Hub.keepAliveLoop
 }
 
@@ -67,14 +68,15 @@ func newConnV2(s *session, name string) *connV2 {
 	return &connV2{session: s, name: sanitizeName(name)}
 }
 
-// interruptWaits ends whatever the one who reads waits for: room, credit, its pace, or memory. It does not end the reading of what has
-// come already.
+// interruptWaits ends every wait of the read loop: for room, credit, its rate limit, or
+// memory. It does not end the reading of what has already arrived.
 func (c *conn) interruptWaits() {
 	c.v2.Load().interrupted.Set()
 	c.account.Interrupt()
 }
 
-// handleHello makes a client of version 2 of one that has said nothing before.
+// handleHello handles a HELLO, which makes the connection one of version 2: it resumes the
+// session that HELLO names, or begins a new one.
 func (rb *readBatch) handleHello(f *socket.Frame) error {
 	h, err := wire.ParseHello(f.Payload)
 	if err != nil {
@@ -82,10 +84,10 @@ func (rb *readBatch) handleHello(f *socket.Frame) error {
 	}
 	if h.Version != wire.Version2 {
 		return &goAway{code: wire.GoAwayVersion, reason: CloseVersion,
-			err: fmt.Errorf("version %d is not spoken here, %d is", h.Version, wire.Version2)}
+			err: fmt.Errorf("protocol version %d is not supported, want %d", h.Version, wire.Version2)}
 	}
 	c := rb.conn
-	c.registerOnce.Do(func() {}) // it is registered when it is clear as what
+	c.registerOnce.Do(func() {}) // the client is registered once its id is known
 	c.sock.EnableAcks(c.hub.config.Window, h.Skip)
 	c.setMaxDeliver(h.MaxBody)
 	c.account.Reclaim = c.reclaimUnacked
@@ -104,21 +106,22 @@ func (rb *readBatch) handleHello(f *socket.Frame) error {
 			return err
 		}
 	}
-	c.unregister() // as a client of version 1, if the HELLO came late
+	c.unregister() // as a version 1 client, if HELLO came late
 	c.assignID()
 	s := newSession(c)
-	if !rb.sendWelcome(s, 0, false) { // before anybody offers a DELIVER
+	if !rb.sendWelcome(s, 0, false) { // before any sender can offer a DELIVER
 		return errConnClosed
 	}
 	c.unconfirmed = h.Confirms
 	v2 := newConnV2(s, h.Name)
 	c.hub.conns.setV2(c, v2)
 	c.registerClient()
-	c.hub.config.Logger.Debug("client speaks version 2", "client", s.id, "name", v2.name)
+	c.hub.config.Logger.Debug("client uses protocol version 2", "client", s.id, "name", v2.name)
 	return nil
 }
 
-// tryResume resumes the session that HELLO names, if it can be. It reports whether it was.
+// tryResume resumes the session that HELLO names, if that is possible, and reports whether it
+// did.
 func (rb *readBatch) tryResume(h *wire.Hello) (resumed bool, err error) {
 	c := rb.conn
 	wasProvisional := c.provisional
@@ -127,12 +130,13 @@ func (rb *readBatch) tryResume(h *wire.Hello) (resumed bool, err error) {
 		switch {
 		case err != nil:
 			return false, err
-		case prev == nil && wasProvisional && !c.provisional: // the place that it took is that of the one who was faster
+		// c took the slot of a session that another connection has resumed first
+		case prev == nil && wasProvisional && !c.provisional:
 			return false, c.rejectProvisional(true)
 		case prev == nil:
 			return false, nil
-		case prev.acceptedAt.After(c.acceptedAt): // this one was given up for that, and its HELLO comes late
-			return false, &goAway{code: wire.GoAwayTakenOver, reason: CloseTakenOver, err: errors.New("a newer connection goes on with this id")}
+		case prev.acceptedAt.After(c.acceptedAt): // the client gave up c for prev, and the HELLO is late
+			return false, &goAway{code: wire.GoAwayTakenOver, reason: CloseTakenOver, err: errors.New("session resumed by a newer connection")}
 		}
 		if err := c.takeSlotOf(prev); err != nil {
 			return false, err
@@ -147,12 +151,13 @@ func (rb *readBatch) tryResume(h *wire.Hello) (resumed bool, err error) {
 	return false, nil
 }
 
-// resume goes on where the peer's last connection has ended. It returns false when
-// that cannot be; then nothing has happened but that the old one is over.
+// resume moves the session of prev to this connection. It returns false when that is
+// impossible; then it has closed prev, unless a third connection is resuming the session, and
+// changed nothing else.
 func (rb *readBatch) resume(prev *conn, h *wire.Hello) bool {
 	s := prev.v2.Load().session
 	if !s.beginResume(prev) {
-		return false // a third connection is faster
+		return false // a third connection resumes it
 	}
 	pos, hasRead := resumePosition(h)
 	retransmitted, ok := prev.sock.Resumable(pos)
@@ -165,15 +170,15 @@ func (rb *readBatch) resume(prev *conn, h *wire.Hello) bool {
 	omitted, ok := prev.sock.Move(&c.sock.Outbox, pos, giveUp, &rb.flusher)
 	if !ok {
 		s.abortResume(prev)
-		c.close(CloseLost) // with the WELCOME that speaks of success; it may come again
+		c.close(CloseLost) // WELCOME has reported success; the client can reconnect
 		return true
 	}
 	c.unregister()
-	c.hub.conns.setV2(c, newConnV2(s, h.Name)) // before the id: see Failed
+	c.hub.conns.setV2(c, newConnV2(s, h.Name)) // before the id: see OnWriteError
 	c.id.Store(s.id)
 	s.finishResume(c)
 	c.register()
-	prev.releaseIP() // now: s may be lost, and its client expected back, before old is over
+	prev.releaseIP() // not later: c may detach before prev has ended
 	prev.v2.Load().resumed.Set()
 	s.sendAck(1)
 	c.resumeRateLimiter()
@@ -182,8 +187,8 @@ func (rb *readBatch) resume(prev *conn, h *wire.Hello) bool {
 	return true
 }
 
-// resumePosition returns how far a client that comes back has come, and whether it says so of the
-// connection before.
+// resumePosition returns how many reliable frames a client that resumes has received, and
+// whether HELLO says how many of them the last connection brought whole.
 func resumePosition(h *wire.Hello) (pos socket.Position, hasRead bool) {
 	pos = socket.Position{Acked: h.Received, Read: h.Received}
 	if h.Read == nil || !h.Skip {
@@ -193,8 +198,8 @@ func resumePosition(h *wire.Hello) (pos socket.Position, hasRead bool) {
 	return pos, true
 }
 
-// takenOver reports whether another connection has gone on with the peer of s: then
-// that one is to be asked.
+// takenOver reports whether another connection has resumed the session of c, which is then
+// the one to ask. It waits until that has happened, c is closed, or the hub shuts down.
 func (c *conn) takenOver() bool {
 	resumed := &c.v2.Load().resumed
 	select {
@@ -206,9 +211,9 @@ func (c *conn) takenOver() bool {
 	return resumed.IsSet()
 }
 
-// sendWelcome answers a HELLO. Nothing that is sent later overtakes that, and it leaves at the end
-// of the turn: whoever has read it is a client of version 2 for everybody. It reports whether
-// the connection is still there.
+// sendWelcome answers HELLO. No later frame overtakes WELCOME, which is written at the end of
+// the read batch: a client that has read WELCOME is a version 2 client for all others. It
+// reports whether the connection is still open.
 func (rb *readBatch) sendWelcome(s *session, retransmitted int, resumed bool) bool {
 	c := rb.conn
 	config := &c.hub.config
@@ -236,9 +241,11 @@ func (rb *readBatch) sendReply(frame []byte) error {
 	return nil
 }
 
-// findDetached returns the session that a client wants to go on with: it knows its
-// secret, and its connection is over, if need be because of this; or it is newer. If that takes too long, on a
-// machine that is busy for instance, the client is asked to come again: it keeps its id.
+// findDetached returns the detached connection whose session hello wants to resume, or nil.
+// The client must know the secret of the session. If the connection is still open,
+// findDetached requests a takeover and waits until it is detached. If that takes longer than
+// takeoverTimeout, on a busy machine for instance, the client is asked to reconnect, and
+// keeps its id. A connection that was accepted after c is returned as it is.
 func (c *conn) findDetached(hello *wire.Hello) (*conn, error) {
 	h := c.hub
 	prev := h.lookup(hello.ID)
@@ -250,7 +257,7 @@ func (c *conn) findDetached(hello *wire.Hello) (*conn, error) {
 		return nil, nil
 	}
 	if prev.acceptedAt.After(c.acceptedAt) {
-		return prev, nil // which is not to be disturbed
+		return prev, nil // a newer connection is not taken over
 	}
 	v2.session.requestTakeover(prev)
 	timeout := time.NewTimer(takeoverTimeout)
@@ -263,15 +270,15 @@ func (c *conn) findDetached(hello *wire.Hello) (*conn, error) {
 	case <-c.done.Done():
 		return nil, errConnClosed
 	case <-timeout.C:
-		return nil, &goAway{code: wire.GoAwayBusy, reason: CloseLost, reconnect: true, err: errors.New("the connection before is not closed yet")}
+		return nil, &goAway{code: wire.GoAwayBusy, reason: CloseLost, reconnect: true, err: errors.New("previous connection is still closing")}
 	}
 	return nil, nil
 }
 
-// awaitResume ends a connection of version 2 that the client may come back from: it
-// keeps what the client has not had, for as long as resumeWindow says. It
-// reports whether another connection has gone on; then this session is over
-// without having left.
+// awaitResume ends a connection of version 2 whose session can be resumed after err. It
+// detaches the session, and keeps what the client has not received, for resumeWindow. It
+// reports whether another connection has resumed the session; then c is over, and the client
+// has not left.
 func (c *conn) awaitResume(err error) bool {
 	v2 := c.v2.Load()
 	if v2 == nil || !isResumable(err) || isClosed(c.hub.closing) || !c.sock.Detach() {
@@ -281,7 +288,7 @@ func (c *conn) awaitResume(err error) bool {
 	var away *goAway
 	switch {
 	case isTakeover:
-		notice := goAway{code: wire.GoAwayTakenOver, err: errors.New("another connection goes on with this id")}
+		notice := goAway{code: wire.GoAwayTakenOver, err: errors.New("session resumed by another connection")}
 		c.sock.CloseWithFrame(notice.encode(), goAwayTimeout)
 	case errors.As(err, &away):
 		c.sock.CloseWithFrame(away.encode(), goAwayTimeout)
@@ -319,16 +326,17 @@ func (c *conn) awaitResume(err error) bool {
 			return false
 		}
 	}
-	c.closeOnce.Do(func() { c.recordDisconnect(v2.closeReason) }) // unless somebody has ended it in this moment
+	c.closeOnce.Do(func() { c.recordDisconnect(v2.closeReason) }) // unless close was called just now
 	return true
 }
 
-// maxUnconfirmedWindow is how long a client may take to come back that has promised to confirm
-// WELCOME and has not: most likely it does not know the secret to come back with. If only the
-// confirmation was lost with the connection, its first attempts come well within that time.
+// maxUnconfirmedWindow is the maximum resume window of a client that has promised to confirm
+// WELCOME and has not. Most likely such a client does not know the secret with which to
+// resume. If only the confirmation was lost with the connection, the client's first attempts
+// come well within that time.
 const maxUnconfirmedWindow = 5 * time.Second
 
-// resumeWindow returns how long the client may take to come back.
+// resumeWindow returns how long the session waits to be resumed.
 func (c *conn) resumeWindow() time.Duration {
 	if c.unconfirmed {
 		return min(c.hub.config.ResumeWindow, maxUnconfirmedWindow)
@@ -336,8 +344,8 @@ func (c *conn) resumeWindow() time.Duration {
 	return c.hub.config.ResumeWindow
 }
 
-// isResumable reports whether a client whose connection has ended like this may come
-// back: not if it was the client's own doing, or the hub's.
+// isResumable reports whether the session of a connection that ended with err can be resumed:
+// not if the client or the hub has ended the connection on purpose.
 func isResumable(err error) bool {
 	var away *goAway
 	if errors.As(err, &away) {
@@ -347,6 +355,7 @@ func isResumable(err error) bool {
 		!errors.Is(err, wire.ErrMalformed) && !errors.Is(err, wire.ErrTooLong)
 }
 
+// isClosed reports whether c is closed.
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -356,8 +365,8 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// keepAliveLoop keeps connections of version 2 alive, and gives up those that are not. It
-// ends when nobody reads any more.
+// keepAliveLoop keeps connections of version 2 alive, and gives up those that are silent. It
+// ends when no connection is read any more.
 func (h *Hub) keepAliveLoop() {
 	tick := time.NewTicker(h.config.KeepAlive / 2)
 	defer tick.Stop()
@@ -374,24 +383,26 @@ func (h *Hub) keepAliveLoop() {
 				v2.lastSample = c.checkKeepAlive(v2.lastSample)
 			}
 		}
-		clear(conns) // those who end are to be forgotten
+		clear(conns) // do not retain closed connections
 	}
 }
 
-// keepAliveSample is how a connection stood at one look, and for how many it has been silent.
+// keepAliveSample is the state of a connection at one keep-alive check, and the number of
+// checks in a row at which it was idle.
 type keepAliveSample struct {
-	sent, arrived   int64
+	sent, arrived   int64  // bytes
 	waits           uint32 // see socket.Reader.WaitSeq
-	idleOut, idleIn int16  // at most 4
+	idleOut, idleIn int16  // checks without bytes sent, without bytes arrived; at most 4
 }
 
-// wasSilent reports whether a client of which nothing has arrived since the last look has said nothing, by how
-// the reading stood then and now. While the hub does not read, what the client says may find no room to
-// arrive: then it lives as long as its kernel acknowledges what the hub says, or, where that is not
-// known, while it is the hub that makes it wait.
+// wasSilent reports whether a client of which nothing has arrived since the last check has
+// sent nothing, given the WaitSeq of the reader at the last check and now. While the hub does
+// not read, bytes of the client may find no room to arrive. Then the client is alive as long
+// as its kernel acknowledges what the hub sends or, where that is not known, while its rate
+// limit makes it wait.
 func (c *conn) wasSilent(waitsBefore, waitsNow uint32) bool {
 	if waitsBefore == waitsNow && waitsNow%2 == 1 {
-		return true // the hub has listened all the time
+		return true // the reader has waited for the client all the time
 	}
 	if sinceAck, known := c.sock.SinceTCPAck(); known {
 		return sinceAck > c.hub.config.KeepAlive/2
@@ -399,7 +410,9 @@ func (c *conn) wasSilent(waitsBefore, waitsNow uint32) bool {
 	return !c.is(flagRateLimited)
 }
 
-// checkKeepAlive looks at a session, compared with how it stood half an interval ago.
+// checkKeepAlive compares the connection with its sample of half an interval ago, and returns
+// a new sample. It sends a PING when the connection is idle, and interrupts one that is
+// silent for two intervals.
 func (c *conn) checkKeepAlive(prev keepAliveSample) keepAliveSample {
 	now := keepAliveSample{sent: c.sock.Progress().Sent, arrived: c.sock.BytesArrived(), waits: c.sock.WaitSeq()}
 	if now.sent == prev.sent {
@@ -412,21 +425,22 @@ func (c *conn) checkKeepAlive(prev keepAliveSample) keepAliveSample {
 	case now.idleIn >= 4:
 		c.v2.Load().timedOut.Store(true)
 		c.interruptWaits()
-		c.sock.Interrupt() // whoever waits to be resumed does not hear it
+		c.sock.Interrupt() // without effect on a detached connection
 	case now.idleOut >= 1 || now.idleIn >= 2:
 		c.session().sendPing(c)
 	}
 	return now
 }
 
-// closeWithGoAway tells a client why it has to go, if it listens.
+// closeWithGoAway sends GOAWAY and closes the connection, within goAwayTimeout unless the hub
+// shuts down.
 func (c *conn) closeWithGoAway(away *goAway) {
 	if away.code == wire.GoAwayShutdown {
 		c.drainBeforeShutdown(away)
 		return
 	}
 	c.unregister()
-	c.sock.DisableAcks() // for nobody hears acknowledgements any more
+	c.sock.DisableAcks() // ACKs are not read any more
 	timeout := time.AfterFunc(goAwayTimeout, func() { c.close(away.reason) })
 	defer timeout.Stop()
 	if c.sendFrame(away.encode(), &priorityOptions) && c.sock.Drain(c.done.Done()) {

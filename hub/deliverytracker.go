@@ -11,34 +11,36 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// undecidedBit marks a fate that may still change: the rest says how far it is.
+// undecidedBit marks a fate that can still change. The other bits say how far the message has
+// come.
 const undecidedBit = 0x80
 
-// deliveryTracker is a run of SENDs with the same receivers and options of which the hub
-// follows what becomes of them: it sees to their time, and makes their reports.
+// deliveryTracker tracks the delivery of a batch of SENDs to each receiver. It drops them
+// when they expire, and makes their REPORTs.
 type deliveryTracker struct {
 	// Static after newDeliveryTracker.
 	hub      *Hub
-	sender   *session // the sender
+	sender   *session
 	level    wire.Level
-	firstSeq uint64 // seq of the first message; the others follow without a gap
+	firstSeq uint64 // of the first message; the others follow without a gap
 	messages int
 	dests    []*conn // the receivers; nil: there is no such client
 	options  socket.Options
-	v1       indexSet // those that get it in version 1
+	v1       indexSet // the receivers that get version 1 frames
 
 	offeredTo atomic.Int32 // how many receivers it was offered to, or is being offered to
 
+	// mu guards the fields below.
 	mu         sync.Mutex
-	timer      *time.Timer // of the report
+	timer      *time.Timer // of the REPORTs
 	fates      []byte      // of all receivers of the first message, then of the second …
-	verdicts   []byte      // of each receiver whose copy is still to be written; 0: none; nil: none at all
-	undecided  []int       // for each message: how many of its fates are undecided
-	unreported int         // messages that are not reported
-	expired    bool        // they have expired: what is undecided is decided by what is told next
+	verdicts   []byte      // by receiver, while its copy is not written; 0: none; nil: none at all
+	undecided  []int       // by message: how many of its fates are undecided
+	unreported int         // messages without a REPORT
+	expired    bool        // the next event of an undecided copy decides its fate
 }
 
-// newDeliveryTracker begins to follow the piece of a turn that is about to be offered.
+// newDeliveryTracker begins to track a batch that is about to be offered.
 func (rb *readBatch) newDeliveryTracker(firstSeq uint64, messages int, dests []*conn, obs observers) *deliveryTracker {
 	h := rb.conn.hub
 	opts := rb.options
@@ -72,26 +74,28 @@ func (rb *readBatch) newDeliveryTracker(firstSeq uint64, messages int, dests []*
 		}
 	}
 	h.conns.running.Add(1) // for the timer
-	t.mu.Lock()            // expire may come before this is over
+	t.mu.Lock()            // expire may run before this is over
 	t.timer = time.AfterFunc(opts.reportTimeout(&h.config), t.expire)
 	t.mu.Unlock()
 	return t
 }
 
-// indexSet is a set of receivers of a SEND. It is filled before the SEND is offered to the first of them:
-// from then on others read it.
+// indexSet is a set of receivers of a SEND, by index. It is filled before the SEND is offered
+// to the first of them; from then on other goroutines read it.
 type indexSet [(wire.MaxReceivers + 63) / 64]uint64
 
 func (s *indexSet) set(i int)      { s[i/64] |= 1 << (i % 64) }
 func (s *indexSet) has(i int) bool { return s[i/64]>>(i%64)&1 == 1 }
 
+// overflowPolicies maps the overflow policies of the protocol to those of package socket.
 var overflowPolicies = [...]socket.Overflow{
 	wire.OverflowBlock:      socket.OverflowBlock,
 	wire.OverflowReject:     socket.OverflowReject,
 	wire.OverflowDropOldest: socket.OverflowDropOldest,
 }
 
-// session returns the client of version 2 whose session it is, or nil.
+// session returns the session of c, or nil if the client does not speak version 2 or c is
+// nil.
 func (c *conn) session() *session {
 	if c == nil {
 		return nil
@@ -102,7 +106,7 @@ func (c *conn) session() *session {
 	return nil
 }
 
-// onEnqueue notes what an outbox did with the piece.
+// onEnqueue records what an outbox did with frames of the batch.
 func (t *deliveryTracker) onEnqueue(b *socket.Batch, outcome socket.Outcome) {
 	switch outcome {
 	case socket.Queued:
@@ -116,16 +120,16 @@ func (t *deliveryTracker) onEnqueue(b *socket.Batch, outcome socket.Outcome) {
 	}
 }
 
-// HandleEvent is what an outbox tells of the messages: see socket.EventHandler.
+// HandleEvent records a later event of frames of the batch: see socket.EventHandler.
 func (t *deliveryTracker) HandleEvent(receiver int, event socket.Event, first, frames int) {
 	if t.level == wire.LevelNone && event <= socket.EventAcked {
-		return // nobody asks how far it has come
+		return // no report is requested
 	}
 	switch event {
 	case socket.EventQueued:
 		t.advance(receiver, first, frames, wire.FateQueued)
 	case socket.EventWritten:
-		if t.level == wire.LevelWritten || t.v1.has(receiver) { // version 1 says no more
+		if t.level == wire.LevelWritten || t.v1.has(receiver) { // version 1 has no ACK
 			t.decide(receiver, first, frames, wire.FateWritten)
 		} else {
 			t.advance(receiver, first, frames, wire.FateWritten)
@@ -151,9 +155,10 @@ func (t *deliveryTracker) HandleEvent(receiver int, event socket.Event, first, f
 	}
 }
 
-// applyVerdict is the verdict of a receiver's application on the message: on each copy that was written
-// to it, at once, and on each that is written later. Copies are the same bytes, so an ACK cannot
-// tell one from another; but one that is never written has a fate of its own.
+// applyVerdict applies a verdict of a receiver's application to each copy of the message that
+// was written to that receiver, at once, and to each copy that is written later. A VERDICT
+// cannot tell copies apart, because they are the same bytes. A copy that is never written has
+// a fate of its own.
 func (t *deliveryTracker) applyVerdict(s *session, fate wire.Fate) {
 	for receiver, c := range t.dests {
 		if c.session() == s && t.tryVerdict(receiver, fate) {
@@ -162,8 +167,8 @@ func (t *deliveryTracker) applyVerdict(s *session, fate wire.Fate) {
 	}
 }
 
-// tryVerdict reports whether a verdict decides the fate of the copy at one place. If that is still to be
-// written, the verdict is kept until then, the first of several. A message that gets
+// tryVerdict reports whether a verdict decides the fate of the copy for one receiver. If that
+// copy is still to be written, the first verdict is kept until then. A message that gets
 // verdicts is alone in its batch.
 func (t *deliveryTracker) tryVerdict(receiver int, verdict wire.Fate) bool {
 	t.mu.Lock()
@@ -180,7 +185,8 @@ func (t *deliveryTracker) tryVerdict(receiver int, verdict wire.Fate) bool {
 	return false
 }
 
-// advance notes how far messages have come for one receiver.
+// advance records how far messages have come for one receiver, and decides their fate if a
+// verdict or their expiry does.
 func (t *deliveryTracker) advance(receiver, first, frames int, fate wire.Fate) {
 	if t.level == wire.LevelNone {
 		return
@@ -190,8 +196,8 @@ func (t *deliveryTracker) advance(receiver, first, frames int, fate wire.Fate) {
 	}
 }
 
-// recordProgress is step, and returns what decides the fate now: a verdict, or that there is no more time;
-// 0: nothing does.
+// recordProgress records how far messages have come for one receiver. It returns the fate
+// that is now decided, by a kept verdict or by their expiry; 0: none is.
 func (t *deliveryTracker) recordProgress(receiver, first, frames int, fate wire.Fate) (verdict wire.Fate) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -212,8 +218,8 @@ func (t *deliveryTracker) recordProgress(receiver, first, frames int, fate wire.
 	return verdict
 }
 
-// decide decides the fates of messages for one receiver, unless they are decided,
-// and reports those for which it was the last.
+// decide sets the fates of messages for one receiver, unless they are decided already, and
+// reports the messages whose last fate it has decided.
 func (t *deliveryTracker) decide(receiver, first, frames int, fate wire.Fate) {
 	if t.level == wire.LevelNone {
 		t.hub.counters.fates[fate].Add(uint64(frames))
@@ -239,12 +245,12 @@ func (t *deliveryTracker) decide(receiver, first, frames int, fate wire.Fate) {
 	t.report(ready)
 }
 
-// expire is called when the time is up: what is still queued is taken back if it
-// is worth nothing any more, and the rest is reported as it stands.
+// expire is called when the report timeout or the time to live is over. If the messages have
+// expired, it retracts what is still queued. It reports all undecided fates as they stand.
 func (t *deliveryTracker) expire() {
 	defer t.hub.conns.running.Done()
 	expired := t.options.Expires != 0 && time.Now().UnixNano() >= t.options.Expires
-	offered := int(t.offeredTo.Load()) // the others are offered nothing, if it is late
+	offered := int(t.offeredTo.Load()) // the other receivers are not offered expired messages
 	var retracted indexSet
 	if expired {
 		for receiver, c := range t.dests {
@@ -269,7 +275,7 @@ func (t *deliveryTracker) expire() {
 			case expired && i >= offered:
 				*f = byte(wire.FateExpired)
 			case expired && *f < undecidedBit|byte(wire.FateWritten) && !retracted.has(i):
-				continue // it was dropped or written in this moment: that will be told
+				continue // dropped or written just now: that event follows
 			default:
 				*f &^= undecidedBit
 			}
@@ -287,6 +293,7 @@ func (t *deliveryTracker) expire() {
 	t.report(ready)
 }
 
+// hasUndecided reports whether a fate for one receiver is undecided.
 func (t *deliveryTracker) hasUndecided(receiver int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -298,8 +305,8 @@ func (t *deliveryTracker) hasUndecided(receiver int) bool {
 	return false
 }
 
-// report tells the sender what became of messages that are decided. Each is
-// reported by the one who has decided its last fate, so once.
+// report sends the REPORTs of messages whose fates are decided. The call that decides the
+// last fate of a message reports it, which makes one REPORT for each.
 func (t *deliveryTracker) report(ready []int) {
 	if len(ready) == 0 {
 		return
@@ -329,9 +336,10 @@ func (t *deliveryTracker) report(ready []int) {
 	}
 }
 
+// key returns how VERDICTs name the first message, which is the only one if they are wanted.
 func (t *deliveryTracker) key() verdictKey { return verdictKey{t.sender.id, t.firstSeq} }
 
-// addVerdictWaiter lets the peer's ACK for a message reach its batch.
+// addVerdictWaiter lets the VERDICT of the client s on the message of t reach t.
 func (s *session) addVerdictWaiter(t *deliveryTracker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -341,14 +349,15 @@ func (s *session) addVerdictWaiter(t *deliveryTracker) {
 	s.verdictWaiters[t.key()] = t
 }
 
+// removeVerdictWaiter undoes addVerdictWaiter.
 func (s *session) removeVerdictWaiter(t *deliveryTracker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.verdictWaiters, t.key())
 }
 
-// failVerdicts decides the messages of which the peer was to say what its application made of
-// them: it has left, and never will.
+// failVerdicts decides the messages that wait for a VERDICT of the client s: the session has
+// ended, and the VERDICT will never come.
 func (s *session) failVerdicts() {
 	s.mu.Lock()
 	trackers := slices.Collect(maps.Values(s.verdictWaiters))
@@ -358,8 +367,8 @@ func (s *session) failVerdicts() {
 	}
 }
 
-// failVerdict decides what a receiver has not decided, for it never will: whatever was queued for it
-// has met its fate already.
+// failVerdict decides the fates that wait for a VERDICT of s, which will never come. Frames
+// that were queued for s have other fates already.
 func (t *deliveryTracker) failVerdict(s *session) {
 	for receiver, c := range t.dests {
 		if c.session() == s {
@@ -368,7 +377,8 @@ func (t *deliveryTracker) failVerdict(s *session) {
 	}
 }
 
-// applyVerdict hands an ACK to its batch. It reports whether anybody waits for it.
+// applyVerdict passes a verdict to the tracker of its message. It reports whether there is
+// one.
 func (s *session) applyVerdict(v wire.Verdict) bool {
 	s.mu.Lock()
 	t := s.verdictWaiters[verdictKey{v.Sender, v.Seq}]

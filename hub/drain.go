@@ -10,14 +10,16 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// SendGoAway tells the clients of version 2 that the hub is about to end and ends their connections: one after
-// another, evenly over the time that is given, or all at once if that is 0. Each is told up to which of its messages
-// the hub has taken, and gets what is queued for it. Shutdown, which should follow, bounds how long that may take. Meanwhile
-// the hub serves on, and accepts: so it can be called while load balancers learn that new connections belong elsewhere. Clients
-// of version 1, those that are expected back, and those that come meanwhile stay until Shutdown.
+// SendGoAway tells the clients of version 2 that the hub is about to shut down, and closes
+// their connections: one after another, evenly over period, or all at once if period is 0.
+// Each client gets an ACK for those of its messages that the hub has taken, and what is
+// queued for it. Shutdown, which should follow, bounds how long that can take. Meanwhile the
+// hub serves on and accepts connections, which gives load balancers time to learn that new
+// connections belong elsewhere. Clients of version 1, detached sessions, and clients that
+// connect meanwhile stay until Shutdown.
 //
-// It returns when all have been told, or with the cause of ctx when that ends before, or with ErrClosed once Shutdown
-// is called.
+// SendGoAway returns when all have been told, or with the cause of ctx when ctx ends before,
+// or with ErrClosed once Shutdown is called.
 func (h *Hub) SendGoAway(ctx context.Context, period time.Duration) error {
 	var conns []*conn
 	for _, c := range h.conns.snapshot() {
@@ -25,7 +27,8 @@ func (h *Hub) SendGoAway(ctx context.Context, period time.Duration) error {
 			conns = append(conns, c)
 		}
 	}
-	slices.SortFunc(conns, func(a, b *conn) int { return a.acceptedAt.Compare(b.acceptedAt) }) // those that came last go last
+	// oldest connection first
+	slices.SortFunc(conns, func(a, b *conn) int { return a.acceptedAt.Compare(b.acceptedAt) })
 	start, timer := time.Now(), time.NewTimer(0)
 	defer timer.Stop()
 	for i, c := range conns {
@@ -44,8 +47,9 @@ func (h *Hub) SendGoAway(ctx context.Context, period time.Duration) error {
 	return nil
 }
 
-// newShutdownGoAway returns what a client is told when the hub ends: to come back at a time of its own, so that not all come
-// at once. If all are told at once, that is the later the more they are.
+// newShutdownGoAway returns the GOAWAY of a shutdown, with a random reconnect delay, which
+// keeps clients from reconnecting all at once. The delay is up to 1 s, and 1 ms longer for
+// each client if simultaneous says that all are told at once.
 func (h *Hub) newShutdownGoAway(simultaneous bool) *goAway {
 	spread := time.Second
 	if simultaneous {
@@ -54,11 +58,12 @@ func (h *Hub) newShutdownGoAway(simultaneous bool) *goAway {
 	}
 	return &goAway{
 		code: wire.GoAwayShutdown, reason: CloseShutdown, reconnect: true, reconnectDelay: rand.N(spread),
-		err: errors.New("the hub ends"),
+		err: errors.New("the hub is shutting down"),
 	}
 }
 
-// sendShutdownGoAway tells a client of version 2 what the hub has taken of it, and then that the hub ends.
+// sendShutdownGoAway sends a client of version 2 an ACK for its queued messages, and then
+// GOAWAY.
 func (c *conn) sendShutdownGoAway(away *goAway) {
 	s := c.session()
 	if s == nil {
@@ -68,10 +73,10 @@ func (c *conn) sendShutdownGoAway(away *goAway) {
 	c.sendFrame(away.encode(), &forceOptions)
 }
 
-// drainAtShutdown ends a healthy connection at shutdown: when no session offers anything
-// any more it lets the queue empty, and then the client see the end.
+// drainAtShutdown ends a healthy connection at shutdown: once no connection is read any more,
+// it writes what is queued, and closes gracefully.
 func (c *conn) drainAtShutdown() {
-	c.sock.DisableAcks() // for what makes others wait would wait for acknowledgements
+	c.sock.DisableAcks() // senders must not stay blocked by a window that opens no more
 	select {
 	case <-c.hub.readersDone:
 	case <-c.done.Done():
@@ -80,15 +85,15 @@ func (c *conn) drainAtShutdown() {
 	c.drainWithGoAway(c.hub.newShutdownGoAway(true))
 }
 
-// drainBeforeShutdown ends a healthy connection before shutdown, as depart does: others may still offer
-// something, but do not find the client any more.
+// drainBeforeShutdown ends a healthy connection before Shutdown, as drainAtShutdown does.
+// Other clients can still send, but do not find the client any more.
 func (c *conn) drainBeforeShutdown(away *goAway) {
 	c.unregister()
 	c.sock.DisableAcks()
 	c.drainWithGoAway(away)
 }
 
-// drainWithGoAway lets the queue empty behind the last words, and then the client see the end.
+// drainWithGoAway writes what is queued and then away, and closes gracefully.
 func (c *conn) drainWithGoAway(away *goAway) {
 	c.sendShutdownGoAway(away)
 	if c.sock.Drain(c.done.Done()) {

@@ -2,8 +2,9 @@ package hub
 
 import "sync/atomic"
 
-// latch is an event that happens once. It has a channel only while somebody waits for it, so that
-// it takes 8 bytes and not 120. The zero value is ready; all methods may be called concurrently.
+// latch is an event that happens once. It has a channel only while a goroutine waits for it,
+// and takes 8 bytes instead of 120. The zero value is ready. All methods can be called
+// concurrently.
 type latch struct{ state atomic.Pointer[latchState] }
 
 type latchState struct{ happened chan struct{} }
@@ -15,7 +16,7 @@ var latched = func() *latchState {
 	return s
 }()
 
-// Set lets everybody go on who waits. It reports whether it was the first call.
+// Set releases all waiters. It reports whether it was the first call.
 func (l *latch) Set() bool {
 	prev := l.state.Swap(latched)
 	if prev != nil && prev != latched {
@@ -27,7 +28,7 @@ func (l *latch) Set() bool {
 // IsSet reports whether Set was called.
 func (l *latch) IsSet() bool { return l.state.Load() == latched }
 
-// Done returns a channel that is closed when Set was called.
+// Done returns a channel that Set closes.
 func (l *latch) Done() <-chan struct{} {
 	for {
 		if s := l.state.Load(); s != nil {

@@ -8,8 +8,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// latencySampleRate is of how many reads one has the deliveries timed that it leads to: so few
-// that it does not show, and enough for a histogram of a hub that is hardly used.
+// latencySampleRate is the number of reads of which one, on average, has its deliveries
+// timed: so few that the cost does not show, and enough for a histogram of a hub with little
+// traffic.
 const latencySampleRate = 256
 
 // latencySample times the deliveries of one read.
@@ -18,7 +19,7 @@ type latencySample struct {
 	observe func(time.Duration)
 }
 
-// newLatencySample returns one for a read that has just come in, mostly nil: then
+// newLatencySample returns a sample for a read that has just come in. Mostly it is nil, and
 // nothing is timed.
 func newLatencySample(observe func(time.Duration)) *latencySample {
 	if observe == nil || rand.Uint32()%latencySampleRate != 0 {
@@ -27,24 +28,25 @@ func newLatencySample(observe func(time.Duration)) *latencySample {
 	return &latencySample{readAt: time.Now(), observe: observe}
 }
 
-// observers see how a run fares that was drawn by lot, beside whoever follows it.
+// observers observe the events of a batch, beside its deliveryTracker.
 type observers struct {
-	latency *latencySample      // nil: none
-	traces  *traceRecorder      // nil: none
-	next    socket.EventHandler // who follows it; nil: nobody
+	latency *latencySample      // nil: the batch is not timed
+	traces  *traceRecorder      // nil: no message is traced
+	next    socket.EventHandler // gets each event last; nil: none
 }
 
-// chain returns the tracker that tells them and then next. Without any it is next.
+// chain returns an event handler that calls the observers and then next. Without observers it
+// is next.
 func (o observers) chain(next socket.EventHandler) socket.EventHandler {
 	if o.latency == nil && o.traces == nil {
 		return next
 	}
-	chained := o // only this one is allocated, and not o for each run
+	chained := o // allocated only here, and not for each batch
 	chained.next = next
 	return &chained
 }
 
-// HandleEvent tells all of them: see socket.EventHandler.
+// HandleEvent passes an event to all of them: see socket.EventHandler.
 func (o *observers) HandleEvent(receiver int, event socket.Event, first, frames int) {
 	if o.latency != nil && event == socket.EventWritten {
 		o.latency.observe(time.Since(o.latency.readAt))
@@ -57,14 +59,14 @@ func (o *observers) HandleEvent(receiver int, event socket.Event, first, frames 
 	}
 }
 
-// recorders are those who want to know how a run fares with each receiver.
+// recorders record how a batch fares with each receiver.
 type recorders struct {
-	tracker *deliveryTracker // nil: its sender does not
-	traces  *traceRecorder   // nil: none of its messages is traced
+	tracker *deliveryTracker // nil: the batch is not tracked
+	traces  *traceRecorder   // nil: no message is traced
 }
 
-// newRecorders returns those of a piece that is about to be offered, which then tells them what
-// becomes of it later.
+// newRecorders returns the recorders of a batch that is about to be offered, and sets the
+// options of the batch by which its later events reach them.
 func (rb *readBatch) newRecorders(ids []uint64, dests []*conn, batch *socket.Batch) (r recorders) {
 	if rb.conn.hub.config.OnTrace != nil {
 		r.traces = rb.newTraceRecorder(ids, batch)
@@ -79,7 +81,7 @@ func (rb *readBatch) newRecorders(ids []uint64, dests []*conn, batch *socket.Bat
 	return r
 }
 
-// recordDrop tells them that nobody gets it at one place.
+// recordDrop records that frames are not offered to one receiver, and their fate.
 func (r *recorders) recordDrop(receiver int, fate wire.Fate, first, frames int) {
 	if r.tracker != nil {
 		r.tracker.decide(receiver, first, frames, fate)
@@ -89,7 +91,8 @@ func (r *recorders) recordDrop(receiver int, fate wire.Fate, first, frames int) 
 	}
 }
 
-// isV2 reports whether a receiver gets it in version 2. A batch has decided that before anything was offered.
+// isV2 reports whether a receiver gets the batch in version 2. A deliveryTracker has decided
+// that before the batch was offered.
 func (r *recorders) isV2(index int, dest *conn) bool {
 	if r.tracker != nil {
 		return !r.tracker.v1.has(index)
@@ -97,15 +100,15 @@ func (r *recorders) isV2(index int, dest *conn) bool {
 	return dest.v2.Load() != nil
 }
 
-// beforeOffer tells them that it is about to be offered to the receiver at one place, or that there is
-// none.
+// beforeOffer records that the batch is about to be offered to a receiver, or that there is
+// no such receiver.
 func (r *recorders) beforeOffer(receiver int) {
 	if r.tracker != nil {
 		r.tracker.offeredTo.Store(int32(receiver + 1))
 	}
 }
 
-// onEnqueue tells them what the outbox of a receiver did with it.
+// onEnqueue records what the outbox of a receiver did with frames of the batch.
 func (r *recorders) onEnqueue(b *socket.Batch, outcome socket.Outcome) {
 	if r.tracker != nil {
 		r.tracker.onEnqueue(b, outcome)

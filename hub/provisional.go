@@ -8,30 +8,31 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// A connection beyond Config.MaxClients or Config.MaxPerAddress is provisional while the hub has
-// sessions that can be resumed: it has no place of its own, and is let in as far as its HELLO. It
-// gets the place of the session that it resumes, or is refused.
+// A connection above Config.MaxClients or Config.MaxPerAddress is provisional while the hub
+// has sessions that can be resumed: it has no slot of its own, and is read only up to its
+// HELLO. It gets the slot of the session that it resumes, or is rejected.
 const (
-	// maxProvisional is how many provisional connections there may be, beside one for each session
-	// that is detached and so has no connection.
+	// maxProvisional is the maximum number of provisional connections, beside one for each
+	// detached session, which has no open connection.
 	maxProvisional = 64
 
-	// maxProvisionalPerAddress is how many of them may come from one address beyond its limit.
+	// maxProvisionalPerAddress is the maximum number of provisional connections from one address
+	// that has reached Config.MaxPerAddress.
 	maxProvisionalPerAddress = 16
 
-	// provisionalTimeout is how long a provisional connection has from accept to its HELLO: as long
-	// as a client's first attempt to come back.
+	// provisionalTimeout is how long a provisional connection has from Accept to its HELLO: as
+	// long as a client's first attempt to reconnect.
 	provisionalTimeout = 3 * time.Second
 
-	// minProvisionalTime is how long a provisional connection has in any case. After that the oldest one
-	// is refused when another comes and there are as many as there may be.
+	// minProvisionalTime is how long a provisional connection has in any case. After that, the
+	// oldest connection is rejected when another one comes and maxProvisional is reached.
 	minProvisionalTime = 500 * time.Millisecond
 )
 
-// provisionalList are the provisional connections, in the order in which they came. The zero value
-// has none.
+// provisionalList holds the provisional connections in the order in which they came. The zero
+// value is empty.
 type provisionalList struct {
-	order list.List // of *session
+	order list.List // of *conn
 	elems map[*conn]*list.Element
 }
 
@@ -42,7 +43,7 @@ func (p *provisionalList) add(c *conn) {
 	p.elems[c] = p.order.PushBack(c)
 }
 
-// remove reports whether s was one of them.
+// remove removes c, and reports whether it was in the list.
 func (p *provisionalList) remove(c *conn) bool {
 	e, ok := p.elems[c]
 	if ok {
@@ -52,7 +53,8 @@ func (p *provisionalList) remove(c *conn) bool {
 	return ok
 }
 
-// oldest returns the one that came first, and nil if there is none that came before a time.
+// oldest returns the first connection of the list if it came before that time, and nil
+// otherwise.
 func (p *provisionalList) oldest(before time.Time) *conn {
 	front := p.order.Front()
 	if front == nil {
@@ -64,14 +66,16 @@ func (p *provisionalList) oldest(before time.Time) *conn {
 	return nil
 }
 
-// limitProvisional bounds what a provisional connection may say, and how long it may take for it.
+// limitProvisional bounds the length of a provisional connection's first frame, and the time
+// for it.
 func (c *conn) limitProvisional() {
 	c.sock.SetMaxLength(1 + wire.MaxHelloLen)
 	c.deadlineTimer = time.AfterFunc(provisionalTimeout, c.sock.Interrupt)
 }
 
-// takeSlotOf makes a provisional connection one that has a place: that of old, which it resumes or
-// replaces. Within the limit of an address it has that place only if old had it.
+// takeSlotOf gives a provisional connection the slot of prev, whose session it resumes or
+// replaces. A connection above the maximum of its address gets that slot only if prev has the
+// same address.
 func (c *conn) takeSlotOf(prev *conn) error {
 	if !c.provisional {
 		return nil
@@ -90,7 +94,8 @@ func (c *conn) takeSlotOf(prev *conn) error {
 	return nil
 }
 
-// connWithGrantedID returns the session whose id the client has been granted as well, or nil.
+// connWithGrantedID returns the connection that has the id that the client was granted, or
+// nil.
 func (c *conn) connWithGrantedID() *conn {
 	if c.permissions == nil || c.permissions.ID == 0 {
 		return nil
@@ -98,8 +103,8 @@ func (c *conn) connWithGrantedID() *conn {
 	return c.hub.lookup(c.permissions.ID)
 }
 
-// rejectProvisional counts a connection that is one too many, and returns the error that ends it. A client
-// that speaks version 2 is told why.
+// rejectProvisional counts a connection above a limit, and returns the error that ends it. A
+// client of version 2 is told why.
 func (c *conn) rejectProvisional(isV2 bool) error {
 	c.hub.recordReject(c.rejectReason, c.sock.RemoteAddr())
 	err := errors.New(c.rejectReason.String())

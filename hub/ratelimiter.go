@@ -10,19 +10,20 @@ import (
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
-// rateLimiter is how fast a client may send. What is over is not refused: the client is not read until
-// it is due, so that TCP carries the news.
+// rateLimiter limits how fast a client can send. What exceeds the rate is not rejected: the
+// hub does not read the client until it is due, and TCP slows the client down.
 type rateLimiter struct {
 	*bucket
 	key bucketKey
 
-	// What was charged at the last look.
+	// Totals of the connection that are charged to the bucket.
 	chargedMessages uint64
 	chargedBytes    int64
 }
 
-// newRateLimiter returns that of a client at an address: what the hub allows, or less; nil when nothing bounds
-// it. releaseRateLimiter must follow.
+// newRateLimiter returns the rate limiter of a client at addr, with the rates of the hub or
+// the lower ones of its permissions. It returns nil if there are none.
+// conn.releaseRateLimiter must follow.
 func (h *Hub) newRateLimiter(addr net.Addr, permissions *Permissions) *rateLimiter {
 	if permissions == nil {
 		permissions = new(Permissions)
@@ -38,7 +39,7 @@ func (h *Hub) newRateLimiter(addr net.Addr, permissions *Permissions) *rateLimit
 	return &rateLimiter{bucket: h.buckets.acquire(key, time.Now()), key: key}
 }
 
-// lowerRate returns the slower of two rates; 0: as fast as it can.
+// lowerRate returns the lower of two rates; 0: unlimited.
 func lowerRate(a, b float64) float64 {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -46,8 +47,8 @@ func lowerRate(a, b float64) float64 {
 	return a
 }
 
-// chargeRateLimiter charges the client with what it has sent since the last look, and returns how long nothing
-// is to be read.
+// chargeRateLimiter charges the client for what it has sent since the last call, and returns
+// for how long nothing is to be read.
 func (c *conn) chargeRateLimiter(now time.Time) time.Duration {
 	rl := c.limiter
 	messages, bytes := c.requests, c.sock.BytesRead()
@@ -56,8 +57,9 @@ func (c *conn) chargeRateLimiter(now time.Time) time.Duration {
 	return rl.delay(now)
 }
 
-// releaseRateLimiter gives back what the client may still send, or owes, for when it comes back. It is called
-// when the client is not read any more, and before anybody resumes its session.
+// releaseRateLimiter gives the bucket back, with what is left or owed, for when the client
+// connects again. It is called when the client is not read any more, and before another
+// connection resumes its session.
 func (c *conn) releaseRateLimiter() {
 	if c.limiter == nil {
 		return
@@ -68,8 +70,8 @@ func (c *conn) releaseRateLimiter() {
 	c.limiter = nil
 }
 
-// resumeRateLimiter goes on with what the client has left from the connection whose session it has resumed: a
-// new connection begins with a budget of its own while the old one has not ended.
+// resumeRateLimiter continues with the bucket of the connection whose session was resumed: a
+// new connection begins with a bucket of its own while the old one has not ended.
 func (c *conn) resumeRateLimiter() {
 	if rl := c.limiter; rl != nil {
 		now := time.Now()
@@ -79,9 +81,9 @@ func (c *conn) resumeRateLimiter() {
 	}
 }
 
-// maxRequests returns up to which value of asked frames may be handled before the client has to rest: as many as its
-// budget has, or if that is more what comes in a hundredth of a second, so that a fast one does not rest
-// for each.
+// maxRequests returns the value of requests up to which frames can be handled before the
+// client has to wait: as many as its bucket has tokens, or what comes in a hundredth of a
+// second if that is more, which keeps a fast client from waiting for each frame.
 func (c *conn) maxRequests() uint64 {
 	if c.limiter == nil || c.limiter.messages == nil {
 		return math.MaxUint64
@@ -89,7 +91,7 @@ func (c *conn) maxRequests() uint64 {
 	return max(c.requests, c.limiter.chargedMessages) + uint64(allowedBurst(c.limiter.messages, 1))
 }
 
-// maxReadByRate returns how many bytes may be read at once by the same rule, and 0 for any number.
+// maxReadByRate returns how many bytes can be read at once by the same rule; 0: any number.
 func (c *conn) maxReadByRate() int {
 	if c.limiter == nil || c.limiter.bytes == nil {
 		return 0
@@ -97,22 +99,26 @@ func (c *conn) maxReadByRate() int {
 	return allowedBurst(c.limiter.bytes, minReadSize)
 }
 
-// minReadSize is how many bytes are read at once of a client that may send fewer. A frame that is larger is read as
-// a whole in any case.
+// minReadSize is how many bytes are read at once from a client that can send fewer. A frame
+// that is larger is read as a whole in any case.
 const minReadSize = 1 << 10
 
+// allowedBurst returns the tokens of l, but at least minBurst and what comes in a hundredth
+// of a second, and at most maxReadSize.
 func allowedBurst(l *rate.Limiter, minBurst float64) int {
 	minBurst = max(minBurst, float64(l.Limit())/100)
-	if minBurst < maxReadSize { // otherwise it does not matter how much there is
+	if minBurst < maxReadSize { // otherwise the number of tokens does not matter
 		minBurst = max(minBurst, l.Tokens())
 	}
 	return int(min(minBurst, maxReadSize))
 }
 
-// maxReadSize is how many bytes one read brings at most, without the rest of a frame.
+// maxReadSize is the maximum number of bytes that one read brings, without the rest of a
+// frame.
 const maxReadSize = 64 << 10
 
-// waitRateLimit waits while the client has sent more than it may. The goroutine that reads calls it between two reads.
+// waitRateLimit waits while the client exceeds its rate. The read loop calls it between two
+// reads.
 func (c *conn) waitRateLimit() error {
 	if c.limiter == nil {
 		return nil
@@ -121,14 +127,15 @@ func (c *conn) waitRateLimit() error {
 	if d <= 0 {
 		return nil
 	}
-	if err := c.sock.Compact(); err != nil { // memory to read into is not for those who are not read
+	if err := c.sock.Compact(); err != nil { // a client that is not read must hold no read buffer
 		return err
 	}
 	return c.waitForTokens(d)
 }
 
-// waitInitialRateLimit is rest for a client that has said who it is, and perhaps more at once. What it owes from an
-// earlier connection is due before that is handled.
+// waitInitialRateLimit is waitRateLimit for a client whose first frame was accepted, perhaps
+// with more frames behind it. What the client owes from an earlier connection is due before
+// they are handled.
 func (rb *readBatch) waitInitialRateLimit() error {
 	c := rb.conn
 	if c.limiter == nil {
@@ -138,7 +145,7 @@ func (rb *readBatch) waitInitialRateLimit() error {
 		if err := rb.offerBatch(); err != nil {
 			return err
 		}
-		rb.flusher.Reset() // WELCOME is to leave
+		rb.flusher.Reset() // sends WELCOME
 		rb.releaseRecvBuf()
 		if err := c.waitForTokens(d); err != nil {
 			return err
@@ -148,10 +155,11 @@ func (rb *readBatch) waitInitialRateLimit() error {
 	return nil
 }
 
-// waitForTokens waits for that long, and then until one more message may be sent, which it charges.
+// waitForTokens waits for d, and then until one more message can be sent, which it charges in
+// advance.
 func (c *conn) waitForTokens(d time.Duration) error {
 	c.hub.counters.rateLimited.Add(1)
-	c.hub.rateLimitLog.logWarn(c.hub.config.Logger, "client slowed down", "reason", "faster than it may be", "client", c.id.Load(), "not_read_for", d.Round(time.Millisecond))
+	c.hub.rateLimitLog.logWarn(c.hub.config.Logger, "client rate limited", "reason", "rate exceeded", "client", c.id.Load(), "not_read_for", d.Round(time.Millisecond))
 	c.flags.Or(flagRateLimited)
 	c.hub.buckets.setWaiting(c, true)
 	defer c.flags.And(^flagRateLimited)
@@ -172,7 +180,7 @@ func (c *conn) waitForTokens(d time.Duration) error {
 		case <-c.hub.closing:
 			return socket.ErrInterrupted
 		}
-		if d = c.limiter.takeOne(time.Now()); d > 0 { // others have sent for the same budget meanwhile
+		if d = c.limiter.takeOne(time.Now()); d > 0 { // others have used the same bucket meanwhile
 			timer.Reset(d)
 		}
 	}

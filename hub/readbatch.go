@@ -12,38 +12,38 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// readBatch is what a session needs while it handles the frames of one read: between
-// two reads it needs nothing of it.
+// readBatch is pooled state for the frames of one read. A connection that waits for bytes
+// holds none.
 //
-// Consecutive relays to the same receivers, which is what a client sends that
-// has much to say to its group, are a run: their deliveries are encoded one
-// behind the other into one buffer, and that piece is offered to each receiver
-// once. So the cost of a receiver is paid once per run, not once per message.
+// Consecutive messages to the same receivers, as from a client that sends much to its group,
+// form a batch: their deliveries are encoded one behind the other into one buffer, and the
+// batch is offered to each receiver once. The cost of a receiver is thus paid once per batch,
+// not once per message.
 type readBatch struct {
 	conn    *conn
 	flusher socket.Flusher
 	latency *latencySample // of its deliveries; nil: they are not timed
 
-	// The run that is being gathered: used up to the end of piece.
-	buf       *body.Buffer // where frames to receivers are encoded; nil until needed
-	batch     socket.Batch // frames of out that are not yet offered
-	receivers wire.IDs     // receivers of the piece, a view of the read buffer; nil: the client itself
-	options   sendOptions  // what else its messages have in common
+	// The batch that is being built. Its buffer is used up to batch.To.
+	buf       *body.Buffer // where frames are encoded; nil until needed
+	batch     socket.Batch // the frames in buf that are not yet offered
+	receivers wire.IDs     // of the batch, a view of the read buffer; nil: the client itself
+	options   sendOptions  // what else the messages of the batch have in common
 
-	// Of the SENDs in the piece.
-	firstSeq, lastSeq uint64 // seq
+	// Of the SENDs in the batch.
+	firstSeq, lastSeq uint64
 	cost              sendCost
-	readAt            time.Time // when this read was handled; zero: nobody has looked yet
+	readAt            time.Time // when this read was handled, taken when first needed; zero: not yet
 
-	recvBuf     *recvBuf // nil until needed, and while it waits
-	maxRequests uint64   // conn.requests at which the client has sent as much as it may for now
+	recvBuf     *recvBuf // nil until needed, and while the read loop waits
+	maxRequests uint64   // value of conn.requests at which the rate limit stops the client
 
-	// What goes into the statistics at the end of the turn.
+	// Counted here, and added to the statistics by finish.
 	frames, relays, noReceivers, ignored, unknown, forbidden, gone, tooLarge int
 }
 
-// recvBuf is space for the receivers of a message. It is most of what a turn needs, and apart from it, so that
-// thousands of turns may wait without.
+// recvBuf is space for the receivers of a message. It is most of the memory that a readBatch
+// needs, and separate, so that thousands of read loops can wait without one.
 type recvBuf struct {
 	ids   [wire.MaxReceivers]uint64
 	dests [wire.MaxReceivers]*conn
@@ -54,7 +54,7 @@ var (
 	recvBufs    = sync.Pool{New: func() any { return new(recvBuf) }}
 )
 
-// idBuf returns space for the ids of receivers. They are gone when the turn waits.
+// idBuf returns space for the ids of receivers. It is valid until the read loop waits.
 func (rb *readBatch) idBuf() []uint64 {
 	if rb.recvBuf == nil {
 		rb.recvBuf = recvBufs.Get().(*recvBuf)
@@ -62,7 +62,7 @@ func (rb *readBatch) idBuf() []uint64 {
 	return rb.recvBuf.ids[:0]
 }
 
-// releaseRecvBuf gives back what the turn does not need while it waits.
+// releaseRecvBuf gives back what is not needed while the read loop waits.
 func (rb *readBatch) releaseRecvBuf() {
 	if rb.recvBuf != nil {
 		recvBufs.Put(rb.recvBuf)
@@ -70,6 +70,7 @@ func (rb *readBatch) releaseRecvBuf() {
 	}
 }
 
+// begin prepares rb for the frames of one read of c.
 func (rb *readBatch) begin(c *conn) {
 	rb.conn = c
 	rb.maxRequests = c.maxRequests()
@@ -80,7 +81,8 @@ func (rb *readBatch) begin(c *conn) {
 	}
 }
 
-// finish offers what is left, wakes those who write, and gives back all memory.
+// finish gives back all memory, flushes the outboxes that were offered frames, and updates
+// the statistics.
 func (rb *readBatch) finish() {
 	rb.releaseBuf()
 	rb.flusher.Reset()
@@ -99,8 +101,9 @@ func (rb *readBatch) finish() {
 	rb.conn, rb.flusher.CopyAccount, rb.readAt, rb.latency = nil, nil, time.Time{}, nil
 }
 
-// handleFrames handles the frames of a read in the order in which they came. It reports whether there are more, for which it is
-// too early: the client has not taken what it was answered, or has sent as much as it may for now.
+// handleFrames handles the frames of a read in order. It reports whether frames are left that
+// must wait, because too many replies are not written, or the rate limit stops the client for
+// now.
 func (rb *readBatch) handleFrames() (more bool, err error) {
 	var f socket.Frame
 	for !rb.repliesBlocked() && rb.conn.requests < rb.maxRequests {
@@ -108,12 +111,12 @@ func (rb *readBatch) handleFrames() (more bool, err error) {
 		if err == nil && ok {
 			rb.frames++
 			if f.Type != wire.TypePong && f.Type != wire.TypeAck {
-				rb.conn.requests++ // and not what the hub may have asked for
+				rb.conn.requests++ // PONG and ACK may answer the hub
 			}
 			err = rb.handleFrame(&f)
 		}
 		if err != nil {
-			rb.offerBatch() // what came before was in order
+			rb.offerBatch() // the frames before were valid
 			return false, err
 		}
 		if !ok {
@@ -123,6 +126,7 @@ func (rb *readBatch) handleFrames() (more bool, err error) {
 	return true, rb.offerBatch()
 }
 
+// handleFrame handles one frame. The first frame decides the protocol version of the client.
 func (rb *readBatch) handleFrame(f *socket.Frame) error {
 	isFirst := !rb.conn.firstFrameSeen
 	rb.conn.firstFrameSeen = true
@@ -161,14 +165,14 @@ func (rb *readBatch) handleFrame(f *socket.Frame) error {
 	}
 }
 
-// handleRelay adds a relay to the run, or begins a new one.
+// handleRelay adds a RELAY to the batch, or begins a new batch.
 func (rb *readBatch) handleRelay(f *socket.Frame) error {
 	r, err := wire.ParseRelay(f.Payload)
 	if err != nil {
 		return err
 	}
 	if maxBody := rb.conn.maxBody(); len(r.Body) > maxBody {
-		return fmt.Errorf("%w: body of %d bytes, %d allowed", wire.ErrTooLong, len(r.Body), maxBody)
+		return fmt.Errorf("%w: body of %d bytes exceeds the limit of %d", wire.ErrTooLong, len(r.Body), maxBody)
 	}
 	rb.relays++
 	if r.To.Len() == 0 {
@@ -186,10 +190,10 @@ func (rb *readBatch) handleRelay(f *socket.Frame) error {
 	return nil
 }
 
-// relayInPlace relays a frame that has a buffer to itself without a copy: the
-// header of the delivery is written over the end of the ids, right before the
-// body, and the receivers' queues point at it. Such a frame is the only one of its
-// turn, so there is no run before it.
+// relayInPlace relays a frame that owns its buffer without a copy: the header of the delivery
+// is written over the end of the ids, right before the body, and the queues of the receivers
+// refer to the buffer. Such a frame is the only one of its read, and there is no batch before
+// it.
 func (rb *readBatch) relayInPlace(f *socket.Frame, r wire.Relay) error {
 	ids := r.To.AppendTo(rb.idBuf())
 	end := wire.RelayLen(len(ids), len(r.Body))
@@ -198,8 +202,8 @@ func (rb *readBatch) relayInPlace(f *socket.Frame, r wire.Relay) error {
 	return rb.send(ids, &socket.Batch{Buffer: f.Buffer, From: start, To: end, Frames: 1, Deliveries: 1})
 }
 
-// handleIdentity answers in the order of the requests: behind the deliveries that the
-// client may have sent to itself.
+// handleIdentity replies in the order of the requests: behind messages that the client has
+// sent to itself.
 func (rb *readBatch) handleIdentity() error {
 	if err := rb.ensureRoom(nil, sendOptions{}, wire.IdentityLen); err != nil {
 		return err
@@ -208,8 +212,10 @@ func (rb *readBatch) handleIdentity() error {
 	return nil
 }
 
+// handleList replies with the ids of the other clients.
 func (rb *readBatch) handleList() error {
-	if rb.receivers != nil || rb.conn.session() != nil { // what may have to wait does so before the list is made
+	// what can wait does so before the list is made
+	if rb.receivers != nil || rb.conn.session() != nil {
 		if err := rb.offerBatch(); err != nil {
 			return err
 		}
@@ -220,8 +226,10 @@ func (rb *readBatch) handleList() error {
 	})
 }
 
-// appendListReply adds an answer of n bytes that make makes of the list of clients, as far as this one may see it. It is made when there is memory
-// for it: thousands who wait for some, with others who come and go, would otherwise keep a list each that nobody else has.
+// appendListReply appends a reply of n bytes that build makes of the list of clients, as far
+// as this client can see it. The list is made when there is memory for the reply. Otherwise
+// each of thousands of clients that wait for memory would keep a list of its own while
+// clients come and go.
 func (rb *readBatch) appendListReply(build func(ids []uint64) (n int, frame func([]byte) []byte)) error {
 	for {
 		var ids []uint64
@@ -233,23 +241,24 @@ func (rb *readBatch) appendListReply(build func(ids []uint64) (n int, frame func
 			rb.appendFrame(frame)
 			return nil
 		}
-		if err := rb.ensureRoom(nil, sendOptions{}, n); err != nil { // if that waits, the list is another afterwards
+		// after a wait, the list is a different one
+		if err := rb.ensureRoom(nil, sendOptions{}, n); err != nil {
 			return err
 		}
 	}
 }
 
-// replyFits reports whether an answer of n bytes can be encoded behind the run.
+// replyFits reports whether a reply of n bytes can be appended to the batch.
 func (rb *readBatch) replyFits(n int) bool {
 	return rb.buf != nil && rb.receivers == nil && rb.options == sendOptions{} && len(rb.buf.Bytes())-rb.batch.To >= n
 }
 
-// ensureRoom makes sure that a frame of n bytes of this class to these receivers can be
-// encoded behind the run, and otherwise offers the run and begins another.
+// ensureRoom makes sure that a frame of size bytes with these options and receivers can be
+// appended to the batch. If it cannot, ensureRoom offers the batch and begins another.
 func (rb *readBatch) ensureRoom(receivers wire.IDs, opts sendOptions, size int) error {
 	hasRoom := rb.buf != nil && len(rb.buf.Bytes())-rb.batch.To >= size
 	same := opts == rb.options && bytes.Equal(rb.receivers, receivers)
-	if same && rb.batch.Frames == 1 { // a run of more is one that passed
+	if same && rb.batch.Frames == 1 { // a longer batch has passed this check
 		same = !hasDuplicates(rb.idBuf(), receivers)
 	}
 	if !hasRoom || !same {
@@ -266,9 +275,10 @@ func (rb *readBatch) ensureRoom(receivers wire.IDs, opts sendOptions, size int) 
 	return nil
 }
 
-// allocBuf gets a buffer to encode into: for n bytes that go to these receivers, and if it can be for
-// everything that this read may still lead to. If it has to wait, they are asked what they have
-// received: most likely what they are sent next is like what they were sent last.
+// allocBuf gets a buffer to encode into: of at least minSize bytes for these receivers, and
+// if possible large enough for everything that the rest of this read can lead to. If it has
+// to wait, these receivers are asked for acknowledgements first, because what the client has
+// sent before most likely went to the same receivers.
 func (rb *readBatch) allocBuf(minSize int, receivers wire.IDs) error {
 	rb.releaseBuf()
 	c := rb.conn
@@ -289,16 +299,18 @@ func (rb *readBatch) allocBuf(minSize int, receivers wire.IDs) error {
 	return nil
 }
 
-// tryAcquireBuf returns a buffer of at least n bytes for which nobody waits, of all bytes if it can be; nil: there is none.
+// tryAcquireBuf returns a buffer of at least minSize and at best preferred bytes, without
+// waiting, or nil if there is none.
 func (c *conn) tryAcquireBuf(minSize, preferred int) *body.Buffer {
 	buf := c.account.TryAcquire(preferred)
-	if buf == nil && minSize <= minPerClient/2 { // unless it holds as much already, it has that
+	if buf == nil && minSize <= minPerClient/2 { // fails only if the client holds as much already
 		buf = c.account.TryAcquire(min(preferred, minPerClient/2))
 	}
 	return buf
 }
 
-// waitBuf gets memory. If it has to wait, it holds none for which others wait, and delays nobody.
+// waitBuf gets a buffer as tryAcquireBuf does, and waits for memory if necessary. While it
+// waits, it holds no memory for which others wait, and delays no other client.
 func (rb *readBatch) waitBuf(minSize, preferred int) (*body.Buffer, error) {
 	c := rb.conn
 	if buf := c.tryAcquireBuf(minSize, preferred); buf != nil {
@@ -307,7 +319,7 @@ func (rb *readBatch) waitBuf(minSize, preferred int) (*body.Buffer, error) {
 	rb.releaseBuf()
 	rb.flusher.Reset()
 	rb.releaseRecvBuf()
-	c.sock.ReleaseFrame() // a large request that is no relay: its payload means nothing
+	c.sock.ReleaseFrame() // a large frame here is no message, and its payload is not needed
 	buf, err := c.account.Acquire(preferred, c.done.Done())
 	switch {
 	case err == nil:
@@ -318,7 +330,7 @@ func (rb *readBatch) waitBuf(minSize, preferred int) (*body.Buffer, error) {
 	return nil, socket.ErrInterrupted
 }
 
-// releaseBuf gives up the buffer of the run, which is offered already.
+// releaseBuf releases the buffer of the batch, which must have been offered.
 func (rb *readBatch) releaseBuf() {
 	if rb.buf != nil {
 		rb.buf.Release()
@@ -327,13 +339,14 @@ func (rb *readBatch) releaseBuf() {
 	rb.batch, rb.receivers, rb.options = socket.Batch{}, nil, sendOptions{}
 }
 
-// appendFrame appends one frame to the run. join has made room for it.
+// appendFrame appends one frame to the batch. ensureRoom must have made room for it.
 func (rb *readBatch) appendFrame(encode func([]byte) []byte) {
 	rb.batch.To = len(encode(rb.buf.Bytes()[:rb.batch.To]))
 	rb.batch.Frames++
 }
 
-// offerBatch hands the run to its receivers.
+// offerBatch offers the batch to its receivers, and begins another one in the rest of the
+// buffer.
 func (rb *readBatch) offerBatch() error {
 	if rb.batch.Frames == 0 {
 		return nil
@@ -346,7 +359,7 @@ func (rb *readBatch) offerBatch() error {
 	return rb.send(rb.receivers.AppendTo(rb.idBuf()), &batch)
 }
 
-// offerReplies queues what the client itself is to get.
+// offerReplies queues frames for the client itself.
 func (rb *readBatch) offerReplies(batch *socket.Batch) error {
 	if rb.conn.session() == nil {
 		rb.conn.offerReplies(batch, &rb.flusher)
@@ -355,10 +368,9 @@ func (rb *readBatch) offerReplies(batch *socket.Batch) error {
 	return rb.waitBlocked(rb.conn.sock.Offer(batch, &rb.flusher) == socket.Blocked)
 }
 
-// send offers a piece to every receiver, first to all of them, and then waits
-// for those whose queue was full. So a slow receiver delays only its senders. What
-// a client of version 2 sends waits by itself: the client is told when it may send
-// more.
+// send offers a batch to all receivers before it waits for those whose queue is full. A slow
+// receiver thus delays only its senders. SENDs of version 2 are not waited for: ACKs tell the
+// client when it can send more.
 func (rb *readBatch) send(ids []uint64, batch *socket.Batch) error {
 	dests := rb.recvBuf.dests[:len(ids)]
 	rb.conn.hub.roster.Find(ids, dests)
@@ -368,7 +380,7 @@ func (rb *readBatch) send(ids []uint64, batch *socket.Batch) error {
 		batch.Reliable = true
 		rb.conn.session().onSent(rb.lastSeq, rb.cost)
 	}
-	var translated *socket.Batch // what receivers of the other version get
+	var translated *socket.Batch // for receivers of the other protocol version
 	blocked := false
 	for i, dest := range dests {
 		r.beforeOffer(i)
@@ -397,7 +409,8 @@ func (rb *readBatch) send(ids []uint64, batch *socket.Batch) error {
 	return rb.waitBlocked(blocked)
 }
 
-// offerTo offers a piece to one receiver, and reports whether it waits for room there, or a part of it.
+// offerTo offers a batch to one receiver, and reports whether the batch or a part of it is
+// blocked there.
 func (rb *readBatch) offerTo(dest *conn, b *socket.Batch, r *recorders) (blocked bool) {
 	outcome := dest.sock.Offer(b, &rb.flusher)
 	switch outcome {
@@ -410,15 +423,16 @@ func (rb *readBatch) offerTo(dest *conn, b *socket.Batch, r *recorders) (blocked
 	return outcome == socket.Blocked
 }
 
-// offerParts does so with the frames that are not too large for the receiver, as far as they stand together, and
-// notes that of the others.
+// offerParts offers the frames of a batch that are not too large for the receiver, in
+// contiguous parts, and records the drop of the others. It reports whether a part is blocked.
 func (rb *readBatch) offerParts(dest *conn, b *socket.Batch, r *recorders) (blocked bool) {
 	maxFrame := dest.sock.MaxFrame()
 	part := *b
 	part.To, part.Frames, part.Deliveries = part.From, 0, 0
 	offerPart := func() {
 		if part.Frames > 0 {
-			blocked = rb.offerTo(dest, &part, r) || blocked // if the receiver takes less by now, in smaller parts
+			// in smaller parts if the receiver's maximum has shrunk
+			blocked = rb.offerTo(dest, &part, r) || blocked
 		}
 		part.From, part.First, part.Frames, part.Deliveries = part.To, part.First+part.Frames, 0, 0
 	}
@@ -438,8 +452,8 @@ func (rb *readBatch) offerParts(dest *conn, b *socket.Batch, r *recorders) (bloc
 	return blocked
 }
 
-// countDrop counts that a piece goes to nobody at one place, and returns its fate: there is no
-// such client, or it is forbidden to the sender.
+// countDrop counts a batch that is not offered for one of its receivers, and returns the fate
+// of its messages: the receiver is unknown, or forbidden to the sender.
 func (rb *readBatch) countDrop(batch *socket.Batch, forbidden bool) wire.Fate {
 	if forbidden {
 		rb.forbidden += batch.Deliveries
@@ -449,7 +463,8 @@ func (rb *readBatch) countDrop(batch *socket.Batch, forbidden bool) wire.Fate {
 	return wire.FateUnknown
 }
 
-// notifyQueued lets the client know when the SENDs that were offered last are all queued.
+// notifyQueued has session.onQueued called when the SENDs that were offered last are all
+// queued.
 func (rb *readBatch) notifyQueued(blocked bool) {
 	s, lastSeq := rb.conn.session(), rb.lastSeq
 	if blocked {
@@ -459,8 +474,9 @@ func (rb *readBatch) notifyQueued(blocked bool) {
 	}
 }
 
-// waitBlocked waits until every parked piece is queued, or its receiver gone. A client of version 2
-// is heard meanwhile, up to a bound: what it says may be what makes the room.
+// waitBlocked waits until every blocked batch is queued, or its receiver gone. A client of
+// version 2 is still read meanwhile, up to maxBlockedReplies, because its ACKs may be what
+// makes the room.
 func (rb *readBatch) waitBlocked(blocked bool) error {
 	if !blocked {
 		return nil
@@ -477,9 +493,9 @@ func (rb *readBatch) waitBlocked(blocked bool) error {
 	return nil
 }
 
-// hasDuplicates reports whether anybody stands in to twice. Then every message is a run
-// of its own: in a longer one, the second copy of the first message would come
-// after the first copy of the last. scratch has room for all ids.
+// hasDuplicates reports whether receivers names a client twice. Then each message must be a
+// batch of its own: in a longer batch, the second copy of the first message would come after
+// the first copy of the last. buf must have room for all ids.
 func hasDuplicates(buf []uint64, receivers wire.IDs) bool {
 	if receivers.Len() < 2 {
 		return false
@@ -489,7 +505,7 @@ func hasDuplicates(buf []uint64, receivers wire.IDs) bool {
 	return len(slices.Compact(ids)) < receivers.Len()
 }
 
-// split returns the ids below and above id. ids are ascending.
+// split returns the ids below and above id. ids must be ascending.
 func split(ids []uint64, id uint64) (before, after []uint64) {
 	i, found := slices.BinarySearch(ids, id)
 	if !found {

@@ -5,37 +5,41 @@ import (
 	"time"
 )
 
-// registerDelay is how long a connection is not registered while its first frame has not come: until
-// then nobody knows which version of the protocol its client speaks, or whether it resumes a session.
-// A client of version 1 may listen only, and must be found all the same.
+// registerDelay is how long a connection is not registered while its first frame has not
+// come. Until then it is not known which version of the protocol its client speaks, or
+// whether it resumes a session. A client of version 1 that only receives must be registered
+// nevertheless.
 //
-// Those that come within registerSlack are looked at together.
+// Connections whose delay ends within registerSlack are registered together.
 const (
 	registerDelay = time.Second
 	registerSlack = 10 * time.Millisecond
 )
 
-// registerQueue is a queue of the connections whose first frame had not come when they came. It must
-// be initialized.
+// registerQueue is a queue of connections whose first frame has not come. It must be
+// initialized with init.
 //
-// Of thousands that come and leave in one second it lets go before their time: when a block is
-// full, those of it and of the block before that have ended are taken out.
+// Of thousands of connections that open and close within one second, most are removed before
+// their time: when a block is full, the closed connections of that block and of the one
+// before are removed.
 type registerQueue struct {
-	wake chan struct{} // capacity 1: the queue was empty
+	wake chan struct{} // capacity 1: the queue is no longer empty
 
+	// mu guards the fields below.
 	mu          sync.Mutex
-	first, last *registerBlock // in the order of their times; only a single one may be empty
-	prev        *registerBlock // the one before last; nil: there is none, or it is taken
+	first, last *registerBlock // in the order of their times; only a single block can be empty
+	prev        *registerBlock // the block before last; nil: none, or removed
 }
 
-// registerBlock is a part of the queue, which grows and shrinks by blocks: thousands that come in one
-// second would make a slice of half a megabyte, and as much garbage on the way there.
+// registerBlock is a part of the queue, which grows and shrinks by blocks. For thousands of
+// connections in one second, a slice would take half a megabyte, and leave as much garbage
+// while it grows.
 type registerBlock struct {
 	next     *registerBlock
-	from, to int // which of the sessions are in the queue; nil: it has ended
+	from, to int // range of conns in the queue; nil in it: closed
 	conns    [64]struct {
 		*conn
-		at time.Duration // when it is registered if no frame has come, from the start of the hub
+		at time.Duration // when it is registered if no frame has come, since the start of the hub
 	}
 }
 
@@ -45,7 +49,7 @@ func (q *registerQueue) init() {
 	q.last = q.first
 }
 
-// add has a session registered after registerDelay, unless its first frame comes before.
+// add has c registered after registerDelay, unless its first frame comes before.
 func (q *registerQueue) add(c *conn) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -70,7 +74,7 @@ func (q *registerQueue) add(c *conn) {
 	}
 }
 
-// dropClosed takes out the sessions that have ended.
+// dropClosed removes the closed connections of the block.
 func (b *registerBlock) dropClosed() {
 	for i := b.from; i < b.to; i++ {
 		if e := &b.conns[i]; e.conn != nil && e.done.IsSet() {
@@ -79,8 +83,9 @@ func (b *registerBlock) dropClosed() {
 	}
 }
 
-// pop takes out the first session if its time has come; now is how long the hub has been there. Otherwise it
-// returns nil, and how long it is until then; 0: there is none.
+// pop removes and returns the first connection if its time has come, where uptime is the time
+// since the start of the hub. Otherwise it returns nil, and how long to wait; 0: the queue is
+// empty.
 func (q *registerQueue) pop(uptime time.Duration) (c *conn, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -108,7 +113,8 @@ func (q *registerQueue) pop(uptime time.Duration) (c *conn, wait time.Duration) 
 	return c, 0
 }
 
-// registerLoop registers the clients that have sent no frame for a while. It ends when the hub does.
+// registerLoop registers the clients that have sent no frame for registerDelay. It ends when
+// the hub shuts down.
 func (h *Hub) registerLoop() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -7,22 +7,27 @@ import (
 )
 
 const (
-	// maxReplyBytes is how many bytes of answers a client of version 1 gets at once: as much as it has memory for
-	// whatever others hold. Of longer answers it is one.
+	// maxReplyBytes is the maximum size of the replies that a client of version 1 gets at once,
+	// in bytes: each client has memory for that even if others hold all the rest. A longer reply is
+	// sent alone.
 	maxReplyBytes = minPerClient / 2
 
-	// maxPendingReplies is at how many answers that the connection has not taken such a client is not read on, or at one that is long. With fewer, what it
-	// sends does not wait for what others send it.
+	// maxPendingReplies is the number of replies at which the hub stops reading from a client of
+	// version 1 until some are written. A reply of more than maxReplyBytes counts as that many.
+	// With fewer pending replies, the messages of the client do not wait for what others send to
+	// it.
 	maxPendingReplies = 4
 
-	// maxRequestReadBytes is how many bytes are read at once from a client that most likely asks: of its questions, little is left over then.
+	// maxRequestReadBytes is how many bytes are read at once from a client that most likely
+	// sends requests. Few of them are left when the hub stops reading.
 	maxRequestReadBytes = 1 << 10
 )
 
-// replyQueue are those to what a client of version 1 asks, while its connection has not taken all of them. The
-// client is read on when it has taken them, but for a few: who asks and asks and does not listen holds next to nothing, waits for
-// nothing that others wait for, and is given up when it stalls. In version 2 the client says what it has received, so
-// acknowledgements must be read all the time: see readBatch.waitBlocked.
+// replyQueue tracks the replies to a client of version 1 that are not all written. The hub
+// reads on when all but a few are written. A client that sends requests and does not read the
+// replies thus holds next to no memory, waits for nothing that others wait for, and is closed
+// when it stalls. A client of version 2 must be read all the time, because it sends ACKs: see
+// readBatch.waitBlocked.
 type replyQueue struct {
 	conn    *conn
 	options socket.Options
@@ -34,7 +39,7 @@ var replyQueues = sync.Pool{New: func() any {
 	return a
 }}
 
-// offerReplies queues answers for the client itself.
+// offerReplies queues replies for the client itself.
 func (c *conn) offerReplies(batch *socket.Batch, flusher *socket.Flusher) {
 	q := c.replies
 	if q == nil {
@@ -53,14 +58,14 @@ func (c *conn) offerReplies(batch *socket.Batch, flusher *socket.Flusher) {
 	}
 }
 
-// HandleEvent is told what becomes of answers that count as so many each: see socket.EventHandler.
+// HandleEvent handles an event of replies that count as weight each: see socket.EventHandler.
 func (q *replyQueue) HandleEvent(weight int, event socket.Event, _, frames int) {
 	if event == socket.EventWritten || event == socket.EventLost {
-		q.conn.onRepliesWritten(frames * weight) // afterwards, a may belong to another session
+		q.conn.onRepliesWritten(frames * weight) // afterwards q may belong to another connection
 	}
 }
 
-// onRepliesWritten notes that the connection has taken answers that count as n, or never will.
+// onRepliesWritten records that replies which count as n were written or lost.
 func (c *conn) onRepliesWritten(n int) {
 	if c.pendingReplies.Add(-int32(n)) >= maxPendingReplies {
 		return
@@ -73,7 +78,7 @@ func (c *conn) onRepliesWritten(n int) {
 	}
 }
 
-// releaseReplyQueue gives back what is needed only while the connection has not taken all answers.
+// releaseReplyQueue gives back the reply queue if all replies are written.
 func (c *conn) releaseReplyQueue() {
 	if c.replies != nil && c.pendingReplies.Load() == 0 {
 		c.replies.conn = nil
@@ -82,9 +87,10 @@ func (c *conn) releaseReplyQueue() {
 	}
 }
 
-// readLimit returns how many bytes are to be read at once for the next turn; 0: as many as may be. Who has asked in the last turn most likely asks
-// again, and one who has said nothing yet may. One who has been idle gets no more either: a large buffer comes from the budget, and to draw
-// it takes more than the stack of a new goroutine: see conn.readLoop.
+// readLimit returns how many bytes to read at once next; 0: as many as possible. A client
+// that has sent requests most likely sends more, and a client that was idle may. For a client
+// that was idle there is another reason to read little: a larger buffer comes from the
+// budget, and to acquire it takes more than the stack of a new goroutine: see conn.readLoop.
 func (c *conn) readLimit() int {
 	expectRequests := c.requestedInLastRead || !c.busy
 	c.requestedInLastRead = false
@@ -95,10 +101,11 @@ func (c *conn) readLimit() int {
 	return limit
 }
 
-// repliesBlocked reports whether the client has to take answers before it is read on.
+// repliesBlocked reports whether replies must be written before the client is read on.
 func (c *conn) repliesBlocked() bool { return c.pendingReplies.Load() >= maxPendingReplies }
 
-// repliesBlocked reports whether the client does not take what it was answered, now that it can.
+// repliesBlocked reports whether replies must be written before more frames are handled. It
+// flushes them first.
 func (rb *readBatch) repliesBlocked() bool {
 	if !rb.conn.repliesBlocked() {
 		return false
@@ -107,9 +114,10 @@ func (rb *readBatch) repliesBlocked() bool {
 	return rb.conn.repliesBlocked()
 }
 
-// waitReplies waits until the client has taken enough of what it was answered. It must be called between turns, so that thousands
-// may wait and hold little. If much of what it has sent is left, that is charged to it like a message, and it must take its answers
-// as fast as whoever holds what others wait for.
+// waitReplies waits until enough replies are written. It must be called between two reads,
+// because thousands of clients can wait then and hold little. If much of what the client has
+// sent is not handled yet, that is charged to the client like a message, and the client must
+// read its replies as fast as any client that holds memory for which others wait.
 func (c *conn) waitReplies() error {
 	if !c.repliesBlocked() {
 		return nil
@@ -119,7 +127,7 @@ func (c *conn) waitReplies() error {
 	if err := c.sock.Compact(); err != nil {
 		return err
 	}
-	signal := make(chan struct{}, 1) // it has taken enough, look again
+	signal := make(chan struct{}, 1) // fewer replies are pending, look again
 	c.replySignal.Store(&signal)
 	defer c.replySignal.Store(nil)
 	for c.repliesBlocked() {

@@ -264,7 +264,7 @@ func TestResume_UntrackedMessages_AreCounted(t *testing.T) {
 					t.Errorf("%d messages have the fate gone, %d were too large, want 1 and 1; fates: %v", s.Gone, s.TooLarge, s.Fates)
 				}
 			})
-			log.waitFor(t, "message given up")
+			log.waitFor(t, "message dropped")
 		})
 	}
 }

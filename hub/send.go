@@ -9,21 +9,21 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// sendOptions is what the messages of a run have in common beside their receivers. The
-// zero class is that of version 1, and of what a client gets itself.
+// sendOptions is what the messages of a batch have in common beside their receivers. The zero
+// value is for RELAYs, and for replies to the client itself.
 type sendOptions struct {
 	isSend      bool // they are SENDs
 	wireOptions wire.Options
-	expires     int64 // when they are worth nothing any more, in ns since 1970; 0: never
+	expires     int64 // in ns since 1970; 0: never
 }
 
-// needsTracking reports whether somebody is to be told what became of the messages, or
-// something is to be done about them.
+// needsTracking reports whether the messages need a deliveryTracker: for their reports, their
+// overflow policy, or their expiry.
 func (opts sendOptions) needsTracking() bool {
 	return opts.wireOptions.Level() != wire.LevelNone || opts.wireOptions.Overflow() != wire.OverflowBlock || opts.expires != 0
 }
 
-// reportTimeout returns how long the report of a message may wait.
+// reportTimeout returns how long the REPORT of a message can wait for its fates.
 func (opts sendOptions) reportTimeout(config *Config) time.Duration {
 	timeout := config.ReportTimeout
 	if requested := opts.wireOptions.ReportTimeout(); requested > 0 {
@@ -35,7 +35,7 @@ func (opts sendOptions) reportTimeout(config *Config) time.Duration {
 	return timeout
 }
 
-// handleV2Frame handles what only a client of version 2 says.
+// handleV2Frame handles a frame that only clients of version 2 send.
 func (rb *readBatch) handleV2Frame(f *socket.Frame) error {
 	s := rb.conn.session()
 	var err error
@@ -58,7 +58,7 @@ func (rb *readBatch) handleV2Frame(f *socket.Frame) error {
 		return errBye
 	case wire.TypeHello, wire.TypeWelcome, wire.TypeDeliver, wire.TypeReport, wire.TypeListPage,
 		wire.TypePresence, wire.TypeError, wire.TypeGoAway, wire.TypeSkip:
-		return rb.sendError(0, wire.ErrorFrame, fmt.Sprintf("frame type %#x is not for a client to send now", uint8(f.Type)))
+		return rb.sendError(0, wire.ErrorFrame, fmt.Sprintf("unexpected frame type %#x", uint8(f.Type)))
 	default:
 		rb.ignored++
 	}
@@ -68,39 +68,40 @@ func (rb *readBatch) handleV2Frame(f *socket.Frame) error {
 	return err
 }
 
-// sendError answers one request with an ERROR.
+// sendError replies to a request with ERROR.
 func (rb *readBatch) sendError(seq uint64, code wire.ErrorCode, text string) error {
 	h := rb.conn.hub
 	h.counters.errors[code].Add(1)
-	h.requestErrorLog.logWarn(h.config.Logger, "request refused", "reason", code.String(), "client", rb.conn.id.Load(), "error", text)
+	h.requestErrorLog.logWarn(h.config.Logger, "request rejected", "reason", code.String(), "client", rb.conn.id.Load(), "error", text)
 	return rb.sendReply(wire.AppendError(nil, seq, code, text))
 }
 
-// handleSend takes a SEND when the client may send it.
+// handleSend relays a SEND as soon as the client is allowed to send it.
 func (rb *readBatch) handleSend(s *session, f *socket.Frame) error {
 	m, err := wire.ParseSend(f.Payload)
 	if err != nil {
 		return err
 	}
-	if rb.receivers == nil { // answers go first: while they wait for room, another connection may take over
+	if rb.receivers == nil { // replies first: while they are blocked, another connection may take over
 		if err := rb.offerBatch(); err != nil {
 			return err
 		}
 	}
 	if rb.readAt.IsZero() {
-		rb.readAt = time.Now() // before it waits for anything
+		rb.readAt = time.Now() // before any wait
 	}
 	cost := costOf(&m)
 	if admitted, err := rb.admitSend(s, &m, cost.inFlight); !admitted {
 		return err
 	}
 	if err = rb.appendSend(s, f, &m, cost); err != nil && s.lastSeq != m.Seq && m.Options.Level() != wire.LevelNone {
-		s.onReportsWritten(1) // it was interrupted: the client will send it again
+		s.onReportsWritten(1) // interrupted: the client sends it again
 	}
 	return err
 }
 
-// appendSend adds a SEND that has been admitted to the run, or begins a new one. It may wait for memory.
+// appendSend adds an admitted SEND to the batch, or begins a new batch. It may wait for
+// memory.
 func (rb *readBatch) appendSend(s *session, f *socket.Frame, m *wire.Send, cost sendCost) error {
 	opts := sendOptions{true, m.Options, rb.expiry(m, f)}
 	d := wire.Deliver{Sender: s.id, Seq: m.Seq, Time: uint64(rb.readAt.UnixMicro()), Flags: deliverFlags(m.Options.Level())}
@@ -131,15 +132,16 @@ func (rb *readBatch) appendSend(s *session, f *socket.Frame, m *wire.Send, cost 
 	return nil
 }
 
-// commitSend notes that a SEND is about to be relayed, and nothing is waited for any more: a client that
-// comes back does not send it again.
+// commitSend records that a SEND is about to be relayed without a further wait: a client that
+// resumes does not send it again.
 func (rb *readBatch) commitSend(s *session, seq uint64) {
 	s.lastSeq = seq
 	rb.relays++
 }
 
-// expiry returns when a SEND is worth nothing any more, in ns since 1970; 0: never. Its time runs from when
-// its start was read: what it waits for afterwards, be it its own rest, is no reason to live longer.
+// expiry returns when a SEND expires, in ns since 1970; 0: never. Its time to live runs from
+// when its start was read: later waits, such as the one for the client's rate limit, do not
+// prolong it.
 func (rb *readBatch) expiry(m *wire.Send, f *socket.Frame) int64 {
 	if m.TTL == 0 {
 		return 0
@@ -151,15 +153,15 @@ func (rb *readBatch) expiry(m *wire.Send, f *socket.Frame) int64 {
 	return began + int64(m.TTL)*int64(time.Millisecond)
 }
 
-// admitSend reports whether a SEND is to be relayed. It waits if the client has more
-// under way than it may have.
+// admitSend reports whether a SEND is to be relayed. It waits while the client exceeds its
+// credit, or Config.MaxReports.
 func (rb *readBatch) admitSend(s *session, m *wire.Send, cost int) (bool, error) {
 	maxBody := rb.conn.maxBody()
 	switch {
 	case m.Seq <= s.lastSeq:
-		return false, rb.sendError(m.Seq, wire.ErrorSeq, fmt.Sprintf("seq is not above %d, that of the last SEND", s.lastSeq))
+		return false, rb.sendError(m.Seq, wire.ErrorSeq, fmt.Sprintf("seq must be greater than %d, that of the last SEND", s.lastSeq))
 	case len(m.Body) > maxBody:
-		err := rb.sendError(m.Seq, wire.ErrorBody, fmt.Sprintf("body of %d bytes, %d allowed", len(m.Body), maxBody))
+		err := rb.sendError(m.Seq, wire.ErrorBody, fmt.Sprintf("body of %d bytes exceeds the limit of %d", len(m.Body), maxBody))
 		if err == nil {
 			s.lastSeq = m.Seq
 		}
@@ -170,19 +172,18 @@ func (rb *readBatch) admitSend(s *session, m *wire.Send, cost int) (bool, error)
 	return err == nil, err
 }
 
-// unbatchable reports whether each message is a run of its own: because it gets a
-// verdict of its own, or may have to give way alone.
+// unbatchable reports whether each message must be a batch of its own, because it gets a
+// verdict of its own, or can be dropped alone.
 func (opts sendOptions) unbatchable() bool {
 	return opts.wireOptions.Level() == wire.LevelProcessed || opts.wireOptions.Overflow() == wire.OverflowDropOldest
 }
 
-// sendWithoutReceivers takes a SEND that names no receiver, and reports that if it is
-// asked to.
+// sendWithoutReceivers handles a SEND that names no receiver, and reports it if requested.
 func (rb *readBatch) sendWithoutReceivers(s *session, seq uint64, opts sendOptions, cost sendCost) error {
-	if err := rb.offerBatch(); err != nil { // what came before is launched before
+	if err := rb.offerBatch(); err != nil { // earlier SENDs are in flight first
 		return err
 	}
-	buf, err := rb.waitBuf(reportBufSize, reportBufSize) // as if it were relayed: whoever sends waits for memory
+	buf, err := rb.waitBuf(reportBufSize, reportBufSize) // as for a SEND with receivers
 	if err != nil {
 		return err
 	}
@@ -197,6 +198,7 @@ func (rb *readBatch) sendWithoutReceivers(s *session, seq uint64, opts sendOptio
 	return nil
 }
 
+// deliverFlags returns the flags of the DELIVER of a message with that report level.
 func deliverFlags(level wire.Level) (f wire.DeliverFlags) {
 	switch level {
 	case wire.LevelReceived:
@@ -207,8 +209,8 @@ func deliverFlags(level wire.Level) (f wire.DeliverFlags) {
 	return f
 }
 
-// sendInPlace is relayInPlace for a SEND: there is just the room for the head of the
-// DELIVER before the body.
+// sendInPlace is relayInPlace for a SEND: the header of the DELIVER just fits before the
+// body.
 func (rb *readBatch) sendInPlace(f *socket.Frame, m *wire.Send, d *wire.Deliver, opts sendOptions, cost sendCost) error {
 	ids := m.To.AppendTo(rb.idBuf())
 	end := wire.SendLen(len(ids), len(m.Body))
@@ -220,8 +222,9 @@ func (rb *readBatch) sendInPlace(f *socket.Frame, m *wire.Send, d *wire.Deliver,
 	return err
 }
 
-// waitUntil waits until the peer has room for more. Whoever keeps to what WELCOME says
-// never does: what it says meanwhile, acknowledgements included, is not read.
+// waitUntil waits until ready returns true, which s signals. A client that keeps to the
+// limits of WELCOME never waits here. Meanwhile nothing of the client is read, not even its
+// ACKs.
 func (rb *readBatch) waitUntil(s *session, ready func() bool) error {
 	if ready() {
 		return nil
@@ -246,16 +249,18 @@ func (rb *readBatch) waitUntil(s *session, ready func() bool) error {
 	return nil
 }
 
-// handleAck handles a TAKEN: the client has had so many counted frames.
+// handleAck handles an ACK, by which the client says how many reliable frames it has
+// received.
 func (rb *readBatch) handleAck(f *socket.Frame) error {
 	n, err := wire.ParseUint64(f.Payload)
 	rb.conn.unconfirmed = false
 	if err == nil && !rb.conn.sock.Acknowledge(n) {
-		err = fmt.Errorf("%w: TAKEN %d, above what was sent", wire.ErrMalformed, n)
+		err = fmt.Errorf("%w: ACK %d is above what was sent", wire.ErrMalformed, n)
 	}
 	return err
 }
 
+// handleVerdict handles a VERDICT, by which the client's application decides messages.
 func (rb *readBatch) handleVerdict(s *session, f *socket.Frame) error {
 	verdicts, err := wire.ParseVerdicts(f.Payload)
 	if err != nil {
@@ -263,13 +268,13 @@ func (rb *readBatch) handleVerdict(s *session, f *socket.Frame) error {
 	}
 	for v := range verdicts {
 		if !s.applyVerdict(v) {
-			rb.ignored++ // too late, or nobody asked
+			rb.ignored++ // too late, or not requested
 		}
 	}
 	return nil
 }
 
-// handlePing answers a PING, and tells before what was taken of what came before.
+// handlePing replies to a PING, after an ACK for the SENDs before it.
 func (rb *readBatch) handlePing(f *socket.Frame) error {
 	n, err := wire.ParseUint64(f.Payload)
 	if err == nil {
@@ -282,7 +287,8 @@ func (rb *readBatch) handlePing(f *socket.Frame) error {
 	return rb.sendReply(wire.AppendPong(nil, n))
 }
 
-// translate makes of a piece what the receivers of the other version are to get.
+// translate returns the frames of a batch in the other protocol version, in a buffer of its
+// own, which the caller must release.
 func (rb *readBatch) translate(batch *socket.Batch) *socket.Batch {
 	from := batch.Buffer.Bytes()[batch.From:batch.To]
 	c := rb.conn
@@ -291,7 +297,7 @@ func (rb *readBatch) translate(batch *socket.Batch) *socket.Batch {
 		out := buffer.Bytes()[:0]
 		for frame := range wire.Frames(from) {
 			_, payload := wire.Split(frame)
-			d, _ := wire.ParseDeliver(payload) // this hub has made it
+			d, _ := wire.ParseDeliver(payload) // encoded by this hub
 			out = wire.AppendRelayDelivery(out, d.Body)
 		}
 		return &socket.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Deliveries: batch.Deliveries, Options: batch.Options}

@@ -11,56 +11,59 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// session is a client of version 2: what outlives its connections.
+// session is a version 2 client. It outlives the connections of the client.
 type session struct {
 	// Static after newSession.
 	hub            *Hub
 	id             uint64
-	subject        string // who it is
-	secret         string
-	reportOptions  socket.Options // those of a REPORT
-	controlOptions socket.Options // those of a TAKEN and of a PING
+	subject        string         // see Permissions.Subject
+	secret         string         // with which the client resumes the session
+	reportOptions  socket.Options // of REPORT
+	controlOptions socket.Options // of ACK and PING
 
-	// Owned by the reading goroutine of the session that it has, or of the one that has claimed it.
+	// Owned by the read loop of conn, or of the connection that is resuming the session.
 	lastSeq  uint64          // of the last SEND
 	attempts socket.Attempts // to write the first frame that the client does not have
 
+	// mu guards the fields below.
 	mu                sync.Mutex
-	conn              *conn // that it has, or had last
-	takeoverRequested bool  // that one was asked to end
-	resuming          bool  // somebody is about to go on with it
-	windowClosed      bool  // nobody can go on with it any more
+	conn              *conn // the current connection, or the last one
+	takeoverRequested bool  // conn was asked to detach
+	resuming          bool  // a connection is resuming the session
+	windowClosed      bool  // the resume window is over
 
 	inFlight       []inFlightSends
-	bytesInFlight  int           // cost of what is in flights
-	unackedBytes   int           // cost of what was taken since the last TAKEN
-	ackPending     bool          // that one waits to be written: then there is no need of another
-	ackRequested   bool          // somebody wants to hear at once what has been taken since
+	bytesInFlight  int           // cost of inFlight
+	unackedBytes   int           // cost of the SENDs that were queued since the last ACK
+	ackPending     bool          // an ACK waits to be written: no other is needed
+	ackRequested   bool          // the next ACK does not wait for ackThreshold
 	pingPending    bool          // a PING waits to be written
-	queuedSeq      uint64        // seq up to which everything is queued
+	queuedSeq      uint64        // seq up to which all SENDs are queued
 	pendingReports int           // SENDs whose REPORT is not written
-	blockedReplies int           // that wait for room in its own queue, each for one read
-	readerSignal   chan struct{} // capacity 1: one of these went down; nil: nobody has waited for that yet
-	reportBuf      *body.Buffer  // where REPORTs are written, while one of those in it is needed
-	reportBufUsed  int           // bytes of it
+	blockedReplies int           // reads whose replies wait for room in the client's own queue
+	readerSignal   chan struct{} // capacity 1: a count above went down; nil until first used
+	reportBuf      *body.Buffer  // where REPORTs are written, while one in it is needed
+	reportBufUsed  int           // in bytes
 	verdictWaiters map[verdictKey]*deliveryTracker
 }
 
-// inFlightSends is SENDs that were offered at once and wait for room somewhere.
+// inFlightSends is a batch of SENDs that was offered to its receivers.
 type inFlightSends struct {
-	lastSeq uint64 // seq of the last
+	lastSeq uint64 // of the last SEND
 	cost    sendCost
-	queued  bool
+	queued  bool // for all receivers, or failed
 }
 
-// receiverCost is what each receiver of a SEND counts against the credit, in bytes
+// receiverCost is the credit that each receiver of a SEND takes, in bytes
 // (docs/decisions/0016).
 const receiverCost = 16
 
-// sendCost is what SENDs count against the credit of their client, in bytes.
+// sendCost is the credit that SENDs take, in bytes.
 type sendCost struct {
-	inFlight int // with receiverCost: what is admitted
-	unacked  int // with wire.DefaultReceiverCost: a client from before that field expects TAKEN by this count
+	inFlight int // with receiverCost: counts against Config.Credit
+	// with wire.DefaultReceiverCost, by which a client that does not know that field expects
+	// ACKs
+	unacked int
 }
 
 func costOf(m *wire.Send) sendCost {
@@ -74,7 +77,7 @@ func (c sendCost) plus(d sendCost) sendCost {
 	return sendCost{c.inFlight + d.inFlight, c.unacked + d.unacked}
 }
 
-// verdictKey names a message as its receivers do.
+// verdictKey identifies a message in a VERDICT of a receiver.
 type verdictKey struct{ sender, seq uint64 }
 
 func newSession(c *conn) *session {
@@ -84,18 +87,18 @@ func newSession(c *conn) *session {
 	return s
 }
 
-// What a frame of the peer's control terms is, as Piece.At.
+// The frames that are sent with session.controlOptions, as Batch.Receiver.
 const (
 	controlAck = iota
 	controlPing
 )
 
-// matchesSecret reports whether that is the secret. It takes as long for a wrong one.
+// matchesSecret reports whether secret is that of the session, in constant time.
 func (s *session) matchesSecret(secret string) bool {
 	return subtle.ConstantTimeCompare([]byte(s.secret), []byte(secret)) == 1
 }
 
-// requestTakeover has a session end because another wants to go on with its peer.
+// requestTakeover asks c to detach because another connection is resuming its session.
 func (s *session) requestTakeover(c *conn) {
 	s.mu.Lock()
 	first := s.conn == c && !s.takeoverRequested
@@ -108,7 +111,9 @@ func (s *session) requestTakeover(c *conn) {
 	}
 }
 
-// beginResume reserves the peer for the one who goes on with what s has left.
+// beginResume reserves the session for the connection that resumes it from c. It returns
+// false when c is not the current connection, another connection is resuming the session, or
+// the resume window is over.
 func (s *session) beginResume(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,17 +124,17 @@ func (s *session) beginResume(c *conn) bool {
 	return true
 }
 
-// abortResume undoes a claim that came to nothing. What s has left cannot be had any
-// more by the one who claimed, so it ends.
+// abortResume undoes beginResume after a failure. The session cannot be resumed from c any
+// more, and c is closed.
 func (s *session) abortResume(c *conn) {
 	s.mu.Lock()
 	s.resuming = false
 	s.mu.Unlock()
-	c.close(c.v2.Load().closeReason) // its reading has ended, or there would be no claim
+	c.close(c.v2.Load().closeReason) // set, because beginResume requires that c is detached
 }
 
-// finishResume makes s the peer's session after a claim. What was taken since its WELCOME was
-// written is to be told.
+// finishResume makes c the connection of the session after beginResume. The client is to get
+// an ACK for what was queued since its WELCOME was written.
 func (s *session) finishResume(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,28 +142,29 @@ func (s *session) finishResume(c *conn) {
 	s.unackedBytes++
 }
 
-// countOmitted counts messages that the client does not get although it has come back.
+// countOmitted counts messages that the client does not get although it has resumed its
+// session.
 func (s *session) countOmitted(omitted socket.Omitted) {
 	counters := &s.hub.counters
 	counters.gone.Add(uint64(omitted.Unreachable))
 	counters.tooLarge.Add(uint64(omitted.TooLarge))
 	if omitted.Unreachable > 0 {
-		s.hub.config.Logger.Info("message given up", "client", s.id, "cause", "no connection of the client carries it")
+		s.hub.config.Logger.Info("message dropped", "client", s.id, "cause", "each connection that carried it was lost")
 	}
 }
 
-// closeResumeWindow ends the time in which somebody could go on with what s has left. It
-// reports whether somebody has.
+// closeResumeWindow ends the resume window of c and reports whether another connection has
+// resumed its session.
 func (s *session) closeResumeWindow(c *conn) bool {
 	s.mu.Lock()
 	isCurrent, resuming := s.conn == c, s.resuming
 	s.windowClosed = isCurrent && !resuming
 	s.mu.Unlock()
-	return !isCurrent || resuming && c.takenOver() // in this moment: it will be moved, or end
+	return !isCurrent || resuming && c.takenOver() // one that is resuming now succeeds or fails first
 }
 
-// onSent notes SENDs that were offered. landed must be called when none of them
-// waits for room any more.
+// onSent adds a batch of SENDs that was offered. onQueued must be called when none of them is
+// blocked any more.
 func (s *session) onSent(lastSeq uint64, cost sendCost) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,8 +172,8 @@ func (s *session) onSent(lastSeq uint64, cost sendCost) {
 	s.bytesInFlight += cost.inFlight
 }
 
-// onQueued notes that the SENDs that were launched up to lastSeq are all queued, or
-// have met another fate.
+// onQueued records that all SENDs of the batch that ends with lastSeq are queued, or have
+// failed.
 func (s *session) onQueued(lastSeq uint64) {
 	s.mu.Lock()
 	for i := range s.inFlight {
@@ -190,7 +196,8 @@ func (s *session) onQueued(lastSeq uint64) {
 	s.sendAck(threshold)
 }
 
-// currentAckThreshold is the cost of SENDs that are taken before the client is told so, unasked or as it has asked. It is called with mu held.
+// currentAckThreshold returns the cost of queued SENDs at which an ACK is sent, requested or
+// not. It is called with mu held.
 func (s *session) currentAckThreshold() int {
 	if s.ackRequested {
 		return 1
@@ -198,10 +205,12 @@ func (s *session) currentAckThreshold() int {
 	return s.ackThreshold()
 }
 
-// ackThreshold is the cost of SENDs that are taken before the client is told so unasked.
+// ackThreshold returns the cost of queued SENDs at which an ACK is sent unrequested, in
+// bytes.
 func (s *session) ackThreshold() int { return s.hub.config.Credit / 4 }
 
-// sendAck sends a TAKEN when SENDs of that cost were taken. There is one at a time.
+// sendAck sends an ACK if the SENDs that it acknowledges cost at least threshold. At most one
+// ACK waits to be written.
 func (s *session) sendAck(threshold int) {
 	s.mu.Lock()
 	send := s.unackedBytes >= threshold && !s.ackPending
@@ -217,8 +226,9 @@ func (s *session) sendAck(threshold int) {
 	}
 }
 
-// ackAll sends a TAKEN for all that was taken, and another when something more is, if more is under way: a client that asks
-// is perhaps blocked by just that.
+// ackAll sends an ACK for all SENDs that are queued. If more are in flight, the next ACK
+// follows as soon as one of them is queued: the client that asks may be blocked by exactly
+// that.
 func (s *session) ackAll() {
 	s.sendAck(1)
 	s.mu.Lock()
@@ -226,7 +236,7 @@ func (s *session) ackAll() {
 	s.ackRequested = s.ackRequested || s.bytesInFlight > 0
 }
 
-// onAckWritten notes that a TAKEN has left, or never will.
+// onAckWritten records that an ACK was written or lost.
 func (s *session) onAckWritten() {
 	s.mu.Lock()
 	s.ackPending = false
@@ -236,7 +246,7 @@ func (s *session) onAckWritten() {
 	s.sendAck(threshold)
 }
 
-// sendPing asks the client for a sign of life. There is one PING at a time.
+// sendPing sends a PING, to which the client answers. At most one PING waits to be written.
 func (s *session) sendPing(c *conn) {
 	s.mu.Lock()
 	send := !s.pingPending
@@ -247,14 +257,14 @@ func (s *session) sendPing(c *conn) {
 	}
 }
 
-// onPingWritten notes that a PING has left, or never will.
+// onPingWritten records that a PING was written or lost.
 func (s *session) onPingWritten() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pingPending = false
 }
 
-// addBlockedReplies notes that one answer more, or one less, waits for room.
+// addBlockedReplies adds n, which is 1 or -1, to the reads whose replies are blocked.
 func (s *session) addBlockedReplies(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,21 +272,21 @@ func (s *session) addBlockedReplies(n int) {
 	s.signalReader()
 }
 
-// canReadRequests reports whether further requests may be read.
+// canReadRequests reports whether further requests can be read.
 func (s *session) canReadRequests() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.blockedReplies < maxBlockedReplies
 }
 
-// loadQueuedSeq returns the seq up to which everything is queued.
+// loadQueuedSeq returns the seq up to which all SENDs are queued.
 func (s *session) loadQueuedSeq() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.queuedSeq
 }
 
-// readerSignalChan returns the channel that receives a value when there may be room.
+// readerSignalChan returns the channel that receives when the read loop may have room.
 func (s *session) readerSignalChan() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -286,16 +296,16 @@ func (s *session) readerSignalChan() <-chan struct{} {
 	return s.readerSignal
 }
 
-// signalReader wakes the reader if it waits for room. It is called with mu held.
+// signalReader wakes the read loop if it waits for room. It is called with mu held.
 func (s *session) signalReader() {
-	select { // nobody receives from a nil channel
+	select { // a send on a nil channel blocks
 	case s.readerSignal <- struct{}{}:
 	default:
 	}
 }
 
-// tryReserve reports whether one more SEND of that cost may come in, and adds it to the
-// reports to be made.
+// tryReserve reports whether the credit has room for one more SEND of that cost. With report
+// it also needs room for one more pending report, and takes it.
 func (s *session) tryReserve(cost int, report bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -311,7 +321,7 @@ func (s *session) tryReserve(cost int, report bool) bool {
 	return true
 }
 
-// sendReports queues REPORTs for the peer, wherever it is connected.
+// sendReports queues n REPORTs for the client on its current connection.
 func (s *session) sendReports(frames []byte, n int) {
 	c, batch := s.writeReports(frames)
 	batch.Frames, batch.Reliable, batch.Options = n, true, &s.reportOptions
@@ -320,13 +330,14 @@ func (s *session) sendReports(frames []byte, n int) {
 	}
 }
 
-// reportBufSize is how many bytes of REPORTs lie together: of the smallest, 146.
+// reportBufSize is the size of a buffer of REPORTs, in bytes: room for 146 of the smallest.
 const reportBufSize = 2 << 10
 
-// writeReports puts REPORTs where they are sent from, and kept until they are acknowledged: so
-// that little ones take little. The piece has a reference to its buffer. What they take must not
-// count against the share of the client's own messages: it is given back when the client has
-// acknowledged them, which may stand behind a message that waits for room in that share.
+// writeReports copies REPORTs into the buffer from which they are sent, and where they are
+// kept until the client acknowledges them. Small REPORTs share one buffer. The batch holds a
+// reference to its buffer. The memory is overhead and must not count against the quota of the
+// client's own messages: it is freed when the client acknowledges it, and that ACK may stand
+// behind a message that waits for room in the quota.
 func (s *session) writeReports(frames []byte) (*conn, socket.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -345,7 +356,7 @@ func (s *session) writeReports(frames []byte) (*conn, socket.Batch) {
 	return c, socket.Batch{Buffer: s.reportBuf, From: from, To: s.reportBufUsed}
 }
 
-// releaseReportBuf gives up the block. It is called with mu held.
+// releaseReportBuf releases the report buffer. It is called with mu held.
 func (s *session) releaseReportBuf() {
 	if s.reportBuf != nil {
 		s.reportBuf.Release()
@@ -353,7 +364,7 @@ func (s *session) releaseReportBuf() {
 	}
 }
 
-// onReportsWritten notes that REPORTs have left, or never will.
+// onReportsWritten records that n REPORTs were written or lost.
 func (s *session) onReportsWritten(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -362,17 +373,18 @@ func (s *session) onReportsWritten(n int) {
 	s.signalReader()
 }
 
-// releaseUnusedReportBuf gives up the block when nothing in it is needed any more. It is called with mu held.
+// releaseUnusedReportBuf releases the report buffer when no REPORT in it is needed any more.
+// It is called with mu held.
 func (s *session) releaseUnusedReportBuf() {
 	if s.reportBuf != nil && !s.reportBuf.Shared() {
 		s.releaseReportBuf()
 	}
 }
 
-// reportEvents is told what becomes of REPORTs.
+// reportEvents handles the events of REPORTs.
 type reportEvents struct{ session *session }
 
-// HandleEvent takes note: see socket.EventHandler.
+// HandleEvent implements socket.EventHandler.
 func (h reportEvents) HandleEvent(_ int, event socket.Event, _, frames int) {
 	switch s := h.session; event {
 	case socket.EventWritten, socket.EventLost:
@@ -384,10 +396,10 @@ func (h reportEvents) HandleEvent(_ int, event socket.Event, _, frames int) {
 	}
 }
 
-// controlEvents is told when a TAKEN or a PING has left, or never will.
+// controlEvents handles the events of ACKs and PINGs.
 type controlEvents struct{ session *session }
 
-// HandleEvent takes note: see socket.EventHandler.
+// HandleEvent implements socket.EventHandler.
 func (h controlEvents) HandleEvent(receiver int, event socket.Event, _, _ int) {
 	switch {
 	case event != socket.EventWritten && event != socket.EventLost:
@@ -398,33 +410,33 @@ func (h controlEvents) HandleEvent(receiver int, event socket.Event, _, _ int) {
 	}
 }
 
-// The terms of other frames that the hub sends on its own.
+// The options of other frames that the hub itself sends.
 var (
 	priorityOptions = socket.Options{Overflow: socket.OverflowPriority}
 	forceOptions    = socket.Options{Overflow: socket.OverflowForce}
 	rejectOptions   = socket.Options{Overflow: socket.OverflowReject}
 )
 
-// sendFrame queues a frame for the client and reports whether it was taken.
+// sendFrame queues a frame for the client and reports whether the outbox has taken it.
 func (c *conn) sendFrame(frame []byte, options *socket.Options) bool {
 	return c.sendFrameTagged(frame, options, 0)
 }
 
-// sendFrameTagged is post for terms whose Tracker has to tell frames apart.
+// sendFrameTagged is sendFrame for options whose event handler tells frames apart by tag.
 func (c *conn) sendFrameTagged(frame []byte, options *socket.Options, tag int) bool {
 	batch := c.newBatch(frame, options)
 	batch.Receiver = tag
 	return c.offerAndFlush(&batch) == socket.Queued
 }
 
-// newBatch returns a piece with a buffer of its own.
+// newBatch returns a batch of one frame, with a buffer of its own.
 func (c *conn) newBatch(frame []byte, options *socket.Options) socket.Batch {
 	buffer := c.account.ForceAcquireOverhead(len(frame))
 	return socket.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Options: options}
 }
 
-// offerAndFlush offers one piece to the client and gets it on its way. It takes over the
-// reference to the buffer, and gives it up before anything is written.
+// offerAndFlush offers one batch to the client and flushes it. It takes over the reference to
+// the buffer, and releases it before anything is written.
 func (c *conn) offerAndFlush(batch *socket.Batch) socket.Outcome {
 	var flusher socket.Flusher
 	outcome := c.sock.Offer(batch, &flusher)

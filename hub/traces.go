@@ -9,42 +9,45 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// maxSampledReceivers is how many receivers the messages may have, all together, that are traced at
-// once: 1 MiB of memory, 128 messages to 255 receivers.
+// maxSampledReceivers is the maximum number of receivers, of all messages together, that are
+// traced at once: 1 MiB of memory, or 128 messages to 255 receivers.
 const maxSampledReceivers = 32 << 10
 
-// Trace is what the hub did with one message: see Config.OnTrace.
+// Trace says what the hub did with one message: see Config.OnTrace.
 type Trace struct {
 	Version   int             // of the protocol that its sender speaks
 	Sender    uint64          // id
-	Seq       uint64          // the sender's number for it; 0 in version 1, which has none
-	BodyLen   int             // its size in bytes
-	ReadAt    time.Time       // when it had come in
+	Seq       uint64          // given by the sender; 0 in version 1, which has none
+	BodyLen   int             // in bytes
+	ReadAt    time.Time       // when the hub had read it
 	Receivers []ReceiverTrace // in the order in which the sender named them
 }
 
-// ReceiverTrace is what became of a message for one receiver. Times count from Trace.ReadAt.
+// ReceiverTrace is the delivery of a message to one receiver. Times count from Trace.ReadAt.
 type ReceiverTrace struct {
-	ID      uint64
-	Fate    wire.Fate     // written, or why not; pending or queued: that was not clear within Config.ReportTimeout
-	Queued  time.Duration // when it was in the receiver's queue, about; 0: it never was
-	Decided time.Duration // when the receiver's socket took it, or it was clear that it would not; 0: never
+	ID     uint64
+	Fate   wire.Fate     // written, or why not; pending or queued: undecided at Config.ReportTimeout
+	Queued time.Duration // when it was in the receiver's queue, about; 0: never
+	// when the receiver's socket took it, or it was clear that it will not; 0: never
+	Decided time.Duration
 }
 
-// traceRecorder follow the messages of a run that were drawn by lot.
+// traceRecorder records the traces of the sampled messages of a batch.
 type traceRecorder struct {
 	// Static after readBatch.newTraceRecorder.
 	hub         *Hub
-	first, step int // they are the frames first, first+step, … of the run
+	first, step int // the sampled messages are the frames first, first+step, …
 
+	// mu guards the fields below.
 	mu         sync.Mutex
-	timer      *time.Timer // of those that take too long
+	timer      *time.Timer // bounds how long the traces stay open
 	traces     []Trace
-	undecided  []int // for each: how many receivers are undecided; 0: it was told
-	unreported int   // how many were not
+	undecided  []int // by trace: how many receivers are undecided; 0: the trace was emitted
+	unreported int   // traces that were not emitted
 }
 
-// newTraceRecorder draws by lot which messages of a run are traced. Mostly it returns nil: none.
+// newTraceRecorder samples the messages of a batch. Mostly it returns nil, and none is
+// traced.
 func (rb *readBatch) newTraceRecorder(ids []uint64, batch *socket.Batch) *traceRecorder {
 	h := rb.conn.hub
 	step := h.config.TraceSampleRate
@@ -70,7 +73,7 @@ func (rb *readBatch) newTraceRecorder(ids []uint64, batch *socket.Batch) *traceR
 	return tr
 }
 
-// newTrace returns the trace of one frame to receivers, of which nothing is known yet.
+// newTrace returns the trace of one frame to receivers, whose fates are all pending.
 func (rb *readBatch) newTrace(ids []uint64, frame []byte) Trace {
 	receivers := make([]ReceiverTrace, len(ids))
 	for i, id := range ids {
@@ -80,14 +83,14 @@ func (rb *readBatch) newTrace(ids []uint64, frame []byte) Trace {
 	version := 1
 	frameType, payload := wire.Split(frame)
 	if d.Body = payload; frameType == wire.TypeDeliver {
-		d, _ = wire.ParseDeliver(payload) // this hub has made it
+		d, _ = wire.ParseDeliver(payload) // encoded by this hub
 		version = 2
 	}
 	return Trace{Version: version, Sender: d.Sender, Seq: d.Seq, BodyLen: len(d.Body), ReadAt: rb.readAt, Receivers: receivers}
 }
 
-// reserveTraces returns how many of n messages with so many receivers may be traced, and counts
-// the others.
+// reserveTraces returns how many of n messages to that many receivers can be traced, and
+// counts the others as dropped.
 func (h *Hub) reserveTraces(n, receivers int) int {
 	for i := range n {
 		if h.sampledReceivers.Add(int64(receivers)) > maxSampledReceivers {
@@ -99,7 +102,7 @@ func (h *Hub) reserveTraces(n, receivers int) int {
 	return n
 }
 
-// onEnqueue notes what an outbox did with the run.
+// onEnqueue records what an outbox did with frames of the batch.
 func (tr *traceRecorder) onEnqueue(b *socket.Batch, outcome socket.Outcome) {
 	switch outcome {
 	case socket.Queued:
@@ -113,8 +116,8 @@ func (tr *traceRecorder) onEnqueue(b *socket.Batch, outcome socket.Outcome) {
 	}
 }
 
-// handleEvent is what an outbox tells of the run later: see socket.EventHandler. Nothing that
-// comes after it was written matters.
+// handleEvent records a later event of frames of the batch: see socket.EventHandler. Events
+// after EventWritten do not matter.
 func (tr *traceRecorder) handleEvent(receiver int, event socket.Event, first, frames int) {
 	switch event {
 	case socket.EventQueued:
@@ -134,8 +137,8 @@ func (tr *traceRecorder) handleEvent(receiver int, event socket.Event, first, fr
 	}
 }
 
-// record takes note of how far frames of the run came for one receiver, and tells of the
-// messages for which it was the last one that was undecided.
+// record records how far frames of the batch have come for one receiver, and emits the traces
+// of which it has decided the last receiver.
 func (tr *traceRecorder) record(receiver int, fate wire.Fate, first, frames int) {
 	tr.mu.Lock()
 	elapsed := max(1, time.Since(tr.traces[0].ReadAt))
@@ -146,7 +149,7 @@ func (tr *traceRecorder) record(receiver int, fate wire.Fate, first, frames int)
 			continue
 		}
 		r.Fate = fate
-		if r.Queued == 0 && fate <= wire.FateWritten { // perhaps it was written before Offer returned
+		if r.Queued == 0 && fate <= wire.FateWritten { // perhaps written before Offer returned
 			r.Queued = elapsed
 		}
 		if fate == wire.FateQueued {
@@ -166,8 +169,8 @@ func (tr *traceRecorder) record(receiver int, fate wire.Fate, first, frames int)
 	}
 }
 
-// expire tells of what takes too long as it stands: somebody who reads nothing must not
-// keep others from being traced.
+// expire emits the traces that take too long as they stand: a receiver that reads nothing
+// must not keep other messages from being traced.
 func (tr *traceRecorder) expire() {
 	defer tr.hub.conns.running.Done()
 	tr.mu.Lock()
@@ -183,7 +186,7 @@ func (tr *traceRecorder) expire() {
 	tr.emit(finished)
 }
 
-// emit hands traces over that nobody changes any more.
+// emit passes traces to Config.OnTrace, after which nothing changes them.
 func (tr *traceRecorder) emit(finished []Trace) {
 	for _, t := range finished {
 		tr.hub.sampledReceivers.Add(int64(-len(t.Receivers)))

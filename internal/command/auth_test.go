@@ -212,7 +212,7 @@ func TestAuth_ExpiredCertificateDisconnects(t *testing.T) {
 	newer := authority.Issue(time.Now().Add(time.Hour), "alice.example")
 	writeFile(t, cert, newer.Cert)
 	writeFile(t, key, newer.Key)
-	l.waitForLine(&l.stderr, "good no longer")
+	l.waitForLine(&l.stderr, "credentials expired")
 	if line := l.waitForLine(&l.stderr, "resumed"); id != "5" || !strings.Contains(line, "id=5") {
 		t.Errorf("%s came back: %s", id, line)
 	}
@@ -283,7 +283,7 @@ func TestAuth_TokenAndCertificateRequired(t *testing.T) {
 		},
 	} {
 		l, _ := startListen(t, port, args()...)
-		l.waitForLine(&l.stderr, "good no longer")
+		l.waitForLine(&l.stderr, "credentials expired")
 	}
 }
 

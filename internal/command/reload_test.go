@@ -84,7 +84,7 @@ func TestReload_SetsLogLevel(t *testing.T) {
 	replaceFile(t, path, "log-level debug")
 	s.reload(reloaded)
 	dial(t, port)
-	s.waitForLine(&s.stderr, "client speaks version 2")
+	s.waitForLine(&s.stderr, "client uses protocol version 2")
 	replaceFile(t, path, "log-level error\nport 99999")
 	s.reload(notReloaded)
 	replaceFile(t, path, "log-level error")
