@@ -6,8 +6,9 @@ import (
 	"unsafe"
 )
 
-// afterSleep returns the time as time.Now does when the wall clock has jumped by whole seconds, and the clock of
-// timers has not. There is no other way to make such a time than to know how it is kept.
+// afterSleep returns a time as time.Now returns it after the wall clock has jumped by whole
+// seconds and the monotonic clock has not. The only way to make such a time is to know its
+// representation.
 func afterSleep(jump time.Duration) time.Time {
 	t := time.Now()
 	const secondsShift = 30
@@ -15,7 +16,8 @@ func afterSleep(jump time.Duration) time.Time {
 	return t
 }
 
-// TestConn_ExpiryAfterSleep_UsesWallClock is by the wall clock, whatever readings its times have.
+// TestConn_ExpiryAfterSleep_UsesWallClock checks that expiry follows the wall clock, whether
+// Expires has a monotonic clock reading or not.
 func TestConn_ExpiryAfterSleep_UsesWallClock(t *testing.T) {
 	until := time.Now().Add(8 * time.Hour)
 	for _, jump := range []time.Duration{0, time.Hour, 9 * time.Hour, -time.Hour} {
@@ -23,7 +25,7 @@ func TestConn_ExpiryAfterSleep_UsesWallClock(t *testing.T) {
 		for _, c.permissions = range []*Permissions{{Expires: until}, {Expires: until.Round(0)}} {
 			want := 8*time.Hour - jump
 			if got := c.timeToExpiry(); got > want || got < want-time.Minute {
-				t.Errorf("after a jump by %v %v are left, want %v", jump, got, want)
+				t.Errorf("after a jump by %v: %v left, want %v", jump, got, want)
 			}
 		}
 	}

@@ -16,23 +16,24 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// tokenAuthenticator lets in who shows a name that it knows as the token.
+// tokenAuthenticator returns a Config.Authenticate that accepts the keys of grants as tokens.
 func tokenAuthenticator(grants map[string]*hub.Permissions) func(hub.AuthRequest) (*hub.Permissions, error) {
 	return func(req hub.AuthRequest) (*hub.Permissions, error) {
 		if g, ok := grants[req.Token]; ok {
 			return g, nil
 		}
-		return nil, errors.New("nobody of that name")
+		return nil, errors.New("unknown name")
 	}
 }
 
-// connectToken says HELLO with a token.
+// connectToken connects a client whose HELLO has a token.
 func (h *testHub) connectToken(t testing.TB, token string) *clientV2 {
 	t.Helper()
 	return h.connectHello(t, wire.Hello{Version: wire.Version2, Token: token})
 }
 
-// TestPermissions_LimitSendListWatchAndBody of sending, asking, and the size of bodies.
+// TestPermissions_LimitSendListWatchAndBody checks every limit of Permissions except rates
+// and Expires.
 func TestPermissions_LimitSendListWatchAndBody(t *testing.T) {
 	h := start(t, hub.Config{Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
 		"alice": {Subject: "alice", ID: 7, NoList: true, NoWatch: true, MaxBody: 10, CanSend: func(id uint64) bool { return id == 8 }},
@@ -44,35 +45,35 @@ func TestPermissions_LimitSendListWatchAndBody(t *testing.T) {
 		t.Errorf("ids are %d, %d and %d", alice.ID, bob.ID, guest.ID)
 	}
 	if c, _ := h.Client(7); c.Subject != "alice" {
-		t.Errorf("alice is shown as %q", c.Subject)
+		t.Errorf("alice has subject %q", c.Subject)
 	}
 	if alice.MaxBody != 10 || bob.MaxBody != wire.DefaultMaxBody {
-		t.Errorf("bodies of %d and %d bytes are allowed", alice.MaxBody, bob.MaxBody)
+		t.Errorf("max_body is %d and %d", alice.MaxBody, bob.MaxBody)
 	}
 	seq := alice.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, bob.ID, guest.ID, 12345, bob.ID)
 	bob.expectDeliver(7, seq, []byte("x"))
 	bob.expectDeliver(7, seq, []byte("x"))
 	alice.expectReport(seq, wire.FateReceived, wire.FateRefused, wire.FateRefused, wire.FateReceived)
-	alice.send(wire.AppendRelay(nil, []uint64{guest.ID, bob.ID}, []byte("y"))) // as in version 1
+	alice.send(wire.AppendRelay(nil, []uint64{guest.ID, bob.ID}, []byte("y"))) // a version 1 frame
 	bob.expectDeliver(7, 0, []byte("y"))
 	alice.sendMessage(make([]byte, 11), 0, 0, bob.ID)
 	if kind, payload := alice.nextFrame(); kind != wire.TypeError || !strings.Contains(string(payload), "limit of 10") {
-		t.Errorf("a body that is too large: type %#x, %s", kind, payload)
+		t.Errorf("body too large: got frame type %#x, %s", kind, payload)
 	}
 	if ids := alice.requestPage(0, 0); len(ids) != 0 {
-		t.Errorf("alice sees %v", ids)
+		t.Errorf("alice lists %v", ids)
 	}
 	if ids := bob.requestPage(0, 0); !slices.Equal(ids, []uint64{7, 8, guest.ID}) {
-		t.Errorf("bob sees %v", ids)
+		t.Errorf("bob lists %v", ids)
 	}
 	alice.send(wire.AppendListRequest(nil))
 	if kind, payload := alice.nextFrame(); kind != wire.TypeList || len(payload) != 0 {
-		t.Errorf("the list of version 1: type %#x, % x", kind, payload)
+		t.Errorf("version 1 list: got frame type %#x, % x", kind, payload)
 	}
 	alice.send(wire.AppendWatch(nil, wire.Watch{On: true}))
 	kind, payload := alice.nextFrame()
 	if e, err := wire.ParseError(payload); kind != wire.TypeError || err != nil || e.Code != wire.ErrorRefused {
-		t.Errorf("a watch: type %#x, %+v, %v", kind, e, err)
+		t.Errorf("watch: got frame type %#x, %+v, %v", kind, e, err)
 	}
 	stats := h.Stats()
 	if stats.Forbidden != 3 || stats.Fates[wire.FateRefused] != 2 || stats.Unknown != 0 {
@@ -80,7 +81,8 @@ func TestPermissions_LimitSendListWatchAndBody(t *testing.T) {
 	}
 }
 
-// TestAuthenticate_Refused_IsToldAndNotListed is told why, counted, and never seen by the others.
+// TestAuthenticate_Refused_IsToldAndNotListed checks that rejected clients are told so,
+// counted, and never listed.
 func TestAuthenticate_Refused_IsToldAndNotListed(t *testing.T) {
 	h := start(t, hub.Config{HandshakeTimeout: 200 * time.Millisecond, Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
 		"alice": {Subject: "alice"}, "greedy": {Subject: "greedy", ID: hub.MaxGrantedID + 1}, "nothing": nil,
@@ -91,16 +93,17 @@ func TestAuthenticate_Refused_IsToldAndNotListed(t *testing.T) {
 		c := &clientV2{clientV1: h.connect(t)}
 		c.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: token}))
 		if away := c.expectGoAway(wire.GoAwayRefused); away.Reconnect {
-			t.Errorf("%q is asked to come back", token)
+			t.Errorf("%q is told to reconnect", token)
 		}
 	}
 	v1 := h.connect(t)
 	v1.send(wire.AppendIdentityRequest(nil))
 	v1.expectEOF()
 	large := h.connect(t)
-	large.send(wire.AppendRelay(nil, []uint64{alice.ID}, make([]byte, 100_000))[:20_000]) // more than a stranger may say
+	// longer than a HELLO can be
+	large.send(wire.AppendRelay(nil, []uint64{alice.ID}, make([]byte, 100_000))[:20_000])
 	large.expectEOF()
-	_, _ = io.Copy(io.Discard, silent) // until the hub ends it
+	_, _ = io.Copy(io.Discard, silent) // until the hub closes it
 	h.waitDisconnected(t, hub.CloseRefused, 5)
 	h.waitDisconnected(t, hub.CloseTooLong, 1)
 	h.waitDisconnected(t, hub.CloseHandshake, 1)
@@ -110,8 +113,8 @@ func TestAuthenticate_Refused_IsToldAndNotListed(t *testing.T) {
 	alice.expectDeliver(alice.ID, alice.sendMessage([]byte("x"), 0, 0, alice.ID), []byte("x"))
 }
 
-// TestLimitedLog_UnauthenticatedConns_LogFewLines has connections that are never admitted end for reasons of their
-// own: each is counted, and few are logged.
+// TestLimitedLog_UnauthenticatedConns_LogFewLines sends malformed first frames on many
+// connections: each connection is counted, and few are logged.
 func TestLimitedLog_UnauthenticatedConns_LogFewLines(t *testing.T) {
 	log := &logBuffer{}
 	h := start(t, hub.Config{DisableV1: true, Logger: log.logger()})
@@ -126,12 +129,12 @@ func TestLimitedLog_UnauthenticatedConns_LogFewLines(t *testing.T) {
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	if lines := bytes.Count(log.lines.Bytes(), []byte("\n")); lines > strangers/2 {
-		t.Errorf("%d lines for %d strangers:\n%s", lines, strangers, &log.lines)
+		t.Errorf("%d lines for %d connections:\n%s", lines, strangers, &log.lines)
 	}
 }
 
-// TestAuthenticate_ExpiredToken_GetsGoAway sends the client away, on the minute, and one who comes with it later. Both are
-// asked to come with something newer.
+// TestAuthenticate_ExpiredToken_GetsGoAway checks that a client is told to reconnect when its
+// token expires, and when it connects with an expired token.
 func TestAuthenticate_ExpiredToken_GetsGoAway(t *testing.T) {
 	h := start(t, hub.Config{ResumeWindow: time.Millisecond, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
 		if req.Token == "old" {
@@ -141,27 +144,28 @@ func TestAuthenticate_ExpiredToken_GetsGoAway(t *testing.T) {
 	}})
 	short := h.connectToken(t, "short")
 	if away := short.expectGoAway(wire.GoAwayExpired); !away.Reconnect {
-		t.Error("it is not asked to come back")
+		t.Error("GOAWAY does not tell the client to reconnect")
 	}
 	h.waitDisconnected(t, hub.CloseExpired, 1)
 	expired := &clientV2{clientV1: h.connect(t)}
 	expired.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: "old"}))
 	if away := expired.expectGoAway(wire.GoAwayExpired); !away.Reconnect || !strings.Contains(away.Reason, "since yesterday") {
-		t.Errorf("one that comes with it later is told %+v", away)
+		t.Errorf("HELLO with the expired token: got GOAWAY %+v", away)
 	}
 	h.waitDisconnected(t, hub.CloseRefused, 1)
 }
 
-// wallClock is a clock that is set while timers go on: as after a sleep of the machine, or when it was
-// wrong. In virtual time a time has no reading of the clock of timers.
+// wallClock is a clock that can be set while timers go on, as after a sleep of the machine or
+// when the time was wrong. In virtual time, times have no monotonic clock reading.
 type wallClock struct{ offset atomic.Int64 }
 
 func (c *wallClock) now() time.Time { return time.Now().Add(time.Duration(c.offset.Load())) }
 
-// TestPermissions_Expires_FollowsWallClock whatever timers say: soon when the clock has jumped beyond the end, and not before
-// the end when it was set back.
+// TestPermissions_Expires_FollowsWallClock checks that permissions expire by the wall clock:
+// within maxDelay when the clock has jumped beyond Expires, and not before Expires when it
+// was set back.
 func TestPermissions_Expires_FollowsWallClock(t *testing.T) {
-	const maxDelay = 30 * time.Second // as Grant.Until promises
+	const maxDelay = 30 * time.Second // as Permissions.Expires promises
 	for name, test := range map[string]struct {
 		jump     time.Duration
 		min, max time.Duration
@@ -175,29 +179,31 @@ func TestPermissions_Expires_FollowsWallClock(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				clock, ln := new(wallClock), newPipeListener()
 				startOn(t, hub.WithClock(hub.Config{Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) {
-					return &hub.Permissions{Subject: "alice", Expires: time.Now().Add(time.Hour)}, nil // of both clocks
+					// on both clocks
+					return &hub.Permissions{Subject: "alice", Expires: time.Now().Add(time.Hour)}, nil
 				}}, clock.now), ln)
 				alice := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
 				begin := time.Now()
 				clock.offset.Store(int64(test.jump))
 				for kind, _ := alice.mustReadFrame(); kind != wire.TypeGoAway; kind, _ = alice.mustReadFrame() {
-					go alice.Write(wire.AppendPong(nil, 0)) // which the hub reads, or refuses when it has closed
+					go alice.Write(wire.AppendPong(nil, 0)) // fails once the hub has closed the connection
 				}
 				if after := time.Since(begin); after < test.min || after > test.max {
-					t.Errorf("it has to go after %v, want from %v to %v", after, test.min, test.max)
+					t.Errorf("permissions expired after %v, want from %v to %v", after, test.min, test.max)
 				}
-				_, _ = io.Copy(io.Discard, alice) // until the end
+				_, _ = io.Copy(io.Discard, alice) // until the hub closes it
 			})
 		})
 	}
 }
 
-// authenticateExpiring lets in whoever shows "subject life [id]": that subject, for that time.
+// authenticateExpiring accepts tokens of the form "subject lifetime [id]", and grants just
+// that.
 func authenticateExpiring(req hub.AuthRequest) (*hub.Permissions, error) {
 	var g hub.Permissions
 	var lifetime string
 	if n, _ := fmt.Sscan(req.Token, &g.Subject, &lifetime, &g.ID); n < 2 {
-		return nil, fmt.Errorf("%q is no token", req.Token)
+		return nil, fmt.Errorf("%q is not a token", req.Token)
 	}
 	d, err := time.ParseDuration(lifetime)
 	switch {
@@ -214,19 +220,19 @@ func authenticateExpiring(req hub.AuthRequest) (*hub.Permissions, error) {
 	return &g, nil
 }
 
-// connectToken says HELLO with a token, in virtual time.
+// connectToken connects a client whose HELLO has a token, in virtual time.
 func (l *pipeListener) connectToken(t *testing.T, token string) *clientV2 {
 	t.Helper()
 	return handshakeV2(connectPipe(t, l), wire.Hello{Version: wire.Version2, Token: token})
 }
 
-// resumeToken says HELLO for the session of g, with a token.
+// resumeToken sends HELLO for the session of prev, with a token.
 func (l *pipeListener) resumeToken(t *testing.T, prev *clientV2, token string) *clientV2 {
 	t.Helper()
 	return handshakeV2(connectPipe(t, l), wire.Hello{Version: wire.Version2, Token: token, ID: prev.ID, Resume: prev.Resume, Received: prev.received})
 }
 
-// expectResumeRefused is again for one that may not come in.
+// expectResumeRefused is resumeToken for a token that the hub rejects with code.
 func (l *pipeListener) expectResumeRefused(t *testing.T, prev *clientV2, token string, code wire.GoAwayCode) {
 	t.Helper()
 	c := &clientV2{clientV1: connectPipe(t, l)}
@@ -234,7 +240,8 @@ func (l *pipeListener) expectResumeRefused(t *testing.T, prev *clientV2, token s
 	c.expectGoAway(code)
 }
 
-// withExpiringTokens serves a hub that lets in by renewable, in virtual time.
+// withExpiringTokens runs f with a hub that authenticates by authenticateExpiring, in virtual
+// time.
 func withExpiringTokens(t *testing.T, window time.Duration, f func(t *testing.T, h *testHub, ln *pipeListener)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -243,40 +250,40 @@ func withExpiringTokens(t *testing.T, window time.Duration, f func(t *testing.T,
 	})
 }
 
-// TestExpiry_NewToken_ResumesSession of the same subject: what is sent to it meanwhile, and what it
-// waits to hear of, comes with that, and nothing is uncertain.
+// TestExpiry_NewToken_ResumesSession resumes with a new token of the same subject: messages
+// and reports of the meantime arrive, and no fate is uncertain.
 func TestExpiry_NewToken_ResumesSession(t *testing.T) {
 	for name, id := range map[string]string{"with an id of the hub": "", "with an id of its own": "7"} {
 		t.Run(name, func(t *testing.T) {
 			withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub, ln *pipeListener) {
 				alice, bob := ln.connectToken(t, "alice 300ms "+id), ln.connectToken(t, "bob 1h")
 				if alice.Expires != 300 {
-					t.Errorf("WELCOME says that the token is good for %d ms", alice.Expires)
+					t.Errorf("WELCOME has expires_ms %d, want 300", alice.Expires)
 				}
 				alice.withholdsAcks = true
 				before := bob.sendMessage([]byte("before"), levelOptions(wire.LevelReceived), 0, alice.ID)
-				alice.expectDeliver(bob.ID, before, []byte("before")) // and does not say so
+				alice.expectDeliver(bob.ID, before, []byte("before")) // and does not acknowledge it
 				sent := alice.sendMessage([]byte("from alice"), levelOptions(wire.LevelReceived), 0, bob.ID)
 				bob.withholdsAcks = true
 				bob.expectDeliver(alice.ID, sent, []byte("from alice"))
 				if away := alice.expectGoAway(wire.GoAwayExpired); !away.Reconnect {
-					t.Error("it is not asked to come back")
+					t.Error("GOAWAY does not tell the client to reconnect")
 				}
 				eventually(t, "detached", func() bool { c, ok := h.Client(alice.ID); return ok && c.Detached })
-				bob.send(wire.AppendAck(nil, bob.received)) // before what it says next
+				bob.send(wire.AppendAck(nil, bob.received)) // before the next message
 				between := bob.sendMessage([]byte("between"), levelOptions(wire.LevelReceived), 0, alice.ID)
 
 				ln.expectResumeRefused(t, alice, "alice 0s "+id, wire.GoAwayExpired)
 				ln.expectResumeRefused(t, alice, "", wire.GoAwayRefused)
-				for _, token := range []string{"mallory 1h", "alice 1h 8"} { // somebody else; another id
+				for _, token := range []string{"mallory 1h", "alice 1h 8"} { // another subject; another id
 					if other := ln.resumeToken(t, alice, token); other.Resumed || other.ID == alice.ID {
-						t.Errorf("%q resumes: %+v", token, other.Welcome)
+						t.Errorf("%q resumed the session: %+v", token, other.Welcome)
 					}
 				}
 
 				back := ln.resumeToken(t, alice, "alice 1h "+id)
 				if !back.Resumed || back.ID != alice.ID {
-					t.Fatalf("it came back as %+v", back.Welcome)
+					t.Fatalf("resumed as %+v", back.Welcome)
 				}
 				back.expectReport(sent, wire.FateReceived)
 				back.expectDeliver(bob.ID, between, []byte("between"))
@@ -292,8 +299,8 @@ func TestExpiry_NewToken_ResumesSession(t *testing.T) {
 	}
 }
 
-// TestExpiry_NewToken_ReplacesPermissions for everything that comes after it: rights that are taken away are
-// gone at once, and what was sent before stays sent.
+// TestExpiry_NewToken_ReplacesPermissions checks that the permissions of the new token hold
+// for everything that is sent after it. What was sent before stays sent.
 func TestExpiry_NewToken_ReplacesPermissions(t *testing.T) {
 	withExpiringTokens(t, testTimeout, func(t *testing.T, _ *testHub, ln *pipeListener) {
 		alice, bob := ln.connectToken(t, "alice 300ms 7"), ln.connectToken(t, "bob 1h 8")
@@ -303,7 +310,7 @@ func TestExpiry_NewToken_ReplacesPermissions(t *testing.T) {
 		alice.expectGoAway(wire.GoAwayExpired)
 		back := ln.resumeToken(t, alice, "limited 1h 7")
 		if !back.Resumed || back.MaxBody != 10 {
-			t.Fatalf("it came back as %+v", back.Welcome)
+			t.Fatalf("resumed as %+v", back.Welcome)
 		}
 		bob.send(wire.AppendAck(nil, bob.received))
 		back.expectReport(first, wire.FateReceived)
@@ -311,29 +318,31 @@ func TestExpiry_NewToken_ReplacesPermissions(t *testing.T) {
 		back.expectReport(second, wire.FateRefused)
 		back.sendMessage(make([]byte, 11), 0, 0, back.ID)
 		if kind, payload := back.nextFrame(); kind != wire.TypeError || !strings.Contains(string(payload), "limit of 10") {
-			t.Errorf("a body that is too large now: type %#x, %s", kind, payload)
+			t.Errorf("body too large by the new permissions: got frame type %#x, %s", kind, payload)
 		}
 		if ids := back.requestPage(0, 0); len(ids) != 0 {
-			t.Errorf("it sees %v", ids)
+			t.Errorf("listed: %v", ids)
 		}
 	})
 }
 
-// TestExpiry_GrantedID_NeedsTokenForIt: a token that names no id cannot go on with one that was granted.
+// TestExpiry_GrantedID_NeedsTokenForIt checks that a token without an id cannot resume a
+// session with a granted id.
 func TestExpiry_GrantedID_NeedsTokenForIt(t *testing.T) {
 	withExpiringTokens(t, testTimeout, func(t *testing.T, _ *testHub, ln *pipeListener) {
 		alice := ln.connectToken(t, "alice 1h 7")
 		alice.Close()
 		if other := ln.resumeToken(t, alice, "alice 1h"); other.Resumed || other.ID == 7 {
-			t.Errorf("without its id it resumes: %+v", other.Welcome)
+			t.Errorf("resumed without the granted id: %+v", other.Welcome)
 		}
 		if back := ln.resumeToken(t, alice, "alice 1h 7"); !back.Resumed {
-			t.Errorf("with its id it came back as %+v", back.Welcome)
+			t.Errorf("not resumed with the granted id: %+v", back.Welcome)
 		}
 	})
 }
 
-// TestExpiry_Session_EndsByWindowOrDisconnect when nobody comes in time, and when the operator wants it to, at whatever moment.
+// TestExpiry_Session_EndsByWindowOrDisconnect ends sessions with expired tokens by their
+// resume window and by Disconnect, also at the moment at which the token expires.
 func TestExpiry_Session_EndsByWindowOrDisconnect(t *testing.T) {
 	t.Run("when the window is over", func(t *testing.T) {
 		withExpiringTokens(t, 50*time.Millisecond, func(t *testing.T, h *testHub, ln *pipeListener) {
@@ -352,10 +361,10 @@ func TestExpiry_Session_EndsByWindowOrDisconnect(t *testing.T) {
 			alice.expectGoAway(wire.GoAwayExpired)
 			eventually(t, "detached", func() bool { c, ok := h.Client(alice.ID); return ok && c.Detached })
 			if !h.Disconnect(alice.ID, true) {
-				t.Error("there is nobody to disconnect")
+				t.Error("Disconnect has not found the detached session")
 			}
 			if back := ln.resumeToken(t, alice, "alice 1h"); back.Resumed {
-				t.Error("it resumes after that")
+				t.Error("session resumed after Disconnect")
 			}
 		})
 	})
@@ -363,19 +372,20 @@ func TestExpiry_Session_EndsByWindowOrDisconnect(t *testing.T) {
 		withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub, ln *pipeListener) {
 			for range 50 {
 				alice := ln.connectToken(t, "alice 5ms")
-				time.Sleep(5 * time.Millisecond) // to the moment at which its token ends
+				time.Sleep(5 * time.Millisecond) // until the token expires
 				h.Disconnect(alice.ID, false)
 				for kind, _ := alice.mustReadFrame(); kind != wire.TypeGoAway; kind, _ = alice.mustReadFrame() {
 				}
 				if back := ln.resumeToken(t, alice, "alice 1h"); back.Resumed {
-					t.Error("it resumes after that")
+					t.Error("session resumed after Disconnect")
 				}
 			}
 		})
 	})
 }
 
-// TestAuthenticate_SameIDTwice_LastTakesOver has the last one count, whoever has come before.
+// TestAuthenticate_SameIDTwice_LastTakesOver checks that the last connection with a granted
+// id replaces the one before.
 func TestAuthenticate_SameIDTwice_LastTakesOver(t *testing.T) {
 	h := start(t, hub.Config{Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
 		return &hub.Permissions{Subject: req.Token, ID: 5}, nil
@@ -384,21 +394,22 @@ func TestAuthenticate_SameIDTwice_LastTakesOver(t *testing.T) {
 	second := h.connectToken(t, "alice")
 	first.expectGoAway(wire.GoAwayTakenOver)
 	if second.ID != 5 || second.Resumed {
-		t.Errorf("the second is %+v", second.Welcome)
+		t.Errorf("the second connection got %+v", second.Welcome)
 	}
 	second.expectDeliver(5, second.sendMessage([]byte("x"), 0, 0, 5), []byte("x"))
 	back := h.connectHello(t, wire.Hello{Version: wire.Version2, Token: "alice", ID: 5, Resume: second.Resume, Received: second.received})
 	if !back.Resumed {
-		t.Error("who has lost its connection cannot come back")
+		t.Error("session not resumed with the right token")
 	}
 	second.expectGoAway(wire.GoAwayTakenOver)
 	mallory := h.connectHello(t, wire.Hello{Version: wire.Version2, Token: "mallory", ID: 5, Resume: back.Resume, Received: back.received})
 	if mallory.Resumed {
-		t.Error("somebody else goes on with a secret that it has found")
+		t.Error("session resumed by another subject that has the secret")
 	}
 }
 
-// TestConfig_DisableV1_RefusesVersion1 speaks version 2 with everybody, and version 1 with nobody.
+// TestConfig_DisableV1_RefusesVersion1 checks that clients of version 2 are served, and
+// clients of version 1 rejected, when Config.DisableV1 is set.
 func TestConfig_DisableV1_RefusesVersion1(t *testing.T) {
 	h := start(t, hub.Config{DisableV1: true})
 	c := h.connectV2(t)

@@ -8,8 +8,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestSession_ResumeWindow_BeforeWelcomeIsConfirmed loses connections of clients that have, or have
-// not, said that WELCOME has come, and looks for how long they may come back.
+// TestSession_ResumeWindow_BeforeWelcomeIsConfirmed closes connections of clients that have
+// and have not confirmed WELCOME, and checks how long their sessions can be resumed.
 func TestSession_ResumeWindow_BeforeWelcomeIsConfirmed(t *testing.T) {
 	ends := map[string]func(c *clientV2){
 		"by its end": func(c *clientV2) { c.Close() },
@@ -37,7 +37,7 @@ func TestSession_ResumeWindow_BeforeWelcomeIsConfirmed(t *testing.T) {
 						if tt.taken {
 							c.send(wire.AppendAck(nil, 0))
 						}
-						c.awaitPong() // of which PONG says nothing about WELCOME
+						c.awaitPong() // PONG does not confirm WELCOME
 						end(c)
 						return c
 					}
@@ -49,7 +49,7 @@ func TestSession_ResumeWindow_BeforeWelcomeIsConfirmed(t *testing.T) {
 					}
 					time.Sleep(2 * time.Millisecond)
 					if _, listed := h.Client(tooLate.ID); listed {
-						t.Error("still listed behind the end of the window")
+						t.Error("still listed after the end of the window")
 					}
 				})
 			})
@@ -57,17 +57,18 @@ func TestSession_ResumeWindow_BeforeWelcomeIsConfirmed(t *testing.T) {
 	}
 }
 
-// TestSession_ResumeSecret_ConfirmsWelcome has a client come back whose TAKEN got lost, while its old
-// connection still seems to live.
+// TestSession_ResumeSecret_ConfirmsWelcome resumes a session whose ACK got lost, while its
+// old connection is still open.
 func TestSession_ResumeSecret_ConfirmsWelcome(t *testing.T) {
 	h := start(t, hub.Config{})
 	c := h.connectHello(t, wire.Hello{Version: wire.Version2, Confirms: true})
 	if again := h.resume(t, c); !again.Resumed || again.ID != c.ID {
-		t.Errorf("came back as %+v, was %d", again.Welcome, c.ID)
+		t.Errorf("resumed as %+v, want id %d", again.Welcome, c.ID)
 	}
 }
 
-// TestSession_Resume_WhenConfirmationIsLost has the reset of a connection take the TAKEN with it.
+// TestSession_Resume_WhenConfirmationIsLost resets a connection together with the ACK of
+// WELCOME, and resumes the session.
 func TestSession_Resume_WhenConfirmationIsLost(t *testing.T) {
 	h := start(t, hub.Config{})
 	bystanders := h.startBystanders(t)
@@ -75,7 +76,7 @@ func TestSession_Resume_WhenConfirmationIsLost(t *testing.T) {
 	c.reset()
 	eventually(t, "detached", func() bool { info, _ := h.Client(c.ID); return info.Detached })
 	if again := h.resume(t, c); !again.Resumed || again.ID != c.ID {
-		t.Errorf("came back as %+v, was %d", again.Welcome, c.ID)
+		t.Errorf("resumed as %+v, want id %d", again.Welcome, c.ID)
 	}
 	bystanders.waitRounds(3)
 }

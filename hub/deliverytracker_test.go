@@ -12,10 +12,11 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestDeliveryTracker_MixedVersions_WhileWriting sends to receivers of both versions by turns, from several
-// senders at once: so outboxes are written while the same messages are still being offered to
-// others. The race detector watches what a batch keeps; a fate of a receiver of version 1 that is
-// not final at once would let the reports wait for the report timeout.
+// TestDeliveryTracker_MixedVersions_WhileWriting sends to receivers of both versions in turn,
+// from several senders at once. Outboxes are thus written while the same messages are still
+// being offered to other receivers. The race detector watches the state of the trackers. If
+// the fate of a version 1 receiver were not final at once, the reports would wait for the
+// report timeout.
 func TestDeliveryTracker_MixedVersions_WhileWriting(t *testing.T) {
 	const senders, pairs, messages = 4, 16, 200
 	h := start(t, hub.Config{ReportTimeout: 10 * testTimeout})
@@ -42,7 +43,7 @@ func TestDeliveryTracker_MixedVersions_WhileWriting(t *testing.T) {
 	parallel(t, senders, func(i int) error { return clients[i].sendAndExpectReports(messages, to, want) })
 }
 
-// ackFrames reads n counted frames, and says of each that it was received.
+// ackFrames reads n reliable frames and acknowledges each.
 func (c *clientV2) ackFrames(n uint64) error {
 	for c.received < n {
 		kind, _, err := c.readFrame()
@@ -60,7 +61,8 @@ func (c *clientV2) ackFrames(n uint64) error {
 	return nil
 }
 
-// sendAndExpectReports sends n messages, each when the one before is reported, and wants these fates.
+// sendAndExpectReports sends n messages, each after the report on the one before, and checks
+// their fates.
 func (c *clientV2) sendAndExpectReports(n int, to []uint64, want []byte) error {
 	for range n {
 		c.seq++
@@ -76,7 +78,7 @@ func (c *clientV2) sendAndExpectReports(n int, to []uint64, want []byte) error {
 				continue
 			}
 			if r, err := wire.ParseReport(payload); err != nil || r.Seq != c.seq || !bytes.Equal(r.Fates, want) {
-				return fmt.Errorf("REPORT %+v, %v, want of %d: %v", r, err, c.seq, want)
+				return fmt.Errorf("got REPORT %+v, %v, want seq %d: %v", r, err, c.seq, want)
 			}
 			c.received++
 			if _, err := c.Write(wire.AppendAck(nil, c.received)); err != nil {
@@ -88,8 +90,9 @@ func (c *clientV2) sendAndExpectReports(n int, to []uint64, want []byte) error {
 	return nil
 }
 
-// TestDeliveryTracker_DuplicateReceiver_FirstVerdictCounts names one receiver twice. Its first verdict on the message
-// counts for each copy that is written to it, before or after, and for no other.
+// TestDeliveryTracker_DuplicateReceiver_FirstVerdictCounts names one receiver twice. Its
+// first verdict on the message counts for each copy that is written to it, before or after
+// the verdict, and for no other copy.
 func TestDeliveryTracker_DuplicateReceiver_FirstVerdictCounts(t *testing.T) {
 	sendVerdict := func(from, sender *clientV2, seq uint64, fate wire.Fate) {
 		from.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq, Fate: fate}}))
@@ -98,7 +101,8 @@ func TestDeliveryTracker_DuplicateReceiver_FirstVerdictCounts(t *testing.T) {
 	for _, first := range []wire.Fate{wire.FateProcessed, wire.FateRejected} {
 		second := wire.FateProcessed + wire.FateRejected - first
 
-		h := start(t, hub.Config{Window: 4 << 10, OutboxBytes: 4 << 10}) // one copy at a time is under way
+		// one copy at a time is in flight
+		h := start(t, hub.Config{Window: 4 << 10, OutboxBytes: 4 << 10})
 		sender, receiver := h.connectV2(t), h.connectV2(t)
 		seq := sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, receiver.id, receiver.id)
 		receiver.expectDeliver(sender.id, seq, body)
@@ -124,8 +128,8 @@ func TestDeliveryTracker_DuplicateReceiver_FirstVerdictCounts(t *testing.T) {
 	}
 }
 
-// TestDeliveryTracker_ReportTimeout takes place in virtual time. A receiver says after some time that it has
-// processed a message: is its sender told so, or that the time of the report was up?
+// TestDeliveryTracker_ReportTimeout runs in virtual time. A receiver sends its verdict after
+// some time, and the test checks whether the report has the verdict or was sent earlier.
 func TestDeliveryTracker_ReportTimeout(t *testing.T) {
 	const processed, received = wire.FateProcessed, wire.FateReceived
 	tests := map[string]struct {
@@ -154,7 +158,7 @@ func TestDeliveryTracker_ReportTimeout(t *testing.T) {
 				sender, receiver := handshakeV2(connectPipe(t, ln), hello), handshakeV2(connectPipe(t, ln), hello)
 				limit := time.Duration(sender.MaxReportTimeout) * time.Millisecond
 				if want := cmp.Or(tt.config.MaxReportTimeout, hub.DefaultMaxReportTimeout); limit != want {
-					t.Errorf("WELCOME says that reports may wait %v, want %v", limit, want)
+					t.Errorf("WELCOME has a report timeout of at most %v, want %v", limit, want)
 				}
 				begin := time.Now()
 				seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelProcessed).WithReportTimeout(tt.named), uint32(tt.ttl.Milliseconds()), receiver.id)
@@ -172,9 +176,10 @@ func TestDeliveryTracker_ReportTimeout(t *testing.T) {
 	}
 }
 
-// TestDeliveryTracker_ExpiredAfterWrite_IsUncertain loses the receiver's connection after messages were written on it, one of
-// which expires before the receiver is back. That one does not come again, if the receiver
-// knows how to count what does not come; and its fate is uncertain, for it may have come before.
+// TestDeliveryTracker_ExpiredAfterWrite_IsUncertain closes the receiver's connection after
+// messages were written on it. One of them expires before the receiver resumes. It is not
+// sent again if the receiver supports SKIP, and its fate is uncertain because it may have
+// arrived before.
 func TestDeliveryTracker_ExpiredAfterWrite_IsUncertain(t *testing.T) {
 	for _, supportsSkip := range []bool{true, false} {
 		inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
@@ -196,7 +201,7 @@ func TestDeliveryTracker_ExpiredAfterWrite_IsUncertain(t *testing.T) {
 			if !supportsSkip {
 				back.expectDeliver(sender.id, timed, []byte("timed"))
 			} else if kind, _ := back.nextFrame(); kind != wire.TypeSkip {
-				t.Fatalf("a frame of type %#x in the place of one that has expired", kind)
+				t.Fatalf("got frame type %#x in place of an expired message, want SKIP", kind)
 			}
 			back.expectDeliver(sender.id, last, []byte("last"))
 			sender.expectTwoReports(first, last)
@@ -208,8 +213,9 @@ func TestDeliveryTracker_ExpiredAfterWrite_IsUncertain(t *testing.T) {
 	}
 }
 
-// TestDeliveryTracker_ExpiredOnStalledConn_IsNotResent is written once: when its time is up nobody knows more. It is not
-// written again when the receiver comes back on another connection.
+// TestDeliveryTracker_ExpiredOnStalledConn_IsNotResent writes a message once. When it
+// expires, its fate stays written. It is not written again when the receiver resumes on
+// another connection.
 func TestDeliveryTracker_ExpiredOnStalledConn_IsNotResent(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		hello := wire.Hello{Version: wire.Version2, Skip: true}
@@ -218,10 +224,10 @@ func TestDeliveryTracker_ExpiredOnStalledConn_IsNotResent(t *testing.T) {
 		receiver.withholdsAcks = true
 		receiver.expectDeliver(sender.id, timed, []byte("timed"))
 		sender.expectReport(timed, wire.FateWritten)
-		hello.ID, hello.Resume = receiver.ID, receiver.Resume // and its connection is still there
+		hello.ID, hello.Resume = receiver.ID, receiver.Resume // its connection is still open
 		back := handshakeV2(connectPipe(t, ln), hello)
 		if kind, _ := back.nextFrame(); kind != wire.TypeSkip {
-			t.Fatalf("a frame of type %#x in the place of one that has expired", kind)
+			t.Fatalf("got frame type %#x in place of an expired message, want SKIP", kind)
 		}
 		fresh := sender.sendMessage([]byte("fresh"), levelOptions(wire.LevelReceived), 1000, receiver.id)
 		back.expectDeliver(sender.id, fresh, []byte("fresh"))

@@ -12,30 +12,31 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// connectPipeV2 connects a client of version 2 in virtual time.
+// connectPipeV2 connects a version 2 client in virtual time.
 func connectPipeV2(t *testing.T, ln *pipeListener) *clientV2 {
 	t.Helper()
 	return handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
 }
 
-// TestHub_SendGoAway_SpreadsOverTime tells four clients over four seconds, beside one of version 1 and one that comes meanwhile.
+// TestHub_SendGoAway_SpreadsOverTime sends GOAWAY to four clients over four seconds. A client
+// of version 1 and one that connects meanwhile stay until Shutdown.
 func TestHub_SendGoAway_SpreadsOverTime(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		v1 := connectPipe(t, ln).requestID()
 		var clients []*clientV2
 		for range 4 {
 			clients = append(clients, connectPipeV2(t, ln))
-			time.Sleep(time.Millisecond) // so that it is clear who came first
+			time.Sleep(time.Millisecond) // makes the order of connections clear
 		}
 		began := time.Now()
 		var wg sync.WaitGroup
 		for i, c := range clients {
 			wg.Go(func() {
 				if away := c.expectGoAway(wire.GoAwayShutdown); !away.Reconnect || away.After > 1000 {
-					t.Errorf("client %d is told %+v, want to reconnect within a second", i, away)
+					t.Errorf("client %d got %+v, want to reconnect within a second", i, away)
 				}
 				if took := time.Since(began).Round(maxCloseDelay); took != time.Duration(i)*time.Second {
-					t.Errorf("client %d is gone after %v", i, took)
+					t.Errorf("client %d disconnected after %v", i, took)
 				}
 			})
 		}
@@ -52,21 +53,23 @@ func TestHub_SendGoAway_SpreadsOverTime(t *testing.T) {
 			t.Errorf("%d clients are left, want 2", n)
 		}
 		done := make(chan error, 1)
-		go func() { done <- h.Shutdown(context.WithoutCancel(t.Context())) }() // ends with the test, which waits
+		go func() { done <- h.Shutdown(context.WithoutCancel(t.Context())) }() // ends with the test
 		newcomer.expectGoAway(wire.GoAwayShutdown)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 		if n := h.Stats().Disconnected[hub.CloseShutdown]; n != 6 {
-			t.Errorf("%d disconnected by the shutdown, want all", n)
+			t.Errorf("%d disconnected by the shutdown, want 6", n)
 		}
 	})
 }
 
-// maxCloseDelay is how long the end of a connection may take that takes what it is told, in virtual time.
+// maxCloseDelay is how long the end of a connection can take whose client reads, in virtual
+// time.
 const maxCloseDelay = 500 * time.Millisecond
 
-// TestHub_SendGoAway_DeliversQueued tells a client that takes its time, and says nothing of what it has received.
+// TestHub_SendGoAway_DeliversQueued sends GOAWAY to a client that reads late and acknowledges
+// nothing.
 func TestHub_SendGoAway_DeliversQueued(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		sender, c := connectPipeV2(t, ln), connectPipeV2(t, ln)
@@ -96,7 +99,7 @@ func TestHub_SendGoAway_DeliversQueued(t *testing.T) {
 			gotGoAway = gotGoAway || kind == wire.TypeGoAway
 		}
 		if acked != 3 || !gotGoAway {
-			t.Errorf("the sender is told that %d were taken, want 3, and of the end: %t", acked, gotGoAway)
+			t.Errorf("the sender got an ACK for %d SENDs, want 3, and GOAWAY: %t", acked, gotGoAway)
 		}
 	})
 }

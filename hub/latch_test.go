@@ -8,7 +8,7 @@ import (
 func TestLatch_Set_WakesAllWaiters(t *testing.T) {
 	var l latch
 	if l.IsSet() {
-		t.Error("set from the start")
+		t.Error("set before Set was called")
 	}
 	before := l.Done()
 	var wg sync.WaitGroup
@@ -16,17 +16,18 @@ func TestLatch_Set_WakesAllWaiters(t *testing.T) {
 		wg.Go(func() { <-l.Done() })
 	}
 	if !l.Set() || l.Set() {
-		t.Error("the first call is not told from the second")
+		t.Error("Set does not report which call is the first")
 	}
 	wg.Wait()
 	<-before
 	<-l.Done()
 	if !l.IsSet() {
-		t.Error("not set")
+		t.Error("not set after Set")
 	}
 }
 
-// TestLatch_ConcurrentSet_OneIsFirst has several set it while others begin to wait.
+// TestLatch_ConcurrentSet_OneIsFirst calls Set from several goroutines while others begin to
+// wait.
 func TestLatch_ConcurrentSet_OneIsFirst(t *testing.T) {
 	for range 1000 {
 		var l latch
@@ -45,7 +46,7 @@ func TestLatch_ConcurrentSet_OneIsFirst(t *testing.T) {
 			}
 		}
 		if n != 1 {
-			t.Fatalf("%d calls were the first", n)
+			t.Fatalf("%d calls of Set were the first", n)
 		}
 	}
 }
@@ -60,6 +61,6 @@ func TestLatch_WithoutWaiters_DoesNotAllocate(t *testing.T) {
 		l.Set()
 		<-l.Done()
 	}); n != 0 {
-		t.Errorf("%v allocations, and nobody has waited", n)
+		t.Errorf("%v allocations without a waiter", n)
 	}
 }

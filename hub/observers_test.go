@@ -8,8 +8,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestObservers_Latency_IsSampled sends in every way there is until some of the deliveries were
-// timed, and finds them undisturbed.
+// TestObservers_Latency_IsSampled sends in every possible way until some deliveries were
+// timed, and checks that all deliveries arrive.
 func TestObservers_Latency_IsSampled(t *testing.T) {
 	for name, send := range map[string]func(v1Sender *clientV1, v2Sender *clientV2, to uint64, body []byte) uint64{
 		"version 1": func(v1Sender *clientV1, _ *clientV2, to uint64, body []byte) uint64 {
@@ -55,7 +55,7 @@ func TestObservers_Latency_IsSampled(t *testing.T) {
 	}
 }
 
-// BenchmarkRelayTimed is BenchmarkRelay with timing: the two should not differ.
+// BenchmarkRelayTimed is BenchmarkRelay with OnLatency: the two should not differ.
 func BenchmarkRelayTimed(b *testing.B) {
 	benchmarkRelays(b, hub.Config{OnLatency: func(time.Duration) {}})
 }

@@ -11,21 +11,22 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// fullConfigs are hubs with room for three clients.
+// fullConfigs are configurations with room for three clients.
 var fullConfigs = map[hub.RejectReason]hub.Config{
 	hub.RejectFull:    {MaxClients: 3, ResumeWindow: time.Hour},
 	hub.RejectAddress: {MaxPerAddress: 3, ResumeWindow: time.Hour},
 }
 
-// startFull starts a hub with that configuration and as many clients as it has room for.
+// startFull starts a hub with that configuration, and connects as many clients as it has room
+// for.
 func startFull(t *testing.T, config hub.Config) (*testHub, []*clientV2) {
 	t.Helper()
 	h := start(t, config)
 	return h, []*clientV2{h.connectV2(t), h.connectV2(t), h.connectV2(t)}
 }
 
-// TestProvisional_FullHub_AdmitsResume has all clients of a full hub lose their connections, or come
-// back while the hub still thinks that they are there: each finds room.
+// TestProvisional_FullHub_AdmitsResume resumes all sessions of a full hub, first detached and
+// then while their connections are still open: each finds room.
 func TestProvisional_FullHub_AdmitsResume(t *testing.T) {
 	for reason, config := range fullConfigs {
 		t.Run(reason.String(), func(t *testing.T) {
@@ -34,7 +35,7 @@ func TestProvisional_FullHub_AdmitsResume(t *testing.T) {
 				c.reset()
 			}
 			h.waitAllDetached(t)
-			if reason == hub.RejectFull { // of an address others may come meanwhile
+			if reason == hub.RejectFull { // detached sessions do not count for Config.MaxPerAddress
 				h.expectBusy(t, reason, wire.Hello{Version: wire.Version2})
 			} else {
 				clients = append(clients, h.connectV2(t), h.connectV2(t), h.connectV2(t))
@@ -42,7 +43,7 @@ func TestProvisional_FullHub_AdmitsResume(t *testing.T) {
 			for range 2 { // the second time while they are connected
 				for i, c := range clients {
 					if clients[i] = h.resume(t, c); !clients[i].Resumed {
-						t.Fatalf("client %d came back as %+v", c.ID, clients[i].Welcome)
+						t.Fatalf("client %d resumed as %+v", c.ID, clients[i].Welcome)
 					}
 				}
 			}
@@ -54,7 +55,7 @@ func TestProvisional_FullHub_AdmitsResume(t *testing.T) {
 	}
 }
 
-// waitAllDetached waits until all clients have lost their connection.
+// waitAllDetached waits until all sessions are detached.
 func (h *testHub) waitAllDetached(t testing.TB) {
 	t.Helper()
 	eventually(t, "detached", func() bool {
@@ -62,25 +63,25 @@ func (h *testHub) waitAllDetached(t testing.TB) {
 	})
 }
 
-// expectBusy connects, says a HELLO, and is told that there is no room.
+// expectBusy connects, sends HELLO, and is told that the hub has no room.
 func (h *testHub) expectBusy(t testing.TB, reason hub.RejectReason, hello wire.Hello) {
 	t.Helper()
 	before := h.Stats().Rejected[reason]
 	c := &clientV2{clientV1: h.connect(t)}
 	c.send(wire.AppendHello(nil, &hello))
 	if away := c.expectGoAway(wire.GoAwayBusy); !away.Reconnect || away.After == 0 || away.Reason != reason.String() {
-		t.Errorf("told %+v, want to come back later", away)
+		t.Errorf("got %+v, want to reconnect later", away)
 	}
 	if n := h.Stats().Rejected[reason]; n != before+1 {
 		t.Errorf("%d counted, want %d", n, before+1)
 	}
 }
 
-// TestProvisional_FullHub_RejectsNewClients on a full hub, whatever they say.
+// TestProvisional_FullHub_RejectsNewClients sends every kind of first frame to a full hub.
 func TestProvisional_FullHub_RejectsNewClients(t *testing.T) {
 	for reason, config := range fullConfigs {
 		t.Run(reason.String(), func(t *testing.T) {
-			t.Parallel() // it takes three seconds until a silent one is refused
+			t.Parallel() // a silent connection is rejected after three seconds
 			h, clients := startFull(t, config)
 			known := clients[0]
 			for _, hello := range []wire.Hello{
@@ -100,8 +101,8 @@ func TestProvisional_FullHub_RejectsNewClients(t *testing.T) {
 				c.send(frames)
 				c.expectEOF()
 			}
-			eventually(t, "7 refused", func() bool { return h.Stats().Rejected[reason] == 7 })
-			for _, c := range clients { // they are where they were, and heard nothing
+			eventually(t, "7 rejected", func() bool { return h.Stats().Rejected[reason] == 7 })
+			for _, c := range clients { // the clients are undisturbed
 				c.expectDeliver(c.ID, c.sendMessage([]byte("x"), 0, 0, c.ID), []byte("x"))
 			}
 			if ids := known.requestPage(0, 0); len(ids) != len(clients) {
@@ -111,8 +112,8 @@ func TestProvisional_FullHub_RejectsNewClients(t *testing.T) {
 	}
 }
 
-// TestProvisional_GrantedID_ReplacesItsSession on a full hub: a client that was started anew knows
-// its id, and no secret.
+// TestProvisional_GrantedID_ReplacesItsSession connects to a full hub with a granted id and
+// without the secret of its session, as a client does that was restarted.
 func TestProvisional_GrantedID_ReplacesItsSession(t *testing.T) {
 	h := start(t, hub.Config{MaxClients: 1, Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
 		"alice": {Subject: "alice", ID: 5}, "bob": {Subject: "bob", ID: 6},
@@ -124,9 +125,9 @@ func TestProvisional_GrantedID_ReplacesItsSession(t *testing.T) {
 	second.expectDeliver(5, second.sendMessage([]byte("x"), 0, 0, 5), []byte("x"))
 }
 
-// TestProvisional_CountAndTime_AreBounded floods a full hub with connections that say nothing: there are never more
-// than so many of them, none for longer than the time for a HELLO, and they do not keep a client
-// from coming back once they have had half a second.
+// TestProvisional_CountAndTime_AreBounded floods a full hub with silent connections: there
+// are never more than maxProvisional, none lives longer than provisionalTimeout, and after
+// minTime they do not keep a client from resuming its session.
 func TestProvisional_CountAndTime_AreBounded(t *testing.T) {
 	const maxProvisional, provisionalTimeout, minTime = 64, 3 * time.Second, 500 * time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
@@ -140,26 +141,26 @@ func TestProvisional_CountAndTime_AreBounded(t *testing.T) {
 		}
 		connectPipe(t, ln).expectEOF()
 		if took := time.Since(began); took != 0 {
-			t.Errorf("one too many was refused after %v", took)
+			t.Errorf("the connection above the maximum was rejected after %v, want 0", took)
 		}
 		<-time.After(minTime + 1)
 		back := connectPipe(t, ln)
 		newcomers[0].expectEOF()
 		if took := time.Since(began); took != minTime+1 {
-			t.Errorf("the oldest stranger gave way after %v", took)
+			t.Errorf("the oldest provisional connection was rejected after %v", took)
 		}
 		again := handshakeV2(back, wire.Hello{Version: wire.Version2, ID: v2.ID, Resume: v2.Resume})
 		if !again.Resumed {
-			t.Errorf("came back as %+v", again.Welcome)
+			t.Errorf("resumed as %+v", again.Welcome)
 		}
 		for _, c := range newcomers[1:] {
-			_, _ = io.Copy(io.Discard, c) // until the hub ends it
+			_, _ = io.Copy(io.Discard, c) // until the hub closes it
 		}
 		if took := time.Since(began); took != provisionalTimeout {
-			t.Errorf("strangers were refused after %v, want %v", took, provisionalTimeout)
+			t.Errorf("provisional connections were rejected after %v, want %v", took, provisionalTimeout)
 		}
 		if n := h.Stats().Rejected[hub.RejectFull]; n != maxProvisional+1 {
-			t.Errorf("%d refused, want %d", n, maxProvisional+1)
+			t.Errorf("%d rejected, want %d", n, maxProvisional+1)
 		}
 	})
 }

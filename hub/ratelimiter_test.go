@@ -15,8 +15,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestRateLimiter_SlowsOnlyTheSender slows down one who sends faster than it may, and nobody else; its own end is heard
-// meanwhile.
+// TestRateLimiter_SlowsOnlyTheSender exceeds the rate with one client. Its receiver is not
+// slowed down, and the client can be disconnected while the hub does not read it.
 func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
 	for name, test := range map[string]struct {
 		config hub.Config
@@ -29,14 +29,14 @@ func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
 		}}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // most of the time it waits
+			t.Parallel() // it mostly waits
 			h := start(t, test.config)
 			sender, receiver := h.connectV2(t), h.connectV2(t)
 			receiver.withholdsAcks = true
 			body := pattern(test.body, 1)
 			begun := time.Now()
-			const messages = 75 // 50 of them are a second's worth
-			for range 2 {       // what one read brings is handled, and the next read has to wait
+			const messages = 75 // the burst is 50
+			for range 2 {       // the frames of one read are handled, and the next read has to wait
 				first := sender.seq + 1
 				for range messages {
 					sender.sendMessage(body, 0, 0, receiver.id)
@@ -49,9 +49,9 @@ func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
 				t.Errorf("%d messages took %v", messages, took)
 			}
 			if h.Stats().RateLimited == 0 {
-				t.Error("nobody was slowed down")
+				t.Error("no client was rate limited")
 			}
-			for range 100 { // it will be busy for long
+			for range 100 { // keeps the client waiting for long
 				sender.sendMessage(body, 0, 0, receiver.id)
 			}
 			h.Disconnect(sender.id, false)
@@ -59,7 +59,7 @@ func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
 			for {
 				if _, _, err := sender.readFrame(); err != nil {
 					if errors.As(err, &netErr) && netErr.Timeout() {
-						t.Error("it is not gone")
+						t.Error("the client is not disconnected")
 					}
 					break
 				}
@@ -69,22 +69,24 @@ func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
 	}
 }
 
-// TestRateLimiter_WaitingConns_HoldNoReadBuffer has more clients be slowed down than there are read buffers: others are read as ever.
+// TestRateLimiter_WaitingConns_HoldNoReadBuffer slows down more clients than there are read
+// buffers: other clients are still read.
 func TestRateLimiter_WaitingConns_HoldNoReadBuffer(t *testing.T) {
-	h := start(t, hub.Config{ByteRate: 100, MaxQueuedBytes: 5 << 20}) // 10 minutes each
-	for range 20 {                                                    // of 64 KiB each: there are 10
+	// each client waits for 10 minutes
+	h := start(t, hub.Config{ByteRate: 100, MaxQueuedBytes: 5 << 20})
+	for range 20 { // there are 10 read buffers of 64 KiB
 		c := h.connectV2(t)
 		c.sendMessage(make([]byte, 60_000), 0, 0, 12345)
 	}
-	eventually(t, "all are slowed down", func() bool { return h.Stats().RateLimited == 20 })
-	eventually(t, "those who are not read hold no memory", func() bool { return h.Stats().QueuedBytes == 0 })
+	eventually(t, "all rate limited", func() bool { return h.Stats().RateLimited == 20 })
+	eventually(t, "clients that are not read hold no memory", func() bool { return h.Stats().QueuedBytes == 0 })
 }
 
-// reconnectingClient sends as much as it can at once over one connection after the other.
+// reconnectingClient sends as much as it can at once, on one connection after the other.
 type reconnectingClient struct {
-	hello    *wire.Hello // nil: it speaks version 1
-	resumes  bool        // it resumes
-	overlaps bool        // the old connection is there until then
+	hello    *wire.Hello // nil: version 1
+	resumes  bool        // it resumes its session
+	overlaps bool        // the old connection stays open until then
 
 	dial    func(t testing.TB) net.Conn
 	seq     uint64
@@ -92,7 +94,7 @@ type reconnectingClient struct {
 	prev    net.Conn
 }
 
-// flood does so for a while.
+// flood connects and sends again and again, for a while.
 func (r *reconnectingClient) flood(t *testing.T, to uint64, duration time.Duration) {
 	t.Helper()
 	for begin := time.Now(); time.Since(begin) < duration; {
@@ -100,7 +102,7 @@ func (r *reconnectingClient) flood(t *testing.T, to uint64, duration time.Durati
 		frames := r.buildFrames(to)
 		go func() { _, _ = nc.Write(frames) }() // ends with the connection
 		welcomes := make(chan wire.Welcome, 1)
-		go func() { // likewise
+		go func() { // ends with the connection
 			c := &clientV1{Conn: nc, t: t}
 			for kind, payload, err := c.readFrame(); err == nil; kind, payload, err = c.readFrame() {
 				if kind == wire.TypeWelcome {
@@ -124,7 +126,7 @@ func (r *reconnectingClient) flood(t *testing.T, to uint64, duration time.Durati
 	r.prev.Close()
 }
 
-// buildFrames returns what it says on the next connection.
+// buildFrames returns the frames that the client sends on its next connection.
 func (r *reconnectingClient) buildFrames(to uint64) (frames []byte) {
 	if r.hello != nil {
 		hello := *r.hello
@@ -143,8 +145,8 @@ func (r *reconnectingClient) buildFrames(to uint64) (frames []byte) {
 	return frames
 }
 
-// TestRateLimiter_Reconnect_GainsNothing has a client come back as often as it can: it sends no faster for it. When it has
-// paused for long enough it may send as at first.
+// TestRateLimiter_Reconnect_GainsNothing reconnects as often as possible, and sends no faster
+// by that. After a long enough pause the client can send a burst again.
 func TestRateLimiter_Reconnect_GainsNothing(t *testing.T) {
 	const perSecond, duration = 10, 20 * time.Second
 	for name, hello := range map[string]wire.Hello{"without a token": {}, "by a token": {Token: "alice 10h"}, "by a token with an id": {Token: "alice 10h 7"}} {
@@ -167,7 +169,8 @@ func TestRateLimiter_Reconnect_GainsNothing(t *testing.T) {
 					defer bob.Close()
 					r.hello, r.dial = &hello, func(t testing.TB) net.Conn { return ln.dial(t) }
 					r.flood(t, bob.ID(), duration)
-					maxDelivered := uint64(perSecond*duration.Seconds()) + perSecond + 1 // a second's worth at once, and the one that is over
+					// one burst, and the message charged in advance
+					maxDelivered := uint64(perSecond*duration.Seconds()) + perSecond + 1
 					if n := h.Stats().Delivered; n > maxDelivered || n < perSecond {
 						t.Errorf("%d messages in %v, want at most %d", n, duration, maxDelivered)
 					}
@@ -175,7 +178,7 @@ func TestRateLimiter_Reconnect_GainsNothing(t *testing.T) {
 					before := h.Stats().Delivered
 					r.flood(t, bob.ID(), time.Millisecond)
 					if n := h.Stats().Delivered - before; n < perSecond-1 {
-						t.Errorf("after a pause %d messages are handed on at once, want %d", n, perSecond-1)
+						t.Errorf("after a pause %d messages are relayed at once, want %d", n, perSecond-1)
 					}
 				})
 			})
@@ -183,16 +186,16 @@ func TestRateLimiter_Reconnect_GainsNothing(t *testing.T) {
 	}
 }
 
-// TestRateLimiter_ReconnectFromAddress_GainsNothing has a client come back as a stranger, in both versions. It takes a kernel
-// that tells that the last one has closed its connection.
+// TestRateLimiter_ReconnectFromAddress_GainsNothing reconnects without a subject, in both
+// versions. It needs a kernel that tells when the peer has closed a connection.
 func TestRateLimiter_ReconnectFromAddress_GainsNothing(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("the hub cannot know that a connection is closed before it has read what came before")
+		t.Skip("the hub learns that a connection is closed only after it has read everything before")
 	}
 	const perSecond, duration = 10, 3 * time.Second
 	for name, hello := range map[string]*wire.Hello{"in version 1": nil, "in version 2": {Version: wire.Version2}} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // most of the time it waits
+			t.Parallel() // it mostly waits
 			h := start(t, hub.Config{MessageRate: perSecond, ResumeWindow: 10 * time.Millisecond})
 			bob, begin := h.connectV1(t), time.Now()
 			background(t, func() error {
@@ -210,7 +213,8 @@ func TestRateLimiter_ReconnectFromAddress_GainsNothing(t *testing.T) {
 	}
 }
 
-// TestRateLimiter_SameAddress_LimitsEachConn at one time: those behind one address do not share what they may send.
+// TestRateLimiter_SameAddress_LimitsEachConn checks that clients behind one address that are
+// connected at the same time do not share a rate.
 func TestRateLimiter_SameAddress_LimitsEachConn(t *testing.T) {
 	h := start(t, hub.Config{MessageRate: 10})
 	for range 5 {
@@ -219,19 +223,19 @@ func TestRateLimiter_SameAddress_LimitsEachConn(t *testing.T) {
 			c.sendMessage([]byte("x"), 0, 0, c.ID)
 		}
 	}
-	eventually(t, "all is handed on", func() bool { return h.Stats().Delivered == 5*8 })
+	eventually(t, "all relayed", func() bool { return h.Stats().Delivered == 5*8 })
 	if n := h.Stats().RateLimited; n > 0 {
-		t.Errorf("%d times somebody was slowed down", n)
+		t.Errorf("%d times rate limited, want 0", n)
 	}
 }
 
-// TestRateLimiter_Burst_IsOneSecond is what a client may send at once, however much of it comes in one read, and the rest comes
-// evenly.
+// TestRateLimiter_Burst_IsOneSecond checks that a client can send one second's worth at once,
+// however much comes in one read, and that the rest is handled evenly.
 func TestRateLimiter_Burst_IsOneSecond(t *testing.T) {
 	for name, test := range map[string]struct {
 		config hub.Config
 		body   int
-		second uint64 // messages
+		second uint64 // messages in a second
 	}{
 		"messages": {hub.Config{MessageRate: 20}, 1, 20},
 		"bytes":    {hub.Config{ByteRate: 40_000}, 2000, 20},
@@ -241,12 +245,12 @@ func TestRateLimiter_Burst_IsOneSecond(t *testing.T) {
 				ln := newPipeListener()
 				h := startOn(t, test.config, ln)
 				c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
-				defer c.Close() // for those in the background
+				defer c.Close() // ends the background goroutines
 				background(t, func() error {
 					_, _ = io.Copy(io.Discard, c) // ends with the connection
 					return nil
 				})
-				<-time.After(2 * time.Second) // its budget is full
+				<-time.After(2 * time.Second) // the bucket fills up
 				var frames []byte
 				for seq := range uint64(400) {
 					frames = wire.AppendSend(frames, 1+seq, 0, 0, []uint64{12345}, make([]byte, test.body))
@@ -258,7 +262,7 @@ func TestRateLimiter_Burst_IsOneSecond(t *testing.T) {
 				for second := range uint64(10) {
 					<-time.After(10 * time.Millisecond)
 					if n := h.Stats().Unknown; n > (1+second)*test.second+2 || n+2 < (1+second)*test.second*9/10 {
-						t.Errorf("after %d s %d messages are handed on, want %d", second, n, (1+second)*test.second)
+						t.Errorf("after %d s %d messages are relayed, want %d", second, n, (1+second)*test.second)
 					}
 					<-time.After(990 * time.Millisecond)
 				}

@@ -10,14 +10,15 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// connectMaxBody connects a guest that takes bodies of so many bytes at most.
+// connectMaxBody connects a version 2 client that accepts bodies of up to maxBody bytes.
 func (h *testHub) connectMaxBody(t testing.TB, maxBody int) *clientV2 {
 	t.Helper()
 	return h.connectHello(t, wire.Hello{Version: wire.Version2, MaxBody: uint64(maxBody)})
 }
 
-// TestRelay_BodyTooLargeForAReceiver sends bodies of many sizes together, to receivers with limits of their own. Each
-// gets those that it takes, in order, and the reports say so.
+// TestRelay_BodyTooLargeForAReceiver sends bodies of many sizes together, to receivers with
+// different limits. Each receiver gets the bodies that it accepts, in order, and the reports
+// say so.
 func TestRelay_BodyTooLargeForAReceiver(t *testing.T) {
 	for _, level := range []wire.Level{wire.LevelNone, wire.LevelWritten, wire.LevelReceived, wire.LevelProcessed} {
 		t.Run(fmt.Sprint(level), func(t *testing.T) {
@@ -31,7 +32,7 @@ func TestRelay_BodyTooLargeForAReceiver(t *testing.T) {
 				receivers = append(receivers, h.connectMaxBody(t, limit))
 				to = append(to, receivers[len(receivers)-1].id)
 			}
-			receivers = append(receivers, h.connectV2(t)) // says nothing, and takes all
+			receivers = append(receivers, h.connectV2(t)) // names no limit and accepts all
 			limits, to = append(limits, 2<<20), append(to, receivers[len(receivers)-1].id)
 			var block []byte
 			for i, size := range sizes {
@@ -52,7 +53,7 @@ func TestRelay_BodyTooLargeForAReceiver(t *testing.T) {
 				}
 				c.fenceV2()
 			}
-			eventually(t, "all is accounted for", func() bool { return h.Stats().TooLarge == tooLarge })
+			eventually(t, "all drops counted", func() bool { return h.Stats().TooLarge == tooLarge })
 			if level == wire.LevelNone {
 				return
 			}
@@ -61,7 +62,7 @@ func TestRelay_BodyTooLargeForAReceiver(t *testing.T) {
 				kind, payload := sender.nextFrame()
 				report, err := wire.ParseReport(payload)
 				if kind != wire.TypeReport || err != nil {
-					t.Fatalf("a frame of type %#x, want a REPORT: %v", kind, err)
+					t.Fatalf("got frame type %#x, want REPORT: %v", kind, err)
 				}
 				got[report.Seq] = report.Fates
 			}
@@ -82,16 +83,17 @@ func TestRelay_BodyTooLargeForAReceiver(t *testing.T) {
 	}
 }
 
-// fenceV2 fails if the hub has anything to say to the guest that the test did not read.
+// fenceV2 fails if the hub has sent the client a frame that the test has not read.
 func (c *clientV2) fenceV2() {
 	c.t.Helper()
 	c.send(wire.AppendPing(nil, 4711))
 	if kind, payload := c.nextFrame(); kind != wire.TypePong {
-		c.t.Fatalf("client %d: a frame of type %#x, %d bytes, want a PONG", c.id, kind, len(payload))
+		c.t.Fatalf("client %d: got frame type %#x with %d bytes, want PONG", c.id, kind, len(payload))
 	}
 }
 
-// TestRelay_BodyTooLargeFromVersion1 has a sender that cannot be told. A receiver of version 1 gets everything: it can say nothing.
+// TestRelay_BodyTooLargeFromVersion1 sends from version 1, which has no reports. A receiver
+// of version 1 gets every body, because it cannot name a limit.
 func TestRelay_BodyTooLargeFromVersion1(t *testing.T) {
 	h := start(t, hub.Config{MaxBody: 2 << 20, MaxQueuedBytes: 64 << 20})
 	sender, v1, limited := h.connectV1(t), h.connectV1(t), h.connectMaxBody(t, 1000)
@@ -113,11 +115,11 @@ func TestRelay_BodyTooLargeFromVersion1(t *testing.T) {
 	}
 	limited.fenceV2()
 	if n := h.Stats().TooLarge; n != 4 {
-		t.Errorf("%d are counted as too large, want 4", n)
+		t.Errorf("%d counted as too large, want 4", n)
 	}
 }
 
-// TestRelay_BodyTooLargeIsTraced with the fate that a report has.
+// TestRelay_BodyTooLargeIsTraced checks that the trace has the fate that a report has.
 func TestRelay_BodyTooLargeIsTraced(t *testing.T) {
 	h, traces := startTraced(t, hub.Config{})
 	sender, limited := h.connectV2(t), h.connectMaxBody(t, 10)
@@ -138,7 +140,7 @@ func TestRelay_BodyTooLargeIsTraced(t *testing.T) {
 	}
 }
 
-// TestHello_MaxBody is what the client says, and what the hub makes of it.
+// TestHello_MaxBody checks which limit the hub makes of the one that the client names.
 func TestHello_MaxBody(t *testing.T) {
 	h := start(t, hub.Config{MaxBody: 1000})
 	for maxBody, want := range map[int]int{0: 1000, 1: 1, 999: 999, 1000: 1000, 1 << 30: 1000} {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestRegisterQueue_ClosedConns_AreReleased has many come in one second of which nearly all leave
-// at once: the queue keeps few of them, and gives out the others in their order.
+// TestRegisterQueue_ClosedConns_AreReleased adds many connections of which nearly all close
+// at once: the queue keeps few of them, and returns the open ones in order.
 func TestRegisterQueue_ClosedConns_AreReleased(t *testing.T) {
 	h := &Hub{started: time.Now()}
 	q := &h.registerQueue
@@ -31,27 +31,27 @@ func TestRegisterQueue_ClosedConns_AreReleased(t *testing.T) {
 		}
 	}
 	if maxKept := many/every + len(q.first.conns); kept > maxKept {
-		t.Errorf("%d sessions are kept of %d that live", kept, len(open))
+		t.Errorf("%d connections are kept, %d are open", kept, len(open))
 	}
 	if c, wait := q.pop(0); c != nil || wait <= 0 {
 		t.Errorf("registered before its time: %v, %v", c, wait)
 	}
 	for _, want := range open {
 		c, _ := q.pop(time.Hour)
-		for c != nil && c.done.IsSet() { // of the last block
+		for c != nil && c.done.IsSet() { // closed connections of the last block
 			c, _ = q.pop(time.Hour)
 		}
 		if c != want {
-			t.Fatal("not in the order in which they came")
+			t.Fatal("not in the order in which they were added")
 		}
 	}
 	for c, _ := q.pop(time.Hour); c != nil; c, _ = q.pop(time.Hour) {
 		if !c.done.IsSet() {
-			t.Error("one comes twice")
+			t.Error("a connection is returned twice")
 		}
 	}
-	q.add(open[0]) // it can be used again
+	q.add(open[0]) // the queue can be used again
 	if c, _ := q.pop(time.Hour); c != open[0] {
-		t.Error("what came behind all others is not registered")
+		t.Error("a connection added to the empty queue is not returned")
 	}
 }

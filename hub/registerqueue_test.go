@@ -10,20 +10,23 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// A connection that says nothing is not registered before the first of these times, and is after both.
+// A silent connection is not registered before registerDelay, and is registered after both
+// times.
 const (
 	registerDelay = time.Second
 	registerSlack = 10 * time.Millisecond
 )
 
-// presenceChecker is a client of version 2 that watches, and tries to reach whoever connects.
+// presenceChecker is a version 2 client that watches presence and tries to reach other
+// clients.
 type presenceChecker struct {
 	*clientV2
 	t *testing.T
 	h *testHub
 }
 
-// startPresenceChecker connects an observer in virtual time. It has had the first PRESENCE when it returns.
+// startPresenceChecker connects a presenceChecker in virtual time, and reads its first
+// PRESENCE.
 func startPresenceChecker(t *testing.T, h *testHub, ln *pipeListener) *presenceChecker {
 	t.Helper()
 	pc := &presenceChecker{handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2}), t, h}
@@ -32,8 +35,8 @@ func startPresenceChecker(t *testing.T, h *testHub, ln *pipeListener) *presenceC
 	return pc
 }
 
-// expectAlone fails unless the observer is alone, by every way to look: there is no list, count or
-// message by which it finds one of ids.
+// expectAlone fails unless the client is alone by every way to find out: no list, count or
+// message shows one of ids.
 func (pc *presenceChecker) expectAlone(ids ...uint64) {
 	pc.t.Helper()
 	synctest.Wait()
@@ -48,31 +51,33 @@ func (pc *presenceChecker) expectAlone(ids ...uint64) {
 	}
 }
 
-// expectPresence reads the next PRESENCE, which comes within the time in which changes are gathered.
+// expectPresence reads the next PRESENCE, which must come within the time for which the hub
+// gathers changes.
 func (pc *presenceChecker) expectPresence(joined, left []uint64) {
 	pc.t.Helper()
 	began := time.Now()
 	kind, payload := pc.nextFrame()
 	p, err := wire.ParsePresence(payload)
 	if kind != wire.TypePresence || err != nil {
-		pc.t.Fatalf("a frame of type %#x, want PRESENCE: %v", kind, err)
+		pc.t.Fatalf("got frame type %#x, want PRESENCE: %v", kind, err)
 	}
 	if !slices.Equal(p.Joined.AppendTo(nil), joined) || !slices.Equal(p.Left.AppendTo(nil), left) {
 		pc.t.Errorf("%v joined and %v left, want %v and %v", p.Joined.AppendTo(nil), p.Left.AppendTo(nil), joined, left)
 	}
 	if took := time.Since(began); took > 100*time.Millisecond {
-		pc.t.Errorf("told after %v", took)
+		pc.t.Errorf("PRESENCE after %v", took)
 	}
 }
 
-// expectNoPresence fails if the observer is told something within the time.
+// expectNoPresence fails if the client gets a PRESENCE within d.
 func (pc *presenceChecker) expectNoPresence(d time.Duration) {
 	pc.t.Helper()
 	<-time.After(d)
-	pc.awaitPong() // fails on a frame that is no answer
+	pc.awaitPong() // fails on any other frame
 }
 
-// TestRegisterQueue_SilentClient_IsListedAfterDelay in version 1, which may listen only.
+// TestRegisterQueue_SilentClient_IsListedAfterDelay connects a client of version 1 that only
+// receives.
 func TestRegisterQueue_SilentClient_IsListedAfterDelay(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		pc := startPresenceChecker(t, h, ln)
@@ -91,12 +96,12 @@ func TestRegisterQueue_SilentClient_IsListedAfterDelay(t *testing.T) {
 	})
 }
 
-// TestRegisterQueue_FirstFrame_RegistersAtOnce in version 1.
+// TestRegisterQueue_FirstFrame_RegistersAtOnce sends a first frame of version 1.
 func TestRegisterQueue_FirstFrame_RegistersAtOnce(t *testing.T) {
 	for name, frame := range map[string][]byte{
 		"identity": wire.AppendIdentityRequest(nil),
 		"list":     wire.AppendListRequest(nil),
-		"relay":    wire.AppendRelay(nil, []uint64{1000}, []byte("to nobody")),
+		"relay":    wire.AppendRelay(nil, []uint64{1000}, []byte("unknown id")),
 		"empty":    {0, 0, 0, 0},
 		"unknown":  {0, 0, 0, 1, 200},
 	} {
@@ -104,7 +109,7 @@ func TestRegisterQueue_FirstFrame_RegistersAtOnce(t *testing.T) {
 			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 				startPresenceChecker(t, h, ln)
 				c := connectPipe(t, ln)
-				go func() { _, _ = c.Read(make([]byte, 1000)) }() // ends with the answer, or the test
+				go func() { _, _ = c.Read(make([]byte, 1000)) }() // ends with the reply, or the test
 				began := time.Now()
 				c.send(frame)
 				synctest.Wait()
@@ -116,8 +121,8 @@ func TestRegisterQueue_FirstFrame_RegistersAtOnce(t *testing.T) {
 	}
 }
 
-// TestRegisterQueue_SlowHello_JoinsOnce lets a HELLO take its time, byte by byte too: until it is whole there
-// is no client, and then it is one of version 2 for everybody.
+// TestRegisterQueue_SlowHello_JoinsOnce sends HELLO slowly, also byte by byte: until HELLO is
+// whole the client is not registered, and afterwards it is a version 2 client for all others.
 func TestRegisterQueue_SlowHello_JoinsOnce(t *testing.T) {
 	for name, pauses := range map[string]func(i int) time.Duration{
 		"late":  func(i int) time.Duration { return time.Duration(1-min(i, 1)) * (registerDelay - 1) },
@@ -149,8 +154,8 @@ func TestRegisterQueue_SlowHello_JoinsOnce(t *testing.T) {
 	}
 }
 
-// TestRegisterQueue_Resume_IsNotAnnounced by those who watch, however long the new connection takes to say
-// HELLO: nobody left, and nobody came.
+// TestRegisterQueue_Resume_IsNotAnnounced resumes a session on a connection that is slow to
+// send HELLO: presence watchers learn of no client that left or joined.
 func TestRegisterQueue_Resume_IsNotAnnounced(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		pc := startPresenceChecker(t, h, ln)
@@ -164,20 +169,20 @@ func TestRegisterQueue_Resume_IsNotAnnounced(t *testing.T) {
 			seq := pc.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, v2.ID)
 			v2 = handshakeV2(c, wire.Hello{Version: wire.Version2, ID: v2.ID, Resume: v2.Resume, Received: v2.received})
 			if !v2.Resumed {
-				t.Fatalf("came back as %+v", v2.Welcome)
+				t.Fatalf("resumed as %+v", v2.Welcome)
 			}
 			v2.expectDeliver(pc.id, seq, []byte("x"))
 			pc.expectReport(seq, wire.FateReceived)
 		}
 		pc.expectNoPresence(10 * time.Second)
 		if n := h.Stats().PeakClients; n != 2 {
-			t.Errorf("there were %d clients at one time, want 2", n)
+			t.Errorf("peak of %d clients, want 2", n)
 		}
 	})
 }
 
-// TestRegisterQueue_HealthProbes_AreNoClients connects and closes, as load balancers do to see whether the port
-// is open.
+// TestRegisterQueue_HealthProbes_AreNoClients connects and closes, as load balancers do to
+// check whether the port is open.
 func TestRegisterQueue_HealthProbes_AreNoClients(t *testing.T) {
 	log := &logBuffer{}
 	h := start(t, hub.Config{Logger: log.logger()})
@@ -186,7 +191,7 @@ func TestRegisterQueue_HealthProbes_AreNoClients(t *testing.T) {
 		h.waitDisconnected(t, hub.CloseLeft, n+1)
 	}
 	if n := h.Stats().PeakClients; n != 0 {
-		t.Errorf("%d clients at one time, want none", n)
+		t.Errorf("peak of %d clients, want none", n)
 	}
 	log.mu.Lock()
 	defer log.mu.Unlock()

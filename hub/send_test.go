@@ -10,7 +10,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestSend_Expires_WhileBeingRead brings a SEND in two parts, with more time between them than it has.
+// TestSend_Expires_WhileBeingRead sends a SEND in two parts, with more time between them than
+// its time to live.
 func TestSend_Expires_WhileBeingRead(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		sender, receiver := connectPipeV2(t, ln), connectPipeV2(t, ln)
@@ -30,8 +31,8 @@ func TestSend_Expires_WhileBeingRead(t *testing.T) {
 	})
 }
 
-// TestSend_Expires_WhileBlocked sends more than the credit to one that is away: the last SEND waits in
-// the hub until those before have room.
+// TestSend_Expires_WhileBlocked sends more than the credit to a detached session: the last
+// SEND waits in the hub until the SENDs before it are queued.
 func TestSend_Expires_WhileBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
@@ -42,10 +43,11 @@ func TestSend_Expires_WhileBlocked(t *testing.T) {
 		to := slices.Repeat([]uint64{detached.id}, 50)
 		body := pattern(20, 1)
 		cost := wire.SendCost(len(to), len(body), sender.ReceiverCost)
-		sends := (64<<10 + wire.SendCost(wire.MaxReceivers, 0, sender.ReceiverCost)) / cost // more is not admitted
+		// as many as the credit admits
+		sends := (64<<10 + wire.SendCost(wire.MaxReceivers, 0, sender.ReceiverCost)) / cost
 		for range sends {
 			sender.sendMessage(body, 0, 0, to...)
-			synctest.Wait() // each is read by itself, and at once
+			synctest.Wait() // each SEND is read alone and at once
 		}
 		expiring := sender.sendMessage(body, levelOptions(wire.LevelReceived), 1000, to...)
 		<-time.After(time.Second)

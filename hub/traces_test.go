@@ -10,7 +10,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// startTraced serves a hub that traces every message, and returns what it tells.
+// startTraced serves a hub that traces every message, and returns the channel of its traces.
 func startTraced(t *testing.T, config hub.Config) (*testHub, <-chan hub.Trace) {
 	t.Helper()
 	traces := make(chan hub.Trace, 1000)
@@ -26,7 +26,7 @@ func startTraced(t *testing.T, config hub.Config) (*testHub, <-chan hub.Trace) {
 	return start(t, config), traces
 }
 
-// checkTrace holds a trace to what the message was, and to the fate for each receiver.
+// checkTrace compares a trace with the message and with the fate for each receiver.
 func checkTrace(t *testing.T, got, want hub.Trace, began time.Time) {
 	t.Helper()
 	if got.Version != want.Version || got.Sender != want.Sender || got.Seq != want.Seq || got.BodyLen != want.BodyLen || len(got.Receivers) != len(want.Receivers) {
@@ -46,8 +46,8 @@ func checkTrace(t *testing.T, got, want hub.Trace, began time.Time) {
 	}
 }
 
-// TestTrace_EveryMessage_ReportsFates sends in every way there is to clients of both versions and to one that
-// is unknown. Every message is traced, those that come together with others too.
+// TestTrace_EveryMessage_ReportsFates sends in every possible way to clients of both versions
+// and to an unknown one. Every message is traced, also those that are read together.
 func TestTrace_EveryMessage_ReportsFates(t *testing.T) {
 	for _, version := range []int{1, 2} {
 		for _, size := range []int{0, 100, 5000, 100_000} {
@@ -70,7 +70,7 @@ func TestTrace_EveryMessage_ReportsFates(t *testing.T) {
 							block, from = wire.AppendSend(block, seq+1, levelOptions(level), 0, to, body), v2Sender.id
 						}
 					}
-					background(t, func() error { // what it sends may be more than the sockets hold
+					background(t, func() error { // the block may be more than the sockets hold
 						c := v1Sender
 						if version == 2 {
 							c = v2Sender.clientV1
@@ -107,8 +107,8 @@ func TestTrace_EveryMessage_ReportsFates(t *testing.T) {
 	}
 }
 
-// TestTrace_Undelivered_ReportsFate sends to a client that may not be sent to, and to one that leaves
-// without having read.
+// TestTrace_Undelivered_ReportsFate sends to a forbidden receiver, and to one that
+// disconnects without having read.
 func TestTrace_Undelivered_ReportsFate(t *testing.T) {
 	forbidden := uint64(77)
 	h, traces := startTraced(t, hub.Config{StallTimeout: testTimeout, Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) {
@@ -132,7 +132,7 @@ func TestTrace_Undelivered_ReportsFate(t *testing.T) {
 	}
 }
 
-// TestTrace_SampleRate_IsKept counts them, and those that nobody takes.
+// TestTrace_SampleRate_IsKept counts the traces, including those that OnTrace does not take.
 func TestTrace_SampleRate_IsKept(t *testing.T) {
 	const messages, oneIn = 100_000, 50
 	traces := make(chan hub.Trace, messages)
@@ -150,14 +150,15 @@ func TestTrace_SampleRate_IsKept(t *testing.T) {
 	}
 	readers.waitRead(t, 0, messages*wire.RelayDeliveryLen(0))
 	const want = messages / oneIn
-	eventually(t, "all that were drawn are told", func() bool { return h.Stats().TracesDropped >= uint64(len(traces)/2) })
+	eventually(t, "all sampled messages counted", func() bool { return h.Stats().TracesDropped >= uint64(len(traces)/2) })
 	if n := len(traces); n < want*8/10 || n > want*12/10 { // nine standard deviations
 		t.Errorf("%d of %d messages were traced, want about %d", n, messages, want)
 	}
 }
 
-// TestTrace_PendingTraces_AreBounded has receivers that read nothing: no more messages are traced than
-// there is room for, and what is known of those is told in time, so that others can be.
+// TestTrace_PendingTraces_AreBounded sends to receivers that read nothing: no more messages
+// are traced than there is room for, and their traces are emitted after the report timeout,
+// which lets others be traced.
 func TestTrace_PendingTraces_AreBounded(t *testing.T) {
 	const maxPending = 32 << 10 / wire.MaxReceivers
 	synctest.Test(t, func(t *testing.T) {
@@ -176,18 +177,18 @@ func TestTrace_PendingTraces_AreBounded(t *testing.T) {
 		}
 		sender.fence()
 		if n := h.Stats().TracesDropped; n != 2 || len(traces) != 0 {
-			t.Errorf("%d of %d were not traced, %d are told, want 2 and none", n, maxPending+2, len(traces))
+			t.Errorf("%d of %d were not traced, %d emitted, want 2 and none", n, maxPending+2, len(traces))
 		}
 		for _, messages := range []int{maxPending, 1} {
 			<-time.After(hub.DefaultReportTimeout)
 			synctest.Wait()
 			if len(traces) != messages {
-				t.Fatalf("%d are told, want %d", len(traces), messages)
+				t.Fatalf("%d emitted, want %d", len(traces), messages)
 			}
 			for range messages {
 				for _, r := range (<-traces).Receivers {
 					if r.Fate != wire.FateQueued || r.Queued == 0 || r.Decided != 0 {
-						t.Errorf("of one who reads nothing: %+v", r)
+						t.Errorf("receiver that reads nothing: %+v", r)
 					}
 				}
 			}
