@@ -198,8 +198,9 @@ func resumePosition(h *wire.Hello) (pos socket.Position, hasRead bool) {
 	return pos, true
 }
 
-// takenOver reports whether another connection has resumed the session of c, which is then
-// the one to ask. It waits until that has happened, c is closed, or the hub shuts down.
+// takenOver reports whether another connection has resumed the session of c. If so, the
+// caller must look the session up again. takenOver waits until the session is resumed, c is
+// closed, or the hub shuts down.
 func (c *conn) takenOver() bool {
 	resumed := &c.v2.Load().resumed
 	select {

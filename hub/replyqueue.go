@@ -88,9 +88,10 @@ func (c *conn) releaseReplyQueue() {
 }
 
 // readLimit returns how many bytes to read at once next; 0: as many as possible. A client
-// that has sent requests most likely sends more, and a client that was idle may. For a client
-// that was idle there is another reason to read little: a larger buffer comes from the
-// budget, and to acquire it takes more than the stack of a new goroutine: see conn.readLoop.
+// that has sent requests most likely sends more, and a client that was idle possibly does.
+// For a client that was idle there is a second reason to read little: a larger buffer comes
+// from the budget, and to acquire it takes more stack than a new goroutine has: see
+// conn.readLoop.
 func (c *conn) readLimit() int {
 	expectRequests := c.requestedInLastRead || !c.busy
 	c.requestedInLastRead = false
