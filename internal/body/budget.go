@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// ReclaimInterval is how long a holder waits for memory before it is to give up what it can do
-// without, each time: see Account.Reclaim.
+// ReclaimInterval is the interval at which an Acquire that waits for memory calls
+// Account.Reclaim.
 const ReclaimInterval = time.Millisecond
 
-// ErrStopped is what Draw returns when its caller was stopped, or its account interrupted, before
-// there was room.
+// ErrStopped is the error of an Acquire that ended without memory, because its stop channel
+// was closed or its account was interrupted.
 var ErrStopped = errors.New("stopped waiting for memory")
 
-// Budget bounds the bytes of all buffers that are drawn from it. A drawer that
-// finds no room waits its turn: first come, first served. All its methods, and
-// those of its accounts, may be called concurrently.
+// Budget limits the total size of the buffers acquired from it. An Acquire that finds no room
+// waits; waiters are served in first-come, first-served order. All methods of a Budget and of
+// its accounts can be called concurrently.
 type Budget struct {
 	// Static after construction.
 	limit     int64
@@ -27,92 +27,95 @@ type Budget struct {
 	mu      sync.Mutex
 	used    int64
 	peak    int64
-	waiting int       // how many claims there are
-	queue   list.List // of *claim: those who wait for room in the budget
+	waiting int       // number of waiters, for room in the budget or in a quota
+	queue   list.List // of *waiter: those that wait for room in the budget
 }
 
-// Account is one holder's part of a budget: what it has drawn and how much it
-// may. It outlives its holder for as long as buffers charged to it are queued
-// somewhere.
+// Account is the part of a budget that one holder uses: the bytes it holds and its quota. An
+// account lives on after its holder is gone, until all buffers charged to the account are
+// released.
 //
-// A part of that is overhead: memory that only the holder itself can give back, by going on. It
-// counts against the limit of the budget and not against the share, or the holder would wait for
-// itself. Something else must bound it.
+// A part of the held bytes is overhead: memory that only the holder itself can free, by making
+// progress. Overhead counts against the limit of the budget and not against the quota;
+// otherwise the holder would wait for itself. The caller must bound the overhead by other
+// means.
 type Account struct {
 	// Static after construction.
 	budget *Budget
 	quota  int64
 
-	// Reclaim is called by Draw for each Patience that it has waited: it gives up what the holder can
-	// do without, if that helps anybody who waits, whoever is charged for it. nil: there is nothing. It belongs to the
-	// one who calls Draw.
+	// Reclaim is called by Acquire, in the goroutine of its caller, once per ReclaimInterval of
+	// waiting. It releases memory that the holder can do without, of any account, if that lets a
+	// waiter continue. nil: there is nothing to release. The goroutine that calls Acquire owns
+	// this field.
 	Reclaim func()
 
 	// Guarded by budget.mu.
 	held        int64
 	overhead    int64   // part of held
-	waiter      *waiter // waits; at most one at a time
-	interrupted bool    // nothing is waited for any more
+	waiter      *waiter // at most one at a time; nil: the holder does not wait
+	interrupted bool    // Acquire does not wait any more
 }
 
-// waiter is somebody who waits. Guarded by budget.mu until ready is closed.
+// waiter is one Acquire that waits. Guarded by budget.mu until ready is closed.
 type waiter struct {
 	account  *Account
 	bytes    int64
 	overhead bool
 	granted  bool          // the bytes are charged
-	ready    chan struct{} // closed when they are, or the account is interrupted
-	element  *list.Element // in budget.queue; nil while it waits for its share
+	ready    chan struct{} // closed when the bytes are granted or the account is interrupted
+	element  *list.Element // in budget.queue; nil while the waiter waits for its quota
 }
 
-// NewBudget returns a budget of limit bytes, and floor bytes beyond that for each account: for those
-// nobody waits, so that whoever needs little has it whatever the others hold.
+// NewBudget returns a budget of limit bytes. Each account can hold reserve bytes beyond the
+// limit. An Acquire within the reserve never waits, which gives small holders their memory
+// regardless of what other accounts hold.
 func NewBudget(limit, reserve int64) *Budget {
 	return &Budget{limit: limit, reserve: reserve, contended: make(chan struct{}, 1)}
 }
 
-// NewAccount opens an account that may hold at most share bytes of the budget, and overhead. A
-// single buffer larger than the share, or than the whole budget, is still given
-// to one who holds nothing but overhead (while nobody holds anything): it must not wait for
-// ever.
+// NewAccount opens an account with the given quota: the maximum number of bytes that the
+// account can hold, without overhead. An account that holds nothing but overhead can still
+// acquire a single buffer larger than the quota, and a budget that is not used at all grants a
+// single buffer larger than the limit: such a buffer must not wait for ever.
 func (b *Budget) NewAccount(quota int64) *Account {
 	return &Account{budget: b, quota: quota}
 }
 
-// Contended receives a value when somebody begins to wait, in the budget or in
-// its own share. One value may stand for several.
+// Contended returns a channel that receives a value when an Acquire begins to wait, in the
+// budget or in its own quota. One value can stand for several waiters.
 func (b *Budget) Contended() <-chan struct{} { return b.contended }
 
-// HasWaiters reports whether somebody waits, for room in the budget or in a share.
+// HasWaiters reports whether any Acquire waits, for room in the budget or in a quota.
 func (b *Budget) HasWaiters() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.waiting > 0
 }
 
-// HasQueuedWaiters reports whether anybody waits for room in the budget itself.
+// HasQueuedWaiters reports whether any Acquire waits for room in the budget itself.
 func (b *Budget) HasQueuedWaiters() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.queue.Len() > 0
 }
 
-// Used returns the bytes of the budget that are drawn now, and the most that ever were.
+// Used returns the bytes of the budget that are in use now, and their peak so far. Bytes
+// within the reserve of an account do not count.
 func (b *Budget) Used() (now, peak int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used, b.peak
 }
 
-// WaitsForQuota reports whether the account's holder waits for room in its share.
+// WaitsForQuota reports whether an Acquire of this account waits for room in its quota.
 func (a *Account) WaitsForQuota() bool {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
 	return a.waiter != nil && a.waiter.element == nil
 }
 
-// TryAcquire returns a buffer of at least n bytes, or nil when it would have to
-// wait for it.
+// TryAcquire returns a buffer of at least n bytes, or nil if Acquire would have to wait.
 func (a *Account) TryAcquire(n int) *Buffer {
 	return a.tryAcquire(n, false)
 }
@@ -127,21 +130,21 @@ func (a *Account) tryAcquire(n int, overhead bool) *Buffer {
 	return a.newChargedBuffer(n, overhead)
 }
 
-// Acquire returns a buffer of at least n bytes. It waits until there is room for it
-// in the account's share and then in the budget, and returns ErrStopped when
-// stop is closed before, or Interrupt called. Only one goroutine at a time may draw from an account
-// in this way.
+// Acquire returns a buffer of at least n bytes. It waits until there is room in the quota of
+// the account and then in the budget. It returns ErrStopped if stop is closed before, or if
+// Interrupt is called. At most one goroutine at a time can wait in Acquire or AcquireOverhead
+// of one account.
 func (a *Account) Acquire(n int, stop <-chan struct{}) (*Buffer, error) {
 	return a.acquire(n, false, stop)
 }
 
-// AcquireOverhead is Draw for overhead: it waits for room in the budget alone.
+// AcquireOverhead is Acquire for overhead: it waits for room in the budget only.
 func (a *Account) AcquireOverhead(n int, stop <-chan struct{}) (*Buffer, error) {
 	return a.acquire(n, true, stop)
 }
 
-// Interrupt ends the wait of the account's holder, and each that would follow, with ErrStopped. What
-// nobody has to wait for can still be drawn.
+// Interrupt ends the current wait and all later waits of this account with ErrStopped. An
+// Acquire that does not have to wait still succeeds.
 func (a *Account) Interrupt() {
 	b := a.budget
 	b.mu.Lock()
@@ -182,11 +185,11 @@ func (a *Account) acquire(n int, overhead bool, stop <-chan struct{}) (*Buffer, 
 	}
 }
 
-// ForceAcquire returns a buffer of at least n bytes without waiting, beyond the limits if it
-// must be. It is for what cannot wait and is bounded by something else.
+// ForceAcquire returns a buffer of at least n bytes without waiting, beyond the limits if
+// necessary. It is for callers that must not wait and whose use is bounded by other means.
 func (a *Account) ForceAcquire(n int) *Buffer { return a.forceAcquire(n, false) }
 
-// ForceAcquireOverhead is Force for overhead.
+// ForceAcquireOverhead is ForceAcquire for overhead.
 func (a *Account) ForceAcquireOverhead(n int) *Buffer { return a.forceAcquire(n, true) }
 
 func (a *Account) forceAcquire(n int, overhead bool) *Buffer {
@@ -196,14 +199,14 @@ func (a *Account) forceAcquire(n int, overhead bool) *Buffer {
 	return a.newChargedBuffer(n, overhead)
 }
 
-// newChargedBuffer hands out a buffer that is already charged.
+// newChargedBuffer returns a buffer whose bytes are already charged to the account.
 func (a *Account) newChargedBuffer(n int, overhead bool) *Buffer {
 	buffer := Get(n)
 	buffer.account, buffer.overhead = a, overhead
 	return buffer
 }
 
-// tryCharge books n bytes if nobody has to wait for it.
+// tryCharge charges n bytes if that is possible without waiting.
 func (a *Account) tryCharge(n int64, overhead bool) bool {
 	b := a.budget
 	b.mu.Lock()
@@ -215,7 +218,7 @@ func (a *Account) tryCharge(n int64, overhead bool) bool {
 	return true
 }
 
-// addWaiter registers a claim for n bytes, which may be granted at once.
+// addWaiter registers a waiter for n bytes. The bytes can be granted at once.
 func (a *Account) addWaiter(n int64, overhead bool) *waiter {
 	b := a.budget
 	b.mu.Lock()
@@ -238,7 +241,7 @@ func (a *Account) addWaiter(n int64, overhead bool) *waiter {
 	return w
 }
 
-// cancel takes a claim back, or what it was granted.
+// cancel removes a waiter, or refunds the bytes that the waiter was granted.
 func (a *Account) cancel(w *waiter) {
 	b := a.budget
 	b.mu.Lock()
@@ -249,19 +252,19 @@ func (a *Account) cancel(w *waiter) {
 	case a.waiter == w:
 		b.removeWaiter(w)
 		b.grant()
-	} // else it was interrupted
+	} // otherwise the waiter was interrupted
 }
 
-// release returns n bytes.
+// release refunds n bytes.
 func (a *Account) release(n int, overhead bool) {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
 	a.refund(int64(n), overhead)
 }
 
-// The rest is called with budget.mu held.
+// The following are called with budget.mu held.
 
-// fits reports whether the share has room for n bytes more.
+// fits reports whether the quota has room for n more bytes.
 func (a *Account) fits(n int64, overhead bool) bool {
 	charged := a.held - a.overhead
 	return overhead || charged == 0 || charged+n <= a.quota
@@ -271,10 +274,10 @@ func (b *Budget) fits(a *Account, n int64) bool {
 	return b.used == 0 || b.used+b.aboveReserve(a.held+n)-b.aboveReserve(a.held) <= b.limit
 }
 
-// aboveReserve returns how much of what an account holds counts against the limit.
+// aboveReserve returns how many of the held bytes of an account count against the limit.
 func (b *Budget) aboveReserve(held int64) int64 { return max(0, held-b.reserve) }
 
-// charge notes that a holds n bytes more, or less.
+// charge adds n bytes, which can be negative, to the held bytes of a.
 func (a *Account) charge(n int64, overhead bool) {
 	b := a.budget
 	b.used += b.aboveReserve(a.held+n) - b.aboveReserve(a.held)
@@ -285,7 +288,7 @@ func (a *Account) charge(n int64, overhead bool) {
 	b.peak = max(b.peak, b.used)
 }
 
-// refund returns n bytes and lets those go on who waited for them.
+// refund returns n bytes and serves the waiters that now have room.
 func (a *Account) refund(n int64, overhead bool) {
 	b := a.budget
 	a.charge(-n, overhead)
@@ -300,7 +303,7 @@ func (a *Account) refund(n int64, overhead bool) {
 	b.grant()
 }
 
-// grant serves the queue from its head for as long as there is room.
+// grant serves the queue from its head as long as there is room.
 func (b *Budget) grant() {
 	for head := b.queue.Front(); head != nil; head = b.queue.Front() {
 		w := head.Value.(*waiter)
@@ -311,7 +314,7 @@ func (b *Budget) grant() {
 	}
 }
 
-// serve gives a claim what it waits for.
+// serve charges the bytes that a waiter waits for and wakes the waiter.
 func (b *Budget) serve(w *waiter) {
 	b.removeWaiter(w)
 	w.account.charge(w.bytes, w.overhead)
@@ -319,7 +322,7 @@ func (b *Budget) serve(w *waiter) {
 	close(w.ready)
 }
 
-// removeWaiter ends a claim.
+// removeWaiter removes a waiter from its account and from the queue.
 func (b *Budget) removeWaiter(w *waiter) {
 	if w.element != nil {
 		b.queue.Remove(w.element)

@@ -1,9 +1,9 @@
-// Package body holds the memory that bodies travel in: reference-counted
-// buffers from pools of size classes, and the budgets that they are drawn from.
+// Package body provides the memory that message bodies are held in: reference-counted buffers
+// from pools of size classes, and budgets that limit the total size of these buffers.
 //
-// On the way of a message it stands between the socket that reads a body and
-// the outboxes that send it: the body is read once into one Buffer, and every
-// receiver's queue holds a reference to it. It knows nothing of frames or
+// On the path of a message, the package stands between the socket that reads a body and the
+// outboxes that write it. The body is read once into one Buffer, and the queue of each
+// receiver holds a reference to this Buffer. The package knows nothing about frames or
 // connections.
 package body
 
@@ -13,13 +13,13 @@ import (
 	"sync/atomic"
 )
 
-// Size classes: four to each doubling, so that a buffer is at most a quarter
-// larger than what was asked for. Above the largest class a buffer has exactly
-// the size asked for and goes back to the garbage collector, not to a pool.
+// Size classes. Each doubling has four classes, which makes a buffer at most a quarter larger
+// than requested. A buffer above the largest class has exactly the requested size; the garbage
+// collector frees it, and no pool keeps it.
 const (
 	minClassShift = 9  // 512 B
 	maxClassShift = 21 // 2 MiB, above the largest frame of the default limits
-	stepShift     = 2  // 1<<2 classes to each doubling
+	stepShift     = 2  // 1<<stepShift classes per doubling
 	numClasses    = (maxClassShift-minClassShift)<<stepShift + 1
 )
 
@@ -28,22 +28,22 @@ const unpooled = -1
 
 var pools [numClasses]sync.Pool // of *Buffer
 
-// Buffer is a piece of memory with a count of those who hold it.
+// Buffer is a reference-counted byte slice.
 //
-// Whoever draws a Buffer holds one reference and may write to it. Retain adds a
-// reference for a further holder; from then on, the bytes that were handed over
-// with it must not change. Each holder calls Release once, the last one gives
-// the memory back. Retain and Release may be called concurrently.
+// The caller that gets a Buffer holds one reference and can write to it. Retain adds a
+// reference for another holder. From then on, the bytes that were passed on with that
+// reference must not change. Each holder calls Release once, and the last Release frees the
+// memory. Retain and Release can be called concurrently.
 type Buffer struct {
 	bytes    []byte // the whole capacity of the class
 	class    int
-	account  *Account // who is charged for it; nil: nobody
+	account  *Account // charged for the buffer; nil: no account is
 	overhead bool     // see Account
 	refs     atomic.Int32
 }
 
-// Get returns a buffer of at least n bytes that is charged to nobody. What it
-// holds is whatever its last user left there.
+// Get returns a buffer of at least n bytes that is not charged to an account. The contents are
+// undefined: a reused buffer keeps the bytes of its last user.
 func Get(n int) *Buffer {
 	class := classOf(n)
 	if class == unpooled {
@@ -63,20 +63,20 @@ func newBuffer(size, class int) *Buffer {
 	return b
 }
 
-// Bytes returns the whole memory of the buffer, at least as long as was asked.
+// Bytes returns the whole memory of the buffer, which has at least the requested length.
 func (b *Buffer) Bytes() []byte { return b.bytes }
 
-// Account returns who is charged for the buffer, or nil.
+// Account returns the account that is charged for the buffer, or nil.
 func (b *Buffer) Account() *Account { return b.account }
 
 // Retain adds a reference. The caller must hold one.
 func (b *Buffer) Retain() { b.refs.Add(1) }
 
-// Shared reports whether there is another reference than the caller's.
+// Shared reports whether the buffer has more than one reference.
 func (b *Buffer) Shared() bool { return b.refs.Load() > 1 }
 
-// Release gives up one reference. After the last one the memory may belong to
-// somebody else: a caller must not touch the bytes again.
+// Release gives up one reference. The caller must not use the bytes afterwards: after the last
+// Release, the memory can belong to another holder.
 func (b *Buffer) Release() {
 	switch refs := b.refs.Add(-1); {
 	case refs > 0:
@@ -93,8 +93,8 @@ func (b *Buffer) Release() {
 	}
 }
 
-// Capacity returns how many bytes a buffer for n bytes takes, which is what it
-// is charged with.
+// Capacity returns the size of a buffer for n bytes, which is also the number of bytes charged
+// for it.
 func Capacity(n int) int {
 	if class := classOf(n); class != unpooled {
 		return classSize(class)
@@ -110,13 +110,13 @@ func classOf(n int) int {
 	if n > 1<<maxClassShift {
 		return unpooled
 	}
-	// n-1 = 1.mm… × 2^shift: the two bits behind the leading one are the step.
+	// n-1 = 1.mm… × 2^shift: the two bits behind the leading bit are the step.
 	shift := bits.Len(uint(n-1)) - 1
 	step := (n - 1) >> (shift - stepShift) & (1<<stepShift - 1)
 	return (shift-minClassShift)<<stepShift + step + 1
 }
 
-// classSize returns how many bytes the buffers of a class have.
+// classSize returns the size of the buffers of a class, in bytes.
 func classSize(class int) int {
 	shift, step := class>>stepShift, class&(1<<stepShift-1)
 	return (1<<stepShift + step) << (minClassShift - stepShift + shift)

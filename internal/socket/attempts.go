@@ -3,28 +3,30 @@ package socket
 import "time"
 
 const (
-	// maxAttempts is how many connections in a row may end before a frame is through that was begun on
-	// each of them.
+	// maxAttempts is the number of consecutive connections that can end after they have written a
+	// part of the same frame. Then the frame is given up.
 	maxAttempts = 5
 
-	// minAttemptTime is for how long the frame must have had those connections, all together, before it
-	// is given up. Connections that are cut again and again say nothing about the frame: it is
-	// as long as a peer may take nothing while others wait for it, by default.
+	// minAttemptTime is the minimum total duration of these connections, without the first.
+	// Connections that are cut again and again within a short time say nothing about the frame.
+	// The value equals the default stall timeout of the hub.
 	minAttemptTime = 10 * time.Second
 )
 
-// Attempts counts on how many connections in a row one frame did not get through. A frame that a link
-// cannot carry would otherwise be sent again for ever, with everything behind it waiting. The zero
-// value has counted none. It belongs to one goroutine at a time.
+// Attempts counts on how many consecutive connections the same frame was written in part and
+// not received. Without this count, a frame that a network path cannot carry would be
+// retransmitted for ever and would block all frames behind it. The zero value is ready for
+// use. An Attempts belongs to one goroutine at a time.
 type Attempts struct {
 	frame uint64
 	count int
-	spent time.Duration // by the attempts behind the first; on that the frame was perhaps offered late
+	spent time.Duration // of the attempts after the first, which can have got the frame late
 }
 
-// RecordFailure notes that a connection has ended which lasted so long, and that the peer has had everything
-// before the frame of that number, and not the frame. begun says that it was begun to be written. It
-// reports whether the frame is to be given up.
+// RecordFailure records that a connection of the given duration has ended, and that the peer
+// has received every frame before the frame with the given number, but not this frame. started
+// says that the connection had accepted a part of it. RecordFailure reports whether the frame
+// must be given up.
 func (a *Attempts) RecordFailure(frame uint64, started bool, duration time.Duration) bool {
 	switch {
 	case !started:

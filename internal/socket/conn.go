@@ -1,8 +1,11 @@
-// Package socket is one framed connection, used by the hub and the client
-// alike: a Reader that borrows memory only while there is something to read, and
-// an Outbox that is bounded in bytes and writes by itself. It knows where a frame
-// begins and ends, but neither what is in it nor who it is for: that is the
-// business of hub and client.
+// Package socket implements one framed connection, for the hub and for the client. A Reader
+// reads frames and borrows memory only while there is data to read. An Outbox queues frames,
+// is bounded in bytes, and starts a goroutine that writes them.
+//
+// On the path of a message, the package comes first and last: the Reader of the sender's
+// connection returns whole frames, and the Outbox of each receiver's connection writes them.
+// The package knows where a frame begins and ends, and which frame types carry a message. It
+// does not handle frames and does not choose receivers: the hub and the client do.
 package socket
 
 import (
@@ -18,107 +21,117 @@ import (
 
 // Errors that end a connection.
 var (
-	// ErrFrameTimeout says that the rest of a frame did not come in time, nor enough of it.
-	ErrFrameTimeout = errors.New("rest of the frame did not arrive in time")
+	// ErrFrameTimeout means that an unfinished frame did not arrive in time: no byte, or fewer
+	// bytes than the minimum rate requires.
+	ErrFrameTimeout = errors.New("frame timeout: incomplete frame")
 
-	// ErrInterrupted says that Reader.Interrupt ended the reading.
+	// ErrInterrupted means that Reader.Interrupt or Reader.StopWhenEmpty ended the reading.
 	ErrInterrupted = errors.New("reading interrupted")
 
-	// ErrIdle says that nothing has come for as long as Reader.NotifyIdle was told. The connection
-	// is as good as before, and Fill may be called again.
-	ErrIdle = errors.New("nothing came for a while")
+	// ErrIdle means that no data has arrived for the time set by Reader.NotifyIdle. The
+	// connection is still usable: Fill can be called again.
+	ErrIdle = errors.New("idle: no data received")
 
-	// ErrStalled says that the peer did not take what others wait to send it.
-	ErrStalled = errors.New("receiver stalled")
+	// ErrStalled means that the peer has accepted no data while senders were waiting.
+	ErrStalled = errors.New("stalled: peer accepts no data")
 )
 
-// Config is what a Conn needs to know. All fields must be set unless they say
+// Config holds the settings of a Conn. All fields must be set unless their comment says
 // otherwise.
 type Config struct {
-	// MaxLength is the largest length field that is taken, in bytes.
+	// MaxLength is the maximum value of the length field of a received frame, in bytes.
 	MaxLength int
 
-	// FrameTimeout is how long the rest of a frame may take to arrive, or the next part of it:
-	// as much as it brings at 1 KiB a second.
+	// FrameTimeout limits the time in which the rest of an unfinished frame must arrive. The
+	// limit starts again each time that the frame has progressed by 1 KiB per second of
+	// FrameTimeout.
 	FrameTimeout time.Duration
 
-	// MaxOutboxBytes is how many bytes may wait in the outbox before it is full. A
-	// frame that finds it below is taken whole, so that much may come on top.
+	// MaxOutboxBytes is the number of bytes in the outbox at which the outbox is full. A batch
+	// offered below this limit is queued whole, which means that the outbox can exceed the limit
+	// by one batch.
 	MaxOutboxBytes int
 
-	// StallTimeout is how long a full outbox may go without losing one frame or
-	// 64 KiB to the peer. Over TLS what has left is what has left in whole records of at most
-	// 16 KiB: nobody can read less. 0 means for ever: then somebody else must limit it.
+	// StallTimeout is the maximum time in which a peer that others wait for accepts neither one
+	// whole frame nor 64 KiB. Over TLS, bytes count as accepted in whole records of at most 16
+	// KiB, because the peer cannot read less. 0 disables the limit; the caller must then limit
+	// such waits.
 	StallTimeout time.Duration
 
-	// MaxUnsentBytes is how much the kernel may take over that it cannot send yet,
-	// where it can be told. What waits here is bounded and fairly shared; what
-	// waits there is neither. 0 leaves it to the kernel.
+	// MaxUnsentBytes limits the bytes that the kernel accepts and cannot send yet, on Linux.
+	// Bytes in the outbox are bounded and shared fairly between connections; bytes in the kernel
+	// are neither. 0 leaves the limit to the kernel.
 	MaxUnsentBytes int
 
-	// UserTimeout is after how long the kernel gives up a peer that takes nothing, where
-	// it can be told: one that has vanished, or whose window has been closed all the time.
-	// 0 leaves it to the kernel, which tries for a quarter of an hour with the one, and for
-	// ever with the other.
+	// UserTimeout is the time after which the kernel ends a connection whose peer accepts no
+	// data, on Linux: the peer has vanished, or its receive window has been closed all the time.
+	// 0 leaves the timeout to the kernel, which retransmits for about 15 minutes to a vanished
+	// peer and probes a closed window for ever.
 	UserTimeout time.Duration
 
-	// ReadAccount is charged for the memory of reads in progress. When it has no room,
-	// reads become small, but they go on. nil: nobody is charged.
+	// ReadAccount is charged for the memory of reads in progress. While the account has no room,
+	// reads are small, but they continue. nil: no account is charged.
 	ReadAccount *body.Account
 
-	// WriteAccount is charged for the records of TLS that leave together, where they can, but not for
-	// long: see Handler.Account. When it has no room, each leaves by itself. nil: nobody is charged.
+	// WriteAccount is charged for TLS records that are gathered to be written together. They
+	// leave the account before the outbox waits for the peer: see Handler.Account. While the
+	// account has no room, each record is written in its own system call. nil: no account is
+	// charged.
 	WriteAccount *body.Account
 
-	// CoalesceDelay is how long the outbox must have been dry for a little to be written by the
-	// one who offers it. Whoever offers whole batches needs none; one who offers
-	// message by message would otherwise write each by itself.
+	// CoalesceDelay is the minimum time for which the outbox must have been empty before
+	// Flusher.Flush writes a small batch directly, without a flush goroutine. A caller that
+	// offers large batches needs no delay. A caller that offers message by message would
+	// otherwise write each message in its own system call.
 	CoalesceDelay time.Duration
 
-	// MinWhole is the size, in bytes, above which a frame is left in the kernel until all of it has
-	// come, or as much as the kernel takes: on Linux, without TLS. Until then it needs no memory of
-	// the owner's Account. So many connections may be in the middle of a large frame while few hold
-	// memory for one. At least 64 KiB; 0: each frame is read as it comes.
+	// MinWhole is the size, in bytes, above which a frame stays in the kernel until all of it has
+	// arrived, or until the kernel accepts no more, on Linux and without TLS. Until then the
+	// frame needs no memory of Handler.Account. Many connections can thus be in the middle of a
+	// large frame while few of them hold memory for it. At least 64 KiB; 0: each frame is read as
+	// it arrives.
 	MinWhole int
 
-	// KernelBudget bounds what the kernel is asked to hold of such frames. nil: nothing does.
+	// KernelBudget limits how many bytes of such frames the kernel is asked to hold. nil: no
+	// limit.
 	KernelBudget *KernelBudget
 
-	// RetainsFrames says that the one who reads will keep frames beyond the next Fill, by
-	// Frame.Buffer.Retain. The reader then sees to it that little frames do not
-	// keep large buffers.
+	// RetainsFrames says that the reading goroutine keeps frames beyond the next Fill, by
+	// Frame.Buffer.Retain. The Reader then copies a small read to a small buffer, because a
+	// retained frame keeps its whole buffer in memory.
 	RetainsFrames bool
 }
 
-// Handler is whose connection it is. Its methods may be called concurrently and
-// must not block.
+// Handler is the owner of a connection. Its methods can be called concurrently and must not
+// block.
 type Handler interface {
-	// Account is charged for frames larger than a read buffer. When it has no room,
-	// the connection is not read until there is. It is charged as well for records of TLS that
-	// the peer makes no room for, if they have more than 18 KiB and it has room: at most
-	// 64 KiB. nil: nobody is charged.
+	// Account returns the account that is charged for frames larger than a read buffer. While the
+	// account has no room, the connection is not read. If the account has room, it is also
+	// charged for TLS records that wait for the receive window of the peer and take more than 18
+	// KiB, at most 64 KiB. nil: no account is charged.
 	Account() *body.Account
 
-	// Done returns a channel that is closed when the Reader must not wait for memory any more.
+	// Done returns a channel that is closed when the Reader must no longer wait for memory.
 	Done() <-chan struct{}
 
-	// OnWritten is called after each write with what it finished, by whoever writes.
+	// OnWritten is called after each write, by the goroutine that writes, with the counts of what
+	// the write has finished.
 	OnWritten(Counts)
 
-	// OnLost is called with what was still queued or parked when the outbox was
-	// closed, in at most two parts.
+	// OnLost is called when the outbox is closed, at most twice, with the counts of the frames
+	// that were still queued or blocked.
 	OnLost(Counts)
 
-	// OnWriteError is called once, when writing has failed or the peer has stalled. The
-	// owner should then Close; a connection whose outbox is numbered is Detached if it
-	// has not stalled.
+	// OnWriteError is called once, when a write has failed or the peer has stalled. The handler
+	// should then close the connection. An outbox with EnableAcks that has not stalled is
+	// detached already.
 	OnWriteError(error)
 }
 
-// Counts counts frames in an outbox, or what became of them.
+// Counts counts frames of an outbox.
 type Counts struct {
 	Frames     int // whole frames
-	Deliveries int // those of them that carry a message
+	Deliveries int // the frames that carry a message
 	Bytes      int
 }
 
@@ -128,24 +141,24 @@ func (c *Counts) add(other Counts) {
 	c.Bytes += other.Bytes
 }
 
-// base is what both sides of a connection stand on. It is static after New.
+// base is the state shared by Reader and Outbox. It is static after New.
 type base struct {
 	nc       net.Conn
-	raw      syscall.RawConn // the way around nc; nil: there is none
-	nonblock *nonblockConn   // what nc speaks TLS over, if one can wait there; nil: not
+	raw      syscall.RawConn // for system calls on nc; nil: not available
+	nonblock *nonblockConn   // the connection below TLS, if it can read without waiting; otherwise nil
 	config   *Config
 	handler  Handler
 }
 
-// Conn is one framed connection. Reader belongs to one goroutine; Outbox may be
-// used by any number.
+// Conn is one framed connection. Its Reader belongs to one goroutine; its Outbox can be used
+// by any number of goroutines.
 type Conn struct {
 	Reader
 	Outbox
 }
 
-// New makes a framed connection of nc, which belongs to it from now on. It
-// starts no goroutine: the outbox starts one when there is something to write.
+// New returns a framed connection over nc and takes ownership of nc. It starts no goroutine:
+// the outbox starts one when there is data to write.
 func New(nc net.Conn, config *Config, handler Handler) *Conn {
 	c := new(Conn)
 	c.Reader.init(base{nc, rawConn(nc), nonblockConnOf(nc), config, handler})
@@ -159,7 +172,8 @@ func New(nc net.Conn, config *Config, handler Handler) *Conn {
 // RemoteAddr returns the address of the peer.
 func (c *Conn) RemoteAddr() net.Addr { return c.Reader.base.nc.RemoteAddr() }
 
-// TLSState returns the state of TLS, and false where there is none. The handshake must be over.
+// TLSState returns the state of the TLS connection, and false for a connection without TLS.
+// The handshake must be complete.
 func (c *Conn) TLSState() (tls.ConnectionState, bool) {
 	tlsConn, ok := c.Reader.base.nc.(*tls.Conn)
 	if !ok {
@@ -168,50 +182,53 @@ func (c *Conn) TLSState() (tls.ConnectionState, bool) {
 	return tlsConn.ConnectionState(), true
 }
 
-// Close closes the connection at once. What is queued is lost and counted as
-// such. It may be called more than once and from anywhere. Over TLS it does not take its leave: crypto/tls
-// would wait up to 5 s for a peer that takes nothing. Farewell does, for one that may.
+// Close closes the connection at once. Queued frames are lost and reported to Handler.OnLost.
+// Close can be called more than once and from any goroutine. Over TLS, it does not send a
+// close_notify alert, because crypto/tls would wait up to 5 s for a peer that accepts no data.
+// CloseGracefully sends the alert.
 func (c *Conn) Close() error {
 	c.Outbox.close()
 	return unwrap(c.Reader.base.nc).Close()
 }
 
-// CloseTransport ends the connection at once and keeps what a detached outbox holds.
+// CloseTransport closes the network connection at once. A detached outbox keeps its frames.
 func (c *Conn) CloseTransport() { _ = unwrap(c.Reader.base.nc).Close() }
 
-// CloseWithFrame severs a connection whose outbox is detached, and before that tells the
-// peer one more frame if it takes that within patience.
+// CloseWithFrame closes the network connection below a detached outbox. Before that it writes
+// frame, unless the connection has accepted only a part of another frame. Each write ends
+// after timeout.
 func (c *Conn) CloseWithFrame(frame []byte, timeout time.Duration) {
 	if c.Reader.base.nc.SetWriteDeadline(time.Now().Add(timeout)) == nil {
 		c.Outbox.Wait()
 		if !c.Outbox.midFrame() {
-			_, _ = c.Reader.base.nc.Write(frame) // who does not hear it finds the connection closed
+			_, _ = c.Reader.base.nc.Write(frame) // on failure, the peer only sees the connection closed
 		}
 	}
 	c.CloseTransport()
 }
 
-// Reset closes the connection at once and lets the kernel forget what it has
-// not yet sent, so that a peer that does not read keeps no memory here.
+// Reset closes the connection at once with a TCP reset. The kernel drops the bytes that it has
+// not sent, and a peer that does not read keeps no kernel memory here.
 func (c *Conn) Reset() error {
 	tcp, ok := unwrap(c.Reader.base.nc).(*net.TCPConn)
 	if !ok {
 		return c.Close()
 	}
-	_ = tcp.SetLinger(0) // fails only on a connection that is gone already
+	_ = tcp.SetLinger(0) // fails only on a closed connection
 	c.Outbox.close()
 	return tcp.Close()
 }
 
-// SetReadBuffer tells the kernel how many bytes it may hold for one who does not read yet, where
-// it can be told.
+// SetReadBuffer sets the size of the kernel's receive buffer of a TCP connection, in bytes. It
+// limits what a client can send before it is read.
 func SetReadBuffer(nc net.Conn, bytes int) {
 	if tcp, ok := unwrap(nc).(*net.TCPConn); ok {
 		_ = tcp.SetReadBuffer(bytes) // fails only on a closed connection
 	}
 }
 
-// unwrap returns the connection that carries nc: another one if that is TLS.
+// unwrap returns the network connection that carries nc: the connection below TLS, without the
+// wrappers of this package.
 func unwrap(nc net.Conn) net.Conn {
 	if tlsConn, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		nc = tlsConn.NetConn()
@@ -225,7 +242,7 @@ func unwrap(nc net.Conn) net.Conn {
 	return nc
 }
 
-// nonblockConnOf returns the line that nc speaks TLS over, if it does.
+// nonblockConnOf returns the nonblockConn below a TLS connection, or nil.
 func nonblockConnOf(nc net.Conn) *nonblockConn {
 	tlsConn, ok := nc.(interface{ NetConn() net.Conn })
 	if !ok {
@@ -235,8 +252,8 @@ func nonblockConnOf(nc net.Conn) *nonblockConn {
 	return nb
 }
 
-// CloseWrite tells the peer that nothing more will come. It returns
-// errors.ErrUnsupported where the connection cannot say so.
+// CloseWrite ends the write side of the connection. It returns errors.ErrUnsupported for a
+// connection that has no half-close.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Reader.base.nc.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -244,7 +261,7 @@ func (c *Conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// rawConn returns the way around the net package where there is one.
+// rawConn returns the raw connection of nc for system calls, or nil if there is none.
 func rawConn(nc net.Conn) syscall.RawConn {
 	tcp, ok := TCP(nc)
 	if !ok || !rawSupported {
@@ -257,14 +274,14 @@ func rawConn(nc net.Conn) syscall.RawConn {
 	return raw
 }
 
-// CloseGracefully tells the peer that nothing more will come and gives it at most
-// patience to end its side as well, so that closing does not reset a connection
-// with something unread on it. It must be called by the one who reads.
+// CloseGracefully ends the write side and waits at most timeout for the peer to end its side
+// as well. Closing a connection with unread data would send a reset, which can destroy data on
+// its way to the peer. CloseGracefully must be called by the goroutine that reads.
 func (c *Conn) CloseGracefully(timeout time.Duration) {
-	timer := time.AfterFunc(timeout, c.CloseTransport) // CloseWrite of TLS may wait as well
+	timer := time.AfterFunc(timeout, c.CloseTransport) // CloseWrite over TLS can wait as well
 	defer timer.Stop()
 	if c.CloseWrite() != nil || c.Reader.base.nc.SetReadDeadline(time.Now().Add(timeout)) != nil {
 		return
 	}
-	_, _ = io.Copy(io.Discard, c.Reader.base.nc) // ends with the peer, or in time
+	_, _ = io.Copy(io.Discard, c.Reader.base.nc) // ends at the end of the stream, or at the deadline
 }

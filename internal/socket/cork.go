@@ -7,41 +7,43 @@ import (
 )
 
 const (
-	// corkSize is how many bytes of records leave in one system call: 64 KiB, the most that Linux
-	// hands to a network card in one piece (GSO).
+	// corkSize is the number of bytes of TLS records that are written in one system call: 64 KiB,
+	// the most that Linux passes to a network card in one piece (GSO).
 	corkSize = 64 << 10
 
-	// corkPlainSize is how many bytes become records that fit into that.
+	// corkPlainSize is the number of bytes of plaintext whose records fit into corkSize.
 	corkPlainSize = corkSize - 1<<10
 
-	// maxCorkUncharged is how many bytes of records that the peer has yet to make room for are charged to
-	// nobody: crypto/tls holds as much for one that it writes by itself.
+	// maxCorkUncharged is the maximum number of bytes of records that wait for the receive window
+	// of the peer and are charged to no account. crypto/tls holds as much for a record that it
+	// writes by itself.
 	maxCorkUncharged = maxRecordSize + 2<<10
 )
 
-// cork holds the records that crypto/tls writes to a line, until they leave together. It holds
-// memory only while an outbox writes.
+// cork collects the records that crypto/tls writes to a nonblockConn, and writes them
+// together. It holds memory only while an outbox writes.
 type cork struct {
-	// Static.
+	// Static after construction.
 	tryWriteFn func(fd uintptr) bool // tryWrite, bound once so that a write allocates nothing
 
-	// Guarded by the mutex of the line while it is the line's, and then owned by the flusher.
+	// Guarded by conn.mu while the cork is set in conn; otherwise owned by the goroutine that
+	// writes.
 	conn        *nonblockConn
-	peerAccount *body.Account // charged for what the peer makes no room for; nil: nobody is
+	peerAccount *body.Account // charged for records that wait for the peer; nil: no account is
 	buffer      *body.Buffer
-	from, to    int // what of the buffer is still to be written
-	added       int // bytes of records that were added
-	sent        int // those of them that the kernel has taken
+	from, to    int // the part of buffer that is not written yet
+	added       int // bytes of records added so far
+	sent        int // bytes of these that the kernel has accepted
 	vector      vector
-	err         error    // of the last attempt
-	records     []record // what the outbox has written, in order
-	reported    int      // how many of them left has returned
+	err         error    // of the last tryWrite
+	records     []record // the records that the outbox has written, in order
+	reported    int      // number of records that takeSent has counted
 }
 
-// record is what one Write of the outbox became.
+// record describes the TLS record of one Write of the outbox.
 type record struct {
-	plainLen int // bytes that were written
-	end      int // where it ends in what was added
+	plainLen int // bytes of plaintext
+	end      int // value of cork.added behind the record
 }
 
 func newCork() *cork {
@@ -50,14 +52,14 @@ func newCork() *cork {
 	return c
 }
 
-// acquire takes the memory for records if it is to be had from account. What is left while the peer
-// makes no room is charged to that of the peer. nil: nobody is charged.
+// acquire takes memory for records from account and reports whether there was room. Records
+// that wait for the peer are charged to peerAccount later. nil: no account is charged.
 func (c *cork) acquire(account, peerAccount *body.Account) bool {
 	c.buffer, c.peerAccount = tryAcquire(account, corkSize), peerAccount
 	return c.buffer != nil
 }
 
-// release gives it back.
+// release gives the memory back and resets the cork.
 func (c *cork) release() {
 	if c.buffer != nil {
 		c.buffer.Release()
@@ -66,16 +68,16 @@ func (c *cork) release() {
 	*c = cork{tryWriteFn: c.tryWriteFn, vector: c.vector[:0], records: c.records[:0]}
 }
 
-// setCork has what is written from now on wait in c.
+// setCork makes all later writes to nb go into c.
 func (nb *nonblockConn) setCork(c *cork) {
 	nb.mu.Lock()
 	defer nb.mu.Unlock()
 	c.conn, nb.cork = nb, c
 }
 
-// uncork writes what waits, once, when the connection takes some of it. It returns how much of what
-// the outbox has written has left in whole records since the last time, and whether more waits:
-// then it must be called again.
+// uncork waits until the connection accepts data and writes collected records once. It returns
+// the number of plaintext bytes whose whole records were written since the last call. more
+// says that records remain: uncork must then be called again.
 func (nb *nonblockConn) uncork() (n int, more bool, err error) {
 	nb.mu.Lock()
 	defer nb.mu.Unlock()
@@ -90,16 +92,16 @@ func (nb *nonblockConn) uncork() (n int, more bool, err error) {
 	return c.takeSent(), more, err
 }
 
-// addRecord notes that n bytes of the outbox have become a record.
+// addRecord notes that the records added so far end with a record of n bytes of plaintext.
 func (c *cork) addRecord(n int) {
 	c.conn.mu.Lock()
 	defer c.conn.mu.Unlock()
 	c.records = append(c.records, record{n, c.added})
 }
 
-// The following are called with the mutex of the line held.
+// The following are called with conn.mu held.
 
-// add has p wait, and writes what waits when there is no more room.
+// add collects p, and writes the collected records when there is no more room.
 func (c *cork) add(p []byte) (n int, err error) {
 	for {
 		m := copy(c.buffer.Bytes()[c.to:], p[n:])
@@ -113,7 +115,7 @@ func (c *cork) add(p []byte) (n int, err error) {
 	}
 }
 
-// flush writes what waits.
+// flush writes all collected records.
 func (c *cork) flush() error {
 	for c.from < c.to {
 		if err := c.write(); err != nil {
@@ -123,8 +125,8 @@ func (c *cork) flush() error {
 	return nil
 }
 
-// write does so once, when the connection takes some of it. If it fails, nothing can be written to
-// the line any more.
+// write waits until the connection accepts data and writes once. After a failure, no more data
+// can be written to the connection.
 func (c *cork) write() error {
 	if c.conn.broken {
 		return net.ErrClosed
@@ -141,8 +143,8 @@ func (c *cork) write() error {
 	return err
 }
 
-// takeSent returns how much of what the outbox has written has left in whole records since the last
-// time.
+// takeSent returns the number of plaintext bytes whose whole records were written since the
+// last call.
 func (c *cork) takeSent() (n int) {
 	for c.reported < len(c.records) && c.records[c.reported].end <= c.sent {
 		n += c.records[c.reported].plainLen
@@ -151,7 +153,8 @@ func (c *cork) takeSent() (n int) {
 	return n
 }
 
-// tryWrite is called by the runtime when there may be room.
+// tryWrite writes without waiting. The runtime calls it when the socket can be writable; false
+// makes the runtime wait.
 func (c *cork) tryWrite(fd uintptr) bool {
 	c.vector = c.vector[:0].add(c.buffer.Bytes()[c.from:c.to])
 	n, again, err := writeRaw(fd, c.vector)
@@ -162,10 +165,11 @@ func (c *cork) tryWrite(fd uintptr) bool {
 	return !again
 }
 
-// shrink moves what is left to memory of its own size before a wait for the peer: one that takes
-// nothing must not hold what all share who write. Above maxCorkUncharged that is charged to the peer, as
-// overhead, for only its going on gives it back. Without room there, what is left stays where it
-// is.
+// shrink moves the remaining records to a buffer of their own size before a wait for the peer:
+// a peer that accepts no data must not hold memory that all writing connections share. Above
+// maxCorkUncharged, the buffer is charged to the account of the peer, as overhead, because
+// only progress of this peer frees it. If that account has no room, the records stay where
+// they are.
 func (c *cork) shrink() {
 	unsent := c.buffer.Bytes()[c.from:c.to]
 	var account *body.Account

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// flush writes until the queue is dry, or nothing may be written any more. Whoever
-// has set flushing is the only one who writes: this goroutine, or flushDirect
-// before it. Outbox.Wait waits for its end.
+// flush writes until the queue is empty or writing must stop. It is the body of the flush
+// goroutine. Only the goroutine that has set flushing writes: the flush goroutine, or
+// flushDirect before it. Outbox.Wait waits for the end of flush.
 func (o *Outbox) flush() {
 	for {
 		q := o.prepareWrite()
@@ -17,17 +17,17 @@ func (o *Outbox) flush() {
 		n, err := o.write(q)
 		o.completeWrite(q, n, false)
 		if err != nil {
-			o.fail(err) // next sees that the outbox is closed, and cleans up
+			o.fail(err) // prepareWrite sees that the outbox is closed, and cleans up
 		}
 	}
 }
 
-// maxDirect is how many queued bytes the one who offered them writes by itself.
-// Above it, another processor's help is worth its waking (docs/decisions/0004).
+// maxDirect is the maximum number of queued bytes that flushDirect writes. Above it, the help
+// of another processor is worth the cost of waking its goroutine (docs/decisions/0004).
 const maxDirect = 16 << 10
 
-// flushDirect is flush for one who must not wait: it writes once. It reports
-// whether nothing is left to do; otherwise the outbox still wants its flusher.
+// flushDirect is flush for a caller that must not wait: it writes once. It reports whether no
+// work is left; otherwise the outbox still needs a flush goroutine.
 func (o *Outbox) flushDirect() bool {
 	if o.base.raw == nil || !o.coalesceDelayPassed() {
 		return false
@@ -49,15 +49,15 @@ func (o *Outbox) flushDirect() bool {
 	return o.prepareWrite() == nil
 }
 
-// coalesceDelayPassed reports whether the outbox was dry for long enough before it was offered
-// what is in it now. It belongs to the flusher.
+// coalesceDelayPassed reports whether the outbox was empty for CoalesceDelay before the
+// current frames were offered. It is called by the goroutine that writes.
 func (o *Outbox) coalesceDelayPassed() bool {
 	minIdle := o.base.config.CoalesceDelay
 	return minIdle == 0 || time.Now().UnixNano()-o.idleSince >= int64(minIdle)
 }
 
-// prepareWrite prepares the next write. When there is none it ends the flusher and
-// returns nil.
+// prepareWrite prepares the next write. When there is none, it ends the flushing and returns
+// nil.
 func (o *Outbox) prepareWrite() *queue {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -99,8 +99,8 @@ func (o *Outbox) prepareWrite() *queue {
 	return nil
 }
 
-// dropAllUnlocking drops what is left of a closed outbox, for its flusher. It is called with
-// mu held, which it gives up while it tells of that.
+// dropAllUnlocking drops all frames of a closed outbox, for the goroutine that writes. It is
+// called with mu held, and releases mu while it reports the dropped frames.
 func (o *Outbox) dropAllUnlocking() {
 	var out completions
 	o.dropAll(&out)
@@ -110,11 +110,11 @@ func (o *Outbox) dropAllUnlocking() {
 	o.mu.Lock()
 }
 
-// dropExpired drops what it is no use to send any more, for the flusher. It is called
-// with mu held, which it gives up while it tells of that.
+// dropExpired drops expired frames, for the goroutine that writes. It is called with mu held,
+// and releases mu while it reports them.
 func (o *Outbox) dropExpired() {
 	q := o.queue
-	q.writing = 0 // what was gathered and then left to another is not being written
+	q.writing = 0 // segments gathered for a write that flushDirect did not make are not being written
 	for q.hasExpiring {
 		now := time.Now().UnixNano()
 		expired := func(s *segment) bool { return s.expired(now) }
@@ -129,13 +129,13 @@ func (o *Outbox) dropExpired() {
 		}
 		o.mu.Unlock()
 		q.completions.run()
-		o.mu.Lock() // perhaps there is more now
+		o.mu.Lock() // more frames can have been offered or have expired meanwhile
 	}
 }
 
-// write waits until the connection takes something and writes once. It may have written nothing:
-// directly, because it does not wait; otherwise, because it has waited and something may have
-// expired meanwhile.
+// write waits until the connection accepts data and writes once. It can return without having
+// written any byte: in flushDirect, because it does not wait; otherwise, because it has waited
+// and frames can have expired meanwhile.
 func (o *Outbox) write(q *queue) (int, error) {
 	q.n, q.err, q.stale, q.unconfirmed = 0, nil, false, 0
 	if o.base.raw == nil {
@@ -147,9 +147,9 @@ func (o *Outbox) write(q *queue) (int, error) {
 	return q.n, q.err
 }
 
-// writeChunks is write where the connection takes no vector. Beneath TLS it waits for room before
-// anything is encrypted, so that a peer that takes nothing holds no buffer, and what may expire can
-// still be taken back.
+// writeChunks is write for a connection without vectored writes. Below TLS it waits for room
+// before it encrypts. A peer that accepts no data thus holds no buffer, and frames that can
+// expire can still be dropped.
 func (o *Outbox) writeChunks(q *queue) (int, error) {
 	chunks := q.chunks
 	defer q.releaseChunks(chunks)
@@ -174,11 +174,12 @@ func (o *Outbox) writeChunks(q *queue) (int, error) {
 	}
 	defer q.cork.release()
 	err := o.encrypt(q, p)
-	q.releaseChunks(chunks) // a peer that takes nothing more must hold none of it
+	q.releaseChunks(chunks) // a peer that accepts no more data must hold none of this memory
 	return o.writeRecords(q, err)
 }
 
-// encrypt makes records of what is gathered, of which p is the first. They wait in the cork.
+// encrypt turns the gathered chunks, of which p is the first, into records. The records stay
+// in the cork.
 func (o *Outbox) encrypt(q *queue, p []byte) error {
 	o.base.nonblock.setCork(q.cork)
 	for {
@@ -194,9 +195,10 @@ func (o *Outbox) encrypt(q *queue, p []byte) error {
 	}
 }
 
-// writeRecords writes them at once: crypto/tls makes a system call for each record
-// (docs/decisions/0015). What the connection takes in parts counts part by part, as without TLS,
-// but for the last part, which is returned. err is why not everything was encrypted.
+// writeRecords writes the records of the cork together, because crypto/tls makes one system
+// call per record (docs/decisions/0015). When the connection accepts them in parts, each part
+// but the last is completed here, as without TLS; the size of the last part is returned. err
+// is the error that ended the encryption, if any.
 func (o *Outbox) writeRecords(q *queue, err error) (int, error) {
 	for {
 		n, more, uncorkErr := o.base.nonblock.uncork()
@@ -212,7 +214,8 @@ func (o *Outbox) writeRecords(q *queue, err error) (int, error) {
 	}
 }
 
-// tryWrite is called by the runtime when there may be room. Beneath TLS it only looks.
+// tryWrite writes without waiting. The runtime calls it when the socket can be writable. Below
+// TLS it only checks whether the socket is writable.
 func (q *queue) tryWrite(fd uintptr) bool {
 	if q.stale {
 		return true
@@ -229,8 +232,9 @@ func (q *queue) tryWrite(fd uintptr) bool {
 	return !again || q.direct
 }
 
-// unpinIfExpiring is for a flusher that is about to wait. If something may expire until it writes, it gives
-// up what it has gathered, so that it can be taken back. It reports whether it has.
+// unpinIfExpiring is called before the flush goroutine waits for the peer. If frames can
+// expire during the wait, it gives up the gathered segments, which lets them be dropped. It
+// reports whether it has done this.
 func (q *queue) unpinIfExpiring() bool {
 	q.outbox.mu.Lock()
 	defer q.outbox.mu.Unlock()
@@ -240,8 +244,8 @@ func (q *queue) unpinIfExpiring() bool {
 	return q.hasExpiring
 }
 
-// completeWrite takes what has left off the queue and lets those in who waited for room. more says that the
-// rest of what was gathered is still being written.
+// completeWrite removes n written bytes from the queue and queues blocked sends that now have
+// room. more says that the rest of the gathered segments is still being written.
 func (o *Outbox) completeWrite(q *queue, n int, more bool) {
 	o.mu.Lock()
 	q.unconfirmed = max(0, q.unconfirmed-n)
@@ -262,8 +266,8 @@ func (o *Outbox) completeWrite(q *queue, n int, more bool) {
 	o.base.handler.OnWritten(written)
 }
 
-// fail ends the writing and tells the owner why: it closes the outbox, or detaches
-// it if what it keeps may still reach the peer.
+// fail ends the writing and reports the error to the handler. It closes the outbox, or
+// detaches it if its frames can still reach the peer on another connection.
 func (o *Outbox) fail(err error) {
 	first, detached := false, false
 	if !errors.Is(err, ErrStalled) {
@@ -274,12 +278,12 @@ func (o *Outbox) fail(err error) {
 	}
 }
 
-// close closes the outbox. What is queued is lost.
+// close closes the outbox. Queued frames are lost.
 func (o *Outbox) close() { o.closeOnce() }
 
-// closeOnce closes the outbox and reports whether it was open. Those who wait for
-// room go on. The flusher drops the queue, for it may be writing from it; without
-// one, it is dropped here.
+// closeOnce closes the outbox and reports whether it was open. Blocked senders continue. The
+// goroutine that writes drops the queue, because it can be writing from it; without such a
+// goroutine, closeOnce drops the queue.
 func (o *Outbox) closeOnce() bool {
 	o.mu.Lock()
 	if o.closed || o.retransmit != nil && o.retransmit.movedTo != nil {
@@ -309,7 +313,7 @@ func (o *Outbox) closeOnce() bool {
 	return true
 }
 
-// dropAll drops what is left of a closed outbox. It is called with mu held.
+// dropAll drops all frames of a closed outbox. It is called with mu held.
 func (o *Outbox) dropAll(out *completions) {
 	if o.retransmit != nil {
 		o.retransmit.dropAll(out)
@@ -323,7 +327,7 @@ func (o *Outbox) dropAll(out *completions) {
 		out.discard(&q.segments[i], EventLost)
 		q.segments[i] = segment{}
 	}
-	out.dropped.Bytes -= q.headSent // counted as sent already
+	out.dropped.Bytes -= q.headSent // already counted as written
 	q.free()
 }
 

@@ -6,48 +6,48 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 )
 
-// Flusher is the sender's side of offers: what one batch of them leaves to be
-// done. It belongs to one goroutine. The zero value is ready for use.
+// Flusher is the sender's side of a batch of offers: the outboxes to flush, and the blocked
+// sends to wait for. It belongs to one goroutine. The zero value is ready for use.
 type Flusher struct {
-	CopyAccount *body.Account // charged for the memory of copies; nil: nobody
+	CopyAccount *body.Account // charged for the memory of copied frames; nil: no account is
 
 	toFlush     []*Outbox
 	spareBlock  *body.Buffer // for the next outbox that needs a block
 	waiter      *waiter
-	completions completions // by what gave way to an offer
+	completions completions // of frames that were dropped to make room for an offer
 }
 
-// Flush gets on its way what was offered to outboxes that had no flusher. It must
-// be called before the caller waits for anything.
+// Flush starts the writing of the outboxes that were offered frames and had no flush
+// goroutine. It must be called before the caller waits for any event.
 //
-// A little for one receiver, as in a conversation of two, is written right here if
-// the outbox was quiet: to wake a goroutine takes longer. It never waits for the
-// receiver.
+// A small batch for one receiver, as in a conversation of two clients, is written by Flush
+// itself if the outbox was empty for CoalesceDelay, because waking a goroutine takes longer.
+// Flush never waits for the receiver.
 func (fl *Flusher) Flush() {
 	if len(fl.toFlush) == 1 && fl.toFlush[0].flushDirect() {
 		fl.toFlush[0] = nil
 		fl.toFlush = fl.toFlush[:0]
 	}
 	for i, o := range fl.toFlush {
-		go o.queue.flushFn() // flush: ends when the queue is dry; its owner waits by Outbox.Wait
+		go o.queue.flushFn() // Outbox.flush: ends when the queue is empty; Outbox.Wait waits for its end
 		fl.toFlush[i] = nil
 	}
 	fl.toFlush = fl.toFlush[:0]
 }
 
-// Wait flushes, and then waits until everything parked is queued or lost. It
-// returns false when stop is closed before.
+// Wait flushes, and waits until every blocked send is queued or lost. It returns false if stop
+// is closed before.
 func (fl *Flusher) Wait(stop <-chan struct{}) bool {
 	fl.Flush()
 	if fl.waiter == nil {
 		return true
 	}
-	fl.waiter.done() // the part of the Dispatch
+	fl.waiter.done() // the Flusher's own part of the count
 	for fl.waiter.pending.Load() > 0 {
 		select {
 		case <-fl.waiter.ready:
 		case <-stop:
-			fl.waiter = nil // outboxes still point to it
+			fl.waiter = nil // outboxes still point to the waiter
 			return false
 		}
 	}
@@ -55,9 +55,10 @@ func (fl *Flusher) Wait(stop <-chan struct{}) bool {
 	return true
 }
 
-// OnUnblocked has settled called when everything parked so far is queued or lost, instead
-// of waiting for it: at once and by the caller if nothing is parked, otherwise by
-// whoever makes room for the last of it. settled must not block.
+// OnUnblocked arranges for callback to be called when every send that is blocked now is queued
+// or lost, as an alternative to Wait. If none is blocked, OnUnblocked calls it at once;
+// otherwise the goroutine that makes room for the last of these sends does. callback must not
+// block.
 func (fl *Flusher) OnUnblocked(callback func()) {
 	w := fl.waiter
 	if w == nil {
@@ -66,28 +67,28 @@ func (fl *Flusher) OnUnblocked(callback func()) {
 	}
 	fl.waiter = nil
 	w.onUnblocked = callback
-	w.done() // the part of the Dispatch
+	w.done() // the Flusher's own part of the count
 }
 
-// Abandon flushes, and leaves alone what is parked: it will be queued in its turn. The
-// Dispatch may be used again, by anybody.
+// Abandon flushes, and stops tracking the blocked sends: they stay blocked and will be queued
+// in their turn. The Flusher can be used again, by any goroutine.
 func (fl *Flusher) Abandon() {
 	fl.Flush()
-	fl.waiter = nil // as in Drop
+	fl.waiter = nil // as in Reset
 }
 
-// Reset flushes and gives back all memory. The Dispatch may be used again.
+// Reset flushes and gives back all memory. The Flusher can be used again.
 func (fl *Flusher) Reset() {
 	fl.Flush()
 	if fl.spareBlock != nil {
 		fl.spareBlock.Release()
 		fl.spareBlock = nil
 	}
-	fl.waiter = nil // it has a channel, which must not go into a pool: synctest forbids it
+	fl.waiter = nil // its channel must not go into a pool: synctest forbids it
 }
 
-// OfferWait offers p to o alone and waits for room if there is none. It returns
-// Parked when cancel was closed before there was: then nothing of p is sent.
+// OfferWait offers batch to o alone and waits for room if necessary. It returns Blocked if
+// cancel was closed before there was room: then no frame of the batch is sent.
 func (fl *Flusher) OfferWait(o *Outbox, batch *Batch, cancel <-chan struct{}) Outcome {
 	outcome := o.Offer(batch, fl)
 	fl.Flush()
@@ -96,7 +97,7 @@ func (fl *Flusher) OfferWait(o *Outbox, batch *Batch, cancel <-chan struct{}) Ou
 	}
 	w := fl.waiter
 	waited := fl.Wait(cancel)
-	fl.waiter = nil // as in Drop
+	fl.waiter = nil // as in Reset
 	if !waited && o.cancelBlocked(w) {
 		return Blocked
 	}
@@ -106,15 +107,15 @@ func (fl *Flusher) OfferWait(o *Outbox, batch *Batch, cancel <-chan struct{}) Ou
 	return Queued
 }
 
-// ensureSpareBlock makes sure that there is a spare block if one can be had. It is called
-// before an outbox is locked, so that no lock is held while memory is drawn.
+// ensureSpareBlock acquires a spare block if memory is available. It is called before an
+// outbox is locked: no lock is held while memory is acquired.
 func (fl *Flusher) ensureSpareBlock() {
 	if fl.spareBlock == nil {
 		fl.spareBlock = tryAcquire(fl.CopyAccount, blockSize)
 	}
 }
 
-// addWaiter returns the ticket for one more parked piece.
+// addWaiter returns the waiter, with one more blocked send counted.
 func (fl *Flusher) addWaiter() *waiter {
 	if fl.waiter == nil {
 		fl.waiter = &waiter{ready: make(chan struct{}, 1)}
@@ -124,12 +125,12 @@ func (fl *Flusher) addWaiter() *waiter {
 	return fl.waiter
 }
 
-// waiter counts the parked pieces of one sender, and one more for as long as its
-// Dispatch may add to them.
+// waiter counts the blocked sends of one sender, and one more while its Flusher can still add
+// to them.
 type waiter struct {
 	pending     atomic.Int32
-	ready       chan struct{} // capacity 1: something was settled, look again
-	onUnblocked func()        // called instead, if it is set
+	ready       chan struct{} // capacity 1: the count has reached 0
+	onUnblocked func()        // called instead of a send to ready, if set
 }
 
 func (w *waiter) done() {

@@ -11,15 +11,15 @@ import (
 	"strings"
 )
 
-// fallbackKernelBudget is the room where the kernel does not say what it may hold, as in a network
-// namespace of a container.
+// fallbackKernelBudget is the limit, in bytes, where the kernel does not publish tcp_mem, as
+// in the network namespace of a container.
 const fallbackKernelBudget = 64 << 20
 
-// kernelMemory returns how many bytes the kernel may be asked to hold for those who do not read
-// yet: see DefaultKernelBudget.
+// kernelMemory returns how many bytes of unread data the kernel can be asked to hold: see
+// DefaultKernelBudget.
 func kernelMemory() int64 { return kernelMemoryOf(os.DirFS("/")) }
 
-// kernelMemoryOf is kernelMemory for a file system.
+// kernelMemoryOf is kernelMemory for a given file system.
 func kernelMemoryOf(root fs.FS) int64 {
 	limit := int64(fallbackKernelBudget)
 	if pages, ok := readNumber(root, "proc/sys/net/ipv4/tcp_mem"); ok {
@@ -28,14 +28,14 @@ func kernelMemoryOf(root fs.FS) int64 {
 	return min(limit, cgroupMemory(root)/4)
 }
 
-// cgroupMemory returns how much memory the control groups of this process allow it, in bytes: the
-// least of its own and of those above it. Without a limit that is math.MaxInt64.
+// cgroupMemory returns the memory limit of the control groups of this process, in bytes: the
+// minimum of its own group and all groups above. Without a limit it returns math.MaxInt64.
 //
-// A process in a cgroup namespace, as in most containers, sees its own group as "/". One of systemd
-// does not.
+// In a cgroup namespace, as in most containers, a process sees its own group as "/". A process
+// started by systemd does not.
 func cgroupMemory(root fs.FS) int64 {
 	limit := int64(math.MaxInt64)
-	data, _ := fs.ReadFile(root, "proc/self/cgroup") // there is none without control groups
+	data, _ := fs.ReadFile(root, "proc/self/cgroup") // the file does not exist without control groups
 	scanner := bufio.NewScanner(bytes.NewReader(data))
 	for scanner.Scan() { // number:controllers:path
 		fields := strings.SplitN(scanner.Text(), ":", 3)
@@ -61,12 +61,12 @@ func cgroupMemory(root fs.FS) int64 {
 	return limit
 }
 
-// readNumber returns the number with which a file begins, if it does.
+// readNumber returns the number at the beginning of a file. ok is false if there is none.
 func readNumber(root fs.FS, name string) (n int64, ok bool) {
 	b, err := fs.ReadFile(root, name)
 	if err != nil {
 		return 0, false
 	}
-	_, err = fmt.Sscan(string(b), &n) // memory.max may say "max"
+	_, err = fmt.Sscan(string(b), &n) // memory.max can contain "max"
 	return n, err == nil
 }

@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// WrapForTLS returns what TLS is to be spoken over instead of nc, where that helps: a Reader of the connection of crypto/tls waits beneath
-// it for bytes to come, as it does without TLS, and so holds no buffer meanwhile, and half of the stack.
+// WrapForTLS returns the connection to run TLS over in place of nc, if nc supports it;
+// otherwise nc. A Reader of a crypto/tls connection then waits for data below TLS. While it
+// waits, it holds no buffer and only half of the stack.
 func WrapForTLS(nc net.Conn) net.Conn {
 	raw := rawConn(nc)
 	if raw == nil {
@@ -18,26 +19,28 @@ func WrapForTLS(nc net.Conn) net.Conn {
 	return &nonblockConn{TCPConn: tcp, raw: raw, addr: nc.RemoteAddr()}
 }
 
-// nonblockConn is a connection that can be told not to wait for bytes.
+// nonblockConn is a TCP connection that can read without waiting.
 type nonblockConn struct {
 	*net.TCPConn
 	raw  syscall.RawConn
 	addr net.Addr // of the peer
 
-	// Owned by the one who reads.
+	// Owned by the goroutine that reads.
 	nonblocking bool
-	fd          uintptr // valid while atOnce is set
-	err         error   // what has ended the reading
+	fd          uintptr // valid while nonblocking is set
+	err         error   // the error that ended the reading
 
+	// Guarded by mu.
 	mu     sync.Mutex
-	cork   *cork // what is written waits in it; nil: nothing waits
+	cork   *cork // collects writes; nil: writes go to the connection
 	broken bool  // a part of a record was written, and its rest never will be
 }
 
 // RemoteAddr implements net.Conn.
 func (nb *nonblockConn) RemoteAddr() net.Addr { return nb.addr }
 
-// Read implements net.Conn. It returns errWouldBlock instead of waiting, if that is asked for.
+// Read implements net.Conn. While nonblocking is set, it returns errWouldBlock instead of
+// waiting.
 func (nb *nonblockConn) Read(p []byte) (int, error) {
 	if !nb.nonblocking {
 		return nb.TCPConn.Read(p)
@@ -52,11 +55,13 @@ func (nb *nonblockConn) Read(p []byte) (int, error) {
 	case n == 0 && err == nil:
 		err = io.EOF
 	}
-	nb.err = err  // crypto/tls may take it for temporary (ETIMEDOUT), and the kernel tells it once
-	return n, err // if n is less than asked for, the end may stand behind it, and nothing wakes anybody for that again
+	// If n < len(p), the end of the stream can follow directly: the caller must read again,
+	// because no later event would report the end.
+	nb.err = err // crypto/tls can take err for temporary (ETIMEDOUT); the kernel reports it once
+	return n, err
 }
 
-// Write implements net.Conn. While there is a cork, p waits in it.
+// Write implements net.Conn. While a cork is set, the cork collects p.
 func (nb *nonblockConn) Write(p []byte) (int, error) {
 	nb.mu.Lock()
 	defer nb.mu.Unlock()
@@ -69,7 +74,8 @@ func (nb *nonblockConn) Write(p []byte) (int, error) {
 	return nb.TCPConn.Write(p)
 }
 
-// readTLS fills p with what has come over TLS, without waiting. again says that nothing has.
+// readTLS fills p with data that has arrived over TLS, without waiting. again says that there
+// is none.
 func (nb *nonblockConn) readTLS(tlsConn net.Conn, fd uintptr, p []byte) (n int, again bool, err error) {
 	nb.nonblocking, nb.fd = true, fd
 	defer func() { nb.nonblocking = false }()
@@ -84,10 +90,12 @@ func (nb *nonblockConn) readTLS(tlsConn net.Conn, fd uintptr, p []byte) (n int, 
 	return n, false, err
 }
 
-// errWouldBlock says that nothing has come. It is a temporary error of the network: those do not end a connection of crypto/tls, which keeps what has come
-// of a record (Conn.readRecordOrCCS, where it calls readFromUntil), as it does when a read deadline is over.
+// errWouldBlock means that no data has arrived. It is a temporary network error. Such an error
+// does not end a connection of crypto/tls, which keeps the part of a record that has arrived
+// (Conn.readRecordOrCCS, at its call of readFromUntil), as it does when a read deadline
+// expires.
 type errWouldBlock struct{}
 
-func (errWouldBlock) Error() string   { return "nothing has come" }
+func (errWouldBlock) Error() string   { return "operation would block" }
 func (errWouldBlock) Timeout() bool   { return true }
 func (errWouldBlock) Temporary() bool { return true }

@@ -5,15 +5,16 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Position is how far a peer that comes back has come, in counted frames.
+// Position is the progress of a peer that resumes its session, in reliable frames since the
+// start of the session.
 type Position struct {
-	Acked uint64 // those that its application has had
-	Read  uint64 // those that have come to it whole: above Received only for a peer that knows SKIP
+	Acked uint64 // frames acknowledged: the application of the peer has received them
+	Read  uint64 // frames received whole; above Acked only for a peer that supports SKIP
 }
 
-// WriteStarted reports whether the counted frame of that number carries a message of which the connection
-// has taken at least a part, and which the peer has not acknowledged. 0 is the first frame that the
-// peer was ever sent.
+// WriteStarted reports whether the reliable frame with the given number carries a message, has
+// been accepted by the connection at least in part, and is unacknowledged. Number 0 is the
+// first reliable frame of the session.
 func (o *Outbox) WriteStarted(number uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -32,8 +33,8 @@ func (o *Outbox) WriteStarted(number uint64) bool {
 	return number == 0 && q != nil && q.headSent > 0 && q.segments[q.head].reliable && q.segments[q.head].carriesMessage(0)
 }
 
-// carriesMessage reports whether the frame of that number in s carries a message. It does not if
-// its memory was given up.
+// carriesMessage reports whether the frame with the given number in s carries a message. It
+// returns false if the memory of s was dropped.
 func (s *segment) carriesMessage(number int) bool {
 	if s.buffer == nil {
 		return false
@@ -47,18 +48,19 @@ func (s *segment) carriesMessage(number int) bool {
 	return false
 }
 
-// Omitted counts messages that Move has not handed over.
+// Omitted counts the messages that Move did not hand over.
 type Omitted struct {
 	Unreachable int // given up: see Attempts
-	TooLarge    int // larger than the peer takes by now
+	TooLarge    int // larger than the peer accepts now
 }
 
-// maxSkips is how many SKIPs one segment holds. A block of REPORTs, or one of copied DELIVERs, has
-// fewer frames.
+// maxSkips is the maximum number of SKIP frames in one segment. A block of REPORT frames, or
+// of copied DELIVER frames, has fewer frames.
 const maxSkips = 800
 
-// skipFrames holds the SKIPs of all segments: however many stand for messages that were given up,
-// they take no memory. It is never written, and its first reference never released.
+// skipFrames holds the SKIP frames of all segments. SKIPs thus take no memory, however many
+// messages they replace. The buffer is never written to, and its first reference is never
+// released.
 var skipFrames = func() *body.Buffer {
 	b := body.Get(maxSkips * wire.SkipLen)
 	all := b.Bytes()[:0]
@@ -68,12 +70,12 @@ var skipFrames = func() *body.Buffer {
 	return b
 }()
 
-// isSkips reports whether s holds SKIPs. Those that have terms stand for messages that the peer has
-// read and will acknowledge: they do not expire.
+// isSkips reports whether s holds SKIPs. SKIPs with options replace messages that the peer has
+// read and will acknowledge: these SKIPs do not expire.
 func (s *segment) isSkips() bool { return s.buffer == skipFrames }
 
-// appendSkips appends SKIPs in the place of the frames of s, in as many segments as that takes.
-// They hold references of their own: that of s stays with the caller.
+// appendSkips appends SKIPs in place of the frames of s, in as many segments as necessary. The
+// new segments hold their own references; the reference of s stays with the caller.
 func appendSkips(to []segment, s segment) []segment {
 	s.deliveries = 0
 	for s.frames > 0 {
@@ -88,30 +90,31 @@ func appendSkips(to []segment, s segment) []segment {
 	return to
 }
 
-// disposition is what becomes of a counted frame that is handed over to another outbox.
+// disposition says how a reliable frame is handed over to another outbox.
 type disposition uint8
 
 const (
-	sendAsIs    disposition = iota // it is written, perhaps again
-	alreadyRead                    // the peer has it: a SKIP is written, and is acknowledged in its place
-	unreachable                    // it is given up: a SKIP is written
-	tooLarge                       // the peer takes less: likewise, or nothing if it has no number yet
+	sendAsIs    disposition = iota // the frame is written, perhaps again
+	alreadyRead                    // the peer has the frame: a SKIP is written, and acknowledged for it
+	unreachable                    // the message is given up: a SKIP is written
+	tooLarge                       // too large for the peer: a SKIP is written, or nothing if it was never sent
 )
 
-// filter tells frames that are written from those that are not.
+// filter separates the frames to write from the frames to replace or to drop.
 type filter struct {
 	number        uint64 // of the next frame
-	read          uint64 // how many the peer has
-	giveUp        bool   // the message behind those is given up
-	skipSupported bool   // the peer knows SKIP
-	maxFrame      int    // size of the largest frame with a message, in bytes; 0: any
+	read          uint64 // number of frames that the peer has received
+	giveUp        bool   // the message directly behind these frames is given up
+	skipSupported bool   // the peer supports SKIP
+	maxFrame      int    // maximum size of a frame with a message, in bytes; 0: no limit
 	segments      []segment
 	omitted       Omitted
 	out           *completions
 }
 
-// omit takes out of what was handed over to o what the peer has, what is given up, and what is too
-// large for it. It is called with mu held.
+// omit removes from the queue of o, after a handover, the frames that the peer has, the
+// message that is given up, and the messages that are too large for the peer. It is called
+// with mu held.
 func (o *Outbox) omit(pos Position, giveUp bool, out *completions) Omitted {
 	q := o.queue
 	if q == nil || pos.Read == pos.Acked && !giveUp && o.maxFrame == 0 {
@@ -138,8 +141,8 @@ func (o *Outbox) omit(pos Position, giveUp bool, out *completions) Omitted {
 	return f.omitted
 }
 
-// addBlockedFitting has a piece go on waiting for room in o, without what is too large for the peer. What
-// is left of it waits in parts if need be. It is called with mu held.
+// addBlockedFitting blocks a send in o, without the messages that are too large for the peer.
+// The remaining frames wait as several sends if necessary. It is called with mu held.
 func (o *Outbox) addBlockedFitting(send blockedSend, out *completions) Omitted {
 	if send.batch.Deliveries == 0 || !o.exceedsMaxFrame(send.batch.Buffer, send.batch.From, send.batch.To) {
 		o.blocked = append(o.blocked, send)
@@ -164,12 +167,12 @@ func (s *segment) batch() Batch {
 	}
 }
 
-// add puts a segment where it belongs, in parts if need be. It takes over the reference to the
-// buffer, and gives it up.
+// add puts the frames of a segment into f.segments, in parts if necessary. It takes over the
+// reference to the buffer and releases it.
 func (f *filter) add(s *segment) {
 	if end := f.number + uint64(s.frames); end <= f.read {
 		f.number = end
-		f.put(*s, alreadyRead) // its buffer may have been given up
+		f.put(*s, alreadyRead) // the buffer can be nil: its memory was dropped
 	} else {
 		f.split(s)
 	}
@@ -214,9 +217,9 @@ func (f *filter) dispositionOf(s *segment, frame []byte) disposition {
 	return sendAsIs
 }
 
-// put appends the frames of s to what is written: as they are, or as SKIPs. What is too large and
-// has no number yet is dropped. Each segment that it appends has a reference of its own to its
-// buffer; the one that s came with stays with the caller.
+// put appends the frames of s to f.segments: as they are, or as SKIPs. Too large frames that
+// were never sent are dropped. Each appended segment holds its own reference to its buffer;
+// the reference of s stays with the caller.
 func (f *filter) put(s segment, d disposition) {
 	if s.frames == 0 {
 		return
@@ -244,7 +247,7 @@ func (f *filter) put(s segment, d disposition) {
 	f.segments = appendSkips(f.segments, s)
 }
 
-// carriesMessage reports whether a frame does.
+// carriesMessage reports whether a frame carries a message.
 func carriesMessage(frame []byte) bool {
 	t, _ := wire.Split(frame)
 	return t == wire.TypeRelay || t == wire.TypeDeliver

@@ -1,57 +1,66 @@
 package socket
 
-// Options are what a piece asks for beyond being sent. They are shared by all
-// outboxes that it is offered to, and static from then on.
+// Options are the delivery options of a batch. All outboxes that the batch is offered to share
+// them. They are static after the first offer.
 type Options struct {
-	Events   EventHandler // told what becomes of it; nil: nobody
-	Expires  int64        // when it is worth nothing any more, in ns since 1970; 0: never
-	Sender   any          // whose pieces give way to it if Overflow is Displace: those with an equal Owner
+	Events   EventHandler // receives the events of the frames; nil: none does
+	Expires  int64        // when the frames expire, in ns since 1970; 0: never
+	Sender   any          // OverflowDropOldest drops only batches with an equal Sender
 	Overflow Overflow
-	Last     bool // nothing is taken after it: to what is offered then, the outbox is closed
+	Last     bool // the outbox accepts no further batch: later offers return Closed
 
-	// Stamp is called, with a lock held, before the whole frames in b are written: left is how much time
-	// there is until Expires, in ns, above 0. It may change b, and be called again for the same. nil: nobody wants that.
+	// Stamp is called, with a lock held, before the whole frames in b are written. left is the
+	// time until Expires, in ns, and above 0. Stamp can change b, and can be called again for the
+	// same frames. nil: no call.
 	Stamp func(b []byte, left int64)
 }
 
-// Overflow says what Offer does when the queue is full.
+// Overflow is the policy of Offer for a full queue.
 type Overflow uint8
 
-// The ways to meet a full queue.
+// The overflow policies.
 const (
-	OverflowBlock      Overflow = iota // it waits for room
-	OverflowReject                     // it is not taken
-	OverflowDropOldest                 // the oldest pieces of its owner that are to be displaced give way; without any it is not taken
-	OverflowForce                      // it is taken all the same: somebody else must bound how much of that there is
-	OverflowPriority                   // so is it, and it is written before all that is queued, also while that must wait for the peer; its frames must not be counted
+	OverflowBlock  Overflow = iota // the batch waits for room
+	OverflowReject                 // the batch is rejected
+	// OverflowDropOldest drops the oldest batches of the same Sender with this policy. Without
+	// any such batch, the new batch is rejected.
+	OverflowDropOldest
+	// OverflowForce queues the batch in any case: the caller must bound the number of such
+	// batches.
+	OverflowForce
+	// OverflowPriority is OverflowForce, and the batch is written before all queued frames, even
+	// while the window is full. Its frames must not be reliable.
+	OverflowPriority
 )
 
-// Event is what became of frames of a tracked piece.
+// Event is a step in the delivery of frames.
 type Event uint8
 
-// The kinds of progress. The first three are steps; each of the others is an end
-// without a further one.
+// The events. The first three are steps of a delivery; each of the others ends it.
 const (
-	EventQueued      Event = iota // they were parked, and are queued now
-	EventWritten                  // the connection took them
-	EventAcked                    // the peer has acknowledged them: see Outbox.EnableAcks
-	EventExpired                  // their time was up before they were written
-	EventDropped                  // they gave way
-	EventLost                     // the outbox was closed before they were written
-	EventUnacked                  // it was closed after that, and before they were acknowledged
-	EventUnreachable              // they were begun on several connections, and given up: see Outbox.Move
-	EventTooLarge                 // the peer has come back and takes less: see Outbox.SetMaxFrame
+	EventQueued  Event = iota // the frames were blocked and are queued now
+	EventWritten              // the connection has accepted the frames
+	EventAcked                // the peer has acknowledged the frames: see Outbox.EnableAcks
+	EventExpired              // the frames expired before they were written
+	EventDropped              // the frames were dropped by OverflowDropOldest
+	EventLost                 // the outbox was closed before the frames were written
+	// EventUnacked: the frames were written, and not acknowledged before the outbox was closed,
+	// or before they expired on a lost connection or in front of a retransmission.
+	EventUnacked
+	EventUnreachable // the frames were given up: see Outbox.Move
+	EventTooLarge    // the limit of the resumed peer is lower: see Outbox.SetMaxFrame
 )
 
-// EventHandler is told what becomes of the frames of a piece. Its methods may be called
-// concurrently, in any order, and must not block.
+// EventHandler receives the events of the frames of a batch. Its method can be called
+// concurrently, with events in any order, and must not block.
 type EventHandler interface {
-	// HandleEvent says that so many frames of what was offered as Batch.Receiver came that far:
-	// those from first on, where 0 is the first of the piece.
+	// HandleEvent reports that an event has happened to consecutive frames of a batch that was
+	// offered with Batch.Receiver equal to at. first is the index of the first of them in the
+	// batch, counted from Batch.First; frames is their number.
 	HandleEvent(at int, what Event, first, frames int)
 }
 
-// pendingEvent is a call of a Tracker that is still to be made, when no lock is held.
+// pendingEvent is a call of an EventHandler that will be made when no lock is held.
 type pendingEvent struct {
 	options  *Options
 	receiver int
@@ -66,7 +75,7 @@ func emitEvents(events []pendingEvent) {
 	}
 }
 
-// appendEvent adds an event about the first frames of s if somebody wants to know.
+// appendEvent appends an event of the first frames of s if s has an EventHandler.
 func (s *segment) appendEvent(events []pendingEvent, event Event, frames int) []pendingEvent {
 	if s.options == nil || s.options.Events == nil || frames == 0 {
 		return events
@@ -74,12 +83,12 @@ func (s *segment) appendEvent(events []pendingEvent, event Event, frames int) []
 	return append(events, pendingEvent{s.options, int(s.receiver), event, int(s.first), frames})
 }
 
-// expires reports whether s may expire. What the peer has read does not.
+// expires reports whether s can expire. SKIPs do not.
 func (s *segment) expires() bool {
 	return s.options != nil && s.options.Expires != 0 && !s.isSkips()
 }
 
-// expired reports whether it is no use any more to send s.
+// expired reports whether s has expired.
 func (s *segment) expired(now int64) bool {
 	return s.expires() && now >= s.options.Expires
 }

@@ -10,78 +10,80 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Batch is a run of whole frames in a buffer. It holds no reference: whoever
-// makes a Piece keeps its buffer alive while it is offered.
+// Batch is a group of consecutive whole frames in a buffer. It holds no reference to the
+// buffer: the caller keeps the buffer alive while the batch is offered.
 type Batch struct {
 	Buffer     *body.Buffer
 	From, To   int
 	Frames     int
-	Deliveries int // how many of the frames carry a message
+	Deliveries int // the number of frames that carry a message
 
-	// Reliable says that the frames are kept until the peer has acknowledged them, if
-	// the outbox keeps any: see Number. All frames of a piece are counted, or none.
+	// Reliable says that the frames are numbered, and are kept until the peer has acknowledged
+	// them, if the outbox has EnableAcks. It holds for all frames of a batch.
 	Reliable bool
 
 	Options  *Options // nil: none
-	Receiver int      // which receiver of Terms this outbox is: what its Tracker is told
-	First    int      // number of the first frame, where the Tracker counts from an earlier one
+	Receiver int      // index of the receiver, passed to Options.Events
+	First    int      // index of the first frame, as reported to Options.Events
 }
 
-// Outcome is what an outbox did with a piece.
+// Outcome is the result of Offer.
 type Outcome int
 
 // The outcomes of Offer.
 const (
-	Queued         Outcome = iota // it is in the queue
-	Blocked                       // the queue is full: Flusher.Wait waits for its turn
+	Queued         Outcome = iota // the batch is queued
+	Blocked                       // the queue is full: the batch waits, and Flusher.Wait waits for it
 	Closed                        // the outbox is closed
-	Full                          // the queue is full, and the piece does not wait for room
-	TooLarge                      // it carries a message in a frame above SetMaxFrame: nothing of it was taken
-	AlreadyExpired                // it has expired before it was offered
+	Full                          // the queue is full, and the batch was rejected
+	TooLarge                      // a message is in a frame above SetMaxFrame: no frame was queued
+	AlreadyExpired                // the batch expired before it was offered
 )
 
-// blockedSend is a piece that waits for room, in the order of its coming.
+// blockedSend is a batch that waits for room in an outbox.
 type blockedSend struct {
 	batch  Batch
 	waiter *waiter
 }
 
-// Outbox is what waits to be written to a connection: a queue that is bounded in
-// bytes. Small pieces are copied into its tail, large ones are held by reference,
-// and many leave in one write.
+// Outbox is the send queue of a connection, bounded in bytes. Small batches are copied to the
+// tail of the queue, large batches are held by reference, and many batches are written in one
+// system call.
 //
-// An empty outbox has no goroutine and no memory. The offer that makes it
-// non-empty leads to a flusher, which ends when the queue is dry or the
-// connection is closed; a little for one receiver alone is written without one
-// (Flusher.Flush). All methods may be called concurrently.
+// An empty outbox has no goroutine and no memory. The offer that makes an outbox non-empty
+// leads to a flush goroutine, which ends when the queue is empty or the connection is closed.
+// A small batch for a single receiver is written without a flush goroutine (Flusher.Flush).
+// All methods can be called concurrently.
 type Outbox struct {
 	// Static after init.
 	base *base
 
-	// Owned by the flusher.
-	idleSince int64 // when it last ran dry, in ns since 1970, if Quiet asks for it
+	// Owned by the goroutine that writes: the flush goroutine, or Flusher.Flush before it.
+	idleSince int64 // when the queue became empty, in ns since 1970; see Config.CoalesceDelay
 
+	// Guarded by mu.
 	mu         sync.Mutex
-	retransmit *retransmitQueue // nil: what is written is done with
-	queue      *queue           // nil while dry
-	weight     int              // bytes queued, with what their bookkeeping costs
+	retransmit *retransmitQueue // nil: written frames are not kept
+	queue      *queue           // nil while empty
+	weight     int              // bytes queued, with the cost of their bookkeeping
 	blocked    []blockedSend    // first come, first served
-	flushing   bool             // a flusher runs, or somebody has promised to start it
+	flushing   bool             // the flush goroutine runs, or a Flusher writes or will start it
 	closed     bool
-	sealed     bool          // Options.Last was taken
-	waiters    int32         // how many wait until it is written, by Drain or Press
-	drainCount uint32        // how often the queue ran dry
+	sealed     bool          // a batch with Options.Last was queued or blocked
+	waiters    int32         // number of callers of Drain or StartStallTimer that wait for progress
+	drainCount uint32        // how often the queue became empty
 	maxFrame   int32         // see SetMaxFrame
-	idle       chan struct{} // closed when the flusher ends; nil: nobody asked
+	idle       chan struct{} // closed when flushing ends; nil: no goroutine waits for it
 	sent       int64         // bytes written
-	stallTimer *stallTimer   // nil: it does not run
+	stallTimer *stallTimer   // nil: not running
 }
 
 func (o *Outbox) init(b *base) { o.base = b }
 
-// Offer queues the frames of p, or parks them when the queue is full, unless the
-// piece has other terms. d gathers what the caller has to do afterwards: Flush at
-// the end of its batch, and Wait when anything was parked.
+// Offer queues the frames of batch. When the queue is full, it applies the overflow policy of
+// the batch: the default is to block the batch. Offer itself never waits: fl collects the work
+// that is left to the caller, which must call Flush after a group of offers, and Wait if any
+// outcome was Blocked.
 func (o *Outbox) Offer(batch *Batch, fl *Flusher) Outcome {
 	small := batch.To-batch.From <= maxCopy && batch.Options == nil
 	if small {
@@ -96,25 +98,26 @@ func (o *Outbox) Offer(batch *Batch, fl *Flusher) Outcome {
 	return outcome
 }
 
-// SetMaxFrame bounds the size of a frame that carries a message, in bytes on the wire; 0: there is
-// no bound. What was offered before stays; what Move brings does not.
+// SetMaxFrame limits the size of a frame that carries a message, in bytes on the wire. 0 means
+// no limit. Frames that are already queued stay; frames that Move hands over are checked.
 func (o *Outbox) SetMaxFrame(bytes int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.maxFrame = int32(min(bytes, math.MaxInt32))
 }
 
-// MaxFrame returns what SetMaxFrame has set, for the connection to which the peer has moved if it has.
+// MaxFrame returns the value set by SetMaxFrame, after a Move that of the new outbox.
 func (o *Outbox) MaxFrame() int {
 	o = o.lock()
 	defer o.mu.Unlock()
 	return int(o.maxFrame)
 }
 
-// Retract takes back what was offered with these terms, has expired and is not being written. What
-// was written on a connection that is lost is told to be Unheard, unless the peer has read it. It
-// returns held if something is left in the queue, which may still be written. Otherwise everything
-// has been told of what was offered before, or another goroutine is about to.
+// Retract removes the batches offered with these options, which must have expired, unless they
+// are being written. Frames written on a connection that is lost are reported as EventUnacked,
+// unless the peer has read them. stillQueued says that some frames are still in the queue and
+// can still be written. Otherwise, all events of frames offered before have been reported, or
+// another goroutine is about to report them.
 func (o *Outbox) Retract(options *Options) (stillQueued bool) {
 	var out completions
 	o = o.lock()
@@ -147,23 +150,23 @@ func (o *Outbox) Retract(options *Options) (stillQueued bool) {
 	return stillQueued
 }
 
-// Progress is where an outbox stands: what a warden compares to tell a slow
-// receiver from a busy one.
+// Progress is a snapshot of the state of an outbox. The hub's reclaimer compares snapshots to
+// tell a slow receiver from a busy receiver.
 type Progress struct {
 	Sent       int64  // bytes written so far
-	DrainCount uint32 // how often it had nothing left to write
-	Busy       bool   // something is queued
-	Queued     int    // bytes of that, with what its bookkeeping costs
+	DrainCount uint32 // how often the queue became empty
+	Busy       bool   // frames are queued
+	Queued     int    // bytes queued, with the cost of their bookkeeping
 }
 
-// Progress returns where the outbox stands.
+// Progress returns a snapshot of the state of the outbox.
 func (o *Outbox) Progress() Progress {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return Progress{Sent: o.sent, DrainCount: o.drainCount, Busy: o.queue != nil, Queued: o.weight}
 }
 
-// Accounts appends those who are charged for what is queued, some perhaps more
+// Accounts appends the accounts that are charged for queued frames. An account can occur more
 // than once.
 func (o *Outbox) Accounts(to []*body.Account) []*body.Account {
 	o.mu.Lock()
@@ -188,8 +191,8 @@ func appendAccounts(to []*body.Account, segments []segment) []*body.Account {
 	return to
 }
 
-// cancelBlocked takes a parked piece back. It returns false when the piece is queued,
-// sent or lost already.
+// cancelBlocked removes the blocked send with the given waiter. It returns false if the send
+// is already queued, sent or lost.
 func (o *Outbox) cancelBlocked(w *waiter) bool {
 	o = o.lock()
 	defer o.mu.Unlock()
@@ -209,7 +212,8 @@ func (o *Outbox) isClosed() bool {
 	return o.closed
 }
 
-// lock locks the outbox, or the one that it has moved to, and returns that.
+// lock locks the outbox, or the outbox that its contents have moved to, and returns the locked
+// outbox.
 func (o *Outbox) lock() *Outbox {
 	for {
 		o.mu.Lock()
@@ -224,7 +228,7 @@ func (o *Outbox) lock() *Outbox {
 
 // The following are called with mu held.
 
-// offer is Offer.
+// offer is Offer with mu held.
 func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
 	if o.closed || o.sealed {
 		return Closed
@@ -245,7 +249,7 @@ func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
 		case overflow == OverflowReject || !o.dropOldest(batch.Options.Sender, &fl.completions):
 			return Full
 		default:
-			o.unblockSends(&fl.completions) // whoever waits has come before
+			o.unblockSends(&fl.completions) // blocked sends have come before this batch
 			if len(o.blocked) > 0 || o.full() {
 				o.addBlocked(batch, fl)
 				return Blocked
@@ -264,7 +268,7 @@ func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
 	return Queued
 }
 
-// exceedsMaxFrame reports whether there is a frame above maxFrame among those in a part of a buffer.
+// exceedsMaxFrame reports whether a frame in the given part of b is larger than maxFrame.
 func (o *Outbox) exceedsMaxFrame(b *body.Buffer, from, to int) bool {
 	if o.maxFrame == 0 || to-from <= int(o.maxFrame) {
 		return false
@@ -277,15 +281,15 @@ func (o *Outbox) exceedsMaxFrame(b *body.Buffer, from, to int) bool {
 	return false
 }
 
-// addBlocked has p wait for room.
+// addBlocked adds batch to the blocked sends.
 func (o *Outbox) addBlocked(batch *Batch, fl *Flusher) {
 	o.ensureStallTimer()
 	batch.Buffer.Retain()
 	o.blocked = append(o.blocked, blockedSend{*batch, fl.addWaiter()})
 }
 
-// dropOldest makes room by giving up the oldest pieces of owner that came on such
-// terms. It reports whether there is some.
+// dropOldest drops the oldest segments of sender with OverflowDropOldest until the queue has
+// room. It reports whether the queue has room.
 func (o *Outbox) dropOldest(sender any, out *completions) bool {
 	if o.queue == nil {
 		return false
@@ -295,13 +299,14 @@ func (o *Outbox) dropOldest(sender any, out *completions) bool {
 		if hasRoom || s.options.overflow() != OverflowDropOldest || s.options.Sender != sender {
 			return false
 		}
-		hasRoom = true // one for one: segments are few, and may be of any size
+		hasRoom = true // drop one segment per offer: segments are few and differ in size
 		return true
 	})
 	return !o.full()
 }
 
-// scheduleFlush sees to it that there is a flusher, if there may be one.
+// scheduleFlush adds the outbox to the outboxes that fl must flush, if there are frames to
+// write and no goroutine writes.
 func (o *Outbox) scheduleFlush(fl *Flusher) {
 	if !o.flushing && !o.retransmit.writeBlocked() && o.queue != nil {
 		o.flushing = true
@@ -309,8 +314,8 @@ func (o *Outbox) scheduleFlush(fl *Flusher) {
 	}
 }
 
-// enqueueCopy copies p behind what is queued. Without memory for a further block, p
-// is held by reference after all.
+// enqueueCopy copies batch behind the queued frames. If there is no memory for another block,
+// the batch is queued by reference.
 func (o *Outbox) enqueueCopy(batch *Batch, fl *Flusher) {
 	if o.queue != nil && o.queue.appendCopy(batch) {
 		o.weight += batch.To - batch.From
@@ -329,14 +334,14 @@ func (o *Outbox) enqueueCopy(batch *Batch, fl *Flusher) {
 	o.weight += batch.To - batch.From
 }
 
-// full reports whether senders have to wait: for bytes, or because so many pieces
-// are queued that their bookkeeping would be what takes the memory.
+// full reports whether senders must wait: because too many bytes are queued, or so many
+// segments that their bookkeeping would take the memory.
 func (o *Outbox) full() bool {
 	return o.weight >= o.base.config.MaxOutboxBytes ||
 		o.queue != nil && len(o.queue.segments)-o.queue.head >= maxSegments
 }
 
-// enqueueRef queues p by reference.
+// enqueueRef queues batch by reference.
 func (o *Outbox) enqueueRef(batch *Batch) {
 	batch.Buffer.Retain()
 	s := segmentOf(batch)
@@ -344,8 +349,8 @@ func (o *Outbox) enqueueRef(batch *Batch) {
 	o.weight += s.weight()
 }
 
-// enqueueFront queues p by reference before what is queued, and sees to it that it is written
-// although the peer must acknowledge something before the rest is.
+// enqueueFront queues batch by reference at the front of the queue. The batch is written even
+// if the rest of the queue is blocked by the window.
 func (o *Outbox) enqueueFront(batch *Batch) {
 	batch.Buffer.Retain()
 	s := segmentOf(batch)
@@ -353,7 +358,7 @@ func (o *Outbox) enqueueFront(batch *Batch) {
 	o.queue.pushPriority(&s)
 	o.weight += s.weight()
 	if o.retransmit != nil {
-		o.retransmit.windowBlocked = false // the flusher finds out again
+		o.retransmit.windowBlocked = false // prepareWrite sets it again if the window is still full
 	}
 }
 
@@ -369,14 +374,14 @@ func (o *Outbox) push(s *segment) {
 	o.queue.push(s)
 }
 
-// ensureQueue makes sure that there is a queue.
+// ensureQueue allocates the queue if there is none.
 func (o *Outbox) ensureQueue() {
 	if o.queue == nil {
 		o.queue = newQueue(o)
 	}
 }
 
-// unblockSends queues parked pieces for as long as there is room.
+// unblockSends queues blocked sends as long as there is room.
 func (o *Outbox) unblockSends(out *completions) {
 	n := 0
 	for n < len(o.blocked) && !o.full() {

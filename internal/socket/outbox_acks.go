@@ -7,23 +7,24 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 )
 
-// EnableAcks makes the outbox keep counted frames after they are written, until they
-// are acknowledged. While window bytes are kept, nothing is written but what overtakes
-// and the rest of what was begun. It must be called before any counted frame is offered.
-// skips says that the peer knows SKIP: what expires before it is sent again is replaced by
-// one SKIP for each frame. Otherwise it is sent again as it is, for the numbers must go on.
+// EnableAcks makes the outbox number reliable frames, and keep them after they are written
+// until the peer has acknowledged them. While window bytes are kept, only priority frames and
+// the rest of an unfinished frame are written. EnableAcks must be called before any reliable
+// frame is offered. skipSupported says that the peer supports SKIP: a frame that expires
+// before it is retransmitted is then replaced by a SKIP. Without SKIP, the expired frame is
+// retransmitted, because the numbering must not have gaps.
 func (o *Outbox) EnableAcks(window int, skipSupported bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.retransmit = &retransmitQueue{window: window, skipSupported: skipSupported}
 }
 
-// completionsPool holds what Acknowledge needs, of which a connection that is idle needs nothing.
+// completionsPool provides the scratch memory of Acknowledge; an idle connection holds none.
 var completionsPool = sync.Pool{New: func() any { return new(completions) }}
 
-// Acknowledge takes note that the peer has had the first upTo counted frames. It
-// returns false when it cannot have had so many. One goroutine at a time may call
-// it.
+// Acknowledge records that the peer has acknowledged the first upTo reliable frames. It
+// returns false if the peer cannot have received that many. One goroutine at a time can call
+// Acknowledge.
 func (o *Outbox) Acknowledge(upTo uint64) bool {
 	o.mu.Lock()
 	rq := o.retransmit
@@ -39,21 +40,23 @@ func (o *Outbox) Acknowledge(upTo uint64) bool {
 	out.run()
 	completionsPool.Put(out)
 	if restart {
-		go o.queue.flushFn() // flush, as in Flusher.Flush
+		go o.queue.flushFn() // Outbox.flush: ends as in Flusher.Flush
 	}
 	return true
 }
 
-// AckStats is what an outbox keeps for its peer: what a warden compares to tell one that
-// acknowledges from one that does not. SKIPs take no memory.
+// AckStats is a snapshot of the unacknowledged frames of an outbox. The hub's reclaimer
+// compares snapshots to tell a peer that acknowledges from a peer that does not. SKIPs take no
+// memory and do not count in bytes.
 type AckStats struct {
-	Written    uint64 // written so far
-	Acked      uint64 // those of them that the peer has acknowledged
-	FreedBytes uint64 // bytes of memory that this has freed
-	HeldBytes  int    // of memory that is held
+	Written    uint64 // reliable frames written so far
+	Acked      uint64 // of these, frames that the peer has acknowledged
+	FreedBytes uint64 // bytes of memory freed by acknowledgements so far
+	HeldBytes  int    // bytes of memory held by unacknowledged frames now
 }
 
-// AckStats returns what is kept now. It is zero for an outbox that is not numbered.
+// AckStats returns a snapshot of the unacknowledged frames. It is zero for an outbox without
+// EnableAcks.
 func (o *Outbox) AckStats() AckStats {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -64,8 +67,9 @@ func (o *Outbox) AckStats() AckStats {
 	return AckStats{rq.written, rq.acked, rq.freedBytes, rq.heldBytes}
 }
 
-// DropUnacked gives up the memory of what is kept for the peer. If it comes back without
-// having had all of it, Move will say so.
+// DropUnacked drops the memory of the unacknowledged frames. Without them, a peer that has not
+// received all of these frames cannot resume: Resumable returns false. Once Resumable has
+// returned true, DropUnacked has no effect.
 func (o *Outbox) DropUnacked() {
 	o.mu.Lock()
 	if o.retransmit == nil || o.retransmit.resuming {
@@ -78,12 +82,12 @@ func (o *Outbox) DropUnacked() {
 	o.mu.Unlock()
 	out.run()
 	if restart {
-		go o.queue.flushFn() // flush, as in Flusher.Flush
+		go o.queue.flushFn() // Outbox.flush: ends as in Flusher.Flush
 	}
 }
 
-// DisableAcks says that nobody hears acknowledgements any more: what is kept is given up, and
-// writing does not wait for them.
+// DisableAcks stops waiting for acknowledgements: it drops the unacknowledged frames, and the
+// window no longer blocks the writing.
 func (o *Outbox) DisableAcks() {
 	o.mu.Lock()
 	if o.retransmit != nil {
@@ -93,15 +97,15 @@ func (o *Outbox) DisableAcks() {
 	o.DropUnacked()
 }
 
-// Detach ends the writing and keeps everything: what is queued and will be offered
-// waits for Move. It returns false when the outbox does not keep what is written,
-// or is closed. The connection must be closed by the caller, by Sever or CloseWithFrame.
+// Detach ends the writing and keeps all frames: queued frames, and frames offered later, wait
+// for Move. It returns false if the outbox has no EnableAcks or is closed. The caller must
+// then close the connection by CloseTransport or CloseWithFrame.
 func (o *Outbox) Detach() bool {
 	_, ok := o.detach()
 	return ok
 }
 
-// detach is Detach, and reports whether it was the first one.
+// detach is Detach. first says that the outbox was not detached before.
 func (o *Outbox) detach() (first, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -116,17 +120,18 @@ func (o *Outbox) detach() (first, ok bool) {
 	return first, true
 }
 
-// midFrame reports whether the connection has taken a part of a frame.
+// midFrame reports whether the connection has accepted only a part of a frame.
 func (o *Outbox) midFrame() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.queue != nil && o.queue.headSent > 0
 }
 
-// Resumable reports whether Move will succeed for a peer that has come that far, and how many of
-// the frames that its application has not had were written before and may reach it a second
-// time. No peer has come beyond what the connection was given. From then on memory that is short
-// does not take them back. o must be detached, and Wait must have returned.
+// Resumable reports whether Move can succeed for a peer at the given position. resends is the
+// number of frames that its application has not acknowledged, were written before, and can
+// reach the peer a second time. A position beyond the frames that the connection was given is
+// rejected. If Resumable returns true, DropUnacked has no effect from then on. The outbox must
+// be detached, and Wait must have returned.
 func (o *Outbox) Resumable(pos Position) (resends int, ok bool) {
 	var out completions
 	defer out.run()
@@ -146,15 +151,15 @@ func (o *Outbox) Resumable(pos Position) (resends int, ok bool) {
 	return resends, rq.resuming
 }
 
-// Move hands everything that the peer has not had to another outbox, for which
-// Resumable must have said that it can be. to must be numbered, and known to nobody
-// yet; it may hold what is to be sent before. Afterwards, whatever is offered to o
-// goes to that one. It returns false when one of them was closed meanwhile.
+// Move hands all frames that the peer has not received to another outbox. Resumable must have
+// returned true. The outbox to must have EnableAcks and must not be shared yet; it can hold
+// frames to be sent before. All later offers to o go to the new outbox. Move returns false if
+// one of the two outboxes was closed meanwhile.
 //
-// What the peer has read is not sent again, nor is what is too large for it by now: a SKIP takes
-// its place. With giveUp, which is for a peer that knows SKIP, the same holds for the message
-// behind what it has read, which must be Begun. omitted counts what is too large, wherever it
-// waited, and what is given up.
+// Frames that the peer has read, or that are too large for it now, are not sent: a SKIP takes
+// their place. giveUp does the same with the message directly behind the frames that the peer
+// has read. This message must be WriteStarted, and the peer must support SKIP. omitted counts
+// the too large messages, queued or blocked, and the message that was given up.
 func (o *Outbox) Move(to *Outbox, pos Position, giveUp bool, fl *Flusher) (omitted Omitted, ok bool) {
 	var out completions
 	defer out.run()
@@ -180,7 +185,7 @@ func (o *Outbox) Move(to *Outbox, pos Position, giveUp bool, fl *Flusher) (omitt
 			omitted.TooLarge += to.addBlockedFitting(send, &out).TooLarge
 			continue
 		}
-		s := segmentOf(&send.batch) // it answers a request of the old connection
+		s := segmentOf(&send.batch) // it is a reply to a request of the old connection
 		out.discard(&s, EventLost)
 		out.waiters = append(out.waiters, send.waiter)
 	}
@@ -194,7 +199,7 @@ func (o *Outbox) Move(to *Outbox, pos Position, giveUp bool, fl *Flusher) (omitt
 	return omitted, true
 }
 
-// UnackedAccounts is Accounts for what is kept until it is acknowledged.
+// UnackedAccounts is Accounts for the frames that are kept until they are acknowledged.
 func (o *Outbox) UnackedAccounts(to []*body.Account) []*body.Account {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -206,7 +211,8 @@ func (o *Outbox) UnackedAccounts(to []*body.Account) []*body.Account {
 
 // The following are called with mu held.
 
-// unblockWindow reports whether a flusher is to be started that had to pause.
+// unblockWindow reports whether the caller must start a flush goroutine because the window has
+// room again. It then sets flushing.
 func (o *Outbox) unblockWindow() bool {
 	rq := o.retransmit
 	if !rq.windowBlocked || rq.windowBytes >= rq.window || o.closed {
@@ -220,9 +226,9 @@ func (o *Outbox) unblockWindow() bool {
 	return true
 }
 
-// possiblyReceived returns how many counted frames that are queued the peer may have: those that were
-// written to a connection before, the one of which this one has taken a part, and those in a write
-// that has failed.
+// possiblyReceived returns how many queued reliable frames the peer can have received: frames
+// written on an earlier connection, the frame of which this connection has accepted a part,
+// and frames of a write that has failed.
 func (o *Outbox) possiblyReceived() uint64 {
 	if o.queue == nil {
 		return 0
@@ -230,7 +236,7 @@ func (o *Outbox) possiblyReceived() uint64 {
 	return o.queue.possiblyReceived()
 }
 
-// queuedReliable returns how many counted frames are queued.
+// queuedReliable returns the number of queued reliable frames.
 func (o *Outbox) queuedReliable() (n uint64) {
 	if o.queue == nil {
 		return 0

@@ -7,33 +7,33 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 )
 
-// partialFrame is a frame of which not all has come. It is pooled, so that a connection between two
-// frames does not hold it.
+// partialFrame is the state of a frame of which only a part has arrived. It is pooled: a
+// connection between two frames holds none.
 type partialFrame struct {
-	start        *body.Buffer // its start, between turns
+	start        *body.Buffer // the start of the frame, kept between two reads
 	startLen     int
-	large        *body.Buffer // its own memory, which it is read straight into
-	largeLen     int          // how much of it is in big
-	size         int          // on the wire; 0: not yet known
-	partialSince monotime     // when it began to wait for its rest; 0: there is none
-	progressAt   monotime     // when it last progressed: see minFrameRate
-	progressLen  int          // bytes of it that had come then
-	startedAt    int64        // when its start was read, in ns since 1970
-	streamed     bool         // it is not left in the kernel: see whole.go
-	kernelBytes  int          // bytes of Config.KernelBudget that it takes
-	stuckSince   monotime     // since when the kernel takes no more of it; 0: it does
-	stuckLen     int          // how many bytes the kernel held then
+	large        *body.Buffer // final memory of the frame, which reads write to directly
+	largeLen     int          // bytes of the frame in large
+	size         int          // size of the frame on the wire, in bytes; 0: not known yet
+	partialSince monotime     // when the wait for the rest of the frame began; 0: none
+	progressAt   monotime     // when the frame last progressed: see minFrameRate
+	progressLen  int          // bytes of the frame that had arrived then
+	startedAt    int64        // when the start of the frame was read, in ns since 1970
+	streamed     bool         // the frame is not left in the kernel: see whole.go
+	kernelBytes  int          // bytes of Config.KernelBudget acquired for the frame
+	stuckSince   monotime     // since when the kernel accepts no more of the frame; 0: it accepts more
+	stuckLen     int          // bytes that the kernel held then
 }
 
 var partialFrames = sync.Pool{New: func() any { return new(partialFrame) }}
 
-// noPartialFrame is what all Readers between two frames share. It is never written: begin must have run
-// before a field of a Reader's partial is set.
+// noPartialFrame is shared by all Readers between two frames. It is never written to:
+// startPartial must run before a field of a Reader's partialFrame is set.
 var noPartialFrame = new(partialFrame)
 
-// idleTimer is what Reader.NotifyIdle waits for.
+// idleTimer is the state of Reader.NotifyIdle.
 type idleTimer struct {
 	timeout   time.Duration
-	deadline  monotime // the read deadline that was set last for that
-	bytesRead int64    // value of brought when it was set
+	deadline  monotime // the read deadline that was last set for the timer
+	bytesRead int64    // value of Reader.bytesRead when the deadline was set
 }

@@ -9,44 +9,44 @@ import (
 )
 
 const (
-	// maxCopy is the largest piece that is copied into an outbox, in bytes.
-	// Above it, a reference and a place of its own in the vectored write are
-	// cheaper than the copy (docs/decisions/0004).
+	// maxCopy is the maximum size of a batch that is copied into an outbox, in bytes. Above it, a
+	// reference and a separate entry in the vectored write are cheaper than the copy
+	// (docs/decisions/0004).
 	maxCopy = 1 << 10
 
-	// blockSize is how many bytes of copied frames lie together.
+	// blockSize is the size of a block of copied frames, in bytes.
 	blockSize = 16 << 10
 
-	// segmentCost is what a queued reference counts in the outbox beyond its
-	// bytes: the memory of its bookkeeping, so that a queue of tiny frames is
-	// bounded as well.
+	// segmentCost is the cost of a queued reference in the weight of the outbox, in addition to
+	// its bytes. It stands for the memory of the bookkeeping, which must be bounded for tiny
+	// frames as well.
 	segmentCost = 64
 
-	// maxSegments is how many pieces an outbox holds.
+	// maxSegments is the number of segments at which an outbox is full.
 	maxSegments = 4 * maxVector
 
-	// maxVector is how many pieces leave in one system call: 64 KiB of the smallest
-	// that are not copied.
+	// maxVector is the maximum number of segments in one system call: 64 KiB if they are the
+	// smallest that are not copied.
 	maxVector = 64
 )
 
-// segment is a run of whole frames in one buffer.
+// segment is a group of consecutive whole frames in one buffer.
 type segment struct {
 	buffer         *body.Buffer
-	from, to       int // what of the buffer is still to be sent
+	from, to       int // the part of buffer to be sent
 	frames         int
 	deliveries     int
-	isBlock        bool  // the outbox's own: more may be copied behind to
-	reliable       bool  // kept until it is acknowledged
+	isBlock        bool  // a block of the outbox: more frames can be copied behind to
+	reliable       bool  // kept until acknowledged
 	receiver       int16 // Batch.Receiver
-	first          int32 // which frame of its piece the first one is
+	first          int32 // index of the first frame in its batch: see Batch.First
 	options        *Options
-	priority       bool // it has overtaken what is not
-	retransmission bool // it was sent before, at least in part, and counts: it will be sent again
-	writeReported  bool // that it was written has been told
+	priority       bool // written before segments without priority
+	retransmission bool // reliable and sent before, at least in part
+	writeReported  bool // EventWritten was reported
 }
 
-// weight returns what the segment counts in the outbox.
+// weight returns what the segment adds to the weight of the outbox.
 func (s *segment) weight() int {
 	if s.isBlock {
 		return s.to - s.from
@@ -54,16 +54,15 @@ func (s *segment) weight() int {
 	return s.to - s.from + segmentCost
 }
 
-// completions is what is to be done about frames that are through, or never will be,
-// when no lock is held.
+// completions collects what must be done for finished frames when no lock is held.
 type completions struct {
 	events  []pendingEvent
-	buffers []*body.Buffer // to be released
-	waiters []*waiter      // whose piece waits no more
-	dropped Counts         // not sent
+	buffers []*body.Buffer // to release
+	waiters []*waiter      // of sends that are no longer blocked
+	dropped Counts         // of frames that are not sent
 }
 
-// run does it.
+// run releases the buffers, wakes the waiters, reports the events, and resets c.
 func (c *completions) run() {
 	for i, buffer := range c.buffers {
 		buffer.Release()
@@ -78,15 +77,15 @@ func (c *completions) run() {
 	c.events, c.buffers, c.waiters, c.dropped = c.events[:0], c.buffers[:0], c.waiters[:0], Counts{}
 }
 
-// addWritten notes that the connection took the first frames of a segment, unless that has
-// been told: one may be written again on another connection.
+// addWritten adds EventWritten for the first frames of a segment, unless it was reported
+// before: a segment can be written again on another connection.
 func (c *completions) addWritten(s *segment, frames int) {
 	if !s.writeReported {
 		c.events = s.appendEvent(c.events, EventWritten, frames)
 	}
 }
 
-// discard gives up a segment that will not be sent.
+// discard adds the completions of a segment that will not be sent.
 func (c *completions) discard(s *segment, event Event) {
 	if s.writeReported && event == EventLost {
 		event = EventUnacked
@@ -96,30 +95,30 @@ func (c *completions) discard(s *segment, event Event) {
 	c.buffers = append(c.buffers, s.buffer)
 }
 
-// queue is what an outbox holds while it is not empty. The segments are guarded
-// by the outbox's lock; the scratch space belongs to the flusher. While there is a flusher,
-// or somebody has promised to start one, no other goroutine frees the queue.
+// queue holds the frames of a non-empty outbox. The segments are guarded by the lock of the
+// outbox; the scratch space belongs to the goroutine that writes. While Outbox.flushing is
+// set, no other goroutine frees the queue.
 type queue struct {
-	outbox     *Outbox               // that it belongs to
+	outbox     *Outbox
 	tryWriteFn func(fd uintptr) bool // tryWrite, bound once so that a write allocates nothing
-	flushFn    func()                // flush of the outbox, likewise
+	flushFn    func()                // flush of the outbox, bound once as well
 
 	segments []segment
 	head     int
-	headSent int // bytes of the first frame of the head segment that have left
+	headSent int // bytes of the first frame of the head segment that the connection has accepted
 
-	writing     int  // how many segments the flusher is writing
-	hasExpiring bool // some may expire
+	writing     int  // number of segments in the current write
+	hasExpiring bool // segments can expire
 
-	direct      bool // whoever flushes must not wait
-	stale       bool // what the next attempt would write was let go
-	n           int  // outcome of the last attempt
+	direct      bool // flushDirect writes: it must not wait
+	stale       bool // the gathered segments were given up; nothing can be written
+	n           int  // result of the last tryWrite
 	err         error
 	vector      vector
-	unconfirmed int          // bytes that the connection was given by the last write, and has not said that it took
-	chunks      [][]byte     // what the next write sends, where the connection takes no vector
-	coalesced   *body.Buffer // what several of them are copied together in
-	cork        *cork        // nil: no two records have left together yet
+	unconfirmed int          // bytes passed to the last write that the connection has not confirmed
+	chunks      [][]byte     // the bytes of the next write, for a connection without vectored writes
+	coalesced   *body.Buffer // for several chunks that are copied together
+	cork        *cork        // nil until records are first written together
 	completions completions
 }
 
@@ -130,7 +129,7 @@ func newQueue(o *Outbox) *queue {
 	q, _ := queues.Get().(*queue)
 	if q == nil {
 		q = &queue{
-			// Little, for there may be thousands who take nothing. Those that are used grow.
+			// Small at first, because thousands of receivers can accept no data. They grow with use.
 			segments: make([]segment, 0, 4),
 			vector:   make(vector, 0, 4),
 		}
@@ -142,19 +141,19 @@ func newQueue(o *Outbox) *queue {
 
 func (q *queue) empty() bool { return q.head == len(q.segments) }
 
-// free returns an empty queue to the pool, unless a rare flood of tiny pieces
-// has made it large.
+// free returns an empty queue to the pool, unless a rare flood of tiny batches has made it
+// large.
 func (q *queue) free() {
 	if cap(q.segments) > maxSegments {
 		return
 	}
-	clear(q.vector) // so that an idle queue keeps no body alive
+	clear(q.vector) // an idle queue must keep no buffer alive
 	q.segments, q.head, q.headSent = q.segments[:0], 0, 0
 	q.writing, q.unconfirmed, q.hasExpiring, q.outbox, q.err = 0, 0, false, nil, nil
 	queues.Put(q)
 }
 
-// appendCopy copies p behind the last segment if that is a block with room for it.
+// appendCopy copies batch behind the last segment if that segment is a block with room for it.
 func (q *queue) appendCopy(batch *Batch) bool {
 	if q.empty() {
 		return false
@@ -169,7 +168,7 @@ func (q *queue) appendCopy(batch *Batch) bool {
 	return true
 }
 
-// push appends a segment. Space at the front is used again before more is taken.
+// push appends a segment. It reuses space at the front before it grows the slice.
 func (q *queue) push(s *segment) {
 	if q.head > 0 && len(q.segments) == cap(q.segments) {
 		n := copy(q.segments, q.segments[q.head:])
@@ -180,8 +179,8 @@ func (q *queue) push(s *segment) {
 	q.hasExpiring = q.hasExpiring || s.expires()
 }
 
-// pushPriority puts a segment before all but those that are being written and those that
-// have overtaken before it.
+// pushPriority inserts a segment behind the segments that are being written and the segments
+// with priority, and before all others.
 func (q *queue) pushPriority(s *segment) {
 	s.priority = true
 	pos := q.head + q.pinned()
@@ -191,10 +190,11 @@ func (q *queue) pushPriority(s *segment) {
 	q.segments = slices.Insert(q.segments, pos, *s)
 }
 
-// promotePriority moves those segments to the front that overtake, and returns how many they are. One of which
-// the connection has a part is like them: nothing else can be written before its rest. It must not be
-// called while something is being written: what overtakes was put behind that, of which a write
-// may have left some.
+// promotePriority moves the segments with priority to the front and returns the number of
+// segments that can be written: a segment of which the connection has accepted a part counts
+// as well, because no other frame can be written before its rest. It must not be called during
+// a write: pushPriority puts segments behind those being written, and the write can leave some
+// of these unwritten.
 func (q *queue) promotePriority() int {
 	pos := q.head
 	if q.headSent > 0 {
@@ -210,15 +210,17 @@ func (q *queue) promotePriority() int {
 	return pos - q.head
 }
 
-// pinned returns how many segments at the front nothing may be put before, or taken out of.
+// pinned returns the number of segments at the front that cannot be removed and before which
+// no segment can be inserted.
 func (q *queue) pinned() int {
-	if q.headSent > 0 { // the start of it has left
+	if q.headSent > 0 { // its start has been written
 		return max(q.writing, 1)
 	}
 	return q.writing
 }
 
-// stamp has those segments changed that tell how much time they have left. What has expired is taken out already.
+// stamp calls Options.Stamp for the segments that show their remaining time. Expired segments
+// must have been removed before.
 func (q *queue) stamp(now int64) {
 	for i := q.head + q.pinned(); i < len(q.segments); i++ {
 		if s := &q.segments[i]; s.expires() && s.options.Stamp != nil {
@@ -227,7 +229,7 @@ func (q *queue) stamp(now int64) {
 	}
 }
 
-// buildVector collects what the next write sends, of at most so many segments.
+// buildVector gathers at most limit segments for the next write.
 func (q *queue) buildVector(limit int) {
 	clear(q.vector)
 	q.vector = q.vector[:0]
@@ -240,7 +242,8 @@ func (q *queue) buildVector(limit int) {
 	q.writing = len(q.vector)
 }
 
-// buildChunks is gather where the connection takes no vector, of at most so many bytes.
+// buildChunks is buildVector for a connection without vectored writes. It gathers at most
+// limit segments and maxBytes bytes.
 func (q *queue) buildChunks(limit, maxBytes int) {
 	sent, size := q.headSent, 0
 	for i := q.head; i < len(q.segments) && len(q.chunks) < min(limit, maxVector) && size < maxBytes; i++ {
@@ -254,8 +257,8 @@ func (q *queue) buildChunks(limit, maxBytes int) {
 	q.writing = len(q.chunks)
 }
 
-// nextChunk takes what one Write of the connection sends off the pieces, at most so many bytes of
-// one. Several little ones are copied together into a record of TLS.
+// nextChunk removes the bytes of the next Write of the connection from the chunks: at most
+// maxBytes of one chunk, or several small chunks copied together into one TLS record.
 func (q *queue) nextChunk(maxBytes int) []byte {
 	p := q.chunks[0]
 	if len(p) > maxBytes {
@@ -280,9 +283,9 @@ func (q *queue) nextChunk(maxBytes int) []byte {
 	return p
 }
 
-// releaseChunks gives back what buildChunks and nextChunk have borrowed.
+// releaseChunks releases what buildChunks and nextChunk have borrowed.
 func (q *queue) releaseChunks(chunks [][]byte) {
-	clear(chunks) // so that an idle queue keeps no body alive
+	clear(chunks) // an idle queue must keep no buffer alive
 	q.chunks = chunks[:0]
 	if q.coalesced != nil {
 		q.coalesced.Release()
@@ -290,8 +293,9 @@ func (q *queue) releaseChunks(chunks [][]byte) {
 	}
 }
 
-// consume takes n written bytes off the front, of what was gathered, and returns what they
-// finished, and by how much the outbox is lighter. What is counted goes to kept, if there is one.
+// consume removes n written bytes from the front of the gathered segments. It returns the
+// counts of the finished frames and the weight that the outbox has lost. Reliable frames move
+// to rq if it is not nil.
 func (q *queue) consume(n int, rq *retransmitQueue) (written Counts, weight int) {
 	written.Bytes = n
 	weight = n
@@ -318,7 +322,7 @@ func (q *queue) consume(n int, rq *retransmitQueue) (written Counts, weight int)
 	return written, weight
 }
 
-// consumePartial accounts for the first n bytes of a segment that has not left whole.
+// consumePartial accounts for the first n bytes of a segment that was not written whole.
 func (q *queue) consumePartial(s *segment, n int, written *Counts, rq *retransmitQueue) {
 	finished := *s
 	finished.frames, finished.deliveries, finished.to = 0, 0, s.from
@@ -345,7 +349,7 @@ func (q *queue) consumePartial(s *segment, n int, written *Counts, rq *retransmi
 	q.complete(&finished, rq)
 }
 
-// complete parts with a segment that is written.
+// complete releases a written segment, or moves it to the retransmit queue.
 func (q *queue) complete(s *segment, rq *retransmitQueue) {
 	if !s.reliable || rq == nil {
 		q.completions.buffers = append(q.completions.buffers, s.buffer)
@@ -354,7 +358,7 @@ func (q *queue) complete(s *segment, rq *retransmitQueue) {
 	rq.add(s)
 }
 
-// possiblyReceived is that of the outbox.
+// possiblyReceived is Outbox.possiblyReceived for a queue.
 func (q *queue) possiblyReceived() (frames uint64) {
 	remaining := q.headSent + q.unconfirmed
 	for i := q.head; i < len(q.segments); i++ {
@@ -375,16 +379,17 @@ func (q *queue) possiblyReceived() (frames uint64) {
 	return frames
 }
 
-// replaceWithSkips puts SKIPs in the place of segments for which gone returns true, where frames have their
-// numbers already, but for what the peer has read. It returns by how much the outbox is lighter.
+// replaceWithSkips replaces the matching segments by SKIPs where their frames already have
+// numbers, except those that the peer has read. It returns the weight that the outbox has
+// lost.
 func (q *queue) replaceWithSkips(out *completions, match func(*segment) bool) (weight int) {
-	var buf [1]segment // most take no more
+	var buf [1]segment // most replacements need one segment
 	for i := q.head + q.pinned(); i < len(q.segments); i++ {
 		s := &q.segments[i]
 		if !s.retransmission || s.isSkips() || !match(s) {
 			continue
 		}
-		event := EventExpired // it was begun, and never whole
+		event := EventExpired // the frame was written in part, and never whole
 		if s.writeReported {
 			event = EventUnacked
 		}
@@ -402,9 +407,8 @@ func (q *queue) replaceWithSkips(out *completions, match func(*segment) bool) (w
 	return weight
 }
 
-// remove takes segments that will not be sent out of the queue: those for which
-// gone returns true, of all that are not being written. It returns by how much the
-// outbox is lighter.
+// remove removes the matching segments, except those that are being written and
+// retransmissions. It returns the weight that the outbox has lost.
 func (q *queue) remove(event Event, out *completions, match func(*segment) bool) (weight int) {
 	pos := min(q.head+q.pinned(), len(q.segments))
 	end := pos

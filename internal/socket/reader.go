@@ -11,46 +11,46 @@ import (
 )
 
 const (
-	// readSize is how many bytes one read asks for: the smallest at which the
-	// system call no longer shows beside the copying (docs/decisions/0004).
+	// readSize is the number of bytes that one read asks for: the smallest size at which the cost
+	// of the system call is negligible beside the copying (docs/decisions/0004).
 	readSize = 64 << 10
 
-	// unchargedSize is the memory that a connection may take without being charged:
-	// the read buffer when the budget for large ones is used up, and the start of
-	// an unfinished frame between two reads.
+	// unchargedSize is the number of bytes that a connection can hold without being charged: a
+	// read buffer while the budget for large buffers is used up, and the start of an unfinished
+	// frame between two reads.
 	unchargedSize = 4 << 10
 
-	// maxRecordSize is the most that TLS carries in one piece (RFC 8446, section 5.1): a read
-	// returns no more.
+	// maxRecordSize is the maximum size of a TLS record (RFC 8446, section 5.1): a read returns
+	// no more.
 	maxRecordSize = 16 << 10
 
-	// minFrameRate is how many bytes a second an unfinished frame must bring, measured over
-	// Config.FrameTimeout: what a link of 8 kbit/s carries, half of the slowest to which mobile
-	// operators throttle (16 kbit/s). Apache asks for 500 by default, Kestrel for 240. A body that is
-	// dripped is cut, and one of 1 MiB takes 17 minutes at most.
+	// minFrameRate is the minimum rate of an unfinished frame in bytes per second, measured over
+	// Config.FrameTimeout. A link of 8 kbit/s reaches it: half of the slowest rate to which
+	// mobile operators throttle (16 kbit/s). The defaults of Apache (500) and Kestrel (240) are
+	// lower. A frame below this rate is cut; a body of 1 MiB thus takes at most 17 minutes.
 	minFrameRate = 1 << 10
 
-	// idleBufSize is what a connection holds while it waits where it cannot wait
-	// without a buffer. It takes some hundred small frames.
+	// idleBufSize is the size of the read buffer that an idle connection holds where the Reader
+	// cannot wait without a buffer. It holds several small frames.
 	idleBufSize = 512
 )
 
-// Frame is a whole frame as it was read.
+// Frame is a whole received frame.
 type Frame struct {
 	Type    wire.Type // 0 for the empty frame
 	Payload []byte    // lies in Buffer; valid until the next call of Next or Fill
 	Buffer  *body.Buffer
 
-	// OwnsBuffer says that Buffer holds this frame and nothing else, from its start.
+	// OwnsBuffer says that Buffer holds only this frame, from its start.
 	OwnsBuffer bool
 
-	// StartedAt is when its start was read, in ns since 1970; 0: in this turn.
+	// StartedAt is when the start of the frame was read, in ns since 1970. 0 means in the current
+	// read.
 	StartedAt int64
 }
 
-// Reader is the reading side of a connection. It works in turns: Fill waits for
-// bytes and reads what is there, then Next returns the whole frames in it, one by
-// one, until there are no more.
+// Reader is the receiving side of a connection. Fill waits for data and reads what is
+// available; Next then returns the whole frames of this read, one by one, until none is left.
 //
 //	for conn.Fill() == nil {
 //		for ok, err := conn.Next(&frame); ok; … {
@@ -58,39 +58,39 @@ type Frame struct {
 //		}
 //	}
 //
-// While Fill waits between frames, the Reader holds no memory. In the middle of
-// one it holds the bytes that have come. A frame larger than a read buffer gets its
-// final memory when a read buffer full of it has come, or all of it if it is larger
-// than Config.MinWhole.
+// While Fill waits between two frames, the Reader holds no memory. In the middle of a frame it
+// holds the bytes that have arrived. A frame larger than a read buffer gets its final memory
+// when a full read buffer of it has arrived, or, above Config.MinWhole, when all of it has
+// arrived.
 //
-// One goroutine owns it. Interrupt, Finish, Brought, Arrived, Waits, Acknowledged,
-// PeerEnded and Holding may be called by others.
+// One goroutine owns a Reader. Other goroutines can call Interrupt, StopWhenEmpty, BytesRead,
+// BytesArrived, WaitSeq, SinceTCPAck, PeerEnded and HeldSince.
 type Reader struct {
 	// Static after init.
-	base      base                  // to which the Outbox points as well, so that a Reader must not be copied
+	base      base                  // the Outbox points to it: a Reader must not be copied
 	tryReadFn func(fd uintptr) bool // tryRead, bound once so that a read allocates nothing
 
-	// Owned by the reading goroutine. 32 bits are enough for what a frame or a read may have, and
-	// an idle connection holds all of this.
+	// Owned by the reading goroutine. 32 bits are enough for the size of a frame or a read, and
+	// keep an idle connection small.
 	maxLength     int32        // see SetMaxLength
 	readLimit     int32        // see SetReadLimit
-	buf           *body.Buffer // what was read: between Fill and the Fill after it
-	pos, end      int32        // what of buf is still to be handed out
-	*partialFrame              // the unfinished frame; noPartialFrame: there is none
-	lent          *body.Buffer // the big frame that Next returned last
+	buf           *body.Buffer // the data of the current read
+	pos, end      int32        // the part of buf that Next has not returned
+	*partialFrame              // the unfinished frame; noPartialFrame if there is none
+	lent          *body.Buffer // the large frame that Next returned last
 	deadline      monotime     // the read deadline that is set; 0: none
-	idleTimer     *idleTimer   // see NotifyIdle; nil: the owner does not ask
+	idleTimer     *idleTimer   // see NotifyIdle; nil: not set
 	lastReadFull  bool         // the last read filled its buffer
-	noMemory      bool         // the last attempt had no memory to read into
-	lowatRaised   bool         // the socket is readable only when much has come
-	n             int32        // outcome of the last attempt
+	noMemory      bool         // the last tryRead had no memory to read into
+	lowatRaised   bool         // SO_RCVLOWAT is raised: a few bytes do not make the socket readable
+	n             int32        // result of the last tryRead
 	err           error
 
-	// Shared.
-	stopMode  atomic.Int32  // why Fill shall not wait for the peer any more
-	waitSeq   atomic.Uint32 // how often a wait for the peer has begun or ended; odd: it waits
-	bytesRead atomic.Int64  // bytes read
-	heldSince atomic.Int64  // since when budget is held for an unfinished frame or what was stowed, in ns since 1970; 0: not
+	// Shared between goroutines.
+	stopMode  atomic.Int32  // 0, stopNow or stopWhenEmpty
+	waitSeq   atomic.Uint32 // see WaitSeq
+	bytesRead atomic.Int64  // total
+	heldSince atomic.Int64  // see HeldSince; in ns since 1970; 0: no memory is held
 }
 
 func (r *Reader) init(b base) {
@@ -99,29 +99,31 @@ func (r *Reader) init(b base) {
 	r.tryReadFn = r.tryRead
 }
 
-// SetMaxLength changes the largest length field that is taken from now on, in bytes: at first
-// it is Config.MaxLength. It must be called by the one who reads, or before.
+// SetMaxLength sets the maximum value of the length field of later frames, in bytes. The
+// initial value is Config.MaxLength. It must be called by the reading goroutine, or before the
+// first Fill.
 func (r *Reader) SetMaxLength(maxLength int) { r.maxLength = int32(min(maxLength, math.MaxInt32)) }
 
-// SetReadLimit bounds how many bytes a read brings from now on, unless they are of an unfinished frame that is larger: of what it has brought, little
-// is then left if not all of it can be handled. 0 leaves it to the Reader.
+// SetReadLimit limits the bytes of later reads, except for the rest of a larger unfinished
+// frame. A caller that cannot handle all frames of a read then has few bytes left over. 0
+// means no limit but that of the Reader.
 func (r *Reader) SetReadLimit(maxBytes int) { r.readLimit = int32(min(maxBytes, math.MaxInt32)) }
 
-// BytesRead returns how many bytes were read so far.
+// BytesRead returns the number of bytes read so far.
 func (r *Reader) BytesRead() int64 { return r.bytesRead.Load() }
 
-// BytesArrived returns how many bytes have come so far: those that were read, and those that wait in the
-// kernel, where it can be asked.
+// BytesArrived returns the number of bytes that have arrived so far: BytesRead, plus the bytes
+// that wait in the kernel where the kernel reports them.
 func (r *Reader) BytesArrived() int64 { return r.bytesRead.Load() + int64(r.base.unread()) }
 
-// What a Reader is told to do instead of waiting for the peer.
+// Values of Reader.stopMode.
 const (
-	stopNow       = 1 + iota // return ErrInterrupted
-	stopWhenEmpty            // do so when what has come is read
+	stopNow       = 1 + iota // Fill returns ErrInterrupted
+	stopWhenEmpty            // Fill returns ErrInterrupted when no arrived data is left
 )
 
-// Interrupt makes the current or next Fill return ErrInterrupted, also one that waits for memory, and
-// ends each wait of the owner's Account.
+// Interrupt makes the current or next Fill return ErrInterrupted, even if it waits for memory,
+// and ends every wait of the handler's account.
 func (r *Reader) Interrupt() {
 	r.stop(stopNow)
 	if a := r.base.handler.Account(); a != nil {
@@ -129,8 +131,8 @@ func (r *Reader) Interrupt() {
 	}
 }
 
-// StopWhenEmpty makes Fill return ErrInterrupted when it would have to wait for the
-// peer. Where it cannot be told what has come, that is at once.
+// StopWhenEmpty makes Fill return ErrInterrupted when it would have to wait for the peer.
+// Where the Reader cannot tell which data has arrived, that is at once.
 func (r *Reader) StopWhenEmpty() { r.stop(stopWhenEmpty) }
 
 func (r *Reader) stop(mode int32) {
@@ -141,10 +143,10 @@ func (r *Reader) stop(mode int32) {
 // pastDeadline is a deadline that has expired.
 var pastDeadline = time.Unix(1, 0)
 
-// Fill gives back what the last turn read and waits until more has come. It
-// returns io.EOF when the peer has ended its side between two frames, and
-// io.ErrUnexpectedEOF in the middle of one, and ErrIdle as NotifyIdle says. It may wait
-// for memory, and must be called with none of Bodies in hand.
+// Fill releases the memory of the last read and waits for more data. It returns io.EOF if the
+// peer has ended its side between two frames, io.ErrUnexpectedEOF if the peer has done so in
+// the middle of a frame, and ErrIdle as NotifyIdle says. Fill can wait for memory of
+// Handler.Account: its caller must hold none that others wait for.
 func (r *Reader) Fill() error {
 	if err := r.finishRead(); err != nil {
 		return err
@@ -164,8 +166,8 @@ func (r *Reader) Fill() error {
 	}
 }
 
-// Next puts the next whole frame of this turn into f. ok is false when there is no more, or when
-// err says that what follows cannot be a frame for this side; then f means nothing.
+// Next stores the next whole frame of the current read in f. ok is false if there is none, or
+// if err says that the next bytes are not a valid frame; f is then undefined.
 func (r *Reader) Next(f *Frame) (ok bool, err error) {
 	r.releaseLent()
 	if r.large != nil {
@@ -186,7 +188,8 @@ func (r *Reader) Next(f *Frame) (ok bool, err error) {
 	return true, nil
 }
 
-// NextType returns the type of the frame that Next will return next, if that much of it is in this turn.
+// NextType returns the type of the frame that Next will return next, if the current read
+// includes its header.
 func (r *Reader) NextType() (t wire.Type, known bool) {
 	if r.buf == nil || r.end-r.pos < wire.HeaderSize {
 		return 0, false
@@ -195,11 +198,10 @@ func (r *Reader) NextType() (t wire.Type, known bool) {
 	return t, true
 }
 
-// More reports whether there is probably more to read already: the last read got as much as
-// it asked for.
+// More reports whether more data has probably arrived: the last read has filled its buffer.
 func (r *Reader) More() bool { return r.lastReadFull }
 
-// Pending returns how many bytes of this turn are still to be handed out.
+// Pending returns the number of bytes of the current read that Next has not returned.
 func (r *Reader) Pending() int { return int(r.end - r.pos) }
 
 func (r *Reader) nextLarge(f *Frame) bool {
@@ -214,7 +216,7 @@ func (r *Reader) nextLarge(f *Frame) bool {
 	return true
 }
 
-// endFrame notes that the frame is whole, and returns when it began.
+// endFrame ends the state of an unfinished frame and returns when the frame started.
 func (r *Reader) endFrame() (startedAt int64) {
 	startedAt = r.startedAt
 	if r.partialFrame != noPartialFrame {
@@ -226,14 +228,14 @@ func (r *Reader) endFrame() (startedAt int64) {
 	return startedAt
 }
 
-// finishRead ends a turn: it keeps the start of an unfinished frame, and gives back
-// the rest of the memory.
+// finishRead ends the current read: it keeps the start of an unfinished frame and releases the
+// other memory.
 func (r *Reader) finishRead() error {
 	r.releaseLent()
 	if r.buf == nil {
 		return nil
 	}
-	r.heldSince.Store(0) // of what was stowed
+	r.heldSince.Store(0) // the memory kept by Compact
 	start := r.buf.Bytes()[r.pos:r.end]
 	lent := r.pos > 0
 	r.pos, r.end = 0, 0
@@ -257,14 +259,14 @@ func (r *Reader) finishRead() error {
 	return nil
 }
 
-// WaitSeq returns a number that is odd while the Reader waits for the peer, and that changes whenever
-// it begins or ceases to. Only while it stays the same and odd, a peer of which nothing arrives is
-// silent: otherwise it may be that nobody reads it.
+// WaitSeq returns a number that changes each time the Reader begins or ends a wait for the
+// peer, and is odd during a wait. A peer from which no data arrives is silent only while
+// WaitSeq is odd and unchanged; otherwise it is possible that no goroutine reads its data.
 func (r *Reader) WaitSeq() uint32 { return r.waitSeq.Load() }
 
-// SinceTCPAck returns how long ago the kernel of the peer has last acknowledged anything that was sent
-// to it: a sign of life while nobody reads what the peer says. known is false where the kernel of this
-// side does not tell.
+// SinceTCPAck returns the time since the kernel of the peer last acknowledged any data. It is
+// a sign of life while no goroutine reads the data of the peer. known is false where the local
+// kernel does not report it.
 func (r *Reader) SinceTCPAck() (ago time.Duration, known bool) {
 	raw := r.base.pollConn()
 	if raw == nil {
@@ -276,8 +278,8 @@ func (r *Reader) SinceTCPAck() (ago time.Duration, known bool) {
 	return ago, known
 }
 
-// PeerEnded reports whether the peer will send nothing more, although there may be something to read
-// before that. Where the kernel of this side does not tell, it is false.
+// PeerEnded reports whether the peer has ended its side. Unread data can precede the end.
+// Where the local kernel does not report it, PeerEnded returns false.
 func (r *Reader) PeerEnded() (ended bool) {
 	raw := r.base.pollConn()
 	if raw == nil {
@@ -286,7 +288,8 @@ func (r *Reader) PeerEnded() (ended bool) {
 	return raw.Control(func(fd uintptr) { ended = peerEndedRaw(fd) }) != nil || ended
 }
 
-// eofError tells an end between two frames from one in the middle.
+// eofError returns io.EOF between two frames, and io.ErrUnexpectedEOF in the middle of a
+// frame.
 func (r *Reader) eofError() error {
 	if r.midFrame() {
 		return io.ErrUnexpectedEOF

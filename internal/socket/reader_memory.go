@@ -6,30 +6,33 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 )
 
-// The memory of a Reader: what it borrows to read into, and what it keeps of an unfinished frame.
+// The memory of a Reader: its read buffers, and the parts of an unfinished frame.
 
-// HeldSince returns since when the Reader holds budget for a frame whose rest the
-// peer has yet to send, or for what was stowed, and false when it holds none.
+// HeldSince returns since when the Reader has held memory of a budget, for an unfinished frame
+// or for data kept by Compact. holds is false if it holds none.
 func (r *Reader) HeldSince() (since time.Time, holds bool) {
 	ns := r.heldSince.Load()
 	return time.Unix(0, ns), ns != 0
 }
 
-// Compact is for an owner that is about to wait in the middle of a turn. It gives back the memory of
-// the frame that Next returned last, which must not be touched any more, and moves what is still to
-// be handed out to memory of its own size: Config.ReadAccount is not for those who wait, for nobody can
-// wait for it. Like Fill, it may wait for memory, and must be called with none of Bodies in hand.
+// Compact prepares the Reader for a wait of its owner before all frames of the current read
+// are handled. It releases the frame that Next returned last, whose memory must not be used
+// afterwards, and moves the rest of the read to a buffer of its own size. A connection that
+// waits must not hold memory of Config.ReadAccount, because no connection waits for room
+// there. Like Fill, Compact can wait for memory of Handler.Account: its caller must hold none
+// that others wait for.
 func (r *Reader) Compact() error {
 	r.releaseLent()
 	account := r.base.handler.Account()
-	if r.buf == nil || account != nil && r.buf.Account() == account { // it was done before
+	if r.buf == nil || account != nil && r.buf.Account() == account { // already compact
 		return nil
 	}
 	unread := r.buf.Bytes()[r.pos:r.end]
 	if len(unread) <= unchargedSize {
 		account = nil
 	}
-	buf, err := r.acquireBuffer(account, len(unread), (*body.Account).AcquireOverhead) // for only its owner gives that back
+	// Overhead, because only the owner of the Reader frees it.
+	buf, err := r.acquireBuffer(account, len(unread), (*body.Account).AcquireOverhead)
 	if err != nil {
 		return err
 	}
@@ -42,11 +45,11 @@ func (r *Reader) Compact() error {
 	return nil
 }
 
-// ReleaseFrame gives back the memory of the frame that Next returned last, if that frame
-// is Alone. Its Payload must not be touched any more.
+// ReleaseFrame releases the memory of the frame that Next returned last, if that frame owns
+// its buffer. Its Payload must not be used afterwards.
 func (r *Reader) ReleaseFrame() { r.releaseLent() }
 
-// ReleaseAll gives back all memory. The Reader must not be used afterwards.
+// ReleaseAll releases all memory. The Reader must not be used afterwards.
 func (r *Reader) ReleaseAll() {
 	r.releaseLent()
 	r.releaseKernelBudget()
@@ -66,9 +69,8 @@ func (r *Reader) releaseLent() {
 	}
 }
 
-// keepStart moves the start of an unfinished frame from buf to memory of its own
-// size. When there is none to be had, buf itself stays, unless somebody may have
-// kept what was handed out of it.
+// keepStart moves the start of an unfinished frame from buf to a buffer of its own size. If no
+// memory is available, buf itself stays, unless a frame of it can have been retained.
 func (r *Reader) keepStart(start []byte, lent bool) {
 	r.startLen = len(start)
 	size, limit := len(start), readSize
@@ -95,8 +97,8 @@ func (r *Reader) keepStart(start []byte, lent bool) {
 	r.updateHeldSince(r.start)
 }
 
-// acquireLarge waits for the final memory of the unfinished frame and moves its start
-// there. The time that passes meanwhile is not the peer's.
+// acquireLarge waits for the final memory of the unfinished frame and moves its start there.
+// The time of this wait does not count against the peer.
 func (r *Reader) acquireLarge() error {
 	r.heldSince.Store(0)
 	large, err := r.acquireBuffer(r.base.handler.Account(), r.size, (*body.Account).Acquire)
@@ -114,7 +116,8 @@ func (r *Reader) acquireLarge() error {
 	return nil
 }
 
-// updateHeldSince notes that an unfinished frame keeps b. Nobody waits for memory of Config.ReadAccount.
+// updateHeldSince notes that an unfinished frame keeps b. Memory of Config.ReadAccount does
+// not count, because no connection waits for it.
 func (r *Reader) updateHeldSince(b *body.Buffer) {
 	if a := b.Account(); a == nil || a == r.base.config.ReadAccount {
 		r.heldSince.Store(0)
@@ -123,7 +126,7 @@ func (r *Reader) updateHeldSince(b *body.Buffer) {
 	}
 }
 
-// capSize returns size, or less if no more is to be read at once.
+// capSize returns size, or less if SetReadLimit requires it.
 func (r *Reader) capSize(size int) int {
 	if r.readLimit == 0 {
 		return size
@@ -135,9 +138,9 @@ func (r *Reader) capSize(size int) int {
 	return min(size, limit)
 }
 
-// nextBuffer returns the memory to read into: the rest of a big frame, or a read
-// buffer with space for the start of an unfinished one before it. It returns nil
-// when there is none for that.
+// nextBuffer returns the memory to read into: the rest of a large frame, or a read buffer that
+// has space for the start of an unfinished frame before the new data. It returns nil if no
+// memory is available.
 func (r *Reader) nextBuffer(size int) []byte {
 	if r.large != nil {
 		return r.large.Bytes()[r.largeLen:r.size]
@@ -159,7 +162,7 @@ func (r *Reader) nextBuffer(size int) []byte {
 	return r.buf.Bytes()[r.startLen:min(size, len(r.buf.Bytes()))]
 }
 
-// returnBuffer gives back what target borrowed.
+// returnBuffer releases the read buffer that nextBuffer returned.
 func (r *Reader) returnBuffer() {
 	if r.buf != nil {
 		r.buf.Release()
@@ -167,8 +170,7 @@ func (r *Reader) returnBuffer() {
 	}
 }
 
-// tryAcquire takes memory that nobody has to wait for, charged to account if there is
-// one.
+// tryAcquire acquires memory without waiting. It is charged to account unless that is nil.
 func tryAcquire(account *body.Account, n int) *body.Buffer {
 	if account == nil {
 		return body.Get(n)
@@ -176,7 +178,8 @@ func tryAcquire(account *body.Account, n int) *body.Buffer {
 	return account.TryAcquire(n)
 }
 
-// acquireBuffer takes memory and waits for it if it must, until the owner ends or Interrupt is called.
+// acquireBuffer acquires memory and waits for it if necessary, until Handler.Done is closed or
+// Interrupt is called.
 func (r *Reader) acquireBuffer(account *body.Account, n int, acquire func(*body.Account, int, <-chan struct{}) (*body.Buffer, error)) (*body.Buffer, error) {
 	if account == nil {
 		return body.Get(n), nil

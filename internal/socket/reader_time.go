@@ -4,13 +4,14 @@ import (
 	"time"
 )
 
-// The time of a Reader: how long an unfinished frame may take, and what an idle connection is told.
+// The deadlines of a Reader: for an unfinished frame, and for an idle connection.
 
-// NotifyIdle makes Fill return ErrIdle once, when nothing has come for between after and twice
-// as long, and no frame is unfinished. It does so only where the Reader waits without a buffer.
+// NotifyIdle makes Fill return ErrIdle once, when no data has arrived for at least timeout and
+// at most twice that, and no frame is unfinished. It has an effect only where the Reader waits
+// without a buffer.
 func (r *Reader) NotifyIdle(timeout time.Duration) { r.idleTimer = &idleTimer{timeout: timeout} }
 
-// startPartial starts the time of an unfinished frame of which have bytes have come.
+// startPartial starts the clock of an unfinished frame of which n bytes have arrived.
 func (r *Reader) startPartial(n int) {
 	if r.partialFrame == noPartialFrame {
 		r.partialFrame = partialFrames.Get().(*partialFrame)
@@ -19,7 +20,8 @@ func (r *Reader) startPartial(n int) {
 	r.progressAt, r.progressLen = r.partialSince, n
 }
 
-// recordProgress notes how much of an unfinished frame has come. One that brings minFrameRate is not cut.
+// recordProgress records that n bytes of an unfinished frame have arrived. A frame with at
+// least minFrameRate is not cut.
 func (r *Reader) recordProgress(n int) {
 	if n-r.progressLen >= int(minFrameRate*r.base.config.FrameTimeout.Seconds()) {
 		r.progressAt, r.progressLen = now(), n
@@ -29,10 +31,10 @@ func (r *Reader) recordProgress(n int) {
 // frameDeadline returns when the unfinished frame is cut unless it progresses.
 func (r *Reader) frameDeadline() monotime { return r.progressAt.add(r.base.config.FrameTimeout) }
 
-// armDeadline sets the deadline for the rest of an unfinished frame. It leaves an
-// earlier deadline in place, and an old one between two frames: when that
-// expires, deadline finds out that it means nothing. So a busy connection sets
-// one now and then, not one for each frame.
+// armDeadline sets the deadline for the rest of an unfinished frame. It keeps an earlier
+// deadline, and between two frames it keeps an old deadline: when the old deadline expires,
+// onDeadline finds out that it has no meaning. A busy connection thus sets a deadline now and
+// then instead of once per frame.
 func (r *Reader) armDeadline() {
 	if !r.midFrame() {
 		r.armIdleDeadline()
@@ -41,15 +43,15 @@ func (r *Reader) armDeadline() {
 	r.armDeadlineAt(r.frameDeadline())
 }
 
-// armDeadlineAt sets the deadline, unless there is an earlier one.
+// armDeadlineAt sets the deadline, unless an earlier deadline is set.
 func (r *Reader) armDeadlineAt(at monotime) {
 	if r.deadline == 0 || r.deadline > at {
 		r.setDeadline(at)
 	}
 }
 
-// armIdleDeadline sets the deadline for ErrIdle, unless it is set already: when it expires, deadline finds
-// out whether anything has come since.
+// armIdleDeadline sets the deadline for ErrIdle, unless it is already set. When it expires,
+// onDeadline checks whether data has arrived since.
 func (r *Reader) armIdleDeadline() {
 	timer := r.idleTimer
 	if timer == nil || r.deadline != 0 && r.deadline == timer.deadline || r.base.pollConn() == nil {
@@ -73,14 +75,15 @@ func (r *Reader) onDeadline() error {
 		return nil
 	}
 	if deadline := r.frameDeadline(); deadline.until() > 0 {
-		r.setDeadline(deadline) // and what is stuck is looked at anew, which may set an earlier one
+		r.setDeadline(deadline) // tryReadWhole then runs again and can set an earlier deadline
 		return nil
 	}
 	return r.checkProgress()
 }
 
-// checkProgress decides about an unfinished frame that has not progressed by what was read. What is left in
-// the kernel on purpose has come as well, and anything else there is read before it is decided.
+// checkProgress decides about an unfinished frame of which too few bytes were read. Bytes left
+// in the kernel on purpose count as arrived; any other bytes in the kernel are read before the
+// frame is cut.
 func (r *Reader) checkProgress() error {
 	n := r.base.unread()
 	arrived := max(r.largeLen, r.startLen) + n
@@ -105,7 +108,7 @@ func (r *Reader) setDeadline(at monotime) {
 	if at != 0 {
 		t = time.Now().Add(at.until())
 	}
-	_ = r.base.nc.SetReadDeadline(t) // fails only on a closed connection, as the read then will
+	_ = r.base.nc.SetReadDeadline(t) // fails only on a closed connection, where the read fails as well
 	if r.stopMode.Load() != 0 {
 		_ = r.base.nc.SetReadDeadline(pastDeadline) // likewise
 	}

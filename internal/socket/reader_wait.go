@@ -9,9 +9,9 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 )
 
-// The attempts of a Reader: how it waits until there is something to read, and reads it.
+// The reads of a Reader: waiting for data, and reading it.
 
-// waitAndRead waits for bytes and reads once.
+// waitAndRead waits for data, reads once, and updates waitSeq.
 func (r *Reader) waitAndRead() error {
 	r.waitSeq.Add(1)
 	err := r.readLoop()
@@ -19,7 +19,7 @@ func (r *Reader) waitAndRead() error {
 	return err
 }
 
-// readLoop is read without the account of it.
+// readLoop is waitAndRead without waitSeq.
 func (r *Reader) readLoop() error {
 	for {
 		r.n, r.err, r.noMemory = 0, nil, false
@@ -38,11 +38,11 @@ func (r *Reader) readLoop() error {
 			return r.eofError()
 		case err != nil:
 			return err
-		} // else nothing happened, as a net.Conn may say
+		} // otherwise no data was read, which a net.Conn is allowed to report
 	}
 }
 
-// readOnce waits and reads. It leaves the outcome in r.n and r.starved.
+// readOnce waits and reads. The results are in r.n and r.noMemory.
 func (r *Reader) readOnce() error {
 	raw := r.base.pollConn()
 	if raw == nil {
@@ -61,8 +61,9 @@ func (r *Reader) readOnce() error {
 	return r.err
 }
 
-// tryRead is called by the runtime when there may be something to read. It
-// borrows memory only now, and gives it back when there is nothing after all.
+// tryRead reads without waiting. The runtime calls it when the socket can be readable; false
+// makes the runtime wait. tryRead borrows memory only now, and returns it if no data has
+// arrived.
 func (r *Reader) tryRead(fd uintptr) bool {
 	if r.start != nil && r.waitsForWhole() {
 		if done, streamed := r.tryReadWhole(fd); !streamed {
@@ -75,7 +76,7 @@ func (r *Reader) tryRead(fd uintptr) bool {
 	}
 	if r.lowatRaised {
 		r.lowatRaised = false
-		_ = setRcvLowatRaw(fd, 1) // fails only on a closed connection, as the read then will
+		_ = setRcvLowatRaw(fd, 1) // fails only on a closed connection, where the read fails as well
 	}
 	n, again, err := r.base.read(fd, p)
 	if again {
@@ -93,12 +94,12 @@ func (r *Reader) tryRead(fd uintptr) bool {
 	return true
 }
 
-// tryWithoutMemory is tryRead without memory to read into. The reader is starved only if
-// the rest of the frame has come, or a read buffer full of it if that will do.
-// Until then what has come stays in the kernel: whoever announces much, sends a
-// little of it and is silent must not be given memory that others wait for.
+// tryWithoutMemory is tryRead without memory to read into. It sets noMemory only if the rest
+// of the frame has arrived, or a full read buffer of it. Until then the data stays in the
+// kernel: a peer that announces a large frame, sends a small part of it and is then silent
+// must not get memory that others wait for.
 func (r *Reader) tryWithoutMemory(fd uintptr) bool {
-	if r.base.nonblock != nil { // one cannot see what there is in what has come
+	if r.base.nonblock != nil { // TLS: the size of the decrypted data is not known
 		r.noMemory = true
 		return true
 	}
@@ -116,9 +117,9 @@ func (r *Reader) tryWithoutMemory(fd uintptr) bool {
 	return true
 }
 
-// readPlain reads through the net package, which wants the memory before it
-// waits. It asks for much only when the last read filled its buffer, or brought as much
-// as a record of TLS may.
+// readPlain reads through the net package, which needs the memory before it waits. It asks for
+// readSize only if the last read filled its buffer, or returned at least half of a full TLS
+// record.
 func (r *Reader) readPlain() error {
 	size := idleBufSize + r.startLen
 	if r.lastReadFull {
@@ -139,7 +140,8 @@ func (r *Reader) readPlain() error {
 	return err
 }
 
-// unread returns how many bytes wait in the kernel, where it can be asked.
+// unread returns the number of bytes that wait in the kernel, or 0 where the kernel does not
+// report it.
 func (b *base) unread() int {
 	raw := b.pollConn()
 	if raw == nil {
@@ -150,7 +152,8 @@ func (b *base) unread() int {
 	return n
 }
 
-// pollConn returns where to wait until something has come; nil: nowhere.
+// pollConn returns the raw connection on which the Reader waits for data, or nil if there is
+// none.
 func (b *base) pollConn() syscall.RawConn {
 	if b.nonblock != nil {
 		return b.nonblock.raw
@@ -158,7 +161,7 @@ func (b *base) pollConn() syscall.RawConn {
 	return b.raw
 }
 
-// onRead accounts for r.n bytes that were read into the target.
+// onRead accounts for r.n bytes that were read into the buffer of nextBuffer.
 func (r *Reader) onRead() {
 	r.bytesRead.Add(int64(r.n))
 	if r.large != nil {
@@ -171,7 +174,7 @@ func (r *Reader) onRead() {
 		copy(r.buf.Bytes(), r.start.Bytes()[:r.startLen])
 		r.start.Release()
 		r.start, r.startLen = nil, 0
-		r.heldSince.Store(0) // until settle finds that the frame still has no end
+		r.heldSince.Store(0) // finishRead sets it again if the frame is still unfinished
 	}
 	if r.base.config.RetainsFrames && int(r.end) < len(r.buf.Bytes())/2 {
 		small := body.Get(int(r.end))
@@ -181,7 +184,7 @@ func (r *Reader) onRead() {
 	}
 }
 
-// read reads what has come without waiting.
+// read reads without waiting.
 func (b *base) read(fd uintptr, p []byte) (n int, again bool, err error) {
 	if b.nonblock != nil {
 		return b.nonblock.readTLS(b.nc, fd, p)

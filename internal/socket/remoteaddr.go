@@ -2,8 +2,9 @@ package socket
 
 import "net"
 
-// WithRemoteAddr returns nc as a connection whose peer has the given address: that of a client behind a load balancer, which has
-// said so before the first byte of the stream. Over TCP it is as fast as nc.
+// WithRemoteAddr returns nc with a different remote address: the address of a client behind a
+// load balancer, which the load balancer sends before the first byte of the stream. Over TCP,
+// the returned connection is as fast as nc.
 func WithRemoteAddr(nc net.Conn, addr net.Addr) net.Conn {
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		return &tcpAddrConn{tcp, addr}
@@ -11,7 +12,7 @@ func WithRemoteAddr(nc net.Conn, addr net.Addr) net.Conn {
 	return &addrConn{nc, addr}
 }
 
-// tcpAddrConn is a TCP connection of which somebody else knows the address of the peer.
+// tcpAddrConn is a TCP connection with a different remote address.
 type tcpAddrConn struct {
 	*net.TCPConn
 	addr net.Addr
@@ -20,7 +21,7 @@ type tcpAddrConn struct {
 // RemoteAddr implements net.Conn.
 func (a *tcpAddrConn) RemoteAddr() net.Addr { return a.addr }
 
-// addrConn is the same of another connection.
+// addrConn is any other connection with a different remote address.
 type addrConn struct {
 	net.Conn
 	addr net.Addr
@@ -29,7 +30,8 @@ type addrConn struct {
 // RemoteAddr implements net.Conn.
 func (a *addrConn) RemoteAddr() net.Addr { return a.addr }
 
-// TCP returns the TCP connection that nc is, and false if it is none, or speaks TLS over one.
+// TCP returns the TCP connection of nc. It returns false if nc is not a TCP connection, or
+// runs TLS over a TCP connection.
 func TCP(nc net.Conn) (*net.TCPConn, bool) {
 	switch nc := nc.(type) {
 	case *net.TCPConn:

@@ -2,32 +2,32 @@ package socket
 
 import "github.com/sechlol/go-message-hub/wire"
 
-// retransmitQueue is what an outbox keeps of counted frames that were written, until the
-// peer has acknowledged them: on a lost connection it cannot know what of them has
-// arrived. It is guarded by the outbox's lock.
+// retransmitQueue holds the reliable frames that an outbox has written, until the peer
+// acknowledges them. When a connection is lost, the outbox cannot know which of these frames
+// have arrived. Guarded by the lock of the outbox.
 type retransmitQueue struct {
-	window        int  // bytes kept at which writing pauses
-	skipSupported bool // the peer knows SKIP
+	window        int  // value of windowBytes at which writing is blocked
+	skipSupported bool // the peer supports SKIP
 	written       uint64
 	acked         uint64
-	largestAcked  uint64 // acknowledged by the peer, perhaps before the writer has noted that it wrote
+	largestAcked  uint64 // frames acknowledged by the peer; can be ahead of written
 	unacked       []segment
 	head          int
-	heldBytes     int    // bytes of kept, where their buffers are still held
-	windowBytes   int    // that count for the window: held, SKIPs, and what the bookkeeping takes
-	freedBytes    uint64 // bytes that were held until they were acknowledged
+	heldBytes     int    // bytes of unacked whose buffers are still held
+	windowBytes   int    // bytes that count against the window: held bytes, SKIPs, bookkeeping
+	freedBytes    uint64 // held bytes that acknowledgements have freed
 
-	windowBlocked bool    // the flusher has ended because the window is full
+	windowBlocked bool    // writing has stopped because the window is full
 	detached      bool    // there is no connection to write to
-	resuming      bool    // all that is kept will be sent again, so it is not given up
-	movedTo       *Outbox // which one has taken everything over
+	resuming      bool    // all unacknowledged frames will be retransmitted: they must not be dropped
+	movedTo       *Outbox // the outbox that has taken over all frames; nil: none
 }
 
-// writeBlocked reports whether nothing may be written now.
+// writeBlocked reports whether nothing can be written now.
 func (rq *retransmitQueue) writeBlocked() bool { return rq != nil && (rq.windowBlocked || rq.detached) }
 
-// moveTo gives what is kept to another outbox, to be sent again before anything
-// that is queued.
+// moveTo moves the unacknowledged frames to the queue of another outbox. They will be
+// retransmitted before all frames that were only queued.
 func (rq *retransmitQueue) moveTo(to *Outbox) {
 	to.retransmit.written, to.retransmit.acked, to.retransmit.largestAcked = rq.acked, rq.acked, rq.acked
 	for i := rq.head; i < len(rq.unacked); i++ {
@@ -39,9 +39,9 @@ func (rq *retransmitQueue) moveTo(to *Outbox) {
 	rq.unacked, rq.head, rq.windowBytes, rq.heldBytes = nil, 0, 0, 0
 }
 
-// moveTo does so with what is queued, without the first had frames, which have
-// arrived although nobody noted that they were written. What answers requests of
-// the old connection is dropped.
+// moveTo moves the queued frames to another outbox, without the first received reliable
+// frames: the peer has received these before they were counted as written. Replies to requests
+// of the old connection are dropped.
 func (q *queue) moveTo(to *Outbox, received uint64, out *completions) {
 	for i := q.head; i < len(q.segments); i++ {
 		s := q.segments[i]
@@ -62,7 +62,7 @@ func (q *queue) moveTo(to *Outbox, received uint64, out *completions) {
 			}
 			s.trimFrames(n)
 		}
-		s.isBlock = false // others may refer to it
+		s.isBlock = false // other holders can refer to its buffer
 		s.retransmission = s.retransmission || q.headSent > 0 && i == q.head
 		to.push(&s)
 		to.weight += s.weight()
@@ -72,8 +72,8 @@ func (q *queue) moveTo(to *Outbox, received uint64, out *completions) {
 	q.free()
 }
 
-// add takes over a segment that is written, or the first frames of it. Its buffer
-// may be nil: then only what happens to it is kept.
+// add takes over a written segment, or the written frames of a segment. If the buffer of the
+// segment is nil, only its events are kept.
 func (rq *retransmitQueue) add(s *segment) {
 	rq.written += uint64(s.frames)
 	rq.windowBytes += segmentCost
@@ -89,7 +89,7 @@ func (rq *retransmitQueue) add(s *segment) {
 	rq.unacked = append(rq.unacked, *s)
 }
 
-// addBytes accounts for n bytes of s more, or less.
+// addBytes adds n bytes of s, which can be negative, to the counts of bytes.
 func (rq *retransmitQueue) addBytes(s *segment, n int) {
 	rq.windowBytes += n
 	if !s.isSkips() {
@@ -97,8 +97,8 @@ func (rq *retransmitQueue) addBytes(s *segment, n int) {
 	}
 }
 
-// processAcks drops what was acknowledged, as far as it is written. It appends what is
-// to be told and released.
+// processAcks removes the frames that are acknowledged and written. It appends their events
+// and buffers to out.
 func (rq *retransmitQueue) processAcks(out *completions) {
 	for rq.acked < min(rq.largestAcked, rq.written) {
 		s := &rq.unacked[rq.head]
@@ -122,7 +122,7 @@ func (rq *retransmitQueue) processAcks(out *completions) {
 	}
 }
 
-// addFreed accounts for n bytes of s that were acknowledged.
+// addFreed accounts for n acknowledged bytes of s.
 func (rq *retransmitQueue) addFreed(s *segment, n int) {
 	rq.addBytes(s, -n)
 	if !s.isSkips() {
@@ -130,8 +130,8 @@ func (rq *retransmitQueue) addFreed(s *segment, n int) {
 	}
 }
 
-// trimFrames takes n frames off the front of a segment and returns how many bytes of its
-// buffer that concerns.
+// trimFrames removes n frames from the front of a segment and returns their size in bytes, or
+// 0 if its buffer was dropped.
 func (s *segment) trimFrames(n int) (size int) {
 	s.frames -= n
 	s.first += int32(n)
@@ -149,8 +149,8 @@ func (s *segment) trimFrames(n int) (size int) {
 	return size
 }
 
-// dropBuffers gives up the memory of what is kept. It can then not be sent again. SKIPs stay: they take
-// none.
+// dropBuffers drops the memory of the unacknowledged frames. They can then not be
+// retransmitted. SKIPs stay, because they take no memory.
 func (rq *retransmitQueue) dropBuffers(out *completions) {
 	for i := rq.head; i < len(rq.unacked); i++ {
 		s := &rq.unacked[i]
@@ -163,7 +163,7 @@ func (rq *retransmitQueue) dropBuffers(out *completions) {
 	rq.heldBytes = 0
 }
 
-// dropAll gives up everything that is not acknowledged.
+// dropAll drops all unacknowledged frames.
 func (rq *retransmitQueue) dropAll(out *completions) {
 	rq.processAcks(out)
 	for i := rq.head; i < len(rq.unacked); i++ {
@@ -176,11 +176,12 @@ func (rq *retransmitQueue) dropAll(out *completions) {
 	rq.windowBytes -= rq.heldBytes
 	rq.heldBytes = 0
 	rq.unacked, rq.head = nil, 0
-	rq.acked = rq.written // an acknowledgement that is being read finds nothing to settle
+	rq.acked = rq.written // a concurrent Acknowledge then finds no frame to remove
 }
 
-// reportExpiredUnacked tells of frames that have expired after they were written, on a connection that is lost:
-// nobody knows whether they have arrived, and nobody will. It passes over what the peer has read.
+// reportExpiredUnacked reports EventUnacked for the matching frames. They have expired after
+// they were written on a connection that is lost: it will never be known whether they have
+// arrived. Frames that the peer has read are passed over.
 func (rq *retransmitQueue) reportExpiredUnacked(out *completions, match func(*segment) bool) {
 	for i := rq.head; i < len(rq.unacked); i++ {
 		if s := &rq.unacked[i]; !s.isSkips() && match(s) {
@@ -189,8 +190,8 @@ func (rq *retransmitQueue) reportExpiredUnacked(out *completions, match func(*se
 	}
 }
 
-// canResend reports whether everything that is not acknowledged can be sent again, but for what stands
-// before the counted frame of that number.
+// canResend reports whether all unacknowledged frames from the given number on can be
+// retransmitted.
 func (rq *retransmitQueue) canResend(from uint64) bool {
 	pos := rq.acked
 	for i := rq.head; i < len(rq.unacked); i++ {

@@ -2,13 +2,13 @@ package socket
 
 import "time"
 
-// minProgressBytes is how much a stalled receiver must take to be alive when that
-// is less than one frame (the design's number).
+// minProgressBytes is the number of bytes that a peer must accept within Config.StallTimeout
+// to count as alive, when that is less than one frame. It is also the maximum size of a single
+// write to a connection without vectored writes and without a nonblockConn.
 const minProgressBytes = 64 << 10
 
-// Drain waits until everything queued is written and reports whether it was. It
-// gives up when the outbox is closed, by a stalled peer for instance, or when
-// stop is.
+// Drain waits until all queued frames are written and reports whether they were. It gives up
+// when the outbox is closed, for example because of a stalled peer, or when stop is closed.
 func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -19,7 +19,7 @@ func (o *Outbox) Drain(stop <-chan struct{}) bool {
 		idle := o.idleChan()
 		o.mu.Unlock()
 		select {
-		case <-idle: // or somebody has offered more since
+		case <-idle: // more frames can have been offered since
 		case <-stop:
 			stopped = true
 		}
@@ -28,7 +28,8 @@ func (o *Outbox) Drain(stop <-chan struct{}) bool {
 	return !o.closed && o.queue == nil
 }
 
-// StartStallTimer says that somebody waits for the peer to take something of what is queued: it is given up if it stalls meanwhile.
+// StartStallTimer says that the caller waits for the peer to accept queued frames. If the peer
+// stalls meanwhile, the outbox fails with ErrStalled.
 func (o *Outbox) StartStallTimer() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -36,15 +37,15 @@ func (o *Outbox) StartStallTimer() {
 	o.waiters++
 }
 
-// StopStallTimer says that one who had called Press waits no more.
+// StopStallTimer ends the wait of one call of StartStallTimer.
 func (o *Outbox) StopStallTimer() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.waiters--
 }
 
-// Wait returns when no flusher runs any more. The outbox must be closed, or detached
-// and its connection severed.
+// Wait waits until no goroutine writes any more. The outbox must be closed, or it must be
+// detached and its connection closed.
 func (o *Outbox) Wait() {
 	o.mu.Lock()
 	if !o.flushing {
@@ -56,14 +57,14 @@ func (o *Outbox) Wait() {
 	<-idle
 }
 
-// The following are called with mu held, but check.
+// The following are called with mu held, except checkStall.
 
-// hasWork reports whether something is still to be written and can be.
+// hasWork reports whether frames are left that can be written.
 func (o *Outbox) hasWork() bool {
 	return o.flushing || o.queue != nil && (o.retransmit == nil || !o.retransmit.detached)
 }
 
-// notifyIdle tells those who wait for the end of the flusher.
+// notifyIdle wakes the goroutines that wait for the end of the flushing.
 func (o *Outbox) notifyIdle() {
 	if o.idle != nil {
 		close(o.idle)
@@ -78,26 +79,25 @@ func (o *Outbox) idleChan() <-chan struct{} {
 	return o.idle
 }
 
-// hasWaiters reports whether somebody waits for this outbox to move.
+// hasWaiters reports whether any goroutine waits for progress of this outbox.
 func (o *Outbox) hasWaiters() bool { return len(o.blocked) > 0 || o.waiters > 0 }
 
-// ensureStallTimer starts the clock of the stall check when somebody is about to wait and
-// nobody did before. A timer that still runs from the last time is left to find
-// out that it came too early.
+// ensureStallTimer starts the stall timer before the first waiter is added. A timer still
+// running from an earlier wait continues: checkStall finds out that it is too early.
 func (o *Outbox) ensureStallTimer() {
 	if !o.hasWaiters() {
 		o.resetStallTimer()
 	}
 }
 
-// stallTimer is what the stall check needs while somebody waits.
+// stallTimer is the state of the stall check while goroutines wait for the peer.
 type stallTimer struct {
 	timer      *time.Timer
 	progressAt monotime // last progress
-	bytesSince int      // bytes written since
+	bytesSince int      // bytes written since progressAt
 }
 
-// resetStallTimer starts the clock of the stall check, or sets it back.
+// resetStallTimer starts the stall timer, or restarts its time.
 func (o *Outbox) resetStallTimer() {
 	if o.base.config.StallTimeout <= 0 {
 		return
@@ -108,7 +108,7 @@ func (o *Outbox) resetStallTimer() {
 	o.stallTimer.progressAt, o.stallTimer.bytesSince = now(), 0
 }
 
-// recordProgress notes what a write has moved.
+// recordProgress records what a write has finished.
 func (o *Outbox) recordProgress(written Counts) {
 	o.sent += int64(written.Bytes)
 	t := o.stallTimer
@@ -121,8 +121,8 @@ func (o *Outbox) recordProgress(written Counts) {
 	}
 }
 
-// checkStall runs when the stall time may be over. While nobody waits the receiver
-// may take as long as it likes, and the timer ends.
+// checkStall runs when the stall timeout can be over. While no goroutine waits, the receiver
+// has unlimited time, and the timer ends.
 func (o *Outbox) checkStall() {
 	o.mu.Lock()
 	if o.closed || !o.hasWaiters() {

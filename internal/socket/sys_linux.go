@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawSupported says that readRaw and writeRaw work here.
+// rawSupported says that readRaw and writeRaw work on this platform.
 const rawSupported = true
 
-// readRaw reads what is there without waiting. again says that nothing is.
+// readRaw reads available data without waiting. again says that there is none.
 func readRaw(fd uintptr, p []byte) (n int, again bool, err error) {
 	for {
 		n, err = syscall.Read(int(fd), p)
@@ -29,8 +29,8 @@ func readRaw(fd uintptr, p []byte) (n int, again bool, err error) {
 	}
 }
 
-// peekRaw reports whether there is something to read, without waiting. It returns
-// io.EOF when there is nothing and will be nothing.
+// peekRaw reports whether data is available, without waiting. It returns io.EOF if there is
+// none and the peer has ended its side.
 func peekRaw(fd uintptr) (readable bool, err error) {
 	for {
 		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
@@ -47,17 +47,17 @@ func peekRaw(fd uintptr) (readable bool, err error) {
 	}
 }
 
-// unreadRaw returns how many bytes wait to be read.
+// unreadRaw returns the number of unread bytes in the kernel.
 func unreadRaw(fd uintptr) int {
 	n, _ := unix.IoctlGetInt(int(fd), unix.SIOCINQ) // fails only on a closed connection
 	return n
 }
 
-// sinceTCPAckRaw returns how long ago the peer's kernel has last acknowledged anything.
+// sinceTCPAckRaw returns the time since the kernel of the peer last acknowledged any data.
 func sinceTCPAckRaw(fd uintptr) (ago time.Duration, known bool) {
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
-		return 0, false // a closed connection
+		return 0, false // the connection is closed
 	}
 	return time.Duration(info.Last_ack_recv) * time.Millisecond, true
 }
@@ -66,21 +66,20 @@ func sinceTCPAckRaw(fd uintptr) (ago time.Duration, known bool) {
 // linux/tcp_states.h.
 const tcpEstablished = 1
 
-// peerEndedRaw reports whether the peer has ended its side, be it with something before that is still to be
-// read.
+// peerEndedRaw reports whether the peer has ended its side. Unread data can precede the end.
 func peerEndedRaw(fd uintptr) bool {
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err != nil || info.State != tcpEstablished
 }
 
-// setRcvLowatRaw has the socket be readable only when n bytes have come, or as many as
-// the kernel holds for one who does not read, or the end.
+// setRcvLowatRaw makes the socket readable only when n bytes have arrived, when the receive
+// buffer is full, or at the end of the stream (SO_RCVLOWAT).
 func setRcvLowatRaw(fd uintptr, n int) error {
 	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
 }
 
-// setRcvLowatCappedRaw is setRcvLowatRaw for n bytes, or half of what the kernel can hold if that is less than
-// n.
+// setRcvLowatCappedRaw is setRcvLowatRaw for n bytes, or for half of the kernel's maximum if
+// that is less than n.
 func setRcvLowatCappedRaw(fd uintptr, n int) error {
 	if err := setRcvLowatRaw(fd, n); err != nil {
 		return err
@@ -91,19 +90,19 @@ func setRcvLowatCappedRaw(fd uintptr, n int) error {
 	return nil
 }
 
-// rcvLowatRaw returns how many bytes were demanded, or the most that can be.
+// rcvLowatRaw returns the current value of SO_RCVLOWAT, which the kernel caps at its maximum.
 func rcvLowatRaw(fd uintptr) int {
-	n, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT) // fails only on a closed connection
+	n, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT) // fails only if closed
 	return n
 }
 
-// kernelStateRaw returns what the kernel does with a frame of which it holds n bytes and not yet
-// everything. It returns an error when nothing more will come; state means nothing then.
+// kernelStateRaw returns the state of a frame of which the kernel holds n bytes and not yet
+// all. It returns an error if no more data will arrive; state is then undefined.
 //
-// It asks in this order: whether the socket is readable, whether the connection has ended, and how
-// much there is. Bytes that came before the end are then seen by the last question, and bytes that
-// came after the first one are not taken for a socket that is stuck. SO_ERROR is read last, for
-// reading clears it.
+// It checks in this order: whether the socket is readable, whether the connection has ended,
+// and how many bytes there are. Thus the last check sees the bytes that arrived before the
+// end, and bytes that arrive after the first check do not make the socket look stuck. SO_ERROR
+// is read last, because reading clears it.
 func kernelStateRaw(fd uintptr, n int) (state int, err error) {
 	readable, err := readableRaw(fd)
 	if err != nil || !readable {
@@ -111,7 +110,7 @@ func kernelStateRaw(fd uintptr, n int) (state int, err error) {
 	}
 	ended := peerEndedRaw(fd)
 	switch {
-	case unreadRaw(fd) != n: // more came, perhaps before the end
+	case unreadRaw(fd) != n: // more bytes arrived, perhaps before the end
 		return kernelProgressed, nil
 	case ended:
 		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
@@ -128,8 +127,8 @@ func kernelStateRaw(fd uintptr, n int) (state int, err error) {
 	return kernelStuck, nil
 }
 
-// readableRaw reports whether as much has come as was demanded, or the kernel takes no more, or
-// nothing more will come.
+// readableRaw reports whether the bytes of SO_RCVLOWAT have arrived, the receive buffer is
+// full, or the stream has ended.
 func readableRaw(fd uintptr) (bool, error) {
 	ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
@@ -140,8 +139,8 @@ func readableRaw(fd uintptr) (bool, error) {
 	}
 }
 
-// pollRcvLowatRaw demands n bytes and reports whether it is readable, without waiting.
-// Whoever then waits is woken when it is. It returns io.EOF like peekRaw.
+// pollRcvLowatRaw sets SO_RCVLOWAT to n and reports whether the socket is readable, without
+// waiting. A later wait on the socket ends when it is. It returns io.EOF like peekRaw.
 func pollRcvLowatRaw(fd uintptr, n int) (ready bool, err error) {
 	if err := setRcvLowatRaw(fd, n); err != nil {
 		return false, err
@@ -152,7 +151,8 @@ func pollRcvLowatRaw(fd uintptr, n int) (ready bool, err error) {
 	return peekRaw(fd)
 }
 
-// writableRaw reports whether there is room to write, or the connection has failed, without waiting.
+// writableRaw reports whether there is room to write, or the connection has failed, without
+// waiting.
 func writableRaw(fd uintptr) bool {
 	ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	for {
@@ -163,8 +163,7 @@ func writableRaw(fd uintptr) bool {
 	}
 }
 
-// vector is a list of memory areas as writev takes it. The pointers in it keep
-// the memory alive.
+// vector is a list of memory areas for writev. The pointers in it keep the memory alive.
 type vector []syscall.Iovec
 
 // add appends p, which must not be empty.
@@ -174,7 +173,7 @@ func (v vector) add(p []byte) vector {
 	return append(v, iov)
 }
 
-// size returns how many bytes the areas have together.
+// size returns the total size of the areas, in bytes.
 func (v vector) size() int {
 	n := 0
 	for i := range v {
@@ -183,8 +182,8 @@ func (v vector) size() int {
 	return n
 }
 
-// writeRaw writes as much as there is room for without waiting. again says that
-// there is none.
+// writeRaw writes as many bytes as there is room for, without waiting. again says that there
+// is no room.
 func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {
 	for {
 		r, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&v[0])), uintptr(len(v)))
@@ -201,10 +200,9 @@ func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {
 	}
 }
 
-// setSocketOptions bounds what the kernel takes over beyond what the peer's window lets it send
-// (Config.MaxUnsentBytes), and has it give up a connection whose peer has taken nothing for so long
-// although there was something to take (Config.UserTimeout). A kernel that cannot do so does
-// without.
+// setSocketOptions sets TCP_NOTSENT_LOWAT (Config.MaxUnsentBytes) and TCP_USER_TIMEOUT
+// (Config.UserTimeout). Errors are ignored: on a kernel without these options, the limits do
+// not apply.
 func setSocketOptions(raw syscall.RawConn, config *Config) {
 	_ = raw.Control(func(fd uintptr) {
 		if config.MaxUnsentBytes > 0 {

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// rawSupported says that connections are read and written by the net package
-// alone: an idle connection then holds a small buffer while it waits.
+// rawSupported says that connections are read and written only by the net package: an idle
+// connection then holds a small buffer while it waits.
 const rawSupported = false
 
-var errNoRaw = errors.New("not on this system")
+var errNoRaw = errors.New("raw connections are not supported on this platform")
 
 func readRaw(uintptr, []byte) (n int, again bool, err error) { return 0, false, errNoRaw }
 
-func unreadRaw(uintptr) int { return 0 } // what is there is read at once
+func unreadRaw(uintptr) int { return 0 } // available data is read at once
 
 func sinceTCPAckRaw(uintptr) (ago time.Duration, known bool) { return 0, false }
 
@@ -39,7 +39,7 @@ type vector [][]byte
 
 func (v vector) add(p []byte) vector { return append(v, p) }
 
-func (v vector) size() int { return 0 } // none is ever written
+func (v vector) size() int { return 0 } // no vector is ever written
 
 func writeRaw(uintptr, vector) (n int, again bool, err error) { return 0, false, errNoRaw }
 

@@ -6,30 +6,32 @@ import (
 	"time"
 )
 
-// A large frame is left in the kernel until all of it is there (Config.MinWhole), and its final
-// memory is drawn only then: a peer that stops in the middle of one holds no memory for which
-// others wait.
+// A frame above Config.MinWhole stays in the kernel until all of it has arrived, and only then is
+// its final memory acquired: a peer that stops in the middle of such a frame holds no memory that
+// others wait for.
 //
-// What was read before the size was known stays where settle has put it. SO_RCVLOWAT has the kernel
-// grow its receive buffer to what is missing, and wake the Reader when that has come. Whether it
-// has is what SIOCINQ says: the socket is readable sooner when the kernel takes no more. If that
-// lasts, or the kernel already holds as much as it is to hold for all connections (KernelBudget), the
-// frame overflows, and is read as it comes, like a small one.
+// The bytes that were read before the size was known stay where finishRead has put them.
+// SO_RCVLOWAT makes the kernel grow its receive buffer to the missing bytes, and wake the Reader
+// when they have arrived. The Reader checks by SIOCINQ whether they have, because the socket also
+// becomes readable when the kernel accepts no more. If the kernel accepts no more for
+// stuckTimeout, or the KernelBudget of all connections is used up, the frame is streamed: read as
+// it arrives, like a small frame.
 
-// KernelBudget bounds how many bytes of large frames the kernel is asked to hold for many connections
-// together. What they take without being asked, until the Reader knows that a frame is large, is
-// not counted. Its methods may be called concurrently.
+// KernelBudget limits the bytes of large frames that the kernel is asked to hold, for all
+// connections that share the budget. Bytes that arrive before the Reader knows that a frame is
+// large do not count. Its methods can be called concurrently.
 type KernelBudget struct {
 	max  int64 // static after construction
 	used atomic.Int64
 }
 
-// NewKernelBudget returns room for so many bytes.
+// NewKernelBudget returns a budget of the given number of bytes.
 func NewKernelBudget(bytes int64) *KernelBudget { return &KernelBudget{max: bytes} }
 
-// DefaultKernelBudget returns room for three quarters of what the kernel holds for all connections of
-// the machine before it begins to save memory (the first number of tcp_mem), or for 64 MiB where it
-// does not say that, and for at most a quarter of what the control group of the process may have.
+// DefaultKernelBudget returns a budget of three quarters of the memory that the kernel holds
+// for all TCP connections of the machine before it begins to save memory (the first number of
+// tcp_mem), or of 64 MiB where the kernel does not publish this number. The budget is at most
+// a quarter of the memory limit of the control group of the process.
 func DefaultKernelBudget() *KernelBudget { return NewKernelBudget(kernelMemory()) }
 
 func (b *KernelBudget) tryAcquire(n int) bool {
@@ -43,26 +45,27 @@ func (b *KernelBudget) tryAcquire(n int) bool {
 func (b *KernelBudget) release(n int) { b.used.Add(-int64(n)) }
 
 const (
-	// announceSize is how many bytes are read after the receive buffer was made to grow: the kernel
-	// tells the peer of the larger window only when something is read. Otherwise the peer hears of
-	// it when it probes a window that was closed, 200 ms later.
+	// announceSize is the number of bytes that are read after the receive buffer has grown,
+	// because the kernel announces the larger window to the peer only after a read. Otherwise the
+	// peer learns of it when it probes the closed window, 200 ms later.
 	announceSize = 512
 
-	// stuckTimeout is how long the kernel may take no more of a frame until it is read as it comes:
-	// longer than a peer takes to probe a closed window for the first time.
+	// stuckTimeout is how long the kernel can accept no more of a frame before the frame is read
+	// as it arrives. It is longer than the time after which a peer first probes a closed window.
 	stuckTimeout = 300 * time.Millisecond
 )
 
-// waitsForWhole reports whether the unfinished frame is left in the kernel until all of it has come.
+// waitsForWhole reports whether the unfinished frame stays in the kernel until all of it has
+// arrived.
 func (r *Reader) waitsForWhole() bool {
-	largest := r.base.config.MinWhole // of those that are read as they come
+	largest := r.base.config.MinWhole // size of the largest frame that is read as it arrives
 	return largest > 0 && r.size > largest && r.base.raw != nil && !r.streamed
 }
 
-// tryReadWhole is tryRead for a frame that is left in the kernel. done ends the wait: the Reader is
-// starved, which has Fill draw the final memory of the frame, because the kernel holds all of it,
-// or r.err says why nothing more comes. reads says that the frame is to be read as it comes, from
-// now on.
+// tryReadWhole is tryRead for a frame that is left in the kernel. done ends the wait: either
+// noMemory is set, which makes Fill acquire the final memory of the frame because the kernel
+// holds all of it, or r.err says why no more data arrives. streamed says that the frame is
+// read as it arrives, from now on.
 func (r *Reader) tryReadWhole(fd uintptr) (done, streamed bool) {
 	if unreadRaw(fd) < r.size-r.startLen && !r.lowatRaised {
 		if !r.acquireKernelBudget() {
@@ -83,7 +86,7 @@ func (r *Reader) tryReadWhole(fd uintptr) (done, streamed bool) {
 	}
 	switch {
 	case err != nil:
-		r.bytesRead.Add(int64(n)) // it is not read any more, and has come
+		r.bytesRead.Add(int64(n)) // these bytes have arrived and will not be read
 		r.err = err
 		return true, false
 	case state == kernelFull || state == kernelStuck && r.isStuck(n):
@@ -99,12 +102,12 @@ func (r *Reader) tryReadWhole(fd uintptr) (done, streamed bool) {
 	return false, false
 }
 
-// rcvLowatFor is for how many bytes the kernel is asked to have room so that it holds n: it counts what
-// its own structures take, and is to have room for a packet more.
+// rcvLowatFor returns the value of SO_RCVLOWAT that makes the kernel hold n bytes. It leaves
+// room for the kernel's own structures and for another packet.
 func rcvLowatFor(n int) int { return n + n/4 + 2*readSize }
 
-// acquireKernelBudget takes room in the kernel for what is missing of the frame, and reports whether there is
-// any.
+// acquireKernelBudget acquires kernel budget for the missing bytes of the frame and reports
+// whether there was room.
 func (r *Reader) acquireKernelBudget() bool {
 	b, n := r.base.config.KernelBudget, rcvLowatFor(r.size-r.startLen)
 	if b == nil {
@@ -117,7 +120,7 @@ func (r *Reader) acquireKernelBudget() bool {
 	return true
 }
 
-// releaseKernelBudget gives that back.
+// releaseKernelBudget releases the kernel budget of the frame.
 func (r *Reader) releaseKernelBudget() {
 	if r.kernelBytes > 0 {
 		r.base.config.KernelBudget.release(r.kernelBytes)
@@ -125,15 +128,15 @@ func (r *Reader) releaseKernelBudget() {
 	}
 }
 
-// raiseRcvLowat has the kernel hold all that is missing of the frame.
+// raiseRcvLowat makes the kernel hold all missing bytes of the frame.
 func (r *Reader) raiseRcvLowat(fd uintptr) error {
 	missing := r.size - r.startLen
 	if err := setRcvLowatRaw(fd, rcvLowatFor(missing)); err != nil {
 		return err
 	}
 	space := r.start.Bytes()[r.startLen:]
-	// The last byte stays in the kernel, even if all have come meanwhile: the frame ends in its
-	// final memory.
+	// The last byte stays in the kernel, even if all bytes have arrived meanwhile: the end of the
+	// frame must be read into its final memory.
 	if space = space[:min(len(space), missing-1, announceSize)]; len(space) > 0 {
 		n, again, err := readRaw(fd, space)
 		switch {
@@ -149,7 +152,8 @@ func (r *Reader) raiseRcvLowat(fd uintptr) error {
 	return setRcvLowatCappedRaw(fd, r.size-r.startLen)
 }
 
-// isStuck reports whether the kernel has taken nothing more for stuckTimeout. It holds n bytes.
+// isStuck reports whether the kernel, which holds n bytes, has accepted no more for
+// stuckTimeout.
 func (r *Reader) isStuck(n int) bool {
 	if r.stuckSince == 0 || n > r.stuckLen {
 		r.stuckSince, r.stuckLen = now(), n
@@ -157,10 +161,10 @@ func (r *Reader) isStuck(n int) bool {
 	return r.stuckSince.add(stuckTimeout).until() <= 0
 }
 
-// What the kernel does with a frame of which it does not hold everything yet.
+// States of a frame of which the kernel does not hold all bytes yet: see kernelStateRaw.
 const (
-	kernelAccepting  = iota // it takes more
-	kernelProgressed        // it has taken more meanwhile
-	kernelStuck             // it takes no more in this moment
-	kernelFull              // it holds as much as it ever will
+	kernelAccepting  = iota // the kernel accepts more
+	kernelProgressed        // the kernel has accepted more meanwhile
+	kernelStuck             // the kernel accepts no more at the moment
+	kernelFull              // the kernel holds as much as it ever will
 )
