@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// kib is a size that is a class of its own, so that a charge is what was asked.
+// kib is exactly the size of a class: the charge equals the requested size.
 const kib = 1 << 10
 
-// acquirer draws in a goroutine of its own, so that a test can look at it waiting.
+// acquirer is an Acquire in a goroutine of its own.
 type acquirer struct {
 	name   string
 	stop   chan struct{}
@@ -24,8 +24,8 @@ type acquirer struct {
 	err    error
 }
 
-// serveOrder is the order in which drawers got their memory. Of those that could go
-// on at the same moment, either may come first.
+// serveOrder records the order in which acquirers got their memory. Acquirers that are served
+// at the same moment appear in any order.
 type serveOrder struct {
 	mu    sync.Mutex
 	names []string
@@ -40,13 +40,13 @@ func (s *serveOrder) add(name string) {
 	s.names = append(s.names, name)
 }
 
-// startAcquire starts a drawer; order gets its name when it has its memory. It returns
-// when the drawer either has that or waits.
+// startAcquire starts an acquirer. order gets its name when it has its memory. startAcquire
+// returns when the acquirer has its memory or waits.
 func startAcquire(a *Account, n int, name string, order *serveOrder) *acquirer {
 	return startAcquireAs(a, n, false, name, order)
 }
 
-// startAcquireAs is draw for overhead, if it says so.
+// startAcquireAs is startAcquire, for overhead if overhead is set.
 func startAcquireAs(a *Account, n int, overhead bool, name string, order *serveOrder) *acquirer {
 	d := &acquirer{name: name, stop: make(chan struct{}), done: make(chan struct{})}
 	acquire := a.Acquire
@@ -73,7 +73,7 @@ func (d *acquirer) isWaiting() bool {
 	}
 }
 
-// release releases what the drawer got and lets everybody go on who can.
+// release releases the buffer of d and waits until the waiters with room have continued.
 func (d *acquirer) release() {
 	d.buffer.Release()
 	synctest.Wait()
@@ -113,7 +113,7 @@ func TestAccount_TryAcquire_Limits(t *testing.T) {
 			for i, n := range test.draw {
 				b := account.TryAcquire(n)
 				if (b != nil) != test.want[i] {
-					t.Errorf("drawing %d bytes as number %d: %v, want %v", n, i, b != nil, test.want[i])
+					t.Errorf("acquiring %d bytes as number %d: %v, want %v", n, i, b != nil, test.want[i])
 				}
 				if b != nil {
 					buffers = append(buffers, b)
@@ -133,16 +133,16 @@ func TestAccount_Acquire_OversizeWhenNothingHeld(t *testing.T) {
 		small := startAcquire(budget.NewAccount(8*kib), kib, "small", nil)
 		large := startAcquire(budget.NewAccount(8*kib), 4*kib, "large", nil)
 		if !large.isWaiting() {
-			t.Fatal("a buffer above the limit was given while somebody held memory")
+			t.Fatal("a buffer above the limit was granted while other memory was held")
 		}
 		small.release()
 		if large.isWaiting() {
-			t.Fatal("a buffer above the limit waits although nobody holds anything")
+			t.Fatal("a buffer above the limit waits although no memory is held")
 		}
 		wantUsed(t, budget, 4*kib)
 		next := startAcquire(budget.NewAccount(8*kib), 1, "next", nil)
 		if !next.isWaiting() {
-			t.Fatal("memory was given beyond the limit")
+			t.Fatal("memory was granted beyond the limit")
 		}
 		large.release()
 		next.release()
@@ -161,21 +161,21 @@ func TestBudget_ServesInOrder(t *testing.T) {
 			startAcquire(budget.NewAccount(8*kib), kib, "last", &order),
 		}
 		if !budget.HasQueuedWaiters() {
-			t.Error("three wait, and Waiting says nobody does")
+			t.Error("HasQueuedWaiters is false with three waiters")
 		}
 		if b := budget.NewAccount(8 * kib).TryAcquire(1); b != nil {
-			t.Error("TryDraw overtook those who wait")
+			t.Error("TryAcquire overtook the waiters")
 		}
 		first.release()
 		if want := []string{"first", "large"}; !slices.Equal(order.names, want) {
-			t.Fatalf("served %v, want %v: the small one must not overtake", order.names, want)
+			t.Fatalf("served %v, want %v: the small waiter must not overtake", order.names, want)
 		}
 		waiting[0].release()
 		if budget.HasQueuedWaiters() {
-			t.Error("nobody waits any more, and Waiting says somebody does")
+			t.Error("HasQueuedWaiters is true without waiters")
 		}
 		if waiting[1].isWaiting() || waiting[2].isWaiting() {
-			t.Fatal("there is room for both that are left")
+			t.Fatal("a waiter waits although there is room for both")
 		}
 		waiting[1].release()
 		waiting[2].release()
@@ -190,19 +190,19 @@ func TestBudget_QuotaWaiterDoesNotBlockOthers(t *testing.T) {
 		held := startAcquire(limited, 2*kib, "held", nil)
 		more := startAcquire(limited, kib, "more", nil)
 		if !more.isWaiting() || !limited.WaitsForQuota() {
-			t.Fatal("an account got more than its share")
+			t.Fatal("an account got more than its quota")
 		}
 		if budget.HasQueuedWaiters() {
-			t.Error("a holder that waits for its own share counts as waiting for the budget")
+			t.Error("a waiter for its own quota counts as a waiter for the budget")
 		}
 		other := startAcquire(budget.NewAccount(16*kib), 14*kib, "other", nil)
 		if other.isWaiting() {
-			t.Fatal("somebody who waits for his share blocks another")
+			t.Fatal("a waiter for its own quota blocks another account")
 		}
 		last := startAcquire(budget.NewAccount(16*kib), kib, "late", nil)
 		held.release()
 		if more.isWaiting() || limited.WaitsForQuota() || last.isWaiting() {
-			t.Fatal("room in the share and in the budget did not let them go on")
+			t.Fatal("a waiter waits although there is room in the quota and in the budget")
 		}
 		more.release()
 		last.release()
@@ -220,9 +220,9 @@ func TestBudget_QuotaWaiterQueuesWhenQuotaIsFree(t *testing.T) {
 		other := startAcquire(budget.NewAccount(4*kib), 2*kib, "other", &order)
 		quota := startAcquire(account, 2*kib, "share", &order)
 		whole := startAcquire(budget.NewAccount(4*kib), 4*kib, "whole", &order)
-		held.release() // frees the share: "share" is now behind "whole"
+		held.release() // frees quota: "share" is now behind "whole"
 		if !quota.isWaiting() || !whole.isWaiting() || account.WaitsForQuota() {
-			t.Fatal("the one that waited for its share must now wait for the budget, behind the other")
+			t.Fatal("the waiter for the quota must now wait for the budget, behind the other waiter")
 		}
 		other.release()
 		whole.release()
@@ -240,7 +240,7 @@ func TestAccount_Acquire_Stopped(t *testing.T) {
 		share int64
 	}{
 		{"for the budget", 8 * kib},
-		{"for the share", 2 * kib},
+		{"for the quota", 2 * kib},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -257,7 +257,7 @@ func TestAccount_Acquire_Stopped(t *testing.T) {
 				wantUsed(t, budget, 2*kib)
 				held.release()
 				if behind.isWaiting() {
-					t.Fatal("the one behind the stopped one still waits")
+					t.Fatal("the waiter behind the stopped waiter still waits")
 				}
 				behind.release()
 				wantUsed(t, budget, 0)
@@ -267,7 +267,8 @@ func TestAccount_Acquire_Stopped(t *testing.T) {
 	}
 }
 
-// TestBudget_ReservePerAccount whatever the others hold, and also for one who waits for more of it.
+// TestBudget_ReservePerAccount checks that an account gets its reserve while other accounts
+// hold the whole budget, also when it already waits for more.
 func TestBudget_ReservePerAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(4*kib, kib)
@@ -282,13 +283,13 @@ func TestBudget_ReservePerAccount(t *testing.T) {
 		if first.isWaiting() || second.isWaiting() || !third.isWaiting() {
 			t.Fatal("want two of three without a wait")
 		}
-		wantUsed(t, budget, 3*kib) // without the little
+		wantUsed(t, budget, 3*kib) // without the reserves
 		first.release()
 		if third.isWaiting() {
-			t.Error("waits behind the others for what it may hold")
+			t.Error("an acquire within the reserve waits behind others")
 		}
 		if !budget.HasWaiters() {
-			t.Error("somebody still waits")
+			t.Error("HasWaiters is false with a waiter")
 		}
 		second.release()
 		third.release()
@@ -296,13 +297,13 @@ func TestBudget_ReservePerAccount(t *testing.T) {
 		full.release()
 		wantUsed(t, budget, 0)
 		if budget.HasWaiters() {
-			t.Error("nobody waits any more")
+			t.Error("HasWaiters is true without waiters")
 		}
 	})
 }
 
-// TestAccount_OverheadExcludedFromQuota lets one draw its whole share, and a buffer above it, whatever overhead it holds; in the
-// budget that counts.
+// TestAccount_OverheadExcludedFromQuota checks that overhead takes no quota: an account with
+// overhead can acquire a buffer above its quota. In the budget, overhead counts.
 func TestAccount_OverheadExcludedFromQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(16*kib, 0)
@@ -310,16 +311,16 @@ func TestAccount_OverheadExcludedFromQuota(t *testing.T) {
 		overhead := []*Buffer{account.ForceAcquireOverhead(2 * kib), account.TryAcquireOverhead(2 * kib)}
 		large := startAcquire(account, 4*kib, "large", nil)
 		if large.isWaiting() {
-			t.Fatal("one who holds nothing but overhead waits for its share")
+			t.Fatal("an account that holds only overhead waits for its quota")
 		}
 		small := startAcquire(account, kib, "small", nil)
 		if !small.isWaiting() || !account.WaitsForQuota() {
-			t.Fatal("an account got more than its share")
+			t.Fatal("an account got more than its quota")
 		}
 		wantUsed(t, budget, 8*kib)
 		large.release()
 		if small.isWaiting() {
-			t.Error("waits for a share in which nothing is held")
+			t.Error("an account waits for its quota although it holds none")
 		}
 		small.release()
 		for _, b := range overhead {
@@ -329,9 +330,10 @@ func TestAccount_OverheadExcludedFromQuota(t *testing.T) {
 	})
 }
 
-// TestAccount_Interrupt ends a wait for the share, one for the budget, and each to come, and lets in who stands behind.
+// TestAccount_Interrupt checks that Interrupt ends a wait for the quota or for the budget and
+// all later waits, and lets the next waiter continue.
 func TestAccount_Interrupt(t *testing.T) {
-	for name, share := range map[string]int64{"for the budget": 8 * kib, "for the share": 2 * kib} {
+	for name, share := range map[string]int64{"for the budget": 8 * kib, "for the quota": 2 * kib} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				budget := NewBudget(3*kib, 0)
@@ -342,7 +344,7 @@ func TestAccount_Interrupt(t *testing.T) {
 				account.Interrupt()
 				synctest.Wait()
 				if waiting.isWaiting() || !errors.Is(waiting.err, ErrStopped) || behind.isWaiting() || budget.HasWaiters() {
-					t.Errorf("waits: %v, %v; who stands behind waits: %v", waiting.isWaiting(), waiting.err, behind.isWaiting())
+					t.Errorf("waits: %v, %v; the next waiter waits: %v", waiting.isWaiting(), waiting.err, behind.isWaiting())
 				}
 				second := startAcquire(account, 2*kib, "again", nil)
 				if second.isWaiting() || !errors.Is(second.err, ErrStopped) {
@@ -350,7 +352,7 @@ func TestAccount_Interrupt(t *testing.T) {
 				}
 				held.release()
 				behind.release()
-				startAcquire(account, kib, "there", nil).release() // for which nobody has to wait
+				startAcquire(account, kib, "there", nil).release() // needs no wait
 				wantUsed(t, budget, 0)
 			})
 		})
@@ -371,17 +373,17 @@ func TestAccount_Acquire_CallsReclaim(t *testing.T) {
 		time.Sleep(ReclaimInterval - 1)
 		synctest.Wait()
 		if reclaimed.Load() > 0 || !waiting.isWaiting() {
-			t.Error("yielded before it had been patient")
+			t.Error("Reclaim was called before ReclaimInterval")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if reclaimed.Load() != 1 || waiting.isWaiting() {
-			t.Errorf("yielded %d times, waits: %v", reclaimed.Load(), waiting.isWaiting())
+			t.Errorf("Reclaim was called %d times, waits: %v", reclaimed.Load(), waiting.isWaiting())
 		}
 		waiting.release()
 		startAcquire(account, kib, "free", nil).release()
 		if reclaimed.Load() != 1 {
-			t.Error("yielded without waiting")
+			t.Error("Reclaim was called without a wait")
 		}
 		wantUsed(t, budget, 0)
 	})
@@ -399,7 +401,7 @@ func TestBudget_StoppedWaiterUnblocksNext(t *testing.T) {
 		close(large.stop)
 		synctest.Wait()
 		if small.isWaiting() {
-			t.Fatal("there is room for the second, and nobody before it")
+			t.Fatal("the second waits although there is room and no waiter before it")
 		}
 		small.release()
 		held.release()
@@ -410,7 +412,7 @@ func TestBudget_StoppedWaiterUnblocksNext(t *testing.T) {
 func TestAccount_Acquire_GrantRacesWithStop(t *testing.T) {
 	budget := NewBudget(kib, 0)
 	holder, other := budget.NewAccount(kib), budget.NewAccount(kib)
-	for _, account := range []*Account{holder, other} { // one waits for its share, one for the budget
+	for _, account := range []*Account{holder, other} { // a waiter for its quota, and a waiter for the budget
 		for range 2000 {
 			held := holder.TryAcquire(kib)
 			stop := make(chan struct{})
@@ -424,17 +426,16 @@ func TestAccount_Acquire_GrantRacesWithStop(t *testing.T) {
 			close(stop)
 			wg.Wait()
 			if got := used(budget); got != 0 {
-				t.Fatalf("%d bytes are used after all ended", got)
+				t.Fatalf("%d bytes are used at the end", got)
 			}
 			if budget.HasQueuedWaiters() || account.WaitsForQuota() {
-				t.Fatal("somebody is left in a queue")
+				t.Fatal("a waiter is left in a queue")
 			}
 		}
 	}
 }
 
-// TestAccount_Acquire_GrantAfterStop grants a claim when its owner is already on the
-// way to take it back.
+// TestAccount_Acquire_GrantAfterStop grants memory to a waiter that has just been stopped.
 func TestAccount_Acquire_GrantAfterStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(kib, 0)
@@ -448,7 +449,7 @@ func TestAccount_Acquire_GrantAfterStop(t *testing.T) {
 				stopped.release()
 			}
 			if got := used(budget); got != 0 {
-				t.Fatalf("%d bytes are used after all ended", got)
+				t.Fatalf("%d bytes are used at the end", got)
 			}
 		}
 	})
@@ -468,16 +469,16 @@ func TestBudget_Contended(t *testing.T) {
 		account := budget.NewAccount(kib)
 		held := startAcquire(account, kib, "held", nil)
 		if account.TryAcquire(kib) != nil || contended() {
-			t.Error("pressed although nobody waits")
+			t.Error("contended without a waiter")
 		}
 		quota := startAcquire(account, kib, "share", nil)
 		if !contended() {
-			t.Error("not pressed by one who waits for his share")
+			t.Error("not contended by a waiter for its quota")
 		}
 		whole := startAcquire(budget.NewAccount(8*kib), 2*kib, "whole", nil)
 		third := startAcquire(budget.NewAccount(8*kib), 2*kib, "third", nil)
 		if !contended() || contended() {
-			t.Error("two who wait for the budget must leave one value")
+			t.Error("two waiters for the budget must leave one value")
 		}
 		for _, d := range []*acquirer{held, quota, whole, third} {
 			if d.isWaiting() {
@@ -492,9 +493,9 @@ func TestBudget_Contended(t *testing.T) {
 	})
 }
 
-// TestBudget_ManyAcquirers lets goroutines draw, hold and give back at random, stopped now
-// and then, and looks whether any two ever hold the same memory or all of them
-// too much.
+// TestBudget_ManyAcquirers lets goroutines acquire, hold and release buffers at random, and
+// stops some acquires. No two goroutines can ever hold the same memory, and all together never
+// hold more than the limit.
 func TestBudget_ManyAcquirers(t *testing.T) {
 	const limit, share, drawers, turns = 64 * kib, 24 * kib, 8, 500
 	budget := NewBudget(limit, 0)
@@ -528,8 +529,8 @@ func TestBudget_ManyAcquirers(t *testing.T) {
 	}
 }
 
-// acquireAtRandom waits for memory only when its caller holds none, as Draw's
-// users must, or with a stop that is about to come.
+// acquireAtRandom waits for memory only if its caller holds none, as callers of Acquire must
+// do, or with a stop channel that is about to be closed.
 func acquireAtRandom(a *Account, random *rand.Rand, mayWait bool) *Buffer {
 	n := 1 + random.IntN(16*kib)
 	stop := make(chan struct{})

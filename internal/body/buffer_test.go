@@ -9,7 +9,7 @@ import (
 func TestCapacity(t *testing.T) {
 	const (
 		smallest = 512
-		largest  = 2 << 20 // above it, buffers have the size that was asked for
+		largest  = 2 << 20 // above it, buffers have exactly the requested size
 	)
 	sizes := map[int]bool{}
 	for n := range 3<<20 + 1 {
@@ -46,7 +46,7 @@ func TestGet_LengthEqualsCapacity(t *testing.T) {
 				t.Errorf("Get(%d) has %d bytes, Capacity says %d", n, got, Capacity(n))
 			}
 			if b.Account() != nil {
-				t.Errorf("Get(%d) is charged to somebody", n)
+				t.Errorf("Get(%d) is charged to an account", n)
 			}
 			b.Release()
 		}
@@ -67,7 +67,7 @@ func TestBuffer_Release_RefundsOnLast(t *testing.T) {
 			account := budget.NewAccount(4 << 20)
 			b := account.TryAcquire(n)
 			if b == nil || b.Account() != account {
-				t.Fatalf("TryDraw gave %v", b)
+				t.Fatalf("TryAcquire returned %v", b)
 			}
 			b.Retain()
 			b.Retain()
@@ -86,7 +86,7 @@ func TestBuffer_Release_RefundsOnLast(t *testing.T) {
 }
 
 func TestBuffer_Release_PanicsBelowZero(t *testing.T) {
-	b := newBuffer(1, unpooled) // nobody else can get it
+	b := newBuffer(1, unpooled) // not in a pool: no other test can get it
 	b.Release()
 	defer func() {
 		if recover() == nil {
@@ -126,12 +126,12 @@ func TestBuffer_ConcurrentReferences(t *testing.T) {
 
 func TestBuffer_ZeroAllocs(t *testing.T) {
 	if raceEnabled {
-		t.Skip("pools forget under the race detector")
+		t.Skip("pools drop items under the race detector")
 	}
 	account := NewBudget(4<<20, 0).NewAccount(4 << 20)
 	for _, n := range []int{1, 512, 16 << 10, 64 << 10, 1 << 20} {
 		if got := testing.AllocsPerRun(1000, func() { account.TryAcquire(n).Release() }); got != 0 {
-			t.Errorf("drawing %d bytes allocates %v times", n, got)
+			t.Errorf("acquiring %d bytes allocates %v times", n, got)
 		}
 		if got := testing.AllocsPerRun(1000, func() { Get(n).Release() }); got != 0 {
 			t.Errorf("getting %d bytes allocates %v times", n, got)

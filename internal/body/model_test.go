@@ -9,18 +9,18 @@ import (
 	"pgregory.net/rapid"
 )
 
-// model is what a budget should do, written down without locks or channels.
+// model is the specification of a budget, without locks and channels.
 type model struct {
 	limit, used, peak int64
-	queue             []*modelWaiter // those who wait for the budget
+	queue             []*modelWaiter // those that wait for the budget
 	accounts          []*modelAccount
 }
 
 type modelAccount struct {
 	quota          int64
-	held, overhead int64        // without each other
-	waiter         *modelWaiter // granted or not; nil when its holder does not wait
-	waitsForQuota  bool         // the claim waits for room in the share
+	held, overhead int64        // held is without overhead
+	waiter         *modelWaiter // granted or not; nil: the holder does not wait
+	waitsForQuota  bool         // waiter waits for room in the quota
 	interrupted    bool
 }
 
@@ -49,7 +49,7 @@ func (m *model) charge(a *modelAccount, n int64, overhead bool) {
 	m.peak = max(m.peak, m.used)
 }
 
-// tryCharge books n bytes if nobody has to wait for them.
+// tryCharge charges n bytes if that is possible without waiting.
 func (m *model) tryCharge(a *modelAccount, n int64, overhead bool) bool {
 	if len(m.queue) > 0 || !m.fits(a, n, overhead) {
 		return false
@@ -63,7 +63,7 @@ func (m *model) acquire(a *modelAccount, n int64, overhead bool) {
 	switch {
 	case m.tryCharge(a, n, overhead):
 		a.waiter.granted = true
-	case a.interrupted: // whoever draws is told at once
+	case a.interrupted: // Acquire returns at once
 	case a.fits(n, overhead):
 		m.queue = append(m.queue, a.waiter)
 	default:
@@ -97,7 +97,7 @@ func (m *model) grant() {
 	}
 }
 
-// pair is a budget beside its model.
+// pair is a budget with its model.
 type pair struct {
 	t         *rapid.T
 	model     model
@@ -111,7 +111,7 @@ func newPair(t *rapid.T) *pair {
 	limit := rapid.Int64Range(1, 16*kib).Draw(t, "limit")
 	p := &pair{t: t, model: model{limit: limit}, budget: NewBudget(limit, 0)}
 	for range rapid.IntRange(1, 4).Draw(t, "accounts") {
-		quota := rapid.Int64Range(1, 16*kib).Draw(t, "share")
+		quota := rapid.Int64Range(1, 16*kib).Draw(t, "quota")
 		p.accounts = append(p.accounts, p.budget.NewAccount(quota))
 		p.model.accounts = append(p.model.accounts, &modelAccount{quota: quota})
 	}
@@ -120,11 +120,11 @@ func newPair(t *rapid.T) *pair {
 	return p
 }
 
-// idle draws an account whose holder does not wait.
+// idle chooses an account whose holder does not wait.
 func (p *pair) idle() int {
 	i := rapid.IntRange(0, len(p.accounts)-1).Draw(p.t, "account")
 	if p.acquirers[i] != nil {
-		p.t.Skip("its holder waits")
+		p.t.Skip("the holder waits")
 	}
 	return i
 }
@@ -138,7 +138,7 @@ func (p *pair) tryAcquire(t *rapid.T) {
 	}
 	b := tryAcquire(n)
 	if (b != nil) != want {
-		t.Fatalf("account %d: TryDraw(%d) gave %v, want %v", i, n, b != nil, want)
+		t.Fatalf("account %d: TryAcquire(%d) returned %v, want %v", i, n, b != nil, want)
 	}
 	if b != nil {
 		p.held[i] = append(p.held[i], b)
@@ -162,11 +162,11 @@ func (p *pair) forceAcquire(t *rapid.T) {
 	p.held[i] = append(p.held[i], forceAcquire(n))
 }
 
-// interrupt ends what the holder waits for, now and later.
+// interrupt ends the current wait and all later waits of an account.
 func (p *pair) interrupt(t *rapid.T) {
 	i := rapid.IntRange(0, len(p.accounts)-1).Draw(t, "account")
 	if rapid.IntRange(0, 9).Draw(t, "rarely") > 0 {
-		t.Skip("or soon nobody would wait any more")
+		t.Skip("interrupted accounts never wait again: keep them rare")
 	}
 	p.accounts[i].Interrupt()
 	p.model.accounts[i].interrupted = true
@@ -175,7 +175,7 @@ func (p *pair) interrupt(t *rapid.T) {
 	}
 }
 
-// wantStopped holds a drawer to what must be true when its wait has been ended.
+// wantStopped checks an acquirer whose wait has been ended.
 func (p *pair) wantStopped(i int) {
 	d := p.acquirers[i]
 	<-d.done
@@ -214,7 +214,7 @@ func (p *pair) stopAcquirer(i int) {
 	p.wantStopped(i)
 }
 
-// check compares the two when everybody has gone as far as it can.
+// check compares the budget with the model when no goroutine can continue.
 func (p *pair) check(t *rapid.T) {
 	synctest.Wait()
 	for i, a := range p.model.accounts {
@@ -230,18 +230,18 @@ func (p *pair) check(t *rapid.T) {
 			}
 		}
 		if got := p.accounts[i].WaitsForQuota(); got != a.waitsForQuota {
-			t.Fatalf("account %d waits for its share: %v, want %v", i, got, a.waitsForQuota)
+			t.Fatalf("account %d waits for its quota: %v, want %v", i, got, a.waitsForQuota)
 		}
 	}
 	if now, peak := p.budget.Used(); now != p.model.used || peak != p.model.peak {
 		t.Fatalf("used %d, peak %d, want %d and %d", now, peak, p.model.used, p.model.peak)
 	}
 	if got, want := p.budget.HasQueuedWaiters(), len(p.model.queue) > 0; got != want {
-		t.Fatalf("somebody waits for the budget: %v, want %v", got, want)
+		t.Fatalf("HasQueuedWaiters is %v, want %v", got, want)
 	}
 }
 
-// end gives everything back.
+// end stops all waiters and releases all buffers.
 func (p *pair) end() {
 	for i := range p.acquirers {
 		if p.acquirers[i] != nil {
@@ -260,17 +260,17 @@ func (p *pair) end() {
 }
 
 func TestBudget_MatchesModel(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // so that "it waits" is a fact, not a guess
-		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) { // no Deadline, which a bubble has not
+	synctest.Test(t, func(t *testing.T) { // makes it certain that a goroutine waits
+		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) { // without Deadline, which a bubble does not have
 			p := newPair(t)
 			t.Repeat(map[string]func(*rapid.T){
-				"try":     p.tryAcquire,
-				"draw":    p.acquire,
-				"force":   p.forceAcquire,
-				"release": p.release,
-				"stop":    p.stop,
-				"end":     p.interrupt,
-				"":        p.check,
+				"tryAcquire":   p.tryAcquire,
+				"acquire":      p.acquire,
+				"forceAcquire": p.forceAcquire,
+				"release":      p.release,
+				"stop":         p.stop,
+				"interrupt":    p.interrupt,
+				"":             p.check,
 			})
 			p.end()
 		})

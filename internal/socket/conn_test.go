@@ -36,14 +36,14 @@ func TestConn_CloseWrite_Unsupported(t *testing.T) {
 func TestConn_CloseGracefully_WaitsForPeer(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
 	done := make(chan struct{})
-	go func() { // ends with the peer
+	go func() { // ends when the peer closes
 		defer close(done)
 		tc.CloseGracefully(time.Hour)
 	}()
 	if _, err := tc.far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the peer sees %v, want %v", err, io.EOF)
 	}
-	for range 10 { // what the peer still has to say is no reset
+	for range 10 { // late data from the peer must not cause a reset
 		if _, err := tc.far.Write(frame(10_000)); err != nil {
 			t.Error(err)
 		}
@@ -52,8 +52,8 @@ func TestConn_CloseGracefully_WaitsForPeer(t *testing.T) {
 	waitFor(t, "the end of the farewell", done)
 }
 
-// TestConn_Close_DoesNotWaitForPeer has a peer that takes nothing of what the kernel has for it: over TLS there is no room
-// left to take leave.
+// TestConn_Close_DoesNotWaitForPeer closes a connection whose peer accepts no data and whose
+// kernel buffers are full: over TLS there is no room for a close_notify alert.
 func TestConn_Close_DoesNotWaitForPeer(t *testing.T) {
 	for name, end := range map[string]func(*Conn){
 		"Close":    func(c *Conn) { c.Close() },
@@ -89,18 +89,18 @@ func TestConn_Close_DoesNotWaitForPeer(t *testing.T) {
 
 func TestConn_CloseGracefully_TimesOut(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
-	tc.Interrupt() // as at a shutdown: what it set must not end the farewell
+	tc.Interrupt() // as at a shutdown: the deadline that it set must not end CloseGracefully
 	begin := time.Now()
 	tc.CloseGracefully(20 * time.Millisecond) // the peer does nothing
 	if took := time.Since(begin); took < 20*time.Millisecond {
-		t.Errorf("the farewell took %v", took)
+		t.Errorf("CloseGracefully took %v", took)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20})
 		begin := time.Now()
-		tc.CloseGracefully(time.Hour) // the peer cannot be told
+		tc.CloseGracefully(time.Hour) // no half-close is possible
 		if took := time.Since(begin); took != 0 {
-			t.Errorf("the farewell took %v", took)
+			t.Errorf("CloseGracefully took %v", took)
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// openCork returns a line with a cork of which account is charged, and its other end.
+// openCork returns a nonblockConn with a cork charged to account, and its other end.
 func openCork(t *testing.T, tb testBudget) (*nonblockConn, *cork, net.Conn) {
 	t.Helper()
 	near, far := openTCP(t)
@@ -25,7 +25,7 @@ func openCork(t *testing.T, tb testBudget) (*nonblockConn, *cork, net.Conn) {
 	return nb, c, far
 }
 
-// uncorkAll writes all that waits.
+// uncorkAll writes all collected records.
 func uncorkAll(nb *nonblockConn) (n int, err error) {
 	for more := true; more; {
 		var part int
@@ -35,7 +35,7 @@ func uncorkAll(nb *nonblockConn) (n int, err error) {
 	return n, err
 }
 
-// mustWrite writes n bytes to a line as a record.
+// mustWrite writes n bytes to a nonblockConn as one record.
 func mustWrite(t *testing.T, nb *nonblockConn, n int) {
 	t.Helper()
 	if m, err := nb.Write(bytes.Repeat([]byte{byte(n)}, n)); m != n || err != nil {
@@ -48,20 +48,20 @@ func TestCork_WritesRecordsTogether(t *testing.T) {
 	nb, c, far := openCork(t, tb)
 	mustWrite(t, nb, 10)
 	c.addRecord(8)
-	mustWrite(t, nb, 3) // of somebody else: an alert
+	mustWrite(t, nb, 3) // written by crypto/tls itself: an alert
 	mustWrite(t, nb, 20)
 	c.addRecord(18)
 	if c.sent != 0 || c.to != 33 {
-		t.Errorf("%d bytes left and %d wait, want 0 and 33", c.sent, c.to)
+		t.Errorf("%d bytes were sent and %d are collected, want 0 and 33", c.sent, c.to)
 	}
 	if n, err := uncorkAll(nb); n != 26 || err != nil {
 		t.Errorf("%d bytes of records were written, want 26: %v", n, err)
 	}
-	mustWrite(t, nb, 5) // at once
+	mustWrite(t, nb, 5) // without a cork
 	want := slices.Concat(bytes.Repeat([]byte{10}, 10), bytes.Repeat([]byte{3}, 3), bytes.Repeat([]byte{20}, 20), bytes.Repeat([]byte{5}, 5))
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(far, got); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("came %v, want %v: %v", got, want, err)
+		t.Errorf("got %v, want %v: %v", got, want, err)
 	}
 	c.release()
 	if n := used(tb.Budget); n != 0 {
@@ -87,12 +87,12 @@ func TestCork_MoreThanItsSize(t *testing.T) {
 	}
 	nb.Close()
 	if n := waitFor(t, "the end", received); n != int64(want) {
-		t.Errorf("%d bytes came, want %d", n, want)
+		t.Errorf("%d bytes arrived, want %d", n, want)
 	}
 }
 
-// TestCork_UncorkFailsPartway has a peer that takes nothing. What was written is what left in
-// whole records.
+// TestCork_UncorkFailsPartway has a peer that accepts no data. The bytes reported as written
+// are those of whole records.
 func TestCork_UncorkFailsPartway(t *testing.T) {
 	tb := newTestBudget(corkSize)
 	nb, c, far := openCork(t, tb)
@@ -107,7 +107,7 @@ func TestCork_UncorkFailsPartway(t *testing.T) {
 		}
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("%d bytes left: %v", c.sent, err)
+		t.Fatalf("%d bytes were sent: %v", c.sent, err)
 	}
 	n, err := uncorkAll(nb)
 	if !errors.Is(err, net.ErrClosed) {
@@ -122,7 +122,7 @@ func TestCork_UncorkFailsPartway(t *testing.T) {
 	}
 }
 
-// TestCork_SmallRemainderNotCharged waits for a peer with less than a record in hand.
+// TestCork_SmallRemainderNotCharged waits for the peer with less than one record left.
 func TestCork_SmallRemainderNotCharged(t *testing.T) {
 	tb := newTestBudget(corkSize)
 	nb, c, far := openCork(t, tb)
@@ -137,15 +137,15 @@ func TestCork_SmallRemainderNotCharged(t *testing.T) {
 		nb.setCork(c)
 	}
 	if unsent := c.to - c.from; unsent == 0 || unsent > maxCorkUncharged {
-		t.Fatalf("%d bytes are left", unsent)
+		t.Fatalf("%d bytes remain", unsent)
 	}
 	if n := used(tb.Budget); n != 0 {
-		t.Errorf("%d bytes are charged for %d that are left", n, c.to-c.from)
+		t.Errorf("%d bytes are charged for %d that remain", n, c.to-c.from)
 	}
 }
 
-// TestOutbox_TLSWithoutCorkMemory has no memory for a cork, or for one, and looks at
-// what comes.
+// TestOutbox_TLSWithoutCorkMemory writes with no memory for a cork, and with memory for a
+// single cork.
 func TestOutbox_TLSWithoutCorkMemory(t *testing.T) {
 	for _, exhausted := range []bool{true, false} {
 		writes := newTestBudget(corkSize)
@@ -172,15 +172,15 @@ func TestOutbox_TLSWithoutCorkMemory(t *testing.T) {
 	}
 }
 
-// TestOutbox_TLSFullSocketEncryptsNothing offers to a connection over TLS whose kernel takes
-// nothing more: its outbox waits with no memory for records.
+// TestOutbox_TLSFullSocketEncryptsNothing offers frames to a TLS connection whose socket is
+// full: its outbox holds no memory for records while it waits.
 func TestOutbox_TLSFullSocketEncryptsNothing(t *testing.T) {
 	writes := newTestBudget(1 << 20)
 	tc := newTestConn(t, overTLS, Config{MaxOutboxBytes: 16 << 20, MaxUnsentBytes: 64 << 10, WriteAccount: writes.account})
 	tcp := unwrap(tc.Conn.Reader.base.nc)
 	tcp.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
 	for err := error(nil); err == nil; {
-		_, err = tcp.Write(make([]byte, 64<<10)) // the peer will never look at it
+		_, err = tcp.Write(make([]byte, 64<<10)) // the peer never reads it
 	}
 	tcp.SetWriteDeadline(time.Time{})
 	fl := tc.newFlusher()
@@ -188,7 +188,7 @@ func TestOutbox_TLSFullSocketEncryptsNothing(t *testing.T) {
 		tc.offer(fl, frame(10_000))
 	}
 	fl.Flush()
-	time.Sleep(20 * time.Millisecond) // for a flusher that would not wait
+	time.Sleep(20 * time.Millisecond) // for a flush goroutine that does not wait
 	if n := peak(writes.Budget); n != 0 {
 		t.Errorf("%d bytes were charged", n)
 	}

@@ -9,19 +9,19 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// eventCounts counts how many frames came how far, of all pieces that are tracked by it.
+// eventCounts counts the frames of each event, over all batches.
 type eventCounts [EventUnacked + 1]atomic.Int64
 
 func (c *eventCounts) HandleEvent(_ int, event Event, _, frames int) { c[event].Add(int64(frames)) }
 
-// TestOutbox_ExpiresWhileSocketFull fills a connection with frames that expire while the
-// flusher waits for room. What it has in hand then is not written when there is room again, but for
-// the frame that was begun, and over TLS those that are encrypted already.
+// TestOutbox_ExpiresWhileSocketFull fills a connection with frames that expire while the flush
+// goroutine waits for room. Gathered frames are not written when there is room again, except
+// the frame whose start was written and, over TLS, frames that are already encrypted.
 func TestOutbox_ExpiresWhileSocketFull(t *testing.T) {
 	for tr, maxStarted := range map[*testTransport]int64{&tcp: 1, &overTLS: corkSize/expiringFrameSize + 1} {
 		t.Run(tr.name, func(t *testing.T) {
-			ttl := 300 * time.Millisecond                                        // real time: the kernel's buffers have no other
-			for !expireWhileFull(t, *tr, maxStarted, ttl) && ttl < testTimeout { // a busy machine takes longer to fill them
+			ttl := 300 * time.Millisecond                                        // real time, because kernel buffers have no virtual time
+			for !expireWhileFull(t, *tr, maxStarted, ttl) && ttl < testTimeout { // a busy machine takes longer to fill the buffers
 				ttl *= 2
 			}
 		})
@@ -31,8 +31,8 @@ func TestOutbox_ExpiresWhileSocketFull(t *testing.T) {
 // expiringFrameSize is the size of the frames that expire, in bytes.
 const expiringFrameSize = 1000
 
-// expireWhileFull reports whether the socket was full before the frames that it offers had expired.
-// begun is how many may have been begun by then.
+// expireWhileFull reports whether the socket was full before the offered frames had expired.
+// maxStarted is the maximum number of frames that can have been started by then.
 func expireWhileFull(t *testing.T, tr testTransport, maxStarted int64, ttl time.Duration) bool {
 	const frames = 2000
 	tc := newTestConn(t, tr, Config{MaxOutboxBytes: 64 << 10, MaxUnsentBytes: 64 << 10})
@@ -51,7 +51,7 @@ func expireWhileFull(t *testing.T, tr testTransport, maxStarted int64, ttl time.
 	}
 	time.Sleep(time.Until(time.Unix(0, options.Expires)))
 	tc.Retract(options)
-	waitUntil(t, "all but those that were begun have expired or are written", func() bool { // the flusher may be about to tell
+	waitUntil(t, "all frames that were not started have expired or are written", func() bool { // the flush goroutine reports later
 		return seen[EventExpired].Load()+seen[EventWritten].Load() >= offered-maxStarted
 	})
 	written := seen[EventWritten].Load()
@@ -68,11 +68,12 @@ func expireWhileFull(t *testing.T, tr testTransport, maxStarted int64, ttl time.
 	return offered == frames
 }
 
-// TestOutbox_StampGetsRemainingTime waits in a full queue: what is written tells the time that is left then.
+// TestOutbox_StampGetsRemainingTime waits in a full queue: the written frame shows the time
+// that is left at the write.
 func TestOutbox_StampGetsRemainingTime(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
 	tc.EnableAcks(1, false)
-	tc.Detach() // nothing leaves
+	tc.Detach() // nothing is written
 	var stamped atomic.Int64
 	batch := tc.newBatch(frame(100))
 	batch.Reliable = true
@@ -89,14 +90,14 @@ func TestOutbox_StampGetsRemainingTime(t *testing.T) {
 	fl.Reset()
 	next.wantStream(t, frame(100))
 	if remaining := time.Duration(stamped.Load()); remaining <= 0 || remaining > testTimeout-10*time.Millisecond {
-		t.Errorf("%v are left of %v after 10ms", remaining, testTimeout)
+		t.Errorf("%v remain of %v after 10ms", remaining, testTimeout)
 	}
 	tc.Close()
 	next.Close()
 }
 
-// TestOutbox_ExpiresAfterWrite loses a connection with frames that the peer has perhaps had.
-// One whose time is up is not sent again, and still counts.
+// TestOutbox_ExpiresAfterWrite loses a connection with frames that the peer has perhaps
+// received. A frame that has expired is not sent again, and keeps its number.
 func TestOutbox_ExpiresAfterWrite(t *testing.T) {
 	for _, skipSupported := range []bool{true, false} {
 		tc, next := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10}), newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
@@ -125,10 +126,10 @@ func TestOutbox_ExpiresAfterWrite(t *testing.T) {
 		time.Sleep(time.Until(time.Unix(0, terms[1].Expires)))
 		tc.Retract(&terms[1])
 		if recs[1].count(0, EventUnacked) != 1 {
-			t.Errorf("skips %v: nobody is told that it will not be known: %v", skipSupported, recs[1].events)
+			t.Errorf("skips %v: no EventUnacked for the expired frame: %v", skipSupported, recs[1].events)
 		}
 		if resends, ok := tc.Resumable(Position{0, 0}); resends != 3 || !ok {
-			t.Fatalf("cannot go on, %d frames again", resends)
+			t.Fatalf("not resumable, %d frames to resend", resends)
 		}
 		tc.moveTo(t, next, Position{0, 0}, false, fl)
 		fl.Reset()
@@ -142,15 +143,15 @@ func TestOutbox_ExpiresAfterWrite(t *testing.T) {
 		waitUntil(t, "acknowledged", func() bool { return next.Acknowledge(3) })
 		waitUntil(t, "settled", func() bool { return recs[2].count(0, EventAcked) == 1 })
 		if k := next.AckStats(); k.Written != 3 || k.Acked != 3 || used(tc.batchBudget.Budget) != 0 {
-			t.Errorf("skips %v: kept %+v, %d bytes are held", skipSupported, k, used(tc.batchBudget.Budget))
+			t.Errorf("skips %v: unacknowledged %+v, %d bytes are held", skipSupported, k, used(tc.batchBudget.Budget))
 		}
 		tc.Close()
 		next.Close()
 	}
 }
 
-// TestOutbox_Retract_ReportsStillQueued has one frame in the hands of the connection and one behind
-// it.
+// TestOutbox_Retract_ReportsStillQueued retracts two frames: the first is being written, the
+// second is queued behind it.
 func TestOutbox_Retract_ReportsStillQueued(t *testing.T) {
 	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 10})
 	var seen eventCounts
@@ -171,17 +172,17 @@ func TestOutbox_Retract_ReportsStillQueued(t *testing.T) {
 	})
 	offer()
 	if stillQueued := tc.Retract(options); !stillQueued || seen[EventExpired].Load() != 1 {
-		t.Errorf("held is %v, and %d are taken back, want the second of two", stillQueued, seen[EventExpired].Load())
+		t.Errorf("stillQueued is %v and %d frames were retracted, want true and the second of two", stillQueued, seen[EventExpired].Load())
 	}
 	tc.wantStream(t, frame(100))
 	waitUntil(t, "it is written", func() bool { return seen[EventWritten].Load() == 1 })
 	waitUntil(t, "the flusher is over", func() bool { return !tc.isFlushing() })
 	if tc.Retract(options) {
-		t.Error("something is held where there is nothing")
+		t.Error("stillQueued is true with an empty queue")
 	}
 	options = &Options{Events: &seen, Expires: time.Now().UnixNano()}
 	if outcome := offer(); outcome != AlreadyExpired || tc.Busy() {
-		t.Errorf("what has expired is offered: %v, want %v", outcome, AlreadyExpired)
+		t.Errorf("offer of an expired batch: %v, want %v", outcome, AlreadyExpired)
 	}
 	tc.Close()
 }

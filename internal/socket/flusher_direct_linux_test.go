@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestFlusher_WritesSmallBatchDirectly looks at what has become of an offer when Flush
-// has returned: nothing is left for anybody else to do.
+// TestFlusher_WritesSmallBatchDirectly checks that a small batch is written, and that no work
+// is left, when Flush returns.
 func TestFlusher_WritesSmallBatchDirectly(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
 	fl := tc.newFlusher()
@@ -17,7 +17,7 @@ func TestFlusher_WritesSmallBatchDirectly(t *testing.T) {
 		tc.offer(fl, frame(size))
 		fl.Flush()
 		if tc.Progress().Busy {
-			t.Errorf("something of %d bytes is still queued", size)
+			t.Errorf("a batch of %d bytes is still queued", size)
 		}
 		tc.wantStream(t, frame(size))
 	}
@@ -25,8 +25,8 @@ func TestFlusher_WritesSmallBatchDirectly(t *testing.T) {
 	tc.drainAndClose(t)
 }
 
-// TestFlusher_DirectWritePartial fills the kernel's buffers with pieces that
-// are each small enough to be written directly, and then takes everything.
+// TestFlusher_DirectWritePartial fills the kernel's buffers with batches that are small enough
+// to be written directly, and then reads all of them.
 func TestFlusher_DirectWritePartial(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 20})
 	tc.far.(*net.TCPConn).SetReadBuffer(16 << 10)
@@ -39,20 +39,21 @@ func TestFlusher_DirectWritePartial(t *testing.T) {
 		want = append(want, frame(size)...)
 	}
 	if !tc.Progress().Busy {
-		t.Fatal("the kernel took everything: the test has to offer more")
+		t.Fatal("the kernel accepted all frames: the test must offer more")
 	}
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(tc.far, got); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("the peer got something else than was offered")
+		t.Error("the peer got different bytes than were offered")
 	}
 	fl.Reset()
 	tc.drainAndClose(t)
 }
 
-// TestFlusher_DirectWriteToClosedPeer fails in Flush, and says so like any other.
+// TestFlusher_DirectWriteToClosedPeer checks that a write that fails in Flush reports its
+// error.
 func TestFlusher_DirectWriteToClosedPeer(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
 	fl := tc.newFlusher()
@@ -68,8 +69,7 @@ func TestFlusher_DirectWriteToClosedPeer(t *testing.T) {
 	tc.wantAllReleased(t)
 }
 
-// TestFlusher_CoalesceDelayPreventsDirectWrite offers twice within the time that an outbox
-// has to be quiet for.
+// TestFlusher_CoalesceDelayPreventsDirectWrite offers twice within CoalesceDelay.
 func TestFlusher_CoalesceDelayPreventsDirectWrite(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20, CoalesceDelay: time.Hour})
 	fl := tc.newFlusher()

@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 )
 
-// pendingOffer is what became of an Enqueue in a goroutine of its own.
+// pendingOffer is an OfferWait in a goroutine of its own, and its outcome.
 type pendingOffer struct {
 	flusher *Flusher
 	batch   *Batch
@@ -14,12 +14,12 @@ type pendingOffer struct {
 	outcome chan Outcome
 }
 
-// startOfferWait begins to enqueue and returns when that has ended or waits. It must be
-// called in a bubble.
+// startOfferWait starts an OfferWait and returns when it has ended or waits. It must be called
+// in a bubble.
 func (tc *testConn) startOfferWait(f []byte) *pendingOffer {
 	e := &pendingOffer{flusher: tc.newFlusher(), batch: tc.newBatch(f), cancel: make(chan struct{}), outcome: make(chan Outcome, 1)}
 	tc.addCounts(&tc.offered, Counts{e.batch.Frames, e.batch.Deliveries, e.batch.To})
-	go func() { // ends when the piece is queued, withdrawn or lost
+	go func() { // ends when the batch is queued, cancelled or lost
 		outcome := e.flusher.OfferWait(&tc.Outbox, e.batch, e.cancel)
 		e.batch.Buffer.Release()
 		e.flusher.Reset()
@@ -35,7 +35,7 @@ func TestOutbox_FullBlocksSenders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
 		first := tc.startOfferWait(frame(9_000))
-		second := tc.startOfferWait(frame(9_001)) // finds it below its limit, and is taken whole
+		second := tc.startOfferWait(frame(9_001)) // the queue is below its limit, and the batch is queued whole
 		third := tc.startOfferWait(frame(9_002))
 		if first.isWaiting() || second.isWaiting() || !third.isWaiting() {
 			t.Fatalf("waiting: %v, %v, %v, want only the third", first.isWaiting(), second.isWaiting(), third.isWaiting())
@@ -43,7 +43,7 @@ func TestOutbox_FullBlocksSenders(t *testing.T) {
 		tc.wantStream(t, frame(9_000))
 		synctest.Wait()
 		if third.isWaiting() {
-			t.Fatal("there is room for the third")
+			t.Fatal("the third waits although there is room")
 		}
 		for _, e := range []*pendingOffer{first, second, third} {
 			if got := <-e.outcome; got != Queued {
@@ -62,7 +62,7 @@ func TestOutbox_UnblocksInOrder(t *testing.T) {
 		tc.startOfferWait(frame(9_001))
 		var waiting []*pendingOffer
 		var want []byte
-		for i := range 20 { // small ones too: none of them overtakes
+		for i := range 20 { // small batches too: none of them overtakes
 			f := frame([]int{100, 9_000}[i%2] + i)
 			waiting = append(waiting, tc.startOfferWait(f))
 			want = append(want, f...)
@@ -88,7 +88,7 @@ func TestFlusher_OfferWait_CancelledBatchNotSent(t *testing.T) {
 			close(cancelled.cancel)
 			synctest.Wait()
 			if cancelled.isWaiting() || <-cancelled.outcome != Blocked {
-				t.Fatal("a cancelled piece was not given back as parked")
+				t.Fatal("a cancelled send did not return Blocked")
 			}
 			tc.addCounts(&tc.offered, Counts{-1, -1, -cancelled.batch.To})
 			want := frame(20_000)
@@ -127,7 +127,7 @@ func TestOutbox_CloseUnblocksSenders(t *testing.T) {
 		synctest.Wait()
 		for _, e := range waiting {
 			if e.isWaiting() || <-e.outcome != Closed {
-				t.Error("a sender to a closed outbox must learn that it is gone")
+				t.Error("a sender to a closed outbox must get Closed")
 			}
 		}
 		tc.Wait()
@@ -135,7 +135,7 @@ func TestOutbox_CloseUnblocksSenders(t *testing.T) {
 	})
 }
 
-// TestFlusher_Wait_ManyReceivers offers to all first, and then waits for the full
+// TestFlusher_Wait_ManyReceivers offers to all receivers first, and then waits for the full
 // ones.
 func TestFlusher_Wait_ManyReceivers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -151,16 +151,16 @@ func TestFlusher_Wait_ManyReceivers(t *testing.T) {
 			}
 		}
 		waited := make(chan bool, 1)
-		go func() { waited <- fl.Wait(nil) }() // ends when the slow ones have taken enough
+		go func() { waited <- fl.Wait(nil) }() // ends when the slow receivers have accepted enough
 		fast.wantStream(t, slices.Concat(frame(10_000), frame(10_001)))
 		slow.wantStream(t, frame(10_000))
 		synctest.Wait()
 		if len(waited) > 0 {
-			t.Fatal("one receiver is still full")
+			t.Fatal("Wait has returned while one receiver is full")
 		}
 		slower.wantStream(t, frame(10_000))
 		if !<-waited {
-			t.Error("Wait says that it was stopped")
+			t.Error("Wait returned false without a stop")
 		}
 		fl.Reset()
 		for _, tc := range conns {
@@ -176,21 +176,21 @@ func TestFlusher_Wait_UsableAfterStop(t *testing.T) {
 		full.offer(fl, frame(10_000))
 		full.offer(fl, frame(10_001))
 		if fl.Wait(closedChan()) {
-			t.Fatal("Wait was stopped, and says it was not")
+			t.Fatal("Wait returned true after a stop")
 		}
 		for range 2 {
 			other.offer(fl, frame(10_000))
 		}
 		waited := make(chan bool, 1)
-		go func() { waited <- fl.Wait(nil) }()                          // ends when other has taken enough
-		full.wantStream(t, slices.Concat(frame(10_000), frame(10_001))) // settles what nobody waits for
+		go func() { waited <- fl.Wait(nil) }()                          // ends when other has accepted enough
+		full.wantStream(t, slices.Concat(frame(10_000), frame(10_001))) // queues the send that no Wait waits for any more
 		synctest.Wait()
 		if len(waited) > 0 {
-			t.Fatal("a piece of the wait before settled this one")
+			t.Fatal("a send of an earlier Wait ended this Wait")
 		}
 		other.wantStream(t, frame(10_000))
 		if !<-waited {
-			t.Error("Wait says that it was stopped")
+			t.Error("Wait returned false without a stop")
 		}
 		fl.Reset()
 		full.drainAndClose(t)
@@ -198,8 +198,7 @@ func TestFlusher_Wait_UsableAfterStop(t *testing.T) {
 	})
 }
 
-// TestFlusher_Wait_AlreadyUnblocked has a parked piece settled before
-// anybody waits for it.
+// TestFlusher_Wait_AlreadyUnblocked queues a blocked send before Wait is called.
 func TestFlusher_Wait_AlreadyUnblocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
@@ -207,26 +206,26 @@ func TestFlusher_Wait_AlreadyUnblocked(t *testing.T) {
 		for i := range 3 {
 			tc.offer(fl, frame(10_000))
 			if tc.offer(fl, frame(10_001)) != Blocked {
-				t.Fatal("there is room")
+				t.Fatal("the queue is not full")
 			}
 			fl.Flush()
 			if i < 2 {
 				tc.wantStream(t, slices.Concat(frame(10_000), frame(10_001)))
 				synctest.Wait()
 				if !fl.Wait(nil) {
-					t.Error("Wait says that it was stopped")
+					t.Error("Wait returned false without a stop")
 				}
 			}
 		}
 		waited := make(chan bool, 1)
-		go func() { waited <- fl.Wait(nil) }() // ends when the first is taken
+		go func() { waited <- fl.Wait(nil) }() // ends when the first batch is written
 		synctest.Wait()
 		if len(waited) > 0 {
 			t.Fatal("Wait has not waited")
 		}
 		tc.wantStream(t, frame(10_000))
 		if !<-waited {
-			t.Error("Wait says that it was stopped")
+			t.Error("Wait returned false without a stop")
 		}
 		fl.Reset()
 		tc.drainAndClose(t)
@@ -238,9 +237,9 @@ func TestFlusher_Reset_ReleasesSpareBlock(t *testing.T) {
 	fl := tc.newFlusher()
 	for range 2 {
 		tc.offer(fl, frame(100))
-		tc.offer(fl, frame(100)) // finds room in the block: another is spare
+		tc.offer(fl, frame(100)) // there is room in the block: another block is spare
 		if n := tc.usedBlocks(); n != 2 {
-			t.Errorf("%d blocks, want the queue's and the spare one", n)
+			t.Errorf("%d blocks, want the block of the queue and the spare block", n)
 		}
 		fl.Reset()
 		tc.wantStream(t, slices.Concat(frame(100), frame(100)))

@@ -8,15 +8,15 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// What the options of FuzzReader say.
+// Options of FuzzReader.
 const (
 	fuzzRetain       = 1 << iota // frames are retained to the end
 	fuzzNoReadMemory             // there is no memory for reads
 	fuzzSmallFrames              // only small frames are allowed
 )
 
-// FuzzReader cuts a stream anywhere: what Next returns must be what parsing the
-// whole stream at once does, and all memory must come back.
+// FuzzReader cuts a stream at any place. Next must return the frames that a parse of the whole
+// stream finds, and all memory must be released.
 func FuzzReader(f *testing.F) {
 	f.Add(smallStream(), []byte{1}, uint32(0), byte(0))
 	f.Add(smallStream(), []byte{0, 3, 255}, uint32(readSize+1), byte(fuzzRetain))
@@ -24,7 +24,7 @@ func FuzzReader(f *testing.F) {
 	f.Add(frame(5000)[:4999], []byte{60, 9}, uint32(3000), byte(fuzzRetain|fuzzNoReadMemory))
 	f.Add([]byte{0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1}, []byte{}, uint32(0), byte(fuzzSmallFrames))
 	f.Fuzz(func(t *testing.T, stream, cuts []byte, large uint32, options byte) {
-		if large > 0 { // a fuzzer hardly ever finds a whole large frame by itself
+		if large > 0 { // a fuzzer rarely finds a whole large frame by itself
 			stream = slices.Concat(frame(wire.LengthSize+int(large%200_000)), stream)
 		}
 		reads, bodies := newTestBudget(readSize), newTestBudget(1<<20)
@@ -42,7 +42,7 @@ func FuzzReader(f *testing.F) {
 			reserved.Release()
 		}
 		if r, b := used(reads.Budget), used(bodies.Budget); r != 0 || b != 0 {
-			t.Errorf("%d and %d bytes are drawn at the end", r, b)
+			t.Errorf("%d and %d bytes are in use at the end", r, b)
 		}
 	})
 }
@@ -74,8 +74,8 @@ func runFuzzedReader(t *testing.T, config *Config, handler Handler, stream, cuts
 	}
 }
 
-// script cuts a stream into reads of lengths that cuts gives, again and again;
-// into no more than some thousand, so that a run does not take long.
+// script cuts a stream into reads of the given lengths, which it repeats. It makes at most
+// some thousand reads to keep a run short.
 func script(stream, cuts []byte) (reads []scriptedRead) {
 	minLen := 1 + len(stream)/2000
 	for i := 0; len(stream) > 0; i++ {

@@ -16,11 +16,11 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// testTimeout is how long a test waits for something that must happen.
+// testTimeout is the maximum time that a test waits for an event.
 const testTimeout = 30 * time.Second
 
-// testTransport is a way to connect two ends: over TCP this package goes around net, over
-// a pipe it cannot.
+// testTransport connects two ends. Over TCP this package uses raw system calls; over a pipe it
+// cannot.
 type testTransport struct {
 	name string
 	open func(t testing.TB) (near, far net.Conn)
@@ -33,7 +33,7 @@ var (
 	transports = []testTransport{pipe, tcp, overTLS}
 )
 
-// onTransports runs a test over every link.
+// onTransports runs a test over every transport.
 func onTransports(t *testing.T, test func(t *testing.T, tr testTransport)) {
 	for _, tr := range transports {
 		t.Run(tr.name, func(t *testing.T) { test(t, tr) })
@@ -71,7 +71,7 @@ func openTCP(t testing.TB) (near, far net.Conn) {
 	return near, far
 }
 
-// openTLS is TLS over TCP, where this package waits beneath it.
+// openTLS is TLS over TCP, where this package waits for data below TLS.
 func openTLS(t testing.TB) (near, far net.Conn) {
 	t.Helper()
 	serverTCP, clientTCP := openTCP(t)
@@ -86,7 +86,7 @@ func openTLS(t testing.TB) (near, far net.Conn) {
 	return server, client
 }
 
-// endWriting lets the other side see the end, and goes on reading if it can.
+// endWriting ends the write side of c, or closes c if it has no half-close.
 func endWriting(c net.Conn) {
 	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
@@ -95,7 +95,7 @@ func endWriting(c net.Conn) {
 	c.Close()
 }
 
-// waitUntil waits for something that the test cannot be told of.
+// waitUntil polls for a condition that has no notification.
 func waitUntil(t testing.TB, desc string, happened func() bool) {
 	t.Helper()
 	deadline := time.After(testTimeout)
@@ -105,24 +105,24 @@ func waitUntil(t testing.TB, desc string, happened func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("still not: %s", desc)
+			t.Fatalf("timeout: %s", desc)
 		}
 	}
 }
 
-// waitFor fails the test when c does not deliver in time.
+// waitFor returns the next value of c, and fails the test if none arrives in time.
 func waitFor[T any](t testing.TB, desc string, c <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-c:
 		return v
 	case <-time.After(testTimeout):
-		t.Fatalf("still not: %s", desc)
+		t.Fatalf("timeout: %s", desc)
 		panic("not reached")
 	}
 }
 
-// used returns what of a budget is drawn.
+// used returns the bytes of a budget that are in use.
 func used(b *body.Budget) int64 {
 	now, _ := b.Used()
 	return now
@@ -144,8 +144,8 @@ func newTestBudget(limit int64) testBudget {
 	return testBudget{b, b.NewAccount(limit)}
 }
 
-// frame returns a frame that takes size bytes on the wire, filled with bytes that
-// depend on where they stand, and on the size.
+// frame returns a frame of size bytes on the wire, filled with bytes that depend on their
+// position and on the size.
 func frame(size int) []byte {
 	b := make([]byte, size)
 	binary.BigEndian.PutUint32(b, uint32(size-wire.LengthSize))
@@ -158,7 +158,7 @@ func frame(size int) []byte {
 	return b
 }
 
-// parse returns the frames of a stream, by the plainest way there is, and how its
+// parse returns the frames of a stream, by the simplest method, and the error with which its
 // reading must end.
 func parse(stream []byte, maxLength int) (frames [][]byte, err error) {
 	for {
@@ -176,20 +176,20 @@ func parse(stream []byte, maxLength int) (frames [][]byte, err error) {
 	}
 }
 
-// testFrame is a frame as Next returned it, in memory of its own.
+// testFrame is a copy of a frame that Next returned.
 type testFrame struct {
 	Type    wire.Type
 	Payload []byte
 	Alone   bool
 }
 
-// readNext returns what Next says.
+// readNext returns the results of Next.
 func readNext(c *Conn) (f Frame, ok bool, err error) {
 	ok, err = c.Next(&f)
 	return f, ok, err
 }
 
-// readAvailable collects the frames of one turn.
+// readAvailable collects the frames of one read.
 func readAvailable(c *Conn, frames []testFrame) ([]testFrame, error) {
 	for {
 		f, ok, err := readNext(c)
@@ -214,8 +214,8 @@ func collect(c *Conn, before func()) (frames []testFrame, err error) {
 	}
 }
 
-// compareFrames looks whether the frames of a stream were read, and whether the end
-// came for the right reason.
+// compareFrames checks that the frames of a stream were read, and that the reading ended with
+// the right error.
 func compareFrames(t testing.TB, stream []byte, maxLength int, frames []testFrame, err error) {
 	t.Helper()
 	want, wantErr := parse(stream, maxLength)
@@ -234,12 +234,12 @@ func compareFrames(t testing.TB, stream []byte, maxLength int, frames []testFram
 			t.Fatalf("frame %d (%d bytes) is not what was sent (%d bytes)", i, len(frames[i].Payload), len(payload))
 		}
 		if len(w) > readSize && !frames[i].Alone {
-			t.Errorf("frame %d of %d bytes does not lie alone", i, len(w))
+			t.Errorf("frame %d of %d bytes does not own its buffer", i, len(w))
 		}
 	}
 }
 
-// chunks cuts a stream into pieces of n bytes.
+// chunks cuts a stream into chunks of n bytes.
 func chunks(stream []byte, n int) (parts [][]byte) {
 	for len(stream) > n {
 		parts = append(parts, stream[:n])
@@ -248,7 +248,7 @@ func chunks(stream []byte, n int) (parts [][]byte) {
 	return append(parts, stream)
 }
 
-// randomChunks cuts a stream somewhere.
+// randomChunks cuts a stream at random places.
 func randomChunks(stream []byte, maxLen int, random *rand.Rand) (parts [][]byte) {
 	for len(stream) > 0 {
 		n := min(1+random.IntN(maxLen), len(stream))
@@ -258,11 +258,11 @@ func randomChunks(stream []byte, maxLen int, random *rand.Rand) (parts [][]byte)
 	return parts
 }
 
-// writeStream writes the chunks and ends the stream. It returns what says when it is
+// writeStream writes the chunks and ends the stream. The returned channel is closed when it is
 // done.
 func writeStream(far net.Conn, chunks [][]byte) <-chan struct{} {
 	done := make(chan struct{})
-	go func() { // ends when all is written, or the connection closed
+	go func() { // ends when all is written, or when the connection is closed
 		defer close(done)
 		for _, c := range chunks {
 			if _, err := far.Write(c); err != nil {
@@ -274,10 +274,10 @@ func writeStream(far net.Conn, chunks [][]byte) <-chan struct{} {
 	return done
 }
 
-// testHandler owns a connection and pays for its bodies. It does not listen.
+// testHandler owns a connection and has an account. It ignores all events.
 type testHandler struct {
 	account *body.Account
-	done    <-chan struct{} // nil: it waits for memory for as long as it takes
+	done    <-chan struct{} // nil: the wait for memory has no end
 }
 
 func (p testHandler) Account() *body.Account { return p.account }

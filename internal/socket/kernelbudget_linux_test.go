@@ -6,7 +6,7 @@ import (
 	"testing/fstest"
 )
 
-// TestKernelMemory looks into the files of machines, of containers and of services.
+// TestKernelMemory reads the files of machines, containers and services.
 func TestKernelMemory(t *testing.T) {
 	page := int64(os.Getpagesize())
 	const tcpMem, cgroup = "proc/sys/net/ipv4/tcp_mem", "proc/self/cgroup"

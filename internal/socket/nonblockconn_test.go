@@ -11,7 +11,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 )
 
-// TestReader_TLSByteByByte has records of TLS come a byte at a time, in both versions of it.
+// TestReader_TLSByteByByte receives TLS records byte by byte, in both versions of TLS.
 func TestReader_TLSByteByByte(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	server := &tls.Config{Certificates: []tls.Certificate{authority.IssueLocal().TLS(t)}, MinVersion: tls.VersionTLS12}
@@ -50,17 +50,18 @@ func (d bytewiseConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestReader_IdleTLSHoldsNothing looks at what a connection holds between two frames.
+// TestReader_IdleTLSHoldsNothing checks that a TLS connection between two frames holds no
+// buffer.
 func TestReader_IdleTLSHoldsNothing(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only there a reader waits beneath TLS")
+		t.Skip("a reader waits below TLS only on linux")
 	}
 	rd := newTestReader(t, overTLS, readerConfig())
 	handled := make(chan struct{}, 1)
 	rd.handle = func(Frame) { handled <- struct{}{} }
 	rd.serve()
 	for range 3 {
-		rd.write(frame(10_000)) // more than half of a record: whoever waits above TLS then expects as much again
+		rd.write(frame(10_000)) // above half a record: a reader above TLS would expect more
 		waitFor(t, "the frame", handled)
 		waitUntil(t, "no buffer is held", func() bool { return used(rd.readBudget.Budget) == 0 })
 	}
@@ -70,7 +71,8 @@ func TestReader_IdleTLSHoldsNothing(t *testing.T) {
 	}
 }
 
-// TestReader_TLSEndsInMidRecord has the connection end in the middle of a record of TLS, at the same time.
+// TestReader_TLSEndsInMidRecord ends the connection in the middle of a TLS record that has
+// just arrived.
 func TestReader_TLSEndsInMidRecord(t *testing.T) {
 	for name, end := range map[string]func(far *net.TCPConn){
 		"end":   func(far *net.TCPConn) { far.CloseWrite() },

@@ -95,9 +95,9 @@ type disposition uint8
 
 const (
 	sendAsIs    disposition = iota // the frame is written, perhaps again
-	alreadyRead                    // the peer has the frame: a SKIP is written, and acknowledged for it
+	alreadyRead                    // the peer has the frame: a SKIP is written and acknowledged
 	unreachable                    // the message is given up: a SKIP is written
-	tooLarge                       // too large for the peer: a SKIP is written, or nothing if it was never sent
+	tooLarge                       // above maxFrame: a SKIP is written, or nothing if never sent
 )
 
 // filter separates the frames to write from the frames to replace or to drop.

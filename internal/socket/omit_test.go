@@ -13,8 +13,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestOutbox_Move_Omits moves three messages in one piece, and one report behind them, that were written
-// and are lost with their connection.
+// TestOutbox_Move_Omits moves a batch of three messages, and a report behind them, that were
+// written on a lost connection.
 func TestOutbox_Move_Omits(t *testing.T) {
 	skip := wire.AppendSkip(nil)
 	var frames [][]byte
@@ -27,7 +27,7 @@ func TestOutbox_Move_Omits(t *testing.T) {
 		at       Position
 		giveUp   bool
 		maxFrame int
-		want     [4][]byte // nil: as it was
+		want     [4][]byte // nil: unchanged
 		told     [3]Event
 		omitted  Omitted
 	}{
@@ -70,11 +70,11 @@ func TestOutbox_Move_Omits(t *testing.T) {
 			}
 			waitUntil(t, "written", func() bool { return next.AckStats().Written == 4 })
 			if !next.Acknowledge(4) {
-				t.Error("what was sent cannot be acknowledged")
+				t.Error("an acknowledgement of written frames was rejected")
 			}
 			for i, want := range test.told {
 				if seen := rec.events[i]; rec.count(i, want) != 1 || len(seen) != 2 || seen[0] != EventWritten {
-					t.Errorf("told of frame %d: %v, want Written and %v", i, seen, want)
+					t.Errorf("events of frame %d: %v, want EventWritten and %v", i, seen, want)
 				}
 			}
 			if n := used(tc.batchBudget.Budget); n != 0 || next.queuedWeight() != 0 {
@@ -86,12 +86,11 @@ func TestOutbox_Move_Omits(t *testing.T) {
 	}
 }
 
-// TestOutbox_Move_OmitsBlocked moves three messages that wait for room behind what their connection
-// does not take. The one that is too large for the next connection is not written, and has no
-// number.
+// TestOutbox_Move_OmitsBlocked moves three blocked messages. The message that is too large for
+// the next connection is not written, and gets no number.
 func TestOutbox_Move_OmitsBlocked(t *testing.T) {
 	tc, next := newTestConn(t, tcp, Config{MaxOutboxBytes: 10_000}), newTestConn(t, tcp, Config{MaxOutboxBytes: 10_000})
-	tc.EnableAcks(1, true) // the first stops the writing
+	tc.EnableAcks(1, true) // the first frame fills the window
 	next.EnableAcks(1<<20, true)
 	next.SetMaxFrame(1000)
 	sizes := []int{100, 20_000, 300, 2000, 400} // the second fills the queue
@@ -106,7 +105,7 @@ func TestOutbox_Move_OmitsBlocked(t *testing.T) {
 		batch := tc.newBatch(frames...)
 		batch.Reliable, batch.Deliveries, batch.Options = true, len(frames), &Options{Events: rec}
 		if outcome := tc.Offer(batch, fl); outcome != Queued && len(recs) < 2 || outcome != Blocked && len(recs) == 2 {
-			t.Fatalf("offered piece %d: %v", len(recs), outcome)
+			t.Fatalf("offer of batch %d: %v", len(recs), outcome)
 		}
 		fl.Flush()
 		batch.Buffer.Release()
@@ -116,7 +115,7 @@ func TestOutbox_Move_OmitsBlocked(t *testing.T) {
 	fl.Abandon()
 	tc.loseConn(t)
 	if omitted := tc.moveTo(t, next, Position{1, 1}, false, fl); omitted != (Omitted{TooLarge: 2}) {
-		t.Errorf("omitted: %+v, want 2 that are too large", omitted)
+		t.Errorf("omitted: %+v, want 2 too large", omitted)
 	}
 	fl.Reset()
 	next.wantStream(t, messages[2])
@@ -127,7 +126,7 @@ func TestOutbox_Move_OmitsBlocked(t *testing.T) {
 	for i, want := range [][][]Event{{{EventWritten, EventAcked}}, {{EventTooLarge}}, {sentAndAcked, {EventTooLarge}, sentAndAcked}} {
 		for j, events := range want {
 			if got := recs[i].events[j]; !slices.Equal(got, events) {
-				t.Errorf("told of frame %d of piece %d: %v, want %v", j, i, got, events)
+				t.Errorf("events of frame %d of batch %d: %v, want %v", j, i, got, events)
 			}
 		}
 	}
@@ -138,8 +137,8 @@ func TestOutbox_Move_OmitsBlocked(t *testing.T) {
 	next.Close()
 }
 
-// TestOutbox_WriteStarted has a connection that takes two small frames in one piece, a message and a part
-// of the next.
+// TestOutbox_WriteStarted has a connection that accepts a batch of two small frames, a
+// message, and a part of the next message.
 func TestOutbox_WriteStarted(t *testing.T) {
 	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 10})
 	tc.EnableAcks(1<<20, true)
@@ -155,7 +154,7 @@ func TestOutbox_WriteStarted(t *testing.T) {
 		batch.Buffer.Release()
 	}
 	if tc.WriteStarted(1) {
-		t.Error("begun before anything was written")
+		t.Error("WriteStarted is true before the first write")
 	}
 	fl.Reset()
 	tc.wantStream(t, wire.AppendReport(nil, 1, []byte{0}))
@@ -165,21 +164,22 @@ func TestOutbox_WriteStarted(t *testing.T) {
 	tc.loseConn(t)
 	for frame, want := range []bool{false, true, true, true, false, false} {
 		if tc.WriteStarted(uint64(frame)) != want {
-			t.Errorf("frame %d is begun: %v", frame, !want)
+			t.Errorf("WriteStarted(%d) is %v", frame, !want)
 		}
 	}
 	for _, read := range []uint64{6, 5} {
 		if _, ok := tc.Resumable(Position{Read: read}); ok {
-			t.Errorf("a peer that was given 3 frames and a part of the next has read %d", read)
+			t.Errorf("after 3 frames and a part of the next, a peer that has read %d was accepted", read)
 		}
 	}
 	if _, ok := tc.Resumable(Position{Read: 4}); !ok {
-		t.Error("a peer cannot have read the frame that was begun")
+		t.Error("a peer that has read the started frame was rejected")
 	}
 	tc.Close()
 }
 
-// TestOutbox_Resumable_RejectsUnwritten has three messages wait that no connection was given.
+// TestOutbox_Resumable_RejectsUnwritten queues three messages that were never passed to a
+// connection.
 func TestOutbox_Resumable_RejectsUnwritten(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
 	tc.EnableAcks(1<<20, true)
@@ -194,21 +194,21 @@ func TestOutbox_Resumable_RejectsUnwritten(t *testing.T) {
 	fl.Reset()
 	for _, pos := range []Position{{Read: 1}, {1, 1}, {Read: 3}} {
 		if _, ok := tc.Resumable(pos); ok {
-			t.Errorf("can go on at %+v", pos)
+			t.Errorf("resumable at %+v", pos)
 		}
 	}
-	tc.queue.unconfirmed = wire.DeliverLen(0) + 1 // as after a write to crypto/tls that has failed
+	tc.queue.unconfirmed = wire.DeliverLen(0) + 1 // as after a failed write to crypto/tls
 	for read, want := range []bool{true, true, true, false} {
 		if _, ok := tc.Resumable(Position{Read: uint64(read)}); ok != want {
-			t.Errorf("a peer that was perhaps given one message and a part of the next has read %d: can go on: %v", read, ok)
+			t.Errorf("after a failed write of one message and a part of the next, Read %d is resumable: %v", read, ok)
 		}
 	}
 	tc.Close()
 }
 
-// TestOutbox_Resumable_AcceptsAllReceived loses connections in the middle of many small frames, also
-// within records of TLS that were written together. A peer may say of all that has come that it has
-// read it, but not of what no write was given.
+// TestOutbox_Resumable_AcceptsAllReceived loses connections in the middle of many small
+// frames, also within TLS records that were written together. A peer can claim to have read
+// all frames that have arrived, but no frame that was never passed to a write.
 func TestOutbox_Resumable_AcceptsAllReceived(t *testing.T) {
 	const pieces, each, size = 100, 100, 100
 	onTransports(t, func(t *testing.T, tr testTransport) {
@@ -244,10 +244,10 @@ func TestOutbox_Resumable_AcceptsAllReceived(t *testing.T) {
 			read := waitFor(t, "the end", received)
 			beyond := tc.AckStats().Written + corkSize/size + 10
 			if _, ok := tc.Resumable(Position{Read: beyond}); ok {
-				t.Errorf("%d frames were written, and a peer has read %d", tc.AckStats().Written, beyond)
+				t.Errorf("%d frames were written, and a peer that has read %d was accepted", tc.AckStats().Written, beyond)
 			}
 			if _, ok := tc.Resumable(Position{Read: read}); !ok {
-				t.Errorf("%d frames were written, and a peer cannot have read the %d that came", tc.AckStats().Written, read)
+				t.Errorf("%d frames were written, and a peer that has read the %d received frames was rejected", tc.AckStats().Written, read)
 			}
 			next := newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 20})
 			next.EnableAcks(64<<20, true)
@@ -256,7 +256,7 @@ func TestOutbox_Resumable_AcceptsAllReceived(t *testing.T) {
 			fl.Reset()
 			next.loseConn(t)
 			if _, ok := next.Resumable(Position{Read: read}); !ok {
-				t.Errorf("a peer cannot have read what it has said on the connection before")
+				t.Errorf("a peer was rejected with its position of the previous connection")
 			}
 			tc.Close()
 			next.Close()
@@ -282,8 +282,9 @@ func (tc *testConn) unchargedBytes() (bytes int) {
 	return bytes
 }
 
-// TestOutbox_Move_SkipsHoldNoMemory has SKIPs take the place of thousands of messages whose memory was
-// charged to somebody. What they take is charged to nobody, so it must not grow with them.
+// TestOutbox_Move_SkipsHoldNoMemory replaces thousands of messages by SKIPs. The memory of the
+// messages was charged to accounts. The memory of SKIPs is charged to no account, and must
+// therefore not grow with their number.
 func TestOutbox_Move_SkipsHoldNoMemory(t *testing.T) {
 	const pieces, each = 10, maxSkips*2 + 7
 	skipped := bytes.Repeat(wire.AppendSkip(nil), pieces*each)
@@ -291,7 +292,7 @@ func TestOutbox_Move_SkipsHoldNoMemory(t *testing.T) {
 		name string
 		ttl  time.Duration
 		read uint64
-		told Event // beside Written
+		told Event // besides EventWritten
 	}{
 		{"read", 0, pieces * each, EventAcked},
 		{"expired", 10 * time.Second, 0, EventUnacked},
@@ -320,16 +321,16 @@ func TestOutbox_Move_SkipsHoldNoMemory(t *testing.T) {
 				synctest.Wait()
 				tc.loseConn(t)
 				if used(tc.batchBudget.Budget) < pieces*each*30 {
-					t.Error("what is kept is not charged")
+					t.Error("unacknowledged frames are not charged")
 				}
 				tc.moveTo(t, next, Position{Read: test.read}, false, fl)
 				time.Sleep(test.ttl)
 				fl.Reset()
-				synctest.Wait() // it waits to be read
+				synctest.Wait() // the connection waits to be read
 				wantUncharged := func() {
 					t.Helper()
 					if n, free := next.unchargedBytes(), used(tc.batchBudget.Budget); n > 8<<10 || free != 0 {
-						t.Errorf("%d SKIPs take %d bytes that are charged to nobody, and %d that are", pieces*each, n, free)
+						t.Errorf("%d SKIPs take %d uncharged bytes and %d charged bytes", pieces*each, n, free)
 					}
 				}
 				wantUncharged()
@@ -337,17 +338,17 @@ func TestOutbox_Move_SkipsHoldNoMemory(t *testing.T) {
 				synctest.Wait()
 				wantUncharged()
 				if k := next.AckStats(); k != (AckStats{Written: pieces * each}) {
-					t.Errorf("kept: %+v, want %d frames that hold nothing", k, pieces*each)
+					t.Errorf("unacknowledged: %+v, want %d frames without memory", k, pieces*each)
 				}
 				if next.retransmit.windowBytes < len(skipped) {
-					t.Error("SKIPs do not count for the window")
+					t.Error("SKIPs do not count against the window")
 				}
 				next.DropUnacked()
 				if !next.retransmit.canResend(0) {
-					t.Error("SKIPs are given up, although they hold nothing")
+					t.Error("SKIPs were dropped although they hold no memory")
 				}
 				if !next.Acknowledge(pieces * each) {
-					t.Error("SKIPs cannot be acknowledged")
+					t.Error("an acknowledgement of SKIPs was rejected")
 				}
 				if k := next.AckStats(); k != (AckStats{Written: pieces * each, Acked: pieces * each}) || next.retransmit.windowBytes != 0 {
 					t.Errorf("acknowledged: %+v, %d bytes of the window", k, next.retransmit.windowBytes)
@@ -355,20 +356,20 @@ func TestOutbox_Move_SkipsHoldNoMemory(t *testing.T) {
 				for i, rec := range recs {
 					for j := range each {
 						if seen := rec.events[j]; len(seen) != 2 || seen[0] != EventWritten || seen[1] != test.told {
-							t.Fatalf("told of frame %d of piece %d: %v", j, i, seen)
+							t.Fatalf("events of frame %d of batch %d: %v", j, i, seen)
 						}
 					}
 				}
 				tc.Close()
 				next.Close()
 			})
-			waitUntil(t, "nobody refers to SKIPs", func() bool { return !skipFrames.Shared() })
+			waitUntil(t, "no reference to SKIPs is left", func() bool { return !skipFrames.Shared() })
 		})
 	}
 }
 
-// TestOutbox_Move_ReadFramesDoNotExpire has the time of a message run out that the peer has read and has not
-// acknowledged: it will, so the fate must not say that nobody knows.
+// TestOutbox_Move_ReadFramesDoNotExpire lets a message expire that the peer has read and not
+// acknowledged. The peer will acknowledge it: EventUnacked must not be reported.
 func TestOutbox_Move_ReadFramesDoNotExpire(t *testing.T) {
 	const ttl = 10 * time.Second
 	for _, test := range []struct {
@@ -379,7 +380,7 @@ func TestOutbox_Move_ReadFramesDoNotExpire(t *testing.T) {
 			time.Sleep(ttl)
 			fl.Reset()
 		}},
-		{"taken back before that", func(_ *testing.T, tc *testConn, fl *Flusher, options *Options) {
+		{"retracted before the SKIP is written", func(_ *testing.T, tc *testConn, fl *Flusher, options *Options) {
 			time.Sleep(ttl)
 			tc.Retract(options)
 			fl.Reset()
@@ -419,7 +420,7 @@ func TestOutbox_Move_ReadFramesDoNotExpire(t *testing.T) {
 				second.moveTo(t, third, Position{Acked: 1, Read: 1}, false, fl)
 				fl.Reset()
 				if !slices.Equal(rec.events[0], []Event{EventWritten, EventAcked}) {
-					t.Errorf("told: %v, want %v", rec.events[0], []Event{EventWritten, EventAcked})
+					t.Errorf("events: %v, want %v", rec.events[0], []Event{EventWritten, EventAcked})
 				}
 				first.Close()
 				second.Close()

@@ -12,22 +12,23 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// testConn is an outbox with its other end, and what it has told its owner.
+// testConn is an outbox with the other end of its connection, and a handler that records its
+// events.
 type testConn struct {
 	*Conn
 	far         net.Conn
 	failed      chan error
-	account     *body.Account // of the owner; nil: nobody is charged
-	batchBudget testBudget    // what the pieces are drawn from
-	copyBudget  testBudget    // what the copies are drawn from
+	account     *body.Account // of the handler; nil: no account
+	batchBudget testBudget    // for the buffers of batches
+	copyBudget  testBudget    // for the blocks of copies
 
 	mu      sync.Mutex
 	written Counts
 	dropped Counts
-	offered Counts // what offer has offered and was not told to be gone
+	offered Counts // offered, without the batches that were rejected as Closed
 }
 
-// newTestConn makes a station whose owner closes the connection when it has failed.
+// newTestConn returns a testConn whose handler closes the connection on a write error.
 func newTestConn(t testing.TB, tr testTransport, config Config) *testConn {
 	near, far := tr.open(t)
 	tc := &testConn{far: far, failed: make(chan error, 1), batchBudget: newTestBudget(64 << 20), copyBudget: newTestBudget(1 << 20)}
@@ -58,10 +59,10 @@ func (tc *testConn) counts(c *Counts) Counts {
 	return *c
 }
 
-// newFlusher returns what a sender offers with.
+// newFlusher returns a Flusher for a sender.
 func (tc *testConn) newFlusher() *Flusher { return &Flusher{CopyAccount: tc.copyBudget.account} }
 
-// newBatch puts frames into a buffer. Its caller holds the reference.
+// newBatch copies frames to a buffer. Its caller holds the reference.
 func (tc *testConn) newBatch(frames ...[]byte) *Batch {
 	data := slices.Concat(frames...)
 	batch := &Batch{Buffer: tc.batchBudget.account.TryAcquire(len(data)), To: len(data), Frames: len(frames)}
@@ -74,7 +75,7 @@ func (tc *testConn) newBatch(frames ...[]byte) *Batch {
 	return batch
 }
 
-// offer offers frames as one piece, of which it keeps nothing.
+// offer offers frames as one batch, and releases its own reference.
 func (tc *testConn) offer(fl *Flusher, frames ...[]byte) Outcome {
 	batch := tc.newBatch(frames...)
 	outcome := tc.Offer(batch, fl)
@@ -85,8 +86,8 @@ func (tc *testConn) offer(fl *Flusher, frames ...[]byte) Outcome {
 	return outcome
 }
 
-// fillQueue offers frames until the queue is full, and sees to it that the flusher has
-// the first of them in hand.
+// fillQueue offers frames until the queue is full and the flush goroutine is writing the first
+// of them.
 func (tc *testConn) fillQueue(t testing.TB, fl *Flusher, f []byte) (n int) {
 	t.Helper()
 	for n = 1; tc.queuedWeight() < tc.Reader.base.config.MaxOutboxBytes; n++ {
@@ -98,25 +99,25 @@ func (tc *testConn) fillQueue(t testing.TB, fl *Flusher, f []byte) (n int) {
 	return n - 1
 }
 
-// loseConn ends the connection as a hub does that finds it lost.
+// loseConn ends the connection as a hub does after a connection loss.
 func (tc *testConn) loseConn(t testing.TB) {
 	t.Helper()
 	if !tc.Detach() {
-		t.Fatal("cannot be detached")
+		t.Fatal("Detach failed")
 	}
 	tc.CloseTransport()
 	tc.Outbox.Wait()
 }
 
-// moveTo goes on at another station.
+// moveTo moves the outbox to another testConn.
 func (tc *testConn) moveTo(t testing.TB, next *testConn, pos Position, giveUp bool, fl *Flusher) Omitted {
 	t.Helper()
 	if _, ok := tc.Resumable(pos); !ok {
-		t.Fatalf("cannot go on at %+v", pos)
+		t.Fatalf("not resumable at %+v", pos)
 	}
 	omitted, ok := tc.Move(&next.Outbox, pos, giveUp, fl)
 	if !ok {
-		t.Fatal("closed meanwhile")
+		t.Fatal("Move failed: an outbox is closed")
 	}
 	return omitted
 }
@@ -127,17 +128,17 @@ func (tc *testConn) queuedWeight() int {
 	return tc.weight
 }
 
-// wantStream reads what must come, and nothing else before it.
+// wantStream reads the expected bytes, which must come next.
 func (tc *testConn) wantStream(t testing.TB, want []byte) {
 	t.Helper()
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(tc.far, got); err != nil || !bytes.Equal(got, want) {
-		t.Fatalf("%d of %d bytes came, and not as they should (%v)", n, len(want), err)
+		t.Fatalf("%d of %d bytes arrived, or with different contents (%v)", n, len(want), err)
 	}
 }
 
-// drainAndClose reads what is left, closes, and looks whether everything is given back
-// and accounted for.
+// drainAndClose reads the remaining bytes, closes the connection, and checks that all memory
+// is released and all frames are accounted for.
 func (tc *testConn) drainAndClose(t testing.TB) {
 	t.Helper()
 	done := make(chan struct{})
@@ -152,17 +153,17 @@ func (tc *testConn) drainAndClose(t testing.TB) {
 	tc.wantAllReleased(t)
 }
 
-// wantAllReleased is for a connection that is closed, and that nobody offers to.
+// wantAllReleased is for a closed connection without further offers.
 func (tc *testConn) wantAllReleased(t testing.TB) {
 	t.Helper()
-	waitUntil(t, "all pieces are given back", func() bool { return used(tc.batchBudget.Budget) == 0 })
+	waitUntil(t, "all batches are released", func() bool { return used(tc.batchBudget.Budget) == 0 })
 	if tc.Busy() || tc.isFlushing() {
-		t.Error("something is still in the queue, or a flusher runs")
+		t.Error("the queue is not empty, or the flush goroutine runs")
 	}
 	total := tc.counts(&tc.written)
 	total.add(tc.counts(&tc.dropped))
 	if want := tc.counts(&tc.offered); total != want {
-		t.Errorf("sent %+v and lost %+v, want %+v together", tc.counts(&tc.written), tc.counts(&tc.dropped), want)
+		t.Errorf("written %+v and lost %+v, want a total of %+v", tc.counts(&tc.written), tc.counts(&tc.dropped), want)
 	}
 }
 
@@ -174,7 +175,7 @@ func (tc *testConn) isFlushing() bool {
 	return tc.flushing
 }
 
-// usedBlocks returns how many blocks are held.
+// usedBlocks returns the number of blocks in use.
 func (tc *testConn) usedBlocks() int {
 	return int(used(tc.copyBudget.Budget)) / body.Capacity(blockSize)
 }

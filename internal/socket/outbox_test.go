@@ -39,12 +39,12 @@ func TestOutbox_KeepsOrder(t *testing.T) {
 				}
 			}
 			if !fl.Wait(nil) || !tc.Drain(nil) {
-				t.Error("something is left")
+				t.Error("frames are left in the queue")
 			}
 			fl.Reset()
 			tc.Close()
 			if got := waitFor(t, "the end", received); !bytes.Equal(got, want) {
-				t.Errorf("%d bytes came, and not as they should (%d)", len(got), len(want))
+				t.Errorf("%d bytes arrived, or with different contents (want %d bytes)", len(got), len(want))
 			}
 			tc.Wait()
 			tc.wantAllReleased(t)
@@ -55,7 +55,7 @@ func TestOutbox_KeepsOrder(t *testing.T) {
 	})
 }
 
-// numberedFrame is a frame that says who sent it and as which.
+// numberedFrame returns a frame that contains the number of its sender and its own number.
 func numberedFrame(sender, n, size int) []byte {
 	f := frame(max(size, wire.HeaderSize+16))
 	binary.BigEndian.PutUint64(f[wire.HeaderSize:], uint64(sender))
@@ -63,8 +63,8 @@ func numberedFrame(sender, n, size int) []byte {
 	return f
 }
 
-// TestOutbox_ManySenders has senders offer at once, to a receiver that is slower than
-// they are. What each of them sent must come whole and in its order.
+// TestOutbox_ManySenders has several senders offer at the same time to a slower receiver. The
+// frames of each sender must arrive whole and in order.
 func TestOutbox_ManySenders(t *testing.T) {
 	const senders, each = 6, 200
 	onTransports(t, func(t *testing.T, tr testTransport) {
@@ -76,7 +76,7 @@ func TestOutbox_ManySenders(t *testing.T) {
 				defer fl.Reset()
 				for n := range each {
 					if tc.offer(fl, numberedFrame(sender, n, random.IntN(3*maxCopy))) == Closed {
-						t.Error("gone")
+						t.Error("the outbox is closed")
 					}
 					if !fl.Wait(nil) {
 						t.Error("stopped")
@@ -90,7 +90,7 @@ func TestOutbox_ManySenders(t *testing.T) {
 			payload := nextFrame(t, c).Payload
 			sender, n := binary.BigEndian.Uint64(payload), binary.BigEndian.Uint64(payload[8:])
 			if n != next[sender] {
-				t.Fatalf("number %d of sender %d came, want %d", n, sender, next[sender])
+				t.Fatalf("frame %d of sender %d arrived, want %d", n, sender, next[sender])
 			}
 			next[sender]++
 		}
@@ -125,16 +125,16 @@ func TestOutbox_CopiesSmallReferencesLarge(t *testing.T) {
 			tc := newTestConn(t, tr, Config{MaxOutboxBytes: 1 << 20})
 			fl, batch := tc.newFlusher(), tc.newBatch(frame(test.size))
 			tc.addCounts(&tc.offered, Counts{batch.Frames, batch.Deliveries, batch.To})
-			tc.Offer(batch, fl) // and not yet flushed
+			tc.Offer(batch, fl) // not flushed yet
 			if test.copied {
-				clear(batch.Buffer.Bytes()) // a copy does not mind
+				clear(batch.Buffer.Bytes()) // a copy does not change
 			}
 			batch.Buffer.Release()
 			if held := used(tc.batchBudget.Budget) > 0; held == test.copied {
-				t.Errorf("a piece of %d bytes is held by reference: %v", test.size, held)
+				t.Errorf("a batch of %d bytes is held by reference: %v", test.size, held)
 			}
 			if blocks := tc.usedBlocks(); (blocks == 1) != test.copied {
-				t.Errorf("a piece of %d bytes lies in %d blocks", test.size, blocks)
+				t.Errorf("a batch of %d bytes lies in %d blocks", test.size, blocks)
 			}
 			fl.Reset()
 			tc.wantStream(t, frame(test.size))
@@ -148,14 +148,14 @@ func TestOutbox_CopiesShareBlocks(t *testing.T) {
 		tc := newTestConn(t, tr, Config{MaxOutboxBytes: 1 << 20})
 		fl := tc.newFlusher()
 		var want []byte
-		for range 2*blockSize/100 - 1 { // two blocks full
+		for range 2*blockSize/100 - 1 { // two full blocks
 			tc.offer(fl, frame(100))
 			want = append(want, frame(100)...)
 		}
 		if n := tc.usedBlocks(); n > 3 { // one of them is spare
 			t.Errorf("%d bytes lie in %d blocks", len(want), n)
 		}
-		tc.offer(fl, frame(maxCopy+1)) // by reference: what comes next needs another block
+		tc.offer(fl, frame(maxCopy+1)) // by reference: the next frame needs another block
 		tc.offer(fl, frame(100))
 		want = slices.Concat(want, frame(maxCopy+1), frame(100))
 		fl.Reset()
@@ -181,7 +181,7 @@ func TestOutbox_ReferencesWithoutCopyMemory(t *testing.T) {
 	})
 }
 
-// TestOutbox_PartialWrites has a peer that takes any number of bytes at a time.
+// TestOutbox_PartialWrites has a peer that accepts any number of bytes at a time.
 func TestOutbox_PartialWrites(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, maxRead := range []int{3, 700, 100_000} {
@@ -203,7 +203,7 @@ func TestOutbox_PartialWrites(t *testing.T) {
 				got = append(got, b[:n]...)
 			}
 			if !bytes.Equal(got, want) {
-				t.Error("what came is not what was sent")
+				t.Error("the received bytes differ from the sent bytes")
 			}
 			fl.Reset()
 			tc.drainAndClose(t)
@@ -211,21 +211,21 @@ func TestOutbox_PartialWrites(t *testing.T) {
 	})
 }
 
-// TestOutbox_CountsAfterCloseInMidFrame closes after a peer has taken part of
-// a piece, with more queued and more parked behind it.
+// TestOutbox_CountsAfterCloseInMidFrame closes the connection after the peer has accepted a
+// part of a batch, with more batches queued and blocked behind it.
 func TestOutbox_CountsAfterCloseInMidFrame(t *testing.T) {
 	for _, consumed := range []int{0, 1, 4, 999, 1000, 1001, 2500, 9999, 10_000, 10_001, 12_345} {
 		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 20_000})
 		first, second, third := tc.newFlusher(), tc.newFlusher(), tc.newFlusher()
 		ten := slices.Repeat([][]byte{frame(1000)}, 10)
-		ten[3] = slices.Concat(frame(500), []byte{0, 0, 0, 1, 9}, frame(495)) // not all of them are deliveries
+		ten[3] = slices.Concat(frame(500), []byte{0, 0, 0, 1, 9}, frame(495)) // not all frames are deliveries
 		tc.offer(first, slices.Concat(ten[:3], ten[4:], [][]byte{ten[3][:500], ten[3][500:505], ten[3][505:]})...)
 		tc.offer(first, frame(100))
 		tc.offer(first, frame(20_000))
 		first.Reset()
 		for _, fl := range []*Flusher{second, third} {
 			if tc.offer(fl, frame(100)) != Blocked {
-				t.Fatal("there is room")
+				t.Fatal("the queue is not full")
 			}
 		}
 		if _, err := io.ReadFull(tc.far, make([]byte, consumed)); err != nil {
@@ -241,14 +241,14 @@ func TestOutbox_CountsAfterCloseInMidFrame(t *testing.T) {
 		tc.Wait()
 		tc.wantAllReleased(t)
 		if got := tc.counts(&tc.written).Bytes; got != consumed {
-			t.Errorf("%d bytes were sent, %d taken", got, consumed)
+			t.Errorf("%d bytes were written, %d read", got, consumed)
 		}
 	}
 }
 
 func TestOutbox_CountsAfterConnectionLoss(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 20})
-	tc.far.(*net.TCPConn).SetReadBuffer(16 << 10) // so that the kernel cannot take it all
+	tc.far.(*net.TCPConn).SetReadBuffer(16 << 10) // too small for the kernel to accept all bytes
 	tc.Reader.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
 	fl := tc.newFlusher()
 	for range 50 {
@@ -304,14 +304,14 @@ func TestOutbox_ClosedRejectsOffers(t *testing.T) {
 		}
 		batch.Buffer.Release()
 		if !fl.Wait(nil) || tc.Drain(nil) {
-			t.Error("nothing is to be waited for, and nothing was drained")
+			t.Error("Wait must return true and Drain false on a closed outbox")
 		}
 		fl.Reset()
 		tc.Wait()
 		tc.wantAllReleased(t)
 		select {
 		case err := <-tc.failed:
-			t.Errorf("closing is no failure: %v", err)
+			t.Errorf("OnWriteError was called on Close: %v", err)
 		default:
 		}
 	})
@@ -320,50 +320,50 @@ func TestOutbox_ClosedRejectsOffers(t *testing.T) {
 func TestOutbox_ProgressAndAccounts(t *testing.T) {
 	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20})
 	if p := tc.Progress(); p != (Progress{}) || len(tc.Accounts(nil)) != 0 {
-		t.Errorf("at first: %+v", p)
+		t.Errorf("initial progress: %+v", p)
 	}
 	fl := tc.newFlusher()
 	tc.offer(fl, frame(40_000))
 	tc.offer(fl, frame(40_000))
 	tc.offer(fl, frame(100))
 	if p := tc.Progress(); p != (Progress{Busy: true, Queued: 80_100 + 2*segmentCost}) {
-		t.Errorf("with something queued: %+v", p)
+		t.Errorf("progress with queued frames: %+v", p)
 	}
 	want := []*body.Account{tc.batchBudget.account, tc.copyBudget.account}
 	if got := tc.Accounts(nil); !slices.Equal(got, want) {
-		t.Errorf("%d accounts, want those of the pieces and of the copies", len(got))
+		t.Errorf("%d accounts, want the accounts of the batches and of the copies", len(got))
 	}
 	fl.Reset()
 	tc.wantStream(t, slices.Concat(frame(40_000), frame(40_000)))
-	waitUntil(t, "the first are counted", func() bool { return tc.Progress() == Progress{Sent: 80_000, Busy: true, Queued: 100} })
+	waitUntil(t, "the first frames are counted", func() bool { return tc.Progress() == Progress{Sent: 80_000, Busy: true, Queued: 100} })
 	if got := tc.Accounts(nil); !slices.Equal(got, want[1:]) {
-		t.Errorf("%d accounts, want that of the copies", len(got))
+		t.Errorf("%d accounts, want the account of the copies", len(got))
 	}
 	tc.wantStream(t, frame(100))
-	waitUntil(t, "it is dry", func() bool { return tc.Progress() == Progress{Sent: 80_100, DrainCount: 1} })
+	waitUntil(t, "the queue is empty", func() bool { return tc.Progress() == Progress{Sent: 80_100, DrainCount: 1} })
 	tc.drainAndClose(t)
 }
 
-// TestOutbox_IdleHoldsNothing looks for what a connection keeps that has nothing
-// to send: no flusher, no queue, and not the last thing that it wrote.
+// TestOutbox_IdleHoldsNothing checks that an idle outbox holds nothing: no flush goroutine, no
+// queue, and no buffer of its last write.
 func TestOutbox_IdleHoldsNothing(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		tc := newTestConn(t, tr, Config{MaxOutboxBytes: 8 << 20})
 		fl := tc.newFlusher()
 		go io.Copy(io.Discard, tc.far) // ends with the connection
 		last := func() weak.Pointer[byte] {
-			batch := tc.newBatch(frame(3 << 20)) // larger than what goes back to a pool
+			batch := tc.newBatch(frame(3 << 20)) // too large for a pool
 			defer batch.Buffer.Release()
 			tc.addCounts(&tc.offered, Counts{batch.Frames, batch.Deliveries, batch.To})
 			tc.Offer(batch, fl)
 			return weak.Make(&batch.Buffer.Bytes()[0])
 		}()
 		fl.Reset()
-		waitUntil(t, "it is dry", func() bool { return !tc.Busy() && !tc.isFlushing() })
+		waitUntil(t, "the queue is empty", func() bool { return !tc.Busy() && !tc.isFlushing() })
 		if tc.queue != nil || tc.weight != 0 || tc.blocked != nil {
-			t.Errorf("a dry outbox has a queue %v of weight %d", tc.queue, tc.weight)
+			t.Errorf("an empty outbox has a queue %v of weight %d", tc.queue, tc.weight)
 		}
-		waitUntil(t, "the memory of what was written is free", func() bool {
+		waitUntil(t, "the memory of the written frame is free", func() bool {
 			runtime.GC()
 			return last.Value() == nil
 		})
@@ -373,7 +373,7 @@ func TestOutbox_IdleHoldsNothing(t *testing.T) {
 
 func TestOutbox_ZeroAllocs(t *testing.T) {
 	if raceEnabled {
-		t.Skip("pools forget under the race detector")
+		t.Skip("pools drop items under the race detector")
 	}
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, size := range []int{100, 10_000} {
@@ -437,8 +437,9 @@ func BenchmarkOutbox(b *testing.B) {
 	}
 }
 
-// TestOutbox_CoalescesSmallBatches where a write takes only one: over TLS each would be a record
-// and a system call.
+// TestOutbox_CoalescesSmallBatches checks that small frames are copied together for a
+// connection without vectored writes: over TLS each frame would need its own record and system
+// call.
 func TestOutbox_CoalescesSmallBatches(t *testing.T) {
 	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20})
 	fl := tc.newFlusher()
@@ -449,11 +450,11 @@ func TestOutbox_CoalescesSmallBatches(t *testing.T) {
 		tc.offer(fl, f)
 	}
 	fl.Reset()
-	got := make([]byte, 1<<20) // larger than any write: a pipe hands over one write at a time
+	got := make([]byte, 1<<20) // larger than any write: a pipe transfers one write at a time
 	for _, size := range []int{4000, 40_000, 30_000, 5100} {
 		n, err := tc.far.Read(got)
 		if err != nil || n != size || !bytes.Equal(got[:n], want[:n]) {
-			t.Fatalf("%d bytes came in one write (%v), want %d as they were queued", n, err, size)
+			t.Fatalf("%d bytes arrived in one write (%v), want the %d queued bytes", n, err, size)
 		}
 		want = want[n:]
 	}

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestQueue_PriorityDuringWrite has frames overtake while others are being written, of which the
-// connection then takes only some: what is left of those is overtaken as well.
+// TestQueue_PriorityDuringWrite queues priority frames during a write that the connection then
+// accepts only in part: the priority frames go before the rest of that write.
 func TestQueue_PriorityDuringWrite(t *testing.T) {
 	for _, written := range []int{0, 50, 100, 150, 200, 250} {
 		tc := newTestConn(t, pipe, Config{})
@@ -29,14 +29,14 @@ func TestQueue_PriorityDuringWrite(t *testing.T) {
 		q.consume(written, nil)
 		want := []int{20, 30}
 		if written%100 > 0 {
-			want = slices.Insert(want, 0, 100) // the rest of what was begun goes first
+			want = slices.Insert(want, 0, 100) // the rest of an unfinished frame goes first
 		}
 		var got []int
 		for _, g := range q.segments[q.head : q.head+q.promotePriority()] {
 			got = append(got, g.to-g.from)
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("with %d bytes of 300 written, segments of %v may leave, want %v", written, got, want)
+			t.Errorf("with %d bytes of 300 written, segments of %v can be written, want %v", written, got, want)
 		}
 	}
 }

@@ -2,6 +2,6 @@
 
 package socket
 
-// raceEnabled says that the race detector runs: pools then forget on purpose, so
-// that counting allocations says nothing.
+// raceEnabled says that the race detector runs. Pools then drop items at random, which makes
+// the counts of allocations meaningless.
 const raceEnabled = true
