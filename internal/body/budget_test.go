@@ -99,11 +99,11 @@ func TestAccount_TryAcquire_Limits(t *testing.T) {
 		want         []bool
 	}{
 		{"budget", 4 * kib, 8 * kib, []int{kib, 2 * kib, 2 * kib, kib, 1}, []bool{true, true, false, true, false}},
-		{"share", 8 * kib, 2 * kib, []int{kib, kib, 1}, []bool{true, true, false}},
+		{"quota", 8 * kib, 2 * kib, []int{kib, kib, 1}, []bool{true, true, false}},
 		{"exactly full", 2 * kib, 2 * kib, []int{2 * kib, 1}, []bool{true, false}},
 		{"charged by class", kib, kib, []int{513, 512}, []bool{true, false}},
 		{"lone oversize for the budget", kib, 8 * kib, []int{4 * kib, 1}, []bool{true, false}},
-		{"lone oversize for the share", 8 * kib, kib, []int{4 * kib, 1}, []bool{true, false}},
+		{"lone oversize for the quota", 8 * kib, kib, []int{4 * kib, 1}, []bool{true, false}},
 		{"oversize behind another", kib, 8 * kib, []int{1, 4 * kib}, []bool{true, false}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -218,15 +218,15 @@ func TestBudget_QuotaWaiterQueuesWhenQuotaIsFree(t *testing.T) {
 		account := budget.NewAccount(2 * kib)
 		held := startAcquire(account, 2*kib, "held", &order)
 		other := startAcquire(budget.NewAccount(4*kib), 2*kib, "other", &order)
-		quota := startAcquire(account, 2*kib, "share", &order)
+		quota := startAcquire(account, 2*kib, "quota", &order)
 		whole := startAcquire(budget.NewAccount(4*kib), 4*kib, "whole", &order)
-		held.release() // frees quota: "share" is now behind "whole"
+		held.release() // frees quota: "quota" is now behind "whole"
 		if !quota.isWaiting() || !whole.isWaiting() || account.WaitsForQuota() {
 			t.Fatal("the waiter for the quota must now wait for the budget, behind the other waiter")
 		}
 		other.release()
 		whole.release()
-		if want := []string{"held", "other", "whole", "share"}; !slices.Equal(order.names, want) {
+		if want := []string{"held", "other", "whole", "quota"}; !slices.Equal(order.names, want) {
 			t.Errorf("served %v, want %v", order.names, want)
 		}
 		quota.release()
@@ -412,7 +412,7 @@ func TestBudget_StoppedWaiterUnblocksNext(t *testing.T) {
 func TestAccount_Acquire_GrantRacesWithStop(t *testing.T) {
 	budget := NewBudget(kib, 0)
 	holder, other := budget.NewAccount(kib), budget.NewAccount(kib)
-	for _, account := range []*Account{holder, other} { // a waiter for its quota, and a waiter for the budget
+	for _, account := range []*Account{holder, other} { // wait for quota, or for the budget
 		for range 2000 {
 			held := holder.TryAcquire(kib)
 			stop := make(chan struct{})
@@ -471,7 +471,7 @@ func TestBudget_Contended(t *testing.T) {
 		if account.TryAcquire(kib) != nil || contended() {
 			t.Error("contended without a waiter")
 		}
-		quota := startAcquire(account, kib, "share", nil)
+		quota := startAcquire(account, kib, "quota", nil)
 		if !contended() {
 			t.Error("not contended by a waiter for its quota")
 		}

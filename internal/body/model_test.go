@@ -261,7 +261,7 @@ func (p *pair) end() {
 
 func TestBudget_MatchesModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // makes it certain that a goroutine waits
-		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) { // without Deadline, which a bubble does not have
+		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) { // a bubble has no Deadline
 			p := newPair(t)
 			t.Repeat(map[string]func(*rapid.T){
 				"tryAcquire":   p.tryAcquire,

@@ -20,8 +20,8 @@ func (c *eventCounts) HandleEvent(_ int, event Event, _, frames int) { c[event].
 func TestOutbox_ExpiresWhileSocketFull(t *testing.T) {
 	for tr, maxStarted := range map[*testTransport]int64{&tcp: 1, &overTLS: corkSize/expiringFrameSize + 1} {
 		t.Run(tr.name, func(t *testing.T) {
-			ttl := 300 * time.Millisecond                                        // real time, because kernel buffers have no virtual time
-			for !expireWhileFull(t, *tr, maxStarted, ttl) && ttl < testTimeout { // a busy machine takes longer to fill the buffers
+			ttl := 300 * time.Millisecond                                        // real time, as the kernel's
+			for !expireWhileFull(t, *tr, maxStarted, ttl) && ttl < testTimeout { // a busy machine needs more
 				ttl *= 2
 			}
 		})
@@ -51,7 +51,7 @@ func expireWhileFull(t *testing.T, tr testTransport, maxStarted int64, ttl time.
 	}
 	time.Sleep(time.Until(time.Unix(0, options.Expires)))
 	tc.Retract(options)
-	waitUntil(t, "all frames that were not started have expired or are written", func() bool { // the flush goroutine reports later
+	waitUntil(t, "all frames that were not started have expired or are written", func() bool {
 		return seen[EventExpired].Load()+seen[EventWritten].Load() >= offered-maxStarted
 	})
 	written := seen[EventWritten].Load()

@@ -80,7 +80,7 @@ func TestFlusher_CoalesceDelayPreventsDirectWrite(t *testing.T) {
 		}
 		fl.Flush()
 		tc.wantStream(t, frame(100))
-		waitUntil(t, "the queue is dry", func() bool { return !tc.Progress().Busy })
+		waitUntil(t, "the queue is empty", func() bool { return !tc.Progress().Busy })
 	}
 	fl.Reset()
 	tc.drainAndClose(t)

@@ -35,7 +35,7 @@ func TestOutbox_FullBlocksSenders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
 		first := tc.startOfferWait(frame(9_000))
-		second := tc.startOfferWait(frame(9_001)) // the queue is below its limit, and the batch is queued whole
+		second := tc.startOfferWait(frame(9_001)) // the queue is below its limit: queued whole
 		third := tc.startOfferWait(frame(9_002))
 		if first.isWaiting() || second.isWaiting() || !third.isWaiting() {
 			t.Fatalf("waiting: %v, %v, %v, want only the third", first.isWaiting(), second.isWaiting(), third.isWaiting())
@@ -182,8 +182,8 @@ func TestFlusher_Wait_UsableAfterStop(t *testing.T) {
 			other.offer(fl, frame(10_000))
 		}
 		waited := make(chan bool, 1)
-		go func() { waited <- fl.Wait(nil) }()                          // ends when other has accepted enough
-		full.wantStream(t, slices.Concat(frame(10_000), frame(10_001))) // queues the send that no Wait waits for any more
+		go func() { waited <- fl.Wait(nil) }()                          // ends when other has room
+		full.wantStream(t, slices.Concat(frame(10_000), frame(10_001))) // queues the abandoned send
 		synctest.Wait()
 		if len(waited) > 0 {
 			t.Fatal("a send of an earlier Wait ended this Wait")

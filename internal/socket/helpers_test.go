@@ -286,5 +286,5 @@ func (testHandler) OnWritten(Counts)         {}
 func (testHandler) OnLost(Counts)            {}
 func (testHandler) OnWriteError(error)       {}
 
-// nopHandler owns a connection for whose bodies nobody is charged.
+// nopHandler owns a connection without an account.
 type nopHandler struct{ testHandler }

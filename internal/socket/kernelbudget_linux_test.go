@@ -33,7 +33,7 @@ func TestKernelMemory(t *testing.T) {
 			"sys/fs/cgroup/memory/x/memory.limit_in_bytes": "134217728\n",
 			"sys/fs/cgroup/memory/memory.limit_in_bytes":   "9223372036854771712\n",
 		}, 32 << 20},
-		"files that nobody understands": {map[string]string{tcpMem: "?\n", cgroup: "?\n::\n"}, 64 << 20},
+		"unknown contents": {map[string]string{tcpMem: "?\n", cgroup: "?\n::\n"}, 64 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := make(fstest.MapFS)

@@ -32,13 +32,13 @@ func TestOutbox_Move_Omits(t *testing.T) {
 		omitted  Omitted
 	}{
 		{name: "nothing", told: [3]Event{EventAcked, EventAcked, EventAcked}},
-		{name: "what was read", at: Position{Read: 2}, want: [4][]byte{skip, skip}, told: [3]Event{EventAcked, EventAcked, EventAcked}},
-		{name: "all of it", at: Position{Read: 4}, want: [4][]byte{skip, skip, skip, skip}, told: [3]Event{EventAcked, EventAcked, EventAcked}},
-		{name: "the first", giveUp: true, want: [4][]byte{skip}, told: [3]Event{EventUnreachable, EventAcked, EventAcked}, omitted: Omitted{Unreachable: 1}},
-		{name: "what comes behind what was read", at: Position{Acked: 1, Read: 2}, giveUp: true, want: [4][]byte{{}, skip, skip}, told: [3]Event{EventAcked, EventAcked, EventUnreachable}, omitted: Omitted{Unreachable: 1}},
-		{name: "a report is not given up", at: Position{Acked: 3, Read: 3}, giveUp: true, want: [4][]byte{{}, {}, {}}, told: [3]Event{EventAcked, EventAcked, EventAcked}},
-		{name: "what is too large", maxFrame: 1000, want: [4][]byte{nil, skip}, told: [3]Event{EventAcked, EventTooLarge, EventAcked}, omitted: Omitted{TooLarge: 1}},
-		{name: "all at once", at: Position{Read: 1}, giveUp: true, maxFrame: 100, want: [4][]byte{skip, skip, skip}, told: [3]Event{EventAcked, EventUnreachable, EventTooLarge}, omitted: Omitted{1, 1}},
+		{name: "read frames", at: Position{Read: 2}, want: [4][]byte{skip, skip}, told: [3]Event{EventAcked, EventAcked, EventAcked}},
+		{name: "all frames", at: Position{Read: 4}, want: [4][]byte{skip, skip, skip, skip}, told: [3]Event{EventAcked, EventAcked, EventAcked}},
+		{name: "first message given up", giveUp: true, want: [4][]byte{skip}, told: [3]Event{EventUnreachable, EventAcked, EventAcked}, omitted: Omitted{Unreachable: 1}},
+		{name: "message behind the read frames given up", at: Position{Acked: 1, Read: 2}, giveUp: true, want: [4][]byte{{}, skip, skip}, told: [3]Event{EventAcked, EventAcked, EventUnreachable}, omitted: Omitted{Unreachable: 1}},
+		{name: "report not given up", at: Position{Acked: 3, Read: 3}, giveUp: true, want: [4][]byte{{}, {}, {}}, told: [3]Event{EventAcked, EventAcked, EventAcked}},
+		{name: "too large message", maxFrame: 1000, want: [4][]byte{nil, skip}, told: [3]Event{EventAcked, EventTooLarge, EventAcked}, omitted: Omitted{TooLarge: 1}},
+		{name: "all together", at: Position{Read: 1}, giveUp: true, maxFrame: 100, want: [4][]byte{skip, skip, skip}, told: [3]Event{EventAcked, EventUnreachable, EventTooLarge}, omitted: Omitted{1, 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tc, next := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10}), newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
@@ -264,7 +264,7 @@ func TestOutbox_Resumable_AcceptsAllReceived(t *testing.T) {
 	})
 }
 
-// unchargedBytes returns how many bytes the buffers take that are queued or kept and charged to nobody.
+// unchargedBytes returns the size of the queued and unacknowledged buffers without an account.
 func (tc *testConn) unchargedBytes() (bytes int) {
 	tc.Outbox.mu.Lock()
 	defer tc.Outbox.mu.Unlock()

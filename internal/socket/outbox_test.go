@@ -218,7 +218,7 @@ func TestOutbox_CountsAfterCloseInMidFrame(t *testing.T) {
 		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 20_000})
 		first, second, third := tc.newFlusher(), tc.newFlusher(), tc.newFlusher()
 		ten := slices.Repeat([][]byte{frame(1000)}, 10)
-		ten[3] = slices.Concat(frame(500), []byte{0, 0, 0, 1, 9}, frame(495)) // not all frames are deliveries
+		ten[3] = slices.Concat(frame(500), []byte{0, 0, 0, 1, 9}, frame(495)) // not only deliveries
 		tc.offer(first, slices.Concat(ten[:3], ten[4:], [][]byte{ten[3][:500], ten[3][500:505], ten[3][505:]})...)
 		tc.offer(first, frame(100))
 		tc.offer(first, frame(20_000))

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// fillIdle calls Fill until it has returned ErrIdle or a frame, and reports which.
+// fillIdle calls Fill until it has returned ErrIdle or a frame, and reports whether it was
+// ErrIdle.
 func fillIdle(t *testing.T, c *Conn) (idle bool) {
 	t.Helper()
 	for {
@@ -26,8 +27,8 @@ func fillIdle(t *testing.T, c *Conn) (idle bool) {
 	}
 }
 
-// TestReader_NotifyIdle looks at what Fill returns when nothing comes, a part of a frame, and more
-// than that.
+// TestReader_NotifyIdle checks the result of Fill when no data arrives, in the middle of a
+// frame, and after a whole frame.
 func TestReader_NotifyIdle(t *testing.T) {
 	for _, tr := range []testTransport{tcp, overTLS} {
 		t.Run(tr.name, func(t *testing.T) {
@@ -41,28 +42,29 @@ func TestReader_NotifyIdle(t *testing.T) {
 			}
 			write(frame(10))
 			if fillIdle(t, c) {
-				t.Fatal("idle, and nobody has asked for that")
+				t.Fatal("ErrIdle without NotifyIdle")
 			}
 			for range 2 {
 				c.NotifyIdle(time.Millisecond)
 				if !fillIdle(t, c) {
-					t.Fatal("a frame, and none was written")
+					t.Fatal("a frame was read, and none was written")
 				}
-				write(slices.Concat(frame(10), frame(100)[:50])) // as good as before
+				write(slices.Concat(frame(10), frame(100)[:50])) // the connection is still usable
 				if fillIdle(t, c) {
-					t.Fatal("idle a second time, and nobody has asked again")
+					t.Fatal("a second ErrIdle after one NotifyIdle")
 				}
 				c.NotifyIdle(time.Millisecond)
 				time.AfterFunc(20*time.Millisecond, func() { write(frame(100)[50:]) })
 				if fillIdle(t, c) {
-					t.Fatal("idle in the middle of a frame")
+					t.Fatal("ErrIdle in the middle of a frame")
 				}
 			}
 		})
 	}
 }
 
-// TestReader_NotifyIdle_Interrupted has the reading interrupted when a deadline is set for idleness.
+// TestReader_NotifyIdle_Interrupted interrupts the reading while a deadline for ErrIdle is
+// set.
 func TestReader_NotifyIdle_Interrupted(t *testing.T) {
 	near, far := openTCP(t)
 	c := New(near, readerConfig(), nopHandler{})

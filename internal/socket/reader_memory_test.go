@@ -20,9 +20,9 @@ type testReader struct {
 	readBudget, bodyBudget testBudget
 	far                    net.Conn
 	stop                   chan struct{}
-	write                  func(...[]byte) // to the other end
-	ended                  chan error      // gets the error that ended serve
-	handle                 func(Frame)     // what serve does with a frame; nil: nothing
+	write                  func(...[]byte) // writes to the other end
+	ended                  chan error      // receives the error that ended serve
+	handle                 func(Frame)     // called by serve for each frame; nil: none
 }
 
 func newTestReader(t testing.TB, tr testTransport, config *Config) *testReader {
@@ -40,7 +40,7 @@ func newTestReader(t testing.TB, tr testTransport, config *Config) *testReader {
 	return rd
 }
 
-// serve reads in a goroutine of its own, as an owner does.
+// serve reads in a goroutine of its own, as the owner of a connection does.
 func (rd *testReader) serve() {
 	go func() { // ends with the connection
 		err := rd.readAll()
@@ -74,7 +74,7 @@ func (rd *testReader) closeAndWait(t testing.TB) {
 	rd.Close()
 	waitFor(t, "the end of the reading", rd.ended)
 	if r, p := used(rd.readBudget.Budget), used(rd.bodyBudget.Budget); r != 0 || p != 0 {
-		t.Errorf("%d and %d bytes are drawn after Drop", r, p)
+		t.Errorf("%d and %d bytes are in use after ReleaseAll", r, p)
 	}
 }
 
@@ -86,7 +86,7 @@ func TestReader_IdleHoldsNothing(t *testing.T) {
 		before := rd.BytesRead()
 		rd.write(part)
 		waitUntil(t, "all is read", func() bool { return rd.BytesRead() == before+int64(len(part)) })
-		waitUntil(t, "all is given back", func() bool { return used(rd.readBudget.Budget) == 0 && used(rd.bodyBudget.Budget) == 0 })
+		waitUntil(t, "all memory is released", func() bool { return used(rd.readBudget.Budget) == 0 && used(rd.bodyBudget.Budget) == 0 })
 	}
 	rd.closeAndWait(t)
 }
@@ -99,15 +99,15 @@ func TestReader_IdlePipeHoldsSmallBuffer(t *testing.T) {
 			rd.write(part)
 			synctest.Wait()
 			if r, p := used(rd.readBudget.Budget), used(rd.bodyBudget.Budget); r > readSize || p != 0 || len(part) < idleBufSize && r > idleBufSize {
-				t.Errorf("%d and %d bytes are drawn between two frames", r, p)
+				t.Errorf("%d and %d bytes are in use between two frames", r, p)
 			}
 		}
 		rd.closeAndWait(t)
 	})
 }
 
-// TestReader_HeaderAcquiresNothing sends the header of a large frame and less than a
-// read buffer of it: nothing may be drawn that others could wait for.
+// TestReader_HeaderAcquiresNothing sends the header of a large frame and less than a read
+// buffer of it: the Reader must not acquire memory that others can wait for.
 func TestReader_HeaderAcquiresNothing(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		rd := newTestReader(t, tr, readerConfig())
@@ -119,25 +119,25 @@ func TestReader_HeaderAcquiresNothing(t *testing.T) {
 			waitUntil(t, "all is read", func() bool { return rd.BytesRead() == before+int64(len(part)) })
 		}
 		if p := peak(rd.bodyBudget.Budget); p != 0 {
-			t.Errorf("%d bytes were drawn before a read buffer was full", p)
+			t.Errorf("%d bytes were acquired before a read buffer was full", p)
 		}
 		rd.write(big[readSize-1 : readSize+1])
-		waitUntil(t, "the memory is drawn", func() bool { return used(rd.bodyBudget.Budget) == int64(body.Capacity(len(big))) })
-		waitUntil(t, "the read buffer is given back", func() bool { return used(rd.readBudget.Budget) == 0 })
+		waitUntil(t, "the memory is acquired", func() bool { return used(rd.bodyBudget.Budget) == int64(body.Capacity(len(big))) })
+		waitUntil(t, "the read buffer is released", func() bool { return used(rd.readBudget.Budget) == 0 })
 		rd.write(big[readSize+1:])
-		waitUntil(t, "the memory is given back", func() bool { return used(rd.bodyBudget.Budget) == 0 })
+		waitUntil(t, "the memory is released", func() bool { return used(rd.bodyBudget.Budget) == 0 })
 		rd.closeAndWait(t)
 	})
 }
 
-// TestReader_PartialFrameMemory looks at what a connection holds in the
-// middle of a frame.
+// TestReader_PartialFrameMemory checks the memory that a connection holds in the middle of a
+// frame.
 func TestReader_PartialFrameMemory(t *testing.T) {
 	for _, test := range []struct {
 		have int
 		want int64 // charged
 	}{
-		{1, 0}, {100, 0}, {unchargedSize, 0}, // on the house
+		{1, 0}, {100, 0}, {unchargedSize, 0}, // not charged
 		{unchargedSize + 1, int64(body.Capacity(unchargedSize + 1))},
 		{40_000, int64(body.Capacity(40_000))},
 	} {
@@ -145,9 +145,9 @@ func TestReader_PartialFrameMemory(t *testing.T) {
 		rd.serve()
 		rd.write(frame(100_000)[:test.have])
 		waitUntil(t, "all is read", func() bool { return rd.BytesRead() == int64(test.have) })
-		waitUntil(t, "no more is held than must be", func() bool { return used(rd.readBudget.Budget) == test.want })
+		waitUntil(t, "only the necessary memory is held", func() bool { return used(rd.readBudget.Budget) == test.want })
 		if _, holds := rd.HeldSince(); holds {
-			t.Errorf("%d bytes of a frame: holds what others wait for", test.have)
+			t.Errorf("%d bytes of a frame: HeldSince reports held memory", test.have)
 		}
 		rd.closeAndWait(t)
 	}
@@ -161,10 +161,10 @@ func TestReader_LargeFrameWaitsForMemory(t *testing.T) {
 		rd.handle = func(f Frame) { frames <- len(f.Payload) }
 		rd.serve()
 		go rd.write(frame(10), frame(100_000)) // ends when all is read
-		waitFor(t, "somebody waits", rd.bodyBudget.Contended())
+		waitFor(t, "the Reader waits", rd.bodyBudget.Contended())
 		waitFor(t, "the small frame before it", frames)
 		if _, holds := rd.HeldSince(); holds {
-			t.Error("one who waits for memory holds some")
+			t.Error("a Reader that waits for memory holds memory")
 		}
 		other.Release()
 		if got := waitFor(t, "the large frame", frames); got != 100_000-wire.HeaderSize {
@@ -180,23 +180,24 @@ func TestReader_DoneEndsWaitForMemory(t *testing.T) {
 		other := rd.bodyBudget.Budget.NewAccount(4 << 20).TryAcquire(4 << 20)
 		rd.serve()
 		rd.write(frame(100_000)[:readSize])
-		waitFor(t, "somebody waits", rd.bodyBudget.Contended())
+		waitFor(t, "the Reader waits", rd.bodyBudget.Contended())
 		close(rd.stop)
 		if err := waitFor(t, "the end", rd.ended); !errors.Is(err, body.ErrStopped) {
 			t.Errorf("got %v, want %v", err, body.ErrStopped)
 		}
 		other.Release()
 		if r, p := used(rd.readBudget.Budget), used(rd.bodyBudget.Budget); r != 0 || p != 0 {
-			t.Errorf("%d and %d bytes are drawn after Drop", r, p)
+			t.Errorf("%d and %d bytes are in use after ReleaseAll", r, p)
 		}
 	})
 }
 
-// TestReader_InterruptEndsWaitForMemory of a frame, and of what is stowed.
+// TestReader_InterruptEndsWaitForMemory interrupts the wait of a large frame, and the wait of
+// Compact.
 func TestReader_InterruptEndsWaitForMemory(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, compact := range []bool{false, true} {
-			if compact && tr.name == pipe.name { // of which so little is read that it is not charged
+			if compact && tr.name == pipe.name { // a pipe read is too small to be charged
 				continue
 			}
 			rd := newTestReader(t, tr, readerConfig())
@@ -206,18 +207,18 @@ func TestReader_InterruptEndsWaitForMemory(t *testing.T) {
 				stream = bytes.Repeat(slices.Concat(frame(50), frame(20_000)), 3)
 				rd.handle = func(Frame) {
 					if err := rd.Compact(); err != nil && !errors.Is(err, ErrInterrupted) {
-						t.Errorf("Stow: %v, want %v", err, ErrInterrupted)
+						t.Errorf("Compact: %v, want %v", err, ErrInterrupted)
 					}
 				}
 			}
 			if compact {
-				rd.write(stream) // before it is read: a read that brings little leaves nothing to wait for
+				rd.write(stream) // before the read: a small read would leave no data to wait for
 				rd.serve()
 			} else {
 				rd.serve()
 				rd.write(stream)
 			}
-			waitFor(t, "somebody waits", rd.bodyBudget.Contended())
+			waitFor(t, "the Reader waits", rd.bodyBudget.Contended())
 			rd.Interrupt()
 			if err := waitFor(t, "the end", rd.ended); !errors.Is(err, ErrInterrupted) {
 				t.Errorf("got %v, want %v", err, ErrInterrupted)
@@ -227,9 +228,8 @@ func TestReader_InterruptEndsWaitForMemory(t *testing.T) {
 	})
 }
 
-// TestReader_HeldSince_WholeFrame has the owner look at Holding while it handles a
-// frame whose start was held: the peer owes nothing any more, however long the
-// handling takes.
+// TestReader_HeldSince_WholeFrame calls HeldSince while the owner handles a frame whose start
+// was held: the peer owes no more data, no matter how long the handling takes.
 func TestReader_HeldSince_WholeFrame(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		rd := newTestReader(t, tr, readerConfig())
@@ -244,14 +244,14 @@ func TestReader_HeldSince_WholeFrame(t *testing.T) {
 		waitUntil(t, "the start is held", func() bool { _, holds := rd.HeldSince(); return holds })
 		rd.write(f[len(f)-1:])
 		if waitFor(t, "the frame", held) {
-			t.Error("the start of a whole frame counts as held")
+			t.Error("HeldSince reports the start of a whole frame as held")
 		}
 		rd.closeAndWait(t)
 	})
 }
 
-// TestReader_HeldSince_StartsWithFrame sees to it that the time for which one frame was
-// held is not put on the account of the next.
+// TestReader_HeldSince_StartsWithFrame checks that the time for which one frame was held does
+// not count for the next frame.
 func TestReader_HeldSince_StartsWithFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rd := newTestReader(t, pipe, readerConfig())
@@ -263,19 +263,19 @@ func TestReader_HeldSince_StartsWithFrame(t *testing.T) {
 		rd.write(slices.Concat(f[80_000:], f[:80_000]))
 		synctest.Wait()
 		if since, holds := rd.HeldSince(); !holds || since.Before(begin) {
-			t.Errorf("held since %v before the frame began (%v)", begin.Sub(since), holds)
+			t.Errorf("held since %v before the start of the frame (%v)", begin.Sub(since), holds)
 		}
 		rd.closeAndWait(t)
 	})
 }
 
-// TestReader_RetainedFramesUnchanged retains every frame beyond many turns.
+// TestReader_RetainedFramesUnchanged retains every frame over many reads.
 func TestReader_RetainedFramesUnchanged(t *testing.T) {
 	for _, memory := range []struct {
 		name  string
-		limit int64 // of what is there for reads
+		limit int64 // of the budget for reads
 	}{
-		{"nobody is charged", 0},
+		{"no account", 0},
 		{"one read buffer", readSize},
 		{"two read buffers", 2 * readSize},
 	} {
@@ -313,13 +313,13 @@ func compareRetained(t *testing.T, frames []Frame, stream []byte) {
 	}
 	for i, f := range frames {
 		if _, payload := wire.Split(want[i]); !bytes.Equal(f.Payload, payload) {
-			t.Errorf("frame %d of %d bytes changed while it was kept", i, len(payload))
+			t.Errorf("frame %d of %d bytes changed while it was retained", i, len(payload))
 		}
 		f.Buffer.Release()
 	}
 }
 
-// retainAll retains all frames and returns how much memory they keep.
+// retainAll retains all frames and returns the size of the memory that they keep.
 func retainAll(t *testing.T, c *Conn) (frames []Frame, memory int) {
 	defer c.ReleaseAll()
 	seen := map[*body.Buffer]bool{}
@@ -366,11 +366,11 @@ func TestReader_SmallFrameRetainsSmallBuffer(t *testing.T) {
 
 func TestReader_ZeroAllocs(t *testing.T) {
 	if raceEnabled {
-		t.Skip("pools forget under the race detector")
+		t.Skip("pools drop items under the race detector")
 	}
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		if tr.name == overTLS.name {
-			t.Skip("crypto/tls does")
+			t.Skip("crypto/tls allocates")
 		}
 		for _, size := range []int{100, 20_000, 200_000} {
 			rd := newTestReader(t, tr, readerConfig())
@@ -382,7 +382,7 @@ func TestReader_ZeroAllocs(t *testing.T) {
 				rd.write(f)
 				<-handled
 			})
-			if got > 1 { // the row of arguments of write
+			if got > 1 { // the slice of the variadic write
 				t.Errorf("reading %d bytes allocates %v times", size, got)
 			}
 			rd.closeAndWait(t)
@@ -390,7 +390,8 @@ func TestReader_ZeroAllocs(t *testing.T) {
 	})
 }
 
-// TestReader_Compact_ReleasesMemory in the middle of a turn, and loses no frame of it.
+// TestReader_Compact_ReleasesMemory calls Compact between the frames of one read, and loses
+// none of them.
 func TestReader_Compact_ReleasesMemory(t *testing.T) {
 	for remaining, charged := range map[int]bool{0: false, 1: false, 2900: false, 20_000: true} {
 		rd := newTestReader(t, tcp, readerConfig())
@@ -405,7 +406,7 @@ func TestReader_Compact_ReleasesMemory(t *testing.T) {
 				t.Error(err)
 			}
 			if r, p := used(rd.readBudget.Budget), used(rd.bodyBudget.Budget); r > 0 || len(sizes) == 1 && (p > 0) != charged {
-				t.Errorf("with %d bytes left, %d and %d are charged", remaining, r, p)
+				t.Errorf("with %d bytes pending, %d and %d are charged", remaining, r, p)
 			}
 		}
 		rd.write(slices.Concat(frames...))
@@ -423,7 +424,8 @@ func TestReader_Compact_ReleasesMemory(t *testing.T) {
 	}
 }
 
-// TestReader_Compact_WaitsForMemory as a large frame does, and ends with its owner.
+// TestReader_Compact_WaitsForMemory checks that Compact waits for memory as a large frame
+// does, and that the wait ends with Handler.Done.
 func TestReader_Compact_WaitsForMemory(t *testing.T) {
 	rd := newTestReader(t, tcp, readerConfig())
 	other := rd.bodyBudget.Budget.NewAccount(4 << 20).TryAcquire(4 << 20)
@@ -431,7 +433,7 @@ func TestReader_Compact_WaitsForMemory(t *testing.T) {
 	rd.handle = func(Frame) { compacted <- rd.Compact() }
 	rd.write(slices.Concat(frame(50), frame(20_000)))
 	rd.serve()
-	waitFor(t, "somebody waits", rd.bodyBudget.Contended())
+	waitFor(t, "the Reader waits", rd.bodyBudget.Contended())
 	close(rd.stop)
 	if err := waitFor(t, "the end of the wait", compacted); !errors.Is(err, body.ErrStopped) {
 		t.Errorf("got %v, want %v", err, body.ErrStopped)
@@ -441,7 +443,7 @@ func TestReader_Compact_WaitsForMemory(t *testing.T) {
 	<-rd.ended
 }
 
-// TestReader_SetReadLimit has a reader that is to leave little over if not all can be handled.
+// TestReader_SetReadLimit checks that a Reader with a limit reads few bytes at a time.
 func TestReader_SetReadLimit(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, limit := range []int{1 << 10, 0} {
@@ -463,7 +465,7 @@ func TestReader_SetReadLimit(t *testing.T) {
 				}
 			}
 			if limit > 0 && got > limit+10 || limit == 0 && got < 2<<10 {
-				t.Errorf("%d bytes were read at once, %d shall be at most", got, limit)
+				t.Errorf("%d bytes were read at once, want at most %d", got, limit)
 			}
 			rd.ReleaseAll()
 		}

@@ -9,8 +9,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 )
 
-// TestReader_NoMemory_LeavesFrameInKernel has no memory for reads: less than
-// a read buffer of a large frame must draw none for bodies either.
+// TestReader_NoMemory_LeavesFrameInKernel has no memory for reads: less than a read buffer of
+// a large frame must not acquire memory for bodies either.
 func TestReader_NoMemory_LeavesFrameInKernel(t *testing.T) {
 	rd := newTestReader(t, tcp, readerConfig())
 	reserved := rd.readBudget.account.TryAcquire(1 << 20)
@@ -20,18 +20,18 @@ func TestReader_NoMemory_LeavesFrameInKernel(t *testing.T) {
 	big := frame(1 << 20)
 	for _, part := range [][]byte{big[:3000], big[3000:20_000], big[20_000:60_000]} {
 		rd.write(part)
-		waitUntil(t, "what may be read is read", func() bool { return rd.BytesRead() > unchargedSize/2 })
+		waitUntil(t, "the uncharged memory is full", func() bool { return rd.BytesRead() > unchargedSize/2 })
 	}
-	rd.Interrupt() // when it waits, or sooner
+	rd.Interrupt() // while the Reader waits, or before
 	waitFor(t, "the end", rd.ended)
 	if p := peak(rd.bodyBudget.Budget); p != 0 {
-		t.Errorf("%d bytes were drawn for less than a read buffer of a frame", p)
+		t.Errorf("%d bytes were acquired for less than a read buffer of a frame", p)
 	}
 	reserved.Release()
 }
 
-// TestReader_NoMemory_Continues sees to it that a frame comes when its rest does, and
-// that the next one does as well, with or without memory.
+// TestReader_NoMemory_Continues checks that a frame is read when its rest arrives, and the
+// next frame as well, with or without memory.
 func TestReader_NoMemory_Continues(t *testing.T) {
 	rd := newTestReader(t, tcp, readerConfig())
 	frames := make(chan int, 1)
@@ -39,13 +39,13 @@ func TestReader_NoMemory_Continues(t *testing.T) {
 	rd.serve()
 	var reserved *body.Buffer
 	for range 20 {
-		waitUntil(t, "the memory is taken", func() bool { reserved = rd.readBudget.account.TryAcquire(1 << 20); return reserved != nil })
+		waitUntil(t, "the memory is reserved", func() bool { reserved = rd.readBudget.account.TryAcquire(1 << 20); return reserved != nil })
 		for _, size := range []int{10, 3000, 20_000, 65_536, 65_537, 300_000} {
 			before := rd.BytesRead()
 			rd.write(frame(size)[:size-1])
-			waitUntil(t, "it is begun", func() bool { return rd.BytesRead() >= before+min(int64(size-1), unchargedSize/2) })
+			waitUntil(t, "the frame is started", func() bool { return rd.BytesRead() >= before+min(int64(size-1), unchargedSize/2) })
 			if size == 20_000 {
-				reserved.Release() // while it waits for the rest
+				reserved.Release() // while the Reader waits for the rest
 			}
 			rd.write(frame(size)[size-1:])
 			if got := waitFor(t, "a frame", frames); got != size-5 {
@@ -60,13 +60,14 @@ func TestReader_NoMemory_Continues(t *testing.T) {
 
 const minWhole = 256 << 10
 
-// TestReader_MinWhole_LeavesLargeFrameInKernel draws its memory when the whole frame has come,
-// and that of a smaller one when there is a read buffer full of it.
+// TestReader_MinWhole_LeavesLargeFrameInKernel checks that the memory of a large frame is
+// acquired when the whole frame has arrived, and that of a smaller frame when a full read
+// buffer of it has arrived.
 func TestReader_MinWhole_LeavesLargeFrameInKernel(t *testing.T) {
 	config := readerConfig()
 	config.MinWhole = minWhole
 	rd := newTestReader(t, tcp, config)
-	rd.Reader.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20) // so that the kernel takes the whole frame
+	rd.Reader.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20) // large enough for the whole frame
 	frames := make(chan int, 1)
 	rd.handle = func(f Frame) { frames <- len(f.Payload) }
 	rd.serve()
@@ -75,16 +76,16 @@ func TestReader_MinWhole_LeavesLargeFrameInKernel(t *testing.T) {
 	waitUntil(t, "the first read buffer is full", func() bool { return rd.BytesRead() == readSize })
 	rd.write(big[readSize : len(big)-1])
 	if p := peak(rd.bodyBudget.Budget); p != 0 {
-		t.Errorf("%d bytes were drawn for a frame whose last byte has not come", p)
+		t.Errorf("%d bytes were acquired for a frame whose last byte has not arrived", p)
 	}
 	rd.write(big[len(big)-1:])
 	if got := waitFor(t, "the frame", frames); got != len(big)-5 {
 		t.Errorf("a payload of %d bytes, want %d", got, len(big)-5)
 	}
 	if p := peak(rd.bodyBudget.Budget); p == 0 {
-		t.Error("nothing was drawn for the frame")
+		t.Error("no memory was acquired for the frame")
 	}
-	rd.write(big[:len(big)/2]) // and the end in the middle of the next
+	rd.write(big[:len(big)/2]) // then the stream ends in the middle of the next frame
 	rd.Interrupt()
 	waitFor(t, "the end", rd.ended)
 
@@ -93,12 +94,12 @@ func TestReader_MinWhole_LeavesLargeFrameInKernel(t *testing.T) {
 	rd = newTestReader(t, tcp, config)
 	rd.serve()
 	rd.write(frame(minWhole)[:minWhole-1])
-	waitUntil(t, "a smaller one has memory", func() bool { return peak(rd.bodyBudget.Budget) > 0 })
+	waitUntil(t, "the smaller frame has memory", func() bool { return peak(rd.bodyBudget.Budget) > 0 })
 	rd.closeAndWait(t)
 }
 
-// TestReader_FrameTimeout_FrameInKernel decides about a frame whose time is up, of which no more than a read
-// buffer was read.
+// TestReader_FrameTimeout_FrameInKernel lets the frame timeout expire for a frame of which
+// only a read buffer was read.
 func TestReader_FrameTimeout_FrameInKernel(t *testing.T) {
 	config := readerConfig()
 	config.MinWhole = minWhole
@@ -113,7 +114,7 @@ func TestReader_FrameTimeout_FrameInKernel(t *testing.T) {
 		return inKernel
 	})
 	rd.write(big[readSize : 2*readSize])
-	waitUntil(t, "more has come", func() bool { return rd.BytesArrived() == 2*readSize })
+	waitUntil(t, "more has arrived", func() bool { return rd.BytesArrived() == 2*readSize })
 	rd.Interrupt()
 	waitFor(t, "the end of the reading", rd.ended)
 	defer rd.ReleaseAll()
@@ -124,7 +125,7 @@ func TestReader_FrameTimeout_FrameInKernel(t *testing.T) {
 	quantum := int(minFrameRate * config.FrameTimeout.Seconds())
 	for n := 2 * readSize; n+quantum <= 4*readSize; n += quantum {
 		rd.write(big[n : n+quantum])
-		waitUntil(t, "more has come", func() bool { return rd.BytesArrived() == int64(n+quantum) })
+		waitUntil(t, "more has arrived", func() bool { return rd.BytesArrived() == int64(n+quantum) })
 		if err := timeIsUp(); err != nil {
 			t.Fatalf("with %d bytes: %v", n+quantum, err)
 		}

@@ -9,18 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waitForBytes waits until n bytes have come, without reading them.
+// waitForBytes waits until n bytes have arrived, without reading them.
 func waitForBytes(t *testing.T, nc net.Conn, n int) {
 	t.Helper()
 	raw := rawConn(nc)
 	got := 0
-	waitUntil(t, "all has come", func() bool {
+	waitUntil(t, "all bytes have arrived", func() bool {
 		raw.Control(func(fd uintptr) { got, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
 		return got >= n
 	})
 }
 
-// TestReader_StopWhenEmpty_ReadsWhatArrived ends the reading of a client whose bytes are here.
+// TestReader_StopWhenEmpty_ReadsWhatArrived stops the reading of a connection whose bytes have
+// arrived.
 func TestReader_StopWhenEmpty_ReadsWhatArrived(t *testing.T) {
 	for _, test := range []struct {
 		name   string

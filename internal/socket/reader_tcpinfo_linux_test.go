@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// TestReader_SinceTCPAck is a sign of life of a peer that nobody reads, and whose application says nothing.
+// TestReader_SinceTCPAck checks the sign of life of a peer whose data is not read, and whose
+// application sends nothing.
 func TestReader_SinceTCPAck(t *testing.T) {
 	near, far := openTCP(t)
 	c := New(near, readerConfig(), testHandler{})
 	defer c.Close()
-	if _, err := far.Write(make([]byte, 1<<10)); err != nil { // which is not read
+	if _, err := far.Write(make([]byte, 1<<10)); err != nil { // not read
 		t.Fatal(err)
 	}
 	waitUntil(t, "some time has passed", func() bool { ago, known := c.SinceTCPAck(); return known && ago > 200*time.Millisecond })
@@ -27,15 +28,15 @@ func TestReader_SinceTCPAck(t *testing.T) {
 	}
 	near.Close()
 	if _, known := c.SinceTCPAck(); known {
-		t.Error("of a closed connection it is known")
+		t.Error("known is true for a closed connection")
 	}
 	pipeConn, _ := openPipe(t)
 	if _, known := New(pipeConn, readerConfig(), testHandler{}).SinceTCPAck(); known {
-		t.Error("of a pipe it is known")
+		t.Error("known is true for a pipe")
 	}
 }
 
-// TestReader_PeerEnded is seen although what came before is not read.
+// TestReader_PeerEnded checks that PeerEnded sees the end behind unread data.
 func TestReader_PeerEnded(t *testing.T) {
 	for name, end := range map[string]func(net.Conn){
 		"closed": func(far net.Conn) { far.Close() },
@@ -51,7 +52,7 @@ func TestReader_PeerEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.PeerEnded() {
-			t.Errorf("%s: it has ended before", name)
+			t.Errorf("%s: PeerEnded is true before the end", name)
 		}
 		end(far)
 		waitUntil(t, name, c.PeerEnded)

@@ -15,12 +15,12 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// readerConfig is what the tests of the Reader start from.
+// readerConfig is the base configuration of the tests of the Reader.
 func readerConfig() *Config {
 	return &Config{MaxLength: wire.MaxRequestLength(wire.DefaultMaxBody), FrameTimeout: testTimeout, MaxOutboxBytes: 1 << 20}
 }
 
-// smallStream has frames of every kind, several of them the smallest there are.
+// smallStream returns frames of every kind, several of them of minimum size.
 func smallStream() []byte {
 	b := wire.AppendIdentityRequest(nil)
 	b = append(b, 0, 0, 0, 0) // the empty frame
@@ -31,8 +31,8 @@ func smallStream() []byte {
 	return wire.AppendRelay(b, []uint64{7}, nil)
 }
 
-// readStepwise reads chunks that come one by one, each only when what came before
-// is handled.
+// readStepwise reads chunks that are written one by one, each only after the previous chunk
+// was handled.
 func readStepwise(t *testing.T, tr testTransport, config *Config, chunks [][]byte) ([]testFrame, error) {
 	near, far := tr.open(t)
 	c := New(near, config, nopHandler{})
@@ -54,7 +54,7 @@ func readStepwise(t *testing.T, tr testTransport, config *Config, chunks [][]byt
 	})
 }
 
-// readStream reads chunks that come as fast as they are taken.
+// readStream reads chunks that are written as fast as they are accepted.
 func readStream(t *testing.T, tr testTransport, config *Config, handler Handler, chunks [][]byte) ([]testFrame, error) {
 	near, far := tr.open(t)
 	c := New(near, config, handler)
@@ -87,7 +87,7 @@ func TestReader_ManyFramesInOneRead(t *testing.T) {
 	})
 }
 
-// boundarySizes are the sizes at which the Reader does something else, and their
+// boundarySizes returns the frame sizes at which the Reader changes its behaviour, and their
 // neighbours.
 func boundarySizes() (sizes []int) {
 	for _, boundary := range []int{wire.HeaderSize + 1, idleBufSize, unchargedSize / 2, unchargedSize, readSize, 1 << 20} {
@@ -104,8 +104,8 @@ func TestReader_FrameSizes(t *testing.T) {
 		reads, taken int64
 	}{
 		{"with memory", 1 << 20, 0},
-		{"with none for reads", readSize, readSize},
-		{"with little for reads", readSize, readSize / 2},
+		{"without memory for reads", readSize, readSize},
+		{"with little memory for reads", readSize, readSize / 2},
 	} {
 		t.Run(memory.name, func(t *testing.T) {
 			onTransports(t, func(t *testing.T, tr testTransport) {
@@ -122,7 +122,7 @@ func TestReader_FrameSizes(t *testing.T) {
 						compareFrames(t, stream, config.MaxLength, frames, err)
 					}
 					if r, b := used(reads.Budget), used(bodies.Budget); r != memory.taken || b != 0 {
-						t.Errorf("%d and %d bytes are drawn at the end, want %d and 0", r, b, memory.taken)
+						t.Errorf("%d and %d bytes are in use at the end, want %d and 0", r, b, memory.taken)
 					}
 					if t.Failed() {
 						t.Fatalf("a frame of %d bytes", size)
@@ -141,14 +141,14 @@ func TestReader_OwnsBuffer_LargeFrames(t *testing.T) {
 		}{{5, false}, {unchargedSize, false}, {readSize, false}, {readSize + 1, true}, {1 << 20, true}} {
 			frames, err := readStream(t, tr, readerConfig(), nopHandler{}, [][]byte{frame(test.size)})
 			if len(frames) != 1 || frames[0].Alone != test.want {
-				t.Errorf("a frame of %d bytes: alone in %v, want %v (%v)", test.size, frames != nil, test.want, err)
+				t.Errorf("a frame of %d bytes: owns its buffer: %v, want %v (%v)", test.size, frames != nil, test.want, err)
 			}
 		}
 	})
 }
 
-// TestReader_OwnsBuffer_FrameStartsBuffer holds the promise that the hub writes the header
-// of a delivery by.
+// TestReader_OwnsBuffer_FrameStartsBuffer checks that a frame starts at the start of the
+// buffer that it owns. The hub relies on this to write the header of a delivery in place.
 func TestReader_OwnsBuffer_FrameStartsBuffer(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		near, far := tr.open(t)
@@ -168,7 +168,7 @@ func TestReader_OwnsBuffer_FrameStartsBuffer(t *testing.T) {
 				continue
 			}
 			if !f.OwnsBuffer || !bytes.Equal(f.Buffer.Bytes()[:len(want)], want) {
-				t.Error("the buffer of a frame alone does not start with it")
+				t.Error("a buffer owned by a frame does not start with the frame")
 			}
 			break
 		}
@@ -190,13 +190,13 @@ func TestReader_TooLongHeader(t *testing.T) {
 					for _, chunk := range chunks(stream, cut) {
 						far.Write(chunk)
 					}
-				}() // and does not end the stream: nothing more must be needed
+				}() // the stream does not end: no further byte must be needed
 				frames, err := collect(c, func() {})
 				compareFrames(t, stream, config.MaxLength, frames, err)
 				c.Close()
 			}
 			if p := peak(bodies.Budget); p != 0 {
-				t.Errorf("%d bytes announced: %d were drawn", length, p)
+				t.Errorf("%d bytes announced: %d were acquired", length, p)
 			}
 		}
 	})
@@ -208,7 +208,7 @@ func TestReader_EndOfStream(t *testing.T) {
 		stream []byte
 		want   error
 	}{
-		{"nothing came", nil, io.EOF},
+		{"no data", nil, io.EOF},
 		{"after a frame", frame(10), io.EOF},
 		{"after an empty frame", frame(4), io.EOF},
 		{"after a large frame", frame(100_000), io.EOF},
@@ -218,7 +218,7 @@ func TestReader_EndOfStream(t *testing.T) {
 		{"in a second frame", slices.Concat(frame(10), frame(10)[:1]), io.ErrUnexpectedEOF},
 		{"in a large frame", frame(100_000)[:50_000], io.ErrUnexpectedEOF},
 		{"with a full read buffer", frame(100_000)[:readSize], io.ErrUnexpectedEOF},
-		{"in the own memory of a large frame", frame(100_000)[:99_999], io.ErrUnexpectedEOF},
+		{"in the final memory of a large frame", frame(100_000)[:99_999], io.ErrUnexpectedEOF},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			onTransports(t, func(t *testing.T, tr testTransport) {
@@ -244,7 +244,7 @@ func TestReader_EOFIsSticky(t *testing.T) {
 				t.Errorf("got %v, want %v", err, io.EOF)
 			}
 			if _, ok, err := readNext(c); ok || err != nil {
-				t.Errorf("a frame behind the end: %v, %v", ok, err)
+				t.Errorf("a frame after the end: %v, %v", ok, err)
 			}
 		}
 	})
@@ -270,7 +270,7 @@ func TestReader_BytesRead(t *testing.T) {
 		collect(c, func() {})
 		<-done
 		if got := c.BytesRead(); got != int64(len(stream)) {
-			t.Errorf("brought %d bytes, want %d", got, len(stream))
+			t.Errorf("BytesRead is %d, want %d", got, len(stream))
 		}
 	})
 }
@@ -304,7 +304,7 @@ func TestReader_Pending(t *testing.T) {
 			}
 			if f, ok, _ := readNext(c); ok {
 				if got := c.Pending(); !f.OwnsBuffer || got != 0 {
-					t.Errorf("behind a frame that lies alone (%v) %d bytes are pending, want 0", f.OwnsBuffer, got)
+					t.Errorf("after a frame with OwnsBuffer %v, %d bytes are pending, want 0", f.OwnsBuffer, got)
 				}
 				return
 			}
@@ -312,7 +312,7 @@ func TestReader_Pending(t *testing.T) {
 	})
 }
 
-// scriptedConn is a connection whose reads are written down. Nothing else works.
+// scriptedConn is a connection with scripted reads. Nothing else works.
 type scriptedConn struct {
 	net.Conn
 	reads []scriptedRead
@@ -346,9 +346,9 @@ func TestReader_NetConnReadResults(t *testing.T) {
 		reads []scriptedRead
 		want  error
 	}{
-		{"bytes together with the end", []scriptedRead{{frame(10), io.EOF}}, io.EOF},
+		{"bytes together with EOF", []scriptedRead{{frame(10), io.EOF}}, io.EOF},
 		{"bytes together with an error", []scriptedRead{{frame(10), cause}, {nil, cause}}, cause},
-		{"nothing, without an error", []scriptedRead{{frame(10)[:5], nil}, {nil, nil}, {nil, nil}, {frame(10)[5:], nil}}, io.EOF},
+		{"no bytes and no error", []scriptedRead{{frame(10)[:5], nil}, {nil, nil}, {nil, nil}, {frame(10)[5:], nil}}, io.EOF},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := New(&scriptedConn{reads: test.reads}, readerConfig(), nopHandler{})

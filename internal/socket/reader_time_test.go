@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// frameTimeout is that of the tests in virtual time.
+// frameTimeout is the frame timeout of the tests in virtual time.
 const frameTimeout = 30 * time.Second
 
 func newTimedReader(t *testing.T) *testReader {
@@ -20,8 +20,8 @@ func newTimedReader(t *testing.T) *testReader {
 	return rd
 }
 
-// wantFrameTimeout waits for the end of the reading, which must come when the rest of a
-// frame has taken too long since begin.
+// wantFrameTimeout waits for the end of the reading, which must come when the rest of a frame
+// has taken frameTimeout since begin.
 func wantFrameTimeout(t *testing.T, rd *testReader, begin time.Time) {
 	t.Helper()
 	if err := <-rd.ended; !errors.Is(err, ErrFrameTimeout) {
@@ -60,7 +60,7 @@ func TestReader_FrameTimeout(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rd := newTimedReader(t)
-				sleep(time.Hour) // before it, the client may be silent
+				sleep(time.Hour) // before the frame, the client can be silent
 				rd.write(test.parts...)
 				wantFrameTimeout(t, rd, time.Now())
 			})
@@ -83,9 +83,10 @@ func TestReader_FrameTimeout_SlowBytes(t *testing.T) {
 	})
 }
 
-// TestReader_MinFrameRate brings frames, second by second, at a rate a little above and a little below the least one.
+// TestReader_MinFrameRate sends frames, second by second, at a rate a little above and a
+// little below the minimum rate.
 func TestReader_MinFrameRate(t *testing.T) {
-	for _, size := range []int{minFrameRate * 50, 1 << 20} { // held as the start of a frame, and in its own memory
+	for _, size := range []int{minFrameRate * 50, 1 << 20} { // in a start buffer, and in final memory
 		t.Run(strconv.Itoa(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rd := newTimedReader(t)
@@ -108,7 +109,8 @@ func TestReader_MinFrameRate(t *testing.T) {
 	}
 }
 
-// TestReader_FrameTimeout_AfterProgressStops has one that came fast enough until then.
+// TestReader_FrameTimeout_AfterProgressStops sends a frame that progresses fast enough and
+// then stops.
 func TestReader_FrameTimeout_AfterProgressStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rd := newTimedReader(t)
@@ -134,8 +136,8 @@ func TestReader_FrameTimeout_IdleConnection(t *testing.T) {
 	})
 }
 
-// TestReader_FrameTimeout_StaleDeadline finishes frames just in time, so that the deadline
-// of one expires between two frames, and in the middle of another.
+// TestReader_FrameTimeout_StaleDeadline finishes frames just in time: the deadline of one
+// frame expires between two frames, and that of another in the middle of the next frame.
 func TestReader_FrameTimeout_StaleDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rd := newTimedReader(t)
@@ -143,14 +145,14 @@ func TestReader_FrameTimeout_StaleDeadline(t *testing.T) {
 		rd.write(f[:5])
 		sleep(29 * time.Second)
 		rd.write(f[5:])
-		sleep(5 * time.Second) // expires while the client is idle
+		sleep(5 * time.Second) // the deadline expires while the client is idle
 		wantAlive(t, rd)
 		for range 3 {
 			rd.write(f[:5])
 			sleep(20 * time.Second)
 			rd.write(f[5:])
 			sleep(5 * time.Second)
-			rd.write(f[:5]) // the deadline of the one before expires in this one
+			rd.write(f[:5]) // the deadline of the previous frame expires in this frame
 			sleep(29 * time.Second)
 			wantAlive(t, rd)
 			rd.write(f[5:])
@@ -174,8 +176,8 @@ func TestReader_FrameTimeout_ConsecutiveFrames(t *testing.T) {
 	})
 }
 
-// TestReader_FrameTimeout_ExcludesMemoryWait has a frame wait for memory for longer
-// than its rest may take.
+// TestReader_FrameTimeout_ExcludesMemoryWait has a frame wait for memory for longer than the
+// frame timeout.
 func TestReader_FrameTimeout_ExcludesMemoryWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rd := newTimedReader(t)
@@ -195,8 +197,8 @@ func TestReader_FrameTimeout_ExcludesMemoryWait(t *testing.T) {
 	})
 }
 
-// TestReader_FrameTimeout_ExcludesHandling has the owner take its time over a frame
-// behind which the start of another lies.
+// TestReader_FrameTimeout_ExcludesHandling has the owner handle a frame slowly while the start
+// of the next frame is already read.
 func TestReader_FrameTimeout_ExcludesHandling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := readerConfig()

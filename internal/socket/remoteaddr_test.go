@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestWithRemoteAddr_KeepsRawAccess looks that a TCP connection of which only the address is another one is read and written around
-// package net as ever, also beneath TLS.
+// TestWithRemoteAddr_KeepsRawAccess checks that a TCP connection with a different remote
+// address is still read and written by raw system calls, also below TLS.
 func TestWithRemoteAddr_KeepsRawAccess(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -24,13 +24,13 @@ func TestWithRemoteAddr_KeepsRawAccess(t *testing.T) {
 		t.Errorf("the address is %v", got)
 	}
 	if tcp, ok := TCP(from); !ok || tcp != nc || unwrap(from) != nc {
-		t.Error("it is not known as a TCP connection")
+		t.Error("TCP does not return it")
 	}
 	if (rawConn(from) != nil) != rawSupported {
-		t.Error("there is no way around package net")
+		t.Error("there is no raw connection")
 	}
 	if secured := WrapForTLS(from); secured.RemoteAddr() != addr || rawSupported && unwrap(secured) != nc {
-		t.Errorf("beneath TLS it is %T from %v", secured, secured.RemoteAddr())
+		t.Errorf("below TLS it is %T from %v", secured, secured.RemoteAddr())
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// eventRecorder notes what it is told of one piece.
+// eventRecorder records the events of one batch.
 type eventRecorder struct {
-	mayExpire bool // it may expire
+	mayExpire bool // the batch can expire
 
 	mu     sync.Mutex
 	events [][]Event // by frame
@@ -29,7 +29,7 @@ func (rec *eventRecorder) HandleEvent(_ int, event Event, first, frames int) {
 	}
 }
 
-// count returns how often a frame has come so far.
+// count returns how often an event of a frame was reported so far.
 func (rec *eventRecorder) count(frame int, event Event) (n int) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -41,35 +41,36 @@ func (rec *eventRecorder) count(frame int, event Event) (n int) {
 	return n
 }
 
-// flakyClient is a peer whose connections are lost. What it is sent are DELIVERs
-// numbered from 1, with other frames between them that are not counted.
+// flakyClient is a peer whose connections are lost. It is sent DELIVER frames numbered from 1,
+// with other frames between them that are not reliable.
 type flakyClient struct {
 	t             testing.TB
 	random        *rand.Rand
 	window        int
-	skipSupported bool // it knows SKIP
+	skipSupported bool // it supports SKIP
 
 	conn      *testConn
-	lastSent  uint64 // number of the last DELIVER that was offered
+	lastSent  uint64 // number of the last offered DELIVER
 	recorders []*eventRecorder
 
-	received atomic.Uint64 // how many have come, SKIPs among them
-	acked    atomic.Uint64 // how many of them were acknowledged
-	done     chan struct{} // closed when nothing more comes on this connection
+	received atomic.Uint64 // frames received, with SKIPs
+	acked    atomic.Uint64 // frames acknowledged
+	done     chan struct{} // closed when no more frames arrive on this connection
 
 	mu           sync.Mutex
-	mayExpire    map[uint64]bool // the DELIVERs that may expire
-	large        map[uint64]bool // those above lowMaxFrame
-	lastReceived uint64          // number of the last that has come
-	maxGivenUp   int             // how many may be missing for that
-	limitsFrames bool            // it takes lowMaxFrame at times
+	mayExpire    map[uint64]bool // the DELIVERs that can expire
+	large        map[uint64]bool // the DELIVERs above lowMaxFrame
+	lastReceived uint64          // number of the last received DELIVER
+	maxGivenUp   int             // how many DELIVERs can be missing because they were given up
+	limitsFrames bool            // it accepts only lowMaxFrame at times
 }
 
-// lowMaxFrame is the largest frame that a commuter takes on some connections, in bytes.
+// lowMaxFrame is the maximum size of a frame that a flakyClient accepts on some connections,
+// in bytes.
 const lowMaxFrame = 2000
 
-// choosePosition chooses where a commuter goes on that has lost its connection, and whether it gives up
-// what was begun there.
+// choosePosition chooses the position at which a flakyClient resumes after a connection loss,
+// and whether the unfinished message is given up.
 func (c *flakyClient) choosePosition(prev *testConn) (pos Position, giveUp bool) {
 	received := c.received.Load()
 	if !c.skipSupported {
@@ -87,7 +88,7 @@ func (c *flakyClient) choosePosition(prev *testConn) (pos Position, giveUp bool)
 	return pos, giveUp
 }
 
-// connect gives it a first or a further connection.
+// connect opens the first or the next connection.
 func (c *flakyClient) connect() {
 	c.t.Helper()
 	prev := c.conn
@@ -105,11 +106,11 @@ func (c *flakyClient) connect() {
 	}
 	fl.Reset()
 	c.conn, c.done = next, make(chan struct{})
-	go c.receive(next, pos, rand.New(rand.NewPCG(c.random.Uint64(), 1)), c.done) // ends with the connection
+	go c.receive(next, pos, rand.New(rand.NewPCG(c.random.Uint64(), 1)), c.done) // ends with connection
 }
 
-// receive takes what comes, holds it to its order, and acknowledges it now and then,
-// and at least when half of the window is waiting for that.
+// receive reads frames, checks their order, and acknowledges them now and then, and at least
+// when half of the window is unacknowledged.
 func (c *flakyClient) receive(tc *testConn, pos Position, random *rand.Rand, done chan struct{}) {
 	defer close(done)
 	unackedBytes := 0
@@ -124,7 +125,7 @@ func (c *flakyClient) receive(tc *testConn, pos Position, random *rand.Rand, don
 		}
 		if resends > 0 {
 			if resends--; kind != wire.TypeSkip {
-				c.t.Errorf("what the peer has is sent again as a frame of type %#x", kind)
+				c.t.Errorf("a received frame is sent again as a frame of type %#x", kind)
 			}
 			continue
 		}
@@ -137,18 +138,18 @@ func (c *flakyClient) receive(tc *testConn, pos Position, random *rand.Rand, don
 		if unackedBytes >= c.window/2 || random.IntN(4) == 0 {
 			unackedBytes = 0
 			if !tc.Acknowledge(received) {
-				c.t.Errorf("frame %d came and cannot be acknowledged", received)
+				c.t.Errorf("the acknowledgement of received frame %d was rejected", received)
 			}
 			c.acked.Store(received)
 		}
 		if tc.Acknowledge(received + 1_000_000) {
-			c.t.Error("what was never sent can be acknowledged")
+			c.t.Error("the acknowledgement of an unsent frame was accepted")
 		}
 	}
 }
 
-// checkOrder reports whether a DELIVER may come now: behind the last one, and nothing between them is
-// missing but what may expire.
+// checkOrder reports whether a DELIVER is in order: after the last one, with no frame missing
+// between them but frames that can expire or be given up.
 func (c *flakyClient) checkOrder(payload []byte) bool {
 	d, err := wire.ParseDeliver(payload)
 	c.mu.Lock()
@@ -162,7 +163,7 @@ func (c *flakyClient) checkOrder(payload []byte) bool {
 		ok = c.maxGivenUp >= 0
 	}
 	if !ok {
-		c.t.Errorf("frame %d comes behind %d: %v", d.Seq, c.lastReceived, err)
+		c.t.Errorf("frame %d arrived after %d: %v", d.Seq, c.lastReceived, err)
 	}
 	c.lastReceived = d.Seq
 	return ok
@@ -185,10 +186,10 @@ func readFrame(r io.Reader) (wire.Type, []byte, error) {
 	return kind, payload, nil
 }
 
-// disconnect ends the connection as a hub does that finds it lost.
+// disconnect ends the connection as a hub does after a connection loss.
 func (c *flakyClient) disconnect() {
 	if !c.conn.Detach() {
-		c.t.Fatal("cannot be detached")
+		c.t.Fatal("Detach failed")
 	}
 	c.conn.far.(*net.TCPConn).SetLinger(c.random.IntN(2) - 1)
 	c.conn.far.Close()
@@ -242,7 +243,7 @@ func (c *flakyClient) offer(fl *Flusher) {
 	switch c.conn.Offer(batch, fl) {
 	case AlreadyExpired:
 		batch.Options.Events.HandleEvent(0, EventExpired, 0, len(frames))
-	case TooLarge: // nothing of it
+	case TooLarge: // no frame of the batch was queued
 		c.mu.Lock()
 		for i := range frames {
 			c.large[c.lastSent-uint64(i)] = true
@@ -274,16 +275,16 @@ func TestOutbox_Move_RandomConnectionLoss(t *testing.T) {
 			fl.Reset()
 			if c.random.IntN(3) == 0 {
 				c.disconnect()
-				c.offer(fl) // nobody is there
+				c.offer(fl) // without a connection
 				fl.Reset()
-				time.Sleep(time.Duration(c.random.IntN(20)) * time.Millisecond) // something expires
+				time.Sleep(time.Duration(c.random.IntN(20)) * time.Millisecond) // lets frames expire
 				c.connect()
 			}
 		}
-		waitUntil(t, "everything has come", func() bool { return c.isComplete() || t.Failed() })
+		waitUntil(t, "all frames have arrived", func() bool { return c.isComplete() || t.Failed() })
 		c.disconnect()
 		if _, ok := c.conn.Resumable(Position{c.received.Load(), c.received.Load()}); !ok {
-			t.Error("the peer has had everything, and cannot go on")
+			t.Error("a peer that has received all frames cannot resume")
 		}
 		for _, rec := range c.recorders {
 			for i := range rec.events {
@@ -291,7 +292,7 @@ func TestOutbox_Move_RandomConnectionLoss(t *testing.T) {
 					continue
 				}
 				if !rec.isPlausible(i, c.skipSupported) {
-					t.Fatalf("frame %d of a piece, timed %v, skips %v: %v", i, rec.mayExpire, c.skipSupported, rec.events[i])
+					t.Fatalf("frame %d of a batch, expires %v, skips %v: %v", i, rec.mayExpire, c.skipSupported, rec.events[i])
 				}
 			}
 		}
@@ -299,21 +300,21 @@ func TestOutbox_Move_RandomConnectionLoss(t *testing.T) {
 	}
 }
 
-// isComplete reports whether everything has come that was not dropped.
+// isComplete reports whether all frames have arrived that were not dropped.
 func (c *flakyClient) isComplete() bool {
 	return !c.conn.Busy() && c.conn.AckStats().Written == c.received.Load()
 }
 
-// endedOtherwise reports whether a frame met one of the ends that a model of loss does not know, and no
-// other.
+// endedOtherwise reports whether a frame ended with exactly one EventUnreachable or
+// EventTooLarge, where these are possible, and with no other final event.
 func (rec *eventRecorder) endedOtherwise(i int, c *flakyClient) bool {
 	unreachable, large := rec.count(i, EventUnreachable), rec.count(i, EventTooLarge)
 	return unreachable+large == 1 && (unreachable == 0 || c.skipSupported) && (large == 0 || c.limitsFrames) &&
 		rec.count(i, EventAcked)+rec.count(i, EventExpired)+rec.count(i, EventUnacked) == 0
 }
 
-// isPlausible reports whether what was told of a frame can be: it has arrived, or it has expired,
-// and then it is known whether it was written before.
+// isPlausible reports whether the events of a frame are possible: the frame was acknowledged,
+// or it expired, and then it is known whether it was written before.
 func (rec *eventRecorder) isPlausible(i int, skipSupported bool) bool {
 	written, acked, expired, unacked := rec.count(i, EventWritten), rec.count(i, EventAcked), rec.count(i, EventExpired), rec.count(i, EventUnacked)
 	switch {
@@ -326,7 +327,8 @@ func (rec *eventRecorder) isPlausible(i int, skipSupported bool) bool {
 	}
 }
 
-// offerUnread makes a station whose peer reads nothing, and offers it one tracked piece.
+// offerUnread returns a testConn whose peer reads nothing, with one offered batch and the
+// recorder of its events.
 func offerUnread(t *testing.T, window int, frames ...[]byte) (*testConn, *eventRecorder) {
 	t.Helper()
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
@@ -345,13 +347,13 @@ func TestOutbox_CloseReportsUnacked(t *testing.T) {
 	tc, rec := offerUnread(t, 1<<20, frame(100), frame(100), frame(100))
 	waitUntil(t, "written", func() bool { return rec.count(2, EventWritten) == 1 })
 	if !tc.Acknowledge(1) {
-		t.Error("what was written cannot be acknowledged")
+		t.Error("an acknowledgement of written frames was rejected")
 	}
 	tc.Close()
 	tc.Outbox.Wait()
-	tc.Acknowledge(3) // by one who reads, and does not know yet that it is over
+	tc.Acknowledge(3) // by a reader that does not yet know that the connection is closed
 	if rec.count(0, EventAcked) != 1 || rec.count(1, EventAcked) != 0 || rec.count(0, EventUnacked) != 0 || rec.count(1, EventUnacked) != 1 || rec.count(2, EventUnacked) != 1 {
-		t.Errorf("told: %v", rec.events)
+		t.Errorf("events: %v", rec.events)
 	}
 	if n := used(tc.batchBudget.Budget); n != 0 {
 		t.Errorf("%d bytes are still held", n)
@@ -364,7 +366,7 @@ func TestOutbox_FullWindowStopsWriting(t *testing.T) {
 	fl := tc.newFlusher()
 	tc.offer(fl, frame(100))
 	fl.Reset()
-	waitUntil(t, "paused", func() bool {
+	waitUntil(t, "the window is full", func() bool {
 		tc.Outbox.mu.Lock()
 		defer tc.Outbox.mu.Unlock()
 		return tc.retransmit.windowBlocked && !tc.flushing
@@ -374,7 +376,8 @@ func TestOutbox_FullWindowStopsWriting(t *testing.T) {
 	tc.Close()
 }
 
-// TestOutbox_OverflowPriority is what frames do that the peer must see although it acknowledges nothing.
+// TestOutbox_OverflowPriority offers frames that the peer must receive although it
+// acknowledges nothing.
 func TestOutbox_OverflowPriority(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
 	tc.EnableAcks(250, false)
@@ -409,7 +412,8 @@ func TestOutbox_OverflowPriority(t *testing.T) {
 	tc.Close()
 }
 
-// TestOutbox_DropUnacked_CountsForWindow: its bookkeeping takes memory too.
+// TestOutbox_DropUnacked_CountsForWindow checks that dropped frames still count against the
+// window, because their bookkeeping takes memory.
 func TestOutbox_DropUnacked_CountsForWindow(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
 	tc.EnableAcks(20*segmentCost, false)
@@ -423,7 +427,7 @@ func TestOutbox_DropUnacked_CountsForWindow(t *testing.T) {
 		batch.Buffer.Release()
 		tc.DropUnacked()
 	}
-	waitUntil(t, "paused", func() bool { return !tc.isFlushing() })
+	waitUntil(t, "the window is full", func() bool { return !tc.isFlushing() })
 	tc.DropUnacked()
 	if k := tc.AckStats(); k.Written > 20 || k.HeldBytes != 0 {
 		t.Errorf("written and not acknowledged: %+v", k)
@@ -431,7 +435,7 @@ func TestOutbox_DropUnacked_CountsForWindow(t *testing.T) {
 	tc.Close()
 }
 
-// TestOutbox_Move_ToClosedOutbox leaves everything where it is.
+// TestOutbox_Move_ToClosedOutbox checks that a failed Move leaves all frames where they are.
 func TestOutbox_Move_ToClosedOutbox(t *testing.T) {
 	tc, next := newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 10}), newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 10})
 	tc.EnableAcks(1<<20, false)
@@ -447,22 +451,23 @@ func TestOutbox_Move_ToClosedOutbox(t *testing.T) {
 		batch.Buffer.Release()
 	}
 	if _, ok := tc.Resumable(Position{0, 0}); !ok {
-		t.Fatal("cannot go on")
+		t.Fatal("not resumable")
 	}
 	next.Close()
 	if _, ok := tc.Move(&next.Outbox, Position{0, 0}, false, fl); ok {
-		t.Error("moved to an outbox that is closed")
+		t.Error("Move to a closed outbox succeeded")
 	}
 	tc.Close()
 	if !fl.Wait(nil) {
-		t.Error("what was parked is not settled")
+		t.Error("a blocked send still waits")
 	}
 	if n := used(tc.batchBudget.Budget); n != 0 {
 		t.Errorf("%d bytes are still held", n)
 	}
 }
 
-// TestOutbox_DropUnacked cannot be sent again, but its fate is still told.
+// TestOutbox_DropUnacked checks that dropped frames cannot be sent again, and that their
+// events are still reported.
 func TestOutbox_DropUnacked(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
 	tc.EnableAcks(1<<20, false)
@@ -475,34 +480,34 @@ func TestOutbox_DropUnacked(t *testing.T) {
 	batch.Buffer.Release()
 	waitUntil(t, "written", func() bool { return rec.count(1, EventWritten) == 1 })
 	if k := tc.AckStats(); k != (AckStats{Written: 2, HeldBytes: 2 * len(frame(5000))}) {
-		t.Errorf("kept is %+v", k)
+		t.Errorf("AckStats: %+v", k)
 	}
 	tc.DropUnacked()
-	waitUntil(t, "given back", func() bool { return used(tc.batchBudget.Budget) == 0 })
+	waitUntil(t, "the memory is released", func() bool { return used(tc.batchBudget.Budget) == 0 })
 	tc.Acknowledge(1)
 	if rec.count(0, EventAcked) != 1 {
-		t.Error("what was given up cannot be acknowledged any more")
+		t.Error("an acknowledgement of dropped frames was rejected")
 	}
 	if k := tc.AckStats(); k != (AckStats{Written: 2, Acked: 1}) {
-		t.Errorf("kept is %+v", k)
+		t.Errorf("AckStats: %+v", k)
 	}
 	tc.Detach()
 	tc.CloseTransport()
 	tc.Outbox.Wait()
 	if _, ok := tc.Resumable(Position{1, 1}); ok {
-		t.Error("what was given up can be sent again")
+		t.Error("dropped frames can be sent again")
 	}
 	if _, ok := tc.Resumable(Position{2, 2}); !ok {
-		t.Error("the peer has had everything, and cannot go on")
+		t.Error("a peer that has received all frames cannot resume")
 	}
 	tc.Close()
 }
 
-// TestOutbox_Move_DropsUnreliableFrames has an answer to a request of the old connection wait for room,
-// between two frames that are counted: it is dropped, and they are not.
+// TestOutbox_Move_DropsUnreliableFrames has a reply to a request of the old connection blocked
+// between two reliable frames: the reply is dropped, and the reliable frames are not.
 func TestOutbox_Move_DropsUnreliableFrames(t *testing.T) {
 	tc, next := newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 10}), newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
-	tc.EnableAcks(1, false) // a frame that is written stops the writing
+	tc.EnableAcks(1, false) // one written frame fills the window
 	next.EnableAcks(1<<20, false)
 	fl := tc.newFlusher()
 	var recs []*eventRecorder
@@ -531,14 +536,13 @@ func TestOutbox_Move_DropsUnreliableFrames(t *testing.T) {
 		waitUntil(t, "written", func() bool { return rec.count(0, EventWritten) == 1 })
 	}
 	if n := recs[3].count(0, EventWritten); n != 0 {
-		t.Error("the answer was written")
+		t.Error("the reply was written")
 	}
 	tc.Close()
 	next.Close()
 }
 
-// TestOutbox_DropUnacked_AfterResumable has memory become short between the look whether the peer
-// can go on and its going on.
+// TestOutbox_DropUnacked_AfterResumable calls DropUnacked between Resumable and Move.
 func TestOutbox_DropUnacked_AfterResumable(t *testing.T) {
 	tc, next := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10}), newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
 	tc.EnableAcks(1<<20, false)
@@ -555,14 +559,14 @@ func TestOutbox_DropUnacked_AfterResumable(t *testing.T) {
 	tc.CloseTransport()
 	tc.Outbox.Wait()
 	if _, ok := tc.Resumable(Position{0, 0}); !ok {
-		t.Fatal("what is kept cannot be sent again")
+		t.Fatal("unacknowledged frames cannot be sent again")
 	}
 	tc.DropUnacked()
 	tc.Move(&next.Outbox, Position{0, 0}, false, fl)
 	fl.Reset()
 	waitUntil(t, "written again", func() bool { return next.Progress().Sent > 0 })
 	if n := rec.count(0, EventWritten); n != 1 {
-		t.Errorf("told %d times that it was written", n)
+		t.Errorf("EventWritten was reported %d times", n)
 	}
 	tc.Close()
 	next.Close()
@@ -571,7 +575,7 @@ func TestOutbox_DropUnacked_AfterResumable(t *testing.T) {
 func TestOutbox_OverflowPolicies(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 10})
 	tc.EnableAcks(1<<20, false)
-	tc.Detach() // nothing leaves
+	tc.Detach() // nothing is written
 	fl := tc.newFlusher()
 	defer fl.Reset()
 	offer := func(overflow Overflow, sender any) (Outcome, *eventRecorder) {
@@ -598,7 +602,7 @@ func TestOutbox_OverflowPolicies(t *testing.T) {
 	o, _ = offer(OverflowDropOldest, "me")
 	want("displace", o, Queued)
 	if first.count(0, EventDropped) != 1 || second.count(0, EventDropped) != 0 {
-		t.Error("it was not the oldest that gave way")
+		t.Error("the dropped batch was not the oldest")
 	}
 	o, _ = offer(OverflowForce, nil)
 	want("insist", o, Queued)
@@ -606,7 +610,7 @@ func TestOutbox_OverflowPolicies(t *testing.T) {
 	want("park", o, Blocked)
 	tc.Close()
 	if blocked.count(0, EventLost) != 1 || second.count(0, EventLost) != 1 {
-		t.Error("nobody is told of what was lost with the connection")
+		t.Error("no event of the frames lost with the connection")
 	}
 	if n := used(tc.batchBudget.Budget); n != 0 {
 		t.Errorf("%d bytes are still held", n)

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// stallTimeout is that of the tests in virtual time.
+// stallTimeout is the stall timeout of the tests in virtual time.
 const stallTimeout = 10 * time.Second
 
-// newSlowTestConn makes a station with a stall timeout whose peer takes some bytes every
-// so often, with one frame queued and senders waiting with others.
+// newSlowTestConn returns a testConn with a stall timeout and a slow peer, with one queued
+// frame and blocked senders.
 func newSlowTestConn(t *testing.T, peer slowPeer, size, senders int) (tc *testConn, waiting []*pendingOffer) {
 	tc = newTestConn(t, peer.transport(), Config{MaxOutboxBytes: 1000, StallTimeout: stallTimeout})
 	tc.startOfferWait(frame(size))
@@ -25,21 +25,21 @@ func newSlowTestConn(t *testing.T, peer slowPeer, size, senders int) (tc *testCo
 	return tc, waiting
 }
 
-// slowPeer takes some bytes every so often.
+// slowPeer accepts some bytes per interval.
 type slowPeer struct {
 	bytes int
 	every time.Duration
 }
 
-// slowPeerConn is the near end of a peer's connection: a write takes as long as the peer
-// needs and tells how much it took, as that of a socket does.
+// slowPeerConn is the near end of a connection to a slowPeer: a write takes as long as the
+// peer needs and returns how many bytes the peer has accepted, as that of a socket does.
 type slowPeerConn struct {
 	net.Conn
 	slowPeer
 }
 
 func (p slowPeer) transport() testTransport {
-	return testTransport{"taker", func(t testing.TB) (near, far net.Conn) {
+	return testTransport{"slow peer", func(t testing.TB) (near, far net.Conn) {
 		near, far = openPipe(t)
 		return slowPeerConn{near, p}, far
 	}}
@@ -47,7 +47,7 @@ func (p slowPeer) transport() testTransport {
 
 func (k slowPeerConn) Write(b []byte) (int, error) {
 	closed := make(chan struct{})
-	go func() { // ends with the connection, or with a byte that never comes
+	go func() { // ends with the connection, or with a byte that never arrives
 		defer close(closed)
 		k.Read(make([]byte, 1))
 	}()
@@ -62,15 +62,15 @@ func (k slowPeerConn) Write(b []byte) (int, error) {
 	}
 }
 
-// wantStalled waits for the cut, which must come at the given time, and looks
-// whether everybody went on and nothing is left.
+// wantStalled waits for ErrStalled, which must come at the given time, and checks that all
+// senders have continued and no frame is left.
 func (tc *testConn) wantStalled(t *testing.T, at time.Time) {
 	t.Helper()
 	if err := <-tc.failed; !errors.Is(err, ErrStalled) {
 		t.Fatalf("failed with %v, want %v", err, ErrStalled)
 	}
 	if delay := time.Since(at); delay != 0 {
-		t.Errorf("cut %v late", delay)
+		t.Errorf("cut %v too late", delay)
 	}
 	tc.Wait()
 	synctest.Wait()
@@ -103,8 +103,8 @@ func TestOutbox_Stall_TooSlowPeer(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tc, waiting := newSlowTestConn(t, test.peer, test.size, 2)
 				tc.wantStalled(t, time.Now().Add(stallTimeout))
-				if got := <-waiting[1].outcome; got != Closed { // the bytes may have made room for the one before
-					t.Errorf("a sender that waited: %v, want %v", got, Closed)
+				if got := <-waiting[1].outcome; got != Closed { // the first sender can have got room
+					t.Errorf("a blocked sender: %v, want %v", got, Closed)
 				}
 			})
 		})
@@ -124,15 +124,15 @@ func TestOutbox_Stall_FastEnoughPeer(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				tc, waiting := newSlowTestConn(t, test.peer, test.size, 5) // somebody always waits
+				tc, waiting := newSlowTestConn(t, test.peer, test.size, 5) // there is always a blocked sender
 				for _, w := range waiting {
 					if got := <-w.outcome; got != Queued {
-						t.Fatalf("a sender that waited: %v, want %v", got, Queued)
+						t.Fatalf("a blocked sender: %v, want %v", got, Queued)
 					}
 				}
 				tc.wantAlive(t)
 				if !tc.Drain(nil) {
-					t.Error("Drain has given up")
+					t.Error("Drain has failed")
 				}
 				tc.Close()
 				tc.Wait()
@@ -142,7 +142,8 @@ func TestOutbox_Stall_FastEnoughPeer(t *testing.T) {
 	}
 }
 
-// TestOutbox_Stall_NewSendersKeepTimer, each of whom has not waited long.
+// TestOutbox_Stall_NewSendersKeepTimer checks that new blocked senders, each of which waits a
+// short time, do not restart the timer.
 func TestOutbox_Stall_NewSendersKeepTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, _ := newSlowTestConn(t, slowPeer{1, time.Second}, 10_000, 1)
@@ -161,13 +162,13 @@ func TestOutbox_Stall_NoWaiters(t *testing.T) {
 		tc.startOfferWait(frame(10_000))
 		sleep(time.Hour)
 		tc.wantAlive(t)
-		tc.startOfferWait(frame(100)) // from now on somebody waits
+		tc.startOfferWait(frame(100)) // from now on a sender waits
 		tc.wantStalled(t, time.Now().Add(stallTimeout))
 	})
 }
 
 func TestOutbox_Stall_TimerRestartsForNextWaiter(t *testing.T) {
-	for _, pause := range []time.Duration{time.Second, 5 * time.Second} { // the old timer still runs, or has run out
+	for _, pause := range []time.Duration{time.Second, 5 * time.Second} { // timer running, or over
 		synctest.Test(t, func(t *testing.T) {
 			tc, offers := newSlowTestConn(t, slowPeer{1, time.Second}, 10_000, 1)
 			waiting := offers[0]
@@ -175,7 +176,7 @@ func TestOutbox_Stall_TimerRestartsForNextWaiter(t *testing.T) {
 				sleep(stallTimeout - 2*time.Second)
 				close(waiting.cancel)
 				if got := <-waiting.outcome; got != Blocked {
-					t.Fatalf("withdrawn: %v, want %v", got, Blocked)
+					t.Fatalf("cancelled send: %v, want %v", got, Blocked)
 				}
 				tc.addCounts(&tc.offered, Counts{-1, -1, -10_000})
 				sleep(pause)
@@ -201,7 +202,7 @@ func TestOutbox_Drain_WaitsUntilWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1000, StallTimeout: stallTimeout})
 		if !tc.Drain(nil) {
-			t.Error("there is nothing to drain")
+			t.Error("Drain of an empty outbox failed")
 		}
 		tc.startOfferWait(frame(10_000))
 		blocked := tc.startOfferWait(frame(10_001))
@@ -210,11 +211,11 @@ func TestOutbox_Drain_WaitsUntilWritten(t *testing.T) {
 		tc.wantStream(t, frame(10_000))
 		synctest.Wait()
 		if len(drained) > 0 || blocked.isWaiting() {
-			t.Fatal("what was parked is not written yet")
+			t.Fatal("Drain has returned before the blocked send was written")
 		}
 		tc.wantStream(t, frame(10_001))
 		if !<-drained {
-			t.Error("all is written, and Drain says it is not")
+			t.Error("all frames are written, and Drain returned false")
 		}
 		tc.drainAndClose(t)
 	})
@@ -237,7 +238,7 @@ func TestOutbox_Drain_Stops(t *testing.T) {
 				begin, stop := time.Now(), make(chan struct{})
 				time.AfterFunc(test.after, func() { test.do(tc, stop) })
 				if tc.Drain(stop) {
-					t.Error("nothing was written, and Drain says it was")
+					t.Error("no frame was written, and Drain returned true")
 				}
 				if took := time.Since(begin); took != test.after {
 					t.Errorf("gave up after %v, want %v", took, test.after)
@@ -250,7 +251,7 @@ func TestOutbox_Drain_Stops(t *testing.T) {
 	}
 }
 
-// TestOutbox_Drain_StoppedDrainKeepsStallTimer stops one of two who wait for the end.
+// TestOutbox_Drain_StoppedDrainKeepsStallTimer stops one of two concurrent Drains.
 func TestOutbox_Drain_StoppedDrainKeepsStallTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 100_000, StallTimeout: stallTimeout})
@@ -259,17 +260,17 @@ func TestOutbox_Drain_StoppedDrainKeepsStallTimer(t *testing.T) {
 		go func() { drained <- tc.Drain(nil) }() // ends when the peer stalls
 		synctest.Wait()
 		if tc.Drain(closedChan()) {
-			t.Error("nothing was written, and Drain says it was")
+			t.Error("no frame was written, and Drain returned true")
 		}
 		tc.wantStalled(t, begin.Add(stallTimeout))
 		if <-drained {
-			t.Error("nothing was written, and Drain says it was")
+			t.Error("no frame was written, and Drain returned true")
 		}
 	})
 }
 
-// TestOutbox_Drain_ConcurrentOffers has somebody offer more all the time. Drain
-// may wait for that or not, but must not give up.
+// TestOutbox_Drain_ConcurrentOffers offers more frames all the time. Drain can wait for these
+// or not, but must not fail.
 func TestOutbox_Drain_ConcurrentOffers(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 100_000})
 	go io.Copy(io.Discard, tc.far) // ends with the connection
@@ -284,7 +285,7 @@ func TestOutbox_Drain_ConcurrentOffers(t *testing.T) {
 				default:
 				}
 				if !tc.Drain(nil) {
-					t.Error("Drain says that something is left")
+					t.Error("Drain returned false")
 					return
 				}
 				runtime.Gosched()
@@ -310,7 +311,7 @@ func TestOutbox_Stall_OverTCP(t *testing.T) {
 	fl := tc.newFlusher()
 	for tc.offer(fl, frame(100_000)) != Closed { // until the peer is cut
 		if !fl.Wait(nil) {
-			t.Error("Wait says that it was stopped")
+			t.Error("Wait returned false without a stop")
 		}
 	}
 	if err := waitFor(t, "the cut", tc.failed); !errors.Is(err, ErrStalled) {
@@ -321,7 +322,8 @@ func TestOutbox_Stall_OverTCP(t *testing.T) {
 	tc.wantAllReleased(t)
 }
 
-// TestOutbox_Stall_StartAndStopTimer presses and eases: only while somebody waits must the peer take anything.
+// TestOutbox_Stall_StartAndStopTimer checks that a peer must accept data only between
+// StartStallTimer and StopStallTimer.
 func TestOutbox_Stall_StartAndStopTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 100_000, StallTimeout: stallTimeout})
@@ -330,7 +332,7 @@ func TestOutbox_Stall_StartAndStopTimer(t *testing.T) {
 		time.Sleep(stallTimeout - time.Nanosecond)
 		tc.StopStallTimer()
 		time.Sleep(3 * stallTimeout)
-		tc.wantStream(t, frame(10_000)) // it lives
+		tc.wantStream(t, frame(10_000)) // the connection is alive
 
 		tc.startOfferWait(frame(10_000))
 		begin := time.Now()

@@ -15,17 +15,18 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 )
 
-// throttle leads what is written beneath TLS, around the net package, into a pipe of the kernel: that
-// takes as many bytes as a test has read from it, and who waits for room waits in virtual time.
+// throttle redirects the writes below TLS to a pipe of the kernel, without package net. The
+// pipe accepts as many bytes as the test has read from it, and a writer that waits for room
+// waits in virtual time.
 type throttle struct {
-	syscall.RawConn // of the connection, for all else
+	syscall.RawConn // of the connection, for all other calls
 	in, out         int
-	size            int // how many bytes fit into the pipe
+	size            int // capacity of the pipe, in bytes
 	space           chan struct{}
 	closed          chan struct{}
 }
 
-// newThrottle puts one that holds about size bytes beneath a line.
+// newThrottle puts a throttle with a capacity of about size bytes below a nonblockConn.
 func newThrottle(t *testing.T, nb *nonblockConn, size int) *throttle {
 	t.Helper()
 	var ends [2]int
@@ -57,7 +58,7 @@ func (th *throttle) Write(f func(fd uintptr) (done bool)) error {
 	return nil
 }
 
-// drain takes what is in the pipe.
+// drain reads all bytes in the pipe.
 func (th *throttle) drain() []byte {
 	p := make([]byte, th.size)
 	n, _, err := readRaw(uintptr(th.out), p)
@@ -71,7 +72,7 @@ func (th *throttle) drain() []byte {
 	return p[:n]
 }
 
-// drainAll takes the whole pipe every so often, until it is closed.
+// drainAll drains the pipe at the given interval, until the pipe is closed.
 func (th *throttle) drainAll(every time.Duration) {
 	for {
 		select {
@@ -83,7 +84,8 @@ func (th *throttle) drainAll(every time.Duration) {
 	}
 }
 
-// throttledTCP is a valve that leads what it has taken to the connection by itself: so much at a time.
+// throttledTCP is a throttle that forwards the bytes to the connection by itself, a limited
+// number at a time.
 type throttledTCP struct {
 	*throttle
 	to net.Conn
@@ -100,16 +102,16 @@ func (n *throttledTCP) Write(f func(fd uintptr) (done bool)) error {
 	return nil
 }
 
-// newThrottledConn makes a station over TLS with a valve beneath. It is called in a bubble, with a
-// connection that was made outside.
+// newThrottledConn returns a testConn over TLS with a throttle below. It is called in a
+// bubble, with a connection that was opened outside.
 func newThrottledConn(t *testing.T, near, far net.Conn, size int, config Config) (*testConn, *throttle) {
 	open := func(testing.TB) (net.Conn, net.Conn) { return near, far }
-	tc := newTestConn(t, testTransport{"valve", open}, config)
+	tc := newTestConn(t, testTransport{"throttle", open}, config)
 	return tc, newThrottle(t, tc.Reader.base.nonblock, size)
 }
 
-// newSlowTLSConn makes a station over TLS whose outbox is full, and whose peer takes so many bytes
-// within the stall timeout.
+// newSlowTLSConn returns a testConn over TLS whose outbox is full, and whose peer accepts the
+// given number of bytes within the stall timeout.
 func newSlowTLSConn(t *testing.T, near, far net.Conn, bytes int) (tc *testConn, th *throttle, wg *sync.WaitGroup) {
 	tc, th = newThrottledConn(t, near, far, 4<<10, Config{MaxOutboxBytes: 100_000, StallTimeout: stallTimeout})
 	wg = new(sync.WaitGroup)
@@ -122,8 +124,8 @@ func newSlowTLSConn(t *testing.T, near, far net.Conn, bytes int) (tc *testConn, 
 	return tc, th, wg
 }
 
-// TestOutbox_Stall_TLSRecordInTime has a peer that takes two of the records that leave
-// together within the stall timeout.
+// TestOutbox_Stall_TLSRecordInTime has a peer that accepts, within the stall timeout, two of
+// the records that are written together.
 func TestOutbox_Stall_TLSRecordInTime(t *testing.T) {
 	near, far := openTLS(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -134,16 +136,16 @@ func TestOutbox_Stall_TLSRecordInTime(t *testing.T) {
 			t.Errorf("a sender that waited: %v, want %v", got, Queued)
 		}
 		if sent := tc.Progress().Sent; sent == 0 || sent > maxRecordSize {
-			t.Errorf("%d bytes are sent when there is room, want a record", sent)
+			t.Errorf("%d bytes are written when there is room, want a record", sent)
 		}
 		if took := time.Since(begin); took > stallTimeout/2 {
-			t.Errorf("it waited %v, longer than a record takes", took)
+			t.Errorf("the sender waited %v, longer than a record takes", took)
 		}
 		if !tc.Drain(nil) {
 			t.Error("Drain has given up")
 		}
 		if took := time.Since(begin); took < 2*stallTimeout {
-			t.Errorf("everything was taken within %v: too fast for this test", took)
+			t.Errorf("all bytes were accepted within %v: too fast for this test", took)
 		}
 		close(th.closed)
 		wg.Wait()
@@ -153,7 +155,8 @@ func TestOutbox_Stall_TLSRecordInTime(t *testing.T) {
 	})
 }
 
-// TestOutbox_Stall_TLSRecordTooLate has a peer that takes less than one.
+// TestOutbox_Stall_TLSRecordTooLate has a peer that accepts less than one record within the
+// stall timeout.
 func TestOutbox_Stall_TLSRecordTooLate(t *testing.T) {
 	near, far := openTLS(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -166,10 +169,10 @@ func TestOutbox_Stall_TLSRecordTooLate(t *testing.T) {
 			close(th.closed)
 		})
 		if tc.Drain(nil) {
-			t.Error("a stalled peer has taken everything")
+			t.Error("a stalled peer has accepted all bytes")
 		}
 		if took := time.Since(begin); took != stallTimeout {
-			t.Errorf("it is cut after %v, want %v", took, stallTimeout)
+			t.Errorf("cut after %v, want %v", took, stallTimeout)
 		}
 		wg.Wait()
 		tc.Wait()
@@ -177,8 +180,8 @@ func TestOutbox_Stall_TLSRecordTooLate(t *testing.T) {
 	})
 }
 
-// TestOutbox_TLSUnsentChargedToPeer has a peer that takes a part of the records that leave
-// together, and then nothing, with and without room in its account for the rest.
+// TestOutbox_TLSUnsentChargedToPeer has a peer that accepts a part of the records that are
+// written together, and then nothing, with and without room in its account for the rest.
 func TestOutbox_TLSUnsentChargedToPeer(t *testing.T) {
 	const limit = 1 << 20
 	for _, hasRoom := range []bool{true, false} {
@@ -199,10 +202,10 @@ func TestOutbox_TLSUnsentChargedToPeer(t *testing.T) {
 			held, sent := used(tc.batchBudget.Budget), int64(0)
 			fl.Reset()
 			for unsent := corkSize; unsent > maxCorkUncharged; th.drain() {
-				synctest.Wait() // the flusher waits for room
+				synctest.Wait() // the flush goroutine waits for room
 				c := tc.queue.cork
 				if c.to-c.from == 0 || c.to-c.from >= unsent {
-					t.Fatalf("%d bytes wait, and %d before", c.to-c.from, unsent)
+					t.Fatalf("%d bytes are unsent after %d", c.to-c.from, unsent)
 				}
 				unsent = c.to - c.from
 				wantBodies, wantWrites := full, int64(0)
@@ -214,15 +217,15 @@ func TestOutbox_TLSUnsentChargedToPeer(t *testing.T) {
 					wantWrites = corkSize
 				}
 				if b, w := used(bodies.Budget), used(writes.Budget); b != wantBodies || w != wantWrites {
-					t.Errorf("while %d bytes wait, %d and %d are charged, want %d to the peer and %d to all",
+					t.Errorf("while %d bytes are unsent, %d and %d are charged, want %d to the peer and %d to the shared account",
 						unsent, b, w, wantBodies, wantWrites)
 				}
 				if tc.queue.coalesced != nil || len(tc.queue.chunks) > 0 {
-					t.Error("what the records were made of is still held")
+					t.Error("the plaintext of the records is still held")
 				}
 				now, sentNow := used(tc.batchBudget.Budget), tc.Progress().Sent
 				if now >= held || sentNow <= sent {
-					t.Errorf("%d bytes are queued after %d, and %d sent after %d", now, held, sentNow, sent)
+					t.Errorf("%d bytes are queued after %d, and %d written after %d", now, held, sentNow, sent)
 				}
 				held, sent = now, sentNow
 			}
@@ -237,8 +240,8 @@ func TestOutbox_TLSUnsentChargedToPeer(t *testing.T) {
 	}
 }
 
-// TestOutbox_Retract_LeavesEncryptedRecords takes back what was offered when a part of the records
-// that leave together has left: what is in the others must leave as well.
+// TestOutbox_Retract_LeavesEncryptedRecords retracts frames after a part of the records that
+// are written together was sent: the frames in the other records must be sent as well.
 func TestOutbox_Retract_LeavesEncryptedRecords(t *testing.T) {
 	near, far := openTLS(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -258,7 +261,7 @@ func TestOutbox_Retract_LeavesEncryptedRecords(t *testing.T) {
 		const encrypted = (corkPlainSize + size - 1) / size
 		first := seen[EventWritten].Load()
 		if stillQueued := tc.Retract(options); !stillQueued || first == 0 || seen[EventExpired].Load() != frames-encrypted {
-			t.Errorf("with %d written, held is %v and %d are taken back, want %d",
+			t.Errorf("with %d written, stillQueued is %v and %d are retracted, want %d",
 				first, stillQueued, seen[EventExpired].Load(), frames-encrypted)
 		}
 		for range 5 {
@@ -266,21 +269,21 @@ func TestOutbox_Retract_LeavesEncryptedRecords(t *testing.T) {
 			synctest.Wait()
 		}
 		if n := seen[EventWritten].Load(); n < encrypted-1 || n > encrypted {
-			t.Errorf("%d are written, want what was made records, %d", n, encrypted)
+			t.Errorf("%d are written, want the %d encrypted frames", n, encrypted)
 		}
 		if n := tc.Progress().Sent; n < corkPlainSize {
-			t.Errorf("%d bytes are sent, want %d", n, corkPlainSize)
+			t.Errorf("%d bytes are written, want %d", n, corkPlainSize)
 		}
 		tc.Drain(nil)
 		if n := seen[EventWritten].Load(); n != encrypted || used(tc.batchBudget.Budget) != 0 {
-			t.Errorf("%d are written at last, want %d, and %d bytes are held", n, encrypted, used(tc.batchBudget.Budget))
+			t.Errorf("%d are written at the end, want %d, and %d bytes are held", n, encrypted, used(tc.batchBudget.Budget))
 		}
 		tc.Close()
 		tc.Wait()
 	})
 }
 
-// TestCork_WriteBetweenParts has somebody else write, an alert, when a part of what waits has left.
+// TestCork_WriteBetweenParts writes an alert when a part of the collected records was sent.
 func TestCork_WriteBetweenParts(t *testing.T) {
 	tb := newTestBudget(corkSize)
 	nb, c, _ := openCork(t, tb)
@@ -292,7 +295,7 @@ func TestCork_WriteBetweenParts(t *testing.T) {
 		want = append(want, bytes.Repeat([]byte{byte(size)}, size)...)
 	}
 	if n, more, err := nb.uncork(); n != 0 || !more || err != nil {
-		t.Fatalf("a part of the first record: %d bytes and more: %v (%v)", n, more, err)
+		t.Fatalf("a part of the first record: %d bytes, more: %v (%v)", n, more, err)
 	}
 	mustWrite(t, nb, 5)
 	want = append(want, 5, 5, 5, 5, 5)
@@ -308,15 +311,15 @@ func TestCork_WriteBetweenParts(t *testing.T) {
 	}
 	got = append(got, th.drain()...)
 	if want := 40_000 - 3*22; sent != want {
-		t.Errorf("%d bytes left in whole records, want %d", sent, want)
+		t.Errorf("%d bytes were sent in whole records, want %d", sent, want)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%d bytes came, want %d in their order", len(got), len(want))
+		t.Errorf("%d bytes arrived, want %d in order", len(got), len(want))
 	}
 }
 
-// TestOutbox_TLSRecordsInParts has a connection that takes a quarter of a record at a time,
-// and looks at what comes.
+// TestOutbox_TLSRecordsInParts has a connection that accepts a quarter of a record at a time,
+// and checks the received bytes.
 func TestOutbox_TLSRecordsInParts(t *testing.T) {
 	bodies, writes := newTestBudget(1<<20), newTestBudget(1<<20)
 	tc := newTestConn(t, overTLS, Config{MaxOutboxBytes: 8 << 20, WriteAccount: writes.account})

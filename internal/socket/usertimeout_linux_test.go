@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestConn_SetsUserTimeout asks it what it was told.
+// TestConn_SetsUserTimeout reads TCP_USER_TIMEOUT back from the kernel.
 func TestConn_SetsUserTimeout(t *testing.T) {
 	for _, want := range []time.Duration{0, 150 * time.Second} {
 		tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10, UserTimeout: want})
@@ -22,7 +22,8 @@ func TestConn_SetsUserTimeout(t *testing.T) {
 	}
 }
 
-// TestConn_UserTimeoutEndsStalledConn closes its window by not reading.
+// TestConn_UserTimeoutEndsStalledConn has a peer whose window is closed because it does not
+// read.
 func TestConn_UserTimeoutEndsStalledConn(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 20, UserTimeout: time.Second})
 	fl := tc.newFlusher()

@@ -17,8 +17,9 @@ func minWholeConfig() *Config {
 	return c
 }
 
-// TestReader_MinWhole_LeavesPartialFrameInKernel has frames that stop anywhere: none of them draws
-// memory before its last byte is there, whatever size the kernel's buffer has at first.
+// TestReader_MinWhole_LeavesPartialFrameInKernel has frames that stop at any place: none of
+// them acquires memory before its last byte has arrived, for any initial size of the kernel's
+// buffer.
 func TestReader_MinWhole_LeavesPartialFrameInKernel(t *testing.T) {
 	for _, size := range []int{readSize + 1, readSize + 2*announceSize, 100_000, 400_000, 1 << 20} {
 		rd := newTestReader(t, tcp, minWholeConfig())
@@ -30,19 +31,19 @@ func TestReader_MinWhole_LeavesPartialFrameInKernel(t *testing.T) {
 		for _, part := range [][]byte{f[:3], f[3 : size/2], f[size/2 : size-1]} {
 			rd.write(part)
 			arrived += int64(len(part))
-			waitUntil(t, "the kernel has it", func() bool { return rd.BytesArrived() == arrived })
+			waitUntil(t, "the bytes have arrived", func() bool { return rd.BytesArrived() == arrived })
 		}
 		if p := peak(rd.bodyBudget.Budget); p != 0 {
-			t.Errorf("%d bytes were drawn for all but a byte of a frame of %d", p, size)
+			t.Errorf("%d bytes were acquired for all but one byte of a frame of %d", p, size)
 		}
 		if _, holds := rd.HeldSince(); holds {
-			t.Errorf("an unfinished frame of %d holds what others wait for", size)
+			t.Errorf("HeldSince reports held memory for an unfinished frame of %d", size)
 		}
 		rd.write(f[size-1:])
 		if got := waitFor(t, "the frame", frames); got != size-5 {
 			t.Errorf("a payload of %d bytes, want %d", got, size-5)
 		}
-		rd.write(frame(10)) // it is readable by a single byte again
+		rd.write(frame(10)) // a single byte makes the socket readable again
 		waitFor(t, "a small frame", frames)
 		rd.closeAndWait(t)
 	}
@@ -57,9 +58,9 @@ func TestReader_MinWhole_WithoutReadMemory(t *testing.T) {
 	rd.serve()
 	f := frame(1 << 20)
 	rd.write(f[:len(f)-1])
-	waitUntil(t, "the kernel has it", func() bool { return rd.BytesArrived() == int64(len(f)-1) })
+	waitUntil(t, "the bytes have arrived", func() bool { return rd.BytesArrived() == int64(len(f)-1) })
 	if p := peak(rd.bodyBudget.Budget); p != 0 {
-		t.Errorf("%d bytes were drawn", p)
+		t.Errorf("%d bytes were acquired", p)
 	}
 	rd.write(f[len(f)-1:])
 	waitFor(t, "the frame", frames)
@@ -67,8 +68,8 @@ func TestReader_MinWhole_WithoutReadMemory(t *testing.T) {
 	rd.closeAndWait(t)
 }
 
-// TestReader_MinWhole_FrameLargerThanKernelBuffer with buffers of the kernel that are too small for
-// it.
+// TestReader_MinWhole_FrameLargerThanKernelBuffer has kernel buffers that are too small for
+// the frame.
 func TestReader_MinWhole_FrameLargerThanKernelBuffer(t *testing.T) {
 	for _, buffer := range []int{32 << 10, 64 << 10, 200 << 10, 500 << 10} {
 		rd := newTestReader(t, tcp, minWholeConfig())
@@ -77,7 +78,7 @@ func TestReader_MinWhole_FrameLargerThanKernelBuffer(t *testing.T) {
 		rd.handle = func(f Frame) { frames <- len(f.Payload) }
 		rd.serve()
 		for range 3 {
-			go rd.write(frame(1<<20), frame(10)) // ends when all is taken
+			go rd.write(frame(1<<20), frame(10)) // ends when all is accepted
 			waitFor(t, "the large frame", frames)
 			waitFor(t, "the small frame", frames)
 		}
@@ -85,30 +86,31 @@ func TestReader_MinWhole_FrameLargerThanKernelBuffer(t *testing.T) {
 	}
 }
 
-// TestReader_MinWhole_StuckKernelAcquiresMemory as much as it must: the rest of the frame does not come, but
-// the kernel would not take it either.
+// TestReader_MinWhole_StuckKernelAcquiresMemory checks that the memory of a frame is acquired
+// before its rest has arrived if the kernel accepts no more.
 func TestReader_MinWhole_StuckKernelAcquiresMemory(t *testing.T) {
 	rd := newTestReader(t, tcp, minWholeConfig())
 	rd.Reader.base.nc.(*net.TCPConn).SetReadBuffer(100 << 10)
 	rd.serve()
 	f := frame(1 << 20)
-	go rd.write(f[:len(f)-1]) // ends when all is taken
-	waitUntil(t, "the memory is drawn", func() bool { return used(rd.bodyBudget.Budget) == int64(body.Capacity(len(f))) })
+	go rd.write(f[:len(f)-1]) // ends when all is accepted
+	waitUntil(t, "the memory is acquired", func() bool { return used(rd.bodyBudget.Budget) == int64(body.Capacity(len(f))) })
 	waitUntil(t, "all is read", func() bool { return rd.BytesRead() == int64(len(f)-1) })
 	if _, holds := rd.HeldSince(); !holds {
-		t.Error("what was drawn does not count as held")
+		t.Error("HeldSince does not report the acquired memory")
 	}
 	rd.closeAndWait(t)
 }
 
-// TestReader_MinWhole_EndInMidFrame at once, and draws nothing for it.
+// TestReader_MinWhole_EndInMidFrame checks that the end of the stream in the middle of a frame
+// is seen at once, and that no memory is acquired.
 func TestReader_MinWhole_EndInMidFrame(t *testing.T) {
 	for _, reset := range []bool{false, true} {
 		for _, size := range []int{readSize, 200_000, 1<<20 - 1} {
 			rd := newTestReader(t, tcp, minWholeConfig())
 			rd.serve()
 			rd.write(frame(1 << 20)[:size])
-			waitUntil(t, "the kernel has it", func() bool { return rd.BytesArrived() == int64(size) })
+			waitUntil(t, "the bytes have arrived", func() bool { return rd.BytesArrived() == int64(size) })
 			if reset {
 				rd.far.(*net.TCPConn).SetLinger(0)
 				rd.far.Close()
@@ -120,20 +122,20 @@ func TestReader_MinWhole_EndInMidFrame(t *testing.T) {
 				t.Errorf("reset %v: ended with %v", reset, err)
 			}
 			if p := peak(rd.bodyBudget.Budget); p != 0 {
-				t.Errorf("%d bytes were drawn", p)
+				t.Errorf("%d bytes were acquired", p)
 			}
 			rd.Close()
 		}
 	}
 }
 
-// TestReader_MinWhole_Interrupt by both ways that there are.
+// TestReader_MinWhole_Interrupt stops the Reader by Interrupt and by StopWhenEmpty.
 func TestReader_MinWhole_Interrupt(t *testing.T) {
 	for _, stop := range []func(*testReader){func(rd *testReader) { rd.Interrupt() }, func(rd *testReader) { rd.StopWhenEmpty() }} {
 		rd := newTestReader(t, tcp, minWholeConfig())
 		rd.serve()
 		rd.write(frame(1 << 20)[:500_000])
-		waitUntil(t, "the kernel has it", func() bool { return rd.BytesArrived() == 500_000 })
+		waitUntil(t, "the bytes have arrived", func() bool { return rd.BytesArrived() == 500_000 })
 		stop(rd)
 		if err := waitFor(t, "the end", rd.ended); !errors.Is(err, ErrInterrupted) {
 			t.Errorf("ended with %v, want %v", err, ErrInterrupted)
@@ -142,7 +144,7 @@ func TestReader_MinWhole_Interrupt(t *testing.T) {
 	}
 }
 
-// TestReader_MinWhole_RandomStreams as they were sent.
+// TestReader_MinWhole_RandomStreams checks that random streams are read as they were sent.
 func TestReader_MinWhole_RandomStreams(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 2))
@@ -164,7 +166,7 @@ func TestReader_MinWhole_RandomStreams(t *testing.T) {
 
 func TestReader_MinWhole_ZeroAllocs(t *testing.T) {
 	if raceEnabled {
-		t.Skip("pools forget under the race detector")
+		t.Skip("pools drop items under the race detector")
 	}
 	rd := newTestReader(t, tcp, minWholeConfig())
 	handled := make(chan struct{}, 1)
@@ -177,14 +179,14 @@ func TestReader_MinWhole_ZeroAllocs(t *testing.T) {
 		rd.write(f[100_000:])
 		<-handled
 	})
-	if got > 4 { // the rows of arguments of write
+	if got > 4 { // the slices of the variadic writes
 		t.Errorf("reading a large frame allocates %v times", got)
 	}
 	rd.closeAndWait(t)
 }
 
-// TestReader_MinWhole_KernelBudgetExhausted as it comes, and gives back the room that it
-// took.
+// TestReader_MinWhole_KernelBudgetExhausted checks that a frame without kernel budget is read
+// as it arrives, and that budget is released at the end of its frame.
 func TestReader_MinWhole_KernelBudgetExhausted(t *testing.T) {
 	config := minWholeConfig()
 	config.KernelBudget = NewKernelBudget(1 << 20)
@@ -196,29 +198,29 @@ func TestReader_MinWhole_KernelBudgetExhausted(t *testing.T) {
 		rd.serve()
 	}
 	first.write(f[:len(f)-1])
-	waitUntil(t, "the kernel has it", func() bool { return first.BytesArrived() == int64(len(f)-1) })
-	waitUntil(t, "room is taken", func() bool { return config.KernelBudget.used.Load() > 500<<10 })
+	waitUntil(t, "the bytes have arrived", func() bool { return first.BytesArrived() == int64(len(f)-1) })
+	waitUntil(t, "kernel budget is acquired", func() bool { return config.KernelBudget.used.Load() > 500<<10 })
 	second.write(f[:len(f)-1])
-	waitUntil(t, "the other is read", func() bool { return second.BytesRead() == int64(len(f)-1) })
+	waitUntil(t, "the other frame is read", func() bool { return second.BytesRead() == int64(len(f)-1) })
 	if p := peak(first.bodyBudget.Budget); p != 0 {
-		t.Errorf("%d bytes were drawn for what the kernel has", p)
+		t.Errorf("%d bytes were acquired for a frame in the kernel", p)
 	}
 	for _, rd := range []*testReader{first, second} {
 		rd.write(f[len(f)-1:])
 		waitFor(t, "the frame", frames)
 	}
-	waitUntil(t, "room is given back", func() bool { return config.KernelBudget.used.Load() == 0 })
+	waitUntil(t, "kernel budget is released", func() bool { return config.KernelBudget.used.Load() == 0 })
 	first.write(f[:len(f)/2])
-	waitUntil(t, "room is taken again", func() bool { return config.KernelBudget.used.Load() > 0 })
+	waitUntil(t, "kernel budget is acquired again", func() bool { return config.KernelBudget.used.Load() > 0 })
 	first.closeAndWait(t)
 	second.closeAndWait(t)
 	if n := config.KernelBudget.used.Load(); n != 0 {
-		t.Errorf("%d bytes of room are taken at the end", n)
+		t.Errorf("%d bytes of kernel budget are in use at the end", n)
 	}
 }
 
-// TestReader_MinWhole_FrameWithEOF has the end come while the Reader looks at what the
-// kernel has.
+// TestReader_MinWhole_FrameWithEOF has the end of the stream arrive while the Reader checks
+// the state of the kernel.
 func TestReader_MinWhole_FrameWithEOF(t *testing.T) {
 	stream := frame(300_000)
 	for range 300 {
@@ -242,8 +244,8 @@ func TestReader_MinWhole_FrameWithEOF(t *testing.T) {
 	}
 }
 
-// TestReader_RaiseRcvLowat_LeavesLastByte has the end of a frame come while the Reader makes
-// room in the kernel for it.
+// TestReader_RaiseRcvLowat_LeavesLastByte has the end of a frame arrive while the Reader
+// raises SO_RCVLOWAT.
 func TestReader_RaiseRcvLowat_LeavesLastByte(t *testing.T) {
 	rd := newTestReader(t, tcp, minWholeConfig())
 	go func() { rd.ended <- rd.readAll() }() // ends with Interrupt
@@ -257,7 +259,7 @@ func TestReader_RaiseRcvLowat_LeavesLastByte(t *testing.T) {
 	waitFor(t, "the end of the reading", rd.ended)
 	defer rd.ReleaseAll()
 	rd.write(f[readSize:])
-	waitUntil(t, "all of it has come", func() bool { return rd.BytesArrived() == int64(len(f)) })
+	waitUntil(t, "all bytes have arrived", func() bool { return rd.BytesArrived() == int64(len(f)) })
 	err := errors.New("not tried")
 	_ = rd.Reader.base.raw.Control(func(fd uintptr) { err = rd.Reader.raiseRcvLowat(fd) })
 	if err != nil || rd.Reader.startLen >= len(f) {
