@@ -30,8 +30,9 @@ type nonblockConn struct {
 	fd          uintptr // valid while nonblocking is set
 	err         error   // the error that ended the reading
 
+	mu sync.Mutex
+
 	// Guarded by mu.
-	mu     sync.Mutex
 	cork   *cork // collects writes; nil: writes go to the connection
 	broken bool  // a part of a record was written, and its rest never will be
 }

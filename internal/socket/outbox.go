@@ -61,8 +61,9 @@ type Outbox struct {
 	// Owned by the goroutine that writes: the flush goroutine, or Flusher.Flush before it.
 	idleSince int64 // when the queue became empty, in ns since 1970; see Config.CoalesceDelay
 
+	mu sync.Mutex
+
 	// Guarded by mu.
-	mu         sync.Mutex
 	retransmit *retransmitQueue // nil: written frames are not kept
 	queue      *queue           // nil while empty
 	weight     int              // bytes queued, with the cost of their bookkeeping

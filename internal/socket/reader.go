@@ -31,7 +31,7 @@ const (
 	minFrameRate = 1 << 10
 
 	// idleBufSize is the size of the read buffer that an idle connection holds where the Reader
-	// cannot wait without a buffer. It holds several small frames.
+	// cannot wait without a buffer. It holds about 100 frames of minimum size.
 	idleBufSize = 512
 )
 

@@ -18,9 +18,9 @@ func (r *Reader) HeldSince() (since time.Time, holds bool) {
 // Compact prepares the Reader for a wait of its owner before all frames of the current read
 // are handled. It releases the frame that Next returned last, whose memory must not be used
 // afterwards, and moves the rest of the read to a buffer of its own size. A connection that
-// waits must not hold memory of Config.ReadAccount, because no connection waits for room
-// there. Like Fill, Compact can wait for memory of Handler.Account: its caller must hold none
-// that others wait for.
+// waits must not hold memory of Config.ReadAccount: other connections cannot wait for room
+// there, and would have to make small reads. Like Fill, Compact can wait for memory of
+// Handler.Account: its caller must hold none that others wait for.
 func (r *Reader) Compact() error {
 	r.releaseLent()
 	account := r.base.handler.Account()
