@@ -20,7 +20,8 @@ func (c *eventCounts) HandleEvent(_ int, event Event, _, frames int) { c[event].
 func TestOutbox_ExpiresWhileSocketFull(t *testing.T) {
 	for tr, maxStarted := range map[*testTransport]int64{&tcp: 1, &overTLS: corkSize/expiringFrameSize + 1} {
 		t.Run(tr.name, func(t *testing.T) {
-			ttl := 300 * time.Millisecond                                        // real time, as the kernel's
+			// In real time, because the buffers are those of the kernel.
+			ttl := 300 * time.Millisecond
 			for !expireWhileFull(t, *tr, maxStarted, ttl) && ttl < testTimeout { // a busy machine needs more
 				ttl *= 2
 			}

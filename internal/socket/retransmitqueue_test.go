@@ -106,7 +106,8 @@ func (c *flakyClient) connect() {
 	}
 	fl.Reset()
 	c.conn, c.done = next, make(chan struct{})
-	go c.receive(next, pos, rand.New(rand.NewPCG(c.random.Uint64(), 1)), c.done) // ends with connection
+	// receive ends with the connection.
+	go c.receive(next, pos, rand.New(rand.NewPCG(c.random.Uint64(), 1)), c.done)
 }
 
 // receive reads frames, checks their order, and acknowledges them now and then, and at least
