@@ -5,29 +5,30 @@ import (
 	"fmt"
 )
 
-// Sizes of frames of one number on the wire, in bytes.
+// Sizes of PING, ACK and BYE on the wire, in bytes. A PONG is as long as its PING.
 const (
 	PingLen = HeaderSize + 8
 	AckLen  = HeaderSize + 8
 	ByeLen  = HeaderSize
 )
 
-// AppendPing appends a PING, to be answered by a PONG with the same number.
+// AppendPing appends a PING. Its receiver must answer by a PONG with the same number.
 func AppendPing(b []byte, opaque uint64) []byte { return appendUint64(b, TypePing, opaque) }
 
-// AppendPong appends the answer to a PING.
+// AppendPong appends a PONG, the answer to the PING with the same number.
 func AppendPong(b []byte, opaque uint64) []byte { return appendUint64(b, TypePong, opaque) }
 
-// AppendAck appends a TAKEN. From a client, upTo is how many counted frames it
-// has had in all; from the hub, the seq of the last SEND that it took, and with it
-// all before.
+// AppendAck appends an ACK, a cumulative acknowledgement. In an ACK from a client, upTo is the
+// number of reliable frames that its application has received since the session began. In an
+// ACK from the hub, upTo is the seq up to which all SENDs are in the queues of their
+// receivers.
 func AppendAck(b []byte, upTo uint64) []byte { return appendUint64(b, TypeAck, upTo) }
 
-// AppendBye appends a BYE: the client leaves for good.
+// AppendBye appends a BYE, by which a client ends its session.
 func AppendBye(b []byte) []byte { return appendHeader(b, TypeBye, 0) }
 
-// ParseUint64 reads the payload of a PING, PONG or TAKEN. It returns an error that
-// wraps ErrMalformed unless there are exactly 8 bytes.
+// ParseUint64 reads the payload of a PING, PONG or ACK. It returns an error that wraps
+// ErrMalformed unless the payload has exactly 8 bytes.
 func ParseUint64(payload []byte) (uint64, error) {
 	if len(payload) != 8 {
 		return 0, fmt.Errorf("%w: number of %d bytes, want 8", ErrMalformed, len(payload))
@@ -39,24 +40,24 @@ func appendUint64(b []byte, t Type, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(appendHeader(b, t, 8), n)
 }
 
-// ErrorCode says what was wrong with a request.
+// ErrorCode is the reason why a request failed.
 type ErrorCode uint16
 
-// The codes of ERROR. They are append-only.
+// Codes of ERROR. Numbers are append-only.
 const (
-	ErrorSeq      ErrorCode = 1 // seq is not larger than that of the last SEND
-	ErrorBody     ErrorCode = 2 // body above Welcome.MaxBody
-	ErrorRefused  ErrorCode = 3 // the client may not do this
-	ErrorFrame    ErrorCode = 4 // a frame that only the hub sends
-	ErrorWatchers ErrorCode = 5 // as many clients watch as may: this one does not
+	ErrorSeq      ErrorCode = 1 // the seq of a SEND is not above that of the SEND before
+	ErrorBody     ErrorCode = 2 // the body of a SEND is larger than Welcome.MaxBody
+	ErrorRefused  ErrorCode = 3 // the permissions of the client do not allow the request
+	ErrorFrame    ErrorCode = 4 // the client sent a frame that only the hub sends, or a second HELLO
+	ErrorWatchers ErrorCode = 5 // the hub has its maximum number of presence watchers
 )
 
-// ErrorCodes returns all that are used, in ascending order.
+// ErrorCodes returns all codes in ascending order.
 func ErrorCodes() []ErrorCode {
 	return []ErrorCode{ErrorSeq, ErrorBody, ErrorRefused, ErrorFrame, ErrorWatchers}
 }
 
-// String returns the code in words, by which it is counted and logged.
+// String returns the text of the code in metrics and logs.
 func (c ErrorCode) String() string {
 	switch c {
 	case ErrorSeq:
@@ -73,10 +74,10 @@ func (c ErrorCode) String() string {
 	return fmt.Sprintf("error %d", uint16(c))
 }
 
-// Error says that one request failed; the connection lives. Text is for people,
-// and a view of the payload that it was parsed from.
+// Error says that a request failed. The connection stays open. Text is meant for people. It is
+// a view of the payload that the Error was parsed from.
 type Error struct {
-	Seq  uint64 // of the SEND; 0: it was none
+	Seq  uint64 // of the SEND that failed; 0: the request was not a SEND
 	Code ErrorCode
 	Text []byte
 }
@@ -94,8 +95,8 @@ func AppendError(b []byte, seq uint64, code ErrorCode, text string) []byte {
 	return append(b, text...)
 }
 
-// ParseError reads the payload of an ERROR. It returns an error that wraps
-// ErrMalformed when that is too short.
+// ParseError reads the payload of an ERROR. It returns an error that wraps ErrMalformed if the
+// payload is too short.
 func ParseError(payload []byte) (e Error, err error) {
 	const fixed = errorFixed - HeaderSize
 	if len(payload) < fixed {

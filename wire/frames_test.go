@@ -8,10 +8,10 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// defaultMaxLength is the longest request that a hub with default limits takes.
+// defaultMaxLength is the maximum length field of a hub with default limits.
 var defaultMaxLength = wire.MaxRequestLength(wire.DefaultMaxBody)
 
-// exampleFrame is one valid frame, with the size that its Len function promises.
+// exampleFrame is a valid frame, with the size that its XLen function returns.
 type exampleFrame struct {
 	name  string
 	frame []byte
@@ -19,9 +19,9 @@ type exampleFrame struct {
 	size  int
 }
 
-// exampleFrames holds every frame of the protocol in its shapes that matter: empty,
-// ordinary, at the limit. Truncation and fuzzing start from it, so a new frame
-// needs its line here and nothing else to be covered by both.
+// exampleFrames returns every frame of version 1 in its relevant shapes: empty, ordinary, at
+// the limit. The tests of truncation and the fuzz targets start from these frames. Frames of
+// version 2 are in roundTrips and testdata/version2.json.
 func exampleFrames() []exampleFrame {
 	full := make([]uint64, wire.MaxReceivers)
 	for i := range full {
@@ -32,10 +32,10 @@ func exampleFrames() []exampleFrame {
 		{"identity request", wire.AppendIdentityRequest(nil), wire.TypeIdentity, wire.IdentityRequestLen},
 		{"identity", wire.AppendIdentity(nil, 1<<63|7), wire.TypeIdentity, wire.IdentityLen},
 		{"list request", wire.AppendListRequest(nil), wire.TypeList, wire.ListRequestLen},
-		{"list, alone", wire.AppendList(nil, nil, nil), wire.TypeList, wire.ListLen(0)},
+		{"list without ids", wire.AppendList(nil, nil, nil), wire.TypeList, wire.ListLen(0)},
 		{"list of three", wire.AppendList(nil, []uint64{1}, []uint64{3, 4}), wire.TypeList, wire.ListLen(3)},
 		{"relay to two", wire.AppendRelay(nil, []uint64{2, 3}, body), wire.TypeRelay, wire.RelayLen(2, len(body))},
-		{"relay to nobody", wire.AppendRelay(nil, nil, body), wire.TypeRelay, wire.RelayLen(0, len(body))},
+		{"relay without receivers", wire.AppendRelay(nil, nil, body), wire.TypeRelay, wire.RelayLen(0, len(body))},
 		{"relay without a body", wire.AppendRelay(nil, []uint64{2}, nil), wire.TypeRelay, wire.RelayLen(1, 0)},
 		{"relay to 255", wire.AppendRelay(nil, full, body), wire.TypeRelay, wire.RelayLen(wire.MaxReceivers, len(body))},
 		{"delivery", wire.AppendRelayDelivery(nil, body), wire.TypeRelay, wire.RelayDeliveryLen(len(body))},
@@ -47,7 +47,7 @@ func TestFrame_SizeMatchesLen(t *testing.T) {
 	for _, s := range exampleFrames() {
 		t.Run(s.name, func(t *testing.T) {
 			if len(s.frame) != s.size {
-				t.Errorf("frame takes %d bytes, Len says %d", len(s.frame), s.size)
+				t.Errorf("frame has %d bytes, XLen returns %d", len(s.frame), s.size)
 			}
 			if size, err := wire.Size(s.frame, defaultMaxLength); size != s.size || err != nil {
 				t.Errorf("Size = %d, %v, want %d", size, err, s.size)
@@ -60,9 +60,9 @@ func TestFrame_SizeMatchesLen(t *testing.T) {
 	}
 }
 
-// TestFrame_EveryTruncation cuts every frame at every byte: before its
-// length is there Size says nothing, from then on the truth, and Frames never
-// counts a frame that has not come.
+// TestFrame_EveryTruncation cuts every frame at every byte. Size returns 0 before the length
+// field is whole and the size of the frame afterwards. Frames does not yield the partial
+// frame.
 func TestFrame_EveryTruncation(t *testing.T) {
 	for _, s := range exampleFrames() {
 		t.Run(s.name, func(t *testing.T) {
@@ -83,8 +83,8 @@ func TestFrame_EveryTruncation(t *testing.T) {
 	}
 }
 
-// seedPayloads adds the payload of every sample to a fuzz corpus, whatever its
-// type: what is right for one parser is garbage for the others.
+// seedPayloads adds the payload of every example frame to a fuzz corpus. A payload that is
+// valid for one parser is malformed input for the others.
 func seedPayloads(f *testing.F) {
 	for _, s := range exampleFrames() {
 		_, payload := wire.Split(s.frame)
@@ -92,11 +92,10 @@ func seedPayloads(f *testing.F) {
 	}
 }
 
-// wantMaxAlloc runs do and fails when it takes more memory than limit bytes. The
-// slack is for error texts: what must never happen is an allocation by a length
-// that somebody merely announced. The counter is the whole process's, and the
-// fuzzing engine allocates too now and then, so only what comes again in every
-// one of many runs is do's own.
+// wantMaxAlloc runs do and fails if do allocates more than maxBytes and a slack for error
+// texts. It finds allocations whose size comes from an announced length. The counter is that
+// of the whole process, and the fuzzing engine allocates too. wantMaxAlloc therefore fails
+// only if every one of several runs exceeds the limit.
 func wantMaxAlloc(t *testing.T, maxBytes int, do func()) {
 	t.Helper()
 	const slack, runs = 64 << 10, 10
@@ -108,17 +107,17 @@ func wantMaxAlloc(t *testing.T, maxBytes int, do func()) {
 			return
 		}
 	}
-	t.Fatalf("took %d bytes of memory for an input of %d", got, maxBytes)
+	t.Fatalf("allocated %d bytes, want at most %d", got, maxBytes)
 }
 
-// totalAllocBytes returns how many bytes this process has ever allocated.
+// totalAllocBytes returns the number of bytes that this process has allocated since its start.
 func totalAllocBytes() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
 }
 
-// wantNoAllocs fails when do allocates at all.
+// wantNoAllocs fails if do allocates.
 func wantNoAllocs(t *testing.T, name string, do func()) {
 	t.Helper()
 	if n := testing.AllocsPerRun(100, do); n != 0 {
@@ -126,7 +125,7 @@ func wantNoAllocs(t *testing.T, name string, do func()) {
 	}
 }
 
-// countFrames returns how many frames b starts with and the bytes they take.
+// countFrames returns the number of whole frames at the start of b, and their bytes in all.
 func countFrames(b []byte) (frames, n int) {
 	for frame := range wire.Frames(b) {
 		frames++

@@ -5,114 +5,139 @@ import (
 	"fmt"
 )
 
-// Version2 is the version that HELLO and WELCOME speak of.
+// Version2 is the protocol version in HELLO and WELCOME.
 const Version2 = 2
 
-// MaxHelloLen is the largest payload of a HELLO, in bytes.
+// MaxHelloLen is the maximum payload of a HELLO, in bytes.
 const MaxHelloLen = 16 << 10
 
-// MaxGrantedID is the largest id that a hub that grants ids gives to a client by what that shows of
-// itself. Such an id is the same client's when the hub has started anew.
+// MaxGrantedID is the largest id that a hub can grant to a client by its credentials. A
+// granted id means the same client after the hub has restarted. See Welcome.GrantsIDs.
 const MaxGrantedID = 1<<63 - 1
 
-// Hello is the first frame of a client that speaks version 2. Fields that are not
-// known are ignored.
+// Hello is the first frame of a version 2 client. The hub ignores unknown fields.
 type Hello struct {
 	Version int    `json:"version"`
-	Name    string `json:"name,omitempty"`  // for people: logs and lists of the operator
-	Token   string `json:"token,omitempty"` // who the client is
+	Name    string `json:"name,omitempty"`  // shown to the operator, in logs and lists
+	Token   string `json:"token,omitempty"` // credentials of the client
 
-	// MaxBody is the largest body that the client takes, in bytes. 0: whatever the hub allows.
+	// MaxBody is the maximum body that the client accepts, in bytes. 0: the limit of the hub.
 	MaxBody uint64 `json:"max_body,omitempty"`
 
-	// Confirms says that the client says TAKEN as soon as it has had WELCOME. A connection that is
-	// lost before the hub has heard that may be resumed for 5 seconds at most: most likely the
-	// client does not know how.
+	// Confirms says that the client sends an ACK as soon as it has read a WELCOME of a new
+	// session. If the connection is lost before the hub has read that ACK, the resume window is
+	// at most 5 seconds, because the client most likely does not know its resume secret.
 	Confirms bool `json:"confirms,omitempty"`
 
-	// The following three say that the client was connected before.
+	// ID, Resume and Received ask the hub to resume a session. Set all three or none of them.
 	ID       uint64 `json:"id,omitempty,string"`
-	Resume   string `json:"resume,omitempty"`          // the secret of the last WELCOME
-	Received uint64 `json:"received,omitempty,string"` // how many counted frames it has had, in all
+	Resume   string `json:"resume,omitempty"`          // resume secret of the last WELCOME
+	Received uint64 `json:"received,omitempty,string"` // count of reliable frames, as in an ACK
 
-	// Skip says that the client knows SKIP. It must be the same in each Hello of one client.
+	// Skip says that the client knows SKIP. It must not change during a session.
 	Skip bool `json:"skip,omitempty"`
 
-	// Read is how many counted frames have come whole, in all. They are not sent again, whether
-	// they were received or not. nil: the client does not say, or had no WELCOME on the connection
-	// before. It counts only with Skip.
+	// Read is the number of reliable frames that the client has read whole since the session
+	// began, those of Received included. The hub does not retransmit them. nil: the client does not
+	// support this field, or read no WELCOME on the connection before. The hub ignores Read
+	// unless Skip is set.
 	Read *uint64 `json:"read,omitempty,string"`
 }
 
-// Welcome is the hub's answer to a Hello. Fields that are not known are ignored.
+// Welcome is the answer of the hub to a Hello that it accepts. The client ignores unknown fields.
 type Welcome struct {
 	Version int    `json:"version"`
-	ID      uint64 `json:"id,string"`
-	Resume  string `json:"resume,omitempty"`  // the secret to come back with; none: it cannot
-	Resumed bool   `json:"resumed,omitempty"` // it is the id of before, and nothing is lost
-	Again   int    `json:"again,omitempty"`   // so many counted frames from here on were sent before, and may have arrived
-	Seq     uint64 `json:"seq,string"`        // of the last SEND that the hub has: those behind it are to be sent again
-	Acked   uint64 `json:"taken,string"`      // seq up to which SENDs are taken, as in TAKEN
+	ID      uint64 `json:"id,string"`         // of the client
+	Resume  string `json:"resume,omitempty"`  // resume secret; empty: the session cannot be resumed
+	Resumed bool   `json:"resumed,omitempty"` // the session of Hello.ID goes on, and no frame is lost
 
-	Hub   string `json:"hub"`          // what runs there
-	Epoch uint64 `json:"epoch,string"` // changes when the hub starts anew
+	// Again is the number of reliable frames after this WELCOME that are retransmissions. The
+	// client can have read them on an earlier connection.
+	Again int `json:"again,omitempty"`
 
-	// GrantsIDs says that ids up to MaxGrantedID are granted to clients. Without it no id means the
-	// same client in another epoch.
+	// Seq is the seq of the last SEND that the hub has read. A client that resumes retransmits the
+	// SENDs after it.
+	Seq uint64 `json:"seq,string"`
+
+	// Acked is the seq up to which all SENDs are acknowledged, as in an ACK.
+	Acked uint64 `json:"taken,string"`
+
+	Hub   string `json:"hub"`          // program and version of the hub
+	Epoch uint64 `json:"epoch,string"` // changes when the hub restarts
+
+	// GrantsIDs says that ids up to MaxGrantedID are granted to clients by their credentials, and
+	// mean the same clients in every epoch. Without GrantsIDs no id keeps its meaning in
+	// another epoch.
 	GrantsIDs bool `json:"grants_ids,omitempty"`
 
-	MaxBody      int `json:"max_body"`              // bytes of a body that the client sends
-	MaxDeliver   int `json:"max_deliver,omitempty"` // bytes of a body that it is sent; 0: the hub does not say
-	MaxReceivers int `json:"max_receivers"`
-	MaxReports   int `json:"max_reports"`             // SENDs that may wait for their report
-	Credit       int `json:"credit"`                  // what SENDs that are not taken may cost together: see SendCost
-	ReceiverCost int `json:"receiver_cost,omitempty"` // what each receiver of a SEND counts for that, at most DefaultReceiverCost; 0: that
-	Window       int `json:"window"`                  // bytes that the hub sends beyond what was received
-	Keepalive    int `json:"keepalive_ms"`            // the hub sends something at least as often
+	// MaxBody is the maximum body of a message that the client sends, in bytes.
+	MaxBody int `json:"max_body"`
 
-	// Expires is after how many milliseconds what the client has shown is good no longer; 0: never.
+	// MaxDeliver is the maximum body of a message that the client receives, in bytes. 0: the hub
+	// does not know this field.
+	MaxDeliver int `json:"max_deliver,omitempty"`
+
+	MaxReceivers int `json:"max_receivers"` // of a SEND
+	MaxReports   int `json:"max_reports"`   // maximum number of SENDs that wait for their report
+
+	// Credit is the send credit: the maximum total SendCost of unacknowledged SENDs, in bytes.
+	Credit int `json:"credit"`
+
+	// ReceiverCost is what each receiver of a SEND costs of the send credit, in bytes, at most
+	// DefaultReceiverCost. 0: DefaultReceiverCost.
+	ReceiverCost int `json:"receiver_cost,omitempty"`
+
+	// Window is the maximum number of bytes of unacknowledged reliable frames that the hub sends.
+	Window int `json:"window"`
+
+	// Keepalive is the maximum time between two frames of the hub, in milliseconds.
+	Keepalive int `json:"keepalive_ms"`
+
+	// Expires is the time until the credentials of the client expire, in milliseconds; 0: they do
+	// not expire.
 	Expires int64 `json:"expires_ms,omitempty"`
 
-	// MaxReportTimeout is the longest report timeout that counts, in milliseconds; 0: the hub
-	// knows none in a SEND, and its bits there must be 0.
+	// MaxReportTimeout is the maximum report timeout, in milliseconds. The hub lowers a longer one
+	// to it. 0: the hub knows no report timeout in a SEND, and its bits in Options must be 0.
 	MaxReportTimeout int64 `json:"max_report_timeout_ms,omitempty"`
 }
 
-// GoAwayCode says why a connection ends.
+// GoAwayCode is the reason why the hub ends a connection.
 type GoAwayCode string
 
-// The codes of GOAWAY. They are append-only; one that is not known means what its
-// Reconnect says.
+// Codes of GOAWAY. They are append-only. For a code that it does not know, a client goes by
+// GoAway.Reconnect.
 const (
-	GoAwayShutdown  GoAwayCode = "shutdown"   // the hub ends
-	GoAwayTakenOver GoAwayCode = "taken_over" // another connection has resumed this id
-	GoAwayProtocol  GoAwayCode = "protocol"   // the client said what cannot be understood
-	GoAwayVersion   GoAwayCode = "version"    // the hub does not speak that version
-	GoAwaySlow      GoAwayCode = "slow"       // the client did not take what others wait to send it
-	GoAwayTimeout   GoAwayCode = "timeout"    // nothing was heard from the client
-	GoAwayRefused   GoAwayCode = "refused"    // the client may not come in
-	GoAwayExpired   GoAwayCode = "expired"    // what the client has shown is good no longer
+	GoAwayShutdown  GoAwayCode = "shutdown"   // the hub shuts down
+	GoAwayTakenOver GoAwayCode = "taken_over" // another connection has resumed the session
+	GoAwayProtocol  GoAwayCode = "protocol"   // the client sent a malformed frame
+	GoAwayVersion   GoAwayCode = "version"    // the hub does not support the version in HELLO
+	GoAwaySlow      GoAwayCode = "slow"       // reserved
+	GoAwayTimeout   GoAwayCode = "timeout"    // reserved
+	GoAwayRefused   GoAwayCode = "refused"    // the credentials of the client are missing or invalid
+	GoAwayExpired   GoAwayCode = "expired"    // the credentials of the client have expired
 
-	// GoAwayBusy says that there is no room for another connection, or none from this address, now.
+	// GoAwayBusy says that the hub has its maximum number of connections, in all or from this
+	// address, or that the connection whose session the client resumes was not closed in time.
 	GoAwayBusy GoAwayCode = "busy"
 
-	// GoAwayDisconnected says that the operator of the hub wants the client to go.
+	// GoAwayDisconnected says that the operator of the hub has disconnected the client.
 	GoAwayDisconnected GoAwayCode = "disconnected"
 )
 
-// GoAway is the hub's last frame.
+// GoAway is the last frame of the hub on a connection.
 type GoAway struct {
 	Code      GoAwayCode `json:"code"`
-	Reason    string     `json:"reason,omitempty"` // for people
-	Reconnect bool       `json:"reconnect"`        // whether it makes sense to come back
-	After     int        `json:"after_ms,omitempty"`
+	Reason    string     `json:"reason,omitempty"`   // text for people
+	Reconnect bool       `json:"reconnect"`          // whether the client should reconnect
+	After     int        `json:"after_ms,omitempty"` // wait before reconnecting, in ms
 }
 
 // AppendHello appends a HELLO.
 func AppendHello(b []byte, h *Hello) []byte { return appendJSON(b, TypeHello, h) }
 
-// ParseHello reads the payload of a HELLO. It returns an error that wraps
-// ErrMalformed when that is no JSON object of such fields, or too long.
+// ParseHello reads the payload of a HELLO. It returns an error that wraps ErrMalformed if the
+// payload is not a JSON object with such fields, or is longer than MaxHelloLen.
 func ParseHello(payload []byte) (h Hello, err error) {
 	if len(payload) > MaxHelloLen {
 		return h, fmt.Errorf("%w: HELLO of %d bytes, %d allowed", ErrMalformed, len(payload), MaxHelloLen)
@@ -123,8 +148,8 @@ func ParseHello(payload []byte) (h Hello, err error) {
 // AppendWelcome appends a WELCOME.
 func AppendWelcome(b []byte, w *Welcome) []byte { return appendJSON(b, TypeWelcome, w) }
 
-// ParseWelcome reads the payload of a WELCOME. It returns an error that wraps
-// ErrMalformed when that is no JSON object of such fields.
+// ParseWelcome reads the payload of a WELCOME. It returns an error that wraps ErrMalformed if the
+// payload is not a JSON object with such fields.
 func ParseWelcome(payload []byte) (w Welcome, err error) {
 	return w, parseJSON(payload, "WELCOME", &w)
 }
@@ -132,8 +157,8 @@ func ParseWelcome(payload []byte) (w Welcome, err error) {
 // AppendGoAway appends a GOAWAY.
 func AppendGoAway(b []byte, g *GoAway) []byte { return appendJSON(b, TypeGoAway, g) }
 
-// ParseGoAway reads the payload of a GOAWAY. It returns an error that wraps
-// ErrMalformed when that is no JSON object of such fields.
+// ParseGoAway reads the payload of a GOAWAY. It returns an error that wraps ErrMalformed if the
+// payload is not a JSON object with such fields.
 func ParseGoAway(payload []byte) (g GoAway, err error) {
 	return g, parseJSON(payload, "GOAWAY", &g)
 }
@@ -141,7 +166,7 @@ func ParseGoAway(payload []byte) (g GoAway, err error) {
 func appendJSON(b []byte, t Type, v any) []byte {
 	text, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // only for types that have no JSON form
+		panic(err) // cannot happen: all three types have a JSON form
 	}
 	return append(appendHeader(b, t, len(text)), text...)
 }

@@ -5,24 +5,24 @@ import (
 	"fmt"
 )
 
-// Sizes of the identity frames on the wire, in bytes.
+// Sizes of the IDENTITY frames on the wire, in bytes.
 const (
 	IdentityRequestLen = HeaderSize
 	IdentityLen        = HeaderSize + IDSize
 )
 
-// AppendIdentityRequest appends the question "what is my id?". The hub ignores
-// whatever payload it carries, so it has no Parse.
+// AppendIdentityRequest appends a request for the id of the client. The hub ignores the
+// payload of such a request.
 func AppendIdentityRequest(b []byte) []byte { return appendHeader(b, TypeIdentity, 0) }
 
-// AppendIdentity appends the hub's answer to an identity request.
+// AppendIdentity appends the answer of the hub to an IDENTITY request.
 func AppendIdentity(b []byte, id uint64) []byte {
 	b = appendHeader(b, TypeIdentity, IDSize)
 	return binary.BigEndian.AppendUint64(b, id)
 }
 
-// ParseIdentity reads the payload of the hub's answer. It returns an error that
-// wraps ErrMalformed unless there are exactly 8 bytes.
+// ParseIdentity reads the payload of the answer to an IDENTITY request. It returns an error that
+// wraps ErrMalformed unless the payload has exactly 8 bytes.
 func ParseIdentity(payload []byte) (uint64, error) {
 	if len(payload) != IDSize {
 		return 0, fmt.Errorf("%w: identity of %d bytes, want %d", ErrMalformed, len(payload), IDSize)

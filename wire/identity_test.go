@@ -48,10 +48,10 @@ func FuzzIdentity(f *testing.F) {
 				return
 			}
 			if encoded := wire.AppendIdentity(nil, id); !bytes.Equal(encoded[wire.HeaderSize:], payload) {
-				t.Fatalf("%x became %x", payload, encoded)
+				t.Fatalf("%x is rebuilt as %x", payload, encoded)
 			}
 			if id != binary.BigEndian.Uint64(payload) {
-				t.Fatalf("%x is not %d", payload, id)
+				t.Fatalf("%x is parsed as %d", payload, id)
 			}
 		})
 	})

@@ -5,17 +5,17 @@ import (
 	"iter"
 )
 
-// IDs is a row of client ids as they stand on the wire, 8 bytes each. It is a
-// view: it lives as long as the payload that it was parsed from.
+// IDs is a list of client ids in wire format, 8 bytes each. It is a view of the payload that
+// it was parsed from, and valid as long as that payload.
 type IDs []byte
 
-// Len returns how many ids there are.
+// Len returns the number of ids.
 func (ids IDs) Len() int { return len(ids) / IDSize }
 
-// At returns the id at place i, from 0 to Len()-1.
+// At returns the id at index i, from 0 to Len()-1.
 func (ids IDs) At(i int) uint64 { return binary.BigEndian.Uint64(ids[i*IDSize:]) }
 
-// All yields the ids in the order of the wire.
+// All yields the ids in wire order.
 func (ids IDs) All() iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
 		for i := range ids.Len() {
@@ -26,7 +26,7 @@ func (ids IDs) All() iter.Seq[uint64] {
 	}
 }
 
-// AppendTo appends the ids to dst and returns it.
+// AppendTo appends the ids to dst and returns the extended slice.
 func (ids IDs) AppendTo(dst []uint64) []uint64 {
 	for id := range ids.All() {
 		dst = append(dst, id)
@@ -34,7 +34,7 @@ func (ids IDs) AppendTo(dst []uint64) []uint64 {
 	return dst
 }
 
-// appendIDs appends ids as they stand on the wire.
+// appendIDs appends ids in wire format.
 func appendIDs(b []byte, ids []uint64) []byte {
 	for _, id := range ids {
 		b = binary.BigEndian.AppendUint64(b, id)

@@ -23,7 +23,7 @@ func TestAppendList_OmitsRequester(t *testing.T) {
 		_, payload := wire.Split(wire.AppendList(nil, connected[:tt.asked], connected[tt.asked+1:]))
 		ids, err := wire.ParseList(payload)
 		if got := ids.AppendTo(nil); err != nil || !slices.Equal(got, tt.want) {
-			t.Errorf("without %d: %v, %v, want %v", connected[tt.asked], got, err, tt.want)
+			t.Errorf("omitting %d: %v, %v, want %v", connected[tt.asked], got, err, tt.want)
 		}
 	}
 }
@@ -44,8 +44,8 @@ func TestParseList_PartialID(t *testing.T) {
 func FuzzList(f *testing.F) {
 	seedPayloads(f)
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		// Twice the input for the ids as numbers and again as bytes, and twice
-		// that because append grows by doubling.
+		// The ids as numbers and the rebuilt frame take the size of the input each, and
+		// append grows by doubling.
 		wantMaxAlloc(t, 4*len(payload), func() {
 			ids, err := wire.ParseList(payload)
 			if err != nil {
@@ -58,13 +58,13 @@ func FuzzList(f *testing.F) {
 			parsed := ids.AppendTo(nil)
 			half := len(parsed) / 2
 			if encoded := wire.AppendList(nil, parsed[:half], parsed[half:]); !bytes.Equal(encoded[wire.HeaderSize:], payload) {
-				t.Fatalf("%x became %x", payload, encoded)
+				t.Fatalf("%x is rebuilt as %x", payload, encoded)
 			}
 		})
 	})
 }
 
-// checkView fails unless part is want itself, not a copy of it.
+// checkView fails unless view is want itself, not a copy of want.
 func checkView(t *testing.T, name string, view, want []byte) {
 	t.Helper()
 	if len(view) != len(want) || (len(view) > 0 && &view[0] != &want[0]) {
@@ -72,7 +72,7 @@ func checkView(t *testing.T, name string, view, want []byte) {
 	}
 }
 
-// BenchmarkAppendList answers "who else is here?" on a hub with 1,000 clients.
+// BenchmarkAppendList encodes the answer to a LIST request on a hub with 1,000 clients.
 func BenchmarkAppendList(b *testing.B) {
 	ids := make([]uint64, 1000)
 	buffer := make([]byte, 0, wire.ListLen(len(ids)))

@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// MaxPageIDs is the largest number of ids in one LIST_PAGE or PRESENCE.
+// MaxPageIDs is the maximum number of ids in one LIST_PAGE or PRESENCE.
 const MaxPageIDs = 8192
 
-// ListRange asks for a page of the list: the ids above After, at most Limit of
-// them and never more than MaxPageIDs.
+// ListRange asks for one page of the list of clients: the smallest ids above After, at most
+// Limit and at most MaxPageIDs.
 type ListRange struct {
 	After uint64
 	Limit uint32 // 0: MaxPageIDs
@@ -26,7 +26,7 @@ func AppendListRange(b []byte, r ListRange) []byte {
 }
 
 // ParseListRange reads the payload of a LIST_RANGE. It returns an error that wraps
-// ErrMalformed unless it has its exact length.
+// ErrMalformed unless the payload has exactly 12 bytes.
 func ParseListRange(payload []byte) (r ListRange, err error) {
 	if len(payload) != ListRangeLen-HeaderSize {
 		return r, fmt.Errorf("%w: LIST_RANGE of %d bytes", ErrMalformed, len(payload))
@@ -34,17 +34,17 @@ func ParseListRange(payload []byte) (r ListRange, err error) {
 	return ListRange{binary.BigEndian.Uint64(payload), binary.BigEndian.Uint32(payload[8:])}, nil
 }
 
-// ListPage is the answer to a ListRange. IDs is a view of the payload that it was
+// ListPage is the answer to a ListRange. IDs is a view of the payload that the ListPage was
 // parsed from.
 type ListPage struct {
-	Total uint64 // clients connected, the one who asked included
-	More  bool   // there are larger ids
-	IDs   IDs    // ascending, the one who asked included
+	Total uint64 // number of clients, the requesting one included
+	More  bool   // clients with larger ids exist
+	IDs   IDs    // ascending, the requesting client included
 }
 
 const listPageFixed = HeaderSize + 8 + 1
 
-// ListPageLen returns the size of a LIST_PAGE of n ids on the wire, in bytes.
+// ListPageLen returns the size of a LIST_PAGE with n ids on the wire, in bytes.
 func ListPageLen(n int) int { return listPageFixed + n*IDSize }
 
 // AppendListPage appends a LIST_PAGE.
@@ -54,8 +54,8 @@ func AppendListPage(b []byte, total uint64, more bool, ids []uint64) []byte {
 	return appendIDs(append(b, boolToByte(more)), ids)
 }
 
-// ParseListPage reads the payload of a LIST_PAGE. It returns an error that wraps
-// ErrMalformed when that is too short or ends within an id.
+// ParseListPage reads the payload of a LIST_PAGE. It returns an error that wraps ErrMalformed
+// if the payload is too short or ends within an id, or if its byte "more" is above 1.
 func ParseListPage(payload []byte) (p ListPage, err error) {
 	const fixed = listPageFixed - HeaderSize
 	if len(payload) < fixed || (len(payload)-fixed)%IDSize != 0 || payload[8] > 1 {
@@ -64,10 +64,11 @@ func ParseListPage(payload []byte) (p ListPage, err error) {
 	return ListPage{binary.BigEndian.Uint64(payload), payload[8] == 1, IDs(payload[fixed:])}, nil
 }
 
-// Watch asks to be told who comes and goes, or to be told no more.
+// Watch starts or stops a presence watch. The hub sends PRESENCE to a watcher until the watch is
+// stopped or the connection ends.
 type Watch struct {
 	On    bool
-	Since uint64 // the revision of the last PRESENCE; 0: begin with everybody
+	Since uint64 // revision of the last PRESENCE that the client has; 0: begin with a snapshot
 }
 
 // WatchLen is the size of a WATCH on the wire, in bytes.
@@ -79,8 +80,8 @@ func AppendWatch(b []byte, w Watch) []byte {
 	return binary.BigEndian.AppendUint64(b, w.Since)
 }
 
-// ParseWatch reads the payload of a WATCH. It returns an error that wraps
-// ErrMalformed unless it has its exact length.
+// ParseWatch reads the payload of a WATCH. It returns an error that wraps ErrMalformed unless the
+// payload has exactly 9 bytes, of which the first is 0 or 1.
 func ParseWatch(payload []byte) (w Watch, err error) {
 	if len(payload) != WatchLen-HeaderSize || payload[0] > 1 {
 		return w, fmt.Errorf("%w: WATCH of %d bytes", ErrMalformed, len(payload))
@@ -88,19 +89,19 @@ func ParseWatch(payload []byte) (w Watch, err error) {
 	return Watch{payload[0] == 1, binary.BigEndian.Uint64(payload[1:])}, nil
 }
 
-// PresenceFlags say how a PRESENCE is to be read.
+// PresenceFlags say how a watcher applies a PRESENCE.
 type PresenceFlags uint8
 
-// The flags of PRESENCE.
+// Flags of PRESENCE.
 const (
-	PresenceSnapshot PresenceFlags = 1 << 0 // forget what you know: this is who is there
+	PresenceSnapshot PresenceFlags = 1 << 0 // the ids replace all that the watcher knows
 	PresenceMore     PresenceFlags = 1 << 1 // the next PRESENCE belongs to the same change
 )
 
-// Presence tells who came and who went. Joined and Left are views of the payload
-// that it was parsed from.
+// Presence lists the clients that joined and left. Joined and Left are views of the payload
+// that the Presence was parsed from.
 type Presence struct {
-	Revision uint64 // what WATCH may name after this one
+	Revision uint64 // value for Watch.Since after this PRESENCE
 	Flags    PresenceFlags
 	Joined   IDs
 	Left     IDs
@@ -108,7 +109,7 @@ type Presence struct {
 
 const presenceFixed = HeaderSize + 8 + 1 + 4
 
-// PresenceLen returns the size of a PRESENCE on the wire, in bytes.
+// PresenceLen returns the size of a PRESENCE with joined and left ids on the wire, in bytes.
 func PresenceLen(joined, left int) int { return presenceFixed + (joined+left)*IDSize }
 
 // AppendPresence appends a PRESENCE.
@@ -120,9 +121,9 @@ func AppendPresence(b []byte, revision uint64, flags PresenceFlags, joined, left
 	return appendIDs(appendIDs(b, joined), left)
 }
 
-// ParsePresence reads the payload of a PRESENCE. It returns an error that wraps
-// ErrMalformed when that is too short, ends within an id, or has fewer ids than it
-// announces.
+// ParsePresence reads the payload of a PRESENCE. It returns an error that wraps ErrMalformed
+// if the payload is too short, ends within an id, or has fewer ids than its count of joined
+// clients.
 func ParsePresence(payload []byte) (p Presence, err error) {
 	const fixed = presenceFixed - HeaderSize
 	if len(payload) < fixed || (len(payload)-fixed)%IDSize != 0 {

@@ -15,8 +15,8 @@ func TestRelay_RoundTrip(t *testing.T) {
 		to   []uint64
 		body []byte
 	}{
-		{"to nobody, nothing", nil, nil},
-		{"to nobody", nil, []byte("foo")},
+		{"no receivers, empty body", nil, nil},
+		{"no receivers", nil, []byte("foo")},
 		{"empty body", []uint64{3}, nil},
 		{"to the largest id", []uint64{^uint64(0)}, []byte("u")},
 		{"the same receiver three times", []uint64{3, 3, 3}, []byte("d")},
@@ -40,8 +40,8 @@ func TestRelay_RoundTrip(t *testing.T) {
 	}
 }
 
-// TestParseRelay_EveryTruncation cuts the payload of a relay at every byte: it is
-// malformed until the last id is whole, and from there on it has a body.
+// TestParseRelay_EveryTruncation cuts the payload of a RELAY at every byte. The payload is
+// malformed until the last id is whole. From there on the rest is the body.
 func TestParseRelay_EveryTruncation(t *testing.T) {
 	for _, receivers := range []int{0, 1, 2, wire.MaxReceivers} {
 		_, payload := wire.Split(wire.AppendRelay(nil, make([]uint64, receivers), []byte("foobar")))
@@ -58,8 +58,8 @@ func TestParseRelay_EveryTruncation(t *testing.T) {
 	}
 }
 
-// TestParseRelay_AppendToReceiversKeepsBody guards the one view that an append could
-// otherwise extend over its neighbour.
+// TestParseRelay_AppendToReceiversKeepsBody checks that an append to Relay.To does not overwrite
+// Relay.Body, which follows it in the payload.
 func TestParseRelay_AppendToReceiversKeepsBody(t *testing.T) {
 	_, payload := wire.Split(wire.AppendRelay(nil, []uint64{1}, []byte("foobar")))
 	relay, err := wire.ParseRelay(payload)
@@ -68,12 +68,12 @@ func TestParseRelay_AppendToReceiversKeepsBody(t *testing.T) {
 	}
 	_ = append(relay.To, "XXXXXXXX"...)
 	if string(relay.Body) != "foobar" {
-		t.Errorf("body became %q", relay.Body)
+		t.Errorf("after an append to To the body is %q", relay.Body)
 	}
 }
 
-// TestPutRelayDeliveryHeader_MatchesAppend says that the header written in front of a body in
-// place is the one that AppendDelivery writes.
+// TestPutRelayDeliveryHeader_MatchesAppend checks that PutRelayDeliveryHeader writes the
+// header that AppendRelayDelivery appends.
 func TestPutRelayDeliveryHeader_MatchesAppend(t *testing.T) {
 	for _, size := range []int{0, 1, 255, 256, 65535, wire.DefaultMaxBody} {
 		body := bytes.Repeat([]byte{9}, size)
@@ -89,13 +89,12 @@ func FuzzRelay(f *testing.F) {
 	seedPayloads(f)
 	f.Add([]byte{255})
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		// The payload once more as a frame, which append may grow by half, and
-		// the ids as numbers.
+		// The rebuilt frame, which append can grow by half, and the ids as numbers.
 		wantMaxAlloc(t, 3*len(payload), func() { checkRelay(t, payload) })
 	})
 }
 
-// checkRelay parses a payload, holds the parts to it, and builds it again.
+// checkRelay parses a payload, checks the views, and rebuilds the payload.
 func checkRelay(t *testing.T, payload []byte) {
 	relay, err := wire.ParseRelay(payload)
 	if err != nil {
@@ -103,7 +102,7 @@ func checkRelay(t *testing.T, payload []byte) {
 			t.Fatalf("%x: %v", payload, err)
 		}
 		if len(payload) > 0 && len(payload) >= 1+int(payload[0])*wire.IDSize {
-			t.Fatalf("%x is a relay: %v", payload, err)
+			t.Fatalf("%x is a valid relay: %v", payload, err)
 		}
 		return
 	}
@@ -112,10 +111,10 @@ func checkRelay(t *testing.T, payload []byte) {
 	checkView(t, "bytes of the body", relay.Body, payload[end:])
 	encoded := wire.AppendRelay(nil, relay.To.AppendTo(nil), relay.Body)
 	if !bytes.Equal(encoded[wire.HeaderSize:], payload) {
-		t.Fatalf("%x became %x", payload, encoded)
+		t.Fatalf("%x is rebuilt as %x", payload, encoded)
 	}
 	if len(encoded) != wire.RelayLen(relay.To.Len(), len(relay.Body)) {
-		t.Fatalf("%d bytes, RelayLen says %d", len(encoded), wire.RelayLen(relay.To.Len(), len(relay.Body)))
+		t.Fatalf("%d bytes, RelayLen returns %d", len(encoded), wire.RelayLen(relay.To.Len(), len(relay.Body)))
 	}
 }
 

@@ -6,40 +6,44 @@ import (
 	"time"
 )
 
-// Sizes of the fixed parts of SEND and DELIVER, in bytes. A SEND to one receiver
-// has just the room for the head of a DELIVER before its body, so that a hub can
-// write it there: therefore options has four bytes.
+// Sizes of the fixed parts of SEND and DELIVER, in bytes. The part of a SEND before its body
+// is at least as long as that of a DELIVER, even with one receiver, because the options have
+// four bytes. The hub therefore writes the header of the DELIVER over that of the SEND and
+// does not copy the body. The constant _ does not compile if the room is too small.
 const (
 	sendFixed    = HeaderSize + 8 + 4 + 4 + 1
 	deliverFixed = HeaderSize + 8 + 8 + 8 + 1
 	_            = uint(sendFixed + IDSize - deliverFixed)
 )
 
-// Level is how far a message must have come for each of its receivers before the
-// sender gets its report.
+// Level is the state that a message must reach for each of its receivers before the hub sends the
+// report to the sender.
 type Level uint8
 
-// The levels.
+// Levels.
 const (
 	LevelNone      Level = 0 // no report
 	LevelWritten   Level = 1 // written to the receiver's socket
-	LevelReceived  Level = 2 // handed to the receiver's application by its library
-	LevelProcessed Level = 3 // the application has said so
+	LevelReceived  Level = 2 // acknowledged by ACK: handed to the receiver's application
+	LevelProcessed Level = 3 // processed by the application, by VERDICT
 )
 
-// Overflow is what happens when a receiver's queue is full.
+// Overflow is the overflow policy of a message: what the hub does if a receiver's queue is full.
 type Overflow uint8
 
-// The ways to meet a full queue.
+// Overflow policies.
 const (
-	OverflowBlock      Overflow = 0 // the message waits for room
-	OverflowReject     Overflow = 1 // that receiver does not get it
-	OverflowDropOldest Overflow = 2 // the sender's oldest messages that came this way and still wait there give way
+	OverflowBlock  Overflow = 0 // the message is blocked until the queue has room
+	OverflowReject Overflow = 1 // the message is not sent to that receiver
+
+	// OverflowDropOldest makes the queue drop the oldest messages of the same sender that were sent
+	// with OverflowDropOldest, as far as the queue still holds any.
+	OverflowDropOldest Overflow = 2
 )
 
-// Options are the options of a SEND. Bits that have no meaning must be 0.
+// Options are the options of a SEND. Bits without a meaning must be 0.
 //
-//	bits  0–1 level · 2–3 overload · 12–31 report timeout, in units of 100 ms
+//	bits  0–1 level · 2–3 overflow policy · 12–31 report timeout, in units of 100 ms
 type Options uint32
 
 const (
@@ -53,62 +57,64 @@ const (
 	reportTimeoutUnit = 100 * time.Millisecond
 )
 
-// MaxReportTimeout is the longest report timeout that a SEND can name: 29 hours.
+// MaxReportTimeout is the maximum report timeout that a SEND can name: 29 hours.
 const MaxReportTimeout = maxReportTimeoutUnits * reportTimeoutUnit
 
-// MakeOptions puts options together.
+// MakeOptions returns options without a report timeout.
 func MakeOptions(level Level, overflow Overflow) Options {
 	return Options(level) | Options(overflow)<<overflowShift
 }
 
-// Level returns the level that the report waits for.
+// Level returns the level at which the hub sends the report.
 func (o Options) Level() Level { return Level(o & levelMask) }
 
-// Overflow returns what happens when a queue is full.
+// Overflow returns the overflow policy.
 func (o Options) Overflow() Overflow { return Overflow(o >> overflowShift & overflowMask) }
 
-// ReportTimeout returns how long the report may wait; 0: as long as the hub is set to.
+// ReportTimeout returns the maximum time until the report; 0: the default of the hub.
 func (o Options) ReportTimeout() time.Duration {
 	return time.Duration(o>>reportTimeoutShift) * reportTimeoutUnit
 }
 
-// WithReportTimeout returns the options with another report timeout: that of d, rounded up to 100
-// ms and at most MaxReportTimeout. 0, and less, is as long as the hub is set to.
+// WithReportTimeout returns a copy of o with the report timeout d, rounded up to 100 ms and
+// limited to MaxReportTimeout. If d is 0 or negative, the default of the hub applies.
 func (o Options) WithReportTimeout(d time.Duration) Options {
 	d = min(max(d, 0), MaxReportTimeout)
 	units := (d + reportTimeoutUnit - 1) / reportTimeoutUnit
 	return o&(1<<reportTimeoutShift-1) | Options(units)<<reportTimeoutShift
 }
 
-// PutSendOptions changes the options of a whole SEND.
+// PutSendOptions overwrites the options of a SEND.
 func PutSendOptions(frame []byte, o Options) {
 	binary.BigEndian.PutUint32(frame[HeaderSize+8:], uint32(o))
 }
 
-// Send is a request to hand one body to the clients in To. To and Body are views
-// of the payload that it was parsed from.
+// Send is a request of a version 2 client to deliver Body to the clients in To. To and Body
+// are views of the payload that the Send was parsed from.
 type Send struct {
-	Seq     uint64 // the client's number for it, larger than that of the last one
+	Seq     uint64 // number of the message, chosen by the client; above that of the SEND before
 	Options Options
-	TTL     uint32 // milliseconds after which it is worth nothing; 0: none
+	TTL     uint32 // time to live, in milliseconds; 0: unlimited
 	To      IDs
 	Body    []byte
 }
 
-// SendLen returns the size of a SEND on the wire, in bytes.
+// SendLen returns the size of a SEND with a body of body bytes on the wire, in bytes.
 func SendLen(receivers, body int) int { return sendFixed + receivers*IDSize + body }
 
-// DefaultReceiverCost is Welcome.ReceiverCost of a hub that does not say it. It is also the largest
-// that a hub may say: a client that does not know the field never counts too little.
+// DefaultReceiverCost is the cost of a receiver, in bytes, if Welcome.ReceiverCost is 0. It is
+// also the maximum of that field. A client that does not know the field therefore never counts
+// too little.
 const DefaultReceiverCost = 64
 
-// SendCost returns what a SEND counts against Welcome.Credit until it is taken, in
-// bytes: its size, and what it costs the hub to have it wait for each receiver.
+// SendCost returns what a SEND costs of Welcome.Credit until the hub acknowledges it, in
+// bytes: the size of the frame, and for each receiver the cost of its entry in a queue of the
+// hub.
 func SendCost(receivers, body, receiverCost int) int {
 	return SendLen(receivers, body) + receivers*receiverCost
 }
 
-// AppendSend appends a whole SEND. to must not name more than MaxReceivers.
+// AppendSend appends a SEND. ttl is in milliseconds. len(to) must not be above MaxReceivers.
 func AppendSend(b []byte, seq uint64, options Options, ttl uint32, to []uint64, body []byte) []byte {
 	b = appendHeader(b, TypeSend, SendLen(len(to), len(body))-HeaderSize)
 	b = binary.BigEndian.AppendUint64(b, seq)
@@ -118,12 +124,11 @@ func AppendSend(b []byte, seq uint64, options Options, ttl uint32, to []uint64, 
 	return append(appendIDs(b, to), body...)
 }
 
-// PutSendTTL changes the time to live of a whole SEND, in milliseconds.
+// PutSendTTL overwrites the time to live of a SEND, in milliseconds.
 func PutSendTTL(frame []byte, ttl uint32) { binary.BigEndian.PutUint32(frame[HeaderSize+8+4:], ttl) }
 
-// ParseSend reads the payload of a SEND. It returns an error that wraps
-// ErrMalformed when the payload ends before the ids that its count announces, or
-// has options that mean nothing.
+// ParseSend reads the payload of a SEND. It returns an error that wraps ErrMalformed if the
+// payload has fewer ids than its count announces, or options without a meaning.
 func ParseSend(payload []byte) (s Send, err error) {
 	const fixed = sendFixed - HeaderSize
 	if len(payload) < fixed {
@@ -147,38 +152,39 @@ func ParseSend(payload []byte) (s Send, err error) {
 	return s, nil
 }
 
-// DeliverFlags say what the hub asks of the receiver of a DELIVER, and tells it.
+// DeliverFlags say what the hub asks of the receiver of a DELIVER.
 type DeliverFlags uint8
 
-// The flags.
+// Flags of DELIVER.
 const (
-	DeliverWantAck     DeliverFlags = 1 << 0 // somebody waits to hear that it was received: say so soon
-	DeliverWantVerdict DeliverFlags = 1 << 1 // somebody waits to hear that it was processed: say so by ACK
+	DeliverWantAck     DeliverFlags = 1 << 0 // a report waits for the ACK: send it soon
+	DeliverWantVerdict DeliverFlags = 1 << 1 // a report waits for a VERDICT
 )
 
-// Deliver is what each receiver of a message gets. Body is a view of the payload
-// that it was parsed from.
+// Deliver is a message as the hub sends it to a version 2 client. Body is a view of the
+// payload that the Deliver was parsed from.
 type Deliver struct {
 	Sender uint64
-	Seq    uint64 // the sender's; 0: it speaks version 1 and has none
-	Time   uint64 // when the hub took it, in microseconds since 1970
+	Seq    uint64 // of the SEND; 0: the sender is a version 1 client
+	Time   uint64 // when the hub read the message, in microseconds since 1970
 	Flags  DeliverFlags
 	Body   []byte
 }
 
-// DeliverLen returns the size of a DELIVER on the wire, in bytes.
+// DeliverLen returns the size of a DELIVER with a body of body bytes on the wire, in bytes.
 func DeliverLen(body int) int { return deliverFixed + body }
 
-// DeliverHeaderLen is the size of everything of a DELIVER that stands before its body.
+// DeliverHeaderLen is the size of the part of a DELIVER before its body, in bytes.
 const DeliverHeaderLen = deliverFixed
 
-// AppendDeliver appends a whole DELIVER.
+// AppendDeliver appends a DELIVER.
 func AppendDeliver(b []byte, d *Deliver) []byte {
 	return append(appendDeliverHeader(b, d, len(d.Body)), d.Body...)
 }
 
-// PutDeliverHeader writes everything of a DELIVER but its body of bodyLen bytes
-// into the first DeliverHeaderLen bytes of b, for a body that already stands behind.
+// PutDeliverHeader writes the part of a DELIVER before its body into the first
+// DeliverHeaderLen bytes of b, in front of a body of bodyLen bytes that is already in place.
+// It ignores d.Body.
 func PutDeliverHeader(b []byte, d *Deliver, bodyLen int) {
 	appendDeliverHeader(b[:0], d, bodyLen)
 }
@@ -191,15 +197,15 @@ func appendDeliverHeader(b []byte, d *Deliver, bodyLen int) []byte {
 	return append(b, byte(d.Flags))
 }
 
-// ParseDeliver reads the payload of a DELIVER. It returns an error that wraps
-// ErrMalformed when that is too short.
+// ParseDeliver reads the payload of a DELIVER. It returns an error that wraps ErrMalformed if the
+// payload is too short.
 func ParseDeliver(payload []byte) (d Deliver, err error) {
 	err = d.Parse(payload)
 	return d, err
 }
 
-// Parse is ParseDeliver into d, for those who read millions a second: nothing is copied. It
-// leaves d as it is when there is an error.
+// Parse is ParseDeliver into d. It saves the copy of a Deliver, which counts for a reader of
+// millions of messages a second. On error Parse does not change d.
 func (d *Deliver) Parse(payload []byte) error {
 	const fixed = deliverFixed - HeaderSize
 	if len(payload) < fixed {

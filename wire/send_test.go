@@ -10,7 +10,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestOptions_ReportTimeout rounds up, and leaves the other options alone.
+// TestOptions_ReportTimeout checks that a report timeout is rounded up and does not change the
+// other options.
 func TestOptions_ReportTimeout(t *testing.T) {
 	for _, tt := range []struct{ d, want time.Duration }{
 		{0, 0},
@@ -27,13 +28,14 @@ func TestOptions_ReportTimeout(t *testing.T) {
 			o := before | wire.MakeOptions(wire.LevelProcessed, wire.OverflowDropOldest)
 			o = o.WithReportTimeout(tt.d)
 			if got := o.ReportTimeout(); got != tt.want || o.Level() != wire.LevelProcessed || o.Overflow() != wire.OverflowDropOldest {
-				t.Errorf("%v: %#x has %v, level %d, overload %d, want %v", tt.d, o, got, o.Level(), o.Overflow(), tt.want)
+				t.Errorf("%v: %#x has timeout %v, level %d, overflow %d, want timeout %v", tt.d, o, got, o.Level(), o.Overflow(), tt.want)
 			}
 		}
 	}
 }
 
-// TestParseSend_UnknownOptions refuses each bit that is not given a meaning, alone.
+// TestParseSend_UnknownOptions checks that ParseSend rejects each bit without a meaning, and a
+// fourth overflow policy.
 func TestParseSend_UnknownOptions(t *testing.T) {
 	for bit := range 32 {
 		_, payload := wire.Split(wire.AppendSend(nil, 1, wire.Options(1)<<bit, 0, []uint64{3}, nil))
@@ -44,7 +46,7 @@ func TestParseSend_UnknownOptions(t *testing.T) {
 	}
 	_, payload := wire.Split(wire.AppendSend(nil, 1, 0b1100, 0, nil, nil))
 	if _, err := wire.ParseSend(payload); !errors.Is(err, wire.ErrMalformed) {
-		t.Errorf("a fourth way to meet a full queue: %v", err)
+		t.Errorf("a fourth overflow policy: %v", err)
 	}
 }
 

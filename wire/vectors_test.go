@@ -13,8 +13,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// vectors is testdata/classic.json: what a client of version 1 says and hears,
-// byte for byte.
+// vectors is the content of testdata/classic.json: the frames that version 1 clients send and
+// receive, byte for byte.
 type vectors struct {
 	Exchanges []struct {
 		Name  string
@@ -31,7 +31,7 @@ type vectors struct {
 
 type hexBytes []byte
 
-// UnmarshalText reads the bytes from hex digits.
+// UnmarshalText decodes hex digits.
 func (h *hexBytes) UnmarshalText(text []byte) (err error) {
 	*h, err = hex.DecodeString(string(text))
 	return err
@@ -53,8 +53,8 @@ func loadVectors(t *testing.T) vectors {
 	return v
 }
 
-// TestClassicVectors takes every frame of the vectors apart and builds it again
-// from what was understood: it must come out byte for byte.
+// TestClassicVectors parses every frame of the vectors and rebuilds it from the result. The
+// rebuilt frame must be identical.
 func TestClassicVectors(t *testing.T) {
 	for _, exchange := range loadVectors(t).Exchanges {
 		t.Run(exchange.Name, func(t *testing.T) {
@@ -72,7 +72,8 @@ func TestClassicVectors(t *testing.T) {
 	}
 }
 
-// TestClassicVectors_Closes says that a hub has its reason to close after each of these.
+// TestClassicVectors_Closes checks that each frame after which the hub closes is too long or
+// malformed.
 func TestClassicVectors_Closes(t *testing.T) {
 	for _, vector := range loadVectors(t).Closes {
 		t.Run(vector.Name, func(t *testing.T) {
@@ -91,7 +92,7 @@ func TestClassicVectors_Closes(t *testing.T) {
 	}
 }
 
-// splitAll returns the frames that b consists of and fails unless they fill it.
+// splitAll returns the frames of b. It fails if b ends within a frame.
 func splitAll(t *testing.T, b []byte) (frames [][]byte) {
 	t.Helper()
 	count, n := countFrames(b)
@@ -106,14 +107,14 @@ func splitAll(t *testing.T, b []byte) (frames [][]byte) {
 		frames, b = append(frames, b[:size]), b[size:]
 	}
 	if len(frames) != count {
-		t.Fatalf("%d frames, Frames says %d", len(frames), count)
+		t.Fatalf("%d frames, Frames yields %d", len(frames), count)
 	}
 	return frames
 }
 
-// rebuildRequest returns what a client would have sent to say the same, or nil
-// when the frame has no canonical form: questions whose payload is ignored, and
-// types that a hub does not know.
+// rebuildRequest parses a frame of a client and encodes it again. It returns nil if the frame
+// has no canonical form: a request with a payload that the hub ignores, or a type that the hub
+// does not know.
 func rebuildRequest(t *testing.T, frame []byte) []byte {
 	t.Helper()
 	kind, payload := wire.Split(frame)
@@ -132,7 +133,7 @@ func rebuildRequest(t *testing.T, frame []byte) []byte {
 	return nil
 }
 
-// rebuildReply returns what a hub would have sent to say the same.
+// rebuildReply parses a frame of a hub and encodes it again.
 func rebuildReply(t *testing.T, frame []byte) []byte {
 	t.Helper()
 	kind, payload := wire.Split(frame)
@@ -152,14 +153,14 @@ func rebuildReply(t *testing.T, frame []byte) []byte {
 	case wire.TypeRelay:
 		return wire.AppendRelayDelivery(nil, payload)
 	}
-	t.Fatalf("a hub never sends type %d: %x", kind, frame)
+	t.Fatalf("type %d, which a hub never sends: %x", kind, frame)
 	return nil
 }
 
-// checkRebuilt fails unless rebuilt is frame; nil means no canonical form.
+// checkRebuilt fails unless rebuilt equals frame or is nil, which means no canonical form.
 func checkRebuilt(t *testing.T, frame, rebuilt []byte) {
 	t.Helper()
 	if rebuilt != nil && !bytes.Equal(rebuilt, frame) {
-		t.Errorf("%x became %x", frame, rebuilt)
+		t.Errorf("%x is rebuilt as %x", frame, rebuilt)
 	}
 }

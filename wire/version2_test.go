@@ -11,8 +11,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// roundTrips are the frames of version 2, each with what takes its payload apart and
-// builds the frame again from what was understood.
+// roundTrips has for each frame type of version 2 a function that parses a payload and
+// rebuilds the frame from the result.
 var roundTrips = map[wire.Type]func(payload []byte) ([]byte, error){
 	wire.TypeHello: func(p []byte) ([]byte, error) {
 		h, err := wire.ParseHello(p)
@@ -112,7 +112,7 @@ func TestVersion2Vectors(t *testing.T) {
 		delete(missing, kind)
 		rebuilt, err := roundTrips[kind](payload)
 		if err != nil || !bytes.Equal(rebuilt, v.Frame) {
-			t.Errorf("%s: %x, built again %x, %v", v.Name, []byte(v.Frame), rebuilt, err)
+			t.Errorf("%s: %x, rebuilt %x, %v", v.Name, []byte(v.Frame), rebuilt, err)
 		}
 	}
 	if len(missing) > 0 {
@@ -120,7 +120,7 @@ func TestVersion2Vectors(t *testing.T) {
 	}
 }
 
-// TestVersion2Layout holds the frames to the bytes that docs/PROTOCOL.md shows.
+// TestVersion2Layout compares frames with the layouts in docs/PROTOCOL.md.
 func TestVersion2Layout(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -132,7 +132,7 @@ func TestVersion2Layout(t *testing.T) {
 		{"DELIVER", wire.AppendDeliver(nil, &wire.Deliver{Sender: 2, Seq: 1, Time: 9, Flags: wire.DeliverWantAck, Body: []byte("hel")}),
 			"0000001d" + "13" + "0000000000000002" + "0000000000000001" + "0000000000000009" + "01" + "68656c"},
 		{"REPORT", wire.AppendReport(nil, 1, []byte{3, 16}), "0000000c" + "14" + "0000000000000001" + "02" + "0310"},
-		{"ACK", wire.AppendVerdicts(nil, []wire.Verdict{{Sender: 2, Seq: 1, Fate: wire.FateProcessed}}),
+		{"VERDICT", wire.AppendVerdicts(nil, []wire.Verdict{{Sender: 2, Seq: 1, Fate: wire.FateProcessed}}),
 			"00000012" + "15" + "0000000000000002" + "0000000000000001" + "04"},
 		{"SKIP", wire.AppendSkip(nil), "00000001" + "24"},
 		{"LIST_RANGE", wire.AppendListRange(nil, wire.ListRange{After: 7, Limit: 2}), "0000000d" + "16" + "0000000000000007" + "00000002"},
@@ -141,7 +141,7 @@ func TestVersion2Layout(t *testing.T) {
 		{"PRESENCE", wire.AppendPresence(nil, 6, wire.PresenceMore, []uint64{4}, []uint64{2}),
 			"0000001e" + "19" + "0000000000000006" + "02" + "00000001" + "0000000000000004" + "0000000000000002"},
 		{"ERROR", wire.AppendError(nil, 1, wire.ErrorBody, "no"), "0000000d" + "1c" + "0000000000000001" + "0002" + "6e6f"},
-		{"TAKEN", wire.AppendAck(nil, 3), "00000009" + "1f" + "0000000000000003"},
+		{"ACK", wire.AppendAck(nil, 3), "00000009" + "1f" + "0000000000000003"},
 		{"BYE", wire.AppendBye(nil), "00000001" + "1d"},
 	} {
 		var want hexBytes
@@ -154,8 +154,9 @@ func TestVersion2Layout(t *testing.T) {
 	}
 }
 
-// TestVersion2Vectors_EveryTruncation cuts the payload of every vector at every byte, and makes it
-// longer: what does not fit its type is malformed, and nothing panics.
+// TestVersion2Vectors_EveryTruncation cuts the payload of every vector at every byte and makes
+// it one byte longer. A payload that does not match its type must be malformed, and no parser
+// may panic.
 func TestVersion2Vectors_EveryTruncation(t *testing.T) {
 	exact := []wire.Type{wire.TypeListRange, wire.TypeWatch, wire.TypePing, wire.TypePong, wire.TypeAck, wire.TypeReport}
 	for _, v := range loadVectors2(t) {
@@ -166,14 +167,14 @@ func TestVersion2Vectors_EveryTruncation(t *testing.T) {
 				t.Errorf("%s cut to %d bytes: %v", v.Name, cut, err)
 			}
 			if err == nil && kind != wire.TypeBye && !bytes.Equal(rebuilt[wire.HeaderSize:], payload[:cut]) {
-				t.Errorf("%s cut to %d bytes was understood as %x", v.Name, cut, rebuilt)
+				t.Errorf("%s cut to %d bytes is rebuilt as %x", v.Name, cut, rebuilt)
 			}
 			if err == nil && slices.Contains(exact, kind) {
-				t.Errorf("%s cut to %d bytes was taken", v.Name, cut)
+				t.Errorf("%s cut to %d bytes is accepted", v.Name, cut)
 			}
 		}
 		if _, err := roundTrips[kind](append(slices.Clone(payload), 0)); err == nil && slices.Contains(exact, kind) {
-			t.Errorf("%s with a byte more was taken", v.Name)
+			t.Errorf("%s with one more byte is accepted", v.Name)
 		}
 	}
 }
@@ -197,15 +198,15 @@ func TestFate_Reaches(t *testing.T) {
 		}
 	}
 	if got := wire.Fate(99).String(); got != "fate 99" {
-		t.Errorf("a fate without a name is called %q", got)
+		t.Errorf("unknown fate: String = %q", got)
 	}
 }
 
-// TestSend_HasRoomForDeliver is what lets a hub write one over the other.
+// TestSend_HasRoomForDeliver checks that the hub can write a DELIVER over the SEND of its body.
 func TestSend_HasRoomForDeliver(t *testing.T) {
 	for receivers := 1; receivers <= wire.MaxReceivers; receivers++ {
 		if wire.SendLen(receivers, 7) < wire.DeliverLen(7) {
-			t.Fatalf("a SEND to %d is shorter than the DELIVER of its body", receivers)
+			t.Fatalf("a SEND to %d receivers is shorter than the DELIVER of its body", receivers)
 		}
 	}
 	b := append(make([]byte, wire.DeliverHeaderLen), "body"...)
@@ -234,11 +235,11 @@ func FuzzVersion2(f *testing.F) {
 			}
 			return
 		}
-		// JSON has many spellings of one thing: what was built must stay as it is.
+		// One JSON value has many spellings. Rebuilding a rebuilt frame must not change it.
 		_, second := wire.Split(frame)
 		rebuilt, err := build(second)
 		if err != nil || !bytes.Equal(rebuilt, frame) {
-			t.Errorf("%x is understood as %x, and that as %x, %v", payload, frame, rebuilt, err)
+			t.Errorf("%x is rebuilt as %x, and that as %x, %v", payload, frame, rebuilt, err)
 		}
 	})
 }

@@ -1,46 +1,71 @@
-// Package wire turns frames into bytes and bytes into frames. It is the first
-// room on the way of a message: pure functions and constants, no I/O, no
-// goroutines, no state. Waiting for bytes and owning them is the business of
-// internal/socket.
+// Package wire encodes and decodes the frames of the protocol. It has no I/O, no goroutines and
+// no state: internal/socket reads the bytes, writes them and owns them. A message passes through
+// this package in the client that sends it, in the hub and in each receiver: a frame is encoded
+// before it is written and decoded after it was read. docs/PROTOCOL.md is the specification.
 //
-// All integers are big-endian. A frame on the wire is
+// # Framing
+//
+// All integers are unsigned and big-endian. A frame is
 //
 //	┌─────────────┬─────────┬─────────────┐
 //	│ length  u32 │ type u8 │ payload     │    length counts type and payload
 //	└─────────────┴─────────┴─────────────┘
 //
-// and in version 1, "classic", one of
+// A frame of length 0 has neither type nor payload. The hub ignores it.
 //
-//	client → hub   1 identity   payload ignored
-//	               2 list       payload ignored
-//	               3 relay      count u8 · count × id u64 · body
-//	hub → client   1 identity   id u64
-//	               2 list       id u64 … of every other client, ascending
-//	               3 delivery   body
+// # Versions
 //
-// A client that sends HELLO first speaks version 2, which adds
+// The hub serves both versions on one port, with and without TLS. The first frame of the client
+// selects the version of the connection.
 //
-//	client → hub   10 HELLO       JSON
-//	               12 SEND        seq u64 · options u32 · ttl_ms u32 · count u8 · count × id u64 · body
-//	               15 ACK         … × (sender u64 · seq u64 · fate u8)
-//	               16 LIST_RANGE  after u64 · limit u32
-//	               18 WATCH       on u8 · since u64
-//	               1D BYE
-//	hub → client   11 WELCOME     JSON
-//	               13 DELIVER     sender u64 · seq u64 · time u64 · flags u8 · body
-//	               14 REPORT      seq u64 · count u8 · count × fate u8
-//	               17 LIST_PAGE   total u64 · more u8 · id u64 …
-//	               19 PRESENCE    revision u64 · flags u8 · joined u32 · id u64 …
-//	               1C ERROR       seq u64 · code u16 · text
-//	               1E GOAWAY      JSON
-//	both           1A PING        opaque u64
-//	               1B PONG        opaque u64
-//	               1F TAKEN       up to u64
+//	version 1: requests for the own id and for a list of the other clients, and relays of a body
+//	           to up to 255 receivers. A delivery does not name its sender.
+//	version 2: sender ids, sessions that outlive connections, acknowledgements, reports with a
+//	           fate for each receiver, verdicts, presence, keep-alive and authentication.
 //
-// Every frame has an Append, a Parse and a Len. Append extends the slice that
-// it is given and returns it. Parse reads a payload (the bytes after the type),
-// never copies and never keeps anything but slices of it. Len is the whole size
-// on the wire. docs/PROTOCOL.md is the specification.
+// Version 2 has been extended since, in this order. A field of HELLO or WELCOME announces each
+// extension, and both sides ignore fields that they do not know. Programs from before and
+// after an extension therefore work together.
+//
+//	HELLO max_body and WELCOME max_deliver: a receiver limits the bodies it takes.
+//	WELCOME max_report_timeout_ms: a SEND can name its report timeout.
+//	HELLO skip: SKIP replaces a frame that the hub does not retransmit.
+//	HELLO confirms: the client acknowledges WELCOME.
+//	WELCOME grants_ids: ids up to MaxGrantedID keep their meaning after a restart.
+//	WELCOME receiver_cost: what a receiver of a SEND costs of the send credit.
+//	HELLO read: frames that were read whole are not retransmitted.
+//
+// # Protocol flow
+//
+// Version 1:
+//
+//   - client connects
+//   - client sends IDENTITY, LIST and RELAY requests
+//   - hub answers IDENTITY and LIST in the order of the requests, and delivers relays
+//   - either side closes
+//
+// Version 2:
+//
+//   - client connects
+//   - client sends HELLO, with the id and the resume secret of its session if it has one
+//   - hub sends WELCOME, or sends GOAWAY and closes
+//   - client sends SEND, hub sends ACK when the message is in the queues of its receivers
+//   - hub sends DELIVER to each receiver, receiver sends ACK when its application has the message
+//   - receiver sends VERDICT when its application has processed or rejected the message
+//   - hub sends REPORT to the sender, if its SEND asks for one, when the message has reached the
+//     level of the SEND for each receiver or cannot reach it, or when a timeout ends
+//   - either side sends PING, and its peer answers by PONG
+//   - client sends BYE, or hub sends GOAWAY, and the connection ends; a connection that ends in
+//     another way is lost, and the client can resume its session on a new one
+//
+// # Functions
+//
+// AppendX appends a whole frame, its header included, to the slice that it is given, and
+// returns the extended slice. PutX overwrites a part of a frame in place. ParseX reads a
+// payload, the bytes behind the type. It never copies: slices in its result are views of the
+// payload. XLen returns the size of a whole frame on the wire, in bytes. PING, PONG and ACK
+// share ParseUint64. Requests of version 1 for an id or a list, deliveries of version 1, SKIP
+// and BYE need no ParseX. The frames in JSON (HELLO, WELCOME and GOAWAY) have no XLen.
 package wire
 
 import (
@@ -53,83 +78,155 @@ import (
 // Type is the first byte after the length of a frame.
 type Type uint8
 
-// The frame types of version 1. 0 and 4 to 15 are reserved: a hub ignores and
-// counts them.
+// Frame types of version 1. The types 0 and 4 to 15 are reserved: the hub ignores and counts
+// them.
 const (
-	TypeIdentity Type = 1 // → nothing              ← id u64
-	TypeList     Type = 2 // → nothing              ← id u64 …
-	TypeRelay    Type = 3 // → count, ids, body     ← body
+	// TypeIdentity asks for the id of the client.
+	//   - client to hub: payload ignored
+	//   - hub to client: id u64
+	TypeIdentity Type = 1
+
+	// TypeList asks for the ids of all other clients. The hub sends them in ascending order.
+	//   - client to hub: payload ignored
+	//   - hub to client: id u64 …
+	TypeList Type = 2
+
+	// TypeRelay asks the hub to deliver a body. The hub sends one delivery to each receiver.
+	//   - client to hub: count u8 · count × id u64 · body
+	//   - hub to client: body
+	TypeRelay Type = 3
 )
 
-// The frame types of version 2. Numbers are append-only.
+// Frame types of version 2. Numbers are append-only. The types 0x20 to 0x23 and those above 0x24
+// are not assigned: the hub ignores and counts them.
 const (
-	TypeHello     Type = 0x10 // →
-	TypeWelcome   Type = 0x11 // ←
-	TypeSend      Type = 0x12 // →
-	TypeDeliver   Type = 0x13 // ←
-	TypeReport    Type = 0x14 // ←
-	TypeVerdict   Type = 0x15 // →
-	TypeListRange Type = 0x16 // →
-	TypeListPage  Type = 0x17 // ←
-	TypeWatch     Type = 0x18 // →
-	TypePresence  Type = 0x19 // ←
-	TypePing      Type = 0x1A // both
-	TypePong      Type = 0x1B // both
-	TypeError     Type = 0x1C // ←
-	TypeBye       Type = 0x1D // →
-	TypeGoAway    Type = 0x1E // ←
-	TypeAck       Type = 0x1F // both
-	TypeSkip      Type = 0x24 // ←
+	// TypeHello is the first frame of the client.
+	//   - client to hub: Hello as JSON
+	TypeHello Type = 0x10
+
+	// TypeWelcome is the first frame of the hub. It answers HELLO.
+	//   - hub to client: Welcome as JSON
+	TypeWelcome Type = 0x11
+
+	// TypeSend asks the hub to deliver a body.
+	//   - client to hub: seq u64 · options u32 · ttl_ms u32 · count u8 · count × id u64 · body
+	TypeSend Type = 0x12
+
+	// TypeDeliver is a message for the client. It is a reliable frame.
+	//   - hub to client: sender u64 · seq u64 · time u64 · flags u8 · body
+	TypeDeliver Type = 0x13
+
+	// TypeReport tells a sender the fate of its SEND for each receiver. It is a reliable frame.
+	//   - hub to client: seq u64 · count u8 · count × fate u8
+	TypeReport Type = 0x14
+
+	// TypeVerdict is the word of the receiver's application on messages that ask for it.
+	//   - client to hub: … × (sender u64 · seq u64 · fate u8)
+	TypeVerdict Type = 0x15
+
+	// TypeListRange asks for a page of the list of clients.
+	//   - client to hub: after u64 · limit u32
+	TypeListRange Type = 0x16
+
+	// TypeListPage answers LIST_RANGE.
+	//   - hub to client: total u64 · more u8 · id u64 …
+	TypeListPage Type = 0x17
+
+	// TypeWatch starts or stops a presence watch.
+	//   - client to hub: on u8 · since u64
+	TypeWatch Type = 0x18
+
+	// TypePresence tells a watcher which clients joined and left.
+	//   - hub to client: revision u64 · flags u8 · joined u32 · joined × id u64 · left id u64 …
+	TypePresence Type = 0x19
+
+	// TypePing asks the peer for a PONG.
+	//   - both: opaque u64
+	TypePing Type = 0x1A
+
+	// TypePong answers a PING.
+	//   - both: opaque u64, that of the PING
+	TypePong Type = 0x1B
+
+	// TypeError says that a request failed.
+	//   - hub to client: seq u64 · code u16 · text
+	TypeError Type = 0x1C
+
+	// TypeBye is the last frame of a client that ends its session.
+	//   - client to hub: no payload
+	TypeBye Type = 0x1D
+
+	// TypeGoAway is the last frame of a hub that ends the connection.
+	//   - hub to client: GoAway as JSON
+	TypeGoAway Type = 0x1E
+
+	// TypeAck is a cumulative acknowledgement.
+	//   - client to hub: up_to u64, the number of reliable frames that the application has
+	//     received since the session began
+	//   - hub to client: up_to u64, the seq up to which all SENDs are in the queues of their
+	//     receivers
+	TypeAck Type = 0x1F
+
+	// TypeSkip replaces a reliable frame that the hub does not retransmit. It is a reliable frame.
+	//   - hub to client: no payload; the client ignores one
+	TypeSkip Type = 0x24
 )
 
-// IsReliable reports whether a frame from the hub is one that a client of version 2
-// counts: it is sent again after a lost connection if the client has not had it.
+// IsReliable reports whether frames of type t from the hub are reliable. The client counts
+// reliable frames and acknowledges them by ACK. The hub keeps them until then and retransmits
+// them on the connection that resumes the session.
 func (t Type) IsReliable() bool { return t == TypeDeliver || t == TypeReport || t == TypeSkip }
 
-// Sizes of the parts of a frame, in bytes.
+// Sizes of the parts of a frame, and limits of its length, in bytes.
 const (
-	LengthSize   = 4                                                                // the length field, u32
-	HeaderSize   = LengthSize + 1                                                   // length and type
-	IDSize       = 8                                                                // a client id, u64
-	relayFixed   = HeaderSize + 1                                                   // length, type and count of a relay
-	MaxLength    = 1<<32 - 1                                                        // what the length field can say
-	MaxBodyLimit = 1 << 30                                                          // largest body limit that may be configured: far below MaxLength, and an int everywhere
-	_            = uint(MaxLength - MaxBodyLimit - sendFixed - MaxReceivers*IDSize) // a SEND of that size still has a length
+	LengthSize = 4              // the length field, u32
+	HeaderSize = LengthSize + 1 // length and type
+	IDSize     = 8              // a client id, u64
+	relayFixed = HeaderSize + 1 // length, type and count of a RELAY
+	MaxLength  = 1<<32 - 1      // the largest value of the length field
+
+	// MaxBodyLimit is the largest body limit that can be configured. It is far below MaxLength,
+	// and an int on every platform.
+	MaxBodyLimit = 1 << 30
+
+	// A SEND with the largest body to MaxReceivers receivers must have a length. Otherwise this
+	// constant does not compile.
+	_ = uint(MaxLength - MaxBodyLimit - sendFixed - MaxReceivers*IDSize)
 )
 
 // Limits.
 const (
-	// MaxReceivers is how many ids one message can name: its count is a u8.
+	// MaxReceivers is the maximum number of receivers of a message: the count is a u8.
 	MaxReceivers = 255
 
-	// DefaultPort is the TCP port of a hub, with TLS as well.
+	// DefaultPort is the TCP port of a hub, with and without TLS.
 	DefaultPort = 9999
 
-	// ALPN is how hub and client name their protocol in TLS (RFC 7301), so that neither takes
-	// one of another kind for its peer.
+	// ALPN is the name of the protocol in TLS (RFC 7301). It keeps servers and clients of other
+	// protocols from being taken for a hub or a client.
 	ALPN = "message-hub"
 
-	// DefaultMaxBody is the largest body that a hub takes unless it is told
-	// otherwise, in bytes: 1 MiB, by the system's description.
+	// DefaultMaxBody is the default limit of a body, in bytes. The requirements of the system
+	// name 1 MiB.
 	DefaultMaxBody = 1 << 20
 )
 
 var (
-	// ErrTooLong says that a frame announces more bytes than the reader takes.
+	// ErrTooLong says that the length field of a frame is above the limit of the reader.
 	ErrTooLong = errors.New("frame too long")
 
 	// ErrMalformed says that a payload does not have the layout of its type.
 	ErrMalformed = errors.New("malformed frame")
 )
 
-// LengthError is an ErrTooLong of a length field. What speaks another protocol is known by the first bytes that it
-// sends, which are that field.
+// LengthError is an ErrTooLong with the value of the length field. A peer that speaks another
+// protocol is recognized by its first bytes, which are read as a length field.
 type LengthError struct {
-	Length    uint32 // as announced, in bytes
-	MaxLength int    // that is allowed
+	Length    uint32 // value of the length field
+	MaxLength int    // largest value that is allowed
 }
 
-// Error returns what was announced and what is allowed.
+// Error returns a text with both lengths.
 func (e *LengthError) Error() string {
 	return fmt.Sprintf("%v: %d bytes announced, %d allowed", ErrTooLong, e.Length, e.MaxLength)
 }
@@ -137,13 +234,13 @@ func (e *LengthError) Error() string {
 // Unwrap returns ErrTooLong.
 func (e *LengthError) Unwrap() error { return ErrTooLong }
 
-// MaxRequestLength is the largest value of the length field that a client may send
-// to a hub that takes bodies of maxBody bytes: a SEND to MaxReceivers.
+// MaxRequestLength returns the largest length field of a frame from a client to a hub whose body
+// limit is maxBody bytes: that of a SEND to MaxReceivers receivers.
 func MaxRequestLength(maxBody int) int { return SendLen(MaxReceivers, maxBody) - LengthSize }
 
-// Size returns how many bytes the frame at the start of b takes on the wire,
-// length field included. It returns 0 when b is too short to say, and an error
-// that wraps ErrTooLong when the length field is above maxLength.
+// Size returns the size on the wire of the frame at the start of b, in bytes, length field
+// included. It returns 0 if b ends within the length field, and an error that wraps ErrTooLong if
+// the length field is above maxLength.
 func Size(b []byte, maxLength int) (int, error) {
 	if len(b) < LengthSize {
 		return 0, nil
@@ -155,8 +252,8 @@ func Size(b []byte, maxLength int) (int, error) {
 	return LengthSize + int(length), nil
 }
 
-// Split takes a whole frame, as Size measured it, apart. The empty frame
-// (length 0) has type 0 and no payload.
+// Split returns the type and the payload of a whole frame, whose end Size has found. The
+// payload is a view of frame. The empty frame (length 0) has type 0 and no payload.
 func Split(frame []byte) (Type, []byte) {
 	if len(frame) < HeaderSize {
 		return 0, nil
@@ -164,9 +261,9 @@ func Split(frame []byte) (Type, []byte) {
 	return Type(frame[LengthSize]), frame[HeaderSize:]
 }
 
-// Frames yields the whole frames that b starts with, one behind the other. b must
-// begin at the start of a frame. It ends at one that is not whole, or that no
-// configuration allows.
+// Frames yields the consecutive whole frames at the start of b, which must begin with a frame.
+// The sequence ends before a partial frame, and before a frame that is longer than
+// MaxBodyLimit allows.
 func Frames(b []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for {
@@ -179,7 +276,7 @@ func Frames(b []byte) iter.Seq[[]byte] {
 	}
 }
 
-// appendHeader appends a length and a type for a payload of n bytes.
+// appendHeader appends the length and the type of a frame with a payload of n bytes.
 func appendHeader(b []byte, t Type, n int) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(1+n))
 	return append(b, byte(t))

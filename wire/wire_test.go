@@ -27,7 +27,7 @@ func TestSize(t *testing.T) {
 		{"at the limit", []byte{0, 0, 0, 10}, 10, 14, nil},
 		{"one above the limit", []byte{0, 0, 0, 11}, 10, 0, wire.ErrTooLong},
 		{"2 GiB", []byte{0x80, 0, 0, 0}, defaultMaxLength, 0, wire.ErrTooLong},
-		{"the most that a length can say", []byte{255, 255, 255, 255}, defaultMaxLength, 0, wire.ErrTooLong},
+		{"the largest length field", []byte{255, 255, 255, 255}, defaultMaxLength, 0, wire.ErrTooLong},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -47,8 +47,8 @@ func TestSize_ErrorText(t *testing.T) {
 	}
 }
 
-// TestMaxRequestLength holds MaxRequest to its word: the largest SEND that the
-// defaults allow passes, and one byte more does not.
+// TestMaxRequestLength checks that Size accepts the largest SEND that the defaults allow, and
+// rejects a SEND with one more byte.
 func TestMaxRequestLength(t *testing.T) {
 	to := make([]uint64, wire.MaxReceivers)
 	largest := wire.AppendSend(nil, 1, 0, 0, to, make([]byte, wire.DefaultMaxBody))
@@ -61,8 +61,8 @@ func TestMaxRequestLength(t *testing.T) {
 	}
 }
 
-// TestMaxBodyLimit_HasLength guards against a length field that
-// wraps around.
+// TestMaxBodyLimit_HasLength checks that the length field of a RELAY with the largest body
+// does not wrap around.
 func TestMaxBodyLimit_HasLength(t *testing.T) {
 	limit := wire.MaxRequestLength(wire.MaxBodyLimit)
 	if limit > math.MaxInt32-wire.LengthSize {
@@ -94,7 +94,7 @@ func TestFrames_Consecutive(t *testing.T) {
 	end := len(stream)
 	for _, tail := range [][]byte{{0}, {0, 0, 0}, {0, 0, 0, 2, 3}, {0x7f, 0xff, 0xff, 0xff, 1}, {255, 255, 255, 255, 1}} {
 		if frames, n := countFrames(append(stream[:end:end], tail...)); frames != len(exampleFrames()) || n != end {
-			t.Errorf("with %x behind: %d frames, %d bytes, want %d, %d", tail, frames, n, len(exampleFrames()), end)
+			t.Errorf("followed by %x: %d frames, %d bytes, want %d, %d", tail, frames, n, len(exampleFrames()), end)
 		}
 	}
 	if frames, n := countFrames(make([]byte, 3*wire.LengthSize)); frames != 3 || n != 3*wire.LengthSize {
@@ -124,13 +124,12 @@ func TestHeaderPath_AllocatesNothing(t *testing.T) {
 	wantNoAllocs(t, "AppendRelayHeader", func() { wire.AppendRelayHeader(buffer, to, 6) })
 	wantNoAllocs(t, "AppendIdentity", func() { wire.AppendIdentity(buffer, 7) })
 	wantNoAllocs(t, "AppendList", func() { wire.AppendList(buffer, to, to) })
-	wantNoAllocs(t, "AppendDelivery", func() { wire.AppendRelayDelivery(buffer, payload) })
-	wantNoAllocs(t, "PutDeliveryHeader", func() { wire.PutRelayDeliveryHeader(buffer[:wire.HeaderSize], 6) })
+	wantNoAllocs(t, "AppendRelayDelivery", func() { wire.AppendRelayDelivery(buffer, payload) })
+	wantNoAllocs(t, "PutRelayDeliveryHeader", func() { wire.PutRelayDeliveryHeader(buffer[:wire.HeaderSize], 6) })
 	wantNoAllocs(t, "IDs.AppendTo", func() { wire.IDs(payload[1 : 1+2*wire.IDSize]).AppendTo(to[:0]) })
 }
 
-// FuzzSize checks the two functions that look at bytes before anything is known
-// about them.
+// FuzzSize checks Size and Frames, the two functions that read bytes before any check.
 func FuzzSize(f *testing.F) {
 	var stream []byte
 	for _, s := range exampleFrames() {
@@ -146,7 +145,7 @@ func FuzzSize(f *testing.F) {
 	})
 }
 
-// checkSize holds Size to the length field, read the plain way.
+// checkSize compares Size with the length field.
 func checkSize(t *testing.T, b []byte, limit int) {
 	size, err := wire.Size(b, limit)
 	if len(b) < wire.LengthSize {
@@ -164,8 +163,8 @@ func checkSize(t *testing.T, b []byte, limit int) {
 	}
 }
 
-// checkFrames takes the frames that Frames counted apart and puts them together
-// again; what remains must not be a whole frame.
+// checkFrames checks that Size finds the same frames as Frames, and that no whole frame follows
+// them.
 func checkFrames(t *testing.T, b []byte) {
 	frames, n := countFrames(b)
 	if n < 0 || n > len(b) {
@@ -175,15 +174,15 @@ func checkFrames(t *testing.T, b []byte) {
 	for range frames {
 		size, err := wire.Size(remaining, wire.MaxRequestLength(wire.MaxBodyLimit))
 		if err != nil || size < wire.LengthSize || size > len(remaining) {
-			t.Fatalf("Frames counted a frame of %d bytes in %d: %v", size, len(remaining), err)
+			t.Fatalf("Frames yields a frame of %d bytes, %d are left: %v", size, len(remaining), err)
 		}
 		remaining = remaining[size:]
 	}
 	if len(remaining) != 0 {
-		t.Fatalf("%d bytes behind %d frames", len(remaining), frames)
+		t.Fatalf("%d bytes after %d frames", len(remaining), frames)
 	}
 	if size, err := wire.Size(b[n:], wire.MaxRequestLength(wire.MaxBodyLimit)); err == nil && size != 0 && size <= len(b)-n {
-		t.Fatalf("Frames left a whole frame of %d bytes", size)
+		t.Fatalf("Frames does not yield a whole frame of %d bytes", size)
 	}
 }
 
@@ -195,8 +194,8 @@ func BenchmarkSize(b *testing.B) {
 	}
 }
 
-// BenchmarkFrames walks a read buffer full of small frames, as a reader does
-// after each read.
+// BenchmarkFrames iterates over a read buffer full of small frames, as a reader does after each
+// read.
 func BenchmarkFrames(b *testing.B) {
 	stream := bytes.Repeat(wire.AppendRelay(nil, []uint64{2}, make([]byte, 128)), 256)
 	b.ReportAllocs()
