@@ -67,11 +67,11 @@ func TestAuth_TokensEndToEnd(t *testing.T) {
 		t.Errorf("the simulation: %+v", got)
 	}
 	for want, args := range map[string][]string{
-		"asks for a token":            nil,
-		"from somebody else":          {"-token-file=" + makeTokenFile(t, key, "-sub=bob", "-issuer=others")},
-		"nobody whom this hub trusts": {"-token-file=" + makeTokenFile(t, makeKeyFile(t), "-sub=bob", "-issuer=us")},
-		"no such file":                {"-token-file=nothing"},
-		"one can be shown":            {"-token-file=" + bob, "-token=x"},
+		"asks for a token":    nil,
+		"wrong issuer":        {"-token-file=" + makeTokenFile(t, key, "-sub=bob", "-issuer=others")},
+		"signature not valid": {"-token-file=" + makeTokenFile(t, makeKeyFile(t), "-sub=bob", "-issuer=us")},
+		"no such file":        {"-token-file=nothing"},
+		"one can be shown":    {"-token-file=" + bob, "-token=x"},
 	} {
 		if got := runProgram(Hubctl, hubctlArgs(port, "list", args...)...); got.code == ExitOK || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: %+v, want %q", args, got, want)
@@ -266,9 +266,9 @@ func TestAuth_TokenAndCertificateRequired(t *testing.T) {
 		t.Errorf("alice is %s", id)
 	}
 	for want, args := range map[string][]string{
-		"this hub asks for a token":  flags,
-		"it asks for a certificate":  {flags[0], flags[1], token},
-		"nobody whom this hub trust": append([]string{"-token-file=" + makeTokenFile(t, makeKeyFile(t), "-sub=alice")}, flags...),
+		"this hub asks for a token": flags,
+		"it asks for a certificate": {flags[0], flags[1], token},
+		"signature not valid":       append([]string{"-token-file=" + makeTokenFile(t, makeKeyFile(t), "-sub=alice")}, flags...),
 	} {
 		if got := runProgram(Hubctl, hubctlArgs(port, "list", args...)...); got.code == ExitOK || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: %+v, want %q", args, got, want)
@@ -314,14 +314,14 @@ func TestAuthFlags_Invalid(t *testing.T) {
 	cert, certKey := authority.IssueLocal().WriteFiles(t)
 	mutual := []string{"-tls-cert=" + cert, "-tls-key=" + certKey, "-tls-client-ca=" + authority.WriteFile()}
 	for want, args := range map[string][]string{
-		"-auth-keys: open nothing":                               {"-auth-keys=nothing"},
-		"holds no key that verifies: key 1: it is a PRIVATE KEY": {"-auth-keys=" + key},
-		"which take -auth-keys":                                  {"-auth-issuer=us"},
-		"cannot show a token":                                    {"-auth-keys=" + key + ".pub", "-classic=on"},
-		"for which -tls-client-ca asks":                          {"-auth-certs=" + writeCertsFile(t, certsJSON)},
-		"both say what a client may do":                          append([]string{"-auth-keys=" + key + ".pub", "-auth-certs=" + writeCertsFile(t, certsJSON)}, mutual...),
-		"-auth-certs: open nothing":                              append([]string{"-auth-certs=nothing"}, mutual...),
-		"it is no list in JSON":                                  append([]string{"-auth-certs=" + key}, mutual...),
+		"-auth-keys: open nothing":                  {"-auth-keys=nothing"},
+		"no usable key: key 1: it is a PRIVATE KEY": {"-auth-keys=" + key},
+		"which take -auth-keys":                     {"-auth-issuer=us"},
+		"cannot show a token":                       {"-auth-keys=" + key + ".pub", "-classic=on"},
+		"for which -tls-client-ca asks":             {"-auth-certs=" + writeCertsFile(t, certsJSON)},
+		"both say what a client may do":             append([]string{"-auth-keys=" + key + ".pub", "-auth-certs=" + writeCertsFile(t, certsJSON)}, mutual...),
+		"-auth-certs: open nothing":                 append([]string{"-auth-certs=nothing"}, mutual...),
+		"not a JSON list":                           append([]string{"-auth-certs=" + key}, mutual...),
 	} {
 		if got := runProgram(Server, append(args, "-addr=127.0.0.1", "-port=0")...); got.code != ExitUsage || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: %+v, want %q", args, got, want)

@@ -13,15 +13,15 @@ import (
 	"github.com/sechlol/go-message-hub/internal/keyfile"
 )
 
-// Certs say what those may do who show a certificate. They do not change, and may be used
-// concurrently.
+// Certs maps the names of client certificates to claims. It is immutable and safe for concurrent
+// use.
 type Certs struct {
 	entries []Claims
-	byName  map[string]int // where in the list
+	byName  map[string]int // certificate name to index in entries
 }
 
-// LoadCerts reads what certificates allow from a file: a list in JSON. Each entry has the name of
-// a certificate, "cert", and claims of the hub as they stand in a token.
+// LoadCerts reads Certs from a file of at most keyfile.MaxBytes. The file holds a JSON list. Each
+// entry is an object with the name of a certificate, "cert", and the hub claims of a token.
 func LoadCerts(file string) (*Certs, error) {
 	text, err := keyfile.Read(file, keyfile.MaxBytes)
 	if err != nil {
@@ -34,7 +34,7 @@ func LoadCerts(file string) (*Certs, error) {
 	return c, nil
 }
 
-// ParseCerts is LoadCerts for what a file holds.
+// ParseCerts is LoadCerts for the content of a file.
 func ParseCerts(text []byte) (*Certs, error) {
 	text, err := keyfile.Text(text)
 	if err != nil {
@@ -42,7 +42,7 @@ func ParseCerts(text []byte) (*Certs, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
-		return nil, errors.New("it is no list in JSON")
+		return nil, errors.New("not a JSON list")
 	}
 	c := &Certs{byName: make(map[string]int)}
 	for dec.More() {
@@ -55,35 +55,36 @@ func ParseCerts(text []byte) (*Certs, error) {
 		}
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, fmt.Errorf("behind entry %d: %w", len(c.entries), describeEOF(err))
+		return nil, fmt.Errorf("after entry %d: %w", len(c.entries), describeEOF(err))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something stands behind the list")
+		return nil, errors.New("data after the list")
 	}
 	if len(c.entries) == 0 {
-		return nil, errors.New("it names no certificate, so that nobody could come in")
+		return nil, errors.New("empty list: every client would be refused")
 	}
 	return c, nil
 }
 
-// add adds an entry.
+// add adds an entry. It rejects a second entry for one certificate.
 func (c *Certs) add(entry *Claims) error {
 	if entry.Subject == "" {
-		return errors.New("it does not say for which certificate it is")
+		return errors.New(`"cert" is missing`)
 	}
 	if other, ok := c.byName[entry.Subject]; ok {
-		return fmt.Errorf("entry %d is about that already", other+1)
+		return fmt.Errorf("duplicate of entry %d", other+1)
 	}
 	c.byName[entry.Subject] = len(c.entries)
 	c.entries = append(c.entries, *entry)
 	return nil
 }
 
-// readEntry reads one entry, as far as it can be read.
+// readEntry reads one entry. On error it returns the claims read so far, whose Subject names the
+// entry.
 func readEntry(dec *json.Decoder) (*Claims, error) {
 	c := new(Claims)
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return c, errors.New(`it is not written as {"cert": "alice.example", "hub_id": "5"}`)
+		return c, errors.New(`not an object such as {"cert": "alice.example", "hub_id": "5"}`)
 	}
 	var seen []string
 	for dec.More() {
@@ -91,9 +92,9 @@ func readEntry(dec *json.Decoder) (*Claims, error) {
 		if err != nil {
 			return c, describeEOF(err)
 		}
-		name, _ := key.(string) // what else there is, in has refused
+		name, _ := key.(string) // dec accepts only strings as keys
 		if slices.Contains(seen, name) {
-			return c, fmt.Errorf("%s stands twice in it", name)
+			return c, fmt.Errorf("duplicate %s", name)
 		}
 		seen = append(seen, name)
 		var value json.RawMessage
@@ -108,7 +109,7 @@ func readEntry(dec *json.Decoder) (*Claims, error) {
 	return c, describeEOF(err)
 }
 
-// parseClaim reads what an entry says under a name.
+// parseClaim reads the value of one key of an entry.
 func (c *Claims) parseClaim(name string, value json.RawMessage) error {
 	if name == "cert" {
 		if json.Unmarshal(value, &c.Subject) != nil || c.Subject == "" {
@@ -123,20 +124,20 @@ func (c *Claims) parseClaim(name string, value json.RawMessage) error {
 		}
 		names = append(names, hubClaims[i].name)
 	}
-	return fmt.Errorf("%.60q is not known: allowed are %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("unknown key %.60q: allowed are %s", name, strings.Join(names, ", "))
 }
 
-// describeEOF says it better when a text ends too early.
+// describeEOF replaces the errors of a text that ends too early by one that users understand.
 func describeEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the file ends in it")
+		return errors.New("unexpected end of file")
 	}
 	return err
 }
 
-// Find returns what a certificate allows that was verified by these chains: what the first entry says
-// that is about one of its names, until the certificate ends to be good. Its errors may be told to
-// whoever showed it.
+// Find returns the claims of a client certificate that was verified by these chains: those of
+// the first entry for one of its names. They expire with the certificate. The texts of its
+// errors are safe to send to the client.
 func (c *Certs) Find(chains [][]*x509.Certificate) (*Claims, error) {
 	presented, err := ClaimsFromCert(chains)
 	if err != nil {
@@ -149,18 +150,20 @@ func (c *Certs) Find(chains [][]*x509.Certificate) (*Claims, error) {
 		}
 	}
 	if first == len(c.entries) {
-		return nil, fmt.Errorf("certificate refused: nobody of the name %q may come in here", presented.Subject)
+		return nil, fmt.Errorf("certificate refused: %q is not in the list of the hub", presented.Subject)
 	}
 	found := c.entries[first]
 	found.Expires = presented.Expires
 	return &found, nil
 }
 
-// ClaimsFromCert returns whose the certificate is that was verified by these chains, and until when it is good. It
-// bounds nothing else. Its errors may be told to whoever showed it.
+// ClaimsFromCert returns claims with the subject and the expiry of a client certificate that
+// was verified by these chains, and without limits. The subject is the first name of the
+// certificate. The expiry is that of the chain that stays valid longest. The texts of its
+// errors are safe to send to the client.
 func ClaimsFromCert(chains [][]*x509.Certificate) (*Claims, error) {
 	if len(chains) == 0 {
-		return nil, errors.New("this hub asks for a certificate")
+		return nil, errors.New("this hub requires a client certificate")
 	}
 	names := certNames(chains[0][0])
 	if len(names) == 0 {
@@ -169,7 +172,7 @@ func ClaimsFromCert(chains [][]*x509.Certificate) (*Claims, error) {
 	c := &Claims{Subject: names[0]}
 	for _, chain := range chains {
 		notAfter := chain[0].NotAfter
-		for _, cert := range chain[1:] { // without those who vouch for it, it is worth nothing
+		for _, cert := range chain[1:] { // a chain expires with its first certificate that expires
 			if cert.NotAfter.Before(notAfter) {
 				notAfter = cert.NotAfter
 			}
@@ -181,9 +184,9 @@ func ClaimsFromCert(chains [][]*x509.Certificate) (*Claims, error) {
 	return c, nil
 }
 
-// certNames returns the names of a client by its certificate: its URIs, DNS names and mail addresses.
-// The common name counts only where there is none of these: authorities look closely at
-// what they put among those, and not always at that.
+// certNames returns the names in a client certificate: its URIs, DNS names and mail addresses.
+// The common name counts only if the certificate has none of these, because authorities verify
+// the alternative names, but not always the common name.
 func certNames(c *x509.Certificate) (names []string) {
 	for _, uri := range c.URIs {
 		names = append(names, uri.String())

@@ -13,7 +13,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/tokens"
 )
 
-// loadCerts reads a file about certificates.
+// loadCerts writes text to a file and loads it.
 func loadCerts(t *testing.T, text string) (*tokens.Certs, error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "certs.json")
@@ -23,7 +23,7 @@ func loadCerts(t *testing.T, text string) (*tokens.Certs, error) {
 	return tokens.LoadCerts(file)
 }
 
-// verifiedChains is how a certificate of these names was verified.
+// verifiedChains returns the verified chains of a certificate with these names.
 func verifiedChains(t *testing.T, commonName string, names ...string) [][]*x509.Certificate {
 	t.Helper()
 	authority := testcerts.NewAuthority(t)
@@ -54,9 +54,9 @@ func TestCerts_Find(t *testing.T) {
 		want   tokens.Claims
 	}{
 		{"alice", nil, alice},
-		{"alice", []string{"192.0.2.1"}, alice}, // an address is no name
+		{"alice", []string{"192.0.2.1"}, alice}, // IP addresses do not count as names
 		{"mallory", []string{"alice"}, alice},
-		{"alice", []string{"spiffe://example/bob"}, bob}, // the common name is none beside others
+		{"alice", []string{"spiffe://example/bob"}, bob}, // other names replace the common name
 		{"x", []string{"carol.example", "x.example", "spiffe://example/bob"}, bob},
 		{"x", []string{"carol.example"}, tokens.Claims{Subject: "carol.example"}},
 		{"x", []string{"dave@example", "y.example"}, tokens.Claims{Subject: "dave@example"}},
@@ -79,7 +79,7 @@ func TestCerts_Find(t *testing.T) {
 		{verifiedChains(t, "alice", "mallory.example"), `"mallory.example"`},
 		{verifiedChains(t, "Alice"), `"Alice"`},
 		{verifiedChains(t, "", "192.0.2.1"), "it has no name"},
-		{nil, "asks for a certificate"},
+		{nil, "requires a client certificate"},
 	} {
 		if got, err := c.Find(test.chains); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%+v, %v, want %q", got, err, test.want)
@@ -87,7 +87,8 @@ func TestCerts_Find(t *testing.T) {
 	}
 }
 
-// TestClaimsFromCert_ExpiresWithChain, and with the best one of several.
+// TestClaimsFromCert_ExpiresWithChain checks that the expiry is that of the first certificate
+// of a chain to expire, and the latest one of several chains.
 func TestClaimsFromCert_ExpiresWithChain(t *testing.T) {
 	certAt := func(minutes int) *x509.Certificate {
 		c := verifiedChains(t, "alice")[0][0]
@@ -108,23 +109,23 @@ func TestClaimsFromCert_ExpiresWithChain(t *testing.T) {
 
 func TestLoadCerts_Invalid(t *testing.T) {
 	for text, want := range map[string]string{
-		``:                                     "it is no list in JSON",
-		`{"cert": "a"}`:                        "it is no list in JSON",
-		`[]`:                                   "it names no certificate",
-		`[{"cert": "a"}] x`:                    "something stands behind the list",
-		`[{"cert": "a"}`:                       "behind entry 1: the file ends in it",
-		`[{"cert": "a"},]`:                     "entry 2 (cert \"\"): it is not written as",
-		`["a"]`:                                `entry 1 (cert ""): it is not written as {"cert"`,
-		`[{"cert": "a"}, {}]`:                  `entry 2 (cert ""): it does not say for which certificate`,
-		`[{"cert": "a"}, {"cert": "a"}]`:       `entry 2 (cert "a"): entry 1 is about that already`,
+		``:                                     "not a JSON list",
+		`{"cert": "a"}`:                        "not a JSON list",
+		`[]`:                                   "empty list",
+		`[{"cert": "a"}] x`:                    "data after the list",
+		`[{"cert": "a"}`:                       "after entry 1: unexpected end of file",
+		`[{"cert": "a"},]`:                     "entry 2 (cert \"\"): not an object such as",
+		`["a"]`:                                `entry 1 (cert ""): not an object such as {"cert"`,
+		`[{"cert": "a"}, {}]`:                  `entry 2 (cert ""): "cert" is missing`,
+		`[{"cert": "a"}, {"cert": "a"}]`:       `entry 2 (cert "a"): duplicate of entry 1`,
 		`[{"cert": ""}]`:                       `entry 1 (cert ""): cert "": allowed are names`,
 		`[{"cert": 7}]`:                        `cert 7: allowed are names`,
 		`[{"cert": "a", "hub_list": "maybe"}]`: `entry 1 (cert "a"): hub_list "maybe": allowed are true and false`,
-		`[{"cert": "a", "hub_lsit": false}]`:   `entry 1 (cert "a"): "hub_lsit" is not known: allowed are cert, hub_id, hub_send, hub_list`,
-		`[{"cert": "a", "HUB_ID": 1}]`:         `"HUB_ID" is not known`,
-		`[{"cert": "a", "sub": "b"}]`:          `"sub" is not known`,
+		`[{"cert": "a", "hub_lsit": false}]`:   `entry 1 (cert "a"): unknown key "hub_lsit": allowed are cert, hub_id, hub_send, hub_list`,
+		`[{"cert": "a", "HUB_ID": 1}]`:         `unknown key "HUB_ID"`,
+		`[{"cert": "a", "sub": "b"}]`:          `unknown key "sub"`,
 		`[{"cert": "a", "hub_id": 0}]`:         "hub_id 0: allowed are ids from 1 to 9223372036854775807",
-		`[{"cert": "a", "hub_id": 1, "hub_id": 2}]`:        "hub_id stands twice in it",
+		`[{"cert": "a", "hub_id": 1, "hub_id": 2}]`:        "duplicate hub_id",
 		`[{"cert": "a", "hub_id": "9223372036854775808"}]`: `hub_id "9223372036854775808": allowed are`,
 		`[{"cert": "a", "hub_send": "all"}]`:               `hub_send "all": allowed are lists of ids and ranges, such as ["2", "5-10"]`,
 		`[{"cert": "a", "hub_send": [1, "9-2"]}]`:          `hub_send [1,"9-2"]: allowed`,

@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// claim is one of those that say what a client may do.
+// claim is a claim of the hub, which grants or limits what a client may do.
 type claim struct {
 	name    string
-	allowed string // what is allowed, as the end of a sentence "allowed are …"
+	allowed string // values that are allowed, as the end of a text "allowed are …"
 	decode  func(c *Claims, value json.RawMessage) error
 }
 
@@ -34,10 +34,11 @@ var hubClaims = []claim{
 	{"hub_bytes_per_second", "numbers from 0", func(c *Claims, value json.RawMessage) error { return parseRate(&c.ByteRate, value) }},
 }
 
-// errNotAllowed says that a value is not allowed. What is, take says.
-var errNotAllowed = errors.New("outside of what is allowed")
+// errNotAllowed says that a value is outside of its range. Its text is never shown: parse
+// names the allowed values.
+var errNotAllowed = errors.New("value not allowed")
 
-// parse reads the claim for c. null is as if it were absent.
+// parse sets the field of c from the value of the claim. The value null has no effect.
 func (cl *claim) parse(c *Claims, value json.RawMessage) error {
 	if bytes.Equal(value, []byte("null")) {
 		return nil
@@ -48,7 +49,7 @@ func (cl *claim) parse(c *Claims, value json.RawMessage) error {
 	return nil
 }
 
-// formatValue returns a value as it stands, on one line and not too long.
+// formatValue returns a value on one line, cut after 60 characters.
 func formatValue(value json.RawMessage) string {
 	var buf bytes.Buffer
 	if json.Compact(&buf, value) != nil {
@@ -74,8 +75,8 @@ func parseRanges(c *Claims, value json.RawMessage) error {
 	return nil
 }
 
-// mergeRanges returns the same ids by as few ranges as there can be, in ascending order, and in memory
-// of their own size: a connection keeps them for as long as it lives.
+// mergeRanges returns the smallest number of ranges with the same ids, in ascending order. The
+// slice has no spare capacity, because a connection holds it as long as it is open.
 func mergeRanges(ranges []Range) []Range {
 	slices.SortFunc(ranges, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	out := ranges[:0]
@@ -105,8 +106,8 @@ func parseRate(rate *float64, value json.RawMessage) error {
 	return checkAllowed(err, *rate >= 0)
 }
 
-// trimQuotes returns a number, or text in decimal as it is written for programs that cannot read
-// large numbers.
+// trimQuotes returns the digits of a number or of a decimal string. Issuers write large
+// numbers as strings because many programs have only 53 bits for a number.
 func trimQuotes(value json.RawMessage) string { return strings.Trim(string(value), `"`) }
 
 func checkAllowed(err error, allowed bool) error {

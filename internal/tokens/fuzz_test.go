@@ -17,7 +17,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/tokens"
 )
 
-// signHS256 makes a token by hand: the library would not sign everything.
+// signHS256 returns a token with any text as claims. The JWT library signs only valid claims.
 func signHS256(claims string, secret []byte) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	text := encode([]byte(`{"alg":"HS256"}`)) + "." + encode([]byte(claims))
@@ -26,8 +26,8 @@ func signHS256(claims string, secret []byte) string {
 	return text + "." + encode(mac.Sum(nil))
 }
 
-// FuzzClaims has somebody who may sign say anything. What comes of it is within what the hub
-// can take, or is refused.
+// FuzzClaims verifies tokens with a valid signature and any claims. The claims that Verify
+// returns are within their limits.
 func FuzzClaims(f *testing.F) {
 	secret := []byte(strings.Repeat("s", 32))
 	k, err := tokens.ParseKeys([]byte(base64.StdEncoding.EncodeToString(secret)))
@@ -52,18 +52,18 @@ func FuzzClaims(f *testing.F) {
 			return
 		}
 		if c.Subject == "" || c.ID > tokens.MaxID || !c.Expires.After(now) || c.MaxBody < 0 || !(c.MessageRate >= 0) || !(c.ByteRate >= 0) {
-			t.Errorf("%q lets in %+v", claims, c)
+			t.Errorf("%q is accepted: %+v", claims, c)
 		}
 		for _, r := range c.To {
 			if r.First > r.Last || !c.CanSend(r.First) || !c.CanSend(r.Last) {
-				t.Errorf("%q: it may send to %+v", claims, c.To)
+				t.Errorf("%q: CanSend is false for an end of %+v", claims, c.To)
 			}
 		}
 	})
 }
 
-// FuzzKeys reads any file as keys. A file that holds public keys must not be taken for the secret
-// of an HMAC, in whatever form, and a secret must not be told.
+// FuzzKeys reads any file as keys. The content of a file must not be used as the secret of an
+// HMAC in any form, and errors must not contain a secret.
 func FuzzKeys(f *testing.F) {
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -87,18 +87,18 @@ func FuzzKeys(f *testing.F) {
 		trimmed := strings.TrimSpace(string(text))
 		if err != nil {
 			if !strings.HasPrefix(trimmed, "-----BEGIN ") && len(trimmed) > 20 && strings.Contains(err.Error(), trimmed) {
-				t.Errorf("the error tells what may be a secret: %v", err)
+				t.Errorf("the error contains what can be a secret: %v", err)
 			}
 			return
 		}
 		for _, secret := range []string{string(text), trimmed, trimmed + "\n"} {
 			if _, err := k.Verify(signHS256(claims, []byte(secret)), tokens.Issuer{}, now.Add(-time.Minute)); err == nil {
-				t.Errorf("what the file says is taken for a secret: %q", secret)
+				t.Errorf("the content of the file is used as a secret: %q", secret)
 			}
 		}
 		encode := base64.RawURLEncoding.EncodeToString
 		if _, err := k.Verify(encode([]byte(`{"alg":"none"}`))+"."+encode([]byte(claims))+".", tokens.Issuer{}, now); err == nil {
-			t.Error("a token that nobody has signed is taken")
+			t.Error("a token without a signature is accepted")
 		}
 	})
 }

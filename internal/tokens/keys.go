@@ -22,22 +22,21 @@ import (
 )
 
 const (
-	// minSecretLen is the shortest secret that signs, in bytes: as long as its hash
-	// (RFC 7518, section 3.2).
+	// minSecretLen is the minimum length of an HMAC secret, in bytes: that of its hash (RFC 7518,
+	// section 3.2).
 	minSecretLen = 32
 
-	// minRSABits is the shortest RSA key, in bits (RFC 7518, section 3.3).
+	// minRSABits is the minimum length of an RSA key, in bits (RFC 7518, section 3.3).
 	minRSABits = 2048
 )
 
-// Keys are those by which tokens are known to be good. They do not change, and may be used
-// concurrently.
+// Keys are the keys that verify tokens. They are immutable and safe for concurrent use.
 type Keys struct {
 	keys    []key
 	ignored []string
 }
 
-// ed25519Method is EdDSA with Ed25519 under the name that says so: RFC 9864.
+// ed25519Method is EdDSA with Ed25519, under its name of RFC 9864.
 type ed25519Method struct{ *jwt.SigningMethodEd25519 }
 
 // Alg implements jwt.SigningMethod.
@@ -45,23 +44,23 @@ func (ed25519Method) Alg() string { return "Ed25519" }
 
 var methodEd25519 = ed25519Method{jwt.SigningMethodEdDSA}
 
-// The library looks for algorithms in a table of its own.
+// The JWT library finds algorithms only in its own table.
 func init() {
 	jwt.RegisterSigningMethod(methodEd25519.Alg(), func() jwt.SigningMethod { return methodEd25519 })
 }
 
-// key is one of them. Its algorithms are its own, and never what the token says: a public key
-// that is taken for a secret would let anybody in.
+// key verifies tokens. Its type determines its algorithms, never the token: if a token could
+// select HMAC for a public key, everyone who has the public key could sign.
 type key struct {
 	id        string // "": none
 	methods   []string
-	verifyKey any // as the library wants it
+	verifyKey any // of the type that the JWT library expects
 }
 
-// LoadKeys reads what tokens are verified by from a file of at most keyfile.MaxBytes: PEM with one
-// or more public keys or certificates, a JWK set (RFC 7517), or the secret of an HMAC as text in
-// base64. Keys that it cannot use are ignored, see Keys.Ignored; a file without one that it can use
-// is an error. What is secret stays out of errors.
+// LoadKeys reads keys from a file of at most keyfile.MaxBytes. The file holds PEM with one or
+// more public keys or certificates, a JWK set (RFC 7517), or an HMAC secret in base64.
+// LoadKeys ignores keys that it cannot use, see Keys.Ignored, and returns an error if no key
+// is left. Errors contain no secrets.
 func LoadKeys(file string) (*Keys, error) {
 	text, err := keyfile.Read(file, keyfile.MaxBytes)
 	if err != nil {
@@ -74,7 +73,7 @@ func LoadKeys(file string) (*Keys, error) {
 	return k, nil
 }
 
-// ParseKeys is LoadKeys for what a file holds.
+// ParseKeys is LoadKeys for the content of a file.
 func ParseKeys(text []byte) (*Keys, error) {
 	text, err := keyfile.Text(text)
 	if err != nil {
@@ -84,7 +83,7 @@ func ParseKeys(text []byte) (*Keys, error) {
 	var k Keys
 	switch {
 	case len(text) == 0:
-		err = errors.New("it is empty")
+		err = errors.New("empty file")
 	case text[0] == '{':
 		err = k.addJWKSet(text)
 	case keyfile.IsPEM(text):
@@ -101,21 +100,21 @@ func ParseKeys(text []byte) (*Keys, error) {
 	return &k, nil
 }
 
-// Ignored returns a sentence for each part of the file that is not used, which names it and says
-// why.
+// Ignored returns a text for each part of the file that is not used, with its name and the
+// reason.
 func (k *Keys) Ignored() []string { return k.ignored }
 
-// ignore notes that a key is not used.
+// ignore records that a key is not used.
 func (k *Keys) ignore(name string, why error) {
 	k.ignored = append(k.ignored, fmt.Sprintf("%s: %v", name, why))
 }
 
-// maxNamed is how many of the keys that are not used an error names.
+// maxNamed is the maximum number of ignored keys in an error.
 const maxNamed = 3
 
-// unusableError says why no key can be used.
+// unusableError returns an error with the reasons why no key can be used.
 func (k *Keys) unusableError() error {
-	const noKey = "it holds no key that verifies"
+	const noKey = "no usable key"
 	if len(k.ignored) == 0 {
 		return errors.New(noKey)
 	}
@@ -127,20 +126,21 @@ func (k *Keys) unusableError() error {
 	return errors.New(noKey + ": " + strings.Join(named, "; ") + more)
 }
 
-// addJWKSet adds the keys of a JWK set. Those that are not understood, or are for something else, are
-// ignored, as RFC 7517 says in section 5: issuers add new kinds while the old ones still count.
+// addJWKSet adds the keys of a JWK set. It ignores keys of unknown types and for other uses,
+// as section 5 of RFC 7517 says: issuers add keys of new types while the old ones are still in
+// use.
 func (k *Keys) addJWKSet(text []byte) error {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(text, &set); err != nil {
-		return errors.New("it is no JWK set")
+		return errors.New("not a JWK set")
 	}
 	for i, text := range set.Keys {
 		name := fmt.Sprintf("key %d", i+1)
 		var params jwkParams
 		if err := json.Unmarshal(text, &params); err != nil {
-			k.ignore(name, errors.New("it is not a JWK"))
+			k.ignore(name, errors.New("not a JWK"))
 			continue
 		}
 		if params.ID != "" {
@@ -157,7 +157,7 @@ func (k *Keys) addJWKSet(text []byte) error {
 	return nil
 }
 
-// jwkParams is what a JWK says of its kind and purpose.
+// jwkParams are the parameters of a JWK that describe its type and use.
 type jwkParams struct {
 	Type       string    `json:"kty"`
 	Curve      string    `json:"crv"`
@@ -167,29 +167,29 @@ type jwkParams struct {
 	ID         string    `json:"kid"`
 }
 
-// decode returns the key itself, or an error in words of ours: those of the library may quote what
-// is secret.
+// decode returns the key in text. It does not return errors of the JOSE library, because they
+// can quote a secret.
 func (w *jwkParams) decode(text []byte) (any, error) {
 	switch {
 	case w.Use != "" && w.Use != "sig":
-		return nil, fmt.Errorf("it is for %.60q, not for signatures", w.Use)
+		return nil, fmt.Errorf("its use is %.60q, want \"sig\"", w.Use)
 	case w.Operations != nil && !slices.Contains(*w.Operations, "verify"):
-		return nil, errors.New("its key_ops do not name verify")
+		return nil, errors.New("its key_ops lack verify")
 	case w.Type == "":
-		return nil, errors.New("it has no kty")
+		return nil, errors.New("kty is missing")
 	case !slices.Contains([]string{"EC", "RSA", "oct", "OKP"}, w.Type):
-		return nil, fmt.Errorf("its kty %.60q is not understood", w.Type)
+		return nil, fmt.Errorf("unsupported kty %.60q", w.Type)
 	case w.Type == "OKP" && w.Curve != "Ed25519":
-		return nil, fmt.Errorf("its curve %.60q is not understood", w.Curve)
+		return nil, fmt.Errorf("unsupported curve %.60q", w.Curve)
 	}
 	var jwk jose.JSONWebKey
 	if jwk.UnmarshalJSON(text) != nil {
-		return nil, fmt.Errorf("it is not a whole key of kty %s", w.Type)
+		return nil, fmt.Errorf("invalid key of kty %s", w.Type)
 	}
 	return jwk.Key, nil
 }
 
-// addPEM adds the public keys of PEM.
+// addPEM adds the public keys of all PEM blocks in text.
 func (k *Keys) addPEM(text []byte) {
 	blocks, broken := keyfile.Blocks(text)
 	for i, block := range blocks {
@@ -206,7 +206,7 @@ func (k *Keys) addPEM(text []byte) {
 	}
 }
 
-// parsePublicKey returns the public key in a block of PEM.
+// parsePublicKey returns the public key in a PEM block.
 func parsePublicKey(block *pem.Block) (public any, err error) {
 	switch block.Type {
 	case "PUBLIC KEY":
@@ -217,7 +217,7 @@ func parsePublicKey(block *pem.Block) (public any, err error) {
 			public = c.PublicKey
 		}
 	default:
-		return nil, fmt.Errorf("it is a %.60s: what verifies is a PUBLIC KEY, and private keys belong to those who sign", block.Type)
+		return nil, fmt.Errorf("it is a %.60s, want a PUBLIC KEY or a CERTIFICATE", block.Type)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("it cannot be read as a %s: %w", block.Type, err)
@@ -229,13 +229,13 @@ func (k *Keys) addSecret(text []byte) error {
 	secret, err := base64.StdEncoding.DecodeString(string(text))
 	if err != nil {
 		if secret, err = base64.RawURLEncoding.DecodeString(string(text)); err != nil {
-			return errors.New("it is neither PEM nor a JWK set nor a secret in base64")
+			return errors.New("neither PEM nor a JWK set nor a secret in base64")
 		}
 	}
 	return k.add("", "", secret)
 }
 
-// add adds a key for the algorithms of its kind, or for one of them if that is named.
+// add adds a key for all algorithms of its type or, unless algorithm is "", for that one only.
 func (k *Keys) add(id, algorithm string, public any) error {
 	entry := key{id: id, verifyKey: public}
 	switch public := public.(type) {
@@ -250,11 +250,11 @@ func (k *Keys) add(id, algorithm string, public any) error {
 		case elliptic.P521():
 			entry.methods = []string{jwt.SigningMethodES512.Alg()}
 		default:
-			return errors.New("its curve is not one of P-256, P-384 and P-521")
+			return errors.New("unsupported curve: want P-256, P-384 or P-521")
 		}
 	case *rsa.PublicKey:
 		if n := public.N.BitLen(); n < minRSABits {
-			return fmt.Errorf("its %d bits are too few, %d are needed", n, minRSABits)
+			return fmt.Errorf("%d bits are too few, want at least %d", n, minRSABits)
 		}
 		entry.methods = []string{
 			jwt.SigningMethodRS256.Alg(), jwt.SigningMethodRS384.Alg(), jwt.SigningMethodRS512.Alg(),
@@ -262,18 +262,19 @@ func (k *Keys) add(id, algorithm string, public any) error {
 		}
 	case []byte:
 		if len(public) < minSecretLen {
-			return fmt.Errorf("a secret of %d bytes is too short, %d are needed", len(public), minSecretLen)
+			return fmt.Errorf("a secret of %d bytes is too short, want at least %d", len(public), minSecretLen)
 		}
 		entry.methods = []string{jwt.SigningMethodHS256.Alg()}
 	case ed25519.PrivateKey, *ecdsa.PrivateKey, *rsa.PrivateKey:
-		return errors.New("it is a private key, and private keys belong to those who sign")
+		return errors.New("it is a private key, want a public key")
 	default:
-		return errors.New("it is no public key of Ed25519, ECDSA or RSA, and no secret")
+		return errors.New("want a public key of Ed25519, ECDSA or RSA, or a secret")
 	}
 	if algorithm != "" && !slices.Contains(entry.methods, algorithm) {
-		return fmt.Errorf("%.60q is no algorithm for it", algorithm)
+		return fmt.Errorf("alg %.60q does not fit the key", algorithm)
 	}
-	if _, isEd25519 := public.(ed25519.PublicKey); algorithm != "" && !isEd25519 { // its two names mean one algorithm
+	// Both algorithm names of an Ed25519 key mean the same algorithm: both stay.
+	if _, isEd25519 := public.(ed25519.PublicKey); algorithm != "" && !isEd25519 {
 		entry.methods = []string{algorithm}
 	}
 	k.keys = append(k.keys, entry)
@@ -288,8 +289,8 @@ func (k *Keys) methods() (names []string) {
 	return names
 }
 
-// find returns the keys that may have signed a token: those that go with its algorithm and, if it
-// names one, with its id.
+// find returns the keys that can verify a token: those with the algorithm of the token and, if
+// the token names a key id, with that id or without one.
 func (k *Keys) find(t *jwt.Token) (any, error) {
 	id, _ := t.Header["kid"].(string)
 	var set jwt.VerificationKeySet

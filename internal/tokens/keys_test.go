@@ -20,7 +20,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/tokens"
 )
 
-// verifies reports whether the keys take a token that private has signed by method.
+// verifies reports whether k accepts a token that private has signed by method.
 func verifies(t *testing.T, k *tokens.Keys, method jwt.SigningMethod, private any) bool {
 	t.Helper()
 	token, err := jwt.NewWithClaims(method, jwt.MapClaims{"sub": "alice", "exp": now.Add(time.Hour).Unix()}).SignedString(private)
@@ -31,7 +31,7 @@ func verifies(t *testing.T, k *tokens.Keys, method jwt.SigningMethod, private an
 	return err == nil
 }
 
-// jwkJSON returns a JWK as JSON, with some members changed or added.
+// jwkJSON returns a JWK as JSON, with overrides as additional or changed members.
 func jwkJSON(t *testing.T, key jose.JSONWebKey, overrides map[string]any) string {
 	t.Helper()
 	members := make(map[string]any)
@@ -60,8 +60,8 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 	return k
 }
 
-// TestParseKeys_SetIgnoresUnusableKeys has each kind of key that the hub cannot use stand
-// before one that it can: RFC 7517, section 5.
+// TestParseKeys_SetIgnoresUnusableKeys puts a key of each unusable type before a usable key
+// into a set (RFC 7517, section 5).
 func TestParseKeys_SetIgnoresUnusableKeys(t *testing.T) {
 	good, other := newECKey(t), newECKey(t)
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
@@ -70,44 +70,44 @@ func TestParseKeys_SetIgnoresUnusableKeys(t *testing.T) {
 	}
 	public := jose.JSONWebKey{Key: &other.PublicKey, KeyID: "k"}
 	for want, jwk := range map[string]string{
-		`kty "AKP" is not understood`:         `{"kty":"AKP","alg":"ML-DSA-44","kid":"k","pub":"AAAA"}`,
-		`kty "FUTURE" is not understood`:      `{"kty":"FUTURE","kid":"k"}`,
-		`(kid "k"): it has no kty`:            `{"kid":"k"}`,
-		"curve \"X25519\" is not understood":  `{"kty":"OKP","crv":"X25519","x":"AAAA"}`,
-		"curve \"Ed448\" is not understood":   `{"kty":"OKP","crv":"Ed448","x":"AAAA"}`,
-		"it is not a whole key of kty EC":     `{"kty":"EC","crv":"P-256","x":"AAAA"}`,
-		"it is not a whole key of kty RSA":    `{"kty":"RSA","n":"AAAA"}`,
-		"key 1: it is not a JWK":              `{"kty":5}`,
+		`unsupported kty "AKP"`:               `{"kty":"AKP","alg":"ML-DSA-44","kid":"k","pub":"AAAA"}`,
+		`unsupported kty "FUTURE"`:            `{"kty":"FUTURE","kid":"k"}`,
+		`(kid "k"): kty is missing`:           `{"kid":"k"}`,
+		"unsupported curve \"X25519\"":        `{"kty":"OKP","crv":"X25519","x":"AAAA"}`,
+		"unsupported curve \"Ed448\"":         `{"kty":"OKP","crv":"Ed448","x":"AAAA"}`,
+		"invalid key of kty EC":               `{"kty":"EC","crv":"P-256","x":"AAAA"}`,
+		"invalid key of kty RSA":              `{"kty":"RSA","n":"AAAA"}`,
+		"key 1: not a JWK":                    `{"kty":5}`,
 		"1024 bits are too few":               jwkJSON(t, jose.JSONWebKey{Key: &small.PublicKey}, nil),
-		`it is for "enc"`:                     jwkJSON(t, public, map[string]any{"use": "enc"}),
-		"key_ops do not name verify":          jwkJSON(t, public, map[string]any{"key_ops": []string{"encrypt", "wrapKey"}}),
-		`"RSA-OAEP" is no algorithm for it`:   jwkJSON(t, public, map[string]any{"alg": "RSA-OAEP"}),
-		"private keys belong to those":        jwkJSON(t, jose.JSONWebKey{Key: other}, nil),
+		`its use is "enc"`:                    jwkJSON(t, public, map[string]any{"use": "enc"}),
+		"key_ops lack verify":                 jwkJSON(t, public, map[string]any{"key_ops": []string{"encrypt", "wrapKey"}}),
+		`alg "RSA-OAEP" does not fit the key`: jwkJSON(t, public, map[string]any{"alg": "RSA-OAEP"}),
+		"it is a private key":                 jwkJSON(t, jose.JSONWebKey{Key: other}, nil),
 		"a secret of 5 bytes is too short":    jwkJSON(t, jose.JSONWebKey{Key: []byte("short")}, nil),
-		`key 1 (kid "k"): its key_ops do not`: jwkJSON(t, public, map[string]any{"key_ops": []string{}}),
+		`key 1 (kid "k"): its key_ops lack`:   jwkJSON(t, public, map[string]any{"key_ops": []string{}}),
 	} {
 		set := `{"keys":[` + jwk + `,` + jwkJSON(t, jose.JSONWebKey{Key: &good.PublicKey, KeyID: "good"}, map[string]any{"new": 1}) + `]}`
 		k, err := tokens.ParseKeys([]byte(set))
 		if err != nil {
-			t.Errorf("%s voids the set: %v", jwk, err)
+			t.Errorf("%s makes the set unusable: %v", jwk, err)
 			continue
 		}
 		if !verifies(t, k, jwt.SigningMethodES256, good) {
-			t.Errorf("beside %s the other key verifies nothing", jwk)
+			t.Errorf("next to %s the usable key verifies nothing", jwk)
 		}
 		if verifies(t, k, jwt.SigningMethodES256, other) {
 			t.Errorf("%s verifies a token", jwk)
 		}
 		if got := k.Ignored(); len(got) != 1 || !strings.HasPrefix(got[0], "key 1") || !strings.Contains(got[0], want) {
-			t.Errorf("%s: ignored is %q, want one with %q", jwk, got, want)
+			t.Errorf("%s: Ignored = %q, want one with %q", jwk, got, want)
 		}
-		if _, err := tokens.ParseKeys([]byte(`{"keys":[` + jwk + `]}`)); err == nil || !strings.Contains(err.Error(), "holds no key that verifies: ") || !strings.Contains(err.Error(), want) {
+		if _, err := tokens.ParseKeys([]byte(`{"keys":[` + jwk + `]}`)); err == nil || !strings.Contains(err.Error(), "no usable key: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s alone: %v, want %q", jwk, err, want)
 		}
 	}
 }
 
-// TestParseKeys_KeyUse takes keys that say they are for what the hub does.
+// TestParseKeys_KeyUse checks that keys whose use or operations name signatures are accepted.
 func TestParseKeys_KeyUse(t *testing.T) {
 	private := newECKey(t)
 	for _, overrides := range []map[string]any{
@@ -115,13 +115,13 @@ func TestParseKeys_KeyUse(t *testing.T) {
 	} {
 		k := parseKeys(t, []byte(`{"keys":[`+jwkJSON(t, jose.JSONWebKey{Key: &private.PublicKey}, overrides)+`]}`))
 		if len(k.Ignored()) != 0 || !verifies(t, k, jwt.SigningMethodES256, private) {
-			t.Errorf("%v is not taken: %q", overrides, k.Ignored())
+			t.Errorf("%v is ignored: %q", overrides, k.Ignored())
 		}
 	}
 }
 
-// TestParseKeys_Ed25519 takes the name of RFC 9864 for what EdDSA with Ed25519 is, in the key and
-// in the token.
+// TestParseKeys_Ed25519 checks that the algorithm names EdDSA and Ed25519 (RFC 9864) mean the
+// same, in a key and in a token.
 func TestParseKeys_Ed25519(t *testing.T) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -129,7 +129,7 @@ func TestParseKeys_Ed25519(t *testing.T) {
 	}
 	named := jwt.GetSigningMethod("Ed25519")
 	if named == nil {
-		t.Fatal("Ed25519 is no algorithm of a token")
+		t.Fatal("the JWT library does not know the algorithm Ed25519")
 	}
 	for _, algorithm := range []string{"", "EdDSA", "Ed25519"} {
 		k := parseKeys(t, jwkSet(t, jose.JSONWebKey{Key: public, Algorithm: algorithm}))
@@ -141,11 +141,11 @@ func TestParseKeys_Ed25519(t *testing.T) {
 	}
 	elliptic := newECKey(t)
 	if verifies(t, parseKeys(t, publicPEM(t, &elliptic.PublicKey)), named, private) {
-		t.Error("a key of another kind verifies a token with alg Ed25519")
+		t.Error("a key of another type verifies a token with alg Ed25519")
 	}
 }
 
-// TestParseKeys_TextAroundPEM reads PEM as editors and openssl write it.
+// TestParseKeys_TextAroundPEM reads PEM with the additions of editors and openssl.
 func TestParseKeys_TextAroundPEM(t *testing.T) {
 	private := newECKey(t)
 	good := string(publicPEM(t, &private.PublicKey))
@@ -157,7 +157,7 @@ func TestParseKeys_TextAroundPEM(t *testing.T) {
 	for name, test := range map[string]struct{ text, ignored string }{
 		"a byte order mark": {"\ufeff" + good, ""},
 		"text before it":    {"The key of the issuer, {of 2026}:\n\n" + good, ""},
-		"text behind it":    {good + "\nthat was it", ""},
+		"text after it":     {good + "\nthat was it", ""},
 		"lines of Windows":  {"\ufeff" + strings.ReplaceAll(good, "\n", "\r\n"), ""},
 		"parameters before": {parameters + good, "key 1: it is a EC PARAMETERS"},
 		"a private key":     {good + string(seed), "key 2: it is a PRIVATE KEY"},
@@ -170,28 +170,28 @@ func TestParseKeys_TextAroundPEM(t *testing.T) {
 			continue
 		}
 		if got := strings.Join(k.Ignored(), "; "); (got == "") != (test.ignored == "") || !strings.Contains(got, test.ignored) {
-			t.Errorf("%s: ignored is %q, want %q", name, got, test.ignored)
+			t.Errorf("%s: Ignored = %q, want %q", name, got, test.ignored)
 		}
 	}
 }
 
-// TestParseKeys_ByteOrderMark is no part of a set, nor of a secret, nor of a key that signs, nor of a list of
-// certificates.
+// TestParseKeys_ByteOrderMark checks that a byte order mark before a JWK set, a secret, a
+// private key or a list of certificates is ignored.
 func TestParseKeys_ByteOrderMark(t *testing.T) {
 	private, mark := newECKey(t), []byte("\ufeff")
 	if k := parseKeys(t, append(mark[:len(mark):len(mark)], jwkSet(t, jose.JSONWebKey{Key: &private.PublicKey})...)); !verifies(t, k, jwt.SigningMethodES256, private) {
-		t.Error("a set behind a byte order mark verifies nothing")
+		t.Error("a set after a byte order mark verifies nothing")
 	}
 	secret := bytes.Repeat([]byte("s"), 32)
 	if k := parseKeys(t, []byte("\ufeff"+base64.StdEncoding.EncodeToString(secret)+"\r\n")); !verifies(t, k, jwt.SigningMethodHS256, secret) {
-		t.Error("a secret behind a byte order mark verifies nothing")
+		t.Error("a secret after a byte order mark verifies nothing")
 	}
 	seed, _, err := tokens.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := tokens.ParseSigner(append([]byte("\ufeffMy key:\n"), seed...)); err != nil {
-		t.Errorf("a key that signs: %v", err)
+		t.Errorf("a private key: %v", err)
 	}
 	if _, err := tokens.ParseCerts([]byte("\ufeff[{\"cert\": \"a\"}]")); err != nil {
 		t.Errorf("a list of certificates: %v", err)

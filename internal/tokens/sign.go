@@ -15,8 +15,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/keyfile"
 )
 
-// GenerateKey makes a key pair of Ed25519, in PEM: the private key for those who sign, the public
-// one for the hub.
+// GenerateKey returns a new key pair of Ed25519, in PEM: a private key for a Signer and a
+// public key for the hub.
 func GenerateKey() (private, public []byte, err error) {
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -34,10 +34,10 @@ func GenerateKey() (private, public []byte, err error) {
 		pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: publicDER}), nil
 }
 
-// Signer makes tokens, for a first try and for tests.
+// Signer signs tokens, for first steps without an issuer and for tests.
 type Signer struct{ key ed25519.PrivateKey }
 
-// LoadSigner reads the private key of Ed25519 from a file in PEM.
+// LoadSigner reads an Ed25519 private key from a PEM file.
 func LoadSigner(file string) (*Signer, error) {
 	text, err := keyfile.Read(file, keyfile.MaxBytes)
 	if err != nil {
@@ -50,7 +50,7 @@ func LoadSigner(file string) (*Signer, error) {
 	return s, nil
 }
 
-// ParseSigner is LoadSigner for what a file holds.
+// ParseSigner is LoadSigner for the content of a file.
 func ParseSigner(text []byte) (*Signer, error) {
 	text, err := keyfile.Text(text)
 	if err != nil {
@@ -59,20 +59,20 @@ func ParseSigner(text []byte) (*Signer, error) {
 	blocks, _ := keyfile.Blocks(text)
 	i := slices.IndexFunc(blocks, func(b *pem.Block) bool { return b.Type == "PRIVATE KEY" })
 	if i < 0 {
-		return nil, errors.New("it is no private key in PEM")
+		return nil, errors.New("no private key in PEM")
 	}
 	private, err := x509.ParsePKCS8PrivateKey(blocks[i].Bytes)
 	if err != nil {
-		return nil, errors.New("its private key cannot be read")
+		return nil, errors.New("the private key cannot be parsed")
 	}
 	key, ok := private.(ed25519.PrivateKey)
 	if !ok {
-		return nil, errors.New("its private key is none of Ed25519")
+		return nil, errors.New("the private key is not an Ed25519 key")
 	}
 	return &Signer{key}, nil
 }
 
-// Sign makes a token that says these claims from now on.
+// Sign returns a token with these claims that is issued at now. It ignores issuer.Leeway.
 func (s *Signer) Sign(c *Claims, issuer Issuer, now time.Time) (string, error) {
 	claims := jwt.MapClaims{"sub": c.Subject, "iat": now.Unix(), "exp": c.Expires.Unix()}
 	if issuer.Name != "" {
@@ -108,7 +108,7 @@ func (s *Signer) Sign(c *Claims, issuer Issuer, now time.Time) (string, error) {
 	return jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(s.key)
 }
 
-// String returns the range as a token says it.
+// String returns the range in the syntax of ParseRange.
 func (r Range) String() string {
 	if r.First == r.Last {
 		return fmt.Sprint(r.First)

@@ -1,6 +1,10 @@
-// Package tokens says who a client is and what it may do, by what is written in a JSON Web
-// Token (RFC 7519) that somebody has signed whom the hub trusts, or in a file of the operator about
-// the certificate that the client has shown.
+// Package tokens reads the claims of a client, which say who the client is and what it may do.
+// The claims come from a JSON Web Token (RFC 7519), whose signature the package verifies, or
+// from a file of the operator that maps names of client certificates to claims.
+//
+// It does not authenticate connections and does not enforce claims: internal/command passes
+// them to the hub as hub.Permissions. No message passes through this package; it is used once
+// per HELLO.
 package tokens
 
 import (
@@ -17,36 +21,36 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// maxTokenLen is the longest token that is looked at, in bytes: what a HELLO carries.
+// maxTokenLen is the maximum length of a token, in bytes: that of a HELLO.
 const maxTokenLen = 16 << 10
 
-// ErrInvalid says that a token does not let anybody in. Why is wrapped beside it, in words that
-// may be told to whoever showed it.
-var ErrInvalid = errors.New("token refused")
+// ErrInvalid says that a token is invalid. Verify wraps the reason beside it. The whole text
+// is safe to send to the client.
+var ErrInvalid = errors.New("invalid token")
 
-// ErrExpired says that a token was good, and is no longer. It comes with ErrInvalid.
-var ErrExpired = errors.New("it is over")
+// ErrExpired says that a token was valid and has expired. Verify wraps it beside ErrInvalid.
+var ErrExpired = errors.New("expired")
 
-// Range is the ids from First to Last.
+// Range is the ids from First to Last, both included.
 type Range struct{ First, Last uint64 }
 
-// Claims are what a token or a file says. Those that are absent allow everything that the hub
-// allows.
+// Claims are the claims of a token, or of an entry for a certificate. A claim that is absent
+// does not restrict the client.
 type Claims struct {
 	Subject string    // who the client is
-	ID      uint64    // its id; 0: the hub gives it one
-	Expires time.Time // when what it has shown ends to be good; of a token that was verified, with the leeway
+	ID      uint64    // granted id; 0: the hub assigns an id
+	Expires time.Time // expiry of the credentials; after Verify, leeway included
 
-	To          []Range // to whom it may send, ascending and without overlaps; nil: to all
-	NoList      bool    // it may not ask who is there
-	NoWatch     bool    // it may not ask who comes and goes
-	MaxBody     int     // bytes; 0: what the hub allows
-	MessageRate float64 // it may send in a second, on average; 0: as many as the hub allows
-	ByteRate    float64 // likewise
+	To          []Range // receivers it may send to, ascending and without overlaps; nil: all
+	NoList      bool    // the client may not list clients
+	NoWatch     bool    // the client may not watch presence
+	MaxBody     int     // maximum body, in bytes; 0: the limit of the hub
+	MessageRate float64 // maximum messages per second, on average; 0: the limit of the hub
+	ByteRate    float64 // maximum bytes per second, on average; 0: the limit of the hub
 }
 
-// tokenClaims is the claims as they stand in a token. Those of the hub are looked at when its
-// signature has been.
+// tokenClaims is the JSON form of the claims in a token. The hub claims stay raw until the
+// signature is verified.
 type tokenClaims struct {
 	jwt.RegisteredClaims
 	raw map[string]json.RawMessage
@@ -57,15 +61,16 @@ func (tc *tokenClaims) UnmarshalJSON(text []byte) error {
 	return errors.Join(json.Unmarshal(text, &tc.RegisteredClaims), json.Unmarshal(text, &tc.raw))
 }
 
-// Issuer is who signs tokens, and for whom, if that is to be looked at.
+// Issuer says which issuer and audience a token must name.
 type Issuer struct {
-	Name     string        // the claim iss; "": not looked at
-	Audience string        // one of the claim aud; "": not looked at
-	Leeway   time.Duration // by how much its clock and that of the hub may differ
+	Name     string        // required claim iss; "": any
+	Audience string        // required value of the claim aud; "": any
+	Leeway   time.Duration // maximum difference between the clocks of issuer and hub
 }
 
-// Verify returns what a token says, if one of the keys has signed it, it is good now, and it is
-// from and for whom it should be. Its errors are ErrInvalid.
+// Verify returns the claims of a token. The signature must match one of the keys, the token
+// must be valid at now, and its issuer and audience must be those of issuer. All errors wrap
+// ErrInvalid.
 func (k *Keys) Verify(token string, issuer Issuer, now time.Time) (*Claims, error) {
 	claims, err := k.verify(token, issuer, now)
 	if err != nil {
@@ -76,7 +81,7 @@ func (k *Keys) Verify(token string, issuer Issuer, now time.Time) (*Claims, erro
 
 func (k *Keys) verify(token string, issuer Issuer, now time.Time) (*Claims, error) {
 	if len(token) > maxTokenLen {
-		return nil, fmt.Errorf("it has %d bytes, at most %d are looked at", len(token), maxTokenLen)
+		return nil, fmt.Errorf("%d bytes, maximum is %d", len(token), maxTokenLen)
 	}
 	options := []jwt.ParserOption{
 		jwt.WithValidMethods(k.methods()), jwt.WithExpirationRequired(), jwt.WithLeeway(issuer.Leeway),
@@ -100,31 +105,31 @@ func (k *Keys) verify(token string, issuer Issuer, now time.Time) (*Claims, erro
 	return c, nil
 }
 
-// describeError says in our words why a token is refused: those of the library tell who shows a wrong
-// one more about the keys than it needs to know. ErrExpired comes behind what a newer one could not
-// mend.
+// describeError replaces an error of the JWT library, whose text tells the client more about
+// the keys than it needs to know. ErrExpired comes after the errors that a newer token would
+// have as well, because a client that gets ErrExpired tries again with a newer token.
 func describeError(err error) error {
 	for _, known := range []struct{ is, say error }{
-		{jwt.ErrTokenNotValidYet, errors.New("it is not good yet")},
-		{jwt.ErrTokenInvalidIssuer, errors.New("it is from somebody else")},
-		{jwt.ErrTokenInvalidAudience, errors.New("it is for somebody else")},
-		{jwt.ErrTokenRequiredClaimMissing, errors.New("it does not say until when it is good, from whom, or for whom")},
+		{jwt.ErrTokenNotValidYet, errors.New("not valid yet (nbf)")},
+		{jwt.ErrTokenInvalidIssuer, errors.New("wrong issuer (iss)")},
+		{jwt.ErrTokenInvalidAudience, errors.New("wrong audience (aud)")},
+		{jwt.ErrTokenRequiredClaimMissing, errors.New("exp, iss or aud is missing")},
 		{jwt.ErrTokenExpired, ErrExpired},
-		{jwt.ErrTokenMalformed, errors.New("it is no JSON Web Token")},
-		{jwt.ErrTokenSignatureInvalid, errors.New("nobody whom this hub trusts has signed it")},
-		{jwt.ErrTokenUnverifiable, errors.New("nobody whom this hub trusts has signed it")},
+		{jwt.ErrTokenMalformed, errors.New("not a JSON Web Token")},
+		{jwt.ErrTokenSignatureInvalid, errors.New("signature not valid for any key of this hub")},
+		{jwt.ErrTokenUnverifiable, errors.New("signature not valid for any key of this hub")},
 	} {
 		if errors.Is(err, known.is) {
 			return known.say
 		}
 	}
-	return errors.New("it cannot be understood")
+	return errors.New("malformed")
 }
 
-// decode returns what a body says, if it makes sense.
+// decode returns the claims, or an error if one of them has an invalid value.
 func (tc *tokenClaims) decode() (*Claims, error) {
 	if tc.Subject == "" {
-		return nil, errors.New("it does not say who shows it (sub)")
+		return nil, errors.New("sub is missing")
 	}
 	c := &Claims{Subject: tc.Subject, Expires: tc.ExpiresAt.Time}
 	for i := range hubClaims {
@@ -137,11 +142,11 @@ func (tc *tokenClaims) decode() (*Claims, error) {
 	return c, nil
 }
 
-// MaxID is the largest id that a token may name. Those above are the hub's, for clients whose
-// token names none.
+// MaxID is the largest id that a token can grant. The hub assigns the ids above MaxID to clients
+// without a granted id.
 const MaxID = math.MaxInt64
 
-// ParseRange reads an id, or "first-last".
+// ParseRange parses an id, or a range "first-last".
 func ParseRange(text string) (Range, error) {
 	first, last, isRange := strings.Cut(text, "-")
 	if !isRange {
@@ -155,8 +160,9 @@ func ParseRange(text string) (Range, error) {
 	return Range{a, b}, nil
 }
 
-// CanSend reports whether a client with these claims may send to id. It takes the logarithm of the
-// number of ranges: a client may name 255 receivers in a message.
+// CanSend reports whether a client with these claims may send to id. Its time is logarithmic
+// in the number of ranges, because the hub calls it for each of up to 255 receivers of a
+// message.
 func (c *Claims) CanSend(id uint64) bool {
 	if c.To == nil {
 		return true

@@ -25,7 +25,7 @@ import (
 
 var now = time.Unix(1_800_000_000, 0)
 
-// newSigner makes a signer and the keys that know its tokens.
+// newSigner returns a signer and the keys that verify its tokens.
 func newSigner(t *testing.T) (*tokens.Signer, *tokens.Keys) {
 	t.Helper()
 	private, public, err := tokens.GenerateKey()
@@ -56,7 +56,7 @@ func TestSigner_RoundTrip(t *testing.T) {
 			NoList: true, NoWatch: true, MaxBody: 100, MessageRate: 0.5, ByteRate: 1e6},
 		{Subject: "mute", Expires: now.Add(time.Hour), To: []tokens.Range{}},
 	} {
-		issuer := tokens.Issuer{Name: "somebody", Audience: "hub"} // without leeway
+		issuer := tokens.Issuer{Name: "issuer", Audience: "hub"} // without leeway
 		token, err := s.Sign(&want, issuer, now)
 		if err != nil {
 			t.Fatal(err)
@@ -85,18 +85,18 @@ func TestClaims_CanSend(t *testing.T) {
 		c := tokens.Claims{To: test.to}
 		for _, id := range test.yes {
 			if !c.CanSend(id) {
-				t.Errorf("%v: not to %d", test.to, id)
+				t.Errorf("%v: CanSend(%d) = false", test.to, id)
 			}
 		}
 		for _, id := range test.not {
 			if c.CanSend(id) {
-				t.Errorf("%v: to %d", test.to, id)
+				t.Errorf("%v: CanSend(%d) = true", test.to, id)
 			}
 		}
 	}
 }
 
-// TestKeys_VerifyRejects are refused, and the error says nothing of keys.
+// TestKeys_VerifyRejects checks the errors for invalid tokens, which do not describe the keys.
 func TestKeys_VerifyRejects(t *testing.T) {
 	s, k := newSigner(t)
 	other, _ := newSigner(t)
@@ -115,7 +115,7 @@ func TestKeys_VerifyRejects(t *testing.T) {
 	}
 	good := tokens.Claims{Subject: "alice", Expires: now.Add(time.Hour)}
 	sign := func(s *tokens.Signer, c tokens.Claims) string {
-		token, err := s.Sign(&c, tokens.Issuer{Name: "somebody", Audience: "hub"}, now)
+		token, err := s.Sign(&c, tokens.Issuer{Name: "issuer", Audience: "hub"}, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,23 +138,23 @@ func TestKeys_VerifyRejects(t *testing.T) {
 		at    time.Time
 		want  string
 	}{
-		"of a stranger":          {token: sign(other, good), want: "nobody whom this hub trusts"},
-		"over":                   {token: valid, at: now.Add(2 * time.Hour), want: "it is over"},
-		"over, of a stranger":    {token: sign(other, good), at: now.Add(2 * time.Hour), want: "nobody whom"},
-		"over, from another":     {token: valid, at: now.Add(2 * time.Hour), from: tokens.Issuer{Name: "another"}, want: "from somebody else"},
-		"that may send to x":     {token: signWith(jwt.SigningMethodEdDSA, signingKey, jwt.MapClaims{"sub": "alice", "exp": claims["exp"], "hub_send": []string{"x"}}), keys: parseKeys(t, public), want: `hub_send ["x"]: allowed are lists`},
-		"with a negative rate":   {token: signWith(jwt.SigningMethodEdDSA, signingKey, jwt.MapClaims{"sub": "alice", "exp": claims["exp"], "hub_bytes_per_second": -1}), keys: parseKeys(t, public), want: "hub_bytes_per_second -1: allowed are numbers from 0"},
-		"of algorithm none":      {token: signWith(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims), want: "nobody whom"},
-		"from somebody else":     {token: valid, from: tokens.Issuer{Name: "another"}, want: "from somebody else"},
-		"for somebody else":      {token: valid, from: tokens.Issuer{Audience: "another"}, want: "for somebody else"},
-		"changed":                {token: parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"root","exp":9e9}`)) + "." + parts[2], want: "nobody whom"},
-		"without a signature":    {token: parts[0] + "." + parts[1] + ".", want: "nobody whom"},
-		"nothing":                {token: "", want: "no JSON Web Token"},
-		"of three dots":          {token: "a.b.c", want: "no JSON Web Token"},
-		"too long":               {token: strings.Repeat("x", 17<<10), want: "at most"},
-		"of nobody":              {token: sign(s, tokens.Claims{Expires: now.Add(time.Hour)}), want: "does not say who"},
-		"with the key as secret": {token: signWith(jwt.SigningMethodHS256, public, claims), keys: parseKeys(t, public), want: "nobody whom"},
-		"with an id of the hub":  {token: sign(ownSigner, tokens.Claims{Subject: "a", Expires: now.Add(time.Hour), ID: 1 << 63}), keys: parseKeys(t, public), want: "hub_id"},
+		"of an unknown signer":    {token: sign(other, good), want: "signature not valid for any key"},
+		"expired":                 {token: valid, at: now.Add(2 * time.Hour), want: "invalid token: expired"},
+		"expired, unknown signer": {token: sign(other, good), at: now.Add(2 * time.Hour), want: "signature not valid"},
+		"expired, wrong issuer":   {token: valid, at: now.Add(2 * time.Hour), from: tokens.Issuer{Name: "another"}, want: "wrong issuer"},
+		"that may send to x":      {token: signWith(jwt.SigningMethodEdDSA, signingKey, jwt.MapClaims{"sub": "alice", "exp": claims["exp"], "hub_send": []string{"x"}}), keys: parseKeys(t, public), want: `hub_send ["x"]: allowed are lists`},
+		"with a negative rate":    {token: signWith(jwt.SigningMethodEdDSA, signingKey, jwt.MapClaims{"sub": "alice", "exp": claims["exp"], "hub_bytes_per_second": -1}), keys: parseKeys(t, public), want: "hub_bytes_per_second -1: allowed are numbers from 0"},
+		"of algorithm none":       {token: signWith(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims), want: "signature not valid"},
+		"with a wrong issuer":     {token: valid, from: tokens.Issuer{Name: "another"}, want: "wrong issuer"},
+		"with a wrong audience":   {token: valid, from: tokens.Issuer{Audience: "another"}, want: "wrong audience"},
+		"changed":                 {token: parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"root","exp":9e9}`)) + "." + parts[2], want: "signature not valid"},
+		"without a signature":     {token: parts[0] + "." + parts[1] + ".", want: "signature not valid"},
+		"of length 0":             {token: "", want: "not a JSON Web Token"},
+		"of three dots":           {token: "a.b.c", want: "not a JSON Web Token"},
+		"too long":                {token: strings.Repeat("x", 17<<10), want: "maximum is"},
+		"without a subject":       {token: sign(s, tokens.Claims{Expires: now.Add(time.Hour)}), want: "sub is missing"},
+		"with the key as secret":  {token: signWith(jwt.SigningMethodHS256, public, claims), keys: parseKeys(t, public), want: "signature not valid"},
+		"with an id of the hub":   {token: sign(ownSigner, tokens.Claims{Subject: "a", Expires: now.Add(time.Hour), ID: 1 << 63}), keys: parseKeys(t, public), want: "hub_id"},
 	} {
 		keys, at := k, now
 		if test.keys != nil {
@@ -167,13 +167,14 @@ func TestKeys_VerifyRejects(t *testing.T) {
 		if !errors.Is(err, tokens.ErrInvalid) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("a token %s: %v, want %q", name, err, test.want)
 		}
-		if expired := name == "over"; errors.Is(err, tokens.ErrExpired) != expired {
-			t.Errorf("a token %s: expired is %v", name, !expired)
+		if expired := name == "expired"; errors.Is(err, tokens.ErrExpired) != expired {
+			t.Errorf("a token %s: errors.Is(err, ErrExpired) = %v", name, !expired)
 		}
 	}
 }
 
-// TestKeys_VerifyEachKeyType verify what was signed by another library's means, by their own algorithm only.
+// TestKeys_VerifyEachKeyType checks that a key of each type verifies tokens of its own
+// algorithms only.
 func TestKeys_VerifyEachKeyType(t *testing.T) {
 	curve := func(c elliptic.Curve) *ecdsa.PrivateKey {
 		k, err := ecdsa.GenerateKey(c, rand.Reader)
@@ -212,11 +213,11 @@ func TestKeys_VerifyEachKeyType(t *testing.T) {
 		}
 		if forged, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(test.public); err == nil && test.method != jwt.SigningMethodHS256 {
 			if _, err := parseKeys(t, test.public).Verify(forged, tokens.Issuer{}, now); err == nil {
-				t.Errorf("%s: the public key is taken for a secret", name)
+				t.Errorf("%s: the public key is used as a secret", name)
 			}
 		}
 	}
-	// A key of the set that is named must be the one.
+	// A token that names a key must be signed by that key.
 	named := jwt.NewWithClaims(jwt.SigningMethodES256, claims)
 	named.Header["kid"] = "another"
 	token, err := named.SignedString(p256)
@@ -224,7 +225,7 @@ func TestKeys_VerifyEachKeyType(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := parseKeys(t, jwkSet(t, jose.JSONWebKey{Key: &p256.PublicKey, KeyID: "e"})).Verify(token, tokens.Issuer{}, now); err == nil {
-		t.Error("a token that names another key is taken")
+		t.Error("a token that names another key is accepted")
 	}
 }
 
@@ -264,16 +265,16 @@ func TestLoadKeys_Invalid(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, text := range map[string][]byte{
-		"empty":                      []byte(" \n"),
-		"no JWK set":                 []byte("{"),
-		"holds no key that verifies": []byte(`{"keys":[]}`),
+		"empty file":                 []byte(" \n"),
+		"not a JWK set":              []byte("{"),
+		"no usable key":              []byte(`{"keys":[]}`),
 		"; and 2 more":               []byte(`{"keys":[{},{},{},{},{}]}`),
 		"PRIVATE KEY":                private,
 		"1024 bits are too few":      publicPEM(t, &small.PublicKey),
 		"curve":                      publicPEM(t, &p224.PublicKey),
 		"a secret of 5 bytes":        []byte("c2hvcnQ="),
 		"neither PEM nor a JWK set":  []byte("what is this?"),
-		`"HS256" is no algorithm`:    jwkSet(t, jose.JSONWebKey{Key: &p256.PublicKey, Algorithm: "HS256"}),
+		`alg "HS256" does not fit`:   jwkSet(t, jose.JSONWebKey{Key: &p256.PublicKey, Algorithm: "HS256"}),
 		"open nothing: no such file": nil,
 	} {
 		file := "nothing"
@@ -288,7 +289,7 @@ func TestLoadKeys_Invalid(t *testing.T) {
 		}
 	}
 	if _, err := tokens.ParseSigner(public); err == nil {
-		t.Error("a public key signs")
+		t.Error("a public key is accepted as a private key")
 	}
 }
 
@@ -314,14 +315,14 @@ func FuzzVerify(f *testing.F) {
 	f.Add("..")
 	f.Fuzz(func(t *testing.T, text string) {
 		if c, err := k.Verify(text, tokens.Issuer{}, now); err == nil && (text != token || c.Subject != "alice") {
-			t.Errorf("%q lets in %+v", text, c)
+			t.Errorf("%q is accepted: %+v", text, c)
 		} else if err != nil && !errors.Is(err, tokens.ErrInvalid) {
 			t.Errorf("%q: %v", text, err)
 		}
 	})
 }
 
-// TestKeys_VerifyLeeway lets a token in that is over by less than that, for as long.
+// TestKeys_VerifyLeeway checks that a token is valid until the leeway after its expiry.
 func TestKeys_VerifyLeeway(t *testing.T) {
 	s, k := newSigner(t)
 	issuer := tokens.Issuer{Leeway: time.Minute}
@@ -334,6 +335,6 @@ func TestKeys_VerifyLeeway(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if _, err := k.Verify(token, issuer, now.Add(2*time.Minute)); err == nil {
-		t.Error("one that is over for longer is taken")
+		t.Error("a token is accepted after the leeway")
 	}
 }
