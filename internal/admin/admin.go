@@ -1,11 +1,10 @@
-// Package admin is the window through which an operator sees into a hub: metrics
-// for Prometheus, probes of life and readiness, profiles, and an API over HTTP that
-// lists clients and ends their connections. OPERATIONS.md in docs/ describes it for
-// operators, openapi.json for programs.
+// Package admin serves the admin address of a hub over HTTP: metrics for Prometheus, health and
+// readiness probes, profiles, and an API that lists and disconnects clients. docs/OPERATIONS.md
+// describes it for operators, openapi.json for programs.
 //
-// It stands beside the way of a message, not on it: it asks the hub when it is asked
-// itself. It knows neither flags nor files, and nothing of it may be
-// reached from another machine without a token.
+// No message passes through this package. It reads the statistics and the clients of a Hub when a
+// request asks for them, and samples rates while requests ask for them. It does not read flags or
+// files. It answers no request from another machine without a token, except those for the probes.
 package admin
 
 import (
@@ -23,8 +22,8 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// Hub is what can be seen and done here: a hub.Hub. Its methods may be called
-// concurrently.
+// Hub is the part of a hub.Hub that the admin address uses. Its methods must be safe for
+// concurrent use.
 type Hub interface {
 	Stats() hub.Stats
 	Clients(after uint64, limit int) []hub.ClientInfo
@@ -32,72 +31,71 @@ type Hub interface {
 	Disconnect(id uint64, reconnect bool) bool
 }
 
-// Limits of what one who asks can take from the hub.
+// Limits of requests and connections.
 const (
-	headerTimeout  = 5 * time.Second  // for the head of a request
-	readTimeout    = 10 * time.Second // for all of it
-	writeTimeout   = 30 * time.Second // for the answer; a profile adds the time for which it runs
-	idleTimeout    = 2 * time.Minute  // between two requests: longer than Prometheus usually waits
+	headerTimeout  = 5 * time.Second  // to read the header of a request
+	readTimeout    = 10 * time.Second // to read a whole request
+	writeTimeout   = 30 * time.Second // to write the response; a profile adds its duration
+	idleTimeout    = 2 * time.Minute  // between two requests: above the usual scrape interval
 	maxHeaderBytes = 16 << 10         // bytes
-	maxBodyBytes   = 4 << 10          // bytes; no request needs one
-	maxScrapes     = 4                // at the same time
+	maxBodyBytes   = 4 << 10          // bytes; no request needs a body
+	maxScrapes     = 4                // concurrent requests for /metrics
 )
 
-// minTokenLen is how many characters a token has at least: 16 random ones cannot be
+// minTokenLen is the minimum length of a token, in characters. 16 random characters cannot be
 // guessed over a network.
 const minTokenLen = 16
 
-// DefaultMaxConnections is how many connections may be open at the same time.
+// DefaultMaxConnections is the default of Config.MaxConnections.
 const DefaultMaxConnections = 100
 
-// defaultSampleInterval is the time over which rates are measured.
+// defaultSampleInterval is the default of Config.SampleInterval.
 const defaultSampleInterval = 5 * time.Second
 
 // Errors of New.
 var (
-	// ErrTokenRequired says that other machines could ask without a token.
+	// ErrTokenRequired says that other machines can reach the listener and there is no token.
 	ErrTokenRequired = errors.New("no token")
 
-	// ErrInvalidToken says that what is given cannot be one.
+	// ErrInvalidToken says that the token is too short or has characters that are not allowed.
 	ErrInvalidToken = errors.New("unusable token")
 )
 
-// Config is what a Server needs.
+// Config is the configuration of a Server.
 type Config struct {
-	// Listener is where it serves; it belongs to the Server from New on.
+	// Listener is the listener to serve. New takes ownership and closes it on error.
 	Listener net.Listener
 
-	// MaxConnections is how many connections may be open at the same time; further ones are closed at once.
-	// Default: DefaultMaxConnections.
+	// MaxConnections is the maximum number of open connections. Further connections are closed at
+	// once. Default: DefaultMaxConnections.
 	MaxConnections int
 
-	// Hub is what it looks into.
+	// Hub is the hub whose state is served.
 	Hub Hub
 
-	// Token is what whoever asks must know, at least 16 characters. It may be empty
-	// if the listener can be reached only from this machine.
+	// Token is the bearer token of requests, at least 16 printable ASCII characters without spaces.
+	// It can be empty if the listener is on a loopback address: requests need no token then.
 	Token string
 
-	// CheckHealth returns why the hub does not work, and nil while it does, for the probes. It may be called
-	// concurrently and must not wait long. nil: it works for as long as it answers here.
+	// CheckHealth returns nil if the hub works, and otherwise the reason why not, for the probes. It
+	// must be safe for concurrent use and must not block for long. nil: the hub is always healthy.
 	CheckHealth func() error
 
-	// LogDropped returns how many lines of the log were dropped, which is among the metrics. It may be
-	// called concurrently. nil: none ever is.
+	// LogDropped returns the number of dropped log lines, for the metrics. It must be safe for
+	// concurrent use. nil: there is no such metric.
 	LogDropped func() uint64
 
-	// Latency is shown among the metrics. nil: there is none.
+	// Latency is a histogram for the metrics. nil: there is no such metric.
 	Latency *Latency
 
-	// CertificateExpiry returns until when the certificate that the hub shows is good, which is
-	// among the metrics. It may be called concurrently. nil: it shows none.
+	// CertificateExpiry returns the expiry of the server certificate of the hub, for the metrics. It
+	// must be safe for concurrent use. nil: there is no such metric.
 	CertificateExpiry func() time.Time
 
-	// SampleInterval is over which time rates are measured. Default: 5 s.
+	// SampleInterval is the interval over which rates are measured. Default: 5 s.
 	SampleInterval time.Duration
 
-	// Logger gets a line for each client that is disconnected here. Default: none are
-	// written.
+	// Logger gets a line for each client that a request disconnects. Default: no lines.
 	Logger *slog.Logger
 }
 
@@ -105,7 +103,7 @@ type Config struct {
 type Server struct {
 	// Static after New.
 	config    Config
-	tokenHash *tokenHash // nil: whoever is on this machine may ask
+	tokenHash *tokenHash // nil: requests need no token
 	http      http.Server
 	registry  *prometheus.Registry
 	rates     *rateSampler
@@ -113,8 +111,8 @@ type Server struct {
 	draining atomic.Bool
 }
 
-// New returns a server that serves nobody yet, or an error that says why it must not. In
-// that case the listener is closed.
+// New returns a server for config. Call Serve to serve requests. On error New closes the
+// listener. Its errors wrap ErrTokenRequired or ErrInvalidToken.
 func New(config Config) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
@@ -147,7 +145,7 @@ func New(config Config) (*Server, error) {
 	return s, nil
 }
 
-// initAuth sees to it that nobody gets in without a token from another machine.
+// initAuth sets tokenHash, and returns an error if the listener needs another token.
 func (s *Server) initAuth() error {
 	if s.config.Token != "" {
 		s.tokenHash = hashToken(s.config.Token)
@@ -155,36 +153,36 @@ func (s *Server) initAuth() error {
 	return CheckAccess(s.config.Listener.Addr(), s.config.Token)
 }
 
-// CheckAccess returns the error that New would return for a listener at addr and a token.
+// CheckAccess returns the error that New returns for a listener at addr and a token.
 func CheckAccess(addr net.Addr, token string) error {
 	switch {
 	case token != "":
 		return CheckToken(token)
 	case !isLoopback(addr):
-		return fmt.Errorf("%w: %s can be reached from other machines, so it needs one", ErrTokenRequired, addr)
+		return fmt.Errorf("%w: %s can be reached from other machines", ErrTokenRequired, addr)
 	}
 	return nil
 }
 
-// CheckToken returns an error that wraps ErrInvalidToken if a text cannot be Config.Token.
+// CheckToken returns an error that wraps ErrInvalidToken unless token is valid as Config.Token.
 func CheckToken(token string) error {
 	switch {
 	case len(token) < minTokenLen:
-		return fmt.Errorf("%w: it has %d characters, at least %d are needed", ErrInvalidToken, len(token), minTokenLen)
+		return fmt.Errorf("%w: %d characters, want at least %d", ErrInvalidToken, len(token), minTokenLen)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return fmt.Errorf("%w: it must be one word of ASCII characters, for it travels in a header", ErrInvalidToken)
+		return fmt.Errorf("%w: want printable ASCII characters without spaces", ErrInvalidToken)
 	}
 	return nil
 }
 
-// isLoopback reports whether an address can be reached from this machine only.
+// isLoopback reports whether addr is a loopback address, which other machines cannot reach.
 func isLoopback(addr net.Addr) bool {
 	tcp, ok := addr.(*net.TCPAddr)
 	return ok && tcp.IP.IsLoopback()
 }
 
-// Serve serves until Close, and then returns nil; or until the listener breaks, and
-// then returns why. It may be called once.
+// Serve serves requests until Close, and then returns nil, or until the listener fails, and then
+// returns the error. It may be called once.
 func (s *Server) Serve() error {
 	err := s.http.Serve(&limitListener{Listener: s.config.Listener, maxConns: int32(s.config.MaxConnections)})
 	if errors.Is(err, http.ErrServerClosed) {
@@ -193,14 +191,15 @@ func (s *Server) Serve() error {
 	return fmt.Errorf("admin: %w", err)
 }
 
-// Drain says that the hub is about to end: from now on it is not ready.
+// Drain makes the readiness probe fail from now on, because the hub is about to shut down.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// Close ends the serving at once, whoever is still being answered, and waits until nothing
-// of the server runs but what answers. It may be called more than once.
+// Close closes the listener and all connections, those with a request in progress included. It
+// waits for the sampling goroutine, not for the handlers of requests. It may be called more
+// than once.
 func (s *Server) Close() error {
 	err := s.http.Close()
-	s.config.Listener.Close() // Serve may never have been called
+	s.config.Listener.Close() // http.Close does not know a listener that was never served
 	s.rates.close()
 	return err
 }

@@ -18,7 +18,7 @@ func TestProbes(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	s.Drain()
-	s.wantError(s.do(http.MethodGet, "/readyz", nil), http.StatusServiceUnavailable, "ending")
+	s.wantError(s.do(http.MethodGet, "/readyz", nil), http.StatusServiceUnavailable, "shutting down")
 	s.get("/healthz")
 	s.get("/metrics")
 }
@@ -27,30 +27,30 @@ func TestProfiles(t *testing.T) {
 	s := startHub(t, Config{})
 	for _, path := range []string{"heap", "goroutine", "profile?seconds=1", "trace?seconds=1"} {
 		if got := s.get("/debug/pprof/" + path); len(got) < 100 {
-			t.Errorf("%s has %d bytes", path, len(got))
+			t.Errorf("%s has only %d bytes", path, len(got))
 		}
 	}
 	if got := s.get("/debug/pprof/goroutine?debug=2"); !bytes.Contains(got, []byte("TestProfiles")) {
-		t.Errorf("goroutines are %.200s", got)
+		t.Errorf("the goroutine profile is %.200s", got)
 	}
 	if got := s.get("/debug/pprof/"); !bytes.Contains(got, []byte("heap")) {
-		t.Errorf("the list is %.200s", got)
+		t.Errorf("the list of profiles is %.200s", got)
 	}
 }
 
-// TestServer_RejectsLargeRequest sends heads and bodies that nobody needs.
+// TestServer_RejectsLargeRequest sends a header and a request line above the limit.
 func TestServer_RejectsLargeRequest(t *testing.T) {
 	s := startHub(t, Config{})
 	for name, request := range map[string]string{
-		"head": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n",
-		"line": "GET /" + strings.Repeat("x", 1<<20) + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"header": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n",
+		"line":   "GET /" + strings.Repeat("x", 1<<20) + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	} {
 		nc, err := net.Dial("tcp", s.adminAddr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		go io.WriteString(nc, request) // ends when the connection does
-		response, _ := io.ReadAll(nc)  // which may end in a reset: not all was read
+		go io.WriteString(nc, request) // ends with the connection
+		response, _ := io.ReadAll(nc)  // can end in a reset: the server does not read all
 		if nc.Close(); len(response) > 0 && !bytes.HasPrefix(response, []byte("HTTP/1.1 431 ")) {
 			t.Errorf("%s: %.100s", name, response)
 		}
@@ -58,7 +58,7 @@ func TestServer_RejectsLargeRequest(t *testing.T) {
 	s.get("/healthz")
 }
 
-// TestLimitListener opens more than are let in, and then makes room.
+// TestLimitListener opens more connections than allowed, then closes some to make room.
 func TestLimitListener(t *testing.T) {
 	s := startHub(t, Config{})
 	var open []net.Conn
@@ -72,13 +72,13 @@ func TestLimitListener(t *testing.T) {
 	}
 	for _, nc := range open[DefaultMaxConnections:] {
 		if n, err := nc.Read(make([]byte, 1)); err == nil {
-			t.Errorf("%d bytes on a connection too many", n)
+			t.Errorf("read %d bytes from a connection above the limit", n)
 		}
 	}
 	for _, nc := range open[:DefaultMaxConnections] {
 		nc.Close()
 	}
-	eventually(t, "there is room", func() bool {
+	eventually(t, "there is room for a connection", func() bool {
 		got, err := s.http.Get("http://" + s.adminAddr + "/healthz")
 		if err == nil {
 			got.Body.Close()
@@ -87,7 +87,7 @@ func TestLimitListener(t *testing.T) {
 	})
 }
 
-// TestServer_CloseDuringRequest closes while a profile is taken.
+// TestServer_CloseDuringRequest closes the server during a request for a profile.
 func TestServer_CloseDuringRequest(t *testing.T) {
 	s := startHub(t, Config{})
 	nc, err := net.Dial("tcp", s.adminAddr)
@@ -98,7 +98,7 @@ func TestServer_CloseDuringRequest(t *testing.T) {
 	if _, err := io.WriteString(nc, "GET /debug/pprof/trace?seconds=1000000 HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(nc, make([]byte, 1)); err != nil { // it has begun
+	if _, err := io.ReadFull(nc, make([]byte, 1)); err != nil { // the response has begun
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -107,6 +107,6 @@ func TestServer_CloseDuringRequest(t *testing.T) {
 		}
 	}
 	if _, err := io.Copy(io.Discard, nc); err != nil {
-		t.Logf("the end of it: %v", err)
+		t.Logf("the response ends with %v", err)
 	}
 }

@@ -11,8 +11,7 @@ import (
 	"strings"
 )
 
-// tokenHash is a token of which only the hash is kept, so that comparing takes as long
-// whatever is compared.
+// tokenHash is the hash of the token. A comparison of hashes takes the same time for every token.
 type tokenHash [sha256.Size]byte
 
 func hashToken(token string) *tokenHash {
@@ -20,30 +19,31 @@ func hashToken(token string) *tokenHash {
 	return &h
 }
 
-// matches reports whether a request carries the token.
+// matches reports whether a request has the token in its Authorization header.
 func (h *tokenHash) matches(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	sent := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	return subtle.ConstantTimeCompare(h[:], sent[:]) == 1 && strings.EqualFold(scheme, "Bearer")
 }
 
-// authorize lets through only those who may ask. Probes may come from anybody.
+// authorize rejects requests that are not allowed. It allows all requests for the probes.
 //
-// Without a token, whoever is on this machine may ask; but so may every web page
-// that is open in a browser here, which must be kept out. One that lets a name of its own point to
-// this machine (DNS rebinding) is known by the Host header. One that sends a request across
-// is known by what browsers say of each request; and it cannot send a DELETE
-// without asking before, which is never granted.
+// Without a token every process on this machine can send requests, a browser included.
+// authorize therefore rejects requests from web pages. A page whose host name resolves to this
+// machine (DNS rebinding) is recognized by the Host header. A page of another origin is
+// recognized by the headers that browsers add to each request. Such a page cannot send a
+// DELETE at all, because the browser sends a CORS preflight request before, and no response
+// allows one.
 func (s *Server) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == healthPath || r.URL.Path == readyPath:
 		case isCrossOrigin(r):
-			writeError(w, http.StatusForbidden, "requests from web pages of another origin are not answered")
+			writeError(w, http.StatusForbidden, "requests from web pages of another origin are not allowed")
 			return
 		case s.tokenHash != nil && !s.tokenHash.matches(r):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="go-message-hub"`)
-			writeError(w, http.StatusUnauthorized, "this needs the token, in a header such as Authorization: Bearer 0123456789abcdef")
+			writeError(w, http.StatusUnauthorized, "token missing or wrong; want a header such as Authorization: Bearer 0123456789abcdef")
 			return
 		case s.tokenHash == nil && !isLoopbackHost(r.Host):
 			writeError(w, http.StatusForbidden, fmt.Sprintf("the Host header is %q; without a token it must be localhost or a loopback address", r.Host))
@@ -53,12 +53,12 @@ func (s *Server) authorize(next http.Handler) http.Handler {
 	})
 }
 
-// isCrossOrigin reports whether a browser says that another site is behind a request.
+// isCrossOrigin reports whether the headers that browsers add name another origin.
 func isCrossOrigin(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "same-origin", "none":
 		return false
-	case "": // no browser, or one from before 2023
+	case "": // not a browser, or a browser from before 2023
 	default:
 		return true
 	}
@@ -70,8 +70,8 @@ func isCrossOrigin(r *http.Request) bool {
 	return err != nil || originURL.Host != r.Host
 }
 
-// isLoopbackHost reports whether a Host header names the loopback interface, with any port:
-// it may be forwarded.
+// isLoopbackHost reports whether a Host header names the loopback interface. It allows any port,
+// because the port can be forwarded.
 func isLoopbackHost(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

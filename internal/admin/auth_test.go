@@ -13,7 +13,7 @@ import (
 
 const token = "0123456789abcdef"
 
-// paths are all that there is to ask for, but the probes.
+// paths are those of all routes except the probes, and one without a route.
 var paths = []string{"/metrics", "/openapi.json", "/api/clients", "/api/clients/1", "/debug/pprof/", "/debug/pprof/heap", "/nothing"}
 
 func newHeader(name, value string) http.Header { return http.Header{name: {value}} }
@@ -40,7 +40,7 @@ func TestAuthorize_TokenRequired(t *testing.T) {
 		t.Errorf("%d clients after a DELETE without token", n)
 	}
 	s.header = newHeader("Authorization", "bearer "+token)
-	s.header.Set("Host", "hub.example:9990") // whoever knows the token may use any name
+	s.header.Set("Host", "hub.example:9990") // with the token any host name is allowed
 	s.get("/api/clients")
 }
 
@@ -51,8 +51,8 @@ func TestAuthorize_ProbesWithoutToken(t *testing.T) {
 	s.get("/readyz")
 }
 
-// TestAuthorize_RejectsForeignHost keeps out web pages that let a name of their own point to this
-// machine.
+// TestAuthorize_RejectsForeignHost checks that the server rejects requests of web pages by DNS
+// rebinding.
 func TestAuthorize_RejectsForeignHost(t *testing.T) {
 	s := startHub(t, Config{})
 	for _, host := range []string{"evil.example", "evil.example:9990", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1:9990", "[2001:db8::1]:9990", "localhost:1:2"} {
@@ -67,7 +67,8 @@ func TestAuthorize_RejectsForeignHost(t *testing.T) {
 	}
 }
 
-// TestAuthorize_RejectsCrossOrigin keeps out web pages that send requests across.
+// TestAuthorize_RejectsCrossOrigin checks that the server rejects requests of web pages of
+// another origin.
 func TestAuthorize_RejectsCrossOrigin(t *testing.T) {
 	s := startHub(t, Config{})
 	c := s.dial(t, client.Options{})
@@ -79,13 +80,14 @@ func TestAuthorize_RejectsCrossOrigin(t *testing.T) {
 		s.wantError(s.do(http.MethodDelete, path, from), http.StatusForbidden, "origin")
 		s.wantError(s.do(http.MethodGet, "/debug/pprof/profile", from), http.StatusForbidden, "origin")
 	}
-	for _, method := range []string{http.MethodPost, http.MethodHead, http.MethodGet} { // what a page may send without asking before
+	// Browsers send these methods without a CORS preflight request.
+	for _, method := range []string{http.MethodPost, http.MethodHead, http.MethodGet} {
 		if r := s.do(method, path, newHeader("X-HTTP-Method-Override", "DELETE")); r.code == http.StatusNoContent {
-			t.Errorf("%s deletes", method)
+			t.Errorf("%s disconnects a client", method)
 		}
 	}
 	if r := s.do(http.MethodOptions, path, newHeader("Access-Control-Request-Method", "DELETE")); r.code < 400 || r.header.Get("Access-Control-Allow-Methods") != "" {
-		t.Errorf("a page that asks before gets %d, %v", r.code, r.header)
+		t.Errorf("a CORS preflight request is answered by %d, %v", r.code, r.header)
 	}
 	for _, from := range []http.Header{newHeader("Sec-Fetch-Site", "same-origin"), newHeader("Sec-Fetch-Site", "none"), newHeader("Origin", "http://"+s.adminAddr)} {
 		if r := s.do(http.MethodGet, path, from); r.code != http.StatusOK {
@@ -93,7 +95,7 @@ func TestAuthorize_RejectsCrossOrigin(t *testing.T) {
 		}
 	}
 	if n := s.hub.Stats().Clients; n != 1 {
-		t.Errorf("%d clients are left", n)
+		t.Errorf("%d clients are connected, want 1", n)
 	}
 }
 
@@ -104,12 +106,12 @@ func TestNew_InvalidToken(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 		if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("the listener is open: %v", err)
+			t.Errorf("the listener is not closed: %v", err)
 		}
 	}
 }
 
-// TestNew_TokenRequired is refused, whatever way there is to say it.
+// TestNew_TokenRequired checks that New rejects listeners on all addresses without a token.
 func TestNew_TokenRequired(t *testing.T) {
 	for _, address := range []string{":0", "0.0.0.0:0"} {
 		ln, err := net.Listen("tcp", address)
@@ -120,7 +122,7 @@ func TestNew_TokenRequired(t *testing.T) {
 			t.Errorf("%s: %v", address, err)
 		}
 		if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("the listener is open: %v", err)
+			t.Errorf("the listener is not closed: %v", err)
 		}
 	}
 	ln, err := net.Listen("tcp", "0.0.0.0:0")

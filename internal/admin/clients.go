@@ -12,18 +12,18 @@ import (
 
 const (
 	defaultPageSize = 100
-	maxPageSize     = 1000 // clients on one page: some 300 KB of JSON
+	maxPageSize     = 1000 // clients on one page: about 300 KB of JSON
 )
 
-// clientsResponse is a part of the list of clients.
+// clientsResponse is a page of the list of clients.
 type clientsResponse struct {
 	Clients []clientJSON `json:"clients"`
-	Total   int          `json:"total"` // how many are connected in all
-	More    bool         `json:"more"`  // there are some behind the last of these
+	Total   int          `json:"total"` // number of all clients
+	More    bool         `json:"more"`  // clients with larger ids exist
 }
 
-// clientJSON is one client as programs see it. Ids are text, as in the protocol: many
-// programs keep numbers in 53 bits.
+// clientJSON is the JSON form of a client. Ids are strings, as in the protocol, because many
+// programs have only 53 bits for a number.
 type clientJSON struct {
 	ID          uint64    `json:"id,string"`
 	Address     string    `json:"address"`
@@ -38,14 +38,14 @@ type clientJSON struct {
 	BytesIn     uint64    `json:"bytes_in"`
 	BytesOut    uint64    `json:"bytes_out"`
 
-	// null until it has been looked at twice.
+	// null until the connection is in two samples.
 	MessagesInRate  *float64 `json:"messages_in_per_second"`
 	MessagesOutRate *float64 `json:"messages_out_per_second"`
 	BytesInRate     *float64 `json:"bytes_in_per_second"`
 	BytesOutRate    *float64 `json:"bytes_out_per_second"`
 }
 
-// describeClient returns a client as programs see it.
+// describeClient returns the JSON form of a client.
 func (s *Server) describeClient(c *hub.ClientInfo) clientJSON {
 	v := clientJSON{
 		ID: c.ID, Address: c.Address.String(), Since: c.Since, Name: c.Name, Subject: c.Subject, Protocol: c.Protocol, Detached: c.Detached,
@@ -114,21 +114,23 @@ func (s *Server) handleDisconnect(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// parseClientID returns the id in a path, or answers why it is none.
+// parseClientID returns the id in the path. If the id is invalid, it writes an error response and
+// returns false.
 func parseClientID(w http.ResponseWriter, r *http.Request) (uint64, bool) {
 	text := r.PathValue("id")
 	id, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		writeError(w, http.StatusBadRequest, fmt.Sprintf("%q is no id: they are whole numbers in decimal", text))
+		writeError(w, http.StatusBadRequest, fmt.Sprintf("invalid id %q: want a decimal number", text))
 	}
 	return id, err == nil
 }
 
 func writeClientNotFound(w http.ResponseWriter, id uint64) {
-	writeError(w, http.StatusNotFound, fmt.Sprintf("no client %d is connected", id))
+	writeError(w, http.StatusNotFound, fmt.Sprintf("no client has the id %d", id))
 }
 
-// parseUintParam returns a parameter, which must be from least to most if it is given.
+// parseUintParam returns a query parameter between minValue and maxValue, or defaultValue if
+// it is absent.
 func parseUintParam(query url.Values, name string, defaultValue, minValue, maxValue uint64) (uint64, error) {
 	text := query.Get(name)
 	if text == "" {

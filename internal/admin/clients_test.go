@@ -29,7 +29,7 @@ func parseJSON[T any](t testing.TB, text []byte) (v T) {
 func TestListClients(t *testing.T) {
 	s := startHub(t, Config{})
 	if p := parseJSON[clientsResponse](t, s.get("/api/clients")); p.Total != 0 || p.More || p.Clients == nil || len(p.Clients) != 0 {
-		t.Errorf("of an empty hub: %+v", p)
+		t.Errorf("empty hub: %+v", p)
 	}
 	a, b := s.dial(t, client.Options{Name: "boiler <7>"}), s.dial(t, client.Options{Version: 1})
 	if err := a.Send(t.Context(), []uint64{b.ID()}, []byte("hello")); err != nil {
@@ -46,12 +46,12 @@ func TestListClients(t *testing.T) {
 		t.Fatalf("got %+v", p)
 	}
 	if c := p.Clients[1]; c.ID != a.ID() || c.Name != "boiler <7>" || c.Protocol != 2 || c.Detached || c.MessagesIn < 2 || c.BytesIn == 0 {
-		t.Errorf("of version 2: %+v", c)
+		t.Errorf("v2 client: %+v", c)
 	}
-	c := p.Clients[0] // which has a small id
+	c := p.Clients[0] // ids of v1 clients are below those of v2 clients
 	_, _, err := net.SplitHostPort(c.Address)
 	if c.ID != b.ID() || c.Name != "" || c.Protocol != 1 || err != nil || time.Since(c.Since) > testTimeout || c.BytesOut != uint64(wire.IdentityLen+wire.RelayDeliveryLen(5)) {
-		t.Errorf("of version 1: %+v", c)
+		t.Errorf("v1 client: %+v", c)
 	}
 }
 
@@ -95,7 +95,7 @@ func TestDisconnect(t *testing.T) {
 		}
 		s.wantError(s.do(http.MethodDelete, path, nil), http.StatusNotFound, strconv.FormatUint(c.ID(), 10))
 		s.wantError(s.do(http.MethodGet, path, nil), http.StatusNotFound, strconv.FormatUint(c.ID(), 10))
-		eventually(t, "counted", func() bool { return s.hub.Stats().Disconnected[hub.CloseDisconnected] == 1 })
+		eventually(t, "the disconnection is counted", func() bool { return s.hub.Stats().Disconnected[hub.CloseDisconnected] == 1 })
 	}
 }
 
@@ -130,7 +130,7 @@ func TestRequests_Invalid(t *testing.T) {
 		r := s.do(tt.method, tt.path, nil)
 		s.wantError(r, tt.code, tt.has)
 		if kind := r.header.Get("Content-Type"); kind != "application/json" {
-			t.Errorf("%s %s is answered by %q", tt.method, tt.path, kind)
+			t.Errorf("%s %s: Content-Type is %q", tt.method, tt.path, kind)
 		}
 	}
 	if r := s.do("POST", "/api/clients", nil); r.header.Get("Allow") != "GET" {
@@ -145,7 +145,7 @@ func TestListClients_Head(t *testing.T) {
 	}
 }
 
-// fakeHub has clients that move what they are told to.
+// fakeHub is a Hub whose clients and counters the test sets.
 type fakeHub struct {
 	stats hub.Stats
 
@@ -177,7 +177,7 @@ func (f *fakeHub) Clients(after uint64, limit int) (page []hub.ClientInfo) {
 func (f *fakeHub) Client(uint64) (hub.ClientInfo, bool) { return hub.ClientInfo{}, false }
 func (f *fakeHub) Disconnect(uint64, bool) bool         { return false }
 
-// TestRateSampler measures in virtual time, and finds that nobody looks when nobody asks.
+// TestRateSampler checks rates in virtual time, and that sampling stops without requests.
 func TestRateSampler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		advance := func(d time.Duration) {
@@ -189,12 +189,12 @@ func TestRateSampler(t *testing.T) {
 		defer r.close()
 		advance(time.Hour)
 		if f.calls != 0 {
-			t.Fatalf("%d looks before anybody asked", f.calls)
+			t.Fatalf("%d samples before the first request", f.calls)
 		}
 		r.requestSampling()
 		synctest.Wait()
 		if got, ok := r.rateOf(&f.clients[0]); ok {
-			t.Errorf("after one look: %+v", got)
+			t.Errorf("after one sample: %+v", got)
 		}
 		for range 3 {
 			f.update(0, func(c *hub.ClientInfo) {
@@ -208,29 +208,30 @@ func TestRateSampler(t *testing.T) {
 				t.Errorf("got %+v, %t", got, ok)
 			}
 			if got, ok := r.rateOf(&f.clients[1]); !ok || got != (rate{}) {
-				t.Errorf("of one that moves nothing: %+v, %t", got, ok)
+				t.Errorf("idle client: %+v, %t", got, ok)
 			}
 		}
 
-		f.update(0, func(c *hub.ClientInfo) { *c = hub.ClientInfo{ID: 1, Since: time.Now()} }) // it has resumed, and counts anew
+		// The client resumes on a new connection, whose counters begin at 0.
+		f.update(0, func(c *hub.ClientInfo) { *c = hub.ClientInfo{ID: 1, Since: time.Now()} })
 		if got, ok := r.rateOf(&f.clients[0]); ok {
-			t.Errorf("of a connection that was never looked at: %+v", got)
+			t.Errorf("connection that is in no sample: %+v", got)
 		}
 		advance(5 * time.Second)
 		if got, ok := r.rateOf(&f.clients[0]); ok {
-			t.Errorf("between two connections: %+v", got)
+			t.Errorf("connection that is in one sample: %+v", got)
 		}
 
 		advance(time.Hour)
 		calls := f.calls
 		advance(time.Hour)
 		if f.calls != calls || len(r.latest.clients) != 0 {
-			t.Errorf("%d looks and %d clients kept though nobody asks", f.calls-calls, len(r.latest.clients))
+			t.Errorf("%d samples and %d clients in memory without requests", f.calls-calls, len(r.latest.clients))
 		}
 		r.requestSampling()
 		advance(11 * time.Second)
 		if _, ok := r.rateOf(&f.clients[0]); !ok {
-			t.Error("no rates for one who asks again")
+			t.Error("no rates after another request")
 		}
 		r.close()
 		r.requestSampling()
@@ -238,12 +239,12 @@ func TestRateSampler(t *testing.T) {
 	})
 }
 
-// TestGetClient_Rates is about the way of a rate to the one who asks.
+// TestGetClient_Rates checks that rates are in the response.
 func TestGetClient_Rates(t *testing.T) {
 	s := startHub(t, Config{SampleInterval: 10 * time.Millisecond})
 	c := s.dial(t, client.Options{})
 	path := fmt.Sprintf("/api/clients/%d", c.ID())
-	eventually(t, "a rate is shown", func() bool {
+	eventually(t, "the response has rates", func() bool {
 		if err := c.Send(t.Context(), []uint64{999}, []byte("hello")); err != nil {
 			t.Fatal(err)
 		}

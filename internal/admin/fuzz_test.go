@@ -11,9 +11,8 @@ import (
 	"github.com/sechlol/go-message-hub/client"
 )
 
-// FuzzAdmin asks the admin address for anything, in any words. Without the token only probes
-// are answered; with it, each question has an answer that is a page or a sentence, and never an
-// error of the server.
+// FuzzAdmin sends arbitrary requests. Without the token only the probes are answered. With the
+// token no request causes a server error, and every error of the API has a text.
 func FuzzAdmin(f *testing.F) {
 	bearer := "Bearer " + token
 	for _, path := range append(paths, "/healthz", "/readyz", "/api/clients?after=1&limit=2", "/api/clients?limit=0&limit=1", "/api/clients?after=%zz",
@@ -28,7 +27,7 @@ func FuzzAdmin(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, target, authorization, host, origin string) {
 		u, err := url.ParseRequestURI(target)
 		if err != nil || strings.HasPrefix(u.Path, "/debug/pprof/profile") || strings.HasPrefix(u.Path, "/debug/pprof/trace") {
-			return // net/http refuses the one, and the others take their time
+			return // net/http rejects the former, and the latter take seconds
 		}
 		r := &http.Request{
 			Method: method, URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: host, RequestURI: target, Body: http.NoBody,
@@ -48,7 +47,7 @@ func FuzzAdmin(f *testing.F) {
 		case w.Code == http.StatusBadRequest && strings.HasPrefix(u.Path, "/api/"):
 			var p errorResponse
 			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Error == "" {
-				t.Errorf("%s %s: %s is no sentence", method, target, w.Body)
+				t.Errorf("%s %s: %s has no error text", method, target, w.Body)
 			}
 		}
 		if _, connected := s.hub.Client(c.ID()); !connected && !(authorized && method == http.MethodDelete) {

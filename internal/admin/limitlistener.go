@@ -6,8 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// limitListener is a listener that closes connections beyond a number at once, so that whoever
-// opens many takes no files from the hub.
+// limitListener is a listener with a maximum number of open connections. It closes further
+// connections at once, which limits the file descriptors that the admin address takes from the
+// hub.
 type limitListener struct {
 	net.Listener
 	maxConns  int32
@@ -29,7 +30,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 	}
 }
 
-// limitConn is a connection that makes room for another one when it is closed.
+// limitConn is a connection of a limitListener. Its Close makes room for another connection.
 type limitConn struct {
 	net.Conn
 	release func()

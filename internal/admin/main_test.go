@@ -20,8 +20,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	testTimeout  = 60 * time.Second     // how long a test waits for what must happen
-	pollInterval = 2 * time.Millisecond // how often it looks
+	testTimeout  = 60 * time.Second     // maximum wait for a condition
+	pollInterval = 2 * time.Millisecond // time between two checks of a condition
 )
 
 // testServer is a hub with an admin address, on loopback sockets.
@@ -29,13 +29,13 @@ type testServer struct {
 	*Server
 	t         testing.TB
 	hub       *hub.Hub
-	hubAddr   string // of the hub
+	hubAddr   string // host and port of the hub
 	adminAddr string // host and port of the admin address
 	http      http.Client
 	header    http.Header // of every request
 }
 
-// startHub starts both until the end of the test.
+// startHub starts a hub and its admin address until the end of the test.
 func startHub(t testing.TB, config Config) *testServer {
 	t.Helper()
 	latency := NewLatency()
@@ -63,7 +63,7 @@ func startHub(t testing.TB, config Config) *testServer {
 	return s
 }
 
-// startAdmin starts an admin address alone.
+// startAdmin starts an admin address without a hub, until the end of the test.
 func startAdmin(t testing.TB, config Config) *testServer {
 	t.Helper()
 	if config.Listener == nil {
@@ -98,14 +98,14 @@ func listen(t testing.TB) net.Listener {
 	return ln
 }
 
-// reply is what came of a request.
+// reply is the response to a request.
 type reply struct {
 	code   int
 	header http.Header
 	body   []byte
 }
 
-// do sends a request. A header named Host is its host.
+// do sends a request. A header named Host replaces the host of the URL.
 func (s *testServer) do(method, path string, header http.Header) reply {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), testTimeout)
@@ -134,7 +134,7 @@ func (s *testServer) do(method, path string, header http.Header) reply {
 	return reply{got.StatusCode, got.Header, body}
 }
 
-// get asks for something that must be there.
+// get returns the body of the response to a GET, whose code must be 200.
 func (s *testServer) get(path string) []byte {
 	s.t.Helper()
 	r := s.do(http.MethodGet, path, nil)
@@ -144,17 +144,16 @@ func (s *testServer) get(path string) []byte {
 	return r.body
 }
 
-// wantError fails unless a request was answered by this code and a sentence that has all
-// of these in it.
+// wantError fails unless r has this code and an error text with all substrings.
 func (s *testServer) wantError(r reply, code int, substrings ...string) {
 	s.t.Helper()
 	var p errorResponse
 	if err := json.Unmarshal(r.body, &p); err != nil || r.code != code || p.Error == "" {
-		s.t.Fatalf("got %d %s, want %d and a sentence", r.code, r.body, code)
+		s.t.Fatalf("got %d %s, want %d and an error text", r.code, r.body, code)
 	}
 	for _, substring := range substrings {
 		if !strings.Contains(p.Error, substring) {
-			s.t.Errorf("%q does not say %q", p.Error, substring)
+			s.t.Errorf("%q does not contain %q", p.Error, substring)
 		}
 	}
 }
@@ -173,7 +172,7 @@ func (s *testServer) dial(t testing.TB, options client.Options) *client.Client {
 	return c
 }
 
-// eventually waits until the condition holds.
+// eventually waits until isMet returns true, and fails after testTimeout.
 func eventually(t testing.TB, condition string, isMet func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
@@ -184,7 +183,7 @@ func eventually(t testing.TB, condition string, isMet func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("still not: %s", condition)
+			t.Fatalf("timeout waiting until %s", condition)
 		}
 	}
 }

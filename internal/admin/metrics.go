@@ -10,13 +10,13 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// prefix begins the name of every metric of the hub's own.
+// prefix is the prefix of the names of all metrics of the hub.
 const prefix = "messagehub_"
 
-// Latency is a histogram of how long deliveries took, for hub.Config.OnLatency.
+// Latency is a histogram of delivery latencies, for hub.Config.OnLatency.
 type Latency struct{ histogram prometheus.Histogram }
 
-// NewLatency returns an empty one.
+// NewLatency returns an empty Latency.
 func NewLatency() *Latency {
 	return &Latency{prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: prefix + "delivery_latency_seconds",
@@ -27,10 +27,10 @@ func NewLatency() *Latency {
 	})}
 }
 
-// Observe adds one delivery. It may be called concurrently.
+// Observe adds one delivery. It is safe for concurrent use.
 func (l *Latency) Observe(took time.Duration) { l.histogram.Observe(took.Seconds()) }
 
-// newRegistry returns everything that /metrics shows.
+// newRegistry returns a registry with all metrics of /metrics.
 func newRegistry(config *Config) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
@@ -51,24 +51,24 @@ func newRegistry(config *Config) *prometheus.Registry {
 	return r
 }
 
-// newLogDropped returns the metric of lines that the log lacks.
+// newLogDropped returns the counter of dropped log lines.
 func newLogDropped(count func() uint64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: prefix + "log_lines_dropped_total",
-		Help: "Lines of the log that were dropped, as nobody read it or it could not be written.",
+		Help: "Log lines dropped because the output was blocked or failed.",
 	}, func() float64 { return float64(count()) })
 }
 
-// newCertificateExpiry returns the metric by which the end of a certificate is seen before it comes: a
-// time, from which whoever asks subtracts his own.
+// newCertificateExpiry returns the gauge of the expiry of the server certificate. The value is
+// a time: a query subtracts the current time from it.
 func newCertificateExpiry(notAfter func() time.Time) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: prefix + "certificate_not_after_timestamp_seconds",
-		Help: "Until when the certificate that the hub shows is good, in seconds since 1970.",
+		Help: "Expiry of the server certificate, in seconds since 1970.",
 	}, func() float64 { return float64(notAfter().Unix()) })
 }
 
-// collector reads the statistics of a hub once for each scrape.
+// collector is a prometheus.Collector that reads the statistics of a hub once per scrape.
 type collector struct {
 	hub            Hub
 	stats          []statMetric
@@ -79,7 +79,7 @@ type collector struct {
 	fates          *prometheus.Desc
 }
 
-// statMetric is a metric that is one number of the statistics.
+// statMetric is a metric whose value is one number of the statistics.
 type statMetric struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
@@ -90,30 +90,30 @@ func newCollector(h Hub) *collector {
 	return &collector{
 		hub: h,
 		stats: []statMetric{
-			newGauge("uptime_seconds", "Time since the hub was made.", func(s *hub.Stats) float64 { return s.Uptime.Seconds() }),
-			newGauge("clients", "Clients that are connected, or expected back.", func(s *hub.Stats) float64 { return float64(s.Clients) }),
-			newGauge("clients_peak", "The most clients at one time.", func(s *hub.Stats) float64 { return float64(s.PeakClients) }),
+			newGauge("uptime_seconds", "Time since the hub was created.", func(s *hub.Stats) float64 { return s.Uptime.Seconds() }),
+			newGauge("clients", "Connected clients and detached sessions.", func(s *hub.Stats) float64 { return float64(s.Clients) }),
+			newGauge("clients_peak", "Peak of the number of clients.", func(s *hub.Stats) float64 { return float64(s.PeakClients) }),
 			newCounter("connections_total", "Connections accepted.", func(s *hub.Stats) uint64 { return s.Connected }),
-			newCounter("resumptions_total", "Connections that went on where another had ended.", func(s *hub.Stats) uint64 { return s.Resumed }),
-			newCounter("paced_total", "How often a client was not read for a while because it was faster than it may be.", func(s *hub.Stats) uint64 { return s.RateLimited }),
-			newCounter("untraced_total", "Messages that were to be traced and are not, as too many were.", func(s *hub.Stats) uint64 { return s.TracesDropped }),
-			newCounter("accept_errors_total", "Failures to accept a connection that the hub survived.", func(s *hub.Stats) uint64 { return s.AcceptErrors }),
+			newCounter("resumptions_total", "Sessions resumed on a new connection.", func(s *hub.Stats) uint64 { return s.Resumed }),
+			newCounter("paced_total", "Pauses in reading a client that exceeded its rate limit.", func(s *hub.Stats) uint64 { return s.RateLimited }),
+			newCounter("untraced_total", "Sampled messages not traced because too many traces were pending.", func(s *hub.Stats) uint64 { return s.TracesDropped }),
+			newCounter("accept_errors_total", "Temporary errors of accepting a connection.", func(s *hub.Stats) uint64 { return s.AcceptErrors }),
 			newCounter("messages_received_total", "Frames received, ignored ones included.", func(s *hub.Stats) uint64 { return s.MessagesIn }),
-			newCounter("messages_sent_total", "Frames written whole.", func(s *hub.Stats) uint64 { return s.MessagesOut }),
+			newCounter("messages_sent_total", "Frames written completely.", func(s *hub.Stats) uint64 { return s.MessagesOut }),
 			newCounter("bytes_received_total", "Bytes received on the wire.", func(s *hub.Stats) uint64 { return s.BytesIn }),
 			newCounter("bytes_sent_total", "Bytes written on the wire.", func(s *hub.Stats) uint64 { return s.BytesOut }),
-			newCounter("relays_total", "Requests to relay a body.", func(s *hub.Stats) uint64 { return s.Relays }),
-			newCounter("relays_without_receiver_total", "Requests to relay a body that named nobody.", func(s *hub.Stats) uint64 { return s.NoReceivers }),
-			newCounter("frames_ignored_total", "Frames of types that mean nothing, empty ones, and verdicts that came too late.", func(s *hub.Stats) uint64 { return s.Ignored }),
-			newGauge("queued_bytes", "Memory held for clients: bodies in queues, and frames that are being read.", func(s *hub.Stats) float64 { return float64(s.QueuedBytes) }),
-			newGauge("queued_bytes_peak", "The most memory held for clients at one time, at most.", func(s *hub.Stats) float64 { return float64(s.PeakQueuedBytes) }),
-			newGauge("queued_bytes_limit", "Memory that may be held for clients.", func(s *hub.Stats) float64 { return float64(s.MaxQueuedBytes) }),
+			newCounter("relays_total", "Requests to send a body.", func(s *hub.Stats) uint64 { return s.Relays }),
+			newCounter("relays_without_receiver_total", "Requests to send a body without receivers.", func(s *hub.Stats) uint64 { return s.NoReceivers }),
+			newCounter("frames_ignored_total", "Frames ignored: unknown types, empty frames, and verdicts that came too late.", func(s *hub.Stats) uint64 { return s.Ignored }),
+			newGauge("queued_bytes", "Memory held for clients: bodies in queues and partial frames.", func(s *hub.Stats) float64 { return float64(s.QueuedBytes) }),
+			newGauge("queued_bytes_peak", "Upper bound of the peak of memory held for clients.", func(s *hub.Stats) float64 { return float64(s.PeakQueuedBytes) }),
+			newGauge("queued_bytes_limit", "Maximum memory held for clients.", func(s *hub.Stats) float64 { return float64(s.MaxQueuedBytes) }),
 		},
-		rejected:       newDesc("connections_refused_total", "Connections closed at once.", "reason"),
-		errors:         newDesc("request_errors_total", "Requests answered with an error.", "reason"),
-		disconnections: newDesc("disconnections_total", "Connections that ended.", "reason"),
-		deliveries:     newDesc("deliveries_total", "Copies of bodies, by whether they were written to their receiver.", "outcome"),
-		fates:          newDesc("followed_deliveries_total", "Copies of bodies that their sender wanted followed, by what became of them.", "fate"),
+		rejected:       newDesc("connections_refused_total", "Connections rejected, by reason.", "reason"),
+		errors:         newDesc("request_errors_total", "Requests answered by an ERROR frame, by reason.", "reason"),
+		disconnections: newDesc("disconnections_total", "Connections closed, by reason.", "reason"),
+		deliveries:     newDesc("deliveries_total", "Deliveries to one receiver each, by outcome.", "outcome"),
+		fates:          newDesc("followed_deliveries_total", "Deliveries with delivery tracking, by fate.", "fate"),
 	}
 }
 
@@ -139,8 +139,8 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. Series that never moved are there with a
-// 0, so that an increase from nothing is seen.
+// Collect implements prometheus.Collector. It emits every series, even those whose value is 0,
+// because a query cannot see the first increase of a series that did not exist before.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.hub.Stats()
 	for _, m := range c.stats {

@@ -24,12 +24,12 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// family is a metric as /metrics has it.
+// family is a metric family in the output of /metrics.
 type family struct {
 	kind   string
 	help   string
-	labels map[string]bool    // that its series have
-	series map[string]float64 // by name and labels
+	labels map[string]bool    // label names of its series
+	series map[string]float64 // value by name and labels
 }
 
 var (
@@ -38,7 +38,7 @@ var (
 	labelName   = regexp.MustCompile(`(\w+)="`)
 )
 
-// scrape reads /metrics.
+// scrape parses the output of /metrics.
 func (s *testServer) scrape() map[string]*family {
 	s.t.Helper()
 	families := make(map[string]*family)
@@ -59,7 +59,7 @@ func (s *testServer) scrape() map[string]*family {
 		}
 		match := sampleLine.FindStringSubmatch(line)
 		if match == nil {
-			s.t.Fatalf("a line that is no metric: %q", line)
+			s.t.Fatalf("not a line of a metric: %q", line)
 		}
 		value, err := strconv.ParseFloat(match[4], 64)
 		if err != nil {
@@ -73,14 +73,14 @@ func (s *testServer) scrape() map[string]*family {
 	return families
 }
 
-// TestMetrics_Values looks for what happened in a hub.
+// TestMetrics_Values checks metrics after known traffic.
 func TestMetrics_Values(t *testing.T) {
 	s := startHub(t, fullConfig())
 	a, b := s.dial(t, client.Options{}), s.dial(t, client.Options{})
 	if _, err := a.SendReport(t.Context(), []uint64{b.ID(), 999}, []byte("hello"), &client.SendOptions{Level: wire.LevelWritten}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a delivery is among those that are timed", func() bool {
+	eventually(t, "a latency is sampled", func() bool {
 		for range 100 {
 			if err := a.Send(t.Context(), []uint64{999, b.ID()}, []byte("hello")); err != nil {
 				t.Fatal(err)
@@ -118,7 +118,7 @@ func TestMetrics_Values(t *testing.T) {
 		}
 	}
 	if got["go_build_info"] == nil {
-		t.Error("nothing says what was built")
+		t.Error("go_build_info is missing")
 	}
 	for name, f := range got {
 		if f.help == "" || f.kind == "" || f.kind == "untyped" {
@@ -130,8 +130,8 @@ func TestMetrics_Values(t *testing.T) {
 	}
 }
 
-// TestMetrics_CoverStats gives each number of the statistics a value of its own
-// and looks for it.
+// TestMetrics_CoverStats sets each number of the statistics to a different value, and checks that
+// /metrics has all values.
 func TestMetrics_CoverStats(t *testing.T) {
 	f := &fakeHub{stats: hub.Stats{Disconnected: make(map[hub.CloseReason]uint64), Fates: make(map[wire.Fate]uint64), Errors: make(map[wire.ErrorCode]uint64)}}
 	want := make(map[float64]string)
@@ -171,11 +171,11 @@ func TestMetrics_CoverStats(t *testing.T) {
 		}
 	}
 	for _, desc := range want {
-		t.Errorf("%s is not shown", desc)
+		t.Errorf("no metric has the value of %s", desc)
 	}
 }
 
-// TestMetrics_Lint asks the linter of Prometheus.
+// TestMetrics_Lint runs the linter of Prometheus.
 func TestMetrics_Lint(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	r.MustRegister(newCollector(&fakeHub{}), NewLatency().histogram, newCertificateExpiry(time.Now), newLogDropped(func() uint64 { return 0 }))
@@ -192,7 +192,7 @@ func TestMetrics_Lint(t *testing.T) {
 	}
 }
 
-// fullConfig is the configuration of an admin address that shows all metrics that there may be.
+// fullConfig returns a configuration with all optional metrics. startHub adds the latency.
 func fullConfig() Config {
 	return Config{
 		CertificateExpiry: func() time.Time { return time.Unix(1_800_000_000, 0) },
@@ -211,7 +211,7 @@ func readRepoFile(t *testing.T, path ...string) []byte {
 
 var tableRow = regexp.MustCompile("(?m)^\\| `(" + prefix + "\\w+)`(?: by `(\\w+)`)? \\| (\\w+) \\| (.+) \\| (.+) \\|$")
 
-// TestMetrics_Documented compares the table in OPERATIONS.md with what there is.
+// TestMetrics_Documented compares the table of metrics in OPERATIONS.md with /metrics.
 func TestMetrics_Documented(t *testing.T) {
 	s := startHub(t, fullConfig())
 	remaining := make(map[string]*family)
@@ -224,13 +224,13 @@ func TestMetrics_Documented(t *testing.T) {
 		name, by, kind := row[1], row[2], row[3]
 		f := remaining[name]
 		if f == nil {
-			t.Errorf("%s is documented, perhaps twice, and does not exist", name)
+			t.Errorf("%s is documented twice or does not exist", name)
 			continue
 		}
 		delete(remaining, name)
 		delete(f.labels, "le")
 		if kind != f.kind || by != strings.Join(slices.Sorted(maps.Keys(f.labels)), ",") {
-			t.Errorf("%s is documented as a %s by %q, is a %s by %v", name, kind, by, f.kind, f.labels)
+			t.Errorf("%s is documented as a %s with labels %q, is a %s with labels %v", name, kind, by, f.kind, f.labels)
 		}
 	}
 	for name := range remaining {
@@ -238,7 +238,7 @@ func TestMetrics_Documented(t *testing.T) {
 	}
 }
 
-// TestReasons_Documented looks for each in the table of OPERATIONS.md.
+// TestReasons_Documented checks that OPERATIONS.md has every close reason and reject reason.
 func TestReasons_Documented(t *testing.T) {
 	page := string(readRepoFile(t, "docs", "OPERATIONS.md"))
 	for _, text := range append(closeReasonTexts(), rejectReasonTexts()...) {
@@ -248,12 +248,12 @@ func TestReasons_Documented(t *testing.T) {
 	}
 }
 
-// checkQuery fails for metrics and labels in a query that do not exist.
+// checkQuery fails if a query uses metrics, labels or label values that do not exist.
 func checkQuery(t *testing.T, where, query string, families map[string]*family) {
 	t.Helper()
 	names := regexp.MustCompile(`\b(messagehub|go|process)_\w+`).FindAllString(query, -1)
 	if len(names) == 0 {
-		t.Errorf("%s asks for no metric: %s", where, query)
+		t.Errorf("%s uses no metric: %s", where, query)
 	}
 	labels := map[string]bool{"instance": true, "job": true, "le": true}
 	for _, name := range names {
@@ -265,9 +265,9 @@ func checkQuery(t *testing.T, where, query string, families map[string]*family) 
 		}
 		if f == nil {
 			if strings.HasPrefix(name, "process_") && runtime.GOOS != "linux" {
-				continue // other systems have fewer of them
+				continue // other systems have fewer process metrics
 			}
-			t.Errorf("%s asks for %s, which does not exist", where, name)
+			t.Errorf("%s uses the metric %s, which does not exist", where, name)
 			continue
 		}
 		maps.Copy(labels, f.labels)
@@ -275,12 +275,12 @@ func checkQuery(t *testing.T, where, query string, families map[string]*family) 
 	for _, match := range regexp.MustCompile(`\b(?:by|without|on|ignoring) ?\(([^)]*)\)|{([^}]*)}`).FindAllStringSubmatch(query, -1) {
 		for _, name := range strings.Split(match[1], ",") {
 			if name = strings.TrimSpace(name); name != "" && !labels[name] {
-				t.Errorf("%s goes by the label %s, which no metric of it has: %s", where, name, query)
+				t.Errorf("%s groups by the label %s, which none of its metrics has: %s", where, name, query)
 			}
 		}
 		for _, name := range regexp.MustCompile(`(\w+)\s*(?:=|!=|=~|!~)\s*"`).FindAllStringSubmatch(match[2], -1) {
 			if !labels[name[1]] {
-				t.Errorf("%s looks for the label %s, which no metric of it has: %s", where, name[1], query)
+				t.Errorf("%s selects by the label %s, which none of its metrics has: %s", where, name[1], query)
 			}
 		}
 	}
@@ -290,7 +290,7 @@ func checkQuery(t *testing.T, where, query string, families map[string]*family) 
 		for _, match := range regexp.MustCompile(value+`\s*(?:=|!=|=~|!~)\s*"([^"]*)"`).FindAllStringSubmatch(query, -1) {
 			for _, text := range strings.Split(match[1], "|") {
 				if !slices.Contains(values, text) {
-					t.Errorf("%s looks for the %s %q, which does not exist", where, value, text)
+					t.Errorf("%s selects the %s %q, which does not exist", where, value, text)
 				}
 			}
 		}
@@ -318,7 +318,7 @@ func fateTexts() (texts []string) {
 	return texts
 }
 
-// TestDashboard_QueriesExist parses the dashboard for Grafana.
+// TestDashboard_QueriesExist checks the queries of the Grafana dashboard.
 func TestDashboard_QueriesExist(t *testing.T) {
 	families := startHub(t, fullConfig()).scrape()
 	var dashboard struct {
@@ -347,7 +347,7 @@ func TestDashboard_QueriesExist(t *testing.T) {
 			continue
 		}
 		if len(p.Targets) == 0 || p.Description == "" {
-			t.Errorf("panel %q asks for nothing, or does not say what", p.Title)
+			t.Errorf("panel %q has no query or no description", p.Title)
 		}
 		for _, target := range p.Targets {
 			checkQuery(t, fmt.Sprintf("panel %q", p.Title), target.Expr, families)
@@ -355,8 +355,8 @@ func TestDashboard_QueriesExist(t *testing.T) {
 	}
 }
 
-// TestAlerts_QueriesExist parses the alerts for Prometheus, each of which must say
-// what to do, where OPERATIONS.md says more.
+// TestAlerts_QueriesExist checks the queries of the Prometheus alerts. Each alert must have a
+// description, an entry in OPERATIONS.md and a test in alerts_test.yml.
 func TestAlerts_QueriesExist(t *testing.T) {
 	families := startHub(t, fullConfig()).scrape()
 	var file struct {
@@ -383,7 +383,7 @@ func TestAlerts_QueriesExist(t *testing.T) {
 				t.Errorf("OPERATIONS.md does not mention %s", r.Alert)
 			}
 			if !regexp.MustCompile(`\b` + r.Alert + `\b`).MatchString(alertTests) {
-				t.Errorf("alerts_test.yml does not try %s", r.Alert)
+				t.Errorf("alerts_test.yml does not test %s", r.Alert)
 			}
 			if r.Expr != `up{job="go-message-hub"} == 0` {
 				checkQuery(t, "alert "+r.Alert, r.Expr, families)

@@ -17,8 +17,7 @@ import (
 	"github.com/sechlol/go-message-hub/client"
 )
 
-// description is openapi.json as far as this test understands it, which is all of it:
-// what it does not know it refuses.
+// description is the content of openapi.json. The decoder rejects fields that description lacks.
 type description struct {
 	OpenAPI    string                          `json:"openapi"`
 	Info       map[string]string               `json:"info"`
@@ -68,7 +67,7 @@ type schema struct {
 	MaxLength   *int              `json:"maxLength"`
 }
 
-// readOpenAPI reads openapi.json from where others do.
+// readOpenAPI requests and parses /openapi.json.
 func (s *testServer) readOpenAPI() (d description) {
 	s.t.Helper()
 	decoder := json.NewDecoder(strings.NewReader(string(s.get("/openapi.json"))))
@@ -79,7 +78,8 @@ func (s *testServer) readOpenAPI() (d description) {
 	return d
 }
 
-// TestOpenAPI_CoversRoutes compares paths, methods and parameters both ways.
+// TestOpenAPI_CoversRoutes checks that the routes and openapi.json have the same paths,
+// methods and parameters.
 func TestOpenAPI_CoversRoutes(t *testing.T) {
 	s := startHub(t, Config{})
 	d := s.readOpenAPI()
@@ -113,23 +113,23 @@ func TestOpenAPI_CoversRoutes(t *testing.T) {
 			}
 		}
 		if slices.Sort(want); !slices.Equal(want, slices.Sorted(slices.Values(got))) {
-			t.Errorf("%s %s: described with %q, has %q", r.method, r.path, got, want)
+			t.Errorf("%s %s: parameters described %q, want %q", r.method, r.path, got, want)
 		}
 	}
 	for path, methods := range remaining {
 		for method := range methods {
-			t.Errorf("%s %s is described and does not exist", method, path)
+			t.Errorf("%s %s is described, but not a route", method, path)
 		}
 	}
 }
 
-// TestOpenAPI_RepliesMatchSchemas asks everything in every way that is described, right and
-// wrong, and holds the answers to their schemas.
+// TestOpenAPI_RepliesMatchSchemas sends requests to every route, valid and invalid, until each
+// described response was seen, and checks all responses against their schemas.
 func TestOpenAPI_RepliesMatchSchemas(t *testing.T) {
 	withoutToken, withToken := startHub(t, Config{SampleInterval: time.Millisecond}), startHub(t, Config{Token: token})
 	unhealthy := startHub(t, Config{CheckHealth: func() error { return errors.New("the hub hangs") }})
-	c := withoutToken.dial(t, client.Options{Name: "somebody"})
-	eventually(t, "there are rates", func() bool {
+	c := withoutToken.dial(t, client.Options{Name: "client"})
+	eventually(t, "the response has rates", func() bool {
 		p := parseJSON[clientsResponse](t, withoutToken.get("/api/clients"))
 		return p.Clients[0].BytesInRate != nil
 	})
@@ -147,9 +147,9 @@ func TestOpenAPI_RepliesMatchSchemas(t *testing.T) {
 					continue
 				}
 				for _, value := range p.Schema.examples() {
-					if method == http.MethodDelete { // of somebody who is not there
+					if method == http.MethodDelete { // of an id that does not exist
 						a.checkReply(withoutToken.do(method, "/api/clients/999?"+p.Name+"="+value, nil))
-					} else if p.Name != "seconds" { // TestProfiles waits
+					} else if p.Name != "seconds" { // TestProfiles covers seconds
 						a.checkReply(withoutToken.do(method, target+"?"+p.Name+"="+url.QueryEscape(value), nil))
 					}
 				}
@@ -184,7 +184,7 @@ func TestOpenAPI_RepliesMatchSchemas(t *testing.T) {
 	}
 }
 
-// examples returns values that a parameter may have.
+// examples returns valid values of a parameter.
 func (s *schema) examples() (values []string) {
 	for _, v := range s.Enum {
 		values = append(values, fmt.Sprint(v))
@@ -203,7 +203,7 @@ func (s *schema) examples() (values []string) {
 	return values
 }
 
-// operationCheck is an operation, and which of its answers were seen.
+// operationCheck checks the responses of an operation, and records their codes.
 type operationCheck struct {
 	t    *testing.T
 	d    *description
@@ -212,7 +212,7 @@ type operationCheck struct {
 	seen map[string]bool
 }
 
-// checkCode holds an answer to its code, and to the schema.
+// checkCode checks the code of a response, and its body against the schema.
 func (a *operationCheck) checkCode(r reply, code int) {
 	a.t.Helper()
 	if r.code != code {
@@ -238,11 +238,11 @@ func (a *operationCheck) checkReply(r reply) {
 	}
 	kind, _, err := mime.ParseMediaType(r.header.Get("Content-Type"))
 	content, ok := described.Content[kind]
-	if a.op.ID == "profile" && kind == "text/plain" { // asked for by debug
+	if a.op.ID == "profile" && kind == "text/plain" { // requested by the parameter debug
 		return
 	}
 	if err != nil || !ok {
-		a.t.Errorf("%s: %s comes as %q", a.name, code, r.header.Get("Content-Type"))
+		a.t.Errorf("%s: the Content-Type of %s is %q", a.name, code, r.header.Get("Content-Type"))
 		return
 	}
 	if kind == "application/json" {
@@ -250,22 +250,22 @@ func (a *operationCheck) checkReply(r reply) {
 	}
 }
 
-// checkAllSeen fails for answers that are described and were never seen.
+// checkAllSeen fails if a described code was not seen.
 func (a *operationCheck) checkAllSeen() {
 	for code := range a.op.Responses {
 		if !a.seen[code] {
-			a.t.Errorf("%s: no way to an answer of %s was found", a.name, code)
+			a.t.Errorf("%s: no response had the code %s", a.name, code)
 		}
 	}
 }
 
-// checkSchema holds a value to its schema.
+// checkSchema checks a value against its schema.
 func (a *operationCheck) checkSchema(s schema, value any, at string) {
 	a.t.Helper()
 	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
 		resolved, found := a.d.Components.Schemas[name]
 		if !found {
-			a.t.Fatalf("%s: there is no schema %s", a.name, name)
+			a.t.Fatalf("%s: schema %s does not exist", a.name, name)
 		}
 		s = resolved
 	}

@@ -8,49 +8,52 @@ import (
 )
 
 const (
-	// maxIdleSamples is how often the clients are looked at without anybody asking before
-	// that ends: long enough for one who asks every minute at a sample of 5 s.
+	// maxIdleSamples is the maximum number of samples since the last request. 15 samples of 5 s
+	// keep the sampling alive between requests that come once a minute.
 	maxIdleSamples = 15
 
-	// samplePageSize is how many clients are taken from the hub at once.
+	// samplePageSize is the maximum number of clients in one call of Hub.Clients.
 	samplePageSize = 10_000
 )
 
-// rateSampler measures how fast clients send and receive, over the time between two
-// looks at all of them. It looks only while somebody wants to know: then it takes
-// some 200 bytes for each client, and otherwise nothing.
+// rateSampler measures the rates of all clients, from their counters in two consecutive
+// samples. It samples only while requests ask for rates. It holds about 200 bytes per client
+// then, and nothing otherwise.
 type rateSampler struct {
 	hub      Hub
 	interval time.Duration
 	wg       sync.WaitGroup
 
 	mu          sync.Mutex
-	idleSamples int           // looks since somebody asked; meaningless while nobody looks
-	stop        chan struct{} // closed by close; nil: nobody looks
+	idleSamples int           // samples since the last request; valid while stop is not nil
+	stop        chan struct{} // closed by close; nil: the sampling goroutine does not run
 	closed      bool
 	previous    snapshot
 	latest      snapshot
 }
 
-// snapshot is what the clients had moved at one time.
+// snapshot is the counters of all clients at one time.
 type snapshot struct {
 	at      time.Time
 	clients map[uint64]clientCounters
 }
 
+// clientCounters are the counters of one connection of a client. They begin at 0 with each
+// connection.
 type clientCounters struct {
-	since                                      time.Time // of the connection: another one begins anew
+	since                                      time.Time // start of the connection
 	messagesIn, messagesOut, bytesIn, bytesOut uint64
 }
 
-// rate is what a client moves in a second.
+// rate is the traffic of a client, per second.
 type rate struct{ messagesIn, messagesOut, bytesIn, bytesOut float64 }
 
 func newRateSampler(h Hub, interval time.Duration) *rateSampler {
 	return &rateSampler{hub: h, interval: interval}
 }
 
-// requestSampling has rates measured for a while.
+// requestSampling starts the sampling goroutine, or keeps it running for maxIdleSamples more
+// samples.
 func (r *rateSampler) requestSampling() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,10 +63,12 @@ func (r *rateSampler) requestSampling() {
 	}
 	r.stop = make(chan struct{})
 	stop := r.stop
-	r.wg.Go(func() { r.sampleLoop(stop) }) // ends when nobody has asked for a while, or with close, which waits
+	// The goroutine ends after maxIdleSamples samples without a request, or with close, which
+	// waits for it.
+	r.wg.Go(func() { r.sampleLoop(stop) })
 }
 
-// sampleLoop looks at all clients again and again.
+// sampleLoop takes a snapshot per interval, until store returns false or stop is closed.
 func (r *rateSampler) sampleLoop(stop <-chan struct{}) {
 	tick := time.NewTicker(r.interval)
 	defer tick.Stop()
@@ -80,7 +85,7 @@ func (r *rateSampler) sampleLoop(stop <-chan struct{}) {
 	}
 }
 
-// store takes a look in. It reports whether there is to be another one.
+// store stores a snapshot. It reports whether sampling goes on.
 func (r *rateSampler) store(snap snapshot) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,8 +113,8 @@ func (r *rateSampler) takeSnapshot() snapshot {
 	}
 }
 
-// rateOf returns the rates of a client between the last two looks, and false when it was
-// not there with this connection at both.
+// rateOf returns the rates of a client between the last two samples. It returns false unless both
+// samples have the current connection of the client.
 func (r *rateSampler) rateOf(c *hub.ClientInfo) (rate, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,7 +132,7 @@ func (r *rateSampler) rateOf(c *hub.ClientInfo) (rate, bool) {
 	}, true
 }
 
-// close ends the looking and waits for its end.
+// close stops the sampling goroutine and waits for it.
 func (r *rateSampler) close() {
 	r.mu.Lock()
 	r.closed = true

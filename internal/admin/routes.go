@@ -15,21 +15,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// The probes, which anybody may ask.
+// Paths of the probes, which need no token.
 const (
 	healthPath = "/healthz"
 	readyPath  = "/readyz"
 )
 
-// openAPI describes what is served here. A test holds it to the truth.
+// openAPI describes the routes. TestOpenAPI_CoversRoutes and TestOpenAPI_RepliesMatchSchemas
+// compare it with the server.
 //
 //go:embed openapi.json
 var openAPI []byte
 
-// route is one thing that can be asked for.
+// route is a method and a path that the server handles.
 type route struct {
 	method, path string
-	query        []string // the parameters that it knows; others are refused
+	query        []string // names of its query parameters; others are rejected
 	handle       http.HandlerFunc
 }
 
@@ -48,7 +49,7 @@ func (s *Server) routes() []route {
 	}
 }
 
-// newMux returns what leads a request to its route, and answers those that have none.
+// newMux returns a handler that dispatches requests to routes, and rejects other paths.
 func (s *Server) newMux() http.Handler {
 	byPath := make(map[string]map[string]route)
 	for _, r := range s.routes() {
@@ -66,12 +67,12 @@ func (s *Server) newMux() http.Handler {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { dispatch(w, r, byMethod) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, fmt.Sprintf("there is nothing at %q; /openapi.json says what there is", r.URL.Path))
+		writeError(w, http.StatusNotFound, fmt.Sprintf("no such path: %q; see /openapi.json", r.URL.Path))
 	})
 	return mux
 }
 
-// dispatch picks the route for the method of a request.
+// dispatch calls the route for the method of a request. A HEAD request uses the route of GET.
 func dispatch(w http.ResponseWriter, r *http.Request, byMethod map[string]route) {
 	method := r.Method
 	if method == http.MethodHead {
@@ -81,7 +82,7 @@ func dispatch(w http.ResponseWriter, r *http.Request, byMethod map[string]route)
 	if !ok {
 		allowed := strings.Join(slices.Sorted(maps.Keys(byMethod)), ", ")
 		w.Header().Set("Allow", allowed)
-		writeError(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s is not for %s here, which takes %s", r.Method, r.URL.Path, allowed))
+		writeError(w, http.StatusMethodNotAllowed, fmt.Sprintf("method %s not allowed for %s; allowed: %s", r.Method, r.URL.Path, allowed))
 		return
 	}
 	if err := validateQuery(r.URL.RawQuery, found.query); err != nil {
@@ -91,18 +92,19 @@ func dispatch(w http.ResponseWriter, r *http.Request, byMethod map[string]route)
 	found.handle(w, r)
 }
 
-// validateQuery returns an error unless each parameter is one of names and given once.
+// validateQuery returns an error unless each parameter in the query is one of names and occurs
+// once.
 func validateQuery(raw string, names []string) error {
 	query, err := url.ParseQuery(raw)
 	if err != nil {
-		return fmt.Errorf("the query cannot be understood: %w", err)
+		return fmt.Errorf("malformed query: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if !slices.Contains(names, name) {
-			return fmt.Errorf("%q is not a parameter of this, which has %s", name, joinNames(names))
+			return fmt.Errorf("unknown parameter %q; allowed: %s", name, joinNames(names))
 		}
 		if len(query[name]) > 1 {
-			return fmt.Errorf("%s is given %d times", name, len(query[name]))
+			return fmt.Errorf("%s is given %d times, want once", name, len(query[name]))
 		}
 	}
 	return nil
@@ -115,12 +117,12 @@ func joinNames(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// handleHealth says whether the hub works.
+// handleHealth answers the health probe: whether the hub works.
 func (s *Server) handleHealth(w http.ResponseWriter, _ *http.Request) {
 	s.writeHealth(w, "alive")
 }
 
-// writeHealth answers with what is said of a hub that works, or with why this one does not.
+// writeHealth writes state if the hub works, and the reason why not otherwise.
 func (s *Server) writeHealth(w http.ResponseWriter, state string) {
 	if err := s.config.CheckHealth(); err != nil {
 		writeJSON(w, http.StatusServiceUnavailable, errorResponse{err.Error()})
@@ -129,10 +131,10 @@ func (s *Server) writeHealth(w http.ResponseWriter, state string) {
 	writeJSON(w, http.StatusOK, statusResponse{state})
 }
 
-// handleReady says whether new clients are welcome.
+// handleReady answers the readiness probe: whether the hub accepts new clients.
 func (s *Server) handleReady(w http.ResponseWriter, _ *http.Request) {
 	if s.draining.Load() {
-		writeJSON(w, http.StatusServiceUnavailable, errorResponse{"the hub is ending"})
+		writeJSON(w, http.StatusServiceUnavailable, errorResponse{"the hub is shutting down"})
 		return
 	}
 	s.writeHealth(w, "ready")
@@ -142,17 +144,17 @@ type statusResponse struct {
 	Status string `json:"status"`
 }
 
-// errorResponse is the answer to whatever goes wrong.
+// errorResponse is the body of every error response.
 type errorResponse struct {
-	Error string `json:"error"` // a sentence
+	Error string `json:"error"` // text for people
 }
 
 func handleOpenAPI(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(openAPI) // whoever asked has gone
+	_, _ = w.Write(openAPI) // an error means that the connection is lost
 }
 
-// handleProfile serves one of the profiles of the Go runtime.
+// handleProfile serves a profile of the Go runtime.
 func handleProfile(w http.ResponseWriter, r *http.Request) {
 	switch name := r.PathValue("profile"); {
 	case name == "profile":
@@ -162,23 +164,23 @@ func handleProfile(w http.ResponseWriter, r *http.Request) {
 	case runtimepprof.Lookup(name) != nil:
 		pprof.Handler(name).ServeHTTP(w, r)
 	default:
-		writeError(w, http.StatusNotFound, fmt.Sprintf("there is no profile %q; /debug/pprof/ lists them", name))
+		writeError(w, http.StatusNotFound, fmt.Sprintf("no such profile: %q; see /debug/pprof/", name))
 	}
 }
 
-// writeError answers with an error.
+// writeError writes an error response.
 func writeError(w http.ResponseWriter, code int, message string) {
 	writeJSON(w, code, errorResponse{message})
 }
 
-// writeJSON answers with JSON.
+// writeJSON writes a response with value as JSON.
 func writeJSON(w http.ResponseWriter, code int, value any) {
 	text, err := json.Marshal(value)
 	if err != nil {
-		panic(err) // only for types that have no JSON form
+		panic(err) // cannot happen: all types here have a JSON form
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(text, '\n')) // whoever asked has gone
+	_, _ = w.Write(append(text, '\n')) // an error means that the connection is lost
 }
