@@ -1,5 +1,8 @@
-// Package certs holds the certificates of a server that speaks TLS, and takes up new ones
-// while it runs: those of connections that there are stay as they were.
+// Package certs reads the certificates of a TLS server from files, and reads them again while the
+// server runs. New connections use the new certificates. Open connections are not affected.
+//
+// It does not listen and does not accept connections. A connection uses a Store once, in its TLS
+// handshake, before the first message.
 package certs
 
 import (
@@ -18,36 +21,36 @@ import (
 	"github.com/sechlol/go-message-hub/internal/keyfile"
 )
 
-// Files names the files of a server, all in PEM.
+// Files are the names of the files of a TLS server, all in PEM.
 type Files struct {
-	Cert     string // its certificate, and those between it and the authority
-	Key      string // the private key of that
-	ClientCA string // authorities of which every client must show a certificate; "": clients need none
+	Cert     string // certificate of the server, followed by intermediate certificates
+	Key      string // private key of the certificate
+	ClientCA string // authorities of client certificates; "": clients need no certificate
 }
 
-// CertInfo is what a server shows.
+// CertInfo describes the certificate of a server.
 type CertInfo struct {
-	Names    []string  // for which the certificate is
-	NotAfter time.Time // when it ends to be good
+	Names    []string  // DNS names and IP addresses of the certificate
+	NotAfter time.Time // expiry of the certificate
 }
 
-// Set is what the files hold, and how TLS is spoken with it. It does not change.
+// Set is the content of the files and the TLS configuration made from it. It is immutable.
 type Set struct {
 	files      Files
 	minVersion uint16
 	alpn       []string
-	sum        [sha256.Size]byte // of the files
+	sum        [sha256.Size]byte // hash of the content of the files
 	config     *tls.Config
 	certInfo   CertInfo
 	ignored    []string
 }
 
-// Ignored returns a sentence for each part of the files that is not used, which names it and says
-// why.
+// Ignored returns a text for each part of the files that is not used, with its name and the
+// reason.
 func (s *Set) Ignored() []string { return s.ignored }
 
-// Read reads the files. least is the oldest version of TLS that is spoken
-// (tls.VersionTLS13), protocols are those that the server offers by ALPN.
+// Read reads the files. minVersion is the minimum TLS version, such as tls.VersionTLS13.
+// protocols are the protocols that the server offers by ALPN.
 func Read(files Files, minVersion uint16, protocols ...string) (*Set, error) {
 	cert, err := keyfile.Read(files.Cert, keyfile.MaxBytes)
 	if err != nil {
@@ -70,7 +73,7 @@ func Read(files Files, minVersion uint16, protocols ...string) (*Set, error) {
 	return s, nil
 }
 
-// parse makes a configuration of what the files say.
+// parse sets the configuration from the content of the files.
 func (s *Set) parse(cert, key, ca []byte) error {
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
@@ -78,7 +81,8 @@ func (s *Set) parse(cert, key, ca []byte) error {
 	}
 	s.config = &tls.Config{
 		MinVersion: s.minVersion, NextProtos: s.alpn, Certificates: []tls.Certificate{pair},
-		// Small records at the beginning help who can use a part of a message.
+		// Small records at the beginning of a connection help only peers that can use a part of
+		// a message.
 		DynamicRecordSizingDisabled: true,
 	}
 	if s.files.ClientCA != "" {
@@ -94,47 +98,47 @@ func (s *Set) parse(cert, key, ca []byte) error {
 	return nil
 }
 
-// Store is the certificates of a server that runs. All methods may be called concurrently.
+// Store is the current Set of a running server. All methods are safe for concurrent use.
 type Store struct {
 	current atomic.Pointer[Set]
-	mu      sync.Mutex // one change at a time
+	mu      sync.Mutex // serializes changes
 }
 
-// NewStore returns a store of one set.
+// NewStore returns a Store of set.
 func NewStore(set *Set) *Store {
 	s := new(Store)
 	s.current.Store(set)
 	return s
 }
 
-// Config returns the configuration of a server. Each new connection is served with the
-// certificates of its moment.
+// Config returns a TLS configuration for the server. Each new connection uses the Set that is
+// current at its handshake.
 func (s *Store) Config() *tls.Config {
 	return &tls.Config{
-		// The keys of session tickets are those of the configuration around it, so
-		// they outlive a change.
+		// The keys of session tickets are those of the outer configuration. They therefore
+		// stay valid when the Set changes.
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			return s.current.Load().config, nil
 		},
 	}
 }
 
-// Ignored returns what is not used of the files: see Set.Ignored.
+// Ignored returns Set.Ignored of the current Set.
 func (s *Store) Ignored() []string { return s.current.Load().ignored }
 
-// CertInfo returns what new connections are shown.
+// CertInfo describes the certificate for new connections.
 func (s *Store) CertInfo() CertInfo { return s.current.Load().certInfo }
 
-// Replace takes another set from now on. It reports whether new connections are shown another
-// certificate for it.
+// Replace makes next the current Set. It reports whether the content of the files differs from
+// that of the Set before.
 func (s *Store) Replace(next *Set) (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.current.Swap(next).sum != next.sum
 }
 
-// Reload reads the files again. It reports whether they have changed. With an error,
-// everything stays as it was.
+// Reload reads the files again. It reports whether their content has changed. On error the
+// current Set stays.
 func (s *Store) Reload() (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,8 +151,8 @@ func (s *Store) Reload() (changed bool, err error) {
 	return true, nil
 }
 
-// ReadPool reads the certificates of authorities, in PEM. It also returns a sentence for each part of
-// the file that is not used, which names it and says why.
+// ReadPool reads the certificates of authorities from a PEM file. It also returns a text for
+// each part of the file that is not used, with its name and the reason.
 func ReadPool(file string) (authorities *x509.CertPool, ignored []string, err error) {
 	text, err := keyfile.Read(file, keyfile.MaxBytes)
 	if err != nil {
@@ -182,7 +186,7 @@ func parsePool(file string, text []byte) (authorities *x509.CertPool, ignored []
 	return authorities, ignored, nil
 }
 
-// parseCertificate returns the certificate in a block of PEM.
+// parseCertificate returns the certificate in a PEM block.
 func parseCertificate(block *pem.Block) (*x509.Certificate, error) {
 	if block.Type != "CERTIFICATE" || len(block.Headers) > 0 {
 		return nil, fmt.Errorf("it is a %.60s, not a plain CERTIFICATE", block.Type)
@@ -194,7 +198,7 @@ func parseCertificate(block *pem.Block) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// ReadPair reads a certificate and its key, in PEM.
+// ReadPair reads a certificate and its private key from PEM files.
 func ReadPair(cert, key string) (tls.Certificate, error) {
 	certPEM, err := keyfile.Read(cert, keyfile.MaxBytes)
 	if err != nil {
@@ -211,10 +215,10 @@ func ReadPair(cert, key string) (tls.Certificate, error) {
 	return pair, err
 }
 
-// WatchFiles looks at the files now and then and reloads them when they have changed, until ctx
-// ends. report is told of each change, and of an error once until there is another one, or
-// none. Files are compared by what is in them: names that lead elsewhere, as in volumes of
-// containers, are noticed as well.
+// WatchFiles calls Reload once per interval until ctx ends. It calls report with nil after
+// each change, and with each error whose text differs from that of the Reload before. Reload
+// compares the content of the files, and therefore also notices symbolic links with a new
+// target, as in container volumes.
 func (s *Store) WatchFiles(ctx context.Context, interval time.Duration, report func(error)) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

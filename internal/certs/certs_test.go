@@ -17,7 +17,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 )
 
-// handshake makes a connection to a server of s, and returns the certificate that it shows.
+// handshake connects to a server with s, and returns the certificate of the server.
 func handshake(t *testing.T, s *certs.Store, client *tls.Config) (*x509.Certificate, error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -39,7 +39,8 @@ func handshake(t *testing.T, s *certs.Store, client *tls.Config) (*x509.Certific
 		return nil, err
 	}
 	defer c.Close()
-	if err := <-served; err != nil { // in TLS 1.3 the client has done its part before it is judged
+	// In TLS 1.3 the client finishes its handshake before the server verifies its certificate.
+	if err := <-served; err != nil {
 		return nil, err
 	}
 	return c.ConnectionState().PeerCertificates[0], nil
@@ -62,7 +63,7 @@ func TestStore_Reload(t *testing.T) {
 		t.Helper()
 		got, err := handshake(t, s, &tls.Config{RootCAs: authority.Pool(), ServerName: name})
 		if err != nil || got.DNSNames[0] != name || s.CertInfo().Names[0] != name || !s.CertInfo().NotAfter.Equal(got.NotAfter) {
-			t.Errorf("%s: %v, identity %v", name, err, s.CertInfo())
+			t.Errorf("%s: %v, CertInfo %v", name, err, s.CertInfo())
 		}
 	}
 	wantCert("first.example")
@@ -71,12 +72,12 @@ func TestStore_Reload(t *testing.T) {
 	}
 	writeFile(t, cert, second.Cert)
 	if changed, err := s.Reload(); changed || err == nil || !strings.Contains(err.Error(), cert) {
-		t.Errorf("with the key of another: %v, %v", changed, err)
+		t.Errorf("with the key of another certificate: %v, %v", changed, err)
 	}
 	wantCert("first.example")
 	writeFile(t, key, second.Key)
 	if changed, err := s.Reload(); !changed || err != nil {
-		t.Errorf("with both: %v, %v", changed, err)
+		t.Errorf("with a new certificate and its key: %v, %v", changed, err)
 	}
 	wantCert("second.example")
 	if err := os.Remove(key); err != nil {
@@ -105,17 +106,17 @@ func TestStore_RequiresClientCertificate(t *testing.T) {
 	config := func(pairs ...tls.Certificate) *tls.Config {
 		return &tls.Config{RootCAs: authority.Pool(), ServerName: "localhost", Certificates: pairs}
 	}
-	if _, err := handshake(t, s, config(other.Issue(time.Now().Add(time.Hour), "somebody").TLS(t))); err != nil {
-		t.Errorf("one that the authority knows: %v", err)
+	if _, err := handshake(t, s, config(other.Issue(time.Now().Add(time.Hour), "client").TLS(t))); err != nil {
+		t.Errorf("certificate of the authority: %v", err)
 	}
 	for name, c := range map[string]*tls.Config{
-		"none":                     config(),
-		"of another authority":     config(authority.IssueLocal().TLS(t)),
-		"that is over":             config(other.Issue(time.Now().Add(-time.Hour), "somebody").TLS(t)),
-		"with too old a TLS by it": {RootCAs: authority.Pool(), ServerName: "localhost", MaxVersion: tls.VersionTLS12},
+		"missing":                   config(),
+		"of another authority":      config(authority.IssueLocal().TLS(t)),
+		"that has expired":          config(other.Issue(time.Now().Add(-time.Hour), "client").TLS(t)),
+		"and a TLS version too old": {RootCAs: authority.Pool(), ServerName: "localhost", MaxVersion: tls.VersionTLS12},
 	} {
 		if _, err := handshake(t, s, c); err == nil {
-			t.Errorf("a client with a certificate %s came in", name)
+			t.Errorf("a client with a certificate %s is accepted", name)
 		}
 	}
 }
@@ -130,18 +131,18 @@ func TestRead_Invalid(t *testing.T) {
 		"an authority of key": {Cert: cert, Key: key, ClientCA: key},
 	} {
 		if _, err := certs.Read(files, tls.VersionTLS13); err == nil {
-			t.Errorf("%s is taken", name)
+			t.Errorf("%s is accepted", name)
 		}
 	}
 	if _, err := certs.ReadPair(cert, cert); err == nil || !strings.Contains(err.Error(), cert) {
 		t.Errorf("a pair without a key: %v", err)
 	}
 	if _, _, err := certs.ReadPool(key); err == nil || !strings.Contains(err.Error(), "it is a PRIVATE KEY") {
-		t.Errorf("a key is taken for an authority: %v", err)
+		t.Errorf("a key is accepted as an authority: %v", err)
 	}
 }
 
-// TestWatch looks every now and then, and says the same error once.
+// TestWatch checks that WatchFiles reports a change, and the same error once.
 func TestWatch(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	pair := authority.IssueLocal()
@@ -160,7 +161,7 @@ func TestWatch(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
 			if len(reports) != want {
-				t.Errorf("told %v, want %d", reports, want)
+				t.Errorf("reports %v, want %d", reports, want)
 			}
 		}
 		wantReports(0)
@@ -169,14 +170,14 @@ func TestWatch(t *testing.T) {
 		writeFile(t, key, newer.Key)
 		wantReports(2)
 		if reports[0] == nil || reports[1] != nil || s.CertInfo().Names[0] != "newer.example" {
-			t.Errorf("told %v, identity %v", reports, s.CertInfo())
+			t.Errorf("reports %v, CertInfo %v", reports, s.CertInfo())
 		}
 		stop()
 		synctest.Wait()
 	})
 }
 
-// TestRead_TextAroundPEM reads files as editors and openssl write them.
+// TestRead_TextAroundPEM reads files with the additions of editors and openssl.
 func TestRead_TextAroundPEM(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	pair := authority.IssueLocal()
@@ -202,7 +203,8 @@ func TestRead_TextAroundPEM(t *testing.T) {
 	}
 }
 
-// TestReadPool_IgnoresUnusable and says what that was.
+// TestReadPool_IgnoresUnusable checks that ReadPool ignores blocks that it cannot use, and
+// returns a text for each.
 func TestReadPool_IgnoresUnusable(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	ca, err := os.ReadFile(authority.WriteFile())
@@ -220,7 +222,7 @@ func TestReadPool_IgnoresUnusable(t *testing.T) {
 		writeFile(t, file, append([]byte(others), ca...))
 		pool, ignored, err := certs.ReadPool(file)
 		if err != nil || !pool.Equal(authority.Pool()) || len(ignored) != 1 || !strings.Contains(ignored[0], want) || !strings.HasPrefix(ignored[0], file) {
-			t.Errorf("%v, ignored %q, want one with %q", err, ignored, want)
+			t.Errorf("%v, ignored %q, want one text with %q", err, ignored, want)
 		}
 		writeFile(t, file, []byte(others))
 		if _, _, err := certs.ReadPool(file); err == nil || !strings.Contains(err.Error(), want) {

@@ -1,6 +1,8 @@
-// Command documents writes what a package has besides its programs and knows from them: the
-// manual pages, the config file of the service, and the completions of hubctl. It takes the
-// folder to write them to, and what the foot of the pages says: documents FOLDER BUILD.
+// Command documents writes the files of a Debian or RPM package that are generated from the
+// programs: the manual pages, the config file of the service, and the completions of hubctl.
+// Its arguments are the folder to write to and the text in the footer of the pages:
+//
+//	documents FOLDER BUILD
 package main
 
 import (

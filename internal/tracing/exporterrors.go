@@ -8,25 +8,31 @@ import (
 )
 
 const (
-	// logInterval is how often troubles are logged: a collector may be away for days.
+	// logInterval is the minimum time between two log lines, because a collector can be down for
+	// days.
 	logInterval = time.Minute
 
-	// maxErrorLen is how many bytes of an error are logged: it may contain what a server has answered.
+	// maxErrorLen is the maximum length of a logged error, in bytes. An error can contain the
+	// response of a server.
 	maxErrorLen = 300
 )
 
-// exportErrors are log lines about spans that could not be sent. Those that are left out are counted.
+// exportErrors logs errors of the export of spans, at most one per logInterval, and counts the
+// lost spans. It is safe for concurrent use.
 type exportErrors struct {
-	logger *slog.Logger // static
+	// Static after construction.
+	logger *slog.Logger
 
+	// Guarded by mu.
 	mu         sync.Mutex
 	lastLogged time.Time
 	text       string // of the last error
-	lostSpans  int    // spans, since the last line
-	pending    bool   // something was left out
+	lostSpans  int    // since the last log line
+	pending    bool   // an error was recorded since the last log line
 }
 
-// record logs an error that has cost so many spans, unless there was one a moment ago.
+// record records an error that lost so many spans. It logs the error unless the last log line is
+// younger than logInterval.
 func (e *exportErrors) record(err error, lost int) {
 	e.mu.Lock()
 	e.lostSpans += lost
@@ -36,13 +42,14 @@ func (e *exportErrors) record(err error, lost int) {
 	e.unlockAndLog(time.Since(e.lastLogged) >= logInterval)
 }
 
-// flush logs what was left out.
+// flush logs the errors that were not logged yet.
 func (e *exportErrors) flush() {
 	e.mu.Lock()
 	e.unlockAndLog(e.pending)
 }
 
-// unlockAndLog unlocks mu, and logs then if it is due.
+// unlockAndLog unlocks mu. If due is true, it then logs the last error and the count of lost
+// spans.
 func (e *exportErrors) unlockAndLog(due bool) {
 	text, lost := e.text, e.lostSpans
 	if due {

@@ -11,7 +11,7 @@ import (
 func TestMain(m *testing.M) {
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "OTEL_") {
-			os.Unsetenv(name) // the tests say what is set
+			os.Unsetenv(name) // the tests set what they need
 		}
 	}
 	goleak.VerifyTestMain(m)

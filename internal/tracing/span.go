@@ -15,19 +15,26 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// What the conventions for messaging have no name for.
+// Attributes that the semantic conventions for messaging do not define.
 const (
-	receiversKey   = attribute.Key("messagehub.receivers")             // how many the message names
-	writtenKey     = attribute.Key("messagehub.receivers.written")     // to how many it was written
-	receiverKey    = attribute.Key("messagehub.receiver.id")           // of an event
-	queuedAfterKey = attribute.Key("messagehub.receiver.queued_after") // in seconds since the message was read
+	receiversKey = attribute.Key("messagehub.receivers") // number of receivers of the message
+
+	// writtenKey is the number of receivers to whose socket the message was written.
+	writtenKey = attribute.Key("messagehub.receivers.written")
+
+	// receiverKey, of an event, is the id of the receiver.
+	receiverKey = attribute.Key("messagehub.receiver.id")
+
+	// queuedAfterKey, of an event, is the time between reading the message and its place in the
+	// queue of the receiver, in seconds.
+	queuedAfterKey = attribute.Key("messagehub.receiver.queued_after")
 )
 
-// operationNames are what senders call it, by the version of the protocol.
+// operationNames are the names of the operation by protocol version.
 var operationNames = map[int]string{1: "relay", 2: "send"}
 
-// recordSpan makes one span of a trace, with an event for each receiver, named by its fate. Ids are text:
-// they have 64 bits, and numbers here one less.
+// recordSpan records a span for a trace, with an event for each receiver, named by its fate.
+// Ids are strings, because attributes are signed 64-bit integers and ids are unsigned.
 func (t *Tracer) recordSpan(tr *hub.Trace) {
 	name := operationNames[tr.Version]
 	attributes := []attribute.KeyValue{
@@ -49,7 +56,7 @@ func (t *Tracer) recordSpan(tr *hub.Trace) {
 	for i := range tr.Receivers {
 		r := &tr.Receivers[i]
 		at := tr.ReadAt.Add(r.Decided)
-		if r.Decided == 0 { // nor will it be: this is how it stands
+		if r.Decided == 0 { // undecided: the fate is that of now
 			at = time.Now()
 		}
 		if r.Fate == wire.FateWritten {
@@ -67,7 +74,7 @@ func (t *Tracer) recordSpan(tr *hub.Trace) {
 	s.End(trace.WithTimestamp(end))
 }
 
-// addEvent adds what became of the message for one receiver.
+// addEvent adds an event with the fate of the message for one receiver.
 func addEvent(s trace.Span, r *hub.ReceiverTrace, at time.Time) {
 	attributes := []attribute.KeyValue{receiverKey.String(formatID(r.ID))}
 	if r.Queued != 0 {

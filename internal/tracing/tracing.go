@@ -1,10 +1,10 @@
-// Package tracing makes spans of OpenTelemetry of what the hub tells of messages, and sends them to
-// a collector.
+// Package tracing converts traces of the hub to OpenTelemetry spans and exports them to a
+// collector.
 //
-// It stands beside the way of a message: the hub hands it a finished hub.Trace (see
-// hub.Config.OnTrace), which it takes or drops at once. Everything else is done by a goroutine of its
-// own, so that a collector that is slow or away costs messages nothing. Which messages are
-// traced is the hub's business.
+// No message passes through this package. The hub passes a finished hub.Trace to
+// Tracer.Observe (see hub.Config.OnTrace), which queues or drops the trace and never blocks.
+// The goroutine of the Tracer does everything else. A collector that is slow or down therefore
+// does not delay messages. The hub decides which messages are sampled.
 package tracing
 
 import (
@@ -27,49 +27,51 @@ import (
 )
 
 const (
-	// maxQueuedTraces is how many traces wait for their turn: 2 MiB with 255 receivers each.
+	// maxQueuedTraces is the length of the queue of traces: 2 MiB with 255 receivers each.
 	maxQueuedTraces = 256
 
-	// maxBatchSpans is how many spans are sent at once. The SDK takes 70 KiB for one with 255 events.
+	// maxBatchSpans is the maximum number of spans in one export. The SDK takes 70 KiB for a span
+	// with 255 events.
 	maxBatchSpans = 64
 
-	// batchInterval is how long spans wait for others.
+	// batchInterval is the maximum time that a trace waits for others before its export.
 	batchInterval = time.Second
 
-	// exportTimeout is how long one batch is tried.
+	// exportTimeout is the time limit of the export of a batch, retries included.
 	exportTimeout = 30 * time.Second
 
-	// defaultPath is where collectors expect traces, if the endpoint names none.
+	// defaultPath is the URL path of traces in OTLP over HTTP, for an endpoint without a path.
 	defaultPath = "/v1/traces"
 )
 
-// Config is what a Tracer needs to know. All fields must be set.
+// Config is the configuration of a Tracer. All fields must be set.
 type Config struct {
-	Endpoint string // URL of a collector that speaks OTLP over HTTP; without a path, that is /v1/traces
+	Endpoint string // URL of a collector for OTLP over HTTP; default of its path: /v1/traces
 	Version  string // of the program
 	Logger   *slog.Logger
 }
 
-// Tracer sends traces to a collector. Create one with New. All methods may be called concurrently.
+// Tracer exports traces to a collector. New creates a Tracer. All methods are safe for
+// concurrent use.
 type Tracer struct {
 	// Static after New.
 	exporter     sdktrace.SpanExporter
 	tracer       trace.Tracer
 	exportErrors exportErrors
 	queue        chan hub.Trace
-	ctx          context.Context // of the sending
-	cancel       func()          // ends it
+	ctx          context.Context // of all exports
+	cancel       func()          // cancels ctx
 	closeOnce    func()
-	closed       chan struct{} // by closing
-	done         chan struct{} // closed when nothing of it runs any more
+	closed       chan struct{} // closed by closeOnce
+	done         chan struct{} // closed when run ends
 
-	batch []sdktrace.ReadOnlySpan // owned by run
+	batch []sdktrace.ReadOnlySpan // owned by the goroutine that runs run
 }
 
-// New returns a Tracer, which has one goroutine from now on, until Close. Nothing is sent before
-// there is a trace. What else the exporter needs, such as headers that show who it is, it takes from the
-// environment (OTEL_EXPORTER_OTLP_HEADERS and so on). Errors of OpenTelemetry are logged from now on,
-// those of the whole process.
+// New returns a Tracer and starts its goroutine, which ends with Close. The Tracer sends no
+// request before the first trace. The exporter reads further settings from the environment,
+// such as headers with credentials (OTEL_EXPORTER_OTLP_HEADERS). New also sets the error
+// handler of OpenTelemetry for the whole process: its errors are logged from now on.
 func New(c Config) (*Tracer, error) {
 	endpoint, err := url.Parse(c.Endpoint)
 	if err != nil {
@@ -90,7 +92,7 @@ func New(c Config) (*Tracer, error) {
 	return t, nil
 }
 
-// newTracer returns a Tracer that hands its spans to exporter.
+// newTracer returns a Tracer that exports its spans by exporter, and starts its goroutine.
 func newTracer(c Config, exporter sdktrace.SpanExporter) *Tracer {
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &Tracer{
@@ -101,12 +103,12 @@ func newTracer(c Config, exporter sdktrace.SpanExporter) *Tracer {
 	t.closeOnce = sync.OnceFunc(func() { close(t.closed) })
 	res, err := resource.New(ctx, resource.WithHost(), resource.WithTelemetrySDK(),
 		resource.WithAttributes(semconv.ServiceName("go-message-hub"), semconv.ServiceVersion(c.Version)),
-		resource.WithFromEnv()) // which may name another service
+		resource.WithFromEnv()) // can name another service
 	if err != nil {
 		t.exportErrors.record(err, 0)
 	}
 	t.tracer = sdktrace.NewTracerProvider(
-		sdktrace.WithSampler(sdktrace.AlwaysSample()), // the hub has drawn its sample
+		sdktrace.WithSampler(sdktrace.AlwaysSample()), // the hub has sampled the messages
 		sdktrace.WithResource(res),
 		sdktrace.WithSpanProcessor(batchProcessor{t}),
 		sdktrace.WithRawSpanLimits(sdktrace.SpanLimits{
@@ -119,8 +121,8 @@ func newTracer(c Config, exporter sdktrace.SpanExporter) *Tracer {
 	return t
 }
 
-// Observe takes a trace, which the caller must not change any more. It never waits: it returns
-// false, and drops the trace, if others wait already.
+// Observe queues a trace for the export. The caller must not change the trace afterwards.
+// Observe never blocks: if the queue is full, it drops the trace and returns false.
 func (t *Tracer) Observe(tr hub.Trace) bool {
 	select {
 	case t.queue <- tr:
@@ -130,8 +132,8 @@ func (t *Tracer) Observe(tr hub.Trace) bool {
 	}
 }
 
-// Close sends what is left until ctx ends, and returns when nothing of the Tracer runs any more. It
-// may be called more than once.
+// Close exports the queued traces until ctx ends, and then waits for the goroutine of the
+// Tracer. It may be called more than once.
 func (t *Tracer) Close(ctx context.Context) {
 	t.closeOnce()
 	select {
@@ -143,7 +145,7 @@ func (t *Tracer) Close(ctx context.Context) {
 	<-t.done
 }
 
-// run makes spans and sends them in batches.
+// run records spans of the queued traces and exports them in batches, until Close.
 func (t *Tracer) run() {
 	defer close(t.done)
 	defer t.cancel()
@@ -166,7 +168,7 @@ func (t *Tracer) run() {
 	}
 }
 
-// drainQueue adds to the batch what waits, as far as there is room.
+// drainQueue records spans of the queued traces until the queue is empty or the batch is full.
 func (t *Tracer) drainQueue() {
 	for len(t.queue) > 0 && len(t.batch) < maxBatchSpans {
 		tr := <-t.queue
@@ -174,7 +176,7 @@ func (t *Tracer) drainQueue() {
 	}
 }
 
-// flush sends what is left.
+// flush exports the queued traces and shuts the exporter down.
 func (t *Tracer) flush() {
 	for t.drainQueue(); len(t.batch) > 0; t.drainQueue() {
 		t.export()
@@ -185,7 +187,7 @@ func (t *Tracer) flush() {
 	t.exportErrors.flush()
 }
 
-// export sends the spans of the batch, or gives them up.
+// export exports the batch. If that fails, the spans of the batch are lost.
 func (t *Tracer) export() {
 	if len(t.batch) == 0 {
 		return
@@ -199,13 +201,14 @@ func (t *Tracer) export() {
 	t.batch = t.batch[:0]
 }
 
-// batchProcessor gathers spans that have ended. They do so in the goroutine that sends them.
+// batchProcessor is a sdktrace.SpanProcessor that appends ended spans to the batch of its
+// Tracer. All spans end in the goroutine of the Tracer.
 type batchProcessor struct{ *Tracer }
 
-// OnStart implements sdktrace.SpanProcessor, like the following.
+// OnStart does nothing.
 func (c batchProcessor) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
 
-// OnEnd adds a span to the batch.
+// OnEnd appends a span to the batch.
 func (c batchProcessor) OnEnd(s sdktrace.ReadOnlySpan) { c.batch = append(c.batch, s) }
 
 // Shutdown does nothing: see Tracer.Close.

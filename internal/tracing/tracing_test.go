@@ -27,7 +27,7 @@ import (
 
 var startTime = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 
-// testTrace returns a trace of a message to so many receivers, all of whom get it.
+// testTrace returns a trace of a message that was written to so many receivers.
 func testTrace(receivers int) hub.Trace {
 	tr := hub.Trace{Version: 2, Sender: 1<<64 - 1, Seq: 7, BodyLen: 100, ReadAt: startTime}
 	for i := range receivers {
@@ -38,26 +38,26 @@ func testTrace(receivers int) hub.Trace {
 	return tr
 }
 
-// exportSpans returns the spans of traces.
+// exportSpans returns the exported spans of traces.
 func exportSpans(t *testing.T, traces ...hub.Trace) tracetest.SpanStubs {
 	t.Helper()
 	exporter := &keepingExporter{InMemoryExporter: tracetest.NewInMemoryExporter()}
 	s := newTracer(Config{Version: "v1.2.3", Logger: slog.New(slog.DiscardHandler)}, exporter)
 	for _, tr := range traces {
 		if !s.Observe(tr) {
-			t.Error("a trace was not taken")
+			t.Error("Observe dropped a trace")
 		}
 	}
 	s.Close(t.Context())
 	return exporter.GetSpans()
 }
 
-// keepingExporter does not forget the spans at the end.
+// keepingExporter keeps its spans after Shutdown.
 type keepingExporter struct{ *tracetest.InMemoryExporter }
 
 func (k *keepingExporter) Shutdown(context.Context) error { return nil }
 
-// attributeMap returns them as text.
+// attributeMap returns the values of attributes as text, by key.
 func attributeMap(list []attribute.KeyValue) map[string]string {
 	m := make(map[string]string)
 	for _, a := range list {
@@ -98,7 +98,7 @@ func TestTracer_SpanPerMessage(t *testing.T) {
 	}
 	res := attributeMap(s.Resource.Attributes())
 	if res["service.name"] != "go-message-hub" || res["service.version"] != "v1.2.3" {
-		t.Errorf("sent by %v", res)
+		t.Errorf("resource %v", res)
 	}
 
 	s = spans[1]
@@ -121,7 +121,8 @@ func TestTracer_EventPerReceiver(t *testing.T) {
 	}
 }
 
-// TestTracer_UndecidedReceiver lasts until now.
+// TestTracer_UndecidedReceiver checks that the span of a message with an undecided receiver
+// ends now.
 func TestTracer_UndecidedReceiver(t *testing.T) {
 	tr := testTrace(2)
 	tr.Receivers[0].Fate, tr.Receivers[0].Decided = wire.FateQueued, 0
@@ -136,11 +137,11 @@ func TestTracer_ServiceNameFromEnvironment(t *testing.T) {
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
 	res := attributeMap(exportSpans(t, testTrace(1))[0].Resource.Attributes())
 	if res["service.name"] != "hub of the west" || res["deployment.environment.name"] != "test" || res["service.version"] != "v1.2.3" {
-		t.Errorf("sent by %v", res)
+		t.Errorf("resource %v", res)
 	}
 }
 
-// hangingExporter is an exporter that takes as long as it is left, and takes nothing.
+// hangingExporter is an exporter that blocks until its context ends, and exports nothing.
 type hangingExporter struct{ attempts atomic.Int32 }
 
 func (s *hangingExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
@@ -149,10 +150,11 @@ func (s *hangingExporter) ExportSpans(ctx context.Context, spans []sdktrace.Read
 	return ctx.Err()
 }
 
-func (s *hangingExporter) Shutdown(context.Context) error { return errors.New("it does not end") }
+func (s *hangingExporter) Shutdown(context.Context) error { return errors.New("shutdown fails") }
 
-// TestTracer_CollectorHangs in virtual time: nobody waits for it, what is too much is refused, a line
-// a minute tells of it, and the end comes when it must.
+// TestTracer_CollectorHangs runs a collector that hangs, in virtual time. Observe does not
+// block and drops traces beyond the queue. At most one line a minute is logged. Close returns
+// when its context ends.
 func TestTracer_CollectorHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -167,18 +169,19 @@ func TestTracer_CollectorHangs(t *testing.T) {
 			synctest.Wait()
 		}
 		if waited := time.Since(start); waited != 0 {
-			t.Errorf("whoever has a trace waited for %v", waited)
+			t.Errorf("Observe blocked for %v", waited)
 		}
 		if maxAccepted := maxQueuedTraces + maxBatchSpans; accepted != maxAccepted {
-			t.Errorf("%d traces were taken, want %d", accepted, maxAccepted)
+			t.Errorf("%d traces were queued, want %d", accepted, maxAccepted)
 		}
 		<-time.After(10 * time.Minute)
 		synctest.Wait()
 		if want := accepted / maxBatchSpans; int(exporter.attempts.Load()) != want {
-			t.Errorf("%d batches were tried, want %d", exporter.attempts.Load(), want)
+			t.Errorf("%d exports were tried, want %d", exporter.attempts.Load(), want)
 		}
-		if lines := strings.Count(log.String(), "\n"); lines != 3 || !strings.Contains(log.String(), "spans_lost=64") { // 5 batches of 30 s
-			t.Errorf("%d lines: %s", lines, &log)
+		// 5 batches fail after 30 s each. At most one line a minute is logged.
+		if lines := strings.Count(log.String(), "\n"); lines != 3 || !strings.Contains(log.String(), "spans_lost=64") {
+			t.Errorf("%d log lines: %s", lines, &log)
 		}
 		s.Observe(testTrace(1))
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -187,19 +190,20 @@ func TestTracer_CollectorHangs(t *testing.T) {
 		s.Close(ctx)
 		s.Close(ctx)
 		if took := time.Since(closeStart); took != 3*time.Second {
-			t.Errorf("the end took %v", took)
+			t.Errorf("Close took %v", took)
 		}
 		if !strings.HasSuffix(log.String(), "spans_lost=1\n") {
-			t.Errorf("what was lost last is not told: %s", &log)
+			t.Errorf("the last lost span is not logged: %s", &log)
 		}
 	})
 }
 
-// TestTracer_ExportsOverHTTP goes over HTTP, with what the environment adds.
+// TestTracer_ExportsOverHTTP exports to a collector over HTTP, with settings from the
+// environment.
 func TestTracer_ExportsOverHTTP(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret-of-the-collector")
 	t.Setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
-	t.Setenv("OTEL_TRACES_SAMPLER", "always_off") // is none of its business
+	t.Setenv("OTEL_TRACES_SAMPLER", "always_off") // has no effect: the hub samples
 	c := testcollector.Start(t)
 	var log bytes.Buffer
 	s, err := New(Config{Endpoint: c.URL, Version: "v1", Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -207,7 +211,7 @@ func TestTracer_ExportsOverHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Observe(testTrace(wire.MaxReceivers))
-	for range 3*maxBatchSpans - 1 { // more than a batch, less than the queue; small, for a machine that is busy
+	for range 3*maxBatchSpans - 1 { // more than a batch, less than the queue
 		s.Observe(testTrace(1))
 	}
 	s.Close(t.Context())
@@ -217,14 +221,14 @@ func TestTracer_ExportsOverHTTP(t *testing.T) {
 	}
 	raw, headers := c.Sent()
 	if got := headers[0].Get("Authorization"); got != "Bearer secret-of-the-collector" {
-		t.Errorf("the collector was shown %q", got)
+		t.Errorf("the collector got the header %q", got)
 	}
 	if bytes.Contains(raw, []byte("secret-of-the-collector")) || log.Len() != 0 {
-		t.Errorf("the secret is in a span, or something was logged: %s", &log)
+		t.Errorf("the secret is in a span, or the log is not empty: %s", &log)
 	}
 }
 
-// TestTracer_CollectorRejects answers with a page.
+// TestTracer_CollectorRejects runs a collector that rejects each request with a long response.
 func TestTracer_CollectorRejects(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, strings.Repeat("no! ", 10_000), http.StatusForbidden)
@@ -243,9 +247,9 @@ func TestTracer_CollectorRejects(t *testing.T) {
 }
 
 func TestNew_InvalidEndpoint(t *testing.T) {
-	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", "") // as if it were not set
+	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", "") // as if the variable were not set
 	if s, err := New(Config{Endpoint: "http://[", Logger: slog.New(slog.DiscardHandler)}); err == nil {
 		s.Close(t.Context())
-		t.Error("an endpoint that is no URL was taken")
+		t.Error("an endpoint that is not a URL was accepted")
 	}
 }

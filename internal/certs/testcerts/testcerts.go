@@ -1,4 +1,4 @@
-// Package testcerts makes certificates for tests.
+// Package testcerts creates certificates for tests.
 package testcerts
 
 import (
@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Authority vouches for others.
+// Authority is a certificate authority.
 type Authority struct {
 	t    testing.TB
 	cert *x509.Certificate
@@ -27,7 +27,7 @@ type Authority struct {
 	der  []byte
 }
 
-// NewAuthority makes one.
+// NewAuthority creates an authority that is valid for an hour.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{t: t, key: newKey(t)}
@@ -46,29 +46,30 @@ func NewAuthority(t testing.TB) *Authority {
 	return a
 }
 
-// Pool returns those who trust the authority.
+// Pool returns a pool with the certificate of the authority.
 func (a *Authority) Pool() *x509.CertPool {
 	p := x509.NewCertPool()
 	p.AddCert(a.cert)
 	return p
 }
 
-// WriteFile writes the authority's certificate to a file.
+// WriteFile writes the certificate of the authority to a file in a temporary directory and
+// returns its name.
 func (a *Authority) WriteFile() string {
 	return writeFile(a.t, "ca.pem", encodePEM("CERTIFICATE", a.der))
 }
 
-// Pair is a certificate and its key, in PEM.
+// Pair is a certificate and its private key, in PEM.
 type Pair struct{ Cert, Key []byte }
 
-// Issue makes a certificate for names, addresses or URIs that is good until then. The first one is
-// the common name as well.
+// Issue creates a certificate for names, which are DNS names, IP addresses, mail addresses or
+// URIs. It expires at notAfter. The first name is also the common name.
 func (a *Authority) Issue(notAfter time.Time, names ...string) Pair {
 	a.t.Helper()
 	return a.IssueAs(notAfter, names[0], names...)
 }
 
-// IssueAs is Issue with another common name, perhaps without others.
+// IssueAs is Issue with a separate common name. names can be empty.
 func (a *Authority) IssueAs(notAfter time.Time, commonName string, names ...string) Pair {
 	a.t.Helper()
 	key := newKey(a.t)
@@ -101,13 +102,13 @@ func (a *Authority) IssueAs(notAfter time.Time, commonName string, names ...stri
 	return Pair{encodePEM("CERTIFICATE", der), encodePEM("PRIVATE KEY", keyDER)}
 }
 
-// IssueLocal makes a certificate for this machine that is good for an hour.
+// IssueLocal creates a certificate for localhost that expires after an hour.
 func (a *Authority) IssueLocal() Pair {
 	a.t.Helper()
 	return a.Issue(time.Now().Add(time.Hour), "localhost", "127.0.0.1", "::1")
 }
 
-// TLS returns the pair as crypto/tls takes it.
+// TLS returns the pair as a tls.Certificate.
 func (p Pair) TLS(t testing.TB) tls.Certificate {
 	t.Helper()
 	c, err := tls.X509KeyPair(p.Cert, p.Key)
@@ -117,7 +118,7 @@ func (p Pair) TLS(t testing.TB) tls.Certificate {
 	return c
 }
 
-// WriteFiles writes the pair to files.
+// WriteFiles writes the pair to files in temporary directories and returns their names.
 func (p Pair) WriteFiles(t testing.TB) (cert, key string) {
 	t.Helper()
 	return writeFile(t, "cert.pem", p.Cert), writeFile(t, "key.pem", p.Key)

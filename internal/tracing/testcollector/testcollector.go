@@ -1,5 +1,5 @@
-// Package testcollector is a collector of traces for tests: it takes what is sent to it by OTLP over
-// HTTP, and shows it.
+// Package testcollector runs a collector of traces for tests. The collector receives OTLP over
+// HTTP and returns what it has received.
 package testcollector
 
 import (
@@ -17,10 +17,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Span is a span as it was sent.
+// Span is a span as the collector received it.
 type Span = tracepb.Span
 
-// Collector takes traces until the end of the test. All methods may be called concurrently.
+// Collector receives traces until the end of the test. All methods are safe for concurrent use.
 type Collector struct {
 	URL string // without a path
 
@@ -30,10 +30,10 @@ type Collector struct {
 	requests []*coltracepb.ExportTraceServiceRequest
 	raw      []byte
 	headers  []http.Header
-	arrived  chan struct{} // closed when something comes
+	arrived  chan struct{} // closed and replaced when a request comes
 }
 
-// Start returns a collector that answers.
+// Start starts a collector.
 func Start(t testing.TB) *Collector {
 	t.Helper()
 	c := &Collector{arrived: make(chan struct{})}
@@ -51,18 +51,18 @@ func (c *Collector) handleExport(t testing.TB, w http.ResponseWriter, r *http.Re
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		zr, err := gzip.NewReader(r.Body)
 		if err != nil {
-			t.Errorf("what was sent is not gzip: %v", err)
+			t.Errorf("the request is not gzip: %v", err)
 			return
 		}
 		body = zr
 	}
 	raw, err := io.ReadAll(body)
 	if err != nil {
-		t.Errorf("what was sent: %v", err)
+		t.Errorf("reading the request: %v", err)
 	}
 	request := new(coltracepb.ExportTraceServiceRequest)
 	if err := proto.Unmarshal(raw, request); err != nil {
-		t.Errorf("what was sent is not OTLP: %v", err)
+		t.Errorf("the request is not OTLP: %v", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,11 +71,11 @@ func (c *Collector) handleExport(t testing.TB, w http.ResponseWriter, r *http.Re
 	c.arrived = make(chan struct{})
 }
 
-// awaitTimeout is how long Await waits.
+// awaitTimeout is the time limit of Await.
 const awaitTimeout = 3 * time.Minute
 
-// Await returns all spans once there are n of them. It fails the test if that takes too long: what
-// a Tracer could not send is lost.
+// Await waits until the collector has n spans and returns all of them. It fails the test after
+// awaitTimeout, because spans that a Tracer failed to send never come.
 func (c *Collector) Await(t testing.TB, n int) []*Span {
 	t.Helper()
 	timeout := time.After(awaitTimeout)
@@ -87,7 +87,7 @@ func (c *Collector) Await(t testing.TB, n int) []*Span {
 		select {
 		case <-arrived:
 		case <-timeout:
-			t.Fatalf("%d spans came, want %d", len(spans), n)
+			t.Fatalf("received %d spans, want %d", len(spans), n)
 		}
 	}
 }
@@ -105,7 +105,7 @@ func (c *Collector) spans() (spans []*Span, arrived <-chan struct{}) {
 	return spans, c.arrived
 }
 
-// Resource returns the attributes of who sends the spans.
+// Resource returns the attributes of the resource of the first request.
 func (c *Collector) Resource() map[string]string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,14 +115,14 @@ func (c *Collector) Resource() map[string]string {
 	return Attributes(c.requests[0].ResourceSpans[0].Resource.Attributes)
 }
 
-// Sent returns all bytes that were sent, and the headers of each request.
+// Sent returns the bodies of all requests, joined, and the headers of each request.
 func (c *Collector) Sent() ([]byte, []http.Header) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]byte(nil), c.raw...), append([]http.Header(nil), c.headers...)
 }
 
-// Attributes returns those that are text.
+// Attributes returns the string values of attributes, by key.
 func Attributes(list []*commonpb.KeyValue) map[string]string {
 	attrs := make(map[string]string)
 	for _, a := range list {
