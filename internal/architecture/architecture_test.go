@@ -20,12 +20,12 @@ import (
 const (
 	module       = "github.com/sechlol/go-message-hub"
 	root         = "../.."
-	maxMainLines = 20 // of a main.go: more is logic that no test reaches
+	maxMainLines = 20 // in a main.go: tests do not reach the logic there
 )
 
 // goFile is a source file of this module and what it imports.
 type goFile struct {
-	dir     string // the package, as rooms names it
+	dir     string // the package, as in importRules
 	name    string
 	imports []string
 }
@@ -33,7 +33,7 @@ type goFile struct {
 func TestImports_Allowed(t *testing.T) {
 	files := goFiles(t)
 	if len(files) < 2 {
-		t.Fatalf("found %d source files, is %q the root of the project?", len(files), root)
+		t.Fatalf("found %d source files; is %q the root of the project?", len(files), root)
 	}
 	for _, file := range files {
 		for _, imported := range file.imports {
@@ -51,7 +51,7 @@ func TestPackages_HaveRule(t *testing.T) {
 	}
 	for _, dir := range slices.Sorted(maps.Keys(found)) {
 		if _, ok := importRules[dir]; !ok {
-			t.Errorf("package %s is not in the table of rooms: add it to rooms_test.go, with what it may import and why", dir)
+			t.Errorf("package %s has no import rule: add one to importrules_test.go, with the allowed imports and the reason", dir)
 		}
 	}
 }
@@ -67,16 +67,17 @@ func TestMains_AreShort(t *testing.T) {
 			t.Fatal(err)
 		}
 		if lines := bytes.Count(text, []byte("\n")); lines > maxMainLines {
-			t.Errorf("%s has %d lines, at most %d are allowed: %s", name, lines, maxMainLines, mainRule.reason)
+			t.Errorf("%s has %d lines, maximum is %d: %s", name, lines, maxMainLines, mainRule.reason)
 		}
 	}
 }
 
-// checkImport returns why file of a package must not import a path, or "" when it may.
+// checkImport returns the reason why a file of the package dir must not import a path, or ""
+// if it may.
 func checkImport(dir, file, imported string) string {
 	r, known := importRules[dir]
 	if !known || isStdlib(imported) {
-		return "" // an unknown room has a test of its own
+		return "" // TestPackages_HaveRule reports packages without a rule
 	}
 	inTest := strings.HasSuffix(file, "_test.go")
 	if own, ok := strings.CutPrefix(imported, module+"/"); ok {
@@ -99,25 +100,26 @@ func violation(dir, file, imported string, r importRule) string {
 	if list := slices.Concat(r.internal, r.external); len(list) > 0 {
 		allowed += ", " + strings.Join(list, ", ")
 	}
-	return fmt.Sprintf("%s imports %s, which it must not: %s. It may import %s.",
+	return fmt.Sprintf("%s must not import %s: %s. Allowed are %s.",
 		path.Join(dir, file), imported, r.reason, allowed)
 }
 
-// inModules reports whether a package belongs to one of the modules.
+// inModules reports whether an imported package belongs to one of the modules.
 func inModules(modules []string, imported string) bool {
 	return slices.ContainsFunc(modules, func(m string) bool {
 		return imported == m || strings.HasPrefix(imported, m+"/")
 	})
 }
 
-// isStdlib goes by the dot that the first part of every other path has.
+// isStdlib reports whether a path is in the standard library: the first element of all other
+// paths has a dot.
 func isStdlib(imported string) bool {
 	first, _, _ := strings.Cut(imported, "/")
 	return !strings.Contains(first, ".")
 }
 
-// goFiles returns all Go files of this module. It reads them rather than ask
-// the go command, so that it sees the files of every operating system.
+// goFiles returns all Go files of this module. It does not use the go command, which omits
+// files for other operating systems.
 func goFiles(t *testing.T) (files []goFile) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
@@ -140,8 +142,8 @@ func goFiles(t *testing.T) (files []goFile) {
 	return files
 }
 
-// skipDir keeps the walk out of folders that the go command ignores and of
-// modules of their own.
+// skipDir returns fs.SkipDir for folders that the go command ignores and for the roots of other
+// modules.
 func skipDir(name string, entry fs.DirEntry) error {
 	if name == root {
 		return nil
@@ -175,8 +177,8 @@ func parseImports(name string) (goFile, error) {
 	return file, nil
 }
 
-// TestCheckImport holds the judge itself to a few cases, so that a table which allows
-// everything would be noticed.
+// TestCheckImport checks a few imports against the table. It fails if the table allows all
+// imports.
 func TestCheckImport(t *testing.T) {
 	tests := []struct {
 		folder, file, imported string
@@ -203,10 +205,10 @@ func TestCheckImport(t *testing.T) {
 	for _, tt := range tests {
 		got := checkImport(tt.folder, tt.file, tt.imported)
 		if (got != "") != tt.refused {
-			t.Errorf("%s/%s imports %s: %q, refused should be %t", tt.folder, tt.file, tt.imported, got, tt.refused)
+			t.Errorf("%s/%s imports %s: got %q, want a violation: %t", tt.folder, tt.file, tt.imported, got, tt.refused)
 		}
 		if tt.refused && !strings.Contains(got, importRules[tt.folder].reason) {
-			t.Errorf("%q does not say why", got)
+			t.Errorf("%q does not contain the reason", got)
 		}
 	}
 }

@@ -9,11 +9,12 @@ import (
 	"testing"
 )
 
-// unalignedAtomic is a function that works on 64 bits wherever they lie. On processors of 32 bits it ends the program unless
-// they are aligned, which the types of sync/atomic are by themselves.
+// unalignedAtomic matches calls of the functions of sync/atomic for 64-bit integers. On 32-bit
+// processors these functions panic unless the integer is aligned. The types of sync/atomic are
+// always aligned.
 var unalignedAtomic = regexp.MustCompile(`\batomic\.(Add|And|Or|CompareAndSwap|Load|Store|Swap)(Int|Uint)64\(`)
 
-// TestAtomics_64BitUseTypes looks for such functions in all sources.
+// TestAtomics_64BitUseTypes checks that no source uses such a function.
 func TestAtomics_64BitUseTypes(t *testing.T) {
 	scanned := 0
 	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, _ fs.DirEntry, err error) error {
@@ -28,9 +29,9 @@ func TestAtomics_64BitUseTypes(t *testing.T) {
 		return err
 	})
 	if err != nil || scanned < 100 {
-		t.Fatalf("%d sources: %v", scanned, err)
+		t.Fatalf("scanned %d sources: %v", scanned, err)
 	}
 	if !unalignedAtomic.MatchString("atomic.AddInt64" + "(&n, 1)") {
-		t.Error("the test finds nothing")
+		t.Error("unalignedAtomic does not match a call")
 	}
 }

@@ -1,7 +1,8 @@
-// Package architecture holds the arrows between the packages of this project:
-// its test lists what each of them imports and fails, by name and with the
-// reason, on an import that the table in rooms_test.go does not allow.
+// Package architecture tests rules about the sources of this project: the imports of each
+// package, which the table in importrules_test.go allows with a reason, the size of main
+// functions, the use of atomics, and that the documents name all log lines and only tests that
+// exist.
 //
-// It contains no code of the hub and nothing imports it. What a package is for
-// is said by the package's own comment; here stands only what it may know.
+// It contains no code of the hub, and no package imports it. The purpose of a package is in the
+// comment of that package; the table has only the imports.
 package architecture

@@ -1,71 +1,71 @@
 package architecture
 
-// importRule says what one package may import besides the standard library.
+// importRule lists the allowed imports of a package, besides the standard library.
 type importRule struct {
-	internal []string // packages of this module, by their folder; tests may import any unless narrow
-	external []string // modules of other people
-	strict   bool     // tests too may import no more of ours than the package itself
-	reason   string   // what an import beyond that would break
+	internal []string // packages of this module, by folder; tests may import all, unless strict is set
+	external []string // other modules
+	strict   bool     // tests may import only internal and the package itself
+	reason   string   // why no other import is allowed
 }
 
-// importRules is the plan of the house. A package that is missing here fails the
-// test: add it, with the reason for its borders.
+// importRules has the rule of every package, by folder. TestPackages_HaveRule fails for a package
+// without a rule.
 var importRules = map[string]importRule{
 	"wire": {
 		strict: true,
-		reason: "it is bytes and frames, pure functions that any program can use without bringing anything else along",
+		reason: "it has only pure functions on frames, which any program can use without further dependencies",
 	},
 	"internal/body": {
 		strict: true,
-		reason: "it owns memory and knows neither frames nor connections",
+		reason: "it manages memory and knows neither frames nor connections",
 	},
 	"internal/idpool": {
 		strict: true,
-		reason: "it hands out numbers",
+		reason: "it assigns ids",
 	},
 	"internal/roster": {
 		strict: true,
-		reason: "it knows who is connected, not what a connection is",
+		reason: "it maps ids to clients and does not know connections",
 	},
 	"internal/stats": {
 		external: []string{"github.com/HdrHistogram/hdrhistogram-go"},
-		reason:   "it watches from the side: everybody may import it because it imports nobody",
+		reason:   "all packages may import it because it imports none of them",
 	},
 	"internal/limitlog": {
 		strict: true,
-		reason: "it decides what is worth a line, and knows neither who logs nor what",
+		reason: "it limits the rate of log lines and knows neither their source nor their content",
 	},
 	"internal/notify": {
 		external: []string{"golang.org/x/sys"},
-		reason:   "it speaks to the service manager, and knows nothing of hubs",
+		reason:   "it notifies the service manager and does not know hubs",
 	},
 	"internal/socket": {
 		internal: []string{"wire", "internal/body"},
 		external: []string{"golang.org/x/sys"},
-		reason:   "it is one framed connection, the same for hub and client, and knows neither of them",
+		reason:   "it is a framed connection, the same for hub and client, and knows neither of them",
 	},
 	"internal/proxyheader": {
 		external: []string{"github.com/pires/go-proxyproto"},
-		reason:   "it takes a header off a connection; whom to believe, and what follows from it, is the hub's business",
+		reason:   "it parses a header of a connection; the hub decides which peers are trusted",
 	},
 	"hub": {
 		internal: []string{"wire", "internal/body", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/roster", "internal/stats"},
 		external: []string{"github.com/dustin/go-humanize", "golang.org/x/time/rate"},
-		reason:   "it is embeddable: a program that imports it gets a hub, not our flags, our client or our simulation",
+		reason:   "it is embeddable: a program that imports it must not get flags, a client or a simulation",
 	},
 	"client": {
 		internal: []string{"wire", "internal/socket", "internal/body"},
-		reason:   "a program that imports the client must not carry a hub along",
+		reason:   "a program that imports the client must not get a hub",
 	},
 	"internal/simulation": {
 		internal: []string{"client", "internal/limitlog", "internal/stats", "wire"},
 		external: []string{"github.com/dustin/go-humanize", "github.com/vbauerster/mpb/v8"},
-		reason:   "it knows the hub only as an address, so that it can be pointed at any hub that speaks the protocol",
+		reason:   "it knows the hub only as an address, because it must work with every hub that implements the protocol",
 	},
 	"internal/admin": {
 		internal: []string{"hub", "wire"},
 		external: []string{"github.com/prometheus/client_golang"},
-		reason:   "it looks into the hub from the side: what it shows is asked of the hub, not kept by it, and flags are not its business",
+		reason:   "it reads the state of the hub by its API and does not know flags",
 	},
 	"internal/command": {
 		internal: []string{
@@ -74,12 +74,12 @@ var importRules = map[string]importRule{
 			"internal/tracing", "internal/keyfile",
 		},
 		external: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term", "golang.org/x/sync"},
-		reason:   "it joins the others into programs and is the only place that knows flags, signals and exit codes",
+		reason:   "it makes programs of the other packages and is the only one that knows flags, signals and exit codes",
 	},
 	"internal/tracing": {
 		internal: []string{"hub", "wire"},
 		external: []string{"go.opentelemetry.io/otel"},
-		reason:   "it alone knows OpenTelemetry: the hub tells it of messages, and flags are not its business",
+		reason:   "it is the only package that knows OpenTelemetry, gets traces from the hub and does not know flags",
 	},
 	"internal/tracing/testcollector": {
 		external: []string{"go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf"},
@@ -87,11 +87,11 @@ var importRules = map[string]importRule{
 	},
 	"internal/keyfile": {
 		strict: true,
-		reason: "it reads files; what the keys in them are for is the business of those who ask for them",
+		reason: "it reads files and does not know what their keys are for",
 	},
 	"internal/certs": {
 		internal: []string{"internal/keyfile"},
-		reason:   "it reads files and makes configurations of crypto/tls of them; who speaks TLS, and about what, is not its business",
+		reason:   "it reads files and makes TLS configurations, and does not know servers or protocols",
 	},
 	"internal/certs/testcerts": {
 		reason: "only tests use it",
@@ -99,25 +99,25 @@ var importRules = map[string]importRule{
 	"internal/tokens": {
 		internal: []string{"internal/keyfile"},
 		external: []string{"github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4"},
-		reason:   "it reads what others have signed; what follows from it for a client is the hub's business",
+		reason:   "it verifies claims; the hub enforces them",
 	},
 	"internal/documents": {
 		internal: []string{"internal/command"},
-		reason:   "it writes to files what internal/command knows of its programs",
+		reason:   "it writes files with documents from internal/command",
 	},
 	"internal/architecture": {
-		reason: "it only looks",
+		reason: "it reads sources and calls none of them",
 	},
 	"cmd/hubctl":           mainRule,
 	"cmd/start_server":     mainRule,
 	"cmd/start_simulation": mainRule,
 }
 
-// mainRule is the room of every executable.
+// mainRule is the rule of every executable.
 var mainRule = importRule{
 	internal: []string{"internal/command"},
-	reason:   "a main is one call, so that everything it does can be tested without a process",
+	reason:   "a main is one call, because tests can run everything else without a process",
 }
 
-// testLibraries may be imported by any test.
+// testLibraries are modules that all tests may import.
 var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid", "go.yaml.in/yaml/v3"}

@@ -15,30 +15,30 @@ import (
 	"testing"
 )
 
-// logLine is one line that a hub may log.
+// logLine is a line that the server can log.
 type logLine struct{ level, message string }
 
-// logLineSet are the log lines in the sources, with the names of their attributes.
+// logLineSet has the log lines in the sources, with the names of their attributes.
 type logLineSet map[logLine]map[string]bool
 
-// logHelper is a function that logs a message which its caller names.
+// logHelper is a function that logs a message given by its caller.
 type logHelper struct {
-	level        string // "": its caller gives the method that logs, such as logger.Warn
+	level        string // "": the caller passes a logging method, such as logger.Warn
 	attributes   []string
-	messageParam int // that is the message
+	messageParam int // index of the parameter with the message
 }
 
-// levels are the methods of slog.Logger that write a line.
+// levels has the level of each method of slog.Logger that findLogLines supports.
 var levels = map[string]string{"Debug": "DEBUG", "Info": "INFO", "Warn": "WARN", "Error": "ERROR"}
 
-// unsupportedMethods are those which do so as well.
+// unsupportedMethods matches the other methods of slog.Logger that log.
 var unsupportedMethods = regexp.MustCompile(`^(Log|LogAttrs|(Debug|Info|Warn|Error)Context)$`)
 
-// otherPrograms are the sources of the other programs, which log for themselves.
+// otherPrograms matches the sources of other programs, whose log lines are not in the table.
 var otherPrograms = regexp.MustCompile(`/(hubctl|embed|simulation)[^/]*\.go$|/internal/(simulation|documents|architecture)/`)
 
-// TestLogLines_Documented compares the table in OPERATIONS.md with what the sources of
-// the hub and its server log.
+// TestLogLines_Documented compares the table of log lines in OPERATIONS.md with the calls of
+// loggers in the sources of the hub and its server.
 func TestLogLines_Documented(t *testing.T) {
 	root := filepath.Join("..", "..")
 	page, err := os.ReadFile(filepath.Join(root, "docs", "OPERATIONS.md"))
@@ -47,14 +47,14 @@ func TestLogLines_Documented(t *testing.T) {
 	}
 	found := findLogLines(t, root)
 	if len(found) < 20 {
-		t.Fatalf("only %d log lines are found in the sources: %v", len(found), found)
+		t.Fatalf("found only %d log lines in the sources: %v", len(found), found)
 	}
 	row := regexp.MustCompile("(?m)^\\| (DEBUG|INFO|WARN|ERROR) \\| `([^`]+)` \\|([^|]*)\\|[^|]*\\|[^|]*\\|$")
 	for _, match := range row.FindAllStringSubmatch(string(page), -1) {
 		line := logLine{match[1], match[2]}
 		attributes, ok := found[line]
 		if !ok {
-			t.Errorf("%v is documented, perhaps twice, and nothing logs it", line)
+			t.Errorf("%v is documented twice, or no source logs it", line)
 			continue
 		}
 		delete(found, line)
@@ -65,7 +65,7 @@ func TestLogLines_Documented(t *testing.T) {
 		}
 		slices.Sort(names)
 		if want := slices.Sorted(maps.Keys(attributes)); !slices.Equal(names, want) {
-			t.Errorf("%v is documented with %v, has %v", line, names, want)
+			t.Errorf("%v is documented with the attributes %v, want %v", line, names, want)
 		}
 	}
 	for line, attributes := range found {
@@ -73,9 +73,9 @@ func TestLogLines_Documented(t *testing.T) {
 	}
 }
 
-// findLogLines returns what the sources below root log. A message that is neither a constant nor
-// handed on by a function to which its callers give constants fails the test: nobody could look
-// it up.
+// findLogLines returns the log lines in the sources below root. A message must be a constant,
+// or the parameter of a logHelper whose callers pass constants. Any other message fails the
+// test, because an operator cannot look it up.
 func findLogLines(t *testing.T, root string) logLineSet {
 	t.Helper()
 	found, helpers := make(logLineSet), make(map[string]logHelper)
@@ -83,7 +83,7 @@ func findLogLines(t *testing.T, root string) logLineSet {
 	for _, f := range functions {
 		visitCalls(f, func(c *ast.CallExpr) {
 			if method, _ := c.Fun.(*ast.SelectorExpr); method != nil && unsupportedMethods.MatchString(method.Sel.Name) {
-				t.Errorf("%s logs by %s, which is not looked for here", f.Name.Name, method.Sel.Name)
+				t.Errorf("%s logs by %s, which this test does not support", f.Name.Name, method.Sel.Name)
 			}
 			level, ok := logLevel(c.Fun)
 			if call, isName := c.Fun.(*ast.Ident); isName && isParameter(f, call.Name, "func") {
@@ -110,7 +110,8 @@ func findLogLines(t *testing.T, root string) logLineSet {
 	return found
 }
 
-// appendedAttributes returns the names of attributes that a helper adds to those of its caller.
+// appendedAttributes returns the names of the attributes that a helper appends to those of its
+// caller.
 func appendedAttributes(f *ast.FuncDecl) (names []string) {
 	visitCalls(f, func(c *ast.CallExpr) {
 		if name, _ := c.Fun.(*ast.Ident); name != nil && name.Name == "append" {
@@ -120,7 +121,7 @@ func appendedAttributes(f *ast.FuncDecl) (names []string) {
 	return names
 }
 
-// addHelperCall adds what a call of a helper logs.
+// addHelperCall adds the log line of a call of a helper.
 func (w logLineSet) addHelperCall(c *ast.CallExpr, helpers map[string]logHelper) {
 	called, _ := c.Fun.(*ast.SelectorExpr)
 	if called == nil {
@@ -132,7 +133,7 @@ func (w logLineSet) addHelperCall(c *ast.CallExpr, helpers map[string]logHelper)
 	}
 	message, constant := stringValue(c.Args[h.messageParam])
 	if !constant {
-		return // of another function with this name
+		return // a call of another function with the same name
 	}
 	level := h.level
 	for _, arg := range c.Args {
@@ -152,7 +153,7 @@ func (w logLineSet) add(line logLine, attributes []string) {
 	}
 }
 
-// serverFuncs returns the functions of which the hub and its server are made, without tests.
+// serverFuncs returns the functions of the hub and its server, without tests.
 func serverFuncs(t *testing.T, root string) (functions []*ast.FuncDecl) {
 	t.Helper()
 	for _, folder := range []string{"hub", "wire", "internal"} {
@@ -178,7 +179,7 @@ func serverFuncs(t *testing.T, root string) (functions []*ast.FuncDecl) {
 	return functions
 }
 
-// visitCalls visits all calls in a function.
+// visitCalls calls visit for all calls in a function.
 func visitCalls(f *ast.FuncDecl, visit func(*ast.CallExpr)) {
 	ast.Inspect(f.Body, func(n ast.Node) bool {
 		if c, ok := n.(*ast.CallExpr); ok {
@@ -188,8 +189,8 @@ func visitCalls(f *ast.FuncDecl, visit func(*ast.CallExpr)) {
 	})
 }
 
-// logLevel returns the level at which a method of a logger logs. By the rule of the house a
-// logger is called so.
+// logLevel returns the level of a logging method, such as x.logger.Warn. It recognizes loggers
+// by their name, which is "logger" by convention.
 func logLevel(e ast.Expr) (level string, ok bool) {
 	method, _ := e.(*ast.SelectorExpr)
 	if method == nil {
@@ -206,7 +207,7 @@ func logLevel(e ast.Expr) (level string, ok bool) {
 	return level, ok && strings.EqualFold(owner, "logger")
 }
 
-// stringValue returns the value of a string that stands in the source.
+// stringValue returns the value of a string literal.
 func stringValue(e ast.Expr) (string, bool) {
 	literal, _ := e.(*ast.BasicLit)
 	if literal == nil || literal.Kind != token.STRING {
@@ -216,7 +217,7 @@ func stringValue(e ast.Expr) (string, bool) {
 	return s, err == nil
 }
 
-// attributeNames returns the names among keys and values, in turn.
+// attributeNames returns the names in a list of alternating names and values.
 func attributeNames(args []ast.Expr) (names []string) {
 	for i := 0; i < len(args); i += 2 {
 		if name, ok := stringValue(args[i]); ok {
@@ -226,7 +227,8 @@ func attributeNames(args []ast.Expr) (names []string) {
 	return names
 }
 
-// isParameter reports whether a function has a parameter of that name and kind.
+// isParameter reports whether a function has a parameter with that name and type. The kind "func"
+// stands for all function types.
 func isParameter(f *ast.FuncDecl, name, kind string) bool {
 	for _, field := range f.Type.Params.List {
 		for _, n := range field.Names {
@@ -241,7 +243,7 @@ func isParameter(f *ast.FuncDecl, name, kind string) bool {
 	return false
 }
 
-// parameterIndex returns which parameter of a function has that name.
+// parameterIndex returns the index of the parameter with that name, or -1.
 func parameterIndex(f *ast.FuncDecl, name string) int {
 	index := 0
 	for _, field := range f.Type.Params.List {

@@ -14,8 +14,8 @@ var (
 	testHeader = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w*)\(`)
 )
 
-// TestPromises_HaveTests looks for every test that the specification and SECURITY.md name
-// as the proof of a promise.
+// TestPromises_HaveTests checks that every test exists that docs/PROTOCOL.md or SECURITY.md
+// names as the proof of a promise.
 func TestPromises_HaveTests(t *testing.T) {
 	root := filepath.Join("..", "..")
 	tests := findTests(t, root)
@@ -30,13 +30,13 @@ func TestPromises_HaveTests(t *testing.T) {
 		}
 		for _, match := range promised {
 			if test := string(match[1]); !tests[test] {
-				t.Errorf("%s relies on %s, which does not exist", name, test)
+				t.Errorf("%s names %s, which does not exist", name, test)
 			}
 		}
 	}
 }
 
-// findTests returns the names of all tests and fuzz targets in the tree.
+// findTests returns the names of all tests and fuzz targets below root.
 func findTests(t *testing.T, root string) map[string]bool {
 	t.Helper()
 	names := make(map[string]bool)

@@ -3,8 +3,8 @@
 // from a file of the operator that maps names of client certificates to claims.
 //
 // It does not authenticate connections and does not enforce claims: internal/command passes
-// them to the hub as hub.Permissions. No message passes through this package; it is used once
-// per HELLO.
+// them to the hub as hub.Permissions. No message passes through this package: the hub
+// uses the claims when a client connects.
 package tokens
 
 import (
