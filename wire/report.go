@@ -94,7 +94,7 @@ func ParseReport(payload []byte) (r Report, err error) {
 	return Report{Seq: binary.BigEndian.Uint64(payload), Fates: payload[fixed:]}, nil
 }
 
-// Verdict is the word of the receiver's application on one message: FateProcessed or
+// Verdict is what the application of a receiver says of one message: FateProcessed or
 // FateRejected.
 type Verdict struct {
 	Sender uint64

@@ -100,8 +100,8 @@ func loadVectors2(t testing.TB) []vector2 {
 	return file.Frames
 }
 
-// TestVersion2Vectors takes every frame of the vectors apart and builds it again:
-// it must come out byte for byte. Each type must be among them.
+// TestVersion2Vectors parses every frame of the vectors and rebuilds it from the result. The
+// rebuilt frame must be identical. The vectors must have every frame type of version 2.
 func TestVersion2Vectors(t *testing.T) {
 	missing := make(map[wire.Type]bool)
 	for kind := range roundTrips {

@@ -120,7 +120,7 @@ const (
 	//   - hub to client: seq u64 · count u8 · count × fate u8
 	TypeReport Type = 0x14
 
-	// TypeVerdict is the word of the receiver's application on messages that ask for it.
+	// TypeVerdict says which messages the application of the receiver has processed or rejected.
 	//   - client to hub: … × (sender u64 · seq u64 · fate u8)
 	TypeVerdict Type = 0x15
 
