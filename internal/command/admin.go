@@ -13,18 +13,20 @@ import (
 )
 
 const (
-	defaultAdminAddr  = "localhost:9990" // reached from this machine only
-	maxAdminTokenFile = 4 << 10          // bytes of a token file: more is no token
+	defaultAdminAddr  = "localhost:9990" // loopback: reachable from this machine only
+	maxAdminTokenFile = 4 << 10          // maximum size of a token file, in bytes
 )
 
-// adminServer is the admin address of a hub, while it is served. nil: there is none.
+// adminServer is the admin address of a hub while the address is served. A nil adminServer
+// means that the hub has no admin address.
 type adminServer struct {
 	*admin.Server
-	done chan struct{} // closed when nothing is served any more
+	done chan struct{} // closed when Serve has returned
 }
 
-// openAdmin opens the admin address, unless it is switched off. Several hubs on one machine
-// are common: one that finds the default taken goes without it, and says so.
+// openAdmin opens the admin address unless it is disabled. Because several hubs on one machine
+// are common, a hub whose default address is in use logs a warning and runs without an admin
+// address. A hub whose address was set explicitly returns an error instead.
 func (c *server) openAdmin(h *hub.Hub, alive *liveness, logger *slog.Logger) (*adminServer, error) {
 	if c.adminAddr == "" {
 		return nil, nil
@@ -36,14 +38,15 @@ func (c *server) openAdmin(h *hub.Hub, alive *liveness, logger *slog.Logger) (*a
 	ln, err := listenAt(c.adminAddr)
 	if err != nil && !c.settings.isSet("admin") {
 		logger.Warn("running without an admin address", "error", err,
-			"advice", "choose another with -admin, or switch it off with -admin=off")
+			"advice", "choose another with -admin, or disable it with -admin=off")
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	s, err := admin.New(admin.Config{
-		Listener: ln, MaxConnections: adminConnectionLimit(maxOpenFiles()), Hub: h, Token: token, CheckHealth: alive.err, Latency: c.latency, LogDropped: c.logQueue.Dropped,
+		Listener: ln, MaxConnections: adminConnectionLimit(maxOpenFiles()), Hub: h, Token: token, CheckHealth: alive.err,
+		Latency: c.latency, LogDropped: c.logQueue.Dropped,
 		CertificateExpiry: c.tlsReloader.notAfterFunc(), Logger: logger,
 	})
 	if err != nil {
@@ -53,14 +56,15 @@ func (c *server) openAdmin(h *hub.Hub, alive *liveness, logger *slog.Logger) (*a
 	go func() { // ends with close, which waits for it
 		defer close(a.done)
 		if err := s.Serve(); err != nil {
-			logger.Error("the admin address is not served any more", "error", err)
+			logger.Error("the admin address has stopped", "error", err)
 		}
 	}()
 	logger.Info("admin address open", "addr", ln.Addr().String(), "token", token != "")
 	return a, nil
 }
 
-// checkAdmin returns why the admin address could not be opened, as far as that is known without listening.
+// checkAdmin returns an error if the admin address cannot be opened, as far as that is known
+// without listening.
 func (c *server) checkAdmin() error {
 	token, err := readAdminToken(c.adminTokenFile)
 	if err != nil {
@@ -74,37 +78,38 @@ func (c *server) checkAdmin() error {
 	return nil
 }
 
-// drain says that the hub is about to end.
+// drain makes the readiness probe report that the hub is about to shut down.
 func (a *adminServer) drain() {
 	if a != nil {
 		a.Drain()
 	}
 }
 
-// close ends the serving.
+// close stops the admin server and waits until Serve has returned.
 func (a *adminServer) close() {
 	if a != nil {
-		_ = a.Close() // the listener: nothing follows from it
+		_ = a.Close() // an error of closing the listener has no consequence
 		<-a.done
 	}
 }
 
-// adminAdvice says what to do about a failure to open the admin address.
+// adminAdvice returns advice for an error of opening the admin address.
 func adminAdvice(err error) string {
 	switch {
 	case errors.Is(err, admin.ErrTokenRequired):
-		return "name a file with a token by -admin-token-file, or choose an address of this machine alone, such as -admin=" + defaultAdminAddr
+		return "name a token file with -admin-token-file, or choose a loopback address such as -admin=" + defaultAdminAddr
 	case errors.Is(err, admin.ErrInvalidToken), errors.As(err, new(*os.PathError)), errors.Is(err, errNoToken):
 		return "-admin-token-file must name a file with one line, for example made by: openssl rand -hex 32"
 	default:
-		return "choose another address with -admin, or switch it off with -admin=off"
+		return "choose another address with -admin, or disable it with -admin=off"
 	}
 }
 
-// errNoToken says that a file has no token.
+// errNoToken reports that a token file contains no token.
 var errNoToken = errors.New("no token")
 
-// readAdminToken returns what is in a token file, without the space around it.
+// readAdminToken returns the token in the file at path, without surrounding white space. The
+// result is empty if path is empty.
 func readAdminToken(path string) (string, error) {
 	if path == "" {
 		return "", nil

@@ -18,7 +18,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/tokens"
 )
 
-// authFlags is what can be set about who may come in.
+// authFlags are the settings of authentication.
 type authFlags struct {
 	keysFile  string
 	issuer    string
@@ -29,48 +29,50 @@ type authFlags struct {
 }
 
 func (f *authFlags) addFlags(s *settings) {
-	addSetting(s, &f.keysFile, "auth-keys", "", filePath(), "file with the keys by which tokens are known to be good:\npublic keys in PEM, a JWK set, or a secret in base64;\nwith it, nobody comes in without a token", reloadable)
-	addSetting(s, &f.issuer, "auth-issuer", "", anyText(), "who must have issued a token (its claim iss)", reloadable)
-	addSetting(s, &f.audience, "auth-audience", "", anyText(), "for whom a token must be (its claim aud)", reloadable)
-	addSetting(s, &f.leeway, "auth-leeway", 30*time.Second, duration(0, time.Hour), "by how much the clock of who issues tokens may differ", reloadable)
-	addSetting(s, &f.certsFile, "auth-certs", "", filePath(), "file that says, by their names, which certificates of\nclients may do what; with it, others do not come in", reloadable)
-	addSetting(s, &f.classic, "classic", "auto", oneOf("auto", "on", "off"), "whether clients may speak version 1, which shows no token;\nauto: unless -auth-keys is set")
+	addSetting(s, &f.keysFile, "auth-keys", "", filePath(), "file with the keys that verify tokens: public keys in PEM,\na JWK set, or a secret in base64; clients then need a token", reloadable)
+	addSetting(s, &f.issuer, "auth-issuer", "", anyText(), "required issuer of a token (claim iss); empty: any", reloadable)
+	addSetting(s, &f.audience, "auth-audience", "", anyText(), "required audience of a token (claim aud); empty: any", reloadable)
+	addSetting(s, &f.leeway, "auth-leeway", 30*time.Second, duration(0, time.Hour), "maximum difference from the clock of the token issuer", reloadable)
+	addSetting(s, &f.certsFile, "auth-certs", "", filePath(), "JSON file that maps names in client certificates to\npermissions; clients with other certificates are rejected", reloadable)
+	addSetting(s, &f.classic, "classic", "auto", oneOf("auto", "on", "off"), "whether version 1 clients, which send no token, are\naccepted; auto: unless -auth-keys is set")
 }
 
-// tokensRequired reports whether nobody comes in without a token.
+// tokensRequired reports whether clients need a token.
 func (f *authFlags) tokensRequired() bool { return f.keysFile != "" }
 
-// noClassic reports whether version 1 is not spoken.
+// noClassic reports whether version 1 clients are rejected.
 func (f *authFlags) noClassic() bool {
 	return f.classic == "off" || f.classic == "auto" && f.tokensRequired()
 }
 
-// authenticator lets in who shows a good token, a good certificate, or both.
+// authenticator accepts clients with a valid token, a valid certificate, or both, as its
+// policy requires. Its policy can be replaced while clients authenticate.
 type authenticator struct {
-	logger *slog.Logger // nil: the server has not started
+	logger *slog.Logger // nil until the server has started
 	policy atomic.Pointer[authPolicy]
 }
 
-// authPolicy are by what the gate knows whom to let in.
+// authPolicy is what the authenticator requires of clients.
 type authPolicy struct {
-	keys         *tokens.Keys // nil: it asks for no token
+	keys         *tokens.Keys // nil: no token is required
 	issuer       tokens.Issuer
-	certRequired bool          // it asks for a certificate
-	certs        *tokens.Certs // nil: any that was verified will do
+	certRequired bool          // a client certificate is required
+	certs        *tokens.Certs // nil: any verified certificate is accepted
 }
 
-// loadPolicy reads the files that are named.
+// loadPolicy reads the files of the settings and returns the policy. certRequired says whether
+// the hub requires client certificates.
 func (f *authFlags) loadPolicy(certRequired bool) (policy *authPolicy, err error) {
 	policy = &authPolicy{issuer: tokens.Issuer{Name: f.issuer, Audience: f.audience, Leeway: f.leeway}, certRequired: certRequired}
 	switch {
 	case !f.tokensRequired() && (f.issuer != "" || f.audience != ""):
-		return nil, errors.New("-auth-issuer and -auth-audience are about tokens, which take -auth-keys")
+		return nil, errors.New("-auth-issuer and -auth-audience require -auth-keys")
 	case f.certsFile != "" && !certRequired:
-		return nil, errors.New("-auth-certs is about certificates of clients, for which -tls-client-ca asks")
+		return nil, errors.New("-auth-certs requires -tls-client-ca")
 	case f.certsFile != "" && f.tokensRequired():
-		return nil, errors.New("-auth-certs and -auth-keys both say what a client may do: leave one away")
+		return nil, errors.New("-auth-certs and -auth-keys both define permissions: remove one")
 	case f.tokensRequired() && f.classic == "on":
-		return nil, errors.New("-classic=on: clients of version 1 cannot show a token, which -auth-keys asks for")
+		return nil, errors.New("-classic=on: version 1 clients cannot send the token that -auth-keys requires")
 	}
 	if f.tokensRequired() {
 		if policy.keys, err = tokens.LoadKeys(f.keysFile); err != nil {
@@ -85,7 +87,7 @@ func (f *authFlags) loadPolicy(certRequired bool) (policy *authPolicy, err error
 	return policy, nil
 }
 
-// prepareReload is the part of the configuration that is about access: see part.
+// prepareReload is the reloadStep of authentication.
 func (a *authenticator) prepareReload(next *server) (apply func(), err error) {
 	policy, err := next.auth.loadPolicy(next.tls.clientCA != "")
 	if err != nil {
@@ -97,25 +99,27 @@ func (a *authenticator) prepareReload(next *server) (apply func(), err error) {
 	if current := a.policy.Load(); a.logger != nil {
 		switch {
 		case (policy.keys != nil) != (current.keys != nil):
-			return nil, errors.New("-auth-keys: only a restart begins or ends to ask for tokens")
+			return nil, errors.New("-auth-keys: enabling or disabling tokens requires a restart")
 		case policy.certRequired != current.certRequired:
-			return nil, errors.New("-tls-client-ca: only a restart begins or ends to ask for certificates")
+			return nil, errors.New("-tls-client-ca: enabling or disabling client certificates requires a restart")
 		}
 	}
 	return func() { a.setPolicy(policy) }, nil
 }
 
-// setPolicy lets in by these rules from now on, and says so if they are others than before.
+// setPolicy applies policy to all later authentications. It logs a line if policy differs from
+// the previous policy.
 func (a *authenticator) setPolicy(policy *authPolicy) {
 	previous := a.policy.Swap(policy)
 	if a.logger == nil || reflect.DeepEqual(previous, policy) {
 		return
 	}
-	a.logger.Info("new rules of who may come in taken up", "tokens", policy.keys != nil, "certificates", policy.certRequired)
+	a.logger.Info("authentication settings reloaded", "tokens", policy.keys != nil, "certificates", policy.certRequired)
 }
 
-// authenticate is hub.Config.Authenticate. Where both are asked for, both must be good: the certificate opens
-// the door, and the token says who comes in.
+// authenticate is hub.Config.Authenticate. If both a certificate and a token are required,
+// both must be valid: the certificate admits the client, and the token sets its permissions.
+// The permissions expire with the first of the two.
 func (a *authenticator) authenticate(req hub.AuthRequest) (*hub.Permissions, error) {
 	policy := a.policy.Load()
 	var claims *tokens.Claims
@@ -127,7 +131,7 @@ func (a *authenticator) authenticate(req hub.AuthRequest) (*hub.Permissions, err
 	}
 	if policy.keys != nil {
 		if req.Token == "" {
-			return nil, errors.New("this hub asks for a token")
+			return nil, errors.New("a token is required")
 		}
 		tokenClaims, err := policy.keys.Verify(req.Token, policy.issuer, time.Now())
 		switch {
@@ -144,7 +148,7 @@ func (a *authenticator) authenticate(req hub.AuthRequest) (*hub.Permissions, err
 	return newPermissions(claims), nil
 }
 
-// certClaims returns what a certificate allows.
+// certClaims returns the claims of the client certificate in state.
 func (p *authPolicy) certClaims(state *tls.ConnectionState) (*tokens.Claims, error) {
 	var chains [][]*x509.Certificate
 	if state != nil {
@@ -156,10 +160,11 @@ func (p *authPolicy) certClaims(state *tls.ConnectionState) (*tokens.Claims, err
 	return p.certs.Find(chains)
 }
 
-// newPermissions returns claims as the hub knows them.
+// newPermissions returns the permissions that claims grant.
 func newPermissions(claims *tokens.Claims) *hub.Permissions {
 	permissions := &hub.Permissions{
-		Subject: claims.Subject, ID: claims.ID, Expires: claims.Expires, NoList: claims.NoList, NoWatch: claims.NoWatch, MaxBody: claims.MaxBody,
+		Subject: claims.Subject, ID: claims.ID, Expires: claims.Expires, NoList: claims.NoList, NoWatch: claims.NoWatch,
+		MaxBody:     claims.MaxBody,
 		MessageRate: claims.MessageRate, ByteRate: claims.ByteRate,
 	}
 	if claims.To != nil {
@@ -168,39 +173,41 @@ func newPermissions(claims *tokens.Claims) *hub.Permissions {
 	return permissions
 }
 
-// warnUnauthenticated says when anybody who reaches the hub may use it, unless only this machine can.
+// warnUnauthenticated logs a warning if the hub requires neither tokens nor certificates and
+// other machines can reach addr.
 func (f *authFlags) warnUnauthenticated(logger *slog.Logger, addr net.Addr, clientCA string) {
 	tcp, ok := addr.(*net.TCPAddr)
 	if f.tokensRequired() || clientCA != "" || !ok || tcp.IP.IsLoopback() {
 		return
 	}
-	logger.Warn("anybody who can reach this address can use the hub", "addr", addr.String(),
-		"advice", "ask for tokens with -auth-keys (hubctl token makes keys for a first try), or for certificates with -tls-client-ca, or listen on -addr=localhost")
+	logger.Warn("any client that can reach this address can use the hub", "addr", addr.String(),
+		"advice", "require tokens with -auth-keys (hubctl token makes keys for testing), or certificates with -tls-client-ca, or listen on -addr=localhost")
 }
 
-// maxTokenFile is how many bytes a file with a token may have: four times what a HELLO carries.
+// maxTokenFile is the maximum size of a token file, in bytes: four times the longest token
+// that a HELLO frame can carry (16 KiB).
 const maxTokenFile = 64 << 10
 
-// tokenFlags is the token that a program shows.
+// tokenFlags are the settings that name the token of a client program.
 type tokenFlags struct {
 	token string
 	file  string
 }
 
 func (f *tokenFlags) addFlags(s *settings) {
-	addSetting(s, &f.token, "token", "", anyText(), "token to show to the hub; better in the environment or a\nfile, for others see the command line", secret)
-	addSetting(s, &f.file, "token-file", "", filePath(), "file with the token to show to the hub, read at each\nconnection")
+	addSetting(s, &f.token, "token", "", anyText(), "token for the hub; prefer the environment or a file, because\nother users can see the command line", secret)
+	addSetting(s, &f.file, "token-file", "", filePath(), "file with the token for the hub, read at each connection")
 }
 
-// validate returns what is wrong with it.
+// validate returns an error if two tokens are set.
 func (f *tokenFlags) validate() error {
 	if f.token != "" && f.file != "" {
-		return errors.New("-token and -token-file are two tokens: one can be shown")
+		return errors.New("-token and -token-file exclude each other: set one of them")
 	}
 	return nil
 }
 
-// tokenFunc returns client.Options.GetToken; nil: there is none.
+// tokenFunc returns client.Options.GetToken, or nil if no token is set.
 func (f *tokenFlags) tokenFunc() func(context.Context) (string, error) {
 	switch {
 	case f.file != "":

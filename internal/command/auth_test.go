@@ -16,7 +16,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// makeKeyFile makes keys as a user does, and returns the file of the private one.
+// makeKeyFile makes a key pair with hubctl and returns the file of the private key.
 func makeKeyFile(t *testing.T) (key string) {
 	t.Helper()
 	key = filepath.Join(t.TempDir(), "key.pem")
@@ -26,7 +26,7 @@ func makeKeyFile(t *testing.T) (key string) {
 	return key
 }
 
-// makeTokenFile makes a token as a user does.
+// makeTokenFile makes a token with hubctl and returns its file.
 func makeTokenFile(t *testing.T, key string, args ...string) string {
 	t.Helper()
 	got := runProgram(Hubctl, append([]string{"token", "-sign-key=" + key}, args...)...)
@@ -38,7 +38,7 @@ func makeTokenFile(t *testing.T, key string, args ...string) string {
 	return file
 }
 
-// TestAuth_TokensEndToEnd makes keys and tokens, and has programs show them.
+// TestAuth_TokensEndToEnd makes keys and tokens with hubctl and uses them with all programs.
 func TestAuth_TokensEndToEnd(t *testing.T) {
 	key := makeKeyFile(t)
 	s, port, addr := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-auth-keys="+key+".pub", "-auth-issuer=us")
@@ -67,11 +67,11 @@ func TestAuth_TokensEndToEnd(t *testing.T) {
 		t.Errorf("the simulation: %+v", got)
 	}
 	for want, args := range map[string][]string{
-		"asks for a token":    nil,
+		"a token is required": nil,
 		"wrong issuer":        {"-token-file=" + makeTokenFile(t, key, "-sub=bob", "-issuer=others")},
 		"signature not valid": {"-token-file=" + makeTokenFile(t, makeKeyFile(t), "-sub=bob", "-issuer=us")},
 		"no such file":        {"-token-file=nothing"},
-		"one can be shown":    {"-token-file=" + bob, "-token=x"},
+		"exclude each other":  {"-token-file=" + bob, "-token=x"},
 	} {
 		if got := runProgram(Hubctl, hubctlArgs(port, "list", args...)...); got.code == ExitOK || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: %+v, want %q", args, got, want)
@@ -90,27 +90,29 @@ func TestAuth_TokensEndToEnd(t *testing.T) {
 	}
 }
 
-// TestAuth_ExpiredTokenDisconnects sends the listener away, who goes on with a newer one.
+// TestAuth_ExpiredTokenDisconnects checks that a listener whose token expires resumes its
+// session with a newer token.
 func TestAuth_ExpiredTokenDisconnects(t *testing.T) {
 	key := makeKeyFile(t)
 	_, port := startServer(t, "-auth-keys="+key+".pub", "-auth-leeway=0s")
-	file := makeTokenFile(t, key, "-sub=alice", "-id=5", "-good-for=2s") // to the second
+	file := makeTokenFile(t, key, "-sub=alice", "-id=5", "-good-for=2s") // resolution: 1 s
 	l, _ := startListen(t, port, "-token-file="+file)
 	newer, err := os.ReadFile(makeTokenFile(t, key, "-sub=alice", "-id=5"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.waitForLine(&l.stderr, "disconnected")
-	writeFile(t, file, newer) // so late that the old one is shown once more, or not
+	writeFile(t, file, newer) // the listener can send the old token once more before this
 	if line := l.waitForLine(&l.stderr, "resumed"); !strings.Contains(line, "id=5") {
-		t.Errorf("came back: %s", line)
+		t.Errorf("resumed: %s", line)
 	}
 	other := makeTokenFile(t, key, "-sub=bob")
 	got := runWithStdin("hello", hubctlArgs(port, "send", "-to=5", "-token-file="+other)...)
 	checkResult(t, got, ExitOK, "5  received\n", "")
 }
 
-// TestAuth_ReloadedKeysApply are taken up while the hub runs, and wrong ones are not.
+// TestAuth_ReloadedKeysApply checks that a reload applies new keys, and that invalid keys
+// change nothing.
 func TestAuth_ReloadedKeysApply(t *testing.T) {
 	first, second := makeKeyFile(t), makeKeyFile(t)
 	keys := first + ".pub"
@@ -120,32 +122,33 @@ func TestAuth_ReloadedKeysApply(t *testing.T) {
 		return runProgram(Hubctl, hubctlArgs(port, "list", "-token-file="+file)...).code == ExitOK
 	}
 	if !isAccepted(a) || isAccepted(b) {
-		t.Error("at first")
+		t.Error("with the first keys")
 	}
 	writeFile(t, keys, []byte("nonsense"))
-	s.reload("everything stays as it was")
+	s.reload("the old settings remain in effect")
 	if !isAccepted(a) {
-		t.Error("with a file that holds no keys")
+		t.Error("with an invalid key file")
 	}
 	text, err := os.ReadFile(second + ".pub")
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, keys, text)
-	s.reload("new rules of who may come in taken up")
+	s.reload("authentication settings reloaded")
 	if isAccepted(a) || !isAccepted(b) {
 		t.Error("with other keys")
 	}
 }
 
-// certFlags returns the flags by which hubctl and others reach a hub over TLS and show a certificate.
+// certFlags returns the flags with which client programs reach a hub over TLS and authenticate
+// with a certificate.
 func certFlags(t *testing.T, ca string, pair testcerts.Pair) []string {
 	t.Helper()
 	cert, key := pair.WriteFiles(t)
 	return []string{"-addr=hubs://127.0.0.1", "-ca=" + ca, "-cert=" + cert, "-key=" + key}
 }
 
-// writeCertsFile writes a file that says what certificates allow.
+// writeCertsFile writes a file for -auth-certs and returns its path.
 func writeCertsFile(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "certs.json")
@@ -155,7 +158,8 @@ func writeCertsFile(t *testing.T, text string) string {
 
 const certsJSON = `[{"cert": "alice.example", "hub_id": "5"}, {"cert": "urn:bob", "hub_id": 6, "hub_send": ["5-6"]}]`
 
-// TestAuth_CertificatesEndToEnd has programs show them to a hub that knows what they allow.
+// TestAuth_CertificatesEndToEnd connects with certificates whose permissions are in
+// -auth-certs.
 func TestAuth_CertificatesEndToEnd(t *testing.T) {
 	authority, soon := testcerts.NewAuthority(t), time.Now().Add(time.Hour)
 	file := writeCertsFile(t, certsJSON)
@@ -184,26 +188,27 @@ func TestAuth_CertificatesEndToEnd(t *testing.T) {
 
 	mallory := hubctlArgs(port, "list", certFlags(t, ca, authority.Issue(soon, "mallory.example"))...)
 	if got := runProgram(Hubctl, mallory...); got.code == ExitOK || !strings.Contains(got.stderr, `nobody of the name "mallory.example" may come in`) {
-		t.Errorf("one of no entry: %+v", got)
+		t.Errorf("certificate without an entry: %+v", got)
 	}
 	writeFile(t, file, []byte(`[{"cert": "mallory.example", "hub_list": "perhaps"}]`))
-	if line := s.reload("everything stays as it was"); !strings.Contains(line, `-auth-certs: `+file+`: entry 1 (cert \"mallory.example\"): hub_list \"perhaps\": allowed are true and false`) {
-		t.Errorf("a wrong file: %s", line)
+	if line := s.reload("the old settings remain in effect"); !strings.Contains(line, `-auth-certs: `+file+`: entry 1 (cert \"mallory.example\"): hub_list \"perhaps\": allowed are true and false`) {
+		t.Errorf("invalid file: %s", line)
 	}
 	if got := runProgram(Hubctl, mallory...); got.code == ExitOK {
-		t.Error("a wrong file lets mallory in")
+		t.Error("an invalid file admits mallory")
 	}
 	writeFile(t, file, []byte(`[{"cert": "mallory.example"}]`))
 	s.reload(reloaded)
 	if got := runProgram(Hubctl, mallory...); got.code != ExitOK {
-		t.Errorf("an entry that is new: %+v", got)
+		t.Errorf("new entry: %+v", got)
 	}
 	if got := runProgram(Hubctl, hubctlArgs(port, "list", certFlags(t, ca, bob)...)...); got.code == ExitOK {
-		t.Error("an entry that was taken out lets bob in")
+		t.Error("a removed entry admits bob")
 	}
 }
 
-// TestAuth_ExpiredCertificateDisconnects sends the listener away, who comes back with a newer one.
+// TestAuth_ExpiredCertificateDisconnects checks that a listener whose certificate expires
+// resumes its session with a newer certificate.
 func TestAuth_ExpiredCertificateDisconnects(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	_, port, ca := startTLSServer(t, "-tls-client-ca="+authority.WriteFile(), "-auth-certs="+writeCertsFile(t, certsJSON))
@@ -214,14 +219,15 @@ func TestAuth_ExpiredCertificateDisconnects(t *testing.T) {
 	writeFile(t, key, newer.Key)
 	l.waitForLine(&l.stderr, "credentials expired")
 	if line := l.waitForLine(&l.stderr, "resumed"); id != "5" || !strings.Contains(line, "id=5") {
-		t.Errorf("%s came back: %s", id, line)
+		t.Errorf("%s resumed: %s", id, line)
 	}
 }
 
-// TestAuth_AnyVerifiedCertificate let everybody in, until they end, in both versions.
+// TestAuth_AnyVerifiedCertificate checks that without -auth-certs any verified certificate
+// admits a client until the certificate expires, in both versions.
 func TestAuth_AnyVerifiedCertificate(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	// The session of a client whose certificate has ended waits for a newer one so long.
+	// The session of a client with an expired certificate stays detached for the resume window.
 	s, port, ca := startTLSServer(t, "-tls-client-ca="+authority.WriteFile(), "-resume-window=1ms")
 	load := append(certFlags(t, ca, authority.IssueAs(time.Now().Add(time.Hour), "load")), "-port="+port, "-ncli=3", "-nmex=5", "-stat=false")
 	for _, version := range []string{"1", "2"} {
@@ -245,18 +251,19 @@ func TestAuth_AnyVerifiedCertificate(t *testing.T) {
 		<-c.Done()
 		var goAway *client.GoAwayError
 		if err := c.Err(); errors.As(err, &goAway) != (version == 2) || version == 2 && goAway.Code != wire.GoAwayExpired || version == 1 && !errors.Is(err, client.ErrHubClosed) {
-			t.Errorf("the end in version %d: %v", version, err)
+			t.Errorf("version %d: disconnected with %v", version, err)
 		}
 		if early := time.Until(short.Leaf.NotAfter); early > 0 {
-			t.Errorf("in version %d it came %v before that of the certificate", version, early)
+			t.Errorf("version %d: disconnected %v before the certificate expired", version, early)
 		}
 		if line := s.waitForLine(&s.stderr, fmt.Sprintf(`"client disconnected","client":%d,`, c.ID())); !strings.Contains(line, "permission over") {
-			t.Errorf("the end in version %d is logged as %s", version, line)
+			t.Errorf("version %d: logged as %s", version, line)
 		}
 	}
 }
 
-// TestAuth_TokenAndCertificateRequired takes both of everybody, and ends with the first that ends.
+// TestAuth_TokenAndCertificateRequired requires both from each client and checks that a client
+// is disconnected when the first of the two expires.
 func TestAuth_TokenAndCertificateRequired(t *testing.T) {
 	authority, key := testcerts.NewAuthority(t), makeKeyFile(t)
 	_, port, ca := startTLSServer(t, "-tls-client-ca="+authority.WriteFile(), "-auth-keys="+key+".pub", "-auth-leeway=0s")
@@ -266,9 +273,9 @@ func TestAuth_TokenAndCertificateRequired(t *testing.T) {
 		t.Errorf("alice is %s", id)
 	}
 	for want, args := range map[string][]string{
-		"this hub asks for a token": flags,
-		"it asks for a certificate": {flags[0], flags[1], token},
-		"signature not valid":       append([]string{"-token-file=" + makeTokenFile(t, makeKeyFile(t), "-sub=alice")}, flags...),
+		"a token is required":                   flags,
+		"the hub requires a client certificate": {flags[0], flags[1], token},
+		"signature not valid":                   append([]string{"-token-file=" + makeTokenFile(t, makeKeyFile(t), "-sub=alice")}, flags...),
 	} {
 		if got := runProgram(Hubctl, hubctlArgs(port, "list", args...)...); got.code == ExitOK || !strings.Contains(got.stderr, want) {
 			t.Errorf("%v: %+v, want %q", args, got, want)
@@ -287,7 +294,8 @@ func TestAuth_TokenAndCertificateRequired(t *testing.T) {
 	}
 }
 
-// TestAuth_RequireCertificateNeedsRestart to begin with; whom they let in does not.
+// TestAuth_RequireCertificateNeedsRestart checks that requiring certificates needs a restart,
+// but changing -auth-certs does not.
 func TestAuth_RequireCertificateNeedsRestart(t *testing.T) {
 	t.Setenv("HUB_TLS_MIN", "1.2")
 	authority := testcerts.NewAuthority(t)
@@ -316,10 +324,10 @@ func TestAuthFlags_Invalid(t *testing.T) {
 	for want, args := range map[string][]string{
 		"-auth-keys: open nothing":                  {"-auth-keys=nothing"},
 		"no usable key: key 1: it is a PRIVATE KEY": {"-auth-keys=" + key},
-		"which take -auth-keys":                     {"-auth-issuer=us"},
-		"cannot show a token":                       {"-auth-keys=" + key + ".pub", "-classic=on"},
-		"for which -tls-client-ca asks":             {"-auth-certs=" + writeCertsFile(t, certsJSON)},
-		"both say what a client may do":             append([]string{"-auth-keys=" + key + ".pub", "-auth-certs=" + writeCertsFile(t, certsJSON)}, mutual...),
+		"-auth-audience require -auth-keys":         {"-auth-issuer=us"},
+		"cannot send the token":                     {"-auth-keys=" + key + ".pub", "-classic=on"},
+		"-auth-certs requires -tls-client-ca":       {"-auth-certs=" + writeCertsFile(t, certsJSON)},
+		"both define permissions":                   append([]string{"-auth-keys=" + key + ".pub", "-auth-certs=" + writeCertsFile(t, certsJSON)}, mutual...),
 		"-auth-certs: open nothing":                 append([]string{"-auth-certs=nothing"}, mutual...),
 		"not a JSON list":                           append([]string{"-auth-certs=" + key}, mutual...),
 	} {
@@ -327,18 +335,19 @@ func TestAuthFlags_Invalid(t *testing.T) {
 			t.Errorf("%v: %+v, want %q", args, got, want)
 		}
 	}
-	if got := runProgram(Hubctl, "token", "-sign-key="+key); got.code != ExitFailure || !strings.Contains(got.stderr, "exists, and stays") {
-		t.Errorf("keys are written over others: %+v", got)
+	if got := runProgram(Hubctl, "token", "-sign-key="+key); got.code != ExitFailure || !strings.Contains(got.stderr, "exists and was not overwritten") {
+		t.Errorf("existing keys were overwritten: %+v", got)
 	}
-	if got := runProgram(Hubctl, "token", "-sign-key=nothing", "-sub=x"); got.code != ExitFailure || !strings.Contains(got.stderr, "without -sub a pair of keys is made") {
+	if got := runProgram(Hubctl, "token", "-sign-key=nothing", "-sub=x"); got.code != ExitFailure || !strings.Contains(got.stderr, "run without -sub to make a key pair") {
 		t.Errorf("without a key: %+v", got)
 	}
 	if got := runProgram(Hubctl, "token", "-sign-key="+key, "-sub=x", "-send=5-2"); got.code != ExitFailure || !strings.Contains(got.stderr, "-send=5-2") {
-		t.Errorf("a range that is none: %+v", got)
+		t.Errorf("invalid range: %+v", got)
 	}
 }
 
-// TestAuth_WarnsOfIgnoredKeys at the start, at a reload and by -check, and the others count.
+// TestAuth_WarnsOfIgnoredKeys checks the warnings at the start, at a reload and by -check, and
+// that the valid keys are used.
 func TestAuth_WarnsOfIgnoredKeys(t *testing.T) {
 	key := makeKeyFile(t)
 	good, err := os.ReadFile(key + ".pub")
@@ -370,12 +379,13 @@ func TestAuth_WarnsOfIgnoredKeys(t *testing.T) {
 	}
 }
 
-// TestAuth_WarnsWhenUnauthenticated only where others than this machine can come in.
+// TestAuth_WarnsWhenUnauthenticated checks that the hub warns only if other machines can
+// connect without authentication.
 func TestAuth_WarnsWhenUnauthenticated(t *testing.T) {
-	const warning = "anybody who can reach"
+	const warning = "any client that can reach"
 	local, _ := startServer(t)
 	if strings.Contains(local.stderr.String(), warning) {
-		t.Error("warned of on loopback")
+		t.Error("warning on a loopback address")
 	}
 	open := startProgram(t, Server, "-addr=", "-port=0")
 	open.waitForLine(&open.stderr, warning)
@@ -383,15 +393,16 @@ func TestAuth_WarnsWhenUnauthenticated(t *testing.T) {
 	withTokens.waitForLine(&withTokens.stderr, "listening")
 	got := withTokens.interrupt()
 	if strings.Contains(got.stderr, warning) {
-		t.Error("warned of with tokens")
+		t.Error("warning with tokens")
 	}
 }
 
-// TestServer_ClassicOffRejectsVersion1 shuts out those who speak version 1.
+// TestServer_ClassicOffRejectsVersion1 checks that -classic=off rejects version 1 clients and
+// accepts version 2 clients.
 func TestServer_ClassicOffRejectsVersion1(t *testing.T) {
 	_, port := startServer(t, "-classic=off")
 	if got := runProgram(Simulation, "-addr=127.0.0.1", "-port="+port, "-ncli=1", "-stat=false", "-timeout="+(5*time.Second).String()); got.code == ExitOK {
-		t.Error("version 1 is spoken")
+		t.Error("version 1 is accepted")
 	}
 	if got := runProgram(Simulation, "-addr=127.0.0.1", "-port="+port, "-ncli=1", "-stat=false", "-protocol=2"); got.code != ExitOK {
 		t.Errorf("version 2: %+v", got)

@@ -1,11 +1,11 @@
-// Package command is what the executables share: flags, environment, config
-// file, logging, signals and exit codes. Each executable is one function here,
-// Server, Simulation or Hubctl, and its main is a call of Main with it.
+// Package command holds what the executables share: flags, environment variables, the config
+// file, logging, signals and exit codes. Each executable is one function of this package,
+// Server, Simulation or Hubctl, and its main function only passes that function to Main.
 //
-// It stands at the edge and does no work of its own: messages are the business
-// of hub and client, load is that of internal/simulation. It never ends the
-// process, has no global flags, and writes only where its Process says, so that
-// everything an executable does can be tested without starting one.
+// Messages do not pass through this package: hub and client handle messages, and
+// internal/simulation makes load. The package never exits the process, has no global flags,
+// and writes only to the outputs in Process. Tests can therefore run each executable as a
+// function call.
 package command
 
 import (
@@ -23,40 +23,41 @@ import (
 // The exit codes of all executables.
 const (
 	ExitOK      = 0
-	ExitFailure = 1 // it was understood but did not go well
-	ExitUsage   = 2 // a flag, a variable or a line of the config file was wrong
+	ExitFailure = 1 // the settings were valid, but the work failed
+	ExitUsage   = 2 // a flag, an environment variable or a line of the config file was invalid
 
-	// ExitPipe says that the reader of standard output has closed it. A shell shows the same
-	// of a program that is killed by SIGPIPE.
+	// ExitPipe reports that the reader of standard output has closed it. A shell shows the same
+	// code for a program that SIGPIPE has killed.
 	ExitPipe = 128 + 13
 )
 
-// errOutputClosed says that nobody reads standard output any more.
+// errOutputClosed reports that the reader of standard output has closed it.
 var errOutputClosed = errors.New("standard output is closed")
 
-// Process is what a program is given by whoever starts it, besides its
-// environment.
+// Process holds the inputs and outputs of a program, apart from its environment variables.
 type Process struct {
-	Args   []string  // without the name of the program
-	Stdin  io.Reader // for what is to be sent; nil is empty
+	Args   []string  // without the program name
+	Stdin  io.Reader // the message that hubctl send reads; nil: empty
 	Stdout io.Writer // for results
-	Stderr io.Writer // for log lines and complaints
+	Stderr io.Writer // for log lines and error messages
 
-	// Terminal says that Stdout is one.
+	// Terminal says that Stdout is a terminal.
 	Terminal bool
 
-	// Signals asks to end: the first orderly, the second at once. Nil never asks.
+	// Signals requests the end of the program: the first signal stops it gracefully, the second
+	// aborts it. A nil channel never delivers a signal.
 	Signals <-chan os.Signal
 
-	// Reloads returns a channel that asks to read the configuration again, until done is
-	// called. Only a program that can do so may call it: SIGHUP ends all others, as when
-	// their terminal goes away. Nil never asks.
+	// Reloads returns a channel that requests a reload of the configuration. The channel is valid
+	// until done is called. A program that cannot reload must not call Reloads, because SIGHUP
+	// must terminate such a program, for example when its terminal closes. Nil means that no
+	// reload is ever requested.
 	Reloads func() (signals <-chan os.Signal, done func())
 }
 
-// Main runs program as the operating system started this process and returns its
-// exit code. SIGPIPE is ignored: a program whose output or log nobody reads any more learns that
-// from the error of a write, and ends in good order or goes on.
+// Main runs program with the arguments, standard streams and signals of this process and
+// returns its exit code. Main ignores SIGPIPE: if the reader of the output or the log closes
+// it, the write returns an error, and the program shuts down gracefully or continues.
 func Main(program func(Process) int) int {
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
@@ -79,10 +80,10 @@ func Main(program func(Process) int) int {
 	})
 }
 
-// pipeWriter is a standard output that may be a pipe, and names the error of one that is closed.
+// pipeWriter is a standard output that can be a pipe. It replaces EPIPE by errOutputClosed.
 type pipeWriter struct{ io.Writer }
 
-// Write implements io.Writer. Its error is errOutputClosed when nobody reads any more.
+// Write implements io.Writer. It returns errOutputClosed when the reader has closed the pipe.
 func (p pipeWriter) Write(b []byte) (int, error) {
 	n, err := p.Writer.Write(b)
 	if errors.Is(err, syscall.EPIPE) {
@@ -91,7 +92,7 @@ func (p pipeWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// reloads returns the channel that asks to read the configuration again.
+// reloads calls p.Reloads. If that is nil, the returned channel is nil.
 func (p Process) reloads() (signals <-chan os.Signal, done func()) {
 	if p.Reloads == nil {
 		return nil, func() {}
@@ -99,9 +100,9 @@ func (p Process) reloads() (signals <-chan os.Signal, done func()) {
 	return p.Reloads()
 }
 
-// supervise runs work and returns its exit code. The first signal ends stop, on
-// which work winds up what it does. The second ends now and returns at once,
-// whatever work is waiting for.
+// supervise runs work and returns its exit code. The first signal ends stopCtx, after which
+// work finishes gracefully. The second signal ends abortCtx, and supervise returns ExitFailure
+// without waiting for work.
 func (p Process) supervise(logger *slog.Logger, work func(stopCtx, abortCtx context.Context) int) int {
 	abortCtx, abort := context.WithCancel(context.Background())
 	defer abort()
@@ -109,22 +110,23 @@ func (p Process) supervise(logger *slog.Logger, work func(stopCtx, abortCtx cont
 	defer stop()
 
 	code := make(chan int, 1)
-	// Ends with work. After a second signal nobody waits for that: the process is
-	// about to end, and now has ended everything that could keep work.
+	// The goroutine ends with work. After a second signal supervise does not wait for the
+	// goroutine: the process is about to exit, and the end of abortCtx has cancelled what work
+	// waits for.
 	go func() { code <- work(stopCtx, abortCtx) }()
 
 	select {
 	case c := <-code:
 		return c
 	case s := <-p.Signals:
-		logger.Info("stopping; a second signal ends at once", "signal", s.String())
+		logger.Info("stopping; a second signal aborts", "signal", s.String())
 		stop()
 	}
 	select {
 	case c := <-code:
 		return c
 	case s := <-p.Signals:
-		logger.Error("ended at once", "signal", s.String())
+		logger.Error("aborted at once", "signal", s.String())
 		return ExitFailure
 	}
 }

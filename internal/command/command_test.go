@@ -53,7 +53,7 @@ func TestSupervise_SecondSignalAborts(t *testing.T) {
 	if code != ExitFailure {
 		t.Errorf("exit code %d, want %d", code, ExitFailure)
 	}
-	if !strings.Contains(stderr.String(), "ended at once") {
+	if !strings.Contains(stderr.String(), "aborted at once") {
 		t.Errorf("log does not say so: %s", &stderr)
 	}
 }

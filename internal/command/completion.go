@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The shells for which there is a completion.
+// The shells that have a completion script.
 const (
 	bash = "bash"
 	zsh  = "zsh"
@@ -16,40 +16,40 @@ const (
 func newCompletionCommand() (*settings, func(Process) int) {
 	s := newSettings("hubctl completion", hubctlPrefix,
 		"hubctl completion prints a script that lets a shell complete the subcommands of hubctl, their\n"+
-			"flags, and what these can be.")
+			"flags, and the values of these flags.")
 	s.operandChoices = []string{bash, zsh}
 	s.operandUsage = strings.Join(s.operandChoices, "|")
 	s.addCommonFlags()
 	s.notes = `For bash, in ~/.bashrc:  source <(hubctl completion bash)
-For zsh, in ~/.zshrc behind compinit:  source <(hubctl completion zsh)`
+For zsh, in ~/.zshrc after compinit:  source <(hubctl completion zsh)`
 	return s, func(p Process) int { return printCompletion(p, s) }
 }
 
-// printCompletion prints the script for the shell that is asked for.
+// printCompletion prints the script for the shell that the operand names.
 func printCompletion(p Process, s *settings) int {
 	scripts := map[string]func(io.Writer, []completionEntry){bash: writeBashCompletion, zsh: writeZshCompletion}
 	if len(s.operands) == 0 {
-		return s.printUsageError(p, fmt.Errorf("which shell? there are scripts for %s", strings.Join(s.operandChoices, " and ")))
+		return s.printUsageError(p, fmt.Errorf("the shell is missing: choose %s", strings.Join(s.operandChoices, " or ")))
 	}
 	shell := s.operands[0]
 	script := scripts[shell]
 	if script == nil {
-		return s.printUsageError(p, fmt.Errorf("there is no script for %q, only for %s", shell, strings.Join(s.operandChoices, " and ")))
+		return s.printUsageError(p, fmt.Errorf("there is no script for %q: choose %s", shell, strings.Join(s.operandChoices, " or ")))
 	}
 	var text strings.Builder
 	script(&text, completionEntries())
 	return s.printOutput(p, text.String())
 }
 
-// completionEntry is a subcommand as a shell completes it.
+// completionEntry describes a subcommand for completion.
 type completionEntry struct {
 	name, summary string
 	flags         []*setting
 	operand       string
-	choices       []string // behind the flags
+	choices       []string // of the operand; nil: any text
 }
 
-// completionEntries returns all subcommands.
+// completionEntries returns an entry for each subcommand, and for help.
 func completionEntries() (entries []completionEntry) {
 	for _, cmd := range subcommands() {
 		s, _ := cmd.setup()
@@ -58,12 +58,12 @@ func completionEntries() (entries []completionEntry) {
 	return append(entries, completionEntry{name: "help", summary: "print the flags of a subcommand", operand: "subcommand", choices: subcommandNames()})
 }
 
-// topFlags are what may stand in the place of a subcommand.
+// topFlags are the flags that are valid in place of a subcommand.
 var topFlags = []string{"-h", "-version"}
 
-// writeBashCompletion prints the script for bash. Words are separated by lines, so that one that is
-// complete can end with a space, and one that wants a value cannot. compopt is missing
-// in bash 3, which then completes no names of files.
+// writeBashCompletion writes the script for bash. The script separates words by newlines,
+// because a complete word ends with a space and a flag that needs a value does not. bash 3 has
+// no compopt and does not complete file names.
 func writeBashCompletion(w io.Writer, entries []completionEntry) {
 	top := slices.Clone(topFlags)
 	for _, c := range entries {
@@ -102,7 +102,8 @@ complete -o nospace -F _hubctl hubctl
 `)
 }
 
-// writeBashFlag prints what the value of a flag can be. That of a yes or no needs a sign before it.
+// writeBashFlag writes the case that completes the value of a flag. The value of a boolean
+// flag needs an equals sign before it.
 func writeBashFlag(w io.Writer, flag string, f *setting) {
 	switch {
 	case f.isBool:
@@ -118,12 +119,12 @@ func writeBashCase(w io.Writer, pattern string, words []string) {
 	fmt.Fprintf(w, "\t%s) words=%s ;;\n", pattern, bashQuote(words))
 }
 
-// bashQuote returns words as one of the shell's, which holds no newline of its own.
+// bashQuote returns words, separated by newlines, as one quoted word of bash.
 func bashQuote(words []string) string {
 	return "$'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`).Replace(strings.Join(words, "\n")) + "'"
 }
 
-// appendSpaces lets words end where they are complete.
+// appendSpaces returns words with a space after each, which completes the word.
 func appendSpaces(words []string) []string {
 	spaced := make([]string, len(words))
 	for i, word := range words {
@@ -139,19 +140,19 @@ func bashFlagWord(f *setting) string {
 	return "-" + f.name + "="
 }
 
-// writeZshCompletion prints the script for zsh, which shows what is what.
+// writeZshCompletion writes the script for zsh, which also shows the descriptions.
 func writeZshCompletion(w io.Writer, entries []completionEntry) {
 	fmt.Fprint(w, `#compdef hubctl
 # Completion of hubctl for zsh, made by "hubctl completion zsh".
 _hubctl() {
-	local -a verbs=(
+	local -a subcommands=(
 `)
 	for _, c := range entries {
 		fmt.Fprintf(w, "\t\t%s\n", zshQuote(c.name+":"+c.summary))
 	}
 	fmt.Fprintf(w, `	)
 	if (( CURRENT == 2 )); then
-		_describe subcommand verbs
+		_describe subcommand subcommands
 		compadd -- %s
 		return
 	fi
@@ -177,7 +178,7 @@ fi
 `)
 }
 
-// zshFlag returns a flag as _arguments wants it.
+// zshFlag returns a flag as an argument of _arguments.
 func zshFlag(f *setting) string {
 	usage := "[" + zshText(strings.ReplaceAll(f.usage, "\n", " ")) + "]"
 	switch {
@@ -196,7 +197,7 @@ func zshWords(words []string) string {
 	return "(" + strings.Join(words, " ") + ")"
 }
 
-// zshText keeps text from meaning something to _arguments.
+// zshText escapes the characters of text that are special to _arguments.
 func zshText(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `:`, `\:`, `[`, `\[`, `]`, `\]`).Replace(text)
 }

@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// readConfigFile hands the lines of the config file to ff. A line is a flag as it
-// stands on the command line, with or without its dash: name=value or name value. "#" begins
-// a comment, at the start of a line or behind a space. Values stand without quotes. A setting stands in it once.
+// readConfigFile passes the lines of the config file to ff. A line is a flag as on the command
+// line, with or without its dash: name=value or name value. "#" begins a comment at the start
+// of a line or after a space. Values are not quoted. A setting can occur only once.
 //
-// The parser that comes with ff takes a file that breaks off, or a line that is
-// too long, for the end, and does not know which line it reads.
+// The parser of package ff is not used because it treats a read error or an overlong line as
+// the end of the file and does not know the line number.
 func (s *settings) readConfigFile(r io.Reader, set func(name, value string) error) error {
 	s.source, s.line = fromFile, 0
-	seen := make(map[string]int) // settings, and the lines that they stand in
+	seen := make(map[string]int) // name of a setting → number of its line
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		s.line++
@@ -28,10 +28,10 @@ func (s *settings) readConfigFile(r io.Reader, set func(name, value string) erro
 			continue
 		}
 		if previous := seen[name]; previous > 0 {
-			return fmt.Errorf("%s: %s is set in line %d already", s.position(), name, previous)
+			return fmt.Errorf("%s: %s is already set in line %d", s.position(), name, previous)
 		}
 		seen[name] = s.line
-		// A flag or a variable may beat this line; a mistake in it must not pass unseen.
+		// Check the value even if a flag or a variable overrides it.
 		st := s.lookup(name)
 		if err := st.check(value); err != nil {
 			return st.valueError(value, err)
@@ -51,7 +51,8 @@ func (s *settings) readConfigFile(r io.Reader, set func(name, value string) erro
 	return nil
 }
 
-// parseLine returns what a line sets, and no name if it sets nothing.
+// parseLine returns the name and the value that a line sets. The name is empty if the line
+// sets nothing.
 func (s *settings) parseLine(line string) (name, value string, err error) {
 	line, _, _ = strings.Cut(" "+line, " #")
 	line = strings.TrimLeft(strings.TrimSpace(line), "-")
@@ -65,12 +66,12 @@ func (s *settings) parseLine(line string) (name, value string, err error) {
 	name = line[:end]
 	st := s.lookup(name)
 	if st == nil || st.is(notInFile) {
-		return "", "", fmt.Errorf("%q is not a setting that a file can have%s", name, didYouMean("", s.similar(name, notInFile)))
+		return "", "", fmt.Errorf("%q is not a valid setting of a config file%s", name, didYouMean("", s.similar(name, notInFile)))
 	}
 	if end < len(line) {
 		value = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line[end:]), "="))
 		if isQuoted(value) {
-			return "", "", fmt.Errorf("%s %s: values stand without quotes", name, st.formatValue(value))
+			return "", "", fmt.Errorf("%s %s: remove the quotes around the value", name, st.formatValue(value))
 		}
 		return name, value, nil
 	}
@@ -84,10 +85,11 @@ func (s *settings) parseLine(line string) (name, value string, err error) {
 	return "", "", errors.New(problem)
 }
 
-// isQuoted reports whether a value stands in quotes. They would be part of it, and are meant for a shell most likely.
+// isQuoted reports whether value is in quotes. The quotes would become part of the value, and
+// most likely they were meant for a shell.
 func isQuoted(value string) bool {
 	return len(value) > 1 && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0]
 }
 
-// position names the line that is being read.
+// position returns the name of the config file and the number of the current line.
 func (s *settings) position() string { return fmt.Sprintf("%s:%d", quoted(s.configPath), s.line) }

@@ -5,13 +5,11 @@ import (
 	"strings"
 )
 
-// Document is a file for those who use the programs, made from their settings, so that it
-// says what is true of them.
+// Document is a file for users of the programs, generated from the settings of the programs.
 type Document struct{ Name, Text string }
 
-// Documents returns all of them: a manual page of each program, hub.conf for the hub
-// as a service, and the completions of hubctl. Build is what was built, for the foot of
-// the pages.
+// Documents returns the manual page of each program, hub.conf for the hub as a service, and
+// the completion scripts of hubctl. build is the version in the footer of the manual pages.
 func Documents(build string) (docs []Document) {
 	for _, page := range manPages(build) {
 		docs = append(docs, newDocument(page.fileName(), page.write))

@@ -5,18 +5,19 @@ import (
 	"log/slog"
 )
 
-// The times at which clients of version 2 are told that the hub ends.
+// The times at which version 2 clients get GOAWAY at shutdown.
 const (
-	goAwayStart  = "start"  // of the delay: all at once
-	goAwaySpread = "spread" // over the delay, one after another
-	goAwayEnd    = "end"    // of the delay: all at once, as the port is closed
+	goAwayStart  = "start"  // all at the start of the delay
+	goAwaySpread = "spread" // one after another over the delay
+	goAwayEnd    = "end"    // all at the end of the delay, when the port is closed
 )
 
-// spreadMarginFraction is the part of the delay that is left when the last client is told.
+// spreadMarginFraction is the divisor of the delay that gives the margin after the last
+// GOAWAY: one tenth of the delay.
 const spreadMarginFraction = 10
 
-// delayDrain lets the hub serve on for -drain-delay, while the probe of readiness says that it is about to end. It
-// returns before that when now ends, or when the hub accepts no more.
+// delayDrain keeps the hub serving for -drain-delay while the readiness probe reports the
+// shutdown. It returns early when abortCtx ends or when the hub stops accepting.
 func (c *server) delayDrain(abortCtx context.Context, running *runningHub, logger *slog.Logger) {
 	if c.drainDelay == 0 || running.unexpectedErr() != nil {
 		return
@@ -26,7 +27,7 @@ func (c *server) delayDrain(abortCtx context.Context, running *runningHub, logge
 	defer cancel()
 	switch c.drainGoAway {
 	case goAwayStart:
-		_ = running.hub.SendGoAway(delayCtx, 0) // those whom it leaves out are told at the end, here and below
+		_ = running.hub.SendGoAway(delayCtx, 0) // Shutdown sends GOAWAY to clients left out here and below
 	case goAwaySpread:
 		_ = running.hub.SendGoAway(delayCtx, c.drainDelay-c.drainDelay/spreadMarginFraction)
 	}

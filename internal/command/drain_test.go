@@ -37,7 +37,7 @@ func TestServer_DrainDelayKeepsServing(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", path, code, text, want)
 		}
 	}
-	if got := s.interrupt(); got.code != ExitFailure || !strings.Contains(got.stderr, "ended at once") {
+	if got := s.interrupt(); got.code != ExitFailure || !strings.Contains(got.stderr, "aborted at once") {
 		t.Errorf("a second signal: exit code %d: %s", got.code, got.stderr)
 	}
 }

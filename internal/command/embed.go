@@ -10,7 +10,7 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// embeddedHub is a hub inside a program whose business is another one.
+// embeddedHub is a hub inside a program that has another purpose.
 type embeddedHub struct {
 	*runningHub
 	addr   string
@@ -31,14 +31,14 @@ func startEmbeddedHub(abortCtx context.Context, logger *slog.Logger) (*embeddedH
 	return &embeddedHub{serve(abortCtx, h, ln), ln.Addr().String(), logger}, nil
 }
 
-// shutdown closes the hub. By then its clients have left.
+// shutdown closes the hub. All clients of the program must have left before.
 func (e *embeddedHub) shutdown(abortCtx context.Context) {
 	if err := e.close(abortCtx, defaultDrainTimeout); err != nil {
-		e.logger.Warn("some of what was queued in the embedded hub could not be delivered", "error", err)
+		e.logger.Warn("some queued messages of the embedded hub could not be delivered", "error", err)
 	}
 }
 
-// printStats prints what the hub has counted.
+// printStats prints the statistics of the hub.
 func (e *embeddedHub) printStats(w io.Writer) error {
 	if _, err := fmt.Fprintln(w, "\nThe hub inside this program:"); err != nil {
 		return err

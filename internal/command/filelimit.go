@@ -7,66 +7,70 @@ import (
 )
 
 const (
-	// maxReservedFiles is how many files are set aside at most: for the admin address, its metrics, and for what
-	// the hub reads while it runs.
+	// maxReservedFiles is the maximum number of file descriptors that are reserved for the admin
+	// address, for its metrics, and for files that the hub reads while it runs.
 	maxReservedFiles = 64
 
-	// minOwnFiles is how many files a hub has open itself: standard streams, listeners, the poller, what the Go runtime
-	// looks at.
+	// minOwnFiles is the number of file descriptors that a hub has open without clients: standard
+	// streams, listeners, the poller, and files that the Go runtime reads.
 	minOwnFiles = 8
 
-	// reservedFraction is the part of the others that is set aside at most.
+	// reservedFraction is the divisor that limits the reserved file descriptors to a quarter of
+	// the others.
 	reservedFraction = 4
 
-	// maxAdminConnections is how many connections the admin address has at most: fewer than files are set
-	// aside, or 3 of 4 of them.
+	// maxAdminConnections is the maximum number of connections to the admin address. The limit is
+	// less than the number of reserved file descriptors: at most 3 of 4 of them.
 	maxAdminConnections = 48
 )
 
-// reservedFiles returns how many files of so many are set aside.
+// reservedFiles returns how many of files descriptors are reserved.
 func reservedFiles(files int) int {
 	return max(1, min(maxReservedFiles, (files-minOwnFiles)/reservedFraction))
 }
 
-// adminConnectionLimit returns how many connections the admin address may have of so many files.
+// adminConnectionLimit returns the maximum number of admin connections of a process that can
+// open so many files.
 func adminConnectionLimit(files int) int {
 	return max(1, min(maxAdminConnections, reservedFiles(files)*3/4))
 }
 
-// fileLimitListener accepts no connection while only the files that are set aside are left, so that clients cannot take
-// them: its error passes, and those who wait in the kernel are accepted when others have left.
+// fileLimitListener accepts no connection while only reserved file descriptors are free,
+// because clients must not use these. Accept then returns a temporary error, and new clients
+// wait in the kernel until other clients have left.
 type fileLimitListener struct {
 	net.Listener
-	maxFiles int // that the process may open
-	reserved int // of them
+	maxFiles int // limit of the process
+	reserved int // of maxFiles
 	probe    *fdProbe
 }
 
-// newFileLimitListener returns ln as a listener that leaves the files alone that are set aside, where there is a limit.
+// newFileLimitListener returns ln as a listener that leaves the reserved file descriptors
+// free.
 func newFileLimitListener(ln net.Listener, maxFiles int) net.Listener {
 	return &fileLimitListener{ln, maxFiles, reservedFiles(maxFiles), newFDProbe(ln)}
 }
 
 // Accept implements net.Listener.
 func (l *fileLimitListener) Accept() (net.Conn, error) {
-	// The kernel gives each file the lowest number that is free: that tells how many are open at least, whoever has
-	// opened them.
+	// The kernel gives each file the lowest free number. The next number is therefore a lower
+	// bound of the number of open files, no matter which code has opened them.
 	if fd, ok := l.probe.nextFD(); ok && fd >= l.maxFiles-l.reserved {
 		return nil, fileLimitError(l.reserved)
 	}
 	return l.Listener.Accept()
 }
 
-// fileLimitError says that only so many files are left, which are set aside.
+// fileLimitError is the number of reserved file descriptors, the only ones that are free.
 type fileLimitError int
 
-// Error returns what it is.
+// Error implements error.
 func (e fileLimitError) Error() string {
-	return fmt.Sprintf("%v but %d, which are set aside for the admin address", syscall.EMFILE, int(e))
+	return fmt.Sprintf("%v: the last %d are reserved for the admin address", syscall.EMFILE, int(e))
 }
 
-// Temporary says to those who accept that it passes, as net.Error did.
+// Temporary tells accept loops to retry, like the method of net.Error.
 func (fileLimitError) Temporary() bool { return true }
 
-// Unwrap returns what the operating system calls it.
+// Unwrap returns the error of the operating system for this condition.
 func (fileLimitError) Unwrap() error { return syscall.EMFILE }

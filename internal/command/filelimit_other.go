@@ -8,15 +8,15 @@ import (
 	"net"
 )
 
-// maxOpenFiles returns how many files this process may open.
+// maxOpenFiles returns the maximum number of files that this process can open.
 func maxOpenFiles() int { return math.MaxInt32 }
 
-// fdProbe knows nothing where files have no numbers.
+// fdProbe does nothing on systems where files have no numbers.
 type fdProbe struct{}
 
 func newFDProbe(net.Listener) *fdProbe { return nil }
 
 func (*fdProbe) nextFD() (fd int, ok bool) { return 0, false }
 
-// warnLowFileLimit has nothing to say where there is no such limit.
+// warnLowFileLimit does nothing on systems without this limit.
 func warnLowFileLimit(*slog.Logger, int) {}

@@ -11,10 +11,11 @@ import (
 	"syscall"
 )
 
-// ownFiles is how many files are left to the hub itself, besides its clients and those that are set aside.
+// ownFiles is the number of file descriptors for the hub itself, in addition to those of its
+// clients and the reserved ones.
 const ownFiles = 2 * minOwnFiles
 
-// maxOpenFiles returns how many files this process may open.
+// maxOpenFiles returns the maximum number of files that this process can open.
 func maxOpenFiles() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || uint64(limit.Cur) > math.MaxInt32 {
@@ -23,18 +24,19 @@ func maxOpenFiles() int {
 	return int(limit.Cur)
 }
 
-// fdProbe tells which number the next file will have. It makes no garbage: there is a look for
-// each connection. Its method may be called concurrently.
+// fdProbe finds the number of the next file descriptor. It does not allocate, because each
+// accepted connection calls it. Its method can be called concurrently.
 type fdProbe struct {
-	raw syscall.RawConn    // of a listener, whose file is duplicated for that
-	dup func(file uintptr) // leaves its outcome below; bound once
+	raw syscall.RawConn    // of a listener, whose descriptor is duplicated for a probe
+	dup func(file uintptr) // stores its result in fd and err; made once, because a closure allocates
 
+	// Guarded by mu.
 	mu  sync.Mutex
 	fd  int
 	err error
 }
 
-// newFDProbe returns a probe by way of a listener; nil: that has no file.
+// newFDProbe returns a probe that uses the descriptor of ln, or nil if ln has none.
 func newFDProbe(ln net.Listener) *fdProbe {
 	tcp, ok := ln.(syscall.Conn)
 	if !ok {
@@ -49,8 +51,8 @@ func newFDProbe(ln net.Listener) *fdProbe {
 	return p
 }
 
-// nextFD returns the number that the next file will have, and false where that is not known. A
-// process that can open none has as many as it may.
+// nextFD returns the number of the next file descriptor. ok is false if the number is unknown.
+// If the process can open no more files, fd is math.MaxInt.
 func (p *fdProbe) nextFD() (fd int, ok bool) {
 	if p == nil {
 		return 0, false
@@ -63,21 +65,20 @@ func (p *fdProbe) nextFD() (fd int, ok bool) {
 	if p.err != nil {
 		return math.MaxInt, errors.Is(p.err, syscall.EMFILE)
 	}
-	_ = syscall.Close(p.fd) // fails for no file of ours
+	_ = syscall.Close(p.fd) // cannot fail for a descriptor that was just opened
 	return p.fd, true
 }
 
-// warnLowFileLimit says so when the operating system does not let this process
-// open as many files as it may have clients. The Go runtime has raised the soft
-// limit to the hard one before; more is not ours to take.
+// warnLowFileLimit logs a warning if this process cannot open as many files as clients can
+// connect. The Go runtime has already raised the soft limit to the hard limit.
 func warnLowFileLimit(logger *slog.Logger, clients int) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		logger.Warn("cannot tell how many files may be open", "error", err)
+		logger.Warn("cannot read the limit of open files", "error", err)
 		return
 	}
 	if needed := uint64(clients) + ownFiles + maxReservedFiles; uint64(limit.Cur) < needed {
-		logger.Warn("fewer files may be open than clients may connect",
+		logger.Warn("the limit of open files is too low for the maximum number of clients",
 			"open_files", uint64(limit.Cur), "max_clients", clients,
 			"advice", "raise the limit (ulimit -n, or LimitNOFILE= of a systemd unit) or lower -max-clients")
 	}

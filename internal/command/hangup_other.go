@@ -4,5 +4,5 @@ package command
 
 import "os"
 
-// notifyHangup hears nothing where there is no SIGHUP.
+// notifyHangup returns a nil channel on systems without SIGHUP.
 func notifyHangup() (signals <-chan os.Signal, done func()) { return nil, func() {} }

@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// notifyHangup hears SIGHUP until done is called. Several in a row are one: whoever hears
-// the last of them reads what stands there by then.
+// notifyHangup returns a channel that receives SIGHUP until done is called. Signals that
+// arrive before the receiver is ready are merged into one, because the receiver reads the
+// newest configuration anyway.
 func notifyHangup() (signals <-chan os.Signal, done func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGHUP)

@@ -10,44 +10,44 @@ import (
 
 const (
 	hubctl       = "hubctl"
-	hubctlPrefix = "HUBCTL" // of its environment variables
+	hubctlPrefix = "HUBCTL" // prefix of its environment variables
 )
 
-// The exit codes of hubctl send beyond those of all executables.
+// The exit codes of hubctl send, in addition to those of all executables.
 const (
-	ExitPartial     = 3 // some receivers got the message, and others did not
-	ExitUndelivered = 4 // no receiver got it
+	ExitPartial     = 3 // only some receivers got the message
+	ExitUndelivered = 4 // no receiver got the message
 )
 
 // subcommand is a subcommand of hubctl.
 type subcommand struct {
 	name    string
-	summary string // for the list of subcommands
+	summary string // shown in the list of subcommands
 
-	// setup makes its settings, and what runs it once they are set.
+	// setup returns the settings of the subcommand and the function that runs the subcommand
+	// after the settings are read.
 	setup func() (*settings, func(Process) int)
 }
 
-// subcommands are the subcommands, in the order of the usage.
+// subcommands returns all subcommands, in the order of the usage.
 func subcommands() []subcommand {
 	return []subcommand{
-		{"listen", "print the messages that come", newListenCommand},
-		{"send", "send a message, and print what becomes of it", newSendCommand},
-		{"list", "print who is connected", newListCommand},
-		{"watch", "print who is connected, and then who comes and goes", newWatchCommand},
-		{"ping", "measure how long the hub takes to answer", newPingCommand},
-		{"token", "make keys and tokens, for a first try of access control", newTokenCommand},
-		{"completion", "print a script that completes commands in a shell", newCompletionCommand},
+		{"listen", "print received messages", newListenCommand},
+		{"send", "send a message and print its fate for each receiver", newSendCommand},
+		{"list", "print the connected clients", newListCommand},
+		{"watch", "print the connected clients, then joins and leaves", newWatchCommand},
+		{"ping", "measure the round-trip time to the hub", newPingCommand},
+		{"token", "make keys and tokens for testing access control", newTokenCommand},
+		{"completion", "print the completion script for a shell", newCompletionCommand},
 	}
 }
 
-// Hubctl is hubctl: it speaks to a hub for a person or a script, by one of its
-// subcommands, and returns the exit code. ExitOK says that all went well and
-// every receiver got what was sent, or that an interrupt has ended what goes on until
-// then; ExitFailure that there was no hub, that it could not be kept, or that
-// nobody knows what became of the message; ExitUsage that the command line was
-// wrong. What a hub makes of a message for several receivers is told by ExitPartial
-// and ExitUndelivered.
+// Hubctl is hubctl: it runs one of its subcommands, which talks to a hub for a person or a
+// script, and returns the exit code. ExitOK means success: all receivers got the message, or
+// an interrupt ended a subcommand that runs until then. ExitFailure means that there was no
+// connection to a hub, that the connection was lost, or that the fate of the message is
+// unknown. ExitUsage means that the command line was invalid. ExitPartial and ExitUndelivered
+// tell the result of a message that did not reach all receivers.
 func Hubctl(p Process) int {
 	if len(p.Args) == 0 {
 		code := printUsageError(p, "a subcommand is missing")
@@ -65,7 +65,7 @@ func Hubctl(p Process) int {
 		return ExitOK
 	}
 	if strings.HasPrefix(name, "-") {
-		return printUsageError(p, fmt.Sprintf("%s stands where the subcommand belongs: flags come behind it", quoted(name)))
+		return printUsageError(p, fmt.Sprintf("%s: the subcommand comes first, then its flags", quoted(name)))
 	}
 	cmd, err := findSubcommand(name)
 	if err != nil {
@@ -79,12 +79,12 @@ func Hubctl(p Process) int {
 	return run(p)
 }
 
-// findSubcommand returns the subcommand of a name.
+// findSubcommand returns the subcommand with the given name.
 func findSubcommand(name string) (subcommand, error) {
 	list := subcommands()
 	i := slices.IndexFunc(list, func(cmd subcommand) bool { return cmd.name == name })
 	if i < 0 {
-		return subcommand{}, fmt.Errorf("%q is not a subcommand: there are %s and help", name, strings.Join(subcommandNames(), ", "))
+		return subcommand{}, fmt.Errorf("%q is not a subcommand: the subcommands are %s and help", name, strings.Join(subcommandNames(), ", "))
 	}
 	return list[i], nil
 }
@@ -96,7 +96,7 @@ func subcommandNames() (names []string) {
 	return names
 }
 
-// printHelp prints the usage of hubctl, or of the subcommand that is named.
+// printHelp prints the usage of hubctl, or of the subcommand in p.Args.
 func printHelp(p Process) int {
 	if len(p.Args) == 0 {
 		printSubcommands(p.Stdout)
@@ -111,25 +111,25 @@ func printHelp(p Process) int {
 	return ExitOK
 }
 
-// printUsageError says what is wrong with a command line that names no subcommand.
+// printUsageError reports an invalid command line without a subcommand.
 func printUsageError(p Process, problem string) int {
-	fmt.Fprintf(p.Stderr, "%[1]s: %[2]s\n\"%[1]s -h\" tells what it can do\n", hubctl, problem)
+	fmt.Fprintf(p.Stderr, "%[1]s: %[2]s\n\"%[1]s -h\" lists all subcommands\n", hubctl, problem)
 	return ExitUsage
 }
 
 // printSubcommands prints the usage of hubctl.
 func printSubcommands(w io.Writer) {
-	fmt.Fprintf(w, "%[1]s speaks to a message hub from the command line.\n\nUsage: %[1]s SUBCOMMAND [flags]\n\n", hubctl)
+	fmt.Fprintf(w, "%[1]s is a command-line client of a message hub.\n\nUsage: %[1]s SUBCOMMAND [flags]\n\n", hubctl)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, cmd := range subcommands() {
 		fmt.Fprintf(table, "  %s\t%s\n", cmd.name, cmd.summary)
 	}
 	table.Flush()
 	fmt.Fprintf(w, `
-"%[1]s SUBCOMMAND -h" and "%[1]s help SUBCOMMAND" tell the flags of one of them,
-"%[1]s -version" tells what was built. It ends with 0 when all went well, with 1
-when something did not, and with 2 when the command line was wrong;
-"%[1]s send" has more to say. When the reader of its output closes that, as
-"| head -1" does, it says goodbye to the hub and ends with 141, silently.
+"%[1]s SUBCOMMAND -h" and "%[1]s help SUBCOMMAND" list the flags of a subcommand,
+"%[1]s -version" prints the version. The exit code is 0 on success, 1 on failure,
+and 2 for an invalid command line; "%[1]s send" has more exit codes. When the
+reader of standard output closes it, as "| head -1" does, %[1]s closes its
+connection and exits with 141, without a message.
 `, hubctl)
 }

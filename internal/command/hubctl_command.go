@@ -17,19 +17,18 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// connectTimeout is how long a hub may take to let somebody in: it answers at once
-// unless it is overloaded or far away.
+// connectTimeout is the default time limit for the connection and the handshake. A hub answers
+// at once unless it is overloaded or far away.
 const connectTimeout = 10 * time.Second
 
-// hubCommand is the configuration that the subcommands of hubctl share which speak to
-// a hub.
+// hubCommand is the configuration common to the subcommands of hubctl that talk to a hub.
 type hubCommand struct {
 	settings   *settings
 	remote     hubFlags
 	jsonOutput bool
 	timeout    time.Duration
-	maxBody    int64       // of those who send or receive; 0: what the hub allows
-	tlsConfig  *tls.Config // set by run; nil: without TLS
+	maxBody    int64       // in bytes, for send and listen; 0: limit of the hub
+	tlsConfig  *tls.Config // set by run; nil: no TLS
 }
 
 func newHubCommand(name, about string) *hubCommand {
@@ -38,22 +37,23 @@ func newHubCommand(name, about string) *hubCommand {
 	return c
 }
 
-// addCommonFlags adds what every subcommand has, at the end of the usage.
+// addCommonFlags adds the settings that all these subcommands have, at the end of the usage.
+// timeout and usage are the default and the help text of -timeout.
 func (c *hubCommand) addCommonFlags(timeout time.Duration, usage string) {
 	addSetting(c.settings, &c.timeout, "timeout", timeout, duration(time.Millisecond, 24*time.Hour), usage)
 	addSetting(c.settings, &c.jsonOutput, "json", false, boolean(), "print one JSON object per line")
 	c.settings.addCommonFlags()
 }
 
-// timeoutUsage is that of subcommands that wait for nothing but the hub.
-const timeoutUsage = "how long the hub may take for the connection, and for an answer"
+// timeoutUsage is the help text of -timeout for subcommands that wait only for the hub.
+const timeoutUsage = "time limit for the connection, and for each answer"
 
-// idNotes explain the results as JSON. Programs that read JSON numbers as floating
-// point lose the end of an id above 2⁵³.
-const idNotes = "\nIds and numbers of messages are text in decimal."
+// idNotes explains ids in JSON. They are strings because programs that read JSON numbers as
+// floating point lose the last digits of ids above 2⁵³.
+const idNotes = "\nIds and message numbers are decimal strings."
 
-// run does work until the first signal, and returns the exit code. A signal is no
-// event worth a line: whoever sent it knows.
+// run runs work until the first signal and returns the exit code. It does not log the signal,
+// because the sender of the signal knows about it.
 func (c *hubCommand) run(p Process, work func(stopCtx context.Context) (int, error)) int {
 	var err error
 	if c.tlsConfig, err = c.remote.tlsConfig(); err != nil {
@@ -73,8 +73,8 @@ func (c *hubCommand) run(p Process, work func(stopCtx context.Context) (int, err
 	})
 }
 
-// printError says what did not go well: a sentence for people, unless they
-// have asked for JSON.
+// printError prints err to standard error: as a log line with -log=json, otherwise as a
+// sentence.
 func (c *hubCommand) printError(p Process, err error) {
 	if c.settings.logFormat == logJSON {
 		newLogger(p.Stderr, logJSON, slog.LevelInfo).Error(err.Error())
@@ -83,7 +83,7 @@ func (c *hubCommand) printError(p Process, err error) {
 	fmt.Fprintf(p.Stderr, "%s: %v\n", c.settings.program, err)
 }
 
-// printResult prints a result: its text for people, or its fields for programs.
+// printResult prints result: as a JSON object with -json, otherwise as text.
 func (c *hubCommand) printResult(w io.Writer, result fmt.Stringer) error {
 	var err error
 	if c.jsonOutput {
@@ -99,16 +99,16 @@ func (c *hubCommand) printResult(w io.Writer, result fmt.Stringer) error {
 	return nil
 }
 
-// hubAddr returns the address of the hub.
+// hubAddr returns the address of the hub as shown to users.
 func (c *hubCommand) hubAddr() string { return c.remote.String() }
 
-// rejectAll takes the messages of a client that does not listen. Unread they would keep back what the
-// hub reports, and in the end those who send them.
+// rejectAll rejects a message of a client that does not listen. An unread message would delay
+// the report of the hub and finally block its sender.
 func rejectAll(m client.Message) { m.Nak() }
 
 var errInterrupted = errors.New("interrupted")
 
-// dial connects to the hub. Its errors can be shown to people.
+// dial connects to the hub. Its errors are sentences for users.
 func (c *hubCommand) dial(stopCtx context.Context, timeout time.Duration, options client.Options) (*client.Client, error) {
 	ctx, cancel := context.WithTimeout(stopCtx, timeout)
 	defer cancel()
@@ -125,8 +125,9 @@ func (c *hubCommand) dial(stopCtx context.Context, timeout time.Duration, option
 	return nil, c.explainDialError(err, timeout)
 }
 
-// explainDialError says why there is no connection, and what to do about it. patience is how long it was
-// waited for; 0: the client knows.
+// explainDialError returns an error that says why there is no connection and what to do about
+// that. timeout is the time limit of the connection, or 0 if the client library has chosen the
+// limit.
 func (c *hubCommand) explainDialError(err error, timeout time.Duration) error {
 	var dialErr *net.OpError
 	var dnsErr *net.DNSError
@@ -145,54 +146,54 @@ func (c *hubCommand) explainDialError(err error, timeout time.Duration) error {
 		}
 		return fmt.Errorf("no hub at %s: %w; start one with start_server, or name another with -addr and -port", c.hubAddr(), reason)
 	case errors.Is(err, context.DeadlineExceeded) && timeout == 0:
-		return fmt.Errorf("no hub at %s: something takes the connection, and says nothing in time", c.hubAddr())
+		return fmt.Errorf("no hub at %s: the connection was accepted, but the handshake got no answer in time", c.hubAddr())
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no hub at %s: something took the connection, and said nothing for %s", c.hubAddr(), formatDuration(timeout))
+		return fmt.Errorf("no hub at %s: the connection was accepted, but the handshake got no answer for %s", c.hubAddr(), formatDuration(timeout))
 	case errors.As(err, &goAway) && (goAway.Code == wire.GoAwayRefused || goAway.Code == wire.GoAwayExpired):
-		return fmt.Errorf("the hub at %s does not let this client in: %s%s", c.hubAddr(), goAway.Reason, c.remote.credentialsHint())
+		return fmt.Errorf("the hub at %s rejected this client: %s%s", c.hubAddr(), goAway.Reason, c.remote.credentialsHint())
 	case errors.As(err, &goAway):
-		return fmt.Errorf("the hub at %s lets nobody in: %s", c.hubAddr(), goAway.Reason)
+		return fmt.Errorf("the hub at %s accepts no connections: %s", c.hubAddr(), goAway.Reason)
 	case errors.Is(err, client.ErrHubClosed), errors.Is(err, client.ErrConnectionLost):
-		return fmt.Errorf("what is at %s closed the connection at once: %s, or no hub", c.hubAddr(), c.likelyCauses())
+		return fmt.Errorf("the server at %s closed the connection at once: %s, or not a hub", c.hubAddr(), c.likelyCauses())
 	case errors.Is(err, client.ErrWatchForbidden):
-		return fmt.Errorf("the hub at %s does not let this client watch: its token or certificate does not allow it", c.hubAddr())
+		return fmt.Errorf("the hub at %s does not allow this client to watch: its token or certificate forbids it", c.hubAddr())
 	case errors.Is(err, client.ErrProtocol):
-		return fmt.Errorf("what is at %s does not speak like a hub: see whether -port is right", c.hubAddr())
+		return fmt.Errorf("the server at %s does not speak the hub protocol: check -port", c.hubAddr())
 	}
 	return err
 }
 
-// likelyCauses says what may close a connection at once.
+// likelyCauses returns the conditions under which a hub closes a connection at once.
 func (c *hubCommand) likelyCauses() string {
 	if c.remote.usesTLS() {
-		return "a hub that is full (-max-clients) or ends"
+		return "a hub that is full (-max-clients) or shutting down"
 	}
-	return "a hub that is full (-max-clients), ends, or wants TLS (-addr=" + tlsScheme + "…)"
+	return "a hub that is full (-max-clients), is shutting down, or requires TLS (-addr=" + tlsScheme + "…)"
 }
 
-// explainError says why a hub to which there was a connection did not do what was asked.
+// explainError returns an error that says why a request to a connected hub failed.
 func (c *hubCommand) explainError(stopCtx context.Context, err error) error {
 	var goAway *client.GoAwayError
 	switch {
 	case stopCtx.Err() != nil:
 		return errInterrupted
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the hub at %s gave no answer for %s; -timeout waits longer", c.hubAddr(), formatDuration(c.timeout))
+		return fmt.Errorf("the hub at %s did not answer within %s; increase -timeout", c.hubAddr(), formatDuration(c.timeout))
 	case errors.Is(err, client.ErrVersion):
 		return fmt.Errorf("the hub at %s speaks version 1 of the protocol, and this needs version 2", c.hubAddr())
 	case errors.Is(err, client.ErrTooManyWatchers):
-		return fmt.Errorf("the hub at %s tells as many clients who comes and goes as it may: try again later, or have its -max-watchers raised", c.hubAddr())
+		return fmt.Errorf("the hub at %s has reached its maximum number of watchers: try again later, or raise its -max-watchers", c.hubAddr())
 	case errors.Is(err, client.ErrProtocol):
-		return fmt.Errorf("the hub at %s said what cannot be understood: %w", c.hubAddr(), err)
+		return fmt.Errorf("the hub at %s sent an invalid frame: %w", c.hubAddr(), err)
 	case errors.As(err, &goAway):
-		return fmt.Errorf("the hub at %s has sent this client away: %s", c.hubAddr(), goAway.Reason)
+		return fmt.Errorf("the hub at %s closed the connection: %s", c.hubAddr(), goAway.Reason)
 	case errors.Is(err, client.ErrHubClosed), errors.Is(err, client.ErrConnectionLost):
 		return fmt.Errorf("the connection to the hub at %s is lost", c.hubAddr())
 	}
 	return err
 }
 
-// pluralize returns n of something.
+// pluralize returns n and the noun, in the plural unless n is 1.
 func pluralize(n int, noun string) string {
 	if n != 1 {
 		noun += "s"

@@ -7,18 +7,18 @@ import (
 	"github.com/sechlol/go-message-hub/internal/limitlog"
 )
 
-// eventLog logs what happens to a connection that is held for long.
+// eventLog logs the events of a long-lived connection.
 type eventLog struct {
 	cmd             *hubCommand
 	logger          *slog.Logger
-	reconnectErrors limitlog.Limiter // attempts to come back
+	reconnectErrors limitlog.Limiter // failed attempts to reconnect
 }
 
 func (c *hubCommand) newEventLog(p Process) *eventLog {
 	return &eventLog{cmd: c, logger: c.settings.logger(p.Stderr, slog.LevelDebug)}
 }
 
-// logConnected says who this client is.
+// logConnected logs the address of the hub and the id of this client.
 func (l *eventLog) logConnected(conn *client.Client) {
 	l.logger.Info("connected", "hub", l.cmd.hubAddr(), "id", formatID(conn.ID()), "version", conn.Version())
 }
@@ -27,7 +27,7 @@ func (l *eventLog) logConnected(conn *client.Client) {
 func (l *eventLog) handleEvent(e client.Event) {
 	switch e.Kind {
 	case client.EventDisconnected:
-		l.logger.Warn("disconnected, trying to come back", "error", e.Err)
+		l.logger.Warn("disconnected, reconnecting", "error", e.Err)
 	case client.EventReconnectFailed:
 		l.logReconnectFailed(e)
 	case client.EventResumed:
@@ -35,11 +35,12 @@ func (l *eventLog) handleEvent(e client.Event) {
 		l.logger.Info("resumed, nothing was missed", "id", formatID(e.ID))
 	case client.EventNewID:
 		l.reconnectErrors.Reset()
-		l.logger.Warn("new id, what was sent to the old one meanwhile is lost", "id", formatID(e.ID))
+		l.logger.Warn("new id: messages sent to the old id are lost", "id", formatID(e.ID))
 	}
 }
 
-// logReconnectFailed says why an attempt has failed, unless it has just said so.
+// logReconnectFailed logs the cause of a failed attempt to reconnect, unless it has just
+// logged the same cause.
 func (l *eventLog) logReconnectFailed(e client.Event) {
 	reason := l.cmd.explainDialError(e.Err, 0).Error()
 	skipped, ok := l.reconnectErrors.Allow(reason)
@@ -50,5 +51,5 @@ func (l *eventLog) logReconnectFailed(e client.Event) {
 	if skipped > 0 {
 		attributes = append(attributes, "not_logged_before", skipped)
 	}
-	l.logger.Warn("cannot come back, trying again", attributes...)
+	l.logger.Warn("cannot reconnect, trying again", attributes...)
 }

@@ -9,15 +9,15 @@ import (
 )
 
 func newListCommand() (*settings, func(Process) int) {
-	c := newHubCommand("list", "hubctl list prints the ids of all clients that are connected, without its own.")
+	c := newHubCommand("list", "hubctl list prints the ids of all connected clients except its own.")
 	c.addCommonFlags(connectTimeout, timeoutUsage)
-	c.settings.notes = `A line is an id, in ascending order. With -json an object has id.` + idNotes
+	c.settings.notes = `Each line is an id, in ascending order. With -json each object has id.` + idNotes
 	return c.settings, func(p Process) int {
 		return c.run(p, func(stopCtx context.Context) (int, error) { return c.list(stopCtx, p.Stdout) })
 	}
 }
 
-// list prints who is connected.
+// list prints the ids of the connected clients, except its own.
 func (c *hubCommand) list(stopCtx context.Context, w io.Writer) (int, error) {
 	conn, err := c.dial(stopCtx, c.timeout, client.Options{NoReconnect: true, OnMessage: rejectAll})
 	if err != nil {
@@ -46,7 +46,8 @@ func (c *hubCommand) list(stopCtx context.Context, w io.Writer) (int, error) {
 	return ExitOK, nil
 }
 
-// listPage asks for the ids above after, all of them where the hub knows no pages.
+// listPage returns the next page of ids above after. A hub of protocol version 1 has no pages
+// and returns all ids.
 func (c *hubCommand) listPage(stopCtx context.Context, conn *client.Client, after uint64) (client.Page, error) {
 	ctx, cancel := context.WithTimeout(stopCtx, c.timeout)
 	defer cancel()
@@ -57,10 +58,10 @@ func (c *hubCommand) listPage(stopCtx context.Context, conn *client.Client, afte
 	return page, err
 }
 
-// connectedClient is a client that is connected.
+// connectedClient is one line of hubctl list.
 type connectedClient struct {
 	ID uint64 `json:"id,string"`
 }
 
-// String returns it as one line.
+// String returns the id in decimal.
 func (c connectedClient) String() string { return formatID(c.ID) }

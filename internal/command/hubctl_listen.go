@@ -21,27 +21,27 @@ type listenCommand struct {
 
 func newListenCommand() (*settings, func(Process) int) {
 	l := &listenCommand{hubCommand: newHubCommand("listen",
-		"hubctl listen prints each message that comes, with the id of its sender, until it is interrupted.\n"+
-			"Its own id, by which others reach it, stands in its first line on standard error.")}
-	addSetting(l.settings, &l.maxMessages, "n", unlimited, count(), "after how many messages to end")
+		"hubctl listen prints each message that it receives, with the id of the sender, until it is interrupted.\n"+
+			"The first line on standard error contains its own id, to which others send.")}
+	addSetting(l.settings, &l.maxMessages, "n", unlimited, count(), "exit after this many messages")
 	addSetting(l.settings, &l.maxBody, "max-body", 0, size(0, wire.MaxBodyLimit),
-		"largest body to receive; a sender learns that a larger one\nis too large. 0: what the hub's -max-body allows")
-	l.addCommonFlags(connectTimeout, "how long the hub may take for the connection")
-	l.settings.notes = `A line is the id of the sender and the body. A body that is not plain text is
-quoted, or told by its length; a sender that the hub does not name is a "?". With
--json an object has sender (0: not named), seq and time (left out if unknown), and
-body, or body_base64 if it is not UTF-8.` + idNotes + `
+		"maximum body size to receive; the fate of a larger message\nis \"too large\"; 0: the -max-body of the hub")
+	l.addCommonFlags(connectTimeout, "time limit for the connection")
+	l.settings.notes = `Each line is the id of the sender and the body. A body that is not plain text is
+quoted, or replaced by its length; an unknown sender is "?". With -json each object
+has sender (0: unknown), seq and time (omitted if unknown), and body, or body_base64
+if the body is not UTF-8.` + idNotes + `
 
-It comes back by itself when its connection is lost. While it cannot, it says why on
-standard error: at once, when that changes, and at growing intervals. It ends with 0 after an
-interrupt or -n messages, with 1 when something did not go well, and with 2 when
-the command line was wrong.`
+It reconnects by itself when the connection is lost. Errors of reconnecting are
+logged on standard error: at once, when the error changes, and at growing intervals.
+The exit code is 0 after an interrupt or -n messages, 1 on failure, and 2 for an
+invalid command line.`
 	return l.settings, func(p Process) int {
 		return l.run(p, func(stopCtx context.Context) (int, error) { return l.listen(stopCtx, p) })
 	}
 }
 
-// listen prints messages until there were enough, or stop ends.
+// listen prints messages until it has printed maxMessages, or until stopCtx ends.
 func (l *listenCommand) listen(stopCtx context.Context, p Process) (int, error) {
 	events := l.newEventLog(p)
 	conn, err := l.dial(stopCtx, l.timeout, client.Options{OnEvent: events.handleEvent})
@@ -61,7 +61,7 @@ func (l *listenCommand) listen(stopCtx context.Context, p Process) (int, error) 
 		if err := l.printResult(p.Stdout, newReceivedMessage(m)); err != nil {
 			return ExitFailure, err
 		}
-		m.Ack() // only now: what could not be printed has not been processed
+		m.Ack() // only after printing: a message that was not printed is not processed
 		if remaining--; remaining == 0 {
 			break
 		}
@@ -69,12 +69,12 @@ func (l *listenCommand) listen(stopCtx context.Context, p Process) (int, error) 
 	return ExitOK, nil
 }
 
-// receivedMessage is a message that has come.
+// receivedMessage is one line of hubctl listen.
 type receivedMessage struct {
 	Sender uint64    `json:"sender,string"`
 	Seq    uint64    `json:"seq,string,omitempty"`
 	Time   time.Time `json:"time,omitzero"`
-	Body   *string   `json:"body,omitempty"` // nil: it is no text
+	Body   *string   `json:"body,omitempty"` // nil: the body is not UTF-8
 	Bytes  []byte    `json:"body_base64,omitempty"`
 }
 
@@ -89,7 +89,7 @@ func newReceivedMessage(m client.Message) receivedMessage {
 	return received
 }
 
-// String returns it as one line.
+// String returns the sender and the body as one line.
 func (m receivedMessage) String() string {
 	sender := "?"
 	if m.Sender != 0 {
@@ -101,8 +101,9 @@ func (m receivedMessage) String() string {
 	return sender + "  " + formatText(*m.Body)
 }
 
-// formatText returns text as it is, without the end of line that tools leave behind it, if
-// that makes one line that says what it is and does nothing else to a terminal.
+// formatText returns text without a final newline, which many tools append, if that is a
+// single line that is unambiguous and has no effect on a terminal. Otherwise it returns text
+// quoted.
 func formatText(text string) string {
 	line := strings.TrimSuffix(text, "\n")
 	if strings.HasPrefix(text, `"`) || strings.HasPrefix(text, "(") ||

@@ -18,23 +18,23 @@ type pingCommand struct {
 
 func newPingCommand() (*settings, func(Process) int) {
 	c := &pingCommand{hubCommand: newHubCommand("ping",
-		"hubctl ping asks the hub for signs of life, and prints how long it took to answer: the round\n"+
+		"hubctl ping sends PING frames to the hub and prints the time until each answer: the round\n"+
 			"trip through the network and the hub.")}
-	addSetting(c.settings, &c.maxPings, "n", 4, count(), "how often to ask")
-	addSetting(c.settings, &c.interval, "interval", time.Second, duration(time.Millisecond, time.Hour), "time between two questions")
+	addSetting(c.settings, &c.maxPings, "n", 4, count(), "number of pings")
+	addSetting(c.settings, &c.interval, "interval", time.Second, duration(time.Millisecond, time.Hour), "interval between pings")
 	c.addCommonFlags(connectTimeout, timeoutUsage)
-	c.settings.notes = `A line is the number of the question and the time. With -json an object has ping and
-round_trip_ns, and the last one pings, min_ns, median_ns and max_ns: times are in
-nanoseconds, the median is exact to 1 %.
+	c.settings.notes = `Each line is the number of the ping and the time. With -json each object has ping and
+round_trip_ns, and the last object pings, min_ns, median_ns and max_ns. Times are in
+nanoseconds; the median is exact to 1 %.
 
-It ends with 0 when the hub has answered, also after an interrupt, with 1 when it did
-not, and with 2 when the command line was wrong.`
+The exit code is 0 if the hub has answered, also after an interrupt, 1 if it has not,
+and 2 for an invalid command line.`
 	return c.settings, func(p Process) int {
 		return c.run(p, func(stopCtx context.Context) (int, error) { return c.ping(stopCtx, p) })
 	}
 }
 
-// ping asks until it was often enough, or stop ends, and sums up.
+// ping sends maxPings pings, or pings until stopCtx ends, and prints a summary.
 func (c *pingCommand) ping(stopCtx context.Context, p Process) (int, error) {
 	conn, err := c.dial(stopCtx, c.timeout, client.Options{NoReconnect: true, OnMessage: rejectAll})
 	if err != nil {
@@ -64,14 +64,15 @@ func (c *pingCommand) ping(stopCtx context.Context, p Process) (int, error) {
 	return c.printSummary(stopCtx, p, &summary, err)
 }
 
-// pingOnce asks once.
+// pingOnce sends one PING and returns the time until the answer.
 func (c *pingCommand) pingOnce(stopCtx context.Context, conn *client.Client) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(stopCtx, c.timeout)
 	defer cancel()
 	return conn.Ping(ctx)
 }
 
-// printSummary prints what there was, up to an error too.
+// printSummary prints the summary of all answers, also of those before err, and returns the
+// exit code.
 func (c *pingCommand) printSummary(stopCtx context.Context, p Process, summary *pingSummary, err error) (int, error) {
 	if summary.Pings > 0 {
 		summary.Median = summary.histogram.Quantile(0.5)
@@ -97,12 +98,13 @@ type pingResult struct {
 	RoundTrip time.Duration `json:"round_trip_ns"`
 }
 
-// String returns it as one line.
+// String returns the number and the time as one line.
 func (r pingResult) String() string {
 	return fmt.Sprintf("%d  %v", r.Ping, roundToMicrosecond(r.RoundTrip))
 }
 
-// pingSummary are all of them. Their number has no bound, so that they are counted and not kept.
+// pingSummary counts the round trips. It does not keep them, because their number is
+// unbounded.
 type pingSummary struct {
 	Pings     int           `json:"pings"`
 	Min       time.Duration `json:"min_ns"`
@@ -120,10 +122,11 @@ func (s *pingSummary) record(rtt time.Duration) {
 	s.Pings++
 }
 
-// String returns it as one line.
+// String returns the summary as one line.
 func (s *pingSummary) String() string {
-	return fmt.Sprintf("%s: min %v, median %v, max %v", pluralize(s.Pings, "answer"), roundToMicrosecond(s.Min), roundToMicrosecond(s.Median), roundToMicrosecond(s.Max))
+	return fmt.Sprintf("%s: min %v, median %v, max %v", pluralize(s.Pings, "answer"),
+		roundToMicrosecond(s.Min), roundToMicrosecond(s.Median), roundToMicrosecond(s.Max))
 }
 
-// roundToMicrosecond leaves out what no clock can tell on a network.
+// roundToMicrosecond rounds d to the precision that is meaningful on a network.
 func roundToMicrosecond(d time.Duration) time.Duration { return d.Round(time.Microsecond) }

@@ -14,17 +14,16 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// defaultSendTimeout is the default of hubctl send -timeout. A hub that does not know how long the report
-// may wait reports after a time of its own, and it is the fates that are known by then which
-// the user wants.
+// defaultSendTimeout is the default of hubctl send -timeout. It leaves time for the report of
+// a hub that uses its own default report timeout: the user wants the fates that are known by
+// then.
 const defaultSendTimeout = hub.DefaultReportTimeout + maxReportMargin
 
-// maxReportMargin bounds how long before -timeout the hub is to report, so that the report arrives
-// in time.
+// maxReportMargin is the maximum time between the report of the hub and -timeout, in which the
+// report must arrive.
 const maxReportMargin = 10 * time.Second
 
-// maxTTL is the longest time to live that is told in full days; the wire can say a
-// little more.
+// maxTTL is the maximum time to live, in whole days. The wire format allows a little more.
 const maxTTL = 49 * 24 * time.Hour
 
 var (
@@ -44,58 +43,59 @@ type sendCommand struct {
 
 func newSendCommand() (*settings, func(Process) int) {
 	c := &sendCommand{hubCommand: newHubCommand("send",
-		"hubctl send sends a message and prints what became of it for each receiver. Without a\n"+
-			`text, or when that is "-", it sends what it reads from standard input until the end.`)}
+		"hubctl send sends a message and prints its fate for each receiver. Without a text, or if\n"+
+			`the text is "-", it sends standard input up to its end.`)}
 	s := c.settings
 	s.operandUsage = "[text]"
 	addSetting(s, &c.receivers, "to", nil, clientIDs(wire.MaxReceivers), "ids of the receivers, such as 2,3")
 	addSetting(s, &c.file, "file", "", filePath(), "file to send instead of a text")
 	addSetting(s, &c.level, "level", "received", oneOf("written", "received", "processed"),
-		"how far the message must come for each receiver: written to\nits connection, received by its application, or processed\nby it")
+		"delivery level required of each receiver: written to its\nconnection, received by its application, or processed by\nits application")
 	addSetting(s, &c.overflow, "overload", "wait", oneOf("wait", "fail", "drop"),
-		"what to do when a receiver's queue is full: wait, fail, or\ndrop the oldest that was sent to it with drop")
+		"overflow policy for a receiver with a full queue: wait, fail,\nor drop the oldest message queued with drop")
 	addSetting(s, &c.ttl, "ttl", 0, duration(0, maxTTL),
-		"after what time the message is not worth sending on;\n0s: it always is")
-	addSetting(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.MaxBodyLimit), "largest body to send, as the hub's -max-body")
+		"time to live: a message not written by then expires;\n0s: no limit")
+	addSetting(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.MaxBodyLimit), "maximum body size to send, as -max-body of the hub")
 	c.addCommonFlags(defaultSendTimeout,
-		"how long to wait for the fates; the hub tells what it knows\na tenth of it and at most "+formatDuration(maxReportMargin)+" before, or after -ttl. The\nhub's -max-report-timeout bounds it")
+		"time limit for the report; the hub reports the known fates a\ntenth of it, at most "+formatDuration(maxReportMargin)+", before, or after -ttl; limited by\nthe -max-report-timeout of the hub")
 	s.notes = sendNotes
 	return s, c.start
 }
 
-const sendNotes = `A line is the id of a receiver and the fate of the message there, in the order of
--to. With -json an object has receiver, fate, and reached: whether it came as far as
--level says.` + idNotes + `
+const sendNotes = `Each line is the id of a receiver and the fate of the message for this receiver, in
+the order of -to. With -json each object has receiver, fate, and reached: whether the
+message has reached -level.` + idNotes + `
 
-pending, queued  it still waits in the hub for the receiver
-written          it was written to its connection; a receiver that speaks version 1 of
-                 the protocol cannot say more, so it never counts as received
-received         its application has got it
-processed        its application is done with it
-rejected         its application does not want it
+pending, queued  the message still waits in the hub for the receiver
+written          it was written to the connection of the receiver; a version 1 receiver
+                 cannot acknowledge it, and never reaches a higher level
+received         the application of the receiver has received it
+processed        the application has processed it
+rejected         the application has rejected it
+refused          the sender is not permitted to send to the receiver
 unknown          there is no such client
-gone             it left before the message was written
-uncertain        it left after that, and did not say whether it got it
-unreachable      its connection was lost again and again before it had all of the message
-too large        it takes only smaller messages, by its -max-body or its program
-full             its queue was full
+gone             the receiver left before the message was written
+uncertain        the receiver left later, and did not acknowledge the message
+unreachable      its connections were lost repeatedly before the message was complete
+too large        the receiver accepts only smaller messages, by its -max-body or program
+full             the queue of the receiver was full
 expired          the time of -ttl was over before the message was written
 
 Exit codes:
-0  all receivers got the message: it came as far as -level says, and the hub knows it
-1  something did not go well, and it is not known who got it: no hub, the connection
-   was lost, an interrupt, no report in time
-2  the command line was wrong; nothing was sent
-3  some receivers got it, as far as the hub knows
+0  the message has reached -level for all receivers
+1  failure, and the fates are unknown: no hub, the connection was lost, an interrupt,
+   or no report in time
+2  the command line was invalid; nothing was sent
+3  the message has reached -level for some receivers, as far as the hub knows
 4  no receiver got it, as far as the hub knows`
 
-// start sends what the settings say, once they are found to make sense.
+// start checks the settings and sends the message.
 func (c *sendCommand) start(p Process) int {
 	if len(c.receivers) == 0 {
-		return c.settings.printUsageError(p, errors.New("-to is missing: it names the receivers, such as -to=2,3"))
+		return c.settings.printUsageError(p, errors.New("-to is missing: name the receivers, such as -to=2,3"))
 	}
 	if c.file != "" && len(c.settings.operands) > 0 {
-		return c.settings.printUsageError(p, fmt.Errorf("there is a text, and -file=%s: one of them is enough", quoted(c.file)))
+		return c.settings.printUsageError(p, fmt.Errorf("a text and -file=%s exclude each other: remove one", quoted(c.file)))
 	}
 	return c.run(p, func(stopCtx context.Context) (int, error) { return c.send(stopCtx, p) })
 }
@@ -122,12 +122,12 @@ func (c *sendCommand) send(stopCtx context.Context, p Process) (int, error) {
 	return c.printReport(p.Stdout, report)
 }
 
-// reportTimeout is how long the hub may wait before it reports.
+// reportTimeout returns the time after which the hub must report.
 func (c *sendCommand) reportTimeout() time.Duration {
 	return c.timeout - min(c.timeout/10, maxReportMargin)
 }
 
-// printReport prints the report and returns the exit code that says it in short.
+// printReport prints the report and returns the exit code that summarizes it.
 func (c *sendCommand) printReport(w io.Writer, report *client.Report) (int, error) {
 	level := levels[c.level]
 	for i, fate := range report.Fates {
@@ -143,22 +143,22 @@ func (c *sendCommand) printReport(w io.Writer, report *client.Report) (int, erro
 	if reached == 0 {
 		code = ExitUndelivered
 	}
-	return code, fmt.Errorf("%d of %s got the message as far as -level=%s", reached, pluralize(total, "receiver"), c.level)
+	return code, fmt.Errorf("%d of %s reached -level=%s", reached, pluralize(total, "receiver"), c.level)
 }
 
-// receiverFate is what became of the message for one receiver.
+// receiverFate is the fate of the message for one receiver.
 type receiverFate struct {
 	Receiver uint64 `json:"receiver,string"`
 	Fate     string `json:"fate"`
 	Reached  bool   `json:"reached"`
 }
 
-// String returns it as one line.
+// String returns the receiver and the fate as one line.
 func (f receiverFate) String() string { return formatID(f.Receiver) + "  " + f.Fate }
 
-// explainSendError says why there is no report.
+// explainSendError returns an error that says why there is no report.
 func (c *sendCommand) explainSendError(stopCtx context.Context, err error) error {
-	const unknown = "what became of the message is not known"
+	const unknown = "the fate of the message is unknown"
 	var tooLarge *client.BodyTooLargeError
 	var refused *client.RefusedError
 	var timeout *client.ReportTimeoutTooLongError
@@ -166,42 +166,46 @@ func (c *sendCommand) explainSendError(stopCtx context.Context, err error) error
 	case stopCtx.Err() != nil:
 		return fmt.Errorf("%w before the hub reported; %s", errInterrupted, unknown)
 	case errors.As(err, &tooLarge):
-		return fmt.Errorf("the message has %d bytes, and the hub at %s takes at most %d; nothing was sent", tooLarge.Size, c.hubAddr(), tooLarge.Limit)
+		return fmt.Errorf("the message has %d bytes, and the hub at %s accepts at most %d; nothing was sent",
+			tooLarge.Size, c.hubAddr(), tooLarge.Limit)
 	case errors.As(err, &timeout):
-		return fmt.Errorf("-timeout=%s: the hub at %s waits %s at most before it reports (its -max-report-timeout), and %s are asked of it; nothing was sent",
+		return fmt.Errorf("-timeout=%s: the hub at %s reports after at most %s (its -max-report-timeout), but %s was requested; nothing was sent",
 			formatDuration(c.timeout), c.hubAddr(), formatDuration(timeout.Limit), formatDuration(timeout.Timeout))
 	case errors.As(err, &refused):
-		return fmt.Errorf("the hub at %s did not take the message: %s", c.hubAddr(), refused.Reason)
+		return fmt.Errorf("the hub at %s rejected the message: %s", c.hubAddr(), refused.Reason)
 	case errors.Is(err, client.ErrVersion):
 		return fmt.Errorf("the hub at %s speaks version 1 of the protocol, and fates need version 2; nothing was sent", c.hubAddr())
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no report for %s; %s; -timeout waits longer, and -ttl has the hub report earlier", formatDuration(c.timeout), unknown)
+		return fmt.Errorf("no report for %s; %s; increase -timeout, or set -ttl for an earlier report", formatDuration(c.timeout), unknown)
 	}
 	return fmt.Errorf("%w; %s", c.explainError(stopCtx, err), unknown)
 }
 
-// readMessage returns what is to be sent.
+// readMessage returns the message from -file, from the operand, or from standard input.
 func (c *sendCommand) readMessage(stopCtx context.Context, stdin io.Reader) ([]byte, error) {
 	switch operands := c.settings.operands; {
 	case c.file != "":
 		return c.readInput(stopCtx, c.file, func() (io.ReadCloser, error) { return os.Open(c.file) })
 	case len(operands) > 0 && operands[0] != "-":
-		return c.readInput(stopCtx, "the text", func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(operands[0])), nil })
+		return c.readInput(stopCtx, "the text", func() (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(operands[0])), nil
+		})
 	case stdin == nil:
 		return nil, nil
 	}
 	return c.readInput(stopCtx, "standard input", func() (io.ReadCloser, error) { return io.NopCloser(stdin), nil })
 }
 
-// readInput reads a message to its end, which must come before the largest body's.
+// readInput reads a message up to the end of the input. It returns an error if the message is
+// larger than maxBody, or when stopCtx ends.
 func (c *sendCommand) readInput(stopCtx context.Context, name string, open func() (io.ReadCloser, error)) ([]byte, error) {
 	type outcome struct {
 		message []byte
 		err     error
 	}
 	outcomes := make(chan outcome, 1)
-	// Ends with the input. After a signal nobody waits for that, because a terminal
-	// may say nothing for ever: the process is about to end.
+	// The goroutine ends with the input. After a signal readInput does not wait for the
+	// goroutine, because a terminal can block forever and the process is about to exit.
 	go func() {
 		source, err := open()
 		if err != nil {
@@ -218,7 +222,7 @@ func (c *sendCommand) readInput(stopCtx context.Context, name string, open func(
 		case o.err != nil:
 			return nil, fmt.Errorf("cannot read the message: %w", o.err)
 		case int64(len(o.message)) > c.maxBody:
-			return nil, fmt.Errorf("%s is larger than %s, the most that a message may have (-max-body); nothing was sent",
+			return nil, fmt.Errorf("%s is larger than %s, the maximum of a message (-max-body); nothing was sent",
 				name, formatSize(c.maxBody))
 		}
 		return o.message, nil

@@ -203,7 +203,7 @@ func TestHubctlSend_Fates(t *testing.T) {
 			fates := strings.Fields(tt.want)
 			message := ""
 			if tt.code != ExitOK {
-				message = " got the message as far as -level=" + tt.level
+				message = " reached -level=" + tt.level
 			}
 			checkResult(t, runProgram(Hubctl, args...), tt.code, formatFates(tt.to, fates), message)
 			checkFatesAsJSON(t, tt.to, fates, runProgram(Hubctl, slices.Insert(args, 1, "-json")...), tt.code)
@@ -223,7 +223,7 @@ func TestHubctlListen_BodyTooLarge(t *testing.T) {
 	}
 	to := "-to=" + first + "," + second
 	got := runProgram(Hubctl, hubctlArgs(port, "send", to, "-max-body=2MiB", "-file="+file)...)
-	checkResult(t, got, ExitPartial, first+"  received\n"+second+"  too large\n", "1 of 2 receivers got the message")
+	checkResult(t, got, ExitPartial, first+"  received\n"+second+"  too large\n", "1 of 2 receivers reached")
 	got = runProgram(Hubctl, hubctlArgs(port, "send", to, "small")...)
 	checkResult(t, got, ExitOK, first+"  received\n"+second+"  received\n", "")
 }
@@ -302,11 +302,11 @@ func TestHubctlSend_InvalidMessages(t *testing.T) {
 		args        []string
 		want        string
 	}{
-		{"input", large, nil, "standard input is larger than 1MiB, the most that a message may have (-max-body); nothing was sent"},
+		{"input", large, nil, "standard input is larger than 1MiB, the maximum of a message (-max-body); nothing was sent"},
 		{"text", "", []string{large}, "the text is larger than 1MiB"},
 		{"file", "", []string{"-file=" + file}, file + " is larger than 1MiB"},
 		{"own limit", "four", []string{"-max-body=3"}, "standard input is larger than 3,"},
-		{"limit of the hub", large[:1025], nil, "the message has 1025 bytes, and the hub at 127.0.0.1:" + port + " takes at most 1024; nothing was sent"},
+		{"limit of the hub", large[:1025], nil, "the message has 1025 bytes, and the hub at 127.0.0.1:" + port + " accepts at most 1024; nothing was sent"},
 		{"no file", "", []string{"-file=/no/such/file"}, "cannot read the message: open /no/such/file"},
 	}
 	for _, tt := range tests {
@@ -332,7 +332,7 @@ func startUnackedSend(t *testing.T, port string, args ...string) *runningProgram
 func TestHubctlSend_Interrupted(t *testing.T) {
 	_, port := startServer(t)
 	got := startUnackedSend(t, port).interrupt()
-	checkResult(t, got, ExitFailure, "", "hubctl send: interrupted before the hub reported; what became of the message is not known\n")
+	checkResult(t, got, ExitFailure, "", "hubctl send: interrupted before the hub reported; the fate of the message is unknown\n")
 }
 
 func TestHubctlSend_InterruptedWhileReading(t *testing.T) {
@@ -381,7 +381,7 @@ func TestHubctlSend_NoReport(t *testing.T) {
 	})
 	s := startUnackedSend(t, port, "-timeout=1s", "-port="+relay)
 	<-s.done
-	checkResult(t, programResult{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "", "no report for 1s; what became of the message is not known")
+	checkResult(t, programResult{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "", "no report for 1s; the fate of the message is unknown")
 }
 
 // TestHubctlSend_ReportBeforeTimeout learns what is known when the receiver takes longer than -timeout.
@@ -416,7 +416,7 @@ func TestHubctlSend_TimeoutAboveHubMaximum(t *testing.T) {
 	_, port := startServer(t, "-report-timeout=1s", "-max-report-timeout=1m")
 	receiver := dialUnacking(t, port)
 	got := runProgram(Hubctl, hubctlArgs(port, "send", "-to="+formatID(receiver.ID()), "-timeout=2h", "task")...)
-	checkResult(t, got, ExitFailure, "", "waits 1m at most before it reports (its -max-report-timeout), and 1h59m50s are asked of it; nothing was sent")
+	checkResult(t, got, ExitFailure, "", "reports after at most 1m (its -max-report-timeout), but 1h59m50s was requested; nothing was sent")
 	if n := receiver.Stats().MessagesIn; n > 2 { // WELCOME and its id
 		t.Errorf("the receiver has got %d frames", n)
 	}
@@ -447,7 +447,7 @@ func TestHubctlSend_ConnectionLost(t *testing.T) {
 	close(cut)
 	<-s.done
 	checkResult(t, programResult{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "",
-		"hubctl send: the connection to the hub at 127.0.0.1:"+relay+" is lost; what became of the message is not known\n")
+		"hubctl send: the connection to the hub at 127.0.0.1:"+relay+" is lost; the fate of the message is unknown\n")
 }
 
 func TestHubctlList_PrintsIDs(t *testing.T) {
@@ -498,7 +498,7 @@ func TestHubctlWatch_TooManyWatchers(t *testing.T) {
 	other := dialVersion(t, port, 1)
 	w.waitForLine(&w.stdout, "+ "+formatID(other.ID())+"\n")
 	got := runProgram(Hubctl, hubctlArgs(port, "watch")...)
-	if got.code != ExitFailure || !strings.Contains(got.stderr, "tells as many clients who comes and goes as it may") {
+	if got.code != ExitFailure || !strings.Contains(got.stderr, "has reached its maximum number of watchers") {
 		t.Errorf("exit code %d, stderr %q", got.code, got.stderr)
 	}
 	w.interrupt()
@@ -661,9 +661,9 @@ func TestHubctl_NoHub(t *testing.T) {
 	mute := startFakeServer(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	tests := []struct{ name, port, timeout, want string }{
 		{"nobody", "1", "10s", "no hub at 127.0.0.1:1: connection refused; start one with start_server, or name another with -addr and -port"},
-		{"full", full, "10s", "lets nobody in: too many clients"},
-		{"another server", web, "10s", "does not speak like a hub"},
-		{"silence", mute, "200ms", "something took the connection, and said nothing for 200ms"},
+		{"full", full, "10s", "accepts no connections: too many clients"},
+		{"another server", web, "10s", "does not speak the hub protocol"},
+		{"silence", mute, "200ms", "the handshake got no answer for 200ms"},
 	}
 	for _, tt := range tests {
 		for _, cmd := range []string{"listen", "send", "list", "watch", "ping"} {
@@ -714,15 +714,15 @@ func TestHubctl_InvalidCommandLines(t *testing.T) {
 		want string
 	}{
 		{nil, ": a subcommand is missing"},
-		{[]string{"lsit"}, `: "lsit" is not a subcommand: there are listen, send, list, watch, ping, token, completion and help`},
+		{[]string{"lsit"}, `: "lsit" is not a subcommand: the subcommands are listen, send, list, watch, ping, token, completion and help`},
 		{[]string{"help", "lsit"}, `: "lsit" is not a subcommand: `},
-		{[]string{"-port=1", "list"}, ": -port=1 stands where the subcommand belongs: flags come behind it"},
+		{[]string{"-port=1", "list"}, ": -port=1: the subcommand comes first, then its flags"},
 		{[]string{"list", "all"}, ` list: "all" is not a flag`},
 		{[]string{"list", "-to=1"}, " list: flag provided but not defined: -to"},
 		{[]string{"list", "-port=0"}, " list: -port=0: allowed are whole numbers from 1 to 65535"},
 		{[]string{"listen", "-n=0"}, " listen: -n=0: allowed are whole numbers from 1, and all"},
 		{[]string{"ping", "-interval=0s"}, " ping: -interval=0s: allowed are times from 1ms to 1h"},
-		{[]string{"send", "hi"}, " send: -to is missing: it names the receivers, such as -to=2,3"},
+		{[]string{"send", "hi"}, " send: -to is missing: name the receivers, such as -to=2,3"},
 		{[]string{"send", "-to=2,x", "hi"}, ` send: -to=2,x: "x" is no id: allowed are 1 to 255 ids, in decimal and separated by commas`},
 		{[]string{"send", "-to=2,", "hi"}, ` send: -to=2,: "" is no id: `},
 		{[]string{"send", "-to=-1", "hi"}, ` send: -to=-1: "-1" is no id: `},
@@ -730,12 +730,12 @@ func TestHubctl_InvalidCommandLines(t *testing.T) {
 		{[]string{"send", "-to=" + many}, " send: -to=" + many + ": these are 256: allowed are 1 to 255 ids"},
 		{[]string{"send", "-to=2", "hello", "world"}, ` send: "world" is one too many: what belongs together is put in quotes`},
 		{[]string{"send", "hi", "-to=2"}, ` send: "-to=2" stands behind "hi": flags come first`},
-		{[]string{"send", "-to=2", "-file=x", "hi"}, " send: there is a text, and -file=x: one of them is enough"},
+		{[]string{"send", "-to=2", "-file=x", "hi"}, " send: a text and -file=x exclude each other: remove one"},
 		{[]string{"send", "-to=2", "-level=best"}, " send: -level=best: allowed are written, received and processed"},
 		{[]string{"send", "-to=2", "-overload=cry"}, " send: -overload=cry: allowed are wait, fail and drop"},
 		{[]string{"send", "-to=2", "-ttl=-1s"}, " send: -ttl=-1s: allowed are times from 0s"},
-		{[]string{"completion"}, " completion: which shell? there are scripts for bash and zsh"},
-		{[]string{"completion", "fish"}, ` completion: there is no script for "fish", only for bash and zsh`},
+		{[]string{"completion"}, " completion: the shell is missing: choose bash or zsh"},
+		{[]string{"completion", "fish"}, ` completion: there is no script for "fish": choose bash or zsh`},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {

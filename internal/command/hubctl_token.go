@@ -12,7 +12,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// tokenCommand is hubctl token.
+// tokenCommand is the configuration of hubctl token.
 type tokenCommand struct {
 	settings    *settings
 	keyFile     string
@@ -28,32 +28,32 @@ type tokenCommand struct {
 	issuer      tokens.Issuer
 }
 
-const tokenNotes = `Without -sub it makes a pair of keys: FILE keeps the private key, which signs, and
-FILE.pub the public one for start_server -auth-keys. With -sub it signs a token by
-that key and prints it. It is meant for a first try: where there is something that
-knows who people are, let that sign the tokens.`
+const tokenNotes = `Without -sub it makes a key pair: the file of -sign-key holds the private key, which
+signs tokens, and the same name with .pub holds the public key for start_server
+-auth-keys. With -sub it signs a token with that key and prints it. It is meant for
+testing: in production, let your identity provider sign the tokens.`
 
 func newTokenCommand() (*settings, func(Process) int) {
-	c := &tokenCommand{settings: newSettings(hubctl+" token", hubctlPrefix, "hubctl token makes keys, and tokens that a hub takes which knows those.")}
+	c := &tokenCommand{settings: newSettings(hubctl+" token", hubctlPrefix, "hubctl token makes keys, and tokens that a hub with these keys accepts.")}
 	s := c.settings
 	addSetting(s, &c.keyFile, "sign-key", "hub-key.pem", filePath(), "file of the private key")
-	addSetting(s, &c.subject, "sub", "", anyText(), "who shows the token; without it a pair of keys is made")
-	addSetting(s, &c.id, "id", 0, intRange(0, math.MaxInt), "id of the client; 0: the hub gives it one")
-	addSetting(s, &c.lifetime, "good-for", time.Hour, duration(time.Second, 10*365*24*time.Hour), "how long the token is good")
-	addSetting(s, &c.sendTo, "send", "all", anyText(), "to whom the client may send: ids and ranges such as\n2,5-10, or all, or none")
-	addSetting(s, &c.noList, "no-list", false, boolean(), "the client may not ask who is connected")
-	addSetting(s, &c.noWatch, "no-watch", false, boolean(), "nor who comes and goes")
-	addSetting(s, &c.maxBody, "max-body", 0, size(0, wire.MaxBodyLimit), "largest body that it may send; 0: what the hub allows")
-	addSetting(s, &c.messageRate, "rate-messages", 0, perSecond(), "messages that it may send in a second; 0: likewise")
-	addSetting(s, &c.byteRate, "rate-bytes", 0, size(0, 1<<50), "bytes that it may send in a second; 0: likewise")
-	addSetting(s, &c.issuer.Name, "issuer", "", anyText(), "who issues the token: start_server -auth-issuer")
-	addSetting(s, &c.issuer.Audience, "audience", "", anyText(), "for whom it is: start_server -auth-audience")
+	addSetting(s, &c.subject, "sub", "", anyText(), "subject of the token; empty: make a key pair")
+	addSetting(s, &c.id, "id", 0, intRange(0, math.MaxInt), "id of the client; 0: the hub assigns one")
+	addSetting(s, &c.lifetime, "good-for", time.Hour, duration(time.Second, 10*365*24*time.Hour), "lifetime of the token")
+	addSetting(s, &c.sendTo, "send", "all", anyText(), "receivers that the client may send to: ids and ranges such\nas 2,5-10, or all, or none")
+	addSetting(s, &c.noList, "no-list", false, boolean(), "the client may not list the connected clients")
+	addSetting(s, &c.noWatch, "no-watch", false, boolean(), "the client may not watch presence")
+	addSetting(s, &c.maxBody, "max-body", 0, size(0, wire.MaxBodyLimit), "maximum body size that the client may send; 0: the limit of\nthe hub")
+	addSetting(s, &c.messageRate, "rate-messages", 0, perSecond(), "average messages per second that the client may send; 0: the\nlimit of the hub")
+	addSetting(s, &c.byteRate, "rate-bytes", 0, size(0, 1<<50), "average bytes per second that the client may send; 0: the\nlimit of the hub")
+	addSetting(s, &c.issuer.Name, "issuer", "", anyText(), "issuer of the token, as start_server -auth-issuer")
+	addSetting(s, &c.issuer.Audience, "audience", "", anyText(), "audience of the token, as start_server -auth-audience")
 	s.addCommonFlags()
 	s.notes = tokenNotes
 	return s, c.run
 }
 
-// run makes what is asked for.
+// run makes a token or a key pair and returns the exit code.
 func (c *tokenCommand) run(p Process) int {
 	result, err := c.makeToken()
 	if err != nil {
@@ -73,7 +73,7 @@ func (c *tokenCommand) makeToken() (string, error) {
 	}
 	signer, err := tokens.LoadSigner(c.keyFile)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("-sign-key: %w; without -sub a pair of keys is made", err)
+		return "", fmt.Errorf("-sign-key: %w; run without -sub to make a key pair", err)
 	}
 	if err != nil {
 		return "", err
@@ -85,7 +85,7 @@ func (c *tokenCommand) makeToken() (string, error) {
 	}, c.issuer, now)
 }
 
-// makeKeys writes a pair of keys to files that are not there yet.
+// makeKeys writes a key pair to two new files. It does not overwrite existing files.
 func (c *tokenCommand) makeKeys() (string, error) {
 	private, public, err := tokens.GenerateKey()
 	if err != nil {
@@ -97,13 +97,14 @@ func (c *tokenCommand) makeKeys() (string, error) {
 	if err := writeNewFile(c.keyFile+".pub", public, 0o644); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s signs: keep it secret\n%s verifies: start_server -auth-keys=%s", c.keyFile, c.keyFile+".pub", c.keyFile+".pub"), nil
+	return fmt.Sprintf("%s signs tokens: keep it secret\n%s verifies tokens: start_server -auth-keys=%s",
+		c.keyFile, c.keyFile+".pub", c.keyFile+".pub"), nil
 }
 
 func writeNewFile(file string, text []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("%w, and stays; -sub makes a token with it, another -sign-key another pair of keys", err)
+		return fmt.Errorf("%w and was not overwritten; -sub makes a token with it, another -sign-key another key pair", err)
 	}
 	if err != nil {
 		return err
@@ -112,7 +113,7 @@ func writeNewFile(file string, text []byte, mode os.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-// parseRanges reads to whom one may send; nil: to all.
+// parseRanges returns the ids that the client can send to. Nil means all ids.
 func parseRanges(text string) ([]tokens.Range, error) {
 	ranges := []tokens.Range{}
 	switch text {

@@ -17,23 +17,23 @@ type watchCommand struct {
 
 func newWatchCommand() (*settings, func(Process) int) {
 	w := &watchCommand{hubCommand: newHubCommand("watch",
-		"hubctl watch prints who is connected, and then who comes and goes, until it is interrupted.\n"+
-			"It leaves itself out.")}
-	addSetting(w.settings, &w.maxLines, "n", unlimited, count(), "after how many lines to end")
-	w.addCommonFlags(connectTimeout, "how long the hub may take for the connection")
-	w.settings.notes = `A line is "+" and the id of one who is there, or "-" and that of one who has left. With
--json an object has change, which is joined or left, and id.` + idNotes + `
+		"hubctl watch prints the connected clients, then joins and leaves, until it is interrupted.\n"+
+			"It does not print its own id.")}
+	addSetting(w.settings, &w.maxLines, "n", unlimited, count(), "exit after this many lines")
+	w.addCommonFlags(connectTimeout, "time limit for the connection")
+	w.settings.notes = `Each line is "+" and the id of a connected client, or "-" and the id of a client that
+has left. With -json each object has change, which is joined or left, and id.` + idNotes + `
 
-It comes back by itself when its connection is lost, and then tells what has changed
-meanwhile. While it cannot, it says why on standard error: at once, when that
-changes, and at growing intervals. It ends with 0 after an interrupt or -n lines, with 1 when something did
-not go well, and with 2 when the command line was wrong.`
+It reconnects by itself when the connection is lost, and then prints the changes since
+then. Errors of reconnecting are logged on standard error: at once, when the error
+changes, and at growing intervals. The exit code is 0 after an interrupt or -n lines,
+1 on failure, and 2 for an invalid command line.`
 	return w.settings, func(p Process) int {
 		return w.run(p, func(stopCtx context.Context) (int, error) { return w.watch(stopCtx, p) })
 	}
 }
 
-// watch prints changes until there were enough, or stop ends.
+// watch prints changes until it has printed maxLines lines, or until stopCtx ends.
 func (w *watchCommand) watch(stopCtx context.Context, p Process) (int, error) {
 	events := w.newEventLog(p)
 	conn, err := w.dial(stopCtx, w.timeout, client.Options{OnEvent: events.handleEvent, OnMessage: rejectAll})
@@ -72,17 +72,17 @@ func (w *watchCommand) printChanges(out io.Writer, changes []change) error {
 	return nil
 }
 
-// view is who is connected besides the one who looks. A hub that was started
-// anew hands out the same ids again, so that the id of somebody else can become one's own
-// and the other way round.
+// view is the set of connected clients without the watcher itself. The id of the watcher can
+// change after a reconnect. Because a restarted hub assigns the same ids again, the new id of
+// the watcher can be the old id of another client, and vice versa.
 type view struct {
-	present map[uint64]bool // by what the hub says
-	printed map[uint64]bool // by what was printed
-	self    uint64
+	present map[uint64]bool // clients that the hub reports as connected
+	printed map[uint64]bool // clients that were printed as joined
+	self    uint64          // id of the watcher
 }
 
-// update takes in what the hub says to the client with the id self, and returns what
-// is to be told of it.
+// update applies p, which the hub has sent to the watcher with the id self, and returns the
+// changes to print.
 func (v *view) update(p client.Presence, self uint64) (changes []change) {
 	for _, id := range p.Joined {
 		v.present[id] = true
@@ -111,13 +111,13 @@ func (v *view) update(p client.Presence, self uint64) (changes []change) {
 	return changes
 }
 
-// change is one who has come or gone.
+// change is one line of hubctl watch: a client has joined or left.
 type change struct {
 	Change string `json:"change"`
 	ID     uint64 `json:"id,string"`
 }
 
-// String returns it as one line.
+// String returns the change as one line.
 func (c change) String() string {
 	sign := "+"
 	if c.Change == "left" {

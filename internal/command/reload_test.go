@@ -138,8 +138,8 @@ func TestReload_InvalidChangesNothing(t *testing.T) {
 	s.waitForLine(&s.stderr, "client connected")
 	for text, want := range map[string]string{
 		"max-clients 2\nport 99999":      path + ":2: port 99999: allowed are whole numbers from 0 to 65535",
-		"max-clients 2\nmax-clients 3":   path + ":2: max-clients is set in line 1 already",
-		"max-clients 2\nprot 1":          path + `:2: \"prot\" is not a setting that a file can have, is port meant?`,
+		"max-clients 2\nmax-clients 3":   path + ":2: max-clients is already set in line 1",
+		"max-clients 2\nprot 1":          path + `:2: \"prot\" is not a valid setting of a config file, did you mean port?`,
 		"max-clients 2\nmax-memory=1MiB": "-max-memory=1MiB is too little for -max-body=1MiB: that takes ",
 	} {
 		replaceFile(t, path, text)

@@ -132,7 +132,7 @@ func TestServer_SecondSignalAbortsDrain(t *testing.T) {
 	if got.code != ExitFailure || got.stdout != "" {
 		t.Errorf("exit code %d, want %d; stdout %q", got.code, ExitFailure, got.stdout)
 	}
-	if !strings.Contains(got.stderr, "ended at once") {
+	if !strings.Contains(got.stderr, "aborted at once") {
 		t.Errorf("log does not say so: %s", got.stderr)
 	}
 }
@@ -178,7 +178,7 @@ func dialFullQueue(t *testing.T, port string) net.Conn {
 func TestServer_WarnsOfLowFileLimit(t *testing.T) {
 	s, _ := startServer(t, "-max-clients=1073741824")
 	got := s.interrupt()
-	if !strings.Contains(got.stderr, "fewer files may be open") {
+	if !strings.Contains(got.stderr, "the limit of open files is too low") {
 		t.Skip("this system allows a thousand million open files")
 	}
 	if !strings.Contains(got.stderr, "-max-clients") || !strings.Contains(got.stderr, "ulimit") {

@@ -147,15 +147,15 @@ func TestSettings_Invalid(t *testing.T) {
 		{name: "environment", env: "tcp://10.0.0.1:9999", want: "HUB_PORT=tcp://10.0.0.1:9999: allowed are whole numbers from 0 to 65535"},
 		{name: "a value of two lines", env: "1\n2", want: `HUB_PORT="1\n2": allowed are whole numbers from 0 to 65535`},
 		{name: "file", file: "# x\nport 99999\n", want: "FILE:2: port 99999: allowed are whole numbers from 0 to 65535"},
-		{name: "unknown in the file", file: "prot 1\n", want: `FILE:1: "prot" is not a setting that a file can have, is port meant?`},
-		{name: "like nothing", file: "colour blue\n", want: `FILE:1: "colour" is not a setting that a file can have` + "\n"},
-		{name: "file that asks", file: "check\n", want: `FILE:1: "check" is not a setting that a file can have` + "\n"},
-		{name: "repeated in the file", file: "port 1\n\nport=1\n", want: "FILE:3: port is set in line 1 already\n"},
+		{name: "unknown in the file", file: "prot 1\n", want: `FILE:1: "prot" is not a valid setting of a config file, did you mean port?`},
+		{name: "like nothing", file: "colour blue\n", want: `FILE:1: "colour" is not a valid setting of a config file` + "\n"},
+		{name: "file that asks", file: "check\n", want: `FILE:1: "check" is not a valid setting of a config file` + "\n"},
+		{name: "repeated in the file", file: "port 1\n\nport=1\n", want: "FILE:3: port is already set in line 1\n"},
 		{name: "line that a flag beats", args: []string{"-port=1"}, file: "port x\n", want: "FILE:1: port x: allowed are whole numbers from 0 to 65535\n"},
 		{name: "line that a variable beats", env: "1", file: "port x\n", want: "FILE:1: port x: allowed are whole numbers from 0 to 65535\n"},
 		{name: "empty flag", args: []string{"-port="}, want: `-port="": allowed are whole numbers from 0 to 65535`},
 		{name: "empty line", file: "port =\n", want: `FILE:1: port "": allowed are whole numbers from 0 to 65535`},
-		{name: "file that names a file", file: "config x\n", want: `FILE:1: "config" is not a setting that a file can have`},
+		{name: "file that names a file", file: "config x\n", want: `FILE:1: "config" is not a valid setting of a config file`},
 		{name: "no value in the file", file: "port\n", want: "FILE:1: port has no value: allowed are whole numbers from 0 to 65535\n"},
 		{name: "endless line", file: "\nport " + strings.Repeat("1", 1<<17), want: "FILE:2: longer than 65536 bytes, is this a config file?"},
 		{name: "no file", args: []string{"-config=/no/such/file"}, want: "config file: open /no/such/file: no such file or directory"},
@@ -193,7 +193,7 @@ func checkUsageError(t *testing.T, got programResult, want string) {
 	if !strings.HasPrefix(got.stderr, want) {
 		t.Errorf("stderr begins\n%s, want\n%s", firstLine(got.stderr), want)
 	}
-	if !strings.Contains(got.stderr, ` -h" tells`) {
+	if !strings.Contains(got.stderr, ` -h" lists`) {
 		t.Errorf("nothing says where the usage is: %s", got.stderr)
 	}
 }

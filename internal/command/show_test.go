@@ -157,11 +157,11 @@ func TestCheck_CommentsUnrepresentableValues(t *testing.T) {
 // TestConfigFile_RejectsQuotes has quotes as other formats want them.
 func TestConfigFile_RejectsQuotes(t *testing.T) {
 	for line, want := range map[string]string{
-		`addr = "0.0.0.0"`:          `addr "0.0.0.0": values stand without quotes`,
-		`addr "localhost"`:          `addr "localhost": values stand without quotes`,
-		`-admin='localhost:9990'`:   `admin 'localhost:9990': values stand without quotes`,
-		`auth-issuer = "us" # them`: `auth-issuer "us": values stand without quotes`,
-		`port = "1"`:                `port "1": values stand without quotes`,
+		`addr = "0.0.0.0"`:          `addr "0.0.0.0": remove the quotes around the value`,
+		`addr "localhost"`:          `addr "localhost": remove the quotes around the value`,
+		`-admin='localhost:9990'`:   `admin 'localhost:9990': remove the quotes around the value`,
+		`auth-issuer = "us" # them`: `auth-issuer "us": remove the quotes around the value`,
+		`port = "1"`:                `port "1": remove the quotes around the value`,
 	} {
 		path := writeConfigFile(t, "# one\n"+line+"\n")
 		for _, args := range [][]string{{"-check"}, nil} {
