@@ -1,5 +1,5 @@
-// Command hubctl speaks to a message hub from the command line: it listens,
-// sends, and shows who is connected. hubctl -h lists what it does.
+// Command hubctl is a command-line client of a message hub: it receives and sends messages,
+// and lists the connected clients. hubctl -h lists its subcommands.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command start_simulation puts a message hub under load and checks what
-// becomes of every message. start_simulation -h lists its flags.
+// Command start_simulation puts a message hub under load and verifies every message.
+// start_simulation -h lists its flags.
 package main
 
 import (

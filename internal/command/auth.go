@@ -184,8 +184,8 @@ func (f *authFlags) warnUnauthenticated(logger *slog.Logger, addr net.Addr, clie
 		"advice", "require tokens with -auth-keys (hubctl token makes keys for testing), or certificates with -tls-client-ca, or listen on -addr=localhost")
 }
 
-// maxTokenFile is the maximum size of a token file, in bytes: four times the longest token
-// that a HELLO frame can carry (16 KiB).
+// maxTokenFile is the maximum size of a token file, in bytes: four times the largest HELLO
+// frame (16 KiB), which carries the token.
 const maxTokenFile = 64 << 10
 
 // tokenFlags are the settings that name the token of a client program.

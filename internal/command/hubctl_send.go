@@ -187,9 +187,7 @@ func (c *sendCommand) readMessage(stopCtx context.Context, stdin io.Reader) ([]b
 	case c.file != "":
 		return c.readInput(stopCtx, c.file, func() (io.ReadCloser, error) { return os.Open(c.file) })
 	case len(operands) > 0 && operands[0] != "-":
-		return c.readInput(stopCtx, "the text", func() (io.ReadCloser, error) {
-			return io.NopCloser(strings.NewReader(operands[0])), nil
-		})
+		return c.readInput(stopCtx, "the text", func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(operands[0])), nil })
 	case stdin == nil:
 		return nil, nil
 	}

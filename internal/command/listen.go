@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// listenAt listens at an address with a port. One of IPv4, such as 0.0.0.0, is none of IPv6, which package net would take as
-// well; "::", and none at all, are both.
+// listenAt listens at an address with a port. For an IPv4 address, such as 0.0.0.0, it listens
+// on IPv4 only, while package net would also listen on IPv6. "::" and an empty host mean both.
 func listenAt(addr string) (net.Listener, error) {
 	network := "tcp"
 	if host, _, err := net.SplitHostPort(addr); err == nil {
@@ -18,7 +18,8 @@ func listenAt(addr string) (net.Listener, error) {
 	return net.Listen(network, addr)
 }
 
-// isHostName reports whether text can be a host: an address, perhaps with its zone, or what looks like a name.
+// isHostName reports whether text is an IP address, optionally with a zone, or has the form of
+// a host name.
 func isHostName(text string) bool {
 	if _, err := netip.ParseAddr(text); err == nil {
 		return true
@@ -28,7 +29,8 @@ func isHostName(text string) bool {
 	})
 }
 
-// literalAddr returns the address that an address with a port names without a look-up, and nil if it takes one.
+// literalAddr returns the address of addr, an address with a port, if no DNS lookup is
+// necessary. Otherwise it returns nil.
 func literalAddr(addr string) net.Addr {
 	host, _, err := net.SplitHostPort(addr)
 	if host == "" && err == nil {

@@ -12,33 +12,34 @@ import (
 )
 
 const (
-	// acceptTimeout is how long the hub may take from accepting one connection to asking for the next.
-	// It is the work of microseconds.
+	// acceptTimeout is the maximum time between accepting a connection and the next call of
+	// Accept, which normally takes microseconds.
 	acceptTimeout = 5 * time.Second
 
-	// checkTimeout is how long a check of the hub may take. It is the work of microseconds too.
+	// checkTimeout is the maximum duration of a health check, which normally takes microseconds.
 	checkTimeout = 2 * time.Second
 )
 
 var (
-	errAcceptStalled = errors.New("the hub has not come back to accept")
-	errCheckTimeout  = errors.New("the hub does not give its locks")
+	errAcceptStalled = errors.New("the hub has stopped accepting connections")
+	errCheckTimeout  = errors.New("the health check of the hub timed out")
 )
 
-// liveness is the one judgement of whether the hub works, for the watchdog of the service manager and
-// for the probes of the admin address. Its methods may be called concurrently.
+// liveness checks whether the hub works, for the watchdog of the service manager and for the
+// probes of the admin address. Its methods can be called concurrently.
 type liveness struct {
 	check  func() error
 	checks singleflight.Group
 }
 
-// newLiveness returns the liveness of a hub that accepts from door.
+// newLiveness returns the liveness of a hub that accepts connections from ln.
 func newLiveness(h *hub.Hub, ln *watchdogListener) *liveness {
 	return &liveness{check: func() error { return ln.check(time.Now(), h) }}
 }
 
-// err returns why the hub does not work, and nil while it does. It takes checkTimeout at most: of a hub that
-// hangs one check waits, however often it is asked.
+// err returns nil while the hub works, and otherwise the failure. It returns within
+// checkTimeout. All concurrent calls share one check, and at most one check waits for a hub
+// that hangs.
 func (l *liveness) err() error {
 	timer := time.NewTimer(checkTimeout)
 	defer timer.Stop()
@@ -50,13 +51,14 @@ func (l *liveness) err() error {
 	}
 }
 
-// processStart is what the times of a door count from: it makes no garbage for each connection.
+// processStart is the origin of the times of watchdogListener. Times relative to processStart
+// fit in an integer, which does not allocate.
 var processStart = time.Now()
 
-// watchdogListener is a listener that knows whether the one who accepts from it comes back for more.
+// watchdogListener is a listener that detects an accept loop that has stopped calling Accept.
 type watchdogListener struct {
 	net.Listener
-	acceptedAt atomic.Int64 // when a connection was accepted that is not admitted yet, in ns since processStart; 0: none is
+	acceptedAt atomic.Int64 // time of the last Accept, in ns since processStart; 0 while Accept waits
 }
 
 // Accept implements net.Listener.
@@ -69,11 +71,11 @@ func (l *watchdogListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// check returns nil if h lets clients in, and answers. It hangs when h does. It makes no
-// connection of its own: that would be a client for all to see, and fail in a hub that is
-// full, which is no reason to end it.
+// check returns nil if h accepts connections and its locks are available. It blocks while h
+// holds its locks. It does not connect to h, because a connection would be visible to all
+// clients, and would fail if h is full, which is not a failure of h.
 func (l *watchdogListener) check(now time.Time, h *hub.Hub) error {
-	h.Stats() // takes the lock of the clients, and those of the memory
+	h.Stats() // takes the lock of the registry and those of the budget
 	if acceptedAt := l.acceptedAt.Load(); acceptedAt != 0 && now.Sub(processStart)-time.Duration(acceptedAt) > acceptTimeout {
 		return errAcceptStalled
 	}

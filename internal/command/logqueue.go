@@ -10,54 +10,56 @@ import (
 )
 
 const (
-	// maxLogBytes is how many bytes of log lines wait for a reader that does not read:
-	// some 8,000 lines.
+	// maxLogBytes is the maximum size of queued log lines, in bytes: about 8,000 lines.
 	maxLogBytes = 1 << 20
 
-	// maxIdleLogBytes is how large a buffer may be, in bytes, that is kept for the next lines.
+	// maxIdleLogBytes is the maximum capacity of the buffer that is kept for later lines, in
+	// bytes.
 	maxIdleLogBytes = 64 << 10
 
-	// logFlushTimeout is how long the end of a program waits for its last lines to be written.
+	// logFlushTimeout is the time limit for writing the last lines at the end of a program.
 	logFlushTimeout = time.Second
 )
 
-// logQueue writes log lines from a goroutine of its own, so that nothing that logs ever waits for
-// the reader of the log: a pipe that is full, a terminal that is stopped, a disk that hangs. Lines
-// that find maxBytes waiting, and lines whose writing fails, are dropped and counted, and a line in
-// their place says how many once lines are written again. Its methods may be called concurrently.
+// logQueue writes log lines from its own goroutine. Code that logs therefore never waits for
+// the reader of the log, for example a full pipe, a stopped terminal, or a disk that hangs. A
+// line is dropped if maxBytes are queued, or if writing the line fails. When writing works
+// again, a line reports the number of dropped lines in their place. The methods can be called
+// concurrently.
 type logQueue struct {
 	// Static after newLogQueue.
 	out      io.Writer
 	maxBytes int
 
-	dropped atomic.Uint64 // lines, since the start
+	dropped atomic.Uint64 // number of dropped lines since the start
 
+	// Guarded by mu.
 	mu           sync.Mutex
 	pending      []byte // whole lines
-	pendingLines int    // of pending
-	queuedBytes  int    // bytes that wait or are being written
-	unreported   int    // dropped lines that no line of the log has told yet
+	pendingLines int    // number of lines in pending
+	queuedBytes  int    // size of pending and of the lines being written
+	unreported   int    // dropped lines that the log does not mention yet
 	closed       bool
-	signal       chan struct{} // holds a token when there is something to do
-	done         chan struct{} // closed when run has ended
+	signal       chan struct{} // has one slot; wakes run
+	done         chan struct{} // closed when run has returned
 
 	// Owned by run.
-	spare  []byte       // the buffer that was written last
-	notice bytes.Buffer // takes one line of logger
+	spare  []byte       // buffer of the last write, for reuse
+	notice bytes.Buffer // receives one line from logger
 	logger *slog.Logger
 }
 
-// newLogQueue returns a queue that writes to out. Lines about itself have the given form. Its
-// goroutine ends with close.
+// newLogQueue returns a queue that writes to out. format is the format of lines about the
+// queue itself. The caller must call close, which ends the goroutine of the queue.
 func newLogQueue(out io.Writer, format string) *logQueue {
 	q := &logQueue{out: out, maxBytes: maxLogBytes, signal: make(chan struct{}, 1), done: make(chan struct{})}
 	q.logger = newLogger(&q.notice, format, slog.LevelWarn)
-	go q.run() // ends with close, which waits for it as long as it may
+	go q.run() // ends after close, which waits for the end up to its timeout
 	return q
 }
 
-// Write implements io.Writer for a handler of log/slog, which writes a line at a time. It never
-// waits and never fails.
+// Write implements io.Writer for a handler of log/slog, which writes one line per call. It
+// never blocks and never returns an error.
 func (q *logQueue) Write(line []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -65,7 +67,7 @@ func (q *logQueue) Write(line []byte) (int, error) {
 	case q.closed:
 		q.drop(1)
 		return len(line), nil
-	case q.unreported > 0 || q.queuedBytes+len(line) > q.maxBytes: // nothing overtakes the line about the others
+	case q.unreported > 0 || q.queuedBytes+len(line) > q.maxBytes: // no line overtakes the report of dropped lines
 		q.drop(1)
 	default:
 		q.pending = append(q.pending, line...)
@@ -74,22 +76,22 @@ func (q *logQueue) Write(line []byte) (int, error) {
 	}
 	select {
 	case q.signal <- struct{}{}:
-	default: // run has yet to look
+	default: // run has not handled the last signal yet
 	}
 	return len(line), nil
 }
 
-// Dropped returns how many lines were dropped since the start.
+// Dropped returns the number of lines dropped since the start.
 func (q *logQueue) Dropped() uint64 { return q.dropped.Load() }
 
-// drop counts lines that are not written. It is called with mu held.
+// drop counts lines that are not written. The caller holds mu.
 func (q *logQueue) drop(lines int) {
 	q.unreported += lines
 	q.dropped.Add(uint64(lines))
 }
 
-// close writes what waits and ends the goroutine, or gives up after patience: then the goroutine
-// ends when its writer lets go of it. Lines that come later are dropped.
+// close writes the queued lines and ends the goroutine. After timeout, close returns anyway,
+// and the goroutine ends when its write returns. Lines written after close are dropped.
 func (q *logQueue) close(timeout time.Duration) {
 	q.mu.Lock()
 	if !q.closed {
@@ -105,7 +107,7 @@ func (q *logQueue) close(timeout time.Duration) {
 	}
 }
 
-// run writes lines until close.
+// run writes lines until close is called.
 func (q *logQueue) run() {
 	defer close(q.done)
 	for range q.signal {
@@ -114,7 +116,7 @@ func (q *logQueue) run() {
 	q.flush()
 }
 
-// flush writes what waits, and the line about what was dropped behind it.
+// flush writes the queued lines, followed by a line that reports dropped lines.
 func (q *logQueue) flush() {
 	q.mu.Lock()
 	text, lines, unreported := q.pending, q.pendingLines, q.unreported

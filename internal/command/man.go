@@ -6,29 +6,29 @@ import (
 	"strings"
 )
 
-// manPage is the manual page of one program, made from its settings.
+// manPage is the manual page of one program, generated from the settings of the program.
 type manPage struct {
-	name      string // of the program
-	section   int    // of the manual: 1 is for commands, 8 for what an administrator runs
+	name      string // program name
+	section   int    // of the manual: 1 for user commands, 8 for system administration
 	build     string
-	about     string // one line
+	about     string // one line, for section NAME
 	programs  []manProgram
 	exitCodes []manItem
 	files     []manItem
-	examples  []manItem // examples: what to type, and what it does
+	examples  []manItem // command lines, and what they do
 	seeAlso   string
 }
 
-// manProgram is the description of a program, or of one of its subcommands.
+// manProgram is the description of a program or of one of its subcommands.
 type manProgram struct {
 	heading  string // empty for a program without subcommands
 	settings *settings
 }
 
-// manItem is a word and what it means.
+// manItem is a term and its meaning.
 type manItem struct{ term, meaning string }
 
-// manPages returns the pages of all programs.
+// manPages returns the pages of all programs. build is the version in the footer.
 func manPages(build string) []manPage {
 	hub, sim := newServer().settings, newSimulator().settings
 	return []manPage{
@@ -36,9 +36,9 @@ func manPages(build string) []manPage {
 			name: "start_server", section: 8, build: build, about: "run a message hub",
 			programs: []manProgram{{"", hub}}, exitCodes: commonExitCodes, files: serverFiles,
 			examples: []manItem{
-				{"start_server -addr=127.0.0.1", "serves this machine alone."},
-				{"HUB_PORT=7000 start_server -max-memory=256MiB -drain=30s", "serves on another port, with more memory, and takes its time to end."},
-				{"systemctl enable --now go-message-hub", "runs the hub as a service, now and whenever the machine starts."},
+				{"start_server -addr=127.0.0.1", "serves only clients on this machine."},
+				{"HUB_PORT=7000 start_server -max-memory=256MiB -drain=30s", "serves on another port, with more memory, and drains queues for up to 30 s at shutdown."},
+				{"systemctl enable --now go-message-hub", "runs the hub as a service, now and after each boot."},
 			},
 			seeAlso: "hubctl(1), start_simulation(1), systemd.service(5)",
 		},
@@ -46,20 +46,20 @@ func manPages(build string) []manPage {
 			name: "start_simulation", section: 1, build: build, about: "put a message hub under load and verify it",
 			programs: []manProgram{{"", sim}}, exitCodes: commonExitCodes,
 			examples: []manItem{
-				{"start_simulation -embed", "runs a hub and its load in one program."},
-				{"start_simulation -addr=hub.example.org -ncli=10 -nmex=20 -size=1024", "puts a light load on a hub elsewhere."},
+				{"start_simulation -embed", "runs a hub and the load in one process."},
+				{"start_simulation -addr=hub.example.org -ncli=10 -nmex=20 -size=1024", "puts a light load on a remote hub."},
 			},
 			seeAlso: "hubctl(1), start_server(8)",
 		},
 		{
-			name: hubctl, section: 1, build: build, about: "speak to a message hub from the command line",
+			name: hubctl, section: 1, build: build, about: "command-line client of a message hub",
 			programs: subcommandPrograms(), exitCodes: append(commonExitCodes[:len(commonExitCodes):len(commonExitCodes)],
-				manItem{fmt.Sprint(ExitPartial), "send: some receivers got the message, and others did not."},
+				manItem{fmt.Sprint(ExitPartial), "send: only some receivers got the message."},
 				manItem{fmt.Sprint(ExitUndelivered), "send: no receiver got it."}),
 			examples: []manItem{
-				{"hubctl listen", "prints what comes; its first line names its id."},
-				{"hubctl send -to=2,3 hello", "sends to two clients, and prints what became of it."},
-				{"hubctl ping -n=1 -timeout=2s", "tells by its exit code whether there is a hub."},
+				{"hubctl listen", "prints received messages; the first line on standard error names its id."},
+				{"hubctl send -to=2,3 hello", "sends to two clients and prints the fate for each."},
+				{"hubctl ping -n=1 -timeout=2s", "reports by its exit code whether a hub answers."},
 			},
 			seeAlso: "start_simulation(1), start_server(8)",
 		},
@@ -67,14 +67,14 @@ func manPages(build string) []manPage {
 }
 
 var commonExitCodes = []manItem{
-	{fmt.Sprint(ExitOK), "All went well."},
-	{fmt.Sprint(ExitFailure), "Something did not go well; standard error says what."},
-	{fmt.Sprint(ExitUsage), "A flag, a variable or a line of the config file was wrong."},
+	{fmt.Sprint(ExitOK), "Success."},
+	{fmt.Sprint(ExitFailure), "Failure; standard error says why."},
+	{fmt.Sprint(ExitUsage), "A flag, an environment variable or a line of the config file was invalid."},
 }
 
 var serverFiles = []manItem{
 	{"/etc/go-message-hub/hub.conf", "The config file of the service."},
-	{"/etc/go-message-hub/environment", "Variables of the service, which beat the config file. It need not exist."},
+	{"/etc/go-message-hub/environment", "Environment variables of the service, which override the config file. Optional."},
 }
 
 func subcommandPrograms() (programs []manProgram) {
@@ -85,14 +85,15 @@ func subcommandPrograms() (programs []manProgram) {
 	return programs
 }
 
-// fileName returns the name under which the manual has the page.
+// fileName returns the file name of the page.
 func (m *manPage) fileName() string { return fmt.Sprintf("%s.%d", m.name, m.section) }
 
-// write writes the page in roff, as man(7) describes it.
+// write writes the page in the roff macros of man(7).
 func (m *manPage) write(w io.Writer) {
 	page := roff{w}
-	page.printf(".TH %s %d \"\" %s \"go-message-hub\"\n", quoteRoff(strings.ToUpper(m.name)), m.section, quoteRoff(m.build))
-	page.printf(".nh\n.ad l\n") // what is to be typed must not be broken by hyphens
+	page.printf(".TH %s %d \"\" %s \"go-message-hub\"\n",
+		quoteRoff(strings.ToUpper(m.name)), m.section, quoteRoff(m.build))
+	page.printf(".nh\n.ad l\n") // do not hyphenate commands
 	page.heading("SH", "NAME")
 	page.printf("%s \\- %s\n", escapeRoff(m.name), escapeRoff(m.about))
 	m.writeSynopsis(page)
@@ -124,7 +125,7 @@ func (m *manPage) writeSynopsis(page roff) {
 	page.printf(".br\n.B %s \\-version\n", escapeRoff(m.name))
 }
 
-// writeDescription writes what a program does, and its options.
+// writeDescription writes the description of a program and its options.
 func (p manProgram) writeDescription(page roff) {
 	s := p.settings
 	level := "SH"
@@ -146,7 +147,7 @@ func (p manProgram) writeDescription(page roff) {
 	}
 }
 
-// displayDefault returns the default as it is shown, which is never nothing.
+// displayDefault returns the default, or "" in quotes for an empty default.
 func (st *setting) displayDefault() string {
 	if st.defaultValue == "" {
 		return `""`
@@ -154,26 +155,26 @@ func (st *setting) displayDefault() string {
 	return st.defaultValue
 }
 
-// optionText returns all that there is to know of an option.
+// optionText returns the help text of an option with its limits and its environment variable.
 func (s *settings) optionText(st *setting) string {
 	text := strings.ReplaceAll(st.usage, "\n", " ") + st.usageSuffix() + "."
-	if !st.is(commandLineOnly) { // those are not taken from there
+	if !st.is(commandLineOnly) { // command-line-only options ignore the environment
 		text += " Environment: " + s.envVar(st.name) + "."
 	}
 	return text
 }
 
-// writeConfiguration says where settings come from.
+// writeConfiguration writes the section about the sources of settings.
 func (m *manPage) writeConfiguration(page roff) {
 	s := m.programs[0].settings
 	first := s.list[0]
 	page.heading("SH", "CONFIGURATION")
-	page.text(fmt.Sprintf("Each option is shown with its default. It can also be set in the environment, and in the file that -config names, "+
-		"by a line such as %q; # begins a comment. A flag beats the environment, which beats the file. "+
-		"Sizes are bytes or have a unit (65536, 64KiB, 256MiB), times have one (500ms, 10s, 1m30s).", first.name+"="+first.defaultValue))
+	page.text(fmt.Sprintf("Each option is shown with its default. It can also be set by an environment variable, and in the file that -config names, "+
+		"by a line such as %q; # begins a comment. Flags override environment variables, which override the file. "+
+		"Sizes are in bytes or have a unit (65536, 64KiB, 256MiB), durations have a unit (500ms, 10s, 1m30s).", first.name+"="+first.defaultValue))
 }
 
-// roff is a page that is being written.
+// roff writes a page in roff.
 type roff struct{ w io.Writer }
 
 func (r roff) printf(format string, args ...any) { fmt.Fprintf(r.w, format, args...) }
@@ -185,14 +186,14 @@ func (r roff) heading(level, text string) {
 	r.printf(".%s %s\n", level, quoteRoff(text))
 }
 
-// text writes a paragraph, which is filled.
+// text writes a filled paragraph.
 func (r roff) text(text string) {
 	for line := range strings.Lines(text) {
 		r.printf("%s\n", escapeRoff(strings.TrimSpace(line)))
 	}
 }
 
-// literal writes lines as they are.
+// literal writes text without filling.
 func (r roff) literal(text string) {
 	r.printf(".nf\n")
 	for line := range strings.SplitSeq(text, "\n") {
@@ -201,7 +202,7 @@ func (r roff) literal(text string) {
 	r.printf(".fi\n")
 }
 
-// items writes a section of words and their meanings, if there are any.
+// items writes a section of terms and their meanings. It writes nothing if there are no items.
 func (r roff) items(heading string, items []manItem) {
 	if len(items) == 0 {
 		return
@@ -213,8 +214,8 @@ func (r roff) items(heading string, items []manItem) {
 	}
 }
 
-// escapeRoff keeps a line of text from meaning something to roff: its backslashes, the
-// dashes of flags, which are no hyphens, and what would be a request at its beginning.
+// escapeRoff escapes a line of text for roff: backslashes, dashes, which must not become
+// hyphens, and a dot at the beginning, which would be a request.
 func escapeRoff(line string) string {
 	line = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "^", `\(ha`, "~", `\(ti`, "`", `\(ga`).Replace(line)
 	if strings.HasPrefix(line, ".") || line == "" {
@@ -223,7 +224,7 @@ func escapeRoff(line string) string {
 	return line
 }
 
-// quoteRoff returns text as one argument of a request.
+// quoteRoff returns text as one quoted argument of a request.
 func quoteRoff(text string) string {
 	return `"` + strings.ReplaceAll(escapeRoff(text), `"`, `\(dq`) + `"`
 }

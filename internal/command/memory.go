@@ -8,36 +8,41 @@ import (
 )
 
 const (
-	// runtimeMemory is what the process takes besides what it holds for clients, in
-	// bytes: the program, the runtime, and garbage between two collections.
+	// runtimeMemory is the memory of the process apart from what it holds for clients, in bytes:
+	// the program, the Go runtime, and garbage between two collections.
 	runtimeMemory = 64 << 20
 
-	// connectionMemory is what a connection may take beyond the budget, in bytes: 4.5 KiB were
-	// measured for an idle one, and 12 for one that does not read its answers (docs/BENCHMARKS.md).
-	// A limit that thousands of those come near has the runtime look for garbage all the time.
+	// connectionMemory is the memory of a connection in addition to the budget, in bytes. An idle
+	// connection takes 4.5 KiB, and a version 1 connection that does not read its replies takes
+	// 12 KiB (measured, docs/BENCHMARKS.md). The constant is larger because the runtime collects
+	// garbage continuously if thousands of such connections bring the process close to its limit.
 	connectionMemory = 24 << 10
 
-	// tlsConnectionMemory is that of a connection over TLS: 15 KiB are in use while it idles, and 29 when it has ever brought
-	// a record of 16 KiB, for which crypto/tls keeps a buffer (docs/OPERATIONS.md).
+	// tlsConnectionMemory is connectionMemory of a connection over TLS, in bytes. An idle
+	// connection takes 15 KiB, and a connection that has received a 16 KiB record takes 29 KiB,
+	// because crypto/tls keeps the buffer (docs/OPERATIONS.md).
 	tlsConnectionMemory = 40 << 10
 )
 
-// gcPercent is how much garbage the Go runtime lets gather, as a part of what is in use: half of its default, because the way of a message
-// makes next to none, so that it costs nothing that can be measured, and idle connections over TLS take a seventh less (docs/decisions/0010).
+// gcPercent is the GC percentage of the Go runtime: how much garbage can accumulate, in
+// percent of the live heap. It is half of the default. The message path makes almost no
+// garbage, and the lower value therefore costs nothing measurable, but idle connections over
+// TLS take a seventh less memory (docs/decisions/0010).
 const gcPercent = 50
 
-// setGCPercent has the runtime do so. An operator's GOGC is left alone.
+// setGCPercent applies gcPercent unless the operator has set GOGC.
 func setGCPercent() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 }
 
-// setMemoryLimit tells the Go runtime how much memory the hub is meant to take, so
-// that buffers that were given back are freed before new ones are made of another
-// size: without it, a hub that was told to hold 64 MiB could be driven to 388. An
-// operator's GOMEMLIMIT is left alone. It returns the limit that it has set, which
-// a later call takes as ours, to change it; 0 is none.
+// setMemoryLimit sets the memory limit of the Go runtime for a hub with maxQueued bytes of
+// budget and so many clients. With the limit, the runtime frees returned buffers before it
+// allocates buffers of another size: without a limit, a hub with a budget of 64 MiB grew to
+// 388 MiB. A GOMEMLIMIT of the operator is left alone. The result is the new limit, in bytes,
+// or 0 if no limit was set. A later call takes the result as previous, to recognize and
+// replace the limit.
 func setMemoryLimit(logger *slog.Logger, previous, maxQueued int64, clients int, usesTLS bool) int64 {
 	if current := debug.SetMemoryLimit(-1); current != math.MaxInt64 && current != previous {
 		return 0

@@ -11,11 +11,11 @@ import (
 
 func TestProxyFlags_Validate(t *testing.T) {
 	for args, want := range map[string]string{
-		"-proxy-protocol":                                    "-proxy-protocol takes -proxy-trusted",
-		"-proxy-trusted=10.0.0.1":                            "-proxy-trusted names load balancers",
+		"-proxy-protocol":                                    "-proxy-protocol requires -proxy-trusted",
+		"-proxy-trusted=10.0.0.1":                            "-proxy-trusted requires -proxy-protocol",
 		"-proxy-protocol -proxy-trusted=10.0.0.1/8":          "-proxy-trusted=10.0.0.1/8: allowed are ",
 		"-proxy-protocol -proxy-trusted=lb.example":          "-proxy-trusted=lb.example: allowed are ",
-		"-proxy-protocol -proxy-trusted=10.0.0.1,":           `-proxy-trusted=10.0.0.1,: "" is none`,
+		"-proxy-protocol -proxy-trusted=10.0.0.1,":           `-proxy-trusted=10.0.0.1,: "" is not an address or network`,
 		"-proxy-protocol -proxy-trusted=fe80::1%eth0":        "-proxy-trusted=fe80::1%eth0",
 		"-proxy-protocol -proxy-trusted=::ffff:10.0.0.0/104": "-proxy-trusted=::ffff:10.0.0.0/104",
 	} {

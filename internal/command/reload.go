@@ -9,26 +9,27 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// reloadStep is how a part of the server follows the configuration. It is given the
-// settings that are to count, looks whether it can do with them, reads the files
-// that they name, and changes nothing. If all parts can, the functions that they returned
-// are called, which must not fail; nil is nothing to do. Otherwise none is, and the
-// error is shown: it names the setting, its value and what is wrong. Of next, apply takes
-// only what is marked reloadable: the rest does not count before the next start.
+// reloadStep checks and applies the settings of one component of the server. It gets the new
+// settings, validates the part that concerns the component, reads the files that the settings
+// name, and changes nothing. If the steps of all components succeed, the functions that they
+// returned are called. These functions cannot fail; a nil function means that there is nothing
+// to apply. If a step fails, no function is called, and its error is shown: the error names
+// the setting, the value and the problem. apply uses only reloadable settings of next; changes
+// of the others take effect at the next start.
 //
-// It is called for -check, before the server starts, and at each reload, also when
-// no setting has changed: a file that one of them names may have.
+// A step runs for -check, before the server starts, and at each reload. It also runs if no
+// setting has changed, because the content of a file can have changed.
 type reloadStep func(next *server) (apply func(), err error)
 
-// roundUpToKiB returns the next whole number of KiB.
+// roundUpToKiB rounds bytes up to a multiple of 1 KiB.
 func roundUpToKiB(bytes int64) int64 { return (bytes + 1023) &^ 1023 }
 
-// addReloadStep adds a part. One that is added before the server starts is asked then too.
-// It may be called until the server runs.
+// addReloadStep adds a step. Steps added before the server starts also run at the start.
+// addReloadStep must not be called once the server runs.
 func (c *server) addReloadStep(step reloadStep) { c.reloadSteps = append(c.reloadSteps, step) }
 
-// prepareReload looks whether next could count instead of what c has, and returns a function that
-// makes it so in all parts.
+// prepareReload validates the settings of next and returns a function that applies them to all
+// components.
 func (c *server) prepareReload(next *server) (apply func(), err error) {
 	if err := next.validate(); err != nil {
 		return nil, err
@@ -53,7 +54,7 @@ func (c *server) prepareReload(next *server) (apply func(), err error) {
 	}, nil
 }
 
-// validate returns which settings do not fit together, if so.
+// validate returns an error if settings contradict each other.
 func (c *server) validate() error {
 	err := c.hubConfig(nil).Validate()
 	minMemory := hub.MinQueuedBytes(int(c.maxBody))
@@ -61,7 +62,7 @@ func (c *server) validate() error {
 	case err == nil:
 		return nil
 	case c.maxMemory < minMemory:
-		return fmt.Errorf("-max-memory=%s is too little for -max-body=%s: that takes %s at least",
+		return fmt.Errorf("-max-memory=%s is too small for -max-body=%s: the minimum is %s",
 			formatSize(c.maxMemory), formatSize(c.maxBody), formatSize(roundUpToKiB(minMemory)))
 	case c.maxReportTimeout < c.reportTimeout:
 		return fmt.Errorf("-max-report-timeout=%s is below -report-timeout=%s", formatDuration(c.maxReportTimeout), formatDuration(c.reportTimeout))
@@ -69,13 +70,13 @@ func (c *server) validate() error {
 	return err
 }
 
-// reload reads the settings again as at the start, with the same command line, and applies
-// those that are reloadable. For others that have changed it says that they take a
-// restart. When something is wrong, it says so and changes nothing.
+// reload reads the settings again, from the same command line as at the start, and applies the
+// reloadable ones. It logs a warning for each other setting that has changed. If a setting is
+// invalid, reload logs an error and changes nothing.
 func (c *server) reload(args []string, logger *slog.Logger) {
 	next, apply, err := c.rereadSettings(args)
 	if err != nil {
-		logger.Error("the configuration was not reloaded, everything stays as it was", "error", err)
+		logger.Error("configuration not reloaded, the old settings remain in effect", "error", err)
 		return
 	}
 	apply()
@@ -91,13 +92,14 @@ func (c *server) reload(args []string, logger *slog.Logger) {
 			st.copyFrom(other)
 		default:
 			needRestart++
-			st.logChange(logger.Warn, "setting takes a restart to change", other)
+			st.logChange(logger.Warn, "setting requires a restart to change", other)
 		}
 	}
 	logger.Info("configuration reloaded", "changed", changed, "take_a_restart", needRestart)
 }
 
-// rereadSettings returns the settings as they are now in all sources, and what applies them.
+// rereadSettings reads the settings from all sources and returns them with a function that
+// applies them.
 func (c *server) rereadSettings(args []string) (next *server, apply func(), err error) {
 	next = newServer()
 	if err = c.settings.checkRereadable(); err == nil {
@@ -109,9 +111,9 @@ func (c *server) rereadSettings(args []string) (next *server, apply func(), err 
 	return next, apply, err
 }
 
-// checkRereadable returns an error when the config file is something that says what it
-// has to say only once, such as a pipe of the shell: opening that again would wait for ever, or find
-// it empty and set everything back to its default.
+// checkRereadable returns an error if the config file can be read only once, such as a pipe of
+// the shell. Reading such a file again would block forever, or find it empty and reset all
+// settings to their defaults.
 func (s *settings) checkRereadable() error {
 	if s.configPath == "" {
 		return nil
@@ -126,9 +128,9 @@ func (s *settings) checkRereadable() error {
 	return nil
 }
 
-// copyFrom takes the value of the same setting of other settings.
+// copyFrom copies the value and the origin of other, the same setting of other settings.
 func (st *setting) copyFrom(other *setting) {
-	if err := st.set(other.get()); err == nil { // other was read by the same rules
+	if err := st.set(other.get()); err == nil { // cannot fail: other has been checked
 		st.origin = other.origin
 	}
 }

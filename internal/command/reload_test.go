@@ -17,7 +17,7 @@ import (
 
 const (
 	reloaded    = `"msg":"configuration reloaded"`
-	notReloaded = `"msg":"the configuration was not reloaded, everything stays as it was"`
+	notReloaded = `"msg":"configuration not reloaded, the old settings remain in effect"`
 )
 
 // replaceFile gives a config file another text, all at once.
@@ -116,8 +116,8 @@ func TestReload_WarnsOfRestartSettings(t *testing.T) {
 	s, _ := startServer(t, "-config="+path)
 	replaceFile(t, path, "stall 2s\nmax-body=1KiB\ndrain 1s\nport 1") // a flag beats the last
 	want := []string{
-		"WARN setting takes a restart to change: max-body 1MiB 1KiB",
-		"WARN setting takes a restart to change: stall 1s 2s",
+		"WARN setting requires a restart to change: max-body 1MiB 1KiB",
+		"WARN setting requires a restart to change: stall 1s 2s",
 	}
 	for range 2 { // as long as it is so
 		if got := changedSettings(t, s.reload(reloaded)); fmt.Sprint(got) != fmt.Sprint(want) {
@@ -140,7 +140,7 @@ func TestReload_InvalidChangesNothing(t *testing.T) {
 		"max-clients 2\nport 99999":      path + ":2: port 99999: allowed are whole numbers from 0 to 65535",
 		"max-clients 2\nmax-clients 3":   path + ":2: max-clients is already set in line 1",
 		"max-clients 2\nprot 1":          path + `:2: \"prot\" is not a valid setting of a config file, did you mean port?`,
-		"max-clients 2\nmax-memory=1MiB": "-max-memory=1MiB is too little for -max-body=1MiB: that takes ",
+		"max-clients 2\nmax-memory=1MiB": "-max-memory=1MiB is too small for -max-body=1MiB: the minimum is ",
 	} {
 		replaceFile(t, path, text)
 		if log := s.reload(notReloaded); strings.Count(log, "\n") != 1 || !strings.Contains(log, `"error":"`+want) {

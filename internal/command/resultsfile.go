@@ -6,17 +6,16 @@ import (
 	"os"
 )
 
-// resultsFile is the file that a report is written to. It is opened before the work
-// whose report it takes, so that a path that cannot be written is noticed before
-// and not after hours of it; and what it held stays until there is something
-// better.
+// resultsFile is the file that a report is written to. The file is opened before the work
+// begins, to detect a path that cannot be written before hours of work are lost. The old
+// content is kept until the new report is written.
 type resultsFile struct {
-	file    *os.File // nil: nobody wants it
-	created bool     // by us: it goes away if nothing is written
+	file    *os.File // nil: no results file
+	created bool     // the file did not exist before; discard removes it
 }
 
-// openResultsFile opens a file for results. The empty path is for nobody who wants
-// them.
+// openResultsFile opens the file at path. If path is empty, the resultsFile discards the
+// report.
 func openResultsFile(path string) (*resultsFile, error) {
 	if path == "" {
 		return &resultsFile{}, nil
@@ -30,7 +29,7 @@ func openResultsFile(path string) (*resultsFile, error) {
 	return &resultsFile{file: file, created: created}, nil
 }
 
-// write replaces what the file held by report, as JSON, and closes it.
+// write replaces the content of the file by report, as JSON, and closes the file.
 func (r *resultsFile) write(report any) error {
 	if r.file == nil {
 		return nil
@@ -50,8 +49,8 @@ func (r *resultsFile) write(report any) error {
 	return err
 }
 
-// discard closes the file if nothing was written to it. It is harmless after
-// write.
+// discard closes the file if no report was written to it, and removes a file that
+// openResultsFile has created. After write, discard does nothing.
 func (r *resultsFile) discard() {
 	if r.file == nil {
 		return

@@ -9,14 +9,15 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-// runningHub is a hub at work on a listener.
+// runningHub is a hub that serves a listener.
 type runningHub struct {
 	hub  *hub.Hub
-	done chan struct{} // closed when it accepts no more
-	err  error         // why; to be read once ended is closed
+	done chan struct{} // closed when Serve has returned
+	err  error         // of Serve; valid once done is closed
 }
 
-// serve lets h accept connections on ln until the hub is closed or ctx ends.
+// serve starts a goroutine in which h accepts connections on ln until the hub is closed or ctx
+// ends. The caller must call close.
 func serve(ctx context.Context, h *hub.Hub, ln net.Listener) *runningHub {
 	r := &runningHub{hub: h, done: make(chan struct{})}
 	go func() { // ends with close, which waits for it
@@ -26,8 +27,8 @@ func serve(ctx context.Context, h *hub.Hub, ln net.Listener) *runningHub {
 	return r
 }
 
-// unexpectedErr returns why the hub ended although nobody asked it to, and nil while it
-// serves.
+// unexpectedErr returns the error of Serve if the hub stopped without being asked to, and nil
+// otherwise.
 func (r *runningHub) unexpectedErr() error {
 	select {
 	case <-r.done:
@@ -40,8 +41,8 @@ func (r *runningHub) unexpectedErr() error {
 	return r.err
 }
 
-// close shuts the hub down and waits until nothing of it runs. It returns an
-// error when drain, or now, ended before every queue was empty.
+// close shuts the hub down and waits until all of its goroutines have ended. It returns an
+// error if drainTimeout or abortCtx ended before all queues were empty.
 func (r *runningHub) close(abortCtx context.Context, drainTimeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(abortCtx, drainTimeout)
 	defer cancel()

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	defaultDrainTimeout = 5 * time.Second // what is queued for a client that reads is gone long before
-	printTimeout        = 3 * time.Second // that standard output may take for the statistics
+	defaultDrainTimeout = 5 * time.Second // a client that reads empties its queue much faster
+	printTimeout        = 3 * time.Second // for writing the statistics to standard output
 )
 
 // server is the configuration of start_server.
@@ -41,8 +41,8 @@ type server struct {
 	credit           int64
 	window           int64
 	maxReports       int
-	reportTimeout    time.Duration // report timeout
-	maxReportTimeout time.Duration // the longest one that a message may name
+	reportTimeout    time.Duration // default of a message
+	maxReportTimeout time.Duration // maximum that a message can request
 	proxy            proxyFlags
 	tls              tlsFlags
 	tlsReloader      tlsReloader
@@ -54,19 +54,19 @@ type server struct {
 	byteRate         int64
 	drainTimeout     time.Duration
 	drainDelay       time.Duration
-	drainGoAway      string // when clients of version 2 are told to go: one of goAwayTimes
-	adminAddr        string // address; empty: none
+	drainGoAway      string // goAwayStart, goAwaySpread or goAwayEnd
+	adminAddr        string // empty: no admin address
 	adminTokenFile   string
 	latency          *admin.Latency // nil without an admin address
 	logQueue         *logQueue
 	traces           traceExporter
 
-	reloadSteps []reloadStep // what follows the configuration while the server runs
-	memoryLimit int64        // limit of the runtime's memory that we have set, in bytes
+	reloadSteps []reloadStep // run at the start and at each reload
+	memoryLimit int64        // memory limit of the runtime set by setMemoryLimit, in bytes; 0: none
 }
 
-// Server is start_server: it runs a hub until a signal ends it, and returns the
-// exit code.
+// Server is start_server: it runs a hub until a signal ends the program, and returns the exit
+// code.
 func Server(p Process) int {
 	c := newServer()
 	if code, done := c.settings.parse(p); done {
@@ -98,7 +98,7 @@ func Server(p Process) int {
 	return c.start(p, logger)
 }
 
-// start runs a hub until a signal ends it.
+// start creates the hub and runs it until a signal ends the program.
 func (c *server) start(p Process, logger *slog.Logger) int {
 	reloads, done := p.reloads()
 	defer done()
@@ -121,13 +121,13 @@ func (c *server) start(p Process, logger *slog.Logger) int {
 	})
 }
 
-// setMaxClients lets so many clients be connected at once from now on.
+// setMaxClients changes the maximum number of clients of h.
 func (c *server) setMaxClients(h *hub.Hub, maxClients int, logger *slog.Logger) {
 	if maxClients == c.maxClients {
 		return
 	}
 	if err := h.SetMaxClients(maxClients); err != nil {
-		logger.Error("cannot change how many clients may connect", "error", err)
+		logger.Error("cannot change the maximum number of clients", "error", err)
 		return
 	}
 	c.memoryLimit = setMemoryLimit(logger, c.memoryLimit, c.maxMemory, min(maxClients, maxOpenFiles()), c.tls.cert != "")
@@ -138,54 +138,54 @@ func newServer() *server {
 	c := &server{settings: newSettings("start_server", "HUB",
 		"start_server runs a message hub until it is interrupted.")}
 	s := c.settings
-	addSetting(s, &c.port, "port", wire.DefaultPort, intRange(0, math.MaxUint16), "TCP port to listen on; 0 takes any free one")
-	addSetting(s, &c.addr, "addr", "", hostName(), "address to listen on, or host name of one; all by default,\n0.0.0.0 for all of IPv4")
-	addSetting(s, &c.stat, "stat", true, boolean(), "print the collected statistics before closing", reloadable)
+	addSetting(s, &c.port, "port", wire.DefaultPort, intRange(0, math.MaxUint16), "TCP port to listen on; 0: any free port")
+	addSetting(s, &c.addr, "addr", "", hostName(), "address or host name to listen on; empty: all addresses,\n0.0.0.0: all IPv4 addresses")
+	addSetting(s, &c.stat, "stat", true, boolean(), "print statistics at shutdown", reloadable)
 	addSetting(s, &c.maxBody, "max-body", wire.DefaultMaxBody, size(1, wire.MaxBodyLimit),
-		"largest body that a client may send")
+		"maximum size of a message body")
 	addSetting(s, &c.maxMemory, "max-memory", hub.DefaultMaxQueuedBytes, size(1<<20, 1<<50),
-		"bound of what is held in memory for all clients together,\nat least four times max-body and a bit")
+		"memory limit for queued messages and partly read frames of\nall clients, at least four times -max-body plus overhead")
 	addSetting(s, &c.maxClients, "max-clients", hub.DefaultMaxClients, intRange(1, 1<<30),
-		"clients that may be connected at once", reloadable)
+		"maximum number of connected clients", reloadable)
 	addSetting(s, &c.maxWatchers, "max-watchers", hub.DefaultMaxWatchers, intRange(1, 1<<30),
-		"clients that may be told at once who comes and goes: each of\nthem is told what any client does")
+		"maximum number of presence watchers; each watcher is sent\nevery join and leave")
 	addSetting(s, &c.handshakeTimeout, "handshake-timeout", hub.DefaultHandshakeTimeout, duration(time.Millisecond, 24*time.Hour),
-		"how long a client may take for TLS, and then to say who it\nis where it must")
+		"time limit for the TLS handshake, and then for\nauthentication if that is required")
 	addSetting(s, &c.frameTimeout, "frame-timeout", hub.DefaultFrameTimeout, duration(time.Millisecond, 24*time.Hour),
-		"how long the rest of a message may take once its first byte\nis there; longer while it brings 1 KiB a second, measured\nover that time")
+		"time limit for a frame once its first byte has arrived;\nextended while the frame arrives at 1 KiB/s or more,\nmeasured over this time")
 	addSetting(s, &c.stallTimeout, "stall", hub.DefaultStallTimeout, duration(time.Millisecond, 24*time.Hour),
-		"how long a client may block others by not reading\nbefore it is disconnected")
+		"how long a client that does not read can block senders\nbefore it is disconnected")
 	addSetting(s, &c.keepAlive, "keepalive", hub.DefaultKeepAlive, duration(10*time.Millisecond, time.Hour),
-		"how often something must be heard from a client that speaks\nversion 2; after twice as long its connection is lost")
+		"keep-alive interval of version 2 clients; a connection that\nis silent for twice as long is closed")
 	addSetting(s, &c.resumeWindow, "resume-window", hub.DefaultResumeWindow, duration(time.Millisecond, 24*time.Hour),
-		"how long such a client may come back after its connection\nwas lost, and miss nothing")
+		"how long a version 2 session can be resumed, without loss,\nafter its connection was lost")
 	addSetting(s, &c.credit, "credit", hub.DefaultCredit, size(4<<10, 1<<30),
-		"what such a client may send before its receivers' queues\nhave taken it; more is faster over a long way")
+		"send window: bytes that a version 2 client can send before\nthey are queued for the receivers; larger is faster with\nlong round-trip times")
 	addSetting(s, &c.window, "window", hub.DefaultWindow, size(4<<10, 1<<30),
-		"what such a client may be sent before it says that it has\nreceived it; more is faster, and older when it gets there")
+		"receive window: bytes sent to a version 2 client without\nacknowledgement; larger is faster, with more queueing delay")
 	addSetting(s, &c.maxReports, "max-reports", hub.DefaultMaxReports, intRange(1, 1<<20),
-		"messages of such a client that may wait for their report")
+		"maximum number of messages of a version 2 client that wait\nfor their reports")
 	addSetting(s, &c.reportTimeout, "report-timeout", hub.DefaultReportTimeout, duration(time.Millisecond, 24*time.Hour),
-		"how long the report of a message may wait, unless the\nmessage says how long")
+		"default time limit for the report of a message")
 	addSetting(s, &c.maxReportTimeout, "max-report-timeout", hub.DefaultMaxReportTimeout, duration(time.Millisecond, 24*time.Hour),
-		"longest time that a message may name for its report, at\nleast report-timeout")
+		"maximum report timeout that a message can request, at least\n-report-timeout")
 	addSetting(s, &c.drainTimeout, "drain", defaultDrainTimeout, duration(0, 24*time.Hour),
-		"how long queues may take to empty when the hub ends", reloadable)
+		"time limit for draining queues at shutdown", reloadable)
 	addSetting(s, &c.drainDelay, "drain-delay", 0, duration(0, 24*time.Hour),
-		"how long the hub serves on before that, port open, while\n/readyz says 503: for load balancers to look elsewhere", reloadable)
+		"delay before the drain: the port stays open and /readyz\nreturns 503, to let load balancers choose another hub", reloadable)
 	addSetting(s, &c.drainGoAway, "drain-goaway", goAwayEnd, oneOf(goAwayStart, goAwaySpread, goAwayEnd),
-		"when clients of version 2 are told to reconnect: at the\nstart of -drain-delay, one after another over it, or at its\nend", reloadable)
-	addSetting(s, &c.maxPerAddress, "max-per-address", 0, intRange(0, 1<<30), "clients that may be connected from one address at once;\n0 is any number")
-	addSetting(s, &c.connectRate, "connect-rate", 0, perSecond(), "connections from one address that are accepted in a second;\n0 is as many as come")
-	addSetting(s, &c.messageRate, "rate-messages", 0, perSecond(), "messages that a client may send in a second, on average;\n0 is as many as it can")
-	addSetting(s, &c.byteRate, "rate-bytes", 0, size(0, 1<<50), "bytes that it may send in a second; likewise")
+		"when GOAWAY is sent to version 2 clients: at the start of\n-drain-delay, spread over the delay, or at its end", reloadable)
+	addSetting(s, &c.maxPerAddress, "max-per-address", 0, intRange(0, 1<<30), "maximum number of connections per IP address (IPv6: per\n/64); 0: no limit")
+	addSetting(s, &c.connectRate, "connect-rate", 0, perSecond(), "maximum accepted connections per second and IP address\n(IPv6: /64); 0: no limit")
+	addSetting(s, &c.messageRate, "rate-messages", 0, perSecond(), "maximum average messages per second that a client can send;\n0: no limit")
+	addSetting(s, &c.byteRate, "rate-bytes", 0, size(0, 1<<50), "maximum average bytes per second that a client can send;\n0: no limit")
 	c.proxy.addFlags(s)
 	c.tls.addFlags(s)
 	c.auth.addFlags(s)
 	addSetting(s, &c.adminAddr, "admin", defaultAdminAddr, listenAddress(),
-		"address for metrics, probes, profiles and the list of\nclients; off for none. If the default is taken, the hub\nruns without")
+		"address for metrics, probes, profiles and the list of\nclients; off: no admin address. If the default is in use,\nthe hub runs without an admin address")
 	addSetting(s, &c.adminTokenFile, "admin-token-file", "", filePath(),
-		"file with the token that whoever asks there must know;\nneeded where other machines can reach it")
+		"file with the bearer token for -admin; required unless\n-admin is a loopback address")
 	c.traces.addFlags(s)
 	s.addShowFlags()
 	s.addCommonFlags(reloadable)
@@ -193,9 +193,9 @@ func newServer() *server {
 	return c
 }
 
-const reloadNotes = `On SIGHUP everything is read again, and what is reloadable is applied to the
-running hub. The rest takes a restart, and a log line says so. Windows has no
-SIGHUP.`
+const reloadNotes = `On SIGHUP all settings are read again, and the reloadable ones are applied to the
+running hub. The others require a restart; a log line names each that has changed.
+Windows has no SIGHUP.`
 
 func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 	config := hub.Config{
@@ -231,8 +231,8 @@ func (c *server) hubConfig(logger *slog.Logger) hub.Config {
 	return config
 }
 
-// run lets h serve until stop ends, and closes it. Meanwhile it reloads the
-// configuration when asked to, in this goroutine, which alone looks at it.
+// run lets h serve until stopCtx ends, and then shuts h down. It also reloads the
+// configuration. Only this goroutine accesses the settings.
 func (c *server) run(stopCtx, abortCtx context.Context, h *hub.Hub, p Process, logger *slog.Logger, reloads <-chan os.Signal) int {
 	defer c.traces.flush(abortCtx)
 	ln, err := listenAt(net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
@@ -282,12 +282,12 @@ func (c *server) run(stopCtx, abortCtx context.Context, h *hub.Hub, p Process, l
 	}
 }
 
-// shutdown closes the hub and prints what it has counted, unless now ends: then
-// nobody waits for it.
+// shutdown closes the hub and prints the statistics. If abortCtx ends, shutdown returns
+// without the statistics.
 func (c *server) shutdown(abortCtx context.Context, running *runningHub, stdout io.Writer, logger *slog.Logger) int {
 	code := ExitOK
 	if err := running.unexpectedErr(); err != nil {
-		logger.Error("the hub could not go on", "error", err)
+		logger.Error("the hub stopped unexpectedly", "error", err)
 		code = ExitFailure
 	}
 	err := running.close(abortCtx, c.drainTimeout)
@@ -295,7 +295,7 @@ func (c *server) shutdown(abortCtx context.Context, running *runningHub, stdout 
 		return ExitFailure
 	}
 	if err != nil {
-		logger.Warn("some of what was queued could not be delivered in time", "drain", formatDuration(c.drainTimeout))
+		logger.Warn("some queued messages could not be delivered in time", "drain", formatDuration(c.drainTimeout))
 	}
 	if err := c.printStats(running.hub, stdout); err != nil {
 		logger.Error("cannot print the statistics", "error", err)
@@ -305,14 +305,14 @@ func (c *server) shutdown(abortCtx context.Context, running *runningHub, stdout 
 	return code
 }
 
-// printStats prints the statistics, unless nobody takes them for printTimeout: a pipe that is full must not keep the
-// hub from its end.
+// printStats prints the statistics. It gives up after printTimeout, because a full pipe must
+// not prevent the hub from exiting.
 func (c *server) printStats(h *hub.Hub, stdout io.Writer) error {
 	if !c.stat {
 		return nil
 	}
 	printed := make(chan error, 1)
-	go func() { // ends when stdout takes it; otherwise with the process, which is about to end
+	go func() { // ends with the write, or with the process, which is about to exit
 		_, err := h.Stats().WriteTo(stdout)
 		printed <- err
 	}()
@@ -322,18 +322,18 @@ func (c *server) printStats(h *hub.Hub, stdout io.Writer) error {
 	case err := <-printed:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("nobody reads standard output for %s", formatDuration(printTimeout))
+		return fmt.Errorf("standard output blocked for %s", formatDuration(printTimeout))
 	}
 }
 
-// listenAdvice says what to do about a failure to listen.
+// listenAdvice returns advice for an error of listening.
 func listenAdvice(err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "another program has this port: stop it, or choose another with -port"
+		return "another program uses this port: stop that program, or choose another port with -port"
 	case errors.Is(err, syscall.EACCES):
-		return "ports below 1024 are for privileged programs: choose another with -port"
+		return "ports below 1024 require privileges: choose another port with -port"
 	default:
-		return "-addr must be an address of this machine, or a host name for one"
+		return "-addr must be an address of this machine, or a host name of this machine"
 	}
 }

@@ -220,7 +220,7 @@ func TestServer_ListenerFails(t *testing.T) {
 	if code := newServer().shutdown(t.Context(), running, &stdout, logger); code != ExitFailure {
 		t.Errorf("exit code %d, want %d", code, ExitFailure)
 	}
-	if !strings.Contains(stderr.String(), "could not go on") || !strings.Contains(stdout.String(), "Clients Connected") {
+	if !strings.Contains(stderr.String(), "stopped unexpectedly") || !strings.Contains(stdout.String(), "Clients Connected") {
 		t.Errorf("log %s\nstatistics %s", &stderr, &stdout)
 	}
 }

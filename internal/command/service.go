@@ -9,20 +9,21 @@ import (
 	"github.com/sechlol/go-message-hub/internal/notify"
 )
 
-// shutdownMargin is what the end of a hub may take beyond its drain: statistics, the last words to those
-// who are sent away, the last lines of the log.
+// shutdownMargin is the time that shutdown can take in addition to the drain: statistics,
+// final frames to clients, and the last lines of the log.
 const shutdownMargin = 10 * time.Second
 
-// serviceNotifier is this process as a service manager sees it, if one has started it.
+// serviceNotifier reports the state of this process to the service manager. It does nothing
+// without a service manager.
 type serviceNotifier struct {
 	manager  *notify.Manager
 	logger   *slog.Logger
-	cancel   context.CancelFunc // of the pings
+	cancel   context.CancelFunc // ends the watchdog goroutine
 	watchdog sync.WaitGroup
 }
 
-// newServiceNotifier finds out who has started this process. A manager that cannot be spoken to is no
-// reason not to serve.
+// newServiceNotifier returns a notifier for the service manager in the environment. If the
+// service manager cannot be reached, it logs a warning, and the hub serves anyway.
 func newServiceNotifier(logger *slog.Logger) *serviceNotifier {
 	manager, err := notify.FromEnvironment()
 	n := &serviceNotifier{manager: manager, logger: logger, cancel: func() {}}
@@ -30,8 +31,8 @@ func newServiceNotifier(logger *slog.Logger) *serviceNotifier {
 	return n
 }
 
-// ready says that the hub serves, and from now on that it still does, as long as alive says so. close
-// must follow.
+// ready reports that the hub serves. From then on the watchdog is notified as long as alive
+// returns no error. The caller must call close.
 func (n *serviceNotifier) ready(ln *watchdogListener, alive *liveness) {
 	n.logFailure(n.manager.Ready("listening on " + ln.Addr().String()))
 	var ctx context.Context
@@ -41,20 +42,21 @@ func (n *serviceNotifier) ready(ln *watchdogListener, alive *liveness) {
 	})
 }
 
-// reloading says that the configuration is being read again.
+// reloading reports that the configuration is being reloaded.
 func (n *serviceNotifier) reloading() { n.logFailure(n.manager.Reloading()) }
 
-// reloaded says that the hub serves on, with a new configuration or the old one.
+// reloaded reports that the reload is finished, successful or not, and that the hub serves.
 func (n *serviceNotifier) reloaded(ln *watchdogListener) {
 	n.logFailure(n.manager.Ready("listening on " + ln.Addr().String()))
 }
 
-// stopping says that the hub ends, and how long its queues may take to empty.
+// stopping reports that the hub is shutting down, and that this takes at most drainTimeout
+// plus shutdownMargin.
 func (n *serviceNotifier) stopping(drainTimeout time.Duration) {
 	n.logFailure(n.manager.Stopping(drainTimeout + shutdownMargin))
 }
 
-// close ends the pings.
+// close stops the watchdog notifications and waits for their goroutine.
 func (n *serviceNotifier) close() {
 	n.cancel()
 	n.watchdog.Wait()
@@ -62,6 +64,6 @@ func (n *serviceNotifier) close() {
 
 func (n *serviceNotifier) logFailure(err error) {
 	if err != nil {
-		n.logger.Warn("cannot speak to the service manager", "error", err)
+		n.logger.Warn("cannot notify the service manager", "error", err)
 	}
 }

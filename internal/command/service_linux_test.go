@@ -69,7 +69,7 @@ func TestServiceNotifier_ManagerGone(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
 	s, port := startServer(t)
 	dial(t, port)
-	if got := s.interrupt(); got.code != ExitOK || !strings.Contains(got.stderr, "cannot speak to the service manager") {
+	if got := s.interrupt(); got.code != ExitOK || !strings.Contains(got.stderr, "cannot notify the service manager") {
 		t.Errorf("exit code %d: %s", got.code, got.stderr)
 	}
 }

@@ -13,43 +13,42 @@ import (
 	"github.com/peterbourgon/ff/v3"
 )
 
-// settings is everything that can be set of one program. A flag beats the
-// environment, the environment beats the config file, and that beats the
-// default. A wrong value is refused with the name of its source, its key, itself
-// and what is allowed.
+// settings are all settings of one program. Flags override environment variables, environment
+// variables override the config file, and the config file overrides the defaults. The error of
+// an invalid value names the source, the key, the value and the allowed values.
 type settings struct {
 	program string
-	about   string // what the program does, for the usage
-	prefix  string // of its environment variables, without the underscore
+	about   string // description of the program, for the usage
+	prefix  string // of the environment variables, without the underscore
 	flags   *flag.FlagSet
 	list    []*setting // in the order of the usage
 
-	// What may stand behind the flags. Most programs take nothing there.
-	operandUsage   string   // for the usage, such as "[text]"
-	operandChoices []string // that it can be; nil: anything
-	operands       []string // at most one, after parse
-	notes          string   // for the end of the usage
+	// The operand after the flags. Most programs have none.
+	operandUsage   string   // for the usage, such as "[text]"; empty: no operand
+	operandChoices []string // allowed values; nil: any text
+	operands       []string // set by parse; at most one
+	notes          string   // printed at the end of the usage
 
-	// What every program has.
+	// Common to all programs, see addCommonFlags.
 	logFormat   string
 	logLevel    string // a key of logLevels
 	configPath  string
 	showVersion bool
 
-	// What some have, see addShowFlags.
+	// Of some programs, see addShowFlags.
 	checkOnly   bool
 	printConfig bool
 
-	// While read runs.
+	// Used while read runs.
 	source   source
 	line     int   // of the config file
-	valueErr error // why the last wrong value was refused
+	valueErr error // error of the last invalid value
 
-	// After read: what was not wrong, and is worth a line all the same.
+	// Set by read: problems that are not errors.
 	warnings []string
 }
 
-// source is where a value comes from.
+// source is the source of a value.
 type source int
 
 const (
@@ -58,8 +57,8 @@ const (
 	fromFile
 )
 
-// setting is one flag, with its variable and its line in the config file. It
-// implements flag.Value for the standard library's parser.
+// setting is one setting: a flag with its environment variable and its line in the config
+// file. It implements flag.Value.
 type setting struct {
 	owner        *settings
 	name         string
@@ -68,37 +67,38 @@ type setting struct {
 	allowed      string
 	choices      []string
 	isPath       bool
-	defaultValue string // the default
+	defaultValue string // formatted
 	check        func(text string) error
 	set          func(text string) error
 	get          func() string
 	isBool       bool
 	attrs        flagAttr
-	origin       string // where its value comes from, in words
+	origin       string // source of the value, for users
 }
 
-// flagAttr is what is special about a setting; several are added up with |.
+// flagAttr is a set of attributes of a setting.
 type flagAttr int
 
 const (
-	// secret settings are never shown, only whether they are set.
+	// secret marks a setting whose value is never shown. Only whether the setting has a value is
+	// shown.
 	secret flagAttr = 1 << iota
 
-	// reloadable settings can change while the program runs.
+	// reloadable marks a setting that can change while the program runs.
 	reloadable
 
-	// commandLineOnly settings ask for something to be printed instead of the program's work. Only the
-	// command line can ask: a variable or a line that is always there would keep the
-	// program from ever working.
+	// commandLineOnly marks a setting that makes the program print something and exit. Only a
+	// flag can set it: a permanent environment variable or line would prevent the program from
+	// working.
 	commandLineOnly
 
-	// notInFile settings can come from anywhere but the config file.
+	// notInFile marks a setting that is not allowed in the config file.
 	notInFile
 )
 
 func (st *setting) is(attr flagAttr) bool { return st.attrs&attr != 0 }
 
-// newSettings returns the settings that every program has.
+// newSettings returns the settings of a program, still without any setting.
 func newSettings(program, prefix, about string) *settings {
 	s := &settings{
 		program: program,
@@ -106,21 +106,21 @@ func newSettings(program, prefix, about string) *settings {
 		prefix:  prefix,
 		flags:   flag.NewFlagSet(program, flag.ContinueOnError),
 	}
-	s.flags.SetOutput(io.Discard) // parse says it better
+	s.flags.SetOutput(io.Discard) // parse prints a better message
 	return s
 }
 
-// addCommonFlags adds the settings that every program has, at the end of the usage. level is what is
-// special about -log-level.
+// addCommonFlags adds the settings that all programs have, at the end of the usage. levelAttrs
+// are the attributes of -log-level.
 func (s *settings) addCommonFlags(levelAttrs ...flagAttr) {
-	addSetting(s, &s.logFormat, "log", logText, oneOf(logText, logJSON), "form of the log lines on standard error")
+	addSetting(s, &s.logFormat, "log", logText, oneOf(logText, logJSON), "format of the log lines on standard error")
 	addSetting(s, &s.logLevel, "log-level", "info", oneOf("debug", "info", "warn", "error"),
-		"least level of log lines that are written", levelAttrs...)
-	addSetting(s, &s.configPath, "config", "", filePath(), "file with a setting per line", notInFile)
-	addSetting(s, &s.showVersion, "version", false, boolean(), "print the version and end", commandLineOnly|notInFile)
+		"minimum level of log lines", levelAttrs...)
+	addSetting(s, &s.configPath, "config", "", filePath(), "config file, with one setting per line", notInFile)
+	addSetting(s, &s.showVersion, "version", false, boolean(), "print the version and exit", commandLineOnly|notInFile)
 }
 
-// addSetting adds a setting that is kept in dst. Usually nothing is special about it.
+// addSetting adds a setting whose value is stored in dst.
 func addSetting[T any](s *settings, dst *T, name string, defaultValue T, typ valueType[T], usage string, attrs ...flagAttr) {
 	*dst = defaultValue
 	_, isBool := any(defaultValue).(bool)
@@ -151,19 +151,19 @@ func addSetting[T any](s *settings, dst *T, name string, defaultValue T, typ val
 
 // String implements flag.Value.
 func (st *setting) String() string {
-	if st.get == nil { // the flag package asks a zero value too
+	if st.get == nil { // package flag also calls String on a zero value
 		return ""
 	}
 	return st.get()
 }
 
-// IsBoolFlag makes -stat mean -stat=true.
+// IsBoolFlag makes package flag accept a boolean flag without a value: -stat means -stat=true.
 func (st *setting) IsBoolFlag() bool { return st.isBool }
 
 // Set implements flag.Value.
 func (st *setting) Set(text string) error {
 	if st.is(commandLineOnly) && st.owner.source == fromEnvironment {
-		return nil // HUB_VERSION is common where many things are configured, and not meant for us
+		return nil // a variable such as HUB_VERSION can belong to another program
 	}
 	if err := st.set(text); err != nil {
 		return st.valueError(text, err)
@@ -172,8 +172,8 @@ func (st *setting) Set(text string) error {
 	return nil
 }
 
-// valueError says what is wrong with a value: where it stands, what it is, and what
-// is allowed.
+// valueError returns and stores the error of an invalid value: where the value is set, the
+// value itself, and the allowed values.
 func (st *setting) valueError(text string, err error) error {
 	key := st.asWritten(text)
 	var invalid invalidPartError
@@ -184,7 +184,7 @@ func (st *setting) valueError(text string, err error) error {
 	return st.owner.valueErr
 }
 
-// asWritten names the setting and the value as they stand in the source.
+// asWritten returns the setting and the value as they are written in the source.
 func (st *setting) asWritten(text string) string {
 	text = quoted(text)
 	if st.is(secret) {
@@ -200,7 +200,7 @@ func (st *setting) asWritten(text string) string {
 	}
 }
 
-// origin says where the value comes from that is being set.
+// origin returns the source of the value that is being set, for users.
 func (s *settings) origin(st *setting) string {
 	switch s.source {
 	case fromEnvironment:
@@ -212,7 +212,7 @@ func (s *settings) origin(st *setting) string {
 	}
 }
 
-// lookup returns the setting of a name, or nil.
+// lookup returns the setting with the given name, or nil.
 func (s *settings) lookup(name string) *setting {
 	for _, st := range s.list {
 		if st.name == name {
@@ -222,20 +222,19 @@ func (s *settings) lookup(name string) *setting {
 	return nil
 }
 
-// envVar returns the name of a setting in the environment.
+// envVar returns the name of the environment variable of a setting.
 func (s *settings) envVar(name string) string {
 	return s.prefix + "_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// isSet reports whether a setting was set by anything but its default.
+// isSet reports whether a flag, an environment variable or the config file has set a setting.
 func (s *settings) isSet(name string) (yes bool) {
 	s.flags.Visit(func(f *flag.Flag) { yes = yes || f.Name == name })
 	return yes
 }
 
-// parse reads the settings from all sources. When it returns done there is
-// nothing left to do but to exit with the code: it has printed what was asked
-// for, or what is wrong.
+// parse reads the settings from all sources. If done is true, parse has printed the requested
+// output or an error, and the program must exit with code.
 func (s *settings) parse(p Process) (code int, done bool) {
 	err := s.read(p.Args)
 	switch {
@@ -253,8 +252,8 @@ func (s *settings) parse(p Process) (code int, done bool) {
 	return ExitOK, false
 }
 
-// read reads the settings from all sources, unless the command line asks for what does not
-// depend on the others.
+// read reads the settings from all sources. If the command line requests the version or the
+// default configuration, it reads only the command line.
 func (s *settings) read(args []string) error {
 	err := s.parseFlags(args)
 	if err != nil || s.showVersion || s.printConfig {
@@ -264,15 +263,15 @@ func (s *settings) read(args []string) error {
 	return s.parseEnvAndFile()
 }
 
-// printUsageError prints what is wrong with the settings. How they are used would be so many lines
-// that it would be out of sight.
+// printUsageError prints err and a hint how to get the usage. It does not print the usage,
+// which is so long that err would scroll out of sight.
 func (s *settings) printUsageError(p Process, err error) int {
-	fmt.Fprintf(p.Stderr, "%[1]s: %[2]v\n\"%[1]s -h\" tells what can be set, and how\n", s.program, err)
+	fmt.Fprintf(p.Stderr, "%[1]s: %[2]v\n\"%[1]s -h\" lists all settings\n", s.program, err)
 	return ExitUsage
 }
 
-// parseFlags reads the command line. That is done before ff looks at the
-// rest, so that a refused value is known to come from here.
+// parseFlags reads the command line. It runs before ff reads the other sources, because the
+// error of an invalid value must name the right source.
 func (s *settings) parseFlags(args []string) error {
 	s.source = fromFlag
 	if err := s.flags.Parse(args); err != nil {
@@ -288,26 +287,26 @@ func (s *settings) parseFlags(args []string) error {
 	if len(args) > s.flags.NArg() {
 		previous := args[len(args)-s.flags.NArg()-1]
 		if f := s.flags.Lookup(strings.TrimLeft(previous, "-")); f != nil && strings.HasPrefix(previous, "-") {
-			return fmt.Errorf("%q after %s: true and false are written with a sign, %s=%s", extra, previous, previous, extra)
+			return fmt.Errorf("%q after %s: boolean values need an equals sign, %s=%s", extra, previous, previous, extra)
 		}
 	}
-	return fmt.Errorf("%q is not a flag: they are written -name=value", extra)
+	return fmt.Errorf("%q is not a flag: write flags as -name=value", extra)
 }
 
-// parseOperands takes what stands behind the flags.
+// parseOperands stores the operand after the flags. It returns an error if there are several.
 func (s *settings) parseOperands(args []string) error {
 	s.operands = args
 	if len(args) == 1 {
 		return nil
 	}
 	if extra := args[1]; strings.HasPrefix(extra, "-") {
-		return fmt.Errorf("%q stands behind %q: flags come first", extra, args[0])
+		return fmt.Errorf("%q follows %q: flags come first", extra, args[0])
 	}
-	return fmt.Errorf("%q is one too many: what belongs together is put in quotes", args[1])
+	return fmt.Errorf("%q is an extra argument: put a text with spaces in quotes", args[1])
 }
 
-// parseEnvAndFile reads what the command line left open from the environment and
-// then the config file.
+// parseEnvAndFile reads the settings that the command line has not set from environment
+// variables and the config file.
 func (s *settings) parseEnvAndFile() error {
 	s.source = fromEnvironment
 	err := ff.Parse(s.flags, nil,
@@ -322,8 +321,8 @@ func (s *settings) parseEnvAndFile() error {
 	return s.valueErrOr(err)
 }
 
-// valueErrOr returns why a value was refused in our words when it was ours that
-// refused it, and otherwise what the parser says.
+// valueErrOr returns the stored error of an invalid value, which is better for users than err,
+// the error of the parser. If there is no stored error, or err is nil, it returns err.
 func (s *settings) valueErrOr(err error) error {
 	if err != nil && s.valueErr != nil {
 		return s.valueErr
@@ -331,7 +330,7 @@ func (s *settings) valueErrOr(err error) error {
 	return err
 }
 
-// explain adds to what the parser of flags says what would be right.
+// explain adds a hint to an error of package flag.
 func (s *settings) explain(err error) error {
 	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
 		return fmt.Errorf("%w%s", err, didYouMean("-", s.similar(name, 0)))
@@ -344,7 +343,7 @@ func (s *settings) explain(err error) error {
 	return err
 }
 
-// quoted returns a value as it is, unless that would spoil the line.
+// quoted returns text as it is, or in quotes if text is empty or has unprintable characters.
 func quoted(text string) string {
 	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(text)

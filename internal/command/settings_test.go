@@ -137,13 +137,13 @@ func TestSettings_Invalid(t *testing.T) {
 		{name: "time without a unit", args: []string{"-stall=10"}, want: "-stall=10: allowed are times from 1ms to 24h, with a unit (500ms, 10s, 1m30s)"},
 		{name: "no zero that means something else", args: []string{"-stall=0s"}, want: "-stall=0s: allowed are times from 1ms to 24h, with a unit (500ms, 10s, 1m30s)"},
 		{name: "bool", args: []string{"-stat=maybe"}, want: "-stat=maybe: allowed are true and false"},
-		{name: "bool without a sign", args: []string{"-stat", "false"}, want: `"false" after -stat: true and false are written with a sign, -stat=false`},
+		{name: "bool without a sign", args: []string{"-stat", "false"}, want: `"false" after -stat: boolean values need an equals sign, -stat=false`},
 		{name: "word", args: []string{"-log=xml"}, want: "-log=xml: allowed are text and json"},
-		{name: "host with a port", args: []string{"-addr=localhost:9999"}, want: "-addr=localhost:9999: allowed are names and addresses without a port, which -port gives"},
-		{name: "unknown flag", args: []string{"-prot=1"}, want: "flag provided but not defined: -prot, is -port meant?\n"},
+		{name: "host with a port", args: []string{"-addr=localhost:9999"}, want: "-addr=localhost:9999: allowed are names and addresses without a port; set the port with -port"},
+		{name: "unknown flag", args: []string{"-prot=1"}, want: "flag provided but not defined: -prot, did you mean -port?\n"},
 		{name: "unknown flag like none", args: []string{"-colour=blue"}, want: "flag provided but not defined: -colour\n"},
 		{name: "no value", args: []string{"-port"}, want: "flag needs an argument: -port: allowed are whole numbers from 0 to 65535\n"},
-		{name: "no flag", args: []string{"-port=1", "start"}, want: `"start" is not a flag: they are written -name=value`},
+		{name: "no flag", args: []string{"-port=1", "start"}, want: `"start" is not a flag: write flags as -name=value`},
 		{name: "environment", env: "tcp://10.0.0.1:9999", want: "HUB_PORT=tcp://10.0.0.1:9999: allowed are whole numbers from 0 to 65535"},
 		{name: "a value of two lines", env: "1\n2", want: `HUB_PORT="1\n2": allowed are whole numbers from 0 to 65535`},
 		{name: "file", file: "# x\nport 99999\n", want: "FILE:2: port 99999: allowed are whole numbers from 0 to 65535"},
@@ -165,7 +165,7 @@ func TestSettings_Invalid(t *testing.T) {
 		},
 		{
 			name: "settings that do not fit together", args: []string{"-max-memory=1MiB"},
-			want: "-max-memory=1MiB is too little for -max-body=1MiB: that takes ",
+			want: "-max-memory=1MiB is too small for -max-body=1MiB: the minimum is ",
 		},
 	}
 	for _, tt := range tests {

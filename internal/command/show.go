@@ -9,14 +9,14 @@ import (
 	"text/tabwriter"
 )
 
-// addShowFlags adds the settings of a program that prints its configuration when asked to.
+// addShowFlags adds the settings of programs that can print their configuration.
 func (s *settings) addShowFlags() {
 	addSetting(s, &s.checkOnly, "check", false, boolean(),
-		"look whether all settings are right, print them with\nwhere each comes from, and end", commandLineOnly|notInFile)
-	addSetting(s, &s.printConfig, "print-config", false, boolean(), "print a config file with all defaults, and end", commandLineOnly|notInFile)
+		"validate all settings, print them with their sources, and\nexit", commandLineOnly|notInFile)
+	addSetting(s, &s.printConfig, "print-config", false, boolean(), "print a config file with all defaults, and exit", commandLineOnly|notInFile)
 }
 
-// printOutput prints text, and returns the exit code.
+// printOutput prints text to standard output and returns the exit code.
 func (s *settings) printOutput(p Process, text string) int {
 	_, err := io.WriteString(p.Stdout, text)
 	switch {
@@ -29,16 +29,16 @@ func (s *settings) printOutput(p Process, text string) int {
 	return ExitOK
 }
 
-// configTemplate returns a config file that sets nothing: each line that would is a
-// comment, and shows the default.
+// configTemplate returns a config file that sets nothing: each setting is a comment that shows
+// the default.
 func (s *settings) configTemplate() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `# Configuration of %s, for -config. Each line that begins with a # and no
-# space shows a default: take the # away to set something else. A flag or a
-# variable beats what stands here; the variable of max-this is %s.
+	fmt.Fprintf(&b, `# Configuration of %s, for -config. Each line that begins with # and no
+# space shows a default: remove the # to change the value. Flags and environment
+# variables override this file; the variable of max-this is %s.
 `, s.program, s.envVar("max-this"))
 	if slices.ContainsFunc(s.list, func(st *setting) bool { return st.is(reloadable) }) {
-		fmt.Fprint(&b, "# What is reloadable follows this file on SIGHUP, and the rest takes a restart.\n")
+		fmt.Fprint(&b, "# Reloadable settings are applied on SIGHUP; the others require a restart.\n")
 	}
 	for _, st := range s.list {
 		if st.is(notInFile) {
@@ -56,11 +56,11 @@ func (s *settings) configTemplate() string {
 	return b.String()
 }
 
-// effectiveConfig returns the settings as they are, as a config file with the source of
-// each behind it.
+// effectiveConfig returns the current settings as a config file. A comment after each setting
+// names the source of the value.
 func (s *settings) effectiveConfig() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# The settings of %s are right. Behind each stands where it comes from.\n", s.program)
+	fmt.Fprintf(&b, "# The settings of %s are valid. The comment after each names its source.\n", s.program)
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, st := range s.list {
 		if !st.is(commandLineOnly) {
@@ -71,8 +71,8 @@ func (s *settings) effectiveConfig() string {
 	return b.String()
 }
 
-// configLine returns the line of a config file that sets what is set, or a comment when
-// there is no such line.
+// configLine returns the line of a config file that sets the current value, or a comment if
+// the value cannot be written in a config file.
 func (s *settings) configLine(st *setting) string {
 	value := st.get()
 	line := strings.TrimSpace(st.name + " = " + value)
@@ -82,10 +82,10 @@ func (s *settings) configLine(st *setting) string {
 	return "# " + st.name + " = " + st.displayValue()
 }
 
-// displayValue returns the value for people.
+// displayValue returns the value for users.
 func (st *setting) displayValue() string { return st.formatValue(st.get()) }
 
-// formatValue returns a value that it has, or was to have, for people.
+// formatValue returns value, which need not be valid, for users. It hides a secret.
 func (st *setting) formatValue(value string) string {
 	switch {
 	case !st.is(secret):
@@ -97,8 +97,7 @@ func (st *setting) formatValue(value string) string {
 	}
 }
 
-// logChange writes a line that says what a setting has, and what it would have
-// now.
+// logChange logs the current value of the setting, and the value and source of next.
 func (st *setting) logChange(log func(string, ...any), message string, next *setting) {
 	log(message, "setting", st.name, "old", st.displayValue(), "new", next.displayValue(), "source", next.origin)
 }

@@ -203,7 +203,7 @@ func TestCheck_RejectsOpenAdminAddress(t *testing.T) {
 func TestCheck_RejectsInvalidSettings(t *testing.T) {
 	checkUsageError(t, runProgram(Server, "-check", "-port=x"), "start_server: -port=x: allowed are")
 	checkUsageError(t, runProgram(Server, "-check", "-config=/no/such/file"), "start_server: config file: open /no/such/file: ")
-	checkUsageError(t, runProgram(Server, "-check", "-max-memory=1MiB"), "start_server: -max-memory=1MiB is too little for -max-body=1MiB: that takes ")
+	checkUsageError(t, runProgram(Server, "-check", "-max-memory=1MiB"), "start_server: -max-memory=1MiB is too small for -max-body=1MiB: the minimum is ")
 }
 
 func TestCheck_Warns(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// maxInterval between two sends of a client, in milliseconds: an hour.
+// maxInterval is the maximum of -i, in milliseconds: one hour.
 const maxInterval = 3_600_000
 
 // simulator is the configuration of start_simulation.
@@ -36,8 +36,8 @@ type simulator struct {
 	timeout     time.Duration
 }
 
-// Simulation is start_simulation: it puts a hub under load, prints what became
-// of it, and returns the exit code.
+// Simulation is start_simulation: it puts a hub under load, prints a report, and returns the
+// exit code.
 func Simulation(p Process) int {
 	c := newSimulator()
 	if code, done := c.settings.parse(p); done {
@@ -61,42 +61,42 @@ func Simulation(p Process) int {
 func newSimulator() *simulator {
 	c := &simulator{settings: newSettings("start_simulation", "SIMULATION",
 		"start_simulation connects clients to a hub, lets each of them send to all the others,\n"+
-			"and checks at every receiver that each message arrives once, in order and unharmed.")}
+			"and verifies at each receiver that each message arrives once, in order and unchanged.")}
 	s := c.settings
 	c.remote.addFlags(s)
-	addSetting(s, &c.size, "size", 10240, intRange(0, simulation.MaxSize), "payload of a message in bytes")
+	addSetting(s, &c.size, "size", 10240, intRange(0, simulation.MaxSize), "payload of a message, in bytes")
 	addSetting(s, &c.clients, "ncli", 100, intRange(0, simulation.MaxClients), "number of clients to connect")
 	addSetting(s, &c.messages, "nmex", 100, intRange(0, simulation.MaxMessages),
-		"how often each client sends the payload to all the others")
+		"number of messages that each client sends to all the others")
 	addSetting(s, &c.interval, "i", 1, intRange(0, maxInterval),
-		"milliseconds between two sends of a client;\n0 sends as fast as the hub takes them")
+		"interval between two sends of a client, in milliseconds;\n0: as fast as the hub accepts them")
 	addSetting(s, &c.stat, "stat", true, boolean(), "show progress and statistics")
 	addSetting(s, &c.verify, "verify", "full", oneOf("full", "header", "off"), verifyUsage)
-	addSetting(s, &c.protocol, "protocol", 1, intRange(1, 2), "version of the protocol that the clients speak")
+	addSetting(s, &c.protocol, "protocol", 1, intRange(1, 2), "protocol version of the clients")
 	addSetting(s, &c.reportLevel, "report", "none", oneOf("none", "written", "received", "processed"),
-		"how far each message must come before the hub reports it\nto its sender; takes -protocol=2")
+		"delivery level of each message that the hub reports to the\nsender; requires -protocol=2")
 	addSetting(s, &c.reconnects, "reconnect", 0, intRange(0, simulation.MaxReconnects),
-		"how often each connection is broken on the way, at random\nmoments; every message must arrive once and in order\nall the same; takes -protocol=2")
-	addSetting(s, &c.resultsPath, "json", "", anyText(), "file to write the results to, as JSON")
-	addSetting(s, &c.embed, "embed", false, boolean(), "start a hub inside this program, on a free port,\ninstead of looking for one at -addr and -port")
+		"number of times that each connection is interrupted, at\nrandom times; each message must still arrive once and in\norder; requires -protocol=2")
+	addSetting(s, &c.resultsPath, "json", "", anyText(), "file for the results, as JSON")
+	addSetting(s, &c.embed, "embed", false, boolean(), "start a hub inside this program, on a free port, instead of\nconnecting to -addr and -port")
 	addSetting(s, &c.timeout, "timeout", simulation.DefaultTimeout, duration(time.Millisecond, 24*time.Hour),
-		"how long to wait for a connection, or for any progress")
+		"time limit for each connection, and for any progress")
 	s.addCommonFlags()
 	return c
 }
 
-// verifyUsage states what verification costs: it happens in the receivers, which
-// share the processors with the hub when both run on one machine.
-const verifyUsage = `how closely receivers look at what arrives: at every byte,
-at the first 16 and the length, or only at how many;
-full costs about 0.1 s of processor time for each GB
-delivered, which a hub on the same machine lacks`
+// verifyUsage is the help text of -verify. It states the cost because the receivers share the
+// processors with a hub on the same machine.
+const verifyUsage = `what receivers verify: every byte, only the first 16 bytes
+and the length, or only the number of messages; full costs
+about 0.1 s of processor time per GB delivered, which slows
+down a hub on the same machine`
 
-// simulationConfig turns the settings into a simulation, or says why they do not
-// make one.
+// simulationConfig returns the configuration of the simulation, or an error if settings
+// contradict each other.
 func (c *simulator) simulationConfig() (simulation.Config, error) {
 	if explicit := c.remote.explicitFlags(); c.embed && len(explicit) > 0 {
-		return simulation.Config{}, fmt.Errorf("-embed brings a hub of its own on a free port: leave away %s", strings.Join(explicit, ", "))
+		return simulation.Config{}, fmt.Errorf("-embed starts its own hub on a free port: remove %s", strings.Join(explicit, ", "))
 	}
 	tlsConfig, err := c.remote.tlsConfig()
 	if err != nil {
@@ -128,7 +128,7 @@ func (c *simulator) simulationConfig() (simulation.Config, error) {
 	return config, config.Validate()
 }
 
-// run simulates until stop ends and returns the exit code.
+// run simulates until the load is done or stopCtx ends, and returns the exit code.
 func (c *simulator) run(stopCtx, abortCtx context.Context, config simulation.Config, p Process) int {
 	report, err := c.simulateAndSave(stopCtx, abortCtx, config, p)
 	if errors.Is(err, errOutputClosed) {
@@ -141,13 +141,13 @@ func (c *simulator) run(stopCtx, abortCtx context.Context, config simulation.Con
 		config.Logger.Error(err.Error())
 		return ExitFailure
 	}
-	if !report.OK() { // and has said why
+	if !report.OK() { // the report says why
 		return ExitFailure
 	}
 	return ExitOK
 }
 
-// simulateAndSave writes the report to where -json says.
+// simulateAndSave runs the simulation and writes the report to the file of -json.
 func (c *simulator) simulateAndSave(stopCtx, abortCtx context.Context, config simulation.Config, p Process) (*simulation.Report, error) {
 	results, err := openResultsFile(c.resultsPath)
 	if err != nil {
@@ -164,7 +164,7 @@ func (c *simulator) simulateAndSave(stopCtx, abortCtx context.Context, config si
 	return report, nil
 }
 
-// simulate prints the report of a simulation, on a hub of its own if asked to.
+// simulate runs the simulation, on an embedded hub with -embed, and prints the report.
 func (c *simulator) simulate(stopCtx, abortCtx context.Context, config simulation.Config, p Process) (*simulation.Report, error) {
 	if !c.embed {
 		report, err := simulateOn(stopCtx, config, p.Stdout)
@@ -186,7 +186,8 @@ func (c *simulator) simulate(stopCtx, abortCtx context.Context, config simulatio
 	return report, err
 }
 
-// advice says what to do when clients cannot connect, if the error does not.
+// advice returns advice for an error of connecting. It returns "" if the error itself says
+// what to do.
 func (c *simulator) advice(err error) string {
 	var goAway *client.GoAwayError
 	var dialErr *net.OpError
@@ -197,16 +198,16 @@ func (c *simulator) advice(err error) string {
 		return c.remote.credentialsHint()
 	case errors.As(err, &goAway), !errors.Is(err, client.ErrHubClosed) && !errors.Is(err, client.ErrConnectionLost):
 		return ""
-	case c.protocol == 1 && errors.Is(err, client.ErrHubClosed): // the error names the suspects
+	case c.protocol == 1 && errors.Is(err, client.ErrHubClosed): // the error names the likely causes
 		return "; -protocol=2 and -token-file are for tokens, -addr=" + tlsScheme + "… is for TLS"
 	case c.remote.usesTLS():
-		return "; it is full (its -max-clients), or asks for tokens (-protocol=2 -token-file=…)"
+		return "; the hub is full (its -max-clients), or requires tokens (-protocol=2 -token-file=…)"
 	default:
-		return "; it is full (its -max-clients), asks for tokens (-protocol=2 -token-file=…), or wants TLS (-addr=" + tlsScheme + "…)"
+		return "; the hub is full (its -max-clients), requires tokens (-protocol=2 -token-file=…), or requires TLS (-addr=" + tlsScheme + "…)"
 	}
 }
 
-// simulateOn simulates on the hub of config and prints the report.
+// simulateOn runs the simulation with the hub of config and prints the report.
 func simulateOn(stopCtx context.Context, config simulation.Config, stdout io.Writer) (*simulation.Report, error) {
 	report, err := simulation.Run(stopCtx, config)
 	if err != nil {

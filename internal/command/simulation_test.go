@@ -106,7 +106,7 @@ func TestSimulation_InvalidFlags(t *testing.T) {
 }
 
 func TestSimulation_EmbedExcludesAddress(t *testing.T) {
-	const want = "start_simulation: -embed brings a hub of its own"
+	const want = "start_simulation: -embed starts its own hub"
 	checkUsageError(t, runProgram(Simulation, "-embed", "-port=9999"), want)
 	checkUsageError(t, runProgram(Simulation, "-embed", "-addr=localhost"), want)
 	t.Setenv("SIMULATION_PORT", "9999")

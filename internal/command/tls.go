@@ -18,20 +18,20 @@ import (
 )
 
 const (
-	// certCheckInterval is how often the files of certificates are looked at: those who renew them
-	// do so days before they must.
+	// certCheckInterval is the interval between checks of the certificate files. It can be long
+	// because certificates are normally renewed days before they expire.
 	certCheckInterval = 10 * time.Second
 
-	// certExpiryWarning is how long before its end a certificate is worth a warning.
+	// certExpiryWarning is how long before a certificate expires the warnings begin.
 	certExpiryWarning = 14 * 24 * time.Hour
 
-	// expiryReminderInterval and expiredReminderInterval are how often it is repeated until the certificate ends, and
-	// from then on.
+	// expiryReminderInterval and expiredReminderInterval are the intervals between warnings
+	// before and after a certificate expires.
 	expiryReminderInterval  = 24 * time.Hour
 	expiredReminderInterval = time.Hour
 )
 
-// tlsFlags is what can be set about TLS of a hub.
+// tlsFlags are the TLS settings of a hub.
 type tlsFlags struct {
 	cert       string
 	key        string
@@ -42,19 +42,19 @@ type tlsFlags struct {
 var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 
 func (f *tlsFlags) addFlags(s *settings) {
-	addSetting(s, &f.cert, "tls-cert", "", filePath(), "file with the hub's certificate: with it, the hub speaks TLS;\na new one is taken up within 10s", reloadable)
+	addSetting(s, &f.cert, "tls-cert", "", filePath(), "file with the certificate of the hub, which enables TLS; a\nchanged file is reloaded within 10s", reloadable)
 	addSetting(s, &f.key, "tls-key", "", filePath(), "file with the private key of -tls-cert", reloadable)
-	addSetting(s, &f.clientCA, "tls-client-ca", "", filePath(), "file with the authorities of which every client\nmust show a certificate; by default none need one", reloadable)
-	addSetting(s, &f.minVersion, "tls-min", "1.3", oneOf("1.2", "1.3"), "oldest version of TLS that is spoken", reloadable)
+	addSetting(s, &f.clientCA, "tls-client-ca", "", filePath(), "file with CA certificates; clients then need a certificate\nsigned by one of these CAs; empty: no client certificates", reloadable)
+	addSetting(s, &f.minVersion, "tls-min", "1.3", oneOf("1.2", "1.3"), "minimum TLS version", reloadable)
 }
 
-// load reads the files; nil: the hub does not speak TLS.
+// load reads the files. It returns nil if the hub does not use TLS.
 func (f *tlsFlags) load() (*certs.Set, error) {
 	switch {
 	case f.cert == "" && f.key == "" && f.clientCA == "":
 		return nil, nil
 	case f.cert == "" || f.key == "":
-		return nil, errors.New("TLS takes -tls-cert and -tls-key, a certificate and its private key")
+		return nil, errors.New("TLS requires -tls-cert and -tls-key, a certificate and its private key")
 	}
 	set, err := certs.Read(certs.Files{Cert: f.cert, Key: f.key, ClientCA: f.clientCA}, tlsVersions[f.minVersion], wire.ALPN)
 	if err != nil {
@@ -63,7 +63,7 @@ func (f *tlsFlags) load() (*certs.Set, error) {
 	return set, nil
 }
 
-// flagNames returns the setting whose file an error is about, or all of them.
+// flagNames returns the setting whose file err is about, or all settings.
 func (f *tlsFlags) flagNames(err error) string {
 	var file *os.PathError
 	if errors.As(err, &file) {
@@ -79,34 +79,35 @@ func (f *tlsFlags) flagNames(err error) string {
 	return "-tls-cert, -tls-key and -tls-client-ca"
 }
 
-// warnExpiry warns of a certificate that could be used, but not for long.
+// warnExpiry warns of a certificate that expires soon or has expired.
 func (f *tlsFlags) warnExpiry(s *settings) {
 	set, err := f.load()
 	if err != nil || set == nil {
 		return
 	}
 	if notAfter := certs.NewStore(set).CertInfo().NotAfter; time.Until(notAfter) < certExpiryWarning {
-		s.warn("-tls-cert=%s is good until %s only", f.cert, notAfter.UTC().Format(time.RFC3339))
+		s.warn("-tls-cert=%s is valid only until %s", f.cert, notAfter.UTC().Format(time.RFC3339))
 	}
 }
 
-// tlsReloader is the TLS of a hub that runs.
+// tlsReloader is the TLS state of a running hub.
 type tlsReloader struct {
 	logger *slog.Logger
-	store  *certs.Store // nil: it speaks none
+	store  *certs.Store // nil: no TLS
 
+	// Guarded by mu.
 	mu           sync.Mutex
 	lastReminder reminder
 }
 
-// reminder is the last warning of the end of a certificate.
+// reminder is the last warning about the expiry of a certificate.
 type reminder struct {
-	notAfter time.Time // when it ends: another one is warned of at once
-	expired  bool      // and so is the end itself
-	nextAt   time.Time // when it is time for another warning, by the wall clock
+	notAfter time.Time // expiry of the certificate; a change makes a warning due
+	expired  bool      // whether the certificate had expired; a change makes a warning due
+	nextAt   time.Time // time of the next warning, by the wall clock
 }
 
-// prepareReload is the part of the configuration that is about TLS: see part.
+// prepareReload is the reloadStep of TLS.
 func (t *tlsReloader) prepareReload(next *server) (apply func(), err error) {
 	set, err := next.tls.load()
 	switch {
@@ -122,7 +123,7 @@ func (t *tlsReloader) prepareReload(next *server) (apply func(), err error) {
 			}
 		}, nil
 	case (set == nil) != (t.store == nil):
-		return nil, errors.New("-tls-cert: only a restart begins or ends to speak TLS")
+		return nil, errors.New("-tls-cert: enabling or disabling TLS requires a restart")
 	case set == nil:
 		return nil, nil
 	}
@@ -133,44 +134,46 @@ func (t *tlsReloader) prepareReload(next *server) (apply func(), err error) {
 	}, nil
 }
 
-// wrapListener returns ln with TLS, if there is any, and looks for new certificates until ctx ends.
+// wrapListener returns ln with TLS, or ln itself if the hub does not use TLS. Until ctx ends,
+// it reloads changed certificates and warns of their expiry.
 func (t *tlsReloader) wrapListener(ctx context.Context, ln net.Listener, logger *slog.Logger) net.Listener {
 	t.logger = logger
 	if t.store == nil {
 		return ln
 	}
-	t.logCertificate("speaking TLS")
-	go t.store.WatchFiles(ctx, certCheckInterval, t.logReload) // ends with ctx, like the next
+	t.logCertificate("TLS enabled")
+	go t.store.WatchFiles(ctx, certCheckInterval, t.logReload) // both goroutines end with ctx
 	go t.expiryLoop(ctx)
 	return hub.NewTLSListener(ln, t.store.Config())
 }
 
-// logReload logs what has become of new files.
+// logReload logs the result of reading changed files.
 func (t *tlsReloader) logReload(err error) {
 	if err != nil {
-		t.logger.Error("new certificate refused, the old one stays", "error", err)
+		t.logger.Error("new certificate rejected, the old one remains in use", "error", err)
 		return
 	}
-	t.logCertificate("new certificate taken up")
+	t.logCertificate("certificate reloaded")
 	for _, ignored := range t.store.Ignored() {
-		t.logger.Warn("part of a file of certificates is ignored", "what", ignored)
+		t.logger.Warn("part of a certificate file is ignored", "what", ignored)
 	}
 }
 
-// logCertificate says what clients are shown.
+// logCertificate logs the certificate that new clients get.
 func (t *tlsReloader) logCertificate(message string) {
 	names, notAfter := t.certInfo()
 	t.logger.Info(message, "for", names, "good_until", notAfter.UTC().Format(time.RFC3339))
 	t.warnExpiry()
 }
 
-// certInfo returns for which names the certificate is that clients are shown, and until when.
+// certInfo returns the names and the expiry of the current certificate.
 func (t *tlsReloader) certInfo() (names string, notAfter time.Time) {
 	id := t.store.CertInfo()
 	return strings.Join(id.Names, ", "), id.NotAfter
 }
 
-// notAfterFunc returns what tells until when that is good; nil: clients are shown none.
+// notAfterFunc returns a function that returns the expiry of the current certificate, or nil
+// if the hub does not use TLS.
 func (t *tlsReloader) notAfterFunc() func() time.Time {
 	if t.store == nil {
 		return nil
@@ -178,7 +181,7 @@ func (t *tlsReloader) notAfterFunc() func() time.Time {
 	return func() time.Time { return t.store.CertInfo().NotAfter }
 }
 
-// expiryLoop warns of the end of the certificate again and again, until ctx ends.
+// expiryLoop warns of the expiry of the certificate until ctx ends.
 func (t *tlsReloader) expiryLoop(ctx context.Context) {
 	tick := time.NewTicker(certCheckInterval)
 	defer tick.Stop()
@@ -192,7 +195,7 @@ func (t *tlsReloader) expiryLoop(ctx context.Context) {
 	}
 }
 
-// warnExpiry says that the certificate ends soon, or has ended, unless it has been said lately.
+// warnExpiry logs that the certificate expires soon or has expired, if a warning is due.
 func (t *tlsReloader) warnExpiry() {
 	names, notAfter := t.certInfo()
 	remaining := time.Until(notAfter)
@@ -202,14 +205,14 @@ func (t *tlsReloader) warnExpiry() {
 	switch goodUntil := notAfter.UTC().Format(time.RFC3339); {
 	case !due:
 	case remaining > 0:
-		t.logger.Warn("the certificate ends soon", "for", names, "good_until", goodUntil, "left", remaining.Round(time.Second))
+		t.logger.Warn("the certificate expires soon", "for", names, "good_until", goodUntil, "left", remaining.Round(time.Second))
 	default:
-		t.logger.Error("the certificate has ended, clients refuse it", "for", names, "good_until", goodUntil)
+		t.logger.Error("the certificate has expired, clients reject it", "for", names, "good_until", goodUntil)
 	}
 }
 
-// due reports whether it is time to warn of a certificate that is good until then, and takes
-// it that this is done.
+// due reports whether a warning about a certificate that expires at notAfter is due. If so, it
+// records the warning and schedules the next.
 func (r *reminder) due(notAfter, now time.Time) bool {
 	remaining := notAfter.Sub(now)
 	expired := remaining <= 0

@@ -35,7 +35,7 @@ func startServerWithCert(t *testing.T, pair testcerts.Pair) (port string) {
 // TestTLS_EndToEnd has all programs speak with a hub over TLS.
 func TestTLS_EndToEnd(t *testing.T) {
 	s, port, ca := startTLSServer(t, "-admin=127.0.0.1:0")
-	s.waitForLine(&s.stderr, "speaking TLS")
+	s.waitForLine(&s.stderr, "TLS enabled")
 	var event struct{ Addr string }
 	if err := json.Unmarshal([]byte(s.waitForLine(&s.stderr, "admin address open")), &event); err != nil {
 		t.Fatal(err)
@@ -73,19 +73,19 @@ func TestTLS_ExplainsErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"-addr=hubs://localhost:" + port}, "-ca names the authority"},
-		{[]string{"-addr=hubs://localhost:" + port, "-ca=" + other.WriteFile()}, "-ca names the authority"},
+		{[]string{"-addr=hubs://localhost:" + port}, "set the authority with -ca"},
+		{[]string{"-addr=hubs://localhost:" + port, "-ca=" + other.WriteFile()}, "set the authority with -ca"},
 		{[]string{"-addr=hubs://localhost:" + elsewhere, "-ca=" + other.WriteFile()}, "its certificate is for elsewhere.example, 192.0.2.1, not for localhost"},
-		{[]string{"-addr=hubs://localhost:" + expired, "-ca=" + other.WriteFile()}, "its certificate was good until 2"},
-		{[]string{"-addr=hubs://localhost:" + plain, "-ca=" + ca}, "it does not speak TLS (then leave hubs:// away)"},
-		{[]string{"-addr=localhost", "-port=" + port}, "wants TLS (-addr=hubs://"},
-		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA}, "it asks for a certificate: -cert and -key name one"},
-		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + foreignCert, "-key=" + foreignKey}, "it does not take the certificate of -cert"},
-		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + expiredCert, "-key=" + expiredKey}, "it does not take the certificate of -cert"},
+		{[]string{"-addr=hubs://localhost:" + expired, "-ca=" + other.WriteFile()}, "its certificate expired at 2"},
+		{[]string{"-addr=hubs://localhost:" + plain, "-ca=" + ca}, "it does not speak TLS (then remove hubs://)"},
+		{[]string{"-addr=localhost", "-port=" + port}, "requires TLS (-addr=hubs://"},
+		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA}, "the hub requires a client certificate: set -cert and -key"},
+		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + foreignCert, "-key=" + foreignKey}, "the hub rejected the certificate of -cert"},
+		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + expiredCert, "-key=" + expiredKey}, "the hub rejected the certificate of -cert"},
 		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=" + mutualCA, "-cert=" + goodCert}, "-cert and -key belong together"},
 		{[]string{"-addr=hubs://localhost:" + mutual, "-ca=nothing"}, "-ca: open nothing: no such file"},
-		{[]string{"-addr=localhost", "-ca=" + ca}, "-addr=hubs://localhost names one"},
-		{[]string{"-addr=hubs://localhost:1", "-port=2"}, "leave -port away"},
+		{[]string{"-addr=localhost", "-ca=" + ca}, "set -addr=hubs://localhost"},
+		{[]string{"-addr=hubs://localhost:1", "-port=2"}, "remove -port"},
 		{[]string{"-addr=https://localhost"}, "hubs://hub.example"},
 	} {
 		got := runProgram(Hubctl, append([]string{"list"}, test.args...)...)
@@ -93,7 +93,7 @@ func TestTLS_ExplainsErrors(t *testing.T) {
 			t.Errorf("hubctl list %v: exit code %d, %s\nwant %q", test.args, got.code, got.stderr, test.want)
 		}
 		got = runProgram(Simulation, append([]string{"-ncli=1", "-stat=false"}, test.args...)...)
-		if test.want == "wants TLS (-addr=hubs://" {
+		if test.want == "requires TLS (-addr=hubs://" {
 			test.want = "-addr=hubs://… is for TLS"
 		}
 		if got.code == ExitOK || !strings.Contains(got.stderr, test.want) {
@@ -109,7 +109,7 @@ func TestTLSFlags_Invalid(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	cert, key := authority.IssueLocal().WriteFiles(t)
 	for want, args := range map[string][]string{
-		"takes -tls-cert and -tls-key":      {"-tls-cert=" + cert},
+		"requires -tls-cert and -tls-key":   {"-tls-cert=" + cert},
 		"are not a certificate and its key": {"-tls-cert=" + key, "-tls-key=" + cert},
 		"no such file":                      {"-tls-cert=" + cert, "-tls-key=" + key + "x"},
 		"holds no certificate":              {"-tls-cert=" + cert, "-tls-key=" + key, "-tls-client-ca=" + key},
@@ -125,7 +125,7 @@ func TestTLSFlags_Invalid(t *testing.T) {
 // TestCheck_WarnsOfExpiringCertificate that is right and ends too soon.
 func TestCheck_WarnsOfExpiringCertificate(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
-	for until, want := range map[time.Duration]string{-time.Hour: "is good until 2", time.Hour: "is good until 2", 100 * 24 * time.Hour: ""} {
+	for until, want := range map[time.Duration]string{-time.Hour: "is valid only until 2", time.Hour: "is valid only until 2", 100 * 24 * time.Hour: ""} {
 		cert, key := authority.Issue(time.Now().Add(until), "localhost").WriteFiles(t)
 		got := runProgram(Server, "-check", "-tls-cert="+cert, "-tls-key="+key)
 		if got.code != ExitOK || want == "" && got.stderr != "" || !strings.Contains(got.stderr, want) {
@@ -162,7 +162,7 @@ func TestTLS_WarnsOfIgnoredAuthorities(t *testing.T) {
 		t.Errorf("hubctl: %+v", got)
 	}
 	writeFile(t, ca, foreign("SECOND"))
-	s.reload("part of a file of certificates is ignored")
+	s.reload("part of a certificate file is ignored")
 }
 
 // TestTLS_ReloadsCertificate is taken up while the hub serves, and a wrong one is not.
@@ -175,13 +175,13 @@ func TestTLS_ReloadsCertificate(t *testing.T) {
 	}
 	expiring := authority.Issue(time.Now().Add(2*time.Hour), "soon.example")
 	writeFile(t, cert, expiring.Cert)
-	s.reload("everything stays as it was")
+	s.reload("the old settings remain in effect")
 	if got := ping(); got.code != ExitOK {
 		t.Errorf("with the old one: %+v", got)
 	}
 	writeFile(t, key, expiring.Key)
-	s.reload("new certificate taken up")
-	s.waitForLine(&s.stderr, `"the certificate ends soon","for":"soon.example"`)
+	s.reload("certificate reloaded")
+	s.waitForLine(&s.stderr, `"the certificate expires soon","for":"soon.example"`)
 	if got := ping(); got.code == ExitOK || !strings.Contains(got.stderr, "its certificate is for soon.example") {
 		t.Errorf("with the new one: %+v", got)
 	}
@@ -226,7 +226,7 @@ func TestTLSReloader_ExpiryReminders(t *testing.T) {
 			synctest.Wait()
 			expiring, expired = expiring+moreExpiring, expired+moreExpired
 			text := log.String()
-			if a, b := strings.Count(text, "WARN msg=\"the certificate ends soon"), strings.Count(text, "ERROR msg=\"the certificate has ended"); a != expiring || b != expired {
+			if a, b := strings.Count(text, "WARN msg=\"the certificate expires soon"), strings.Count(text, "ERROR msg=\"the certificate has expired"); a != expiring || b != expired {
 				t.Errorf("after %v days: %d and %d lines, want %d and %d\n%s", days, a, b, expiring, expired, text)
 			}
 		}
@@ -254,7 +254,7 @@ func TestTLS_NeedsRestart(t *testing.T) {
 	cert, key := testcerts.NewAuthority(t).IssueLocal().WriteFiles(t)
 	t.Setenv("HUB_TLS_CERT", cert)
 	t.Setenv("HUB_TLS_KEY", key)
-	s.reload("only a restart begins or ends to speak TLS")
+	s.reload("enabling or disabling TLS requires a restart")
 }
 
 // TestReminder_UsesWallClock also when the machine has slept: the next warning is due by that.

@@ -10,23 +10,23 @@ import (
 	"github.com/sechlol/go-message-hub/internal/tracing"
 )
 
-// traceFlushTimeout is how long the end of the server waits for a collector.
+// traceFlushTimeout is the time limit for sending the last traces at shutdown.
 const traceFlushTimeout = 3 * time.Second
 
-// traceExporter is what can be set about traces, and what sends them.
+// traceExporter holds the settings of tracing and the tracer that sends the traces.
 type traceExporter struct {
 	endpoint    string
 	sampleOneIn int
 
-	tracer *tracing.Tracer // nil: nothing is traced
+	tracer *tracing.Tracer // nil: tracing is disabled
 }
 
 func (e *traceExporter) addFlags(s *settings) {
-	addSetting(s, &e.endpoint, "trace-endpoint", "", collectorURL(), "where a sample of the messages is traced to: the URL of a\ncollector that speaks OTLP over HTTP, http://localhost:4318")
-	addSetting(s, &e.sampleOneIn, "trace-sample", hub.DefaultTraceSampleRate, intRange(1, 1<<30), "of how many messages one is traced; 1 is every message")
+	addSetting(s, &e.endpoint, "trace-endpoint", "", collectorURL(), "URL of the OTLP/HTTP collector for sampled traces, such as\nhttp://localhost:4318; empty: no traces")
+	addSetting(s, &e.sampleOneIn, "trace-sample", hub.DefaultTraceSampleRate, intRange(1, 1<<30), "trace one of this many messages; 1: every message")
 }
 
-// start makes what sends traces, if it is asked for.
+// start creates the tracer if -trace-endpoint is set.
 func (e *traceExporter) start(logger *slog.Logger) (err error) {
 	if e.endpoint == "" {
 		return nil
@@ -39,14 +39,15 @@ func (e *traceExporter) start(logger *slog.Logger) (err error) {
 	return err
 }
 
-// configure lets the hub of a configuration tell of messages.
+// configure sets the tracer in the configuration of a hub.
 func (e *traceExporter) configure(config *hub.Config) {
 	if e.tracer != nil {
 		config.OnTrace, config.TraceSampleRate = e.tracer.Observe, e.sampleOneIn
 	}
 }
 
-// flush sends what is left, if that is soon done and now does not end before.
+// flush sends the remaining traces and closes the tracer. It gives up after traceFlushTimeout,
+// or when abortCtx ends.
 func (e *traceExporter) flush(abortCtx context.Context) {
 	if e.tracer == nil {
 		return
@@ -56,7 +57,7 @@ func (e *traceExporter) flush(abortCtx context.Context) {
 	e.tracer.Close(ctx)
 }
 
-// stop sends nothing more.
+// stop closes the tracer without sending the remaining traces.
 func (e *traceExporter) stop() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

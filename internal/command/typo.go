@@ -9,10 +9,9 @@ import (
 	"strings"
 )
 
-// checkEnv warns of variables that are without effect although somebody
-// must have meant them for this program. It leaves alone what merely has the
-// program's prefix: Kubernetes gives each container variables such as
-// HUB_SERVICE_HOST when a service is called hub.
+// checkEnv warns of environment variables that have no effect although they were probably
+// meant for this program. It ignores other variables with the prefix of the program: for a
+// service named hub, Kubernetes sets variables such as HUB_SERVICE_HOST in each container.
 func (s *settings) checkEnv() {
 	for _, st := range s.list {
 		s.checkEnvVar(st, os.Getenv(s.envVar(st.name)))
@@ -20,38 +19,38 @@ func (s *settings) checkEnv() {
 	for _, variable := range os.Environ() {
 		key, value, _ := strings.Cut(variable, "=")
 		suffix, hasPrefix := strings.CutPrefix(key, s.prefix+"_")
-		if !hasPrefix || value == "" { // an empty one counts as not set
+		if !hasPrefix || value == "" { // an empty variable counts as not set
 			continue
 		}
 		name := strings.ToLower(strings.ReplaceAll(suffix, "_", "-"))
-		if s.lookup(name) != nil && os.Getenv(s.envVar(name)) == value { // Windows does not mind how it is written
+		if s.lookup(name) != nil && os.Getenv(s.envVar(name)) == value { // on Windows the names ignore case
 			continue
 		}
 		if candidate := s.similar(name, commandLineOnly); candidate != nil {
-			s.warn("%s is not a setting and has no effect, is %s meant?", key, s.envVar(candidate.name))
+			s.warn("%s is not a setting and has no effect, did you mean %s?", key, s.envVar(candidate.name))
 		}
 	}
 }
 
-// checkEnvVar warns of the variable of a setting when it has a value that is not used.
+// checkEnvVar warns if value, the environment variable of st, is not used.
 func (s *settings) checkEnvVar(st *setting, value string) {
 	switch {
-	case value == "" || st.name == "version": // HUB_VERSION may well be somebody else's
+	case value == "" || st.name == "version": // HUB_VERSION can belong to another program
 	case st.is(commandLineOnly):
-		s.warn("%s has no effect: only a flag can ask, -%s", s.envVar(st.name), st.name)
+		s.warn("%s has no effect: use the flag -%s", s.envVar(st.name), st.name)
 	case st.origin == "flag" && st.check(value) != nil:
 		text := quoted(value)
 		if st.is(secret) {
 			text = "(hidden)"
 		}
-		s.warn("%s=%s would be refused if -%s did not beat it: allowed are %s", s.envVar(st.name), text, st.name, st.allowed)
+		s.warn("%s=%s is invalid, but overridden by -%s: allowed are %s", s.envVar(st.name), text, st.name, st.allowed)
 	}
 }
 
-// similar returns the setting whose name is most like one that is none, or nil when
-// that is like no other. Settings with any of the traits in leave are left out.
+// similar returns the setting whose name is most similar to name, or nil if no name is
+// similar. It skips settings that have any attribute of excluded.
 func (s *settings) similar(name string, excluded flagAttr) *setting {
-	const longest = 64 // far beyond all of ours, and short enough to be compared at once
+	const longest = 64 // far longer than all names of settings, and fast to compare
 	if len(name) > longest {
 		return nil
 	}
@@ -68,10 +67,10 @@ func (s *settings) similar(name string, excluded flagAttr) *setting {
 	return best
 }
 
-// isTypoOf reports whether somebody may have meant known and written name, which is d
-// edits away from it: one in three to four letters, two in more, or one word goes on
-// where the other ends, such as address for addr. A further part does not count:
-// port-9999-tcp is not like port.
+// isTypoOf reports whether name, at the given edit distance from known, is likely a typo of
+// known: one edit in names of three or four letters, two edits in longer names, or one name is
+// a prefix of the other, as address and addr. A further part after a dash does not count:
+// port-9999-tcp is not a typo of port.
 func isTypoOf(name, known string, edits int) bool {
 	const few, some = 3, 5
 	switch {
@@ -84,10 +83,10 @@ func isTypoOf(name, known string, edits int) bool {
 	return hasPrefix && !strings.HasPrefix(suffix, "-") || strings.HasPrefix(known, name)
 }
 
-// editDistance returns how many letters must be added, taken away, changed or swapped with
-// the next to make b of a (optimal string alignment).
+// editDistance returns the minimum number of letters to insert, delete, change or swap with
+// the next letter to turn a into b (optimal string alignment distance).
 func editDistance(a, b string) int {
-	table := make([][]int, len(a)+1) // of the distances between all beginnings
+	table := make([][]int, len(a)+1) // distances between all prefixes of a and b
 	for i := range table {
 		table[i] = make([]int, len(b)+1)
 		for j := range table[i] {
@@ -108,26 +107,27 @@ func editDistance(a, b string) int {
 	return table[len(a)][len(b)]
 }
 
-// didYouMean asks whether a setting was meant, at the end of a sentence.
+// didYouMean returns the question whether st was meant, to append to a sentence, or "" if st
+// is nil.
 func didYouMean(prefix string, st *setting) string {
 	if st == nil {
 		return ""
 	}
-	return ", is " + prefix + st.name + " meant?"
+	return ", did you mean " + prefix + st.name + "?"
 }
 
 func (s *settings) warn(format string, args ...any) {
 	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
 }
 
-// warnIgnored warns of parts of a file that are not used.
+// warnIgnored warns of ignored parts of a file.
 func (s *settings) warnIgnored(setting string, ignored []string) {
 	for _, item := range ignored {
 		s.warn("%s: ignored: %s", setting, item)
 	}
 }
 
-// logWarnings writes a line for each warning that has not been told yet.
+// logWarnings logs the warnings and clears them.
 func (s *settings) logWarnings(logger *slog.Logger) {
 	for _, warning := range s.warnings {
 		logger.Warn("a setting may be wrong", "warning", warning)
@@ -135,7 +135,7 @@ func (s *settings) logWarnings(logger *slog.Logger) {
 	s.warnings = nil
 }
 
-// printWarnings prints them for people.
+// printWarnings prints the warnings as sentences and clears them.
 func (s *settings) printWarnings(w io.Writer) {
 	for _, warning := range s.warnings {
 		fmt.Fprintf(w, "%s: %s\n", s.program, warning)
@@ -143,7 +143,7 @@ func (s *settings) printWarnings(w io.Writer) {
 	s.warnings = nil
 }
 
-// emitWarnings tells them as a program that is used by hand tells everything else.
+// emitWarnings logs the warnings with -log=json, and otherwise prints them as sentences.
 func (s *settings) emitWarnings(w io.Writer) {
 	if s.logFormat == logJSON {
 		s.logWarnings(s.logger(w, slog.LevelWarn))

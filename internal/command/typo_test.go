@@ -14,16 +14,16 @@ func TestSettings_WarnsOfUnusedVariables(t *testing.T) {
 		args        []string
 		want        string // empty: nothing is said
 	}{
-		{name: "HUB_MAX_CLIENT", value: "1", want: "HUB_MAX_CLIENT is not a setting and has no effect, is HUB_MAX_CLIENTS meant?"},
-		{name: "HUB_MAXCLIENTS", value: "1", want: "HUB_MAXCLIENTS is not a setting and has no effect, is HUB_MAX_CLIENTS meant?"},
-		{name: "HUB_PROT", value: "1", want: "HUB_PROT is not a setting and has no effect, is HUB_PORT meant?"},
+		{name: "HUB_MAX_CLIENT", value: "1", want: "HUB_MAX_CLIENT is not a setting and has no effect, did you mean HUB_MAX_CLIENTS?"},
+		{name: "HUB_MAXCLIENTS", value: "1", want: "HUB_MAXCLIENTS is not a setting and has no effect, did you mean HUB_MAX_CLIENTS?"},
+		{name: "HUB_PROT", value: "1", want: "HUB_PROT is not a setting and has no effect, did you mean HUB_PORT?"},
 		{name: "HUB_HOST", value: "1"}, // two letters of four: it could be anything
-		{name: "HUB_PORTS", value: "1", want: "HUB_PORTS is not a setting and has no effect, is HUB_PORT meant?"},
-		{name: "HUB_ADDRESS", value: "::1", want: "HUB_ADDRESS is not a setting and has no effect, is HUB_ADDR meant?"},
-		{name: "HUB_RESUME", value: "1s", want: "HUB_RESUME is not a setting and has no effect, is HUB_RESUME_WINDOW meant?"},
-		{name: "HUB_CHECK", value: "true", want: "HUB_CHECK has no effect: only a flag can ask, -check"},
+		{name: "HUB_PORTS", value: "1", want: "HUB_PORTS is not a setting and has no effect, did you mean HUB_PORT?"},
+		{name: "HUB_ADDRESS", value: "::1", want: "HUB_ADDRESS is not a setting and has no effect, did you mean HUB_ADDR?"},
+		{name: "HUB_RESUME", value: "1s", want: "HUB_RESUME is not a setting and has no effect, did you mean HUB_RESUME_WINDOW?"},
+		{name: "HUB_CHECK", value: "true", want: "HUB_CHECK has no effect: use the flag -check"},
 		{name: "HUB_PORT", value: "tcp://10.0.0.1:9999", args: []string{"-port=1"},
-			want: "HUB_PORT=tcp://10.0.0.1:9999 would be refused if -port did not beat it: allowed are whole numbers from 0 to 65535"},
+			want: "HUB_PORT=tcp://10.0.0.1:9999 is invalid, but overridden by -port: allowed are whole numbers from 0 to 65535"},
 		{name: "HUB_PORT", value: "1", args: []string{"-port=2"}},
 		{name: "HUB_VERSION", value: "3.1"},
 		{name: "HUB_MAX_CLIENT", value: ""},
@@ -52,7 +52,7 @@ func TestPrograms_WarnOfTypos(t *testing.T) {
 	t.Setenv("SIMULATION_SIZES", "1")
 	t.Setenv("HUB_STALLS", "1s")
 
-	const first = "hubctl list: HUBCTL_TIMEOUTS is not a setting and has no effect, is HUBCTL_TIMEOUT meant?"
+	const first = "hubctl list: HUBCTL_TIMEOUTS is not a setting and has no effect, did you mean HUBCTL_TIMEOUT?"
 	if got := runProgram(Hubctl, "list", "-port=1"); firstLine(got.stderr) != first {
 		t.Errorf("hubctl says %q", got.stderr)
 	}

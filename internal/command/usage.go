@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 )
 
-// printUsage prints what can be set, with the defaults and what is allowed.
+// printUsage prints the usage: all settings with their defaults and limits.
 func (s *settings) printUsage(w io.Writer) {
 	usage := s.program + " [flags]"
 	if s.operandUsage != "" {
@@ -25,17 +25,17 @@ func (s *settings) printUsage(w io.Writer) {
 	table.Flush()
 	first := s.list[0]
 	fmt.Fprintf(w, `
-Each but %[4]s can also be set in the environment, -%[1]s
-as %[2]s, or in the file that -config names, by a line such as "%[1]s=%[3]s".
-A flag beats the environment, which beats the file. Sizes are bytes or have a unit
-(65536, 64KiB, 256MiB), times have one (500ms, 10s, 1m30s).
+All but %[4]s can also be set by an environment variable, -%[1]s
+by %[2]s, or in the file of -config, by a line such as "%[1]s=%[3]s".
+Flags override environment variables, which override the file. Sizes are in bytes or
+have a unit (65536, 64KiB, 256MiB), durations have a unit (500ms, 10s, 1m30s).
 `, first.name, s.envVar(first.name), first.defaultValue, s.commandLineOnlyFlags())
 	if s.notes != "" {
 		fmt.Fprintf(w, "\n%s\n", s.notes)
 	}
 }
 
-// usageSuffix returns what else there is to know of a setting, for the end of its usage.
+// usageSuffix returns the limits and attributes of a setting, to append to the help text.
 func (st *setting) usageSuffix() string {
 	var parts []string
 	if st.limits != "" {
@@ -50,7 +50,7 @@ func (st *setting) usageSuffix() string {
 	return " (" + strings.Join(parts, "; ") + ")"
 }
 
-// commandLineOnlyFlags names the settings that only a flag can set.
+// commandLineOnlyFlags returns the names of the command-line-only settings.
 func (s *settings) commandLineOnlyFlags() string {
 	var names []string
 	for _, st := range s.list {

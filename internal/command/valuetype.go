@@ -17,26 +17,26 @@ import (
 	"github.com/sechlol/go-message-hub/client"
 )
 
-// valueType is a kind of value: how it is read, how it is written, and what is
+// valueType is the type of a value: how to parse and format the value, and which values are
 // allowed.
 type valueType[T any] struct {
-	parse   func(text string) (T, error) // whatever the error says, allowed says it better
+	parse   func(text string) (T, error) // the error is shown only if it is an invalidPartError
 	format  func(T) string
-	limits  string   // for the usage; may be empty
-	allowed string   // what is allowed, as the end of a sentence "allowed are …"
-	choices []string // all that is allowed, if it is a few words
-	isPath  bool     // it is the name of a file
+	limits  string   // for the usage; can be empty
+	allowed string   // allowed values, as the end of the sentence "allowed are …"
+	choices []string // all allowed values, if they are a few words
+	isPath  bool     // the value is a file name
 }
 
-var errNotAllowed = errors.New("outside of what is allowed")
+var errNotAllowed = errors.New("value not allowed")
 
-// invalidPartError is an error that says which of several parts of a value is not allowed.
+// invalidPartError is an error that names the invalid part of a value.
 type invalidPartError string
 
-// Error returns what it is.
+// Error implements error.
 func (e invalidPartError) Error() string { return string(e) }
 
-// intRange is a whole number from least to most.
+// intRange is an integer from minValue to maxValue.
 func intRange(minValue, maxValue int) valueType[int] {
 	limits := fmt.Sprintf("%d to %d", minValue, maxValue)
 	return valueType[int]{
@@ -47,7 +47,7 @@ func intRange(minValue, maxValue int) valueType[int] {
 	}
 }
 
-// size is a number of bytes from least to most, plain or with a unit.
+// size is a number of bytes from minValue to maxValue, plain or with a unit.
 func size(minValue, maxValue int64) valueType[int64] {
 	limits := fmt.Sprintf("%s to %s", formatSize(minValue), formatSize(maxValue))
 	return valueType[int64]{
@@ -58,7 +58,7 @@ func size(minValue, maxValue int64) valueType[int64] {
 	}
 }
 
-// duration is a time from least to most.
+// duration is a duration from minValue to maxValue.
 func duration(minValue, maxValue time.Duration) valueType[time.Duration] {
 	limits := fmt.Sprintf("%s to %s", formatDuration(minValue), formatDuration(maxValue))
 	return valueType[time.Duration]{
@@ -74,7 +74,7 @@ func boolean() valueType[bool] {
 	return valueType[bool]{parse: strconv.ParseBool, format: strconv.FormatBool, allowed: "true and false", choices: []string{"true", "false"}}
 }
 
-// oneOf is one of a few words.
+// oneOf is one of the words in choices.
 func oneOf(choices ...string) valueType[string] {
 	limits := strings.Join(choices[:len(choices)-1], ", ")
 	last := choices[len(choices)-1]
@@ -92,23 +92,23 @@ func oneOf(choices ...string) valueType[string] {
 	}
 }
 
-// anyText is anything.
+// anyText is any text.
 func anyText() valueType[string] {
 	return valueType[string]{parse: func(t string) (string, error) { return t, nil }, format: asIs, allowed: "any text"}
 }
 
-// filePath is the name of a file.
+// filePath is a file name.
 func filePath() valueType[string] {
 	typ := anyText()
 	typ.isPath = true
-	typ.allowed = "names of files"
+	typ.allowed = "file names"
 	return typ
 }
 
-// unlimited is the count that nothing reaches.
+// unlimited is the count that is never reached.
 const unlimited = math.MaxInt
 
-// count is how often something happens before it ends: a number, or "all" for never.
+// count is a number of events after which a program exits, or "all" for no limit.
 func count() valueType[int] {
 	return valueType[int]{
 		parse: func(text string) (int, error) {
@@ -128,19 +128,19 @@ func count() valueType[int] {
 	}
 }
 
-// clientIDs are ids of clients, from one to most.
+// clientIDs is a list of 1 to maxIDs client ids.
 func clientIDs(maxIDs int) valueType[[]uint64] {
 	return valueType[[]uint64]{
 		parse: func(text string) (list []uint64, err error) {
 			for part := range strings.SplitSeq(text, ",") {
 				id, err := strconv.ParseUint(strings.TrimSpace(part), 10, 64)
 				if err != nil {
-					return nil, invalidPartError(fmt.Sprintf("%q is no id", part))
+					return nil, invalidPartError(fmt.Sprintf("%q is not an id", part))
 				}
 				list = append(list, id)
 			}
 			if len(list) > maxIDs {
-				return nil, invalidPartError(fmt.Sprintf("these are %d", len(list)))
+				return nil, invalidPartError(fmt.Sprintf("the number of entries is %d", len(list)))
 			}
 			return list, nil
 		},
@@ -155,10 +155,10 @@ func clientIDs(maxIDs int) valueType[[]uint64] {
 	}
 }
 
-// maxPrefixes is how many networks a setting can have.
+// maxPrefixes is the maximum number of addresses and networks in a setting.
 const maxPrefixes = 1000
 
-// prefixes are addresses and networks. An address is the network of itself.
+// prefixes is a list of addresses and networks. An address is a network of one address.
 func prefixes() valueType[[]netip.Prefix] {
 	return valueType[[]netip.Prefix]{
 		parse: func(text string) (list []netip.Prefix, err error) {
@@ -169,14 +169,14 @@ func prefixes() valueType[[]netip.Prefix] {
 				prefix, err := parsePrefix(strings.TrimSpace(part))
 				switch {
 				case err != nil && part != text:
-					return nil, invalidPartError(quoted(part) + " is none")
+					return nil, invalidPartError(quoted(part) + " is not an address or network")
 				case err != nil:
 					return nil, err
 				}
 				list = append(list, prefix)
 			}
 			if len(list) > maxPrefixes {
-				return nil, invalidPartError(fmt.Sprintf("these are %d", len(list)))
+				return nil, invalidPartError(fmt.Sprintf("the number of entries is %d", len(list)))
 			}
 			return list, nil
 		},
@@ -193,7 +193,8 @@ func prefixes() valueType[[]netip.Prefix] {
 	}
 }
 
-// parsePrefix reads an address or a network, whose bits beyond its length must be 0: others are a slip, most likely.
+// parsePrefix parses an address or a network. The bits of a network beyond its length must be
+// 0, because other bits are most likely a mistake.
 func parsePrefix(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
 		addr = addr.Unmap()
@@ -206,7 +207,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return prefix, err
 }
 
-// hostName is a name or an address without a port.
+// hostName is a host name or an address, without a port.
 func hostName() valueType[string] {
 	return valueType[string]{
 		parse: func(text string) (string, error) {
@@ -226,11 +227,11 @@ func hostName() valueType[string] {
 			return bare, nil
 		},
 		format:  asIs,
-		allowed: "names and addresses without a port, which -port gives",
+		allowed: "names and addresses without a port; set the port with -port",
 	}
 }
 
-// perSecond is a rate.
+// perSecond is a rate per second.
 func perSecond() valueType[float64] {
 	return valueType[float64]{
 		parse: func(text string) (float64, error) {
@@ -246,7 +247,7 @@ func perSecond() valueType[float64] {
 	}
 }
 
-// hubAddress is where a hub is: a host, with or without a port, and with or without a scheme.
+// hubAddress is the address of a hub: a host, with or without a port and a scheme.
 func hubAddress() valueType[string] {
 	return valueType[string]{
 		parse: func(text string) (string, error) {
@@ -260,7 +261,7 @@ func hubAddress() valueType[string] {
 	}
 }
 
-// listenAddress is an address with a port, or none.
+// listenAddress is an address with a port, or off.
 func listenAddress() valueType[string] {
 	const none = "off"
 	return valueType[string]{
@@ -289,8 +290,8 @@ func listenAddress() valueType[string] {
 	}
 }
 
-// collectorURL is the URL of a service, or empty. What it says there of who it is does not belong into an
-// URL, which is logged.
+// collectorURL is the URL of a collector, or empty. Credentials are not allowed in the URL,
+// because the URL is logged.
 func collectorURL() valueType[string] {
 	return valueType[string]{
 		parse: func(text string) (string, error) {
@@ -309,7 +310,7 @@ func collectorURL() valueType[string] {
 	}
 }
 
-// within adds limits to a parser.
+// within returns parse with limits for the value.
 func within[T int | int64 | time.Duration](parse func(string) (T, error), minValue, maxValue T) func(string) (T, error) {
 	return func(text string) (T, error) {
 		value, err := parse(text)
@@ -331,8 +332,7 @@ func parseSize(text string) (int64, error) {
 	return int64(n), nil
 }
 
-// formatSize writes what parseSize reads, with the largest unit that leaves a
-// whole number.
+// formatSize formats n for parseSize, with the largest unit that gives an integer.
 func formatSize(n int64) string {
 	for _, unit := range []struct {
 		bytes int64
@@ -345,8 +345,7 @@ func formatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// formatDuration writes a duration without the zeros that Duration.String adds: 24h,
-// not 24h0m0s.
+// formatDuration formats d without the trailing zeros of Duration.String: 24h, not 24h0m0s.
 func formatDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {

@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// version says what was built, and with what.
+// version returns the version of the program, of Go, and the target platform.
 func version(program string) string {
 	info, _ := debug.ReadBuildInfo()
 	return fmt.Sprintf("%s %s %s %s/%s", program, buildVersion(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// buildVersion names the version that Go has found in the repository, and its commit, unless that
-// stands in it. A build from elsewhere has neither.
+// buildVersion returns the version that Go has recorded in the program, followed by the commit
+// unless the version contains the commit. It returns "unknown" if the build has no version.
 func buildVersion(info *debug.BuildInfo) string {
 	if info == nil || info.Main.Version == "" {
 		return "unknown"
 	}
-	const short = 12 // as in the version of a commit without a tag
+	const short = 12 // digits of the commit, as in a version without a tag
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" && len(s.Value) >= short && !strings.Contains(info.Main.Version, s.Value[:short]) {
 			return info.Main.Version + " (" + s.Value[:short] + ")"
