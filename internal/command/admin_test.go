@@ -14,7 +14,7 @@ import (
 
 const adminToken = "0123456789abcdef0123456789abcdef"
 
-// writeTokenFile writes a file with a token and returns its path.
+// writeTokenFile writes a token file and returns its path.
 func writeTokenFile(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "token")
@@ -24,7 +24,8 @@ func writeTokenFile(t *testing.T, text string) string {
 	return path
 }
 
-// startServerWithAdmin starts a hub with an admin address and returns where that is.
+// startServerWithAdmin starts a hub with an admin address. It returns the program, the port of
+// the hub and the admin address.
 func startServerWithAdmin(t *testing.T, args ...string) (s *runningProgram, port, addr string) {
 	t.Helper()
 	s, port = startServer(t, args...)
@@ -36,7 +37,7 @@ func startServerWithAdmin(t *testing.T, args ...string) (s *runningProgram, port
 	return s, port, event.Addr
 }
 
-// httpGet asks the admin address for something and returns the code and the answer.
+// httpGet sends a GET request to the admin address and returns the status code and the body.
 func httpGet(t *testing.T, addr, path, token string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+path, nil)
@@ -59,7 +60,8 @@ func httpGet(t *testing.T, addr, path, token string) (int, string) {
 	return got.StatusCode, string(body)
 }
 
-// TestCheck_ReadsAdminToken before a start needs it.
+// TestCheck_ReadsAdminToken checks that -check reads the token file, which the server reads
+// only later.
 func TestCheck_ReadsAdminToken(t *testing.T) {
 	for file, want := range map[string]string{
 		filepath.Join(t.TempDir(), "none"): "-admin-token-file: open ", writeTokenFile(t, "\n"): "-admin-token-file: no token in ", writeTokenFile(t, adminToken): "",
@@ -86,22 +88,22 @@ func TestAdmin_ServesMetricsUntilStop(t *testing.T) {
 	}
 	if nc, err := net.Dial("tcp", addr); err == nil {
 		nc.Close()
-		t.Error("the admin address is open after the end")
+		t.Error("the admin address is open after the hub has stopped")
 	}
 }
 
-// TestAdmin_NotReadyWhileDraining asks while the drain waits for a client that does
-// not read.
+// TestAdmin_NotReadyWhileDraining queries the probes while the drain waits for a client that
+// does not read.
 func TestAdmin_NotReadyWhileDraining(t *testing.T) {
 	s, port, addr := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-drain=24h", "-stall=24h")
 	stalled := dialFullQueue(t, port)
 	defer stalled.Close()
 	s.signals <- os.Interrupt
 	for code := 0; code != http.StatusServiceUnavailable; {
-		code, _ = httpGet(t, addr, "/readyz", "") // the signal takes its time
+		code, _ = httpGet(t, addr, "/readyz", "") // the hub handles the signal asynchronously
 	}
 	if code, text := httpGet(t, addr, "/api/clients", ""); code != http.StatusOK || !strings.Contains(text, `"total":1`) {
-		t.Errorf("who is still connected: %d %s", code, text)
+		t.Errorf("connected clients: %d %s", code, text)
 	}
 	if code, _ := httpGet(t, addr, "/healthz", ""); code != http.StatusOK {
 		t.Errorf("/healthz: %d", code)
@@ -124,7 +126,8 @@ func TestAdmin_TokenRequired(t *testing.T) {
 	}
 }
 
-// TestAdmin_DefaultAddressInUse has two hubs on one machine.
+// TestAdmin_DefaultAddressInUse starts a hub whose default admin address is in use, and one
+// whose explicit address is in use.
 func TestAdmin_DefaultAddressInUse(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -132,7 +135,7 @@ func TestAdmin_DefaultAddressInUse(t *testing.T) {
 	}
 	defer ln.Close()
 	c := newServer()
-	c.adminAddr = ln.Addr().String() // as if it were the default
+	c.adminAddr = ln.Addr().String() // in place of the default
 	var stderr outputBuffer
 	a, err := c.openAdmin(nil, nil, newLogger(&stderr, logText, slog.LevelInfo))
 	if a != nil || err != nil {
@@ -144,7 +147,7 @@ func TestAdmin_DefaultAddressInUse(t *testing.T) {
 
 	got := runProgram(Server, "-addr=127.0.0.1", "-port=0", "-admin="+ln.Addr().String())
 	if got.code != ExitFailure || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, ln.Addr().String()) || !strings.Contains(got.stderr, "-admin") {
-		t.Errorf("one that was asked for: exit code %d, stderr %s", got.code, got.stderr)
+		t.Errorf("explicit address: exit code %d, stderr %s", got.code, got.stderr)
 	}
 }
 
@@ -159,7 +162,7 @@ func TestAdmin_InvalidAddresses(t *testing.T) {
 		"empty token":      {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, " \n")}, []string{"empty", "openssl"}},
 		"huge token":       {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, strings.Repeat("x", 1<<20))}, []string{"4096 bytes", "openssl"}},
 		"no token file":    {[]string{"-admin=127.0.0.1:0", "-admin-token-file=/no/such/file"}, []string{"/no/such/file", "openssl"}},
-		"not this machine": {[]string{"-admin=192.0.2.1:0"}, []string{"192.0.2.1", "-admin=off"}}, // an address set aside for examples
+		"not this machine": {[]string{"-admin=192.0.2.1:0"}, []string{"192.0.2.1", "-admin=off"}}, // reserved for documentation
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := runProgram(Server, append([]string{"-addr=127.0.0.1", "-port=0"}, tt.args...)...)
@@ -168,7 +171,7 @@ func TestAdmin_InvalidAddresses(t *testing.T) {
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(got.stderr, want) {
-					t.Errorf("%q is not said: %s", want, got.stderr)
+					t.Errorf("%q is missing in: %s", want, got.stderr)
 				}
 			}
 		})

@@ -13,7 +13,7 @@ func TestSupervise_ReturnsExitCode(t *testing.T) {
 	for _, want := range []int{ExitOK, ExitFailure} {
 		got := p.supervise(slog.New(slog.DiscardHandler), func(stopCtx, abortCtx context.Context) int {
 			if stopCtx.Err() != nil || abortCtx.Err() != nil {
-				t.Error("told to stop without a signal")
+				t.Error("a context ended without a signal")
 			}
 			return want
 		})
@@ -29,7 +29,7 @@ func TestSupervise_FirstSignalStopsGracefully(t *testing.T) {
 	code := Process{Signals: signals}.supervise(slog.New(slog.DiscardHandler), func(stopCtx, abortCtx context.Context) int {
 		<-stopCtx.Done()
 		if abortCtx.Err() != nil {
-			t.Error("the first signal left no time")
+			t.Error("the first signal aborted")
 		}
 		return ExitOK
 	})
@@ -47,7 +47,7 @@ func TestSupervise_SecondSignalAborts(t *testing.T) {
 	defer close(release)
 	code := Process{Signals: signals}.supervise(newLogger(&stderr, logText, slog.LevelInfo),
 		func(stopCtx, abortCtx context.Context) int {
-			<-release // deaf to both
+			<-release // ignores both contexts
 			return ExitOK
 		})
 	if code != ExitFailure {

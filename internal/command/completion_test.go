@@ -8,12 +8,13 @@ import (
 	"testing"
 )
 
-// writeCompletionScript writes a completion script to a file, and returns the shell for it.
+// writeCompletionScript writes a completion script to a file and returns the path of its
+// shell.
 func writeCompletionScript(t *testing.T, shell string) (program, file string) {
 	t.Helper()
 	program, err := exec.LookPath(shell)
 	if err != nil {
-		t.Skipf("there is no %s here", shell)
+		t.Skipf("%s is not installed", shell)
 	}
 	got := runProgram(Hubctl, "completion", shell)
 	if got.code != ExitOK || got.stderr != "" {
@@ -37,7 +38,7 @@ func TestCompletion_ScriptsParse(t *testing.T) {
 	}
 }
 
-// TestCompletion_ListsEveryFlag compares the scripts with what -h says.
+// TestCompletion_ListsEveryFlag checks that the scripts contain every flag and every value.
 func TestCompletion_ListsEveryFlag(t *testing.T) {
 	for _, shell := range []string{bash, zsh} {
 		script := runProgram(Hubctl, "completion", shell).stdout
@@ -45,11 +46,11 @@ func TestCompletion_ListsEveryFlag(t *testing.T) {
 			s, _ := cmd.setup()
 			for _, f := range s.list {
 				if !strings.Contains(script, "-"+f.name) || !strings.Contains(script, cmd.name) {
-					t.Errorf("%s does not know %s -%s", shell, cmd.name, f.name)
+					t.Errorf("%s does not complete %s -%s", shell, cmd.name, f.name)
 				}
 				for _, word := range f.choices {
 					if !f.isBool && !strings.Contains(script, word) {
-						t.Errorf("%s does not know %s -%s=%s", shell, cmd.name, f.name, word)
+						t.Errorf("%s does not complete %s -%s=%s", shell, cmd.name, f.name, word)
 					}
 				}
 			}
@@ -57,7 +58,7 @@ func TestCompletion_ListsEveryFlag(t *testing.T) {
 	}
 }
 
-// TestCompletion_Bash asks bash what could stand in the place of the last word.
+// TestCompletion_Bash checks the completions of the last word in bash.
 func TestCompletion_Bash(t *testing.T) {
 	program, file := writeCompletionScript(t, bash)
 	const ask = `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _hubctl; printf '%s|' "${COMPREPLY[@]}"`

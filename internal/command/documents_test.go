@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// documentText returns the text of a document.
+// documentText returns the text of the document with the given name.
 func documentText(t *testing.T, name string) string {
 	t.Helper()
 	docs := Documents("1.2.3")
@@ -16,7 +16,8 @@ func documentText(t *testing.T, name string) string {
 	return docs[i].Text
 }
 
-// TestDocuments_ConfigFileMatchesPrintConfig is what -print-config prints, which has tests of its own.
+// TestDocuments_ConfigFileMatchesPrintConfig checks that hub.conf is the output of
+// -print-config, which has its own tests.
 func TestDocuments_ConfigFileMatchesPrintConfig(t *testing.T) {
 	if got, want := documentText(t, "hub.conf"), runProgram(Server, "-print-config").stdout; got != want {
 		t.Errorf("hub.conf is not what -print-config prints:\n%s", got)

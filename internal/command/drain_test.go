@@ -12,18 +12,19 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// signalDrain sends a signal to a hub and waits until its probe says that it ends. It returns when the signal was sent.
+// signalDrain sends a signal to a hub and waits until its readiness probe fails. It returns
+// the time of the signal.
 func (s *runningProgram) signalDrain(admin string) (at time.Time) {
 	s.t.Helper()
 	at = time.Now()
 	s.signals <- os.Interrupt
 	for code := 0; code != http.StatusServiceUnavailable; {
-		code, _ = httpGet(s.t, admin, "/readyz", "") // the signal takes its time
+		code, _ = httpGet(s.t, admin, "/readyz", "") // the hub handles the signal asynchronously
 	}
 	return at
 }
 
-// TestServer_DrainDelayKeepsServing has clients connect and send after a hub was told to end.
+// TestServer_DrainDelayKeepsServing connects and sends during -drain-delay.
 func TestServer_DrainDelayKeepsServing(t *testing.T) {
 	s, port, admin := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-drain-delay=24h")
 	before := dial(t, port)
@@ -42,7 +43,7 @@ func TestServer_DrainDelayKeepsServing(t *testing.T) {
 	}
 }
 
-// TestServer_DrainDelayEnds looks how long the port is open.
+// TestServer_DrainDelayEnds measures how long the port stays open.
 func TestServer_DrainDelayEnds(t *testing.T) {
 	const delay = 300 * time.Millisecond
 	s, port, admin := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-drain-delay="+delay.String())
@@ -63,10 +64,10 @@ func TestServer_DrainDelayEnds(t *testing.T) {
 	}
 }
 
-// TestServer_DrainGoAway looks when the first and the last client of version 2 learn that the hub ends.
+// TestServer_DrainGoAway checks when the first and the last version 2 client get GOAWAY.
 func TestServer_DrainGoAway(t *testing.T) {
 	for mode, tt := range map[string]struct{ delay, first, last time.Duration }{
-		goAwayStart:  {24 * time.Hour, 0, 0}, // the test would not see the end of the delay
+		goAwayStart:  {24 * time.Hour, 0, 0}, // the test does not reach the end of the delay
 		goAwaySpread: {time.Second, 0, 450 * time.Millisecond},
 		goAwayEnd:    {time.Second, time.Second, time.Second},
 	} {
@@ -85,7 +86,7 @@ func TestServer_DrainGoAway(t *testing.T) {
 			for i, earliest := range []time.Duration{tt.first, tt.last} {
 				<-clients[i].Done()
 				if took := time.Since(began); took < earliest {
-					t.Errorf("client %d was told after %v, want %v at least", i, took, earliest)
+					t.Errorf("client %d got GOAWAY after %v, want at least %v", i, took, earliest)
 				}
 			}
 		})

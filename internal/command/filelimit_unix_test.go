@@ -17,14 +17,15 @@ import (
 	"github.com/sechlol/go-message-hub/client"
 )
 
-// limitFiles has a program begin with a limit of open files.
+// limitFiles makes c start with a limit of open files.
 func limitFiles(c *exec.Cmd, files int) {
 	c.Args = append([]string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(files)}, c.Args...)
 	c.Path = "/bin/sh"
 }
 
-// TestServer_AdminAnswersWhenFilesRunOut lets more clients connect than the hub has files for. The admin address
-// answers all the same, from as many connections as it may have, and clients come in again once others have left.
+// TestServer_AdminAnswersWhenFilesRunOut opens more connections than the hub has file
+// descriptors. The admin address must still answer on several connections, and the hub must
+// accept clients again after others have left.
 func TestServer_AdminAnswersWhenFilesRunOut(t *testing.T) {
 	const files, crowd = 40, 80
 	read, write, err := os.Pipe()
@@ -42,7 +43,7 @@ func TestServer_AdminAnswersWhenFilesRunOut(t *testing.T) {
 	admin, addr := readAddresses(t, read)
 	var clients []net.Conn
 	for range crowd {
-		nc, err := net.Dial("tcp", addr) // the kernel takes it, the hub perhaps not
+		nc, err := net.Dial("tcp", addr) // the kernel accepts the connection, the hub not always
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +55,7 @@ func TestServer_AdminAnswersWhenFilesRunOut(t *testing.T) {
 		_, text = httpGet(t, admin, "/metrics", "")
 	}
 	var adminConns []net.Conn
-	for range adminConnectionLimit(files) / 2 { // the last answers may not be known to have ended
+	for range adminConnectionLimit(files) / 2 { // half: the server can still hold connections of earlier requests
 		nc, err := net.Dial("tcp", admin)
 		if err != nil {
 			t.Fatal(err)
@@ -72,7 +73,7 @@ func TestServer_AdminAnswersWhenFilesRunOut(t *testing.T) {
 	}
 	conn, err := client.Dial(t.Context(), addr, nil)
 	if err != nil {
-		t.Fatalf("once there is room: %v", err)
+		t.Fatalf("after clients have left: %v", err)
 	}
 	conn.Close()
 	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
@@ -83,7 +84,8 @@ func TestServer_AdminAnswersWhenFilesRunOut(t *testing.T) {
 	}
 }
 
-// TestFileLimitListener_KeepsReservedFiles accepts with all files but those that are set aside in use.
+// TestFileLimitListener_KeepsReservedFiles accepts while only reserved file descriptors are
+// free.
 func TestFileLimitListener_KeepsReservedFiles(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -93,7 +95,7 @@ func TestFileLimitListener_KeepsReservedFiles(t *testing.T) {
 	probe := newFDProbe(inner)
 	fd, ok := probe.nextFD()
 	if !ok {
-		t.Fatal("the number of the next file is not known")
+		t.Fatal("the number of the next file is unknown")
 	}
 	nc, err := net.DialTimeout("tcp", inner.Addr().String(), time.Minute)
 	if err != nil {
@@ -103,9 +105,9 @@ func TestFileLimitListener_KeepsReservedFiles(t *testing.T) {
 	ln := &fileLimitListener{Listener: inner, maxFiles: fd, reserved: 0, probe: probe}
 	var temporary interface{ Temporary() bool }
 	if _, err := ln.Accept(); !errors.Is(err, syscall.EMFILE) || !errors.As(err, &temporary) || !temporary.Temporary() {
-		t.Errorf("got %v, want an error that passes", err)
+		t.Errorf("got %v, want a temporary error", err)
 	}
-	ln.maxFiles += 64 // room for what else the test opens
+	ln.maxFiles += 64 // for other files of the test
 	accepted, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +120,7 @@ func TestReservedFiles(t *testing.T) {
 		{6, 1, 1}, {12, 1, 1}, {28, 5, 3}, {40, 8, 6}, {264, 64, 48}, {1024, 64, 48}, {1 << 20, 64, 48},
 	} {
 		if reserved, admin := reservedFiles(tt.files), adminConnectionLimit(tt.files); reserved != tt.reserved || admin != tt.admin {
-			t.Errorf("%d files: %d set aside, %d admin connections, want %d and %d", tt.files, reserved, admin, tt.reserved, tt.admin)
+			t.Errorf("%d files: %d reserved, %d admin connections, want %d and %d", tt.files, reserved, admin, tt.reserved, tt.admin)
 		}
 	}
 }

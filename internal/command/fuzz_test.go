@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzConfigFile reads anything as the config file of a hub. It is refused in a sentence, or its
-// settings, printed and read again, are the same.
+// FuzzConfigFile reads any text as the config file of a hub. Either the hub rejects the file
+// with one sentence, or the printed settings are the same when they are read again.
 func FuzzConfigFile(f *testing.F) {
 	f.Add("port = 1\naddr ::1\nstat false\n# a comment\n\nmax-memory=1.5GiB\nlog json\n")
 	f.Add("port")
@@ -20,7 +20,7 @@ func FuzzConfigFile(f *testing.F) {
 	f.Add("auth-issuer = \" us \"")
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "/") {
-			return // files of this machine, some of which never end
+			return // could name a file of this machine that has no end
 		}
 		file := filepath.Join(t.TempDir(), "config")
 		check := func(text string) programResult {
@@ -48,8 +48,8 @@ func FuzzConfigFile(f *testing.F) {
 	})
 }
 
-// settingLine returns a line of a printed configuration without where its value comes from, and nothing of
-// one that cannot be read again.
+// settingLine returns a line of a printed configuration without the source of the value. It
+// returns "" for a line that cannot be read again.
 func settingLine(line string) string {
 	line, _, _ = strings.Cut(line, "  # ")
 	if strings.HasPrefix(line, "#") {

@@ -14,8 +14,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 )
 
-// TestEventLog_LogsReconnectFailure takes from clients what they need to come back when the hub has
-// ended, and gives it back.
+// TestEventLog_LogsReconnectFailure restarts the hub while clients lack the credentials to
+// reconnect, and restores the credentials later.
 func TestEventLog_LogsReconnectFailure(t *testing.T) {
 	t.Run("token file gone", func(t *testing.T) {
 		t.Parallel()
@@ -54,7 +54,8 @@ func TestEventLog_LogsReconnectFailure(t *testing.T) {
 	})
 }
 
-// TestEventLog_LimitsRepeatedErrors has attempts fail each second for an hour, with one change of the reason.
+// TestEventLog_LimitsRepeatedErrors makes attempts fail each second for an hour, and changes
+// the error once.
 func TestEventLog_LimitsRepeatedErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var stderr outputBuffer
@@ -77,7 +78,7 @@ func TestEventLog_LimitsRepeatedErrors(t *testing.T) {
 				lines++
 			}
 			if (n == 0 || n == 1800) && !line {
-				t.Errorf("attempt %d: a new reason is not told at once", n+1)
+				t.Errorf("attempt %d: a new error is not logged at once", n+1)
 			}
 			time.Sleep(time.Second)
 		}
@@ -85,16 +86,17 @@ func TestEventLog_LimitsRepeatedErrors(t *testing.T) {
 			t.Errorf("%d lines in an hour:\n%s", lines, &stderr)
 		}
 		if !strings.Contains(stderr.String(), "not_logged_before=") {
-			t.Errorf("nothing says how many are left out:\n%s", &stderr)
+			t.Errorf("the number of skipped lines is missing:\n%s", &stderr)
 		}
 		l.handleEvent(client.Event{Kind: client.EventResumed})
 		if !fail(1, fmt.Errorf("%w at once", client.ErrHubClosed)) {
-			t.Error("the first failure after it was connected is not told")
+			t.Error("the first failure after a connection is not logged")
 		}
 	})
 }
 
-// TestHubctl_LogLevel hides what is below it, and shows failed attempts by default.
+// TestHubctl_LogLevel checks that -log-level hides lower levels, and that failed attempts are
+// shown by default.
 func TestHubctl_LogLevel(t *testing.T) {
 	for level, want := range map[string]bool{"": true, "debug": true, "info": true, "warn": true, "error": false} {
 		var stderr outputBuffer

@@ -23,36 +23,36 @@ import (
 func init() {
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, hubctlPrefix+"_") {
-			os.Unsetenv(name) // the tests say what is set
+			os.Unsetenv(name) // the tests set what they need
 		}
 	}
 }
 
-// hubctlArgs returns the command line of a subcommand for the hub on a port.
+// hubctlArgs returns the command line of subcommand cmd for the hub at port.
 func hubctlArgs(port, cmd string, args ...string) []string {
 	return append([]string{cmd, "-addr=127.0.0.1", "-port=" + port}, args...)
 }
 
-// runWithStdin runs hubctl with something on its standard input.
+// runWithStdin runs hubctl with the given standard input.
 func runWithStdin(stdin string, args ...string) programResult {
 	var stdout, stderr outputBuffer
 	code := Hubctl(Process{Args: args, Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr})
 	return programResult{code, stdout.String(), stderr.String()}
 }
 
-// startListen starts hubctl listen, and returns its id once it listens.
+// startListen starts hubctl listen and returns its id once it listens.
 func startListen(t *testing.T, port string, args ...string) (l *runningProgram, id string) {
 	t.Helper()
 	l = startProgram(t, Hubctl, hubctlArgs(port, "listen", args...)...)
 	_, id, _ = strings.Cut(l.waitForLine(&l.stderr, "connected"), " id=")
 	id, _, _ = strings.Cut(id, " ")
 	if _, err := strconv.ParseUint(id, 10, 64); err != nil {
-		t.Fatalf("the first line does not tell the id: %s", &l.stderr)
+		t.Fatalf("the first line does not contain the id: %s", &l.stderr)
 	}
 	return l, id
 }
 
-// dialVersion connects a client that speaks one version of the protocol.
+// dialVersion connects a client of the given protocol version.
 func dialVersion(t *testing.T, port string, version int) *client.Client {
 	t.Helper()
 	c, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), &client.Options{Version: version})
@@ -63,7 +63,7 @@ func dialVersion(t *testing.T, port string, version int) *client.Client {
 	return c
 }
 
-// decodeLines returns the objects of a result, one for each line.
+// decodeLines returns the JSON objects of text, one per line.
 func decodeLines[T any](t *testing.T, text string) (objects []T) {
 	t.Helper()
 	for line := range strings.Lines(text) {
@@ -76,8 +76,8 @@ func decodeLines[T any](t *testing.T, text string) (objects []T) {
 	return objects
 }
 
-// checkResult compares the exit code and the text for people, and looks for something on
-// standard error.
+// checkResult compares the exit code and standard output with the expected values, and looks
+// for a text on standard error.
 func checkResult(t *testing.T, got programResult, code int, stdout, stderr string) {
 	t.Helper()
 	if got.code != code || got.stdout != stdout {
@@ -88,7 +88,7 @@ func checkResult(t *testing.T, got programResult, code int, stdout, stderr strin
 	}
 }
 
-// bodyCases are of several kinds, with what people see of them.
+// bodyCases are bodies of several kinds, with the text that hubctl listen prints.
 var bodyCases = []struct{ body, line string }{
 	{"hello", "hello"},
 	{"from a pipe\n", "from a pipe"},
@@ -101,7 +101,7 @@ var bodyCases = []struct{ body, line string }{
 	{"\xff\xfe\x00", "(3 bytes)"},
 }
 
-// TestHubctl_SendToListen goes the whole way.
+// TestHubctl_SendToListen sends messages from hubctl send to hubctl listen.
 func TestHubctl_SendToListen(t *testing.T) {
 	_, port := startServer(t)
 	people, first := startListen(t, port)
@@ -147,7 +147,7 @@ func TestHubctlListen_EndsAfterN(t *testing.T) {
 	}
 }
 
-// TestHubctlListen_Reconnects ends the hub, and starts another in its place.
+// TestHubctlListen_Reconnects stops the hub and starts another hub on the same port.
 func TestHubctlListen_Reconnects(t *testing.T) {
 	hub, port := startServer(t)
 	l, _ := startListen(t, port)
@@ -160,7 +160,7 @@ func TestHubctlListen_Reconnects(t *testing.T) {
 	}
 }
 
-// dialUnacking connects a client that receives messages, and never says what it has made of them.
+// dialUnacking connects a client that receives messages but never sends a verdict.
 func dialUnacking(t *testing.T, port string) *client.Client {
 	t.Helper()
 	options := client.Options{OnMessage: func(client.Message) {}}
@@ -172,8 +172,8 @@ func dialUnacking(t *testing.T, port string) *client.Client {
 	return c
 }
 
-// TestHubctlSend_Fates sends to receivers of all kinds: one that says whatever is asked, one that receives
-// and no more, one that speaks version 1, and nobody.
+// TestHubctlSend_Fates sends to receivers of all kinds: one that acknowledges every level, one
+// that only receives, one of version 1, and an unknown id.
 func TestHubctlSend_Fates(t *testing.T) {
 	_, port := startServer(t)
 	_, acking := startListen(t, port)
@@ -182,7 +182,7 @@ func TestHubctlSend_Fates(t *testing.T) {
 	tests := []struct {
 		to, level string
 		code      int
-		want      string // the fates
+		want      string // fates, separated by spaces
 	}{
 		{acking, "written", ExitOK, "written"},
 		{acking, "received", ExitOK, "received"},
@@ -211,8 +211,8 @@ func TestHubctlSend_Fates(t *testing.T) {
 	}
 }
 
-// TestHubctlListen_BodyTooLarge sends what the hub allows to those who listen: one with a limit of its own does not get
-// it, and all of them go on.
+// TestHubctlListen_BodyTooLarge sends the largest body of the hub to two listeners. The
+// listener with a smaller -max-body does not receive the body, and both stay connected.
 func TestHubctlListen_BodyTooLarge(t *testing.T) {
 	_, port := startServer(t, "-max-body=2MiB")
 	_, first := startListen(t, port)
@@ -317,8 +317,8 @@ func TestHubctlSend_InvalidMessages(t *testing.T) {
 	}
 }
 
-// startUnackedSend starts a send whose receiver never says that it has processed the message, and
-// returns when it has it.
+// startUnackedSend starts a send to a receiver that never sends a verdict. It returns when the
+// receiver has the message.
 func startUnackedSend(t *testing.T, port string, args ...string) *runningProgram {
 	t.Helper()
 	receiver := dialVersion(t, port, 2)
@@ -339,7 +339,7 @@ func TestHubctlSend_InterruptedWhileReading(t *testing.T) {
 	in, out := io.Pipe()
 	defer out.Close()
 	signals := make(chan os.Signal, 1)
-	go func() { // ends when the byte is read
+	go func() { // ends when hubctl reads the byte
 		if _, err := out.Write([]byte("x")); err == nil {
 			signals <- os.Interrupt
 		}
@@ -349,7 +349,7 @@ func TestHubctlSend_InterruptedWhileReading(t *testing.T) {
 	checkResult(t, programResult{code, stdout.String(), stderr.String()}, ExitFailure, "", "hubctl send: interrupted before the message was read; nothing was sent\n")
 }
 
-// TestHubctlSend_NoReport sends through a relay that keeps reports back.
+// TestHubctlSend_NoReport sends through a relay that withholds reports.
 func TestHubctlSend_NoReport(t *testing.T) {
 	_, port := startServer(t)
 	relay := startFakeServer(t, func(near net.Conn) {
@@ -384,7 +384,8 @@ func TestHubctlSend_NoReport(t *testing.T) {
 	checkResult(t, programResult{s.code, s.stdout.String(), s.stderr.String()}, ExitFailure, "", "no report for 1s; the fate of the message is unknown")
 }
 
-// TestHubctlSend_ReportBeforeTimeout learns what is known when the receiver takes longer than -timeout.
+// TestHubctlSend_ReportBeforeTimeout checks that hubctl gets the known fates if the receiver
+// takes longer than -timeout.
 func TestHubctlSend_ReportBeforeTimeout(t *testing.T) {
 	_, port := startServer(t)
 	s := startUnackedSend(t, port, "-timeout=5s")
@@ -394,8 +395,8 @@ func TestHubctlSend_ReportBeforeTimeout(t *testing.T) {
 	}
 }
 
-// TestHubctlSend_TimeoutReachesHub has a receiver take longer than the hub's report timeout, and less than
-// -timeout.
+// TestHubctlSend_TimeoutReachesHub sends to a receiver that takes longer than the report
+// timeout of the hub, but less than -timeout.
 func TestHubctlSend_TimeoutReachesHub(t *testing.T) {
 	_, port := startServer(t, "-report-timeout=50ms")
 	receiver := dialVersion(t, port, 2)
@@ -405,24 +406,25 @@ func TestHubctlSend_TimeoutReachesHub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-time.After(500 * time.Millisecond) // the task
+	<-time.After(500 * time.Millisecond) // the receiver is busy
 	m.Ack()
 	<-s.done
 	checkResult(t, programResult{s.code, s.stdout.String(), s.stderr.String()}, ExitOK, id+"  processed\n", "")
 }
 
-// TestHubctlSend_TimeoutAboveHubMaximum sends nothing.
+// TestHubctlSend_TimeoutAboveHubMaximum checks that nothing is sent if -timeout exceeds
+// -max-report-timeout of the hub.
 func TestHubctlSend_TimeoutAboveHubMaximum(t *testing.T) {
 	_, port := startServer(t, "-report-timeout=1s", "-max-report-timeout=1m")
 	receiver := dialUnacking(t, port)
 	got := runProgram(Hubctl, hubctlArgs(port, "send", "-to="+formatID(receiver.ID()), "-timeout=2h", "task")...)
 	checkResult(t, got, ExitFailure, "", "reports after at most 1m (its -max-report-timeout), but 1h59m50s was requested; nothing was sent")
 	if n := receiver.Stats().MessagesIn; n > 2 { // WELCOME and its id
-		t.Errorf("the receiver has got %d frames", n)
+		t.Errorf("the receiver got %d frames", n)
 	}
 }
 
-// TestHubctlSend_ConnectionLost sends through a relay that hangs up.
+// TestHubctlSend_ConnectionLost sends through a relay that closes the connection.
 func TestHubctlSend_ConnectionLost(t *testing.T) {
 	_, port := startServer(t)
 	cut := make(chan struct{})
@@ -437,7 +439,7 @@ func TestHubctlSend_ConnectionLost(t *testing.T) {
 		copies.Go(func() { io.Copy(near, far) })
 		select {
 		case <-cut:
-		case <-t.Context().Done(): // the test has failed
+		case <-t.Context().Done(): // after a failure of the test
 		}
 		near.Close()
 		far.Close()
@@ -491,7 +493,7 @@ func TestHubctlWatch_PrintsChanges(t *testing.T) {
 	}
 }
 
-// TestHubctlWatch_TooManyWatchers says what is the matter.
+// TestHubctlWatch_TooManyWatchers checks the error message of a watcher above -max-watchers.
 func TestHubctlWatch_TooManyWatchers(t *testing.T) {
 	_, port := startServer(t, "-max-watchers=1")
 	w := startProgram(t, Hubctl, hubctlArgs(port, "watch")...)
@@ -504,7 +506,8 @@ func TestHubctlWatch_TooManyWatchers(t *testing.T) {
 	w.interrupt()
 }
 
-// TestHubctlWatch_RejectsMessages sends to a client that is there for something else.
+// TestHubctlWatch_RejectsMessages sends a message to hubctl watch, which does not receive
+// messages.
 func TestHubctlWatch_RejectsMessages(t *testing.T) {
 	_, port := startServer(t)
 	w := startProgram(t, Hubctl, hubctlArgs(port, "watch")...)
@@ -514,7 +517,7 @@ func TestHubctlWatch_RejectsMessages(t *testing.T) {
 	checkResult(t, got, ExitUndelivered, id+"  rejected\n", "0 of 1 receiver")
 }
 
-// TestView_Update follows a watcher to a hub that hands out the same ids to others.
+// TestView_Update moves a watcher to a hub that assigns the same ids to other clients.
 func TestView_Update(t *testing.T) {
 	v := view{present: make(map[uint64]bool), printed: make(map[uint64]bool)}
 	steps := []struct {
@@ -524,7 +527,7 @@ func TestView_Update(t *testing.T) {
 	}{
 		{self: 3, joined: []uint64{1, 2, 3}, want: "+ 1,+ 2"},
 		{self: 3, joined: []uint64{2, 4}, left: []uint64{1}, want: "- 1,+ 4"},
-		{self: 2, joined: []uint64{1}, left: []uint64{4}, want: "- 4,+ 1,+ 3,- 2"}, // 3 is somebody else now
+		{self: 2, joined: []uint64{1}, left: []uint64{4}, want: "- 4,+ 1,+ 3,- 2"}, // id 3 now belongs to another client
 		{self: 2, left: []uint64{3}, want: "- 3"},
 	}
 	for _, step := range steps {
@@ -576,7 +579,8 @@ func TestHubctlPing_Ends(t *testing.T) {
 	}
 }
 
-// startFakeServer has the first words of each who connects to the port answered in a way of the test's own.
+// startFakeServer starts a server on a free port that handles each connection with handle, and
+// returns the port.
 func startFakeServer(t *testing.T, handle func(net.Conn)) (port string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -584,7 +588,7 @@ func startFakeServer(t *testing.T, handle func(net.Conn)) (port string) {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
-	go func() { // ends with the listener
+	go func() { // ends when the listener is closed
 		defer close(ended)
 		for {
 			conn, err := ln.Accept()
@@ -606,7 +610,8 @@ func startFakeServer(t *testing.T, handle func(net.Conn)) (port string) {
 	return port
 }
 
-// serveVersion1 is a hub that speaks version 1: it calls its client 7, tells of 3 and 9, and sends one message.
+// serveVersion1 acts as a version 1 hub: it assigns the id 7 to its client, lists the clients
+// 3 and 9, and sends one message.
 func serveVersion1(conn net.Conn) {
 	for {
 		var head [wire.HeaderSize]byte
@@ -675,7 +680,7 @@ func TestHubctl_NoHub(t *testing.T) {
 				got := runProgram(Hubctl, args...)
 				checkResult(t, got, ExitFailure, "", "hubctl "+cmd+": ")
 				if !strings.Contains(got.stderr, tt.want) || strings.Count(got.stderr, "\n") != 1 {
-					t.Errorf("said %q, want one line with %q", got.stderr, tt.want)
+					t.Errorf("printed %q, want one line with %q", got.stderr, tt.want)
 				}
 			})
 		}
@@ -696,14 +701,14 @@ func TestHubctl_InterruptedWhileConnecting(t *testing.T) {
 func TestHubctl_ErrorAsJSON(t *testing.T) {
 	got := runProgram(Hubctl, hubctlArgs("1", "list", "-log=json")...)
 	if o := decodeLines[map[string]string](t, got.stderr); len(o) != 1 || !strings.HasPrefix(o[0]["msg"], "no hub at ") {
-		t.Errorf("said %v", o)
+		t.Errorf("printed %v", o)
 	}
 }
 
 func TestHubctl_Settings(t *testing.T) {
 	_, port := startServer(t)
 	t.Setenv("HUBCTL_ADDR", "127.0.0.1")
-	t.Setenv("HUBCTL_VERSION", "3") // somebody else's
+	t.Setenv("HUBCTL_VERSION", "3") // of another program
 	checkResult(t, runProgram(Hubctl, "list", "-config="+writeConfigFile(t, "port "+port)), ExitOK, "", "")
 }
 
@@ -760,7 +765,7 @@ func TestHubctl_Help(t *testing.T) {
 		}
 	}
 	if got := runProgram(Hubctl, "send", "-h"); !strings.Contains(got.stdout, "[flags] [text]") || !strings.Contains(got.stdout, "4  no receiver got it") {
-		t.Errorf("send -h says\n%s", got.stdout)
+		t.Errorf("send -h prints\n%s", got.stdout)
 	}
 	if got := runProgram(Hubctl, "-version"); got.code != ExitOK || !strings.HasPrefix(got.stdout, "hubctl ") {
 		t.Errorf("-version: got %+v", got)
@@ -781,7 +786,8 @@ func TestHubctl_OutputFails(t *testing.T) {
 	}
 }
 
-// TestHubctlListen_EndsWhenOutputCloses as with "| head -1": nothing of it stays at the hub.
+// TestHubctlListen_EndsWhenOutputCloses closes standard output, as "| head -1" does, and
+// checks that no session stays at the hub.
 func TestHubctlListen_EndsWhenOutputCloses(t *testing.T) {
 	_, port := startServer(t, "-resume-window=1h")
 	reader, stdout, err := os.Pipe()
@@ -790,7 +796,7 @@ func TestHubctlListen_EndsWhenOutputCloses(t *testing.T) {
 	}
 	var stderr outputBuffer
 	code := make(chan int, 1)
-	go func() { // ends with the second message
+	go func() { // ends when the second message cannot be printed
 		code <- Hubctl(Process{Args: hubctlArgs(port, "listen"), Stdout: stdout, Stderr: &stderr})
 	}()
 	l := &runningProgram{t: t, done: make(chan struct{})}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestHubFlags_Addresses gives all ways to write the address of a hub to the programs that speak to one.
+// TestHubFlags_Addresses checks all forms of the address of a hub in all client programs.
 func TestHubFlags_Addresses(t *testing.T) {
 	_, port := startServer(t)
 	programs := map[string]func(args ...string) programResult{

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestListenAt_Families connects by both versions of IP to what listens at addresses of one, or of both.
+// TestListenAt_Families connects over IPv4 and IPv6 to listeners at addresses of one family or
+// of both.
 func TestListenAt_Families(t *testing.T) {
 	probe, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {
@@ -33,16 +34,16 @@ func TestListenAt_Families(t *testing.T) {
 			return err == nil
 		}
 		if v4, v6 := reaches("127.0.0.1"), reaches("::1"); v4 != want.v4 || v6 != want.v6 {
-			t.Errorf("%q listens by IPv4: %t, by IPv6: %t, want %+v", host, v4, v6, want)
+			t.Errorf("%q listens on IPv4: %t, on IPv6: %t, want %+v", host, v4, v6, want)
 		}
 		ln.Close()
 	}
 }
 
-// TestServer_ListensOnIPv4Only looks at both addresses of a hub.
+// TestServer_ListensOnIPv4Only checks both addresses of a hub with IPv4 addresses.
 func TestServer_ListensOnIPv4Only(t *testing.T) {
 	s, _, admin := startServerWithAdmin(t, "-addr=0.0.0.0", "-admin=0.0.0.0:0", "-admin-token-file="+writeTokenFile(t, adminToken))
 	if line := s.waitForLine(&s.stderr, `"listening"`); !strings.Contains(line, `"addr":"0.0.0.0:`) || !strings.HasPrefix(admin, "0.0.0.0:") {
-		t.Errorf("the hub listens by %s, its admin address is %s", line, admin)
+		t.Errorf("the hub listens on %s, its admin address is %s", line, admin)
 	}
 }

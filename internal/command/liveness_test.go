@@ -19,7 +19,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestWatchdogListener_AcceptStalled is about a hub that hangs while it lets somebody in.
+// TestWatchdogListener_AcceptStalled checks a hub that hangs between two calls of Accept.
 func TestWatchdogListener_AcceptStalled(t *testing.T) {
 	h, err := hub.New(hub.Config{})
 	if err != nil {
@@ -32,7 +32,7 @@ func TestWatchdogListener_AcceptStalled(t *testing.T) {
 	watchdog := &watchdogListener{Listener: ln}
 	later := func() time.Time { return time.Now().Add(2 * acceptTimeout) }
 	if err := watchdog.check(later(), h); err != nil {
-		t.Errorf("nobody came yet: %v", err)
+		t.Errorf("before the first connection: %v", err)
 	}
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
@@ -45,21 +45,21 @@ func TestWatchdogListener_AcceptStalled(t *testing.T) {
 	}
 	defer accepted.Close()
 	if err := watchdog.check(time.Now(), h); err != nil {
-		t.Errorf("somebody is just coming in: %v", err)
+		t.Errorf("right after Accept: %v", err)
 	}
 	if err := watchdog.check(later(), h); err == nil {
-		t.Error("said to be alive, but nobody came back")
+		t.Error("check succeeds although Accept was not called again")
 	}
-	running := serve(t.Context(), h, watchdog) // comes back
+	running := serve(t.Context(), h, watchdog) // calls Accept again
 	if err := running.close(t.Context(), time.Second); err != nil {
 		t.Error(err)
 	}
 	if err := watchdog.check(later(), h); err != nil {
-		t.Errorf("the hub has ended, which is no hanging: %v", err)
+		t.Errorf("after the hub has stopped: %v", err)
 	}
 }
 
-// TestLiveness_CheckTimesOut asks again and again for a hub whose locks nobody gets.
+// TestLiveness_CheckTimesOut calls err repeatedly while the check of the hub blocks.
 func TestLiveness_CheckTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		checks, release := 0, make(chan struct{})
@@ -87,12 +87,12 @@ func TestLiveness_CheckTimesOut(t *testing.T) {
 			t.Errorf("%d checks, want one", checks)
 		}
 		if err := l.err(); err != nil {
-			t.Errorf("once it answers: %v", err)
+			t.Errorf("after the check has returned: %v", err)
 		}
 	})
 }
 
-// stuckListener accepts one connection whose first question keeps the hub from ever coming back.
+// stuckListener accepts one connection whose RemoteAddr blocks the accept loop of the hub.
 type stuckListener struct {
 	net.Listener
 	release chan struct{}
@@ -118,7 +118,8 @@ func (c stuckConn) RemoteAddr() net.Addr {
 	return c.Conn.RemoteAddr()
 }
 
-// TestLiveness_ProbesReportStalledAccept has a hub that hangs while it lets a client in.
+// TestLiveness_ProbesReportStalledAccept queries the probes of a hub that hangs while it
+// accepts a client.
 func TestLiveness_ProbesReportStalledAccept(t *testing.T) {
 	h, err := hub.New(hub.Config{})
 	if err != nil {
@@ -133,7 +134,7 @@ func TestLiveness_ProbesReportStalledAccept(t *testing.T) {
 	c := newServer()
 	c.adminAddr = "127.0.0.1:0"
 	var stderr outputBuffer
-	var shift atomic.Int64 // of the clock
+	var shift atomic.Int64 // added to the clock
 	alive := &liveness{check: func() error { return watchdog.check(time.Now().Add(time.Duration(shift.Load())), h) }}
 	a, err := c.openAdmin(h, alive, newLogger(&stderr, logJSON, nil))
 	if err != nil {
@@ -157,7 +158,7 @@ func TestLiveness_ProbesReportStalledAccept(t *testing.T) {
 	}
 	defer conn.Close()
 	for watchdog.acceptedAt.Load() == 0 {
-		time.Sleep(time.Millisecond) // the kernel takes its time
+		time.Sleep(time.Millisecond) // until the connection is accepted
 	}
 	shift.Store(int64(2 * acceptTimeout))
 	for _, path := range []string{"/healthz", "/readyz"} {
@@ -171,13 +172,13 @@ func TestLiveness_ProbesReportStalledAccept(t *testing.T) {
 	}
 }
 
-// TestServer_BlockedLogReader has a log whose reader reads nothing any more once the hub serves, and
-// statistics that nobody reads either.
+// TestServer_BlockedLogReader blocks the readers of the log and of the statistics once the hub
+// serves.
 func TestServer_BlockedLogReader(t *testing.T) {
-	read, write := io.Pipe() // without any room
+	read, write := io.Pipe() // has no buffer
 	defer read.Close()
 	s := &runningProgram{t: t, signals: make(chan os.Signal, 1), done: make(chan struct{})}
-	go func() { // ends with the server, for which the test waits
+	go func() { // ends with the server; the test waits for it
 		defer close(s.done)
 		s.code = Server(Process{
 			Args:   []string{"-addr=127.0.0.1", "-port=0", "-admin=127.0.0.1:0", "-log=json", "-stat=false"},
@@ -200,7 +201,7 @@ func TestServer_BlockedLogReader(t *testing.T) {
 		t.Errorf("/readyz: %d %s", code, text)
 	}
 	if _, text := httpGet(t, admin, "/metrics", ""); !strings.Contains(text, "messagehub_log_lines_dropped_total 0\n") {
-		t.Error("dropped lines are not among the metrics")
+		t.Error("the metric of dropped lines is missing")
 	}
 	s.signals <- os.Interrupt
 	<-s.done
@@ -209,7 +210,7 @@ func TestServer_BlockedLogReader(t *testing.T) {
 	}
 }
 
-// TestServer_PrintStatsTimesOut has statistics that nobody reads.
+// TestServer_PrintStatsTimesOut prints statistics to a blocked standard output.
 func TestServer_PrintStatsTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, err := hub.New(hub.Config{})

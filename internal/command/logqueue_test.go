@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// gatedWriter is a log that nobody reads until its gate is closed.
+// gatedWriter is a log whose writes block until gate is closed.
 type gatedWriter struct {
 	outputBuffer
-	gate chan struct{}         // nil: it is read from the start
+	gate chan struct{}         // nil: writes do not block
 	err  atomic.Pointer[error] // of every write; nil: none
 }
 
@@ -52,7 +52,8 @@ func TestLogQueue_KeepsOrder(t *testing.T) {
 	}
 }
 
-// TestLogQueue_DropsWhenFull has more to write than waits, then lets the reader read.
+// TestLogQueue_DropsWhenFull writes more lines than fit in the queue and then unblocks the
+// writer.
 func TestLogQueue_DropsWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := gatedWriter{gate: make(chan struct{})}
@@ -62,7 +63,7 @@ func TestLogQueue_DropsWhenFull(t *testing.T) {
 			fmt.Fprintf(q, "line %04d\n", i) // 10 bytes
 			synctest.Wait()
 		}
-		fmt.Fprint(q, "\n") // finds room, and must not stand before the line about the others
+		fmt.Fprint(q, "\n") // fits, but must not precede the report of dropped lines
 		if n := q.Dropped(); n != 21 {
 			t.Errorf("%d lines dropped, want 21", n)
 		}
@@ -78,7 +79,7 @@ func TestLogQueue_DropsWhenFull(t *testing.T) {
 	})
 }
 
-// TestLogQueue_CountsFailedWrites has a writer that fails for a while, as on a full disk.
+// TestLogQueue_CountsFailedWrites has a writer that fails temporarily, as on a full disk.
 func TestLogQueue_CountsFailedWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w gatedWriter
@@ -90,7 +91,7 @@ func TestLogQueue_CountsFailedWrites(t *testing.T) {
 			synctest.Wait()
 		}
 		w.err.Store(nil)
-		fmt.Fprintln(q, "lost as well, for the next line is about the others")
+		fmt.Fprintln(q, "lost as well, because the next line is the report")
 		synctest.Wait()
 		fmt.Fprintln(q, "later")
 		q.close(time.Minute)
@@ -103,7 +104,7 @@ func TestLogQueue_CountsFailedWrites(t *testing.T) {
 	})
 }
 
-// TestLogQueue_CloseTimesOut closes one whose reader does not read.
+// TestLogQueue_CloseTimesOut closes a queue whose writer blocks.
 func TestLogQueue_CloseTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := gatedWriter{gate: make(chan struct{})}

@@ -14,7 +14,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// childEnv names the program as which the test binary runs, for what only a process of its own shows.
+// childEnv is the environment variable that makes the test binary run as one of the programs,
+// for tests that need a separate process.
 const childEnv = "COMMAND_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -27,32 +28,32 @@ func TestMain(m *testing.M) {
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		if strings.HasPrefix(name, "HUB_") || strings.HasPrefix(name, "SIMULATION_") || strings.HasPrefix(name, "OTEL_") {
-			os.Unsetenv(name) // the tests say what is set
+			os.Unsetenv(name) // the tests set what they need
 		}
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// programResult is what a program left behind.
+// programResult is the exit code and the output of a program.
 type programResult struct {
 	code           int
 	stdout, stderr string
 }
 
-// runProgram runs a program that ends by itself.
+// runProgram runs a program until it exits by itself.
 func runProgram(program func(Process) int, args ...string) programResult {
 	var stdout, stderr outputBuffer
 	code := program(Process{Args: args, Stdout: &stdout, Stderr: &stderr})
 	return programResult{code, stdout.String(), stderr.String()}
 }
 
-// firstLine returns what a user reads first.
+// firstLine returns the first line of text.
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
 	return line
 }
 
-// runningProgram is a program at work.
+// runningProgram is a program that is running.
 type runningProgram struct {
 	t              *testing.T
 	stdout, stderr outputBuffer
@@ -62,11 +63,12 @@ type runningProgram struct {
 	code           int
 }
 
-// startProgram starts a program. It is interrupted at the end of the test at the latest.
+// startProgram starts a program. The cleanup of the test interrupts the program if it is still
+// running.
 func startProgram(t *testing.T, program func(Process) int, args ...string) *runningProgram {
 	t.Helper()
 	s := &runningProgram{t: t, signals: make(chan os.Signal, 4), reloads: make(chan os.Signal), done: make(chan struct{})}
-	go func() { // ends with the program, for which the cleanup waits
+	go func() { // ends with the program; the cleanup waits for it
 		defer close(s.done)
 		s.code = program(Process{
 			Args: args, Stdout: &s.stdout, Stderr: &s.stderr, Signals: s.signals,
@@ -81,8 +83,7 @@ func startProgram(t *testing.T, program func(Process) int, args ...string) *runn
 	return s
 }
 
-// startServer starts a hub on a free port of the loopback interface and returns
-// its port.
+// startServer starts a hub on a free port of the loopback interface and returns the port.
 func startServer(t *testing.T, args ...string) (s *runningProgram, port string) {
 	t.Helper()
 	s = startProgram(t, Server, append([]string{"-addr=127.0.0.1", "-port=0", "-log=json", "-admin=off"}, args...)...)
@@ -98,7 +99,8 @@ func startServer(t *testing.T, args ...string) (s *runningProgram, port string) 
 	return s, port
 }
 
-// readAddresses reads the log of a hub, as JSON, until it has told the admin address and its own.
+// readAddresses reads the JSON log of a hub until the log contains the admin address and the
+// address of the hub.
 func readAddresses(t *testing.T, log io.Reader) (admin, hub string) {
 	t.Helper()
 	for lines := bufio.NewScanner(log); lines.Scan(); {
@@ -113,11 +115,12 @@ func readAddresses(t *testing.T, log io.Reader) (admin, hub string) {
 			return admin, event.Addr
 		}
 	}
-	t.Fatal("the hub has ended before it listened")
+	t.Fatal("the hub stopped before it listened")
 	return "", ""
 }
 
-// waitForLine waits until the program has written a line that contains text.
+// waitForLine waits until the program has written a line that contains text, and returns the
+// line.
 func (s *runningProgram) waitForLine(o *outputBuffer, text string) string {
 	s.t.Helper()
 	for {
@@ -131,17 +134,17 @@ func (s *runningProgram) waitForLine(o *outputBuffer, text string) string {
 			if line, _ := o.findLine(text); line != "" {
 				return line
 			}
-			s.t.Fatalf("ended with %d before it wrote %q\nstdout: %s\nstderr: %s", s.code, text, &s.stdout, &s.stderr)
+			s.t.Fatalf("exited with %d before it wrote %q\nstdout: %s\nstderr: %s", s.code, text, &s.stdout, &s.stderr)
 		}
 	}
 }
 
-// reload asks the program to read its configuration again, and returns what it
-// logs about that, whose last line contains last.
+// reload requests a reload and returns the log lines of the reload. The last of these lines
+// contains last.
 func (s *runningProgram) reload(last string) string {
 	s.t.Helper()
 	before := len(s.stderr.String())
-	s.reloads <- os.Interrupt // any signal will do
+	s.reloads <- os.Interrupt // the kind of signal does not matter
 	for {
 		line, more := s.stderr.findLineAfter(before, last)
 		if line != "" {
@@ -150,12 +153,12 @@ func (s *runningProgram) reload(last string) string {
 		select {
 		case <-more:
 		case <-s.done:
-			s.t.Fatalf("ended with %d before it wrote %q\nstderr: %s", s.code, last, &s.stderr)
+			s.t.Fatalf("exited with %d before it wrote %q\nstderr: %s", s.code, last, &s.stderr)
 		}
 	}
 }
 
-// interrupt sends a signal and returns what becomes of the program.
+// interrupt sends a signal, waits for the program to exit, and returns its result.
 func (s *runningProgram) interrupt() programResult {
 	s.t.Helper()
 	s.signals <- os.Interrupt
@@ -163,7 +166,7 @@ func (s *runningProgram) interrupt() programResult {
 	return programResult{s.code, s.stdout.String(), s.stderr.String()}
 }
 
-// outputBuffer collects what a program writes.
+// outputBuffer collects the output of a program.
 type outputBuffer struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
@@ -181,20 +184,20 @@ func (o *outputBuffer) Write(p []byte) (int, error) {
 	return o.text.Write(p)
 }
 
-// String returns everything written so far.
+// String returns the output so far.
 func (o *outputBuffer) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String()
 }
 
-// findLine returns the first line that contains text, or else a channel that is
-// closed when there is more to look at.
+// findLine returns the first line that contains text. If there is none, it returns a channel
+// that is closed by the next write.
 func (o *outputBuffer) findLine(text string) (line string, more <-chan struct{}) {
 	return o.findLineAfter(0, text)
 }
 
-// findLineAfter leaves out the first bytes.
+// findLineAfter is findLine for the output after the first bytes.
 func (o *outputBuffer) findLineAfter(first int, text string) (line string, more <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

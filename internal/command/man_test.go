@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// manualPages returns the text of all manual pages by their files.
+// manualPages returns the text of all manual pages, by file name.
 func manualPages() map[string]string {
 	pages := make(map[string]string)
 	for _, d := range Documents("1.2.3") {
@@ -20,7 +20,7 @@ func manualPages() map[string]string {
 	return pages
 }
 
-// manualSettings returns the settings that each page must know.
+// manualSettings returns the settings that each page must contain.
 func manualSettings() map[string][]*settings {
 	byPage := map[string][]*settings{
 		"start_server.8":     {newServer().settings},
@@ -33,8 +33,8 @@ func manualSettings() map[string][]*settings {
 	return byPage
 }
 
-// TestManual_ListsEverySetting looks for each setting in its page, with its default and its
-// variable.
+// TestManual_ListsEverySetting checks that each page contains each setting with its default
+// and its environment variable.
 func TestManual_ListsEverySetting(t *testing.T) {
 	got := manualPages()
 	for file, list := range manualSettings() {
@@ -42,20 +42,20 @@ func TestManual_ListsEverySetting(t *testing.T) {
 			for _, st := range s.list {
 				option := `\fB\-` + escapeRoff(st.name) + `\fR=\fI` + escapeRoff(st.displayDefault()) + `\fR`
 				if !strings.Contains(got[file], option) {
-					t.Errorf("%s does not say %s", file, option)
+					t.Errorf("%s does not contain %s", file, option)
 				}
 				if variable := s.envVar(st.name); st.is(commandLineOnly) == strings.Contains(got[file], "Environment: "+variable+".") {
-					t.Errorf("%s says that %s counts: %t", file, variable, st.is(commandLineOnly))
+					t.Errorf("%s lists %s, which is command-line only: %t", file, variable, st.is(commandLineOnly))
 				}
 				if bounds := st.usageSuffix(); bounds != "" && !strings.Contains(got[file], escapeRoff(bounds)) {
-					t.Errorf("%s does not say what -%s can be: %s", file, st.name, st.usageSuffix())
+					t.Errorf("%s does not contain the limits of -%s: %s", file, st.name, st.usageSuffix())
 				}
 			}
 		}
 		delete(got, file)
 	}
 	if len(got) > 0 {
-		t.Errorf("pages of which nobody knows what is in them: %d", len(got))
+		t.Errorf("unexpected pages: %d", len(got))
 	}
 }
 
@@ -69,8 +69,7 @@ func TestManual_Sections(t *testing.T) {
 	}
 }
 
-// TestManual_Parses has man and groff read the pages, which warn of what they do not
-// understand.
+// TestManual_Parses runs man and groff on the pages, which warn of invalid markup.
 func TestManual_Parses(t *testing.T) {
 	for _, linter := range [][]string{
 		{"groff", "-man", "-Tutf8", "-ww", "-z", "-Kutf8"},
@@ -78,7 +77,7 @@ func TestManual_Parses(t *testing.T) {
 	} {
 		program, err := exec.LookPath(linter[0])
 		if err != nil {
-			t.Logf("there is no %s here", linter[0])
+			t.Logf("%s is not installed", linter[0])
 			continue
 		}
 		for name, text := range manualPages() {

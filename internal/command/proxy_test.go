@@ -27,7 +27,8 @@ func TestProxyFlags_Validate(t *testing.T) {
 	}
 }
 
-// TestServer_ProxyProtocol looks for the address that a load balancer tells at the admin address.
+// TestServer_ProxyProtocol checks that the admin address lists the client address from the
+// PROXY header.
 func TestServer_ProxyProtocol(t *testing.T) {
 	s, port, admin := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-proxy-protocol", "-proxy-trusted=127.0.0.0/8,::1", "-max-per-address=1")
 	connect := func(from string) net.Conn {
@@ -51,10 +52,10 @@ func TestServer_ProxyProtocol(t *testing.T) {
 		}
 	}
 	if text, err := io.ReadAll(connect("198.51.100.7")); len(text) > 0 {
-		t.Errorf("a second client of one address was let in: %q, %v", text, err)
+		t.Errorf("a second client of one address was accepted: %q, %v", text, err)
 	}
 	if _, text := httpGet(t, admin, "/metrics", ""); !strings.Contains(text, `connections_refused_total{reason="too many from its address"} 1`) {
-		t.Error("the refusal is not counted")
+		t.Error("the rejected connection is not counted")
 	}
 	s.waitForLine(&s.stderr, "reading the PROXY protocol")
 }

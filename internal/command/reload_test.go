@@ -20,7 +20,7 @@ const (
 	notReloaded = `"msg":"configuration not reloaded, the old settings remain in effect"`
 )
 
-// replaceFile gives a config file another text, all at once.
+// replaceFile replaces the content of a file atomically.
 func replaceFile(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.Rename(writeConfigFile(t, text), path); err != nil {
@@ -28,7 +28,7 @@ func replaceFile(t *testing.T, path, text string) {
 	}
 }
 
-// isFull reports whether the hub lets nobody else in.
+// isFull reports whether the hub rejects another client.
 func isFull(t *testing.T, port string) bool {
 	t.Helper()
 	c, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), nil)
@@ -38,7 +38,7 @@ func isFull(t *testing.T, port string) bool {
 	return err != nil
 }
 
-// changedSettings returns the fields of the lines that tell of changed settings.
+// changedSettings returns the fields of the log lines about changed settings.
 func changedSettings(t *testing.T, log string) (lines []string) {
 	t.Helper()
 	for line := range strings.Lines(log) {
@@ -53,13 +53,14 @@ func changedSettings(t *testing.T, log string) (lines []string) {
 	return lines
 }
 
-// TestReload_RaisesMaxClients goes the whole way once, under connected clients.
+// TestReload_RaisesMaxClients raises the maximum number of clients by a reload while clients
+// are connected.
 func TestReload_RaisesMaxClients(t *testing.T) {
 	path := writeConfigFile(t, "max-clients 1")
 	s, port := startServer(t, "-config="+path)
 	dial(t, port)
 	if !isFull(t, port) {
-		t.Error("a second client was let in")
+		t.Error("a second client was accepted")
 	}
 	replaceFile(t, path, "max-clients 2")
 	log := s.reload(reloaded)
@@ -67,11 +68,11 @@ func TestReload_RaisesMaxClients(t *testing.T) {
 		t.Errorf("logged %q, want %q", got, want)
 	}
 	if !strings.Contains(log, `"source":"`+path+`:1"`) {
-		t.Errorf("the log does not say where it stands: %s", log)
+		t.Errorf("the log does not name the source: %s", log)
 	}
 	dial(t, port)
 	if !isFull(t, port) {
-		t.Error("a third client was let in")
+		t.Error("a third client was accepted")
 	}
 	if log := s.reload(reloaded); len(changedSettings(t, log)) > 0 {
 		t.Errorf("a second reload changes something: %s", log)
@@ -90,15 +91,15 @@ func TestReload_SetsLogLevel(t *testing.T) {
 	replaceFile(t, path, "log-level error")
 	before := len(s.stderr.String())
 	s.reloads <- os.Interrupt
-	s.reloads <- os.Interrupt                           // taken when the one before is done
-	replaceFile(t, path, "log-level error\nport 99999") // says when that one is done
+	s.reloads <- os.Interrupt                           // handled after the previous reload
+	replaceFile(t, path, "log-level error\nport 99999") // fails, which shows that the previous reload is done
 	s.reload(notReloaded)
 	if after := s.stderr.String()[before:]; strings.Contains(after, reloaded) {
-		t.Errorf("still logs what it should not: %s", after)
+		t.Errorf("logs lines below the level: %s", after)
 	}
 }
 
-// TestReload_ChangesDrain changes how the server ends.
+// TestReload_ChangesDrain changes the settings of shutdown.
 func TestReload_ChangesDrain(t *testing.T) {
 	path := writeConfigFile(t, "drain 24h")
 	s, port := startServer(t, "-config="+path, "-stall=24h")
@@ -114,12 +115,12 @@ func TestReload_ChangesDrain(t *testing.T) {
 func TestReload_WarnsOfRestartSettings(t *testing.T) {
 	path := writeConfigFile(t, "stall 1s\ndrain 1s")
 	s, _ := startServer(t, "-config="+path)
-	replaceFile(t, path, "stall 2s\nmax-body=1KiB\ndrain 1s\nport 1") // a flag beats the last
+	replaceFile(t, path, "stall 2s\nmax-body=1KiB\ndrain 1s\nport 1") // a flag overrides port
 	want := []string{
 		"WARN setting requires a restart to change: max-body 1MiB 1KiB",
 		"WARN setting requires a restart to change: stall 1s 2s",
 	}
-	for range 2 { // as long as it is so
+	for range 2 { // at each reload until it is changed back
 		if got := changedSettings(t, s.reload(reloaded)); fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("logged %q, want %q", got, want)
 		}
@@ -130,7 +131,7 @@ func TestReload_WarnsOfRestartSettings(t *testing.T) {
 	}
 }
 
-// TestReload_InvalidChangesNothing has a right line beside the wrong one.
+// TestReload_InvalidChangesNothing reloads files with a valid line beside an invalid line.
 func TestReload_InvalidChangesNothing(t *testing.T) {
 	path := writeConfigFile(t, "max-clients 1")
 	s, port := startServer(t, "-config="+path)
@@ -152,16 +153,16 @@ func TestReload_InvalidChangesNothing(t *testing.T) {
 	}
 	s.reload(notReloaded)
 	if !isFull(t, port) {
-		t.Error("a second client was let in")
+		t.Error("a second client was accepted")
 	}
 	replaceFile(t, path, "max-clients 2")
 	s.reload(reloaded)
 	if isFull(t, port) {
-		t.Error("no second client was let in")
+		t.Error("a second client was rejected")
 	}
 }
 
-// TestReload_ConfigNotRegularFile stands for a pipe of the shell, -config=<(…).
+// TestReload_ConfigNotRegularFile uses a device in place of a pipe of the shell, -config=<(…).
 func TestReload_ConfigNotRegularFile(t *testing.T) {
 	var log outputBuffer
 	c := parseServerFlags(t, "-config="+os.DevNull)
@@ -171,8 +172,8 @@ func TestReload_ConfigNotRegularFile(t *testing.T) {
 	}
 }
 
-// TestReload_StepsApplyTogether has one that reads a file that no setting names, and one that may
-// refuse.
+// TestReload_StepsApplyTogether has one step that reads a file, which no setting names, and
+// one step that can fail.
 func TestReload_StepsApplyTogether(t *testing.T) {
 	var log outputBuffer
 	logger := newLogger(&log, logJSON, slog.LevelInfo)
@@ -191,7 +192,7 @@ func TestReload_StepsApplyTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	if applied != "" {
-		t.Error("prepare has applied something")
+		t.Error("prepareReload has applied a step")
 	}
 	apply()
 
@@ -199,7 +200,7 @@ func TestReload_StepsApplyTogether(t *testing.T) {
 	stepErr = errors.New("no such key")
 	c.reload([]string{"-drain=2s"}, logger)
 	if applied != "one" || c.drainTimeout != time.Second || !strings.Contains(log.String(), `"error":"no such key"`) {
-		t.Errorf("a refused reload left %q and %v: %s", applied, c.drainTimeout, &log)
+		t.Errorf("a failed reload left %q and %v: %s", applied, c.drainTimeout, &log)
 	}
 	stepErr = nil
 	c.reload([]string{"-drain=2s"}, logger)
@@ -209,11 +210,12 @@ func TestReload_StepsApplyTogether(t *testing.T) {
 	replaceFile(t, file, "three")
 	c.reload([]string{"-drain=2s"}, logger)
 	if applied != "three" {
-		t.Error("a reload without a changed setting leaves files out")
+		t.Error("a reload without a changed setting does not read files")
 	}
 }
 
-// TestReload_SettingsAreDocumented holds the usage to the settings.
+// TestReload_SettingsAreDocumented checks that all documents name the same reloadable
+// settings.
 func TestReload_SettingsAreDocumented(t *testing.T) {
 	usage, template := runProgram(Server, "-h").stdout, runProgram(Server, "-print-config").stdout
 	readme, err := os.ReadFile("../../README.md")

@@ -14,7 +14,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// dial connects a client for the time of the test.
+// dial connects a client until the end of the test.
 func dial(t *testing.T, port string) *client.Client {
 	t.Helper()
 	c, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), nil)
@@ -25,8 +25,8 @@ func dial(t *testing.T, port string) *client.Client {
 	return c
 }
 
-// TestServer_ServesUntilInterrupted goes the whole way once: a message between
-// two clients, an interrupt, the statistics.
+// TestServer_ServesUntilInterrupted sends a message between two clients, interrupts the hub,
+// and checks the statistics.
 func TestServer_ServesUntilInterrupted(t *testing.T) {
 	s, port := startServer(t)
 	a, b := dial(t, port), dial(t, port)
@@ -43,7 +43,7 @@ func TestServer_ServesUntilInterrupted(t *testing.T) {
 	}
 	for _, want := range []string{"Clients Connected:", "Delivered:", "Bytes Read:"} {
 		if !strings.Contains(got.stdout, want) {
-			t.Errorf("the statistics do not say %q:\n%s", want, got.stdout)
+			t.Errorf("the statistics do not contain %q:\n%s", want, got.stdout)
 		}
 	}
 	if strings.Contains(got.stdout, `"msg"`) || strings.Contains(got.stderr, "Clients Connected") {
@@ -51,7 +51,7 @@ func TestServer_ServesUntilInterrupted(t *testing.T) {
 	}
 	for line := range strings.Lines(got.stderr) {
 		if !strings.HasPrefix(line, "{") {
-			t.Errorf("log line that is no JSON: %s", line)
+			t.Errorf("log line that is not JSON: %s", line)
 		}
 	}
 }
@@ -63,14 +63,13 @@ func TestServer_StatOff(t *testing.T) {
 	}
 }
 
-// TestServer_AppliesLimits lets one setting of each kind show its
-// effect.
+// TestServer_AppliesLimits checks the effect of one setting of each kind.
 func TestServer_AppliesLimits(t *testing.T) {
 	t.Setenv("HUB_MAX_CLIENTS", "1")
 	s, port := startServer(t, "-max-body=1KiB")
 	a := dial(t, port)
 	if _, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), nil); err == nil {
-		t.Error("a second client was let in")
+		t.Error("a second client was accepted")
 	}
 	if err := a.Send(t.Context(), []uint64{a.ID()}, make([]byte, 1<<10)); err != nil {
 		t.Fatal(err)
@@ -81,8 +80,8 @@ func TestServer_AppliesLimits(t *testing.T) {
 	s.interrupt()
 }
 
-// TestServer_SilentClientDoesNotDelayShutdown is about a client that connects and never
-// says a word.
+// TestServer_SilentClientDoesNotDelayShutdown shuts down with a client that has never sent
+// anything.
 func TestServer_SilentClientDoesNotDelayShutdown(t *testing.T) {
 	s, port := startServer(t, "-drain=24h")
 	silent, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
@@ -90,7 +89,7 @@ func TestServer_SilentClientDoesNotDelayShutdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	dial(t, port) // answered, so the hub has seen the other one too
+	dial(t, port) // the answer shows that the hub has accepted the silent client
 	if got := s.interrupt(); got.code != ExitOK {
 		t.Errorf("exit code %d, want %d", got.code, ExitOK)
 	}
@@ -113,14 +112,14 @@ func TestServer_PortInUse(t *testing.T) {
 }
 
 func TestServer_ForeignAddress(t *testing.T) {
-	got := runProgram(Server, "-addr=192.0.2.1", "-port=0", "-admin=off") // an address set aside for examples
+	got := runProgram(Server, "-addr=192.0.2.1", "-port=0", "-admin=off") // reserved for documentation
 	if got.code != ExitFailure || !strings.Contains(got.stderr, "-addr") {
 		t.Errorf("exit code %d, stderr %s", got.code, got.stderr)
 	}
 }
 
-// TestServer_SecondSignalAbortsDrain fills the way to a client that does not read, so
-// that the drain would wait for it, and sends two signals.
+// TestServer_SecondSignalAbortsDrain fills the queue of a client that does not read, which
+// blocks the drain, and sends two signals.
 func TestServer_SecondSignalAbortsDrain(t *testing.T) {
 	s, port := startServer(t, "-drain=24h", "-stall=24h")
 	stalled := dialFullQueue(t, port)
@@ -137,7 +136,7 @@ func TestServer_SecondSignalAbortsDrain(t *testing.T) {
 	}
 }
 
-// TestServer_DrainTimesOut does the same with one signal and a short drain.
+// TestServer_DrainTimesOut fills the same queue and sends one signal with a short drain.
 func TestServer_DrainTimesOut(t *testing.T) {
 	s, port := startServer(t, "-drain=50ms", "-stall=24h")
 	stalled := dialFullQueue(t, port)
@@ -148,12 +147,12 @@ func TestServer_DrainTimesOut(t *testing.T) {
 		t.Errorf("exit code %d, want %d; stdout %q", got.code, ExitOK, got.stdout)
 	}
 	if !strings.Contains(got.stderr, "could not be delivered in time") {
-		t.Errorf("log does not say that something was left: %s", got.stderr)
+		t.Errorf("the log does not report undelivered messages: %s", got.stderr)
 	}
 }
 
-// dialFullQueue connects a client that sends to itself and never reads, until nothing
-// more goes in. By then the hub has something for it that cannot leave.
+// dialFullQueue connects a client that sends to itself and never reads, until its writes
+// block. The hub then has queued data that it cannot write.
 func dialFullQueue(t *testing.T, port string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
@@ -163,7 +162,7 @@ func dialFullQueue(t *testing.T, port string) net.Conn {
 	const firstOfAFreshHub = 1
 	frame := wire.AppendRelay(nil, []uint64{firstOfAFreshHub}, make([]byte, 1<<20))
 	for {
-		// Half a second in which a loopback socket takes nothing is for ever.
+		// A loopback socket that accepts nothing for half a second is blocked.
 		if err := conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
@@ -179,14 +178,14 @@ func TestServer_WarnsOfLowFileLimit(t *testing.T) {
 	s, _ := startServer(t, "-max-clients=1073741824")
 	got := s.interrupt()
 	if !strings.Contains(got.stderr, "the limit of open files is too low") {
-		t.Skip("this system allows a thousand million open files")
+		t.Skip("this system allows 2^30 open files")
 	}
 	if !strings.Contains(got.stderr, "-max-clients") || !strings.Contains(got.stderr, "ulimit") {
 		t.Errorf("the warning does not say what to do: %s", got.stderr)
 	}
 }
 
-// brokenPipe is a standard output that nobody reads any more.
+// brokenPipe is a standard output whose reader has closed it.
 type brokenPipe struct{}
 
 // Write implements io.Writer.
@@ -202,7 +201,7 @@ func TestServer_StatsOutputFails(t *testing.T) {
 	}
 }
 
-// TestServer_ListenerFails takes the listener away under a hub.
+// TestServer_ListenerFails closes the listener of a hub.
 func TestServer_ListenerFails(t *testing.T) {
 	h, err := hub.New(hub.Config{})
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// startServiceManager makes the test the service manager of what it starts, and returns what it
-// is told: hear the next, at most for ten seconds.
+// startServiceManager makes the test the service manager of the programs that it starts. The
+// returned function returns the next notification, and waits at most ten seconds for it.
 func startServiceManager(t *testing.T) (receive func() string) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "notify")
@@ -33,20 +33,20 @@ func startServiceManager(t *testing.T) (receive func() string) {
 	}
 }
 
-// TestServiceNotifier_Lifecycle goes through the life of a service: ready when a client can
-// come in, alive as often as it is asked to be, also while it drains, and then the end.
+// TestServiceNotifier_Lifecycle checks the notifications of a service: ready when clients can
+// connect, alive in the requested interval, also during the drain, and stopping.
 func TestServiceNotifier_Lifecycle(t *testing.T) {
 	receive := startServiceManager(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
 	s, port := startServer(t, "-drain=500ms", "-stall=24h")
 	if got, want := receive(), "READY=1\nSTATUS=listening on 127.0.0.1:"+port; got != want {
-		t.Fatalf("told %q, want %q", got, want)
+		t.Fatalf("notified %q, want %q", got, want)
 	}
-	stalled := dialFullQueue(t, port) // so that the drain takes its time
+	stalled := dialFullQueue(t, port) // makes the drain last until its timeout
 	defer stalled.Close()
 	for range 3 {
 		if got := receive(); got != "WATCHDOG=1" {
-			t.Errorf("told %q", got)
+			t.Errorf("notified %q", got)
 		}
 	}
 	ended := make(chan programResult, 1)
@@ -55,10 +55,10 @@ func TestServiceNotifier_Lifecycle(t *testing.T) {
 	for ; state == "WATCHDOG=1"; state = receive() {
 	}
 	if state != "STOPPING=1\nEXTEND_TIMEOUT_USEC=10500000" {
-		t.Errorf("told %q", state)
+		t.Errorf("notified %q", state)
 	}
 	if state := receive(); state != "WATCHDOG=1" {
-		t.Errorf("told %q while it drains", state)
+		t.Errorf("notified %q during the drain", state)
 	}
 	if got := <-ended; got.code != ExitOK || strings.Contains(got.stderr, "service manager") {
 		t.Errorf("exit code %d: %s", got.code, got.stderr)

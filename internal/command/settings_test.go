@@ -18,7 +18,7 @@ func writeConfigFile(t *testing.T, text string) string {
 	return path
 }
 
-// parseServerFlags reads the settings of start_server, which must be right.
+// parseServerFlags reads valid settings of start_server.
 func parseServerFlags(t *testing.T, args ...string) *server {
 	t.Helper()
 	var stdout, stderr outputBuffer
@@ -94,7 +94,7 @@ max-memory = 64MiB
 	stall	250ms
 stat
 `
-	t.Setenv("HUB_STAT", "") // empty counts as not set
+	t.Setenv("HUB_STAT", "") // an empty variable counts as not set
 	c := parseServerFlags(t, "-config", writeConfigFile(t, file))
 	if c.port != 1234 || c.addr != "127.0.0.1" || c.maxMemory != 64<<20 || c.stallTimeout != 250*time.Millisecond || !c.stat {
 		t.Errorf("got %+v", c)
@@ -119,15 +119,15 @@ func TestHostName_Parse(t *testing.T) {
 	}
 }
 
-// TestSettings_Invalid says what a user reads who got something wrong:
-// where it stands, what it is, and what would be right.
+// TestSettings_Invalid checks the error of invalid settings: the source, the value, and the
+// allowed values.
 func TestSettings_Invalid(t *testing.T) {
 	tests := []struct {
 		name string
 		args []string
-		env  string // of HUB_PORT
+		env  string // value of HUB_PORT
 		file string
-		want string // the first line; FILE is the config file
+		want string // beginning of the first line; FILE stands for the config file
 	}{
 		{name: "flag", args: []string{"-port=x"}, want: "-port=x: allowed are whole numbers from 0 to 65535"},
 		{name: "flag out of range", args: []string{"-port", "65536"}, want: "-port=65536: allowed are whole numbers from 0 to 65535"},
@@ -149,10 +149,10 @@ func TestSettings_Invalid(t *testing.T) {
 		{name: "file", file: "# x\nport 99999\n", want: "FILE:2: port 99999: allowed are whole numbers from 0 to 65535"},
 		{name: "unknown in the file", file: "prot 1\n", want: `FILE:1: "prot" is not a valid setting of a config file, did you mean port?`},
 		{name: "like nothing", file: "colour blue\n", want: `FILE:1: "colour" is not a valid setting of a config file` + "\n"},
-		{name: "file that asks", file: "check\n", want: `FILE:1: "check" is not a valid setting of a config file` + "\n"},
+		{name: "command-line-only setting in the file", file: "check\n", want: `FILE:1: "check" is not a valid setting of a config file` + "\n"},
 		{name: "repeated in the file", file: "port 1\n\nport=1\n", want: "FILE:3: port is already set in line 1\n"},
-		{name: "line that a flag beats", args: []string{"-port=1"}, file: "port x\n", want: "FILE:1: port x: allowed are whole numbers from 0 to 65535\n"},
-		{name: "line that a variable beats", env: "1", file: "port x\n", want: "FILE:1: port x: allowed are whole numbers from 0 to 65535\n"},
+		{name: "line that a flag overrides", args: []string{"-port=1"}, file: "port x\n", want: "FILE:1: port x: allowed are whole numbers from 0 to 65535\n"},
+		{name: "line that a variable overrides", env: "1", file: "port x\n", want: "FILE:1: port x: allowed are whole numbers from 0 to 65535\n"},
 		{name: "empty flag", args: []string{"-port="}, want: `-port="": allowed are whole numbers from 0 to 65535`},
 		{name: "empty line", file: "port =\n", want: `FILE:1: port "": allowed are whole numbers from 0 to 65535`},
 		{name: "file that names a file", file: "config x\n", want: `FILE:1: "config" is not a valid setting of a config file`},
@@ -183,8 +183,8 @@ func TestSettings_Invalid(t *testing.T) {
 	}
 }
 
-// checkUsageError fails unless a program complained in this way, said where its usage is
-// and did nothing else.
+// checkUsageError checks that a program has printed the given error and the hint to the usage,
+// and has done nothing else.
 func checkUsageError(t *testing.T, got programResult, want string) {
 	t.Helper()
 	if got.code != ExitUsage || got.stdout != "" {
@@ -194,15 +194,15 @@ func checkUsageError(t *testing.T, got programResult, want string) {
 		t.Errorf("stderr begins\n%s, want\n%s", firstLine(got.stderr), want)
 	}
 	if !strings.Contains(got.stderr, ` -h" lists`) {
-		t.Errorf("nothing says where the usage is: %s", got.stderr)
+		t.Errorf("the hint to the usage is missing: %s", got.stderr)
 	}
 }
 
-// TestSettings_InvalidFromEverySource gives each setting of start_server a wrong
-// value as a flag, as a variable and as a line.
+// TestSettings_InvalidFromEverySource gives each setting of start_server an invalid value by a
+// flag, an environment variable and a line of the config file.
 func TestSettings_InvalidFromEverySource(t *testing.T) {
 	for _, st := range newServer().settings.list {
-		wrong := "x:1" // nothing but a text may be this
+		wrong := "x:1" // invalid for all types except text
 		if st.check(wrong) == nil || st.is(commandLineOnly) {
 			continue
 		}
@@ -233,7 +233,7 @@ func TestPrograms_Help(t *testing.T) {
 			}
 			for _, want := range []string{"Usage: " + name, "-port=9999", "-stat=true", "(text or json)", "_"} {
 				if !strings.Contains(got.stdout, want) {
-					t.Errorf("%s %s does not say %q", name, arg, want)
+					t.Errorf("%s %s does not contain %q", name, arg, want)
 				}
 			}
 		}
@@ -241,18 +241,18 @@ func TestPrograms_Help(t *testing.T) {
 }
 
 func TestServer_Version(t *testing.T) {
-	t.Setenv("HUB_VERSION", "3.1") // somebody else's
+	t.Setenv("HUB_VERSION", "3.1") // of another program
 	got := runProgram(Server, "-version")
 	if got.code != ExitOK || !strings.HasPrefix(got.stdout, "start_server ") || got.stderr != "" {
 		t.Errorf("got %+v", got)
 	}
 	if c := parseServerFlags(t); c.settings.showVersion {
-		t.Error("a variable asked for the version")
+		t.Error("a variable set -version")
 	}
 }
 
-// TestSettings_DocumentedDefaults holds the defaults to those of the system's
-// description.
+// TestSettings_DocumentedDefaults checks the defaults that the specification of the system
+// requires.
 func TestSettings_DocumentedDefaults(t *testing.T) {
 	c := newSimulator()
 	if c.remote.addr != "localhost" || c.remote.port != 9999 || c.size != 10240 || c.clients != 100 || c.messages != 100 || c.interval != 1 || !c.stat {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// testFlags are settings of no program, with a secret among them.
+// testFlags are settings with secrets, for tests.
 type testFlags struct {
 	settings *settings
 	pin      int
@@ -26,7 +26,7 @@ func newTestFlags() *testFlags {
 	return m
 }
 
-// TestSettings_SecretsHidden looks for a secret in everything that settings say.
+// TestSettings_SecretsHidden looks for a secret in all output about settings.
 func TestSettings_SecretsHidden(t *testing.T) {
 	const good, wrong = "1234", "56789"
 	t.Setenv("MADE_UP_TOKEN", good)
@@ -64,7 +64,7 @@ func TestSettings_SecretsHidden(t *testing.T) {
 	}
 }
 
-// settingsError returns what is said of wrong settings.
+// settingsError returns the error of invalid settings.
 func settingsError(t *testing.T, args ...string) string {
 	t.Helper()
 	err := newTestFlags().settings.read(args)
@@ -74,8 +74,8 @@ func settingsError(t *testing.T, args ...string) string {
 	return err.Error()
 }
 
-// TestPrintConfig_IsConfigFile reads what -print-config prints, as it is and with every line
-// uncommented: that sets everything to what it is in any case.
+// TestPrintConfig_IsConfigFile reads the output of -print-config, unchanged and with every
+// line uncommented. Both give the defaults.
 func TestPrintConfig_IsConfigFile(t *testing.T) {
 	got := runProgram(Server, "-print-config", "-port=1")
 	if got.code != ExitOK || got.stderr != "" {
@@ -97,7 +97,7 @@ func TestPrintConfig_IsConfigFile(t *testing.T) {
 	}
 	for _, st := range newServer().settings.list {
 		if !st.is(notInFile) && !strings.Contains(got.stdout, "\n# Allowed are "+st.allowed+".\n") {
-			t.Errorf("does not say what is allowed for %s", st.name)
+			t.Errorf("the allowed values of %s are missing", st.name)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func TestCheck_PrintsSources(t *testing.T) {
 	}
 }
 
-// TestCheck_PrintsConfigFile reads it again, and gets the same settings.
+// TestCheck_PrintsConfigFile reads the output of -check again and compares the settings.
 func TestCheck_PrintsConfigFile(t *testing.T) {
 	args := []string{"-check", "-port=1", "-addr=::1", "-stat=false", "-max-memory=1.5GiB", "-stall=1m30s", "-log=json", "-log-level=debug"}
 	got := runProgram(Server, args...)
@@ -138,7 +138,8 @@ func TestCheck_PrintsConfigFile(t *testing.T) {
 	}
 }
 
-// TestCheck_CommentsUnrepresentableValues is a value that a line would not give back.
+// TestCheck_CommentsUnrepresentableValues checks that values which a line of a config file
+// cannot represent are printed as comments.
 func TestCheck_CommentsUnrepresentableValues(t *testing.T) {
 	keys := writeConfigFile(t, base64.StdEncoding.EncodeToString(make([]byte, 32)))
 	for value, want := range map[string]string{
@@ -154,7 +155,7 @@ func TestCheck_CommentsUnrepresentableValues(t *testing.T) {
 	}
 }
 
-// TestConfigFile_RejectsQuotes has quotes as other formats want them.
+// TestConfigFile_RejectsQuotes uses quotes as in other config formats.
 func TestConfigFile_RejectsQuotes(t *testing.T) {
 	for line, want := range map[string]string{
 		`addr = "0.0.0.0"`:          `addr "0.0.0.0": remove the quotes around the value`,
@@ -170,7 +171,7 @@ func TestConfigFile_RejectsQuotes(t *testing.T) {
 	}
 }
 
-// TestCheck_RejectsInvalidHosts from all sources.
+// TestCheck_RejectsInvalidHosts checks invalid and valid hosts of -addr and -admin.
 func TestCheck_RejectsInvalidHosts(t *testing.T) {
 	for _, host := range []string{`"0.0.0.0"`, "'::1'", "a b", "http://hub", "hub/", "[hub]", "[::1", "::1]", "hub,hub", "::x"} {
 		checkUsageError(t, runProgram(Server, "-check", "-addr="+host), "start_server: -addr="+host+": allowed are ")
@@ -185,7 +186,8 @@ func TestCheck_RejectsInvalidHosts(t *testing.T) {
 	}
 }
 
-// TestCheck_RejectsOpenAdminAddress as the start does.
+// TestCheck_RejectsOpenAdminAddress checks that -check rejects the same admin addresses as the
+// start.
 func TestCheck_RejectsOpenAdminAddress(t *testing.T) {
 	for _, addr := range []string{":9990", "0.0.0.0:9990", "[::]:9990", "192.0.2.1:9990"} {
 		checkUsageError(t, runProgram(Server, "-check", "-admin="+addr), "start_server: -admin="+addr+": no token")
@@ -224,13 +226,14 @@ func TestCheck_OutputFails(t *testing.T) {
 	}
 }
 
-// TestSettings_CommandLineOnlyFlags would otherwise let a variable keep the server from serving.
+// TestSettings_CommandLineOnlyFlags checks that environment variables cannot set these flags,
+// which would prevent the server from serving.
 func TestSettings_CommandLineOnlyFlags(t *testing.T) {
 	t.Setenv("HUB_CHECK", "true")
 	t.Setenv("HUB_PRINT_CONFIG", "true")
 	c := parseServerFlags(t)
 	if c.settings.checkOnly || c.settings.printConfig {
-		t.Error("a variable asked")
+		t.Error("an environment variable was used")
 	}
 	var names []string
 	c.settings.flags.VisitAll(func(f *flag.Flag) {
@@ -239,6 +242,6 @@ func TestSettings_CommandLineOnlyFlags(t *testing.T) {
 		}
 	})
 	if want := []string{"check", "print-config", "version"}; !slices.Equal(names, want) {
-		t.Errorf("questions are %q, want %q", names, want)
+		t.Errorf("command-line-only flags are %q, want %q", names, want)
 	}
 }

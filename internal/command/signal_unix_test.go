@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// TestMain_Signals sends this process what a terminal and a service
-// manager send.
+// TestMain_Signals sends this process the signals of a terminal and of a service manager.
 func TestMain_Signals(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -31,12 +30,12 @@ func TestMain_Signals(t *testing.T) {
 	}
 }
 
-// TestServer_ReloadsOnSIGHUP starts the server as the operating system does, and
-// sends this process what "systemctl reload" and "kill -HUP" send.
+// TestServer_ReloadsOnSIGHUP starts the server through Main and sends this process SIGHUP, as
+// "systemctl reload" and "kill -HUP" do.
 func TestServer_ReloadsOnSIGHUP(t *testing.T) {
 	path := writeConfigFile(t, "max-clients 1")
 	s := &runningProgram{t: t, done: make(chan struct{})}
-	go func() { // ends with the server, for which the test waits
+	go func() { // ends with the server; the test waits for it
 		defer close(s.done)
 		s.code = Main(func(p Process) int {
 			p.Args = []string{"-addr=127.0.0.1", "-port=0", "-log=json", "-config=" + path}

@@ -19,8 +19,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// childProcess prepares the test binary to run as a program of its own. It is killed at the end of the test, if it
-// has not ended by then.
+// childProcess returns a command that runs the test binary as the given program in its own
+// process. The cleanup of the test kills the process if it is still running.
 func childProcess(t *testing.T, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
@@ -30,8 +30,9 @@ func childProcess(t *testing.T, program string, args ...string) *exec.Cmd {
 	return c
 }
 
-// TestMain_LogReaderCloses closes the pipes that a hub writes its log and its statistics to, as the end of
-// "start_server 2>&1 | tee" does: the hub serves on, and says goodbye when it is told to end.
+// TestMain_LogReaderCloses closes the pipes of the log and the statistics of a hub, as the end
+// of tee in "start_server 2>&1 | tee" does. The hub must continue to serve, and must send
+// GOAWAY at shutdown.
 func TestMain_LogReaderCloses(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -54,7 +55,7 @@ func TestMain_LogReaderCloses(t *testing.T) {
 		t.Cleanup(func() { conn.Close() })
 		return conn
 	}
-	first := dialAt() // is logged, and so is the next
+	first := dialAt() // both connections are logged
 	dialAt()
 	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -64,13 +65,14 @@ func TestMain_LogReaderCloses(t *testing.T) {
 	if err := first.Err(); !errors.As(err, &goAway) || goAway.Code != wire.GoAwayShutdown {
 		t.Errorf("the connection ended with %v, want a GOAWAY", err)
 	}
-	if _ = c.Wait(); c.ProcessState.ExitCode() != ExitFailure { // the statistics could not be printed
+	if _ = c.Wait(); c.ProcessState.ExitCode() != ExitFailure { // because the statistics could not be printed
 		t.Errorf("the hub ended with %v, want exit code %d", c.ProcessState, ExitFailure)
 	}
 }
 
-// TestMain_HubctlOutputCloses takes one message of hubctl listen, as "hubctl listen | head -1" does: it says goodbye
-// to the hub, and nothing to anybody else.
+// TestMain_HubctlOutputCloses reads one message of hubctl listen and closes the pipe, as
+// "hubctl listen | head -1" does. hubctl must close its session at the hub, and must print no
+// error.
 func TestMain_HubctlOutputCloses(t *testing.T) {
 	_, port := startServer(t, "-resume-window=1h")
 	sender := dial(t, port)
@@ -104,17 +106,17 @@ func TestMain_HubctlOutputCloses(t *testing.T) {
 	}
 	stdout.Close()
 	if got := send().Fates[0]; got == wire.FateProcessed {
-		t.Error("what could not be printed is reported as processed")
+		t.Error("a message that could not be printed is reported as processed")
 	}
 	if _ = c.Wait(); c.ProcessState.ExitCode() != ExitPipe {
 		t.Errorf("ended with %v, want exit code %d", c.ProcessState, ExitPipe)
 	}
 	for line := range strings.Lines(stderr.String()) {
 		if !strings.Contains(line, "msg=connected") {
-			t.Errorf("said %q", line)
+			t.Errorf("logged %q", line)
 		}
 	}
 	if ids, err := sender.List(t.Context()); err != nil || len(ids) != 0 {
-		t.Errorf("listed are %v, %v, want nobody else", ids, err)
+		t.Errorf("listed %v, %v, want no other client", ids, err)
 	}
 }

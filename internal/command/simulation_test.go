@@ -11,7 +11,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/simulation"
 )
 
-// smallLoad is a simulation that takes milliseconds.
+// smallLoad are the flags of a simulation that takes milliseconds.
 var smallLoad = []string{"-size=1024", "-ncli=5", "-nmex=20", "-i=0"}
 
 func TestSimulation_OnServer(t *testing.T) {
@@ -22,11 +22,11 @@ func TestSimulation_OnServer(t *testing.T) {
 	}
 	for _, want := range []string{"400 of 400", "Clients Connected:", "Latency p99:"} {
 		if !strings.Contains(got.stdout, want) {
-			t.Errorf("the report does not say %q:\n%s", want, got.stdout)
+			t.Errorf("the report does not contain %q:\n%s", want, got.stdout)
 		}
 	}
 	if strings.Contains(got.stdout, "inside this program") {
-		t.Errorf("reports a hub of its own:\n%s", got.stdout)
+		t.Errorf("reports an embedded hub:\n%s", got.stdout)
 	}
 	s.interrupt()
 }
@@ -39,7 +39,7 @@ func TestSimulation_Embedded(t *testing.T) {
 		}
 		for _, want := range []string{"400 of 400", "The hub inside this program:", "Delivered:"} {
 			if !strings.Contains(got.stdout, want) {
-				t.Errorf("%s: does not say %q:\n%s", verify, want, got.stdout)
+				t.Errorf("%s: does not contain %q:\n%s", verify, want, got.stdout)
 			}
 		}
 	}
@@ -70,11 +70,11 @@ func TestSimulation_NoHub(t *testing.T) {
 		t.Errorf("%d lines, want one that names the hub and what to do:\n%s", n, got.stderr)
 	}
 	if _, err := os.Stat(results); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("left an empty file for the results: %v", err)
+		t.Errorf("left an empty results file: %v", err)
 	}
 }
 
-// TestSimulation_Interrupted stops a simulation that would take an hour.
+// TestSimulation_Interrupted interrupts a simulation that would take an hour.
 func TestSimulation_Interrupted(t *testing.T) {
 	s := startProgram(t, Simulation, "-embed", "-ncli=3", "-nmex=2", "-i=3600000", "-timeout=24h")
 	s.waitForLine(&s.stdout, "3 clients")
@@ -143,8 +143,8 @@ func TestSimulation_ResultsNotWritable(t *testing.T) {
 	}
 }
 
-// TestSimulation_KeepsOldResultsOnError says that a run without a report leaves those of the last
-// one alone.
+// TestSimulation_KeepsOldResultsOnError checks that a run without a report keeps the results
+// of the previous run.
 func TestSimulation_KeepsOldResultsOnError(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "results.json")
 	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
@@ -152,6 +152,6 @@ func TestSimulation_KeepsOldResultsOnError(t *testing.T) {
 	}
 	runProgram(Simulation, "-addr=127.0.0.1", "-port=1", "-json="+path)
 	if text, err := os.ReadFile(path); err != nil || string(text) != "old" {
-		t.Errorf("became %q, %v", text, err)
+		t.Errorf("content is %q, %v", text, err)
 	}
 }

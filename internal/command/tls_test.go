@@ -15,7 +15,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 )
 
-// startTLSServer starts a hub that speaks TLS, and returns its port and the file of its authority.
+// startTLSServer starts a hub with TLS and returns its port and the file of its CA
+// certificate.
 func startTLSServer(t *testing.T, args ...string) (s *runningProgram, port, ca string) {
 	t.Helper()
 	authority := testcerts.NewAuthority(t)
@@ -24,7 +25,7 @@ func startTLSServer(t *testing.T, args ...string) (s *runningProgram, port, ca s
 	return s, port, authority.WriteFile()
 }
 
-// startServerWithCert starts a hub that shows that certificate, and returns its port.
+// startServerWithCert starts a hub with the given certificate and returns its port.
 func startServerWithCert(t *testing.T, pair testcerts.Pair) (port string) {
 	t.Helper()
 	cert, key := pair.WriteFiles(t)
@@ -32,7 +33,7 @@ func startServerWithCert(t *testing.T, pair testcerts.Pair) (port string) {
 	return port
 }
 
-// TestTLS_EndToEnd has all programs speak with a hub over TLS.
+// TestTLS_EndToEnd connects all client programs to a hub over TLS.
 func TestTLS_EndToEnd(t *testing.T) {
 	s, port, ca := startTLSServer(t, "-admin=127.0.0.1:0")
 	s.waitForLine(&s.stderr, "TLS enabled")
@@ -41,7 +42,7 @@ func TestTLS_EndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, text := httpGet(t, event.Addr, "/metrics", ""); !strings.Contains(text, "\nmessagehub_certificate_not_after_timestamp_seconds ") {
-		t.Errorf("nothing says until when the certificate is good: %s", text)
+		t.Errorf("the metric of the certificate expiry is missing: %s", text)
 	}
 	got := runWithStdin("hello", "send", "-addr=hubs://localhost:"+port, "-ca="+ca, "-to=12345")
 	checkResult(t, got, ExitUndelivered, "12345  unknown\n", "0 of 1 receiver")
@@ -57,7 +58,7 @@ func TestTLS_EndToEnd(t *testing.T) {
 	}
 }
 
-// TestTLS_ExplainsErrors says so in a sentence, and what to do.
+// TestTLS_ExplainsErrors checks that each TLS error is one sentence with advice.
 func TestTLS_ExplainsErrors(t *testing.T) {
 	_, port, ca := startTLSServer(t)
 	_, plain := startServer(t)
@@ -101,7 +102,7 @@ func TestTLS_ExplainsErrors(t *testing.T) {
 		}
 	}
 	if got := runProgram(Hubctl, "list", "-addr=hubs://localhost:"+mutual, "-ca="+mutualCA, "-cert="+goodCert, "-key="+goodKey); got.code != ExitOK {
-		t.Errorf("with all that it asks for: %+v", got)
+		t.Errorf("with a valid certificate: %+v", got)
 	}
 }
 
@@ -122,19 +123,21 @@ func TestTLSFlags_Invalid(t *testing.T) {
 	}
 }
 
-// TestCheck_WarnsOfExpiringCertificate that is right and ends too soon.
+// TestCheck_WarnsOfExpiringCertificate checks that -check warns of a valid certificate that
+// expires soon.
 func TestCheck_WarnsOfExpiringCertificate(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	for until, want := range map[time.Duration]string{-time.Hour: "is valid only until 2", time.Hour: "is valid only until 2", 100 * 24 * time.Hour: ""} {
 		cert, key := authority.Issue(time.Now().Add(until), "localhost").WriteFiles(t)
 		got := runProgram(Server, "-check", "-tls-cert="+cert, "-tls-key="+key)
 		if got.code != ExitOK || want == "" && got.stderr != "" || !strings.Contains(got.stderr, want) {
-			t.Errorf("%v before its end: %+v", until, got)
+			t.Errorf("%v before the expiry: %+v", until, got)
 		}
 	}
 }
 
-// TestTLS_WarnsOfIgnoredAuthorities at the start, by -check, when a new file is taken up, and by hubctl.
+// TestTLS_WarnsOfIgnoredAuthorities checks the warnings at the start, by -check, at a reload,
+// and by hubctl.
 func TestTLS_WarnsOfIgnoredAuthorities(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	cert, key := authority.IssueLocal().WriteFiles(t)
@@ -165,7 +168,8 @@ func TestTLS_WarnsOfIgnoredAuthorities(t *testing.T) {
 	s.reload("part of a certificate file is ignored")
 }
 
-// TestTLS_ReloadsCertificate is taken up while the hub serves, and a wrong one is not.
+// TestTLS_ReloadsCertificate checks that the hub reloads a new certificate while it serves,
+// and rejects an invalid one.
 func TestTLS_ReloadsCertificate(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	cert, key := authority.IssueLocal().WriteFiles(t)
@@ -185,9 +189,9 @@ func TestTLS_ReloadsCertificate(t *testing.T) {
 	if got := ping(); got.code == ExitOK || !strings.Contains(got.stderr, "its certificate is for soon.example") {
 		t.Errorf("with the new one: %+v", got)
 	}
-	s.waitForLine(&s.stderr, "client disconnected") // perhaps a moment after the client knows
+	s.waitForLine(&s.stderr, "client disconnected") // can be logged after the client has exited
 	if n := strings.Count(s.stderr.String(), "client disconnected"); n != 1 {
-		t.Errorf("%d clients are gone, want the one that has left", n)
+		t.Errorf("%d clients are disconnected, want 1", n)
 	}
 }
 
@@ -198,8 +202,8 @@ func writeFile(t *testing.T, file string, text []byte) {
 	}
 }
 
-// TestTLSReloader_ExpiryReminders counts what is said of one that comes to its end: little, and most
-// at the end.
+// TestTLSReloader_ExpiryReminders counts the warnings of a certificate that expires: few
+// before the expiry, and more after it.
 func TestTLSReloader_ExpiryReminders(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -240,14 +244,14 @@ func TestTLSReloader_ExpiryReminders(t *testing.T) {
 		reloader.store.Replace(read(begin.Add(100 * 24 * time.Hour)))
 		after(30, 0, 0)
 		if got := reloader.notAfterFunc()(); !got.Equal(begin.Add(100 * 24 * time.Hour)) {
-			t.Errorf("it says that it is good until %v", got)
+			t.Errorf("notAfterFunc returns %v", got)
 		}
 		cancel()
 		synctest.Wait()
 	})
 }
 
-// TestTLS_NeedsRestart to begin with.
+// TestTLS_NeedsRestart checks that enabling TLS requires a restart.
 func TestTLS_NeedsRestart(t *testing.T) {
 	t.Setenv("HUB_TLS_MIN", "1.2")
 	s, _ := startServer(t)
@@ -257,13 +261,14 @@ func TestTLS_NeedsRestart(t *testing.T) {
 	s.reload("enabling or disabling TLS requires a restart")
 }
 
-// TestReminder_UsesWallClock also when the machine has slept: the next warning is due by that.
+// TestReminder_UsesWallClock checks that the next warning is scheduled by the wall clock,
+// which includes the time that the machine sleeps.
 func TestReminder_UsesWallClock(t *testing.T) {
 	r, now := new(reminder), time.Now()
 	if !r.due(now.Add(time.Hour), now) {
-		t.Fatal("a certificate that ends soon is not warned of")
+		t.Fatal("no warning of a certificate that expires soon")
 	}
 	if r.nextAt != r.nextAt.Round(0) {
-		t.Errorf("the next warning is due at %v, which goes by the clock of timers", r.nextAt)
+		t.Errorf("the next warning is due at %v, which has a monotonic clock reading", r.nextAt)
 	}
 }

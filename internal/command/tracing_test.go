@@ -14,14 +14,14 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestTracing_EndToEnd has a client of each version send to the other, and to one that is not
-// there, and finds that in what a collector is sent.
+// TestTracing_EndToEnd sends a message from a client of each version to the other client and
+// to an unknown id, and checks the spans that the collector receives.
 func TestTracing_EndToEnd(t *testing.T) {
 	const secret = "secret-of-the-collector"
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization="+secret)
 	collector := testcollector.Start(t)
 	s, port := startServer(t, "-trace-endpoint="+collector.URL, "-trace-sample=1")
-	body := []byte("what nobody else must read")
+	body := []byte("a confidential body")
 	var pair [2]*client.Client
 	for i, version := range []int{1, 2} {
 		pair[i] = dialVersion(t, port, version)
@@ -38,26 +38,26 @@ func TestTracing_EndToEnd(t *testing.T) {
 	if got := s.interrupt(); got.code != ExitOK || strings.Contains(got.stdout+got.stderr, secret) || !strings.Contains(got.stderr, collector.URL) {
 		t.Errorf("exit code %d, stderr %s", got.code, got.stderr)
 	}
-	spans := collector.Await(t, 2) // the end of the server has sent all
+	spans := collector.Await(t, 2) // the server has sent all spans at shutdown
 	if len(spans) != 2 {
 		t.Fatalf("%d spans, want 2", len(spans))
 	}
-	if spans[0].Name == "send" { // the order is that in which all was noted
+	if spans[0].Name == "send" { // the spans are in the order in which their messages were finished
 		spans[0], spans[1] = spans[1], spans[0]
 	}
 	for i, name := range []string{"relay", "send"} {
 		checkSpan(t, spans[i], name, i+1, len(body), pair[i].ID(), pair[1-i].ID())
 	}
 	if about := collector.Resource(); about["service.name"] != "go-message-hub" || about["service.version"] == "" {
-		t.Errorf("sent by %v", about)
+		t.Errorf("resource %v", about)
 	}
 	raw, headers := collector.Sent()
 	if bytes.Contains(raw, body) || bytes.Contains(raw, []byte(secret)) || headers[0].Get("Authorization") != secret {
-		t.Error("a body or a secret is in a span, or the collector was not shown the secret")
+		t.Error("a body or a secret is in a span, or the secret was not sent to the collector")
 	}
 }
 
-// checkSpan holds a span to the message of which it tells.
+// checkSpan compares a span with the message that it describes.
 func checkSpan(t *testing.T, s *testcollector.Span, name string, version, size int, from, to uint64) {
 	t.Helper()
 	attributes := testcollector.Attributes(s.Attributes)
@@ -67,11 +67,11 @@ func checkSpan(t *testing.T, s *testcollector.Span, name string, version, size i
 	}
 	for _, a := range s.Attributes {
 		if a.Key == "messaging.message.body.size" && a.Value.GetIntValue() != int64(size) {
-			t.Errorf("a body of %d bytes is said to have %d", size, a.Value.GetIntValue())
+			t.Errorf("a body of %d bytes has size %d in the span", size, a.Value.GetIntValue())
 		}
 	}
 	if took := time.Duration(s.EndTimeUnixNano - s.StartTimeUnixNano); took <= 0 || took > time.Minute || time.Since(time.Unix(0, int64(s.StartTimeUnixNano))) > time.Hour {
-		t.Errorf("it took %v from %d on", took, s.StartTimeUnixNano)
+		t.Errorf("duration %v from %d on", took, s.StartTimeUnixNano)
 	}
 	if len(s.Events) != 2 || s.Status.GetCode().String() != "STATUS_CODE_ERROR" {
 		t.Fatalf("span %v", s)
@@ -83,16 +83,17 @@ func checkSpan(t *testing.T, s *testcollector.Span, name string, version, size i
 	}
 }
 
-// TestTracing_CollectorStalled costs messages nothing, and the end of the hub no more than a moment.
+// TestTracing_CollectorStalled checks that a collector that does not answer delays neither
+// messages nor, by more than traceFlushTimeout, the shutdown.
 func TestTracing_CollectorStalled(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
 	s, port := startServer(t, "-trace-endpoint=http://"+ln.Addr().String(), "-trace-sample=1")
 	c := dial(t, port)
-	for range 1000 { // more than wait to be sent
+	for range 1000 { // more than the queue of the tracer holds
 		if err := c.Send(t.Context(), []uint64{c.ID()}, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -102,22 +103,23 @@ func TestTracing_CollectorStalled(t *testing.T) {
 	}
 	began := time.Now()
 	got := s.interrupt()
-	if took := time.Since(began); got.code != ExitOK || took > traceFlushTimeout+30*time.Second { // a busy machine is slow, an end that waits for the collector takes longer still
+	// 30 s are a margin for a busy machine. A shutdown that waits for the collector takes longer.
+	if took := time.Since(began); got.code != ExitOK || took > traceFlushTimeout+30*time.Second {
 		t.Errorf("exit code %d after %v, stderr %s", got.code, took, got.stderr)
 	}
 	if !strings.Contains(got.stdout, "Traces Dropped") || strings.Count(got.stderr, "traces could not be sent") > 2 {
-		t.Errorf("what is lost is not told, or too often: %s%s", got.stdout, got.stderr)
+		t.Errorf("lost traces are not reported, or too often: %s%s", got.stdout, got.stderr)
 	}
 }
 
 func TestTracing_OffByDefault(t *testing.T) {
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1") // is not asking
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1") // does not enable tracing
 	c := parseServerFlags(t)
 	if err := c.traces.start(newLogger(new(outputBuffer), logText, nil)); err != nil || c.traces.tracer != nil {
 		t.Errorf("%v, %v", c.traces.tracer, err)
 	}
 	if config := c.hubConfig(nil); config.OnTrace != nil {
-		t.Error("the hub is to trace")
+		t.Error("tracing is enabled")
 	}
 	c.traces.flush(t.Context())
 	c.traces.stop()
@@ -126,7 +128,7 @@ func TestTracing_OffByDefault(t *testing.T) {
 func TestTracing_Flags(t *testing.T) {
 	for _, right := range []string{"http://localhost:4318", "https://collector.example/v1/traces", "http://[::1]:4318", ""} {
 		if c := parseServerFlags(t, "-trace-endpoint="+right); c.traces.endpoint != right {
-			t.Errorf("%q became %q", right, c.traces.endpoint)
+			t.Errorf("%q is parsed as %q", right, c.traces.endpoint)
 		}
 	}
 	for _, wrong := range []string{"localhost:4318", "grpc://localhost:4317", "http://", "http://:4318", "http://me:secret@localhost:4318", "http://localhost/?key=secret", "http://localhost/#1"} {

@@ -6,18 +6,18 @@ import (
 	"testing"
 )
 
-// TestSettings_WarnsOfUnusedVariables has variables that somebody must have meant for start_server,
-// and others that merely look like it.
+// TestSettings_WarnsOfUnusedVariables sets variables that are probably meant for start_server,
+// and others that only have its prefix.
 func TestSettings_WarnsOfUnusedVariables(t *testing.T) {
 	tests := []struct {
 		name, value string
 		args        []string
-		want        string // empty: nothing is said
+		want        string // empty: no warning
 	}{
 		{name: "HUB_MAX_CLIENT", value: "1", want: "HUB_MAX_CLIENT is not a setting and has no effect, did you mean HUB_MAX_CLIENTS?"},
 		{name: "HUB_MAXCLIENTS", value: "1", want: "HUB_MAXCLIENTS is not a setting and has no effect, did you mean HUB_MAX_CLIENTS?"},
 		{name: "HUB_PROT", value: "1", want: "HUB_PROT is not a setting and has no effect, did you mean HUB_PORT?"},
-		{name: "HUB_HOST", value: "1"}, // two letters of four: it could be anything
+		{name: "HUB_HOST", value: "1"}, // two of four letters differ: not a likely typo
 		{name: "HUB_PORTS", value: "1", want: "HUB_PORTS is not a setting and has no effect, did you mean HUB_PORT?"},
 		{name: "HUB_ADDRESS", value: "::1", want: "HUB_ADDRESS is not a setting and has no effect, did you mean HUB_ADDR?"},
 		{name: "HUB_RESUME", value: "1s", want: "HUB_RESUME is not a setting and has no effect, did you mean HUB_RESUME_WINDOW?"},
@@ -27,7 +27,7 @@ func TestSettings_WarnsOfUnusedVariables(t *testing.T) {
 		{name: "HUB_PORT", value: "1", args: []string{"-port=2"}},
 		{name: "HUB_VERSION", value: "3.1"},
 		{name: "HUB_MAX_CLIENT", value: ""},
-		{name: "HUB_PORT_9999_TCP", value: "tcp://10.0.0.1:9999"}, // Kubernetes, like the next
+		{name: "HUB_PORT_9999_TCP", value: "tcp://10.0.0.1:9999"}, // set by Kubernetes, like the next
 		{name: "HUB_SERVICE_HOST", value: "10.0.0.1"},
 		{name: "HUB_X", value: "1"},
 		{name: "HUBCTL_PORTS", value: "1"},
@@ -54,7 +54,7 @@ func TestPrograms_WarnOfTypos(t *testing.T) {
 
 	const first = "hubctl list: HUBCTL_TIMEOUTS is not a setting and has no effect, did you mean HUBCTL_TIMEOUT?"
 	if got := runProgram(Hubctl, "list", "-port=1"); firstLine(got.stderr) != first {
-		t.Errorf("hubctl says %q", got.stderr)
+		t.Errorf("hubctl prints %q", got.stderr)
 	}
 	simResult := runProgram(Simulation, "-embed", "-ncli=0", "-log=json")
 	server, _ := startServer(t)

@@ -10,7 +10,7 @@ func TestBuildVersion(t *testing.T) {
 	for _, tt := range []struct{ version, commit, want string }{
 		{"v1.2.3", commit, "v1.2.3 (0123456789ab)"},
 		{"v1.2.4-0.20261123031500-0123456789ab", commit, "v1.2.4-0.20261123031500-0123456789ab"},
-		{"v1.2.3", "", "v1.2.3"}, // from the module cache
+		{"v1.2.3", "", "v1.2.3"}, // built from the module cache
 		{"(devel)", "", "(devel)"},
 		{"", commit, "unknown"},
 	} {
@@ -21,6 +21,6 @@ func TestBuildVersion(t *testing.T) {
 		}
 	}
 	if got := buildVersion(nil); got != "unknown" {
-		t.Errorf("nothing known: %q", got)
+		t.Errorf("without build information: %q", got)
 	}
 }
