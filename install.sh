@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds start_server, start_simulation and hubctl into the folder of this project.
+# Builds start_server, start_simulation and hubctl in the root folder of the project.
 set -eu
 cd "$(dirname "$0")"
 
@@ -10,20 +10,19 @@ fail() {
 
 needed=$(sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' go.mod)
 command -v go >/dev/null 2>&1 ||
-	fail "Go is missing: install Go $needed or newer (https://go.dev/dl), and see that 'go' is on your PATH"
+	fail "Go is missing: install Go $needed or newer (https://go.dev/dl), and make sure that 'go' is in your PATH"
 
-# Go fetches a newer Go by itself when it is allowed to; what counts is what it
-# has in this folder.
+# Go can download a newer toolchain by itself. Check the version that it uses in this folder.
 found=$(go env GOVERSION 2>&1) ||
 	fail "Go $needed or newer is needed (https://go.dev/dl); 'go' says: $found"
-found=${found#devel } # what a Go built from its sources calls itself
+found=${found#devel } # prefix of a Go built from source
 older=$(printf '%s\n%s\n' "$needed" "${found#go}" | sort -t . -k 1,1n -k 2,2n | head -n 1)
 case ${found#go} in
 "$needed" | "$needed".* | "$needed"[!0-9]*) ;;
 *) [ "$older" = "$needed" ] || fail "Go $needed or newer is needed (https://go.dev/dl), this is $found" ;;
 esac
 
-# The binaries carry the commit they were built from, where git can tell.
+# The binaries contain the commit that they were built from, if git knows it.
 stamp=true
 git rev-parse HEAD >/dev/null 2>&1 || stamp=false
 

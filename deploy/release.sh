@@ -1,13 +1,17 @@
 #!/bin/bash
-# Builds what a release consists of: release.sh VERSION [FOLDER]. The same commit gives the
-# same bytes wherever and whenever it is built, with the same Go, tar, gzip and zip; verify.sh
-# sees to that. FOLDER (dist) gets for each target
+# Builds the files of a release:
 #
-#   an archive with the programs, the manual and the licences,
-#   for Linux a deb and an rpm,
-#   and in BUILD, by what it was built; SHA256SUMS, the sums of all this.
+#   release.sh VERSION [FOLDER]
 #
-# TARGETS names other targets than those of a release. GOTOOLCHAIN chooses another Go.
+# With the same versions of Go, tar, gzip and zip, a commit always gives the same bytes; verify.sh
+# checks this. The script writes to FOLDER (default: dist):
+#
+#   for each target an archive with the programs, the manual pages and the licences,
+#   for each Linux target a deb and an rpm,
+#   BUILD, with the versions of the build tools,
+#   SHA256SUMS, with the checksums of all these files.
+#
+# TARGETS replaces the default targets. GOTOOLCHAIN selects another Go.
 set -euo pipefail
 
 fail() {
@@ -22,24 +26,24 @@ out=$(cd "${2:-dist}" && pwd)
 cd "$(dirname "$0")/.."
 targets=${TARGETS:-linux/amd64 linux/arm64 darwin/arm64 windows/amd64}
 
-[[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$ ]] || fail "$version is no version such as 1.2.3 or 1.2.3-rc.1"
-# The programs say what they are by the tag and the commit that Go finds.
+[[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$ ]] || fail "$version is not a version such as 1.2.3 or 1.2.3-rc.1"
+# Go records the tag and the commit in the programs, which print them with -version.
 [ "$(git rev-parse -q --verify "v$version^{commit}" || true)" = "$(git rev-parse HEAD)" ] || fail "v$version is not the tag of this commit"
-[ -z "$(git status --porcelain --untracked-files=normal)" ] || fail "there are changes that are not in the commit"
+[ -z "$(git status --porcelain --untracked-files=normal)" ] || fail "there are uncommitted changes"
 [ -z "$(ls -A "$out")" ] || fail "$out is not empty"
 for tool in tar gzip sha256sum; do command -v "$tool" >/dev/null || fail "$tool is missing"; done
 case $targets in *windows*) command -v zip >/dev/null || fail "zip is missing" ;; esac
 
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH VERSION=$version CGO_ENABLED=0 TZ=UTC LC_ALL=C
-# What somebody has set for Go on this machine must not choose the bytes.
+# Settings of Go on this machine must not influence the result.
 export GOFLAGS=-trimpath GOAMD64=v1 GOARM64=v8.0
 umask 022
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
-# licences prints our own licence, and those of all that is in the programs, with the notices that
-# go with them.
+# licences prints the licence of the project, and the licences and notices of all modules that the
+# programs contain.
 licences() {
 	cat LICENSE
 	local name folder file found
@@ -68,16 +72,16 @@ build() {
 	local program
 	for program in "$2"/*; do
 		go version -m "$program" | grep -q "vcs.revision=$(git rev-parse HEAD)" ||
-			fail "Go has found no commit for $program: build in a clone, not in a worktree"
+			fail "Go has not recorded the commit in $program: build in a clone, not in a worktree"
 	done
 }
 
-# settle gives all files in a folder the time of the commit.
+# settle sets the modification time of all files in a folder to the time of the commit.
 settle() {
 	find "$1" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 }
 
-# pack makes an archive of a folder in stage/.
+# pack makes an archive of a folder in $stage.
 pack() {
 	settle "$stage/$1"
 	case $1 in

@@ -1,13 +1,13 @@
 #!/bin/bash
-# Builds a release twice, from two copies of the repository in different folders and without
-# anything that was built before, and compares the results byte by byte:
+# Builds a release twice, from two clones of the repository in different folders and with empty
+# build caches, and compares the results byte by byte:
 #
 #   verify.sh VERSION [FOLDER]
 #
-# FOLDER is a release that was downloaded: its files are compared with its SHA256SUMS, and these
-# with what was built. A version without a tag is that of the last commit. SHARE_CACHE=1
-# lets both builds use the cache of Go, which is faster and shows less; TARGETS is as in
-# release.sh. RESULT names a folder that gets what was built.
+# FOLDER contains a downloaded release: its files are compared with its SHA256SUMS, and the
+# SHA256SUMS with the result of the build. If VERSION has no tag, the last commit is built.
+# SHARE_CACHE=1 lets both builds use the build cache of the user, which is faster but verifies
+# less. TARGETS is the same as in release.sh. RESULT is a folder to which the result is copied.
 set -euo pipefail
 
 fail() {
@@ -20,13 +20,13 @@ version=$1
 published=
 if [ $# -ge 2 ]; then
 	published=$(cd "$2" && pwd)
-	(cd "$published" && sha256sum --check --strict --ignore-missing SHA256SUMS) || fail "$published is not what its SHA256SUMS say"
+	(cd "$published" && sha256sum --check --strict --ignore-missing SHA256SUMS) || fail "the files in $published do not match its SHA256SUMS"
 fi
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT # Go's caches are read-only
 
-# once builds the release in a copy of the repository, with its results beside it.
+# once builds the release in a clone of the repository.
 once() {
 	local copy=$work/$1
 	git clone -q --no-hardlinks . "$copy"
@@ -40,10 +40,10 @@ once() {
 (once "a/folder with a longer name" 2)
 diff -r "$work/result1" "$work/result2" || fail "two builds of the same commit differ"
 if [ -n "$published" ]; then
-	# What was built by other versions of tar, gzip and zip may differ although the programs do not.
+	# With other versions of tar, gzip and zip the archives can differ although the programs do not.
 	(cd "$work/result1" && sha256sum --check --strict --ignore-missing "$published/SHA256SUMS") ||
-		fail "what was published is not what this commit gives; BUILD says by what it was built:
+		fail "the published files differ from the build of this commit; differences of the build tools (BUILD):
 $(diff "$published/BUILD" "$work/result1/BUILD" || true)"
 fi
 if [ -n "${RESULT:-}" ]; then cp "$work/result1"/* "$RESULT"; fi
-echo "built twice alike: $(cd "$work/result1" && echo *)"
+echo "two identical builds: $(cd "$work/result1" && echo *)"

@@ -1,25 +1,27 @@
 #!/bin/bash
-# Runs the tests of packages again and again with the race detector, to find those that fail now and then.
+# Runs the tests of packages repeatedly with the race detector, to find flaky tests.
 #
-#	tools/repeat_tests.sh [PACKAGE...]          all packages, those of bench/ too, if none is named
+#	tools/repeat_tests.sh [PACKAGE...]          default: all packages, including those of bench/
 #
 # Environment:
-#	REPEAT=50          how often for each setting
+#	REPEAT=50          number of runs for each setting
 #	PROCS="1 2 4"      values of GOMAXPROCS
-#	BUSY="no yes"      whether each run has a busy loop beside it
-#	JOBS=2             runs at the same time
+#	BUSY="no yes"      whether a busy loop runs beside the tests
+#	JOBS=2             number of concurrent runs
 #	RUN=REGEXP         only these tests
-#	EXEC=COMMAND       what starts each run, for instance nice
-#	RESULT=FOLDER      where the output of each failure is kept, and a line for each run in "runs"
+#	EXEC=COMMAND       command that starts each run, such as nice
+#	RESULT=FOLDER      folder for the output of each failed run; its file "runs" has one line
+#	                   per run
 #
-# It ends with a table, and with 1 if a run has failed.
+# The script prints a table at the end. The exit code is 1 if a run has failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 export EXEC=${EXEC:-} RUN=${RUN:-} RESULT=${RESULT:-$(mktemp -d)}
 mkdir -p "$RESULT"
 
-# one runs the tests of one package once: name, folder, number of the round, GOMAXPROCS, busy or not.
+# one runs the tests of one package once. Arguments: name, folder, round, GOMAXPROCS, busy (yes or
+# no).
 one() {
 	local name=$1 folder=$2 round=$3 procs=$4 busy=$5 output code=0 began=$SECONDS
 	output=$RESULT/$name.$procs.$busy.$round
@@ -38,7 +40,7 @@ if [ "${1:-}" = -one ]; then
 	exit
 fi
 
-# tested prints the folders of a module's packages that have tests.
+# tested prints the folders of the packages of a module that have tests.
 tested() {
 	go -C "$1" list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' "${@:2}"
 }

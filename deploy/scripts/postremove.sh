@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs when the files are gone.
+# Runs after the files are removed.
 set -e
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs before the files go: with "remove" for a deb, and 0 for an rpm. Anything else is an
-# upgrade, for which the hub runs on until the new program is there.
+# Runs before the files are removed. The argument is "remove" for a deb, and 0 for an rpm. Any
+# other argument means an upgrade, during which the hub keeps running; postinstall.sh restarts it.
 set -e
 case $1 in
 remove | 0) ;;

@@ -156,13 +156,14 @@ func TestAdmin_InvalidAddresses(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"open to others":   {[]string{"-admin=0.0.0.0:0"}, []string{"other machines", "-admin-token-file"}},
-		"all interfaces":   {[]string{"-admin=:0"}, []string{"other machines", "-admin-token-file"}},
-		"short token":      {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, "short")}, []string{"5 characters", "openssl"}},
-		"empty token":      {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, " \n")}, []string{"empty", "openssl"}},
-		"huge token":       {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, strings.Repeat("x", 1<<20))}, []string{"4096 bytes", "openssl"}},
-		"no token file":    {[]string{"-admin=127.0.0.1:0", "-admin-token-file=/no/such/file"}, []string{"/no/such/file", "openssl"}},
-		"not this machine": {[]string{"-admin=192.0.2.1:0"}, []string{"192.0.2.1", "-admin=off"}}, // reserved for documentation
+		"open to others": {[]string{"-admin=0.0.0.0:0"}, []string{"other machines", "-admin-token-file"}},
+		"all interfaces": {[]string{"-admin=:0"}, []string{"other machines", "-admin-token-file"}},
+		"short token":    {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, "short")}, []string{"5 characters", "openssl"}},
+		"empty token":    {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, " \n")}, []string{"empty", "openssl"}},
+		"huge token":     {[]string{"-admin=127.0.0.1:0", "-admin-token-file=" + writeTokenFile(t, strings.Repeat("x", 1<<20))}, []string{"4096 bytes", "openssl"}},
+		"no token file":  {[]string{"-admin=127.0.0.1:0", "-admin-token-file=/no/such/file"}, []string{"/no/such/file", "openssl"}},
+		// 192.0.2.1 is reserved for documentation.
+		"not this machine": {[]string{"-admin=192.0.2.1:0"}, []string{"192.0.2.1", "-admin=off"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := runProgram(Server, append([]string{"-addr=127.0.0.1", "-port=0"}, tt.args...)...)

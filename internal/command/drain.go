@@ -27,7 +27,8 @@ func (c *server) delayDrain(abortCtx context.Context, running *runningHub, logge
 	defer cancel()
 	switch c.drainGoAway {
 	case goAwayStart:
-		_ = running.hub.SendGoAway(delayCtx, 0) // Shutdown sends GOAWAY to clients left out here and below
+		// On an error here and below, Shutdown sends GOAWAY to the remaining clients.
+		_ = running.hub.SendGoAway(delayCtx, 0)
 	case goAwaySpread:
 		_ = running.hub.SendGoAway(delayCtx, c.drainDelay-c.drainDelay/spreadMarginFraction)
 	}

@@ -55,7 +55,8 @@ func TestServer_AdminAnswersWhenFilesRunOut(t *testing.T) {
 		_, text = httpGet(t, admin, "/metrics", "")
 	}
 	var adminConns []net.Conn
-	for range adminConnectionLimit(files) / 2 { // half: the server can still hold connections of earlier requests
+	// Half of the limit, because the server can still hold connections of earlier requests.
+	for range adminConnectionLimit(files) / 2 {
 		nc, err := net.Dial("tcp", admin)
 		if err != nil {
 			t.Fatal(err)

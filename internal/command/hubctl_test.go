@@ -527,7 +527,8 @@ func TestView_Update(t *testing.T) {
 	}{
 		{self: 3, joined: []uint64{1, 2, 3}, want: "+ 1,+ 2"},
 		{self: 3, joined: []uint64{2, 4}, left: []uint64{1}, want: "- 1,+ 4"},
-		{self: 2, joined: []uint64{1}, left: []uint64{4}, want: "- 4,+ 1,+ 3,- 2"}, // id 3 now belongs to another client
+		// Id 3 now belongs to another client.
+		{self: 2, joined: []uint64{1}, left: []uint64{4}, want: "- 4,+ 1,+ 3,- 2"},
 		{self: 2, left: []uint64{3}, want: "- 3"},
 	}
 	for _, step := range steps {

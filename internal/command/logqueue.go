@@ -67,7 +67,8 @@ func (q *logQueue) Write(line []byte) (int, error) {
 	case q.closed:
 		q.drop(1)
 		return len(line), nil
-	case q.unreported > 0 || q.queuedBytes+len(line) > q.maxBytes: // no line overtakes the report of dropped lines
+	case q.unreported > 0 || q.queuedBytes+len(line) > q.maxBytes:
+		// With unreported lines, line is dropped even if it fits: no line overtakes the report.
 		q.drop(1)
 	default:
 		q.pending = append(q.pending, line...)

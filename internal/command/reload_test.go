@@ -92,7 +92,7 @@ func TestReload_SetsLogLevel(t *testing.T) {
 	before := len(s.stderr.String())
 	s.reloads <- os.Interrupt
 	s.reloads <- os.Interrupt                           // handled after the previous reload
-	replaceFile(t, path, "log-level error\nport 99999") // fails, which shows that the previous reload is done
+	replaceFile(t, path, "log-level error\nport 99999") // its failure shows the end of the last one
 	s.reload(notReloaded)
 	if after := s.stderr.String()[before:]; strings.Contains(after, reloaded) {
 		t.Errorf("logs lines below the level: %s", after)

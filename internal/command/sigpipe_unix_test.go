@@ -65,7 +65,8 @@ func TestMain_LogReaderCloses(t *testing.T) {
 	if err := first.Err(); !errors.As(err, &goAway) || goAway.Code != wire.GoAwayShutdown {
 		t.Errorf("the connection ended with %v, want a GOAWAY", err)
 	}
-	if _ = c.Wait(); c.ProcessState.ExitCode() != ExitFailure { // because the statistics could not be printed
+	// The exit code is ExitFailure because the statistics could not be printed.
+	if _ = c.Wait(); c.ProcessState.ExitCode() != ExitFailure {
 		t.Errorf("the hub ended with %v, want exit code %d", c.ProcessState, ExitFailure)
 	}
 }

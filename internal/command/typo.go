@@ -23,7 +23,8 @@ func (s *settings) checkEnv() {
 			continue
 		}
 		name := strings.ToLower(strings.ReplaceAll(suffix, "_", "-"))
-		if s.lookup(name) != nil && os.Getenv(s.envVar(name)) == value { // on Windows the names ignore case
+		// On Windows the names of variables ignore case.
+		if s.lookup(name) != nil && os.Getenv(s.envVar(name)) == value {
 			continue
 		}
 		if candidate := s.similar(name, commandLineOnly); candidate != nil {
