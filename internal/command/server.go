@@ -175,7 +175,7 @@ func newServer() *server {
 		"delay before the drain: the port stays open and /readyz\nreturns 503, to let load balancers choose another hub", reloadable)
 	addSetting(s, &c.drainGoAway, "drain-goaway", goAwayEnd, oneOf(goAwayStart, goAwaySpread, goAwayEnd),
 		"when GOAWAY is sent to version 2 clients: at the start of\n-drain-delay, spread over the delay, or at its end", reloadable)
-	addSetting(s, &c.maxPerAddress, "max-per-address", 0, intRange(0, 1<<30), "maximum number of connections per IP address (IPv6: per\n/64); 0: no limit")
+	addSetting(s, &c.maxPerAddress, "max-per-address", 0, intRange(0, 1<<30), "maximum number of connected clients per IP address (IPv6:\nper /64); 0: no limit")
 	addSetting(s, &c.connectRate, "connect-rate", 0, perSecond(), "maximum accepted connections per second and IP address\n(IPv6: /64); 0: no limit")
 	addSetting(s, &c.messageRate, "rate-messages", 0, perSecond(), "maximum average messages per second that a client can send;\n0: no limit")
 	addSetting(s, &c.byteRate, "rate-bytes", 0, size(0, 1<<50), "maximum average bytes per second that a client can send;\n0: no limit")
