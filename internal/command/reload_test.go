@@ -218,7 +218,7 @@ func TestReload_StepsApplyTogether(t *testing.T) {
 // settings.
 func TestReload_SettingsAreDocumented(t *testing.T) {
 	usage, template := runProgram(Server, "-h").stdout, runProgram(Server, "-print-config").stdout
-	readme, err := os.ReadFile("../../README.md")
+	reference, err := os.ReadFile("../../docs/REFERENCE.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,9 +246,9 @@ func TestReload_SettingsAreDocumented(t *testing.T) {
 		if !strings.Contains(template, "# Reloadable.\n#"+st.name+" =") {
 			t.Errorf("-print-config does not say that %s is reloadable", st.name)
 		}
-		_, rest, _ = strings.Cut(string(readme), "\n| `-"+st.name+"` |")
+		_, rest, _ = strings.Cut(string(reference), "\n| `-"+st.name+"` |")
 		if !strings.Contains(firstLine(rest), "reloadable") {
-			t.Errorf("the table in README.md does not say that -%s is reloadable", st.name)
+			t.Errorf("docs/REFERENCE.md does not say that -%s is reloadable", st.name)
 		}
 	}
 }

@@ -1,8 +1,9 @@
-// Command documents writes the files of a Debian or RPM package that are generated from the
-// programs: the manual pages, the config file of the service, and the completions of hubctl.
-// Its arguments are the folder to write to and the text in the footer of the pages:
+// Command documents writes the files that are generated from the settings of the programs.
 //
-//	documents FOLDER BUILD
+//	documents FOLDER BUILD    writes what a package has besides its programs: manual pages, the
+//	                          config file of the service, and the completions of hubctl. BUILD
+//	                          is the version in the foot of the pages.
+//	documents FILE            writes docs/REFERENCE.md to FILE
 package main
 
 import (
@@ -14,14 +15,23 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: documents FOLDER BUILD")
+	switch len(os.Args) {
+	case 2:
+		write(os.Args[1], command.Reference())
+	case 3:
+		for _, d := range command.Documents(os.Args[2]) {
+			write(filepath.Join(os.Args[1], d.Name), d.Text)
+		}
+	default:
+		fmt.Fprintln(os.Stderr, "usage: documents FOLDER BUILD, or documents FILE")
 		os.Exit(command.ExitUsage)
 	}
-	for _, d := range command.Documents(os.Args[2]) {
-		if err := os.WriteFile(filepath.Join(os.Args[1], d.Name), []byte(d.Text), 0o644); err != nil {
-			fmt.Fprintln(os.Stderr, "documents:", err)
-			os.Exit(command.ExitFailure)
-		}
+}
+
+// write writes a file. It ends the program when that fails.
+func write(name, text string) {
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, "documents:", err)
+		os.Exit(command.ExitFailure)
 	}
 }
