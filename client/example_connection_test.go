@@ -306,5 +306,5 @@ func ExampleRefusedError() {
 	if errors.As(e.Err, &refused) {
 		fmt.Println(e.Kind, "message", refused.Seq, "for", refused.Reason)
 	}
-	// Output: refused message 1 for body of 2000 bytes, 1000 allowed
+	// Output: refused message 1 for body of 2000 bytes exceeds the limit of 1000
 }

@@ -142,7 +142,7 @@ func (h *Hub) authenticate(c *conn, version int, token string) (*Permissions, er
 	case err != nil:
 		return nil, err
 	case permissions == nil: // a mistake of the embedder, which must let no client in, and end no hub
-		return nil, errors.New("Authenticate returned no permissions")
+		return nil, errors.New("no permissions and no error from Authenticate")
 	case permissions.ID > MaxGrantedID:
 		return nil, fmt.Errorf("granted id %d is out of range", permissions.ID)
 	}

@@ -81,7 +81,7 @@ func TestAuth_TokensEndToEnd(t *testing.T) {
 		t.Errorf("the simulation in version 1: %+v", got)
 	}
 	got = runProgram(Simulation, "-addr=127.0.0.1", "-port="+port, "-ncli=1", "-stat=false")
-	if got.code != ExitFailure || !strings.Contains(got.stderr, "it may ask for a token, which version 1 cannot show") ||
+	if got.code != ExitFailure || !strings.Contains(got.stderr, "it may require a token, which version 1 cannot send") ||
 		!strings.Contains(got.stderr, "-protocol=2 and -token-file are for tokens") || strings.Contains(got.stderr, "-embed") {
 		t.Errorf("the simulation in version 1 without a token: %+v", got)
 	}
@@ -187,7 +187,7 @@ func TestAuth_CertificatesEndToEnd(t *testing.T) {
 	}
 
 	mallory := hubctlArgs(port, "list", certFlags(t, ca, authority.Issue(soon, "mallory.example"))...)
-	if got := runProgram(Hubctl, mallory...); got.code == ExitOK || !strings.Contains(got.stderr, `nobody of the name "mallory.example" may come in`) {
+	if got := runProgram(Hubctl, mallory...); got.code == ExitOK || !strings.Contains(got.stderr, `"mallory.example" is not in the list of the hub`) {
 		t.Errorf("certificate without an entry: %+v", got)
 	}
 	writeFile(t, file, []byte(`[{"cert": "mallory.example", "hub_list": "perhaps"}]`))
@@ -301,7 +301,7 @@ func TestAuth_RequireCertificateNeedsRestart(t *testing.T) {
 	authority := testcerts.NewAuthority(t)
 	s, _, _ := startTLSServer(t)
 	t.Setenv("HUB_TLS_CLIENT_CA", authority.WriteFile())
-	s.reload("only a restart begins or ends to ask for certificates")
+	s.reload("enabling or disabling client certificates requires a restart")
 
 	os.Unsetenv("HUB_TLS_CLIENT_CA")
 	s, port, ca := startTLSServer(t, "-tls-client-ca="+authority.WriteFile())

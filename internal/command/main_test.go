@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -119,10 +120,15 @@ func readAddresses(t *testing.T, log io.Reader) (admin, hub string) {
 	return "", ""
 }
 
+// lineTimeout is how long a test waits for a line of output. It is long, because the line can
+// follow a reconnect or an expiry on a busy machine.
+const lineTimeout = 2 * time.Minute
+
 // waitForLine waits until the program has written a line that contains text, and returns the
 // line.
 func (s *runningProgram) waitForLine(o *outputBuffer, text string) string {
 	s.t.Helper()
+	timeout := time.After(lineTimeout)
 	for {
 		line, more := o.findLine(text)
 		if line != "" {
@@ -135,6 +141,8 @@ func (s *runningProgram) waitForLine(o *outputBuffer, text string) string {
 				return line
 			}
 			s.t.Fatalf("exited with %d before it wrote %q\nstdout: %s\nstderr: %s", s.code, text, &s.stdout, &s.stderr)
+		case <-timeout:
+			s.t.Fatalf("no line with %q within %v\nstdout: %s\nstderr: %s", text, lineTimeout, &s.stdout, &s.stderr)
 		}
 	}
 }
@@ -145,6 +153,7 @@ func (s *runningProgram) reload(last string) string {
 	s.t.Helper()
 	before := len(s.stderr.String())
 	s.reloads <- os.Interrupt // the kind of signal does not matter
+	timeout := time.After(lineTimeout)
 	for {
 		line, more := s.stderr.findLineAfter(before, last)
 		if line != "" {
@@ -154,6 +163,8 @@ func (s *runningProgram) reload(last string) string {
 		case <-more:
 		case <-s.done:
 			s.t.Fatalf("exited with %d before it wrote %q\nstderr: %s", s.code, last, &s.stderr)
+		case <-timeout:
+			s.t.Fatalf("no line with %q within %v of the reload\nstderr: %s", last, lineTimeout, &s.stderr)
 		}
 	}
 }
