@@ -33,7 +33,7 @@ func TestEventLog_LogsReconnectFailure(t *testing.T) {
 		}
 		hub.interrupt()
 		startServer(t, "-auth-keys="+key+".pub", "-port="+port)
-		line := l.waitForLine(&l.stderr, "no token")
+		line := l.waitForLine(&l.stderr, "get token")
 		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "cannot reconnect, trying again") || !strings.Contains(line, file) {
 			t.Errorf("%q, want a warning that names the file", line)
 		}
