@@ -166,7 +166,7 @@ func newClient(ctx context.Context, nc net.Conn, options Options, maxBodyUnset b
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.done = c.ctx.Done()
 	c.inbox.init(options.MaxUnread, c.sendAck, c.ackTimer.arm)
-	c.sendQueue.init(options.MaxQueued, options.Resend)
+	c.sendQueue.init(options.MaxQueued, options.Resend, (*conn).probe)
 	c.presence.init()
 	c.ackTimer.onTick = c.tick
 	c.maxSendBody.Store(int64(options.MaxBody))

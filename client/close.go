@@ -54,7 +54,7 @@ func (c *Client) finishClose() {
 	c.fail(ErrClosed)
 	<-c.done // another goroutine may be in fail
 	<-c.readerDone
-	c.sendQueue.timers.Wait()
+	c.sendQueue.waitTimers()
 }
 
 // drain flushes the send queue and the outbox, says BYE and waits until the hub closes the
@@ -98,7 +98,7 @@ func (c *Client) connForClose() *conn {
 		c.mu.Lock()
 		cn, changed := c.conn, c.connChanged
 		c.mu.Unlock()
-		if cn != nil || !c.isV2() || c.sendQueue.len() == 0 {
+		if cn != nil || !c.isV2() || c.sendQueue.count() == 0 {
 			return cn
 		}
 		select {
@@ -112,7 +112,7 @@ func (c *Client) connForClose() *conn {
 
 // unsentErr returns an error if queued messages were not sent.
 func (c *Client) unsentErr() error {
-	n := int(c.counts.dropped.Load()) + c.sendQueue.len()
+	n := int(c.counts.dropped.Load()) + c.sendQueue.count()
 	if n > 0 {
 		return fmt.Errorf("client: %d messages were not sent: %w", n, c.Err())
 	}

@@ -211,7 +211,7 @@ func TestSendQueue_ReceiverCost(t *testing.T) {
 				h.wantBytes(append(one(3), one(4)...))
 				h.wantSilence()
 				q := &tc.client.sendQueue
-				if got := q.cost; got != 8*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost) {
+				if got := q.sends.cost; got != 8*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost) {
 					t.Errorf("the queue costs %d", got)
 				}
 			})
@@ -1222,7 +1222,7 @@ func TestSend_RefusedByHub(t *testing.T) {
 		if e := tc.wantEvent(EventRefused); !errors.As(e.Err, &refused) || refused.Seq != 2 {
 			t.Errorf("the event has %v", e.Err)
 		}
-		if n := tc.client.sendQueue.len(); n != 0 {
+		if n := tc.client.sendQueue.count(); n != 0 {
 			t.Errorf("%d messages are queued", n)
 		}
 	})

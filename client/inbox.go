@@ -385,10 +385,3 @@ func releaseAll(messages []entry) {
 		messages[i].Release()
 	}
 }
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}

@@ -338,7 +338,7 @@ func (c *Client) shouldReconnect(cn *conn, err error) bool {
 	case errors.Is(err, ErrClosed):
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return !c.byeSent && c.sendQueue.len() > 0
+		return !c.byeSent && c.sendQueue.count() > 0
 	}
 	return true
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
@@ -34,76 +33,6 @@ func (c *Client) Send(ctx context.Context, to []uint64, message []byte) error {
 	defer buffer.Release()
 	frame := wire.AppendRelay(buffer.Bytes()[:0], to, message)
 	return c.enqueueBatch(ctx, c.currentConn(), &socket.Batch{Buffer: buffer, To: len(frame), Frames: 1, Deliveries: 1})
-}
-
-// SendOptions configure how one message is sent. The zero value of each field means its
-// default.
-type SendOptions struct {
-	// Level is the level that the message must reach for each receiver before the hub sends the
-	// report. Default: wire.LevelReceived.
-	Level wire.Level
-
-	// TTL is the time to live of the message, from the call on, and at most 49 days. When TTL is
-	// over, the message is not written to any more receivers, wherever it waits, and the report is
-	// made. Messages also expire in the client, for example while it is disconnected. The fate is
-	// uncertain if the message may have arrived before. Time on the network does not count.
-	//
-	// When the client writes the message, it tells the hub the remaining time, rounded down to
-	// whole milliseconds. With less than 1 ms left, the message is not sent. Default: no limit.
-	TTL time.Duration
-
-	// ReportTimeout is how long the hub waits for the last receiver before it sends an incomplete
-	// report. It is rounded up to a multiple of 100 ms. The hub sets its maximum (1 h by default).
-	// A larger value is a *ReportTimeoutTooLongError. The report comes earlier when TTL ends. A
-	// hub that does not know this option uses its own timeout. Default: the timeout of the hub (1
-	// min by default).
-	ReportTimeout time.Duration
-
-	// Overflow is the overflow policy for receivers whose queue is full. Default:
-	// wire.OverflowBlock.
-	Overflow wire.Overflow
-}
-
-// noReportOptions are the options of Send.
-var noReportOptions = SendOptions{Level: wire.LevelNone}
-
-// maxTTL is the largest TTL that a SEND can carry: 2³²-1 ms.
-const maxTTL = (1<<32 - 1) * time.Millisecond
-
-func (o *SendOptions) validate() error {
-	switch {
-	case o.TTL < 0 || o.TTL > maxTTL:
-		return fmt.Errorf("client: TTL is %v, must be from 0 to %v", o.TTL, maxTTL)
-	case o.ReportTimeout < 0 || o.ReportTimeout > wire.MaxReportTimeout:
-		return fmt.Errorf("client: ReportTimeout is %v, must be from 0 to %v", o.ReportTimeout, wire.MaxReportTimeout)
-	case o.Level > wire.LevelProcessed:
-		return fmt.Errorf("client: Level is %d, must be at most %d", o.Level, wire.LevelProcessed)
-	case o.Overflow > wire.OverflowDropOldest:
-		return fmt.Errorf("client: Overflow is %d, must be at most %d", o.Overflow, wire.OverflowDropOldest)
-	}
-	return nil
-}
-
-func (o *SendOptions) wireOptions() wire.Options { return wire.MakeOptions(o.Level, o.Overflow) }
-
-// ttlMillis returns TTL in milliseconds. When the frame is written, stampTTL replaces the value
-// with the remaining time.
-func (o *SendOptions) ttlMillis() uint32 { return uint32(o.TTL / time.Millisecond) }
-
-// Report is the delivery report of one message.
-type Report struct {
-	Seq   uint64      // number of the message: Message.Seq at the receivers
-	Fates []wire.Fate // one per receiver, in the order of to
-}
-
-// Reached returns the number of receivers for which the message has reached level.
-func (r *Report) Reached(level wire.Level) (n int) {
-	for _, fate := range r.Fates {
-		if fate.Reaches(level) {
-			n++
-		}
-	}
-	return n
 }
 
 // SendReport sends a message like Send and waits for its delivery report. The hub sends the

@@ -144,7 +144,7 @@ func TestTTL_ExpiresInOutbox(t *testing.T) {
 		h.wantFrame(ttlSendFrame(4, 600*time.Millisecond, "fresh"))
 		h.send(wire.AppendAck(nil, 4), wire.AppendReport(nil, 4, []byte{byte(wire.FateReceived)}))
 		tc.wantFate(fresh, 4, wire.FateReceived, false)
-		if n := tc.client.sendQueue.len(); n != 0 {
+		if n := tc.client.sendQueue.count(); n != 0 {
 			t.Errorf("%d messages are still queued", n)
 		}
 	})
