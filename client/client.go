@@ -1,53 +1,3 @@
-// Package client is the client side of the message hub protocol. It connects to a hub, learns
-// the id of the client, sends messages to other clients by their ids and receives their
-// messages.
-//
-//	c, err := client.Dial(ctx, "localhost:9999", nil)
-//	…
-//	defer c.Close()
-//
-//	go func() {
-//		for m, err := range c.Messages(ctx) {
-//			if err != nil {
-//				return // the client is closed
-//			}
-//			fmt.Printf("%d says %s\n", m.From, m.Body)
-//			m.Ack()
-//		}
-//	}()
-//
-//	others, err := c.List(ctx)
-//	…
-//	report, err := c.SendReport(ctx, others, []byte("hello"), nil)
-//	…
-//	for i, fate := range report.Fates {
-//		fmt.Println(others[i], fate) // "2 received", "3 gone"
-//	}
-//
-// Messages of one sender arrive once and in the order in which that client sent them. The
-// application receives them with Receive, with Messages or, at the lowest cost per message,
-// with Options.OnMessage. Messages that the application has not received wait in a bounded
-// inbox. When the inbox is full, the hub slows down the senders, and at last disconnects a
-// client that never receives.
-//
-// Send hands a message to the hub and reports nothing about its delivery. SendReport and
-// SendFunc report the fate of the message for each receiver: written (to the connection of the
-// receiver), received (the application of the receiver has the message), processed (that
-// application called Message.Ack), gone (the receiver had disconnected before), or uncertain
-// (the hub cannot know).
-//
-// A client that loses its connection reconnects by itself. Within the resume window of the hub
-// the client resumes its session: it keeps its id, no message is lost, duplicated or reordered,
-// and only Options.OnEvent shows the interruption. After the resume window the client gets a
-// new id, and Event and Options.Resend say which messages are affected.
-//
-// All of this is version 2 of the protocol. A client that meets a hub of version 1 speaks
-// version 1: Send, List and receiving work, reports do not exist, and the client ends with its
-// connection.
-//
-// On the path of a message, the package stands at both ends: between the application and
-// package internal/socket, which reads and writes frames. Package wire encodes and decodes
-// them. The package does not import the hub.
 package client
 
 import (
@@ -373,10 +323,6 @@ func (c *Client) sendAck() {
 	}
 }
 
-// ticksPerProbe is the number of ticks between two probes: 1 s. Slow receivers can delay an ACK
-// for minutes.
-const ticksPerProbe = int(time.Second / ackDelay)
-
 // tick sends the delayed ACK, and probes the hub if the ACK of sent messages or the
 // confirmation of verdicts is overdue. It reports whether another tick is needed.
 func (c *Client) tick() bool {
@@ -392,24 +338,6 @@ func (c *Client) tick() bool {
 		cn.probe()
 	}
 	return more || unacked || unconfirmed
-}
-
-// probeTimer decides when to probe the hub for one kind of outstanding confirmation.
-type probeTimer struct {
-	progress  uint64 // value of the progress counter at the last tick that saw progress
-	idleTicks int    // ticks without progress since then
-}
-
-// shouldProbe is called at each tick. outstanding says that confirmations are missing; progress
-// is a counter that changes with each confirmation. shouldProbe returns true at the first tick
-// without progress, and then every ticksPerProbe ticks.
-func (p *probeTimer) shouldProbe(outstanding bool, progress uint64) bool {
-	if !outstanding || p.progress != progress {
-		p.progress, p.idleTicks = progress, 0
-		return false
-	}
-	p.idleTicks++
-	return p.idleTicks%ticksPerProbe == 1
 }
 
 // handleError handles an ERROR frame, and passes the refusal of a message to its sender.

@@ -352,10 +352,6 @@ func (cn *conn) dispatchControl(f *socket.Frame) error {
 	}
 }
 
-func unexpectedFrameError(t wire.Type) error {
-	return fmt.Errorf("%w: unexpected frame type %d", ErrProtocol, uint8(t))
-}
-
 // wrapReadError translates a read error into an error of this package.
 func wrapReadError(err error) error {
 	switch {

@@ -63,6 +63,10 @@ var (
 	errWelcomeTimeout   = fmt.Errorf("%w: no WELCOME in time: %w", ErrConnectionLost, context.DeadlineExceeded)
 )
 
+func unexpectedFrameError(t wire.Type) error {
+	return fmt.Errorf("%w: unexpected frame type %d", ErrProtocol, uint8(t))
+}
+
 // TooManyReceiversError means that a message has more than wire.MaxReceivers receivers. Nothing
 // was sent.
 type TooManyReceiversError struct {
