@@ -71,11 +71,11 @@ func (cs *calls) recomputeCosts(limits *sendLimits) {
 	}
 }
 
-// startTimer starts the timer of c, which calls onExpired after the time left. onExpired must
-// call timers.Done.
-func (cs *calls) startTimer(c *call, left time.Duration, onExpired func()) {
+// startTimer starts the timer of c, which calls run after the time left. run must call
+// timers.Done.
+func (cs *calls) startTimer(c *call, left time.Duration, run func()) {
 	cs.timers.Add(1)
-	c.timer = time.AfterFunc(left, onExpired)
+	c.timer = time.AfterFunc(left, run)
 }
 
 // stopTimer stops the timer of c, which has ended.

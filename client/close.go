@@ -28,11 +28,11 @@ const callbackTimeout = time.Second
 // returns, and only callbacks that wait for reports are still called.
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
-		close(c.closing)
-		c.inbox.discard(ErrClosed)
+		close(c.session.life.closing)
+		c.session.inbox.discard(ErrClosed)
 		go c.finishClose() // ends when running callbacks have returned; Close waits for it
 	})
-	timeout := c.options.CloseTimeout
+	timeout := c.session.options.CloseTimeout
 	if timeout < math.MaxInt64-callbackTimeout {
 		timeout += callbackTimeout
 	}
@@ -42,7 +42,7 @@ func (c *Client) Close() error {
 	case <-c.closed:
 		return c.unsentErr()
 	case <-timer.C:
-		c.callbacksDisabled.Store(true)
+		c.session.life.callbacksDisabled.Store(true)
 		return errors.Join(fmt.Errorf("client: %w", ErrCallbackBlocked), c.unsentErr())
 	}
 }
@@ -51,31 +51,32 @@ func (c *Client) Close() error {
 func (c *Client) finishClose() {
 	defer close(c.closed)
 	c.drain()
-	c.fail(ErrClosed)
-	<-c.done // another goroutine may be in fail
-	<-c.readerDone
-	c.sendQueue.waitTimers()
+	c.session.end(ErrClosed)
+	<-c.Done() // another goroutine may be in session.end
+	<-c.reconnector.done
+	c.session.sendQueue.waitTimers()
 }
 
 // drain flushes the send queue and the outbox, says BYE and waits until the hub closes the
 // connection. Closing a TCP connection with unread data resets it, and data on its way to the
 // hub could be lost.
 func (c *Client) drain() {
-	timer := time.AfterFunc(c.options.CloseTimeout, func() { c.fail(ErrClosed) })
+	s, ended := &c.session, c.Done()
+	timer := time.AfterFunc(s.options.CloseTimeout, func() { s.end(ErrClosed) })
 	defer timer.Stop()
 	for cn := c.connForClose(); cn != nil; cn = c.connForClose() {
 		switch {
-		case (!c.isV2() || c.sendQueue.flush(cn, c.done)) && cn.sock.Drain(c.done) && (!c.isV2() || c.sendBye(cn)):
-			if cn.sock.CloseWrite() == nil || c.isV2() { // in version 2, BYE ends the stream
-				<-c.readerDone // the read goroutine discards frames until the hub closes the connection
+		case (!s.isV2() || s.sendQueue.flush(cn, ended)) && cn.sock.Drain(ended) && (!s.isV2() || c.sendBye(cn)):
+			if cn.sock.CloseWrite() == nil || s.isV2() { // in version 2, BYE ends the stream
+				<-c.reconnector.done // the read goroutine discards frames until the hub closes the connection
 			}
 			return
-		case !c.isV2():
+		case !s.isV2():
 			return
 		}
 		select {
 		case <-cn.done: // the client may reconnect
-		case <-c.done:
+		case <-ended:
 			return
 		}
 	}
@@ -83,28 +84,25 @@ func (c *Client) drain() {
 
 // sendBye sends the last ACK and BYE. The caller has flushed everything else.
 func (c *Client) sendBye(cn *conn) bool {
-	c.sendAck()
-	c.mu.Lock()
-	c.byeSent = true
-	c.mu.Unlock()
+	c.session.inbox.sendAck()
+	c.session.byeSent.Store(true)
 	cn.sendFrame(wire.AppendBye(nil), &byeOptions)
-	return cn.sock.Drain(c.done)
+	return cn.sock.Drain(c.Done())
 }
 
 // connForClose returns the connection on which to send BYE. While the client is disconnected
 // and messages are queued, connForClose waits for the next connection.
 func (c *Client) connForClose() *conn {
+	s := &c.session
 	for {
-		c.mu.Lock()
-		cn, changed := c.conn, c.connChanged
-		c.mu.Unlock()
-		if cn != nil || !c.isV2() || c.sendQueue.count() == 0 {
+		cn, changed := s.conns.get()
+		if cn != nil || !s.isV2() || s.sendQueue.count() == 0 {
 			return cn
 		}
 		select {
 		case <-changed:
-		case <-c.sendQueue.flushed: // the remaining messages may have expired
-		case <-c.done:
+		case <-s.sendQueue.flushed: // the remaining messages may have expired
+		case <-s.life.Done():
 			return nil
 		}
 	}
@@ -112,9 +110,30 @@ func (c *Client) connForClose() *conn {
 
 // unsentErr returns an error if queued messages were not sent.
 func (c *Client) unsentErr() error {
-	n := int(c.counts.dropped.Load()) + c.sendQueue.count()
+	n := int(c.session.counts.dropped.Load()) + c.session.sendQueue.count()
 	if n > 0 {
 		return fmt.Errorf("client: %d messages were not sent: %w", n, c.Err())
 	}
 	return nil
+}
+
+// abortTimeout is how long a canceled Dial tries to write BYE to the hub.
+const abortTimeout = 100 * time.Millisecond
+
+// abort ends a client whose handshake on cn has failed with err. It writes BYE, because the hub
+// may have sent WELCOME at the same time, and would keep the session for the resume window.
+func (c *Client) abort(cn *conn, err error) {
+	s := &c.session
+	if s.options.Version != 1 {
+		timedOut := make(chan struct{})
+		defer time.AfterFunc(abortTimeout, func() { close(timedOut) }).Stop()
+		cn.sendFrame(wire.AppendBye(nil), &byeOptions)
+		cn.sock.Drain(timedOut)
+	}
+	s.end(err)
+	select {
+	case <-c.reconnector.done:
+	case <-time.After(callbackTimeout):
+		s.life.callbacksDisabled.Store(true)
+	}
 }

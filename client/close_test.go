@@ -239,7 +239,7 @@ func TestClose_WithFullInbox(t *testing.T) {
 	go io.Copy(io.Discard, h) // ends when the client has closed the connection
 	wantMessage(t, c, "0")
 	closed := runAsync(c.Close)
-	<-c.closing
+	<-c.session.life.closing
 	h.Conn.(*net.TCPConn).CloseWrite()
 	if err := waitFor(t, "Close", closed); err != nil {
 		t.Error(err)
@@ -335,7 +335,7 @@ func TestClose_BoundedWaitForCallbacks(t *testing.T) {
 						t.Errorf("Close returned %v after %v, want %v in %v", err, took, ErrCallbackBlocked, timeout+callbackTimeout)
 					}
 					close(release)
-					<-c.readerDone
+					<-c.reconnector.done
 					if err := c.Close(); errors.Is(err, ErrCallbackBlocked) {
 						t.Errorf("Close returns %v when no callback runs any more", err)
 					}

@@ -59,7 +59,7 @@ func newTestClientWith(t testing.TB, hello wire.Hello, w wire.Welcome, change fu
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		tc.client.fail(ErrClosed) // also without a hub
+		tc.client.session.end(ErrClosed) // also without a hub
 		tc.client.Close()
 	})
 	return tc, h
@@ -210,7 +210,7 @@ func TestSendQueue_ReceiverCost(t *testing.T) {
 				h.send(wire.AppendAck(nil, 2))
 				h.wantBytes(append(one(3), one(4)...))
 				h.wantSilence()
-				q := &tc.client.sendQueue
+				q := &tc.client.session.sendQueue
 				if got := q.sends.cost; got != 8*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost) {
 					t.Errorf("the queue costs %d", got)
 				}
@@ -592,7 +592,7 @@ func TestVerdicts_ResentUntilConfirmed(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if unconfirmed, confirmed := tc.client.verdicts.hasUnconfirmed(); unconfirmed || confirmed != 2 {
+		if unconfirmed, confirmed := tc.client.session.verdicts.hasUnconfirmed(); unconfirmed || confirmed != 2 {
 			t.Errorf("%d verdicts are confirmed, unconfirmed ones left: %v", confirmed, unconfirmed)
 		}
 	})
@@ -617,7 +617,7 @@ func TestVerdicts_ConfirmedWhileSending(t *testing.T) {
 				if kind == wire.TypePing {
 					h.send(wire.AppendPong(nil, binary.BigEndian.Uint64(payload)))
 					synctest.Wait()
-					if unconfirmed, _ := tc.client.verdicts.hasUnconfirmed(); unconfirmed {
+					if unconfirmed, _ := tc.client.session.verdicts.hasUnconfirmed(); unconfirmed {
 						t.Error("a confirmed verdict is kept")
 					}
 					return
@@ -721,35 +721,8 @@ func TestPing_SendsAckBeforePong(t *testing.T) {
 			t.Errorf("ACK after %v", took)
 		}
 		h.Close()
-		tc.client.fail(ErrClosed)
+		tc.client.session.end(ErrClosed)
 	})
-}
-
-// TestInbox_TickAcksOnlyOlderMessages: a tick does not extend the ACK that half a window has
-// just caused.
-func TestInbox_TickAcksOnlyOlderMessages(t *testing.T) {
-	var b inbox
-	b.init(0, func() {}, func() {})
-	b.attach(new(conn), 100, true)
-	receive := func(n uint64) { // n messages in all, each delivered at once
-		b.push(nil, position{frames: n, bytes: 60 * n}, false, false)
-	}
-	receive(1)
-	if upTo, _ := b.nextAck(); upTo != 1 {
-		t.Fatalf("half of the window causes ACK %d, want 1", upTo)
-	}
-	b.onAckWritten()
-	b.tick()
-	receive(2)
-	b.nextAck()
-	b.onAckWritten()
-	receive(3)
-	if due, more := b.tick(); due || !more {
-		t.Errorf("due %v, more %v at a tick after an ACK, want only more", due, more)
-	}
-	if due, _ := b.tick(); !due {
-		t.Error("a tick does not acknowledge messages from before the last tick")
-	}
 }
 
 // TestClose_NothingSentAfterBye has a PING to answer and messages without an ACK.
@@ -826,7 +799,7 @@ func TestGoAway_ExpiredTokenIsRenewed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tc, h := newTestClient(t, nil)
-				tc.client.options.GetToken, tc.client.options.TLS = test.token, test.tls
+				tc.client.session.options.GetToken, tc.client.session.options.TLS = test.token, test.tls
 				begin, timeout := time.Now(), time.After(10*time.Minute)
 				h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayExpired, Reconnect: true}))
 				h.Close()
@@ -891,7 +864,7 @@ func TestReconnect_BackoffWithJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var attempts []time.Time
 		tc, h := newTestClient(t, nil)
-		tc.client.options.Dial = func(context.Context) (net.Conn, error) {
+		tc.client.session.options.Dial = func(context.Context) (net.Conn, error) {
 			attempts = append(attempts, time.Now())
 			return nil, errors.New("no way")
 		}
@@ -899,7 +872,7 @@ func TestReconnect_BackoffWithJitter(t *testing.T) {
 		h.Close()
 		tc.wantEvent(EventDisconnected)
 		time.Sleep(10 * time.Minute)
-		tc.client.fail(ErrClosed)
+		tc.client.session.end(ErrClosed)
 		synctest.Wait()
 		for i, at := range attempts {
 			if delay, maxDelay := at.Sub(last), min(maxBackoff, minBackoff<<min(i, 16)); delay > maxDelay {
@@ -975,8 +948,8 @@ func TestClose_WhileReconnecting(t *testing.T) {
 			tc, _ := away(t, 2)
 			begun := time.Now()
 			err := tc.client.Close()
-			if took := time.Since(begun); took != tc.client.options.CloseTimeout {
-				t.Errorf("Close took %v, want %v", took, tc.client.options.CloseTimeout)
+			if took := time.Since(begun); took != tc.client.session.options.CloseTimeout {
+				t.Errorf("Close took %v, want %v", took, tc.client.session.options.CloseTimeout)
 			}
 			if !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "2 messages") {
 				t.Errorf("Close: %v", err)
@@ -989,7 +962,7 @@ func TestClose_WhileReconnecting(t *testing.T) {
 func TestSendQueue_RejectsAfterFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc, _ := newTestClient(t, nil)
-		if !tc.client.sendQueue.flush(tc.client.currentConn(), nil) {
+		if !tc.client.session.sendQueue.flush(tc.client.session.conns.current(), nil) {
 			t.Fatal("the connection has ended")
 		}
 		if err := tc.client.Send(t.Context(), []uint64{1}, nil); !errors.Is(err, ErrClosed) {
@@ -1097,7 +1070,7 @@ func TestInbox_AcksAtHalfWindow(t *testing.T) {
 			t.Errorf("ACK after %v", took)
 		}
 		h.Close()
-		tc.client.fail(ErrClosed)
+		tc.client.session.end(ErrClosed)
 		<-back
 	})
 }
@@ -1222,7 +1195,7 @@ func TestSend_RefusedByHub(t *testing.T) {
 		if e := tc.wantEvent(EventRefused); !errors.As(e.Err, &refused) || refused.Seq != 2 {
 			t.Errorf("the event has %v", e.Err)
 		}
-		if n := tc.client.sendQueue.count(); n != 0 {
+		if n := tc.client.session.sendQueue.count(); n != 0 {
 			t.Errorf("%d messages are queued", n)
 		}
 	})

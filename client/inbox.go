@@ -3,18 +3,14 @@ package client
 import (
 	"context"
 	"sync"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // messageOverhead is the cost of an unread message in addition to its body, in bytes: its entry
 // in the inbox, and its share of the buffer.
 const messageOverhead = 128
-
-// position is a position in the stream of reliable frames of a session: DELIVER, REPORT and
-// SKIP.
-type position struct {
-	frames uint64
-	bytes  uint64 // on the wire
-}
 
 // entry is an unread message.
 type entry struct {
@@ -27,14 +23,15 @@ type entry struct {
 // Because of this, a process that is killed while it handles a message has not received the
 // message.
 type inbox struct {
-	maxBytes    int           // at which reading pauses; 0: no limit
-	notEmpty    chan struct{} // capacity 1: there is a message or an error
-	notFull     chan struct{} // capacity 1: bytes fell below maxBytes
-	sendAck     func()        // sends an ACK at once; called without mu
-	scheduleAck func()        // sends an ACK at a later tick; called without mu
+	// Static after init.
+	notEmpty     chan struct{}  // capacity 1: there is a message or an error
+	notFull      chan struct{}  // capacity 1: bytes fell below maxBytes
+	scheduleTick func()         // causes a call of tick; called without mu
+	ackOptions   socket.Options // of ACK frames
 
 	// Guarded by mu.
 	mu         sync.Mutex
+	maxBytes   int // at which reading pauses; 0: no limit
 	messages   []entry
 	head       int
 	bytes      int
@@ -43,25 +40,9 @@ type inbox struct {
 	ack        ackState
 }
 
-// ackState is the state of the cumulative ACK. It is guarded by inbox.mu.
-type ackState struct {
-	conn            *conn    // for ACKs; nil while disconnected
-	window          int      // how far the hub sends ahead, in bytes
-	read            position // after the last frame that was read
-	deliveredAtTick position // delivered to the application at the last tick
-	received        position // received by the application
-	acked           position // the largest position of an ACK
-	urgent          bool     // a sender waits for a report on an unacknowledged message
-	moreBuffered    bool     // more bytes can be read at once
-	pending         bool     // an ACK is queued and not written
-}
-
-// maxUrgent is the maximum number of urgent messages that are received without an ACK while
-// messages arrive without a pause.
-const maxUrgent = 64
-
-func (b *inbox) init(maxBytes int, sendAck, scheduleAck func()) {
-	b.maxBytes, b.sendAck, b.scheduleAck = maxBytes, sendAck, scheduleAck
+func (b *inbox) init(maxBytes int, scheduleTick func()) {
+	b.maxBytes, b.scheduleTick = maxBytes, scheduleTick
+	b.ackOptions = trackedOptions(b.onAckWritten)
 	b.notEmpty = make(chan struct{}, 1)
 	b.notFull = make(chan struct{}, 1)
 }
@@ -82,8 +63,7 @@ func (b *inbox) push(messages []entry, read position, urgent, more bool) bool {
 		clear(b.messages[n:])
 		b.messages, b.head = b.messages[:n], 0
 	}
-	a := &b.ack
-	idle := b.delivered() == a.received // no delivered message is unreceived
+	idle := b.delivered() == b.ack.received // no delivered message is unreceived
 	b.messages = append(b.messages, messages...)
 	for i := range messages {
 		b.bytes += len(messages[i].Body) + messageOverhead
@@ -91,19 +71,17 @@ func (b *inbox) push(messages []entry, read position, urgent, more bool) bool {
 	if len(messages) > 0 {
 		signal(b.notEmpty)
 	}
-	counted := read != a.read
-	a.read = read
-	a.urgent, a.moreBuffered = a.urgent || urgent, more
+	counted := b.ack.onRead(read, urgent, more)
 	if idle {
-		a.received = b.delivered() // frames before the first message need no receiver
+		b.ack.received = b.delivered() // frames before the first message need no receiver
 	}
 	hasRoom := b.maxBytes == 0 || b.bytes < b.maxBytes
-	due := b.ackDue()
+	due := b.ack.due(b.empty())
 	b.mu.Unlock()
 	if due {
 		b.sendAck()
 	} else if counted {
-		b.scheduleAck()
+		b.scheduleTick()
 	}
 	return hasRoom
 }
@@ -127,13 +105,6 @@ func (b *inbox) full() bool {
 	return b.err == nil && b.maxBytes > 0 && b.bytes >= b.maxBytes
 }
 
-// removeLimit removes maxBytes: the window of the hub limits the inbox.
-func (b *inbox) removeLimit() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.maxBytes = 0
-}
-
 // receive returns the next message. It waits until ctx ends. A message that is there is
 // returned even then. The call marks earlier messages as received.
 func (b *inbox) receive(ctx context.Context) (Message, error) {
@@ -154,8 +125,8 @@ func (b *inbox) receive(ctx context.Context) (Message, error) {
 func (b *inbox) poll() (m Message, ok bool, err error) {
 	b.mu.Lock()
 	b.ack.received = b.delivered()
-	due := b.ackDue()
-	if b.head < len(b.messages) {
+	due := b.ack.due(b.empty())
+	if !b.empty() {
 		ok = true
 		m = b.messages[b.head].Message
 		b.messages[b.head] = entry{}
@@ -164,17 +135,17 @@ func (b *inbox) poll() (m Message, ok bool, err error) {
 	} else {
 		err = b.err
 	}
-	if b.head == len(b.messages) {
+	if b.empty() {
 		b.messages, b.head = b.messages[:0], 0
 	}
-	if b.err != nil || b.head < len(b.messages) {
+	if b.err != nil || !b.empty() {
 		signal(b.notEmpty)
 	}
 	b.mu.Unlock()
 	if due {
 		b.sendAck()
 	} else if m.unixMicros != 0 {
-		b.scheduleAck()
+		b.scheduleTick()
 	}
 	return m, ok, err
 }
@@ -219,62 +190,43 @@ func (b *inbox) delivered() position {
 	switch {
 	case b.discarding:
 		return b.ack.received
-	case b.head < len(b.messages):
+	case !b.empty():
 		return b.messages[b.head].before
 	}
 	return b.ack.read
 }
 
-// ackDue reports whether an ACK must be sent at once. It is called with mu held.
-func (b *inbox) ackDue() bool {
-	a := &b.ack
-	n := a.received.frames - a.acked.frames
-	switch {
-	case n == 0 || a.pending || a.conn == nil:
-		return false
-	case a.received.bytes-a.acked.bytes >= uint64(a.window/2):
-		return true
-	default:
-		return a.urgent && (n >= maxUrgent || b.head == len(b.messages) && !a.moreBuffered)
+// empty reports whether no message is unread. It is called with mu held.
+func (b *inbox) empty() bool { return b.head == len(b.messages) }
+
+// tick marks as received what was delivered before the last tick, and sends the ACK that is due
+// then. It reports whether another tick is needed.
+func (b *inbox) tick() (more bool) {
+	b.mu.Lock()
+	due, more := b.ack.onTick(b.delivered())
+	b.mu.Unlock()
+	if due {
+		b.sendAck()
 	}
+	return more
 }
 
-// tick marks as received what was delivered before the last tick. due says that an ACK must be
-// sent, and more that another tick is needed.
-func (b *inbox) tick() (due, more bool) {
+// sendAck sends the cumulative ACK of the received messages, if there is something to
+// acknowledge.
+func (b *inbox) sendAck() {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	a := &b.ack
-	before := a.deliveredAtTick.frames
-	if before > a.received.frames {
-		a.received = a.deliveredAtTick
+	upTo, cn := b.ack.nextAck(b.empty())
+	b.mu.Unlock()
+	if cn != nil {
+		cn.sendFrame(wire.AppendAck(nil, upTo), &b.ackOptions)
 	}
-	a.deliveredAtTick = b.delivered()
-	if a.conn == nil {
-		return false, false
-	}
-	return before > a.acked.frames && !a.pending, a.deliveredAtTick.frames > a.acked.frames
-}
-
-// nextAck returns the value of the next ACK and the connection for it, or a nil conn if no ACK
-// is due. The caller must send the ACK, and onAckWritten must be called when it is written or
-// lost.
-func (b *inbox) nextAck() (upTo uint64, cn *conn) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	a := &b.ack
-	if a.conn == nil || a.pending || a.received.frames == a.acked.frames {
-		return 0, nil
-	}
-	a.acked, a.pending, a.urgent = a.received, true, a.urgent && b.head < len(b.messages)
-	return a.acked.frames, a.conn
 }
 
 // onAckWritten is called when an ACK has been written or lost.
 func (b *inbox) onAckWritten() {
 	b.mu.Lock()
 	b.ack.pending = false
-	due := b.ackDue()
+	due := b.ack.due(b.empty())
 	b.mu.Unlock()
 	if due {
 		b.sendAck()
@@ -286,25 +238,21 @@ func (b *inbox) onAckWritten() {
 func (b *inbox) detach() (received uint64, read position) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a := &b.ack
-	a.conn = nil
-	a.acked = a.received
-	return a.acked.frames, a.read
+	return b.ack.detach(), b.ack.read
 }
 
-// attach continues on a new connection, from zero with a new session. It returns the position
-// after the last frame that was read.
+// attach continues on a new connection, from zero with a new session. The window of the hub
+// replaces maxBytes. attach returns the position after the last frame that was read.
 func (b *inbox) attach(cn *conn, window int, newSession bool) position {
 	b.mu.Lock()
-	a := &b.ack
+	b.maxBytes = 0
+	b.ack.attach(cn, window, newSession)
 	if newSession {
-		*a = ackState{}
 		for i := b.head; i < len(b.messages); i++ {
 			b.messages[i].before = position{}
 		}
 	}
-	a.conn, a.window, a.pending = cn, window, false
-	read, due := a.read, b.ackDue()
+	read, due := b.ack.read, b.ack.due(b.empty())
 	b.mu.Unlock()
 	if due {
 		b.sendAck()

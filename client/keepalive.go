@@ -1,25 +1,31 @@
 package client
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // keepAlive monitors a connection. Within each keep-alive interval, bytes must arrive from the
 // hub and be sent to the hub.
 type keepAlive struct {
+	// Static after startKeepAlive.
 	conn          *conn
+	probe         func()        // sends a PING
 	checkInterval time.Duration // half of the keep-alive interval
 
+	timedOut atomic.Bool // no bytes came for two keep-alive intervals
+
+	// Owned by check, which runs once at a time.
 	arrived, sent int64
 	waits         uint32 // see socket.Reader.WaitSeq
 	idleChecks    int    // consecutive checks without new bytes
 }
 
-// startKeepAlive starts the keep-alive monitor, and stops the handshake timeout.
-func (cn *conn) startKeepAlive(interval time.Duration) {
-	if cn.timer != nil {
-		cn.timer.Stop()
-	}
-	k := &keepAlive{conn: cn, checkInterval: interval / 2}
+// startKeepAlive starts the keep-alive monitor of cn.
+func startKeepAlive(cn *conn, interval time.Duration, probe func()) *keepAlive {
+	k := &keepAlive{conn: cn, probe: probe, checkInterval: interval / 2}
 	time.AfterFunc(k.checkInterval, k.check) // the timer ends at the first check after the connection
+	return k
 }
 
 func (k *keepAlive) check() {
@@ -36,14 +42,14 @@ func (k *keepAlive) check() {
 	if arrived != k.arrived || waits != k.waits || waits%2 == 0 {
 		k.arrived, k.waits, k.idleChecks = arrived, waits, 0
 	} else if k.idleChecks++; k.idleChecks >= 4 {
-		cn.keepAliveTimedOut.Store(true)
+		k.timedOut.Store(true)
 		cn.sock.StopWhenEmpty()
 		return
 	}
 	if s := cn.sock.Progress().Sent; s != k.sent {
 		k.sent = s
 	} else {
-		cn.probe()
+		k.probe()
 	}
 	time.AfterFunc(k.checkInterval, k.check)
 }

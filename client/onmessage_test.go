@@ -94,7 +94,7 @@ func TestClose_WaitsForOnMessage(t *testing.T) {
 	h.send(deliveryFrame("the only one"))
 	waitFor(t, "the message", entered)
 	closed := runAsync(func() error { return c.Close() })
-	<-c.closing
+	<-c.session.life.closing
 	close(leave)
 	h.Close()
 	if err := waitFor(t, "Close", closed); err != nil {
@@ -188,17 +188,17 @@ func BenchmarkOnMessage(b *testing.B) {
 			near, far := net.Pipe()
 			b.Cleanup(func() { near.Close(); far.Close() })
 			left := b.N
-			var c Client
-			c.options.OnMessage = func(Message) { left-- }
-			cn := wrapConn(&c, &repeatingConn{Conn: near, frames: bytes.Repeat(frame, 500)})
-			cn.maxBody, cn.welcome = len(body), new(wire.Welcome)
-			defer cn.sock.ReleaseAll()
+			var s session
+			s.options.OnMessage = func(Message) { left-- }
+			r := newReader(&s, &repeatingConn{Conn: near, frames: bytes.Repeat(frame, 500)})
+			r.maxBody, r.welcome = len(body), new(wire.Welcome)
+			defer r.conn.sock.ReleaseAll()
 			b.ResetTimer()
 			for left > 0 {
-				if err := cn.sock.Fill(); err != nil {
+				if err := r.conn.sock.Fill(); err != nil {
 					b.Fatal(err)
 				}
-				if _, err := cn.handleFrames(); err != nil {
+				if _, err := r.handleFrames(); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -31,6 +31,8 @@ type pendingRequests struct {
 	err      error
 }
 
+func (p *pendingRequests) init() { p.sendMu = make(chan struct{}, 1) }
+
 func listWaiters(p *pendingRequests) *[]chan []uint64 { return &p.list }
 func pageWaiters(p *pendingRequests) *[]chan Page     { return &p.page }
 func pingWaiters(p *pendingRequests) *[]chan struct{} { return &p.ping }

@@ -126,12 +126,12 @@ func (s *pendingSends) remove(from, to int) {
 	s.removals++
 }
 
-// removeIf removes the unsent messages for which drop returns true. No message may be in
+// removeIf removes the unsent messages for which condition returns true. No message may be in
 // flight.
-func (s *pendingSends) removeIf(drop func(*pendingSend) bool) {
+func (s *pendingSends) removeIf(condition func(*pendingSend) bool) {
 	kept := s.all[:0]
 	for _, p := range s.all {
-		if drop(&p) {
+		if condition(&p) {
 			s.cost -= p.cost
 		} else {
 			kept = append(kept, p)

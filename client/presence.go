@@ -3,7 +3,6 @@ package client
 import (
 	"cmp"
 	"context"
-	"iter"
 	"slices"
 	"sync"
 
@@ -14,35 +13,6 @@ import (
 type Presence struct {
 	Joined []uint64 // ascending ids
 	Left   []uint64 // ascending ids
-}
-
-// Watch returns an iterator over the connected clients. It first yields all of them, this
-// client included, and then each change. The hub collects changes for 100 ms. While the loop
-// body runs, the client collects further changes; a client that joins and leaves in this time
-// is not yielded. The iterator continues after a reconnect.
-//
-// When the hub has restarted, or is a different hub, the iterator yields all clients as left,
-// and then the connected clients, because the same id can be another client.
-//
-// The last pair has an error: the error of ctx, the reason why the client has ended (see Err),
-// or ErrVersion in version 1. The error wraps ErrWatchForbidden if the client lacks the
-// permission, and ErrTooManyWatchers if the hub has its maximum number of watchers, which can
-// also happen after a reconnect.
-func (c *Client) Watch(ctx context.Context) iter.Seq2[Presence, error] {
-	return func(yield func(Presence, error) bool) {
-		if !c.isV2() {
-			yield(Presence{}, ErrVersion)
-			return
-		}
-		w := c.presence.addWatcher()
-		defer c.presence.removeWatcher(w)
-		for {
-			p, err := c.presence.next(ctx, w)
-			if !yield(p, err) || err != nil {
-				return
-			}
-		}
-	}
 }
 
 // presenceCache is the set of connected clients, while there are watchers.

@@ -217,7 +217,7 @@ func TestInbox_MaxUnread(t *testing.T) {
 // TestInbox_SliceStaysSmall has a receiver that always lags behind.
 func TestInbox_SliceStaysSmall(t *testing.T) {
 	var b inbox
-	b.init(1<<20, nil, nil)
+	b.init(1<<20, nil)
 	b.push(make([]entry, 10), position{}, false, false)
 	for i := range 100_000 {
 		b.push(make([]entry, 1+i%3), position{}, false, false)

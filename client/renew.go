@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,33 +24,39 @@ const (
 )
 
 // renewal asks for a new token before the token of a connection expires. If it gets one, it
-// closes the connection, and the client reconnects with the new token and resumes its session.
-// If it gets none in time, the connection stays until the hub closes it. A renewal has one
-// goroutine, which ends when it has a new token, shortly before the expiry, or on stopRenewal.
+// stops the reading of the connection, and the client reconnects with the new token and resumes
+// its session. If it gets none in time, the connection stays until the hub closes it. A renewal
+// has one goroutine, which ends when it has a new token, shortly before the expiry, or on stop.
 type renewal struct {
-	conn   *conn
-	expiry time.Time // of the token, by the wall clock
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the goroutine has ended
+	// Static after startRenewal.
+	conn    *conn
+	options *Options
+	life    *lifetime
+	shown   string    // the token of the connection
+	expiry  time.Time // of shown, by the wall clock
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when the goroutine has ended
+
+	renewed atomic.Bool // token is there
 
 	token string // the new token, valid after done is closed; "": none
 }
 
-// startRenewal starts the renewal of a token that expires in expires.
-func (cn *conn) startRenewal(expires time.Duration) {
-	ctx, cancel := context.WithCancel(cn.client.ctx)
-	cn.renewal = &renewal{conn: cn, expiry: cn.client.options.wallTime().Add(expires), cancel: cancel, done: make(chan struct{})}
-	go cn.renewal.run(ctx, min(maxRenewalMargin, expires/5)) // ends before cn: close waits for it
+// startRenewal starts the renewal of the token shown on cn, which expires in expires.
+func startRenewal(cn *conn, options *Options, life *lifetime, shown string, expires time.Duration) *renewal {
+	ctx, cancel := context.WithCancel(life.ctx)
+	r := &renewal{
+		conn: cn, options: options, life: life, shown: shown,
+		expiry: options.wallTime().Add(expires), cancel: cancel, done: make(chan struct{}),
+	}
+	go r.run(ctx, min(maxRenewalMargin, expires/5)) // ends before the connection: reader.close waits for it
+	return r
 }
 
-// stopRenewal ends the renewal, and keeps the new token, if there is one, for the next
-// connection.
-func (cn *conn) stopRenewal() {
-	if r := cn.renewal; r != nil {
-		r.cancel()
-		<-r.done
-		cn.client.nextToken = r.token
-	}
+// stop ends the renewal and waits for its goroutine.
+func (r *renewal) stop() {
+	r.cancel()
+	<-r.done
 }
 
 // run waits until the token expires in less than margin, and then calls renew. After a failure,
@@ -74,29 +81,18 @@ func (r *renewal) run(ctx context.Context, margin time.Duration) {
 
 // timeLeft returns the time until the token expires, by the wall clock.
 func (r *renewal) timeLeft() time.Duration {
-	return r.expiry.Sub(r.conn.client.options.wallTime())
+	return r.expiry.Sub(r.options.wallTime())
 }
 
-// renew asks for a new token, and closes the connection if there is one. It reports whether
-// there is one.
+// renew asks for a new token, and stops the reading of the connection if there is one. It
+// reports whether there is one.
 func (r *renewal) renew(ctx context.Context) bool {
-	cn := r.conn
-	token, err := cn.client.options.GetToken(ctx)
-	if err != nil || token == "" || token == cn.token || ctx.Err() != nil || cn.client.isClosing() {
+	token, err := r.options.GetToken(ctx)
+	if err != nil || token == "" || token == r.shown || ctx.Err() != nil || r.life.isClosing() {
 		return false
 	}
 	r.token = token
-	cn.renewed.Store(true)
-	cn.sock.StopWhenEmpty()
+	r.renewed.Store(true)
+	r.conn.sock.StopWhenEmpty()
 	return true
-}
-
-// isClosing reports whether Close was called.
-func (c *Client) isClosing() bool {
-	select {
-	case <-c.closing:
-		return true
-	default:
-		return false
-	}
 }

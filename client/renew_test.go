@@ -161,14 +161,12 @@ func afterSleep(jump time.Duration) time.Time {
 // monotonic clock reading.
 func TestRenewal_TimeLeftAfterSleep(t *testing.T) {
 	jump := time.Duration(0)
-	c := &Client{options: Options{now: func() time.Time { return afterSleep(jump) }}}
-	c.ctx = t.Context()
-	cn := &conn{client: c}
-	cn.startRenewal(8 * time.Hour)
-	cn.stopRenewal()
+	options := &Options{now: func() time.Time { return afterSleep(jump) }}
+	r := startRenewal(nil, options, &lifetime{ctx: t.Context()}, "", 8*time.Hour)
+	r.stop()
 	for _, jump = range []time.Duration{0, time.Hour, 9 * time.Hour, -time.Hour} {
 		want := 8*time.Hour - jump
-		if got := cn.renewal.timeLeft(); got > want || got < want-time.Minute {
+		if got := r.timeLeft(); got > want || got < want-time.Minute {
 			t.Errorf("after a jump by %v: %v left, want %v", jump, got, want)
 		}
 	}

@@ -2,64 +2,21 @@ package client
 
 import (
 	"context"
-	"fmt"
-	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// List returns the ids of all other connected clients in ascending order. It waits for the
-// reply of the hub until ctx ends, and sends the request again after a reconnect.
-//
-// The reply comes behind messages that the hub sent before. The client reads it only if the
-// application receives those messages, and cannot read it while OnMessage or OnEvent runs.
-//
-// The errors are the error of ctx, and the reason why the client has ended: see Err.
-func (c *Client) List(ctx context.Context) ([]uint64, error) {
-	return request(ctx, c, listWaiters, wire.AppendListRequest)
-}
-
-// ListPage returns the ids above after in ascending order: at most limit ids, and never more
-// than 8,192. limit 0 means 8,192. To list any number of clients, pass the last id of a page as
-// after of the next call. ListPage waits and fails like List. In version 1 its error is
-// ErrVersion.
-func (c *Client) ListPage(ctx context.Context, after uint64, limit int) (Page, error) {
-	if !c.isV2() {
-		return Page{}, ErrVersion
-	}
-	if limit < 0 || limit > wire.MaxPageIDs {
-		return Page{}, fmt.Errorf("client: limit is %d, must be from 0 to %d", limit, wire.MaxPageIDs)
-	}
-	return request(ctx, c, pageWaiters, func(b []byte) []byte {
-		return wire.AppendListRange(b, wire.ListRange{After: after, Limit: uint32(limit)})
-	})
-}
-
-// Ping sends a PING to the hub and returns the time until the PONG, counted from the last
-// attempt to send it. Ping waits and fails like List. In version 1 its error is ErrVersion.
-func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
-	if !c.isV2() {
-		return 0, ErrVersion
-	}
-	begin := time.Now()
-	_, err := request(ctx, c, pingWaiters, func(b []byte) []byte {
-		begin = time.Now()
-		return wire.AppendPing(b, 0)
-	})
-	return time.Since(begin), err
-}
-
 // request sends a request and waits for its reply. If the connection is lost before the reply,
 // request tries again on the next connection.
-func request[T any](ctx context.Context, c *Client, waiters func(*pendingRequests) *[]chan T, appendRequest func([]byte) []byte) (T, error) {
+func request[T any](ctx context.Context, s *session, waiters func(*pendingRequests) *[]chan T, appendRequest func([]byte) []byte) (T, error) {
 	for {
-		cn, err := c.waitConn(ctx)
+		cn, err := waitConn(ctx, s)
 		if err == nil {
 			var value T
 			var replied bool
-			if value, replied, err = tryRequest(ctx, cn, waiters, appendRequest); replied {
+			if value, replied, err = tryRequest(ctx, s, cn, waiters, appendRequest); replied {
 				return value, nil
 			}
 		}
@@ -72,14 +29,13 @@ func request[T any](ctx context.Context, c *Client, waiters func(*pendingRequest
 
 // tryRequest sends a request on cn and waits for its reply. replied is false and err is nil if
 // cn was lost and the client reconnects.
-func tryRequest[T any](ctx context.Context, cn *conn, waiters func(*pendingRequests) *[]chan T, appendRequest func([]byte) []byte) (value T, replied bool, err error) {
-	c := cn.client
-	if err := c.checkOpen(ctx); err != nil {
+func tryRequest[T any](ctx context.Context, s *session, cn *conn, waiters func(*pendingRequests) *[]chan T, appendRequest func([]byte) []byte) (value T, replied bool, err error) {
+	if err := s.life.checkOpen(ctx); err != nil {
 		return value, false, err
 	}
-	reply, err := sendRequest(ctx, cn, waiters(&cn.pending), appendRequest)
+	reply, err := sendRequest(ctx, &s.life, cn, waiters(&cn.pending), appendRequest)
 	if err != nil && ctx.Err() == nil {
-		err = c.reconnectErr(cn)
+		err = reconnectErr(s, cn)
 	}
 	if reply == nil {
 		return value, false, err
@@ -87,7 +43,7 @@ func tryRequest[T any](ctx context.Context, cn *conn, waiters func(*pendingReque
 	select {
 	case value, replied = <-reply:
 		if !replied {
-			return value, false, c.reconnectErr(cn)
+			return value, false, reconnectErr(s, cn)
 		}
 		return value, true, nil
 	case <-ctx.Done():
@@ -96,7 +52,7 @@ func tryRequest[T any](ctx context.Context, cn *conn, waiters func(*pendingReque
 }
 
 // sendRequest sends a request and returns the channel for its reply, or nil and an error.
-func sendRequest[T any](ctx context.Context, cn *conn, waiters *[]chan T, appendRequest func([]byte) []byte) (chan T, error) {
+func sendRequest[T any](ctx context.Context, life *lifetime, cn *conn, waiters *[]chan T, appendRequest func([]byte) []byte) (chan T, error) {
 	p := &cn.pending
 	if err := acquire(ctx, cn.done, p.sendMu); err != nil {
 		return nil, err
@@ -109,9 +65,46 @@ func sendRequest[T any](ctx context.Context, cn *conn, waiters *[]chan T, append
 	buffer := body.Get(wire.ListRangeLen)
 	defer buffer.Release()
 	frame := appendRequest(buffer.Bytes()[:0])
-	if err := cn.client.enqueueBatch(ctx, cn, &socket.Batch{Buffer: buffer, To: len(frame), Frames: 1}); err != nil {
+	err := life.checkOpen(ctx)
+	if err == nil {
+		err = cn.enqueue(ctx, &socket.Batch{Buffer: buffer, To: len(frame), Frames: 1})
+	}
+	if err != nil {
 		removeWaiter(p, waiters, reply)
 		return nil, err
 	}
 	return reply, nil
+}
+
+// waitConn returns the connection of s. While the client is disconnected, waitConn waits for the
+// next one.
+func waitConn(ctx context.Context, s *session) (*conn, error) {
+	for {
+		if err := s.life.checkOpen(ctx); err != nil {
+			return nil, err
+		}
+		cn, changed := s.conns.get()
+		if err := s.life.Err(); cn != nil || err != nil {
+			return cn, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		case <-s.life.closing:
+		case <-s.life.Done():
+		}
+	}
+}
+
+// reconnectErr returns nil if the client reconnects, or has reconnected, after the loss of cn.
+// Otherwise it returns why not.
+func reconnectErr(s *session, cn *conn) error {
+	if s.canReconnect() {
+		select {
+		case <-cn.done: // waitConn returns the next connection, or why there is none
+			return nil
+		case <-s.life.Done():
+		}
+	}
+	return s.life.closedErr()
 }

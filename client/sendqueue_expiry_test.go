@@ -136,7 +136,7 @@ func TestTTL_ExpiresInOutbox(t *testing.T) {
 		for range 2 {   // the maximum number of pending reports
 			expired := tc.sendWithTTL("late")
 			synctest.Wait() // the message is in the outbox
-			tc.wantFate(expired, tc.client.sendQueue.seq, wire.FateExpired, true)
+			tc.wantFate(expired, tc.client.session.sendQueue.seq, wire.FateExpired, true)
 		}
 		fresh := tc.sendWithTTL("fresh")
 		<-time.After(400 * time.Millisecond)
@@ -144,7 +144,7 @@ func TestTTL_ExpiresInOutbox(t *testing.T) {
 		h.wantFrame(ttlSendFrame(4, 600*time.Millisecond, "fresh"))
 		h.send(wire.AppendAck(nil, 4), wire.AppendReport(nil, 4, []byte{byte(wire.FateReceived)}))
 		tc.wantFate(fresh, 4, wire.FateReceived, false)
-		if n := tc.client.sendQueue.count(); n != 0 {
+		if n := tc.client.session.sendQueue.count(); n != 0 {
 			t.Errorf("%d messages are still queued", n)
 		}
 	})

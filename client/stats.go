@@ -18,17 +18,7 @@ type Stats struct {
 	Deliveries uint64
 }
 
-// Stats returns the current counters. They stay readable after the client has ended.
-func (c *Client) Stats() Stats {
-	return Stats{
-		MessagesIn:  c.counts.messagesIn.Load(),
-		MessagesOut: c.counts.messagesOut.Load(),
-		BytesIn:     c.counts.bytesIn.Load(),
-		BytesOut:    c.counts.bytesOut.Load(),
-		Deliveries:  c.counts.deliveries.Load(),
-	}
-}
-
+// counts are the counters of a client. Any goroutine can change them.
 type counts struct {
 	messagesIn, messagesOut, bytesIn, bytesOut, deliveries atomic.Uint64
 
@@ -41,3 +31,14 @@ func (c *counts) onWritten(n socket.Counts) {
 }
 
 func (c *counts) onDropped(n socket.Counts) { c.dropped.Add(uint64(n.Deliveries)) }
+
+// stats returns the counters that the application sees.
+func (c *counts) stats() Stats {
+	return Stats{
+		MessagesIn:  c.messagesIn.Load(),
+		MessagesOut: c.messagesOut.Load(),
+		BytesIn:     c.bytesIn.Load(),
+		BytesOut:    c.bytesOut.Load(),
+		Deliveries:  c.deliveries.Load(),
+	}
+}

@@ -14,10 +14,10 @@ import (
 // dialFunc dials one connection.
 type dialFunc func(ctx context.Context) (net.Conn, error)
 
-// dialFuncFor returns the dialFunc for addr: see Dial.
-func (o *Options) dialFuncFor(addr string) (dialFunc, error) {
-	dial, config := dialFunc(o.Dial), o.TLS
-	if dial != nil && !strings.Contains(addr, "://") { // Options.Dial can have addresses of its own
+// newDialFunc returns the dialFunc for addr. dial, if not nil, makes the connections; config, if
+// not nil, makes them TLS, and so does the scheme of addr.
+func newDialFunc(addr string, dial dialFunc, config *tls.Config) (dialFunc, error) {
+	if dial != nil && !strings.Contains(addr, "://") { // dial can have addresses of its own
 		return dial.withTLS(config, hostOf(addr)), nil
 	}
 	a, err := ParseAddress(addr)
@@ -39,7 +39,7 @@ func (o *Options) dialFuncFor(addr string) (dialFunc, error) {
 	return dial.withTLS(config, a.Host), nil
 }
 
-// hostOf returns the host of an address for Options.Dial.
+// hostOf returns the host of an address that need not be one of ParseAddress.
 func hostOf(addr string) string {
 	if host, _, err := net.SplitHostPort(addr); err == nil {
 		return host

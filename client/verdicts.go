@@ -11,27 +11,32 @@ import (
 // verdicts holds the verdicts of the application on received messages until the hub has
 // confirmed them. The hub confirms the verdicts before a PING with its PONG.
 type verdicts struct {
+	scheduleTick func() // causes a probe later, if no PONG comes before; called without mu
+
 	// Guarded by mu.
 	mu           sync.Mutex
-	conn         *conn          // nil while disconnected
-	pending      []wire.Verdict // verdicts that the hub has not confirmed
-	sent         int            // how many of pending were sent on conn
-	confirmed    uint64         // number of confirmed verdicts, ever
-	writePending bool           // a VERDICT frame is queued; later verdicts wait for the next one
-	unwritten    int            // how many of sent are in a frame that may not be written yet
-	generation   uint32         // changes with each new session
+	conn         *conn           // nil while disconnected
+	options      *socket.Options // of VERDICT frames on conn
+	pending      []wire.Verdict  // verdicts that the hub has not confirmed
+	sent         int             // how many of pending were sent on conn
+	confirmed    uint64          // number of confirmed verdicts, ever
+	writePending bool            // a VERDICT frame is queued; later verdicts wait for the next one
+	unwritten    int             // how many of sent are in a frame that may not be written yet
+	generation   uint32          // changes with each new session
 }
+
+func (v *verdicts) init(scheduleTick func()) { v.scheduleTick = scheduleTick }
 
 // verdictSink takes verdicts on the messages of one generation, which means of one session.
 type verdictSink struct {
-	client     *Client
+	verdicts   *verdicts
 	generation uint32
 }
 
 // add adds a verdict on message seq of sender. It does not block.
 func (s *verdictSink) add(sender, seq uint64, fate wire.Fate) {
-	s.client.verdicts.add(wire.Verdict{Sender: sender, Seq: seq, Fate: fate}, s.generation)
-	s.client.ackTimer.arm()
+	s.verdicts.add(wire.Verdict{Sender: sender, Seq: seq, Fate: fate}, s.generation)
+	s.verdicts.scheduleTick()
 }
 
 // maxVerdictsPerFrame is the maximum number of verdicts in one frame: 68 KiB.
@@ -58,13 +63,13 @@ func (v *verdicts) send() {
 		v.mu.Unlock()
 		return
 	}
-	cn := v.conn
+	cn, options := v.conn, v.options
 	buffer := body.Get(wire.VerdictsLen(n))
 	frame := wire.AppendVerdicts(buffer.Bytes()[:0], v.pending[v.sent:v.sent+n])
 	v.sent += n
 	v.writePending, v.unwritten = true, n
 	v.mu.Unlock()
-	cn.sendBatch(&socket.Batch{Buffer: buffer, To: len(frame), Frames: 1, Options: &cn.verdictOptions})
+	cn.sendBatch(&socket.Batch{Buffer: buffer, To: len(frame), Frames: 1, Options: options})
 	buffer.Release()
 }
 
@@ -76,6 +81,12 @@ func (v *verdicts) onWritten(cn *conn) {
 	}
 	v.mu.Unlock()
 	v.send()
+}
+
+// probe sends a PING on cn. The PONG confirms the verdicts that were written before, and the hub
+// sends a pending ACK before the PONG.
+func (v *verdicts) probe(cn *conn) {
+	cn.sendFrame(wire.AppendPing(nil, 1+v.writtenCount(cn)), &forceOptions)
 }
 
 // writtenCount returns the number of verdicts that the PONG confirms if a PING is sent on cn
@@ -117,17 +128,19 @@ func (v *verdicts) detach() {
 	v.conn, v.writePending, v.unwritten = nil, false, 0
 }
 
-// attach continues on cn. With a new session it drops all verdicts and starts a new generation,
-// which it returns. In a resumed session it sends the unconfirmed verdicts again.
-func (v *verdicts) attach(cn *conn, newSession bool) (generation uint32) {
+// attach continues on cn. With a new session it drops all verdicts and starts a new generation.
+// In a resumed session it sends the unconfirmed verdicts again. It returns the sink for the
+// messages of cn.
+func (v *verdicts) attach(cn *conn, newSession bool) *verdictSink {
 	v.mu.Lock()
-	v.conn, v.sent = cn, 0
+	options := trackedOptions(func() { v.onWritten(cn) })
+	v.conn, v.options, v.sent = cn, &options, 0
 	if newSession {
 		v.pending = nil
 		v.generation++
 	}
-	generation = v.generation
+	sink := &verdictSink{v, v.generation}
 	v.mu.Unlock()
 	v.send()
-	return generation
+	return sink
 }
