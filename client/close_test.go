@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -345,5 +346,207 @@ func TestClose_BoundedWaitForCallbacks(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestClose_GoAwayReportsUnsent: messages that were sent after the hub stopped reading are
+// lost.
+func TestClose_GoAwayReportsUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		if err := tc.client.Send(t.Context(), []uint64{1}, nil); err != nil {
+			t.Fatal(err)
+		}
+		h.wantType(wire.TypeSend)
+		closed := runAsync(tc.client.Close)
+		h.wantType(wire.TypeBye)
+		h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayShutdown, Reconnect: true}))
+		h.Close()
+		if err := <-closed; err == nil || !strings.Contains(err.Error(), "1 messages") {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+// TestClose_NothingSentAfterBye has a PING to answer and messages without an ACK.
+func TestClose_NothingSentAfterBye(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		h.wantBytes(sendFrame(1, "hello"))
+		closed := runAsync(tc.client.Close)
+		h.wantType(wire.TypeBye)
+		h.send(wire.AppendPing(nil, 42), deliverFrame(1, wire.DeliverWantAck))
+		time.Sleep(2 * time.Second) // many ticks, which could probe
+		if err := h.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if kind, _, err := h.readFrame(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a frame of type %d (%v) after BYE", kind, err)
+		}
+		h.Close()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestClose_SendsFinalAck checks for an ACK and then BYE.
+func TestClose_SendsFinalAck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.send(deliverFrame(1, 0), deliverFrame(2, 0))
+		wantMessage(t, tc.client, "1")
+		closed := runAsync(tc.client.Close)
+		h.wantBytes(wire.AppendBye(wire.AppendAck(nil, 1)))
+		h.wantEOF()
+		h.Close()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestClose_WhileReconnecting loses the connection, and calls Close before the next WELCOME.
+func TestClose_WhileReconnecting(t *testing.T) {
+	away := func(t *testing.T, sent int) (*testClient, *fakeHub) {
+		tc, h := newTestClient(t, nil)
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		for i := range sent {
+			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h = <-tc.hubs
+		h.wantType(wire.TypeHello)
+		h.wantType(wire.TypeIdentity)
+		return tc, h
+	}
+	t.Run("with nothing to send", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tc, _ := away(t, 0)
+			begun := time.Now()
+			if err := tc.client.Close(); err != nil || time.Since(begun) > 0 {
+				t.Errorf("Close took %v: %v", time.Since(begun), err)
+			}
+		})
+	})
+	t.Run("with something to send", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tc, h := away(t, 1)
+			closed := runAsync(tc.client.Close)
+			if !isBlocked(closed) {
+				t.Fatal("Close does not wait for the reconnect")
+			}
+			w := resumedWelcome(func(*wire.Welcome) {})
+			h.sendWelcome(w)
+			h.wantBytes(wire.AppendBye(sendFrame(1, "0")))
+			h.Close()
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("to a hub that does not reply", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tc, _ := away(t, 2)
+			begun := time.Now()
+			err := tc.client.Close()
+			if took := time.Since(begun); took != tc.client.session.options.CloseTimeout {
+				t.Errorf("Close took %v, want %v", took, tc.client.session.options.CloseTimeout)
+			}
+			if !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "2 messages") {
+				t.Errorf("Close: %v", err)
+			}
+		})
+	})
+}
+
+// TestClose_DuplicateReportCountsOnce loses the connection of a closing client. The hub then
+// sends unacknowledged frames again.
+func TestClose_DuplicateReportCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
+		outcome := make(chan error, 1)
+		err := tc.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(_ *Report, err error) { outcome <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		large := strings.Repeat("x", 900)
+		// More than the remaining credit.
+		if err := tc.client.Send(t.Context(), []uint64{1}, []byte(large)); err != nil {
+			t.Fatal(err)
+		}
+		h.wantType(wire.TypeSend)
+		closed := runAsync(tc.client.Close)
+		synctest.Wait()
+		report := wire.AppendReport(nil, 1, []byte{byte(wire.FateReceived)})
+		h.send(report)
+		if err := <-outcome; err != nil {
+			t.Error(err)
+		}
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		h = <-tc.hubs
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"},
+			resumedWelcome(func(w *wire.Welcome) { w.Seq, w.Acked, w.Again = 1, 1, 1 }))
+		h.wantBytes(sendFrame(2, large))
+		h.send(report)
+		h.wantType(wire.TypeBye)
+		h.Close()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestClose_StopsReconnecting: an attempt that Close has canceled emits no event.
+func TestClose_StopsReconnecting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dials := 0
+		tc, h := newTestClient(t, func(o *Options) {
+			dial := o.Dial
+			o.Dial = func(ctx context.Context) (net.Conn, error) {
+				if dials++; dials == 1 {
+					return dial(ctx)
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+		})
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		time.Sleep(minBackoff + time.Second) // an attempt is in progress
+		if err := tc.client.Close(); err != nil {
+			t.Error(err)
+		}
+		tc.wantEvent(EventClosed)
+	})
+}
+
+// TestClose_WaitsForOnMessage closes the client while OnMessage runs.
+func TestClose_WaitsForOnMessage(t *testing.T) {
+	entered, leave, returned := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	c, h := newTestClientV1TCP(t, &Options{OnMessage: func(Message) {
+		close(entered)
+		<-leave
+		close(returned)
+	}})
+	h.send(deliveryFrame("the only one"))
+	waitFor(t, "the message", entered)
+	closed := runAsync(func() error { return c.Close() })
+	<-c.session.life.closing
+	close(leave)
+	h.Close()
+	if err := waitFor(t, "Close", closed); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-returned:
+	default:
+		t.Error("Close returned while OnMessage ran")
 	}
 }

@@ -1,78 +1,66 @@
-package client_test
+package client
 
 import (
-	"bytes"
-	"context"
-	"slices"
+	"errors"
+	"net"
+	"os"
+	"reflect"
+	"strings"
 	"testing"
+	"time"
 
-	"github.com/sechlol/go-message-hub/client"
-	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestOptions_MaxBody sends bodies to clients with the limit of the hub, and to a client with a
-// smaller limit. That client gets FateTooLarge, and all clients get the next message.
-func TestOptions_MaxBody(t *testing.T) {
-	const allowed = 3 << 20
-	_, addr := newHubWith(t, hub.Config{MaxBody: allowed, MaxQueuedBytes: 128 << 20})
-	clients := dialWith(t, addr, 3, nil)
-	sender, to := clients[0], []uint64{clients[1].ID(), clients[2].ID()}
-	small := dialWith(t, addr, 1, &client.Options{MaxBody: 1 << 20})[0]
-	to = append(to, small.ID())
-	for _, size := range []int{1 << 20, 1<<20 + 1, allowed, 5} {
-		body := bytes.Repeat([]byte{byte(size)}, size)
-		want := []wire.Fate{wire.FateReceived, wire.FateReceived, wire.FateReceived}
-		receivers := []*client.Client{clients[1], clients[2], small}
-		if size > 1<<20 {
-			want[2], receivers = wire.FateTooLarge, receivers[:2]
-		}
-		report := make(chan *client.Report, 1)
-		err := sender.SendFunc(t.Context(), to, body, nil, func(r *client.Report, err error) {
-			if err != nil {
-				t.Error(err)
+func TestOptions_Validation(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		options Options
+		want    string // part of the error; "": no error
+	}{
+		{"none", Options{}, ""},
+		{"the smallest", Options{MaxBody: 1, MaxUnread: 1, ReadBuffer: 1, MaxQueued: 1, MaxList: 1, FrameTimeout: 1, CloseTimeout: 1}, ""},
+		{"Version", Options{Version: 3}, "Version is 3"},
+		{"Name", Options{Name: strings.Repeat("x", 257)}, "Name has 257 bytes"},
+		{"MaxBody", Options{MaxBody: -1}, "MaxBody is -1"},
+		{"MaxBody above what the wire can say", Options{MaxBody: wire.MaxBodyLimit + 1}, "MaxBody"},
+		{"MaxUnread", Options{MaxUnread: -5}, "MaxUnread is -5"},
+		{"ReadBuffer", Options{ReadBuffer: -1}, "ReadBuffer is -1"},
+		{"MaxQueued", Options{MaxQueued: -1}, "MaxQueued"},
+		{"MaxList", Options{MaxList: -1}, "MaxList"},
+		{"FrameTimeout", Options{FrameTimeout: -time.Second}, "FrameTimeout is -1s"},
+		{"CloseTimeout", Options{CloseTimeout: -1}, "CloseTimeout"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			resolved, err := test.options.withDefaults()
+			if test.want == "" {
+				if err != nil || resolved.MaxBody == 0 || resolved.MaxUnread == 0 || resolved.MaxQueued == 0 ||
+					resolved.MaxList == 0 || resolved.FrameTimeout == 0 || resolved.CloseTimeout == 0 {
+					t.Errorf("%+v, %v", resolved, err)
+				}
+				return
 			}
-			report <- r
+			near, far := net.Pipe()
+			if _, err := NewConn(t.Context(), near, &test.options); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("NewConn: %v, want one with %q", err, test.want)
+			}
+			far.SetReadDeadline(time.Now().Add(testTimeout))
+			if _, err := far.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("NewConn has failed, and has not closed the connection")
+			}
+			if _, err := Dial(t.Context(), "127.0.0.1:1", &test.options); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Dial: %v, want one with %q", err, test.want)
+			}
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range receivers {
-			m, err := c.Receive(t.Context())
-			if err != nil || !bytes.Equal(m.Body, body) {
-				t.Fatalf("client %d received %d bytes (%v), want %d", c.ID(), len(m.Body), err, size)
-			}
-		}
-		if r := <-report; r == nil || !slices.Equal(r.Fates, want) {
-			t.Errorf("%d bytes: %+v, want %v", size, r, want)
-		}
-	}
-	if err := sender.Send(t.Context(), to, make([]byte, allowed+1)); err == nil {
-		t.Error("Send accepts a body above the limit of the hub")
 	}
 }
 
-// TestOptions_MaxBodyWithPermissions leaves MaxBody to the hub. The hub allows this client
-// smaller bodies than others.
-func TestOptions_MaxBodyWithPermissions(t *testing.T) {
-	_, addr := newHubWith(t, hub.Config{MaxBody: 2 << 20, MaxQueuedBytes: 64 << 20, Authenticate: func(a hub.AuthRequest) (*hub.Permissions, error) {
-		if a.Token == "little" {
-			return &hub.Permissions{MaxBody: 100}, nil
-		}
-		return new(hub.Permissions), nil
-	}})
-	token := func(s string) *client.Options {
-		return &client.Options{GetToken: func(context.Context) (string, error) { return s, nil }}
+func TestOptions_Defaults(t *testing.T) {
+	want := Options{
+		MaxBody: 1 << 20, MaxUnread: 1 << 20, MaxQueued: 256 << 10, MaxList: 1_000_000,
+		FrameTimeout: 30 * time.Second, CloseTimeout: 5 * time.Second,
 	}
-	sender, little := dialWith(t, addr, 1, token("much"))[0], dialWith(t, addr, 1, token("little"))[0]
-	body := make([]byte, 2<<20)
-	if err := sender.Send(t.Context(), []uint64{little.ID()}, body); err != nil {
-		t.Fatal(err)
-	}
-	if m, err := little.Receive(t.Context()); err != nil || len(m.Body) != len(body) {
-		t.Errorf("received %d bytes, %v", len(m.Body), err)
-	}
-	if err := little.Send(t.Context(), []uint64{sender.ID()}, body[:101]); err == nil {
-		t.Error("Send accepts a body above the permitted size")
+	if got, err := (*Options)(nil).withDefaults(); !reflect.DeepEqual(got, want) || err != nil {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 }

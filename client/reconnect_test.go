@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,76 +111,203 @@ func (tc *testClient) acceptReconnect() {
 	}
 }
 
-// TestClose_StopsReconnecting: an attempt that Close has canceled emits no event.
-func TestClose_StopsReconnecting(t *testing.T) {
+// TestReconnect_AttemptsCutShort cuts connections before the first byte of the hub, and within
+// its first frame.
+func TestReconnect_AttemptsCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dials := 0
-		tc, h := newTestClient(t, func(o *Options) {
-			dial := o.Dial
-			o.Dial = func(ctx context.Context) (net.Conn, error) {
-				if dials++; dials == 1 {
-					return dial(ctx)
-				}
-				<-ctx.Done()
-				return nil, ctx.Err()
-			}
-		})
+		tc, h := newTestClient(t, nil)
 		h.Close()
 		tc.wantEvent(EventDisconnected)
-		time.Sleep(minBackoff + time.Second) // an attempt is in progress
-		if err := tc.client.Close(); err != nil {
-			t.Error(err)
+		(<-tc.hubs).Close()
+		h = <-tc.hubs
+		h.wantType(wire.TypeHello)
+		h.Close()
+		h = <-tc.hubs
+		h.wantType(wire.TypeHello)
+		h.wantType(wire.TypeIdentity)
+		h.send(wire.AppendWelcome(nil, &testWelcome)[:20])
+		h.Close()
+		h = <-tc.hubs
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumedWelcome(func(*wire.Welcome) {}))
+		tc.wantEvent(EventResumed)
+	})
+}
+
+// TestReconnect_AttemptTimeoutGrows has hubs that do not reply. The first attempt times out
+// early, because the session waits for the resume only for a limited time.
+func TestReconnect_AttemptTimeoutGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		for _, timeout := range []time.Duration{3 * time.Second, 6 * time.Second, 10 * time.Second, 10 * time.Second} {
+			h = <-tc.hubs
+			began := time.Now()
+			h.wantType(wire.TypeHello)
+			h.wantType(wire.TypeIdentity)
+			if _, _, err := h.readFrame(); err == nil {
+				t.Error("the client sends more frames")
+			}
+			if took := time.Since(began); took != timeout {
+				t.Errorf("timed out after %v, want %v", took, timeout)
+			}
+		}
+		h = <-tc.hubs
+		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumedWelcome(func(*wire.Welcome) {}))
+		tc.wantEvent(EventResumed)
+	})
+}
+
+// TestReconnect_V1HubEndsClient has a hub that speaks version 1 when the client reconnects.
+func TestReconnect_V1HubEndsClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		h = <-tc.hubs
+		h.wantType(wire.TypeHello)
+		h.wantType(wire.TypeIdentity)
+		h.send(wire.AppendIdentity(nil, 1))
+		go io.Copy(io.Discard, h) // ends with the connection
+		<-tc.client.Done()
+		if err := tc.client.Err(); !errors.Is(err, ErrVersion) {
+			t.Errorf("the end is %v, want %v", err, ErrVersion)
+		}
+	})
+}
+
+// TestGoAway_ReconnectDelay: the client waits for the delay in GOAWAY.
+func TestGoAway_ReconnectDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		begin := time.Now()
+		h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayShutdown, Reconnect: true, After: 60_000}))
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		<-tc.hubs
+		if took := time.Since(begin); took < time.Minute || took > time.Minute+minBackoff {
+			t.Errorf("reconnected after %v", took)
+		}
+	})
+}
+
+func TestGoAway_NoReconnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayTakenOver, Reason: "another"}))
+		h.Close()
+		<-tc.client.Done()
+		var away *GoAwayError
+		if err := tc.client.Err(); !errors.As(err, &away) || away.Code != wire.GoAwayTakenOver || away.Reason != "another" {
+			t.Errorf("the end is %v", err)
 		}
 		tc.wantEvent(EventClosed)
 	})
 }
 
-// TestWelcome_LimitsBodies checks the body limits of WELCOME, also of a hub that does not
-// announce max_deliver. A client with its own MaxBody announces and enforces it.
-func TestWelcome_LimitsBodies(t *testing.T) {
-	for _, test := range []struct {
-		name                  string
-		own                   int // Options.MaxBody
-		maxBody, maxDeliver   int // of the hub
-		wantSend, wantDeliver int
+// TestGoAway_ExpiredTokenIsRenewed: the client tries new tokens until tokenGrace is over.
+func TestGoAway_ExpiredTokenIsRenewed(t *testing.T) {
+	atOnce := func(took time.Duration) bool { return took == 0 }
+	inTheEnd := func(took time.Duration) bool { return took > tokenGrace && took < tokenGrace+maxBackoff }
+	certificate := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return nil, nil }
+	for name, test := range map[string]struct {
+		token func(context.Context) (string, error)
+		tls   *tls.Config
+		ends  func(took time.Duration) bool // nil: the hub accepts the client at last
 	}{
-		{"without max_deliver", 0, 3 << 20, 0, 3 << 20, 3 << 20},
-		{"less to send", 0, 100, 3 << 20, 100, 3 << 20},
-		{"a small hub", 0, 100, 100, 100, 1 << 20}, // because a later hub can have a larger limit
-		{"own limit", 2 << 20, 3 << 20, 2 << 20, 2 << 20, 2 << 20},
-		{"own limit above that of the hub", 2 << 20, 100, 100, 100, 2 << 20},
+		"no token":       {ends: atOnce},
+		"no certificate": {tls: &tls.Config{}, ends: atOnce},
+		"same token":     {token: rotateTokens(time.Hour, "old"), ends: inTheEnd},
+		"certificate":    {tls: &tls.Config{GetClientCertificate: certificate}, ends: inTheEnd},
+		"late token":     {token: rotateTokens(30*time.Second, "old", "new")},
+		"expired tokens": {token: rotateTokens(5*time.Second, slices.Concat(strings.Split("abcdefghijklmnopq", ""), []string{"new"})...)},
 	} {
-		for _, extra := range []int{0, 1} {
-			t.Run(fmt.Sprintf("%s, and %d more", test.name, extra), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					near, far := net.Pipe()
-					defer far.Close()
-					h := &fakeHub{t, far}
-					var c *Client
-					made := runAsync(func() (err error) {
-						c, err = NewConn(t.Context(), near, &Options{MaxBody: test.own})
-						return err
-					})
-					w := testWelcome
-					w.MaxBody, w.MaxDeliver = test.maxBody, test.maxDeliver
-					h.acceptHello(&wire.Hello{Version: wire.Version2, MaxBody: uint64(test.own)}, w)
-					if err := <-made; err != nil {
-						t.Fatal(err)
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tc, h := newTestClient(t, nil)
+				tc.client.session.options.GetToken, tc.client.session.options.TLS = test.token, test.tls
+				begin, timeout := time.Now(), time.After(10*time.Minute)
+				h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayExpired, Reconnect: true}))
+				h.Close()
+				for back := false; !back; {
+					select {
+					case h := <-tc.hubs:
+						back = h.answerToken("new")
+					case <-tc.client.Done():
+						var away *GoAwayError
+						if err := tc.client.Err(); !errors.As(err, &away) || away.Code != wire.GoAwayExpired {
+							t.Errorf("the end is %v", err)
+						}
+						if took := time.Since(begin); test.ends == nil || !test.ends(took) {
+							t.Errorf("ended after %v", took)
+						}
+						return
+					case <-timeout:
+						t.Fatal("the client does not give up")
 					}
-					defer c.Close()
-					var large *BodyTooLargeError
-					if err := c.Send(t.Context(), nil, make([]byte, test.wantSend+1)); !errors.As(err, &large) || large.Limit != test.wantSend {
-						t.Errorf("Send: %v, want a limit of %d", err, test.wantSend)
-					}
-					body := make([]byte, test.wantDeliver+extra)
-					// The goroutine ends when the client has read the frame or closed the connection.
-					go h.Write(wire.AppendDeliver(nil, &wire.Deliver{Sender: 1, Seq: 1, Time: 1, Body: body}))
-					m, err := c.Receive(t.Context())
-					if extra == 0 && (err != nil || len(m.Body) != len(body)) || extra > 0 && !errors.Is(err, ErrProtocol) {
-						t.Errorf("received %d bytes of %d, %v", len(m.Body), len(body), err)
-					}
-				})
+				}
+				if test.ends != nil {
+					t.Error("the hub accepts the client")
+				}
 			})
-		}
+		})
 	}
+}
+
+// rotateTokens returns a GetToken that changes to the next token after each interval.
+func rotateTokens(each time.Duration, list ...string) func(context.Context) (string, error) {
+	var begin time.Time // time of the first call
+	return func(context.Context) (string, error) {
+		if begin.IsZero() {
+			begin = time.Now()
+		}
+		return list[min(int(time.Since(begin)/each), len(list)-1)], nil
+	}
+}
+
+// answerToken replies to a HELLO with WELCOME if the token is right, and otherwise with GOAWAY.
+func (h *fakeHub) answerToken(right string) bool {
+	payload, err := h.wantType(wire.TypeHello)
+	if err != nil {
+		return false
+	}
+	hello, err := wire.ParseHello(payload)
+	if err != nil {
+		h.t.Error(err)
+	}
+	h.wantBytes(wire.AppendIdentityRequest(nil))
+	if hello.Token == right {
+		h.sendWelcome(testWelcome)
+		return true
+	}
+	h.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayExpired, Reconnect: true}))
+	h.Close()
+	return false
+}
+
+// TestReconnect_BackoffWithJitter checks the delays between failed attempts.
+func TestReconnect_BackoffWithJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts []time.Time
+		tc, h := newTestClient(t, nil)
+		tc.client.session.options.Dial = func(context.Context) (net.Conn, error) {
+			attempts = append(attempts, time.Now())
+			return nil, errors.New("no way")
+		}
+		last := time.Now()
+		h.Close()
+		tc.wantEvent(EventDisconnected)
+		time.Sleep(10 * time.Minute)
+		tc.client.session.end(ErrClosed)
+		synctest.Wait()
+		for i, at := range attempts {
+			if delay, maxDelay := at.Sub(last), min(maxBackoff, minBackoff<<min(i, 16)); delay > maxDelay {
+				t.Errorf("delay %d is %v, at most %v are allowed", i, delay, maxDelay)
+			}
+			last = at
+		}
+		if n := len(attempts); n < 30 || n > 300 { // 60 on average, and the first few
+			t.Errorf("%d attempts in 10 minutes", n)
+		}
+	})
 }

@@ -3,7 +3,6 @@ package client
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -13,200 +12,220 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// reconnectAfterLoss lets the hub read that number of bytes, closes the connection after delay,
-// and accepts the next one as a hub that has received nothing.
-func (tc *testClient) reconnectAfterLoss(h *fakeHub, bytes int, delay time.Duration) *fakeHub {
-	tc.t.Helper()
-	if _, err := io.ReadFull(h, make([]byte, bytes)); err != nil {
-		tc.t.Error(err)
-	}
-	time.Sleep(delay)
-	h.Close()
-	tc.wantEvent(EventDisconnected)
-	h = <-tc.hubs
-	h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, resumedWelcome(func(*wire.Welcome) {}))
-	tc.wantEvent(EventResumed)
-	return h
-}
-
-// TestSendQueue_UndeliverableMessageFails loses a message with its connection again and again.
-// The message fails, and the next one is sent.
-func TestSendQueue_UndeliverableMessageFails(t *testing.T) {
-	for _, reported := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
-			tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
-			failed := make(chan error, 1)
-			large := strings.Repeat("x", 900)
-			var err error
-			if reported {
-				err = tc.client.SendFunc(t.Context(), []uint64{1}, []byte(large), nil, func(_ *Report, err error) { failed <- err })
-			} else {
-				err = tc.client.Send(t.Context(), []uint64{1}, []byte(large))
-			}
-			if err == nil {
-				err = tc.client.Send(t.Context(), []uint64{1}, []byte("behind"))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			for range 4 {
-				h = tc.reconnectAfterLoss(h, 500, 4*time.Second)
-			}
-			if len(failed) > 0 {
-				t.Error("given up after 4 attempts")
-			}
-			h = tc.reconnectAfterLoss(h, 500, 4*time.Second)
-			if reported {
-				err = <-failed
-			} else {
-				err = tc.wantEvent(EventRefused).Err
-			}
-			if !errors.Is(err, ErrUndeliverable) {
-				t.Errorf("failed with %v, want %v", err, ErrUndeliverable)
-			}
-			h.wantBytes(sendFrame(2, "behind"))
-			h.send(wire.AppendAck(nil, 2))
-			if err := tc.client.Send(t.Context(), []uint64{1}, []byte("after")); err != nil {
-				t.Error(err)
-			}
-			h.wantBytes(sendFrame(3, "after"))
-		})
-	}
-}
-
-// TestSendQueue_ShortConnectionsDoNotFailMessage loses connections too fast to blame the
-// message.
-func TestSendQueue_ShortConnectionsDoNotFailMessage(t *testing.T) {
+// TestSendQueue_RespectsCredit checks what the client sends before the first ACK.
+func TestSendQueue_RespectsCredit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc, h := newTestClient(t, nil)
-		for _, body := range []string{"first", "second"} {
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 3000 })
+		body := strings.Repeat("x", 350) // costs 456 bytes of credit: two messages fit
+		for range 6 {
 			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for range 50 {
-			h = tc.reconnectAfterLoss(h, 10, 100*time.Millisecond)
+		last := runAsync(func() error { return tc.client.Send(t.Context(), []uint64{1}, []byte(body)) })
+		if !isBlocked(last) {
+			t.Fatal("Send queues more than MaxQueued")
 		}
-		h.wantBytes(slices.Concat(sendFrame(1, "first"), sendFrame(2, "second")))
+		for _, seq := range []uint64{1, 3, 5} {
+			h.wantBytes(append(sendFrame(seq, body), sendFrame(seq+1, body)...))
+			h.wantSilence()
+			h.send(wire.AppendAck(nil, seq+1))
+		}
+		h.wantBytes(sendFrame(7, body))
+		if err := <-last; err != nil {
+			t.Error(err)
+		}
 	})
 }
 
-// TestSendQueue_NewEpochFailsSendsToAssignedIDs sends to ids of a hub that restarts: before and
-// during the restart, and with a full queue. The new hub gets only messages to granted ids, and
-// only if both hubs grant ids. The others fail, also with Options.Resend.
-func TestSendQueue_NewEpochFailsSendsToAssignedIDs(t *testing.T) {
-	const granted, assigned = 5, wire.MaxGrantedID + 1
-	receiverLists := [][]uint64{{granted}, {assigned}, {granted, assigned}, {assigned, granted}, {}}
-	for _, test := range []struct{ resend, before, after bool }{
-		{}, {resend: true}, {before: true}, {after: true}, {resend: true, before: true}, {resend: true, after: true},
-		{before: true, after: true}, {resend: true, before: true, after: true},
-	} {
-		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
+// TestSendQueue_ReceiverCost checks how much the client sends to hubs that announce the cost of
+// a receiver, and to a hub that does not. The credit allows four messages to ten receivers.
+// Then another hub takes over, with the default cost.
+func TestSendQueue_ReceiverCost(t *testing.T) {
+	const receivers = 10
+	for _, test := range []struct{ named, cost int }{{0, wire.DefaultReceiverCost}, {1, 1}, {16, 16}, {64, 64}} {
+		t.Run(fmt.Sprint(test.named), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				old, next := testWelcome, testWelcome
-				old.MaxReports, next.MaxReports = 100, 100
-				old.Credit, next.Credit = 10_000, 10_000
-				old.GrantsIDs, next.GrantsIDs = test.before, test.after
-				next.ID, next.Epoch = 99, 2
-				tc, h := newTestClientWith(t, wire.Hello{Version: wire.Version2}, old, func(o *Options) { o.Resend = test.resend })
-				survives := func(to []uint64) bool {
-					return len(to) == 0 || test.before && test.after && len(to) == 1 && to[0] == granted
-				}
-				var wantSent []string
-				wantLost, wantFailed := 0, 0
-				outcomes := make(chan error, 100)
-				sendAll := func(when string, underWay bool) {
-					for _, to := range receiverLists {
-						for _, report := range []bool{false, true} {
-							body := fmt.Sprint(when, to, report)
-							tc.sendTo(to, body, report, outcomes)
-							switch {
-							case survives(to) && (test.resend || !underWay):
-								wantSent = append(wantSent, body)
-							case report:
-								wantFailed++
-							default:
-								wantLost++
-							}
-						}
-					}
-				}
-				sendAll("before", true)
-				for range 2 * len(receiverLists) {
-					if _, err := h.wantType(wire.TypeSend); err != nil {
+				to, body := make([]uint64, receivers), []byte("message")
+				one := func(seq uint64) []byte { return wire.AppendSend(nil, seq, 0, 0, to, body) }
+				w := testWelcome
+				w.ReceiverCost, w.Credit = test.named, 4*wire.SendCost(receivers, len(body), test.cost)
+				tc, h := newTestClientWith(t, wire.Hello{Version: wire.Version2}, w, func(o *Options) { o.MaxQueued = 100_000 })
+				for range 10 {
+					if err := tc.client.Send(t.Context(), to, body); err != nil {
 						t.Fatal(err)
 					}
 				}
-				synctest.Wait()
+				h.wantBytes(slices.Concat(one(1), one(2), one(3), one(4)))
+				h.wantSilence()
 				h.Close()
-				tc.wantEvent(EventDisconnected)
-				sendAll("while away", false)
 				h = <-tc.hubs
-				h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, next)
-				if e := tc.wantEvent(EventNewID); e.Unconfirmed != wantLost {
-					t.Errorf("%d are unconfirmed, want %d", e.Unconfirmed, wantLost)
-				}
-				for _, want := range wantSent {
-					payload, err := h.wantType(wire.TypeSend)
-					if m, _ := wire.ParseSend(payload); err != nil || string(m.Body) != want {
-						t.Errorf("sent %q, %v, want %q", m.Body, err, want)
-					}
-				}
-				for range wantFailed {
-					if err := <-outcomes; !errors.Is(err, ErrSessionLost) {
-						t.Errorf("a report: %v, want %v", err, ErrSessionLost)
-					}
-				}
-				h.send(wire.AppendPing(nil, 8)) // the PONG comes behind all messages
-				if payload, err := h.wantType(wire.TypePong); err != nil {
-					t.Errorf("%x, %v", payload, err)
+				h.wantType(wire.TypeHello)
+				h.wantType(wire.TypeIdentity)
+				w.Resumed, w.ReceiverCost, w.Credit = true, 0, 2*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost)
+				w.Seq, w.Acked = 1, 0
+				h.sendWelcome(w)
+				h.wantBytes(one(2)) // beside a message that is not acknowledged
+				h.wantSilence()
+				h.send(wire.AppendAck(nil, 2))
+				h.wantBytes(append(one(3), one(4)...))
+				h.wantSilence()
+				q := &tc.client.session.sendQueue
+				if got := q.sends.cost; got != 8*wire.SendCost(receivers, len(body), wire.DefaultReceiverCost) {
+					t.Errorf("the queue costs %d", got)
 				}
 			})
 		})
 	}
 }
 
-// sendTo sends a message. With report, its outcome goes to outcomes.
-func (tc *testClient) sendTo(to []uint64, body string, report bool, outcomes chan<- error) {
-	tc.t.Helper()
-	var err error
-	if report {
-		err = tc.client.SendFunc(tc.t.Context(), to, []byte(body), nil, func(_ *Report, err error) { outcomes <- err })
-	} else {
-		err = tc.client.Send(tc.t.Context(), to, []byte(body))
-	}
-	if err != nil {
-		tc.t.Fatal(err)
+// TestSendQueue_ProbesWhenCreditBlocked sends a message that does not fit beside the messages
+// in flight. The hub does, or does not, send an ACK for those by itself. The credit is 1,000.
+func TestSendQueue_ProbesWhenCreditBlocked(t *testing.T) {
+	ping := wire.AppendPing(nil, 1)
+	for name, test := range map[string]struct {
+		before []int  // sizes of bodies, each of which costs 98 more
+		ask    []byte // the next frame of the client
+	}{
+		"a small message":         {[]int{0}, ping},
+		"two small messages":      {[]int{0, 0}, ping},
+		"a quarter of the credit": {[]int{200}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
+				large := strings.Repeat("x", 1000)
+				bodies := append(test.before, len(large))
+				var sent []byte
+				for i, n := range bodies {
+					if err := tc.client.Send(t.Context(), []uint64{1}, []byte(large[:n])); err != nil {
+						t.Fatal(err)
+					}
+					if i < len(test.before) {
+						sent = append(sent, sendFrame(uint64(i+1), large[:n])...)
+					}
+				}
+				h.wantBytes(append(sent, test.ask...))
+				h.wantSilence() // one probe only
+				last := uint64(len(test.before))
+				if last > 1 && test.ask != nil { // the hub does not acknowledge the rest by itself
+					h.send(wire.AppendAck(nil, last-1))
+					h.wantBytes(ping)
+				}
+				h.send(wire.AppendAck(nil, last), wire.AppendPong(nil, 1))
+				h.wantBytes(sendFrame(last+1, large))
+				if took := time.Since(began); took > 10*time.Millisecond {
+					t.Errorf("took %v", took)
+				}
+			})
+		})
 	}
 }
 
-// TestSendQueue_BlockedSendFailsOnNewHub has a Send that waits for room while the hub restarts.
-func TestSendQueue_BlockedSendFailsOnNewHub(t *testing.T) {
+// TestSendQueue_ProbesWhenFull has a queue that is smaller than the amount that the hub
+// acknowledges by itself.
+func TestSendQueue_ProbesWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 100 })
-		h.Close()
-		tc.wantEvent(EventDisconnected)
-		if err := tc.client.Send(t.Context(), []uint64{5}, make([]byte, 200)); err != nil {
-			t.Fatal(err)
+		began := time.Now()
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 150 })
+		for seq := uint64(1); seq <= 3; seq++ {
+			sent := runAsync(func() error { return tc.client.Send(t.Context(), []uint64{1}, []byte("small")) })
+			if seq > 1 {
+				h.wantBytes(wire.AppendPing(nil, 1))
+				h.wantSilence()
+				h.send(wire.AppendAck(nil, seq-1), wire.AppendPong(nil, 1))
+			}
+			h.wantBytes(sendFrame(seq, "small"))
+			if err := <-sent; err != nil {
+				t.Fatal(err)
+			}
 		}
-		waits := runAsync(func() error { return tc.client.Send(t.Context(), []uint64{5}, nil) })
-		synctest.Wait()
-		h = <-tc.hubs
-		other := testWelcome
-		other.ID, other.Epoch = 99, 2
-		h.acceptHello(&wire.Hello{Version: wire.Version2, ID: 7, Resume: "secret"}, other)
-		if e := tc.wantEvent(EventNewID); e.Unconfirmed != 1 {
-			t.Errorf("%d are unconfirmed, want 1", e.Unconfirmed)
+		if took := time.Since(began); took > 10*time.Millisecond {
+			t.Errorf("took %v", took)
 		}
-		if err := <-waits; !errors.Is(err, ErrSessionLost) {
-			t.Errorf("the blocked Send: %v, want %v", err, ErrSessionLost)
+	})
+}
+
+// TestSendQueue_ContinuesAtHalfCredit: the messages that are sent then leave together.
+func TestSendQueue_ContinuesAtHalfCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
+		body := strings.Repeat("x", 140) // costs 246 bytes of credit: four messages fit
+		for range 10 {
+			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := tc.client.Send(t.Context(), []uint64{99}, []byte("new")); err != nil {
-			t.Fatal(err)
+		h.wantBytes(slices.Concat(sendFrame(1, body), sendFrame(2, body), sendFrame(3, body), sendFrame(4, body)))
+		h.send(wire.AppendAck(nil, 1))
+		h.wantSilence()
+		h.send(wire.AppendAck(nil, 2))
+		h.wantBytes(append(sendFrame(5, body), sendFrame(6, body)...))
+		h.send(wire.AppendAck(nil, 6))
+		h.wantBytes(slices.Concat(sendFrame(7, body), sendFrame(8, body), sendFrame(9, body), sendFrame(10, body)))
+	})
+}
+
+// TestSendQueue_OversizedSendGoesAlone: a message above the credit is sent when nothing is in
+// flight.
+func TestSendQueue_OversizedSendGoesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, func(o *Options) { o.MaxQueued = 5000 })
+		large := strings.Repeat("x", 1000)
+		for _, body := range []string{"small", large, "behind"} {
+			if err := tc.client.Send(t.Context(), []uint64{1}, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		payload, err := h.wantType(wire.TypeSend)
-		if m, _ := wire.ParseSend(payload); err != nil || string(m.Body) != "new" {
-			t.Errorf("sent %q, %v", m.Body, err)
+		h.wantBytes(append(sendFrame(1, "small"), wire.AppendPing(nil, 1)...))
+		h.wantSilence()
+		h.send(wire.AppendAck(nil, 1))
+		h.wantBytes(sendFrame(2, large))
+		h.wantSilence()
+		h.send(wire.AppendAck(nil, 2))
+		h.wantBytes(sendFrame(3, "behind"))
+	})
+}
+
+// TestSendQueue_RespectsMaxReports: the client sends at most MaxReports messages that wait for
+// a report.
+func TestSendQueue_RespectsMaxReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, h := newTestClient(t, nil)
+		got := make(chan *Report, 3)
+		for i := range 3 {
+			err := tc.client.SendFunc(t.Context(), []uint64{1}, nil, nil, func(r *Report, err error) {
+				if err == nil { // the remaining messages fail at the end
+					got <- r
+				}
+			})
+			if err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		ask := func(seq uint64) []byte {
+			return wire.AppendSend(nil, seq, wire.MakeOptions(wire.LevelReceived, 0), 0, []uint64{1}, nil)
+		}
+		h.wantBytes(append(ask(1), ask(2)...))
+		h.wantSilence()
+		h.send(wire.AppendReport(nil, 2, []byte{byte(wire.FateReceived)}))
+		h.wantBytes(ask(3))
+		if r := <-got; r.Seq != 2 || !slices.Equal(r.Fates, []wire.Fate{wire.FateReceived}) {
+			t.Errorf("got %+v", r)
+		}
+	})
+}
+
+// TestSendQueue_RejectsAfterFlush: Send fails when the queue is sealed for BYE.
+func TestSendQueue_RejectsAfterFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc, _ := newTestClient(t, nil)
+		if !tc.client.session.sendQueue.flush(tc.client.session.conns.current(), nil) {
+			t.Fatal("the connection has ended")
+		}
+		if err := tc.client.Send(t.Context(), []uint64{1}, nil); !errors.Is(err, ErrClosed) {
+			t.Errorf("Send: %v, want %v", err, ErrClosed)
 		}
 	})
 }

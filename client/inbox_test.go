@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -232,201 +232,42 @@ func TestInbox_SliceStaysSmall(t *testing.T) {
 	}
 }
 
-// TestMessage_BodyValidUntilRelease keeps some messages while very many others arrive and are
-// released.
-func TestMessage_BodyValidUntilRelease(t *testing.T) {
-	const all = 20_000
-	c, h := newTestClientV1TCP(t, nil)
-	go func() { // ends when all frames are read
-		for i := range all {
-			h.send(deliveryFrame(strings.Repeat(fmt.Sprintf("%06d", i), i%500)))
-		}
-	}()
-	kept := map[int]Message{}
-	for i := range all {
-		m, err := c.Receive(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i%100 == 0 {
-			kept[i] = m
-		} else {
-			m.Release()
-		}
-	}
-	for i, m := range kept {
-		if string(m.Body) != strings.Repeat(fmt.Sprintf("%06d", i), i%500) {
-			t.Fatalf("message %d has changed", i)
-		}
-		m.Body = append(m.Body, "grows into memory of its own"...)
-		m.Release()
-	}
-	Message{}.Release() // of the zero Message
-}
-
-func TestClient_HubClosesConnection(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		last []byte // what the hub sends before the end
-		want error
-	}{
-		{"between two frames", nil, ErrHubClosed},
-		{"in the middle of one", deliveryFrame("torn")[:7], ErrHubClosed},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, h := newTestClientV1(t, &Options{MaxQueued: 1})
-				c.Send(t.Context(), nil, nil) // fills the queue
-				calls := map[string]<-chan error{
-					"Send": runAsync(func() error { return c.Send(t.Context(), nil, nil) }),
-					"List": runAsync(func() error { _, err := c.List(t.Context()); return err }),
-				}
-				for name, call := range calls {
-					if !isBlocked(call) {
-						t.Fatalf("%s does not block", name)
-					}
-				}
-				h.send(deliveryFrames(2), test.last)
-				h.Close()
-				for name, call := range calls {
-					if err := <-call; err == nil || errors.Is(err, ErrClosed) {
-						t.Errorf("%s: %v", name, err)
-					}
-				}
-				<-c.Done()
-				wantMessage(t, c, "0") // came before the end
-				wantMessage(t, c, "1")
-				wantClosed(t, c, test.want)
-			})
-		})
-	}
-}
-
-// wantClosed checks that every call returns the reason why the client has ended.
-func wantClosed(t *testing.T, c *Client, want error) {
-	t.Helper()
-	if err := c.Err(); !errors.Is(err, want) {
-		t.Errorf("Err: %v, want %v", err, want)
-	}
-	if err := c.Send(t.Context(), []uint64{1}, nil); !errors.Is(err, want) {
-		t.Errorf("Send: %v, want %v", err, want)
-	}
-	if _, err := c.List(t.Context()); !errors.Is(err, want) && !errors.Is(err, ErrConnectionLost) {
-		t.Errorf("List: %v, want %v", err, want)
-	}
-	if _, err := c.Receive(t.Context()); !errors.Is(err, want) {
-		t.Errorf("Receive: %v, want %v", err, want)
-	}
-	n := 0
-	for _, err := range c.Messages(t.Context()) {
-		if n++; !errors.Is(err, want) {
-			t.Errorf("Messages: %v, want %v", err, want)
-		}
-	}
-	if n != 1 {
-		t.Errorf("Messages yields %d times at the end, want 1", n)
-	}
-}
-
-func TestReceive_UnblocksOnHubClose(t *testing.T) {
+// TestInbox_AcksAtHalfWindow checks that an ACK comes before the window is half full.
+func TestInbox_AcksAtHalfWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, h := newTestClientV1(t, nil)
-		var calls []<-chan error
-		for range 5 {
-			calls = append(calls, runAsync(func() error { _, err := c.Receive(t.Context()); return err }),
-				runAsync(func() error {
-					for _, err := range c.Messages(t.Context()) {
-						return err
-					}
-					return nil
-				}))
+		tc, h := newTestClient(t, nil)
+		var frames []byte
+		n := uint64(0)
+		for len(frames) < testWelcome.Window/2 {
+			n++
+			frames = append(frames, deliverFrame(n, 0)...)
 		}
-		for _, call := range calls {
-			if !isBlocked(call) {
-				t.Fatal("Receive returns, and no message has come")
+		begin := time.Now()
+		h.send(frames)
+		received := runAsync(func() error {
+			for range n + 1 {
+				if _, err := tc.client.Receive(t.Context()); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		h.wantBytes(wire.AppendAck(nil, n))
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("ACK after %v", took)
+		}
+		h.send(deliverFrame(n+1, wire.DeliverWantAck))
+		if err := <-received; err != nil {
+			t.Error(err)
+		}
+		back := runAsync(func() error { _, err := tc.client.Receive(t.Context()); return err })
+		h.wantBytes(wire.AppendAck(nil, n+1)) // the sender waits for a report
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("ACK after %v", took)
 		}
 		h.Close()
-		for _, call := range calls {
-			if err := <-call; !errors.Is(err, ErrHubClosed) {
-				t.Errorf("got %v, want %v", err, ErrHubClosed)
-			}
-		}
-	})
-}
-
-func TestClient_ConnectionReset(t *testing.T) {
-	c, h := newTestClientV1TCP(t, nil)
-	h.send(deliveryFrames(3))
-	for _, want := range []string{"0", "1", "2"} {
-		wantMessage(t, c, want)
-	}
-	h.Conn.(interface{ SetLinger(int) error }).SetLinger(0)
-	h.Close()
-	<-c.Done()
-	if err := c.Err(); !errors.Is(err, ErrConnectionLost) {
-		t.Errorf("got %v, want %v", err, ErrConnectionLost)
-	}
-}
-
-func TestClient_MalformedReplies(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		answer []byte // to the list request
-		want   error
-	}{
-		{"a short list", []byte{0, 0, 0, 8, 2, 1, 2, 3, 4, 5, 6, 7}, ErrProtocol},
-		{"an unexpected identity", wire.AppendIdentity(nil, 9), ErrProtocol},
-		{"a short identity", []byte{0, 0, 0, 8, 1, 1, 2, 3, 4, 5, 6, 7}, ErrProtocol},
-		{"a long identity", []byte{0, 0, 0, 10, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9}, ErrProtocol},
-		{"two lists", append(wire.AppendList(nil, nil, nil), wire.AppendList(nil, nil, nil)...), ErrProtocol},
-		{"an unknown type", []byte{0, 0, 0, 1, 200}, ErrProtocol},
-		{"a body over the limit", deliveryFrame(strings.Repeat("x", 101)), ErrProtocol},
-		{"a length over every limit", []byte{0, 0, 4, 0, 3}, ErrProtocol},
-		{"the largest length", []byte{255, 255, 255, 255}, ErrProtocol},
-		{"a list that is too long", wire.AppendList(nil, make([]uint64, 21), nil), ErrProtocol},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, h := newTestClientV1(t, &Options{MaxBody: 100, MaxList: 20})
-				listed := runAsync(func() error { _, err := c.List(t.Context()); return err })
-				h.wantBytes(wire.AppendListRequest(nil))
-				// Ends when the client has closed the connection.
-				go h.Write(append(deliveryFrames(2), test.answer...))
-				<-c.Done()
-				wantMessage(t, c, "0") // the valid part
-				wantMessage(t, c, "1")
-				wantClosed(t, c, test.want)
-				if err := <-listed; err != nil && !errors.Is(err, test.want) {
-					t.Errorf("List: %v, want %v", err, test.want)
-				}
-				if _, err := io.Copy(io.Discard, h); err != nil {
-					t.Errorf("the connection is not closed: %v", err)
-				}
-			})
-		})
-	}
-}
-
-func TestClient_LargestAllowedFrames(t *testing.T) {
-	c, h := newTestClientV1(t, &Options{MaxBody: 100, MaxList: 20})
-	listed := runAsync(func() []uint64 { ids, _ := c.List(t.Context()); return ids })
-	h.wantBytes(wire.AppendListRequest(nil))
-	h.send(deliveryFrame(strings.Repeat("x", 100)), wire.AppendList(nil, make([]uint64, 20), nil))
-	if got := waitFor(t, "List", listed); len(got) != 20 {
-		t.Errorf("%d ids", len(got))
-	}
-	wantMessage(t, c, strings.Repeat("x", 100))
-}
-
-func TestClient_PartialFrameTimesOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, h := newTestClientV1(t, nil)
-		h.send(deliveryFrame("half")[:7])
-		<-c.Done()
-		if err := c.Err(); !errors.Is(err, ErrConnectionLost) {
-			t.Errorf("got %v, want %v", err, ErrConnectionLost)
-		}
+		tc.client.session.end(ErrClosed)
+		<-back
 	})
 }
 
