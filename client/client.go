@@ -12,6 +12,15 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
+// How the package is built: calls go in one direction, and each part has its own lock or its own
+// goroutine.
+//
+//	Client ─► reconnector ─► reader ─► session ─► parts ─► conn ─► internal/socket
+//
+// A reconnector, a session and the parts of a session (inbox, sendQueue, verdicts, presenceCache,
+// ackTimer) live as long as the client, a reader and a conn as long as one connection. A part
+// calls back only by a function that session.init gives it: to ask for a tick, or for a probe.
+
 // Client is a client of a hub. All methods can be called concurrently, except where callbacks
 // of Options say otherwise.
 type Client struct {

@@ -111,7 +111,7 @@ func (s *session) resume(cn *conn, w *wire.Welcome, state welcomed) error {
 		s.conns.set(cn)
 		s.emit(Event{Kind: EventResumed})
 		if undeliverable != 0 {
-			s.refused(waiter, fmt.Errorf("%w: message %d", ErrUndeliverable, undeliverable))
+			s.failSend(waiter, fmt.Errorf("%w: message %d", ErrUndeliverable, undeliverable))
 		}
 		return nil
 	}

@@ -342,7 +342,7 @@ func (r *reader) handleError(e *wire.Error) {
 		s.presence.failWatchers(fmt.Errorf("%w: %s", ErrWatchForbidden, e.Text))
 	}
 	if e.Seq != 0 { // otherwise it is not about a message
-		s.refused(s.sendQueue.dropRefused(e.Seq), &RefusedError{Seq: e.Seq, Code: e.Code, Reason: string(e.Text)})
+		s.failSend(s.sendQueue.dropRefused(e.Seq), &RefusedError{Seq: e.Seq, Code: e.Code, Reason: string(e.Text)})
 	}
 }
 

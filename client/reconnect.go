@@ -69,8 +69,8 @@ func (rc *reconnector) run(r *reader) {
 // disconnectErr returns why the connection of r has ended. err is the error of readLoop.
 func (rc *reconnector) disconnectErr(r *reader, err error) error {
 	s := rc.session
-	if s.byeSent.Load() && err == ErrHubClosed && r.goAway == nil { // the reply to BYE, behind all ACKs
-		s.sendQueue.ackAll()
+	if s.byeSent.Load() && err == ErrHubClosed && r.goAway == nil {
+		s.sendQueue.ackAll() // the hub has closed the connection because of BYE, behind all ACKs
 	}
 	switch {
 	case s.life.isClosing():

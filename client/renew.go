@@ -49,7 +49,8 @@ func startRenewal(cn *conn, options *Options, life *lifetime, shown string, expi
 		conn: cn, options: options, life: life, shown: shown,
 		expiry: options.wallTime().Add(expires), cancel: cancel, done: make(chan struct{}),
 	}
-	go r.run(ctx, min(maxRenewalMargin, expires/5)) // ends before the connection: reader.close waits for it
+	// It ends before the connection: reader.close waits for it.
+	go r.run(ctx, min(maxRenewalMargin, expires/5))
 	return r
 }
 

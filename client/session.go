@@ -68,8 +68,9 @@ func (s *session) emit(e Event) {
 	}
 }
 
-// refused passes the refusal of a message to its sender.
-func (s *session) refused(waiter *call, err error) {
+// failSend reports that a message is not sent, because of err: to waiter, or as an event if waiter
+// is nil.
+func (s *session) failSend(waiter *call, err error) {
 	if waiter != nil {
 		waiter.onReport(nil, err)
 		return

@@ -41,21 +41,21 @@ func TestSession_CanReconnect(t *testing.T) {
 	}
 }
 
-// TestSession_Refused: the refusal of a message goes to its call, or else is an event.
-func TestSession_Refused(t *testing.T) {
+// TestSession_FailSend: the error goes to the call of the message, or else is an event.
+func TestSession_FailSend(t *testing.T) {
 	s, events := newTestSession(t, Options{})
 	s.id.Store(7)
 	var told error
-	s.refused(&call{onReport: func(_ *Report, err error) { told = err }}, ErrUndeliverable)
+	s.failSend(&call{onReport: func(_ *Report, err error) { told = err }}, ErrUndeliverable)
 	if told != ErrUndeliverable || len(*events) != 0 {
 		t.Errorf("the call got %v, and there are %d events", told, len(*events))
 	}
-	s.refused(nil, ErrUndeliverable)
+	s.failSend(nil, ErrUndeliverable)
 	if want := (Event{Kind: EventRefused, ID: 7, Err: ErrUndeliverable}); len(*events) != 1 || (*events)[0] != want {
 		t.Errorf("events %v, want %v", *events, want)
 	}
 	s.life.callbacksDisabled.Store(true)
-	if s.refused(nil, ErrUndeliverable); len(*events) != 1 {
+	if s.failSend(nil, ErrUndeliverable); len(*events) != 1 {
 		t.Error("an event comes when callbacks are disabled")
 	}
 }
