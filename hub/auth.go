@@ -72,7 +72,7 @@ func (c *conn) startAuthTimer() {
 	c.sock.SetMaxLength(1 + wire.MaxHelloLen)
 	c.deadlineTimer = time.AfterFunc(c.hub.config.HandshakeTimeout, func() {
 		h := c.hub
-		h.handshakeLog.logWarn(h.config.Logger, "handshake failed", "reason", CloseHandshake.String(), "address", c.sock.RemoteAddr().String(), "error", "no first frame in time")
+		h.limitedLog.LogWarn("handshake failed", "reason", CloseHandshake.String(), "address", c.sock.RemoteAddr().String(), "error", "no first frame in time")
 		c.close(CloseHandshake)
 	})
 }
@@ -86,7 +86,7 @@ func (c *conn) authenticate(version int, token string) error {
 	}
 	permissions, err := h.authenticate(c, version, token)
 	if err != nil {
-		h.authLog.logWarn(h.config.Logger, "client rejected", "reason", CloseRefused.String(), "address", c.sock.RemoteAddr().String(), "error", err)
+		h.limitedLog.LogWarn("client rejected", "reason", CloseRefused.String(), "address", c.sock.RemoteAddr().String(), "error", err)
 		if version == 1 { // which has no GOAWAY
 			return fmt.Errorf("%w: %w", errRefused, err)
 		}
@@ -266,7 +266,7 @@ func (c *conn) removeForbidden(ids []uint64, dests []*conn) (forbidden indexSet)
 		}
 	}
 	if n > 0 {
-		c.hub.forbiddenLog.logWarn(c.hub.config.Logger, "send forbidden", "reason", "forbidden", "client", c.id.Load(), "receiver", lastID)
+		c.hub.limitedLog.LogWarn("send forbidden", "reason", "forbidden", "client", c.id.Load(), "receiver", lastID)
 	}
 	return forbidden
 }

@@ -130,7 +130,7 @@ func (c *conn) handshake(hs handshaker) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := hs.HandshakeContext(ctx); err != nil {
-		c.hub.handshakeLog.logWarn(c.hub.config.Logger, "handshake failed", "reason", CloseHandshake.String(), "address", c.sock.RemoteAddr().String(), "error", err)
+		c.hub.limitedLog.LogWarn("handshake failed", "reason", CloseHandshake.String(), "address", c.sock.RemoteAddr().String(), "error", err)
 		return fmt.Errorf("%w: %w", errHandshakeFailed, err)
 	}
 	return nil
@@ -447,7 +447,7 @@ func (c *conn) recordDisconnect(reason CloseReason) {
 		case CloseHandshake, CloseRefused: // already logged
 		case CloseLeft, CloseLost, CloseShutdown: // no failed handshake
 		default:
-			c.hub.handshakeLog.logWarn(c.hub.config.Logger, "handshake failed", "reason", reason.String(), "address", c.sock.RemoteAddr().String())
+			c.hub.limitedLog.LogWarn("handshake failed", "reason", reason.String(), "address", c.sock.RemoteAddr().String())
 		}
 		return
 	}

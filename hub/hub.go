@@ -30,6 +30,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/idpool"
+	"github.com/sechlol/go-message-hub/internal/limitlog"
 	"github.com/sechlol/go-message-hub/internal/roster"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
@@ -72,6 +73,10 @@ const (
 	// connection whose peer does not answer (15 s, and nine times 15 s). The keep-alive of
 	// version 2 detects a lost client much earlier.
 	userTimeout = 150 * time.Second
+
+	// limitedLogInterval is the minimum time between two log lines about the same event, if
+	// clients can cause it. Without it any client that can connect could fill the log.
+	limitedLogInterval = time.Second
 )
 
 // Hub relays messages between clients. Create one with New. All methods can be called
@@ -85,6 +90,7 @@ type Hub struct {
 	reads        *body.Budget
 	maxPerSender int64 // the quota of one sender in bodies, in bytes
 	epoch        uint64
+	limitedLog   *limitlog.Log // of events that any client can cause at any rate
 
 	maxClients atomic.Int64 // the maximum number of clients, loaded for each new connection
 
@@ -99,14 +105,6 @@ type Hub struct {
 	ipLimits         ipLimiter
 	buckets          bucketStore
 	sampledReceivers atomic.Int64 // receivers of the messages that are being traced
-
-	handshakeLog    limitedLog // failed handshakes
-	authLog         limitedLog // clients rejected by authentication
-	proxyHeaderLog  limitedLog // PROXY headers that the hub does not expect
-	rejectLog       limitedLog // rejected connections
-	requestErrorLog limitedLog // requests answered with ERROR
-	forbiddenLog    limitedLog // messages to receivers to which the sender must not send
-	rateLimitLog    limitedLog // clients that exceed their rate limit
 
 	shutdownOnce sync.Once
 	closing      chan struct{} // closed when Shutdown begins
@@ -129,6 +127,7 @@ func New(config Config) (*Hub, error) {
 		bodies:       body.NewBudget(bodyBytes, minPerClient),
 		reads:        body.NewBudget(readBytes, 0),
 		maxPerSender: bodyBytes / shareFraction,
+		limitedLog:   limitlog.NewLog(config.Logger, limitedLogInterval),
 		closing:      make(chan struct{}),
 		readersDone:  make(chan struct{}),
 		finished:     make(chan struct{}),
@@ -224,7 +223,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 // recordReject counts and logs a rejected connection.
 func (h *Hub) recordReject(reason RejectReason, addr net.Addr) {
 	h.counters.rejected[reason].Add(1)
-	h.rejectLog.logWarn(h.config.Logger, "connection refused", "reason", reason.String(), "address", addr.String())
+	h.limitedLog.LogWarn("connection refused", "reason", reason.String(), "address", addr.String())
 }
 
 // reject closes a connection before its first byte is read. If the hub accepts only v2, it

@@ -185,7 +185,7 @@ func (l *proxyListener) sendResult(a acceptResult) bool {
 // rejectHeader counts and logs a connection without a valid header.
 func (h *Hub) rejectHeader(addr net.Addr, err error) {
 	h.counters.rejected[RejectHeader].Add(1)
-	h.rejectLog.logWarn(h.config.Logger, "connection refused", "reason", RejectHeader.String(), "address", addr.String(), "error", err)
+	h.limitedLog.LogWarn("connection refused", "reason", RejectHeader.String(), "address", addr.String(), "error", err)
 }
 
 // warnProxyHeader logs an unexpected PROXY header if err, which ended the connection, shows
@@ -201,7 +201,7 @@ func (c *conn) warnProxyHeader(err error) {
 		first = record.RecordHeader[:]
 	}
 	if proxyheader.HasPrefix(first) {
-		c.hub.proxyHeaderLog.logWarn(c.hub.config.Logger, "unexpected PROXY header", "address", c.sock.RemoteAddr().String(),
+		c.hub.limitedLog.LogWarn("unexpected PROXY header", "address", c.sock.RemoteAddr().String(),
 			"advice", "if that is the address of a load balancer, accept its headers with -proxy-protocol and -proxy-trusted, or Hub.NewProxyListener")
 	}
 }

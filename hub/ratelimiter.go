@@ -159,7 +159,7 @@ func (rb *readBatch) waitInitialRateLimit() error {
 // advance.
 func (c *conn) waitForTokens(d time.Duration) error {
 	c.hub.counters.rateLimited.Add(1)
-	c.hub.rateLimitLog.logWarn(c.hub.config.Logger, "client rate limited", "reason", "rate exceeded", "client", c.id.Load(), "not_read_for", d.Round(time.Millisecond))
+	c.hub.limitedLog.LogWarn("client rate limited", "reason", "rate exceeded", "client", c.id.Load(), "not_read_for", d.Round(time.Millisecond))
 	c.flags.Or(flagRateLimited)
 	c.hub.buckets.setWaiting(c, true)
 	defer c.flags.And(^flagRateLimited)

@@ -72,7 +72,7 @@ func (rb *readBatch) handleV2Frame(f *socket.Frame) error {
 func (rb *readBatch) sendError(seq uint64, code wire.ErrorCode, text string) error {
 	h := rb.conn.hub
 	h.counters.errors[code].Add(1)
-	h.requestErrorLog.logWarn(h.config.Logger, "request rejected", "reason", code.String(), "client", rb.conn.id.Load(), "error", text)
+	h.limitedLog.LogWarn("request rejected", "reason", code.String(), "client", rb.conn.id.Load(), "error", text)
 	return rb.sendReply(wire.AppendError(nil, seq, code, text))
 }
 

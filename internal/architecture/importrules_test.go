@@ -49,7 +49,7 @@ var importRules = map[string]importRule{
 		reason:   "it parses a header of a connection; the hub decides which peers are trusted",
 	},
 	"hub": {
-		internal: []string{"wire", "internal/body", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/roster", "internal/stats"},
+		internal: []string{"wire", "internal/body", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/limitlog", "internal/roster", "internal/stats"},
 		external: []string{"github.com/dustin/go-humanize", "golang.org/x/time/rate"},
 		reason:   "it is embeddable: a program that imports it must not get flags, a client or a simulation",
 	},

@@ -3,7 +3,9 @@ package limitlog
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +25,7 @@ func TestLimiter_SameErrorAtGrowingIntervals(t *testing.T) {
 		interval := time.Duration(0)
 		for range failures {
 			if skipped, ok := l.Allow("no hub"); ok {
-				if since := time.Since(last); lines > 0 && (since < interval || since < minInterval || since > maxInterval) {
+				if since := time.Since(last); lines > 0 && (since < interval || since < defaultMinInterval || since > defaultMaxInterval) {
 					t.Errorf("line %d comes after %v, the one before came after %v", lines, since, interval)
 				} else if lines > 0 {
 					interval = since
@@ -34,10 +36,10 @@ func TestLimiter_SameErrorAtGrowingIntervals(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if maxLines := 10 + int(failures*time.Second/maxInterval); lines < maxLines/2 || lines > maxLines {
+		if maxLines := 10 + int(failures*time.Second/defaultMaxInterval); lines < maxLines/2 || lines > maxLines {
 			t.Errorf("%d lines in a day, want at most %d", lines, maxLines)
 		}
-		if accounted > failures || accounted < failures-int(maxInterval/time.Second) {
+		if accounted > failures || accounted < failures-int(defaultMaxInterval/time.Second) {
 			t.Errorf("the lines account for %d failures, want %d", accounted, failures)
 		}
 	})
@@ -56,7 +58,7 @@ func TestLimiter_NewErrorLoggedAtOnce(t *testing.T) {
 			} else if i < 2 {
 				t.Errorf("new error %d is not logged", i)
 			}
-			time.Sleep(minInterval / 200)
+			time.Sleep(defaultMinInterval / 200)
 		}
 		if lines["0"] != 1 || lines["1"] != 1 {
 			t.Errorf("lines of alternating errors: %v, want one of each", lines)
@@ -75,8 +77,8 @@ func TestLimiter_DistinctErrorsAreBounded(t *testing.T) {
 				lines++
 			}
 		}
-		if lines != maxErrors+1 || len(l.errors) > maxErrors+1 {
-			t.Errorf("%d lines and %d errors are kept, want at most %d", lines, len(l.errors), maxErrors+1)
+		if lines != defaultMaxEvents+1 || len(l.events) > defaultMaxEvents+1 {
+			t.Errorf("%d lines and %d errors are kept, want at most %d", lines, len(l.events), defaultMaxEvents+1)
 		}
 	})
 }
@@ -104,4 +106,49 @@ func TestText_OmitsAddresses(t *testing.T) {
 	if got := Text(errors.New("no token")); got != "no token" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// TestLog_SameMessage_OncePerInterval logs one message each tenth of a second, and checks that
+// each line but the first says how many were left out before it.
+func TestLog_SameMessage_OncePerInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		l := NewLog(slog.New(slog.NewTextHandler(&out, nil)), time.Second)
+		for i := range 25 {
+			l.LogWarn("connection refused", "n", i)
+			time.Sleep(100 * time.Millisecond)
+		}
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		want := []string{
+			`level=WARN msg="connection refused" n=0`,
+			`level=WARN msg="connection refused" n=10 not_logged_before=9`,
+			`level=WARN msg="connection refused" n=20 not_logged_before=9`,
+		}
+		if len(lines) != len(want) {
+			t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), out.String())
+		}
+		for i, line := range lines {
+			if !strings.HasSuffix(line, want[i]) {
+				t.Errorf("line %d is %q, want it to end with %q", i, line, want[i])
+			}
+		}
+	})
+}
+
+// TestLog_Messages_AreLimitedSeparately logs more different messages than a Limiter
+// distinguishes by default.
+func TestLog_Messages_AreLimitedSeparately(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		l := NewLog(slog.New(slog.NewTextHandler(&out, nil)), time.Second)
+		const messages = 3 * defaultMaxEvents
+		for range 2 {
+			for i := range messages {
+				l.LogWarn(fmt.Sprint("message ", i))
+			}
+		}
+		if n := strings.Count(out.String(), "\n"); n != messages {
+			t.Errorf("%d lines, want one of each of %d messages", n, messages)
+		}
+	})
 }
