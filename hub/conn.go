@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
@@ -56,20 +57,20 @@ type conn struct {
 	done         latch // set by close
 
 	// Owned by the read loop.
-	requests            uint64       // frames handled, without ACK and PONG
-	wokeAt              int64        // when frames last came while not busy, in ns of uptime; 0: never
-	firstFrameSeen      bool         // the first frame has arrived
-	requestedInLastRead bool         // the last read held a v1 request
-	busy                bool         // this goroutine reads on until the client is idle: see readLoop
-	unconfirmed         bool         // WELCOME is not confirmed: perhaps the client cannot resume
-	provisional         bool         // the connection is above a limit, and can only resume a session
-	rejectReason        RejectReason // the limit that a provisional connection exceeds
-	ipSlot              ipConnState  // how the connection counts for its address
-	hasClientSlot       bool         // it counts against Config.MaxClients; guarded by connSet.mu
-	permissions         *Permissions // nil: unrestricted
-	limiter             *rateLimiter // nil: not rate limited
-	replies             *replyQueue  // replies in version 1 that are not all written; nil: none
-	deadlineTimer       *time.Timer  // of the first frame, then of the permissions; nil: none
+	requests            uint64                 // frames handled, without ACK and PONG
+	wokeAt              int64                  // when frames last came while not busy, in ns of uptime; 0: never
+	firstFrameSeen      bool                   // the first frame has arrived
+	requestedInLastRead bool                   // the last read held a v1 request
+	busy                bool                   // this goroutine reads on until the client is idle: see readLoop
+	unconfirmed         bool                   // WELCOME is not confirmed: perhaps the client cannot resume
+	provisional         bool                   // the connection is above a limit, and can only resume a session
+	rejectReason        RejectReason           // the limit that a provisional connection exceeds
+	ipState             admission.ConnState    // how the connection counts for its address
+	hasClientSlot       bool                   // it counts against Config.MaxClients; guarded by connSet.mu
+	permissions         *Permissions           // nil: unrestricted
+	limiter             *admission.RateLimiter // nil: not rate limited
+	replies             *replyQueue            // replies in version 1 that are not all written; nil: none
+	deadlineTimer       *time.Timer            // of the first frame, then of the permissions; nil: none
 
 	reclaimState *reclaimState // owned by Hub.reclaimLoop; nil: not tracked
 
@@ -242,10 +243,10 @@ func (c *conn) finishReading(err error) {
 }
 
 // releaseIP gives back the slot that the connection has among those of its address. Only the
-// first call counts. ipSlot must not change afterwards.
+// first call counts. ipState must not change afterwards.
 func (c *conn) releaseIP() {
 	if c.flags.Or(flagIPReleased)&flagIPReleased == 0 {
-		c.hub.ipLimits.release(c.sock.RemoteAddr(), c.ipSlot, time.Now())
+		c.hub.ipLimits.Release(c.sock.RemoteAddr(), c.ipState, time.Now())
 	}
 }
 
@@ -320,7 +321,7 @@ func (c *conn) keepsGoroutine() bool {
 
 // read waits until the client may be read and frames have arrived.
 func (c *conn) read() error {
-	if !c.firstFrameSeen && c.limiter != nil && c.limiter.delay(time.Now()) > 0 {
+	if !c.firstFrameSeen && c.limiter.Delay(time.Now()) > 0 {
 		return c.readType()
 	}
 	if err := c.waitRateLimit(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -297,10 +298,10 @@ func (c *conn) awaitResume(err error) bool {
 		c.sock.CloseTransport()
 	}
 	c.sock.Outbox.Wait()
-	if !c.hub.ipLimits.detach(c.sock.RemoteAddr(), isTakeover, time.Now()) {
+	if !c.hub.ipLimits.Detach(c.sock.RemoteAddr(), isTakeover, time.Now()) {
 		return false
 	}
-	c.ipSlot = ipDetached
+	c.ipState = admission.Detached
 	c.hub.conns.addDetached(1)
 	defer c.hub.conns.addDetached(-1)
 	c.hub.config.Logger.Debug("client detached", "client", c.id.Load(), "cause", err)

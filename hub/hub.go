@@ -23,11 +23,11 @@ package hub
 import (
 	"context"
 	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/idpool"
 	"github.com/sechlol/go-message-hub/internal/limitlog"
@@ -90,6 +90,7 @@ type Hub struct {
 	reads        *body.Budget
 	maxPerSender int64 // the quota of one sender in bodies, in bytes
 	epoch        uint64
+	ipLimits     *admission.IPLimiter
 	limitedLog   *limitlog.Log // of events that any client can cause at any rate
 
 	maxClients atomic.Int64 // the maximum number of clients, loaded for each new connection
@@ -102,9 +103,8 @@ type Hub struct {
 	presence      presence
 	counters      counters
 
-	ipLimits         ipLimiter
-	buckets          bucketStore
-	sampledReceivers atomic.Int64 // receivers of the messages that are being traced
+	buckets          admission.BucketStore // of rate limiters
+	sampledReceivers atomic.Int64          // receivers of the messages that are being traced
 
 	shutdownOnce sync.Once
 	closing      chan struct{} // closed when Shutdown begins
@@ -127,6 +127,7 @@ func New(config Config) (*Hub, error) {
 		bodies:       body.NewBudget(bodyBytes, minPerClient),
 		reads:        body.NewBudget(readBytes, 0),
 		maxPerSender: bodyBytes / shareFraction,
+		ipLimits:     admission.NewIPLimiter(config.MaxPerAddress, config.ConnectRate),
 		limitedLog:   limitlog.NewLog(config.Logger, limitedLogInterval),
 		closing:      make(chan struct{}),
 		readersDone:  make(chan struct{}),
@@ -145,7 +146,6 @@ func New(config Config) (*Hub, error) {
 		MinWhole:       minWholeFrame,
 		KernelBudget:   socket.DefaultKernelBudget(),
 	}
-	h.ipLimits.maxConns, h.ipLimits.connectRate = config.MaxPerAddress, config.ConnectRate
 	h.ids.StartAt(h.firstID())
 	h.maxClients.Store(int64(config.MaxClients))
 	h.conns.init()
@@ -218,48 +218,4 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	}
 	<-h.finished
 	return ctx.Err()
-}
-
-// recordReject counts and logs a rejected connection.
-func (h *Hub) recordReject(reason RejectReason, addr net.Addr) {
-	h.counters.rejected[reason].Add(1)
-	h.limitedLog.LogWarn("connection refused", "reason", reason.String(), "address", addr.String())
-}
-
-// reject closes a connection before its first byte is read. If the hub accepts only v2, it
-// sends a GOAWAY with the reason, but not over TLS, where the handshake would cost more than
-// the rejection saves. The write does not block because the kernel has room for the first
-// bytes of a connection.
-func (h *Hub) reject(nc net.Conn, reason RejectReason) {
-	h.recordReject(reason, nc.RemoteAddr())
-	if tcp, ok := socket.TCP(nc); ok && h.config.DisableV1 {
-		_, _ = tcp.Write(rejectFrames[reason]) // the client can be gone already
-	}
-	nc.Close()
-}
-
-// startConn creates and starts the conn of an accepted connection, before its first byte is
-// read.
-func (h *Hub) startConn(nc net.Conn) {
-	addr, now := nc.RemoteAddr(), time.Now()
-	ipSlot, reason, ok := h.ipLimits.acquire(addr, now)
-	if !ok {
-		h.reject(nc, reason)
-		return
-	}
-	c := newConn(h, nc)
-	c.ipSlot = ipSlot
-	if ipSlot == ipProvisional {
-		c.provisional, c.rejectReason = true, RejectAddress
-	}
-	switch h.conns.add(c, int(h.maxClients.Load())) {
-	case addClosed:
-		nc.Close()
-	case addFull:
-		h.ipLimits.release(addr, ipSlot, now)
-		h.reject(nc, c.rejectReason)
-	case addOK:
-		h.counters.connected.Add(1)
-		c.start(nc)
-	}
 }

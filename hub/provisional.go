@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -15,10 +16,6 @@ const (
 	// maxProvisional is the maximum number of provisional connections, beside one for each
 	// detached session, which has no open connection.
 	maxProvisional = 64
-
-	// maxProvisionalPerAddress is the maximum number of provisional connections from one address
-	// that has reached Config.MaxPerAddress.
-	maxProvisionalPerAddress = 16
 
 	// provisionalTimeout is how long a provisional connection has from Accept to its HELLO: as
 	// long as a client's first attempt to reconnect.
@@ -81,13 +78,13 @@ func (c *conn) takeSlotOf(prev *conn) error {
 		return nil
 	}
 	h := c.hub
-	overIPLimit := c.ipSlot == ipProvisional
-	if overIPLimit && !sameIPKey(c.sock.RemoteAddr(), prev.sock.RemoteAddr()) || !h.conns.acquireClientSlot(c) {
+	overIPLimit := c.ipState == admission.Provisional
+	if overIPLimit && !admission.SameIP(c.sock.RemoteAddr(), prev.sock.RemoteAddr()) || !h.conns.acquireClientSlot(c) {
 		return c.rejectProvisional(true)
 	}
 	if overIPLimit {
-		h.ipLimits.move(c.sock.RemoteAddr(), ipProvisional, ipConnected, time.Now())
-		c.ipSlot = ipConnected
+		h.ipLimits.Promote(c.sock.RemoteAddr(), time.Now())
+		c.ipState = admission.Connected
 	}
 	c.provisional = false
 	c.sock.SetMaxLength(wire.MaxRequestLength(h.config.MaxBody))

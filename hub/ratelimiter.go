@@ -1,60 +1,29 @@
 package hub
 
 import (
-	"math"
 	"net"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
-
-// rateLimiter limits how fast a client can send. What exceeds the rate is not rejected: the
-// hub does not read the client until it is due, and TCP slows the client down.
-type rateLimiter struct {
-	*bucket
-	key bucketKey
-
-	// Totals of the connection that are charged to the bucket.
-	chargedMessages uint64
-	chargedBytes    int64
-}
 
 // newRateLimiter returns the rate limiter of a client at addr, with the rates of the hub or
 // the lower ones of its permissions. It returns nil if there are none.
 // conn.releaseRateLimiter must follow.
-func (h *Hub) newRateLimiter(addr net.Addr, permissions *Permissions) *rateLimiter {
+func (h *Hub) newRateLimiter(addr net.Addr, permissions *Permissions) *admission.RateLimiter {
 	if permissions == nil {
 		permissions = new(Permissions)
 	}
-	l := rateLimits{lowerRate(h.config.MessageRate, permissions.MessageRate), lowerRate(h.config.ByteRate, permissions.ByteRate)}
-	if l == (rateLimits{}) {
-		return nil
-	}
-	key := bucketKey{subject: permissions.Subject, limits: l}
-	if key.subject == "" {
-		key.addr, _ = ipKey(addr)
-	}
-	return &rateLimiter{bucket: h.buckets.acquire(key, time.Now()), key: key}
-}
-
-// lowerRate returns the lower of two rates; 0: unlimited.
-func lowerRate(a, b float64) float64 {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
+	rates := admission.Rates{Messages: h.config.MessageRate, Bytes: h.config.ByteRate}
+	rates = rates.Lower(admission.Rates{Messages: permissions.MessageRate, Bytes: permissions.ByteRate})
+	return h.buckets.NewRateLimiter(permissions.Subject, addr, rates, time.Now())
 }
 
 // chargeRateLimiter charges the client for what it has sent since the last call, and returns
 // for how long nothing is to be read.
 func (c *conn) chargeRateLimiter(now time.Time) time.Duration {
-	rl := c.limiter
-	messages, bytes := c.requests, c.sock.BytesRead()
-	rl.charge(int(messages-rl.chargedMessages), int(bytes-rl.chargedBytes), now)
-	rl.chargedMessages, rl.chargedBytes = messages, bytes
-	return rl.delay(now)
+	return c.limiter.Charge(c.requests, c.sock.BytesRead(), now)
 }
 
 // releaseRateLimiter gives the bucket back, with what is left or owed, for when the client
@@ -66,56 +35,19 @@ func (c *conn) releaseRateLimiter() {
 	}
 	now := time.Now()
 	c.chargeRateLimiter(now)
-	c.hub.buckets.release(c.limiter.key, c.limiter.bucket, now)
+	c.hub.buckets.Release(c.limiter, now)
 	c.limiter = nil
 }
 
 // resumeRateLimiter continues with the bucket of the connection whose session was resumed: a
 // new connection begins with a bucket of its own while the old one has not ended.
 func (c *conn) resumeRateLimiter() {
-	if rl := c.limiter; rl != nil {
+	if c.limiter != nil {
 		now := time.Now()
 		c.chargeRateLimiter(now)
-		c.hub.buckets.release(rl.key, rl.bucket, now)
-		rl.bucket = c.hub.buckets.acquire(rl.key, now)
+		c.hub.buckets.Renew(c.limiter, now)
 	}
 }
-
-// maxRequests returns the value of requests up to which frames can be handled before the
-// client has to wait: as many as its bucket has tokens, or what comes in a hundredth of a
-// second if that is more, which keeps a fast client from waiting for each frame.
-func (c *conn) maxRequests() uint64 {
-	if c.limiter == nil || c.limiter.messages == nil {
-		return math.MaxUint64
-	}
-	return max(c.requests, c.limiter.chargedMessages) + uint64(allowedBurst(c.limiter.messages, 1))
-}
-
-// maxReadByRate returns how many bytes can be read at once by the same rule; 0: any number.
-func (c *conn) maxReadByRate() int {
-	if c.limiter == nil || c.limiter.bytes == nil {
-		return 0
-	}
-	return allowedBurst(c.limiter.bytes, minReadSize)
-}
-
-// minReadSize is how many bytes are read at once from a client that can send fewer. A frame
-// that is larger is read as a whole in any case.
-const minReadSize = 1 << 10
-
-// allowedBurst returns the tokens of l, but at least minBurst and what comes in a hundredth
-// of a second, and at most maxReadSize.
-func allowedBurst(l *rate.Limiter, minBurst float64) int {
-	minBurst = max(minBurst, float64(l.Limit())/100)
-	if minBurst < maxReadSize { // otherwise the number of tokens does not matter
-		minBurst = max(minBurst, l.Tokens())
-	}
-	return int(min(minBurst, maxReadSize))
-}
-
-// maxReadSize is the maximum number of bytes that one read brings, without the rest of a
-// frame.
-const maxReadSize = 64 << 10
 
 // waitRateLimit waits while the client exceeds its rate. The read loop calls it between two
 // reads.
@@ -151,7 +83,7 @@ func (rb *readBatch) waitInitialRateLimit() error {
 			return err
 		}
 	}
-	rb.maxRequests = c.maxRequests()
+	rb.maxRequests = c.limiter.MaxMessages(c.requests)
 	return nil
 }
 
@@ -161,9 +93,9 @@ func (c *conn) waitForTokens(d time.Duration) error {
 	c.hub.counters.rateLimited.Add(1)
 	c.hub.limitedLog.LogWarn("client rate limited", "reason", "rate exceeded", "client", c.id.Load(), "not_read_for", d.Round(time.Millisecond))
 	c.flags.Or(flagRateLimited)
-	c.hub.buckets.setWaiting(c, true)
+	c.hub.buckets.StartWait(c.limiter, c.sock)
 	defer c.flags.And(^flagRateLimited)
-	defer c.hub.buckets.setWaiting(c, false)
+	defer c.hub.buckets.StopWait(c.limiter)
 	var interrupted <-chan struct{}
 	if v2 := c.v2.Load(); v2 != nil {
 		interrupted = v2.interrupted.Done()
@@ -180,10 +112,9 @@ func (c *conn) waitForTokens(d time.Duration) error {
 		case <-c.hub.closing:
 			return socket.ErrInterrupted
 		}
-		if d = c.limiter.takeOne(time.Now()); d > 0 { // others have used the same bucket meanwhile
+		if d = c.limiter.TakeOne(time.Now()); d > 0 { // others have used the same bucket meanwhile
 			timer.Reset(d)
 		}
 	}
-	c.limiter.chargedMessages, c.limiter.chargedBytes = c.limiter.chargedMessages+1, c.limiter.chargedBytes+1
 	return nil
 }

@@ -73,7 +73,7 @@ func (rb *readBatch) releaseRecvBuf() {
 // begin prepares rb for the frames of one read of c.
 func (rb *readBatch) begin(c *conn) {
 	rb.conn = c
-	rb.maxRequests = c.maxRequests()
+	rb.maxRequests = c.limiter.MaxMessages(c.requests)
 	rb.flusher.CopyAccount = c.account
 	rb.latency = newLatencySample(c.hub.config.OnLatency)
 	if c.hub.config.OnTrace != nil {

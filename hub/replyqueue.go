@@ -95,7 +95,7 @@ func (c *conn) releaseReplyQueue() {
 func (c *conn) readLimit() int {
 	expectRequests := c.requestedInLastRead || !c.busy
 	c.requestedInLastRead = false
-	limit := c.maxReadByRate()
+	limit := c.limiter.MaxRead()
 	if expectRequests && (limit == 0 || limit > maxRequestReadBytes) {
 		return maxRequestReadBytes
 	}

@@ -23,6 +23,11 @@ var importRules = map[string]importRule{
 		strict: true,
 		reason: "it assigns ids",
 	},
+	"internal/admission": {
+		external: []string{"golang.org/x/time/rate"},
+		strict:   true,
+		reason:   "it counts and decides; the hub rejects connections, and does not read from clients that must wait",
+	},
 	"internal/roster": {
 		strict: true,
 		reason: "it maps ids to clients and does not know connections",
@@ -49,8 +54,11 @@ var importRules = map[string]importRule{
 		reason:   "it parses a header of a connection; the hub decides which peers are trusted",
 	},
 	"hub": {
-		internal: []string{"wire", "internal/body", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/limitlog", "internal/roster", "internal/stats"},
-		external: []string{"github.com/dustin/go-humanize", "golang.org/x/time/rate"},
+		internal: []string{
+			"wire", "internal/body", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/limitlog",
+			"internal/roster", "internal/stats",
+		},
+		external: []string{"github.com/dustin/go-humanize"},
 		reason:   "it is embeddable: a program that imports it must not get flags, a client or a simulation",
 	},
 	"client": {

@@ -1,4 +1,4 @@
-package hub
+package admission
 
 import (
 	"fmt"
@@ -11,11 +11,11 @@ import (
 // again: a flood of clients that connect and leave must not use memory forever.
 func TestBucketStore_FullBuckets_AreRemoved(t *testing.T) {
 	for name, key := range map[string]func(i int) bucketKey{
-		"subjects":  func(i int) bucketKey { return bucketKey{subject: fmt.Sprint(i), limits: rateLimits{messages: 1}} },
-		"addresses": func(i int) bucketKey { return bucketKey{addr: testIP(i), limits: rateLimits{messages: 1}} },
-		"one":       func(int) bucketKey { return bucketKey{limits: rateLimits{messages: 1}} },
+		"subjects":  func(i int) bucketKey { return bucketKey{subject: fmt.Sprint(i), rates: Rates{Messages: 1}} },
+		"addresses": func(i int) bucketKey { return bucketKey{addr: testIP(i), rates: Rates{Messages: 1}} },
+		"one":       func(int) bucketKey { return bucketKey{rates: Rates{Messages: 1}} },
 	} {
-		var bs bucketStore
+		var bs BucketStore
 		now := time.Unix(0, 0)
 		for i := range 10 * minBucketKeys {
 			b := bs.acquire(key(i), now)
@@ -41,8 +41,8 @@ func testIP(i int) netip.Addr {
 // TestBucketStore_Subject_SharesOneBucket checks that all connections of a subject share one
 // bucket, which outlives the connections while it is overdrawn.
 func TestBucketStore_Subject_SharesOneBucket(t *testing.T) {
-	var bs bucketStore
-	key, now := bucketKey{subject: "alice", limits: rateLimits{messages: 10, bytes: 1000}}, time.Unix(0, 0)
+	var bs BucketStore
+	key, now := bucketKey{subject: "alice", rates: Rates{Messages: 10, Bytes: 1000}}, time.Unix(0, 0)
 	first, second := bs.acquire(key, now), bs.acquire(key, now)
 	if first != second {
 		t.Error("each connection has its own bucket")
@@ -63,8 +63,8 @@ func TestBucketStore_Subject_SharesOneBucket(t *testing.T) {
 // its own bucket, and that a later connection takes over a bucket that an earlier connection
 // has released.
 func TestBucketStore_Address_InheritsLeftBuckets(t *testing.T) {
-	var bs bucketStore
-	key, now := bucketKey{addr: testIP(1), limits: rateLimits{messages: 10, bytes: 1000}}, time.Unix(0, 0)
+	var bs BucketStore
+	key, now := bucketKey{addr: testIP(1), rates: Rates{Messages: 10, Bytes: 1000}}, time.Unix(0, 0)
 	first, second := bs.acquire(key, now), bs.acquire(key, now)
 	first.charge(15, 0, now)
 	if d := second.delay(now); d != 0 {
@@ -76,6 +76,19 @@ func TestBucketStore_Address_InheritsLeftBuckets(t *testing.T) {
 	for _, want := range []time.Duration{500 * time.Millisecond, time.Second, 0} {
 		if d := bs.acquire(key, now).delay(now); d != want {
 			t.Errorf("the delay of a later connection is %v, want %v", d, want)
+		}
+	}
+}
+
+func TestRates_Lower(t *testing.T) {
+	for _, test := range []struct{ a, b, want Rates }{
+		{Rates{}, Rates{}, Rates{}},
+		{Rates{Messages: 5}, Rates{}, Rates{Messages: 5}},
+		{Rates{}, Rates{Bytes: 5}, Rates{Bytes: 5}},
+		{Rates{1, 20}, Rates{2, 10}, Rates{1, 10}},
+	} {
+		if got := test.a.Lower(test.b); got != test.want {
+			t.Errorf("%v and %v: %v, want %v", test.a, test.b, got, test.want)
 		}
 	}
 }

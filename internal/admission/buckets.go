@@ -1,4 +1,4 @@
-package hub
+package admission
 
 import (
 	"net/netip"
@@ -8,24 +8,37 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// minBucketKeys is the minimum number of keys in a bucketStore before it looks for idle
+// minBucketKeys is the minimum number of keys in a BucketStore before it looks for idle
 // entries to delete.
 const minBucketKeys = 1024
 
-// rateLimits are rates per second; 0 means no limit.
-type rateLimits struct{ messages, bytes float64 }
+// Rates are rates per second; 0 means no limit.
+type Rates struct{ Messages, Bytes float64 }
+
+// Lower returns the lower of the two rates of each kind.
+func (r Rates) Lower(other Rates) Rates {
+	return Rates{lowerRate(r.Messages, other.Messages), lowerRate(r.Bytes, other.Bytes)}
+}
+
+// lowerRate returns the lower of two rates; 0: unlimited.
+func lowerRate(a, b float64) float64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
 
 // bucket is a pair of token buckets: the messages and bytes that a client can still send. It
-// fills at the rates of its limits, up to one second's worth. It is negative after more than
+// fills at its Rates, up to one second's worth. It is negative after more than
 // its content was read. Several connections can share a bucket.
 type bucket struct {
 	messages *rate.Limiter // nil: not limited
 	bytes    *rate.Limiter // nil: not limited
-	users    int           // connections that use the bucket; guarded by bucketStore.mu
+	users    int           // connections that use the bucket; guarded by BucketStore.mu
 }
 
-func newBucket(l rateLimits) *bucket {
-	return &bucket{messages: newLimiter(l.messages), bytes: newLimiter(l.bytes)}
+func newBucket(rates Rates) *bucket {
+	return &bucket{messages: newLimiter(rates.Messages), bytes: newLimiter(rates.Bytes)}
 }
 
 func newLimiter(perSecond float64) *rate.Limiter {
@@ -95,19 +108,19 @@ func isFull(l *rate.Limiter, now time.Time) bool {
 	return l == nil || l.TokensAt(now) >= float64(l.Burst())
 }
 
-// bucketKey identifies the owner of buckets, a subject or else an address, and their limits.
+// bucketKey identifies the owner of buckets, a subject or else an address, and their rates.
 type bucketKey struct {
 	subject string
 	addr    netip.Addr
-	limits  rateLimits
+	rates   Rates
 }
 
-// bucketStore keeps the buckets of disconnected clients until they are full again. Otherwise a
+// BucketStore keeps the buckets of disconnected clients until they are full again. Otherwise a
 // client could get a full bucket by reconnecting. All connections of a subject share one
 // bucket. Many clients can use one address, therefore each connection without a subject has
 // its own bucket, and a later connection from the address inherits the bucket of a closed one.
-// All methods can be called concurrently.
-type bucketStore struct {
+// The zero value is empty. All methods can be called concurrently.
+type BucketStore struct {
 	mu      sync.Mutex
 	entries map[bucketKey]*bucketEntry
 	sweepAt int // number of keys at which the next addEntry deletes idle entries
@@ -115,14 +128,14 @@ type bucketStore struct {
 
 // bucketEntry holds the buckets of one subject or address.
 type bucketEntry struct {
-	shared  *bucket            // only of a subject
-	free    []*bucket          // only of an address: buckets without users, in the order of release
-	waiting map[*conn]struct{} // only of an address: connections that are rate limited
-	users   int                // number of connections
+	shared  *bucket               // only of a subject
+	free    []*bucket             // only of an address: buckets without users, in the order of release
+	waiting map[*RateLimiter]Peer // only of an address: clients that are not read for now
+	users   int                   // number of connections
 }
 
 // acquire returns a bucket for key. The caller must release it.
-func (bs *bucketStore) acquire(key bucketKey, now time.Time) *bucket {
+func (bs *BucketStore) acquire(key bucketKey, now time.Time) *bucket {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	e := bs.entries[key]
@@ -133,11 +146,11 @@ func (bs *bucketStore) acquire(key bucketKey, now time.Time) *bucket {
 	var b *bucket
 	if key.subject != "" {
 		if e.shared == nil {
-			e.shared = newBucket(key.limits)
+			e.shared = newBucket(key.rates)
 		}
 		b = e.shared
 	} else if b = e.inherit(now); b == nil {
-		b = newBucket(key.limits)
+		b = newBucket(key.rates)
 	}
 	b.users++
 	return b
@@ -160,19 +173,19 @@ func (e *bucketEntry) inherit(now time.Time) *bucket {
 		}
 	}
 	scanned := 0
-	for c := range e.waiting {
+	for rl, peer := range e.waiting {
 		if scanned++; scanned > maxInheritScan {
 			break
 		}
-		if c.sock.PeerEnded() {
-			return c.limiter.bucket
+		if peer.PeerEnded() {
+			return rl.bucket
 		}
 	}
 	return nil
 }
 
 // release returns a bucket to the store.
-func (bs *bucketStore) release(key bucketKey, b *bucket, now time.Time) {
+func (bs *BucketStore) release(key bucketKey, b *bucket, now time.Time) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	e := bs.entries[key]
@@ -186,27 +199,9 @@ func (bs *bucketStore) release(key bucketKey, b *bucket, now time.Time) {
 	}
 }
 
-// setWaiting records whether the hub has paused reading from c because of its rate limit.
-func (bs *bucketStore) setWaiting(c *conn, waiting bool) {
-	if c.limiter.key.subject != "" {
-		return
-	}
-	bs.mu.Lock()
-	defer bs.mu.Unlock()
-	e := bs.entries[c.limiter.key]
-	if !waiting {
-		delete(e.waiting, c)
-		return
-	}
-	if e.waiting == nil {
-		e.waiting = make(map[*conn]struct{})
-	}
-	e.waiting[c] = struct{}{}
-}
-
 // addEntry adds an entry for key. If there are sweepAt entries, it deletes the idle ones
 // first. It is called with mu held.
-func (bs *bucketStore) addEntry(key bucketKey, now time.Time) *bucketEntry {
+func (bs *BucketStore) addEntry(key bucketKey, now time.Time) *bucketEntry {
 	if bs.entries == nil {
 		bs.entries, bs.sweepAt = make(map[bucketKey]*bucketEntry), minBucketKeys
 	}
