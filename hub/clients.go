@@ -3,12 +3,12 @@ package hub
 import (
 	"errors"
 	"net"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/sechlol/go-message-hub/internal/presence"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -41,17 +41,12 @@ type ClientInfo struct {
 // between two pages can be missing, but no client appears twice. Clients can be called at any
 // time. It takes one lock per client for the length of its queue.
 func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
-	ids := h.roster.IDs()
-	start, ok := slices.BinarySearch(ids, after)
-	if ok {
-		start++
-	}
-	ids = ids[start:]
+	ids := presence.After(h.registry.IDs(), after)
 	infos := make([]ClientInfo, 0, max(0, min(limit, len(ids))))
 	var found [64]*conn
 	for len(ids) > 0 && len(infos) < limit {
 		n := min(len(found), len(ids), limit-len(infos))
-		h.roster.Find(ids[:n], found[:])
+		h.registry.Find(ids[:n], found[:])
 		for i, c := range found[:n] {
 			if c != nil { // still registered
 				infos = append(infos, c.info(ids[i]))
@@ -123,7 +118,7 @@ func (c *conn) requestClose(away *goAway) {
 // lookup returns the conn of a client, or nil.
 func (h *Hub) lookup(id uint64) *conn {
 	var found [1]*conn
-	h.roster.Find([]uint64{id}, found[:])
+	h.registry.Find([]uint64{id}, found[:])
 	return found[0]
 }
 

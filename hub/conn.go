@@ -113,7 +113,7 @@ type handshaker interface {
 	HandshakeContext(context.Context) error
 }
 
-// registerClient adds the client to the roster, and closes a connection that had the same id.
+// registerClient adds the client to the registry, and closes a connection that had the same id.
 func (c *conn) registerClient() {
 	if prev := c.register(); prev != nil { // both were granted the id
 		prev.requestClose(&goAway{code: wire.GoAwayTakenOver, reason: CloseTakenOver, err: errors.New("another connection was granted this id")})
@@ -150,29 +150,23 @@ func (c *conn) limitFirstFrame() {
 	}
 }
 
-// register adds the connection to the roster. It returns the connection that had the id
+// register adds the connection to the registry. It returns the connection that had the id
 // before, or nil.
 func (c *conn) register() (prev *conn) {
 	id := c.id.Load()
 	c.flags.Or(flagRegistered)
-	if prev = c.hub.roster.Join(id, c); prev == nil { // the id is new
-		c.hub.presence.record(id, true)
-	}
-	if c.done.IsSet() { // perhaps Shutdown closed it before it was in the roster
+	prev = c.hub.registry.Join(id, c)
+	if c.done.IsSet() { // perhaps Shutdown closed it before it was in the registry
 		c.unregister()
 	}
 	return prev
 }
 
-// unregister removes the connection from the roster.
+// unregister removes the connection from the registry.
 func (c *conn) unregister() { c.unregisterAs(c.id.Load()) }
 
-// unregisterAs removes the connection from the roster if it is there under id.
-func (c *conn) unregisterAs(id uint64) {
-	if c.hub.roster.Leave(id, c) {
-		c.hub.presence.record(id, false)
-	}
-}
+// unregisterAs removes the connection from the registry if it is there under id.
+func (c *conn) unregisterAs(id uint64) { c.hub.registry.Leave(id, c) }
 
 // start serves the client in goroutines that end with the connection.
 func (c *conn) start(nc net.Conn) {
@@ -228,7 +222,7 @@ func (c *conn) finishReading(err error) {
 	c.releaseRateLimiter()
 	c.sock.ReleaseAll() // before any wait: others may wait for this memory
 	// before another connection resumes the session, and perhaps watches
-	c.hub.presence.removeWatcher(c)
+	c.hub.registry.Unwatch(c)
 	c.hub.conns.reading.Done()
 	resumed := c.awaitResume(err)
 	if !resumed {

@@ -53,7 +53,7 @@ func (h *Hub) SendGoAway(ctx context.Context, period time.Duration) error {
 func (h *Hub) newShutdownGoAway(simultaneous bool) *goAway {
 	spread := time.Second
 	if simultaneous {
-		clients, _ := h.roster.Size()
+		clients, _ := h.registry.Size()
 		spread += time.Duration(clients) * time.Millisecond
 	}
 	return &goAway{

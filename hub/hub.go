@@ -16,7 +16,7 @@
 // clients stays below Config.MaxQueuedBytes.
 //
 // Package hub finds the receivers of a message and decides its fate. Package internal/socket reads
-// and writes its frames, package internal/roster holds its connected clients. Flags, log output
+// and writes its frames, package internal/presence knows its connected clients. Flags, log output
 // and signals belong to the embedding program.
 package hub
 
@@ -31,7 +31,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/idpool"
 	"github.com/sechlol/go-message-hub/internal/limitlog"
-	"github.com/sechlol/go-message-hub/internal/roster"
+	"github.com/sechlol/go-message-hub/internal/presence"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -97,10 +97,9 @@ type Hub struct {
 
 	v1IDs         idpool.Pool // of v1 clients, if neither Authenticate nor DisableV1 is set
 	ids           idpool.Pool // of all other clients without a granted id
-	roster        roster.Roster[*conn]
+	registry      *presence.Registry[*conn]
 	conns         connSet
 	registerQueue registerQueue
-	presence      presence
 	counters      counters
 
 	buckets          admission.BucketStore // of rate limiters
@@ -128,6 +127,7 @@ func New(config Config) (*Hub, error) {
 		reads:        body.NewBudget(readBytes, 0),
 		maxPerSender: bodyBytes / shareFraction,
 		ipLimits:     admission.NewIPLimiter(config.MaxPerAddress, config.ConnectRate),
+		registry:     presence.New[*conn](),
 		limitedLog:   limitlog.NewLog(config.Logger, limitedLogInterval),
 		closing:      make(chan struct{}),
 		readersDone:  make(chan struct{}),
@@ -150,10 +150,9 @@ func New(config Config) (*Hub, error) {
 	h.maxClients.Store(int64(config.MaxClients))
 	h.conns.init()
 	h.registerQueue.init()
-	h.presence.init()
 	h.conns.running.Go(h.reclaimLoop) // this and the next two end with readersDone
 	h.conns.running.Go(h.keepAliveLoop)
-	h.conns.running.Go(h.presenceLoop)
+	h.conns.running.Go(func() { h.registry.Run(h.readersDone) })
 	h.conns.running.Go(h.registerLoop) // ends with closing
 	return h, nil
 }

@@ -234,7 +234,7 @@ func (rb *readBatch) appendListReply(build func(ids []uint64) (n int, frame func
 	for {
 		var ids []uint64
 		if rb.conn.canList() {
-			ids = rb.conn.hub.roster.IDs()
+			ids = rb.conn.hub.registry.IDs()
 		}
 		n, frame := build(ids)
 		if rb.replyFits(n) {
@@ -373,7 +373,7 @@ func (rb *readBatch) offerReplies(batch *socket.Batch) error {
 // client when it can send more.
 func (rb *readBatch) send(ids []uint64, batch *socket.Batch) error {
 	dests := rb.recvBuf.dests[:len(ids)]
-	rb.conn.hub.roster.Find(ids, dests)
+	rb.conn.hub.registry.Find(ids, dests)
 	forbidden := rb.conn.removeForbidden(ids, dests)
 	r := rb.newRecorders(ids, dests, batch)
 	if rb.options.isSend {

@@ -239,7 +239,7 @@ func (h *Hub) Stats() Stats {
 
 		MaxQueuedBytes: h.config.MaxQueuedBytes,
 	}
-	s.Clients, s.PeakClients = h.roster.Size()
+	s.Clients, s.PeakClients = h.registry.Size()
 	for reason := range numCloseReasons {
 		if n := c.disconnected[reason].Load(); n > 0 {
 			s.Disconnected[reason] = n

@@ -28,9 +28,10 @@ var importRules = map[string]importRule{
 		strict:   true,
 		reason:   "it counts and decides; the hub rejects connections, and does not read from clients that must wait",
 	},
-	"internal/roster": {
-		strict: true,
-		reason: "it maps ids to clients and does not know connections",
+	"internal/presence": {
+		internal: []string{"wire"},
+		strict:   true,
+		reason:   "it maps ids to clients and does not know connections",
 	},
 	"internal/stats": {
 		external: []string{"github.com/HdrHistogram/hdrhistogram-go"},
@@ -56,7 +57,7 @@ var importRules = map[string]importRule{
 	"hub": {
 		internal: []string{
 			"wire", "internal/body", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/limitlog",
-			"internal/roster", "internal/stats",
+			"internal/presence", "internal/stats",
 		},
 		external: []string{"github.com/dustin/go-humanize"},
 		reason:   "it is embeddable: a program that imports it must not get flags, a client or a simulation",
@@ -77,7 +78,7 @@ var importRules = map[string]importRule{
 	},
 	"internal/command": {
 		internal: []string{
-			"wire", "internal/body", "internal/socket", "internal/idpool", "internal/roster", "internal/stats",
+			"wire", "internal/body", "internal/socket", "internal/idpool", "internal/presence", "internal/stats",
 			"hub", "client", "internal/limitlog", "internal/simulation", "internal/certs", "internal/tokens", "internal/notify", "internal/admin",
 			"internal/tracing", "internal/keyfile",
 		},

@@ -1,5 +1,5 @@
 // Package idpool assigns client ids. A pool never returns the same id twice. The package does
-// not know which client has which id; that is the job of package roster.
+// not know which client has which id; that is the job of package presence.
 package idpool
 
 import "sync/atomic"

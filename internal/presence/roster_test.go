@@ -1,4 +1,4 @@
-package roster
+package presence
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 )
 
 func TestRoster_ZeroValueIsEmpty(t *testing.T) {
-	var r Roster[string]
+	var r roster[string]
 	if ids := r.IDs(); len(ids) != 0 {
 		t.Errorf("IDs: %v", ids)
 	}
@@ -29,7 +29,7 @@ func TestRoster_ZeroValueIsEmpty(t *testing.T) {
 }
 
 func TestRoster_FindKeepsOrderOfIDs(t *testing.T) {
-	var r Roster[string]
+	var r roster[string]
 	r.Join(1, "one")
 	r.Join(3, "three")
 	found := make([]string, 6)
@@ -41,7 +41,7 @@ func TestRoster_FindKeepsOrderOfIDs(t *testing.T) {
 }
 
 func TestRoster_JoinTwiceReplacesMember(t *testing.T) {
-	var r Roster[string]
+	var r roster[string]
 	r.Join(7, "old")
 	r.Join(7, "new")
 	var found [1]string
@@ -61,7 +61,7 @@ type sharedIDs struct{ slice, want []uint64 }
 // slice that IDs has returned ever changes.
 func TestRoster_MatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var r Roster[int]
+		var r roster[int]
 		model, peak, joins := map[uint64]int{}, 0, 0
 		var handedOut []sharedIDs
 		id := rapid.Uint64Range(1, 20)
@@ -106,7 +106,7 @@ func TestRoster_MatchesModel(t *testing.T) {
 	})
 }
 
-func checkRoster(t *rapid.T, r *Roster[int], model map[uint64]int, peak int) {
+func checkRoster(t *rapid.T, r *roster[int], model map[uint64]int, peak int) {
 	ids := slices.Sorted(maps.Keys(model))
 	if now, gotPeak := r.Size(); now != len(ids) || gotPeak != peak {
 		t.Fatalf("size %d, peak %d, want %d and %d", now, gotPeak, len(ids), peak)
@@ -129,7 +129,7 @@ func checkRoster(t *rapid.T, r *Roster[int], model map[uint64]int, peak int) {
 // ascending ids that include its own id while it has joined.
 func TestRoster_ConcurrentUse(t *testing.T) {
 	const members, rounds = 8, 300
-	var r Roster[uint64]
+	var r roster[uint64]
 	var wg sync.WaitGroup
 	for i := range uint64(members) {
 		wg.Go(func() {
@@ -150,7 +150,7 @@ func TestRoster_ConcurrentUse(t *testing.T) {
 	}
 }
 
-func checkIDs(t *testing.T, r *Roster[uint64], self uint64) {
+func checkIDs(t *testing.T, r *roster[uint64], self uint64) {
 	ids := r.IDs()
 	if !slices.IsSorted(ids) || !slices.Contains(ids, self) {
 		t.Errorf("ids %v: want them ascending, and %d among them", ids, self)
@@ -167,7 +167,7 @@ func checkIDs(t *testing.T, r *Roster[uint64], self uint64) {
 func BenchmarkFind(b *testing.B) {
 	for _, members := range []int{100, 10_000} {
 		b.Run(fmt.Sprint(members), func(b *testing.B) {
-			var r Roster[*int]
+			var r roster[*int]
 			for id := range uint64(members) {
 				r.Join(id+1, new(int))
 			}
@@ -181,7 +181,7 @@ func BenchmarkFind(b *testing.B) {
 }
 
 func BenchmarkIDsBetweenJoinAndLeave(b *testing.B) {
-	var r Roster[int]
+	var r roster[int]
 	for id := range uint64(10_000) {
 		r.Join(id+1, 0)
 	}

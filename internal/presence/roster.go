@@ -1,18 +1,13 @@
-// Package roster maps client ids to members and keeps all ids in ascending order. It does not
-// know what a member is and does not own members: the hub decides when a member joins or
-// leaves.
-//
-// On the path of a message the hub calls Find once per batch, with the ids of the receivers.
-package roster
+package presence
 
 import (
 	"slices"
 	"sync"
 )
 
-// Roster is a set of members by id. The zero value is empty. All methods can be called
-// concurrently.
-type Roster[M comparable] struct {
+// roster maps client ids to members and keeps all ids in ascending order. The zero value is
+// empty. All methods can be called concurrently.
+type roster[M comparable] struct {
 	mu      sync.RWMutex
 	members map[uint64]M
 	ids     []uint64 // ascending
@@ -20,25 +15,25 @@ type Roster[M comparable] struct {
 	peak    int      // maximum of len(ids)
 }
 
-// Join adds a member. If id is in the roster already, Join replaces its member and returns the
-// previous one. Otherwise it returns the zero M.
-func (r *Roster[M]) Join(id uint64, member M) (prev M) {
+// Join adds a member and reports whether id is new. If id is in the roster already, Join
+// replaces its member and returns the previous one.
+func (r *roster[M]) Join(id uint64, member M) (prev M, isNew bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.members == nil {
 		r.members = make(map[uint64]M)
 	}
-	prev, ok := r.members[id]
-	if !ok {
+	prev, known := r.members[id]
+	if !known {
 		r.insert(id)
 	}
 	r.members[id] = member
 	r.peak = max(r.peak, len(r.ids))
-	return prev
+	return prev, !known
 }
 
 // Leave removes id if its member is member, and reports whether it did.
-func (r *Roster[M]) Leave(id uint64, member M) bool {
+func (r *roster[M]) Leave(id uint64, member M) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if current, ok := r.members[id]; !ok || current != member {
@@ -53,7 +48,7 @@ func (r *Roster[M]) Leave(id uint64, member M) bool {
 
 // Find stores the member of ids[i] in found[i], or the zero M if there is none. found must be
 // at least as long as ids. Find is atomic: no member joins or leaves during the call.
-func (r *Roster[M]) Find(ids []uint64, found []M) {
+func (r *roster[M]) Find(ids []uint64, found []M) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for i, id := range ids {
@@ -63,7 +58,7 @@ func (r *Roster[M]) Find(ids []uint64, found []M) {
 
 // IDs returns all ids in ascending order. The roster never changes the slice afterwards, and
 // the caller must not change it.
-func (r *Roster[M]) IDs() []uint64 {
+func (r *roster[M]) IDs() []uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.shared = true
@@ -71,7 +66,7 @@ func (r *Roster[M]) IDs() []uint64 {
 }
 
 // Size returns the number of members and its maximum so far.
-func (r *Roster[M]) Size() (current, peak int) {
+func (r *roster[M]) Size() (current, peak int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.ids), r.peak
@@ -79,7 +74,7 @@ func (r *Roster[M]) Size() (current, peak int) {
 
 // insert inserts id into r.ids. A hub assigns ascending ids, and an append at the end does not
 // change the elements of a shared slice. It is called with mu held.
-func (r *Roster[M]) insert(id uint64) {
+func (r *roster[M]) insert(id uint64) {
 	if n := len(r.ids); n == 0 || r.ids[n-1] < id {
 		r.ids = append(r.ids, id)
 		return
@@ -90,7 +85,7 @@ func (r *Roster[M]) insert(id uint64) {
 }
 
 // unshare makes r.ids a slice that no caller of IDs holds. It is called with mu held.
-func (r *Roster[M]) unshare() {
+func (r *roster[M]) unshare() {
 	if r.shared {
 		r.ids = slices.Clone(r.ids)
 		r.shared = false
