@@ -12,6 +12,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/reclaim"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -72,7 +73,7 @@ type conn struct {
 	replies             *replyQueue            // replies in version 1 that are not all written; nil: none
 	deadlineTimer       *time.Timer            // of the first frame, then of the permissions; nil: none
 
-	reclaimState *reclaimState // owned by Hub.reclaimLoop; nil: not tracked
+	reclaimState reclaim.State // owned by Hub.reclaimLoop
 
 	// Updated once for each read and once for each write. They are kept apart from the fields
 	// that every sender to this client reads.

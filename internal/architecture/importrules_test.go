@@ -33,6 +33,11 @@ var importRules = map[string]importRule{
 		strict:   true,
 		reason:   "it maps ids to clients and does not know connections",
 	},
+	"internal/reclaim": {
+		internal: []string{"internal/body", "internal/socket"},
+		strict:   true,
+		reason:   "it decides which clients give memory back; the hub knows the connections",
+	},
 	"internal/stats": {
 		external: []string{"github.com/HdrHistogram/hdrhistogram-go"},
 		reason:   "all packages may import it because it imports none of them",
@@ -57,7 +62,7 @@ var importRules = map[string]importRule{
 	"hub": {
 		internal: []string{
 			"wire", "internal/body", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/limitlog",
-			"internal/presence", "internal/stats",
+			"internal/presence", "internal/reclaim", "internal/stats",
 		},
 		external: []string{"github.com/dustin/go-humanize"},
 		reason:   "it is embeddable: a program that imports it must not get flags, a client or a simulation",
