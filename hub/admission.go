@@ -10,24 +10,6 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// RejectReason is the reason why a connection was rejected. Its text is a label value of
-// metrics and appears in the log.
-type RejectReason uint8
-
-// The reasons for which the hub rejects connections.
-const (
-	RejectFull    RejectReason = iota // Config.MaxClients is reached, and no session is resumed
-	RejectAddress                     // Config.MaxPerAddress is reached for the connection's address
-	RejectRate                        // Config.ConnectRate is exceeded for the connection's address
-	RejectHeader                      // the required PROXY header is missing or malformed
-	numRejectReasons
-)
-
-// String returns the text of the reason for metrics and the log.
-func (r RejectReason) String() string {
-	return [...]string{"too many clients", "too many from its address", "too fast from its address", "no PROXY header", "?"}[min(r, numRejectReasons)]
-}
-
 // rejectFrames holds the GOAWAY frame that the hub sends to a rejected client, by reason.
 var rejectFrames = func() (frames [numRejectReasons][]byte) {
 	for why := range numRejectReasons {
@@ -41,11 +23,6 @@ var rejectFrames = func() (frames [numRejectReasons][]byte) {
 // rejectRetryDelay is the reconnect delay in the GOAWAY to a rejected client. The client adds
 // a random delay of its own.
 const rejectRetryDelay = time.Second
-
-// RejectReasons returns all reject reasons.
-func RejectReasons() []RejectReason {
-	return []RejectReason{RejectFull, RejectAddress, RejectRate, RejectHeader}
-}
 
 // recordReject counts and logs a rejected connection.
 func (h *Hub) recordReject(reason RejectReason, addr net.Addr) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -98,7 +99,9 @@ func (c *conn) authenticate(version int, token string) error {
 	if err := c.stopAuthTimer(); err != nil {
 		return err
 	}
-	c.permissions, c.limiter = permissions, h.newRateLimiter(c.sock.RemoteAddr(), permissions)
+	c.permissions = permissions
+	rates := h.rates.Lower(admission.Rates{Messages: permissions.MessageRate, Bytes: permissions.ByteRate})
+	c.limiter = h.buckets.NewRateLimiter(permissions.Subject, c.sock.RemoteAddr(), rates, time.Now())
 	c.sock.SetMaxLength(wire.MaxRequestLength(h.config.MaxBody))
 	if !permissions.Expires.IsZero() {
 		c.startExpiryTimer()

@@ -73,7 +73,7 @@ type conn struct {
 	replies             *replyQueue            // replies in version 1 that are not all written; nil: none
 	deadlineTimer       *time.Timer            // of the first frame, then of the permissions; nil: none
 
-	reclaimState reclaim.State // owned by Hub.reclaimLoop
+	reclaimState reclaim.State // owned by reclaim.Run
 
 	// Updated once for each read and once for each write. They are kept apart from the fields
 	// that every sender to this client reads.
@@ -100,7 +100,7 @@ func newConn(h *Hub, nc net.Conn) *conn {
 		acceptedAt: time.Now(),
 	}
 	if !h.authRequired() {
-		c.limiter = h.newRateLimiter(nc.RemoteAddr(), nil)
+		c.limiter = h.buckets.NewRateLimiter("", nc.RemoteAddr(), h.rates, time.Now())
 	}
 	if !h.authRequired() {
 		c.id.Store(h.v1IDs.Next()) // HELLO replaces it
@@ -223,7 +223,7 @@ func (c *conn) finishReading(err error) {
 	c.releaseRateLimiter()
 	c.sock.ReleaseAll() // before any wait: others may wait for this memory
 	// before another connection resumes the session, and perhaps watches
-	c.hub.registry.Unwatch(c)
+	c.hub.registry.Unwatch(watcher{c})
 	c.hub.conns.reading.Done()
 	resumed := c.awaitResume(err)
 	if !resumed {

@@ -32,6 +32,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/idpool"
 	"github.com/sechlol/go-message-hub/internal/limitlog"
 	"github.com/sechlol/go-message-hub/internal/presence"
+	"github.com/sechlol/go-message-hub/internal/reclaim"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -91,7 +92,8 @@ type Hub struct {
 	maxPerSender int64 // the quota of one sender in bodies, in bytes
 	epoch        uint64
 	ipLimits     *admission.IPLimiter
-	limitedLog   *limitlog.Log // of events that any client can cause at any rate
+	rates        admission.Rates // that a client may have without Permissions that lower them
+	limitedLog   *limitlog.Log   // of events that any client can cause at any rate
 
 	maxClients atomic.Int64 // the maximum number of clients, loaded for each new connection
 
@@ -102,7 +104,7 @@ type Hub struct {
 	registerQueue registerQueue
 	counters      counters
 
-	buckets          admission.BucketStore // of rate limiters
+	buckets          admission.BucketStore // of the rate limiters of clients
 	sampledReceivers atomic.Int64          // receivers of the messages that are being traced
 
 	shutdownOnce sync.Once
@@ -128,17 +130,30 @@ func New(config Config) (*Hub, error) {
 		maxPerSender: bodyBytes / shareFraction,
 		ipLimits:     admission.NewIPLimiter(config.MaxPerAddress, config.ConnectRate),
 		registry:     presence.New[*conn](),
+		rates:        admission.Rates{Messages: config.MessageRate, Bytes: config.ByteRate},
 		limitedLog:   limitlog.NewLog(config.Logger, limitedLogInterval),
 		closing:      make(chan struct{}),
 		readersDone:  make(chan struct{}),
 		finished:     make(chan struct{}),
 	}
 	h.epoch = uint64(h.started.UnixNano())
-	h.socketConfig = socket.Config{
-		MaxLength:      wire.MaxRequestLength(config.MaxBody),
-		FrameTimeout:   config.FrameTimeout,
-		MaxOutboxBytes: config.OutboxBytes,
-		StallTimeout:   config.StallTimeout,
+	h.socketConfig = h.newSocketConfig(readBytes)
+	h.ids.StartAt(h.firstID())
+	h.maxClients.Store(int64(config.MaxClients))
+	h.conns.init()
+	h.registerQueue.init()
+	h.startLoops()
+	return h, nil
+}
+
+// newSocketConfig returns the configuration of all connections, which share readBytes of memory
+// for reading.
+func (h *Hub) newSocketConfig(readBytes int64) socket.Config {
+	return socket.Config{
+		MaxLength:      wire.MaxRequestLength(h.config.MaxBody),
+		FrameTimeout:   h.config.FrameTimeout,
+		MaxOutboxBytes: h.config.OutboxBytes,
+		StallTimeout:   h.config.StallTimeout,
 		MaxUnsentBytes: maxUnsentBytes,
 		UserTimeout:    userTimeout,
 		ReadAccount:    h.reads.NewAccount(readBytes),
@@ -146,15 +161,22 @@ func New(config Config) (*Hub, error) {
 		MinWhole:       minWholeFrame,
 		KernelBudget:   socket.DefaultKernelBudget(),
 	}
-	h.ids.StartAt(h.firstID())
-	h.maxClients.Store(int64(config.MaxClients))
-	h.conns.init()
-	h.registerQueue.init()
-	h.conns.running.Go(h.reclaimLoop) // this and the next two end with readersDone
-	h.conns.running.Go(h.keepAliveLoop)
+}
+
+// startLoops starts the goroutines of the hub. The first three end with readersDone, the last
+// one ends with closing.
+func (h *Hub) startLoops() {
+	reclaimConfig := reclaim.Config[*conn]{
+		Budget:       h.bodies,
+		AppendConns:  h.conns.appendTo,
+		StallTimeout: h.config.StallTimeout,
+		MinRate:      h.config.MinRate,
+		MaxBody:      h.config.MaxBody,
+	}
+	h.conns.running.Go(func() { reclaim.Run(reclaimConfig, h.readersDone) })
 	h.conns.running.Go(func() { h.registry.Run(h.readersDone) })
-	h.conns.running.Go(h.registerLoop) // ends with closing
-	return h, nil
+	h.conns.running.Go(h.keepAliveLoop)
+	h.conns.running.Go(h.registerLoop)
 }
 
 // firstID returns the first id that the hub assigns to a v2 client: the start time of the hub

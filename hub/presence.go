@@ -35,23 +35,26 @@ func (rb *readBatch) handleWatch(f *socket.Frame) error {
 	registry, maxWatchers := rb.conn.hub.registry, rb.conn.hub.config.MaxWatchers
 	switch {
 	case !w.On:
-		registry.Unwatch(rb.conn)
-	case !registry.Watch(rb.conn, w.Since, maxWatchers):
+		registry.Unwatch(watcher{rb.conn})
+	case !registry.Watch(watcher{rb.conn}, w.Since, maxWatchers):
 		return rb.sendError(0, wire.ErrorWatchers, fmt.Sprintf("too many presence watchers, the maximum is %d", maxWatchers))
 	}
 	return nil
 }
 
-// The following methods implement presence.Watcher.
+// watcher is a connection of version 2 as presence sees it.
+type watcher struct{ *conn }
 
-func (c *conn) SendPresence(u *presence.Update) bool {
+// SendPresence implements presence.Watcher.
+func (w watcher) SendPresence(u *presence.Update) bool {
 	// Overhead is exempt from the quota, which a client that sends much can exhaust permanently.
-	buffer := c.account.TryAcquireOverhead(u.Len())
+	buffer := w.account.TryAcquireOverhead(u.Len())
 	if buffer == nil {
 		return false
 	}
 	b, frames := u.Append(buffer.Bytes()[:0])
-	return c.offerAndFlush(&socket.Batch{Buffer: buffer, To: len(b), Frames: frames, Options: &rejectOptions}) == socket.Queued
+	return w.offerAndFlush(&socket.Batch{Buffer: buffer, To: len(b), Frames: frames, Options: &rejectOptions}) == socket.Queued
 }
 
-func (c *conn) Gone() bool { return c.done.IsSet() || c.v2.Load().detached.IsSet() }
+// Gone implements presence.Watcher.
+func (w watcher) Gone() bool { return w.done.IsSet() || w.v2.Load().detached.IsSet() }

@@ -1,24 +1,10 @@
 package hub
 
 import (
-	"net"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
-
-// newRateLimiter returns the rate limiter of a client at addr, with the rates of the hub or
-// the lower ones of its permissions. It returns nil if there are none.
-// conn.releaseRateLimiter must follow.
-func (h *Hub) newRateLimiter(addr net.Addr, permissions *Permissions) *admission.RateLimiter {
-	if permissions == nil {
-		permissions = new(Permissions)
-	}
-	rates := admission.Rates{Messages: h.config.MessageRate, Bytes: h.config.ByteRate}
-	rates = rates.Lower(admission.Rates{Messages: permissions.MessageRate, Bytes: permissions.ByteRate})
-	return h.buckets.NewRateLimiter(permissions.Subject, addr, rates, time.Now())
-}
 
 // chargeRateLimiter charges the client for what it has sent since the last call, and returns
 // for how long nothing is to be read.

@@ -7,19 +7,6 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// reclaimLoop reclaims memory while clients wait for it: a client that holds memory and reads or
-// writes less than Config.MinRate meanwhile is disconnected. It ends when no connection reads
-// any more.
-func (h *Hub) reclaimLoop() {
-	reclaim.Run(reclaim.Config[*conn]{
-		Budget:       h.bodies,
-		AppendConns:  h.conns.appendTo,
-		StallTimeout: h.config.StallTimeout,
-		MinRate:      h.config.MinRate,
-		MaxBody:      h.config.MaxBody,
-	}, h.readersDone)
-}
-
 // requestReceiverAcks requests acknowledgements from those receivers in ids to which the client
 // is permitted to send and that have unacknowledged messages.
 func (c *conn) requestReceiverAcks(ids wire.IDs) {

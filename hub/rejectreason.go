@@ -1,0 +1,24 @@
+package hub
+
+// RejectReason is the reason why a connection was rejected. Its text is a label value of
+// metrics and appears in the log.
+type RejectReason uint8
+
+// The reasons for which the hub rejects connections.
+const (
+	RejectFull    RejectReason = iota // Config.MaxClients is reached, and no session is resumed
+	RejectAddress                     // Config.MaxPerAddress is reached for the connection's address
+	RejectRate                        // Config.ConnectRate is exceeded for the connection's address
+	RejectHeader                      // the required PROXY header is missing or malformed
+	numRejectReasons
+)
+
+// String returns the text of the reason for metrics and the log.
+func (r RejectReason) String() string {
+	return [...]string{"too many clients", "too many from its address", "too fast from its address", "no PROXY header", "?"}[min(r, numRejectReasons)]
+}
+
+// RejectReasons returns all reject reasons.
+func RejectReasons() []RejectReason {
+	return []RejectReason{RejectFull, RejectAddress, RejectRate, RejectHeader}
+}
