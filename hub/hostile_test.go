@@ -448,51 +448,6 @@ func (l opaqueListener) Accept() (net.Conn, error) {
 	return struct{ net.Conn }{nc}, nil
 }
 
-// TestReclaimer_PartialBodies_AreDisconnected has clients that get memory by sending a part of
-// a large body, and stop there. A client that waits for memory gets it when the hub
-// disconnects them after the stall timeout.
-func TestReclaimer_PartialBodies_AreDisconnected(t *testing.T) {
-	for name, body := range map[string]int{"large": wire.DefaultMaxBody, "small": 100} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: 2 * time.Second}, opaqueListener{listen(t)})
-			a, b := h.connectV1(t), h.connectV1(t)
-			frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
-			for range 12 {
-				c := h.connect(t)
-				c.send(frame[:150_000])
-			}
-			eventually(t, "memory is used up", func() bool { return h.Stats().QueuedBytes > 3<<20 })
-			a.relay(pattern(body, 3), b.id)
-			b.expectRelay(pattern(body, 3))
-			h.waitDisconnected(t, hub.CloseSlow, 1)
-			for reason, n := range h.Stats().Disconnected {
-				if reason != hub.CloseSlow {
-					t.Errorf("%d × %q", n, reason)
-				}
-			}
-			a.fence()
-			b.fence()
-		})
-	}
-}
-
-// TestReclaimer_SlowReceiver_IsDisconnected has a sender whose whole share is queued for a
-// receiver that reads nothing and whose queue is not full.
-func TestReclaimer_SlowReceiver_IsDisconnected(t *testing.T) {
-	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, OutboxBytes: 16 << 20, StallTimeout: 2 * time.Second})
-	bystanders := h.startBystanders(t)
-	sender, greedy, other := h.connectV1(t), h.connectV1(t).shrinkReadBuffer(), h.connectV1(t)
-	const messages, size = 30, 300_000
-	background(t, func() error { return sender.sendNumbered([]uint64{greedy.id, other.id}, messages, size) })
-	if err := other.readNumbered(sender.id, messages, size); err != nil {
-		t.Fatal(err)
-	}
-	h.waitDisconnected(t, hub.CloseSlow, 1)
-	sender.fence()
-	bystanders.waitRounds(3)
-}
-
 // TestHub_UnknownReceivers_AreCounted sends 1,000 relays to the maximum number of receivers,
 // none of which exists.
 func TestHub_UnknownReceivers_AreCounted(t *testing.T) {

@@ -270,3 +270,29 @@ func TestRateLimiter_Burst_IsOneSecond(t *testing.T) {
 		})
 	}
 }
+
+// TestRateLimiter_RequestedAcks_AreFree has the hub request ACKs all the time from a client
+// with a low message rate. ACKs and PONGs do not count.
+func TestRateLimiter_RequestedAcks_AreFree(t *testing.T) {
+	const messages = 500
+	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
+		if req.Token == "quiet" {
+			return &hub.Permissions{MessageRate: 5}, nil
+		}
+		return &hub.Permissions{}, nil
+	}})
+	sender, limited := h.connectToken(t, "sender"), h.connectToken(t, "quiet")
+	body := pattern(60_000, 1)
+	background(t, func() error {
+		for range messages {
+			sender.sendMessage(body, 0, 0, limited.id)
+		}
+		return nil
+	})
+	if err := limited.ackWhenPinged(messages); err != nil {
+		t.Error(err)
+	}
+	if n := h.Stats().RateLimited; n > 0 {
+		t.Errorf("rate-limited %d times by requested ACKs", n)
+	}
+}

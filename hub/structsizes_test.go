@@ -4,6 +4,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
@@ -23,6 +24,7 @@ func TestConn_StructSizes_FitSizeClasses(t *testing.T) {
 		{"body.Account", unsafe.Sizeof(body.Account{}), 64},
 		{"session", unsafe.Sizeof(session{}), 320},
 		{"connV2", unsafe.Sizeof(connV2{}), 112},
+		{"admission.RateLimiter", unsafe.Sizeof(admission.RateLimiter{}), 80},
 	} {
 		if test.size > test.max {
 			t.Errorf("%s has %d bytes, want at most %d", test.name, test.size, test.max)

@@ -207,35 +207,6 @@ func TestStallTimeout_SlowReceiver_IsServed(t *testing.T) {
 	})
 }
 
-// TestReclaimer_PartialBody_IsEvictedAfterStallTimeout uses up the memory with parts of
-// bodies. When a client begins to wait for memory, the hub gives the clients that hold memory
-// one stall timeout to send the rest. Then the hub disconnects one of them.
-func TestReclaimer_PartialBody_IsEvictedAfterStallTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
-		frame := wire.AppendRelay(nil, []uint64{99}, make([]byte, wire.DefaultMaxBody))
-		for range 3 { // as many as there is memory for
-			connectPipe(t, ln).send(frame[:100_000])
-		}
-		honest := connectPipe(t, ln)
-		<-time.After(hub.DefaultFrameTimeout / 2) // no client waits for memory, and none is disconnected
-		if n := h.Stats().Clients; n != 4 {
-			t.Fatalf("%d clients, want 4", n)
-		}
-		began := time.Now()
-		honest.send(frame)
-		honest.fence()
-		if took, want := time.Since(began), hub.DefaultStallTimeout; took != want {
-			t.Errorf("waited %v for memory, want %v", took, want)
-		}
-		<-time.After(time.Second)
-		if n := h.Stats().Disconnected[hub.CloseSlow]; n != 1 {
-			t.Errorf("%d clients that hold memory were disconnected, want 1", n)
-		}
-	})
-}
-
 // requestsPerNonReader is the number of requests of each client that does not read.
 const requestsPerNonReader = 15_000
 
@@ -393,44 +364,6 @@ func TestStallTimeout_UnreadList_IsDisconnected(t *testing.T) {
 	})
 }
 
-// TestReclaimer_UnreadReplies_AreEvictedForOthers has clients that read just enough replies
-// not to stall, and send more requests than they read replies. They can hold memory while no
-// other client waits for it. Then the hub disconnects only as many as necessary.
-func TestReclaimer_UnreadReplies_AreEvictedForOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
-		const nonReaders = 60
-		// The hub uses a large read buffer for a client that also sends messages.
-		message := wire.AppendRelay(nil, nil, make([]byte, 2000))
-		requests := append(message, bytes.Repeat(wire.AppendIdentityRequest(nil), 20_000)...)
-		for range nonReaders {
-			c := connectPipe(t, ln)
-			for range 2 { // the large buffer is used from the second message on
-				c.send(message)
-			}
-			// The goroutine ends when the hub disconnects the client.
-			background(t, func() error { _, _ = c.Write(requests); return nil })
-			readSlowly(t, c, 20*wire.IdentityLen)
-		}
-		<-time.After(3 * hub.DefaultStallTimeout)
-		if s := h.Stats(); s.Clients != nonReaders || s.QueuedBytes < 3<<20 {
-			t.Fatalf("%d clients are left and hold %d bytes; %v", s.Clients, s.QueuedBytes, s.Disconnected)
-		}
-		honest := connectPipe(t, ln)
-		began := time.Now()
-		honest.send(wire.AppendRelay(nil, []uint64{999}, make([]byte, wire.DefaultMaxBody)))
-		honest.fence()
-		if took := time.Since(began); took > hub.DefaultStallTimeout+time.Second {
-			t.Errorf("a message took %v", took)
-		}
-		<-time.After(time.Second)
-		if n := h.Stats().Disconnected[hub.CloseSlow]; n == 0 || n > nonReaders/2 {
-			t.Errorf("%d of %d were disconnected", n, nonReaders)
-		}
-	})
-}
-
 // fillQueuesOfNonReaders has n clients send 20,000 bytes, times times each, to n others that
 // read nothing.
 func fillQueuesOfNonReaders(t *testing.T, ln *pipeListener, n, times int) {
@@ -446,64 +379,6 @@ func fillQueuesOfNonReaders(t *testing.T, ln *pipeListener, n, times int) {
 		})
 		t.Cleanup(func() { from.Close() }) // ends the goroutine above
 	}
-}
-
-// TestReclaimer_LaterWaits_AreShort sends large messages at intervals, and each needs memory
-// held by clients that read nothing. The first message waits for the stall timeout, in which
-// the hub finds the slow clients. Each later message waits for at most a second.
-func TestReclaimer_LaterWaits_AreShort(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
-		fillQueuesOfNonReaders(t, ln, 50, 5)
-		honest := connectPipe(t, ln)
-		<-time.After(time.Second)
-		for i := range 10 {
-			began := time.Now()
-			honest.send(wire.AppendRelay(nil, []uint64{999}, make([]byte, 500_000)))
-			honest.fence()
-			maxWait := time.Second
-			if i == 0 {
-				maxWait += hub.DefaultStallTimeout
-			}
-			if took := time.Since(began); took > maxWait {
-				t.Errorf("message %d waited for %v", i, took)
-			}
-			fillQueuesOfNonReaders(t, ln, 1, 25) // the freed memory is held again
-			<-time.After(3 * time.Second)
-		}
-		if h.Stats().Disconnected[hub.CloseSlow] == 0 {
-			t.Error("no client was disconnected, and the test proves nothing")
-		}
-	})
-}
-
-// TestReclaimer_SmallHolders_AreSpared has a thousand clients that are as slow as those that
-// hold the memory, but hold little. The hub disconnects one that holds much.
-func TestReclaimer_SmallHolders_AreSpared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
-		frame := wire.AppendRelay(nil, []uint64{999_999}, make([]byte, wire.DefaultMaxBody))
-		for range 3 { // as many as there is memory for
-			connectPipe(t, ln).send(frame[:100_000])
-		}
-		other, honest := connectPipe(t, ln), connectPipe(t, ln)
-		for range 5 {
-			var to []uint64
-			for range 200 {
-				to = append(to, connectPipe(t, ln).requestID().id)
-			}
-			other.send(wire.AppendRelay(nil, to, make([]byte, 2000))) // the queues share one body
-		}
-		<-time.After(time.Second)
-		honest.send(frame)
-		honest.fence()
-		<-time.After(time.Second)
-		if n := h.Stats().Disconnected[hub.CloseSlow]; n != 1 {
-			t.Errorf("%d were disconnected, want 1", n)
-		}
-	})
 }
 
 // TestReplyQueue_BusyReceiver_GetsItsList has a client request the list while others send to
