@@ -51,6 +51,29 @@ func TestRateLimiter_Wait_KeepsRate(t *testing.T) {
 	}
 }
 
+// TestRateLimiter_TakeOne_IsNotChargedTwice takes a message in advance, and then charges it.
+func TestRateLimiter_TakeOne_IsNotChargedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bs BucketStore
+		rl := bs.NewRateLimiter("alice", nil, Rates{Messages: 1, Bytes: 1}, time.Now())
+		if d := rl.TakeOne(time.Now()); d != 0 {
+			t.Fatalf("a full bucket delays for %v", d)
+		}
+		if n := rl.MaxMessages(0); n != 2 { // the one that was taken, and one more in any case
+			t.Errorf("up to %d messages, want 2", n)
+		}
+		if d := rl.Charge(1, 1, time.Now()); d != 0 {
+			t.Errorf("the delay is %v, want none", d)
+		}
+		if d := rl.TakeOne(time.Now()); d < time.Second {
+			t.Errorf("the delay until the next one is %v, want a second", d)
+		}
+		if d := rl.Charge(2, 2, time.Now()); d != time.Second {
+			t.Errorf("the delay after it was sent too early is %v, want a second", d)
+		}
+	})
+}
+
 // TestRateLimiter_Renew_InheritsDebt has a client connect again while its old connection, which
 // has overdrawn its bucket, still waits. The new connection must wait as well once the old one
 // has ended.

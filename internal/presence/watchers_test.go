@@ -126,6 +126,51 @@ func TestWatchers_Watch_AnswersOnceInAnyCase(t *testing.T) {
 	})
 }
 
+// TestWatchers_FutureRevision_GetsSnapshot watches with the revision of another hub, which this
+// hub reaches before it answers.
+func TestWatchers_FutureRevision_GetsSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRegistry(t)
+		first := newFakeWatcher()
+		r.Watch(first, 0, 2)
+		settle(2 * coalesceDelay)
+		w := newFakeWatcher()
+		r.Watch(w, first.revision+1, 2)
+		r.Join(1, "one")
+		settle(2 * coalesceDelay)
+		if w.snapshots != 1 || !w.present[1] {
+			t.Errorf("%d snapshots, %v", w.snapshots, w.present)
+		}
+	})
+}
+
+// watchAgain is a watcher that watches again while it is sent its first update.
+type watchAgain struct {
+	*fakeWatcher
+	registry *Registry[string]
+}
+
+func (w watchAgain) SendPresence(u *Update) bool {
+	if w.updates == 0 {
+		w.registry.Watch(w, 0, 1)
+	}
+	return w.fakeWatcher.SendPresence(u)
+}
+
+// TestWatchers_WatchDuringPush_IsAnswered checks that each Watch is answered, also one that
+// arrives while the answer to the one before is sent.
+func TestWatchers_WatchDuringPush_IsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRegistry(t)
+		w := watchAgain{newFakeWatcher(), r}
+		r.Watch(w, 0, 1)
+		settle(5 * coalesceDelay)
+		if w.updates != 2 || w.snapshots != 2 {
+			t.Errorf("%d updates, %d of them snapshots, want 2", w.updates, w.snapshots)
+		}
+	})
+}
+
 // TestWatchers_FullWatcher_IsSentTheRestLater has no room for a watcher for some time. Another
 // watcher is not delayed, and the first one misses nothing.
 func TestWatchers_FullWatcher_IsSentTheRestLater(t *testing.T) {
