@@ -15,9 +15,10 @@
 // until it reads again or the stall timeout has passed. The memory that the hub holds for its
 // clients stays below Config.MaxQueuedBytes.
 //
-// Package hub finds the receivers of a message and decides its fate. Package internal/socket reads
-// and writes its frames, package internal/presence knows its connected clients. Flags, log output
-// and signals belong to the embedding program.
+// Package hub finds the receivers of a message and decides its fate. It uses package
+// internal/socket to read and write frames, internal/presence to know its connected clients,
+// internal/admission to limit addresses and rates, and internal/reclaim when memory is short.
+// Flags, log output and signals belong to the embedding program.
 package hub
 
 import (
@@ -92,7 +93,7 @@ type Hub struct {
 	maxPerSender int64 // the quota of one sender in bodies, in bytes
 	epoch        uint64
 	ipLimits     *admission.IPLimiter
-	rates        admission.Rates // that a client may have without Permissions that lower them
+	rates        admission.Rates // of a client without Permissions
 	limitedLog   *limitlog.Log   // of events that any client can cause at any rate
 
 	maxClients atomic.Int64 // the maximum number of clients, loaded for each new connection
