@@ -256,6 +256,7 @@ func TestReclaimer_UnreadReplies_AreEvictedForOthers(t *testing.T) {
 			c := connectPipe(t, ln)
 			for range 2 { // the large buffer is used from the second message on
 				c.send(message)
+				synctest.Wait() // the hub has read this message, and no part of the next
 			}
 			// The goroutine ends when the hub disconnects the client.
 			background(t, func() error { _, _ = c.Write(requests); return nil })
