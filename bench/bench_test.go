@@ -124,7 +124,7 @@ func TestStormScenario_EachSystem(t *testing.T) {
 func TestListScenario_ReceivesLists(t *testing.T) {
 	b := newTestBench(t, "hub")
 	r := measureOnce(t, b.listScenario(200, 3), b)
-	if r.Rounds[0]["100 ask, once a second"].ListSeconds <= 0 {
+	if r.Rounds[0]["100 clients request, once a second"].ListSeconds <= 0 {
 		t.Error("no client received a list")
 	}
 }
@@ -133,7 +133,7 @@ func TestFloodScenario_EndsConnections(t *testing.T) {
 	b := newTestBench(t, "hub")
 	r := measureOnce(t, b.floodScenario(1), b)
 	for kind, m := range r.Rounds[0] {
-		if flooded := kind != "nobody floods"; flooded != (m.Attempts > 0) || flooded != (m.Rejected > 0) && kind != "messages" {
+		if flooded := kind != "no flood"; flooded != (m.Attempts > 0) || flooded != (m.Rejected > 0) && kind != "messages" {
 			t.Errorf("%s: %d attempts, %d rejected", kind, m.Attempts, m.Rejected)
 		}
 	}

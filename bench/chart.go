@@ -144,7 +144,7 @@ func (c *chart) drawBars(p *plot.Plot, r *result) error {
 		}
 	}
 	for i, name := range subjects {
-		subjects[i] = strings.Replace(name, ", ", ",\n", 1) // keeps long names from overlapping
+		subjects[i] = strings.NewReplacer(", ", ",\n", " of ", "\nof ").Replace(name) // keeps long names from overlapping
 	}
 	p.NominalX(subjects...)
 	p.X.Min, p.X.Max = -0.5, float64(len(subjects))-0.5

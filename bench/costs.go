@@ -39,7 +39,7 @@ func (s *scenario) addRatios(base string) {
 // version2Scenario measures the cost of v2 relative to v1, and of reports relative to v2.
 func (b *bench) version2Scenario(name string, wl workload) *scenario {
 	const classic, newer = "version 1", "version 2"
-	s := newCostScenario(name, wl.title()+", in each version",
+	s := newCostScenario(name, wl.title()+", in both versions",
 		"`start_simulation -embed -i=0 -verify="+wl.verify+"`: hub and clients are one process.", classic)
 	s.addRatios(newer)
 	s.ratios[2].rows, s.ratios[3].rows = []string{withReports}, []string{withReports}
@@ -58,13 +58,13 @@ func (b *bench) version2Scenario(name string, wl workload) *scenario {
 	return s
 }
 
-const withReports = "version 2, reports at received"
+const withReports = "version 2, reports at level received"
 
 // safetyScenario measures the cost of a hub that is safe to expose relative to a hub with TLS
 // only, and the cost of metrics relative to a plain hub.
 func (b *bench) safetyScenario(name string, wl workload) *scenario {
 	const plain, secure, safe = "plain", "TLS", "TLS, tokens, limits and metrics"
-	s := newCostScenario(name, wl.title()+", in version 2, with what makes a hub safe",
+	s := newCostScenario(name, wl.title()+", in version 2, with security features and metrics",
 		"`start_server` and `start_simulation -i=0 -protocol=2 -verify="+wl.verify+"`. Tokens: `-auth-keys` and `-token-file`. Limits: `-rate-messages`, "+
 			"`-rate-bytes`, `-max-per-address` and `-connect-rate`, none of which is reached. Metrics: the admin address, with a scrape every half second.", plain)
 	s.addRatios(secure)
@@ -89,8 +89,8 @@ func (b *bench) safetyScenario(name string, wl workload) *scenario {
 func (b *bench) tlsScenario(name string, wl workload) *scenario {
 	const hub, limit = "hub", "limit"
 	s := newCostScenario(name, wl.title()+", over TLS 1.3",
-		"`start_simulation -i=0 -verify="+wl.verify+"` drives the hub. The limit is two processes with as many connections of crypto/tls, "+
-			"one that writes the same bytes, 64 KiB at a time, and one that reads and discards them.", limit)
+		"`start_simulation -i=0 -verify="+wl.verify+"` drives the hub. The limit is two processes with the same number of crypto/tls connections: "+
+			"one writes the same bytes, 64 KiB at a time, and the other reads and discards them.", limit)
 	s.subjects = []subject{
 		{hub, []string{"hub"}, func(ctx context.Context) (*measurement, error) {
 			return b.measureFeatures(ctx, wl, 1, hubFeatures{hasTLS: true})
@@ -186,8 +186,8 @@ func fetchPage(ctx context.Context, page string) {
 // tracesScenario measures the cost of tracing messages.
 func (b *bench) tracesScenario(name string, wl workload, protocol int) *scenario {
 	const off = "no traces"
-	s := newCostScenario(name, fmt.Sprintf("%s, in version %d, with messages traced", wl.title(), protocol),
-		"`start_server` and `start_simulation -i=0 -verify="+wl.verify+"`. The collector of `-trace-endpoint` reads and forgets.", off)
+	s := newCostScenario(name, fmt.Sprintf("%s, in version %d, with traces of messages", wl.title(), protocol),
+		"`start_server` and `start_simulation -i=0 -verify="+wl.verify+"`. The collector of `-trace-endpoint` reads and discards all data.", off)
 	for _, v := range []struct {
 		name   string
 		sample int

@@ -8,12 +8,12 @@ func (b *bench) defaultsScenario() *scenario {
 	wl := workloads["default"]
 	s := &scenario{
 		name:  "defaults",
-		title: wl.title() + ", with servers and client libraries as they come",
-		note:  "A run is over when nothing has arrived for ten seconds.",
+		title: wl.title() + ", with the default configuration of servers and client libraries",
+		note:  "A run ends when no message has arrived for ten seconds.",
 		columns: []column{
 			{heading: "delivered", value: func(m *measurement) float64 { return float64(m.Deliveries) }},
 			{heading: "% lost", value: func(m *measurement) float64 { return 100 * float64(m.Lost) / float64(m.Expected) }, showZero: true},
-			{heading: "of those refused by the client library", value: func(m *measurement) float64 { return float64(m.Rejected) }, showZero: true},
+			{heading: "lost messages that the client library reported as failed", value: func(m *measurement) float64 { return float64(m.Rejected) }, showZero: true},
 			{heading: "s until the last delivery", value: func(m *measurement) float64 { return m.Seconds }},
 		},
 		rounds: 1,

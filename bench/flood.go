@@ -38,25 +38,25 @@ var floodLimitFlags = []string{"-max-per-address=20", "-connect-rate=100", "-rat
 // floodScenario measures what a flood from one address costs clients of another address, on a
 // hub that limits addresses and clients.
 func (b *bench) floodScenario(seconds int) *scenario {
-	const quiet = "nobody floods"
+	const quiet = "no flood"
 	s := &scenario{
 		name: "flood",
 		title: fmt.Sprintf("a message of 128 bytes to another client and back, %d times a second, while another address floods the hub",
 			floodRoundsPerSecond),
-		note: "`start_server` with `-auth-keys`, `-max-per-address=20`, `-connect-rate=100`, `-rate-messages=2000` and `-rate-bytes=1MiB`. Those who are measured " +
-			"come from 127.0.0.1 with tokens, and compare every answer; a round trip that begins late counts from when it was due. The flood comes from 127.0.0.2: connections that say nothing, " +
-			"connections that say in turn an HTTP request and a HELLO with a token of a foreign key, and 20 clients with good tokens that send 128 bytes to each other as fast as they can. " +
-			fmt.Sprintf("It tries %s connections a second, 20 times what is allowed, or as many as it can, and gives way to the others, as it shares two cores with the hub. ", formatNumber(floodConnectRate)) +
-			"Tries are connections, or messages that the hub let the clients send.",
+		note: "`start_server` with `-auth-keys`, `-max-per-address=20`, `-connect-rate=100`, `-rate-messages=2000` and `-rate-bytes=1MiB`. The measured clients " +
+			"connect from 127.0.0.1 with tokens and verify every reply. The time of a late round trip counts from when it was due. The flood comes from 127.0.0.2: connections that send nothing, " +
+			"connections that send, in turn, an HTTP request and a HELLO with a token of an unknown key, and 20 clients with valid tokens that send 128 bytes to each other as fast as they can. " +
+			fmt.Sprintf("The flood attempts %s connections a second, 20 times the limit, or as many as possible. It runs with a lower priority than the hub and the measured clients, because it shares two cores with them. ", formatNumber(floodConnectRate)) +
+			"Attempts are connections, or messages that the client library accepted.",
 		columns: append(slices.Clone(latencyColumns),
-			column{heading: "tries/s", value: func(m *measurement) float64 { return float64(m.Attempts) / m.Seconds }},
-			column{heading: "% of connections ended", value: func(m *measurement) float64 { return 100 * float64(m.Rejected) / float64(max(1, m.Attempts)) }},
+			column{heading: "attempts/s", value: func(m *measurement) float64 { return float64(m.Attempts) / m.Seconds }},
+			column{heading: "% of connections rejected", value: func(m *measurement) float64 { return 100 * float64(m.Rejected) / float64(max(1, m.Attempts)) }},
 			column{heading: "server, cores busy", value: func(m *measurement) float64 { return m.MovingCPU / m.MeasureSeconds }},
 			column{heading: "server, peak resident MiB", value: func(m *measurement) float64 { return m.Server.PeakMiB }},
 		),
 		ratios: []ratio{
-			{heading: "p50 ÷ without", base: quiet, value: func(base, other *measurement) float64 { return other.P50 / base.P50 }},
-			{heading: "p99 ÷ without", base: quiet, value: func(base, other *measurement) float64 { return other.P99 / base.P99 }},
+			{heading: "p50 ÷ p50 without flood", base: quiet, value: func(base, other *measurement) float64 { return other.P50 / base.P50 }},
+			{heading: "p99 ÷ p99 without flood", base: quiet, value: func(base, other *measurement) float64 { return other.P99 / base.P99 }},
 		},
 	}
 	for _, v := range []struct {
@@ -65,8 +65,8 @@ func (b *bench) floodScenario(seconds int) *scenario {
 	}{
 		{quiet, "", 0},
 		{"connections", "connects", floodConnectRate},
-		{"connections, as many as it can", "connects", floodUnboundedRate},
-		{"strangers", "strangers", floodConnectRate},
+		{"connections, unlimited rate", "connects", floodUnboundedRate},
+		{"without valid tokens", "strangers", floodConnectRate},
 		{"messages", "messages", floodConnectRate},
 	} {
 		s.subjects = append(s.subjects, subject{v.name, []string{"hub"}, func(ctx context.Context) (*measurement, error) {

@@ -27,8 +27,8 @@ func (b *bench) fullScenario(wl workload) *scenario {
 		name: "full", title: wl.title(), note: wl.note(), rounds: 1,
 		columns: append(wl.columns(),
 			column{heading: "seconds", value: func(m *measurement) float64 { return m.Seconds }},
-			column{heading: "MiB resident, median of the first half", value: func(m *measurement) float64 { return medianMiB(m.Memory[:len(m.Memory)/2]) }},
-			column{heading: "and of the second", value: func(m *measurement) float64 { return medianMiB(m.Memory[len(m.Memory)/2:]) }}),
+			column{heading: "resident MiB, median of the first half", value: func(m *measurement) float64 { return medianMiB(m.Memory[:len(m.Memory)/2]) }},
+			column{heading: "resident MiB, median of the second half", value: func(m *measurement) float64 { return medianMiB(m.Memory[len(m.Memory)/2:]) }}),
 		charts: []chart{{
 			title: "Resident memory of the hub", unit: "MiB", xLabel: "seconds",
 			samples: func(m *measurement) []memorySample { return m.Memory },

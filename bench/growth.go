@@ -20,15 +20,15 @@ var growthMessages = map[string]int{"hub": 150_000, "nats": 30_000}
 func (b *bench) growthScenario() *scenario {
 	s := &scenario{
 		name:  "growth",
-		title: "10 clients send 128 bytes to each other while others are connected: processor time of the server for a delivery",
-		note:  "The others are connected as in the idle scenario, and have no subscription.",
+		title: "10 clients send 128 bytes to each other while other clients are connected: processor time of the server per delivery",
+		note:  "The other clients are connected as in the idle scenario and have no subscription.",
 		columns: []column{
-			{heading: "server, CPU ns for a delivery", value: func(m *measurement) float64 { return m.MovingCPU / float64(m.Deliveries) * 1e9 }},
+			{heading: "server, CPU ns per delivery", value: func(m *measurement) float64 { return m.MovingCPU / float64(m.Deliveries) * 1e9 }},
 			rateColumn,
 		},
 	}
 	perDelivery := s.columns[0].value
-	ch := chart{title: "Processor time of the server for a delivery", unit: "ns", xLabel: "clients connected"}
+	ch := chart{title: "Processor time of the server per delivery", unit: "ns", xLabel: "clients connected"}
 	for _, system := range []string{"hub", "nats"} {
 		baseline := growthSubject(system, growthConnected[0])
 		others := []string{}
@@ -44,7 +44,7 @@ func (b *bench) growthScenario() *scenario {
 			}
 		}
 		s.ratios = append(s.ratios, ratio{
-			heading: "÷ with 10", base: baseline, rows: others,
+			heading: "CPU ÷ CPU with 10 connected", base: baseline, rows: others,
 			value: func(base, other *measurement) float64 { return perDelivery(other) / perDelivery(base) },
 		})
 		ch.curves = append(ch.curves, curve{name: system, points: points, value: perDelivery})

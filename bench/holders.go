@@ -37,10 +37,10 @@ type holderKind struct {
 }
 
 var holderKinds = []holderKind{
-	{"half of it, one address", "half", 1, 0},
-	{"half of it, 8 addresses, again every second", "half", 8, time.Second},
-	{"all but a byte, one address, again every second", "but a byte", 1, time.Second},
-	{"all but a byte, 8 addresses", "but a byte", 8, 0},
+	{"half of the message, one address", "half", 1, 0},
+	{"half of the message, 8 addresses, replaced every second", "half", 8, time.Second},
+	{"all but one byte, one address, replaced every second", "but a byte", 1, time.Second},
+	{"all but one byte, 8 addresses", "but a byte", 8, 0},
 }
 
 // holdersScenario measures clients that send large messages while many other clients do not
@@ -48,19 +48,19 @@ var holderKinds = []holderKind{
 func (b *bench) holdersScenario(n, seconds int) *scenario {
 	s := &scenario{
 		name: "holders",
-		title: fmt.Sprintf("a message of 1 MiB to another client, 10 a second for %d s, while %s connections stop in the middle of one",
+		title: fmt.Sprintf("a message of 1 MiB to another client, 10 a second for %d s, while %s connections stop in the middle of a message",
 			seconds, formatNumber(float64(n))),
-		note: "Each kind has a hub of its own, with default settings. Connections that the hub ends are made anew. A time counts from when the message was due. " +
-			"Another client sends messages of 1 MiB over a link that brings 144 KiB at once and then nothing for 3 s; it, its receiver, and the two that are measured are those who could be cut.",
+		note: "Each kind has a hub of its own, with default settings. The load replaces connections that the hub ends. The time of a message counts from when it was due. " +
+			"Another client sends messages of 1 MiB over a link that transfers 144 KiB at once and then nothing for 3 s. The last column counts connections that the hub closed, among this client, its receiver and the two measured clients.",
 		rounds: 1,
 		columns: []column{
 			{heading: "p50 ms", value: func(m *measurement) float64 { return m.P50 * 1e3 }},
 			{heading: "p99 ms", value: func(m *measurement) float64 { return m.P99 * 1e3 }},
-			{heading: "most ms", value: func(m *measurement) float64 { return m.Max * 1e3 }},
+			{heading: "max ms", value: func(m *measurement) float64 { return m.Max * 1e3 }},
 			{heading: "connections held", value: func(m *measurement) float64 { return float64(m.HeldConns) }},
-			{heading: "made in all", value: func(m *measurement) float64 { return float64(m.MadeConns) }},
+			{heading: "connections made", value: func(m *measurement) float64 { return float64(m.MadeConns) }},
 			{heading: "server, peak resident MiB", value: func(m *measurement) float64 { return m.Server.PeakMiB }},
-			{heading: "others cut", value: func(m *measurement) float64 { return float64(m.CutConns) }, showZero: true},
+			{heading: "other connections closed", value: func(m *measurement) float64 { return float64(m.CutConns) }, showZero: true},
 		},
 	}
 	for _, k := range holderKinds {

@@ -36,19 +36,19 @@ const (
 
 var hostileKinds = []hostileKind{
 	{name: "silent", kind: "silent", rate: hostileConnectRate},
-	{name: "a part of a header", kind: "header", rate: hostileConnectRate},
-	{name: "a body of 1 MiB, a byte a second", kind: "body", rate: hostileConnectRate},
-	{name: "20,000 questions, answers not read", kind: "read", rate: hostileConnectRate},
-	{name: "20,000 times for a list, answers not read", kind: "read lists", rate: hostileConnectRate},
-	{name: "come in and vanish", kind: "half-open", rate: hostileConnectRate},
-	{name: "a PING a second", kind: "pings", rate: hostileConnectRate},
-	{name: "garbage, flood of 500 a second", kind: "garbage", rate: hostileFloodRate},
-	{name: "resets in a frame, flood of 500 a second", kind: "resets", rate: hostileFloodRate},
+	{name: "a partial header", kind: "header", rate: hostileConnectRate},
+	{name: "a body of 1 MiB, one byte a second", kind: "body", rate: hostileConnectRate},
+	{name: "20,000 id requests, replies not read", kind: "read", rate: hostileConnectRate},
+	{name: "20,000 list requests, replies not read", kind: "read lists", rate: hostileConnectRate},
+	{name: "HELLO, then silent", kind: "half-open", rate: hostileConnectRate},
+	{name: "one PING a second", kind: "pings", rate: hostileConnectRate},
+	{name: "invalid bytes, 500 connections a second", kind: "garbage", rate: hostileFloodRate},
+	{name: "reset within a frame, 500 connections a second", kind: "resets", rate: hostileFloodRate},
 	{name: "TLS: no handshake", kind: "silent", secure: true, rate: hostileConnectRate},
-	{name: "TLS: a part of a handshake", kind: "client hello", secure: true, rate: hostileConnectRate},
-	{name: "TLS: a handshake, and silent, 300 a second", kind: "silent", secure: true, completesHandshake: true, rate: hostileHandshakeRate},
-	{name: "TLS: a wrong token, flood of 100 a second", kind: "half-open", secure: true, completesHandshake: true, token: "eyJhbGciOiJub25lIn0.e30.", rate: hostileHandshakeFloodRate},
-	{name: "TLS: in with a token, a PING in 10 s", kind: "idle", secure: true, completesHandshake: true, token: "good", rate: hostileHandshakeRate},
+	{name: "TLS: a partial handshake", kind: "client hello", secure: true, rate: hostileConnectRate},
+	{name: "TLS: a handshake, then silent, 300 connections a second", kind: "silent", secure: true, completesHandshake: true, rate: hostileHandshakeRate},
+	{name: "TLS: an invalid token, 100 connections a second", kind: "half-open", secure: true, completesHandshake: true, token: "eyJhbGciOiJub25lIn0.e30.", rate: hostileHandshakeFloodRate},
+	{name: "TLS: a valid token, one PING every 10 s", kind: "idle", secure: true, completesHandshake: true, token: "good", rate: hostileHandshakeRate},
 }
 
 // conns returns the number of concurrent connections of this kind.
@@ -63,18 +63,18 @@ func (k *hostileKind) conns(n int) int {
 func (b *bench) hostileScenario(n, seconds int) *scenario {
 	s := &scenario{
 		name: "hostile",
-		title: fmt.Sprintf("a message of 128 bytes to another client and back, 500 a second, while %s connections do harm, for each kind of that",
+		title: fmt.Sprintf("a message of 128 bytes to another client and back, 500 a second, beside up to %s hostile connections of one kind",
 			formatNumber(float64(n))),
-		note: "For each kind a hub of its own, on which first nobody does harm. Connections that the hub ends are made anew. " +
-			"The load shares the processors with the hub, so it makes at most 2,000 connections a second, or 300 with a handshake; those that the hub ends after 10 s are then never more than 3,000.",
+		note: "Each kind has a hub of its own, on which the two clients are first measured alone. The load replaces connections that the hub ends. " +
+			"The load shares the processors with the hub. It therefore makes at most 2,000 connections a second, or 300 a second with a TLS handshake. Of connections that the hub ends after 10 s, at most 3,000 are then open at a time.",
 		columns: []column{
-			{heading: "p99 µs without", value: func(m *measurement) float64 { return m.P99Before * 1e6 }},
+			{heading: "p99 µs without hostile clients", value: func(m *measurement) float64 { return m.P99Before * 1e6 }},
 			{heading: "p99 µs", value: func(m *measurement) float64 { return m.P99 * 1e6 }},
-			{heading: "p99 ÷ without", value: func(m *measurement) float64 { return m.P99 / m.P99Before }},
+			{heading: "p99 ÷ p99 without hostile clients", value: func(m *measurement) float64 { return m.P99 / m.P99Before }},
 			{heading: "connections held", value: func(m *measurement) float64 { return float64(m.HeldConns) }},
-			{heading: "made in all", value: func(m *measurement) float64 { return float64(m.MadeConns) }},
-			{heading: "hub, resident MiB more", value: func(m *measurement) float64 { return m.MemoryGrowthMiB }},
-			{heading: "KiB more for each held", value: func(m *measurement) float64 {
+			{heading: "connections made", value: func(m *measurement) float64 { return float64(m.MadeConns) }},
+			{heading: "hub, resident MiB added", value: func(m *measurement) float64 { return m.MemoryGrowthMiB }},
+			{heading: "hub, KiB added per held connection", value: func(m *measurement) float64 {
 				if m.HeldConns < 1000 {
 					return 0
 				}

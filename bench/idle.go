@@ -12,9 +12,9 @@ const idleClients = 15_000
 
 // The headings of the idle scenario's columns.
 const (
-	idleHeading         = "KiB each"
-	idleSilentHeading   = "KiB each, silent since they connected"
-	idleVersion2Heading = "KiB each, version 2"
+	idleHeading         = "KiB per connection"
+	idleSilentHeading   = "KiB per connection, nothing sent"
+	idleVersion2Heading = "KiB per connection, version 2"
 )
 
 // The promised maximum memory of an idle connection, in KiB.
@@ -27,17 +27,17 @@ const (
 func (b *bench) idleScenario(n int) *scenario {
 	s := &scenario{
 		name:  "idle",
-		title: fmt.Sprintf("%s connections that do nothing: how much the server's resident memory grew", formatNumber(float64(n))),
-		note: "Plain sockets, each of which was answered once: the hub told its id, nats-server answered `CONNECT` and a `PING`, " +
-			"redis-server a `PING`, mosquitto a `CONNECT`. None has a subscription, which at the hub nobody needs, and which would " +
-			"come on top for the others. Clients of version 2 go to another hub: each says `HELLO`, `TAKEN` when it has its `WELCOME`, " +
-			"and, when all are connected, `PING`.",
+		title: fmt.Sprintf("%s idle connections: growth of the server's resident memory", formatNumber(float64(n))),
+		note: "The connections are plain sockets that got one reply each: from the hub their id, from nats-server the reply to `CONNECT` and `PING`, " +
+			"from redis-server to `PING`, from mosquitto to `CONNECT`. No connection has a subscription. The hub needs none; " +
+			"in the other systems a subscription takes additional memory. Clients of version 2 connect to a second hub. Each sends `HELLO`, " +
+			"`ACK` after its `WELCOME`, and `PING` when all are connected.",
 		columns: []column{
 			{heading: idleHeading, value: func(m *measurement) float64 { return m.KiBPerConn }},
 			{heading: idleSilentHeading, value: func(m *measurement) float64 { return m.KiBPerSilentConn }},
 			{heading: idleVersion2Heading, value: func(m *measurement) float64 { return m.KiBPerConnVersion2 }},
 		},
-		ratios: []ratio{{heading: "its ÷ hub's", base: "hub", value: func(hub, other *measurement) float64 { return other.KiBPerConn / hub.KiBPerConn }}},
+		ratios: []ratio{{heading: "this system's KiB ÷ hub's KiB", base: "hub", value: func(hub, other *measurement) float64 { return other.KiBPerConn / hub.KiBPerConn }}},
 	}
 	s.charts = []chart{{title: "Resident memory of an idle connection", unit: "KiB", bars: []series{{value: s.columns[0].value}}}}
 	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {

@@ -25,7 +25,7 @@ var latencySeries = []series{
 }
 
 // rawHeading is the heading of the ratio that smokeLatency checks.
-const rawHeading = "hub-raw's p50 ÷ its"
+const rawHeading = "hub-raw's p50 ÷ this system's p50"
 
 func p50Ratio(base, other *measurement) float64 { return base.P50 / other.P50 }
 func p99Ratio(base, other *measurement) float64 { return base.P99 / other.P99 }
@@ -35,13 +35,13 @@ func p99Ratio(base, other *measurement) float64 { return base.P99 / other.P99 }
 func (b *bench) latencyScenario(name string, size, rounds int) *scenario {
 	s := &scenario{
 		name:  name,
-		title: fmt.Sprintf("a message of %s bytes to another client and back, nothing else under way", formatNumber(float64(size))),
+		title: fmt.Sprintf("a message of %s bytes to another client and back, without other load", formatNumber(float64(size))),
 		note: "`hub-raw` is the hub without package client: plain sockets that read and write its frames. `forward` is a program " +
-			"that copies bytes from each of two sockets to the other. Every client answers from where its library hands it the message.",
+			"that copies bytes from each of two sockets to the other. Each client replies in the callback in which its library delivers the message.",
 		columns: latencyColumns,
 		ratios: []ratio{
-			{heading: "hub's p50 ÷ its", base: "hub", value: p50Ratio},
-			{heading: "hub's p99 ÷ its", base: "hub", value: p99Ratio},
+			{heading: "hub's p50 ÷ this system's p50", base: "hub", value: p50Ratio},
+			{heading: "hub's p99 ÷ this system's p99", base: "hub", value: p99Ratio},
 			{heading: rawHeading, base: "hub-raw", value: p50Ratio},
 		},
 		charts: []chart{{title: fmt.Sprintf("Round trip of %d bytes between two clients", size), unit: "µs", bars: latencySeries}},

@@ -23,17 +23,17 @@ const (
 
 // listScenario measures the effect of list requests on the latency of other clients.
 func (b *bench) listScenario(n, seconds int) *scenario {
-	const without, with = "nobody asks", "100 ask, once a second"
+	const without, with = "no list requests", "100 clients request, once a second"
 	s := &scenario{
 		name: "list",
-		title: fmt.Sprintf("a message of 128 bytes to another client and back, while %d of %s connected clients ask for the list of all",
+		title: fmt.Sprintf("a message of 128 bytes to another client and back, while %d of %s connected clients request the list of all clients",
 			listRequesters, formatNumber(float64(n))),
 		columns: append(slices.Clone(latencyColumns), column{
-			heading: "ms until all have their list", value: func(m *measurement) float64 { return m.ListSeconds * 1e3 },
+			heading: "ms until all have received their list", value: func(m *measurement) float64 { return m.ListSeconds * 1e3 },
 		}),
 		ratios: []ratio{
-			{heading: "p50 ÷ without", base: without, value: func(base, other *measurement) float64 { return other.P50 / base.P50 }},
-			{heading: "p99 ÷ without", base: without, value: func(base, other *measurement) float64 { return other.P99 / base.P99 }},
+			{heading: "p50 ÷ p50 without requests", base: without, value: func(base, other *measurement) float64 { return other.P50 / base.P50 }},
+			{heading: "p99 ÷ p99 without requests", base: without, value: func(base, other *measurement) float64 { return other.P99 / base.P99 }},
 		},
 	}
 	for _, v := range []struct {

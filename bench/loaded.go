@@ -25,14 +25,14 @@ func (b *bench) loadedScenario(name string, size int) *scenario {
 		name: name,
 		title: fmt.Sprintf("a message of %s bytes to another client and back, while 100 clients send %d bytes to everyone else",
 			formatNumber(float64(size)), loadedBodySize),
-		note: "First, in the same round, how many deliveries there are in a second at most; then the latency at half of that. " +
-			"The hub is also measured at half of what NATS takes.",
+		note: "Each round measures the maximum rate of a system first, and then the latency at half of this rate. " +
+			"The hub is also measured at half of nats-server's maximum.",
 		columns: append([]column{rateColumn, {
 			heading: "server, cores busy", value: func(m *measurement) float64 { return m.Server.CPU / m.Seconds },
 		}}, latencyColumns...),
 		ratios: []ratio{
-			{heading: "hub's p99 ÷ its, each at half of its most", base: atHalfRate("hub"), rows: []string{atHalfRate("nats"), atHalfRate("redis"), atHalfRate("mosquitto")}, value: p99Ratio},
-			{heading: "hub's p99 ÷ its, both at half of NATS's most", base: "hub, half of nats's", rows: []string{atHalfRate("nats")}, value: p99Ratio},
+			{heading: "hub's p99 ÷ this system's p99, each at half of its maximum", base: atHalfRate("hub"), rows: []string{atHalfRate("nats"), atHalfRate("redis"), atHalfRate("mosquitto")}, value: p99Ratio},
+			{heading: "hub's p99 ÷ nats's p99, both at half of nats's maximum", base: "hub, at half of nats's maximum", rows: []string{atHalfRate("nats")}, value: p99Ratio},
 		},
 		charts: []chart{{title: fmt.Sprintf("Round trip of %s bytes under load", formatNumber(float64(size))), unit: "ms", bars: []series{
 			{name: "p50", value: func(m *measurement) float64 { return m.P50 * 1e3 }},
@@ -42,7 +42,7 @@ func (b *bench) loadedScenario(name string, size int) *scenario {
 	maxRates := map[string]float64{} // deliveries a second, of this round
 	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
 		s.subjects = append(s.subjects,
-			subject{system + ", at most", []string{system}, func(ctx context.Context) (*measurement, error) {
+			subject{system + ", maximum", []string{system}, func(ctx context.Context) (*measurement, error) {
 				wl := workloads["small"]
 				wl.verify = "" // the load program drives the hub, as it does at half of the rate
 				m, err := b.measureWorkload(ctx, system, wl.forSystem(system))
@@ -55,7 +55,7 @@ func (b *bench) loadedScenario(name string, size int) *scenario {
 				return b.measureUnderLoad(ctx, system, size, maxRates[system]/2)
 			}})
 		if system == "nats" {
-			s.subjects = append(s.subjects, subject{"hub, half of nats's", []string{"hub", "nats"}, func(ctx context.Context) (*measurement, error) {
+			s.subjects = append(s.subjects, subject{"hub, at half of nats's maximum", []string{"hub", "nats"}, func(ctx context.Context) (*measurement, error) {
 				return b.measureUnderLoad(ctx, "hub", size, maxRates["nats"]/2)
 			}})
 		}
@@ -63,7 +63,7 @@ func (b *bench) loadedScenario(name string, size int) *scenario {
 	return s
 }
 
-func atHalfRate(system string) string { return system + ", half of its own" }
+func atHalfRate(system string) string { return system + ", at half of its maximum" }
 
 // measureUnderLoad measures latencies while a load makes rate deliveries a second.
 func (b *bench) measureUnderLoad(ctx context.Context, system string, size int, rate float64) (*measurement, error) {

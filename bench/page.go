@@ -78,7 +78,7 @@ func (r *result) describeRounds() string {
 	if len(r.Rounds) == 1 {
 		return " One round."
 	}
-	return fmt.Sprintf(" Median of %d rounds (least–most).", len(r.Rounds))
+	return fmt.Sprintf(" Median of %d rounds (minimum–maximum).", len(r.Rounds))
 }
 
 // replaceSection returns the page with text between the markers of the section name.

@@ -17,12 +17,12 @@ const repeatRuns = 20
 func (b *bench) repeatScenario(n int) *scenario {
 	s := &scenario{
 		name:  "repeat",
-		title: fmt.Sprintf("two light examples, then %d runs of 100 clients × 100 × 100 bytes on one hub, nothing lost", n),
+		title: fmt.Sprintf("two small examples, then %d runs of 100 clients × 100 messages × 100 bytes on one hub, without loss", n),
 		columns: []column{
 			{heading: "goroutines before", value: func(m *measurement) float64 { return float64(m.GoroutinesBefore) }},
-			{heading: "and after", value: func(m *measurement) float64 { return float64(m.GoroutinesAfter) }},
-			{heading: "live heap MiB, bench's own included, after the first run", value: func(m *measurement) float64 { return m.HeapFirst }},
-			{heading: "and after the last", value: func(m *measurement) float64 { return m.HeapLast }},
+			{heading: "goroutines after", value: func(m *measurement) float64 { return float64(m.GoroutinesAfter) }},
+			{heading: "live heap MiB after the first run, including bench's own", value: func(m *measurement) float64 { return m.HeapFirst }},
+			{heading: "live heap MiB after the last run, including bench's own", value: func(m *measurement) float64 { return m.HeapLast }},
 		},
 		rounds: 1,
 	}

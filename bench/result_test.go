@@ -53,7 +53,7 @@ func sampleResult() *result {
 			{heading: "rate", value: (*measurement).rate},
 			{heading: "KiB", value: func(m *measurement) float64 { return m.KiBPerConn }},
 		},
-		ratios: []ratio{{heading: "hub ÷ it", base: "hub", value: func(hub, other *measurement) float64 { return hub.rate() / other.rate() }}},
+		ratios: []ratio{{heading: "hub ÷ peer", base: "hub", value: func(hub, other *measurement) float64 { return hub.rate() / other.rate() }}},
 		charts: []chart{{title: "Rates", unit: "deliveries/s", bars: []series{{value: (*measurement).rate}}}, {
 			title: "Growth", unit: "deliveries/s", xLabel: "clients",
 			curves: []curve{{name: "it", value: (*measurement).rate, points: []point{{10, "hub"}, {100, "peer"}}}},
@@ -70,7 +70,7 @@ func sampleResult() *result {
 
 func TestResult_Table(t *testing.T) {
 	const want = "" +
-		"|  | rate | KiB | hub ÷ it |\n" +
+		"|  | rate | KiB | hub ÷ peer |\n" +
 		"|---|---|---|---|\n" +
 		"| hub | 750 (500–1,000) | – | – |\n" +
 		"| peer, lost 100 of 1,000 | 300 (100–500) | – | 3.50 (2.00–5.00) |\n"
@@ -97,12 +97,12 @@ func TestThreshold_Check(t *testing.T) {
 		bar  threshold
 		fine bool
 	}{
-		{threshold{heading: "hub ÷ it", row: "peer", minValue: 4.9}, true}, // the best round counts
-		{threshold{heading: "hub ÷ it", row: "peer", minValue: 5.1}, false},
-		{threshold{heading: "hub ÷ it", row: "peer", maxValue: 2.1}, true},
-		{threshold{heading: "hub ÷ it", row: "peer", maxValue: 1.9}, false},
-		{threshold{heading: "hub ÷ it", row: "hub", minValue: 1}, false}, // no such figure
-		{threshold{heading: "rate", row: "hub", maxValue: 510}, true},    // a column
+		{threshold{heading: "hub ÷ peer", row: "peer", minValue: 4.9}, true}, // the best round counts
+		{threshold{heading: "hub ÷ peer", row: "peer", minValue: 5.1}, false},
+		{threshold{heading: "hub ÷ peer", row: "peer", maxValue: 2.1}, true},
+		{threshold{heading: "hub ÷ peer", row: "peer", maxValue: 1.9}, false},
+		{threshold{heading: "hub ÷ peer", row: "hub", minValue: 1}, false}, // no such figure
+		{threshold{heading: "rate", row: "hub", maxValue: 510}, true},      // a column
 		{threshold{heading: "rate", row: "hub", maxValue: 490}, false},
 	} {
 		if err := test.bar.check(sampleResult()); (err == nil) != test.fine {
@@ -131,7 +131,7 @@ func TestPage_WriteResult(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "# Title\n\n<!-- bench:sample -->\nTwo systems. Median of 2 rounds (least–most). Measured on a day.\n\n" + r.table() +
+	want := "# Title\n\n<!-- bench:sample -->\nTwo systems. Median of 2 rounds (minimum–maximum). Measured on a day.\n\n" + r.table() +
 		"\nA note.\n\n![Rates](charts/sample.svg)\n\n![Growth](charts/sample-2.svg)\n<!-- /bench:sample -->\n\nThe end.\n"
 	if string(b) != want {
 		t.Errorf("got\n%swant\n%s", b, want)

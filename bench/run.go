@@ -42,7 +42,7 @@ func (b *bench) measureMove(ctx context.Context, s *server, flags ...string) (*m
 // validate returns an error if the measurement of a move is not a valid result.
 func (m *measurement) validate(system string) error {
 	if system == "hub" && (m.Lost > 0 || m.Faults > 0) {
-		return fmt.Errorf("%d of %d deliveries lost, %d out of order or twice: %s", m.Lost, m.Expected, m.Faults, m.Problem)
+		return fmt.Errorf("%d of %d deliveries lost, %d duplicated, out of order or corrupted: %s", m.Lost, m.Expected, m.Faults, m.Problem)
 	}
 	if m.Lost == 0 && m.Problem != "" {
 		return fmt.Errorf("client error without a loss: %s", m.Problem)

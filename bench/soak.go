@@ -21,15 +21,15 @@ const (
 func (b *bench) soakScenario(d time.Duration) *scenario {
 	s := &scenario{
 		name: "soak",
-		title: fmt.Sprintf("%d clients with tokens over TLS, each sends up to 20 KB to %d others 50 times a second, for %v, while links are cut, stall and vanish, and the hub is upgraded %d times",
+		title: fmt.Sprintf("%d clients with tokens over TLS, each of which sends up to 20 KB to %d others 50 times a second, for %v, while connections break and the hub is upgraded %d times",
 			soakClients, soakFanout, d, soakUpgrades),
-		note: "A link breaks every 3 s on average, in one of four ways. An upgrade is SIGTERM, and a new process on the same port. " +
-			"Every message that was reported as received had come, once and in order; those that were not are told, and each was under way at an upgrade.",
+		note: "Each connection breaks every 3 s on average: it is closed, is reset, stalls for up to 1 s, or stalls for up to 20 s and is closed. An upgrade is SIGTERM and a new process on the same port. " +
+			"Every delivery that was reported as received arrived, once and in order. Every delivery without this report is counted, and belongs to a message that was in transit at an upgrade or was sent within 20 s after it.",
 		columns: []column{
 			{heading: "messages", value: func(m *measurement) float64 { return float64(m.Expected) }},
 			{heading: "deliveries", value: func(m *measurement) float64 { return float64(m.Deliveries) }},
-			{heading: "not reported as received, at an upgrade", value: func(m *measurement) float64 { return float64(m.Rejected) }, showZero: true},
-			{heading: "links broken", value: func(m *measurement) float64 { return float64(m.MadeConns) }},
+			{heading: "deliveries not reported as received, at an upgrade", value: func(m *measurement) float64 { return float64(m.Rejected) }, showZero: true},
+			{heading: "connections broken", value: func(m *measurement) float64 { return float64(m.MadeConns) }},
 			{heading: "goroutines before", value: func(m *measurement) float64 { return float64(m.GoroutinesBefore) }},
 			{heading: "goroutines after", value: func(m *measurement) float64 { return float64(m.GoroutinesAfter) }},
 			{heading: "descriptors before", value: func(m *measurement) float64 { return m.FilesBefore }},

@@ -15,17 +15,17 @@ const (
 func (b *bench) stormScenario(n int) *scenario {
 	s := &scenario{
 		name:  "storm",
-		title: fmt.Sprintf("%s clients connect, learn their id and leave, %d at a time", formatNumber(float64(n)), stormParallel),
-		note:  "An MQTT client is told no id; the broker's acknowledgement of the connection stands for it.",
+		title: fmt.Sprintf("%s clients connect, get their id and disconnect, %d at a time", formatNumber(float64(n)), stormParallel),
+		note:  "An MQTT client gets no id. The broker's `CONNACK` counts instead.",
 		columns: []column{
 			{heading: "clients/s", value: func(m *measurement) float64 { return m.visitRate() }},
 			{heading: "server, CPU s", value: func(m *measurement) float64 { return m.Server.CPU }},
 			{heading: "clients, CPU s", value: func(m *measurement) float64 { return m.LoadCPU }},
 			{heading: "server, peak resident MiB", value: func(m *measurement) float64 { return m.Server.PeakMiB }},
 		},
-		ratios: []ratio{{heading: "hub's rate ÷ its", base: "hub", value: func(hub, other *measurement) float64 { return hub.visitRate() / other.visitRate() }}},
+		ratios: []ratio{{heading: "hub's rate ÷ this system's rate", base: "hub", value: func(hub, other *measurement) float64 { return hub.visitRate() / other.visitRate() }}},
 	}
-	s.charts = []chart{{title: "Clients that connect, learn their id and leave", unit: "clients/s", bars: []series{{value: s.columns[0].value}}}}
+	s.charts = []chart{{title: "Clients that connect, get their id and disconnect", unit: "clients/s", bars: []series{{value: s.columns[0].value}}}}
 	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
 		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context) (*measurement, error) {
 			return b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {

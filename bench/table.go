@@ -59,7 +59,7 @@ func (r *result) rowName(subject string) string {
 		name += fmt.Sprintf(", lost %s of %s", formatNumber(float64(lost)), formatNumber(float64(expected)))
 	}
 	if faults > 0 {
-		name += fmt.Sprintf(", %s out of order or twice", formatNumber(float64(faults)))
+		name += fmt.Sprintf(", %s duplicated, out of order or corrupted", formatNumber(float64(faults)))
 	}
 	return name
 }

@@ -12,7 +12,7 @@ import (
 type workload struct {
 	clients         int
 	senders         int // the first of the clients; 0 for all
-	randomReceivers int // receivers of each message, drawn at random; 0 for all other clients
+	randomReceivers int // receivers of each message, chosen at random; 0 for all other clients
 	messages        int // of each sender
 	size            int // bytes of a body
 
@@ -86,7 +86,7 @@ func (wl *workload) deliveries() uint64 {
 func (wl *workload) describeReceivers() string {
 	switch {
 	case wl.randomReceivers > 0:
-		return fmt.Sprintf("%d others drawn at random", wl.randomReceivers)
+		return fmt.Sprintf("%d others chosen at random", wl.randomReceivers)
 	case wl.clients == 2:
 		return "the other"
 	default:
@@ -119,23 +119,23 @@ func (wl *workload) title() string {
 
 // note describes how the systems are driven.
 func (wl *workload) note() string {
-	text := "`load move` drives each system through its client library, and checks length, sender and order of every body. "
+	text := "`load move` drives each system through its client library and checks length, sender and order of every body. "
 	if wl.verify != "" {
-		text = "`start_simulation -i=0 -verify=" + wl.verify + "` drives the hub, `load move` the peers, each through its client " +
-			"library; it checks length, sender and order of every body. "
+		text = "`start_simulation -i=0 -verify=" + wl.verify + "` drives the hub. `load move` drives each other system through its " +
+			"client library. Both check length, sender and order of every body. "
 	}
 	if slices.Contains(wl.systems, "limit") {
-		text += "The limit is two processes with as many sockets, one that writes the same bytes, 64 KiB at a time, " +
-			"and one that reads and discards them. "
+		text += "The limit is two processes with the same number of sockets: one writes the same bytes, 64 KiB at a time, " +
+			"and the other reads and discards them. "
 	}
 	if wl.randomReceivers > 0 {
-		text += "The hub takes one message for all its receivers; the others take one for each, as they know no other way. "
+		text += "The hub takes one message for all its receivers. The other systems need one message for each receiver. "
 	} else if wl.clients > 2 {
-		text += "Redis and mosquitto also hand each client its own messages, which are not counted. "
+		text += "Redis and mosquitto also deliver to each client its own messages, which are not counted. "
 	}
 	for _, system := range wl.systems {
 		if divisor := wl.divisors[system]; divisor > 0 {
-			text += fmt.Sprintf("Messages to %s: one for each %d. ", system, divisor)
+			text += fmt.Sprintf("With %s, each sender sends 1/%d of the messages. ", system, divisor)
 		}
 	}
 	return strings.TrimSpace(text)
@@ -158,7 +158,7 @@ func (wl workload) forSystem(system string) workload {
 }
 
 // rateHeading is the heading of the ratio that the smoke scenarios check.
-const rateHeading = "hub's rate ÷ its"
+const rateHeading = "hub's rate ÷ this system's rate"
 
 // workloadScenario measures one of workloads.
 func (b *bench) workloadScenario(name string) *scenario {
@@ -175,7 +175,7 @@ func (b *bench) newWorkloadScenario(name string, wl workload) *scenario {
 		columns: wl.columns(),
 		ratios: []ratio{
 			{heading: rateHeading, base: "hub", value: func(hub, other *measurement) float64 { return hub.rate() / other.rate() }},
-			{heading: "hub's CPU ÷ its, server and clients", base: "hub", value: func(hub, other *measurement) float64 { return hub.cpuPerDelivery() / other.cpuPerDelivery() }},
+			{heading: "hub's CPU ÷ this system's CPU, server and clients", base: "hub", value: func(hub, other *measurement) float64 { return hub.cpuPerDelivery() / other.cpuPerDelivery() }},
 		},
 		charts: []chart{{title: wl.chartTitle(), unit: rateColumn.heading, bars: []series{{value: rateColumn.value}}}},
 	}
@@ -197,8 +197,8 @@ func (wl *workload) columns() []column {
 		rateColumn,
 		{heading: "MB/s of bodies", value: func(m *measurement) float64 { return m.rate() * megabyte }},
 		{heading: "server, peak resident MiB", value: func(m *measurement) float64 { return m.Server.PeakMiB }},
-		{heading: "server, CPU µs for a delivery", value: func(m *measurement) float64 { return m.Server.CPU / float64(m.Deliveries) * 1e6 }},
-		{heading: "clients, CPU µs for a delivery", value: func(m *measurement) float64 { return m.LoadCPU / float64(m.Deliveries) * 1e6 }},
+		{heading: "server, CPU µs per delivery", value: func(m *measurement) float64 { return m.Server.CPU / float64(m.Deliveries) * 1e6 }},
+		{heading: "clients, CPU µs per delivery", value: func(m *measurement) float64 { return m.LoadCPU / float64(m.Deliveries) * 1e6 }},
 	}
 }
 

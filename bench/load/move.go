@@ -18,7 +18,7 @@ type moveConfig struct {
 func (c *moveConfig) addFlags(flags *flag.FlagSet) {
 	flags.IntVar(&c.clients, "clients", 100, "clients to connect")
 	flags.IntVar(&c.senders, "senders", 0, "clients that send; 0 is all")
-	flags.IntVar(&c.fanout, "to", 0, "receivers of each message, drawn at random; 0 is all other clients")
+	flags.IntVar(&c.fanout, "to", 0, "receivers of each message, chosen at random; 0 is all other clients")
 	flags.IntVar(&c.messages, "messages", 100, "messages of each sender")
 	flags.IntVar(&c.size, "size", 10240, "bytes of each body")
 	flags.Float64Var(&c.rate, "rate", 0, "deliveries a second, in total; 0 is as many as possible")
