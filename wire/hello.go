@@ -125,7 +125,7 @@ const (
 	GoAwayDisconnected GoAwayCode = "disconnected"
 )
 
-// GoAway is the last frame of the hub on a connection.
+// GoAway says why the hub ends the connection. Frames that are queued can follow it.
 type GoAway struct {
 	Code      GoAwayCode `json:"code"`
 	Reason    string     `json:"reason,omitempty"`   // text for people

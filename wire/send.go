@@ -36,8 +36,8 @@ const (
 	OverflowBlock  Overflow = 0 // the message is blocked until the queue has room
 	OverflowReject Overflow = 1 // the message is not sent to that receiver
 
-	// OverflowDropOldest makes the queue drop the oldest messages of the same sender that were sent
-	// with OverflowDropOldest, as far as the queue still holds any.
+	// OverflowDropOldest makes the queue drop the oldest message of the same sender that was sent
+	// with OverflowDropOldest. If the queue is full even then, the message is not sent.
 	OverflowDropOldest Overflow = 2
 )
 
@@ -165,7 +165,7 @@ const (
 // payload that the Deliver was parsed from.
 type Deliver struct {
 	Sender uint64
-	Seq    uint64 // of the SEND; 0: the sender is a version 1 client
+	Seq    uint64 // of the SEND; 0: the message is a RELAY
 	Time   uint64 // when the hub read the message, in microseconds since 1970
 	Flags  DeliverFlags
 	Body   []byte

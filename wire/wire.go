@@ -156,7 +156,7 @@ const (
 	//   - client to hub: no payload
 	TypeBye Type = 0x1D
 
-	// TypeGoAway is the last frame of a hub that ends the connection.
+	// TypeGoAway says that the hub ends the connection. Frames that are queued can follow it.
 	//   - hub to client: GoAway as JSON
 	TypeGoAway Type = 0x1E
 
