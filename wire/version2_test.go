@@ -2,10 +2,13 @@ package wire_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sechlol/go-message-hub/wire"
@@ -135,7 +138,7 @@ func TestVersion2Layout(t *testing.T) {
 		{"VERDICT", wire.AppendVerdicts(nil, []wire.Verdict{{Sender: 2, Seq: 1, Fate: wire.FateProcessed}}),
 			"00000012" + "15" + "0000000000000002" + "0000000000000001" + "04"},
 		{"SKIP", wire.AppendSkip(nil), "00000001" + "24"},
-		{"LIST_RANGE", wire.AppendListRange(nil, wire.ListRange{After: 7, Limit: 2}), "0000000d" + "16" + "0000000000000007" + "00000002"},
+		{"LIST_RANGE", wire.AppendListRange(nil, wire.ListRange{After: 7, Limit: 1}), "0000000d" + "16" + "0000000000000007" + "00000001"},
 		{"LIST_PAGE", wire.AppendListPage(nil, 9, true, []uint64{8}), "00000012" + "17" + "0000000000000009" + "01" + "0000000000000008"},
 		{"WATCH", wire.AppendWatch(nil, wire.Watch{On: true, Since: 5}), "0000000a" + "18" + "01" + "0000000000000005"},
 		{"PRESENCE", wire.AppendPresence(nil, 6, wire.PresenceMore, []uint64{4}, []uint64{2}),
@@ -150,6 +153,61 @@ func TestVersion2Layout(t *testing.T) {
 		}
 		if !bytes.Equal(test.got, want) {
 			t.Errorf("%s is %x, want %x", test.name, test.got, []byte(want))
+		}
+	}
+}
+
+var (
+	// pageFrame matches a line of docs/PROTOCOL.md that begins a frame of version 2: a name, bytes,
+	// and JSON. 00…01 is a number of 8 bytes.
+	pageFrame = regexp.MustCompile(`^ [→←]? ?([A-Z_]+) +((?:(?:00…)?[0-9a-f]{2} +)*(?:00…)?[0-9a-f]{2})(?: +(\{.*))?$`)
+	pageHex   = strings.NewReplacer("00…", "00000000000000", " ", "")
+)
+
+// readPageFrames returns the frames of version 2 that docs/PROTOCOL.md shows, by type.
+func readPageFrames(t *testing.T) map[wire.Type][][]byte {
+	t.Helper()
+	page, err := os.ReadFile("../docs/PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames := make(map[wire.Type][][]byte)
+	lines := strings.Split(string(page), "\n")
+	for i := 0; i < len(lines); i++ {
+		match := pageFrame.FindStringSubmatch(lines[i])
+		if match == nil {
+			continue
+		}
+		frame, err := hex.DecodeString(pageHex.Replace(match[2]))
+		if err != nil {
+			t.Fatalf("line %d: %v", i+1, err)
+		}
+		for text := match[3]; text != ""; text = strings.TrimSpace(lines[i]) {
+			frame = append(frame, text...)
+			if strings.HasSuffix(text, "}") {
+				break
+			}
+			i++ // JSON continues on the next line
+		}
+		kind, _ := wire.Split(frame)
+		frames[kind] = append(frames[kind], frame)
+	}
+	return frames
+}
+
+// TestVersion2Page parses every frame of version 2 that docs/PROTOCOL.md shows and rebuilds it
+// from the result. The rebuilt frame must be identical. The page must show every frame type.
+func TestVersion2Page(t *testing.T) {
+	frames := readPageFrames(t)
+	for kind, build := range roundTrips {
+		if len(frames[kind]) == 0 {
+			t.Errorf("no frame of type %#x", uint8(kind))
+		}
+		for _, frame := range frames[kind] {
+			_, payload := wire.Split(frame)
+			if rebuilt, err := build(payload); err != nil || !bytes.Equal(rebuilt, frame) {
+				t.Errorf("%x is rebuilt as %x, %v", frame, rebuilt, err)
+			}
 		}
 	}
 }
