@@ -373,6 +373,14 @@ func (s *session) onReportsWritten(n int) {
 	s.signalReader()
 }
 
+// dropReportBuf releases the report buffer although the outbox, which has lost REPORTs because
+// the session has ended, still refers to it.
+func (s *session) dropReportBuf() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.releaseReportBuf()
+}
+
 // releaseUnusedReportBuf releases the report buffer when no REPORT in it is needed any more.
 // It is called with mu held.
 func (s *session) releaseUnusedReportBuf() {
@@ -387,12 +395,17 @@ type reportEvents struct{ session *session }
 // HandleEvent implements socket.EventHandler.
 func (h reportEvents) HandleEvent(_ int, event socket.Event, _, frames int) {
 	switch s := h.session; event {
-	case socket.EventWritten, socket.EventLost:
+	case socket.EventWritten:
 		s.onReportsWritten(frames)
-	case socket.EventAcked, socket.EventUnacked:
+	case socket.EventLost:
+		s.onReportsWritten(frames)
+		s.dropReportBuf()
+	case socket.EventAcked:
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.releaseUnusedReportBuf()
+	case socket.EventUnacked:
+		s.dropReportBuf()
 	}
 }
 

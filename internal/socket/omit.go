@@ -233,11 +233,11 @@ func (f *filter) put(s segment, d disposition) {
 		f.out.addWritten(&s, s.frames)
 		s.retransmission, s.writeReported = true, true
 	case unreachable:
-		f.out.events = s.appendEvent(f.out.events, EventUnreachable, s.frames)
+		f.out.addEvent(&s, EventUnreachable, s.frames)
 		f.omitted.Unreachable += s.frames
 		s.options = nil
 	case tooLarge:
-		f.out.events = s.appendEvent(f.out.events, EventTooLarge, s.frames)
+		f.out.addEvent(&s, EventTooLarge, s.frames)
 		f.omitted.TooLarge += s.frames
 		if !s.retransmission {
 			return

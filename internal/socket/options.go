@@ -51,8 +51,13 @@ const (
 	EventTooLarge    // the limit of the resumed peer is lower: see Outbox.SetMaxFrame
 )
 
+// isLoss reports whether the event ends a delivery that has failed, or can have failed.
+func (e Event) isLoss() bool { return e > EventAcked }
+
 // EventHandler receives the events of the frames of a batch. Its method can be called
-// concurrently, with events in any order, and must not block.
+// concurrently, with events in any order, and must not block. While it is called with a failed
+// delivery (EventExpired and the events after it), the outbox still holds the bytes of the
+// frames, unless Outbox.DropUnacked has dropped them.
 type EventHandler interface {
 	// HandleEvent reports that an event has happened to consecutive frames of a batch that was
 	// offered with Batch.Receiver equal to at. first is the index of the first of them in the
@@ -73,14 +78,6 @@ func emitEvents(events []pendingEvent) {
 	for _, e := range events {
 		e.options.Events.HandleEvent(e.receiver, e.event, e.first, e.frames)
 	}
-}
-
-// appendEvent appends an event of the first frames of s if s has an EventHandler.
-func (s *segment) appendEvent(events []pendingEvent, event Event, frames int) []pendingEvent {
-	if s.options == nil || s.options.Events == nil || frames == 0 {
-		return events
-	}
-	return append(events, pendingEvent{s.options, int(s.receiver), event, int(s.first), frames})
 }
 
 // expires reports whether s can expire. SKIPs do not.

@@ -391,7 +391,7 @@ func (o *Outbox) unblockSends(out *completions) {
 		case s.expires() && s.expired(time.Now().UnixNano()):
 			out.discard(&s, EventExpired)
 		default:
-			out.events = s.appendEvent(out.events, EventQueued, s.frames)
+			out.addEvent(&s, EventQueued, s.frames)
 			o.push(&s)
 			o.weight += s.weight()
 		}

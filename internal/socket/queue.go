@@ -56,14 +56,19 @@ func (s *segment) weight() int {
 
 // completions collects what must be done for finished frames when no lock is held.
 type completions struct {
-	events  []pendingEvent
+	losses  []pendingEvent // events of frames that were not delivered
 	buffers []*body.Buffer // to release
 	waiters []*waiter      // of sends that are no longer blocked
+	events  []pendingEvent // all other events
 	dropped Counts         // of frames that are not sent
 }
 
-// run releases the buffers, wakes the waiters, reports the events, and resets c.
+// run reports the losses, releases the buffers, wakes the waiters, reports the other events,
+// and resets c. The handler of a loss can thus still read the bytes that were not delivered.
+// The other events come last, because the handler then finds the memory of delivered frames
+// released.
 func (c *completions) run() {
+	emitEvents(c.losses)
 	for i, buffer := range c.buffers {
 		buffer.Release()
 		c.buffers[i] = nil
@@ -73,15 +78,29 @@ func (c *completions) run() {
 		c.waiters[i] = nil
 	}
 	emitEvents(c.events)
+	clear(c.losses)
 	clear(c.events)
-	c.events, c.buffers, c.waiters, c.dropped = c.events[:0], c.buffers[:0], c.waiters[:0], Counts{}
+	c.losses, c.buffers, c.waiters, c.events, c.dropped = c.losses[:0], c.buffers[:0], c.waiters[:0], c.events[:0], Counts{}
+}
+
+// addEvent adds an event of the first frames of s if s has an EventHandler.
+func (c *completions) addEvent(s *segment, event Event, frames int) {
+	if s.options == nil || s.options.Events == nil || frames == 0 {
+		return
+	}
+	e := pendingEvent{s.options, int(s.receiver), event, int(s.first), frames}
+	if event.isLoss() {
+		c.losses = append(c.losses, e)
+	} else {
+		c.events = append(c.events, e)
+	}
 }
 
 // addWritten adds EventWritten for the first frames of a segment, unless it was reported
 // before: a segment can be written again on another connection.
 func (c *completions) addWritten(s *segment, frames int) {
 	if !s.writeReported {
-		c.events = s.appendEvent(c.events, EventWritten, frames)
+		c.addEvent(s, EventWritten, frames)
 	}
 }
 
@@ -90,7 +109,7 @@ func (c *completions) discard(s *segment, event Event) {
 	if s.writeReported && event == EventLost {
 		event = EventUnacked
 	}
-	c.events = s.appendEvent(c.events, event, s.frames)
+	c.addEvent(s, event, s.frames)
 	c.dropped.add(Counts{s.frames, s.deliveries, s.to - s.from})
 	c.buffers = append(c.buffers, s.buffer)
 }
@@ -393,7 +412,7 @@ func (q *queue) replaceWithSkips(out *completions, match func(*segment) bool) (w
 		if s.writeReported {
 			event = EventUnacked
 		}
-		out.events = s.appendEvent(out.events, event, s.frames)
+		out.addEvent(s, event, s.frames)
 		out.buffers = append(out.buffers, s.buffer)
 		weight += s.weight()
 		s.options = nil

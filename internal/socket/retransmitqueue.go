@@ -55,7 +55,7 @@ func (q *queue) moveTo(to *Outbox, received uint64, out *completions) {
 			to.retransmit.acked += uint64(n)
 			to.retransmit.largestAcked += uint64(n)
 			out.addWritten(&s, n)
-			out.events = s.appendEvent(out.events, EventAcked, n)
+			out.addEvent(&s, EventAcked, n)
 			if n == s.frames {
 				out.buffers = append(out.buffers, s.buffer)
 				continue
@@ -104,7 +104,7 @@ func (rq *retransmitQueue) processAcks(out *completions) {
 		s := &rq.unacked[rq.head]
 		n := int(min(uint64(s.frames), rq.largestAcked-rq.acked))
 		rq.acked += uint64(n)
-		out.events = s.appendEvent(out.events, EventAcked, n)
+		out.addEvent(s, EventAcked, n)
 		if n < s.frames {
 			rq.addFreed(s, s.trimFrames(n))
 			return
@@ -171,7 +171,7 @@ func (rq *retransmitQueue) dropAll(out *completions) {
 		if s.buffer != nil {
 			out.buffers = append(out.buffers, s.buffer)
 		}
-		out.events = s.appendEvent(out.events, EventUnacked, s.frames)
+		out.addEvent(s, EventUnacked, s.frames)
 	}
 	rq.windowBytes -= rq.heldBytes
 	rq.heldBytes = 0
@@ -185,7 +185,7 @@ func (rq *retransmitQueue) dropAll(out *completions) {
 func (rq *retransmitQueue) reportExpiredUnacked(out *completions, match func(*segment) bool) {
 	for i := rq.head; i < len(rq.unacked); i++ {
 		if s := &rq.unacked[i]; !s.isSkips() && match(s) {
-			out.events = s.appendEvent(out.events, EventUnacked, s.frames)
+			out.addEvent(s, EventUnacked, s.frames)
 		}
 	}
 }
