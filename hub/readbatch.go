@@ -186,7 +186,7 @@ func (rb *readBatch) handleRelay(f *socket.Frame) error {
 		return err
 	}
 	rb.appendFrame(func(b []byte) []byte { return wire.AppendRelayDelivery(b, r.Body) })
-	rb.batch.Deliveries++
+	rb.batch.Messages = true
 	return nil
 }
 
@@ -199,7 +199,7 @@ func (rb *readBatch) relayInPlace(f *socket.Frame, r wire.Relay) error {
 	end := wire.RelayLen(len(ids), len(r.Body))
 	start := end - wire.RelayDeliveryLen(len(r.Body))
 	wire.PutRelayDeliveryHeader(f.Buffer.Bytes()[start:end], len(r.Body))
-	return rb.send(ids, &socket.Batch{Buffer: f.Buffer, From: start, To: end, Frames: 1, Deliveries: 1})
+	return rb.send(ids, &socket.Batch{Buffer: f.Buffer, From: start, To: end, Frames: 1, Messages: true})
 }
 
 // handleIdentity replies in the order of the requests: behind messages that the client has
@@ -417,7 +417,7 @@ func (rb *readBatch) offerTo(dest *conn, b *socket.Batch, r *recorders) (blocked
 	case socket.TooLarge:
 		return rb.offerParts(dest, b, r)
 	case socket.Closed:
-		rb.gone += b.Deliveries
+		rb.gone += b.Frames
 	}
 	r.onEnqueue(b, outcome)
 	return outcome == socket.Blocked
@@ -428,18 +428,18 @@ func (rb *readBatch) offerTo(dest *conn, b *socket.Batch, r *recorders) (blocked
 func (rb *readBatch) offerParts(dest *conn, b *socket.Batch, r *recorders) (blocked bool) {
 	maxFrame := dest.sock.MaxFrame()
 	part := *b
-	part.To, part.Frames, part.Deliveries = part.From, 0, 0
+	part.To, part.Frames = part.From, 0
 	offerPart := func() {
 		if part.Frames > 0 {
 			// in smaller parts if the receiver's maximum has shrunk
 			blocked = rb.offerTo(dest, &part, r) || blocked
 		}
-		part.From, part.First, part.Frames, part.Deliveries = part.To, part.First+part.Frames, 0, 0
+		part.From, part.First, part.Frames = part.To, part.First+part.Frames, 0
 	}
 	for frame := range wire.Frames(b.Buffer.Bytes()[b.From:b.To]) {
 		if maxFrame == 0 || len(frame) <= maxFrame {
 			part.To += len(frame)
-			part.Frames, part.Deliveries = part.Frames+1, part.Deliveries+1
+			part.Frames++
 			continue
 		}
 		offerPart()
@@ -456,10 +456,10 @@ func (rb *readBatch) offerParts(dest *conn, b *socket.Batch, r *recorders) (bloc
 // of its messages: the receiver is unknown, or forbidden to the sender.
 func (rb *readBatch) countDrop(batch *socket.Batch, forbidden bool) wire.Fate {
 	if forbidden {
-		rb.forbidden += batch.Deliveries
+		rb.forbidden += batch.Frames
 		return wire.FateRefused
 	}
-	rb.unknown += batch.Deliveries
+	rb.unknown += batch.Frames
 	return wire.FateUnknown
 }
 

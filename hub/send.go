@@ -128,7 +128,7 @@ func (rb *readBatch) appendSend(s *session, f *socket.Frame, m *wire.Send, cost 
 	rb.lastSeq, rb.cost = m.Seq, rb.cost.plus(cost)
 	d.Body = m.Body
 	rb.appendFrame(func(b []byte) []byte { return wire.AppendDeliver(b, &d) })
-	rb.batch.Deliveries++
+	rb.batch.Messages = true
 	return nil
 }
 
@@ -217,7 +217,7 @@ func (rb *readBatch) sendInPlace(f *socket.Frame, m *wire.Send, d *wire.Deliver,
 	start := end - wire.DeliverLen(len(m.Body))
 	wire.PutDeliverHeader(f.Buffer.Bytes()[start:end], d, len(m.Body))
 	rb.options, rb.firstSeq, rb.lastSeq, rb.cost = opts, m.Seq, m.Seq, cost
-	err := rb.send(ids, &socket.Batch{Buffer: f.Buffer, From: start, To: end, Frames: 1, Deliveries: 1})
+	err := rb.send(ids, &socket.Batch{Buffer: f.Buffer, From: start, To: end, Frames: 1, Messages: true})
 	rb.options = sendOptions{}
 	return err
 }
@@ -300,7 +300,7 @@ func (rb *readBatch) translate(batch *socket.Batch) *socket.Batch {
 			d, _ := wire.ParseDeliver(payload) // encoded by this hub
 			out = wire.AppendRelayDelivery(out, d.Body)
 		}
-		return &socket.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Deliveries: batch.Deliveries, Options: batch.Options}
+		return &socket.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Messages: true, Options: batch.Options}
 	}
 	if rb.readAt.IsZero() {
 		rb.readAt = time.Now()
@@ -312,5 +312,5 @@ func (rb *readBatch) translate(batch *socket.Batch) *socket.Batch {
 		_, d.Body = wire.Split(frame)
 		out = wire.AppendDeliver(out, &d)
 	}
-	return &socket.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Deliveries: batch.Deliveries, Reliable: true, Options: batch.Options}
+	return &socket.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Messages: true, Reliable: true, Options: batch.Options}
 }

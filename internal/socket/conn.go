@@ -4,8 +4,8 @@
 //
 // On the path of a message, the package comes first and last: the Reader of the sender's
 // connection returns whole frames, and the Outbox of each receiver's connection writes them.
-// The package knows where a frame begins and ends, and which frame types carry a message. It
-// does not handle frames and does not choose receivers: the hub and the client do.
+// The package knows where a frame begins and ends. It does not handle frames and does not
+// choose receivers: the hub and the client do.
 package socket
 
 import (

@@ -18,7 +18,7 @@ type pendingOffer struct {
 // in a bubble.
 func (tc *testConn) startOfferWait(f []byte) *pendingOffer {
 	e := &pendingOffer{flusher: tc.newFlusher(), batch: tc.newBatch(f), cancel: make(chan struct{}), outcome: make(chan Outcome, 1)}
-	tc.addCounts(&tc.offered, Counts{e.batch.Frames, e.batch.Deliveries, e.batch.To})
+	tc.addCounts(&tc.offered, countsOf(e.batch))
 	go func() { // ends when the batch is queued, cancelled or lost
 		outcome := e.flusher.OfferWait(&tc.Outbox, e.batch, e.cancel)
 		e.batch.Buffer.Release()

@@ -13,8 +13,8 @@ type Position struct {
 }
 
 // WriteStarted reports whether the reliable frame with the given number carries a message, has
-// been accepted by the connection at least in part, and is unacknowledged. Number 0 is the
-// first reliable frame of the session.
+// been accepted by the connection at least in part, and is unacknowledged. It returns false if
+// DropUnacked has dropped the frame. Number 0 is the first reliable frame of the session.
 func (o *Outbox) WriteStarted(number uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -26,26 +26,11 @@ func (o *Outbox) WriteStarted(number uint64) bool {
 	for i := rq.head; i < len(rq.unacked); i++ {
 		s := &rq.unacked[i]
 		if number < uint64(s.frames) {
-			return s.carriesMessage(int(number))
+			return s.messages && s.buffer != nil
 		}
 		number -= uint64(s.frames)
 	}
-	return number == 0 && q != nil && q.headSent > 0 && q.segments[q.head].reliable && q.segments[q.head].carriesMessage(0)
-}
-
-// carriesMessage reports whether the frame with the given number in s carries a message. It
-// returns false if the memory of s was dropped.
-func (s *segment) carriesMessage(number int) bool {
-	if s.buffer == nil {
-		return false
-	}
-	for frame := range wire.Frames(s.buffer.Bytes()[s.from:s.to]) {
-		if number == 0 {
-			return carriesMessage(frame)
-		}
-		number--
-	}
-	return false
+	return number == 0 && q != nil && q.headSent > 0 && q.segments[q.head].reliable && q.segments[q.head].messages
 }
 
 // Omitted counts the messages that Move did not hand over.
@@ -77,7 +62,7 @@ func (s *segment) isSkips() bool { return s.buffer == skipFrames }
 // appendSkips appends SKIPs in place of the frames of s, in as many segments as necessary. The
 // new segments hold their own references; the reference of s stays with the caller.
 func appendSkips(to []segment, s segment) []segment {
-	s.deliveries = 0
+	s.messages = false
 	for s.frames > 0 {
 		part := s
 		part.frames = min(s.frames, maxSkips)
@@ -144,7 +129,7 @@ func (o *Outbox) omit(pos Position, giveUp bool, out *completions) Omitted {
 // addBlockedFitting blocks a send in o, without the messages that are too large for the peer.
 // The remaining frames wait as several sends if necessary. It is called with mu held.
 func (o *Outbox) addBlockedFitting(send blockedSend, out *completions) Omitted {
-	if send.batch.Deliveries == 0 || !o.exceedsMaxFrame(send.batch.Buffer, send.batch.From, send.batch.To) {
+	if !send.batch.Messages || !o.exceedsMaxFrame(send.batch.Buffer, send.batch.From, send.batch.To) {
 		o.blocked = append(o.blocked, send)
 		return Omitted{}
 	}
@@ -162,7 +147,7 @@ func (o *Outbox) addBlockedFitting(send blockedSend, out *completions) Omitted {
 // batch is the inverse of segmentOf. It takes over the reference to the buffer.
 func (s *segment) batch() Batch {
 	return Batch{
-		Buffer: s.buffer, From: s.from, To: s.to, Frames: s.frames, Deliveries: s.deliveries,
+		Buffer: s.buffer, From: s.from, To: s.to, Frames: s.frames, Messages: s.messages,
 		Reliable: s.reliable, Options: s.options, Receiver: int(s.receiver), First: int(s.first),
 	}
 }
@@ -184,20 +169,17 @@ func (f *filter) add(s *segment) {
 // split is add for frames of different dispositions.
 func (f *filter) split(s *segment) {
 	part, current := *s, sendAsIs
-	part.frames, part.deliveries, part.to = 0, 0, s.from
+	part.frames, part.to = 0, s.from
 	for frame := range wire.Frames(s.buffer.Bytes()[s.from:s.to]) {
 		next := f.dispositionOf(s, frame)
 		if next != current {
 			f.put(part, current)
-			part.from, part.first, part.frames, part.deliveries = part.to, part.first+int32(part.frames), 0, 0
+			part.from, part.first, part.frames = part.to, part.first+int32(part.frames), 0
 			current = next
 		}
 		f.number++
 		part.frames++
 		part.to += len(frame)
-		if carriesMessage(frame) {
-			part.deliveries++
-		}
 	}
 	f.put(part, current)
 }
@@ -207,7 +189,7 @@ func (f *filter) dispositionOf(s *segment, frame []byte) disposition {
 	switch {
 	case f.number < f.read:
 		return alreadyRead
-	case !carriesMessage(frame):
+	case !s.messages:
 		return sendAsIs
 	case f.giveUp && f.number == f.read:
 		return unreachable
@@ -245,10 +227,4 @@ func (f *filter) put(s segment, d disposition) {
 		s.options = nil
 	}
 	f.segments = appendSkips(f.segments, s)
-}
-
-// carriesMessage reports whether a frame carries a message.
-func carriesMessage(frame []byte) bool {
-	t, _ := wire.Split(frame)
-	return t == wire.TypeRelay || t == wire.TypeDeliver
 }

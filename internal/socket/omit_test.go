@@ -48,7 +48,7 @@ func TestOutbox_Move_Omits(t *testing.T) {
 			rec := &eventRecorder{events: make([][]Event, len(frames))}
 			fl := tc.newFlusher()
 			batch := tc.newBatch(frames...)
-			batch.Reliable, batch.Deliveries, batch.Options = true, len(frames), &Options{Events: rec}
+			batch.Reliable, batch.Messages, batch.Options = true, true, &Options{Events: rec}
 			tc.Offer(batch, fl)
 			batch.Buffer.Release()
 			batch = tc.newBatch(report)
@@ -103,7 +103,7 @@ func TestOutbox_Move_OmitsBlocked(t *testing.T) {
 	for _, frames := range [][][]byte{messages[:1], messages[1:2], messages[2:]} {
 		rec := &eventRecorder{events: make([][]Event, len(frames))}
 		batch := tc.newBatch(frames...)
-		batch.Reliable, batch.Deliveries, batch.Options = true, len(frames), &Options{Events: rec}
+		batch.Reliable, batch.Messages, batch.Options = true, true, &Options{Events: rec}
 		if outcome := tc.Offer(batch, fl); outcome != Queued && len(recs) < 2 || outcome != Blocked && len(recs) == 2 {
 			t.Fatalf("offer of batch %d: %v", len(recs), outcome)
 		}
@@ -137,16 +137,18 @@ func TestOutbox_Move_OmitsBlocked(t *testing.T) {
 	next.Close()
 }
 
-// TestOutbox_WriteStarted has a connection that accepts a batch of two small frames, a
-// message, and a part of the next message.
+// TestOutbox_WriteStarted has a connection that accepts a REPORT, two messages, and a part of
+// the next message.
 func TestOutbox_WriteStarted(t *testing.T) {
 	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 10})
 	tc.EnableAcks(1<<20, true)
 	fl := tc.newFlusher()
-	small := tc.newBatch(wire.AppendReport(nil, 1, []byte{0}), wire.AppendDeliver(nil, &wire.Deliver{Seq: 7}))
-	small.Reliable = true
-	tc.Offer(small, fl)
-	small.Buffer.Release()
+	for _, small := range [][]byte{wire.AppendReport(nil, 1, []byte{0}), wire.AppendDeliver(nil, &wire.Deliver{Seq: 7})} {
+		batch := tc.newBatch(small)
+		batch.Reliable = true
+		tc.Offer(batch, fl)
+		batch.Buffer.Release()
+	}
 	for i := range 3 {
 		batch := tc.newBatch(wire.AppendDeliver(nil, &wire.Deliver{Seq: uint64(i), Body: make([]byte, 20_000)}))
 		batch.Reliable = true
@@ -308,7 +310,7 @@ func TestOutbox_Move_SkipsHoldNoMemory(t *testing.T) {
 				for range pieces {
 					rec := &eventRecorder{events: make([][]Event, each)}
 					batch := tc.newBatch(frames...)
-					batch.Reliable, batch.Deliveries, batch.Options = true, each, &Options{Events: rec}
+					batch.Reliable, batch.Messages, batch.Options = true, true, &Options{Events: rec}
 					if test.ttl > 0 {
 						batch.Options.Expires = time.Now().Add(test.ttl).UnixNano()
 					}
@@ -405,7 +407,7 @@ func TestOutbox_Move_ReadFramesDoNotExpire(t *testing.T) {
 				options := &Options{Events: rec, Expires: time.Now().Add(ttl).UnixNano()}
 				f := wire.AppendDeliver(nil, &wire.Deliver{})
 				batch := first.newBatch(f)
-				batch.Reliable, batch.Deliveries, batch.Options = true, 1, options
+				batch.Reliable, batch.Messages, batch.Options = true, true, options
 				first.Offer(batch, fl)
 				batch.Buffer.Release()
 				fl.Reset()

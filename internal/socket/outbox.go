@@ -13,10 +13,13 @@ import (
 // Batch is a group of consecutive whole frames in a buffer. It holds no reference to the
 // buffer: the caller keeps the buffer alive while the batch is offered.
 type Batch struct {
-	Buffer     *body.Buffer
-	From, To   int
-	Frames     int
-	Deliveries int // the number of frames that carry a message
+	Buffer   *body.Buffer
+	From, To int
+	Frames   int
+
+	// Messages says that each of the frames carries a message. Otherwise none does. The outbox
+	// does not look into frames.
+	Messages bool
 
 	// Reliable says that the frames are numbered, and are kept until the peer has acknowledged
 	// them, if the outbox has EnableAcks. It holds for all frames of a batch.
@@ -234,7 +237,7 @@ func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
 	if o.closed || o.sealed {
 		return Closed
 	}
-	if batch.Deliveries > 0 && o.exceedsMaxFrame(batch.Buffer, batch.From, batch.To) {
+	if batch.Messages && o.exceedsMaxFrame(batch.Buffer, batch.From, batch.To) {
 		return TooLarge
 	}
 	if options := batch.Options; options != nil && options.Expires != 0 && time.Now().UnixNano() >= options.Expires {
@@ -330,7 +333,7 @@ func (o *Outbox) enqueueCopy(batch *Batch, fl *Flusher) {
 	fl.spareBlock = nil
 	o.push(&segment{
 		buffer: block, to: copy(block.Bytes(), batch.Buffer.Bytes()[batch.From:batch.To]),
-		frames: batch.Frames, deliveries: batch.Deliveries, isBlock: true, reliable: batch.Reliable,
+		frames: batch.Frames, messages: batch.Messages, isBlock: true, reliable: batch.Reliable,
 	})
 	o.weight += batch.To - batch.From
 }
@@ -365,7 +368,7 @@ func (o *Outbox) enqueueFront(batch *Batch) {
 
 func segmentOf(batch *Batch) segment {
 	return segment{
-		buffer: batch.Buffer, from: batch.From, to: batch.To, frames: batch.Frames, deliveries: batch.Deliveries,
+		buffer: batch.Buffer, from: batch.From, to: batch.To, frames: batch.Frames, messages: batch.Messages,
 		reliable: batch.Reliable, options: batch.Options, receiver: int16(batch.Receiver), first: int32(batch.First),
 	}
 }

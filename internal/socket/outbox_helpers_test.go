@@ -62,13 +62,25 @@ func (tc *testConn) counts(c *Counts) Counts {
 // newFlusher returns a Flusher for a sender.
 func (tc *testConn) newFlusher() *Flusher { return &Flusher{CopyAccount: tc.copyBudget.account} }
 
+// isMessage reports whether a frame of the tests carries a message.
+func isMessage(frame []byte) bool {
+	t, _ := wire.Split(frame)
+	return t == wire.TypeRelay || t == wire.TypeDeliver
+}
+
+// countsOf returns the counts of all frames of a batch.
+func countsOf(batch *Batch) Counts {
+	s := segmentOf(batch)
+	return Counts{s.frames, s.deliveries(), s.to - s.from}
+}
+
 // newBatch copies frames to a buffer. Its caller holds the reference.
 func (tc *testConn) newBatch(frames ...[]byte) *Batch {
 	data := slices.Concat(frames...)
-	batch := &Batch{Buffer: tc.batchBudget.account.TryAcquire(len(data)), To: len(data), Frames: len(frames)}
+	batch := &Batch{Buffer: tc.batchBudget.account.TryAcquire(len(data)), To: len(data), Frames: len(frames), Messages: isMessage(frames[0])}
 	for _, f := range frames {
-		if t, _ := wire.Split(f); t == wire.TypeRelay {
-			batch.Deliveries++
+		if isMessage(f) != batch.Messages {
+			panic("a batch of messages and other frames")
 		}
 	}
 	copy(batch.Buffer.Bytes(), data)
@@ -80,7 +92,7 @@ func (tc *testConn) offer(fl *Flusher, frames ...[]byte) Outcome {
 	batch := tc.newBatch(frames...)
 	outcome := tc.Offer(batch, fl)
 	if outcome != Closed {
-		tc.addCounts(&tc.offered, Counts{batch.Frames, batch.Deliveries, batch.To})
+		tc.addCounts(&tc.offered, countsOf(batch))
 	}
 	batch.Buffer.Release()
 	return outcome

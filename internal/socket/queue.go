@@ -35,7 +35,7 @@ type segment struct {
 	buffer         *body.Buffer
 	from, to       int // the part of buffer to be sent
 	frames         int
-	deliveries     int
+	messages       bool  // Batch.Messages
 	isBlock        bool  // a block of the outbox: more frames can be copied behind to
 	reliable       bool  // kept until acknowledged
 	receiver       int16 // Batch.Receiver
@@ -52,6 +52,14 @@ func (s *segment) weight() int {
 		return s.to - s.from
 	}
 	return s.to - s.from + segmentCost
+}
+
+// deliveries returns the number of frames that carry a message.
+func (s *segment) deliveries() int {
+	if s.messages {
+		return s.frames
+	}
+	return 0
 }
 
 // completions collects what must be done for finished frames when no lock is held.
@@ -110,7 +118,7 @@ func (c *completions) discard(s *segment, event Event) {
 		event = EventUnacked
 	}
 	c.addEvent(s, event, s.frames)
-	c.dropped.add(Counts{s.frames, s.deliveries, s.to - s.from})
+	c.dropped.add(Counts{s.frames, s.deliveries(), s.to - s.from})
 	c.buffers = append(c.buffers, s.buffer)
 }
 
@@ -178,12 +186,11 @@ func (q *queue) appendCopy(batch *Batch) bool {
 		return false
 	}
 	last := &q.segments[len(q.segments)-1]
-	if !last.isBlock || last.reliable != batch.Reliable || len(last.buffer.Bytes())-last.to < batch.To-batch.From {
+	if !last.isBlock || last.reliable != batch.Reliable || last.messages != batch.Messages || len(last.buffer.Bytes())-last.to < batch.To-batch.From {
 		return false
 	}
 	last.to += copy(last.buffer.Bytes()[last.to:], batch.Buffer.Bytes()[batch.From:batch.To])
 	last.frames += batch.Frames
-	last.deliveries += batch.Deliveries
 	return true
 }
 
@@ -328,7 +335,7 @@ func (q *queue) consume(n int, rq *retransmitQueue) (written Counts, weight int)
 		}
 		n -= s.to - s.from
 		written.Frames += s.frames
-		written.Deliveries += s.deliveries
+		written.Deliveries += s.deliveries()
 		if !s.isBlock {
 			weight += segmentCost
 		}
@@ -344,11 +351,8 @@ func (q *queue) consume(n int, rq *retransmitQueue) (written Counts, weight int)
 // consumePartial accounts for the first n bytes of a segment that was not written whole.
 func (q *queue) consumePartial(s *segment, n int, written *Counts, rq *retransmitQueue) {
 	finished := *s
-	finished.frames, finished.deliveries, finished.to = 0, 0, s.from
+	finished.frames, finished.to = 0, s.from
 	for frame := range wire.Frames(s.buffer.Bytes()[s.from : s.from+n]) {
-		if carriesMessage(frame) {
-			finished.deliveries++
-		}
 		finished.frames++
 		finished.to += len(frame)
 		n -= len(frame)
@@ -358,10 +362,9 @@ func (q *queue) consumePartial(s *segment, n int, written *Counts, rq *retransmi
 		return
 	}
 	written.Frames += finished.frames
-	written.Deliveries += finished.deliveries
+	written.Deliveries += finished.deliveries()
 	q.completions.addWritten(s, finished.frames)
 	s.frames -= finished.frames
-	s.deliveries -= finished.deliveries
 	s.first += int32(finished.frames)
 	s.from = finished.to
 	s.buffer.Retain()

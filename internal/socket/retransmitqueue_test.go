@@ -226,7 +226,7 @@ func (c *flakyClient) offer(fl *Flusher) {
 		frames = append(frames, wire.AppendDeliver(nil, &wire.Deliver{Seq: c.lastSent, Body: make([]byte, size)}))
 	}
 	batch := c.conn.newBatch(frames...)
-	batch.Reliable, batch.Deliveries = true, len(frames)
+	batch.Reliable, batch.Messages = true, true
 	if c.random.IntN(2) == 0 {
 		rec := &eventRecorder{events: make([][]Event, len(frames))}
 		c.recorders = append(c.recorders, rec)
