@@ -13,7 +13,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"syscall"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -143,11 +142,9 @@ func (c *Counts) add(other Counts) {
 
 // base is the state shared by Reader and Outbox. It is static after New.
 type base struct {
-	nc       net.Conn
-	raw      syscall.RawConn // for system calls on nc; nil: not available
-	nonblock *nonblockConn   // the connection below TLS, if it can read without waiting; otherwise nil
-	config   *Config
-	handler  Handler
+	transport transport
+	config    *Config
+	handler   Handler
 }
 
 // Conn is one framed connection. Its Reader belongs to one goroutine; its Outbox can be used
@@ -161,21 +158,26 @@ type Conn struct {
 // the outbox starts one when there is data to write.
 func New(nc net.Conn, config *Config, handler Handler) *Conn {
 	c := new(Conn)
-	c.Reader.init(base{nc, rawConn(nc), nonblockConnOf(nc), config, handler})
-	c.Outbox.init(&c.Reader.base)
-	if raw := rawConn(unwrap(nc)); raw != nil {
-		setSocketOptions(raw, config)
-	}
+	c.init(newTransport(nc, &c.Reader), config, handler)
+	setSocketOptions(unwrap(nc), config)
 	return c
 }
 
+// init initializes c with a transport that was made for its Reader.
+func (c *Conn) init(t transport, config *Config, handler Handler) {
+	c.Reader.init(base{t, config, handler})
+	c.Outbox.init(&c.Reader.base)
+}
+
+func (c *Conn) transport() transport { return c.Reader.base.transport }
+
 // RemoteAddr returns the address of the peer.
-func (c *Conn) RemoteAddr() net.Addr { return c.Reader.base.nc.RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr { return c.transport().Conn().RemoteAddr() }
 
 // TLSState returns the state of the TLS connection, and false for a connection without TLS.
 // The handshake must be complete.
 func (c *Conn) TLSState() (tls.ConnectionState, bool) {
-	tlsConn, ok := c.Reader.base.nc.(*tls.Conn)
+	tlsConn, ok := c.transport().Conn().(*tls.Conn)
 	if !ok {
 		return tls.ConnectionState{}, false
 	}
@@ -188,35 +190,45 @@ func (c *Conn) TLSState() (tls.ConnectionState, bool) {
 // CloseGracefully sends the alert.
 func (c *Conn) Close() error {
 	c.Outbox.close()
-	return unwrap(c.Reader.base.nc).Close()
+	return c.transport().Close(closeNow)
 }
 
 // CloseTransport closes the network connection at once. A detached outbox keeps its frames.
-func (c *Conn) CloseTransport() { _ = unwrap(c.Reader.base.nc).Close() }
+func (c *Conn) CloseTransport() { _ = c.transport().Close(closeNow) }
 
 // CloseWithFrame closes the network connection below a detached outbox. Before that it writes
-// frame, unless the connection has accepted only a part of another frame. Each write ends
-// after timeout.
+// frame, unless the connection has accepted only a part of another frame. Both writes together
+// take at most timeout.
 func (c *Conn) CloseWithFrame(frame []byte, timeout time.Duration) {
-	if c.Reader.base.nc.SetWriteDeadline(time.Now().Add(timeout)) == nil {
-		c.Outbox.Wait()
-		if !c.Outbox.midFrame() {
-			_, _ = c.Reader.base.nc.Write(frame) // on failure, the peer only sees the connection closed
-		}
+	timer := time.AfterFunc(timeout, c.CloseTransport)
+	defer timer.Stop()
+	c.Outbox.Wait()
+	if !c.Outbox.midFrame() {
+		c.writeFrame(frame)
 	}
 	c.CloseTransport()
+}
+
+// writeFrame writes a frame past the outbox. On failure, the peer only sees the connection
+// closed.
+func (c *Conn) writeFrame(frame []byte) {
+	for len(frame) > 0 {
+		n, pending, err := c.transport().Write([][]byte{frame}, true)
+		for behind := pending; behind > 0 && err == nil; {
+			_, behind, err = c.transport().Write(nil, true)
+		}
+		if err != nil {
+			return
+		}
+		frame = frame[n+pending:]
+	}
 }
 
 // Reset closes the connection at once with a TCP reset. The kernel drops the bytes that it has
 // not sent, and a peer that does not read keeps no kernel memory here.
 func (c *Conn) Reset() error {
-	tcp, ok := unwrap(c.Reader.base.nc).(*net.TCPConn)
-	if !ok {
-		return c.Close()
-	}
-	_ = tcp.SetLinger(0) // fails only on a closed connection
 	c.Outbox.close()
-	return tcp.Close()
+	return c.transport().Close(closeReset)
 }
 
 // SetReadBuffer sets the size of the kernel's receive buffer of a TCP connection, in bytes. It
@@ -233,45 +245,16 @@ func unwrap(nc net.Conn) net.Conn {
 	if tlsConn, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		nc = tlsConn.NetConn()
 	}
-	if nb, ok := nc.(*nonblockConn); ok {
-		return nb.TCPConn
-	}
 	if tcp, ok := TCP(nc); ok {
 		return tcp
 	}
 	return nc
 }
 
-// nonblockConnOf returns the nonblockConn below a TLS connection, or nil.
-func nonblockConnOf(nc net.Conn) *nonblockConn {
-	tlsConn, ok := nc.(interface{ NetConn() net.Conn })
-	if !ok {
-		return nil
-	}
-	nb, _ := tlsConn.NetConn().(*nonblockConn)
-	return nb
-}
-
 // CloseWrite ends the write side of the connection. It returns errors.ErrUnsupported for a
 // connection that has no half-close.
 func (c *Conn) CloseWrite() error {
-	if half, ok := c.Reader.base.nc.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
-
-// rawConn returns the raw connection of nc for system calls, or nil if there is none.
-func rawConn(nc net.Conn) syscall.RawConn {
-	tcp, ok := TCP(nc)
-	if !ok || !rawSupported {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return raw
+	return c.transport().Close(closeWriteSide)
 }
 
 // CloseGracefully ends the write side and waits at most timeout for the peer to end its side
@@ -280,8 +263,9 @@ func rawConn(nc net.Conn) syscall.RawConn {
 func (c *Conn) CloseGracefully(timeout time.Duration) {
 	timer := time.AfterFunc(timeout, c.CloseTransport) // CloseWrite over TLS can wait as well
 	defer timer.Stop()
-	if c.CloseWrite() != nil || c.Reader.base.nc.SetReadDeadline(time.Now().Add(timeout)) != nil {
+	if c.CloseWrite() != nil {
 		return
 	}
-	_, _ = io.Copy(io.Discard, c.Reader.base.nc) // ends at the end of the stream, or at the deadline
+	c.transport().Interrupt(time.Time{})
+	_, _ = io.Copy(io.Discard, c.transport().Conn()) // ends at the end of the stream, or with the timer
 }

@@ -64,7 +64,7 @@ func TestConn_Close_DoesNotWaitForPeer(t *testing.T) {
 			near, _ := overTLS.open(t)
 			config := readerConfig()
 			config.MaxUnsentBytes = 64 << 10
-			c := New(near, config, nopHandler{})
+			c := newConn(near, config, nopHandler{})
 			defer c.ReleaseAll()
 			lower := unwrap(near)
 			for _, size := range []int{64 << 10, 1} {

@@ -177,7 +177,7 @@ func TestOutbox_TLSWithoutCorkMemory(t *testing.T) {
 func TestOutbox_TLSFullSocketEncryptsNothing(t *testing.T) {
 	writes := newTestBudget(1 << 20)
 	tc := newTestConn(t, overTLS, Config{MaxOutboxBytes: 16 << 20, MaxUnsentBytes: 64 << 10, WriteAccount: writes.account})
-	tcp := unwrap(tc.Conn.Reader.base.nc)
+	tcp := unwrap(tc.transport().Conn())
 	tcp.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
 	for err := error(nil); err == nil; {
 		_, err = tcp.Write(make([]byte, 64<<10)) // the peer never reads it

@@ -14,10 +14,8 @@ func (o *Outbox) flush() {
 		if q == nil {
 			return
 		}
-		n, err := o.write(q)
-		o.completeWrite(q, n, false)
-		if err != nil {
-			o.fail(err) // prepareWrite sees that the outbox is closed, and cleans up
+		if noRoom := o.write(q, !q.mayExpire); noRoom { // after a failure, prepareWrite cleans up
+			o.awaitRoom()
 		}
 	}
 }
@@ -29,23 +27,17 @@ const maxDirect = 16 << 10
 // flushDirect is flush for a caller that must not wait: it writes once. It reports whether no
 // work is left; otherwise the outbox still needs a flush goroutine.
 func (o *Outbox) flushDirect() bool {
-	if o.base.raw == nil || !o.coalesceDelayPassed() {
+	if o.base.transport.MaxWrite() > 0 || !o.coalesceDelayPassed() {
 		return false
 	}
 	q := o.prepareWrite()
 	if q == nil {
 		return true
 	}
-	if q.vector.size() > maxDirect {
+	if q.vectorSize > maxDirect {
 		return false
 	}
-	q.direct = true
-	n, err := o.write(q)
-	q.direct = false
-	o.completeWrite(q, n, false)
-	if err != nil {
-		o.fail(err)
-	}
+	o.write(q, false)
 	return o.prepareWrite() == nil
 }
 
@@ -85,13 +77,7 @@ func (o *Outbox) prepareWrite() *queue {
 			o.idleSince = time.Now().UnixNano()
 		}
 	default:
-		if o.base.raw != nil {
-			q.buildVector(limit)
-		} else if o.base.nonblock != nil {
-			q.buildChunks(limit, corkPlainSize)
-		} else {
-			q.buildChunks(limit, minProgressBytes)
-		}
+		q.buildVector(limit, o.base.transport.MaxWrite())
 		return q
 	}
 	o.flushing = false
@@ -133,122 +119,38 @@ func (o *Outbox) dropExpired() {
 	}
 }
 
-// write waits until the connection accepts data and writes once. It can return without having
-// written any byte: in flushDirect, because it does not wait; otherwise, because it has waited
-// and frames can have expired meanwhile.
-func (o *Outbox) write(q *queue) (int, error) {
-	q.n, q.err, q.stale, q.unconfirmed = 0, nil, false, 0
-	if o.base.raw == nil {
-		return o.writeChunks(q)
-	}
-	if err := o.base.raw.Write(q.tryWriteFn); err != nil {
-		return 0, err
-	}
-	return q.n, q.err
-}
-
-// writeChunks is write for a connection without vectored writes. Below TLS it waits for room
-// before it encrypts. A peer that accepts no data thus holds no buffer, and frames that can
-// expire can still be dropped.
-func (o *Outbox) writeChunks(q *queue) (int, error) {
-	chunks := q.chunks
-	defer q.releaseChunks(chunks)
-	if o.base.nonblock == nil {
-		p := q.nextChunk(minProgressBytes)
-		q.unconfirmed = len(p)
-		return o.base.nc.Write(p)
-	}
-	if err := o.base.nonblock.raw.Write(q.tryWriteFn); err != nil || q.stale {
-		return 0, err
-	}
-	p := q.nextChunk(maxRecordSize)
-	q.unconfirmed = len(p)
-	if len(q.chunks) == 0 {
-		return o.base.nc.Write(p)
-	}
-	if q.cork == nil {
-		q.cork = newCork()
-	}
-	if !q.cork.acquire(o.base.config.WriteAccount, o.base.handler.Account()) {
-		return o.base.nc.Write(p)
-	}
-	defer q.cork.release()
-	err := o.encrypt(q, p)
-	q.releaseChunks(chunks) // a peer that accepts no more data must hold none of this memory
-	return o.writeRecords(q, err)
-}
-
-// encrypt turns the gathered chunks, of which p is the first, into records. The records stay
-// in the cork.
-func (o *Outbox) encrypt(q *queue, p []byte) error {
-	o.base.nonblock.setCork(q.cork)
-	for {
-		if _, err := o.base.nc.Write(p); err != nil {
-			return err
-		}
-		q.cork.addRecord(len(p))
-		if len(q.chunks) == 0 {
-			return nil
-		}
-		p = q.nextChunk(maxRecordSize)
-		q.unconfirmed += len(p)
-	}
-}
-
-// writeRecords writes the records of the cork together, because crypto/tls makes one system
-// call per record (docs/decisions/0015). When the connection accepts them in parts, each part
-// but the last is completed here, as without TLS; the size of the last part is returned. err
-// is the error that ended the encryption, if any.
-func (o *Outbox) writeRecords(q *queue, err error) (int, error) {
-	for {
-		n, more, uncorkErr := o.base.nonblock.uncork()
-		if err == nil {
-			err = uncorkErr
-		}
-		if !more {
-			return n, err
-		}
+// write writes once. If the connection accepts no data, write waits if wait is set, and
+// otherwise returns noRoom. When the connection accepts encrypted data in parts, each part is
+// completed by itself.
+func (o *Outbox) write(q *queue, wait bool) (noRoom bool) {
+	n, pending, err := o.base.transport.Write(q.vector, wait)
+	for pending > 0 && err == nil {
+		clear(q.vector) // a peer that accepts no more data must hold none of this memory
 		if n > 0 {
 			o.completeWrite(q, n, true)
 		}
+		n, pending, err = o.base.transport.Write(nil, true)
 	}
+	q.unconfirmed = pending
+	o.completeWrite(q, n, false)
+	if err != nil {
+		o.fail(err)
+	}
+	return n == 0 && err == nil
 }
 
-// tryWrite writes without waiting. The runtime calls it when the socket can be writable. Below
-// TLS it only checks whether the socket is writable.
-func (q *queue) tryWrite(fd uintptr) bool {
-	if q.stale {
-		return true
+// awaitRoom waits until the connection accepts data. Meanwhile no frame is being written, and
+// frames can expire.
+func (o *Outbox) awaitRoom() {
+	if _, _, err := o.base.transport.Write(nil, true); err != nil {
+		o.fail(err)
 	}
-	var again bool
-	if q.outbox.base.nonblock != nil {
-		again = !writableRaw(fd)
-	} else {
-		q.n, again, q.err = writeRaw(fd, q.vector)
-	}
-	if again && !q.direct {
-		q.stale = q.unpinIfExpiring()
-	}
-	return !again || q.direct
-}
-
-// unpinIfExpiring is called before the flush goroutine waits for the peer. If frames can
-// expire during the wait, it gives up the gathered segments, which lets them be dropped. It
-// reports whether it has done this.
-func (q *queue) unpinIfExpiring() bool {
-	q.outbox.mu.Lock()
-	defer q.outbox.mu.Unlock()
-	if q.hasExpiring {
-		q.writing = 0
-	}
-	return q.hasExpiring
 }
 
 // completeWrite removes n written bytes from the queue and queues blocked sends that now have
 // room. more says that the rest of the gathered segments is still being written.
 func (o *Outbox) completeWrite(q *queue, n int, more bool) {
 	o.mu.Lock()
-	q.unconfirmed = max(0, q.unconfirmed-n)
 	written, weight := q.consume(n, o.retransmit)
 	if !more {
 		q.writing = 0

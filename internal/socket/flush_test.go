@@ -18,7 +18,7 @@ func (c *eventCounts) HandleEvent(_ int, event Event, _, frames int) { c[event].
 // goroutine waits for room. Gathered frames are not written when there is room again, except
 // the frame whose start was written and, over TLS, frames that are already encrypted.
 func TestOutbox_ExpiresWhileSocketFull(t *testing.T) {
-	for tr, maxStarted := range map[*testTransport]int64{&tcp: 1, &overTLS: corkSize/expiringFrameSize + 1} {
+	for tr, maxStarted := range map[*testTransport]int64{&tcp: 1, &overTLS: minProgressBytes/expiringFrameSize + 1} {
 		t.Run(tr.name, func(t *testing.T) {
 			// In real time, because the buffers are those of the kernel.
 			ttl := 300 * time.Millisecond

@@ -30,7 +30,7 @@ func TestFlusher_WritesSmallBatchDirectly(t *testing.T) {
 func TestFlusher_DirectWritePartial(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 20})
 	tc.far.(*net.TCPConn).SetReadBuffer(16 << 10)
-	tc.Reader.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	tc.transport().Conn().(*net.TCPConn).SetWriteBuffer(16 << 10)
 	fl := tc.newFlusher()
 	var want []byte
 	for size := 5_000; len(want) < 300_000; size++ {

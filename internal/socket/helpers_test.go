@@ -19,8 +19,7 @@ import (
 // testTimeout is the maximum time that a test waits for an event.
 const testTimeout = 30 * time.Second
 
-// testTransport connects two ends. Over TCP this package uses raw system calls; over a pipe it
-// cannot.
+// testTransport connects two ends: over each of the transports of this package, or in memory.
 type testTransport struct {
 	name string
 	open func(t testing.TB) (near, far net.Conn)
@@ -30,7 +29,7 @@ var (
 	pipe       = testTransport{"pipe", openPipe}
 	tcp        = testTransport{"tcp", openTCP}
 	overTLS    = testTransport{"tls", openTLS}
-	transports = []testTransport{pipe, tcp, overTLS}
+	transports = []testTransport{pipe, inMemory, tcp, overTLS}
 )
 
 // onTransports runs a test over every transport.

@@ -216,7 +216,7 @@ func TestOutbox_Resumable_AcceptsAllReceived(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		for round := range 10 {
 			tc := newTestConn(t, tr, Config{MaxOutboxBytes: 64 << 20})
-			if nc, ok := unwrap(tc.Reader.base.nc).(*net.TCPConn); ok {
+			if nc, ok := unwrap(tc.transport().Conn()).(*net.TCPConn); ok {
 				nc.SetWriteBuffer(4 << 10)
 			}
 			tc.EnableAcks(64<<20, true)
@@ -244,7 +244,7 @@ func TestOutbox_Resumable_AcceptsAllReceived(t *testing.T) {
 			waitFor(t, "some frames", started)
 			tc.loseConn(t)
 			read := waitFor(t, "the end", received)
-			beyond := tc.AckStats().Written + corkSize/size + 10
+			beyond := tc.AckStats().Written + minProgressBytes/size + 10
 			if _, ok := tc.Resumable(Position{Read: beyond}); ok {
 				t.Errorf("%d frames were written, and a peer that has read %d was accepted", tc.AckStats().Written, beyond)
 			}

@@ -251,7 +251,7 @@ func TestOutbox_CountsAfterCloseInMidFrame(t *testing.T) {
 func TestOutbox_CountsAfterConnectionLoss(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 20})
 	tc.far.(*net.TCPConn).SetReadBuffer(16 << 10) // too small for the kernel to accept all bytes
-	tc.Reader.base.nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	tc.transport().Conn().(*net.TCPConn).SetWriteBuffer(16 << 10)
 	fl := tc.newFlusher()
 	for range 50 {
 		tc.offer(fl, frame(50_000))

@@ -19,7 +19,7 @@ type partialFrame struct {
 	progressAt   monotime     // when the frame last progressed: see minFrameRate
 	progressLen  int          // bytes of the frame that had arrived then
 	startedAt    int64        // when the start of the frame was read, in ns since 1970
-	streamed     bool         // the frame is not left in the kernel: see whole.go
+	streamed     bool         // the frame is not left in the kernel: see whole_linux.go
 	kernelBytes  int          // bytes of Config.KernelBudget acquired for the frame
 	stuckSince   monotime     // since when the kernel accepts no more of the frame; 0: it accepts more
 	stuckLen     int          // bytes that the kernel held then
@@ -30,6 +30,19 @@ var partialFrames = sync.Pool{New: func() any { return new(partialFrame) }}
 // noPartialFrame is shared by all Readers between two frames. It is never written to:
 // startPartial must run before a field of a Reader's partialFrame is set.
 var noPartialFrame = new(partialFrame)
+
+// stuckTimeout is how long the kernel can accept no more of a frame before the frame is read
+// as it arrives. It is longer than the time after which a peer first probes a closed window.
+const stuckTimeout = 300 * time.Millisecond
+
+// isStuck reports whether the kernel, which holds n bytes of the frame, has accepted no more
+// for stuckTimeout.
+func (f *partialFrame) isStuck(n int) bool {
+	if f.stuckSince == 0 || n > f.stuckLen {
+		f.stuckSince, f.stuckLen = now(), n
+	}
+	return f.stuckSince.add(stuckTimeout).until() <= 0
+}
 
 // idleTimer is the state of Reader.NotifyIdle.
 type idleTimer struct {

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"math"
 	"slices"
 	"sync"
 
@@ -126,9 +127,8 @@ func (c *completions) discard(s *segment, event Event) {
 // outbox; the scratch space belongs to the goroutine that writes. While Outbox.flushing is
 // set, no other goroutine frees the queue.
 type queue struct {
-	outbox     *Outbox
-	tryWriteFn func(fd uintptr) bool // tryWrite, bound once so that a write allocates nothing
-	flushFn    func()                // flush of the outbox, bound once as well
+	outbox  *Outbox
+	flushFn func() // flush of the outbox, bound once so that no goroutine needs a new closure
 
 	segments []segment
 	head     int
@@ -137,15 +137,10 @@ type queue struct {
 	writing     int  // number of segments in the current write
 	hasExpiring bool // segments can expire
 
-	direct      bool // flushDirect writes: it must not wait
-	stale       bool // the gathered segments were given up; nothing can be written
-	n           int  // result of the last tryWrite
-	err         error
-	vector      vector
-	unconfirmed int          // bytes passed to the last write that the connection has not confirmed
-	chunks      [][]byte     // the bytes of the next write, for a connection without vectored writes
-	coalesced   *body.Buffer // for several chunks that are copied together
-	cork        *cork        // nil until records are first written together
+	vector      [][]byte // the bytes of the next write
+	vectorSize  int      // their number
+	mayExpire   bool     // hasExpiring of the next write
+	unconfirmed int      // bytes of the last write, which has failed, that the peer can have received
 	completions completions
 }
 
@@ -158,9 +153,9 @@ func newQueue(o *Outbox) *queue {
 		q = &queue{
 			// Small at first, because thousands of receivers can accept no data. They grow with use.
 			segments: make([]segment, 0, 4),
-			vector:   make(vector, 0, 4),
+			vector:   make([][]byte, 0, 4),
 		}
-		q.tryWriteFn, q.flushFn = q.tryWrite, func() { q.outbox.flush() }
+		q.flushFn = func() { q.outbox.flush() }
 	}
 	q.outbox = o
 	return q
@@ -176,7 +171,7 @@ func (q *queue) free() {
 	}
 	clear(q.vector) // an idle queue must keep no buffer alive
 	q.segments, q.head, q.headSent = q.segments[:0], 0, 0
-	q.writing, q.unconfirmed, q.hasExpiring, q.outbox, q.err = 0, 0, false, nil, nil
+	q.writing, q.unconfirmed, q.hasExpiring, q.outbox = 0, 0, false, nil
 	queues.Put(q)
 }
 
@@ -255,68 +250,24 @@ func (q *queue) stamp(now int64) {
 	}
 }
 
-// buildVector gathers at most limit segments for the next write.
-func (q *queue) buildVector(limit int) {
+// buildVector gathers the next write: at most limit segments, and at most maxBytes bytes
+// unless that is 0.
+func (q *queue) buildVector(limit, maxBytes int) {
 	clear(q.vector)
-	q.vector = q.vector[:0]
+	q.vector, q.vectorSize, q.mayExpire = q.vector[:0], 0, q.hasExpiring
+	if maxBytes == 0 {
+		maxBytes = math.MaxInt
+	}
 	sent := q.headSent
-	for i := q.head; i < len(q.segments) && len(q.vector) < min(limit, maxVector); i++ {
+	for i := q.head; i < len(q.segments) && len(q.vector) < min(limit, maxVector) && q.vectorSize < maxBytes; i++ {
 		s := &q.segments[i]
-		q.vector = q.vector.add(s.buffer.Bytes()[s.from+sent : s.to])
+		p := s.buffer.Bytes()[s.from+sent : s.to]
+		p = p[:min(len(p), maxBytes-q.vectorSize)]
+		q.vector = append(q.vector, p)
+		q.vectorSize += len(p)
 		sent = 0
 	}
 	q.writing = len(q.vector)
-}
-
-// buildChunks is buildVector for a connection without vectored writes. It gathers at most
-// limit segments and maxBytes bytes.
-func (q *queue) buildChunks(limit, maxBytes int) {
-	sent, size := q.headSent, 0
-	for i := q.head; i < len(q.segments) && len(q.chunks) < min(limit, maxVector) && size < maxBytes; i++ {
-		s := &q.segments[i]
-		p := s.buffer.Bytes()[s.from+sent : s.to]
-		p = p[:min(len(p), maxBytes-size)]
-		q.chunks = append(q.chunks, p)
-		size += len(p)
-		sent = 0
-	}
-	q.writing = len(q.chunks)
-}
-
-// nextChunk removes the bytes of the next Write of the connection from the chunks: at most
-// maxBytes of one chunk, or several small chunks copied together into one TLS record.
-func (q *queue) nextChunk(maxBytes int) []byte {
-	p := q.chunks[0]
-	if len(p) > maxBytes {
-		q.chunks[0] = p[maxBytes:]
-		return p[:maxBytes]
-	}
-	n, size := 1, len(p)
-	for len(p) <= maxRecordSize/2 && n < len(q.chunks) && size+len(q.chunks[n]) <= maxRecordSize {
-		size += len(q.chunks[n])
-		n++
-	}
-	if n > 1 {
-		if q.coalesced == nil {
-			q.coalesced = body.Get(maxRecordSize)
-		}
-		p = q.coalesced.Bytes()[:0]
-		for _, chunk := range q.chunks[:n] {
-			p = append(p, chunk...)
-		}
-	}
-	q.chunks = q.chunks[n:]
-	return p
-}
-
-// releaseChunks releases what buildChunks and nextChunk have borrowed.
-func (q *queue) releaseChunks(chunks [][]byte) {
-	clear(chunks) // an idle queue must keep no buffer alive
-	q.chunks = chunks[:0]
-	if q.coalesced != nil {
-		q.coalesced.Release()
-		q.coalesced = nil
-	}
 }
 
 // consume removes n written bytes from the front of the gathered segments. It returns the

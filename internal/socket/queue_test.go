@@ -23,7 +23,7 @@ func TestQueue_PriorityDuringWrite(t *testing.T) {
 		for range 3 {
 			push(100, false)
 		}
-		q.buildVector(maxVector)
+		q.buildVector(maxVector, 0)
 		push(20, true)
 		push(30, true)
 		q.consume(written, nil)

@@ -1,8 +1,10 @@
 package socket
 
 import (
+	"errors"
 	"io"
 	"math"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -67,8 +69,7 @@ type Frame struct {
 // BytesArrived, WaitSeq, SinceTCPAck, PeerEnded and HeldSince.
 type Reader struct {
 	// Static after init.
-	base      base                  // the Outbox points to it: a Reader must not be copied
-	tryReadFn func(fd uintptr) bool // tryRead, bound once so that a read allocates nothing
+	base base // the Outbox points to it: a Reader must not be copied
 
 	// Owned by the reading goroutine. 32 bits are enough for the size of a frame or a read, and
 	// keep an idle connection small.
@@ -81,10 +82,11 @@ type Reader struct {
 	deadline      monotime     // the read deadline that is set; 0: none
 	idleTimer     *idleTimer   // see NotifyIdle; nil: not set
 	lastReadFull  bool         // the last read filled its buffer
-	noMemory      bool         // the last tryRead had no memory to read into
-	lowatRaised   bool         // SO_RCVLOWAT is raised: a few bytes do not make the socket readable
-	n             int32        // result of the last tryRead
-	err           error
+
+	// Owned by the transport, which is thus smaller.
+	leavesLarge bool  // frames above Config.MinWhole stay in the kernel; static
+	lowatRaised bool  // SO_RCVLOWAT is raised: a few bytes do not make the socket readable
+	n           int32 // result of the last try to read
 
 	// Shared between goroutines.
 	stopMode  atomic.Int32  // 0, stopNow or stopWhenEmpty
@@ -96,7 +98,6 @@ type Reader struct {
 func (r *Reader) init(b base) {
 	r.base, r.partialFrame = b, noPartialFrame
 	r.SetMaxLength(b.config.MaxLength)
-	r.tryReadFn = r.tryRead
 }
 
 // SetMaxLength sets the maximum value of the length field of later frames, in bytes. The
@@ -114,7 +115,7 @@ func (r *Reader) BytesRead() int64 { return r.bytesRead.Load() }
 
 // BytesArrived returns the number of bytes that have arrived so far: BytesRead, plus the bytes
 // that wait in the kernel where the kernel reports them.
-func (r *Reader) BytesArrived() int64 { return r.bytesRead.Load() + int64(r.base.unread()) }
+func (r *Reader) BytesArrived() int64 { return r.bytesRead.Load() + int64(r.unread()) }
 
 // Values of Reader.stopMode.
 const (
@@ -137,7 +138,7 @@ func (r *Reader) StopWhenEmpty() { r.stop(stopWhenEmpty) }
 
 func (r *Reader) stop(mode int32) {
 	r.stopMode.Store(mode)
-	_ = r.base.nc.SetReadDeadline(pastDeadline) // fails only on a closed connection
+	r.base.transport.Interrupt(pastDeadline)
 }
 
 // pastDeadline is a deadline that has expired.
@@ -152,16 +153,15 @@ func (r *Reader) Fill() error {
 		return err
 	}
 	for {
-		if err := r.waitAndRead(); err != nil {
-			return err
-		}
+		err := r.waitAndRead()
 		switch {
-		case r.noMemory:
-			if err := r.acquireLarge(); err != nil {
-				return err
-			}
-		case r.large == nil || r.largeLen == r.size:
+		case err == errNoMemory:
+			err = r.acquireLarge()
+		case err == nil && (r.large == nil || r.largeLen == r.size):
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -268,24 +268,77 @@ func (r *Reader) WaitSeq() uint32 { return r.waitSeq.Load() }
 // a sign of life while no goroutine reads the data of the peer. known is false where the local
 // kernel does not report it.
 func (r *Reader) SinceTCPAck() (ago time.Duration, known bool) {
-	raw := r.base.pollConn()
-	if raw == nil {
-		return 0, false
+	if kernel, ok := r.base.transport.(kernelView); ok {
+		return kernel.SinceTCPAck()
 	}
-	if raw.Control(func(fd uintptr) { ago, known = sinceTCPAckRaw(fd) }) != nil {
-		return 0, false
-	}
-	return ago, known
+	return 0, false
 }
 
 // PeerEnded reports whether the peer has ended its side. Unread data can precede the end.
 // Where the local kernel does not report it, PeerEnded returns false.
-func (r *Reader) PeerEnded() (ended bool) {
-	raw := r.base.pollConn()
-	if raw == nil {
-		return false
+func (r *Reader) PeerEnded() bool {
+	kernel, ok := r.base.transport.(kernelView)
+	return ok && kernel.PeerEnded()
+}
+
+// unread returns the number of bytes that wait in the kernel, or 0 where the kernel does not
+// report it.
+func (r *Reader) unread() int {
+	if kernel, ok := r.base.transport.(kernelView); ok {
+		return kernel.Unread()
 	}
-	return raw.Control(func(fd uintptr) { ended = peerEndedRaw(fd) }) != nil || ended
+	return 0
+}
+
+// waitAndRead waits for data, reads once, and updates waitSeq.
+func (r *Reader) waitAndRead() error {
+	r.waitSeq.Add(1)
+	err := r.readLoop()
+	r.waitSeq.Add(1)
+	return err
+}
+
+// readLoop is waitAndRead without waitSeq.
+func (r *Reader) readLoop() error {
+	for {
+		n, err := r.base.transport.Read()
+		switch {
+		case n > 0:
+			r.onRead(n)
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if err = r.onDeadline(); err != nil {
+				return err
+			}
+		case errors.Is(err, io.EOF):
+			return r.eofError()
+		case err != nil:
+			return err
+		} // otherwise no data was read, which a net.Conn is allowed to report
+	}
+}
+
+// onRead accounts for n bytes that were read into the buffer of nextBuffer.
+func (r *Reader) onRead(n int) {
+	r.bytesRead.Add(int64(n))
+	if r.large != nil {
+		r.largeLen += n
+		r.recordProgress(r.largeLen)
+		return
+	}
+	r.pos, r.end = 0, int32(r.startLen+n)
+	if r.start != nil {
+		copy(r.buf.Bytes(), r.start.Bytes()[:r.startLen])
+		r.start.Release()
+		r.start, r.startLen = nil, 0
+		r.heldSince.Store(0) // finishRead sets it again if the frame is still unfinished
+	}
+	if r.base.config.RetainsFrames && int(r.end) < len(r.buf.Bytes())/2 {
+		small := body.Get(int(r.end))
+		copy(small.Bytes(), r.buf.Bytes()[:r.end])
+		r.buf.Release()
+		r.buf = small
+	}
 }
 
 // eofError returns io.EOF between two frames, and io.ErrUnexpectedEOF in the middle of a

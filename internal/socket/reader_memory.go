@@ -69,6 +69,40 @@ func (r *Reader) releaseLent() {
 	}
 }
 
+// acquireKernelBudget acquires n bytes of kernel budget for the unfinished frame and reports
+// whether there was room.
+func (r *Reader) acquireKernelBudget(n int) bool {
+	b := r.base.config.KernelBudget
+	if b == nil {
+		return true
+	}
+	if !b.tryAcquire(n) {
+		return false
+	}
+	r.kernelBytes = n
+	return true
+}
+
+// releaseKernelBudget releases the kernel budget of the frame.
+func (r *Reader) releaseKernelBudget() {
+	if r.kernelBytes > 0 {
+		r.base.config.KernelBudget.release(r.kernelBytes)
+		r.kernelBytes = 0
+	}
+}
+
+// waitsForWhole reports whether the unfinished frame stays in the kernel until all of it has
+// arrived.
+func (r *Reader) waitsForWhole() bool {
+	largest := r.base.config.MinWhole // size of the largest frame that is read as it arrives
+	return largest > 0 && r.size > largest && r.leavesLarge && !r.streamed
+}
+
+// announceSize is the number of bytes that are read after the receive buffer has grown,
+// because the kernel announces the larger window to the peer only after a read. Otherwise the
+// peer learns of it when it probes the closed window, 200 ms later.
+const announceSize = 512
+
 // keepStart moves the start of an unfinished frame from buf to a buffer of its own size. If no
 // memory is available, buf itself stays, unless a frame of it can have been retained.
 func (r *Reader) keepStart(start []byte, lent bool) {
@@ -111,7 +145,6 @@ func (r *Reader) acquireLarge() error {
 	r.large, r.largeLen = large, r.startLen
 	r.start, r.startLen = nil, 0
 	r.startPartial(r.largeLen)
-	r.noMemory = false
 	r.updateHeldSince(large)
 	return nil
 }

@@ -54,7 +54,7 @@ func (r *Reader) armDeadlineAt(at monotime) {
 // onDeadline checks whether data has arrived since.
 func (r *Reader) armIdleDeadline() {
 	timer := r.idleTimer
-	if timer == nil || r.deadline != 0 && r.deadline == timer.deadline || r.base.pollConn() == nil {
+	if timer == nil || r.deadline != 0 && r.deadline == timer.deadline {
 		return
 	}
 	timer.deadline, timer.bytesRead = now().add(timer.timeout), r.bytesRead.Load()
@@ -85,7 +85,7 @@ func (r *Reader) onDeadline() error {
 // in the kernel on purpose count as arrived; any other bytes in the kernel are read before the
 // frame is cut.
 func (r *Reader) checkProgress() error {
-	n := r.base.unread()
+	n := r.unread()
 	arrived := max(r.largeLen, r.startLen) + n
 	switch {
 	case n == 0:
@@ -108,8 +108,8 @@ func (r *Reader) setDeadline(at monotime) {
 	if at != 0 {
 		t = time.Now().Add(at.until())
 	}
-	_ = r.base.nc.SetReadDeadline(t) // fails only on a closed connection, where the read fails as well
+	r.base.transport.Interrupt(t)
 	if r.stopMode.Load() != 0 {
-		_ = r.base.nc.SetReadDeadline(pastDeadline) // likewise
+		r.base.transport.Interrupt(pastDeadline)
 	}
 }

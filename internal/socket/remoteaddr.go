@@ -21,6 +21,8 @@ type tcpAddrConn struct {
 // RemoteAddr implements net.Conn.
 func (a *tcpAddrConn) RemoteAddr() net.Addr { return a.addr }
 
+func (a *tcpAddrConn) tcpConn() *net.TCPConn { return a.TCPConn }
+
 // addrConn is any other connection with a different remote address.
 type addrConn struct {
 	net.Conn
@@ -36,8 +38,8 @@ func TCP(nc net.Conn) (*net.TCPConn, bool) {
 	switch nc := nc.(type) {
 	case *net.TCPConn:
 		return nc, true
-	case *tcpAddrConn:
-		return nc.TCPConn, true
+	case interface{ tcpConn() *net.TCPConn }:
+		return nc.tcpConn(), true
 	}
 	return nil, false
 }

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestWithRemoteAddr_KeepsRawAccess checks that a TCP connection with a different remote
-// address is still read and written by raw system calls, also below TLS.
-func TestWithRemoteAddr_KeepsRawAccess(t *testing.T) {
+// TestWithRemoteAddr_KeepsTCP checks that a TCP connection with a different remote address is
+// still known as a TCP connection, also below TLS.
+func TestWithRemoteAddr_KeepsTCP(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -26,10 +26,7 @@ func TestWithRemoteAddr_KeepsRawAccess(t *testing.T) {
 	if tcp, ok := TCP(from); !ok || tcp != nc || unwrap(from) != nc {
 		t.Error("TCP does not return it")
 	}
-	if (rawConn(from) != nil) != rawSupported {
-		t.Error("there is no raw connection")
-	}
-	if secured := WrapForTLS(from); secured.RemoteAddr() != addr || rawSupported && unwrap(secured) != nc {
+	if secured := WrapForTLS(from); secured.RemoteAddr() != addr || unwrap(secured) != nc {
 		t.Errorf("below TLS it is %T from %v", secured, secured.RemoteAddr())
 	}
 }

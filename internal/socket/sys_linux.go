@@ -2,15 +2,13 @@ package socket
 
 import (
 	"io"
+	"net"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// rawSupported says that readRaw and writeRaw work on this platform.
-const rawSupported = true
 
 // readRaw reads available data without waiting. again says that there is none.
 func readRaw(fd uintptr, p []byte) (n int, again bool, err error) {
@@ -96,6 +94,14 @@ func rcvLowatRaw(fd uintptr) int {
 	return n
 }
 
+// States of a frame of which the kernel does not hold all bytes yet: see kernelStateRaw.
+const (
+	kernelAccepting  = iota // the kernel accepts more
+	kernelProgressed        // the kernel has accepted more meanwhile
+	kernelStuck             // the kernel accepts no more at the moment
+	kernelFull              // the kernel holds as much as it ever will
+)
+
 // kernelStateRaw returns the state of a frame of which the kernel holds n bytes and not yet
 // all. It returns an error if no more data will arrive; state is then undefined.
 //
@@ -173,15 +179,6 @@ func (v vector) add(p []byte) vector {
 	return append(v, iov)
 }
 
-// size returns the total size of the areas, in bytes.
-func (v vector) size() int {
-	n := 0
-	for i := range v {
-		n += int(v[i].Len)
-	}
-	return n
-}
-
 // writeRaw writes as many bytes as there is room for, without waiting. again says that there
 // is no room.
 func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {
@@ -201,9 +198,13 @@ func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {
 }
 
 // setSocketOptions sets TCP_NOTSENT_LOWAT (Config.MaxUnsentBytes) and TCP_USER_TIMEOUT
-// (Config.UserTimeout). Errors are ignored: on a kernel without these options, the limits do
+// (Config.UserTimeout) of a TCP connection. Errors are ignored: on a kernel without these options, the limits do
 // not apply.
-func setSocketOptions(raw syscall.RawConn, config *Config) {
+func setSocketOptions(nc net.Conn, config *Config) {
+	raw := rawConn(nc)
+	if raw == nil {
+		return
+	}
 	_ = raw.Control(func(fd uintptr) {
 		if config.MaxUnsentBytes > 0 {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, config.MaxUnsentBytes)

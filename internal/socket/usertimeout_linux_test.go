@@ -12,7 +12,7 @@ func TestConn_SetsUserTimeout(t *testing.T) {
 	for _, want := range []time.Duration{0, 150 * time.Second} {
 		tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10, UserTimeout: want})
 		got := -1
-		err := tc.Reader.base.raw.Control(func(fd uintptr) {
+		err := tc.transport().(*tcpTransport).raw.Control(func(fd uintptr) {
 			got, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
 		})
 		if err != nil || got != int(want.Milliseconds()) {

@@ -73,7 +73,7 @@ func TestReader_MinWhole_WithoutReadMemory(t *testing.T) {
 func TestReader_MinWhole_FrameLargerThanKernelBuffer(t *testing.T) {
 	for _, buffer := range []int{32 << 10, 64 << 10, 200 << 10, 500 << 10} {
 		rd := newTestReader(t, tcp, minWholeConfig())
-		rd.Reader.base.nc.(*net.TCPConn).SetReadBuffer(buffer)
+		rd.transport().Conn().(*net.TCPConn).SetReadBuffer(buffer)
 		frames := make(chan int, 1)
 		rd.handle = func(f Frame) { frames <- len(f.Payload) }
 		rd.serve()
@@ -90,7 +90,7 @@ func TestReader_MinWhole_FrameLargerThanKernelBuffer(t *testing.T) {
 // before its rest has arrived if the kernel accepts no more.
 func TestReader_MinWhole_StuckKernelAcquiresMemory(t *testing.T) {
 	rd := newTestReader(t, tcp, minWholeConfig())
-	rd.Reader.base.nc.(*net.TCPConn).SetReadBuffer(100 << 10)
+	rd.transport().Conn().(*net.TCPConn).SetReadBuffer(100 << 10)
 	rd.serve()
 	f := frame(1 << 20)
 	go rd.write(f[:len(f)-1]) // ends when all is accepted
@@ -225,7 +225,7 @@ func TestReader_MinWhole_FrameWithEOF(t *testing.T) {
 	stream := frame(300_000)
 	for range 300 {
 		near, far := openTCP(t)
-		c := New(near, minWholeConfig(), nopHandler{})
+		c := newConn(near, minWholeConfig(), nopHandler{})
 		done := make(chan struct{})
 		go func() { // ends when all is sent
 			defer close(done)
@@ -252,7 +252,7 @@ func TestReader_RaiseRcvLowat_LeavesLastByte(t *testing.T) {
 	f := frame(readSize + announceSize/2)
 	rd.write(f[:readSize])
 	waitUntil(t, "the rest is left in the kernel", func() (inKernel bool) {
-		_ = rd.Reader.base.raw.Control(func(fd uintptr) { inKernel = rcvLowatRaw(fd) > 1 })
+		_ = rd.transport().(*tcpTransport).raw.Control(func(fd uintptr) { inKernel = rcvLowatRaw(fd) > 1 })
 		return inKernel
 	})
 	rd.Interrupt()
@@ -261,7 +261,7 @@ func TestReader_RaiseRcvLowat_LeavesLastByte(t *testing.T) {
 	rd.write(f[readSize:])
 	waitUntil(t, "all bytes have arrived", func() bool { return rd.BytesArrived() == int64(len(f)) })
 	err := errors.New("not tried")
-	_ = rd.Reader.base.raw.Control(func(fd uintptr) { err = rd.Reader.raiseRcvLowat(fd) })
+	_ = rd.transport().(*tcpTransport).raw.Control(func(fd uintptr) { err = rd.transport().(*tcpTransport).raiseRcvLowat(fd) })
 	if err != nil || rd.Reader.startLen >= len(f) {
 		t.Errorf("%d of %d bytes are read without the final memory, %v", rd.Reader.startLen, len(f), err)
 	}

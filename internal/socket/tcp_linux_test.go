@@ -5,8 +5,10 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
+	"golang.org/x/sys/unix"
 )
 
 // TestReader_NoMemory_LeavesFrameInKernel has no memory for reads: less than a read buffer of
@@ -67,7 +69,7 @@ func TestReader_MinWhole_LeavesLargeFrameInKernel(t *testing.T) {
 	config := readerConfig()
 	config.MinWhole = minWhole
 	rd := newTestReader(t, tcp, config)
-	rd.Reader.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20) // large enough for the whole frame
+	rd.transport().Conn().(*net.TCPConn).SetReadBuffer(2 << 20) // large enough for the whole frame
 	frames := make(chan int, 1)
 	rd.handle = func(f Frame) { frames <- len(f.Payload) }
 	rd.serve()
@@ -104,13 +106,13 @@ func TestReader_FrameTimeout_FrameInKernel(t *testing.T) {
 	config := readerConfig()
 	config.MinWhole = minWhole
 	rd := newTestReader(t, tcp, config)
-	rd.Reader.base.nc.(*net.TCPConn).SetReadBuffer(2 << 20)
+	rd.transport().Conn().(*net.TCPConn).SetReadBuffer(2 << 20)
 	go func() { rd.ended <- rd.readAll() }() // ends with Interrupt
 	big := frame(1 << 20)
 	rd.write(big[:readSize])
 	waitUntil(t, "the first read buffer is full", func() bool { return rd.BytesRead() == readSize })
 	waitUntil(t, "the rest is left in the kernel", func() (inKernel bool) {
-		_ = rd.Reader.base.raw.Control(func(fd uintptr) { inKernel = rcvLowatRaw(fd) > readSize })
+		_ = rd.transport().(*tcpTransport).raw.Control(func(fd uintptr) { inKernel = rcvLowatRaw(fd) > readSize })
 		return inKernel
 	})
 	rd.write(big[readSize : 2*readSize])
@@ -132,5 +134,108 @@ func TestReader_FrameTimeout_FrameInKernel(t *testing.T) {
 		if err := timeIsUp(); !errors.Is(err, ErrFrameTimeout) {
 			t.Fatalf("without more than %d bytes: %v", n+quantum, err)
 		}
+	}
+}
+
+// waitForBytes waits until n bytes have arrived, without reading them.
+func waitForBytes(t *testing.T, nc net.Conn, n int) {
+	t.Helper()
+	raw := rawConn(nc)
+	got := 0
+	waitUntil(t, "all bytes have arrived", func() bool {
+		raw.Control(func(fd uintptr) { got, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+		return got >= n
+	})
+}
+
+// TestReader_StopWhenEmpty_ReadsWhatArrived stops the reading of a connection whose bytes have
+// arrived.
+func TestReader_StopWhenEmpty_ReadsWhatArrived(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		stream []byte
+		end    bool
+		want   error
+	}{
+		{"small frames", slices.Concat(frame(10), frame(1000)), false, ErrInterrupted},
+		{"more than a read", slices.Concat(frame(50_000), frame(50_000), frame(100)), false, ErrInterrupted},
+		{"a large frame", slices.Concat(frame(100_000), frame(10)), false, ErrInterrupted},
+		{"half a frame", slices.Concat(frame(10), frame(1000)[:999]), false, ErrInterrupted},
+		{"half a large frame", frame(100_000)[:99_999], false, ErrInterrupted},
+		{"the end", frame(10), true, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			near, far := openTCP(t)
+			near.(interface{ SetReadBuffer(int) error }).SetReadBuffer(1 << 20)
+			config := readerConfig()
+			if _, err := far.Write(test.stream); err != nil {
+				t.Fatal(err)
+			}
+			if test.end {
+				endWriting(far)
+			}
+			c := newConn(near, config, nopHandler{})
+			waitForBytes(t, near, len(test.stream))
+			c.StopWhenEmpty()
+			frames, err := collect(c, func() {})
+			if want, wantErr := parse(test.stream, config.MaxLength); len(frames) != len(want) ||
+				!errors.Is(err, test.want) && test.want != nil || test.want == nil && !errors.Is(err, wantErr) {
+				t.Errorf("%d frames and %v, want %d", len(frames), err, len(want))
+			}
+		})
+	}
+}
+
+// TestReader_SinceTCPAck checks the sign of life of a peer whose data is not read, and whose
+// application sends nothing.
+func TestReader_SinceTCPAck(t *testing.T) {
+	near, far := openTCP(t)
+	c := newConn(near, readerConfig(), testHandler{})
+	defer c.Close()
+	if _, err := far.Write(make([]byte, 1<<10)); err != nil { // not read
+		t.Fatal(err)
+	}
+	waitUntil(t, "some time has passed", func() bool { ago, known := c.SinceTCPAck(); return known && ago > 200*time.Millisecond })
+	waitUntil(t, "the peer has acknowledged", func() bool {
+		if _, err := near.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		ago, known := c.SinceTCPAck()
+		return known && ago < 100*time.Millisecond
+	})
+	if n := c.WaitSeq(); n != 0 {
+		t.Errorf("%d waits for the peer, want none", n)
+	}
+	near.Close()
+	if _, known := c.SinceTCPAck(); known {
+		t.Error("known is true for a closed connection")
+	}
+	pipeConn, _ := openPipe(t)
+	if _, known := New(pipeConn, readerConfig(), testHandler{}).SinceTCPAck(); known {
+		t.Error("known is true for a pipe")
+	}
+}
+
+// TestReader_PeerEnded checks that PeerEnded sees the end behind unread data.
+func TestReader_PeerEnded(t *testing.T) {
+	for name, end := range map[string]func(net.Conn){
+		"closed": func(far net.Conn) { far.Close() },
+		"reset": func(far net.Conn) {
+			_ = far.(*net.TCPConn).SetLinger(0)
+			far.Close()
+		},
+		"half closed": func(far net.Conn) { _ = far.(*net.TCPConn).CloseWrite() },
+	} {
+		near, far := openTCP(t)
+		c := newConn(near, readerConfig(), testHandler{})
+		if _, err := far.Write(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		if c.PeerEnded() {
+			t.Errorf("%s: PeerEnded is true before the end", name)
+		}
+		end(far)
+		waitUntil(t, name, c.PeerEnded)
+		c.Close()
 	}
 }

@@ -107,7 +107,7 @@ func (n *throttledTCP) Write(f func(fd uintptr) (done bool)) error {
 func newThrottledConn(t *testing.T, near, far net.Conn, size int, config Config) (*testConn, *throttle) {
 	open := func(testing.TB) (net.Conn, net.Conn) { return near, far }
 	tc := newTestConn(t, testTransport{"throttle", open}, config)
-	return tc, newThrottle(t, tc.Reader.base.nonblock, size)
+	return tc, newThrottle(t, tc.transport().(*tlsTransport).lower, size)
 }
 
 // newSlowTLSConn returns a testConn over TLS whose outbox is full, and whose peer accepts the
@@ -203,7 +203,7 @@ func TestOutbox_TLSUnsentChargedToPeer(t *testing.T) {
 			fl.Reset()
 			for unsent := corkSize; unsent > maxCorkUncharged; th.drain() {
 				synctest.Wait() // the flush goroutine waits for room
-				c := tc.queue.cork
+				c := tc.transport().(*tlsTransport).lower.cork
 				if c.to-c.from == 0 || c.to-c.from >= unsent {
 					t.Fatalf("%d bytes are unsent after %d", c.to-c.from, unsent)
 				}
@@ -220,7 +220,7 @@ func TestOutbox_TLSUnsentChargedToPeer(t *testing.T) {
 					t.Errorf("while %d bytes are unsent, %d and %d are charged, want %d to the peer and %d to the shared account",
 						unsent, b, w, wantBodies, wantWrites)
 				}
-				if tc.queue.coalesced != nil || len(tc.queue.chunks) > 0 {
+				if tc.queue.vector[0] != nil {
 					t.Error("the plaintext of the records is still held")
 				}
 				now, sentNow := used(tc.batchBudget.Budget), tc.Progress().Sent
@@ -324,7 +324,7 @@ func TestOutbox_TLSRecordsInParts(t *testing.T) {
 	bodies, writes := newTestBudget(1<<20), newTestBudget(1<<20)
 	tc := newTestConn(t, overTLS, Config{MaxOutboxBytes: 8 << 20, WriteAccount: writes.account})
 	tc.account = bodies.account
-	nb := tc.Reader.base.nonblock
+	nb := tc.transport().(*tlsTransport).lower
 	nb.raw = &throttledTCP{newThrottle(t, nb, 4<<10), nb.TCPConn}
 	fl := tc.newFlusher()
 	var want []byte

@@ -1,10 +1,10 @@
 package socket
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"sync"
-	"syscall"
 )
 
 // WrapForTLS returns the connection to run TLS over in place of nc, if nc supports it;
@@ -16,13 +16,23 @@ func WrapForTLS(nc net.Conn) net.Conn {
 		return nc
 	}
 	tcp, _ := TCP(nc)
-	return &nonblockConn{TCPConn: tcp, raw: raw, addr: nc.RemoteAddr()}
+	return &nonblockConn{TCPConn: tcp, kernelSocket: kernelSocket{raw}, addr: nc.RemoteAddr()}
+}
+
+// overNonblockConn returns the two layers of nc if nc is TLS over a nonblockConn.
+func overNonblockConn(nc net.Conn) (*tls.Conn, *nonblockConn, bool) {
+	tlsConn, ok := nc.(*tls.Conn)
+	if !ok {
+		return nil, nil, false
+	}
+	nb, ok := tlsConn.NetConn().(*nonblockConn)
+	return tlsConn, nb, ok
 }
 
 // nonblockConn is a TCP connection that can read without waiting.
 type nonblockConn struct {
 	*net.TCPConn
-	raw  syscall.RawConn
+	kernelSocket
 	addr net.Addr // of the peer
 
 	// Owned by the goroutine that reads.
@@ -33,12 +43,16 @@ type nonblockConn struct {
 	mu sync.Mutex
 
 	// Guarded by mu.
-	cork   *cork // collects writes; nil: writes go to the connection
-	broken bool  // a part of a record was written, and its rest never will be
+	// cork collects writes; nil: writes go to the connection. Only the goroutine that writes
+	// changes it.
+	cork   *cork
+	broken bool // a part of a record was written, and its rest never will be
 }
 
 // RemoteAddr implements net.Conn.
 func (nb *nonblockConn) RemoteAddr() net.Addr { return nb.addr }
+
+func (nb *nonblockConn) tcpConn() *net.TCPConn { return nb.TCPConn }
 
 // Read implements net.Conn. While nonblocking is set, it returns errWouldBlock instead of
 // waiting.

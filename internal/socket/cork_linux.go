@@ -2,6 +2,7 @@ package socket
 
 import (
 	"net"
+	"sync"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 )
@@ -21,7 +22,7 @@ const (
 )
 
 // cork collects the records that crypto/tls writes to a nonblockConn, and writes them
-// together. It holds memory only while an outbox writes.
+// together. It is pooled: a connection that does not write holds none.
 type cork struct {
 	// Static after construction.
 	tryWriteFn func(fd uintptr) bool // tryWrite, bound once so that a write allocates nothing
@@ -36,20 +37,38 @@ type cork struct {
 	sent        int // bytes of these that the kernel has accepted
 	vector      vector
 	err         error    // of the last tryWrite
-	records     []record // the records that the outbox has written, in order
+	records     []record // the records of the transport, in order
 	reported    int      // number of records that takeSent has counted
 }
 
-// record describes the TLS record of one Write of the outbox.
+// record describes the TLS record of one piece of a vector.
 type record struct {
 	plainLen int // bytes of plaintext
 	end      int // value of cork.added behind the record
 }
 
+var corks = sync.Pool{New: func() any { return newCork() }}
+
 func newCork() *cork {
 	c := new(cork)
 	c.tryWriteFn = c.tryWrite
 	return c
+}
+
+// acquireCork returns a cork with memory as acquire says, or nil if there is no room.
+func acquireCork(account, peerAccount *body.Account) *cork {
+	c := corks.Get().(*cork)
+	if !c.acquire(account, peerAccount) {
+		corks.Put(c)
+		return nil
+	}
+	return c
+}
+
+// free gives the memory and the cork back. The cork must not be set in a connection.
+func (c *cork) free() {
+	c.release()
+	corks.Put(c)
 }
 
 // acquire takes memory for records from account and reports whether there was room. Records
@@ -97,6 +116,14 @@ func (c *cork) addRecord(n int) {
 	c.conn.mu.Lock()
 	defer c.conn.mu.Unlock()
 	c.records = append(c.records, record{n, c.added})
+}
+
+// unsent returns the number of plaintext bytes of the records that takeSent has not counted.
+func (c *cork) unsent() (n int) {
+	for _, r := range c.records[c.reported:] {
+		n += r.plainLen
+	}
+	return n
 }
 
 // The following are called with conn.mu held.

@@ -1,0 +1,64 @@
+package socket
+
+import (
+	"net"
+	"time"
+)
+
+// netConnTransport is any connection of package net, such as a pipe, or TCP on a system other
+// than Linux. It cannot tell whether bytes have arrived, and needs memory while it waits.
+type netConnTransport struct {
+	nc     net.Conn
+	reader *Reader
+}
+
+// Read asks for readSize only if the last read filled its buffer, or returned at least half of
+// a full TLS record.
+func (t *netConnTransport) Read() (int, error) {
+	r := t.reader
+	size := idleBufSize + r.startLen
+	if r.lastReadFull {
+		size = r.capSize(readSize)
+	}
+	p := r.nextBuffer(size)
+	if p == nil {
+		return 0, errNoMemory
+	}
+	if r.midFrame() { // between two frames, ErrIdle would need the buffer to be given up
+		r.armDeadline()
+	}
+	n, err := t.nc.Read(p)
+	r.lastReadFull = n == len(p) || n >= maxRecordSize/2
+	if n == 0 {
+		r.returnBuffer()
+		r.lastReadFull = false
+	}
+	return n, err
+}
+
+// Write always waits, because package net does.
+func (t *netConnTransport) Write(v [][]byte, _ bool) (n, pending int, err error) {
+	if len(v) == 0 {
+		return 0, 0, nil
+	}
+	in := pieces{v: v}
+	defer in.release()
+	p := in.next(minProgressBytes)
+	n, err = t.nc.Write(p)
+	if err != nil {
+		pending = len(p) - n
+	}
+	return n, pending, err
+}
+
+// MaxWrite lets a stalled peer be told from a slow peer: Write returns only when the peer has
+// accepted all bytes.
+func (t *netConnTransport) MaxWrite() int { return minProgressBytes }
+
+func (t *netConnTransport) Interrupt(at time.Time) {
+	_ = t.nc.SetReadDeadline(at) // fails only on a closed connection, where Read fails as well
+}
+
+func (t *netConnTransport) Close(how closeMode) error { return closeConn(t.nc, how) }
+
+func (t *netConnTransport) Conn() net.Conn { return t.nc }

@@ -1,0 +1,135 @@
+package socket
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestTransport_Interrupt_LeavesUsable interrupts a Read that waits, and reads again.
+func TestTransport_Interrupt_LeavesUsable(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		near, far := tr.open(t)
+		c := newConn(near, readerConfig(), nopHandler{})
+		defer c.ReleaseAll()
+		ended := make(chan error, 1)
+		read := func() { // ends with the Read
+			_, err := c.transport().Read()
+			ended <- err
+		}
+		go read()
+		c.transport().Interrupt(pastDeadline)
+		if err := waitFor(t, "the Read", ended); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("an interrupted Read: %v", err)
+		}
+		c.Reader.returnBuffer()
+		c.transport().Interrupt(time.Time{})
+		go read()
+		if _, err := far.Write(frame(10)); err != nil {
+			t.Fatal(err)
+		}
+		if err := waitFor(t, "the Read", ended); err != nil {
+			t.Errorf("a Read after that: %v", err)
+		}
+	})
+}
+
+// TestTransport_Write_DoesNotWait fills a connection without waiting, and then waits for room.
+func TestTransport_Write_DoesNotWait(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		near, far := tr.open(t)
+		c := newConn(near, readerConfig(), nopHandler{})
+		if c.transport().MaxWrite() > 0 {
+			t.Skip("it can wait")
+		}
+		want := 0
+		for n := 1; n > 0; want += n {
+			var pending int
+			var err error
+			if n, pending, err = c.transport().Write([][]byte{make([]byte, 1000), make([]byte, 20_000)}, false); err != nil || pending != 0 {
+				t.Fatalf("%d bytes are pending: %v", pending, err)
+			}
+		}
+		received := make(chan int64, 1)
+		go func() { // ends with the connection
+			n, _ := io.Copy(io.Discard, far)
+			received <- n
+		}()
+		if n, pending, err := c.transport().Write(nil, true); n != 0 || pending != 0 || err != nil {
+			t.Errorf("waiting for room: %d bytes, %d pending, %v", n, pending, err)
+		}
+		n, _, err := c.transport().Write([][]byte{{1}}, false)
+		if n != 1 || err != nil {
+			t.Errorf("with room: %d bytes, %v", n, err)
+		}
+		c.Close()
+		if got := waitFor(t, "the end", received); got != int64(want+1) {
+			t.Errorf("%d bytes arrived, want %d", got, want+1)
+		}
+	})
+}
+
+func TestTransport_Close_EndsReadAndWrite(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		for _, how := range []closeMode{closeNow, closeReset} {
+			near, far := tr.open(t)
+			c := newConn(near, readerConfig(), nopHandler{})
+			ended := make(chan error, 1)
+			go func() { // ends with the connection
+				_, err := c.transport().Read()
+				ended <- err
+			}()
+			if err := c.transport().Close(how); err != nil {
+				t.Error(err)
+			}
+			if err := waitFor(t, "the Read", ended); err == nil {
+				t.Error("the Read has no error")
+			}
+			if _, _, err := c.transport().Write([][]byte{{1}}, true); err == nil {
+				t.Error("the Write has no error")
+			}
+			if _, err := far.Read(make([]byte, 1)); err == nil {
+				t.Error("the peer does not see the end")
+			}
+			c.ReleaseAll()
+		}
+	})
+}
+
+func TestPieces(t *testing.T) {
+	v := [][]byte{}
+	for i, size := range []int{10, 20, 20_000, 3000, maxRecordSize, 9000, 9000, 5} {
+		v = append(v, bytes.Repeat([]byte{byte(i)}, size))
+	}
+	want := slices.Concat(v...)
+	in := pieces{v: v}
+	for _, size := range []int{30, maxRecordSize, 20_000 - maxRecordSize + 3000, maxRecordSize, 9000, 9000, 5} {
+		p := in.next(maxRecordSize)
+		if len(p) != size || !bytes.Equal(p, want[:len(p)]) {
+			t.Fatalf("a piece of %d bytes, or with different contents; want %d bytes", len(p), size)
+		}
+		want = want[size:]
+	}
+	if !in.empty() {
+		t.Error("bytes are left")
+	}
+	in.release()
+}
+
+func TestNetConnTransport_Write_ReportsUncertainBytes(t *testing.T) {
+	near, far := net.Pipe()
+	c := New(near, readerConfig(), nopHandler{})
+	go func() { // ends with the connection
+		io.ReadFull(far, make([]byte, 100))
+		far.Close()
+	}()
+	n, pending, err := c.transport().Write([][]byte{make([]byte, 1000), make([]byte, 50)}, true)
+	if n != 100 || pending != 950 || err == nil {
+		t.Errorf("%d bytes were written, %d can have arrived: %v", n, pending, err)
+	}
+}
