@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -74,7 +74,7 @@ func (c *Client) Send(ctx context.Context, to []uint64, message []byte) error {
 	if err := c.session.life.checkOpen(ctx); err != nil {
 		return err
 	}
-	err := c.session.conns.current().enqueue(ctx, &socket.Batch{Buffer: buffer, To: len(frame), Frames: 1, Messages: true})
+	err := c.session.conns.current().enqueue(ctx, &outbox.Batch{Buffer: buffer, To: len(frame), Frames: 1, Messages: true})
 	if err == ErrConnectionLost {
 		return c.session.life.closedErr()
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
@@ -47,9 +48,8 @@ func newConn(nc net.Conn, o *Options, counts *counts) *conn {
 	cn.sock = socket.New(nc, &socket.Config{
 		MaxLength:      o.maxLength(),
 		FrameTimeout:   o.FrameTimeout,
-		MaxOutboxBytes: o.MaxQueued,
+		Outbox:         outbox.Config{MaxBytes: o.MaxQueued, CoalesceDelay: coalesceDelay},
 		MaxUnsentBytes: maxUnsentBytes,
-		CoalesceDelay:  coalesceDelay,
 		MinWhole:       minWhole,
 		RetainsFrames:  o.OnMessage == nil,
 	}, connHandler{cn})
@@ -66,18 +66,18 @@ func (cn *conn) close(err error) {
 }
 
 // flushers are reused, because a Flusher is needed for each call that queues frames.
-var flushers = sync.Pool{New: func() any { return new(socket.Flusher) }}
+var flushers = sync.Pool{New: func() any { return new(outbox.Flusher) }}
 
 // enqueue queues frames to be written, and waits for room until ctx ends. If the connection has
 // ended, the error is ErrConnectionLost.
-func (cn *conn) enqueue(ctx context.Context, b *socket.Batch) error {
-	f := flushers.Get().(*socket.Flusher)
+func (cn *conn) enqueue(ctx context.Context, b *outbox.Batch) error {
+	f := flushers.Get().(*outbox.Flusher)
 	outcome := f.OfferWait(&cn.sock.Outbox, b, ctx.Done())
 	flushers.Put(f)
 	switch outcome {
-	case socket.Queued:
+	case outbox.Queued:
 		return nil
-	case socket.Blocked:
+	case outbox.Blocked:
 		return ctx.Err()
 	default:
 		return ErrConnectionLost
@@ -86,40 +86,40 @@ func (cn *conn) enqueue(ctx context.Context, b *socket.Batch) error {
 
 // sendBatch queues control frames. Their options are OverflowForce, because of which they never
 // block.
-func (cn *conn) sendBatch(b *socket.Batch) {
-	f := flushers.Get().(*socket.Flusher)
+func (cn *conn) sendBatch(b *outbox.Batch) {
+	f := flushers.Get().(*outbox.Flusher)
 	cn.sock.Offer(b, f)
 	f.Abandon()
 	flushers.Put(f)
 }
 
 // forceOptions are the options of control frames.
-var forceOptions = socket.Options{Overflow: socket.OverflowForce}
+var forceOptions = outbox.Options{Overflow: outbox.OverflowForce}
 
 // byeOptions are the options of BYE, the last frame on a connection. The hub closes the
 // connection after BYE. If unread frames followed, the close would reset the connection, and
 // the client would not learn which messages the hub has acknowledged.
-var byeOptions = socket.Options{Overflow: socket.OverflowForce, Last: true}
+var byeOptions = outbox.Options{Overflow: outbox.OverflowForce, Last: true}
 
 // sendFrame is sendBatch for one frame. It copies frame.
-func (cn *conn) sendFrame(frame []byte, options *socket.Options) {
+func (cn *conn) sendFrame(frame []byte, options *outbox.Options) {
 	buffer := body.Get(len(frame))
 	defer buffer.Release()
-	cn.sendBatch(&socket.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Options: options})
+	cn.sendBatch(&outbox.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Options: options})
 }
 
 // trackedOptions are the options of control frames of which onWritten is told when they have
 // been written or lost.
-func trackedOptions(onWritten func()) socket.Options {
-	return socket.Options{Events: writtenFunc(onWritten), Overflow: socket.OverflowForce}
+func trackedOptions(onWritten func()) outbox.Options {
+	return outbox.Options{Events: writtenFunc(onWritten), Overflow: outbox.OverflowForce}
 }
 
-// writtenFunc is a socket.EventHandler that is called when a frame has been written or lost.
+// writtenFunc is a outbox.EventHandler that is called when a frame has been written or lost.
 type writtenFunc func()
 
-// HandleEvent implements socket.EventHandler.
-func (f writtenFunc) HandleEvent(_ int, event socket.Event, _, _ int) {
-	if event == socket.EventWritten || event == socket.EventLost {
+// HandleEvent implements outbox.EventHandler.
+func (f writtenFunc) HandleEvent(_ int, event outbox.Event, _, _ int) {
+	if event == outbox.EventWritten || event == outbox.EventLost {
 		f()
 	}
 }
@@ -131,9 +131,9 @@ func (connHandler) Account() *body.Account { return nil }
 
 func (h connHandler) Done() <-chan struct{} { return h.conn.done }
 
-func (h connHandler) OnWritten(n socket.Counts) { h.conn.counts.onWritten(n) }
+func (h connHandler) OnWritten(n outbox.Counts) { h.conn.counts.onWritten(n) }
 
-func (h connHandler) OnLost(n socket.Counts) { h.conn.counts.onDropped(n) }
+func (h connHandler) OnLost(n outbox.Counts) { h.conn.counts.onDropped(n) }
 
 // OnWriteError stops writing at once. Reading goes on until all bytes that the hub had sent
 // before the connection broke are handled.

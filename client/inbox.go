@@ -4,7 +4,7 @@ import (
 	"context"
 	"sync"
 
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -27,7 +27,7 @@ type inbox struct {
 	notEmpty     chan struct{}  // capacity 1: there is a message or an error
 	notFull      chan struct{}  // capacity 1: bytes fell below maxBytes
 	scheduleTick func()         // causes a call of tick; called without mu
-	ackOptions   socket.Options // of ACK frames
+	ackOptions   outbox.Options // of ACK frames
 
 	// Guarded by mu.
 	mu         sync.Mutex

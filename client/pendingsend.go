@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -16,7 +16,7 @@ type pendingSend struct {
 	cost        int // in credit of the hub
 	buffer      *body.Buffer
 	length      int
-	sockOptions *socket.Options // nil without a TTL
+	sockOptions *outbox.Options // nil without a TTL
 	receivers   uint8
 	wantsReport bool // the hub sends a REPORT
 	maybeSent   bool // was in flight in an earlier session, and may have arrived

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sechlol/go-message-hub/internal/body"
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -40,7 +40,7 @@ func TestPendingSend_NamesAssigned(t *testing.T) {
 
 func TestPendingSend_HasExpired(t *testing.T) {
 	for left, want := range map[time.Duration]bool{-time.Second: true, time.Hour: false} {
-		p := pendingSend{sockOptions: &socket.Options{Expires: time.Now().Add(left).UnixNano()}}
+		p := pendingSend{sockOptions: &outbox.Options{Expires: time.Now().Add(left).UnixNano()}}
 		if got := p.hasExpired(); got != want {
 			t.Errorf("%v before the expiry: %v, want %v", left, got, want)
 		}

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/sechlol/go-message-hub/internal/body"
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -67,7 +67,7 @@ func sendRequest[T any](ctx context.Context, life *lifetime, cn *conn, waiters *
 	frame := appendRequest(buffer.Bytes()[:0])
 	err := life.checkOpen(ctx)
 	if err == nil {
-		err = cn.enqueue(ctx, &socket.Batch{Buffer: buffer, To: len(frame), Frames: 1})
+		err = cn.enqueue(ctx, &outbox.Batch{Buffer: buffer, To: len(frame), Frames: 1})
 	}
 	if err != nil {
 		removeWaiter(p, waiters, reply)

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -65,14 +65,14 @@ func (o *SendOptions) ttlMillis() uint32 { return uint32(o.TTL / time.Millisecon
 // sockOptions returns the socket options of a message that is sent now, or nil without a TTL.
 // The hub gets the remaining time in whole milliseconds when the message is written; because of
 // this a message expires when less than 1 ms is left.
-func (o *SendOptions) sockOptions() *socket.Options {
+func (o *SendOptions) sockOptions() *outbox.Options {
 	if o.TTL == 0 {
 		return nil
 	}
-	return &socket.Options{Expires: time.Now().Add(o.TTL - time.Millisecond).UnixNano(), Stamp: stampTTL}
+	return &outbox.Options{Expires: time.Now().Add(o.TTL - time.Millisecond).UnixNano(), Stamp: stampTTL}
 }
 
-// stampTTL writes the remaining time, in ns, into a SEND: see socket.Options.Stamp.
+// stampTTL writes the remaining time, in ns, into a SEND: see outbox.Options.Stamp.
 func stampTTL(frame []byte, remaining int64) {
 	wire.PutSendTTL(frame, uint32((remaining+int64(time.Millisecond))/int64(time.Millisecond)))
 }

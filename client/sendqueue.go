@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -36,7 +36,7 @@ type sendQueue struct {
 	window           sendWindow
 	calls            calls
 	queueFull        bool            // Send waits for room
-	attempts         socket.Attempts // to send the first message that the hub does not have
+	attempts         outbox.Attempts // to send the first message that the hub does not have
 	lastConnDuration time.Duration   // of the last connection
 	sealed           bool            // BYE follows; nothing enters any more
 	err              error           // why nothing enters any more
@@ -73,12 +73,12 @@ func (q *sendQueue) pump() (probeConn *conn) {
 	if cn == nil {
 		return probeConn
 	}
-	f := flushers.Get().(*socket.Flusher)
+	f := flushers.Get().(*outbox.Flusher)
 	for ; cn != nil; p, cn, probeConn = q.nextReady(false) {
 		// A blocked message keeps its place in the outbox.
-		outcome := cn.sock.Offer(&socket.Batch{Buffer: p.buffer, To: p.length, Frames: 1, Options: p.sockOptions}, f)
+		outcome := cn.sock.Offer(&outbox.Batch{Buffer: p.buffer, To: p.length, Frames: 1, Options: p.sockOptions}, f)
 		p.buffer.Release()
-		if outcome == socket.AlreadyExpired {
+		if outcome == outbox.AlreadyExpired {
 			q.removeUnwritten(p.seq)
 		}
 	}
@@ -231,23 +231,23 @@ func (q *sendQueue) removeCall(seq uint64) *call {
 // hub. If the client knows that the hub has not received the message, the client drops it when
 // it expires and makes the report itself. Otherwise the hub makes the report.
 
-// expiryHandler is the socket.EventHandler of a message with a TTL. When the message expires in
+// expiryHandler is the outbox.EventHandler of a message with a TTL. When the message expires in
 // the outbox of a connection, the hub has not received it.
 type expiryHandler struct {
 	queue *sendQueue
 	seq   uint64
 }
 
-// HandleEvent implements socket.EventHandler.
-func (h expiryHandler) HandleEvent(_ int, event socket.Event, _, _ int) {
-	if event == socket.EventExpired {
+// HandleEvent implements outbox.EventHandler.
+func (h expiryHandler) HandleEvent(_ int, event outbox.Event, _, _ int) {
+	if event == outbox.EventExpired {
 		h.queue.removeUnwritten(h.seq)
 	}
 }
 
 // onExpired runs in the timer of a call, when the message expires or when calls.fireTimer was
 // called.
-func (q *sendQueue) onExpired(seq uint64, options *socket.Options) {
+func (q *sendQueue) onExpired(seq uint64, options *outbox.Options) {
 	defer q.calls.timers.Done()
 	q.mu.Lock()
 	cn := q.conn

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 // detach is called when the connection has ended.
@@ -80,7 +80,7 @@ func (q *sendQueue) restart(cn *conn, limits sendLimits, newHub bool) (failed []
 		f, n, b := q.dropAssigned()
 		failed, unconfirmed, free = append(failed, f...), unconfirmed+n, append(free, b...)
 	}
-	q.attempts = socket.Attempts{}
+	q.attempts = outbox.Attempts{}
 	q.conn = cn
 	q.mu.Unlock()
 	for _, b := range free {

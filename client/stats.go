@@ -3,7 +3,7 @@ package client
 import (
 	"sync/atomic"
 
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 // Stats are the counters of a client over all its connections. Messages are frames of any type:
@@ -25,12 +25,12 @@ type counts struct {
 	dropped atomic.Uint64 // messages that Send queued and that were not sent
 }
 
-func (c *counts) onWritten(n socket.Counts) {
+func (c *counts) onWritten(n outbox.Counts) {
 	c.messagesOut.Add(uint64(n.Frames))
 	c.bytesOut.Add(uint64(n.Bytes))
 }
 
-func (c *counts) onDropped(n socket.Counts) { c.dropped.Add(uint64(n.Deliveries)) }
+func (c *counts) onDropped(n outbox.Counts) { c.dropped.Add(uint64(n.Deliveries)) }
 
 // stats returns the counters that the application sees.
 func (c *counts) stats() Stats {

@@ -4,7 +4,7 @@ import (
 	"sync"
 
 	"github.com/sechlol/go-message-hub/internal/body"
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -16,7 +16,7 @@ type verdicts struct {
 	// Guarded by mu.
 	mu           sync.Mutex
 	conn         *conn           // nil while disconnected
-	options      *socket.Options // of VERDICT frames on conn
+	options      *outbox.Options // of VERDICT frames on conn
 	pending      []wire.Verdict  // verdicts that the hub has not confirmed
 	sent         int             // how many of pending were sent on conn
 	confirmed    uint64          // number of confirmed verdicts, ever
@@ -69,7 +69,7 @@ func (v *verdicts) send() {
 	v.sent += n
 	v.writePending, v.unwritten = true, n
 	v.mu.Unlock()
-	cn.sendBatch(&socket.Batch{Buffer: buffer, To: len(frame), Frames: 1, Options: options})
+	cn.sendBatch(&outbox.Batch{Buffer: buffer, To: len(frame), Frames: 1, Options: options})
 	buffer.Release()
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/reclaim"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
@@ -457,7 +458,7 @@ func (c *conn) Account() *body.Account { return c.account }
 
 func (c *conn) Done() <-chan struct{} { return c.done.Done() }
 
-func (c *conn) OnWritten(written socket.Counts) {
+func (c *conn) OnWritten(written outbox.Counts) {
 	counters := &c.hub.counters
 	counters.messagesOut.Add(uint64(written.Frames))
 	c.messagesOut.Add(uint64(written.Frames))
@@ -465,14 +466,14 @@ func (c *conn) OnWritten(written socket.Counts) {
 	counters.bytesOut.Add(uint64(written.Bytes))
 }
 
-func (c *conn) OnLost(dropped socket.Counts) {
+func (c *conn) OnLost(dropped outbox.Counts) {
 	c.hub.counters.gone.Add(uint64(dropped.Deliveries))
 }
 
 // OnWriteError is called when writing to the client failed, or when it stalled. The hub still
 // reads and handles what the client sent before.
 func (c *conn) OnWriteError(err error) {
-	if errors.Is(err, socket.ErrStalled) {
+	if errors.Is(err, outbox.ErrStalled) {
 		c.close(CloseStalled)
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/admission"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -190,8 +191,8 @@ func (rb *readBatch) resume(prev *conn, h *wire.Hello) bool {
 
 // resumePosition returns how many reliable frames a client that resumes has received, and
 // whether HELLO says how many of them the last connection brought whole.
-func resumePosition(h *wire.Hello) (pos socket.Position, hasRead bool) {
-	pos = socket.Position{Acked: h.Received, Read: h.Received}
+func resumePosition(h *wire.Hello) (pos outbox.Position, hasRead bool) {
+	pos = outbox.Position{Acked: h.Received, Read: h.Received}
 	if h.Read == nil || !h.Skip {
 		return pos, false
 	}
@@ -231,7 +232,7 @@ func (rb *readBatch) sendWelcome(s *session, retransmitted int, resumed bool) bo
 	}
 	batch := c.newBatch(wire.AppendWelcome(nil, &w), &priorityOptions)
 	defer batch.Buffer.Release()
-	return c.sock.Offer(&batch, &rb.flusher) == socket.Queued
+	return c.sock.Offer(&batch, &rb.flusher) == outbox.Queued
 }
 
 // sendReply queues a frame for the client itself.

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -25,7 +25,7 @@ type deliveryTracker struct {
 	firstSeq uint64 // of the first message; the others follow without a gap
 	messages int
 	dests    []*conn // the receivers; nil: there is no such client
-	options  socket.Options
+	options  outbox.Options
 	v1       indexSet // the receivers that get version 1 frames
 
 	offeredTo atomic.Int32 // how many receivers it was offered to, or is being offered to
@@ -48,7 +48,7 @@ func (rb *readBatch) newDeliveryTracker(firstSeq uint64, messages int, dests []*
 		hub: h, sender: rb.conn.v2.Load().session, level: opts.wireOptions.Level(),
 		firstSeq: firstSeq, messages: messages, dests: append([]*conn(nil), dests...),
 	}
-	t.options = socket.Options{Events: obs.chain(t), Overflow: overflowPolicies[opts.wireOptions.Overflow()], Sender: t.sender, Expires: opts.expires}
+	t.options = outbox.Options{Events: obs.chain(t), Overflow: overflowPolicies[opts.wireOptions.Overflow()], Sender: t.sender, Expires: opts.expires}
 	for i, dest := range dests {
 		if dest != nil && dest.session() == nil {
 			t.v1.set(i)
@@ -87,11 +87,11 @@ type indexSet [(wire.MaxReceivers + 63) / 64]uint64
 func (s *indexSet) set(i int)      { s[i/64] |= 1 << (i % 64) }
 func (s *indexSet) has(i int) bool { return s[i/64]>>(i%64)&1 == 1 }
 
-// overflowPolicies maps the overflow policies of the protocol to those of package socket.
-var overflowPolicies = [...]socket.Overflow{
-	wire.OverflowBlock:      socket.OverflowBlock,
-	wire.OverflowReject:     socket.OverflowReject,
-	wire.OverflowDropOldest: socket.OverflowDropOldest,
+// overflowPolicies maps the overflow policies of the protocol to those of package outbox.
+var overflowPolicies = [...]outbox.Overflow{
+	wire.OverflowBlock:      outbox.OverflowBlock,
+	wire.OverflowReject:     outbox.OverflowReject,
+	wire.OverflowDropOldest: outbox.OverflowDropOldest,
 }
 
 // session returns the session of c, or nil if the client does not speak version 2 or c is
@@ -107,50 +107,50 @@ func (c *conn) session() *session {
 }
 
 // onEnqueue records what an outbox did with frames of the batch.
-func (t *deliveryTracker) onEnqueue(b *socket.Batch, outcome socket.Outcome) {
+func (t *deliveryTracker) onEnqueue(b *outbox.Batch, outcome outbox.Outcome) {
 	switch outcome {
-	case socket.Queued:
+	case outbox.Queued:
 		t.advance(b.Receiver, b.First, b.Frames, wire.FateQueued)
-	case socket.Closed:
+	case outbox.Closed:
 		t.decide(b.Receiver, b.First, b.Frames, wire.FateGone)
-	case socket.Full:
+	case outbox.Full:
 		t.decide(b.Receiver, b.First, b.Frames, wire.FateFull)
-	case socket.AlreadyExpired:
+	case outbox.AlreadyExpired:
 		t.decide(b.Receiver, b.First, b.Frames, wire.FateExpired)
 	}
 }
 
-// HandleEvent records a later event of frames of the batch: see socket.EventHandler.
-func (t *deliveryTracker) HandleEvent(receiver int, event socket.Event, first, frames int) {
-	if t.level == wire.LevelNone && event <= socket.EventAcked {
+// HandleEvent records a later event of frames of the batch: see outbox.EventHandler.
+func (t *deliveryTracker) HandleEvent(receiver int, event outbox.Event, first, frames int) {
+	if t.level == wire.LevelNone && event <= outbox.EventAcked {
 		return // no report is requested
 	}
 	switch event {
-	case socket.EventQueued:
+	case outbox.EventQueued:
 		t.advance(receiver, first, frames, wire.FateQueued)
-	case socket.EventWritten:
+	case outbox.EventWritten:
 		if t.level == wire.LevelWritten || t.v1.has(receiver) { // version 1 has no ACK
 			t.decide(receiver, first, frames, wire.FateWritten)
 		} else {
 			t.advance(receiver, first, frames, wire.FateWritten)
 		}
-	case socket.EventAcked:
+	case outbox.EventAcked:
 		if t.level == wire.LevelReceived {
 			t.decide(receiver, first, frames, wire.FateReceived)
 		} else {
 			t.advance(receiver, first, frames, wire.FateReceived)
 		}
-	case socket.EventExpired:
+	case outbox.EventExpired:
 		t.decide(receiver, first, frames, wire.FateExpired)
-	case socket.EventDropped:
+	case outbox.EventDropped:
 		t.decide(receiver, first, frames, wire.FateFull)
-	case socket.EventLost:
+	case outbox.EventLost:
 		t.decide(receiver, first, frames, wire.FateGone)
-	case socket.EventUnacked:
+	case outbox.EventUnacked:
 		t.decide(receiver, first, frames, wire.FateUncertain)
-	case socket.EventUnreachable:
+	case outbox.EventUnreachable:
 		t.decide(receiver, first, frames, wire.FateUnreachable)
-	case socket.EventTooLarge:
+	case outbox.EventTooLarge:
 		t.decide(receiver, first, frames, wire.FateTooLarge)
 	}
 }

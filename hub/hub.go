@@ -32,6 +32,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/idpool"
 	"github.com/sechlol/go-message-hub/internal/limitlog"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/presence"
 	"github.com/sechlol/go-message-hub/internal/reclaim"
 	"github.com/sechlol/go-message-hub/internal/socket"
@@ -153,8 +154,7 @@ func (h *Hub) newSocketConfig(readBytes int64) socket.Config {
 	return socket.Config{
 		MaxLength:      wire.MaxRequestLength(h.config.MaxBody),
 		FrameTimeout:   h.config.FrameTimeout,
-		MaxOutboxBytes: h.config.OutboxBytes,
-		StallTimeout:   h.config.StallTimeout,
+		Outbox:         outbox.Config{MaxBytes: h.config.OutboxBytes, StallTimeout: h.config.StallTimeout},
 		MaxUnsentBytes: maxUnsentBytes,
 		UserTimeout:    userTimeout,
 		ReadAccount:    h.reads.NewAccount(readBytes),

@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -32,12 +32,12 @@ func newLatencySample(observe func(time.Duration)) *latencySample {
 type observers struct {
 	latency *latencySample      // nil: the batch is not timed
 	traces  *traceRecorder      // nil: no message is traced
-	next    socket.EventHandler // gets each event last; nil: none
+	next    outbox.EventHandler // gets each event last; nil: none
 }
 
 // chain returns an event handler that calls the observers and then next. Without observers it
 // is next.
-func (o observers) chain(next socket.EventHandler) socket.EventHandler {
+func (o observers) chain(next outbox.EventHandler) outbox.EventHandler {
 	if o.latency == nil && o.traces == nil {
 		return next
 	}
@@ -46,9 +46,9 @@ func (o observers) chain(next socket.EventHandler) socket.EventHandler {
 	return &chained
 }
 
-// HandleEvent passes an event to all of them: see socket.EventHandler.
-func (o *observers) HandleEvent(receiver int, event socket.Event, first, frames int) {
-	if o.latency != nil && event == socket.EventWritten {
+// HandleEvent passes an event to all of them: see outbox.EventHandler.
+func (o *observers) HandleEvent(receiver int, event outbox.Event, first, frames int) {
+	if o.latency != nil && event == outbox.EventWritten {
 		o.latency.observe(time.Since(o.latency.readAt))
 	}
 	if o.traces != nil {
@@ -67,7 +67,7 @@ type recorders struct {
 
 // newRecorders returns the recorders of a batch that is about to be offered, and sets the
 // options of the batch by which its later events reach them.
-func (rb *readBatch) newRecorders(ids []uint64, dests []*conn, batch *socket.Batch) (r recorders) {
+func (rb *readBatch) newRecorders(ids []uint64, dests []*conn, batch *outbox.Batch) (r recorders) {
 	if rb.conn.hub.config.OnTrace != nil {
 		r.traces = rb.newTraceRecorder(ids, batch)
 	}
@@ -76,7 +76,7 @@ func (rb *readBatch) newRecorders(ids []uint64, dests []*conn, batch *socket.Bat
 		r.tracker = rb.newDeliveryTracker(rb.firstSeq, batch.Frames, dests, obs)
 		batch.Options = &r.tracker.options
 	} else if handler := obs.chain(nil); handler != nil {
-		batch.Options = &socket.Options{Events: handler}
+		batch.Options = &outbox.Options{Events: handler}
 	}
 	return r
 }
@@ -109,7 +109,7 @@ func (r *recorders) beforeOffer(receiver int) {
 }
 
 // onEnqueue records what the outbox of a receiver did with frames of the batch.
-func (r *recorders) onEnqueue(b *socket.Batch, outcome socket.Outcome) {
+func (r *recorders) onEnqueue(b *outbox.Batch, outcome outbox.Outcome) {
 	if r.tracker != nil {
 		r.tracker.onEnqueue(b, outcome)
 	}

@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/presence"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
@@ -53,7 +54,7 @@ func (w watcher) SendPresence(u *presence.Update) bool {
 		return false
 	}
 	b, frames := u.Append(buffer.Bytes()[:0])
-	return w.offerAndFlush(&socket.Batch{Buffer: buffer, To: len(b), Frames: frames, Options: &rejectOptions}) == socket.Queued
+	return w.offerAndFlush(&outbox.Batch{Buffer: buffer, To: len(b), Frames: frames, Options: &rejectOptions}) == outbox.Queued
 }
 
 // Gone implements presence.Watcher.

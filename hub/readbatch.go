@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -21,12 +22,12 @@ import (
 // not once per message.
 type readBatch struct {
 	conn    *conn
-	flusher socket.Flusher
+	flusher outbox.Flusher
 	latency *latencySample // of its deliveries; nil: they are not timed
 
 	// The batch that is being built. Its buffer is used up to batch.To.
 	buf       *body.Buffer // where frames are encoded; nil until needed
-	batch     socket.Batch // the frames in buf that are not yet offered
+	batch     outbox.Batch // the frames in buf that are not yet offered
 	receivers wire.IDs     // of the batch, a view of the read buffer; nil: the client itself
 	options   sendOptions  // what else the messages of the batch have in common
 
@@ -199,7 +200,7 @@ func (rb *readBatch) relayInPlace(f *socket.Frame, r wire.Relay) error {
 	end := wire.RelayLen(len(ids), len(r.Body))
 	start := end - wire.RelayDeliveryLen(len(r.Body))
 	wire.PutRelayDeliveryHeader(f.Buffer.Bytes()[start:end], len(r.Body))
-	return rb.send(ids, &socket.Batch{Buffer: f.Buffer, From: start, To: end, Frames: 1, Messages: true})
+	return rb.send(ids, &outbox.Batch{Buffer: f.Buffer, From: start, To: end, Frames: 1, Messages: true})
 }
 
 // handleIdentity replies in the order of the requests: behind messages that the client has
@@ -295,7 +296,7 @@ func (rb *readBatch) allocBuf(minSize int, receivers wire.IDs) error {
 			return err
 		}
 	}
-	rb.buf, rb.batch = buf, socket.Batch{Buffer: buf}
+	rb.buf, rb.batch = buf, outbox.Batch{Buffer: buf}
 	return nil
 }
 
@@ -336,7 +337,7 @@ func (rb *readBatch) releaseBuf() {
 		rb.buf.Release()
 		rb.buf = nil
 	}
-	rb.batch, rb.receivers, rb.options = socket.Batch{}, nil, sendOptions{}
+	rb.batch, rb.receivers, rb.options = outbox.Batch{}, nil, sendOptions{}
 }
 
 // appendFrame appends one frame to the batch. ensureRoom must have made room for it.
@@ -352,7 +353,7 @@ func (rb *readBatch) offerBatch() error {
 		return nil
 	}
 	batch := rb.batch
-	rb.batch = socket.Batch{Buffer: rb.buf, From: batch.To, To: batch.To}
+	rb.batch = outbox.Batch{Buffer: rb.buf, From: batch.To, To: batch.To}
 	if rb.receivers == nil {
 		return rb.offerReplies(&batch)
 	}
@@ -360,18 +361,18 @@ func (rb *readBatch) offerBatch() error {
 }
 
 // offerReplies queues frames for the client itself.
-func (rb *readBatch) offerReplies(batch *socket.Batch) error {
+func (rb *readBatch) offerReplies(batch *outbox.Batch) error {
 	if rb.conn.session() == nil {
 		rb.conn.offerReplies(batch, &rb.flusher)
 		return nil
 	}
-	return rb.waitBlocked(rb.conn.sock.Offer(batch, &rb.flusher) == socket.Blocked)
+	return rb.waitBlocked(rb.conn.sock.Offer(batch, &rb.flusher) == outbox.Blocked)
 }
 
 // send offers a batch to all receivers before it waits for those whose queue is full. A slow
 // receiver thus delays only its senders. SENDs of version 2 are not waited for: ACKs tell the
 // client when it can send more.
-func (rb *readBatch) send(ids []uint64, batch *socket.Batch) error {
+func (rb *readBatch) send(ids []uint64, batch *outbox.Batch) error {
 	dests := rb.recvBuf.dests[:len(ids)]
 	rb.conn.hub.registry.Find(ids, dests)
 	forbidden := rb.conn.removeForbidden(ids, dests)
@@ -380,7 +381,7 @@ func (rb *readBatch) send(ids []uint64, batch *socket.Batch) error {
 		batch.Reliable = true
 		rb.conn.session().onSent(rb.lastSeq, rb.cost)
 	}
-	var translated *socket.Batch // for receivers of the other protocol version
+	var translated *outbox.Batch // for receivers of the other protocol version
 	blocked := false
 	for i, dest := range dests {
 		r.beforeOffer(i)
@@ -411,21 +412,21 @@ func (rb *readBatch) send(ids []uint64, batch *socket.Batch) error {
 
 // offerTo offers a batch to one receiver, and reports whether the batch or a part of it is
 // blocked there.
-func (rb *readBatch) offerTo(dest *conn, b *socket.Batch, r *recorders) (blocked bool) {
+func (rb *readBatch) offerTo(dest *conn, b *outbox.Batch, r *recorders) (blocked bool) {
 	outcome := dest.sock.Offer(b, &rb.flusher)
 	switch outcome {
-	case socket.TooLarge:
+	case outbox.TooLarge:
 		return rb.offerParts(dest, b, r)
-	case socket.Closed:
+	case outbox.Closed:
 		rb.gone += b.Frames
 	}
 	r.onEnqueue(b, outcome)
-	return outcome == socket.Blocked
+	return outcome == outbox.Blocked
 }
 
 // offerParts offers the frames of a batch that are not too large for the receiver, in
 // contiguous parts, and records the drop of the others. It reports whether a part is blocked.
-func (rb *readBatch) offerParts(dest *conn, b *socket.Batch, r *recorders) (blocked bool) {
+func (rb *readBatch) offerParts(dest *conn, b *outbox.Batch, r *recorders) (blocked bool) {
 	maxFrame := dest.sock.MaxFrame()
 	part := *b
 	part.To, part.Frames = part.From, 0
@@ -454,7 +455,7 @@ func (rb *readBatch) offerParts(dest *conn, b *socket.Batch, r *recorders) (bloc
 
 // countDrop counts a batch that is not offered for one of its receivers, and returns the fate
 // of its messages: the receiver is unknown, or forbidden to the sender.
-func (rb *readBatch) countDrop(batch *socket.Batch, forbidden bool) wire.Fate {
+func (rb *readBatch) countDrop(batch *outbox.Batch, forbidden bool) wire.Fate {
 	if forbidden {
 		rb.forbidden += batch.Frames
 		return wire.FateRefused

@@ -2,8 +2,8 @@ package hub
 
 import (
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/reclaim"
-	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -45,9 +45,9 @@ func anyWaiting(accounts func(to []*body.Account) []*body.Account) bool {
 
 func (c *conn) ReclaimState() *reclaim.State { return &c.reclaimState }
 
-func (c *conn) AckStats() socket.AckStats {
+func (c *conn) AckStats() outbox.AckStats {
 	if c.session() == nil {
-		return socket.AckStats{}
+		return outbox.AckStats{}
 	}
 	return c.sock.AckStats()
 }

@@ -3,6 +3,7 @@ package hub
 import (
 	"sync"
 
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
@@ -30,17 +31,17 @@ const (
 // readBatch.waitBlocked.
 type replyQueue struct {
 	conn    *conn
-	options socket.Options
+	options outbox.Options
 }
 
 var replyQueues = sync.Pool{New: func() any {
 	a := new(replyQueue)
-	a.options = socket.Options{Events: a, Overflow: socket.OverflowForce}
+	a.options = outbox.Options{Events: a, Overflow: outbox.OverflowForce}
 	return a
 }}
 
 // offerReplies queues replies for the client itself.
-func (c *conn) offerReplies(batch *socket.Batch, flusher *socket.Flusher) {
+func (c *conn) offerReplies(batch *outbox.Batch, flusher *outbox.Flusher) {
 	q := c.replies
 	if q == nil {
 		q = replyQueues.Get().(*replyQueue)
@@ -53,14 +54,14 @@ func (c *conn) offerReplies(batch *socket.Batch, flusher *socket.Flusher) {
 		batch.Receiver = maxPendingReplies
 	}
 	c.pendingReplies.Add(int32(batch.Frames * batch.Receiver))
-	if c.sock.Offer(batch, flusher) != socket.Queued {
+	if c.sock.Offer(batch, flusher) != outbox.Queued {
 		c.onRepliesWritten(batch.Frames * batch.Receiver)
 	}
 }
 
-// HandleEvent handles an event of replies that count as weight each: see socket.EventHandler.
-func (q *replyQueue) HandleEvent(weight int, event socket.Event, _, frames int) {
-	if event == socket.EventWritten || event == socket.EventLost {
+// HandleEvent handles an event of replies that count as weight each: see outbox.EventHandler.
+func (q *replyQueue) HandleEvent(weight int, event outbox.Event, _, frames int) {
+	if event == outbox.EventWritten || event == outbox.EventLost {
 		q.conn.onRepliesWritten(frames * weight) // afterwards q may belong to another connection
 	}
 }

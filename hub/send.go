@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -217,7 +218,7 @@ func (rb *readBatch) sendInPlace(f *socket.Frame, m *wire.Send, d *wire.Deliver,
 	start := end - wire.DeliverLen(len(m.Body))
 	wire.PutDeliverHeader(f.Buffer.Bytes()[start:end], d, len(m.Body))
 	rb.options, rb.firstSeq, rb.lastSeq, rb.cost = opts, m.Seq, m.Seq, cost
-	err := rb.send(ids, &socket.Batch{Buffer: f.Buffer, From: start, To: end, Frames: 1, Messages: true})
+	err := rb.send(ids, &outbox.Batch{Buffer: f.Buffer, From: start, To: end, Frames: 1, Messages: true})
 	rb.options = sendOptions{}
 	return err
 }
@@ -289,7 +290,7 @@ func (rb *readBatch) handlePing(f *socket.Frame) error {
 
 // translate returns the frames of a batch in the other protocol version, in a buffer of its
 // own, which the caller must release.
-func (rb *readBatch) translate(batch *socket.Batch) *socket.Batch {
+func (rb *readBatch) translate(batch *outbox.Batch) *outbox.Batch {
 	from := batch.Buffer.Bytes()[batch.From:batch.To]
 	c := rb.conn
 	if rb.options.isSend {
@@ -300,7 +301,7 @@ func (rb *readBatch) translate(batch *socket.Batch) *socket.Batch {
 			d, _ := wire.ParseDeliver(payload) // encoded by this hub
 			out = wire.AppendRelayDelivery(out, d.Body)
 		}
-		return &socket.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Messages: true, Options: batch.Options}
+		return &outbox.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Messages: true, Options: batch.Options}
 	}
 	if rb.readAt.IsZero() {
 		rb.readAt = time.Now()
@@ -312,5 +313,5 @@ func (rb *readBatch) translate(batch *socket.Batch) *socket.Batch {
 		_, d.Body = wire.Split(frame)
 		out = wire.AppendDeliver(out, &d)
 	}
-	return &socket.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Messages: true, Reliable: true, Options: batch.Options}
+	return &outbox.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Messages: true, Reliable: true, Options: batch.Options}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -18,12 +18,12 @@ type session struct {
 	id             uint64
 	subject        string         // see Permissions.Subject
 	secret         string         // with which the client resumes the session
-	reportOptions  socket.Options // of REPORT
-	controlOptions socket.Options // of ACK and PING
+	reportOptions  outbox.Options // of REPORT
+	controlOptions outbox.Options // of ACK and PING
 
 	// Owned by the read loop of conn, or of the connection that is resuming the session.
 	lastSeq  uint64          // of the last SEND
-	attempts socket.Attempts // to write the first frame that the client does not have
+	attempts outbox.Attempts // to write the first frame that the client does not have
 
 	// mu guards the fields below.
 	mu                sync.Mutex
@@ -82,8 +82,8 @@ type verdictKey struct{ sender, seq uint64 }
 
 func newSession(c *conn) *session {
 	s := &session{hub: c.hub, id: c.id.Load(), subject: c.subject(), secret: rand.Text(), conn: c}
-	s.reportOptions = socket.Options{Events: reportEvents{s}, Overflow: socket.OverflowForce}
-	s.controlOptions = socket.Options{Events: controlEvents{s}, Overflow: socket.OverflowPriority}
+	s.reportOptions = outbox.Options{Events: reportEvents{s}, Overflow: outbox.OverflowForce}
+	s.controlOptions = outbox.Options{Events: controlEvents{s}, Overflow: outbox.OverflowPriority}
 	return s
 }
 
@@ -144,7 +144,7 @@ func (s *session) finishResume(c *conn) {
 
 // countOmitted counts messages that the client does not get although it has resumed its
 // session.
-func (s *session) countOmitted(omitted socket.Omitted) {
+func (s *session) countOmitted(omitted outbox.Omitted) {
 	counters := &s.hub.counters
 	counters.gone.Add(uint64(omitted.Unreachable))
 	counters.tooLarge.Add(uint64(omitted.TooLarge))
@@ -325,7 +325,7 @@ func (s *session) tryReserve(cost int, report bool) bool {
 func (s *session) sendReports(frames []byte, n int) {
 	c, batch := s.writeReports(frames)
 	batch.Frames, batch.Reliable, batch.Options = n, true, &s.reportOptions
-	if c.offerAndFlush(&batch) != socket.Queued {
+	if c.offerAndFlush(&batch) != outbox.Queued {
 		s.onReportsWritten(n)
 	}
 }
@@ -338,13 +338,13 @@ const reportBufSize = 2 << 10
 // reference to its buffer. The memory is overhead and must not count against the quota of the
 // client's own messages: it is freed when the client acknowledges it, and that ACK may stand
 // behind a message that waits for room in the quota.
-func (s *session) writeReports(frames []byte) (*conn, socket.Batch) {
+func (s *session) writeReports(frames []byte) (*conn, outbox.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.conn
 	if len(frames) > reportBufSize {
 		buffer := c.account.ForceAcquireOverhead(len(frames))
-		return c, socket.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frames)}
+		return c, outbox.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frames)}
 	}
 	if s.reportBuf == nil || s.reportBuf.Account() != c.account || len(s.reportBuf.Bytes())-s.reportBufUsed < len(frames) {
 		s.releaseReportBuf()
@@ -353,7 +353,7 @@ func (s *session) writeReports(frames []byte) (*conn, socket.Batch) {
 	from := s.reportBufUsed
 	s.reportBufUsed += copy(s.reportBuf.Bytes()[from:], frames)
 	s.reportBuf.Retain()
-	return c, socket.Batch{Buffer: s.reportBuf, From: from, To: s.reportBufUsed}
+	return c, outbox.Batch{Buffer: s.reportBuf, From: from, To: s.reportBufUsed}
 }
 
 // releaseReportBuf releases the report buffer. It is called with mu held.
@@ -392,19 +392,19 @@ func (s *session) releaseUnusedReportBuf() {
 // reportEvents handles the events of REPORTs.
 type reportEvents struct{ session *session }
 
-// HandleEvent implements socket.EventHandler.
-func (h reportEvents) HandleEvent(_ int, event socket.Event, _, frames int) {
+// HandleEvent implements outbox.EventHandler.
+func (h reportEvents) HandleEvent(_ int, event outbox.Event, _, frames int) {
 	switch s := h.session; event {
-	case socket.EventWritten:
+	case outbox.EventWritten:
 		s.onReportsWritten(frames)
-	case socket.EventLost:
+	case outbox.EventLost:
 		s.onReportsWritten(frames)
 		s.dropReportBuf()
-	case socket.EventAcked:
+	case outbox.EventAcked:
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.releaseUnusedReportBuf()
-	case socket.EventUnacked:
+	case outbox.EventUnacked:
 		s.dropReportBuf()
 	}
 }
@@ -412,10 +412,10 @@ func (h reportEvents) HandleEvent(_ int, event socket.Event, _, frames int) {
 // controlEvents handles the events of ACKs and PINGs.
 type controlEvents struct{ session *session }
 
-// HandleEvent implements socket.EventHandler.
-func (h controlEvents) HandleEvent(receiver int, event socket.Event, _, _ int) {
+// HandleEvent implements outbox.EventHandler.
+func (h controlEvents) HandleEvent(receiver int, event outbox.Event, _, _ int) {
 	switch {
-	case event != socket.EventWritten && event != socket.EventLost:
+	case event != outbox.EventWritten && event != outbox.EventLost:
 	case receiver == controlAck:
 		h.session.onAckWritten()
 	default:
@@ -425,33 +425,33 @@ func (h controlEvents) HandleEvent(receiver int, event socket.Event, _, _ int) {
 
 // The options of other frames that the hub itself sends.
 var (
-	priorityOptions = socket.Options{Overflow: socket.OverflowPriority}
-	forceOptions    = socket.Options{Overflow: socket.OverflowForce}
-	rejectOptions   = socket.Options{Overflow: socket.OverflowReject}
+	priorityOptions = outbox.Options{Overflow: outbox.OverflowPriority}
+	forceOptions    = outbox.Options{Overflow: outbox.OverflowForce}
+	rejectOptions   = outbox.Options{Overflow: outbox.OverflowReject}
 )
 
 // sendFrame queues a frame for the client and reports whether the outbox has taken it.
-func (c *conn) sendFrame(frame []byte, options *socket.Options) bool {
+func (c *conn) sendFrame(frame []byte, options *outbox.Options) bool {
 	return c.sendFrameTagged(frame, options, 0)
 }
 
 // sendFrameTagged is sendFrame for options whose event handler tells frames apart by tag.
-func (c *conn) sendFrameTagged(frame []byte, options *socket.Options, tag int) bool {
+func (c *conn) sendFrameTagged(frame []byte, options *outbox.Options, tag int) bool {
 	batch := c.newBatch(frame, options)
 	batch.Receiver = tag
-	return c.offerAndFlush(&batch) == socket.Queued
+	return c.offerAndFlush(&batch) == outbox.Queued
 }
 
 // newBatch returns a batch of one frame, with a buffer of its own.
-func (c *conn) newBatch(frame []byte, options *socket.Options) socket.Batch {
+func (c *conn) newBatch(frame []byte, options *outbox.Options) outbox.Batch {
 	buffer := c.account.ForceAcquireOverhead(len(frame))
-	return socket.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Options: options}
+	return outbox.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frame), Frames: 1, Options: options}
 }
 
 // offerAndFlush offers one batch to the client and flushes it. It takes over the reference to
 // the buffer, and releases it before anything is written.
-func (c *conn) offerAndFlush(batch *socket.Batch) socket.Outcome {
-	var flusher socket.Flusher
+func (c *conn) offerAndFlush(batch *outbox.Batch) outbox.Outcome {
+	var flusher outbox.Flusher
 	outcome := c.sock.Offer(batch, &flusher)
 	batch.Buffer.Release()
 	flusher.Flush()

@@ -20,7 +20,7 @@ func TestConn_StructSizes_FitSizeClasses(t *testing.T) {
 		size, max uintptr
 	}{
 		{"conn", unsafe.Sizeof(conn{}), 192},
-		{"socket.Conn", unsafe.Sizeof(socket.Conn{}), 288},
+		{"socket.Conn", unsafe.Sizeof(socket.Conn{}), 224},
 		{"body.Account", unsafe.Sizeof(body.Account{}), 64},
 		{"session", unsafe.Sizeof(session{}), 320},
 		{"connV2", unsafe.Sizeof(connV2{}), 112},

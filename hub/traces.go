@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -48,7 +48,7 @@ type traceRecorder struct {
 
 // newTraceRecorder samples the messages of a batch. Mostly it returns nil, and none is
 // traced.
-func (rb *readBatch) newTraceRecorder(ids []uint64, batch *socket.Batch) *traceRecorder {
+func (rb *readBatch) newTraceRecorder(ids []uint64, batch *outbox.Batch) *traceRecorder {
 	h := rb.conn.hub
 	step := h.config.TraceSampleRate
 	first := rand.IntN(step)
@@ -103,36 +103,36 @@ func (h *Hub) reserveTraces(n, receivers int) int {
 }
 
 // onEnqueue records what an outbox did with frames of the batch.
-func (tr *traceRecorder) onEnqueue(b *socket.Batch, outcome socket.Outcome) {
+func (tr *traceRecorder) onEnqueue(b *outbox.Batch, outcome outbox.Outcome) {
 	switch outcome {
-	case socket.Queued:
+	case outbox.Queued:
 		tr.record(b.Receiver, wire.FateQueued, b.First, b.Frames)
-	case socket.Closed:
+	case outbox.Closed:
 		tr.record(b.Receiver, wire.FateGone, b.First, b.Frames)
-	case socket.Full:
+	case outbox.Full:
 		tr.record(b.Receiver, wire.FateFull, b.First, b.Frames)
-	case socket.AlreadyExpired:
+	case outbox.AlreadyExpired:
 		tr.record(b.Receiver, wire.FateExpired, b.First, b.Frames)
 	}
 }
 
-// handleEvent records a later event of frames of the batch: see socket.EventHandler. Events
+// handleEvent records a later event of frames of the batch: see outbox.EventHandler. Events
 // after EventWritten do not matter.
-func (tr *traceRecorder) handleEvent(receiver int, event socket.Event, first, frames int) {
+func (tr *traceRecorder) handleEvent(receiver int, event outbox.Event, first, frames int) {
 	switch event {
-	case socket.EventQueued:
+	case outbox.EventQueued:
 		tr.record(receiver, wire.FateQueued, first, frames)
-	case socket.EventWritten:
+	case outbox.EventWritten:
 		tr.record(receiver, wire.FateWritten, first, frames)
-	case socket.EventExpired:
+	case outbox.EventExpired:
 		tr.record(receiver, wire.FateExpired, first, frames)
-	case socket.EventDropped:
+	case outbox.EventDropped:
 		tr.record(receiver, wire.FateFull, first, frames)
-	case socket.EventLost, socket.EventUnacked:
+	case outbox.EventLost, outbox.EventUnacked:
 		tr.record(receiver, wire.FateGone, first, frames)
-	case socket.EventUnreachable:
+	case outbox.EventUnreachable:
 		tr.record(receiver, wire.FateUnreachable, first, frames)
-	case socket.EventTooLarge:
+	case outbox.EventTooLarge:
 		tr.record(receiver, wire.FateTooLarge, first, frames)
 	}
 }

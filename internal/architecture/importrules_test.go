@@ -34,7 +34,7 @@ var importRules = map[string]importRule{
 		reason:   "it maps ids to clients and does not know connections",
 	},
 	"internal/reclaim": {
-		internal: []string{"internal/body", "internal/socket"},
+		internal: []string{"internal/body", "internal/outbox"},
 		strict:   true,
 		reason:   "it decides which clients give memory back; the hub knows the connections",
 	},
@@ -50,8 +50,15 @@ var importRules = map[string]importRule{
 		external: []string{"golang.org/x/sys"},
 		reason:   "it notifies the service manager and does not know hubs",
 	},
-	"internal/socket": {
+	"internal/outbox": {
 		internal: []string{"wire", "internal/body"},
+		reason:   "it queues frames for one connection and does not know what the connection is made of",
+	},
+	"internal/memorypipe": {
+		reason: "only tests use it",
+	},
+	"internal/socket": {
+		internal: []string{"wire", "internal/body", "internal/outbox"},
 		external: []string{"golang.org/x/sys"},
 		reason:   "it is a framed connection, the same for hub and client, and knows neither of them",
 	},
@@ -61,14 +68,14 @@ var importRules = map[string]importRule{
 	},
 	"hub": {
 		internal: []string{
-			"wire", "internal/body", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/limitlog",
+			"wire", "internal/body", "internal/outbox", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/limitlog",
 			"internal/presence", "internal/reclaim", "internal/stats",
 		},
 		external: []string{"github.com/dustin/go-humanize"},
 		reason:   "it is embeddable: a program that imports it must not get flags, a client or a simulation",
 	},
 	"client": {
-		internal: []string{"wire", "internal/socket", "internal/body"},
+		internal: []string{"wire", "internal/body", "internal/outbox", "internal/socket"},
 		reason:   "a program that imports the client must not get a hub",
 	},
 	"internal/simulation": {

@@ -115,8 +115,12 @@ func (a *Account) WaitsForQuota() bool {
 	return a.waiter != nil && a.waiter.element == nil
 }
 
-// TryAcquire returns a buffer of at least n bytes, or nil if Acquire would have to wait.
+// TryAcquire returns a buffer of at least n bytes, or nil if Acquire would have to wait. A nil
+// Account always has room, and is not charged.
 func (a *Account) TryAcquire(n int) *Buffer {
+	if a == nil {
+		return Get(n)
+	}
 	return a.tryAcquire(n, false)
 }
 

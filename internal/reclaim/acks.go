@@ -3,7 +3,7 @@ package reclaim
 import (
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 // minRetention is the minimum time for which the hub keeps unacknowledged messages while other
@@ -14,7 +14,7 @@ const minRetention = 500 * time.Millisecond
 // Retainer is a connection that keeps messages until its client acknowledges them.
 type Retainer interface {
 	// AckStats describes the unacknowledged messages. It is zero if the client acknowledges none.
-	AckStats() socket.AckStats
+	AckStats() outbox.AckStats
 
 	// RequestAck requests an acknowledgement from the client.
 	RequestAck()
@@ -25,7 +25,7 @@ type Retainer interface {
 
 // unackedSample describes the retransmit queue of a connection at one time.
 type unackedSample struct {
-	socket.AckStats
+	outbox.AckStats
 	at time.Time // zero: not sampled
 }
 

@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 // TestRequestAcks_LargestHolders checks which clients are asked for acknowledgements: those with
@@ -15,7 +15,7 @@ func TestRequestAcks_LargestHolders(t *testing.T) {
 		var conns []*fakeConn
 		held := []int{0, 1, 40, 60, 299} // half of the average of those that hold is 50
 		for _, n := range held {
-			conns = append(conns, &fakeConn{rate: minRate, acks: socket.AckStats{HeldBytes: n}})
+			conns = append(conns, &fakeConn{rate: minRate, acks: outbox.AckStats{HeldBytes: n}})
 		}
 		r := startReclaimer(t, conns...)
 		r.wait(t)
@@ -38,14 +38,14 @@ func TestRequestAcks_LargestHolders(t *testing.T) {
 func TestDropUnacked(t *testing.T) {
 	for name, test := range map[string]struct {
 		rate int64
-		acks socket.AckStats
+		acks outbox.AckStats
 		want bool
 	}{
-		"it acknowledges nothing":        {0, socket.AckStats{Written: 10, Acked: 5, HeldBytes: 1000}, true},
-		"it acknowledges slowly":         {minRate - 10, socket.AckStats{Written: 10, Acked: 5, HeldBytes: 1000}, true},
-		"it acknowledges fast enough":    {minRate + 10, socket.AckStats{Written: 10, Acked: 5, HeldBytes: 1000}, false},
-		"nothing is held":                {0, socket.AckStats{Written: 10, Acked: 5}, false},
-		"it has acknowledged everything": {0, socket.AckStats{Written: 10, Acked: 10, HeldBytes: 1000}, false},
+		"it acknowledges nothing":        {0, outbox.AckStats{Written: 10, Acked: 5, HeldBytes: 1000}, true},
+		"it acknowledges slowly":         {minRate - 10, outbox.AckStats{Written: 10, Acked: 5, HeldBytes: 1000}, true},
+		"it acknowledges fast enough":    {minRate + 10, outbox.AckStats{Written: 10, Acked: 5, HeldBytes: 1000}, false},
+		"nothing is held":                {0, outbox.AckStats{Written: 10, Acked: 5}, false},
+		"it has acknowledged everything": {0, outbox.AckStats{Written: 10, Acked: 10, HeldBytes: 1000}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestDropUnacked(t *testing.T) {
 // nothing keeps its messages.
 func TestDropUnacked_WaitersLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &fakeConn{acks: socket.AckStats{Written: 10, HeldBytes: 1000}}
+		c := &fakeConn{acks: outbox.AckStats{Written: 10, HeldBytes: 1000}}
 		r := startReclaimer(t, c)
 		for range 10 {
 			end := r.wait(t)

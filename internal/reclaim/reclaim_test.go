@@ -10,7 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sechlol/go-message-hub/internal/body"
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,7 +28,7 @@ type fakeConn struct {
 
 	mu           sync.Mutex
 	sample       Sample
-	acks         socket.AckStats
+	acks         outbox.AckStats
 	delaysSender bool
 	rate         int64 // at which Written.Sent, BytesRead and AckStats.FreedBytes grow, in bytes per second
 	start        time.Time
@@ -50,7 +50,7 @@ func (c *fakeConn) Sample() Sample {
 	return s
 }
 
-func (c *fakeConn) AckStats() socket.AckStats {
+func (c *fakeConn) AckStats() outbox.AckStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	stats := c.acks
@@ -176,7 +176,7 @@ func pass(d time.Duration) {
 // for one stall timeout after that, and that nothing is kept with them afterwards.
 func TestRun_NoWaiters_Sleeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &fakeConn{rate: minRate, acks: socket.AckStats{HeldBytes: 1}}
+		c := &fakeConn{rate: minRate, acks: outbox.AckStats{HeldBytes: 1}}
 		r := startReclaimer(t, c)
 		pass(time.Hour)
 		if n := r.lists.Load(); n > 0 {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 // samplesPerTimeout is how many times per stall timeout the connections are sampled while memory
@@ -39,7 +39,7 @@ type Holder interface {
 type Sample struct {
 	Closed      bool
 	RateLimited bool // the hub does not read because of a rate limit
-	Written     socket.Progress
+	Written     outbox.Progress
 	BytesRead   int64     // that the client has sent, as far as known
 	HeldSince   time.Time // since when the connection holds a part of a frame; zero: it holds none
 }
@@ -47,7 +47,7 @@ type Sample struct {
 // progressSample is the progress of a connection at one time.
 type progressSample struct {
 	at        time.Time // zero: not sampled
-	written   socket.Progress
+	written   outbox.Progress
 	bytesRead int64
 }
 

@@ -6,12 +6,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 // slowReader returns a connection whose client reads nothing of what is queued.
 func slowReader(queued int) *fakeConn {
-	return &fakeConn{sample: Sample{Written: socket.Progress{Busy: true, Queued: queued}}}
+	return &fakeConn{sample: Sample{Written: outbox.Progress{Busy: true, Queued: queued}}}
 }
 
 // slowWriter returns a connection whose client sends nothing more of a frame.

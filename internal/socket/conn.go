@@ -1,11 +1,11 @@
 // Package socket implements one framed connection, for the hub and for the client. A Reader
-// reads frames and borrows memory only while there is data to read. An Outbox queues frames,
-// is bounded in bytes, and starts a goroutine that writes them.
+// reads frames and borrows memory only while there is data to read. A transport carries the
+// bytes: TCP, TLS, or any other connection.
 //
 // On the path of a message, the package comes first and last: the Reader of the sender's
-// connection returns whole frames, and the Outbox of each receiver's connection writes them.
-// The package knows where a frame begins and ends. It does not handle frames and does not
-// choose receivers: the hub and the client do.
+// connection returns whole frames, and the transport of each receiver's connection writes what
+// its outbox holds. The package knows where a frame begins and ends. It does not handle frames
+// and does not choose receivers: the hub and the client do.
 package socket
 
 import (
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 // Errors that end a connection.
@@ -30,9 +31,6 @@ var (
 	// ErrIdle means that no data has arrived for the time set by Reader.NotifyIdle. The
 	// connection is still usable: Fill can be called again.
 	ErrIdle = errors.New("idle: no data received")
-
-	// ErrStalled means that the peer has accepted no data while senders were waiting.
-	ErrStalled = errors.New("stalled: peer accepts no data")
 )
 
 // Config holds the settings of a Conn. All fields must be set unless their comment says
@@ -46,16 +44,8 @@ type Config struct {
 	// FrameTimeout.
 	FrameTimeout time.Duration
 
-	// MaxOutboxBytes is the number of bytes in the outbox at which the outbox is full. A batch
-	// offered below this limit is queued whole, which means that the outbox can exceed the limit
-	// by one batch.
-	MaxOutboxBytes int
-
-	// StallTimeout is the maximum time in which a peer that others wait for accepts neither one
-	// whole frame nor 64 KiB. Over TLS, bytes count as accepted in whole records of at most 16
-	// KiB, because the peer cannot read less. 0 disables the limit; the caller must then limit
-	// such waits.
-	StallTimeout time.Duration
+	// Outbox holds the settings of the outbox.
+	Outbox outbox.Config
 
 	// MaxUnsentBytes limits the bytes that the kernel accepts and cannot send yet, on Linux.
 	// Bytes in the outbox are bounded and shared fairly between connections; bytes in the kernel
@@ -77,12 +67,6 @@ type Config struct {
 	// account has no room, each record is written in its own system call. nil: no account is
 	// charged.
 	WriteAccount *body.Account
-
-	// CoalesceDelay is the minimum time for which the outbox must have been empty before
-	// Flusher.Flush writes a small batch directly, without a flush goroutine. A caller that
-	// offers large batches needs no delay. A caller that offers message by message would
-	// otherwise write each message in its own system call.
-	CoalesceDelay time.Duration
 
 	// MinWhole is the size, in bytes, above which a frame stays in the kernel until all of it has
 	// arrived, or until the kernel accepts no more, on Linux and without TLS. Until then the
@@ -115,11 +99,11 @@ type Handler interface {
 
 	// OnWritten is called after each write, by the goroutine that writes, with the counts of what
 	// the write has finished.
-	OnWritten(Counts)
+	OnWritten(outbox.Counts)
 
 	// OnLost is called when the outbox is closed, at most twice, with the counts of the frames
 	// that were still queued or blocked.
-	OnLost(Counts)
+	OnLost(outbox.Counts)
 
 	// OnWriteError is called once, when a write has failed or the peer has stalled. The handler
 	// should then close the connection. An outbox with EnableAcks that has not stalled is
@@ -127,31 +111,19 @@ type Handler interface {
 	OnWriteError(error)
 }
 
-// Counts counts frames of an outbox.
-type Counts struct {
-	Frames     int // whole frames
-	Deliveries int // the frames that carry a message
-	Bytes      int
-}
-
-func (c *Counts) add(other Counts) {
-	c.Frames += other.Frames
-	c.Deliveries += other.Deliveries
-	c.Bytes += other.Bytes
-}
-
-// base is the state shared by Reader and Outbox. It is static after New.
+// base is what a connection is made of, for its Reader, and as an outbox.Conn for its Outbox.
+// It is static after New.
 type base struct {
-	transport transport
-	config    *Config
-	handler   Handler
+	transport
+	Handler
+	config *Config
 }
 
 // Conn is one framed connection. Its Reader belongs to one goroutine; its Outbox can be used
 // by any number of goroutines.
 type Conn struct {
 	Reader
-	Outbox
+	outbox.Outbox
 }
 
 // New returns a framed connection over nc and takes ownership of nc. It starts no goroutine:
@@ -165,8 +137,8 @@ func New(nc net.Conn, config *Config, handler Handler) *Conn {
 
 // init initializes c with a transport that was made for its Reader.
 func (c *Conn) init(t transport, config *Config, handler Handler) {
-	c.Reader.init(base{t, config, handler})
-	c.Outbox.init(&c.Reader.base)
+	c.Reader.init(base{t, handler, config})
+	c.Outbox.Init(&c.Reader.base, &config.Outbox, t.MaxWrite())
 }
 
 func (c *Conn) transport() transport { return c.Reader.base.transport }
@@ -189,7 +161,7 @@ func (c *Conn) TLSState() (tls.ConnectionState, bool) {
 // close_notify alert, because crypto/tls would wait up to 5 s for a peer that accepts no data.
 // CloseGracefully sends the alert.
 func (c *Conn) Close() error {
-	c.Outbox.close()
+	c.Outbox.Close()
 	return c.transport().Close(closeNow)
 }
 
@@ -203,7 +175,7 @@ func (c *Conn) CloseWithFrame(frame []byte, timeout time.Duration) {
 	timer := time.AfterFunc(timeout, c.CloseTransport)
 	defer timer.Stop()
 	c.Outbox.Wait()
-	if !c.Outbox.midFrame() {
+	if !c.Outbox.MidFrame() {
 		c.writeFrame(frame)
 	}
 	c.CloseTransport()
@@ -227,7 +199,7 @@ func (c *Conn) writeFrame(frame []byte) {
 // Reset closes the connection at once with a TCP reset. The kernel drops the bytes that it has
 // not sent, and a peer that does not read keeps no kernel memory here.
 func (c *Conn) Reset() error {
-	c.Outbox.close()
+	c.Outbox.Close()
 	return c.transport().Close(closeReset)
 }
 

@@ -6,10 +6,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 func TestConn_CloseWrite_EndsOneDirection(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
+	tc := newTestConn(t, tcp, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 	if err := tc.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -27,14 +29,14 @@ func TestConn_CloseWrite_EndsOneDirection(t *testing.T) {
 }
 
 func TestConn_CloseWrite_Unsupported(t *testing.T) {
-	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20})
+	tc := newTestConn(t, pipe, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 	if err := tc.CloseWrite(); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v, want %v", err, errors.ErrUnsupported)
 	}
 }
 
 func TestConn_CloseGracefully_WaitsForPeer(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
+	tc := newTestConn(t, tcp, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 	done := make(chan struct{})
 	go func() { // ends when the peer closes
 		defer close(done)
@@ -88,7 +90,7 @@ func TestConn_Close_DoesNotWaitForPeer(t *testing.T) {
 }
 
 func TestConn_CloseGracefully_TimesOut(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
+	tc := newTestConn(t, tcp, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 	tc.Interrupt() // as at a shutdown: the deadline that it set must not end CloseGracefully
 	begin := time.Now()
 	tc.CloseGracefully(20 * time.Millisecond) // the peer does nothing
@@ -96,7 +98,7 @@ func TestConn_CloseGracefully_TimesOut(t *testing.T) {
 		t.Errorf("CloseGracefully took %v", took)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20})
+		tc := newTestConn(t, pipe, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 		begin := time.Now()
 		tc.CloseGracefully(time.Hour) // no half-close is possible
 		if took := time.Since(begin); took != 0 {

@@ -74,7 +74,7 @@ func (c *cork) free() {
 // acquire takes memory for records from account and reports whether there was room. Records
 // that wait for the peer are charged to peerAccount later. nil: no account is charged.
 func (c *cork) acquire(account, peerAccount *body.Account) bool {
-	c.buffer, c.peerAccount = tryAcquire(account, corkSize), peerAccount
+	c.buffer, c.peerAccount = account.TryAcquire(corkSize), peerAccount
 	return c.buffer != nil
 }
 

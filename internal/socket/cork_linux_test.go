@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 // openCork returns a nonblockConn with a cork charged to account, and its other end.
@@ -152,7 +154,7 @@ func TestOutbox_TLSWithoutCorkMemory(t *testing.T) {
 		if exhausted {
 			defer writes.account.TryAcquire(corkSize).Release()
 		}
-		tc := newTestConn(t, overTLS, Config{MaxOutboxBytes: 4 << 20, MaxUnsentBytes: 64 << 10, WriteAccount: writes.account})
+		tc := newTestConn(t, overTLS, Config{Outbox: outbox.Config{MaxBytes: 4 << 20}, MaxUnsentBytes: 64 << 10, WriteAccount: writes.account})
 		fl := tc.newFlusher()
 		var want []byte
 		for _, size := range []int{4, 100, 9_000, 1_025, 2_000, 16_384, 16_385, 61_000, 300_000, 5_000, 5_000, 5_000} {
@@ -176,7 +178,7 @@ func TestOutbox_TLSWithoutCorkMemory(t *testing.T) {
 // full: its outbox holds no memory for records while it waits.
 func TestOutbox_TLSFullSocketEncryptsNothing(t *testing.T) {
 	writes := newTestBudget(1 << 20)
-	tc := newTestConn(t, overTLS, Config{MaxOutboxBytes: 16 << 20, MaxUnsentBytes: 64 << 10, WriteAccount: writes.account})
+	tc := newTestConn(t, overTLS, Config{Outbox: outbox.Config{MaxBytes: 16 << 20}, MaxUnsentBytes: 64 << 10, WriteAccount: writes.account})
 	tcp := unwrap(tc.transport().Conn())
 	tcp.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
 	for err := error(nil); err == nil; {

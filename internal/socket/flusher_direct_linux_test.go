@@ -5,15 +5,16 @@ import (
 	"io"
 	"net"
 	"testing"
-	"time"
+
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 // TestFlusher_WritesSmallBatchDirectly checks that a small batch is written, and that no work
 // is left, when Flush returns.
 func TestFlusher_WritesSmallBatchDirectly(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
+	tc := newTestConn(t, tcp, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 	fl := tc.newFlusher()
-	for _, size := range []int{4, 100, maxCopy, maxDirect} {
+	for _, size := range []int{4, 100, 1 << 10, 16 << 10} {
 		tc.offer(fl, frame(size))
 		fl.Flush()
 		if tc.Progress().Busy {
@@ -28,7 +29,7 @@ func TestFlusher_WritesSmallBatchDirectly(t *testing.T) {
 // TestFlusher_DirectWritePartial fills the kernel's buffers with batches that are small enough
 // to be written directly, and then reads all of them.
 func TestFlusher_DirectWritePartial(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 20})
+	tc := newTestConn(t, tcp, Config{Outbox: outbox.Config{MaxBytes: 4 << 20}})
 	tc.far.(*net.TCPConn).SetReadBuffer(16 << 10)
 	tc.transport().Conn().(*net.TCPConn).SetWriteBuffer(16 << 10)
 	fl := tc.newFlusher()
@@ -55,7 +56,7 @@ func TestFlusher_DirectWritePartial(t *testing.T) {
 // TestFlusher_DirectWriteToClosedPeer checks that a write that fails in Flush reports its
 // error.
 func TestFlusher_DirectWriteToClosedPeer(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
+	tc := newTestConn(t, tcp, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 	fl := tc.newFlusher()
 	tc.far.(*net.TCPConn).SetLinger(0)
 	tc.far.Close()
@@ -67,21 +68,4 @@ func TestFlusher_DirectWriteToClosedPeer(t *testing.T) {
 	fl.Reset()
 	tc.Wait()
 	tc.wantAllReleased(t)
-}
-
-// TestFlusher_CoalesceDelayPreventsDirectWrite offers twice within CoalesceDelay.
-func TestFlusher_CoalesceDelayPreventsDirectWrite(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20, CoalesceDelay: time.Hour})
-	fl := tc.newFlusher()
-	for i, direct := range []bool{true, false} {
-		tc.offer(fl, frame(100))
-		if got := tc.coalesceDelayPassed(); got != direct {
-			t.Errorf("offer %d is written directly: %v, want %v", i+1, got, direct)
-		}
-		fl.Flush()
-		tc.wantStream(t, frame(100))
-		waitUntil(t, "the queue is empty", func() bool { return !tc.Progress().Busy })
-	}
-	fl.Reset()
-	tc.drainAndClose(t)
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -28,7 +29,7 @@ func FuzzReader(f *testing.F) {
 			stream = slices.Concat(frame(wire.LengthSize+int(large%200_000)), stream)
 		}
 		reads, bodies := newTestBudget(readSize), newTestBudget(1<<20)
-		config := &Config{MaxLength: 1 << 18, FrameTimeout: testTimeout, MaxOutboxBytes: 1}
+		config := &Config{MaxLength: 1 << 18, FrameTimeout: testTimeout, Outbox: outbox.Config{MaxBytes: 1}}
 		config.ReadAccount, config.RetainsFrames = reads.account, options&fuzzRetain != 0
 		if options&fuzzSmallFrames != 0 {
 			config.MaxLength = 300

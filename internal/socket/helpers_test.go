@@ -13,6 +13,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -281,8 +282,8 @@ type testHandler struct {
 
 func (p testHandler) Account() *body.Account { return p.account }
 func (p testHandler) Done() <-chan struct{}  { return p.done }
-func (testHandler) OnWritten(Counts)         {}
-func (testHandler) OnLost(Counts)            {}
+func (testHandler) OnWritten(outbox.Counts)  {}
+func (testHandler) OnLost(outbox.Counts)     {}
 func (testHandler) OnWriteError(error)       {}
 
 // nopHandler owns a connection without an account.

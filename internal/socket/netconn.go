@@ -3,6 +3,8 @@ package socket
 import (
 	"net"
 	"time"
+
+	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
 // netConnTransport is any connection of package net, such as a pipe, or TCP on a system other
@@ -43,7 +45,7 @@ func (t *netConnTransport) Write(v [][]byte, _ bool) (n, pending int, err error)
 	}
 	in := pieces{v: v}
 	defer in.release()
-	p := in.next(minProgressBytes)
+	p := in.next(outbox.MinProgress)
 	n, err = t.nc.Write(p)
 	if err != nil {
 		pending = len(p) - n
@@ -53,7 +55,7 @@ func (t *netConnTransport) Write(v [][]byte, _ bool) (n, pending int, err error)
 
 // MaxWrite lets a stalled peer be told from a slow peer: Write returns only when the peer has
 // accepted all bytes.
-func (t *netConnTransport) MaxWrite() int { return minProgressBytes }
+func (t *netConnTransport) MaxWrite() int { return outbox.MinProgress }
 
 func (t *netConnTransport) Interrupt(at time.Time) {
 	_ = t.nc.SetReadDeadline(at) // fails only on a closed connection, where Read fails as well

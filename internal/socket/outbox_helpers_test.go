@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -23,9 +24,9 @@ type testConn struct {
 	copyBudget  testBudget    // for the blocks of copies
 
 	mu      sync.Mutex
-	written Counts
-	dropped Counts
-	offered Counts // offered, without the batches that were rejected as Closed
+	written outbox.Counts
+	dropped outbox.Counts
+	offered outbox.Counts // offered, without the batches that were rejected as Closed
 }
 
 // newTestConn returns a testConn whose handler closes the connection on a write error.
@@ -37,30 +38,32 @@ func newTestConn(t testing.TB, tr testTransport, config Config) *testConn {
 	return tc
 }
 
-func (tc *testConn) Account() *body.Account   { return tc.account }
-func (tc *testConn) Done() <-chan struct{}    { return nil }
-func (tc *testConn) OnWritten(written Counts) { tc.addCounts(&tc.written, written) }
-func (tc *testConn) OnLost(dropped Counts)    { tc.addCounts(&tc.dropped, dropped) }
+func (tc *testConn) Account() *body.Account          { return tc.account }
+func (tc *testConn) Done() <-chan struct{}           { return nil }
+func (tc *testConn) OnWritten(written outbox.Counts) { tc.addCounts(&tc.written, written) }
+func (tc *testConn) OnLost(dropped outbox.Counts)    { tc.addCounts(&tc.dropped, dropped) }
 
 func (tc *testConn) OnWriteError(err error) {
 	tc.failed <- err
 	tc.Close()
 }
 
-func (tc *testConn) addCounts(to *Counts, counts Counts) {
+func (tc *testConn) addCounts(to *outbox.Counts, counts outbox.Counts) {
 	tc.mu.Lock()
 	defer tc.mu.Unlock()
-	to.add(counts)
+	to.Add(counts)
 }
 
-func (tc *testConn) counts(c *Counts) Counts {
+func (tc *testConn) counts(c *outbox.Counts) outbox.Counts {
 	tc.mu.Lock()
 	defer tc.mu.Unlock()
 	return *c
 }
 
 // newFlusher returns a Flusher for a sender.
-func (tc *testConn) newFlusher() *Flusher { return &Flusher{CopyAccount: tc.copyBudget.account} }
+func (tc *testConn) newFlusher() *outbox.Flusher {
+	return &outbox.Flusher{CopyAccount: tc.copyBudget.account}
+}
 
 // isMessage reports whether a frame of the tests carries a message.
 func isMessage(frame []byte) bool {
@@ -69,15 +72,18 @@ func isMessage(frame []byte) bool {
 }
 
 // countsOf returns the counts of all frames of a batch.
-func countsOf(batch *Batch) Counts {
-	s := segmentOf(batch)
-	return Counts{s.frames, s.deliveries(), s.to - s.from}
+func countsOf(batch *outbox.Batch) outbox.Counts {
+	counts := outbox.Counts{Frames: batch.Frames, Bytes: batch.To - batch.From}
+	if batch.Messages {
+		counts.Deliveries = batch.Frames
+	}
+	return counts
 }
 
 // newBatch copies frames to a buffer. Its caller holds the reference.
-func (tc *testConn) newBatch(frames ...[]byte) *Batch {
+func (tc *testConn) newBatch(frames ...[]byte) *outbox.Batch {
 	data := slices.Concat(frames...)
-	batch := &Batch{Buffer: tc.batchBudget.account.TryAcquire(len(data)), To: len(data), Frames: len(frames), Messages: isMessage(frames[0])}
+	batch := &outbox.Batch{Buffer: tc.batchBudget.account.TryAcquire(len(data)), To: len(data), Frames: len(frames), Messages: isMessage(frames[0])}
 	for _, f := range frames {
 		if isMessage(f) != batch.Messages {
 			panic("a batch of messages and other frames")
@@ -88,10 +94,10 @@ func (tc *testConn) newBatch(frames ...[]byte) *Batch {
 }
 
 // offer offers frames as one batch, and releases its own reference.
-func (tc *testConn) offer(fl *Flusher, frames ...[]byte) Outcome {
+func (tc *testConn) offer(fl *outbox.Flusher, frames ...[]byte) outbox.Outcome {
 	batch := tc.newBatch(frames...)
 	outcome := tc.Offer(batch, fl)
-	if outcome != Closed {
+	if outcome != outbox.Closed {
 		tc.addCounts(&tc.offered, countsOf(batch))
 	}
 	batch.Buffer.Release()
@@ -100,10 +106,10 @@ func (tc *testConn) offer(fl *Flusher, frames ...[]byte) Outcome {
 
 // fillQueue offers frames until the queue is full and the flush goroutine is writing the first
 // of them.
-func (tc *testConn) fillQueue(t testing.TB, fl *Flusher, f []byte) (n int) {
+func (tc *testConn) fillQueue(t testing.TB, fl *outbox.Flusher, f []byte) (n int) {
 	t.Helper()
-	for n = 1; tc.queuedWeight() < tc.Reader.base.config.MaxOutboxBytes; n++ {
-		if outcome := tc.offer(fl, f); outcome != Queued {
+	for n = 1; tc.queuedWeight() < tc.Reader.base.config.Outbox.MaxBytes; n++ {
+		if outcome := tc.offer(fl, f); outcome != outbox.Queued {
 			t.Fatalf("offer %d to a queue of %d bytes: %v", n, tc.queuedWeight(), outcome)
 		}
 		fl.Flush()
@@ -122,7 +128,7 @@ func (tc *testConn) loseConn(t testing.TB) {
 }
 
 // moveTo moves the outbox to another testConn.
-func (tc *testConn) moveTo(t testing.TB, next *testConn, pos Position, giveUp bool, fl *Flusher) Omitted {
+func (tc *testConn) moveTo(t testing.TB, next *testConn, pos outbox.Position, giveUp bool, fl *outbox.Flusher) outbox.Omitted {
 	t.Helper()
 	if _, ok := tc.Resumable(pos); !ok {
 		t.Fatalf("not resumable at %+v", pos)
@@ -134,11 +140,7 @@ func (tc *testConn) moveTo(t testing.TB, next *testConn, pos Position, giveUp bo
 	return omitted
 }
 
-func (tc *testConn) queuedWeight() int {
-	tc.Outbox.mu.Lock()
-	defer tc.Outbox.mu.Unlock()
-	return tc.weight
-}
+func (tc *testConn) queuedWeight() int { return tc.Progress().Queued }
 
 // wantStream reads the expected bytes, which must come next.
 func (tc *testConn) wantStream(t testing.TB, want []byte) {
@@ -169,25 +171,14 @@ func (tc *testConn) drainAndClose(t testing.TB) {
 func (tc *testConn) wantAllReleased(t testing.TB) {
 	t.Helper()
 	waitUntil(t, "all batches are released", func() bool { return used(tc.batchBudget.Budget) == 0 })
-	if tc.Busy() || tc.isFlushing() {
-		t.Error("the queue is not empty, or the flush goroutine runs")
+	if tc.Busy() {
+		t.Error("the queue is not empty")
 	}
 	total := tc.counts(&tc.written)
-	total.add(tc.counts(&tc.dropped))
+	total.Add(tc.counts(&tc.dropped))
 	if want := tc.counts(&tc.offered); total != want {
 		t.Errorf("written %+v and lost %+v, want a total of %+v", tc.counts(&tc.written), tc.counts(&tc.dropped), want)
 	}
 }
 
 func (tc *testConn) Busy() bool { return tc.Progress().Busy }
-
-func (tc *testConn) isFlushing() bool {
-	tc.Outbox.mu.Lock()
-	defer tc.Outbox.mu.Unlock()
-	return tc.flushing
-}
-
-// usedBlocks returns the number of blocks in use.
-func (tc *testConn) usedBlocks() int {
-	return int(used(tc.copyBudget.Budget)) / body.Capacity(blockSize)
-}

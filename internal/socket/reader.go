@@ -127,7 +127,7 @@ const (
 // and ends every wait of the handler's account.
 func (r *Reader) Interrupt() {
 	r.stop(stopNow)
-	if a := r.base.handler.Account(); a != nil {
+	if a := r.base.Account(); a != nil {
 		a.Interrupt()
 	}
 }

@@ -23,7 +23,7 @@ func (r *Reader) HeldSince() (since time.Time, holds bool) {
 // Handler.Account: its caller must hold none that others wait for.
 func (r *Reader) Compact() error {
 	r.releaseLent()
-	account := r.base.handler.Account()
+	account := r.base.Account()
 	if r.buf == nil || account != nil && r.buf.Account() == account { // already compact
 		return nil
 	}
@@ -115,7 +115,7 @@ func (r *Reader) keepStart(start []byte, lent bool) {
 	case len(start) <= unchargedSize:
 		r.start = body.Get(size)
 	case len(start) < limit:
-		r.start = tryAcquire(r.base.config.ReadAccount, size)
+		r.start = r.base.config.ReadAccount.TryAcquire(size)
 		if r.start == nil && lent && r.base.config.RetainsFrames {
 			r.start = body.Get(len(start))
 		}
@@ -135,7 +135,7 @@ func (r *Reader) keepStart(start []byte, lent bool) {
 // The time of this wait does not count against the peer.
 func (r *Reader) acquireLarge() error {
 	r.heldSince.Store(0)
-	large, err := r.acquireBuffer(r.base.handler.Account(), r.size, (*body.Account).Acquire)
+	large, err := r.acquireBuffer(r.base.Account(), r.size, (*body.Account).Acquire)
 	if err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (r *Reader) nextBuffer(size int) []byte {
 	}
 	small := r.startLen <= unchargedSize/2
 	if size > unchargedSize || !small {
-		r.buf = tryAcquire(r.base.config.ReadAccount, size)
+		r.buf = r.base.config.ReadAccount.TryAcquire(size)
 	}
 	switch {
 	case r.buf != nil:
@@ -203,21 +203,13 @@ func (r *Reader) returnBuffer() {
 	}
 }
 
-// tryAcquire acquires memory without waiting. It is charged to account unless that is nil.
-func tryAcquire(account *body.Account, n int) *body.Buffer {
-	if account == nil {
-		return body.Get(n)
-	}
-	return account.TryAcquire(n)
-}
-
 // acquireBuffer acquires memory and waits for it if necessary, until Handler.Done is closed or
 // Interrupt is called.
 func (r *Reader) acquireBuffer(account *body.Account, n int, acquire func(*body.Account, int, <-chan struct{}) (*body.Buffer, error)) (*body.Buffer, error) {
 	if account == nil {
 		return body.Get(n), nil
 	}
-	b, err := acquire(account, n, r.base.handler.Done())
+	b, err := acquire(account, n, r.base.Done())
 	if err != nil && r.stopMode.Load() != 0 {
 		err = ErrInterrupted
 	}

@@ -12,12 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
 // readerConfig is the base configuration of the tests of the Reader.
 func readerConfig() *Config {
-	return &Config{MaxLength: wire.MaxRequestLength(wire.DefaultMaxBody), FrameTimeout: testTimeout, MaxOutboxBytes: 1 << 20}
+	return &Config{MaxLength: wire.MaxRequestLength(wire.DefaultMaxBody), FrameTimeout: testTimeout, Outbox: outbox.Config{MaxBytes: 1 << 20}}
 }
 
 // smallStream returns frames of every kind, several of them of minimum size.

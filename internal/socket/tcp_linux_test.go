@@ -7,8 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/body"
 	"golang.org/x/sys/unix"
+
+	"github.com/sechlol/go-message-hub/internal/body"
 )
 
 // TestReader_NoMemory_LeavesFrameInKernel has no memory for reads: less than a read buffer of

@@ -77,7 +77,7 @@ func (t *tlsTransport) Write(v [][]byte, wait bool) (n, pending int, err error) 
 	var c *cork
 	if !in.empty() {
 		b := &t.reader.base
-		c = acquireCork(b.config.WriteAccount, b.handler.Account())
+		c = acquireCork(b.config.WriteAccount, b.Account())
 	}
 	if c != nil {
 		return t.encrypt(c, p, &in)

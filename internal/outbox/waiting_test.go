@@ -1,4 +1,4 @@
-package socket
+package outbox
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ const stallTimeout = 10 * time.Second
 // newSlowTestConn returns a testConn with a stall timeout and a slow peer, with one queued
 // frame and blocked senders.
 func newSlowTestConn(t *testing.T, peer slowPeer, size, senders int) (tc *testConn, waiting []*pendingOffer) {
-	tc = newTestConn(t, peer.transport(), Config{MaxOutboxBytes: 1000, StallTimeout: stallTimeout})
+	tc = newTestConn(t, peer.transport(), Config{MaxBytes: 1000, StallTimeout: stallTimeout})
 	tc.startOfferWait(frame(size))
 	for range senders {
 		waiting = append(waiting, tc.startOfferWait(frame(size)))
@@ -39,9 +39,9 @@ type slowPeerConn struct {
 }
 
 func (p slowPeer) transport() testTransport {
-	return testTransport{"slow peer", func(t testing.TB) (near, far net.Conn) {
-		near, far = openPipe(t)
-		return slowPeerConn{near, p}, far
+	return testTransport{"slow peer", MinProgress, func(testing.TB) (testWriter, net.Conn) {
+		near, far := net.Pipe()
+		return pipeWriter{slowPeerConn{near, p}}, far
 	}}
 }
 
@@ -119,7 +119,7 @@ func TestOutbox_Stall_FastEnoughPeer(t *testing.T) {
 	}{
 		{"a frame in time", 10_000, slowPeer{10_000, stallTimeout - 1}},
 		{"a frame in two parts", 10_000, slowPeer{5_000, stallTimeout/2 - 1}},
-		{"64 KiB of a large frame", 1 << 20, slowPeer{minProgressBytes, stallTimeout - 1}},
+		{"64 KiB of a large frame", 1 << 20, slowPeer{MinProgress, stallTimeout - 1}},
 		{"64 KiB of a large frame, bit by bit", 1 << 20, slowPeer{1000, 100 * time.Millisecond}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestOutbox_Stall_NewSendersKeepTimer(t *testing.T) {
 
 func TestOutbox_Stall_NoWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1000, StallTimeout: stallTimeout})
+		tc := newTestConn(t, pipe, Config{MaxBytes: 1000, StallTimeout: stallTimeout})
 		tc.startOfferWait(frame(10_000))
 		sleep(time.Hour)
 		tc.wantAlive(t)
@@ -189,7 +189,7 @@ func TestOutbox_Stall_TimerRestartsForNextWaiter(t *testing.T) {
 
 func TestOutbox_Stall_ZeroTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1000})
+		tc := newTestConn(t, pipe, Config{MaxBytes: 1000})
 		tc.startOfferWait(frame(10_000))
 		tc.startOfferWait(frame(10_000))
 		sleep(1000 * time.Hour)
@@ -200,7 +200,7 @@ func TestOutbox_Stall_ZeroTimeout(t *testing.T) {
 
 func TestOutbox_Drain_WaitsUntilWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1000, StallTimeout: stallTimeout})
+		tc := newTestConn(t, pipe, Config{MaxBytes: 1000, StallTimeout: stallTimeout})
 		if !tc.Drain(nil) {
 			t.Error("Drain of an empty outbox failed")
 		}
@@ -233,7 +233,7 @@ func TestOutbox_Drain_Stops(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 100_000, StallTimeout: stallTimeout})
+				tc := newTestConn(t, pipe, Config{MaxBytes: 100_000, StallTimeout: stallTimeout})
 				tc.startOfferWait(frame(10_000))
 				begin, stop := time.Now(), make(chan struct{})
 				time.AfterFunc(test.after, func() { test.do(tc, stop) })
@@ -254,7 +254,7 @@ func TestOutbox_Drain_Stops(t *testing.T) {
 // TestOutbox_Drain_StoppedDrainKeepsStallTimer stops one of two concurrent Drains.
 func TestOutbox_Drain_StoppedDrainKeepsStallTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 100_000, StallTimeout: stallTimeout})
+		tc := newTestConn(t, pipe, Config{MaxBytes: 100_000, StallTimeout: stallTimeout})
 		tc.startOfferWait(frame(10_000))
 		begin, drained := time.Now(), make(chan bool, 1)
 		go func() { drained <- tc.Drain(nil) }() // ends when the peer stalls
@@ -272,7 +272,7 @@ func TestOutbox_Drain_StoppedDrainKeepsStallTimer(t *testing.T) {
 // TestOutbox_Drain_ConcurrentOffers offers more frames all the time. Drain can wait for these
 // or not, but must not fail.
 func TestOutbox_Drain_ConcurrentOffers(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 100_000})
+	tc := newTestConn(t, memory, Config{MaxBytes: 100_000})
 	go io.Copy(io.Discard, tc.far) // ends with the connection
 	ended := make(chan struct{})
 	var drainers sync.WaitGroup
@@ -305,28 +305,11 @@ func TestOutbox_Drain_ConcurrentOffers(t *testing.T) {
 	tc.wantAllReleased(t)
 }
 
-func TestOutbox_Stall_OverTCP(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 100_000, StallTimeout: 50 * time.Millisecond, MaxUnsentBytes: 16 << 10})
-	tc.far.(*net.TCPConn).SetReadBuffer(4 << 10)
-	fl := tc.newFlusher()
-	for tc.offer(fl, frame(100_000)) != Closed { // until the peer is cut
-		if !fl.Wait(nil) {
-			t.Error("Wait returned false without a stop")
-		}
-	}
-	if err := waitFor(t, "the cut", tc.failed); !errors.Is(err, ErrStalled) {
-		t.Errorf("failed with %v, want %v", err, ErrStalled)
-	}
-	fl.Reset()
-	tc.Wait()
-	tc.wantAllReleased(t)
-}
-
 // TestOutbox_Stall_StartAndStopTimer checks that a peer must accept data only between
 // StartStallTimer and StopStallTimer.
 func TestOutbox_Stall_StartAndStopTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 100_000, StallTimeout: stallTimeout})
+		tc := newTestConn(t, pipe, Config{MaxBytes: 100_000, StallTimeout: stallTimeout})
 		tc.startOfferWait(frame(10_000))
 		tc.StartStallTimer()
 		time.Sleep(stallTimeout - time.Nanosecond)

@@ -1,8 +1,6 @@
-package socket
+package outbox
 
 import (
-	"sync/atomic"
-
 	"github.com/sechlol/go-message-hub/internal/body"
 )
 
@@ -111,7 +109,7 @@ func (fl *Flusher) OfferWait(o *Outbox, batch *Batch, cancel <-chan struct{}) Ou
 // outbox is locked: no lock is held while memory is acquired.
 func (fl *Flusher) ensureSpareBlock() {
 	if fl.spareBlock == nil {
-		fl.spareBlock = tryAcquire(fl.CopyAccount, blockSize)
+		fl.spareBlock = fl.CopyAccount.TryAcquire(blockSize)
 	}
 }
 
@@ -123,26 +121,4 @@ func (fl *Flusher) addWaiter() *waiter {
 	}
 	fl.waiter.pending.Add(1)
 	return fl.waiter
-}
-
-// waiter counts the blocked sends of one sender, and one more while its Flusher can still add
-// to them.
-type waiter struct {
-	pending     atomic.Int32
-	ready       chan struct{} // capacity 1: the count has reached 0
-	onUnblocked func()        // called instead of a send to ready, if set
-}
-
-func (w *waiter) done() {
-	if w.pending.Add(-1) > 0 {
-		return
-	}
-	if w.onUnblocked != nil {
-		w.onUnblocked()
-		return
-	}
-	select {
-	case w.ready <- struct{}{}:
-	default:
-	}
 }

@@ -1,4 +1,4 @@
-package socket
+package outbox
 
 import (
 	"math"
@@ -28,7 +28,7 @@ var completionsPool = sync.Pool{New: func() any { return new(completions) }}
 func (o *Outbox) Acknowledge(upTo uint64) bool {
 	o.mu.Lock()
 	rq := o.retransmit
-	if rq == nil || upTo > rq.written && upTo > rq.written+o.queuedReliable() {
+	if rq == nil || upTo > rq.written && upTo > rq.written+o.queued().reliableFrames() {
 		o.mu.Unlock()
 		return false
 	}
@@ -99,7 +99,7 @@ func (o *Outbox) DisableAcks() {
 
 // Detach ends the writing and keeps all frames: queued frames, and frames offered later, wait
 // for Move. It returns false if the outbox has no EnableAcks or is closed. The caller must
-// then close the connection by CloseTransport or CloseWithFrame.
+// then close the connection without closing the outbox.
 func (o *Outbox) Detach() bool {
 	_, ok := o.detach()
 	return ok
@@ -120,11 +120,32 @@ func (o *Outbox) detach() (first, ok bool) {
 	return first, true
 }
 
-// midFrame reports whether the connection has accepted only a part of a frame.
-func (o *Outbox) midFrame() bool {
+// MidFrame reports whether the connection has accepted only a part of a frame.
+func (o *Outbox) MidFrame() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.queue != nil && o.queue.headSent > 0
+}
+
+// WriteStarted reports whether the reliable frame with the given number carries a message, has
+// been accepted by the connection at least in part, and is unacknowledged. It returns false if
+// DropUnacked has dropped the frame. Number 0 is the first reliable frame of the session.
+func (o *Outbox) WriteStarted(number uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	rq, q := o.retransmit, o.queue
+	if rq == nil || number < rq.acked {
+		return false
+	}
+	number -= rq.acked
+	for i := rq.head; i < len(rq.unacked); i++ {
+		s := &rq.unacked[i]
+		if number < uint64(s.frames) {
+			return s.messages && s.buffer != nil
+		}
+		number -= uint64(s.frames)
+	}
+	return number == 0 && q != nil && q.headSent > 0 && q.segments[q.head].reliable && q.segments[q.head].messages
 }
 
 // Resumable reports whether Move can succeed for a peer at the given position. resends is the
@@ -138,7 +159,7 @@ func (o *Outbox) Resumable(pos Position) (resends int, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	rq, upTo := o.retransmit, pos.Acked
-	if o.closed || rq == nil || !rq.detached || rq.movedTo != nil || upTo < rq.acked || pos.Read < upTo || pos.Read > rq.written+o.possiblyReceived() {
+	if o.closed || rq == nil || !rq.detached || o.movedTo != nil || upTo < rq.acked || pos.Read < upTo || pos.Read > rq.written+o.queued().possiblyReceived() {
 		return 0, false
 	}
 	rq.largestAcked = max(rq.largestAcked, upTo)
@@ -165,7 +186,6 @@ func (o *Outbox) Move(to *Outbox, pos Position, giveUp bool, fl *Flusher) (omitt
 	defer out.run()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	rq := o.retransmit
 	if o.closed {
 		return omitted, false
 	}
@@ -174,27 +194,15 @@ func (o *Outbox) Move(to *Outbox, pos Position, giveUp bool, fl *Flusher) (omitt
 	if to.closed {
 		return omitted, false
 	}
-	rq.moveTo(to)
-	if o.queue != nil {
-		o.queue.moveTo(to, pos.Acked-rq.acked, &out)
-	}
+	o.moveQueue(to, pos.Acked, &out)
 	omitted = to.omit(pos, giveUp, &out)
-	o.queue, o.weight = nil, 0
-	for _, send := range o.blocked {
-		if send.batch.Reliable {
-			omitted.TooLarge += to.addBlockedFitting(send, &out).TooLarge
-			continue
-		}
-		s := segmentOf(&send.batch) // it is a reply to a request of the old connection
-		out.discard(&s, EventLost)
-		out.waiters = append(out.waiters, send.waiter)
-	}
-	o.blocked = nil
-	if len(to.blocked) > 0 {
-		to.resetStallTimer()
+	if o.waiting.hasBlocked() {
+		omitted.TooLarge += to.takeBlocked(o.waiting.blocked, &out)
+		o.waiting.blocked = nil
+		o.releaseWaiting()
 	}
 	to.unblockSends(&out)
-	rq.movedTo = to
+	o.movedTo = to
 	to.scheduleFlush(fl)
 	return omitted, true
 }
@@ -226,25 +234,84 @@ func (o *Outbox) unblockWindow() bool {
 	return true
 }
 
-// possiblyReceived returns how many queued reliable frames the peer can have received: frames
-// written on an earlier connection, the frame of which this connection has accepted a part,
-// and frames of a write that has failed.
-func (o *Outbox) possiblyReceived() uint64 {
+// queued returns the queue, or an empty queue if there is none.
+func (o *Outbox) queued() *queue {
 	if o.queue == nil {
-		return 0
+		return new(queue)
 	}
-	return o.queue.possiblyReceived()
+	return &o.queue.queue
 }
 
-// queuedReliable returns the number of queued reliable frames.
-func (o *Outbox) queuedReliable() (n uint64) {
-	if o.queue == nil {
+// moveQueue moves the unacknowledged and the queued frames to another outbox, without those
+// before number acked.
+func (o *Outbox) moveQueue(to *Outbox, acked uint64, out *completions) {
+	rq, target := o.retransmit, to.queue
+	if target == nil {
+		target = newQueue(to)
+	}
+	received := acked - rq.acked // of the queued frames
+	rq.moveTo(&target.queue, to.retransmit)
+	if o.queue != nil {
+		o.queue.moveTo(&target.queue, to.retransmit, received, out)
+		o.queue.free()
+		o.queue = nil
+	}
+	switch {
+	case to.queue != nil:
+	case target.empty():
+		target.free()
+	default:
+		to.queue = target
+	}
+}
+
+// omit removes, after a handover, the frames that the peer has, the message that is given up,
+// and the messages that are too large for the peer.
+func (o *Outbox) omit(pos Position, giveUp bool, out *completions) Omitted {
+	if o.queue == nil || pos.Read == pos.Acked && !giveUp && o.maxFrame == 0 {
+		return Omitted{}
+	}
+	f := filter{
+		number: pos.Acked, read: pos.Read, giveUp: giveUp, skipSupported: o.retransmit.skipSupported, maxFrame: int(o.maxFrame), out: out,
+	}
+	f.apply(&o.queue.queue)
+	return f.omitted
+}
+
+// takeBlocked takes over the blocked sends of another outbox. It returns the number of
+// messages that are too large for the peer.
+func (o *Outbox) takeBlocked(blocked []blockedSend, out *completions) (tooLarge int) {
+	w := o.ensureWaiting()
+	for _, send := range blocked {
+		if send.batch.Reliable {
+			tooLarge += o.addBlockedFitting(send, out)
+			continue
+		}
+		s := segmentOf(&send.batch) // it is a reply to a request of the old connection
+		out.discard(&s, EventLost)
+		out.waiters = append(out.waiters, send.waiter)
+	}
+	if w.hasBlocked() {
+		w.restartTimer(o.config.StallTimeout, o.checkStall)
+	}
+	o.releaseWaiting()
+	return tooLarge
+}
+
+// addBlockedFitting blocks a send, without the messages that are too large for the peer, and
+// returns the number of these. The remaining frames wait as several sends if necessary.
+func (o *Outbox) addBlockedFitting(send blockedSend, out *completions) (tooLarge int) {
+	if !send.batch.Messages || !o.exceedsMaxFrame(send.batch.Buffer, send.batch.From, send.batch.To) {
+		o.waiting.blocked = append(o.waiting.blocked, send)
 		return 0
 	}
-	for _, s := range o.queue.segments[o.queue.head:] {
-		if s.reliable {
-			n += uint64(s.frames)
-		}
+	f := filter{maxFrame: int(o.maxFrame), out: out}
+	s := segmentOf(&send.batch)
+	f.add(&s)
+	for i := range f.segments {
+		send.waiter.pending.Add(1)
+		o.waiting.blocked = append(o.waiting.blocked, blockedSend{f.segments[i].batch(), send.waiter})
 	}
-	return n
+	out.waiters = append(out.waiters, send.waiter)
+	return f.omitted.TooLarge
 }

@@ -1,28 +1,13 @@
-package socket
+package outbox
 
 import (
 	"math"
 	"slices"
-	"sync"
 
-	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
 const (
-	// maxCopy is the maximum size of a batch that is copied into an outbox, in bytes. Above it, a
-	// reference and a separate entry in the vectored write are cheaper than the copy
-	// (docs/decisions/0004).
-	maxCopy = 1 << 10
-
-	// blockSize is the size of a block of copied frames, in bytes.
-	blockSize = 16 << 10
-
-	// segmentCost is the cost of a queued reference in the weight of the outbox, in addition to
-	// its bytes. It stands for the memory of the bookkeeping, which must be bounded for tiny
-	// frames as well.
-	segmentCost = 64
-
 	// maxSegments is the number of segments at which an outbox is full.
 	maxSegments = 4 * maxVector
 
@@ -31,108 +16,12 @@ const (
 	maxVector = 64
 )
 
-// segment is a group of consecutive whole frames in one buffer.
-type segment struct {
-	buffer         *body.Buffer
-	from, to       int // the part of buffer to be sent
-	frames         int
-	messages       bool  // Batch.Messages
-	isBlock        bool  // a block of the outbox: more frames can be copied behind to
-	reliable       bool  // kept until acknowledged
-	receiver       int16 // Batch.Receiver
-	first          int32 // index of the first frame in its batch: see Batch.First
-	options        *Options
-	priority       bool // written before segments without priority
-	retransmission bool // reliable and sent before, at least in part
-	writeReported  bool // EventWritten was reported
-}
-
-// weight returns what the segment adds to the weight of the outbox.
-func (s *segment) weight() int {
-	if s.isBlock {
-		return s.to - s.from
-	}
-	return s.to - s.from + segmentCost
-}
-
-// deliveries returns the number of frames that carry a message.
-func (s *segment) deliveries() int {
-	if s.messages {
-		return s.frames
-	}
-	return 0
-}
-
-// completions collects what must be done for finished frames when no lock is held.
-type completions struct {
-	losses  []pendingEvent // events of frames that were not delivered
-	buffers []*body.Buffer // to release
-	waiters []*waiter      // of sends that are no longer blocked
-	events  []pendingEvent // all other events
-	dropped Counts         // of frames that are not sent
-}
-
-// run reports the losses, releases the buffers, wakes the waiters, reports the other events,
-// and resets c. The handler of a loss can thus still read the bytes that were not delivered.
-// The other events come last, because the handler then finds the memory of delivered frames
-// released.
-func (c *completions) run() {
-	emitEvents(c.losses)
-	for i, buffer := range c.buffers {
-		buffer.Release()
-		c.buffers[i] = nil
-	}
-	for i, w := range c.waiters {
-		w.done()
-		c.waiters[i] = nil
-	}
-	emitEvents(c.events)
-	clear(c.losses)
-	clear(c.events)
-	c.losses, c.buffers, c.waiters, c.events, c.dropped = c.losses[:0], c.buffers[:0], c.waiters[:0], c.events[:0], Counts{}
-}
-
-// addEvent adds an event of the first frames of s if s has an EventHandler.
-func (c *completions) addEvent(s *segment, event Event, frames int) {
-	if s.options == nil || s.options.Events == nil || frames == 0 {
-		return
-	}
-	e := pendingEvent{s.options, int(s.receiver), event, int(s.first), frames}
-	if event.isLoss() {
-		c.losses = append(c.losses, e)
-	} else {
-		c.events = append(c.events, e)
-	}
-}
-
-// addWritten adds EventWritten for the first frames of a segment, unless it was reported
-// before: a segment can be written again on another connection.
-func (c *completions) addWritten(s *segment, frames int) {
-	if !s.writeReported {
-		c.addEvent(s, EventWritten, frames)
-	}
-}
-
-// discard adds the completions of a segment that will not be sent.
-func (c *completions) discard(s *segment, event Event) {
-	if s.writeReported && event == EventLost {
-		event = EventUnacked
-	}
-	c.addEvent(s, event, s.frames)
-	c.dropped.add(Counts{s.frames, s.deliveries(), s.to - s.from})
-	c.buffers = append(c.buffers, s.buffer)
-}
-
-// queue holds the frames of a non-empty outbox. The segments are guarded by the lock of the
-// outbox; the scratch space belongs to the goroutine that writes. While Outbox.flushing is
-// set, no other goroutine frees the queue.
+// queue holds the frames of an outbox, in the order in which they are written.
 type queue struct {
-	outbox  *Outbox
-	flushFn func() // flush of the outbox, bound once so that no goroutine needs a new closure
-
 	segments []segment
 	head     int
 	headSent int // bytes of the first frame of the head segment that the connection has accepted
+	weight   int // bytes that are not written, with the cost of their bookkeeping
 
 	writing     int  // number of segments in the current write
 	hasExpiring bool // segments can expire
@@ -141,38 +30,16 @@ type queue struct {
 	vectorSize  int      // their number
 	mayExpire   bool     // hasExpiring of the next write
 	unconfirmed int      // bytes of the last write, which has failed, that the peer can have received
-	completions completions
-}
-
-var queues sync.Pool // of *queue
-
-// newQueue returns an empty queue for an outbox.
-func newQueue(o *Outbox) *queue {
-	q, _ := queues.Get().(*queue)
-	if q == nil {
-		q = &queue{
-			// Small at first, because thousands of receivers can accept no data. They grow with use.
-			segments: make([]segment, 0, 4),
-			vector:   make([][]byte, 0, 4),
-		}
-		q.flushFn = func() { q.outbox.flush() }
-	}
-	q.outbox = o
-	return q
 }
 
 func (q *queue) empty() bool { return q.head == len(q.segments) }
 
-// free returns an empty queue to the pool, unless a rare flood of tiny batches has made it
-// large.
-func (q *queue) free() {
-	if cap(q.segments) > maxSegments {
-		return
-	}
-	clear(q.vector) // an idle queue must keep no buffer alive
-	q.segments, q.head, q.headSent = q.segments[:0], 0, 0
-	q.writing, q.unconfirmed, q.hasExpiring, q.outbox = 0, 0, false, nil
-	queues.Put(q)
+func (q *queue) len() int { return len(q.segments) - q.head }
+
+// reset empties the queue. It keeps no buffer alive.
+func (q *queue) reset() {
+	clear(q.vector)
+	*q = queue{segments: q.segments[:0], vector: q.vector[:0]}
 }
 
 // appendCopy copies batch behind the last segment if that segment is a block with room for it.
@@ -186,6 +53,7 @@ func (q *queue) appendCopy(batch *Batch) bool {
 	}
 	last.to += copy(last.buffer.Bytes()[last.to:], batch.Buffer.Bytes()[batch.From:batch.To])
 	last.frames += batch.Frames
+	q.weight += batch.To - batch.From
 	return true
 }
 
@@ -197,6 +65,7 @@ func (q *queue) push(s *segment) {
 		q.segments, q.head = q.segments[:n], 0
 	}
 	q.segments = append(q.segments, *s)
+	q.weight += s.weight()
 	q.hasExpiring = q.hasExpiring || s.expires()
 }
 
@@ -209,6 +78,7 @@ func (q *queue) pushPriority(s *segment) {
 		pos++
 	}
 	q.segments = slices.Insert(q.segments, pos, *s)
+	q.weight += s.weight()
 }
 
 // promotePriority moves the segments with priority to the front and returns the number of
@@ -270,37 +140,36 @@ func (q *queue) buildVector(limit, maxBytes int) {
 	q.writing = len(q.vector)
 }
 
-// consume removes n written bytes from the front of the gathered segments. It returns the
-// counts of the finished frames and the weight that the outbox has lost. Reliable frames move
-// to rq if it is not nil.
-func (q *queue) consume(n int, rq *retransmitQueue) (written Counts, weight int) {
+// consume removes n written bytes from the front of the gathered segments and returns the
+// counts of the finished frames. Reliable frames move to rq if it is not nil.
+func (q *queue) consume(n int, rq *retransmitQueue, out *completions) (written Counts) {
 	written.Bytes = n
-	weight = n
+	q.weight -= n
 	n += q.headSent
 	q.headSent = 0
 	for n > 0 {
 		s := &q.segments[q.head]
 		if n < s.to-s.from {
-			q.consumePartial(s, n, &written, rq)
-			return written, weight
+			q.consumePartial(s, n, &written, rq, out)
+			return written
 		}
 		n -= s.to - s.from
 		written.Frames += s.frames
 		written.Deliveries += s.deliveries()
 		if !s.isBlock {
-			weight += segmentCost
+			q.weight -= segmentCost
 		}
-		q.completions.addWritten(s, s.frames)
-		q.complete(s, rq)
+		out.addWritten(s, s.frames)
+		complete(s, rq, out)
 		*s = segment{}
 		q.head++
 		q.writing--
 	}
-	return written, weight
+	return written
 }
 
 // consumePartial accounts for the first n bytes of a segment that was not written whole.
-func (q *queue) consumePartial(s *segment, n int, written *Counts, rq *retransmitQueue) {
+func (q *queue) consumePartial(s *segment, n int, written *Counts, rq *retransmitQueue, out *completions) {
 	finished := *s
 	finished.frames, finished.to = 0, s.from
 	for frame := range wire.Frames(s.buffer.Bytes()[s.from : s.from+n]) {
@@ -314,24 +183,26 @@ func (q *queue) consumePartial(s *segment, n int, written *Counts, rq *retransmi
 	}
 	written.Frames += finished.frames
 	written.Deliveries += finished.deliveries()
-	q.completions.addWritten(s, finished.frames)
+	out.addWritten(s, finished.frames)
 	s.frames -= finished.frames
 	s.first += int32(finished.frames)
 	s.from = finished.to
 	s.buffer.Retain()
-	q.complete(&finished, rq)
+	complete(&finished, rq, out)
 }
 
 // complete releases a written segment, or moves it to the retransmit queue.
-func (q *queue) complete(s *segment, rq *retransmitQueue) {
+func complete(s *segment, rq *retransmitQueue, out *completions) {
 	if !s.reliable || rq == nil {
-		q.completions.buffers = append(q.completions.buffers, s.buffer)
+		out.buffers = append(out.buffers, s.buffer)
 		return
 	}
 	rq.add(s)
 }
 
-// possiblyReceived is Outbox.possiblyReceived for a queue.
+// possiblyReceived returns how many queued reliable frames the peer can have received: frames
+// written on an earlier connection, the frame of which this connection has accepted a part,
+// and frames of a write that has failed.
 func (q *queue) possiblyReceived() (frames uint64) {
 	remaining := q.headSent + q.unconfirmed
 	for i := q.head; i < len(q.segments); i++ {
@@ -352,10 +223,19 @@ func (q *queue) possiblyReceived() (frames uint64) {
 	return frames
 }
 
+// reliableFrames returns the number of queued reliable frames.
+func (q *queue) reliableFrames() (n uint64) {
+	for _, s := range q.segments[q.head:] {
+		if s.reliable {
+			n += uint64(s.frames)
+		}
+	}
+	return n
+}
+
 // replaceWithSkips replaces the matching segments by SKIPs where their frames already have
-// numbers, except those that the peer has read. It returns the weight that the outbox has
-// lost.
-func (q *queue) replaceWithSkips(out *completions, match func(*segment) bool) (weight int) {
+// numbers, except those that the peer has read.
+func (q *queue) replaceWithSkips(out *completions, match func(*segment) bool) {
 	var buf [1]segment // most replacements need one segment
 	for i := q.head + q.pinned(); i < len(q.segments); i++ {
 		s := &q.segments[i]
@@ -368,27 +248,26 @@ func (q *queue) replaceWithSkips(out *completions, match func(*segment) bool) (w
 		}
 		out.addEvent(s, event, s.frames)
 		out.buffers = append(out.buffers, s.buffer)
-		weight += s.weight()
+		q.weight -= s.weight()
 		s.options = nil
 		parts := appendSkips(buf[:0], *s)
 		for j := range parts {
-			weight -= parts[j].weight()
+			q.weight += parts[j].weight()
 		}
 		q.segments = slices.Replace(q.segments, i, i+1, parts...)
 		i += len(parts) - 1
 	}
-	return weight
 }
 
 // remove removes the matching segments, except those that are being written and
-// retransmissions. It returns the weight that the outbox has lost.
-func (q *queue) remove(event Event, out *completions, match func(*segment) bool) (weight int) {
+// retransmissions.
+func (q *queue) remove(event Event, out *completions, match func(*segment) bool) {
 	pos := min(q.head+q.pinned(), len(q.segments))
 	end := pos
 	for ; pos < len(q.segments); pos++ {
 		s := &q.segments[pos]
 		if !s.retransmission && match(s) {
-			weight += s.weight()
+			q.weight -= s.weight()
 			out.discard(s, event)
 			continue
 		}
@@ -397,5 +276,13 @@ func (q *queue) remove(event Event, out *completions, match func(*segment) bool)
 	}
 	clear(q.segments[end:])
 	q.segments = q.segments[:end]
-	return weight
+}
+
+// removeAll removes all frames, which are lost.
+func (q *queue) removeAll(out *completions) {
+	for i := q.head; i < len(q.segments); i++ {
+		out.discard(&q.segments[i], EventLost)
+		q.segments[i] = segment{}
+	}
+	out.dropped.Bytes -= q.headSent // already counted as written
 }

@@ -1,6 +1,4 @@
-package socket
-
-import "github.com/sechlol/go-message-hub/wire"
+package outbox
 
 // retransmitQueue holds the reliable frames that an outbox has written, until the peer
 // acknowledges them. When a connection is lost, the outbox cannot know which of these frames
@@ -17,60 +15,13 @@ type retransmitQueue struct {
 	windowBytes   int    // bytes that count against the window: held bytes, SKIPs, bookkeeping
 	freedBytes    uint64 // held bytes that acknowledgements have freed
 
-	windowBlocked bool    // writing has stopped because the window is full
-	detached      bool    // there is no connection to write to
-	resuming      bool    // all unacknowledged frames will be retransmitted: they must not be dropped
-	movedTo       *Outbox // the outbox that has taken over all frames; nil: none
+	windowBlocked bool // writing has stopped because the window is full
+	detached      bool // there is no connection to write to
+	resuming      bool // all unacknowledged frames will be retransmitted: they must not be dropped
 }
 
 // writeBlocked reports whether nothing can be written now.
 func (rq *retransmitQueue) writeBlocked() bool { return rq != nil && (rq.windowBlocked || rq.detached) }
-
-// moveTo moves the unacknowledged frames to the queue of another outbox. They will be
-// retransmitted before all frames that were only queued.
-func (rq *retransmitQueue) moveTo(to *Outbox) {
-	to.retransmit.written, to.retransmit.acked, to.retransmit.largestAcked = rq.acked, rq.acked, rq.acked
-	for i := rq.head; i < len(rq.unacked); i++ {
-		s := &rq.unacked[i]
-		s.retransmission, s.writeReported = true, true
-		to.push(s)
-		to.weight += s.weight()
-	}
-	rq.unacked, rq.head, rq.windowBytes, rq.heldBytes = nil, 0, 0, 0
-}
-
-// moveTo moves the queued frames to another outbox, without the first received reliable
-// frames: the peer has received these before they were counted as written. Replies to requests
-// of the old connection are dropped.
-func (q *queue) moveTo(to *Outbox, received uint64, out *completions) {
-	for i := q.head; i < len(q.segments); i++ {
-		s := q.segments[i]
-		if !s.reliable {
-			out.discard(&s, EventLost)
-			continue
-		}
-		if n := int(min(received, uint64(s.frames))); n > 0 {
-			received -= uint64(n)
-			to.retransmit.written += uint64(n)
-			to.retransmit.acked += uint64(n)
-			to.retransmit.largestAcked += uint64(n)
-			out.addWritten(&s, n)
-			out.addEvent(&s, EventAcked, n)
-			if n == s.frames {
-				out.buffers = append(out.buffers, s.buffer)
-				continue
-			}
-			s.trimFrames(n)
-		}
-		s.isBlock = false // other holders can refer to its buffer
-		s.retransmission = s.retransmission || q.headSent > 0 && i == q.head
-		to.push(&s)
-		to.weight += s.weight()
-	}
-	clear(q.segments)
-	q.segments, q.head, q.headSent = q.segments[:0], 0, 0
-	q.free()
-}
 
 // add takes over a written segment, or the written frames of a segment. If the buffer of the
 // segment is nil, only its events are kept.
@@ -128,25 +79,6 @@ func (rq *retransmitQueue) addFreed(s *segment, n int) {
 	if !s.isSkips() {
 		rq.freedBytes += uint64(n)
 	}
-}
-
-// trimFrames removes n frames from the front of a segment and returns their size in bytes, or
-// 0 if its buffer was dropped.
-func (s *segment) trimFrames(n int) (size int) {
-	s.frames -= n
-	s.first += int32(n)
-	if s.buffer == nil {
-		return 0
-	}
-	for frame := range wire.Frames(s.buffer.Bytes()[s.from:s.to]) {
-		if n == 0 {
-			break
-		}
-		size += len(frame)
-		n--
-	}
-	s.from += size
-	return size
 }
 
 // dropBuffers drops the memory of the unacknowledged frames. They can then not be

@@ -9,20 +9,22 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 	"weak"
 
-	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
 func TestOutbox_KeepsOrder(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		for seed := range uint64(5) {
-			tc, random := newTestConn(t, tr, Config{MaxOutboxBytes: 100_000}), rand.New(rand.NewPCG(seed, 1))
+			tc, random := newTestConn(t, tr, Config{Outbox: outbox.Config{MaxBytes: 100_000}}), rand.New(rand.NewPCG(seed, 1))
 			received := make(chan []byte)
 			go func() { // ends with the connection
 				data, _ := io.ReadAll(tc.far)
@@ -68,14 +70,14 @@ func numberedFrame(sender, n, size int) []byte {
 func TestOutbox_ManySenders(t *testing.T) {
 	const senders, each = 6, 200
 	onTransports(t, func(t *testing.T, tr testTransport) {
-		tc := newTestConn(t, tr, Config{MaxOutboxBytes: 8 << 10})
+		tc := newTestConn(t, tr, Config{Outbox: outbox.Config{MaxBytes: 8 << 10}})
 		var wg sync.WaitGroup
 		for sender := range senders {
 			wg.Go(func() {
 				fl, random := tc.newFlusher(), rand.New(rand.NewPCG(uint64(sender), 1))
 				defer fl.Reset()
 				for n := range each {
-					if tc.offer(fl, numberedFrame(sender, n, random.IntN(3*maxCopy))) == Closed {
+					if tc.offer(fl, numberedFrame(sender, n, random.IntN(3<<10))) == outbox.Closed {
 						t.Error("the outbox is closed")
 					}
 					if !fl.Wait(nil) {
@@ -116,76 +118,11 @@ func nextFrame(t *testing.T, c *Conn) Frame {
 	}
 }
 
-func TestOutbox_CopiesSmallReferencesLarge(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
-		for _, test := range []struct {
-			size   int
-			copied bool
-		}{{wire.LengthSize, true}, {100, true}, {maxCopy, true}, {maxCopy + 1, false}, {100_000, false}} {
-			tc := newTestConn(t, tr, Config{MaxOutboxBytes: 1 << 20})
-			fl, batch := tc.newFlusher(), tc.newBatch(frame(test.size))
-			tc.addCounts(&tc.offered, countsOf(batch))
-			tc.Offer(batch, fl) // not flushed yet
-			if test.copied {
-				clear(batch.Buffer.Bytes()) // a copy does not change
-			}
-			batch.Buffer.Release()
-			if held := used(tc.batchBudget.Budget) > 0; held == test.copied {
-				t.Errorf("a batch of %d bytes is held by reference: %v", test.size, held)
-			}
-			if blocks := tc.usedBlocks(); (blocks == 1) != test.copied {
-				t.Errorf("a batch of %d bytes lies in %d blocks", test.size, blocks)
-			}
-			fl.Reset()
-			tc.wantStream(t, frame(test.size))
-			tc.drainAndClose(t)
-		}
-	})
-}
-
-func TestOutbox_CopiesShareBlocks(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
-		tc := newTestConn(t, tr, Config{MaxOutboxBytes: 1 << 20})
-		fl := tc.newFlusher()
-		var want []byte
-		for range 2*blockSize/100 - 1 { // two full blocks
-			tc.offer(fl, frame(100))
-			want = append(want, frame(100)...)
-		}
-		if n := tc.usedBlocks(); n > 3 { // one of them is spare
-			t.Errorf("%d bytes lie in %d blocks", len(want), n)
-		}
-		tc.offer(fl, frame(maxCopy+1)) // by reference: the next frame needs another block
-		tc.offer(fl, frame(100))
-		want = slices.Concat(want, frame(maxCopy+1), frame(100))
-		fl.Reset()
-		tc.wantStream(t, want)
-		tc.drainAndClose(t)
-	})
-}
-
-func TestOutbox_ReferencesWithoutCopyMemory(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
-		tc := newTestConn(t, tr, Config{MaxOutboxBytes: 1 << 20})
-		exhausted := newTestBudget(1)
-		defer exhausted.account.TryAcquire(1).Release()
-		fl := &Flusher{CopyAccount: exhausted.account}
-		var want []byte
-		for i := range 100 {
-			tc.offer(fl, frame(100+i))
-			want = append(want, frame(100+i)...)
-		}
-		fl.Reset()
-		tc.wantStream(t, want)
-		tc.drainAndClose(t)
-	})
-}
-
 // TestOutbox_PartialWrites has a peer that accepts any number of bytes at a time.
 func TestOutbox_PartialWrites(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, maxRead := range []int{3, 700, 100_000} {
-			tc, random := newTestConn(t, tr, Config{MaxOutboxBytes: 1 << 20}), rand.New(rand.NewPCG(uint64(maxRead), 1))
+			tc, random := newTestConn(t, tr, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}}), rand.New(rand.NewPCG(uint64(maxRead), 1))
 			fl := tc.newFlusher()
 			var want []byte
 			for i := range 40 {
@@ -211,45 +148,8 @@ func TestOutbox_PartialWrites(t *testing.T) {
 	})
 }
 
-// TestOutbox_CountsAfterCloseInMidFrame closes the connection after the peer has accepted a
-// part of a batch, with more batches queued and blocked behind it.
-func TestOutbox_CountsAfterCloseInMidFrame(t *testing.T) {
-	for _, consumed := range []int{0, 1, 4, 999, 1000, 1001, 2500, 6999, 7001, 8004, 9999, 10_000, 10_001, 12_345} {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 20_000})
-		first, second, third := tc.newFlusher(), tc.newFlusher(), tc.newFlusher()
-		tc.offer(first, slices.Repeat([][]byte{frame(1000)}, 6)...)
-		other := frame(1000)
-		other[wire.LengthSize] = 9 // carries no message
-		tc.offer(first, other, other, []byte{0, 0, 0, 1, 9})
-		tc.offer(first, frame(1000), frame(995))
-		tc.offer(first, frame(100))
-		tc.offer(first, frame(20_000))
-		first.Reset()
-		for _, fl := range []*Flusher{second, third} {
-			if tc.offer(fl, frame(100)) != Blocked {
-				t.Fatal("the queue is not full")
-			}
-		}
-		if _, err := io.ReadFull(tc.far, make([]byte, consumed)); err != nil {
-			t.Fatal(err)
-		}
-		tc.Close()
-		for _, fl := range []*Flusher{second, third} {
-			if !fl.Wait(nil) {
-				t.Error("stopped")
-			}
-			fl.Reset()
-		}
-		tc.Wait()
-		tc.wantAllReleased(t)
-		if got := tc.counts(&tc.written).Bytes; got != consumed {
-			t.Errorf("%d bytes were written, %d read", got, consumed)
-		}
-	}
-}
-
 func TestOutbox_CountsAfterConnectionLoss(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 4 << 20})
+	tc := newTestConn(t, tcp, Config{Outbox: outbox.Config{MaxBytes: 4 << 20}})
 	tc.far.(*net.TCPConn).SetReadBuffer(16 << 10) // too small for the kernel to accept all bytes
 	tc.transport().Conn().(*net.TCPConn).SetWriteBuffer(16 << 10)
 	fl := tc.newFlusher()
@@ -261,7 +161,7 @@ func TestOutbox_CountsAfterConnectionLoss(t *testing.T) {
 	}
 	tc.far.(*net.TCPConn).SetLinger(0)
 	tc.far.Close()
-	if err := waitFor(t, "the failure", tc.failed); err == nil || errors.Is(err, ErrStalled) {
+	if err := waitFor(t, "the failure", tc.failed); err == nil || errors.Is(err, outbox.ErrStalled) {
 		t.Errorf("failed with %v", err)
 	}
 	fl.Reset()
@@ -269,14 +169,8 @@ func TestOutbox_CountsAfterConnectionLoss(t *testing.T) {
 	tc.wantAllReleased(t)
 }
 
-func closedChan() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}
-
 func TestConn_Reset_DiscardsUnsent(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 1 << 20})
+	tc := newTestConn(t, tcp, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 	fl := tc.newFlusher()
 	tc.fillQueue(t, fl, frame(100_000))
 	fl.Reset()
@@ -290,68 +184,11 @@ func TestConn_Reset_DiscardsUnsent(t *testing.T) {
 	}
 }
 
-func TestOutbox_ClosedRejectsOffers(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
-		tc := newTestConn(t, tr, Config{MaxOutboxBytes: 1 << 20})
-		tc.Close()
-		tc.Close()
-		fl := tc.newFlusher()
-		for _, size := range []int{10, 10_000} {
-			if got := tc.offer(fl, frame(size)); got != Closed {
-				t.Errorf("a closed outbox says %v", got)
-			}
-		}
-		batch := tc.newBatch(frame(10))
-		if got := fl.OfferWait(&tc.Outbox, batch, nil); got != Closed {
-			t.Errorf("a closed outbox says %v", got)
-		}
-		batch.Buffer.Release()
-		if !fl.Wait(nil) || tc.Drain(nil) {
-			t.Error("Wait must return true and Drain false on a closed outbox")
-		}
-		fl.Reset()
-		tc.Wait()
-		tc.wantAllReleased(t)
-		select {
-		case err := <-tc.failed:
-			t.Errorf("OnWriteError was called on Close: %v", err)
-		default:
-		}
-	})
-}
-
-func TestOutbox_ProgressAndAccounts(t *testing.T) {
-	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20})
-	if p := tc.Progress(); p != (Progress{}) || len(tc.Accounts(nil)) != 0 {
-		t.Errorf("initial progress: %+v", p)
-	}
-	fl := tc.newFlusher()
-	tc.offer(fl, frame(40_000))
-	tc.offer(fl, frame(40_000))
-	tc.offer(fl, frame(100))
-	if p := tc.Progress(); p != (Progress{Busy: true, Queued: 80_100 + 2*segmentCost}) {
-		t.Errorf("progress with queued frames: %+v", p)
-	}
-	want := []*body.Account{tc.batchBudget.account, tc.copyBudget.account}
-	if got := tc.Accounts(nil); !slices.Equal(got, want) {
-		t.Errorf("%d accounts, want the accounts of the batches and of the copies", len(got))
-	}
-	fl.Reset()
-	tc.wantStream(t, slices.Concat(frame(40_000), frame(40_000)))
-	waitUntil(t, "the first frames are counted", func() bool { return tc.Progress() == Progress{Sent: 80_000, Busy: true, Queued: 100} })
-	if got := tc.Accounts(nil); !slices.Equal(got, want[1:]) {
-		t.Errorf("%d accounts, want the account of the copies", len(got))
-	}
-	tc.wantStream(t, frame(100))
-	waitUntil(t, "the queue is empty", func() bool { return tc.Progress() == Progress{Sent: 80_100, DrainCount: 1} })
-	tc.drainAndClose(t)
-}
-
 // TestOutbox_IdleHoldsNothing checks that an idle outbox holds nothing: no flush goroutine, no
 // queue, and no buffer of its last write.
 func TestOutbox_IdleHoldsNothing(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
-		tc := newTestConn(t, tr, Config{MaxOutboxBytes: 8 << 20})
+		tc := newTestConn(t, tr, Config{Outbox: outbox.Config{MaxBytes: 8 << 20}})
 		fl := tc.newFlusher()
 		go io.Copy(io.Discard, tc.far) // ends with the connection
 		last := func() weak.Pointer[byte] {
@@ -362,9 +199,9 @@ func TestOutbox_IdleHoldsNothing(t *testing.T) {
 			return weak.Make(&batch.Buffer.Bytes()[0])
 		}()
 		fl.Reset()
-		waitUntil(t, "the queue is empty", func() bool { return !tc.Busy() && !tc.isFlushing() })
-		if tc.queue != nil || tc.weight != 0 || tc.blocked != nil {
-			t.Errorf("an empty outbox has a queue %v of weight %d", tc.queue, tc.weight)
+		waitUntil(t, "the queue is empty", func() bool { return !tc.Busy() })
+		if n := tc.queuedWeight(); n != 0 {
+			t.Errorf("an empty outbox has a weight of %d", n)
 		}
 		waitUntil(t, "the memory of the written frame is free", func() bool {
 			runtime.GC()
@@ -380,7 +217,7 @@ func TestOutbox_ZeroAllocs(t *testing.T) {
 	}
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, size := range []int{100, 10_000} {
-			tc := newTestConn(t, tr, Config{MaxOutboxBytes: 1 << 20})
+			tc := newTestConn(t, tr, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 			done, sink := make(chan struct{}), make([]byte, 1<<20)
 			go func() { // ends with the connection
 				defer close(done)
@@ -413,7 +250,7 @@ func BenchmarkOutbox(b *testing.B) {
 	for _, tr := range transports {
 		for _, size := range []int{128, 10 << 10, 1 << 20} {
 			b.Run(fmt.Sprint(tr.name, "/", size), func(b *testing.B) {
-				tc := newTestConn(b, tr, Config{MaxOutboxBytes: 256 << 10})
+				tc := newTestConn(b, tr, Config{Outbox: outbox.Config{MaxBytes: 256 << 10}})
 				done, sink := make(chan struct{}), make([]byte, 1<<20)
 				go func() { // ends with the connection
 					defer close(done)
@@ -425,7 +262,7 @@ func BenchmarkOutbox(b *testing.B) {
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
 				for b.Loop() {
-					if tc.Offer(batch, fl) == Blocked {
+					if tc.Offer(batch, fl) == outbox.Blocked {
 						fl.Wait(nil)
 					}
 				}
@@ -444,7 +281,7 @@ func BenchmarkOutbox(b *testing.B) {
 // connection without vectored writes: over TLS each frame would need its own record and system
 // call.
 func TestOutbox_CoalescesSmallBatches(t *testing.T) {
-	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20})
+	tc := newTestConn(t, pipe, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 	fl := tc.newFlusher()
 	var want []byte
 	for _, size := range []int{2000, 2000, 40_000, 30_000, 2000, 100, 3000} {
@@ -462,4 +299,109 @@ func TestOutbox_CoalescesSmallBatches(t *testing.T) {
 		want = want[n:]
 	}
 	tc.drainAndClose(t)
+}
+
+// pendingOffer is an OfferWait in a goroutine of its own, and its outcome.
+type pendingOffer struct {
+	flusher *outbox.Flusher
+	batch   *outbox.Batch
+	cancel  chan struct{}
+	outcome chan outbox.Outcome
+}
+
+// startOfferWait starts an OfferWait and returns when it has ended or waits. It must be called
+// in a bubble.
+func (tc *testConn) startOfferWait(f []byte) *pendingOffer {
+	e := &pendingOffer{flusher: tc.newFlusher(), batch: tc.newBatch(f), cancel: make(chan struct{}), outcome: make(chan outbox.Outcome, 1)}
+	tc.addCounts(&tc.offered, countsOf(e.batch))
+	go func() { // ends when the batch is queued, cancelled or lost
+		outcome := e.flusher.OfferWait(&tc.Outbox, e.batch, e.cancel)
+		e.batch.Buffer.Release()
+		e.flusher.Reset()
+		e.outcome <- outcome
+	}()
+	synctest.Wait()
+	return e
+}
+
+// stallTimeout is the stall timeout of the tests in virtual time.
+const stallTimeout = 10 * time.Second
+
+func TestOutbox_Stall_OverTCP(t *testing.T) {
+	tc := newTestConn(t, tcp, Config{Outbox: outbox.Config{MaxBytes: 100_000, StallTimeout: 50 * time.Millisecond}, MaxUnsentBytes: 16 << 10})
+	tc.far.(*net.TCPConn).SetReadBuffer(4 << 10)
+	fl := tc.newFlusher()
+	for tc.offer(fl, frame(100_000)) != outbox.Closed { // until the peer is cut
+		if !fl.Wait(nil) {
+			t.Error("Wait returned false without a stop")
+		}
+	}
+	if err := waitFor(t, "the cut", tc.failed); !errors.Is(err, outbox.ErrStalled) {
+		t.Errorf("failed with %v, want %v", err, outbox.ErrStalled)
+	}
+	fl.Reset()
+	tc.Wait()
+	tc.wantAllReleased(t)
+}
+
+// eventCounts counts the frames of each event, over all batches.
+type eventCounts [outbox.EventUnacked + 1]atomic.Int64
+
+func (c *eventCounts) HandleEvent(_ int, event outbox.Event, _, frames int) {
+	c[event].Add(int64(frames))
+}
+
+// TestOutbox_ExpiresWhileSocketFull fills a connection with frames that expire while the flush
+// goroutine waits for room. Gathered frames are not written when there is room again, except
+// the frame whose start was written and, over TLS, frames that are already encrypted.
+func TestOutbox_ExpiresWhileSocketFull(t *testing.T) {
+	for tr, maxStarted := range map[*testTransport]int64{&tcp: 1, &overTLS: outbox.MinProgress/expiringFrameSize + 1} {
+		t.Run(tr.name, func(t *testing.T) {
+			// In real time, because the buffers are those of the kernel.
+			ttl := 300 * time.Millisecond
+			for !expireWhileFull(t, *tr, maxStarted, ttl) && ttl < testTimeout { // a busy machine needs more
+				ttl *= 2
+			}
+		})
+	}
+}
+
+// expiringFrameSize is the size of the frames that expire, in bytes.
+const expiringFrameSize = 1000
+
+// expireWhileFull reports whether the socket was full before the offered frames had expired.
+// maxStarted is the maximum number of frames that can have been started by then.
+func expireWhileFull(t *testing.T, tr testTransport, maxStarted int64, ttl time.Duration) bool {
+	const frames = 2000
+	tc := newTestConn(t, tr, Config{Outbox: outbox.Config{MaxBytes: 64 << 10}, MaxUnsentBytes: 64 << 10})
+	SetReadBuffer(tc.far, 32<<10)
+	var seen eventCounts
+	options := &outbox.Options{Events: &seen, Overflow: outbox.OverflowForce, Expires: time.Now().Add(ttl).UnixNano()}
+	fl, offered := tc.newFlusher(), int64(0)
+	for range frames {
+		batch := tc.newBatch(frame(expiringFrameSize))
+		batch.Options = options
+		if tc.Offer(batch, fl) == outbox.Queued {
+			offered++
+		}
+		batch.Buffer.Release()
+		fl.Abandon()
+	}
+	time.Sleep(time.Until(time.Unix(0, options.Expires)))
+	tc.Retract(options)
+	waitUntil(t, "all frames that were not started have expired or are written", func() bool {
+		return seen[outbox.EventExpired].Load()+seen[outbox.EventWritten].Load() >= offered-maxStarted
+	})
+	written := seen[outbox.EventWritten].Load()
+	go io.Copy(io.Discard, tc.far) // ends with the connection
+	tc.Drain(nil)
+	tc.Close()
+	tc.Wait()
+	if n := used(tc.batchBudget.Budget); n != 0 {
+		t.Errorf("%d bytes are still held", n)
+	}
+	if lateWrites := seen[outbox.EventWritten].Load() - written; lateWrites > maxStarted {
+		t.Errorf("%d frames were written after they had expired", lateWrites)
+	}
+	return offered == frames
 }

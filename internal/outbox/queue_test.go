@@ -1,4 +1,4 @@
-package socket
+package outbox
 
 import (
 	"slices"
@@ -10,7 +10,7 @@ import (
 func TestQueue_PriorityDuringWrite(t *testing.T) {
 	for _, written := range []int{0, 50, 100, 150, 200, 250} {
 		tc := newTestConn(t, pipe, Config{})
-		q := newQueue(nil)
+		q := new(queue)
 		push := func(size int, priority bool) {
 			batch := tc.newBatch(frame(size))
 			g := segmentOf(batch)
@@ -26,7 +26,7 @@ func TestQueue_PriorityDuringWrite(t *testing.T) {
 		q.buildVector(maxVector, 0)
 		push(20, true)
 		push(30, true)
-		q.consume(written, nil)
+		q.consume(written, nil, new(completions))
 		want := []int{20, 30}
 		if written%100 > 0 {
 			want = slices.Insert(want, 0, 100) // the rest of an unfinished frame goes first

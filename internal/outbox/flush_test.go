@@ -1,11 +1,13 @@
-package socket
+package outbox
 
 import (
-	"io"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/memorypipe"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -14,65 +16,10 @@ type eventCounts [EventUnacked + 1]atomic.Int64
 
 func (c *eventCounts) HandleEvent(_ int, event Event, _, frames int) { c[event].Add(int64(frames)) }
 
-// TestOutbox_ExpiresWhileSocketFull fills a connection with frames that expire while the flush
-// goroutine waits for room. Gathered frames are not written when there is room again, except
-// the frame whose start was written and, over TLS, frames that are already encrypted.
-func TestOutbox_ExpiresWhileSocketFull(t *testing.T) {
-	for tr, maxStarted := range map[*testTransport]int64{&tcp: 1, &overTLS: minProgressBytes/expiringFrameSize + 1} {
-		t.Run(tr.name, func(t *testing.T) {
-			// In real time, because the buffers are those of the kernel.
-			ttl := 300 * time.Millisecond
-			for !expireWhileFull(t, *tr, maxStarted, ttl) && ttl < testTimeout { // a busy machine needs more
-				ttl *= 2
-			}
-		})
-	}
-}
-
-// expiringFrameSize is the size of the frames that expire, in bytes.
-const expiringFrameSize = 1000
-
-// expireWhileFull reports whether the socket was full before the offered frames had expired.
-// maxStarted is the maximum number of frames that can have been started by then.
-func expireWhileFull(t *testing.T, tr testTransport, maxStarted int64, ttl time.Duration) bool {
-	const frames = 2000
-	tc := newTestConn(t, tr, Config{MaxOutboxBytes: 64 << 10, MaxUnsentBytes: 64 << 10})
-	SetReadBuffer(tc.far, 32<<10)
-	var seen eventCounts
-	options := &Options{Events: &seen, Overflow: OverflowForce, Expires: time.Now().Add(ttl).UnixNano()}
-	fl, offered := tc.newFlusher(), int64(0)
-	for range frames {
-		batch := tc.newBatch(frame(expiringFrameSize))
-		batch.Options = options
-		if tc.Offer(batch, fl) == Queued {
-			offered++
-		}
-		batch.Buffer.Release()
-		fl.Abandon()
-	}
-	time.Sleep(time.Until(time.Unix(0, options.Expires)))
-	tc.Retract(options)
-	waitUntil(t, "all frames that were not started have expired or are written", func() bool {
-		return seen[EventExpired].Load()+seen[EventWritten].Load() >= offered-maxStarted
-	})
-	written := seen[EventWritten].Load()
-	go io.Copy(io.Discard, tc.far) // ends with the connection
-	tc.Drain(nil)
-	tc.Close()
-	tc.Wait()
-	if n := used(tc.batchBudget.Budget); n != 0 {
-		t.Errorf("%d bytes are still held", n)
-	}
-	if lateWrites := seen[EventWritten].Load() - written; lateWrites > maxStarted {
-		t.Errorf("%d frames were written after they had expired", lateWrites)
-	}
-	return offered == frames
-}
-
 // TestOutbox_StampGetsRemainingTime waits in a full queue: the written frame shows the time
 // that is left at the write.
 func TestOutbox_StampGetsRemainingTime(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
+	tc := newTestConn(t, memory, Config{MaxBytes: 64 << 10})
 	tc.EnableAcks(1, false)
 	tc.Detach() // nothing is written
 	var stamped atomic.Int64
@@ -82,7 +29,7 @@ func TestOutbox_StampGetsRemainingTime(t *testing.T) {
 	fl := tc.newFlusher()
 	tc.Offer(batch, fl)
 	batch.Buffer.Release()
-	next := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
+	next := newTestConn(t, memory, Config{MaxBytes: 64 << 10})
 	next.EnableAcks(1, false)
 	tc.CloseTransport()
 	tc.Outbox.Wait()
@@ -101,7 +48,7 @@ func TestOutbox_StampGetsRemainingTime(t *testing.T) {
 // received. A frame that has expired is not sent again, and keeps its number.
 func TestOutbox_ExpiresAfterWrite(t *testing.T) {
 	for _, skipSupported := range []bool{true, false} {
-		tc, next := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10}), newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
+		tc, next := newTestConn(t, memory, Config{MaxBytes: 64 << 10}), newTestConn(t, memory, Config{MaxBytes: 64 << 10})
 		tc.EnableAcks(1<<20, skipSupported)
 		next.EnableAcks(1<<20, skipSupported)
 		deliver := func(n uint64) []byte { return wire.AppendDeliver(nil, &wire.Deliver{Seq: n}) }
@@ -154,7 +101,7 @@ func TestOutbox_ExpiresAfterWrite(t *testing.T) {
 // TestOutbox_Retract_ReportsStillQueued retracts two frames: the first is being written, the
 // second is queued behind it.
 func TestOutbox_Retract_ReportsStillQueued(t *testing.T) {
-	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 10})
+	tc := newTestConn(t, pipe, Config{MaxBytes: 64 << 10})
 	var seen eventCounts
 	options := &Options{Events: &seen, Expires: time.Now().Add(time.Hour).UnixNano()}
 	offer := func() Outcome {
@@ -186,4 +133,46 @@ func TestOutbox_Retract_ReportsStillQueued(t *testing.T) {
 		t.Errorf("offer of an expired batch: %v, want %v", outcome, AlreadyExpired)
 	}
 	tc.Close()
+}
+
+// TestOutbox_PendingBytes_AreCompletedInParts has a connection that takes a vector over and
+// writes it in parts: while it waits between them, the outbox holds no part of the vector, the
+// written frames are released, and the others cannot expire any more.
+func TestOutbox_PendingBytes_AreCompletedInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc := newTestConn(t, records, Config{MaxBytes: 1 << 20})
+		fl := tc.newFlusher()
+		var seen eventCounts
+		options := &Options{Events: &seen, Expires: time.Now().Add(time.Hour).UnixNano()}
+		var want []byte
+		for range 90 {
+			batch := tc.newBatch(frame(2000))
+			batch.Options = options
+			tc.Offer(batch, fl)
+			batch.Buffer.Release()
+			want = append(want, frame(2000)...)
+		}
+		fl.Reset()
+		synctest.Wait()
+		const accepted = memorypipe.Size / 2000
+		if n := seen[EventWritten].Load(); n != accepted {
+			t.Errorf("%d frames are written while the connection is full, want %d", n, accepted)
+		}
+		tc.Outbox.mu.Lock()
+		if q := tc.queue; slices.ContainsFunc(q.vector, func(p []byte) bool { return p != nil }) || q.writing == 0 {
+			t.Error("the vector is still held, or nothing is being written")
+		}
+		tc.Outbox.mu.Unlock()
+		tc.Retract(options)
+		const started = 2*(60<<10)/2000 + 1 // in two vectors
+		if n := int(seen[EventExpired].Load()); n != 90-started {
+			t.Errorf("%d frames have expired, want all but %d", n, started)
+		}
+		tc.wantStream(t, want[:2000*started])
+		tc.Close()
+		tc.Wait()
+		if n := used(tc.batchBudget.Budget); n != 0 {
+			t.Errorf("%d bytes are still held", n)
+		}
+	})
 }

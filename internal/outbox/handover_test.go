@@ -1,9 +1,8 @@
-package socket
+package outbox
 
 import (
 	"bytes"
 	"io"
-	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -41,7 +40,7 @@ func TestOutbox_Move_Omits(t *testing.T) {
 		{name: "all together", at: Position{Read: 1}, giveUp: true, maxFrame: 100, want: [4][]byte{skip, skip, skip}, told: [3]Event{EventAcked, EventUnreachable, EventTooLarge}, omitted: Omitted{1, 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tc, next := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10}), newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
+			tc, next := newTestConn(t, memory, Config{MaxBytes: 64 << 10}), newTestConn(t, memory, Config{MaxBytes: 64 << 10})
 			tc.EnableAcks(1<<20, true)
 			next.EnableAcks(1<<20, true)
 			next.SetMaxFrame(test.maxFrame)
@@ -89,7 +88,7 @@ func TestOutbox_Move_Omits(t *testing.T) {
 // TestOutbox_Move_OmitsBlocked moves three blocked messages. The message that is too large for
 // the next connection is not written, and gets no number.
 func TestOutbox_Move_OmitsBlocked(t *testing.T) {
-	tc, next := newTestConn(t, tcp, Config{MaxOutboxBytes: 10_000}), newTestConn(t, tcp, Config{MaxOutboxBytes: 10_000})
+	tc, next := newTestConn(t, memory, Config{MaxBytes: 10_000}), newTestConn(t, memory, Config{MaxBytes: 10_000})
 	tc.EnableAcks(1, true) // the first frame fills the window
 	next.EnableAcks(1<<20, true)
 	next.SetMaxFrame(1000)
@@ -137,135 +136,6 @@ func TestOutbox_Move_OmitsBlocked(t *testing.T) {
 	next.Close()
 }
 
-// TestOutbox_WriteStarted has a connection that accepts a REPORT, two messages, and a part of
-// the next message.
-func TestOutbox_WriteStarted(t *testing.T) {
-	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 10})
-	tc.EnableAcks(1<<20, true)
-	fl := tc.newFlusher()
-	for _, small := range [][]byte{wire.AppendReport(nil, 1, []byte{0}), wire.AppendDeliver(nil, &wire.Deliver{Seq: 7})} {
-		batch := tc.newBatch(small)
-		batch.Reliable = true
-		tc.Offer(batch, fl)
-		batch.Buffer.Release()
-	}
-	for i := range 3 {
-		batch := tc.newBatch(wire.AppendDeliver(nil, &wire.Deliver{Seq: uint64(i), Body: make([]byte, 20_000)}))
-		batch.Reliable = true
-		tc.Offer(batch, fl)
-		batch.Buffer.Release()
-	}
-	if tc.WriteStarted(1) {
-		t.Error("WriteStarted is true before the first write")
-	}
-	fl.Reset()
-	tc.wantStream(t, wire.AppendReport(nil, 1, []byte{0}))
-	tc.wantStream(t, wire.AppendDeliver(nil, &wire.Deliver{Seq: 7}))
-	tc.wantStream(t, wire.AppendDeliver(nil, &wire.Deliver{Body: make([]byte, 20_000)}))
-	tc.wantStream(t, wire.AppendDeliver(nil, &wire.Deliver{Seq: 1, Body: make([]byte, 20_000)})[:10])
-	tc.loseConn(t)
-	for frame, want := range []bool{false, true, true, true, false, false} {
-		if tc.WriteStarted(uint64(frame)) != want {
-			t.Errorf("WriteStarted(%d) is %v", frame, !want)
-		}
-	}
-	for _, read := range []uint64{6, 5} {
-		if _, ok := tc.Resumable(Position{Read: read}); ok {
-			t.Errorf("after 3 frames and a part of the next, a peer that has read %d was accepted", read)
-		}
-	}
-	if _, ok := tc.Resumable(Position{Read: 4}); !ok {
-		t.Error("a peer that has read the started frame was rejected")
-	}
-	tc.Close()
-}
-
-// TestOutbox_Resumable_RejectsUnwritten queues three messages that were never passed to a
-// connection.
-func TestOutbox_Resumable_RejectsUnwritten(t *testing.T) {
-	tc := newTestConn(t, tcp, Config{MaxOutboxBytes: 64 << 10})
-	tc.EnableAcks(1<<20, true)
-	tc.loseConn(t)
-	fl := tc.newFlusher()
-	for i := range 3 {
-		batch := tc.newBatch(wire.AppendDeliver(nil, &wire.Deliver{Seq: uint64(i)}))
-		batch.Reliable = true
-		tc.Offer(batch, fl)
-		batch.Buffer.Release()
-	}
-	fl.Reset()
-	for _, pos := range []Position{{Read: 1}, {1, 1}, {Read: 3}} {
-		if _, ok := tc.Resumable(pos); ok {
-			t.Errorf("resumable at %+v", pos)
-		}
-	}
-	tc.queue.unconfirmed = wire.DeliverLen(0) + 1 // as after a failed write to crypto/tls
-	for read, want := range []bool{true, true, true, false} {
-		if _, ok := tc.Resumable(Position{Read: uint64(read)}); ok != want {
-			t.Errorf("after a failed write of one message and a part of the next, Read %d is resumable: %v", read, ok)
-		}
-	}
-	tc.Close()
-}
-
-// TestOutbox_Resumable_AcceptsAllReceived loses connections in the middle of many small
-// frames, also within TLS records that were written together. A peer can claim to have read
-// all frames that have arrived, but no frame that was never passed to a write.
-func TestOutbox_Resumable_AcceptsAllReceived(t *testing.T) {
-	const pieces, each, size = 100, 100, 100
-	onTransports(t, func(t *testing.T, tr testTransport) {
-		for round := range 10 {
-			tc := newTestConn(t, tr, Config{MaxOutboxBytes: 64 << 20})
-			if nc, ok := unwrap(tc.transport().Conn()).(*net.TCPConn); ok {
-				nc.SetWriteBuffer(4 << 10)
-			}
-			tc.EnableAcks(64<<20, true)
-			started, received := make(chan bool), make(chan uint64)
-			go func() { // ends with the connection
-				n := uint64(0)
-				for {
-					if _, _, err := readFrame(tc.far); err != nil {
-						break
-					}
-					if n++; n == uint64(1+round*37) {
-						close(started)
-					}
-				}
-				received <- n
-			}()
-			fl := tc.newFlusher()
-			batch := tc.newBatch(slices.Repeat([][]byte{frame(size)}, each)...)
-			batch.Reliable, batch.Options = true, &Options{Overflow: OverflowForce}
-			for range pieces {
-				tc.Offer(batch, fl)
-			}
-			batch.Buffer.Release()
-			fl.Reset()
-			waitFor(t, "some frames", started)
-			tc.loseConn(t)
-			read := waitFor(t, "the end", received)
-			beyond := tc.AckStats().Written + minProgressBytes/size + 10
-			if _, ok := tc.Resumable(Position{Read: beyond}); ok {
-				t.Errorf("%d frames were written, and a peer that has read %d was accepted", tc.AckStats().Written, beyond)
-			}
-			if _, ok := tc.Resumable(Position{Read: read}); !ok {
-				t.Errorf("%d frames were written, and a peer that has read the %d received frames was rejected", tc.AckStats().Written, read)
-			}
-			next := newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 20})
-			next.EnableAcks(64<<20, true)
-			tc.moveTo(t, next, Position{Read: read}, false, fl)
-			next.Detach() // before anything is written to it
-			fl.Reset()
-			next.loseConn(t)
-			if _, ok := next.Resumable(Position{Read: read}); !ok {
-				t.Errorf("a peer was rejected with its position of the previous connection")
-			}
-			tc.Close()
-			next.Close()
-		}
-	})
-}
-
 // unchargedBytes returns the size of the queued and unacknowledged buffers without an account.
 func (tc *testConn) unchargedBytes() (bytes int) {
 	tc.Outbox.mu.Lock()
@@ -301,7 +171,7 @@ func TestOutbox_Move_SkipsHoldNoMemory(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				tc, next := newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 20}), newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 20})
+				tc, next := newTestConn(t, pipe, Config{MaxBytes: 64 << 20}), newTestConn(t, pipe, Config{MaxBytes: 64 << 20})
 				tc.EnableAcks(64<<20, true)
 				next.EnableAcks(64<<20, true)
 				fl := tc.newFlusher()
@@ -398,7 +268,7 @@ func TestOutbox_Move_ReadFramesDoNotExpire(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				first, second, third := newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 10}), newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 10}), newTestConn(t, pipe, Config{MaxOutboxBytes: 64 << 10})
+				first, second, third := newTestConn(t, pipe, Config{MaxBytes: 64 << 10}), newTestConn(t, pipe, Config{MaxBytes: 64 << 10}), newTestConn(t, pipe, Config{MaxBytes: 64 << 10})
 				first.EnableAcks(1<<20, true)
 				second.EnableAcks(1<<20, true)
 				third.EnableAcks(1<<20, true)

@@ -1,9 +1,10 @@
-package socket
+package outbox
 
 import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // pendingOffer is an OfferWait in a goroutine of its own, and its outcome.
@@ -33,7 +34,7 @@ func (e *pendingOffer) isWaiting() bool { return len(e.outcome) == 0 }
 
 func TestOutbox_FullBlocksSenders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		tc := newTestConn(t, pipe, Config{MaxBytes: 10_000})
 		first := tc.startOfferWait(frame(9_000))
 		second := tc.startOfferWait(frame(9_001)) // the queue is below its limit: queued whole
 		third := tc.startOfferWait(frame(9_002))
@@ -57,7 +58,7 @@ func TestOutbox_FullBlocksSenders(t *testing.T) {
 
 func TestOutbox_UnblocksInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		tc := newTestConn(t, pipe, Config{MaxBytes: 10_000})
 		tc.startOfferWait(frame(9_000))
 		tc.startOfferWait(frame(9_001))
 		var waiting []*pendingOffer
@@ -81,7 +82,7 @@ func TestOutbox_UnblocksInOrder(t *testing.T) {
 func TestFlusher_OfferWait_CancelledBatchNotSent(t *testing.T) {
 	for _, index := range []int{0, 1, 2} {
 		synctest.Test(t, func(t *testing.T) {
-			tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+			tc := newTestConn(t, pipe, Config{MaxBytes: 10_000})
 			tc.startOfferWait(frame(20_000))
 			waiting := []*pendingOffer{tc.startOfferWait(frame(1_000)), tc.startOfferWait(frame(8_000)), tc.startOfferWait(frame(1_001))}
 			cancelled := waiting[index]
@@ -103,7 +104,7 @@ func TestFlusher_OfferWait_CancelledBatchNotSent(t *testing.T) {
 
 func TestFlusher_OfferWait_CancelAfterQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		tc := newTestConn(t, pipe, Config{MaxBytes: 10_000})
 		cancel := make(chan struct{})
 		close(cancel)
 		fl, batch := tc.newFlusher(), tc.newBatch(frame(100))
@@ -120,7 +121,7 @@ func TestFlusher_OfferWait_CancelAfterQueued(t *testing.T) {
 
 func TestOutbox_CloseUnblocksSenders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		tc := newTestConn(t, pipe, Config{MaxBytes: 10_000})
 		tc.startOfferWait(frame(20_000))
 		waiting := []*pendingOffer{tc.startOfferWait(frame(100)), tc.startOfferWait(frame(101))}
 		tc.Close()
@@ -139,8 +140,8 @@ func TestOutbox_CloseUnblocksSenders(t *testing.T) {
 // ones.
 func TestFlusher_Wait_ManyReceivers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fast, slow, slower := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20}),
-			newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000}), newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		fast, slow, slower := newTestConn(t, pipe, Config{MaxBytes: 1 << 20}),
+			newTestConn(t, pipe, Config{MaxBytes: 10_000}), newTestConn(t, pipe, Config{MaxBytes: 10_000})
 		conns := []*testConn{slow, fast, slower}
 		fl := fast.newFlusher()
 		for i, want := range []Outcome{Queued, Blocked} {
@@ -171,7 +172,7 @@ func TestFlusher_Wait_ManyReceivers(t *testing.T) {
 
 func TestFlusher_Wait_UsableAfterStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		full, other := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000}), newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		full, other := newTestConn(t, pipe, Config{MaxBytes: 10_000}), newTestConn(t, pipe, Config{MaxBytes: 10_000})
 		fl := full.newFlusher()
 		full.offer(fl, frame(10_000))
 		full.offer(fl, frame(10_001))
@@ -201,7 +202,7 @@ func TestFlusher_Wait_UsableAfterStop(t *testing.T) {
 // TestFlusher_Wait_AlreadyUnblocked queues a blocked send before Wait is called.
 func TestFlusher_Wait_AlreadyUnblocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 10_000})
+		tc := newTestConn(t, pipe, Config{MaxBytes: 10_000})
 		fl := tc.newFlusher()
 		for i := range 3 {
 			tc.offer(fl, frame(10_000))
@@ -233,7 +234,7 @@ func TestFlusher_Wait_AlreadyUnblocked(t *testing.T) {
 }
 
 func TestFlusher_Reset_ReleasesSpareBlock(t *testing.T) {
-	tc := newTestConn(t, pipe, Config{MaxOutboxBytes: 1 << 20})
+	tc := newTestConn(t, pipe, Config{MaxBytes: 1 << 20})
 	fl := tc.newFlusher()
 	for range 2 {
 		tc.offer(fl, frame(100))
@@ -245,5 +246,22 @@ func TestFlusher_Reset_ReleasesSpareBlock(t *testing.T) {
 		tc.wantStream(t, slices.Concat(frame(100), frame(100)))
 		waitUntil(t, "the blocks are given back", func() bool { return tc.usedBlocks() == 0 })
 	}
+	tc.drainAndClose(t)
+}
+
+// TestFlusher_CoalesceDelayPreventsDirectWrite offers twice within CoalesceDelay.
+func TestFlusher_CoalesceDelayPreventsDirectWrite(t *testing.T) {
+	tc := newTestConn(t, memory, Config{MaxBytes: 1 << 20, CoalesceDelay: time.Hour})
+	fl := tc.newFlusher()
+	for i, direct := range []bool{true, false} {
+		tc.offer(fl, frame(100))
+		if got := tc.coalesceDelayPassed(); got != direct {
+			t.Errorf("offer %d is written directly: %v, want %v", i+1, got, direct)
+		}
+		fl.Flush()
+		tc.wantStream(t, frame(100))
+		waitUntil(t, "the queue is empty", func() bool { return !tc.Progress().Busy })
+	}
+	fl.Reset()
 	tc.drainAndClose(t)
 }

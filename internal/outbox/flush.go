@@ -1,9 +1,45 @@
-package socket
+package outbox
 
 import (
 	"errors"
+	"sync"
 	"time"
 )
+
+// activeQueue is the queue of a non-empty outbox, with the scratch space of the goroutine that
+// writes. The segments are guarded by the lock of the outbox. While Outbox.flushing is set, no
+// other goroutine frees the queue.
+type activeQueue struct {
+	queue
+	outbox      *Outbox
+	flushFn     func() // flush of the outbox, bound once so that no goroutine needs a new closure
+	completions completions
+}
+
+var activeQueues sync.Pool // of *activeQueue
+
+// newQueue returns an empty queue for an outbox.
+func newQueue(o *Outbox) *activeQueue {
+	q, _ := activeQueues.Get().(*activeQueue)
+	if q == nil {
+		// Small at first, because thousands of receivers can accept no data. They grow with use.
+		q = &activeQueue{queue: queue{segments: make([]segment, 0, 4), vector: make([][]byte, 0, 4)}}
+		q.flushFn = func() { q.outbox.flush() }
+	}
+	q.outbox = o
+	return q
+}
+
+// free returns an empty queue to the pool, unless a rare flood of tiny batches has made it
+// large.
+func (q *activeQueue) free() {
+	if cap(q.segments) > maxSegments {
+		return
+	}
+	q.reset()
+	q.outbox = nil
+	activeQueues.Put(q)
+}
 
 // flush writes until the queue is empty or writing must stop. It is the body of the flush
 // goroutine. Only the goroutine that has set flushing writes: the flush goroutine, or
@@ -27,7 +63,7 @@ const maxDirect = 16 << 10
 // flushDirect is flush for a caller that must not wait: it writes once. It reports whether no
 // work is left; otherwise the outbox still needs a flush goroutine.
 func (o *Outbox) flushDirect() bool {
-	if o.base.transport.MaxWrite() > 0 || !o.coalesceDelayPassed() {
+	if o.maxWrite > 0 || !o.coalesceDelayPassed() {
 		return false
 	}
 	q := o.prepareWrite()
@@ -44,13 +80,13 @@ func (o *Outbox) flushDirect() bool {
 // coalesceDelayPassed reports whether the outbox was empty for CoalesceDelay before the
 // current frames were offered. It is called by the goroutine that writes.
 func (o *Outbox) coalesceDelayPassed() bool {
-	minIdle := o.base.config.CoalesceDelay
+	minIdle := o.config.CoalesceDelay
 	return minIdle == 0 || time.Now().UnixNano()-o.idleSince >= int64(minIdle)
 }
 
 // prepareWrite prepares the next write. When there is none, it ends the flushing and returns
 // nil.
-func (o *Outbox) prepareWrite() *queue {
+func (o *Outbox) prepareWrite() *activeQueue {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.dropExpired()
@@ -73,11 +109,11 @@ func (o *Outbox) prepareWrite() *queue {
 		o.queue = nil
 		o.drainCount++
 		q.free()
-		if o.base.config.CoalesceDelay > 0 {
+		if o.config.CoalesceDelay > 0 {
 			o.idleSince = time.Now().UnixNano()
 		}
 	default:
-		q.buildVector(limit, o.base.transport.MaxWrite())
+		q.buildVector(limit, int(o.maxWrite))
 		return q
 	}
 	o.flushing = false
@@ -104,9 +140,9 @@ func (o *Outbox) dropExpired() {
 	for q.hasExpiring {
 		now := time.Now().UnixNano()
 		expired := func(s *segment) bool { return s.expired(now) }
-		o.weight -= q.remove(EventExpired, &q.completions, expired)
+		q.remove(EventExpired, &q.completions, expired)
 		if o.retransmit != nil && o.retransmit.skipSupported {
-			o.weight -= q.replaceWithSkips(&q.completions, expired)
+			q.replaceWithSkips(&q.completions, expired)
 		}
 		o.unblockSends(&q.completions)
 		if len(q.completions.buffers) == 0 {
@@ -122,14 +158,14 @@ func (o *Outbox) dropExpired() {
 // write writes once. If the connection accepts no data, write waits if wait is set, and
 // otherwise returns noRoom. When the connection accepts encrypted data in parts, each part is
 // completed by itself.
-func (o *Outbox) write(q *queue, wait bool) (noRoom bool) {
-	n, pending, err := o.base.transport.Write(q.vector, wait)
+func (o *Outbox) write(q *activeQueue, wait bool) (noRoom bool) {
+	n, pending, err := o.conn.Write(q.vector, wait)
 	for pending > 0 && err == nil {
 		clear(q.vector) // a peer that accepts no more data must hold none of this memory
 		if n > 0 {
 			o.completeWrite(q, n, true)
 		}
-		n, pending, err = o.base.transport.Write(nil, true)
+		n, pending, err = o.conn.Write(nil, true)
 	}
 	q.unconfirmed = pending
 	o.completeWrite(q, n, false)
@@ -142,30 +178,28 @@ func (o *Outbox) write(q *queue, wait bool) (noRoom bool) {
 // awaitRoom waits until the connection accepts data. Meanwhile no frame is being written, and
 // frames can expire.
 func (o *Outbox) awaitRoom() {
-	if _, _, err := o.base.transport.Write(nil, true); err != nil {
+	if _, _, err := o.conn.Write(nil, true); err != nil {
 		o.fail(err)
 	}
 }
 
 // completeWrite removes n written bytes from the queue and queues blocked sends that now have
 // room. more says that the rest of the gathered segments is still being written.
-func (o *Outbox) completeWrite(q *queue, n int, more bool) {
+func (o *Outbox) completeWrite(q *activeQueue, n int, more bool) {
 	o.mu.Lock()
-	written, weight := q.consume(n, o.retransmit)
+	written := q.consume(n, o.retransmit, &q.completions)
 	if !more {
 		q.writing = 0
 	}
-	o.weight -= weight
-	o.recordProgress(written)
-	if len(o.blocked) > 0 {
-		o.unblockSends(&q.completions)
-	}
+	o.sent += int64(written.Bytes)
+	o.waiting.recordProgress(written)
+	o.unblockSends(&q.completions)
 	if o.retransmit != nil {
 		o.retransmit.processAcks(&q.completions)
 	}
 	o.mu.Unlock()
 	q.completions.run()
-	o.base.handler.OnWritten(written)
+	o.conn.OnWritten(written)
 }
 
 // fail ends the writing and reports the error to the handler. It closes the outbox, or
@@ -176,27 +210,28 @@ func (o *Outbox) fail(err error) {
 		first, detached = o.detach()
 	}
 	if first || !detached && o.closeOnce() {
-		o.base.handler.OnWriteError(err)
+		o.conn.OnWriteError(err)
 	}
 }
 
-// close closes the outbox. Queued frames are lost.
-func (o *Outbox) close() { o.closeOnce() }
+// Close closes the outbox. Queued frames are lost.
+func (o *Outbox) Close() { o.closeOnce() }
 
 // closeOnce closes the outbox and reports whether it was open. Blocked senders continue. The
 // goroutine that writes drops the queue, because it can be writing from it; without such a
 // goroutine, closeOnce drops the queue.
 func (o *Outbox) closeOnce() bool {
 	o.mu.Lock()
-	if o.closed || o.retransmit != nil && o.retransmit.movedTo != nil {
+	if o.closed || o.movedTo != nil {
 		o.mu.Unlock()
 		return false
 	}
 	o.closed = true
-	blocked := o.blocked
-	o.blocked = nil
-	if o.stallTimer != nil {
-		o.stallTimer.timer.Stop()
+	var blocked []blockedSend
+	if o.waiting != nil {
+		blocked, o.waiting.blocked = o.waiting.blocked, nil
+		o.waiting.stopTimer()
+		o.releaseWaiting()
 	}
 	var out completions
 	if !o.flushing {
@@ -225,16 +260,110 @@ func (o *Outbox) dropAll(out *completions) {
 		return
 	}
 	o.queue = nil
-	for i := q.head; i < len(q.segments); i++ {
-		out.discard(&q.segments[i], EventLost)
-		q.segments[i] = segment{}
-	}
-	out.dropped.Bytes -= q.headSent // already counted as written
+	q.removeAll(out)
 	q.free()
 }
 
 func (o *Outbox) reportDropped(dropped Counts) {
 	if dropped.Frames > 0 {
-		o.base.handler.OnLost(dropped)
+		o.conn.OnLost(dropped)
 	}
+}
+
+// Drain waits until all queued frames are written and reports whether they were. It gives up
+// when the outbox is closed, for example because of a stalled peer, or when stop is closed.
+func (o *Outbox) Drain(stop <-chan struct{}) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.beginWait().callers++
+	defer o.endWait()
+	for stopped := false; o.hasWork() && !o.closed && !stopped; {
+		idle := o.idleChan()
+		o.mu.Unlock()
+		select {
+		case <-idle: // more frames can have been offered since
+		case <-stop:
+			stopped = true
+		}
+		o.mu.Lock()
+	}
+	return !o.closed && o.queue == nil
+}
+
+// StartStallTimer says that the caller waits for the peer to accept queued frames. If the peer
+// stalls meanwhile, the outbox fails with ErrStalled.
+func (o *Outbox) StartStallTimer() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.beginWait().callers++
+}
+
+// StopStallTimer ends the wait of one call of StartStallTimer.
+func (o *Outbox) StopStallTimer() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.endWait()
+}
+
+// Wait waits until no goroutine writes any more. The outbox must be closed, or it must be
+// detached and its connection closed.
+func (o *Outbox) Wait() {
+	o.mu.Lock()
+	if !o.flushing {
+		o.mu.Unlock()
+		return
+	}
+	idle := o.idleChan()
+	o.mu.Unlock()
+	<-idle
+}
+
+// checkStall runs when the stall timeout can be over. While no goroutine waits, the receiver
+// has unlimited time, and the timer ends.
+func (o *Outbox) checkStall() {
+	o.mu.Lock()
+	w := o.waiting
+	if o.closed || !w.forProgress() {
+		w.stopTimer()
+		o.releaseWaiting()
+		o.mu.Unlock()
+		return
+	}
+	if remaining := time.Until(w.progressAt.Add(o.config.StallTimeout)); remaining > 0 {
+		w.timer.Reset(remaining)
+		o.mu.Unlock()
+		return
+	}
+	o.mu.Unlock()
+	o.fail(ErrStalled)
+}
+
+// The following are called with mu held.
+
+// endWait ends the wait of one caller.
+func (o *Outbox) endWait() {
+	o.waiting.callers--
+	o.releaseWaiting()
+}
+
+// hasWork reports whether frames are left that can be written.
+func (o *Outbox) hasWork() bool {
+	return o.flushing || o.queue != nil && (o.retransmit == nil || !o.retransmit.detached)
+}
+
+// notifyIdle wakes the goroutines that wait for the end of the flushing.
+func (o *Outbox) notifyIdle() {
+	if o.waiting != nil && o.waiting.idle != nil {
+		close(o.waiting.idle)
+		o.waiting.idle = nil
+		o.releaseWaiting()
+	}
+}
+
+func (o *Outbox) idleChan() <-chan struct{} {
+	w := o.ensureWaiting()
+	if w.idle == nil {
+		w.idle = make(chan struct{})
+	}
+	return w.idle
 }

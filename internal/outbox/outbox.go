@@ -1,6 +1,15 @@
-package socket
+// Package outbox holds what waits to be written to one connection. An Outbox queues frames, is
+// bounded in bytes, and starts a goroutine that writes them. It keeps reliable frames until the
+// peer has acknowledged them, drops frames by their overflow policy and when they expire, and
+// ends a connection whose peer accepts no data while senders wait.
+//
+// On the path of a message, the package comes behind the choice of the receivers: each of them
+// has an Outbox, to which a Flusher offers the message. The package knows where a frame begins
+// and ends, and nothing else about it. It knows a connection as a Conn, and does not read.
+package outbox
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"sync"
@@ -10,43 +19,52 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Batch is a group of consecutive whole frames in a buffer. It holds no reference to the
-// buffer: the caller keeps the buffer alive while the batch is offered.
-type Batch struct {
-	Buffer   *body.Buffer
-	From, To int
-	Frames   int
+// ErrStalled means that the peer has accepted no data while senders were waiting.
+var ErrStalled = errors.New("stalled: peer accepts no data")
 
-	// Messages says that each of the frames carries a message. Otherwise none does. The outbox
-	// does not look into frames.
-	Messages bool
+// Config holds the settings of an Outbox.
+type Config struct {
+	// MaxBytes is the number of queued bytes at which the outbox is full. A batch offered below
+	// this limit is queued whole, which means that the outbox can exceed the limit by one batch.
+	MaxBytes int
 
-	// Reliable says that the frames are numbered, and are kept until the peer has acknowledged
-	// them, if the outbox has EnableAcks. It holds for all frames of a batch.
-	Reliable bool
+	// StallTimeout is the maximum time in which a peer that others wait for accepts neither one
+	// whole frame nor MinProgress bytes. Over TLS, bytes count as accepted in whole records of at
+	// most 16 KiB, because the peer cannot read less. 0 disables the limit; the caller must then
+	// limit such waits.
+	StallTimeout time.Duration
 
-	Options  *Options // nil: none
-	Receiver int      // index of the receiver, passed to Options.Events
-	First    int      // index of the first frame, as reported to Options.Events
+	// CoalesceDelay is the minimum time for which the outbox must have been empty before
+	// Flusher.Flush writes a small batch directly, without a flush goroutine. A caller that
+	// offers large batches needs no delay. A caller that offers message by message would
+	// otherwise write each message in its own system call.
+	CoalesceDelay time.Duration
 }
 
-// Outcome is the result of Offer.
-type Outcome int
+// Conn is the connection of an Outbox. One goroutine at a time calls Write. The other methods
+// must not block.
+type Conn interface {
+	// Write writes the bytes of v: as many as the connection accepts at once, which n counts. If
+	// it accepts none, Write waits if wait is set, and otherwise returns 0. Without any byte in v,
+	// Write waits until the connection accepts bytes.
+	//
+	// pending counts the bytes behind the first n that the connection holds in another form: they
+	// are not written again. Until pending is 0, the Outbox calls Write without a vector, which
+	// writes them. After an error, the peer can have received pending bytes.
+	Write(v [][]byte, wait bool) (n, pending int, err error)
 
-// The outcomes of Offer.
-const (
-	Queued         Outcome = iota // the batch is queued
-	Blocked                       // the queue is full: the batch waits, and Flusher.Wait waits for it
-	Closed                        // the outbox is closed
-	Full                          // the queue is full, and the batch was rejected
-	TooLarge                      // a message is in a frame above SetMaxFrame: no frame was queued
-	AlreadyExpired                // the batch expired before it was offered
-)
+	// OnWritten is called after each write, by the goroutine that writes, with the counts of what
+	// the write has finished.
+	OnWritten(Counts)
 
-// blockedSend is a batch that waits for room in an outbox.
-type blockedSend struct {
-	batch  Batch
-	waiter *waiter
+	// OnLost is called when the outbox is closed, at most twice, with the counts of the frames
+	// that were still queued or blocked.
+	OnLost(Counts)
+
+	// OnWriteError is called once, when a write has failed or the peer has stalled. The
+	// connection should then be closed. An outbox with EnableAcks that has not stalled is
+	// detached already.
+	OnWriteError(error)
 }
 
 // Outbox is the send queue of a connection, bounded in bytes. Small batches are copied to the
@@ -58,8 +76,9 @@ type blockedSend struct {
 // A small batch for a single receiver is written without a flush goroutine (Flusher.Flush).
 // All methods can be called concurrently.
 type Outbox struct {
-	// Static after init.
-	base *base
+	// Static after Init, but for maxWrite in the fields below.
+	conn   Conn
+	config *Config
 
 	// Owned by the goroutine that writes: the flush goroutine, or Flusher.Flush before it.
 	idleSince int64 // when the queue became empty, in ns since 1970; see Config.CoalesceDelay
@@ -68,21 +87,24 @@ type Outbox struct {
 
 	// Guarded by mu.
 	retransmit *retransmitQueue // nil: written frames are not kept
-	queue      *queue           // nil while empty
-	weight     int              // bytes queued, with the cost of their bookkeeping
-	blocked    []blockedSend    // first come, first served
+	queue      *activeQueue     // nil while empty
+	waiting    *waiting         // nil: no goroutine waits
+	movedTo    *Outbox          // the outbox that has taken over all frames; nil: none
 	flushing   bool             // the flush goroutine runs, or a Flusher writes or will start it
 	closed     bool
-	sealed     bool          // a batch with Options.Last was queued or blocked
-	waiters    int32         // number of callers of Drain or StartStallTimer that wait for progress
-	drainCount uint32        // how often the queue became empty
-	maxFrame   int32         // see SetMaxFrame
-	idle       chan struct{} // closed when flushing ends; nil: no goroutine waits for it
-	sent       int64         // bytes written
-	stallTimer *stallTimer   // nil: not running
+	sealed     bool   // a batch with Options.Last was queued or blocked
+	maxWrite   int32  // see Init; static
+	drainCount uint32 // how often the queue became empty
+	maxFrame   int32  // see SetMaxFrame
+	sent       int64  // bytes written
 }
 
-func (o *Outbox) init(b *base) { o.base = b }
+// Init prepares an Outbox for use. maxWrite is the maximum number of bytes that one call of
+// Conn.Write takes. 0: any number, and Write never waits if it must not; only then does
+// Flusher.Flush write directly.
+func (o *Outbox) Init(conn Conn, config *Config, maxWrite int) {
+	o.conn, o.config, o.maxWrite = conn, config, int32(maxWrite)
+}
 
 // Offer queues the frames of batch. When the queue is full, it applies the overflow policy of
 // the batch: the default is to block the batch. Offer itself never waits: fl collects the work
@@ -127,28 +149,20 @@ func (o *Outbox) Retract(options *Options) (stillQueued bool) {
 	o = o.lock()
 	matches := func(s *segment) bool { return s.options == options }
 	if o.queue != nil {
-		o.weight -= o.queue.remove(EventExpired, &out, matches)
+		o.queue.remove(EventExpired, &out, matches)
 		if o.retransmit != nil && o.retransmit.skipSupported {
-			o.weight -= o.queue.replaceWithSkips(&out, matches)
+			o.queue.replaceWithSkips(&out, matches)
 		}
 		stillQueued = slices.ContainsFunc(o.queue.segments[o.queue.head:], func(s segment) bool { return s.options == options })
 	}
 	if o.retransmit != nil && o.retransmit.detached {
 		o.retransmit.reportExpiredUnacked(&out, matches)
 	}
-	remaining := o.blocked[:0]
-	for _, send := range o.blocked {
-		if send.batch.Options == options {
-			s := segmentOf(&send.batch)
-			out.discard(&s, EventExpired)
-			out.waiters = append(out.waiters, send.waiter)
-		} else {
-			remaining = append(remaining, send)
-		}
+	if o.waiting.hasBlocked() {
+		o.waiting.retract(options, &out)
+		o.unblockSends(&out)
+		o.releaseWaiting()
 	}
-	clear(o.blocked[len(remaining):])
-	o.blocked = remaining
-	o.unblockSends(&out)
 	o.mu.Unlock()
 	out.run()
 	return stillQueued
@@ -167,7 +181,11 @@ type Progress struct {
 func (o *Outbox) Progress() Progress {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return Progress{Sent: o.sent, DrainCount: o.drainCount, Busy: o.queue != nil, Queued: o.weight}
+	p := Progress{Sent: o.sent, DrainCount: o.drainCount, Busy: o.queue != nil}
+	if o.queue != nil {
+		p.Queued = o.queue.weight
+	}
+	return p
 }
 
 // Accounts appends the accounts that are charged for queued frames. An account can occur more
@@ -181,33 +199,16 @@ func (o *Outbox) Accounts(to []*body.Account) []*body.Account {
 	return appendAccounts(to, o.queue.segments[o.queue.head:])
 }
 
-func appendAccounts(to []*body.Account, segments []segment) []*body.Account {
-	var last *body.Account
-	for _, s := range segments {
-		if s.buffer == nil {
-			continue
-		}
-		if a := s.buffer.Account(); a != nil && a != last {
-			to = append(to, a)
-			last = a
-		}
-	}
-	return to
-}
-
 // cancelBlocked removes the blocked send with the given waiter. It returns false if the send
 // is already queued, sent or lost.
 func (o *Outbox) cancelBlocked(w *waiter) bool {
 	o = o.lock()
 	defer o.mu.Unlock()
-	for i := range o.blocked {
-		if o.blocked[i].waiter == w {
-			o.blocked[i].batch.Buffer.Release()
-			o.blocked = append(o.blocked[:i], o.blocked[i+1:]...)
-			return true
-		}
+	if !o.waiting.hasBlocked() || !o.waiting.cancel(w) {
+		return false
 	}
-	return false
+	o.releaseWaiting()
+	return true
 }
 
 func (o *Outbox) isClosed() bool {
@@ -221,10 +222,10 @@ func (o *Outbox) isClosed() bool {
 func (o *Outbox) lock() *Outbox {
 	for {
 		o.mu.Lock()
-		if o.retransmit == nil || o.retransmit.movedTo == nil {
+		next := o.movedTo
+		if next == nil {
 			return o
 		}
-		next := o.retransmit.movedTo
 		o.mu.Unlock()
 		o = next
 	}
@@ -244,7 +245,7 @@ func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
 		return AlreadyExpired
 	}
 	o.sealed = batch.Options != nil && batch.Options.Last
-	if len(o.blocked) > 0 || o.full() {
+	if o.waiting.hasBlocked() || o.full() {
 		switch overflow := batch.Options.overflow(); {
 		case overflow == OverflowBlock:
 			o.addBlocked(batch, fl)
@@ -254,7 +255,7 @@ func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
 			return Full
 		default:
 			o.unblockSends(&fl.completions) // blocked sends have come before this batch
-			if len(o.blocked) > 0 || o.full() {
+			if o.waiting.hasBlocked() || o.full() {
 				o.addBlocked(batch, fl)
 				return Blocked
 			}
@@ -287,9 +288,9 @@ func (o *Outbox) exceedsMaxFrame(b *body.Buffer, from, to int) bool {
 
 // addBlocked adds batch to the blocked sends.
 func (o *Outbox) addBlocked(batch *Batch, fl *Flusher) {
-	o.ensureStallTimer()
 	batch.Buffer.Retain()
-	o.blocked = append(o.blocked, blockedSend{*batch, fl.addWaiter()})
+	w := o.beginWait()
+	w.blocked = append(w.blocked, blockedSend{*batch, fl.addWaiter()})
 }
 
 // dropOldest drops the oldest segments of sender with OverflowDropOldest until the queue has
@@ -299,7 +300,7 @@ func (o *Outbox) dropOldest(sender any, out *completions) bool {
 		return false
 	}
 	hasRoom := !o.full()
-	o.weight -= o.queue.remove(EventDropped, out, func(s *segment) bool {
+	o.queue.remove(EventDropped, out, func(s *segment) bool {
 		if hasRoom || s.options.overflow() != OverflowDropOldest || s.options.Sender != sender {
 			return false
 		}
@@ -322,7 +323,6 @@ func (o *Outbox) scheduleFlush(fl *Flusher) {
 // the batch is queued by reference.
 func (o *Outbox) enqueueCopy(batch *Batch, fl *Flusher) {
 	if o.queue != nil && o.queue.appendCopy(batch) {
-		o.weight += batch.To - batch.From
 		return
 	}
 	if fl.spareBlock == nil {
@@ -331,26 +331,23 @@ func (o *Outbox) enqueueCopy(batch *Batch, fl *Flusher) {
 	}
 	block := fl.spareBlock
 	fl.spareBlock = nil
-	o.push(&segment{
+	o.ensureQueue().push(&segment{
 		buffer: block, to: copy(block.Bytes(), batch.Buffer.Bytes()[batch.From:batch.To]),
 		frames: batch.Frames, messages: batch.Messages, isBlock: true, reliable: batch.Reliable,
 	})
-	o.weight += batch.To - batch.From
 }
 
 // full reports whether senders must wait: because too many bytes are queued, or so many
 // segments that their bookkeeping would take the memory.
 func (o *Outbox) full() bool {
-	return o.weight >= o.base.config.MaxOutboxBytes ||
-		o.queue != nil && len(o.queue.segments)-o.queue.head >= maxSegments
+	return o.queue != nil && (o.queue.weight >= o.config.MaxBytes || o.queue.len() >= maxSegments)
 }
 
 // enqueueRef queues batch by reference.
 func (o *Outbox) enqueueRef(batch *Batch) {
 	batch.Buffer.Retain()
 	s := segmentOf(batch)
-	o.push(&s)
-	o.weight += s.weight()
+	o.ensureQueue().push(&s)
 }
 
 // enqueueFront queues batch by reference at the front of the queue. The batch is written even
@@ -358,55 +355,65 @@ func (o *Outbox) enqueueRef(batch *Batch) {
 func (o *Outbox) enqueueFront(batch *Batch) {
 	batch.Buffer.Retain()
 	s := segmentOf(batch)
-	o.ensureQueue()
-	o.queue.pushPriority(&s)
-	o.weight += s.weight()
+	o.ensureQueue().pushPriority(&s)
 	if o.retransmit != nil {
 		o.retransmit.windowBlocked = false // prepareWrite sets it again if the window is still full
 	}
 }
 
-func segmentOf(batch *Batch) segment {
-	return segment{
-		buffer: batch.Buffer, from: batch.From, to: batch.To, frames: batch.Frames, messages: batch.Messages,
-		reliable: batch.Reliable, options: batch.Options, receiver: int16(batch.Receiver), first: int32(batch.First),
-	}
-}
-
-func (o *Outbox) push(s *segment) {
-	o.ensureQueue()
-	o.queue.push(s)
-}
-
-// ensureQueue allocates the queue if there is none.
-func (o *Outbox) ensureQueue() {
+// ensureQueue returns the queue, and allocates it if there is none.
+func (o *Outbox) ensureQueue() *activeQueue {
 	if o.queue == nil {
 		o.queue = newQueue(o)
 	}
+	return o.queue
 }
 
 // unblockSends queues blocked sends as long as there is room.
 func (o *Outbox) unblockSends(out *completions) {
-	n := 0
-	for n < len(o.blocked) && !o.full() {
-		s := segmentOf(&o.blocked[n].batch)
+	if !o.waiting.hasBlocked() {
+		return
+	}
+	blocked, n := o.waiting.blocked, 0
+	for n < len(blocked) && !o.full() {
+		s := segmentOf(&blocked[n].batch)
 		switch {
 		case s.expires() && s.expired(time.Now().UnixNano()):
 			out.discard(&s, EventExpired)
 		default:
 			out.addEvent(&s, EventQueued, s.frames)
-			o.push(&s)
-			o.weight += s.weight()
+			o.ensureQueue().push(&s)
 		}
-		out.waiters = append(out.waiters, o.blocked[n].waiter)
+		out.waiters = append(out.waiters, blocked[n].waiter)
 		n++
 	}
 	if n > 0 {
-		remaining := copy(o.blocked, o.blocked[n:])
-		clear(o.blocked[remaining:])
-		o.blocked = o.blocked[:remaining]
-		if remaining == 0 {
-			o.blocked = nil
-		}
+		o.waiting.removeBlocked(n)
+		o.releaseWaiting()
+	}
+}
+
+// beginWait returns the state of those who wait, before another is added. It starts the stall
+// timer for the first. A timer still running from an earlier wait continues: checkStall finds
+// out that it is too early.
+func (o *Outbox) beginWait() *waiting {
+	w := o.ensureWaiting()
+	if !w.forProgress() {
+		w.restartTimer(o.config.StallTimeout, o.checkStall)
+	}
+	return w
+}
+
+func (o *Outbox) ensureWaiting() *waiting {
+	if o.waiting == nil {
+		o.waiting = new(waiting)
+	}
+	return o.waiting
+}
+
+// releaseWaiting releases the state of those who wait if there is none left.
+func (o *Outbox) releaseWaiting() {
+	if o.waiting != nil && o.waiting.unused() {
+		o.waiting = nil
 	}
 }

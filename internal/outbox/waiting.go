@@ -1,0 +1,126 @@
+package outbox
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// MinProgress is the number of bytes that a peer must accept within Config.StallTimeout to
+// count as alive, when that is less than one frame.
+const MinProgress = 64 << 10
+
+// waiting is who waits for an outbox, and whether the peer accepts data meanwhile. An outbox
+// that no goroutine waits for has none. Guarded by the lock of the outbox.
+type waiting struct {
+	blocked []blockedSend // first come, first served
+	callers int           // of Drain and StartStallTimer
+	idle    chan struct{} // closed when flushing ends; nil: no goroutine waits for it
+
+	timer      *time.Timer // of the stall check; nil: not running
+	progressAt time.Time   // last progress
+	bytesSince int         // bytes written since progressAt
+}
+
+// blockedSend is a batch that waits for room in an outbox.
+type blockedSend struct {
+	batch  Batch
+	waiter *waiter
+}
+
+func (w *waiting) hasBlocked() bool { return w != nil && len(w.blocked) > 0 }
+
+// forProgress reports whether any goroutine waits for the peer to accept data.
+func (w *waiting) forProgress() bool { return w != nil && (len(w.blocked) > 0 || w.callers > 0) }
+
+func (w *waiting) unused() bool { return !w.forProgress() && w.idle == nil && w.timer == nil }
+
+// restartTimer starts the stall timer, or restarts its time. When it can be over, it calls
+// check.
+func (w *waiting) restartTimer(timeout time.Duration, check func()) {
+	if timeout <= 0 {
+		return
+	}
+	if w.timer == nil {
+		w.timer = time.AfterFunc(timeout, check)
+	}
+	w.progressAt, w.bytesSince = time.Now(), 0
+}
+
+// stopTimer stops the stall timer.
+func (w *waiting) stopTimer() {
+	if w != nil && w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+}
+
+// recordProgress records what a write has finished.
+func (w *waiting) recordProgress(written Counts) {
+	if !w.forProgress() || w.timer == nil {
+		return
+	}
+	w.bytesSince += written.Bytes
+	if written.Frames > 0 || w.bytesSince >= MinProgress {
+		w.progressAt, w.bytesSince = time.Now(), 0
+	}
+}
+
+// removeBlocked removes the first n blocked sends.
+func (w *waiting) removeBlocked(n int) {
+	remaining := copy(w.blocked, w.blocked[n:])
+	clear(w.blocked[remaining:])
+	w.blocked = w.blocked[:remaining]
+	if remaining == 0 {
+		w.blocked = nil
+	}
+}
+
+// retract removes the blocked sends with the given options, which have expired.
+func (w *waiting) retract(options *Options, out *completions) {
+	remaining := w.blocked[:0]
+	for _, send := range w.blocked {
+		if send.batch.Options == options {
+			s := segmentOf(&send.batch)
+			out.discard(&s, EventExpired)
+			out.waiters = append(out.waiters, send.waiter)
+		} else {
+			remaining = append(remaining, send)
+		}
+	}
+	clear(w.blocked[len(remaining):])
+	w.blocked = remaining
+}
+
+// cancel removes the blocked send with the given waiter and reports whether there is one.
+func (w *waiting) cancel(sender *waiter) bool {
+	i := slices.IndexFunc(w.blocked, func(send blockedSend) bool { return send.waiter == sender })
+	if i < 0 {
+		return false
+	}
+	w.blocked[i].batch.Buffer.Release()
+	w.blocked = slices.Delete(w.blocked, i, i+1)
+	return true
+}
+
+// waiter counts the blocked sends of one sender, and one more while its Flusher can still add
+// to them.
+type waiter struct {
+	pending     atomic.Int32
+	ready       chan struct{} // capacity 1: the count has reached 0
+	onUnblocked func()        // called instead of a send to ready, if set
+}
+
+func (w *waiter) done() {
+	if w.pending.Add(-1) > 0 {
+		return
+	}
+	if w.onUnblocked != nil {
+		w.onUnblocked()
+		return
+	}
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
