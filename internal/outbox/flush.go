@@ -214,6 +214,29 @@ func (o *Outbox) fail(err error) {
 	}
 }
 
+// Detach ends the writing and keeps all frames: queued frames, and frames offered later, wait
+// for Move. It returns false if the outbox has no EnableAcks or is closed. The caller must
+// then close the connection without closing the outbox.
+func (o *Outbox) Detach() bool {
+	_, ok := o.detach()
+	return ok
+}
+
+// detach is Detach. first says that the outbox was not detached before.
+func (o *Outbox) detach() (first, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.retransmit == nil {
+		return false, false
+	}
+	first = !o.retransmit.detached
+	o.retransmit.detached = true
+	if !o.flushing {
+		o.notifyIdle()
+	}
+	return first, true
+}
+
 // Close closes the outbox. Queued frames are lost.
 func (o *Outbox) Close() { o.closeOnce() }
 
@@ -330,7 +353,7 @@ func (o *Outbox) checkStall() {
 		return
 	}
 	if remaining := time.Until(w.progressAt.Add(o.config.StallTimeout)); remaining > 0 {
-		w.timer.Reset(remaining)
+		w.timer = time.AfterFunc(remaining, o.checkStall)
 		o.mu.Unlock()
 		return
 	}

@@ -340,7 +340,7 @@ func (o *Outbox) enqueueCopy(batch *Batch, fl *Flusher) {
 // full reports whether senders must wait: because too many bytes are queued, or so many
 // segments that their bookkeeping would take the memory.
 func (o *Outbox) full() bool {
-	return o.queue != nil && (o.queue.weight >= o.config.MaxBytes || o.queue.len() >= maxSegments)
+	return o.queue != nil && (o.queue.weight >= o.config.MaxBytes || o.queue.length() >= maxSegments)
 }
 
 // enqueueRef queues batch by reference.

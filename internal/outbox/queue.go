@@ -34,7 +34,8 @@ type queue struct {
 
 func (q *queue) empty() bool { return q.head == len(q.segments) }
 
-func (q *queue) len() int { return len(q.segments) - q.head }
+// length returns the number of segments.
+func (q *queue) length() int { return len(q.segments) - q.head }
 
 // reset empties the queue. It keeps no buffer alive.
 func (q *queue) reset() {

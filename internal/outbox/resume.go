@@ -97,29 +97,6 @@ func (o *Outbox) DisableAcks() {
 	o.DropUnacked()
 }
 
-// Detach ends the writing and keeps all frames: queued frames, and frames offered later, wait
-// for Move. It returns false if the outbox has no EnableAcks or is closed. The caller must
-// then close the connection without closing the outbox.
-func (o *Outbox) Detach() bool {
-	_, ok := o.detach()
-	return ok
-}
-
-// detach is Detach. first says that the outbox was not detached before.
-func (o *Outbox) detach() (first, ok bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed || o.retransmit == nil {
-		return false, false
-	}
-	first = !o.retransmit.detached
-	o.retransmit.detached = true
-	if !o.flushing {
-		o.notifyIdle()
-	}
-	return first, true
-}
-
 // MidFrame reports whether the connection has accepted only a part of a frame.
 func (o *Outbox) MidFrame() bool {
 	o.mu.Lock()

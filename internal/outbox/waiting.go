@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
@@ -101,26 +100,4 @@ func (w *waiting) cancel(sender *waiter) bool {
 	w.blocked[i].batch.Buffer.Release()
 	w.blocked = slices.Delete(w.blocked, i, i+1)
 	return true
-}
-
-// waiter counts the blocked sends of one sender, and one more while its Flusher can still add
-// to them.
-type waiter struct {
-	pending     atomic.Int32
-	ready       chan struct{} // capacity 1: the count has reached 0
-	onUnblocked func()        // called instead of a send to ready, if set
-}
-
-func (w *waiter) done() {
-	if w.pending.Add(-1) > 0 {
-		return
-	}
-	if w.onUnblocked != nil {
-		w.onUnblocked()
-		return
-	}
-	select {
-	case w.ready <- struct{}{}:
-	default:
-	}
 }
