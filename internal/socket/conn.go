@@ -10,114 +10,12 @@ package socket
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/outbox"
 )
-
-// Errors that end a connection.
-var (
-	// ErrFrameTimeout means that an unfinished frame did not arrive in time: no byte, or fewer
-	// bytes than the minimum rate requires.
-	ErrFrameTimeout = errors.New("frame timeout: incomplete frame")
-
-	// ErrInterrupted means that Reader.Interrupt or Reader.StopWhenEmpty ended the reading.
-	ErrInterrupted = errors.New("reading interrupted")
-
-	// ErrIdle means that no data has arrived for the time set by Reader.NotifyIdle. The
-	// connection is still usable: Fill can be called again.
-	ErrIdle = errors.New("idle: no data received")
-)
-
-// Config holds the settings of a Conn. All fields must be set unless their comment says
-// otherwise.
-type Config struct {
-	// MaxLength is the maximum value of the length field of a received frame, in bytes.
-	MaxLength int
-
-	// FrameTimeout limits the time in which the rest of an unfinished frame must arrive. The
-	// limit starts again each time that the frame has progressed by 1 KiB per second of
-	// FrameTimeout.
-	FrameTimeout time.Duration
-
-	// Outbox holds the settings of the outbox.
-	Outbox outbox.Config
-
-	// MaxUnsentBytes limits the bytes that the kernel accepts and cannot send yet, on Linux.
-	// Bytes in the outbox are bounded and shared fairly between connections; bytes in the kernel
-	// are neither. 0 leaves the limit to the kernel.
-	MaxUnsentBytes int
-
-	// UserTimeout is the time after which the kernel ends a connection whose peer accepts no
-	// data, on Linux: the peer has vanished, or its receive window has been closed all the time.
-	// 0 leaves the timeout to the kernel, which retransmits for about 15 minutes to a vanished
-	// peer and probes a closed window for ever.
-	UserTimeout time.Duration
-
-	// ReadAccount is charged for the memory of reads in progress. While the account has no room,
-	// reads are small, but they continue. nil: no account is charged.
-	ReadAccount *body.Account
-
-	// WriteAccount is charged for TLS records that are gathered to be written together. They
-	// leave the account before the outbox waits for the peer: see Handler.Account. While the
-	// account has no room, each record is written in its own system call. nil: no account is
-	// charged.
-	WriteAccount *body.Account
-
-	// MinWhole is the size, in bytes, above which a frame stays in the kernel until all of it has
-	// arrived, or until the kernel accepts no more, on Linux and without TLS. Until then the
-	// frame needs no memory of Handler.Account. Many connections can thus be in the middle of a
-	// large frame while few of them hold memory for it. At least 64 KiB; 0: each frame is read as
-	// it arrives.
-	MinWhole int
-
-	// KernelBudget limits how many bytes of such frames the kernel is asked to hold. nil: no
-	// limit.
-	KernelBudget *KernelBudget
-
-	// RetainsFrames says that the reading goroutine keeps frames beyond the next Fill, by
-	// Frame.Buffer.Retain. The Reader then copies a small read to a small buffer, because a
-	// retained frame keeps its whole buffer in memory.
-	RetainsFrames bool
-}
-
-// Handler is the owner of a connection. Its methods can be called concurrently and must not
-// block.
-type Handler interface {
-	// Account returns the account that is charged for frames larger than a read buffer. While the
-	// account has no room, the connection is not read. If the account has room, it is also
-	// charged for TLS records that wait for the receive window of the peer and take more than 18
-	// KiB, at most 64 KiB. nil: no account is charged.
-	Account() *body.Account
-
-	// Done returns a channel that is closed when the Reader must no longer wait for memory.
-	Done() <-chan struct{}
-
-	// OnWritten is called after each write, by the goroutine that writes, with the counts of what
-	// the write has finished.
-	OnWritten(outbox.Counts)
-
-	// OnLost is called when the outbox is closed, at most twice, with the counts of the frames
-	// that were still queued or blocked.
-	OnLost(outbox.Counts)
-
-	// OnWriteError is called once, when a write has failed or the peer has stalled. The handler
-	// should then close the connection. An outbox with EnableAcks that has not stalled is
-	// detached already.
-	OnWriteError(error)
-}
-
-// base is what a connection is made of, for its Reader, and as an outbox.Conn for its Outbox.
-// It is static after New.
-type base struct {
-	transport
-	Handler
-	config *Config
-}
 
 // Conn is one framed connection. Its Reader belongs to one goroutine; its Outbox can be used
 // by any number of goroutines.
@@ -201,26 +99,6 @@ func (c *Conn) writeFrame(frame []byte) {
 func (c *Conn) Reset() error {
 	c.Outbox.Close()
 	return c.transport().Close(closeReset)
-}
-
-// SetReadBuffer sets the size of the kernel's receive buffer of a TCP connection, in bytes. It
-// limits what a client can send before it is read.
-func SetReadBuffer(nc net.Conn, bytes int) {
-	if tcp, ok := unwrap(nc).(*net.TCPConn); ok {
-		_ = tcp.SetReadBuffer(bytes) // fails only on a closed connection
-	}
-}
-
-// unwrap returns the network connection that carries nc: the connection below TLS, without the
-// wrappers of this package.
-func unwrap(nc net.Conn) net.Conn {
-	if tlsConn, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = tlsConn.NetConn()
-	}
-	if tcp, ok := TCP(nc); ok {
-		return tcp
-	}
-	return nc
 }
 
 // CloseWrite ends the write side of the connection. It returns errors.ErrUnsupported for a

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"net"
 	"time"
 
@@ -64,3 +65,40 @@ func (t *netConnTransport) Interrupt(at time.Time) {
 func (t *netConnTransport) Close(how closeMode) error { return closeConn(t.nc, how) }
 
 func (t *netConnTransport) Conn() net.Conn { return t.nc }
+
+// closeConn is transport.Close for a connection of package net.
+func closeConn(nc net.Conn, how closeMode) error {
+	lower := unwrap(nc)
+	switch how {
+	case closeWriteSide:
+		if half, ok := nc.(interface{ CloseWrite() error }); ok {
+			return half.CloseWrite()
+		}
+		return errors.ErrUnsupported
+	case closeReset:
+		if tcp, ok := lower.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // fails only on a closed connection
+		}
+	}
+	return lower.Close()
+}
+
+// SetReadBuffer sets the size of the kernel's receive buffer of a TCP connection, in bytes. It
+// limits what a client can send before it is read.
+func SetReadBuffer(nc net.Conn, bytes int) {
+	if tcp, ok := unwrap(nc).(*net.TCPConn); ok {
+		_ = tcp.SetReadBuffer(bytes) // fails only on a closed connection
+	}
+}
+
+// unwrap returns the network connection that carries nc: the connection below TLS, without the
+// wrappers of this package.
+func unwrap(nc net.Conn) net.Conn {
+	if tlsConn, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = tlsConn.NetConn()
+	}
+	if tcp, ok := TCP(nc); ok {
+		return tcp
+	}
+	return nc
+}

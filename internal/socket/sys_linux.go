@@ -2,7 +2,6 @@ package socket
 
 import (
 	"io"
-	"net"
 	"syscall"
 	"time"
 	"unsafe"
@@ -195,22 +194,4 @@ func writeRaw(fd uintptr, v vector) (n int, again bool, err error) {
 			return 0, false, errno
 		}
 	}
-}
-
-// setSocketOptions sets TCP_NOTSENT_LOWAT (Config.MaxUnsentBytes) and TCP_USER_TIMEOUT
-// (Config.UserTimeout) of a TCP connection. Errors are ignored: on a kernel without these options, the limits do
-// not apply.
-func setSocketOptions(nc net.Conn, config *Config) {
-	raw := rawConn(nc)
-	if raw == nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		if config.MaxUnsentBytes > 0 {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, config.MaxUnsentBytes)
-		}
-		if config.UserTimeout > 0 {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(config.UserTimeout.Milliseconds()))
-		}
-	})
 }

@@ -5,36 +5,9 @@ import (
 	"io"
 	"math"
 	"net"
-	"os"
-	"sync"
 	"syscall"
 	"time"
 )
-
-// newTransport returns the transport of nc for a Reader.
-func newTransport(nc net.Conn, r *Reader) transport {
-	if tlsConn, nb, ok := overNonblockConn(nc); ok {
-		return newTLSTransport(tlsConn, nb, r)
-	}
-	if raw := rawConn(nc); raw != nil {
-		return newTCPTransport(nc, raw, r)
-	}
-	return &netConnTransport{nc, r}
-}
-
-// rawConn returns the raw connection of nc for system calls, or nil if nc is not a TCP
-// connection.
-func rawConn(nc net.Conn) syscall.RawConn {
-	tcp, ok := TCP(nc)
-	if !ok {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return raw
-}
 
 // tcpTransport is a TCP connection that is read and written by system calls on its file
 // descriptor. It is static after construction, and small, because each connection has one.
@@ -155,89 +128,3 @@ func (t *tcpTransport) Close(how closeMode) error { return closeConn(t.nc, how) 
 
 // Conn implements transport.
 func (t *tcpTransport) Conn() net.Conn { return t.nc }
-
-// kernelSocket makes system calls on a TCP connection.
-type kernelSocket struct {
-	raw syscall.RawConn
-}
-
-// read calls try, which reads without waiting, until it returns true.
-func (s kernelSocket) read(r *Reader, try func(fd uintptr) bool) error {
-	err := s.raw.Read(try)
-	if errors.Is(err, os.ErrDeadlineExceeded) && r.stopMode.Load() == stopWhenEmpty {
-		done := false
-		if err = s.raw.Control(func(fd uintptr) { done = try(fd) }); err == nil && !done {
-			return ErrInterrupted
-		}
-	}
-	return err
-}
-
-// Unread implements kernelView.
-func (s kernelSocket) Unread() (n int) {
-	_ = s.raw.Control(func(fd uintptr) { n = unreadRaw(fd) }) // fails only on a closed connection
-	return n
-}
-
-// SinceTCPAck implements kernelView.
-func (s kernelSocket) SinceTCPAck() (ago time.Duration, known bool) {
-	if s.raw.Control(func(fd uintptr) { ago, known = sinceTCPAckRaw(fd) }) != nil {
-		return 0, false
-	}
-	return ago, known
-}
-
-// PeerEnded implements kernelView.
-func (s kernelSocket) PeerEnded() (ended bool) {
-	return s.raw.Control(func(fd uintptr) { ended = peerEndedRaw(fd) }) != nil || ended
-}
-
-// write writes v once, as transport.Write says. Without any byte in v, ready reports whether
-// there is room to write.
-func (s kernelSocket) write(v [][]byte, wait bool) (n int, ready bool, err error) {
-	w := rawWrites.Get().(*rawWrite)
-	defer w.release()
-	w.wait = wait
-	for _, p := range v {
-		w.vector = w.vector.add(p)
-	}
-	if err := s.raw.Write(w.tryFn); err != nil {
-		return 0, false, err
-	}
-	return w.n, w.ready, w.err
-}
-
-// rawWrite is the state of a write. It is pooled: a connection that does not write holds none.
-type rawWrite struct {
-	tryFn  func(fd uintptr) bool // try, bound once so that a write allocates nothing
-	vector vector
-	wait   bool
-	n      int
-	ready  bool // the connection accepts bytes, or has failed
-	err    error
-}
-
-var rawWrites = sync.Pool{New: func() any {
-	w := &rawWrite{vector: make(vector, 0, 4)} // small, because thousands of peers can accept no data
-	w.tryFn = w.try
-	return w
-}}
-
-// try writes without waiting. The runtime calls it when the socket can be writable; false
-// makes the runtime wait.
-func (w *rawWrite) try(fd uintptr) bool {
-	if len(w.vector) == 0 {
-		w.ready = writableRaw(fd)
-	} else {
-		var again bool
-		w.n, again, w.err = writeRaw(fd, w.vector)
-		w.ready = !again
-	}
-	return w.ready || !w.wait
-}
-
-func (w *rawWrite) release() {
-	clear(w.vector) // the pool must keep no buffer alive
-	*w = rawWrite{tryFn: w.tryFn, vector: w.vector[:0]}
-	rawWrites.Put(w)
-}

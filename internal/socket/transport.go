@@ -1,11 +1,8 @@
 package socket
 
 import (
-	"errors"
 	"net"
 	"time"
-
-	"github.com/sechlol/go-message-hub/internal/body"
 )
 
 // transport carries the bytes of one connection. One goroutine reads, and another can write at
@@ -54,9 +51,6 @@ type kernelView interface {
 	PeerEnded() bool
 }
 
-// errNoMemory means that a Reader has no memory to read into.
-var errNoMemory = errors.New("no memory to read into")
-
 // closeMode says what transport.Close does.
 type closeMode uint8
 
@@ -65,63 +59,3 @@ const (
 	closeReset                      // with a TCP reset: the kernel drops what it has not sent
 	closeWriteSide                  // the peer can still send
 )
-
-// closeConn is transport.Close for a connection of package net.
-func closeConn(nc net.Conn, how closeMode) error {
-	lower := unwrap(nc)
-	switch how {
-	case closeWriteSide:
-		if half, ok := nc.(interface{ CloseWrite() error }); ok {
-			return half.CloseWrite()
-		}
-		return errors.ErrUnsupported
-	case closeReset:
-		if tcp, ok := lower.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // fails only on a closed connection
-		}
-	}
-	return lower.Close()
-}
-
-// pieces cuts a vector into the parts that a transport writes one by one.
-type pieces struct {
-	v         [][]byte
-	skip      int          // bytes of v[0] that were returned already
-	coalesced *body.Buffer // for several slices that are copied together
-}
-
-func (s *pieces) empty() bool { return len(s.v) == 0 }
-
-// next returns the next piece: at most maxBytes of one slice, or several small slices copied
-// together into one TLS record.
-func (s *pieces) next(maxBytes int) []byte {
-	p := s.v[0][s.skip:]
-	if len(p) > maxBytes {
-		s.skip += maxBytes
-		return p[:maxBytes]
-	}
-	n, size := 1, len(p)
-	for len(p) <= maxRecordSize/2 && n < len(s.v) && size+len(s.v[n]) <= maxRecordSize {
-		size += len(s.v[n])
-		n++
-	}
-	if n > 1 {
-		if s.coalesced == nil {
-			s.coalesced = body.Get(maxRecordSize)
-		}
-		p = append(s.coalesced.Bytes()[:0], p...)
-		for _, slice := range s.v[1:n] {
-			p = append(p, slice...)
-		}
-	}
-	s.v, s.skip = s.v[n:], 0
-	return p
-}
-
-// release releases the memory of the last piece.
-func (s *pieces) release() {
-	if s.coalesced != nil {
-		s.coalesced.Release()
-		s.coalesced = nil
-	}
-}

@@ -1,12 +1,9 @@
 package socket
 
 import (
-	"bytes"
 	"errors"
 	"io"
-	"net"
 	"os"
-	"slices"
 	"testing"
 	"time"
 )
@@ -99,37 +96,4 @@ func TestTransport_Close_EndsReadAndWrite(t *testing.T) {
 			c.ReleaseAll()
 		}
 	})
-}
-
-func TestPieces(t *testing.T) {
-	v := [][]byte{}
-	for i, size := range []int{10, 20, 20_000, 3000, maxRecordSize, 9000, 9000, 5} {
-		v = append(v, bytes.Repeat([]byte{byte(i)}, size))
-	}
-	want := slices.Concat(v...)
-	in := pieces{v: v}
-	for _, size := range []int{30, maxRecordSize, 20_000 - maxRecordSize + 3000, maxRecordSize, 9000, 9000, 5} {
-		p := in.next(maxRecordSize)
-		if len(p) != size || !bytes.Equal(p, want[:len(p)]) {
-			t.Fatalf("a piece of %d bytes, or with different contents; want %d bytes", len(p), size)
-		}
-		want = want[size:]
-	}
-	if !in.empty() {
-		t.Error("bytes are left")
-	}
-	in.release()
-}
-
-func TestNetConnTransport_Write_ReportsUncertainBytes(t *testing.T) {
-	near, far := net.Pipe()
-	c := New(near, readerConfig(), nopHandler{})
-	go func() { // ends with the connection
-		io.ReadFull(far, make([]byte, 100))
-		far.Close()
-	}()
-	n, pending, err := c.transport().Write([][]byte{make([]byte, 1000), make([]byte, 50)}, true)
-	if n != 100 || pending != 950 || err == nil {
-		t.Errorf("%d bytes were written, %d can have arrived: %v", n, pending, err)
-	}
 }
