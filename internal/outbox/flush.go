@@ -109,6 +109,7 @@ func (o *Outbox) prepareWrite() *activeQueue {
 		o.queue = nil
 		o.drainCount++
 		q.free()
+		o.releaseWaiting()
 		if o.config.CoalesceDelay > 0 {
 			o.idleSince = time.Now().UnixNano()
 		}
@@ -362,6 +363,17 @@ func (o *Outbox) checkStall() {
 }
 
 // The following are called with mu held.
+
+// restartStallTimer starts the stall timer, or restarts its time.
+func (o *Outbox) restartStallTimer(w *waiting) {
+	if o.config.StallTimeout <= 0 {
+		return
+	}
+	if w.timer == nil {
+		w.timer = time.AfterFunc(o.config.StallTimeout, o.checkStall)
+	}
+	w.progressAt, w.bytesSince = time.Now(), 0
+}
 
 // endWait ends the wait of one caller.
 func (o *Outbox) endWait() {

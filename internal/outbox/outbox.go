@@ -399,7 +399,7 @@ func (o *Outbox) unblockSends(out *completions) {
 func (o *Outbox) beginWait() *waiting {
 	w := o.ensureWaiting()
 	if !w.forProgress() {
-		w.restartTimer(o.config.StallTimeout, o.checkStall)
+		o.restartStallTimer(w)
 	}
 	return w
 }
@@ -411,9 +411,10 @@ func (o *Outbox) ensureWaiting() *waiting {
 	return o.waiting
 }
 
-// releaseWaiting releases the state of those who wait if there is none left.
+// releaseWaiting releases the state of those who wait if there is none left. While frames are
+// queued, the next sender probably has to wait as well.
 func (o *Outbox) releaseWaiting() {
-	if o.waiting != nil && o.waiting.unused() {
+	if o.waiting != nil && o.queue == nil && o.waiting.unused() {
 		o.waiting = nil
 	}
 }

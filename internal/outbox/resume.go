@@ -269,7 +269,7 @@ func (o *Outbox) takeBlocked(blocked []blockedSend, out *completions) (tooLarge 
 		out.waiters = append(out.waiters, send.waiter)
 	}
 	if w.hasBlocked() {
-		w.restartTimer(o.config.StallTimeout, o.checkStall)
+		o.restartStallTimer(w)
 	}
 	o.releaseWaiting()
 	return tooLarge

@@ -34,18 +34,6 @@ func (w *waiting) forProgress() bool { return w != nil && (len(w.blocked) > 0 ||
 
 func (w *waiting) unused() bool { return !w.forProgress() && w.idle == nil && w.timer == nil }
 
-// restartTimer starts the stall timer, or restarts its time. When it can be over, it calls
-// check.
-func (w *waiting) restartTimer(timeout time.Duration, check func()) {
-	if timeout <= 0 {
-		return
-	}
-	if w.timer == nil {
-		w.timer = time.AfterFunc(timeout, check)
-	}
-	w.progressAt, w.bytesSince = time.Now(), 0
-}
-
 // stopTimer stops the stall timer.
 func (w *waiting) stopTimer() {
 	if w != nil && w.timer != nil {
@@ -70,7 +58,7 @@ func (w *waiting) removeBlocked(n int) {
 	remaining := copy(w.blocked, w.blocked[n:])
 	clear(w.blocked[remaining:])
 	w.blocked = w.blocked[:remaining]
-	if remaining == 0 {
+	if remaining == 0 && cap(w.blocked) > 4 { // room for a few senders stays until the queue is empty
 		w.blocked = nil
 	}
 }
