@@ -46,6 +46,7 @@
 // connection.
 //
 // On the path of a message, the package stands at both ends: between the application and
-// package internal/socket, which reads and writes frames. Package wire encodes and decodes
-// them. The package does not import the hub.
+// package internal/socket, which reads and writes frames. Package internal/outbox holds them
+// until they are written, and package wire encodes and decodes them. The package does not
+// import the hub.
 package client

@@ -16,9 +16,10 @@
 // clients stays below Config.MaxQueuedBytes.
 //
 // Package hub finds the receivers of a message and decides its fate. It uses package
-// internal/socket to read and write frames, internal/presence to know its connected clients,
-// internal/admission to limit addresses and rates, and internal/reclaim when memory is short.
-// Flags, log output and signals belong to the embedding program.
+// internal/socket to read and write frames, internal/outbox to hold them until they are written,
+// internal/presence to know its connected clients, internal/admission to limit addresses and
+// rates, and internal/reclaim when memory is short. Flags, log output and signals belong to the
+// embedding program.
 package hub
 
 import (
