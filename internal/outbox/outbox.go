@@ -393,9 +393,9 @@ func (o *Outbox) unblockSends(out *completions) {
 	}
 }
 
-// beginWait returns the state of those who wait, before another is added. It starts the stall
-// timer for the first. A timer still running from an earlier wait continues: checkStall finds
-// out that it is too early.
+// beginWait returns the state of the waiting goroutines, before another is added. It starts
+// the stall timer for the first. A timer still running from an earlier wait continues:
+// checkStall finds out that it is too early.
 func (o *Outbox) beginWait() *waiting {
 	w := o.ensureWaiting()
 	if !w.forProgress() {
@@ -411,7 +411,7 @@ func (o *Outbox) ensureWaiting() *waiting {
 	return o.waiting
 }
 
-// releaseWaiting releases the state of those who wait if there is none left. While frames are
+// releaseWaiting releases the state of the waiting goroutines if there are none. While frames are
 // queued, the next sender probably has to wait as well.
 func (o *Outbox) releaseWaiting() {
 	if o.waiting != nil && o.queue == nil && o.waiting.unused() {

@@ -9,7 +9,7 @@ import (
 // count as alive, when that is less than one frame.
 const MinProgress = 64 << 10
 
-// waiting is who waits for an outbox, and whether the peer accepts data meanwhile. An outbox
+// waiting describes the goroutines that wait for an outbox, and the progress of its peer. An outbox
 // that no goroutine waits for has none. Guarded by the lock of the outbox.
 type waiting struct {
 	blocked []blockedSend // first come, first served

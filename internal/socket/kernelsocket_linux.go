@@ -112,8 +112,8 @@ func (w *rawWrite) release() {
 }
 
 // setSocketOptions sets TCP_NOTSENT_LOWAT (Config.MaxUnsentBytes) and TCP_USER_TIMEOUT
-// (Config.UserTimeout) of a TCP connection. Errors are ignored: on a kernel without these options, the limits do
-// not apply.
+// (Config.UserTimeout) of a TCP connection. Errors are ignored: on a kernel without these
+// options, the limits do not apply.
 func setSocketOptions(nc net.Conn, config *Config) {
 	raw := rawConn(nc)
 	if raw == nil {
