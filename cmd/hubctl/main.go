@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/sechlol/go-message-hub/internal/command"
+	"github.com/sechlol/go-message-hub/internal/command/hubctl"
 )
 
-func main() { os.Exit(command.Main(command.Hubctl)) }
+func main() { os.Exit(command.Main(hubctl.Run)) }

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/sechlol/go-message-hub/internal/command"
+	"github.com/sechlol/go-message-hub/internal/command/server"
 )
 
-func main() { os.Exit(command.Main(command.Server)) }
+func main() { os.Exit(command.Main(server.Run)) }

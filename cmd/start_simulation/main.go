@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/sechlol/go-message-hub/internal/command"
+	"github.com/sechlol/go-message-hub/internal/command/simulation"
 )
 
-func main() { os.Exit(command.Main(command.Simulation)) }
+func main() { os.Exit(command.Main(simulation.Run)) }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -67,7 +68,30 @@ func TestMains_AreShort(t *testing.T) {
 			t.Fatal(err)
 		}
 		if lines := bytes.Count(text, []byte("\n")); lines > maxMainLines {
-			t.Errorf("%s has %d lines, maximum is %d: %s", name, lines, maxMainLines, mainRule.reason)
+			t.Errorf("%s has %d lines, maximum is %d: %s", name, lines, maxMainLines, mainReason)
+		}
+	}
+}
+
+// TestDeps_NotForbidden checks all packages that an executable links, also those of other modules.
+func TestDeps_NotForbidden(t *testing.T) {
+	for program, forbidden := range forbiddenDeps {
+		list := exec.CommandContext(t.Context(), "go", "list", "-deps", "./"+program)
+		list.Dir = root
+		output, err := list.Output()
+		if err != nil {
+			t.Fatalf("%v: %v", list, err)
+		}
+		deps := strings.Fields(string(output))
+		if !slices.Contains(deps, module+"/wire") {
+			t.Fatalf("%s does not link wire, but %q", program, deps)
+		}
+		for _, f := range forbidden {
+			for _, dep := range deps {
+				if inModules([]string{f.path}, dep) {
+					t.Errorf("%s links %s: %s", program, dep, f.reason)
+				}
+			}
 		}
 	}
 }
@@ -201,6 +225,11 @@ func TestCheckImport(t *testing.T) {
 		{"internal/simulation", "run_test.go", module + "/hub", false},
 		{"cmd/start_server", "main.go", module + "/hub", true},
 		{"cmd/start_server", "main.go", module + "/internal/command", false},
+		{"cmd/start_server", "main.go", module + "/internal/command/server", false},
+		{"cmd/hubctl", "main.go", module + "/internal/command/server", true},
+		{"internal/command/hubctl", "send.go", module + "/hub", true},
+		{"internal/command/hubctl", "send_test.go", module + "/internal/command/server", false},
+		{"internal/command", "command.go", module + "/client", true},
 	}
 	for _, tt := range tests {
 		got := checkImport(tt.folder, tt.file, tt.imported)

@@ -88,14 +88,43 @@ var importRules = map[string]importRule{
 		external: []string{"github.com/prometheus/client_golang"},
 		reason:   "it reads the state of the hub by its API and does not know flags",
 	},
+	"internal/settings": {
+		external: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize"},
+		reason:   "it reads and describes settings of any program, and does not know processes, hubs or clients",
+	},
 	"internal/command": {
+		internal: []string{"internal/settings"},
+		external: []string{"golang.org/x/term"},
+		reason:   "all programs import it, so what it imports is in each of them",
+	},
+	"internal/command/connect": {
+		internal: []string{"client", "internal/certs", "internal/keyfile", "internal/settings", "wire"},
+		reason:   "it has the settings of clients, and a client must not get a hub",
+	},
+	"internal/command/serve": {
+		internal: []string{"hub"},
+		reason:   "it runs a hub and does not know settings",
+	},
+	"internal/command/server": {
 		internal: []string{
-			"wire", "internal/body", "internal/socket", "internal/idpool", "internal/presence", "internal/stats",
-			"hub", "client", "internal/limitlog", "internal/simulation", "internal/certs", "internal/tokens", "internal/notify", "internal/admin",
-			"internal/tracing", "internal/keyfile",
+			"hub", "internal/admin", "internal/certs", "internal/command", "internal/command/serve", "internal/keyfile", "internal/notify",
+			"internal/settings", "internal/tokens", "internal/tracing", "wire",
 		},
-		external: []string{"github.com/peterbourgon/ff/v3", "github.com/dustin/go-humanize", "golang.org/x/term", "golang.org/x/sync"},
-		reason:   "it makes programs of the other packages and is the only one that knows flags, signals and exit codes",
+		external: []string{"golang.org/x/sync"},
+		reason:   "it is start_server, which has no client",
+	},
+	"internal/command/simulation": {
+		internal: []string{"client", "hub", "internal/command", "internal/command/connect", "internal/command/serve", "internal/settings", "internal/simulation", "wire"},
+		reason:   "it is start_simulation, which has a hub for -embed, but no admin address and no traces",
+	},
+	"internal/command/hubctl": {
+		internal: []string{"client", "internal/command", "internal/command/connect", "internal/limitlog", "internal/settings", "internal/stats", "internal/tokens", "wire"},
+		reason:   "it is hubctl, a small client without a hub",
+	},
+	"internal/command/programtest": {
+		internal: []string{"client", "internal/command"},
+		external: []string{"go.uber.org/goleak"},
+		reason:   "only tests use it, also those of the programs, which it therefore does not import",
 	},
 	"internal/tracing": {
 		internal: []string{"hub", "wire"},
@@ -123,22 +152,52 @@ var importRules = map[string]importRule{
 		reason:   "it verifies claims; the hub enforces them",
 	},
 	"internal/documents": {
-		internal: []string{"internal/command"},
-		reason:   "it writes files with documents from internal/command",
+		internal: []string{"internal/command", "internal/command/hubctl", "internal/command/server", "internal/command/simulation", "internal/settings"},
+		reason:   "it writes files with the documents of the programs",
 	},
 	"internal/architecture": {
 		reason: "it reads sources and calls none of them",
 	},
-	"cmd/hubctl":           mainRule,
-	"cmd/start_server":     mainRule,
-	"cmd/start_simulation": mainRule,
+	"cmd/hubctl":           mainRule("hubctl"),
+	"cmd/start_server":     mainRule("server"),
+	"cmd/start_simulation": mainRule("simulation"),
 }
 
-// mainRule is the rule of every executable.
-var mainRule = importRule{
-	internal: []string{"internal/command"},
-	reason:   "a main is one call, because tests can run everything else without a process",
+// mainRule returns the rule of the executable whose program is a package below internal/command.
+func mainRule(program string) importRule {
+	return importRule{
+		internal: []string{"internal/command", "internal/command/" + program},
+		reason:   mainReason,
+	}
 }
+
+const mainReason = "a main is one call, because tests can run everything else without a process"
+
+// forbiddenDeps lists the packages that an executable must not link, also not by other packages, and
+// the reason. A path stands for itself and all packages below it.
+var forbiddenDeps = map[string][]forbiddenDep{
+	"cmd/hubctl": {
+		{module + "/hub", "hubctl is a client"},
+		{module + "/internal/admin", "hubctl has no admin address"},
+		{module + "/internal/tracing", "hubctl has no traces"},
+		{"go.opentelemetry.io", "the exporter of traces doubles the size of hubctl"},
+		{"google.golang.org", "gRPC and its messages come with the exporter of traces"},
+		{"github.com/prometheus", "hubctl has no metrics"},
+		{"net/http", "nothing of hubctl speaks HTTP"},
+	},
+	"cmd/start_simulation": {
+		{module + "/internal/admin", "the hub of -embed has no admin address"},
+		{module + "/internal/tracing", "the hub of -embed has no traces"},
+		{"go.opentelemetry.io", "the exporter of traces doubles the size of start_simulation"},
+		{"google.golang.org", "gRPC and its messages come with the exporter of traces"},
+	},
+	"cmd/start_server": {
+		{module + "/client", "start_server is no client"},
+	},
+}
+
+// forbiddenDep is a package that an executable must not link.
+type forbiddenDep struct{ path, reason string }
 
 // testLibraries are modules that all tests may import.
 var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid", "go.yaml.in/yaml/v3"}

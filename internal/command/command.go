@@ -1,6 +1,7 @@
-// Package command holds what the executables share: flags, environment variables, the config
-// file, logging, signals and exit codes. Each executable is one function of this package,
-// Server, Simulation or Hubctl, and its main function only passes that function to Main.
+// Package command holds what the executables share, besides their settings: standard streams,
+// signals, exit codes, the version, and a queue for log lines. Each executable is the function Run
+// of a package below this one, server, simulation or hubctl, and its main function only passes that
+// function to Main.
 //
 // Messages do not pass through this package: hub and client handle messages, and
 // internal/simulation makes load. The package never exits the process, has no global flags,
@@ -20,19 +21,8 @@ import (
 	"golang.org/x/term"
 )
 
-// The exit codes of all executables.
-const (
-	ExitOK      = 0
-	ExitFailure = 1 // the settings were valid, but the work failed
-	ExitUsage   = 2 // a flag, an environment variable or a line of the config file was invalid
-
-	// ExitPipe reports that the reader of standard output has closed it. A shell shows the same
-	// code for a program that SIGPIPE has killed.
-	ExitPipe = 128 + 13
-)
-
-// errOutputClosed reports that the reader of standard output has closed it.
-var errOutputClosed = errors.New("standard output is closed")
+// ErrOutputClosed reports that the reader of standard output has closed it.
+var ErrOutputClosed = errors.New("standard output is closed")
 
 // Process holds the inputs and outputs of a program, apart from its environment variables.
 type Process struct {
@@ -80,37 +70,37 @@ func Main(program func(Process) int) int {
 	})
 }
 
-// pipeWriter is a standard output that can be a pipe. It replaces EPIPE by errOutputClosed.
+// pipeWriter is a standard output that can be a pipe. It replaces EPIPE by ErrOutputClosed.
 type pipeWriter struct{ io.Writer }
 
-// Write implements io.Writer. It returns errOutputClosed when the reader has closed the pipe.
+// Write implements io.Writer. It returns ErrOutputClosed when the reader has closed the pipe.
 func (p pipeWriter) Write(b []byte) (int, error) {
 	n, err := p.Writer.Write(b)
 	if errors.Is(err, syscall.EPIPE) {
-		err = errOutputClosed
+		err = ErrOutputClosed
 	}
 	return n, err
 }
 
-// reloads calls p.Reloads. If that is nil, the returned channel is nil.
-func (p Process) reloads() (signals <-chan os.Signal, done func()) {
+// NotifyReloads calls p.Reloads. If that is nil, the returned channel is nil.
+func (p Process) NotifyReloads() (signals <-chan os.Signal, done func()) {
 	if p.Reloads == nil {
 		return nil, func() {}
 	}
 	return p.Reloads()
 }
 
-// supervise runs work and returns its exit code. The first signal ends stopCtx, after which
-// work finishes gracefully. The second signal ends abortCtx, and supervise returns ExitFailure
+// Supervise runs work and returns its exit code. The first signal ends stopCtx, after which
+// work finishes gracefully. The second signal ends abortCtx, and Supervise returns ExitFailure
 // without waiting for work.
-func (p Process) supervise(logger *slog.Logger, work func(stopCtx, abortCtx context.Context) int) int {
+func (p Process) Supervise(logger *slog.Logger, work func(stopCtx, abortCtx context.Context) int) int {
 	abortCtx, abort := context.WithCancel(context.Background())
 	defer abort()
 	stopCtx, stop := context.WithCancel(abortCtx)
 	defer stop()
 
 	code := make(chan int, 1)
-	// The goroutine ends with work. After a second signal supervise does not wait for the
+	// The goroutine ends with work. After a second signal Supervise does not wait for the
 	// goroutine: the process is about to exit, and the end of abortCtx has cancelled what work
 	// waits for.
 	go func() { code <- work(stopCtx, abortCtx) }()

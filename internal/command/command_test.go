@@ -6,12 +6,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/sechlol/go-message-hub/internal/settings"
 )
 
 func TestSupervise_ReturnsExitCode(t *testing.T) {
 	p := Process{Signals: make(chan os.Signal)}
 	for _, want := range []int{ExitOK, ExitFailure} {
-		got := p.supervise(slog.New(slog.DiscardHandler), func(stopCtx, abortCtx context.Context) int {
+		got := p.Supervise(slog.New(slog.DiscardHandler), func(stopCtx, abortCtx context.Context) int {
 			if stopCtx.Err() != nil || abortCtx.Err() != nil {
 				t.Error("a context ended without a signal")
 			}
@@ -26,7 +28,7 @@ func TestSupervise_ReturnsExitCode(t *testing.T) {
 func TestSupervise_FirstSignalStopsGracefully(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	signals <- os.Interrupt
-	code := Process{Signals: signals}.supervise(slog.New(slog.DiscardHandler), func(stopCtx, abortCtx context.Context) int {
+	code := Process{Signals: signals}.Supervise(slog.New(slog.DiscardHandler), func(stopCtx, abortCtx context.Context) int {
 		<-stopCtx.Done()
 		if abortCtx.Err() != nil {
 			t.Error("the first signal aborted")
@@ -42,10 +44,10 @@ func TestSupervise_SecondSignalAborts(t *testing.T) {
 	signals := make(chan os.Signal, 2)
 	signals <- os.Interrupt
 	signals <- os.Interrupt
-	var stderr outputBuffer
+	var stderr strings.Builder
 	release := make(chan struct{})
 	defer close(release)
-	code := Process{Signals: signals}.supervise(newLogger(&stderr, logText, slog.LevelInfo),
+	code := Process{Signals: signals}.Supervise(settings.NewLogger(&stderr, settings.LogText, slog.LevelInfo),
 		func(stopCtx, abortCtx context.Context) int {
 			<-release // ignores both contexts
 			return ExitOK

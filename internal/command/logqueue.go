@@ -7,7 +7,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sechlol/go-message-hub/internal/settings"
 )
+
+// LogFlushTimeout is the time limit for writing the last lines at the end of a program.
+const LogFlushTimeout = time.Second
 
 const (
 	// maxLogBytes is the maximum size of queued log lines, in bytes: about 8,000 lines.
@@ -16,18 +21,15 @@ const (
 	// maxIdleLogBytes is the maximum capacity of the buffer that is kept for later lines, in
 	// bytes.
 	maxIdleLogBytes = 64 << 10
-
-	// logFlushTimeout is the time limit for writing the last lines at the end of a program.
-	logFlushTimeout = time.Second
 )
 
-// logQueue writes log lines from its own goroutine. Code that logs therefore never waits for
+// LogQueue writes log lines from its own goroutine. Code that logs therefore never waits for
 // the reader of the log, for example a full pipe, a stopped terminal, or a disk that hangs. A
 // line is dropped if maxBytes are queued, or if writing the line fails. When writing works
 // again, a line reports the number of dropped lines in their place. The methods can be called
 // concurrently.
-type logQueue struct {
-	// Static after newLogQueue.
+type LogQueue struct {
+	// Static after NewLogQueue.
 	out      io.Writer
 	maxBytes int
 
@@ -49,18 +51,18 @@ type logQueue struct {
 	logger *slog.Logger
 }
 
-// newLogQueue returns a queue that writes to out. format is the format of lines about the
-// queue itself. The caller must call close, which ends the goroutine of the queue.
-func newLogQueue(out io.Writer, format string) *logQueue {
-	q := &logQueue{out: out, maxBytes: maxLogBytes, signal: make(chan struct{}, 1), done: make(chan struct{})}
-	q.logger = newLogger(&q.notice, format, slog.LevelWarn)
-	go q.run() // ends after close, which waits for the end up to its timeout
+// NewLogQueue returns a queue that writes to out. format is the format of lines about the
+// queue itself. The caller must call Close, which ends the goroutine of the queue.
+func NewLogQueue(out io.Writer, format string) *LogQueue {
+	q := &LogQueue{out: out, maxBytes: maxLogBytes, signal: make(chan struct{}, 1), done: make(chan struct{})}
+	q.logger = settings.NewLogger(&q.notice, format, slog.LevelWarn)
+	go q.run() // ends after Close, which waits for the end up to its timeout
 	return q
 }
 
 // Write implements io.Writer for a handler of log/slog, which writes one line per call. It
 // never blocks and never returns an error.
-func (q *logQueue) Write(line []byte) (int, error) {
+func (q *LogQueue) Write(line []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -83,17 +85,17 @@ func (q *logQueue) Write(line []byte) (int, error) {
 }
 
 // Dropped returns the number of lines dropped since the start.
-func (q *logQueue) Dropped() uint64 { return q.dropped.Load() }
+func (q *LogQueue) Dropped() uint64 { return q.dropped.Load() }
 
 // drop counts lines that are not written. The caller holds mu.
-func (q *logQueue) drop(lines int) {
+func (q *LogQueue) drop(lines int) {
 	q.unreported += lines
 	q.dropped.Add(uint64(lines))
 }
 
-// close writes the queued lines and ends the goroutine. After timeout, close returns anyway,
-// and the goroutine ends when its write returns. Lines written after close are dropped.
-func (q *logQueue) close(timeout time.Duration) {
+// Close writes the queued lines and ends the goroutine. After timeout, Close returns anyway,
+// and the goroutine ends when its write returns. Lines written after Close are dropped.
+func (q *LogQueue) Close(timeout time.Duration) {
 	q.mu.Lock()
 	if !q.closed {
 		q.closed = true
@@ -108,8 +110,8 @@ func (q *logQueue) close(timeout time.Duration) {
 	}
 }
 
-// run writes lines until close is called.
-func (q *logQueue) run() {
+// run writes lines until Close is called.
+func (q *LogQueue) run() {
 	defer close(q.done)
 	for range q.signal {
 		q.flush()
@@ -118,7 +120,7 @@ func (q *logQueue) run() {
 }
 
 // flush writes the queued lines, followed by a line that reports dropped lines.
-func (q *logQueue) flush() {
+func (q *LogQueue) flush() {
 	q.mu.Lock()
 	text, lines, unreported := q.pending, q.pendingLines, q.unreported
 	size := len(text)

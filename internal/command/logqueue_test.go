@@ -10,13 +10,17 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sechlol/go-message-hub/internal/settings"
 )
 
 // gatedWriter is a log whose writes block until gate is closed.
 type gatedWriter struct {
-	outputBuffer
 	gate chan struct{}         // nil: writes do not block
 	err  atomic.Pointer[error] // of every write; nil: none
+
+	mu   sync.Mutex
+	text strings.Builder
 }
 
 // Write implements io.Writer.
@@ -27,12 +31,21 @@ func (w *gatedWriter) Write(p []byte) (int, error) {
 	if err := w.err.Load(); err != nil {
 		return 0, *err
 	}
-	return w.outputBuffer.Write(p)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+// String returns the log so far.
+func (w *gatedWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
 }
 
 func TestLogQueue_KeepsOrder(t *testing.T) {
 	var w gatedWriter
-	q := newLogQueue(&w, logText)
+	q := NewLogQueue(&w, settings.LogText)
 	var writers sync.WaitGroup
 	for range 4 {
 		writers.Go(func() { fmt.Fprintln(q, "another") })
@@ -43,7 +56,7 @@ func TestLogQueue_KeepsOrder(t *testing.T) {
 		fmt.Fprintln(&want, i)
 	}
 	writers.Wait()
-	q.close(time.Minute)
+	q.Close(time.Minute)
 	if got := strings.ReplaceAll(w.String(), "another\n", ""); got != want.String() || strings.Count(w.String(), "another") != 4 {
 		t.Errorf("got %q", w.String())
 	}
@@ -57,7 +70,7 @@ func TestLogQueue_KeepsOrder(t *testing.T) {
 func TestLogQueue_DropsWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := gatedWriter{gate: make(chan struct{})}
-		q := newLogQueue(&w, logJSON)
+		q := NewLogQueue(&w, settings.LogJSON)
 		q.maxBytes = 100
 		for i := range 30 {
 			fmt.Fprintf(q, "line %04d\n", i) // 10 bytes
@@ -70,7 +83,7 @@ func TestLogQueue_DropsWhenFull(t *testing.T) {
 		close(w.gate)
 		synctest.Wait()
 		fmt.Fprintln(q, "later")
-		q.close(time.Minute)
+		q.Close(time.Minute)
 		lines := strings.Split(strings.TrimSpace(w.String()), "\n")
 		if len(lines) != 12 || lines[0] != "line 0000" || lines[9] != "line 0009" || lines[11] != "later" ||
 			!strings.Contains(lines[10], `"log lines dropped","lines":21`) {
@@ -85,7 +98,7 @@ func TestLogQueue_CountsFailedWrites(t *testing.T) {
 		var w gatedWriter
 		full := errors.New("disk full")
 		w.err.Store(&full)
-		q := newLogQueue(&w, logText)
+		q := NewLogQueue(&w, settings.LogText)
 		for range 3 {
 			fmt.Fprintln(q, "lost")
 			synctest.Wait()
@@ -94,7 +107,7 @@ func TestLogQueue_CountsFailedWrites(t *testing.T) {
 		fmt.Fprintln(q, "lost as well, because the next line is the report")
 		synctest.Wait()
 		fmt.Fprintln(q, "later")
-		q.close(time.Minute)
+		q.Close(time.Minute)
 		if got := w.String(); !strings.HasSuffix(got, "msg=\"log lines dropped\" lines=4\nlater\n") || strings.Contains(got, "lost") {
 			t.Errorf("got %q", got)
 		}
@@ -108,10 +121,10 @@ func TestLogQueue_CountsFailedWrites(t *testing.T) {
 func TestLogQueue_CloseTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := gatedWriter{gate: make(chan struct{})}
-		q := newLogQueue(&w, logText)
+		q := NewLogQueue(&w, settings.LogText)
 		slog.New(slog.NewTextHandler(q, nil)).Info("last words")
 		began := time.Now()
-		q.close(time.Second)
+		q.Close(time.Second)
 		if took := time.Since(began); took != time.Second {
 			t.Errorf("close took %v, want 1s", took)
 		}

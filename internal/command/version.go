@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// version returns the version of the program, of Go, and the target platform.
-func version(program string) string {
+// Version returns the version of the program, of Go, and the target platform.
+func Version(program string) string {
 	info, _ := debug.ReadBuildInfo()
-	return fmt.Sprintf("%s %s %s %s/%s", program, buildVersion(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s %s %s %s/%s", program, BuildVersion(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// buildVersion returns the version that Go has recorded in the program, followed by the commit
+// BuildVersion returns the version that Go has recorded in the program, followed by the commit
 // unless the version contains the commit. It returns "unknown" if the build has no version.
-func buildVersion(info *debug.BuildInfo) string {
+func BuildVersion(info *debug.BuildInfo) string {
 	if info == nil || info.Main.Version == "" {
 		return "unknown"
 	}

@@ -16,11 +16,11 @@ func TestBuildVersion(t *testing.T) {
 	} {
 		info := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "CGO_ENABLED", Value: "0"}, {Key: "vcs.revision", Value: tt.commit}}}
 		info.Main.Version = tt.version
-		if got := buildVersion(info); got != tt.want {
+		if got := BuildVersion(info); got != tt.want {
 			t.Errorf("%q of %q: %q, want %q", tt.version, tt.commit, got, tt.want)
 		}
 	}
-	if got := buildVersion(nil); got != "unknown" {
+	if got := BuildVersion(nil); got != "unknown" {
 		t.Errorf("without build information: %q", got)
 	}
 }

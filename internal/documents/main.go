@@ -17,10 +17,10 @@ import (
 func main() {
 	switch len(os.Args) {
 	case 2:
-		write(os.Args[1], command.Reference())
+		write(os.Args[1], reference())
 	case 3:
-		for _, d := range command.Documents(os.Args[2]) {
-			write(filepath.Join(os.Args[1], d.Name), d.Text)
+		for _, d := range documents(os.Args[2]) {
+			write(filepath.Join(os.Args[1], d.name), d.text)
 		}
 	default:
 		fmt.Fprintln(os.Stderr, "usage: documents FOLDER BUILD, or documents FILE")

@@ -5,7 +5,7 @@
 //
 // The package is at both ends of the path of a message and knows the hub only by its address.
 // It can test any hub that speaks the protocol. It does not start a hub, read flags, install
-// signal handlers or choose exit codes; internal/command does.
+// signal handlers or choose exit codes; internal/command/simulation does.
 package simulation
 
 import (

@@ -2,8 +2,8 @@
 // The claims come from a JSON Web Token (RFC 7519), whose signature the package verifies, or
 // from a file of the operator that maps names of client certificates to claims.
 //
-// It does not authenticate connections and does not enforce claims: internal/command passes
-// them to the hub as hub.Permissions. No message passes through this package: the hub
+// It does not authenticate connections and does not enforce claims: internal/command/server
+// passes them to the hub as hub.Permissions. No message passes through this package: the hub
 // uses the claims when a client connects.
 package tokens
 

@@ -1,0 +1,85 @@
+package programtest
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/internal/command"
+)
+
+// StartServer starts server, which is start_server, on a free port of the loopback interface and
+// returns the port.
+func StartServer(t *testing.T, server func(command.Process) int, args ...string) (s *Running, port string) {
+	t.Helper()
+	s = Start(t, server, append([]string{"-addr=127.0.0.1", "-port=0", "-log=json", "-admin=off"}, args...)...)
+	line := s.WaitForLine(&s.Stderr, `"listening"`)
+	var event struct{ Addr string }
+	if err := json.Unmarshal([]byte(line), &event); err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	_, port, err := net.SplitHostPort(event.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, port
+}
+
+// ReadAddresses reads the JSON log of a hub until the log contains the admin address and the
+// address of the hub.
+func ReadAddresses(t *testing.T, log io.Reader) (admin, hub string) {
+	t.Helper()
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		var event struct{ Msg, Addr string }
+		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
+			t.Fatalf("%q: %v", lines.Text(), err)
+		}
+		switch event.Msg {
+		case "admin address open":
+			admin = event.Addr
+		case "listening":
+			return admin, event.Addr
+		}
+	}
+	t.Fatal("the hub stopped before it listened")
+	return "", ""
+}
+
+// Dial connects a client until the end of the test.
+func Dial(t *testing.T, port string) *client.Client {
+	t.Helper()
+	return DialVersion(t, port, 0)
+}
+
+// DialVersion connects a client of the given protocol version; 0: the default.
+func DialVersion(t *testing.T, port string, version int) *client.Client {
+	t.Helper()
+	c, err := client.Dial(t.Context(), net.JoinHostPort("127.0.0.1", port), &client.Options{Version: version})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// HubctlArgs returns the command line of subcommand cmd of hubctl for the hub at port.
+func HubctlArgs(port, cmd string, args ...string) []string {
+	return append([]string{cmd, "-addr=127.0.0.1", "-port=" + port}, args...)
+}
+
+// StartListen starts hubctl listen and returns its id once it listens.
+func StartListen(t *testing.T, hubctl func(command.Process) int, port string, args ...string) (l *Running, id string) {
+	t.Helper()
+	l = Start(t, hubctl, HubctlArgs(port, "listen", args...)...)
+	_, id, _ = strings.Cut(l.WaitForLine(&l.Stderr, "connected"), " id=")
+	id, _, _ = strings.Cut(id, " ")
+	if _, err := strconv.ParseUint(id, 10, 64); err != nil {
+		t.Fatalf("the first line does not contain the id: %s", &l.Stderr)
+	}
+	return l, id
+}

@@ -1,0 +1,241 @@
+// Package server is start_server: its settings, and the hub as a process of an operator, with
+// reloading, an admin address, certificates, tokens, traces, the service manager and the limits of the
+// operating system. Messages do not pass through this package; package hub handles them.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/admin"
+	"github.com/sechlol/go-message-hub/internal/command"
+	"github.com/sechlol/go-message-hub/internal/command/serve"
+	"github.com/sechlol/go-message-hub/internal/settings"
+)
+
+const printTimeout = 3 * time.Second // for writing the statistics to standard output
+
+// program is a start_server that runs. Its settings change when they are reloaded.
+type program struct {
+	config      *config
+	logger      *slog.Logger
+	logQueue    *command.LogQueue
+	reloader    reloader
+	tlsState    tlsReloader
+	clients     authenticator
+	latency     *admin.Latency // nil without an admin address
+	tracer      traceExporter
+	memoryLimit int64 // memory limit of the runtime set by setMemoryLimit, in bytes; 0: none
+}
+
+// Run is start_server: it runs a hub until a signal ends the program, and returns the exit code.
+func Run(p command.Process) int {
+	c := newConfig()
+	if code, done := p.Parse(c.settings); done {
+		return code
+	}
+	level := new(slog.LevelVar)
+	s := &program{config: c, logQueue: command.NewLogQueue(p.Stderr, c.settings.LogFormat)}
+	defer s.logQueue.Close(command.LogFlushTimeout)
+	s.logger = settings.NewLogger(s.logQueue, c.settings.LogFormat, level)
+	s.reloader.add(func(next *config) (apply func(), err error) {
+		return func() { level.Set(next.settings.LogLevel()) }, nil
+	})
+	s.reloader.add(func(next *config) (apply func(), err error) {
+		return s.tlsState.prepare(&next.tls, &next.settings.Warnings)
+	})
+	s.reloader.add(func(next *config) (apply func(), err error) {
+		return s.clients.prepare(&next.auth, next.tls.clientCA != "", &next.settings.Warnings)
+	})
+	apply, err := s.reloader.prepare(c)
+	if err != nil {
+		return p.UsageError(c.settings, err)
+	}
+	if c.settings.CheckOnly {
+		return c.printChecked(p)
+	}
+	apply()
+	c.settings.Warnings.LogTo(s.logger)
+	return s.start(p)
+}
+
+// start creates the hub and runs it until a signal ends the program.
+func (s *program) start(p command.Process) int {
+	reloads, done := p.NotifyReloads()
+	defer done()
+	if s.config.admin.addr != "" {
+		s.latency = admin.NewLatency()
+	}
+	if err := s.tracer.start(&s.config.traces, s.logger); err != nil {
+		return p.UsageError(s.config.settings, err)
+	}
+	defer s.tracer.stop()
+	hubConfig := s.config.hubConfig()
+	s.addHooks(&hubConfig)
+	h, err := hub.New(hubConfig)
+	if err != nil {
+		return p.UsageError(s.config.settings, err)
+	}
+	s.reloader.add(func(next *config) (apply func(), err error) {
+		return func() { s.setMaxClients(h, next.maxClients) }, nil
+	})
+	return p.Supervise(s.logger, func(stopCtx, abortCtx context.Context) int {
+		return s.run(stopCtx, abortCtx, h, p, reloads)
+	})
+}
+
+// addHooks adds the logger and the functions that the hub calls.
+func (s *program) addHooks(c *hub.Config) {
+	c.Logger = s.logger
+	if s.config.authenticates() {
+		c.Authenticate = s.clients.authenticate
+	}
+	if s.latency != nil {
+		c.OnLatency = s.latency.Observe
+	}
+	s.tracer.configure(&s.config.traces, c)
+}
+
+// setMaxClients changes the maximum number of clients of h.
+func (s *program) setMaxClients(h *hub.Hub, maxClients int) {
+	if maxClients == s.config.maxClients {
+		return
+	}
+	if err := h.SetMaxClients(maxClients); err != nil {
+		s.logger.Error("cannot change the maximum number of clients", "error", err)
+		return
+	}
+	s.limitMemory(maxClients)
+}
+
+// limitMemory sets the memory limit of the runtime for so many clients, and warns if the process
+// cannot open as many files.
+func (s *program) limitMemory(maxClients int) {
+	s.memoryLimit = setMemoryLimit(s.logger, s.memoryLimit, s.config.maxMemory, min(maxClients, maxOpenFiles()), s.config.tls.cert != "")
+	warnLowFileLimit(s.logger, maxClients)
+}
+
+// run lets h serve until stopCtx ends, and then shuts h down. It also reloads the
+// configuration. Only this goroutine accesses the settings.
+func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.Process, reloads <-chan os.Signal) int {
+	defer s.tracer.flush(abortCtx)
+	c, logger := s.config, s.logger
+	ln, err := listenAt(net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
+	if err != nil {
+		logger.Error("cannot listen", "error", err, "advice", listenAdvice(err))
+		_ = h.Shutdown(abortCtx) // nothing is connected
+		return command.ExitFailure
+	}
+	watchdog := &watchdogListener{Listener: ln}
+	alive := newLiveness(h, watchdog)
+	a, err := s.openAdmin(h, alive)
+	if err != nil {
+		logger.Error("cannot open the admin address", "error", err, "advice", adminAdvice(err))
+		ln.Close()
+		_ = h.Shutdown(abortCtx) // nothing is connected
+		return command.ExitFailure
+	}
+	defer a.close()
+	setGCPercent()
+	s.limitMemory(c.maxClients)
+	logger.Info("listening", "addr", ln.Addr().String(),
+		"max_body", settings.FormatSize(c.maxBody), "max_memory", settings.FormatSize(c.maxMemory), "max_clients", c.maxClients)
+	listenerCtx, cancel := context.WithCancel(abortCtx)
+	defer cancel()
+	c.auth.warnUnauthenticated(logger, ln.Addr(), c.tls.clientCA)
+	s.clients.logger = logger
+	notifier := newServiceNotifier(logger)
+	watchdog.Listener = s.tlsState.wrapListener(listenerCtx, c.proxy.wrapListener(newFileLimitListener(ln, maxOpenFiles()), h, logger), logger)
+	running := serve.Start(abortCtx, h, watchdog)
+	notifier.ready(watchdog, alive)
+	defer notifier.close()
+	for {
+		select {
+		case <-reloads:
+			notifier.reloading()
+			s.reloader.reload(c, p.Args, logger)
+			notifier.reloaded(watchdog)
+			continue
+		case <-stopCtx.Done():
+		case <-running.Done():
+		}
+		a.drain()
+		notifier.stopping(c.drain.delay + c.drain.timeout)
+		c.drain.wait(abortCtx, running, logger)
+		return s.shutdown(abortCtx, running, p.Stdout)
+	}
+}
+
+// openAdmin opens the admin address of h, unless it is disabled.
+func (s *program) openAdmin(h *hub.Hub, alive *liveness) (*adminServer, error) {
+	return s.config.admin.open(s.config.settings.IsSet("admin"), admin.Config{
+		MaxConnections: adminConnectionLimit(maxOpenFiles()), Hub: h, CheckHealth: alive.err,
+		Latency: s.latency, LogDropped: s.logQueue.Dropped,
+		CertificateExpiry: s.tlsState.notAfterFunc(), Logger: s.logger,
+	})
+}
+
+// shutdown closes the hub and prints the statistics. If abortCtx ends, shutdown returns
+// without the statistics.
+func (s *program) shutdown(abortCtx context.Context, running *serve.Running, stdout io.Writer) int {
+	code := command.ExitOK
+	if err := running.UnexpectedErr(); err != nil {
+		s.logger.Error("the hub stopped unexpectedly", "error", err)
+		code = command.ExitFailure
+	}
+	err := running.Close(abortCtx, s.config.drain.timeout)
+	if abortCtx.Err() != nil {
+		return command.ExitFailure
+	}
+	if err != nil {
+		s.logger.Warn("some queued messages could not be delivered in time", "drain", settings.FormatDuration(s.config.drain.timeout))
+	}
+	if err := s.printStats(running.Hub, stdout); err != nil {
+		s.logger.Error("cannot print the statistics", "error", err)
+		return command.ExitFailure
+	}
+	s.logger.Info("stopped")
+	return code
+}
+
+// printStats prints the statistics. It gives up after printTimeout, because a full pipe must
+// not prevent the hub from exiting.
+func (s *program) printStats(h *hub.Hub, stdout io.Writer) error {
+	if !s.config.stat {
+		return nil
+	}
+	printed := make(chan error, 1)
+	go func() { // ends with the write, or with the process, which is about to exit
+		_, err := h.Stats().WriteTo(stdout)
+		printed <- err
+	}()
+	timer := time.NewTimer(printTimeout)
+	defer timer.Stop()
+	select {
+	case err := <-printed:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("standard output blocked for %s", settings.FormatDuration(printTimeout))
+	}
+}
+
+// listenAdvice returns advice for an error of listening.
+func listenAdvice(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program uses this port: stop that program, or choose another port with -port"
+	case errors.Is(err, syscall.EACCES):
+		return "ports below 1024 require privileges: choose another port with -port"
+	default:
+		return "-addr must be an address of this machine, or a host name of this machine"
+	}
+}
