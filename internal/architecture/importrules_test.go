@@ -173,8 +173,8 @@ func mainRule(program string) importRule {
 
 const mainReason = "a main is one call, because tests can run everything else without a process"
 
-// forbiddenDeps lists the packages that an executable must not link, also not by other packages, and
-// the reason. A path stands for itself and all packages below it.
+// forbiddenDeps lists the packages that an executable must not link, also not by other
+// packages, and the reason. A path stands for itself and all packages below it.
 var forbiddenDeps = map[string][]forbiddenDep{
 	"cmd/hubctl": {
 		{module + "/hub", "hubctl is a client"},

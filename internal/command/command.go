@@ -1,7 +1,7 @@
 // Package command holds what the executables share, besides their settings: standard streams,
-// signals, exit codes, the version, and a queue for log lines. Each executable is the function Run
-// of a package below this one, server, simulation or hubctl, and its main function only passes that
-// function to Main.
+// signals, exit codes, the version, and a queue for log lines. Each executable is the function
+// Run of a package below this one, server, simulation or hubctl, and its main function only
+// passes that function to Main.
 //
 // Messages do not pass through this package: hub and client handle messages, and
 // internal/simulation makes load. The package never exits the process, has no global flags,

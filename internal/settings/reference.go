@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// WriteReference writes the flags and exit codes of the programs as Markdown: docs/REFERENCE.md. It
-// comes from the same settings as the usage texts and the manual pages.
+// WriteReference writes the flags and exit codes of the programs as Markdown:
+// docs/REFERENCE.md. It comes from the same settings as the usage texts and the manual pages.
 func WriteReference(w io.Writer, pages []ManPage) {
 	fmt.Fprint(w, "# Reference\n\n"+
 		"The flags and exit codes of all programs. `go run ./internal/documents docs/REFERENCE.md` writes this page from the programs' settings.\n\n"+
@@ -28,7 +28,8 @@ func WriteReference(w io.Writer, pages []ManPage) {
 	}
 }
 
-// writeProgramReference writes a section for a program or a subcommand, with a table of its flags.
+// writeProgramReference writes a section for a program or a subcommand, with a table of its
+// flags.
 func writeProgramReference(w io.Writer, p ManProgram) {
 	s := p.Settings
 	if p.Heading != "" {

@@ -38,12 +38,12 @@ func subcommands() []subcommand {
 	}
 }
 
-// Run is hubctl: it runs one of its subcommands, which talks to a hub for a person or a script, and
-// returns the exit code. ExitOK of package command means success: all receivers got the message, or
-// an interrupt ended a subcommand that runs until then. ExitFailure means that there was no
-// connection to a hub, that the connection was lost, or that the fate of the message is unknown.
-// ExitUsage means that the command line was invalid. ExitPartial and ExitUndelivered tell the result
-// of a message that did not reach all receivers.
+// Run is hubctl: it runs one of its subcommands, which talks to a hub for a person or a script,
+// and returns the exit code. ExitOK of package command means success: all receivers got the
+// message, or an interrupt ended a subcommand that runs until then. ExitFailure means that
+// there was no connection to a hub, that the connection was lost, or that the fate of the
+// message is unknown. ExitUsage means that the command line was invalid. ExitPartial and
+// ExitUndelivered tell the result of a message that did not reach all receivers.
 func Run(p command.Process) int {
 	if len(p.Args) == 0 {
 		code := printUsageError(p, "a subcommand is missing")

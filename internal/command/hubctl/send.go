@@ -27,8 +27,8 @@ const (
 // then.
 const defaultSendTimeout = hubReportTimeout + maxReportMargin
 
-// hubReportTimeout is hub.DefaultReportTimeout. It is repeated here because hubctl does not import
-// the hub.
+// hubReportTimeout is hub.DefaultReportTimeout. It is repeated here because hubctl does not
+// import the hub.
 const hubReportTimeout = time.Minute
 
 // maxReportMargin is the maximum time between the report of the hub and -timeout, in which the

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/internal/command"
 	"github.com/sechlol/go-message-hub/internal/command/programtest"
 	"github.com/sechlol/go-message-hub/wire"
@@ -291,4 +292,10 @@ func TestHubctlSend_ConnectionLost(t *testing.T) {
 	<-s.Done
 	programtest.CheckResult(t, programtest.Result{Code: s.Code, Stdout: s.Stdout.String(), Stderr: s.Stderr.String()}, command.ExitFailure, "",
 		"hubctl send: the connection to the hub at 127.0.0.1:"+relay+" is lost; the fate of the message is unknown\n")
+}
+
+func TestHubReportTimeout_IsDefaultOfHub(t *testing.T) {
+	if hubReportTimeout != hub.DefaultReportTimeout {
+		t.Errorf("%v, want %v", hubReportTimeout, hub.DefaultReportTimeout)
+	}
 }

@@ -1,9 +1,7 @@
 package programtest
 
 import (
-	"bufio"
 	"encoding/json"
-	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -28,26 +26,6 @@ func StartServer(t *testing.T, server func(command.Process) int, args ...string)
 		t.Fatal(err)
 	}
 	return s, port
-}
-
-// ReadAddresses reads the JSON log of a hub until the log contains the admin address and the
-// address of the hub.
-func ReadAddresses(t *testing.T, log io.Reader) (admin, hub string) {
-	t.Helper()
-	for lines := bufio.NewScanner(log); lines.Scan(); {
-		var event struct{ Msg, Addr string }
-		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
-			t.Fatalf("%q: %v", lines.Text(), err)
-		}
-		switch event.Msg {
-		case "admin address open":
-			admin = event.Addr
-		case "listening":
-			return admin, event.Addr
-		}
-	}
-	t.Fatal("the hub stopped before it listened")
-	return "", ""
 }
 
 // Dial connects a client until the end of the test.

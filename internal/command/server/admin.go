@@ -36,10 +36,10 @@ func (f *adminFlags) addFlags(s *settings.Settings) {
 		"file with the bearer token for -admin; required unless\n-admin is a loopback address")
 }
 
-// open opens the admin address with the values of config unless the address is disabled. Because
-// several hubs on one machine are common, a hub whose default address is in use logs a warning and
-// runs without an admin address. A hub whose address was set explicitly returns an error instead.
-// isSet says whether it was.
+// open opens the admin address with the values of config unless the address is disabled.
+// Because several hubs on one machine are common, a hub whose default address is in use logs a
+// warning and runs without an admin address. A hub whose address was set explicitly returns an
+// error instead. isSet says whether it was.
 func (f *adminFlags) open(isSet bool, config admin.Config) (*adminServer, error) {
 	logger := config.Logger
 	if f.addr == "" {

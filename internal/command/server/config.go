@@ -154,7 +154,8 @@ func (c *config) validate() error {
 	return err
 }
 
-// printChecked prints the settings, which are valid, with their sources, and returns the exit code.
+// printChecked prints the settings, which are valid, with their sources, and returns the exit
+// code.
 func (c *config) printChecked(p command.Process) int {
 	if err := c.admin.check(); err != nil {
 		return p.UsageError(c.settings, err)

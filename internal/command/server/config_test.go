@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sechlol/go-message-hub/internal/command"
 	"github.com/sechlol/go-message-hub/internal/command/programtest"
@@ -22,88 +21,6 @@ func parseServerFlags(t *testing.T, args ...string) *config {
 		t.Fatalf("exit code %d: %s%s", code, &stdout, &stderr)
 	}
 	return c
-}
-
-func TestSettings_Precedence(t *testing.T) {
-	tests := []struct {
-		name            string
-		flag, env, file string
-		want            time.Duration
-	}{
-		{name: "default", want: 10 * time.Second},
-		{name: "file", file: "3s", want: 3 * time.Second},
-		{name: "environment", env: "2s", want: 2 * time.Second},
-		{name: "flag", flag: "1s", want: time.Second},
-		{name: "environment over file", env: "2s", file: "3s", want: 2 * time.Second},
-		{name: "flag over file", flag: "1s", file: "3s", want: time.Second},
-		{name: "flag over environment", flag: "1s", env: "2s", want: time.Second},
-		{name: "flag over all", flag: "1s", env: "2s", file: "3s", want: time.Second},
-		{name: "flag that repeats the default over all", flag: "10s", env: "2s", file: "3s", want: 10 * time.Second},
-		{name: "flag over a wrong environment", flag: "1s", env: "soon", want: time.Second},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			var args []string
-			if tt.flag != "" {
-				args = append(args, "-stall="+tt.flag)
-			}
-			if tt.env != "" {
-				t.Setenv("HUB_STALL", tt.env)
-			}
-			if tt.file != "" {
-				args = append(args, "-config", programtest.WriteConfigFile(t, "stall "+tt.file))
-			}
-			if got := parseServerFlags(t, args...).stallTimeout; got != tt.want {
-				t.Errorf("stall is %v, want %v", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestSettings_ConfigFileFromEnvironment(t *testing.T) {
-	t.Setenv("HUB_CONFIG", programtest.WriteConfigFile(t, "port=1234"))
-	if got := parseServerFlags(t).port; got != 1234 {
-		t.Errorf("port %d, want 1234", got)
-	}
-}
-
-func TestSettings_FlagSyntax(t *testing.T) {
-	for _, args := range [][]string{{"-port=1234"}, {"-port", "1234"}, {"--port=1234"}, {"--port", "1234"}} {
-		if got := parseServerFlags(t, args...).port; got != 1234 {
-			t.Errorf("%q: port %d, want 1234", args, got)
-		}
-	}
-	for arg, want := range map[string]bool{"-stat": true, "-stat=true": true, "-stat=false": false, "-stat=0": false} {
-		if got := parseServerFlags(t, arg).stat; got != want {
-			t.Errorf("%s: %t, want %t", arg, got, want)
-		}
-	}
-}
-
-func TestConfigFile_LineSyntax(t *testing.T) {
-	const file = `
-# where to listen
-port 1234            # a comment behind a value
--addr=127.0.0.1
-max-memory = 64MiB
-	stall	250ms
-stat
-`
-	t.Setenv("HUB_STAT", "") // an empty variable counts as not set
-	c := parseServerFlags(t, "-config", programtest.WriteConfigFile(t, file))
-	if c.port != 1234 || c.addr != "127.0.0.1" || c.maxMemory != 64<<20 || c.stallTimeout != 250*time.Millisecond || !c.stat {
-		t.Errorf("got %+v", c)
-	}
-}
-
-func TestSize_Units(t *testing.T) {
-	for text, want := range map[string]int64{
-		"1048576": 1 << 20, "64MiB": 64 << 20, "64 MiB": 64 << 20, "64mib": 64 << 20, "1GiB": 1 << 30, "1.5GiB": 3 << 29, "10MB": 10_000_000,
-	} {
-		if got := parseServerFlags(t, "-max-memory="+text).maxMemory; got != want {
-			t.Errorf("%s: %d, want %d", text, got, want)
-		}
-	}
 }
 
 // TestSettings_Invalid checks the error of invalid settings: the source, the value, and the
@@ -379,6 +296,14 @@ func TestSettings_CommandLineOnlyFlags(t *testing.T) {
 	}
 }
 
+// TestConfig_DocumentedDefaults checks the defaults that the specification of the system
+// requires.
+func TestConfig_DocumentedDefaults(t *testing.T) {
+	if c := newConfig(); c.port != 9999 || c.addr != "" {
+		t.Errorf("start_server has %+v", c)
+	}
+}
+
 // TestSettings_WarnsOfUnusedVariables sets variables that are probably meant for start_server,
 // and others that only have its prefix.
 func TestSettings_WarnsOfUnusedVariables(t *testing.T) {
@@ -417,12 +342,5 @@ func TestSettings_WarnsOfUnusedVariables(t *testing.T) {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		})
-	}
-}
-
-// TestConfig_DocumentedDefaults checks the defaults that the specification of the system requires.
-func TestConfig_DocumentedDefaults(t *testing.T) {
-	if c := newConfig(); c.port != 9999 || c.addr != "" {
-		t.Errorf("start_server has %+v", c)
 	}
 }

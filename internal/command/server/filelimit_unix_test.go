@@ -41,7 +41,7 @@ func TestServer_AdminAnswersWhenFilesRunOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	write.Close()
-	admin, addr := programtest.ReadAddresses(t, read)
+	admin, addr := readAddresses(t, read)
 	var clients []net.Conn
 	for range crowd {
 		nc, err := net.Dial("tcp", addr) // the kernel accepts the connection, the hub not always

@@ -201,7 +201,7 @@ func TestServer_BlockedLogReader(t *testing.T) {
 			Stdout: io.Discard, Stderr: write, Signals: s.Signals,
 		})
 	}()
-	admin, hub := programtest.ReadAddresses(t, read)
+	admin, hub := readAddresses(t, read)
 	_, port, err := net.SplitHostPort(hub)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 // Package server is start_server: its settings, and the hub as a process of an operator, with
-// reloading, an admin address, certificates, tokens, traces, the service manager and the limits of the
-// operating system. Messages do not pass through this package; package hub handles them.
+// reloading, an admin address, certificates, tokens, traces, the service manager and the limits
+// of the operating system. Messages do not pass through this package; package hub handles them.
 package server
 
 import (

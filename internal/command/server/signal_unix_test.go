@@ -58,7 +58,7 @@ func TestMain_LogReaderCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	write.Close()
-	_, addr := programtest.ReadAddresses(t, read)
+	_, addr := readAddresses(t, read)
 	read.Close()
 	dialAt := func() *client.Client {
 		conn, err := client.Dial(t.Context(), addr, &client.Options{NoReconnect: true})

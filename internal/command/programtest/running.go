@@ -1,71 +1,12 @@
-// Package programtest runs the programs of this module in tests, in the process of the test or in one
-// of their own. Only tests use it. It imports none of the programs, so that their own tests can use
-// it.
 package programtest
 
 import (
-	"context"
 	"os"
-	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/sechlol/go-message-hub/internal/command"
 )
-
-// childEnv is the environment variable that makes a test binary run as its program.
-const childEnv = "COMMAND_TEST_CHILD"
-
-// Main runs the tests of a package, with the environment variables that tests need. In a process that
-// Child has started it runs program instead, which can be nil if no test uses Child.
-func Main(m *testing.M, program func(command.Process) int) {
-	if os.Getenv(childEnv) != "" {
-		os.Exit(command.Main(program))
-	}
-	for _, variable := range os.Environ() {
-		name, _, _ := strings.Cut(variable, "=")
-		for _, prefix := range []string{"HUB_", "SIMULATION_", "HUBCTL_", "OTEL_"} {
-			if strings.HasPrefix(name, prefix) {
-				os.Unsetenv(name) // the tests set what they need
-			}
-		}
-	}
-	goleak.VerifyTestMain(m)
-}
-
-// Child returns a command that runs the program of Main in its own process. The cleanup of the test
-// kills the process if it is still running.
-func Child(t *testing.T, args ...string) *exec.Cmd {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
-	t.Cleanup(cancel)
-	c := exec.CommandContext(ctx, os.Args[0], args...)
-	c.Env = append(os.Environ(), childEnv+"=1")
-	return c
-}
-
-// Result is the exit code and the output of a program.
-type Result struct {
-	Code           int
-	Stdout, Stderr string
-}
-
-// Run runs a program until it exits by itself.
-func Run(program func(command.Process) int, args ...string) Result {
-	var stdout, stderr Output
-	code := program(command.Process{Args: args, Stdout: &stdout, Stderr: &stderr})
-	return Result{code, stdout.String(), stderr.String()}
-}
-
-// RunWithStdin runs a program with the given standard input until it exits by itself.
-func RunWithStdin(program func(command.Process) int, stdin string, args ...string) Result {
-	var stdout, stderr Output
-	code := program(command.Process{Args: args, Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr})
-	return Result{code, stdout.String(), stderr.String()}
-}
 
 // Running is a program that is running.
 type Running struct {
@@ -101,8 +42,8 @@ func Start(t *testing.T, program func(command.Process) int, args ...string) *Run
 // follow a reconnect or an expiry on a busy machine.
 const LineTimeout = 2 * time.Minute
 
-// NewRunning returns a program that the caller runs. The caller must set Code and close Done when the
-// program has exited.
+// NewRunning returns a program that the caller runs. The caller must set Code and close Done
+// when the program has exited.
 func NewRunning(t *testing.T) *Running {
 	return &Running{t: t, Signals: make(chan os.Signal, 4), Reloads: make(chan os.Signal), Done: make(chan struct{})}
 }
