@@ -122,7 +122,7 @@ var importRules = map[string]importRule{
 		reason:   "it is hubctl, a small client without a hub",
 	},
 	"internal/command/programtest": {
-		internal: []string{"client", "internal/command"},
+		internal: []string{"client", "internal/certs/testcerts", "internal/command"},
 		external: []string{"go.uber.org/goleak"},
 		reason:   "only tests use it, also those of the programs, which it therefore does not import",
 	},

@@ -6,16 +6,9 @@ import (
 	"strings"
 )
 
-// WriteReference writes the flags and exit codes of the programs as Markdown:
-// docs/REFERENCE.md. It comes from the same settings as the usage texts and the manual pages.
+// WriteReference writes the flags and exit codes of the programs as Markdown, in one section
+// for each program. It comes from the same settings as the usage texts and the manual pages.
 func WriteReference(w io.Writer, pages []ManPage) {
-	fmt.Fprint(w, "# Reference\n\n"+
-		"The flags and exit codes of all programs. `go run ./internal/documents docs/REFERENCE.md` writes this page from the programs' settings.\n\n"+
-		"Each flag can also be set by an environment variable and by a line `name = value` in the file that `-config` names. "+
-		"A flag takes precedence over the variable, which takes precedence over the file. The variable of `-max-body` is `HUB_MAX_BODY` for "+
-		"`start_server`, `SIMULATION_…` for `start_simulation` and `HUBCTL_…` for `hubctl`. "+
-		"Sizes are bytes or have a unit (65536, 64KiB, 256MiB), times have a unit (500ms, 10s, 1m30s).\n\n"+
-		"[OPERATIONS.md](OPERATIONS.md#configuration) describes the file, reloading and `-check`.\n")
 	for _, page := range pages {
 		fmt.Fprintf(w, "\n## %s\n", page.Name)
 		for _, program := range page.Programs {

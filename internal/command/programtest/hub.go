@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 	"github.com/sechlol/go-message-hub/internal/command"
 )
 
@@ -26,6 +27,16 @@ func StartServer(t *testing.T, server func(command.Process) int, args ...string)
 		t.Fatal(err)
 	}
 	return s, port
+}
+
+// StartTLSServer starts server, which is start_server, with TLS and returns its port and the
+// file of its CA certificate.
+func StartTLSServer(t *testing.T, server func(command.Process) int, args ...string) (s *Running, port, ca string) {
+	t.Helper()
+	authority := testcerts.NewAuthority(t)
+	cert, key := authority.IssueLocal().WriteFiles(t)
+	s, port = StartServer(t, server, append(args, "-tls-cert="+cert, "-tls-key="+key)...)
+	return s, port, authority.WriteFile()
 }
 
 // Dial connects a client until the end of the test.

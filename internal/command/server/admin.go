@@ -36,17 +36,17 @@ func (f *adminFlags) addFlags(s *settings.Settings) {
 		"file with the bearer token for -admin; required unless\n-admin is a loopback address")
 }
 
-// open opens the admin address with the values of config unless the address is disabled.
+// open opens the admin address with the other values of c unless the address is disabled.
 // Because several hubs on one machine are common, a hub whose default address is in use logs a
 // warning and runs without an admin address. A hub whose address was set explicitly returns an
 // error instead. isSet says whether it was.
-func (f *adminFlags) open(isSet bool, config admin.Config) (*adminServer, error) {
-	logger := config.Logger
+func (f *adminFlags) open(isSet bool, c admin.Config) (*adminServer, error) {
+	logger := c.Logger
 	if f.addr == "" {
 		return nil, nil
 	}
 	var err error
-	if config.Token, err = readAdminToken(f.tokenFile); err != nil {
+	if c.Token, err = readAdminToken(f.tokenFile); err != nil {
 		return nil, err
 	}
 	ln, err := listenAt(f.addr)
@@ -58,8 +58,8 @@ func (f *adminFlags) open(isSet bool, config admin.Config) (*adminServer, error)
 	if err != nil {
 		return nil, err
 	}
-	config.Listener = ln
-	s, err := admin.New(config)
+	c.Listener = ln
+	s, err := admin.New(c)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (f *adminFlags) open(isSet bool, config admin.Config) (*adminServer, error)
 			logger.Error("the admin address has stopped", "error", err)
 		}
 	}()
-	logger.Info("admin address open", "addr", ln.Addr().String(), "token", config.Token != "")
+	logger.Info("admin address open", "addr", ln.Addr().String(), "token", c.Token != "")
 	return a, nil
 }
 

@@ -30,10 +30,10 @@ type program struct {
 	logger      *slog.Logger
 	logQueue    *command.LogQueue
 	reloader    reloader
-	tlsState    tlsReloader
-	clients     authenticator
+	tls         tlsReloader
+	auth        authenticator
 	latency     *admin.Latency // nil without an admin address
-	tracer      traceExporter
+	traces      traceExporter
 	memoryLimit int64 // memory limit of the runtime set by setMemoryLimit, in bytes; 0: none
 }
 
@@ -51,10 +51,10 @@ func Run(p command.Process) int {
 		return func() { level.Set(next.settings.LogLevel()) }, nil
 	})
 	s.reloader.add(func(next *config) (apply func(), err error) {
-		return s.tlsState.prepare(&next.tls, &next.settings.Warnings)
+		return s.tls.prepare(&next.tls, &next.settings.Warnings)
 	})
 	s.reloader.add(func(next *config) (apply func(), err error) {
-		return s.clients.prepare(&next.auth, next.tls.clientCA != "", &next.settings.Warnings)
+		return s.auth.prepare(&next.auth, next.tls.clientCA != "", &next.settings.Warnings)
 	})
 	apply, err := s.reloader.prepare(c)
 	if err != nil {
@@ -75,10 +75,10 @@ func (s *program) start(p command.Process) int {
 	if s.config.admin.addr != "" {
 		s.latency = admin.NewLatency()
 	}
-	if err := s.tracer.start(&s.config.traces, s.logger); err != nil {
+	if err := s.traces.start(&s.config.traces, s.logger); err != nil {
 		return p.UsageError(s.config.settings, err)
 	}
-	defer s.tracer.stop()
+	defer s.traces.stop()
 	hubConfig := s.config.hubConfig()
 	s.addHooks(&hubConfig)
 	h, err := hub.New(hubConfig)
@@ -97,12 +97,12 @@ func (s *program) start(p command.Process) int {
 func (s *program) addHooks(c *hub.Config) {
 	c.Logger = s.logger
 	if s.config.authenticates() {
-		c.Authenticate = s.clients.authenticate
+		c.Authenticate = s.auth.authenticate
 	}
 	if s.latency != nil {
 		c.OnLatency = s.latency.Observe
 	}
-	s.tracer.configure(&s.config.traces, c)
+	s.traces.configure(&s.config.traces, c)
 }
 
 // setMaxClients changes the maximum number of clients of h.
@@ -127,7 +127,7 @@ func (s *program) limitMemory(maxClients int) {
 // run lets h serve until stopCtx ends, and then shuts h down. It also reloads the
 // configuration. Only this goroutine accesses the settings.
 func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.Process, reloads <-chan os.Signal) int {
-	defer s.tracer.flush(abortCtx)
+	defer s.traces.flush(abortCtx)
 	c, logger := s.config, s.logger
 	ln, err := listenAt(net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
 	if err != nil {
@@ -152,9 +152,9 @@ func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.P
 	listenerCtx, cancel := context.WithCancel(abortCtx)
 	defer cancel()
 	c.auth.warnUnauthenticated(logger, ln.Addr(), c.tls.clientCA)
-	s.clients.logger = logger
+	s.auth.logger = logger
 	notifier := newServiceNotifier(logger)
-	watchdog.Listener = s.tlsState.wrapListener(listenerCtx, c.proxy.wrapListener(newFileLimitListener(ln, maxOpenFiles()), h, logger), logger)
+	watchdog.Listener = s.tls.wrapListener(listenerCtx, c.proxy.wrapListener(newFileLimitListener(ln, maxOpenFiles()), h, logger), logger)
 	running := serve.Start(abortCtx, h, watchdog)
 	notifier.ready(watchdog, alive)
 	defer notifier.close()
@@ -180,7 +180,7 @@ func (s *program) openAdmin(h *hub.Hub, alive *liveness) (*adminServer, error) {
 	return s.config.admin.open(s.config.settings.IsSet("admin"), admin.Config{
 		MaxConnections: adminConnectionLimit(maxOpenFiles()), Hub: h, CheckHealth: alive.err,
 		Latency: s.latency, LogDropped: s.logQueue.Dropped,
-		CertificateExpiry: s.tlsState.notAfterFunc(), Logger: s.logger,
+		CertificateExpiry: s.tls.notAfterFunc(), Logger: s.logger,
 	})
 }
 

@@ -47,9 +47,9 @@ func (e *traceExporter) start(flags *traceFlags, logger *slog.Logger) (err error
 }
 
 // configure sets the tracer and its sample rate in the configuration of a hub.
-func (e *traceExporter) configure(flags *traceFlags, config *hub.Config) {
+func (e *traceExporter) configure(flags *traceFlags, c *hub.Config) {
 	if e.tracer != nil {
-		config.OnTrace, config.TraceSampleRate = e.tracer.Observe, flags.sampleOneIn
+		c.OnTrace, c.TraceSampleRate = e.tracer.Observe, flags.sampleOneIn
 	}
 }
 

@@ -119,16 +119,16 @@ func TestTracing_OffByDefault(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1") // does not enable tracing
 	c := parseServerFlags(t)
 	s := &program{config: c}
-	if err := s.tracer.start(&c.traces, settings.NewLogger(new(programtest.Output), settings.LogText, nil)); err != nil || s.tracer.tracer != nil {
-		t.Errorf("%v, %v", s.tracer.tracer, err)
+	if err := s.traces.start(&c.traces, settings.NewLogger(new(programtest.Output), settings.LogText, nil)); err != nil || s.traces.tracer != nil {
+		t.Errorf("%v, %v", s.traces.tracer, err)
 	}
 	hubConfig := c.hubConfig()
 	s.addHooks(&hubConfig)
 	if hubConfig.OnTrace != nil {
 		t.Error("tracing is enabled")
 	}
-	s.tracer.flush(t.Context())
-	s.tracer.stop()
+	s.traces.flush(t.Context())
+	s.traces.stop()
 }
 
 func TestTracing_Flags(t *testing.T) {
