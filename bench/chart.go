@@ -17,38 +17,6 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// chart is a chart of a result: bars for each subject, curves over a number, or the samples of
-// one run over time.
-type chart struct {
-	title string
-	unit  string // label of the vertical axis
-
-	bars []series // for each subject, side by side
-
-	curves  []curve
-	samples func(*measurement) []memorySample
-	xLabel  string // label of the horizontal axis of curves or samples
-}
-
-// series is one figure of every subject.
-type series struct {
-	name  string // "" if there is only one
-	value func(*measurement) float64
-}
-
-// curve is one figure as a function of a number.
-type curve struct {
-	name   string
-	value  func(*measurement) float64
-	points []point
-}
-
-// point is the subject that was measured at x.
-type point struct {
-	x       float64
-	subject string
-}
-
 // Dimensions and style of a chart.
 const (
 	chartWidth  = 18 * vg.Centimeter
@@ -68,9 +36,9 @@ var colours = []color.Color{
 	color.RGBA{R: 0xe6, G: 0x9f, B: 0x00, A: 0xff},
 }
 
-// draw writes a chart of a result into an SVG file. Its background is white, which keeps it
+// drawChart writes a chart of a result into an SVG file. Its background is white, which keeps it
 // readable on a dark page.
-func (c *chart) draw(r *result, file string) error {
+func drawChart(c *chart, r *result, file string) error {
 	p := plot.New()
 	p.Title.Text = c.title
 	p.Title.Padding = vg.Points(8)
@@ -85,14 +53,14 @@ func (c *chart) draw(r *result, file string) error {
 	grid := plotter.NewGrid()
 	grid.Vertical.Color = nil
 	p.Add(grid)
-	content := c.drawBars
+	content := drawBars
 	switch {
 	case c.samples != nil:
-		content = c.drawSamples
+		content = drawSamples
 	case len(c.curves) > 0:
-		content = c.drawCurves
+		content = drawCurves
 	}
-	if err := content(p, r); err != nil {
+	if err := content(p, c, r); err != nil {
 		return err
 	}
 	p.Y.Min = 0
@@ -121,8 +89,8 @@ const (
 )
 
 // drawBars draws the medians as bars, each with an error bar from the minimum to the maximum.
-func (c *chart) drawBars(p *plot.Plot, r *result) error {
-	subjects := c.visibleSubjects(r)
+func drawBars(p *plot.Plot, c *chart, r *result) error {
+	subjects := visibleSubjects(c, r)
 	for i, sr := range c.bars {
 		shift := barWidth * (float64(i) - float64(len(c.bars)-1)/2)
 		points := spreads{}
@@ -152,7 +120,7 @@ func (c *chart) drawBars(p *plot.Plot, r *result) error {
 }
 
 // visibleSubjects returns the subjects whose first figure is not zero.
-func (c *chart) visibleSubjects(r *result) (names []string) {
+func visibleSubjects(c *chart, r *result) (names []string) {
 	for _, sub := range r.scenario.subjects {
 		if r.figure(sub.name, c.bars[0].value).Max > 0 {
 			names = append(names, sub.name)
@@ -162,7 +130,7 @@ func (c *chart) visibleSubjects(r *result) (names []string) {
 }
 
 // drawCurves draws the medians as curves, with a logarithmic horizontal axis.
-func (c *chart) drawCurves(p *plot.Plot, r *result) error {
+func drawCurves(p *plot.Plot, c *chart, r *result) error {
 	p.X.Label.Text = c.xLabel
 	p.X.Scale = plot.LogScale{}
 	ticks := map[float64]plot.Tick{} // a map, because curves can share values of x
@@ -195,7 +163,7 @@ func (c *chart) drawCurves(p *plot.Plot, r *result) error {
 }
 
 // drawSamples draws the samples of the first round of the first subject.
-func (c *chart) drawSamples(p *plot.Plot, r *result) error {
+func drawSamples(p *plot.Plot, c *chart, r *result) error {
 	p.X.Label.Text = c.xLabel
 	points := plotter.XYs{}
 	for _, smp := range c.samples(r.Rounds[0][r.scenario.subjects[0].name]) {

@@ -4,16 +4,15 @@ import "testing"
 
 // TestCostScenarios_EachVariant starts the hub in every variant that the scenarios compare.
 func TestCostScenarios_EachVariant(t *testing.T) {
-	b := newTestBench(t, "hub", "limit")
 	wl := workload{clients: 10, messages: 50, size: 1024, verify: "full"}
 	for _, s := range []*scenario{
-		b.version2Scenario("version2", wl),
-		b.tlsScenario("tls", wl),
-		b.safetyScenario("safety", wl),
-		b.tracesScenario("traces", wl, 2),
+		version2Scenario("version2", wl),
+		tlsScenario("tls", wl),
+		safetyScenario("safety", wl),
+		tracesScenario("traces", wl, 2),
 	} {
 		t.Run(s.name, func(t *testing.T) {
-			r := measureOnce(t, s, b)
+			r := measureOnce(t, s, "hub", "limit")
 			for name, m := range r.Rounds[0] {
 				if m.Deliveries != wl.deliveries() || m.Server.CPU+m.LoadCPU <= 0 {
 					t.Errorf("%s: %+v", name, m)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/tokens"
@@ -25,8 +26,8 @@ type credentials struct {
 	signer                          *tokens.Signer
 }
 
-// newCredentials makes new credentials.
-func (p *programs) newCredentials() (*credentials, error) {
+// newCredentials makes new credentials, with files in the folder of p.
+func newCredentials(p *programs) (*credentials, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -79,4 +80,27 @@ func (creds *credentials) serverFlags() []string {
 func (creds *credentials) tokenFor(id uint64) (string, error) {
 	claims := &tokens.Claims{Subject: fmt.Sprint("bench-", id), ID: id, Expires: time.Now().Add(24 * time.Hour)}
 	return creds.signer.Sign(claims, tokens.Issuer{}, time.Now())
+}
+
+// makeAuthKeys makes a key pair. It returns the file with the public key, and tokens for n
+// subjects signed with the private key.
+func makeAuthKeys(p *programs, name string, n int) (file string, signed []string, err error) {
+	private, public, err := tokens.GenerateKey()
+	if err != nil {
+		return "", nil, err
+	}
+	signer, err := tokens.ParseSigner(private)
+	if err != nil {
+		return "", nil, err
+	}
+	now := time.Now()
+	for i := range n {
+		token, err := signer.Sign(&tokens.Claims{Subject: name + "-" + strconv.Itoa(i), Expires: now.Add(time.Hour)}, tokens.Issuer{}, now)
+		if err != nil {
+			return "", nil, err
+		}
+		signed = append(signed, token)
+	}
+	file, err = p.writeFile(name+".pub", string(public))
+	return file, signed, err
 }

@@ -4,11 +4,11 @@ import "context"
 
 // defaultsScenario measures what is lost with the default limits of the servers and of the
 // client libraries.
-func (b *bench) defaultsScenario() *scenario {
+func defaultsScenario() *scenario {
 	wl := workloads["default"]
 	s := &scenario{
 		name:  "defaults",
-		title: wl.title() + ", with the default configuration of servers and client libraries",
+		title: wl.describe() + ", with the default configuration of servers and client libraries",
 		note:  "A run ends when no message has arrived for ten seconds.",
 		columns: []column{
 			{heading: "delivered", value: func(m *measurement) float64 { return float64(m.Deliveries) }},
@@ -19,9 +19,9 @@ func (b *bench) defaultsScenario() *scenario {
 		rounds: 1,
 	}
 	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
-		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context) (*measurement, error) {
-			return b.withServer(ctx, system, limitsDefault, func(s *server) (*measurement, error) {
-				return b.measureMove(ctx, s, append(wl.flags(), "-defaults")...)
+		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
+			return withServer(ctx, p, system, limitsDefault, func(s *server) (*measurement, error) {
+				return runMove(ctx, p, s, append(wl.loadFlags(), "-defaults")...)
 			})
 		}})
 	}

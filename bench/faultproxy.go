@@ -12,6 +12,7 @@ import (
 
 // faultProxy forwards connections to the hub and breaks them.
 type faultProxy struct {
+	addr       string // host:port at which it listens
 	hubAddr    string
 	listener   net.Listener
 	breakCount atomic.Int64
@@ -34,12 +35,10 @@ func newFaultProxy(hubAddr string) (*faultProxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &faultProxy{hubAddr: hubAddr, listener: listener, conns: make(map[*proxyConn]bool)}
+	p := &faultProxy{addr: listener.Addr().String(), hubAddr: hubAddr, listener: listener, conns: make(map[*proxyConn]bool)}
 	p.wg.Go(p.accept) // ends with the listener
 	return p, nil
 }
-
-func (p *faultProxy) addr() string { return p.listener.Addr().String() }
 
 func (p *faultProxy) accept() {
 	for {
@@ -103,9 +102,9 @@ func (pc *proxyConn) pause(d time.Duration) {
 	}
 }
 
-// breakConns breaks a random connection every 3 s / soakClients on average, until ctx ends.
-func (p *faultProxy) breakConns(ctx context.Context) {
-	for interval := 3 * time.Second / soakClients; ctx.Err() == nil; {
+// breakConns breaks a random connection every interval on average, until ctx ends.
+func (p *faultProxy) breakConns(ctx context.Context, interval time.Duration) {
+	for ctx.Err() == nil {
 		select {
 		case <-time.After(time.Duration(rand.Int64N(int64(2 * interval)))):
 		case <-ctx.Done():

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/sechlol/go-message-hub/internal/tokens"
 )
 
 const (
@@ -37,7 +35,7 @@ var floodLimitFlags = []string{"-max-per-address=20", "-connect-rate=100", "-rat
 
 // floodScenario measures what a flood from one address costs clients of another address, on a
 // hub that limits addresses and clients.
-func (b *bench) floodScenario(seconds int) *scenario {
+func floodScenario(seconds int) *scenario {
 	const quiet = "no flood"
 	s := &scenario{
 		name: "flood",
@@ -69,8 +67,8 @@ func (b *bench) floodScenario(seconds int) *scenario {
 		{"without valid tokens", "strangers", floodConnectRate},
 		{"messages", "messages", floodConnectRate},
 	} {
-		s.subjects = append(s.subjects, subject{v.name, []string{"hub"}, func(ctx context.Context) (*measurement, error) {
-			return b.measureFlood(ctx, v.kind, v.rate, seconds)
+		s.subjects = append(s.subjects, subject{v.name, []string{"hub"}, func(ctx context.Context, p *programs) (*measurement, error) {
+			return measureFlood(ctx, p, v.kind, v.rate, seconds)
 		}})
 	}
 	return s
@@ -78,26 +76,22 @@ func (b *bench) floodScenario(seconds int) *scenario {
 
 // measureFlood measures latencies on a hub with limits during a flood of the given kind. The
 // kind "" is no flood.
-func (b *bench) measureFlood(ctx context.Context, kind string, rate, seconds int) (*measurement, error) {
-	keys, signed, err := b.programs.makeAuthKeys("flood", 1+floodClients) // limits are per subject
+func measureFlood(ctx context.Context, p *programs, kind string, rate, seconds int) (*measurement, error) {
+	keys, signed, err := makeAuthKeys(p, "flood", 1+floodClients) // limits are per subject
 	if err != nil {
 		return nil, err
 	}
 	bystanderToken, floodTokens := signed[0], signed[1:]
 	if kind == "strangers" {
-		if _, floodTokens, err = b.programs.makeAuthKeys("strangers", 1); err != nil {
+		if _, floodTokens, err = makeAuthKeys(p, "strangers", 1); err != nil {
 			return nil, err
 		}
 	}
-	s, err := startHubWith(ctx, b.programs, append(slices.Clone(floodLimitFlags), "-auth-keys="+keys)...)
-	if err != nil {
-		return nil, err
-	}
-	return measureAndStop(s, func(s *server) (*measurement, error) {
+	return withHub(ctx, p, append(slices.Clone(floodLimitFlags), "-auth-keys="+keys), func(s *server) (*measurement, error) {
 		if kind == "" {
-			return b.measureBystander(ctx, s, bystanderToken, seconds)
+			return measureBystander(ctx, p, s, bystanderToken, seconds)
 		}
-		flood, err := startLoadCommand(exec.CommandContext(ctx, "chrt", "-o", "0", "nice", "-n", strconv.Itoa(floodNice), b.programs.path("load"),
+		flood, err := startLoadCommand(exec.CommandContext(ctx, "chrt", "-o", "0", "nice", "-n", strconv.Itoa(floodNice), p.path("load"),
 			"flood", "-addr="+s.addr, "-token="+strings.Join(floodTokens, ","), "-kind="+kind, "-clients="+strconv.Itoa(floodClients),
 			"-rate="+strconv.Itoa(rate), "-seconds="+strconv.Itoa(seconds+floodMarginSeconds)))
 		if err != nil {
@@ -106,7 +100,7 @@ func (b *bench) measureFlood(ctx context.Context, kind string, rate, seconds int
 		if err := flood.waitUntilMoving(); err != nil {
 			return nil, err
 		}
-		m, err := b.measureBystander(ctx, s, bystanderToken, seconds)
+		m, err := measureBystander(ctx, p, s, bystanderToken, seconds)
 		if err != nil {
 			flood.kill()
 			return nil, err
@@ -125,13 +119,13 @@ func (b *bench) measureFlood(ctx context.Context, kind string, rate, seconds int
 
 // measureBystander measures latencies at a moderate rate, and the processor time of the server
 // during the measurement.
-func (b *bench) measureBystander(ctx context.Context, s *server, token string, seconds int) (*measurement, error) {
+func measureBystander(ctx context.Context, p *programs, s *server, token string, seconds int) (*measurement, error) {
 	before, err := s.cpuSeconds()
 	if err != nil {
 		return nil, err
 	}
 	begin := time.Now()
-	m, err := runLoad(ctx, b.programs, "latency", "hub", s.addr, "-token="+token, "-size=128", "-rate="+strconv.Itoa(floodRoundsPerSecond),
+	m, err := runLoad(ctx, p, "latency", "hub", s.addr, "-token="+token, "-size=128", "-rate="+strconv.Itoa(floodRoundsPerSecond),
 		"-rounds="+strconv.Itoa(1<<30), "-seconds="+strconv.Itoa(seconds))
 	if err != nil {
 		return nil, err
@@ -141,27 +135,4 @@ func (b *bench) measureBystander(ctx context.Context, s *server, token string, s
 	after, err := s.cpuSeconds()
 	m.MovingCPU = after - before
 	return m, err
-}
-
-// makeAuthKeys makes a key pair. It returns the file with the public key, and tokens for n
-// subjects signed with the private key.
-func (p *programs) makeAuthKeys(name string, n int) (file string, signed []string, err error) {
-	private, public, err := tokens.GenerateKey()
-	if err != nil {
-		return "", nil, err
-	}
-	signer, err := tokens.ParseSigner(private)
-	if err != nil {
-		return "", nil, err
-	}
-	now := time.Now()
-	for i := range n {
-		token, err := signer.Sign(&tokens.Claims{Subject: name + "-" + strconv.Itoa(i), Expires: now.Add(time.Hour)}, tokens.Issuer{}, now)
-		if err != nil {
-			return "", nil, err
-		}
-		signed = append(signed, token)
-	}
-	file, err = p.writeFile(name+".pub", string(public))
-	return file, signed, err
 }

@@ -9,23 +9,14 @@ import (
 // memorySampleInterval is the interval at which a long run samples the memory of the server.
 const memorySampleInterval = time.Second
 
-// memorySample is the resident memory of a server at one time of a run.
-type memorySample struct {
-	Seconds float64 `json:"seconds"` // since the beginning of the run
-	MiB     float64 `json:"mib"`
-}
-
 // fullWorkload is the largest example of the system's specification: 1.33 TB.
 var fullWorkload = workload{clients: 255, messages: 20, size: 1_024_000, verify: "full"}
 
 // fullScenario runs a workload once and samples the memory of the hub.
-func (b *bench) fullScenario(wl workload) *scenario {
-	if b.verify != "" {
-		wl.verify = b.verify
-	}
+func fullScenario(wl workload) *scenario {
 	s := &scenario{
-		name: "full", title: wl.title(), note: wl.note(), rounds: 1,
-		columns: append(wl.columns(),
+		name: "full", title: wl.describe(), note: wl.describeDriving(), rounds: 1,
+		columns: append(throughputColumns(wl.size),
 			column{heading: "seconds", value: func(m *measurement) float64 { return m.Seconds }},
 			column{heading: "resident MiB, median of the first half", value: func(m *measurement) float64 { return medianMiB(m.Memory[:len(m.Memory)/2]) }},
 			column{heading: "resident MiB, median of the second half", value: func(m *measurement) float64 { return medianMiB(m.Memory[len(m.Memory)/2:]) }}),
@@ -34,18 +25,18 @@ func (b *bench) fullScenario(wl workload) *scenario {
 			samples: func(m *measurement) []memorySample { return m.Memory },
 		}},
 	}
-	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context) (*measurement, error) {
-		return b.withServer(ctx, "hub", limitsRaised, func(srv *server) (*measurement, error) { return b.simulateAndSampleMemory(ctx, srv, wl) })
+	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context, p *programs) (*measurement, error) {
+		return withServer(ctx, p, "hub", limitsRaised, func(srv *server) (*measurement, error) { return simulateAndSampleMemory(ctx, p, srv, wl) })
 	}}}
 	return s
 }
 
 // simulateAndSampleMemory runs a simulation and samples the memory of the hub during it.
-func (b *bench) simulateAndSampleMemory(ctx context.Context, s *server, wl workload) (*measurement, error) {
+func simulateAndSampleMemory(ctx context.Context, p *programs, s *server, wl workload) (*measurement, error) {
 	done := make(chan struct{})
 	memory := make(chan []memorySample, 1)
-	go func() { memory <- s.sampleMemory(done) }()
-	m, err := simulate(ctx, b.programs, wl, addrFlags(s.addr)...)
+	go func() { memory <- sampleMemory(s, done) }() // ends after done is closed
+	m, err := simulate(ctx, p, wl, addrFlags(s.addr)...)
 	close(done)
 	samples := <-memory
 	if err != nil {
@@ -60,7 +51,7 @@ func (b *bench) simulateAndSampleMemory(ctx context.Context, s *server, wl workl
 
 // sampleMemory reads the resident memory at once and then at memorySampleInterval, until done
 // is closed or the server has ended.
-func (s *server) sampleMemory(done <-chan struct{}) (samples []memorySample) {
+func sampleMemory(s *server, done <-chan struct{}) (samples []memorySample) {
 	start := time.Now()
 	ticker := time.NewTicker(memorySampleInterval)
 	defer ticker.Stop()

@@ -17,7 +17,7 @@ var growthConnected = []int{10, 100, 1000, 10_000}
 var growthMessages = map[string]int{"hub": 150_000, "nats": 30_000}
 
 // growthScenario measures whether the cost of a delivery depends on the number of connections.
-func (b *bench) growthScenario() *scenario {
+func growthScenario() *scenario {
 	s := &scenario{
 		name:  "growth",
 		title: "10 clients send 128 bytes to each other while other clients are connected: processor time of the server per delivery",
@@ -35,8 +35,8 @@ func (b *bench) growthScenario() *scenario {
 		points := []point{}
 		for _, n := range growthConnected {
 			name := growthSubject(system, n)
-			s.subjects = append(s.subjects, subject{name, []string{system}, func(ctx context.Context) (*measurement, error) {
-				return b.measureGrowth(ctx, system, n)
+			s.subjects = append(s.subjects, subject{name, []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
+				return measureGrowth(ctx, p, system, n)
 			}})
 			points = append(points, point{x: float64(n), subject: name})
 			if name != baseline {
@@ -59,8 +59,8 @@ func growthSubject(system string, n int) string {
 
 // measureGrowth connects n clients in total and measures the processor time of the server for
 // the deliveries to the senders.
-func (b *bench) measureGrowth(ctx context.Context, system string, n int) (*measurement, error) {
-	return b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
+func measureGrowth(ctx context.Context, p *programs, system string, n int) (*measurement, error) {
+	return withServer(ctx, p, system, limitsRaised, func(s *server) (*measurement, error) {
 		conns, err := openConns(ctx, s, n-growthSenders, greetFuncs[system])
 		defer closeAll(conns)
 		if err != nil {
@@ -73,7 +73,7 @@ func (b *bench) measureGrowth(ctx context.Context, system string, n int) (*measu
 		if err != nil {
 			return nil, err
 		}
-		m, err := b.measureMove(ctx, s, "-clients="+strconv.Itoa(growthSenders), "-size=128",
+		m, err := runMove(ctx, p, s, "-clients="+strconv.Itoa(growthSenders), "-size=128",
 			"-messages="+strconv.Itoa(growthMessages[system]))
 		if err != nil {
 			return nil, err

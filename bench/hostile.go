@@ -51,8 +51,8 @@ var hostileKinds = []hostileKind{
 	{name: "TLS: a valid token, one PING every 10 s", kind: "idle", secure: true, completesHandshake: true, token: "good", rate: hostileHandshakeRate},
 }
 
-// conns returns the number of concurrent connections of this kind.
-func (k *hostileKind) conns(n int) int {
+// concurrentConns returns the number of concurrent connections of this kind, at most n.
+func (k *hostileKind) concurrentConns(n int) int {
 	if k.rate == hostileFloodRate || k.rate == hostileHandshakeFloodRate {
 		return min(n, maxHostileFloodConns) // short-lived
 	}
@@ -60,7 +60,7 @@ func (k *hostileKind) conns(n int) int {
 }
 
 // hostileScenario measures the effect of thousands of hostile clients on two other clients.
-func (b *bench) hostileScenario(n, seconds int) *scenario {
+func hostileScenario(n, seconds int) *scenario {
 	s := &scenario{
 		name: "hostile",
 		title: fmt.Sprintf("a message of 128 bytes to another client and back, 500 a second, beside up to %s hostile connections of one kind",
@@ -84,35 +84,27 @@ func (b *bench) hostileScenario(n, seconds int) *scenario {
 		},
 	}
 	for _, k := range hostileKinds {
-		s.subjects = append(s.subjects, subject{k.name, []string{"hub"}, func(ctx context.Context) (*measurement, error) {
-			return b.measureHostile(ctx, k, n, seconds)
+		s.subjects = append(s.subjects, subject{k.name, []string{"hub"}, func(ctx context.Context, p *programs) (*measurement, error) {
+			return measureHostile(ctx, p, k, n, seconds)
 		}})
 	}
 	return s
 }
 
 // measureHostile measures two clients on a new hub, first alone and then with hostile clients.
-func (b *bench) measureHostile(ctx context.Context, k hostileKind, n, seconds int) (*measurement, error) {
+func measureHostile(ctx context.Context, p *programs, k hostileKind, n, seconds int) (*measurement, error) {
 	var creds *credentials
 	args := []string{"-max-clients=10050"}
 	if k.secure {
 		var err error
-		if creds, err = b.programs.newCredentials(); err != nil {
+		if creds, err = newCredentials(p); err != nil {
 			return nil, err
 		}
 		args = append(args, creds.serverFlags()...)
 	}
-	s, err := startHubWith(ctx, b.programs, args...)
-	if err != nil {
-		return nil, err
-	}
-	m, err := measureHostileOn(ctx, b.programs, s, creds, k, n, seconds)
-	if err != nil {
-		s.kill()
-		return nil, err
-	}
-	m.Server, err = s.stop()
-	return m, err
+	return withHub(ctx, p, args, func(s *server) (*measurement, error) {
+		return measureHostileOn(ctx, p, s, creds, k, n, seconds)
+	})
 }
 
 func measureHostileOn(ctx context.Context, p *programs, s *server, creds *credentials, k hostileKind, n, seconds int) (*measurement, error) {
@@ -129,7 +121,7 @@ func measureHostileOn(ctx context.Context, p *programs, s *server, creds *creden
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"-kind=" + k.kind, "-conns=" + strconv.Itoa(k.conns(n)), "-rate=" + strconv.FormatFloat(k.rate, 'f', 0, 64),
+	args := []string{"-kind=" + k.kind, "-conns=" + strconv.Itoa(k.concurrentConns(n)), "-rate=" + strconv.FormatFloat(k.rate, 'f', 0, 64),
 		"-seconds=" + strconv.Itoa(seconds+hostileMarginSeconds)}
 	if k.completesHandshake {
 		token := k.token

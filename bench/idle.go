@@ -24,7 +24,7 @@ const (
 )
 
 // idleScenario measures the memory of idle connections.
-func (b *bench) idleScenario(n int) *scenario {
+func idleScenario(n int) *scenario {
 	s := &scenario{
 		name:  "idle",
 		title: fmt.Sprintf("%s idle connections: growth of the server's resident memory", formatNumber(float64(n))),
@@ -41,8 +41,8 @@ func (b *bench) idleScenario(n int) *scenario {
 	}
 	s.charts = []chart{{title: "Resident memory of an idle connection", unit: "KiB", bars: []series{{value: s.columns[0].value}}}}
 	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
-		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context) (*measurement, error) {
-			return b.measureIdle(ctx, system, n)
+		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
+			return measureIdle(ctx, p, system, n)
 		}})
 	}
 	return s
@@ -50,8 +50,8 @@ func (b *bench) idleScenario(n int) *scenario {
 
 // measureIdle opens n connections to a system and measures the growth of the server's resident
 // memory.
-func (b *bench) measureIdle(ctx context.Context, system string, n int) (*measurement, error) {
-	m, err := b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
+func measureIdle(ctx context.Context, p *programs, system string, n int) (*measurement, error) {
+	m, err := withServer(ctx, p, system, limitsRaised, func(s *server) (*measurement, error) {
 		if system == "hub" {
 			return measureVersion1(ctx, s, n)
 		}
@@ -61,7 +61,7 @@ func (b *bench) measureIdle(ctx context.Context, system string, n int) (*measure
 	if err != nil || system != "hub" {
 		return m, err
 	}
-	_, err = b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
+	_, err = withServer(ctx, p, system, limitsRaised, func(s *server) (*measurement, error) {
 		kib, err := memoryPerConn(ctx, s, n, greetVersion2, pingVersion2)
 		m.KiBPerConnVersion2 = kib[1]
 		return new(measurement), err
@@ -108,41 +108,4 @@ func memoryPerConn(ctx context.Context, s *server, n int, steps ...func(net.Conn
 		kib[i] = (mib - before) * 1024 / float64(n)
 	}
 	return kib, nil
-}
-
-// forEachConn calls do for each connection and returns the first error.
-func forEachConn(conns []net.Conn, do func(net.Conn) error) error {
-	for _, c := range conns {
-		if err := do(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// openConns opens n connections to a server and calls greet on each of them, unless greet is
-// nil.
-func openConns(ctx context.Context, s *server, n int, greet func(net.Conn) error) ([]net.Conn, error) {
-	var dialer net.Dialer
-	conns := make([]net.Conn, 0, n)
-	for range n {
-		c, err := dialer.DialContext(ctx, "tcp", s.addr)
-		if err != nil {
-			return conns, fmt.Errorf("connection %d: %w", len(conns)+1, err)
-		}
-		conns = append(conns, c)
-		if greet == nil {
-			continue
-		}
-		if err := greet(c); err != nil {
-			return conns, fmt.Errorf("greet %s on connection %d: %w", s.name, len(conns), err)
-		}
-	}
-	return conns, nil
-}
-
-func closeAll(conns []net.Conn) {
-	for _, c := range conns {
-		c.Close()
-	}
 }

@@ -32,7 +32,7 @@ func p99Ratio(base, other *measurement) float64 { return base.P99 / other.P99 }
 
 // latencyScenario measures the time from a send to the reply of another client on an otherwise
 // idle server.
-func (b *bench) latencyScenario(name string, size, rounds int) *scenario {
+func latencyScenario(name string, size, rounds int) *scenario {
 	s := &scenario{
 		name:  name,
 		title: fmt.Sprintf("a message of %s bytes to another client and back, without other load", formatNumber(float64(size))),
@@ -49,9 +49,9 @@ func (b *bench) latencyScenario(name string, size, rounds int) *scenario {
 	for _, v := range []struct{ name, system string }{
 		{"hub", "hub"}, {"hub-raw", "hub"}, {"forward", "forward"}, {"nats", "nats"}, {"redis", "redis"}, {"mosquitto", "mosquitto"},
 	} {
-		s.subjects = append(s.subjects, subject{v.name, []string{v.system}, func(ctx context.Context) (*measurement, error) {
-			return b.withServer(ctx, v.system, limitsRaised, func(s *server) (*measurement, error) {
-				return runLoad(ctx, b.programs, "latency", v.name, s.addr,
+		s.subjects = append(s.subjects, subject{v.name, []string{v.system}, func(ctx context.Context, p *programs) (*measurement, error) {
+			return withServer(ctx, p, v.system, limitsRaised, func(s *server) (*measurement, error) {
+				return runLoad(ctx, p, "latency", v.name, s.addr,
 					"-size="+strconv.Itoa(size), "-rounds="+strconv.Itoa(rounds))
 			})
 		}})

@@ -22,7 +22,7 @@ const (
 )
 
 // listScenario measures the effect of list requests on the latency of other clients.
-func (b *bench) listScenario(n, seconds int) *scenario {
+func listScenario(n, seconds int) *scenario {
 	const without, with = "no list requests", "100 clients request, once a second"
 	s := &scenario{
 		name: "list",
@@ -40,9 +40,9 @@ func (b *bench) listScenario(n, seconds int) *scenario {
 		name   string
 		asking int
 	}{{without, 0}, {with, listRequesters}} {
-		s.subjects = append(s.subjects, subject{v.name, []string{"hub"}, func(ctx context.Context) (*measurement, error) {
-			return b.withServer(ctx, "hub", limitsRaised, func(s *server) (*measurement, error) {
-				return b.measureList(ctx, s, n, v.asking, seconds)
+		s.subjects = append(s.subjects, subject{v.name, []string{"hub"}, func(ctx context.Context, p *programs) (*measurement, error) {
+			return withServer(ctx, p, "hub", limitsRaised, func(s *server) (*measurement, error) {
+				return measureList(ctx, p, s, n, v.asking, seconds)
 			})
 		}})
 	}
@@ -50,7 +50,7 @@ func (b *bench) listScenario(n, seconds int) *scenario {
 }
 
 // measureList measures latencies with n connected clients, of which requesters request lists.
-func (b *bench) measureList(ctx context.Context, s *server, n, requesters, seconds int) (*measurement, error) {
+func measureList(ctx context.Context, p *programs, s *server, n, requesters, seconds int) (*measurement, error) {
 	conns, err := openConns(ctx, s, n, greetHub)
 	defer closeAll(conns)
 	if err != nil {
@@ -60,7 +60,7 @@ func (b *bench) measureList(ctx context.Context, s *server, n, requesters, secon
 	defer stop()
 	done := make(chan listResult, 1)
 	go func() { done <- requestLists(ctx, conns[:requesters], n-1) }() // ends with ctx
-	m, err := runLoad(ctx, b.programs, "latency", "hub", s.addr,
+	m, err := runLoad(ctx, p, "latency", "hub", s.addr,
 		"-size=128", "-rounds="+strconv.Itoa(1<<30), "-seconds="+strconv.Itoa(seconds))
 	stop()
 	lists := <-done

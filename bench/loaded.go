@@ -20,7 +20,7 @@ const (
 
 // loadedScenario measures the round trip of two clients while a hundred other clients send to
 // each other, at half of the maximum rate that was measured just before.
-func (b *bench) loadedScenario(name string, size int) *scenario {
+func loadedScenario(name string, size int) *scenario {
 	s := &scenario{
 		name: name,
 		title: fmt.Sprintf("a message of %s bytes to another client and back, while 100 clients send %d bytes to everyone else",
@@ -42,21 +42,21 @@ func (b *bench) loadedScenario(name string, size int) *scenario {
 	maxRates := map[string]float64{} // deliveries a second, of this round
 	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
 		s.subjects = append(s.subjects,
-			subject{system + ", maximum", []string{system}, func(ctx context.Context) (*measurement, error) {
+			subject{system + ", maximum", []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
 				wl := workloads["small"]
 				wl.verify = "" // the load program drives the hub, as it does at half of the rate
-				m, err := b.measureWorkload(ctx, system, wl.forSystem(system))
+				m, err := measureWorkload(ctx, p, system, wl.forSystem(system))
 				if err == nil {
 					maxRates[system] = m.rate()
 				}
 				return m, err
 			}},
-			subject{atHalfRate(system), []string{system}, func(ctx context.Context) (*measurement, error) {
-				return b.measureUnderLoad(ctx, system, size, maxRates[system]/2)
+			subject{atHalfRate(system), []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
+				return measureUnderLoad(ctx, p, system, size, maxRates[system]/2)
 			}})
 		if system == "nats" {
-			s.subjects = append(s.subjects, subject{"hub, at half of nats's maximum", []string{"hub", "nats"}, func(ctx context.Context) (*measurement, error) {
-				return b.measureUnderLoad(ctx, "hub", size, maxRates["nats"]/2)
+			s.subjects = append(s.subjects, subject{"hub, at half of nats's maximum", []string{"hub", "nats"}, func(ctx context.Context, p *programs) (*measurement, error) {
+				return measureUnderLoad(ctx, p, "hub", size, maxRates["nats"]/2)
 			}})
 		}
 	}
@@ -66,9 +66,9 @@ func (b *bench) loadedScenario(name string, size int) *scenario {
 func atHalfRate(system string) string { return system + ", at half of its maximum" }
 
 // measureUnderLoad measures latencies while a load makes rate deliveries a second.
-func (b *bench) measureUnderLoad(ctx context.Context, system string, size int, rate float64) (*measurement, error) {
-	return b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
-		background, err := startLoad(ctx, b.programs, "move", system, s.addr, "-size="+strconv.Itoa(loadedBodySize), "-clients=100",
+func measureUnderLoad(ctx context.Context, p *programs, system string, size int, rate float64) (*measurement, error) {
+	return withServer(ctx, p, system, limitsRaised, func(s *server) (*measurement, error) {
+		background, err := startLoad(ctx, p, "move", system, s.addr, "-size="+strconv.Itoa(loadedBodySize), "-clients=100",
 			"-rate="+strconv.FormatFloat(rate, 'f', 0, 64), "-seconds="+strconv.Itoa(loadedSeconds+loadedMarginSeconds))
 		if err != nil {
 			return nil, err
@@ -77,7 +77,7 @@ func (b *bench) measureUnderLoad(ctx context.Context, system string, size int, r
 			return nil, err
 		}
 		begin := time.Now()
-		m, err := runLoad(ctx, b.programs, "latency", system, s.addr, "-size="+strconv.Itoa(size),
+		m, err := runLoad(ctx, p, "latency", system, s.addr, "-size="+strconv.Itoa(size),
 			"-rounds="+strconv.Itoa(1<<30), "-seconds="+strconv.Itoa(loadedSeconds))
 		if err != nil {
 			background.kill()

@@ -61,16 +61,20 @@ func runLoad(ctx context.Context, p *programs, mode, system, addr string, args .
 	return l.finish()
 }
 
-// runMove runs a move to its end.
-func runMove(ctx context.Context, p *programs, system, addr string, args ...string) (*measurement, error) {
-	l, err := startLoad(ctx, p, "move", system, addr, args...)
+// runMove runs a move on a server to its end, and validates the result.
+func runMove(ctx context.Context, p *programs, s *server, flags ...string) (*measurement, error) {
+	l, err := startLoad(ctx, p, "move", s.name, s.addr, flags...)
 	if err != nil {
 		return nil, err
 	}
 	if err := l.waitUntilMoving(); err != nil {
 		return nil, err
 	}
-	return l.finish()
+	m, err := l.finish()
+	if err != nil {
+		return nil, err
+	}
+	return m, m.validate(s.name)
 }
 
 // finish waits for the process to end and parses its result, whose JSON keys are those of

@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // measurement is the result of one run. Fields that a scenario does not measure are zero, and
 // appear neither in the tables nor in the JSON file.
 type measurement struct {
@@ -52,6 +54,12 @@ type measurement struct {
 	HeapLast         float64 `json:"heap_last_mib,omitempty"`  // live heap, after the last run
 }
 
+// memorySample is the resident memory of a server at one time of a run.
+type memorySample struct {
+	Seconds float64 `json:"seconds"` // since the beginning of the run
+	MiB     float64 `json:"mib"`
+}
+
 // rate returns deliveries per second.
 func (m *measurement) rate() float64 { return float64(m.Deliveries) / m.Seconds }
 
@@ -63,3 +71,18 @@ func (m *measurement) cpuPerDelivery() float64 {
 
 // visitRate returns visits per second.
 func (m *measurement) visitRate() float64 { return float64(m.Visits) / m.Seconds }
+
+// validate returns an error if the measurement of a move is not a valid result. A loss at the hub
+// is an error; a loss at another system is a result.
+func (m *measurement) validate(system string) error {
+	if system == "hub" && (m.Lost > 0 || m.Faults > 0) {
+		return fmt.Errorf("%d of %d deliveries lost, %d duplicated, out of order or corrupted: %s", m.Lost, m.Expected, m.Faults, m.Problem)
+	}
+	if m.Lost == 0 && m.Problem != "" {
+		return fmt.Errorf("client error without a loss: %s", m.Problem)
+	}
+	if m.Deliveries == 0 {
+		return fmt.Errorf("nothing arrived: %s", m.Problem)
+	}
+	return nil
+}

@@ -10,16 +10,18 @@ type output struct {
 	json       string // path of the file; "" for none
 	page       *page  // nil for none
 	machine    string
-	provenance string // returned by bench.provenance
+	provenance string // returned by describeProvenance
 	results    map[string]*result
 }
 
-func newOutput(o options, scenarios []*scenario) (*output, error) {
-	out := &output{json: o.json, results: map[string]*result{}}
-	if o.docs == "" {
+// newOutput returns an output into a JSON file and a page; "" for none. The page must have a
+// section for the machine and for each scenario.
+func newOutput(jsonFile, docs string, scenarios []*scenario) (*output, error) {
+	out := &output{json: jsonFile, results: map[string]*result{}}
+	if docs == "" {
 		return out, nil
 	}
-	out.page = &page{o.docs}
+	out.page = &page{docs}
 	sections := []string{machineSection}
 	for _, s := range scenarios {
 		sections = append(sections, s.name)

@@ -65,7 +65,7 @@ func (p page) writeResult(r *result, provenance string) error {
 		if i > 0 {
 			name = fmt.Sprintf("%s-%d.svg", r.scenario.name, i+1)
 		}
-		if err := c.draw(r, filepath.Join(folder, name)); err != nil {
+		if err := drawChart(&c, r, filepath.Join(folder, name)); err != nil {
 			return fmt.Errorf("draw %s: %w", name, err)
 		}
 		fmt.Fprintf(&b, "\n![%s](%s/%s)\n", c.title, chartsDir, name)
@@ -73,27 +73,16 @@ func (p page) writeResult(r *result, provenance string) error {
 	return p.writeSection(r.scenario.name, b.String())
 }
 
-// describeRounds returns a sentence that explains the figures of a table.
-func (r *result) describeRounds() string {
-	if len(r.Rounds) == 1 {
-		return " One round."
-	}
-	return fmt.Sprintf(" Median of %d rounds (minimum–maximum).", len(r.Rounds))
-}
-
 // replaceSection returns the page with text between the markers of the section name.
 func replaceSection(page, name, text string) (string, error) {
-	begin, end := "<!-- bench:"+name+" -->\n", "<!-- /bench:"+name+" -->\n"
-	before, tail, found := strings.Cut(page, begin)
+	startMarker, endMarker := "<!-- bench:"+name+" -->\n", "<!-- /bench:"+name+" -->\n"
+	before, tail, found := strings.Cut(page, startMarker)
 	if !found {
-		return "", fmt.Errorf("no line %q", strings.TrimSpace(begin))
+		return "", fmt.Errorf("no line %q", strings.TrimSpace(startMarker))
 	}
-	_, after, found := strings.Cut(tail, end)
+	_, after, found := strings.Cut(tail, endMarker)
 	if !found {
-		return "", fmt.Errorf("no line %q after its start marker", strings.TrimSpace(end))
+		return "", fmt.Errorf("no line %q after its start marker", strings.TrimSpace(endMarker))
 	}
-	return before + begin + text + end + after, nil
+	return before + startMarker + text + endMarker + after, nil
 }
-
-// capitalize returns a sentence with its first letter in upper case.
-func capitalize(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

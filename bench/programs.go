@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,20 +23,20 @@ type programs struct {
 var sources = []struct {
 	name, pkg string
 	hub       bool
-	system    string // needed only for this system; "" for all
+	onlyFor   string // the system that needs it; "" for all
 }{
 	{name: "start_server", pkg: "./cmd/start_server", hub: true},
 	{name: "start_simulation", pkg: "./cmd/start_simulation", hub: true},
 	{name: "limit", pkg: "github.com/sechlol/go-message-hub/bench/limit"},
 	{name: "load", pkg: "github.com/sechlol/go-message-hub/bench/load"},
-	{name: "nats-server", pkg: natsServerModule, system: "nats"},
+	{name: "nats-server", pkg: natsServerModule, onlyFor: "nats"},
 }
 
 // natsServerModule is the module of nats-server; its root package is the program.
 const natsServerModule = "github.com/nats-io/nats-server/v2"
 
-// build builds the programs that the systems need.
-func build(ctx context.Context, systems []string) (*programs, error) {
+// build builds the programs that the needed systems have.
+func build(ctx context.Context, needed []string) (*programs, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/sechlol/go-message-hub").Output()
 	if err != nil {
 		return nil, fmt.Errorf("find the module under measurement: %w", err)
@@ -49,7 +48,7 @@ func build(ctx context.Context, systems []string) (*programs, error) {
 	}
 	p := &programs{dir, describeCommit(ctx, root)}
 	for _, program := range sources {
-		if program.system != "" && !slices.Contains(systems, program.system) {
+		if program.onlyFor != "" && !slices.Contains(needed, program.onlyFor) {
 			continue
 		}
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", p.path(program.name), program.pkg)
@@ -71,16 +70,4 @@ func (p *programs) remove() { os.RemoveAll(p.dir) }
 // writeFile writes a configuration file into the folder and returns its path.
 func (p *programs) writeFile(name, text string) (string, error) {
 	return p.path(name), os.WriteFile(p.path(name), []byte(text), 0o644)
-}
-
-// findProgram returns the path of a program of an installed package. It searches PATH and the
-// folders in which packages install servers, which PATH may not contain.
-func findProgram(name string) (string, error) {
-	for _, candidate := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
-		if path, err := exec.LookPath(candidate); err == nil {
-			return path, nil
-		}
-	}
-	return "", errors.New(name + " is not installed: apt-get install mosquitto redis-server brings both peers; " +
-		"it also starts a service of each, which is not used here and may be disabled")
 }

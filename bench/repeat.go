@@ -14,7 +14,7 @@ import (
 const repeatRuns = 20
 
 // repeatScenario measures whether clients that have left leave goroutines or memory behind.
-func (b *bench) repeatScenario(n int) *scenario {
+func repeatScenario(n int) *scenario {
 	s := &scenario{
 		name:  "repeat",
 		title: fmt.Sprintf("two small examples, then %d runs of 100 clients × 100 messages × 100 bytes on one hub, without loss", n),
@@ -26,7 +26,7 @@ func (b *bench) repeatScenario(n int) *scenario {
 		},
 		rounds: 1,
 	}
-	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context) (*measurement, error) { return measureRepeat(ctx, b.programs, n) }}}
+	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context, p *programs) (*measurement, error) { return measureRepeat(ctx, p, n) }}}
 	return s
 }
 

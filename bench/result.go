@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"strings"
 )
 
 // round is the measurements of one round, by subject.
@@ -18,51 +16,6 @@ type result struct {
 	Rounds  []round                      `json:"rounds"`
 	Figures map[string]map[string]spread `json:"figures"`
 	Ratios  map[string]map[string]spread `json:"ratios,omitempty"`
-}
-
-// measure measures every subject once in each round. Ratios are computed within a round,
-// because on a shared machine all runs of one round see similar other load.
-func (s *scenario) measure(ctx context.Context, rounds int) (*result, error) {
-	if s.rounds > 0 {
-		rounds = s.rounds
-	}
-	if rounds < 1 {
-		return nil, fmt.Errorf("%d rounds, want at least one", rounds)
-	}
-	fmt.Printf("%s: %s\n", s.name, s.title)
-	r := &result{scenario: s, Title: s.title}
-	for i := range rounds {
-		rd := round{}
-		for _, sub := range s.subjects {
-			m, err := sub.measure(ctx)
-			if err != nil {
-				return nil, fmt.Errorf("%s, round %d: %w", sub.name, i+1, err)
-			}
-			rd[sub.name] = m
-			fmt.Printf("  round %d, %s: %s\n", i+1, sub.name, s.summary(m))
-		}
-		r.Rounds = append(r.Rounds, rd)
-	}
-	r.summarize()
-	fmt.Print(r.table())
-	return r, nil
-}
-
-// summary describes one run in a line.
-func (s *scenario) summary(m *measurement) string {
-	var parts []string
-	for _, c := range s.columns {
-		if x := c.value(m); x != 0 || c.showZero {
-			parts = append(parts, c.heading+": "+formatNumber(x))
-		}
-	}
-	if m.Lost > 0 || m.Faults > 0 {
-		parts = append(parts, fmt.Sprintf("lost %d of %d, %d faults", m.Lost, m.Expected, m.Faults))
-	}
-	if m.Problem != "" {
-		parts = append(parts, m.Problem)
-	}
-	return strings.Join(parts, "; ")
 }
 
 // summarize computes the figures and the ratios from the rounds.
@@ -100,9 +53,34 @@ func (r *result) perRound(value func(round) float64) []float64 {
 	return values
 }
 
-func setSpread(table map[string]map[string]spread, heading, subject string, s spread) {
-	if table[heading] == nil {
-		table[heading] = map[string]spread{}
+// describeRounds returns a sentence that explains the figures of a table.
+func (r *result) describeRounds() string {
+	if len(r.Rounds) == 1 {
+		return " One round."
 	}
-	table[heading][subject] = s
+	return fmt.Sprintf(" Median of %d rounds (minimum–maximum).", len(r.Rounds))
+}
+
+// check returns an error if the best round misses a threshold.
+func (r *result) check(th threshold) error {
+	s, ok := r.Ratios[th.heading][th.row]
+	if !ok {
+		s, ok = r.Figures[th.heading][th.row]
+	}
+	switch {
+	case !ok:
+		return fmt.Errorf("no figure %q of %q", th.heading, th.row)
+	case th.minValue > 0 && s.Max < th.minValue:
+		return fmt.Errorf("%s %s is %.2f in the best of %d rounds, want at least %.2f", th.heading, th.row, s.Max, len(r.Rounds), th.minValue)
+	case th.maxValue > 0 && s.Min > th.maxValue:
+		return fmt.Errorf("%s %s is %.2f in the best of %d rounds, want at most %.2f", th.heading, th.row, s.Min, len(r.Rounds), th.maxValue)
+	}
+	return nil
+}
+
+func setSpread(figures map[string]map[string]spread, heading, subject string, s spread) {
+	if figures[heading] == nil {
+		figures[heading] = map[string]spread{}
+	}
+	figures[heading][subject] = s
 }

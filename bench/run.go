@@ -2,53 +2,84 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"strings"
+	"time"
 )
 
-// withServer starts a server of a system, calls measure with it, and stops it. The result
-// includes the resources that the server used.
-func (b *bench) withServer(ctx context.Context, system string, limits limitMode, measure func(*server) (*measurement, error)) (*measurement, error) {
-	s, err := findSystem(system).start(ctx, b.programs, limits)
-	if err != nil {
-		return nil, err
-	}
-	return measureAndStop(s, measure)
+// options are the command-line options.
+type options struct {
+	scenarios string
+	systems   string
+	rounds    int
+	settings  settings
+	json      string
+	docs      string
 }
 
-// measureAndStop calls measure with a server, and stops the server.
-func measureAndStop(s *server, measure func(*server) (*measurement, error)) (*measurement, error) {
-	m, err := measure(s)
-	used, stopErr := s.stop()
+// run runs the command line args.
+func run(ctx context.Context, args []string) error {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&o.scenarios, "scenario", "all", "scenarios to measure, separated by commas: all, smoke, "+strings.Join(scenarioNames(), ", "))
+	flags.StringVar(&o.systems, "systems", "", "systems to measure, separated by commas; by default all that are installed")
+	flags.IntVar(&o.rounds, "pairs", 5, "number of rounds; each round measures every system once")
+	flags.StringVar(&o.settings.verify, "verify", "", "-verify of start_simulation; by default that of the scenario")
+	flags.DurationVar(&o.settings.soakDuration, "time", 10*time.Minute, "duration of the soak")
+	flags.StringVar(&o.json, "json", "", "JSON file to write all figures to")
+	flags.StringVar(&o.docs, "docs", "", "Markdown page for tables and charts, between its <!-- bench:NAME --> markers")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	systems, err := selectSystems(o.systems)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if stopErr != nil {
-		return nil, stopErr
+	scenarios, err := selectScenarios(o.scenarios, systems, o.settings)
+	if err != nil {
+		return err
 	}
-	m.Server = used
-	return m, nil
+	out, err := newOutput(o.json, o.docs, scenarios)
+	if err != nil {
+		return err
+	}
+	p, err := build(ctx, requiredSystems(scenarios))
+	if err != nil {
+		return err
+	}
+	defer p.remove()
+	return runScenarios(ctx, p, systems, scenarios, o.rounds, out)
 }
 
-// measureMove runs a move on a server. A loss at the hub is an error; a loss at another system
-// is a result.
-func (b *bench) measureMove(ctx context.Context, s *server, flags ...string) (*measurement, error) {
-	m, err := runMove(ctx, b.programs, s.name, s.addr, flags...)
+// runScenarios runs the scenarios one after the other. It writes each result before the next
+// scenario begins, because all of them take an hour.
+func runScenarios(ctx context.Context, p *programs, systems []string, scenarios []*scenario, rounds int, out *output) error {
+	machine, err := describeMachine(ctx, p, systems)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return m, m.validate(s.name)
-}
-
-// validate returns an error if the measurement of a move is not a valid result.
-func (m *measurement) validate(system string) error {
-	if system == "hub" && (m.Lost > 0 || m.Faults > 0) {
-		return fmt.Errorf("%d of %d deliveries lost, %d duplicated, out of order or corrupted: %s", m.Lost, m.Expected, m.Faults, m.Problem)
+	provenance, err := describeProvenance(p.commit, time.Now())
+	if err != nil {
+		return err
 	}
-	if m.Lost == 0 && m.Problem != "" {
-		return fmt.Errorf("client error without a loss: %s", m.Problem)
+	fmt.Print(machine, provenance, "\n")
+	if err := out.begin(machine, provenance); err != nil {
+		return err
 	}
-	if m.Deliveries == 0 {
-		return fmt.Errorf("nothing arrived: %s", m.Problem)
+	for _, s := range scenarios {
+		r, err := measureRounds(ctx, p, s, rounds)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if err := out.add(r); err != nil {
+			return err
+		}
+		for _, th := range s.thresholds {
+			if err := r.check(th); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
 	}
 	return nil
 }

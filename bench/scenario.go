@@ -2,19 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strings"
-	"time"
 )
-
-// bench is the configuration that all scenarios share.
-type bench struct {
-	programs     *programs
-	systems      []string // to measure
-	soakDuration time.Duration
-	verify       string // -verify of start_simulation; "" for that of the scenario
-}
 
 // scenario is one measurement: its subjects and the table and charts of its results.
 type scenario struct {
@@ -39,7 +28,7 @@ type scenario struct {
 type subject struct {
 	name    string
 	systems []string // systems that it needs
-	measure func(context.Context) (*measurement, error)
+	measure func(context.Context, *programs) (*measurement, error)
 }
 
 // column is a figure in the table.
@@ -62,75 +51,47 @@ func (r *ratio) appliesTo(subject string) bool {
 	return subject != r.base && (r.rows == nil || slices.Contains(r.rows, subject))
 }
 
-// scenarios are all scenarios, in the order in which they run. build makes the scenario for
-// the systems of a bench.
-var scenarios = []struct {
-	name  string
-	build func(*bench) *scenario
-}{
-	{"default", func(b *bench) *scenario { return b.workloadScenario("default") }},
-	{"small", func(b *bench) *scenario { return b.workloadScenario("small") }},
-	{"scattered", func(b *bench) *scenario { return b.workloadScenario("scattered") }},
-	{"tiny16", func(b *bench) *scenario { return b.workloadScenario("tiny16") }},
-	{"tiny128", func(b *bench) *scenario { return b.workloadScenario("tiny128") }},
-	{"heavy", func(b *bench) *scenario { return b.workloadScenario("heavy") }},
-	{"latency128", func(b *bench) *scenario { return b.latencyScenario("latency128", 128, latencyRounds) }},
-	{"latency10k", func(b *bench) *scenario { return b.latencyScenario("latency10k", 10240, latencyRounds) }},
-	{"loaded", func(b *bench) *scenario { return b.loadedScenario("loaded", 128) }},
-	{"loaded10k", func(b *bench) *scenario { return b.loadedScenario("loaded10k", 10240) }},
-	{"idle", func(b *bench) *scenario { return b.idleScenario(idleClients) }},
-	{"storm", func(b *bench) *scenario { return b.stormScenario(stormClients) }},
-	{"growth", func(b *bench) *scenario { return b.growthScenario() }},
-	{"list", func(b *bench) *scenario { return b.listScenario(listClients, listSeconds) }},
-	{"flood", func(b *bench) *scenario { return b.floodScenario(floodSeconds) }},
-	{"hostile", func(b *bench) *scenario { return b.hostileScenario(hostileConns, hostileSeconds) }},
-	{"holders", func(b *bench) *scenario { return b.holdersScenario(holdersConns, holdersSeconds) }},
-	{"soak", func(b *bench) *scenario { return b.soakScenario(b.soakDuration) }},
-	{"version2", func(b *bench) *scenario { return b.version2Scenario("version2", workloads["default"]) }},
-	{"version2-small", func(b *bench) *scenario { return b.version2Scenario("version2-small", workloads["small"]) }},
-	{"tls", func(b *bench) *scenario { return b.tlsScenario("tls", workloads["default"]) }},
-	{"safety", func(b *bench) *scenario { return b.safetyScenario("safety", workloads["default"]) }},
-	{"traces", func(b *bench) *scenario { return b.tracesScenario("traces", workloads["default"], 1) }},
-	{"traces2", func(b *bench) *scenario { return b.tracesScenario("traces2", workloads["default"], 2) }},
-	{"defaults", func(b *bench) *scenario { return b.defaultsScenario() }},
-	{"full", func(b *bench) *scenario { return b.fullScenario(fullWorkload) }},
-	{"repeat", func(b *bench) *scenario { return b.repeatScenario(repeatRuns) }},
+// chart is a chart of a result: bars for each subject, curves over a number, or the samples of
+// one run over time.
+type chart struct {
+	title string
+	unit  string // label of the vertical axis
+
+	bars []series // for each subject, side by side
+
+	curves  []curve
+	samples func(*measurement) []memorySample
+	xLabel  string // label of the horizontal axis of curves or samples
 }
 
-// scenarioNames returns the names of all scenarios.
-func scenarioNames() (names []string) {
-	for _, s := range scenarios {
-		names = append(names, s.name)
-	}
-	return names
+// series is one figure of every subject.
+type series struct {
+	name  string // "" if there is only one
+	value func(*measurement) float64
 }
 
-// selectScenarios returns the scenarios with the given comma-separated names, which can
-// include "all" or "smoke", for the selected systems.
-func (b *bench) selectScenarios(names string) (selected []*scenario, err error) {
-	if names == "all" {
-		names = strings.Join(scenarioNames(), ",")
-	}
-	for name := range strings.SplitSeq(names, ",") {
-		if name == "smoke" {
-			for _, s := range b.smokeScenarios() {
-				s.filterSubjects(b.systems)
-				selected = append(selected, s)
-			}
-			continue
-		}
-		i := slices.Index(scenarioNames(), name)
-		if i < 0 {
-			return nil, fmt.Errorf("unknown scenario %q, want %s, smoke or all", name, strings.Join(scenarioNames(), ", "))
-		}
-		s := scenarios[i].build(b)
-		s.filterSubjects(b.systems)
-		if len(s.subjects) == 0 {
-			return nil, fmt.Errorf("%s measures none of %s", name, strings.Join(b.systems, ", "))
-		}
-		selected = append(selected, s)
-	}
-	return selected, nil
+// curve is one figure as a function of a number.
+type curve struct {
+	name   string
+	value  func(*measurement) float64
+	points []point
+}
+
+// point is the subject that was measured at x.
+type point struct {
+	x       float64
+	subject string
+}
+
+// threshold is a limit that the best round of a scenario must reach. The threshold of a speed
+// is half of what is promised and only the best round counts: other load on the machine must
+// not fail it, and an error that halves the speed must. Memory does not depend on other load,
+// therefore its threshold is 1.1 times what is promised.
+type threshold struct {
+	heading  string // of a ratio or a column
+	row      string
+	minValue float64 // 0: no minimum
+	maxValue float64
 }
 
 // filterSubjects removes the subjects that need other systems.
@@ -140,12 +101,14 @@ func (s *scenario) filterSubjects(systems []string) {
 	})
 }
 
-// requiredSystems returns the systems that scenarios need. It can contain duplicates.
-func requiredSystems(scenarios []*scenario) (systems []string) {
-	for _, s := range scenarios {
-		for _, sub := range s.subjects {
-			systems = append(systems, sub.systems...)
+// ratioHeadings returns the distinct headings of the ratios.
+func (s *scenario) ratioHeadings() (headings []string) {
+	seen := map[string]bool{}
+	for _, r := range s.ratios {
+		if !seen[r.heading] {
+			headings = append(headings, r.heading)
 		}
+		seen[r.heading] = true
 	}
-	return systems
+	return headings
 }

@@ -132,12 +132,12 @@ func (s *server) cpuSeconds() (float64, error) {
 		return 0, fmt.Errorf("processor time of %s: %w", s.name, err)
 	}
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	const user, system = 11, 12
-	if len(fields) <= system {
+	const userField, systemField = 11, 12
+	if len(fields) <= systemField {
 		return 0, fmt.Errorf("processor time of %s: %d fields", s.name, len(fields))
 	}
 	ticks := 0.0
-	for _, i := range []int{user, system} {
+	for _, i := range []int{userField, systemField} {
 		n, err := strconv.ParseFloat(fields[i], 64)
 		if err != nil {
 			return 0, err
@@ -160,4 +160,10 @@ func freeAddr() (string, error) {
 	}
 	defer ln.Close()
 	return ln.Addr().String(), nil
+}
+
+// portOf returns the port of an address that freeAddr returned.
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return port
 }

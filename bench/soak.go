@@ -1,24 +1,21 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"strconv"
-	"strings"
 	"time"
 )
 
 const (
-	soakUpgrades  = 8                // in the first three quarters of the time
-	soakIdleDelay = 35 * time.Second // after the last client has left; longer than the resume window
+	soakUpgrades      = 8                // in the first three quarters of the time
+	soakBreakInterval = 3 * time.Second  // between two breaks of a connection, on average
+	soakIdleDelay     = 35 * time.Second // after the last client has left; longer than the resume window
 )
 
 // soakScenario runs one pattern for a long time while connections break and the hub is
 // upgraded, and measures what remains in the hub afterwards.
-func (b *bench) soakScenario(d time.Duration) *scenario {
+func soakScenario(d time.Duration) *scenario {
 	s := &scenario{
 		name: "soak",
 		title: fmt.Sprintf("%d clients with tokens over TLS, each of which sends up to 20 KB to %d others 50 times a second, for %v, while connections break and the hub is upgraded %d times",
@@ -40,99 +37,17 @@ func (b *bench) soakScenario(d time.Duration) *scenario {
 		},
 		rounds: 1,
 	}
-	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context) (*measurement, error) { return b.measureSoak(ctx, d) }}}
+	s.subjects = []subject{{"hub", []string{"hub"}, func(ctx context.Context, p *programs) (*measurement, error) { return measureSoak(ctx, p, d) }}}
 	return s
 }
 
-// upgradableHub is a hub whose process is replaced by upgrades.
-type upgradableHub struct {
-	*server
-	programs  *programs
-	args      []string
-	adminAddr string
-}
-
-func (h *upgradableHub) start(ctx context.Context) (err error) {
-	h.server, err = startProcess(ctx, "hub", h.listenAddr(), h.programs.path("start_server"), h.args...)
-	return err
-}
-
-func (h *upgradableHub) listenAddr() string {
-	return strings.TrimPrefix(h.args[0], "-addr=") + ":" + strings.TrimPrefix(h.args[1], "-port=")
-}
-
-// newUpgradableHub starts the first process.
-func newUpgradableHub(ctx context.Context, p *programs, creds *credentials) (*upgradableHub, error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	adminAddr, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	h := &upgradableHub{programs: p, adminAddr: adminAddr, args: append([]string{
-		"-addr=127.0.0.1", "-port=" + portOf(addr), "-stat=false", "-admin=" + adminAddr, "-keepalive=2s",
-	}, creds.serverFlags()...)}
-	return h, h.start(ctx)
-}
-
-// hubMetrics are metrics of an idle hub after two garbage collections, because pooled memory
-// survives one.
-type hubMetrics struct{ goroutines, files, heap, queued float64 }
-
-func (h *upgradableHub) metrics(ctx context.Context) (m hubMetrics, err error) {
-	for range 2 {
-		if _, err = h.readPage(ctx, "/debug/pprof/heap?gc=1", nil); err != nil { // collects garbage
-			return m, err
-		}
-	}
-	found, err := h.readPage(ctx, "/metrics", map[string]*float64{
-		"go_goroutines": &m.goroutines, "process_open_fds": &m.files, "go_memstats_heap_alloc_bytes": &m.heap, "messagehub_queued_bytes": &m.queued,
-	})
-	if err == nil && found < 4 {
-		err = fmt.Errorf("found %d of 4 metrics", found)
-	}
-	m.heap /= 1 << 20
-	return m, err
-}
-
-// readPage reads a page of the admin address and parses the values of the metrics in values.
-// It returns how many of them it found.
-func (h *upgradableHub) readPage(ctx context.Context, page string, values map[string]*float64) (found int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.adminAddr+page, nil)
-	if err != nil {
-		return 0, err
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	scanner := bufio.NewScanner(resp.Body)
-	for scanner.Scan() {
-		name, value, _ := strings.Cut(scanner.Text(), " ")
-		if v := values[name]; v != nil {
-			if *v, err = strconv.ParseFloat(value, 64); err != nil {
-				return found, err
-			}
-			found++
-		}
-	}
-	if err := scanner.Err(); err != nil && values != nil {
-		return found, err
-	}
-	return found, nil
-}
-
 // measureSoak runs the soak for the duration d.
-func (b *bench) measureSoak(ctx context.Context, d time.Duration) (*measurement, error) {
-	creds, err := b.programs.newCredentials()
+func measureSoak(ctx context.Context, p *programs, d time.Duration) (*measurement, error) {
+	creds, err := newCredentials(p)
 	if err != nil {
 		return nil, err
 	}
-	hub, err := newUpgradableHub(ctx, b.programs, creds)
+	hub, err := newUpgradableHub(ctx, p, creds)
 	if err != nil {
 		return nil, err
 	}
@@ -145,15 +60,15 @@ func (b *bench) measureSoak(ctx context.Context, d time.Duration) (*measurement,
 	if err != nil {
 		return nil, err
 	}
-	g, err := newSoakGroup(ctx, proxy.addr(), creds)
+	g, err := newSoakGroup(ctx, proxy.addr, creds)
 	if err != nil {
 		return nil, err
 	}
 	soakCtx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	g.start(soakCtx)
-	go proxy.breakConns(soakCtx) // ends with soakCtx
-	upgradeErr := hub.upgradePeriodically(soakCtx, ctx, d, g)
+	go proxy.breakConns(soakCtx, soakBreakInterval/soakClients) // ends with soakCtx
+	upgradeErr := upgradePeriodically(soakCtx, ctx, hub, d, g)
 	<-soakCtx.Done()
 	m := g.finish(ctx)
 	proxy.close()
@@ -191,7 +106,7 @@ func checkSoak(m *measurement, before, after hubMetrics) error {
 }
 
 // upgradePeriodically upgrades the hub soakUpgrades times in the first three quarters of d.
-func (h *upgradableHub) upgradePeriodically(soakCtx, ctx context.Context, d time.Duration, g *soakGroup) error {
+func upgradePeriodically(soakCtx, ctx context.Context, h *upgradableHub, d time.Duration, g *soakGroup) error {
 	meanInterval := d * 3 / 4 / soakUpgrades
 	for range soakUpgrades {
 		delay := meanInterval/2 + time.Duration(rand.Int64N(int64(meanInterval)))/2
@@ -200,15 +115,14 @@ func (h *upgradableHub) upgradePeriodically(soakCtx, ctx context.Context, d time
 			return nil
 		case <-time.After(delay):
 		}
-		g.upgrading.Add(1)
+		g.beginUpgrade()
 		if _, err := h.stop(); err != nil {
 			return err
 		}
 		if err := h.start(ctx); err != nil {
 			return err
 		}
-		g.upgradedAt.Store(time.Now().UnixNano())
-		g.upgrading.Add(-1)
+		g.endUpgrade()
 	}
 	return nil
 }

@@ -70,6 +70,16 @@ func newSoakGroup(ctx context.Context, addr string, creds *credentials) (*soakGr
 
 func soakID(i int) uint64 { return uint64(i + 1) }
 
+// beginUpgrade notes that the hub is being replaced. A message can be lost until
+// soakReconnectTimeout after endUpgrade.
+func (g *soakGroup) beginUpgrade() { g.upgrading.Add(1) }
+
+// endUpgrade notes that the new process of the hub listens.
+func (g *soakGroup) endUpgrade() {
+	g.upgradedAt.Store(time.Now().UnixNano())
+	g.upgrading.Add(-1)
+}
+
 // start starts the goroutine of each client that sends until ctx ends.
 func (g *soakGroup) start(ctx context.Context) {
 	for i := range soakClients {

@@ -12,7 +12,7 @@ const (
 )
 
 // stormScenario measures how fast clients can connect, learn their id and leave.
-func (b *bench) stormScenario(n int) *scenario {
+func stormScenario(n int) *scenario {
 	s := &scenario{
 		name:  "storm",
 		title: fmt.Sprintf("%s clients connect, get their id and disconnect, %d at a time", formatNumber(float64(n)), stormParallel),
@@ -27,9 +27,9 @@ func (b *bench) stormScenario(n int) *scenario {
 	}
 	s.charts = []chart{{title: "Clients that connect, get their id and disconnect", unit: "clients/s", bars: []series{{value: s.columns[0].value}}}}
 	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
-		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context) (*measurement, error) {
-			return b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
-				return runLoad(ctx, b.programs, "storm", system, s.addr, "-clients="+strconv.Itoa(n), "-parallel="+strconv.Itoa(stormParallel))
+		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
+			return withServer(ctx, p, system, limitsRaised, func(s *server) (*measurement, error) {
+				return runLoad(ctx, p, "storm", system, s.addr, "-clients="+strconv.Itoa(n), "-parallel="+strconv.Itoa(stormParallel))
 			})
 		}})
 	}

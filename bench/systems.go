@@ -1,34 +1,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 )
-
-// limitMode is how the limits of a server are configured.
-type limitMode int
-
-const (
-	// limitsRaised is for measuring: the server drops nothing that it could hold.
-	limitsRaised limitMode = iota
-
-	// limitsDefault keeps the default limits of the server.
-	limitsDefault
-)
-
-// system is a server under measurement.
-type system struct {
-	name string
-
-	// start starts a server on the loopback interface.
-	start func(context.Context, *programs, limitMode) (*server, error)
-
-	// program is the program that must be installed; "" if bench builds it.
-	program string
-}
 
 // systems are all systems with a server, in the order of the tables. The limit is not among
 // them because it has no server (see limit.go).
@@ -74,19 +50,4 @@ func selectSystems(requested string) (names []string, err error) {
 		names = append(names, name)
 	}
 	return names, nil
-}
-
-// checkInstalled returns an error if the system cannot be started on this machine.
-func (s system) checkInstalled() error {
-	if s.program == "" {
-		return nil
-	}
-	_, err := findProgram(s.program)
-	return err
-}
-
-// portOf returns the port of an address that freeAddr returned.
-func portOf(addr string) string {
-	_, port, _ := net.SplitHostPort(addr)
-	return port
 }

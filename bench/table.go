@@ -32,18 +32,6 @@ func (r *result) table() string {
 	return b.String()
 }
 
-// ratioHeadings returns the distinct headings of the ratios.
-func (s *scenario) ratioHeadings() (headings []string) {
-	seen := map[string]bool{}
-	for _, r := range s.ratios {
-		if !seen[r.heading] {
-			headings = append(headings, r.heading)
-		}
-		seen[r.heading] = true
-	}
-	return headings
-}
-
 // rowName returns the name of a subject, with its largest loss in any round.
 func (r *result) rowName(subject string) string {
 	var lost, expected, faults uint64

@@ -1,11 +1,7 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 )
 
 // workload is a pattern of messages: which clients send how much to which receivers.
@@ -82,67 +78,8 @@ func (wl *workload) deliveries() uint64 {
 	return uint64(wl.senderCount()) * uint64(wl.fanout()) * uint64(wl.messages)
 }
 
-// describeReceivers describes the receivers of a message.
-func (wl *workload) describeReceivers() string {
-	switch {
-	case wl.randomReceivers > 0:
-		return fmt.Sprintf("%d others chosen at random", wl.randomReceivers)
-	case wl.clients == 2:
-		return "the other"
-	default:
-		return "everyone else"
-	}
-}
-
-// describeSenders describes the senders.
-func (wl *workload) describeSenders() string {
-	switch wl.senderCount() {
-	case wl.clients:
-		return fmt.Sprintf("%d clients each send", wl.clients)
-	case 1:
-		return fmt.Sprintf("one of %d clients sends", wl.clients)
-	default:
-		return fmt.Sprintf("%d of %d clients each send", wl.senders, wl.clients)
-	}
-}
-
-// chartTitle describes the pattern in a few words.
-func (wl *workload) chartTitle() string {
-	return capitalize(fmt.Sprintf("%s %s bytes to %s", wl.describeSenders(), formatNumber(float64(wl.size)), wl.describeReceivers()))
-}
-
-// title describes the pattern completely.
-func (wl *workload) title() string {
-	return fmt.Sprintf("%s %s messages of %s bytes to %s: %s deliveries",
-		wl.describeSenders(), formatNumber(float64(wl.messages)), formatNumber(float64(wl.size)), wl.describeReceivers(), formatNumber(float64(wl.deliveries())))
-}
-
-// note describes how the systems are driven.
-func (wl *workload) note() string {
-	text := "`load move` drives each system through its client library and checks length, sender and order of every body. "
-	if wl.verify != "" {
-		text = "`start_simulation -i=0 -verify=" + wl.verify + "` drives the hub. `load move` drives each other system through its " +
-			"client library. Both check length, sender and order of every body. "
-	}
-	if slices.Contains(wl.systems, "limit") {
-		text += "The limit is two processes with the same number of sockets: one writes the same bytes, 64 KiB at a time, " +
-			"and the other reads and discards them. "
-	}
-	if wl.randomReceivers > 0 {
-		text += "The hub takes one message for all its receivers. The other systems need one message for each receiver. "
-	} else if wl.clients > 2 {
-		text += "Redis and mosquitto also deliver to each client its own messages, which are not counted. "
-	}
-	for _, system := range wl.systems {
-		if divisor := wl.divisors[system]; divisor > 0 {
-			text += fmt.Sprintf("With %s, each sender sends 1/%d of the messages. ", system, divisor)
-		}
-	}
-	return strings.TrimSpace(text)
-}
-
-// flags returns the flags of the load program.
-func (wl *workload) flags() []string {
+// loadFlags returns the flags of the load program.
+func (wl *workload) loadFlags() []string {
 	return []string{
 		"-clients=" + strconv.Itoa(wl.clients), "-senders=" + strconv.Itoa(wl.senders), "-to=" + strconv.Itoa(wl.randomReceivers),
 		"-messages=" + strconv.Itoa(wl.messages), "-size=" + strconv.Itoa(wl.size),
@@ -157,60 +94,11 @@ func (wl workload) forSystem(system string) workload {
 	return wl
 }
 
-// rateHeading is the heading of the ratio that the smoke scenarios check.
-const rateHeading = "hub's rate ÷ this system's rate"
-
-// workloadScenario measures one of workloads.
-func (b *bench) workloadScenario(name string) *scenario {
-	return b.newWorkloadScenario(name, workloads[name])
-}
-
-// newWorkloadScenario measures a workload.
-func (b *bench) newWorkloadScenario(name string, wl workload) *scenario {
-	if b.verify != "" && wl.verify != "" {
-		wl.verify = b.verify
+// withVerify returns the workload with another -verify flag, if verify is not "" and
+// start_simulation drives the hub.
+func (wl workload) withVerify(verify string) workload {
+	if verify != "" && wl.verify != "" {
+		wl.verify = verify
 	}
-	s := &scenario{
-		name: name, title: wl.title(), note: wl.note(),
-		columns: wl.columns(),
-		ratios: []ratio{
-			{heading: rateHeading, base: "hub", value: func(hub, other *measurement) float64 { return hub.rate() / other.rate() }},
-			{heading: "hub's CPU ÷ this system's CPU, server and clients", base: "hub", value: func(hub, other *measurement) float64 { return hub.cpuPerDelivery() / other.cpuPerDelivery() }},
-		},
-		charts: []chart{{title: wl.chartTitle(), unit: rateColumn.heading, bars: []series{{value: rateColumn.value}}}},
-	}
-	for _, system := range wl.systems {
-		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context) (*measurement, error) {
-			return b.measureWorkload(ctx, system, wl.forSystem(system))
-		}})
-	}
-	return s
-}
-
-var rateColumn = column{heading: "million deliveries/s", value: func(m *measurement) float64 { return m.rate() / 1e6 }}
-
-// columns returns the columns of a workload. Processor times are for each delivery, because
-// some systems get fewer messages.
-func (wl *workload) columns() []column {
-	megabyte := float64(wl.size) / 1e6
-	return []column{
-		rateColumn,
-		{heading: "MB/s of bodies", value: func(m *measurement) float64 { return m.rate() * megabyte }},
-		{heading: "server, peak resident MiB", value: func(m *measurement) float64 { return m.Server.PeakMiB }},
-		{heading: "server, CPU µs per delivery", value: func(m *measurement) float64 { return m.Server.CPU / float64(m.Deliveries) * 1e6 }},
-		{heading: "clients, CPU µs per delivery", value: func(m *measurement) float64 { return m.LoadCPU / float64(m.Deliveries) * 1e6 }},
-	}
-}
-
-// measureWorkload runs a workload once, on a new server.
-func (b *bench) measureWorkload(ctx context.Context, system string, wl workload) (*measurement, error) {
-	if system == "limit" {
-		return measureLimit(ctx, b.programs, wl, nil)
-	}
-	return b.withServer(ctx, system, limitsRaised, func(s *server) (*measurement, error) {
-		if system == "hub" && wl.verify != "" {
-			return simulate(ctx, b.programs, wl, addrFlags(s.addr)...)
-		}
-		return b.measureMove(ctx, s, wl.flags()...)
-	})
+	return wl
 }

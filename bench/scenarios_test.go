@@ -3,15 +3,14 @@ package main
 import "testing"
 
 func TestSelect_RejectsUnknownNames(t *testing.T) {
-	b := &bench{systems: []string{"hub"}}
-	if _, err := b.selectScenarios("default,nonsense"); err == nil {
+	systems := []string{"hub"}
+	if _, err := selectScenarios("default,nonsense", systems, settings{}); err == nil {
 		t.Error("no error for an unknown scenario")
 	}
 	if _, err := selectSystems("hub,nonsense"); err == nil {
 		t.Error("no error for an unknown system")
 	}
-	b.systems = []string{"mosquitto"}
-	if _, err := b.selectScenarios("heavy"); err == nil {
+	if _, err := selectScenarios("heavy", []string{"mosquitto"}, settings{}); err == nil {
 		t.Error("no error although there is nothing to measure")
 	}
 }
@@ -19,9 +18,9 @@ func TestSelect_RejectsUnknownNames(t *testing.T) {
 // TestScenarios_AreConsistent makes all scenarios and checks that their subjects and headings
 // are unique and that their ratios and thresholds refer to existing subjects.
 func TestScenarios_AreConsistent(t *testing.T) {
-	b := &bench{systems: []string{"hub", "limit", "forward", "nats", "redis", "mosquitto"}}
+	systems := []string{"hub", "limit", "forward", "nats", "redis", "mosquitto"}
 	for _, names := range []string{"all", "smoke"} {
-		selected, err := b.selectScenarios(names)
+		selected, err := selectScenarios(names, systems, settings{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,19 +57,5 @@ func checkScenario(t *testing.T, s *scenario) {
 		if !subjects[th.row] {
 			t.Errorf("%s: a threshold for %q, which is not measured", s.name, th.row)
 		}
-	}
-}
-
-func TestWorkload_ForSystem(t *testing.T) {
-	wl := workload{clients: 10, randomReceivers: 3, messages: 100, divisors: map[string]int{"nats": 4}}
-	if n := wl.forSystem("hub"); n.deliveries() != 3000 {
-		t.Errorf("%d deliveries of the hub, want 3000", n.deliveries())
-	}
-	if n := wl.forSystem("nats"); n.deliveries() != 750 {
-		t.Errorf("%d deliveries of nats, want 750", n.deliveries())
-	}
-	wl = workload{clients: 10, senders: 2, messages: 5}
-	if n := wl.deliveries(); n != 90 {
-		t.Errorf("%d deliveries, want 90", n)
 	}
 }

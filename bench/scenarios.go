@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// settings are the options that change scenarios.
+type settings struct {
+	verify       string // -verify of start_simulation; "" for that of the scenario
+	soakDuration time.Duration
+}
+
+// scenarios are all scenarios, in the order in which they run.
+var scenarios = []struct {
+	name  string
+	build func(settings) *scenario
+}{
+	{"default", func(o settings) *scenario {
+		return throughputScenario("default", workloads["default"].withVerify(o.verify))
+	}},
+	{"small", func(o settings) *scenario {
+		return throughputScenario("small", workloads["small"].withVerify(o.verify))
+	}},
+	{"scattered", func(o settings) *scenario {
+		return throughputScenario("scattered", workloads["scattered"].withVerify(o.verify))
+	}},
+	{"tiny16", func(o settings) *scenario {
+		return throughputScenario("tiny16", workloads["tiny16"].withVerify(o.verify))
+	}},
+	{"tiny128", func(o settings) *scenario {
+		return throughputScenario("tiny128", workloads["tiny128"].withVerify(o.verify))
+	}},
+	{"heavy", func(o settings) *scenario {
+		return throughputScenario("heavy", workloads["heavy"].withVerify(o.verify))
+	}},
+	{"latency128", func(settings) *scenario { return latencyScenario("latency128", 128, latencyRounds) }},
+	{"latency10k", func(settings) *scenario { return latencyScenario("latency10k", 10240, latencyRounds) }},
+	{"loaded", func(settings) *scenario { return loadedScenario("loaded", 128) }},
+	{"loaded10k", func(settings) *scenario { return loadedScenario("loaded10k", 10240) }},
+	{"idle", func(settings) *scenario { return idleScenario(idleClients) }},
+	{"storm", func(settings) *scenario { return stormScenario(stormClients) }},
+	{"growth", func(settings) *scenario { return growthScenario() }},
+	{"list", func(settings) *scenario { return listScenario(listClients, listSeconds) }},
+	{"flood", func(settings) *scenario { return floodScenario(floodSeconds) }},
+	{"hostile", func(settings) *scenario { return hostileScenario(hostileConns, hostileSeconds) }},
+	{"holders", func(settings) *scenario { return holdersScenario(holdersConns, holdersSeconds) }},
+	{"soak", func(o settings) *scenario { return soakScenario(o.soakDuration) }},
+	{"version2", func(settings) *scenario { return version2Scenario("version2", workloads["default"]) }},
+	{"version2-small", func(settings) *scenario { return version2Scenario("version2-small", workloads["small"]) }},
+	{"tls", func(settings) *scenario { return tlsScenario("tls", workloads["default"]) }},
+	{"safety", func(settings) *scenario { return safetyScenario("safety", workloads["default"]) }},
+	{"traces", func(settings) *scenario { return tracesScenario("traces", workloads["default"], 1) }},
+	{"traces2", func(settings) *scenario { return tracesScenario("traces2", workloads["default"], 2) }},
+	{"defaults", func(settings) *scenario { return defaultsScenario() }},
+	{"full", func(o settings) *scenario { return fullScenario(fullWorkload.withVerify(o.verify)) }},
+	{"repeat", func(settings) *scenario { return repeatScenario(repeatRuns) }},
+}
+
+// scenarioNames returns the names of all scenarios.
+func scenarioNames() (names []string) {
+	for _, s := range scenarios {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// selectScenarios returns the scenarios with the given comma-separated names, which can
+// include "all" or "smoke", with the subjects that need only the given systems.
+func selectScenarios(names string, systems []string, o settings) (selected []*scenario, err error) {
+	if names == "all" {
+		names = strings.Join(scenarioNames(), ",")
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		if name == "smoke" {
+			for _, s := range smokeScenarios(o.verify) {
+				s.filterSubjects(systems)
+				selected = append(selected, s)
+			}
+			continue
+		}
+		i := slices.Index(scenarioNames(), name)
+		if i < 0 {
+			return nil, fmt.Errorf("unknown scenario %q, want %s, smoke or all", name, strings.Join(scenarioNames(), ", "))
+		}
+		s := scenarios[i].build(o)
+		s.filterSubjects(systems)
+		if len(s.subjects) == 0 {
+			return nil, fmt.Errorf("%s measures none of %s", name, strings.Join(systems, ", "))
+		}
+		selected = append(selected, s)
+	}
+	return selected, nil
+}
+
+// requiredSystems returns the systems that scenarios need. It can contain duplicates.
+func requiredSystems(scenarios []*scenario) (systems []string) {
+	for _, s := range scenarios {
+		for _, sub := range s.subjects {
+			systems = append(systems, sub.systems...)
+		}
+	}
+	return systems
+}
