@@ -10,7 +10,7 @@ import (
 const (
 	soakUpgrades      = 8                // in the first three quarters of the time
 	soakBreakInterval = 3 * time.Second  // between two breaks of a connection, on average
-	soakIdleDelay     = 35 * time.Second // after the last client has left; longer than the resume window
+	soakIdleDelay     = 35 * time.Second // after the last client has left; above the resume window
 )
 
 // soakScenario runs one pattern for a long time while connections break and the hub is

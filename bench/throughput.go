@@ -27,8 +27,8 @@ func throughputScenario(name string, wl workload) *scenario {
 
 var rateColumn = column{heading: "million deliveries/s", value: func(m *measurement) float64 { return m.rate() / 1e6 }}
 
-// throughputColumns returns the columns of a workload with bodies of size bytes. Processor times are for each delivery, because
-// some systems get fewer messages.
+// throughputColumns returns the columns of a workload with bodies of size bytes. Processor times
+// are for each delivery, because some systems get fewer messages.
 func throughputColumns(size int) []column {
 	megabyte := float64(size) / 1e6
 	return []column{

@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"encoding/binary"
 	"flag"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"slices"
@@ -15,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
-
-	"github.com/sechlol/go-message-hub/wire"
 )
 
 // hostileConfig is the number of hostile clients and their behavior.
@@ -47,108 +43,12 @@ type hostileResult struct {
 	MadeConns uint64 `json:"made"` // connections in total
 }
 
-// identityRequests and listRequests are long series of requests with short and with long
-// replies, for clients that do not read the replies.
-var (
-	identityRequests = slices.Repeat(wire.AppendIdentityRequest(nil), 20_000)
-	listRequests     = slices.Repeat(wire.AppendListRequest(nil), 20_000)
-)
-
-// largeRelay is a RELAY frame with a body of 1 MiB.
-var largeRelay = wire.AppendRelay(nil, []uint64{1}, make([]byte, 1<<20))
-
-// attacks are the behaviors of a client on one connection, by kind. A function returns when it
-// has nothing more to do on the connection, which is then reset.
-var attacks = map[string]func(ctx context.Context, c *hostileConfig, nc net.Conn){
-	"silent": func(_ context.Context, _ *hostileConfig, nc net.Conn) { discardUntilClosed(nc) },
-	"header": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
-		writeAll(nc, []byte{0, 0, 1})
-		discardUntilClosed(nc)
-	},
-	"client hello": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
-		writeAll(nc, []byte{22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // the beginning of 512 bytes
-		discardUntilClosed(nc)
-	},
-	"body": sendSlowBody,
-	"half": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
-		writeAll(nc, largeRelay[:len(largeRelay)/2])
-		discardUntilClosed(nc)
-	},
-	"but a byte": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
-		writeAll(nc, largeRelay[:len(largeRelay)-1])
-		discardUntilClosed(nc)
-	},
-	"read": func(ctx context.Context, _ *hostileConfig, nc net.Conn) {
-		requestWithoutReading(ctx, nc, identityRequests)
-	},
-	"read lists": func(ctx context.Context, _ *hostileConfig, nc net.Conn) { requestWithoutReading(ctx, nc, listRequests) },
-	// Authenticates, then is silent.
-	"half-open": func(ctx context.Context, c *hostileConfig, nc net.Conn) {
-		writeAll(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
-		discardUntilClosed(nc)
-	},
-	"pings": func(ctx context.Context, c *hostileConfig, nc net.Conn) { pingPeriodically(ctx, c, nc, time.Second) },
-	"idle":  func(ctx context.Context, c *hostileConfig, nc net.Conn) { pingPeriodically(ctx, c, nc, 10*time.Second) },
-	"garbage": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
-		writeAll(nc, slices.Repeat([]byte{0xfe, 0xca}, 500))
-		discardUntilClosed(nc)
-	},
-	"resets": func(_ context.Context, _ *hostileConfig, nc net.Conn) {
-		writeAll(nc, wire.AppendRelay(nil, []uint64{1, 2, 3}, make([]byte, 5000))[:3000])
-	},
-}
-
-// requestWithoutReading sends requests and does not read the replies.
-func requestWithoutReading(ctx context.Context, nc net.Conn, requests []byte) {
-	_ = nc.(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 10)
-	for ok := writeAll(nc, requests); ok && sleep(ctx, time.Second); ok = writeAll(nc, requests[:wire.HeaderSize]) {
-	}
-}
-
-// sendSlowBody announces a frame of 1 MiB, and sends one byte of it a second.
-func sendSlowBody(ctx context.Context, _ *hostileConfig, nc net.Conn) {
-	frame := wire.AppendRelay(nil, []uint64{1}, nil)
-	binary.BigEndian.PutUint32(frame, 1<<20)
-	ok := writeAll(nc, append(frame, make([]byte, 1000)...))
-	for ok && sleep(ctx, time.Second) {
-		ok = writeAll(nc, []byte{0})
-	}
-}
-
-// pingPeriodically authenticates and sends a PING at the interval.
-func pingPeriodically(ctx context.Context, c *hostileConfig, nc net.Conn, interval time.Duration) {
-	writeAll(nc, wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: c.token}))
-	var wg sync.WaitGroup
-	wg.Go(func() { discardUntilClosed(nc) }) // ends with the connection
-	for sleep(ctx, interval) && writeAll(nc, wire.AppendPing(nil, 1)) {
-	}
-	nc.Close()
-	wg.Wait()
-}
-
-func writeAll(nc net.Conn, b []byte) bool {
-	_, err := nc.Write(b)
-	return err == nil
-}
-
-// discardUntilClosed reads until the connection ends.
-func discardUntilClosed(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) }
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // runHostile keeps connections of one kind open to a hub and replaces those that the hub ends,
 // at the configured rate. It prints the line "moving" when all are connected, or when that has
 // taken half as long again as expected.
 func runHostile(ctx context.Context, t target, c hostileConfig) (*hostileResult, error) {
-	attack := attacks[c.kind]
-	if attack == nil {
+	behavior := attacks[c.kind]
+	if behavior == nil {
 		return nil, fmt.Errorf("unknown kind %q", c.kind)
 	}
 	c.token = t.token
@@ -164,7 +64,7 @@ func runHostile(ctx context.Context, t target, c hostileConfig) (*hostileResult,
 		// Ends with ctx.
 		wg.Go(func() {
 			for limiter.Wait(ctx) == nil {
-				attackOnce(ctx, &c, t.addr, i, attack, &made, &held)
+				attackOnce(ctx, &c, t.addr, i, behavior, &made, &held)
 			}
 		})
 	}
@@ -183,8 +83,8 @@ func runHostile(ctx context.Context, t target, c hostileConfig) (*hostileResult,
 	return h, nil
 }
 
-// attackOnce opens a connection and runs attack on it.
-func attackOnce(ctx context.Context, c *hostileConfig, addr string, i int, attack func(context.Context, *hostileConfig, net.Conn), made, held *atomic.Int64) {
+// attackOnce opens a connection and runs an attack on it.
+func attackOnce(ctx context.Context, c *hostileConfig, addr string, i int, behavior attack, made, held *atomic.Int64) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%c.addresses))}, Timeout: 5 * time.Second}
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -207,5 +107,5 @@ func attackOnce(ctx context.Context, c *hostileConfig, addr string, i int, attac
 	if c.lifetime > 0 {
 		_ = nc.SetDeadline(time.Now().Add(c.lifetime)) // fails only on a closed connection
 	}
-	attack(ctx, c, conn)
+	behavior(ctx, conn, c.token)
 }

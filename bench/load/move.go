@@ -41,15 +41,12 @@ func (c moveConfig) plan() (*plan, error) {
 	return newPlan(c.clients, c.senders, c.fanout, c.messages, c.size, c.seed)
 }
 
-// moveResult is the result of a move.
-type moveResult struct {
-	Seconds    float64 `json:"seconds"` // from the first send to the last delivery
-	Deliveries uint64  `json:"deliveries"`
-	Expected   uint64  `json:"expected"`
-	Lost       uint64  `json:"lost"`
-	Faults     uint64  `json:"faults"`  // duplicated, out of order or corrupted
-	Rejected   uint64  `json:"refused"` // lost messages for which the client library returned an error
-	Problem    string  `json:"problem,omitempty"`
+// sendInterval returns the time between two messages of a sender: 0 without a rate.
+func (c moveConfig) sendInterval(p *plan) time.Duration {
+	if c.rate <= 0 {
+		return 0
+	}
+	return time.Duration(float64(p.senders*p.fanout) / c.rate * float64(time.Second))
 }
 
 // runMove runs a move on the target's system.
@@ -64,10 +61,11 @@ func runMove(ctx context.Context, t target, c moveConfig) (*moveResult, error) {
 // runMoveOn connects the clients, lets them send, and waits until everything has arrived or
 // until deliveries stall.
 func runMoveOn(ctx context.Context, sys system, t target, c moveConfig) (*moveResult, error) {
-	tr, err := newTransfer(sys, t, c)
+	p, err := c.plan()
 	if err != nil {
 		return nil, err
 	}
+	tr := newTransfer(sys, p, c.sendInterval(p), t.libraryDefaults)
 	defer tr.close()
 	if err := tr.connect(t); err != nil {
 		return nil, err

@@ -31,18 +31,22 @@ type transfer struct {
 	close      func() // stops the run and closes all connections, once
 }
 
+// moveResult is the result of a move.
+type moveResult struct {
+	Seconds    float64 `json:"seconds"` // from the first send to the last delivery
+	Deliveries uint64  `json:"deliveries"`
+	Expected   uint64  `json:"expected"`
+	Lost       uint64  `json:"lost"`
+	Faults     uint64  `json:"faults"`  // duplicated, out of order or corrupted
+	Rejected   uint64  `json:"refused"` // lost messages for which the client library returned an error
+	Problem    string  `json:"problem,omitempty"`
+}
+
 // newTransfer returns a transfer whose clients are not connected.
-func newTransfer(sys system, t target, c moveConfig) (*transfer, error) {
-	p, err := c.plan()
-	if err != nil {
-		return nil, err
-	}
-	tr := &transfer{system: sys, plan: p, tolerant: t.libraryDefaults, complete: make(chan struct{}), stopped: make(chan struct{})}
+func newTransfer(sys system, p *plan, interval time.Duration, tolerant bool) *transfer {
+	tr := &transfer{system: sys, plan: p, interval: interval, tolerant: tolerant, complete: make(chan struct{}), stopped: make(chan struct{})}
 	tr.stop = sync.OnceFunc(func() { close(tr.stopped) })
 	tr.close = sync.OnceFunc(tr.disconnect)
-	if c.rate > 0 {
-		tr.interval = time.Duration(float64(p.senders*p.fanout) / c.rate * float64(time.Second))
-	}
 	for i := range p.clients {
 		rcv := newReceiver(p, i, sys.echoes)
 		rcv.onComplete = tr.receiverComplete
@@ -51,7 +55,7 @@ func newTransfer(sys system, t target, c moveConfig) (*transfer, error) {
 		}
 		tr.receivers = append(tr.receivers, rcv)
 	}
-	return tr, nil
+	return tr
 }
 
 // receiverComplete counts a receiver that has received everything.
@@ -119,6 +123,35 @@ func (tr *transfer) disconnect() {
 		}
 	}
 	wg.Wait()
+}
+
+// send sends all messages of sender s. With a rate it is an open loop: message k is due at a
+// fixed time, regardless of earlier messages.
+func (tr *transfer) send(s int, begin time.Time) {
+	body := make([]byte, tr.plan.size)
+	// The senders start at different times within the first interval; otherwise all of them would
+	// send at the same moment in every interval.
+	firstDue := begin.Add(tr.interval * time.Duration(s) / time.Duration(tr.plan.senders))
+	for k := range tr.plan.messages {
+		if tr.interval > 0 && !tr.waitUntilDue(firstDue.Add(time.Duration(k)*tr.interval)) {
+			return
+		}
+		putHeader(body, s, k)
+		more := tr.interval == 0 && k+1 < tr.plan.messages
+		if err := tr.conns[s].send(tr.plan.receivers(s, k), body, more); err != nil {
+			tr.rejected.Add(uint64(tr.plan.fanout))
+			tr.fail(err)
+			if !tr.tolerant || tr.isStopped() {
+				return
+			}
+		}
+	}
+}
+
+// waitUntilDue waits until a message is due. It returns false when the run is stopped.
+func (tr *transfer) waitUntilDue(due time.Time) bool {
+	time.Sleep(time.Until(due))
+	return !tr.isStopped()
 }
 
 // result sums the results of the receivers. The transfer must be closed. lastProgress is the

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// system is a system that the load program can drive.
+type system struct {
+	newDriver func(t target, clients int) driver
+	visit     func(addr string) error // connect, get the id and leave; nil if the system has no ids
+
+	// echoes means that a client that sends to all clients gets its own message. That copy is
+	// neither counted nor checked.
+	echoes bool
+}
+
+var systems = map[string]system{
+	"hub":       {newDriver: newHubDriver, visit: visitHub},
+	"hub-raw":   {newDriver: newRawHubDriver},
+	"forward":   {newDriver: newForwardDriver},
+	"nats":      {newDriver: newNATSDriver, visit: visitNATS},
+	"redis":     {newDriver: newRedisDriver, visit: visitRedis, echoes: true},
+	"mosquitto": {newDriver: newMQTTDriver, visit: visitMQTT, echoes: true},
+}
+
+func systemNames() []string { return slices.Sorted(maps.Keys(systems)) }
+
+// findSystem returns the system with the given name.
+func findSystem(name string) (system, error) {
+	s, ok := systems[name]
+	if !ok {
+		return s, fmt.Errorf("unknown system %q, there are %v", name, systemNames())
+	}
+	return s, nil
+}
