@@ -1,5 +1,7 @@
 package simulation
 
+import "fmt"
+
 // checker verifies the bodies that one receiver gets. It is owned by the goroutine of that
 // receiver, and by the report after that goroutine has ended.
 type checker struct {
@@ -169,4 +171,73 @@ func (c *checker) missing(sender int, sent uint32) gaps {
 		g.open(numberRange{next, sent})
 	}
 	return g
+}
+
+// problems returns the faults that c found. sent is the number of messages of each sender that
+// must have arrived; it is nil if the run ended early, when missing messages could still
+// arrive.
+func (c *checker) problems(sent []uint32, expected uint64) []Problem {
+	if c.countOnly {
+		return c.countOnlyProblems(sent, expected)
+	}
+	return []Problem{
+		c.lostProblem(sent),
+		c.faultProblem(ProblemDuplicated, func(f *faults) tally { return f.duplicated }),
+		c.faultProblem(ProblemReordered, func(f *faults) tally { return f.reordered }),
+		c.faultProblem(ProblemCorrupted, func(f *faults) tally { return f.corrupted }),
+		c.faultProblem(ProblemResized, func(f *faults) tally { return f.resized }),
+	}
+}
+
+// countOnlyProblems returns the faults that are detectable in bodies without headers.
+func (c *checker) countOnlyProblems(sent []uint32, expected uint64) []Problem {
+	list := []Problem{c.faultProblem(ProblemResized, func(f *faults) tally { return f.resized })}
+	if c.received > expected {
+		list = append(list, Problem{Kind: ProblemSurplus, Count: c.received - expected})
+	}
+	var total uint64
+	for sender, n := range sent {
+		if uint32(sender) != c.self {
+			total += uint64(n)
+		}
+	}
+	if c.received < total {
+		list = append(list, Problem{Kind: ProblemLost, Count: total - c.received})
+	}
+	return list
+}
+
+// lostProblem returns the messages that are lost: those that a later message skipped and, if
+// sent is not nil, those at the end that no later message followed.
+func (c *checker) lostProblem(sent []uint32) Problem {
+	var counts []SenderCount
+	for sender := range c.next {
+		var upTo uint32
+		if sent != nil {
+			upTo = sent[sender]
+		}
+		missing := c.missing(sender, upTo)
+		counts = append(counts, SenderCount{sender, missing.count(), missing.String()})
+	}
+	return newProblem(ProblemLost, counts)
+}
+
+// faultProblem returns the faults of one kind by sender.
+func (c *checker) faultProblem(kind ProblemKind, pick func(*faults) tally) Problem {
+	counts := []SenderCount{{Sender: -1, Count: pick(&c.unattributed).count}}
+	for sender, f := range c.faults {
+		if f != nil {
+			t := pick(f)
+			counts = append(counts, SenderCount{sender, t.count, formatNumbers(t)})
+		}
+	}
+	return newProblem(kind, counts)
+}
+
+// formatNumbers returns the message numbers of a tally as text.
+func formatNumbers(t tally) string {
+	if t.count == 1 {
+		return fmt.Sprint(t.first)
+	}
+	return fmt.Sprintf("%d, …", t.first)
 }

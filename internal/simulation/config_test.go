@@ -1,8 +1,6 @@
 package simulation
 
 import (
-	"encoding/json"
-	"flag"
 	"math"
 	"strings"
 	"testing"
@@ -79,31 +77,20 @@ func TestConfig_ValidateRejects(t *testing.T) {
 	}
 }
 
-func TestVerifyMode_IsFlagValue(t *testing.T) {
-	var v VerifyMode
-	flags := flag.NewFlagSet("", flag.ContinueOnError)
-	flags.SetOutput(&strings.Builder{})
-	flags.Var(&v, "verify", "")
-	for _, name := range []string{"full", "header", "off"} {
-		if err := flags.Parse([]string{"-verify=" + name}); err != nil || v.String() != name {
-			t.Errorf("%s: got %v, %v", name, v, err)
+// TestConfig_ValidateRequiresVersion2 checks that options of version 2 are rejected with
+// version 1.
+func TestConfig_ValidateRequiresVersion2(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"-report=received": func(c *Config) { c.ReportLevel = LevelReceived },
+		"-reconnect=1":     func(c *Config) { c.Reconnects = 1 },
+		"-reconnect=10001": func(c *Config) { c.Protocol, c.Reconnects = 2, MaxReconnects+1 },
+		"-protocol=3":      func(c *Config) { c.Protocol = 3 },
+		"-report=9":        func(c *Config) { c.Protocol, c.ReportLevel = 2, 9 },
+	} {
+		c := validConfig()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", want, err)
 		}
-	}
-	if err := flags.Parse([]string{"-verify=some"}); err == nil || !strings.Contains(err.Error(), "full, header and off") {
-		t.Errorf("some: got %v", err)
-	}
-}
-
-func TestVerifyMode_MarshalsAsName(t *testing.T) {
-	text, err := json.Marshal(VerifyHeader)
-	if err != nil || string(text) != `"header"` {
-		t.Errorf("got %s, %v", text, err)
-	}
-	var v VerifyMode
-	if err := json.Unmarshal([]byte(`"off"`), &v); err != nil || v != VerifyOff {
-		t.Errorf("got %v, %v", v, err)
-	}
-	if _, err := json.Marshal(VerifyMode(9)); err == nil {
-		t.Error("marshalled an invalid mode")
 	}
 }

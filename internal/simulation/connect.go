@@ -28,8 +28,8 @@ const readBufferSize = 1 << 20
 // connect returns one connected client for each receiver. If one client fails to connect,
 // connect closes all clients and returns the first error.
 func connect(ctx context.Context, c Config, receivers []*receiver, proxyDialers []*proxyDialer) ([]*client.Client, error) {
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 
 	clients := make([]*client.Client, len(receivers))
 	indexes := make(chan int)
@@ -40,7 +40,7 @@ func connect(ctx context.Context, c Config, receivers []*receiver, proxyDialers 
 			for i := range indexes {
 				var err error
 				if clients[i], err = dial(ctx, c, receivers[i], proxyDialers[i]); err != nil {
-					fail(fmt.Errorf("client %d of %d cannot connect to %s: %w", i+1, len(receivers), c.Addr, err))
+					cancel(fmt.Errorf("client %d of %d cannot connect to %s: %w", i+1, len(receivers), c.Addr, err))
 				}
 			}
 		})
@@ -111,4 +111,36 @@ func disconnect(clients []*client.Client) (closed int, err error) {
 	}
 	wg.Wait()
 	return closed, errors.Join(errs...)
+}
+
+// awaitBarrier waits until each client has received everything that the hub has queued for it.
+// The hub replies in order, therefore the reply to a list request follows all earlier
+// deliveries. Without this barrier, a duplicate of the last message would go unnoticed.
+func awaitBarrier(ctx context.Context, clients []*client.Client, timeout time.Duration) error {
+	timeoutErr := fmt.Errorf("the hub did not answer a list request within %v", timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, timeoutErr)
+	defer cancel()
+	errs := make([]error, len(clients))
+	var wg sync.WaitGroup
+	for i, c := range clients {
+		// Ends with ctx at the latest; awaitBarrier waits for it.
+		wg.Go(func() { _, errs[i] = c.List(ctx) })
+	}
+	wg.Wait()
+	err := errors.Join(errs...)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// idsExcept returns the ids of all clients except the client at index self.
+func idsExcept(self int, clients []*client.Client) []uint64 {
+	var ids []uint64
+	for i, c := range clients {
+		if i != self {
+			ids = append(ids, c.ID())
+		}
+	}
+	return ids
 }

@@ -66,3 +66,8 @@ func (g gaps) String() string {
 	}
 	return strings.Join(texts, ", ")
 }
+
+// has reports whether number is missing.
+func (g gaps) has(number uint32) bool {
+	return slices.ContainsFunc(g, func(nr numberRange) bool { return nr.first <= number && number < nr.end })
+}

@@ -3,6 +3,8 @@ package simulation
 import (
 	"math"
 	"testing"
+
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 func TestConfig_Plan(t *testing.T) {
@@ -44,5 +46,13 @@ func TestConfig_Plan(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, test.text)
 			}
 		})
+	}
+}
+
+func TestConfig_PlanOfVersion2(t *testing.T) {
+	c := Config{Clients: 3, Messages: 10, Size: 100, Protocol: 2, ReportLevel: LevelWritten}
+	want := uint64(30*wire.SendLen(2, 100) + 60*wire.DeliverLen(100) + 30*wire.ReportLen(2))
+	if got := c.Plan().WireBytes; got != want {
+		t.Errorf("%d bytes on the wire, want %d", got, want)
 	}
 }

@@ -2,13 +2,10 @@ package simulation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"sync"
-	"time"
 )
 
 // proxy forwards bytes between the clients of a run and the hub and can break their
@@ -174,55 +171,4 @@ func (pd *proxyDialer) breakConn(reset bool) bool {
 	addr := pd.localAddr
 	pd.mu.Unlock()
 	return pd.proxy.breakConn(addr, reset)
-}
-
-// breakPollInterval is the interval at which breakConns checks whether the next break is due.
-const breakPollInterval = 5 * time.Millisecond
-
-// startBreakers starts a goroutine for each client that breaks its connection
-// Config.Reconnects times, at random points of its messages. The goroutines end with ctx or
-// when all breaks are done.
-func (r *run) startBreakers(ctx context.Context, abort context.CancelCauseFunc) *sync.WaitGroup {
-	var wg sync.WaitGroup
-	for i := range r.clients {
-		if r.proxy == nil {
-			break
-		}
-		wg.Go(func() {
-			if err := r.breakConns(ctx, i); err != nil {
-				abort(err)
-				return
-			}
-			r.partDone()
-		})
-	}
-	return &wg
-}
-
-// breakConns breaks the connection of client i Config.Reconnects times, each time when the
-// client is connected.
-func (r *run) breakConns(ctx context.Context, i int) error {
-	ticker := time.NewTicker(breakPollInterval)
-	defer ticker.Stop()
-	for n := range r.config.Reconnects {
-		// At a random point in the n-th of Config.Reconnects equal parts of the client's messages.
-		due := (float64(n) + rand.Float64()) / float64(r.config.Reconnects) * float64(r.plan.messagesPerSender())
-		for {
-			if float64(r.senders[i].accepted.Load()) >= due {
-				if _, err := r.clients[i].Ping(ctx); err != nil {
-					return err
-				}
-				if r.proxyDialers[i].breakConn(rand.IntN(2) == 0) {
-					break
-				}
-			}
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return errors.New("run ended before all connections were broken")
-			}
-		}
-	}
-	_, err := r.clients[i].Ping(ctx) // the client has reconnected
-	return err
 }

@@ -7,18 +7,6 @@ import (
 	"github.com/sechlol/go-message-hub/internal/stats"
 )
 
-// sampleThreshold, sampleBits and sampleOneIn configure the sampling of latency. Reading the
-// clock and recording a latency take several times as long as all other work for a small
-// message, and the hub shares the processors. Therefore a run with more than sampleThreshold
-// deliveries measures one delivery in sampleOneIn. The header alone selects the samples,
-// independently of what the hub does, and each sample is exact. With more than 8,192 samples
-// the quantiles do not suffer; the maximum is that of the samples.
-const (
-	sampleThreshold = 1 << 16
-	sampleBits      = 3
-	sampleOneIn     = 1 << sampleBits
-)
-
 // receiver checks the messages of one client.
 type receiver struct {
 	// Static before the client connects.

@@ -1,8 +1,6 @@
 package simulation
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/stats"
@@ -90,40 +88,6 @@ type Latency struct {
 // OK reports whether every message arrived and there were no problems.
 func (r *Report) OK() bool { return r.Complete && r.Problems.Count() == 0 }
 
-// newReport makes the report of a run. All goroutines of the run must have ended.
-func newReport(r *run) *Report {
-	alive := r.outcome.alive
-	report := &Report{
-		Config:              r.config.settings(),
-		Plan:                r.plan,
-		Complete:            r.outcome.cause == nil,
-		TimeAlive:           alive.Seconds(),
-		ClientsConnected:    len(r.clients),
-		ClientsDisconnected: r.outcome.disconnected,
-		Traffic:             r.outcome.traffic,
-		TransferSeconds:     r.transferTime().Seconds(),
-		Latency:             r.latency(),
-		Problems:            r.problems(),
-		showStats:           r.config.ShowStats,
-	}
-	if r.outcome.cause != nil {
-		report.Cause = r.outcome.cause.Error()
-	}
-	for _, rcv := range r.receivers {
-		report.Deliveries += rcv.checker.received
-	}
-	if r.config.ReportLevel != LevelNone {
-		report.Reports, report.Fates, report.ReportLatency = r.reported(), r.fates(), r.reportLatency()
-	}
-	if r.proxy != nil {
-		report.Breaks = r.proxy.breakCount()
-	}
-	report.DeliveriesPerSecond = stats.Rate(report.Deliveries, r.transferTime())
-	report.Averages = report.Traffic.perSecond(alive)
-	report.Notes = r.notes()
-	return report
-}
-
 func (c Config) settings() Settings {
 	return Settings{
 		Addr: c.Addr, Size: c.Size, Clients: c.Clients, Messages: c.Messages,
@@ -141,46 +105,6 @@ func (t Traffic) perSecond(elapsed time.Duration) Average {
 	}
 }
 
-// traffic sums the counters of all clients.
-func (r *run) traffic() (t Traffic) {
-	for _, c := range r.clients {
-		s := c.Stats()
-		t.MessagesIn += s.MessagesIn
-		t.MessagesOut += s.MessagesOut
-		t.BytesIn += s.BytesIn
-		t.BytesOut += s.BytesOut
-	}
-	return t
-}
-
-// transferTime returns the time from when the first message was due to the last delivery. It
-// returns 0 if no message was sent.
-func (r *run) transferTime() time.Duration {
-	first, last, started := time.Duration(0), time.Duration(0), false
-	for i, s := range r.senders {
-		if s.started && (!started || s.firstDue < first) {
-			first, started = s.firstDue, true
-		}
-		last = max(last, r.receivers[i].lastArrival)
-	}
-	if !started {
-		return 0
-	}
-	if r.outcome.cause != nil {
-		last = max(last, r.lastProgress.at.Sub(r.epoch))
-	}
-	return max(0, last-first)
-}
-
-// latency merges the measurements of all receivers. It returns nil if there are none.
-func (r *run) latency() *Latency {
-	merged := stats.NewLatency()
-	for _, rcv := range r.receivers {
-		merged.Merge(rcv.latency)
-	}
-	return summarizeLatency(merged, r.oneIn())
-}
-
 // summarizeLatency returns the quantiles of merged, or nil if it is empty.
 func summarizeLatency(merged *stats.Latency, oneIn int) *Latency {
 	if merged.Count() == 0 {
@@ -195,63 +119,4 @@ func summarizeLatency(merged *stats.Latency, oneIn int) *Latency {
 		P999:    merged.Quantile(0.999).Seconds(),
 		Max:     merged.Max().Seconds(),
 	}
-}
-
-// problems collects the faults that all receivers found and, for a run that stalled, the
-// messages that are missing or unsent. For a run that ended for another reason, messages at
-// the end do not count as lost, because the hub could still have delivered them.
-func (r *run) problems() Problems {
-	ps := Problems{Totals: make(map[ProblemKind]uint64), Details: []Problem{}}
-	var sent []uint32
-	if errors.As(r.outcome.cause, new(stallError)) {
-		sent = r.sent()
-		r.addUnsent(&ps, sent)
-	}
-	expected := r.plan.deliveriesPerReceiver()
-	for i, rcv := range r.receivers {
-		for _, p := range rcv.checker.problems(sent, expected) {
-			p.Client, p.ID = i, r.clients[i].ID()
-			p.Got, p.Expected = rcv.checker.received, expected
-			ps.add(p)
-		}
-	}
-	r.reportProblems(&ps)
-	return ps
-}
-
-// sent returns how many messages the hub has accepted from each client.
-func (r *run) sent() []uint32 {
-	sent := make([]uint32, len(r.senders))
-	for i, s := range r.senders {
-		sent[i] = s.accepted.Load()
-	}
-	return sent
-}
-
-// addUnsent adds a problem for each client that could not send all messages.
-func (r *run) addUnsent(ps *Problems, sent []uint32) {
-	messages := r.plan.messagesPerSender()
-	for i, n := range sent {
-		ps.add(Problem{
-			Kind: ProblemUnsent, Client: i, ID: r.clients[i].ID(),
-			Count: uint64(messages - n), Got: uint64(n), Expected: uint64(messages),
-		})
-	}
-}
-
-// notes returns the limitations of the report: what was not checked or measured, and why.
-func (r *run) notes() (list []string) {
-	switch {
-	case r.plan.Deliveries == 0:
-		return nil
-	case r.config.Verify == VerifyOff:
-		list = append(list, "verification was off: deliveries were only counted, latency was not measured")
-	case r.plan.Size < headerSize:
-		list = append(list, fmt.Sprintf("bodies of %d bytes have no header (which needs %d bytes): "+
-			"only size and number of deliveries were checked, latency was not measured", r.plan.Size, headerSize))
-	case r.oneIn() > 1:
-		list = append(list, fmt.Sprintf("latency was measured for one delivery in %d: "+
-			"the maximum is that of the samples", r.oneIn()))
-	}
-	return list
 }

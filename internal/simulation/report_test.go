@@ -2,32 +2,8 @@ package simulation
 
 import (
 	"encoding/json"
-	"strings"
 	"testing"
 )
-
-// TestReport_PrintsSpecifiedNames checks for the names of the system's specification, in its
-// order.
-func TestReport_PrintsSpecifiedNames(t *testing.T) {
-	_, text := simulate(t, smallConfig(startHub(t)))
-	offset := 0
-	for _, name := range []string{
-		"Time alive:", "Clients Connected:", "Clients Disconnected:",
-		"Incoming Messages:", "Outgoing Messages:", "Bytes Read:", "Bytes Written:",
-		"Incoming Messages per second:", "Outgoing Messages per second:",
-		"Bytes Read per second:", "Bytes Written per second:",
-		"Transfer time:", "Latency p50:", "Latency p90:", "Latency p99:", "Latency p99.9:", "Latency max:",
-	} {
-		i := strings.Index(text[offset:], "\n"+name)
-		if offset == 0 {
-			i = strings.Index(text, name)
-		}
-		if i < 0 {
-			t.Fatalf("%q is not in, or not in its place:\n%s", name, text)
-		}
-		offset += i + 1
-	}
-}
 
 func TestReport_MarshalsJSON(t *testing.T) {
 	c := smallConfig(startHub(t))
@@ -84,41 +60,6 @@ func TestReport_OK(t *testing.T) {
 	for _, test := range tests {
 		if got := test.report.OK(); got != test.want {
 			t.Errorf("%+v: got %v", test.report, got)
-		}
-	}
-}
-
-func TestProblems_AddIsBounded(t *testing.T) {
-	ps := Problems{Totals: make(map[ProblemKind]uint64)}
-	for range 100 {
-		ps.add(Problem{Kind: ProblemLost, Count: 3})
-	}
-	ps.add(Problem{Kind: ProblemLost})
-	ps.add(Problem{Kind: ProblemCorrupted, Count: 1}) // not hidden by the other kind
-	if ps.Totals[ProblemLost] != 300 || len(ps.Details) != maxProblemsPerKind+1 || ps.Omitted != 100-maxProblemsPerKind {
-		t.Errorf("got %d of %d, %d omitted", len(ps.Details), ps.Totals[ProblemLost], ps.Omitted)
-	}
-	text := printReport(t, &Report{Problems: ps})
-	if !strings.Contains(text, "Problems: 1 corrupted, 300 lost.") || !strings.Contains(text, "and 84 more, not listed") {
-		t.Errorf("printed %s", text)
-	}
-}
-
-func TestTimeLeft(t *testing.T) {
-	tests := []struct {
-		done, total uint64
-		want        string
-	}{
-		{0, 10, "unknown"},
-		{0, 0, "unknown"},
-		{5, 10, "2s"},
-		{10, 10, "0s"},
-		{12, 10, "0s"},
-		{1, 1 << 62, "more than a month"},
-	}
-	for _, test := range tests {
-		if got := timeLeft(test.done, test.total, 2e9); got != test.want {
-			t.Errorf("%d of %d: got %s, want %s", test.done, test.total, got, test.want)
 		}
 	}
 }

@@ -146,40 +146,6 @@ func deniesArrival(f wire.Fate) bool {
 	return false
 }
 
-// has reports whether number is missing.
-func (g gaps) has(number uint32) bool {
-	return slices.ContainsFunc(g, func(nr numberRange) bool { return nr.first <= number && number < nr.end })
-}
-
-// reportProblems adds, for each receiver, the fates that contradict what arrived and, for each
-// sender, the messages that were not reported at the requested level.
-func (r *run) reportProblems(ps *Problems) {
-	if r.config.ReportLevel == LevelNone || r.config.Verify == VerifyOff || r.plan.Size < headerSize {
-		return
-	}
-	for i, rcv := range r.receivers {
-		var counts []SenderCount
-		for s, snd := range r.senders {
-			if s == i {
-				continue
-			}
-			index := i
-			if s < i {
-				index--
-			}
-			numbers := snd.reports.untrueFates(index, rcv.checker.missing(s, snd.accepted.Load()))
-			counts = append(counts, SenderCount{s, numbers.count(), numbers.String()})
-		}
-		p := newProblem(ProblemUntrue, counts)
-		p.Client, p.ID = i, r.clients[i].ID()
-		p.Got, p.Expected = rcv.checker.received, r.plan.deliveriesPerReceiver()
-		ps.add(p)
-	}
-	for i, snd := range r.senders {
-		ps.add(snd.reports.problem(i, r.clients[i].ID(), r.outcome.cause == nil))
-	}
-}
-
 // problem returns the messages of a sender that were reported below the level and, if the run
 // completed, those without a report.
 func (r *reportChecker) problem(index int, id uint64, complete bool) Problem {
@@ -191,46 +157,4 @@ func (r *reportChecker) problem(index int, id uint64, complete bool) Problem {
 	}
 	return Problem{Kind: ProblemUnreported, Client: index, ID: id, Count: n,
 		Got: uint64(r.reported) - uint64(len(r.unreached)), Expected: uint64(r.messages)}
-}
-
-// reportLatency merges the measurements of all senders. It returns nil if there are none.
-func (r *run) reportLatency() *Latency {
-	merged := stats.NewLatency()
-	for _, s := range r.senders {
-		if s.reports != nil {
-			merged.Merge(s.reports.latency)
-		}
-	}
-	return summarizeLatency(merged, r.oneIn())
-}
-
-// reported returns the number of reports that all senders received.
-func (r *run) reported() (n uint64) {
-	for _, s := range r.senders {
-		if s.reports != nil {
-			n += s.reports.count()
-		}
-	}
-	return n
-}
-
-// fates returns how often each fate was reported.
-func (r *run) fates() map[string]uint64 {
-	counts := make(map[string]uint64)
-	for _, s := range r.senders {
-		if s.reports == nil {
-			continue
-		}
-		unreached := uint64(0)
-		for _, fates := range s.reports.unreached {
-			unreached++
-			for _, f := range fates {
-				counts[f.String()]++
-			}
-		}
-		if reached := uint64(s.reports.reported) - unreached; reached > 0 {
-			counts[s.reports.expectedFate().String()] += reached * uint64(len(s.to))
-		}
-	}
-	return counts
 }

@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -46,53 +45,6 @@ type outcome struct {
 	disconnected int
 }
 
-// Run connects c.Clients clients to the hub at c.Addr. When all are connected, each client
-// sends c.Messages messages to all other clients. All clients start at the same time. Message
-// k is due c.Interval·k after the start. The load is an open loop: when the hub does not
-// accept messages that fast, a sender lags and catches up, and the latency of a delivery
-// counts from when its message was due. With an interval of 0 a message is due when its Send
-// begins.
-//
-// Run prints the plan and the progress to c.Out. The caller prints the report. Run ends when
-// everything has arrived, when ctx ends, when a connection is lost, or when there was no
-// progress for c.Timeout; the report contains the cause. The error is non-nil only if there is
-// nothing to report, because c is invalid or a client cannot connect.
-func Run(ctx context.Context, c Config) (*Report, error) {
-	if err := c.Validate(); err != nil {
-		return nil, fmt.Errorf("simulate: %w", err)
-	}
-	c = c.withDefaults()
-	r := newRun(c)
-	_, err := fmt.Fprintln(c.Out, r.plan)
-	if err != nil {
-		return nil, fmt.Errorf("simulate: print the plan: %w", err)
-	}
-	if c.Reconnects > 0 {
-		if r.proxy, err = newProxy(c.Addr); err != nil {
-			return nil, fmt.Errorf("simulate: %w", err)
-		}
-		defer r.proxy.close()
-		for i := range r.proxyDialers {
-			r.proxyDialers[i] = &proxyDialer{proxy: r.proxy}
-		}
-	}
-	clients, err := connect(ctx, c, r.receivers, r.proxyDialers)
-	r.addClients(clients)
-	switch {
-	case err == nil:
-		r.runLoad(ctx)
-	case ctx.Err() != nil:
-		r.outcome.cause = context.Cause(ctx)
-	default:
-		return nil, fmt.Errorf("simulate: %w", err)
-	}
-	report := newReport(r)
-	if ctx.Err() != nil && errors.Is(r.outcome.cause, context.Cause(ctx)) {
-		report.Interrupted, report.Cause = true, "interrupted"
-	}
-	return report, nil
-}
-
 // newRun returns a run with its receivers, which must exist before their clients connect.
 func newRun(c Config) *run {
 	r := &run{
@@ -103,7 +55,7 @@ func newRun(c Config) *run {
 	r.partsDone = make(chan struct{}, r.partsPerClient()*c.Clients)
 	for i := range c.Clients {
 		rcv := &receiver{
-			epoch: r.epoch, oneIn: r.oneIn(), onComplete: r.partDone,
+			epoch: r.epoch, oneIn: latencyOneIn(r.plan), onComplete: r.partDone,
 			checker: newChecker(r.plan, r.pattern, c.Verify, i), latency: stats.NewLatency(),
 			acksMessages: c.ReportLevel == LevelProcessed, onNewID: func(id uint64) { r.handleNewID(i, id) },
 			onReconnectFailed: func(e client.Event) { r.handleReconnectFailed(i, e) },
@@ -112,6 +64,19 @@ func newRun(c Config) *run {
 		r.receivers = append(r.receivers, rcv)
 	}
 	return r
+}
+
+// partsPerClient returns how many parts a run has for each client. Each part calls partDone
+// once.
+func (r *run) partsPerClient() int {
+	parts := 2 // sending and receiving
+	if r.config.ReportLevel != LevelNone {
+		parts++
+	}
+	if r.config.Reconnects > 0 {
+		parts++
+	}
+	return parts
 }
 
 // addClients adds the connected clients, either all or none, and makes their senders.
@@ -134,30 +99,11 @@ func (r *run) newReportChecker(i int) *reportChecker {
 		return nil
 	}
 	fail := func(err error) { r.fail(fmt.Errorf("client %d (id %d): %w", i, r.clients[i].ID(), err)) }
-	reports := newReportChecker(r.config, r.plan, r.epoch, r.oneIn(), r.partDone, fail)
+	reports := newReportChecker(r.config, r.plan, r.epoch, latencyOneIn(r.plan), r.partDone, fail)
 	if r.plan.Sends == 0 {
 		r.partDone()
 	}
 	return reports
-}
-
-// oneIn returns n if latency is measured for one message in n.
-func (r *run) oneIn() int {
-	if r.plan.Deliveries > sampleThreshold {
-		return sampleOneIn
-	}
-	return 1
-}
-
-// idsExcept returns the ids of all clients except the client at index self.
-func idsExcept(self int, clients []*client.Client) []uint64 {
-	var ids []uint64
-	for i, c := range clients {
-		if i != self {
-			ids = append(ids, c.ID())
-		}
-	}
-	return ids
 }
 
 // runLoad sends all messages, waits for the deliveries and disconnects. All goroutines that
@@ -171,23 +117,25 @@ func (r *run) runLoad(ctx context.Context) {
 	senders := r.startSenders(runCtx, abort)
 	breakers := r.startBreakers(runCtx, abort)
 
-	err := r.monitorProgress(runCtx, d)
+	m := &monitor{partsDone: r.partsDone, timeout: r.config.Timeout, sample: r.sampleProgress, nextDue: r.nextMessageDue, display: d}
+	err := m.await(runCtx, r.partsPerClient()*len(r.clients))
+	r.lastProgress = m.last
 	if err == nil && r.plan.Deliveries > 0 {
-		err = r.awaitBarrier(ctx)
+		err = awaitBarrier(ctx, r.clients, r.config.Timeout)
 	}
 	abort(err)
 	senders.Wait()
 	breakers.Wait()
 	monitors.Wait()
 	r.outcome = outcome{cause: err, alive: time.Since(r.epoch)}
-	d.finish(r.progress()) // waits for the terminal, whose time is not part of the run
+	d.finish(r.sampleProgress()) // waits for the terminal, whose time is not part of the run
 	for _, s := range r.senders {
 		if s.reports != nil {
 			s.reports.close()
 		}
 	}
 	r.disconnectAll()
-	r.outcome.traffic = r.traffic() // all readers and senders have ended
+	r.outcome.traffic = r.sumTraffic() // all readers and senders have ended
 }
 
 // abortOnDisconnect aborts the run when a connection ends or when fail is called. Its
@@ -229,6 +177,29 @@ func (r *run) startSenders(ctx context.Context, abort context.CancelCauseFunc) *
 	return &wg
 }
 
+// startBreakers starts a goroutine for each client that breaks its connection
+// Config.Reconnects times, at random points of its messages. The goroutines end with ctx or
+// when all breaks are done.
+func (r *run) startBreakers(ctx context.Context, abort context.CancelCauseFunc) *sync.WaitGroup {
+	var wg sync.WaitGroup
+	if r.proxy == nil {
+		return &wg
+	}
+	for i, c := range r.clients {
+		b := &breaker{client: c, sender: r.senders[i], dialer: r.proxyDialers[i], breaks: r.config.Reconnects}
+		wg.Go(func() {
+			if err := b.breakConns(ctx); err != nil {
+				abort(err)
+				return
+			}
+			r.partDone()
+		})
+	}
+	return &wg
+}
+
+func (r *run) partDone() { r.partsDone <- struct{}{} }
+
 // fail aborts the run with err unless another error has done that.
 func (r *run) fail(err error) {
 	select {
@@ -257,27 +228,39 @@ func (r *run) handleReconnectFailed(i int, e client.Event) {
 	r.config.Logger.Warn("client failed to reconnect, retrying", attributes...)
 }
 
-func (r *run) partDone() { r.partsDone <- struct{}{} }
-
-// awaitBarrier waits until each client has received everything that the hub has queued for it.
-// The hub replies in order, therefore the reply to a list request follows all earlier
-// deliveries. Without this barrier, a duplicate of the last message would go unnoticed.
-func (r *run) awaitBarrier(ctx context.Context) error {
-	timeoutErr := fmt.Errorf("the hub did not answer a list request within %v", r.config.Timeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, r.config.Timeout, timeoutErr)
-	defer cancel()
-	errs := make([]error, len(r.clients))
-	var wg sync.WaitGroup
+// sampleProgress samples the counters of all clients. The clients maintain these counters in
+// any case, therefore it adds no cost to the messages.
+func (r *run) sampleProgress() progress {
+	p := progress{at: time.Now()}
 	for i, c := range r.clients {
-		// Ends with ctx at the latest; awaitBarrier waits for it.
-		wg.Go(func() { _, errs[i] = c.List(ctx) })
+		p.sent += uint64(r.senders[i].accepted.Load())
+		p.received += c.Stats().Deliveries
 	}
-	wg.Wait()
-	err := errors.Join(errs...)
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
+	if r.config.Protocol == 2 {
+		p.reported = r.reportCount()
 	}
-	return err
+	return p
+}
+
+// reportCount returns the number of reports that all senders received.
+func (r *run) reportCount() (n uint64) {
+	for _, s := range r.senders {
+		if s.reports != nil {
+			n += s.reports.count()
+		}
+	}
+	return n
+}
+
+// nextMessageDue returns when the next message of the slowest sender is due. It returns false when
+// all senders have sent everything.
+func (r *run) nextMessageDue() (time.Time, bool) {
+	messages := r.plan.messagesPerSender()
+	minAccepted := messages
+	for _, s := range r.senders {
+		minAccepted = min(minAccepted, s.accepted.Load())
+	}
+	return r.epoch.Add(r.start + time.Duration(minAccepted)*r.config.Interval), minAccepted < messages
 }
 
 // disconnectAll closes all clients.
@@ -287,4 +270,16 @@ func (r *run) disconnectAll() {
 	if err != nil && r.outcome.cause == nil { // otherwise the first cause is reported
 		r.config.Logger.Warn("cannot close clients", "error", err)
 	}
+}
+
+// sumTraffic sums the counters of all clients.
+func (r *run) sumTraffic() (t Traffic) {
+	for _, c := range r.clients {
+		s := c.Stats()
+		t.MessagesIn += s.MessagesIn
+		t.MessagesOut += s.MessagesOut
+		t.BytesIn += s.BytesIn
+		t.BytesOut += s.BytesOut
+	}
+	return t
 }

@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,39 +150,6 @@ func TestRun_SamplesLatency(t *testing.T) {
 	}
 }
 
-// TestRun_SendsOnSchedule checks that messages carry the time at which they were due, not the
-// time at which they were sent. Latency counts from that time, therefore a hub that delays the
-// senders cannot appear fast.
-func TestRun_SendsOnSchedule(t *testing.T) {
-	const interval = 3 * time.Millisecond
-	var mu sync.Mutex
-	due := make(map[uint64]uint64) // by message ID
-	h := (&fakeHub{deliver: func(_ uint64, _ int, body []byte) [][]byte {
-		mu.Lock()
-		defer mu.Unlock()
-		due[parseHeader(body).messageID] = parseHeader(body).intended
-		return [][]byte{body}
-	}}).start(t)
-	c := smallConfig(h.addr)
-	c.Interval = interval
-	report, _ := simulate(t, c)
-	first := due[newHeader(0, 0, 0).messageID]
-	for sender := range c.Clients {
-		for number := range c.Messages {
-			got := due[newHeader(sender, uint32(number), 0).messageID] - first
-			if want := uint64(number) * uint64(interval); got != want {
-				t.Errorf("message %d of client %d was due at %d, want %d", number, sender, got, want)
-			}
-		}
-	}
-	if minSeconds := 4 * interval.Seconds(); report.TransferSeconds < minSeconds {
-		t.Errorf("took %v s, the schedule alone takes %v", report.TransferSeconds, minSeconds)
-	}
-	if report.Latency.Samples != 60 {
-		t.Errorf("%d samples, want 60", report.Latency.Samples)
-	}
-}
-
 func TestRun_ReportsHubFaults(t *testing.T) {
 	// Every fault is in the third delivery to the client with the id 2. Clients connect in any
 	// order.
@@ -245,47 +212,6 @@ func TestRun_DetectsDuplicateOfLastMessage(t *testing.T) {
 	}
 }
 
-func TestRun_StallsWithoutDeliveries(t *testing.T) {
-	h := (&fakeHub{deliver: func(uint64, int, []byte) [][]byte { return nil }}).start(t)
-	c := smallConfig(h.addr)
-	c.Timeout = 200 * time.Millisecond
-	report, text := simulate(t, c)
-	if report.OK() || report.Complete || report.Problems.Totals[ProblemLost] != 60 {
-		t.Errorf("got %+v", report)
-	}
-	for _, part := range []string{
-		"no progress for 200ms", "Problems: 60 lost", "15 lost, got 0 of 15 deliveries: 5 from client ", "(numbers 0-4)",
-	} {
-		if !strings.Contains(text, part) {
-			t.Errorf("%q is not in\n%s", part, text)
-		}
-	}
-}
-
-// TestRun_StallsWhenHubStopsReading checks that blocked senders are reported.
-func TestRun_StallsWhenHubStopsReading(t *testing.T) {
-	block := make(chan struct{})
-	h := (&fakeHub{onRelay: func(int) { <-block }}).start(t)
-	t.Cleanup(func() { close(block) })
-	c := smallConfig(h.addr)
-	c.Size, c.Messages, c.Timeout = MaxSize, 30, 300*time.Millisecond
-	report, text := simulate(t, c)
-	if report.OK() || report.Problems.Totals[ProblemUnsent] == 0 {
-		t.Errorf("found %+v", report.Problems)
-	}
-	if !strings.Contains(text, "of 30 messages") {
-		t.Errorf("not named:\n%s", text)
-	}
-}
-
-// TestRun_LongIntervalIsNoStall checks that a pause in the schedule longer than the timeout is
-// no stall.
-func TestRun_LongIntervalIsNoStall(t *testing.T) {
-	c := smallConfig(startHub(t))
-	c.Clients, c.Messages, c.Interval, c.Timeout = 2, 2, 600*time.Millisecond, 150*time.Millisecond
-	checkRunSucceeds(t, c)
-}
-
 func TestRun_EndsWhenHubDisconnects(t *testing.T) {
 	h := &fakeHub{}
 	h.onRelay = func(n int) {
@@ -342,37 +268,6 @@ func TestRun_InterruptedBeforeConnect(t *testing.T) {
 	}
 }
 
-func TestRun_ConnectionRefused(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := listener.Addr().String()
-	listener.Close()
-	_, err = Run(t.Context(), smallConfig(addr))
-	if err == nil || !strings.Contains(err.Error(), "cannot connect to "+addr) {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestRun_ConnectTimeout(t *testing.T) {
-	h := (&fakeHub{silent: true}).start(t)
-	c := smallConfig(h.addr)
-	c.Timeout = 100 * time.Millisecond
-	_, err := Run(t.Context(), c)
-	if err == nil || !strings.Contains(err.Error(), "no answer within 100ms") {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestRun_RejectsDuplicateIDs(t *testing.T) {
-	h := (&fakeHub{sameID: true}).start(t)
-	_, err := Run(t.Context(), smallConfig(h.addr))
-	if err == nil || !strings.Contains(err.Error(), "the id 1 to two clients") {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestRun_PrintsPlan(t *testing.T) {
 	var out bytes.Buffer
 	c := smallConfig(startHub(t))
@@ -380,49 +275,6 @@ func TestRun_PrintsPlan(t *testing.T) {
 	simulate(t, c)
 	if got := out.String(); got != c.Plan().String()+"\n" {
 		t.Errorf("printed %q", got)
-	}
-}
-
-func TestRun_DrawsBars(t *testing.T) {
-	var out bytes.Buffer
-	c := smallConfig(startHub(t))
-	c.Out, c.IsTerminal = &out, true
-	simulate(t, c)
-	for _, part := range []string{"Sent", "Received", "20 of 20", "60 of 60"} {
-		if !strings.Contains(out.String(), part) {
-			t.Errorf("%q is not in %q", part, out.String())
-		}
-	}
-}
-
-func TestRun_LogsEverySecond(t *testing.T) {
-	var out bytes.Buffer
-	c := smallConfig(startHub(t))
-	c.Messages, c.Interval = 2, 1200*time.Millisecond
-	c.Logger = slog.New(slog.NewTextHandler(&out, nil))
-	simulate(t, c)
-	if got := out.String(); !strings.Contains(got, "sends=8 received=") || !strings.Contains(got, "deliveries=24") {
-		t.Errorf("logged %q", got)
-	}
-}
-
-// TestRun_WithoutStatistics checks that ShowStats=false prints the plan and the problems only.
-func TestRun_WithoutStatistics(t *testing.T) {
-	h := (&fakeHub{deliver: func(receiver uint64, n int, body []byte) [][]byte {
-		if n == 0 {
-			return [][]byte{body, body}
-		}
-		return [][]byte{body}
-	}}).start(t)
-	var out bytes.Buffer
-	c := smallConfig(h.addr)
-	c.ShowStats, c.Out, c.IsTerminal = false, &out, true
-	_, text := simulate(t, c)
-	if out.String() != c.Plan().String()+"\n" {
-		t.Errorf("printed %q", out.String())
-	}
-	if strings.Contains(text, "Time alive") || !strings.Contains(text, "4 duplicated") {
-		t.Errorf("reported %q", text)
 	}
 }
 
@@ -436,5 +288,76 @@ func TestRun_ReturnsWriteError(t *testing.T) {
 	c.Out = failingWriter{}
 	if _, err := Run(t.Context(), c); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestRun_Version2AtEachLevel(t *testing.T) {
+	addr := startHub(t)
+	for _, level := range []Level{LevelNone, LevelWritten, LevelReceived, LevelProcessed} {
+		t.Run(level.String(), func(t *testing.T) {
+			c := smallConfig(addr)
+			c.Protocol, c.ReportLevel = 2, level
+			report, text := simulate(t, c)
+			if !report.OK() || report.Deliveries != 60 {
+				t.Fatalf("not in order:\n%s", text)
+			}
+			if level == LevelNone {
+				if report.Reports != 0 || strings.Contains(text, "Report") {
+					t.Errorf("%d reports, want none:\n%s", report.Reports, text)
+				}
+				return
+			}
+			if report.Reports != 20 || report.ReportLatency == nil || report.ReportLatency.Samples == 0 {
+				t.Errorf("%d reports of 20, latency %+v", report.Reports, report.ReportLatency)
+			}
+			if n := report.Fates[level.String()]; n > 60 || level != LevelWritten && n != 60 {
+				t.Errorf("%d deliveries are %v, want 60: %v", n, level, report.Fates)
+			}
+			for _, row := range []string{"Reports:", "20 of 20", "Reported as " + level.String(), "Report latency p99:"} {
+				if !strings.Contains(text, row) {
+					t.Errorf("%q is missing in\n%s", row, text)
+				}
+			}
+		})
+	}
+}
+
+// writerFunc is a function that implements io.Writer.
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestRun_LogsReconnectErrors returns an error instead of a token for clients whose connection
+// is broken.
+func TestRun_LogsReconnectErrors(t *testing.T) {
+	c := smallConfig(startHub(t))
+	c.Protocol, c.Reconnects, c.Messages = 2, 1, 20
+	var tokenCalls atomic.Int32
+	c.Token = func(context.Context) (string, error) {
+		if int(tokenCalls.Add(1)) > c.Clients {
+			return "", errors.New("the file is missing")
+		}
+		return "", nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	logged := make(chan string, 1000)
+	c.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		if strings.Contains(string(p), "failed to reconnect") {
+			logged <- string(p)
+			cancel()
+		}
+		return len(p), nil
+	}), nil))
+	if _, err := Run(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case line := <-logged:
+		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "the file is missing") {
+			t.Errorf("%q, want a warning that says why", line)
+		}
+	default:
+		t.Error("no log entry about the failed reconnects")
 	}
 }

@@ -36,7 +36,7 @@ type sender struct {
 	firstDue time.Duration // when message 0 was due, since the epoch
 
 	_        [cacheLine]byte
-	accepted atomic.Uint32 // messages that Send accepted; written by send, read by run.progress
+	accepted atomic.Uint32 // messages that Send accepted; written by send, read by run.sampleProgress
 	_        [cacheLine]byte
 }
 

@@ -53,20 +53,3 @@ func benchmarkCheckBody(b *testing.B, verify VerifyMode, size, oneIn int) {
 		b.Errorf("found %v", p)
 	}
 }
-
-// BenchmarkPattern_Fill measures how a sender builds a body.
-func BenchmarkPattern_Fill(b *testing.B) {
-	for _, size := range []int{128, 10240} {
-		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
-			pattern := newPattern(size)
-			body := make([]byte, size)
-			number := uint32(0)
-			b.SetBytes(int64(size))
-			b.ReportAllocs()
-			for b.Loop() {
-				pattern.fill(body, newHeader(1, number, time.Duration(number)))
-				number++
-			}
-		})
-	}
-}
