@@ -4,39 +4,9 @@ import (
 	"bytes"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 )
-
-func TestProbes(t *testing.T) {
-	s := startHub(t, Config{})
-	if got := string(s.get("/healthz")); got != "{\"status\":\"alive\"}\n" {
-		t.Errorf("got %q", got)
-	}
-	if got := string(s.get("/readyz")); got != "{\"status\":\"ready\"}\n" {
-		t.Errorf("got %q", got)
-	}
-	s.Drain()
-	s.wantError(s.do(http.MethodGet, "/readyz", nil), http.StatusServiceUnavailable, "shutting down")
-	s.get("/healthz")
-	s.get("/metrics")
-}
-
-func TestProfiles(t *testing.T) {
-	s := startHub(t, Config{})
-	for _, path := range []string{"heap", "goroutine", "profile?seconds=1", "trace?seconds=1"} {
-		if got := s.get("/debug/pprof/" + path); len(got) < 100 {
-			t.Errorf("%s has only %d bytes", path, len(got))
-		}
-	}
-	if got := s.get("/debug/pprof/goroutine?debug=2"); !bytes.Contains(got, []byte("TestProfiles")) {
-		t.Errorf("the goroutine profile is %.200s", got)
-	}
-	if got := s.get("/debug/pprof/"); !bytes.Contains(got, []byte("heap")) {
-		t.Errorf("the list of profiles is %.200s", got)
-	}
-}
 
 // TestServer_RejectsLargeRequest sends a header and a request line above the limit.
 func TestServer_RejectsLargeRequest(t *testing.T) {
@@ -56,35 +26,6 @@ func TestServer_RejectsLargeRequest(t *testing.T) {
 		}
 	}
 	s.get("/healthz")
-}
-
-// TestLimitListener opens more connections than allowed, then closes some to make room.
-func TestLimitListener(t *testing.T) {
-	s := startHub(t, Config{})
-	var open []net.Conn
-	for range DefaultMaxConnections + 20 {
-		nc, err := net.Dial("tcp", s.adminAddr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
-		open = append(open, nc)
-	}
-	for _, nc := range open[DefaultMaxConnections:] {
-		if n, err := nc.Read(make([]byte, 1)); err == nil {
-			t.Errorf("read %d bytes from a connection above the limit", n)
-		}
-	}
-	for _, nc := range open[:DefaultMaxConnections] {
-		nc.Close()
-	}
-	eventually(t, "there is room for a connection", func() bool {
-		got, err := s.http.Get("http://" + s.adminAddr + "/healthz")
-		if err == nil {
-			got.Body.Close()
-		}
-		return err == nil
-	})
 }
 
 // TestServer_CloseDuringRequest closes the server during a request for a profile.

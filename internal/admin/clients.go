@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -45,20 +46,27 @@ type clientJSON struct {
 	BytesOutRate    *float64 `json:"bytes_out_per_second"`
 }
 
-// describeClient returns the JSON form of a client.
-func (s *Server) describeClient(c *hub.ClientInfo) clientJSON {
+// clientAPI lists and disconnects the clients of a hub.
+type clientAPI struct {
+	hub    Hub
+	rates  *rateSampler
+	logger *slog.Logger // gets a line for each client that a request disconnects
+}
+
+// describe returns the JSON form of a client.
+func (a *clientAPI) describe(c *hub.ClientInfo) clientJSON {
 	v := clientJSON{
 		ID: c.ID, Address: c.Address.String(), Since: c.Since, Name: c.Name, Subject: c.Subject, Protocol: c.Protocol, Detached: c.Detached,
 		QueuedBytes: c.QueuedBytes,
 		MessagesIn:  c.MessagesIn, MessagesOut: c.MessagesOut, BytesIn: c.BytesIn, BytesOut: c.BytesOut,
 	}
-	if r, ok := s.rates.rateOf(c); ok {
+	if r, ok := a.rates.rateOf(c); ok {
 		v.MessagesInRate, v.MessagesOutRate, v.BytesInRate, v.BytesOutRate = &r.messagesIn, &r.messagesOut, &r.bytesIn, &r.bytesOut
 	}
 	return v
 }
 
-func (s *Server) handleListClients(w http.ResponseWriter, r *http.Request) {
+func (a *clientAPI) handleList(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	after, err := parseUintParam(query, "after", 0, 0, 1<<64-1)
 	if err != nil {
@@ -70,30 +78,30 @@ func (s *Server) handleListClients(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	s.rates.requestSampling()
-	infos := s.config.Hub.Clients(after, int(limit)+1)
-	p := clientsResponse{Clients: []clientJSON{}, Total: s.config.Hub.Stats().Clients, More: len(infos) > int(limit)}
+	a.rates.requestSampling()
+	infos := a.hub.Clients(after, int(limit)+1)
+	p := clientsResponse{Clients: []clientJSON{}, Total: a.hub.Stats().Clients, More: len(infos) > int(limit)}
 	for i := range infos[:min(len(infos), int(limit))] {
-		p.Clients = append(p.Clients, s.describeClient(&infos[i]))
+		p.Clients = append(p.Clients, a.describe(&infos[i]))
 	}
 	writeJSON(w, http.StatusOK, p)
 }
 
-func (s *Server) handleGetClient(w http.ResponseWriter, r *http.Request) {
+func (a *clientAPI) handleGet(w http.ResponseWriter, r *http.Request) {
 	id, ok := parseClientID(w, r)
 	if !ok {
 		return
 	}
-	info, ok := s.config.Hub.Client(id)
+	info, ok := a.hub.Client(id)
 	if !ok {
 		writeClientNotFound(w, id)
 		return
 	}
-	s.rates.requestSampling()
-	writeJSON(w, http.StatusOK, s.describeClient(&info))
+	a.rates.requestSampling()
+	writeJSON(w, http.StatusOK, a.describe(&info))
 }
 
-func (s *Server) handleDisconnect(w http.ResponseWriter, r *http.Request) {
+func (a *clientAPI) handleDisconnect(w http.ResponseWriter, r *http.Request) {
 	id, ok := parseClientID(w, r)
 	if !ok {
 		return
@@ -106,11 +114,11 @@ func (s *Server) handleDisconnect(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if !s.config.Hub.Disconnect(id, reconnect) {
+	if !a.hub.Disconnect(id, reconnect) {
 		writeClientNotFound(w, id)
 		return
 	}
-	s.config.Logger.Info("disconnected by the operator", "client", id, "from", r.RemoteAddr, "reconnect", reconnect)
+	a.logger.Info("disconnected by the operator", "client", id, "from", r.RemoteAddr, "reconnect", reconnect)
 	w.WriteHeader(http.StatusNoContent)
 }
 

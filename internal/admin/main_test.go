@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -187,3 +188,36 @@ func eventually(t testing.TB, condition string, isMet func() bool) {
 		}
 	}
 }
+
+// fakeHub is a Hub whose clients and counters the test sets.
+type fakeHub struct {
+	stats hub.Stats
+
+	mu      sync.Mutex
+	clients []hub.ClientInfo
+	calls   int
+}
+
+func (f *fakeHub) update(i int, change func(*hub.ClientInfo)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(&f.clients[i])
+}
+
+func (f *fakeHub) Stats() hub.Stats { return f.stats }
+
+func (f *fakeHub) Clients(after uint64, limit int) (page []hub.ClientInfo) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls++
+	for _, c := range f.clients {
+		if c.ID > after && len(page) < limit {
+			page = append(page, c)
+		}
+	}
+	return page
+}
+
+func (f *fakeHub) Client(uint64) (hub.ClientInfo, bool) { return hub.ClientInfo{}, false }
+
+func (f *fakeHub) Disconnect(uint64, bool) bool { return false }

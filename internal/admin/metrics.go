@@ -30,23 +30,24 @@ func NewLatency() *Latency {
 // Observe adds one delivery. It is safe for concurrent use.
 func (l *Latency) Observe(took time.Duration) { l.histogram.Observe(took.Seconds()) }
 
-// newRegistry returns a registry with all metrics of /metrics.
-func newRegistry(config *Config) *prometheus.Registry {
+// newRegistry returns a registry with all metrics of /metrics, of a hub with the given statistics.
+// The other parameters are the optional fields of Config; nil: there is no such metric.
+func newRegistry(readStats func() hub.Stats, latency *Latency, logDropped func() uint64, certificateExpiry func() time.Time) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
-		newCollector(config.Hub),
+		newCollector(readStats),
 	)
-	if config.Latency != nil {
-		r.MustRegister(config.Latency.histogram)
+	if latency != nil {
+		r.MustRegister(latency.histogram)
 	}
-	if config.LogDropped != nil {
-		r.MustRegister(newLogDropped(config.LogDropped))
+	if logDropped != nil {
+		r.MustRegister(newLogDropped(logDropped))
 	}
-	if config.CertificateExpiry != nil {
-		r.MustRegister(newCertificateExpiry(config.CertificateExpiry))
+	if certificateExpiry != nil {
+		r.MustRegister(newCertificateExpiry(certificateExpiry))
 	}
 	return r
 }
@@ -70,7 +71,7 @@ func newCertificateExpiry(notAfter func() time.Time) prometheus.Collector {
 
 // collector is a prometheus.Collector that reads the statistics of a hub once per scrape.
 type collector struct {
-	hub            Hub
+	readStats      func() hub.Stats
 	stats          []statMetric
 	rejected       *prometheus.Desc
 	errors         *prometheus.Desc
@@ -86,9 +87,9 @@ type statMetric struct {
 	value func(*hub.Stats) float64
 }
 
-func newCollector(h Hub) *collector {
+func newCollector(readStats func() hub.Stats) *collector {
 	return &collector{
-		hub: h,
+		readStats: readStats,
 		stats: []statMetric{
 			newGauge("uptime_seconds", "Time since the hub was created.", func(s *hub.Stats) float64 { return s.Uptime.Seconds() }),
 			newGauge("clients", "Connected clients and detached sessions.", func(s *hub.Stats) float64 { return float64(s.Clients) }),
@@ -142,7 +143,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. It emits every series, even those whose value is 0,
 // because a query cannot see the first increase of a series that did not exist before.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	s := c.hub.Stats()
+	s := c.readStats()
 	for _, m := range c.stats {
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
 	}

@@ -178,7 +178,7 @@ func TestMetrics_CoverStats(t *testing.T) {
 // TestMetrics_Lint runs the linter of Prometheus.
 func TestMetrics_Lint(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(newCollector(&fakeHub{}), NewLatency().histogram, newCertificateExpiry(time.Now), newLogDropped(func() uint64 { return 0 }))
+	r.MustRegister(newCollector(new(fakeHub).Stats), NewLatency().histogram, newCertificateExpiry(time.Now), newLogDropped(func() uint64 { return 0 }))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)

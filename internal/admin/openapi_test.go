@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sechlol/go-message-hub/client"
 )
 
@@ -88,7 +90,7 @@ func TestOpenAPI_CoversRoutes(t *testing.T) {
 	}
 	ids := make(map[string]bool)
 	remaining := maps.Clone(d.Paths)
-	for _, r := range s.routes() {
+	for _, r := range newRoutes(s.probes, prometheus.NewRegistry(), &clientAPI{}) {
 		op, ok := d.Paths[r.path][strings.ToLower(r.method)]
 		if !ok {
 			t.Errorf("%s %s is not described", r.method, r.path)

@@ -20,7 +20,7 @@ const (
 // samples. It samples only while requests ask for rates. It holds about 200 bytes per client
 // then, and nothing otherwise.
 type rateSampler struct {
-	hub      Hub
+	list     func(after uint64, limit int) []hub.ClientInfo // Hub.Clients
 	interval time.Duration
 	wg       sync.WaitGroup
 
@@ -48,8 +48,9 @@ type clientCounters struct {
 // rate is the traffic of a client, per second.
 type rate struct{ messagesIn, messagesOut, bytesIn, bytesOut float64 }
 
-func newRateSampler(h Hub, interval time.Duration) *rateSampler {
-	return &rateSampler{hub: h, interval: interval}
+// newRateSampler returns a sampler of the clients in pages that list returns, as Hub.Clients does.
+func newRateSampler(list func(after uint64, limit int) []hub.ClientInfo, interval time.Duration) *rateSampler {
+	return &rateSampler{list: list, interval: interval}
 }
 
 // requestSampling starts the sampling goroutine, or keeps it running for maxIdleSamples more
@@ -101,7 +102,7 @@ func (r *rateSampler) store(snap snapshot) bool {
 func (r *rateSampler) takeSnapshot() snapshot {
 	snap := snapshot{at: time.Now(), clients: make(map[uint64]clientCounters)}
 	for after := uint64(0); ; {
-		infos := r.hub.Clients(after, samplePageSize)
+		infos := r.list(after, samplePageSize)
 		for i := range infos {
 			c := &infos[i]
 			snap.clients[c.ID] = clientCounters{c.Since, c.MessagesIn, c.MessagesOut, c.BytesIn, c.BytesOut}

@@ -1,0 +1,52 @@
+package admin
+
+import (
+	"net/http"
+	"testing"
+)
+
+func TestRequests_Invalid(t *testing.T) {
+	s := startHub(t, Config{})
+	for _, tt := range []struct {
+		method, path string
+		code         int
+		has          string
+	}{
+		{"GET", "/", 404, "/openapi.json"},
+		{"GET", "/nothing", 404, "/nothing"},
+		{"GET", "/debug/pprof/nothing", 404, "nothing"},
+		{"GET", "/debug/pprof/heap/nothing", 404, "nothing"},
+		{"POST", "/api/clients", 405, "GET"},
+		{"PUT", "/api/clients/1", 405, "DELETE, GET"},
+		{"OPTIONS", "/api/clients/1", 405, "OPTIONS"},
+		{"DELETE", "/metrics", 405, "GET"},
+		{"GET", "/api/clients?limit=0", 400, "1000"},
+		{"GET", "/api/clients?limit=1001", 400, "1000"},
+		{"GET", "/api/clients?limit=x", 400, `"x"`},
+		{"GET", "/api/clients?after=-1", 400, `"-1"`},
+		{"GET", "/api/clients?after=18446744073709551616", 400, "18446744073709551615"},
+		{"GET", "/api/clients?after=1&after=2", 400, "2 times"},
+		{"GET", "/api/clients?before=1", 400, "after, limit"},
+		{"GET", "/api/clients?a;b", 400, "query"},
+		{"GET", "/api/clients/x", 400, `"x"`},
+		{"DELETE", "/api/clients/0x1", 400, `"0x1"`},
+		{"DELETE", "/api/clients/1?reconnect=perhaps", 400, "true or false"},
+		{"GET", "/metrics?x=1", 400, "none"},
+	} {
+		r := s.do(tt.method, tt.path, nil)
+		s.wantError(r, tt.code, tt.has)
+		if kind := r.header.Get("Content-Type"); kind != "application/json" {
+			t.Errorf("%s %s: Content-Type is %q", tt.method, tt.path, kind)
+		}
+	}
+	if r := s.do("POST", "/api/clients", nil); r.header.Get("Allow") != "GET" {
+		t.Errorf("Allow: %q", r.header.Get("Allow"))
+	}
+}
+
+func TestListClients_Head(t *testing.T) {
+	s := startHub(t, Config{})
+	if r := s.do(http.MethodHead, "/api/clients", nil); r.code != http.StatusOK || len(r.body) != 0 {
+		t.Errorf("%d %s", r.code, r.body)
+	}
+}
