@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/stats"
@@ -58,6 +60,10 @@ type pingPong struct {
 	round     int
 	sentAt    time.Time // when the round trip was sent or due
 	latencies *stats.Latency
+
+	// sent is the number of round trips that were sent. run and the callbacks have no order but
+	// that of the messages, therefore each callback loads it before it uses the fields above.
+	sent atomic.Int64
 
 	done chan error // capacity 1: nil after the last round, or the first error
 	stop func(error)
@@ -117,10 +123,13 @@ func (p *pingPong) run(ctx context.Context, d driver, maxDuration time.Duration)
 
 var toFirst, toSecond = []int32{0}, []int32{1} // as receivers
 
+var errEarly = errors.New("a message arrived before the first was sent")
+
 // ping sends the next body. The number in the body identifies the reply.
 func (p *pingPong) ping(due time.Time) {
 	putHeader(p.body, 0, p.round)
 	p.sentAt = due
+	p.sent.Add(1)
 	if err := p.conns[0].send(toSecond, p.body, false); err != nil {
 		p.stop(err)
 	}
@@ -128,6 +137,10 @@ func (p *pingPong) ping(due time.Time) {
 
 // echo is onBody of the second client. It sends the body back.
 func (p *pingPong) echo(body []byte) {
+	if p.sent.Load() == 0 {
+		p.stop(errEarly)
+		return
+	}
 	if err := p.conns[1].send(toFirst, body, false); err != nil {
 		p.stop(err)
 	}
@@ -136,6 +149,10 @@ func (p *pingPong) echo(body []byte) {
 // pong is onBody of the first client. It records the latency of the round trip.
 func (p *pingPong) pong(body []byte) {
 	now := time.Now()
+	if p.sent.Load() == 0 {
+		p.stop(errEarly)
+		return
+	}
 	if !bytes.Equal(body, p.body) {
 		p.stop(fmt.Errorf("round %d: the reply differs from what was sent", p.round))
 		return
