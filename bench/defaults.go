@@ -18,12 +18,10 @@ func defaultsScenario() *scenario {
 		},
 		rounds: 1,
 	}
-	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
-		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
-			return withServer(ctx, p, system, limitsDefault, func(s *server) (*measurement, error) {
-				return runMove(ctx, p, s, append(wl.loadFlags(), "-defaults")...)
-			})
-		}})
-	}
+	s.subjects = systemSubjects(librarySystems, func(ctx context.Context, p *programs, system string) (*measurement, error) {
+		return withServer(ctx, p, system, limitsDefault, func(s *server) (*measurement, error) {
+			return runMove(ctx, p, s, append(wl.loadFlags(), "-defaults")...)
+		})
+	})
 	return s
 }

@@ -97,15 +97,9 @@ func measureFlood(ctx context.Context, p *programs, kind string, rate, seconds i
 		if err != nil {
 			return nil, err
 		}
-		if err := flood.waitUntilMoving(); err != nil {
-			return nil, err
-		}
-		m, err := measureBystander(ctx, p, s, bystanderToken, seconds)
-		if err != nil {
-			flood.kill()
-			return nil, err
-		}
-		f, err := flood.finish()
+		m, f, err := flood.during(func() (*measurement, error) {
+			return measureBystander(ctx, p, s, bystanderToken, seconds)
+		})
 		if err != nil {
 			return nil, err
 		}

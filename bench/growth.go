@@ -17,7 +17,7 @@ var growthConnected = []int{10, 100, 1000, 10_000}
 var growthMessages = map[string]int{"hub": 150_000, "nats": 30_000}
 
 // growthScenario measures whether the cost of a delivery depends on the number of connections.
-func growthScenario() *scenario {
+func growthScenario(connected []int, messages map[string]int) *scenario {
 	s := &scenario{
 		name:  "growth",
 		title: "10 clients send 128 bytes to each other while other clients are connected: processor time of the server per delivery",
@@ -30,13 +30,13 @@ func growthScenario() *scenario {
 	perDelivery := s.columns[0].value
 	ch := chart{title: "Processor time of the server per delivery", unit: "ns", xLabel: "clients connected"}
 	for _, system := range []string{"hub", "nats"} {
-		baseline := growthSubject(system, growthConnected[0])
+		baseline := growthSubject(system, connected[0])
 		others := []string{}
 		points := []point{}
-		for _, n := range growthConnected {
+		for _, n := range connected {
 			name := growthSubject(system, n)
 			s.subjects = append(s.subjects, subject{name, []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
-				return measureGrowth(ctx, p, system, n)
+				return measureGrowth(ctx, p, system, n, messages[system])
 			}})
 			points = append(points, point{x: float64(n), subject: name})
 			if name != baseline {
@@ -59,7 +59,7 @@ func growthSubject(system string, n int) string {
 
 // measureGrowth connects n clients in total and measures the processor time of the server for
 // the deliveries to the senders.
-func measureGrowth(ctx context.Context, p *programs, system string, n int) (*measurement, error) {
+func measureGrowth(ctx context.Context, p *programs, system string, n, messages int) (*measurement, error) {
 	return withServer(ctx, p, system, limitsRaised, func(s *server) (*measurement, error) {
 		conns, err := openConns(ctx, s, n-growthSenders, greetFuncs[system])
 		defer closeAll(conns)
@@ -74,7 +74,7 @@ func measureGrowth(ctx context.Context, p *programs, system string, n int) (*mea
 			return nil, err
 		}
 		m, err := runMove(ctx, p, s, "-clients="+strconv.Itoa(growthSenders), "-size=128",
-			"-messages="+strconv.Itoa(growthMessages[system]))
+			"-messages="+strconv.Itoa(messages))
 		if err != nil {
 			return nil, err
 		}

@@ -68,11 +68,9 @@ func measureHolders(ctx context.Context, p *programs, s *server, k holderKind, n
 	if err != nil {
 		return nil, err
 	}
-	if err := holders.waitUntilMoving(); err != nil {
-		return nil, err
-	}
-	m := mc.measure(ctx, time.Duration(seconds)*time.Second)
-	loadResult, err := holders.finish()
+	m, loadResult, err := holders.during(func() (*measurement, error) {
+		return mc.measure(ctx, time.Duration(seconds)*time.Second), nil
+	})
 	if err != nil {
 		return nil, err
 	}

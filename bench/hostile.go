@@ -134,23 +134,18 @@ func measureHostileOn(ctx context.Context, p *programs, s *server, creds *creden
 	if err != nil {
 		return nil, err
 	}
-	if err := attack.waitUntilMoving(); err != nil {
-		return nil, err
-	}
-	m, err := pair.measure(ctx, time.Duration(seconds)*time.Second)
-	if err != nil {
-		attack.kill()
-		return nil, fmt.Errorf("bystanders were affected: %w", err)
-	}
-	memoryDuring, err := s.memoryMiB("VmRSS")
-	if err != nil {
-		attack.kill()
-		return nil, err
-	}
-	loadResult, err := attack.finish()
+	m, loadResult, err := attack.during(func() (*measurement, error) {
+		m, err := pair.measure(ctx, time.Duration(seconds)*time.Second)
+		if err != nil {
+			return nil, fmt.Errorf("bystanders were affected: %w", err)
+		}
+		memoryDuring, err := s.memoryMiB("VmRSS")
+		m.MemoryGrowthMiB = memoryDuring - memoryBefore
+		return m, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	m.P99Before, m.HeldConns, m.MadeConns, m.MemoryGrowthMiB, m.LoadCPU = before.P99, loadResult.HeldConns, loadResult.MadeConns, memoryDuring-memoryBefore, loadResult.LoadCPU
+	m.P99Before, m.HeldConns, m.MadeConns, m.LoadCPU = before.P99, loadResult.HeldConns, loadResult.MadeConns, loadResult.LoadCPU
 	return m, nil
 }

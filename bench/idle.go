@@ -40,11 +40,9 @@ func idleScenario(n int) *scenario {
 		ratios: []ratio{{heading: "this system's KiB ÷ hub's KiB", base: "hub", value: func(hub, other *measurement) float64 { return other.KiBPerConn / hub.KiBPerConn }}},
 	}
 	s.charts = []chart{{title: "Resident memory of an idle connection", unit: "KiB", bars: []series{{value: s.columns[0].value}}}}
-	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
-		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
-			return measureIdle(ctx, p, system, n)
-		}})
-	}
+	s.subjects = systemSubjects(librarySystems, func(ctx context.Context, p *programs, system string) (*measurement, error) {
+		return measureIdle(ctx, p, system, n)
+	})
 	return s
 }
 

@@ -20,7 +20,7 @@ const (
 
 // loadedScenario measures the round trip of two clients while a hundred other clients send to
 // each other, at half of the maximum rate that was measured just before.
-func loadedScenario(name string, size int) *scenario {
+func loadedScenario(name string, size, seconds int) *scenario {
 	s := &scenario{
 		name: name,
 		title: fmt.Sprintf("a message of %s bytes to another client and back, while 100 clients send %d bytes to everyone else",
@@ -40,7 +40,7 @@ func loadedScenario(name string, size int) *scenario {
 		}}},
 	}
 	maxRates := map[string]float64{} // deliveries a second, of this round
-	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
+	for _, system := range librarySystems {
 		s.subjects = append(s.subjects,
 			subject{system + ", maximum", []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
 				wl := workloads["small"]
@@ -52,11 +52,11 @@ func loadedScenario(name string, size int) *scenario {
 				return m, err
 			}},
 			subject{atHalfRate(system), []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
-				return measureUnderLoad(ctx, p, system, size, maxRates[system]/2)
+				return measureUnderLoad(ctx, p, system, size, seconds, maxRates[system]/2)
 			}})
 		if system == "nats" {
 			s.subjects = append(s.subjects, subject{"hub, at half of nats's maximum", []string{"hub", "nats"}, func(ctx context.Context, p *programs) (*measurement, error) {
-				return measureUnderLoad(ctx, p, "hub", size, maxRates["nats"]/2)
+				return measureUnderLoad(ctx, p, "hub", size, seconds, maxRates["nats"]/2)
 			}})
 		}
 	}
@@ -66,25 +66,21 @@ func loadedScenario(name string, size int) *scenario {
 func atHalfRate(system string) string { return system + ", at half of its maximum" }
 
 // measureUnderLoad measures latencies while a load makes rate deliveries a second.
-func measureUnderLoad(ctx context.Context, p *programs, system string, size int, rate float64) (*measurement, error) {
+func measureUnderLoad(ctx context.Context, p *programs, system string, size, seconds int, rate float64) (*measurement, error) {
 	return withServer(ctx, p, system, limitsRaised, func(s *server) (*measurement, error) {
 		background, err := startLoad(ctx, p, "move", system, s.addr, "-size="+strconv.Itoa(loadedBodySize), "-clients=100",
-			"-rate="+strconv.FormatFloat(rate, 'f', 0, 64), "-seconds="+strconv.Itoa(loadedSeconds+loadedMarginSeconds))
+			"-rate="+strconv.FormatFloat(rate, 'f', 0, 64), "-seconds="+strconv.Itoa(seconds+loadedMarginSeconds))
 		if err != nil {
 			return nil, err
 		}
-		if err := background.waitUntilMoving(); err != nil {
-			return nil, err
-		}
-		begin := time.Now()
-		m, err := runLoad(ctx, p, "latency", system, s.addr, "-size="+strconv.Itoa(size),
-			"-rounds="+strconv.Itoa(1<<30), "-seconds="+strconv.Itoa(loadedSeconds))
-		if err != nil {
-			background.kill()
-			return nil, err
-		}
-		elapsed := time.Since(begin).Seconds()
-		loadResult, err := background.finish()
+		elapsed := 0.0
+		m, loadResult, err := background.during(func() (*measurement, error) {
+			begin := time.Now()
+			m, err := runLoad(ctx, p, "latency", system, s.addr, "-size="+strconv.Itoa(size),
+				"-rounds="+strconv.Itoa(1<<30), "-seconds="+strconv.Itoa(seconds))
+			elapsed = time.Since(begin).Seconds()
+			return m, err
+		})
 		if err != nil {
 			return nil, err
 		}

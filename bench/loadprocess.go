@@ -47,6 +47,20 @@ func (l *loadProcess) waitUntilMoving() error {
 	return nil
 }
 
+// during calls measure while the clients of the load are connected. It returns the result of
+// measure and that of the load. When measure fails, it kills the load.
+func (l *loadProcess) during(measure func() (*measurement, error)) (m, load *measurement, err error) {
+	if err := l.waitUntilMoving(); err != nil {
+		return nil, nil, err
+	}
+	if m, err = measure(); err != nil {
+		l.kill()
+		return nil, nil, err
+	}
+	load, err = l.finish()
+	return m, load, err
+}
+
 func (l *loadProcess) kill() {
 	l.cmd.Process.Kill()
 	l.cmd.Wait()

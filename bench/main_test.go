@@ -65,6 +65,3 @@ func measureOnce(t *testing.T, s *scenario, systems ...string) *result {
 	}
 	return r
 }
-
-// librarySystems are the systems that are driven through a client library.
-var librarySystems = []string{"hub", "nats", "redis", "mosquitto"}

@@ -31,6 +31,16 @@ type subject struct {
 	measure func(context.Context, *programs) (*measurement, error)
 }
 
+// systemSubjects returns a subject for each of the systems.
+func systemSubjects(systems []string, measure func(ctx context.Context, p *programs, system string) (*measurement, error)) (subjects []subject) {
+	for _, system := range systems {
+		subjects = append(subjects, subject{system, []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
+			return measure(ctx, p, system)
+		}})
+	}
+	return subjects
+}
+
 // column is a figure in the table.
 type column struct {
 	heading  string

@@ -26,12 +26,10 @@ func stormScenario(n int) *scenario {
 		ratios: []ratio{{heading: "hub's rate ÷ this system's rate", base: "hub", value: func(hub, other *measurement) float64 { return hub.visitRate() / other.visitRate() }}},
 	}
 	s.charts = []chart{{title: "Clients that connect, get their id and disconnect", unit: "clients/s", bars: []series{{value: s.columns[0].value}}}}
-	for _, system := range []string{"hub", "nats", "redis", "mosquitto"} {
-		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
-			return withServer(ctx, p, system, limitsRaised, func(s *server) (*measurement, error) {
-				return runLoad(ctx, p, "storm", system, s.addr, "-clients="+strconv.Itoa(n), "-parallel="+strconv.Itoa(stormParallel))
-			})
-		}})
-	}
+	s.subjects = systemSubjects(librarySystems, func(ctx context.Context, p *programs, system string) (*measurement, error) {
+		return withServer(ctx, p, system, limitsRaised, func(s *server) (*measurement, error) {
+			return runLoad(ctx, p, "storm", system, s.addr, "-clients="+strconv.Itoa(n), "-parallel="+strconv.Itoa(stormParallel))
+		})
+	})
 	return s
 }

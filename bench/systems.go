@@ -16,6 +16,9 @@ var systems = []system{
 	{name: "mosquitto", start: startMosquitto, program: "mosquitto"},
 }
 
+// librarySystems are the systems that users drive through a client library.
+var librarySystems = []string{"hub", "nats", "redis", "mosquitto"}
+
 // findSystem returns the system with the given name, which must exist.
 func findSystem(name string) system {
 	i := slices.IndexFunc(systems, func(s system) bool { return s.name == name })

@@ -17,11 +17,9 @@ func throughputScenario(name string, wl workload) *scenario {
 		},
 		charts: []chart{{title: wl.describeShortly(), unit: rateColumn.heading, bars: []series{{value: rateColumn.value}}}},
 	}
-	for _, system := range wl.systems {
-		s.subjects = append(s.subjects, subject{system, []string{system}, func(ctx context.Context, p *programs) (*measurement, error) {
-			return measureWorkload(ctx, p, system, wl.forSystem(system))
-		}})
-	}
+	s.subjects = systemSubjects(wl.systems, func(ctx context.Context, p *programs, system string) (*measurement, error) {
+		return measureWorkload(ctx, p, system, wl.forSystem(system))
+	})
 	return s
 }
 
