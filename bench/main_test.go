@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"net"
 	"os"
 	"sync"
 	"testing"
+
+	hubpkg "github.com/sechlol/go-message-hub/hub"
 )
 
 // The tests of the scenarios start real programs. They do not measure speed: they fail when a
@@ -64,4 +67,29 @@ func measureOnce(t *testing.T, s *scenario, systems ...string) *result {
 		}
 	}
 	return r
+}
+
+// startTestHub starts a hub in this process until the end of the test, and returns its address.
+func startTestHub(t *testing.T) string {
+	t.Helper()
+	h, err := hubpkg.New(hubpkg.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	ctx := context.WithoutCancel(t.Context())
+	go func() { served <- h.Serve(ctx, ln) }() // ends with Shutdown; the cleanup waits
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+		defer cancel()
+		if err := h.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		<-served
+	})
+	return ln.Addr().String()
 }
