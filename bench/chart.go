@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"image/color"
 	"maps"
 	"os"
@@ -157,7 +158,7 @@ func drawCurves(p *plot.Plot, c *chart, r *result) error {
 		}
 		p.Legend.Add(cv.name, line)
 	}
-	p.X.Tick.Marker = plot.ConstantTicks(slices.Collect(maps.Values(ticks)))
+	p.X.Tick.Marker = plot.ConstantTicks(slices.SortedFunc(maps.Values(ticks), func(a, b plot.Tick) int { return cmp.Compare(a.Value, b.Value) }))
 	p.X.Min, p.X.Max = p.X.Min/axisMargin, p.X.Max*axisMargin
 	return nil
 }
