@@ -18,24 +18,12 @@ var scenarios = []struct {
 	name  string
 	build func(settings) *scenario
 }{
-	{"default", func(o settings) *scenario {
-		return throughputScenario("default", workloads["default"].withVerify(o.verify))
-	}},
-	{"small", func(o settings) *scenario {
-		return throughputScenario("small", workloads["small"].withVerify(o.verify))
-	}},
-	{"scattered", func(o settings) *scenario {
-		return throughputScenario("scattered", workloads["scattered"].withVerify(o.verify))
-	}},
-	{"tiny16", func(o settings) *scenario {
-		return throughputScenario("tiny16", workloads["tiny16"].withVerify(o.verify))
-	}},
-	{"tiny128", func(o settings) *scenario {
-		return throughputScenario("tiny128", workloads["tiny128"].withVerify(o.verify))
-	}},
-	{"heavy", func(o settings) *scenario {
-		return throughputScenario("heavy", workloads["heavy"].withVerify(o.verify))
-	}},
+	{"default", buildThroughput("default")},
+	{"small", buildThroughput("small")},
+	{"scattered", buildThroughput("scattered")},
+	{"tiny16", buildThroughput("tiny16")},
+	{"tiny128", buildThroughput("tiny128")},
+	{"heavy", buildThroughput("heavy")},
 	{"latency128", func(settings) *scenario { return latencyScenario("latency128", 128, latencyRounds) }},
 	{"latency10k", func(settings) *scenario { return latencyScenario("latency10k", 10240, latencyRounds) }},
 	{"loaded", func(settings) *scenario { return loadedScenario("loaded", 128, loadedSeconds) }},
@@ -57,6 +45,11 @@ var scenarios = []struct {
 	{"defaults", func(settings) *scenario { return defaultsScenario() }},
 	{"full", func(o settings) *scenario { return fullScenario(fullWorkload.withVerify(o.verify)) }},
 	{"repeat", func(settings) *scenario { return repeatScenario(repeatRuns) }},
+}
+
+// buildThroughput returns the function that makes the scenario of one of workloads.
+func buildThroughput(name string) func(settings) *scenario {
+	return func(o settings) *scenario { return throughputScenario(name, workloads[name].withVerify(o.verify)) }
 }
 
 // scenarioNames returns the names of all scenarios.
