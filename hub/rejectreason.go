@@ -13,12 +13,20 @@ const (
 	numRejectReasons
 )
 
+var rejectReasonTexts = [numRejectReasons]string{
+	RejectFull:    "too many clients",
+	RejectAddress: "too many from its address",
+	RejectRate:    "too fast from its address",
+	RejectHeader:  "no PROXY header",
+}
+
 // String returns the text of the reason for metrics and the log.
 func (r RejectReason) String() string {
-	return [...]string{"too many clients", "too many from its address", "too fast from its address", "no PROXY header", "?"}[min(r, numRejectReasons)]
+	if r < numRejectReasons {
+		return rejectReasonTexts[r]
+	}
+	return "?"
 }
 
 // RejectReasons returns all reject reasons.
-func RejectReasons() []RejectReason {
-	return []RejectReason{RejectFull, RejectAddress, RejectRate, RejectHeader}
-}
+func RejectReasons() []RejectReason { return valuesBelow(numRejectReasons) }

@@ -12,55 +12,6 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// CloseReason is the reason why a client was disconnected. Its text is a label value of
-// metrics and appears in the log.
-type CloseReason uint8
-
-// The reasons for which a connection ends.
-const (
-	CloseLeft         CloseReason = iota // the client closed its side between two frames
-	CloseHalfFrame                       // the client closed its side within a frame
-	CloseLost                            // the connection failed
-	CloseMalformed                       // a frame did not have the layout of its type
-	CloseTooLong                         // a frame or a body exceeded the limit
-	CloseFrameTimeout                    // the rest of a frame did not arrive in time
-	CloseStalled                         // the client blocked senders and read nothing
-	CloseSlow                            // the client was too slow for the memory that it held
-	CloseShutdown                        // the hub was shut down
-	CloseTimeout                         // the client sent nothing for two keep-alive intervals
-	CloseTakenOver                       // another connection has taken over the client's id
-	CloseVersion                         // the client uses an unsupported protocol version
-	CloseHandshake                       // the TLS handshake failed, or no first frame came in time
-	CloseRefused                         // not authenticated, or over a limit without a resume
-	CloseExpired                         // the client's credentials have expired
-	CloseDisconnected                    // Hub.Disconnect was called
-	numCloseReasons
-)
-
-var closeReasonTexts = [numCloseReasons]string{
-	"left", "half a frame", "connection lost", "malformed frame", "frame too long",
-	"frame timeout", "stalled", "too slow for the memory it held", "shutdown",
-	"keep-alive timeout", "taken over", "unknown version", "no handshake", "refused", "permission over",
-	"disconnected by the operator",
-}
-
-// String returns the text of the reason for metrics and the log.
-func (r CloseReason) String() string {
-	if r < numCloseReasons {
-		return closeReasonTexts[r]
-	}
-	return fmt.Sprintf("reason %d", uint8(r))
-}
-
-// CloseReasons returns all close reasons.
-func CloseReasons() []CloseReason {
-	list := make([]CloseReason, numCloseReasons)
-	for i := range list {
-		list[i] = CloseReason(i)
-	}
-	return list
-}
-
 // Stats are the statistics of a hub since New. A reason, error code or fate that never
 // occurred is absent from its map.
 type Stats struct {
@@ -125,16 +76,8 @@ type Stats struct {
 func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	var t stats.Table
 	t.Row("Uptime", "%v", s.Uptime.Round(time.Millisecond))
-	var rejected uint64
-	for _, n := range s.Rejected {
-		rejected += n
-	}
-	t.Row("Clients Connected", "%s (peak %s, rejected %s)", formatCount(s.Connected), formatCount(s.PeakClients), formatCount(rejected))
-	var disconnected uint64
-	for _, n := range s.Disconnected {
-		disconnected += n
-	}
-	t.Row("Clients Disconnected", "%s", formatCount(disconnected))
+	t.Row("Clients Connected", "%s (peak %s, rejected %s)", formatCount(s.Connected), formatCount(s.PeakClients), formatCount(sum(s.Rejected)))
+	t.Row("Clients Disconnected", "%s", formatCount(sum(s.Disconnected)))
 	for reason := range numCloseReasons {
 		if n := s.Disconnected[reason]; n > 0 {
 			t.Row("  "+reason.String(), "%s", formatCount(n))
@@ -181,6 +124,14 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	return t.WriteTo(w)
 }
 
+// sum returns the sum of the counts of all reasons.
+func sum[R comparable](counts map[R]uint64) (total uint64) {
+	for _, n := range counts {
+		total += n
+	}
+	return total
+}
+
 func formatCount[N int | uint64](n N) string { return humanize.Comma(int64(n)) }
 
 func formatBytes(n uint64) string {
@@ -216,11 +167,11 @@ func (h *Hub) Stats() Stats {
 	s := Stats{
 		Uptime:        time.Since(h.started),
 		Connected:     c.connected.Load(),
-		Rejected:      make(map[RejectReason]uint64),
-		Disconnected:  make(map[CloseReason]uint64),
+		Rejected:      loadCounts[RejectReason](c.rejected[:]),
+		Disconnected:  loadCounts[CloseReason](c.disconnected[:]),
 		Resumed:       c.resumed.Load(),
-		Errors:        make(map[wire.ErrorCode]uint64),
-		Fates:         make(map[wire.Fate]uint64),
+		Errors:        loadCounts[wire.ErrorCode](c.errors[:]),
+		Fates:         loadCounts[wire.Fate](c.fates[:]),
 		MessagesIn:    c.messagesIn.Load(),
 		MessagesOut:   c.messagesOut.Load(),
 		BytesIn:       c.bytesIn.Load(),
@@ -240,26 +191,6 @@ func (h *Hub) Stats() Stats {
 		MaxQueuedBytes: h.config.MaxQueuedBytes,
 	}
 	s.Clients, s.PeakClients = h.registry.Size()
-	for reason := range numCloseReasons {
-		if n := c.disconnected[reason].Load(); n > 0 {
-			s.Disconnected[reason] = n
-		}
-		for rejectReason := range numRejectReasons {
-			if n := c.rejected[rejectReason].Load(); n > 0 {
-				s.Rejected[rejectReason] = n
-			}
-		}
-	}
-	for _, code := range wire.ErrorCodes() {
-		if n := c.errors[code].Load(); n > 0 {
-			s.Errors[code] = n
-		}
-	}
-	for fate := range c.fates {
-		if n := c.fates[fate].Load(); n > 0 {
-			s.Fates[wire.Fate(fate)] = n
-		}
-	}
 	bodies, peakBodies := h.bodies.Used()
 	reads, peakReads := h.reads.Used()
 	s.QueuedBytes, s.PeakQueuedBytes = bodies+reads, peakBodies+peakReads

@@ -305,9 +305,3 @@ Peak Queued Bytes:             5,242,880 (5.0 MiB)
 		t.Errorf("got\n%s\nwant\n%s", &text, want)
 	}
 }
-
-func TestCloseReason_String_Unknown(t *testing.T) {
-	if got, want := hub.CloseReason(200).String(), "reason 200"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
