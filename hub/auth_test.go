@@ -76,8 +76,8 @@ func TestPermissions_LimitSendListWatchAndBody(t *testing.T) {
 		t.Errorf("watch: got frame type %#x, %+v, %v", kind, e, err)
 	}
 	stats := h.Stats()
-	if stats.Forbidden != 3 || stats.Fates[wire.FateRefused] != 2 || stats.Unknown != 0 {
-		t.Errorf("%d forbidden, fates %v, %d unknown", stats.Forbidden, stats.Fates, stats.Unknown)
+	if stats.Dropped[hub.DropForbidden] != 3 || stats.Fates[wire.FateRefused] != 2 || stats.Dropped[hub.DropUnknown] != 0 {
+		t.Errorf("%d forbidden, fates %v, %d unknown", stats.Dropped[hub.DropForbidden], stats.Fates, stats.Dropped[hub.DropUnknown])
 	}
 }
 

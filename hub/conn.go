@@ -467,7 +467,7 @@ func (c *conn) OnWritten(written outbox.Counts) {
 }
 
 func (c *conn) OnLost(dropped outbox.Counts) {
-	c.hub.counters.gone.Add(uint64(dropped.Deliveries))
+	c.hub.counters.recordDrop(DropGone, dropped.Deliveries)
 }
 
 // OnWriteError is called when writing to the client failed, or when it stalled. The hub still

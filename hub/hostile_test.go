@@ -231,7 +231,7 @@ func TestHub_StalledReceiversVanish_SenderContinues(t *testing.T) {
 	}
 	eventually(t, "the sender goes on", func() bool {
 		stats := h.Stats()
-		return stats.Gone > 0 && stats.Relays >= messages && stats.Disconnected[hub.CloseStalled] == 0
+		return stats.Dropped[hub.DropGone] > 0 && stats.Relays >= messages && stats.Disconnected[hub.CloseStalled] == 0
 	})
 	bystanders.waitRounds(3)
 }
@@ -461,7 +461,7 @@ func TestHub_UnknownReceivers_AreCounted(t *testing.T) {
 	frame := wire.AppendRelay(nil, ids, []byte("x"))
 	c.send(bytes.Repeat(frame, 1000))
 	c.fence()
-	eventually(t, "counted", func() bool { return h.Stats().Unknown == 1000*wire.MaxReceivers })
+	eventually(t, "counted", func() bool { return h.Stats().Dropped[hub.DropUnknown] == 1000*wire.MaxReceivers })
 	bystanders.waitRounds(3)
 }
 

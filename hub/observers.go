@@ -81,8 +81,8 @@ func (rb *readBatch) newRecorders(ids []uint64, dests []*conn, batch *outbox.Bat
 	return r
 }
 
-// recordDrop records that frames are not offered to one receiver, and their fate.
-func (r *recorders) recordDrop(receiver int, fate wire.Fate, first, frames int) {
+// recordFate records the fate of frames that are not offered to one receiver.
+func (r *recorders) recordFate(receiver int, fate wire.Fate, first, frames int) {
 	if r.tracker != nil {
 		r.tracker.decide(receiver, first, frames, fate)
 	}

@@ -26,7 +26,7 @@ func TestProtocolV1_UnknownReceiver_IsSkippedAndCounted(t *testing.T) {
 	a.relay([]byte("x"), left.id, 999, b.id, math.MaxUint64, 0)
 	b.expectRelay([]byte("x"))
 	a.fence()
-	eventually(t, "counted", func() bool { return h.Stats().Unknown == 4 })
+	eventually(t, "counted", func() bool { return h.Stats().Dropped[hub.DropUnknown] == 4 })
 	bystanders.waitRounds(3)
 }
 
@@ -311,7 +311,7 @@ func TestProtocolV1_RelayThenCloseBehindStalledReceiver_IsDelivered(t *testing.T
 			eventually(t, "c is disconnected", func() bool {
 				other.relay([]byte("are you there?"), c.id)
 				other.fence()
-				return h.Stats().Unknown > 0
+				return h.Stats().Dropped[hub.DropUnknown] > 0
 			})
 			b.expectRelay([]byte("last message"))
 			bystanders.waitRounds(3)

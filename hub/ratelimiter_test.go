@@ -261,7 +261,7 @@ func TestRateLimiter_Burst_IsOneSecond(t *testing.T) {
 				})
 				for second := range uint64(10) {
 					<-time.After(10 * time.Millisecond)
-					if n := h.Stats().Unknown; n > (1+second)*test.second+2 || n+2 < (1+second)*test.second*9/10 {
+					if n := h.Stats().Dropped[hub.DropUnknown]; n > (1+second)*test.second+2 || n+2 < (1+second)*test.second*9/10 {
 						t.Errorf("after %d s %d messages are relayed, want %d", second, n, (1+second)*test.second)
 					}
 					<-time.After(990 * time.Millisecond)

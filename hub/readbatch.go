@@ -40,7 +40,8 @@ type readBatch struct {
 	maxRequests uint64   // value of conn.requests at which the rate limit stops the client
 
 	// Counted here, and added to the statistics by finish.
-	frames, relays, noReceivers, ignored, unknown, forbidden, gone, tooLarge int
+	frames, relays, noReceivers, ignored int
+	dropped                              [numDropReasons]int
 }
 
 // recvBuf is space for the receivers of a message. It is most of the memory that a readBatch
@@ -94,11 +95,12 @@ func (rb *readBatch) finish() {
 	counters.relays.Add(uint64(rb.relays))
 	counters.noReceivers.Add(uint64(rb.noReceivers))
 	counters.ignored.Add(uint64(rb.ignored))
-	counters.unknown.Add(uint64(rb.unknown))
-	counters.forbidden.Add(uint64(rb.forbidden))
-	counters.gone.Add(uint64(rb.gone))
-	counters.tooLarge.Add(uint64(rb.tooLarge))
-	rb.frames, rb.relays, rb.noReceivers, rb.ignored, rb.unknown, rb.forbidden, rb.gone, rb.tooLarge = 0, 0, 0, 0, 0, 0, 0, 0
+	for reason, n := range rb.dropped {
+		if n > 0 {
+			counters.recordDrop(DropReason(reason), n)
+		}
+	}
+	rb.frames, rb.relays, rb.noReceivers, rb.ignored, rb.dropped = 0, 0, 0, 0, [numDropReasons]int{}
 	rb.conn, rb.flusher.CopyAccount, rb.readAt, rb.latency = nil, nil, time.Time{}, nil
 }
 
@@ -386,7 +388,11 @@ func (rb *readBatch) send(ids []uint64, batch *outbox.Batch) error {
 	for i, dest := range dests {
 		r.beforeOffer(i)
 		if dest == nil {
-			r.recordDrop(i, rb.countDrop(batch, forbidden.has(i)), 0, batch.Frames)
+			reason := DropUnknown
+			if forbidden.has(i) {
+				reason = DropForbidden
+			}
+			rb.recordDrop(&r, i, reason, 0, batch.Frames)
 			continue
 		}
 		b := batch
@@ -418,7 +424,7 @@ func (rb *readBatch) offerTo(dest *conn, b *outbox.Batch, r *recorders) (blocked
 	case outbox.TooLarge:
 		return rb.offerParts(dest, b, r)
 	case outbox.Closed:
-		rb.gone += b.Frames
+		rb.dropped[DropGone] += b.Frames // onEnqueue records the fate
 	}
 	r.onEnqueue(b, outcome)
 	return outcome == outbox.Blocked
@@ -444,8 +450,7 @@ func (rb *readBatch) offerParts(dest *conn, b *outbox.Batch, r *recorders) (bloc
 			continue
 		}
 		offerPart()
-		rb.tooLarge++
-		r.recordDrop(b.Receiver, wire.FateTooLarge, part.First, 1)
+		rb.recordDrop(r, b.Receiver, DropTooLarge, part.First, 1)
 		part.To += len(frame)
 		part.From, part.First = part.To, part.First+1
 	}
@@ -453,15 +458,10 @@ func (rb *readBatch) offerParts(dest *conn, b *outbox.Batch, r *recorders) (bloc
 	return blocked
 }
 
-// countDrop counts a batch that is not offered for one of its receivers, and returns the fate
-// of its messages: the receiver is unknown, or forbidden to the sender.
-func (rb *readBatch) countDrop(batch *outbox.Batch, forbidden bool) wire.Fate {
-	if forbidden {
-		rb.forbidden += batch.Frames
-		return wire.FateRefused
-	}
-	rb.unknown += batch.Frames
-	return wire.FateUnknown
+// recordDrop counts frames that are not offered to one receiver, and records their fate.
+func (rb *readBatch) recordDrop(r *recorders, receiver int, reason DropReason, first, frames int) {
+	rb.dropped[reason] += frames
+	r.recordFate(receiver, dropReasons[reason].fate, first, frames)
 }
 
 // notifyQueued has session.onQueued called when the SENDs that were offered last are all

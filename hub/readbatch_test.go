@@ -53,7 +53,7 @@ func TestRelay_BodyTooLargeForAReceiver(t *testing.T) {
 				}
 				c.fenceV2()
 			}
-			eventually(t, "all drops counted", func() bool { return h.Stats().TooLarge == tooLarge })
+			eventually(t, "all drops counted", func() bool { return h.Stats().Dropped[hub.DropTooLarge] == tooLarge })
 			if level == wire.LevelNone {
 				return
 			}
@@ -114,7 +114,7 @@ func TestRelay_BodyTooLargeFromVersion1(t *testing.T) {
 		}
 	}
 	limited.fenceV2()
-	if n := h.Stats().TooLarge; n != 4 {
+	if n := h.Stats().Dropped[hub.DropTooLarge]; n != 4 {
 		t.Errorf("%d counted as too large, want 4", n)
 	}
 }

@@ -78,7 +78,7 @@ func TestResume_RepeatedlyCutMessage_IsGivenUp(t *testing.T) {
 					receiver.expectDeliver(sender.id, behind, []byte("behind"))
 					sender.expectTwoReports(stuck, behind)
 				}
-				if n := h.Stats().Gone; n > 0 != test.givenUp || n > 1 {
+				if n := h.Stats().Dropped[hub.DropGone]; n > 0 != test.givenUp || n > 1 {
 					t.Errorf("%d messages have the fate gone, given up: %v", n, test.givenUp)
 				}
 				after := sender.sendMessage([]byte("after"), levelOptions(wire.LevelReceived), 0, receiver.id)
@@ -213,7 +213,7 @@ func TestResume_SmallerMaxBody_DropsLargerMessages(t *testing.T) {
 			}
 			delete(want, seq)
 		}
-		if n := h.Stats().TooLarge; n != many/2 {
+		if n := h.Stats().Dropped[hub.DropTooLarge]; n != many/2 {
 			t.Errorf("%d messages were too large, want %d", n, many/2)
 		}
 	})
@@ -260,8 +260,8 @@ func TestResume_UntrackedMessages_AreCounted(t *testing.T) {
 					t.Errorf("a frame of type %#x instead of SKIP for the message that was given up", kind)
 				}
 				receiver.expectDeliver(id, behind, pattern(10, 3))
-				if s := h.Stats(); s.Gone != 1 || s.TooLarge != 1 || len(s.Fates) != 0 {
-					t.Errorf("%d messages have the fate gone, %d were too large, want 1 and 1; fates: %v", s.Gone, s.TooLarge, s.Fates)
+				if s := h.Stats(); s.Dropped[hub.DropGone] != 1 || s.Dropped[hub.DropTooLarge] != 1 || len(s.Fates) != 0 {
+					t.Errorf("%d messages have the fate gone, %d were too large, want 1 and 1; fates: %v", s.Dropped[hub.DropGone], s.Dropped[hub.DropTooLarge], s.Fates)
 				}
 			})
 			log.waitFor(t, "message dropped")
@@ -315,7 +315,7 @@ func TestResume_CutOverTCP_IsGivenUp(t *testing.T) {
 	if n := h.Stats().Fates[wire.FateUnreachable]; n != 1 {
 		t.Errorf("%d messages were unreachable, want 1", n)
 	}
-	if n := h.Stats().Gone; n != 1 {
+	if n := h.Stats().Dropped[hub.DropGone]; n != 1 {
 		t.Errorf("%d messages have the fate gone, want 1", n)
 	}
 }

@@ -146,8 +146,8 @@ func (s *session) finishResume(c *conn) {
 // session.
 func (s *session) countOmitted(omitted outbox.Omitted) {
 	counters := &s.hub.counters
-	counters.gone.Add(uint64(omitted.Unreachable))
-	counters.tooLarge.Add(uint64(omitted.TooLarge))
+	counters.recordDrop(DropGone, omitted.Unreachable)
+	counters.recordDrop(DropTooLarge, omitted.TooLarge)
 	if omitted.Unreachable > 0 {
 		s.hub.config.Logger.Info("message dropped", "client", s.id, "cause", "each connection that carried it was lost")
 	}

@@ -63,7 +63,7 @@ func TestShutdown_FullQueue_WaitsUntilDeadline(t *testing.T) {
 	if took < given || took > given+promptTimeout {
 		t.Errorf("Shutdown took %v, was given %v", took, given)
 	}
-	if h.Stats().Gone == 0 {
+	if h.Stats().Dropped[hub.DropGone] == 0 {
 		t.Error("dropped messages are not counted")
 	}
 }

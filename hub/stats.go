@@ -28,25 +28,11 @@ type Stats struct {
 	BytesIn     uint64 // on the wire
 	BytesOut    uint64 // on the wire
 
-	Relays      uint64 // requests to relay a body
-	NoReceivers uint64 // requests of these that named no receiver
-	Ignored     uint64 // frames of reserved types, and empty frames
-	Delivered   uint64 // copies of bodies written to a receiver's socket
-
-	// Unknown counts bodies not delivered because no client with the id is connected.
-	Unknown uint64
-
-	// Forbidden counts bodies not delivered because the sender is not permitted to send to the
-	// client.
-	Forbidden uint64
-
-	// Gone counts bodies not delivered because the receiver disconnected before they were
-	// written, or because no connection of the receiver could carry them.
-	Gone uint64
-
-	// TooLarge counts bodies not delivered because they exceed the maximum size that the receiver
-	// named in its HELLO, possibly when it resumed its session.
-	TooLarge uint64
+	Relays      uint64                // requests to relay a body
+	NoReceivers uint64                // requests of these that named no receiver
+	Ignored     uint64                // frames of reserved types, and empty frames
+	Delivered   uint64                // copies of bodies written to a receiver's socket
+	Dropped     map[DropReason]uint64 // copies of bodies not delivered, by reason
 
 	Resumed uint64                    // connections that resumed a session
 	Errors  map[wire.ErrorCode]uint64 // requests answered with ERROR, by code
@@ -89,14 +75,11 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	t.Row("Bytes Written", "%s", formatBytes(s.BytesOut))
 	t.Row("Relays", "%s (%s without receivers)", formatCount(s.Relays), formatCount(s.NoReceivers))
 	t.Row("Delivered", "%s", formatCount(s.Delivered))
-	t.Row("Not Delivered", "%s", formatCount(s.Unknown+s.Forbidden+s.Gone+s.TooLarge))
-	t.Row("  unknown receiver", "%s", formatCount(s.Unknown))
-	if s.Forbidden > 0 {
-		t.Row("  forbidden", "%s", formatCount(s.Forbidden))
-	}
-	t.Row("  receiver disconnected", "%s", formatCount(s.Gone))
-	if s.TooLarge > 0 {
-		t.Row("  too large for the receiver", "%s", formatCount(s.TooLarge))
+	t.Row("Not Delivered", "%s", formatCount(sum(s.Dropped)))
+	for reason := range numDropReasons {
+		if n, info := s.Dropped[reason], &dropReasons[reason]; n > 0 || info.alwaysRow {
+			t.Row("  "+info.row, "%s", formatCount(n))
+		}
 	}
 	for fate := range wire.MaxFate + 1 {
 		if n := s.Fates[fate]; n > 0 {
@@ -150,9 +133,9 @@ type counters struct {
 	messagesIn, bytesIn          atomic.Uint64
 	messagesOut, bytesOut        atomic.Uint64
 	relays, noReceivers, ignored atomic.Uint64
-	delivered, unknown           atomic.Uint64
-	forbidden, gone, rateLimited atomic.Uint64
-	tooLarge                     atomic.Uint64
+	delivered                    atomic.Uint64
+	dropped                      [numDropReasons]atomic.Uint64
+	rateLimited                  atomic.Uint64
 	tracesDropped                atomic.Uint64
 	acceptErrors                 atomic.Uint64
 	resumed                      atomic.Uint64
@@ -160,6 +143,9 @@ type counters struct {
 	disconnected                 [numCloseReasons]atomic.Uint64
 	fates                        [wire.MaxFate + 1]atomic.Uint64
 }
+
+// recordDrop counts n bodies that were not delivered to a receiver.
+func (c *counters) recordDrop(reason DropReason, n int) { c.dropped[reason].Add(uint64(n)) }
 
 // Stats returns the current statistics. It can be called at any time.
 func (h *Hub) Stats() Stats {
@@ -180,10 +166,7 @@ func (h *Hub) Stats() Stats {
 		NoReceivers:   c.noReceivers.Load(),
 		Ignored:       c.ignored.Load(),
 		Delivered:     c.delivered.Load(),
-		Unknown:       c.unknown.Load(),
-		Gone:          c.gone.Load(),
-		Forbidden:     c.forbidden.Load(),
-		TooLarge:      c.tooLarge.Load(),
+		Dropped:       loadCounts[DropReason](c.dropped[:]),
 		RateLimited:   c.rateLimited.Load(),
 		TracesDropped: c.tracesDropped.Load(),
 		AcceptErrors:  c.acceptErrors.Load(),

@@ -47,7 +47,7 @@ func TestStats_KnownExchange_IsExact(t *testing.T) {
 		MessagesIn: 2 + messages + 1 + 1 + 3, BytesIn: in,
 		MessagesOut: 2 + 2*messages + 1, BytesOut: out,
 		Relays: messages + 1, NoReceivers: 1, Ignored: 3,
-		Delivered: 2 * messages, Unknown: messages, Fates: map[wire.Fate]uint64{}, Errors: map[wire.ErrorCode]uint64{},
+		Delivered: 2 * messages, Dropped: map[hub.DropReason]uint64{hub.DropUnknown: messages}, Fates: map[wire.Fate]uint64{}, Errors: map[wire.ErrorCode]uint64{},
 		MaxQueuedBytes: hub.DefaultMaxQueuedBytes,
 	}
 	// The hub counts these bytes last.
@@ -102,11 +102,11 @@ func TestStats_EveryDelivery_IsCounted(t *testing.T) {
 	sender.fence()
 	eventually(t, "every delivery is counted", func() bool {
 		s := h.Stats()
-		return s.Delivered-before.Delivered+s.Gone+s.Unknown == 3*messages
+		return s.Delivered-before.Delivered+s.Dropped[hub.DropGone]+s.Dropped[hub.DropUnknown] == 3*messages
 	})
 	s := h.Stats()
-	if s.Gone == 0 || s.Delivered-before.Delivered < messages || s.Unknown < messages {
-		t.Errorf("delivered %d, gone %d, unknown %d", s.Delivered-before.Delivered, s.Gone, s.Unknown)
+	if s.Dropped[hub.DropGone] == 0 || s.Delivered-before.Delivered < messages || s.Dropped[hub.DropUnknown] < messages {
+		t.Errorf("delivered %d, gone %d, unknown %d", s.Delivered-before.Delivered, s.Dropped[hub.DropGone], s.Dropped[hub.DropUnknown])
 	}
 }
 
@@ -243,7 +243,7 @@ func TestStats_EveryCounter_Moves(t *testing.T) {
 	h.waitUntilStuck(t)
 	during := h.Stats()
 	stalled.reset()
-	eventually(t, "a message has the fate gone", func() bool { return h.Stats().Gone > 0 })
+	eventually(t, "a message has the fate gone", func() bool { return h.Stats().Dropped[hub.DropGone] > 0 })
 	if err := h.SetMaxClients(0); err != nil {
 		t.Fatal(err)
 	}
@@ -252,15 +252,21 @@ func TestStats_EveryCounter_Moves(t *testing.T) {
 	c := h.connectV2(t)
 	c.sendMessage(nil, levelOptions(wire.LevelWritten), 0, 999)
 	c.sendMessage(make([]byte, 11), 0, 0, h.connectMaxBody(t, 10).id)
-	eventually(t, "too large", func() bool { return h.Stats().TooLarge > 0 })
+	eventually(t, "too large", func() bool { return h.Stats().Dropped[hub.DropTooLarge] > 0 })
 	c.send(wire.AppendWelcome(nil, &wire.Welcome{}))
 	c.nextFrame()
 	c.nextFrame()
 	h.resume(t, c)
 	after := h.Stats()
+	isZero := func(v reflect.Value) bool { return v.IsZero() || v.Kind() == reflect.Map && v.Len() == 0 }
 	for i := range reflect.TypeFor[hub.Stats]().NumField() {
-		if reflect.ValueOf(during).Field(i).IsZero() && reflect.ValueOf(after).Field(i).IsZero() {
+		if isZero(reflect.ValueOf(during).Field(i)) && isZero(reflect.ValueOf(after).Field(i)) {
 			t.Errorf("%s did not move", reflect.TypeFor[hub.Stats]().Field(i).Name)
+		}
+	}
+	for _, reason := range hub.DropReasons() {
+		if after.Dropped[reason] == 0 {
+			t.Errorf("no body was dropped as %s", reason)
 		}
 	}
 }
@@ -271,7 +277,7 @@ func TestStats_WriteTo_Text(t *testing.T) {
 		Uptime: 2 * time.Second, Clients: 3, PeakClients: 12_345, Connected: 20_000, Rejected: map[hub.RejectReason]uint64{hub.RejectFull: 3, hub.RejectRate: 4},
 		Disconnected: map[hub.CloseReason]uint64{hub.CloseLeft: 19_000, hub.CloseStalled: 997},
 		MessagesIn:   1001, MessagesOut: 99_001, BytesIn: 10 << 20, BytesOut: 3 << 30,
-		Relays: 900, NoReceivers: 1, Ignored: 2, Delivered: 98_000, Unknown: 3, Gone: 4,
+		Relays: 900, NoReceivers: 1, Ignored: 2, Delivered: 98_000, Dropped: map[hub.DropReason]uint64{hub.DropUnknown: 3, hub.DropGone: 4},
 		QueuedBytes: 1, PeakQueuedBytes: 5 << 20, AcceptErrors: 6,
 	}
 	const want = `Uptime:                        2s

@@ -160,10 +160,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		emit(c.disconnections, s.Disconnected[reason], reason.String())
 	}
 	emit(c.deliveries, s.Delivered, "written")
-	emit(c.deliveries, s.Unknown, "unknown")
-	emit(c.deliveries, s.Forbidden, "forbidden")
-	emit(c.deliveries, s.Gone, "gone")
-	emit(c.deliveries, s.TooLarge, "too large")
+	for _, reason := range hub.DropReasons() {
+		emit(c.deliveries, s.Dropped[reason], reason.String())
+	}
 	for _, fate := range wire.Fates() {
 		emit(c.fates, s.Fates[fate], fate.String())
 	}

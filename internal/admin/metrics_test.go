@@ -133,7 +133,10 @@ func TestMetrics_Values(t *testing.T) {
 // TestMetrics_CoverStats sets each number of the statistics to a different value, and checks that
 // /metrics has all values.
 func TestMetrics_CoverStats(t *testing.T) {
-	f := &fakeHub{stats: hub.Stats{Disconnected: make(map[hub.CloseReason]uint64), Fates: make(map[wire.Fate]uint64), Errors: make(map[wire.ErrorCode]uint64)}}
+	f := &fakeHub{stats: hub.Stats{
+		Rejected: make(map[hub.RejectReason]uint64), Disconnected: make(map[hub.CloseReason]uint64), Dropped: make(map[hub.DropReason]uint64),
+		Fates: make(map[wire.Fate]uint64), Errors: make(map[wire.ErrorCode]uint64),
+	}}
 	want := make(map[float64]string)
 	next := uint64(1000)
 	put := func(desc string) uint64 {
@@ -143,6 +146,12 @@ func TestMetrics_CoverStats(t *testing.T) {
 	}
 	for _, r := range hub.CloseReasons() {
 		f.stats.Disconnected[r] = put("reason " + r.String())
+	}
+	for _, r := range hub.RejectReasons() {
+		f.stats.Rejected[r] = put("reject reason " + r.String())
+	}
+	for _, r := range hub.DropReasons() {
+		f.stats.Dropped[r] = put("drop reason " + r.String())
 	}
 	for _, fate := range wire.Fates() {
 		f.stats.Fates[fate] = put("fate " + fate.String())
@@ -160,6 +169,8 @@ func TestMetrics_CoverStats(t *testing.T) {
 			field.SetInt(int64(put(name)))
 		case field.CanUint():
 			field.SetUint(put(name))
+		case field.Len() == 0:
+			t.Errorf("the test sets no value of the map %s", name)
 		}
 	}
 	s := startAdmin(t, Config{Hub: f})
@@ -238,10 +249,11 @@ func TestMetrics_Documented(t *testing.T) {
 	}
 }
 
-// TestReasons_Documented checks that OPERATIONS.md has every close reason and reject reason.
+// TestReasons_Documented checks that OPERATIONS.md has every close reason, reject reason and
+// drop reason.
 func TestReasons_Documented(t *testing.T) {
 	page := string(readRepoFile(t, "docs", "OPERATIONS.md"))
-	for _, text := range append(closeReasonTexts(), rejectReasonTexts()...) {
+	for _, text := range slices.Concat(textsOf(hub.CloseReasons()), textsOf(hub.RejectReasons()), textsOf(hub.DropReasons())) {
 		if !strings.Contains(page, "`"+text+"`") {
 			t.Errorf("%q is not documented", text)
 		}
@@ -285,7 +297,7 @@ func checkQuery(t *testing.T, where, query string, families map[string]*family) 
 		}
 	}
 	for value, values := range map[string][]string{
-		"reason": append(closeReasonTexts(), rejectReasonTexts()...), "fate": fateTexts(), "outcome": {"written", "unknown", "forbidden", "gone"},
+		"reason": append(textsOf(hub.CloseReasons()), textsOf(hub.RejectReasons())...), "fate": textsOf(wire.Fates()), "outcome": append(textsOf(hub.DropReasons()), "written"),
 	} {
 		for _, match := range regexp.MustCompile(value+`\s*(?:=|!=|=~|!~)\s*"([^"]*)"`).FindAllStringSubmatch(query, -1) {
 			for _, text := range strings.Split(match[1], "|") {
@@ -297,23 +309,9 @@ func checkQuery(t *testing.T, where, query string, families map[string]*family) 
 	}
 }
 
-func closeReasonTexts() (texts []string) {
-	for _, r := range hub.CloseReasons() {
-		texts = append(texts, r.String())
-	}
-	return texts
-}
-
-func rejectReasonTexts() (texts []string) {
-	for _, r := range hub.RejectReasons() {
-		texts = append(texts, r.String())
-	}
-	return texts
-}
-
-func fateTexts() (texts []string) {
-	for _, f := range wire.Fates() {
-		texts = append(texts, f.String())
+func textsOf[T fmt.Stringer](values []T) (texts []string) {
+	for _, v := range values {
+		texts = append(texts, v.String())
 	}
 	return texts
 }

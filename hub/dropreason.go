@@ -1,0 +1,54 @@
+package hub
+
+import (
+	"fmt"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// DropReason is the reason why a body was not delivered to one of its receivers. Its text is a
+// label value of metrics.
+type DropReason uint8
+
+// The reasons for which the hub drops a body.
+const (
+	// DropUnknown: no client with the id is connected.
+	DropUnknown DropReason = iota
+
+	// DropForbidden: the sender is not permitted to send to the client.
+	DropForbidden
+
+	// DropGone: the receiver disconnected before the body was written, or no connection of the
+	// receiver could carry it.
+	DropGone
+
+	// DropTooLarge: the body exceeds the maximum size that the receiver named in its HELLO,
+	// possibly when it resumed its session.
+	DropTooLarge
+
+	numDropReasons
+)
+
+// dropReasons holds what depends on the reason alone.
+var dropReasons = [numDropReasons]struct {
+	text      string    // for metrics
+	row       string    // in the text of Stats
+	alwaysRow bool      // the row is printed even if nothing was dropped
+	fate      wire.Fate // of a message that was not offered to the receiver
+}{
+	DropUnknown:   {text: "unknown", row: "unknown receiver", alwaysRow: true, fate: wire.FateUnknown},
+	DropForbidden: {text: "forbidden", row: "forbidden", fate: wire.FateRefused},
+	DropGone:      {text: "gone", row: "receiver disconnected", alwaysRow: true, fate: wire.FateGone},
+	DropTooLarge:  {text: "too large", row: "too large for the receiver", fate: wire.FateTooLarge},
+}
+
+// String returns the text of the reason for metrics.
+func (r DropReason) String() string {
+	if r < numDropReasons {
+		return dropReasons[r].text
+	}
+	return fmt.Sprintf("reason %d", uint8(r))
+}
+
+// DropReasons returns all drop reasons.
+func DropReasons() []DropReason { return valuesBelow(numDropReasons) }
