@@ -70,6 +70,18 @@ func newConnV2(s *session, name string) *connV2 {
 	return &connV2{session: s, name: sanitizeName(name)}
 }
 
+// session returns the session of c, or nil if the client does not speak version 2 or c is
+// nil.
+func (c *conn) session() *session {
+	if c == nil {
+		return nil
+	}
+	if v2 := c.v2.Load(); v2 != nil {
+		return v2.session
+	}
+	return nil
+}
+
 // interruptWaits ends every wait of the read loop: for room, credit, its rate limit, or
 // memory. It does not end the reading of what has already arrived.
 func (c *conn) interruptWaits() {
@@ -182,7 +194,7 @@ func (rb *readBatch) resume(prev *conn, h *wire.Hello) bool {
 	c.register()
 	prev.releaseIP() // not later: c may detach before prev has ended
 	prev.v2.Load().resumed.Set()
-	s.sendAck(1)
+	s.sendAck()
 	c.resumeRateLimiter()
 	c.hub.counters.resumed.Add(1)
 	s.countOmitted(omitted)

@@ -1,8 +1,6 @@
 package hub
 
 import (
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,18 +90,6 @@ var overflowPolicies = [...]outbox.Overflow{
 	wire.OverflowBlock:      outbox.OverflowBlock,
 	wire.OverflowReject:     outbox.OverflowReject,
 	wire.OverflowDropOldest: outbox.OverflowDropOldest,
-}
-
-// session returns the session of c, or nil if the client does not speak version 2 or c is
-// nil.
-func (c *conn) session() *session {
-	if c == nil {
-		return nil
-	}
-	if v2 := c.v2.Load(); v2 != nil {
-		return v2.session
-	}
-	return nil
 }
 
 // onEnqueue records what an outbox did with frames of the batch.
@@ -339,34 +325,6 @@ func (t *deliveryTracker) report(ready []int) {
 // key returns how VERDICTs name the first message, which is the only one if they are wanted.
 func (t *deliveryTracker) key() verdictKey { return verdictKey{t.sender.id, t.firstSeq} }
 
-// addVerdictWaiter lets the VERDICT of the client s on the message of t reach t.
-func (s *session) addVerdictWaiter(t *deliveryTracker) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.verdictWaiters == nil {
-		s.verdictWaiters = make(map[verdictKey]*deliveryTracker)
-	}
-	s.verdictWaiters[t.key()] = t
-}
-
-// removeVerdictWaiter undoes addVerdictWaiter.
-func (s *session) removeVerdictWaiter(t *deliveryTracker) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.verdictWaiters, t.key())
-}
-
-// failVerdicts decides the messages that wait for a VERDICT of the client s: the session has
-// ended, and the VERDICT will never come.
-func (s *session) failVerdicts() {
-	s.mu.Lock()
-	trackers := slices.Collect(maps.Values(s.verdictWaiters))
-	s.mu.Unlock()
-	for _, t := range trackers {
-		t.failVerdict(s)
-	}
-}
-
 // failVerdict decides the fates that wait for a VERDICT of s, which will never come. Frames
 // that were queued for s have other fates already.
 func (t *deliveryTracker) failVerdict(s *session) {
@@ -375,17 +333,4 @@ func (t *deliveryTracker) failVerdict(s *session) {
 			t.decide(receiver, 0, t.messages, wire.FateUncertain)
 		}
 	}
-}
-
-// applyVerdict passes a verdict to the tracker of its message. It reports whether there is
-// one.
-func (s *session) applyVerdict(v wire.Verdict) bool {
-	s.mu.Lock()
-	t := s.verdictWaiters[verdictKey{v.Sender, v.Seq}]
-	s.mu.Unlock()
-	if t == nil {
-		return false
-	}
-	t.applyVerdict(s, v.Fate)
-	return true
 }

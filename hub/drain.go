@@ -69,7 +69,7 @@ func (c *conn) sendShutdownGoAway(away *goAway) {
 	if s == nil {
 		return
 	}
-	s.sendAck(1)
+	s.sendAck()
 	c.sendFrame(away.encode(), &forceOptions)
 }
 

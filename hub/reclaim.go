@@ -63,8 +63,6 @@ func (c *conn) RequestAck() {
 func (c *conn) DropUnacked() {
 	c.sock.DropUnacked()
 	if s := c.session(); s != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.releaseUnusedReportBuf()
 	}
 }
