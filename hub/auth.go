@@ -201,7 +201,7 @@ func (c *conn) expire() {
 	v2.interrupted.Set()
 	c.sock.Interrupt()
 	time.AfterFunc(detachTimeout, func() {
-		if !v2.detached.IsSet() {
+		if !v2.attachment.load().hasLeft() {
 			c.close(CloseExpired)
 		}
 	})

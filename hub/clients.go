@@ -90,7 +90,7 @@ func (h *Hub) Disconnect(id uint64, reconnect bool) bool {
 // one after which it can. requestClose can be called concurrently.
 func (c *conn) requestClose(away *goAway) {
 	v2 := c.v2.Load()
-	if v2 == nil || v2.detached.IsSet() {
+	if v2 == nil || v2.attachment.load().hasLeft() {
 		c.close(away.reason)
 		return
 	}
@@ -132,7 +132,7 @@ func (c *conn) info(id uint64) ClientInfo {
 		BytesIn: uint64(c.sock.BytesRead()), BytesOut: uint64(progress.Sent),
 	}
 	if v2 := c.v2.Load(); v2 != nil {
-		info.Protocol, info.Name, info.Detached = wire.Version2, v2.name, v2.detached.IsSet()
+		info.Protocol, info.Name, info.Detached = wire.Version2, v2.name, v2.attachment.load().hasLeft()
 	}
 	return info
 }

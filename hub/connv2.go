@@ -51,14 +51,12 @@ func (g *goAway) encode() []byte {
 type connV2 struct {
 	session     *session
 	name        string // for display
-	takeover    latch  // set when another connection wants to resume the session
-	detached    latch  // set when nothing is read or written any more
-	resumed     latch  // set when another connection has resumed the session
-	interrupted latch  // set when the reader must not wait any more
+	attachment  attachment
+	interrupted latch // set when the reader must not wait any more
 
 	goAway atomic.Pointer[goAway] // why the hub closes the connection; nil: it does not
 
-	// Static once detached is set.
+	// Static once attachment is detached.
 	closeReason  CloseReason
 	connectedFor time.Duration // how long the connection lasted
 
@@ -155,50 +153,61 @@ func (rb *readBatch) tryResume(h *wire.Hello) (resumed bool, err error) {
 		if err := c.takeSlotOf(prev); err != nil {
 			return false, err
 		}
-		if rb.resume(prev, h) {
-			return true, nil
+		if prev.v2.Load().attachment.become(stateClaimed) {
+			return rb.resume(prev, h)
 		}
-		if !prev.takenOver() {
+		if !prev.awaitOtherResume() {
 			break
 		}
 	}
 	return false, nil
 }
 
-// resume moves the session of prev to this connection. It returns false when that is
-// impossible; then it has closed prev, unless a third connection is resuming the session, and
-// changed nothing else.
-func (rb *readBatch) resume(prev *conn, h *wire.Hello) bool {
-	s := prev.v2.Load().session
-	if !s.beginResume(prev) {
-		return false // a third connection resumes it
-	}
+// resume moves the session of prev to this connection. prev must be claimed. If the session
+// cannot be resumed, resume closes prev and returns false. If this connection is closed
+// meanwhile, the session stays as it was, and can be resumed by another connection.
+func (rb *readBatch) resume(prev *conn, h *wire.Hello) (resumed bool, err error) {
+	from, c := prev.v2.Load(), rb.conn
+	s := from.session
 	pos, hasRead := resumePosition(h)
 	retransmitted, ok := prev.sock.Resumable(pos)
-	c := rb.conn
-	if !ok || !rb.sendWelcome(s, retransmitted, true) {
-		s.abortResume(prev)
-		return false
-	}
-	giveUp := hasRead && s.attempts.RecordFailure(pos.Read, prev.sock.WriteStarted(pos.Read), prev.v2.Load().connectedFor)
-	omitted, ok := prev.sock.Move(&c.sock.Outbox, pos, giveUp, &rb.flusher)
 	if !ok {
-		s.abortResume(prev)
+		prev.close(from.closeReason) // not after the release, which lets others claim prev
+		from.attachment.become(stateDetached)
+		return false, nil
+	}
+	if !rb.sendWelcome(s, retransmitted, true) {
+		prev.releaseClaim()
+		return false, errConnClosed
+	}
+	attempts := s.attempts
+	giveUp := hasRead && s.attempts.RecordFailure(pos.Read, prev.sock.WriteStarted(pos.Read), from.connectedFor)
+	omitted, ok := prev.sock.Move(&c.sock.Outbox, pos, giveUp, &rb.flusher)
+	if !ok { // prev or c is closed
+		s.attempts = attempts
 		c.close(CloseLost) // WELCOME has reported success; the client can reconnect
-		return true
+		prev.releaseClaim()
+		return false, errConnClosed
 	}
 	c.unregister()
 	c.hub.conns.setV2(c, newConnV2(s, h.Name)) // before the id: see OnWriteError
 	c.id.Store(s.id)
-	s.finishResume(c)
+	s.moveTo(c)
 	c.register()
 	prev.releaseIP() // not later: c may detach before prev has ended
-	prev.v2.Load().resumed.Set()
+	from.attachment.become(stateMoved)
 	s.sendAck()
 	c.resumeRateLimiter()
 	c.hub.counters.resumed.Add(1)
 	s.countOmitted(omitted)
-	return true
+	return true, nil
+}
+
+// releaseClaim makes c, which is claimed, detached again. Another connection can resume its
+// session, unless c is closed.
+func (c *conn) releaseClaim() {
+	c.sock.CancelResume()
+	c.v2.Load().attachment.become(stateDetached)
 }
 
 // resumePosition returns how many reliable frames a client that resumes has received, and
@@ -212,18 +221,18 @@ func resumePosition(h *wire.Hello) (pos outbox.Position, hasRead bool) {
 	return pos, true
 }
 
-// takenOver reports whether another connection has resumed the session of c. If so, the
-// caller must look the session up again. takenOver waits until the session is resumed, c is
-// closed, or the hub shuts down.
-func (c *conn) takenOver() bool {
-	resumed := &c.v2.Load().resumed
-	select {
-	case <-resumed.Done():
+// awaitOtherResume waits until another connection, which resumes the session of c, succeeds or
+// fails. It returns true if the caller must look the session up again. It returns false if
+// there is nothing to resume; then c is closed, unless the hub shuts down.
+func (c *conn) awaitOtherResume() bool {
+	if c.v2.Load().attachment.awaitClaim() != stateClosed {
 		return true
+	}
+	select {
 	case <-c.done.Done():
 	case <-c.hub.closing:
 	}
-	return resumed.IsSet()
+	return false
 }
 
 // sendWelcome answers HELLO. No later frame overtakes WELCOME, which is written at the end of
@@ -274,32 +283,71 @@ func (c *conn) findDetached(hello *wire.Hello) (*conn, error) {
 	if prev.acceptedAt.After(c.acceptedAt) {
 		return prev, nil // a newer connection is not taken over
 	}
-	v2.session.requestTakeover(prev)
-	timeout := time.NewTimer(takeoverTimeout)
-	defer timeout.Stop()
-	select {
-	case <-v2.detached.Done():
-		return prev, nil
-	case <-prev.done.Done():
-	case <-h.closing:
-	case <-c.done.Done():
-		return nil, errConnClosed
-	case <-timeout.C:
-		return nil, &goAway{code: wire.GoAwayBusy, reason: CloseLost, reconnect: true, err: errors.New("previous connection is still closing")}
-	}
-	return nil, nil
+	prev.requestTakeover()
+	return c.awaitDetached(prev)
 }
 
-// awaitResume ends a connection of version 2 whose session can be resumed after err. It
-// detaches the session, and keeps what the client has not received, for resumeWindow. It
-// reports whether another connection has resumed the session; then c is over, and the client
-// has not left.
+// requestTakeover asks c to detach because another connection is resuming its session.
+func (c *conn) requestTakeover() {
+	if c.v2.Load().attachment.become(stateTakeoverRequested) {
+		c.interruptWaits()
+		c.sock.Interrupt()
+	}
+}
+
+// awaitDetached waits until prev, whose session c is to resume, is detached, and returns prev.
+// It returns nil if prev is closed instead.
+func (c *conn) awaitDetached(prev *conn) (*conn, error) {
+	timeout := time.NewTimer(takeoverTimeout)
+	defer timeout.Stop()
+	v2 := prev.v2.Load()
+	for {
+		state, changed := v2.attachment.watch()
+		if state.hasLeft() {
+			return prev, nil
+		}
+		select {
+		case <-changed:
+		case <-prev.done.Done():
+			return nil, nil
+		case <-c.hub.closing:
+			return nil, nil
+		case <-c.done.Done():
+			return nil, errConnClosed
+		case <-timeout.C:
+			return nil, &goAway{code: wire.GoAwayBusy, reason: CloseLost, reconnect: true, err: errors.New("previous connection is still closing")}
+		}
+	}
+}
+
+// awaitResume ends a connection of version 2. If its session can be resumed after err, it
+// detaches the session for resumeWindow. It reports whether another connection has resumed the
+// session; then c is over, and the client has not left.
 func (c *conn) awaitResume(err error) bool {
 	v2 := c.v2.Load()
-	if v2 == nil || !isResumable(err) || isClosed(c.hub.closing) || !c.sock.Detach() {
+	if v2 == nil {
 		return false
 	}
-	isTakeover := v2.takeover.IsSet()
+	if isResumable(err) && !isClosed(c.hub.closing) && c.detach(v2, err) {
+		c.hub.conns.addDetached(1)
+		defer c.hub.conns.addDetached(-1)
+		v2.attachment.become(stateDetached)
+		c.waitInWindow(v2)
+	}
+	if !v2.attachment.closeUnlessMoved() {
+		return false
+	}
+	c.closeOnce.Do(func() { c.recordDisconnect(v2.closeReason) }) // unless close was called just now
+	return true
+}
+
+// detach ends the reading and writing of c because of err, and keeps what the client has not
+// received. It returns false if the session cannot be resumed.
+func (c *conn) detach(v2 *connV2, err error) bool {
+	if !c.sock.Detach() {
+		return false
+	}
+	isTakeover := v2.attachment.load() == stateTakeoverRequested
 	var away *goAway
 	switch {
 	case isTakeover:
@@ -315,34 +363,34 @@ func (c *conn) awaitResume(err error) bool {
 		return false
 	}
 	c.ipState = admission.Detached
-	c.hub.conns.addDetached(1)
-	defer c.hub.conns.addDetached(-1)
 	c.hub.config.Logger.Debug("client detached", "client", c.id.Load(), "cause", err)
 	v2.closeReason = c.closeReason(err)
 	if isTakeover {
 		v2.closeReason = CloseTakenOver
 	}
 	v2.connectedFor = time.Since(c.acceptedAt)
-	v2.detached.Set()
+	return true
+}
+
+// waitInWindow waits until the session has moved, or the resume window is over.
+func (c *conn) waitInWindow(v2 *connV2) {
 	window := time.NewTimer(c.resumeWindow())
 	defer window.Stop()
-	select {
-	case <-v2.resumed.Done():
-	case <-c.done.Done():
-		if !v2.resumed.IsSet() {
-			return false
+	for {
+		state, changed := v2.attachment.watch()
+		if state == stateMoved {
+			return
 		}
-	case <-c.hub.closing:
-		if !v2.session.closeResumeWindow(c) {
-			return false
-		}
-	case <-window.C:
-		if !v2.session.closeResumeWindow(c) {
-			return false
+		select {
+		case <-changed:
+		case <-c.done.Done():
+			return
+		case <-c.hub.closing:
+			return
+		case <-window.C:
+			return
 		}
 	}
-	c.closeOnce.Do(func() { c.recordDisconnect(v2.closeReason) }) // unless close was called just now
-	return true
 }
 
 // maxUnconfirmedWindow is the maximum resume window of a client that has promised to confirm

@@ -40,7 +40,7 @@ func (h *Hub) SendGoAway(ctx context.Context, period time.Duration) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if v2 := c.v2.Load(); !v2.detached.IsSet() {
+		if v2 := c.v2.Load(); !v2.attachment.load().hasLeft() {
 			c.requestClose(h.newShutdownGoAway(period == 0))
 		}
 	}

@@ -58,4 +58,4 @@ func (w watcher) SendPresence(u *presence.Update) bool {
 }
 
 // Gone implements presence.Watcher.
-func (w watcher) Gone() bool { return w.done.IsSet() || w.v2.Load().detached.IsSet() }
+func (w watcher) Gone() bool { return w.done.IsSet() || w.v2.Load().attachment.load().hasLeft() }

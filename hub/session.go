@@ -26,18 +26,15 @@ type session struct {
 	attempts outbox.Attempts // to write the first frame that the client does not have
 
 	// mu guards the fields below.
-	mu                sync.Mutex
-	conn              *conn // the current connection, or the last one
-	takeoverRequested bool  // conn was asked to detach
-	resuming          bool  // a connection is resuming the session
-	windowClosed      bool  // the resume window is over
-	pingPending       bool  // a PING waits to be written
-	sends             sendWindow
-	acks              ackSchedule
-	reports           reportWindow
-	verdicts          verdictWaiters
-	blockedReplies    int           // reads whose replies wait for room in the client's own queue
-	readerSignal      chan struct{} // capacity 1: the read loop may have room; nil until first used
+	mu             sync.Mutex
+	conn           *conn // the current connection, or the last one
+	sends          sendWindow
+	acks           ackSchedule
+	reports        reportWindow
+	verdicts       verdictWaiters
+	pingPending    bool          // a PING waits to be written
+	blockedReplies int           // reads whose replies wait for room in the client's own queue
+	readerSignal   chan struct{} // capacity 1: the read loop may have room; nil until first used
 }
 
 func newSession(c *conn) *session {
@@ -58,47 +55,12 @@ func (s *session) matchesSecret(secret string) bool {
 	return subtle.ConstantTimeCompare([]byte(s.secret), []byte(secret)) == 1
 }
 
-// requestTakeover asks c to detach because another connection is resuming its session.
-func (s *session) requestTakeover(c *conn) {
-	s.mu.Lock()
-	first := s.conn == c && !s.takeoverRequested
-	s.takeoverRequested = s.takeoverRequested || first
-	s.mu.Unlock()
-	if first {
-		c.v2.Load().takeover.Set()
-		c.interruptWaits()
-		c.sock.Interrupt()
-	}
-}
-
-// beginResume reserves the session for the connection that resumes it from c. It returns
-// false when c is not the current connection, another connection is resuming the session, or
-// the resume window is over.
-func (s *session) beginResume(c *conn) bool {
+// moveTo makes c the connection of the session, which c has resumed. The client is to get an
+// ACK for what was queued since its WELCOME was written.
+func (s *session) moveTo(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn != c || s.resuming || s.windowClosed {
-		return false
-	}
-	s.resuming = true
-	return true
-}
-
-// abortResume undoes beginResume after a failure. The session cannot be resumed from c any
-// more, and c is closed.
-func (s *session) abortResume(c *conn) {
-	s.mu.Lock()
-	s.resuming = false
-	s.mu.Unlock()
-	c.close(c.v2.Load().closeReason) // set, because beginResume requires that c is detached
-}
-
-// finishResume makes c the connection of the session after beginResume. The client is to get
-// an ACK for what was queued since its WELCOME was written.
-func (s *session) finishResume(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conn, s.resuming, s.takeoverRequested = c, false, false
+	s.conn = c
 	s.acks.unacked++
 }
 
@@ -111,16 +73,6 @@ func (s *session) countOmitted(omitted outbox.Omitted) {
 	if omitted.Unreachable > 0 {
 		s.hub.config.Logger.Info("message dropped", "client", s.id, "cause", "each connection that carried it was lost")
 	}
-}
-
-// closeResumeWindow ends the resume window of c and reports whether another connection has
-// resumed its session.
-func (s *session) closeResumeWindow(c *conn) bool {
-	s.mu.Lock()
-	isCurrent, resuming := s.conn == c, s.resuming
-	s.windowClosed = isCurrent && !resuming
-	s.mu.Unlock()
-	return !isCurrent || resuming && c.takenOver() // one that is resuming now succeeds or fails first
 }
 
 // tryReserve reports whether the credit has room for one more SEND of that cost. With report

@@ -69,7 +69,7 @@ func (o *Outbox) AckStats() AckStats {
 
 // DropUnacked drops the memory of the unacknowledged frames. Without them, a peer that has not
 // received all of these frames cannot resume: Resumable returns false. Once Resumable has
-// returned true, DropUnacked has no effect.
+// returned true, DropUnacked has no effect until CancelResume.
 func (o *Outbox) DropUnacked() {
 	o.mu.Lock()
 	if o.retransmit == nil || o.retransmit.resuming {
@@ -128,8 +128,8 @@ func (o *Outbox) WriteStarted(number uint64) bool {
 // Resumable reports whether Move can succeed for a peer at the given position. resends is the
 // number of frames that its application has not acknowledged, were written before, and can
 // reach the peer a second time. A position beyond the frames that the connection was given is
-// rejected. If Resumable returns true, DropUnacked has no effect from then on. The outbox must
-// be detached, and Wait must have returned.
+// rejected. If Resumable returns true, DropUnacked has no effect until CancelResume. The outbox
+// must be detached, and Wait must have returned.
 func (o *Outbox) Resumable(pos Position) (resends int, ok bool) {
 	var out completions
 	defer out.run()
@@ -147,6 +147,15 @@ func (o *Outbox) Resumable(pos Position) (resends int, ok bool) {
 	}
 	rq.resuming = rq.canResend(pos.Read)
 	return resends, rq.resuming
+}
+
+// CancelResume undoes the effect of Resumable on DropUnacked when Move does not follow.
+func (o *Outbox) CancelResume() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.retransmit != nil {
+		o.retransmit.resuming = false
+	}
 }
 
 // Move hands all frames that the peer has not received to another outbox. Resumable must have

@@ -237,3 +237,33 @@ func TestOutbox_DropUnacked_AfterResumable(t *testing.T) {
 	tc.Close()
 	next.Close()
 }
+
+// TestOutbox_CancelResume_LetsDropUnackedDrop calls CancelResume instead of Move, after which
+// the frames can be dropped, and then cannot be sent again.
+func TestOutbox_CancelResume_LetsDropUnackedDrop(t *testing.T) {
+	tc := newTestConn(t, memory, Config{MaxBytes: 64 << 10})
+	tc.EnableAcks(1<<20, false)
+	rec := &eventRecorder{events: make([][]Event, 1)}
+	batch := tc.newBatch(frame(5000))
+	batch.Reliable, batch.Options = true, &Options{Events: rec}
+	fl := tc.newFlusher()
+	tc.Offer(batch, fl)
+	fl.Reset()
+	batch.Buffer.Release()
+	waitUntil(t, "written", func() bool { return rec.count(0, EventWritten) == 1 })
+	tc.Detach()
+	tc.CloseTransport()
+	tc.Outbox.Wait()
+	for range 2 { // the frames can be sent again until they are dropped
+		if _, ok := tc.Resumable(Position{0, 0}); !ok {
+			t.Fatal("unacknowledged frames cannot be sent again")
+		}
+		tc.CancelResume()
+	}
+	tc.DropUnacked()
+	if _, ok := tc.Resumable(Position{0, 0}); ok {
+		t.Error("dropped frames can be sent again")
+	}
+	tc.Close()
+	tc.CancelResume() // without effect on a closed outbox
+}

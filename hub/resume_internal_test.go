@@ -1,0 +1,131 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// newPipe returns a connection to h that is not started, and the client's end of it.
+func newPipe(t *testing.T) (server, client net.Conn) {
+	t.Helper()
+	server, client = net.Pipe()
+	t.Cleanup(func() { server.Close(); client.Close() })
+	return server, client
+}
+
+// readWelcome reads the WELCOME that answers a HELLO.
+func readWelcome(t *testing.T, client net.Conn) wire.Welcome {
+	t.Helper()
+	frame := make([]byte, 4096)
+	n, err := client.Read(frame[:wire.HeaderSize])
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame = frame[:n+int(frame[2])<<8+int(frame[3])-1]
+	if _, err := io.ReadFull(client, frame[n:]); err != nil {
+		t.Fatal(err)
+	}
+	kind, payload := wire.Split(frame)
+	w, err := wire.ParseWelcome(payload)
+	if kind != wire.TypeWelcome || err != nil {
+		t.Fatalf("a frame of type %#x, %v, want WELCOME", kind, err)
+	}
+	return w
+}
+
+// sayHello starts a connection whose client sends hello.
+func (h *Hub) sayHello(t *testing.T, hello *wire.Hello) (client net.Conn) {
+	t.Helper()
+	server, client := newPipe(t)
+	h.startConn(server)
+	if _, err := client.Write(wire.AppendHello(nil, hello)); err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// withDetached runs f with a hub that has one detached session, its connection, and the HELLO
+// that resumes it.
+func withDetached(t *testing.T, f func(t *testing.T, h *Hub, prev *conn, hello *wire.Hello)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		h, err := New(Config{KeepAlive: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Shutdown(context.WithoutCancel(t.Context()))
+		client := h.sayHello(t, &wire.Hello{Version: wire.Version2})
+		w := readWelcome(t, client)
+		client.Close()
+		synctest.Wait()
+		prev := h.lookup(w.ID)
+		if prev == nil || prev.v2.Load().attachment.load() != stateDetached {
+			t.Fatal("the session is not detached")
+		}
+		f(t, h, prev, &wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
+	})
+}
+
+// TestResume_ConnClosedBeforeWelcome_KeepsSession closes a connection between its claim of a
+// session and WELCOME. Another connection resumes the session.
+func TestResume_ConnClosedBeforeWelcome_KeepsSession(t *testing.T) {
+	withDetached(t, func(t *testing.T, h *Hub, prev *conn, hello *wire.Hello) {
+		server, _ := newPipe(t)
+		c := newConn(h, server)
+		c.sock.EnableAcks(h.config.Window, false)
+		if !prev.v2.Load().attachment.become(stateClaimed) {
+			t.Fatal("the session cannot be claimed")
+		}
+		c.close(CloseLost)
+		rb := new(readBatch)
+		rb.begin(c)
+		resumed, err := rb.resume(prev, hello)
+		rb.finish()
+		if resumed || !errors.Is(err, errConnClosed) {
+			t.Errorf("resumed: %v, %v, want %v", resumed, err, errConnClosed)
+		}
+		if w := readWelcome(t, h.sayHello(t, hello)); !w.Resumed || w.ID != hello.ID {
+			t.Errorf("resumed as %+v, want id %d", w, hello.ID)
+		}
+	})
+}
+
+// TestResume_ReleasedClaim_PassesToNextConn has a connection wait for another one that has
+// claimed the session and then releases it.
+func TestResume_ReleasedClaim_PassesToNextConn(t *testing.T) {
+	withDetached(t, func(t *testing.T, h *Hub, prev *conn, hello *wire.Hello) {
+		prev.v2.Load().attachment.become(stateClaimed)
+		client := h.sayHello(t, hello)
+		synctest.Wait() // the connection waits for the outcome
+		prev.releaseClaim()
+		if w := readWelcome(t, client); !w.Resumed || w.ID != hello.ID {
+			t.Errorf("resumed as %+v, want id %d", w, hello.ID)
+		}
+	})
+}
+
+// TestResume_WindowEndsDuringClaim_EndsSession releases a claim after the resume window is
+// over: the session ends, and the connection that waits gets a new one.
+func TestResume_WindowEndsDuringClaim_EndsSession(t *testing.T) {
+	withDetached(t, func(t *testing.T, h *Hub, prev *conn, hello *wire.Hello) {
+		prev.v2.Load().attachment.become(stateClaimed)
+		client := h.sayHello(t, hello)
+		time.Sleep(h.config.ResumeWindow)
+		synctest.Wait()
+		if h.lookup(hello.ID) == nil {
+			t.Fatal("the session has ended while it is claimed")
+		}
+		prev.close(CloseLost)
+		prev.releaseClaim()
+		if w := readWelcome(t, client); w.Resumed {
+			t.Error("resumed after the window")
+		}
+	})
+}
