@@ -27,6 +27,9 @@ var (
 	// errConnClosed says that another goroutine closed the connection.
 	errConnClosed = errors.New("connection closed")
 
+	// errBye says that the client has sent BYE.
+	errBye = errors.New("bye")
+
 	// errHandshakeFailed says that the handshake failed.
 	errHandshakeFailed = errors.New("handshake failed")
 

@@ -100,3 +100,19 @@ func (c *conn) drainWithGoAway(away *goAway) {
 		c.sock.CloseGracefully(rstAvoidanceDelay)
 	}
 }
+
+// closeWithGoAway sends GOAWAY and closes the connection, within goAwayTimeout unless the hub
+// shuts down.
+func (c *conn) closeWithGoAway(away *goAway) {
+	if away.code == wire.GoAwayShutdown {
+		c.drainBeforeShutdown(away)
+		return
+	}
+	c.unregister()
+	c.sock.DisableAcks() // ACKs are not read any more
+	timeout := time.AfterFunc(goAwayTimeout, func() { c.close(away.reason) })
+	defer timeout.Stop()
+	if c.sendFrame(away.encode(), &priorityOptions) && c.sock.Drain(c.done.Done()) {
+		c.sock.CloseGracefully(rstAvoidanceDelay)
+	}
+}

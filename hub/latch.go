@@ -39,3 +39,13 @@ func (l *latch) Done() <-chan struct{} {
 		}
 	}
 }
+
+// isClosed reports whether c is closed.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

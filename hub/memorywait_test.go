@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -205,87 +203,6 @@ func withMemoryWaiter(t *testing.T, f func(t *testing.T, w *memoryWaiter)) {
 			})
 		})
 	}
-}
-
-// TestSession_Resume_EndsMemoryWait resumes a session while its message waits for memory.
-func TestSession_Resume_EndsMemoryWait(t *testing.T) {
-	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
-		began := time.Now()
-		drained := make(chan struct{})
-		background(t, func() error { // a client that reads gets the GOAWAY at once
-			defer close(drained)
-			_, _ = io.Copy(io.Discard, w)
-			return nil
-		})
-		back := handshakeV2(connectPipe(t, w.ln), wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
-		if took := time.Since(began); !back.Resumed || back.Seq != 0 || took > 100*time.Millisecond {
-			t.Errorf("resumed after %v as %+v", took, back.Welcome)
-		}
-		<-drained
-	})
-}
-
-// TestSession_Resume_IsFastWhenOldConnIsNotRead resumes the session while the client does not
-// read from its old connection.
-func TestSession_Resume_IsFastWhenOldConnIsNotRead(t *testing.T) {
-	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
-		began := time.Now()
-		back := handshakeV2(connectPipe(t, w.ln), wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
-		if took := time.Since(began); !back.Resumed || took > 2*time.Second {
-			t.Errorf("resumed after %v as %+v", took, back.Welcome)
-		}
-	})
-}
-
-// TestSession_Resume_KeepsIDWhenOldConnIsBusy blocks the old connection for longer than a
-// resuming connection waits for it. The hub replies with GOAWAY "busy", and a later attempt
-// resumes the session.
-func TestSession_Resume_KeepsIDWhenOldConnIsBusy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const busy = 5 * time.Second
-		ln := newPipeListener()
-		startOn(t, hub.Config{TraceSampleRate: 1, OnTrace: func(hub.Trace) bool { <-time.After(busy); return true }}, ln)
-		hello := wire.Hello{Version: wire.Version2}
-		c := handshakeV2(connectPipe(t, ln), hello)
-		c.sendMessage(nil, 0, 0, 999) // to an unknown receiver: OnTrace is called at once
-		hello.ID, hello.Resume = c.ID, c.Resume
-		began := time.Now()
-		early := &clientV2{clientV1: connectPipe(t, ln)}
-		early.send(wire.AppendHello(nil, &hello))
-		if away := early.expectGoAway(wire.GoAwayBusy); !away.Reconnect {
-			t.Error("GOAWAY does not ask to reconnect")
-		}
-		if took := time.Since(began); took > 2*time.Second {
-			t.Errorf("GOAWAY after %v", took)
-		}
-		<-time.After(busy)
-		if back := handshakeV2(connectPipe(t, ln), hello); !back.Resumed || back.Seq != 1 {
-			t.Errorf("resumed as %+v", back.Welcome)
-		}
-	})
-}
-
-// TestKeepAlive_EndsMemoryWait has the client vanish without closing its connection. The
-// connection times out and the session is detached.
-func TestKeepAlive_EndsMemoryWait(t *testing.T) {
-	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
-		var wg sync.WaitGroup
-		// The goroutine reads as the kernel of a vanished client does, and ends with the connection.
-		wg.Go(func() { _, _ = io.Copy(io.Discard, w) })
-		began := time.Now()
-		wg.Wait()
-		if took, maxWait := time.Since(began), 5*hub.DefaultKeepAlive/2; took > maxWait {
-			t.Errorf("timed out after %v, want at most %v", took, maxWait)
-		}
-		synctest.Wait() // the session is detached by then
-		if info, known := w.Client(w.id); !known || !info.Detached {
-			t.Errorf("detached: %v, listed: %v", info.Detached, known)
-		}
-		<-time.After(hub.DefaultResumeWindow + time.Second)
-		if _, known := w.Client(w.id); known {
-			t.Error("the session is registered after the resume window")
-		}
-	})
 }
 
 // TestDisconnect_EndsMemoryWait disconnects the client with Hub.Disconnect.

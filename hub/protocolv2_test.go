@@ -3,8 +3,6 @@ package hub_test
 import (
 	"bytes"
 	"context"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -117,78 +115,12 @@ func TestReport_PipelinedMessages_EachOnce(t *testing.T) {
 	}
 }
 
-func TestResume_UnackedMessages_AreResent(t *testing.T) {
-	for _, size := range bodySizes {
-		h := start(t, hub.Config{})
-		sender, first := h.connectV2(t), h.connectV2(t)
-		body := pattern(size, 1)
-		for i := range 3 {
-			first.withholdsAcks = i == 2 // the client crashes before it acknowledges the third message
-			first.expectDeliver(sender.id, sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id), body)
-		}
-		first.received = 2
-		first.reset()
-		late := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id)
-
-		second := h.resume(t, first)
-		if !second.Resumed || second.ID != first.ID || second.Again < 1 {
-			t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
-		}
-		sender.expectReport(late-3, wire.FateReceived)
-		sender.expectReport(late-2, wire.FateReceived)
-		second.expectDeliver(sender.id, late-1, body)
-		second.expectDeliver(sender.id, late, body)
-		sender.expectReport(late-1, wire.FateReceived)
-		sender.expectReport(late, wire.FateReceived)
-	}
-}
-
-// TestResume_Sender_GetsPendingReports loses the sender's connection. After resuming, the
-// sender learns the seq of its last SEND that the hub has, and gets its pending reports.
-func TestResume_Sender_GetsPendingReports(t *testing.T) {
-	h := start(t, hub.Config{})
-	sender, receiver := h.connectV2(t), h.connectV2(t)
-	seq := sender.sendMessage([]byte("a"), levelOptions(wire.LevelReceived), 0, receiver.id)
-	receiver.expectDeliver(sender.id, seq, []byte("a"))
-	sender.expectReport(seq, wire.FateReceived)
-	receiver.withholdsAcks = true
-	seq = sender.sendMessage([]byte("b"), levelOptions(wire.LevelReceived), 0, receiver.id)
-	receiver.expectDeliver(sender.id, seq, []byte("b"))
-	sender.reset()
-	receiver.send(wire.AppendAck(nil, receiver.received))
-	receiver.awaitPong()
-
-	again := h.resume(t, sender)
-	if !again.Resumed || again.Welcome.Seq != seq {
-		t.Fatalf("resumed as %+v, want Seq %d", again.Welcome, seq)
-	}
-	again.expectReport(seq, wire.FateReceived)
-	seq = again.sendMessage([]byte("c"), 0, 0, receiver.id)
-	receiver.expectDeliver(sender.id, seq, []byte("c"))
-}
-
 // awaitPong returns when the hub has handled every frame that c has sent so far.
 func (c *clientV2) awaitPong() {
 	c.t.Helper()
 	c.send(wire.AppendPing(nil, 77))
 	if kind, _ := c.nextFrame(); kind != wire.TypePong {
 		c.t.Fatalf("a frame of type %#x, want PONG", kind)
-	}
-}
-
-func TestSession_Takeover_OldConnGetsGoAway(t *testing.T) {
-	h := start(t, hub.Config{})
-	sender, first := h.connectV2(t), h.connectV2(t)
-	second := h.resume(t, first)
-	if !second.Resumed || second.ID != first.ID {
-		t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
-	}
-	if away := first.expectGoAway(wire.GoAwayTakenOver); away.Reconnect {
-		t.Error("the GOAWAY for a takeover asks to reconnect")
-	}
-	second.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
-	if ids := sender.requestPage(0, 0); !slices.Equal(ids, []uint64{sender.id, first.ID}) {
-		t.Errorf("listed: %v", ids)
 	}
 }
 
@@ -202,22 +134,6 @@ func (c *clientV2) requestPage(after uint64, limit uint32) []uint64 {
 		c.t.Fatalf("a frame of type %#x, want LIST_PAGE: %v", kind, err)
 	}
 	return p.IDs.AppendTo(nil)
-}
-
-func TestSession_ResumeAfterWindow_GetsNewID(t *testing.T) {
-	h := start(t, hub.Config{ResumeWindow: 50 * time.Millisecond})
-	sender, first := h.connectV2(t), h.connectV2(t)
-	first.withholdsAcks = true
-	heard := sender.sendMessage([]byte("heard"), levelOptions(wire.LevelReceived), 0, first.id)
-	first.expectDeliver(sender.id, heard, []byte("heard"))
-	first.reset()
-	sender.expectReport(heard, wire.FateUncertain)
-	h.waitDisconnected(t, hub.CloseLost, 1)
-	lost := sender.sendMessage([]byte("lost"), levelOptions(wire.LevelReceived), 0, first.id)
-	sender.expectReport(lost, wire.FateUnknown)
-	if second := h.resume(t, first); second.Resumed || second.ID == first.ID {
-		t.Errorf("resumed as %+v, want another id than %d", second.Welcome, first.ID)
-	}
 }
 
 func TestReport_ReceiverNeverResumes_IsGone(t *testing.T) {
@@ -235,18 +151,6 @@ func TestReport_ReceiverNeverResumes_IsGone(t *testing.T) {
 	})
 	seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, first.id)
 	sender.expectReport(seq, wire.FateGone)
-}
-
-func TestSession_ForgedSecret_ResumesNothing(t *testing.T) {
-	h := start(t, hub.Config{})
-	sender, first := h.connectV2(t), h.connectV2(t)
-	for _, secret := range []string{"x", first.Resume + "x", sender.Resume} {
-		forged := h.connectHello(t, wire.Hello{Version: wire.Version2, ID: first.ID, Resume: secret})
-		if forged.Resumed || forged.ID == first.ID {
-			t.Errorf("the secret %q resumed a session: %+v", secret, forged.Welcome)
-		}
-	}
-	first.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
 }
 
 func TestOverflow_FullQueue_RejectsOrDropsOldest(t *testing.T) {
@@ -404,41 +308,6 @@ func TestReport_ReceiverLeavesBeforeVerdict_IsUncertain(t *testing.T) {
 	sender.expectReport(seq, wire.FateUncertain)
 }
 
-// TestSession_ConcurrentTakeover_LastConnWins resumes a session on two connections at once.
-// The connection that was made last keeps the session, even if the hub reads the other HELLO
-// later, because a client abandons a connection before it makes the next.
-func TestSession_ConcurrentTakeover_LastConnWins(t *testing.T) {
-	h := start(t, hub.Config{})
-	sender := h.connectV2(t)
-	for range 20 {
-		first := h.connectV2(t)
-		var conns [2]*clientV1
-		hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, ID: first.ID, Resume: first.Resume})
-		for i := range conns {
-			conns[i] = h.connect(t)
-		}
-		for _, c := range conns {
-			c.send(hello)
-		}
-		for i, c := range conns {
-			kind, payload := c.mustReadFrame()
-			w, err := wire.ParseWelcome(payload)
-			switch {
-			case kind == wire.TypeWelcome && err == nil && w.Resumed && w.ID == first.ID:
-			case kind == wire.TypeGoAway && i == 0 && strings.Contains(string(payload), string(wire.GoAwayTakenOver)):
-			default:
-				t.Fatalf("connection %d: a frame of type %#x: %s", i, kind, payload)
-			}
-		}
-		last := &clientV2{clientV1: conns[1]}
-		last.awaitPong()
-		first.expectGoAway(wire.GoAwayTakenOver)
-		if ids := sender.requestPage(first.ID-1, 0); !slices.Contains(ids, first.ID) {
-			t.Errorf("listed: %v", ids)
-		}
-	}
-}
-
 func TestProtocolV2_MalformedFrame_GetsGoAway(t *testing.T) {
 	send := func(count byte, ids int) []byte {
 		frame := wire.AppendSend(nil, 1, 0, 0, make([]uint64, ids), nil)
@@ -470,25 +339,6 @@ func TestProtocolV2_MalformedFrame_GetsGoAway(t *testing.T) {
 			h.waitDisconnected(t, hub.CloseMalformed, 1)
 			bystanders.waitRounds(2)
 
-		})
-	}
-}
-
-func TestHello_Invalid_GetsGoAway(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		say  []byte
-		code wire.GoAwayCode
-	}{
-		{"version 3", wire.AppendHello(nil, &wire.Hello{Version: 3}), wire.GoAwayVersion},
-		{"no version", wire.AppendHello(nil, &wire.Hello{}), wire.GoAwayVersion},
-		{"no JSON", []byte{0, 0, 0, 2, byte(wire.TypeHello), '{'}, wire.GoAwayProtocol},
-		{"too long", append([]byte{0, 0, 0x50, 1, byte(wire.TypeHello)}, make([]byte, 0x5000)...), wire.GoAwayProtocol},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			c := &clientV2{clientV1: start(t, hub.Config{}).connect(t)}
-			c.send(test.say)
-			c.expectGoAway(test.code)
 		})
 	}
 }
@@ -529,19 +379,6 @@ func TestShutdown_GoAway_AsksToReconnect(t *testing.T) {
 		t.Error("GOAWAY at shutdown does not ask to reconnect")
 	}
 	sender.expectGoAway(wire.GoAwayShutdown)
-}
-
-func TestKeepAlive_SilentConn_TimesOut(t *testing.T) {
-	h := start(t, hub.Config{KeepAlive: 50 * time.Millisecond, ResumeWindow: 10 * time.Millisecond})
-	v1 := h.connectV1(t)
-	for n := range uint64(3) {
-		c := h.connectV2(t)
-		if kind, _ := c.mustReadFrame(); kind != wire.TypePing {
-			t.Fatalf("a frame of type %#x, want PING", kind)
-		}
-		h.waitDisconnected(t, hub.CloseTimeout, n+1)
-	}
-	v1.fence() // a client of version 1 can be silent for any time
 }
 
 // TestReplyQueue_FullWindow_AcksAreRead sends PINGs while the send window of the client is

@@ -137,7 +137,7 @@ func (rb *readBatch) handleFrame(f *socket.Frame) error {
 	case rb.conn.v2.Load() != nil && f.Type >= wire.TypeHello:
 		return rb.handleV2Frame(f)
 	case isFirst && f.Type == wire.TypeHello:
-		if err := rb.handleHello(f); err != nil {
+		if err := handleHello(rb.conn, f.Payload, &rb.flusher); err != nil {
 			return err
 		}
 		return rb.waitInitialRateLimit()

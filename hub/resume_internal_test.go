@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -84,10 +85,10 @@ func TestResume_ConnClosedBeforeWelcome_KeepsSession(t *testing.T) {
 			t.Fatal("the session cannot be claimed")
 		}
 		c.close(CloseLost)
-		rb := new(readBatch)
-		rb.begin(c)
-		resumed, err := rb.resume(prev, hello)
-		rb.finish()
+		var flusher outbox.Flusher
+		handler := helloHandler{conn: c, flusher: &flusher, hello: *hello}
+		resumed, err := handler.resume(prev)
+		flusher.Reset()
 		if resumed || !errors.Is(err, errConnClosed) {
 			t.Errorf("resumed: %v, %v, want %v", resumed, err, errConnClosed)
 		}

@@ -3,7 +3,10 @@ package hub_test
 import (
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
@@ -318,4 +321,175 @@ func TestResume_CutOverTCP_IsGivenUp(t *testing.T) {
 	if n := h.Stats().Dropped[hub.DropGone]; n != 1 {
 		t.Errorf("%d messages have the fate gone, want 1", n)
 	}
+}
+
+func TestResume_UnackedMessages_AreResent(t *testing.T) {
+	for _, size := range bodySizes {
+		h := start(t, hub.Config{})
+		sender, first := h.connectV2(t), h.connectV2(t)
+		body := pattern(size, 1)
+		for i := range 3 {
+			first.withholdsAcks = i == 2 // the client crashes before it acknowledges the third message
+			first.expectDeliver(sender.id, sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id), body)
+		}
+		first.received = 2
+		first.reset()
+		late := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id)
+
+		second := h.resume(t, first)
+		if !second.Resumed || second.ID != first.ID || second.Again < 1 {
+			t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
+		}
+		sender.expectReport(late-3, wire.FateReceived)
+		sender.expectReport(late-2, wire.FateReceived)
+		second.expectDeliver(sender.id, late-1, body)
+		second.expectDeliver(sender.id, late, body)
+		sender.expectReport(late-1, wire.FateReceived)
+		sender.expectReport(late, wire.FateReceived)
+	}
+}
+
+// TestResume_Sender_GetsPendingReports loses the sender's connection. After resuming, the
+// sender learns the seq of its last SEND that the hub has, and gets its pending reports.
+func TestResume_Sender_GetsPendingReports(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, receiver := h.connectV2(t), h.connectV2(t)
+	seq := sender.sendMessage([]byte("a"), levelOptions(wire.LevelReceived), 0, receiver.id)
+	receiver.expectDeliver(sender.id, seq, []byte("a"))
+	sender.expectReport(seq, wire.FateReceived)
+	receiver.withholdsAcks = true
+	seq = sender.sendMessage([]byte("b"), levelOptions(wire.LevelReceived), 0, receiver.id)
+	receiver.expectDeliver(sender.id, seq, []byte("b"))
+	sender.reset()
+	receiver.send(wire.AppendAck(nil, receiver.received))
+	receiver.awaitPong()
+
+	again := h.resume(t, sender)
+	if !again.Resumed || again.Welcome.Seq != seq {
+		t.Fatalf("resumed as %+v, want Seq %d", again.Welcome, seq)
+	}
+	again.expectReport(seq, wire.FateReceived)
+	seq = again.sendMessage([]byte("c"), 0, 0, receiver.id)
+	receiver.expectDeliver(sender.id, seq, []byte("c"))
+}
+
+func TestSession_Takeover_OldConnGetsGoAway(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, first := h.connectV2(t), h.connectV2(t)
+	second := h.resume(t, first)
+	if !second.Resumed || second.ID != first.ID {
+		t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
+	}
+	if away := first.expectGoAway(wire.GoAwayTakenOver); away.Reconnect {
+		t.Error("the GOAWAY for a takeover asks to reconnect")
+	}
+	second.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
+	if ids := sender.requestPage(0, 0); !slices.Equal(ids, []uint64{sender.id, first.ID}) {
+		t.Errorf("listed: %v", ids)
+	}
+}
+
+func TestSession_ForgedSecret_ResumesNothing(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, first := h.connectV2(t), h.connectV2(t)
+	for _, secret := range []string{"x", first.Resume + "x", sender.Resume} {
+		forged := h.connectHello(t, wire.Hello{Version: wire.Version2, ID: first.ID, Resume: secret})
+		if forged.Resumed || forged.ID == first.ID {
+			t.Errorf("the secret %q resumed a session: %+v", secret, forged.Welcome)
+		}
+	}
+	first.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
+}
+
+// TestSession_ConcurrentTakeover_LastConnWins resumes a session on two connections at once.
+// The connection that was made last keeps the session, even if the hub reads the other HELLO
+// later, because a client abandons a connection before it makes the next.
+func TestSession_ConcurrentTakeover_LastConnWins(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender := h.connectV2(t)
+	for range 20 {
+		first := h.connectV2(t)
+		var conns [2]*clientV1
+		hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, ID: first.ID, Resume: first.Resume})
+		for i := range conns {
+			conns[i] = h.connect(t)
+		}
+		for _, c := range conns {
+			c.send(hello)
+		}
+		for i, c := range conns {
+			kind, payload := c.mustReadFrame()
+			w, err := wire.ParseWelcome(payload)
+			switch {
+			case kind == wire.TypeWelcome && err == nil && w.Resumed && w.ID == first.ID:
+			case kind == wire.TypeGoAway && i == 0 && strings.Contains(string(payload), string(wire.GoAwayTakenOver)):
+			default:
+				t.Fatalf("connection %d: a frame of type %#x: %s", i, kind, payload)
+			}
+		}
+		last := &clientV2{clientV1: conns[1]}
+		last.awaitPong()
+		first.expectGoAway(wire.GoAwayTakenOver)
+		if ids := sender.requestPage(first.ID-1, 0); !slices.Contains(ids, first.ID) {
+			t.Errorf("listed: %v", ids)
+		}
+	}
+}
+
+// TestSession_Resume_EndsMemoryWait resumes a session while its message waits for memory.
+func TestSession_Resume_EndsMemoryWait(t *testing.T) {
+	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
+		began := time.Now()
+		drained := make(chan struct{})
+		background(t, func() error { // a client that reads gets the GOAWAY at once
+			defer close(drained)
+			_, _ = io.Copy(io.Discard, w)
+			return nil
+		})
+		back := handshakeV2(connectPipe(t, w.ln), wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
+		if took := time.Since(began); !back.Resumed || back.Seq != 0 || took > 100*time.Millisecond {
+			t.Errorf("resumed after %v as %+v", took, back.Welcome)
+		}
+		<-drained
+	})
+}
+
+// TestSession_Resume_IsFastWhenOldConnIsNotRead resumes the session while the client does not
+// read from its old connection.
+func TestSession_Resume_IsFastWhenOldConnIsNotRead(t *testing.T) {
+	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
+		began := time.Now()
+		back := handshakeV2(connectPipe(t, w.ln), wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
+		if took := time.Since(began); !back.Resumed || took > 2*time.Second {
+			t.Errorf("resumed after %v as %+v", took, back.Welcome)
+		}
+	})
+}
+
+// TestSession_Resume_KeepsIDWhenOldConnIsBusy blocks the old connection for longer than a
+// resuming connection waits for it. The hub replies with GOAWAY "busy", and a later attempt
+// resumes the session.
+func TestSession_Resume_KeepsIDWhenOldConnIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const busy = 5 * time.Second
+		ln := newPipeListener()
+		startOn(t, hub.Config{TraceSampleRate: 1, OnTrace: func(hub.Trace) bool { <-time.After(busy); return true }}, ln)
+		hello := wire.Hello{Version: wire.Version2}
+		c := handshakeV2(connectPipe(t, ln), hello)
+		c.sendMessage(nil, 0, 0, 999) // to an unknown receiver: OnTrace is called at once
+		hello.ID, hello.Resume = c.ID, c.Resume
+		began := time.Now()
+		early := &clientV2{clientV1: connectPipe(t, ln)}
+		early.send(wire.AppendHello(nil, &hello))
+		if away := early.expectGoAway(wire.GoAwayBusy); !away.Reconnect {
+			t.Error("GOAWAY does not ask to reconnect")
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("GOAWAY after %v", took)
+		}
+		<-time.After(busy)
+		if back := handshakeV2(connectPipe(t, ln), hello); !back.Resumed || back.Seq != 1 {
+			t.Errorf("resumed as %+v", back.Welcome)
+		}
+	})
 }

@@ -77,6 +77,15 @@ func (rb *readBatch) sendError(seq uint64, code wire.ErrorCode, text string) err
 	return rb.sendReply(wire.AppendError(nil, seq, code, text))
 }
 
+// sendReply queues a frame for the client itself.
+func (rb *readBatch) sendReply(frame []byte) error {
+	if err := rb.ensureRoom(nil, sendOptions{}, len(frame)); err != nil {
+		return err
+	}
+	rb.appendFrame(func(b []byte) []byte { return append(b, frame...) })
+	return nil
+}
+
 // handleSend relays a SEND as soon as the client is allowed to send it.
 func (rb *readBatch) handleSend(s *session, f *socket.Frame) error {
 	m, err := wire.ParseSend(f.Payload)

@@ -10,6 +10,11 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
+// maxBlockedReplies is the maximum number of reads whose replies can wait for room in the
+// client's own queue before the hub stops reading from the client. Each takes up to one read
+// buffer of the client's memory.
+const maxBlockedReplies = 64
+
 // session is a version 2 client. It outlives the connections of the client. Its methods can be
 // called concurrently. Each takes mu, under which the parts of the session agree with each other.
 type session struct {

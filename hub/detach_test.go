@@ -80,3 +80,19 @@ func TestSession_Resume_WhenConfirmationIsLost(t *testing.T) {
 	}
 	bystanders.waitRounds(3)
 }
+
+func TestSession_ResumeAfterWindow_GetsNewID(t *testing.T) {
+	h := start(t, hub.Config{ResumeWindow: 50 * time.Millisecond})
+	sender, first := h.connectV2(t), h.connectV2(t)
+	first.withholdsAcks = true
+	heard := sender.sendMessage([]byte("heard"), levelOptions(wire.LevelReceived), 0, first.id)
+	first.expectDeliver(sender.id, heard, []byte("heard"))
+	first.reset()
+	sender.expectReport(heard, wire.FateUncertain)
+	h.waitDisconnected(t, hub.CloseLost, 1)
+	lost := sender.sendMessage([]byte("lost"), levelOptions(wire.LevelReceived), 0, first.id)
+	sender.expectReport(lost, wire.FateUnknown)
+	if second := h.resume(t, first); second.Resumed || second.ID == first.ID {
+		t.Errorf("resumed as %+v, want another id than %d", second.Welcome, first.ID)
+	}
+}

@@ -1,0 +1,87 @@
+package hub
+
+import (
+	"fmt"
+
+	"github.com/sechlol/go-message-hub/internal/outbox"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// helloHandler handles the HELLO of a connection, which makes the connection one of version 2.
+// It resumes the session that HELLO names, or begins a new one.
+type helloHandler struct {
+	conn    *conn
+	flusher *outbox.Flusher // has WELCOME written, at the end of the read batch
+	hello   wire.Hello
+}
+
+// handleHello handles a HELLO with that payload.
+func handleHello(c *conn, payload []byte, flusher *outbox.Flusher) error {
+	h, err := wire.ParseHello(payload)
+	if err != nil {
+		return &goAway{code: wire.GoAwayProtocol, reason: CloseMalformed, err: err}
+	}
+	if h.Version != wire.Version2 {
+		return &goAway{code: wire.GoAwayVersion, reason: CloseVersion,
+			err: fmt.Errorf("protocol version %d is not supported, want %d", h.Version, wire.Version2)}
+	}
+	c.registerOnce.Do(func() {}) // the client is registered once its id is known
+	c.sock.EnableAcks(c.hub.config.Window, h.Skip)
+	c.setMaxDeliver(h.MaxBody)
+	c.account.Reclaim = c.reclaimUnacked
+	if err := c.authenticate(wire.Version2, h.Token); err != nil {
+		return err
+	}
+	handler := helloHandler{conn: c, flusher: flusher, hello: h}
+	if resumed, err := handler.tryResume(); resumed || err != nil {
+		return err
+	}
+	return handler.beginSession()
+}
+
+// beginSession begins a new session.
+func (h *helloHandler) beginSession() error {
+	c := h.conn
+	if c.provisional {
+		prev := c.connWithGrantedID()
+		if prev == nil {
+			return c.rejectProvisional(true)
+		}
+		if err := c.takeSlotOf(prev); err != nil {
+			return err
+		}
+	}
+	c.unregister() // as a version 1 client, if HELLO came late
+	c.assignID()
+	s := newSession(c)
+	if !h.sendWelcome(s, 0, false) { // before any sender can offer a DELIVER
+		return errConnClosed
+	}
+	c.unconfirmed = h.hello.Confirms
+	v2 := newConnV2(s, h.hello.Name)
+	c.hub.conns.setV2(c, v2)
+	c.registerClient()
+	c.hub.config.Logger.Debug("client uses protocol version 2", "client", s.id, "name", v2.name)
+	return nil
+}
+
+// sendWelcome answers HELLO. No later frame overtakes WELCOME, which is written at the end of
+// the read batch: a client that has read WELCOME is a version 2 client for all others. It
+// reports whether the connection is still open.
+func (h *helloHandler) sendWelcome(s *session, retransmitted int, resumed bool) bool {
+	c := h.conn
+	config := &c.hub.config
+	w := wire.Welcome{
+		Version: wire.Version2, ID: s.id, Resume: s.secret, Resumed: resumed, Again: retransmitted, Seq: s.lastSeq, Acked: s.loadQueuedSeq(),
+		Hub: "go-message-hub", Epoch: c.hub.epoch, GrantsIDs: config.Authenticate != nil,
+		MaxBody: c.maxBody(), MaxDeliver: c.maxDeliver(), MaxReceivers: wire.MaxReceivers, MaxReports: config.MaxReports,
+		Credit: config.Credit, ReceiverCost: receiverCost, Window: config.Window, Keepalive: int(config.KeepAlive.Milliseconds()),
+		MaxReportTimeout: config.MaxReportTimeout.Milliseconds(),
+	}
+	if c.permissions != nil && !c.permissions.Expires.IsZero() {
+		w.Expires = max(1, c.timeToExpiry().Milliseconds())
+	}
+	batch := c.newBatch(wire.AppendWelcome(nil, &w), &priorityOptions)
+	defer batch.Buffer.Release()
+	return c.sock.Offer(&batch, h.flusher) == outbox.Queued
+}
