@@ -60,9 +60,6 @@ const MaxGrantedID = wire.MaxGrantedID
 // reconnect with new credentials, and not to stay away.
 var ErrExpired = errors.New("credentials expired")
 
-// errRefused says that a client was rejected.
-var errRefused = errors.New("rejected")
-
 // authRequired reports whether the hub authenticates a client, or its protocol version,
 // before the client is registered.
 func (h *Hub) authRequired() bool { return h.config.Authenticate != nil || h.config.DisableV1 }

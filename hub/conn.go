@@ -23,19 +23,8 @@ import (
 // the kernel would send a reset and discard what the client has not yet read.
 const rstAvoidanceDelay = 100 * time.Millisecond
 
-var (
-	// errConnClosed says that another goroutine closed the connection.
-	errConnClosed = errors.New("connection closed")
-
-	// errBye says that the client has sent BYE.
-	errBye = errors.New("bye")
-
-	// errHandshakeFailed says that the handshake failed.
-	errHandshakeFailed = errors.New("handshake failed")
-
-	// errNewGoroutine says that the connection continues in a new goroutine: see conn.readLoop.
-	errNewGoroutine = errors.New("goes on in another goroutine")
-)
+// errNewGoroutine says that the connection continues in a new goroutine: see conn.readLoop.
+var errNewGoroutine = errors.New("goes on in another goroutine")
 
 // idleTimeout is how long a client must be silent before its connection gives back the stack
 // that handling frames has grown.
@@ -386,33 +375,8 @@ func (c *conn) finishWriting(err error) CloseReason {
 
 // closeReason returns the CloseReason of a connection whose reading has ended with err.
 func (c *conn) closeReason(err error) CloseReason {
-	var away *goAway
-	closing := isClosed(c.hub.closing)
-	switch {
-	case errors.As(err, &away) && !(away.resumable && closing):
-		return away.reason
-	case closing && (away != nil || errors.Is(err, errHandshakeFailed) || errors.Is(err, socket.ErrInterrupted)):
-		return CloseShutdown
-	case errors.Is(err, errHandshakeFailed):
-		return CloseHandshake
-	case errors.Is(err, errRefused):
-		return CloseRefused
-	case errors.Is(err, errBye), errors.Is(err, io.EOF):
-		return CloseLeft
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return CloseHalfFrame
-	case errors.Is(err, socket.ErrFrameTimeout):
-		return CloseFrameTimeout
-	case errors.Is(err, wire.ErrTooLong):
-		return CloseTooLong
-	case errors.Is(err, wire.ErrMalformed):
-		return CloseMalformed
-	case errors.Is(err, socket.ErrInterrupted):
-		if v2 := c.v2.Load(); v2 != nil && v2.timedOut.Load() {
-			return CloseTimeout
-		}
-	}
-	return CloseLost
+	v2 := c.v2.Load()
+	return closeReasonOf(err, isClosed(c.hub.closing), v2 != nil && v2.timedOut.Load())
 }
 
 // drain writes what is queued for a client that has closed its side, and reports whether all

@@ -322,6 +322,9 @@ func (t *deliveryTracker) report(ready []int) {
 	}
 }
 
+// verdictKey identifies a message in a VERDICT of a receiver.
+type verdictKey struct{ sender, seq uint64 }
+
 // key returns how VERDICTs name the first message, which is the only one if they are wanted.
 func (t *deliveryTracker) key() verdictKey { return verdictKey{t.sender.id, t.firstSeq} }
 

@@ -109,14 +109,3 @@ func (c *conn) resumeWindow() time.Duration {
 	}
 	return c.hub.config.ResumeWindow
 }
-
-// isResumable reports whether the session of a connection that ended with err can be resumed:
-// not if the client or the hub has ended the connection on purpose.
-func isResumable(err error) bool {
-	var away *goAway
-	if errors.As(err, &away) {
-		return away.resumable
-	}
-	return !errors.Is(err, errBye) && !errors.Is(err, errConnClosed) &&
-		!errors.Is(err, wire.ErrMalformed) && !errors.Is(err, wire.ErrTooLong)
-}

@@ -5,9 +5,6 @@ import (
 	"slices"
 )
 
-// verdictKey identifies a message in a VERDICT of a receiver.
-type verdictKey struct{ sender, seq uint64 }
-
 // verdictWaiters holds the trackers of messages that wait for a VERDICT of one client. The
 // zero value is empty. Its methods must not be called concurrently.
 type verdictWaiters struct {
