@@ -2,11 +2,8 @@ package hub_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"syscall"
 	"testing"
 	"time"
 
@@ -115,16 +112,6 @@ func (b blockingHandler) Handle(_ context.Context, r slog.Record) error {
 		<-b.unblock
 	}
 	return nil
-}
-
-// expectRejectedV1 connects, sends a request of version 1, and expects EOF or a reset.
-func (h *testHub) expectRejectedV1(t testing.TB) {
-	t.Helper()
-	c := h.connect(t)
-	_, _ = c.Write(wire.AppendIdentityRequest(nil)) // the hub may have closed the connection already
-	if n, err := io.Copy(io.Discard, c); n > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("%d bytes, %v, want EOF", n, err)
-	}
 }
 
 // TestHub_RejectedConn_GetsGoAwayBusy checks that a rejected connection gets a GOAWAY "busy"

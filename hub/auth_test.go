@@ -2,7 +2,6 @@ package hub_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,22 +14,6 @@ import (
 	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/wire"
 )
-
-// tokenAuthenticator returns a Config.Authenticate that accepts the keys of grants as tokens.
-func tokenAuthenticator(grants map[string]*hub.Permissions) func(hub.AuthRequest) (*hub.Permissions, error) {
-	return func(req hub.AuthRequest) (*hub.Permissions, error) {
-		if g, ok := grants[req.Token]; ok {
-			return g, nil
-		}
-		return nil, errors.New("unknown name")
-	}
-}
-
-// connectToken connects a client whose HELLO has a token.
-func (h *testHub) connectToken(t testing.TB, token string) *clientV2 {
-	t.Helper()
-	return h.connectHello(t, wire.Hello{Version: wire.Version2, Token: token})
-}
 
 // TestPermissions_LimitSendListWatchAndBody checks every limit of Permissions except rates
 // and Expires.

@@ -10,16 +10,6 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// clientInfo returns the ClientInfo of a client that must be registered.
-func (h *testHub) clientInfo(t testing.TB, id uint64) hub.ClientInfo {
-	t.Helper()
-	info, ok := h.Client(id)
-	if !ok {
-		t.Fatalf("client %d is not registered", id)
-	}
-	return info
-}
-
 func TestHub_Client_ReportsCounters(t *testing.T) {
 	h := start(t, hub.Config{})
 	before := time.Now()

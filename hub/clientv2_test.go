@@ -182,3 +182,62 @@ func (c *clientV2) expectGoAway(code wire.GoAwayCode) wire.GoAway {
 
 // levelOptions returns options with this level and OverflowBlock.
 func levelOptions(level wire.Level) wire.Options { return wire.MakeOptions(level, wire.OverflowBlock) }
+
+// connectToken connects a client whose HELLO has a token.
+func (h *testHub) connectToken(t testing.TB, token string) *clientV2 {
+	t.Helper()
+	return h.connectHello(t, wire.Hello{Version: wire.Version2, Token: token})
+}
+
+// connectPipeV2 connects a version 2 client in virtual time.
+func connectPipeV2(t *testing.T, ln *pipeListener) *clientV2 {
+	t.Helper()
+	return handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
+}
+
+// connectMaxBody connects a version 2 client that accepts bodies of up to maxBody bytes.
+func (h *testHub) connectMaxBody(t testing.TB, maxBody int) *clientV2 {
+	t.Helper()
+	return h.connectHello(t, wire.Hello{Version: wire.Version2, MaxBody: uint64(maxBody)})
+}
+
+// fenceV2 fails if the hub has sent the client a frame that the test has not read.
+func (c *clientV2) fenceV2() {
+	c.t.Helper()
+	c.send(wire.AppendPing(nil, 4711))
+	if kind, payload := c.nextFrame(); kind != wire.TypePong {
+		c.t.Fatalf("client %d: got frame type %#x with %d bytes, want PONG", c.id, kind, len(payload))
+	}
+}
+
+// awaitPong returns when the hub has handled every frame that c has sent so far.
+func (c *clientV2) awaitPong() {
+	c.t.Helper()
+	c.send(wire.AppendPing(nil, 77))
+	if kind, _ := c.nextFrame(); kind != wire.TypePong {
+		c.t.Fatalf("a frame of type %#x, want PONG", kind)
+	}
+}
+
+// requestPage requests a page of the list with LIST_RANGE.
+func (c *clientV2) requestPage(after uint64, limit uint32) []uint64 {
+	c.t.Helper()
+	c.send(wire.AppendListRange(nil, wire.ListRange{After: after, Limit: limit}))
+	kind, payload := c.nextFrame()
+	p, err := wire.ParseListPage(payload)
+	if kind != wire.TypeListPage || err != nil {
+		c.t.Fatalf("a frame of type %#x, want LIST_PAGE: %v", kind, err)
+	}
+	return p.IDs.AppendTo(nil)
+}
+
+// waitUnwritable waits until the hub no longer writes to the other client.
+func (c *clientV2) waitUnwritable(other *clientV2) {
+	c.t.Helper()
+	eventually(c.t, "detached", func() bool {
+		seq := c.sendMessage(nil, levelOptions(wire.LevelWritten), 5, other.id)
+		_, payload := c.nextFrame()
+		r, _ := wire.ParseReport(payload)
+		return r.Seq == seq && len(r.Fates) == 1 && wire.Fate(r.Fates[0]) == wire.FateExpired
+	})
+}

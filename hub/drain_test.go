@@ -12,12 +12,6 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// connectPipeV2 connects a version 2 client in virtual time.
-func connectPipeV2(t *testing.T, ln *pipeListener) *clientV2 {
-	t.Helper()
-	return handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
-}
-
 // TestHub_SendGoAway_SpreadsOverTime sends GOAWAY to four clients over four seconds. A client
 // of version 1 and one that connects meanwhile stay until Shutdown.
 func TestHub_SendGoAway_SpreadsOverTime(t *testing.T) {

@@ -1,9 +1,7 @@
 package hub_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -173,211 +172,6 @@ func (h *testHub) waitDisconnected(t testing.TB, reason hub.CloseReason, n uint6
 	eventually(t, fmt.Sprintf("%d × %q", n, reason), func() bool { return h.Stats().Disconnected[reason] >= n })
 }
 
-// clientV1 is a test client that writes and reads the protocol byte by byte, including
-// malformed frames.
-type clientV1 struct {
-	net.Conn
-	t            testing.TB
-	id           uint64
-	messagesRead int // messages read so far, in tests that count them
-}
-
-// connectV1 connects and requests the id, after which the hub has certainly registered the
-// connection.
-func (h *testHub) connectV1(t testing.TB) *clientV1 {
-	t.Helper()
-	c := h.connect(t)
-	c.send(wire.AppendIdentityRequest(nil))
-	c.id = c.readIdentity()
-	return c
-}
-
-// connect connects and sends nothing.
-func (h *testHub) connect(t testing.TB) *clientV1 {
-	t.Helper()
-	nc, err := net.Dial("tcp", h.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newClientV1(t, nc)
-}
-
-// shrinkReadBuffer sets the receive buffer of the client to 4 KiB, which few bytes fill.
-func (c *clientV1) shrinkReadBuffer() *clientV1 {
-	c.t.Helper()
-	if err := c.tcpConn().SetReadBuffer(4 << 10); err != nil {
-		c.t.Fatal(err)
-	}
-	return c
-}
-
-// newClientV1 returns a client on nc. The connection is closed at the end of the test.
-func newClientV1(t testing.TB, nc net.Conn) *clientV1 {
-	t.Helper()
-	t.Cleanup(func() { nc.Close() })
-	if err := nc.SetDeadline(time.Now().Add(testTimeout)); err != nil {
-		t.Fatal(err)
-	}
-	return &clientV1{Conn: nc, t: t}
-}
-
-// tcpConn returns the TCP connection, which lies below TLS if there is TLS.
-func (c *clientV1) tcpConn() *net.TCPConn {
-	if secure, ok := c.Conn.(*tls.Conn); ok {
-		return secure.NetConn().(*net.TCPConn)
-	}
-	return c.Conn.(*net.TCPConn)
-}
-
-// reset closes the connection with a TCP reset.
-func (c *clientV1) reset() {
-	_ = c.tcpConn().SetLinger(0) // fails only if the connection is closed already
-	c.tcpConn().Close()
-}
-
-// send writes all of b.
-func (c *clientV1) send(b []byte) {
-	c.t.Helper()
-	if _, err := c.Write(b); err != nil {
-		c.t.Fatalf("client %d: write: %v", c.id, err)
-	}
-}
-
-// relay sends a body to the given clients.
-func (c *clientV1) relay(body []byte, to ...uint64) {
-	c.t.Helper()
-	c.send(wire.AppendRelay(nil, to, body))
-}
-
-// readFrame reads the next frame.
-func (c *clientV1) readFrame() (wire.Type, []byte, error) {
-	var header [wire.HeaderSize]byte
-	if _, err := io.ReadFull(c, header[:]); err != nil {
-		return 0, nil, fmt.Errorf("client %d: read a header: %w", c.id, err)
-	}
-	payload := make([]byte, binary.BigEndian.Uint32(header[:])-1)
-	if _, err := io.ReadFull(c, payload); err != nil {
-		return 0, nil, fmt.Errorf("client %d: read a payload: %w", c.id, err)
-	}
-	return wire.Type(header[wire.LengthSize]), payload, nil
-}
-
-// readRelay reads the next frame and returns an error unless that frame delivers body.
-func (c *clientV1) readRelay(body []byte) error {
-	kind, got, err := c.readFrame()
-	if err != nil {
-		return err
-	}
-	if kind != wire.TypeRelay || !bytes.Equal(got, body) {
-		return fmt.Errorf("client %d: got type %d, %d bytes %.40x, want %d bytes %.40x", c.id, kind, len(got), got, len(body), body)
-	}
-	return nil
-}
-
-// mustReadFrame is readFrame for the goroutine of the test: an error fails the test.
-func (c *clientV1) mustReadFrame() (wire.Type, []byte) {
-	c.t.Helper()
-	kind, payload, err := c.readFrame()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return kind, payload
-}
-
-// expectRelay is readRelay for the goroutine of the test: an error fails the test.
-func (c *clientV1) expectRelay(body []byte) {
-	c.t.Helper()
-	if err := c.readRelay(body); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// readIdentity reads the reply to an identity request.
-func (c *clientV1) readIdentity() uint64 {
-	c.t.Helper()
-	kind, payload := c.mustReadFrame()
-	id, err := wire.ParseIdentity(payload)
-	if kind != wire.TypeIdentity || err != nil {
-		c.t.Fatalf("client %d: got type %d, %v, want an identity", c.id, kind, err)
-	}
-	return id
-}
-
-// requestList requests the list and returns the ids of the other clients.
-func (c *clientV1) requestList() []uint64 {
-	c.t.Helper()
-	c.send(wire.AppendListRequest(nil))
-	kind, payload := c.mustReadFrame()
-	ids, err := wire.ParseList(payload)
-	if kind != wire.TypeList || err != nil {
-		c.t.Fatalf("client %d: got type %d, %v, want a list", c.id, kind, err)
-	}
-	return ids.AppendTo(nil)
-}
-
-// fence returns when the hub has handled every frame that c has sent so far. It fails if
-// another frame arrives before the reply.
-func (c *clientV1) fence() {
-	c.t.Helper()
-	c.send(wire.AppendIdentityRequest(nil))
-	if id := c.readIdentity(); c.id != 0 && id != c.id {
-		c.t.Fatalf("client %d has id %d", c.id, id)
-	}
-}
-
-// hasDataWithin reports whether a frame of the length of an identity reply arrives within d.
-func (c *clientV1) hasDataWithin(d time.Duration) bool {
-	c.t.Helper()
-	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
-		c.t.Fatal(err)
-	}
-	n, err := io.ReadFull(c, make([]byte, wire.IdentityLen))
-	if err != nil && (n != 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
-		c.t.Fatalf("client %d: read %d bytes, %v", c.id, n, err)
-	}
-	if err := c.SetReadDeadline(time.Now().Add(testTimeout)); err != nil {
-		c.t.Fatal(err)
-	}
-	return n != 0
-}
-
-// expectEOF fails unless the hub ends the connection without sending another byte.
-func (c *clientV1) expectEOF() {
-	c.t.Helper()
-	if n, err := c.readToEnd(); n != 0 || err != nil {
-		c.t.Fatalf("client %d: %d more bytes, then %v, want EOF", c.id, n, err)
-	}
-}
-
-// readToEnd reads until the hub ends the connection and returns the number of bytes read. A
-// reset counts as the end as well: the hub can close while bytes are unread.
-func (c *clientV1) readToEnd() (int64, error) {
-	n, err := io.Copy(io.Discard, c.Conn)
-	var netErr net.Error
-	if errors.As(err, &netErr) && netErr.Timeout() {
-		return n, err
-	}
-	return n, nil
-}
-
-// fillQueue sends bodies to a client that does not read, until a write has made no progress
-// for 100 ms. By then the queue of the receiver is full, and so is every buffer before that
-// queue.
-func (c *clientV1) fillQueue(h *testHub, to uint64) {
-	c.t.Helper()
-	frame := wire.AppendRelay(nil, []uint64{to}, make([]byte, 32<<10))
-	for blocked := false; !blocked; {
-		if err := c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
-			c.t.Fatal(err)
-		}
-		_, err := c.Write(frame)
-		blocked = errors.Is(err, os.ErrDeadlineExceeded)
-		if err != nil && !blocked {
-			c.t.Fatal(err)
-		}
-	}
-}
-
 // waitUntilStuck waits until the hub holds queued bytes and has written nothing for 50 polls.
 // It is for tests in which no client reads.
 func (h *testHub) waitUntilStuck(t testing.TB) {
@@ -474,3 +268,97 @@ func numberedBody(sender uint64, n, size int) []byte {
 
 // errNoFiles is the error of accept when the process has no file descriptor left.
 var errNoFiles = os.NewSyscallError("accept4", syscall.EMFILE)
+
+// inVirtualTime runs f in virtual time with a hub that has the default configuration and
+// listens on pipes.
+func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub, ln *pipeListener)) {
+	t.Helper()
+	inVirtualTimeWith(t, hub.Config{}, f)
+}
+
+// inVirtualTimeWith is inVirtualTime for a hub with config.
+func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *testHub, ln *pipeListener)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, config, ln)
+		f(t, h, ln)
+	})
+}
+
+// clientInfo returns the ClientInfo of a client that must be registered.
+func (h *testHub) clientInfo(t testing.TB, id uint64) hub.ClientInfo {
+	t.Helper()
+	info, ok := h.Client(id)
+	if !ok {
+		t.Fatalf("client %d is not registered", id)
+	}
+	return info
+}
+
+// waitDetached waits until the hub has noticed that the connection of c is lost.
+func (h *testHub) waitDetached(t testing.TB, c *clientV2) {
+	t.Helper()
+	probe := h.connectV2(t)
+	eventually(t, "detached", func() bool {
+		seq := probe.sendMessage([]byte("?"), wire.MakeOptions(wire.LevelWritten, wire.OverflowBlock), 5, c.id)
+		_, payload := probe.nextFrame()
+		r, err := wire.ParseReport(payload)
+		return err == nil && r.Seq == seq && wire.Fate(r.Fates[0]) == wire.FateExpired
+	})
+	probe.send(wire.AppendBye(nil))
+	probe.expectEOF()
+}
+
+// expectRejectedV1 connects, sends a request of version 1, and expects EOF or a reset.
+func (h *testHub) expectRejectedV1(t testing.TB) {
+	t.Helper()
+	c := h.connect(t)
+	_, _ = c.Write(wire.AppendIdentityRequest(nil)) // the hub may have closed the connection already
+	if n, err := io.Copy(io.Discard, c); n > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%d bytes, %v, want EOF", n, err)
+	}
+}
+
+// shutdownTimed shuts the hub down and returns how long Shutdown took.
+func (h *testHub) shutdownTimed(t testing.TB, timeout time.Duration) (time.Duration, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), timeout)
+	defer cancel()
+	began := time.Now()
+	err := h.Shutdown(ctx)
+	return time.Since(began), err
+}
+
+// opaqueListener is a listener that hides the TCP connection. The hub can then not see what
+// waits in the kernel, and reads each message as its bytes arrive.
+type opaqueListener struct{ net.Listener }
+
+func (l opaqueListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{nc}, nil
+}
+
+// tokenAuthenticator returns a Config.Authenticate that accepts the keys of grants as tokens.
+func tokenAuthenticator(grants map[string]*hub.Permissions) func(hub.AuthRequest) (*hub.Permissions, error) {
+	return func(req hub.AuthRequest) (*hub.Permissions, error) {
+		if g, ok := grants[req.Token]; ok {
+			return g, nil
+		}
+		return nil, errors.New("unknown name")
+	}
+}
+
+// dialPipeClient connects a client of package client through a pipe.
+func dialPipeClient(t *testing.T, ln *pipeListener, options *client.Options) *client.Client {
+	t.Helper()
+	options.Dial = func(context.Context) (net.Conn, error) { return ln.dial(t), nil }
+	c, err := client.Dial(t.Context(), "hub://hub", options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

@@ -116,26 +116,6 @@ func TestHub_StalledReceiver_OthersGetEverything(t *testing.T) {
 	}
 }
 
-// sendNumbered sends n numbered messages one after the other.
-func (c *clientV1) sendNumbered(to []uint64, n, size int) error {
-	for i := range n {
-		if _, err := c.Write(wire.AppendRelay(nil, to, numberedBody(c.id, i, size))); err != nil {
-			return fmt.Errorf("client %d: message %d: %w", c.id, i, err)
-		}
-	}
-	return nil
-}
-
-// readNumbered reads n numbered messages of one sender and checks them.
-func (c *clientV1) readNumbered(sender uint64, n, size int) error {
-	for i := range n {
-		if err := c.readRelay(numberedBody(sender, i, size)); err != nil {
-			return fmt.Errorf("message %d: %w", i, err)
-		}
-	}
-	return nil
-}
-
 // TestHub_FullQueue_DelaysOnlyItsSenders has a receiver that reads nothing at first, and
 // starts before the stall timeout. The other receiver of the same messages gets them at once,
 // the sender is blocked, and no message is lost.
@@ -434,18 +414,6 @@ func TestHub_AnnouncedBodies_DelayNoOthers(t *testing.T) {
 			}
 		})
 	}
-}
-
-// opaqueListener is a listener that hides the TCP connection. The hub can then not see what
-// waits in the kernel, and reads each message as its bytes arrive.
-type opaqueListener struct{ net.Listener }
-
-func (l opaqueListener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return struct{ net.Conn }{nc}, nil
 }
 
 // TestHub_UnknownReceivers_AreCounted sends 1,000 relays to the maximum number of receivers,

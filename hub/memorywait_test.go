@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -150,17 +149,6 @@ func (c memoryCase) send(ctx context.Context, cl *client.Client, to []uint64, re
 		}
 	}
 	return nil
-}
-
-// dialPipeClient connects a client of package client through a pipe.
-func dialPipeClient(t *testing.T, ln *pipeListener, options *client.Options) *client.Client {
-	t.Helper()
-	options.Dial = func(context.Context) (net.Conn, error) { return ln.dial(t), nil }
-	c, err := client.Dial(t.Context(), "hub://hub", options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 // memoryWaiter is a client whose message waits for memory that no other client frees.

@@ -186,22 +186,6 @@ func TestProtocolV1_MalformedRelay_ClosesOnlySender(t *testing.T) {
 	bystanders.waitRounds(3)
 }
 
-// partialFrames returns starts of a relay to this client that end in each part of the frame.
-func partialFrames(to uint64) map[string][]byte {
-	small := wire.AppendRelay(nil, []uint64{to}, []byte("never"))
-	large := wire.AppendRelay(nil, []uint64{to}, make([]byte, wire.DefaultMaxBody))
-	return map[string][]byte{
-		"length":           small[:2],
-		"type":             small[:wire.LengthSize],
-		"ids":              small[:wire.HeaderSize+5],
-		"body":             small[:len(small)-1],
-		"body, announced":  large[:wire.HeaderSize+100],
-		"body, a block":    large[:20_000],
-		"body, a buffer":   large[:100_000],
-		"body, but a byte": large[:len(large)-1],
-	}
-}
-
 func TestProtocolV1_PartialFrameThenSilence_TimesOut(t *testing.T) {
 	h := start(t, hub.Config{FrameTimeout: 200 * time.Millisecond})
 	bystanders := h.startBystanders(t)

@@ -115,27 +115,6 @@ func TestReport_PipelinedMessages_EachOnce(t *testing.T) {
 	}
 }
 
-// awaitPong returns when the hub has handled every frame that c has sent so far.
-func (c *clientV2) awaitPong() {
-	c.t.Helper()
-	c.send(wire.AppendPing(nil, 77))
-	if kind, _ := c.nextFrame(); kind != wire.TypePong {
-		c.t.Fatalf("a frame of type %#x, want PONG", kind)
-	}
-}
-
-// requestPage requests a page of the list with LIST_RANGE.
-func (c *clientV2) requestPage(after uint64, limit uint32) []uint64 {
-	c.t.Helper()
-	c.send(wire.AppendListRange(nil, wire.ListRange{After: after, Limit: limit}))
-	kind, payload := c.nextFrame()
-	p, err := wire.ParseListPage(payload)
-	if kind != wire.TypeListPage || err != nil {
-		c.t.Fatalf("a frame of type %#x, want LIST_PAGE: %v", kind, err)
-	}
-	return p.IDs.AppendTo(nil)
-}
-
 func TestReport_ReceiverNeverResumes_IsGone(t *testing.T) {
 	h := start(t, hub.Config{ResumeWindow: 200 * time.Millisecond})
 	sender, first := h.connectV2(t), h.connectV2(t)
@@ -174,17 +153,6 @@ func TestOverflow_FullQueue_RejectsOrDropsOldest(t *testing.T) {
 		back.expectDeliver(sender.id, seq, body)
 		sender.expectReport(seq, wire.FateWritten)
 	}
-}
-
-// waitUnwritable waits until the hub no longer writes to the other client.
-func (c *clientV2) waitUnwritable(other *clientV2) {
-	c.t.Helper()
-	eventually(c.t, "detached", func() bool {
-		seq := c.sendMessage(nil, levelOptions(wire.LevelWritten), 5, other.id)
-		_, payload := c.nextFrame()
-		r, _ := wire.ParseReport(payload)
-		return r.Seq == seq && len(r.Fates) == 1 && wire.Fate(r.Fates[0]) == wire.FateExpired
-	})
 }
 
 // TestStallTimeout_DetachedReceiver_UnblocksSenders checks that a detached receiver with a
@@ -241,20 +209,6 @@ func TestSend_Expired_IsNotWritten(t *testing.T) {
 	if n := h.Stats().Fates[wire.FateExpired] - base; n != 1 {
 		t.Errorf("%d messages without a report expired, want %d", n, stale)
 	}
-}
-
-// waitDetached waits until the hub has noticed that the connection of c is lost.
-func (h *testHub) waitDetached(t testing.TB, c *clientV2) {
-	t.Helper()
-	probe := h.connectV2(t)
-	eventually(t, "detached", func() bool {
-		seq := probe.sendMessage([]byte("?"), wire.MakeOptions(wire.LevelWritten, wire.OverflowBlock), 5, c.id)
-		_, payload := probe.nextFrame()
-		r, err := wire.ParseReport(payload)
-		return err == nil && r.Seq == seq && wire.Fate(r.Fates[0]) == wire.FateExpired
-	})
-	probe.send(wire.AppendBye(nil))
-	probe.expectEOF()
 }
 
 func TestReport_Timeout_ReportsCurrentFates(t *testing.T) {

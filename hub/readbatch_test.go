@@ -10,12 +10,6 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// connectMaxBody connects a version 2 client that accepts bodies of up to maxBody bytes.
-func (h *testHub) connectMaxBody(t testing.TB, maxBody int) *clientV2 {
-	t.Helper()
-	return h.connectHello(t, wire.Hello{Version: wire.Version2, MaxBody: uint64(maxBody)})
-}
-
 // TestRelay_BodyTooLargeForAReceiver sends bodies of many sizes together, to receivers with
 // different limits. Each receiver gets the bodies that it accepts, in order, and the reports
 // say so.
@@ -80,15 +74,6 @@ func TestRelay_BodyTooLargeForAReceiver(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// fenceV2 fails if the hub has sent the client a frame that the test has not read.
-func (c *clientV2) fenceV2() {
-	c.t.Helper()
-	c.send(wire.AppendPing(nil, 4711))
-	if kind, payload := c.nextFrame(); kind != wire.TypePong {
-		c.t.Fatalf("client %d: got frame type %#x with %d bytes, want PONG", c.id, kind, len(payload))
 	}
 }
 

@@ -18,16 +18,6 @@ import (
 // because the machine can be busy with other work.
 const promptTimeout = 5 * time.Second
 
-// shutdownTimed shuts the hub down and returns how long Shutdown took.
-func (h *testHub) shutdownTimed(t testing.TB, timeout time.Duration) (time.Duration, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), timeout)
-	defer cancel()
-	began := time.Now()
-	err := h.Shutdown(ctx)
-	return time.Since(began), err
-}
-
 // TestShutdown_SilentClients_IsFast has silent clients in each state: no byte sent, a part of
 // a frame sent, idle between frames.
 func TestShutdown_SilentClients_IsFast(t *testing.T) {

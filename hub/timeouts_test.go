@@ -1,7 +1,6 @@
 package hub_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,49 +16,6 @@ import (
 
 // The tests of this file run in virtual time. The hub waits exactly as long as its timeouts
 // say, and these are mostly the defaults.
-
-// inVirtualTime runs f in virtual time with a hub that has the default configuration and
-// listens on pipes.
-func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub, ln *pipeListener)) {
-	t.Helper()
-	inVirtualTimeWith(t, hub.Config{}, f)
-}
-
-// inVirtualTimeWith is inVirtualTime for a hub with config.
-func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *testHub, ln *pipeListener)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, config, ln)
-		f(t, h, ln)
-	})
-}
-
-// connectPipe connects a client of version 1 that has no deadline.
-func connectPipe(t *testing.T, ln *pipeListener) *clientV1 {
-	t.Helper()
-	nc := ln.dial(t)
-	t.Cleanup(func() { nc.Close() })
-	return &clientV1{Conn: nc, t: t}
-}
-
-// fencePromptly requests the id and fails unless the reply arrives without any delay.
-func (c *clientV1) fencePromptly() {
-	c.t.Helper()
-	began := time.Now()
-	c.fence()
-	if took := time.Since(began); took != 0 {
-		c.t.Errorf("client %d: the reply took %v", c.id, took)
-	}
-}
-
-// requestID requests the id and stores it in c.
-func (c *clientV1) requestID() *clientV1 {
-	c.t.Helper()
-	c.send(wire.AppendIdentityRequest(nil))
-	c.id = c.readIdentity()
-	return c
-}
 
 func TestConn_IdleBetweenFrames_NeverTimesOut(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
@@ -207,28 +163,6 @@ func TestStallTimeout_SlowReceiver_IsServed(t *testing.T) {
 	})
 }
 
-// requestsPerNonReader is the number of requests of each client that does not read.
-const requestsPerNonReader = 15_000
-
-// connectNonReaders connects n clients that send identity requests, 500 at a time, and do not
-// read the replies.
-func connectNonReaders(t *testing.T, ln *pipeListener, n int) (clients []*clientV1) {
-	for range n {
-		c := connectPipe(t, ln)
-		background(t, func() error {
-			for sent := 0; sent < requestsPerNonReader; sent += 500 {
-				if _, err := c.Write(bytes.Repeat(wire.AppendIdentityRequest(nil), 500)); err != nil {
-					break // the hub disconnects some of them
-				}
-			}
-			return nil
-		})
-		t.Cleanup(func() { c.Close() }) // ends the goroutine above
-		clients = append(clients, c)
-	}
-	return clients
-}
-
 // TestReplyQueue_UnreadReplies_HoldLittleMemory has many clients that send requests and read
 // no reply. Little memory is used for them, a client with a large message gets memory at once,
 // and the hub disconnects the clients that do not read.
@@ -364,23 +298,6 @@ func TestStallTimeout_UnreadList_IsDisconnected(t *testing.T) {
 	})
 }
 
-// fillQueuesOfNonReaders has n clients send 20,000 bytes, times times each, to n others that
-// read nothing.
-func fillQueuesOfNonReaders(t *testing.T, ln *pipeListener, n, times int) {
-	for range n {
-		to, from := connectPipe(t, ln).requestID(), connectPipe(t, ln)
-		background(t, func() error {
-			for range times {
-				if _, err := from.Write(wire.AppendRelay(nil, []uint64{to.id}, make([]byte, 20_000))); err != nil {
-					break // the hub has disconnected the client
-				}
-			}
-			return nil
-		})
-		t.Cleanup(func() { from.Close() }) // ends the goroutine above
-	}
-}
-
 // TestReplyQueue_BusyReceiver_GetsItsList has a client request the list while others send to
 // it all the time, such that its queue is never empty, and while memory is always short. The
 // list arrives within 10 s.
@@ -433,32 +350,6 @@ func TestReplyQueue_BusyReceiver_GetsItsList(t *testing.T) {
 			t.Error("no list in 10 s")
 		}
 	})
-}
-
-// sendRepeatedly sends frame every 10 ms until the connection ends.
-func sendRepeatedly(t *testing.T, c *clientV1, frame []byte) {
-	background(t, func() error {
-		for {
-			if _, err := c.Write(frame); err != nil {
-				return nil
-			}
-			<-time.After(10 * time.Millisecond)
-		}
-	})
-	t.Cleanup(func() { c.Close() })
-}
-
-// readSlowly reads perSecond bytes once a second until the connection ends.
-func readSlowly(t *testing.T, c *clientV1, perSecond int64) {
-	background(t, func() error {
-		for {
-			<-time.After(time.Second)
-			if _, err := io.CopyN(io.Discard, c, perSecond); err != nil {
-				return nil
-			}
-		}
-	})
-	t.Cleanup(func() { c.Close() })
 }
 
 // TestShutdown_DoesNotWaitForNonReaders shuts down a hub with clients that do not read.
