@@ -98,3 +98,36 @@ func TestIDs_LateHello_GetsNewID(t *testing.T) {
 		}
 	})
 }
+
+func TestIDs_FirstClients_CountFromOne(t *testing.T) {
+	h := start(t, hub.Config{})
+	for want := uint64(1); want <= 5; want++ {
+		if c := h.connectV1(t); c.id != want {
+			t.Errorf("client %d has id %d", want, c.id)
+		}
+	}
+}
+
+// TestIDs_AreNeverReused connects and disconnects 100 clients. No id is used twice, and a
+// message to the id of a client that has left reaches no client.
+func TestIDs_AreNeverReused(t *testing.T) {
+	h := start(t, hub.Config{})
+	bystanders := h.startBystanders(t)
+	seen := map[uint64]bool{bystanders.sender.ID(): true, bystanders.echoer.ID(): true}
+	var last uint64
+	for i := range 100 {
+		c := h.connectV1(t)
+		if seen[c.id] {
+			t.Fatalf("id %d was used again", c.id)
+		}
+		seen[c.id] = true
+		if last != 0 {
+			c.relay([]byte("to one who left"), last)
+			c.fence()
+		}
+		last = c.id
+		c.Close()
+		h.waitDisconnected(t, hub.CloseLeft, uint64(i+1))
+	}
+	bystanders.waitRounds(3)
+}

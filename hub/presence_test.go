@@ -189,3 +189,34 @@ func TestWatch_NonReader_IsBounded(t *testing.T) {
 		t.Errorf("%d bytes are queued, %d were sent", stats.QueuedBytes, stats.BytesOut)
 	}
 }
+
+// TestList_SilentClient_IsListedAndReachable checks that a connected client that has sent
+// nothing is listed and receives messages.
+func TestList_SilentClient_IsListedAndReachable(t *testing.T) {
+	h := start(t, hub.Config{})
+	a := h.connectV1(t)
+	silent := h.connect(t)
+	var list []uint64
+	eventually(t, "listed", func() bool {
+		list = a.requestList()
+		return len(list) == 1
+	})
+	a.relay([]byte("hello"), list[0])
+	silent.expectRelay([]byte("hello"))
+	silent.id = list[0]
+	silent.fence()
+}
+
+func TestList_FollowsJoinsAndLeaves(t *testing.T) {
+	h := start(t, hub.Config{})
+	a, b, c := h.connectV1(t), h.connectV1(t), h.connectV1(t)
+	if got := b.requestList(); !slices.Equal(got, []uint64{a.id, c.id}) {
+		t.Errorf("got %v, want %v", got, []uint64{a.id, c.id})
+	}
+	a.Close()
+	h.waitDisconnected(t, hub.CloseLeft, 1)
+	d := h.connectV1(t)
+	if got := b.requestList(); !slices.Equal(got, []uint64{c.id, d.id}) {
+		t.Errorf("got %v, want %v", got, []uint64{c.id, d.id})
+	}
+}

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"testing"
@@ -133,4 +134,108 @@ func TestHello_MaxBody(t *testing.T) {
 			t.Errorf("after max_body %d: max_deliver %d and max_body %d, want %d and 1000", maxBody, c.MaxDeliver, c.MaxBody, want)
 		}
 	}
+}
+
+// TestRelay_PipelinedMessages_KeepOrder sends 20,000 messages without waiting for anything.
+func TestRelay_PipelinedMessages_KeepOrder(t *testing.T) {
+	const messages = 20_000
+	h := start(t, hub.Config{})
+	bystanders := h.startBystanders(t)
+	a, b := h.connectV1(t), h.connectV1(t)
+	background(t, func() error { return a.sendNumbered([]uint64{b.id}, messages, 100) })
+	if err := b.readNumbered(a.id, messages, 100); err != nil {
+		t.Fatal(err)
+	}
+	b.fence()
+	bystanders.waitRounds(3)
+}
+
+// mixedSize is the length of the body of message n. Bodies that are copied, queued by
+// reference, and held in a buffer of their own follow each other.
+func mixedSize(n int) int {
+	return []int{0, 20, 5000, 1, 70_000, 300, 60_000, 4090, 4096, 200_000, 16, 65_530}[n%12]
+}
+
+// TestRelay_MixedSizes_KeepOrder mixes bodies that the hub handles in different ways with
+// messages to both receivers and to one of them.
+func TestRelay_MixedSizes_KeepOrder(t *testing.T) {
+	const messages = 600
+	h := start(t, hub.Config{})
+	bystanders := h.startBystanders(t)
+	a, b, c := h.connectV1(t), h.connectV1(t), h.connectV1(t)
+	lists := [][]uint64{{b.id, c.id}, {b.id}, {c.id}, {c.id, b.id}, {b.id, c.id}}
+	background(t, func() error {
+		for n := range messages {
+			if _, err := a.Write(wire.AppendRelay(nil, lists[n%len(lists)], numberedBody(a.id, n, mixedSize(n)))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	receivers := []*clientV1{b, c}
+	parallel(t, len(receivers), func(i int) error {
+		for n := range messages {
+			if !slices.Contains(lists[n%len(lists)], receivers[i].id) {
+				continue
+			}
+			if err := receivers[i].readRelay(numberedBody(a.id, n, mixedSize(n))); err != nil {
+				return fmt.Errorf("message %d: %w", n, err)
+			}
+		}
+		return nil
+	})
+	a.fence()
+	bystanders.waitRounds(3)
+}
+
+// TestRelay_Replies_KeepRequestOrder has a client send messages to itself and requests in
+// turn. Deliveries and replies must arrive in that order.
+func TestRelay_Replies_KeepRequestOrder(t *testing.T) {
+	h := start(t, hub.Config{})
+	bystanders := h.startBystanders(t)
+	c := h.connectV1(t)
+	const rounds = 300
+	background(t, func() error {
+		for n := range rounds {
+			frames := wire.AppendRelay(nil, []uint64{c.id}, numberedBody(c.id, n, mixedSize(n)))
+			frames = wire.AppendListRequest(wire.AppendIdentityRequest(frames))
+			if _, err := c.Write(frames); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for n := range rounds {
+		c.expectRelay(numberedBody(c.id, n, mixedSize(n)))
+		c.readIdentity()
+		if kind, _ := c.mustReadFrame(); kind != wire.TypeList {
+			t.Fatalf("round %d: got type %d, want a list", n, kind)
+		}
+	}
+	c.fence()
+	bystanders.waitRounds(3)
+}
+
+// TestRelay_HundredSenders_KeepOrderPerSender checks that a receiver gets the messages of each
+// of 100 senders in order.
+func TestRelay_HundredSenders_KeepOrderPerSender(t *testing.T) {
+	const senders, messages, size = 100, 300, 200
+	h := start(t, hub.Config{})
+	bystanders := h.startBystanders(t)
+	receiver := h.connectV1(t)
+	for range senders {
+		c := h.connectV1(t)
+		background(t, func() error { return c.sendNumbered([]uint64{receiver.id}, messages, size) })
+	}
+	next := map[uint64]int{}
+	for range senders * messages {
+		_, body := receiver.mustReadFrame()
+		sender := binary.BigEndian.Uint64(body)
+		if n := int(binary.BigEndian.Uint64(body[8:])); n != next[sender] || len(body) != size {
+			t.Fatalf("sender %d: message %d, %d bytes, want message %d", sender, n, len(body), next[sender])
+		}
+		next[sender]++
+	}
+	receiver.fence()
+	bystanders.waitRounds(3)
 }

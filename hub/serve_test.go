@@ -1,11 +1,14 @@
 package hub_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
 )
@@ -46,4 +49,94 @@ func TestNewTLSListener_NilArguments(t *testing.T) {
 			f()
 		}()
 	}
+}
+
+// TestServe_ContextDone_StopsAcceptingOnly cancels the context of Serve. Serve returns, and
+// connected clients are still served.
+func TestServe_ContextDone_StopsAcceptingOnly(t *testing.T) {
+	h := start(t, hub.Config{})
+	bystanders := h.startBystanders(t)
+	ln := listen(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ctx, ln) }() // ends with ctx; the test waits
+	second := &testHub{Hub: h.Hub, addr: ln.Addr().String()}
+	c := second.connectV1(t)
+
+	cause := errors.New("enough")
+	cancel(cause)
+	if err := <-served; !errors.Is(err, cause) && !errors.Is(err, context.Canceled) {
+		t.Errorf("Serve returned %v", err)
+	}
+	if nc, err := net.Dial("tcp", second.addr); err == nil {
+		nc.Close()
+		t.Error("the listener is still open")
+	}
+	c.fence()
+	h.connectV1(t).fence()
+	bystanders.waitRounds(3)
+}
+
+func TestServe_ListenerClosed_Returns(t *testing.T) {
+	h := start(t, hub.Config{})
+	bystanders := h.startBystanders(t)
+	ln := listen(t)
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(t.Context(), ln) }() // ends with ln; the test waits
+	second := &testHub{Hub: h.Hub, addr: ln.Addr().String()}
+	c := second.connectV1(t)
+	ln.Close()
+	if err := <-served; !errors.Is(err, net.ErrClosed) || errors.Is(err, hub.ErrClosed) {
+		t.Errorf("Serve returned %v, want %v", err, net.ErrClosed)
+	}
+	c.fence()
+	bystanders.waitRounds(3)
+}
+
+func TestServe_AfterShutdown_ReturnsErrClosed(t *testing.T) {
+	h := start(t, hub.Config{})
+	if _, err := h.shutdownTimed(t, testTimeout); err != nil {
+		t.Fatal(err)
+	}
+	ln := listen(t)
+	if err := h.Serve(t.Context(), ln); !errors.Is(err, hub.ErrClosed) {
+		t.Errorf("Serve returned %v, want %v", err, hub.ErrClosed)
+	}
+	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the listener is still open: %v", err)
+	}
+}
+
+// TestServe_AcceptErrors_BackOff has a listener whose Accept fails twelve times. The hub
+// retries with growing delays.
+func TestServe_AcceptErrors_BackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		began := time.Now()
+		h := startOn(t, hub.Config{}, &failingListener{Listener: ln, failures: 12})
+		c := connectPipe(t, ln)
+		// The delays are 5 + 10 + … + 640 ms, and then four times 1 s.
+		if took, want := time.Since(began), 1275*time.Millisecond+4*time.Second; took != want {
+			t.Errorf("accepted after %v, want %v", took, want)
+		}
+		c.fencePromptly()
+		if n := h.Stats().AcceptErrors; n != 12 {
+			t.Errorf("%d accept errors counted", n)
+		}
+	})
+}
+
+// failingListener is a listener whose Accept fails the first times with errNoFiles.
+type failingListener struct {
+	net.Listener
+	failures int
+}
+
+// Accept fails while failures is positive.
+func (l *failingListener) Accept() (net.Conn, error) {
+	if l.failures > 0 {
+		l.failures--
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: errNoFiles}
+	}
+	return l.Listener.Accept()
 }

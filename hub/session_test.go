@@ -182,3 +182,17 @@ func TestSession_Closing_WritesBeyondWindow(t *testing.T) {
 		})
 	}
 }
+
+func TestBye_EndsSession(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, receiver := h.connectV2(t), h.connectV2(t)
+	receiver.withholdsAcks = true
+	seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, receiver.id)
+	receiver.expectDeliver(sender.id, seq, []byte("x"))
+	receiver.send(wire.AppendBye(nil))
+	receiver.expectEOF()
+	sender.expectReport(seq, wire.FateUncertain)
+	if again := h.resume(t, receiver); again.Resumed {
+		t.Error("a session that ended with BYE was resumed")
+	}
+}

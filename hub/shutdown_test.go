@@ -3,10 +3,11 @@ package hub_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"net"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sechlol/go-message-hub/client"
@@ -201,62 +202,6 @@ func TestShutdown_UnderLoad(t *testing.T) {
 	}
 }
 
-// TestServe_ContextDone_StopsAcceptingOnly cancels the context of Serve. Serve returns, and
-// connected clients are still served.
-func TestServe_ContextDone_StopsAcceptingOnly(t *testing.T) {
-	h := start(t, hub.Config{})
-	bystanders := h.startBystanders(t)
-	ln := listen(t)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(ctx, ln) }() // ends with ctx; the test waits
-	second := &testHub{Hub: h.Hub, addr: ln.Addr().String()}
-	c := second.connectV1(t)
-
-	cause := errors.New("enough")
-	cancel(cause)
-	if err := <-served; !errors.Is(err, cause) && !errors.Is(err, context.Canceled) {
-		t.Errorf("Serve returned %v", err)
-	}
-	if nc, err := net.Dial("tcp", second.addr); err == nil {
-		nc.Close()
-		t.Error("the listener is still open")
-	}
-	c.fence()
-	h.connectV1(t).fence()
-	bystanders.waitRounds(3)
-}
-
-func TestServe_ListenerClosed_Returns(t *testing.T) {
-	h := start(t, hub.Config{})
-	bystanders := h.startBystanders(t)
-	ln := listen(t)
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(t.Context(), ln) }() // ends with ln; the test waits
-	second := &testHub{Hub: h.Hub, addr: ln.Addr().String()}
-	c := second.connectV1(t)
-	ln.Close()
-	if err := <-served; !errors.Is(err, net.ErrClosed) || errors.Is(err, hub.ErrClosed) {
-		t.Errorf("Serve returned %v, want %v", err, net.ErrClosed)
-	}
-	c.fence()
-	bystanders.waitRounds(3)
-}
-
-func TestServe_AfterShutdown_ReturnsErrClosed(t *testing.T) {
-	h := start(t, hub.Config{})
-	if _, err := h.shutdownTimed(t, testTimeout); err != nil {
-		t.Fatal(err)
-	}
-	ln := listen(t)
-	if err := h.Serve(t.Context(), ln); !errors.Is(err, hub.ErrClosed) {
-		t.Errorf("Serve returned %v, want %v", err, hub.ErrClosed)
-	}
-	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the listener is still open: %v", err)
-	}
-}
-
 // TestShutdown_Client_SeesEOF checks that a client that has read its reply sees EOF at
 // Shutdown, not a reset.
 func TestShutdown_Client_SeesEOF(t *testing.T) {
@@ -271,4 +216,65 @@ func TestShutdown_Client_SeesEOF(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("%v, want EOF", err)
 	}
+}
+
+// TestShutdown_DoesNotWaitForNonReaders shuts down a hub with clients that do not read.
+// Shutdown takes all the time of its context for their queued replies, and an idle client sees
+// EOF at once.
+func TestShutdown_DoesNotWaitForNonReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newPipeListener()
+		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		connectNonReaders(t, ln, 64)
+		idle := connectPipe(t, ln)
+		idle.fencePromptly()
+		<-time.After(time.Second)
+		began := time.Now()
+		background(t, func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("Shutdown: %w, although replies are left", err)
+			}
+			return nil
+		})
+		if _, err := idle.Read(make([]byte, 1)); err != io.EOF || time.Since(began) > time.Second {
+			t.Errorf("%v after %v, want EOF at once", err, time.Since(began))
+		}
+	})
+}
+
+// TestShutdown_DoesNotWaitForSilentClients shuts down a hub with a client that never sent a
+// byte, one in the middle of a frame, and an idle one.
+func TestShutdown_DoesNotWaitForSilentClients(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		silent, partial, idle := connectPipe(t, ln), connectPipe(t, ln), connectPipe(t, ln)
+		idle.fencePromptly()
+		partial.send([]byte{0, 0})
+		began := time.Now()
+		if err := h.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("Shutdown took %v", took)
+		}
+		for _, c := range []*clientV1{silent, partial, idle} {
+			if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("%v, want EOF", err)
+			}
+		}
+	})
+}
+
+func TestShutdown_GoAway_AsksToReconnect(t *testing.T) {
+	h := start(t, hub.Config{})
+	receiver, sender := h.connectV2(t), h.connectV2(t)
+	seq := sender.sendMessage([]byte("last message"), 0, 0, receiver.id)
+	sender.awaitPong()
+	background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
+	receiver.expectDeliver(sender.id, seq, []byte("last message"))
+	if away := receiver.expectGoAway(wire.GoAwayShutdown); !away.Reconnect {
+		t.Error("GOAWAY at shutdown does not ask to reconnect")
+	}
+	sender.expectGoAway(wire.GoAwayShutdown)
 }

@@ -4,10 +4,25 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/wire"
 )
+
+func TestConn_IdleBetweenFrames_NeverTimesOut(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		c := connectPipe(t, ln)
+		c.fencePromptly()
+		for range 3 {
+			<-time.After(1000 * time.Hour)
+			c.fencePromptly()
+		}
+		if n := h.Stats().Clients; n != 1 {
+			t.Errorf("%d clients, want the idle one", n)
+		}
+	})
+}
 
 const (
 	idleConns = 300
