@@ -6,7 +6,7 @@ import (
 )
 
 // slowBurst bytes at a time and a pause of slowPause between two bursts model a slow link that
-// loses packets. The average is 48 KiB a second, below -min-rate.
+// loses packets. The average is 48 KiB a second, below hub.Config.MinRate.
 const (
 	slowBurst = 144 << 10
 	slowPause = 3 * time.Second
