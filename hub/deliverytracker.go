@@ -92,17 +92,37 @@ var overflowPolicies = [...]outbox.Overflow{
 	wire.OverflowDropOldest: outbox.OverflowDropOldest,
 }
 
+// outcomeFates holds the fate of frames after Outbox.Offer.
+var outcomeFates = [...]wire.Fate{
+	outbox.Queued:         wire.FateQueued,
+	outbox.Blocked:        wire.FatePending, // an event follows
+	outbox.Closed:         wire.FateGone,
+	outbox.Full:           wire.FateFull,
+	outbox.TooLarge:       wire.FatePending, // readBatch offers its parts
+	outbox.AlreadyExpired: wire.FateExpired,
+}
+
+// eventFates holds the fate of frames after an event.
+var eventFates = [...]wire.Fate{
+	outbox.EventQueued:      wire.FateQueued,
+	outbox.EventWritten:     wire.FateWritten,
+	outbox.EventAcked:       wire.FateReceived,
+	outbox.EventExpired:     wire.FateExpired,
+	outbox.EventDropped:     wire.FateFull,
+	outbox.EventLost:        wire.FateGone,
+	outbox.EventUnacked:     wire.FateUncertain,
+	outbox.EventUnreachable: wire.FateUnreachable,
+	outbox.EventTooLarge:    wire.FateTooLarge,
+}
+
 // onEnqueue records what an outbox did with frames of the batch.
 func (t *deliveryTracker) onEnqueue(b *outbox.Batch, outcome outbox.Outcome) {
-	switch outcome {
-	case outbox.Queued:
-		t.advance(b.Receiver, b.First, b.Frames, wire.FateQueued)
-	case outbox.Closed:
-		t.decide(b.Receiver, b.First, b.Frames, wire.FateGone)
-	case outbox.Full:
-		t.decide(b.Receiver, b.First, b.Frames, wire.FateFull)
-	case outbox.AlreadyExpired:
-		t.decide(b.Receiver, b.First, b.Frames, wire.FateExpired)
+	switch fate := outcomeFates[outcome]; fate {
+	case wire.FatePending:
+	case wire.FateQueued:
+		t.advance(b.Receiver, b.First, b.Frames, fate)
+	default:
+		t.decide(b.Receiver, b.First, b.Frames, fate)
 	}
 }
 
@@ -111,34 +131,24 @@ func (t *deliveryTracker) HandleEvent(receiver int, event outbox.Event, first, f
 	if t.level == wire.LevelNone && event <= outbox.EventAcked {
 		return // no report is requested
 	}
+	if t.isFinal(receiver, event) {
+		t.decide(receiver, first, frames, eventFates[event])
+	} else {
+		t.advance(receiver, first, frames, eventFates[event])
+	}
+}
+
+// isFinal reports whether an event decides the fate for one receiver.
+func (t *deliveryTracker) isFinal(receiver int, event outbox.Event) bool {
 	switch event {
 	case outbox.EventQueued:
-		t.advance(receiver, first, frames, wire.FateQueued)
+		return false
 	case outbox.EventWritten:
-		if t.level == wire.LevelWritten || t.v1.has(receiver) { // version 1 has no ACK
-			t.decide(receiver, first, frames, wire.FateWritten)
-		} else {
-			t.advance(receiver, first, frames, wire.FateWritten)
-		}
+		return t.level == wire.LevelWritten || t.v1.has(receiver) // version 1 has no ACK
 	case outbox.EventAcked:
-		if t.level == wire.LevelReceived {
-			t.decide(receiver, first, frames, wire.FateReceived)
-		} else {
-			t.advance(receiver, first, frames, wire.FateReceived)
-		}
-	case outbox.EventExpired:
-		t.decide(receiver, first, frames, wire.FateExpired)
-	case outbox.EventDropped:
-		t.decide(receiver, first, frames, wire.FateFull)
-	case outbox.EventLost:
-		t.decide(receiver, first, frames, wire.FateGone)
-	case outbox.EventUnacked:
-		t.decide(receiver, first, frames, wire.FateUncertain)
-	case outbox.EventUnreachable:
-		t.decide(receiver, first, frames, wire.FateUnreachable)
-	case outbox.EventTooLarge:
-		t.decide(receiver, first, frames, wire.FateTooLarge)
+		return t.level == wire.LevelReceived
 	}
+	return true
 }
 
 // applyVerdict applies a verdict of a receiver's application to each copy of the message that

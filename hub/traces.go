@@ -104,15 +104,8 @@ func (h *Hub) reserveTraces(n, receivers int) int {
 
 // onEnqueue records what an outbox did with frames of the batch.
 func (tr *traceRecorder) onEnqueue(b *outbox.Batch, outcome outbox.Outcome) {
-	switch outcome {
-	case outbox.Queued:
-		tr.record(b.Receiver, wire.FateQueued, b.First, b.Frames)
-	case outbox.Closed:
-		tr.record(b.Receiver, wire.FateGone, b.First, b.Frames)
-	case outbox.Full:
-		tr.record(b.Receiver, wire.FateFull, b.First, b.Frames)
-	case outbox.AlreadyExpired:
-		tr.record(b.Receiver, wire.FateExpired, b.First, b.Frames)
+	if fate := outcomeFates[outcome]; fate != wire.FatePending {
+		tr.record(b.Receiver, fate, b.First, b.Frames)
 	}
 }
 
@@ -120,20 +113,11 @@ func (tr *traceRecorder) onEnqueue(b *outbox.Batch, outcome outbox.Outcome) {
 // after EventWritten do not matter.
 func (tr *traceRecorder) handleEvent(receiver int, event outbox.Event, first, frames int) {
 	switch event {
-	case outbox.EventQueued:
-		tr.record(receiver, wire.FateQueued, first, frames)
-	case outbox.EventWritten:
-		tr.record(receiver, wire.FateWritten, first, frames)
-	case outbox.EventExpired:
-		tr.record(receiver, wire.FateExpired, first, frames)
-	case outbox.EventDropped:
-		tr.record(receiver, wire.FateFull, first, frames)
-	case outbox.EventLost, outbox.EventUnacked:
+	case outbox.EventAcked:
+	case outbox.EventUnacked:
 		tr.record(receiver, wire.FateGone, first, frames)
-	case outbox.EventUnreachable:
-		tr.record(receiver, wire.FateUnreachable, first, frames)
-	case outbox.EventTooLarge:
-		tr.record(receiver, wire.FateTooLarge, first, frames)
+	default:
+		tr.record(receiver, eventFates[event], first, frames)
 	}
 }
 
