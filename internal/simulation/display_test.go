@@ -65,7 +65,7 @@ func TestRun_WithoutStatistics(t *testing.T) {
 	if out.String() != c.Plan().String()+"\n" {
 		t.Errorf("printed %q", out.String())
 	}
-	if strings.Contains(text, "Time alive") || !strings.Contains(text, "4 duplicated") {
+	if strings.Contains(text, "Duration") || !strings.Contains(text, "4 duplicated") {
 		t.Errorf("reported %q", text)
 	}
 }

@@ -27,7 +27,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 
 func (r *Report) printStatistics(b *strings.Builder) {
 	var t stats.Table
-	t.Row("Time alive", "%v", roundSeconds(r.TimeAlive))
+	t.Row("Duration", "%v", roundSeconds(r.TimeAlive))
 	t.Row("Clients Connected", "%d", r.ClientsConnected)
 	t.Row("Clients Disconnected", "%d", r.ClientsDisconnected)
 	t.Row("Incoming Messages", "%s", formatCount(r.Traffic.MessagesIn))

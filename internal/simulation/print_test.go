@@ -11,7 +11,7 @@ func TestReport_PrintsSpecifiedNames(t *testing.T) {
 	_, text := simulate(t, smallConfig(startHub(t)))
 	offset := 0
 	for _, name := range []string{
-		"Time alive:", "Clients Connected:", "Clients Disconnected:",
+		"Duration:", "Clients Connected:", "Clients Disconnected:",
 		"Incoming Messages:", "Outgoing Messages:", "Bytes Read:", "Bytes Written:",
 		"Incoming Messages per second:", "Outgoing Messages per second:",
 		"Bytes Read per second:", "Bytes Written per second:",
