@@ -34,11 +34,11 @@ func tryRequest[T any](ctx context.Context, s *session, cn *conn, waiters func(*
 		return value, false, err
 	}
 	reply, err := sendRequest(ctx, &s.life, cn, waiters(&cn.pending), appendRequest)
-	if err != nil && ctx.Err() == nil {
-		err = reconnectErr(s, cn)
-	}
-	if reply == nil {
-		return value, false, err
+	if err != nil {
+		if ctx.Err() != nil {
+			return value, false, ctx.Err()
+		}
+		return value, false, reconnectErr(s, cn)
 	}
 	select {
 	case value, replied = <-reply:

@@ -23,5 +23,6 @@ func ExitCodes() []settings.ManItem {
 		{Term: fmt.Sprint(ExitOK), Meaning: "Success."},
 		{Term: fmt.Sprint(ExitFailure), Meaning: "Failure; standard error says why."},
 		{Term: fmt.Sprint(ExitUsage), Meaning: "A flag, an environment variable or a line of the config file was invalid."},
+		{Term: fmt.Sprint(ExitPipe), Meaning: "The reader of standard output has closed it."},
 	}
 }

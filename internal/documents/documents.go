@@ -41,9 +41,9 @@ func newDocument(name string, write func(io.Writer)) document {
 // referenceIntro is the beginning of docs/REFERENCE.md.
 const referenceIntro = "# Reference\n\n" +
 	"The flags and exit codes of all programs. `go run ./internal/documents docs/REFERENCE.md` writes this page from the programs' settings.\n\n" +
-	"Each flag can also be set by an environment variable and by a line `name = value` in the file that `-config` names. " +
-	"A flag takes precedence over the variable, which takes precedence over the file. The variable of `-max-body` is `HUB_MAX_BODY` for " +
-	"`start_server`, `SIMULATION_…` for `start_simulation` and `HUBCTL_…` for `hubctl`. " +
+	"Each flag but `-version`, `-check` and `-print-config` can also be set by an environment variable, and, but for `-config`, by a line `name = value` in the file that `-config` names. " +
+	"A flag takes precedence over the variable, which takes precedence over the file. The variable of `-log-level` is `HUB_LOG_LEVEL` for " +
+	"`start_server`, `SIMULATION_LOG_LEVEL` for `start_simulation` and `HUBCTL_LOG_LEVEL` for `hubctl`. " +
 	"Sizes are bytes or have a unit (65536, 64KiB, 256MiB), times have a unit (500ms, 10s, 1m30s).\n\n" +
 	"[OPERATIONS.md](OPERATIONS.md#configuration) describes the file, reloading and `-check`.\n"
 
