@@ -9,9 +9,9 @@ import (
 //
 //	attached ──────────────────────────► detached ◄────► claimed ──► moved
 //	 │    │                               ▲    │
-//	 │    └────► takeoverRequested ───────┘    │
-//	 │                   │                     │
-//	 └───────────────────┴─────────────────────┴────► closed
+//	 │    └────► takeoverRequested ───────┘    └───────► expired
+//	 │                   │
+//	 └───────────────────┴────► closed
 //
 // A session that is resumed is attached to a new connection, which begins at attached.
 type attachState uint8
@@ -34,24 +34,28 @@ const (
 	// stateMoved: another connection has resumed the session.
 	stateMoved
 
-	// stateClosed: the session cannot be resumed from this connection. If it has not moved
-	// before, it ends with the connection.
+	// stateClosed: the connection was closed before it detached. Its session ends with it.
 	stateClosed
+
+	// stateExpired: the resume window has ended, and no connection has resumed the session. The
+	// session ends with the connection.
+	stateExpired
 )
 
 // hasLeft reports whether the connection is detached, and its session perhaps resumed since.
 func (s attachState) hasLeft() bool {
-	return s == stateDetached || s == stateClaimed || s == stateMoved
+	return s == stateDetached || s == stateClaimed || s == stateMoved || s == stateExpired
 }
 
 // nextStates holds the states that can follow each state.
 var nextStates = [...][]attachState{
 	stateAttached:          {stateTakeoverRequested, stateDetached, stateClosed},
 	stateTakeoverRequested: {stateDetached, stateClosed},
-	stateDetached:          {stateClaimed, stateClosed},
+	stateDetached:          {stateClaimed, stateExpired},
 	stateClaimed:           {stateDetached, stateMoved},
 	stateMoved:             {},
 	stateClosed:            {},
+	stateExpired:           {},
 }
 
 // attachment holds the attachState of a connection. The zero value is attached. All methods
@@ -109,8 +113,8 @@ func (a *attachment) awaitClaim() attachState {
 // closeUnlessMoved ends the time in which another connection can resume the session, and
 // reports whether one has. A connection that is resuming it succeeds or fails first.
 func (a *attachment) closeUnlessMoved() (moved bool) {
-	for !a.become(stateClosed) {
-		if state := a.awaitClaim(); state == stateMoved || state == stateClosed {
+	for !a.become(stateClosed) && !a.become(stateExpired) {
+		if state := a.awaitClaim(); len(nextStates[state]) == 0 {
 			return state == stateMoved
 		}
 	}

@@ -7,14 +7,14 @@ import (
 	"testing/synctest"
 )
 
-var attachStates = []attachState{stateAttached, stateTakeoverRequested, stateDetached, stateClaimed, stateMoved, stateClosed}
+var attachStates = []attachState{stateAttached, stateTakeoverRequested, stateDetached, stateClaimed, stateMoved, stateClosed, stateExpired}
 
 // TestAttachment_Become_RejectsImpossibleTransitions tries every pair of states.
 func TestAttachment_Become_RejectsImpossibleTransitions(t *testing.T) {
 	possible := map[attachState][]attachState{
 		stateAttached:          {stateTakeoverRequested, stateDetached, stateClosed},
 		stateTakeoverRequested: {stateDetached, stateClosed},
-		stateDetached:          {stateClaimed, stateClosed},
+		stateDetached:          {stateClaimed, stateExpired},
 		stateClaimed:           {stateDetached, stateMoved},
 	}
 	for _, from := range attachStates {
@@ -37,7 +37,7 @@ func TestAttachment_Become_RejectsImpossibleTransitions(t *testing.T) {
 
 // TestAttachment_HasLeft_OnceDetached checks which states have no open connection.
 func TestAttachment_HasLeft_OnceDetached(t *testing.T) {
-	left := []attachState{stateDetached, stateClaimed, stateMoved}
+	left := []attachState{stateDetached, stateClaimed, stateMoved, stateExpired}
 	for _, state := range attachStates {
 		if got, want := state.hasLeft(), slices.Contains(left, state); got != want {
 			t.Errorf("state %d: %v, want %v", state, got, want)
@@ -115,8 +115,8 @@ func TestAttachment_CloseUnlessMoved_WaitsForClaim(t *testing.T) {
 				if !over || moved != (outcome == stateMoved) {
 					t.Errorf("over: %v, moved: %v", over, moved)
 				}
-				if state := a.load(); !moved && state != stateClosed {
-					t.Errorf("the state is %d, want closed", state)
+				if state := a.load(); !moved && state != stateExpired {
+					t.Errorf("the state is %d, want expired", state)
 				}
 			})
 		})

@@ -99,8 +99,11 @@ func resumePosition(h *wire.Hello) (pos outbox.Position, hasRead bool) {
 // fails. It returns true if the caller must look the session up again. It returns false if
 // there is nothing to resume; then c is closed, unless the hub shuts down.
 func awaitOtherResume(c *conn) bool {
-	if c.v2.Load().attachment.awaitClaim() != stateClosed {
+	switch c.v2.Load().attachment.awaitClaim() {
+	case stateMoved:
 		return true
+	case stateDetached:
+		return !c.done.IsSet() // the session could not be resumed, which has closed c
 	}
 	select {
 	case <-c.done.Done():

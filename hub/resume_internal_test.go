@@ -130,3 +130,31 @@ func TestResume_WindowEndsDuringClaim_EndsSession(t *testing.T) {
 		}
 	})
 }
+
+// TestAwaitOtherResume_LooksAgainUnlessClosed ends a claim in each way. A session that could not
+// be resumed is closed before its claim is released, and must not be looked up again.
+func TestAwaitOtherResume_LooksAgainUnlessClosed(t *testing.T) {
+	for _, test := range []struct {
+		state  attachState
+		closed bool
+		want   bool
+	}{
+		{stateMoved, false, true},
+		{stateMoved, true, true}, // the connection ended after its session had moved
+		{stateDetached, false, true},
+		{stateDetached, true, false},
+		{stateClosed, true, false},
+		{stateExpired, true, false},
+	} {
+		prev := &conn{hub: &Hub{closing: make(chan struct{})}}
+		v2 := newConnV2(nil, "")
+		v2.attachment.state = test.state
+		prev.v2.Store(v2)
+		if test.closed {
+			prev.done.Set()
+		}
+		if got := awaitOtherResume(prev); got != test.want {
+			t.Errorf("state %d, closed %v: %v, want %v", test.state, test.closed, got, test.want)
+		}
+	}
+}

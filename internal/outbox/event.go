@@ -24,7 +24,8 @@ func (e Event) isLoss() bool { return e > EventAcked }
 // EventHandler receives the events of the frames of a batch. Its method can be called
 // concurrently, with events in any order, and must not block. While it is called with a failed
 // delivery (EventExpired and the events after it), the outbox still holds the bytes of the
-// frames, unless Outbox.DropUnacked has dropped them.
+// frames, with three exceptions: Outbox.DropUnacked has dropped them, the peer had them whole
+// before it resumed, or Retract finds them written on a connection that is lost.
 type EventHandler interface {
 	// HandleEvent reports that an event has happened to consecutive frames of a batch that was
 	// offered with Batch.Receiver equal to at. first is the index of the first of them in the
