@@ -251,26 +251,6 @@ func (c *conn) maxDeliver() int {
 	return c.hub.config.MaxBody
 }
 
-// removeForbidden sets the dests to nil to which the client cannot send, and returns their
-// indexes.
-func (c *conn) removeForbidden(ids []uint64, dests []*conn) (forbidden indexSet) {
-	if c.permissions == nil || c.permissions.CanSend == nil {
-		return forbidden
-	}
-	n, lastID := 0, uint64(0)
-	for i, id := range ids {
-		if !c.permissions.CanSend(id) {
-			dests[i] = nil
-			forbidden.set(i)
-			n, lastID = n+1, id
-		}
-	}
-	if n > 0 {
-		c.hub.limitedLog.LogWarn("send forbidden", "reason", "forbidden", "client", c.id.Load(), "receiver", lastID)
-	}
-	return forbidden
-}
-
 // subject returns the Subject of the client's permissions.
 func (c *conn) subject() string {
 	if c.permissions == nil {

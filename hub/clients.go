@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sechlol/go-message-hub/internal/presence"
+	"github.com/sechlol/go-message-hub/internal/relay"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -43,12 +44,12 @@ type ClientInfo struct {
 func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
 	ids := presence.After(h.registry.IDs(), after)
 	infos := make([]ClientInfo, 0, max(0, min(limit, len(ids))))
-	var found [64]*conn
+	var found [64]relay.Destination
 	for len(ids) > 0 && len(infos) < limit {
 		n := min(len(found), len(ids), limit-len(infos))
 		h.registry.Find(ids[:n], found[:])
-		for i, c := range found[:n] {
-			if c != nil { // still registered
+		for i, dest := range found[:n] {
+			if c := connOf(dest); c != nil { // still registered
 				infos = append(infos, c.info(ids[i]))
 			}
 		}
@@ -117,9 +118,9 @@ func (c *conn) requestClose(away *goAway) {
 
 // lookup returns the conn of a client, or nil.
 func (h *Hub) lookup(id uint64) *conn {
-	var found [1]*conn
+	var found [1]relay.Destination
 	h.registry.Find([]uint64{id}, found[:])
-	return found[0]
+	return connOf(found[0])
 }
 
 // info returns the description of c, which is registered under id.

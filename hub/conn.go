@@ -149,7 +149,7 @@ func (c *conn) limitFirstFrame() {
 func (c *conn) register() (prev *conn) {
 	id := c.id.Load()
 	c.flags.Or(flagRegistered)
-	prev = c.hub.registry.Join(id, c)
+	prev = connOf(c.hub.registry.Join(id, destination{c}))
 	if c.done.IsSet() { // perhaps Shutdown closed it before it was in the registry
 		c.unregister()
 	}
@@ -160,7 +160,7 @@ func (c *conn) register() (prev *conn) {
 func (c *conn) unregister() { c.unregisterAs(c.id.Load()) }
 
 // unregisterAs removes the connection from the registry if it is there under id.
-func (c *conn) unregisterAs(id uint64) { c.hub.registry.Leave(id, c) }
+func (c *conn) unregisterAs(id uint64) { c.hub.registry.Leave(id, destination{c}) }
 
 // start serves the client in goroutines that end with the connection.
 func (c *conn) start(nc net.Conn) {
@@ -224,7 +224,7 @@ func (c *conn) finishReading(err error) {
 	}
 	c.sock.Wait()
 	if s := c.session(); s != nil && !resumed {
-		s.failVerdicts()
+		s.verdicts.Fail()
 	}
 	c.releaseIP()
 	c.hub.conns.remove(c)

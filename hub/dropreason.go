@@ -34,7 +34,7 @@ var dropReasons = [numDropReasons]struct {
 	text      string    // for metrics
 	row       string    // in the text of Stats
 	alwaysRow bool      // the row is printed even if nothing was dropped
-	fate      wire.Fate // of a message that was not offered to the receiver
+	fate      wire.Fate // of a message that is dropped for the reason
 }{
 	DropUnknown:   {text: "unknown", row: "unknown receiver", alwaysRow: true, fate: wire.FateUnknown},
 	DropForbidden: {text: "forbidden", row: "forbidden", fate: wire.FateRefused},
@@ -48,6 +48,16 @@ func (r DropReason) String() string {
 		return dropReasons[r].text
 	}
 	return fmt.Sprintf("reason %d", uint8(r))
+}
+
+// dropReasonOf returns the reason for which a message with that fate was dropped.
+func dropReasonOf(fate wire.Fate) DropReason {
+	for reason := range numDropReasons {
+		if dropReasons[reason].fate == fate {
+			return reason
+		}
+	}
+	return DropGone
 }
 
 // DropReasons returns all drop reasons.

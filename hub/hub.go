@@ -36,6 +36,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/presence"
 	"github.com/sechlol/go-message-hub/internal/reclaim"
+	"github.com/sechlol/go-message-hub/internal/relay"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -102,13 +103,13 @@ type Hub struct {
 
 	v1IDs         idpool.Pool // of v1 clients, if neither Authenticate nor DisableV1 is set
 	ids           idpool.Pool // of all other clients without a granted id
-	registry      *presence.Registry[*conn]
+	relay         *relay.Relay
+	registry      *presence.Registry[relay.Destination]
 	conns         connSet
 	registerQueue registerQueue
 	counters      counters
 
-	buckets          admission.BucketStore // of the rate limiters of clients
-	sampledReceivers atomic.Int64          // receivers of the messages that are being traced
+	buckets admission.BucketStore // of the rate limiters of clients
 
 	shutdownOnce sync.Once
 	closing      chan struct{} // closed when Shutdown begins
@@ -132,7 +133,7 @@ func New(config Config) (*Hub, error) {
 		reads:        body.NewBudget(readBytes, 0),
 		maxPerSender: bodyBytes / shareFraction,
 		ipLimits:     admission.NewIPLimiter(config.MaxPerAddress, config.ConnectRate),
-		registry:     presence.New[*conn](),
+		registry:     presence.New[relay.Destination](),
 		rates:        admission.Rates{Messages: config.MessageRate, Bytes: config.ByteRate},
 		limitedLog:   limitlog.NewLog(config.Logger, limitedLogInterval),
 		closing:      make(chan struct{}),
@@ -145,6 +146,7 @@ func New(config Config) (*Hub, error) {
 	h.maxClients.Store(int64(config.MaxClients))
 	h.conns.init()
 	h.registerQueue.init()
+	h.relay = newRelay(h)
 	h.startLoops()
 	return h, nil
 }

@@ -51,28 +51,6 @@ func (c *conn) waitRateLimit() error {
 	return c.waitForTokens(d)
 }
 
-// waitInitialRateLimit is waitRateLimit for a client whose first frame was accepted, perhaps
-// with more frames behind it. What the client owes from an earlier connection is due before
-// they are handled.
-func (rb *readBatch) waitInitialRateLimit() error {
-	c := rb.conn
-	if c.limiter == nil {
-		return nil
-	}
-	if d := c.chargeRateLimiter(time.Now()); d > 0 {
-		if err := rb.offerBatch(); err != nil {
-			return err
-		}
-		rb.flusher.Reset() // sends WELCOME
-		rb.releaseRecvBuf()
-		if err := c.waitForTokens(d); err != nil {
-			return err
-		}
-	}
-	rb.maxRequests = c.limiter.MaxMessages(c.requests)
-	return nil
-}
-
 // waitForTokens waits for d, and then until one more message can be sent, which it charges in
 // advance.
 func (c *conn) waitForTokens(d time.Duration) error {

@@ -106,16 +106,6 @@ func (c *conn) readLimit() int {
 // repliesBlocked reports whether replies must be written before the client is read on.
 func (c *conn) repliesBlocked() bool { return c.pendingReplies.Load() >= maxPendingReplies }
 
-// repliesBlocked reports whether replies must be written before more frames are handled. It
-// flushes them first.
-func (rb *readBatch) repliesBlocked() bool {
-	if !rb.conn.repliesBlocked() {
-		return false
-	}
-	rb.flusher.Flush()
-	return rb.conn.repliesBlocked()
-}
-
 // waitReplies waits until enough replies are written. It must be called between two reads,
 // because thousands of clients can wait then and hold little. If much of what the client has
 // sent is not handled yet, that is charged to the client like a message, and the client must

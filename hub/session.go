@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/outbox"
+	"github.com/sechlol/go-message-hub/internal/relay"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -26,6 +27,8 @@ type session struct {
 	reportOptions  outbox.Options // of REPORT
 	controlOptions outbox.Options // of ACK and PING
 
+	verdicts relay.Verdicts // of the client
+
 	// Owned by the read loop of conn, or of the connection that is resuming the session.
 	lastSeq  uint64          // of the last SEND
 	attempts outbox.Attempts // to write the first frame that the client does not have
@@ -36,7 +39,6 @@ type session struct {
 	sends          sendWindow
 	acks           ackSchedule
 	reports        reportWindow
-	verdicts       verdictWaiters
 	pingPending    bool          // a PING waits to be written
 	blockedReplies int           // reads whose replies wait for room in the client's own queue
 	readerSignal   chan struct{} // capacity 1: the read loop may have room; nil until first used
@@ -232,44 +234,6 @@ func (s *session) releaseUnusedReportBuf() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reports.releaseUnusedBuf()
-}
-
-// addVerdictWaiter lets the VERDICT of the client on the message of t reach t.
-func (s *session) addVerdictWaiter(t *deliveryTracker) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.verdicts.add(t.key(), t)
-}
-
-// removeVerdictWaiter undoes addVerdictWaiter.
-func (s *session) removeVerdictWaiter(t *deliveryTracker) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.verdicts.remove(t.key())
-}
-
-// applyVerdict passes a verdict to the tracker of its message. It reports whether there is
-// one.
-func (s *session) applyVerdict(v wire.Verdict) bool {
-	s.mu.Lock()
-	t := s.verdicts.find(verdictKey{v.Sender, v.Seq})
-	s.mu.Unlock()
-	if t == nil {
-		return false
-	}
-	t.applyVerdict(s, v.Fate)
-	return true
-}
-
-// failVerdicts decides the messages that wait for a VERDICT of the client: the session has
-// ended, and the VERDICT will never come.
-func (s *session) failVerdicts() {
-	s.mu.Lock()
-	trackers := s.verdicts.all()
-	s.mu.Unlock()
-	for _, t := range trackers {
-		t.failVerdict(s)
-	}
 }
 
 // reportEvents handles the events of REPORTs.

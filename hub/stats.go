@@ -136,12 +136,10 @@ type counters struct {
 	delivered                    atomic.Uint64
 	dropped                      [numDropReasons]atomic.Uint64
 	rateLimited                  atomic.Uint64
-	tracesDropped                atomic.Uint64
 	acceptErrors                 atomic.Uint64
 	resumed                      atomic.Uint64
 	errors                       [wire.ErrorWatchers + 1]atomic.Uint64
 	disconnected                 [numCloseReasons]atomic.Uint64
-	fates                        [wire.MaxFate + 1]atomic.Uint64
 }
 
 // recordDrop counts n bodies that were not delivered to a receiver.
@@ -157,7 +155,7 @@ func (h *Hub) Stats() Stats {
 		Disconnected:  loadCounts[CloseReason](c.disconnected[:]),
 		Resumed:       c.resumed.Load(),
 		Errors:        loadCounts[wire.ErrorCode](c.errors[:]),
-		Fates:         loadCounts[wire.Fate](c.fates[:]),
+		Fates:         h.relay.Fates(),
 		MessagesIn:    c.messagesIn.Load(),
 		MessagesOut:   c.messagesOut.Load(),
 		BytesIn:       c.bytesIn.Load(),
@@ -168,7 +166,7 @@ func (h *Hub) Stats() Stats {
 		Delivered:     c.delivered.Load(),
 		Dropped:       loadCounts[DropReason](c.dropped[:]),
 		RateLimited:   c.rateLimited.Load(),
-		TracesDropped: c.tracesDropped.Load(),
+		TracesDropped: h.relay.TracesDropped(),
 		AcceptErrors:  c.acceptErrors.Load(),
 
 		MaxQueuedBytes: h.config.MaxQueuedBytes,

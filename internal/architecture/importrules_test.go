@@ -33,6 +33,11 @@ var importRules = map[string]importRule{
 		strict:   true,
 		reason:   "it maps ids to clients and does not know connections",
 	},
+	"internal/relay": {
+		internal: []string{"wire", "internal/body", "internal/outbox"},
+		strict:   true,
+		reason:   "it passes messages on and knows neither connections nor the configuration of a hub",
+	},
 	"internal/reclaim": {
 		internal: []string{"internal/body", "internal/outbox"},
 		strict:   true,
@@ -69,7 +74,7 @@ var importRules = map[string]importRule{
 	"hub": {
 		internal: []string{
 			"wire", "internal/body", "internal/outbox", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/limitlog",
-			"internal/presence", "internal/reclaim", "internal/stats",
+			"internal/presence", "internal/reclaim", "internal/relay", "internal/stats",
 		},
 		external: []string{"github.com/dustin/go-humanize"},
 		reason:   "it is embeddable: a program that imports it must not get flags, a client or a simulation",

@@ -5,7 +5,7 @@ package outbox
 type Options struct {
 	Events   EventHandler // receives the events of the frames; nil: none does
 	Expires  int64        // when the frames expire, in ns since 1970; 0: never
-	Sender   any          // OverflowDropOldest drops only batches with an equal Sender
+	Sender   uint64       // id of the sender: OverflowDropOldest drops only batches with an equal Sender
 	Overflow Overflow
 	Last     bool // the outbox accepts no further batch: later offers return Closed
 

@@ -295,7 +295,7 @@ func (o *Outbox) addBlocked(batch *Batch, fl *Flusher) {
 
 // dropOldest drops the oldest segments of sender with OverflowDropOldest until the queue has
 // room. It reports whether the queue has room.
-func (o *Outbox) dropOldest(sender any, out *completions) bool {
+func (o *Outbox) dropOldest(sender uint64, out *completions) bool {
 	if o.queue == nil {
 		return false
 	}

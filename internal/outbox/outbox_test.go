@@ -215,11 +215,12 @@ func TestOutbox_OverflowPriority(t *testing.T) {
 
 func TestOutbox_OverflowPolicies(t *testing.T) {
 	tc := newTestConn(t, memory, Config{MaxBytes: 4 << 10})
+	const me, you = 1, 2 // senders
 	tc.EnableAcks(1<<20, false)
 	tc.Detach() // nothing is written
 	fl := tc.newFlusher()
 	defer fl.Reset()
-	offer := func(overflow Overflow, sender any) (Outcome, *eventRecorder) {
+	offer := func(overflow Overflow, sender uint64) (Outcome, *eventRecorder) {
 		rec := &eventRecorder{events: make([][]Event, 1)}
 		batch := tc.newBatch(frame(3000))
 		defer batch.Buffer.Release()
@@ -232,23 +233,23 @@ func TestOutbox_OverflowPolicies(t *testing.T) {
 			t.Errorf("%s: %v, want %v", desc, got, want)
 		}
 	}
-	o, first := offer(OverflowDropOldest, "me")
+	o, first := offer(OverflowDropOldest, me)
 	want("room", o, Queued)
-	o, second := offer(OverflowDropOldest, "me")
+	o, second := offer(OverflowDropOldest, me)
 	want("room", o, Queued)
-	o, _ = offer(OverflowReject, "me")
-	want("refuse", o, Full)
-	o, _ = offer(OverflowDropOldest, "you")
-	want("nothing of one's own to displace", o, Full)
-	o, _ = offer(OverflowDropOldest, "me")
-	want("displace", o, Queued)
+	o, _ = offer(OverflowReject, me)
+	want("reject", o, Full)
+	o, _ = offer(OverflowDropOldest, you)
+	want("drop oldest without an own batch", o, Full)
+	o, _ = offer(OverflowDropOldest, me)
+	want("drop oldest", o, Queued)
 	if first.count(0, EventDropped) != 1 || second.count(0, EventDropped) != 0 {
 		t.Error("the dropped batch was not the oldest")
 	}
-	o, _ = offer(OverflowForce, nil)
-	want("insist", o, Queued)
-	o, blocked := offer(OverflowBlock, nil)
-	want("park", o, Blocked)
+	o, _ = offer(OverflowForce, 0)
+	want("force", o, Queued)
+	o, blocked := offer(OverflowBlock, 0)
+	want("block", o, Blocked)
 	tc.Close()
 	if blocked.count(0, EventLost) != 1 || second.count(0, EventLost) != 1 {
 		t.Error("no event of the frames lost with the connection")

@@ -12,12 +12,12 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// TestDeliveryTracker_MixedVersions_WhileWriting sends to receivers of both versions in turn,
+// TestReports_MixedVersions_WhileWriting sends to receivers of both versions in turn,
 // from several senders at once. Outboxes are thus written while the same messages are still
 // being offered to other receivers. The race detector watches the state of the trackers. If
 // the fate of a version 1 receiver were not final at once, the reports would wait for the
 // report timeout.
-func TestDeliveryTracker_MixedVersions_WhileWriting(t *testing.T) {
+func TestReports_MixedVersions_WhileWriting(t *testing.T) {
 	const senders, pairs, messages = 4, 16, 200
 	h := start(t, hub.Config{ReportTimeout: 10 * testTimeout})
 	var to []uint64
@@ -90,10 +90,10 @@ func (c *clientV2) sendAndExpectReports(n int, to []uint64, want []byte) error {
 	return nil
 }
 
-// TestDeliveryTracker_DuplicateReceiver_FirstVerdictCounts names one receiver twice. Its
+// TestReports_DuplicateReceiver_FirstVerdictCounts names one receiver twice. Its
 // first verdict on the message counts for each copy that is written to it, before or after
 // the verdict, and for no other copy.
-func TestDeliveryTracker_DuplicateReceiver_FirstVerdictCounts(t *testing.T) {
+func TestReports_DuplicateReceiver_FirstVerdictCounts(t *testing.T) {
 	sendVerdict := func(from, sender *clientV2, seq uint64, fate wire.Fate) {
 		from.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq, Fate: fate}}))
 	}
@@ -128,9 +128,9 @@ func TestDeliveryTracker_DuplicateReceiver_FirstVerdictCounts(t *testing.T) {
 	}
 }
 
-// TestDeliveryTracker_ReportTimeout runs in virtual time. A receiver sends its verdict after
+// TestReports_ReportTimeout runs in virtual time. A receiver sends its verdict after
 // some time, and the test checks whether the report has the verdict or was sent earlier.
-func TestDeliveryTracker_ReportTimeout(t *testing.T) {
+func TestReports_ReportTimeout(t *testing.T) {
 	const processed, received = wire.FateProcessed, wire.FateReceived
 	tests := map[string]struct {
 		config    hub.Config
@@ -176,11 +176,11 @@ func TestDeliveryTracker_ReportTimeout(t *testing.T) {
 	}
 }
 
-// TestDeliveryTracker_ExpiredAfterWrite_IsUncertain closes the receiver's connection after
+// TestReports_ExpiredAfterWrite_IsUncertain closes the receiver's connection after
 // messages were written on it. One of them expires before the receiver resumes. It is not
 // sent again if the receiver supports SKIP, and its fate is uncertain because it may have
 // arrived before.
-func TestDeliveryTracker_ExpiredAfterWrite_IsUncertain(t *testing.T) {
+func TestReports_ExpiredAfterWrite_IsUncertain(t *testing.T) {
 	for _, supportsSkip := range []bool{true, false} {
 		inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 			hello := wire.Hello{Version: wire.Version2, Skip: supportsSkip}
@@ -213,10 +213,10 @@ func TestDeliveryTracker_ExpiredAfterWrite_IsUncertain(t *testing.T) {
 	}
 }
 
-// TestDeliveryTracker_ExpiredOnStalledConn_IsNotResent writes a message once. When it
+// TestReports_ExpiredOnStalledConn_IsNotResent writes a message once. When it
 // expires, its fate stays written. It is not written again when the receiver resumes on
 // another connection.
-func TestDeliveryTracker_ExpiredOnStalledConn_IsNotResent(t *testing.T) {
+func TestReports_ExpiredOnStalledConn_IsNotResent(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
 		hello := wire.Hello{Version: wire.Version2, Skip: true}
 		sender, receiver := connectPipeV2(t, ln), handshakeV2(connectPipe(t, ln), hello)
@@ -235,7 +235,7 @@ func TestDeliveryTracker_ExpiredOnStalledConn_IsNotResent(t *testing.T) {
 	})
 }
 
-func TestReport_EachLevel_HasItsFate(t *testing.T) {
+func TestReports_EachLevel_HasItsFate(t *testing.T) {
 	h := start(t, hub.Config{})
 	sender, v2, v1 := h.connectV2(t), h.connectV2(t), h.connectV1(t)
 	for i, size := range bodySizes {
@@ -266,8 +266,8 @@ func TestReport_EachLevel_HasItsFate(t *testing.T) {
 	sender.expectReport(seq)
 }
 
-// TestReport_PipelinedMessages_EachOnce pipelines messages that the hub handles as one batch.
-func TestReport_PipelinedMessages_EachOnce(t *testing.T) {
+// TestReports_PipelinedMessages_EachOnce pipelines messages that the hub handles as one batch.
+func TestReports_PipelinedMessages_EachOnce(t *testing.T) {
 	const messages = 2000
 	h := start(t, hub.Config{})
 	sender, receivers := h.connectV2(t), []*clientV2{h.connectV2(t), h.connectV2(t), h.connectV2(t)}
@@ -310,7 +310,7 @@ func TestReport_PipelinedMessages_EachOnce(t *testing.T) {
 	}
 }
 
-func TestReport_Timeout_ReportsCurrentFates(t *testing.T) {
+func TestReports_Timeout_ReportsCurrentFates(t *testing.T) {
 	h := start(t, hub.Config{ReportTimeout: 50 * time.Millisecond, OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
 	sender, slow, detached := h.connectV2(t), h.connectV2(t), h.connectV2(t)
 	detached.reset()
@@ -335,7 +335,7 @@ func TestReport_Timeout_ReportsCurrentFates(t *testing.T) {
 	}
 }
 
-func TestReport_ReceiverNeverResumes_IsGone(t *testing.T) {
+func TestReports_ReceiverNeverResumes_IsGone(t *testing.T) {
 	h := start(t, hub.Config{ResumeWindow: 200 * time.Millisecond})
 	sender, first := h.connectV2(t), h.connectV2(t)
 	first.reset()
@@ -352,9 +352,9 @@ func TestReport_ReceiverNeverResumes_IsGone(t *testing.T) {
 	sender.expectReport(seq, wire.FateGone)
 }
 
-// TestReport_ReceiverLeavesBeforeVerdict_IsUncertain has a receiver acknowledge a message and
+// TestReports_ReceiverLeavesBeforeVerdict_IsUncertain has a receiver acknowledge a message and
 // leave before it sends its verdict.
-func TestReport_ReceiverLeavesBeforeVerdict_IsUncertain(t *testing.T) {
+func TestReports_ReceiverLeavesBeforeVerdict_IsUncertain(t *testing.T) {
 	h := start(t, hub.Config{})
 	sender, receiver := h.connectV2(t), h.connectV2(t)
 	seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelProcessed), 0, receiver.id)
@@ -364,9 +364,9 @@ func TestReport_ReceiverLeavesBeforeVerdict_IsUncertain(t *testing.T) {
 	sender.expectReport(seq, wire.FateUncertain)
 }
 
-// TestReport_MaxReports_BlocksSender sends more messages that ask for a verdict than
+// TestReports_MaxReports_BlocksSender sends more messages that ask for a verdict than
 // MaxReports.
-func TestReport_MaxReports_BlocksSender(t *testing.T) {
+func TestReports_MaxReports_BlocksSender(t *testing.T) {
 	const maxReports, messages = 4, 10
 	h := start(t, hub.Config{MaxReports: maxReports})
 	sender, receiver := h.connectV2(t), h.connectV2(t)

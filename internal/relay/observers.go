@@ -1,4 +1,4 @@
-package hub
+package relay
 
 import (
 	"math/rand/v2"
@@ -28,7 +28,7 @@ func newLatencySample(observe func(time.Duration)) *latencySample {
 	return &latencySample{readAt: time.Now(), observe: observe}
 }
 
-// observers observe the events of a batch, beside its deliveryTracker.
+// observers observe the events of a batch, beside its Tracker.
 type observers struct {
 	latency *latencySample      // nil: the batch is not timed
 	traces  *traceRecorder      // nil: no message is traced
@@ -61,24 +61,8 @@ func (o *observers) HandleEvent(receiver int, event outbox.Event, first, frames 
 
 // recorders record how a batch fares with each receiver.
 type recorders struct {
-	tracker *deliveryTracker // nil: the batch is not tracked
-	traces  *traceRecorder   // nil: no message is traced
-}
-
-// newRecorders returns the recorders of a batch that is about to be offered, and sets the
-// options of the batch by which its later events reach them.
-func (rb *readBatch) newRecorders(ids []uint64, dests []*conn, batch *outbox.Batch) (r recorders) {
-	if rb.conn.hub.config.OnTrace != nil {
-		r.traces = rb.newTraceRecorder(ids, batch)
-	}
-	obs := observers{latency: rb.latency, traces: r.traces}
-	if rb.options.needsTracking() {
-		r.tracker = rb.newDeliveryTracker(rb.firstSeq, batch.Frames, dests, obs)
-		batch.Options = &r.tracker.options
-	} else if handler := obs.chain(nil); handler != nil {
-		batch.Options = &outbox.Options{Events: handler}
-	}
-	return r
+	tracker *Tracker       // nil: the batch is not tracked
+	traces  *traceRecorder // nil: no message is traced
 }
 
 // recordFate records the fate of frames that are not offered to one receiver.
@@ -91,13 +75,13 @@ func (r *recorders) recordFate(receiver int, fate wire.Fate, first, frames int) 
 	}
 }
 
-// isV2 reports whether a receiver gets the batch in version 2. A deliveryTracker has decided
+// isV2 reports whether a receiver gets the batch in version 2. A Tracker has decided
 // that before the batch was offered.
-func (r *recorders) isV2(index int, dest *conn) bool {
+func (r *recorders) isV2(index int, dest Destination) bool {
 	if r.tracker != nil {
 		return !r.tracker.v1.has(index)
 	}
-	return dest.v2.Load() != nil
+	return dest.Version() == 2
 }
 
 // beforeOffer records that the batch is about to be offered to a receiver, or that there is

@@ -1,4 +1,4 @@
-package hub
+package relay
 
 import (
 	"sync"
@@ -13,18 +13,19 @@ import (
 // come.
 const undecidedBit = 0x80
 
-// deliveryTracker tracks the delivery of a batch of SENDs to each receiver. It drops them
-// when they expire, and makes their REPORTs.
-type deliveryTracker struct {
-	// Static after newDeliveryTracker.
-	hub      *Hub
-	sender   *session
-	level    wire.Level
-	firstSeq uint64 // of the first message; the others follow without a gap
-	messages int
-	dests    []*conn // the receivers; nil: there is no such client
-	options  outbox.Options
-	v1       indexSet // the receivers that get version 1 frames
+// Tracker tracks the delivery of a batch of SENDs to each receiver. It drops them when they
+// expire, and makes their REPORTs.
+type Tracker struct {
+	// Static after newTracker.
+	relay      *Relay
+	origin     Origin
+	level      wire.Level
+	firstSeq   uint64 // of the first message; the others follow without a gap
+	messages   int
+	dests      []Destination  // the receivers; nil: there is no such client
+	verdictsOf []*Verdicts    // by receiver; empty unless level is processed
+	options    outbox.Options // Sender.newRecorders sets Events
+	v1         indexSet       // the receivers that get version 1 frames
 
 	offeredTo atomic.Int32 // how many receivers it was offered to, or is being offered to
 
@@ -38,17 +39,18 @@ type deliveryTracker struct {
 	expired    bool        // the next event of an undecided copy decides its fate
 }
 
-// newDeliveryTracker begins to track a batch that is about to be offered.
-func (rb *readBatch) newDeliveryTracker(firstSeq uint64, messages int, dests []*conn, obs observers) *deliveryTracker {
-	h := rb.conn.hub
-	opts := rb.options
-	t := &deliveryTracker{
-		hub: h, sender: rb.conn.v2.Load().session, level: opts.wireOptions.Level(),
-		firstSeq: firstSeq, messages: messages, dests: append([]*conn(nil), dests...),
+// newTracker begins to track a batch of messages that is about to be offered with the options of
+// the tracker.
+func (r *Relay) newTracker(m *Messages, messages int, dests []Destination) *Tracker {
+	t := &Tracker{
+		relay: r, origin: m.Origin, level: m.Options.Wire.Level(),
+		firstSeq: m.FirstSeq, messages: messages, dests: append([]Destination(nil), dests...),
 	}
-	t.options = outbox.Options{Events: obs.chain(t), Overflow: overflowPolicies[opts.wireOptions.Overflow()], Sender: t.sender, Expires: opts.expires}
+	t.options = outbox.Options{
+		Overflow: overflowPolicies[m.Options.Wire.Overflow()], Sender: m.Origin.ID(), Expires: m.Options.Expires,
+	}
 	for i, dest := range dests {
-		if dest != nil && dest.session() == nil {
+		if dest != nil && dest.Version() == 1 {
 			t.v1.set(i)
 		}
 	}
@@ -65,17 +67,24 @@ func (rb *readBatch) newDeliveryTracker(firstSeq uint64, messages int, dests []*
 	}
 	t.unreported = messages
 	if t.level == wire.LevelProcessed {
-		for i, dest := range dests {
-			if dest != nil && !t.v1.has(i) {
-				dest.session().addVerdictWaiter(t)
-			}
-		}
+		t.awaitVerdicts()
 	}
-	h.conns.running.Add(1) // for the timer
-	t.mu.Lock()            // expire may run before this is over
-	t.timer = time.AfterFunc(opts.reportTimeout(&h.config), t.expire)
+	r.config.Timers.Add(1)
+	t.mu.Lock() // expire may run before this is over
+	t.timer = time.AfterFunc(m.Options.reportTimeout(&r.config), t.expire)
 	t.mu.Unlock()
 	return t
+}
+
+// awaitVerdicts lets the VERDICTs of all receivers of version 2 reach t.
+func (t *Tracker) awaitVerdicts() {
+	t.verdictsOf = make([]*Verdicts, len(t.dests))
+	for i, dest := range t.dests {
+		if dest != nil && !t.v1.has(i) {
+			t.verdictsOf[i] = dest.Verdicts()
+			t.verdictsOf[i].await(t.key(), t)
+		}
+	}
 }
 
 // indexSet is a set of receivers of a SEND, by index. It is filled before the SEND is offered
@@ -92,31 +101,8 @@ var overflowPolicies = [...]outbox.Overflow{
 	wire.OverflowDropOldest: outbox.OverflowDropOldest,
 }
 
-// outcomeFates holds the fate of frames after Outbox.Offer.
-var outcomeFates = [...]wire.Fate{
-	outbox.Queued:         wire.FateQueued,
-	outbox.Blocked:        wire.FatePending, // an event follows
-	outbox.Closed:         wire.FateGone,
-	outbox.Full:           wire.FateFull,
-	outbox.TooLarge:       wire.FatePending, // readBatch offers its parts
-	outbox.AlreadyExpired: wire.FateExpired,
-}
-
-// eventFates holds the fate of frames after an event.
-var eventFates = [...]wire.Fate{
-	outbox.EventQueued:      wire.FateQueued,
-	outbox.EventWritten:     wire.FateWritten,
-	outbox.EventAcked:       wire.FateReceived,
-	outbox.EventExpired:     wire.FateExpired,
-	outbox.EventDropped:     wire.FateFull,
-	outbox.EventLost:        wire.FateGone,
-	outbox.EventUnacked:     wire.FateUncertain,
-	outbox.EventUnreachable: wire.FateUnreachable,
-	outbox.EventTooLarge:    wire.FateTooLarge,
-}
-
 // onEnqueue records what an outbox did with frames of the batch.
-func (t *deliveryTracker) onEnqueue(b *outbox.Batch, outcome outbox.Outcome) {
+func (t *Tracker) onEnqueue(b *outbox.Batch, outcome outbox.Outcome) {
 	switch fate := outcomeFates[outcome]; fate {
 	case wire.FatePending:
 	case wire.FateQueued:
@@ -127,7 +113,7 @@ func (t *deliveryTracker) onEnqueue(b *outbox.Batch, outcome outbox.Outcome) {
 }
 
 // HandleEvent records a later event of frames of the batch: see outbox.EventHandler.
-func (t *deliveryTracker) HandleEvent(receiver int, event outbox.Event, first, frames int) {
+func (t *Tracker) HandleEvent(receiver int, event outbox.Event, first, frames int) {
 	if t.level == wire.LevelNone && event <= outbox.EventAcked {
 		return // no report is requested
 	}
@@ -139,7 +125,7 @@ func (t *deliveryTracker) HandleEvent(receiver int, event outbox.Event, first, f
 }
 
 // isFinal reports whether an event decides the fate for one receiver.
-func (t *deliveryTracker) isFinal(receiver int, event outbox.Event) bool {
+func (t *Tracker) isFinal(receiver int, event outbox.Event) bool {
 	switch event {
 	case outbox.EventQueued:
 		return false
@@ -155,9 +141,9 @@ func (t *deliveryTracker) isFinal(receiver int, event outbox.Event) bool {
 // was written to that receiver, at once, and to each copy that is written later. A VERDICT
 // cannot tell copies apart, because they are the same bytes. A copy that is never written has
 // a fate of its own.
-func (t *deliveryTracker) applyVerdict(s *session, fate wire.Fate) {
-	for receiver, c := range t.dests {
-		if c.session() == s && t.tryVerdict(receiver, fate) {
+func (t *Tracker) applyVerdict(v *Verdicts, fate wire.Fate) {
+	for receiver := range t.dests {
+		if t.verdictsOf[receiver] == v && t.tryVerdict(receiver, fate) {
 			t.decide(receiver, 0, t.messages, fate)
 		}
 	}
@@ -166,7 +152,7 @@ func (t *deliveryTracker) applyVerdict(s *session, fate wire.Fate) {
 // tryVerdict reports whether a verdict decides the fate of the copy for one receiver. If that
 // copy is still to be written, the first verdict is kept until then. A message that gets
 // verdicts is alone in its batch.
-func (t *deliveryTracker) tryVerdict(receiver int, verdict wire.Fate) bool {
+func (t *Tracker) tryVerdict(receiver int, verdict wire.Fate) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.fates[receiver]&^undecidedBit >= byte(wire.FateWritten) {
@@ -183,7 +169,7 @@ func (t *deliveryTracker) tryVerdict(receiver int, verdict wire.Fate) bool {
 
 // advance records how far messages have come for one receiver, and decides their fate if a
 // verdict or their expiry does.
-func (t *deliveryTracker) advance(receiver, first, frames int, fate wire.Fate) {
+func (t *Tracker) advance(receiver, first, frames int, fate wire.Fate) {
 	if t.level == wire.LevelNone {
 		return
 	}
@@ -194,7 +180,7 @@ func (t *deliveryTracker) advance(receiver, first, frames int, fate wire.Fate) {
 
 // recordProgress records how far messages have come for one receiver. It returns the fate
 // that is now decided, by a kept verdict or by their expiry; 0: none is.
-func (t *deliveryTracker) recordProgress(receiver, first, frames int, fate wire.Fate) (verdict wire.Fate) {
+func (t *Tracker) recordProgress(receiver, first, frames int, fate wire.Fate) (verdict wire.Fate) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for j := first; j < first+frames; j++ {
@@ -216,9 +202,9 @@ func (t *deliveryTracker) recordProgress(receiver, first, frames int, fate wire.
 
 // decide sets the fates of messages for one receiver, unless they are decided already, and
 // reports the messages whose last fate it has decided.
-func (t *deliveryTracker) decide(receiver, first, frames int, fate wire.Fate) {
+func (t *Tracker) decide(receiver, first, frames int, fate wire.Fate) {
 	if t.level == wire.LevelNone {
-		t.hub.counters.fates[fate].Add(uint64(frames))
+		t.relay.countFate(fate, frames)
 		return
 	}
 	t.mu.Lock()
@@ -237,20 +223,20 @@ func (t *deliveryTracker) decide(receiver, first, frames int, fate wire.Fate) {
 		}
 	}
 	t.mu.Unlock()
-	t.hub.counters.fates[fate].Add(uint64(decided))
+	t.relay.countFate(fate, decided)
 	t.report(ready)
 }
 
 // expire is called when the report timeout or the time to live is over. If the messages have
 // expired, it retracts what is still queued. It reports all undecided fates as they stand.
-func (t *deliveryTracker) expire() {
-	defer t.hub.conns.running.Done()
+func (t *Tracker) expire() {
+	defer t.relay.config.Timers.Done()
 	expired := t.options.Expires != 0 && time.Now().UnixNano() >= t.options.Expires
 	offered := int(t.offeredTo.Load()) // the other receivers are not offered expired messages
 	var retracted indexSet
 	if expired {
-		for receiver, c := range t.dests {
-			if c != nil && t.hasUndecided(receiver) && c.sock.Retract(&t.options) {
+		for receiver, dest := range t.dests {
+			if dest != nil && t.hasUndecided(receiver) && dest.Retract(&t.options) {
 				retracted.set(receiver)
 			}
 		}
@@ -258,7 +244,7 @@ func (t *deliveryTracker) expire() {
 	t.mu.Lock()
 	t.expired = expired
 	var ready []int
-	var counts [undecidedBit]uint64
+	var counts [undecidedBit]int
 	for j := range t.messages {
 		if t.undecided[j] == 0 {
 			continue
@@ -283,14 +269,14 @@ func (t *deliveryTracker) expire() {
 		}
 	}
 	t.mu.Unlock()
-	for fate, n := range counts[:len(t.hub.counters.fates)] {
-		t.hub.counters.fates[fate].Add(n)
+	for fate, n := range counts[:wire.MaxFate+1] {
+		t.relay.countFate(wire.Fate(fate), n)
 	}
 	t.report(ready)
 }
 
 // hasUndecided reports whether a fate for one receiver is undecided.
-func (t *deliveryTracker) hasUndecided(receiver int) bool {
+func (t *Tracker) hasUndecided(receiver int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := receiver; i < len(t.fates); i += len(t.dests) {
@@ -303,7 +289,7 @@ func (t *deliveryTracker) hasUndecided(receiver int) bool {
 
 // report sends the REPORTs of messages whose fates are decided. The call that decides the
 // last fate of a message reports it, which makes one REPORT for each.
-func (t *deliveryTracker) report(ready []int) {
+func (t *Tracker) report(ready []int) {
 	if len(ready) == 0 {
 		return
 	}
@@ -312,7 +298,7 @@ func (t *deliveryTracker) report(ready []int) {
 	for _, j := range ready {
 		frames = wire.AppendReport(frames, t.firstSeq+uint64(j), t.fates[j*n:(j+1)*n])
 	}
-	t.sender.sendReports(frames, len(ready))
+	t.origin.SendReports(frames, len(ready))
 	t.mu.Lock()
 	t.unreported -= len(ready)
 	allReported, timer := t.unreported == 0, t.timer
@@ -321,28 +307,23 @@ func (t *deliveryTracker) report(ready []int) {
 		return
 	}
 	if timer.Stop() {
-		t.hub.conns.running.Done()
+		t.relay.config.Timers.Done()
 	}
-	if t.level == wire.LevelProcessed {
-		for _, dest := range t.dests {
-			if s := dest.session(); s != nil {
-				s.removeVerdictWaiter(t)
-			}
+	for _, v := range t.verdictsOf {
+		if v != nil {
+			v.cancel(t.key())
 		}
 	}
 }
 
-// verdictKey identifies a message in a VERDICT of a receiver.
-type verdictKey struct{ sender, seq uint64 }
-
 // key returns how VERDICTs name the first message, which is the only one if they are wanted.
-func (t *deliveryTracker) key() verdictKey { return verdictKey{t.sender.id, t.firstSeq} }
+func (t *Tracker) key() verdictKey { return verdictKey{t.origin.ID(), t.firstSeq} }
 
-// failVerdict decides the fates that wait for a VERDICT of s, which will never come. Frames
-// that were queued for s have other fates already.
-func (t *deliveryTracker) failVerdict(s *session) {
-	for receiver, c := range t.dests {
-		if c.session() == s {
+// failVerdict decides the fates that wait for a VERDICT of v, which will never come. Frames that
+// were queued for the receiver have other fates already.
+func (t *Tracker) failVerdict(v *Verdicts) {
+	for receiver := range t.dests {
+		if t.verdictsOf[receiver] == v {
 			t.decide(receiver, 0, t.messages, wire.FateUncertain)
 		}
 	}

@@ -1,0 +1,233 @@
+package relay
+
+import (
+	"sync"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/outbox"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// Sender is what a goroutine needs to send messages: it is reused for many of them, and pooled
+// by its owner. It belongs to one goroutine at a time. Between Reset and Begin it holds nothing.
+type Sender struct {
+	Flusher outbox.Flusher // to flush after a group of Sends
+
+	relay   *Relay
+	latency *latencySample // of the deliveries; nil: they are not timed
+	readAt  time.Time      // when the messages were read; zero: not yet needed
+	recvBuf *recvBuf       // nil until needed
+	batch   outbox.Batch   // being offered; here, because a Destination could keep a pointer to it
+
+	dropped [wire.MaxFate + 1]int // messages that were not queued, by fate
+	drops   int                   // sum of dropped
+}
+
+// recvBuf is space for the receivers of a message. It is most of the memory that a Sender needs,
+// and separate, so that thousands of goroutines can wait without one.
+type recvBuf struct {
+	ids   [wire.MaxReceivers]uint64
+	dests [wire.MaxReceivers]Destination
+}
+
+var recvBufs = sync.Pool{New: func() any { return new(recvBuf) }}
+
+// Begin prepares s for messages that have just been read. account is charged for copies of
+// them.
+func (s *Sender) Begin(r *Relay, account *body.Account) {
+	s.relay, s.Flusher.CopyAccount = r, account
+	s.latency = newLatencySample(r.config.OnLatency)
+	if r.traces.config.OnTrace != nil {
+		s.readAt = time.Now()
+	}
+}
+
+// Reset flushes, gives back all memory, and passes the counts of dropped messages on.
+func (s *Sender) Reset() {
+	s.Flusher.Reset()
+	s.ReleaseRecvBuf()
+	if s.drops > 0 {
+		for fate, n := range s.dropped {
+			if n > 0 {
+				s.relay.config.OnDrop(wire.Fate(fate), n)
+			}
+		}
+		s.drops, s.dropped = 0, [wire.MaxFate + 1]int{}
+	}
+	s.relay, s.Flusher.CopyAccount, s.readAt, s.latency = nil, nil, time.Time{}, nil
+}
+
+// ReadAt returns the time at which the messages were read. The first call sets it if Begin has
+// not.
+func (s *Sender) ReadAt() time.Time {
+	if s.readAt.IsZero() {
+		s.readAt = time.Now()
+	}
+	return s.readAt
+}
+
+// IDBuf returns space for wire.MaxReceivers ids. It is valid until ReleaseRecvBuf.
+func (s *Sender) IDBuf() []uint64 {
+	if s.recvBuf == nil {
+		s.recvBuf = recvBufs.Get().(*recvBuf)
+	}
+	return s.recvBuf.ids[:0]
+}
+
+// ReleaseRecvBuf gives back what is not needed while the goroutine waits.
+func (s *Sender) ReleaseRecvBuf() {
+	if s.recvBuf != nil {
+		recvBufs.Put(s.recvBuf)
+		s.recvBuf = nil
+	}
+}
+
+// Send offers a batch of messages to all receivers, and reports whether it is blocked at one of
+// them: Flusher then has blocked sends, for which the caller can wait. ids must be in the space
+// of IDBuf. Send never waits: a slow receiver delays none of the others.
+func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) {
+	dests := s.recvBuf.dests[:len(ids)]
+	s.relay.config.Find(ids, dests)
+	forbidden := s.removeForbidden(m.Origin, ids, dests)
+	s.batch = b
+	batch := &s.batch
+	r := s.newRecorders(m, ids, dests, batch)
+	batch.Reliable = m.Options.IsSend
+	var translated *outbox.Batch // for receivers of the other protocol version
+	for i, dest := range dests {
+		r.beforeOffer(i)
+		if dest == nil {
+			fate := wire.FateUnknown
+			if forbidden.has(i) {
+				fate = wire.FateRefused
+			}
+			s.recordDrop(&r, i, fate, 0, batch.Frames)
+			continue
+		}
+		b := batch
+		if r.isV2(i, dest) != m.Options.IsSend {
+			if translated == nil {
+				translated = s.translate(m, batch)
+			}
+			b = translated
+		}
+		b.Receiver = i
+		blocked = s.offer(dest, b, &r) || blocked
+		dests[i] = nil
+	}
+	if translated != nil {
+		translated.Buffer.Release()
+	}
+	s.batch = outbox.Batch{}
+	return blocked
+}
+
+// newRecorders returns the recorders of a batch that is about to be offered, and sets the
+// options of the batch by which its later events reach them.
+func (s *Sender) newRecorders(m *Messages, ids []uint64, dests []Destination, batch *outbox.Batch) (r recorders) {
+	if s.relay.traces.config.OnTrace != nil {
+		r.traces = s.relay.traces.newRecorder(m.Origin.ID(), s.readAt, ids, batch)
+	}
+	obs := observers{latency: s.latency, traces: r.traces}
+	if m.Options.Tracked() {
+		r.tracker = s.relay.newTracker(m, batch.Frames, dests)
+		r.tracker.options.Events = obs.chain(r.tracker)
+		batch.Options = &r.tracker.options
+	} else if handler := obs.chain(nil); handler != nil {
+		batch.Options = &outbox.Options{Events: handler}
+	}
+	return r
+}
+
+// removeForbidden sets the dests to nil to which origin cannot send, and returns their indexes.
+func (s *Sender) removeForbidden(origin Origin, ids []uint64, dests []Destination) (forbidden indexSet) {
+	canSend := origin.CanSend()
+	if canSend == nil {
+		return forbidden
+	}
+	n, lastID := 0, uint64(0)
+	for i, id := range ids {
+		if !canSend(id) {
+			dests[i] = nil
+			forbidden.set(i)
+			n, lastID = n+1, id
+		}
+	}
+	if n > 0 {
+		s.relay.config.OnForbidden(origin, lastID)
+	}
+	return forbidden
+}
+
+// offer offers a batch to one receiver, and reports whether the batch or a part of it is blocked
+// there.
+func (s *Sender) offer(dest Destination, b *outbox.Batch, r *recorders) (blocked bool) {
+	outcome := dest.Offer(b, &s.Flusher)
+	switch outcome {
+	case outbox.TooLarge:
+		return s.offerParts(dest, b, r)
+	case outbox.Closed:
+		s.countDrop(wire.FateGone, b.Frames) // onEnqueue records the fate
+	}
+	r.onEnqueue(b, outcome)
+	return outcome == outbox.Blocked
+}
+
+// offerParts offers a batch that has a frame above the receiver's maximum in two halves, and so
+// on until the frame is alone and dropped. It reports whether a part is blocked.
+func (s *Sender) offerParts(dest Destination, b *outbox.Batch, r *recorders) (blocked bool) {
+	if b.Frames == 1 {
+		s.recordDrop(r, b.Receiver, wire.FateTooLarge, b.First, 1)
+		return false
+	}
+	half := *b
+	half.To, half.Frames = half.From, 0
+	for frame := range wire.Frames(b.Buffer.Bytes()[b.From:b.To]) {
+		if half.Frames == b.Frames/2 {
+			break
+		}
+		half.To += len(frame)
+		half.Frames++
+	}
+	rest := *b
+	rest.From, rest.First, rest.Frames = half.To, b.First+half.Frames, b.Frames-half.Frames
+	blocked = s.offer(dest, &half, r)
+	return s.offer(dest, &rest, r) || blocked
+}
+
+// recordDrop counts messages that are not offered to one receiver, and records their fate.
+func (s *Sender) recordDrop(r *recorders, receiver int, fate wire.Fate, first, frames int) {
+	s.countDrop(fate, frames)
+	r.recordFate(receiver, fate, first, frames)
+}
+
+func (s *Sender) countDrop(fate wire.Fate, messages int) {
+	s.dropped[fate] += messages
+	s.drops += messages
+}
+
+// translate returns the frames of a batch in the other protocol version, in a buffer of its own,
+// which the caller must release.
+func (s *Sender) translate(m *Messages, batch *outbox.Batch) *outbox.Batch {
+	from := batch.Buffer.Bytes()[batch.From:batch.To]
+	account := s.Flusher.CopyAccount
+	if m.Options.IsSend {
+		buffer := account.ForceAcquire(len(from))
+		out := buffer.Bytes()[:0]
+		for frame := range wire.Frames(from) {
+			_, payload := wire.Split(frame)
+			d, _ := wire.ParseDeliver(payload) // encoded by this hub
+			out = wire.AppendRelayDelivery(out, d.Body)
+		}
+		return &outbox.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Messages: true, Options: batch.Options}
+	}
+	d := wire.Deliver{Sender: m.Origin.ID(), Time: uint64(s.ReadAt().UnixMicro())}
+	buffer := account.ForceAcquire(len(from) + batch.Frames*(wire.DeliverLen(0)-wire.RelayDeliveryLen(0)))
+	out := buffer.Bytes()[:0]
+	for frame := range wire.Frames(from) {
+		_, d.Body = wire.Split(frame)
+		out = wire.AppendDeliver(out, &d)
+	}
+	return &outbox.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Messages: true, Reliable: true, Options: batch.Options}
+}
