@@ -49,8 +49,8 @@ func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
 		n := min(len(found), len(ids), limit-len(infos))
 		h.registry.Find(ids[:n], found[:])
 		for i, dest := range found[:n] {
-			if c := connOf(dest); c != nil { // still registered
-				infos = append(infos, c.info(ids[i]))
+			if info, ok := infoOf(dest, ids[i]); ok { // still registered
+				infos = append(infos, info)
 			}
 		}
 		ids = ids[n:]
@@ -61,11 +61,18 @@ func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
 // Client returns the description of one client, and false if the client is not connected. It
 // can be called at any time.
 func (h *Hub) Client(id uint64) (ClientInfo, bool) {
-	c := h.lookup(id)
-	if c == nil {
-		return ClientInfo{}, false
+	return infoOf(h.find(id), id)
+}
+
+// infoOf returns the description of a destination with that id, and false if there is none.
+func infoOf(dest relay.Destination, id uint64) (ClientInfo, bool) {
+	switch d := dest.(type) {
+	case destination:
+		return d.conn.info(id), true
+	case *subscriber:
+		return d.info(), true
 	}
-	return c.info(id), true
+	return ClientInfo{}, false
 }
 
 // Disconnect closes the connection of a client and reports whether there was such a client.
@@ -75,7 +82,13 @@ func (h *Hub) Client(id uint64) (ClientInfo, bool) {
 // counted as CloseDisconnected. Disconnect can be called at any time and does not wait for the
 // client.
 func (h *Hub) Disconnect(id uint64, reconnect bool) bool {
-	c := h.lookup(id)
+	dest := h.find(id)
+	if s, ok := dest.(*subscriber); ok {
+		s.Stop(ErrDisconnected)
+		<-s.ended
+		return true
+	}
+	c := connOf(dest)
 	if c == nil {
 		return false
 	}
@@ -117,10 +130,13 @@ func (c *conn) requestClose(away *goAway) {
 }
 
 // lookup returns the conn of a client, or nil.
-func (h *Hub) lookup(id uint64) *conn {
+func (h *Hub) lookup(id uint64) *conn { return connOf(h.find(id)) }
+
+// find returns what has an id, or nil.
+func (h *Hub) find(id uint64) relay.Destination {
 	var found [1]relay.Destination
 	h.registry.Find([]uint64{id}, found[:])
-	return connOf(found[0])
+	return found[0]
 }
 
 // info returns the description of c, which is registered under id.

@@ -14,6 +14,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/reclaim"
+	"github.com/sechlol/go-message-hub/internal/relay"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -107,11 +108,9 @@ type handshaker interface {
 	HandshakeContext(context.Context) error
 }
 
-// registerClient adds the client to the registry, and closes a connection that had the same id.
+// registerClient adds the client to the registry, and ends what had the same id.
 func (c *conn) registerClient() {
-	if prev := c.register(); prev != nil { // both were granted the id
-		prev.requestClose(&goAway{code: wire.GoAwayTakenOver, reason: CloseTakenOver, err: errors.New("another connection was granted this id")})
-	}
+	closeReplaced(c.register())
 	c.hub.config.Logger.Info("client connected", "client", c.id.Load(), "address", c.sock.RemoteAddr().String())
 }
 
@@ -144,12 +143,12 @@ func (c *conn) limitFirstFrame() {
 	}
 }
 
-// register adds the connection to the registry. It returns the connection that had the id
+// register adds the connection to the registry. It returns the destination that had the id
 // before, or nil.
-func (c *conn) register() (prev *conn) {
+func (c *conn) register() (prev relay.Destination) {
 	id := c.id.Load()
 	c.flags.Or(flagRegistered)
-	prev = connOf(c.hub.registry.Join(id, destination{c}))
+	prev = c.hub.registry.Join(id, destination{c})
 	if c.done.IsSet() { // perhaps Shutdown closed it before it was in the registry
 		c.unregister()
 	}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sechlol/go-message-hub/internal/reclaim"
 )
 
 // connSet holds every connection from Accept to its last goroutine, registered or not. Once
@@ -141,4 +143,15 @@ func (cs *connSet) appendTo(conns []*conn) []*conn {
 		conns = append(conns, c)
 	}
 	return conns
+}
+
+// appendHolders appends the current connections as holders of memory.
+func (cs *connSet) appendHolders(to []reclaim.Conn) []reclaim.Conn {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	to = slices.Grow(to, len(cs.set))
+	for c := range cs.set {
+		to = append(to, c)
+	}
+	return to
 }

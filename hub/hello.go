@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/sechlol/go-message-hub/internal/outbox"
+	"github.com/sechlol/go-message-hub/internal/relay"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -75,7 +76,7 @@ func (h *helloHandler) sendWelcome(s *session, retransmitted int, resumed bool) 
 		Version: wire.Version2, ID: s.id, Resume: s.secret, Resumed: resumed, Again: retransmitted, Seq: s.lastSeq, Acked: s.loadQueuedSeq(),
 		Hub: "go-message-hub", Epoch: c.hub.epoch, GrantsIDs: config.Authenticate != nil,
 		MaxBody: c.maxBody(), MaxDeliver: c.maxDeliver(), MaxReceivers: wire.MaxReceivers, MaxReports: config.MaxReports,
-		Credit: config.Credit, ReceiverCost: receiverCost, Window: config.Window, Keepalive: int(config.KeepAlive.Milliseconds()),
+		Credit: config.Credit, ReceiverCost: relay.ReceiverCost, Window: config.Window, Keepalive: int(config.KeepAlive.Milliseconds()),
 		MaxReportTimeout: config.MaxReportTimeout.Milliseconds(),
 	}
 	if c.permissions != nil && !c.permissions.Expires.IsZero() {

@@ -33,6 +33,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/idpool"
 	"github.com/sechlol/go-message-hub/internal/limitlog"
+	"github.com/sechlol/go-message-hub/internal/local"
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/presence"
 	"github.com/sechlol/go-message-hub/internal/reclaim"
@@ -104,6 +105,8 @@ type Hub struct {
 	v1IDs         idpool.Pool // of v1 clients, if neither Authenticate nor DisableV1 is set
 	ids           idpool.Pool // of all other clients without a granted id
 	relay         *relay.Relay
+	senders       *local.Senders
+	subscribers   subscribers
 	registry      *presence.Registry[relay.Destination]
 	conns         connSet
 	registerQueue registerQueue
@@ -147,6 +150,8 @@ func New(config Config) (*Hub, error) {
 	h.conns.init()
 	h.registerQueue.init()
 	h.relay = newRelay(h)
+	h.senders = newSenders(h)
+	h.subscribers.init(h)
 	h.startLoops()
 	return h, nil
 }
@@ -170,9 +175,9 @@ func (h *Hub) newSocketConfig(readBytes int64) socket.Config {
 // startLoops starts the goroutines of the hub. The first three end with readersDone, the last
 // one ends with closing.
 func (h *Hub) startLoops() {
-	reclaimConfig := reclaim.Config[*conn]{
+	reclaimConfig := reclaim.Config[reclaim.Conn]{
 		Budget:       h.bodies,
-		AppendConns:  h.conns.appendTo,
+		AppendConns:  func(to []reclaim.Conn) []reclaim.Conn { return h.subscribers.appendTo(h.conns.appendHolders(to)) },
 		StallTimeout: h.config.StallTimeout,
 		MinRate:      h.config.MinRate,
 		MaxBody:      h.config.MaxBody,
@@ -216,6 +221,8 @@ func (h *Hub) SetMaxClients(maxClients int) error {
 // than once; each call waits for the end.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.shutdownOnce.Do(func() {
+		h.senders.Close()
+		h.subscribers.close()
 		close(h.closing)
 		conns := h.conns.close()
 		for _, c := range conns {
@@ -241,6 +248,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	for _, c := range h.conns.snapshot() {
 		c.close(CloseShutdown)
 	}
+	h.subscribers.stopAll()
 	<-h.finished
 	return ctx.Err()
 }

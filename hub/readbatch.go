@@ -21,7 +21,7 @@ type readBatch struct {
 
 	// Of the SENDs that are being sent, or in the batch of builder.
 	firstSeq, lastSeq uint64
-	cost              sendCost
+	cost              relay.Cost
 
 	maxRequests uint64 // value of conn.requests at which the rate limit stops the client
 

@@ -14,9 +14,15 @@ func (c *conn) requestReceiverAcks(ids wire.IDs) {
 		if c.permissions != nil && c.permissions.CanSend != nil && !c.permissions.CanSend(id) {
 			continue // a client must not cause PINGs to receivers to which it cannot send
 		}
-		if receiver := c.hub.lookup(id); receiver != nil && receiver.AckStats().HeldBytes > 0 {
-			receiver.RequestAck()
-		}
+		requestAck(c.hub.lookup(id))
+	}
+}
+
+// requestAck requests an acknowledgement from a connection that has unacknowledged messages. nil
+// is allowed.
+func requestAck(receiver *conn) {
+	if receiver != nil && receiver.AckStats().HeldBytes > 0 {
+		receiver.RequestAck()
 	}
 }
 

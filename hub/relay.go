@@ -1,6 +1,10 @@
 package hub
 
 import (
+	"errors"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/local"
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/relay"
 	"github.com/sechlol/go-message-hub/wire"
@@ -24,6 +28,24 @@ func newRelay(h *Hub) *relay.Relay {
 		config.Traces.OnTrace = func(t relay.Trace) bool { return h.config.OnTrace(newTrace(t)) }
 	}
 	return relay.New(config)
+}
+
+// newSenders returns what Hub.Send sends with.
+func newSenders(h *Hub) *local.Senders {
+	return local.NewSenders(local.SenderConfig{
+		Relay:      h.relay,
+		NewAccount: func() *body.Account { return h.bodies.NewAccount(h.maxPerSender) },
+		Credit:     h.config.Credit,
+		MaxReports: h.config.MaxReports,
+		RequestAcks: func(to []uint64) {
+			for _, id := range to {
+				requestAck(h.lookup(id))
+			}
+		},
+		OnSend:   func(receivers int) { h.counters.recordSend(receivers) },
+		Offering: &h.conns.reading, Running: &h.conns.running,
+		Closing: h.closing, ErrClosed: ErrClosed,
+	})
 }
 
 // origin is a connection as the origin of messages.
@@ -71,6 +93,17 @@ func (d destination) Verdicts() *relay.Verdicts {
 		return &s.verdicts
 	}
 	return nil
+}
+
+// closeReplaced ends the destination that another one has replaced in the registry, if there is
+// one: both were granted the id.
+func closeReplaced(dest relay.Destination) {
+	switch d := dest.(type) {
+	case destination:
+		d.conn.requestClose(&goAway{code: wire.GoAwayTakenOver, reason: CloseTakenOver, err: errors.New("another connection was granted this id")})
+	case *subscriber:
+		d.Stop(ErrTakenOver)
+	}
 }
 
 // connOf returns the connection of a destination, or nil if it has none.

@@ -56,8 +56,8 @@ func (rb *readBatch) handleSend(s *session, f *socket.Frame) error {
 		}
 	}
 	rb.sender.ReadAt() // before any wait
-	cost := costOf(&m)
-	if admitted, err := rb.admitSend(s, &m, cost.inFlight); !admitted {
+	cost := relay.CostOf(m.To.Len(), len(m.Body))
+	if admitted, err := rb.admitSend(s, &m, cost.InFlight); !admitted {
 		return err
 	}
 	if err = rb.appendSend(s, f, &m, cost); err != nil && s.lastSeq != m.Seq && m.Options.Level() != wire.LevelNone {
@@ -68,7 +68,7 @@ func (rb *readBatch) handleSend(s *session, f *socket.Frame) error {
 
 // appendSend adds an admitted SEND to the batch, or begins a new batch. It may wait for
 // memory.
-func (rb *readBatch) appendSend(s *session, f *socket.Frame, m *wire.Send, cost sendCost) error {
+func (rb *readBatch) appendSend(s *session, f *socket.Frame, m *wire.Send, cost relay.Cost) error {
 	opts := relay.Options{IsSend: true, Wire: m.Options, Expires: rb.expiry(m, f)}
 	d := wire.Deliver{Sender: s.id, Seq: m.Seq, Time: uint64(rb.sender.ReadAt().UnixMicro()), Flags: opts.DeliverFlags()}
 	gap := opts.Tracked() && m.Seq != s.lastSeq+1
@@ -88,9 +88,9 @@ func (rb *readBatch) appendSend(s *session, f *socket.Frame, m *wire.Send, cost 
 	}
 	rb.commitSend(s, m.Seq)
 	if rb.builder.Frames() == 0 {
-		rb.firstSeq, rb.cost = m.Seq, sendCost{}
+		rb.firstSeq, rb.cost = m.Seq, relay.Cost{}
 	}
-	rb.lastSeq, rb.cost = m.Seq, rb.cost.plus(cost)
+	rb.lastSeq, rb.cost = m.Seq, rb.cost.Plus(cost)
 	d.Body = m.Body
 	rb.builder.Append(m.To, opts, func(b []byte) []byte { return wire.AppendDeliver(b, &d) })
 	return nil
@@ -137,7 +137,7 @@ func (rb *readBatch) admitSend(s *session, m *wire.Send, cost int) (bool, error)
 }
 
 // sendWithoutReceivers handles a SEND that names no receiver, and reports it if requested.
-func (rb *readBatch) sendWithoutReceivers(s *session, seq uint64, opts relay.Options, cost sendCost) error {
+func (rb *readBatch) sendWithoutReceivers(s *session, seq uint64, opts relay.Options, cost relay.Cost) error {
 	if err := rb.offerBatch(); err != nil { // earlier SENDs are in flight first
 		return err
 	}
@@ -158,7 +158,7 @@ func (rb *readBatch) sendWithoutReceivers(s *session, seq uint64, opts relay.Opt
 
 // sendInPlace is relayInPlace for a SEND: the header of the DELIVER just fits before the
 // body.
-func (rb *readBatch) sendInPlace(f *socket.Frame, m *wire.Send, d *wire.Deliver, opts relay.Options, cost sendCost) error {
+func (rb *readBatch) sendInPlace(f *socket.Frame, m *wire.Send, d *wire.Deliver, opts relay.Options, cost relay.Cost) error {
 	ids := m.To.AppendTo(rb.sender.IDBuf())
 	end := wire.SendLen(len(ids), len(m.Body))
 	start := end - wire.DeliverLen(len(m.Body))

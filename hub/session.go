@@ -36,7 +36,7 @@ type session struct {
 	// mu guards the fields below.
 	mu             sync.Mutex
 	conn           *conn // the current connection, or the last one
-	sends          sendWindow
+	sends          relay.Window
 	acks           ackSchedule
 	reports        reportWindow
 	pingPending    bool          // a PING waits to be written
@@ -87,22 +87,22 @@ func (s *session) countOmitted(omitted outbox.Omitted) {
 func (s *session) tryReserve(cost int, report bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sends.hasRoom(cost, s.hub.config.Credit) && (!report || s.reports.reserve(s.hub.config.MaxReports))
+	return s.sends.HasRoom(cost, s.hub.config.Credit) && (!report || s.reports.reserve(s.hub.config.MaxReports))
 }
 
 // onSent adds a batch of SENDs that was offered. onQueued must be called when none of them is
 // blocked any more.
-func (s *session) onSent(lastSeq uint64, cost sendCost) {
+func (s *session) onSent(lastSeq uint64, cost relay.Cost) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sends.add(lastSeq, cost)
+	s.sends.Add(lastSeq, cost)
 }
 
 // onQueued records that all SENDs of the batch that ends with lastSeq are queued, or have
 // failed.
 func (s *session) onQueued(lastSeq uint64) {
 	s.mu.Lock()
-	s.acks.unacked += s.sends.onQueued(lastSeq)
+	s.acks.unacked += s.sends.OnQueued(lastSeq)
 	s.signalReader()
 	s.unlockAndAck(s.acks.next(s.ackThreshold()))
 }
@@ -111,7 +111,7 @@ func (s *session) onQueued(lastSeq uint64) {
 func (s *session) loadQueuedSeq() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sends.queuedSeq
+	return s.sends.QueuedSeq()
 }
 
 // ackThreshold returns the cost of queued SENDs at which an ACK is sent unrequested, in
@@ -130,20 +130,20 @@ func (s *session) sendAck() {
 func (s *session) ackAll() {
 	s.mu.Lock()
 	due := s.acks.nextNow()
-	s.acks.requested = s.acks.requested || s.sends.bytes > 0
+	s.acks.requested = s.acks.requested || s.sends.Bytes() > 0
 	s.unlockAndAck(due)
 }
 
 // onAckWritten records that an ACK was written or lost.
 func (s *session) onAckWritten() {
 	s.mu.Lock()
-	s.acks.onWritten(s.sends.bytes > 0)
+	s.acks.onWritten(s.sends.Bytes() > 0)
 	s.unlockAndAck(s.acks.next(s.ackThreshold()))
 }
 
 // unlockAndAck releases mu, and then sends an ACK if one is due.
 func (s *session) unlockAndAck(due bool) {
-	seq, c := s.sends.queuedSeq, s.conn
+	seq, c := s.sends.QueuedSeq(), s.conn
 	s.mu.Unlock()
 	if due && !c.sendFrameTagged(wire.AppendAck(nil, seq), &s.controlOptions, controlAck) {
 		s.onAckWritten()

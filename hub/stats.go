@@ -145,6 +145,14 @@ type counters struct {
 // recordDrop counts n bodies that were not delivered to a receiver.
 func (c *counters) recordDrop(reason DropReason, n int) { c.dropped[reason].Add(uint64(n)) }
 
+// recordSend counts one message of Hub.Send.
+func (c *counters) recordSend(receivers int) {
+	c.relays.Add(1)
+	if receivers == 0 {
+		c.noReceivers.Add(1)
+	}
+}
+
 // Stats returns the current statistics. It can be called at any time.
 func (h *Hub) Stats() Stats {
 	c := &h.counters

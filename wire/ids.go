@@ -34,8 +34,8 @@ func (ids IDs) AppendTo(dst []uint64) []uint64 {
 	return dst
 }
 
-// appendIDs appends ids in wire format.
-func appendIDs(b []byte, ids []uint64) []byte {
+// AppendIDs appends ids in wire format: an IDs with these ids.
+func AppendIDs(b []byte, ids []uint64) []byte {
 	for _, id := range ids {
 		b = binary.BigEndian.AppendUint64(b, id)
 	}

@@ -17,7 +17,7 @@ func AppendListRequest(b []byte) []byte { return appendHeader(b, TypeList, 0) }
 // copy. Both slices together must be ascending.
 func AppendList(b []byte, before, after []uint64) []byte {
 	b = appendHeader(b, TypeList, (len(before)+len(after))*IDSize)
-	return appendIDs(appendIDs(b, before), after)
+	return AppendIDs(AppendIDs(b, before), after)
 }
 
 // ParseList reads the payload of the answer to a LIST request. The number of ids follows from

@@ -51,7 +51,7 @@ func ListPageLen(n int) int { return listPageFixed + n*IDSize }
 func AppendListPage(b []byte, total uint64, more bool, ids []uint64) []byte {
 	b = appendHeader(b, TypeListPage, ListPageLen(len(ids))-HeaderSize)
 	b = binary.BigEndian.AppendUint64(b, total)
-	return appendIDs(append(b, boolToByte(more)), ids)
+	return AppendIDs(append(b, boolToByte(more)), ids)
 }
 
 // ParseListPage reads the payload of a LIST_PAGE. It returns an error that wraps ErrMalformed
@@ -118,7 +118,7 @@ func AppendPresence(b []byte, revision uint64, flags PresenceFlags, joined, left
 	b = binary.BigEndian.AppendUint64(b, revision)
 	b = append(b, byte(flags))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(joined)))
-	return appendIDs(appendIDs(b, joined), left)
+	return AppendIDs(AppendIDs(b, joined), left)
 }
 
 // ParsePresence reads the payload of a PRESENCE. It returns an error that wraps ErrMalformed

@@ -20,7 +20,7 @@ func RelayLen(receivers, body int) int { return relayFixed + receivers*IDSize + 
 func AppendRelayHeader(b []byte, to []uint64, bodyLen int) []byte {
 	b = appendHeader(b, TypeRelay, RelayLen(len(to), bodyLen)-HeaderSize)
 	b = append(b, byte(len(to)))
-	return appendIDs(b, to)
+	return AppendIDs(b, to)
 }
 
 // AppendRelay appends a RELAY. len(to) must not be above MaxReceivers.

@@ -121,7 +121,7 @@ func AppendSend(b []byte, seq uint64, options Options, ttl uint32, to []uint64, 
 	b = binary.BigEndian.AppendUint32(b, uint32(options))
 	b = binary.BigEndian.AppendUint32(b, ttl)
 	b = append(b, byte(len(to)))
-	return append(appendIDs(b, to), body...)
+	return append(AppendIDs(b, to), body...)
 }
 
 // PutSendTTL overwrites the time to live of a SEND, in milliseconds.

@@ -38,6 +38,11 @@ var importRules = map[string]importRule{
 		strict:   true,
 		reason:   "it passes messages on and knows neither connections nor the configuration of a hub",
 	},
+	"internal/local": {
+		internal: []string{"wire", "internal/body", "internal/outbox", "internal/relay"},
+		strict:   true,
+		reason:   "it sends and receives without a connection; the hub assigns the ids",
+	},
 	"internal/reclaim": {
 		internal: []string{"internal/body", "internal/outbox"},
 		strict:   true,
@@ -74,7 +79,7 @@ var importRules = map[string]importRule{
 	"hub": {
 		internal: []string{
 			"wire", "internal/body", "internal/outbox", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/limitlog",
-			"internal/presence", "internal/reclaim", "internal/relay", "internal/stats",
+			"internal/presence", "internal/reclaim", "internal/relay", "internal/local", "internal/stats",
 		},
 		external: []string{"github.com/dustin/go-humanize"},
 		reason:   "it is embeddable: a program that imports it must not get flags, a client or a simulation",

@@ -115,6 +115,13 @@ func (a *Account) WaitsForQuota() bool {
 	return a.waiter != nil && a.waiter.element == nil
 }
 
+// InUse reports whether the account holds bytes, or an Acquire of it waits.
+func (a *Account) InUse() bool {
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	return a.held > 0 || a.waiter != nil
+}
+
 // TryAcquire returns a buffer of at least n bytes, or nil if Acquire would have to wait. A nil
 // Account always has room, and is not charged.
 func (a *Account) TryAcquire(n int) *Buffer {
