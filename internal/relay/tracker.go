@@ -23,7 +23,8 @@ type Tracker struct {
 	firstSeq   uint64 // of the first message; the others follow without a gap
 	messages   int
 	dests      []Destination  // the receivers; nil: there is no such client
-	verdictsOf []*Verdicts    // by receiver; empty unless level is processed
+	waiter     *verdictWaiter // nil unless level is processed
+	verdictsOf []*Verdicts    // by receiver, where waiter waits; empty unless level is processed
 	options    outbox.Options // Sender.newRecorders sets Events
 	v1         indexSet       // the receivers that get version 1 frames
 
@@ -76,13 +77,15 @@ func (r *Relay) newTracker(m *Messages, messages int, dests []Destination) *Trac
 	return t
 }
 
-// awaitVerdicts lets the VERDICTs of all receivers of version 2 reach t.
+// awaitVerdicts lets the VERDICTs of all receivers of version 2 reach t. A message that gets
+// verdicts is alone in its batch.
 func (t *Tracker) awaitVerdicts() {
+	t.waiter = &verdictWaiter{verdictKey{t.origin.ID(), t.firstSeq}, t.applyVerdict}
 	t.verdictsOf = make([]*Verdicts, len(t.dests))
 	for i, dest := range t.dests {
 		if dest != nil && !t.v1.has(i) {
 			t.verdictsOf[i] = dest.Verdicts()
-			t.verdictsOf[i].await(t.key(), t)
+			t.verdictsOf[i].await(t.waiter)
 		}
 	}
 }
@@ -137,10 +140,10 @@ func (t *Tracker) isFinal(receiver int, event outbox.Event) bool {
 	return true
 }
 
-// applyVerdict applies a verdict of a receiver's application to each copy of the message that
-// was written to that receiver, at once, and to each copy that is written later. A VERDICT
-// cannot tell copies apart, because they are the same bytes. A copy that is never written has
-// a fate of its own.
+// applyVerdict applies a verdict of a receiver's application, or FateUncertain for want of one, to
+// each copy of the message that was written to that receiver, at once, and to each copy that is
+// written later. A VERDICT cannot tell copies apart, because they are the same bytes. A copy that
+// is never written has a fate of its own.
 func (t *Tracker) applyVerdict(v *Verdicts, fate wire.Fate) {
 	for receiver := range t.dests {
 		if t.verdictsOf[receiver] == v && t.tryVerdict(receiver, fate) {
@@ -150,8 +153,7 @@ func (t *Tracker) applyVerdict(v *Verdicts, fate wire.Fate) {
 }
 
 // tryVerdict reports whether a verdict decides the fate of the copy for one receiver. If that
-// copy is still to be written, the first verdict is kept until then. A message that gets
-// verdicts is alone in its batch.
+// copy is still to be written, the first verdict is kept until then.
 func (t *Tracker) tryVerdict(receiver int, verdict wire.Fate) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -233,11 +235,11 @@ func (t *Tracker) expire() {
 	defer t.relay.config.Timers.Done()
 	expired := t.options.Expires != 0 && time.Now().UnixNano() >= t.options.Expires
 	offered := int(t.offeredTo.Load()) // the other receivers are not offered expired messages
-	var retracted indexSet
+	var stillQueued indexSet
 	if expired {
 		for receiver, dest := range t.dests {
 			if dest != nil && t.hasUndecided(receiver) && dest.Retract(&t.options) {
-				retracted.set(receiver)
+				stillQueued.set(receiver)
 			}
 		}
 	}
@@ -256,7 +258,7 @@ func (t *Tracker) expire() {
 				continue
 			case expired && i >= offered:
 				*f = byte(wire.FateExpired)
-			case expired && *f < undecidedBit|byte(wire.FateWritten) && !retracted.has(i):
+			case expired && *f < undecidedBit|byte(wire.FateWritten) && !stillQueued.has(i):
 				continue // dropped or written just now: that event follows
 			default:
 				*f &^= undecidedBit
@@ -311,20 +313,7 @@ func (t *Tracker) report(ready []int) {
 	}
 	for _, v := range t.verdictsOf {
 		if v != nil {
-			v.cancel(t.key())
-		}
-	}
-}
-
-// key returns how VERDICTs name the first message, which is the only one if they are wanted.
-func (t *Tracker) key() verdictKey { return verdictKey{t.origin.ID(), t.firstSeq} }
-
-// failVerdict decides the fates that wait for a VERDICT of v, which will never come. Frames that
-// were queued for the receiver have other fates already.
-func (t *Tracker) failVerdict(v *Verdicts) {
-	for receiver := range t.dests {
-		if t.verdictsOf[receiver] == v {
-			t.decide(receiver, 0, t.messages, wire.FateUncertain)
+			v.cancel(t.waiter)
 		}
 	}
 }

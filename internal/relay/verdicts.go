@@ -13,36 +13,38 @@ import (
 // concurrently.
 type Verdicts struct {
 	mu      sync.Mutex
-	waiters map[verdictKey]verdictWaiter
+	waiters map[verdictKey]*verdictWaiter
 }
 
-// verdictWaiter waits for a VERDICT on a message.
-type verdictWaiter interface {
-	// applyVerdict decides the fate of the message for the receiver of v.
-	applyVerdict(v *Verdicts, fate wire.Fate)
+// verdictWaiter waits for the VERDICTs on a message.
+type verdictWaiter struct {
+	key verdictKey
 
-	// failVerdict is called when v gets no further VERDICT.
-	failVerdict(v *Verdicts)
+	// apply applies a verdict of the receiver of v. FateUncertain: v gets no further VERDICT.
+	apply func(v *Verdicts, fate wire.Fate)
 }
 
 // verdictKey identifies a message in a VERDICT of a receiver.
 type verdictKey struct{ sender, seq uint64 }
 
 // await lets the VERDICT on a message reach w.
-func (v *Verdicts) await(key verdictKey, w verdictWaiter) {
+func (v *Verdicts) await(w *verdictWaiter) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.waiters == nil {
-		v.waiters = make(map[verdictKey]verdictWaiter)
+		v.waiters = make(map[verdictKey]*verdictWaiter)
 	}
-	v.waiters[key] = w
+	v.waiters[w.key] = w
 }
 
-// cancel undoes await.
-func (v *Verdicts) cancel(key verdictKey) {
+// cancel undoes await. A waiter with the same key that came later stays: a sender with a granted
+// id counts from 1 in each of its sessions.
+func (v *Verdicts) cancel(w *verdictWaiter) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	delete(v.waiters, key)
+	if v.waiters[w.key] == w {
+		delete(v.waiters, w.key)
+	}
 }
 
 // Apply passes a verdict on to its message, and reports whether the message waits for one.
@@ -53,17 +55,17 @@ func (v *Verdicts) Apply(verdict wire.Verdict) bool {
 	if w == nil {
 		return false
 	}
-	w.applyVerdict(v, verdict.Fate)
+	w.apply(v, verdict.Fate)
 	return true
 }
 
-// Fail decides the messages that wait for a VERDICT: the receiver has ended, and no VERDICT of it
-// will come.
+// Fail makes the fates that wait for a VERDICT uncertain: the receiver has ended, and no VERDICT
+// of it will come.
 func (v *Verdicts) Fail() {
 	v.mu.Lock()
 	waiters := slices.Collect(maps.Values(v.waiters))
 	v.mu.Unlock()
 	for _, w := range waiters {
-		w.failVerdict(v)
+		w.apply(v, wire.FateUncertain)
 	}
 }

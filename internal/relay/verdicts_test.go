@@ -1,38 +1,57 @@
 package relay
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// recordedVerdict is a verdictWaiter that records the fates that it gets.
-type recordedVerdict struct{ fates []wire.Fate }
-
-func (r *recordedVerdict) applyVerdict(_ *Verdicts, fate wire.Fate) { r.fates = append(r.fates, fate) }
-func (r *recordedVerdict) failVerdict(*Verdicts)                    { r.fates = append(r.fates, wire.FateUncertain) }
+// newRecordedWaiter returns a verdictWaiter that appends the fates that it gets to fates.
+func newRecordedWaiter(sender, seq uint64, fates *[]wire.Fate) *verdictWaiter {
+	return &verdictWaiter{verdictKey{sender, seq}, func(_ *Verdicts, fate wire.Fate) { *fates = append(*fates, fate) }}
+}
 
 // TestVerdicts_Apply_ByKey checks that a verdict reaches the message of its sender and seq alone,
 // and none that was canceled.
 func TestVerdicts_Apply_ByKey(t *testing.T) {
 	var v Verdicts
-	first, second := new(recordedVerdict), new(recordedVerdict)
+	var first, second []wire.Fate
+	firstWaiter := newRecordedWaiter(1, 2, &first)
 	if v.Apply(wire.Verdict{Sender: 1, Seq: 1}) {
 		t.Error("the zero value is not empty")
 	}
 	v.Fail()
-	v.cancel(verdictKey{1, 2})
-	v.await(verdictKey{1, 2}, first)
-	v.await(verdictKey{2, 1}, second)
+	v.cancel(firstWaiter)
+	v.await(firstWaiter)
+	v.await(newRecordedWaiter(2, 1, &second))
 	if !v.Apply(wire.Verdict{Sender: 1, Seq: 2, Fate: wire.FateProcessed}) || v.Apply(wire.Verdict{Sender: 1, Seq: 1, Fate: wire.FateProcessed}) {
 		t.Error("a message is not found by its own key alone")
 	}
-	v.cancel(verdictKey{1, 2})
+	v.cancel(firstWaiter)
 	if v.Apply(wire.Verdict{Sender: 1, Seq: 2, Fate: wire.FateProcessed}) {
 		t.Error("a canceled message is found")
 	}
 	v.Fail()
-	if len(first.fates) != 1 || first.fates[0] != wire.FateProcessed || len(second.fates) != 1 || second.fates[0] != wire.FateUncertain {
-		t.Errorf("the fates are %v and %v, want one processed and one uncertain", first.fates, second.fates)
+	if !slices.Equal(first, []wire.Fate{wire.FateProcessed}) || !slices.Equal(second, []wire.Fate{wire.FateUncertain}) {
+		t.Errorf("the fates are %v and %v, want one processed and one uncertain", first, second)
+	}
+}
+
+// TestVerdicts_Cancel_KeepsLaterMessage sends a message of the same sender and seq twice, as from
+// two sessions of a client with a granted id. The end of the first wait does not end the second.
+func TestVerdicts_Cancel_KeepsLaterMessage(t *testing.T) {
+	var v Verdicts
+	var first, second []wire.Fate
+	firstWaiter, secondWaiter := newRecordedWaiter(1, 1, &first), newRecordedWaiter(1, 1, &second)
+	v.await(firstWaiter)
+	v.await(secondWaiter)
+	v.cancel(firstWaiter)
+	if !v.Apply(wire.Verdict{Sender: 1, Seq: 1, Fate: wire.FateRejected}) || len(first) != 0 || !slices.Equal(second, []wire.Fate{wire.FateRejected}) {
+		t.Errorf("the fates are %v and %v, want the verdict for the second message alone", first, second)
+	}
+	v.cancel(secondWaiter)
+	if len(v.waiters) != 0 {
+		t.Errorf("%d messages wait for verdicts, want none", len(v.waiters))
 	}
 }
