@@ -8,9 +8,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// latencySampleRate is the number of reads of which one, on average, has its deliveries
-// timed: so few that the cost does not show, and enough for a histogram of a hub with little
-// traffic.
+// latencySampleRate is the average number of reads for each whose deliveries are timed: so few that
+// the cost does not show, and enough for a histogram of a hub with little traffic.
 const latencySampleRate = 256
 
 // latencySample times the deliveries of one read.
@@ -19,8 +18,8 @@ type latencySample struct {
 	observe func(time.Duration)
 }
 
-// newLatencySample returns a sample for a read that has just come in. Mostly it is nil, and
-// nothing is timed.
+// newLatencySample returns a sample for messages that have just been read. Mostly it returns nil,
+// and their deliveries are not timed.
 func newLatencySample(observe func(time.Duration)) *latencySample {
 	if observe == nil || rand.Uint32()%latencySampleRate != 0 {
 		return nil
@@ -59,10 +58,27 @@ func (o *observers) HandleEvent(receiver int, event outbox.Event, first, frames 
 	}
 }
 
-// recorders record how a batch fares with each receiver.
+// recorders record what happens to a batch at each receiver.
 type recorders struct {
 	tracker *Tracker       // nil: the batch is not tracked
 	traces  *traceRecorder // nil: no message is traced
+}
+
+// newRecorders returns the recorders of a batch that was read at readAt and is about to be offered.
+// It sets the options of the batch by which its later events reach them.
+func (r *Relay) newRecorders(m *Messages, readAt time.Time, latency *latencySample, ids []uint64, dests []Destination, batch *outbox.Batch) (recs recorders) {
+	if r.traces.config.OnTrace != nil {
+		recs.traces = r.traces.newRecorder(m.Origin.ID(), readAt, ids, batch)
+	}
+	obs := observers{latency: latency, traces: recs.traces}
+	if m.Options.Tracked() {
+		recs.tracker = r.newTracker(m, batch.Frames, dests)
+		recs.tracker.options.Events = obs.chain(recs.tracker)
+		batch.Options = &recs.tracker.options
+	} else if handler := obs.chain(nil); handler != nil {
+		batch.Options = &outbox.Options{Events: handler}
+	}
+	return recs
 }
 
 // recordFate records the fate of frames that are not offered to one receiver.

@@ -9,8 +9,8 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// Sender is what a goroutine needs to send messages: it is reused for many of them, and pooled
-// by its owner. It belongs to one goroutine at a time. Between Reset and Begin it holds nothing.
+// Sender sends messages to their destinations. Its owner pools it and reuses it for many messages.
+// It belongs to one goroutine at a time. Between Reset and Begin it holds nothing.
 type Sender struct {
 	Flusher outbox.Flusher // to flush after a group of Sends
 
@@ -18,14 +18,14 @@ type Sender struct {
 	latency *latencySample // of the deliveries; nil: they are not timed
 	readAt  time.Time      // when the messages were read; zero: not yet needed
 	recvBuf *recvBuf       // nil until needed
-	batch   outbox.Batch   // being offered; here, because a Destination could keep a pointer to it
+	batch   outbox.Batch   // being offered; a field, because a variable would be allocated for Offer
 
 	dropped [wire.MaxFate + 1]int // messages that were not queued, by fate
 	drops   int                   // sum of dropped
 }
 
-// recvBuf is space for the receivers of a message. It is most of the memory that a Sender needs,
-// and separate, so that thousands of goroutines can wait without one.
+// recvBuf is space for the receivers of a message. It is most of the memory that a Sender needs. It
+// is separate, so that thousands of goroutines can wait without one.
 type recvBuf struct {
 	ids   [wire.MaxReceivers]uint64
 	dests [wire.MaxReceivers]Destination
@@ -43,7 +43,7 @@ func (s *Sender) Begin(r *Relay, account *body.Account) {
 	}
 }
 
-// Reset flushes, gives back all memory, and passes the counts of dropped messages on.
+// Reset flushes, gives back all memory, and passes the counts of dropped messages to Config.OnDrop.
 func (s *Sender) Reset() {
 	s.Flusher.Reset()
 	s.ReleaseRecvBuf()
@@ -92,7 +92,7 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 	forbidden := s.removeForbidden(m.Origin, ids, dests)
 	s.batch = b
 	batch := &s.batch
-	r := s.newRecorders(m, ids, dests, batch)
+	r := s.relay.newRecorders(m, s.readAt, s.latency, ids, dests, batch)
 	batch.Reliable = m.Options.IsSend
 	var translated *outbox.Batch // for receivers of the other protocol version
 	for i, dest := range dests {
@@ -123,24 +123,7 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 	return blocked
 }
 
-// newRecorders returns the recorders of a batch that is about to be offered, and sets the
-// options of the batch by which its later events reach them.
-func (s *Sender) newRecorders(m *Messages, ids []uint64, dests []Destination, batch *outbox.Batch) (r recorders) {
-	if s.relay.traces.config.OnTrace != nil {
-		r.traces = s.relay.traces.newRecorder(m.Origin.ID(), s.readAt, ids, batch)
-	}
-	obs := observers{latency: s.latency, traces: r.traces}
-	if m.Options.Tracked() {
-		r.tracker = s.relay.newTracker(m, batch.Frames, dests)
-		r.tracker.options.Events = obs.chain(r.tracker)
-		batch.Options = &r.tracker.options
-	} else if handler := obs.chain(nil); handler != nil {
-		batch.Options = &outbox.Options{Events: handler}
-	}
-	return r
-}
-
-// removeForbidden sets the dests to nil to which origin cannot send, and returns their indexes.
+// removeForbidden sets to nil the dests that origin cannot send to, and returns their indexes.
 func (s *Sender) removeForbidden(origin Origin, ids []uint64, dests []Destination) (forbidden indexSet) {
 	canSend := origin.CanSend()
 	if canSend == nil {
@@ -202,6 +185,7 @@ func (s *Sender) recordDrop(r *recorders, receiver int, fate wire.Fate, first, f
 	r.recordFate(receiver, fate, first, frames)
 }
 
+// countDrop counts messages that were not queued for one receiver, until Reset.
 func (s *Sender) countDrop(fate wire.Fate, messages int) {
 	s.dropped[fate] += messages
 	s.drops += messages

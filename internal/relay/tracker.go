@@ -25,7 +25,7 @@ type Tracker struct {
 	dests      []Destination  // the receivers; nil: there is no such client
 	waiter     *verdictWaiter // nil unless level is processed
 	verdictsOf []*Verdicts    // by receiver, where waiter waits; empty unless level is processed
-	options    outbox.Options // Sender.newRecorders sets Events
+	options    outbox.Options // Relay.newRecorders sets Events
 	v1         indexSet       // the receivers that get version 1 frames
 
 	offeredTo atomic.Int32 // how many receivers it was offered to, or is being offered to
@@ -89,13 +89,6 @@ func (t *Tracker) awaitVerdicts() {
 		}
 	}
 }
-
-// indexSet is a set of receivers of a SEND, by index. It is filled before the SEND is offered
-// to the first of them; from then on other goroutines read it.
-type indexSet [(wire.MaxReceivers + 63) / 64]uint64
-
-func (s *indexSet) set(i int)      { s[i/64] |= 1 << (i % 64) }
-func (s *indexSet) has(i int) bool { return s[i/64]>>(i%64)&1 == 1 }
 
 // overflowPolicies maps the overflow policies of the protocol to those of package outbox.
 var overflowPolicies = [...]outbox.Overflow{
