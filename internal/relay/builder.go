@@ -11,19 +11,18 @@ import (
 
 // Builder builds batches. Consecutive messages to the same receivers, as from a client that sends
 // much to its group, form a batch: their deliveries are encoded one behind the other into one
-// buffer, and the batch is offered to each receiver once. The cost of a receiver is thus paid
-// once per batch, not once per message. Frames without receivers are replies to the sender
-// itself.
+// buffer, and the batch is offered to each receiver once. A receiver thus costs once per batch, not
+// once per message. Frames without receivers are replies to the sender itself.
 //
 // The zero value has no buffer. A Builder belongs to one goroutine at a time.
 type Builder struct {
 	buf       *body.Buffer // nil until SetBuf
-	batch     outbox.Batch // the frames in buf that were not taken; buf is used up to batch.To
+	batch     outbox.Batch // the frames in buf that Take has not returned; buf is used up to batch.To
 	receivers wire.IDs     // of the batch; nil: the sender itself, or there is no batch
 	options   Options      // of the batch
 }
 
-// SetBuf makes b encode into buf, and takes over the reference to it. There must be no batch.
+// SetBuf makes b encode into buf, and takes over the caller's reference. There must be no batch.
 func (b *Builder) SetBuf(buf *body.Buffer) {
 	b.Release()
 	b.buf, b.batch = buf, outbox.Batch{Buffer: buf}
@@ -54,13 +53,15 @@ func (b *Builder) HasRoom(size int) bool {
 // If receivers names a client twice, each message must be a batch of its own: in a longer batch,
 // the second copy of the first message would come after the first copy of the last.
 func (b *Builder) Accepts(receivers wire.IDs, options Options, buf func() []uint64) bool {
-	if b.batch.Frames == 0 {
+	switch {
+	case b.batch.Frames == 0:
 		return true
-	}
-	if options != b.options || !bytes.Equal(b.receivers, receivers) {
+	case options != b.options || !bytes.Equal(b.receivers, receivers):
 		return false
+	case b.batch.Frames > 1:
+		return true // its second frame has passed the check for duplicates
 	}
-	return b.batch.Frames > 1 || !hasDuplicates(buf(), receivers) // a longer batch has passed the check
+	return !hasDuplicates(buf, receivers)
 }
 
 // Append appends one frame to the batch, which must accept it, and whose buffer must have room.
@@ -81,12 +82,12 @@ func (b *Builder) Take() (batch outbox.Batch, receivers wire.IDs, options Option
 	return batch, receivers, options
 }
 
-// hasDuplicates reports whether receivers names a client twice. buf must have room for all ids.
-func hasDuplicates(buf []uint64, receivers wire.IDs) bool {
+// hasDuplicates reports whether receivers names a client twice. buf returns space for all ids.
+func hasDuplicates(buf func() []uint64, receivers wire.IDs) bool {
 	if receivers.Len() < 2 {
 		return false
 	}
-	ids := receivers.AppendTo(buf)
+	ids := receivers.AppendTo(buf())
 	slices.Sort(ids)
 	return len(slices.Compact(ids)) < receivers.Len()
 }

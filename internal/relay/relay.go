@@ -27,11 +27,11 @@ type Origin interface {
 	// of the origin is tracked.
 	ID() uint64
 
-	// CanSend returns a function that reports whether the origin can send to a receiver. nil
-	// means that it can send to all of them.
+	// CanSend returns a function that reports whether the origin is permitted to send to a
+	// receiver. nil means that it is permitted to send to all of them.
 	CanSend() func(to uint64) bool
 
-	// SendReports sends n REPORTs to the origin. frames is not used afterwards.
+	// SendReports sends n REPORTs to the origin. It takes over frames.
 	SendReports(frames []byte, n int)
 }
 
@@ -66,7 +66,8 @@ type Config struct {
 	// all batches of Sender.Reset, by fate: unknown, refused, gone or too large.
 	OnDrop func(fate wire.Fate, messages int)
 
-	// OnForbidden is called when CanSend of an origin has refused a receiver, once per batch.
+	// OnForbidden is called when an origin is not permitted to send to a receiver, once per batch
+	// with the last of these receivers.
 	OnForbidden func(origin Origin, to uint64)
 
 	// OnLatency receives the sampled latencies of deliveries; nil: none is sampled.
@@ -78,7 +79,7 @@ type Config struct {
 	Timers *sync.WaitGroup
 }
 
-// Relay is what all senders of a hub have in common.
+// Relay holds what all Senders have in common: settings, traces and statistics.
 type Relay struct {
 	config Config
 	traces tracer
@@ -89,7 +90,8 @@ type Relay struct {
 func New(config Config) *Relay { return &Relay{config: config, traces: tracer{config: config.Traces}} }
 
 // Fates returns how many fates were decided, one per receiver of a message whose report was
-// requested. A fate that never occurred is absent.
+// requested. Of tracked messages without a report, only failed deliveries are counted. A fate that
+// never occurred is absent.
 func (r *Relay) Fates() map[wire.Fate]uint64 {
 	counts := make(map[wire.Fate]uint64)
 	for fate := range r.fates {

@@ -14,13 +14,13 @@ import (
 // traced at once: 1 MiB of memory, or 128 messages to 255 receivers.
 const maxSampledReceivers = 32 << 10
 
-// Trace says what the hub did with one message: see TraceConfig.OnTrace.
+// Trace says what the relay did with one message: see TraceConfig.OnTrace.
 type Trace struct {
 	Version   int             // of the protocol that its sender speaks
 	Sender    uint64          // id
 	Seq       uint64          // given by the sender; 0 in version 1, which has none
 	BodyLen   int             // in bytes
-	ReadAt    time.Time       // when the hub had read it
+	ReadAt    time.Time       // when it had been read
 	Receivers []ReceiverTrace // in the order in which the sender named them
 }
 
@@ -65,8 +65,8 @@ type traceRecorder struct {
 	unreported int   // traces that were not emitted
 }
 
-// newRecorder samples the messages of a batch that was read from sender at readAt. Mostly it
-// returns nil, and none is traced.
+// newRecorder samples the messages of a batch that was read from sender at readAt. It returns nil
+// if none of them is traced.
 func (t *tracer) newRecorder(sender uint64, readAt time.Time, ids []uint64, batch *outbox.Batch) *traceRecorder {
 	step := t.config.SampleRate
 	first := rand.IntN(step)
