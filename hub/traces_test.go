@@ -150,7 +150,11 @@ func TestTrace_SampleRate_IsKept(t *testing.T) {
 	}
 	readers.waitRead(t, 0, messages*wire.RelayDeliveryLen(0))
 	const want = messages / oneIn
-	eventually(t, "all sampled messages counted", func() bool { return h.Stats().TracesDropped >= uint64(len(traces)/2) })
+	// A read by the receiver can come before the traces of the write, the count of the write cannot.
+	eventually(t, "all messages counted as written", func() bool { return h.Stats().Delivered == messages })
+	if n := h.Stats().TracesDropped; n < uint64(len(traces)/2) {
+		t.Errorf("%d of %d traces are counted as dropped, want half of them", n, len(traces))
+	}
 	if n := len(traces); n < want*8/10 || n > want*12/10 { // nine standard deviations
 		t.Errorf("%d of %d messages were traced, want about %d", n, messages, want)
 	}
