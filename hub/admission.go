@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/admission"
@@ -24,50 +25,74 @@ var rejectFrames = func() (frames [numRejectReasons][]byte) {
 // a random delay of its own.
 const rejectRetryDelay = time.Second
 
+// admitter decides which connections the hub accepts. All methods can be called concurrently.
+type admitter struct {
+	// Static after New.
+	hub      *Hub
+	ipLimits *admission.IPLimiter
+
+	maxClients atomic.Int64 // the maximum number of clients, loaded for each new connection
+}
+
 // recordReject counts and logs a rejected connection.
-func (h *Hub) recordReject(reason RejectReason, addr net.Addr) {
-	h.counters.rejected[reason].Add(1)
-	h.limitedLog.LogWarn("connection refused", "reason", reason.String(), "address", addr.String())
+func (a *admitter) recordReject(reason RejectReason, addr net.Addr) {
+	a.hub.counters.rejected[reason].Add(1)
+	a.hub.limitedLog.LogWarn("connection refused", "reason", reason.String(), "address", addr.String())
+}
+
+// recordInvalidHeader counts and logs a connection without a valid PROXY header.
+func (a *admitter) recordInvalidHeader(addr net.Addr, err error) {
+	a.hub.counters.rejected[RejectHeader].Add(1)
+	a.hub.limitedLog.LogWarn("connection refused", "reason", RejectHeader.String(), "address", addr.String(), "error", err)
+}
+
+// warnUnexpectedHeader logs an unexpected PROXY header if err, which ended a connection, shows
+// that the connection began with one. first says that it ended with its first frame or before.
+func (a *admitter) warnUnexpectedHeader(addr net.Addr, err error, first bool) {
+	if beganWithProxyHeader(err, first) {
+		a.hub.limitedLog.LogWarn("unexpected PROXY header", "address", addr.String(),
+			"advice", "if that is the address of a load balancer, accept its headers with -proxy-protocol and -proxy-trusted, or Hub.NewProxyListener")
+	}
 }
 
 // reject closes a connection before its first byte is read. If the hub accepts only v2, it
 // sends a GOAWAY with the reason, but not over TLS, where the handshake would cost more than
 // the rejection saves. The write does not block because the kernel has room for the first
 // bytes of a connection.
-func (h *Hub) reject(nc net.Conn, reason RejectReason) {
-	h.recordReject(reason, nc.RemoteAddr())
-	if tcp, ok := socket.TCP(nc); ok && h.config.DisableV1 {
+func (a *admitter) reject(nc net.Conn, reason RejectReason) {
+	a.recordReject(reason, nc.RemoteAddr())
+	if tcp, ok := socket.TCP(nc); ok && a.hub.config.DisableV1 {
 		_, _ = tcp.Write(rejectFrames[reason]) // the client can be gone already
 	}
 	nc.Close()
 }
 
-// startConn creates and starts the conn of an accepted connection, before its first byte is
-// read.
-func (h *Hub) startConn(nc net.Conn) {
+// admit creates and starts the conn of an accepted connection, or rejects the connection,
+// before its first byte is read.
+func (a *admitter) admit(nc net.Conn) {
 	addr, now := nc.RemoteAddr(), time.Now()
-	ipState, err := h.ipLimits.Acquire(addr, now)
+	ipState, err := a.ipLimits.Acquire(addr, now)
 	switch {
 	case errors.Is(err, admission.ErrTooMany):
-		h.reject(nc, RejectAddress)
+		a.reject(nc, RejectAddress)
 		return
 	case errors.Is(err, admission.ErrTooFast):
-		h.reject(nc, RejectRate)
+		a.reject(nc, RejectRate)
 		return
 	}
-	c := newConn(h, nc)
+	c := newConn(a.hub, nc)
 	c.ipState = ipState
 	if ipState == admission.Provisional {
 		c.provisional, c.rejectReason = true, RejectAddress
 	}
-	switch h.conns.add(c, int(h.maxClients.Load())) {
+	switch a.hub.conns.add(c, int(a.maxClients.Load())) {
 	case addClosed:
 		nc.Close()
 	case addFull:
-		h.ipLimits.Release(addr, ipState, now)
-		h.reject(nc, c.rejectReason)
+		a.ipLimits.Release(addr, ipState, now)
+		a.reject(nc, c.rejectReason)
 	case addOK:
-		h.counters.connected.Add(1)
+		a.hub.counters.connected.Add(1)
 		c.start(nc)
 	}
 }

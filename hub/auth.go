@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/admission"
+	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -60,84 +61,33 @@ const MaxGrantedID = wire.MaxGrantedID
 // reconnect with new credentials, and not to stay away.
 var ErrExpired = errors.New("credentials expired")
 
-// authRequired reports whether the hub authenticates a client, or its protocol version,
-// before the client is registered.
-func (h *Hub) authRequired() bool { return h.config.Authenticate != nil || h.config.DisableV1 }
-
-// startAuthTimer closes the connection if the first frame does not arrive in time. It is
-// called before the first frame is read.
-func (c *conn) startAuthTimer() {
-	c.sock.SetMaxLength(1 + wire.MaxHelloLen)
-	c.deadlineTimer = time.AfterFunc(c.hub.config.HandshakeTimeout, func() {
-		h := c.hub
-		h.limitedLog.LogWarn("handshake failed", "reason", CloseHandshake.String(), "address", c.sock.RemoteAddr().String(), "error", "no first frame in time")
-		c.close(CloseHandshake)
-	})
+// authenticator decides which clients the hub accepts. All methods can be called concurrently.
+type authenticator struct {
+	// Static after New.
+	callback  func(AuthRequest) (*Permissions, error) // Config.Authenticate; nil: every client is accepted
+	disableV1 bool
 }
 
-// authenticate decides whether the client is accepted. It is called by the read loop, for the
-// first frame.
-func (c *conn) authenticate(version int, token string) error {
-	h := c.hub
-	if !h.authRequired() {
-		return c.stopAuthTimer()
-	}
-	permissions, err := h.authenticate(c, version, token)
-	if err != nil {
-		h.limitedLog.LogWarn("client rejected", "reason", CloseRefused.String(), "address", c.sock.RemoteAddr().String(), "error", err)
-		if version == 1 { // which has no GOAWAY
-			return fmt.Errorf("%w: %w", errRefused, err)
-		}
-		if errors.Is(err, ErrExpired) {
-			return &goAway{code: wire.GoAwayExpired, reason: CloseRefused, reconnect: true, err: err}
-		}
-		return &goAway{code: wire.GoAwayRefused, reason: CloseRefused, err: err}
-	}
-	if err := c.stopAuthTimer(); err != nil {
-		return err
-	}
-	c.permissions = permissions
-	rates := h.rates.Lower(admission.Rates{Messages: permissions.MessageRate, Bytes: permissions.ByteRate})
-	c.limiter = h.buckets.NewRateLimiter(permissions.Subject, c.sock.RemoteAddr(), rates, time.Now())
-	c.sock.SetMaxLength(wire.MaxRequestLength(h.config.MaxBody))
-	if !permissions.Expires.IsZero() {
-		c.startExpiryTimer()
-	}
-	return nil
-}
+// required reports whether the hub authenticates a client, or its protocol version, before the
+// client is registered.
+func (a *authenticator) required() bool { return a.callback != nil || a.disableV1 }
 
-// assignID gives the client the id that it was granted, or one that no start of the hub has
-// assigned before.
-func (c *conn) assignID() {
-	if c.permissions != nil && c.permissions.ID != 0 {
-		c.id.Store(c.permissions.ID)
-		return
-	}
-	c.id.Store(c.hub.ids.Next())
-}
+// grantsIDs reports whether clients can be granted ids.
+func (a *authenticator) grantsIDs() bool { return a.callback != nil }
 
-// stopAuthTimer ends the time for the first frame. It returns an error if that time is over.
-func (c *conn) stopAuthTimer() error {
-	if c.deadlineTimer != nil && !c.deadlineTimer.Stop() {
-		return errConnClosed
-	}
-	c.deadlineTimer = nil
-	return nil
-}
-
-// authenticate returns the permissions of a client, or why the client is rejected.
-func (h *Hub) authenticate(c *conn, version int, token string) (*Permissions, error) {
-	if version == 1 && h.config.DisableV1 {
+// check returns the permissions of the client on sock, or why the client is rejected.
+func (a *authenticator) check(sock *socket.Conn, version int, token string) (*Permissions, error) {
+	if version == 1 && a.disableV1 {
 		return nil, errors.New("protocol version 1 is disabled")
 	}
-	if h.config.Authenticate == nil {
+	if a.callback == nil {
 		return new(Permissions), nil
 	}
-	request := AuthRequest{Address: c.sock.RemoteAddr(), Version: version, Token: token}
-	if tlsState, ok := c.sock.TLSState(); ok {
+	request := AuthRequest{Address: sock.RemoteAddr(), Version: version, Token: token}
+	if tlsState, ok := sock.TLSState(); ok {
 		request.TLS = &tlsState
 	}
-	permissions, err := h.config.Authenticate(request)
+	permissions, err := a.callback(request)
 	switch {
 	case err != nil:
 		return nil, err
@@ -149,112 +99,90 @@ func (h *Hub) authenticate(c *conn, version int, token string) (*Permissions, er
 	return permissions, nil
 }
 
-// clockCheckInterval is how often the wall clock is looked at while permissions expire.
-// Timers follow the monotonic clock, which stands still while the machine sleeps, and which
-// does not change when the wall clock is set.
-const clockCheckInterval = 30 * time.Second
-
-// timeToExpiry returns how long the permissions still last by the wall clock.
-func (c *conn) timeToExpiry() time.Duration {
-	// without the monotonic clock reading
-	return c.permissions.Expires.Sub(c.hub.config.now().Round(0))
-}
-
-// startExpiryTimer ends the connection when its permissions expire. It is called by the read
-// loop, once.
-func (c *conn) startExpiryTimer() {
-	c.deadlineTimer = time.AfterFunc(clockCheckInterval, c.checkExpiry)
-	// only now can checkExpiry use c.deadlineTimer
-	c.deadlineTimer.Reset(min(c.timeToExpiry(), clockCheckInterval))
-}
-
-// checkExpiry is called by the timer of startExpiryTimer.
-func (c *conn) checkExpiry() {
-	remaining := c.timeToExpiry()
+// rejection returns the error that ends the connection of a client that err rejects.
+func rejection(version int, err error) error {
 	switch {
-	case c.done.IsSet():
-	case remaining > 0:
-		c.deadlineTimer.Reset(min(remaining, clockCheckInterval))
-	default:
-		c.expire()
+	case version == 1: // which has no GOAWAY
+		return fmt.Errorf("%w: %w", errRefused, err)
+	case errors.Is(err, ErrExpired):
+		return &goAway{code: wire.GoAwayExpired, reason: CloseRefused, reconnect: true, err: err}
 	}
+	return &goAway{code: wire.GoAwayRefused, reason: CloseRefused, err: err}
 }
 
-// expire is called when the permissions have expired. A session of version 2 is detached, as
-// if the connection were lost: the client resumes it with new credentials.
-func (c *conn) expire() {
-	v2 := c.v2.Load()
-	if v2 == nil {
-		c.close(CloseExpired)
-		return
-	}
-	away := &goAway{
-		code: wire.GoAwayExpired, reason: CloseExpired, reconnect: true, resumable: true,
-		err: fmt.Errorf("%w: reconnect with new credentials", ErrExpired),
-	}
-	if !v2.goAway.CompareAndSwap(nil, away) {
-		return
-	}
-	v2.interrupted.Set()
-	c.sock.Interrupt()
-	time.AfterFunc(detachTimeout, func() {
-		if !v2.attachment.load().hasLeft() {
-			c.close(CloseExpired)
-		}
-	})
+// authorization is what authentication has granted to the client of a connection. The zero
+// value grants everything. It is set once, by the read loop, before the client is registered.
+type authorization struct {
+	permissions *Permissions // nil: unrestricted
 }
 
-// detachTimeout is how long a session can take to detach after the permissions of its client
-// have expired. It bounds what a client whose read loop waits for memory still receives.
-const detachTimeout = 3 * goAwayTimeout
+// subject returns the Subject of the client's permissions.
+func (a authorization) subject() string {
+	if a.permissions == nil {
+		return ""
+	}
+	return a.permissions.Subject
+}
 
-// canHoldID reports whether the client can have the id: the one that it was granted, or any
-// that the hub assigns if it was granted none.
-func (c *conn) canHoldID(id uint64) bool {
-	switch {
-	case c.hub.config.Authenticate == nil:
+// grantedID returns the id that the client was granted; 0: none.
+func (a authorization) grantedID() uint64 {
+	if a.permissions == nil {
+		return 0
+	}
+	return a.permissions.ID
+}
+
+// canHoldID reports whether the client can have the id, given whether the hub grants ids: the
+// one that it was granted, or any that the hub assigns if it was granted none.
+func (a authorization) canHoldID(id uint64, hubGrantsIDs bool) bool {
+	switch granted := a.grantedID(); {
+	case !hubGrantsIDs:
 		return true
-	case c.permissions.ID != 0:
-		return c.permissions.ID == id
+	case granted != 0:
+		return granted == id
 	}
 	return id > MaxGrantedID
 }
 
+// expires reports whether the permissions expire.
+func (a authorization) expires() bool {
+	return a.permissions != nil && !a.permissions.Expires.IsZero()
+}
+
+// timeToExpiry returns how long the permissions, which expire, still last by the wall clock.
+func (a authorization) timeToExpiry(now time.Time) time.Duration {
+	return a.permissions.Expires.Sub(now.Round(0)) // without the monotonic clock reading
+}
+
 // canList reports whether the client can list other clients.
-func (c *conn) canList() bool { return c.permissions == nil || !c.permissions.NoList }
+func (a authorization) canList() bool { return a.permissions == nil || !a.permissions.NoList }
 
 // canWatch reports whether the client can watch presence.
-func (c *conn) canWatch() bool { return c.permissions == nil || !c.permissions.NoWatch }
+func (a authorization) canWatch() bool { return a.permissions == nil || !a.permissions.NoWatch }
 
-// maxBody returns the largest body that the client can send, in bytes.
-func (c *conn) maxBody() int {
-	limit := c.hub.config.MaxBody
-	if c.permissions != nil && c.permissions.MaxBody > 0 {
-		limit = min(limit, c.permissions.MaxBody)
-	}
-	return limit
+// canSendToAll reports whether the client can send to every id.
+func (a authorization) canSendToAll() bool {
+	return a.permissions == nil || a.permissions.CanSend == nil
 }
 
-// setMaxDeliver bounds the body of a message that the client is sent, in bytes, as its HELLO
-// says. 0: HELLO names no maximum, and the limit of the hub applies.
-func (c *conn) setMaxDeliver(maxBody uint64) {
-	if maxBody > 0 && maxBody < uint64(c.hub.config.MaxBody) {
-		c.sock.SetMaxFrame(wire.DeliverLen(int(maxBody)))
-	}
+// canSend reports whether the client can send to id.
+func (a authorization) canSend(id uint64) bool {
+	return a.canSendToAll() || a.permissions.CanSend(id)
 }
 
-// maxDeliver returns the largest body that the client is sent, in bytes.
-func (c *conn) maxDeliver() int {
-	if frame := c.sock.MaxFrame(); frame > 0 {
-		return frame - wire.DeliverLen(0)
+// lowerMaxBody returns the largest body that the client can send, in bytes, given the limit of
+// the hub.
+func (a authorization) lowerMaxBody(limit int) int {
+	if a.permissions == nil || a.permissions.MaxBody <= 0 {
+		return limit
 	}
-	return c.hub.config.MaxBody
+	return min(limit, a.permissions.MaxBody)
 }
 
-// subject returns the Subject of the client's permissions.
-func (c *conn) subject() string {
-	if c.permissions == nil {
-		return ""
+// lowerRates returns the rates of the client, given those of the hub.
+func (a authorization) lowerRates(rates admission.Rates) admission.Rates {
+	if a.permissions == nil {
+		return rates
 	}
-	return c.permissions.Subject
+	return rates.Lower(admission.Rates{Messages: a.permissions.MessageRate, Bytes: a.permissions.ByteRate})
 }

@@ -1,9 +1,12 @@
 package hub
 
 import (
+	"errors"
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/sechlol/go-message-hub/internal/admission"
 )
 
 // afterSleep returns a time as time.Now returns it after the wall clock has jumped by whole
@@ -16,17 +19,121 @@ func afterSleep(jump time.Duration) time.Time {
 	return t
 }
 
-// TestConn_ExpiryAfterSleep_UsesWallClock checks that expiry follows the wall clock, whether
-// Expires has a monotonic clock reading or not.
-func TestConn_ExpiryAfterSleep_UsesWallClock(t *testing.T) {
+// TestAuthorization_ExpiryAfterSleep_UsesWallClock checks that expiry follows the wall clock,
+// whether Expires has a monotonic clock reading or not.
+func TestAuthorization_ExpiryAfterSleep_UsesWallClock(t *testing.T) {
 	until := time.Now().Add(8 * time.Hour)
 	for _, jump := range []time.Duration{0, time.Hour, 9 * time.Hour, -time.Hour} {
-		c := &conn{hub: &Hub{config: Config{now: func() time.Time { return afterSleep(jump) }}}}
-		for _, c.permissions = range []*Permissions{{Expires: until}, {Expires: until.Round(0)}} {
+		for _, permissions := range []*Permissions{{Expires: until}, {Expires: until.Round(0)}} {
+			a := authorization{permissions}
 			want := 8*time.Hour - jump
-			if got := c.timeToExpiry(); got > want || got < want-time.Minute {
+			if got := a.timeToExpiry(afterSleep(jump)); got > want || got < want-time.Minute {
 				t.Errorf("after a jump by %v: %v left, want %v", jump, got, want)
 			}
 		}
+	}
+}
+
+// TestAuthorization_ZeroValue_GrantsEverything checks what a client can do without permissions.
+func TestAuthorization_ZeroValue_GrantsEverything(t *testing.T) {
+	rates := admission.Rates{Messages: 10, Bytes: 1000}
+	var a authorization
+	if !a.canList() || !a.canWatch() || !a.canSendToAll() || !a.canSend(1) {
+		t.Error("something is forbidden")
+	}
+	if a.expires() || a.subject() != "" || a.grantedID() != 0 {
+		t.Error("something is granted")
+	}
+	if n := a.lowerMaxBody(100); n != 100 {
+		t.Errorf("a body can have %d bytes", n)
+	}
+	if r := a.lowerRates(rates); r != rates {
+		t.Errorf("rates %+v", r)
+	}
+}
+
+// TestAuthorization_Permissions_OnlyLower checks permissions that forbid all that they can, and
+// that name more than the hub allows.
+func TestAuthorization_Permissions_OnlyLower(t *testing.T) {
+	rates := admission.Rates{Messages: 10, Bytes: 1000}
+	a := authorization{&Permissions{
+		Subject: "s", ID: 7, Expires: time.Now(), NoList: true, NoWatch: true, CanSend: func(id uint64) bool { return id == 3 },
+		MaxBody: 1000, MessageRate: 100, ByteRate: 10,
+	}}
+	if a.canList() || a.canWatch() || a.canSendToAll() || a.canSend(1) || !a.canSend(3) {
+		t.Error("the permissions do not apply")
+	}
+	if !a.expires() || a.subject() != "s" || a.grantedID() != 7 {
+		t.Error("something is not granted")
+	}
+	if n := a.lowerMaxBody(100); n != 100 {
+		t.Errorf("a body can have %d bytes", n)
+	}
+	if n := a.lowerMaxBody(2000); n != 1000 {
+		t.Errorf("a body can have %d bytes", n)
+	}
+	if r := a.lowerRates(rates); r != (admission.Rates{Messages: 10, Bytes: 10}) {
+		t.Errorf("rates %+v", r)
+	}
+}
+
+// TestAuthorization_CanHoldID checks which ids a client can resume.
+func TestAuthorization_CanHoldID(t *testing.T) {
+	none, seven := authorization{&Permissions{}}, authorization{&Permissions{ID: 7}}
+	for _, test := range []struct {
+		a         authorization
+		id        uint64
+		grantsIDs bool
+		want      bool
+	}{
+		{authorization{}, 7, false, true},
+		{none, 7, false, true},
+		{none, 7, true, false},
+		{none, MaxGrantedID, true, false},
+		{none, MaxGrantedID + 1, true, true},
+		{seven, 7, true, true},
+		{seven, 8, true, false},
+		{seven, MaxGrantedID + 1, true, false},
+	} {
+		if got := test.a.canHoldID(test.id, test.grantsIDs); got != test.want {
+			t.Errorf("granted %d, id %d, %v: %v", test.a.grantedID(), test.id, test.grantsIDs, got)
+		}
+	}
+}
+
+// TestAuthenticator_Check_RejectsMistakes has the embedder return no permissions, and an id that
+// cannot be granted, and disables version 1.
+func TestAuthenticator_Check_RejectsMistakes(t *testing.T) {
+	sock := newTestConn(t, Config{}).sock
+	errNo := errors.New("no")
+	for _, test := range []struct {
+		name        string
+		permissions *Permissions
+		err         error
+		version     int
+		accepted    bool
+	}{
+		{"accepted", &Permissions{ID: MaxGrantedID}, nil, 2, true},
+		{"rejected", nil, errNo, 2, false},
+		{"rejected with permissions", &Permissions{}, errNo, 2, false},
+		{"no permissions", nil, nil, 2, false},
+		{"id out of range", &Permissions{ID: MaxGrantedID + 1}, nil, 2, false},
+		{"version 1 disabled", &Permissions{}, nil, 1, false},
+	} {
+		a := authenticator{
+			callback:  func(AuthRequest) (*Permissions, error) { return test.permissions, test.err },
+			disableV1: true,
+		}
+		permissions, err := a.check(sock, test.version, "")
+		if (err == nil) != test.accepted || (permissions != nil) != test.accepted {
+			t.Errorf("%s: %+v, %v", test.name, permissions, err)
+		}
+		if test.err != nil && !errors.Is(err, test.err) {
+			t.Errorf("%s: %v, want %v", test.name, err, test.err)
+		}
+	}
+	open := authenticator{disableV1: true}
+	if permissions, err := open.check(sock, 2, ""); permissions == nil || err != nil {
+		t.Errorf("%+v, %v without Authenticate", permissions, err)
 	}
 }

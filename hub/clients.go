@@ -1,8 +1,11 @@
 package hub
 
 import (
+	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -68,7 +71,7 @@ func (h *Hub) Client(id uint64) (ClientInfo, bool) {
 func infoOf(dest relay.Destination, id uint64) (ClientInfo, bool) {
 	switch d := dest.(type) {
 	case destination:
-		return d.conn.info(id), true
+		return newClientInfo(d.conn, id), true
 	case *subscriber:
 		return d.info(), true
 	}
@@ -99,34 +102,56 @@ func (h *Hub) Disconnect(id uint64, reconnect bool) bool {
 	return true
 }
 
-// requestClose asks c to close, and to send away to its client if the client uses version 2.
-// The first request counts, but a request after which the session cannot be resumed replaces
-// one after which it can. requestClose can be called concurrently.
-func (c *conn) requestClose(away *goAway) {
-	v2 := c.v2.Load()
-	if v2 == nil || v2.attachment.load().hasLeft() {
-		c.close(away.reason)
-		return
-	}
-	for {
-		prev := v2.goAway.Load()
-		if prev != nil && !prev.resumable {
-			return
+// SendGoAway tells the clients of version 2 that the hub is about to shut down, and closes
+// their connections: one after another, evenly over period, or all at once if period is 0.
+// Each client gets an ACK for those of its messages that the hub has taken, and what is
+// queued for it. Shutdown, which should follow, bounds how long that can take. Meanwhile the
+// hub serves on and accepts connections, which gives load balancers time to learn that new
+// connections belong elsewhere. Clients of version 1, detached sessions, and clients that
+// connect meanwhile stay until Shutdown.
+//
+// SendGoAway returns when all have been told, or with the cause of ctx when ctx ends before,
+// or with ErrClosed once Shutdown is called.
+func (h *Hub) SendGoAway(ctx context.Context, period time.Duration) error {
+	var conns []*conn
+	for _, c := range h.conns.snapshot() {
+		if c.v2.Load() != nil {
+			conns = append(conns, c)
 		}
-		if v2.goAway.CompareAndSwap(prev, away) {
-			break
+	}
+	// oldest connection first
+	slices.SortFunc(conns, func(a, b *conn) int { return a.acceptedAt.Compare(b.acceptedAt) })
+	start, timer := time.Now(), time.NewTimer(0)
+	defer timer.Stop()
+	for i, c := range conns {
+		timer.Reset(time.Until(start.Add(period / time.Duration(len(conns)) * time.Duration(i))))
+		select {
+		case <-timer.C:
+		case <-h.closing:
+			return ErrClosed
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if v2 := c.v2.Load(); !v2.attachment.load().hasLeft() {
+			c.requestClose(h.newShutdownGoAway(period == 0))
 		}
 	}
-	c.unregister()
-	if away.code == wire.GoAwayShutdown { // a shutdown has no timeout of its own; Shutdown ends it
-		c.sock.Interrupt()
-		return
+	return nil
+}
+
+// newShutdownGoAway returns the GOAWAY of a shutdown, with a random reconnect delay, which
+// keeps clients from reconnecting all at once. The delay is up to 1 s, and 1 ms longer for
+// each client if simultaneous says that all are told at once.
+func (h *Hub) newShutdownGoAway(simultaneous bool) *goAway {
+	spread := time.Second
+	if simultaneous {
+		clients, _ := h.registry.Size()
+		spread += time.Duration(clients) * time.Millisecond
 	}
-	c.interruptWaits()
-	c.sock.Interrupt()
-	// The goroutine that reads can wait for memory or be about to wait for a resume. It then does
-	// not see the interrupt. The timer has no effect on a closed connection.
-	time.AfterFunc(goAwayTimeout, func() { c.close(away.reason) })
+	return &goAway{
+		code: wire.GoAwayShutdown, reason: CloseShutdown, reconnect: true, reconnectDelay: rand.N(spread),
+		err: errors.New("the hub is shutting down"),
+	}
 }
 
 // lookup returns the conn of a client, or nil.
@@ -139,8 +164,8 @@ func (h *Hub) find(id uint64) relay.Destination {
 	return found[0]
 }
 
-// info returns the description of c, which is registered under id.
-func (c *conn) info(id uint64) ClientInfo {
+// newClientInfo returns the description of c, which is registered under id.
+func newClientInfo(c *conn, id uint64) ClientInfo {
 	progress := c.sock.Progress()
 	info := ClientInfo{
 		ID: id, Subject: c.subject(), Address: c.sock.RemoteAddr(), Protocol: 1, Since: c.acceptedAt,

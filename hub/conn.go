@@ -4,25 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/sechlol/go-message-hub/internal/admission"
-	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/reclaim"
 	"github.com/sechlol/go-message-hub/internal/relay"
 	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
-
-// rstAvoidanceDelay is how long a client has to read the end of the stream at shutdown before
-// the hub closes the connection. If the hub closed it while bytes of the client were unread,
-// the kernel would send a reset and discard what the client has not yet read.
-const rstAvoidanceDelay = 100 * time.Millisecond
 
 // errNewGoroutine says that the connection continues in a new goroutine: see conn.readLoop.
 var errNewGoroutine = errors.New("goes on in another goroutine")
@@ -31,41 +23,32 @@ var errNewGoroutine = errors.New("goes on in another goroutine")
 // that handling frames has grown.
 const idleTimeout = time.Second
 
-// conn is one client connection, from Accept until its last goroutine ends.
+// conn is one client connection, from Accept until its last goroutine ends. It consists of
+// parts, which lie beside each other in one allocation: an idle connection must take little
+// memory.
 type conn struct {
 	// Static after construction.
 	hub        *Hub
-	sock       *socket.Conn
-	account    *body.Account // charged for the memory of the client's messages
+	clientIO   // the framed connection, and the account that is charged
 	acceptedAt time.Time
 
-	id atomic.Uint64          // changes once, while the first frame is handled
-	v2 atomic.Pointer[connV2] // nil: version 1
-	// receives when fewer replies are pending; nil: the reader does not wait for them
-	replySignal atomic.Pointer[chan struct{}]
-	// replies in version 1 that are not written; a long one counts as maxPendingReplies
-	pendingReplies atomic.Int32
-	flags          atomic.Uint32 // bits of connFlag
+	id    atomic.Uint64          // changes once, while the first frame is handled
+	v2    atomic.Pointer[connV2] // nil: version 1
+	flags atomic.Uint32          // bits of connFlag
 
 	registerOnce sync.Once // registers a v1 client; HELLO uses it up without registering
 	closeOnce    sync.Once
 	done         latch // set by close
 
 	// Owned by the read loop.
-	requests            uint64                 // frames handled, without ACK and PONG
-	wokeAt              int64                  // when frames last came while not busy, in ns of uptime; 0: never
-	firstFrameSeen      bool                   // the first frame has arrived
-	requestedInLastRead bool                   // the last read held a v1 request
-	busy                bool                   // this goroutine reads on until the client is idle: see readLoop
-	unconfirmed         bool                   // WELCOME is not confirmed: perhaps the client cannot resume
-	provisional         bool                   // the connection is above a limit, and can only resume a session
-	rejectReason        RejectReason           // the limit that a provisional connection exceeds
-	ipState             admission.ConnState    // how the connection counts for its address
-	hasClientSlot       bool                   // it counts against Config.MaxClients; guarded by connSet.mu
-	permissions         *Permissions           // nil: unrestricted
-	limiter             *admission.RateLimiter // nil: not rate limited
-	replies             *replyQueue            // replies in version 1 that are not all written; nil: none
-	deadlineTimer       *time.Timer            // of the first frame, then of the permissions; nil: none
+	wokeAt         int64 // when frames last came while not busy, in ns of uptime; 0: never
+	firstFrameSeen bool  // the first frame has arrived
+	busy           bool  // this goroutine reads on until the client is idle: see readLoop
+	slot                 // how the connection counts against the limits of connections
+	authorization        // what its client was granted
+	rate           rateLimiter
+	replies        replies // to a client of version 1
+	deadline       deadline
 
 	reclaimState reclaim.State // owned by reclaim.Run
 
@@ -90,13 +73,11 @@ func (c *conn) is(flag connFlag) bool { return c.flags.Load()&flag != 0 }
 func newConn(h *Hub, nc net.Conn) *conn {
 	c := &conn{
 		hub:        h,
-		account:    h.bodies.NewAccount(h.maxPerSender),
+		clientIO:   clientIO{account: h.bodies.NewAccount(h.maxPerSender)},
 		acceptedAt: time.Now(),
 	}
-	if !h.authRequired() {
-		c.limiter = h.buckets.NewRateLimiter("", nc.RemoteAddr(), h.rates, time.Now())
-	}
-	if !h.authRequired() {
+	if !h.auth.required() {
+		c.rate.limiter = h.buckets.NewRateLimiter("", nc.RemoteAddr(), h.rates, time.Now())
 		c.id.Store(h.v1IDs.Next()) // HELLO replaces it
 	}
 	c.sock = socket.New(nc, &h.socketConfig, c)
@@ -136,12 +117,68 @@ func (c *conn) handshake(hs handshaker) error {
 func (c *conn) limitFirstFrame() {
 	switch {
 	case c.provisional: // start has bounded it already
-	case c.hub.authRequired():
-		c.startAuthTimer()
+	case c.hub.auth.required():
+		c.sock.SetMaxLength(1 + wire.MaxHelloLen)
+		c.deadline.limitFirstFrame(c.hub.config.HandshakeTimeout, c.endUnauthenticated)
 	default:
 		c.hub.registerQueue.add(c)
 	}
 }
+
+// endUnauthenticated closes the connection because its first frame has not arrived in time.
+func (c *conn) endUnauthenticated() {
+	c.hub.limitedLog.LogWarn("handshake failed", "reason", CloseHandshake.String(), "address", c.sock.RemoteAddr().String(), "error", "no first frame in time")
+	c.close(CloseHandshake)
+}
+
+// authenticate decides whether the client is accepted. It is called by the read loop, for the
+// first frame.
+func (c *conn) authenticate(version int, token string) error {
+	h := c.hub
+	if !h.auth.required() {
+		return c.deadline.stopFirstFrame()
+	}
+	permissions, err := h.auth.check(c.sock, version, token)
+	if err != nil {
+		h.limitedLog.LogWarn("client rejected", "reason", CloseRefused.String(), "address", c.sock.RemoteAddr().String(), "error", err)
+		return rejection(version, err)
+	}
+	if err := c.deadline.stopFirstFrame(); err != nil {
+		return err
+	}
+	c.permissions = permissions
+	c.rate.limiter = h.buckets.NewRateLimiter(c.subject(), c.sock.RemoteAddr(), c.lowerRates(h.rates), time.Now())
+	c.sock.SetMaxLength(wire.MaxRequestLength(h.config.MaxBody))
+	if c.expires() {
+		c.deadline.startExpiry(c)
+	}
+	return nil
+}
+
+// assignID gives the client the id that it was granted, or one that no start of the hub has
+// assigned before.
+func (c *conn) assignID() {
+	if id := c.grantedID(); id != 0 {
+		c.id.Store(id)
+		return
+	}
+	c.id.Store(c.hub.ids.Next())
+}
+
+// session returns the session of c, or nil if the client does not speak version 2 or c is
+// nil.
+func (c *conn) session() *session {
+	if c == nil {
+		return nil
+	}
+	if v2 := c.v2.Load(); v2 != nil {
+		return v2.session
+	}
+	return nil
+}
+
+// maxBody returns the largest body that the client can send, in bytes.
+func (c *conn) maxBody() int { return c.lowerMaxBody(c.hub.config.MaxBody) }
 
 // register adds the connection to the registry. It returns the destination that had the id
 // before, or nil.
@@ -164,7 +201,8 @@ func (c *conn) unregisterAs(id uint64) { c.hub.registry.Leave(id, destination{c}
 // start serves the client in goroutines that end with the connection.
 func (c *conn) start(nc net.Conn) {
 	if c.provisional {
-		c.limitProvisional()
+		c.sock.SetMaxLength(1 + wire.MaxHelloLen)
+		c.deadline.limitFirstFrame(provisionalTimeout, c.sock.Interrupt)
 	}
 	if hs, ok := nc.(handshaker); ok {
 		go c.handshakeAndRead(hs)
@@ -201,56 +239,6 @@ func (c *conn) readLoop() {
 	c.finishReading(err)
 }
 
-// finishReading ends a connection whose reading has ended with err. A connection of version 2
-// first waits for another connection to resume its session.
-func (c *conn) finishReading(err error) {
-	c.warnProxyHeader(err)
-	if c.provisional && (errors.Is(err, socket.ErrInterrupted) || errors.Is(err, wire.ErrTooLong)) && !isClosed(c.hub.closing) {
-		err = c.rejectProvisional(false)
-	}
-	if c.deadlineTimer != nil {
-		c.deadlineTimer.Stop()
-	}
-	err = c.closeCause(err)
-	c.releaseRateLimiter()
-	c.sock.ReleaseAll() // before any wait: others may wait for this memory
-	// before another connection resumes the session, and perhaps watches
-	c.hub.registry.Unwatch(watcher{c})
-	c.hub.conns.reading.Done()
-	resumed := c.awaitResume(err)
-	if !resumed {
-		c.close(c.finishWriting(err))
-	}
-	c.sock.Wait()
-	if s := c.session(); s != nil && !resumed {
-		s.verdicts.Fail()
-	}
-	c.releaseIP()
-	c.hub.conns.remove(c)
-}
-
-// releaseIP gives back the slot that the connection has among those of its address. Only the
-// first call counts. ipState must not change afterwards.
-func (c *conn) releaseIP() {
-	if c.flags.Or(flagIPReleased)&flagIPReleased == 0 {
-		c.hub.ipLimits.Release(c.sock.RemoteAddr(), c.ipState, time.Now())
-	}
-}
-
-// closeCause returns why a connection ends whose reading has ended with err. A GOAWAY of the
-// hub takes precedence over err, except when it lets the client resume and the client has
-// left for good.
-func (c *conn) closeCause(err error) error {
-	v2 := c.v2.Load()
-	if v2 == nil {
-		return err
-	}
-	if away := v2.goAway.Load(); away != nil && (!away.resumable || isResumable(err)) {
-		return away
-	}
-	return err
-}
-
 // serve reads and handles frames until the connection ends, or must continue in a new
 // goroutine.
 func (c *conn) serve() error {
@@ -271,11 +259,11 @@ func (c *conn) serve() error {
 			if err != nil {
 				return err
 			}
-			if err = c.waitReplies(); err != nil {
+			if err = c.replies.wait(c.sock, &c.done, c.hub.closing); err != nil {
 				return err
 			}
 			if more {
-				err = c.waitRateLimit()
+				err = c.rate.wait(c)
 			}
 			if err != nil {
 				return err
@@ -308,14 +296,14 @@ func (c *conn) keepsGoroutine() bool {
 
 // read waits until the client may be read and frames have arrived.
 func (c *conn) read() error {
-	if !c.firstFrameSeen && c.limiter.Delay(time.Now()) > 0 {
+	if !c.firstFrameSeen && c.rate.limiter.Delay(time.Now()) > 0 {
 		return c.readType()
 	}
-	if err := c.waitRateLimit(); err != nil {
+	if err := c.rate.wait(c); err != nil {
 		return err
 	}
-	c.releaseReplyQueue()
-	c.sock.SetReadLimit(c.readLimit())
+	c.replies.release()
+	c.sock.SetReadLimit(c.replies.readLimit(c.rate.limiter.MaxRead(), !c.busy))
 	return c.sock.Fill()
 }
 
@@ -328,7 +316,7 @@ func (c *conn) readType() error {
 		return err
 	}
 	if t, known := c.sock.NextType(); known && t != wire.TypeHello {
-		return c.waitRateLimit()
+		return c.rate.wait(c)
 	}
 	return nil
 }
@@ -343,6 +331,22 @@ func (c *conn) handleRead() (more bool, err error) {
 	return more, err
 }
 
+// requestReceiverAcks requests acknowledgements from those receivers in ids to which the client
+// is permitted to send and that have unacknowledged messages.
+func (c *conn) requestReceiverAcks(ids wire.IDs) {
+	for id := range ids.All() {
+		if !c.canSend(id) {
+			continue // a client must not cause PINGs to receivers to which it cannot send
+		}
+		requestAck(c.hub.lookup(id))
+	}
+}
+
+// offerReplies queues replies for the client itself, which uses version 1.
+func (c *conn) offerReplies(batch *outbox.Batch, flusher *outbox.Flusher) {
+	c.replies.offer(c.sock, batch, flusher)
+}
+
 // countBytesRead adds the bytes that were read to the statistics, which already include
 // bytesReported of them. It returns how many the statistics include now.
 func (c *conn) countBytesRead(bytesReported int64) int64 {
@@ -351,76 +355,7 @@ func (c *conn) countBytesRead(bytesReported int64) int64 {
 	return bytesRead
 }
 
-// finishWriting writes what the client is still to get after its reading has ended with err,
-// and returns the close reason.
-func (c *conn) finishWriting(err error) CloseReason {
-	var away *goAway
-	reason := c.closeReason(err)
-	switch {
-	case errors.As(err, &away) && !away.resumable: // otherwise awaitResume has sent it
-		c.closeWithGoAway(away)
-	case reason == CloseShutdown && !errors.Is(err, errHandshakeFailed):
-		c.drainAtShutdown()
-	case errors.Is(err, errBye):
-		if c.drain() {
-			// over TLS, close_notify may follow BYE and is not read
-			c.sock.CloseGracefully(rstAvoidanceDelay)
-		}
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		c.drain()
-	}
-	return reason
-}
-
-// closeReason returns the CloseReason of a connection whose reading has ended with err.
-func (c *conn) closeReason(err error) CloseReason {
-	v2 := c.v2.Load()
-	return closeReasonOf(err, isClosed(c.hub.closing), v2 != nil && v2.timedOut.Load())
-}
-
-// drain writes what is queued for a client that has closed its side, and reports whether all
-// of it was written.
-func (c *conn) drain() bool {
-	c.unregister()
-	c.sock.DisableAcks()
-	return c.sock.Drain(c.done.Done())
-}
-
-// close tears the connection down. It can be called from any goroutine. The reason of the
-// first call counts. When any call returns, the teardown is complete.
-func (c *conn) close(reason CloseReason) {
-	c.closeOnce.Do(func() {
-		c.done.Set()
-		c.unregister()
-		switch reason {
-		case CloseStalled, CloseSlow:
-			c.sock.Reset()
-		default:
-			c.sock.Close()
-		}
-		c.recordDisconnect(reason)
-	})
-}
-
-// recordDisconnect counts and logs the end of the connection.
-func (c *conn) recordDisconnect(reason CloseReason) {
-	c.hub.counters.disconnected[reason].Add(1)
-	if !c.is(flagRegistered) { // the client was never registered
-		switch reason {
-		case CloseHandshake, CloseRefused: // already logged
-		case CloseLeft, CloseLost, CloseShutdown: // no failed handshake
-		default:
-			c.hub.limitedLog.LogWarn("handshake failed", "reason", reason.String(), "address", c.sock.RemoteAddr().String())
-		}
-		return
-	}
-	c.hub.config.Logger.Info("client disconnected", "client", c.id.Load(), "address", c.sock.RemoteAddr().String(), "reason", reason.String(),
-		"connected_for", time.Since(c.acceptedAt).Round(time.Millisecond))
-}
-
-// The following methods implement socket.Handler.
-
-func (c *conn) Account() *body.Account { return c.account }
+// The following methods implement socket.Handler, with Account of clientIO.
 
 func (c *conn) Done() <-chan struct{} { return c.done.Done() }
 
@@ -447,8 +382,8 @@ func (c *conn) OnWriteError(err error) {
 	// id of the session. Under that id it must stay registered, because it can be resumed once
 	// more.
 	id := c.id.Load()
-	if c.v2.Load() != nil {
-		c.interruptWaits()
+	if v2 := c.v2.Load(); v2 != nil {
+		v2.interruptWaits()
 	} else {
 		c.unregisterAs(id)
 	}

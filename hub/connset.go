@@ -1,11 +1,10 @@
 package hub
 
 import (
+	"iter"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/sechlol/go-message-hub/internal/reclaim"
 )
 
 // connSet holds every connection from Accept to its last goroutine, registered or not. Once
@@ -135,23 +134,17 @@ func (cs *connSet) close() []*conn {
 func (cs *connSet) snapshot() []*conn { return cs.appendTo(nil) }
 
 // appendTo appends the current connections to conns.
-func (cs *connSet) appendTo(conns []*conn) []*conn {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	conns = slices.Grow(conns, len(cs.set))
-	for c := range cs.set {
-		conns = append(conns, c)
-	}
-	return conns
-}
+func (cs *connSet) appendTo(conns []*conn) []*conn { return slices.AppendSeq(conns, cs.all()) }
 
-// appendHolders appends the current connections as holders of memory.
-func (cs *connSet) appendHolders(to []reclaim.Conn) []reclaim.Conn {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	to = slices.Grow(to, len(cs.set))
-	for c := range cs.set {
-		to = append(to, c)
+// all iterates over the current connections, with mu held.
+func (cs *connSet) all() iter.Seq[*conn] {
+	return func(yield func(*conn) bool) {
+		cs.mu.Lock()
+		defer cs.mu.Unlock()
+		for c := range cs.set {
+			if !yield(c) {
+				return
+			}
+		}
 	}
-	return to
 }

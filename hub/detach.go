@@ -8,19 +8,16 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// awaitResume ends a connection of version 2. If its session can be resumed after err, it
-// detaches the session for resumeWindow. It reports whether another connection has resumed the
-// session; then c is over, and the client has not left.
-func (c *conn) awaitResume(err error) bool {
-	v2 := c.v2.Load()
-	if v2 == nil {
-		return false
-	}
-	if isResumable(err) && !isClosed(c.hub.closing) && c.detach(v2, err) {
+// awaitResume ends the connection. If its session can be resumed after err, it detaches the
+// session for resumeWindow. It reports whether another connection has resumed the session; then
+// the connection is over, and the client has not left. The read loop calls it, at its end.
+func (v2 *connV2) awaitResume(err error) bool {
+	c := v2.conn
+	if isResumable(err) && !isClosed(c.hub.closing) && v2.detach(err) {
 		c.hub.conns.addDetached(1)
 		defer c.hub.conns.addDetached(-1)
 		v2.attachment.become(stateDetached)
-		c.waitInWindow(v2)
+		v2.waitInWindow()
 	}
 	if !v2.attachment.closeUnlessMoved() {
 		return false
@@ -29,9 +26,10 @@ func (c *conn) awaitResume(err error) bool {
 	return true
 }
 
-// detach ends the reading and writing of c because of err, and keeps what the client has not
+// detach ends the reading and writing because of err, and keeps what the client has not
 // received. It returns false if the session cannot be resumed.
-func (c *conn) detach(v2 *connV2, err error) bool {
+func (v2 *connV2) detach(err error) bool {
+	c := v2.conn
 	if !c.sock.Detach() {
 		return false
 	}
@@ -47,12 +45,12 @@ func (c *conn) detach(v2 *connV2, err error) bool {
 		c.sock.CloseTransport()
 	}
 	c.sock.Outbox.Wait()
-	if !c.hub.ipLimits.Detach(c.sock.RemoteAddr(), isTakeover, time.Now()) {
+	if !c.hub.admission.ipLimits.Detach(c.sock.RemoteAddr(), isTakeover, time.Now()) {
 		return false
 	}
 	c.ipState = admission.Detached
 	c.hub.config.Logger.Debug("client detached", "client", c.id.Load(), "cause", err)
-	v2.closeReason = c.closeReason(err)
+	v2.closeReason = c.reasonFor(err)
 	if isTakeover {
 		v2.closeReason = CloseTakenOver
 	}
@@ -61,8 +59,8 @@ func (c *conn) detach(v2 *connV2, err error) bool {
 }
 
 // waitInWindow waits until the session has moved, or the resume window is over.
-func (c *conn) waitInWindow(v2 *connV2) {
-	window := time.NewTimer(c.resumeWindow())
+func (v2 *connV2) waitInWindow() {
+	window := time.NewTimer(v2.resumeWindow())
 	defer window.Stop()
 	for {
 		state, changed := v2.attachment.watch()
@@ -71,9 +69,9 @@ func (c *conn) waitInWindow(v2 *connV2) {
 		}
 		select {
 		case <-changed:
-		case <-c.done.Done():
+		case <-v2.conn.done.Done():
 			return
-		case <-c.hub.closing:
+		case <-v2.conn.hub.closing:
 			return
 		case <-window.C:
 			return
@@ -81,19 +79,18 @@ func (c *conn) waitInWindow(v2 *connV2) {
 	}
 }
 
-// requestTakeover asks c to detach because another connection is resuming its session.
-func (c *conn) requestTakeover() {
-	if c.v2.Load().attachment.become(stateTakeoverRequested) {
-		c.interruptWaits()
-		c.sock.Interrupt()
+// requestTakeover asks the connection to detach because another one is resuming its session.
+func (v2 *connV2) requestTakeover() {
+	if v2.attachment.become(stateTakeoverRequested) {
+		v2.interrupt()
 	}
 }
 
-// releaseClaim makes c, which is claimed, detached again. Another connection can resume its
-// session, unless c is closed.
-func (c *conn) releaseClaim() {
-	c.sock.CancelResume()
-	c.v2.Load().attachment.become(stateDetached)
+// releaseClaim makes the connection, which is claimed, detached again. Another connection can
+// resume its session, unless this one is closed.
+func (v2 *connV2) releaseClaim() {
+	v2.conn.sock.CancelResume()
+	v2.attachment.become(stateDetached)
 }
 
 // maxUnconfirmedWindow is the maximum resume window of a client that has promised to confirm
@@ -103,9 +100,10 @@ func (c *conn) releaseClaim() {
 const maxUnconfirmedWindow = 5 * time.Second
 
 // resumeWindow returns how long the session waits to be resumed.
-func (c *conn) resumeWindow() time.Duration {
-	if c.unconfirmed {
-		return min(c.hub.config.ResumeWindow, maxUnconfirmedWindow)
+func (v2 *connV2) resumeWindow() time.Duration {
+	window := v2.conn.hub.config.ResumeWindow
+	if v2.unconfirmed {
+		return min(window, maxUnconfirmedWindow)
 	}
-	return c.hub.config.ResumeWindow
+	return window
 }

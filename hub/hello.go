@@ -28,8 +28,8 @@ func handleHello(c *conn, payload []byte, flusher *outbox.Flusher) error {
 	}
 	c.registerOnce.Do(func() {}) // the client is registered once its id is known
 	c.sock.EnableAcks(c.hub.config.Window, h.Skip)
-	c.setMaxDeliver(h.MaxBody)
-	c.account.Reclaim = c.reclaimUnacked
+	c.setMaxDeliver(h.MaxBody, c.hub.config.MaxBody)
+	c.account.Reclaim = reclaimable{c}.dropUnackedIfUseful
 	if err := c.authenticate(wire.Version2, h.Token); err != nil {
 		return err
 	}
@@ -44,11 +44,11 @@ func handleHello(c *conn, payload []byte, flusher *outbox.Flusher) error {
 func (h *helloHandler) beginSession() error {
 	c := h.conn
 	if c.provisional {
-		prev := c.connWithGrantedID()
+		prev := h.connToReplace()
 		if prev == nil {
-			return c.rejectProvisional(true)
+			return c.hub.admission.rejectProvisional(c, true)
 		}
-		if err := c.takeSlotOf(prev); err != nil {
+		if err := c.hub.admission.giveSlot(c, prev); err != nil {
 			return err
 		}
 	}
@@ -58,11 +58,19 @@ func (h *helloHandler) beginSession() error {
 	if !h.sendWelcome(s, 0, false) { // before any sender can offer a DELIVER
 		return errConnClosed
 	}
-	c.unconfirmed = h.hello.Confirms
-	v2 := newConnV2(s, h.hello.Name)
+	v2 := newConnV2(c, s, h.hello.Name)
+	v2.unconfirmed = h.hello.Confirms
 	c.hub.conns.setV2(c, v2)
 	c.registerClient()
 	c.hub.config.Logger.Debug("client uses protocol version 2", "client", s.id, "name", v2.name)
+	return nil
+}
+
+// connToReplace returns the connection that has the id that the client was granted, or nil.
+func (h *helloHandler) connToReplace() *conn {
+	if id := h.conn.grantedID(); id != 0 {
+		return h.conn.hub.lookup(id)
+	}
 	return nil
 }
 
@@ -74,13 +82,13 @@ func (h *helloHandler) sendWelcome(s *session, retransmitted int, resumed bool) 
 	config := &c.hub.config
 	w := wire.Welcome{
 		Version: wire.Version2, ID: s.id, Resume: s.secret, Resumed: resumed, Again: retransmitted, Seq: s.lastSeq, Acked: s.loadQueuedSeq(),
-		Hub: "go-message-hub", Epoch: c.hub.epoch, GrantsIDs: config.Authenticate != nil,
-		MaxBody: c.maxBody(), MaxDeliver: c.maxDeliver(), MaxReceivers: wire.MaxReceivers, MaxReports: config.MaxReports,
+		Hub: "go-message-hub", Epoch: c.hub.epoch, GrantsIDs: c.hub.auth.grantsIDs(),
+		MaxBody: c.maxBody(), MaxDeliver: c.maxDeliver(config.MaxBody), MaxReceivers: wire.MaxReceivers, MaxReports: config.MaxReports,
 		Credit: config.Credit, ReceiverCost: relay.ReceiverCost, Window: config.Window, Keepalive: int(config.KeepAlive.Milliseconds()),
 		MaxReportTimeout: config.MaxReportTimeout.Milliseconds(),
 	}
-	if c.permissions != nil && !c.permissions.Expires.IsZero() {
-		w.Expires = max(1, c.timeToExpiry().Milliseconds())
+	if c.expires() {
+		w.Expires = max(1, c.timeToExpiry(config.now()).Milliseconds())
 	}
 	batch := c.newBatch(wire.AppendWelcome(nil, &w), &priorityOptions)
 	defer batch.Buffer.Release()

@@ -25,8 +25,9 @@ package hub
 import (
 	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/admission"
@@ -89,30 +90,29 @@ const (
 // concurrently.
 type Hub struct {
 	// Static after New.
-	config       Config        // MaxClients is only the initial value of maxClients
+	config       Config        // MaxClients is only the initial value of admitter.maxClients
 	socketConfig socket.Config // shared by all connections
 	started      time.Time
+	epoch        uint64
 	bodies       *body.Budget
 	reads        *body.Budget
 	maxPerSender int64 // the quota of one sender in bodies, in bytes
-	epoch        uint64
-	ipLimits     *admission.IPLimiter
+	auth         authenticator
 	rates        admission.Rates // of a client without Permissions
 	limitedLog   *limitlog.Log   // of events that any client can cause at any rate
 
-	maxClients atomic.Int64 // the maximum number of clients, loaded for each new connection
-
+	// All of these can be used concurrently.
+	admission     admitter
+	buckets       admission.BucketStore // of the rate limiters of clients
+	conns         connSet
+	registerQueue registerQueue
+	registry      *presence.Registry[relay.Destination]
 	v1IDs         idpool.Pool // of v1 clients, if neither Authenticate nor DisableV1 is set
 	ids           idpool.Pool // of all other clients without a granted id
 	relay         *relay.Relay
 	senders       *local.Senders
 	subscribers   subscribers
-	registry      *presence.Registry[relay.Destination]
-	conns         connSet
-	registerQueue registerQueue
 	counters      counters
-
-	buckets admission.BucketStore // of the rate limiters of clients
 
 	shutdownOnce sync.Once
 	closing      chan struct{} // closed when Shutdown begins
@@ -135,9 +135,9 @@ func New(config Config) (*Hub, error) {
 		bodies:       body.NewBudget(bodyBytes, minPerClient),
 		reads:        body.NewBudget(readBytes, 0),
 		maxPerSender: bodyBytes / shareFraction,
-		ipLimits:     admission.NewIPLimiter(config.MaxPerAddress, config.ConnectRate),
 		registry:     presence.New[relay.Destination](),
 		rates:        admission.Rates{Messages: config.MessageRate, Bytes: config.ByteRate},
+		auth:         authenticator{callback: config.Authenticate, disableV1: config.DisableV1},
 		limitedLog:   limitlog.NewLog(config.Logger, limitedLogInterval),
 		closing:      make(chan struct{}),
 		readersDone:  make(chan struct{}),
@@ -146,9 +146,10 @@ func New(config Config) (*Hub, error) {
 	h.epoch = uint64(h.started.UnixNano())
 	h.socketConfig = h.newSocketConfig(readBytes)
 	h.ids.StartAt(h.firstID())
-	h.maxClients.Store(int64(config.MaxClients))
+	h.admission.hub, h.admission.ipLimits = h, admission.NewIPLimiter(config.MaxPerAddress, config.ConnectRate)
+	h.admission.maxClients.Store(int64(config.MaxClients))
 	h.conns.init()
-	h.registerQueue.init()
+	h.registerQueue.init(h.started)
 	h.relay = newRelay(h)
 	h.senders = newSenders(h)
 	h.subscribers.init(h)
@@ -176,16 +177,22 @@ func (h *Hub) newSocketConfig(readBytes int64) socket.Config {
 // one ends with closing.
 func (h *Hub) startLoops() {
 	reclaimConfig := reclaim.Config[reclaim.Conn]{
-		Budget:       h.bodies,
-		AppendConns:  func(to []reclaim.Conn) []reclaim.Conn { return h.subscribers.appendTo(h.conns.appendHolders(to)) },
+		Budget: h.bodies,
+		AppendConns: func(to []reclaim.Conn) []reclaim.Conn {
+			for c := range h.conns.all() {
+				to = append(to, reclaimable{c})
+			}
+			return h.subscribers.appendTo(to)
+		},
 		StallTimeout: h.config.StallTimeout,
 		MinRate:      h.config.MinRate,
 		MaxBody:      h.config.MaxBody,
 	}
 	h.conns.running.Go(func() { reclaim.Run(reclaimConfig, h.readersDone) })
 	h.conns.running.Go(func() { h.registry.Run(h.readersDone) })
-	h.conns.running.Go(h.keepAliveLoop)
-	h.conns.running.Go(h.registerLoop)
+	keepAlive := keepAliveLoop{interval: h.config.KeepAlive, conns: &h.conns}
+	h.conns.running.Go(func() { keepAlive.run(h.readersDone) })
+	h.conns.running.Go(func() { h.registerQueue.run(h.closing) })
 }
 
 // firstID returns the first id that the hub assigns to a v2 client: the start time of the hub
@@ -195,7 +202,7 @@ func (h *Hub) startLoops() {
 // can be granted.
 func (h *Hub) firstID() uint64 {
 	first := uint64(h.started.UnixMicro())
-	if h.config.Authenticate != nil {
+	if h.auth.grantsIDs() {
 		first += MaxGrantedID + 1
 	}
 	return first
@@ -210,8 +217,59 @@ func (h *Hub) SetMaxClients(maxClients int) error {
 	if err := checkMaxClients(maxClients); err != nil {
 		return err
 	}
-	h.maxClients.Store(int64(maxClients))
+	h.admission.maxClients.Store(int64(maxClients))
 	return nil
+}
+
+// Serve accepts connections on ln until Shutdown is called or ctx ends. It returns ErrClosed
+// after Shutdown, and the cause of ctx after ctx has ended: the clients then stay connected
+// until Shutdown. Serve always closes ln. It logs a temporary accept error, such as too many
+// open files, and accepts again after a delay. Serve can be called for several listeners
+// concurrently.
+//
+// ln can be a listener of crypto/tls, but one of NewTLSListener needs less memory. A TLS
+// connection has Config.HandshakeTimeout for its handshake, and its client is not registered
+// before the handshake is complete.
+func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
+	if ln == nil {
+		return errors.New("hub: Serve has no listener: ln is nil")
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	go func() { // ends with Serve, which waits for it
+		defer close(done)
+		select {
+		case <-h.closing:
+			cancel(ErrClosed)
+		case <-ctx.Done():
+		}
+		ln.Close()
+	}()
+	err := (&acceptor{h, ln}).run(ctx)
+	cancel(err)
+	<-done
+	if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {
+		return ErrClosed
+	}
+	return err
+}
+
+// NewProxyListener returns a listener for Serve on which each connection from a trusted
+// address must begin with a PROXY protocol header, version 1 or 2. A load balancer sends this
+// header to name the address of the client. The hub then uses the client's address in the log,
+// for Config.MaxPerAddress and ConnectRate, in ClientInfo and for Config.Authenticate.
+// Connections from other addresses keep their own address, and a header from them is not
+// accepted. TLS, if any, goes on top: NewTLSListener(h.NewProxyListener(ln, trusted), config).
+//
+// A header must arrive within Config.HandshakeTimeout. A connection that waits for its header
+// delays no other connection. At most as many connections wait as Hub.SetMaxClients allows.
+// The hub rejects a connection without a header (RejectHeader), unless it ends before its
+// first byte, as health checks do.
+//
+// The listener starts goroutines, and its Close waits for them. Serve calls Close.
+func (h *Hub) NewProxyListener(ln net.Listener, trusted []netip.Prefix) net.Listener {
+	return newProxyListener(&h.admission, h.config.HandshakeTimeout, ln, trusted)
 }
 
 // Shutdown stops the hub. It stops accepting and reading, writes what is queued until ctx
@@ -251,4 +309,16 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	h.subscribers.stopAll()
 	<-h.finished
 	return ctx.Err()
+}
+
+// Stats returns the current statistics. It can be called at any time.
+func (h *Hub) Stats() Stats {
+	s := h.counters.snapshot(h.registry.Size())
+	s.Uptime = time.Since(h.started)
+	bodies, peakBodies := h.bodies.Used()
+	reads, peakReads := h.reads.Used()
+	s.QueuedBytes, s.PeakQueuedBytes = bodies+reads, peakBodies+peakReads
+	s.MaxQueuedBytes = h.config.MaxQueuedBytes
+	s.Fates, s.TracesDropped = h.relay.Fates(), h.relay.TracesDropped()
+	return s
 }

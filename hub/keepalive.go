@@ -2,22 +2,27 @@ package hub
 
 import "time"
 
-// keepAliveLoop keeps connections of version 2 alive, and gives up those that are silent. It
-// ends when no connection is read any more.
-func (h *Hub) keepAliveLoop() {
-	tick := time.NewTicker(h.config.KeepAlive / 2)
+// keepAliveLoop keeps connections of version 2 alive, and gives up those that are silent.
+type keepAliveLoop struct {
+	interval time.Duration // Config.KeepAlive
+	conns    *connSet
+}
+
+// run checks the connections twice in each interval, until stop is closed.
+func (l *keepAliveLoop) run(stop <-chan struct{}) {
+	tick := time.NewTicker(l.interval / 2)
 	defer tick.Stop()
 	var conns []*conn
 	for {
 		select {
 		case <-tick.C:
-		case <-h.readersDone:
+		case <-stop:
 			return
 		}
-		conns = h.conns.appendTo(conns[:0])
+		conns = l.conns.appendTo(conns[:0])
 		for _, c := range conns {
 			if v2 := c.v2.Load(); v2 != nil {
-				v2.lastSample = v2.lastSample.next(c)
+				v2.lastSample = v2.lastSample.next(v2)
 			}
 		}
 		clear(conns) // do not retain closed connections
@@ -47,9 +52,11 @@ func wasSilent(c *conn, waitsBefore, waitsNow uint32) bool {
 	return !c.is(flagRateLimited)
 }
 
-// next compares c with its sample of half an interval ago, and returns a new sample. It sends
-// a PING when the connection is idle, and interrupts one that is silent for two intervals.
-func (prev keepAliveSample) next(c *conn) keepAliveSample {
+// next compares a connection with its sample of half an interval ago, and returns a new sample.
+// It sends a PING when the connection is idle, and interrupts one that is silent for two
+// intervals.
+func (prev keepAliveSample) next(v2 *connV2) keepAliveSample {
+	c := v2.conn
 	now := keepAliveSample{sent: c.sock.Progress().Sent, arrived: c.sock.BytesArrived(), waits: c.sock.WaitSeq()}
 	if now.sent == prev.sent {
 		now.idleOut = min(prev.idleOut+1, 4)
@@ -59,11 +66,10 @@ func (prev keepAliveSample) next(c *conn) keepAliveSample {
 	}
 	switch {
 	case now.idleIn >= 4:
-		c.v2.Load().timedOut.Store(true)
-		c.interruptWaits()
-		c.sock.Interrupt() // without effect on a detached connection
+		v2.timedOut.Store(true)
+		v2.interrupt()
 	case now.idleOut >= 1 || now.idleIn >= 2:
-		c.session().sendPing(c)
+		v2.session.sendPing(c)
 	}
 	return now
 }

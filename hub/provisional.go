@@ -63,49 +63,41 @@ func (p *provisionalList) oldest(before time.Time) *conn {
 	return nil
 }
 
-// limitProvisional bounds the length of a provisional connection's first frame, and the time
-// for it.
-func (c *conn) limitProvisional() {
-	c.sock.SetMaxLength(1 + wire.MaxHelloLen)
-	c.deadlineTimer = time.AfterFunc(provisionalTimeout, c.sock.Interrupt)
+// slot says how a connection counts against Config.MaxClients and Config.MaxPerAddress. The
+// read loop owns it, except for hasClientSlot.
+type slot struct {
+	provisional   bool                // above a limit: the connection can only resume a session
+	rejectReason  RejectReason        // the limit that a provisional connection exceeds
+	ipState       admission.ConnState // how the connection counts for its address
+	hasClientSlot bool                // it counts against Config.MaxClients; guarded by connSet.mu
 }
 
-// takeSlotOf gives a provisional connection the slot of prev, whose session it resumes or
-// replaces. A connection above the maximum of its address gets that slot only if prev has the
-// same address.
-func (c *conn) takeSlotOf(prev *conn) error {
+// giveSlot gives c, if it is provisional, the slot of prev, whose session c resumes or replaces.
+// A connection above the maximum of its address gets that slot only if prev has the same
+// address. giveSlot is called by the read loop of c.
+func (a *admitter) giveSlot(c, prev *conn) error {
 	if !c.provisional {
 		return nil
 	}
-	h := c.hub
 	overIPLimit := c.ipState == admission.Provisional
-	if overIPLimit && !admission.SameIP(c.sock.RemoteAddr(), prev.sock.RemoteAddr()) || !h.conns.acquireClientSlot(c) {
-		return c.rejectProvisional(true)
+	if overIPLimit && !admission.SameIP(c.sock.RemoteAddr(), prev.sock.RemoteAddr()) || !a.hub.conns.acquireClientSlot(c) {
+		return a.rejectProvisional(c, true)
 	}
 	if overIPLimit {
-		h.ipLimits.Promote(c.sock.RemoteAddr(), time.Now())
+		a.ipLimits.Promote(c.sock.RemoteAddr(), time.Now())
 		c.ipState = admission.Connected
 	}
 	c.provisional = false
-	c.sock.SetMaxLength(wire.MaxRequestLength(h.config.MaxBody))
+	c.sock.SetMaxLength(wire.MaxRequestLength(a.hub.config.MaxBody))
 	return nil
-}
-
-// connWithGrantedID returns the connection that has the id that the client was granted, or
-// nil.
-func (c *conn) connWithGrantedID() *conn {
-	if c.permissions == nil || c.permissions.ID == 0 {
-		return nil
-	}
-	return c.hub.lookup(c.permissions.ID)
 }
 
 // rejectProvisional counts a connection above a limit, and returns the error that ends it. A
 // client of version 2 is told why.
-func (c *conn) rejectProvisional(isV2 bool) error {
-	c.hub.recordReject(c.rejectReason, c.sock.RemoteAddr())
+func (a *admitter) rejectProvisional(c *conn, isV2 bool) error {
+	a.recordReject(c.rejectReason, c.sock.RemoteAddr())
 	err := errors.New(c.rejectReason.String())
-	if isV2 || c.hub.config.DisableV1 {
+	if isV2 || a.hub.config.DisableV1 {
 		return &goAway{code: wire.GoAwayBusy, reason: CloseRefused, reconnect: true, reconnectDelay: rejectRetryDelay, err: err}
 	}
 	return errors.Join(errRefused, err)

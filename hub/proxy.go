@@ -16,42 +16,34 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// NewProxyListener returns a listener for Serve on which each connection from a trusted
-// address must begin with a PROXY protocol header, version 1 or 2. A load balancer sends this
-// header to name the address of the client. The hub then uses the client's address in the log,
-// for Config.MaxPerAddress and ConnectRate, in ClientInfo and for Config.Authenticate.
-// Connections from other addresses keep their own address, and a header from them is not
-// accepted. TLS, if any, goes on top: NewTLSListener(h.NewProxyListener(ln, trusted), config).
-//
-// A header must arrive within Config.HandshakeTimeout. A connection that waits for its header
-// delays no other connection. At most as many connections wait as Hub.SetMaxClients allows.
-// The hub rejects a connection without a header (RejectHeader), unless it ends before its
-// first byte, as health checks do.
-//
-// The listener starts goroutines, and its Close waits for them. Serve calls Close.
-func (h *Hub) NewProxyListener(ln net.Listener, trusted []netip.Prefix) net.Listener {
+// proxyListener is a listener that takes the addresses of clients from PROXY headers.
+type proxyListener struct {
+	// Static after newProxyListener.
+	net.Listener
+	admission     *admitter // counts the connections that the listener rejects
+	headerTimeout time.Duration
+	trusted       []netip.Prefix
+	results       chan acceptResult
+	closed        chan struct{}
+	close         func() error
+
+	wg sync.WaitGroup
+
+	// mu guards the fields below.
+	mu         sync.Mutex
+	unaccepted int64                 // connections whose header is pending or that wait for Accept
+	pending    map[net.Conn]struct{} // connections whose header has not arrived; nil: closed
+}
+
+// newProxyListener returns a listener for the connections of ln, and starts its goroutines.
+func newProxyListener(admission *admitter, headerTimeout time.Duration, ln net.Listener, trusted []netip.Prefix) *proxyListener {
 	l := &proxyListener{
-		Listener: ln, hub: h, trusted: slices.Clone(trusted),
+		Listener: ln, admission: admission, headerTimeout: headerTimeout, trusted: slices.Clone(trusted),
 		results: make(chan acceptResult), closed: make(chan struct{}), pending: make(map[net.Conn]struct{}),
 	}
 	l.close = sync.OnceValue(l.shutdown)
 	l.wg.Go(l.acceptLoop) // ends with Close
 	return l
-}
-
-// proxyListener is a listener that takes the addresses of clients from PROXY headers.
-type proxyListener struct {
-	net.Listener
-	hub     *Hub
-	trusted []netip.Prefix
-	results chan acceptResult
-	closed  chan struct{}
-	close   func() error
-	wg      sync.WaitGroup
-
-	mu         sync.Mutex
-	unaccepted int64                 // connections whose header is pending or that wait for Accept
-	pending    map[net.Conn]struct{} // connections whose header has not arrived; nil: closed
 }
 
 // acceptResult is a result of Accept.
@@ -107,7 +99,7 @@ func (l *proxyListener) acceptLoop() {
 		case addOK:
 			l.wg.Go(func() { l.readHeader(nc) }) // ends with the header, its timeout or Close
 		case addFull:
-			l.hub.reject(nc, RejectFull)
+			l.admission.reject(nc, RejectFull)
 		case addClosed:
 			nc.Close()
 		}
@@ -131,7 +123,7 @@ func (l *proxyListener) addPending(nc net.Conn) addResult {
 	switch {
 	case l.pending == nil:
 		return addClosed
-	case l.unaccepted >= l.hub.maxClients.Load():
+	case l.unaccepted >= l.admission.maxClients.Load():
 		return addFull
 	}
 	l.unaccepted++
@@ -147,7 +139,7 @@ func (l *proxyListener) readHeader(nc net.Conn) {
 		l.unaccepted--
 		l.mu.Unlock()
 	}()
-	_ = nc.SetReadDeadline(time.Now().Add(l.hub.config.HandshakeTimeout)) // fails only if closed
+	_ = nc.SetReadDeadline(time.Now().Add(l.headerTimeout)) // fails only if closed
 	client, err := proxyheader.Read(nc)
 	l.mu.Lock()
 	delete(l.pending, nc)
@@ -162,7 +154,7 @@ func (l *proxyListener) readHeader(nc net.Conn) {
 		l.sendResult(acceptResult{nc: nc})
 	default:
 		if !errors.Is(err, io.EOF) && !isClosed(l.closed) { // a health check is not an error
-			l.hub.rejectHeader(nc.RemoteAddr(), err)
+			l.admission.recordInvalidHeader(nc.RemoteAddr(), err)
 		}
 		nc.Close()
 	}
@@ -182,26 +174,17 @@ func (l *proxyListener) sendResult(a acceptResult) bool {
 	}
 }
 
-// rejectHeader counts and logs a connection without a valid header.
-func (h *Hub) rejectHeader(addr net.Addr, err error) {
-	h.counters.rejected[RejectHeader].Add(1)
-	h.limitedLog.LogWarn("connection refused", "reason", RejectHeader.String(), "address", addr.String(), "error", err)
-}
-
-// warnProxyHeader logs an unexpected PROXY header if err, which ended the connection, shows
-// that the connection began with one.
-func (c *conn) warnProxyHeader(err error) {
+// beganWithProxyHeader reports whether err, which ended a connection, shows that the connection
+// began with a PROXY header. first says that it ended with its first frame or before.
+func beganWithProxyHeader(err error, first bool) bool {
 	var length *wire.LengthError
 	var record tls.RecordHeaderError
-	var first []byte
+	var start []byte
 	switch {
-	case errors.As(err, &length) && !c.firstFrameSeen:
-		first = binary.BigEndian.AppendUint32(nil, length.Length)
+	case errors.As(err, &length) && first:
+		start = binary.BigEndian.AppendUint32(nil, length.Length)
 	case errors.As(err, &record):
-		first = record.RecordHeader[:]
+		start = record.RecordHeader[:]
 	}
-	if proxyheader.HasPrefix(first) {
-		c.hub.limitedLog.LogWarn("unexpected PROXY header", "address", c.sock.RemoteAddr().String(),
-			"advice", "if that is the address of a load balancer, accept its headers with -proxy-protocol and -proxy-trusted, or Hub.NewProxyListener")
-	}
+	return proxyheader.HasPrefix(start)
 }

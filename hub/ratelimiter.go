@@ -3,63 +3,75 @@ package hub
 import (
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/internal/socket"
 )
 
-// chargeRateLimiter charges the client for what it has sent since the last call, and returns
-// for how long nothing is to be read.
-func (c *conn) chargeRateLimiter(now time.Time) time.Duration {
-	return c.limiter.Charge(c.requests, c.sock.BytesRead(), now)
+// rateLimiter stops the reading of a client that exceeds its rate. The zero value limits
+// nothing. The read loop of the connection owns it.
+type rateLimiter struct {
+	limiter  *admission.RateLimiter // nil: not rate limited
+	requests uint64                 // frames handled, without ACK and PONG
 }
 
-// releaseRateLimiter gives the bucket back, with what is left or owed, for when the client
-// connects again. It is called when the client is not read any more, and before another
-// connection resumes its session.
-func (c *conn) releaseRateLimiter() {
-	if c.limiter == nil {
+// maxRequests returns the value of requests at which the client must wait.
+func (r *rateLimiter) maxRequests() uint64 { return r.limiter.MaxMessages(r.requests) }
+
+// charge charges the client for what it has sent on sock since the last call, and returns for
+// how long nothing is to be read. limiter must not be nil.
+func (r *rateLimiter) charge(sock *socket.Conn, now time.Time) time.Duration {
+	return r.limiter.Charge(r.requests, sock.BytesRead(), now)
+}
+
+// release gives the bucket back, with what is left or owed, for when the client connects
+// again. It is called when the client is not read any more, and before another connection
+// resumes its session.
+func (r *rateLimiter) release(buckets *admission.BucketStore, sock *socket.Conn) {
+	if r.limiter == nil {
 		return
 	}
 	now := time.Now()
-	c.chargeRateLimiter(now)
-	c.hub.buckets.Release(c.limiter, now)
-	c.limiter = nil
+	r.charge(sock, now)
+	buckets.Release(r.limiter, now)
+	r.limiter = nil
 }
 
-// resumeRateLimiter continues with the bucket of the connection whose session was resumed: a
-// new connection begins with a bucket of its own while the old one has not ended.
-func (c *conn) resumeRateLimiter() {
-	if c.limiter != nil {
+// resume continues with the bucket of the connection whose session was resumed: a new
+// connection begins with a bucket of its own while the old one has not ended.
+func (r *rateLimiter) resume(buckets *admission.BucketStore, sock *socket.Conn) {
+	if r.limiter != nil {
 		now := time.Now()
-		c.chargeRateLimiter(now)
-		c.hub.buckets.Renew(c.limiter, now)
+		r.charge(sock, now)
+		buckets.Renew(r.limiter, now)
 	}
 }
 
-// waitRateLimit waits while the client exceeds its rate. The read loop calls it between two
-// reads.
-func (c *conn) waitRateLimit() error {
-	if c.limiter == nil {
+// wait waits while the client of c, whose rateLimiter r is, exceeds its rate. The read loop
+// calls it between two reads.
+func (r *rateLimiter) wait(c *conn) error {
+	if r.limiter == nil {
 		return nil
 	}
-	d := c.chargeRateLimiter(time.Now())
+	d := r.charge(c.sock, time.Now())
 	if d <= 0 {
 		return nil
 	}
 	if err := c.sock.Compact(); err != nil { // a client that is not read must hold no read buffer
 		return err
 	}
-	return c.waitForTokens(d)
+	return r.waitForTokens(c, d)
 }
 
 // waitForTokens waits for d, and then until one more message can be sent, which it charges in
 // advance.
-func (c *conn) waitForTokens(d time.Duration) error {
-	c.hub.counters.rateLimited.Add(1)
-	c.hub.limitedLog.LogWarn("client rate limited", "reason", "rate exceeded", "client", c.id.Load(), "not_read_for", d.Round(time.Millisecond))
+func (r *rateLimiter) waitForTokens(c *conn, d time.Duration) error {
+	h := c.hub
+	h.counters.rateLimited.Add(1)
+	h.limitedLog.LogWarn("client rate limited", "reason", "rate exceeded", "client", c.id.Load(), "not_read_for", d.Round(time.Millisecond))
 	c.flags.Or(flagRateLimited)
-	c.hub.buckets.StartWait(c.limiter, c.sock)
+	h.buckets.StartWait(r.limiter, c.sock)
 	defer c.flags.And(^flagRateLimited)
-	defer c.hub.buckets.StopWait(c.limiter)
+	defer h.buckets.StopWait(r.limiter)
 	var interrupted <-chan struct{}
 	if v2 := c.v2.Load(); v2 != nil {
 		interrupted = v2.interrupted.Done()
@@ -73,10 +85,10 @@ func (c *conn) waitForTokens(d time.Duration) error {
 			return errConnClosed
 		case <-interrupted:
 			return socket.ErrInterrupted
-		case <-c.hub.closing:
+		case <-h.closing:
 			return socket.ErrInterrupted
 		}
-		if d = c.limiter.TakeOne(time.Now()); d > 0 { // others have used the same bucket meanwhile
+		if d = r.limiter.TakeOne(time.Now()); d > 0 { // others have used the same bucket meanwhile
 			timer.Reset(d)
 		}
 	}

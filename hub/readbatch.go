@@ -23,7 +23,7 @@ type readBatch struct {
 	firstSeq, lastSeq uint64
 	cost              relay.Cost
 
-	maxRequests uint64 // value of conn.requests at which the rate limit stops the client
+	maxRequests uint64 // value of rateLimiter.requests at which the rate limit stops the client
 
 	// Counted here, and added to the statistics by finish.
 	frames, relays, noReceivers, ignored int
@@ -34,7 +34,7 @@ var readBatches = sync.Pool{New: func() any { return new(readBatch) }}
 // begin prepares rb for the frames of one read of c.
 func (rb *readBatch) begin(c *conn) {
 	rb.conn = c
-	rb.maxRequests = c.limiter.MaxMessages(c.requests)
+	rb.maxRequests = c.rate.maxRequests()
 	rb.sender.Begin(c.hub.relay, c.account)
 }
 
@@ -58,12 +58,12 @@ func (rb *readBatch) finish() {
 // now.
 func (rb *readBatch) handleFrames() (more bool, err error) {
 	var f socket.Frame
-	for !rb.repliesBlocked() && rb.conn.requests < rb.maxRequests {
+	for !rb.repliesBlocked() && rb.conn.rate.requests < rb.maxRequests {
 		ok, err := rb.conn.sock.Next(&f)
 		if err == nil && ok {
 			rb.frames++
 			if f.Type != wire.TypePong && f.Type != wire.TypeAck {
-				rb.conn.requests++ // PONG and ACK may answer the hub
+				rb.conn.rate.requests++ // PONG and ACK may answer the hub
 			}
 			err = rb.handleFrame(&f)
 		}
@@ -81,32 +81,32 @@ func (rb *readBatch) handleFrames() (more bool, err error) {
 // repliesBlocked reports whether replies must be written before more frames are handled. It
 // flushes them first.
 func (rb *readBatch) repliesBlocked() bool {
-	if !rb.conn.repliesBlocked() {
+	if !rb.conn.replies.blocked() {
 		return false
 	}
 	rb.sender.Flusher.Flush()
-	return rb.conn.repliesBlocked()
+	return rb.conn.replies.blocked()
 }
 
-// waitInitialRateLimit is waitRateLimit for a client whose first frame was accepted, perhaps
+// waitInitialRateLimit is rateLimiter.wait for a client whose first frame was accepted, perhaps
 // with more frames behind it. What the client owes from an earlier connection is due before
 // they are handled.
 func (rb *readBatch) waitInitialRateLimit() error {
 	c := rb.conn
-	if c.limiter == nil {
+	if c.rate.limiter == nil {
 		return nil
 	}
-	if d := c.chargeRateLimiter(time.Now()); d > 0 {
+	if d := c.rate.charge(c.sock, time.Now()); d > 0 {
 		if err := rb.offerBatch(); err != nil {
 			return err
 		}
 		rb.sender.Flusher.Reset() // sends WELCOME
 		rb.sender.ReleaseRecvBuf()
-		if err := c.waitForTokens(d); err != nil {
+		if err := c.rate.waitForTokens(c, d); err != nil {
 			return err
 		}
 	}
-	rb.maxRequests = c.limiter.MaxMessages(c.requests)
+	rb.maxRequests = c.rate.maxRequests()
 	return nil
 }
 
@@ -123,8 +123,8 @@ func (rb *readBatch) handleFrame(f *socket.Frame) error {
 		}
 		return rb.waitInitialRateLimit()
 	case isFirst && rb.conn.provisional:
-		return rb.conn.rejectProvisional(false)
-	case isFirst && rb.conn.hub.authRequired():
+		return rb.conn.hub.admission.rejectProvisional(rb.conn, false)
+	case isFirst && rb.conn.hub.auth.required():
 		if err := rb.conn.authenticate(1, ""); err != nil {
 			return err
 		}

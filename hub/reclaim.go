@@ -4,35 +4,73 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/reclaim"
-	"github.com/sechlol/go-message-hub/wire"
 )
 
-// requestReceiverAcks requests acknowledgements from those receivers in ids to which the client
-// is permitted to send and that have unacknowledged messages.
-func (c *conn) requestReceiverAcks(ids wire.IDs) {
-	for id := range ids.All() {
-		if c.permissions != nil && c.permissions.CanSend != nil && !c.permissions.CanSend(id) {
-			continue // a client must not cause PINGs to receivers to which it cannot send
-		}
-		requestAck(c.hub.lookup(id))
+// reclaimable is a connection as package reclaim sees it.
+type reclaimable struct{ *conn }
+
+// ReclaimState implements reclaim.Conn.
+func (r reclaimable) ReclaimState() *reclaim.State { return &r.reclaimState }
+
+// AckStats implements reclaim.Conn.
+func (r reclaimable) AckStats() outbox.AckStats {
+	if r.session() == nil {
+		return outbox.AckStats{}
+	}
+	return r.sock.AckStats()
+}
+
+// RequestAck implements reclaim.Conn. It sends a PING, which makes the client acknowledge.
+func (r reclaimable) RequestAck() {
+	if s := r.session(); s != nil {
+		s.sendPing(r.conn)
+	}
+}
+
+// DropUnacked implements reclaim.Conn. It also drops the buffer for REPORT frames if nothing
+// else uses it.
+func (r reclaimable) DropUnacked() {
+	r.sock.DropUnacked()
+	if s := r.session(); s != nil {
+		s.releaseUnusedReportBuf()
+	}
+}
+
+// Sample implements reclaim.Conn.
+func (r reclaimable) Sample() reclaim.Sample {
+	s := reclaim.Sample{Closed: r.done.IsSet(), RateLimited: r.is(flagRateLimited), BytesRead: r.sock.BytesRead()}
+	if since, holding := r.sock.HeldSince(); holding {
+		s.HeldSince = since
+		s.BytesRead = r.sock.BytesArrived() // the client has sent them, even if the hub has not read them
+	}
+	s.Written = r.sock.Progress()
+	return s
+}
+
+// DelaysSender implements reclaim.Conn.
+func (r reclaimable) DelaysSender() bool { return anyWaiting(r.sock.Accounts) }
+
+// Evict implements reclaim.Conn.
+func (r reclaimable) Evict() { r.close(CloseSlow) }
+
+// dropUnackedIfUseful drops the unacknowledged messages of a client whose own read loop waits
+// for memory, because that loop does not read acknowledgements meanwhile. It does so only if
+// another client waits for room in the budget or in the quota of a sender whose messages these
+// are. Otherwise dropping them helps no client.
+func (r reclaimable) dropUnackedIfUseful() {
+	if r.hub.bodies.HasQueuedWaiters() || anyWaiting(r.sock.UnackedAccounts) {
+		r.DropUnacked()
 	}
 }
 
 // requestAck requests an acknowledgement from a connection that has unacknowledged messages. nil
 // is allowed.
 func requestAck(receiver *conn) {
-	if receiver != nil && receiver.AckStats().HeldBytes > 0 {
-		receiver.RequestAck()
+	if receiver == nil {
+		return
 	}
-}
-
-// reclaimUnacked drops the unacknowledged messages of a client whose own read loop waits for
-// memory, because that loop does not read acknowledgements meanwhile. It does so only if
-// another client waits for room in the budget or in the quota of a sender whose messages these
-// are. Otherwise dropping them helps no client.
-func (c *conn) reclaimUnacked() {
-	if c.hub.bodies.HasQueuedWaiters() || anyWaiting(c.sock.UnackedAccounts) {
-		c.DropUnacked()
+	if r := (reclaimable{receiver}); r.AckStats().HeldBytes > 0 {
+		r.RequestAck()
 	}
 }
 
@@ -46,43 +84,3 @@ func anyWaiting(accounts func(to []*body.Account) []*body.Account) bool {
 	}
 	return false
 }
-
-// The following methods implement reclaim.Conn.
-
-func (c *conn) ReclaimState() *reclaim.State { return &c.reclaimState }
-
-func (c *conn) AckStats() outbox.AckStats {
-	if c.session() == nil {
-		return outbox.AckStats{}
-	}
-	return c.sock.AckStats()
-}
-
-// RequestAck sends a PING, which makes the client acknowledge.
-func (c *conn) RequestAck() {
-	if s := c.session(); s != nil {
-		s.sendPing(c)
-	}
-}
-
-// DropUnacked also drops the buffer for REPORT frames if nothing else uses it.
-func (c *conn) DropUnacked() {
-	c.sock.DropUnacked()
-	if s := c.session(); s != nil {
-		s.releaseUnusedReportBuf()
-	}
-}
-
-func (c *conn) Sample() reclaim.Sample {
-	s := reclaim.Sample{Closed: c.done.IsSet(), RateLimited: c.is(flagRateLimited), BytesRead: c.sock.BytesRead()}
-	if since, holding := c.sock.HeldSince(); holding {
-		s.HeldSince = since
-		s.BytesRead = c.sock.BytesArrived() // the client has sent them, even if the hub has not read them
-	}
-	s.Written = c.sock.Progress()
-	return s
-}
-
-func (c *conn) DelaysSender() bool { return anyWaiting(c.sock.Accounts) }
-
-func (c *conn) Evict() { c.close(CloseSlow) }

@@ -23,7 +23,9 @@ const (
 // their time: when a block is full, the closed connections of that block and of the one
 // before are removed.
 type registerQueue struct {
-	wake chan struct{} // capacity 1: the queue is no longer empty
+	// Static after init.
+	started time.Time     // of the hub
+	wake    chan struct{} // capacity 1: the queue is no longer empty
 
 	// mu guards the fields below.
 	mu          sync.Mutex
@@ -43,7 +45,8 @@ type registerBlock struct {
 	}
 }
 
-func (q *registerQueue) init() {
+func (q *registerQueue) init(started time.Time) {
+	q.started = started
 	q.wake = make(chan struct{}, 1)
 	q.first = new(registerBlock)
 	q.last = q.first
@@ -64,7 +67,7 @@ func (q *registerQueue) add(c *conn) {
 		q.last = b
 	}
 	e := &b.conns[b.to]
-	e.conn, e.at = c, time.Since(c.hub.started)+registerDelay
+	e.conn, e.at = c, time.Since(q.started)+registerDelay
 	b.to++
 	if b == q.first && b.to-b.from == 1 {
 		select {
@@ -113,13 +116,12 @@ func (q *registerQueue) pop(uptime time.Duration) (c *conn, wait time.Duration) 
 	return c, 0
 }
 
-// registerLoop registers the clients that have sent no frame for registerDelay. It ends when
-// the hub shuts down.
-func (h *Hub) registerLoop() {
+// run registers the clients that have sent no frame for registerDelay, until stop is closed.
+func (q *registerQueue) run(stop <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		c, wait := h.registerQueue.pop(time.Since(h.started))
+		c, wait := q.pop(time.Since(q.started))
 		if c != nil {
 			c.registerOnce.Do(c.registerClient)
 			continue
@@ -130,9 +132,9 @@ func (h *Hub) registerLoop() {
 			timerC = timer.C
 		}
 		select {
-		case <-h.registerQueue.wake:
+		case <-q.wake:
 		case <-timerC:
-		case <-h.closing:
+		case <-stop:
 			return
 		}
 	}

@@ -10,7 +10,7 @@ import (
 func TestRegisterQueue_ClosedConns_AreReleased(t *testing.T) {
 	h := &Hub{started: time.Now()}
 	q := &h.registerQueue
-	q.init()
+	q.init(h.started)
 	const many, every = 10_000, 1000
 	var open []*conn
 	for i := range many {

@@ -56,7 +56,7 @@ func (o origin) ID() uint64 { return o.conn.id.Load() }
 
 // CanSend implements relay.Origin.
 func (o origin) CanSend() func(to uint64) bool {
-	if o.conn.permissions == nil {
+	if o.conn.canSendToAll() {
 		return nil
 	}
 	return o.conn.permissions.CanSend

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/socket"
@@ -24,54 +25,64 @@ const (
 	maxRequestReadBytes = 1 << 10
 )
 
-// replyQueue tracks the replies to a client of version 1 that are not all written. The hub
-// reads on when all but a few are written. A client that sends requests and does not read the
-// replies thus holds next to no memory, waits for nothing that others wait for, and is closed
-// when it stalls. A client of version 2 must be read all the time, because it sends ACKs: see
-// readBatch.waitBlocked.
+// replies are the replies to a client of version 1. The hub reads on when all but a few are
+// written. A client that sends requests and does not read the replies thus holds next to no
+// memory, waits for nothing that others wait for, and is closed when it stalls. A client of
+// version 2 must be read all the time, because it sends ACKs: see readBatch.waitBlocked.
+//
+// The zero value is ready. The read loop owns it.
+type replies struct {
+	queue               *replyQueue // nil: all replies are written
+	requestedInLastRead bool        // the last read held a request
+}
+
+// replyQueue counts the replies to one client that are not written. It is pooled: a client has
+// one only while replies are pending.
 type replyQueue struct {
-	conn    *conn
-	options outbox.Options
+	options outbox.Options // static
+	pending atomic.Int32   // a long reply counts as maxPendingReplies
+	// receives when fewer replies are pending; nil: the read loop does not wait for them
+	signal atomic.Pointer[chan struct{}]
 }
 
 var replyQueues = sync.Pool{New: func() any {
-	a := new(replyQueue)
-	a.options = outbox.Options{Events: a, Overflow: outbox.OverflowForce}
-	return a
+	q := new(replyQueue)
+	q.options = outbox.Options{Events: q, Overflow: outbox.OverflowForce}
+	return q
 }}
 
-// offerReplies queues replies for the client itself.
-func (c *conn) offerReplies(batch *outbox.Batch, flusher *outbox.Flusher) {
-	q := c.replies
+// offer queues replies for the client itself, whose connection is sock.
+func (r *replies) offer(sock *socket.Conn, batch *outbox.Batch, flusher *outbox.Flusher) {
+	q := r.queue
 	if q == nil {
 		q = replyQueues.Get().(*replyQueue)
-		q.conn = c
-		c.replies = q
+		r.queue = q
 	}
-	c.requestedInLastRead = true
+	r.requestedInLastRead = true
 	batch.Options, batch.Receiver = &q.options, 1
 	if batch.To-batch.From > maxReplyBytes {
 		batch.Receiver = maxPendingReplies
 	}
-	c.pendingReplies.Add(int32(batch.Frames * batch.Receiver))
-	if c.sock.Offer(batch, flusher) != outbox.Queued {
-		c.onRepliesWritten(batch.Frames * batch.Receiver)
+	q.pending.Add(int32(batch.Frames * batch.Receiver))
+	if sock.Offer(batch, flusher) != outbox.Queued {
+		q.onWritten(batch.Frames * batch.Receiver)
 	}
 }
 
 // HandleEvent handles an event of replies that count as weight each: see outbox.EventHandler.
 func (q *replyQueue) HandleEvent(weight int, event outbox.Event, _, frames int) {
 	if event == outbox.EventWritten || event == outbox.EventLost {
-		q.conn.onRepliesWritten(frames * weight) // afterwards q may belong to another connection
+		q.onWritten(frames * weight)
 	}
 }
 
-// onRepliesWritten records that replies which count as n were written or lost.
-func (c *conn) onRepliesWritten(n int) {
-	if c.pendingReplies.Add(-int32(n)) >= maxPendingReplies {
+// onWritten records that replies which count as n were written or lost.
+func (q *replyQueue) onWritten(n int) {
+	if q.pending.Add(-int32(n)) >= maxPendingReplies {
 		return
 	}
-	if signal := c.replySignal.Load(); signal != nil {
+	// From here on, q may belong to another connection, which then looks again without need.
+	if signal := q.signal.Load(); signal != nil {
 		select {
 		case *signal <- struct{}{}:
 		default:
@@ -79,55 +90,55 @@ func (c *conn) onRepliesWritten(n int) {
 	}
 }
 
-// releaseReplyQueue gives back the reply queue if all replies are written.
-func (c *conn) releaseReplyQueue() {
-	if c.replies != nil && c.pendingReplies.Load() == 0 {
-		c.replies.conn = nil
-		replyQueues.Put(c.replies)
-		c.replies = nil
+// release gives back the queue if all replies are written.
+func (r *replies) release() {
+	if r.queue != nil && r.queue.pending.Load() == 0 {
+		replyQueues.Put(r.queue)
+		r.queue = nil
 	}
 }
 
-// readLimit returns how many bytes to read at once next; 0: as many as possible. A client
-// that has sent requests most likely sends more, and a client that was idle possibly does.
-// For a client that was idle there is a second reason to read little: a larger buffer comes
-// from the budget, and to acquire it takes more stack than a new goroutine has: see
-// conn.readLoop.
-func (c *conn) readLimit() int {
-	expectRequests := c.requestedInLastRead || !c.busy
-	c.requestedInLastRead = false
-	limit := c.limiter.MaxRead()
+// readLimit returns how many bytes to read at once next, if that is less than limit; 0: as
+// many as possible. A client that has sent requests most likely sends more, and a client that
+// was idle possibly does. For a client that was idle there is a second reason to read little:
+// a larger buffer comes from the budget, and to acquire it takes more stack than a new
+// goroutine has: see conn.readLoop.
+func (r *replies) readLimit(limit int, wasIdle bool) int {
+	expectRequests := r.requestedInLastRead || wasIdle
+	r.requestedInLastRead = false
 	if expectRequests && (limit == 0 || limit > maxRequestReadBytes) {
 		return maxRequestReadBytes
 	}
 	return limit
 }
 
-// repliesBlocked reports whether replies must be written before the client is read on.
-func (c *conn) repliesBlocked() bool { return c.pendingReplies.Load() >= maxPendingReplies }
+// blocked reports whether replies must be written before the client is read on.
+func (r *replies) blocked() bool {
+	return r.queue != nil && r.queue.pending.Load() >= maxPendingReplies
+}
 
-// waitReplies waits until enough replies are written. It must be called between two reads,
-// because thousands of clients can wait then and hold little. If much of what the client has
-// sent is not handled yet, that is charged to the client like a message, and the client must
-// read its replies as fast as any client that holds memory for which others wait.
-func (c *conn) waitReplies() error {
-	if !c.repliesBlocked() {
+// wait waits until enough replies are written. It must be called between two reads, because
+// thousands of clients can wait then and hold little. If much of what the client has sent is
+// not handled yet, that is charged to the client like a message, and the client must read its
+// replies as fast as any client that holds memory for which others wait.
+func (r *replies) wait(sock *socket.Conn, done *latch, closing <-chan struct{}) error {
+	if !r.blocked() {
 		return nil
 	}
-	c.sock.StartStallTimer()
-	defer c.sock.StopStallTimer()
-	if err := c.sock.Compact(); err != nil {
+	sock.StartStallTimer()
+	defer sock.StopStallTimer()
+	if err := sock.Compact(); err != nil {
 		return err
 	}
 	signal := make(chan struct{}, 1) // fewer replies are pending, look again
-	c.replySignal.Store(&signal)
-	defer c.replySignal.Store(nil)
-	for c.repliesBlocked() {
+	r.queue.signal.Store(&signal)
+	defer r.queue.signal.Store(nil)
+	for r.blocked() {
 		select {
 		case <-signal:
-		case <-c.done.Done():
+		case <-done.Done():
 			return errConnClosed
-		case <-c.hub.closing:
+		case <-closing:
 			return socket.ErrInterrupted
 		}
 	}

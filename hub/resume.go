@@ -25,19 +25,20 @@ func (h *helloHandler) tryResume() (resumed bool, err error) {
 			return false, err
 		// c took the slot of a session that another connection has resumed first
 		case prev == nil && wasProvisional && !c.provisional:
-			return false, c.rejectProvisional(true)
+			return false, c.hub.admission.rejectProvisional(c, true)
 		case prev == nil:
 			return false, nil
 		case prev.acceptedAt.After(c.acceptedAt): // the client gave up c for prev, and the HELLO is late
 			return false, &goAway{code: wire.GoAwayTakenOver, reason: CloseTakenOver, err: errors.New("session resumed by a newer connection")}
 		}
-		if err := c.takeSlotOf(prev); err != nil {
+		if err := c.hub.admission.giveSlot(c, prev); err != nil {
 			return false, err
 		}
-		if prev.v2.Load().attachment.become(stateClaimed) {
+		v2 := prev.v2.Load()
+		if v2.attachment.become(stateClaimed) {
 			return h.resume(prev)
 		}
-		if !awaitOtherResume(prev) {
+		if !v2.awaitOtherResume() {
 			break
 		}
 	}
@@ -58,7 +59,7 @@ func (h *helloHandler) resume(prev *conn) (resumed bool, err error) {
 		return false, nil
 	}
 	if !h.sendWelcome(s, retransmitted, true) {
-		prev.releaseClaim()
+		from.releaseClaim()
 		return false, errConnClosed
 	}
 	attempts := s.attempts
@@ -67,18 +68,18 @@ func (h *helloHandler) resume(prev *conn) (resumed bool, err error) {
 	if !ok { // prev or c is closed
 		s.attempts = attempts
 		c.close(CloseLost) // WELCOME has reported success; the client can reconnect
-		prev.releaseClaim()
+		from.releaseClaim()
 		return false, errConnClosed
 	}
 	c.unregister()
-	c.hub.conns.setV2(c, newConnV2(s, h.hello.Name)) // before the id: see OnWriteError
+	c.hub.conns.setV2(c, newConnV2(c, s, h.hello.Name)) // before the id: see OnWriteError
 	c.id.Store(s.id)
 	s.moveTo(c)
 	c.register()
 	prev.releaseIP() // not later: c may detach before prev has ended
 	from.attachment.become(stateMoved)
 	s.sendAck()
-	c.resumeRateLimiter()
+	c.rate.resume(&c.hub.buckets, c.sock)
 	c.hub.counters.resumed.Add(1)
 	s.countOmitted(omitted)
 	return true, nil
@@ -95,11 +96,12 @@ func resumePosition(h *wire.Hello) (pos outbox.Position, hasRead bool) {
 	return pos, true
 }
 
-// awaitOtherResume waits until another connection, which resumes the session of c, succeeds or
+// awaitOtherResume waits until another connection, which resumes the session of v2, succeeds or
 // fails. It returns true if the caller must look the session up again. It returns false if
-// there is nothing to resume; then c is closed, unless the hub shuts down.
-func awaitOtherResume(c *conn) bool {
-	switch c.v2.Load().attachment.awaitClaim() {
+// there is nothing to resume; then the connection of v2 is closed, unless the hub shuts down.
+func (v2 *connV2) awaitOtherResume() bool {
+	c := v2.conn
+	switch v2.attachment.awaitClaim() {
 	case stateMoved:
 		return true
 	case stateDetached:
@@ -120,7 +122,7 @@ func awaitOtherResume(c *conn) bool {
 func (h *helloHandler) findDetached() (*conn, error) {
 	c, hello := h.conn, &h.hello
 	prev := c.hub.lookup(hello.ID)
-	if prev == nil || !c.canHoldID(hello.ID) {
+	if prev == nil || !c.canHoldID(hello.ID, c.hub.auth.grantsIDs()) {
 		return nil, nil
 	}
 	v2 := prev.v2.Load()
@@ -130,13 +132,14 @@ func (h *helloHandler) findDetached() (*conn, error) {
 	if prev.acceptedAt.After(c.acceptedAt) {
 		return prev, nil // a newer connection is not taken over
 	}
-	prev.requestTakeover()
-	return awaitDetached(prev, c)
+	v2.requestTakeover()
+	return h.awaitDetached(prev)
 }
 
-// awaitDetached waits until prev, whose session c is to resume, is detached, and returns prev.
-// It returns nil if prev is closed instead.
-func awaitDetached(prev, c *conn) (*conn, error) {
+// awaitDetached waits until prev, whose session is to be resumed, is detached, and returns
+// prev. It returns nil if prev is closed instead.
+func (h *helloHandler) awaitDetached(prev *conn) (*conn, error) {
+	c := h.conn
 	timeout := time.NewTimer(takeoverTimeout)
 	defer timeout.Stop()
 	v2 := prev.v2.Load()

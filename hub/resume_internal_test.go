@@ -45,7 +45,7 @@ func readWelcome(t *testing.T, client net.Conn) wire.Welcome {
 func (h *Hub) sayHello(t *testing.T, hello *wire.Hello) (client net.Conn) {
 	t.Helper()
 	server, client := newPipe(t)
-	h.startConn(server)
+	h.admission.admit(server)
 	if _, err := client.Write(wire.AppendHello(nil, hello)); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestResume_ReleasedClaim_PassesToNextConn(t *testing.T) {
 		prev.v2.Load().attachment.become(stateClaimed)
 		client := h.sayHello(t, hello)
 		synctest.Wait() // the connection waits for the outcome
-		prev.releaseClaim()
+		prev.v2.Load().releaseClaim()
 		if w := readWelcome(t, client); !w.Resumed || w.ID != hello.ID {
 			t.Errorf("resumed as %+v, want id %d", w, hello.ID)
 		}
@@ -124,7 +124,7 @@ func TestResume_WindowEndsDuringClaim_EndsSession(t *testing.T) {
 			t.Fatal("the session has ended while it is claimed")
 		}
 		prev.close(CloseLost)
-		prev.releaseClaim()
+		prev.v2.Load().releaseClaim()
 		if w := readWelcome(t, client); w.Resumed {
 			t.Error("resumed after the window")
 		}
@@ -147,13 +147,13 @@ func TestAwaitOtherResume_LooksAgainUnlessClosed(t *testing.T) {
 		{stateExpired, true, false},
 	} {
 		prev := &conn{hub: &Hub{closing: make(chan struct{})}}
-		v2 := newConnV2(nil, "")
+		v2 := newConnV2(prev, nil, "")
 		v2.attachment.state = test.state
 		prev.v2.Store(v2)
 		if test.closed {
 			prev.done.Set()
 		}
-		if got := awaitOtherResume(prev); got != test.want {
+		if got := v2.awaitOtherResume(); got != test.want {
 			t.Errorf("state %d, closed %v: %v, want %v", test.state, test.closed, got, test.want)
 		}
 	}

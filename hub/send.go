@@ -198,7 +198,7 @@ func (rb *readBatch) waitUntil(s *session, ready func() bool) error {
 // received.
 func (rb *readBatch) handleAck(f *socket.Frame) error {
 	n, err := wire.ParseUint64(f.Payload)
-	rb.conn.unconfirmed = false
+	rb.conn.v2.Load().unconfirmed = false
 	if err == nil && !rb.conn.sock.Acknowledge(n) {
 		err = fmt.Errorf("%w: ACK %d is above what was sent", wire.ErrMalformed, n)
 	}

@@ -18,40 +18,6 @@ const (
 	maxAcceptDelay = time.Second
 )
 
-// Serve accepts connections on ln until Shutdown is called or ctx ends. It returns ErrClosed
-// after Shutdown, and the cause of ctx after ctx has ended: the clients then stay connected
-// until Shutdown. Serve always closes ln. It logs a temporary accept error, such as too many
-// open files, and accepts again after a delay. Serve can be called for several listeners
-// concurrently.
-//
-// ln can be a listener of crypto/tls, but one of NewTLSListener needs less memory. A TLS
-// connection has Config.HandshakeTimeout for its handshake, and its client is not registered
-// before the handshake is complete.
-func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
-	if ln == nil {
-		return errors.New("hub: Serve has no listener: ln is nil")
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	done := make(chan struct{})
-	go func() { // ends with Serve, which waits for it
-		defer close(done)
-		select {
-		case <-h.closing:
-			cancel(ErrClosed)
-		case <-ctx.Done():
-		}
-		ln.Close()
-	}()
-	err := h.acceptLoop(ctx, ln)
-	cancel(err)
-	<-done
-	if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {
-		return ErrClosed
-	}
-	return err
-}
-
 // NewTLSListener returns a TLS listener for Serve, as [tls.NewListener] does. An idle
 // connection of it takes 5 KiB less memory than one of tls.NewListener, and messages arrive
 // faster (docs/decisions/0010). NewTLSListener panics if ln or config is nil.
@@ -83,25 +49,31 @@ func isTemporary(err error) bool {
 	return errors.As(err, &temporary) && temporary.Temporary()
 }
 
-// acceptLoop accepts connections until ctx ends or ln fails permanently.
-func (h *Hub) acceptLoop(ctx context.Context, ln net.Listener) error {
+// acceptor accepts the connections of one listener.
+type acceptor struct {
+	hub *Hub
+	ln  net.Listener
+}
+
+// run accepts until ctx ends or the listener fails permanently.
+func (a *acceptor) run(ctx context.Context) error {
 	delay := time.Duration(0)
 	for {
-		nc, err := ln.Accept()
+		nc, err := a.ln.Accept()
 		switch {
 		case err == nil && nc == nil:
-			return fmt.Errorf("hub: accept: %T returned neither a connection nor an error", ln)
+			return fmt.Errorf("hub: accept: %T returned neither a connection nor an error", a.ln)
 		case err == nil:
 			delay = 0
-			h.startConn(nc)
+			a.hub.admission.admit(nc)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case !isTemporary(err):
 			return fmt.Errorf("hub: accept: %w", err)
 		default:
 			delay = min(max(2*delay, minAcceptDelay), maxAcceptDelay)
-			h.counters.acceptErrors.Add(1)
-			h.config.Logger.Warn("accept failed", "error", err, "retry_in", delay)
+			a.hub.counters.acceptErrors.Add(1)
+			a.hub.config.Logger.Warn("accept failed", "error", err, "retry_in", delay)
 			select {
 			case <-time.After(delay):
 			case <-ctx.Done():

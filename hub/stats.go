@@ -153,35 +153,26 @@ func (c *counters) recordSend(receivers int) {
 	}
 }
 
-// Stats returns the current statistics. It can be called at any time.
-func (h *Hub) Stats() Stats {
-	c := &h.counters
-	s := Stats{
-		Uptime:        time.Since(h.started),
-		Connected:     c.connected.Load(),
-		Rejected:      loadCounts[RejectReason](c.rejected[:]),
-		Disconnected:  loadCounts[CloseReason](c.disconnected[:]),
-		Resumed:       c.resumed.Load(),
-		Errors:        loadCounts[wire.ErrorCode](c.errors[:]),
-		Fates:         h.relay.Fates(),
-		MessagesIn:    c.messagesIn.Load(),
-		MessagesOut:   c.messagesOut.Load(),
-		BytesIn:       c.bytesIn.Load(),
-		BytesOut:      c.bytesOut.Load(),
-		Relays:        c.relays.Load(),
-		NoReceivers:   c.noReceivers.Load(),
-		Ignored:       c.ignored.Load(),
-		Delivered:     c.delivered.Load(),
-		Dropped:       loadCounts[DropReason](c.dropped[:]),
-		RateLimited:   c.rateLimited.Load(),
-		TracesDropped: h.relay.TracesDropped(),
-		AcceptErrors:  c.acceptErrors.Load(),
-
-		MaxQueuedBytes: h.config.MaxQueuedBytes,
+// snapshot returns Stats with the values of these counters, and these numbers of clients.
+func (c *counters) snapshot(clients, peakClients int) Stats {
+	return Stats{
+		Clients:      clients,
+		PeakClients:  peakClients,
+		Connected:    c.connected.Load(),
+		Rejected:     loadCounts[RejectReason](c.rejected[:]),
+		Disconnected: loadCounts[CloseReason](c.disconnected[:]),
+		Resumed:      c.resumed.Load(),
+		Errors:       loadCounts[wire.ErrorCode](c.errors[:]),
+		MessagesIn:   c.messagesIn.Load(),
+		MessagesOut:  c.messagesOut.Load(),
+		BytesIn:      c.bytesIn.Load(),
+		BytesOut:     c.bytesOut.Load(),
+		Relays:       c.relays.Load(),
+		NoReceivers:  c.noReceivers.Load(),
+		Ignored:      c.ignored.Load(),
+		Delivered:    c.delivered.Load(),
+		Dropped:      loadCounts[DropReason](c.dropped[:]),
+		RateLimited:  c.rateLimited.Load(),
+		AcceptErrors: c.acceptErrors.Load(),
 	}
-	s.Clients, s.PeakClients = h.registry.Size()
-	bodies, peakBodies := h.bodies.Used()
-	reads, peakReads := h.reads.Used()
-	s.QueuedBytes, s.PeakQueuedBytes = bodies+reads, peakBodies+peakReads
-	return s
 }
