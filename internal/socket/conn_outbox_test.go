@@ -10,10 +10,8 @@ import (
 	"net"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 	"weak"
 
@@ -301,32 +299,6 @@ func TestOutbox_CoalescesSmallBatches(t *testing.T) {
 	tc.drainAndClose(t)
 }
 
-// pendingOffer is an OfferWait in a goroutine of its own, and its outcome.
-type pendingOffer struct {
-	flusher *outbox.Flusher
-	batch   *outbox.Batch
-	cancel  chan struct{}
-	outcome chan outbox.Outcome
-}
-
-// startOfferWait starts an OfferWait and returns when it has ended or waits. It must be called
-// in a bubble.
-func (tc *testConn) startOfferWait(f []byte) *pendingOffer {
-	e := &pendingOffer{flusher: tc.newFlusher(), batch: tc.newBatch(f), cancel: make(chan struct{}), outcome: make(chan outbox.Outcome, 1)}
-	tc.addCounts(&tc.offered, countsOf(e.batch))
-	go func() { // ends when the batch is queued, cancelled or lost
-		outcome := e.flusher.OfferWait(&tc.Outbox, e.batch, e.cancel)
-		e.batch.Buffer.Release()
-		e.flusher.Reset()
-		e.outcome <- outcome
-	}()
-	synctest.Wait()
-	return e
-}
-
-// stallTimeout is the stall timeout of the tests in virtual time.
-const stallTimeout = 10 * time.Second
-
 func TestOutbox_Stall_OverTCP(t *testing.T) {
 	tc := newTestConn(t, tcp, Config{Outbox: outbox.Config{MaxBytes: 100_000, StallTimeout: 50 * time.Millisecond}, MaxUnsentBytes: 16 << 10})
 	tc.far.(*net.TCPConn).SetReadBuffer(4 << 10)
@@ -342,13 +314,6 @@ func TestOutbox_Stall_OverTCP(t *testing.T) {
 	fl.Reset()
 	tc.Wait()
 	tc.wantAllReleased(t)
-}
-
-// eventCounts counts the frames of each event, over all batches.
-type eventCounts [outbox.EventUnacked + 1]atomic.Int64
-
-func (c *eventCounts) HandleEvent(_ int, event outbox.Event, _, frames int) {
-	c[event].Add(int64(frames))
 }
 
 // TestOutbox_ExpiresWhileSocketFull fills a connection with frames that expire while the flush

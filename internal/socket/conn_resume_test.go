@@ -72,34 +72,6 @@ func TestOutbox_Resumable_AcceptsAllReceived(t *testing.T) {
 	})
 }
 
-// eventRecorder records the events of one batch.
-type eventRecorder struct {
-	mayExpire bool // the batch can expire
-
-	mu     sync.Mutex
-	events [][]outbox.Event // by frame
-}
-
-func (rec *eventRecorder) HandleEvent(_ int, event outbox.Event, first, frames int) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	for i := first; i < first+frames; i++ {
-		rec.events[i] = append(rec.events[i], event)
-	}
-}
-
-// count returns how often an event of a frame was reported so far.
-func (rec *eventRecorder) count(frame int, event outbox.Event) (n int) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	for _, p := range rec.events[frame] {
-		if p == event {
-			n++
-		}
-	}
-	return n
-}
-
 // flakyClient is a peer whose connections are lost. It is sent DELIVER frames numbered from 1,
 // with other frames between them that are not reliable.
 type flakyClient struct {

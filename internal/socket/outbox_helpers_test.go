@@ -6,12 +6,18 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
+
+// stallTimeout is the stall timeout of the tests in virtual time.
+const stallTimeout = 10 * time.Second
 
 // testConn is an outbox with the other end of its connection, and a handler that records its
 // events.
@@ -182,3 +188,61 @@ func (tc *testConn) wantAllReleased(t testing.TB) {
 }
 
 func (tc *testConn) Busy() bool { return tc.Progress().Busy }
+
+// pendingOffer is an OfferWait in a goroutine of its own, and its outcome.
+type pendingOffer struct {
+	flusher *outbox.Flusher
+	batch   *outbox.Batch
+	cancel  chan struct{}
+	outcome chan outbox.Outcome
+}
+
+// startOfferWait starts an OfferWait and returns when it has ended or waits. It must be called
+// in a bubble.
+func (tc *testConn) startOfferWait(f []byte) *pendingOffer {
+	e := &pendingOffer{flusher: tc.newFlusher(), batch: tc.newBatch(f), cancel: make(chan struct{}), outcome: make(chan outbox.Outcome, 1)}
+	tc.addCounts(&tc.offered, countsOf(e.batch))
+	go func() { // ends when the batch is queued, cancelled or lost
+		outcome := e.flusher.OfferWait(&tc.Outbox, e.batch, e.cancel)
+		e.batch.Buffer.Release()
+		e.flusher.Reset()
+		e.outcome <- outcome
+	}()
+	synctest.Wait()
+	return e
+}
+
+// eventCounts counts the frames of each event, over all batches.
+type eventCounts [outbox.EventUnacked + 1]atomic.Int64
+
+func (c *eventCounts) HandleEvent(_ int, event outbox.Event, _, frames int) {
+	c[event].Add(int64(frames))
+}
+
+// eventRecorder records the events of one batch.
+type eventRecorder struct {
+	mayExpire bool // the batch can expire
+
+	mu     sync.Mutex
+	events [][]outbox.Event // by frame
+}
+
+func (rec *eventRecorder) HandleEvent(_ int, event outbox.Event, first, frames int) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for i := first; i < first+frames; i++ {
+		rec.events[i] = append(rec.events[i], event)
+	}
+}
+
+// count returns how often an event of a frame was reported so far.
+func (rec *eventRecorder) count(frame int, event outbox.Event) (n int) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for _, p := range rec.events[frame] {
+		if p == event {
+			n++
+		}
+	}
+	return n
+}
