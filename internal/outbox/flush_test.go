@@ -19,82 +19,87 @@ func (c *eventCounts) HandleEvent(_ int, event Event, _, frames int) { c[event].
 // TestOutbox_StampGetsRemainingTime waits in a full queue: the written frame shows the time
 // that is left at the write.
 func TestOutbox_StampGetsRemainingTime(t *testing.T) {
-	tc := newTestConn(t, memory, Config{MaxBytes: 64 << 10})
-	tc.EnableAcks(1, false)
-	tc.Detach() // nothing is written
-	var stamped atomic.Int64
-	batch := tc.newBatch(frame(100))
-	batch.Reliable = true
-	batch.Options = &Options{Expires: time.Now().Add(testTimeout).UnixNano(), Stamp: func(_ []byte, remaining int64) { stamped.Store(remaining) }}
-	fl := tc.newFlusher()
-	tc.Offer(batch, fl)
-	batch.Buffer.Release()
-	next := newTestConn(t, memory, Config{MaxBytes: 64 << 10})
-	next.EnableAcks(1, false)
-	tc.CloseTransport()
-	tc.Outbox.Wait()
-	time.Sleep(10 * time.Millisecond)
-	tc.moveTo(t, next, Position{0, 0}, false, fl)
-	fl.Reset()
-	next.wantStream(t, frame(100))
-	if remaining := time.Duration(stamped.Load()); remaining <= 0 || remaining > testTimeout-10*time.Millisecond {
-		t.Errorf("%v remain of %v after 10ms", remaining, testTimeout)
-	}
-	tc.Close()
-	next.Close()
+	synctest.Test(t, func(t *testing.T) {
+		const ttl, delay = time.Minute, 10 * time.Second
+		tc := newTestConn(t, memory, Config{MaxBytes: 64 << 10})
+		tc.EnableAcks(1, false)
+		tc.Detach() // nothing is written
+		var stamped atomic.Int64
+		batch := tc.newBatch(frame(100))
+		batch.Reliable = true
+		batch.Options = &Options{Expires: time.Now().Add(ttl).UnixNano(), Stamp: func(_ []byte, remaining int64) { stamped.Store(remaining) }}
+		fl := tc.newFlusher()
+		tc.Offer(batch, fl)
+		batch.Buffer.Release()
+		next := newTestConn(t, memory, Config{MaxBytes: 64 << 10})
+		next.EnableAcks(1, false)
+		tc.CloseTransport()
+		tc.Outbox.Wait()
+		time.Sleep(delay)
+		tc.moveTo(t, next, Position{0, 0}, false, fl)
+		fl.Reset()
+		next.wantStream(t, frame(100))
+		if remaining := time.Duration(stamped.Load()); remaining != ttl-delay {
+			t.Errorf("%v remain of %v after %v", remaining, ttl, delay)
+		}
+		tc.Close()
+		next.Close()
+	})
 }
 
 // TestOutbox_ExpiresAfterWrite loses a connection with frames that the peer has perhaps
 // received. A frame that has expired is not sent again, and keeps its number.
 func TestOutbox_ExpiresAfterWrite(t *testing.T) {
 	for _, skipSupported := range []bool{true, false} {
-		tc, next := newTestConn(t, memory, Config{MaxBytes: 64 << 10}), newTestConn(t, memory, Config{MaxBytes: 64 << 10})
-		tc.EnableAcks(1<<20, skipSupported)
-		next.EnableAcks(1<<20, skipSupported)
-		deliver := func(n uint64) []byte { return wire.AppendDeliver(nil, &wire.Deliver{Seq: n}) }
-		terms := [3]Options{}
-		recs := [3]eventRecorder{}
-		fl := tc.newFlusher()
-		for i := range terms {
-			recs[i].events = make([][]Event, 1)
-			terms[i].Events = &recs[i]
-			batch := tc.newBatch(deliver(uint64(i)))
-			batch.Reliable, batch.Options = true, &terms[i]
-			if i == 1 {
-				terms[i].Expires = time.Now().Add(50 * time.Millisecond).UnixNano()
+		synctest.Test(t, func(t *testing.T) {
+			tc, next := newTestConn(t, memory, Config{MaxBytes: 64 << 10}), newTestConn(t, memory, Config{MaxBytes: 64 << 10})
+			tc.EnableAcks(1<<20, skipSupported)
+			next.EnableAcks(1<<20, skipSupported)
+			deliver := func(n uint64) []byte { return wire.AppendDeliver(nil, &wire.Deliver{Seq: n}) }
+			terms := [3]Options{}
+			recs := [3]eventRecorder{}
+			fl := tc.newFlusher()
+			for i := range terms {
+				recs[i].events = make([][]Event, 1)
+				terms[i].Events = &recs[i]
+				batch := tc.newBatch(deliver(uint64(i)))
+				batch.Reliable, batch.Options = true, &terms[i]
+				if i == 1 {
+					terms[i].Expires = time.Now().Add(50 * time.Millisecond).UnixNano()
+				}
+				tc.Offer(batch, fl)
+				batch.Buffer.Release()
 			}
-			tc.Offer(batch, fl)
-			batch.Buffer.Release()
-		}
-		fl.Reset()
-		waitUntil(t, "written", func() bool { return recs[2].count(0, EventWritten) == 1 })
-		tc.Detach()
-		tc.CloseTransport()
-		tc.Outbox.Wait()
-		time.Sleep(time.Until(time.Unix(0, terms[1].Expires)))
-		tc.Retract(&terms[1])
-		if recs[1].count(0, EventUnacked) != 1 {
-			t.Errorf("skips %v: no EventUnacked for the expired frame: %v", skipSupported, recs[1].events)
-		}
-		if resends, ok := tc.Resumable(Position{0, 0}); resends != 3 || !ok {
-			t.Fatalf("not resumable, %d frames to resend", resends)
-		}
-		tc.moveTo(t, next, Position{0, 0}, false, fl)
-		fl.Reset()
-		second := deliver(1)
-		if skipSupported {
-			second = wire.AppendSkip(nil)
-		}
-		next.wantStream(t, deliver(0))
-		next.wantStream(t, second)
-		next.wantStream(t, deliver(2))
-		waitUntil(t, "acknowledged", func() bool { return next.Acknowledge(3) })
-		waitUntil(t, "settled", func() bool { return recs[2].count(0, EventAcked) == 1 })
-		if k := next.AckStats(); k.Written != 3 || k.Acked != 3 || used(tc.batchBudget.Budget) != 0 {
-			t.Errorf("skips %v: unacknowledged %+v, %d bytes are held", skipSupported, k, used(tc.batchBudget.Budget))
-		}
-		tc.Close()
-		next.Close()
+			fl.Reset()
+			waitUntil(t, "written", func() bool { return recs[2].count(0, EventWritten) == 1 })
+			tc.Detach()
+			tc.CloseTransport()
+			tc.Outbox.Wait()
+			time.Sleep(time.Until(time.Unix(0, terms[1].Expires)))
+			tc.Retract(&terms[1])
+			if recs[1].count(0, EventUnacked) != 1 {
+				t.Errorf("skips %v: no EventUnacked for the expired frame: %v", skipSupported, recs[1].events)
+			}
+			if resends, ok := tc.Resumable(Position{0, 0}); resends != 3 || !ok {
+				t.Fatalf("not resumable, %d frames to resend", resends)
+			}
+			tc.moveTo(t, next, Position{0, 0}, false, fl)
+			fl.Reset()
+			second := deliver(1)
+			if skipSupported {
+				second = wire.AppendSkip(nil)
+			}
+			next.wantStream(t, deliver(0))
+			next.wantStream(t, second)
+			next.wantStream(t, deliver(2))
+			waitUntil(t, "acknowledged", func() bool { return next.Acknowledge(3) })
+			waitUntil(t, "settled", func() bool { return recs[2].count(0, EventAcked) == 1 })
+			if k := next.AckStats(); k.Written != 3 || k.Acked != 3 || used(tc.batchBudget.Budget) != 0 {
+				t.Errorf("skips %v: unacknowledged %+v, %d bytes are held", skipSupported, k, used(tc.batchBudget.Budget))
+			}
+			tc.Close()
+			next.Close()
+		})
 	}
 }
 

@@ -352,7 +352,7 @@ func expireWhileFull(t *testing.T, tr testTransport, maxStarted int64, ttl time.
 		batch.Buffer.Release()
 		fl.Abandon()
 	}
-	time.Sleep(time.Until(time.Unix(0, options.Expires)))
+	waitUntil(t, "the frames have expired", func() bool { return time.Now().UnixNano() > options.Expires })
 	tc.Retract(options)
 	waitUntil(t, "all frames that were not started have expired or are written", func() bool {
 		return seen[outbox.EventExpired].Load()+seen[outbox.EventWritten].Load() >= offered-maxStarted

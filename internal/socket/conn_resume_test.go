@@ -83,6 +83,7 @@ type flakyClient struct {
 	conn      *testConn
 	lastSent  uint64 // number of the last offered DELIVER
 	recorders []*eventRecorder
+	expiries  []int64 // when frames offered since the last awaitExpiry expire, in Unix nanoseconds
 
 	received atomic.Uint64 // frames received, with SKIPs
 	acked    atomic.Uint64 // frames acknowledged
@@ -265,6 +266,7 @@ func (c *flakyClient) offer(fl *outbox.Flusher) {
 		if c.random.IntN(2) == 0 {
 			rec.mayExpire = true
 			batch.Options.Expires = time.Now().Add(time.Duration(c.random.IntN(20)) * time.Millisecond).UnixNano()
+			c.expiries = append(c.expiries, batch.Options.Expires)
 			c.mu.Lock()
 			for i := range frames {
 				c.mayExpire[c.lastSent-uint64(i)] = true
@@ -288,6 +290,17 @@ func (c *flakyClient) offer(fl *outbox.Flusher) {
 	batch.Buffer.Release()
 }
 
+// awaitExpiry waits until a random one of the batches that can expire has expired.
+func (c *flakyClient) awaitExpiry() {
+	c.t.Helper()
+	if len(c.expiries) == 0 {
+		return
+	}
+	expires := c.expiries[c.random.IntN(len(c.expiries))]
+	c.expiries = c.expiries[:0]
+	waitUntil(c.t, "a batch has expired", func() bool { return time.Now().UnixNano() > expires })
+}
+
 // TestOutbox_Move_RandomConnectionLoss loses one connection after the other, at random
 // moments, with a window that is full most of the time.
 func TestOutbox_Move_RandomConnectionLoss(t *testing.T) {
@@ -309,7 +322,7 @@ func TestOutbox_Move_RandomConnectionLoss(t *testing.T) {
 				c.disconnect()
 				c.offer(fl) // without a connection
 				fl.Reset()
-				time.Sleep(time.Duration(c.random.IntN(20)) * time.Millisecond) // lets frames expire
+				c.awaitExpiry()
 				c.connect()
 			}
 		}

@@ -189,8 +189,11 @@ func TestOutbox_TLSFullSocketEncryptsNothing(t *testing.T) {
 	for range 20 {
 		tc.offer(fl, frame(10_000))
 	}
+	tcp.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)) // ends the wait for room
 	fl.Flush()
-	time.Sleep(20 * time.Millisecond) // for a flush goroutine that does not wait
+	if err := waitFor(t, "the write deadline", tc.failed); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the flush goroutine ended with %v, want %v", err, os.ErrDeadlineExceeded)
+	}
 	if n := peak(writes.Budget); n != 0 {
 		t.Errorf("%d bytes were charged", n)
 	}

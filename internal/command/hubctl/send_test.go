@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/hub"
@@ -248,7 +247,11 @@ func TestHubctlSend_TimeoutReachesHub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-time.After(500 * time.Millisecond) // the receiver is busy
+	// The report timeout of a message that was sent later ends later.
+	r, err := programtest.DialVersion(t, port, 2).SendReport(t.Context(), []uint64{receiver.ID()}, nil, &client.SendOptions{Level: wire.LevelProcessed})
+	if err != nil || r.Reached(wire.LevelProcessed) > 0 {
+		t.Fatalf("report %+v, %v, want one that has timed out", r, err)
+	}
 	m.Ack()
 	<-s.Done
 	programtest.CheckResult(t, programtest.Result{Code: s.Code, Stdout: s.Stdout.String(), Stderr: s.Stderr.String()}, command.ExitOK, id+"  processed\n", "")

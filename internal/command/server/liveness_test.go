@@ -107,10 +107,11 @@ func TestLiveness_CheckTimesOut(t *testing.T) {
 	})
 }
 
-// stuckListener accepts one connection whose RemoteAddr blocks the accept loop of the hub.
+// stuckListener accepts connections whose RemoteAddr blocks the accept loop of the hub.
 type stuckListener struct {
 	net.Listener
-	release chan struct{}
+	stuck   chan struct{} // gets a value when the accept loop blocks
+	release chan struct{} // closed to unblock it
 }
 
 // Accept implements net.Listener.
@@ -119,17 +120,21 @@ func (l stuckListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return stuckConn{nc, l.release}, nil
+	return stuckConn{nc, l}, nil
 }
 
 type stuckConn struct {
 	net.Conn
-	release chan struct{}
+	listener stuckListener
 }
 
 // RemoteAddr implements net.Conn.
 func (c stuckConn) RemoteAddr() net.Addr {
-	<-c.release
+	select {
+	case c.listener.stuck <- struct{}{}:
+	case <-c.listener.release:
+	}
+	<-c.listener.release
 	return c.Conn.RemoteAddr()
 }
 
@@ -144,8 +149,8 @@ func TestLiveness_ProbesReportStalledAccept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release := make(chan struct{})
-	watchdog := &watchdogListener{Listener: stuckListener{ln, release}}
+	stuck, release := make(chan struct{}), make(chan struct{})
+	watchdog := &watchdogListener{Listener: stuckListener{ln, stuck, release}}
 	c := newConfig()
 	c.admin.addr = "127.0.0.1:0"
 	var stderr programtest.Output
@@ -173,9 +178,7 @@ func TestLiveness_ProbesReportStalledAccept(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for watchdog.acceptedAt.Load() == 0 {
-		time.Sleep(time.Millisecond) // until the connection is accepted
-	}
+	<-stuck
 	shift.Store(int64(2 * acceptTimeout))
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if code, text := probe(path); code != http.StatusServiceUnavailable || !strings.Contains(text, errAcceptStalled.Error()) {
