@@ -1,117 +1,216 @@
 package client_test
 
 import (
-	"context"
+	"bytes"
 	"errors"
-	"net"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// deafConn is a connection on which Read blocks until it is closed.
-type deafConn struct {
-	net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (d *deafConn) Read([]byte) (int, error) {
-	<-d.closed
-	return 0, net.ErrClosed
-}
-
-func (d *deafConn) Close() error {
-	d.once.Do(func() { close(d.closed) })
-	return d.Conn.Close()
-}
-
-// TestDial_CanceledLeavesNoClient cancels a Dial whose client the hub already lists. The hub
-// must remove that client at once, not after a timeout.
-func TestDial_CanceledLeavesNoClient(t *testing.T) {
-	h, addr := newHubWith(t, hub.Config{ResumeWindow: time.Hour})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() { // ends with ctx
-		for ctx.Err() == nil {
-			if clients := h.Clients(0, 10); len(clients) == 1 && clients[0].Protocol == 2 {
-				cancel()
+func TestClient_ListAndSend(t *testing.T) {
+	_, addr := newHub(t)
+	clients := dial(t, addr, 3)
+	for i, c := range clients {
+		want := slices.Delete([]uint64{clients[0].ID(), clients[1].ID(), clients[2].ID()}, i, i+1)
+		if got, err := c.List(t.Context()); err != nil || !slices.Equal(got, want) {
+			t.Errorf("client %d sees %v (%v), want %v", c.ID(), got, err, want)
+		}
+	}
+	a, b, c := clients[0], clients[1], clients[2]
+	for _, size := range []int{0, 1, 5000, 70_000, 1 << 20} {
+		body := bytes.Repeat([]byte{byte(size)}, size)
+		if err := a.Send(t.Context(), []uint64{b.ID(), c.ID(), a.ID(), 999}, body); err != nil {
+			t.Fatal(err)
+		}
+		for _, receiver := range clients {
+			m, err := receiver.Receive(t.Context())
+			if err != nil || !bytes.Equal(m.Body, body) {
+				t.Errorf("client %d received %d bytes (%v), want %d", receiver.ID(), len(m.Body), err, size)
 			}
-			time.Sleep(time.Millisecond)
+			m.Release()
 		}
-	}()
-	_, err := client.Dial(ctx, "", &client.Options{Dial: func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		nc, err := d.DialContext(ctx, "tcp", addr)
-		return &deafConn{Conn: nc, closed: make(chan struct{})}, err
-	}})
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("Dial returns %v, want %v", err, context.Canceled)
-	}
-	deadline := time.Now().Add(testTimeout)
-	for {
-		clients := h.Clients(0, 10)
-		if len(clients) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("still listed: %+v", clients)
-		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
-// droppingConn is a connection that drops every Write except the first.
-type droppingConn struct {
-	net.Conn
-	written atomic.Bool
-}
-
-func (f *droppingConn) Write(b []byte) (int, error) {
-	if f.written.Swap(true) {
-		return len(b), nil
+// TestClient_AllToAll checks that no message is lost, duplicated or reordered.
+func TestClient_AllToAll(t *testing.T) {
+	const n, each = 6, 150
+	_, addr := newHub(t)
+	clients := dial(t, addr, n)
+	var ids []uint64
+	for _, c := range clients {
+		ids = append(ids, c.ID())
 	}
-	return f.Conn.Write(b)
-}
-
-// TestResume_FirstFramesLost loses a connection and all frames after HELLO, with the ACK of the
-// WELCOME among them. The client must resume its session.
-func TestResume_FirstFramesLost(t *testing.T) {
-	_, addr := newHubWith(t, hub.Config{})
-	var first atomic.Pointer[droppingConn]
-	events := make(chan client.Event, 100)
-	c, err := client.Dial(t.Context(), "", &client.Options{
-		OnEvent: func(e client.Event) { events <- e },
-		Dial: func(ctx context.Context) (net.Conn, error) {
-			var d net.Dialer
-			nc, err := d.DialContext(ctx, "tcp", addr)
-			if err == nil && first.Load() == nil {
-				first.Store(&droppingConn{Conn: nc})
-				return first.Load(), nil
+	var wg sync.WaitGroup
+	for sender, c := range clients {
+		wg.Go(func() {
+			for i := range each {
+				body := append([]byte{byte(sender), byte(i)}, make([]byte, i*i)...)
+				if err := c.Send(t.Context(), ids, body); err != nil {
+					t.Error(err)
+				}
 			}
-			return nc, err
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
+		})
+		wg.Go(func() {
+			var next [n]int
+			left := n * each
+			for m, err := range c.Messages(t.Context()) {
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				from, i := m.Body[0], int(m.Body[1])
+				if i != next[from] || len(m.Body) != 2+i*i {
+					t.Errorf("message %d of %d came (%d bytes), want %d", i, from, len(m.Body), next[from])
+				}
+				next[from]++
+				m.Release()
+				if left--; left == 0 {
+					return
+				}
+			}
+		})
 	}
-	defer c.Close()
-	id := c.ID()
-	first.Load().Close()
-	for e := range events {
-		if e.Kind == client.EventResumed && e.ID == id {
+	wg.Wait()
+}
+
+// TestClient_EchoUnderLoad receives and sends in one loop, while others send more messages than
+// the loop can answer. The reports and ACKs of the answers must not wait behind those messages.
+func TestClient_EchoUnderLoad(t *testing.T) {
+	h, addr := newHub(t)
+	worker := dial(t, addr, 1)[0]
+	const producers, messages = 4, 10_000
+	var producing sync.WaitGroup
+	for range producers {
+		answers := 0
+		done := make(chan struct{})
+		c, err := client.Dial(t.Context(), addr, &client.Options{OnMessage: func(client.Message) {
+			if answers++; answers == messages {
+				close(done)
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		producing.Go(func() {
+			for range messages {
+				if err := c.Send(t.Context(), []uint64{worker.ID()}, make([]byte, 400)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			<-done
+		})
+	}
+	n := 0
+	for m, err := range worker.Messages(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := worker.Send(t.Context(), []uint64{m.From}, m.Body); err != nil {
+			t.Fatal(err)
+		}
+		if n++; n == producers*messages {
 			break
 		}
-		if e.Kind != client.EventDisconnected && e.Kind != client.EventReconnectFailed {
-			t.Fatalf("event %v as %d (%v), want to resume as %d", e.Kind, e.ID, e.Err, id)
+	}
+	producing.Wait()
+	if stats := h.Stats(); stats.Disconnected[hub.CloseStalled] != 0 {
+		t.Errorf("disconnected: %v", stats.Disconnected)
+	}
+}
+
+func TestClose_QueuedSendsArrive(t *testing.T) {
+	const all = 300
+	_, addr := newHub(t)
+	clients := dial(t, addr, 2)
+	a, b := clients[0], clients[1]
+	for i := range all {
+		if err := a.Send(t.Context(), []uint64{b.ID()}, make([]byte, i*10)); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if report, err := c.SendReport(t.Context(), []uint64{id}, []byte("to itself"), &client.SendOptions{Level: wire.LevelWritten}); err != nil || report.Fates[0] != wire.FateWritten {
-		t.Errorf("report %+v, %v", report, err)
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	for i := range all {
+		if m, err := b.Receive(t.Context()); err != nil || len(m.Body) != i*10 {
+			t.Fatalf("message %d: %d bytes, %v", i, len(m.Body), err)
+		}
+	}
+}
+
+func TestClient_HubShutdown(t *testing.T) {
+	h, addr := newHub(t)
+	clients := dialWith(t, addr, 2, &client.Options{NoReconnect: true})
+	a, b := clients[0], clients[1]
+	if err := a.Send(t.Context(), []uint64{b.ID()}, []byte("the last")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.List(t.Context()); err != nil { // the reply comes behind the message
+		t.Fatal(err)
+	}
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if m, err := b.Receive(t.Context()); err != nil || string(m.Body) != "the last" {
+		t.Errorf("received %q, %v", m.Body, err)
+	}
+	for _, c := range clients {
+		<-c.Done()
+		if err := c.Err(); !errors.Is(err, client.ErrHubClosed) {
+			t.Errorf("client %d: %v, want %v", c.ID(), err, client.ErrHubClosed)
+		}
+		if err := c.Close(); err != nil {
+			t.Errorf("client %d lost something: %v", c.ID(), err)
+		}
+	}
+}
+
+func TestGoAway_HubShutdown(t *testing.T) {
+	h, addr := newHub(t)
+	d := newFlakyDialer(addr)
+	c := d.newClient(t)
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	e := d.wantEvent(t, client.EventDisconnected)
+	var away *client.GoAwayError
+	if !errors.As(e.Err, &away) || away.Code != wire.GoAwayShutdown || !away.Reconnect || !errors.Is(e.Err, client.ErrHubClosed) {
+		t.Errorf("the event has %v", e.Err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if e := d.wantEvent(t, client.EventClosed); !errors.Is(e.Err, client.ErrClosed) {
+		t.Errorf("closed: %v", e.Err)
+	}
+}
+
+// TestVersion1_ReportsErrVersion makes calls that require version 2.
+func TestVersion1_ReportsErrVersion(t *testing.T) {
+	_, addr := newHub(t)
+	c := dialWith(t, addr, 1, &client.Options{Version: 1})[0]
+	if c.Version() != 1 {
+		t.Errorf("version %d", c.Version())
+	}
+	_, report := c.SendReport(t.Context(), nil, nil, nil)
+	_, page := c.ListPage(t.Context(), 0, 0)
+	_, ping := c.Ping(t.Context())
+	for _, err := range []error{report, page, ping} {
+		if !errors.Is(err, client.ErrVersion) {
+			t.Errorf("got %v, want %v", err, client.ErrVersion)
+		}
+	}
+	for _, err := range c.Watch(t.Context()) {
+		if !errors.Is(err, client.ErrVersion) {
+			t.Errorf("Watch: %v, want %v", err, client.ErrVersion)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/wire"
@@ -164,5 +165,39 @@ func (fc *flakyClient) check(cuts int) {
 	}
 	if dials := fc.dialer.connections(); dials < cuts {
 		fc.t.Errorf("client %d connected %d times, want at least %d", fc.index, dials, cuts)
+	}
+}
+
+// waitWhileProgressing waits for end as long as messages or reports arrive.
+func waitWhileProgressing(t *testing.T, end <-chan struct{}, flaky []*flakyClient) {
+	t.Helper()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for last, since := 0, time.Now(); ; {
+		select {
+		case <-end:
+			return
+		case <-tick.C:
+		}
+		now := 0
+		for _, fc := range flaky {
+			fc.mu.Lock()
+			now += fc.received + fc.reports
+			fc.mu.Unlock()
+		}
+		if now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) < testTimeout {
+			continue
+		}
+		for _, fc := range flaky {
+			fc.mu.Lock()
+			if due := fc.messages * receiversPerMessage; fc.received < due || fc.reports < fc.messages {
+				t.Logf("client %d got %d messages of %d, and %d reports of %d", fc.index, fc.received, due, fc.reports, fc.messages)
+			}
+			fc.mu.Unlock()
+		}
+		t.Fatal("timeout: messages are missing")
 	}
 }
