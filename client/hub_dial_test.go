@@ -35,31 +35,22 @@ func TestDial_CanceledLeavesNoClient(t *testing.T) {
 	h, addr := newHubWith(t, hub.Config{ResumeWindow: time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	dialed := make(chan error, 1)
 	go func() { // ends with ctx
-		for ctx.Err() == nil {
-			if clients := h.Clients(0, 10); len(clients) == 1 && clients[0].Protocol == 2 {
-				cancel()
-			}
-			time.Sleep(time.Millisecond)
-		}
+		_, err := client.Dial(ctx, "", &client.Options{Dial: func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			nc, err := d.DialContext(ctx, "tcp", addr)
+			return &deafConn{Conn: nc, closed: make(chan struct{})}, err
+		}})
+		dialed <- err
 	}()
-	_, err := client.Dial(ctx, "", &client.Options{Dial: func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		nc, err := d.DialContext(ctx, "tcp", addr)
-		return &deafConn{Conn: nc, closed: make(chan struct{})}, err
-	}})
-	if !errors.Is(err, context.Canceled) {
+	waitUntil(t, "the hub lists the client", func() bool {
+		clients := h.Clients(0, 10)
+		return len(clients) == 1 && clients[0].Protocol == 2
+	})
+	cancel()
+	if err := <-dialed; !errors.Is(err, context.Canceled) {
 		t.Errorf("Dial returns %v, want %v", err, context.Canceled)
 	}
-	deadline := time.Now().Add(testTimeout)
-	for {
-		clients := h.Clients(0, 10)
-		if len(clients) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("still listed: %+v", clients)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	waitUntil(t, "the hub no longer lists the client", func() bool { return len(h.Clients(0, 10)) == 0 })
 }

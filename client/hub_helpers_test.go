@@ -68,6 +68,21 @@ func dialWith(t testing.TB, addr string, n int, options *client.Options) (client
 	return clients
 }
 
+// waitUntil polls for a condition that has no notification.
+func waitUntil(t testing.TB, condition string, holds func() bool) {
+	t.Helper()
+	deadline := time.After(testTimeout)
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for !holds() {
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			t.Fatalf("timeout: %s", condition)
+		}
+	}
+}
+
 // waitLeft waits until watcher no longer lists the client id.
 func waitLeft(t testing.TB, watcher *client.Client, id uint64) {
 	t.Helper()

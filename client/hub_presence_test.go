@@ -126,9 +126,5 @@ func TestWatch_TooManyWatchers(t *testing.T) {
 	}
 	close(release)
 	wg.Wait()
-	for deadline := time.Now().Add(testTimeout); watch(both[1]) != nil; {
-		if time.Now().After(deadline) {
-			t.Fatal("timeout: no place for a watcher")
-		}
-	}
+	waitUntil(t, "there is a place for a watcher", func() bool { return watch(both[1]) == nil })
 }

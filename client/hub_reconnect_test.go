@@ -93,14 +93,10 @@ func TestReconnect_CountsUnconfirmed(t *testing.T) {
 	}
 	d.setDown(true)
 	d.wantEvent(t, client.EventDisconnected)
-	for deadline := time.Now().Add(testTimeout); ; time.Sleep(time.Millisecond) {
-		if _, known := h.Client(a.ID()); !known {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("timeout: the hub still has the session")
-		}
-	}
+	waitUntil(t, "the hub no longer has the session", func() bool {
+		_, known := h.Client(a.ID())
+		return !known
+	})
 	d.setDown(false)
 	if e := d.wantEvent(t, client.EventNewID); e.Unconfirmed < 1 || e.Unconfirmed > sent {
 		t.Errorf("%d of %d messages are unconfirmed", e.Unconfirmed, sent)
