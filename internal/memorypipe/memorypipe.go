@@ -4,144 +4,49 @@
 package memorypipe
 
 import (
-	"errors"
-	"io"
 	"net"
-	"os"
-	"sync"
+	"syscall"
 	"time"
 )
 
 // Size is the number of bytes that one direction accepts while they are not read.
 const Size = 64 << 10
 
-// ErrNoBuffer means that ReadInto got no memory to read into.
-var ErrNoBuffer = errors.New("no memory to read into")
+// Conn is one end of a pipe. Any goroutine can call its methods.
+type Conn struct {
+	in, out       *buffer
+	local, remote net.Addr
+}
 
 // New returns two connected ends.
-func New() (near, far *Conn) {
+func New() (near, far *Conn) { return newPair(addr{}, addr{}) }
+
+// newPair returns two connected ends with these addresses.
+func newPair(nearAddr, farAddr net.Addr) (near, far *Conn) {
 	a, b := newBuffer(), newBuffer()
-	return &Conn{in: a, out: b}, &Conn{in: b, out: a}
+	return &Conn{in: a, out: b, local: nearAddr, remote: farAddr}, &Conn{in: b, out: a, local: farAddr, remote: nearAddr}
 }
 
-// buffer holds the bytes of one direction.
-type buffer struct {
-	mu      sync.Mutex
-	changed sync.Cond
+// addr is the address of an end that New has made.
+type addr struct{}
 
-	// Guarded by mu.
-	data     []byte
-	ended    bool  // the writer has ended its side
-	closed   error // of the reader; nil: it reads
-	deadline time.Time
-	timer    *time.Timer
-}
+func (addr) Network() string { return "memory" }
+func (addr) String() string  { return "memory" }
 
-func newBuffer() *buffer {
-	b := new(buffer)
-	b.changed.L = &b.mu
-	return b
-}
+// WaitReadable waits until ReadAvailable returns bytes or an error. At the time of
+// SetReadDeadline it returns os.ErrDeadlineExceeded, unless bytes have arrived.
+func (c *Conn) WaitReadable() error { return c.in.waitReadable() }
 
-// read is Conn.ReadInto.
-func (b *buffer) read(before func(), memory func(arrived int) []byte) (n int, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for armed := false; ; armed = true {
-		switch {
-		case b.closed != nil:
-			return 0, b.closed
-		case !b.deadline.IsZero() && !time.Now().Before(b.deadline):
-			return 0, os.ErrDeadlineExceeded
-		case len(b.data) > 0:
-			p := memory(len(b.data))
-			if p == nil {
-				return 0, ErrNoBuffer
-			}
-			n = copy(p, b.data)
-			b.data = b.data[:copy(b.data, b.data[n:])]
-			b.changed.Broadcast()
-			return n, nil
-		case b.ended:
-			return 0, io.EOF
-		case armed:
-			b.changed.Wait()
-		}
-		b.mu.Unlock()
-		before()
-		b.mu.Lock()
-	}
-}
-
-// write is Conn.WriteVector.
-func (b *buffer) write(v [][]byte, wait bool) (n int, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for {
-		switch {
-		case b.ended:
-			return 0, net.ErrClosed
-		case b.closed != nil:
-			return 0, io.ErrClosedPipe
-		case len(b.data) < Size:
-			for _, p := range v {
-				p = p[:min(len(p), Size-len(b.data))]
-				b.data = append(b.data, p...)
-				n += len(p)
-			}
-			b.changed.Broadcast()
-			return n, nil
-		case !wait:
-			return 0, nil
-		}
-		b.changed.Wait()
-	}
-}
-
-func (b *buffer) endWriting() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.ended = true
-	b.changed.Broadcast()
-}
-
-func (b *buffer) endReading() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.closed = net.ErrClosed
-	b.changed.Broadcast()
-}
-
-func (b *buffer) setDeadline(at time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.timer != nil {
-		b.timer.Stop()
-		b.timer = nil
-	}
-	if b.deadline = at; !at.IsZero() {
-		b.timer = time.AfterFunc(time.Until(at), b.changed.Broadcast)
-	}
-	b.changed.Broadcast()
-}
-
-// Conn is one end of a pipe.
-type Conn struct{ in, out *buffer }
-
-// ReadInto waits for bytes, and copies them to the memory that memory returns for the given
-// number of bytes; if that is nil, it returns ErrNoBuffer. It calls before ahead of each wait.
-func (c *Conn) ReadInto(before func(), memory func(arrived int) []byte) (int, error) {
-	return c.in.read(before, memory)
-}
+// ReadAvailable reads bytes that have arrived. It does not wait, and has no deadline. Without
+// any bytes it returns 0 and no error.
+func (c *Conn) ReadAvailable(p []byte) (int, error) { return c.in.readAvailable(p) }
 
 // WriteVector writes as many bytes of v as there is room for. If there is none, it waits if
 // wait is set, and otherwise returns 0.
 func (c *Conn) WriteVector(v [][]byte, wait bool) (int, error) { return c.out.write(v, wait) }
 
 // Read implements net.Conn.
-func (c *Conn) Read(p []byte) (int, error) {
-	return c.in.read(func() {}, func(int) []byte { return p })
-}
+func (c *Conn) Read(p []byte) (int, error) { return c.in.read(p) }
 
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (n int, err error) {
@@ -156,30 +61,43 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 // Close implements net.Conn. The other end can still read what was written.
 func (c *Conn) Close() error {
 	c.in.endReading()
-	c.out.endWriting()
+	c.out.endWriting(nil)
 	return nil
+}
+
+// Reset closes c as a TCP reset does: when the other end has read what was written, it gets
+// syscall.ECONNRESET instead of io.EOF.
+func (c *Conn) Reset() {
+	c.in.endReading()
+	c.out.endWriting(syscall.ECONNRESET)
 }
 
 // CloseWrite ends the writing.
 func (c *Conn) CloseWrite() error {
-	c.out.endWriting()
+	c.out.endWriting(nil)
 	return nil
 }
 
-// LocalAddr implements net.Conn. A pipe has no addresses.
-func (c *Conn) LocalAddr() net.Addr { return nil }
+// LocalAddr implements net.Conn.
+func (c *Conn) LocalAddr() net.Addr { return c.local }
 
 // RemoteAddr implements net.Conn.
-func (c *Conn) RemoteAddr() net.Addr { return nil }
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 
 // SetReadDeadline implements net.Conn.
 func (c *Conn) SetReadDeadline(at time.Time) error {
-	c.in.setDeadline(at)
+	c.in.setDeadline(&c.in.readDeadline, at)
 	return nil
 }
 
-// SetWriteDeadline implements net.Conn. There is none.
-func (c *Conn) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
+// SetWriteDeadline implements net.Conn.
+func (c *Conn) SetWriteDeadline(at time.Time) error {
+	c.out.setDeadline(&c.out.writeDeadline, at)
+	return nil
+}
 
 // SetDeadline implements net.Conn.
-func (c *Conn) SetDeadline(time.Time) error { return errors.ErrUnsupported }
+func (c *Conn) SetDeadline(at time.Time) error {
+	_ = c.SetReadDeadline(at)
+	return c.SetWriteDeadline(at)
+}

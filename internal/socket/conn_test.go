@@ -66,7 +66,7 @@ func TestConn_Close_DoesNotWaitForPeer(t *testing.T) {
 			near, _ := overTLS.open(t)
 			config := readerConfig()
 			config.MaxUnsentBytes = 64 << 10
-			c := newConn(near, config, nopHandler{})
+			c := New(near, config, nopHandler{})
 			defer c.ReleaseAll()
 			lower := unwrap(near)
 			for _, size := range []int{64 << 10, 1} {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
+	"github.com/sechlol/go-message-hub/internal/memorypipe"
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -20,7 +21,7 @@ import (
 // testTimeout is the maximum time that a test waits for an event.
 const testTimeout = 30 * time.Second
 
-// testTransport connects two ends: over each of the transports of this package, or in memory.
+// testTransport connects two ends over a transport of this package.
 type testTransport struct {
 	name string
 	open func(t testing.TB) (near, far net.Conn)
@@ -30,6 +31,7 @@ var (
 	pipe       = testTransport{"pipe", openPipe}
 	tcp        = testTransport{"tcp", openTCP}
 	overTLS    = testTransport{"tls", openTLS}
+	inMemory   = testTransport{"memory", openMemory}
 	transports = []testTransport{pipe, inMemory, tcp, overTLS}
 )
 
@@ -48,6 +50,9 @@ func openPipe(t testing.TB) (near, far net.Conn) {
 	})
 	return near, far
 }
+
+// openMemory connects two PollableConns.
+func openMemory(testing.TB) (near, far net.Conn) { return memorypipe.New() }
 
 func openTCP(t testing.TB) (near, far net.Conn) {
 	t.Helper()

@@ -12,7 +12,7 @@ import (
 
 func TestReader_SinceTCPAck(t *testing.T) {
 	near, far := openTCP(t)
-	c := newConn(near, readerConfig(), testHandler{})
+	c := New(near, readerConfig(), testHandler{})
 	defer c.Close()
 	if _, err := far.Write(make([]byte, 1<<10)); err != nil { // not read
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestReader_PeerEnded(t *testing.T) {
 		"half closed": func(far net.Conn) { _ = far.(*net.TCPConn).CloseWrite() },
 	} {
 		near, far := openTCP(t)
-		c := newConn(near, readerConfig(), testHandler{})
+		c := New(near, readerConfig(), testHandler{})
 		if _, err := far.Write(make([]byte, 100)); err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func TestReader_TLSByteByByte(t *testing.T) {
 			t.Fatal(err)
 		}
 		config := readerConfig()
-		c := newConn(near, config, testHandler{})
+		c := New(near, config, testHandler{})
 		frames, err := collect(c, func() {})
 		compareFrames(t, stream, config.MaxLength, frames, err)
 		if err := waitFor(t, "the writing", sent); err != nil {

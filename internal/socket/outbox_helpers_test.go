@@ -40,7 +40,7 @@ func newTestConn(t testing.TB, tr testTransport, config Config) *testConn {
 	near, far := tr.open(t)
 	tc := &testConn{far: far, failed: make(chan error, 1), batchBudget: newTestBudget(64 << 20), copyBudget: newTestBudget(1 << 20)}
 	config.MaxLength, config.FrameTimeout = 8<<20, testTimeout
-	tc.Conn = newConn(near, &config, tc)
+	tc.Conn = New(near, &config, tc)
 	return tc
 }
 

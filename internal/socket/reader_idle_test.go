@@ -33,7 +33,7 @@ func TestReader_NotifyIdle(t *testing.T) {
 	for _, tr := range []testTransport{tcp, overTLS} {
 		t.Run(tr.name, func(t *testing.T) {
 			near, far := tr.open(t)
-			c := newConn(near, readerConfig(), nopHandler{})
+			c := New(near, readerConfig(), nopHandler{})
 			defer c.ReleaseAll()
 			write := func(b []byte) {
 				if _, err := far.Write(b); err != nil {
@@ -67,7 +67,7 @@ func TestReader_NotifyIdle(t *testing.T) {
 // set.
 func TestReader_NotifyIdle_Interrupted(t *testing.T) {
 	near, far := openTCP(t)
-	c := newConn(near, readerConfig(), nopHandler{})
+	c := New(near, readerConfig(), nopHandler{})
 	defer c.ReleaseAll()
 	if _, err := far.Write(frame(10)); err != nil {
 		t.Fatal(err)

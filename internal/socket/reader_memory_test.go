@@ -29,7 +29,7 @@ func newTestReader(t testing.TB, tr testTransport, config *Config) *testReader {
 	near, far := tr.open(t)
 	rd := &testReader{far: far, readBudget: newTestBudget(1 << 20), bodyBudget: newTestBudget(4 << 20), stop: make(chan struct{}), ended: make(chan error, 1)}
 	config.ReadAccount = rd.readBudget.account
-	rd.Conn = newConn(near, config, testHandler{rd.bodyBudget.account, rd.stop})
+	rd.Conn = New(near, config, testHandler{rd.bodyBudget.account, rd.stop})
 	rd.write = func(parts ...[]byte) {
 		for _, p := range parts {
 			if _, err := far.Write(p); err != nil {
@@ -293,7 +293,7 @@ func TestReader_RetainedFramesUnchanged(t *testing.T) {
 						stream = append(stream, frame(10+i*i%9000)...)
 					}
 					done := writeStream(far, chunks(stream, cut))
-					frames, retained := retainAll(t, newConn(near, config, nopHandler{}))
+					frames, retained := retainAll(t, New(near, config, nopHandler{}))
 					<-done
 					compareRetained(t, frames, stream)
 					if retained > 4*len(stream) {
@@ -350,7 +350,7 @@ func TestReader_SmallFrameRetainsSmallBuffer(t *testing.T) {
 			near, far := tr.open(t)
 			config := readerConfig()
 			config.RetainsFrames = true
-			c := newConn(near, config, nopHandler{})
+			c := New(near, config, nopHandler{})
 			done := writeStream(far, [][]byte{frame(size)})
 			frames, retained := retainAll(t, c)
 			<-done

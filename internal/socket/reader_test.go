@@ -36,7 +36,7 @@ func smallStream() []byte {
 // was handled.
 func readStepwise(t *testing.T, tr testTransport, config *Config, chunks [][]byte) ([]testFrame, error) {
 	near, far := tr.open(t)
-	c := newConn(near, config, nopHandler{})
+	c := New(near, config, nopHandler{})
 	defer c.Close()
 	if tr.name == pipe.name { // where each write is one read
 		done := writeStream(far, chunks)
@@ -58,7 +58,7 @@ func readStepwise(t *testing.T, tr testTransport, config *Config, chunks [][]byt
 // readStream reads chunks that are written as fast as they are accepted.
 func readStream(t *testing.T, tr testTransport, config *Config, handler Handler, chunks [][]byte) ([]testFrame, error) {
 	near, far := tr.open(t)
-	c := newConn(near, config, handler)
+	c := New(near, config, handler)
 	defer c.Close()
 	done := writeStream(far, chunks)
 	defer func() { near.Close(); <-done }()
@@ -155,7 +155,7 @@ func TestReader_OwnsBuffer_FrameStartsBuffer(t *testing.T) {
 		near, far := tr.open(t)
 		want := frame(100_000)
 		done := writeStream(far, [][]byte{want})
-		c := newConn(near, readerConfig(), nopHandler{})
+		c := New(near, readerConfig(), nopHandler{})
 		defer c.ReleaseAll()
 		for {
 			if err := c.Fill(); err != nil {
@@ -186,7 +186,7 @@ func TestReader_TooLongHeader(t *testing.T) {
 			stream := binary.BigEndian.AppendUint32(frame(wire.LengthSize+100), length)
 			for _, cut := range []int{len(stream), len(stream) - 2, 1} {
 				near, far := tr.open(t)
-				c := newConn(near, config, testHandler{account: bodies.account})
+				c := New(near, config, testHandler{account: bodies.account})
 				go func() { // ends when all is read
 					for _, chunk := range chunks(stream, cut) {
 						far.Write(chunk)
@@ -238,7 +238,7 @@ func TestReader_EOFIsSticky(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		near, far := tr.open(t)
 		endWriting(far)
-		c := newConn(near, readerConfig(), nopHandler{})
+		c := New(near, readerConfig(), nopHandler{})
 		defer c.ReleaseAll()
 		for range 3 {
 			if err := c.Fill(); !errors.Is(err, io.EOF) {
@@ -253,7 +253,7 @@ func TestReader_EOFIsSticky(t *testing.T) {
 
 func TestReader_ConnectionReset(t *testing.T) {
 	near, far := openTCP(t)
-	c := newConn(near, readerConfig(), nopHandler{})
+	c := New(near, readerConfig(), nopHandler{})
 	defer c.ReleaseAll()
 	far.(*net.TCPConn).SetLinger(0)
 	far.Close()
@@ -267,7 +267,7 @@ func TestReader_BytesRead(t *testing.T) {
 		near, far := tr.open(t)
 		stream := slices.Concat(smallStream(), frame(100_000), frame(100)[:50])
 		done := writeStream(far, chunks(stream, 999))
-		c := newConn(near, readerConfig(), nopHandler{})
+		c := New(near, readerConfig(), nopHandler{})
 		collect(c, func() {})
 		<-done
 		if got := c.BytesRead(); got != int64(len(stream)) {
@@ -281,7 +281,7 @@ func TestReader_Pending(t *testing.T) {
 		near, far := tr.open(t)
 		big := frame(readSize + 100)
 		stream := slices.Concat(frame(10), frame(20), big[:30])
-		c := newConn(near, readerConfig(), nopHandler{})
+		c := New(near, readerConfig(), nopHandler{})
 		defer c.ReleaseAll()
 		go func() { // ends when all is read
 			far.Write(stream)
@@ -394,7 +394,7 @@ func BenchmarkReader(b *testing.B) {
 						}
 					}
 				}()
-				c := newConn(near, readerConfig(), nopHandler{})
+				c := New(near, readerConfig(), nopHandler{})
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
 				for b.Loop() {

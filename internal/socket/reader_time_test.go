@@ -246,7 +246,7 @@ func TestReader_Interrupt(t *testing.T) {
 func TestReader_Interrupt_IsSticky(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		near, _ := tr.open(t)
-		c := newConn(near, readerConfig(), nopHandler{})
+		c := New(near, readerConfig(), nopHandler{})
 		defer c.ReleaseAll()
 		c.Interrupt()
 		for range 3 {

@@ -174,7 +174,7 @@ func TestReader_StopWhenEmpty_ReadsWhatArrived(t *testing.T) {
 			if test.end {
 				endWriting(far)
 			}
-			c := newConn(near, config, nopHandler{})
+			c := New(near, config, nopHandler{})
 			waitForBytes(t, near, len(test.stream))
 			c.StopWhenEmpty()
 			frames, err := collect(c, func() {})

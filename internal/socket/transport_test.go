@@ -12,7 +12,7 @@ import (
 func TestTransport_Interrupt_LeavesUsable(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		near, far := tr.open(t)
-		c := newConn(near, readerConfig(), nopHandler{})
+		c := New(near, readerConfig(), nopHandler{})
 		defer c.ReleaseAll()
 		ended := make(chan error, 1)
 		read := func() { // ends with the Read
@@ -40,7 +40,7 @@ func TestTransport_Interrupt_LeavesUsable(t *testing.T) {
 func TestTransport_Write_DoesNotWait(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		near, far := tr.open(t)
-		c := newConn(near, readerConfig(), nopHandler{})
+		c := New(near, readerConfig(), nopHandler{})
 		if c.transport().MaxWrite() > 0 {
 			t.Skip("it can wait")
 		}
@@ -75,7 +75,7 @@ func TestTransport_Close_EndsReadAndWrite(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, how := range []closeMode{closeNow, closeReset} {
 			near, far := tr.open(t)
-			c := newConn(near, readerConfig(), nopHandler{})
+			c := New(near, readerConfig(), nopHandler{})
 			ended := make(chan error, 1)
 			go func() { // ends with the connection
 				_, err := c.transport().Read()

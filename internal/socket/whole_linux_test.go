@@ -225,7 +225,7 @@ func TestReader_MinWhole_FrameWithEOF(t *testing.T) {
 	stream := frame(300_000)
 	for range 300 {
 		near, far := openTCP(t)
-		c := newConn(near, minWholeConfig(), nopHandler{})
+		c := New(near, minWholeConfig(), nopHandler{})
 		done := make(chan struct{})
 		go func() { // ends when all is sent
 			defer close(done)
