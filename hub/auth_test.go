@@ -160,12 +160,12 @@ func TestPermissions_Expires_FollowsWallClock(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				clock, ln := new(wallClock), newPipeListener()
-				startOn(t, hub.WithClock(hub.Config{Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) {
+				clock := new(wallClock)
+				h := startInMemory(t, hub.WithClock(hub.Config{Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) {
 					// on both clocks
 					return &hub.Permissions{Subject: "alice", Expires: time.Now().Add(time.Hour)}, nil
-				}}, clock.now), ln)
-				alice := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
+				}}, clock.now))
+				alice := h.connectHello(t, wire.Hello{Version: wire.Version2})
 				begin := time.Now()
 				clock.offset.Store(int64(test.jump))
 				for kind, _ := alice.mustReadFrame(); kind != wire.TypeGoAway; kind, _ = alice.mustReadFrame() {
@@ -203,34 +203,25 @@ func authenticateExpiring(req hub.AuthRequest) (*hub.Permissions, error) {
 	return &g, nil
 }
 
-// connectToken connects a client whose HELLO has a token, in virtual time.
-func (l *pipeListener) connectToken(t *testing.T, token string) *clientV2 {
-	t.Helper()
-	return handshakeV2(connectPipe(t, l), wire.Hello{Version: wire.Version2, Token: token})
-}
-
 // resumeToken sends HELLO for the session of prev, with a token.
-func (l *pipeListener) resumeToken(t *testing.T, prev *clientV2, token string) *clientV2 {
+func (h *testHub) resumeToken(t *testing.T, prev *clientV2, token string) *clientV2 {
 	t.Helper()
-	return handshakeV2(connectPipe(t, l), wire.Hello{Version: wire.Version2, Token: token, ID: prev.ID, Resume: prev.Resume, Received: prev.received})
+	return h.connectHello(t, wire.Hello{Version: wire.Version2, Token: token, ID: prev.ID, Resume: prev.Resume, Received: prev.received})
 }
 
 // expectResumeRefused is resumeToken for a token that the hub rejects with code.
-func (l *pipeListener) expectResumeRefused(t *testing.T, prev *clientV2, token string, code wire.GoAwayCode) {
+func (h *testHub) expectResumeRefused(t *testing.T, prev *clientV2, token string, code wire.GoAwayCode) {
 	t.Helper()
-	c := &clientV2{clientV1: connectPipe(t, l)}
+	c := &clientV2{clientV1: h.connect(t)}
 	c.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: token, ID: prev.ID, Resume: prev.Resume, Received: prev.received}))
 	c.expectGoAway(code)
 }
 
 // withExpiringTokens runs f with a hub that authenticates by authenticateExpiring, in virtual
 // time.
-func withExpiringTokens(t *testing.T, window time.Duration, f func(t *testing.T, h *testHub, ln *pipeListener)) {
+func withExpiringTokens(t *testing.T, window time.Duration, f func(t *testing.T, h *testHub)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		f(t, startOn(t, hub.Config{Authenticate: authenticateExpiring, ResumeWindow: window}, ln), ln)
-	})
+	inVirtualTimeWith(t, hub.Config{Authenticate: authenticateExpiring, ResumeWindow: window}, f)
 }
 
 // TestExpiry_NewToken_ResumesSession resumes with a new token of the same subject: messages
@@ -238,8 +229,8 @@ func withExpiringTokens(t *testing.T, window time.Duration, f func(t *testing.T,
 func TestExpiry_NewToken_ResumesSession(t *testing.T) {
 	for name, id := range map[string]string{"with an id of the hub": "", "with an id of its own": "7"} {
 		t.Run(name, func(t *testing.T) {
-			withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub, ln *pipeListener) {
-				alice, bob := ln.connectToken(t, "alice 300ms "+id), ln.connectToken(t, "bob 1h")
+			withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub) {
+				alice, bob := h.connectToken(t, "alice 300ms "+id), h.connectToken(t, "bob 1h")
 				if alice.Expires != 300 {
 					t.Errorf("WELCOME has expires_ms %d, want 300", alice.Expires)
 				}
@@ -256,15 +247,15 @@ func TestExpiry_NewToken_ResumesSession(t *testing.T) {
 				bob.send(wire.AppendAck(nil, bob.received)) // before the next message
 				between := bob.sendMessage([]byte("between"), levelOptions(wire.LevelReceived), 0, alice.ID)
 
-				ln.expectResumeRefused(t, alice, "alice 0s "+id, wire.GoAwayExpired)
-				ln.expectResumeRefused(t, alice, "", wire.GoAwayRefused)
+				h.expectResumeRefused(t, alice, "alice 0s "+id, wire.GoAwayExpired)
+				h.expectResumeRefused(t, alice, "", wire.GoAwayRefused)
 				for _, token := range []string{"mallory 1h", "alice 1h 8"} { // another subject; another id
-					if other := ln.resumeToken(t, alice, token); other.Resumed || other.ID == alice.ID {
+					if other := h.resumeToken(t, alice, token); other.Resumed || other.ID == alice.ID {
 						t.Errorf("%q resumed the session: %+v", token, other.Welcome)
 					}
 				}
 
-				back := ln.resumeToken(t, alice, "alice 1h "+id)
+				back := h.resumeToken(t, alice, "alice 1h "+id)
 				if !back.Resumed || back.ID != alice.ID {
 					t.Fatalf("resumed as %+v", back.Welcome)
 				}
@@ -285,13 +276,13 @@ func TestExpiry_NewToken_ResumesSession(t *testing.T) {
 // TestExpiry_NewToken_ReplacesPermissions checks that the permissions of the new token hold
 // for everything that is sent after it. What was sent before stays sent.
 func TestExpiry_NewToken_ReplacesPermissions(t *testing.T) {
-	withExpiringTokens(t, testTimeout, func(t *testing.T, _ *testHub, ln *pipeListener) {
-		alice, bob := ln.connectToken(t, "alice 300ms 7"), ln.connectToken(t, "bob 1h 8")
+	withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub) {
+		alice, bob := h.connectToken(t, "alice 300ms 7"), h.connectToken(t, "bob 1h 8")
 		bob.withholdsAcks = true
 		first := alice.sendMessage([]byte("while it may"), levelOptions(wire.LevelReceived), 0, bob.ID)
 		bob.expectDeliver(alice.ID, first, []byte("while it may"))
 		alice.expectGoAway(wire.GoAwayExpired)
-		back := ln.resumeToken(t, alice, "limited 1h 7")
+		back := h.resumeToken(t, alice, "limited 1h 7")
 		if !back.Resumed || back.MaxBody != 10 {
 			t.Fatalf("resumed as %+v", back.Welcome)
 		}
@@ -312,13 +303,13 @@ func TestExpiry_NewToken_ReplacesPermissions(t *testing.T) {
 // TestExpiry_GrantedID_NeedsTokenForIt checks that a token without an id cannot resume a
 // session with a granted id.
 func TestExpiry_GrantedID_NeedsTokenForIt(t *testing.T) {
-	withExpiringTokens(t, testTimeout, func(t *testing.T, _ *testHub, ln *pipeListener) {
-		alice := ln.connectToken(t, "alice 1h 7")
+	withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub) {
+		alice := h.connectToken(t, "alice 1h 7")
 		alice.Close()
-		if other := ln.resumeToken(t, alice, "alice 1h"); other.Resumed || other.ID == 7 {
+		if other := h.resumeToken(t, alice, "alice 1h"); other.Resumed || other.ID == 7 {
 			t.Errorf("resumed without the granted id: %+v", other.Welcome)
 		}
-		if back := ln.resumeToken(t, alice, "alice 1h 7"); !back.Resumed {
+		if back := h.resumeToken(t, alice, "alice 1h 7"); !back.Resumed {
 			t.Errorf("not resumed with the granted id: %+v", back.Welcome)
 		}
 	})
@@ -328,8 +319,8 @@ func TestExpiry_GrantedID_NeedsTokenForIt(t *testing.T) {
 // resume window and by Disconnect, also at the moment at which the token expires.
 func TestExpiry_Session_EndsByWindowOrDisconnect(t *testing.T) {
 	t.Run("when the window is over", func(t *testing.T) {
-		withExpiringTokens(t, 50*time.Millisecond, func(t *testing.T, h *testHub, ln *pipeListener) {
-			alice, bob := ln.connectToken(t, "alice 100ms"), ln.connectToken(t, "bob 1h")
+		withExpiringTokens(t, 50*time.Millisecond, func(t *testing.T, h *testHub) {
+			alice, bob := h.connectToken(t, "alice 100ms"), h.connectToken(t, "bob 1h")
 			alice.withholdsAcks = true
 			seq := bob.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, alice.ID)
 			alice.expectDeliver(bob.ID, seq, []byte("x"))
@@ -339,27 +330,27 @@ func TestExpiry_Session_EndsByWindowOrDisconnect(t *testing.T) {
 		})
 	})
 	t.Run("by the operator", func(t *testing.T) {
-		withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub, ln *pipeListener) {
-			alice := ln.connectToken(t, "alice 50ms")
+		withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub) {
+			alice := h.connectToken(t, "alice 50ms")
 			alice.expectGoAway(wire.GoAwayExpired)
 			eventually(t, "detached", func() bool { c, ok := h.Client(alice.ID); return ok && c.Detached })
 			if !h.Disconnect(alice.ID, true) {
 				t.Error("Disconnect has not found the detached session")
 			}
-			if back := ln.resumeToken(t, alice, "alice 1h"); back.Resumed {
+			if back := h.resumeToken(t, alice, "alice 1h"); back.Resumed {
 				t.Error("session resumed after Disconnect")
 			}
 		})
 	})
 	t.Run("by the operator at the same time", func(t *testing.T) {
-		withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub, ln *pipeListener) {
+		withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub) {
 			for range 50 {
-				alice := ln.connectToken(t, "alice 5ms")
+				alice := h.connectToken(t, "alice 5ms")
 				time.Sleep(5 * time.Millisecond) // until the token expires
 				h.Disconnect(alice.ID, false)
 				for kind, _ := alice.mustReadFrame(); kind != wire.TypeGoAway; kind, _ = alice.mustReadFrame() {
 				}
-				if back := ln.resumeToken(t, alice, "alice 1h"); back.Resumed {
+				if back := h.resumeToken(t, alice, "alice 1h"); back.Resumed {
 					t.Error("session resumed after Disconnect")
 				}
 			}

@@ -237,11 +237,11 @@ func TestDisconnect_WhileResuming_CountsOnce(t *testing.T) {
 // TestHub_SendGoAway_SpreadsOverTime sends GOAWAY to four clients over four seconds. A client
 // of version 1 and one that connects meanwhile stay until Shutdown.
 func TestHub_SendGoAway_SpreadsOverTime(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		v1 := connectPipe(t, ln).requestID()
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		v1 := h.connect(t).requestID()
 		var clients []*clientV2
 		for range 4 {
-			clients = append(clients, connectPipeV2(t, ln))
+			clients = append(clients, h.connectV2(t))
 			time.Sleep(time.Millisecond) // makes the order of connections clear
 		}
 		began := time.Now()
@@ -262,7 +262,7 @@ func TestHub_SendGoAway_SpreadsOverTime(t *testing.T) {
 			}
 		})
 		time.Sleep(1500 * time.Millisecond)
-		newcomer := connectPipeV2(t, ln)
+		newcomer := h.connectV2(t)
 		wg.Wait()
 		v1.fencePromptly()
 		if n := h.Stats().Clients; n != 2 {
@@ -287,8 +287,8 @@ const maxCloseDelay = 500 * time.Millisecond
 // TestHub_SendGoAway_DeliversQueued sends GOAWAY to a client that reads late and acknowledges
 // nothing.
 func TestHub_SendGoAway_DeliversQueued(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		sender, c := connectPipeV2(t, ln), connectPipeV2(t, ln)
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		sender, c := h.connectV2(t), h.connectV2(t)
 		c.withholdsAcks = true
 		body := pattern(16<<10, 1)
 		for range 3 {
@@ -321,16 +321,16 @@ func TestHub_SendGoAway_DeliversQueued(t *testing.T) {
 }
 
 func TestHub_SendGoAway_EndsWithContextOrShutdown(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
 		for range 2 {
-			connectPipeV2(t, ln)
+			h.connectV2(t)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := h.SendGoAway(ctx, time.Hour); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 		}
-		connectPipeV2(t, ln)
+		h.connectV2(t)
 		time.AfterFunc(time.Second, func() { _, _ = h.shutdownTimed(t, time.Minute) })
 		if err := h.SendGoAway(t.Context(), time.Hour); !errors.Is(err, hub.ErrClosed) {
 			t.Errorf("got %v, want %v", err, hub.ErrClosed)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sechlol/go-message-hub/internal/memorypipe"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -37,14 +38,19 @@ func (h *testHub) connectV1(t testing.TB) *clientV1 {
 // connect connects and sends nothing.
 func (h *testHub) connect(t testing.TB) *clientV1 {
 	t.Helper()
-	nc, err := net.Dial("tcp", h.addr)
+	nc, err := h.dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newClientV1(t, nc)
+	if !h.noDeadlines {
+		return newClientV1(t, nc)
+	}
+	t.Cleanup(func() { nc.Close() })
+	return &clientV1{Conn: nc, t: t}
 }
 
-// newClientV1 returns a client on nc. The connection is closed at the end of the test.
+// newClientV1 returns a client on nc, for testTimeout. The connection is closed at the end of the
+// test.
 func newClientV1(t testing.TB, nc net.Conn) *clientV1 {
 	t.Helper()
 	t.Cleanup(func() { nc.Close() })
@@ -57,7 +63,19 @@ func newClientV1(t testing.TB, nc net.Conn) *clientV1 {
 // shrinkReadBuffer sets the receive buffer of the client to 4 KiB, which few bytes fill.
 func (c *clientV1) shrinkReadBuffer() *clientV1 {
 	c.t.Helper()
-	if err := c.tcpConn().SetReadBuffer(4 << 10); err != nil {
+	return c.setReadBuffer(4 << 10)
+}
+
+// withoutReadBuffer makes the client accept bytes only while it reads. It is for connections in
+// memory: TCP has always a receive buffer.
+func (c *clientV1) withoutReadBuffer() *clientV1 {
+	c.t.Helper()
+	return c.setReadBuffer(0)
+}
+
+func (c *clientV1) setReadBuffer(bytes int) *clientV1 {
+	c.t.Helper()
+	if err := c.Conn.(interface{ SetReadBuffer(int) error }).SetReadBuffer(bytes); err != nil {
 		c.t.Fatal(err)
 	}
 	return c
@@ -73,8 +91,17 @@ func (c *clientV1) tcpConn() *net.TCPConn {
 
 // reset closes the connection with a TCP reset.
 func (c *clientV1) reset() {
+	if memory, ok := c.Conn.(*memorypipe.Conn); ok {
+		memory.Reset()
+		return
+	}
 	_ = c.tcpConn().SetLinger(0) // fails only if the connection is closed already
 	c.tcpConn().Close()
+}
+
+// closeWrite ends the write side of the connection.
+func (c *clientV1) closeWrite() error {
+	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 }
 
 // send writes all of b.
@@ -220,14 +247,6 @@ func (c *clientV1) fillQueue(h *testHub, to uint64) {
 	}
 }
 
-// connectPipe connects a client of version 1 that has no deadline.
-func connectPipe(t *testing.T, ln *pipeListener) *clientV1 {
-	t.Helper()
-	nc := ln.dial(t)
-	t.Cleanup(func() { nc.Close() })
-	return &clientV1{Conn: nc, t: t}
-}
-
 // requestID requests the id and stores it in c.
 func (c *clientV1) requestID() *clientV1 {
 	c.t.Helper()
@@ -271,9 +290,9 @@ const requestsPerNonReader = 15_000
 
 // connectNonReaders connects n clients that send identity requests, 500 at a time, and do not
 // read the replies.
-func connectNonReaders(t *testing.T, ln *pipeListener, n int) (clients []*clientV1) {
+func connectNonReaders(t *testing.T, h *testHub, n int) (clients []*clientV1) {
 	for range n {
-		c := connectPipe(t, ln)
+		c := h.connect(t).withoutReadBuffer()
 		background(t, func() error {
 			for sent := 0; sent < requestsPerNonReader; sent += 500 {
 				if _, err := c.Write(bytes.Repeat(wire.AppendIdentityRequest(nil), 500)); err != nil {
@@ -290,9 +309,9 @@ func connectNonReaders(t *testing.T, ln *pipeListener, n int) (clients []*client
 
 // fillQueuesOfNonReaders has n clients send 20,000 bytes, times times each, to n others that
 // read nothing.
-func fillQueuesOfNonReaders(t *testing.T, ln *pipeListener, n, times int) {
+func fillQueuesOfNonReaders(t *testing.T, h *testHub, n, times int) {
 	for range n {
-		to, from := connectPipe(t, ln).requestID(), connectPipe(t, ln)
+		to, from := h.connect(t).withoutReadBuffer().requestID(), h.connect(t)
 		background(t, func() error {
 			for range times {
 				if _, err := from.Write(wire.AppendRelay(nil, []uint64{to.id}, make([]byte, 20_000))); err != nil {

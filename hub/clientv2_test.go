@@ -189,12 +189,6 @@ func (h *testHub) connectToken(t testing.TB, token string) *clientV2 {
 	return h.connectHello(t, wire.Hello{Version: wire.Version2, Token: token})
 }
 
-// connectPipeV2 connects a version 2 client in virtual time.
-func connectPipeV2(t *testing.T, ln *pipeListener) *clientV2 {
-	t.Helper()
-	return handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
-}
-
 // connectMaxBody connects a version 2 client that accepts bodies of up to maxBody bytes.
 func (h *testHub) connectMaxBody(t testing.TB, maxBody int) *clientV2 {
 	t.Helper()

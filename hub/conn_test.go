@@ -11,8 +11,8 @@ import (
 )
 
 func TestConn_IdleBetweenFrames_NeverTimesOut(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		c := connectPipe(t, ln)
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		c := h.connect(t)
 		c.fencePromptly()
 		for range 3 {
 			<-time.After(1000 * time.Hour)

@@ -31,9 +31,9 @@ func TestSession_ResumeWindow_BeforeWelcomeIsConfirmed(t *testing.T) {
 	for name, tt := range tests {
 		for cause, end := range ends {
 			t.Run(name+", lost "+cause, func(t *testing.T) {
-				inVirtualTimeWith(t, hub.Config{ResumeWindow: tt.config}, func(t *testing.T, h *testHub, ln *pipeListener) {
+				inVirtualTimeWith(t, hub.Config{ResumeWindow: tt.config}, func(t *testing.T, h *testHub) {
 					connectAndLose := func() *clientV2 {
-						c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2, Confirms: tt.confirms})
+						c := h.connectHello(t, wire.Hello{Version: wire.Version2, Confirms: tt.confirms})
 						if tt.taken {
 							c.send(wire.AppendAck(nil, 0))
 						}
@@ -44,7 +44,7 @@ func TestSession_ResumeWindow_BeforeWelcomeIsConfirmed(t *testing.T) {
 					tooLate, inTime := connectAndLose(), connectAndLose()
 					time.Sleep(tt.window - time.Millisecond)
 					hello := wire.Hello{Version: wire.Version2, ID: inTime.ID, Resume: inTime.Resume}
-					if again := handshakeV2(connectPipe(t, ln), hello); !again.Resumed {
+					if again := h.connectHello(t, hello); !again.Resumed {
 						t.Error("not resumed before the end of the window")
 					}
 					time.Sleep(2 * time.Millisecond)

@@ -311,7 +311,7 @@ func TestSubscription_Shutdown_Drains(t *testing.T) {
 
 // TestSubscription_Stalled_Ends lets a sender wait for a Subscription that receives nothing.
 func TestSubscription_Stalled_Ends(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
 		s := h.subscribe(t, 0)
 		report := make(chan *hub.Report, 1)
 		for range 7 { // one for the inbox, six for the queue

@@ -36,9 +36,9 @@ func FuzzUnauthenticated(f *testing.F) {
 	}
 	const validToken = "a token that cannot be guessed"
 	f.Fuzz(func(t *testing.T, input []byte, chunkSize uint16, tcp bool) {
-		h, dial := startFuzzedAuth(t, tcp, tokenAuthenticator(map[string]*hub.Permissions{validToken: {}}))
-		authenticated := handshakeV2(newClientV1(t, dial()), wire.Hello{Version: wire.Version2, Token: validToken})
-		output := sendInChunks(t, dial(), input, max(int(chunkSize), len(input)/1000)+1, tcp)
+		h := startFuzzedAuth(t, tcp, tokenAuthenticator(map[string]*hub.Permissions{validToken: {}}))
+		authenticated := h.connectHello(t, wire.Hello{Version: wire.Version2, Token: validToken})
+		output := sendInChunks(t, h, input, max(int(chunkSize), len(input)/1000)+1)
 		frames := slices.Collect(wire.Frames(output))
 		if len(frames) > 1 {
 			t.Errorf("the hub sent %d frames, want at most 1", len(frames))
@@ -74,16 +74,16 @@ func FuzzRestricted(f *testing.F) {
 		f.Add(input, uint16(50_000), true)
 	}
 	f.Fuzz(func(t *testing.T, input []byte, chunkSize uint16, tcp bool) {
-		h, dial := startFuzzedAuth(t, tcp, tokenAuthenticator(map[string]*hub.Permissions{
+		h := startFuzzedAuth(t, tcp, tokenAuthenticator(map[string]*hub.Permissions{
 			"restricted": {ID: restricted, MaxBody: 10, NoList: true, NoWatch: true, CanSend: func(id uint64) bool { return id == friend }},
 			"friend":     {ID: friend}, "other": {ID: other},
 		}))
 		connect := func(token string) *clientV2 {
-			return handshakeV2(newClientV1(t, dial()), wire.Hello{Version: wire.Version2, Token: token})
+			return h.connectHello(t, wire.Hello{Version: wire.Version2, Token: token})
 		}
 		friendClient, otherClient := connect("friend"), connect("other")
 		input = append(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: "restricted"}), input...)
-		for frame := range wire.Frames(sendInChunks(t, dial(), input, max(int(chunkSize), len(input)/1000)+1, tcp)) {
+		for frame := range wire.Frames(sendInChunks(t, h, input, max(int(chunkSize), len(input)/1000)+1)) {
 			checkRevealsNothing(t, frame)
 		}
 		eventually(t, "the client is disconnected", func() bool { return len(h.Stats().Disconnected) == 1 })
@@ -185,12 +185,12 @@ func FuzzTLS(f *testing.F) {
 				t.Errorf("%d × %q", n, r)
 			}
 		}
-		checkServesOthers(t, func() net.Conn {
+		checkServesOthers(t, func(t testing.TB) *clientV1 {
 			nc, err := tls.Dial("tcp", h.addr, config)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return nc
+			return newClientV1(t, nc)
 		})
 	})
 }

@@ -40,16 +40,16 @@ func FuzzHub(f *testing.F) {
 		if len(input) >= wire.HeaderSize && wire.Type(input[wire.LengthSize]) == wire.TypeHello {
 			return // FuzzClientV2 tests these inputs
 		}
-		h, dial := startFuzzed(t, tcp)
+		h := startFuzzed(t, tcp)
 		size := max(int(chunkSize), len(input)/1000) + 1 // at most 1,000 chunks
-		output := sendInChunks(t, dial(), input, size, tcp)
+		output := sendInChunks(t, h, input, size)
 		replies, refused := model(input)
-		if whole := tcp && !refused; !bytes.HasPrefix(replies, output) || whole && len(output) != len(replies) {
+		if !bytes.HasPrefix(replies, output) || !refused && len(output) != len(replies) {
 			at := firstDifference(output, replies)
 			t.Errorf("the hub sent %d bytes, want %d: from byte %d on %.40x, want %.40x", len(output), len(replies), at, output[at:], replies[at:])
 		}
 		eventually(t, "the client is disconnected", func() bool { return len(h.Stats().Disconnected) == 1 })
-		checkServesOthers(t, dial)
+		checkServesOthers(t, h.connect)
 	})
 }
 
@@ -74,10 +74,10 @@ func FuzzClientV2(f *testing.F) {
 		f.Add(input, uint16(50_000), true)
 	}
 	f.Fuzz(func(t *testing.T, input []byte, chunkSize uint16, tcp bool) {
-		h, dial := startFuzzed(t, tcp)
+		h := startFuzzed(t, tcp)
 		hello := wire.Hello{Version: wire.Version2, MaxBody: uint64(chunkSize % 4)}
 		input = append(wire.AppendHello(nil, &hello), input...)
-		output := sendInChunks(t, dial(), input, max(int(chunkSize), len(input)/1000)+1, tcp)
+		output := sendInChunks(t, h, input, max(int(chunkSize), len(input)/1000)+1)
 		first := true
 		for frame := range wire.Frames(output) {
 			kind, payload := wire.Split(frame)
@@ -95,7 +95,7 @@ func FuzzClientV2(f *testing.F) {
 			first = false
 		}
 		eventually(t, "the client is disconnected", func() bool { return len(h.Stats().Disconnected) == 1 })
-		checkServesOthers(t, dial)
+		checkServesOthers(t, h.connect)
 	})
 }
 
@@ -109,17 +109,8 @@ func FuzzResume(f *testing.F) {
 		f.Add(read, uint64(2), false, uint16(1), false)
 	}
 	f.Fuzz(func(t *testing.T, read string, received uint64, skip bool, maxBody uint16, tcp bool) {
-		ln := newPipeListener()
-		config := hub.Config{MaxBody: fuzzMaxBody}
-		dial := func() net.Conn { return ln.dial(t) }
-		var h *testHub
-		if tcp {
-			h = start(t, config)
-			dial = func() net.Conn { return h.connect(t).Conn }
-		} else {
-			h = startOn(t, config, ln)
-		}
-		c := handshakeV2(newClientV1(t, dial()), wire.Hello{Version: wire.Version2, Skip: skip})
+		h := startFuzzedWith(t, tcp, hub.Config{MaxBody: fuzzMaxBody})
+		c := h.connectHello(t, wire.Hello{Version: wire.Version2, Skip: skip})
 		c.withholdsAcks = true
 		for n := range 3 {
 			c.sendMessage(make([]byte, 1+n%2), 0, 0, c.id)
@@ -129,7 +120,7 @@ func FuzzResume(f *testing.F) {
 		eventually(t, "the hub has read all messages", func() bool { return h.Stats().Relays == 3 })
 		c.Close()
 		hello := fmt.Sprintf(`{"version":2,"id":"%d","resume":%q,"received":"%d","skip":%t,"max_body":%d,"read":%s}`, c.ID, c.Resume, received, skip, maxBody, read)
-		back := newClientV1(t, dial())
+		back := h.connect(t)
 		back.send(makeFrame(wire.TypeHello, hello))
 		kind, payload := back.mustReadFrame()
 		w, _ := wire.ParseWelcome(payload)
@@ -152,7 +143,7 @@ func FuzzResume(f *testing.F) {
 			back.send(wire.AppendBye(nil))
 		}
 		back.Close()
-		a, b := handshakeV2(newClientV1(t, dial()), wire.Hello{Version: wire.Version2}), handshakeV2(newClientV1(t, dial()), wire.Hello{Version: wire.Version2})
+		a, b := h.connectHello(t, wire.Hello{Version: wire.Version2}), h.connectHello(t, wire.Hello{Version: wire.Version2})
 		b.expectDeliver(a.id, a.sendMessage([]byte("x"), 0, 0, b.id), []byte("x"))
 		a.send(wire.AppendBye(nil))
 		b.send(wire.AppendBye(nil))
@@ -173,9 +164,9 @@ func (c *clientV2) countReliable() uint64 {
 }
 
 // checkServesOthers checks that a hub that had one client still serves two others.
-func checkServesOthers(t *testing.T, dial func() net.Conn) {
+func checkServesOthers(t *testing.T, connect func(testing.TB) *clientV1) {
 	t.Helper()
-	a, b := newClientV1(t, dial()), newClientV1(t, dial())
+	a, b := connect(t), connect(t)
 	a.id, b.id = 2, 3
 	a.fence()
 	b.fence()
@@ -188,50 +179,47 @@ func checkServesOthers(t *testing.T, dial func() net.Conn) {
 	b.Close()
 }
 
-// startFuzzed serves a hub and returns a function that connects to it.
-func startFuzzed(t *testing.T, tcp bool) (*testHub, func() net.Conn) {
+// startFuzzed serves a hub over TCP or in memory.
+func startFuzzed(t *testing.T, tcp bool) *testHub {
 	t.Helper()
 	return startFuzzedAuth(t, tcp, nil)
 }
 
 // startFuzzedAuth is startFuzzed for a hub with this function Authenticate, which can be nil.
-func startFuzzedAuth(t *testing.T, tcp bool, authenticate func(hub.AuthRequest) (*hub.Permissions, error)) (*testHub, func() net.Conn) {
+func startFuzzedAuth(t *testing.T, tcp bool, authenticate func(hub.AuthRequest) (*hub.Permissions, error)) *testHub {
 	t.Helper()
-	config := hub.Config{
+	return startFuzzedWith(t, tcp, hub.Config{
 		MaxBody: fuzzMaxBody, MaxQueuedBytes: 4 << 20, ResumeWindow: time.Millisecond, ReportTimeout: time.Millisecond, MaxReportTimeout: time.Millisecond, Authenticate: authenticate,
+	})
+}
+
+// startFuzzedWith is startFuzzed for a hub with config.
+func startFuzzedWith(t *testing.T, tcp bool, config hub.Config) *testHub {
+	t.Helper()
+	if tcp {
+		return overTCP.start(t, config)
 	}
-	if !tcp {
-		ln := newPipeListener()
-		return startOn(t, config, ln), func() net.Conn { return ln.dial(t) }
-	}
-	h := start(t, config)
-	return h, func() net.Conn { return h.connect(t).Conn }
+	return inMemory.start(t, config)
 }
 
 // sendInChunks sends input in chunks, closes its side of the connection, and returns the bytes
 // that the hub sent.
-func sendInChunks(t *testing.T, nc net.Conn, input []byte, chunkSize int, tcp bool) []byte {
+func sendInChunks(t *testing.T, h *testHub, input []byte, chunkSize int) []byte {
 	t.Helper()
-	defer nc.Close()
-	if err := nc.SetDeadline(time.Now().Add(testTimeout)); err != nil {
-		t.Fatal(err)
-	}
+	c := h.connect(t)
+	defer c.Close()
 	var output bytes.Buffer
 	done := make(chan error, 1)
 	go func() { // ends with the connection; sendInChunks waits
-		_, err := io.Copy(&output, nc)
+		_, err := io.Copy(&output, c)
 		done <- err
 	}()
 	for part := range slices.Chunk(input, chunkSize) {
-		if _, err := nc.Write(part); err != nil {
+		if _, err := c.Write(part); err != nil {
 			break // the hub has closed the connection
 		}
 	}
-	if tcp {
-		_ = nc.(*net.TCPConn).CloseWrite() // fails only if the hub has closed the connection
-	} else {
-		nc.Close()
-	}
+	_ = c.closeWrite() // fails only if the hub has closed the connection
 	var netErr net.Error
 	if err := <-done; errors.As(err, &netErr) && netErr.Timeout() || errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal("the hub neither replies nor closes the connection")

@@ -11,13 +11,13 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/memorypipe"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -45,12 +45,16 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// testHub is a hub that accepts connections on a loopback listener.
+// testHub is a hub that accepts connections on a loopback listener or in memory.
 type testHub struct {
 	*hub.Hub
 	addr   string
+	memory *memorypipe.Listener // nil: the hub listens on addr
 	config hub.Config
 	served chan error // the result of Serve
+
+	// noDeadlines says that a client of connect can read and write for longer than testTimeout.
+	noDeadlines bool
 
 	// credentials are the options with which dialClient connects.
 	credentials client.Options
@@ -96,10 +100,19 @@ func startOn(t testing.TB, config hub.Config, ln net.Listener) *testHub {
 	return serveOn(t, h, config, ln)
 }
 
+// dial returns a new connection to the hub.
+func (h *testHub) dial() (net.Conn, error) {
+	if h.memory != nil {
+		return h.memory.Dial()
+	}
+	return net.Dial("tcp", h.addr)
+}
+
 // serveOn serves h, which was made with config, on ln.
 func serveOn(t testing.TB, h *hub.Hub, config hub.Config, ln net.Listener) *testHub {
 	t.Helper()
-	server := &testHub{Hub: h, addr: ln.Addr().String(), config: config, served: make(chan error, 1)}
+	memory, _ := ln.(*memorypipe.Listener)
+	server := &testHub{Hub: h, addr: ln.Addr().String(), memory: memory, config: config, served: make(chan error, 1)}
 	// The goroutine ends with Shutdown; the cleanup waits for Serve.
 	go func() { server.served <- h.Serve(context.WithoutCancel(t.Context()), ln) }()
 	t.Cleanup(func() { server.finish(t) })
@@ -190,15 +203,25 @@ func (h *testHub) waitUntilStuck(t testing.TB) {
 // dialClient connects a client of package client, which does not reconnect.
 func (h *testHub) dialClient(t testing.TB) *client.Client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
-	defer cancel()
 	options := h.credentials
 	options.NoReconnect = true
-	c, err := client.Dial(ctx, h.addr, &options)
+	c := h.dialWith(t, &options)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// dialWith connects a client of package client with options.
+func (h *testHub) dialWith(t testing.TB, options *client.Options) *client.Client {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
+	if h.memory != nil {
+		options.Dial = func(context.Context) (net.Conn, error) { return h.dial() }
+	}
+	c, err := client.Dial(ctx, h.addr, options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
 	return c
 }
 
@@ -269,23 +292,6 @@ func numberedBody(sender uint64, n, size int) []byte {
 // errNoFiles is the error of accept when the process has no file descriptor left.
 var errNoFiles = os.NewSyscallError("accept4", syscall.EMFILE)
 
-// inVirtualTime runs f in virtual time with a hub that has the default configuration and
-// listens on pipes.
-func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub, ln *pipeListener)) {
-	t.Helper()
-	inVirtualTimeWith(t, hub.Config{}, f)
-}
-
-// inVirtualTimeWith is inVirtualTime for a hub with config.
-func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *testHub, ln *pipeListener)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, config, ln)
-		f(t, h, ln)
-	})
-}
-
 // clientInfo returns the ClientInfo of a client that must be registered.
 func (h *testHub) clientInfo(t testing.TB, id uint64) hub.ClientInfo {
 	t.Helper()
@@ -330,18 +336,6 @@ func (h *testHub) shutdownTimed(t testing.TB, timeout time.Duration) (time.Durat
 	return time.Since(began), err
 }
 
-// opaqueListener is a listener that hides the TCP connection. The hub can then not see what
-// waits in the kernel, and reads each message as its bytes arrive.
-type opaqueListener struct{ net.Listener }
-
-func (l opaqueListener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return struct{ net.Conn }{nc}, nil
-}
-
 // tokenAuthenticator returns a Config.Authenticate that accepts the keys of grants as tokens.
 func tokenAuthenticator(grants map[string]*hub.Permissions) func(hub.AuthRequest) (*hub.Permissions, error) {
 	return func(req hub.AuthRequest) (*hub.Permissions, error) {
@@ -350,15 +344,4 @@ func tokenAuthenticator(grants map[string]*hub.Permissions) func(hub.AuthRequest
 		}
 		return nil, errors.New("unknown name")
 	}
-}
-
-// dialPipeClient connects a client of package client through a pipe.
-func dialPipeClient(t *testing.T, ln *pipeListener, options *client.Options) *client.Client {
-	t.Helper()
-	options.Dial = func(context.Context) (net.Conn, error) { return ln.dial(t), nil }
-	c, err := client.Dial(t.Context(), "hub://hub", options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }

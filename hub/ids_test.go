@@ -32,16 +32,15 @@ func TestIDs_UniqueAcrossRestarts(t *testing.T) {
 				var ids []uint64
 				var epochs []uint64
 				for range 3 {
-					ln := newPipeListener()
-					h := startOn(t, test.config, ln)
+					h := startInMemory(t, test.config)
 					for range 20 {
-						c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
+						c := h.connectHello(t, wire.Hello{Version: wire.Version2})
 						ids, epochs = append(ids, c.ID), append(epochs, c.Epoch)
 						if c.GrantsIDs != (test.config.Authenticate != nil) {
 							t.Errorf("WELCOME says that the hub grants ids: %t", c.GrantsIDs)
 						}
 						if test.config.Authenticate != nil {
-							ids = append(ids, connectPipe(t, ln).requestID().id)
+							ids = append(ids, h.connect(t).requestID().id)
 						}
 					}
 					_, _ = h.shutdownTimed(t, testTimeout)
@@ -82,9 +81,9 @@ func TestIDs_Version1StartsAtOne(t *testing.T) {
 // TestIDs_LateHello_GetsNewID registers a silent connection as version 1 first. Its later
 // HELLO gets a new id, and the version 1 id is unknown from then on.
 func TestIDs_LateHello_GetsNewID(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		pc := startPresenceChecker(t, h, ln)
-		silent := connectPipe(t, ln)
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		pc := startPresenceChecker(t, h)
+		silent := h.connect(t)
 		<-time.After(registerDelay + registerSlack)
 		pc.expectPresence([]uint64{2}, nil)
 		v2 := handshakeV2(silent, wire.Hello{Version: wire.Version2})

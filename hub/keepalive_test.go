@@ -29,9 +29,8 @@ func TestKeepAlive_SilentConn_TimesOut(t *testing.T) {
 // the connection. Once the hub reads again and the client is silent, the connection times out.
 func TestKeepAlive_RateLimitedTime_IsNotSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{ByteRate: 20 << 10, KeepAlive: time.Second}, ln)
-		c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
+		h := startInMemory(t, hub.Config{ByteRate: 20 << 10, KeepAlive: time.Second})
+		c := h.connectHello(t, wire.Hello{Version: wire.Version2})
 		defer c.Close() // ends the background goroutines
 		frames, stop := make(chan []byte, 1000), make(chan struct{})
 		// The goroutine writes in order, as a kernel does, and ends with the connection or with

@@ -77,8 +77,7 @@ func TestHub_BodiesAboveShare_AreDelivered(t *testing.T) {
 const largeMessagesPerClient = 3 // of the maximum length
 
 func (c memoryCase) run(t *testing.T) {
-	ln := newPipeListener()
-	h := startOn(t, hub.Config{MaxBody: c.body, MaxQueuedBytes: int64(c.memory)}, ln)
+	h := startInMemory(t, hub.Config{MaxBody: c.body, MaxQueuedBytes: int64(c.memory)})
 	if c.versions[0] != c.versions[1] {
 		h.config.MaxQueuedBytes *= 2 // the hub can then hold each body in the form of both versions
 	}
@@ -92,7 +91,7 @@ func (c memoryCase) run(t *testing.T) {
 				m.Ack()
 			} // small messages get no verdict
 		}}
-		clients = append(clients, dialPipeClient(t, ln, &options))
+		clients = append(clients, h.dialWith(t, &options))
 		ids = append(ids, clients[i].ID())
 	}
 	began := time.Now()
@@ -154,7 +153,6 @@ func (c memoryCase) send(ctx context.Context, cl *client.Client, to []uint64, re
 // memoryWaiter is a client whose message waits for memory that no other client frees.
 type memoryWaiter struct {
 	*testHub
-	ln *pipeListener
 	*clientV2
 }
 
@@ -164,13 +162,13 @@ func withMemoryWaiter(t *testing.T, f func(t *testing.T, w *memoryWaiter)) {
 	for name, body := range map[string]int{"a frame": 300_000, "a message in a batch": 20_000} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ln := newPipeListener()
-				h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour, FrameTimeout: time.Hour}, ln)
+				h := startInMemory(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour, FrameTimeout: time.Hour})
 				frame := wire.AppendRelay(nil, []uint64{99}, make([]byte, wire.DefaultMaxBody))
 				for range 3 { // as many as there is memory for
-					connectPipe(t, ln).send(frame[:100_000])
+					h.connect(t).send(frame[:100_000])
 				}
-				first := connectPipe(t, ln)
+				synctest.Wait() // until they hold it
+				first := h.connect(t)
 				// first waits for memory, and later clients wait behind it. The goroutine ends with the
 				// connection.
 				background(t, func() error {
@@ -178,7 +176,7 @@ func withMemoryWaiter(t *testing.T, f func(t *testing.T, w *memoryWaiter)) {
 					return nil
 				})
 				synctest.Wait() // until first waits: the order must be fixed
-				w := &memoryWaiter{testHub: h, ln: ln, clientV2: handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})}
+				w := &memoryWaiter{testHub: h, clientV2: h.connectHello(t, wire.Hello{Version: wire.Version2})}
 				seq := w.seq + 1
 				background(t, func() error { // ends with the connection
 					_, _ = w.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{w.id}, make([]byte, body)))
@@ -209,7 +207,7 @@ func TestDisconnect_EndsMemoryWait(t *testing.T) {
 // memory.
 func TestShutdown_EndsMemoryWaits(t *testing.T) {
 	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
-		v1 := connectPipe(t, w.ln)
+		v1 := w.testHub.connect(t)
 		background(t, func() error { // ends with the connection
 			_, _ = v1.Write(wire.AppendRelay(nil, []uint64{99}, make([]byte, wire.DefaultMaxBody)))
 			return nil

@@ -244,7 +244,7 @@ func TestProtocolV1_RequestsThenCloseWrite_AreAnswered(t *testing.T) {
 	}
 	background(t, func() error {
 		_, err := c.Write(requests)
-		return errors.Join(err, c.tcpConn().CloseWrite())
+		return errors.Join(err, c.closeWrite())
 	})
 	for range times {
 		c.readIdentity()

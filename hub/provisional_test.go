@@ -131,20 +131,19 @@ func TestProvisional_GrantedID_ReplacesItsSession(t *testing.T) {
 func TestProvisional_CountAndTime_AreBounded(t *testing.T) {
 	const maxProvisional, provisionalTimeout, minTime = 64, 3 * time.Second, 500 * time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxClients: 1}, ln)
-		v2 := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
+		h := startInMemory(t, hub.Config{MaxClients: 1})
+		v2 := h.connectHello(t, wire.Hello{Version: wire.Version2})
 		began := time.Now()
 		newcomers := make([]*clientV1, maxProvisional)
 		for i := range newcomers {
-			newcomers[i] = connectPipe(t, ln)
+			newcomers[i] = h.connect(t)
 		}
-		connectPipe(t, ln).expectEOF()
+		h.connect(t).expectEOF()
 		if took := time.Since(began); took != 0 {
 			t.Errorf("the connection above the maximum was rejected after %v, want 0", took)
 		}
 		<-time.After(minTime + 1)
-		back := connectPipe(t, ln)
+		back := h.connect(t)
 		newcomers[0].expectEOF()
 		if took := time.Since(began); took != minTime+1 {
 			t.Errorf("the oldest provisional connection was rejected after %v", took)

@@ -88,7 +88,7 @@ type reconnectingClient struct {
 	resumes  bool        // it resumes its session
 	overlaps bool        // the old connection stays open until then
 
-	dial    func(t testing.TB) net.Conn
+	hub     *testHub
 	seq     uint64
 	welcome wire.Welcome
 	prev    net.Conn
@@ -98,7 +98,7 @@ type reconnectingClient struct {
 func (r *reconnectingClient) flood(t *testing.T, to uint64, duration time.Duration) {
 	t.Helper()
 	for begin := time.Now(); time.Since(begin) < duration; {
-		nc := r.dial(t)
+		nc := r.hub.connect(t).Conn
 		frames := r.buildFrames(to)
 		go func() { _, _ = nc.Write(frames) }() // ends with the connection
 		welcomes := make(chan wire.Welcome, 1)
@@ -159,15 +159,14 @@ func TestRateLimiter_Reconnect_GainsNothing(t *testing.T) {
 			}
 			t.Run(name+" "+mode, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					ln := newPipeListener()
 					config, token := hub.Config{MessageRate: perSecond}, ""
 					if hello.Token != "" {
 						config.Authenticate, token = authenticateExpiring, "bob 10h"
 					}
-					h := startOn(t, config, ln)
-					bob := dialPipeClient(t, ln, &client.Options{GetToken: func(context.Context) (string, error) { return token, nil }, OnMessage: func(client.Message) {}})
+					h := startInMemory(t, config)
+					bob := h.dialWith(t, &client.Options{GetToken: func(context.Context) (string, error) { return token, nil }, OnMessage: func(client.Message) {}})
 					defer bob.Close()
-					r.hello, r.dial = &hello, func(t testing.TB) net.Conn { return ln.dial(t) }
+					r.hello, r.hub = &hello, h
 					r.flood(t, bob.ID(), duration)
 					// one burst, and the message charged in advance
 					maxDelivered := uint64(perSecond*duration.Seconds()) + perSecond + 1
@@ -202,7 +201,7 @@ func TestRateLimiter_ReconnectFromAddress_GainsNothing(t *testing.T) {
 				_, _ = io.Copy(io.Discard, bob) // ends with the connection
 				return nil
 			})
-			r := reconnectingClient{hello: hello, dial: func(t testing.TB) net.Conn { return h.connect(t).Conn }}
+			r := reconnectingClient{hello: hello, hub: h}
 			r.flood(t, bob.id, duration)
 			n := h.Stats().Delivered
 			if maxDelivered := uint64(perSecond*time.Since(begin).Seconds()) + 2*perSecond; n > maxDelivered || n < perSecond {
@@ -242,9 +241,8 @@ func TestRateLimiter_Burst_IsOneSecond(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ln := newPipeListener()
-				h := startOn(t, test.config, ln)
-				c := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
+				h := startInMemory(t, test.config)
+				c := h.connectHello(t, wire.Hello{Version: wire.Version2})
 				defer c.Close() // ends the background goroutines
 				background(t, func() error {
 					_, _ = io.Copy(io.Discard, c) // ends with the connection

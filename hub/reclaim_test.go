@@ -217,13 +217,12 @@ func TestReclaimer_SlowReceiver_IsDisconnected(t *testing.T) {
 // one stall timeout to send the rest. Then the hub disconnects one of them.
 func TestReclaimer_PartialBody_IsEvictedAfterStallTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		h := startInMemory(t, hub.Config{MaxQueuedBytes: 5 << 20})
 		frame := wire.AppendRelay(nil, []uint64{99}, make([]byte, wire.DefaultMaxBody))
 		for range 3 { // as many as there is memory for
-			connectPipe(t, ln).send(frame[:100_000])
+			h.connect(t).send(frame[:100_000])
 		}
-		honest := connectPipe(t, ln)
+		honest := h.connect(t)
 		<-time.After(hub.DefaultFrameTimeout / 2) // no client waits for memory, and none is disconnected
 		if n := h.Stats().Clients; n != 4 {
 			t.Fatalf("%d clients, want 4", n)
@@ -246,14 +245,13 @@ func TestReclaimer_PartialBody_IsEvictedAfterStallTimeout(t *testing.T) {
 // other client waits for it. Then the hub disconnects only as many as necessary.
 func TestReclaimer_UnreadReplies_AreEvictedForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		h := startInMemory(t, hub.Config{MaxQueuedBytes: 5 << 20})
 		const nonReaders = 60
 		// The hub uses a large read buffer for a client that also sends messages.
 		message := wire.AppendRelay(nil, nil, make([]byte, 2000))
 		requests := append(message, bytes.Repeat(wire.AppendIdentityRequest(nil), 20_000)...)
 		for range nonReaders {
-			c := connectPipe(t, ln)
+			c := h.connect(t).withoutReadBuffer()
 			for range 2 { // the large buffer is used from the second message on
 				c.send(message)
 				synctest.Wait() // the hub has read this message, and no part of the next
@@ -266,7 +264,7 @@ func TestReclaimer_UnreadReplies_AreEvictedForOthers(t *testing.T) {
 		if s := h.Stats(); s.Clients != nonReaders || s.QueuedBytes < 3<<20 {
 			t.Fatalf("%d clients are left and hold %d bytes; %v", s.Clients, s.QueuedBytes, s.Disconnected)
 		}
-		honest := connectPipe(t, ln)
+		honest := h.connect(t)
 		began := time.Now()
 		honest.send(wire.AppendRelay(nil, []uint64{999}, make([]byte, wire.DefaultMaxBody)))
 		honest.fence()
@@ -285,10 +283,9 @@ func TestReclaimer_UnreadReplies_AreEvictedForOthers(t *testing.T) {
 // the hub finds the slow clients. Each later message waits for at most a second.
 func TestReclaimer_LaterWaits_AreShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
-		fillQueuesOfNonReaders(t, ln, 50, 5)
-		honest := connectPipe(t, ln)
+		h := startInMemory(t, hub.Config{MaxQueuedBytes: 5 << 20})
+		fillQueuesOfNonReaders(t, h, 50, 5)
+		honest := h.connect(t)
 		<-time.After(time.Second)
 		for i := range 10 {
 			began := time.Now()
@@ -301,7 +298,7 @@ func TestReclaimer_LaterWaits_AreShort(t *testing.T) {
 			if took := time.Since(began); took > maxWait {
 				t.Errorf("message %d waited for %v", i, took)
 			}
-			fillQueuesOfNonReaders(t, ln, 1, 25) // the freed memory is held again
+			fillQueuesOfNonReaders(t, h, 1, 25) // the freed memory is held again
 			<-time.After(3 * time.Second)
 		}
 		if h.Stats().Disconnected[hub.CloseSlow] == 0 {
@@ -314,17 +311,16 @@ func TestReclaimer_LaterWaits_AreShort(t *testing.T) {
 // hold the memory, but hold little. The hub disconnects one that holds much.
 func TestReclaimer_SmallHolders_AreSpared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		h := startInMemory(t, hub.Config{MaxQueuedBytes: 5 << 20})
 		frame := wire.AppendRelay(nil, []uint64{999_999}, make([]byte, wire.DefaultMaxBody))
 		for range 3 { // as many as there is memory for
-			connectPipe(t, ln).send(frame[:100_000])
+			h.connect(t).send(frame[:100_000])
 		}
-		other, honest := connectPipe(t, ln), connectPipe(t, ln)
+		other, honest := h.connect(t), h.connect(t)
 		for range 5 {
 			var to []uint64
 			for range 200 {
-				to = append(to, connectPipe(t, ln).requestID().id)
+				to = append(to, h.connect(t).requestID().id)
 			}
 			other.send(wire.AppendRelay(nil, to, make([]byte, 2000))) // the queues share one body
 		}

@@ -27,9 +27,9 @@ type presenceChecker struct {
 
 // startPresenceChecker connects a presenceChecker in virtual time, and reads its first
 // PRESENCE.
-func startPresenceChecker(t *testing.T, h *testHub, ln *pipeListener) *presenceChecker {
+func startPresenceChecker(t *testing.T, h *testHub) *presenceChecker {
 	t.Helper()
-	pc := &presenceChecker{handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2}), t, h}
+	pc := &presenceChecker{h.connectHello(t, wire.Hello{Version: wire.Version2}), t, h}
 	w := pc.startWatch(0)
 	w.readUntil(func() bool { return len(w.present) == 1 })
 	return pc
@@ -79,9 +79,9 @@ func (pc *presenceChecker) expectNoPresence(d time.Duration) {
 // TestRegisterQueue_SilentClient_IsListedAfterDelay connects a client of version 1 that only
 // receives.
 func TestRegisterQueue_SilentClient_IsListedAfterDelay(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		pc := startPresenceChecker(t, h, ln)
-		silent := connectPipe(t, ln)
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		pc := startPresenceChecker(t, h)
+		silent := h.connect(t)
 		<-time.After(registerDelay - 1)
 		pc.expectAlone(2, 3, 4)
 		<-time.After(1 + registerSlack)
@@ -106,9 +106,9 @@ func TestRegisterQueue_FirstFrame_RegistersAtOnce(t *testing.T) {
 		"unknown":  {0, 0, 0, 1, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-				startPresenceChecker(t, h, ln)
-				c := connectPipe(t, ln)
+			inVirtualTime(t, func(t *testing.T, h *testHub) {
+				startPresenceChecker(t, h)
+				c := h.connect(t)
 				go func() { _, _ = c.Read(make([]byte, 1000)) }() // ends with the reply, or the test
 				began := time.Now()
 				c.send(frame)
@@ -129,9 +129,9 @@ func TestRegisterQueue_SlowHello_JoinsOnce(t *testing.T) {
 		"drips": func(int) time.Duration { return registerDelay / 100 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-				pc := startPresenceChecker(t, h, ln)
-				c := connectPipe(t, ln)
+			inVirtualTime(t, func(t *testing.T, h *testHub) {
+				pc := startPresenceChecker(t, h)
+				c := h.connect(t)
 				hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2})
 				for i := range hello {
 					<-time.After(pauses(i))
@@ -157,14 +157,14 @@ func TestRegisterQueue_SlowHello_JoinsOnce(t *testing.T) {
 // TestRegisterQueue_Resume_IsNotAnnounced resumes a session on a connection that is slow to
 // send HELLO: presence watchers learn of no client that left or joined.
 func TestRegisterQueue_Resume_IsNotAnnounced(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		pc := startPresenceChecker(t, h, ln)
-		v2 := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2})
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		pc := startPresenceChecker(t, h)
+		v2 := h.connectHello(t, wire.Hello{Version: wire.Version2})
 		pc.expectPresence([]uint64{v2.ID}, nil)
 		for range 3 {
 			v2.Close()
 			<-time.After(registerDelay)
-			c := connectPipe(t, ln)
+			c := h.connect(t)
 			<-time.After(registerDelay - 1)
 			seq := pc.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, v2.ID)
 			v2 = handshakeV2(c, wire.Hello{Version: wire.Version2, ID: v2.ID, Resume: v2.Resume, Received: v2.received})

@@ -16,11 +16,10 @@ import (
 // and the hub disconnects the clients that do not read.
 func TestReplyQueue_UnreadReplies_HoldLittleMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		h := startInMemory(t, hub.Config{MaxQueuedBytes: 5 << 20})
 		const nonReaders = 200
-		connectNonReaders(t, ln, nonReaders)
-		honest := connectPipe(t, ln)
+		connectNonReaders(t, h, nonReaders)
+		honest := h.connect(t)
 		<-time.After(time.Second)
 		if n := h.Stats().QueuedBytes; n > 100_000 {
 			t.Errorf("%d bytes are queued", n)
@@ -43,9 +42,8 @@ func TestReplyQueue_UnreadReplies_HoldLittleMemory(t *testing.T) {
 // slowly, but within the stall timeout. They get every reply.
 func TestReplyQueue_LateReaders_GetAllReplies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
-		for _, c := range connectNonReaders(t, ln, 10) {
+		h := startInMemory(t, hub.Config{MaxQueuedBytes: 5 << 20})
+		for _, c := range connectNonReaders(t, h, 10) {
 			background(t, func() error {
 				reply := make([]byte, wire.IdentityLen)
 				for n := range requestsPerNonReader {
@@ -68,15 +66,14 @@ func TestReplyQueue_LateReaders_GetAllReplies(t *testing.T) {
 // connect and leave, these use all memory of the machine.
 func TestReplyQueue_List_IsBuiltOnceMemoryIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
+		h := startInMemory(t, hub.Config{MaxQueuedBytes: 5 << 20})
 		var clients []*clientV1
 		for range 1000 {
-			clients = append(clients, connectPipe(t, ln).requestID())
+			clients = append(clients, h.connect(t).requestID())
 		}
-		fillQueuesOfNonReaders(t, ln, 20, 25)
+		fillQueuesOfNonReaders(t, h, 20, 25)
 		<-time.After(time.Second)
-		lister := connectPipe(t, ln).requestID()
+		lister := h.connect(t).requestID()
 		lister.send(wire.AppendListRequest(nil))
 		<-time.After(time.Second)
 		for _, c := range clients[:400] {
@@ -100,9 +97,8 @@ func TestReplyQueue_List_IsBuiltOnceMemoryIsFree(t *testing.T) {
 // fourth request.
 func TestReplyQueue_FewRequests_DoNotBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{}, ln)
-		busy, from, to := connectPipe(t, ln).requestID(), connectPipe(t, ln), connectPipe(t, ln).requestID()
+		h := startInMemory(t, hub.Config{})
+		busy, from, to := h.connect(t).requestID(), h.connect(t), h.connect(t).requestID()
 		for range 20 {
 			from.send(wire.AppendRelay(nil, []uint64{busy.id}, make([]byte, 20_000)))
 		}
@@ -132,22 +128,21 @@ func TestReplyQueue_FewRequests_DoNotBlock(t *testing.T) {
 // list arrives within 10 s.
 func TestReplyQueue_BusyReceiver_GetsItsList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 1 << 20, MaxBody: 200_000, OutboxBytes: 64 << 10}, ln)
+		h := startInMemory(t, hub.Config{MaxQueuedBytes: 1 << 20, MaxBody: 200_000, OutboxBytes: 64 << 10})
 		for range 450 {
-			connectPipe(t, ln)
+			h.connect(t)
 		}
-		busy := connectPipe(t, ln)
+		busy := h.connect(t)
 		busy.fencePromptly()
 		const id = 451
 		for i := range 14 { // pairs that keep memory short, slowly
-			sender, receiver := connectPipe(t, ln), connectPipe(t, ln)
+			sender, receiver := h.connect(t), h.connect(t)
 			receiver.fencePromptly()
 			sendRepeatedly(t, sender, wire.AppendRelay(nil, []uint64{uint64(id + 2 + 2*i)}, make([]byte, 100_000)))
 			readSlowly(t, receiver, 100_000)
 		}
 		for range 100 {
-			sendRepeatedly(t, connectPipe(t, ln), wire.AppendRelay(nil, []uint64{id}, make([]byte, 700)))
+			sendRepeatedly(t, h.connect(t), wire.AppendRelay(nil, []uint64{id}, make([]byte, 700)))
 		}
 		listed := make(chan time.Time, 1)
 		background(t, func() error {

@@ -152,10 +152,9 @@ func TestReports_ReportTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tt.config.KeepAlive = time.Hour
-				ln := newPipeListener()
-				startOn(t, tt.config, ln)
+				h := startInMemory(t, tt.config)
 				hello := wire.Hello{Version: wire.Version2}
-				sender, receiver := handshakeV2(connectPipe(t, ln), hello), handshakeV2(connectPipe(t, ln), hello)
+				sender, receiver := h.connectHello(t, hello), h.connectHello(t, hello)
 				limit := time.Duration(sender.MaxReportTimeout) * time.Millisecond
 				if want := cmp.Or(tt.config.MaxReportTimeout, hub.DefaultMaxReportTimeout); limit != want {
 					t.Errorf("WELCOME has a report timeout of at most %v, want %v", limit, want)
@@ -182,9 +181,9 @@ func TestReports_ReportTimeout(t *testing.T) {
 // arrived before.
 func TestReports_ExpiredAfterWrite_IsUncertain(t *testing.T) {
 	for _, supportsSkip := range []bool{true, false} {
-		inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+		inVirtualTime(t, func(t *testing.T, h *testHub) {
 			hello := wire.Hello{Version: wire.Version2, Skip: supportsSkip}
-			sender, receiver := connectPipeV2(t, ln), handshakeV2(connectPipe(t, ln), hello)
+			sender, receiver := h.connectV2(t), h.connectHello(t, hello)
 			first := sender.sendMessage([]byte("first"), levelOptions(wire.LevelReceived), 0, receiver.id)
 			timed := sender.sendMessage([]byte("timed"), levelOptions(wire.LevelReceived), 1000, receiver.id)
 			last := sender.sendMessage([]byte("last"), levelOptions(wire.LevelReceived), 0, receiver.id)
@@ -196,7 +195,7 @@ func TestReports_ExpiredAfterWrite_IsUncertain(t *testing.T) {
 			sender.expectReport(timed, wire.FateUncertain)
 
 			hello.ID, hello.Resume = receiver.ID, receiver.Resume
-			back := handshakeV2(connectPipe(t, ln), hello)
+			back := h.connectHello(t, hello)
 			back.expectDeliver(sender.id, first, []byte("first"))
 			if !supportsSkip {
 				back.expectDeliver(sender.id, timed, []byte("timed"))
@@ -217,15 +216,15 @@ func TestReports_ExpiredAfterWrite_IsUncertain(t *testing.T) {
 // expires, its fate stays written. It is not written again when the receiver resumes on
 // another connection.
 func TestReports_ExpiredOnStalledConn_IsNotResent(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
 		hello := wire.Hello{Version: wire.Version2, Skip: true}
-		sender, receiver := connectPipeV2(t, ln), handshakeV2(connectPipe(t, ln), hello)
+		sender, receiver := h.connectV2(t), h.connectHello(t, hello)
 		timed := sender.sendMessage([]byte("timed"), levelOptions(wire.LevelReceived), 1000, receiver.id)
 		receiver.withholdsAcks = true
 		receiver.expectDeliver(sender.id, timed, []byte("timed"))
 		sender.expectReport(timed, wire.FateWritten)
 		hello.ID, hello.Resume = receiver.ID, receiver.Resume // its connection is still open
-		back := handshakeV2(connectPipe(t, ln), hello)
+		back := h.connectHello(t, hello)
 		if kind, _ := back.nextFrame(); kind != wire.TypeSkip {
 			t.Fatalf("got frame type %#x in place of an expired message, want SKIP", kind)
 		}

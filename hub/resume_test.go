@@ -58,11 +58,11 @@ func TestResume_RepeatedlyCutMessage_IsGivenUp(t *testing.T) {
 		{"HELLO without read", wire.Hello{Version: wire.Version2, Skip: true}, 400, 3 * time.Second, 10, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub, ln *pipeListener) {
-				connect := func() *clientV1 { return connectPipe(t, ln) }
+			inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub) {
+				connect := func() *clientV1 { return h.connect(t).withoutReadBuffer() }
 				first := test.hello
 				first.Read = nil
-				sender, receiver := connectPipeV2(t, ln), handshakeV2(connect(), first)
+				sender, receiver := h.connectV2(t), handshakeV2(connect(), first)
 				large := pattern(1000, 1)
 				stuck := sender.sendMessage(large, levelOptions(wire.LevelReceived), 0, receiver.id)
 				behind := sender.sendMessage([]byte("behind"), levelOptions(wire.LevelReceived), 0, receiver.id)
@@ -96,9 +96,9 @@ func TestResume_RepeatedlyCutMessage_IsGivenUp(t *testing.T) {
 // the message was begun. Such a connection is no attempt to deliver the message, and does not
 // restart the count of attempts.
 func TestResume_HelloWithoutRead_IsNoAttempt(t *testing.T) {
-	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub, ln *pipeListener) {
-		connect := func() *clientV1 { return connectPipe(t, ln) }
-		sender, receiver := connectPipeV2(t, ln), handshakeV2(connect(), wire.Hello{Version: wire.Version2, Skip: true})
+	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub) {
+		connect := func() *clientV1 { return h.connect(t).withoutReadBuffer() }
+		sender, receiver := h.connectV2(t), handshakeV2(connect(), wire.Hello{Version: wire.Version2, Skip: true})
 		stuck := sender.sendMessage(pattern(1000, 1), levelOptions(wire.LevelReceived), 0, receiver.id)
 		silent := wire.Hello{Version: wire.Version2, Skip: true}
 		for range 4 {
@@ -116,9 +116,9 @@ func TestResume_HelloWithoutRead_IsNoAttempt(t *testing.T) {
 // TestResume_Report_IsNotGivenUp checks that a report is never given up, because each SEND
 // that asks for a report gets one.
 func TestResume_Report_IsNotGivenUp(t *testing.T) {
-	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub, ln *pipeListener) {
-		connect := func() *clientV1 { return connectPipe(t, ln) }
-		sender, receiver := handshakeV2(connect(), wire.Hello{Version: wire.Version2, Skip: true}), connectPipeV2(t, ln)
+	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub) {
+		connect := func() *clientV1 { return h.connect(t).withoutReadBuffer() }
+		sender, receiver := handshakeV2(connect(), wire.Hello{Version: wire.Version2, Skip: true}), h.connectV2(t)
 		seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, receiver.id)
 		receiver.expectDeliver(sender.id, seq, []byte("x"))
 		for range 8 {
@@ -132,9 +132,9 @@ func TestResume_Report_IsNotGivenUp(t *testing.T) {
 // application has not received. The hub sends SKIP instead of the message, and the report
 // follows the acknowledgement.
 func TestResume_ReadMessage_IsSkipped(t *testing.T) {
-	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub, ln *pipeListener) {
-		connect := func() *clientV1 { return connectPipe(t, ln) }
-		sender, receiver := connectPipeV2(t, ln), handshakeV2(connect(), wire.Hello{Version: wire.Version2, Skip: true})
+	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub) {
+		connect := func() *clientV1 { return h.connect(t).withoutReadBuffer() }
+		sender, receiver := h.connectV2(t), handshakeV2(connect(), wire.Hello{Version: wire.Version2, Skip: true})
 		receiver.withholdsAcks = true
 		first := sender.sendMessage(pattern(1000, 1), levelOptions(wire.LevelReceived), 0, receiver.id)
 		second := sender.sendMessage(pattern(1000, 2), levelOptions(wire.LevelReceived), 0, receiver.id)
@@ -157,15 +157,15 @@ func TestResume_ReadMessage_IsSkipped(t *testing.T) {
 // new session.
 func TestResume_InvalidRead_GetsNewSession(t *testing.T) {
 	for _, read := range []uint64{0, 2, 1 << 63, 1<<64 - 1} {
-		inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-			sender, receiver := connectPipeV2(t, ln), handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2, Skip: true})
+		inVirtualTime(t, func(t *testing.T, h *testHub) {
+			sender, receiver := h.connectV2(t), h.connectHello(t, wire.Hello{Version: wire.Version2, Skip: true})
 			seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, receiver.id)
 			receiver.expectDeliver(sender.id, seq, []byte("x"))
 			sender.expectReport(seq, wire.FateReceived)
 			receiver.Close()
 			hello := helloWithRead(read)
 			hello.ID, hello.Resume, hello.Received = receiver.ID, receiver.Resume, 1
-			if back := handshakeV2(connectPipe(t, ln), hello); back.Resumed {
+			if back := h.connectHello(t, hello); back.Resumed {
 				t.Errorf("resumed having received 1 and read %d of 1", read)
 			}
 		})
@@ -176,8 +176,8 @@ func TestResume_InvalidRead_GetsNewSession(t *testing.T) {
 // Messages that are now too large are not delivered, whether queued or blocked, and their fate
 // is FateTooLarge.
 func TestResume_SmallerMaxBody_DropsLargerMessages(t *testing.T) {
-	inVirtualTimeWith(t, hub.Config{OutboxBytes: 100_000}, func(t *testing.T, h *testHub, ln *pipeListener) {
-		sender, receiver := connectPipeV2(t, ln), handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2, Skip: true})
+	inVirtualTimeWith(t, hub.Config{OutboxBytes: 100_000}, func(t *testing.T, h *testHub) {
+		sender, receiver := h.connectV2(t), h.connectHello(t, wire.Hello{Version: wire.Version2, Skip: true})
 		receiver.withholdsAcks = true
 		var seqs []uint64
 		size := func(i int) int { return 1000 + i%2*59_000 }
@@ -188,7 +188,7 @@ func TestResume_SmallerMaxBody_DropsLargerMessages(t *testing.T) {
 		receiver.expectDeliver(sender.id, seqs[0], pattern(1000, 0))
 		receiver.Close()
 		read := uint64(1)
-		back := handshakeV2(connectPipe(t, ln), wire.Hello{
+		back := h.connectHello(t, wire.Hello{
 			Version: wire.Version2, Skip: true, MaxBody: 1000, ID: receiver.ID, Resume: receiver.Resume, Received: 1, Read: &read,
 		})
 		want := make(map[uint64]wire.Fate)
@@ -228,17 +228,17 @@ func TestResume_UntrackedMessages_AreCounted(t *testing.T) {
 	type send func(body []byte, to uint64) (seq uint64)
 	for _, sender := range []struct {
 		name    string
-		connect func(t *testing.T, ln *pipeListener) (uint64, send)
+		connect func(t *testing.T, h *testHub) (uint64, send)
 	}{
-		{"version 1", func(t *testing.T, ln *pipeListener) (uint64, send) {
-			c := connectPipe(t, ln).requestID()
+		{"version 1", func(t *testing.T, h *testHub) (uint64, send) {
+			c := h.connect(t).requestID()
 			return c.id, func(body []byte, to uint64) uint64 {
 				c.relay(body, to)
 				return 0
 			}
 		}},
-		{"no report", func(t *testing.T, ln *pipeListener) (uint64, send) {
-			c := connectPipeV2(t, ln)
+		{"no report", func(t *testing.T, h *testHub) (uint64, send) {
+			c := h.connectV2(t)
 			return c.id, func(body []byte, to uint64) uint64 { return c.sendMessage(body, 0, 0, to) }
 		}},
 	} {
@@ -246,9 +246,9 @@ func TestResume_UntrackedMessages_AreCounted(t *testing.T) {
 			var log logBuffer
 			config := longKeepAlive
 			config.Logger = log.logger()
-			inVirtualTimeWith(t, config, func(t *testing.T, h *testHub, ln *pipeListener) {
-				connect := func() *clientV1 { return connectPipe(t, ln) }
-				id, send := sender.connect(t, ln)
+			inVirtualTimeWith(t, config, func(t *testing.T, h *testHub) {
+				connect := func() *clientV1 { return h.connect(t).withoutReadBuffer() }
+				id, send := sender.connect(t, h)
 				receiver := handshakeV2(connect(), wire.Hello{Version: wire.Version2, Skip: true})
 				send(pattern(1000, 1), receiver.id)
 				send(pattern(2000, 2), receiver.id)
@@ -276,9 +276,9 @@ func TestResume_UntrackedMessages_AreCounted(t *testing.T) {
 // message whose time to live then ends. The receiver has the message, and its fate must not be
 // uncertain.
 func TestResume_ReadMessage_DoesNotExpire(t *testing.T) {
-	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub, ln *pipeListener) {
-		connect := func() *clientV1 { return connectPipe(t, ln) }
-		sender, receiver := connectPipeV2(t, ln), handshakeV2(connect(), wire.Hello{Version: wire.Version2, Skip: true})
+	inVirtualTimeWith(t, longKeepAlive, func(t *testing.T, h *testHub) {
+		connect := func() *clientV1 { return h.connect(t).withoutReadBuffer() }
+		sender, receiver := h.connectV2(t), handshakeV2(connect(), wire.Hello{Version: wire.Version2, Skip: true})
 		receiver.withholdsAcks = true
 		seq := sender.sendMessage(pattern(1000, 1), levelOptions(wire.LevelReceived), 10_000, receiver.id)
 		receiver.expectDeliver(sender.id, seq, pattern(1000, 1))
@@ -446,7 +446,7 @@ func TestSession_Resume_EndsMemoryWait(t *testing.T) {
 			_, _ = io.Copy(io.Discard, w)
 			return nil
 		})
-		back := handshakeV2(connectPipe(t, w.ln), wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
+		back := w.connectHello(t, wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
 		if took := time.Since(began); !back.Resumed || back.Seq != 0 || took > 100*time.Millisecond {
 			t.Errorf("resumed after %v as %+v", took, back.Welcome)
 		}
@@ -459,7 +459,7 @@ func TestSession_Resume_EndsMemoryWait(t *testing.T) {
 func TestSession_Resume_IsFastWhenOldConnIsNotRead(t *testing.T) {
 	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
 		began := time.Now()
-		back := handshakeV2(connectPipe(t, w.ln), wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
+		back := w.connectHello(t, wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
 		if took := time.Since(began); !back.Resumed || took > 2*time.Second {
 			t.Errorf("resumed after %v as %+v", took, back.Welcome)
 		}
@@ -472,14 +472,13 @@ func TestSession_Resume_IsFastWhenOldConnIsNotRead(t *testing.T) {
 func TestSession_Resume_KeepsIDWhenOldConnIsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const busy = 5 * time.Second
-		ln := newPipeListener()
-		startOn(t, hub.Config{TraceSampleRate: 1, OnTrace: func(hub.Trace) bool { <-time.After(busy); return true }}, ln)
+		h := startInMemory(t, hub.Config{TraceSampleRate: 1, OnTrace: func(hub.Trace) bool { <-time.After(busy); return true }})
 		hello := wire.Hello{Version: wire.Version2}
-		c := handshakeV2(connectPipe(t, ln), hello)
+		c := h.connectHello(t, hello)
 		c.sendMessage(nil, 0, 0, 999) // to an unknown receiver: OnTrace is called at once
 		hello.ID, hello.Resume = c.ID, c.Resume
 		began := time.Now()
-		early := &clientV2{clientV1: connectPipe(t, ln)}
+		early := &clientV2{clientV1: h.connect(t)}
 		early.send(wire.AppendHello(nil, &hello))
 		if away := early.expectGoAway(wire.GoAwayBusy); !away.Reconnect {
 			t.Error("GOAWAY does not ask to reconnect")
@@ -488,7 +487,7 @@ func TestSession_Resume_KeepsIDWhenOldConnIsBusy(t *testing.T) {
 			t.Errorf("GOAWAY after %v", took)
 		}
 		<-time.After(busy)
-		if back := handshakeV2(connectPipe(t, ln), hello); !back.Resumed || back.Seq != 1 {
+		if back := h.connectHello(t, hello); !back.Resumed || back.Seq != 1 {
 			t.Errorf("resumed as %+v", back.Welcome)
 		}
 	})

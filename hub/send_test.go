@@ -13,8 +13,8 @@ import (
 // TestSend_Expires_WhileBeingRead sends a SEND in two parts, with more time between them than
 // its time to live.
 func TestSend_Expires_WhileBeingRead(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		sender, receiver := connectPipeV2(t, ln), connectPipeV2(t, ln)
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		sender, receiver := h.connectV2(t), h.connectV2(t)
 		for i, size := range []int{10, 100_000} {
 			body := pattern(size, byte(i))
 			sender.seq++
@@ -35,9 +35,8 @@ func TestSend_Expires_WhileBeingRead(t *testing.T) {
 // SEND waits in the hub until the SENDs before it are queued.
 func TestSend_Expires_WhileBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		startOn(t, hub.Config{OutboxBytes: 4 << 10, Credit: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour, KeepAlive: time.Hour}, ln)
-		sender, detached := connectPipeV2(t, ln), connectPipeV2(t, ln)
+		h := startInMemory(t, hub.Config{OutboxBytes: 4 << 10, Credit: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour, KeepAlive: time.Hour})
+		sender, detached := h.connectV2(t), h.connectV2(t)
 		detached.Close()
 		synctest.Wait()
 		to := slices.Repeat([]uint64{detached.id}, 50)
@@ -51,7 +50,7 @@ func TestSend_Expires_WhileBlocked(t *testing.T) {
 		}
 		expiring := sender.sendMessage(body, levelOptions(wire.LevelReceived), 1000, to...)
 		<-time.After(time.Second)
-		back := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2, ID: detached.ID, Resume: detached.Resume})
+		back := h.connectHello(t, wire.Hello{Version: wire.Version2, ID: detached.ID, Resume: detached.Resume})
 		for seq := range uint64(sends) {
 			for range to {
 				back.expectDeliver(sender.id, seq+1, body)

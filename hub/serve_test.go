@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/memorypipe"
 )
 
 // nothingAccepted is a listener that returns neither a connection nor an error.
@@ -111,10 +112,10 @@ func TestServe_AfterShutdown_ReturnsErrClosed(t *testing.T) {
 // retries with growing delays.
 func TestServe_AcceptErrors_BackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
+		ln := memorypipe.NewListener()
 		began := time.Now()
-		h := startOn(t, hub.Config{}, &failingListener{Listener: ln, failures: 12})
-		c := connectPipe(t, ln)
+		h := startInMemoryOn(t, hub.Config{}, &failingListener{Listener: ln, failures: 12}, ln)
+		c := h.connect(t)
 		// The delays are 5 + 10 + … + 640 ms, and then four times 1 s.
 		if took, want := time.Since(began), 1275*time.Millisecond+4*time.Second; took != want {
 			t.Errorf("accepted after %v, want %v", took, want)

@@ -125,12 +125,11 @@ func TestShutdown_Immediate_WhileClientsConnect(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for n := range 300 {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{}, ln)
+		h := startInMemory(t, hub.Config{})
 		background(t, func() error {
 			for {
-				nc, ok := ln.tryDial()
-				if !ok {
+				nc, err := h.dial()
+				if err != nil {
 					return nil
 				}
 				defer nc.Close()
@@ -223,10 +222,9 @@ func TestShutdown_Client_SeesEOF(t *testing.T) {
 // EOF at once.
 func TestShutdown_DoesNotWaitForNonReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20}, ln)
-		connectNonReaders(t, ln, 64)
-		idle := connectPipe(t, ln)
+		h := startInMemory(t, hub.Config{MaxQueuedBytes: 5 << 20})
+		connectNonReaders(t, h, 64)
+		idle := h.connect(t)
 		idle.fencePromptly()
 		<-time.After(time.Second)
 		began := time.Now()
@@ -247,8 +245,8 @@ func TestShutdown_DoesNotWaitForNonReaders(t *testing.T) {
 // TestShutdown_DoesNotWaitForSilentClients shuts down a hub with a client that never sent a
 // byte, one in the middle of a frame, and an idle one.
 func TestShutdown_DoesNotWaitForSilentClients(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		silent, partial, idle := connectPipe(t, ln), connectPipe(t, ln), connectPipe(t, ln)
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		silent, partial, idle := h.connect(t), h.connect(t), h.connect(t)
 		idle.fencePromptly()
 		partial.send([]byte{0, 0})
 		began := time.Now()

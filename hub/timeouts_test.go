@@ -18,8 +18,8 @@ import (
 func TestFrameTimeout_PartialFrame_IsExact(t *testing.T) {
 	for part, partial := range partialFrames(2) {
 		t.Run(part, func(t *testing.T) {
-			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-				c, other := connectPipe(t, ln), connectPipe(t, ln)
+			inVirtualTime(t, func(t *testing.T, h *testHub) {
+				c, other := h.connect(t), h.connect(t)
 				c.fencePromptly()
 				<-time.After(time.Hour) // the time between two frames does not count
 				c.send(partial)
@@ -37,8 +37,8 @@ func TestFrameTimeout_PartialFrame_IsExact(t *testing.T) {
 // TestFrameTimeout_TricklingFrame_TimesOut sends a byte a second. The deadline applies to the
 // whole rest of the frame.
 func TestFrameTimeout_TricklingFrame_TimesOut(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		c, other := connectPipe(t, ln), connectPipe(t, ln)
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		c, other := h.connect(t), h.connect(t)
 		frame := wire.AppendRelay(nil, []uint64{2}, make([]byte, 1000))
 		began := time.Now()
 		var err error
@@ -59,8 +59,8 @@ func TestFrameTimeout_TricklingFrame_TimesOut(t *testing.T) {
 // TestFrameTimeout_SlowFrames_AreServed sends frames that each take almost the frame timeout.
 // The deadline starts anew with each frame.
 func TestFrameTimeout_SlowFrames_AreServed(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		c, other := connectPipe(t, ln), connectPipe(t, ln)
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		c, other := h.connect(t), h.connect(t)
 		frame := wire.AppendRelay(nil, []uint64{2}, make([]byte, 20))
 		for range 5 {
 			for i := range frame {
@@ -76,8 +76,8 @@ func TestFrameTimeout_SlowFrames_AreServed(t *testing.T) {
 // TestFrameTimeout_ProgressingFrame_IsDelivered sends a body that takes many times the frame
 // timeout, at 2 KiB a second.
 func TestFrameTimeout_ProgressingFrame_IsDelivered(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		c, other := connectPipe(t, ln), connectPipe(t, ln)
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		c, other := h.connect(t), h.connect(t)
 		body := pattern(1<<20, 1)
 		background(t, func() error { return other.readRelay(body) })
 		frame := wire.AppendRelay(nil, []uint64{2}, body)
@@ -97,8 +97,8 @@ func TestFrameTimeout_ProgressingFrame_IsDelivered(t *testing.T) {
 func TestStallTimeout_StalledReceiver_IsExact(t *testing.T) {
 	for name, perSecond := range map[string]int{"nothing": 0, "a byte a second": 1} {
 		t.Run(name, func(t *testing.T) {
-			inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-				sender, stalled := connectPipe(t, ln), connectPipe(t, ln)
+			inVirtualTime(t, func(t *testing.T, h *testHub) {
+				sender, stalled := h.connect(t), h.connect(t).withoutReadBuffer()
 				stalled.fencePromptly() // registers the client
 				background(t, func() error { return stalled.readAtRate(perSecond) })
 				began := time.Now()
@@ -131,8 +131,8 @@ func (c *clientV1) readAtRate(perSecond int) error {
 // TestStallTimeout_SlowReceiver_IsServed has a receiver that reads one message within each
 // stall timeout. The sender is blocked for as long as this takes, and no message is lost.
 func TestStallTimeout_SlowReceiver_IsServed(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, ln *pipeListener) {
-		sender, slow := connectPipe(t, ln), connectPipe(t, ln)
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
+		sender, slow := h.connect(t), h.connect(t)
 		const messages, size = 30, 30_000
 		slow.fencePromptly() // registers the client
 		background(t, func() error { return sender.sendNumbered([]uint64{2}, messages, size) })
@@ -149,14 +149,13 @@ func TestStallTimeout_SlowReceiver_IsServed(t *testing.T) {
 // nothing. The hub disconnects the client.
 func TestStallTimeout_UnreadList_IsDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{}, ln)
+		h := startInMemory(t, hub.Config{})
 		for range 300 {
-			connectPipe(t, ln)
+			h.connect(t)
 		}
 		<-time.After(registerDelay + registerSlack)
 		synctest.Wait()
-		connectPipe(t, ln).send(wire.AppendListRequest(nil))
+		h.connect(t).withoutReadBuffer().send(wire.AppendListRequest(nil))
 		<-time.After(hub.DefaultStallTimeout + time.Second)
 		if n := h.Stats().Disconnected[hub.CloseStalled]; n != 1 {
 			t.Errorf("%d clients have stalled", n)

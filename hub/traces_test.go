@@ -167,15 +167,14 @@ func TestTrace_PendingTraces_AreBounded(t *testing.T) {
 	const maxPending = 32 << 10 / wire.MaxReceivers
 	synctest.Test(t, func(t *testing.T) {
 		traces := make(chan hub.Trace, 2*maxPending)
-		ln := newPipeListener()
-		h := startOn(t, hub.Config{TraceSampleRate: 1, OnTrace: func(trace hub.Trace) bool { traces <- trace; return true }}, ln)
+		h := startInMemory(t, hub.Config{TraceSampleRate: 1, OnTrace: func(trace hub.Trace) bool { traces <- trace; return true }})
 		var to []uint64
 		for range wire.MaxReceivers {
-			nonReader := connectPipe(t, ln)
+			nonReader := h.connect(t).withoutReadBuffer()
 			nonReader.send(wire.AppendIdentityRequest(nil))
 			to = append(to, nonReader.readIdentity())
 		}
-		sender := connectPipe(t, ln)
+		sender := h.connect(t)
 		for range maxPending + 2 {
 			sender.relay(nil, to...)
 		}

@@ -80,11 +80,10 @@ func TestVectors_Exchanges(t *testing.T) {
 
 // run sends the requests in chunks of at most n bytes.
 func (e *exchange) run(t *testing.T, n int) {
-	ln := newPipeListener()
-	h := startOn(t, hub.Config{}, ln)
+	h := startInMemory(t, hub.Config{})
 	clients := make([]*clientV1, 1+e.numClients())
 	for i := 1; i < len(clients); i++ {
-		clients[i] = connectPipe(t, ln)
+		clients[i] = h.connect(t)
 		clients[i].id = uint64(i)
 		eventually(t, "listed", func() bool { return h.Stats().Clients == i })
 	}

@@ -19,6 +19,8 @@ type buffer struct {
 	// Guarded by mu.
 	data          []byte
 	pos           int   // the bytes of data before pos were read
+	size          int   // see Conn.SetReadBuffer
+	wanted        int   // the length of a Read that waits
 	end           error // what the reader gets behind the last byte; nil: the writer writes
 	readClosed    bool
 	readDeadline  deadline
@@ -34,12 +36,15 @@ type deadline struct {
 func (d *deadline) hasPassed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
 
 func newBuffer() *buffer {
-	b := new(buffer)
+	b := &buffer{size: Size}
 	b.changed.L = &b.mu
 	return b
 }
 
 func (b *buffer) unread() int { return len(b.data) - b.pos }
+
+// room returns the number of bytes that are accepted now.
+func (b *buffer) room() int { return max(0, max(b.size, b.wanted)-b.unread()) }
 
 // read is Conn.Read.
 func (b *buffer) read(p []byte) (n int, err error) {
@@ -53,7 +58,7 @@ func (b *buffer) read(p []byte) (n int, err error) {
 			return 0, err
 		}
 		if n == 0 && err == nil {
-			b.changed.Wait()
+			b.waitFor(len(p))
 		}
 	}
 	return n, err
@@ -67,9 +72,18 @@ func (b *buffer) waitReadable() error {
 		if b.readDeadline.hasPassed() {
 			return os.ErrDeadlineExceeded
 		}
-		b.changed.Wait()
+		b.waitFor(1)
 	}
 	return nil
+}
+
+// waitFor waits for a change, and accepts up to n bytes while it waits.
+func (b *buffer) waitFor(n int) {
+	if b.wanted = n; n > b.size {
+		b.changed.Broadcast()
+	}
+	b.changed.Wait()
+	b.wanted = 0
 }
 
 // readAvailable is Conn.ReadAvailable.
@@ -111,7 +125,7 @@ func (b *buffer) write(v [][]byte, wait bool) (n int, err error) {
 			return 0, io.ErrClosedPipe
 		case b.writeDeadline.hasPassed():
 			return 0, os.ErrDeadlineExceeded
-		case b.unread() < Size:
+		case b.room() > 0:
 			return b.append(v), nil
 		case !wait:
 			return 0, nil
@@ -126,7 +140,7 @@ func (b *buffer) append(v [][]byte) (n int) {
 		b.data, b.pos = b.data[:copy(b.data, b.data[b.pos:])], 0
 	}
 	for _, p := range v {
-		p = p[:min(len(p), Size-b.unread())]
+		p = p[:min(len(p), b.room())]
 		b.data = append(b.data, p...)
 		n += len(p)
 	}
@@ -151,6 +165,13 @@ func (b *buffer) endReading() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.readClosed, b.data, b.pos = true, nil, 0
+	b.changed.Broadcast()
+}
+
+func (b *buffer) setSize(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.size = n
 	b.changed.Broadcast()
 }
 

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Size is the number of bytes that one direction accepts while they are not read.
+// Size is the number of bytes that one direction accepts while they are not read, unless
+// SetReadBuffer changes it.
 const Size = 64 << 10
 
 // Conn is one end of a pipe. Any goroutine can call its methods.
@@ -75,6 +76,13 @@ func (c *Conn) Reset() {
 // CloseWrite ends the writing.
 func (c *Conn) CloseWrite() error {
 	c.out.endWriting(nil)
+	return nil
+}
+
+// SetReadBuffer sets the number of bytes that c accepts while they are not read. With 0 it accepts
+// bytes only while a Read waits for them, as an end of net.Pipe does.
+func (c *Conn) SetReadBuffer(bytes int) error {
+	c.in.setSize(bytes)
 	return nil
 }
 

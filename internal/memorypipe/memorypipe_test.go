@@ -119,6 +119,39 @@ func TestConn_SetWriteDeadline(t *testing.T) {
 	})
 }
 
+func TestConn_SetReadBuffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := New()
+		near.SetReadBuffer(10)
+		if n, err := far.WriteVector([][]byte{make([]byte, 20)}, false); n != 10 || err != nil {
+			t.Errorf("%d bytes were accepted, want 10: %v", n, err)
+		}
+		near.Read(make([]byte, 10))
+		near.SetReadBuffer(0)
+		written := make(chan error, 1)
+		go func() { // ends when all is read
+			_, err := far.Write([]byte{1, 2, 3})
+			written <- err
+		}()
+		for i := range byte(3) {
+			synctest.Wait()
+			if len(written) > 0 {
+				t.Error("bytes were accepted that no Read waits for")
+			}
+			p := make([]byte, 1)
+			if n, err := near.Read(p); n != 1 || err != nil || p[0] != i+1 {
+				t.Errorf("read %d bytes %v: %v", n, p, err)
+			}
+		}
+		if err := <-written; err != nil {
+			t.Error(err)
+		}
+		if n, err := near.ReadAvailable(make([]byte, 1)); n != 0 || err != nil {
+			t.Errorf("%d more bytes: %v", n, err)
+		}
+	})
+}
+
 // TestConn_SmallReads compares many small reads with what was written, in chunks that leave bytes
 // unread.
 func TestConn_SmallReads(t *testing.T) {

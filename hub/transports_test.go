@@ -1,0 +1,95 @@
+package hub_test
+
+import (
+	"net"
+	"testing"
+	"testing/synctest"
+
+	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/memorypipe"
+)
+
+// testTransport connects the clients of a test to its hub.
+type testTransport struct {
+	name   string
+	listen func(t testing.TB) net.Listener
+	run    func(t *testing.T, test func(t *testing.T))
+}
+
+var (
+	// overTCP uses real sockets, in real time.
+	overTCP = testTransport{"tcp", listen, func(t *testing.T, test func(t *testing.T)) { test(t) }}
+
+	// inMemory uses pipes that the hub handles like TCP, in virtual time. The test cannot call
+	// t.Run.
+	inMemory = testTransport{"memory", func(testing.TB) net.Listener { return memorypipe.NewListener() }, synctest.Test}
+)
+
+// onTransports runs a test over TCP and in memory.
+func onTransports(t *testing.T, test func(t *testing.T, tr testTransport)) {
+	t.Helper()
+	for _, tr := range []testTransport{overTCP, inMemory} {
+		t.Run(tr.name, func(t *testing.T) {
+			tr.run(t, func(t *testing.T) { test(t, tr) })
+		})
+	}
+}
+
+// start is the function start, over tr.
+func (tr testTransport) start(t testing.TB, config hub.Config) *testHub {
+	t.Helper()
+	return startOn(t, withLongTimeouts(config), tr.listen(t))
+}
+
+// inVirtualTime runs f in virtual time with a hub that has the default configuration and
+// accepts connections in memory: some that it handles like TCP, and some that it handles like
+// any net.Conn.
+func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub)) {
+	t.Helper()
+	inVirtualTimeWith(t, hub.Config{}, f)
+}
+
+// inVirtualTimeWith is inVirtualTime for a hub with config.
+func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *testHub)) {
+	t.Helper()
+	for name, start := range map[string]func(testing.TB, hub.Config) *testHub{"memory": startInMemory, "net.Conn": startOpaque} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { f(t, start(t, config)) })
+		})
+	}
+}
+
+// startInMemory serves a hub in memory, without the long timeouts of start. Its clients have no
+// deadlines.
+func startInMemory(t testing.TB, config hub.Config) *testHub {
+	t.Helper()
+	ln := memorypipe.NewListener()
+	return startInMemoryOn(t, config, ln, ln)
+}
+
+// startOpaque is startInMemory for a hub that does not see what its connections are.
+func startOpaque(t testing.TB, config hub.Config) *testHub {
+	t.Helper()
+	memory := memorypipe.NewListener()
+	return startInMemoryOn(t, config, opaqueListener{memory}, memory)
+}
+
+// startInMemoryOn serves a hub on ln, which accepts the connections of memory.
+func startInMemoryOn(t testing.TB, config hub.Config, ln net.Listener, memory *memorypipe.Listener) *testHub {
+	t.Helper()
+	h := startOn(t, config, ln)
+	h.memory, h.noDeadlines = memory, true
+	return h
+}
+
+// opaqueListener is a listener that hides what its connections are. The hub can then not see
+// what waits in the kernel, and reads each message as its bytes arrive.
+type opaqueListener struct{ net.Listener }
+
+func (l opaqueListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{nc}, nil
+}
