@@ -39,46 +39,48 @@ func TestIPLimiter_MaxPerAddress_RejectsTheNext(t *testing.T) {
 // connections and resume. There are at most MaxPerAddress detached sessions of an address,
 // such that detached sessions never take the slots of new connections.
 func TestIPLimiter_DetachedSessions_KeepTheirSlot(t *testing.T) {
-	h := start(t, hub.Config{MaxPerAddress: 2, ResumeWindow: time.Hour})
-	clients := []*clientV2{h.connectV2(t), h.connectV2(t)}
-	h.expectRejectedV1(t)
-	waitDetached := func(n int) {
-		eventually(t, "detached", func() bool {
-			detached := 0
-			for _, info := range h.Clients(0, 10) {
-				if info.Detached {
-					detached++
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{MaxPerAddress: 2, ResumeWindow: time.Hour})
+		clients := []*clientV2{h.connectV2(t), h.connectV2(t)}
+		h.expectRejectedV1(t)
+		waitDetached := func(n int) {
+			eventually(t, "detached", func() bool {
+				detached := 0
+				for _, info := range h.Clients(0, 10) {
+					if info.Detached {
+						detached++
+					}
 				}
+				return detached == n
+			})
+		}
+		for _, c := range clients {
+			c.reset()
+		}
+		waitDetached(2)
+		for i, c := range clients {
+			if clients[i] = h.resume(t, c); !clients[i].Resumed {
+				t.Errorf("resumed as %+v", clients[i].Welcome)
 			}
-			return detached == n
-		})
-	}
-	for _, c := range clients {
-		c.reset()
-	}
-	waitDetached(2)
-	for i, c := range clients {
-		if clients[i] = h.resume(t, c); !clients[i].Resumed {
-			t.Errorf("resumed as %+v", clients[i].Welcome)
 		}
-	}
-	h.expectRejectedV1(t)
-	for _, c := range clients {
-		c.reset()
-	}
-	waitDetached(2)
-	const others = 3 // their sessions end when their connections are lost
-	for n := range uint64(others) {
-		// The hub has possibly not closed the previous connections yet.
-		h.connectHelloRetry(t, wire.Hello{Version: wire.Version2}).reset()
-		h.waitDisconnected(t, hub.CloseLost, n+1)
-	}
-	waitDetached(2)
-	for _, c := range clients {
-		if again := h.resume(t, c); !again.Resumed {
-			t.Errorf("resumed as %+v", again.Welcome)
+		h.expectRejectedV1(t)
+		for _, c := range clients {
+			c.reset()
 		}
-	}
+		waitDetached(2)
+		const others = 3 // their sessions end when their connections are lost
+		for n := range uint64(others) {
+			// The hub has possibly not closed the previous connections yet.
+			h.connectHelloRetry(t, wire.Hello{Version: wire.Version2}).reset()
+			h.waitDisconnected(t, hub.CloseLost, n+1)
+		}
+		waitDetached(2)
+		for _, c := range clients {
+			if again := h.resume(t, c); !again.Resumed {
+				t.Errorf("resumed as %+v", again.Welcome)
+			}
+		}
+	})
 }
 
 // TestIPLimiter_ResumeBeforeOldConnEnds_ReleasesSlot loses a connection and resumes, again and
@@ -124,18 +126,24 @@ func TestHub_RejectedConn_GetsGoAwayBusy(t *testing.T) {
 	} {
 		t.Run(reason.String(), func(t *testing.T) {
 			t.Parallel() // a silent connection is rejected only after three seconds
-			log := &logBuffer{}
-			config.DisableV1, config.Logger = true, log.logger()
-			h := start(t, config)
-			h.connectV2(t)
-			c := h.connect(t)
-			kind, payload := c.mustReadFrame()
-			away, err := wire.ParseGoAway(payload)
-			if kind != wire.TypeGoAway || err != nil || away.Code != wire.GoAwayBusy || away.Reason != reason.String() || !away.Reconnect || away.After == 0 {
-				t.Errorf("a frame of type %#x: %+v, %v", kind, away, err)
+			run := onTransports
+			if reason == hub.RejectRate {
+				run = overTCP.test // the hub writes no GOAWAY to another connection that it does not admit
 			}
-			c.expectEOF()
-			log.waitFor(t, fmt.Sprintf(`"reason":%q`, reason))
+			run(t, func(t *testing.T, tr testTransport) {
+				log := &logBuffer{}
+				config.DisableV1, config.Logger = true, log.logger()
+				h := tr.start(t, config)
+				h.connectV2(t)
+				c := h.connect(t)
+				kind, payload := c.mustReadFrame()
+				away, err := wire.ParseGoAway(payload)
+				if kind != wire.TypeGoAway || err != nil || away.Code != wire.GoAwayBusy || away.Reason != reason.String() || !away.Reconnect || away.After == 0 {
+					t.Errorf("a frame of type %#x: %+v, %v", kind, away, err)
+				}
+				c.expectEOF()
+				log.waitFor(t, fmt.Sprintf(`"reason":%q`, reason))
+			})
 		})
 	}
 }

@@ -18,124 +18,132 @@ import (
 // TestPermissions_LimitSendListWatchAndBody checks every limit of Permissions except rates
 // and Expires.
 func TestPermissions_LimitSendListWatchAndBody(t *testing.T) {
-	h := start(t, hub.Config{Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
-		"alice": {Subject: "alice", ID: 7, NoList: true, NoWatch: true, MaxBody: 10, CanSend: func(id uint64) bool { return id == 8 }},
-		"bob":   {Subject: "bob", ID: 8},
-		"guest": {Subject: "guest"},
-	})})
-	alice, bob, guest := h.connectToken(t, "alice"), h.connectToken(t, "bob"), h.connectToken(t, "guest")
-	if alice.ID != 7 || bob.ID != 8 || guest.ID <= hub.MaxGrantedID {
-		t.Errorf("ids are %d, %d and %d", alice.ID, bob.ID, guest.ID)
-	}
-	if c, _ := h.Client(7); c.Subject != "alice" {
-		t.Errorf("alice has subject %q", c.Subject)
-	}
-	if alice.MaxBody != 10 || bob.MaxBody != wire.DefaultMaxBody {
-		t.Errorf("max_body is %d and %d", alice.MaxBody, bob.MaxBody)
-	}
-	seq := alice.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, bob.ID, guest.ID, 12345, bob.ID)
-	bob.expectDeliver(7, seq, []byte("x"))
-	bob.expectDeliver(7, seq, []byte("x"))
-	alice.expectReport(seq, wire.FateReceived, wire.FateRefused, wire.FateRefused, wire.FateReceived)
-	alice.send(wire.AppendRelay(nil, []uint64{guest.ID, bob.ID}, []byte("y"))) // a version 1 frame
-	bob.expectDeliver(7, 0, []byte("y"))
-	alice.sendMessage(make([]byte, 11), 0, 0, bob.ID)
-	if kind, payload := alice.nextFrame(); kind != wire.TypeError || !strings.Contains(string(payload), "limit of 10") {
-		t.Errorf("body too large: got frame type %#x, %s", kind, payload)
-	}
-	if ids := alice.requestPage(0, 0); len(ids) != 0 {
-		t.Errorf("alice lists %v", ids)
-	}
-	if ids := bob.requestPage(0, 0); !slices.Equal(ids, []uint64{7, 8, guest.ID}) {
-		t.Errorf("bob lists %v", ids)
-	}
-	alice.send(wire.AppendListRequest(nil))
-	if kind, payload := alice.nextFrame(); kind != wire.TypeList || len(payload) != 0 {
-		t.Errorf("version 1 list: got frame type %#x, % x", kind, payload)
-	}
-	alice.send(wire.AppendWatch(nil, wire.Watch{On: true}))
-	kind, payload := alice.nextFrame()
-	if e, err := wire.ParseError(payload); kind != wire.TypeError || err != nil || e.Code != wire.ErrorRefused {
-		t.Errorf("watch: got frame type %#x, %+v, %v", kind, e, err)
-	}
-	stats := h.Stats()
-	if stats.Dropped[hub.DropForbidden] != 3 || stats.Fates[wire.FateRefused] != 2 || stats.Dropped[hub.DropUnknown] != 0 {
-		t.Errorf("%d forbidden, fates %v, %d unknown", stats.Dropped[hub.DropForbidden], stats.Fates, stats.Dropped[hub.DropUnknown])
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
+			"alice": {Subject: "alice", ID: 7, NoList: true, NoWatch: true, MaxBody: 10, CanSend: func(id uint64) bool { return id == 8 }},
+			"bob":   {Subject: "bob", ID: 8},
+			"guest": {Subject: "guest"},
+		})})
+		alice, bob, guest := h.connectToken(t, "alice"), h.connectToken(t, "bob"), h.connectToken(t, "guest")
+		if alice.ID != 7 || bob.ID != 8 || guest.ID <= hub.MaxGrantedID {
+			t.Errorf("ids are %d, %d and %d", alice.ID, bob.ID, guest.ID)
+		}
+		if c, _ := h.Client(7); c.Subject != "alice" {
+			t.Errorf("alice has subject %q", c.Subject)
+		}
+		if alice.MaxBody != 10 || bob.MaxBody != wire.DefaultMaxBody {
+			t.Errorf("max_body is %d and %d", alice.MaxBody, bob.MaxBody)
+		}
+		seq := alice.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, bob.ID, guest.ID, 12345, bob.ID)
+		bob.expectDeliver(7, seq, []byte("x"))
+		bob.expectDeliver(7, seq, []byte("x"))
+		alice.expectReport(seq, wire.FateReceived, wire.FateRefused, wire.FateRefused, wire.FateReceived)
+		alice.send(wire.AppendRelay(nil, []uint64{guest.ID, bob.ID}, []byte("y"))) // a version 1 frame
+		bob.expectDeliver(7, 0, []byte("y"))
+		alice.sendMessage(make([]byte, 11), 0, 0, bob.ID)
+		if kind, payload := alice.nextFrame(); kind != wire.TypeError || !strings.Contains(string(payload), "limit of 10") {
+			t.Errorf("body too large: got frame type %#x, %s", kind, payload)
+		}
+		if ids := alice.requestPage(0, 0); len(ids) != 0 {
+			t.Errorf("alice lists %v", ids)
+		}
+		if ids := bob.requestPage(0, 0); !slices.Equal(ids, []uint64{7, 8, guest.ID}) {
+			t.Errorf("bob lists %v", ids)
+		}
+		alice.send(wire.AppendListRequest(nil))
+		if kind, payload := alice.nextFrame(); kind != wire.TypeList || len(payload) != 0 {
+			t.Errorf("version 1 list: got frame type %#x, % x", kind, payload)
+		}
+		alice.send(wire.AppendWatch(nil, wire.Watch{On: true}))
+		kind, payload := alice.nextFrame()
+		if e, err := wire.ParseError(payload); kind != wire.TypeError || err != nil || e.Code != wire.ErrorRefused {
+			t.Errorf("watch: got frame type %#x, %+v, %v", kind, e, err)
+		}
+		stats := h.Stats()
+		if stats.Dropped[hub.DropForbidden] != 3 || stats.Fates[wire.FateRefused] != 2 || stats.Dropped[hub.DropUnknown] != 0 {
+			t.Errorf("%d forbidden, fates %v, %d unknown", stats.Dropped[hub.DropForbidden], stats.Fates, stats.Dropped[hub.DropUnknown])
+		}
+	})
 }
 
 // TestAuthenticate_Refused_IsToldAndNotListed checks that rejected clients are told so,
 // counted, and never listed.
 func TestAuthenticate_Refused_IsToldAndNotListed(t *testing.T) {
-	h := start(t, hub.Config{HandshakeTimeout: 200 * time.Millisecond, Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
-		"alice": {Subject: "alice"}, "greedy": {Subject: "greedy", ID: hub.MaxGrantedID + 1}, "nothing": nil,
-	})})
-	alice := h.connectToken(t, "alice")
-	silent := h.connect(t)
-	for _, token := range []string{"", "mallory", "greedy", "nothing"} {
-		c := &clientV2{clientV1: h.connect(t)}
-		c.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: token}))
-		if away := c.expectGoAway(wire.GoAwayRefused); away.Reconnect {
-			t.Errorf("%q is told to reconnect", token)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{HandshakeTimeout: 200 * time.Millisecond, Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
+			"alice": {Subject: "alice"}, "greedy": {Subject: "greedy", ID: hub.MaxGrantedID + 1}, "nothing": nil,
+		})})
+		alice := h.connectToken(t, "alice")
+		silent := h.connect(t)
+		for _, token := range []string{"", "mallory", "greedy", "nothing"} {
+			c := &clientV2{clientV1: h.connect(t)}
+			c.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: token}))
+			if away := c.expectGoAway(wire.GoAwayRefused); away.Reconnect {
+				t.Errorf("%q is told to reconnect", token)
+			}
 		}
-	}
-	v1 := h.connect(t)
-	v1.send(wire.AppendIdentityRequest(nil))
-	v1.expectEOF()
-	large := h.connect(t)
-	// longer than a HELLO can be
-	large.send(wire.AppendRelay(nil, []uint64{alice.ID}, make([]byte, 100_000))[:20_000])
-	large.expectEOF()
-	_, _ = io.Copy(io.Discard, silent) // until the hub closes it
-	h.waitDisconnected(t, hub.CloseRefused, 5)
-	h.waitDisconnected(t, hub.CloseTooLong, 1)
-	h.waitDisconnected(t, hub.CloseHandshake, 1)
-	if ids := alice.requestPage(0, 0); !slices.Equal(ids, []uint64{alice.ID}) {
-		t.Errorf("listed: %v", ids)
-	}
-	alice.expectDeliver(alice.ID, alice.sendMessage([]byte("x"), 0, 0, alice.ID), []byte("x"))
+		v1 := h.connect(t)
+		v1.send(wire.AppendIdentityRequest(nil))
+		v1.expectEOF()
+		large := h.connect(t)
+		// longer than a HELLO can be
+		large.send(wire.AppendRelay(nil, []uint64{alice.ID}, make([]byte, 100_000))[:20_000])
+		large.expectEOF()
+		_, _ = io.Copy(io.Discard, silent) // until the hub closes it
+		h.waitDisconnected(t, hub.CloseRefused, 5)
+		h.waitDisconnected(t, hub.CloseTooLong, 1)
+		h.waitDisconnected(t, hub.CloseHandshake, 1)
+		if ids := alice.requestPage(0, 0); !slices.Equal(ids, []uint64{alice.ID}) {
+			t.Errorf("listed: %v", ids)
+		}
+		alice.expectDeliver(alice.ID, alice.sendMessage([]byte("x"), 0, 0, alice.ID), []byte("x"))
+	})
 }
 
 // TestLimitedLog_UnauthenticatedConns_LogFewLines sends malformed first frames on many
 // connections: each connection is counted, and few are logged.
 func TestLimitedLog_UnauthenticatedConns_LogFewLines(t *testing.T) {
-	log := &logBuffer{}
-	h := start(t, hub.Config{DisableV1: true, Logger: log.logger()})
-	const strangers = 50
-	for range strangers {
-		c := h.connect(t)
-		c.send([]byte{255, 255, 255, 255})
-		c.expectEOF()
-	}
-	h.waitDisconnected(t, hub.CloseTooLong, strangers)
-	log.waitFor(t, `"reason":"frame too long"`)
-	log.mu.Lock()
-	defer log.mu.Unlock()
-	if lines := bytes.Count(log.lines.Bytes(), []byte("\n")); lines > strangers/2 {
-		t.Errorf("%d lines for %d connections:\n%s", lines, strangers, &log.lines)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		log := &logBuffer{}
+		h := tr.start(t, hub.Config{DisableV1: true, Logger: log.logger()})
+		const strangers = 50
+		for range strangers {
+			c := h.connect(t)
+			c.send([]byte{255, 255, 255, 255})
+			c.expectEOF()
+		}
+		h.waitDisconnected(t, hub.CloseTooLong, strangers)
+		log.waitFor(t, `"reason":"frame too long"`)
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		if lines := bytes.Count(log.lines.Bytes(), []byte("\n")); lines > strangers/2 {
+			t.Errorf("%d lines for %d connections:\n%s", lines, strangers, &log.lines)
+		}
+	})
 }
 
 // TestAuthenticate_ExpiredToken_GetsGoAway checks that a client is told to reconnect when its
 // token expires, and when it connects with an expired token.
 func TestAuthenticate_ExpiredToken_GetsGoAway(t *testing.T) {
-	h := start(t, hub.Config{ResumeWindow: time.Millisecond, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
-		if req.Token == "old" {
-			return nil, fmt.Errorf("%w: since yesterday", hub.ErrExpired)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{ResumeWindow: time.Millisecond, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
+			if req.Token == "old" {
+				return nil, fmt.Errorf("%w: since yesterday", hub.ErrExpired)
+			}
+			return &hub.Permissions{Subject: "alice", ID: 5, Expires: time.Now().Add(100 * time.Millisecond)}, nil
+		}})
+		short := h.connectToken(t, "short")
+		if away := short.expectGoAway(wire.GoAwayExpired); !away.Reconnect {
+			t.Error("GOAWAY does not tell the client to reconnect")
 		}
-		return &hub.Permissions{Subject: "alice", ID: 5, Expires: time.Now().Add(100 * time.Millisecond)}, nil
-	}})
-	short := h.connectToken(t, "short")
-	if away := short.expectGoAway(wire.GoAwayExpired); !away.Reconnect {
-		t.Error("GOAWAY does not tell the client to reconnect")
-	}
-	h.waitDisconnected(t, hub.CloseExpired, 1)
-	expired := &clientV2{clientV1: h.connect(t)}
-	expired.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: "old"}))
-	if away := expired.expectGoAway(wire.GoAwayExpired); !away.Reconnect || !strings.Contains(away.Reason, "since yesterday") {
-		t.Errorf("HELLO with the expired token: got GOAWAY %+v", away)
-	}
-	h.waitDisconnected(t, hub.CloseRefused, 1)
+		h.waitDisconnected(t, hub.CloseExpired, 1)
+		expired := &clientV2{clientV1: h.connect(t)}
+		expired.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, Token: "old"}))
+		if away := expired.expectGoAway(wire.GoAwayExpired); !away.Reconnect || !strings.Contains(away.Reason, "since yesterday") {
+			t.Errorf("HELLO with the expired token: got GOAWAY %+v", away)
+		}
+		h.waitDisconnected(t, hub.CloseRefused, 1)
+	})
 }
 
 // wallClock is a clock that can be set while timers go on, as after a sleep of the machine or
@@ -346,7 +354,7 @@ func TestExpiry_Session_EndsByWindowOrDisconnect(t *testing.T) {
 		withExpiringTokens(t, testTimeout, func(t *testing.T, h *testHub) {
 			for range 50 {
 				alice := h.connectToken(t, "alice 5ms")
-				time.Sleep(5 * time.Millisecond) // until the token expires
+				<-time.After(5 * time.Millisecond) // until the token expires
 				h.Disconnect(alice.ID, false)
 				for kind, _ := alice.mustReadFrame(); kind != wire.TypeGoAway; kind, _ = alice.mustReadFrame() {
 				}
@@ -361,37 +369,41 @@ func TestExpiry_Session_EndsByWindowOrDisconnect(t *testing.T) {
 // TestAuthenticate_SameIDTwice_LastTakesOver checks that the last connection with a granted
 // id replaces the one before.
 func TestAuthenticate_SameIDTwice_LastTakesOver(t *testing.T) {
-	h := start(t, hub.Config{Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
-		return &hub.Permissions{Subject: req.Token, ID: 5}, nil
-	}})
-	first := h.connectToken(t, "alice")
-	second := h.connectToken(t, "alice")
-	first.expectGoAway(wire.GoAwayTakenOver)
-	if second.ID != 5 || second.Resumed {
-		t.Errorf("the second connection got %+v", second.Welcome)
-	}
-	second.expectDeliver(5, second.sendMessage([]byte("x"), 0, 0, 5), []byte("x"))
-	back := h.connectHello(t, wire.Hello{Version: wire.Version2, Token: "alice", ID: 5, Resume: second.Resume, Received: second.received})
-	if !back.Resumed {
-		t.Error("session not resumed with the right token")
-	}
-	second.expectGoAway(wire.GoAwayTakenOver)
-	mallory := h.connectHello(t, wire.Hello{Version: wire.Version2, Token: "mallory", ID: 5, Resume: back.Resume, Received: back.received})
-	if mallory.Resumed {
-		t.Error("session resumed by another subject that has the secret")
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
+			return &hub.Permissions{Subject: req.Token, ID: 5}, nil
+		}})
+		first := h.connectToken(t, "alice")
+		second := h.connectToken(t, "alice")
+		first.expectGoAway(wire.GoAwayTakenOver)
+		if second.ID != 5 || second.Resumed {
+			t.Errorf("the second connection got %+v", second.Welcome)
+		}
+		second.expectDeliver(5, second.sendMessage([]byte("x"), 0, 0, 5), []byte("x"))
+		back := h.connectHello(t, wire.Hello{Version: wire.Version2, Token: "alice", ID: 5, Resume: second.Resume, Received: second.received})
+		if !back.Resumed {
+			t.Error("session not resumed with the right token")
+		}
+		second.expectGoAway(wire.GoAwayTakenOver)
+		mallory := h.connectHello(t, wire.Hello{Version: wire.Version2, Token: "mallory", ID: 5, Resume: back.Resume, Received: back.received})
+		if mallory.Resumed {
+			t.Error("session resumed by another subject that has the secret")
+		}
+	})
 }
 
 // TestConfig_DisableV1_RefusesVersion1 checks that clients of version 2 are served, and
 // clients of version 1 rejected, when Config.DisableV1 is set.
 func TestConfig_DisableV1_RefusesVersion1(t *testing.T) {
-	h := start(t, hub.Config{DisableV1: true})
-	c := h.connectV2(t)
-	v1 := h.connect(t)
-	v1.send(wire.AppendIdentityRequest(nil))
-	v1.expectEOF()
-	h.waitDisconnected(t, hub.CloseRefused, 1)
-	if ids := c.requestPage(0, 0); !slices.Equal(ids, []uint64{c.ID}) {
-		t.Errorf("listed: %v", ids)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{DisableV1: true})
+		c := h.connectV2(t)
+		v1 := h.connect(t)
+		v1.send(wire.AppendIdentityRequest(nil))
+		v1.expectEOF()
+		h.waitDisconnected(t, hub.CloseRefused, 1)
+		if ids := c.requestPage(0, 0); !slices.Equal(ids, []uint64{c.ID}) {
+			t.Errorf("listed: %v", ids)
+		}
+	})
 }

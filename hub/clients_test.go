@@ -138,99 +138,107 @@ func TestDisconnect_Version1(t *testing.T) {
 }
 
 func TestDisconnect_GoAway_SaysWhetherToReconnect(t *testing.T) {
-	for _, reconnect := range []bool{false, true} {
-		h := start(t, hub.Config{})
-		sender, c := h.connectV2(t), h.connectV2(t)
-		body := pattern(100, 1)
-		seq := sender.sendMessage(body, levelOptions(wire.LevelWritten), 0, c.id)
-		sender.expectReport(seq, wire.FateWritten)
-		if !h.Disconnect(c.id, reconnect) {
-			t.Error("the client was not registered")
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		for _, reconnect := range []bool{false, true} {
+			h := tr.start(t, hub.Config{})
+			sender, c := h.connectV2(t), h.connectV2(t)
+			body := pattern(100, 1)
+			seq := sender.sendMessage(body, levelOptions(wire.LevelWritten), 0, c.id)
+			sender.expectReport(seq, wire.FateWritten)
+			if !h.Disconnect(c.id, reconnect) {
+				t.Error("the client was not registered")
+			}
+			if _, ok := h.Client(c.id); ok || h.Disconnect(c.id, reconnect) {
+				t.Error("the client is still registered")
+			}
+			c.expectDeliver(sender.id, seq, body)
+			if away := c.expectGoAway(wire.GoAwayDisconnected); away.Reconnect != reconnect || away.Reason == "" {
+				t.Errorf("GOAWAY %+v, want reconnect=%t", away, reconnect)
+			}
+			if again := h.resume(t, c); again.Resumed || again.ID == c.ID {
+				t.Errorf("resumed as %+v", again.Welcome)
+			}
+			h.waitDisconnected(t, hub.CloseDisconnected, 1)
 		}
-		if _, ok := h.Client(c.id); ok || h.Disconnect(c.id, reconnect) {
-			t.Error("the client is still registered")
-		}
-		c.expectDeliver(sender.id, seq, body)
-		if away := c.expectGoAway(wire.GoAwayDisconnected); away.Reconnect != reconnect || away.Reason == "" {
-			t.Errorf("GOAWAY %+v, want reconnect=%t", away, reconnect)
-		}
-		if again := h.resume(t, c); again.Resumed || again.ID == c.ID {
-			t.Errorf("resumed as %+v", again.Welcome)
-		}
-		h.waitDisconnected(t, hub.CloseDisconnected, 1)
-	}
+	})
 }
 
 // TestDisconnect_DetachedSession_Ends disconnects a detached session. The session can not be
 // resumed afterwards.
 func TestDisconnect_DetachedSession_Ends(t *testing.T) {
-	h := start(t, hub.Config{ResumeWindow: time.Hour})
-	c := h.connectV2(t)
-	c.reset()
-	eventually(t, "detached", func() bool { return h.clientInfo(t, c.id).Detached })
-	if !h.Disconnect(c.id, false) {
-		t.Error("the client was not registered")
-	}
-	h.waitDisconnected(t, hub.CloseDisconnected, 1)
-	if again := h.resume(t, c); again.Resumed {
-		t.Errorf("resumed as %+v", again.Welcome)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{ResumeWindow: time.Hour})
+		c := h.connectV2(t)
+		c.reset()
+		eventually(t, "detached", func() bool { return h.clientInfo(t, c.id).Detached })
+		if !h.Disconnect(c.id, false) {
+			t.Error("the client was not registered")
+		}
+		h.waitDisconnected(t, hub.CloseDisconnected, 1)
+		if again := h.resume(t, c); again.Resumed {
+			t.Errorf("resumed as %+v", again.Welcome)
+		}
+	})
 }
 
 // TestDisconnect_StalledReceiver_Ends disconnects two clients that read nothing and whose
 // queues are full: one sends all the time, the other sends nothing.
 func TestDisconnect_StalledReceiver_Ends(t *testing.T) {
-	h := start(t, hub.Config{StallTimeout: time.Hour})
-	bystanders := h.startBystanders(t)
-	sender, c := h.connectV2(t), h.connectV2(t)
-	c.shrinkReadBuffer()
-	// The function fails when the hub disconnects sender, which sends to c and to itself and
-	// reads nothing.
-	background(t, func() error {
-		for seq := uint64(1); ; seq++ {
-			if _, err := sender.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{c.id, sender.id}, pattern(50_000, 1))); err != nil {
-				return nil
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{StallTimeout: time.Hour})
+		bystanders := h.startBystanders(t)
+		sender, c := h.connectV2(t), h.connectV2(t)
+		c.shrinkReadBuffer()
+		// The function fails when the hub disconnects sender, which sends to c and to itself and
+		// reads nothing.
+		background(t, func() error {
+			for seq := uint64(1); ; seq++ {
+				if _, err := sender.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{c.id, sender.id}, pattern(50_000, 1))); err != nil {
+					return nil
+				}
+			}
+		})
+		eventually(t, "both queues full", func() bool {
+			return h.clientInfo(t, c.id).QueuedBytes > 400_000 && h.clientInfo(t, sender.id).QueuedBytes > 400_000
+		})
+		for _, id := range []uint64{c.id, sender.id} {
+			if !h.Disconnect(id, false) {
+				t.Errorf("client %d was not registered", id)
 			}
 		}
+		h.waitDisconnected(t, hub.CloseDisconnected, 2)
+		bystanders.waitRounds(3)
 	})
-	eventually(t, "both queues full", func() bool {
-		return h.clientInfo(t, c.id).QueuedBytes > 400_000 && h.clientInfo(t, sender.id).QueuedBytes > 400_000
-	})
-	for _, id := range []uint64{c.id, sender.id} {
-		if !h.Disconnect(id, false) {
-			t.Errorf("client %d was not registered", id)
-		}
-	}
-	h.waitDisconnected(t, hub.CloseDisconnected, 2)
-	bystanders.waitRounds(3)
 }
 
 // TestDisconnect_WhileResuming_CountsOnce disconnects sessions that are resumed all the time.
 // The hub must count each connection once, which checkEnd verifies. A client that is
 // disconnected while it resumes may see no more than EOF.
 func TestDisconnect_WhileResuming_CountsOnce(t *testing.T) {
-	h := start(t, hub.Config{})
-	parallel(t, 8, func(int) error {
-		hello := wire.Hello{Version: wire.Version2}
-		for n := range 20 {
-			c := h.connect(t)
-			if _, err := c.Write(wire.AppendHello(nil, &hello)); err != nil {
-				continue
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		parallel(t, 8, func(int) error {
+			hello := wire.Hello{Version: wire.Version2}
+			for n := range 20 {
+				c := h.connect(t)
+				if _, err := c.Write(wire.AppendHello(nil, &hello)); err != nil {
+					continue
+				}
+				kind, payload, err := c.readFrame()
+				if err != nil || kind != wire.TypeWelcome {
+					continue
+				}
+				w, err := wire.ParseWelcome(payload)
+				if err != nil {
+					return err
+				}
+				hello.ID, hello.Resume = w.ID, w.Resume
+				if n%3 == 2 {
+					go h.Disconnect(w.ID, true) // ends at once
+				}
 			}
-			kind, payload, err := c.readFrame()
-			if err != nil || kind != wire.TypeWelcome {
-				continue
-			}
-			w, err := wire.ParseWelcome(payload)
-			if err != nil {
-				return err
-			}
-			hello.ID, hello.Resume = w.ID, w.Resume
-			if n%3 == 2 {
-				go h.Disconnect(w.ID, true) // ends at once
-			}
-		}
-		return nil
+			return nil
+		})
 	})
 }
 

@@ -75,7 +75,11 @@ func (c *clientV1) withoutReadBuffer() *clientV1 {
 
 func (c *clientV1) setReadBuffer(bytes int) *clientV1 {
 	c.t.Helper()
-	if err := c.Conn.(interface{ SetReadBuffer(int) error }).SetReadBuffer(bytes); err != nil {
+	nc := c.Conn
+	if secure, ok := nc.(*tls.Conn); ok {
+		nc = secure.NetConn()
+	}
+	if err := nc.(interface{ SetReadBuffer(int) error }).SetReadBuffer(bytes); err != nil {
 		c.t.Fatal(err)
 	}
 	return c
@@ -91,12 +95,24 @@ func (c *clientV1) tcpConn() *net.TCPConn {
 
 // reset closes the connection with a TCP reset.
 func (c *clientV1) reset() {
-	if memory, ok := c.Conn.(*memorypipe.Conn); ok {
-		memory.Reset()
+	if secure, ok := c.Conn.(*tls.Conn); ok {
+		resetConn(secure.NetConn())
 		return
 	}
-	_ = c.tcpConn().SetLinger(0) // fails only if the connection is closed already
-	c.tcpConn().Close()
+	resetConn(c.Conn)
+}
+
+// resetConn closes nc with a TCP reset.
+func resetConn(nc net.Conn) {
+	switch nc := nc.(type) {
+	case *memorypipe.Conn:
+		nc.Reset()
+	case *net.TCPConn:
+		_ = nc.SetLinger(0) // fails only if the connection is closed already
+		nc.Close()
+	default:
+		panic("a connection that cannot be reset")
+	}
 }
 
 // closeWrite ends the write side of the connection.

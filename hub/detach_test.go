@@ -42,12 +42,12 @@ func TestSession_ResumeWindow_BeforeWelcomeIsConfirmed(t *testing.T) {
 						return c
 					}
 					tooLate, inTime := connectAndLose(), connectAndLose()
-					time.Sleep(tt.window - time.Millisecond)
+					<-time.After(tt.window - time.Millisecond)
 					hello := wire.Hello{Version: wire.Version2, ID: inTime.ID, Resume: inTime.Resume}
 					if again := h.connectHello(t, hello); !again.Resumed {
 						t.Error("not resumed before the end of the window")
 					}
-					time.Sleep(2 * time.Millisecond)
+					<-time.After(2 * time.Millisecond)
 					if _, listed := h.Client(tooLate.ID); listed {
 						t.Error("still listed after the end of the window")
 					}
@@ -60,39 +60,45 @@ func TestSession_ResumeWindow_BeforeWelcomeIsConfirmed(t *testing.T) {
 // TestSession_ResumeSecret_ConfirmsWelcome resumes a session whose ACK got lost, while its
 // old connection is still open.
 func TestSession_ResumeSecret_ConfirmsWelcome(t *testing.T) {
-	h := start(t, hub.Config{})
-	c := h.connectHello(t, wire.Hello{Version: wire.Version2, Confirms: true})
-	if again := h.resume(t, c); !again.Resumed || again.ID != c.ID {
-		t.Errorf("resumed as %+v, want id %d", again.Welcome, c.ID)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		c := h.connectHello(t, wire.Hello{Version: wire.Version2, Confirms: true})
+		if again := h.resume(t, c); !again.Resumed || again.ID != c.ID {
+			t.Errorf("resumed as %+v, want id %d", again.Welcome, c.ID)
+		}
+	})
 }
 
 // TestSession_Resume_WhenConfirmationIsLost resets a connection together with the ACK of
 // WELCOME, and resumes the session.
 func TestSession_Resume_WhenConfirmationIsLost(t *testing.T) {
-	h := start(t, hub.Config{})
-	bystanders := h.startBystanders(t)
-	c := h.connectHello(t, wire.Hello{Version: wire.Version2, Confirms: true})
-	c.reset()
-	eventually(t, "detached", func() bool { info, _ := h.Client(c.ID); return info.Detached })
-	if again := h.resume(t, c); !again.Resumed || again.ID != c.ID {
-		t.Errorf("resumed as %+v, want id %d", again.Welcome, c.ID)
-	}
-	bystanders.waitRounds(3)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		bystanders := h.startBystanders(t)
+		c := h.connectHello(t, wire.Hello{Version: wire.Version2, Confirms: true})
+		c.reset()
+		eventually(t, "detached", func() bool { info, _ := h.Client(c.ID); return info.Detached })
+		if again := h.resume(t, c); !again.Resumed || again.ID != c.ID {
+			t.Errorf("resumed as %+v, want id %d", again.Welcome, c.ID)
+		}
+		bystanders.waitRounds(3)
+	})
 }
 
 func TestSession_ResumeAfterWindow_GetsNewID(t *testing.T) {
-	h := start(t, hub.Config{ResumeWindow: 50 * time.Millisecond})
-	sender, first := h.connectV2(t), h.connectV2(t)
-	first.withholdsAcks = true
-	heard := sender.sendMessage([]byte("heard"), levelOptions(wire.LevelReceived), 0, first.id)
-	first.expectDeliver(sender.id, heard, []byte("heard"))
-	first.reset()
-	sender.expectReport(heard, wire.FateUncertain)
-	h.waitDisconnected(t, hub.CloseLost, 1)
-	lost := sender.sendMessage([]byte("lost"), levelOptions(wire.LevelReceived), 0, first.id)
-	sender.expectReport(lost, wire.FateUnknown)
-	if second := h.resume(t, first); second.Resumed || second.ID == first.ID {
-		t.Errorf("resumed as %+v, want another id than %d", second.Welcome, first.ID)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{ResumeWindow: 50 * time.Millisecond})
+		sender, first := h.connectV2(t), h.connectV2(t)
+		first.withholdsAcks = true
+		heard := sender.sendMessage([]byte("heard"), levelOptions(wire.LevelReceived), 0, first.id)
+		first.expectDeliver(sender.id, heard, []byte("heard"))
+		first.reset()
+		sender.expectReport(heard, wire.FateUncertain)
+		h.waitDisconnected(t, hub.CloseLost, 1)
+		lost := sender.sendMessage([]byte("lost"), levelOptions(wire.LevelReceived), 0, first.id)
+		sender.expectReport(lost, wire.FateUnknown)
+		if second := h.resume(t, first); second.Resumed || second.ID == first.ID {
+			t.Errorf("resumed as %+v, want another id than %d", second.Welcome, first.ID)
+		}
+	})
 }

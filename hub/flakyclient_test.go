@@ -19,7 +19,7 @@ import (
 // from 1 to all clients, itself included, and checks what it receives: every message of each
 // sender once and in order, and one correct report for each message of its own.
 type flakyClient struct {
-	addr           string
+	h              *testHub
 	messages       int
 	minDisconnects int
 	random         *rand.Rand
@@ -41,7 +41,7 @@ type flakyClient struct {
 // run connects again and again until every message and report has arrived, or until an error.
 func (c *flakyClient) run() error {
 	for !c.isComplete() {
-		nc, err := net.Dial("tcp", c.addr)
+		nc, err := c.h.dial()
 		if err != nil {
 			return err
 		}
@@ -50,8 +50,8 @@ func (c *flakyClient) run() error {
 			_, _ = nc.Write(wire.AppendBye(nil))
 			_, _ = io.Copy(io.Discard, nc)
 		}
-		if tcp := nc.(*net.TCPConn); c.random.IntN(2) == 0 {
-			_ = tcp.SetLinger(0) // the hub sees a reset instead of EOF
+		if c.random.IntN(2) == 0 {
+			resetConn(nc)
 		}
 		nc.Close()
 		if err != nil {
@@ -228,19 +228,19 @@ func (c *flakyClient) handleFrame(nc net.Conn) error {
 
 // runFlakyClients runs clients that send to each other until every message is delivered and
 // reported. Then it compares the statistics of the hub.
-func runFlakyClients(t *testing.T, config hub.Config, clients, messages, minDisconnects int, size func(sender, seq uint64) int) {
+func runFlakyClients(t *testing.T, tr testTransport, config hub.Config, clients, messages, minDisconnects int, size func(sender, seq uint64) int) {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h := start(t, config)
+	h := tr.start(t, config)
 	flakyClients := make([]*flakyClient, clients)
 	var ids []uint64
 	for i := range flakyClients {
 		flakyClients[i] = &flakyClient{
-			addr: h.addr, messages: messages, minDisconnects: minDisconnects, size: size, random: rand.New(rand.NewPCG(seed, uint64(i))),
+			h: h, messages: messages, minDisconnects: minDisconnects, size: size, random: rand.New(rand.NewPCG(seed, uint64(i))),
 			lastSeq: map[uint64]uint64{}, reported: map[uint64]bool{},
 		}
-		nc, err := net.Dial("tcp", h.addr)
+		nc, err := h.dial()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,13 +276,17 @@ func runFlakyClients(t *testing.T, config hub.Config, clients, messages, minDisc
 // TestSession_FlakyConns_LoseNothing has each client lose its connection at least ten times,
 // by EOF or by a reset, at random moments.
 func TestSession_FlakyConns_LoseNothing(t *testing.T) {
-	runFlakyClients(t, hub.Config{ResumeWindow: time.Hour}, 10, 200, 10, mostlySmallSize)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		runFlakyClients(t, tr, hub.Config{ResumeWindow: time.Hour}, 10, 200, 10, mostlySmallSize)
+	})
 }
 
 // TestHub_FullQueues_DoNotDeadlock has clients with full queues send to each other. A client
 // can go on only when the hub reads its acknowledgements.
 func TestHub_FullQueues_DoNotDeadlock(t *testing.T) {
-	for _, size := range []int{20_000, 300_000} {
-		runFlakyClients(t, hub.Config{OutboxBytes: 32 << 10}, 3, 30, 0, func(_, _ uint64) int { return size })
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		for _, size := range []int{20_000, 300_000} {
+			runFlakyClients(t, tr, hub.Config{OutboxBytes: 32 << 10}, 3, 30, 0, func(_, _ uint64) int { return size })
+		}
+	})
 }

@@ -19,9 +19,11 @@ func TestHello_Invalid_GetsGoAway(t *testing.T) {
 		{"too long", append([]byte{0, 0, 0x50, 1, byte(wire.TypeHello)}, make([]byte, 0x5000)...), wire.GoAwayProtocol},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := &clientV2{clientV1: start(t, hub.Config{}).connect(t)}
-			c.send(test.say)
-			c.expectGoAway(test.code)
+			onTransports(t, func(t *testing.T, tr testTransport) {
+				c := &clientV2{clientV1: tr.start(t, hub.Config{}).connect(t)}
+				c.send(test.say)
+				c.expectGoAway(test.code)
+			})
 		})
 	}
 }

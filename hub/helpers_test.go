@@ -248,7 +248,11 @@ func parallel(t testing.TB, n int, f func(i int) error) {
 func background(t testing.TB, f func() error) {
 	t.Helper()
 	done := make(chan error, 1)
-	go func() { done <- f() }() // ends with f; the cleanup waits
+	go func() { // ends with f; the cleanup waits
+		err := errors.New("a goroutine has failed the test")
+		defer func() { done <- err }()
+		err = f()
+	}()
 	t.Cleanup(func() {
 		if err := <-done; err != nil {
 			t.Error(err)

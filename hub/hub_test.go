@@ -86,10 +86,7 @@ func (h *testHub) runLoad(t *testing.T) {
 	var clients []*client.Client
 	var ids []uint64
 	for range 10 {
-		c, err := client.Dial(ctx, h.addr, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := h.dialWith(t, new(client.Options))
 		clients, ids = append(clients, c), append(ids, c.ID())
 	}
 	parallel(t, len(clients), func(i int) error {

@@ -63,19 +63,21 @@ func TestIDs_UniqueAcrossRestarts(t *testing.T) {
 // TestIDs_Version1StartsAtOne checks that ids of version 1 start at 1 after each start of a
 // hub, and that connected version 2 clients do not change that.
 func TestIDs_Version1StartsAtOne(t *testing.T) {
-	for range 2 {
-		h := start(t, hub.Config{})
-		if c := h.connectV1(t); c.id != 1 {
-			t.Errorf("the first client is %d, want 1", c.id)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		for range 2 {
+			h := tr.start(t, hub.Config{})
+			if c := h.connectV1(t); c.id != 1 {
+				t.Errorf("the first client is %d, want 1", c.id)
+			}
+			v2 := h.connectV2(t)
+			if c := h.connectV1(t); c.id <= 1 || c.id > 3 {
+				t.Errorf("the third client is %d", c.id)
+			}
+			if ids := v2.requestPage(0, 0); len(ids) != 3 || ids[2] != v2.ID {
+				t.Errorf("listed: %v", ids)
+			}
 		}
-		v2 := h.connectV2(t)
-		if c := h.connectV1(t); c.id <= 1 || c.id > 3 {
-			t.Errorf("the third client is %d", c.id)
-		}
-		if ids := v2.requestPage(0, 0); len(ids) != 3 || ids[2] != v2.ID {
-			t.Errorf("listed: %v", ids)
-		}
-	}
+	})
 }
 
 // TestIDs_LateHello_GetsNewID registers a silent connection as version 1 first. Its later
@@ -99,34 +101,38 @@ func TestIDs_LateHello_GetsNewID(t *testing.T) {
 }
 
 func TestIDs_FirstClients_CountFromOne(t *testing.T) {
-	h := start(t, hub.Config{})
-	for want := uint64(1); want <= 5; want++ {
-		if c := h.connectV1(t); c.id != want {
-			t.Errorf("client %d has id %d", want, c.id)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		for want := uint64(1); want <= 5; want++ {
+			if c := h.connectV1(t); c.id != want {
+				t.Errorf("client %d has id %d", want, c.id)
+			}
 		}
-	}
+	})
 }
 
 // TestIDs_AreNeverReused connects and disconnects 100 clients. No id is used twice, and a
 // message to the id of a client that has left reaches no client.
 func TestIDs_AreNeverReused(t *testing.T) {
-	h := start(t, hub.Config{})
-	bystanders := h.startBystanders(t)
-	seen := map[uint64]bool{bystanders.sender.ID(): true, bystanders.echoer.ID(): true}
-	var last uint64
-	for i := range 100 {
-		c := h.connectV1(t)
-		if seen[c.id] {
-			t.Fatalf("id %d was used again", c.id)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		bystanders := h.startBystanders(t)
+		seen := map[uint64]bool{bystanders.sender.ID(): true, bystanders.echoer.ID(): true}
+		var last uint64
+		for i := range 100 {
+			c := h.connectV1(t)
+			if seen[c.id] {
+				t.Fatalf("id %d was used again", c.id)
+			}
+			seen[c.id] = true
+			if last != 0 {
+				c.relay([]byte("to one who left"), last)
+				c.fence()
+			}
+			last = c.id
+			c.Close()
+			h.waitDisconnected(t, hub.CloseLeft, uint64(i+1))
 		}
-		seen[c.id] = true
-		if last != 0 {
-			c.relay([]byte("to one who left"), last)
-			c.fence()
-		}
-		last = c.id
-		c.Close()
-		h.waitDisconnected(t, hub.CloseLeft, uint64(i+1))
-	}
-	bystanders.waitRounds(3)
+		bystanders.waitRounds(3)
+	})
 }

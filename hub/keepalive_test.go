@@ -12,16 +12,18 @@ import (
 )
 
 func TestKeepAlive_SilentConn_TimesOut(t *testing.T) {
-	h := start(t, hub.Config{KeepAlive: 50 * time.Millisecond, ResumeWindow: 10 * time.Millisecond})
-	v1 := h.connectV1(t)
-	for n := range uint64(3) {
-		c := h.connectV2(t)
-		if kind, _ := c.mustReadFrame(); kind != wire.TypePing {
-			t.Fatalf("a frame of type %#x, want PING", kind)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{KeepAlive: 50 * time.Millisecond, ResumeWindow: 10 * time.Millisecond})
+		v1 := h.connectV1(t)
+		for n := range uint64(3) {
+			c := h.connectV2(t)
+			if kind, _ := c.mustReadFrame(); kind != wire.TypePing {
+				t.Fatalf("a frame of type %#x, want PING", kind)
+			}
+			h.waitDisconnected(t, hub.CloseTimeout, n+1)
 		}
-		h.waitDisconnected(t, hub.CloseTimeout, n+1)
-	}
-	v1.fence() // a client of version 1 can be silent for any time
+		v1.fence() // a client of version 1 can be silent for any time
+	})
 }
 
 // TestKeepAlive_RateLimitedTime_IsNotSilence rate-limits a client for longer than two

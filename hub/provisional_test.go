@@ -19,9 +19,9 @@ var fullConfigs = map[hub.RejectReason]hub.Config{
 
 // startFull starts a hub with that configuration, and connects as many clients as it has room
 // for.
-func startFull(t *testing.T, config hub.Config) (*testHub, []*clientV2) {
+func startFull(t *testing.T, tr testTransport, config hub.Config) (*testHub, []*clientV2) {
 	t.Helper()
-	h := start(t, config)
+	h := tr.start(t, config)
 	return h, []*clientV2{h.connectV2(t), h.connectV2(t), h.connectV2(t)}
 }
 
@@ -30,27 +30,29 @@ func startFull(t *testing.T, config hub.Config) (*testHub, []*clientV2) {
 func TestProvisional_FullHub_AdmitsResume(t *testing.T) {
 	for reason, config := range fullConfigs {
 		t.Run(reason.String(), func(t *testing.T) {
-			h, clients := startFull(t, config)
-			for _, c := range clients {
-				c.reset()
-			}
-			h.waitAllDetached(t)
-			if reason == hub.RejectFull { // detached sessions do not count for Config.MaxPerAddress
-				h.expectBusy(t, reason, wire.Hello{Version: wire.Version2})
-			} else {
-				clients = append(clients, h.connectV2(t), h.connectV2(t), h.connectV2(t))
-			}
-			for range 2 { // the second time while they are connected
-				for i, c := range clients {
-					if clients[i] = h.resume(t, c); !clients[i].Resumed {
-						t.Fatalf("client %d resumed as %+v", c.ID, clients[i].Welcome)
+			onTransports(t, func(t *testing.T, tr testTransport) {
+				h, clients := startFull(t, tr, config)
+				for _, c := range clients {
+					c.reset()
+				}
+				h.waitAllDetached(t)
+				if reason == hub.RejectFull { // detached sessions do not count for Config.MaxPerAddress
+					h.expectBusy(t, reason, wire.Hello{Version: wire.Version2})
+				} else {
+					clients = append(clients, h.connectV2(t), h.connectV2(t), h.connectV2(t))
+				}
+				for range 2 { // the second time while they are connected
+					for i, c := range clients {
+						if clients[i] = h.resume(t, c); !clients[i].Resumed {
+							t.Fatalf("client %d resumed as %+v", c.ID, clients[i].Welcome)
+						}
 					}
 				}
-			}
-			h.expectBusy(t, reason, wire.Hello{Version: wire.Version2})
-			if n := h.Stats().Clients; n != len(clients) {
-				t.Errorf("%d clients, want %d", n, len(clients))
-			}
+				h.expectBusy(t, reason, wire.Hello{Version: wire.Version2})
+				if n := h.Stats().Clients; n != len(clients) {
+					t.Errorf("%d clients, want %d", n, len(clients))
+				}
+			})
 		})
 	}
 }
@@ -82,32 +84,34 @@ func TestProvisional_FullHub_RejectsNewClients(t *testing.T) {
 	for reason, config := range fullConfigs {
 		t.Run(reason.String(), func(t *testing.T) {
 			t.Parallel() // a silent connection is rejected after three seconds
-			h, clients := startFull(t, config)
-			known := clients[0]
-			for _, hello := range []wire.Hello{
-				{Version: wire.Version2},
-				{Version: wire.Version2, ID: known.ID, Resume: "guessed"},
-				{Version: wire.Version2, ID: known.ID + 1000, Resume: known.Resume},
-			} {
-				h.expectBusy(t, reason, hello)
-			}
-			for _, frames := range [][]byte{
-				nil,
-				wire.AppendIdentityRequest(nil),
-				wire.AppendRelay(nil, []uint64{known.ID}, []byte("from a stranger")),
-				wire.AppendRelay(nil, []uint64{known.ID}, make([]byte, 100_000))[:20_000],
-			} {
-				c := h.connect(t)
-				c.send(frames)
-				c.expectEOF()
-			}
-			eventually(t, "7 rejected", func() bool { return h.Stats().Rejected[reason] == 7 })
-			for _, c := range clients { // the clients are undisturbed
-				c.expectDeliver(c.ID, c.sendMessage([]byte("x"), 0, 0, c.ID), []byte("x"))
-			}
-			if ids := known.requestPage(0, 0); len(ids) != len(clients) {
-				t.Errorf("listed: %v", ids)
-			}
+			onTransports(t, func(t *testing.T, tr testTransport) {
+				h, clients := startFull(t, tr, config)
+				known := clients[0]
+				for _, hello := range []wire.Hello{
+					{Version: wire.Version2},
+					{Version: wire.Version2, ID: known.ID, Resume: "guessed"},
+					{Version: wire.Version2, ID: known.ID + 1000, Resume: known.Resume},
+				} {
+					h.expectBusy(t, reason, hello)
+				}
+				for _, frames := range [][]byte{
+					nil,
+					wire.AppendIdentityRequest(nil),
+					wire.AppendRelay(nil, []uint64{known.ID}, []byte("from a stranger")),
+					wire.AppendRelay(nil, []uint64{known.ID}, make([]byte, 100_000))[:20_000],
+				} {
+					c := h.connect(t)
+					c.send(frames)
+					c.expectEOF()
+				}
+				eventually(t, "7 rejected", func() bool { return h.Stats().Rejected[reason] == 7 })
+				for _, c := range clients { // the clients are undisturbed
+					c.expectDeliver(c.ID, c.sendMessage([]byte("x"), 0, 0, c.ID), []byte("x"))
+				}
+				if ids := known.requestPage(0, 0); len(ids) != len(clients) {
+					t.Errorf("listed: %v", ids)
+				}
+			})
 		})
 	}
 }
@@ -115,14 +119,16 @@ func TestProvisional_FullHub_RejectsNewClients(t *testing.T) {
 // TestProvisional_GrantedID_ReplacesItsSession connects to a full hub with a granted id and
 // without the secret of its session, as a client does that was restarted.
 func TestProvisional_GrantedID_ReplacesItsSession(t *testing.T) {
-	h := start(t, hub.Config{MaxClients: 1, Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
-		"alice": {Subject: "alice", ID: 5}, "bob": {Subject: "bob", ID: 6},
-	})})
-	first := h.connectToken(t, "alice")
-	h.expectBusy(t, hub.RejectFull, wire.Hello{Version: wire.Version2, Token: "bob"})
-	second := h.connectToken(t, "alice")
-	first.expectGoAway(wire.GoAwayTakenOver)
-	second.expectDeliver(5, second.sendMessage([]byte("x"), 0, 0, 5), []byte("x"))
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{MaxClients: 1, Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
+			"alice": {Subject: "alice", ID: 5}, "bob": {Subject: "bob", ID: 6},
+		})})
+		first := h.connectToken(t, "alice")
+		h.expectBusy(t, hub.RejectFull, wire.Hello{Version: wire.Version2, Token: "bob"})
+		second := h.connectToken(t, "alice")
+		first.expectGoAway(wire.GoAwayTakenOver)
+		second.expectDeliver(5, second.sendMessage([]byte("x"), 0, 0, 5), []byte("x"))
+	})
 }
 
 // TestProvisional_CountAndTime_AreBounded floods a full hub with silent connections: there

@@ -30,41 +30,43 @@ func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it mostly waits
-			h := start(t, test.config)
-			sender, receiver := h.connectV2(t), h.connectV2(t)
-			receiver.withholdsAcks = true
-			body := pattern(test.body, 1)
-			begun := time.Now()
-			const messages = 75 // the burst is 50
-			for range 2 {       // the frames of one read are handled, and the next read has to wait
-				first := sender.seq + 1
-				for range messages {
+			onTransports(t, func(t *testing.T, tr testTransport) {
+				h := tr.start(t, test.config)
+				sender, receiver := h.connectV2(t), h.connectV2(t)
+				receiver.withholdsAcks = true
+				body := pattern(test.body, 1)
+				begun := time.Now()
+				const messages = 75 // the burst is 50
+				for range 2 {       // the frames of one read are handled, and the next read has to wait
+					first := sender.seq + 1
+					for range messages {
+						sender.sendMessage(body, 0, 0, receiver.id)
+					}
+					for seq := first; seq < first+messages; seq++ {
+						receiver.expectDeliver(sender.id, seq, body)
+					}
+				}
+				if took := time.Since(begun); took < 300*time.Millisecond {
+					t.Errorf("%d messages took %v", messages, took)
+				}
+				if h.Stats().RateLimited == 0 {
+					t.Error("no client was rate limited")
+				}
+				for range 100 { // keeps the client waiting for long
 					sender.sendMessage(body, 0, 0, receiver.id)
 				}
-				for seq := first; seq < first+messages; seq++ {
-					receiver.expectDeliver(sender.id, seq, body)
-				}
-			}
-			if took := time.Since(begun); took < 300*time.Millisecond {
-				t.Errorf("%d messages took %v", messages, took)
-			}
-			if h.Stats().RateLimited == 0 {
-				t.Error("no client was rate limited")
-			}
-			for range 100 { // keeps the client waiting for long
-				sender.sendMessage(body, 0, 0, receiver.id)
-			}
-			h.Disconnect(sender.id, false)
-			var netErr net.Error
-			for {
-				if _, _, err := sender.readFrame(); err != nil {
-					if errors.As(err, &netErr) && netErr.Timeout() {
-						t.Error("the client is not disconnected")
+				h.Disconnect(sender.id, false)
+				var netErr net.Error
+				for {
+					if _, _, err := sender.readFrame(); err != nil {
+						if errors.As(err, &netErr) && netErr.Timeout() {
+							t.Error("the client is not disconnected")
+						}
+						break
 					}
-					break
 				}
-			}
-			h.waitDisconnected(t, hub.CloseDisconnected, 1)
+				h.waitDisconnected(t, hub.CloseDisconnected, 1)
+			})
 		})
 	}
 }
@@ -72,14 +74,16 @@ func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
 // TestRateLimiter_WaitingConns_HoldNoReadBuffer slows down more clients than there are read
 // buffers: other clients are still read.
 func TestRateLimiter_WaitingConns_HoldNoReadBuffer(t *testing.T) {
-	// each client waits for 10 minutes
-	h := start(t, hub.Config{ByteRate: 100, MaxQueuedBytes: 5 << 20})
-	for range 20 { // there are 10 read buffers of 64 KiB
-		c := h.connectV2(t)
-		c.sendMessage(make([]byte, 60_000), 0, 0, 12345)
-	}
-	eventually(t, "all rate limited", func() bool { return h.Stats().RateLimited == 20 })
-	eventually(t, "clients that are not read hold no memory", func() bool { return h.Stats().QueuedBytes == 0 })
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		// each client waits for 10 minutes
+		h := tr.start(t, hub.Config{ByteRate: 100, MaxQueuedBytes: 5 << 20})
+		for range 20 { // there are 10 read buffers of 64 KiB
+			c := h.connectV2(t)
+			c.sendMessage(make([]byte, 60_000), 0, 0, 12345)
+		}
+		eventually(t, "all rate limited", func() bool { return h.Stats().RateLimited == 20 })
+		eventually(t, "clients that are not read hold no memory", func() bool { return h.Stats().QueuedBytes == 0 })
+	})
 }
 
 // reconnectingClient sends as much as it can at once, on one connection after the other.
@@ -195,19 +199,21 @@ func TestRateLimiter_ReconnectFromAddress_GainsNothing(t *testing.T) {
 	for name, hello := range map[string]*wire.Hello{"in version 1": nil, "in version 2": {Version: wire.Version2}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it mostly waits
-			h := start(t, hub.Config{MessageRate: perSecond, ResumeWindow: 10 * time.Millisecond})
-			bob, begin := h.connectV1(t), time.Now()
-			background(t, func() error {
-				_, _ = io.Copy(io.Discard, bob) // ends with the connection
-				return nil
+			overTCP.test(t, func(t *testing.T, tr testTransport) {
+				h := tr.start(t, hub.Config{MessageRate: perSecond, ResumeWindow: 10 * time.Millisecond})
+				bob, begin := h.connectV1(t), time.Now()
+				background(t, func() error {
+					_, _ = io.Copy(io.Discard, bob) // ends with the connection
+					return nil
+				})
+				r := reconnectingClient{hello: hello, hub: h}
+				r.flood(t, bob.id, duration)
+				n := h.Stats().Delivered
+				if maxDelivered := uint64(perSecond*time.Since(begin).Seconds()) + 2*perSecond; n > maxDelivered || n < perSecond {
+					t.Errorf("%d messages in %v, want at most %d", n, time.Since(begin), maxDelivered)
+				}
+				bob.Close()
 			})
-			r := reconnectingClient{hello: hello, hub: h}
-			r.flood(t, bob.id, duration)
-			n := h.Stats().Delivered
-			if maxDelivered := uint64(perSecond*time.Since(begin).Seconds()) + 2*perSecond; n > maxDelivered || n < perSecond {
-				t.Errorf("%d messages in %v, want at most %d", n, time.Since(begin), maxDelivered)
-			}
-			bob.Close()
 		})
 	}
 }
@@ -215,17 +221,19 @@ func TestRateLimiter_ReconnectFromAddress_GainsNothing(t *testing.T) {
 // TestRateLimiter_SameAddress_LimitsEachConn checks that clients behind one address that are
 // connected at the same time do not share a rate.
 func TestRateLimiter_SameAddress_LimitsEachConn(t *testing.T) {
-	h := start(t, hub.Config{MessageRate: 10})
-	for range 5 {
-		c := h.connectV2(t)
-		for range 8 {
-			c.sendMessage([]byte("x"), 0, 0, c.ID)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{MessageRate: 10})
+		for range 5 {
+			c := h.connectV2(t)
+			for range 8 {
+				c.sendMessage([]byte("x"), 0, 0, c.ID)
+			}
 		}
-	}
-	eventually(t, "all relayed", func() bool { return h.Stats().Delivered == 5*8 })
-	if n := h.Stats().RateLimited; n > 0 {
-		t.Errorf("%d times rate limited, want 0", n)
-	}
+		eventually(t, "all relayed", func() bool { return h.Stats().Delivered == 5*8 })
+		if n := h.Stats().RateLimited; n > 0 {
+			t.Errorf("%d times rate limited, want 0", n)
+		}
+	})
 }
 
 // TestRateLimiter_Burst_IsOneSecond checks that a client can send one second's worth at once,
@@ -273,24 +281,26 @@ func TestRateLimiter_Burst_IsOneSecond(t *testing.T) {
 // with a low message rate. ACKs and PONGs do not count.
 func TestRateLimiter_RequestedAcks_AreFree(t *testing.T) {
 	const messages = 500
-	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
-		if req.Token == "quiet" {
-			return &hub.Permissions{MessageRate: 5}, nil
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{MaxQueuedBytes: 5 << 20, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
+			if req.Token == "quiet" {
+				return &hub.Permissions{MessageRate: 5}, nil
+			}
+			return &hub.Permissions{}, nil
+		}})
+		sender, limited := h.connectToken(t, "sender"), h.connectToken(t, "quiet")
+		body := pattern(60_000, 1)
+		background(t, func() error {
+			for range messages {
+				sender.sendMessage(body, 0, 0, limited.id)
+			}
+			return nil
+		})
+		if err := limited.ackWhenPinged(messages); err != nil {
+			t.Error(err)
 		}
-		return &hub.Permissions{}, nil
-	}})
-	sender, limited := h.connectToken(t, "sender"), h.connectToken(t, "quiet")
-	body := pattern(60_000, 1)
-	background(t, func() error {
-		for range messages {
-			sender.sendMessage(body, 0, 0, limited.id)
+		if n := h.Stats().RateLimited; n > 0 {
+			t.Errorf("rate-limited %d times by requested ACKs", n)
 		}
-		return nil
 	})
-	if err := limited.ackWhenPinged(messages); err != nil {
-		t.Error(err)
-	}
-	if n := h.Stats().RateLimited; n > 0 {
-		t.Errorf("rate-limited %d times by requested ACKs", n)
-	}
 }

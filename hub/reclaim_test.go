@@ -16,76 +16,80 @@ import (
 // While others wait for memory, the hub drops unacknowledged frames.
 func TestReclaimer_UnackedReports_AreDropped(t *testing.T) {
 	const maxQueued, hoarders, messages = 5 << 20, 8, 25_000
-	h := start(t, hub.Config{MaxQueuedBytes: maxQueued, StallTimeout: time.Second, Window: 2 << 20})
-	bystanders := h.startBystanders(t)
-	stop := make(chan struct{})
-	for range hoarders {
-		c := h.connectV2(t)
-		background(t, func() error {
-			var frames []byte
-			for seq := uint64(1); seq <= messages; seq++ {
-				frames = wire.AppendSend(frames, seq, levelOptions(wire.LevelWritten), 0, nil, nil)
-			}
-			_, err := c.Write(frames)
-			tick := time.NewTicker(50 * time.Millisecond)
-			defer tick.Stop()
-			for n := uint64(1); err == nil; n++ {
-				select {
-				case <-tick.C:
-					_, err = c.Write(wire.AppendAck(nil, n))
-				case <-stop:
-					return nil
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{MaxQueuedBytes: maxQueued, StallTimeout: time.Second, Window: 2 << 20})
+		bystanders := h.startBystanders(t)
+		stop := make(chan struct{})
+		for range hoarders {
+			c := h.connectV2(t)
+			background(t, func() error {
+				var frames []byte
+				for seq := uint64(1); seq <= messages; seq++ {
+					frames = wire.AppendSend(frames, seq, levelOptions(wire.LevelWritten), 0, nil, nil)
 				}
-			}
-			return err
+				_, err := c.Write(frames)
+				tick := time.NewTicker(50 * time.Millisecond)
+				defer tick.Stop()
+				for n := uint64(1); err == nil; n++ {
+					select {
+					case <-tick.C:
+						_, err = c.Write(wire.AppendAck(nil, n))
+					case <-stop:
+						return nil
+					}
+				}
+				return err
+			})
+			background(t, func() error {
+				for reports := 0; reports < messages; {
+					kind, _, err := c.readFrame()
+					if err != nil {
+						return err
+					}
+					if kind == wire.TypeReport {
+						reports++
+					}
+				}
+				return nil
+			})
+		}
+		eventually(t, "every message is reported", func() bool {
+			bystanders.waitRounds(5)
+			return h.Stats().MessagesOut >= hoarders*messages
 		})
-		background(t, func() error {
-			for reports := 0; reports < messages; {
-				kind, _, err := c.readFrame()
-				if err != nil {
-					return err
-				}
-				if kind == wire.TypeReport {
-					reports++
-				}
-			}
-			return nil
-		})
-	}
-	eventually(t, "every message is reported", func() bool {
-		bystanders.waitRounds(5)
-		return h.Stats().MessagesOut >= hoarders*messages
+		close(stop)
+		bystanders.waitRounds(20)
 	})
-	close(stop)
-	bystanders.waitRounds(20)
 }
 
 // TestReclaimer_LargeUnacked_RequestsAcks sends a client more than the memory share of the
 // sender. The client acknowledges only when it gets a PING.
 func TestReclaimer_LargeUnacked_RequestsAcks(t *testing.T) {
 	const messages = 64
-	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
-	sender, receiver := h.connectV2(t), h.connectV2(t)
-	body := pattern(60_000, 1)
-	background(t, func() error {
-		for range messages {
-			sender.sendMessage(body, 0, 0, receiver.id)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
+		sender, receiver := h.connectV2(t), h.connectV2(t)
+		body := pattern(60_000, 1)
+		background(t, func() error {
+			for range messages {
+				sender.sendMessage(body, 0, 0, receiver.id)
+			}
+			return nil
+		})
+		pings := 0
+		for received := uint64(0); received < messages; {
+			switch kind, _ := receiver.mustReadFrame(); kind {
+			case wire.TypeDeliver:
+				received++
+			case wire.TypePing:
+				pings++
+				receiver.send(wire.AppendAck(nil, received))
+			}
 		}
-		return nil
+		if pings < 3 {
+			t.Errorf("%d PINGs, want one each time that the share of the sender is full", pings)
+		}
 	})
-	pings := 0
-	for received := uint64(0); received < messages; {
-		switch kind, _ := receiver.mustReadFrame(); kind {
-		case wire.TypeDeliver:
-			received++
-		case wire.TypePing:
-			pings++
-			receiver.send(wire.AppendAck(nil, received))
-		}
-	}
-	if pings < 3 {
-		t.Errorf("%d PINGs, want one each time that the share of the sender is full", pings)
-	}
 }
 
 // TestReclaimer_MemoryWaiter_DropsUnacked has two clients send much to each other at a hub
@@ -94,23 +98,25 @@ func TestReclaimer_LargeUnacked_RequestsAcks(t *testing.T) {
 // hub must drop these frames soon, and not after half a second each time.
 func TestReclaimer_MemoryWaiter_DropsUnacked(t *testing.T) {
 	const messages, maxDuration = 800, 30 * time.Second // 96 times the memory share of one client
-	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
-	clients := []*clientV2{h.connectV2(t), h.connectV2(t)}
-	body := pattern(60_000, 1)
-	begin := time.Now()
-	parallel(t, len(clients), func(i int) error {
-		c, other := clients[i], clients[1-i]
-		background(t, func() error {
-			for range messages {
-				c.sendMessage(body, 0, 0, other.id)
-			}
-			return nil
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
+		clients := []*clientV2{h.connectV2(t), h.connectV2(t)}
+		body := pattern(60_000, 1)
+		begin := time.Now()
+		parallel(t, len(clients), func(i int) error {
+			c, other := clients[i], clients[1-i]
+			background(t, func() error {
+				for range messages {
+					c.sendMessage(body, 0, 0, other.id)
+				}
+				return nil
+			})
+			return c.ackWhenPinged(messages)
 		})
-		return c.ackWhenPinged(messages)
+		if took := time.Since(begin); took > maxDuration {
+			t.Errorf("took %v, want at most %v", took, maxDuration)
+		}
 	})
-	if took := time.Since(begin); took > maxDuration {
-		t.Errorf("took %v, want at most %v", took, maxDuration)
-	}
 }
 
 // ackWhenPinged reads this number of messages and acknowledges when it gets a PING. It
@@ -174,24 +180,26 @@ func TestReclaimer_PartialBodies_AreDisconnected(t *testing.T) {
 	for name, body := range map[string]int{"large": wire.DefaultMaxBody, "small": 100} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: 2 * time.Second}, opaqueListener{listen(t)})
-			a, b := h.connectV1(t), h.connectV1(t)
-			frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
-			for range 12 {
-				c := h.connect(t)
-				c.send(frame[:150_000])
-			}
-			eventually(t, "memory is used up", func() bool { return h.Stats().QueuedBytes > 3<<20 })
-			a.relay(pattern(body, 3), b.id)
-			b.expectRelay(pattern(body, 3))
-			h.waitDisconnected(t, hub.CloseSlow, 1)
-			for reason, n := range h.Stats().Disconnected {
-				if reason != hub.CloseSlow {
-					t.Errorf("%d × %q", n, reason)
+			onTransports(t, func(t *testing.T, tr testTransport) {
+				h := tr.startOpaque(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: 2 * time.Second})
+				a, b := h.connectV1(t), h.connectV1(t)
+				frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
+				for range 12 {
+					c := h.connect(t)
+					c.send(frame[:100_000])
 				}
-			}
-			a.fence()
-			b.fence()
+				eventually(t, "memory is used up", func() bool { return h.Stats().QueuedBytes > 3<<20 })
+				a.relay(pattern(body, 3), b.id)
+				b.expectRelay(pattern(body, 3))
+				h.waitDisconnected(t, hub.CloseSlow, 1)
+				for reason, n := range h.Stats().Disconnected {
+					if reason != hub.CloseSlow {
+						t.Errorf("%d × %q", n, reason)
+					}
+				}
+				a.fence()
+				b.fence()
+			})
 		})
 	}
 }
@@ -199,17 +207,19 @@ func TestReclaimer_PartialBodies_AreDisconnected(t *testing.T) {
 // TestReclaimer_SlowReceiver_IsDisconnected has a sender whose whole share is queued for a
 // receiver that reads nothing and whose queue is not full.
 func TestReclaimer_SlowReceiver_IsDisconnected(t *testing.T) {
-	h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, OutboxBytes: 16 << 20, StallTimeout: 2 * time.Second})
-	bystanders := h.startBystanders(t)
-	sender, greedy, other := h.connectV1(t), h.connectV1(t).shrinkReadBuffer(), h.connectV1(t)
-	const messages, size = 30, 300_000
-	background(t, func() error { return sender.sendNumbered([]uint64{greedy.id, other.id}, messages, size) })
-	if err := other.readNumbered(sender.id, messages, size); err != nil {
-		t.Fatal(err)
-	}
-	h.waitDisconnected(t, hub.CloseSlow, 1)
-	sender.fence()
-	bystanders.waitRounds(3)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{MaxQueuedBytes: 5 << 20, OutboxBytes: 16 << 20, StallTimeout: 2 * time.Second})
+		bystanders := h.startBystanders(t)
+		sender, greedy, other := h.connectV1(t), h.connectV1(t).shrinkReadBuffer(), h.connectV1(t)
+		const messages, size = 30, 300_000
+		background(t, func() error { return sender.sendNumbered([]uint64{greedy.id, other.id}, messages, size) })
+		if err := other.readNumbered(sender.id, messages, size); err != nil {
+			t.Fatal(err)
+		}
+		h.waitDisconnected(t, hub.CloseSlow, 1)
+		sender.fence()
+		bystanders.waitRounds(3)
+	})
 }
 
 // TestReclaimer_PartialBody_IsEvictedAfterStallTimeout uses up the memory with parts of

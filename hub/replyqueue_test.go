@@ -179,41 +179,43 @@ func TestReplyQueue_BusyReceiver_GetsItsList(t *testing.T) {
 // TestReplyQueue_FullWindow_AcksAreRead sends PINGs while the send window of the client is
 // full. The hub must read on, because the ACK comes after the PINGs.
 func TestReplyQueue_FullWindow_AcksAreRead(t *testing.T) {
-	h := start(t, hub.Config{OutboxBytes: 4 << 10, Window: 2 << 20})
-	sender, receiver := h.connectV2(t), h.connectV2(t)
-	receiver.withholdsAcks = true
-	body := pattern(1<<20, 1)
-	background(t, func() error {
-		var frames []byte
-		for seq := uint64(1); seq <= 4; seq++ {
-			frames = wire.AppendSend(frames, seq, 0, 0, []uint64{receiver.id}, body)
-		}
-		_, err := sender.Write(frames)
-		return err
-	})
-	receiver.expectDeliver(sender.id, 1, body)
-	receiver.expectDeliver(sender.id, 2, body) // the window is full
-	const pings = 10
-	for n := range uint64(pings) {
-		receiver.send(wire.AppendPing(nil, n))
-		// The frames are the HELLOs, the SENDs, and the PINGs so far.
-		eventually(t, "the PING is read", func() bool { return h.Stats().MessagesIn >= 2+2+n })
-	}
-	receiver.send(wire.AppendAck(nil, receiver.received))
-	messages, pongs := uint64(2), 0
-	for messages < 4 || pongs < pings {
-		kind, payload := receiver.nextFrame()
-		switch kind {
-		case wire.TypePong:
-			pongs++
-		case wire.TypeDeliver:
-			messages++
-			if d, err := wire.ParseDeliver(payload); err != nil || d.Seq != messages {
-				t.Fatalf("message %d, want %d: %v", d.Seq, messages, err)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{OutboxBytes: 4 << 10, Window: 2 << 20})
+		sender, receiver := h.connectV2(t), h.connectV2(t)
+		receiver.withholdsAcks = true
+		body := pattern(1<<20, 1)
+		background(t, func() error {
+			var frames []byte
+			for seq := uint64(1); seq <= 4; seq++ {
+				frames = wire.AppendSend(frames, seq, 0, 0, []uint64{receiver.id}, body)
 			}
-			receiver.send(wire.AppendAck(nil, receiver.received))
-		default:
-			t.Fatalf("a frame of type %#x", kind)
+			_, err := sender.Write(frames)
+			return err
+		})
+		receiver.expectDeliver(sender.id, 1, body)
+		receiver.expectDeliver(sender.id, 2, body) // the window is full
+		const pings = 10
+		for n := range uint64(pings) {
+			receiver.send(wire.AppendPing(nil, n))
+			// The frames are the HELLOs, the SENDs, and the PINGs so far.
+			eventually(t, "the PING is read", func() bool { return h.Stats().MessagesIn >= 2+2+n })
 		}
-	}
+		receiver.send(wire.AppendAck(nil, receiver.received))
+		messages, pongs := uint64(2), 0
+		for messages < 4 || pongs < pings {
+			kind, payload := receiver.nextFrame()
+			switch kind {
+			case wire.TypePong:
+				pongs++
+			case wire.TypeDeliver:
+				messages++
+				if d, err := wire.ParseDeliver(payload); err != nil || d.Seq != messages {
+					t.Fatalf("message %d, want %d: %v", d.Seq, messages, err)
+				}
+				receiver.send(wire.AppendAck(nil, receiver.received))
+			default:
+				t.Fatalf("a frame of type %#x", kind)
+			}
+		}
+	})
 }

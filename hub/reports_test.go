@@ -19,28 +19,30 @@ import (
 // report timeout.
 func TestReports_MixedVersions_WhileWriting(t *testing.T) {
 	const senders, pairs, messages = 4, 16, 200
-	h := start(t, hub.Config{ReportTimeout: 10 * testTimeout})
-	var to []uint64
-	var want []byte
-	for range pairs {
-		v2, v1 := h.connectV2(t), h.connectV1(t)
-		to = append(to, v2.id, v1.id)
-		want = append(want, byte(wire.FateReceived), byte(wire.FateWritten))
-		background(t, func() error { return v2.ackFrames(senders * messages) })
-		background(t, func() error {
-			for range senders * messages {
-				if _, _, err := v1.readFrame(); err != nil {
-					return err
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{ReportTimeout: 10 * testTimeout})
+		var to []uint64
+		var want []byte
+		for range pairs {
+			v2, v1 := h.connectV2(t), h.connectV1(t)
+			to = append(to, v2.id, v1.id)
+			want = append(want, byte(wire.FateReceived), byte(wire.FateWritten))
+			background(t, func() error { return v2.ackFrames(senders * messages) })
+			background(t, func() error {
+				for range senders * messages {
+					if _, _, err := v1.readFrame(); err != nil {
+						return err
+					}
 				}
-			}
-			return nil
-		})
-	}
-	clients := make([]*clientV2, senders)
-	for i := range clients {
-		clients[i] = h.connectV2(t)
-	}
-	parallel(t, senders, func(i int) error { return clients[i].sendAndExpectReports(messages, to, want) })
+				return nil
+			})
+		}
+		clients := make([]*clientV2, senders)
+		for i := range clients {
+			clients[i] = h.connectV2(t)
+		}
+		parallel(t, senders, func(i int) error { return clients[i].sendAndExpectReports(messages, to, want) })
+	})
 }
 
 // ackFrames reads n reliable frames and acknowledges each.
@@ -94,38 +96,40 @@ func (c *clientV2) sendAndExpectReports(n int, to []uint64, want []byte) error {
 // first verdict on the message counts for each copy that is written to it, before or after
 // the verdict, and for no other copy.
 func TestReports_DuplicateReceiver_FirstVerdictCounts(t *testing.T) {
-	sendVerdict := func(from, sender *clientV2, seq uint64, fate wire.Fate) {
-		from.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq, Fate: fate}}))
-	}
-	body := pattern(5000, 1)
-	for _, first := range []wire.Fate{wire.FateProcessed, wire.FateRejected} {
-		second := wire.FateProcessed + wire.FateRejected - first
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		sendVerdict := func(from, sender *clientV2, seq uint64, fate wire.Fate) {
+			from.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq, Fate: fate}}))
+		}
+		body := pattern(5000, 1)
+		for _, first := range []wire.Fate{wire.FateProcessed, wire.FateRejected} {
+			second := wire.FateProcessed + wire.FateRejected - first
 
-		// one copy at a time is in flight
-		h := start(t, hub.Config{Window: 4 << 10, OutboxBytes: 4 << 10})
-		sender, receiver := h.connectV2(t), h.connectV2(t)
-		seq := sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, receiver.id, receiver.id)
-		receiver.expectDeliver(sender.id, seq, body)
-		receiver.expectDeliver(sender.id, seq, body)
-		sendVerdict(receiver, sender, seq, first)
-		sendVerdict(receiver, sender, seq, second)
-		sender.expectReport(seq, first, first)
+			// one copy at a time is in flight
+			h := tr.start(t, hub.Config{Window: 4 << 10, OutboxBytes: 4 << 10})
+			sender, receiver := h.connectV2(t), h.connectV2(t)
+			seq := sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, receiver.id, receiver.id)
+			receiver.expectDeliver(sender.id, seq, body)
+			receiver.expectDeliver(sender.id, seq, body)
+			sendVerdict(receiver, sender, seq, first)
+			sendVerdict(receiver, sender, seq, second)
+			sender.expectReport(seq, first, first)
 
-		receiver.withholdsAcks = true
-		seq = sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, receiver.id, receiver.id)
-		receiver.expectDeliver(sender.id, seq, body)
-		sendVerdict(receiver, sender, seq, first)
-		sendVerdict(receiver, sender, seq, second)
-		receiver.send(wire.AppendAck(nil, receiver.received))
-		receiver.expectDeliver(sender.id, seq, body)
-		sender.expectReport(seq, first, first)
-		receiver.send(wire.AppendAck(nil, receiver.received))
+			receiver.withholdsAcks = true
+			seq = sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, receiver.id, receiver.id)
+			receiver.expectDeliver(sender.id, seq, body)
+			sendVerdict(receiver, sender, seq, first)
+			sendVerdict(receiver, sender, seq, second)
+			receiver.send(wire.AppendAck(nil, receiver.received))
+			receiver.expectDeliver(sender.id, seq, body)
+			sender.expectReport(seq, first, first)
+			receiver.send(wire.AppendAck(nil, receiver.received))
 
-		seq = sender.sendMessage(body, levelOptions(wire.LevelProcessed), 500, receiver.id, receiver.id)
-		receiver.expectDeliver(sender.id, seq, body)
-		sendVerdict(receiver, sender, seq, first)
-		sender.expectReport(seq, first, wire.FateExpired)
-	}
+			seq = sender.sendMessage(body, levelOptions(wire.LevelProcessed), 500, receiver.id, receiver.id)
+			receiver.expectDeliver(sender.id, seq, body)
+			sendVerdict(receiver, sender, seq, first)
+			sender.expectReport(seq, first, wire.FateExpired)
+		}
+	})
 }
 
 // TestReports_ReportTimeout runs in virtual time. A receiver sends its verdict after
@@ -235,151 +239,163 @@ func TestReports_ExpiredOnStalledConn_IsNotResent(t *testing.T) {
 }
 
 func TestReports_EachLevel_HasItsFate(t *testing.T) {
-	h := start(t, hub.Config{})
-	sender, v2, v1 := h.connectV2(t), h.connectV2(t), h.connectV1(t)
-	for i, size := range bodySizes {
-		body := pattern(size, byte(i))
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		sender, v2, v1 := h.connectV2(t), h.connectV2(t), h.connectV1(t)
+		for i, size := range bodySizes {
+			body := pattern(size, byte(i))
 
-		seq := sender.sendMessage(body, levelOptions(wire.LevelWritten), 0, v2.id, 999_999, v1.id)
-		v2.expectDeliver(sender.id, seq, body)
-		v1.expectRelay(body)
-		sender.expectReport(seq, wire.FateWritten, wire.FateUnknown, wire.FateWritten)
+			seq := sender.sendMessage(body, levelOptions(wire.LevelWritten), 0, v2.id, 999_999, v1.id)
+			v2.expectDeliver(sender.id, seq, body)
+			v1.expectRelay(body)
+			sender.expectReport(seq, wire.FateWritten, wire.FateUnknown, wire.FateWritten)
 
-		seq = sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, v2.id, v1.id, v2.id)
-		for range 2 {
-			if d := v2.expectDeliver(sender.id, seq, body); d.Flags != wire.DeliverWantAck {
-				t.Errorf("flags %v, want DeliverWantAck", d.Flags)
+			seq = sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, v2.id, v1.id, v2.id)
+			for range 2 {
+				if d := v2.expectDeliver(sender.id, seq, body); d.Flags != wire.DeliverWantAck {
+					t.Errorf("flags %v, want DeliverWantAck", d.Flags)
+				}
+			}
+			v1.expectRelay(body)
+			sender.expectReport(seq, wire.FateReceived, wire.FateWritten, wire.FateReceived)
+
+			for _, verdict := range []wire.Fate{wire.FateProcessed, wire.FateRejected} {
+				seq = sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, v2.id)
+				v2.expectDeliver(sender.id, seq, body)
+				v2.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq, Fate: verdict}}))
+				sender.expectReport(seq, verdict)
 			}
 		}
-		v1.expectRelay(body)
-		sender.expectReport(seq, wire.FateReceived, wire.FateWritten, wire.FateReceived)
-
-		for _, verdict := range []wire.Fate{wire.FateProcessed, wire.FateRejected} {
-			seq = sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, v2.id)
-			v2.expectDeliver(sender.id, seq, body)
-			v2.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq, Fate: verdict}}))
-			sender.expectReport(seq, verdict)
-		}
-	}
-	seq := sender.sendMessage(nil, levelOptions(wire.LevelReceived), 0)
-	sender.expectReport(seq)
+		seq := sender.sendMessage(nil, levelOptions(wire.LevelReceived), 0)
+		sender.expectReport(seq)
+	})
 }
 
 // TestReports_PipelinedMessages_EachOnce pipelines messages that the hub handles as one batch.
 func TestReports_PipelinedMessages_EachOnce(t *testing.T) {
 	const messages = 2000
-	h := start(t, hub.Config{})
-	sender, receivers := h.connectV2(t), []*clientV2{h.connectV2(t), h.connectV2(t), h.connectV2(t)}
-	to := []uint64{receivers[0].id, receivers[1].id, receivers[2].id}
-	background(t, func() error {
-		var frames []byte
-		for seq := uint64(1); seq <= messages; seq++ {
-			frames = wire.AppendSend(frames, seq, levelOptions(wire.LevelReceived), 0, to, []byte("run"))
-		}
-		_, err := sender.Write(frames)
-		return err
-	})
-	for _, c := range receivers {
-		c.withholdsAcks = true
-	}
-	reports := make(map[uint64]bool)
-	for seq := uint64(1); seq <= messages; seq++ {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		sender, receivers := h.connectV2(t), []*clientV2{h.connectV2(t), h.connectV2(t), h.connectV2(t)}
+		to := []uint64{receivers[0].id, receivers[1].id, receivers[2].id}
+		background(t, func() error {
+			var frames []byte
+			for seq := uint64(1); seq <= messages; seq++ {
+				frames = wire.AppendSend(frames, seq, levelOptions(wire.LevelReceived), 0, to, []byte("run"))
+			}
+			_, err := sender.Write(frames)
+			return err
+		})
 		for _, c := range receivers {
-			c.expectDeliver(sender.id, seq, []byte("run"))
+			c.withholdsAcks = true
 		}
-		if seq%97 == 0 || seq == messages {
-			for i, c := range receivers {
-				c.send(wire.AppendAck(nil, c.received-uint64(i)*7%c.received))
-				c.send(wire.AppendAck(nil, c.received))
+		reports := make(map[uint64]bool)
+		for seq := uint64(1); seq <= messages; seq++ {
+			for _, c := range receivers {
+				c.expectDeliver(sender.id, seq, []byte("run"))
 			}
-			for sender.received < seq { // in any order
-				kind, payload := sender.nextFrame()
-				r, err := wire.ParseReport(payload)
-				if kind != wire.TypeReport || err != nil || !bytes.Equal(r.Fates, []byte{3, 3, 3}) || reports[r.Seq] {
-					t.Fatalf("type %#x, %+v, %v; reported before: %v", kind, r, err, reports[r.Seq])
+			if seq%97 == 0 || seq == messages {
+				for i, c := range receivers {
+					c.send(wire.AppendAck(nil, c.received-uint64(i)*7%c.received))
+					c.send(wire.AppendAck(nil, c.received))
 				}
-				reports[r.Seq] = true
+				for sender.received < seq { // in any order
+					kind, payload := sender.nextFrame()
+					r, err := wire.ParseReport(payload)
+					if kind != wire.TypeReport || err != nil || !bytes.Equal(r.Fates, []byte{3, 3, 3}) || reports[r.Seq] {
+						t.Fatalf("type %#x, %+v, %v; reported before: %v", kind, r, err, reports[r.Seq])
+					}
+					reports[r.Seq] = true
+				}
 			}
 		}
-	}
-	for seq := uint64(1); seq <= messages; seq++ {
-		if !reports[seq] {
-			t.Errorf("no report of message %d", seq)
+		for seq := uint64(1); seq <= messages; seq++ {
+			if !reports[seq] {
+				t.Errorf("no report of message %d", seq)
+			}
 		}
-	}
+	})
 }
 
 func TestReports_Timeout_ReportsCurrentFates(t *testing.T) {
-	h := start(t, hub.Config{ReportTimeout: 50 * time.Millisecond, OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
-	sender, slow, detached := h.connectV2(t), h.connectV2(t), h.connectV2(t)
-	detached.reset()
-	h.waitDetached(t, detached)
-	base := h.Stats().Fates[wire.FateExpired]
-	slow.withholdsAcks = true
-	body := pattern(5000, 1)
-	queued := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, slow.id, detached.id)
-	sender.expectReport(queued, wire.FateWritten, wire.FateQueued)
-	pending := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
-	sender.expectReport(pending, wire.FatePending)
-	processed := sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, slow.id)
-	slow.expectDeliver(sender.id, queued, body)
-	slow.expectDeliver(sender.id, processed, body)
-	slow.send(wire.AppendAck(nil, slow.received))
-	sender.expectReport(processed, wire.FateReceived)
-	// This verdict is too late because the message is already reported.
-	slow.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: processed, Fate: wire.FateProcessed}}))
-	slow.awaitPong()
-	if n := h.Stats().Fates[wire.FateExpired]; n != base {
-		t.Errorf("%d messages without a time to live expired", n-base)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{ReportTimeout: 50 * time.Millisecond, OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
+		sender, slow, detached := h.connectV2(t), h.connectV2(t), h.connectV2(t)
+		detached.reset()
+		h.waitDetached(t, detached)
+		base := h.Stats().Fates[wire.FateExpired]
+		slow.withholdsAcks = true
+		body := pattern(5000, 1)
+		queued := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, slow.id, detached.id)
+		sender.expectReport(queued, wire.FateWritten, wire.FateQueued)
+		pending := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
+		sender.expectReport(pending, wire.FatePending)
+		processed := sender.sendMessage(body, levelOptions(wire.LevelProcessed), 0, slow.id)
+		slow.expectDeliver(sender.id, queued, body)
+		slow.expectDeliver(sender.id, processed, body)
+		slow.send(wire.AppendAck(nil, slow.received))
+		sender.expectReport(processed, wire.FateReceived)
+		// This verdict is too late because the message is already reported.
+		slow.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: processed, Fate: wire.FateProcessed}}))
+		slow.awaitPong()
+		if n := h.Stats().Fates[wire.FateExpired]; n != base {
+			t.Errorf("%d messages without a time to live expired", n-base)
+		}
+	})
 }
 
 func TestReports_ReceiverNeverResumes_IsGone(t *testing.T) {
-	h := start(t, hub.Config{ResumeWindow: 200 * time.Millisecond})
-	sender, first := h.connectV2(t), h.connectV2(t)
-	first.reset()
-	eventually(t, "the session is detached", func() bool {
-		seq := sender.sendMessage([]byte("x"), wire.MakeOptions(wire.LevelWritten, wire.OverflowBlock), 10, first.id)
-		kind, payload := sender.nextFrame()
-		r, err := wire.ParseReport(payload)
-		if kind != wire.TypeReport || err != nil || r.Seq != seq {
-			t.Fatalf("type %#x, %v", kind, err)
-		}
-		return wire.Fate(r.Fates[0]) == wire.FateExpired
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{ResumeWindow: 200 * time.Millisecond})
+		sender, first := h.connectV2(t), h.connectV2(t)
+		first.reset()
+		eventually(t, "the session is detached", func() bool {
+			seq := sender.sendMessage([]byte("x"), wire.MakeOptions(wire.LevelWritten, wire.OverflowBlock), 10, first.id)
+			kind, payload := sender.nextFrame()
+			r, err := wire.ParseReport(payload)
+			if kind != wire.TypeReport || err != nil || r.Seq != seq {
+				t.Fatalf("type %#x, %v", kind, err)
+			}
+			return wire.Fate(r.Fates[0]) == wire.FateExpired
+		})
+		seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, first.id)
+		sender.expectReport(seq, wire.FateGone)
 	})
-	seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, first.id)
-	sender.expectReport(seq, wire.FateGone)
 }
 
 // TestReports_ReceiverLeavesBeforeVerdict_IsUncertain has a receiver acknowledge a message and
 // leave before it sends its verdict.
 func TestReports_ReceiverLeavesBeforeVerdict_IsUncertain(t *testing.T) {
-	h := start(t, hub.Config{})
-	sender, receiver := h.connectV2(t), h.connectV2(t)
-	seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelProcessed), 0, receiver.id)
-	receiver.expectDeliver(sender.id, seq, []byte("x"))
-	receiver.awaitPong() // the hub has handled the ACK as well
-	receiver.send(wire.AppendBye(nil))
-	sender.expectReport(seq, wire.FateUncertain)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		sender, receiver := h.connectV2(t), h.connectV2(t)
+		seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelProcessed), 0, receiver.id)
+		receiver.expectDeliver(sender.id, seq, []byte("x"))
+		receiver.awaitPong() // the hub has handled the ACK as well
+		receiver.send(wire.AppendBye(nil))
+		sender.expectReport(seq, wire.FateUncertain)
+	})
 }
 
 // TestReports_MaxReports_BlocksSender sends more messages that ask for a verdict than
 // MaxReports.
 func TestReports_MaxReports_BlocksSender(t *testing.T) {
 	const maxReports, messages = 4, 10
-	h := start(t, hub.Config{MaxReports: maxReports})
-	sender, receiver := h.connectV2(t), h.connectV2(t)
-	for range messages {
-		sender.sendMessage(nil, levelOptions(wire.LevelProcessed), 0, receiver.id)
-	}
-	for seq := uint64(1); seq <= messages; seq++ {
-		receiver.expectDeliver(sender.id, seq, nil)
-		if seq == maxReports {
-			receiver.awaitPong() // fails if a fifth message arrives
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{MaxReports: maxReports})
+		sender, receiver := h.connectV2(t), h.connectV2(t)
+		for range messages {
+			sender.sendMessage(nil, levelOptions(wire.LevelProcessed), 0, receiver.id)
 		}
-		if seq >= maxReports { // one verdict for each further message
-			receiver.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq - maxReports + 1, Fate: wire.FateProcessed}}))
-			sender.expectReport(seq-maxReports+1, wire.FateProcessed)
+		for seq := uint64(1); seq <= messages; seq++ {
+			receiver.expectDeliver(sender.id, seq, nil)
+			if seq == maxReports {
+				receiver.awaitPong() // fails if a fifth message arrives
+			}
+			if seq >= maxReports { // one verdict for each further message
+				receiver.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq - maxReports + 1, Fate: wire.FateProcessed}}))
+				sender.expectReport(seq-maxReports+1, wire.FateProcessed)
+			}
 		}
-	}
+	})
 }

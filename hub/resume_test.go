@@ -2,7 +2,6 @@ package hub_test
 
 import (
 	"io"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -20,13 +19,25 @@ var longKeepAlive = hub.Config{KeepAlive: time.Hour}
 // the connection that connect returns.
 func (c *clientV2) reconnectAfter(n int, delay time.Duration, connect func() *clientV1, hello wire.Hello) *clientV2 {
 	c.t.Helper()
+	c.skip(n)
+	<-time.After(delay)
+	c.Close()
+	return c.reconnect(connect(), hello)
+}
+
+// skip reads n bytes.
+func (c *clientV2) skip(n int) {
+	c.t.Helper()
 	if _, err := io.ReadFull(c, make([]byte, n)); err != nil {
 		c.t.Fatal(err)
 	}
-	time.Sleep(delay)
-	c.Close()
+}
+
+// reconnect resumes the session of c on another connection.
+func (c *clientV2) reconnect(on *clientV1, hello wire.Hello) *clientV2 {
+	c.t.Helper()
 	hello.ID, hello.Resume, hello.Received = c.ID, c.Resume, c.received
-	back := handshakeV2(connect(), hello)
+	back := handshakeV2(on, hello)
 	if !back.Resumed {
 		c.t.Fatal("not resumed")
 	}
@@ -293,147 +304,193 @@ func TestResume_ReadMessage_DoesNotExpire(t *testing.T) {
 	})
 }
 
-// TestResume_CutOverTCP_IsGivenUp cuts a TCP connection in the middle of a large message each
-// time, while the bystanders exchange messages.
-func TestResume_CutOverTCP_IsGivenUp(t *testing.T) {
-	t.Parallel() // most of its time passes between the cuts
-	h := start(t, longKeepAlive)
-	h.startBystanders(t)
-	sender := h.connectV2(t)
-	receiver := h.connectHello(t, wire.Hello{Version: wire.Version2, Skip: true})
-	connect := func() *clientV1 { return h.connect(t) }
-	large := pattern(1<<20, 1)
-	stuck := sender.sendMessage(large, levelOptions(wire.LevelReceived), 0, receiver.id)
-	behind := sender.sendMessage([]byte("behind"), levelOptions(wire.LevelReceived), 0, receiver.id)
+// TestResume_CutLargeMessage_IsGivenUp resets the connection in the middle of a large message each
+// time, while the bystanders exchange messages. It runs in virtual time only, because the
+// connections before a message is given up take ten seconds.
+func TestResume_CutLargeMessage_IsGivenUp(t *testing.T) {
+	inMemory.run(t, func(t *testing.T) {
+		r := startCutMessage(t, inMemory, 2600*time.Millisecond)
+		r.sender.expectReport(r.stuck, wire.FateUnreachable)
+		if kind, _ := r.receiver.nextFrame(); kind != wire.TypeSkip {
+			t.Errorf("a frame of type %#x instead of SKIP for the message that was given up", kind)
+		}
+		r.receiver.expectDeliver(r.sender.id, r.behind, []byte("behind"))
+		r.sender.expectReport(r.behind, wire.FateReceived)
+		if n := r.hub.Stats().Fates[wire.FateUnreachable]; n != 1 {
+			t.Errorf("%d messages were unreachable, want 1", n)
+		}
+		if n := r.hub.Stats().Dropped[hub.DropGone]; n != 1 {
+			t.Errorf("%d messages have the fate gone, want 1", n)
+		}
+	})
+}
+
+// TestResume_LargeMessageCutAtOnce_IsDelivered is the same with connections that end at once. The
+// hub must not give the message up.
+func TestResume_LargeMessageCutAtOnce_IsDelivered(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		r := startCutMessage(t, tr, 0)
+		r.receiver.expectDeliver(r.sender.id, r.stuck, r.large)
+		r.receiver.expectDeliver(r.sender.id, r.behind, []byte("behind"))
+		r.sender.expectTwoReports(r.stuck, r.behind)
+		if n := r.hub.Stats().Dropped[hub.DropGone]; n > 0 {
+			t.Errorf("%d messages have the fate gone", n)
+		}
+	})
+}
+
+// cutMessage is a large message whose receiver has lost five connections in the middle of it, and
+// a small message behind it.
+type cutMessage struct {
+	hub              *testHub
+	sender, receiver *clientV2
+	large            []byte
+	stuck, behind    uint64 // their seqs
+}
+
+// startCutMessage resets each of five connections after delay.
+func startCutMessage(t *testing.T, tr testTransport, delay time.Duration) *cutMessage {
+	t.Helper()
+	h := tr.start(t, longKeepAlive)
+	bystanders := h.startBystanders(t)
+	r := &cutMessage{hub: h, sender: h.connectV2(t), large: pattern(1<<20, 1)}
+	r.receiver = h.connectHello(t, wire.Hello{Version: wire.Version2, Skip: true})
+	r.stuck = r.sender.sendMessage(r.large, levelOptions(wire.LevelReceived), 0, r.receiver.id)
+	r.behind = r.sender.sendMessage([]byte("behind"), levelOptions(wire.LevelReceived), 0, r.receiver.id)
 	for range 5 {
-		receiver.Conn.(*net.TCPConn).SetLinger(0)
-		receiver = receiver.reconnectAfter(100_000, 2600*time.Millisecond, connect, helloWithRead(0))
+		r.receiver.skip(100_000)
+		<-time.After(delay)
+		r.receiver.reset()
+		r.receiver = r.receiver.reconnect(h.connect(t), helloWithRead(0))
 	}
-	sender.expectReport(stuck, wire.FateUnreachable)
-	if kind, _ := receiver.nextFrame(); kind != wire.TypeSkip {
-		t.Errorf("a frame of type %#x instead of SKIP for the message that was given up", kind)
-	}
-	receiver.expectDeliver(sender.id, behind, []byte("behind"))
-	sender.expectReport(behind, wire.FateReceived)
-	if n := h.Stats().Fates[wire.FateUnreachable]; n != 1 {
-		t.Errorf("%d messages were unreachable, want 1", n)
-	}
-	if n := h.Stats().Dropped[hub.DropGone]; n != 1 {
-		t.Errorf("%d messages have the fate gone, want 1", n)
-	}
+	bystanders.waitRounds(3)
+	return r
 }
 
 func TestResume_UnackedMessages_AreResent(t *testing.T) {
-	for _, size := range bodySizes {
-		h := start(t, hub.Config{})
-		sender, first := h.connectV2(t), h.connectV2(t)
-		body := pattern(size, 1)
-		for i := range 3 {
-			first.withholdsAcks = i == 2 // the client crashes before it acknowledges the third message
-			first.expectDeliver(sender.id, sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id), body)
-		}
-		first.received = 2
-		first.reset()
-		late := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		for _, size := range bodySizes {
+			h := tr.start(t, hub.Config{})
+			sender, first := h.connectV2(t), h.connectV2(t)
+			body := pattern(size, 1)
+			for i := range 3 {
+				first.withholdsAcks = i == 2 // the client crashes before it acknowledges the third message
+				first.expectDeliver(sender.id, sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id), body)
+			}
+			first.received = 2
+			first.reset()
+			late := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, first.id)
 
-		second := h.resume(t, first)
-		if !second.Resumed || second.ID != first.ID || second.Again < 1 {
-			t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
+			second := h.resume(t, first)
+			if !second.Resumed || second.ID != first.ID || second.Again < 1 {
+				t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
+			}
+			sender.expectReport(late-3, wire.FateReceived)
+			sender.expectReport(late-2, wire.FateReceived)
+			second.expectDeliver(sender.id, late-1, body)
+			second.expectDeliver(sender.id, late, body)
+			sender.expectReport(late-1, wire.FateReceived)
+			sender.expectReport(late, wire.FateReceived)
 		}
-		sender.expectReport(late-3, wire.FateReceived)
-		sender.expectReport(late-2, wire.FateReceived)
-		second.expectDeliver(sender.id, late-1, body)
-		second.expectDeliver(sender.id, late, body)
-		sender.expectReport(late-1, wire.FateReceived)
-		sender.expectReport(late, wire.FateReceived)
-	}
+	})
 }
 
 // TestResume_Sender_GetsPendingReports loses the sender's connection. After resuming, the
 // sender learns the seq of its last SEND that the hub has, and gets its pending reports.
 func TestResume_Sender_GetsPendingReports(t *testing.T) {
-	h := start(t, hub.Config{})
-	sender, receiver := h.connectV2(t), h.connectV2(t)
-	seq := sender.sendMessage([]byte("a"), levelOptions(wire.LevelReceived), 0, receiver.id)
-	receiver.expectDeliver(sender.id, seq, []byte("a"))
-	sender.expectReport(seq, wire.FateReceived)
-	receiver.withholdsAcks = true
-	seq = sender.sendMessage([]byte("b"), levelOptions(wire.LevelReceived), 0, receiver.id)
-	receiver.expectDeliver(sender.id, seq, []byte("b"))
-	sender.reset()
-	receiver.send(wire.AppendAck(nil, receiver.received))
-	receiver.awaitPong()
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		sender, receiver := h.connectV2(t), h.connectV2(t)
+		seq := sender.sendMessage([]byte("a"), levelOptions(wire.LevelReceived), 0, receiver.id)
+		receiver.expectDeliver(sender.id, seq, []byte("a"))
+		sender.expectReport(seq, wire.FateReceived)
+		receiver.withholdsAcks = true
+		seq = sender.sendMessage([]byte("b"), levelOptions(wire.LevelReceived), 0, receiver.id)
+		receiver.expectDeliver(sender.id, seq, []byte("b"))
+		sender.reset()
+		receiver.send(wire.AppendAck(nil, receiver.received))
+		receiver.awaitPong()
 
-	again := h.resume(t, sender)
-	if !again.Resumed || again.Welcome.Seq != seq {
-		t.Fatalf("resumed as %+v, want Seq %d", again.Welcome, seq)
-	}
-	again.expectReport(seq, wire.FateReceived)
-	seq = again.sendMessage([]byte("c"), 0, 0, receiver.id)
-	receiver.expectDeliver(sender.id, seq, []byte("c"))
+		again := h.resume(t, sender)
+		if !again.Resumed || again.Welcome.Seq != seq {
+			t.Fatalf("resumed as %+v, want Seq %d", again.Welcome, seq)
+		}
+		again.expectReport(seq, wire.FateReceived)
+		seq = again.sendMessage([]byte("c"), 0, 0, receiver.id)
+		receiver.expectDeliver(sender.id, seq, []byte("c"))
+	})
 }
 
 func TestSession_Takeover_OldConnGetsGoAway(t *testing.T) {
-	h := start(t, hub.Config{})
-	sender, first := h.connectV2(t), h.connectV2(t)
-	second := h.resume(t, first)
-	if !second.Resumed || second.ID != first.ID {
-		t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
-	}
-	if away := first.expectGoAway(wire.GoAwayTakenOver); away.Reconnect {
-		t.Error("the GOAWAY for a takeover asks to reconnect")
-	}
-	second.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
-	if ids := sender.requestPage(0, 0); !slices.Equal(ids, []uint64{sender.id, first.ID}) {
-		t.Errorf("listed: %v", ids)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		sender, first := h.connectV2(t), h.connectV2(t)
+		second := h.resume(t, first)
+		if !second.Resumed || second.ID != first.ID {
+			t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
+		}
+		if away := first.expectGoAway(wire.GoAwayTakenOver); away.Reconnect {
+			t.Error("the GOAWAY for a takeover asks to reconnect")
+		}
+		second.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
+		if ids := sender.requestPage(0, 0); !slices.Equal(ids, []uint64{sender.id, first.ID}) {
+			t.Errorf("listed: %v", ids)
+		}
+	})
 }
 
 func TestSession_ForgedSecret_ResumesNothing(t *testing.T) {
-	h := start(t, hub.Config{})
-	sender, first := h.connectV2(t), h.connectV2(t)
-	for _, secret := range []string{"x", first.Resume + "x", sender.Resume} {
-		forged := h.connectHello(t, wire.Hello{Version: wire.Version2, ID: first.ID, Resume: secret})
-		if forged.Resumed || forged.ID == first.ID {
-			t.Errorf("the secret %q resumed a session: %+v", secret, forged.Welcome)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		sender, first := h.connectV2(t), h.connectV2(t)
+		for _, secret := range []string{"x", first.Resume + "x", sender.Resume} {
+			forged := h.connectHello(t, wire.Hello{Version: wire.Version2, ID: first.ID, Resume: secret})
+			if forged.Resumed || forged.ID == first.ID {
+				t.Errorf("the secret %q resumed a session: %+v", secret, forged.Welcome)
+			}
 		}
-	}
-	first.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
+		first.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
+	})
 }
 
 // TestSession_ConcurrentTakeover_LastConnWins resumes a session on two connections at once.
 // The connection that was made last keeps the session, even if the hub reads the other HELLO
 // later, because a client abandons a connection before it makes the next.
 func TestSession_ConcurrentTakeover_LastConnWins(t *testing.T) {
-	h := start(t, hub.Config{})
-	sender := h.connectV2(t)
-	for range 20 {
-		first := h.connectV2(t)
-		var conns [2]*clientV1
-		hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, ID: first.ID, Resume: first.Resume})
-		for i := range conns {
-			conns[i] = h.connect(t)
-		}
-		for _, c := range conns {
-			c.send(hello)
-		}
-		for i, c := range conns {
-			kind, payload := c.mustReadFrame()
-			w, err := wire.ParseWelcome(payload)
-			switch {
-			case kind == wire.TypeWelcome && err == nil && w.Resumed && w.ID == first.ID:
-			case kind == wire.TypeGoAway && i == 0 && strings.Contains(string(payload), string(wire.GoAwayTakenOver)):
-			default:
-				t.Fatalf("connection %d: a frame of type %#x: %s", i, kind, payload)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		sender := h.connectV2(t)
+		for range 20 {
+			first := h.connectV2(t)
+			var conns [2]*clientV1
+			hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, ID: first.ID, Resume: first.Resume})
+			for i := range conns {
+				conns[i] = h.connect(t)
+				if h.memory != nil {
+					<-time.After(time.Millisecond) // otherwise both are made at the same time
+				}
+			}
+			for _, c := range conns {
+				c.send(hello)
+			}
+			for i, c := range conns {
+				kind, payload := c.mustReadFrame()
+				w, err := wire.ParseWelcome(payload)
+				switch {
+				case kind == wire.TypeWelcome && err == nil && w.Resumed && w.ID == first.ID:
+				case kind == wire.TypeGoAway && i == 0 && strings.Contains(string(payload), string(wire.GoAwayTakenOver)):
+				default:
+					t.Fatalf("connection %d: a frame of type %#x: %s", i, kind, payload)
+				}
+			}
+			last := &clientV2{clientV1: conns[1]}
+			last.awaitPong()
+			first.expectGoAway(wire.GoAwayTakenOver)
+			if ids := sender.requestPage(first.ID-1, 0); !slices.Contains(ids, first.ID) {
+				t.Errorf("listed: %v", ids)
 			}
 		}
-		last := &clientV2{clientV1: conns[1]}
-		last.awaitPong()
-		first.expectGoAway(wire.GoAwayTakenOver)
-		if ids := sender.requestPage(first.ID-1, 0); !slices.Contains(ids, first.ID) {
-			t.Errorf("listed: %v", ids)
-		}
-	}
+	})
 }
 
 // TestSession_Resume_EndsMemoryWait resumes a session while its message waits for memory.

@@ -64,109 +64,119 @@ func TestSend_Expires_WhileBlocked(t *testing.T) {
 }
 
 func TestSend_Expired_IsNotWritten(t *testing.T) {
-	h := start(t, hub.Config{ResumeWindow: time.Minute})
-	sender, detached := h.connectV2(t), h.connectV2(t)
-	detached.reset()
-	h.waitDetached(t, detached)
-	stale := sender.sendMessage([]byte("stale"), 0, 30, detached.id) // without a report
-	reported := sender.sendMessage([]byte("stale"), levelOptions(wire.LevelReceived), 30, detached.id)
-	sender.expectReport(reported, wire.FateExpired)
-	base := h.Stats().Fates[wire.FateExpired]
-	fresh := sender.sendMessage([]byte("fresh"), 0, 60_000, detached.id)
-	sender.awaitPong()
-	h.resume(t, detached).expectDeliver(sender.id, fresh, []byte("fresh"))
-	if n := h.Stats().Fates[wire.FateExpired] - base; n != 1 {
-		t.Errorf("%d messages without a report expired, want %d", n, stale)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{ResumeWindow: time.Minute})
+		sender, detached := h.connectV2(t), h.connectV2(t)
+		detached.reset()
+		h.waitDetached(t, detached)
+		stale := sender.sendMessage([]byte("stale"), 0, 30, detached.id) // without a report
+		reported := sender.sendMessage([]byte("stale"), levelOptions(wire.LevelReceived), 30, detached.id)
+		sender.expectReport(reported, wire.FateExpired)
+		base := h.Stats().Fates[wire.FateExpired]
+		fresh := sender.sendMessage([]byte("fresh"), 0, 60_000, detached.id)
+		sender.awaitPong()
+		h.resume(t, detached).expectDeliver(sender.id, fresh, []byte("fresh"))
+		if n := h.Stats().Fates[wire.FateExpired] - base; n != 1 {
+			t.Errorf("%d messages without a report expired, want %d", n, stale)
+		}
+	})
 }
 
 func TestOverflow_FullQueue_RejectsOrDropsOldest(t *testing.T) {
-	h := start(t, hub.Config{OutboxBytes: 64 << 10, ResumeWindow: time.Minute})
-	sender, detached := h.connectV2(t), h.connectV2(t)
-	detached.reset() // nothing is written to the client, and everything is queued
-	sender.waitUnwritable(detached)
-	body := pattern(20_000, 1)
-	reject, dropOldest := wire.MakeOptions(wire.LevelWritten, wire.OverflowReject), wire.MakeOptions(wire.LevelWritten, wire.OverflowDropOldest)
-	var kept []uint64
-	for range 4 {
-		kept = append(kept, sender.sendMessage(body, dropOldest, 0, detached.id))
-	}
-	full := sender.sendMessage(body, reject, 0, detached.id)
-	sender.expectReport(full, wire.FateFull)
-	last := sender.sendMessage(body, dropOldest, 0, detached.id)
-	sender.expectReport(kept[0], wire.FateFull)
-	kept = append(kept[1:], last)
-	back := h.resume(t, detached)
-	for _, seq := range kept {
-		back.expectDeliver(sender.id, seq, body)
-		sender.expectReport(seq, wire.FateWritten)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{OutboxBytes: 64 << 10, ResumeWindow: time.Minute})
+		sender, detached := h.connectV2(t), h.connectV2(t)
+		detached.reset() // nothing is written to the client, and everything is queued
+		sender.waitUnwritable(detached)
+		body := pattern(20_000, 1)
+		reject, dropOldest := wire.MakeOptions(wire.LevelWritten, wire.OverflowReject), wire.MakeOptions(wire.LevelWritten, wire.OverflowDropOldest)
+		var kept []uint64
+		for range 4 {
+			kept = append(kept, sender.sendMessage(body, dropOldest, 0, detached.id))
+		}
+		full := sender.sendMessage(body, reject, 0, detached.id)
+		sender.expectReport(full, wire.FateFull)
+		last := sender.sendMessage(body, dropOldest, 0, detached.id)
+		sender.expectReport(kept[0], wire.FateFull)
+		kept = append(kept[1:], last)
+		back := h.resume(t, detached)
+		for _, seq := range kept {
+			back.expectDeliver(sender.id, seq, body)
+			sender.expectReport(seq, wire.FateWritten)
+		}
+	})
 }
 
 // TestOverflow_DropOldest_KeepsOrder checks that the space of a dropped message goes to the
 // message that is blocked, and that the newer message comes after that one.
 func TestOverflow_DropOldest_KeepsOrder(t *testing.T) {
-	h := start(t, hub.Config{OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
-	sender, detached := h.connectV2(t), h.connectV2(t)
-	detached.reset()
-	sender.waitUnwritable(detached)
-	body := pattern(5000, 1)
-	dropOldest := wire.MakeOptions(wire.LevelWritten, wire.OverflowDropOldest)
-	dropped := sender.sendMessage(body, dropOldest, 0, detached.id)
-	blocked := sender.sendMessage(body, levelOptions(wire.LevelWritten), 0, detached.id)
-	behind := sender.sendMessage(body, dropOldest, 0, detached.id)
-	sender.expectReport(dropped, wire.FateFull)
-	back := h.resume(t, detached)
-	for _, seq := range []uint64{blocked, behind} {
-		back.expectDeliver(sender.id, seq, body)
-		sender.expectReport(seq, wire.FateWritten)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
+		sender, detached := h.connectV2(t), h.connectV2(t)
+		detached.reset()
+		sender.waitUnwritable(detached)
+		body := pattern(5000, 1)
+		dropOldest := wire.MakeOptions(wire.LevelWritten, wire.OverflowDropOldest)
+		dropped := sender.sendMessage(body, dropOldest, 0, detached.id)
+		blocked := sender.sendMessage(body, levelOptions(wire.LevelWritten), 0, detached.id)
+		behind := sender.sendMessage(body, dropOldest, 0, detached.id)
+		sender.expectReport(dropped, wire.FateFull)
+		back := h.resume(t, detached)
+		for _, seq := range []uint64{blocked, behind} {
+			back.expectDeliver(sender.id, seq, body)
+			sender.expectReport(seq, wire.FateWritten)
+		}
+	})
 }
 
 // TestStallTimeout_DetachedReceiver_UnblocksSenders checks that a detached receiver with a
 // full queue blocks its senders for at most the stall timeout. Messages in a queue that blocks
 // no sender wait until the resume window ends.
 func TestStallTimeout_DetachedReceiver_UnblocksSenders(t *testing.T) {
-	h := start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: 500 * time.Millisecond, ResumeWindow: time.Minute})
-	sender, detached := h.connectV2(t), h.connectV2(t)
-	detached.reset()
-	sender.waitUnwritable(detached)
-	body := pattern(5000, 1)
-	queued := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
-	if sender.hasDataWithin(time.Second) {
-		t.Error("reported although the receiver can resume and no sender is blocked")
-	}
-	blocked := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
-	sender.expectReport(queued, wire.FateGone)
-	sender.expectReport(blocked, wire.FateGone)
-	h.waitDisconnected(t, hub.CloseStalled, 1)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: 500 * time.Millisecond, ResumeWindow: time.Minute})
+		sender, detached := h.connectV2(t), h.connectV2(t)
+		detached.reset()
+		sender.waitUnwritable(detached)
+		body := pattern(5000, 1)
+		queued := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
+		if sender.hasDataWithin(time.Second) {
+			t.Error("reported although the receiver can resume and no sender is blocked")
+		}
+		blocked := sender.sendMessage(body, levelOptions(wire.LevelReceived), 0, detached.id)
+		sender.expectReport(queued, wire.FateGone)
+		sender.expectReport(blocked, wire.FateGone)
+		h.waitDisconnected(t, hub.CloseStalled, 1)
+	})
 }
 
 // TestCredit_Exceeded_SenderIsNotRead floods a detached receiver. The hub reads no more than
 // the credit of the sender, and the bystanders are served.
 func TestCredit_Exceeded_SenderIsNotRead(t *testing.T) {
-	h := start(t, hub.Config{OutboxBytes: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour})
-	bystanders := h.startBystanders(t)
-	sender, detached := h.connectV2(t), h.connectV2(t)
-	detached.reset()
-	h.waitDetached(t, detached)
-	const messages = 400
-	body := pattern(10_000, 1)
-	background(t, func() error {
-		for seq := uint64(1); seq <= messages; seq++ {
-			if _, err := sender.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{detached.id}, body)); err != nil {
-				return err
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{OutboxBytes: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour})
+		bystanders := h.startBystanders(t)
+		sender, detached := h.connectV2(t), h.connectV2(t)
+		detached.reset()
+		h.waitDetached(t, detached)
+		const messages = 400
+		body := pattern(10_000, 1)
+		background(t, func() error {
+			for seq := uint64(1); seq <= messages; seq++ {
+				if _, err := sender.Write(wire.AppendSend(nil, seq, 0, 0, []uint64{detached.id}, body)); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		eventually(t, "the credit is used up", func() bool { return h.Stats().QueuedBytes > int64(sender.Credit) })
+		bystanders.waitRounds(20)
+		bystanders.end() // their messages are kept until they are acknowledged
+		maxQueued := int64(64<<10 + sender.Credit + 512<<10)
+		eventually(t, "the queued bytes are bounded", func() bool { return h.Stats().QueuedBytes <= maxQueued })
+		back := h.resume(t, detached)
+		for seq := uint64(1); seq <= messages; seq++ {
+			back.expectDeliver(sender.id, seq, body)
 		}
-		return nil
 	})
-	eventually(t, "the credit is used up", func() bool { return h.Stats().QueuedBytes > int64(sender.Credit) })
-	bystanders.waitRounds(20)
-	bystanders.end() // their messages are kept until they are acknowledged
-	maxQueued := int64(64<<10 + sender.Credit + 512<<10)
-	eventually(t, "the queued bytes are bounded", func() bool { return h.Stats().QueuedBytes <= maxQueued })
-	back := h.resume(t, detached)
-	for seq := uint64(1); seq <= messages; seq++ {
-		back.expectDeliver(sender.id, seq, body)
-	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
-	"github.com/sechlol/go-message-hub/internal/memorypipe"
 )
 
 // nothingAccepted is a listener that returns neither a connection nor an error.
@@ -112,9 +111,8 @@ func TestServe_AfterShutdown_ReturnsErrClosed(t *testing.T) {
 // retries with growing delays.
 func TestServe_AcceptErrors_BackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := memorypipe.NewListener()
 		began := time.Now()
-		h := startInMemoryOn(t, hub.Config{}, &failingListener{Listener: ln, failures: 12}, ln)
+		h := withoutDeadlines(inMemory.startBehind(t, hub.Config{}, failAccepts(12)))
 		c := h.connect(t)
 		// The delays are 5 + 10 + … + 640 ms, and then four times 1 s.
 		if took, want := time.Since(began), 1275*time.Millisecond+4*time.Second; took != want {
@@ -131,6 +129,11 @@ func TestServe_AcceptErrors_BackOff(t *testing.T) {
 type failingListener struct {
 	net.Listener
 	failures int
+}
+
+// failAccepts returns a function that makes a listener fail n times.
+func failAccepts(n int) func(net.Listener) net.Listener {
+	return func(ln net.Listener) net.Listener { return &failingListener{ln, n} }
 }
 
 // Accept fails while failures is positive.

@@ -22,101 +22,111 @@ const promptTimeout = 5 * time.Second
 // TestShutdown_SilentClients_IsFast has silent clients in each state: no byte sent, a part of
 // a frame sent, idle between frames.
 func TestShutdown_SilentClients_IsFast(t *testing.T) {
-	h := start(t, hub.Config{MaxQueuedBytes: 96 << 20}) // memory for every partial frame
-	for range 20 {
-		h.connect(t)
-		h.connectV1(t)
-		for _, part := range partialFrames(1) {
-			h.connect(t).send(part)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{MaxQueuedBytes: 96 << 20}) // memory for every partial frame
+		for range 20 {
+			h.connect(t)
+			h.connectV1(t)
+			for _, part := range partialFrames(1) {
+				h.connect(t).send(part)
+			}
 		}
-	}
-	eventually(t, "all connected", func() bool { return h.Stats().Clients == 20*(2+len(partialFrames(1))) })
-	took, err := h.shutdownTimed(t, testTimeout)
-	if err != nil || took > promptTimeout {
-		t.Errorf("Shutdown took %v: %v", took, err)
-	}
-	if n := h.Stats().Disconnected[hub.CloseShutdown]; n != h.Stats().Connected {
-		t.Errorf("%d of %d disconnected by the shutdown", n, h.Stats().Connected)
-	}
+		eventually(t, "all connected", func() bool { return h.Stats().Clients == 20*(2+len(partialFrames(1))) })
+		took, err := h.shutdownTimed(t, testTimeout)
+		if err != nil || took > promptTimeout {
+			t.Errorf("Shutdown took %v: %v", took, err)
+		}
+		if n := h.Stats().Disconnected[hub.CloseShutdown]; n != h.Stats().Connected {
+			t.Errorf("%d of %d disconnected by the shutdown", n, h.Stats().Connected)
+		}
+	})
 }
 
 // TestShutdown_FullQueue_WaitsUntilDeadline has a receiver that reads nothing, and a sender
 // that is blocked by it.
 func TestShutdown_FullQueue_WaitsUntilDeadline(t *testing.T) {
-	h := start(t, hub.Config{StallTimeout: time.Hour})
-	sender, stalled := h.connectV1(t), h.connectV1(t)
-	sender.fillQueue(h, stalled.id)
-	const given = 500 * time.Millisecond
-	took, err := h.shutdownTimed(t, given)
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Shutdown returned %v, want %v", err, context.DeadlineExceeded)
-	}
-	if took < given || took > given+promptTimeout {
-		t.Errorf("Shutdown took %v, was given %v", took, given)
-	}
-	if h.Stats().Dropped[hub.DropGone] == 0 {
-		t.Error("dropped messages are not counted")
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{StallTimeout: time.Hour})
+		sender, stalled := h.connectV1(t), h.connectV1(t)
+		sender.fillQueue(h, stalled.id)
+		const given = 500 * time.Millisecond
+		took, err := h.shutdownTimed(t, given)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown returned %v, want %v", err, context.DeadlineExceeded)
+		}
+		if took < given || took > given+promptTimeout {
+			t.Errorf("Shutdown took %v, was given %v", took, given)
+		}
+		if h.Stats().Dropped[hub.DropGone] == 0 {
+			t.Error("dropped messages are not counted")
+		}
+	})
 }
 
 // TestShutdown_FullQueue_WaitsAtMostStallTimeout gives Shutdown a long deadline. The stalled
 // receiver delays it only for the stall timeout.
 func TestShutdown_FullQueue_WaitsAtMostStallTimeout(t *testing.T) {
-	h := start(t, hub.Config{StallTimeout: time.Second})
-	sender, stalled, quick := h.connectV1(t), h.connectV1(t), h.connectV1(t)
-	sender.relay(make([]byte, 16<<10), quick.id)
-	sender.fillQueue(h, stalled.id)
-	took, _ := h.shutdownTimed(t, testTimeout)
-	if took > 3*h.config.StallTimeout+promptTimeout {
-		t.Errorf("Shutdown took %v", took)
-	}
-	quick.expectRelay(make([]byte, 16<<10))
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{StallTimeout: time.Second})
+		sender, stalled, quick := h.connectV1(t), h.connectV1(t), h.connectV1(t)
+		sender.relay(make([]byte, 16<<10), quick.id)
+		sender.fillQueue(h, stalled.id)
+		took, _ := h.shutdownTimed(t, testTimeout)
+		if took > 3*h.config.StallTimeout+promptTimeout {
+			t.Errorf("Shutdown took %v", took)
+		}
+		quick.expectRelay(make([]byte, 16<<10))
+	})
 }
 
 // TestShutdown_Queued_IsDelivered has receivers that start to read during Shutdown.
 func TestShutdown_Queued_IsDelivered(t *testing.T) {
-	// The messages fit into a queue and do not block the sender.
-	const receivers, messages, size = 10, 12, 16 << 10
-	h := start(t, hub.Config{})
-	sender := h.connectV1(t)
-	var clients []*clientV1
-	var ids []uint64
-	for range receivers {
-		clients = append(clients, h.connectV1(t))
-		ids = append(ids, clients[len(clients)-1].id)
-	}
-	if err := sender.sendNumbered(ids, messages, size); err != nil {
-		t.Fatal(err)
-	}
-	sender.fence()
-	background(t, func() error {
-		_, err := h.shutdownTimed(t, testTimeout)
-		return err
-	})
-	parallel(t, receivers, func(i int) error {
-		err := clients[i].readNumbered(sender.id, messages, size)
-		if n, readErr := clients[i].readToEnd(); n != 0 || readErr != nil {
-			err = errors.Join(err, readErr, errors.New("received more than was sent"))
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		// The messages fit into a queue and do not block the sender.
+		const receivers, messages, size = 10, 12, 16 << 10
+		h := tr.start(t, hub.Config{})
+		sender := h.connectV1(t)
+		var clients []*clientV1
+		var ids []uint64
+		for range receivers {
+			clients = append(clients, h.connectV1(t))
+			ids = append(ids, clients[len(clients)-1].id)
 		}
-		return err
+		if err := sender.sendNumbered(ids, messages, size); err != nil {
+			t.Fatal(err)
+		}
+		sender.fence()
+		background(t, func() error {
+			_, err := h.shutdownTimed(t, testTimeout)
+			return err
+		})
+		parallel(t, receivers, func(i int) error {
+			err := clients[i].readNumbered(sender.id, messages, size)
+			if n, readErr := clients[i].readToEnd(); n != 0 || readErr != nil {
+				err = errors.Join(err, readErr, errors.New("received more than was sent"))
+			}
+			return err
+		})
 	})
 }
 
 func TestShutdown_TwiceAndConcurrently(t *testing.T) {
-	h := start(t, hub.Config{})
-	bystanders := h.startBystanders(t)
-	for range 10 {
-		h.connectV1(t)
-	}
-	bystanders.waitRounds(1)
-	bystanders.end()
-	parallel(t, 8, func(int) error {
-		_, err := h.shutdownTimed(t, testTimeout)
-		return err
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		bystanders := h.startBystanders(t)
+		for range 10 {
+			h.connectV1(t)
+		}
+		bystanders.waitRounds(1)
+		bystanders.end()
+		parallel(t, 8, func(int) error {
+			_, err := h.shutdownTimed(t, testTimeout)
+			return err
+		})
+		if took, err := h.shutdownTimed(t, testTimeout); err != nil || took > promptTimeout {
+			t.Errorf("the last Shutdown: %v, after %v", err, took)
+		}
 	})
-	if took, err := h.shutdownTimed(t, testTimeout); err != nil || took > promptTimeout {
-		t.Errorf("the last Shutdown: %v, after %v", err, took)
-	}
 }
 
 // TestShutdown_Immediate_WhileClientsConnect shuts down with a context that is done, while
@@ -148,15 +158,17 @@ func TestShutdown_Immediate_WhileClientsConnect(t *testing.T) {
 // TestShutdown_WhileClientsWaitForMemory has silent clients that hold all memory with parts of
 // frames, and others that wait for memory.
 func TestShutdown_WhileClientsWaitForMemory(t *testing.T) {
-	h := startOn(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour}, opaqueListener{listen(t)})
-	frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
-	for range 12 {
-		h.connect(t).send(frame[:150_000])
-	}
-	eventually(t, "memory is used up", func() bool { return h.Stats().QueuedBytes > 7<<19 })
-	if took, err := h.shutdownTimed(t, 2*promptTimeout); err != nil || took > promptTimeout {
-		t.Errorf("Shutdown took %v: %v", took, err)
-	}
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.startOpaque(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
+		frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
+		for range 12 {
+			h.connect(t).send(frame[:100_000])
+		}
+		eventually(t, "memory is used up", func() bool { return h.Stats().QueuedBytes > 7<<19 })
+		if took, err := h.shutdownTimed(t, 2*promptTimeout); err != nil || took > promptTimeout {
+			t.Errorf("Shutdown took %v: %v", took, err)
+		}
+	})
 }
 
 // TestShutdown_WhileStalledReceiverHoldsMemory has a sender that waits for the memory of its
@@ -171,50 +183,56 @@ func TestShutdown_WhileStalledReceiverHoldsMemory(t *testing.T) {
 }
 
 func TestShutdown_UnderLoad(t *testing.T) {
-	h := start(t, hub.Config{})
-	const clients = 20
-	var conns []*client.Client
-	var ids []uint64
-	for range clients {
-		conns = append(conns, h.dialClient(t))
-		ids = append(ids, conns[len(conns)-1].ID())
-	}
-	ctx := t.Context()
-	for _, c := range conns {
-		background(t, func() error {
-			for c.Send(ctx, ids, make([]byte, 1000)) == nil { // ends with Shutdown
-			}
-			return nil
-		})
-		background(t, func() error {
-			for _, err := range c.Messages(ctx) {
-				if err != nil {
-					break
+	test := func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		const clients = 20
+		var conns []*client.Client
+		var ids []uint64
+		for range clients {
+			conns = append(conns, h.dialClient(t))
+			ids = append(ids, conns[len(conns)-1].ID())
+		}
+		ctx := t.Context()
+		for _, c := range conns {
+			background(t, func() error {
+				for c.Send(ctx, ids, make([]byte, 1000)) == nil { // ends with Shutdown
 				}
-			}
-			return nil
-		})
+				return nil
+			})
+			background(t, func() error {
+				for _, err := range c.Messages(ctx) {
+					if err != nil {
+						break
+					}
+				}
+				return nil
+			})
+		}
+		eventually(t, "under load", func() bool { return h.Stats().Delivered > 10_000 })
+		if took, err := h.shutdownTimed(t, testTimeout); err != nil || took > 2*promptTimeout {
+			t.Errorf("Shutdown took %v: %v", took, err)
+		}
 	}
-	eventually(t, "under load", func() bool { return h.Stats().Delivered > 10_000 })
-	if took, err := h.shutdownTimed(t, testTimeout); err != nil || took > 2*promptTimeout {
-		t.Errorf("Shutdown took %v: %v", took, err)
-	}
+	overTCP.test(t, test)
+	inMemoryRealTime.test(t, test)
 }
 
 // TestShutdown_Client_SeesEOF checks that a client that has read its reply sees EOF at
 // Shutdown, not a reset.
 func TestShutdown_Client_SeesEOF(t *testing.T) {
-	h := start(t, hub.Config{})
-	c := h.connectV1(t)
-	c.send(wire.AppendIdentityRequest(nil))
-	c.readIdentity()
-	background(t, func() error {
-		_, err := h.shutdownTimed(t, testTimeout)
-		return err
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		c := h.connectV1(t)
+		c.send(wire.AppendIdentityRequest(nil))
+		c.readIdentity()
+		background(t, func() error {
+			_, err := h.shutdownTimed(t, testTimeout)
+			return err
+		})
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("%v, want EOF", err)
+		}
 	})
-	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("%v, want EOF", err)
-	}
 }
 
 // TestShutdown_DoesNotWaitForNonReaders shuts down a hub with clients that do not read.
@@ -265,14 +283,16 @@ func TestShutdown_DoesNotWaitForSilentClients(t *testing.T) {
 }
 
 func TestShutdown_GoAway_AsksToReconnect(t *testing.T) {
-	h := start(t, hub.Config{})
-	receiver, sender := h.connectV2(t), h.connectV2(t)
-	seq := sender.sendMessage([]byte("last message"), 0, 0, receiver.id)
-	sender.awaitPong()
-	background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
-	receiver.expectDeliver(sender.id, seq, []byte("last message"))
-	if away := receiver.expectGoAway(wire.GoAwayShutdown); !away.Reconnect {
-		t.Error("GOAWAY at shutdown does not ask to reconnect")
-	}
-	sender.expectGoAway(wire.GoAwayShutdown)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		receiver, sender := h.connectV2(t), h.connectV2(t)
+		seq := sender.sendMessage([]byte("last message"), 0, 0, receiver.id)
+		sender.awaitPong()
+		background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
+		receiver.expectDeliver(sender.id, seq, []byte("last message"))
+		if away := receiver.expectGoAway(wire.GoAwayShutdown); !away.Reconnect {
+			t.Error("GOAWAY at shutdown does not ask to reconnect")
+		}
+		sender.expectGoAway(wire.GoAwayShutdown)
+	})
 }

@@ -17,46 +17,48 @@ import (
 
 // TestStats_KnownExchange_IsExact compares every counter after a known exchange of frames.
 func TestStats_KnownExchange_IsExact(t *testing.T) {
-	h := start(t, hub.Config{})
-	a, b := h.connectV1(t), h.connectV1(t)
-	const messages, size = 10, 100
-	var in, out uint64
-	sendCounted := func(c *clientV1, frames []byte, replyLen int) {
-		c.send(frames)
-		in, out = in+uint64(len(frames)), out+uint64(replyLen)
-	}
-	in, out = 2*wire.IdentityRequestLen, 2*wire.IdentityLen
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		a, b := h.connectV1(t), h.connectV1(t)
+		const messages, size = 10, 100
+		var in, out uint64
+		sendCounted := func(c *clientV1, frames []byte, replyLen int) {
+			c.send(frames)
+			in, out = in+uint64(len(frames)), out+uint64(replyLen)
+		}
+		in, out = 2*wire.IdentityRequestLen, 2*wire.IdentityLen
 
-	for n := range messages {
-		sendCounted(a, wire.AppendRelay(nil, []uint64{b.id, 999, a.id}, pattern(size, byte(n))), 2*wire.RelayDeliveryLen(size))
-		a.expectRelay(pattern(size, byte(n)))
-		b.expectRelay(pattern(size, byte(n)))
-	}
-	sendCounted(b, wire.AppendListRequest(nil), wire.ListLen(1))
-	b.mustReadFrame()
-	sendCounted(a, wire.AppendRelay(nil, nil, []byte("to nobody")), 0)
-	// These are an empty frame and two frames of reserved types.
-	sendCounted(a, []byte{0, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 3, 15, 1, 2}, 0)
-	sendCounted(b, []byte{0, 0}, 0)
-	b.Close()
-	h.waitDisconnected(t, hub.CloseHalfFrame, 1)
+		for n := range messages {
+			sendCounted(a, wire.AppendRelay(nil, []uint64{b.id, 999, a.id}, pattern(size, byte(n))), 2*wire.RelayDeliveryLen(size))
+			a.expectRelay(pattern(size, byte(n)))
+			b.expectRelay(pattern(size, byte(n)))
+		}
+		sendCounted(b, wire.AppendListRequest(nil), wire.ListLen(1))
+		b.mustReadFrame()
+		sendCounted(a, wire.AppendRelay(nil, nil, []byte("to nobody")), 0)
+		// These are an empty frame and two frames of reserved types.
+		sendCounted(a, []byte{0, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 3, 15, 1, 2}, 0)
+		sendCounted(b, []byte{0, 0}, 0)
+		b.Close()
+		h.waitDisconnected(t, hub.CloseHalfFrame, 1)
 
-	want := hub.Stats{
-		Clients: 1, PeakClients: 2, Connected: 2,
-		Rejected: map[hub.RejectReason]uint64{}, Disconnected: map[hub.CloseReason]uint64{hub.CloseHalfFrame: 1},
-		MessagesIn: 2 + messages + 1 + 1 + 3, BytesIn: in,
-		MessagesOut: 2 + 2*messages + 1, BytesOut: out,
-		Relays: messages + 1, NoReceivers: 1, Ignored: 3,
-		Delivered: 2 * messages, Dropped: map[hub.DropReason]uint64{hub.DropUnknown: messages}, Fates: map[wire.Fate]uint64{}, Errors: map[wire.ErrorCode]uint64{},
-		MaxQueuedBytes: hub.DefaultMaxQueuedBytes,
-	}
-	// The hub counts these bytes last.
-	eventually(t, "counted", func() bool { s := h.Stats(); return s.BytesIn >= in && s.BytesOut >= out })
-	got := h.Stats()
-	got.Uptime, got.PeakQueuedBytes = 0, 0
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
+		want := hub.Stats{
+			Clients: 1, PeakClients: 2, Connected: 2,
+			Rejected: map[hub.RejectReason]uint64{}, Disconnected: map[hub.CloseReason]uint64{hub.CloseHalfFrame: 1},
+			MessagesIn: 2 + messages + 1 + 1 + 3, BytesIn: in,
+			MessagesOut: 2 + 2*messages + 1, BytesOut: out,
+			Relays: messages + 1, NoReceivers: 1, Ignored: 3,
+			Delivered: 2 * messages, Dropped: map[hub.DropReason]uint64{hub.DropUnknown: messages}, Fates: map[wire.Fate]uint64{}, Errors: map[wire.ErrorCode]uint64{},
+			MaxQueuedBytes: hub.DefaultMaxQueuedBytes,
+		}
+		// The hub counts these bytes last.
+		eventually(t, "counted", func() bool { s := h.Stats(); return s.BytesIn >= in && s.BytesOut >= out })
+		got := h.Stats()
+		got.Uptime, got.PeakQueuedBytes = 0, 0
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
+	})
 }
 
 // TestStats_PartialFrames_CountBytes checks that the bytes of partial frames are counted.
@@ -81,33 +83,35 @@ func TestStats_PartialFrames_CountBytes(t *testing.T) {
 // as delivered to it.
 func TestStats_EveryDelivery_IsCounted(t *testing.T) {
 	const messages, size = 300, 20_000
-	h := start(t, hub.Config{StallTimeout: time.Hour})
-	bystanders := h.startBystanders(t)
-	sender, reader, vanishing := h.connectV1(t), h.connectV1(t), h.connectV1(t)
-	bystanders.waitRounds(1)
-	bystanders.end()
-	var before hub.Stats
-	eventually(t, "the bystanders' messages counted", func() bool {
-		before = h.Stats()
-		return before.Delivered == uint64(2*burstSize*bystanders.rounds.Load())
-	})
-	background(t, func() error {
-		return sender.sendNumbered([]uint64{vanishing.id, reader.id, math.MaxUint64}, messages, size)
-	})
-	h.waitUntilStuck(t)
-	vanishing.reset()
-	if err := reader.readNumbered(sender.id, messages, size); err != nil {
-		t.Fatal(err)
-	}
-	sender.fence()
-	eventually(t, "every delivery is counted", func() bool {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{StallTimeout: time.Hour})
+		bystanders := h.startBystanders(t)
+		sender, reader, vanishing := h.connectV1(t), h.connectV1(t), h.connectV1(t)
+		bystanders.waitRounds(1)
+		bystanders.end()
+		var before hub.Stats
+		eventually(t, "the bystanders' messages counted", func() bool {
+			before = h.Stats()
+			return before.Delivered == uint64(2*burstSize*bystanders.rounds.Load())
+		})
+		background(t, func() error {
+			return sender.sendNumbered([]uint64{vanishing.id, reader.id, math.MaxUint64}, messages, size)
+		})
+		h.waitUntilStuck(t)
+		vanishing.reset()
+		if err := reader.readNumbered(sender.id, messages, size); err != nil {
+			t.Fatal(err)
+		}
+		sender.fence()
+		eventually(t, "every delivery is counted", func() bool {
+			s := h.Stats()
+			return s.Delivered-before.Delivered+s.Dropped[hub.DropGone]+s.Dropped[hub.DropUnknown] == 3*messages
+		})
 		s := h.Stats()
-		return s.Delivered-before.Delivered+s.Dropped[hub.DropGone]+s.Dropped[hub.DropUnknown] == 3*messages
+		if s.Dropped[hub.DropGone] == 0 || s.Delivered-before.Delivered < messages || s.Dropped[hub.DropUnknown] < messages {
+			t.Errorf("delivered %d, gone %d, unknown %d", s.Delivered-before.Delivered, s.Dropped[hub.DropGone], s.Dropped[hub.DropUnknown])
+		}
 	})
-	s := h.Stats()
-	if s.Dropped[hub.DropGone] == 0 || s.Delivered-before.Delivered < messages || s.Dropped[hub.DropUnknown] < messages {
-		t.Errorf("delivered %d, gone %d, unknown %d", s.Delivered-before.Delivered, s.Dropped[hub.DropGone], s.Dropped[hub.DropUnknown])
-	}
 }
 
 // disconnectCauses maps each close reason to a function that causes it.
@@ -173,19 +177,21 @@ var disconnectCauses = map[hub.CloseReason]struct {
 func TestStats_EveryCloseReason_IsCountedAndLogged(t *testing.T) {
 	for _, reason := range hub.CloseReasons() {
 		t.Run(reason.String(), func(t *testing.T) {
-			cause, ok := disconnectCauses[reason]
-			if !ok {
-				t.Fatal("no test for this reason")
-			}
-			log := &logBuffer{}
-			cause.config.Logger = log.logger()
-			h := start(t, cause.config)
-			cause.act(t, h)
-			h.waitDisconnected(t, reason, 1)
-			log.waitFor(t, fmt.Sprintf(`"reason":%q`, reason))
-			if others := slices.Collect(maps.Keys(h.Stats().Disconnected)); len(others) != 1 {
-				t.Errorf("other reasons were counted as well: %v", others)
-			}
+			onTransports(t, func(t *testing.T, tr testTransport) {
+				cause, ok := disconnectCauses[reason]
+				if !ok {
+					t.Fatal("no test for this reason")
+				}
+				log := &logBuffer{}
+				cause.config.Logger = log.logger()
+				h := tr.start(t, cause.config)
+				cause.act(t, h)
+				h.waitDisconnected(t, reason, 1)
+				log.waitFor(t, fmt.Sprintf(`"reason":%q`, reason))
+				if others := slices.Collect(maps.Keys(h.Stats().Disconnected)); len(others) != 1 {
+					t.Errorf("other reasons were counted as well: %v", others)
+				}
+			})
 		})
 	}
 }
@@ -205,70 +211,74 @@ func TestStats_ResumedConn_CountsByItsCause(t *testing.T) {
 		hub.CloseTimeout:      {hub.Config{KeepAlive: 50 * time.Millisecond}, func(*clientV2) {}},
 	} {
 		t.Run(reason.String(), func(t *testing.T) {
-			cause.config.ResumeWindow = time.Hour
-			h := start(t, cause.config)
-			c := h.connectV2(t)
-			cause.lose(c)
-			eventually(t, "detached", func() bool { return h.clientInfo(t, c.id).Detached })
-			if again := h.resume(t, c); !again.Resumed {
-				t.Fatalf("resumed as %+v", again.Welcome)
-			}
-			h.waitDisconnected(t, reason, 1)
-			if n := h.Stats().Disconnected[hub.CloseTakenOver]; n > 0 {
-				t.Errorf("%d connections were taken over: %v", n, h.Stats().Disconnected)
-			}
+			onTransports(t, func(t *testing.T, tr testTransport) {
+				cause.config.ResumeWindow = time.Hour
+				h := tr.start(t, cause.config)
+				c := h.connectV2(t)
+				cause.lose(c)
+				eventually(t, "detached", func() bool { return h.clientInfo(t, c.id).Detached })
+				if again := h.resume(t, c); !again.Resumed {
+					t.Fatalf("resumed as %+v", again.Welcome)
+				}
+				h.waitDisconnected(t, reason, 1)
+				if n := h.Stats().Disconnected[hub.CloseTakenOver]; n > 0 {
+					t.Errorf("%d connections were taken over: %v", n, h.Stats().Disconnected)
+				}
+			})
 		})
 	}
 }
 
 // TestStats_EveryCounter_Moves changes each field of Stats. It finds the fields by reflection.
 func TestStats_EveryCounter_Moves(t *testing.T) {
-	ln := listen(t)
-	const forbidden = 777
-	grant := &hub.Permissions{MessageRate: 100, CanSend: func(id uint64) bool { return id != forbidden }}
-	h := startOn(t, hub.Config{
-		MaxClients: 4, StallTimeout: time.Hour,
-		Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) { return grant, nil },
-		OnTrace:      func(hub.Trace) bool { return false }, TraceSampleRate: 1,
-	}, &failingListener{Listener: ln, failures: 1})
-	a, stalled, other := h.connectV1(t), h.connectV1(t), h.connectV1(t)
-	other.send([]byte{0, 0, 0, 0})
-	other.relay(nil)
-	other.relay(nil, 999, forbidden)
-	other.fence()
-	full := h.connectV1(t)
-	h.connect(t).expectEOF()
-	full.Close()
-	background(t, func() error { return a.sendNumbered([]uint64{stalled.id}, 200, 64<<10) })
-	h.waitUntilStuck(t)
-	during := h.Stats()
-	stalled.reset()
-	eventually(t, "a message has the fate gone", func() bool { return h.Stats().Dropped[hub.DropGone] > 0 })
-	if err := h.SetMaxClients(0); err != nil {
-		t.Fatal(err)
-	}
-	other.send(bytes.Repeat(wire.AppendIdentityRequest(nil), 1000))
-	eventually(t, "rate-limited", func() bool { return h.Stats().RateLimited > 0 })
-	c := h.connectV2(t)
-	c.sendMessage(nil, levelOptions(wire.LevelWritten), 0, 999)
-	c.sendMessage(make([]byte, 11), 0, 0, h.connectMaxBody(t, 10).id)
-	eventually(t, "too large", func() bool { return h.Stats().Dropped[hub.DropTooLarge] > 0 })
-	c.send(wire.AppendWelcome(nil, &wire.Welcome{}))
-	c.nextFrame()
-	c.nextFrame()
-	h.resume(t, c)
-	after := h.Stats()
-	isZero := func(v reflect.Value) bool { return v.IsZero() || v.Kind() == reflect.Map && v.Len() == 0 }
-	for i := range reflect.TypeFor[hub.Stats]().NumField() {
-		if isZero(reflect.ValueOf(during).Field(i)) && isZero(reflect.ValueOf(after).Field(i)) {
-			t.Errorf("%s did not move", reflect.TypeFor[hub.Stats]().Field(i).Name)
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		const forbidden = 777
+		grant := &hub.Permissions{MessageRate: 100, CanSend: func(id uint64) bool { return id != forbidden }}
+		h := tr.startBehind(t, hub.Config{
+			MaxClients: 4, StallTimeout: time.Hour,
+			Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) { return grant, nil },
+			OnTrace:      func(hub.Trace) bool { return false }, TraceSampleRate: 1,
+		}, failAccepts(1))
+		a, stalled, other := h.connectV1(t), h.connectV1(t), h.connectV1(t)
+		other.send([]byte{0, 0, 0, 0})
+		other.relay(nil)
+		other.relay(nil, 999, forbidden, other.id)
+		other.expectRelay(nil)
+		other.fence()
+		full := h.connectV1(t)
+		h.connect(t).expectEOF()
+		full.Close()
+		background(t, func() error { return a.sendNumbered([]uint64{stalled.id}, 200, 64<<10) })
+		h.waitUntilStuck(t)
+		during := h.Stats()
+		stalled.reset()
+		eventually(t, "a message has the fate gone", func() bool { return h.Stats().Dropped[hub.DropGone] > 0 })
+		if err := h.SetMaxClients(0); err != nil {
+			t.Fatal(err)
 		}
-	}
-	for _, reason := range hub.DropReasons() {
-		if after.Dropped[reason] == 0 {
-			t.Errorf("no body was dropped as %s", reason)
+		other.send(bytes.Repeat(wire.AppendIdentityRequest(nil), 1000))
+		eventually(t, "rate-limited", func() bool { return h.Stats().RateLimited > 0 })
+		c := h.connectV2(t)
+		c.sendMessage(nil, levelOptions(wire.LevelWritten), 0, 999)
+		c.sendMessage(make([]byte, 11), 0, 0, h.connectMaxBody(t, 10).id)
+		eventually(t, "too large", func() bool { return h.Stats().Dropped[hub.DropTooLarge] > 0 })
+		c.send(wire.AppendWelcome(nil, &wire.Welcome{}))
+		c.nextFrame()
+		c.nextFrame()
+		h.resume(t, c)
+		after := h.Stats()
+		isZero := func(v reflect.Value) bool { return v.IsZero() || v.Kind() == reflect.Map && v.Len() == 0 }
+		for i := range reflect.TypeFor[hub.Stats]().NumField() {
+			if isZero(reflect.ValueOf(during).Field(i)) && isZero(reflect.ValueOf(after).Field(i)) {
+				t.Errorf("%s did not move", reflect.TypeFor[hub.Stats]().Field(i).Name)
+			}
 		}
-	}
+		for _, reason := range hub.DropReasons() {
+			if after.Dropped[reason] == 0 {
+				t.Errorf("no body was dropped as %s", reason)
+			}
+		}
+	})
 }
 
 // TestStats_WriteTo_Text checks the text that a program prints at its end.

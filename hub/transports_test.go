@@ -22,23 +22,49 @@ var (
 
 	// inMemory uses pipes that the hub handles like TCP, in virtual time. The test cannot call
 	// t.Run.
-	inMemory = testTransport{"memory", func(testing.TB) net.Listener { return memorypipe.NewListener() }, synctest.Test}
+	inMemory = testTransport{"memory", listenInMemory, synctest.Test}
+
+	// inMemoryRealTime is for a test whose clients never pause: no virtual time would pass.
+	inMemoryRealTime = testTransport{"memory", listenInMemory, overTCP.run}
 )
+
+func listenInMemory(testing.TB) net.Listener { return memorypipe.NewListener() }
 
 // onTransports runs a test over TCP and in memory.
 func onTransports(t *testing.T, test func(t *testing.T, tr testTransport)) {
 	t.Helper()
-	for _, tr := range []testTransport{overTCP, inMemory} {
-		t.Run(tr.name, func(t *testing.T) {
-			tr.run(t, func(t *testing.T) { test(t, tr) })
-		})
-	}
+	overTCP.test(t, test)
+	inMemory.test(t, test)
+}
+
+// test runs a test over tr.
+func (tr testTransport) test(t *testing.T, test func(t *testing.T, tr testTransport)) {
+	t.Helper()
+	t.Run(tr.name, func(t *testing.T) {
+		tr.run(t, func(t *testing.T) { test(t, tr) })
+	})
 }
 
 // start is the function start, over tr.
 func (tr testTransport) start(t testing.TB, config hub.Config) *testHub {
 	t.Helper()
 	return startOn(t, withLongTimeouts(config), tr.listen(t))
+}
+
+// startOpaque serves a hub that does not see what its connections are, without the long timeouts of
+// start.
+func (tr testTransport) startOpaque(t testing.TB, config hub.Config) *testHub {
+	t.Helper()
+	return tr.startBehind(t, config, func(ln net.Listener) net.Listener { return opaqueListener{ln} })
+}
+
+// startBehind serves a hub that listens behind a wrapper, without the long timeouts of start.
+func (tr testTransport) startBehind(t testing.TB, config hub.Config, wrap func(net.Listener) net.Listener) *testHub {
+	t.Helper()
+	ln := tr.listen(t)
+	h := startOn(t, config, wrap(ln))
+	h.memory, _ = ln.(*memorypipe.Listener)
+	return h
 }
 
 // inVirtualTime runs f in virtual time with a hub that has the default configuration and
@@ -52,7 +78,7 @@ func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub)) {
 // inVirtualTimeWith is inVirtualTime for a hub with config.
 func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *testHub)) {
 	t.Helper()
-	for name, start := range map[string]func(testing.TB, hub.Config) *testHub{"memory": startInMemory, "net.Conn": startOpaque} {
+	for name, start := range map[string]func(testing.TB, hub.Config) *testHub{"memory": startInMemory, "net.Conn": startOpaqueInMemory} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { f(t, start(t, config)) })
 		})
@@ -63,22 +89,17 @@ func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *
 // deadlines.
 func startInMemory(t testing.TB, config hub.Config) *testHub {
 	t.Helper()
-	ln := memorypipe.NewListener()
-	return startInMemoryOn(t, config, ln, ln)
+	return withoutDeadlines(startOn(t, config, memorypipe.NewListener()))
 }
 
-// startOpaque is startInMemory for a hub that does not see what its connections are.
-func startOpaque(t testing.TB, config hub.Config) *testHub {
+// startOpaqueInMemory is startInMemory for a hub that does not see what its connections are.
+func startOpaqueInMemory(t testing.TB, config hub.Config) *testHub {
 	t.Helper()
-	memory := memorypipe.NewListener()
-	return startInMemoryOn(t, config, opaqueListener{memory}, memory)
+	return withoutDeadlines(inMemory.startOpaque(t, config))
 }
 
-// startInMemoryOn serves a hub on ln, which accepts the connections of memory.
-func startInMemoryOn(t testing.TB, config hub.Config, ln net.Listener, memory *memorypipe.Listener) *testHub {
-	t.Helper()
-	h := startOn(t, config, ln)
-	h.memory, h.noDeadlines = memory, true
+func withoutDeadlines(h *testHub) *testHub {
+	h.noDeadlines = true
 	return h
 }
 

@@ -117,16 +117,18 @@ func (c *clientV1) expectBytes(want []byte) {
 func TestVectors_Closes(t *testing.T) {
 	for _, vector := range loadVectors(t).Closes {
 		t.Run(vector.Name, func(t *testing.T) {
-			h := start(t, hub.Config{})
-			bystanders := h.startBystanders(t)
-			c := h.connectV1(t)
-			c.send(vector.Send)
-			c.expectEOF()
-			eventually(t, "counted", func() bool {
-				reasons := h.Stats().Disconnected
-				return reasons[hub.CloseMalformed]+reasons[hub.CloseTooLong] == 1
+			onTransports(t, func(t *testing.T, tr testTransport) {
+				h := tr.start(t, hub.Config{})
+				bystanders := h.startBystanders(t)
+				c := h.connectV1(t)
+				c.send(vector.Send)
+				c.expectEOF()
+				eventually(t, "counted", func() bool {
+					reasons := h.Stats().Disconnected
+					return reasons[hub.CloseMalformed]+reasons[hub.CloseTooLong] == 1
+				})
+				bystanders.waitRounds(3)
 			})
-			bystanders.waitRounds(3)
 		})
 	}
 }

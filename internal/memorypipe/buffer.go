@@ -21,6 +21,7 @@ type buffer struct {
 	pos           int   // the bytes of data before pos were read
 	size          int   // see Conn.SetReadBuffer
 	wanted        int   // the length of a Read that waits
+	writing       bool  // a Write has written a part
 	end           error // what the reader gets behind the last byte; nil: the writer writes
 	readClosed    bool
 	readDeadline  deadline
@@ -113,10 +114,33 @@ func (b *buffer) take(p []byte) (int, error) {
 	return n, nil
 }
 
+// writeAll is Conn.Write.
+func (b *buffer) writeAll(p []byte) (n int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.writing { // not a lock of its own: virtual time does not pass while a mutex is waited for
+		b.changed.Wait()
+	}
+	b.writing = true
+	for n < len(p) && err == nil {
+		var part int
+		part, err = b.put([][]byte{p[n:]}, true)
+		n += part
+	}
+	b.writing = false
+	b.changed.Broadcast()
+	return n, err
+}
+
 // write is Conn.WriteVector.
 func (b *buffer) write(v [][]byte, wait bool) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.put(v, wait)
+}
+
+// put is write for a caller that holds mu.
+func (b *buffer) put(v [][]byte, wait bool) (n int, err error) {
 	for {
 		switch {
 		case b.end != nil:

@@ -49,15 +49,8 @@ func (c *Conn) WriteVector(v [][]byte, wait bool) (int, error) { return c.out.wr
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) { return c.in.read(p) }
 
-// Write implements net.Conn.
-func (c *Conn) Write(p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var part int
-		part, err = c.out.write([][]byte{p[n:]}, true)
-		n += part
-	}
-	return n, err
-}
+// Write implements net.Conn. Concurrent calls write one after the other.
+func (c *Conn) Write(p []byte) (int, error) { return c.out.writeAll(p) }
 
 // Close implements net.Conn. The other end can still read what was written.
 func (c *Conn) Close() error {

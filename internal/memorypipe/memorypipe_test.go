@@ -1,6 +1,7 @@
 package memorypipe
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -148,6 +149,25 @@ func TestConn_SetReadBuffer(t *testing.T) {
 		}
 		if n, err := near.ReadAvailable(make([]byte, 1)); n != 0 || err != nil {
 			t.Errorf("%d more bytes: %v", n, err)
+		}
+	})
+}
+
+// TestConn_Write_IsNotInterleaved writes from two goroutines at the same time.
+func TestConn_Write_IsNotInterleaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := New()
+		for i := range byte(2) {
+			go near.Write(bytes.Repeat([]byte{i}, 2*Size)) // ends when all is read
+		}
+		got := make([]byte, 4*Size)
+		if _, err := io.ReadFull(far, got); err != nil {
+			t.Fatal(err)
+		}
+		for i, b := range got {
+			if b != got[i/(2*Size)*2*Size] {
+				t.Fatalf("byte %d is from the other goroutine", i)
+			}
 		}
 	})
 }
