@@ -5,6 +5,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/relay"
+	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -43,6 +44,9 @@ func handleHello(c *conn, payload []byte, flusher *outbox.Flusher) error {
 // beginSession begins a new session.
 func (h *helloHandler) beginSession() error {
 	c := h.conn
+	if isClosed(c.hub.closing) { // it may have just ended the session that the client wants to resume
+		return socket.ErrInterrupted
+	}
 	if c.provisional {
 		prev := h.connToReplace()
 		if prev == nil {

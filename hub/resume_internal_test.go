@@ -131,6 +131,27 @@ func TestResume_WindowEndsDuringClaim_EndsSession(t *testing.T) {
 	})
 }
 
+// TestResume_DuringShutdown_BeginsNoSession shuts the hub down while a connection waits to resume
+// a session, which ends meanwhile. The client gets no new session of a hub that is ending.
+func TestResume_DuringShutdown_BeginsNoSession(t *testing.T) {
+	withDetached(t, func(t *testing.T, h *Hub, prev *conn, hello *wire.Hello) {
+		prev.v2.Load().attachment.become(stateClaimed)
+		client := h.sayHello(t, hello)
+		synctest.Wait()
+		ended := make(chan error, 1)
+		go func() { ended <- h.Shutdown(t.Context()) }() // ends below
+		synctest.Wait()
+		prev.v2.Load().releaseClaim()
+		prev.close(CloseShutdown)
+		if n, err := client.Read(make([]byte, 100)); err == nil {
+			t.Errorf("the client gets %d bytes", n)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestAwaitOtherResume_LooksAgainUnlessClosed ends a claim in each way. A session that could not
 // be resumed is closed before its claim is released, and must not be looked up again.
 func TestAwaitOtherResume_LooksAgainUnlessClosed(t *testing.T) {
