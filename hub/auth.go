@@ -160,14 +160,18 @@ func (a authorization) canList() bool { return a.permissions == nil || !a.permis
 // canWatch reports whether the client can watch presence.
 func (a authorization) canWatch() bool { return a.permissions == nil || !a.permissions.NoWatch }
 
-// canSendToAll reports whether the client can send to every id.
-func (a authorization) canSendToAll() bool {
-	return a.permissions == nil || a.permissions.CanSend == nil
+// sendRule returns Permissions.CanSend; nil: the client can send to every id.
+func (a authorization) sendRule() func(id uint64) bool {
+	if a.permissions == nil {
+		return nil
+	}
+	return a.permissions.CanSend
 }
 
 // canSend reports whether the client can send to id.
 func (a authorization) canSend(id uint64) bool {
-	return a.canSendToAll() || a.permissions.CanSend(id)
+	rule := a.sendRule()
+	return rule == nil || rule(id)
 }
 
 // lowerMaxBody returns the largest body that the client can send, in bytes, given the limit of

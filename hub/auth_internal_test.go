@@ -38,7 +38,7 @@ func TestAuthorization_ExpiryAfterSleep_UsesWallClock(t *testing.T) {
 func TestAuthorization_ZeroValue_GrantsEverything(t *testing.T) {
 	rates := admission.Rates{Messages: 10, Bytes: 1000}
 	var a authorization
-	if !a.canList() || !a.canWatch() || !a.canSendToAll() || !a.canSend(1) {
+	if !a.canList() || !a.canWatch() || a.sendRule() != nil || !a.canSend(1) {
 		t.Error("something is forbidden")
 	}
 	if a.expires() || a.subject() != "" || a.grantedID() != 0 {
@@ -60,7 +60,7 @@ func TestAuthorization_Permissions_OnlyLower(t *testing.T) {
 		Subject: "s", ID: 7, Expires: time.Now(), NoList: true, NoWatch: true, CanSend: func(id uint64) bool { return id == 3 },
 		MaxBody: 1000, MessageRate: 100, ByteRate: 10,
 	}}
-	if a.canList() || a.canWatch() || a.canSendToAll() || a.canSend(1) || !a.canSend(3) {
+	if a.canList() || a.canWatch() || a.sendRule() == nil || a.canSend(1) || !a.canSend(3) {
 		t.Error("the permissions do not apply")
 	}
 	if !a.expires() || a.subject() != "s" || a.grantedID() != 7 {

@@ -69,3 +69,13 @@ func (ci *clientIO) maxDeliver(limit int) int {
 	}
 	return limit
 }
+
+// tryAcquireBuf returns a buffer of at least minSize and at best preferred bytes, without
+// waiting, or nil if there is none.
+func (ci *clientIO) tryAcquireBuf(minSize, preferred int) *body.Buffer {
+	buf := ci.account.TryAcquire(preferred)
+	if buf == nil && minSize <= minPerClient/2 { // fails only if the client holds as much already
+		buf = ci.account.TryAcquire(min(preferred, minPerClient/2))
+	}
+	return buf
+}

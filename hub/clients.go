@@ -73,7 +73,7 @@ func infoOf(dest relay.Destination, id uint64) (ClientInfo, bool) {
 	case destination:
 		return newClientInfo(d.conn, id), true
 	case *subscriber:
-		return d.info(), true
+		return d.clientInfo(), true
 	}
 	return ClientInfo{}, false
 }
@@ -152,16 +152,6 @@ func (h *Hub) newShutdownGoAway(simultaneous bool) *goAway {
 		code: wire.GoAwayShutdown, reason: CloseShutdown, reconnect: true, reconnectDelay: rand.N(spread),
 		err: errors.New("the hub is shutting down"),
 	}
-}
-
-// lookup returns the conn of a client, or nil.
-func (h *Hub) lookup(id uint64) *conn { return connOf(h.find(id)) }
-
-// find returns what has an id, or nil.
-func (h *Hub) find(id uint64) relay.Destination {
-	var found [1]relay.Destination
-	h.registry.Find([]uint64{id}, found[:])
-	return found[0]
 }
 
 // newClientInfo returns the description of c, which is registered under id.

@@ -331,17 +331,6 @@ func (c *conn) handleRead() (more bool, err error) {
 	return more, err
 }
 
-// requestReceiverAcks requests acknowledgements from those receivers in ids to which the client
-// is permitted to send and that have unacknowledged messages.
-func (c *conn) requestReceiverAcks(ids wire.IDs) {
-	for id := range ids.All() {
-		if !c.canSend(id) {
-			continue // a client must not cause PINGs to receivers to which it cannot send
-		}
-		requestAck(c.hub.lookup(id))
-	}
-}
-
 // offerReplies queues replies for the client itself, which uses version 1.
 func (c *conn) offerReplies(batch *outbox.Batch, flusher *outbox.Flusher) {
 	c.replies.offer(c.sock, batch, flusher)

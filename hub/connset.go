@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sechlol/go-message-hub/internal/reclaim"
 )
 
 // connSet holds every connection from Accept to its last goroutine, registered or not. Once
@@ -147,4 +149,12 @@ func (cs *connSet) all() iter.Seq[*conn] {
 			}
 		}
 	}
+}
+
+// appendHolders appends the current connections as holders of memory.
+func (cs *connSet) appendHolders(to []reclaim.Conn) []reclaim.Conn {
+	for c := range cs.all() {
+		to = append(to, reclaimable{c})
+	}
+	return to
 }

@@ -100,18 +100,18 @@ type Hub struct {
 	auth         authenticator
 	rates        admission.Rates // of a client without Permissions
 	limitedLog   *limitlog.Log   // of events that any client can cause at any rate
+	relay        *relay.Relay
+	senders      *local.Senders
 
 	// All of these can be used concurrently.
 	admission     admitter
 	buckets       admission.BucketStore // of the rate limiters of clients
 	conns         connSet
 	registerQueue registerQueue
+	subscribers   subscribers
 	registry      *presence.Registry[relay.Destination]
 	v1IDs         idpool.Pool // of v1 clients, if neither Authenticate nor DisableV1 is set
 	ids           idpool.Pool // of all other clients without a granted id
-	relay         *relay.Relay
-	senders       *local.Senders
-	subscribers   subscribers
 	counters      counters
 
 	shutdownOnce sync.Once
@@ -177,13 +177,8 @@ func (h *Hub) newSocketConfig(readBytes int64) socket.Config {
 // one ends with closing.
 func (h *Hub) startLoops() {
 	reclaimConfig := reclaim.Config[reclaim.Conn]{
-		Budget: h.bodies,
-		AppendConns: func(to []reclaim.Conn) []reclaim.Conn {
-			for c := range h.conns.all() {
-				to = append(to, reclaimable{c})
-			}
-			return h.subscribers.appendTo(to)
-		},
+		Budget:       h.bodies,
+		AppendConns:  func(to []reclaim.Conn) []reclaim.Conn { return h.subscribers.appendTo(h.conns.appendHolders(to)) },
 		StallTimeout: h.config.StallTimeout,
 		MinRate:      h.config.MinRate,
 		MaxBody:      h.config.MaxBody,
@@ -206,19 +201,6 @@ func (h *Hub) firstID() uint64 {
 		first += MaxGrantedID + 1
 	}
 	return first
-}
-
-// SetMaxClients changes the maximum number of clients, see Config.MaxClients. 0 means the
-// default. If more clients are connected, all of them stay, and the hub rejects further
-// connections until there are fewer than maxClients. On an invalid value, SetMaxClients
-// returns an error that names the value and the permitted range, and changes nothing.
-func (h *Hub) SetMaxClients(maxClients int) error {
-	setDefault(&maxClients, DefaultMaxClients)
-	if err := checkMaxClients(maxClients); err != nil {
-		return err
-	}
-	h.admission.maxClients.Store(int64(maxClients))
-	return nil
 }
 
 // Serve accepts connections on ln until Shutdown is called or ctx ends. It returns ErrClosed
@@ -246,7 +228,7 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		ln.Close()
 	}()
-	err := (&acceptor{h, ln}).run(ctx)
+	err := h.admission.acceptLoop(ctx, ln)
 	cancel(err)
 	<-done
 	if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {
@@ -270,6 +252,19 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 // The listener starts goroutines, and its Close waits for them. Serve calls Close.
 func (h *Hub) NewProxyListener(ln net.Listener, trusted []netip.Prefix) net.Listener {
 	return newProxyListener(&h.admission, h.config.HandshakeTimeout, ln, trusted)
+}
+
+// SetMaxClients changes the maximum number of clients, see Config.MaxClients. 0 means the
+// default. If more clients are connected, all of them stay, and the hub rejects further
+// connections until there are fewer than maxClients. On an invalid value, SetMaxClients
+// returns an error that names the value and the permitted range, and changes nothing.
+func (h *Hub) SetMaxClients(maxClients int) error {
+	setDefault(&maxClients, DefaultMaxClients)
+	if err := checkMaxClients(maxClients); err != nil {
+		return err
+	}
+	h.admission.maxClients.Store(int64(maxClients))
+	return nil
 }
 
 // Shutdown stops the hub. It stops accepting and reading, writes what is queued until ctx
@@ -321,4 +316,14 @@ func (h *Hub) Stats() Stats {
 	s.MaxQueuedBytes = h.config.MaxQueuedBytes
 	s.Fates, s.TracesDropped = h.relay.Fates(), h.relay.TracesDropped()
 	return s
+}
+
+// lookup returns the conn of a client, or nil.
+func (h *Hub) lookup(id uint64) *conn { return connOf(h.find(id)) }
+
+// find returns what has an id, or nil.
+func (h *Hub) find(id uint64) relay.Destination {
+	var found [1]relay.Destination
+	h.registry.Find([]uint64{id}, found[:])
+	return found[0]
 }

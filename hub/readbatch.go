@@ -214,7 +214,7 @@ func (rb *readBatch) allocBuf(minSize int, receivers wire.IDs) error {
 	preferred = max(minSize, preferred)
 	buf := c.tryAcquireBuf(minSize, preferred)
 	if buf == nil {
-		c.requestReceiverAcks(receivers)
+		rb.requestReceiverAcks(receivers)
 		var err error
 		if buf, err = rb.waitBuf(minSize, preferred); err != nil {
 			return err
@@ -224,14 +224,15 @@ func (rb *readBatch) allocBuf(minSize int, receivers wire.IDs) error {
 	return nil
 }
 
-// tryAcquireBuf returns a buffer of at least minSize and at best preferred bytes, without
-// waiting, or nil if there is none.
-func (c *conn) tryAcquireBuf(minSize, preferred int) *body.Buffer {
-	buf := c.account.TryAcquire(preferred)
-	if buf == nil && minSize <= minPerClient/2 { // fails only if the client holds as much already
-		buf = c.account.TryAcquire(min(preferred, minPerClient/2))
+// requestReceiverAcks requests acknowledgements from those receivers in ids to which the client
+// is permitted to send and that have unacknowledged messages.
+func (rb *readBatch) requestReceiverAcks(ids wire.IDs) {
+	for id := range ids.All() {
+		if !rb.conn.canSend(id) {
+			continue // a client must not cause PINGs to receivers to which it cannot send
+		}
+		requestAck(rb.conn.hub.lookup(id))
 	}
-	return buf
 }
 
 // waitBuf gets a buffer as tryAcquireBuf does, and waits for memory if necessary. While it

@@ -63,17 +63,6 @@ func (r reclaimable) dropUnackedIfUseful() {
 	}
 }
 
-// requestAck requests an acknowledgement from a connection that has unacknowledged messages. nil
-// is allowed.
-func requestAck(receiver *conn) {
-	if receiver == nil {
-		return
-	}
-	if r := (reclaimable{receiver}); r.AckStats().HeldBytes > 0 {
-		r.RequestAck()
-	}
-}
-
 // anyWaiting reports whether one of the accounts waits for room in its quota.
 func anyWaiting(accounts func(to []*body.Account) []*body.Account) bool {
 	var buf [8]*body.Account
@@ -83,4 +72,12 @@ func anyWaiting(accounts func(to []*body.Account) []*body.Account) bool {
 		}
 	}
 	return false
+}
+
+// requestAck requests an acknowledgement from a connection that has unacknowledged messages. nil
+// is allowed.
+func requestAck(receiver *conn) {
+	if r := (reclaimable{receiver}); receiver != nil && r.AckStats().HeldBytes > 0 {
+		r.RequestAck()
+	}
 }

@@ -55,12 +55,7 @@ type origin struct{ conn *conn }
 func (o origin) ID() uint64 { return o.conn.id.Load() }
 
 // CanSend implements relay.Origin.
-func (o origin) CanSend() func(to uint64) bool {
-	if o.conn.canSendToAll() {
-		return nil
-	}
-	return o.conn.permissions.CanSend
-}
+func (o origin) CanSend() func(to uint64) bool { return o.conn.sendRule() }
 
 // SendReports implements relay.Origin. Only SENDs request reports, and only version 2 has them.
 func (o origin) SendReports(frames []byte, n int) { o.conn.session().sendReports(frames, n) }

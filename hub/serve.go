@@ -49,23 +49,17 @@ func isTemporary(err error) bool {
 	return errors.As(err, &temporary) && temporary.Temporary()
 }
 
-// acceptor accepts the connections of one listener.
-type acceptor struct {
-	hub *Hub
-	ln  net.Listener
-}
-
-// run accepts until ctx ends or the listener fails permanently.
-func (a *acceptor) run(ctx context.Context) error {
+// acceptLoop accepts connections until ctx ends or ln fails permanently.
+func (a *admitter) acceptLoop(ctx context.Context, ln net.Listener) error {
 	delay := time.Duration(0)
 	for {
-		nc, err := a.ln.Accept()
+		nc, err := ln.Accept()
 		switch {
 		case err == nil && nc == nil:
-			return fmt.Errorf("hub: accept: %T returned neither a connection nor an error", a.ln)
+			return fmt.Errorf("hub: accept: %T returned neither a connection nor an error", ln)
 		case err == nil:
 			delay = 0
-			a.hub.admission.admit(nc)
+			a.admit(nc)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case !isTemporary(err):

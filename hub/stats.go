@@ -153,7 +153,7 @@ func (c *counters) recordSend(receivers int) {
 	}
 }
 
-// snapshot returns Stats with the values of these counters, and these numbers of clients.
+// snapshot returns Stats with the values of all counters, and these numbers of clients.
 func (c *counters) snapshot(clients, peakClients int) Stats {
 	return Stats{
 		Clients:      clients,

@@ -37,8 +37,8 @@ func (s *subscriber) run() {
 	close(s.ended)
 }
 
-// info returns the description of s.
-func (s *subscriber) info() ClientInfo {
+// clientInfo returns the description of s.
+func (s *subscriber) clientInfo() ClientInfo {
 	progress := s.Progress()
 	return ClientInfo{
 		ID: s.id, Address: localAddr{}, Protocol: wire.Version2, Since: s.since, QueuedBytes: progress.Queued, BytesOut: uint64(progress.Sent),

@@ -12,7 +12,7 @@ import (
 // tcpOnly lists the tests of promises that need TCP, with the reason.
 var tcpOnly = map[string]string{
 	"FuzzTLS": "it tests TLS",
-	"TestConn_ExpiryAfterSleep_UsesWallClock":     "it tests one function, without a connection",
+	"TestAuthorization_ExpiryAfterSleep_UsesWallClock":     "it tests one function, without a connection",
 	"TestHub_AfterLoad_NothingGrows":              "it measures the memory of the process, which holds what a pipe holds",
 	"TestRelay_Pipelined_AllocatesNothing":        "it counts allocations, and a pipe allocates",
 	"TestServe_FileDescriptorsExhausted_Recovers": "a pipe needs no file descriptor",
