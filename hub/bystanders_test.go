@@ -20,9 +20,11 @@ const (
 	maxRoundTrip = testTimeout / 3
 
 	// burstSize is the number of messages in one round trip, and roundInterval the time between
-	// two round trips. Bystanders detect load but do not cause any.
-	burstSize     = 4
-	roundInterval = 5 * time.Millisecond
+	// two round trips. Bystanders detect load but do not cause any. In virtual time, which mostly
+	// jumps ahead, they wait for longer.
+	burstSize            = 4
+	roundInterval        = 5 * time.Millisecond
+	virtualRoundInterval = 50 * time.Millisecond
 )
 
 // bystanders are two clients that exchange numbered messages while other clients misbehave.
@@ -31,6 +33,7 @@ type bystanders struct {
 	t              testing.TB
 	sender, echoer *client.Client
 	limit          time.Duration
+	interval       time.Duration
 	stop           chan struct{}
 	end            func()
 	rounds         atomic.Int64
@@ -47,7 +50,10 @@ func (h *testHub) startBystanders(t testing.TB) *bystanders {
 // round trip may take up to limit.
 func (h *testHub) startBystandersWithin(t testing.TB, limit time.Duration) *bystanders {
 	t.Helper()
-	b := &bystanders{t: t, sender: h.dialClient(t), echoer: h.dialClient(t), limit: limit, stop: make(chan struct{})}
+	b := &bystanders{t: t, sender: h.dialClient(t), echoer: h.dialClient(t), limit: limit, interval: roundInterval, stop: make(chan struct{})}
+	if h.memory != nil {
+		b.interval = virtualRoundInterval
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
 	var sendErr, echoErr error
@@ -70,7 +76,7 @@ func (h *testHub) startBystandersWithin(t testing.TB, limit time.Duration) *byst
 
 // sendLoop sends bursts of numbered messages and receives the echoes.
 func (b *bystanders) sendLoop(ctx context.Context) error {
-	tick := time.NewTicker(roundInterval)
+	tick := time.NewTicker(b.interval)
 	defer tick.Stop()
 	for round := 0; ; round++ {
 		select {

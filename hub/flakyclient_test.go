@@ -277,7 +277,7 @@ func runFlakyClients(t *testing.T, tr testTransport, config hub.Config, clients,
 // by EOF or by a reset, at random moments.
 func TestSession_FlakyConns_LoseNothing(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
-		runFlakyClients(t, tr, hub.Config{ResumeWindow: time.Hour}, 10, 200, 10, mostlySmallSize)
+		runFlakyClients(t, tr, hub.Config{ResumeWindow: time.Hour}, 10, tr.count(200), 10, mostlySmallSize)
 	})
 }
 
@@ -286,7 +286,7 @@ func TestSession_FlakyConns_LoseNothing(t *testing.T) {
 func TestHub_FullQueues_DoNotDeadlock(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		for _, size := range []int{20_000, 300_000} {
-			runFlakyClients(t, tr, hub.Config{OutboxBytes: 32 << 10}, 3, 30, 0, func(_, _ uint64) int { return size })
+			runFlakyClients(t, tr, hub.Config{OutboxBytes: 32 << 10}, 3, tr.count(30), 0, func(_, _ uint64) int { return size })
 		}
 	})
 }

@@ -169,8 +169,8 @@ func mixedSize(n int) int {
 // TestRelay_MixedSizes_KeepOrder mixes bodies that the hub handles in different ways with
 // messages to both receivers and to one of them.
 func TestRelay_MixedSizes_KeepOrder(t *testing.T) {
-	const messages = 600
 	onTransports(t, func(t *testing.T, tr testTransport) {
+		messages := tr.count(600)
 		h := tr.start(t, hub.Config{})
 		bystanders := h.startBystanders(t)
 		a, b, c := h.connectV1(t), h.connectV1(t), h.connectV1(t)

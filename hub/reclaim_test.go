@@ -97,8 +97,9 @@ func TestReclaimer_LargeUnacked_RequestsAcks(t *testing.T) {
 // memory of frames that the other has not acknowledged, the hub does not read its ACKs. The
 // hub must drop these frames soon, and not after half a second each time.
 func TestReclaimer_MemoryWaiter_DropsUnacked(t *testing.T) {
-	const messages, maxDuration = 800, 30 * time.Second // 96 times the memory share of one client
+	const maxDuration = 30 * time.Second
 	onTransports(t, func(t *testing.T, tr testTransport) {
+		messages := tr.count(800) // 96 times the memory share of one client; in memory 24 times
 		h := tr.start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
 		clients := []*clientV2{h.connectV2(t), h.connectV2(t)}
 		body := pattern(60_000, 1)
@@ -111,7 +112,7 @@ func TestReclaimer_MemoryWaiter_DropsUnacked(t *testing.T) {
 				}
 				return nil
 			})
-			return c.ackWhenPinged(messages)
+			return c.ackWhenPinged(uint64(messages))
 		})
 		if took := time.Since(begin); took > maxDuration {
 			t.Errorf("took %v, want at most %v", took, maxDuration)

@@ -18,8 +18,9 @@ import (
 // the fate of a version 1 receiver were not final at once, the reports would wait for the
 // report timeout.
 func TestReports_MixedVersions_WhileWriting(t *testing.T) {
-	const senders, pairs, messages = 4, 16, 200
+	const senders, pairs = 4, 16
 	onTransports(t, func(t *testing.T, tr testTransport) {
+		messages := tr.count(200)
 		h := tr.start(t, hub.Config{ReportTimeout: 10 * testTimeout})
 		var to []uint64
 		var want []byte
@@ -27,7 +28,7 @@ func TestReports_MixedVersions_WhileWriting(t *testing.T) {
 			v2, v1 := h.connectV2(t), h.connectV1(t)
 			to = append(to, v2.id, v1.id)
 			want = append(want, byte(wire.FateReceived), byte(wire.FateWritten))
-			background(t, func() error { return v2.ackFrames(senders * messages) })
+			background(t, func() error { return v2.ackFrames(uint64(senders * messages)) })
 			background(t, func() error {
 				for range senders * messages {
 					if _, _, err := v1.readFrame(); err != nil {

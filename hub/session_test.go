@@ -2,9 +2,12 @@ package hub_test
 
 import (
 	"context"
+	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
@@ -207,6 +210,135 @@ func TestBye_EndsSession(t *testing.T) {
 		sender.expectReport(seq, wire.FateUncertain)
 		if again := h.resume(t, receiver); again.Resumed {
 			t.Error("a session that ended with BYE was resumed")
+		}
+	})
+}
+
+func TestSession_Takeover_OldConnGetsGoAway(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		sender, first := h.connectV2(t), h.connectV2(t)
+		second := h.resume(t, first)
+		if !second.Resumed || second.ID != first.ID {
+			t.Fatalf("resumed as %+v, want id %d", second.Welcome, first.ID)
+		}
+		if away := first.expectGoAway(wire.GoAwayTakenOver); away.Reconnect {
+			t.Error("the GOAWAY for a takeover asks to reconnect")
+		}
+		second.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
+		if ids := sender.requestPage(0, 0); !slices.Equal(ids, []uint64{sender.id, first.ID}) {
+			t.Errorf("listed: %v", ids)
+		}
+	})
+}
+
+func TestSession_ForgedSecret_ResumesNothing(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		sender, first := h.connectV2(t), h.connectV2(t)
+		for _, secret := range []string{"x", first.Resume + "x", sender.Resume} {
+			forged := h.connectHello(t, wire.Hello{Version: wire.Version2, ID: first.ID, Resume: secret})
+			if forged.Resumed || forged.ID == first.ID {
+				t.Errorf("the secret %q resumed a session: %+v", secret, forged.Welcome)
+			}
+		}
+		first.expectDeliver(sender.id, sender.sendMessage([]byte("x"), 0, 0, first.id), []byte("x"))
+	})
+}
+
+// TestSession_ConcurrentTakeover_LastConnWins resumes a session on two connections at once.
+// The connection that was made last keeps the session, even if the hub reads the other HELLO
+// later, because a client abandons a connection before it makes the next.
+func TestSession_ConcurrentTakeover_LastConnWins(t *testing.T) {
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		sender := h.connectV2(t)
+		for range 20 {
+			first := h.connectV2(t)
+			var conns [2]*clientV1
+			hello := wire.AppendHello(nil, &wire.Hello{Version: wire.Version2, ID: first.ID, Resume: first.Resume})
+			for i := range conns {
+				conns[i] = h.connect(t)
+				if h.memory != nil {
+					<-time.After(time.Millisecond) // otherwise both are made at the same time
+				}
+			}
+			for _, c := range conns {
+				c.send(hello)
+			}
+			for i, c := range conns {
+				kind, payload := c.mustReadFrame()
+				w, err := wire.ParseWelcome(payload)
+				switch {
+				case kind == wire.TypeWelcome && err == nil && w.Resumed && w.ID == first.ID:
+				case kind == wire.TypeGoAway && i == 0 && strings.Contains(string(payload), string(wire.GoAwayTakenOver)):
+				default:
+					t.Fatalf("connection %d: a frame of type %#x: %s", i, kind, payload)
+				}
+			}
+			last := &clientV2{clientV1: conns[1]}
+			last.awaitPong()
+			first.expectGoAway(wire.GoAwayTakenOver)
+			if ids := sender.requestPage(first.ID-1, 0); !slices.Contains(ids, first.ID) {
+				t.Errorf("listed: %v", ids)
+			}
+		}
+	})
+}
+
+// TestSession_Resume_EndsMemoryWait resumes a session while its message waits for memory.
+func TestSession_Resume_EndsMemoryWait(t *testing.T) {
+	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
+		began := time.Now()
+		drained := make(chan struct{})
+		background(t, func() error { // a client that reads gets the GOAWAY at once
+			defer close(drained)
+			_, _ = io.Copy(io.Discard, w)
+			return nil
+		})
+		back := w.connectHello(t, wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
+		if took := time.Since(began); !back.Resumed || back.Seq != 0 || took > 100*time.Millisecond {
+			t.Errorf("resumed after %v as %+v", took, back.Welcome)
+		}
+		<-drained
+	})
+}
+
+// TestSession_Resume_IsFastWhenOldConnIsNotRead resumes the session while the client does not
+// read from its old connection.
+func TestSession_Resume_IsFastWhenOldConnIsNotRead(t *testing.T) {
+	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
+		began := time.Now()
+		back := w.connectHello(t, wire.Hello{Version: wire.Version2, ID: w.ID, Resume: w.Resume})
+		if took := time.Since(began); !back.Resumed || took > 2*time.Second {
+			t.Errorf("resumed after %v as %+v", took, back.Welcome)
+		}
+	})
+}
+
+// TestSession_Resume_KeepsIDWhenOldConnIsBusy blocks the old connection for longer than a
+// resuming connection waits for it. The hub replies with GOAWAY "busy", and a later attempt
+// resumes the session.
+func TestSession_Resume_KeepsIDWhenOldConnIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const busy = 5 * time.Second
+		h := startInMemory(t, hub.Config{TraceSampleRate: 1, OnTrace: func(hub.Trace) bool { <-time.After(busy); return true }})
+		hello := wire.Hello{Version: wire.Version2}
+		c := h.connectHello(t, hello)
+		c.sendMessage(nil, 0, 0, 999) // to an unknown receiver: OnTrace is called at once
+		hello.ID, hello.Resume = c.ID, c.Resume
+		began := time.Now()
+		early := &clientV2{clientV1: h.connect(t)}
+		early.send(wire.AppendHello(nil, &hello))
+		if away := early.expectGoAway(wire.GoAwayBusy); !away.Reconnect {
+			t.Error("GOAWAY does not ask to reconnect")
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("GOAWAY after %v", took)
+		}
+		<-time.After(busy)
+		if back := h.connectHello(t, hello); !back.Resumed || back.Seq != 1 {
+			t.Errorf("resumed as %+v", back.Welcome)
 		}
 	})
 }

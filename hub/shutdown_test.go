@@ -24,14 +24,15 @@ const promptTimeout = 5 * time.Second
 func TestShutdown_SilentClients_IsFast(t *testing.T) {
 	onTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxQueuedBytes: 96 << 20}) // memory for every partial frame
-		for range 20 {
+		times := tr.count(20)
+		for range times {
 			h.connect(t)
 			h.connectV1(t)
 			for _, part := range partialFrames(1) {
 				h.connect(t).send(part)
 			}
 		}
-		eventually(t, "all connected", func() bool { return h.Stats().Clients == 20*(2+len(partialFrames(1))) })
+		eventually(t, "all connected", func() bool { return h.Stats().Clients == times*(2+len(partialFrames(1))) })
 		took, err := h.shutdownTimed(t, testTimeout)
 		if err != nil || took > promptTimeout {
 			t.Errorf("Shutdown took %v: %v", took, err)

@@ -45,6 +45,14 @@ func (tr testTransport) test(t *testing.T, test func(t *testing.T, tr testTransp
 	})
 }
 
+// count returns n over TCP, and a quarter of it in memory. It is for tests that need much time.
+func (tr testTransport) count(n int) int {
+	if tr.name == overTCP.name {
+		return n
+	}
+	return n / 4
+}
+
 // start is the function start, over tr.
 func (tr testTransport) start(t testing.TB, config hub.Config) *testHub {
 	t.Helper()
