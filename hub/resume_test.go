@@ -302,11 +302,11 @@ func TestResume_ReadMessage_DoesNotExpire(t *testing.T) {
 }
 
 // TestResume_CutLargeMessage_IsGivenUp resets the connection in the middle of a large message each
-// time, while the bystanders exchange messages. It runs in virtual time only, because the
-// connections before a message is given up take ten seconds.
+// time, while the bystanders exchange messages.
 func TestResume_CutLargeMessage_IsGivenUp(t *testing.T) {
-	inMemory.run(t, func(t *testing.T) {
-		r := startCutMessage(t, inMemory, 2600*time.Millisecond)
+	t.Parallel() // over TCP, most of its time passes between the cuts
+	onTransports(t, func(t *testing.T, tr testTransport) {
+		r := startCutMessage(t, tr, 2600*time.Millisecond)
 		r.sender.expectReport(r.stuck, wire.FateUnreachable)
 		if kind, _ := r.receiver.nextFrame(); kind != wire.TypeSkip {
 			t.Errorf("a frame of type %#x instead of SKIP for the message that was given up", kind)
