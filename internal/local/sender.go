@@ -92,6 +92,7 @@ func (o *sender) send(ctx context.Context, m *Send) (seq uint64, fates <-chan []
 func (o *sender) sendToNone() Report {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.finishBatch() // the seqs of a batch have no gap
 	o.seq++
 	o.config.OnSend(0)
 	return Report{Seq: o.seq}

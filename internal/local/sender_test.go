@@ -214,3 +214,28 @@ func TestSender_TTL_RunsWhileWaiting(t *testing.T) {
 		}
 	})
 }
+
+// TestSender_NoReceivers_EndsBatch sends a message without receivers between two that would form
+// a batch, while the pump is busy. Each of them gets its report: the seqs of a batch have no gap.
+func TestSender_NoReceivers_EndsBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTestHub(t, limits{})
+		g := newGate()
+		h.add(5, g)
+		h.sendTo(t, 1, nil, 5)
+		synctest.Wait() // the pump offers it
+		received := wire.MakeOptions(wire.LevelReceived, wire.OverflowBlock)
+		first := h.start(t, Send{From: 1, To: []uint64{5}, Options: received})
+		none := h.start(t, Send{From: 1, Options: received})
+		second := h.start(t, Send{From: 1, To: []uint64{5}, Options: received})
+		close(g.open)
+		none.expectEnd(t, nil)
+		first.expectEnd(t, nil)
+		second.expectEnd(t, nil)
+		for i, p := range []*pending{first, none, second} {
+			if want := first.report.Seq + uint64(i); p.report.Seq != want {
+				t.Errorf("message %d has seq %d, want %d", i, p.report.Seq, want)
+			}
+		}
+	})
+}
