@@ -80,7 +80,6 @@ func (ss *subscribers) init(h *Hub) {
 	ss.byID = make(map[uint64]*subscriber)
 	ss.config = local.ReceiverConfig{
 		Outbox: h.socketConfig.Outbox,
-		Window: h.config.Window,
 		OnWritten: func(written outbox.Counts) {
 			h.counters.messagesOut.Add(uint64(written.Frames))
 			h.counters.delivered.Add(uint64(written.Deliveries))

@@ -134,7 +134,6 @@ func (h *testHub) addReceiver(id uint64, outboxBytes int) *Receiver {
 func (h *testHub) newReceiver(outboxBytes int) *Receiver {
 	return NewReceiver(&ReceiverConfig{
 		Outbox:    outbox.Config{MaxBytes: outboxBytes, StallTimeout: stallTimeout},
-		Window:    1 << 20,
 		OnWritten: func(c outbox.Counts) { h.written.Add(int64(c.Deliveries)) },
 		OnLost:    func(c outbox.Counts) { h.lost.Add(int64(c.Deliveries)) },
 	})

@@ -11,6 +11,7 @@ package local
 import (
 	"bytes"
 	"context"
+	"math"
 	"sync"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -37,7 +38,6 @@ type Message struct {
 // ReceiverConfig holds the settings of Receivers.
 type ReceiverConfig struct {
 	Outbox outbox.Config
-	Window int // maximum number of unacknowledged bytes
 
 	OnWritten, OnLost func(outbox.Counts) // see outbox.Conn
 }
@@ -74,7 +74,7 @@ func NewReceiver(config *ReceiverConfig) *Receiver {
 	}
 	r.room.L = &r.mu
 	r.outbox.Init(receiverConn{r}, &config.Outbox, 0)
-	r.outbox.EnableAcks(config.Window, false)
+	r.outbox.EnableAcks(math.MaxInt, false) // the inbox bounds what is unacknowledged
 	return r
 }
 

@@ -434,3 +434,27 @@ func TestReceiver_Stop_RacesWithEverything(t *testing.T) {
 		}
 	}
 }
+
+// TestReceiver_Stall_SlowApplication has senders wait for an application that receives a message
+// now and then. It is not stalled.
+func TestReceiver_Stall_SlowApplication(t *testing.T) {
+	for _, size := range []int{100, 1000, 10_000} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newTestHub(t, limits{credit: 4 << 10})
+			r := h.addReceiver(5, 4<<10)
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { // ends with ctx, or with the Receiver
+				for i := 0; ; i++ {
+					if _, err := h.Send(ctx, &Send{From: 1, To: []uint64{5}, Body: numbered(i, size)}); err != nil || r.Err() != nil {
+						return
+					}
+				}
+			}()
+			for i := range 100 {
+				time.Sleep(stallTimeout * 9 / 10)
+				expectNumbered(t, r, i, size)
+			}
+			cancel()
+		})
+	}
+}
