@@ -176,8 +176,8 @@ type Subscription struct{ sub *subscriber }
 // cannot have the same id at the same time: ErrIDInUse.
 //
 // Subscriptions do not count towards Config.MaxClients. They end with Close, and with Shutdown,
-// which waits until they have received what is queued for them. Subscribe returns ErrClosed after
-// Shutdown was called.
+// which waits until they have received what is queued for them, or have received nothing for
+// Config.StallTimeout. Subscribe returns ErrClosed after Shutdown was called.
 func (h *Hub) Subscribe(id uint64) (*Subscription, error) {
 	id, err := h.subscribers.assignID(h, id)
 	if err != nil {

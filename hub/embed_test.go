@@ -309,6 +309,21 @@ func TestSubscription_Shutdown_Drains(t *testing.T) {
 	}
 }
 
+// TestSubscription_Shutdown_Unread shuts a hub down while a Subscription has a message that the
+// program does not receive. Shutdown ends although its context does not.
+func TestSubscription_Shutdown_Unread(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, h *testHub, _ *pipeListener) {
+		s := h.subscribe(t, 0)
+		h.mustSend(t, 1, []uint64{s.ID()}, []byte("unread"), &hub.SendOptions{Level: wire.LevelWritten})
+		if took, err := h.shutdownTimed(t, testTimeout); err != nil || took != hub.DefaultStallTimeout {
+			t.Errorf("Shutdown took %v: %v", took, err)
+		}
+		if _, err := s.Receive(t.Context()); !errors.Is(err, hub.ErrStalled) {
+			t.Errorf("Receive: %v", err)
+		}
+	})
+}
+
 // TestSubscription_Stalled_Ends lets a sender wait for a Subscription that receives nothing.
 func TestSubscription_Stalled_Ends(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, h *testHub) {

@@ -13,6 +13,7 @@ import (
 	"context"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/outbox"
@@ -37,7 +38,7 @@ type Message struct {
 
 // ReceiverConfig holds the settings of Receivers.
 type ReceiverConfig struct {
-	Outbox outbox.Config
+	Outbox outbox.Config // StallTimeout must be above 0
 
 	OnWritten, OnLost func(outbox.Counts) // see outbox.Conn
 }
@@ -170,12 +171,13 @@ func (r *Receiver) Err() error {
 }
 
 // Drain waits until all messages that were offered are received. It returns early when stop is
-// closed, or the receiver is stopped. No more messages must be offered.
+// closed, or the receiver is stopped: it stops a receiver that receives nothing for the stall
+// timeout. No more messages must be offered.
 func (r *Receiver) Drain(stop <-chan struct{}) {
 	r.outbox.Drain(stop)
 	for {
 		r.mu.Lock()
-		done := len(r.inbox) == 0 || r.err != nil
+		done, received := len(r.inbox) == 0 || r.err != nil, r.received
 		r.mu.Unlock()
 		if done {
 			return
@@ -185,7 +187,19 @@ func (r *Receiver) Drain(stop <-chan struct{}) {
 		case <-r.stopped:
 		case <-stop:
 			return
+		case <-time.After(r.config.Outbox.StallTimeout):
+			r.stopIfStalled(received)
 		}
+	}
+}
+
+// stopIfStalled stops the receiver if it has received no more messages than the given number.
+func (r *Receiver) stopIfStalled(received uint64) {
+	r.mu.Lock()
+	stalled := r.received == received
+	r.mu.Unlock()
+	if stalled {
+		r.Stop(outbox.ErrStalled)
 	}
 }
 

@@ -458,3 +458,23 @@ func TestReceiver_Stall_SlowApplication(t *testing.T) {
 		})
 	}
 }
+
+// TestReceiver_Drain_Stalls drains a Receiver that receives nothing. Drain gives up after the stall
+// timeout, wherever the messages are.
+func TestReceiver_Drain_Stalls(t *testing.T) {
+	for _, messages := range []int{1, 3} {
+		onReceiver(t, func(t *testing.T, _ *testHub, r *Receiver) {
+			for i := range messages {
+				offer(r, nil, 0, numbered(i, maxInboxBytes))
+			}
+			synctest.Wait()
+			begin := time.Now()
+			go r.Drain(r.Stopped()) // ends with the stall timeout
+			<-time.After(3 * stallTimeout)
+			if err := r.Err(); !errors.Is(err, outbox.ErrStalled) {
+				t.Errorf("%v after the begin of Drain, the error is %v", time.Since(begin), err)
+			}
+			r.Stop(errTestClosed)
+		})
+	}
+}
