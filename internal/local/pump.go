@@ -14,6 +14,9 @@ type pumpState struct {
 	batches []batch
 }
 
+// maxIdleQueue is the maximum number of batches for which an idle sender keeps room.
+const maxIdleQueue = 64
+
 var pumpStates = sync.Pool{New: func() any { return new(pumpState) }}
 
 // pump offers batches until there are none. It is the body of a goroutine, of which a sender has at
@@ -42,6 +45,9 @@ func (o *sender) takeBatches(p *pumpState) bool {
 	if len(o.queue) == 0 {
 		o.pumping = false
 		o.builder.Release()
+		if cap(o.queue) > maxIdleQueue {
+			o.queue = nil
+		}
 		return false
 	}
 	p.batches, o.queue = o.queue, p.batches[:0]

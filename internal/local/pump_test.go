@@ -1,6 +1,7 @@
 package local
 
 import (
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -93,4 +94,54 @@ func TestPump_BusyPump_AllocatesNothing(t *testing.T) {
 		t.Errorf("a message of a batch costs %v allocations", got)
 	}
 	close(g.open)
+}
+
+// TestPump_Idle_HoldsNothing checks that a sender whose messages are received has no goroutine, no
+// buffer, and little memory.
+func TestPump_Idle_HoldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTestHub(t, limits{})
+		g := newGate()
+		h.add(5, g)
+		h.add(6, g)
+		for i := range 1000 { // each a batch of its own
+			h.sendTo(t, 1, nil, 5+uint64(i%2))
+		}
+		close(g.open)
+		synctest.Wait()
+		if n := len(g.taken()); n != 1000 {
+			t.Errorf("%d batches, want 1000", n)
+		}
+		o := h.sender(1)
+		if !o.unused() || o.builder.HasRoom(0) || o.unsent != 0 || len(o.queue) != 0 {
+			t.Errorf("an idle sender holds %d bytes, %d batches, or a buffer", o.unsent, len(o.queue))
+		}
+		if n := cap(o.queue); n > maxIdleQueue {
+			t.Errorf("an idle sender has room for %d batches", n)
+		}
+	})
+}
+
+// TestPump_IdlePump_AllocatesLittle counts the allocations of a message that is sent alone.
+func TestPump_IdlePump_AllocatesLittle(t *testing.T) {
+	if raceEnabled {
+		t.Skip("pools drop items under the race detector")
+	}
+	h := newTestHub(t, limits{})
+	h.add(5, discard{})
+	h.add(6, discard{})
+	send := Send{From: 1, To: []uint64{5, 6}, Body: make([]byte, 100)}
+	ctx := t.Context()
+	const maxAllocs = 2 // the receivers, and the goroutine of the pump
+	got := testing.AllocsPerRun(2000, func() {
+		if _, err := h.Send(ctx, &send); err != nil {
+			t.Fatal(err)
+		}
+		for !h.sender(1).unused() {
+			runtime.Gosched()
+		}
+	})
+	if got > maxAllocs {
+		t.Errorf("a message alone costs %v allocations, want at most %v", got, maxAllocs)
+	}
 }

@@ -290,7 +290,8 @@ func (o *sender) append(m *Send) (seq uint64, fates <-chan []wire.Fate) {
 	}
 	b, opts, cost := &o.building, m.options(), relay.CostOf(len(m.To), len(m.Body))
 	if o.builder.Frames() == 0 {
-		*b = batch{to: wire.AppendIDs(nil, m.To), options: opts, first: seq}
+		ids := make([]byte, 0, len(m.To)*wire.IDSize)
+		*b = batch{to: wire.AppendIDs(ids, m.To), options: opts, first: seq}
 	}
 	b.last, b.cost = seq, b.cost.Plus(cost)
 	o.unsent += cost.InFlight
