@@ -312,7 +312,7 @@ func TestSubscription_Shutdown_Drains(t *testing.T) {
 // TestSubscription_Shutdown_Unread shuts a hub down while a Subscription has a message that the
 // program does not receive. Shutdown ends although its context does not.
 func TestSubscription_Shutdown_Unread(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, h *testHub, _ *pipeListener) {
+	inVirtualTime(t, func(t *testing.T, h *testHub) {
 		s := h.subscribe(t, 0)
 		h.mustSend(t, 1, []uint64{s.ID()}, []byte("unread"), &hub.SendOptions{Level: wire.LevelWritten})
 		if took, err := h.shutdownTimed(t, testTimeout); err != nil || took != hub.DefaultStallTimeout {

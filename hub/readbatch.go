@@ -231,7 +231,7 @@ func (rb *readBatch) requestReceiverAcks(ids wire.IDs) {
 		if !rb.conn.canSend(id) {
 			continue // a client must not cause PINGs to receivers to which it cannot send
 		}
-		requestAck(rb.conn.hub.lookup(id))
+		requestAck(rb.conn.hub.find(id))
 	}
 }
 

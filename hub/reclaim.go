@@ -4,6 +4,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/reclaim"
+	"github.com/sechlol/go-message-hub/internal/relay"
 )
 
 // reclaimable is a connection as package reclaim sees it.
@@ -74,10 +75,19 @@ func anyWaiting(accounts func(to []*body.Account) []*body.Account) bool {
 	return false
 }
 
-// requestAck requests an acknowledgement from a connection that has unacknowledged messages. nil
+// requestAck requests an acknowledgement from a receiver that has unacknowledged messages. nil
 // is allowed.
-func requestAck(receiver *conn) {
-	if r := (reclaimable{receiver}); receiver != nil && r.AckStats().HeldBytes > 0 {
-		r.RequestAck()
+func requestAck(receiver relay.Destination) {
+	var retainer reclaim.Retainer
+	switch d := receiver.(type) {
+	case destination:
+		retainer = reclaimable{d.conn}
+	case *subscriber:
+		retainer = d
+	default:
+		return
+	}
+	if retainer.AckStats().HeldBytes > 0 {
+		retainer.RequestAck()
 	}
 }

@@ -141,6 +141,33 @@ func (c *clientV2) ackWhenPinged(messages uint64) error {
 	return nil
 }
 
+// TestReclaimer_UnreadSubscription_DelaysNobody has senders wait for memory that a message in the
+// inbox of a Subscription holds. The inbox has a copy, and the senders soon go on.
+func TestReclaimer_UnreadSubscription_DelaysNobody(t *testing.T) {
+	const maxWait = 10 * time.Millisecond // the reclaimer looks every 5 ms
+	config := hub.Config{MaxQueuedBytes: hub.MinQueuedBytes(1 << 20)}
+	inVirtualTimeWith(t, config, func(t *testing.T, h *testHub) {
+		body := pattern(1<<20, 1) // above the quota of a sender
+		client, options := h.connectV2(t), levelOptions(wire.LevelWritten)
+		for from, send := range map[uint64]func(to uint64){
+			7: func(to uint64) { h.mustSend(t, 7, []uint64{to}, body, &hub.SendOptions{Level: wire.LevelWritten}) },
+			client.id: func(to uint64) {
+				client.expectReport(client.sendMessage(body, options, 0, to), wire.FateWritten)
+			},
+		} {
+			first, second := h.subscribe(t, 0), h.subscribe(t, 0)
+			begin := time.Now()
+			send(first.ID())
+			send(second.ID())
+			if took := time.Since(begin); took > maxWait {
+				t.Errorf("sender %d has waited for %v", from, took)
+			}
+			expectMessage(t, first, from, body)
+			expectMessage(t, second, from, body)
+		}
+	})
+}
+
 // TestReclaimer_UnrelatedUnacked_IsKept has a client wait for memory that is held by the queue
 // of a slow receiver. The frames that this client has not acknowledged come from another sender
 // and hold none of that memory. The hub must keep these frames, and the session can resume.

@@ -39,7 +39,7 @@ func newSenders(h *Hub) *local.Senders {
 		MaxReports: h.config.MaxReports,
 		RequestAcks: func(to []uint64) {
 			for _, id := range to {
-				requestAck(h.lookup(id))
+				requestAck(h.find(id))
 			}
 		},
 		OnSend:   func(receivers int) { h.counters.recordSend(receivers) },

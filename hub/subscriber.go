@@ -63,8 +63,8 @@ func (s *subscriber) DelaysSender() bool { return anyWaiting(s.Accounts) }
 
 func (s *subscriber) Evict() { s.Stop(ErrSlow) }
 
-// RequestAck does nothing: the application acknowledges by calling Receive.
-func (s *subscriber) RequestAck() {}
+// RequestAck frees the memory at once: the inbox has copies of what is unacknowledged.
+func (s *subscriber) RequestAck() { s.DropUnacked() }
 
 // subscribers holds the subscribers of a hub by id.
 type subscribers struct {
