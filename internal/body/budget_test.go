@@ -389,6 +389,43 @@ func TestAccount_Acquire_CallsReclaim(t *testing.T) {
 	})
 }
 
+// TestAccount_InUse_WhileHeldOrWaiting checks an account that holds bytes of each kind, waits for
+// its quota, and waits for the budget.
+func TestAccount_InUse_WhileHeldOrWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := NewBudget(2*kib, 0)
+		account, other := budget.NewAccount(kib), budget.NewAccount(8*kib)
+		expect := func(when string, want bool) {
+			t.Helper()
+			if got := account.InUse(); got != want {
+				t.Errorf("%s: in use: %v", when, got)
+			}
+		}
+		expect("at the beginning", false)
+		held := account.TryAcquire(100)
+		held.Retain()
+		held.Release()
+		expect("with a buffer", true)
+		waiting := startAcquire(account, kib, "for its quota", nil)
+		held.Release()
+		<-waiting.done
+		waiting.release()
+		expect("after the last buffer", false)
+		overhead := account.ForceAcquireOverhead(100)
+		expect("with overhead", true)
+		overhead.Release()
+		all := startAcquire(other, 2*kib, "other", nil)
+		expect("while another account holds everything", false)
+		stopped := startAcquire(account, kib, "for the budget", nil)
+		expect("while it waits", true)
+		close(stopped.stop)
+		synctest.Wait()
+		expect("after a wait", false)
+		all.release()
+		wantUsed(t, budget, 0)
+	})
+}
+
 func TestBudget_StoppedWaiterUnblocksNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := NewBudget(2*kib, 0)

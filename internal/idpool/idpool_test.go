@@ -48,3 +48,53 @@ func TestPool_ConcurrentNextIsUnique(t *testing.T) {
 		t.Errorf("the ids are not 1 to %d", goroutines*each)
 	}
 }
+
+// TestPool_Reserve_IsOmitted reserves ids before, at and behind the next one.
+func TestPool_Reserve_IsOmitted(t *testing.T) {
+	var p Pool
+	p.StartAt(10)
+	for _, id := range []uint64{10, 12, 13, 20, 13} { // an id can be reserved again
+		if !p.Reserve(id) {
+			t.Errorf("id %d cannot be reserved", id)
+		}
+	}
+	for _, want := range []uint64{11, 14, 15} {
+		if got := p.Next(); got != want {
+			t.Errorf("id %d, want %d", got, want)
+		}
+	}
+	for id, want := range map[uint64]bool{0: false, 9: false, 11: false, 15: false, 10: true, 13: true, 20: true, 16: true} {
+		if got := p.Reserve(id); got != want {
+			t.Errorf("id %d can be reserved: %v, want %v", id, got, want)
+		}
+	}
+	for _, want := range []uint64{17, 18, 19, 21} {
+		if got := p.Next(); got != want {
+			t.Errorf("id %d, want %d", got, want)
+		}
+	}
+}
+
+// TestPool_ConcurrentReserve_OwnsID reserves ids while they are assigned: each has one owner.
+func TestPool_ConcurrentReserve_OwnsID(t *testing.T) {
+	const n = 2000
+	var p Pool
+	assigned, reserved := make(map[uint64]bool, n), make(map[uint64]bool, n)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range n {
+			assigned[p.Next()] = true
+		}
+	})
+	wg.Go(func() {
+		for id := uint64(1); id <= n; id++ {
+			reserved[id] = p.Reserve(id)
+		}
+	})
+	wg.Wait()
+	for id := uint64(1); id <= n; id++ {
+		if assigned[id] == reserved[id] {
+			t.Fatalf("id %d is assigned: %v, and reserved: %v", id, assigned[id], reserved[id])
+		}
+	}
+}
