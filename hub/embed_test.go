@@ -3,6 +3,7 @@ package hub_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -322,6 +323,90 @@ func TestSubscription_Shutdown_Unread(t *testing.T) {
 			t.Errorf("Receive: %v", err)
 		}
 	})
+}
+
+// TestSend_Shutdown_EndsEachWait shuts a hub down while Sends wait for credit, for memory and for
+// reports, Subscriptions have messages that nobody receives, and one of them is being closed.
+// Shutdown ends with its context, and every Send has returned then.
+func TestSend_Shutdown_EndsEachWait(t *testing.T) {
+	config := hub.Config{OutboxBytes: 4 << 10, Credit: 4 << 10, MaxReports: 2, MaxBody: 200_000, MaxQueuedBytes: 1 << 20}
+	for _, timeout := range []time.Duration{0, time.Second, testTimeout} { // the last one is above the stall timeout
+		inVirtualTimeWith(t, config, func(t *testing.T, h *testHub, ln *pipeListener) {
+			client := connectPipeV2(t, ln) // reads nothing
+			full, unread, closing := h.subscribe(t, 0), h.subscribe(t, 0), h.subscribe(t, 0)
+			var sends sync.WaitGroup
+			for i := range 60 {
+				to := []uint64{[]uint64{client.id, full.ID(), unread.ID(), closing.ID()}[i%4]}
+				options := &hub.SendOptions{Level: wire.Level(i % 3), ReportTimeout: time.Hour}
+				sends.Go(func() {
+					if _, err := h.Send(t.Context(), uint64(1+i%5), to, pattern(i*i*50, 1), options); err != nil && !errors.Is(err, hub.ErrClosed) {
+						t.Error(err)
+					}
+				})
+			}
+			time.Sleep(time.Second)
+			closed := make(chan error, 1)
+			go func() { closed <- closing.Close() }() // ends with the Subscription
+			took, err := h.shutdownTimed(t, timeout)
+			if took > min(timeout, 3*hub.DefaultStallTimeout) || (err == nil) != (timeout == testTimeout) {
+				t.Errorf("with %v, Shutdown took %v: %v", timeout, took, err)
+			}
+			sends.Wait()
+			<-closed
+			if _, err := full.Receive(t.Context()); err == nil {
+				t.Error("a Subscription receives after Shutdown")
+			}
+		})
+	}
+}
+
+// TestSubscription_Shutdown_RacesWithAll has goroutines send, subscribe, receive, close and
+// disconnect while the hub is shut down.
+func TestSubscription_Shutdown_RacesWithAll(t *testing.T) {
+	for range 30 {
+		h, err := hub.New(hub.Config{OutboxBytes: 4 << 10, Credit: 4 << 10, MaxReports: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range uint64(4) {
+			wg.Go(func() { // ends with the hub
+				for err := error(nil); !errors.Is(err, hub.ErrClosed); {
+					_, err = h.Send(t.Context(), 1+i/2, []uint64{1, 2, 3, 1}, pattern(3000, 1), &hub.SendOptions{Level: wire.Level(i)})
+				}
+			})
+			wg.Go(func() { // ends with the hub
+				for n := i; ; n++ {
+					s, err := h.Subscribe(1 + n%3)
+					switch {
+					case errors.Is(err, hub.ErrIDInUse):
+						runtime.Gosched()
+						continue
+					case err != nil:
+						return
+					}
+					for range n % 5 {
+						if m, err := s.Receive(t.Context()); err == nil {
+							m.Ack()
+						}
+					}
+					if n%2 == 0 {
+						h.Disconnect(s.ID(), false)
+					}
+					s.Close()
+				}
+			})
+		}
+		eventually(t, "messages are delivered", func() bool { return h.Stats().Delivered > 20 })
+		wg.Go(func() { _ = h.Shutdown(t.Context()) })
+		if err := h.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+		if stats := h.Stats(); stats.QueuedBytes != 0 || stats.Clients != 0 {
+			t.Errorf("%d bytes queued, %d clients", stats.QueuedBytes, stats.Clients)
+		}
+	}
 }
 
 // TestSubscription_Stalled_Ends lets a sender wait for a Subscription that receives nothing.

@@ -205,6 +205,14 @@ func TestSenders_Seq_IncreasesAfterSweep(t *testing.T) {
 	})
 }
 
+// createSenders creates so many senders, with ids from first on, that unused ones are forgotten.
+func (h *testHub) createSenders(t testing.TB, first uint64) {
+	for from := first; from < first+3*minSweep; from++ {
+		h.sendTo(t, from, nil, 8)
+		synctest.Wait()
+	}
+}
+
 // TestSenders_Sweep_KeepsUsed checks which senders are forgotten.
 func TestSenders_Sweep_KeepsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -225,10 +233,7 @@ func TestSenders_Sweep_KeepsUsed(t *testing.T) {
 		abandoned := h.start(t, Send{From: 5, To: []uint64{6}, Options: wire.MakeOptions(wire.LevelReceived, wire.OverflowBlock)})
 		abandoned.cancel()
 		abandoned.expectEnd(t, context.Canceled)
-		for from := uint64(100); from < 100+3*minSweep; from++ {
-			h.sendTo(t, from, nil, 8)
-			synctest.Wait()
-		}
+		h.createSenders(t, 100)
 		for from := uint64(1); from <= 5; from++ {
 			if h.sender(from) == nil {
 				t.Errorf("sender %d is forgotten", from)
@@ -247,10 +252,7 @@ func TestSenders_Sweep_KeepsUsed(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		for from := uint64(1000); from < 1000+3*minSweep; from++ {
-			h.sendTo(t, from, nil, 8)
-			synctest.Wait()
-		}
+		h.createSenders(t, 1000)
 		for from := uint64(1); from <= 5; from++ {
 			if h.sender(from) != nil {
 				t.Errorf("sender %d is not forgotten", from)
@@ -302,11 +304,9 @@ func TestSenders_Send_Concurrent(t *testing.T) {
 			}
 		})
 	}
-	wg.Go(func() {
-		for from := uint64(1000); from < 1000+5*minSweep; from++ {
-			h.sendTo(t, from, nil, 99)
-		}
-	})
+	for from := uint64(1000); from < 1000+5*minSweep; from++ {
+		h.sendTo(t, from, nil, 99)
+	}
 	wg.Wait()
 }
 
