@@ -170,15 +170,14 @@ func (md *sendModel) message(index int) *modelMessage {
 // run runs the plan in virtual time.
 func (md *sendModel) run(t *testing.T) {
 	for i := range md.hubs {
-		ln := newPipeListener()
-		h := &modelHub{model: md, index: i, testHub: startOn(t, hub.Config{
+		h := &modelHub{model: md, index: i, testHub: startInMemory(t, hub.Config{
 			MaxQueuedBytes: 1 << 30, OutboxBytes: md.plan.Outbox, Credit: md.plan.Credit, StallTimeout: md.plan.Stall, KeepAlive: time.Hour,
-		}, ln)}
+		})}
 		for _, kind := range md.plan.Receivers {
-			h.connect(t, ln, kind)
+			h.addReceiver(t, kind)
 		}
 		if h.sender = (hubSender{h}); i == 1 {
-			h.sender = newClientSender(t, h, ln)
+			h.sender = newClientSender(t, h)
 		}
 		md.hubs[i] = h
 	}

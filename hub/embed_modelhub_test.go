@@ -72,8 +72,8 @@ type clientSender struct {
 }
 
 // newClientSender connects a client. Its goroutines end with the connection.
-func newClientSender(t *testing.T, h *modelHub, ln *pipeListener) *clientSender {
-	s := &clientSender{h: h, client: connectPipeV2(t, ln), frames: make(chan []byte, 1<<16), waiting: make(map[uint64]func([]wire.Fate))}
+func newClientSender(t *testing.T, h *modelHub) *clientSender {
+	s := &clientSender{h: h, client: h.connectV2(t), frames: make(chan []byte, 1<<16), waiting: make(map[uint64]func([]wire.Fate))}
 	background(t, s.read)
 	background(t, func() error {
 		for frame := range s.frames {
@@ -160,8 +160,8 @@ type modelReceiver struct {
 	got    []int // indexes of the messages, -1 for those with too small a body
 }
 
-// connect connects a receiver, which receives until the end of the test.
-func (h *modelHub) connect(t *testing.T, ln *pipeListener, kind receiverKind) {
+// addReceiver connects a receiver, which receives until the end of the test.
+func (h *modelHub) addReceiver(t *testing.T, kind receiverKind) {
 	r := &modelReceiver{receiverKind: kind, hub: h, resume: make(chan struct{}, 1)}
 	switch kind.version {
 	case 0:
@@ -169,11 +169,11 @@ func (h *modelHub) connect(t *testing.T, ln *pipeListener, kind receiverKind) {
 		r.id = r.sub.ID()
 		background(t, r.runSubscription)
 	case 1:
-		r.client = connectPipe(t, ln).requestID()
+		r.client = h.connect(t).withoutReadBuffer().requestID()
 		r.id = r.client.id
 		background(t, r.runClient)
 	default:
-		v2 := handshakeV2(connectPipe(t, ln), wire.Hello{Version: wire.Version2, MaxBody: uint64(kind.maxBody)})
+		v2 := handshakeV2(h.connect(t).withoutReadBuffer(), wire.Hello{Version: wire.Version2, MaxBody: uint64(kind.maxBody)})
 		r.client, r.id = v2.clientV1, v2.id
 		background(t, r.runClient)
 	}

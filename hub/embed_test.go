@@ -331,8 +331,8 @@ func TestSubscription_Shutdown_Unread(t *testing.T) {
 func TestSend_Shutdown_EndsEachWait(t *testing.T) {
 	config := hub.Config{OutboxBytes: 4 << 10, Credit: 4 << 10, MaxReports: 2, MaxBody: 200_000, MaxQueuedBytes: 1 << 20}
 	for _, timeout := range []time.Duration{0, time.Second, testTimeout} { // the last one is above the stall timeout
-		inVirtualTimeWith(t, config, func(t *testing.T, h *testHub, ln *pipeListener) {
-			client := connectPipeV2(t, ln) // reads nothing
+		inVirtualTimeWith(t, config, func(t *testing.T, h *testHub) {
+			client := h.connectV2(t) // reads nothing
 			full, unread, closing := h.subscribe(t, 0), h.subscribe(t, 0), h.subscribe(t, 0)
 			var sends sync.WaitGroup
 			for i := range 60 {

@@ -12,15 +12,15 @@ import (
 // tcpOnly lists the tests of promises that need TCP, with the reason.
 var tcpOnly = map[string]string{
 	"FuzzTLS": "it tests TLS",
-	"TestAuthorization_ExpiryAfterSleep_UsesWallClock":     "it tests one function, without a connection",
-	"TestHub_AfterLoad_NothingGrows":              "it measures the memory of the process, which holds what a pipe holds",
-	"TestRelay_Pipelined_AllocatesNothing":        "it counts allocations, and a pipe allocates",
-	"TestServe_FileDescriptorsExhausted_Recovers": "a pipe needs no file descriptor",
-	"TestSession_Detached_HoldsLittleMemory":      "it measures the memory of the process, which holds what a pipe holds",
-	"TestShutdown_DuringTLSHandshake":             "it tests TLS",
-	"TestTLS_Messages_ArriveInOrder":              "it tests TLS",
-	"TestTLS_NoHandshake_IsDisconnected":          "it tests TLS",
-	"TestTLS_StalledReceiver_IsDisconnected":      "it tests TLS",
+	"TestAuthorization_ExpiryAfterSleep_UsesWallClock": "it tests one function, without a connection",
+	"TestHub_AfterLoad_NothingGrows":                   "it measures the memory of the process, which holds what a pipe holds",
+	"TestRelay_Pipelined_AllocatesNothing":             "it counts allocations, and a pipe allocates",
+	"TestServe_FileDescriptorsExhausted_Recovers":      "a pipe needs no file descriptor",
+	"TestSession_Detached_HoldsLittleMemory":           "it measures the memory of the process, which holds what a pipe holds",
+	"TestShutdown_DuringTLSHandshake":                  "it tests TLS",
+	"TestTLS_Messages_ArriveInOrder":                   "it tests TLS",
+	"TestTLS_NoHandshake_IsDisconnected":               "it tests TLS",
+	"TestTLS_StalledReceiver_IsDisconnected":           "it tests TLS",
 }
 
 // TestPromises_HoldInMemory checks that every test of package hub that docs/PROTOCOL.md names

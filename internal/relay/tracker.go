@@ -85,7 +85,11 @@ func (t *Tracker) awaitVerdicts() {
 	for i, dest := range t.dests {
 		if dest != nil && !t.v1.has(i) {
 			t.verdictsOf[i] = dest.Verdicts()
-			t.verdictsOf[i].await(t.waiter)
+		}
+	}
+	for _, v := range t.verdictsOf { // a verdict can come at once, and reads all of them
+		if v != nil {
+			v.await(t.waiter)
 		}
 	}
 }

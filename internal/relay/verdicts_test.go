@@ -2,8 +2,11 @@ package relay
 
 import (
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -54,4 +57,46 @@ func TestVerdicts_Cancel_KeepsLaterMessage(t *testing.T) {
 	if len(v.waiters) != 0 {
 		t.Errorf("%d messages wait for verdicts, want none", len(v.waiters))
 	}
+}
+
+// earlyVerdict is an origin, and a destination whose application gives a verdict on a message that
+// is still being tracked.
+type earlyVerdict struct {
+	verdicts *Verdicts
+	before   func()
+}
+
+func (earlyVerdict) ID() uint64                                          { return 1 }
+func (earlyVerdict) CanSend() func(uint64) bool                          { return nil }
+func (earlyVerdict) SendReports([]byte, int)                             {}
+func (earlyVerdict) Version() int                                        { return wire.Version2 }
+func (earlyVerdict) Offer(*outbox.Batch, *outbox.Flusher) outbox.Outcome { return outbox.Closed }
+func (earlyVerdict) Retract(*outbox.Options) bool                        { return false }
+func (d earlyVerdict) Verdicts() *Verdicts                               { d.before(); return d.verdicts }
+
+// TestVerdicts_Await_AfterAllAreKnown checks that no verdict reaches a Tracker before it knows the
+// Verdicts of all receivers, which it then reads without a lock.
+func TestVerdicts_Await_AfterAllAreKnown(t *testing.T) {
+	var timers sync.WaitGroup
+	r := New(Config{ReportTimeout: time.Hour, MaxReportTimeout: time.Hour, Timers: &timers})
+	var first, second Verdicts
+	dests := []Destination{
+		&earlyVerdict{&first, func() {}},
+		&earlyVerdict{&second, func() {
+			if first.Apply(wire.Verdict{Sender: 1, Seq: 5, Fate: wire.FateProcessed}) {
+				t.Error("a verdict reaches a Tracker that does not know all receivers")
+			}
+		}},
+	}
+	m := Messages{Origin: dests[0].(Origin), FirstSeq: 5, Options: Options{IsSend: true, Wire: wire.MakeOptions(wire.LevelProcessed, wire.OverflowBlock)}}
+	tracker := r.newTracker(&m, 1, dests)
+	for _, v := range []*Verdicts{&first, &second} {
+		if !v.Apply(wire.Verdict{Sender: 1, Seq: 5, Fate: wire.FateProcessed}) {
+			t.Error("a verdict does not reach the Tracker")
+		}
+	}
+	for i := range dests {
+		tracker.decide(i, 0, 1, wire.FateGone)
+	}
+	timers.Wait()
 }
