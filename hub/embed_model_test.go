@@ -61,7 +61,7 @@ func drawMessage(t *rapid.T, outbox int) (m sendMessage) {
 	}
 	m.Level = pick(t, "level", wire.LevelNone, wire.LevelWritten, wire.LevelReceived, wire.LevelProcessed)
 	m.Overflow = pick(t, "overflow", wire.OverflowBlock, wire.OverflowBlock, wire.OverflowReject, wire.OverflowDropOldest)
-	m.TTL = pick(t, "ttl", 0, 0, 50*time.Millisecond, time.Second)
+	m.TTL = pick(t, "ttl", 0, 0, 57*time.Millisecond, 1003*time.Millisecond) // never ends when a timeout or a wait does
 	m.Timeout = pick(t, "timeout", 100*time.Millisecond, time.Second, 3*time.Second)
 	m.Size = pick(t, "size", 0, modelBodyHeader, 100, 900, 1200, outbox/2, outbox, 2*outbox)
 	return m
@@ -101,7 +101,7 @@ func drawStep(t *rapid.T, outbox int) sendStep {
 func drawPlan(t *rapid.T) (p sendPlan) {
 	p.Outbox = pick(t, "outbox", 4<<10, 16<<10)
 	p.Credit = pick(t, "credit", 1<<30, 1<<30, 4<<10, 64<<10)
-	p.Stall = pick(t, "stall", time.Hour, time.Hour, 2*time.Second)
+	p.Stall = pick(t, "stall", time.Hour, time.Hour, 2011*time.Millisecond) // as for the TTL
 	p.Receivers = rapid.SliceOfN(rapid.Custom(drawReceiver), 2, 6).Draw(t, "receivers")
 	step := rapid.Custom(func(t *rapid.T) sendStep { return drawStep(t, p.Outbox) })
 	p.Steps = rapid.SliceOfN(step, minSteps, maxSteps).Draw(t, "steps")
