@@ -106,7 +106,7 @@ func (o *Outbox) prepareWrite() *activeQueue {
 		}
 		return nil
 	case q.empty():
-		o.queue = nil
+		o.queue, o.copied = nil, 0
 		o.drainCount++
 		q.free()
 		o.releaseWaiting()
@@ -246,11 +246,11 @@ func (o *Outbox) Close() { o.closeOnce() }
 // goroutine, closeOnce drops the queue.
 func (o *Outbox) closeOnce() bool {
 	o.mu.Lock()
-	if o.closed || o.movedTo != nil {
+	if o.closed || o.moved {
 		o.mu.Unlock()
 		return false
 	}
-	o.closed = true
+	o.closed, o.refuses = true, true
 	var blocked []blockedSend
 	if o.waiting != nil {
 		blocked, o.waiting.blocked = o.waiting.blocked, nil
@@ -283,7 +283,7 @@ func (o *Outbox) dropAll(out *completions) {
 	if q == nil {
 		return
 	}
-	o.queue = nil
+	o.queue, o.copied = nil, 0
 	q.removeAll(out)
 	q.free()
 }

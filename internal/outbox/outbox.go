@@ -76,27 +76,32 @@ type Conn interface {
 // A small batch for a single receiver is written without a flush goroutine (Flusher.Flush).
 // All methods can be called concurrently.
 type Outbox struct {
-	// Static after Init, but for maxWrite in the fields below.
-	conn   Conn
-	config *Config
+	mu sync.Mutex
+
+	// Guarded by mu. Each Offer uses the first fields and mu. They are 32 bytes, which lie in one
+	// cache line wherever the allocator puts the connection.
+	queue       *activeQueue // nil while empty
+	waiting     *waiting     // nil: no goroutine waits
+	copied      int32        // bytes that were copied to queue and are not in queue.weight; see weight
+	flushing    bool         // the flush goroutine runs, or a Flusher writes or will start it
+	refuses     bool         // closed or sealed: no batch is accepted
+	moved       bool         // movedTo is not nil
+	limitsFrame bool         // maxFrame is not 0
+
+	closed     bool
+	maxFrame   int32            // see SetMaxFrame
+	movedTo    *Outbox          // the outbox that has taken over all frames; nil: none
+	retransmit *retransmitQueue // nil: written frames are not kept
+	sent       int64            // bytes written
+	drainCount uint32           // how often the queue became empty
+
+	// Static after Init.
+	maxWrite int32 // see Init
+	conn     Conn
+	config   *Config
 
 	// Owned by the goroutine that writes: the flush goroutine, or Flusher.Flush before it.
 	idleSince int64 // when the queue became empty, in ns since 1970; see Config.CoalesceDelay
-
-	mu sync.Mutex
-
-	// Guarded by mu.
-	retransmit *retransmitQueue // nil: written frames are not kept
-	queue      *activeQueue     // nil while empty
-	waiting    *waiting         // nil: no goroutine waits
-	movedTo    *Outbox          // the outbox that has taken over all frames; nil: none
-	flushing   bool             // the flush goroutine runs, or a Flusher writes or will start it
-	closed     bool
-	sealed     bool   // a batch with Options.Last was queued or blocked
-	maxWrite   int32  // see Init; static
-	drainCount uint32 // how often the queue became empty
-	maxFrame   int32  // see SetMaxFrame
-	sent       int64  // bytes written
 }
 
 // Init prepares an Outbox for use. maxWrite is the maximum number of bytes that one call of
@@ -130,6 +135,7 @@ func (o *Outbox) SetMaxFrame(bytes int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.maxFrame = int32(min(bytes, math.MaxInt32))
+	o.limitsFrame = o.maxFrame > 0
 }
 
 // MaxFrame returns the value set by SetMaxFrame, after a Move that of the new outbox.
@@ -183,7 +189,7 @@ func (o *Outbox) Progress() Progress {
 	defer o.mu.Unlock()
 	p := Progress{Sent: o.sent, DrainCount: o.drainCount, Busy: o.queue != nil}
 	if o.queue != nil {
-		p.Queued = o.queue.weight
+		p.Queued = o.weight()
 	}
 	return p
 }
@@ -222,10 +228,10 @@ func (o *Outbox) isClosed() bool {
 func (o *Outbox) lock() *Outbox {
 	for {
 		o.mu.Lock()
-		next := o.movedTo
-		if next == nil {
+		if !o.moved {
 			return o
 		}
+		next := o.movedTo
 		o.mu.Unlock()
 		o = next
 	}
@@ -235,16 +241,18 @@ func (o *Outbox) lock() *Outbox {
 
 // offer is Offer with mu held.
 func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
-	if o.closed || o.sealed {
+	if o.refuses {
 		return Closed
 	}
-	if batch.Messages && o.exceedsMaxFrame(batch.Buffer, batch.From, batch.To) {
+	if o.limitsFrame && batch.Messages && o.exceedsMaxFrame(batch.Buffer, batch.From, batch.To) {
 		return TooLarge
 	}
 	if options := batch.Options; options != nil && options.Expires != 0 && time.Now().UnixNano() >= options.Expires {
 		return AlreadyExpired
 	}
-	o.sealed = batch.Options != nil && batch.Options.Last
+	if batch.Options != nil && batch.Options.Last {
+		o.refuses = true
+	}
 	if o.waiting.hasBlocked() || o.full() {
 		switch overflow := batch.Options.overflow(); {
 		case overflow == OverflowBlock:
@@ -275,7 +283,7 @@ func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
 
 // exceedsMaxFrame reports whether a frame in the given part of b is larger than maxFrame.
 func (o *Outbox) exceedsMaxFrame(b *body.Buffer, from, to int) bool {
-	if o.maxFrame == 0 || to-from <= int(o.maxFrame) {
+	if !o.limitsFrame || to-from <= int(o.maxFrame) {
 		return false
 	}
 	for frame := range wire.Frames(b.Bytes()[from:to]) {
@@ -323,6 +331,9 @@ func (o *Outbox) scheduleFlush(fl *Flusher) {
 // the batch is queued by reference.
 func (o *Outbox) enqueueCopy(batch *Batch, fl *Flusher) {
 	if o.queue != nil && o.queue.appendCopy(batch) {
+		if o.copied += int32(batch.To - batch.From); o.copied > maxCopied {
+			o.foldCopied()
+		}
 		return
 	}
 	if fl.spareBlock == nil {
@@ -340,7 +351,23 @@ func (o *Outbox) enqueueCopy(batch *Batch, fl *Flusher) {
 // full reports whether senders must wait: because too many bytes are queued, or so many
 // segments that their bookkeeping would take the memory.
 func (o *Outbox) full() bool {
-	return o.queue != nil && (o.queue.weight >= o.config.MaxBytes || o.queue.length() >= maxSegments)
+	return o.queue != nil && (o.weight() >= o.config.MaxBytes || o.queue.length() >= maxSegments)
+}
+
+// maxCopied is the maximum value of Outbox.copied, in bytes.
+const maxCopied = 1 << 20
+
+// weight returns the number of bytes that are not written, with the cost of their bookkeeping. A
+// copy of a small batch adds to copied, and not to queue.weight: that one lies in a cache line that
+// the goroutine that writes uses as well, and each offer would take the line from its processor.
+func (o *Outbox) weight() int { return o.queue.weight + int(o.copied) }
+
+// foldCopied adds copied to queue.weight.
+func (o *Outbox) foldCopied() {
+	if o.queue != nil {
+		o.queue.weight += int(o.copied)
+	}
+	o.copied = 0
 }
 
 // enqueueRef queues batch by reference.

@@ -43,7 +43,8 @@ func (q *queue) reset() {
 	*q = queue{segments: q.segments[:0], vector: q.vector[:0]}
 }
 
-// appendCopy copies batch behind the last segment if that segment is a block with room for it.
+// appendCopy copies batch behind the last segment if that segment is a block with room for it. The
+// caller counts the weight: see Outbox.copied.
 func (q *queue) appendCopy(batch *Batch) bool {
 	if q.empty() {
 		return false
@@ -54,7 +55,6 @@ func (q *queue) appendCopy(batch *Batch) bool {
 	}
 	last.to += copy(last.buffer.Bytes()[last.to:], batch.Buffer.Bytes()[batch.From:batch.To])
 	last.frames += batch.Frames
-	q.weight += batch.To - batch.From
 	return true
 }
 

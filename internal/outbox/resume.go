@@ -136,7 +136,7 @@ func (o *Outbox) Resumable(pos Position) (resends int, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	rq, upTo := o.retransmit, pos.Acked
-	if o.closed || rq == nil || !rq.detached || o.movedTo != nil || upTo < rq.acked || pos.Read < upTo || pos.Read > rq.written+o.queued().possiblyReceived() {
+	if o.closed || rq == nil || !rq.detached || o.moved || upTo < rq.acked || pos.Read < upTo || pos.Read > rq.written+o.queued().possiblyReceived() {
 		return 0, false
 	}
 	rq.largestAcked = max(rq.largestAcked, upTo)
@@ -188,7 +188,7 @@ func (o *Outbox) Move(to *Outbox, pos Position, giveUp bool, fl *Flusher) (omitt
 		o.releaseWaiting()
 	}
 	to.unblockSends(&out)
-	o.movedTo = to
+	o.moved, o.movedTo = true, to
 	to.scheduleFlush(fl)
 	return omitted, true
 }
@@ -240,7 +240,7 @@ func (o *Outbox) moveQueue(to *Outbox, acked uint64, out *completions) {
 	if o.queue != nil {
 		o.queue.moveTo(&target.queue, to.retransmit, received, out)
 		o.queue.free()
-		o.queue = nil
+		o.queue, o.copied = nil, 0
 	}
 	switch {
 	case to.queue != nil:

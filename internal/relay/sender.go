@@ -94,6 +94,7 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 	batch := &s.batch
 	r := s.relay.newRecorders(m, s.readAt, s.latency, ids, dests, batch)
 	batch.Reliable = m.Options.IsSend
+	observed := r.tracker != nil || r.traces != nil
 	var translated *outbox.Batch // for receivers of the other protocol version
 	for i, dest := range dests {
 		r.beforeOffer(i)
@@ -113,8 +114,10 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 			b = translated
 		}
 		b.Receiver = i
-		blocked = s.offer(dest, b, &r) || blocked
 		dests[i] = nil
+		if outcome := dest.Offer(b, &s.Flusher); observed || outcome != outbox.Queued {
+			blocked = s.onOffered(dest, b, outcome, &r) || blocked
+		}
 	}
 	if translated != nil {
 		translated.Buffer.Release()
@@ -146,7 +149,12 @@ func (s *Sender) removeForbidden(origin Origin, ids []uint64, dests []Destinatio
 // offer offers a batch to one receiver, and reports whether the batch or a part of it is blocked
 // there.
 func (s *Sender) offer(dest Destination, b *outbox.Batch, r *recorders) (blocked bool) {
-	outcome := dest.Offer(b, &s.Flusher)
+	return s.onOffered(dest, b, dest.Offer(b, &s.Flusher), r)
+}
+
+// onOffered handles the outcome of an offer, and reports whether the batch or a part of it is
+// blocked.
+func (s *Sender) onOffered(dest Destination, b *outbox.Batch, outcome outbox.Outcome, r *recorders) (blocked bool) {
 	switch outcome {
 	case outbox.TooLarge:
 		return s.offerParts(dest, b, r)
