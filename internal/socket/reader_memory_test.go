@@ -373,6 +373,9 @@ func TestReader_ZeroAllocs(t *testing.T) {
 			t.Skip("crypto/tls allocates")
 		}
 		for _, size := range []int{100, 20_000, 200_000} {
+			if tr.name == inMemory.name && size > 4<<10 {
+				continue // an empty memorypipe keeps no more
+			}
 			rd := newTestReader(t, tr, readerConfig())
 			handled := make(chan struct{}, 1)
 			rd.handle = func(Frame) { handled <- struct{}{} }
