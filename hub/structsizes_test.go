@@ -30,4 +30,7 @@ func TestConn_StructSizes_FitSizeClasses(t *testing.T) {
 			t.Errorf("%s has %d bytes, want at most %d", test.name, test.size, test.max)
 		}
 	}
+	if offset := unsafe.Offsetof(socket.Conn{}.Outbox); offset%32 != 0 {
+		t.Errorf("the Outbox starts at byte %d of a socket.Conn, want a multiple of 32: docs/decisions/0019", offset)
+	}
 }

@@ -250,7 +250,7 @@ func (o *Outbox) closeOnce() bool {
 		o.mu.Unlock()
 		return false
 	}
-	o.closed, o.refuses = true, true
+	o.closed = true
 	var blocked []blockedSend
 	if o.waiting != nil {
 		blocked, o.waiting.blocked = o.waiting.blocked, nil

@@ -78,27 +78,26 @@ type Conn interface {
 type Outbox struct {
 	mu sync.Mutex
 
-	// Guarded by mu. Each Offer uses the first fields and mu. They are 32 bytes, which lie in one
-	// cache line wherever the allocator puts the connection.
-	queue       *activeQueue // nil while empty
-	waiting     *waiting     // nil: no goroutine waits
-	copied      int32        // bytes that were copied to queue and are not in queue.weight; see weight
-	flushing    bool         // the flush goroutine runs, or a Flusher writes or will start it
-	refuses     bool         // closed or sealed: no batch is accepted
-	moved       bool         // movedTo is not nil
-	limitsFrame bool         // maxFrame is not 0
+	// Guarded by mu. Each Offer uses these fields and mu. They are 32 bytes, which lie in one cache
+	// line wherever the allocator puts the connection.
+	queue    *activeQueue // nil while empty
+	waiting  *waiting     // nil: no goroutine waits
+	copied   int32        // bytes that were copied to queue and are not in queue.weight; see weight
+	flushing bool         // the flush goroutine runs, or a Flusher writes or will start it
+	closed   bool
+	sealed   bool // a batch with Options.Last was queued or blocked
+	moved    bool // retransmit.movedTo is not nil
 
-	closed     bool
-	maxFrame   int32            // see SetMaxFrame
-	movedTo    *Outbox          // the outbox that has taken over all frames; nil: none
+	// Each Offer reads these fields, which seldom change: in the next 32 bytes.
+	conn     Conn    // static after Init
+	config   *Config // static after Init
+	maxFrame int32   // see SetMaxFrame; guarded by mu
+	maxWrite int32   // see Init; static after it
+
+	// Guarded by mu.
 	retransmit *retransmitQueue // nil: written frames are not kept
 	sent       int64            // bytes written
 	drainCount uint32           // how often the queue became empty
-
-	// Static after Init.
-	maxWrite int32 // see Init
-	conn     Conn
-	config   *Config
 
 	// Owned by the goroutine that writes: the flush goroutine, or Flusher.Flush before it.
 	idleSince int64 // when the queue became empty, in ns since 1970; see Config.CoalesceDelay
@@ -135,7 +134,6 @@ func (o *Outbox) SetMaxFrame(bytes int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.maxFrame = int32(min(bytes, math.MaxInt32))
-	o.limitsFrame = o.maxFrame > 0
 }
 
 // MaxFrame returns the value set by SetMaxFrame, after a Move that of the new outbox.
@@ -231,7 +229,7 @@ func (o *Outbox) lock() *Outbox {
 		if !o.moved {
 			return o
 		}
-		next := o.movedTo
+		next := o.retransmit.movedTo
 		o.mu.Unlock()
 		o = next
 	}
@@ -241,17 +239,17 @@ func (o *Outbox) lock() *Outbox {
 
 // offer is Offer with mu held.
 func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
-	if o.refuses {
+	if o.closed || o.sealed {
 		return Closed
 	}
-	if o.limitsFrame && batch.Messages && o.exceedsMaxFrame(batch.Buffer, batch.From, batch.To) {
+	if batch.Messages && o.exceedsMaxFrame(batch.Buffer, batch.From, batch.To) {
 		return TooLarge
 	}
 	if options := batch.Options; options != nil && options.Expires != 0 && time.Now().UnixNano() >= options.Expires {
 		return AlreadyExpired
 	}
 	if batch.Options != nil && batch.Options.Last {
-		o.refuses = true
+		o.sealed = true
 	}
 	if o.waiting.hasBlocked() || o.full() {
 		switch overflow := batch.Options.overflow(); {
@@ -283,7 +281,7 @@ func (o *Outbox) offer(batch *Batch, small bool, fl *Flusher) Outcome {
 
 // exceedsMaxFrame reports whether a frame in the given part of b is larger than maxFrame.
 func (o *Outbox) exceedsMaxFrame(b *body.Buffer, from, to int) bool {
-	if !o.limitsFrame || to-from <= int(o.maxFrame) {
+	if o.maxFrame == 0 || to-from <= int(o.maxFrame) {
 		return false
 	}
 	for frame := range wire.Frames(b.Bytes()[from:to]) {

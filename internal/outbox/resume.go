@@ -188,7 +188,7 @@ func (o *Outbox) Move(to *Outbox, pos Position, giveUp bool, fl *Flusher) (omitt
 		o.releaseWaiting()
 	}
 	to.unblockSends(&out)
-	o.moved, o.movedTo = true, to
+	o.moved, o.retransmit.movedTo = true, to
 	to.scheduleFlush(fl)
 	return omitted, true
 }

@@ -4,17 +4,19 @@ package outbox
 // acknowledges them. When a connection is lost, the outbox cannot know which of these frames
 // have arrived. Guarded by the lock of the outbox.
 type retransmitQueue struct {
-	window        int  // value of windowBytes at which writing is blocked
-	skipSupported bool // the peer supports SKIP
-	written       uint64
-	acked         uint64
-	largestAcked  uint64 // frames acknowledged by the peer; can be ahead of written
-	unacked       []segment
-	head          int
-	heldBytes     int    // bytes of unacked whose buffers are still held
-	windowBytes   int    // bytes that count against the window: held bytes, SKIPs, bookkeeping
-	freedBytes    uint64 // held bytes that acknowledgements have freed
+	window       int // value of windowBytes at which writing is blocked
+	written      uint64
+	acked        uint64
+	largestAcked uint64 // frames acknowledged by the peer; can be ahead of written
+	unacked      []segment
+	head         int
+	heldBytes    int    // bytes of unacked whose buffers are still held
+	windowBytes  int    // bytes that count against the window: held bytes, SKIPs, bookkeeping
+	freedBytes   uint64 // held bytes that acknowledgements have freed
 
+	movedTo *Outbox // the outbox that has taken over all frames; nil: none
+
+	skipSupported bool // the peer supports SKIP
 	windowBlocked bool // writing has stopped because the window is full
 	detached      bool // there is no connection to write to
 	resuming      bool // all unacknowledged frames will be retransmitted: they must not be dropped
