@@ -214,7 +214,7 @@ func TestReclaimer_PartialBodies_AreDisconnected(t *testing.T) {
 				frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
 				for range 12 {
 					c := h.connect(t)
-					c.send(frame[:100_000])
+					c.send(tr.partOfLargeFrame(frame))
 				}
 				eventually(t, "memory is used up", func() bool { return h.Stats().QueuedBytes > 3<<20 })
 				a.relay(pattern(body, 3), b.id)

@@ -163,7 +163,7 @@ func TestShutdown_WhileClientsWaitForMemory(t *testing.T) {
 		h := tr.startOpaque(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
 		frame := wire.AppendRelay(nil, []uint64{1}, make([]byte, wire.DefaultMaxBody))
 		for range 12 {
-			h.connect(t).send(frame[:100_000])
+			h.connect(t).send(tr.partOfLargeFrame(frame))
 		}
 		eventually(t, "memory is used up", func() bool { return h.Stats().QueuedBytes > 7<<19 })
 		if took, err := h.shutdownTimed(t, 2*promptTimeout); err != nil || took > promptTimeout {

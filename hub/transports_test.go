@@ -53,6 +53,15 @@ func (tr testTransport) count(n int) int {
 	return n / 4
 }
 
+// partOfLargeFrame returns a part of a frame above 1 MiB that a client can send although the hub
+// has no memory for the frame: the kernel holds more of it than a connection in memory.
+func (tr testTransport) partOfLargeFrame(frame []byte) []byte {
+	if tr.name == overTCP.name {
+		return frame[:150_000]
+	}
+	return frame[:100_000]
+}
+
 // start is the function start, over tr.
 func (tr testTransport) start(t testing.TB, config hub.Config) *testHub {
 	t.Helper()
