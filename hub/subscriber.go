@@ -8,6 +8,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/local"
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/reclaim"
+	"github.com/sechlol/go-message-hub/internal/relay"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -105,18 +106,28 @@ func (ss *subscribers) assignID(h *Hub, id uint64) (uint64, error) {
 
 // add adds a subscriber and starts it. A client with its id is disconnected.
 func (ss *subscribers) add(s *subscriber) error {
+	replaced, err := ss.join(s)
+	if err != nil {
+		return err
+	}
+	closeReplaced(replaced) // without the lock: it can close a socket
+	return nil
+}
+
+// join is add without the end of what had the id before, which it returns.
+func (ss *subscribers) join(s *subscriber) (replaced relay.Destination, err error) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	switch {
 	case ss.closed:
-		return ErrClosed
+		return nil, ErrClosed
 	case ss.byID[s.id] != nil:
-		return fmt.Errorf("%w: %d", ErrIDInUse, s.id)
+		return nil, fmt.Errorf("%w: %d", ErrIDInUse, s.id)
 	}
 	ss.byID[s.id] = s
-	closeReplaced(s.hub.registry.Join(s.id, s))
+	replaced = s.hub.registry.Join(s.id, s)
 	s.hub.conns.running.Go(s.run) // ends when s is stopped
-	return nil
+	return replaced, nil
 }
 
 func (ss *subscribers) remove(s *subscriber) {
