@@ -5,12 +5,17 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/wire"
 )
+
+// closeTimeout is Options.CloseTimeout of each client. On a slow machine Close can reach it: a
+// receiver of messages that are still to be sent can be offline.
+const closeTimeout = 5 * time.Second
 
 // modelClient is a client of the model.
 type modelClient struct {
@@ -256,7 +261,11 @@ func (mc *modelClient) leave() {
 	mc.leaving = true
 	md.mu.Unlock()
 	md.wg.Go(func() { // ends when all is sent, or after Options.CloseTimeout
+		begun := time.Now()
 		err := mc.client.Close()
+		if time.Since(begun) >= closeTimeout { // perhaps without BYE, which keeps the session
+			md.hub.Disconnect(mc.id, false)
+		}
 		md.mu.Lock()
 		mc.left, mc.leaveErr = true, err
 		md.mu.Unlock()

@@ -119,7 +119,7 @@ func (md *model) connect(t *rapid.T, mc *modelClient) {
 	mc.jobs, mc.online = make(chan *modelMessage, 10_000), make(chan struct{}, 1)
 	mc.online <- struct{}{}
 	mc.resumedAt = 1
-	o := &client.Options{Dial: mc.dial, OnEvent: mc.onEvent}
+	o := &client.Options{Dial: mc.dial, OnEvent: mc.onEvent, CloseTimeout: closeTimeout}
 	if mc.usesOnMessage {
 		o.OnMessage = mc.onMessage
 	}
