@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/admission"
@@ -18,6 +19,10 @@ type AuthRequest struct {
 	Version int                  // of the protocol, 1 or 2
 	Token   string               // from its HELLO; empty in version 1
 	TLS     *tls.ConnectionState // nil: no TLS
+
+	// Renewal says that the client is connected and presents a newer token, which is to replace
+	// the one of its connection.
+	Renewal bool
 }
 
 // Permissions says who a client is and what it can do. It must not be changed once
@@ -33,8 +38,8 @@ type Permissions struct {
 
 	// Expires is when the client must disconnect or authenticate again, by the wall clock. The
 	// hub notices it within 30 s when the clock is set or the machine has slept. A client of
-	// version 2 that authenticates again within Config.ResumeWindow, with the same Subject and
-	// ID, resumes its session. Zero: never.
+	// version 2 can authenticate again on its connection, with the same Subject and ID, or resume
+	// its session by doing so within Config.ResumeWindow after Expires. Zero: never.
 	Expires time.Time
 
 	// CanSend reports whether the client can send to id. It is called for each receiver of each
@@ -75,15 +80,29 @@ func (a *authenticator) required() bool { return a.callback != nil || a.disableV
 // grantsIDs reports whether clients can be granted ids.
 func (a *authenticator) grantsIDs() bool { return a.callback != nil }
 
-// check returns the permissions of the client on sock, or why the client is rejected.
-func (a *authenticator) check(sock *socket.Conn, version int, token string) (*Permissions, error) {
+// renews reports whether connected clients can renew their tokens.
+func (a *authenticator) renews() bool { return a.callback != nil }
+
+// maxLength returns the largest length field of a frame of an accepted client, given the body
+// limit of the hub. A token can be longer than a small body.
+func (a *authenticator) maxLength(maxBody int) int {
+	length := wire.MaxRequestLength(maxBody)
+	if a.renews() {
+		length = max(length, 1+wire.MaxHelloLen)
+	}
+	return length
+}
+
+// check returns the permissions of the client on sock, or why the client is rejected. renewal
+// says that the client is connected already.
+func (a *authenticator) check(sock *socket.Conn, version int, token string, renewal bool) (*Permissions, error) {
 	if version == 1 && a.disableV1 {
 		return nil, errors.New("protocol version 1 is disabled")
 	}
 	if a.callback == nil {
 		return new(Permissions), nil
 	}
-	request := AuthRequest{Address: sock.RemoteAddr(), Version: version, Token: token}
+	request := AuthRequest{Address: sock.RemoteAddr(), Version: version, Token: token, Renewal: renewal}
 	if tlsState, ok := sock.TLSState(); ok {
 		request.TLS = &tlsState
 	}
@@ -111,30 +130,32 @@ func rejection(version int, err error) error {
 }
 
 // authorization is what authentication has granted to the client of a connection. The zero
-// value grants everything. It is set once, by the read loop, before the client is registered.
+// value grants everything. The read loop sets it before the client is registered, and replaces
+// it by that of a renewed token, which has the same Subject and ID. All methods can be called
+// concurrently.
 type authorization struct {
-	permissions *Permissions // nil: unrestricted
+	permissions atomic.Pointer[Permissions] // nil: unrestricted
 }
 
 // subject returns the Subject of the client's permissions.
-func (a authorization) subject() string {
-	if a.permissions == nil {
-		return ""
+func (a *authorization) subject() string {
+	if p := a.permissions.Load(); p != nil {
+		return p.Subject
 	}
-	return a.permissions.Subject
+	return ""
 }
 
 // grantedID returns the id that the client was granted; 0: none.
-func (a authorization) grantedID() uint64 {
-	if a.permissions == nil {
-		return 0
+func (a *authorization) grantedID() uint64 {
+	if p := a.permissions.Load(); p != nil {
+		return p.ID
 	}
-	return a.permissions.ID
+	return 0
 }
 
 // canHoldID reports whether the client can have the id, given whether the hub grants ids: the
 // one that it was granted, or any that the hub assigns if it was granted none.
-func (a authorization) canHoldID(id uint64, hubGrantsIDs bool) bool {
+func (a *authorization) canHoldID(id uint64, hubGrantsIDs bool) bool {
 	switch granted := a.grantedID(); {
 	case !hubGrantsIDs:
 		return true
@@ -144,49 +165,58 @@ func (a authorization) canHoldID(id uint64, hubGrantsIDs bool) bool {
 	return id > MaxGrantedID
 }
 
-// expires reports whether the permissions expire.
-func (a authorization) expires() bool {
-	return a.permissions != nil && !a.permissions.Expires.IsZero()
+// timeToExpiry returns how long the permissions still last by the wall clock, and false if they
+// do not expire.
+func (p *Permissions) timeToExpiry(now time.Time) (time.Duration, bool) {
+	if p == nil || p.Expires.IsZero() {
+		return 0, false
+	}
+	return p.Expires.Sub(now.Round(0)), true // without the monotonic clock reading
 }
 
-// timeToExpiry returns how long the permissions, which expire, still last by the wall clock.
-func (a authorization) timeToExpiry(now time.Time) time.Duration {
-	return a.permissions.Expires.Sub(now.Round(0)) // without the monotonic clock reading
+// expiresMillis returns the time until the permissions expire, in milliseconds and at least 1;
+// 0: they do not expire.
+func (a *authorization) expiresMillis(now time.Time) int64 {
+	remaining, expires := a.permissions.Load().timeToExpiry(now)
+	if !expires {
+		return 0
+	}
+	return max(1, remaining.Milliseconds())
 }
 
 // canList reports whether the client can list other clients.
-func (a authorization) canList() bool { return a.permissions == nil || !a.permissions.NoList }
+func (a *authorization) canList() bool { p := a.permissions.Load(); return p == nil || !p.NoList }
 
 // canWatch reports whether the client can watch presence.
-func (a authorization) canWatch() bool { return a.permissions == nil || !a.permissions.NoWatch }
+func (a *authorization) canWatch() bool { p := a.permissions.Load(); return p == nil || !p.NoWatch }
 
 // sendRule returns Permissions.CanSend; nil: the client can send to every id.
-func (a authorization) sendRule() func(id uint64) bool {
-	if a.permissions == nil {
-		return nil
+func (a *authorization) sendRule() func(id uint64) bool {
+	if p := a.permissions.Load(); p != nil {
+		return p.CanSend
 	}
-	return a.permissions.CanSend
+	return nil
 }
 
 // canSend reports whether the client can send to id.
-func (a authorization) canSend(id uint64) bool {
+func (a *authorization) canSend(id uint64) bool {
 	rule := a.sendRule()
 	return rule == nil || rule(id)
 }
 
 // lowerMaxBody returns the largest body that the client can send, in bytes, given the limit of
 // the hub.
-func (a authorization) lowerMaxBody(limit int) int {
-	if a.permissions == nil || a.permissions.MaxBody <= 0 {
-		return limit
+func (a *authorization) lowerMaxBody(limit int) int {
+	if p := a.permissions.Load(); p != nil && p.MaxBody > 0 {
+		return min(limit, p.MaxBody)
 	}
-	return min(limit, a.permissions.MaxBody)
+	return limit
 }
 
 // lowerRates returns the rates of the client, given those of the hub.
-func (a authorization) lowerRates(rates admission.Rates) admission.Rates {
-	if a.permissions == nil {
-		return rates
+func (a *authorization) lowerRates(rates admission.Rates) admission.Rates {
+	if p := a.permissions.Load(); p != nil {
+		return rates.Lower(admission.Rates{Messages: p.MessageRate, Bytes: p.ByteRate})
 	}
-	return rates.Lower(admission.Rates{Messages: a.permissions.MessageRate, Bytes: a.permissions.ByteRate})
+	return rates
 }

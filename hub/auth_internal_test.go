@@ -19,16 +19,23 @@ func afterSleep(jump time.Duration) time.Time {
 	return t
 }
 
+// newAuthorization returns an authorization with these permissions.
+func newAuthorization(permissions *Permissions) *authorization {
+	a := new(authorization)
+	a.permissions.Store(permissions)
+	return a
+}
+
 // TestAuthorization_ExpiryAfterSleep_UsesWallClock checks that expiry follows the wall clock,
 // whether Expires has a monotonic clock reading or not.
 func TestAuthorization_ExpiryAfterSleep_UsesWallClock(t *testing.T) {
 	until := time.Now().Add(8 * time.Hour)
 	for _, jump := range []time.Duration{0, time.Hour, 9 * time.Hour, -time.Hour} {
 		for _, permissions := range []*Permissions{{Expires: until}, {Expires: until.Round(0)}} {
-			a := authorization{permissions}
 			want := 8*time.Hour - jump
-			if got := a.timeToExpiry(afterSleep(jump)); got > want || got < want-time.Minute {
-				t.Errorf("after a jump by %v: %v left, want %v", jump, got, want)
+			got, expires := permissions.timeToExpiry(afterSleep(jump))
+			if !expires || got > want || got < want-time.Minute {
+				t.Errorf("after a jump by %v: %v left (%v), want %v", jump, got, expires, want)
 			}
 		}
 	}
@@ -38,10 +45,13 @@ func TestAuthorization_ExpiryAfterSleep_UsesWallClock(t *testing.T) {
 func TestAuthorization_ZeroValue_GrantsEverything(t *testing.T) {
 	rates := admission.Rates{Messages: 10, Bytes: 1000}
 	var a authorization
+	if n := a.expiresMillis(time.Now()); n != 0 {
+		t.Errorf("expires in %d ms", n)
+	}
 	if !a.canList() || !a.canWatch() || a.sendRule() != nil || !a.canSend(1) {
 		t.Error("something is forbidden")
 	}
-	if a.expires() || a.subject() != "" || a.grantedID() != 0 {
+	if a.subject() != "" || a.grantedID() != 0 {
 		t.Error("something is granted")
 	}
 	if n := a.lowerMaxBody(100); n != 100 {
@@ -56,14 +66,14 @@ func TestAuthorization_ZeroValue_GrantsEverything(t *testing.T) {
 // that name more than the hub allows.
 func TestAuthorization_Permissions_OnlyLower(t *testing.T) {
 	rates := admission.Rates{Messages: 10, Bytes: 1000}
-	a := authorization{&Permissions{
+	a := newAuthorization(&Permissions{
 		Subject: "s", ID: 7, Expires: time.Now(), NoList: true, NoWatch: true, CanSend: func(id uint64) bool { return id == 3 },
 		MaxBody: 1000, MessageRate: 100, ByteRate: 10,
-	}}
+	})
 	if a.canList() || a.canWatch() || a.sendRule() == nil || a.canSend(1) || !a.canSend(3) {
 		t.Error("the permissions do not apply")
 	}
-	if !a.expires() || a.subject() != "s" || a.grantedID() != 7 {
+	if a.expiresMillis(time.Now()) != 1 || a.subject() != "s" || a.grantedID() != 7 {
 		t.Error("something is not granted")
 	}
 	if n := a.lowerMaxBody(100); n != 100 {
@@ -79,14 +89,14 @@ func TestAuthorization_Permissions_OnlyLower(t *testing.T) {
 
 // TestAuthorization_CanHoldID checks which ids a client can resume.
 func TestAuthorization_CanHoldID(t *testing.T) {
-	none, seven := authorization{&Permissions{}}, authorization{&Permissions{ID: 7}}
+	unrestricted, none, seven := newAuthorization(nil), newAuthorization(&Permissions{}), newAuthorization(&Permissions{ID: 7})
 	for _, test := range []struct {
-		a         authorization
+		a         *authorization
 		id        uint64
 		grantsIDs bool
 		want      bool
 	}{
-		{authorization{}, 7, false, true},
+		{unrestricted, 7, false, true},
 		{none, 7, false, true},
 		{none, 7, true, false},
 		{none, MaxGrantedID, true, false},
@@ -124,7 +134,7 @@ func TestAuthenticator_Check_RejectsMistakes(t *testing.T) {
 			callback:  func(AuthRequest) (*Permissions, error) { return test.permissions, test.err },
 			disableV1: true,
 		}
-		permissions, err := a.check(sock, test.version, "")
+		permissions, err := a.check(sock, test.version, "", false)
 		if (err == nil) != test.accepted || (permissions != nil) != test.accepted {
 			t.Errorf("%s: %+v, %v", test.name, permissions, err)
 		}
@@ -133,7 +143,7 @@ func TestAuthenticator_Check_RejectsMistakes(t *testing.T) {
 		}
 	}
 	open := authenticator{disableV1: true}
-	if permissions, err := open.check(sock, 2, ""); permissions == nil || err != nil {
+	if permissions, err := open.check(sock, 2, "", false); permissions == nil || err != nil {
 		t.Errorf("%+v, %v without Authenticate", permissions, err)
 	}
 }

@@ -121,12 +121,15 @@ type Config struct {
 	MaxWatchers int
 
 	// Authenticate decides whether a client is accepted, and returns what the client is permitted
-	// to do. The hub calls it once for each connection, when the first frame has arrived. An
-	// error rejects the client. An error that wraps ErrExpired asks the client to reconnect with
-	// newer credentials; any other error tells it not to reconnect. A v2 client receives the text
-	// of the error, and the hub logs it. Authenticate is called concurrently, by the goroutine of
-	// each connection. It can block, but no longer than HandshakeTimeout. Default: each client is
-	// accepted and can do everything.
+	// to do. The hub calls it once for each connection, when the first frame has arrived, and when
+	// a v2 client renews its token, at most once a second for each session. An error rejects the
+	// client, or leaves it its Permissions if it renews its token. An error that wraps ErrExpired
+	// asks the client to reconnect with newer credentials; any other error tells it not to
+	// reconnect. A v2 client receives the text of the error, and the hub logs it. Authenticate is
+	// called concurrently, in one goroutine for each connection. It can block, but no longer than
+	// HandshakeTimeout. Meanwhile the hub does not read the client; a renewal fails after the least
+	// of HandshakeTimeout, half of StallTimeout, and KeepAlive. Default: each client is accepted and
+	// can do everything.
 	Authenticate func(AuthRequest) (*Permissions, error)
 
 	// DisableV1 rejects clients that use version 1 of the protocol.

@@ -45,7 +45,7 @@ type conn struct {
 	firstFrameSeen bool  // the first frame has arrived
 	busy           bool  // this goroutine reads on until the client is idle: see readLoop
 	slot                 // how the connection counts against the limits of connections
-	authorization        // what its client was granted
+	authorization        // what its client was granted; read concurrently
 	rate           rateLimiter
 	replies        replies // to a client of version 1
 	deadline       deadline
@@ -64,6 +64,7 @@ const (
 	flagRegistered  connFlag = 1 << iota // the client was registered at some time
 	flagRateLimited                      // the client is not read, because it exceeds its rate
 	flagIPReleased                       // releaseIP was called
+	flagRenewing                         // Config.Authenticate looks at a newer token of the client
 )
 
 // is reports whether flag is set.
@@ -138,7 +139,7 @@ func (c *conn) authenticate(version int, token string) error {
 	if !h.auth.required() {
 		return c.deadline.stopFirstFrame()
 	}
-	permissions, err := h.auth.check(c.sock, version, token)
+	permissions, err := h.auth.check(c.sock, version, token, false)
 	if err != nil {
 		h.limitedLog.LogWarn("client rejected", "reason", CloseRefused.String(), "address", c.sock.RemoteAddr().String(), "error", err)
 		return rejection(version, err)
@@ -146,12 +147,10 @@ func (c *conn) authenticate(version int, token string) error {
 	if err := c.deadline.stopFirstFrame(); err != nil {
 		return err
 	}
-	c.permissions = permissions
+	c.permissions.Store(permissions)
 	c.rate.limiter = h.buckets.NewRateLimiter(c.subject(), c.sock.RemoteAddr(), c.lowerRates(h.rates), time.Now())
-	c.sock.SetMaxLength(wire.MaxRequestLength(h.config.MaxBody))
-	if c.expires() {
-		c.deadline.startExpiry(c)
-	}
+	c.sock.SetMaxLength(h.auth.maxLength(h.config.MaxBody))
+	c.deadline.setExpiry(c)
 	return nil
 }
 

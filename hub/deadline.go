@@ -29,26 +29,50 @@ func (d *deadline) stopFirstFrame() error {
 	return nil
 }
 
-// startExpiry ends c, whose deadline d is, when its permissions expire. It is called once.
-func (d *deadline) startExpiry(c *conn) {
-	d.timer = time.AfterFunc(clockCheckInterval, func() { c.deadline.checkExpiry(c) })
-	// only now can checkExpiry use the timer
-	d.timer.Reset(min(c.timeToExpiry(c.hub.config.now()), clockCheckInterval))
+// setExpiry ends c, whose deadline d is, when its permissions expire. It is called whenever
+// the permissions were set.
+func (d *deadline) setExpiry(c *conn) {
+	if _, expires := c.permissions.Load().timeToExpiry(c.hub.config.now()); !expires {
+		d.stop()
+		return
+	}
+	if d.timer == nil {
+		d.timer = time.AfterFunc(clockCheckInterval, func() { c.deadline.checkExpiry(c) })
+	}
+	if !d.resetExpiry(c) { // only now can checkExpiry use the timer
+		d.timer.Reset(0)
+	}
 }
 
-// checkExpiry is called by the timer of startExpiry.
+// checkExpiry is called by the timer of setExpiry.
 func (d *deadline) checkExpiry(c *conn) {
-	remaining := c.timeToExpiry(c.hub.config.now())
-	switch {
-	case c.done.IsSet():
-	case remaining > 0:
-		d.timer.Reset(min(remaining, clockCheckInterval))
-	default:
+	if !c.done.IsSet() && !d.resetExpiry(c) {
 		c.expire()
 	}
 }
 
-// stop stops the timer for good. It keeps d.timer, which checkExpiry may use just now.
+// resetExpiry sets the timer to the next look at the wall clock. It returns false if the
+// permissions have expired.
+func (d *deadline) resetExpiry(c *conn) bool {
+	for {
+		permissions := c.permissions.Load()
+		remaining, expires := permissions.timeToExpiry(c.hub.config.now())
+		switch {
+		case !expires:
+			return true
+		case remaining <= 0:
+			return false
+		}
+		d.timer.Reset(min(remaining, clockCheckInterval))
+		if c.permissions.Load() == permissions {
+			return true
+		}
+		// The permissions were replaced meanwhile, and this Reset may have come after the one for
+		// the new permissions.
+	}
+}
+
+// stop stops the timer. It keeps d.timer, which checkExpiry may use just now.
 func (d *deadline) stop() {
 	if d.timer != nil {
 		d.timer.Stop()

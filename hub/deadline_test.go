@@ -40,8 +40,8 @@ func TestDeadline_Expiry_EndsConnByWallClock(t *testing.T) {
 		var jump atomic.Int64
 		now := func() time.Time { return time.Now().Round(0).Add(time.Duration(jump.Load())) }
 		c := newTestConn(t, Config{now: now})
-		c.permissions = &Permissions{Expires: now().Add(time.Hour)}
-		c.deadline.startExpiry(c)
+		c.permissions.Store(&Permissions{Expires: now().Add(time.Hour)})
+		c.deadline.setExpiry(c)
 		<-time.After(30 * time.Minute)
 		synctest.Wait()
 		if c.done.IsSet() {
@@ -57,6 +57,58 @@ func TestDeadline_Expiry_EndsConnByWallClock(t *testing.T) {
 		synctest.Wait()
 		if !c.done.IsSet() || c.hub.Stats().Disconnected[CloseExpired] != 1 {
 			t.Error("the connection has not ended with its permissions")
+		}
+		c.deadline.stop()
+	})
+}
+
+// TestDeadline_SetExpiry_FollowsReplacedPermissions replaces permissions by ones that expire
+// later, never, and earlier, also while the timer looks at them.
+func TestDeadline_SetExpiry_FollowsReplacedPermissions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestConn(t, Config{})
+		setExpiry := func(after time.Duration) {
+			var p Permissions
+			if after > 0 {
+				p.Expires = time.Now().Add(after)
+			}
+			c.permissions.Store(&p)
+			c.deadline.setExpiry(c)
+		}
+		wantOpen := func(after time.Duration) {
+			t.Helper()
+			<-time.After(after)
+			synctest.Wait()
+			if c.done.IsSet() {
+				t.Fatal("the connection ended too early")
+			}
+		}
+		setExpiry(0)
+		setExpiry(time.Minute)
+		wantOpen(time.Minute - 1)
+		setExpiry(time.Hour) // a nanosecond before the end
+		wantOpen(time.Hour - 1)
+		setExpiry(0)
+		wantOpen(24 * time.Hour)
+		looking := make(chan struct{})
+		go func() { // ends after its loop; the test waits
+			defer close(looking)
+			for range 1000 {
+				c.deadline.checkExpiry(c)
+			}
+		}()
+		for range 1000 {
+			setExpiry(time.Hour)
+			setExpiry(time.Minute)
+		}
+		setExpiry(time.Hour)
+		setExpiry(time.Second)
+		<-looking
+		wantOpen(time.Second - 1)
+		<-time.After(1)
+		synctest.Wait()
+		if !c.done.IsSet() || c.hub.Stats().Disconnected[CloseExpired] != 1 {
+			t.Error("the connection has not ended with the last permissions")
 		}
 		c.deadline.stop()
 	})

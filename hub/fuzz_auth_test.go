@@ -69,6 +69,8 @@ func FuzzRestricted(f *testing.F) {
 		wire.AppendListRange(wire.AppendListRequest(nil), wire.ListRange{}),
 		wire.AppendWatch(wire.AppendWatch(nil, wire.Watch{On: true}), wire.Watch{}),
 		wire.AppendVerdicts(nil, []wire.Verdict{{Sender: other, Seq: 1, Fate: wire.FateRejected}}),
+		wire.AppendWatch(wire.AppendRenew(nil, &wire.Renew{Token: "other"}), wire.Watch{On: true}),
+		wire.AppendListRequest(wire.AppendRenew(nil, &wire.Renew{Token: "restricted"})),
 	} {
 		f.Add(input, uint16(3), false)
 		f.Add(input, uint16(50_000), true)

@@ -89,10 +89,7 @@ func (h *helloHandler) sendWelcome(s *session, retransmitted int, resumed bool) 
 		Hub: "go-message-hub", Epoch: c.hub.epoch, GrantsIDs: c.hub.auth.grantsIDs(),
 		MaxBody: c.maxBody(), MaxDeliver: c.maxDeliver(config.MaxBody), MaxReceivers: wire.MaxReceivers, MaxReports: config.MaxReports,
 		Credit: config.Credit, ReceiverCost: relay.ReceiverCost, Window: config.Window, Keepalive: int(config.KeepAlive.Milliseconds()),
-		MaxReportTimeout: config.MaxReportTimeout.Milliseconds(),
-	}
-	if c.expires() {
-		w.Expires = max(1, c.timeToExpiry(config.now()).Milliseconds())
+		MaxReportTimeout: config.MaxReportTimeout.Milliseconds(), Expires: c.expiresMillis(config.now()), Renew: c.hub.auth.renews(),
 	}
 	batch := c.newBatch(wire.AppendWelcome(nil, &w), &priorityOptions)
 	defer batch.Buffer.Release()

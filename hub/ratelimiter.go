@@ -46,6 +46,17 @@ func (r *rateLimiter) resume(buckets *admission.BucketStore, sock *socket.Conn) 
 	}
 }
 
+// setRates continues with a bucket for the current rates of c, whose rateLimiter r is. What the
+// client has sent so far is charged to the bucket of the earlier rates.
+func (r *rateLimiter) setRates(c *conn) {
+	buckets := &c.hub.buckets
+	r.release(buckets, c.sock)
+	r.limiter = buckets.NewRateLimiter(c.subject(), c.sock.RemoteAddr(), c.lowerRates(c.hub.rates), time.Now())
+	if r.limiter != nil {
+		r.limiter.StartAt(r.requests, c.sock.BytesRead())
+	}
+}
+
 // wait waits while the client of c, whose rateLimiter r is, exceeds its rate. The read loop
 // calls it between two reads.
 func (r *rateLimiter) wait(c *conn) error {

@@ -28,12 +28,14 @@ func (rb *readBatch) handleV2Frame(f *socket.Frame) error {
 		err = rb.handleWatch(f)
 	case wire.TypePing:
 		err = rb.handlePing(f)
+	case wire.TypeRenew:
+		err = rb.handleRenew(f)
 	case wire.TypePong:
 		_, err = wire.ParseUint64(f.Payload)
 	case wire.TypeBye:
 		return errBye
 	case wire.TypeHello, wire.TypeWelcome, wire.TypeDeliver, wire.TypeReport, wire.TypeListPage,
-		wire.TypePresence, wire.TypeError, wire.TypeGoAway, wire.TypeSkip:
+		wire.TypePresence, wire.TypeError, wire.TypeGoAway, wire.TypeSkip, wire.TypeRenewed:
 		return rb.sendError(0, wire.ErrorFrame, fmt.Sprintf("unexpected frame type %#x", uint8(f.Type)))
 	default:
 		rb.ignored++

@@ -25,7 +25,7 @@ type session struct {
 	subject        string         // see Permissions.Subject
 	secret         string         // with which the client resumes the session
 	reportOptions  outbox.Options // of REPORT
-	controlOptions outbox.Options // of ACK and PING
+	controlOptions outbox.Options // of ACK, PING and RENEWED
 
 	verdicts relay.Verdicts // of the client
 
@@ -40,6 +40,8 @@ type session struct {
 	acks           ackSchedule
 	reports        reportWindow
 	pingPending    bool          // a PING waits to be written
+	renewedPending bool          // a RENEWED waits to be written
+	renewalAt      int64         // when the last renewal began, in ns of uptime; 0: never
 	blockedReplies int           // reads whose replies wait for room in the client's own queue
 	readerSignal   chan struct{} // capacity 1: the read loop may have room; nil until first used
 }
@@ -55,6 +57,7 @@ func newSession(c *conn) *session {
 const (
 	controlAck = iota
 	controlPing
+	controlRenewed
 )
 
 // matchesSecret reports whether secret is that of the session, in constant time.
@@ -168,6 +171,36 @@ func (s *session) onPingWritten() {
 	s.pingPending = false
 }
 
+// startRenewal reports whether the client can renew its token now, given the uptime of the hub:
+// not within minRenewalInterval of the last renewal, nor while its RENEWED is not written.
+func (s *session) startRenewal(uptime time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := int64(uptime) + 1 // never 0
+	if s.renewedPending || s.renewalAt > 0 && now-s.renewalAt < int64(minRenewalInterval) {
+		return false
+	}
+	s.renewalAt = now
+	return true
+}
+
+// sendRenewed sends a RENEWED. startRenewal must have returned true.
+func (s *session) sendRenewed(c *conn, r *wire.Renewed) {
+	s.mu.Lock()
+	s.renewedPending = true
+	s.mu.Unlock()
+	if !c.sendFrameTagged(wire.AppendRenewed(nil, r), &s.controlOptions, controlRenewed) {
+		s.onRenewedWritten()
+	}
+}
+
+// onRenewedWritten records that a RENEWED was written or lost.
+func (s *session) onRenewedWritten() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.renewedPending = false
+}
+
 // addBlockedReplies adds n, which is 1 or -1, to the reads whose replies are blocked.
 func (s *session) addBlockedReplies(n int) {
 	s.mu.Lock()
@@ -254,7 +287,7 @@ func (h reportEvents) HandleEvent(_ int, event outbox.Event, _, frames int) {
 	}
 }
 
-// controlEvents handles the events of ACKs and PINGs.
+// controlEvents handles the events of ACKs, PINGs and RENEWEDs.
 type controlEvents struct{ session *session }
 
 // HandleEvent implements outbox.EventHandler.
@@ -263,6 +296,8 @@ func (h controlEvents) HandleEvent(receiver int, event outbox.Event, _, _ int) {
 	case event != outbox.EventWritten && event != outbox.EventLost:
 	case receiver == controlAck:
 		h.session.onAckWritten()
+	case receiver == controlRenewed:
+		h.session.onRenewedWritten()
 	default:
 		h.session.onPingWritten()
 	}

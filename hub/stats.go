@@ -35,6 +35,7 @@ type Stats struct {
 	Dropped     map[DropReason]uint64 // copies of bodies not delivered, by reason
 
 	Resumed uint64                    // connections that resumed a session
+	Renewed uint64                    // tokens renewed on a living connection
 	Errors  map[wire.ErrorCode]uint64 // requests answered with ERROR, by code
 
 	// Fates counts one fate per receiver of each message for which a v2 client requested a
@@ -89,6 +90,9 @@ func (s Stats) WriteTo(w io.Writer) (int64, error) {
 	if s.Resumed > 0 {
 		t.Row("Resumed", "%s", formatCount(s.Resumed))
 	}
+	if s.Renewed > 0 {
+		t.Row("Tokens Renewed", "%s", formatCount(s.Renewed))
+	}
 	if s.TracesDropped > 0 {
 		t.Row("Traces Dropped", "%s", formatCount(s.TracesDropped))
 	}
@@ -137,8 +141,8 @@ type counters struct {
 	dropped                      [numDropReasons]atomic.Uint64
 	rateLimited                  atomic.Uint64
 	acceptErrors                 atomic.Uint64
-	resumed                      atomic.Uint64
-	errors                       [wire.ErrorWatchers + 1]atomic.Uint64
+	resumed, renewed             atomic.Uint64
+	errors                       [wire.ErrorRenewLater + 1]atomic.Uint64
 	disconnected                 [numCloseReasons]atomic.Uint64
 }
 
@@ -162,6 +166,7 @@ func (c *counters) snapshot(clients, peakClients int) Stats {
 		Rejected:     loadCounts[RejectReason](c.rejected[:]),
 		Disconnected: loadCounts[CloseReason](c.disconnected[:]),
 		Resumed:      c.resumed.Load(),
+		Renewed:      c.renewed.Load(),
 		Errors:       loadCounts[wire.ErrorCode](c.errors[:]),
 		MessagesIn:   c.messagesIn.Load(),
 		MessagesOut:  c.messagesOut.Load(),

@@ -265,6 +265,7 @@ func TestStats_EveryCounter_Moves(t *testing.T) {
 		c.send(wire.AppendWelcome(nil, &wire.Welcome{}))
 		c.nextFrame()
 		c.nextFrame()
+		c.renew("newer")
 		h.resume(t, c)
 		after := h.Stats()
 		isZero := func(v reflect.Value) bool { return v.IsZero() || v.Kind() == reflect.Map && v.Len() == 0 }

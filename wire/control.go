@@ -50,11 +50,18 @@ const (
 	ErrorRefused  ErrorCode = 3 // the permissions of the client do not allow the request
 	ErrorFrame    ErrorCode = 4 // the client sent a frame that only the hub sends, or a second HELLO
 	ErrorWatchers ErrorCode = 5 // the hub has its maximum number of presence watchers
+
+	// Answers to RENEW. The old token and its permissions stay.
+	ErrorTokenRefused ErrorCode = 6 // the new token is not valid for this connection
+	ErrorTokenExpired ErrorCode = 7 // the new token has expired
+	ErrorRenewLater   ErrorCode = 8 // the hub does not renew now; the same token can be valid
 )
 
 // ErrorCodes returns all codes in ascending order.
 func ErrorCodes() []ErrorCode {
-	return []ErrorCode{ErrorSeq, ErrorBody, ErrorRefused, ErrorFrame, ErrorWatchers}
+	return []ErrorCode{
+		ErrorSeq, ErrorBody, ErrorRefused, ErrorFrame, ErrorWatchers, ErrorTokenRefused, ErrorTokenExpired, ErrorRenewLater,
+	}
 }
 
 // String returns the text of the code in metrics and logs.
@@ -70,6 +77,12 @@ func (c ErrorCode) String() string {
 		return "frame that only the hub sends"
 	case ErrorWatchers:
 		return "too many watchers"
+	case ErrorTokenRefused:
+		return "token refused"
+	case ErrorTokenExpired:
+		return "token expired"
+	case ErrorRenewLater:
+		return "renewal not now"
 	}
 	return fmt.Sprintf("error %d", uint16(c))
 }

@@ -100,6 +100,9 @@ type Welcome struct {
 	// MaxReportTimeout is the maximum report timeout, in milliseconds. The hub lowers a longer one
 	// to it. 0: the hub knows no report timeout in a SEND, and its bits in Options must be 0.
 	MaxReportTimeout int64 `json:"max_report_timeout_ms,omitempty"`
+
+	// Renew says that the hub takes RENEW: the client can renew its token on the connection.
+	Renew bool `json:"renew,omitempty"`
 }
 
 // GoAwayCode is the reason why the hub ends a connection.
@@ -166,7 +169,7 @@ func ParseGoAway(payload []byte) (g GoAway, err error) {
 func appendJSON(b []byte, t Type, v any) []byte {
 	text, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // cannot happen: all three types have a JSON form
+		panic(err) // cannot happen: all types have a JSON form
 	}
 	return append(appendHeader(b, t, len(text)), text...)
 }

@@ -80,6 +80,14 @@ var roundTrips = map[wire.Type]func(payload []byte) ([]byte, error){
 		e, err := wire.ParseError(p)
 		return wire.AppendError(nil, e.Seq, e.Code, string(e.Text)), err
 	},
+	wire.TypeRenew: func(p []byte) ([]byte, error) {
+		r, err := wire.ParseRenew(p)
+		return wire.AppendRenew(nil, &r), err
+	},
+	wire.TypeRenewed: func(p []byte) ([]byte, error) {
+		r, err := wire.ParseRenewed(p)
+		return wire.AppendRenewed(nil, &r), err
+	},
 	wire.TypeSkip: func([]byte) ([]byte, error) { return wire.AppendSkip(nil), nil },
 	wire.TypeBye:  func(p []byte) ([]byte, error) { return wire.AppendBye(nil), nil },
 }
@@ -146,6 +154,9 @@ func TestVersion2Layout(t *testing.T) {
 		{"ERROR", wire.AppendError(nil, 1, wire.ErrorBody, "no"), "0000000d" + "1c" + "0000000000000001" + "0002" + "6e6f"},
 		{"ACK", wire.AppendAck(nil, 3), "00000009" + "1f" + "0000000000000003"},
 		{"BYE", wire.AppendBye(nil), "00000001" + "1d"},
+		{"RENEW", wire.AppendRenew(nil, &wire.Renew{Token: "t"}), "0000000e" + "25" + hex.EncodeToString([]byte(`{"token":"t"}`))},
+		{"RENEWED", wire.AppendRenewed(nil, &wire.Renewed{Expires: 250, MaxBody: 10}),
+			"00000021" + "26" + hex.EncodeToString([]byte(`{"expires_ms":250,"max_body":10}`))},
 	} {
 		var want hexBytes
 		if err := want.UnmarshalText([]byte(test.want)); err != nil {

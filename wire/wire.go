@@ -34,6 +34,7 @@
 //	WELCOME grants_ids: ids up to MaxGrantedID keep their meaning after a restart.
 //	WELCOME receiver_cost: what a receiver of a SEND costs of the send credit.
 //	HELLO read: frames that were read whole are not retransmitted.
+//	WELCOME renew: RENEW replaces the token of the connection.
 //
 // # Protocol flow
 //
@@ -55,6 +56,7 @@
 //   - hub sends REPORT to the sender, if its SEND asks for one, when the message has reached the
 //     level of the SEND for each receiver or cannot reach it, or when a timeout ends
 //   - either side sends PING, and its peer answers by PONG
+//   - client sends RENEW with a new token, hub sends RENEWED, or ERROR and keeps the old token
 //   - client sends BYE, or hub sends GOAWAY, and the connection ends; a connection that ends in
 //     another way is lost, and the client can resume its session on a new one
 //
@@ -65,7 +67,7 @@
 // payload, the bytes behind the type. It never copies: slices in its result are views of the
 // payload. XLen returns the size of a whole frame on the wire, in bytes. PING, PONG and ACK
 // share ParseUint64. Requests of version 1 for an id or a list, deliveries of version 1, SKIP
-// and BYE need no ParseX. The frames in JSON (HELLO, WELCOME and GOAWAY) have no XLen.
+// and BYE need no ParseX. The frames in JSON (HELLO, WELCOME, GOAWAY, RENEW and RENEWED) have no XLen.
 package wire
 
 import (
@@ -97,7 +99,7 @@ const (
 	TypeRelay Type = 3
 )
 
-// Frame types of version 2. Numbers are append-only. The types 0x20 to 0x23 and those above 0x24
+// Frame types of version 2. Numbers are append-only. The types 0x20 to 0x23 and those above 0x26
 // are not assigned: the hub ignores and counts them.
 const (
 	// TypeHello is the first frame of the client.
@@ -170,6 +172,14 @@ const (
 	// TypeSkip replaces a reliable frame that the hub does not retransmit. It is a reliable frame.
 	//   - hub to client: no payload; the client ignores one
 	TypeSkip Type = 0x24
+
+	// TypeRenew asks the hub to replace the token of the connection.
+	//   - client to hub: Renew as JSON
+	TypeRenew Type = 0x25
+
+	// TypeRenewed answers RENEW: the permissions of the new token apply.
+	//   - hub to client: Renewed as JSON
+	TypeRenewed Type = 0x26
 )
 
 // IsReliable reports whether frames of type t from the hub are reliable. The client counts

@@ -96,6 +96,7 @@ func newCollector(readStats func() hub.Stats) *collector {
 			newGauge("clients_peak", "Peak of the number of clients.", func(s *hub.Stats) float64 { return float64(s.PeakClients) }),
 			newCounter("connections_total", "Connections accepted.", func(s *hub.Stats) uint64 { return s.Connected }),
 			newCounter("resumptions_total", "Sessions resumed on a new connection.", func(s *hub.Stats) uint64 { return s.Resumed }),
+			newCounter("token_renewals_total", "Tokens renewed on a connection that stayed open.", func(s *hub.Stats) uint64 { return s.Renewed }),
 			newCounter("paced_total", "Pauses in reading a client that exceeded its rate limit.", func(s *hub.Stats) uint64 { return s.RateLimited }),
 			newCounter("untraced_total", "Sampled messages not traced because too many traces were pending.", func(s *hub.Stats) uint64 { return s.TracesDropped }),
 			newCounter("accept_errors_total", "Temporary errors of accepting a connection.", func(s *hub.Stats) uint64 { return s.AcceptErrors }),

@@ -88,6 +88,12 @@ func (bs *BucketStore) StopWait(rl *RateLimiter) {
 	delete(bs.entries[rl.key].waiting, rl)
 }
 
+// StartAt sets the totals of the connection up to which rl charges nothing. It is called before
+// the first Charge, if the connection had another RateLimiter before.
+func (rl *RateLimiter) StartAt(messages uint64, bytes int64) {
+	rl.chargedMessages, rl.chargedBytes = messages, bytes
+}
+
 // Charge charges the client for what it has sent, given the totals of its connection, and
 // returns for how long nothing is to be read.
 func (rl *RateLimiter) Charge(messages uint64, bytes int64, now time.Time) time.Duration {

@@ -27,6 +27,21 @@ func TestRateLimiter_NoRates_HasNoLimit(t *testing.T) {
 	}
 }
 
+// TestRateLimiter_StartAt_ChargesOnlyTheRest has a limiter begin in the middle of a connection.
+func TestRateLimiter_StartAt_ChargesOnlyTheRest(t *testing.T) {
+	var bs BucketStore
+	now := time.Unix(0, 0)
+	rl := bs.NewRateLimiter("alice", testAddr("192.0.2.1"), Rates{Messages: 10, Bytes: 1000}, now)
+	defer bs.Release(rl, now)
+	rl.StartAt(1000, 1<<20)
+	if d := rl.Charge(1010, 1<<20+1000, now); d != 0 {
+		t.Errorf("the burst is delayed by %v", d)
+	}
+	if d := rl.Charge(1011, 1<<20+1000, now); d != 100*time.Millisecond {
+		t.Errorf("one message more is delayed by %v", d)
+	}
+}
+
 // TestRateLimiter_Wait_KeepsRate sends as fast as a limiter lets it, for a minute.
 func TestRateLimiter_Wait_KeepsRate(t *testing.T) {
 	for name, rates := range map[string]Rates{"messages": {Messages: 10}, "bytes": {Bytes: 1000}} {

@@ -82,11 +82,13 @@ func (ws *watchers) Watch(w Watcher, since uint64, maxWatchers int) bool {
 	return true
 }
 
-// Unwatch removes a watcher, if it is one.
-func (ws *watchers) Unwatch(w Watcher) {
+// Unwatch removes a watcher, and reports whether it was one.
+func (ws *watchers) Unwatch(w Watcher) bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
+	_, watching := ws.states[w]
 	delete(ws.states, w)
+	return watching
 }
 
 // run sends changes to the watchers, at most once per coalesceDelay, until stop is closed. list

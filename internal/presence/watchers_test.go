@@ -217,8 +217,9 @@ func TestWatchers_Maximum_GoneWatcherGivesPlace(t *testing.T) {
 		if !r.Watch(c, 0, 2) {
 			t.Error("one that is gone keeps its place")
 		}
-		r.Unwatch(a)
-		r.Unwatch(a)
+		if was, again := r.Unwatch(a), r.Unwatch(a); !was || again {
+			t.Errorf("Unwatch reports %v, and then %v", was, again)
+		}
 		if !r.Watch(newFakeWatcher(), 0, 2) {
 			t.Error("one that does not watch any more keeps its place")
 		}

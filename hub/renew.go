@@ -1,0 +1,141 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/socket"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// minRenewalInterval is the minimum time between two renewals of one session. It bounds how
+// often a client that renews in a loop has Config.Authenticate called.
+const minRenewalInterval = time.Second
+
+// promptAuthentication is how long a client that renews its token is not read whatever happens.
+// The verification of a signature takes less than 1 ms.
+const promptAuthentication = 20 * time.Millisecond
+
+// The errors with which a renewal fails, besides those of the authenticator.
+var (
+	errRenewLater   = errors.New("not possible now, try again later")
+	errNoRenewals   = errors.New("this hub does not authenticate clients")
+	errOtherSubject = errors.New("the new token is for another client")
+)
+
+// handleRenew handles a RENEW, by which the client replaces the token of its connection. The
+// frames behind it have the new permissions. If the renewal fails, everything stays as it was.
+func (rb *readBatch) handleRenew(f *socket.Frame) error {
+	renew, err := wire.ParseRenew(f.Payload)
+	if err != nil {
+		return err
+	}
+	if err := rb.offerBatch(); err != nil { // the frames before have the old permissions
+		return err
+	}
+	rb.sender.Flusher.Reset() // others must not wait for what follows
+	rb.sender.ReleaseRecvBuf()
+	permissions, err := rb.conn.renew(renew.Token)
+	switch {
+	case errors.Is(err, errConnClosed), errors.Is(err, socket.ErrInterrupted):
+		return err
+	case err != nil:
+		return rb.sendError(0, renewalErrorCode(err), err.Error())
+	}
+	return rb.applyRenewed(permissions)
+}
+
+// renewalErrorCode returns the code of the ERROR for a renewal that has failed with err.
+func renewalErrorCode(err error) wire.ErrorCode {
+	switch {
+	case errors.Is(err, errRenewLater):
+		return wire.ErrorRenewLater
+	case errors.Is(err, ErrExpired):
+		return wire.ErrorTokenExpired
+	}
+	return wire.ErrorTokenRefused
+}
+
+// applyRenewed replaces the permissions of the client, and answers RENEW.
+func (rb *readBatch) applyRenewed(permissions *Permissions) error {
+	c := rb.conn
+	rates := c.lowerRates(c.hub.rates)
+	c.permissions.Store(permissions)
+	c.deadline.setExpiry(c)
+	if c.lowerRates(c.hub.rates) != rates {
+		c.rate.setRates(c)
+	}
+	rb.maxRequests = c.rate.maxRequests()
+	c.hub.counters.renewed.Add(1)
+	c.hub.config.Logger.Debug("token renewed", "client", c.id.Load())
+	c.session().sendRenewed(c, &wire.Renewed{Expires: c.expiresMillis(c.hub.config.now()), MaxBody: c.maxBody()})
+	if !c.canWatch() && c.hub.registry.Unwatch(watcher{c}) {
+		return rb.sendError(0, wire.ErrorRefused, "watching presence is not permitted any more")
+	}
+	return nil
+}
+
+// renew returns the permissions of a newer token of the client, or why it cannot be used.
+func (c *conn) renew(token string) (*Permissions, error) {
+	h := c.hub
+	switch {
+	case !h.auth.renews():
+		return nil, errNoRenewals
+	case c.is(flagRenewing) || !c.session().startRenewal(time.Since(h.started)):
+		return nil, errRenewLater
+	}
+	permissions, err := c.authenticateAgain(token)
+	if err != nil {
+		return nil, err
+	}
+	if remaining, expires := permissions.timeToExpiry(h.config.now()); expires && remaining <= 0 {
+		return nil, ErrExpired
+	}
+	if permissions.Subject != c.subject() || permissions.ID != c.grantedID() {
+		return nil, errOtherSubject
+	}
+	return permissions, nil
+}
+
+// authenticateAgain authenticates the connected client with a newer token. The client is not
+// read meanwhile, for renewalTimeout at most.
+func (c *conn) authenticateAgain(token string) (*Permissions, error) {
+	var permissions *Permissions // valid, with err, once done is closed
+	var err error
+	done := make(chan struct{})
+	c.flags.Or(flagRenewing)
+	// It ends when Config.Authenticate returns. Shutdown waits for it.
+	c.hub.conns.running.Go(func() {
+		defer close(done)
+		defer c.flags.And(^flagRenewing)
+		permissions, err = c.hub.auth.check(c.sock, wire.Version2, token, true)
+	})
+	timer := time.NewTimer(promptAuthentication)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return permissions, err
+	case <-timer.C:
+		// only now, because the connection keeps the channels of the latches below
+		timer.Reset(c.hub.renewalTimeout() - promptAuthentication)
+	}
+	select {
+	case <-done:
+		return permissions, err
+	case <-timer.C:
+		return nil, fmt.Errorf("authentication takes too long: %w", errRenewLater)
+	case <-c.done.Done():
+		return nil, errConnClosed
+	case <-c.v2.Load().interrupted.Done():
+		return nil, socket.ErrInterrupted
+	case <-c.hub.closing:
+		return nil, socket.ErrInterrupted
+	}
+}
+
+// renewalTimeout returns how long a client that renews its token is not read at most. Its ACKs
+// and PONGs are then read before the stall timeout or the keep-alive ends its connection.
+func (h *Hub) renewalTimeout() time.Duration {
+	return min(h.config.HandshakeTimeout, h.config.StallTimeout/2, h.config.KeepAlive)
+}
