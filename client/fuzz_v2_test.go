@@ -132,7 +132,7 @@ func (h *expectationV2) acceptFrame(typ wire.Type, payload []byte) bool {
 		_, err = wire.ParseGoAway(payload)
 		h.goAway = h.goAway || err == nil
 	default:
-		ok = typ > wire.TypeAck
+		ok = typ > wire.TypeAck && typ != wire.TypeRenewed
 	}
 	return ok && err == nil
 }

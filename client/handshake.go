@@ -85,14 +85,19 @@ func (s *session) attach(cn *conn, w *wire.Welcome) welcomed {
 	state.sink = s.verdicts.attach(cn, newSession)
 	s.presence.attach(cn, state.newHub)
 	s.resumeSecret, s.epoch, s.gotWelcome = w.Resume, w.Epoch, true
-	if s.maxBodyUnset {
-		s.maxSendBody.Store(int64(min(w.MaxBody, wire.MaxBodyLimit)))
-	} else {
-		s.maxSendBody.Store(int64(min(s.options.MaxBody, w.MaxBody)))
-	}
+	s.setMaxSendBody(w.MaxBody)
 	s.id.Store(w.ID)
 	s.version.Store(wire.Version2)
 	return state
+}
+
+// setMaxSendBody sets the largest body to send, given that of the hub.
+func (s *session) setMaxSendBody(limit int) {
+	if s.maxBodyUnset {
+		s.maxSendBody.Store(int64(min(limit, wire.MaxBodyLimit)))
+	} else {
+		s.maxSendBody.Store(int64(min(s.options.MaxBody, limit)))
+	}
 }
 
 // resume sends the unacknowledged and unsent messages, and emits EventResumed or EventNewID.

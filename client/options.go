@@ -28,8 +28,11 @@ type Options struct {
 	//
 	// GetToken is also called, by another goroutine, before the token of a connection expires: one
 	// minute before, or when a fifth of the lifetime of the token is left if that is shorter. If
-	// GetToken returns a different token, the client reconnects with it at once, and resumes its
-	// session. If GetToken fails or returns the same token, the connection stays.
+	// GetToken returns a different token, the client presents it to the hub, and the connection
+	// stays. With a hub that cannot renew tokens, or does not answer within half of the remaining
+	// time or 30 s, the client reconnects with the token at once, and resumes its session. If
+	// GetToken fails or returns the same token, or the hub refuses the token, the connection stays,
+	// and GetToken is called again when half of the remaining time has passed.
 	//
 	// When the hub says that a token has expired, a client that was connected reconnects with
 	// backoff and asks GetToken for a new one. The client ends when the hub has rejected the same

@@ -26,7 +26,7 @@ type reader struct {
 	welcome     *wire.Welcome // nil before WELCOME
 	goAway      *wire.GoAway  // nil before GOAWAY
 	isV1        bool          // the identity came before a WELCOME: the hub speaks version 1
-	token       string        // shown in HELLO
+	token       string        // the last one that the hub has accepted, or the one in HELLO
 	maxBody     int           // of a received message, in bytes
 	read        position      // position after the last counted frame
 	duplicates  uint64        // number of counted frames that the hub will send a second time
@@ -115,8 +115,7 @@ func (r *reader) startTimers(w *wire.Welcome) {
 	}
 	r.keepAlive = startKeepAlive(r.conn, time.Duration(w.Keepalive)*time.Millisecond, func() { s.verdicts.probe(r.conn) })
 	if w.Expires > 0 && s.options.GetToken != nil && s.canReconnect() {
-		expires := time.Duration(min(w.Expires, int64(maxTokenLifetime/time.Millisecond))) * time.Millisecond
-		r.renewal = startRenewal(r.conn, &s.options, &s.life, r.token, expires)
+		r.renewal = startRenewal(r.conn, &s.options, &s.life, r.token, tokenLifetime(w.Expires), w.Renew)
 	}
 }
 
@@ -259,7 +258,7 @@ func (r *reader) handleControl(f *socket.Frame) error {
 		clear(r.entries)
 		r.entries = r.entries[:0]
 	}
-	if (f.Type >= wire.TypeHello && f.Type <= wire.TypeAck || f.Type == wire.TypeSkip) && r.welcome == nil && f.Type != wire.TypeWelcome && f.Type != wire.TypeGoAway {
+	if (f.Type >= wire.TypeHello && f.Type <= wire.TypeAck || f.Type == wire.TypeSkip || f.Type == wire.TypeRenewed) && r.welcome == nil && f.Type != wire.TypeWelcome && f.Type != wire.TypeGoAway {
 		return unexpectedFrameError(f.Type)
 	}
 	if f.Type == wire.TypeIdentity && r.welcome == nil {
@@ -319,6 +318,12 @@ func (r *reader) dispatchControl(f *socket.Frame) error {
 			r.handleError(&e)
 		}
 		return err
+	case wire.TypeRenewed:
+		renewed, err := wire.ParseRenewed(f.Payload)
+		if err == nil {
+			err = r.handleRenewed(&renewed)
+		}
+		return err
 	case wire.TypeWelcome:
 		return r.handleWelcome(f.Payload)
 	case wire.TypeGoAway:
@@ -332,6 +337,17 @@ func (r *reader) dispatchControl(f *socket.Frame) error {
 	}
 }
 
+// handleRenewed handles a RENEWED: the hub has accepted a new token.
+func (r *reader) handleRenewed(renewed *wire.Renewed) error {
+	token, ok := r.renewal.answer(renewalAnswer{expires: tokenLifetime(renewed.Expires)})
+	if !ok {
+		return unexpectedFrameError(wire.TypeRenewed)
+	}
+	r.token = token
+	r.session.setMaxSendBody(renewed.MaxBody)
+	return nil
+}
+
 // handleError handles an ERROR frame, and passes the refusal of a message to its sender.
 func (r *reader) handleError(e *wire.Error) {
 	s := r.session
@@ -340,6 +356,8 @@ func (r *reader) handleError(e *wire.Error) {
 		s.presence.failWatchers(fmt.Errorf("%w: %s", ErrTooManyWatchers, e.Text))
 	case e.Code == wire.ErrorRefused && e.Seq == 0:
 		s.presence.failWatchers(fmt.Errorf("%w: %s", ErrWatchForbidden, e.Text))
+	case e.Code == wire.ErrorTokenRefused, e.Code == wire.ErrorTokenExpired, e.Code == wire.ErrorRenewLater:
+		r.renewal.answer(renewalAnswer{code: e.Code})
 	}
 	if e.Seq != 0 { // otherwise it is not about a message
 		s.failSend(s.sendQueue.dropRefused(e.Seq), &RefusedError{Seq: e.Seq, Code: e.Code, Reason: string(e.Text)})

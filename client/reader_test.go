@@ -130,6 +130,8 @@ func TestClient_ProtocolViolationsEndIt(t *testing.T) {
 		"a truncated DELIVER":         {0, 0, 0, 2, byte(wire.TypeDeliver), 1},
 		"a body above the limit":      wire.AppendDeliver(nil, &wire.Deliver{Body: make([]byte, wire.DefaultMaxBody+1)}),
 		"a SEND":                      sendFrame(1, ""),
+		"an unexpected RENEWED":       wire.AppendRenewed(nil, &wire.Renewed{MaxBody: 1}),
+		"a RENEWED without JSON":      {0, 0, 0, 2, byte(wire.TypeRenewed), '{'},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

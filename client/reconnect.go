@@ -81,7 +81,7 @@ func (rc *reconnector) disconnectErr(r *reader, err error) error {
 		return &GoAwayError{Code: r.goAway.Code, Reason: r.goAway.Reason, Reconnect: r.goAway.Reconnect}
 	case r.isV1 && s.isV2():
 		return fmt.Errorf("%w: the hub now speaks version 1", ErrVersion)
-	case r.renewal != nil && r.renewal.renewed.Load():
+	case r.renewal != nil && r.renewal.reconnects.Load():
 		return errTokenRenewed
 	case r.welcome == nil && r.handshakeTimeout.Load():
 		return errWelcomeTimeout

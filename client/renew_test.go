@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -162,7 +164,7 @@ func afterSleep(jump time.Duration) time.Time {
 func TestRenewal_TimeLeftAfterSleep(t *testing.T) {
 	jump := time.Duration(0)
 	options := &Options{now: func() time.Time { return afterSleep(jump) }}
-	r := startRenewal(nil, options, &lifetime{ctx: t.Context()}, "", 8*time.Hour)
+	r := startRenewal(nil, options, &lifetime{ctx: t.Context()}, "", 8*time.Hour, false)
 	r.stop()
 	for _, jump = range []time.Duration{0, time.Hour, 9 * time.Hour, -time.Hour} {
 		want := 8*time.Hour - jump
@@ -170,4 +172,184 @@ func TestRenewal_TimeLeftAfterSleep(t *testing.T) {
 			t.Errorf("after a jump by %v: %v left, want %v", jump, got, want)
 		}
 	}
+}
+
+// renewTest is a client whose token expires, and its hub, which takes RENEW. GetToken returns
+// "old" first, and afterwards the result of next.
+type renewTest struct {
+	*testClient
+	hub *fakeHub
+}
+
+// withRenewals runs f in a synctest bubble. The token is valid for 100 s.
+func withRenewals(t *testing.T, next func(ctx context.Context) (string, error), f func(t *testing.T, rt *renewTest)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w, first := testWelcome, true
+		w.Keepalive, w.Expires, w.Renew = 1<<30, 100_000, true
+		tc, h := newTestClientWith(t, wire.Hello{Version: wire.Version2, Token: "old"}, w, func(o *Options) {
+			o.GetToken = func(ctx context.Context) (string, error) {
+				if first {
+					first = false
+					return "old", nil
+				}
+				return next(ctx)
+			}
+		})
+		f(t, &renewTest{tc, h})
+	})
+}
+
+// wantRenew reads the next frame, which must be a RENEW with that token. It must come after that
+// time.
+func (rt *renewTest) wantRenew(token string, after time.Duration) {
+	rt.t.Helper()
+	begin := time.Now()
+	payload, _ := rt.hub.wantType(wire.TypeRenew)
+	if r, err := wire.ParseRenew(payload); err != nil || r.Token != token {
+		rt.t.Errorf("RENEW with %q, want %q: %v", r.Token, token, err)
+	}
+	if took := time.Since(begin); took != after {
+		rt.t.Errorf("RENEW after %v, want %v", took, after)
+	}
+}
+
+// wantReconnect takes the next connection, on which the client must resume with that token.
+func (rt *renewTest) wantReconnect(token string) {
+	rt.t.Helper()
+	rt.hub = <-rt.hubs
+	rt.hub.acceptHello(&wire.Hello{Version: wire.Version2, Token: token, ID: 7, Resume: "secret"}, resumedWelcome(func(*wire.Welcome) {}))
+	rt.wantEvent(EventDisconnected)
+	rt.wantEvent(EventResumed)
+}
+
+// counter returns a token source that returns "1", "2" and so on.
+func counter() func(context.Context) (string, error) {
+	n := 0
+	return func(context.Context) (string, error) { n++; return strconv.Itoa(n), nil }
+}
+
+// TestRenewal_OnConnection renews three tokens on one connection. The last one does not expire.
+func TestRenewal_OnConnection(t *testing.T) {
+	withRenewals(t, counter(), func(t *testing.T, rt *renewTest) {
+		rt.wantRenew("1", 80*time.Second)
+		if err := rt.client.Send(t.Context(), []uint64{1}, []byte("meanwhile")); err != nil {
+			t.Error(err)
+		}
+		rt.hub.wantBytes(sendFrame(1, "meanwhile"))
+		rt.hub.send(wire.AppendRenewed(nil, &wire.Renewed{Expires: 1000_000, MaxBody: 10}), wire.AppendAck(nil, 1))
+		rt.wantRenew("2", 1000*time.Second-time.Minute)
+		var tooLarge *BodyTooLargeError
+		if err := rt.client.Send(t.Context(), []uint64{1}, make([]byte, 11)); !errors.As(err, &tooLarge) || tooLarge.Limit != 10 {
+			t.Errorf("a body above max_body of RENEWED: %v", err)
+		}
+		rt.hub.send(wire.AppendRenewed(nil, &wire.Renewed{Expires: 100, MaxBody: 1000}))
+		rt.wantRenew("3", time.Second) // a hub takes one RENEW in a second
+		rt.hub.send(wire.AppendRenewed(nil, &wire.Renewed{MaxBody: 1000}))
+		time.Sleep(24 * time.Hour)
+		rt.hub.wantSilence()
+		if len(rt.hubs) > 0 || len(rt.events) > 0 {
+			t.Error("the application notices something")
+		}
+	})
+}
+
+// TestRenewal_Refused has the hub refuse tokens. The connection stays, and the client presents
+// another token when half of the remaining time has passed. It presents the same token again only
+// if the hub permits it.
+func TestRenewal_Refused(t *testing.T) {
+	for _, code := range []wire.ErrorCode{wire.ErrorTokenRefused, wire.ErrorTokenExpired, wire.ErrorRenewLater} {
+		t.Run(code.String(), func(t *testing.T) {
+			var calls int
+			next := func(context.Context) (string, error) {
+				if calls++; calls <= 2 {
+					return "1", nil
+				}
+				return "2", nil
+			}
+			withRenewals(t, next, func(t *testing.T, rt *renewTest) {
+				rt.wantRenew("1", 80*time.Second)
+				rt.hub.send(wire.AppendError(nil, 0, code, "no"))
+				if code == wire.ErrorRenewLater {
+					rt.wantRenew("1", 10*time.Second)
+					rt.hub.send(wire.AppendError(nil, 0, code, "no"))
+					rt.wantRenew("2", 5*time.Second)
+				} else {
+					rt.wantRenew("2", 15*time.Second)
+				}
+				rt.hub.send(wire.AppendError(nil, 0, code, "no"))
+				calls = 0 // from now on "1", which the hub has refused before
+				rt.hub.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayExpired, Reconnect: true}))
+				rt.hub.Close()
+				if code == wire.ErrorRenewLater {
+					rt.wantReconnect("2")
+				} else {
+					rt.wantReconnect("1")
+				}
+			})
+		})
+	}
+}
+
+// TestRenewal_WithoutAnswer_Reconnects loses the connection before the answer to RENEW, or the
+// answer does not come. The client resumes with the new token.
+func TestRenewal_WithoutAnswer_Reconnects(t *testing.T) {
+	for name, end := range map[string]func(rt *renewTest){
+		"no answer": func(rt *renewTest) {
+			begin := time.Now()
+			rt.hub.wantEOF()
+			if took := time.Since(begin); took != 10*time.Second {
+				rt.t.Errorf("waited for %v, want half of the remaining time", took)
+			}
+		},
+		"a late answer": func(rt *renewTest) {
+			time.Sleep(10*time.Second - 1)
+			rt.hub.send(wire.AppendRenewed(nil, &wire.Renewed{MaxBody: 1})[:7]) // reading goes on until the frame is whole
+			synctest.Wait()
+			time.Sleep(time.Second)
+			rt.hub.Close()
+		},
+		"connection lost": func(rt *renewTest) { rt.hub.Close() },
+		"expired": func(rt *renewTest) {
+			rt.hub.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayExpired, Reconnect: true}))
+			rt.hub.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withRenewals(t, counter(), func(t *testing.T, rt *renewTest) {
+				rt.wantRenew("1", 80*time.Second)
+				end(rt)
+				rt.wantReconnect("1")
+			})
+		})
+	}
+}
+
+// TestRenewal_OnConnection_Close closes the client while it waits for the answer to RENEW.
+func TestRenewal_OnConnection_Close(t *testing.T) {
+	withRenewals(t, counter(), func(t *testing.T, rt *renewTest) {
+		rt.wantRenew("1", 80*time.Second)
+		begin, closed := time.Now(), runAsync(rt.client.Close)
+		rt.hub.wantBytes(wire.AppendBye(nil))
+		rt.hub.Close()
+		if err := <-closed; err != nil || time.Since(begin) > 0 {
+			t.Errorf("Close: %v after %v", err, time.Since(begin))
+		}
+	})
+}
+
+// TestRenewal_TokenTooLong_Ends has a token that fits neither in RENEW nor in HELLO.
+func TestRenewal_TokenTooLong_Ends(t *testing.T) {
+	long := strings.Repeat("x", wire.MaxHelloLen)
+	withRenewals(t, func(context.Context) (string, error) { return long, nil }, func(t *testing.T, rt *renewTest) {
+		rt.hub.wantEOF()
+		rt.hub = <-rt.hubs
+		payload, _ := rt.hub.wantType(wire.TypeHello)
+		if len(payload) <= wire.MaxHelloLen {
+			t.Errorf("HELLO of %d bytes", len(payload))
+		}
+		go rt.hub.serve(nil) // ends with the connection
+		rt.hub.send(wire.AppendGoAway(nil, &wire.GoAway{Code: wire.GoAwayProtocol}))
+		<-rt.client.Done()
+	})
 }
