@@ -8,16 +8,21 @@ import (
 	"time"
 )
 
+// stallTimeout is the timeout of runs that stall. It also limits each connect, which takes long
+// on a busy machine.
+const stallTimeout = 2 * time.Second
+
 func TestRun_StallsWithoutDeliveries(t *testing.T) {
+	t.Parallel() // mostly waiting
 	h := (&fakeHub{deliver: func(uint64, int, []byte) [][]byte { return nil }}).start(t)
 	c := smallConfig(h.addr)
-	c.Timeout = 200 * time.Millisecond
+	c.Timeout = stallTimeout
 	report, text := simulate(t, c)
 	if report.OK() || report.Complete || report.Problems.Totals[ProblemLost] != 60 {
 		t.Errorf("got %+v", report)
 	}
 	for _, part := range []string{
-		"no progress for 200ms", "Problems: 60 lost", "15 lost, got 0 of 15 deliveries: 5 from client ", "(numbers 0-4)",
+		"no progress for 2s", "Problems: 60 lost", "15 lost, got 0 of 15 deliveries: 5 from client ", "(numbers 0-4)",
 	} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q is not in\n%s", part, text)
@@ -27,11 +32,12 @@ func TestRun_StallsWithoutDeliveries(t *testing.T) {
 
 // TestRun_StallsWhenHubStopsReading checks that blocked senders are reported.
 func TestRun_StallsWhenHubStopsReading(t *testing.T) {
+	t.Parallel() // mostly waiting
 	block := make(chan struct{})
 	h := (&fakeHub{onRelay: func(int) { <-block }}).start(t)
 	t.Cleanup(func() { close(block) })
 	c := smallConfig(h.addr)
-	c.Size, c.Messages, c.Timeout = MaxSize, 30, 300*time.Millisecond
+	c.Size, c.Messages, c.Timeout = MaxSize, 30, stallTimeout
 	report, text := simulate(t, c)
 	if report.OK() || report.Problems.Totals[ProblemUnsent] == 0 {
 		t.Errorf("found %+v", report.Problems)
@@ -44,8 +50,9 @@ func TestRun_StallsWhenHubStopsReading(t *testing.T) {
 // TestRun_LongIntervalIsNoStall checks that a pause in the schedule longer than the timeout is
 // no stall.
 func TestRun_LongIntervalIsNoStall(t *testing.T) {
+	t.Parallel() // mostly waiting
 	c := smallConfig(startHub(t))
-	c.Clients, c.Messages, c.Interval, c.Timeout = 2, 2, 600*time.Millisecond, 150*time.Millisecond
+	c.Clients, c.Messages, c.Interval, c.Timeout = 2, 2, 2*stallTimeout, stallTimeout
 	checkRunSucceeds(t, c)
 }
 

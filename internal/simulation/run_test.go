@@ -176,7 +176,7 @@ func TestRun_ReportsHubFaults(t *testing.T) {
 			c := smallConfig(h.addr)
 			c.Interval = time.Millisecond // a later message skips the lost message
 			if test.stalls {
-				c.Timeout = 300 * time.Millisecond
+				c.Timeout = stallTimeout
 			}
 			report, text := simulate(t, c)
 			if report.OK() || report.Problems.Totals[test.kind] != 1 || report.Problems.Count() != 1 {
