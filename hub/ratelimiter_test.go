@@ -277,6 +277,23 @@ func TestRateLimiter_Burst_IsOneSecond(t *testing.T) {
 	}
 }
 
+// TestRateLimiter_OneAtATime_ReachesRate has a client send each message only when the one before
+// was answered. The connection is idle in between.
+func TestRateLimiter_OneAtATime_ReachesRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const perSecond = 10
+		c := startInMemory(t, hub.Config{MessageRate: perSecond}).connectV2(t)
+		begun := time.Now()
+		const seconds = 10
+		for range (1 + seconds) * perSecond { // the burst is that of one second
+			c.fenceV2()
+		}
+		if took := time.Since(begun); took < seconds*time.Second*9/10 || took > seconds*time.Second*11/10 {
+			t.Errorf("%d messages took %v, want %d s", (1+seconds)*perSecond, took, seconds)
+		}
+	})
+}
+
 // TestRateLimiter_RequestedAcks_AreFree has the hub request ACKs all the time from a client
 // with a low message rate. ACKs and PONGs do not count.
 func TestRateLimiter_RequestedAcks_AreFree(t *testing.T) {

@@ -95,10 +95,12 @@ func (rl *RateLimiter) StartAt(messages uint64, bytes int64) {
 }
 
 // Charge charges the client for what it has sent, given the totals of its connection, and
-// returns for how long nothing is to be read.
+// returns for how long nothing is to be read. What TakeOne has charged is not charged again,
+// also if the totals reach it only at a later call.
 func (rl *RateLimiter) Charge(messages uint64, bytes int64, now time.Time) time.Duration {
-	rl.charge(int(messages-rl.chargedMessages), int(bytes-rl.chargedBytes), now)
-	rl.chargedMessages, rl.chargedBytes = messages, bytes
+	newMessages, newBytes := max(messages, rl.chargedMessages), max(bytes, rl.chargedBytes)
+	rl.charge(int(newMessages-rl.chargedMessages), int(newBytes-rl.chargedBytes), now)
+	rl.chargedMessages, rl.chargedBytes = newMessages, newBytes
 	return rl.delay(now)
 }
 

@@ -89,6 +89,26 @@ func TestRateLimiter_TakeOne_IsNotChargedTwice(t *testing.T) {
 	})
 }
 
+// TestRateLimiter_Charge_KeepsAdvance charges nothing new between TakeOne and the message that was
+// taken. That message must not be charged then.
+func TestRateLimiter_Charge_KeepsAdvance(t *testing.T) {
+	var bs BucketStore
+	now := time.Unix(0, 0)
+	rl := bs.NewRateLimiter("alice", nil, Rates{Messages: 1, Bytes: 1}, now)
+	defer bs.Release(rl, now)
+	if d := rl.TakeOne(now); d != 0 {
+		t.Fatalf("a full bucket delays for %v", d)
+	}
+	for i, totals := range []uint64{0, 0, 1, 0, 1} {
+		if d := rl.Charge(totals, int64(totals), now); d != 0 {
+			t.Errorf("call %d: the delay is %v, want none", i, d)
+		}
+	}
+	if d := rl.Charge(2, 2, now); d != time.Second {
+		t.Errorf("the delay after one more is %v, want a second", d)
+	}
+}
+
 // TestRateLimiter_Renew_InheritsDebt has a client connect again while its old connection, which
 // has overdrawn its bucket, still waits. The new connection must wait as well once the old one
 // has ended.
