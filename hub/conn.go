@@ -232,10 +232,20 @@ func (c *conn) handshakeAndRead(hs handshaker) {
 func (c *conn) readLoop() {
 	err := c.serve()
 	if err == errNewGoroutine {
+		c.releaseSpare()
 		go c.readLoop() // ends with the connection
 		return
 	}
 	c.finishReading(err)
+}
+
+// releaseSpare releases memory that version 2 keeps for later messages, when the client may have
+// become idle: a client that was busy once then takes no more memory than any other.
+func (c *conn) releaseSpare() {
+	if s := c.session(); s != nil {
+		c.sock.ReleaseSpare()
+		s.releaseSpare()
+	}
 }
 
 // serve reads and handles frames until the connection ends, or must continue in a new

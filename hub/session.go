@@ -226,6 +226,16 @@ func (s *session) readerSignalChan() <-chan struct{} {
 	return s.readerSignal
 }
 
+// releaseSpare releases memory that the session keeps for later messages. The read loop calls it
+// when the client may have become idle.
+func (s *session) releaseSpare() {
+	s.verdicts.ReleaseSpare()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sends.ReleaseSpare()
+	s.readerSignal = nil // only the read loop waits for it, and not now
+}
+
 // signalReader wakes the read loop if it waits for room. It is called with mu held.
 func (s *session) signalReader() {
 	select { // a send on a nil channel blocks

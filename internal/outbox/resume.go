@@ -19,6 +19,16 @@ func (o *Outbox) EnableAcks(window int, skipSupported bool) {
 	o.retransmit = &retransmitQueue{window: window, skipSupported: skipSupported}
 }
 
+// ReleaseSpare releases the memory that the outbox keeps for later reliable frames while none is
+// unacknowledged. It is for a connection that becomes idle: the next reliable frame allocates.
+func (o *Outbox) ReleaseSpare() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.retransmit != nil {
+		o.retransmit.releaseSpare()
+	}
+}
+
 // completionsPool provides the scratch memory of Acknowledge; an idle connection holds none.
 var completionsPool = sync.Pool{New: func() any { return new(completions) }}
 

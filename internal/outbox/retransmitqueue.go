@@ -75,6 +75,13 @@ func (rq *retransmitQueue) processAcks(out *completions) {
 	}
 }
 
+// releaseSpare releases the room for further segments if there is no segment.
+func (rq *retransmitQueue) releaseSpare() {
+	if len(rq.unacked) == 0 {
+		rq.unacked = nil
+	}
+}
+
 // addFreed accounts for n acknowledged bytes of s.
 func (rq *retransmitQueue) addFreed(s *segment, n int) {
 	rq.addBytes(s, -n)

@@ -81,6 +81,40 @@ func TestOutbox_FullWindowStopsWriting(t *testing.T) {
 	tc.Close()
 }
 
+// TestOutbox_ReleaseSpare releases spare memory while a frame is unacknowledged, and when none is.
+// The frame stays, and so does the numbering of later frames.
+func TestOutbox_ReleaseSpare(t *testing.T) {
+	tc, rec := offerUnread(t, 1<<20, frame(100), frame(100))
+	waitUntil(t, "written", func() bool { return rec.count(1, EventWritten) == 1 })
+	spare := func() int {
+		tc.ReleaseSpare()
+		tc.Outbox.mu.Lock()
+		defer tc.Outbox.mu.Unlock()
+		return cap(tc.retransmit.unacked)
+	}
+	if !tc.Acknowledge(1) || spare() == 0 || rec.count(1, EventAcked) != 0 {
+		t.Error("the second frame is lost")
+	}
+	if !tc.Acknowledge(2) || rec.count(1, EventAcked) != 1 {
+		t.Error("the second frame cannot be acknowledged")
+	}
+	if n := spare(); n != 0 {
+		t.Errorf("room for %d segments is kept", n)
+	}
+	third := &eventRecorder{events: make([][]Event, 1)}
+	batch := tc.newBatch(frame(100))
+	batch.Reliable, batch.Options = true, &Options{Events: third}
+	fl := tc.newFlusher()
+	tc.Offer(batch, fl)
+	fl.Reset()
+	batch.Buffer.Release()
+	waitUntil(t, "written", func() bool { return third.count(0, EventWritten) == 1 })
+	if !tc.Acknowledge(3) || third.count(0, EventAcked) != 1 {
+		t.Error("the third frame cannot be acknowledged")
+	}
+	tc.Close()
+}
+
 // TestRetransmitQueue_Size checks that a retransmitQueue, which an idle connection with
 // EnableAcks has besides a Conn, fits into a size class of Go's allocator.
 func TestRetransmitQueue_Size(t *testing.T) {

@@ -47,6 +47,16 @@ func (v *Verdicts) cancel(w *verdictWaiter) {
 	}
 }
 
+// ReleaseSpare releases the memory that is kept for later messages while none waits: a map does not
+// shrink.
+func (v *Verdicts) ReleaseSpare() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.waiters) == 0 {
+		v.waiters = nil
+	}
+}
+
 // Apply passes a verdict on to its message, and reports whether the message waits for one.
 func (v *Verdicts) Apply(verdict wire.Verdict) bool {
 	v.mu.Lock()

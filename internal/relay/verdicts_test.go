@@ -59,6 +59,23 @@ func TestVerdicts_Cancel_KeepsLaterMessage(t *testing.T) {
 	}
 }
 
+// TestVerdicts_ReleaseSpare releases spare memory while a message waits, and when none does.
+func TestVerdicts_ReleaseSpare(t *testing.T) {
+	var v Verdicts
+	var fates []wire.Fate
+	waiter := newRecordedWaiter(1, 1, &fates)
+	v.await(waiter)
+	v.ReleaseSpare()
+	if !v.Apply(wire.Verdict{Sender: 1, Seq: 1, Fate: wire.FateProcessed}) || len(fates) != 1 {
+		t.Errorf("the fates are %v, want one", fates)
+	}
+	v.cancel(waiter)
+	v.ReleaseSpare()
+	if v.waiters != nil {
+		t.Error("an empty map is kept")
+	}
+}
+
 // earlyVerdict is an origin, and a destination whose application gives a verdict on a message that
 // is still being tracked.
 type earlyVerdict struct {

@@ -60,6 +60,13 @@ func (w *Window) Add(lastSeq uint64, cost Cost) {
 	w.bytes += cost.InFlight
 }
 
+// ReleaseSpare releases the memory that an empty window keeps for later batches.
+func (w *Window) ReleaseSpare() {
+	if len(w.batches) == 0 {
+		w.batches = nil
+	}
+}
+
 // OnQueued records that all messages of the batch that ends with lastSeq are queued, or have
 // failed. A batch leaves the window after all batches before it. unacked is the cost of the
 // batches that leave it now, for which the client expects an ACK.

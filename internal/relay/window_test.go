@@ -42,6 +42,20 @@ func TestWindow_UnknownBatch_ChangesNothing(t *testing.T) {
 	}
 }
 
+// TestWindow_ReleaseSpare releases spare memory while a batch is in flight, and when none is.
+func TestWindow_ReleaseSpare(t *testing.T) {
+	var w Window
+	w.Add(1, Cost{InFlight: 100, Unacked: 100})
+	w.ReleaseSpare()
+	if unacked := w.OnQueued(1); unacked != 100 || w.bytes != 0 {
+		t.Errorf("%d unacked, %d in flight, want the batch", unacked, w.bytes)
+	}
+	w.ReleaseSpare()
+	if n := cap(w.batches); n != 0 {
+		t.Errorf("room for %d batches is kept", n)
+	}
+}
+
 // TestWindow_HasRoom_UpToCredit checks that the receivers of one SEND can exceed the
 // credit, and that an empty window has room for any SEND.
 func TestWindow_HasRoom_UpToCredit(t *testing.T) {
