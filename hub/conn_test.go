@@ -1,8 +1,10 @@
 package hub_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"runtime"
+	"runtime/metrics"
 	"sync"
 	"testing"
 	"time"
@@ -41,6 +43,12 @@ const (
 	// TestConn_StructSizes_FitSizeClasses is stricter.
 	maxIdleHeapV1 = 2400
 	maxIdleHeapV2 = 2800
+
+	// maxWaitingStack is the limit of the part of its stack that a waiting goroutine uses, in
+	// bytes. The runtime starts goroutines with stacks of 2,048 bytes while the average part that
+	// all use is at most 2,048 - 928 (gcComputeStartingStackSize and stackGuard in package
+	// runtime). Above that, each new goroutine gets 4 KiB.
+	maxWaitingStack = 1024
 )
 
 // heapInUse returns the number of bytes of live heap objects.
@@ -53,12 +61,20 @@ func heapInUse() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// stackInUse returns the number of bytes of stacks in use. It runs no garbage collection,
-// which would empty the pools: a read loop that finds an empty pool needs more stack once.
+// stackInUse returns the number of bytes of stacks in use, with what goroutines that have ended
+// since the last garbage collection have left.
 func stackInUse() float64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.StackInuse)
+}
+
+// stackUsed returns the number of bytes on all stacks that the last garbage collection has
+// scanned: the used parts.
+func stackUsed() float64 {
+	sample := []metrics.Sample{{Name: "/gc/scan/stack:bytes"}}
+	metrics.Read(sample)
+	return float64(sample[0].Value.Uint64())
 }
 
 // startGoroutines runs n goroutines at once. The runtime keeps what it has allocated for them
@@ -173,6 +189,50 @@ func TestConn_IdleMemory(t *testing.T) {
 				return each <= test.heap
 			})
 			runtime.KeepAlive(conns)
+		})
+	}
+}
+
+// TestConn_IdleStack measures the stacks of clients that have said HELLO and more, over TCP and
+// over TLS: how large they are, and how much of them is in use. The runtime allocates stacks in
+// pieces of 32 KiB: a few stacks of 4 KiB among 1,000 of 2 KiB already exceed the limit.
+func TestConn_IdleStack(t *testing.T) {
+	if raceEnabled {
+		t.Skip("frames are larger under the race detector")
+	}
+	const conns, maxStack = 1000, 2400
+	startGoroutines(4 * idleConns)
+	overTCP := start(t, hub.Config{})
+	overTLS, clientTLS := startTLS(t, withLongTimeouts(hub.Config{}))
+	for _, test := range []struct {
+		name    string
+		connect func(t *testing.T) *clientV1
+	}{
+		{"TCP", func(t *testing.T) *clientV1 { return overTCP.connect(t) }},
+		{"TLS", func(t *testing.T) *clientV1 { return newClientV1(t, tls.Client(overTLS.connect(t).Conn, clientTLS)) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for range idleConns - 1 { // as in TestConn_IdleMemory
+				overTCP.connect(t)
+			}
+			overTCP.connectV1(t) // the hub has accepted all of them
+			heapInUse()          // collects garbage
+			used, stack := stackUsed(), stackInUse()
+			for range conns {
+				pingFiveTimes(t, test.connect(t))
+			}
+			var each float64
+			defer func() { t.Logf("a stack of %.0f bytes", each) }()
+			eventually(t, fmt.Sprintf("stacks of %d bytes", maxStack), func() bool {
+				heapInUse()
+				each = (stackInUse() - stack) / conns
+				return each <= maxStack
+			})
+			if each := (stackUsed() - used) / conns; each > maxWaitingStack {
+				t.Errorf("a waiting goroutine uses %.0f bytes of its stack, want at most %d", each, maxWaitingStack)
+			} else {
+				t.Logf("a waiting goroutine uses %.0f bytes of its stack", each)
+			}
 		})
 	}
 }

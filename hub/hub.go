@@ -170,6 +170,7 @@ func (h *Hub) newSocketConfig(readBytes int64) socket.Config {
 		WriteAccount:   h.reads.NewAccount(readBytes / writeFraction),
 		MinWhole:       minWholeFrame,
 		KernelBudget:   socket.DefaultKernelBudget(),
+		SparesStack:    true,
 	}
 }
 

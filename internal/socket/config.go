@@ -57,4 +57,9 @@ type Config struct {
 	// Frame.Buffer.Retain. The Reader then copies a small read to a small buffer, because a
 	// retained frame keeps its whole buffer in memory.
 	RetainsFrames bool
+
+	// SparesStack says that the reading goroutine is often a new one, whose stack a wait for data
+	// must not grow. The Reader then asks the kernel whether data has arrived before it tries to
+	// read, on Linux, unless NotifyIdle is in effect.
+	SparesStack bool
 }

@@ -30,6 +30,33 @@ type kernelSocket struct {
 	raw syscall.RawConn
 }
 
+// notTried is the value of Reader.n until the first try to read if mustWait is to ask the kernel.
+const notTried = noMemory + 1
+
+// beginRead prepares a call of transport.Read. drained says that the last one has probably taken
+// all data.
+func (r *Reader) beginRead(drained bool) {
+	r.n = 0
+	if drained && r.base.config.SparesStack && r.idleTimer == nil {
+		r.n = notTried
+	}
+}
+
+// mustWait reports whether there is no data to read yet. It asks only before the first try of a
+// Read that must need little stack. To borrow a buffer, or to read through crypto/tls, can need
+// more than a new goroutine has.
+func (r *Reader) mustWait(fd uintptr) bool {
+	if r.n != notTried {
+		return false
+	}
+	r.n = 0
+	if readable, err := readableRaw(fd); readable || err != nil {
+		return false
+	}
+	r.armDeadline()
+	return true
+}
+
 // read calls try, which reads without waiting, until it returns true.
 func (s kernelSocket) read(r *Reader, try func(fd uintptr) bool) error {
 	err := s.raw.Read(try)

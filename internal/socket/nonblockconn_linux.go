@@ -37,6 +37,7 @@ type nonblockConn struct {
 
 	// Owned by the goroutine that reads.
 	nonblocking bool
+	drained     bool    // the last readTLS has returned everything that had arrived
 	fd          uintptr // valid while nonblocking is set
 	err         error   // the error that ended the reading
 
@@ -99,7 +100,8 @@ func (nb *nonblockConn) readTLS(tlsConn net.Conn, fd uintptr, p []byte) (n int, 
 		m, err = tlsConn.Read(p[n:])
 		n += m
 	}
-	if err == (errWouldBlock{}) {
+	nb.drained = err == errWouldBlock{}
+	if nb.drained {
 		return n, n == 0, nil
 	}
 	return n, false, err

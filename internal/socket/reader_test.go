@@ -18,7 +18,7 @@ import (
 
 // readerConfig is the base configuration of the tests of the Reader.
 func readerConfig() *Config {
-	return &Config{MaxLength: wire.MaxRequestLength(wire.DefaultMaxBody), FrameTimeout: testTimeout, Outbox: outbox.Config{MaxBytes: 1 << 20}}
+	return &Config{MaxLength: wire.MaxRequestLength(wire.DefaultMaxBody), FrameTimeout: testTimeout, Outbox: outbox.Config{MaxBytes: 1 << 20}, SparesStack: true}
 }
 
 // smallStream returns frames of every kind, several of them of minimum size.

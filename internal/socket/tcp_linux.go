@@ -42,10 +42,12 @@ func failed(err error) int32 {
 
 // Read implements transport.
 func (t *tcpTransport) Read() (int, error) {
-	if err := t.read(t.reader, t.tryReadFn); err != nil {
+	r := t.reader
+	r.beginRead(!r.lastReadFull && !r.midFrame() && !r.lowatRaised)
+	if err := t.read(r, t.tryReadFn); err != nil {
 		return 0, err
 	}
-	switch n := t.reader.n; {
+	switch n := r.n; {
 	case n > 0:
 		return int(n), nil
 	case n == 0:
@@ -62,6 +64,9 @@ func (t *tcpTransport) Read() (int, error) {
 // arrived.
 func (t *tcpTransport) tryRead(fd uintptr) bool {
 	r := t.reader
+	if r.mustWait(fd) {
+		return false
+	}
 	if r.start != nil && r.waitsForWhole() {
 		if done, streamed := t.tryReadWhole(fd); !streamed {
 			return done

@@ -28,7 +28,8 @@ func newTLSTransport(tlsConn *tls.Conn, lower *nonblockConn, r *Reader) *tlsTran
 
 // Read implements transport.
 func (t *tlsTransport) Read() (int, error) {
-	t.reader.n, t.err = 0, nil
+	t.err = nil
+	t.reader.beginRead(t.lower.drained)
 	if err := t.lower.read(t.reader, t.tryReadFn); err != nil {
 		return 0, err
 	}
@@ -42,6 +43,9 @@ func (t *tlsTransport) Read() (int, error) {
 // known.
 func (t *tlsTransport) tryRead(fd uintptr) bool {
 	r := t.reader
+	if r.mustWait(fd) {
+		return false
+	}
 	p := r.nextBuffer(r.capSize(readSize))
 	if p == nil {
 		t.err = errNoMemory
