@@ -64,6 +64,32 @@ func pingVersion2(c net.Conn) error {
 	return readUntil(c, wire.TypePong)
 }
 
+// messagesVersion2 sends messages of 100 bytes to the client itself, one after the other, reads
+// them, and acknowledges all of them at the end.
+func messagesVersion2(c net.Conn) error {
+	const messages = 5
+	if err := writeFrame(c, wire.AppendIdentityRequest(nil)); err != nil {
+		return err
+	}
+	payload, err := readPayload(c, wire.TypeIdentity)
+	if err != nil {
+		return err
+	}
+	id, err := wire.ParseIdentity(payload)
+	if err != nil {
+		return err
+	}
+	for seq := range uint64(messages) {
+		if err := writeFrame(c, wire.AppendSend(nil, seq+1, 0, 0, []uint64{id}, make([]byte, 100))); err != nil {
+			return err
+		}
+		if err := readUntil(c, wire.TypeDeliver); err != nil {
+			return err
+		}
+	}
+	return writeFrame(c, wire.AppendAck(nil, messages))
+}
+
 // writeFrame writes a frame. It also sets the deadline for the following operation on the
 // connection.
 func writeFrame(c net.Conn, frame []byte) error {
@@ -76,23 +102,30 @@ func writeFrame(c net.Conn, frame []byte) error {
 
 // readUntil reads frames until the first frame of a type.
 func readUntil(c net.Conn, want wire.Type) error {
+	_, err := readPayload(c, want)
+	return err
+}
+
+// readPayload reads frames until the first frame of a type, and returns its payload.
+func readPayload(c net.Conn, want wire.Type) ([]byte, error) {
 	for {
 		header := make([]byte, wire.HeaderSize)
 		if _, err := io.ReadFull(c, header); err != nil {
-			return err
+			return nil, err
 		}
 		size, err := wire.Size(header, maxGreeting)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if _, err := io.CopyN(io.Discard, c, int64(size-len(header))); err != nil {
-			return err
+		payload := make([]byte, size-len(header))
+		if _, err := io.ReadFull(c, payload); err != nil {
+			return nil, err
 		}
 		switch got, _ := wire.Split(header); got {
 		case want:
-			return nil
+			return payload, nil
 		case wire.TypeGoAway:
-			return errors.New("hub sent GOAWAY")
+			return nil, errors.New("hub sent GOAWAY")
 		}
 	}
 }

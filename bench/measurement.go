@@ -32,10 +32,14 @@ type measurement struct {
 	KiBPerSilentConn   float64 `json:"kib_each_silent,omitempty"` // of a silent connection
 	KiBPerConn         float64 `json:"kib_each,omitempty"`        // of a connection that got one reply
 	KiBPerConnVersion2 float64 `json:"kib_each_2,omitempty"`      // of a v2 connection
-	Visits             uint64  `json:"visits,omitempty"`
-	Attempts           uint64  `json:"tries,omitempty"`         // of a flood
-	MeasureSeconds     float64 `json:"took_seconds,omitempty"`  // of the measurement, within Seconds
-	ListSeconds        float64 `json:"lists_seconds,omitempty"` // until all requested lists arrived
+	// Of v2 connections: heap and stacks in use, then the same and resident memory after messages.
+	KiBInUse              float64 `json:"kib_in_use_2,omitempty"`
+	KiBInUseAfterMessages float64 `json:"kib_in_use_2_messages,omitempty"`
+	KiBAfterMessages      float64 `json:"kib_each_2_messages,omitempty"`
+	Visits                uint64  `json:"visits,omitempty"`
+	Attempts              uint64  `json:"tries,omitempty"`         // of a flood
+	MeasureSeconds        float64 `json:"took_seconds,omitempty"`  // of the measurement, within Seconds
+	ListSeconds           float64 `json:"lists_seconds,omitempty"` // until all requested lists arrived
 
 	Server  usage   `json:"server"`
 	LoadCPU float64 `json:"load_cpu_seconds,omitempty"`

@@ -57,6 +57,8 @@ func smokeIdle() *scenario {
 		{heading: idleHeading, maxValue: maxIdleKiB},
 		{heading: idleSilentHeading, maxValue: maxIdleKiB},
 		{heading: idleVersion2Heading, maxValue: maxIdleKiBVersion2},
+		{heading: idleInUseHeading, maxValue: maxIdleInUseKiB},
+		{heading: idleInUse2Heading, maxValue: maxIdleInUseKiB},
 	} {
 		th.row = "hub"
 		th.maxValue *= 1.1

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net/http"
-	"strconv"
 	"strings"
 )
 
@@ -42,17 +39,14 @@ func newUpgradableHub(ctx context.Context, p *programs, creds *credentials) (*up
 	return h, h.start(ctx)
 }
 
-// hubMetrics are metrics of an idle hub after two garbage collections, because pooled memory
-// survives one.
+// hubMetrics are metrics of an idle hub after collectGarbage.
 type hubMetrics struct{ goroutines, files, heap, queued float64 }
 
 func (h *upgradableHub) metrics(ctx context.Context) (m hubMetrics, err error) {
-	for range 2 {
-		if _, err = h.readPage(ctx, "/debug/pprof/heap?gc=1", nil); err != nil { // collects garbage
-			return m, err
-		}
+	if err := collectGarbage(ctx, h.adminAddr); err != nil {
+		return m, err
 	}
-	found, err := h.readPage(ctx, "/metrics", map[string]*float64{
+	found, err := readAdminPage(ctx, h.adminAddr, "/metrics", map[string]*float64{
 		"go_goroutines": &m.goroutines, "process_open_fds": &m.files, "go_memstats_heap_alloc_bytes": &m.heap, "messagehub_queued_bytes": &m.queued,
 	})
 	if err == nil && found < 4 {
@@ -60,33 +54,4 @@ func (h *upgradableHub) metrics(ctx context.Context) (m hubMetrics, err error) {
 	}
 	m.heap /= 1 << 20
 	return m, err
-}
-
-// readPage reads a page of the admin address and parses the values of the metrics in values.
-// It returns how many of them it found.
-func (h *upgradableHub) readPage(ctx context.Context, page string, values map[string]*float64) (found int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.adminAddr+page, nil)
-	if err != nil {
-		return 0, err
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	scanner := bufio.NewScanner(resp.Body)
-	for scanner.Scan() {
-		name, value, _ := strings.Cut(scanner.Text(), " ")
-		if v := values[name]; v != nil {
-			if *v, err = strconv.ParseFloat(value, 64); err != nil {
-				return found, err
-			}
-			found++
-		}
-	}
-	if err := scanner.Err(); err != nil && values != nil {
-		return found, err
-	}
-	return found, nil
 }
