@@ -91,11 +91,15 @@ func SetReadBuffer(nc net.Conn, bytes int) {
 	}
 }
 
-// unwrap returns the network connection that carries nc: the connection below TLS, without the
-// wrappers of this package.
+// unwrap returns the network connection that carries nc: the connection below WebSocket and TLS,
+// without the wrappers of this package.
 func unwrap(nc net.Conn) net.Conn {
-	if tlsConn, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = tlsConn.NetConn()
+	for {
+		upper, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		nc = upper.NetConn()
 	}
 	if tcp, ok := TCP(nc); ok {
 		return tcp
