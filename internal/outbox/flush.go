@@ -45,12 +45,17 @@ func (q *activeQueue) free() {
 // goroutine. Only the goroutine that has set flushing writes: the flush goroutine, or
 // flushDirect before it. Outbox.Wait waits for the end of flush.
 func (o *Outbox) flush() {
+	if o.queue.partsLeft { // by flushDirect
+		o.writeParts(o.queue)
+	}
 	for {
 		q := o.prepareWrite()
 		if q == nil {
 			return
 		}
-		if noRoom := o.write(q, !q.mayExpire); noRoom { // after a failure, prepareWrite cleans up
+		noRoom := o.write(q, !q.mayExpire)
+		o.writeParts(q)
+		if noRoom { // after a failure, prepareWrite cleans up
 			o.awaitRoom()
 		}
 	}
@@ -74,6 +79,9 @@ func (o *Outbox) flushDirect() bool {
 		return false
 	}
 	o.write(q, false)
+	if q.partsLeft { // writing them can wait
+		return false
+	}
 	return o.prepareWrite() == nil
 }
 
@@ -157,23 +165,34 @@ func (o *Outbox) dropExpired() {
 }
 
 // write writes once. If the connection accepts no data, write waits if wait is set, and
-// otherwise returns noRoom. When the connection accepts encrypted data in parts, each part is
-// completed by itself.
+// otherwise returns noRoom. writeParts must write what the connection then holds as pending.
 func (o *Outbox) write(q *activeQueue, wait bool) (noRoom bool) {
 	n, pending, err := o.conn.Write(q.vector, wait)
-	for pending > 0 && err == nil {
-		clear(q.vector) // a peer that accepts no more data must hold none of this memory
-		if n > 0 {
-			o.completeWrite(q, n, true)
-		}
-		n, pending, err = o.conn.Write(nil, true)
+	o.completePart(q, n, pending, err)
+	return n == 0 && pending == 0 && err == nil
+}
+
+// writeParts writes what the connection holds as pending. Each part that the connection accepts
+// is completed by itself.
+func (o *Outbox) writeParts(q *activeQueue) {
+	for q.partsLeft {
+		n, pending, err := o.conn.Write(nil, true)
+		o.completePart(q, n, pending, err)
 	}
-	q.unconfirmed = pending
-	o.completeWrite(q, n, false)
+}
+
+// completePart completes the result of one call of Conn.Write.
+func (o *Outbox) completePart(q *activeQueue, n, pending int, err error) {
+	q.unconfirmed, q.partsLeft = pending, pending > 0 && err == nil
+	if q.partsLeft {
+		clear(q.vector) // a peer that accepts no more data must hold none of this memory
+	}
+	if n > 0 || !q.partsLeft {
+		o.completeWrite(q, n)
+	}
 	if err != nil {
 		o.fail(err)
 	}
-	return n == 0 && err == nil
 }
 
 // awaitRoom waits until the connection accepts data. Meanwhile no frame is being written, and
@@ -185,12 +204,13 @@ func (o *Outbox) awaitRoom() {
 }
 
 // completeWrite removes n written bytes from the queue and queues blocked sends that now have
-// room. more says that the rest of the gathered segments is still being written.
-func (o *Outbox) completeWrite(q *activeQueue, n int, more bool) {
+// room.
+func (o *Outbox) completeWrite(q *activeQueue, n int) {
 	o.mu.Lock()
 	written := q.consume(n, o.retransmit, &q.completions)
-	if !more {
-		q.writing = 0
+	q.writing = 0
+	if q.partsLeft {
+		q.writing = q.spannedBy(q.unconfirmed)
 	}
 	o.sent += int64(written.Bytes)
 	o.waiting.recordProgress(written)

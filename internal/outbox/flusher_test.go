@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sechlol/go-message-hub/internal/memorypipe"
 )
 
 // pendingOffer is an OfferWait in a goroutine of its own, and its outcome.
@@ -264,4 +266,44 @@ func TestFlusher_CoalesceDelayPreventsDirectWrite(t *testing.T) {
 	}
 	fl.Reset()
 	tc.drainAndClose(t)
+}
+
+// TestFlusher_Flush_DoesNotWaitForPending writes directly to a connection that accepts a part of a
+// frame and must write the rest: the sender does not wait, and the frame can no longer be
+// retracted.
+func TestFlusher_Flush_DoesNotWaitForPending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tc := newTestConn(t, messages, Config{MaxBytes: 1 << 20})
+		const accepted = 30
+		tc.far.(*memorypipe.Conn).SetReadBuffer(accepted)
+		fl := tc.newFlusher()
+		options := [3]Options{}
+		events := [3]eventCounts{}
+		for i := range options {
+			options[i] = Options{Events: &events[i], Expires: time.Now().Add(time.Hour).UnixNano()}
+			batch := tc.newBatch(frame(2000))
+			batch.Options = &options[i]
+			tc.Offer(batch, fl)
+			tc.addCounts(&tc.offered, countsOf(batch))
+			batch.Buffer.Release()
+		}
+		fl.Flush()
+		if n := tc.Progress().Sent; n != accepted {
+			t.Errorf("Flush has written %d bytes, want %d", n, accepted)
+		}
+		synctest.Wait() // the flush goroutine waits for the peer
+		for i, wantQueued := range []bool{true, false, false} {
+			if queued := tc.Retract(&options[i]); queued != wantQueued || events[i][EventExpired].Load() == 1 == wantQueued {
+				t.Errorf("frame %d: still queued: %v, expired: %d times", i, queued, events[i][EventExpired].Load())
+			}
+		}
+		tc.addCounts(&tc.offered, Counts{-2, -2, -4000})
+		tc.wantStream(t, frame(2000))
+		synctest.Wait()
+		if n := events[0][EventWritten].Load(); n != 1 {
+			t.Errorf("the first frame was written %d times", n)
+		}
+		fl.Reset()
+		tc.drainAndClose(t)
+	})
 }

@@ -50,7 +50,14 @@ var (
 		return &recordWriter{conn: near}, far
 	}}
 
-	transports = []testTransport{memory, pipe, records}
+	// messages must write the rest of what it has begun, up to the end of a segment, and need not
+	// wait, as a WebSocket.
+	messages = testTransport{"messages", 0, func(testing.TB) (testWriter, net.Conn) {
+		near, far := memorypipe.New()
+		return &messageWriter{conn: near}, far
+	}}
+
+	transports = []testTransport{memory, pipe, records, messages}
 )
 
 // onTransports runs a test over every transport.
@@ -102,6 +109,34 @@ func (r *recordWriter) Write(v [][]byte, wait bool) (n, pending int, err error) 
 	n, err = r.conn.WriteVector([][]byte{r.held[:min(len(r.held), 10_000)]}, true)
 	r.held = r.held[n:]
 	return n, len(r.held), err
+}
+
+// messageWriter takes whole segments of a vector. If the connection accepts only a part of the first
+// of them, the rest is pending.
+type messageWriter struct {
+	conn *memorypipe.Conn
+	rest []byte
+}
+
+func (m *messageWriter) Close() error { return m.conn.Close() }
+
+func (m *messageWriter) Write(v [][]byte, wait bool) (n, pending int, err error) {
+	if len(v) > 0 {
+		if len(m.rest) > 0 {
+			panic("a vector before the pending bytes are written")
+		}
+		if n, err = m.conn.WriteVector(v[:1], wait); n > 0 {
+			m.rest = v[0][n:]
+		}
+		return n, len(m.rest), err
+	}
+	if len(m.rest) == 0 {
+		_, err = m.conn.WriteVector(nil, wait)
+		return 0, 0, err
+	}
+	n, err = m.conn.WriteVector([][]byte{m.rest}, wait)
+	m.rest = m.rest[n:]
+	return n, len(m.rest), err
 }
 
 // waitUntil polls for a condition that has no notification.

@@ -29,7 +29,8 @@ type queue struct {
 	vector      [][]byte // the bytes of the next write
 	vectorSize  int      // their number
 	mayExpire   bool     // hasExpiring of the next write
-	unconfirmed int      // bytes of the last write, which has failed, that the peer can have received
+	unconfirmed int      // bytes of the last write that the peer can have received, besides those written
+	partsLeft   bool     // the connection holds the unconfirmed bytes and has not failed: see Conn.Write
 }
 
 func (q *queue) empty() bool { return q.head == len(q.segments) }
@@ -109,6 +110,16 @@ func (q *queue) pinned() int {
 		return max(q.writing, 1)
 	}
 	return q.writing
+}
+
+// spannedBy returns the number of segments at the front that hold the next n bytes to be written.
+func (q *queue) spannedBy(n int) (segments int) {
+	n += q.headSent
+	for i := q.head; n > 0; i++ {
+		n -= q.segments[i].to - q.segments[i].from
+		segments++
+	}
+	return segments
 }
 
 // stamp calls Options.Stamp for the segments that show their remaining time. Expired segments
