@@ -54,10 +54,21 @@ func (c *Conn) TLSState() (tls.ConnectionState, bool) {
 	return tlsConn.ConnectionState(), true
 }
 
+// SetCloseStatus sets the status of the close frame that ends a WebSocket: StatusNormal by default.
+// Only the first call has an effect, and none if the client has sent a close frame or has broken a
+// rule of WebSocket before: Conn then answers with the status of the client, or of the error. Any
+// goroutine can call SetCloseStatus. On other connections it does nothing.
+func (c *Conn) SetCloseStatus(status CloseStatus) {
+	if ws, ok := c.transport().(*webSocketTransport); ok {
+		ws.setStatus(status)
+	}
+}
+
 // Close closes the connection at once. Queued frames are lost and reported to Handler.OnLost.
 // Close can be called more than once and from any goroutine. Over TLS, it does not send a
 // close_notify alert, because crypto/tls would wait up to 5 s for a peer that accepts no data.
-// CloseGracefully sends the alert.
+// CloseGracefully sends the alert. On a WebSocket, Close sends a close frame if the peer accepts one
+// at once, and no message is unfinished.
 func (c *Conn) Close() error {
 	c.Outbox.Close()
 	return c.transport().Close(closeNow)

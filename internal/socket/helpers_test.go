@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gobwas/ws"
+
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 	"github.com/sechlol/go-message-hub/internal/memorypipe"
@@ -23,16 +25,32 @@ const testTimeout = 30 * time.Second
 
 // testTransport connects two ends over a transport of this package.
 type testTransport struct {
-	name string
-	open func(t testing.TB) (near, far net.Conn)
+	name      string
+	open      func(t testing.TB) (near, far net.Conn)
+	isPipe    bool // each write is one read
+	webSocket bool // each write is one message
+}
+
+// wireSize returns the number of bytes that a write of n bytes at the far end takes.
+func (tr testTransport) wireSize(n int) int64 {
+	if tr.webSocket {
+		n += ws.HeaderSize(ws.Header{Masked: true, Length: int64(n)})
+	}
+	return int64(n)
 }
 
 var (
-	pipe       = testTransport{"pipe", openPipe}
-	tcp        = testTransport{"tcp", openTCP}
-	overTLS    = testTransport{"tls", openTLS}
-	inMemory   = testTransport{"memory", openMemory}
-	transports = []testTransport{pipe, inMemory, tcp, overTLS}
+	pipe     = testTransport{name: "pipe", open: openPipe, isPipe: true}
+	tcp      = testTransport{name: "tcp", open: openTCP}
+	overTLS  = testTransport{name: "tls", open: openTLS}
+	inMemory = testTransport{name: "memory", open: openMemory}
+
+	overWebSocket   = webSocketOver("ws", tcp)
+	secureWebSocket = webSocketOver("wss", overTLS)
+	webSocketMemory = webSocketOver("ws memory", inMemory)
+	webSocketPipe   = webSocketOver("ws pipe", pipe)
+
+	transports = []testTransport{pipe, inMemory, tcp, overTLS, overWebSocket, secureWebSocket, webSocketMemory, webSocketPipe}
 )
 
 // onTransports runs a test over every transport.

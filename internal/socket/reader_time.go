@@ -31,6 +31,9 @@ func (r *Reader) recordProgress(n int) {
 // frameDeadline returns when the unfinished frame is cut unless it progresses.
 func (r *Reader) frameDeadline() monotime { return r.progressAt.add(r.base.config.FrameTimeout) }
 
+// isOverdue reports whether the time of an unfinished frame is over.
+func (r *Reader) isOverdue() bool { return r.midFrame() && r.frameDeadline().until() <= 0 }
+
 // armDeadline sets the deadline for the rest of an unfinished frame. It keeps an earlier
 // deadline, and between two frames it keeps an old deadline: when the old deadline expires,
 // onDeadline finds out that it has no meaning. A busy connection thus sets a deadline now and

@@ -232,7 +232,7 @@ func TestReader_Interrupt(t *testing.T) {
 					rd := newTestReader(t, tr, readerConfig())
 					rd.serve()
 					rd.write(part)
-					waitUntil(t, "all is read", func() bool { return rd.BytesRead() == int64(len(part)) })
+					waitUntil(t, "all is read", func() bool { return rd.BytesRead() == tr.wireSize(len(part)) })
 					test.interrupt(rd.Conn)
 					if err := waitFor(t, "the end", rd.ended); !errors.Is(err, ErrInterrupted) {
 						t.Errorf("ended with %v, want %v", err, ErrInterrupted)

@@ -12,6 +12,9 @@ func TestTransport_Size(t *testing.T) {
 		t.Skip("pointers have a different size here")
 	}
 	const maxSize = 48
+	if ws := unsafe.Sizeof(webSocketTransport{}); ws > 128 {
+		t.Errorf("a WebSocket has %d bytes besides its inner transport, want at most 128", ws)
+	}
 	if tcp, tls := unsafe.Sizeof(tcpTransport{}), unsafe.Sizeof(tlsTransport{}); tcp > maxSize || tls > maxSize {
 		t.Errorf("the transports have %d and %d bytes, want at most %d", tcp, tls, maxSize)
 	}

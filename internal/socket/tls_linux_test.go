@@ -107,7 +107,7 @@ func (n *throttledTCP) Write(f func(fd uintptr) (done bool)) error {
 // bubble, with a connection that was opened outside.
 func newThrottledConn(t *testing.T, near, far net.Conn, size int, config Config) (*testConn, *throttle) {
 	open := func(testing.TB) (net.Conn, net.Conn) { return near, far }
-	tc := newTestConn(t, testTransport{"throttle", open}, config)
+	tc := newTestConn(t, testTransport{name: "throttle", open: open}, config)
 	return tc, newThrottle(t, tc.transport().(*tlsTransport).lower, size)
 }
 

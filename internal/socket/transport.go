@@ -62,6 +62,9 @@ const (
 
 // newTransport returns the transport of nc for a Reader.
 func newTransport(nc net.Conn, r *Reader) transport {
+	if marked, ok := nc.(*webSocketConn); ok {
+		return newWebSocketTransport(newTransport(marked.Conn, r), r)
+	}
 	if t := newKernelTransport(nc, r); t != nil {
 		return t
 	}

@@ -44,6 +44,9 @@ func TestTransport_Write_DoesNotWait(t *testing.T) {
 		if c.transport().MaxWrite() > 0 {
 			t.Skip("it can wait")
 		}
+		if tr.webSocket {
+			t.Skip("a message that is begun is pending: see TestWebSocketTransport_Write_Model")
+		}
 		want := 0
 		for n := 1; n > 0; want += n {
 			var pending int
