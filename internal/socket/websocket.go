@@ -189,7 +189,7 @@ func (t *webSocketTransport) write(v [][]byte, wait bool) (n, pending int, err e
 	case o == nil:
 		o = newWSOutput()
 		pong = t.addPong(o)
-	case len(v) > 0 && o.isInMessage():
+	case len(v) > 0 && o.payload() > 0:
 		return 0, 0, errInOutMessage
 	}
 	o.addMessages(v)

@@ -206,7 +206,7 @@ func (w *wsParser) startPayload() error {
 }
 
 // maskBlock is the number of bytes that unmask passes to subtle.XORBytes at once.
-const maskBlock = 1024
+const maskBlock = 512
 
 // unmask removes the mask from a part of a payload that begins at pos. XORBytes is written in
 // assembler; it needs the mask in as many bytes as it unmasks.

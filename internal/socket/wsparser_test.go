@@ -97,8 +97,11 @@ func TestWSParser_EveryPrefix(t *testing.T) {
 	}
 }
 
-// readByLibrary reads a stream of a client by gobwas/ws. The error is io.EOF for a stream that ends
-// between two messages, and io.ErrUnexpectedEOF within one.
+var errClosedByLibrary = errors.New("close frame")
+
+// readByLibrary reads a stream of a client by gobwas/ws. The error is errClosedByLibrary behind a
+// close frame, io.EOF for a stream that ends between two messages, and io.ErrUnexpectedEOF within
+// one.
 func readByLibrary(stream []byte) (data []byte, controls [][]byte, err error) {
 	in, state := bytes.NewReader(stream), ws.StateServerSide
 	for {
@@ -124,6 +127,9 @@ func readByLibrary(stream []byte) (data []byte, controls [][]byte, err error) {
 			}
 		case int64(len(payload)) == h.Length:
 			controls = append(controls, append([]byte{finBit | byte(h.OpCode), byte(h.Length)}, payload...))
+			if h.OpCode == ws.OpClose {
+				return data, controls, errClosedByLibrary
+			}
 		}
 		if int64(len(payload)) < h.Length {
 			return data, controls, io.ErrUnexpectedEOF
