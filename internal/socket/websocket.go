@@ -65,14 +65,21 @@ func newWebSocketTransport(inner transport, r *Reader) *webSocketTransport {
 // they can be a flood. It is more than any client sends beside an unfinished frame.
 const minOverhead = 256
 
-// Read implements transport. A read without any payload returns neither bytes nor an error.
+// Read implements transport. A read without any payload returns neither bytes nor an error. Read has
+// next to nothing on the stack, which an idle connection keeps while it waits.
 func (t *webSocketTransport) Read() (int, error) {
 	if t.end != nil {
 		return 0, t.end
 	}
-	t.answerPing() // if there was no room for the Pong before
-	n, err := t.transport.Read()
+	return t.received(t.transport.Read())
+}
+
+// received turns the result of a read of the inner transport into that of Read.
+//
+//go:noinline
+func (t *webSocketTransport) received(n int, err error) (int, error) {
 	if n == 0 {
+		t.answerPing() // if there was no room for the Pong before
 		if errors.Is(err, io.EOF) && t.in.inMessage() {
 			err = io.ErrUnexpectedEOF
 		}

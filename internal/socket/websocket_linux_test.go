@@ -3,6 +3,9 @@ package socket
 import (
 	"bytes"
 	"fmt"
+	"net"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +14,60 @@ import (
 
 	"github.com/sechlol/go-message-hub/internal/outbox"
 )
+
+// idleMemory returns the bytes of heap and stacks that each of n Readers takes while it waits.
+func idleMemory(t *testing.T, n int, mark func(net.Conn) net.Conn) int {
+	var before, after runtime.MemStats
+	ends := make([]net.Conn, n)
+	for i := range ends {
+		ends[i], _ = openTCP(t)
+	}
+	conns, config := make([]*Conn, n), readerConfig()
+	var readers sync.WaitGroup
+	runtime.GC()
+	runtime.GC() // the second empties the pools
+	runtime.ReadMemStats(&before)
+	for i, near := range ends {
+		conns[i] = New(mark(near), config, nopHandler{})
+		readers.Go(func() { _ = conns[i].Fill() }) // ends with the connection
+	}
+	waitUntil(t, "all Readers wait", func() bool {
+		for _, c := range conns {
+			if c.WaitSeq()%2 == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	for _, c := range conns {
+		c.Close()
+	}
+	readers.Wait()
+	return int(after.HeapAlloc+after.StackInuse-before.HeapAlloc-before.StackInuse) / n
+}
+
+// TestWebSocket_Idle_Memory compares an idle WebSocket with an idle TCP connection.
+func TestWebSocket_Idle_Memory(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector takes memory")
+	}
+	const conns, maxMore, tries = 500, 410, 4 // 0.4 KiB
+	asTCP := func(nc net.Conn) net.Conn { return nc }
+	idleMemory(t, conns, asTCP) // the runtime adapts the size of new stacks to those that it has seen
+	for try := 1; ; try++ {     // the rest of the process takes memory meanwhile
+		plain, web := idleMemory(t, conns, asTCP), idleMemory(t, conns, NewWebSocket)
+		t.Logf("%d bytes over TCP, %d as a WebSocket", plain, web)
+		if web-plain <= maxMore {
+			return
+		}
+		if try == tries {
+			t.Fatalf("an idle WebSocket takes more than %d bytes more", maxMore)
+		}
+	}
+}
 
 // processorTime returns the processor time of this process.
 func processorTime(b *testing.B) time.Duration {
