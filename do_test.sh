@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs all tests of this project and stops at the first failure: all tests with the race
-# detector, the allocation tests without it, each fuzz target for FUZZ_TIME (5 s), and each
-# benchmark once.
+# detector, the tests of allocations and memory without it, each fuzz target for FUZZ_TIME (5 s),
+# and each benchmark once.
 set -eu
 cd "$(dirname "$0")"
 
@@ -19,8 +19,8 @@ fi
 echo "== tests, with the race detector"
 go test -race ./...
 
-echo "== allocation tests, without the race detector, which allocates"
-go test -run 'AllocatesNothing|ZeroAllocs' ./...
+echo "== tests of allocations and memory, without the race detector, which allocates"
+go test -run 'AllocatesNothing|ZeroAllocs|Idle_Memory' ./...
 
 echo "== fuzz targets, $fuzz_time each"
 # go test -list prints the targets of a package, followed by a line with the package name.

@@ -61,8 +61,8 @@ func newWebSocketTransport(inner transport, r *Reader) *webSocketTransport {
 	return &webSocketTransport{transport: inner, reader: r, writeWaits: waits}
 }
 
-// minOverhead is the number of bytes of headers and control frames in one read, in bytes, from which
-// they can be a flood. It is more than any client sends beside an unfinished frame.
+// minOverhead is the number of bytes of headers and control frames in one read from which they can be
+// a flood: two control frames of maximum size.
 const minOverhead = 256
 
 // Read implements transport. A read without any payload returns neither bytes nor an error. Read has
