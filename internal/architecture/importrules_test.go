@@ -76,10 +76,14 @@ var importRules = map[string]importRule{
 		external: []string{"github.com/pires/go-proxyproto"},
 		reason:   "it parses a header of a connection; the hub decides which peers are trusted",
 	},
+	"internal/web": {
+		external: []string{"github.com/gobwas/ws"},
+		reason:   "it decides about HTTP requests and knows neither hubs nor frames",
+	},
 	"hub": {
 		internal: []string{
 			"wire", "internal/body", "internal/outbox", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/limitlog",
-			"internal/presence", "internal/reclaim", "internal/relay", "internal/local", "internal/stats",
+			"internal/presence", "internal/reclaim", "internal/relay", "internal/local", "internal/stats", "internal/web",
 		},
 		external: []string{"github.com/dustin/go-humanize"},
 		reason:   "it is embeddable: a program that imports it must not get flags, a client or a simulation",

@@ -1,0 +1,230 @@
+package web
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// testTimeout is the time limit for something that must happen.
+const testTimeout = time.Minute
+
+const head = "GET /connect HTTP/1.1\r\nHost: hub.example\r\n"
+
+// testServer is a Server on the loopback interface until the end of the test.
+type testServer struct {
+	addr    string
+	evicted atomic.Int32
+}
+
+func startServer(t *testing.T, timeout time.Duration, handler http.HandlerFunc, change ...func(*Server)) *testServer {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := &testServer{addr: ln.Addr().String()}
+	s := NewServer(ServerConfig{
+		Handler: handler, Timeout: timeout, Logger: slog.New(slog.DiscardHandler), OnEvicted: func(net.Addr) { ts.evicted.Add(1) },
+	})
+	for _, apply := range change {
+		apply(s)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, ln) }() // ends with ctx; the cleanup waits
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return ts
+}
+
+func (ts *testServer) dial(t *testing.T) net.Conn {
+	t.Helper()
+	nc, err := net.Dial("tcp", ts.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	if err := nc.SetDeadline(time.Now().Add(testTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	return nc
+}
+
+// exchange writes request and reads until the server ends the connection.
+func (ts *testServer) exchange(t *testing.T, request string) string {
+	t.Helper()
+	nc := ts.dial(t)
+	_, _ = io.WriteString(nc, request) // the server can have closed the connection
+	response, err := io.ReadAll(nc)
+	var netErr net.Error
+	if errors.As(err, &netErr) && netErr.Timeout() {
+		t.Fatalf("after %q the connection stays open", response)
+	}
+	return string(response)
+}
+
+func ok(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "fine") }
+
+// TestServer_OneRequest_EndsConnection checks that no connection is kept alive.
+func TestServer_OneRequest_EndsConnection(t *testing.T) {
+	ts := startServer(t, testTimeout, ok)
+	response := ts.exchange(t, head+"Connection: keep-alive\r\n\r\n"+head+"\r\n")
+	if strings.Count(response, "HTTP/1.1 200") != 1 || !strings.Contains(response, "Connection: close") {
+		t.Errorf("%q", response)
+	}
+}
+
+func TestServer_Head_IsAtMost8KiB(t *testing.T) {
+	ts := startServer(t, testTimeout, ok)
+	const fixed = len(head) + len("X: \r\n\r\n")
+	for size, want := range map[int]string{8<<10 - 1: "200", 8<<10 + 1: "431", 1 << 20: "431"} {
+		response := ts.exchange(t, head+"X: "+strings.Repeat("x", size-fixed)+"\r\n\r\n")
+		if !strings.HasPrefix(response, "HTTP/1.1 "+want) && (size < 1<<20 || response != "") { // a reset can discard it
+			t.Errorf("a head of %d bytes: %.60q, want %s", size, response, want)
+		}
+	}
+}
+
+// TestServer_UnfinishedRequests_End has requests that never end: they are ended by the timeout.
+func TestServer_UnfinishedRequests_End(t *testing.T) {
+	ts := startServer(t, 200*time.Millisecond, ok)
+	for name, start := range map[string]string{
+		"nothing": "", "a part": "GET /con", "a header": head, "a body": "POST /connect HTTP/1.1\r\nHost: hub.example\r\nContent-Length: 100\r\n\r\nx",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ts.exchange(t, start)
+		})
+	}
+	t.Run("dripping", func(t *testing.T) {
+		t.Parallel()
+		nc := ts.dial(t)
+		done := make(chan struct{})
+		go func() { // ends when the server ends the connection
+			defer close(done)
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for i := 0; ; i++ {
+				<-tick.C
+				if _, err := fmt.Fprintf(nc, "X%d: x\r\n", i); err != nil {
+					return
+				}
+			}
+		}()
+		_, _ = io.WriteString(nc, head)
+		if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("the connection stays open")
+		}
+		nc.Close()
+		<-done
+	})
+}
+
+// TestServer_TooManyPending_ReplacesOldest opens more connections than can be pending. A client
+// that sends its request at once is served, and the oldest of the others end.
+func TestServer_TooManyPending_ReplacesOldest(t *testing.T) {
+	const maxConns, conns = 5, 20
+	ts := startServer(t, testTimeout, ok, func(s *Server) { s.pending.max = maxConns })
+	var silent []net.Conn
+	for range conns {
+		silent = append(silent, ts.dial(t))
+	}
+	if response := ts.exchange(t, head+"\r\n"); !strings.HasPrefix(response, "HTTP/1.1 200") {
+		t.Errorf("%q", response)
+	}
+	for _, nc := range silent[:conns+1-maxConns] {
+		if n, err := io.Copy(io.Discard, nc); n > 0 {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	}
+	if n := ts.evicted.Load(); n != conns+1-maxConns {
+		t.Errorf("%d evicted, want %d", n, conns+1-maxConns)
+	}
+}
+
+// upgradeRequest is a valid upgrade request for a Server whose handler is upgradeWith.
+const upgradeRequest = head + "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: test.v2\r\n\r\n"
+
+// upgradeWith returns a handler that upgrades each request with the subprotocol test.v2.
+func upgradeWith(t *testing.T, admit func(net.Conn) error) http.HandlerFunc {
+	rules := Rules{Subprotocol: "test.v2"}
+	return func(w http.ResponseWriter, r *http.Request) {
+		if _, err := rules.Check(r); err != nil {
+			t.Error(err)
+		}
+		u := Upgrader{Subprotocol: rules.Subprotocol, Timeout: testTimeout, RetryAfter: 2500 * time.Millisecond, Admit: admit}
+		_ = u.Upgrade(w, r) // the tests see its effects
+	}
+}
+
+// TestUpgrader_Admitted_GetsConn echoes bytes over an upgraded connection, after its server has
+// ended: the connection is no longer of the server.
+func TestUpgrader_Admitted_GetsConn(t *testing.T) {
+	conns := make(chan net.Conn, 1)
+	ts := startServer(t, testTimeout, upgradeWith(t, func(nc net.Conn) error { conns <- nc; return nil }))
+	nc := ts.dial(t)
+	if _, err := io.WriteString(nc, upgradeRequest); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(nc), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := response.Header; response.StatusCode != 101 || h.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" ||
+		h.Get("Sec-WebSocket-Protocol") != "test.v2" || h.Get("Sec-WebSocket-Extensions") != "" {
+		t.Errorf("%s, %v", response.Status, h)
+	}
+	server := <-conns
+	defer server.Close()
+	if _, err := nc.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(server, got); err != nil || string(got) != "hello" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestUpgrader_Rejected_IsToldWhen(t *testing.T) {
+	ts := startServer(t, testTimeout, upgradeWith(t, func(net.Conn) error { return errors.New("too many clients") }))
+	response := ts.exchange(t, upgradeRequest)
+	for _, want := range []string{"HTTP/1.1 503 Service Unavailable\r\n", "Retry-After: 2\r\n", "Connection: close\r\n", "\r\n\r\ntoo many clients\n"} {
+		if !strings.Contains(response, want) {
+			t.Errorf("%q is not in %q", want, response)
+		}
+	}
+}
+
+// TestUpgrader_BytesBehindRequest_AreRejected sends a frame without waiting for the response.
+func TestUpgrader_BytesBehindRequest_AreRejected(t *testing.T) {
+	ts := startServer(t, testTimeout, upgradeWith(t, func(net.Conn) error { t.Error("it is admitted"); return nil }))
+	if response := ts.exchange(t, upgradeRequest+"\x82\x80\x00\x00\x00\x00"); !strings.HasPrefix(response, "HTTP/1.1 400") {
+		t.Errorf("%q", response)
+	}
+}
+
+// TestUpgrader_ForeignServer_IsAnError uses a server whose connections cannot be taken.
+func TestUpgrader_ForeignServer_IsAnError(t *testing.T) {
+	ts := startServer(t, testTimeout, func(w http.ResponseWriter, r *http.Request) {
+		upgradeWith(t, func(net.Conn) error { t.Error("it is admitted"); return nil })(struct{ http.ResponseWriter }{w}, r)
+	})
+	if response := ts.exchange(t, upgradeRequest); !strings.HasPrefix(response, "HTTP/1.1 500") {
+		t.Errorf("%q", response)
+	}
+}
