@@ -53,6 +53,9 @@ type nonblockConn struct {
 // RemoteAddr implements net.Conn.
 func (nb *nonblockConn) RemoteAddr() net.Addr { return nb.addr }
 
+// setRemoteAddr is for WithRemoteAddr.
+func (nb *nonblockConn) setRemoteAddr(addr net.Addr) { nb.addr = addr }
+
 func (nb *nonblockConn) tcpConn() *net.TCPConn { return nb.TCPConn }
 
 // Read implements net.Conn. While nonblocking is set, it returns errWouldBlock instead of

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"crypto/tls"
 	"net"
 	"testing"
 )
@@ -38,5 +39,30 @@ func TestWithRemoteAddr_NonTCP(t *testing.T) {
 	addr := &net.TCPAddr{IP: net.IPv4(198, 51, 100, 7), Port: 40000}
 	if got := WithRemoteAddr(a, addr).RemoteAddr(); got != addr {
 		t.Errorf("the address is %v", got)
+	}
+}
+
+// TestWithRemoteAddr_KeepsTLS checks that a TLS connection with a different remote address is
+// still known as one, over a connection of WrapForTLS and over any other.
+func TestWithRemoteAddr_KeepsTLS(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	nc, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	addr := &net.TCPAddr{IP: net.IPv4(198, 51, 100, 7), Port: 40000}
+	for _, below := range []net.Conn{WrapForTLS(nc), nc} {
+		from := WithRemoteAddr(tls.Server(below, new(tls.Config)), addr)
+		if got := from.RemoteAddr(); got != addr {
+			t.Errorf("over %T the address is %v", below, got)
+		}
+		if unwrap(from) != nc {
+			t.Errorf("over %T it is carried by %T", below, unwrap(from))
+		}
 	}
 }
