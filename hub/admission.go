@@ -40,10 +40,15 @@ func (a *admitter) recordReject(reason RejectReason, addr net.Addr) {
 	a.hub.limitedLog.LogWarn("connection refused", "reason", reason.String(), "address", addr.String())
 }
 
+// recordRefused counts and logs a connection that was rejected because of err.
+func (a *admitter) recordRefused(reason RejectReason, addr net.Addr, err error) {
+	a.hub.counters.rejected[reason].Add(1)
+	a.hub.limitedLog.LogWarn("connection refused", "reason", reason.String(), "address", addr.String(), "error", err)
+}
+
 // recordInvalidHeader counts and logs a connection without a valid PROXY header.
 func (a *admitter) recordInvalidHeader(addr net.Addr, err error) {
-	a.hub.counters.rejected[RejectHeader].Add(1)
-	a.hub.limitedLog.LogWarn("connection refused", "reason", RejectHeader.String(), "address", addr.String(), "error", err)
+	a.recordRefused(RejectHeader, addr, err)
 }
 
 // warnUnexpectedHeader logs an unexpected PROXY header if err, which ended a connection, shows
@@ -70,29 +75,47 @@ func (a *admitter) reject(nc net.Conn, reason RejectReason) {
 // admit creates and starts the conn of an accepted connection, or rejects the connection,
 // before its first byte is read.
 func (a *admitter) admit(nc net.Conn) {
+	c, err := a.accept(nc, 0)
+	var rejected rejectedError
+	switch {
+	case err == nil:
+		c.start(nc)
+	case errors.As(err, &rejected):
+		a.reject(nc, rejected.reason)
+	default:
+		nc.Close()
+	}
+}
+
+// rejectedError says that a connection was rejected for a limit.
+type rejectedError struct{ reason RejectReason }
+
+func (e rejectedError) Error() string { return e.reason.String() }
+
+// accept creates the conn of an accepted connection, which has these flags. It returns a
+// rejectedError if a limit does not permit the connection, and ErrClosed after Shutdown; nc then
+// still belongs to the caller. Otherwise start or finishReading must be called for the conn.
+func (a *admitter) accept(nc net.Conn, flags connFlag) (*conn, error) {
 	addr, now := nc.RemoteAddr(), time.Now()
 	ipState, err := a.ipLimits.Acquire(addr, now)
 	switch {
 	case errors.Is(err, admission.ErrTooMany):
-		a.reject(nc, RejectAddress)
-		return
+		return nil, rejectedError{RejectAddress}
 	case errors.Is(err, admission.ErrTooFast):
-		a.reject(nc, RejectRate)
-		return
+		return nil, rejectedError{RejectRate}
 	}
-	c := newConn(a.hub, nc)
+	c := newConn(a.hub, nc, flags)
 	c.ipState = ipState
 	if ipState == admission.Provisional {
 		c.provisional, c.rejectReason = true, RejectAddress
 	}
 	switch a.hub.conns.add(c, int(a.maxClients.Load())) {
 	case addClosed:
-		nc.Close()
+		return nil, ErrClosed
 	case addFull:
 		a.ipLimits.Release(addr, ipState, now)
-		a.reject(nc, c.rejectReason)
-	case addOK:
-		a.hub.counters.connected.Add(1)
-		c.start(nc)
+		return nil, rejectedError{c.rejectReason}
 	}
+	a.hub.counters.connected.Add(1)
+	return c, nil
 }

@@ -39,7 +39,7 @@ func TestIPLimiter_MaxPerAddress_RejectsTheNext(t *testing.T) {
 // connections and resume. There are at most MaxPerAddress detached sessions of an address,
 // such that detached sessions never take the slots of new connections.
 func TestIPLimiter_DetachedSessions_KeepTheirSlot(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxPerAddress: 2, ResumeWindow: time.Hour})
 		clients := []*clientV2{h.connectV2(t), h.connectV2(t)}
 		h.expectRejectedV1(t)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/admission"
-	"github.com/sechlol/go-message-hub/internal/socket"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -17,8 +16,9 @@ import (
 type AuthRequest struct {
 	Address net.Addr             // of the client
 	Version int                  // of the protocol, 1 or 2
-	Token   string               // from its HELLO; empty in version 1
+	Token   string               // from its HELLO, or the cookie of a WebSocket; empty in version 1
 	TLS     *tls.ConnectionState // nil: no TLS
+	Origin  string               // of the web page that has opened a WebSocket; empty: none
 
 	// Renewal says that the client is connected and presents a newer token, which is to replace
 	// the one of its connection.
@@ -93,18 +93,13 @@ func (a *authenticator) maxLength(maxBody int) int {
 	return length
 }
 
-// check returns the permissions of the client on sock, or why the client is rejected. renewal
-// says that the client is connected already.
-func (a *authenticator) check(sock *socket.Conn, version int, token string, renewal bool) (*Permissions, error) {
-	if version == 1 && a.disableV1 {
+// check returns the permissions of a client, or why the client is rejected.
+func (a *authenticator) check(request AuthRequest) (*Permissions, error) {
+	if request.Version == 1 && a.disableV1 {
 		return nil, errors.New("protocol version 1 is disabled")
 	}
 	if a.callback == nil {
 		return new(Permissions), nil
-	}
-	request := AuthRequest{Address: sock.RemoteAddr(), Version: version, Token: token, Renewal: renewal}
-	if tlsState, ok := sock.TLSState(); ok {
-		request.TLS = &tlsState
 	}
 	permissions, err := a.callback(request)
 	switch {

@@ -114,7 +114,6 @@ func TestAuthorization_CanHoldID(t *testing.T) {
 // TestAuthenticator_Check_RejectsMistakes has the embedder return no permissions, and an id that
 // cannot be granted, and disables version 1.
 func TestAuthenticator_Check_RejectsMistakes(t *testing.T) {
-	sock := newTestConn(t, Config{}).sock
 	errNo := errors.New("no")
 	for _, test := range []struct {
 		name        string
@@ -134,7 +133,7 @@ func TestAuthenticator_Check_RejectsMistakes(t *testing.T) {
 			callback:  func(AuthRequest) (*Permissions, error) { return test.permissions, test.err },
 			disableV1: true,
 		}
-		permissions, err := a.check(sock, test.version, "", false)
+		permissions, err := a.check(AuthRequest{Version: test.version})
 		if (err == nil) != test.accepted || (permissions != nil) != test.accepted {
 			t.Errorf("%s: %+v, %v", test.name, permissions, err)
 		}
@@ -143,7 +142,7 @@ func TestAuthenticator_Check_RejectsMistakes(t *testing.T) {
 		}
 	}
 	open := authenticator{disableV1: true}
-	if permissions, err := open.check(sock, 2, "", false); permissions == nil || err != nil {
+	if permissions, err := open.check(AuthRequest{Version: 2}); permissions == nil || err != nil {
 		t.Errorf("%+v, %v without Authenticate", permissions, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
@@ -18,7 +17,7 @@ import (
 // TestPermissions_LimitSendListWatchAndBody checks every limit of Permissions except rates
 // and Expires.
 func TestPermissions_LimitSendListWatchAndBody(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
 			"alice": {Subject: "alice", ID: 7, NoList: true, NoWatch: true, MaxBody: 10, CanSend: func(id uint64) bool { return id == 8 }},
 			"bob":   {Subject: "bob", ID: 8},
@@ -69,7 +68,7 @@ func TestPermissions_LimitSendListWatchAndBody(t *testing.T) {
 // TestAuthenticate_Refused_IsToldAndNotListed checks that rejected clients are told so,
 // counted, and never listed.
 func TestAuthenticate_Refused_IsToldAndNotListed(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{HandshakeTimeout: 200 * time.Millisecond, Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
 			"alice": {Subject: "alice"}, "greedy": {Subject: "greedy", ID: hub.MaxGrantedID + 1}, "nothing": nil,
 		})})
@@ -125,7 +124,7 @@ func TestLimitedLog_UnauthenticatedConns_LogFewLines(t *testing.T) {
 // TestAuthenticate_ExpiredToken_GetsGoAway checks that a client is told to reconnect when its
 // token expires, and when it connects with an expired token.
 func TestAuthenticate_ExpiredToken_GetsGoAway(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{ResumeWindow: time.Millisecond, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
 			if req.Token == "old" {
 				return nil, fmt.Errorf("%w: since yesterday", hub.ErrExpired)
@@ -167,9 +166,9 @@ func TestPermissions_Expires_FollowsWallClock(t *testing.T) {
 		"a clock that is set back":       {-time.Hour, 2 * time.Hour, 2 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			onMemoryTransports(t, func(t *testing.T, start startFunc) {
 				clock := new(wallClock)
-				h := startInMemory(t, hub.WithClock(hub.Config{Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) {
+				h := start(t, hub.WithClock(hub.Config{Authenticate: func(hub.AuthRequest) (*hub.Permissions, error) {
 					// on both clocks
 					return &hub.Permissions{Subject: "alice", Expires: time.Now().Add(time.Hour)}, nil
 				}}, clock.now))
@@ -369,7 +368,7 @@ func TestExpiry_Session_EndsByWindowOrDisconnect(t *testing.T) {
 // TestAuthenticate_SameIDTwice_LastTakesOver checks that the last connection with a granted
 // id replaces the one before.
 func TestAuthenticate_SameIDTwice_LastTakesOver(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
 			return &hub.Permissions{Subject: req.Token, ID: 5}, nil
 		}})
@@ -395,7 +394,7 @@ func TestAuthenticate_SameIDTwice_LastTakesOver(t *testing.T) {
 // TestConfig_DisableV1_RefusesVersion1 checks that clients of version 2 are served, and
 // clients of version 1 rejected, when Config.DisableV1 is set.
 func TestConfig_DisableV1_RefusesVersion1(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{DisableV1: true})
 		c := h.connectV2(t)
 		v1 := h.connect(t)

@@ -17,7 +17,7 @@ func newTestConn(t *testing.T, config Config) *conn {
 	t.Cleanup(func() { h.Shutdown(t.Context()) })
 	server, client := net.Pipe()
 	t.Cleanup(func() { server.Close(); client.Close() })
-	return newConn(h, server)
+	return newConn(h, server, 0)
 }
 
 // TestClientIO_MaxDeliver_IsThatOfHelloIfLess bounds the bodies that a client is sent.

@@ -138,7 +138,7 @@ func TestDisconnect_Version1(t *testing.T) {
 }
 
 func TestDisconnect_GoAway_SaysWhetherToReconnect(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		for _, reconnect := range []bool{false, true} {
 			h := tr.start(t, hub.Config{})
 			sender, c := h.connectV2(t), h.connectV2(t)
@@ -166,7 +166,7 @@ func TestDisconnect_GoAway_SaysWhetherToReconnect(t *testing.T) {
 // TestDisconnect_DetachedSession_Ends disconnects a detached session. The session can not be
 // resumed afterwards.
 func TestDisconnect_DetachedSession_Ends(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{ResumeWindow: time.Hour})
 		c := h.connectV2(t)
 		c.reset()
@@ -184,7 +184,7 @@ func TestDisconnect_DetachedSession_Ends(t *testing.T) {
 // TestDisconnect_StalledReceiver_Ends disconnects two clients that read nothing and whose
 // queues are full: one sends all the time, the other sends nothing.
 func TestDisconnect_StalledReceiver_Ends(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{StallTimeout: time.Hour})
 		bystanders := h.startBystanders(t)
 		sender, c := h.connectV2(t), h.connectV2(t)

@@ -2,7 +2,6 @@ package hub_test
 
 import (
 	"bytes"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,6 +41,23 @@ func (h *testHub) connect(t testing.TB) *clientV1 {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h.newClient(t, nc)
+}
+
+// connectForV2 is connect for a client of version 2, which speaks WebSocket if the hub has a web
+// address.
+func (h *testHub) connectForV2(t testing.TB) *clientV1 {
+	t.Helper()
+	nc, err := h.dialV2()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.newClient(t, nc)
+}
+
+// newClient returns a client on nc, a connection to the hub.
+func (h *testHub) newClient(t testing.TB, nc net.Conn) *clientV1 {
+	t.Helper()
 	if !h.noDeadlines {
 		return newClientV1(t, nc)
 	}
@@ -76,8 +92,8 @@ func (c *clientV1) withoutReadBuffer() *clientV1 {
 func (c *clientV1) setReadBuffer(bytes int) *clientV1 {
 	c.t.Helper()
 	nc := c.Conn
-	if secure, ok := nc.(*tls.Conn); ok {
-		nc = secure.NetConn()
+	if upper, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = upper.NetConn()
 	}
 	if err := nc.(interface{ SetReadBuffer(int) error }).SetReadBuffer(bytes); err != nil {
 		c.t.Fatal(err)
@@ -87,16 +103,16 @@ func (c *clientV1) setReadBuffer(bytes int) *clientV1 {
 
 // tcpConn returns the TCP connection, which lies below TLS if there is TLS.
 func (c *clientV1) tcpConn() *net.TCPConn {
-	if secure, ok := c.Conn.(*tls.Conn); ok {
-		return secure.NetConn().(*net.TCPConn)
+	if upper, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
+		return upper.NetConn().(*net.TCPConn)
 	}
 	return c.Conn.(*net.TCPConn)
 }
 
 // reset closes the connection with a TCP reset.
 func (c *clientV1) reset() {
-	if secure, ok := c.Conn.(*tls.Conn); ok {
-		resetConn(secure.NetConn())
+	if upper, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
+		resetConn(upper.NetConn())
 		return
 	}
 	resetConn(c.Conn)
@@ -105,6 +121,8 @@ func (c *clientV1) reset() {
 // resetConn closes nc with a TCP reset.
 func resetConn(nc net.Conn) {
 	switch nc := nc.(type) {
+	case *webSocketStream:
+		resetConn(nc.NetConn())
 	case *memorypipe.Conn:
 		nc.Reset()
 	case *net.TCPConn:

@@ -28,7 +28,7 @@ func (h *testHub) connectV2(t testing.TB) *clientV2 {
 // connectHello connects, sends hello and reads the WELCOME.
 func (h *testHub) connectHello(t testing.TB, hello wire.Hello) *clientV2 {
 	t.Helper()
-	return handshakeV2(h.connect(t), hello)
+	return handshakeV2(h.connectForV2(t), hello)
 }
 
 // handshakeV2 sends hello on c and reads the WELCOME.
@@ -69,7 +69,7 @@ func (h *testHub) resume(t testing.TB, c *clientV2) *clientV2 {
 func (h *testHub) connectHelloRetry(t testing.TB, hello wire.Hello) *clientV2 {
 	t.Helper()
 	for begun := time.Now(); ; {
-		c := &clientV2{clientV1: h.connect(t)}
+		c := &clientV2{clientV1: h.connectForV2(t)}
 		c.send(wire.AppendHello(nil, &hello))
 		kind, payload := c.mustReadFrame()
 		if away, err := wire.ParseGoAway(payload); kind == wire.TypeGoAway && err == nil && away.Code == wire.GoAwayBusy && away.Reconnect && time.Since(begun) < testTimeout {

@@ -50,6 +50,7 @@ func (g *goAway) encode() []byte {
 // keep-alive intervals.
 func closeReasonOf(err error, closing, timedOut bool) CloseReason {
 	var away *goAway
+	var violation *socket.WebSocketError
 	switch {
 	case errors.As(err, &away) && !(away.resumable && closing):
 		return away.reason
@@ -69,6 +70,10 @@ func closeReasonOf(err error, closing, timedOut bool) CloseReason {
 		return CloseTooLong
 	case errors.Is(err, wire.ErrMalformed):
 		return CloseMalformed
+	case errors.As(err, &violation) && violation.Status == socket.StatusUnsupportedData:
+		return CloseText
+	case violation != nil:
+		return CloseWebSocket
 	case errors.Is(err, socket.ErrInterrupted) && timedOut:
 		return CloseTimeout
 	}

@@ -24,6 +24,8 @@ const (
 	CloseRefused                         // not authenticated, or over a limit without a resume
 	CloseExpired                         // the client's credentials have expired
 	CloseDisconnected                    // Hub.Disconnect was called
+	CloseWebSocket                       // the client broke a rule of WebSocket
+	CloseText                            // the client sent a text message over WebSocket
 	numCloseReasons
 )
 
@@ -44,6 +46,8 @@ var closeReasonTexts = [numCloseReasons]string{
 	CloseRefused:      "refused",
 	CloseExpired:      "permission over",
 	CloseDisconnected: "disconnected by the operator",
+	CloseWebSocket:    "WebSocket error",
+	CloseText:         "text message",
 }
 
 // String returns the text of the reason for metrics and the log.

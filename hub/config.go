@@ -61,7 +61,8 @@ type Config struct {
 	StallTimeout time.Duration
 
 	// HandshakeTimeout limits the TLS handshake of a connection. With Authenticate or DisableV1
-	// it then also limits the wait for the first frame of the connection. Default: 10 s.
+	// it then also limits the wait for the first frame of the connection. For a WebSocket, it limits
+	// the TLS handshake, the upgrade request, and the wait for the first frame. Default: 10 s.
 	HandshakeTimeout time.Duration
 
 	// FrameTimeout is how long the rest of a frame can take to arrive. A frame can take longer if

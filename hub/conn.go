@@ -65,20 +65,24 @@ const (
 	flagRateLimited                      // the client is not read, because it exceeds its rate
 	flagIPReleased                       // releaseIP was called
 	flagRenewing                         // Config.Authenticate looks at a newer token of the client
+	flagWebSocket                        // a WebSocket, whose client must speak version 2
 )
 
 // is reports whether flag is set.
 func (c *conn) is(flag connFlag) bool { return c.flags.Load()&flag != 0 }
 
-// newConn returns the conn of nc. It is not yet in any list of the hub.
-func newConn(h *Hub, nc net.Conn) *conn {
+// newConn returns the conn of nc with these flags. It is not yet in any list of the hub.
+func newConn(h *Hub, nc net.Conn, flags connFlag) *conn {
 	c := &conn{
 		hub:        h,
 		clientIO:   clientIO{account: h.bodies.NewAccount(h.maxPerSender)},
 		acceptedAt: time.Now(),
 	}
+	c.flags.Store(flags)
 	if !h.auth.required() {
 		c.rate.limiter = h.buckets.NewRateLimiter("", nc.RemoteAddr(), h.rates, time.Now())
+	}
+	if !c.mustSendFirst() {
 		c.id.Store(h.v1IDs.Next()) // HELLO replaces it
 	}
 	c.sock = socket.New(nc, &h.socketConfig, c)
@@ -112,13 +116,17 @@ func (c *conn) handshake(hs handshaker) error {
 	return nil
 }
 
-// limitFirstFrame bounds the time until the client is known. A client that must authenticate
-// has Config.HandshakeTimeout for its first frame. Any other client is registered after
-// registerDelay without a frame.
+// mustSendFirst reports whether the client is not registered before its first frame: it must
+// authenticate, or it cannot speak version 1.
+func (c *conn) mustSendFirst() bool { return c.hub.auth.required() || c.is(flagWebSocket) }
+
+// limitFirstFrame bounds the time until the client is known. A client that must send first has
+// Config.HandshakeTimeout for that. Any other client is registered after registerDelay without a
+// frame.
 func (c *conn) limitFirstFrame() {
 	switch {
 	case c.provisional: // start has bounded it already
-	case c.hub.auth.required():
+	case c.mustSendFirst():
 		c.sock.SetMaxLength(1 + wire.MaxHelloLen)
 		c.deadline.limitFirstFrame(c.hub.config.HandshakeTimeout, c.endUnauthenticated)
 	default:
@@ -132,14 +140,27 @@ func (c *conn) endUnauthenticated() {
 	c.close(CloseHandshake)
 }
 
+// authRequest describes the client, which has presented token.
+func (c *conn) authRequest(version int, token string) AuthRequest {
+	request := AuthRequest{Address: c.sock.RemoteAddr(), Version: version, Token: token}
+	c.hub.upgrades.complete(c, &request)
+	if tlsState, ok := c.sock.TLSState(); ok {
+		request.TLS = &tlsState
+	}
+	return request
+}
+
 // authenticate decides whether the client is accepted. It is called by the read loop, for the
 // first frame.
 func (c *conn) authenticate(version int, token string) error {
 	h := c.hub
 	if !h.auth.required() {
+		if c.is(flagWebSocket) {
+			c.sock.SetMaxLength(h.auth.maxLength(h.config.MaxBody))
+		}
 		return c.deadline.stopFirstFrame()
 	}
-	permissions, err := h.auth.check(c.sock, version, token, false)
+	permissions, err := h.auth.check(c.authRequest(version, token))
 	if err != nil {
 		h.limitedLog.LogWarn("client rejected", "reason", CloseRefused.String(), "address", c.sock.RemoteAddr().String(), "error", err)
 		return rejection(version, err)

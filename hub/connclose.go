@@ -22,6 +22,9 @@ func (c *conn) finishReading(err error) {
 		err = c.hub.admission.rejectProvisional(c, false)
 	}
 	c.deadline.stop()
+	if c.is(flagWebSocket) {
+		err = webCloseCause(err)
+	}
 	v2 := c.v2.Load()
 	if v2 != nil {
 		err = v2.closeCause(err)
@@ -40,6 +43,7 @@ func (c *conn) finishReading(err error) {
 		v2.session.verdicts.Fail()
 	}
 	c.releaseIP()
+	c.hub.upgrades.remove(c)
 	c.hub.conns.remove(c)
 }
 
@@ -56,6 +60,7 @@ func (c *conn) releaseIP() {
 func (c *conn) finishWriting(err error) CloseReason {
 	var away *goAway
 	reason := c.reasonFor(err)
+	c.sock.SetCloseStatus(closeStatusOf(reason, err))
 	switch {
 	case errors.As(err, &away) && !away.resumable: // otherwise awaitResume has sent it
 		c.closeWithGoAway(away)
@@ -92,6 +97,7 @@ func (c *conn) close(reason CloseReason) {
 	c.closeOnce.Do(func() {
 		c.done.Set()
 		c.unregister()
+		c.sock.SetCloseStatus(closeStatusOf(reason, nil))
 		switch reason {
 		case CloseStalled, CloseSlow:
 			c.sock.Reset()

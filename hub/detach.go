@@ -34,6 +34,7 @@ func (v2 *connV2) detach(err error) bool {
 		return false
 	}
 	isTakeover := v2.attachment.load() == stateTakeoverRequested
+	c.sock.SetCloseStatus(closeStatusOf(c.reasonFor(err), err))
 	var away *goAway
 	switch {
 	case isTakeover:

@@ -60,7 +60,7 @@ func TestSession_ResumeWindow_BeforeWelcomeIsConfirmed(t *testing.T) {
 // TestSession_ResumeSecret_ConfirmsWelcome resumes a session whose ACK got lost, while its
 // old connection is still open.
 func TestSession_ResumeSecret_ConfirmsWelcome(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		c := h.connectHello(t, wire.Hello{Version: wire.Version2, Confirms: true})
 		if again := h.resume(t, c); !again.Resumed || again.ID != c.ID {
@@ -72,7 +72,7 @@ func TestSession_ResumeSecret_ConfirmsWelcome(t *testing.T) {
 // TestSession_Resume_WhenConfirmationIsLost resets a connection together with the ACK of
 // WELCOME, and resumes the session.
 func TestSession_Resume_WhenConfirmationIsLost(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		bystanders := h.startBystanders(t)
 		c := h.connectHello(t, wire.Hello{Version: wire.Version2, Confirms: true})
@@ -86,7 +86,7 @@ func TestSession_Resume_WhenConfirmationIsLost(t *testing.T) {
 }
 
 func TestSession_ResumeAfterWindow_GetsNewID(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{ResumeWindow: 50 * time.Millisecond})
 		sender, first := h.connectV2(t), h.connectV2(t)
 		first.withholdsAcks = true

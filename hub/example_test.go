@@ -4,7 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"time"
+
+	"github.com/gobwas/ws"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/hub"
@@ -133,4 +138,33 @@ func ExampleHub_Subscribe() {
 	m, err := c.Receive(ctx)
 	fmt.Printf("%d says %s: %v\n", m.From, m.Body, err)
 	// Output: 7 says hello: <nil>
+}
+
+// ExampleWebHandler mounts a hub in the HTTP server of a program, and connects a WebSocket.
+func ExampleWebHandler() {
+	h, err := hub.New(hub.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer h.Shutdown(context.Background())
+	handler, err := hub.NewWebHandler(h, hub.WebConfig{AllowedOrigins: []string{"https://example.com"}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mux := http.NewServeMux()
+	mux.Handle(wire.WebPath, handler)
+	server := httptest.NewServer(mux)
+	defer server.Close()
+
+	url := strings.Replace(server.URL, "http", "ws", 1) + wire.WebPath
+	nc, _, handshake, err := ws.Dialer{Protocols: []string{wire.Subprotocol}}.Dial(context.Background(), url)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer nc.Close()
+	fmt.Println(handshake.Protocol)
+	// Output: message-hub.v2
 }

@@ -41,7 +41,7 @@ type flakyClient struct {
 // run connects again and again until every message and report has arrived, or until an error.
 func (c *flakyClient) run() error {
 	for !c.isComplete() {
-		nc, err := c.h.dial()
+		nc, err := c.h.dialV2()
 		if err != nil {
 			return err
 		}
@@ -276,7 +276,7 @@ func runFlakyClients(t *testing.T, tr testTransport, config hub.Config, clients,
 // TestSession_FlakyConns_LoseNothing has each client lose its connection at least ten times,
 // by EOF or by a reset, at random moments.
 func TestSession_FlakyConns_LoseNothing(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		runFlakyClients(t, tr, hub.Config{ResumeWindow: time.Hour}, 10, tr.count(200), 10, mostlySmallSize)
 	})
 }
@@ -284,7 +284,7 @@ func TestSession_FlakyConns_LoseNothing(t *testing.T) {
 // TestHub_FullQueues_DoNotDeadlock has clients with full queues send to each other. A client
 // can go on only when the hub reads its acknowledgements.
 func TestHub_FullQueues_DoNotDeadlock(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		for _, size := range []int{20_000, 300_000} {
 			runFlakyClients(t, tr, hub.Config{OutboxBytes: 32 << 10}, 3, tr.count(30), 0, func(_, _ uint64) int { return size })
 		}

@@ -50,6 +50,7 @@ type testHub struct {
 	*hub.Hub
 	addr   string
 	memory *memorypipe.Listener // nil: the hub listens on addr
+	web    *webServer           // not nil: clients of version 2 connect here
 	config hub.Config
 	served chan error // the result of Serve
 
@@ -108,6 +109,14 @@ func (h *testHub) dial() (net.Conn, error) {
 	return net.Dial("tcp", h.addr)
 }
 
+// dialV2 returns a new connection to the hub for a client of version 2.
+func (h *testHub) dialV2() (net.Conn, error) {
+	if h.web != nil {
+		return h.web.dialWebSocket(nil)
+	}
+	return h.dial()
+}
+
 // serveOn serves h, which was made with config, on ln.
 func serveOn(t testing.TB, h *hub.Hub, config hub.Config, ln net.Listener) *testHub {
 	t.Helper()
@@ -127,15 +136,24 @@ func (h *testHub) finish(t testing.TB) {
 	if err := h.Shutdown(ctx); err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}
+	h.waitServed(ctx, t, h.served)
+	if h.web != nil {
+		h.waitServed(ctx, t, h.web.served)
+	}
+	h.checkEnd(t)
+}
+
+// waitServed waits for the result of Serve after Shutdown.
+func (h *testHub) waitServed(ctx context.Context, t testing.TB, served chan error) {
+	t.Helper()
 	select {
-	case err := <-h.served:
+	case err := <-served:
 		if !errors.Is(err, hub.ErrClosed) {
 			t.Errorf("Serve returned %v, want %v", err, hub.ErrClosed)
 		}
 	case <-ctx.Done():
 		t.Error("Serve did not return after Shutdown")
 	}
-	h.checkEnd(t)
 }
 
 // checkEnd fails the test if a hub that was shut down still holds something, or if its
@@ -215,8 +233,8 @@ func (h *testHub) dialWith(t testing.TB, options *client.Options) *client.Client
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
-	if h.memory != nil {
-		options.Dial = func(context.Context) (net.Conn, error) { return h.dial() }
+	if h.memory != nil || h.web != nil {
+		options.Dial = func(context.Context) (net.Conn, error) { return h.dialV2() }
 	}
 	c, err := client.Dial(ctx, h.addr, options)
 	if err != nil {

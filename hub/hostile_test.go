@@ -22,7 +22,7 @@ import (
 // TestHub_GiantLengths_TakeNoMemory has 1,000 clients announce a frame of 4 GiB each.
 func TestHub_GiantLengths_TakeNoMemory(t *testing.T) {
 	const clients = 1000
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		bystanders := h.startBystanders(t)
 		before := totalAlloc()
@@ -50,7 +50,7 @@ func totalAlloc() uint64 {
 
 func TestHub_EmptyFrames_AreIgnored(t *testing.T) {
 	const frames = 1_000_000
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		bystanders := h.startBystanders(t)
 		c := h.connectV1(t)
@@ -69,7 +69,7 @@ func TestHub_EmptyFrames_AreIgnored(t *testing.T) {
 // request.
 func TestHub_RequestsWithoutReading_AreBounded(t *testing.T) {
 	const requests = 2_000_000
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{StallTimeout: 2 * time.Second})
 		bystanders := h.startBystanders(t)
 		c := h.connectV1(t).shrinkReadBuffer()
@@ -92,7 +92,7 @@ func TestHub_StalledReceiver_OthersGetEverything(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const messages = 60
-			onTransports(t, func(t *testing.T, tr testTransport) {
+			onAllTransports(t, func(t *testing.T, tr testTransport) {
 				h := tr.start(t, hub.Config{StallTimeout: 3 * time.Second})
 				bystanders := h.startBystandersWithin(t, h.config.StallTimeout)
 				sender := h.connectV1(t)
@@ -129,7 +129,7 @@ func TestHub_StalledReceiver_OthersGetEverything(t *testing.T) {
 // the sender is blocked, and no message is lost.
 func TestHub_FullQueue_DelaysOnlyItsSenders(t *testing.T) {
 	const messages, size = 200, 64 << 10
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{StallTimeout: time.Hour})
 		bystanders := h.startBystanders(t)
 		filler, sender, slow, quick := h.connectV1(t), h.connectV1(t), h.connectV1(t), h.connectV1(t)
@@ -169,7 +169,7 @@ func TestHub_FullQueue_DelaysOnlyItsSenders(t *testing.T) {
 // TestHub_TricklingReceiver_IsDisconnected has a receiver read one byte every 50 ms. The hub
 // disconnects that receiver as it does one that reads nothing.
 func TestHub_TricklingReceiver_IsDisconnected(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{StallTimeout: time.Second})
 		bystanders := h.startBystanders(t)
 		sender, trickling, other := h.connectV1(t), h.connectV1(t).shrinkReadBuffer(), h.connectV1(t)
@@ -201,7 +201,7 @@ func TestHub_TricklingReceiver_IsDisconnected(t *testing.T) {
 // TestHub_StalledReceiversVanish_SenderContinues blocks a sender at 100 stalled receivers. The
 // sender goes on when they disconnect, long before the stall timeout.
 func TestHub_StalledReceiversVanish_SenderContinues(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{StallTimeout: time.Hour})
 		bystanders := h.startBystanders(t)
 		sender := h.connectV1(t)
@@ -234,7 +234,7 @@ func TestHub_StalledReceiversVanish_SenderContinues(t *testing.T) {
 // EOF and by a reset. A stream between two other clients must not lose a message.
 func TestHub_DisconnectsMidFrame_LoseNothing(t *testing.T) {
 	const messages, size, times = 500, 5000, 10
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		bystanders := h.startBystanders(t)
 		sender, receiver := h.connectV1(t), h.connectV1(t)
@@ -272,7 +272,7 @@ func TestHub_Garbage_ClosesConn(t *testing.T) {
 	}
 	for name, send := range garbage {
 		t.Run(name, func(t *testing.T) {
-			onTransports(t, func(t *testing.T, tr testTransport) {
+			onAllTransports(t, func(t *testing.T, tr testTransport) {
 				h := tr.start(t, hub.Config{FrameTimeout: 300 * time.Millisecond})
 				bystanders := h.startBystanders(t)
 				c := h.connect(t)
@@ -293,7 +293,7 @@ func TestHub_Garbage_ClosesConn(t *testing.T) {
 // that stay.
 func TestHub_Churn_ListsStayConsistent(t *testing.T) {
 	const churners, times = 8, 1250
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		bystanders := h.startBystanders(t)
 		lister, sender, receiver := h.connectV1(t), h.connectV1(t), h.connectV1(t)
@@ -445,7 +445,7 @@ func TestHub_AnnouncedBodies_DelayNoOthers(t *testing.T) {
 // TestHub_UnknownReceivers_AreCounted sends 1,000 relays to the maximum number of receivers,
 // none of which exists.
 func TestHub_UnknownReceivers_AreCounted(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		bystanders := h.startBystanders(t)
 		c := h.connectV1(t)
@@ -465,7 +465,7 @@ func TestHub_UnknownReceivers_AreCounted(t *testing.T) {
 // payloads, which the hub ignores. Together they use all memory. After they disconnect, the
 // hub still replies to another client.
 func TestHub_LargeNonRelayFrames_ReleaseMemory(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.startOpaque(t, hub.Config{MaxBody: 200 << 10, MaxQueuedBytes: 1 << 20, StallTimeout: time.Second})
 		frame := make([]byte, 120<<10)
 		binary.BigEndian.PutUint32(frame, uint32(len(frame)-wire.LengthSize))

@@ -37,8 +37,9 @@ type hostileEnv struct {
 	baseGoroutines int // before the attack
 }
 
-// startHostile starts such a hub. The bystanders exchange messages until the end of the test.
-func startHostile(t testing.TB, config hub.Config) *hostileEnv {
+// startHostile starts such a hub. The bystanders exchange messages until the end of the test. If
+// web is set, all clients with valid certificates are WebSockets.
+func startHostile(t testing.TB, config hub.Config, web bool) *hostileEnv {
 	t.Helper()
 	e := &hostileEnv{t: t, authority: testcerts.NewAuthority(t)}
 	e.signer, e.publicKeys = newSigner(t)
@@ -61,7 +62,15 @@ func startHostile(t testing.TB, config hub.Config) *hostileEnv {
 	e.clientTLS = &tls.Config{
 		RootCAs: e.authority.Pool(), ServerName: "localhost", NextProtos: []string{wire.ALPN}, Certificates: []tls.Certificate{e.authority.IssueLocal().TLS(t)},
 	}
-	e.credentials = client.Options{TLS: e.clientTLS, GetToken: func(context.Context) (string, error) { return e.signToken(tokens.Claims{Subject: "bystander"}), nil }}
+	if web {
+		webTLS, webClientTLS := server.Clone(), e.clientTLS.Clone()
+		webTLS.NextProtos, webClientTLS.NextProtos = []string{"http/1.1"}, []string{"http/1.1"}
+		e.serveWebOn(t, hub.WebConfig{}, hub.NewTLSListener(listen(t), webTLS), webClientTLS)
+	}
+	e.credentials = client.Options{GetToken: func(context.Context) (string, error) { return e.signToken(tokens.Claims{Subject: "bystander"}), nil }}
+	if !web {
+		e.credentials.TLS = e.clientTLS
+	}
 	e.bystanders = e.startBystanders(t)
 	e.bystanders.waitRounds(3)
 	e.baseGoroutines = runtime.NumGoroutine()
@@ -94,9 +103,13 @@ func (e *hostileEnv) signToken(c tokens.Claims) string {
 }
 
 // connectTLS connects and completes the TLS handshake, with a valid client certificate unless
-// modify changes the configuration. It sends nothing else.
+// modify changes the configuration, and the upgrade to a WebSocket if the hub has a web address. It
+// sends nothing else.
 func (e *hostileEnv) connectTLS(modify ...func(*tls.Config)) *clientV1 {
 	e.t.Helper()
+	if e.web != nil {
+		return e.connectForV2(e.t)
+	}
 	c := e.connect(e.t)
 	config := e.clientTLS.Clone()
 	for _, apply := range modify {
@@ -224,7 +237,39 @@ func TestHub_HostileTLSClients_DisturbNobody(t *testing.T) {
 		{"oversize after authentication", quick, attackOversizeAuthenticated, 5, []hub.CloseReason{hub.CloseTooLong, hub.CloseMalformed, hub.CloseLeft}},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
-			e := startHostile(t, attack.config)
+			e := startHostile(t, attack.config, false)
+			attack.do(e)
+			e.expectAllGone(attack.n, attack.reasons...)
+		})
+	}
+}
+
+// TestHub_HostileSecureWebSockets_DisturbNobody is TestHub_HostileTLSClients_DisturbNobody for the
+// attacks above TLS, by clients that are WebSockets.
+func TestHub_HostileSecureWebSockets_DisturbNobody(t *testing.T) {
+	quick := hub.Config{HandshakeTimeout: 2 * time.Second, FrameTimeout: 3 * time.Second, StallTimeout: time.Second, ResumeWindow: 100 * time.Millisecond}
+	withKeepAlive, smallOutbox := quick, quick
+	withKeepAlive.KeepAlive = time.Second
+	smallOutbox.OutboxBytes = 16 << 10
+	for _, attack := range []struct {
+		name    string
+		config  hub.Config
+		do      func(*hostileEnv)
+		n       int
+		reasons []hub.CloseReason
+	}{
+		{"slow header", quick, attackSlowHeader, attackers, []hub.CloseReason{hub.CloseHandshake}},
+		{"slow body", quick, attackSlowBody, attackers, []hub.CloseReason{hub.CloseFrameTimeout}},
+		{"slow read", quick, attackSlowRead, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseSlow}},
+		{"flood of pings", smallOutbox, attackPingFlood, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseLost}},
+		{"half-open connections", withKeepAlive, attackHalfOpenConns, attackers, []hub.CloseReason{hub.CloseTimeout}},
+		{"wrong tokens", quick, attackInvalidTokens, 8, []hub.CloseReason{hub.CloseRefused}},
+		{"replayed secrets", quick, attackReplayedSecrets, 6, []hub.CloseReason{hub.CloseTakenOver, hub.CloseLeft}},
+		{"oversize before authentication", quick, attackOversizeUnauthenticated, 3, []hub.CloseReason{hub.CloseTooLong, hub.CloseRefused, hub.CloseMalformed}},
+		{"oversize after authentication", quick, attackOversizeAuthenticated, 5, []hub.CloseReason{hub.CloseTooLong, hub.CloseMalformed, hub.CloseLeft}},
+	} {
+		t.Run(attack.name, func(t *testing.T) {
+			e := startHostile(t, attack.config, true)
 			attack.do(e)
 			e.expectAllGone(attack.n, attack.reasons...)
 		})
@@ -455,7 +500,11 @@ func attackDamagedRecords(e *hostileEnv) {
 func attackOversizeUnauthenticated(e *hostileEnv) {
 	large := e.connectTLS()
 	large.send([]byte{0, 0, 0x40, 2, byte(wire.TypeHello)}) // one byte more than the limit of a HELLO
-	large.expectEOF()
+	if e.web != nil {
+		(&clientV2{clientV1: large}).expectGoAway(wire.GoAwayProtocol)
+	} else {
+		large.expectEOF()
+	}
 	e.expectRefused(strings.Repeat("x", 15<<10))
 	nested := e.connectTLS()
 	nested.send(makeFrame(wire.TypeHello, strings.Repeat("[", 16<<10)))

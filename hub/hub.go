@@ -1,5 +1,6 @@
-// Package hub is a message hub. Clients connect over TCP, the hub gives each of them a 64-bit
-// id, and relays a body from one client to the other clients that the sender names.
+// Package hub is a message hub. Clients connect over TCP, or by WebSocket to a WebHandler, the
+// hub gives each of them a 64-bit id, and relays a body from one client to the other clients that
+// the sender names.
 //
 //	h, err := hub.New(hub.Config{})
 //	…
@@ -18,7 +19,7 @@
 // Package hub finds the receivers of a message and decides its fate. It uses package
 // internal/socket to read and write frames, internal/outbox to hold them until they are written,
 // internal/presence to know its connected clients, internal/admission to limit addresses and
-// rates, and internal/reclaim when memory is short. Flags, log output and signals belong to the
+// rates, internal/web for HTTP, and internal/reclaim when memory is short. Flags, log output and signals belong to the
 // embedding program.
 package hub
 
@@ -113,6 +114,7 @@ type Hub struct {
 	v1IDs         idpool.Pool // of v1 clients, if neither Authenticate nor DisableV1 is set
 	ids           idpool.Pool // of all other clients without a granted id
 	counters      counters
+	upgrades      upgradeTable // what is known of WebSockets by their upgrade requests
 
 	shutdownOnce sync.Once
 	closing      chan struct{} // closed when Shutdown begins
@@ -217,6 +219,12 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	if ln == nil {
 		return errors.New("hub: Serve has no listener: ln is nil")
 	}
+	return h.serve(ctx, ln, h.admission.acceptLoop)
+}
+
+// serve calls accept, which is to return when its context ends. It closes ln then, and returns
+// what Serve returns.
+func (h *Hub) serve(ctx context.Context, ln net.Listener, accept func(context.Context, net.Listener) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan struct{})
@@ -229,7 +237,7 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		ln.Close()
 	}()
-	err := h.admission.acceptLoop(ctx, ln)
+	err := accept(ctx, ln)
 	cancel(err)
 	<-done
 	if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {

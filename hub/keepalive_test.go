@@ -12,7 +12,7 @@ import (
 )
 
 func TestKeepAlive_SilentConn_TimesOut(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{KeepAlive: 50 * time.Millisecond, ResumeWindow: 10 * time.Millisecond})
 		v1 := h.connectV1(t)
 		for n := range uint64(3) {
@@ -30,8 +30,8 @@ func TestKeepAlive_SilentConn_TimesOut(t *testing.T) {
 // keep-alive intervals. The hub does not read the client's PONGs meanwhile and must not close
 // the connection. Once the hub reads again and the client is silent, the connection times out.
 func TestKeepAlive_RateLimitedTime_IsNotSilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := startInMemory(t, hub.Config{ByteRate: 20 << 10, KeepAlive: time.Second})
+	onMemoryTransports(t, func(t *testing.T, start startFunc) {
+		h := start(t, hub.Config{ByteRate: 20 << 10, KeepAlive: time.Second})
 		c := h.connectHello(t, wire.Hello{Version: wire.Version2})
 		defer c.Close() // ends the background goroutines
 		frames, stop := make(chan []byte, 1000), make(chan struct{})

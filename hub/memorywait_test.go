@@ -161,8 +161,8 @@ type memoryWaiter struct {
 func withMemoryWaiter(t *testing.T, f func(t *testing.T, w *memoryWaiter)) {
 	for name, body := range map[string]int{"a frame": 300_000, "a message in a batch": 20_000} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := startInMemory(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour, FrameTimeout: time.Hour})
+			onMemoryTransports(t, func(t *testing.T, start startFunc) {
+				h := start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour, FrameTimeout: time.Hour})
 				frame := wire.AppendRelay(nil, []uint64{99}, make([]byte, wire.DefaultMaxBody))
 				for range 3 { // as many as there is memory for
 					h.connect(t).send(frame[:100_000])

@@ -11,7 +11,7 @@ import (
 )
 
 func TestListRange_Pages(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		c := h.connectV2(t)
 		ids := []uint64{c.id}
@@ -71,7 +71,7 @@ func (w *watcher) readUntil(holds func() bool) {
 }
 
 func TestWatch_SeesJoinsAndLeaves(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		early := h.connectV1(t)
 		w := h.connectV2(t).startWatch(0)
@@ -96,7 +96,7 @@ func TestWatch_SeesJoinsAndLeaves(t *testing.T) {
 }
 
 func TestWatch_SinceRevision_Continues(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		w := h.connectV2(t).startWatch(0)
 		w.readUntil(func() bool { return len(w.present) == 1 })
@@ -144,7 +144,7 @@ func TestWatch_MaxWatchers_RefusesTheNext(t *testing.T) {
 		"partial frame":   func(_ *testHub, c *clientV2) { c.send([]byte{0}); c.Close() },
 	} {
 		t.Run(cause, func(t *testing.T) {
-			onTransports(t, func(t *testing.T, tr testTransport) {
+			onAllTransports(t, func(t *testing.T, tr testTransport) {
 				log := &logBuffer{}
 				h := tr.start(t, hub.Config{MaxWatchers: 2, Logger: log.logger(), ResumeWindow: time.Hour})
 				first, second, third := h.connectV2(t).startWatch(0), h.connectV2(t).startWatch(0), h.connectV2(t)
@@ -172,7 +172,7 @@ func TestWatch_MaxWatchers_RefusesTheNext(t *testing.T) {
 // TestWatch_Repeated_IsAnswered sends WATCH again as soon as the reply arrives, when the hub
 // has possibly not yet recorded that the reply was written.
 func TestWatch_Repeated_IsAnswered(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		c := h.connectV2(t)
 		for range 20 {
@@ -184,7 +184,7 @@ func TestWatch_Repeated_IsAnswered(t *testing.T) {
 // TestWatch_NonReader_IsBounded sends WATCH 2,000 times and does not read. One reply to each
 // would add up to 8 MB.
 func TestWatch_NonReader_IsBounded(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{OutboxBytes: 4 << 10})
 		for range 500 {
 			h.connect(t)

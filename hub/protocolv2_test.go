@@ -13,7 +13,7 @@ import (
 var bodySizes = []int{0, 1, 100, 5000, 60_000, 100_000, 1 << 20}
 
 func TestProtocolV2_BothVersions_Interoperate(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		sender, v2, v1 := h.connectV2(t), h.connectV2(t), h.connectV1(t)
 		for i, size := range bodySizes {
@@ -61,7 +61,7 @@ func TestProtocolV2_MalformedFrame_GetsGoAway(t *testing.T) {
 		{"LIST_RANGE too short", []byte{0, 0, 0, 2, byte(wire.TypeListRange), 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			onTransports(t, func(t *testing.T, tr testTransport) {
+			onAllTransports(t, func(t *testing.T, tr testTransport) {
 				h := tr.start(t, hub.Config{})
 				bystanders := h.startBystanders(t)
 				c := h.connectV2(t)
@@ -78,7 +78,7 @@ func TestProtocolV2_MalformedFrame_GetsGoAway(t *testing.T) {
 }
 
 func TestError_Connection_StaysOpen(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxBody: 1000})
 		c := h.connectV2(t)
 		c.sendMessage([]byte("x"), 0, 0, c.id)
@@ -107,7 +107,7 @@ func TestError_Connection_StaysOpen(t *testing.T) {
 // TestProtocolV2_RelaysBeyondWindow_AreDelivered has a client of version 2 send relays of
 // version 1 to itself, more than its window of unacknowledged bytes.
 func TestProtocolV2_RelaysBeyondWindow_AreDelivered(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{OutboxBytes: 4 << 10})
 		c := h.connectV2(t)
 		body := pattern(1<<20, 1)

@@ -4,7 +4,6 @@ import (
 	"io"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
@@ -30,7 +29,7 @@ func startFull(t *testing.T, tr testTransport, config hub.Config) (*testHub, []*
 func TestProvisional_FullHub_AdmitsResume(t *testing.T) {
 	for reason, config := range fullConfigs {
 		t.Run(reason.String(), func(t *testing.T) {
-			onTransports(t, func(t *testing.T, tr testTransport) {
+			onAllTransports(t, func(t *testing.T, tr testTransport) {
 				h, clients := startFull(t, tr, config)
 				for _, c := range clients {
 					c.reset()
@@ -119,7 +118,7 @@ func TestProvisional_FullHub_RejectsNewClients(t *testing.T) {
 // TestProvisional_GrantedID_ReplacesItsSession connects to a full hub with a granted id and
 // without the secret of its session, as a client does that was restarted.
 func TestProvisional_GrantedID_ReplacesItsSession(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxClients: 1, Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
 			"alice": {Subject: "alice", ID: 5}, "bob": {Subject: "bob", ID: 6},
 		})})
@@ -136,8 +135,8 @@ func TestProvisional_GrantedID_ReplacesItsSession(t *testing.T) {
 // minTime they do not keep a client from resuming its session.
 func TestProvisional_CountAndTime_AreBounded(t *testing.T) {
 	const maxProvisional, provisionalTimeout, minTime = 64, 3 * time.Second, 500 * time.Millisecond
-	synctest.Test(t, func(t *testing.T) {
-		h := startInMemory(t, hub.Config{MaxClients: 1})
+	onMemoryTransports(t, func(t *testing.T, start startFunc) {
+		h := start(t, hub.Config{MaxClients: 1})
 		v2 := h.connectHello(t, wire.Hello{Version: wire.Version2})
 		began := time.Now()
 		newcomers := make([]*clientV1, maxProvisional)

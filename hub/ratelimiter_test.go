@@ -30,7 +30,7 @@ func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it mostly waits
-			onTransports(t, func(t *testing.T, tr testTransport) {
+			onAllTransports(t, func(t *testing.T, tr testTransport) {
 				h := tr.start(t, test.config)
 				sender, receiver := h.connectV2(t), h.connectV2(t)
 				receiver.withholdsAcks = true
@@ -74,7 +74,7 @@ func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
 // TestRateLimiter_WaitingConns_HoldNoReadBuffer slows down more clients than there are read
 // buffers: other clients are still read.
 func TestRateLimiter_WaitingConns_HoldNoReadBuffer(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		// each client waits for 10 minutes
 		h := tr.start(t, hub.Config{ByteRate: 100, MaxQueuedBytes: 5 << 20})
 		for range 20 { // there are 10 read buffers of 64 KiB
@@ -221,7 +221,7 @@ func TestRateLimiter_ReconnectFromAddress_GainsNothing(t *testing.T) {
 // TestRateLimiter_SameAddress_LimitsEachConn checks that clients behind one address that are
 // connected at the same time do not share a rate.
 func TestRateLimiter_SameAddress_LimitsEachConn(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MessageRate: 10})
 		for range 5 {
 			c := h.connectV2(t)
@@ -248,8 +248,8 @@ func TestRateLimiter_Burst_IsOneSecond(t *testing.T) {
 		"bytes":    {hub.Config{ByteRate: 40_000}, 2000, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := startInMemory(t, test.config)
+			onMemoryTransports(t, func(t *testing.T, start startFunc) {
+				h := start(t, test.config)
 				c := h.connectHello(t, wire.Hello{Version: wire.Version2})
 				defer c.Close() // ends the background goroutines
 				background(t, func() error {
@@ -298,7 +298,7 @@ func TestRateLimiter_OneAtATime_ReachesRate(t *testing.T) {
 // with a low message rate. ACKs and PONGs do not count.
 func TestRateLimiter_RequestedAcks_AreFree(t *testing.T) {
 	const messages = 500
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxQueuedBytes: 5 << 20, Authenticate: func(req hub.AuthRequest) (*hub.Permissions, error) {
 			if req.Token == "quiet" {
 				return &hub.Permissions{MessageRate: 5}, nil

@@ -122,6 +122,8 @@ func (rb *readBatch) handleFrame(f *socket.Frame) error {
 			return err
 		}
 		return rb.waitInitialRateLimit()
+	case isFirst && rb.conn.is(flagWebSocket):
+		return errNoHello
 	case isFirst && rb.conn.provisional:
 		return rb.conn.hub.admission.rejectProvisional(rb.conn, false)
 	case isFirst && rb.conn.hub.auth.required():

@@ -17,7 +17,7 @@ import (
 func TestRelay_BodyTooLargeForAReceiver(t *testing.T) {
 	for _, level := range []wire.Level{wire.LevelNone, wire.LevelWritten, wire.LevelReceived, wire.LevelProcessed} {
 		t.Run(fmt.Sprint(level), func(t *testing.T) {
-			onTransports(t, func(t *testing.T, tr testTransport) {
+			onAllTransports(t, func(t *testing.T, tr testTransport) {
 				h := tr.start(t, hub.Config{MaxBody: 2 << 20, MaxQueuedBytes: 64 << 20})
 				sender := h.connectV2(t)
 				limits := []int{1, 100, 1000, 70_000, 2 << 20, 3 << 20}
@@ -83,7 +83,7 @@ func TestRelay_BodyTooLargeForAReceiver(t *testing.T) {
 // TestRelay_BodyTooLargeFromVersion1 sends from version 1, which has no reports. A receiver
 // of version 1 gets every body, because it cannot name a limit.
 func TestRelay_BodyTooLargeFromVersion1(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxBody: 2 << 20, MaxQueuedBytes: 64 << 20})
 		sender, v1, limited := h.connectV1(t), h.connectV1(t), h.connectMaxBody(t, 1000)
 		sizes := []int{10, 1001, 1000, 1_500_000, 20}
@@ -111,7 +111,7 @@ func TestRelay_BodyTooLargeFromVersion1(t *testing.T) {
 
 // TestRelay_BodyTooLargeIsTraced checks that the trace has the fate that a report has.
 func TestRelay_BodyTooLargeIsTraced(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h, traces := startTraced(t, tr, hub.Config{})
 		sender, limited := h.connectV2(t), h.connectMaxBody(t, 10)
 		began := time.Now()
@@ -134,7 +134,7 @@ func TestRelay_BodyTooLargeIsTraced(t *testing.T) {
 
 // TestHello_MaxBody checks which limit the hub makes of the one that the client names.
 func TestHello_MaxBody(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxBody: 1000})
 		for maxBody, want := range map[int]int{0: 1000, 1: 1, 999: 999, 1000: 1000, 1 << 30: 1000} {
 			if c := h.connectMaxBody(t, maxBody); c.MaxDeliver != want || c.MaxBody != 1000 {

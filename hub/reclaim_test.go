@@ -16,7 +16,7 @@ import (
 // While others wait for memory, the hub drops unacknowledged frames.
 func TestReclaimer_UnackedReports_AreDropped(t *testing.T) {
 	const maxQueued, hoarders, messages = 5 << 20, 8, 25_000
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxQueuedBytes: maxQueued, StallTimeout: time.Second, Window: 2 << 20})
 		bystanders := h.startBystanders(t)
 		stop := make(chan struct{})
@@ -66,7 +66,7 @@ func TestReclaimer_UnackedReports_AreDropped(t *testing.T) {
 // sender. The client acknowledges only when it gets a PING.
 func TestReclaimer_LargeUnacked_RequestsAcks(t *testing.T) {
 	const messages = 64
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
 		sender, receiver := h.connectV2(t), h.connectV2(t)
 		body := pattern(60_000, 1)
@@ -98,7 +98,7 @@ func TestReclaimer_LargeUnacked_RequestsAcks(t *testing.T) {
 // hub must drop these frames soon, and not after half a second each time.
 func TestReclaimer_MemoryWaiter_DropsUnacked(t *testing.T) {
 	const maxDuration = 30 * time.Second
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		messages := tr.count(800) // 96 times the memory share of one client; in memory 24 times
 		h := tr.start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
 		clients := []*clientV2{h.connectV2(t), h.connectV2(t)}

@@ -10,6 +10,9 @@ const (
 	RejectAddress                     // Config.MaxPerAddress is reached for the connection's address
 	RejectRate                        // Config.ConnectRate is exceeded for the connection's address
 	RejectHeader                      // the required PROXY header is missing or malformed
+	RejectOrigin                      // WebConfig.AllowedOrigins does not permit the origin of a web page
+	RejectUpgrade                     // an HTTP request that does not become a WebSocket for another reason
+	RejectPending                     // too many connections of a WebHandler have not sent their request
 	numRejectReasons
 )
 
@@ -18,6 +21,9 @@ var rejectReasonTexts = [numRejectReasons]string{
 	RejectAddress: "too many from its address",
 	RejectRate:    "too fast from its address",
 	RejectHeader:  "no PROXY header",
+	RejectOrigin:  "foreign origin",
+	RejectUpgrade: "no WebSocket request",
+	RejectPending: "too many without a request",
 }
 
 // String returns the text of the reason for metrics and the log.

@@ -109,7 +109,9 @@ func (c *conn) authenticateAgain(token string) (*Permissions, error) {
 	c.hub.conns.running.Go(func() {
 		defer close(done)
 		defer c.flags.And(^flagRenewing)
-		permissions, err = c.hub.auth.check(c.sock, wire.Version2, token, true)
+		request := c.authRequest(wire.Version2, token)
+		request.Renewal = true
+		permissions, err = c.hub.auth.check(request)
 	})
 	timer := time.NewTimer(promptAuthentication)
 	defer timer.Stop()

@@ -179,7 +179,7 @@ func TestReplyQueue_BusyReceiver_GetsItsList(t *testing.T) {
 // TestReplyQueue_FullWindow_AcksAreRead sends PINGs while the send window of the client is
 // full. The hub must read on, because the ACK comes after the PINGs.
 func TestReplyQueue_FullWindow_AcksAreRead(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{OutboxBytes: 4 << 10, Window: 2 << 20})
 		sender, receiver := h.connectV2(t), h.connectV2(t)
 		receiver.withholdsAcks = true

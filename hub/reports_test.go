@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
@@ -19,7 +18,7 @@ import (
 // report timeout.
 func TestReports_MixedVersions_WhileWriting(t *testing.T) {
 	const senders, pairs = 4, 16
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		messages := tr.count(200)
 		h := tr.start(t, hub.Config{ReportTimeout: 10 * testTimeout})
 		var to []uint64
@@ -97,7 +96,7 @@ func (c *clientV2) sendAndExpectReports(n int, to []uint64, want []byte) error {
 // first verdict on the message counts for each copy that is written to it, before or after
 // the verdict, and for no other copy.
 func TestReports_DuplicateReceiver_FirstVerdictCounts(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		sendVerdict := func(from, sender *clientV2, seq uint64, fate wire.Fate) {
 			from.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: sender.id, Seq: seq, Fate: fate}}))
 		}
@@ -155,9 +154,9 @@ func TestReports_ReportTimeout(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			onMemoryTransports(t, func(t *testing.T, start startFunc) {
 				tt.config.KeepAlive = time.Hour
-				h := startInMemory(t, tt.config)
+				h := start(t, tt.config)
 				hello := wire.Hello{Version: wire.Version2}
 				sender, receiver := h.connectHello(t, hello), h.connectHello(t, hello)
 				limit := time.Duration(sender.MaxReportTimeout) * time.Millisecond
@@ -240,7 +239,7 @@ func TestReports_ExpiredOnStalledConn_IsNotResent(t *testing.T) {
 }
 
 func TestReports_EachLevel_HasItsFate(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		sender, v2, v1 := h.connectV2(t), h.connectV2(t), h.connectV1(t)
 		for i, size := range bodySizes {
@@ -275,7 +274,7 @@ func TestReports_EachLevel_HasItsFate(t *testing.T) {
 // TestReports_PipelinedMessages_EachOnce pipelines messages that the hub handles as one batch.
 func TestReports_PipelinedMessages_EachOnce(t *testing.T) {
 	const messages = 2000
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		sender, receivers := h.connectV2(t), []*clientV2{h.connectV2(t), h.connectV2(t), h.connectV2(t)}
 		to := []uint64{receivers[0].id, receivers[1].id, receivers[2].id}
@@ -319,7 +318,7 @@ func TestReports_PipelinedMessages_EachOnce(t *testing.T) {
 }
 
 func TestReports_Timeout_ReportsCurrentFates(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{ReportTimeout: 50 * time.Millisecond, OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
 		sender, slow, detached := h.connectV2(t), h.connectV2(t), h.connectV2(t)
 		detached.reset()
@@ -346,7 +345,7 @@ func TestReports_Timeout_ReportsCurrentFates(t *testing.T) {
 }
 
 func TestReports_ReceiverNeverResumes_IsGone(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{ResumeWindow: 200 * time.Millisecond})
 		sender, first := h.connectV2(t), h.connectV2(t)
 		first.reset()
@@ -367,7 +366,7 @@ func TestReports_ReceiverNeverResumes_IsGone(t *testing.T) {
 // TestReports_ReceiverLeavesBeforeVerdict_IsUncertain has a receiver acknowledge a message and
 // leave before it sends its verdict.
 func TestReports_ReceiverLeavesBeforeVerdict_IsUncertain(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		sender, receiver := h.connectV2(t), h.connectV2(t)
 		seq := sender.sendMessage([]byte("x"), levelOptions(wire.LevelProcessed), 0, receiver.id)
@@ -382,7 +381,7 @@ func TestReports_ReceiverLeavesBeforeVerdict_IsUncertain(t *testing.T) {
 // MaxReports.
 func TestReports_MaxReports_BlocksSender(t *testing.T) {
 	const maxReports, messages = 4, 10
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxReports: maxReports})
 		sender, receiver := h.connectV2(t), h.connectV2(t)
 		for range messages {

@@ -79,7 +79,7 @@ func withDetached(t *testing.T, f func(t *testing.T, h *Hub, prev *conn, hello *
 func TestResume_ConnClosedBeforeWelcome_KeepsSession(t *testing.T) {
 	withDetached(t, func(t *testing.T, h *Hub, prev *conn, hello *wire.Hello) {
 		server, _ := newPipe(t)
-		c := newConn(h, server)
+		c := newConn(h, server, 0)
 		c.sock.EnableAcks(h.config.Window, false)
 		if !prev.v2.Load().attachment.become(stateClaimed) {
 			t.Fatal("the session cannot be claimed")

@@ -365,7 +365,7 @@ func startCutMessage(t *testing.T, tr testTransport, delay time.Duration) *cutMe
 }
 
 func TestResume_UnackedMessages_AreResent(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		for _, size := range bodySizes {
 			h := tr.start(t, hub.Config{})
 			sender, first := h.connectV2(t), h.connectV2(t)
@@ -395,7 +395,7 @@ func TestResume_UnackedMessages_AreResent(t *testing.T) {
 // TestResume_Sender_GetsPendingReports loses the sender's connection. After resuming, the
 // sender learns the seq of its last SEND that the hub has, and gets its pending reports.
 func TestResume_Sender_GetsPendingReports(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		sender, receiver := h.connectV2(t), h.connectV2(t)
 		seq := sender.sendMessage([]byte("a"), levelOptions(wire.LevelReceived), 0, receiver.id)

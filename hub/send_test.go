@@ -34,8 +34,8 @@ func TestSend_Expires_WhileBeingRead(t *testing.T) {
 // TestSend_Expires_WhileBlocked sends more than the credit to a detached session: the last
 // SEND waits in the hub until the SENDs before it are queued.
 func TestSend_Expires_WhileBlocked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := startInMemory(t, hub.Config{OutboxBytes: 4 << 10, Credit: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour, KeepAlive: time.Hour})
+	onMemoryTransports(t, func(t *testing.T, start startFunc) {
+		h := start(t, hub.Config{OutboxBytes: 4 << 10, Credit: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour, KeepAlive: time.Hour})
 		sender, detached := h.connectV2(t), h.connectV2(t)
 		detached.Close()
 		synctest.Wait()
@@ -64,7 +64,7 @@ func TestSend_Expires_WhileBlocked(t *testing.T) {
 }
 
 func TestSend_Expired_IsNotWritten(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{ResumeWindow: time.Minute})
 		sender, detached := h.connectV2(t), h.connectV2(t)
 		detached.reset()
@@ -83,7 +83,7 @@ func TestSend_Expired_IsNotWritten(t *testing.T) {
 }
 
 func TestOverflow_FullQueue_RejectsOrDropsOldest(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{OutboxBytes: 64 << 10, ResumeWindow: time.Minute})
 		sender, detached := h.connectV2(t), h.connectV2(t)
 		detached.reset() // nothing is written to the client, and everything is queued
@@ -110,7 +110,7 @@ func TestOverflow_FullQueue_RejectsOrDropsOldest(t *testing.T) {
 // TestOverflow_DropOldest_KeepsOrder checks that the space of a dropped message goes to the
 // message that is blocked, and that the newer message comes after that one.
 func TestOverflow_DropOldest_KeepsOrder(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
 		sender, detached := h.connectV2(t), h.connectV2(t)
 		detached.reset()
@@ -133,7 +133,7 @@ func TestOverflow_DropOldest_KeepsOrder(t *testing.T) {
 // full queue blocks its senders for at most the stall timeout. Messages in a queue that blocks
 // no sender wait until the resume window ends.
 func TestStallTimeout_DetachedReceiver_UnblocksSenders(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: 500 * time.Millisecond, ResumeWindow: time.Minute})
 		sender, detached := h.connectV2(t), h.connectV2(t)
 		detached.reset()
@@ -153,7 +153,7 @@ func TestStallTimeout_DetachedReceiver_UnblocksSenders(t *testing.T) {
 // TestCredit_Exceeded_SenderIsNotRead floods a detached receiver. The hub reads no more than
 // the credit of the sender, and the bystanders are served.
 func TestCredit_Exceeded_SenderIsNotRead(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{OutboxBytes: 64 << 10, StallTimeout: time.Hour, ResumeWindow: time.Hour})
 		bystanders := h.startBystanders(t)
 		sender, detached := h.connectV2(t), h.connectV2(t)

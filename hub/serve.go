@@ -49,21 +49,32 @@ func isTemporary(err error) bool {
 	return errors.As(err, &temporary) && temporary.Temporary()
 }
 
-// acceptLoop accepts connections until ctx ends or ln fails permanently.
+// acceptLoop admits connections until ctx ends or ln fails permanently.
 func (a *admitter) acceptLoop(ctx context.Context, ln net.Listener) error {
+	for {
+		nc, err := a.acceptNext(ctx, ln)
+		if err != nil {
+			return err
+		}
+		a.admit(nc)
+	}
+}
+
+// acceptNext accepts one connection. It tries again after a temporary error, and returns an error
+// when ctx has ended or ln has failed permanently.
+func (a *admitter) acceptNext(ctx context.Context, ln net.Listener) (net.Conn, error) {
 	delay := time.Duration(0)
 	for {
 		nc, err := ln.Accept()
 		switch {
 		case err == nil && nc == nil:
-			return fmt.Errorf("hub: accept: %T returned neither a connection nor an error", ln)
+			return nil, fmt.Errorf("hub: accept: %T returned neither a connection nor an error", ln)
 		case err == nil:
-			delay = 0
-			a.admit(nc)
+			return nc, nil
 		case ctx.Err() != nil:
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		case !isTemporary(err):
-			return fmt.Errorf("hub: accept: %w", err)
+			return nil, fmt.Errorf("hub: accept: %w", err)
 		default:
 			delay = min(max(2*delay, minAcceptDelay), maxAcceptDelay)
 			a.hub.counters.acceptErrors.Add(1)
@@ -71,7 +82,7 @@ func (a *admitter) acceptLoop(ctx context.Context, ln net.Listener) error {
 			select {
 			case <-time.After(delay):
 			case <-ctx.Done():
-				return context.Cause(ctx)
+				return nil, context.Cause(ctx)
 			}
 		}
 	}

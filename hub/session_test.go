@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
@@ -17,7 +16,7 @@ import (
 // TestSession_DetachedAtMaxReports_Resumes has a client send to itself until MaxReports blocks
 // it, and lose its connection.
 func TestSession_DetachedAtMaxReports_Resumes(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{MaxReports: 1, ResumeWindow: time.Minute, ReportTimeout: time.Hour})
 		c := h.connectV2(t)
 		for range 3 {
@@ -42,7 +41,7 @@ func TestSession_DetachedAtMaxReports_Resumes(t *testing.T) {
 // is queued, the client gets an ACK, although the SEND costs far less than a quarter of the
 // credit. There is one such ACK per PING.
 func TestSession_AnsweredPing_IsFollowedByAck(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{OutboxBytes: 4 << 10, ResumeWindow: time.Minute})
 		sender, detached := h.connectV2(t), h.connectV2(t)
 		detached.reset()
@@ -70,7 +69,7 @@ func TestSession_AnsweredPing_IsFollowedByAck(t *testing.T) {
 // a client that does not know receiver_cost. Such a client can be blocked by then, and must get
 // an ACK.
 func TestSession_AckThreshold_UsesDefaultReceiverCost(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{Credit: 64 << 10})
 		sender, receiver := h.connectV2(t), h.connectV2(t)
 		to := slices.Repeat([]uint64{receiver.id}, 100)
@@ -126,7 +125,7 @@ func heapAndStackInUse() uint64 {
 // messages to an unknown receiver. The hub must free their memory although it can write
 // nothing to the client.
 func TestSession_UnwritableConn_OwnFramesAreBounded(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{StallTimeout: time.Hour, Window: 2 << 20})
 		c := h.connectV2(t)
 		c.withholdsAcks = true
@@ -150,7 +149,7 @@ func TestSession_UnwritableConn_OwnFramesAreBounded(t *testing.T) {
 // leaves, or at Shutdown. The hub does not wait for ACKs any more and writes every frame.
 func TestSession_Closing_WritesBeyondWindow(t *testing.T) {
 	t.Run("shutdown, with a sender that waits", func(t *testing.T) {
-		onTransports(t, func(t *testing.T, tr testTransport) {
+		onAllTransports(t, func(t *testing.T, tr testTransport) {
 			h := tr.start(t, hub.Config{OutboxBytes: 4 << 10, StallTimeout: time.Hour, Window: 2 << 20})
 			sender, c := h.connectV1(t), h.connectV2(t)
 			c.withholdsAcks = true
@@ -179,7 +178,7 @@ func TestSession_Closing_WritesBeyondWindow(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onTransports(t, func(t *testing.T, tr testTransport) {
+			onAllTransports(t, func(t *testing.T, tr testTransport) {
 				h := tr.start(t, hub.Config{StallTimeout: time.Hour})
 				sender, c := h.connectV2(t), h.connectV2(t)
 				c.withholdsAcks = true
@@ -199,7 +198,7 @@ func TestSession_Closing_WritesBeyondWindow(t *testing.T) {
 }
 
 func TestBye_EndsSession(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		sender, receiver := h.connectV2(t), h.connectV2(t)
 		receiver.withholdsAcks = true
@@ -215,7 +214,7 @@ func TestBye_EndsSession(t *testing.T) {
 }
 
 func TestSession_Takeover_OldConnGetsGoAway(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		sender, first := h.connectV2(t), h.connectV2(t)
 		second := h.resume(t, first)
@@ -233,7 +232,7 @@ func TestSession_Takeover_OldConnGetsGoAway(t *testing.T) {
 }
 
 func TestSession_ForgedSecret_ResumesNothing(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		sender, first := h.connectV2(t), h.connectV2(t)
 		for _, secret := range []string{"x", first.Resume + "x", sender.Resume} {
@@ -250,7 +249,7 @@ func TestSession_ForgedSecret_ResumesNothing(t *testing.T) {
 // The connection that was made last keeps the session, even if the hub reads the other HELLO
 // later, because a client abandons a connection before it makes the next.
 func TestSession_ConcurrentTakeover_LastConnWins(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		sender := h.connectV2(t)
 		for range 20 {
@@ -320,9 +319,9 @@ func TestSession_Resume_IsFastWhenOldConnIsNotRead(t *testing.T) {
 // resuming connection waits for it. The hub replies with GOAWAY "busy", and a later attempt
 // resumes the session.
 func TestSession_Resume_KeepsIDWhenOldConnIsBusy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	onMemoryTransports(t, func(t *testing.T, start startFunc) {
 		const busy = 5 * time.Second
-		h := startInMemory(t, hub.Config{TraceSampleRate: 1, OnTrace: func(hub.Trace) bool { <-time.After(busy); return true }})
+		h := start(t, hub.Config{TraceSampleRate: 1, OnTrace: func(hub.Trace) bool { <-time.After(busy); return true }})
 		hello := wire.Hello{Version: wire.Version2}
 		c := h.connectHello(t, hello)
 		c.sendMessage(nil, 0, 0, 999) // to an unknown receiver: OnTrace is called at once

@@ -284,7 +284,7 @@ func TestShutdown_DoesNotWaitForSilentClients(t *testing.T) {
 }
 
 func TestShutdown_GoAway_AsksToReconnect(t *testing.T) {
-	onTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{})
 		receiver, sender := h.connectV2(t), h.connectV2(t)
 		seq := sender.sendMessage([]byte("last message"), 0, 0, receiver.id)

@@ -20,6 +20,7 @@ type Stats struct {
 	Clients      int                     // connected now
 	PeakClients  int                     // maximum of Clients
 	Connected    uint64                  // connections accepted
+	WebSockets   uint64                  // those of them that became WebSockets
 	Rejected     map[RejectReason]uint64 // connections rejected, by reason
 	Disconnected map[CloseReason]uint64  // clients disconnected, by reason
 
@@ -132,7 +133,7 @@ func formatRate(n uint64, d time.Duration) string {
 // counters are the counters behind Stats. Code on the path of a message adds to them once per
 // batch, not once per message.
 type counters struct {
-	connected                    atomic.Uint64
+	connected, webSockets        atomic.Uint64
 	rejected                     [numRejectReasons]atomic.Uint64
 	messagesIn, bytesIn          atomic.Uint64
 	messagesOut, bytesOut        atomic.Uint64
@@ -163,6 +164,7 @@ func (c *counters) snapshot(clients, peakClients int) Stats {
 		Clients:      clients,
 		PeakClients:  peakClients,
 		Connected:    c.connected.Load(),
+		WebSockets:   c.webSockets.Load(),
 		Rejected:     loadCounts[RejectReason](c.rejected[:]),
 		Disconnected: loadCounts[CloseReason](c.disconnected[:]),
 		Resumed:      c.resumed.Load(),

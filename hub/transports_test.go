@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -14,18 +15,29 @@ type testTransport struct {
 	name   string
 	listen func(t testing.TB) net.Listener
 	run    func(t *testing.T, test func(t *testing.T))
+
+	// web says that clients of version 2 connect by WebSocket, over TLS if secure is set. Clients
+	// of version 1 then connect over TCP.
+	web, secure bool
 }
 
 var (
 	// overTCP uses real sockets, in real time.
-	overTCP = testTransport{"tcp", listen, func(t *testing.T, test func(t *testing.T)) { test(t) }}
+	overTCP = testTransport{name: "tcp", listen: listen, run: func(t *testing.T, test func(t *testing.T)) { test(t) }}
+
+	// overWebSocket and overSecureWebSocket use WebSockets over real sockets, in real time.
+	overWebSocket       = testTransport{name: "ws", listen: listen, run: overTCP.run, web: true}
+	overSecureWebSocket = testTransport{name: "wss", listen: listen, run: overTCP.run, web: true, secure: true}
+
+	// webSocketInMemory uses WebSockets over pipes, in virtual time, as inMemory does.
+	webSocketInMemory = testTransport{name: "ws memory", listen: listenInMemory, run: synctest.Test, web: true}
 
 	// inMemory uses pipes that the hub handles like TCP, in virtual time. The test cannot call
 	// t.Run.
-	inMemory = testTransport{"memory", listenInMemory, synctest.Test}
+	inMemory = testTransport{name: "memory", listen: listenInMemory, run: synctest.Test}
 
 	// inMemoryRealTime is for a test whose clients never pause: no virtual time would pass.
-	inMemoryRealTime = testTransport{"memory", listenInMemory, overTCP.run}
+	inMemoryRealTime = testTransport{name: "memory", listen: listenInMemory, run: overTCP.run}
 )
 
 func listenInMemory(testing.TB) net.Listener { return memorypipe.NewListener() }
@@ -35,6 +47,16 @@ func onTransports(t *testing.T, test func(t *testing.T, tr testTransport)) {
 	t.Helper()
 	overTCP.test(t, test)
 	inMemory.test(t, test)
+}
+
+// onAllTransports runs a test over TCP, in memory, and over WebSockets: over TCP, over TLS, and in
+// memory.
+func onAllTransports(t *testing.T, test func(t *testing.T, tr testTransport)) {
+	t.Helper()
+	onTransports(t, test)
+	overWebSocket.test(t, test)
+	overSecureWebSocket.test(t, test)
+	webSocketInMemory.test(t, test)
 }
 
 // test runs a test over tr.
@@ -47,7 +69,7 @@ func (tr testTransport) test(t *testing.T, test func(t *testing.T, tr testTransp
 
 // count returns n over TCP, and a quarter of it in memory. It is for tests that need much time.
 func (tr testTransport) count(n int) int {
-	if tr.name == overTCP.name {
+	if !strings.HasSuffix(tr.name, "memory") {
 		return n
 	}
 	return n / 4
@@ -56,7 +78,7 @@ func (tr testTransport) count(n int) int {
 // partOfLargeFrame returns a part of a frame above 1 MiB that a client can send although the hub
 // has no memory for the frame: the kernel holds more of it than a connection in memory.
 func (tr testTransport) partOfLargeFrame(frame []byte) []byte {
-	if tr.name == overTCP.name {
+	if !strings.HasSuffix(tr.name, "memory") {
 		return frame[:150_000]
 	}
 	return frame[:100_000]
@@ -65,7 +87,19 @@ func (tr testTransport) partOfLargeFrame(frame []byte) []byte {
 // start is the function start, over tr.
 func (tr testTransport) start(t testing.TB, config hub.Config) *testHub {
 	t.Helper()
-	return startOn(t, withLongTimeouts(config), tr.listen(t))
+	return tr.serveWeb(t, startOn(t, withLongTimeouts(config), tr.listen(t)), hub.WebConfig{})
+}
+
+// serveWeb serves WebSockets of h as well, if tr is one of WebSockets.
+func (tr testTransport) serveWeb(t testing.TB, h *testHub, config hub.WebConfig) *testHub {
+	t.Helper()
+	switch {
+	case tr.secure:
+		h.serveWeb(t, config, true)
+	case tr.web:
+		h.serveWebOn(t, config, tr.listen(t), nil)
+	}
+	return h
 }
 
 // startOpaque serves a hub that does not see what its connections are, without the long timeouts of
@@ -81,12 +115,26 @@ func (tr testTransport) startBehind(t testing.TB, config hub.Config, wrap func(n
 	ln := tr.listen(t)
 	h := startOn(t, config, wrap(ln))
 	h.memory, _ = ln.(*memorypipe.Listener)
-	return h
+	return tr.serveWeb(t, h, hub.WebConfig{})
+}
+
+// startFunc serves a hub in memory.
+type startFunc func(testing.TB, hub.Config) *testHub
+
+// onMemoryTransports runs f in virtual time with each function that serves a hub whose connections
+// are handled like TCP.
+func onMemoryTransports(t *testing.T, f func(t *testing.T, start startFunc)) {
+	t.Helper()
+	for name, start := range map[string]startFunc{inMemory.name: startInMemory, webSocketInMemory.name: startWebSocketInMemory} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { f(t, start) })
+		})
+	}
 }
 
 // inVirtualTime runs f in virtual time with a hub that has the default configuration and
-// accepts connections in memory: some that it handles like TCP, and some that it handles like
-// any net.Conn.
+// accepts connections in memory: some that it handles like TCP, some that it handles like any
+// net.Conn, and some that are WebSockets if their clients speak version 2.
 func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub)) {
 	t.Helper()
 	inVirtualTimeWith(t, hub.Config{}, f)
@@ -95,7 +143,9 @@ func inVirtualTime(t *testing.T, f func(t *testing.T, h *testHub)) {
 // inVirtualTimeWith is inVirtualTime for a hub with config.
 func inVirtualTimeWith(t *testing.T, config hub.Config, f func(t *testing.T, h *testHub)) {
 	t.Helper()
-	for name, start := range map[string]func(testing.TB, hub.Config) *testHub{"memory": startInMemory, "net.Conn": startOpaqueInMemory} {
+	for name, start := range map[string]startFunc{
+		"memory": startInMemory, "net.Conn": startOpaqueInMemory, webSocketInMemory.name: startWebSocketInMemory,
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { f(t, start(t, config)) })
 		})
@@ -113,6 +163,12 @@ func startInMemory(t testing.TB, config hub.Config) *testHub {
 func startOpaqueInMemory(t testing.TB, config hub.Config) *testHub {
 	t.Helper()
 	return withoutDeadlines(inMemory.startOpaque(t, config))
+}
+
+// startWebSocketInMemory is startInMemory for a hub whose clients of version 2 are WebSockets.
+func startWebSocketInMemory(t testing.TB, config hub.Config) *testHub {
+	t.Helper()
+	return webSocketInMemory.serveWeb(t, startInMemory(t, config), hub.WebConfig{})
 }
 
 func withoutDeadlines(h *testHub) *testHub {

@@ -216,6 +216,11 @@ const (
 	// protocols from being taken for a hub or a client.
 	ALPN = "message-hub"
 
+	// Subprotocol is the name of version 2 of the protocol as a subprotocol of WebSocket (RFC
+	// 6455), and WebPath the path at which a hub accepts WebSockets.
+	Subprotocol = "message-hub.v2"
+	WebPath     = "/connect"
+
 	// DefaultMaxBody is the default limit of a body, in bytes. The requirements of the system
 	// name 1 MiB.
 	DefaultMaxBody = 1 << 20

@@ -95,6 +95,7 @@ func newCollector(readStats func() hub.Stats) *collector {
 			newGauge("clients", "Connected clients and detached sessions.", func(s *hub.Stats) float64 { return float64(s.Clients) }),
 			newGauge("clients_peak", "Peak of the number of clients.", func(s *hub.Stats) float64 { return float64(s.PeakClients) }),
 			newCounter("connections_total", "Connections accepted.", func(s *hub.Stats) uint64 { return s.Connected }),
+			newCounter("websockets_total", "Connections accepted that became WebSockets.", func(s *hub.Stats) uint64 { return s.WebSockets }),
 			newCounter("resumptions_total", "Sessions resumed on a new connection.", func(s *hub.Stats) uint64 { return s.Resumed }),
 			newCounter("token_renewals_total", "Tokens renewed on a connection that stayed open.", func(s *hub.Stats) uint64 { return s.Renewed }),
 			newCounter("paced_total", "Pauses in reading a client that exceeded its rate limit.", func(s *hub.Stats) uint64 { return s.RateLimited }),

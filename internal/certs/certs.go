@@ -123,6 +123,17 @@ func (s *Store) Config() *tls.Config {
 	}
 }
 
+// ConfigFor is Config for a server that offers other protocols by ALPN.
+func (s *Store) ConfigFor(protocols ...string) *tls.Config {
+	return &tls.Config{
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			config := s.current.Load().config.Clone()
+			config.NextProtos = protocols
+			return config, nil
+		},
+	}
+}
+
 // Ignored returns Set.Ignored of the current Set.
 func (s *Store) Ignored() []string { return s.current.Load().ignored }
 

@@ -47,7 +47,7 @@ func (c *Conn) RemoteAddr() net.Addr { return c.transport().Conn().RemoteAddr() 
 // TLSState returns the state of the TLS connection, and false for a connection without TLS.
 // The handshake must be complete.
 func (c *Conn) TLSState() (tls.ConnectionState, bool) {
-	tlsConn, ok := c.transport().Conn().(*tls.Conn)
+	tlsConn, ok := c.transport().Conn().(interface{ ConnectionState() tls.ConnectionState })
 	if !ok {
 		return tls.ConnectionState{}, false
 	}

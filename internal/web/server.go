@@ -20,7 +20,7 @@ const (
 	httpSlop       = 4 << 10
 
 	// maxPending is the maximum number of connections whose request is not answered. Each takes
-	// up to 25 KiB, 40 KiB over TLS.
+	// 15 KiB, 21 KiB with 7 KiB of a head, and over TLS at most 48 KiB (docs/decisions/0020).
 	maxPending = 1000
 )
 

@@ -173,12 +173,12 @@ func newPermissions(claims *tokens.Claims) *hub.Permissions {
 }
 
 // warnUnauthenticated logs a warning if the hub requires neither tokens nor certificates and
-// other machines can reach addr.
-func (f *authFlags) warnUnauthenticated(logger *slog.Logger, addr net.Addr, clientCA string) {
+// other machines can reach addr. localFlag is the setting with which they cannot.
+func (f *authFlags) warnUnauthenticated(logger *slog.Logger, addr net.Addr, localFlag, clientCA string) {
 	tcp, ok := addr.(*net.TCPAddr)
 	if f.tokensRequired() || clientCA != "" || !ok || tcp.IP.IsLoopback() {
 		return
 	}
 	logger.Warn("any client that can reach this address can use the hub", "addr", addr.String(),
-		"advice", "require tokens with -auth-keys (hubctl token makes keys for testing), or certificates with -tls-client-ca, or listen on -addr=localhost")
+		"advice", "require tokens with -auth-keys (hubctl token makes keys for testing), or certificates with -tls-client-ca, or listen on "+localFlag)
 }

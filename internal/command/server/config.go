@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"time"
@@ -39,6 +40,7 @@ type config struct {
 	proxy            proxyFlags
 	tls              tlsFlags
 	auth             authFlags
+	web              webFlags
 	admin            adminFlags
 	traces           traceFlags
 }
@@ -56,6 +58,7 @@ func newConfig() *config {
 	c.proxy.addFlags(s)
 	c.tls.addFlags(s)
 	c.auth.addFlags(s)
+	c.web.addFlags(s)
 	c.admin.addFlags(s)
 	c.traces.addFlags(s)
 	s.AddShowFlags()
@@ -144,7 +147,7 @@ func (c *config) validate() error {
 	minMemory := hub.MinQueuedBytes(int(c.maxBody))
 	switch {
 	case err == nil:
-		return c.proxy.validate()
+		return cmp.Or(c.proxy.validate(), c.web.validate(c.auth.tokensRequired()))
 	case c.maxMemory < minMemory:
 		return fmt.Errorf("-max-memory=%s is too small for -max-body=%s: the minimum is %s",
 			settings.FormatSize(c.maxMemory), settings.FormatSize(c.maxBody), settings.FormatSize(roundUpToKiB(minMemory)))
@@ -180,6 +183,7 @@ func ManPage() settings.ManPage {
 		Examples: []settings.ManItem{
 			{Term: "start_server -addr=127.0.0.1", Meaning: "serves only clients on this machine."},
 			{Term: "HUB_PORT=7000 start_server -max-memory=256MiB -drain=30s", Meaning: "serves on another port, with more memory, and drains queues for up to 30 s at shutdown."},
+			{Term: "start_server -web=" + exampleWebAddr, Meaning: "also accepts browsers and other WebSocket clients, on this machine."},
 			{Term: "systemctl enable --now go-message-hub", Meaning: "runs the hub as a service, now and after each boot."},
 		},
 		SeeAlso: "hubctl(1), start_simulation(1), systemd.service(5)",

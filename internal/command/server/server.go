@@ -32,6 +32,7 @@ type program struct {
 	reloader    reloader
 	tls         tlsReloader
 	auth        authenticator
+	web         *webServer     // nil without a web address
 	latency     *admin.Latency // nil without an admin address
 	traces      traceExporter
 	memoryLimit int64 // memory limit of the runtime set by setMemoryLimit, in bytes; 0: none
@@ -85,9 +86,13 @@ func (s *program) start(p command.Process) int {
 	if err != nil {
 		return p.UsageError(s.config.settings, err)
 	}
+	if s.web, err = s.config.web.newWebServer(h); err != nil {
+		return p.UsageError(s.config.settings, err)
+	}
 	s.reloader.add(func(next *config) (apply func(), err error) {
 		return func() { s.setMaxClients(h, next.maxClients) }, nil
 	})
+	s.reloader.add(func(next *config) (apply func(), err error) { return s.web.prepare(&next.web) })
 	return p.Supervise(s.logger, func(stopCtx, abortCtx context.Context) int {
 		return s.run(stopCtx, abortCtx, h, p, reloads)
 	})
@@ -129,50 +134,72 @@ func (s *program) limitMemory(maxClients int) {
 func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.Process, reloads <-chan os.Signal) int {
 	defer s.traces.flush(abortCtx)
 	c, logger := s.config, s.logger
-	ln, err := listenAt(net.JoinHostPort(c.addr, strconv.Itoa(c.port)))
+	o, err := s.open(h)
 	if err != nil {
-		logger.Error("cannot listen", "error", err, "advice", listenAdvice(err))
 		_ = h.Shutdown(abortCtx) // nothing is connected
 		return command.ExitFailure
 	}
-	watchdog := &watchdogListener{Listener: ln}
-	alive := newLiveness(h, watchdog)
-	a, err := s.openAdmin(h, alive)
-	if err != nil {
-		logger.Error("cannot open the admin address", "error", err, "advice", adminAdvice(err))
-		ln.Close()
-		_ = h.Shutdown(abortCtx) // nothing is connected
-		return command.ExitFailure
-	}
-	defer a.close()
+	defer o.admin.close()
 	setGCPercent()
 	s.limitMemory(c.maxClients)
-	logger.Info("listening", "addr", ln.Addr().String(),
+	logger.Info("listening", "addr", o.ln.Addr().String(),
 		"max_body", settings.FormatSize(c.maxBody), "max_memory", settings.FormatSize(c.maxMemory), "max_clients", c.maxClients)
 	listenerCtx, cancel := context.WithCancel(abortCtx)
 	defer cancel()
-	c.auth.warnUnauthenticated(logger, ln.Addr(), c.tls.clientCA)
+	c.auth.warnUnauthenticated(logger, o.ln.Addr(), "-addr=localhost", c.tls.clientCA)
 	s.auth.logger = logger
 	notifier := newServiceNotifier(logger)
-	watchdog.Listener = s.tls.wrapListener(listenerCtx, c.proxy.wrapListener(newFileLimitListener(ln, maxOpenFiles()), h, logger), logger)
-	running := serve.Start(abortCtx, h, watchdog)
-	notifier.ready(watchdog, alive)
+	o.watchdog.Listener = s.tls.wrapListener(listenerCtx, c.proxy.wrapListener(newFileLimitListener(o.ln, maxOpenFiles()), h, logger), logger)
+	running := serve.Start(abortCtx, h, o.watchdog)
+	s.web.serve(abortCtx, c, &s.tls, logger)
+	notifier.ready(o.watchdog, o.alive)
 	defer notifier.close()
 	for {
 		select {
 		case <-reloads:
 			notifier.reloading()
 			s.reloader.reload(c, p.Args, logger)
-			notifier.reloaded(watchdog)
+			notifier.reloaded(o.watchdog)
 			continue
 		case <-stopCtx.Done():
 		case <-running.Done():
+		case <-s.web.stopped():
 		}
-		a.drain()
+		o.admin.drain()
 		notifier.stopping(c.drain.delay + c.drain.timeout)
 		c.drain.wait(abortCtx, running, logger)
 		return s.shutdown(abortCtx, running, p.Stdout)
 	}
+}
+
+// opened are the addresses that the program has opened, besides the web address.
+type opened struct {
+	ln       net.Listener // of the hub
+	watchdog *watchdogListener
+	alive    *liveness
+	admin    *adminServer // nil without an admin address
+}
+
+// open opens all addresses. If one cannot be opened, it logs the error, and closes the others.
+func (s *program) open(h *hub.Hub) (o opened, err error) {
+	c, logger := s.config, s.logger
+	if o.ln, err = listenAt(net.JoinHostPort(c.addr, strconv.Itoa(c.port))); err != nil {
+		logger.Error("cannot listen", "error", err, "advice", listenAdvice(err))
+		return o, err
+	}
+	if err = s.web.listen(c.web.addr); err != nil {
+		logger.Error("cannot open the web address", "error", err, "advice", "choose another address with -web, or disable it with -web=off")
+		o.ln.Close()
+		return o, err
+	}
+	o.watchdog = &watchdogListener{Listener: o.ln}
+	o.alive = newLiveness(h, o.watchdog)
+	if o.admin, err = s.openAdmin(h, o.alive); err != nil {
+		logger.Error("cannot open the admin address", "error", err, "advice", adminAdvice(err))
+		o.ln.Close()
+		s.web.close()
+	}
+	return o, err
 }
 
 // openAdmin opens the admin address of h, unless it is disabled.
@@ -192,7 +219,12 @@ func (s *program) shutdown(abortCtx context.Context, running *serve.Running, std
 		s.logger.Error("the hub stopped unexpectedly", "error", err)
 		code = command.ExitFailure
 	}
+	if err := s.web.unexpectedErr(); err != nil {
+		s.logger.Error("the web address has stopped unexpectedly", "error", err)
+		code = command.ExitFailure
+	}
 	err := running.Close(abortCtx, s.config.drain.timeout)
+	s.web.wait()
 	if abortCtx.Err() != nil {
 		return command.ExitFailure
 	}

@@ -148,6 +148,14 @@ func (t *tlsReloader) wrapListener(ctx context.Context, ln net.Listener, logger 
 	return hub.NewTLSListener(ln, t.store.Config())
 }
 
+// wrapWebListener is wrapListener for the web address, once wrapListener was called.
+func (t *tlsReloader) wrapWebListener(ln net.Listener) net.Listener {
+	if t.store == nil {
+		return ln
+	}
+	return hub.NewTLSListener(ln, t.store.ConfigFor("http/1.1"))
+}
+
 // logReload logs the result of reading changed files.
 func (t *tlsReloader) logReload(err error) {
 	if err != nil {
