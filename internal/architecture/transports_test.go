@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -16,6 +17,7 @@ var tcpOnly = map[string]string{
 	"TestHub_AfterLoad_NothingGrows":                   "it measures the memory of the process, which holds what a pipe holds",
 	"TestRelay_Pipelined_AllocatesNothing":             "it counts allocations, and a pipe allocates",
 	"TestServe_FileDescriptorsExhausted_Recovers":      "a pipe needs no file descriptor",
+	"TestWebHandler_Credentials_ReachAuthenticate":     "it tests TLS",
 	"TestSession_Detached_HoldsLittleMemory":           "it measures the memory of the process, which holds what a pipe holds",
 	"TestShutdown_DuringTLSHandshake":                  "it tests TLS",
 	"TestTLS_Messages_ArriveInOrder":                   "it tests TLS",
@@ -57,6 +59,56 @@ func TestPromises_HoldInMemory(t *testing.T) {
 	for test := range tcpOnly {
 		if !promised[test] {
 			t.Errorf("the exception %s is no test of a promise", test)
+		}
+	}
+}
+
+// notOverWebSocket lists the tests of promises of version 2 that do not run over WebSockets, with the
+// reason.
+var notOverWebSocket = map[string]string{
+	"FuzzResume":                             "FuzzWebSocket sends arbitrary bytes over a WebSocket",
+	"FuzzRestricted":                         "FuzzWebSocket sends arbitrary bytes over a WebSocket",
+	"FuzzUnauthenticated":                    "FuzzWebSocket sends arbitrary bytes over a WebSocket",
+	"TestHub_RejectedConn_GetsGoAwayBusy":    "a WebSocket is rejected before its upgrade: TestWebHandler_Limits_AnswerUnavailable",
+	"TestSession_Detached_HoldsLittleMemory": "it measures the memory of the process",
+}
+
+// connectsV2 are the methods by which a test connects clients of version 2.
+var connectsV2 = []string{".connectV2", ".connectHello", ".connectHelloRetry", ".connectToken", ".connectMaxBody", ".resume"}
+
+// TestPromises_HoldOverWebSocket checks that every test of package hub that docs/PROTOCOL.md names
+// and that connects clients of version 2 also runs over WebSockets: it reaches webSocketInMemory. The
+// exceptions are in notOverWebSocket.
+func TestPromises_HoldOverWebSocket(t *testing.T) {
+	root := filepath.Join("..", "..")
+	page, err := os.ReadFile(filepath.Join(root, "docs", "PROTOCOL.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	uses := parseUses(t, filepath.Join(root, "hub"))
+	connects := func(name string) bool { return slices.Contains(connectsV2, name) }
+	promised, found := make(map[string]bool), 0
+	for _, match := range testName.FindAllSubmatch(page, -1) {
+		test := string(match[1])
+		if promised[test] || !slices.ContainsFunc(uses[test], connects) {
+			continue
+		}
+		promised[test] = true
+		found++
+		_, excepted := notOverWebSocket[test]
+		switch overWebSocket := uses.reaches(test, "webSocketInMemory", make(map[string]bool)); {
+		case overWebSocket && excepted:
+			t.Errorf("%s runs over WebSockets: remove it from the exceptions", test)
+		case !overWebSocket && !excepted:
+			t.Errorf("%s does not run over WebSockets", test)
+		}
+	}
+	if found < 60 {
+		t.Errorf("found %d promised tests of version 2", found)
+	}
+	for test := range notOverWebSocket {
+		if !promised[test] {
+			t.Errorf("the exception %s is no test of a promise of version 2", test)
 		}
 	}
 }
