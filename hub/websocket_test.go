@@ -3,6 +3,7 @@ package hub_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -459,4 +460,56 @@ func TestWebHandler_SetConfig_AppliesToNextRequest(t *testing.T) {
 		t.Error("an invalid origin is accepted")
 	}
 	h.upgrade(t, page)
+}
+
+// TestWebHandler_EachEnd_HasItsStatus ends WebSockets in ways that are not mistakes of the client.
+func TestWebHandler_EachEnd_HasItsStatus(t *testing.T) {
+	for name, test := range map[string]struct {
+		end    func(t *testing.T, h *testHub, c *clientV2)
+		status ws.StatusCode
+		code   wire.GoAwayCode
+	}{
+		"BYE":      {func(_ *testing.T, _ *testHub, c *clientV2) { c.send(wire.AppendBye(nil)) }, ws.StatusNormalClosure, ""},
+		"operator": {func(_ *testing.T, h *testHub, c *clientV2) { h.Disconnect(c.ID, false) }, ws.StatusPolicyViolation, wire.GoAwayDisconnected},
+		"takeover": {func(t *testing.T, h *testHub, c *clientV2) { h.resume(t, c) }, ws.StatusNormalClosure, wire.GoAwayTakenOver},
+		"GOAWAY before the shutdown": {func(t *testing.T, h *testHub, _ *clientV2) {
+			if err := h.SendGoAway(t.Context(), 0); err != nil {
+				t.Error(err)
+			}
+		}, ws.StatusGoingAway, wire.GoAwayShutdown},
+		"shutdown": {func(t *testing.T, h *testHub, _ *clientV2) {
+			background(t, func() error { return h.Shutdown(context.WithoutCancel(t.Context())) })
+		}, ws.StatusGoingAway, wire.GoAwayShutdown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, tr := range webSocketTransports {
+				tr.test(t, func(t *testing.T, tr testTransport) {
+					h := tr.start(t, hub.Config{})
+					c := h.upgrade(t)
+					test.end(t, h, handshakeV2(c.stream, wire.Hello{Version: wire.Version2}))
+					if code := c.expectClose(test.status); code != test.code {
+						t.Errorf("GOAWAY %q, want %q", code, test.code)
+					}
+				})
+			}
+		})
+	}
+}
+
+// TestWebHandler_TooManyPending_AreCounted opens more connections than can be without a request, and
+// upgrades another.
+func TestWebHandler_TooManyPending_AreCounted(t *testing.T) {
+	const maxPending = 1000
+	webSocketInMemory.test(t, func(t *testing.T, tr testTransport) {
+		h := tr.start(t, hub.Config{})
+		first := h.connectRaw(t)
+		for range maxPending {
+			h.connectRaw(t)
+		}
+		first.expectEOF()
+		h.connectV2(t).awaitPong()
+		if n := h.Stats().Rejected[hub.RejectPending]; n != 2 {
+			t.Errorf("%d rejected, want 2", n)
+		}
+	})
 }
