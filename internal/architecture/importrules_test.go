@@ -214,4 +214,4 @@ var forbiddenDeps = map[string][]forbiddenDep{
 type forbiddenDep struct{ path, reason string }
 
 // testLibraries are modules that all tests may import.
-var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid", "go.yaml.in/yaml/v3", "github.com/gobwas/ws"}
+var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid", "go.yaml.in/yaml/v3", "github.com/gobwas/ws", "github.com/coder/websocket"}
