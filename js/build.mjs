@@ -11,7 +11,7 @@ const internal = `
   getToken goAway handleAck handleError handlePage handlePong handlePresence handleRenewal
   handleReport handleWelcome handler hasUnconfirmed hello ids inbox isAcked isClean isOpen isSent
   isWaiting limits listener maxSendBody maybeSent more namesAssigned nextToken of onConnected
-  onError onFlushed onFreeze onLeave onMessage onOpen onRefused onWake options outlet page ping
+  onError onFlushed onFreeze onMessage onOpen onRefused onWake options outlet page ping
   pingNumber presence probe pump receivers requests restart revision sayBye sendAck sendQueue
   sender session setCost settings sinkFor size stamp start stop tick timeLeft url wantsReport
   watch welcome write`;

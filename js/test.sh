@@ -23,4 +23,4 @@ trap 'rm -rf "$hub"' EXIT
 }
 node --test build/test/*.test.js
 npx publint --strict
-npx attw --pack --profile node16 .
+npx attw --pack .

@@ -14,6 +14,9 @@ const closeTimeout = 5000;
 const minAttemptTimeout = 3000;
 const maxAttemptTimeout = 10_000;
 
+/** How long after a wake the loss of a connection belongs to the sleep, in milliseconds. */
+const wakeTime = 1000;
+
 /** A client: it makes one connection of its session after the other, and owns the state. The public class is Hub. */
 export class Client {
   readonly events = new Emitter<HubEvents>();
@@ -25,6 +28,7 @@ export class Client {
   #nextToken = ""; // for the next HELLO; "": ask the application
   #cancelToken = (_: HubError) => {}; // ends the wait for a token
   #earliest = 0; // when the hub permits the next attempt
+  #wokenAt = -Infinity; // when the page, the machine or the network was back
   #endPause = (_delay: number) => {}; // ends the wait before an attempt, after milliseconds
   #stopped: HubError | undefined;
   #isClosing = false;
@@ -49,14 +53,11 @@ export class Client {
   async #run(): Promise<HubError> {
     const stopPage = watchPage({
       onWake: () => {
-        this.#endPause(Math.max(this.#earliest - now(), 0));
+        this.#wokenAt = now();
+        this.#endPause(this.#earliest - now());
         this.#conn?.probe();
       },
       onFreeze: () => this.session.inbox.flush(),
-      onLeave: () => {
-        this.session.sayBye();
-        this.stop();
-      },
     });
     let error: HubError;
     do {
@@ -121,15 +122,21 @@ export class Client {
     return true;
   }
 
-  /** Waits as long as the hub has asked for, and a random time (full jitter). A client with a newer token has chosen the moment. */
+  /**
+   * Waits as long as the hub has asked for, and a random time (full jitter). The random time is left
+   * out once by a client with a newer token, and by one that has just woken: other clients do not do
+   * the same at that moment. Browsers slow the timers of hidden pages down to one second.
+   */
   async #pause(): Promise<void> {
     const { minDelay, maxDelay } = this.settings;
-    const jitter = this.#nextToken && !this.#attempts ? 0 : Math.random() * Math.min(maxDelay, minDelay * 2 ** this.#attempts);
+    const isHurried = !this.#attempts && (this.#nextToken || now() - this.#wokenAt < wakeTime);
+    const jitter = isHurried ? 0 : Math.random() * Math.min(maxDelay, minDelay * 2 ** this.#attempts);
     await new Promise<void>((resolve) => {
       let cancel = () => {};
       this.#endPause = (delay) => {
         cancel();
-        cancel = after(delay, resolve);
+        if (delay > 0) cancel = after(delay, resolve);
+        else resolve();
       };
       this.#endPause(this.#earliest - now() + jitter);
     });

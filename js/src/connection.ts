@@ -58,7 +58,7 @@ export class Connection {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => handler.onOpen(this);
     socket.onmessage = ({ data }) => this.#onMessage(data);
-    socket.onerror = ({ message }) => (problem = message); // onclose follows
+    socket.onerror = ({ message = "" }) => (problem = message); // onclose follows
     socket.onclose = ({ code, reason }) => this.#onClose(reason || problem, code);
   }
 

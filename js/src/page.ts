@@ -4,23 +4,19 @@ export interface PageHandler {
   onWake(): void;
   /** The page is about to be frozen. */
   onFreeze(): void;
-  /** The page is about to be discarded. */
-  onLeave(): void;
 }
 
 /**
  * Listens to the events of the page, or of the worker, in which the client runs. Does nothing in
  * Node. The result removes the listeners.
  */
-export function watchPage({ onWake, onFreeze, onLeave }: PageHandler): () => void {
+export function watchPage({ onWake, onFreeze }: PageHandler): () => void {
   const stop = new AbortController();
-  const listen = (target: EventTarget | undefined, type: string, run: (event: PageTransitionEvent) => void) =>
-    target?.addEventListener?.(type, run as (event: Event) => void, stop);
+  const listen = (target: EventTarget | undefined, type: string, run: () => void) => target?.addEventListener?.(type, run, stop);
   const { document } = globalThis;
   listen(globalThis, "online", onWake);
   listen(globalThis, "offline", onWake); // a connection to this machine, for example, stays
   listen(globalThis, "pageshow", onWake);
-  listen(globalThis, "pagehide", ({ persisted }) => persisted || onLeave());
   listen(document, "visibilitychange", () => document.hidden || onWake());
   listen(document, "resume", onWake);
   listen(document, "freeze", onFreeze);

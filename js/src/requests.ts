@@ -29,7 +29,7 @@ export class Requests {
 
   handlePage(page: ListPage): void {
     const request = this.#pending.shift();
-    if (!request) throw malformed("LIST_PAGE");
+    if (!request) throw malformed("unexpected LIST_PAGE");
     request.resolve(page);
   }
 

@@ -154,7 +154,7 @@ export class SendQueue {
 
   /** Handles an ACK: the hub has all messages up to upTo. */
   handleAck(upTo: number): void {
-    if (!this.#wasSent(upTo)) throw malformed(`ACK ${upTo} beyond the last SEND`);
+    if (!this.#wasSent(upTo)) throw malformed(`unexpected ACK ${upTo}`);
     const acked = this.#take((p) => p.seq <= upTo);
     if (!acked.length) return;
     for (const p of acked) {
@@ -168,7 +168,7 @@ export class SendQueue {
   /** Handles a REPORT. */
   handleReport(seq: number, fates: Uint8Array): void {
     const p = this.#calls.get(seq);
-    if (p?.receivers !== fates.length || !this.#wasSent(seq)) throw malformed(`REPORT for an unknown SEND ${seq}`);
+    if (p?.receivers !== fates.length || !this.#wasSent(seq)) throw malformed(`unexpected REPORT ${seq}`);
     this.#calls.delete(seq);
     this.#pendingReports--;
     if (p.isAcked && this.resend) this.#retained -= p.cost;
@@ -178,7 +178,7 @@ export class SendQueue {
 
   /** Handles the ERROR of a SEND. */
   handleError(seq: number, text: string): void {
-    if (!this.#wasSent(seq)) throw malformed(`ERROR for SEND ${seq}`);
+    if (!this.#wasSent(seq)) throw malformed(`unexpected ERROR ${seq}`);
     const [p = this.#calls.get(seq)] = this.#take((other) => other.seq === seq);
     this.#fail(p, new HubError("message_refused", `the hub refused message ${seq}: ${text}`));
     this.#update();

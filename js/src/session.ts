@@ -164,7 +164,7 @@ export class Session implements ConnectionHandler, Outlet {
     const { id, resumed } = w;
     const isNewHub = w.epoch !== this.#epoch;
     const isFirst = !this.id;
-    if (resumed && (id !== this.id || !this.#secret)) throw malformed(`WELCOME resumes session ${id}`);
+    if (resumed && (id !== this.id || !this.#secret)) throw malformed(`unexpected session ${id}`);
     this.id = id;
     this.#secret = w.resume;
     this.#epoch = w.epoch;
@@ -208,5 +208,5 @@ export class Session implements ConnectionHandler, Outlet {
 }
 
 function unexpected(type: number): HubError {
-  return malformed(`a frame of type ${type}`);
+  return malformed(`unexpected frame of type ${type}`);
 }

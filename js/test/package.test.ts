@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 
 /** The largest size of the minified package, compressed by gzip, in bytes. */
@@ -15,7 +16,7 @@ test("the minified package has at most 8 KB, compressed", (t) => {
 
 test("the package loads as ESM, as CommonJS and minified, and exports the same", async () => {
   const require = createRequire(import.meta.url);
-  const builds = [await import("message-hub"), require("message-hub"), await import("message-hub/min")] as Record<string, unknown>[];
+  const builds = [await import("message-hub"), require("message-hub"), await import(pathToFileURL("dist/message-hub.min.js").href)] as Record<string, unknown>[];
   for (const build of builds) {
     const names = Object.keys(build).filter((name) => name !== "__esModule" && name !== "default" && name !== "module.exports");
     assert.deepEqual(names.sort(), ["HubError", "connect"]);

@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { Hub } from "message-hub";
+import type { Page } from "playwright-core";
+import { type Browser, startBrowser } from "./chromium.js";
+import { startHub, type TestHub } from "./hub.js";
+import type { PageAPI } from "./page.js";
+import { CuttingProxy } from "./proxy.js";
+
+declare const api: PageAPI;
+declare let hub: Hub;
+
+/** What a page writes down about its client. */
+interface Log {
+  states: [state: string, time: number][];
+  ids: string[];
+}
+declare const log: Log;
+
+let server: TestHub;
+let browser: Browser;
+before(async () => {
+  server = await startHub();
+  browser = await startBrowser();
+});
+after(async () => {
+  await browser.close();
+  await server.stop();
+});
+
+/** Opens a page with a client that reads all messages. */
+async function openClient(url: string): Promise<Page> {
+  const page = await browser.open();
+  await page.evaluate(async (url) => {
+    const log: Log = { states: [], ids: [] };
+    Object.assign(globalThis, { log, hub: await api.connect(url) });
+    hub.on("state", (state) => log.states.push([state, performance.now()]));
+    hub.on("id", (id) => log.ids.push(id));
+    void (async () => {
+      for await (const m of hub) m.ack();
+    })();
+  }, url);
+  return page;
+}
+
+test("a page that is offline connects again when it is online", async () => {
+  const proxy = await CuttingProxy.start(server.port);
+  const page = await openClient(proxy.url);
+  await browser.context.setOffline(true);
+  proxy.cut();
+  await page.waitForFunction(() => hub.state === "reconnecting");
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  await browser.context.setOffline(false);
+  await page.waitForFunction(() => hub.state === "connected", undefined, { timeout: 2000 });
+  assert.deepEqual((await page.evaluate(() => log)).ids, []);
+  await page.close();
+  proxy.stop();
+});
