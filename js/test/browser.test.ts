@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import type { Hub } from "message-hub";
 import type { Page } from "playwright-core";
@@ -55,4 +56,34 @@ test("a page that is offline connects again when it is online", async () => {
   assert.deepEqual((await page.evaluate(() => log)).ids, []);
   await page.close();
   proxy.stop();
+});
+
+test("the hook for React opens one socket in StrictMode, and closes it", async () => {
+  assert.ok(readFileSync("README.md", "utf8").includes(readFileSync("test/usehub.ts", "utf8")), "README.md shows another hook");
+  const page = await browser.open(`react?hub=${encodeURIComponent(server.url)}`);
+  await page.getByText("hello").waitFor();
+  const sockets = () => page.evaluate("urls");
+  assert.deepEqual(await sockets(), [server.url]);
+  await page.evaluate("unmount()");
+  assert.deepEqual(await sockets(), [server.url]);
+  await page.close();
+});
+
+test("the chat of examples/web/ shows fates as ticks", async () => {
+  const server = await startHub(); // without the closed pages of other tests
+  const open = async (name: string) => {
+    const page = await browser.open(`examples/web/?hub=${encodeURIComponent(server.url)}`);
+    await page.locator("#state[data-state=connected]").waitFor();
+    await page.locator("#name").fill(name);
+    return page;
+  };
+  const [ann, bob] = [await open("Ann"), await open("Bob")];
+  await ann.getByText(/[1-9] others/).waitFor();
+  await ann.locator("#text").fill("<b>hi</b>");
+  await ann.locator("#text").press("Enter");
+  await bob.getByText("Ann: <b>hi</b>").waitFor();
+  await ann.locator(".ticks[data-all=true]", { hasText: "✓✓" }).waitFor();
+  assert.match((await ann.locator(".ticks").getAttribute("title")) ?? "", /^\d+: processed$/m);
+  await Promise.all([ann.close(), bob.close()]);
+  await server.stop();
 });

@@ -22,6 +22,10 @@ const files: Record<string, [type: string, path: string]> = {
   "/message-hub.min.js": ["text/javascript", "dist/message-hub.min.js"],
   "/page.js": ["text/javascript", "build/page.js"],
   "/react.js": ["text/javascript", "build/react.js"],
+  "/js/dist/message-hub.min.js": ["text/javascript", "dist/message-hub.min.js"],
+  "/examples/web/": ["text/html", "../examples/web/index.html"],
+  "/examples/web/chat.js": ["text/javascript", "../examples/web/chat.js"],
+  "/examples/web/style.css": ["text/css", "../examples/web/style.css"],
 };
 
 function html(script: string): string {
@@ -33,9 +37,10 @@ function html(script: string): string {
 /** Serves the pages. */
 export async function servePages(): Promise<{ url: string; stop: () => void }> {
   const server = createServer((request, response) => {
-    const file = files[request.url ?? ""];
+    const [path = ""] = (request.url ?? "").split("?");
+    const file = files[path];
     response.setHeader("Content-Type", file?.[0] ?? "text/html");
-    response.end(file ? readFileSync(file[1]) : html((request.url ?? "/").slice(1)));
+    response.end(file ? readFileSync(file[1]) : html(path.slice(1)));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, stop: () => server.close() };
@@ -43,8 +48,8 @@ export async function servePages(): Promise<{ url: string; stop: () => void }> {
 
 /** Chromium, and a server for its pages. */
 export interface Browser {
-  /** Opens a page that runs a script: page or react. */
-  open(script?: string): Promise<Page>;
+  /** Opens a page: page, react, or a path. */
+  open(path?: string): Promise<Page>;
   context: BrowserContext;
   close(): Promise<void>;
 }
@@ -55,11 +60,11 @@ export async function startBrowser(): Promise<Browser> {
   const context = await chromium.launchPersistentContext(profile, { executablePath: chromiumPath, args: chromiumArgs });
   return {
     context,
-    async open(script = "page") {
+    async open(path = "page") {
       const page = await context.newPage();
       page.on("pageerror", (error) => console.error("error in the page:", error));
-      await page.goto(`${server.url}/${script}`);
-      if (script === "page") await page.waitForFunction("globalThis.api");
+      await page.goto(`${server.url}/${path}`);
+      if (path === "page") await page.waitForFunction("globalThis.api");
       return page;
     },
     async close() {
