@@ -78,7 +78,7 @@ export class Client {
     this.#attempts++;
     try {
       await undefined; // a client that is stopped in the task of its start opens no socket
-      const token = this.#nextToken || (await this.#getToken(timeout));
+      const token = this.#stopped ? "" : this.#nextToken || (await this.#getToken(timeout));
       if (this.#stopped) return this.#stopped;
       this.#conn = new Connection(this.session, WebSocket, this.url, token, deadline - now());
       return await this.#conn.done;

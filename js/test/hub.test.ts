@@ -163,6 +163,7 @@ test("three expiries of a token lose nothing", async () => {
   assert.ok(fates.every((fate) => fate === "received"));
   assert.ok(tokens >= 2 + 2 * 3, `${tokens} tokens`);
   assert.deepEqual(ids, []);
+  assert.deepEqual(states, ["closed", "closed"], "the tokens were renewed on the living connections");
   await hub.stop();
 });
 

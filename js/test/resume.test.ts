@@ -11,7 +11,7 @@ declare const api: PageAPI;
 
 /** The number of clients of each kind, of pages, and of cuts of each client. */
 const clients = 100;
-const pages = 10;
+const pages = 5;
 const cuts = 10;
 
 /** The messages of each client to each of its receivers, and the milliseconds between them. */

@@ -113,7 +113,7 @@ test("the vectors of version 2 are decoded and encoded again, byte for byte", as
       assert.equal(seen.length, 1);
     });
   }
-  const defined = [Type.Hello, Type.Welcome, Type.Send, Type.Deliver, Type.Report, Type.Verdict, Type.ListRange, Type.ListPage, Type.Watch, Type.Presence, Type.Ping, Type.Pong, Type.Error, Type.Bye, Type.GoAway, Type.Ack, Type.Skip];
+  const defined = [Type.Hello, Type.Welcome, Type.Send, Type.Deliver, Type.Report, Type.Verdict, Type.ListRange, Type.ListPage, Type.Watch, Type.Presence, Type.Ping, Type.Pong, Type.Error, Type.Bye, Type.GoAway, Type.Ack, Type.Skip, Type.Renew, Type.Renewed];
   for (const type of defined) assert.ok(types.has(type), `no vector has type 0x${type.toString(16)}`);
 });
 
