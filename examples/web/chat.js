@@ -38,7 +38,9 @@ async function say(hub, text) {
   line.append(ticks);
   const to = [...others].slice(0, maxReceivers);
   try {
-    const { fates, list } = await hub.sendReport(to, JSON.stringify({ name: element("name").value, text }), { level: "processed" });
+    const { fates, list } = await hub.sendReport(to, JSON.stringify({ name: element("name").value, text }), {
+      level: "processed",
+    });
     const isRead = list.every((fate) => fate === "processed");
     const hasArrived = list.every((fate) => fate === "processed" || fate === "received");
     ticks.textContent = isRead ? "✓✓" : hasArrived ? "✓" : "✗";

@@ -10,17 +10,28 @@ import { Session } from "./session.js";
 /** How long close waits for queued messages to be sent, in milliseconds. */
 const closeTimeout = 5000;
 
-/** The limit of the first attempt to reconnect, in milliseconds. It doubles with each attempt, up to that of a first connection. */
+/**
+ * The limit of the first attempt to reconnect, in milliseconds. It doubles with each attempt, up to
+ * that of a first connection.
+ */
 const minAttemptTimeout = 3000;
 const maxAttemptTimeout = 10_000;
 
 /** How long after a wake the loss of a connection belongs to the sleep, in milliseconds. */
 const wakeTime = 1000;
 
-/** A client: it makes one connection of its session after the other, and owns the state. The public class is Hub. */
+/**
+ * A client: it makes one connection of its session after the other, and owns the state. The public
+ * class is Hub.
+ */
 export class Client {
   readonly events = new Emitter<HubEvents>();
-  readonly session = new Session(this.settings, this.events, () => this.#onConnected(), () => this.#onFlushed());
+  readonly session = new Session(
+    this.settings,
+    this.events,
+    () => this.#onConnected(),
+    () => this.#onFlushed(),
+  );
   state: HubState = "connecting";
 
   #conn: Connection | undefined; // from its WebSocket on
@@ -83,7 +94,9 @@ export class Client {
       this.#conn = new Connection(this.session, WebSocket, this.url, token, deadline - now());
       return await this.#conn.done;
     } catch (error) {
-      return error instanceof HubError ? error : new HubError("connection", `cannot open a WebSocket: ${error}`, false, error);
+      return error instanceof HubError
+        ? error
+        : new HubError("connection", `cannot open a WebSocket: ${error}`, false, error);
     }
   }
 
@@ -105,7 +118,10 @@ export class Client {
     }
   }
 
-  /** Tells that a connection was lost, or that an attempt has failed. Reports whether the client connects again. */
+  /**
+   * Tells that a connection was lost, or that an attempt has failed. Reports whether the client
+   * connects again.
+   */
   #onLost(error: HubError): boolean {
     const { sendQueue, id } = this.session;
     const conn = this.#conn;
@@ -113,7 +129,8 @@ export class Client {
     if (this.#byeSent && conn?.isClean && !conn.goAway) sendQueue.ackAll(); // the hub has handled all frames before BYE
     this.#byeSent = false;
     const isDone = this.#isClosing && !sendQueue.length; // otherwise it connects again to send the rest
-    if (isDone || !(id || this.settings.waitOnFirstConnect) || (error.code === "expired" && !this.settings.canRenew)) return false;
+    if (isDone || !(id || this.settings.waitOnFirstConnect) || (error.code === "expired" && !this.settings.canRenew))
+      return false;
     if (wasConnected) this.#setState("reconnecting", error);
     else this.events.emit("error", error);
     if (wasConnected) this.#attempts = 0;
@@ -123,8 +140,10 @@ export class Client {
   }
 
   /**
-   * Waits as long as the hub has asked for, and a random time (full jitter). The random time is left
-   * out once by a client with a newer token, and by one that has just woken: other clients do not do
+   * Waits as long as the hub has asked for, and a random time (full jitter). The random time is
+   * left
+   * out once by a client with a newer token, and by one that has just woken: other clients do not
+   * do
    * the same at that moment. Browsers slow the timers of hidden pages down to one second.
    */
   async #pause(): Promise<void> {

@@ -11,13 +11,19 @@ export type Payload = DataView<ArrayBuffer>;
 /** The size of length and type, in bytes. */
 export const headerSize = 5;
 
-/** Calls a function for each frame of one WebSocket message of the hub, which holds whole frames. An empty frame has the type 0. */
+/**
+ * Calls a function for each frame of one WebSocket message of the hub, which holds whole frames. An
+ * empty frame has the type 0.
+ */
 export function split(message: ArrayBuffer, onFrame: (type: number, payload: Payload) => void): void {
   const view = new DataView(message);
-  for (let at = 0, rest = view.byteLength; rest > 0; ) {
+  for (let at = 0, rest = view.byteLength; rest > 0;) {
     const length = rest < 4 ? Infinity : view.getUint32(at);
     if (4 + length > rest) throw malformed(`a message ends within a frame`);
-    onFrame(length && view.getUint8(at + 4), new DataView(message, at + (length ? headerSize : 4), Math.max(length - 1, 0)));
+    onFrame(
+      length && view.getUint8(at + 4),
+      new DataView(message, at + (length ? headerSize : 4), Math.max(length - 1, 0)),
+    );
     at += 4 + length;
     rest -= 4 + length;
   }
@@ -68,6 +74,7 @@ export function idsOf(payload: Payload, from: number, to: number): string[] {
 
 /** Returns the number of an id. Throws a TypeError if it is not the decimal string of a u64. */
 export function parseID(id: string): bigint {
-  if (typeof id !== "string" || !/^(0|[1-9]\d{0,19})$/.test(id) || BigInt(id) >> 64n) throw new TypeError(`"${id}" is not an id`);
+  if (typeof id !== "string" || !/^(0|[1-9]\d{0,19})$/.test(id) || BigInt(id) >> 64n)
+    throw new TypeError(`"${id}" is not an id`);
   return BigInt(id);
 }

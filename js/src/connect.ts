@@ -6,7 +6,7 @@ import { type ConnectOptions, settingsOf } from "./options.js";
  * Connects to a hub over WebSocket.
  *
  * ```ts
- * const hub = await connect("wss://hub.example/connect", { token: (signal) => getToken({ signal }) });
+ * const hub = await connect("wss://hub.example/connect", { token: getToken });
  * for await (const m of hub) {
  *   console.log(m.from, m.text());
  *   m.ack();

@@ -116,7 +116,11 @@ export class Connection {
       this.nextToken = token;
       this.drop("reconnecting with a newer token");
     };
-    this.#stopRenewal = startRenewal({ getToken, renew: welcome.renew ? show : undefined, reconnect }, this.token, welcome.expires_ms);
+    this.#stopRenewal = startRenewal(
+      { getToken, renew: welcome.renew ? show : undefined, reconnect },
+      this.token,
+      welcome.expires_ms,
+    );
   }
 
   /** Handles RENEWED, or the ERROR that answers RENEW. */
@@ -134,7 +138,12 @@ export class Connection {
   }
 
   #error(reason: string, code: number): HubError {
-    if (this.goAway) return new HubError(this.goAway.code, `the hub ended the connection: ${this.goAway.reason}`, this.goAway.reconnect);
+    if (this.goAway)
+      return new HubError(
+        this.goAway.code,
+        `the hub ended the connection: ${this.goAway.reason}`,
+        this.goAway.reconnect,
+      );
     const isFatal = fatalCodes.includes(code);
     return new HubError(isFatal ? "protocol" : "connection", `no connection to the hub (${code}): ${reason}`, !isFatal);
   }

@@ -15,7 +15,9 @@ export class Emitter<Events extends { [K in keyof Events]: unknown[] }> {
     return () => (this.#entries = this.#entries.filter((other) => other !== entry));
   }
 
-  /** Calls the listeners in a microtask: their exceptions are uncaught, and do not break the client. */
+  /**
+   * Calls the listeners in a microtask: their exceptions are uncaught, and do not break the client.
+   */
   emit<K extends keyof Events>(event: K, ...args: Events[K]): void {
     for (const { listener } of this.of(event)) queueMicrotask(() => listener(...args));
   }

@@ -7,7 +7,7 @@
  * | `connection` | a connection could not be opened, or was lost |
  * | `token` | the option `token` has failed |
  * | `protocol` | one side has sent a frame that the protocol does not allow |
- * | `session_lost` | the session ended before the report came: the fate of the message is unknown. Or the hub has restarted before the message was sent, and the ids of its receivers are not valid any more |
+ * | `session_lost` | the session ended, or the hub was restarted: the fate is not known |
  * | `message_refused` | the hub has refused the message: its limits are lower than before |
  * | `unsent` | `close` could not send all messages |
  * | `watch_forbidden` | this client is not permitted to watch presence |

@@ -44,7 +44,10 @@ export const expired = 20;
 export const rejected = 22;
 
 /** The names of the fates from 0 to 4, and from 16 on. */
-const names = "pending,queued,written,received,processed,,,,,,,,,,,,unknown,gone,uncertain,full,expired,refused,rejected,stored,unreachable,too large".split(",");
+const names =
+  "pending,queued,written,received,processed,,,,,,,,,,,,unknown,gone,uncertain,full,expired,refused,rejected,stored,unreachable,too large".split(
+    ",",
+  );
 
 /** Returns the name of a fate. */
 export function fateName(fate: number): Fate {

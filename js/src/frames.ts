@@ -1,6 +1,16 @@
 // Each frame of version 2 that a client sends or receives: docs/PROTOCOL.md.
 
-import { type Bytes, bytesFrom, decodeText, frameOf, headerSize, idsOf, jsonFrame, type Payload, u64Frame } from "./codec.js";
+import {
+  type Bytes,
+  bytesFrom,
+  decodeText,
+  frameOf,
+  headerSize,
+  idsOf,
+  jsonFrame,
+  type Payload,
+  u64Frame,
+} from "./codec.js";
 import { malformed } from "./errors.js";
 
 /** Types of frames. */
@@ -42,7 +52,10 @@ export const maxReceivers = 255;
 
 // To the hub.
 
-/** The content of HELLO. Absent fields are undefined. The names, and their order, are those of the protocol. */
+/**
+ * The content of HELLO. Absent fields are undefined. The names, and their order, are those of the
+ * protocol.
+ */
 export interface Hello {
   name?: string;
   token?: string;
@@ -116,7 +129,9 @@ export const renew = (token: string) => jsonFrame(Type.Renew, { token });
 
 // To the client.
 
-/** The fields of WELCOME, GOAWAY and RENEWED that the client uses, with their types and defaults. */
+/**
+ * The fields of WELCOME, GOAWAY and RENEWED that the client uses, with their types and defaults.
+ */
 const welcomeFields = {
   version: 0,
   id: "",
@@ -144,7 +159,8 @@ export type Renewed = typeof renewedFields;
 
 export function welcome(payload: Payload): Welcome {
   const w = fieldsOf(payload, welcomeFields);
-  for (const key of ["id", "epoch", "max_reports", "credit", "window", "keepalive_ms"] as const) if (!(+w[key] > 0)) throw malformed(`${key} is ${w[key]}`);
+  for (const key of ["id", "epoch", "max_reports", "credit", "window", "keepalive_ms"] as const)
+    if (!(+w[key] > 0)) throw malformed(`${key} is ${w[key]}`);
   if (w.version !== 2 || !(+w.seq >= +w.taken)) throw malformed("WELCOME");
   return w;
 }
@@ -162,7 +178,8 @@ function fieldsOf<T extends object>(payload: Payload, defaults: T): T {
   const fields = { ...defaults, ...value } as Record<string, unknown>;
   for (const [key, fallback] of Object.entries(defaults)) {
     const field = fields[key];
-    if (typeof field !== typeof fallback || (typeof field === "number" && !(field >= 0))) throw malformed(`${key} is ${JSON.stringify(field)}`);
+    if (typeof field !== typeof fallback || (typeof field === "number" && !(field >= 0)))
+      throw malformed(`${key} is ${JSON.stringify(field)}`);
   }
   return fields as T;
 }
@@ -235,7 +252,10 @@ export function error(payload: Payload): { seq: number; code: number; text: stri
   return { seq: Number(payload.getBigUint64(0)), code: payload.getUint16(8), text: decodeText(bytesFrom(payload, 10)) };
 }
 
-/** Throws unless a payload has min bytes and any number of units behind them. unit 0: exactly min bytes. */
+/**
+ * Throws unless a payload has min bytes and any number of units behind them. unit 0: exactly min
+ * bytes.
+ */
 function checkLength({ byteLength }: Payload, min: number, unit = 1): void {
   const rest = byteLength - min;
   if (rest < 0 || (unit ? rest % unit : rest)) throw malformed(`a payload of ${byteLength} bytes`);

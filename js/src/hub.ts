@@ -69,7 +69,8 @@ export class Hub implements AsyncIterable<Message> {
 
   /**
    * Sends a message like {@link send} and resolves with its fates. The hub reports when each
-   * receiver has reached `level` or cannot reach it any more, or when `ttl` is over, and after its report timeout (1 minute by default) in any case.
+   * receiver has reached `level` or cannot reach it any more, or when `ttl` is over, and after its
+   * report timeout (1 minute by default) in any case.
    *
    * The report comes behind messages that the hub sent before: something must read those. When the
    * signal aborts while the report is awaited, the message can still arrive.
@@ -86,7 +87,12 @@ export class Hub implements AsyncIterable<Message> {
   }
 
   /** Queues a message. level 0: without a report. Throws, or rejects. */
-  #post(names: readonly string[], body: Body, level: number, options: SendReportOptions): Promise<Uint8Array | undefined> {
+  #post(
+    names: readonly string[],
+    body: Body,
+    level: number,
+    options: SendReportOptions,
+  ): Promise<Uint8Array | undefined> {
     const { ttl = Infinity, ifFull = "block", signal } = options;
     const { sendQueue, maxSendBody } = this.#client.session;
     signal?.throwIfAborted();
@@ -119,7 +125,7 @@ export class Hub implements AsyncIterable<Message> {
    * Throws a {@link HubError} when the client has ended.
    */
   async *list(): AsyncGenerator<string, void, undefined> {
-    for (let after = 0n; ; ) {
+    for (let after = 0n; ;) {
       const { ids, more } = await this.#client.session.requests.page(after);
       yield* ids;
       const last = ids.at(-1);
@@ -129,7 +135,8 @@ export class Hub implements AsyncIterable<Message> {
   }
 
   /**
-   * Adds a listener: see {@link HubEvents}. The result removes it. The client watches presence while
+   * Adds a listener: see {@link HubEvents}. The result removes it. The client watches presence
+   * while
    * `presence` has a listener. If the hub does not accept that, the event `error` has the code
    * `watch_forbidden` or `too_many_watchers`; the next listener asks again.
    */
@@ -177,6 +184,7 @@ function indexOf(name: string, values: readonly string[], value: string, min: nu
 
 function bytesOf(body: Body): Uint8Array {
   if (typeof body === "string") return encodeText(body);
-  if (body.byteLength >= 0) return "buffer" in body ? new Uint8Array(body.buffer, body.byteOffset, body.byteLength) : new Uint8Array(body);
+  if (body.byteLength >= 0)
+    return "buffer" in body ? new Uint8Array(body.buffer, body.byteOffset, body.byteLength) : new Uint8Array(body);
   throw new TypeError("a body is text or bytes");
 }

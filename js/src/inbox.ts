@@ -40,7 +40,10 @@ export class Inbox {
 
   constructor(readonly outlet: Outlet) {}
 
-  /** Returns what HELLO tells: the number of reliable frames that have arrived, and that the application has. */
+  /**
+   * Returns what HELLO tells: the number of reliable frames that have arrived, and that the
+   * application has.
+   */
   hello(): { read: number; received: number } {
     this.#acked = this.#received;
     return { read: this.#read, received: this.#received };
@@ -54,7 +57,10 @@ export class Inbox {
     return this.#first?.before ?? (this.#isEnded ? this.#received : this.#read);
   }
 
-  /** Adds a reliable frame. size: in bytes. message: undefined for a REPORT or SKIP. isUrgent: a sender waits for its ACK. */
+  /**
+   * Adds a reliable frame. size: in bytes. message: undefined for a REPORT or SKIP. isUrgent: a
+   * sender waits for its ACK.
+   */
   push(size: number, message?: Message, isUrgent?: boolean): void {
     const before = this.#read;
     const isIdle = this.#delivered === this.#received; // the application has no message in its hands
@@ -72,7 +78,7 @@ export class Inbox {
     this.flush(this.#isUrgent && !this.#first);
     const entry = this.#first;
     if (entry) {
-      if (++this.#head > 999 || !this.#first) this.#entries.splice(0, this.#head), (this.#head = 0);
+      if (++this.#head > 999 || !this.#first) (this.#entries.splice(0, this.#head), (this.#head = 0));
       this.#onDelivered(entry.size);
       return { done: false, value: entry.message };
     }
@@ -86,7 +92,10 @@ export class Inbox {
     this.outlet.arm();
   }
 
-  /** Marks all delivered messages as received. Acknowledges them at once, or when half of the window is used. */
+  /**
+   * Marks all delivered messages as received. Acknowledges them at once, or when half of the window
+   * is used.
+   */
   flush(isDue = true): void {
     this.#received = this.#delivered;
     if (isDue || this.#unackedBytes >= this.#window / 2) this.sendAck();
@@ -101,7 +110,10 @@ export class Inbox {
     this.outlet.write(ack(this.#acked));
   }
 
-  /** Marks as received what was delivered before the last tick, and acknowledges it. Reports whether another tick is needed. */
+  /**
+   * Marks as received what was delivered before the last tick, and acknowledges it. Reports whether
+   * another tick is needed.
+   */
   tick(): boolean {
     this.#received = Math.max(this.#received, this.#deliveredAtTick);
     this.#deliveredAtTick = this.#delivered;

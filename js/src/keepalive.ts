@@ -1,9 +1,15 @@
 import { after } from "./clock.js";
 
-/** How long the hub has for a sign of life after the page or the machine was asleep, in milliseconds. */
+/**
+ * How long the hub has for a sign of life after the page or the machine was asleep, in
+ * milliseconds.
+ */
 const probeTimeout = 500;
 
-/** The longest interval between two looks, and the gap of the wall clock that means sleep, in milliseconds. */
+/**
+ * The longest interval between two looks, and the gap of the wall clock that means sleep, in
+ * milliseconds.
+ */
 const maxLookInterval = 1000;
 const minSleep = 3000;
 

@@ -22,15 +22,24 @@ export interface ConnectOptions {
    * a restart of the hub has made invalid fail in any case. Default: false.
    */
   resend?: boolean;
-  /** The bound of the random delay before the first attempt to reconnect. It doubles with each attempt. Default: 200. */
+  /**
+   * The bound of the random delay before the first attempt to reconnect. It doubles with each
+   * attempt. Default: 200.
+   */
   minDelay?: number;
   /** The largest bound of that delay. Default: 20,000. */
   maxDelay?: number;
-  /** true: `connect` tries again, like a reconnect, instead of failing with the first attempt. Default: false. */
+  /**
+   * true: `connect` tries again, like a reconnect, instead of failing with the first attempt.
+   * Default: false.
+   */
   waitOnFirstConnect?: boolean;
   /** Ends `connect`. It has no effect on a client that is connected: see `close`. */
   signal?: AbortSignal;
-  /** The WebSocket of a platform that has none, such as Node 20: that of the package `ws`. Default: the global one. */
+  /**
+   * The WebSocket of a platform that has none, such as Node 20: that of the package `ws`. Default:
+   * the global one.
+   */
   WebSocket?: WebSocketClass;
 }
 
@@ -48,7 +57,10 @@ export interface SendOptions {
    * receiver with `drop-oldest`. Default: `block`.
    */
   ifFull?: "block" | "reject" | "drop-oldest";
-  /** Ends the wait for room in the queue, and for the report. A message that waits for room is not sent then. */
+  /**
+   * Ends the wait for room in the queue, and for the report. A message that waits for room is not
+   * sent then.
+   */
   signal?: AbortSignal;
 }
 

@@ -12,7 +12,8 @@ export interface PageHandler {
  */
 export function watchPage({ onWake, onFreeze }: PageHandler): () => void {
   const stop = new AbortController();
-  const listen = (target: EventTarget | undefined, type: string, run: () => void) => target?.addEventListener?.(type, run, stop);
+  const listen = (target: EventTarget | undefined, type: string, run: () => void) =>
+    target?.addEventListener?.(type, run, stop);
   const { document } = globalThis;
   listen(globalThis, "online", onWake);
   listen(globalThis, "offline", onWake); // a connection to this machine, for example, stays

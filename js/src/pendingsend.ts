@@ -66,7 +66,8 @@ export class PendingSend {
 
   /** Reports whether a receiver has an id that a restart of the hub makes invalid: rule I5. */
   namesAssigned(isGrantedValid: boolean): boolean {
-    for (let i = 0; i < this.receivers; i++) if (!isGrantedValid || (this.frame[sendHeaderSize + 8 * i] as number) > 127) return true; // from 2^63 on
+    for (let i = 0; i < this.receivers; i++)
+      if (!isGrantedValid || (this.frame[sendHeaderSize + 8 * i] as number) > 127) return true; // from 2^63 on
     return false;
   }
 }

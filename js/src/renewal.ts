@@ -1,12 +1,18 @@
 import { after } from "./clock.js";
 
-/** The longest time before the expiry at which a newer token is asked for, in milliseconds. For a shorter lifetime: a fifth of it. */
+/**
+ * The longest time before the expiry at which a newer token is asked for, in milliseconds. For a
+ * shorter lifetime: a fifth of it.
+ */
 const maxMargin = 60_000;
 
 /** The shortest time between two requests for a token, in milliseconds. */
 const minDelay = 1000;
 
-/** The longest time between two looks at the wall clock, in milliseconds: timers stand still while the machine sleeps. */
+/**
+ * The longest time between two looks at the wall clock, in milliseconds: timers stand still while
+ * the machine sleeps.
+ */
 const maxLookInterval = 30_000;
 
 /** How long the hub has to answer RENEW, in milliseconds. */
@@ -42,7 +48,7 @@ export function startRenewal(conn: Renewable, shown: string, expires: number): (
     return new Promise<undefined>((resolve) => (cancel = after(ms, () => resolve(undefined))));
   };
   const run = async () => {
-    for (let expiry = 0, margin = 0; expires; ) {
+    for (let expiry = 0, margin = 0; expires;) {
       if (!expiry) {
         expiry = Date.now() + expires;
         margin = Math.min(maxMargin, expires / 5);

@@ -3,13 +3,18 @@ import { sendHeaderSize } from "./frames.js";
 import type { Outlet } from "./outlet.js";
 import type { PendingSend, SendLimits } from "./pendingsend.js";
 
-/** Bytes in the WebSocket above which messages wait: there they cannot expire, and need memory twice. */
+/**
+ * Bytes in the WebSocket above which messages wait: there they cannot expire, and need memory
+ * twice.
+ */
 const maxBacklog = 128 << 10;
 
 /** The cost of the queue at which further messages wait, in bytes; one message can exceed it. */
 const maxCost = 256 << 10;
 
-/** Bytes of acknowledged messages, kept to be sent again, at which further ones wait for reports. */
+/**
+ * Bytes of acknowledged messages, kept to be sent again, at which further ones wait for reports.
+ */
 const maxRetained = 16 << 20;
 
 /**
@@ -46,14 +51,20 @@ export class SendQueue {
     return this.#sends.length;
   }
 
-  /** Drops expired messages, and sends those for which the WebSocket has room. Reports whether another tick is needed. */
+  /**
+   * Drops expired messages, and sends those for which the WebSocket has room. Reports whether
+   * another tick is needed.
+   */
   tick(): boolean {
     this.#sweep();
     this.pump();
     return this.#sends.some((p) => this.outlet.isOpen || p.expires < Infinity);
   }
 
-  /** Appends a message. The result resolves with its fates, or, without a report, when there is room for it in the queue. */
+  /**
+   * Appends a message. The result resolves with its fates, or, without a report, when there is room
+   * for it in the queue.
+   */
   enqueue(p: PendingSend, signal?: AbortSignal): Promise<Uint8Array | undefined> {
     const onAbort = () => {
       if (p.isWaiting) this.#take((other) => other === p);
@@ -71,7 +82,9 @@ export class SendQueue {
     }).finally(() => signal?.removeEventListener("abort", onAbort));
   }
 
-  /** Lets messages in for which there is room, and sends what can be sent now. A tick must follow. */
+  /**
+   * Lets messages in for which there is room, and sends what can be sent now. A tick must follow.
+   */
   pump(): void {
     this.#admit();
     for (let p = this.#firstReady(); p; p = this.#firstReady()) {
@@ -87,7 +100,10 @@ export class SendQueue {
     if (next && (next.isWaiting || this.#isBlocked)) this.#probe();
   }
 
-  /** Asks for an ACK, once, if the hub sends none by itself: it does for each quarter of the credit (rules S6 and S7). */
+  /**
+   * Asks for an ACK, once, if the hub sends none by itself: it does for each quarter of the credit
+   * (rules S6 and S7).
+   */
   #probe(): void {
     if (this.#isProbed || !this.#inFlight || this.#inFlight >= this.#limits.credit / 4) return;
     this.#isProbed = true;
@@ -187,7 +203,8 @@ export class SendQueue {
   /** Reports that p is not sent, to its sender or as an event. p is not in #sends any more. */
   #fail(p: PendingSend | undefined, error: HubError): void {
     if (p) this.#calls.delete(p.seq);
-    if (p?.isWaiting || p?.wantsReport) p.reject(error); // without effect if its report has come
+    if (p?.isWaiting || p?.wantsReport)
+      p.reject(error); // without effect if its report has come
     else this.onRefused(error);
   }
 
@@ -206,7 +223,10 @@ export class SendQueue {
     this.#update();
   }
 
-  /** Continues a session. The hub has the messages up to seq, and has acknowledged those up to taken; later ones are sent again. */
+  /**
+   * Continues a session. The hub has the messages up to seq, and has acknowledged those up to
+   * taken; later ones are sent again.
+   */
   resume(limits: SendLimits, seq: number, taken: number): void {
     for (const p of this.#sends) p.isSent &&= p.seq <= seq;
     this.#recount(); // before handleAck sends anything
@@ -230,7 +250,8 @@ export class SendQueue {
     if (isNewHub) lost.push(...this.#take((p) => p.namesAssigned(grantedValid)));
     let unconfirmed = 0;
     for (const p of lost) {
-      if (p.wantsReport || p.isWaiting) this.#fail(p, new HubError("session_lost", "the session was lost, and with it the fate of the message"));
+      if (p.wantsReport || p.isWaiting)
+        this.#fail(p, new HubError("session_lost", "the session was lost, and with it the fate of the message"));
       else unconfirmed++;
     }
     this.#attach(limits);

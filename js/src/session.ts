@@ -3,7 +3,25 @@ import type { Connection, ConnectionHandler } from "./connection.js";
 import type { Emitter } from "./emitter.js";
 import { HubError, malformed } from "./errors.js";
 import type { HubEvents } from "./events.js";
-import { ack, bye, deliver, ErrorCode, error, goAway, hello, listPage, ping, pong, presence, renewed, report, Type, u64, type Welcome, welcome } from "./frames.js";
+import {
+  ack,
+  bye,
+  deliver,
+  ErrorCode,
+  error,
+  goAway,
+  hello,
+  listPage,
+  ping,
+  pong,
+  presence,
+  renewed,
+  report,
+  Type,
+  u64,
+  type Welcome,
+  welcome,
+} from "./frames.js";
 import { Inbox } from "./inbox.js";
 import { Message } from "./message.js";
 import type { Outlet } from "./outlet.js";
@@ -14,10 +32,15 @@ import { SendQueue } from "./sendqueue.js";
 import { newTicker } from "./ticker.js";
 import { Verdicts } from "./verdicts.js";
 
-/** Ticks between two requests for a confirmation that is missing: 1 s. Slow receivers can delay an ACK for minutes. */
+/**
+ * Ticks between two requests for a confirmation that is missing: 1 s. Slow receivers can delay an
+ * ACK for minutes.
+ */
 const ticksPerProbe = 20;
 
-/** What a client keeps over its connections: id, secret, and the parts that outlive a connection. */
+/**
+ * What a client keeps over its connections: id, secret, and the parts that outlive a connection.
+ */
 export class Session implements ConnectionHandler, Outlet {
   readonly inbox = new Inbox(this);
   readonly sendQueue = new SendQueue(this, this.settings.resend, (error) => this.onError(error), this.onFlushed);
@@ -84,7 +107,12 @@ export class Session implements ConnectionHandler, Outlet {
   onOpen(conn: Connection): void {
     const { read, received } = this.inbox.hello();
     this.#duplicates = read - received;
-    const resumed = this.#secret && { id: this.id, resume: this.#secret, received: `${received}`, read: this.#hadWelcome ? `${read}` : undefined };
+    const resumed = this.#secret && {
+      id: this.id,
+      resume: this.#secret,
+      received: `${received}`,
+      read: this.#hadWelcome ? `${read}` : undefined,
+    };
     conn.write(hello({ name: this.settings.name, token: conn.token, confirms: true, skip: true, ...(resumed || {}) }));
     this.#hadWelcome = false;
   }
@@ -141,7 +169,10 @@ export class Session implements ConnectionHandler, Outlet {
     }
   }
 
-  /** Counts a reliable frame, and passes its message on. Reports false for one that has arrived on an earlier connection. */
+  /**
+   * Counts a reliable frame, and passes its message on. Reports false for one that has arrived on
+   * an earlier connection.
+   */
   #count(payload: Payload, message?: Message, isUrgent?: boolean): boolean {
     if (this.#duplicates) return !this.#duplicates--;
     this.inbox.push(headerSize + payload.byteLength, message, isUrgent);
@@ -154,7 +185,13 @@ export class Session implements ConnectionHandler, Outlet {
     if (code === ErrorCode.Forbidden || code === ErrorCode.TooManyWatchers) {
       this.presence.watch(false); // the ERROR can be for an earlier WATCH
       const isForbidden = code === ErrorCode.Forbidden;
-      this.onError(new HubError(isForbidden ? "watch_forbidden" : "too_many_watchers", `cannot watch presence: ${text}`, !isForbidden));
+      this.onError(
+        new HubError(
+          isForbidden ? "watch_forbidden" : "too_many_watchers",
+          `cannot watch presence: ${text}`,
+          !isForbidden,
+        ),
+      );
     }
     if (code >= ErrorCode.RenewalRefused) conn.handleRenewal(code === ErrorCode.RenewalLater ? "later" : "refused");
   }

@@ -1,6 +1,9 @@
 import { after } from "./clock.js";
 
-/** How long an ACK waits when nothing requires it at once, in milliseconds: rule D4 of docs/PROTOCOL.md. */
+/**
+ * How long an ACK waits when nothing requires it at once, in milliseconds: rule D4 of
+ * docs/PROTOCOL.md.
+ */
 const tickInterval = 50;
 
 /** A timer that ticks every 50 ms while there is something to do. */

@@ -59,7 +59,10 @@ test("a page that is offline connects again when it is online", async () => {
 });
 
 test("the hook for React opens one socket in StrictMode, and closes it", async () => {
-  assert.ok(readFileSync("README.md", "utf8").includes(readFileSync("test/usehub.ts", "utf8")), "README.md shows another hook");
+  assert.ok(
+    readFileSync("README.md", "utf8").includes(readFileSync("test/usehub.ts", "utf8")),
+    "README.md shows another hook",
+  );
   const page = await browser.open(`react?hub=${encodeURIComponent(server.url)}`);
   await page.getByText("hello").waitFor();
   const sockets = () => page.evaluate("urls");

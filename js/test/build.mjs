@@ -5,7 +5,14 @@ import { build } from "esbuild";
 rmSync("build", { recursive: true, force: true });
 const common = { bundle: true, format: "esm", sourcemap: true, logLevel: "warning" };
 const tests = readdirSync("test").filter((name) => name.endsWith(".test.ts"));
-await build({ ...common, entryPoints: tests.map((name) => `test/${name}`), platform: "node", target: "node20", packages: "external", outdir: "build/test" });
+await build({
+  ...common,
+  entryPoints: tests.map((name) => `test/${name}`),
+  platform: "node",
+  target: "node20",
+  packages: "external",
+  outdir: "build/test",
+});
 await build({
   ...common,
   entryPoints: ["test/page.ts", "test/react.ts"],

@@ -7,7 +7,10 @@ import { createInterface } from "node:readline";
 import { WebSocket } from "ws";
 import { chromiumArgs, chromiumPath } from "./chromium.js";
 
-/** A page of a Chromium without Playwright, which keeps each page visible: such a page cannot be frozen. */
+/**
+ * A page of a Chromium without Playwright, which keeps each page visible: such a page cannot be
+ * frozen.
+ */
 export class BarePage {
   readonly #socket: WebSocket;
   readonly #close: () => Promise<void>;
@@ -32,7 +35,11 @@ export class BarePage {
   /** Starts Chromium, and opens a page. */
   static async open(url: string): Promise<BarePage> {
     const profile = mkdtempSync(join(tmpdir(), "message-hub-chromium-"));
-    const child = spawn(chromiumPath, [...chromiumArgs, "--headless", "--remote-debugging-port=0", `--user-data-dir=${profile}`], { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(
+      chromiumPath,
+      [...chromiumArgs, "--headless", "--remote-debugging-port=0", `--user-data-dir=${profile}`],
+      { stdio: ["ignore", "ignore", "pipe"] },
+    );
     const exited = new Promise((resolve) => child.once("exit", resolve));
     const endpoint = await new Promise<string>((resolve, reject) => {
       createInterface({ input: child.stderr }).on("line", (line) => {
@@ -68,7 +75,11 @@ export class BarePage {
 
   /** Evaluates an expression in the page, and waits for its promise. */
   async evaluate(expression: string): Promise<any> {
-    const { result, exceptionDetails } = await this.send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
+    const { result, exceptionDetails } = await this.send("Runtime.evaluate", {
+      expression,
+      awaitPromise: true,
+      returnByValue: true,
+    });
     if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
     return result.value;
   }

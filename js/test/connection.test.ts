@@ -18,7 +18,10 @@ test("HELLO says what the client can do, and WELCOME is acknowledged", async () 
   await rig.started;
   assert.equal(rig.hub.state, "connected");
   assert.equal(rig.hub.id, "7");
-  assert.deepEqual(rig.socket.take(Type.Ack).map((p) => p.getBigUint64(0)), [0n]);
+  assert.deepEqual(
+    rig.socket.take(Type.Ack).map((p) => p.getBigUint64(0)),
+    [0n],
+  );
 });
 
 test("a client resumes with its id, its secret and its counts", async () => {
@@ -27,7 +30,17 @@ test("a client resumes with its id, its secret and its counts", async () => {
   await rig.socket.deliver(hub.deliver(3n, 1n, 0, new Uint8Array(1)), hub.deliver(3n, 2n, 0, new Uint8Array(1)));
   await rig.hub[Symbol.asyncIterator]().next();
   const hello = await rig.reconnect({ resumed: true });
-  assert.deepEqual(hello, { version: 2, name: "", token: "", confirms: true, skip: true, id: "7", resume: "SECRET", received: "0", read: "2" });
+  assert.deepEqual(hello, {
+    version: 2,
+    name: "",
+    token: "",
+    confirms: true,
+    skip: true,
+    id: "7",
+    resume: "SECRET",
+    received: "0",
+    read: "2",
+  });
   assert.equal(rig.socket.take(Type.Ack).length, 0, "no ACK 0 in a resumed session");
   assert.deepEqual(rig.states, ["connected", "reconnecting: connection", "connected"]);
   assert.deepEqual(rig.ids, []);
@@ -114,7 +127,11 @@ test("an invalid URL is an error at once", async () => {
       throw new SyntaxError("bad URL");
     }
   }
-  await assert.rejects(connect("nonsense", { WebSocket, waitOnFirstConnect: true }), { code: "connection", retry: false, message: /bad URL/ });
+  await assert.rejects(connect("nonsense", { WebSocket, waitOnFirstConnect: true }), {
+    code: "connection",
+    retry: false,
+    message: /bad URL/,
+  });
 });
 
 test("GOAWAY says whether and when the client connects again", async () => {
@@ -196,7 +213,13 @@ test("a PING is answered, behind the ACK of what the application has", async () 
   void messages.next();
   await settle();
   await rig.socket.deliver(hub.ping(77));
-  assert.deepEqual(rig.socket.sent.map((f) => [f.type, f.payload.getBigUint64(0)]), [[Type.Ack, 1n], [Type.Pong, 77n]]);
+  assert.deepEqual(
+    rig.socket.sent.map((f) => [f.type, f.payload.getBigUint64(0)]),
+    [
+      [Type.Ack, 1n],
+      [Type.Pong, 77n],
+    ],
+  );
 });
 
 test("a silent hub is given up after two intervals", async () => {
@@ -237,10 +260,16 @@ test("close sends what is queued, the last ACK and BYE, and waits for the hub", 
   rig.socket.sent = [];
   const closing = rig.hub.close();
   await assert.rejects(rig.hub.send("9", ""), { code: "closed" });
-  assert.deepEqual(rig.socket.sent.map((f) => f.type), []);
+  assert.deepEqual(
+    rig.socket.sent.map((f) => f.type),
+    [],
+  );
   const lost = assert.rejects(second, { code: "closed" });
   await rig.socket.deliver(hub.ack(1));
-  assert.deepEqual(rig.socket.sent.map((f) => f.type), [Type.Send, Type.Ack, Type.Bye]);
+  assert.deepEqual(
+    rig.socket.sent.map((f) => f.type),
+    [Type.Send, Type.Ack, Type.Bye],
+  );
   assert.equal(rig.socket.take(Type.Ack)[0]?.getBigUint64(0), 1n, "only the first message was handed over");
   assert.deepEqual(await messages.next(), { done: true, value: undefined });
   await rig.socket.lose(1000);
@@ -261,7 +290,10 @@ test("close connects again to send what the hub does not have, and gives up in t
   await rig.socket.lose(1006); // before the hub has read BYE
   await clock.advance(200);
   await rig.welcome({ resumed: true });
-  assert.deepEqual(rig.socket.sent.filter((f) => f.type !== Type.Ping).map((f) => f.type), [Type.Send, Type.Bye]);
+  assert.deepEqual(
+    rig.socket.sent.filter((f) => f.type !== Type.Ping).map((f) => f.type),
+    [Type.Send, Type.Bye],
+  );
   await rig.socket.lose(1000);
   await closing;
 

@@ -50,7 +50,10 @@ for (const [what, disturb] of [
     })`);
     const { states, events, resumedAt } = await page.evaluate("({ states, events, resumedAt })");
     assert.deepEqual(events, ["freeze", "resume"], "the page was frozen once, and kept its id");
-    assert.deepEqual(states.map(([state]: [string]) => state), ["reconnecting", "connected"]);
+    assert.deepEqual(
+      states.map(([state]: [string]) => state),
+      ["reconnecting", "connected"],
+    );
     const took = Math.round(states[1][1] - resumedAt);
     t.diagnostic(`${took} ms`);
     assert.ok(took < 1000, `${took} ms`);

@@ -40,11 +40,17 @@ test("clients send to each other, with fates at each level", async () => {
   assert.ok(["received"].includes(received.list[0] as string));
   const rejected = a.sendReport(b.id, "bad", { level: "processed" });
   const messages = await reading;
-  assert.deepEqual(messages.map((m) => m.from), [a.id, a.id, a.id, a.id]);
+  assert.deepEqual(
+    messages.map((m) => m.from),
+    [a.id, a.id, a.id, a.id],
+  );
   assert.deepEqual([messages[0]?.text(), messages[2]?.body], ["hello", new Uint8Array([1, 2])]);
   assert.ok(Math.abs((messages[0] as Message).time - Date.now()) < 60_000);
   assert.equal((await rejected).fates.get(b.id), "rejected");
-  assert.deepEqual((await read(a, 1)).map((m) => m.text()), ["hello"]);
+  assert.deepEqual(
+    (await read(a, 1)).map((m) => m.text()),
+    ["hello"],
+  );
   await Promise.all([a.close(), b.close()]);
   assert.equal(a.state, "closed");
 });
@@ -75,7 +81,10 @@ test("list and presence show who is connected", async () => {
   await until(() => present.has(a.id) && present.has(b.id));
   const ids: string[] = [];
   for await (const id of a.list()) ids.push(id);
-  assert.deepEqual(ids, [...present].sort((x, y) => (BigInt(x) < BigInt(y) ? -1 : 1)));
+  assert.deepEqual(
+    ids,
+    [...present].sort((x, y) => (BigInt(x) < BigInt(y) ? -1 : 1)),
+  );
   await b.close();
   await until(() => !present.has(b.id));
   await a.close();
@@ -87,7 +96,10 @@ test("bodies of all sizes arrive, up to the limit of the hub", async () => {
   const reading = read(a, sizes.length);
   for (const size of sizes) await a.send(a.id, new Uint8Array(size).fill(size % 251));
   const messages = await reading;
-  assert.deepEqual(messages.map((m) => m.body.length), sizes);
+  assert.deepEqual(
+    messages.map((m) => m.body.length),
+    sizes,
+  );
   assert.ok(messages.every((m) => m.body.every((byte) => byte === m.body.length % 251)));
   await assert.rejects(a.send(a.id, new Uint8Array((1 << 20) + 1)), RangeError);
 });
@@ -104,7 +116,8 @@ test("an application that does not read makes its senders wait, and loses nothin
     last = sent;
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
-  // Room for 64 KiB of window, 64 KiB of credit, 256 KiB of queue, 512 KiB of outbox, and less than half of that again.
+  // Room for 64 KiB of window, 64 KiB of credit, 256 KiB of queue, 512 KiB of outbox, and less than
+  // half of that again.
   assert.ok(sent > 100 && sent < 1300, `${sent} messages were sent`);
   const messages = await read(b, 3000);
   assert.ok(messages.every((m, i) => m.body[0] === i % 256));
@@ -141,7 +154,9 @@ test("a refused token is an error without retry", async () => {
 test("three expiries of a token lose nothing", async () => {
   const { hub, token } = await hubWithTokens();
   let tokens = 0;
-  const [a, b] = await Promise.all(["a", "b"].map((subject) => join2({ token: () => (tokens++, token(subject, 3)) }, hub.url)));
+  const [a, b] = await Promise.all(
+    ["a", "b"].map((subject) => join2({ token: () => (tokens++, token(subject, 3)) }, hub.url)),
+  );
   assert.ok(a && b);
   const states: string[] = [];
   for (const client of [a, b]) client.on("state", (state) => states.push(state));
@@ -153,13 +168,16 @@ test("three expiries of a token lose nothing", async () => {
   })();
   const fates: (string | undefined)[] = [];
   let sent = 0;
-  for (const end = Date.now() + 10_500; Date.now() < end; ) {
+  for (const end = Date.now() + 10_500; Date.now() < end;) {
     fates.push((await a.sendReport(b.id, JSON.stringify(sent++))).list[0]);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   await Promise.all([a.close(), b.close()]);
   await reading;
-  assert.deepEqual(received, Array.from({ length: sent }, (_, i) => i));
+  assert.deepEqual(
+    received,
+    Array.from({ length: sent }, (_, i) => i),
+  );
   assert.ok(fates.every((fate) => fate === "received"));
   assert.ok(tokens >= 2 + 2 * 3, `${tokens} tokens`);
   assert.deepEqual(ids, []);

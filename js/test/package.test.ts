@@ -16,12 +16,21 @@ test("the minified package has at most 8 KB, compressed", (t) => {
 
 test("the package loads as ESM, as CommonJS and minified, and exports the same", async () => {
   const require = createRequire(import.meta.url);
-  const builds = [await import("message-hub"), require("message-hub"), await import(pathToFileURL("dist/message-hub.min.js").href)] as Record<string, unknown>[];
+  const builds = [
+    await import("message-hub"),
+    require("message-hub"),
+    await import(pathToFileURL("dist/message-hub.min.js").href),
+  ] as Record<string, unknown>[];
   for (const build of builds) {
-    const names = Object.keys(build).filter((name) => name !== "__esModule" && name !== "default" && name !== "module.exports");
+    const names = Object.keys(build).filter(
+      (name) => name !== "__esModule" && name !== "default" && name !== "module.exports",
+    );
     assert.deepEqual(names.sort(), ["HubError", "connect"]);
     const { connect, HubError } = build as typeof import("message-hub");
-    await assert.rejects(connect("ws://localhost:1/connect", { WebSocket: undefined as never }), "WebSocket" in globalThis ? HubError : TypeError);
+    await assert.rejects(
+      connect("ws://localhost:1/connect", { WebSocket: undefined as never }),
+      "WebSocket" in globalThis ? HubError : TypeError,
+    );
   }
 });
 

@@ -35,12 +35,16 @@ export class CuttingProxy {
     return `ws://127.0.0.1:${(this.#server.address() as { port: number }).port}/connect`;
   }
 
-  /** Whether the hub has sent WELCOME on a connection: something behind the answer to the upgrade. */
+  /**
+   * Whether the hub has sent WELCOME on a connection: something behind the answer to the upgrade.
+   */
   get isReady(): boolean {
     return [...this.#connections.values()].some(({ chunks }) => chunks > 1);
   }
 
-  /** Lets nothing more through the present connections, as a network that has gone. New ones work. */
+  /**
+   * Lets nothing more through the present connections, as a network that has gone. New ones work.
+   */
   stall(): void {
     for (const [client, { hub }] of this.#connections) {
       client.unpipe(hub).pause();

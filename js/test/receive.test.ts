@@ -38,7 +38,9 @@ async function connected(fields: object = {}): Promise<Rig> {
 test("a message has sender, time and body", async () => {
   const rig = await connected();
   const messages = collect(rig);
-  await rig.socket.deliver(hub.deliver(2n ** 64n - 1n, 5n, 0, new TextEncoder().encode('{"a":1}'), 1_795_318_068_209_115n));
+  await rig.socket.deliver(
+    hub.deliver(2n ** 64n - 1n, 5n, 0, new TextEncoder().encode('{"a":1}'), 1_795_318_068_209_115n),
+  );
   const [m] = messages;
   assert.equal(m?.from, "18446744073709551615");
   assert.equal(m.time, 1_795_318_068_209.115);
@@ -117,7 +119,10 @@ test("leaving a loop loses no message, and each message goes to one reader", asy
   }
   const [a, b] = [rig.hub[Symbol.asyncIterator](), rig.hub[Symbol.asyncIterator]()];
   const read = await Promise.all([a.next(), b.next()]);
-  assert.deepEqual(read.map((r) => r.value?.body[0]), [2, 3]);
+  assert.deepEqual(
+    read.map((r) => r.value?.body[0]),
+    [2, 3],
+  );
 });
 
 test("frames that had arrived before a resume are dropped", async () => {
@@ -130,7 +135,10 @@ test("frames that had arrived before a resume are dropped", async () => {
   await rig.socket.deliver(hub.skip(), message(2), hub.skip(), message(4));
   const messages = collect(rig);
   await settle();
-  assert.deepEqual(messages.map((m) => m.body[0]), [2, 3, 4]);
+  assert.deepEqual(
+    messages.map((m) => m.body[0]),
+    [2, 3, 4],
+  );
   await clock.advance(150);
   assert.equal(acks(rig).at(-1), 4);
 });
@@ -143,7 +151,10 @@ test("a new session counts from 0, and unread messages of the old one can still 
   await rig.socket.deliver(message(3, 1));
   const messages = collect(rig);
   await settle();
-  assert.deepEqual(messages.map((m) => m.body[0]), [1, 2, 3]);
+  assert.deepEqual(
+    messages.map((m) => m.body[0]),
+    [1, 2, 3],
+  );
   assert.deepEqual(acks(rig), [1]);
 });
 
@@ -155,7 +166,10 @@ test("verdicts are sent together, and again after a lost connection until a PONG
   messages[0]?.nak(); // only the first verdict counts
   await settle();
   const [first] = rig.socket.take(Type.Verdict).map(hub.readVerdicts);
-  assert.deepEqual(first, [{ sender: 3n, seq: 1n, fate: 4 }, { sender: 3n, seq: 2n, fate: 4 }]);
+  assert.deepEqual(first, [
+    { sender: 3n, seq: 1n, fate: 4 },
+    { sender: 3n, seq: 2n, fate: 4 },
+  ]);
   await rig.reconnect({ resumed: true });
   assert.deepEqual(rig.socket.take(Type.Verdict).map(hub.readVerdicts), [first]);
   await clock.advance(150);
@@ -184,18 +198,27 @@ test("more verdicts than fit into the smallest frame of a hub are sent in severa
   await rig.socket.deliver(...Array.from({ length: 250 }, (_, i) => message(i + 1, 3)));
   for (const m of messages) m.ack();
   await settle();
-  assert.deepEqual(rig.socket.take(Type.Verdict).map((p) => p.byteLength / 17), [120, 120, 10]);
+  assert.deepEqual(
+    rig.socket.take(Type.Verdict).map((p) => p.byteLength / 17),
+    [120, 120, 10],
+  );
 });
 
 test("presence: a snapshot, changes, and the same again for a later listener", async () => {
   const rig = await connected();
   const seen: object[] = [];
   const off = rig.hub.on("presence", (change) => seen.push(change));
-  assert.deepEqual(rig.socket.take(Type.Watch).map((p) => [p.getUint8(0), p.getBigUint64(1)]), [[1, 0n]]);
+  assert.deepEqual(
+    rig.socket.take(Type.Watch).map((p) => [p.getUint8(0), p.getBigUint64(1)]),
+    [[1, 0n]],
+  );
   await rig.socket.deliver(hub.presence(5, 3, ["1", "2"], []));
   assert.deepEqual(seen, [], "the change is not complete");
   await rig.socket.deliver(hub.presence(5, 0, ["3"], []), hub.presence(6, 0, ["3", "4"], ["1", "99"]));
-  assert.deepEqual(seen, [{ joined: ["1", "2", "3"], left: [] }, { joined: ["4"], left: ["1"] }]);
+  assert.deepEqual(seen, [
+    { joined: ["1", "2", "3"], left: [] },
+    { joined: ["4"], left: ["1"] },
+  ]);
   const late: object[] = [];
   const offLate = rig.hub.on("presence", (change) => late.push(change));
   await settle();
@@ -204,7 +227,10 @@ test("presence: a snapshot, changes, and the same again for a later listener", a
   await settle();
   assert.deepEqual(rig.socket.take(Type.Watch), []);
   offLate();
-  assert.deepEqual(rig.socket.take(Type.Watch).map((p) => p.getUint8(0)), [0]);
+  assert.deepEqual(
+    rig.socket.take(Type.Watch).map((p) => p.getUint8(0)),
+    [0],
+  );
   await rig.socket.deliver(hub.presence(7, 0, ["5"], []));
   assert.equal(seen.length, 2);
 });
@@ -215,7 +241,11 @@ test("presence goes on after a resume, and all have left at a new hub", async ()
   rig.hub.on("presence", (change) => seen.push(change));
   await rig.socket.deliver(hub.presence(5, 1, ["1", "2"], []), hub.presence(6, 2, ["3"], []));
   await rig.reconnect({ resumed: true });
-  assert.deepEqual(rig.socket.take(Type.Watch).map((p) => p.getBigUint64(1)), [5n], "revision 6 was not complete");
+  assert.deepEqual(
+    rig.socket.take(Type.Watch).map((p) => p.getBigUint64(1)),
+    [5n],
+    "revision 6 was not complete",
+  );
   await rig.socket.deliver(hub.presence(8, 0, ["3"], ["2"]));
   assert.deepEqual(seen.slice(1), [{ joined: ["3"], left: ["2"] }]);
   await rig.reconnect({ resumed: true });
@@ -223,7 +253,10 @@ test("presence goes on after a resume, and all have left at a new hub", async ()
   assert.deepEqual(seen.slice(2), [{ joined: ["4"], left: ["1"] }]);
   await rig.reconnect({ id: "8", epoch: "2" });
   assert.deepEqual(seen.slice(3), [{ joined: [], left: ["3", "4"] }]);
-  assert.deepEqual(rig.socket.take(Type.Watch).map((p) => p.getBigUint64(1)), [0n]);
+  assert.deepEqual(
+    rig.socket.take(Type.Watch).map((p) => p.getBigUint64(1)),
+    [0n],
+  );
 });
 
 test("a watch that the hub does not accept is an error, and the next listener asks again", async () => {
@@ -233,7 +266,10 @@ test("a watch that the hub does not accept is an error, and the next listener as
   assert.match(rig.errors[0] ?? "", /^too_many_watchers: .*full/);
   rig.socket.sent = [];
   rig.hub.on("presence", () => {});
-  assert.deepEqual(rig.socket.take(Type.Watch).map((p) => p.getUint8(0)), [1]);
+  assert.deepEqual(
+    rig.socket.take(Type.Watch).map((p) => p.getUint8(0)),
+    [1],
+  );
   await rig.socket.deliver(hub.error(0, 3, "no"));
   assert.match(rig.errors[1] ?? "", /^watch_forbidden: /);
 });
@@ -245,11 +281,20 @@ test("list asks for page after page, and again after a resume", async () => {
     for await (const id of rig.hub.list()) ids.push(id);
   })();
   await settle();
-  assert.deepEqual(rig.socket.take(Type.ListRange).map((p) => [p.getBigUint64(0), p.getUint32(8)]), [[0n, 8192]]);
+  assert.deepEqual(
+    rig.socket.take(Type.ListRange).map((p) => [p.getBigUint64(0), p.getUint32(8)]),
+    [[0n, 8192]],
+  );
   await rig.socket.deliver(hub.listPage(3, true, ["1", "2"]));
-  assert.deepEqual(rig.socket.take(Type.ListRange).map((p) => p.getBigUint64(0)), [2n]);
+  assert.deepEqual(
+    rig.socket.take(Type.ListRange).map((p) => p.getBigUint64(0)),
+    [2n],
+  );
   await rig.reconnect({ resumed: true });
-  assert.deepEqual(rig.socket.take(Type.ListRange).map((p) => p.getBigUint64(0)), [2n]);
+  assert.deepEqual(
+    rig.socket.take(Type.ListRange).map((p) => p.getBigUint64(0)),
+    [2n],
+  );
   await rig.socket.deliver(hub.listPage(3, false, ["18446744073709551615"]));
   await listing;
   assert.deepEqual(ids, ["1", "2", "18446744073709551615"]);

@@ -32,7 +32,8 @@ function nodeGroup(): Group {
       peers.push(...(await Promise.all(urls.map((url) => Peer.connect(url, { WebSocket })))));
       return peers.map((peer) => peer.hub.id);
     },
-    send: async (to) => void (await Promise.all(peers.map((peer, i) => peer.send(to[i] as string[], messages, interval)))),
+    send: async (to) =>
+      void (await Promise.all(peers.map((peer, i) => peer.send(to[i] as string[], messages, interval)))),
     close: () => Promise.all(peers.map((peer) => peer.close())),
   };
 }
@@ -76,12 +77,15 @@ test(`${clients} clients in Node and ${clients} in Chromium, each cut ${cuts} ti
   seen.forEach((s, i) => {
     const senders = all.filter((_, j) => receiversOf(j).includes(all[i] as string));
     assert.deepEqual(Object.keys(s.received).sort(), senders.sort(), `senders to client ${i}`);
-    for (const sender of senders) assert.deepEqual(s.received[sender], expected, `messages from ${sender} to client ${i}`);
+    for (const sender of senders)
+      assert.deepEqual(s.received[sender], expected, `messages from ${sender} to client ${i}`);
     assert.deepEqual(s.fates, { received: 3 * messages }, `fates of client ${i}`);
     assert.deepEqual(s.ids, [], `new ids of client ${i}`);
     assert.ok(s.connections > 1, `connections of client ${i}`);
   });
-  t.diagnostic(`${seen.reduce((sum, s) => sum + s.connections - 1, 0)} resumes, ${proxies.reduce((sum, p) => sum + p.cuts, 0)} cuts`);
+  t.diagnostic(
+    `${seen.reduce((sum, s) => sum + s.connections - 1, 0)} resumes, ${proxies.reduce((sum, p) => sum + p.cuts, 0)} cuts`,
+  );
   for (const proxy of proxies) proxy.stop();
   await browser.close();
   await hub.stop();

@@ -26,10 +26,20 @@ test("a SEND has the content of the call", async () => {
   const rig = new Rig(clock);
   await rig.welcome();
   void rig.hub.send(["9", "18446744073709551615"], "hé");
-  void rig.hub.sendReport("9", new Uint8Array([1, 2, 3]).subarray(1), { level: "processed", ifFull: "drop-oldest", ttl: 250.9 });
+  void rig.hub.sendReport("9", new Uint8Array([1, 2, 3]).subarray(1), {
+    level: "processed",
+    ifFull: "drop-oldest",
+    ttl: 250.9,
+  });
   await settle();
   const [first, second] = rig.socket.take(Type.Send).map(hub.readSend);
-  assert.deepEqual(first, { seq: 1, options: 0, ttl: 0, to: ["9", "18446744073709551615"], body: new Uint8Array([0x68, 0xc3, 0xa9]) });
+  assert.deepEqual(first, {
+    seq: 1,
+    options: 0,
+    ttl: 0,
+    to: ["9", "18446744073709551615"],
+    body: new Uint8Array([0x68, 0xc3, 0xa9]),
+  });
   assert.deepEqual(second, { seq: 2, options: 3 + 2 * 4, ttl: 250, to: ["9"], body: new Uint8Array([2, 3]) });
 });
 
@@ -44,7 +54,8 @@ test("what is out of range throws before a byte leaves", async () => {
   await assert.rejects(rig.hub.send("9", "", { ttl: 2 ** 32 }), RangeError);
   await assert.rejects(rig.hub.send("9", "", { ifFull: "drop" as "block" }), RangeError);
   await assert.rejects(rig.hub.sendReport("9", "", { level: "none" as "written" }), RangeError);
-  for (const id of ["", "x", "-1", "01", "18446744073709551616", "1e3", 9 as unknown as string]) await assert.rejects(rig.hub.send([id], ""), TypeError, String(id));
+  for (const id of ["", "x", "-1", "01", "18446744073709551616", "1e3", 9 as unknown as string])
+    await assert.rejects(rig.hub.send([id], ""), TypeError, String(id));
   await assert.rejects(rig.hub.send("9", {} as string), TypeError);
   await assert.rejects(rig.hub.send("9", "", { signal: AbortSignal.abort(new Error("no")) }), /no/);
   await settle();
@@ -143,7 +154,14 @@ test("a report has a fate for each receiver, also for one that the client does n
   await rig.socket.deliver(hub.ack(1), hub.report(1, 3, 17, 20, 99));
   const { fates, list } = await report;
   assert.deepEqual(list, ["received", "gone", "expired", "fate 99"]);
-  assert.deepEqual([...fates], [["5", "expired"], ["9", "gone"], ["6", "fate 99"]]);
+  assert.deepEqual(
+    [...fates],
+    [
+      ["5", "expired"],
+      ["9", "gone"],
+      ["6", "fate 99"],
+    ],
+  );
 });
 
 test("at most max_reports SENDs wait for their report", async () => {
@@ -155,7 +173,10 @@ test("at most max_reports SENDs wait for their report", async () => {
   await rig.socket.deliver(hub.ack(2), hub.report(2, 3));
   assert.deepEqual(seqs(rig), [3]);
   await rig.socket.deliver(hub.report(1, 2), hub.report(3, 16));
-  assert.deepEqual((await Promise.all(reports)).map((r) => r.list[0]), ["written", "received", "unknown"]);
+  assert.deepEqual(
+    (await Promise.all(reports)).map((r) => r.list[0]),
+    ["written", "received", "unknown"],
+  );
 });
 
 test("a message expires in the client: disconnected, and behind the credit", async () => {
@@ -214,7 +235,8 @@ test("in a new session, what was sent fails without resend", async () => {
   const unsent = rig.hub.sendReport("9", "");
   await clock.advance(200);
   await rig.welcome({ id: "70" });
-  for (const report of [sent, acked]) await assert.rejects(report, { name: "HubError", code: "session_lost", retry: false });
+  for (const report of [sent, acked])
+    await assert.rejects(report, { name: "HubError", code: "session_lost", retry: false });
   assert.deepEqual(rig.ids, [["70", 1]]);
   assert.deepEqual(seqs(rig), [5]);
   await rig.socket.deliver(hub.report(5, 3));
@@ -237,7 +259,10 @@ test("in a new session, what was sent is sent again with resend; a time to live 
   await clock.advance(200);
   await rig.welcome({ id: "70", credit: 1 });
   const again = rig.socket.take(Type.Send).map(hub.readSend);
-  assert.deepEqual(again.map((s) => [s.seq, new TextDecoder().decode(s.body)]), [[2, "body"]]);
+  assert.deepEqual(
+    again.map((s) => [s.seq, new TextDecoder().decode(s.body)]),
+    [[2, "body"]],
+  );
   await clock.advance(500);
   assert.deepEqual((await inFlight).list, ["uncertain"]);
   await rig.socket.deliver(hub.ack(2), hub.report(2, 3));

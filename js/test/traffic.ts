@@ -15,7 +15,10 @@ export interface Seen {
 /** The number of reports that a client waits for at the same time. */
 const maxPending = 8;
 
-/** A client that sends numbered messages to others and writes down what it gets. In Node and in pages. */
+/**
+ * A client that sends numbered messages to others and writes down what it gets. In Node and in
+ * pages.
+ */
 export class Peer {
   readonly seen: Seen = { received: {}, fates: {}, ids: [], connections: 1 };
   #reading: Promise<void>;
@@ -36,7 +39,10 @@ export class Peer {
     for await (const m of this.hub) (this.seen.received[m.from] ??= []).push(m.json<number>());
   }
 
-  /** Sends n messages to each of some clients, one every few milliseconds, and waits for their reports. */
+  /**
+   * Sends n messages to each of some clients, one every few milliseconds, and waits for their
+   * reports.
+   */
   async send(to: string[], n: number, interval: number): Promise<void> {
     const pending = new Set<Promise<void>>();
     for (let i = 0; i < n; i++) {

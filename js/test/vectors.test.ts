@@ -18,7 +18,10 @@ function bytesOf(hex: string): Bytes {
   return new Uint8Array(Buffer.from(hex, "hex"));
 }
 
-/** Decodes a frame of the hub with the client, and encodes it again. Undefined: it is a frame of a client. */
+/**
+ * Decodes a frame of the hub with the client, and encodes it again. Undefined: it is a frame of a
+ * client.
+ */
 function rebuildHubFrame(type: number, payload: Payload): Bytes | undefined {
   const json = () => hub.readJSON(payload);
   switch (type) {
@@ -56,7 +59,10 @@ function rebuildHubFrame(type: number, payload: Payload): Bytes | undefined {
   return undefined;
 }
 
-/** Checks that the client has every field of a JSON frame that it knows, and encodes the frame again. */
+/**
+ * Checks that the client has every field of a JSON frame that it knows, and encodes the frame
+ * again.
+ */
 function checkFields(type: number, decoded: object, fields: Record<string, unknown>): Bytes {
   for (const [key, value] of Object.entries(decoded)) if (key in fields) assert.equal(value, fields[key], key);
   return jsonFrame(type, fields);
@@ -106,14 +112,36 @@ test("the vectors of version 2 are decoded and encoded again, byte for byte", as
       split(bytes.buffer, (type, payload) => {
         seen.push(type);
         types.add(type);
-        const rebuilt = [rebuildHubFrame(type, payload), rebuildClientFrame(type, payload)].filter((b) => b !== undefined);
+        const rebuilt = [rebuildHubFrame(type, payload), rebuildClientFrame(type, payload)].filter(
+          (b) => b !== undefined,
+        );
         assert.ok(rebuilt.length > 0, `type 0x${type.toString(16)}`);
         for (const b of rebuilt) assert.equal(Buffer.from(b).toString("hex"), frame);
       });
       assert.equal(seen.length, 1);
     });
   }
-  const defined = [Type.Hello, Type.Welcome, Type.Send, Type.Deliver, Type.Report, Type.Verdict, Type.ListRange, Type.ListPage, Type.Watch, Type.Presence, Type.Ping, Type.Pong, Type.Error, Type.Bye, Type.GoAway, Type.Ack, Type.Skip, Type.Renew, Type.Renewed];
+  const defined = [
+    Type.Hello,
+    Type.Welcome,
+    Type.Send,
+    Type.Deliver,
+    Type.Report,
+    Type.Verdict,
+    Type.ListRange,
+    Type.ListPage,
+    Type.Watch,
+    Type.Presence,
+    Type.Ping,
+    Type.Pong,
+    Type.Error,
+    Type.Bye,
+    Type.GoAway,
+    Type.Ack,
+    Type.Skip,
+    Type.Renew,
+    Type.Renewed,
+  ];
   for (const type of defined) assert.ok(types.has(type), `no vector has type 0x${type.toString(16)}`);
 });
 
@@ -121,7 +149,11 @@ test("a message that ends within a frame is an error", () => {
   for (const { name, frame } of vectors) {
     const bytes = bytesOf(frame);
     for (let n = 1; n < bytes.length; n++) {
-      assert.throws(() => split(bytes.slice(0, n).buffer, () => assert.fail("a part of a frame was handled")), isProtocolError, `${name}, ${n} bytes`);
+      assert.throws(
+        () => split(bytes.slice(0, n).buffer, () => assert.fail("a part of a frame was handled")),
+        isProtocolError,
+        `${name}, ${n} bytes`,
+      );
     }
   }
 });
@@ -154,14 +186,30 @@ test("several frames of one message are split, and an empty frame has no type", 
 });
 
 test("fields of the wrong type are an error that names the field", () => {
-  for (const fields of [{ id: 7 }, { credit: "1" }, { window: -1 }, { resumed: "true" }, { keepalive_ms: 0 }, { seq: "x" }, { version: 1 }, { epoch: "" }]) {
+  for (const fields of [
+    { id: 7 },
+    { credit: "1" },
+    { window: -1 },
+    { resumed: "true" },
+    { keepalive_ms: 0 },
+    { seq: "x" },
+    { version: 1 },
+    { epoch: "" },
+  ]) {
     const [key] = Object.keys(fields) as [string];
-    split(hub.welcome(fields).buffer, (_, payload) => assert.throws(() => frames.welcome(payload), (error) => isProtocolError(error) && ["seq", "version"].includes(key) || String(error).includes(key), key));
+    split(hub.welcome(fields).buffer, (_, payload) =>
+      assert.throws(
+        () => frames.welcome(payload),
+        (error) => (isProtocolError(error) && ["seq", "version"].includes(key)) || String(error).includes(key),
+        key,
+      ),
+    );
   }
-  split(jsonFrame(Type.Welcome, []).buffer, (_, payload) => assert.throws(() => frames.welcome(payload), isProtocolError));
+  split(jsonFrame(Type.Welcome, []).buffer, (_, payload) =>
+    assert.throws(() => frames.welcome(payload), isProtocolError),
+  );
 });
 
 function isProtocolError(error: unknown): boolean {
   return error instanceof HubError && error.code === "protocol" && !error.retry;
 }
-
