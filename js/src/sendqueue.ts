@@ -22,11 +22,12 @@ const maxRetained = 16 << 20;
  * connections: what has not reached the hub is sent again. Its messages in the order of their seq:
  *
  *     ├── in flight ──┼── unsent ──┼── waiting for room ──┤
- *                     #next        first that isWaiting
+ *                     #next        #entered
  */
 export class SendQueue {
   #sends: PendingSend[] = [];
   #next = 0;
+  #entered = 0;
   #calls = new Map<number, PendingSend>(); // those that wait for their report, by seq
   #seq = 0; // of the last message
   #cost = 0; // of the messages that have entered
@@ -75,7 +76,6 @@ export class SendQueue {
     return new Promise<Uint8Array | undefined>((resolve, reject) => {
       if (this.#closed) throw this.#closed;
       Object.assign(p, { resolve, reject, seq: ++this.#seq });
-      p.setCost(this.#limits);
       this.#sends.push(p);
       this.outlet.arm();
       this.pump();
@@ -111,10 +111,11 @@ export class SendQueue {
   }
 
   #admit(): void {
-    for (let i = this.#sends.findLastIndex((p) => !p.isWaiting) + 1; i < this.#sends.length; i++) {
-      const p = this.#sends[i] as PendingSend;
-      if ((this.#cost && this.#cost + p.cost > maxCost) || this.#retained >= maxRetained) return;
-      this.#cost += p.cost;
+    for (let p = this.#sends[this.#entered]; p; p = this.#sends[this.#entered]) {
+      const cost = p.setCost(this.#limits);
+      if ((this.#cost && this.#cost + cost > maxCost) || this.#retained >= maxRetained) return;
+      this.#entered++;
+      this.#cost += cost;
       p.isWaiting = false;
       if (p.wantsReport) this.#calls.set(p.seq, p);
       else p.resolve();
@@ -149,10 +150,12 @@ export class SendQueue {
 
   /** Counts anew what #sends and #calls contain. */
   #recount(): void {
-    this.#next = this.#cost = this.#retained = this.#inFlight = this.#pendingReports = 0;
+    this.#next = this.#entered = this.#cost = this.#retained = this.#inFlight = this.#pendingReports = 0;
     for (const p of this.#sends) {
+      if (p.isWaiting) break;
       p.setCost(this.#limits);
-      if (!p.isWaiting) this.#cost += p.cost;
+      this.#entered++;
+      this.#cost += p.cost;
       if (!p.isSent) continue;
       this.#next++;
       this.#inFlight += p.cost;
