@@ -67,6 +67,22 @@ func (h *Hub) Client(id uint64) (ClientInfo, bool) {
 	return infoOf(h.find(id), id)
 }
 
+// ClientFates returns the fates that the reports to one client have contained so far, over all
+// connections of its session: one fate per receiver of each message for which the client has
+// requested a report. A fate that never occurred is absent. ClientFates returns false if the
+// client is not connected. A client of version 1 and a Subscription have no fates. ClientFates can
+// be called at any time.
+func (h *Hub) ClientFates(id uint64) (map[wire.Fate]uint64, bool) {
+	dest := h.find(id)
+	if dest == nil {
+		return nil, false
+	}
+	if s := connOf(dest).session(); s != nil {
+		return s.fates(), true
+	}
+	return map[wire.Fate]uint64{}, true
+}
+
 // infoOf returns the description of a destination with that id, and false if there is none.
 func infoOf(dest relay.Destination, id uint64) (ClientInfo, bool) {
 	switch d := dest.(type) {

@@ -3,6 +3,7 @@ package hub_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +40,33 @@ func TestHub_Client_ReportsCounters(t *testing.T) {
 	}
 	if info, ok := h.Client(999); ok {
 		t.Errorf("of an unknown id: %+v", info)
+	}
+}
+
+// TestHub_ClientFates_CountsReports sends messages with and without a report. ClientFates counts each
+// fate of each report once.
+func TestHub_ClientFates_CountsReports(t *testing.T) {
+	h := start(t, hub.Config{})
+	sender, receiver, old := h.connectV2(t), h.connectV2(t), h.connectV1(t)
+	const unknown = 999
+	sender.sendMessage([]byte("without"), levelOptions(wire.LevelNone), 0, receiver.id)
+	receiver.expectDeliver(sender.id, 1, []byte("without"))
+	for n := uint64(1); n <= 3; n++ {
+		seq := sender.sendMessage([]byte("with"), levelOptions(wire.LevelWritten), 0, receiver.id, unknown, old.id)
+		receiver.expectDeliver(sender.id, seq, []byte("with"))
+		sender.expectReport(seq, wire.FateWritten, wire.FateUnknown, wire.FateWritten)
+		want := map[wire.Fate]uint64{wire.FateWritten: 2 * n, wire.FateUnknown: n}
+		if got, ok := h.ClientFates(sender.id); !ok || !maps.Equal(got, want) {
+			t.Errorf("after %d reports: %v, %t, want %v", n, got, ok, want)
+		}
+	}
+	for _, id := range []uint64{receiver.id, old.id} {
+		if got, ok := h.ClientFates(id); !ok || got == nil || len(got) > 0 {
+			t.Errorf("client %d, which sent nothing, has %v, %t", id, got, ok)
+		}
+	}
+	if got, ok := h.ClientFates(unknown); ok {
+		t.Errorf("of an unknown id: %v", got)
 	}
 }
 

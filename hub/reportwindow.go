@@ -3,23 +3,42 @@ package hub
 import (
 	"github.com/sechlol/go-message-hub/internal/body"
 	"github.com/sechlol/go-message-hub/internal/outbox"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 // reportBufSize is the size of a buffer of REPORTs, in bytes: room for 146 of the smallest.
 const reportBufSize = 2 << 10
 
-// reportWindow bounds the SENDs of a client whose REPORT is not written, and holds the buffer
-// that small REPORTs share. The zero value is empty. Its methods must not be called
-// concurrently.
+// reportWindow bounds the SENDs of a client whose REPORT is not written, holds the buffer that
+// small REPORTs share, and counts the fates in REPORTs. The zero value is empty. Its methods must
+// not be called concurrently.
 type reportWindow struct {
-	pending int          // SENDs whose REPORT is not written
+	pending int32        // SENDs whose REPORT is not written
+	bufUsed int32        // in bytes
 	buf     *body.Buffer // where REPORTs are written, while one in it is needed
-	bufUsed int          // in bytes
+	fates   *fateCounts  // nil before the first REPORT: most clients request none
+}
+
+// fateCounts counts fates by their number.
+type fateCounts [wire.MaxFate + 1]uint64
+
+// count adds the fates in REPORTs of the hub.
+func (w *reportWindow) count(frames []byte) {
+	if w.fates == nil {
+		w.fates = new(fateCounts)
+	}
+	for frame := range wire.Frames(frames) {
+		_, payload := wire.Split(frame)
+		report, _ := wire.ParseReport(payload) // encoded by this hub
+		for _, fate := range report.Fates {
+			w.fates[fate]++
+		}
+	}
 }
 
 // reserve takes room for one more REPORT, and returns false if maxReports are pending.
 func (w *reportWindow) reserve(maxReports int) bool {
-	if w.pending >= maxReports {
+	if int(w.pending) >= maxReports {
 		return false
 	}
 	w.pending++
@@ -28,7 +47,7 @@ func (w *reportWindow) reserve(maxReports int) bool {
 
 // onWritten records that n REPORTs were written or lost, or are not needed.
 func (w *reportWindow) onWritten(n int) {
-	w.pending -= n
+	w.pending -= int32(n)
 	w.releaseUnusedBuf()
 }
 
@@ -42,14 +61,15 @@ func (w *reportWindow) write(account *body.Account, frames []byte) outbox.Batch 
 		buffer := account.ForceAcquireOverhead(len(frames))
 		return outbox.Batch{Buffer: buffer, To: copy(buffer.Bytes(), frames)}
 	}
-	if w.buf == nil || w.buf.Account() != account || len(w.buf.Bytes())-w.bufUsed < len(frames) {
+	if w.buf == nil || w.buf.Account() != account || len(w.buf.Bytes())-int(w.bufUsed) < len(frames) {
 		w.releaseBuf()
 		w.buf = account.ForceAcquireOverhead(reportBufSize)
 	}
-	from := w.bufUsed
-	w.bufUsed += copy(w.buf.Bytes()[from:], frames)
+	from := int(w.bufUsed)
+	to := from + copy(w.buf.Bytes()[from:], frames)
+	w.bufUsed = int32(to)
 	w.buf.Retain()
-	return outbox.Batch{Buffer: w.buf, From: from, To: w.bufUsed}
+	return outbox.Batch{Buffer: w.buf, From: from, To: to}
 }
 
 // releaseBuf releases the buffer although an outbox may still refer to it.

@@ -248,12 +248,29 @@ func (s *session) signalReader() {
 func (s *session) sendReports(frames []byte, n int) {
 	s.mu.Lock()
 	c := s.conn
+	s.reports.count(frames)
 	batch := s.reports.write(c.account, frames)
 	s.mu.Unlock()
 	batch.Frames, batch.Reliable, batch.Options = n, true, &s.reportOptions
 	if c.offerAndFlush(&batch) != outbox.Queued {
 		s.onReportsWritten(n)
 	}
+}
+
+// fates returns the fates that the REPORTs of the session have said so far.
+func (s *session) fates() map[wire.Fate]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	counts := make(map[wire.Fate]uint64)
+	if s.reports.fates == nil {
+		return counts
+	}
+	for fate, n := range s.reports.fates {
+		if n > 0 {
+			counts[wire.Fate(fate)] = n
+		}
+	}
+	return counts
 }
 
 // onReportsWritten records that n REPORTs were written or lost, or are not needed.
