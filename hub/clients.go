@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"iter"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -47,18 +48,40 @@ type ClientInfo struct {
 func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
 	ids := presence.After(h.registry.IDs(), after)
 	infos := make([]ClientInfo, 0, max(0, min(limit, len(ids))))
+	if limit <= 0 {
+		return infos
+	}
+	h.eachClient(ids, func(info ClientInfo) bool {
+		infos = append(infos, info)
+		return len(infos) < limit
+	})
+	return infos
+}
+
+// ClientsAfter returns an iterator over the clients with ids above after, in ascending order of
+// their ids. A client that connects during the iteration can be missing. ClientsAfter can be called
+// at any time. The iterator takes one lock per client for the length of its queue, and none while
+// the loop runs. A look at all clients by it allocates less than by Clients.
+func (h *Hub) ClientsAfter(after uint64) iter.Seq[ClientInfo] {
+	return func(yield func(ClientInfo) bool) {
+		h.eachClient(presence.After(h.registry.IDs(), after), yield)
+	}
+}
+
+// eachClient calls yield for those of the clients with these ids that are registered, until yield
+// returns false.
+func (h *Hub) eachClient(ids []uint64, yield func(ClientInfo) bool) {
 	var found [64]relay.Destination
-	for len(ids) > 0 && len(infos) < limit {
-		n := min(len(found), len(ids), limit-len(infos))
+	for len(ids) > 0 {
+		n := min(len(found), len(ids))
 		h.registry.Find(ids[:n], found[:])
 		for i, dest := range found[:n] {
-			if info, ok := infoOf(dest, ids[i]); ok { // still registered
-				infos = append(infos, info)
+			if info, ok := infoOf(dest, ids[i]); ok && !yield(info) {
+				return
 			}
 		}
 		ids = ids[n:]
 	}
-	return infos
 }
 
 // Client returns the description of one client, and false if the client is not connected. It

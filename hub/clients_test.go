@@ -110,6 +110,14 @@ func TestHub_Clients_Pages(t *testing.T) {
 			t.Errorf("pages of %d: got ids %d", limit, got)
 		}
 	}
+	for _, after := range []uint64{0, 1, h.Clients(0, 70)[69].ID, clients + 1} {
+		if got, want := slices.Collect(h.ClientsAfter(after)), h.Clients(after, clients); !slices.Equal(got, want) {
+			t.Errorf("after %d: %d clients, want %d", after, len(got), len(want))
+		}
+	}
+	for range h.ClientsAfter(0) {
+		break
+	}
 	for _, limit := range []int{0, -1} {
 		if page := h.Clients(0, limit); len(page) != 0 {
 			t.Errorf("limit %d: %d clients", limit, len(page))
