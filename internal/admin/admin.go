@@ -1,10 +1,11 @@
 // Package admin serves the admin address of a hub over HTTP: metrics for Prometheus, health and
-// readiness probes, profiles, and an API that lists and disconnects clients. docs/OPERATIONS.md
-// describes it for operators, openapi.json for programs.
+// readiness probes, profiles, and an API that lists and disconnects clients and sends test messages.
+// docs/OPERATIONS.md describes it for operators, openapi.json for programs.
 //
-// No message passes through this package. It reads the statistics and the clients of a Hub when a
-// request asks for them, and samples rates while requests ask for them. It does not read flags or
-// files. It answers no request from another machine without a token, except those for the probes.
+// No message of a client passes through this package. It reads the statistics and the clients of a
+// Hub when a request asks for them, and samples rates while requests ask for them. It does not read
+// flags or files. It answers no request from another machine without a token, except those for the
+// probes.
 package admin
 
 import (
@@ -22,7 +23,7 @@ const (
 	writeTimeout   = 30 * time.Second // to write the response; a profile adds its duration
 	idleTimeout    = 2 * time.Minute  // between two requests: above the usual scrape interval
 	maxHeaderBytes = 16 << 10         // bytes
-	maxBodyBytes   = 4 << 10          // bytes; no request needs a body
+	maxBodyBytes   = 8 << 10          // bytes: a test message to 255 receivers has up to 6 KiB of ids
 )
 
 // Server serves the admin address. All methods may be called concurrently.
@@ -45,10 +46,18 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		config: config,
 		probes: &probes{checkHealth: config.CheckHealth},
-		rates:  newRateSampler(config.Hub.Clients, config.SampleInterval),
+		rates:  newRateSampler(config.Hub.ClientsAfter, config.SampleInterval),
 	}
 	registry := newRegistry(config.Hub.Stats, config.Latency, config.LogDropped, config.CertificateExpiry)
-	routes := newRoutes(s.probes, registry, &clientAPI{hub: config.Hub, rates: s.rates, logger: config.Logger})
+	routes := newRoutes(&handlers{
+		probes: s.probes, registry: registry,
+		clients:  &clientAPI{hub: config.Hub, messages: config.Messages, rates: s.rates, logger: config.Logger},
+		messages: &messageAPI{messages: config.Messages, logger: config.Logger},
+		summary: &summaryAPI{
+			hub: config.Hub, probes: s.probes, latency: config.Latency, expiry: config.CertificateExpiry,
+			process: newProcessSampler(), started: time.Now().Add(-config.Hub.Stats().Uptime).UTC(), version: config.Version,
+		},
+	})
 	var required *tokenHash
 	if config.Token != "" {
 		required = hashToken(config.Token)

@@ -13,8 +13,8 @@ import (
 
 const token = "0123456789abcdef"
 
-// paths are those of all routes except the probes, and one without a route.
-var paths = []string{"/metrics", "/openapi.json", "/api/clients", "/api/clients/1", "/debug/pprof/", "/debug/pprof/heap", "/nothing"}
+// paths are those of all routes that need a token, and one without a route.
+var paths = []string{"/metrics", "/openapi.json", "/api/summary", "/api/messages", "/api/clients", "/api/clients/1", "/debug/pprof/", "/debug/pprof/heap", "/nothing"}
 
 func newHeader(name, value string) http.Header { return http.Header{name: {value}} }
 

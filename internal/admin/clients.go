@@ -4,24 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
 )
-
-const (
-	defaultPageSize = 100
-	maxPageSize     = 1000 // clients on one page: about 300 KB of JSON
-)
-
-// clientsResponse is a page of the list of clients.
-type clientsResponse struct {
-	Clients []clientJSON `json:"clients"`
-	Total   int          `json:"total"` // number of all clients
-	More    bool         `json:"more"`  // clients with larger ids exist
-}
 
 // clientJSON is the JSON form of a client. Ids are strings, as in the protocol, because many
 // programs have only 53 bits for a number.
@@ -46,11 +34,20 @@ type clientJSON struct {
 	BytesOutRate    *float64 `json:"bytes_out_per_second"`
 }
 
+// clientDetailJSON is the JSON form of one client that a request asks for.
+type clientDetailJSON struct {
+	clientJSON
+
+	// Fates are those of the messages of the client for which it has requested a report.
+	Fates map[string]uint64 `json:"fates"`
+}
+
 // clientAPI lists and disconnects the clients of a hub.
 type clientAPI struct {
-	hub    Hub
-	rates  *rateSampler
-	logger *slog.Logger // gets a line for each client that a request disconnects
+	hub      Hub
+	messages Messages
+	rates    *rateSampler
+	logger   *slog.Logger // gets a line for each client that a request disconnects
 }
 
 // describe returns the JSON form of a client.
@@ -66,27 +63,6 @@ func (a *clientAPI) describe(c *hub.ClientInfo) clientJSON {
 	return v
 }
 
-func (a *clientAPI) handleList(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	after, err := parseUintParam(query, "after", 0, 0, 1<<64-1)
-	if err != nil {
-		writeError(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	limit, err := parseUintParam(query, "limit", defaultPageSize, 1, maxPageSize)
-	if err != nil {
-		writeError(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	a.rates.requestSampling()
-	infos := a.hub.Clients(after, int(limit)+1)
-	p := clientsResponse{Clients: []clientJSON{}, Total: a.hub.Stats().Clients, More: len(infos) > int(limit)}
-	for i := range infos[:min(len(infos), int(limit))] {
-		p.Clients = append(p.Clients, a.describe(&infos[i]))
-	}
-	writeJSON(w, http.StatusOK, p)
-}
-
 func (a *clientAPI) handleGet(w http.ResponseWriter, r *http.Request) {
 	id, ok := parseClientID(w, r)
 	if !ok {
@@ -98,7 +74,8 @@ func (a *clientAPI) handleGet(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.rates.requestSampling()
-	writeJSON(w, http.StatusOK, a.describe(&info))
+	fates, _ := a.messages.ClientFates(id) // nil if the client has left meanwhile
+	writeJSON(w, http.StatusOK, clientDetailJSON{a.describe(&info), countsByName(wire.Fates(), fates)})
 }
 
 func (a *clientAPI) handleDisconnect(w http.ResponseWriter, r *http.Request) {
@@ -135,18 +112,4 @@ func parseClientID(w http.ResponseWriter, r *http.Request) (uint64, bool) {
 
 func writeClientNotFound(w http.ResponseWriter, id uint64) {
 	writeError(w, http.StatusNotFound, fmt.Sprintf("no client has the id %d", id))
-}
-
-// parseUintParam returns a query parameter between minValue and maxValue, or defaultValue if
-// it is absent.
-func parseUintParam(query url.Values, name string, defaultValue, minValue, maxValue uint64) (uint64, error) {
-	text := query.Get(name)
-	if text == "" {
-		return defaultValue, nil
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || n < minValue || n > maxValue {
-		return 0, fmt.Errorf("%s is %q, must be a whole number from %d to %d", name, text, minValue, maxValue)
-	}
-	return n, nil
 }

@@ -110,3 +110,18 @@ func TestGetClient_Rates(t *testing.T) {
 		return r.MessagesInRate != nil && *r.MessagesInRate > 0 && *r.BytesInRate > *r.MessagesInRate
 	})
 }
+
+// TestGetClient_Fates checks that the fates of the messages of a client are in the response.
+func TestGetClient_Fates(t *testing.T) {
+	s := startHub(t, Config{})
+	a, b := s.dial(t, client.Options{}), s.dial(t, client.Options{})
+	if _, err := a.SendReport(t.Context(), []uint64{b.ID(), 999}, []byte("hello"), &client.SendOptions{Level: wire.LevelWritten}); err != nil {
+		t.Fatal(err)
+	}
+	for c, want := range map[*client.Client]uint64{a: 1, b: 0} {
+		got := parseJSON[clientDetailJSON](t, s.get(fmt.Sprintf("/api/clients/%d", c.ID())))
+		if got.ID != c.ID() || len(got.Fates) != len(wire.Fates()) || got.Fates["written"] != want || got.Fates["unknown"] != want || got.Fates["gone"] != 0 {
+			t.Errorf("client %d: %v, want %d", c.ID(), got.Fates, want)
+		}
+	}
+}

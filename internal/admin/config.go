@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"iter"
 	"log/slog"
 	"net"
 	"time"
@@ -12,7 +13,7 @@ import (
 // concurrent use.
 type Hub interface {
 	Stats() hub.Stats
-	Clients(after uint64, limit int) []hub.ClientInfo
+	ClientsAfter(after uint64) iter.Seq[hub.ClientInfo]
 	Client(id uint64) (hub.ClientInfo, bool)
 	Disconnect(id uint64, reconnect bool) bool
 }
@@ -35,6 +36,13 @@ type Config struct {
 	// Hub is the hub whose state is served.
 	Hub Hub
 
+	// Messages sends test messages, and knows the fates of the messages of clients. Usually it is
+	// the same hub.
+	Messages Messages
+
+	// Version is the version of the program, for people. It can be empty.
+	Version string
+
 	// Token is the bearer token of requests, at least 16 printable ASCII characters without spaces.
 	// It can be empty if the listener is on a loopback address: requests need no token then.
 	Token string
@@ -47,17 +55,18 @@ type Config struct {
 	// concurrent use. nil: there is no such metric.
 	LogDropped func() uint64
 
-	// Latency is a histogram for the metrics. nil: there is no such metric.
+	// Latency is a histogram for the metrics and the summary. nil: there is no such metric.
 	Latency *Latency
 
-	// CertificateExpiry returns the expiry of the server certificate of the hub, for the metrics. It
-	// must be safe for concurrent use. nil: there is no such metric.
+	// CertificateExpiry returns the expiry of the server certificate of the hub, for the metrics and
+	// the summary. It must be safe for concurrent use. nil: there is no such metric.
 	CertificateExpiry func() time.Time
 
 	// SampleInterval is the interval over which rates are measured. Default: 5 s.
 	SampleInterval time.Duration
 
-	// Logger gets a line for each client that a request disconnects. Default: no lines.
+	// Logger gets a line for each client that a request disconnects, and for each test message.
+	// Default: no lines.
 	Logger *slog.Logger
 }
 

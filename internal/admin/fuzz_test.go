@@ -16,7 +16,7 @@ import (
 func FuzzAdmin(f *testing.F) {
 	bearer := "Bearer " + token
 	for _, path := range append(paths, "/healthz", "/readyz", "/api/clients?after=1&limit=2", "/api/clients?limit=0&limit=1", "/api/clients?after=%zz",
-		"/api/clients/1?reconnect=maybe", "/api/clients/18446744073709551616", "/api//clients", "/../healthz", "/healthz/../api/clients", "/debug/pprof/goroutine?debug=2") {
+		"/api/clients/1?reconnect=maybe", "/api/clients/18446744073709551616", "/api//clients", "/api/clients?sort=queued_bytes&offset=9&filter=%00%ff", "/api/clients?subject=&sort=id", "/../healthz", "/healthz/../api/clients", "/debug/pprof/goroutine?debug=2") {
 		for _, authorization := range []string{"", bearer, "bearer  " + token + " ", "Basic " + token} {
 			f.Add(http.MethodGet, path, authorization, "localhost", "")
 		}
@@ -38,11 +38,11 @@ func FuzzAdmin(f *testing.F) {
 		s.Server.http.Handler.ServeHTTP(w, r.WithContext(t.Context()))
 		scheme, sent, _ := strings.Cut(authorization, " ")
 		authorized := strings.EqualFold(scheme, "Bearer") && strings.TrimSpace(sent) == token
-		isProbe := u.Path == healthPath || u.Path == readyPath
+		isPublic := u.Path == healthPath || u.Path == readyPath
 		switch {
 		case w.Code >= 500:
 			t.Errorf("%s %s: %d %s", method, target, w.Code, w.Body)
-		case !authorized && !isProbe && w.Code != http.StatusUnauthorized && w.Code != http.StatusForbidden:
+		case !authorized && !isPublic && w.Code != http.StatusUnauthorized && w.Code != http.StatusForbidden:
 			t.Errorf("%s %s without the token: %d %s", method, target, w.Code, w.Body)
 		case w.Code == http.StatusBadRequest && strings.HasPrefix(u.Path, "/api/"):
 			var p errorResponse

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"iter"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -70,12 +73,15 @@ func startAdmin(t testing.TB, config Config) *testServer {
 	if config.Listener == nil {
 		config.Listener = listen(t)
 	}
+	if config.Messages == nil {
+		config.Messages = config.Hub.(Messages)
+	}
 	server, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &testServer{Server: server, t: t, adminAddr: config.Listener.Addr().String(), header: http.Header{}}
-	s.http.Transport = &http.Transport{}
+	s.http.Transport = &http.Transport{DisableCompression: true}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }() // ends with Close; the cleanup waits
 	t.Cleanup(func() {
@@ -106,12 +112,18 @@ type reply struct {
 	body   []byte
 }
 
-// do sends a request. A header named Host replaces the host of the URL.
+// do sends a request without a body. A header named Host replaces the host of the URL.
 func (s *testServer) do(method, path string, header http.Header) reply {
+	s.t.Helper()
+	return s.doBody(method, path, header, nil)
+}
+
+// doBody sends a request.
+func (s *testServer) doBody(method, path string, header http.Header, content io.Reader) reply {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), testTimeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+s.adminAddr+path, nil)
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+s.adminAddr+path, content)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -191,7 +203,8 @@ func eventually(t testing.TB, condition string, isMet func() bool) {
 
 // fakeHub is a Hub whose clients and counters the test sets.
 type fakeHub struct {
-	stats hub.Stats
+	stats   hub.Stats
+	sendErr error // of Send
 
 	mu      sync.Mutex
 	clients []hub.ClientInfo
@@ -206,18 +219,26 @@ func (f *fakeHub) update(i int, change func(*hub.ClientInfo)) {
 
 func (f *fakeHub) Stats() hub.Stats { return f.stats }
 
-func (f *fakeHub) Clients(after uint64, limit int) (page []hub.ClientInfo) {
+func (f *fakeHub) ClientsAfter(after uint64) iter.Seq[hub.ClientInfo] {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
-	for _, c := range f.clients {
-		if c.ID > after && len(page) < limit {
-			page = append(page, c)
+	clients := slices.Clone(f.clients)
+	return func(yield func(hub.ClientInfo) bool) {
+		for _, c := range clients {
+			if c.ID > after && !yield(c) {
+				return
+			}
 		}
 	}
-	return page
 }
 
 func (f *fakeHub) Client(uint64) (hub.ClientInfo, bool) { return hub.ClientInfo{}, false }
 
 func (f *fakeHub) Disconnect(uint64, bool) bool { return false }
+
+func (f *fakeHub) ClientFates(uint64) (map[wire.Fate]uint64, bool) { return nil, false }
+
+func (f *fakeHub) Send(context.Context, uint64, []uint64, []byte, *hub.SendOptions) (*hub.Report, error) {
+	return nil, f.sendErr
+}

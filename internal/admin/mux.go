@@ -47,7 +47,7 @@ func dispatch(w http.ResponseWriter, r *http.Request, byMethod map[string]route)
 	}
 	found, ok := byMethod[method]
 	if !ok {
-		allowed := strings.Join(slices.Sorted(maps.Keys(byMethod)), ", ")
+		allowed := strings.Join(sortedNames(byMethod), ", ")
 		w.Header().Set("Allow", allowed)
 		writeError(w, http.StatusMethodNotAllowed, fmt.Sprintf("method %s not allowed for %s; allowed: %s", r.Method, r.URL.Path, allowed))
 		return
@@ -66,7 +66,7 @@ func validateQuery(raw string, names []string) error {
 	if err != nil {
 		return fmt.Errorf("malformed query: %w", err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(query)) {
+	for _, name := range sortedNames(query) {
 		if !slices.Contains(names, name) {
 			return fmt.Errorf("unknown parameter %q; allowed: %s", name, joinNames(names))
 		}
@@ -76,6 +76,9 @@ func validateQuery(raw string, names []string) error {
 	}
 	return nil
 }
+
+// sortedNames returns the keys of a map in ascending order.
+func sortedNames[V any, M ~map[string]V](m M) []string { return slices.Sorted(maps.Keys(m)) }
 
 func joinNames(names []string) string {
 	if len(names) == 0 {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -26,7 +27,15 @@ func TestRequests_Invalid(t *testing.T) {
 		{"GET", "/api/clients?after=-1", 400, `"-1"`},
 		{"GET", "/api/clients?after=18446744073709551616", 400, "18446744073709551615"},
 		{"GET", "/api/clients?after=1&after=2", 400, "2 times"},
-		{"GET", "/api/clients?before=1", 400, "after, limit"},
+		{"GET", "/api/clients?before=1", 400, "after, offset, limit, sort, subject, filter"},
+		{"GET", "/api/clients?offset=-1", 400, `"-1"`},
+		{"GET", "/api/clients?offset=2147483648", 400, "2147483647"},
+		{"GET", "/api/clients?sort=name", 400, "queued_bytes"},
+		{"GET", "/api/clients?sort=QUEUED_BYTES", 400, "queued_bytes"},
+		{"GET", "/api/clients?sort=queued_bytes&after=1", 400, "offset"},
+		{"GET", "/api/clients?filter=" + strings.Repeat("x", maxFilterLen+1), 400, "256"},
+		{"GET", "/api/clients?filter=%zz", 400, "query"},
+		{"GET", "/api/messages", 405, "POST"},
 		{"GET", "/api/clients?a;b", 400, "query"},
 		{"GET", "/api/clients/x", 400, `"x"`},
 		{"DELETE", "/api/clients/0x1", 400, `"0x1"`},

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/hub"
 )
 
 // description is the content of openapi.json. The decoder rejects fields that description lacks.
@@ -36,7 +37,13 @@ type operation struct {
 	Summary    string                `json:"summary"`
 	Parameters []parameter           `json:"parameters"`
 	Security   []map[string][]string `json:"security"`
-	Responses  map[string]struct {
+	Request    *struct {
+		Required bool `json:"required"`
+		Content  map[string]struct {
+			Schema schema `json:"schema"`
+		} `json:"content"`
+	} `json:"requestBody"`
+	Responses map[string]struct {
 		Description string `json:"description"`
 		Content     map[string]struct {
 			Schema schema `json:"schema"`
@@ -58,7 +65,7 @@ type schema struct {
 	Description string            `json:"description"`
 	Properties  map[string]schema `json:"properties"`
 	Required    []string          `json:"required"`
-	Additional  *bool             `json:"additionalProperties"`
+	Additional  *additional       `json:"additionalProperties"`
 	Items       *schema           `json:"items"`
 	Enum        []any             `json:"enum"`
 	Default     any               `json:"default"`
@@ -67,6 +74,18 @@ type schema struct {
 	Minimum     *float64          `json:"minimum"`
 	Maximum     *float64          `json:"maximum"`
 	MaxLength   *int              `json:"maxLength"`
+}
+
+// additional says which properties an object has besides those that are named: none, or any of a
+// schema.
+type additional struct{ schema *schema }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *additional) UnmarshalJSON(text []byte) error {
+	if string(text) == "false" {
+		return nil
+	}
+	return json.Unmarshal(text, &a.schema)
 }
 
 // readOpenAPI requests and parses /openapi.json.
@@ -90,7 +109,7 @@ func TestOpenAPI_CoversRoutes(t *testing.T) {
 	}
 	ids := make(map[string]bool)
 	remaining := maps.Clone(d.Paths)
-	for _, r := range newRoutes(s.probes, prometheus.NewRegistry(), &clientAPI{}) {
+	for _, r := range newRoutes(&handlers{s.probes, prometheus.NewRegistry(), &clientAPI{}, &messageAPI{}, &summaryAPI{}}) {
 		op, ok := d.Paths[r.path][strings.ToLower(r.method)]
 		if !ok {
 			t.Errorf("%s %s is not described", r.method, r.path)
@@ -128,8 +147,9 @@ func TestOpenAPI_CoversRoutes(t *testing.T) {
 // TestOpenAPI_RepliesMatchSchemas sends requests to every route, valid and invalid, until each
 // described response was seen, and checks all responses against their schemas.
 func TestOpenAPI_RepliesMatchSchemas(t *testing.T) {
-	withoutToken, withToken := startHub(t, Config{SampleInterval: time.Millisecond}), startHub(t, Config{Token: token})
+	withoutToken, withToken := startHub(t, Config{SampleInterval: time.Millisecond, CertificateExpiry: fullConfig().CertificateExpiry}), startHub(t, Config{Token: token})
 	unhealthy := startHub(t, Config{CheckHealth: func() error { return errors.New("the hub hangs") }})
+	closed := startAdmin(t, Config{Hub: &fakeHub{sendErr: hub.ErrClosed}})
 	c := withoutToken.dial(t, client.Options{Name: "client"})
 	eventually(t, "the response has rates", func() bool {
 		p := parseJSON[clientsResponse](t, withoutToken.get("/api/clients"))
@@ -166,6 +186,9 @@ func TestOpenAPI_RepliesMatchSchemas(t *testing.T) {
 			} else {
 				a.checkCode(withToken.do(method, target, nil), http.StatusOK)
 			}
+			if op.Request != nil {
+				a.checkMessages(withoutToken, closed, c.ID())
+			}
 			if method == http.MethodDelete {
 				defer a.checkAllSeen()
 				defer func() { a.checkCode(withoutToken.do(method, target, nil), http.StatusNoContent) }()
@@ -184,6 +207,50 @@ func TestOpenAPI_RepliesMatchSchemas(t *testing.T) {
 			a.checkAllSeen()
 		}
 	}
+}
+
+// checkMessages sends test messages to an operation, until each described response was seen.
+func (a *operationCheck) checkMessages(s, closed *testServer, to uint64) {
+	a.t.Helper()
+	send := func(s *testServer, header http.Header, text string) reply {
+		return s.doBody(http.MethodPost, "/api/messages", header, strings.NewReader(text))
+	}
+	isJSON, valid := newHeader("Content-Type", "application/json"), fmt.Sprintf(`{"to":["%d","999"],"level":"written"}`, to)
+	request := a.op.Request.Content["application/json"].Schema
+	a.checkRequest(request, messageRequest{})
+	a.checkCode(send(s, isJSON, valid), http.StatusOK)
+	a.checkCode(send(s, newHeader("Content-Type", "text/plain"), valid), http.StatusUnsupportedMediaType)
+	a.checkCode(send(s, isJSON, "{"), http.StatusBadRequest)
+	a.checkCode(send(s, isJSON, `{"body":"`+strings.Repeat("x", maxBodyBytes)+`"}`), http.StatusRequestEntityTooLarge)
+	a.checkCode(send(closed, isJSON, valid), http.StatusServiceUnavailable)
+}
+
+// checkRequest compares the names in the schema of a request with those of its type.
+func (a *operationCheck) checkRequest(s schema, request any) {
+	a.t.Helper()
+	s = a.resolve(s)
+	text, err := json.Marshal(request)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	want, got := slices.Sorted(maps.Keys(parseJSON[map[string]any](a.t, text))), slices.Sorted(maps.Keys(s.Properties))
+	if !slices.Equal(want, got) {
+		a.t.Errorf("%s: the request is described as %q, want %q", a.name, got, want)
+	}
+}
+
+// resolve returns the schema that s refers to, or s.
+func (a *operationCheck) resolve(s schema) schema {
+	a.t.Helper()
+	name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/")
+	if !ok {
+		return s
+	}
+	resolved, found := a.d.Components.Schemas[name]
+	if !found {
+		a.t.Fatalf("%s: schema %s does not exist", a.name, name)
+	}
+	return resolved
 }
 
 // examples returns valid values of a parameter.
@@ -264,13 +331,7 @@ func (a *operationCheck) checkAllSeen() {
 // checkSchema checks a value against its schema.
 func (a *operationCheck) checkSchema(s schema, value any, at string) {
 	a.t.Helper()
-	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
-		resolved, found := a.d.Components.Schemas[name]
-		if !found {
-			a.t.Fatalf("%s: schema %s does not exist", a.name, name)
-		}
-		s = resolved
-	}
+	s = a.resolve(s)
 	if !slices.Contains(s.types(), jsonType(value)) && !(jsonType(value) == "integer" && slices.Contains(s.types(), "number")) {
 		a.t.Errorf("%s: %s is %v, described as %v", a.name, at, value, s.Type)
 		return
@@ -279,6 +340,12 @@ func (a *operationCheck) checkSchema(s schema, value any, at string) {
 	case map[string]any:
 		if s.Additional == nil {
 			return // any object
+		}
+		if s.Additional.schema != nil {
+			for name, field := range v {
+				a.checkSchema(*s.Additional.schema, field, at+"."+name)
+			}
+			return
 		}
 		if want, got := slices.Sorted(maps.Keys(s.Properties)), slices.Sorted(maps.Keys(v)); !slices.Equal(want, got) {
 			a.t.Errorf("%s: %s has %q, described are %q", a.name, at, got, want)

@@ -1,26 +1,22 @@
 package admin
 
 import (
+	"iter"
 	"sync"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
 )
 
-const (
-	// maxIdleSamples is the maximum number of samples since the last request. 15 samples of 5 s
-	// keep the sampling alive between requests that come once a minute.
-	maxIdleSamples = 15
-
-	// samplePageSize is the maximum number of clients in one call of Hub.Clients.
-	samplePageSize = 10_000
-)
+// maxIdleSamples is the maximum number of samples since the last request. 15 samples of 5 s keep
+// the sampling alive between requests that come once a minute.
+const maxIdleSamples = 15
 
 // rateSampler measures the rates of all clients, from their counters in two consecutive
 // samples. It samples only while requests ask for rates. It holds about 200 bytes per client
 // then, and nothing otherwise.
 type rateSampler struct {
-	list     func(after uint64, limit int) []hub.ClientInfo // Hub.Clients
+	list     func(after uint64) iter.Seq[hub.ClientInfo] // Hub.ClientsAfter
 	interval time.Duration
 	wg       sync.WaitGroup
 
@@ -48,8 +44,8 @@ type clientCounters struct {
 // rate is the traffic of a client, per second.
 type rate struct{ messagesIn, messagesOut, bytesIn, bytesOut float64 }
 
-// newRateSampler returns a sampler of the clients in pages that list returns, as Hub.Clients does.
-func newRateSampler(list func(after uint64, limit int) []hub.ClientInfo, interval time.Duration) *rateSampler {
+// newRateSampler returns a sampler of the clients that list returns, as Hub.ClientsAfter does.
+func newRateSampler(list func(after uint64) iter.Seq[hub.ClientInfo], interval time.Duration) *rateSampler {
 	return &rateSampler{list: list, interval: interval}
 }
 
@@ -101,17 +97,10 @@ func (r *rateSampler) store(snap snapshot) bool {
 
 func (r *rateSampler) takeSnapshot() snapshot {
 	snap := snapshot{at: time.Now(), clients: make(map[uint64]clientCounters)}
-	for after := uint64(0); ; {
-		infos := r.list(after, samplePageSize)
-		for i := range infos {
-			c := &infos[i]
-			snap.clients[c.ID] = clientCounters{c.Since, c.MessagesIn, c.MessagesOut, c.BytesIn, c.BytesOut}
-		}
-		if len(infos) < samplePageSize {
-			return snap
-		}
-		after = infos[len(infos)-1].ID
+	for c := range r.list(0) {
+		snap.clients[c.ID] = clientCounters{c.Since, c.MessagesIn, c.MessagesOut, c.BytesIn, c.BytesOut}
 	}
+	return snap
 }
 
 // rateOf returns the rates of a client between the last two samples. It returns false unless both

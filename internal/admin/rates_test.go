@@ -16,7 +16,7 @@ func TestRateSampler(t *testing.T) {
 			synctest.Wait()
 		}
 		f := &fakeHub{clients: []hub.ClientInfo{{ID: 1, Since: time.Now()}, {ID: 2, Since: time.Now()}}}
-		r := newRateSampler(f.Clients, 5*time.Second)
+		r := newRateSampler(f.ClientsAfter, 5*time.Second)
 		defer r.close()
 		advance(time.Hour)
 		if f.calls != 0 {

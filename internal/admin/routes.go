@@ -20,17 +20,29 @@ var openAPI []byte
 // maxScrapes is the maximum number of concurrent requests for /metrics.
 const maxScrapes = 4
 
+// handlers are what handles the requests.
+type handlers struct {
+	probes   *probes
+	registry *prometheus.Registry
+	clients  *clientAPI
+	messages *messageAPI
+	summary  *summaryAPI
+}
+
 // newRoutes returns all routes of the admin address.
-func newRoutes(p *probes, registry *prometheus.Registry, c *clientAPI) []route {
-	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
+func newRoutes(h *handlers) []route {
+	metrics := promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
+	c := h.clients
 	return []route{
-		{method: http.MethodGet, path: healthPath, handle: p.handleHealth},
-		{method: http.MethodGet, path: readyPath, handle: p.handleReady},
+		{method: http.MethodGet, path: healthPath, handle: h.probes.handleHealth},
+		{method: http.MethodGet, path: readyPath, handle: h.probes.handleReady},
 		{method: http.MethodGet, path: "/metrics", handle: metrics.ServeHTTP},
 		{method: http.MethodGet, path: "/openapi.json", handle: handleOpenAPI},
-		{method: http.MethodGet, path: "/api/clients", query: []string{"after", "limit"}, handle: c.handleList},
+		{method: http.MethodGet, path: "/api/summary", handle: h.summary.handleSummary},
+		{method: http.MethodGet, path: "/api/clients", query: []string{"after", "offset", "limit", "sort", "subject", "filter"}, handle: c.handleList},
 		{method: http.MethodGet, path: "/api/clients/{id}", handle: c.handleGet},
 		{method: http.MethodDelete, path: "/api/clients/{id}", query: []string{"reconnect"}, handle: c.handleDisconnect},
+		{method: http.MethodPost, path: "/api/messages", handle: h.messages.handleSend},
 		{method: http.MethodGet, path: "/debug/pprof/", handle: pprof.Index},
 		{method: http.MethodGet, path: "/debug/pprof/{profile}", query: []string{"seconds", "debug", "gc"}, handle: handleProfile},
 	}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -204,8 +205,9 @@ func (s *program) open(h *hub.Hub) (o opened, err error) {
 
 // openAdmin opens the admin address of h, unless it is disabled.
 func (s *program) openAdmin(h *hub.Hub, alive *liveness) (*adminServer, error) {
+	info, _ := debug.ReadBuildInfo()
 	return s.config.admin.open(s.config.settings.IsSet("admin"), admin.Config{
-		MaxConnections: adminConnectionLimit(maxOpenFiles()), Hub: h, CheckHealth: alive.err,
+		MaxConnections: adminConnectionLimit(maxOpenFiles()), Hub: h, Messages: h, Version: command.BuildVersion(info), CheckHealth: alive.err,
 		Latency: s.latency, LogDropped: s.logQueue.Dropped,
 		CertificateExpiry: s.tls.notAfterFunc(), Logger: s.logger,
 	})
