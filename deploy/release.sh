@@ -42,8 +42,8 @@ umask 022
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
-# licences prints the licence of the project, and the licences and notices of all modules that the
-# programs contain.
+# licences prints the licence of the project, and the licences and notices of all modules and
+# JavaScript libraries that the programs contain.
 licences() {
 	cat LICENSE
 	local name folder file found
@@ -64,6 +64,8 @@ licences() {
 			tr -d '\r' <"$file"
 		done
 	done <"$stage/modules"
+	printf '\n\n%s\n\n' "==== libraries of the console ===="
+	cat internal/admin/console/licenses.txt
 }
 
 # build builds the programs of one target into a folder.

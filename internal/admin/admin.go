@@ -1,11 +1,12 @@
 // Package admin serves the admin address of a hub over HTTP: metrics for Prometheus, health and
-// readiness probes, profiles, and an API that lists and disconnects clients and sends test messages.
-// docs/OPERATIONS.md describes it for operators, openapi.json for programs.
+// readiness probes, profiles, an API that lists and disconnects clients and sends test messages, and
+// the console, a web page for that API. docs/OPERATIONS.md describes it for operators, openapi.json
+// for programs.
 //
 // No message of a client passes through this package. It reads the statistics and the clients of a
 // Hub when a request asks for them, and samples rates while requests ask for them. It does not read
 // flags or files. It answers no request from another machine without a token, except those for the
-// probes.
+// probes and for the files of the console, which contain no data.
 package admin
 
 import (

@@ -70,7 +70,7 @@ func (h *tokenHash) matches(r *http.Request) bool {
 
 // authorize returns a handler that rejects requests that are not allowed, and passes the others to
 // next. required is the token of the requests; nil: they need none. It allows all requests for the
-// probes.
+// probes, and for the files of the console.
 //
 // Without a token every process on this machine can send requests, a browser included.
 // authorize therefore rejects requests from web pages. A page whose host name resolves to this
@@ -81,7 +81,7 @@ func (h *tokenHash) matches(r *http.Request) bool {
 func authorize(required *tokenHash, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.URL.Path == healthPath || r.URL.Path == readyPath:
+		case r.URL.Path == healthPath || r.URL.Path == readyPath || isConsoleFile(r.URL.Path):
 		case isCrossOrigin(r):
 			writeError(w, http.StatusForbidden, "requests from web pages of another origin are not allowed")
 			return

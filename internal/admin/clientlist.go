@@ -22,7 +22,7 @@ const (
 
 	// scanSize is the number of clients that the search for a page holds in memory besides those up
 	// to the end of the page.
-	scanSize = 512
+	scanSize = 64
 )
 
 // clientsResponse is a page of the list of clients.
@@ -162,21 +162,27 @@ func (a *clientAPI) scan(q *listQuery) (first []hub.ClientInfo, matched int) {
 	keep := q.offset + q.limit + 1
 	keyOf := sortKeys[q.sortKey]
 	var ranked []rankedClient // unordered: the first ones of what was seen, and up to scanSize others
+	var last rankedClient     // what comes behind it is not among the first; valid if isFull
+	isFull := false
 	for info := range a.hub.ClientsAfter(0) {
 		if !q.matches(&info) {
 			continue
 		}
 		matched++
-		if info.ID <= q.after || keyOf == nil && len(ranked) >= keep {
+		if info.ID <= q.after {
 			continue
 		}
 		c := rankedClient{info: info}
 		if keyOf != nil {
 			c.key = keyOf(&info, a.rates)
 		}
-		if ranked = append(ranked, c); len(ranked) >= keep+scanSize {
+		if isFull && compareRank(c, last) > 0 {
+			continue
+		}
+		if ranked = append(ranked, c); len(ranked) == keep+scanSize {
 			slices.SortFunc(ranked, compareRank)
 			ranked = ranked[:keep]
+			last, isFull = ranked[keep-1], true
 		}
 	}
 	slices.SortFunc(ranked, compareRank)

@@ -11,12 +11,14 @@ import (
 	"github.com/sechlol/go-message-hub/client"
 )
 
-// FuzzAdmin sends arbitrary requests. Without the token only the probes are answered. With the
-// token no request causes a server error, and every error of the API has a text.
+// FuzzAdmin sends arbitrary requests. Without the token only the probes and the files of the console
+// are answered. With the token no request causes a server error, and every error of the API has a
+// text.
 func FuzzAdmin(f *testing.F) {
 	bearer := "Bearer " + token
 	for _, path := range append(paths, "/healthz", "/readyz", "/api/clients?after=1&limit=2", "/api/clients?limit=0&limit=1", "/api/clients?after=%zz",
-		"/api/clients/1?reconnect=maybe", "/api/clients/18446744073709551616", "/api//clients", "/api/clients?sort=queued_bytes&offset=9&filter=%00%ff", "/api/clients?subject=&sort=id", "/../healthz", "/healthz/../api/clients", "/debug/pprof/goroutine?debug=2") {
+		"/api/clients/1?reconnect=maybe", "/api/clients/18446744073709551616", "/api//clients", "/api/clients?sort=queued_bytes&offset=9&filter=%00%ff", "/api/clients?subject=&sort=id",
+		"/console", "/console/", "/console/console.js", "/console/../api/clients", "/console/%2e%2e/api/summary", "/../healthz", "/healthz/../api/clients", "/debug/pprof/goroutine?debug=2") {
 		for _, authorization := range []string{"", bearer, "bearer  " + token + " ", "Basic " + token} {
 			f.Add(http.MethodGet, path, authorization, "localhost", "")
 		}
@@ -38,7 +40,7 @@ func FuzzAdmin(f *testing.F) {
 		s.Server.http.Handler.ServeHTTP(w, r.WithContext(t.Context()))
 		scheme, sent, _ := strings.Cut(authorization, " ")
 		authorized := strings.EqualFold(scheme, "Bearer") && strings.TrimSpace(sent) == token
-		isPublic := u.Path == healthPath || u.Path == readyPath
+		isPublic := u.Path == healthPath || u.Path == readyPath || u.Path == "/console" || u.Path == "/console/" || loadConsole()[strings.TrimPrefix(u.Path, "/console/")].content != nil
 		switch {
 		case w.Code >= 500:
 			t.Errorf("%s %s: %d %s", method, target, w.Code, w.Body)

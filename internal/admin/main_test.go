@@ -82,6 +82,7 @@ func startAdmin(t testing.TB, config Config) *testServer {
 	}
 	s := &testServer{Server: server, t: t, adminAddr: config.Listener.Addr().String(), header: http.Header{}}
 	s.http.Transport = &http.Transport{DisableCompression: true}
+	s.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }() // ends with Close; the cleanup waits
 	t.Cleanup(func() {

@@ -34,7 +34,7 @@ func newMux(routes []route) http.Handler {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { dispatch(w, r, byMethod) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, fmt.Sprintf("no such path: %q; see /openapi.json", r.URL.Path))
+		writeError(w, http.StatusNotFound, fmt.Sprintf("no such path: %q; see /openapi.json, or /console/ in a browser", r.URL.Path))
 	})
 	return mux
 }

@@ -14,6 +14,7 @@ func TestRequests_Invalid(t *testing.T) {
 		has          string
 	}{
 		{"GET", "/", 404, "/openapi.json"},
+		{"GET", "/", 404, "/console/"},
 		{"GET", "/nothing", 404, "/nothing"},
 		{"GET", "/debug/pprof/nothing", 404, "nothing"},
 		{"GET", "/debug/pprof/heap/nothing", 404, "nothing"},
@@ -36,6 +37,10 @@ func TestRequests_Invalid(t *testing.T) {
 		{"GET", "/api/clients?filter=" + strings.Repeat("x", maxFilterLen+1), 400, "256"},
 		{"GET", "/api/clients?filter=%zz", 400, "query"},
 		{"GET", "/api/messages", 405, "POST"},
+		{"GET", "/console/nothing.js", 404, "nothing.js"},
+		{"GET", "/console/console.js/", 404, "console.js"},
+		{"POST", "/console/", 405, "GET"},
+		{"GET", "/console/?token=1", 400, "none"},
 		{"GET", "/api/clients?a;b", 400, "query"},
 		{"GET", "/api/clients/x", 400, `"x"`},
 		{"DELETE", "/api/clients/0x1", 400, `"0x1"`},

@@ -69,9 +69,10 @@ func (r *rateSampler) requestSampling() {
 func (r *rateSampler) sampleLoop(stop <-chan struct{}) {
 	tick := time.NewTicker(r.interval)
 	defer tick.Stop()
+	var spare map[uint64]clientCounters
 	for {
-		snap := r.takeSnapshot()
-		if !r.store(snap) {
+		var goesOn bool
+		if spare, goesOn = r.store(r.takeSnapshot(spare)); !goesOn {
 			return
 		}
 		select {
@@ -82,21 +83,28 @@ func (r *rateSampler) sampleLoop(stop <-chan struct{}) {
 	}
 }
 
-// store stores a snapshot. It reports whether sampling goes on.
-func (r *rateSampler) store(snap snapshot) bool {
+// store stores a snapshot. It returns a map that is not needed any more, and whether sampling goes
+// on.
+func (r *rateSampler) store(snap snapshot) (spare map[uint64]clientCounters, goesOn bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	spare = r.previous.clients
 	r.previous, r.latest = r.latest, snap
 	r.idleSamples++
 	if r.idleSamples <= maxIdleSamples {
-		return true
+		return spare, true
 	}
 	r.previous, r.latest, r.stop = snapshot{}, snapshot{}, nil
-	return false
+	return nil, false
 }
 
-func (r *rateSampler) takeSnapshot() snapshot {
-	snap := snapshot{at: time.Now(), clients: make(map[uint64]clientCounters)}
+// takeSnapshot returns the counters of all clients. It uses spare for them unless that is nil.
+func (r *rateSampler) takeSnapshot(spare map[uint64]clientCounters) snapshot {
+	if spare == nil {
+		spare = make(map[uint64]clientCounters)
+	}
+	clear(spare)
+	snap := snapshot{at: time.Now(), clients: spare}
 	for c := range r.list(0) {
 		snap.clients[c.ID] = clientCounters{c.Since, c.MessagesIn, c.MessagesOut, c.BytesIn, c.BytesOut}
 	}

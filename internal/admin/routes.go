@@ -43,6 +43,9 @@ func newRoutes(h *handlers) []route {
 		{method: http.MethodGet, path: "/api/clients/{id}", handle: c.handleGet},
 		{method: http.MethodDelete, path: "/api/clients/{id}", query: []string{"reconnect"}, handle: c.handleDisconnect},
 		{method: http.MethodPost, path: "/api/messages", handle: h.messages.handleSend},
+		{method: http.MethodGet, path: consoleRedirect, handle: handleConsoleRedirect},
+		{method: http.MethodGet, path: consolePath, handle: handleConsole},
+		{method: http.MethodGet, path: consolePath + "{file}", handle: handleConsole},
 		{method: http.MethodGet, path: "/debug/pprof/", handle: pprof.Index},
 		{method: http.MethodGet, path: "/debug/pprof/{profile}", query: []string{"seconds", "debug", "gc"}, handle: handleProfile},
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// summaryJSON is the state of the hub in one document, of which a page in a browser can request
+// summaryJSON is the state of the hub in one document, of which a page such as the console requests
 // one a second. Counters begin at 0 with the hub. A map has an entry for each reason, also for those
 // that never occurred.
 type summaryJSON struct {

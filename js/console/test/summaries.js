@@ -1,0 +1,32 @@
+// summaryWith returns a summary of a healthy hub, with these fields instead of its own.
+export function summaryWith(fields) {
+  return {
+    version: "v1.2.3",
+    started: "2026-01-01T00:00:00Z",
+    uptime_seconds: 86_400,
+    error: null,
+    draining: false,
+    clients: 10,
+    clients_peak: 20,
+    connections: 0,
+    resumptions: 0,
+    refused: {},
+    disconnections: {},
+    accept_errors: 0,
+    messages_in: 0,
+    messages_out: 0,
+    bytes_in: 0,
+    bytes_out: 0,
+    delivered: 0,
+    dropped: {},
+    fates: {},
+    queued_bytes: 0,
+    queued_bytes_peak: 0,
+    queued_bytes_limit: 1000,
+    latency: { bounds: [0.001, 1, 2.5], counts: [0, 0, 0, 0] },
+    open_files: 10,
+    open_files_max: 1000,
+    certificate_not_after: null,
+    ...fields,
+  };
+}
