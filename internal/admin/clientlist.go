@@ -164,17 +164,17 @@ func (a *clientAPI) scan(q *listQuery) (first []hub.ClientInfo, matched int) {
 	var ranked []rankedClient // unordered: the first ones of what was seen, and up to scanSize others
 	var last rankedClient     // what comes behind it is not among the first; valid if isFull
 	isFull := false
-	for info := range a.hub.ClientsAfter(0) {
-		if !q.matches(&info) {
+	var c rankedClient // outside of the loop, because it escapes
+	for c.info = range a.hub.ClientsAfter(0) {
+		if !q.matches(&c.info) {
 			continue
 		}
 		matched++
-		if info.ID <= q.after {
+		if c.info.ID <= q.after {
 			continue
 		}
-		c := rankedClient{info: info}
 		if keyOf != nil {
-			c.key = keyOf(&info, a.rates)
+			c.key = keyOf(&c.info, a.rates)
 		}
 		if isFull && compareRank(c, last) > 0 {
 			continue

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -131,4 +132,24 @@ func TestScan_SortedByRate(t *testing.T) {
 			}
 		}
 	})
+}
+
+// BenchmarkListClients requests the first page of 10,000 clients, in each way that looks at all of
+// them.
+func BenchmarkListClients(b *testing.B) {
+	const clients = 10_000
+	h, err := hub.New(hub.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { h.Shutdown(context.WithoutCancel(b.Context())) })
+	for range clients {
+		if _, err := h.Subscribe(0); err != nil {
+			b.Fatal(err)
+		}
+	}
+	s := startAdmin(b, Config{Hub: h})
+	for _, query := range []string{"sort=queued_bytes", "sort=bytes_out_per_second", "filter=nobody", "subject=nobody"} {
+		b.Run(query, func(b *testing.B) { benchmarkGet(b, s, "/api/clients?limit=25&"+query) })
+	}
 }

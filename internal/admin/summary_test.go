@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"testing"
@@ -79,5 +80,24 @@ func TestSummary_Unhealthy(t *testing.T) {
 	}
 	if r := s.do(http.MethodGet, "/api/summary", nil); r.header.Get("Cache-Control") != "no-store" || r.header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("headers %v", r.header)
+	}
+}
+
+// BenchmarkSummary is what an open page of the console costs each second, apart from the list of
+// clients.
+func BenchmarkSummary(b *testing.B) {
+	s := startHub(b, Config{})
+	benchmarkGet(b, s, "/api/summary")
+}
+
+// benchmarkGet handles a GET, without the network.
+func benchmarkGet(b *testing.B, s *testServer, target string) {
+	b.ReportAllocs()
+	r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "http://localhost"+target, nil)
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		if s.Server.http.Handler.ServeHTTP(w, r); w.Code != http.StatusOK {
+			b.Fatal(w.Code, w.Body)
+		}
 	}
 }
