@@ -23,8 +23,8 @@ export function bytes(n) {
 
 // A latency in seconds.
 export function seconds(s) {
-  if (s < 1e-3) return `${fine.format(s * 1e6)} µs`;
-  if (s < 1) return `${fine.format(s * 1e3)} ms`;
+  if (s < 0.9995e-3) return `${fine.format(s * 1e6)} µs`;
+  if (s < 0.9995) return `${fine.format(s * 1e3)} ms`;
   return `${fine.format(s)} s`;
 }
 
