@@ -177,6 +177,7 @@ func TestWebHandler_BadRequests_AreAnswered(t *testing.T) {
 			{"a path below", strings.Replace(h.upgradeRequest(), wire.WebPath, wire.WebPath+"/", 1), 404, wire.WebPath, "", false},
 			{"head of 9 KiB", h.upgradeRequest("X: " + strings.Repeat("x", 9<<10)), 431, "", "", true},
 			{"no HTTP", "\x00\x00\x00\x01\x01\r\n\r\n", 400, "", "", true},
+			{"an empty host", strings.Replace(h.upgradeRequest(), "Host: "+h.web.addr, "Host:", 1), 400, "Host", "", false},
 			{"no host", "GET " + wire.WebPath + " HTTP/1.1\r\n\r\n", 400, "", "", true},
 		} {
 			before := refused()

@@ -92,6 +92,8 @@ func (rules *Rules) checkUpgrade(r *http.Request) error {
 		return NewError(http.StatusMethodNotAllowed, "the method must be GET")
 	case r.ProtoMajor != 1 || r.ProtoMinor != 1:
 		return NewError(http.StatusHTTPVersionNotSupported, "a WebSocket requires HTTP/1.1")
+	case r.Host == "": // package http accepts an empty one
+		return NewError(http.StatusBadRequest, "the header Host must name the host")
 	case !hasToken(h["Connection"], "upgrade") || !hasToken(h["Upgrade"], "websocket"):
 		return NewError(http.StatusUpgradeRequired, "this address accepts WebSockets only, with the subprotocol %s", rules.Subprotocol)
 	case len(h["Sec-Websocket-Version"]) != 1 || h["Sec-Websocket-Version"][0] != version:

@@ -59,6 +59,7 @@ func TestRules_CheckUpgrade(t *testing.T) {
 		{"no subprotocol", upgradeHeader("Sec-WebSocket-Protocol", ""), nil, 400},
 		{"another subprotocol", upgradeHeader("Sec-WebSocket-Protocol", "test.v3"), nil, 400},
 		{"the subprotocol in capitals", upgradeHeader("Sec-WebSocket-Protocol", "TEST.V2"), nil, 400},
+		{"no host", upgradeHeader(), func(r *http.Request) { r.Host = "" }, 400},
 		{"a body", upgradeHeader(), func(r *http.Request) { r.ContentLength = 5 }, 400},
 		{"a chunked body", upgradeHeader(), func(r *http.Request) { r.ContentLength = -1 }, 400},
 	} {

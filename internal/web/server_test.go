@@ -201,6 +201,31 @@ func TestUpgrader_Admitted_GetsConn(t *testing.T) {
 	}
 }
 
+// TestUpgrader_SeveralLines_AreAccepted sends lists, and headers of several lines, as proxies and
+// libraries do. What Rules.Check accepts must become a WebSocket.
+func TestUpgrader_SeveralLines_AreAccepted(t *testing.T) {
+	ts := startServer(t, testTimeout, upgradeWith(t, func(nc net.Conn) error { t.Cleanup(func() { nc.Close() }); return nil }))
+	for _, change := range [][2]string{
+		{"Connection: Upgrade\r\n", "Connection: keep-alive\r\nConnection: Upgrade\r\n"},
+		{"Upgrade: websocket\r\n", "Upgrade: h2c\r\nUpgrade: WebSocket\r\n"},
+		{"Upgrade: websocket\r\n", "Upgrade: h2c, websocket\r\n"},
+		{"Sec-WebSocket-Protocol: ", "Sec-WebSocket-Protocol: @@\r\nSec-WebSocket-Protocol: other, "},
+		{"Sec-WebSocket-Protocol: ", "Sec-WebSocket-Protocol: \"other\" , ,"},
+	} {
+		nc := ts.dial(t)
+		if _, err := io.WriteString(nc, strings.Replace(upgradeRequest, change[0], change[1], 1)); err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Sec-WebSocket-Protocol") != "test.v2" {
+			t.Errorf("%q: %s, %v", change[1], response.Status, response.Header)
+		}
+	}
+}
+
 func TestUpgrader_Rejected_IsToldWhen(t *testing.T) {
 	ts := startServer(t, testTimeout, upgradeWith(t, func(net.Conn) error { return errors.New("too many clients") }))
 	response := ts.exchange(t, upgradeRequest)

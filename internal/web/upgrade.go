@@ -48,10 +48,23 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	upgrader := ws.HTTPUpgrader{Timeout: u.Timeout, Protocol: func(name string) bool { return name == u.Subprotocol }}
-	if _, _, _, err = upgrader.Upgrade(r, hijacked{w, nc, rw}); err != nil {
+	if _, _, _, err = upgrader.Upgrade(u.plainRequest(r), hijacked{w, nc, rw}); err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}
 	return nil
+}
+
+// plainRequest returns r, which Rules.Check has accepted, with one line and one value for each
+// header of the upgrade. gobwas/ws reads no further line, and would answer a request by its own
+// rules when the connection is admitted already.
+func (u *Upgrader) plainRequest(r *http.Request) *http.Request {
+	return &http.Request{
+		Method: r.Method, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor, Host: r.Host,
+		Header: http.Header{
+			"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {version},
+			"Sec-Websocket-Key": r.Header["Sec-Websocket-Key"], "Sec-Websocket-Protocol": {u.Subprotocol},
+		},
+	}
 }
 
 // writeAndClose answers a request whose connection was hijacked.
