@@ -111,10 +111,14 @@ func (a *admitter) accept(nc net.Conn, flags connFlag) (*conn, error) {
 	}
 	switch a.hub.conns.add(c, int(a.maxClients.Load())) {
 	case addClosed:
+		a.ipLimits.Release(addr, ipState, now)
 		return nil, ErrClosed
 	case addFull:
 		a.ipLimits.Release(addr, ipState, now)
 		return nil, rejectedError{c.rejectReason}
+	}
+	if !a.hub.auth.required() { // finishReading gives the bucket back
+		c.rate.limiter = a.hub.buckets.NewRateLimiter("", addr, a.hub.rates, now)
 	}
 	a.hub.counters.connected.Add(1)
 	return c, nil

@@ -79,9 +79,6 @@ func newConn(h *Hub, nc net.Conn, flags connFlag) *conn {
 		acceptedAt: time.Now(),
 	}
 	c.flags.Store(flags)
-	if !h.auth.required() {
-		c.rate.limiter = h.buckets.NewRateLimiter("", nc.RemoteAddr(), h.rates, time.Now())
-	}
 	if !c.mustSendFirst() {
 		c.id.Store(h.v1IDs.Next()) // HELLO replaces it
 	}
