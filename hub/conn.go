@@ -342,7 +342,9 @@ func (c *conn) readType() error {
 	if err := c.sock.Fill(); err != nil {
 		return err
 	}
-	if t, known := c.sock.NextType(); known && t != wire.TypeHello {
+	t, known := c.sock.NextType()
+	isFlood := !known && c.sock.BytesRead() > wire.MaxHelloLen // of a WebSocket, without any frame
+	if known && t != wire.TypeHello || isFlood {
 		return c.rate.wait(c)
 	}
 	return nil

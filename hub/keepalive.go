@@ -32,7 +32,7 @@ func (l *keepAliveLoop) run(stop <-chan struct{}) {
 // keepAliveSample is the state of a connection at one keep-alive check, and the number of
 // checks in a row at which it was idle.
 type keepAliveSample struct {
-	sent, arrived   int64  // bytes
+	sent, arrived   int64  // bytes, arrived without those of WebSocket itself
 	waits           uint32 // see socket.Reader.WaitSeq
 	idleOut, idleIn int16  // checks without bytes sent, without bytes arrived; at most 4
 }
@@ -57,7 +57,7 @@ func wasSilent(c *conn, waitsBefore, waitsNow uint32) bool {
 // intervals.
 func (prev keepAliveSample) next(v2 *connV2) keepAliveSample {
 	c := v2.conn
-	now := keepAliveSample{sent: c.sock.Progress().Sent, arrived: c.sock.BytesArrived(), waits: c.sock.WaitSeq()}
+	now := keepAliveSample{sent: c.sock.Progress().Sent, arrived: c.sock.FrameBytesArrived(), waits: c.sock.WaitSeq()}
 	if now.sent == prev.sent {
 		now.idleOut = min(prev.idleOut+1, 4)
 	}

@@ -26,6 +26,27 @@ func TestKeepAlive_SilentConn_TimesOut(t *testing.T) {
 	})
 }
 
+// TestKeepAlive_WebSocketPings_AreSilence has a client send Pings of WebSocket, as a library does
+// whose program hangs. Only frames of the protocol show that the program is alive.
+func TestKeepAlive_WebSocketPings_AreSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := startWebSocketInMemory(t, hub.Config{KeepAlive: time.Second, ResumeWindow: time.Millisecond})
+		c := h.upgrade(t)
+		handshakeV2(c.stream, wire.Hello{Version: wire.Version2})
+		begin := time.Now()
+		for h.Stats().Disconnected[hub.CloseTimeout] == 0 {
+			if time.Since(begin) > 10*time.Second {
+				t.Fatal("the connection stays open")
+			}
+			_, _ = c.Write(maskedFrame(0x89, []byte("ping"))) // fails once the hub has closed the connection
+			<-time.After(100 * time.Millisecond)
+		}
+		if took := time.Since(begin); took < 2*time.Second || took > 4*time.Second {
+			t.Errorf("it took %v, want two intervals", took)
+		}
+	})
+}
+
 // TestKeepAlive_RateLimitedTime_IsNotSilence rate-limits a client for longer than two
 // keep-alive intervals. The hub does not read the client's PONGs meanwhile and must not close
 // the connection. Once the hub reads again and the client is silent, the connection times out.

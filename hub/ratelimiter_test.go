@@ -1,10 +1,13 @@
 package hub_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -292,6 +295,44 @@ func TestRateLimiter_OneAtATime_ReachesRate(t *testing.T) {
 			t.Errorf("%d messages took %v, want %d s", (1+seconds)*perSecond, took, seconds)
 		}
 	})
+}
+
+// TestRateLimiter_WebSocketOverhead_IsCharged floods the hub with WebSocket frames that bring no frame
+// of the protocol, before HELLO and behind it. They count as bytes.
+func TestRateLimiter_WebSocketOverhead_IsCharged(t *testing.T) {
+	const perSecond, seconds = 50_000, 5
+	for name, flood := range map[string][]byte{
+		"Pings": maskedFrame(0x89, []byte("ping")), "Pongs": maskedFrame(0x8a, make([]byte, 125)), "empty messages": maskedFrame(0x82, nil),
+	} {
+		flood = bytes.Repeat(flood, 1000)
+		for _, afterHello := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, HELLO %v", name, afterHello), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := startWebSocketInMemory(t, hub.Config{ByteRate: perSecond})
+					c := h.upgrade(t)
+					if afterHello {
+						handshakeV2(c.stream, wire.Hello{Version: wire.Version2})
+					}
+					sent := 0
+					for begin := time.Now(); time.Since(begin) < seconds*time.Second; {
+						_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+						n, err := c.Write(flood[sent%len(flood):])
+						if sent += n; err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+							t.Fatal(err)
+						}
+					}
+					const buffered = 1 << 20 // of the pipe
+					if most := (1+seconds)*perSecond + buffered; sent > most {
+						t.Errorf("the hub has read %d bytes in %d s, want at most %d", sent, seconds, most)
+					}
+					if read := h.Stats().BytesIn; read < (1+seconds)*perSecond*8/10 || read > (1+seconds)*perSecond*12/10 {
+						t.Errorf("the hub has counted %d bytes, want %d", read, (1+seconds)*perSecond)
+					}
+					c.reset()
+				})
+			})
+		}
+	}
 }
 
 // TestRateLimiter_RequestedAcks_AreFree has the hub request ACKs all the time from a client

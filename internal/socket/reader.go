@@ -66,7 +66,7 @@ type Frame struct {
 // arrived.
 //
 // One goroutine owns a Reader. Other goroutines can call Interrupt, StopWhenEmpty, BytesRead,
-// BytesArrived, WaitSeq, SinceTCPAck, PeerEnded and HeldSince.
+// BytesArrived, FrameBytesArrived, WaitSeq, SinceTCPAck, PeerEnded and HeldSince.
 type Reader struct {
 	// Static after init.
 	base base // the Outbox points to it: a Reader must not be copied
@@ -117,6 +117,16 @@ func (r *Reader) BytesRead() int64 { return r.bytesRead.Load() }
 // that wait in the kernel where the kernel reports them.
 func (r *Reader) BytesArrived() int64 { return r.bytesRead.Load() + int64(r.unread()) }
 
+// FrameBytesArrived is BytesArrived without those bytes that belong to no frame: the headers and
+// control frames of a WebSocket that were read.
+func (r *Reader) FrameBytesArrived() int64 {
+	n := r.BytesArrived()
+	if t, ok := r.base.transport.(*webSocketTransport); ok {
+		n -= t.overhead.Load()
+	}
+	return n
+}
+
 // Values of Reader.stopMode.
 const (
 	stopNow       = 1 + iota // Fill returns ErrInterrupted
@@ -147,7 +157,8 @@ var pastDeadline = time.Unix(1, 0)
 // Fill releases the memory of the last read and waits for more data. It returns io.EOF if the
 // peer has ended its side between two frames, io.ErrUnexpectedEOF if the peer has done so in
 // the middle of a frame, and ErrIdle as NotifyIdle says. Fill can wait for memory of
-// Handler.Account: its caller must hold none that others wait for.
+// Handler.Account: its caller must hold none that others wait for. Fill also returns when many
+// bytes of a WebSocket have arrived of which none belongs to a frame; Next then returns none.
 func (r *Reader) Fill() error {
 	if err := r.finishRead(); err != nil {
 		return err
@@ -157,6 +168,8 @@ func (r *Reader) Fill() error {
 		switch {
 		case err == errNoMemory:
 			err = r.acquireLarge()
+		case err == errOverhead:
+			return nil
 		case err == nil && (r.large == nil || r.largeLen == r.size):
 			return nil
 		}

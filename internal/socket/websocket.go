@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// errOverhead means that headers and control frames have arrived, and no payload, since Fill began
+// to wait.
+var errOverhead = errors.New("WebSocket: no payload")
+
 // errInOutMessage means that a message would begin within another.
 var errInOutMessage = errors.New("WebSocket: the message before is not written")
 
@@ -47,8 +51,9 @@ type webSocketTransport struct {
 	mu sync.Mutex // held during a write; only the goroutine that writes waits for it
 
 	// Shared between goroutines.
-	status atomic.Uint32                // see Conn.SetCloseStatus; 0: not set
-	pong   atomic.Pointer[controlFrame] // the Pong to be written; nil: none
+	overhead atomic.Int64                 // bytes of headers and control frames that were read
+	status   atomic.Uint32                // see Conn.SetCloseStatus; 0: not set
+	pong     atomic.Pointer[controlFrame] // the Pong to be written; nil: none
 
 	// Owned by the goroutine that reads.
 	in  wsParser
@@ -64,6 +69,11 @@ func newWebSocketTransport(inner transport, r *Reader) *webSocketTransport {
 // minOverhead is the number of bytes of headers and control frames in one read from which they can be
 // a flood: two control frames of maximum size.
 const minOverhead = 256
+
+// maxOverhead is the number of bytes of headers and control frames after which Fill returns although
+// it has no payload, for its caller to charge them to a rate limit. A client that sends a Ping of 10
+// bytes a second reaches it every 7 minutes.
+const maxOverhead = 4 << 10
 
 // Read implements transport. A read without any payload returns neither bytes nor an error. Read has
 // next to nothing on the stack, which an idle connection keeps while it waits.
@@ -89,6 +99,7 @@ func (t *webSocketTransport) received(n int, err error) (int, error) {
 	payload := t.unframe(r.arrived(n))
 	overhead := n - payload
 	r.bytesRead.Add(int64(overhead))
+	total := t.overhead.Add(int64(overhead))
 	t.answerPing()
 	switch {
 	case overhead >= max(payload, minOverhead) && r.isOverdue():
@@ -101,6 +112,8 @@ func (t *webSocketTransport) received(n int, err error) (int, error) {
 		err = t.end
 	} else if err == nil && r.stopMode.Load() == stopNow {
 		err = ErrInterrupted // other pings can already wait
+	} else if err == nil && total/maxOverhead > (total-int64(overhead))/maxOverhead {
+		err = errOverhead
 	}
 	return 0, err
 }

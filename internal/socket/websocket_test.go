@@ -64,6 +64,54 @@ func TestWebSocket_Ping_GetsPong(t *testing.T) {
 	})
 }
 
+// fillUntilEnd reads overhead until the reading of c ends, and returns why.
+func fillUntilEnd(c *Conn) error {
+	for {
+		if err := c.Fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// TestWebSocket_Overhead_EndsFill sends frames without payload, also in the middle of a frame of the
+// hub's protocol. Fill returns now and then, for its caller to charge them.
+func TestWebSocket_Overhead_EndsFill(t *testing.T) {
+	for name, start := range map[string][]byte{"between frames": nil, "in a frame": frame(200 << 10)[:100], "in a large frame": frame(200 << 10)[:100<<10]} {
+		t.Run(name, func(t *testing.T) {
+			script := &wsScript{endless: bytes.Repeat(clientFrame(ws.OpPing, true, make([]byte, 4)), 20)}
+			if start != nil {
+				script.reads = []scriptedRead{{bytes: clientFrame(ws.OpBinary, true, start)}}
+			}
+			c := New(NewWebSocket(script), readerConfig(), nopHandler{})
+			defer c.ReleaseAll()
+			before := int64(len(start))
+			for c.FrameBytesArrived() < before {
+				if err := c.Fill(); err != nil {
+					t.Fatal(err)
+				}
+				if ok, err := c.Next(new(Frame)); ok || err != nil {
+					t.Fatalf("a frame: %v, %v", ok, err)
+				}
+			}
+			for range 10 {
+				from := c.BytesRead()
+				if err := c.Fill(); err != nil {
+					t.Fatal(err)
+				}
+				if n := c.BytesRead() - from; n > 2*maxOverhead {
+					t.Errorf("Fill has returned after %d bytes", n)
+				}
+				if ok, err := c.Next(new(Frame)); ok || err != nil || c.Pending() > 0 {
+					t.Fatalf("a frame: %v, %v", ok, err)
+				}
+			}
+			if n := c.FrameBytesArrived(); n != before {
+				t.Errorf("%d bytes of frames, want %d", n, before)
+			}
+		})
+	}
+}
+
 // TestWebSocket_PingFlood_PeerReadsNothing sends many Pings and reads nothing. The hub reads on and
 // answers the last of them when there is room.
 func TestWebSocket_PingFlood_PeerReadsNothing(t *testing.T) {
@@ -73,7 +121,7 @@ func TestWebSocket_PingFlood_PeerReadsNothing(t *testing.T) {
 		client := newWebSocketClient(far)
 		tc := newTestConn(t, testTransport{open: func(testing.TB) (net.Conn, net.Conn) { return NewWebSocket(near), client }}, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
 		ended := make(chan error, 1)
-		go func() { ended <- tc.Fill() }() // ends with the connection
+		go func() { ended <- fillUntilEnd(tc.Conn) }() // ends with the connection
 		const pings = 10_000
 		for i := range pings {
 			if err := client.send(ws.OpPing, binary.BigEndian.AppendUint32(nil, uint32(i))); err != nil {
@@ -188,7 +236,7 @@ func TestWebSocket_Flood_DoesNotExtendFrameTimeout(t *testing.T) {
 func TestWebSocket_Interrupt_DuringFlood(t *testing.T) {
 	c := New(NewWebSocket(&wsScript{endless: clientFrame(ws.OpPing, true, nil)}), readerConfig(), nopHandler{})
 	ended := make(chan error, 1)
-	go func() { ended <- c.Fill() }() // ends when it is interrupted
+	go func() { ended <- fillUntilEnd(c) }() // ends when it is interrupted
 	waitUntil(t, "Pings are read", func() bool { return c.BytesRead() > 1000 })
 	c.Interrupt()
 	if err := waitFor(t, "the end", ended); err != ErrInterrupted {
