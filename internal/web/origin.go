@@ -96,6 +96,10 @@ func (o Origins) allow(page origin) bool {
 	})
 }
 
+// maxOriginLen is the maximum length of an Origin, in bytes: a host has at most 253, and the schemes
+// of browsers are short. The hub keeps it as long as the client is connected.
+const maxOriginLen = 512
+
 // checkOrigin returns the Origin of r, or an error if a page of that origin cannot connect. A
 // client that sends none is no browser.
 func (rules *Rules) checkOrigin(r *http.Request) (string, error) {
@@ -107,6 +111,8 @@ func (rules *Rules) checkOrigin(r *http.Request) (string, error) {
 	switch {
 	case len(values) > 1:
 		return "", NewError(http.StatusBadRequest, "the request has several Origin headers")
+	case len(values[0]) > maxOriginLen:
+		return "", NewError(http.StatusBadRequest, "the header Origin has more than %d bytes", maxOriginLen)
 	case rules.Origins.any: // also the origin null of a file
 		return values[0], nil
 	case err == nil && (rules.Origins.allow(page) || rules.sameOrigin(page, r)):

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -108,6 +109,9 @@ func TestRules_CheckOrigin(t *testing.T) {
 		{"not listed", Rules{Origins: listed}, public, stranger, true, "hub.example", []string{"https://other.example"}, 403},
 		{"any", Rules{Origins: Origins{any: true}}, public, stranger, true, "hub.example", []string{"https://evil.example"}, 0},
 		{"two", Rules{Origins: Origins{any: true}}, public, stranger, true, "hub.example", []string{"https://hub.example", "https://evil.example"}, 400},
+		{"longest", Rules{}, public, stranger, true, strings.Repeat("x", 504), []string{"https://" + strings.Repeat("x", 504)}, 0},
+		{"longer", Rules{}, public, stranger, true, strings.Repeat("x", 505), []string{"https://" + strings.Repeat("x", 505)}, 400},
+		{"longer, any", Rules{Origins: Origins{any: true}}, public, stranger, true, "hub.example", []string{strings.Repeat("x", 513)}, 400},
 		{"loopback", Rules{}, loopback, neighbor, false, "localhost:9980", []string{"http://localhost:9980"}, 0},
 		{"loopback address", Rules{}, loopback, neighbor, false, "127.0.0.1:9980", []string{"http://127.0.0.1:9980"}, 0},
 		{"a domain that resolves to loopback", Rules{}, loopback, neighbor, false, "evil.example:9980", []string{"http://evil.example:9980"}, 403},

@@ -17,6 +17,10 @@ import (
 // version is the version of the WebSocket protocol, RFC 6455.
 const version = "13"
 
+// maxTokenLen is the maximum length of a token in a cookie, in bytes. A browser keeps no longer cookie
+// (RFC 6265, section 6.1), and a client that has not authenticated must not make the hub keep more.
+const maxTokenLen = 4096
+
 // Rules decide which requests become WebSockets. They are static.
 type Rules struct {
 	Subprotocol    string         // the only one that is accepted
@@ -79,6 +83,9 @@ func (rules *Rules) Check(r *http.Request) (request Request, err error) {
 	if request.Origin != "" && rules.TokenCookie != "" {
 		if cookie, err := r.Cookie(rules.TokenCookie); err == nil {
 			request.Token = cookie.Value
+		}
+		if len(request.Token) > maxTokenLen {
+			return Request{Addr: request.Addr}, NewError(http.StatusBadRequest, "the cookie %s has more than %d bytes", rules.TokenCookie, maxTokenLen)
 		}
 	}
 	return request, nil

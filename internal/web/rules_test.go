@@ -95,6 +95,8 @@ func TestRules_Cookie_NeedsOrigin(t *testing.T) {
 		{"no cookie", "https://hub.example", "", "", false},
 		{"no origin", "", "token=secret", "", false},
 		{"foreign origin", "https://evil.example", "token=secret", "", true},
+		{"longest cookie", "https://hub.example", "token=" + strings.Repeat("x", 4096), strings.Repeat("x", 4096), false},
+		{"longer cookie", "https://hub.example", "token=" + strings.Repeat("x", 4097), "", true},
 	} {
 		rules := Rules{Subprotocol: "test.v2", TokenCookie: "token"}
 		header := upgradeHeader("Origin", test.origin, "Cookie", test.cookie)
