@@ -3,6 +3,7 @@ package hub_test
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
 	"runtime"
 	"runtime/metrics"
 	"sync"
@@ -193,8 +194,8 @@ func TestConn_IdleMemory(t *testing.T) {
 	}
 }
 
-// TestConn_IdleStack measures the stacks of clients that have said HELLO and more, over TCP and
-// over TLS: how large they are, and how much of them is in use. The runtime allocates stacks in
+// TestConn_IdleStack measures the stacks of clients that have said HELLO and more, over TCP, TLS and
+// WebSockets: how large they are, and how much of them is in use. The runtime allocates stacks in
 // pieces of 32 KiB: a few stacks of 4 KiB among 1,000 of 2 KiB already exceed the limit.
 func TestConn_IdleStack(t *testing.T) {
 	if raceEnabled {
@@ -202,24 +203,48 @@ func TestConn_IdleStack(t *testing.T) {
 	}
 	const conns, maxStack = 1000, 2400
 	startGoroutines(4 * idleConns)
-	overTCP := start(t, hub.Config{})
-	overTLS, clientTLS := startTLS(t, withLongTimeouts(hub.Config{}))
+	type connectFunc func(*testing.T) net.Conn
+	startPlain := func(t *testing.T) connectFunc {
+		h := start(t, hub.Config{})
+		return func(t *testing.T) net.Conn { return h.connect(t).Conn }
+	}
+	startSecure := func(t *testing.T) connectFunc {
+		h, clientTLS := startTLS(t, withLongTimeouts(hub.Config{}))
+		return func(t *testing.T) net.Conn { return tls.Client(h.connect(t).Conn, clientTLS) }
+	}
+	startWeb := func(tr testTransport) func(t *testing.T) connectFunc {
+		return func(t *testing.T) connectFunc {
+			h := tr.start(t, hub.Config{})
+			return func(t *testing.T) net.Conn {
+				nc, err := h.web.dialWebSocket(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return nc
+			}
+		}
+	}
 	for _, test := range []struct {
-		name    string
-		connect func(t *testing.T) *clientV1
+		name  string
+		start func(*testing.T) connectFunc
 	}{
-		{"TCP", func(t *testing.T) *clientV1 { return overTCP.connect(t) }},
-		{"TLS", func(t *testing.T) *clientV1 { return newClientV1(t, tls.Client(overTLS.connect(t).Conn, clientTLS)) }},
+		{"TCP", startPlain},
+		{"TLS", startSecure},
+		{"WebSocket", startWeb(overWebSocket)},
+		{"WebSocket over TLS", startWeb(overSecureWebSocket)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			// A hub of its own: sessions of another test would end meanwhile.
+			connect := test.start(t)
+			silent := start(t, hub.Config{})
 			for range idleConns - 1 { // as in TestConn_IdleMemory
-				overTCP.connect(t)
+				silent.connect(t)
 			}
-			overTCP.connectV1(t) // the hub has accepted all of them
-			heapInUse()          // collects garbage
+			silent.connectV1(t) // the hub has accepted all of them
+			heapInUse()         // collects garbage
 			used, stack := stackUsed(), stackInUse()
 			for range conns {
-				pingFiveTimes(t, test.connect(t))
+				pingFiveTimes(t, newClientV1(t, connect(t)))
 			}
 			var each float64
 			defer func() { t.Logf("a stack of %.0f bytes", each) }()

@@ -62,11 +62,13 @@ func (t *tcpTransport) Read() (int, error) {
 // tryRead reads without waiting. The runtime calls it when the socket can be readable; false
 // makes the runtime wait. tryRead borrows memory only now, and returns it if no data has
 // arrived.
-func (t *tcpTransport) tryRead(fd uintptr) bool {
+func (t *tcpTransport) tryRead(fd uintptr) bool { return !t.reader.mustWait(fd) && t.readNow(fd) }
+
+// readNow is tryRead after mustWait, which must not have the frame of readNow on its stack.
+//
+//go:noinline
+func (t *tcpTransport) readNow(fd uintptr) bool {
 	r := t.reader
-	if r.mustWait(fd) {
-		return false
-	}
 	if r.start != nil && r.waitsForWhole() {
 		if done, streamed := t.tryReadWhole(fd); !streamed {
 			return done

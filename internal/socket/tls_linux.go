@@ -41,11 +41,13 @@ func (t *tlsTransport) Read() (int, error) {
 
 // tryRead is tcpTransport.tryRead over TLS, where the size of the data that has arrived is not
 // known.
-func (t *tlsTransport) tryRead(fd uintptr) bool {
+func (t *tlsTransport) tryRead(fd uintptr) bool { return !t.reader.mustWait(fd) && t.readNow(fd) }
+
+// readNow is tcpTransport.readNow over TLS.
+//
+//go:noinline
+func (t *tlsTransport) readNow(fd uintptr) bool {
 	r := t.reader
-	if r.mustWait(fd) {
-		return false
-	}
 	p := r.nextBuffer(r.capSize(readSize))
 	if p == nil {
 		t.err = errNoMemory
