@@ -135,9 +135,11 @@ func TestWebSocket_PingFlood_PeerReadsNothing(t *testing.T) {
 		var last uint32
 		client.onPong = func(payload []byte) { last = binary.BigEndian.Uint32(payload) }
 		fl := tc.newFlusher()
-		tc.offer(fl, frame(3000)) // the Pong comes before it
-		fl.Reset()
-		tc.wantStream(t, frame(3000))
+		for range 2 { // if the rest of an earlier Pong comes first, the last Pong follows the message
+			tc.offer(fl, frame(3000))
+			fl.Reset()
+			tc.wantStream(t, frame(3000))
+		}
 		if last != pings-1 {
 			t.Errorf("the last Pong is that of Ping %d, want %d", last, pings-1)
 		}
