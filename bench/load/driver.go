@@ -8,6 +8,7 @@ import (
 type target struct {
 	system          string
 	addr            string
+	webAddr         string // for WebSockets, in systems that use them
 	token           string // of the clients of a hub; "": they use v1, without a token
 	namePrefix      string // distinguishes the names of two loads on one server
 	size            int    // bytes of each body

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,26 @@ import (
 
 // startHub starts a hub in this process until the end of the test, and returns its address.
 func startHub(t *testing.T, config hub.Config) string {
+	t.Helper()
+	_, addr := newHub(t, config)
+	return addr
+}
+
+// startWebHub is startHub for a hub that also accepts WebSockets, whose address it returns as well.
+func startWebHub(t *testing.T, config hub.Config) (addr, webAddr string) {
+	t.Helper()
+	h, addr := newHub(t, config)
+	handler, err := hub.NewWebHandler(h, hub.WebConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return addr, strings.TrimPrefix(server.URL, "http://")
+}
+
+// newHub is startHub that returns the hub as well.
+func newHub(t *testing.T, config hub.Config) (*hub.Hub, string) {
 	t.Helper()
 	h, err := hub.New(config)
 	if err != nil {
@@ -34,5 +56,5 @@ func startHub(t *testing.T, config hub.Config) string {
 			t.Errorf("Serve returned %v", err)
 		}
 	})
-	return ln.Addr().String()
+	return h, ln.Addr().String()
 }

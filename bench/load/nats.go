@@ -12,8 +12,13 @@ type natsDriver struct {
 	libraryDefaults bool
 }
 
-func newNATSDriver(t target, n int) driver {
-	d := &natsDriver{url: "nats://" + t.addr, channels: t.channels(n, "."), libraryDefaults: t.libraryDefaults}
+func newNATSDriver(t target, n int) driver { return newNATSDriverFor(t, n, "nats://"+t.addr) }
+
+// newNATSWSDriver returns a driver whose clients connect by WebSocket.
+func newNATSWSDriver(t target, n int) driver { return newNATSDriverFor(t, n, "ws://"+t.webAddr) }
+
+func newNATSDriverFor(t target, n int, url string) driver {
+	d := &natsDriver{url: url, channels: t.channels(n, "."), libraryDefaults: t.libraryDefaults}
 	// Messages go to all other clients, which the server supports.
 	d.options = append(d.options, nats.NoEcho())
 	if !t.libraryDefaults {

@@ -17,10 +17,17 @@ type system struct {
 }
 
 var systems = map[string]system{
-	"hub":       {newDriver: newHubDriver, visit: visitHub},
-	"hub-raw":   {newDriver: newRawHubDriver},
+	"hub":     {newDriver: newHubDriver, visit: visitHub},
+	"hub-raw": {newDriver: newRawHubDriver},
+
+	"hub-frames":           {newDriver: newFramesTCPDriver},
+	"hub-frames-ws":        {newDriver: newFramesWSDriver},
+	"hub-frames-receivers": {newDriver: newFramesWSReceiversDriver},
+
 	"forward":   {newDriver: newForwardDriver},
 	"nats":      {newDriver: newNATSDriver, visit: visitNATS},
+	"nats-ws":   {newDriver: newNATSWSDriver},
+	"chat":      {newDriver: newChatDriver},
 	"redis":     {newDriver: newRedisDriver, visit: visitRedis, echoes: true},
 	"mosquitto": {newDriver: newMQTTDriver, visit: visitMQTT, echoes: true},
 }
