@@ -20,9 +20,14 @@ func forEachConn(conns []net.Conn, do func(net.Conn) error) error {
 // nil.
 func openConns(ctx context.Context, s *server, n int, greet func(net.Conn) error) ([]net.Conn, error) {
 	var dialer net.Dialer
+	return openConnsWith(s, n, func() (net.Conn, error) { return dialer.DialContext(ctx, "tcp", s.addr) }, greet)
+}
+
+// openConnsWith is openConns by the function dial.
+func openConnsWith(s *server, n int, dial func() (net.Conn, error), greet func(net.Conn) error) ([]net.Conn, error) {
 	conns := make([]net.Conn, 0, n)
 	for range n {
-		c, err := dialer.DialContext(ctx, "tcp", s.addr)
+		c, err := dial()
 		if err != nil {
 			return conns, fmt.Errorf("connection %d: %w", len(conns)+1, err)
 		}

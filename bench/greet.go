@@ -163,3 +163,12 @@ func greetMQTT(c net.Conn) error {
 	const accepted = "\x20\x02\x00\x00"
 	return expect(c, connect, accepted)
 }
+
+// greetChat reads the first message of the chat server.
+func greetChat(c net.Conn) error {
+	if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c, make([]byte, len("joined")))
+	return err
+}

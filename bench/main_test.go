@@ -43,7 +43,7 @@ func newTestPrograms(t *testing.T, systems ...string) *programs {
 	}
 	// Built once for all tests. The context of one test would end too early.
 	testPrograms.make.Do(func() {
-		testPrograms.programs, testPrograms.err = build(context.Background(), []string{"nats"})
+		testPrograms.programs, testPrograms.err = build(context.Background(), []string{"nats", "chat"})
 	})
 	if testPrograms.err != nil {
 		t.Fatal(testPrograms.err)

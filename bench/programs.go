@@ -29,6 +29,7 @@ var sources = []struct {
 	{name: "start_simulation", pkg: "./cmd/start_simulation", hub: true},
 	{name: "limit", pkg: "github.com/sechlol/go-message-hub/bench/limit"},
 	{name: "load", pkg: "github.com/sechlol/go-message-hub/bench/load"},
+	{name: "chat", pkg: "github.com/sechlol/go-message-hub/bench/chat", onlyFor: "chat"},
 	{name: "nats-server", pkg: natsServerModule, onlyFor: "nats"},
 }
 

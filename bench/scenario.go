@@ -96,7 +96,8 @@ type point struct {
 // threshold is a limit that the best round of a scenario must reach. The threshold of a speed
 // is half of what is promised and only the best round counts: other load on the machine must
 // not fail it, and an error that halves the speed must. Memory does not depend on other load,
-// therefore its threshold is 1.1 times what is promised.
+// and processor time in relation to that of the same round depends on it little, therefore their
+// threshold is 1.1 times what is promised.
 type threshold struct {
 	heading  string // of a ratio or a column
 	row      string

@@ -29,6 +29,14 @@ var scenarios = []struct {
 	{"loaded", func(settings) *scenario { return loadedScenario("loaded", 128, loadedSeconds) }},
 	{"loaded10k", func(settings) *scenario { return loadedScenario("loaded10k", 10240, loadedSeconds) }},
 	{"idle", func(settings) *scenario { return idleScenario(idleClients) }},
+	{"websocket", func(settings) *scenario { return webSocketScenario("websocket", webSocketWorkloads) }},
+	{"idle-websocket", func(settings) *scenario { return webIdleScenario(idleClients) }},
+	{"websocket-default", func(settings) *scenario {
+		return webSocketSystemsScenario("websocket-default", webSocketSystemWorkloads["default"])
+	}},
+	{"websocket-small", func(settings) *scenario {
+		return webSocketSystemsScenario("websocket-small", webSocketSystemWorkloads["small"])
+	}},
 	{"storm", func(settings) *scenario { return stormScenario(stormClients) }},
 	{"growth", func(settings) *scenario { return growthScenario(growthConnected, growthMessages) }},
 	{"list", func(settings) *scenario { return listScenario(listClients, listSeconds) }},

@@ -18,7 +18,7 @@ func TestSelect_RejectsUnknownNames(t *testing.T) {
 // TestScenarios_AreConsistent makes all scenarios and checks that their subjects and headings
 // are unique and that their ratios and thresholds refer to existing subjects.
 func TestScenarios_AreConsistent(t *testing.T) {
-	systems := []string{"hub", "limit", "forward", "nats", "redis", "mosquitto"}
+	systems := []string{"hub", "limit", "forward", "nats", "chat", "redis", "mosquitto"}
 	for _, names := range []string{"all", "smoke"} {
 		selected, err := selectScenarios(names, systems, settings{})
 		if err != nil {

@@ -24,12 +24,13 @@ type usage struct {
 
 // server is a running server of any system, in its own process.
 type server struct {
-	name   string
-	addr   string // host:port
-	cmd    *exec.Cmd
-	log    bytes.Buffer
-	exited chan struct{} // closed when the process has ended
-	err    error         // result of Wait; set before exited is closed
+	name    string
+	addr    string // host:port
+	webAddr string // of WebSockets, of a server that has another address for them
+	cmd     *exec.Cmd
+	log     bytes.Buffer
+	exited  chan struct{} // closed when the process has ended
+	err     error         // result of Wait; set before exited is closed
 }
 
 // startProcess starts a server that listens at addr, and waits until it listens.

@@ -22,6 +22,8 @@ func smokeScenarios(verify string) []*scenario {
 		smokeWorkload(verify, "tiny128", 1_000_000, threshold{heading: rateHeading, row: "nats", minValue: 1}, "nats"),
 		smokeLatency(),
 		smokeIdle(),
+		smokeWebSocket(),
+		smokeWebIdle(),
 	}
 }
 
@@ -44,6 +46,34 @@ func smokeLatency() *scenario {
 		s.subjects[i].measure = onOneProcessor(s.subjects[i].measure)
 	}
 	s.rounds, s.thresholds = smokeRounds, []threshold{{heading: rawHeading, row: "forward", maxValue: 2.3}}
+	return s
+}
+
+// smokeWebSocket compares the processor time of deliveries over WebSocket with that over TCP.
+func smokeWebSocket() *scenario {
+	s := webSocketScenario("smoke-websocket", smokeWebSocketWorkloads)
+	s.rounds = smokeRounds
+	for _, wl := range smokeWebSocketWorkloads {
+		for _, v := range wl.variants()[1:] {
+			s.thresholds = append(s.thresholds, threshold{heading: webSocketHeading, row: wl.subject(v), maxValue: 1.1 * wl.maxRatio})
+		}
+	}
+	return s
+}
+
+var smokeWebSocketWorkloads = []webSocketWorkload{
+	{receivers: 10, size: 128, messages: 750_000, maxRatio: 1.35},
+	{receivers: 10, size: 10_240, messages: 10_000, maxRatio: 1.35},
+	{receivers: 10, size: 1_024_000, messages: 100, maxRatio: 1.2},
+}
+
+// smokeWebIdle measures idle WebSockets of a hub.
+func smokeWebIdle() *scenario {
+	s := webIdleScenario(smokeIdleClients)
+	s.name = "smoke-idle-websocket"
+	s.filterSubjects([]string{"hub"})
+	s.rounds = 1
+	s.thresholds = []threshold{{heading: webIdleMoreHeading, row: webIdleHub, maxValue: 1.1 * maxWebIdleMoreKiB}}
 	return s
 }
 

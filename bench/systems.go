@@ -12,6 +12,7 @@ var systems = []system{
 	{name: "hub", start: startHub},
 	{name: "forward", start: startForward},
 	{name: "nats", start: startNATS},
+	{name: "chat", start: startChat},
 	{name: "redis", start: startRedis, program: "redis-server"},
 	{name: "mosquitto", start: startMosquitto, program: "mosquitto"},
 }

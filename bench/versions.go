@@ -11,6 +11,7 @@ import (
 // clientLibraries are, by system, the modules of the client libraries in the load program.
 var clientLibraries = map[string]string{
 	"nats":      "github.com/nats-io/nats.go",
+	"chat":      "github.com/gobwas/ws",
 	"redis":     "github.com/redis/go-redis/v9",
 	"mosquitto": "github.com/eclipse/paho.mqtt.golang",
 }
@@ -18,9 +19,13 @@ var clientLibraries = map[string]string{
 // serverVersion returns the version of a system's server: the version of its module if it is
 // built here, otherwise the version that the program prints.
 func serverVersion(ctx context.Context, system string) (string, error) {
-	if system == "nats" {
-		out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", natsServerModule).Output()
-		return strings.TrimSpace(string(out)), err
+	switch system {
+	case "nats":
+		return moduleVersion(ctx, natsServerModule)
+	case "chat":
+		const library = "github.com/coder/websocket"
+		version, err := moduleVersion(ctx, library)
+		return "with " + library + " " + version, err
 	}
 	path, err := findProgram(findSystem(system).program)
 	if err != nil {
@@ -36,6 +41,12 @@ func serverVersion(ctx context.Context, system string) (string, error) {
 		return "", fmt.Errorf("%s %s prints no version: %q", path, flag, out)
 	}
 	return string(version), nil
+}
+
+// moduleVersion returns the version of a module that is built here.
+func moduleVersion(ctx context.Context, module string) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", module).Output()
+	return strings.TrimSpace(string(out)), err
 }
 
 var versionPattern = regexp.MustCompile(`\d+(\.\d+)+`)

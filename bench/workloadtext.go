@@ -57,10 +57,15 @@ func (wl *workload) describeDriving() string {
 	} else if wl.clients > 2 {
 		text += "Redis and mosquitto also deliver to each client its own messages, which are not counted. "
 	}
+	return strings.TrimSpace(text + wl.describeDivisors())
+}
+
+// describeDivisors describes which systems get fewer messages.
+func (wl *workload) describeDivisors() (text string) {
 	for _, system := range wl.systems {
 		if divisor := wl.divisors[system]; divisor > 0 {
 			text += fmt.Sprintf("With %s, each sender sends 1/%d of the messages. ", system, divisor)
 		}
 	}
-	return strings.TrimSpace(text)
+	return text
 }
