@@ -180,3 +180,43 @@ func TestCredit_Exceeded_SenderIsNotRead(t *testing.T) {
 		}
 	})
 }
+
+// TestSend_SharedBody_IsHeldOnce sends one body to as many receivers as a message can have. Every
+// second one is a WebSocket, and none of them reads. The hub holds the body once, and little for each
+// receiver. Afterwards all of them get it.
+func TestSend_SharedBody_IsHeldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, maxPerReceiver = 1_020_000, 256 // the SEND fits into a buffer of 1 MiB
+		h := startWebSocketInMemory(t, hub.Config{})
+		sender := h.connectV2(t)
+		receivers, ids := make([]*clientV2, wire.MaxReceivers), make([]uint64, wire.MaxReceivers)
+		for i := range receivers {
+			if i%2 == 0 {
+				receivers[i] = h.connectV2(t)
+			} else {
+				receivers[i] = handshakeV2(h.connect(t), wire.Hello{Version: wire.Version2})
+			}
+			ids[i] = receivers[i].id
+		}
+		synctest.Wait()
+		before := h.Stats()
+		if before.WebSockets != 1+(wire.MaxReceivers+1)/2 {
+			t.Fatalf("%d WebSockets", before.WebSockets)
+		}
+		body := pattern(size, 1)
+		seq := sender.sendMessage(body, 0, 0, ids...)
+		synctest.Wait()
+		stats := h.Stats()
+		held, maxHeld := stats.QueuedBytes-before.QueuedBytes, int64(size+maxPerReceiver*wire.MaxReceivers)
+		t.Logf("%d bytes held, %d of them besides the body", held, held-size)
+		if held < size || held > maxHeld {
+			t.Errorf("%d bytes held for one body of %d bytes, want at most %d", held, size, maxHeld)
+		}
+		if stats.PeakQueuedBytes-before.QueuedBytes > 2*size+maxPerReceiver*wire.MaxReceivers { // the sum of two peaks
+			t.Errorf("a peak of %d bytes", stats.PeakQueuedBytes)
+		}
+		for _, r := range receivers {
+			r.expectDeliver(sender.id, seq, body)
+		}
+	})
+}
