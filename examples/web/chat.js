@@ -21,6 +21,17 @@ function addLine(text, className = "") {
 function showState(state) {
   element("state").textContent = state;
   element("state").dataset.state = state;
+  if (state === "connected") element("problem").textContent = "";
+}
+
+/** Shows an error. The browser tells a page that there is no connection, but not why. */
+function showError(error) {
+  const hint = `No connection to ${url}. Does the hub run, with -web-origins=${location.origin}?`;
+  element("problem").textContent = error.code === "connection" && error.retry ? hint : error.message;
+}
+
+function showClients(hub) {
+  element("clients").textContent = `you are ${hub.id}, others: ${others.size}`;
 }
 
 /** Says to the sender that a message was read: as soon as somebody can see it. */
@@ -31,16 +42,15 @@ function acknowledge(message) {
 
 /** Sends a message to everybody else, and shows its fates. */
 async function say(hub, text) {
-  const line = addLine(`${element("name").value}: ${text}`);
+  const said = `${element("name").value}: ${text}`;
+  const line = addLine(said);
   const ticks = document.createElement("span");
   ticks.className = "ticks";
   ticks.textContent = "…";
   line.append(ticks);
   const to = [...others].slice(0, maxReceivers);
   try {
-    const { fates, list } = await hub.sendReport(to, JSON.stringify({ name: element("name").value, text }), {
-      level: "processed",
-    });
+    const { fates, list } = await hub.sendReport(to, said, { level: "processed" });
     const isRead = list.every((fate) => fate === "processed");
     const hasArrived = list.every((fate) => fate === "processed" || fate === "received");
     ticks.textContent = isRead ? "✓✓" : hasArrived ? "✓" : "✗";
@@ -54,26 +64,32 @@ async function say(hub, text) {
 
 async function readMessages(hub) {
   for await (const message of hub) {
-    try {
-      const { name, text } = message.json();
-      addLine(`${name}: ${text}`).title = `from ${message.from}, ${new Date(message.time).toLocaleTimeString()}`;
-      acknowledge(message);
-    } catch {
-      message.nak(); // not of this program
-    }
+    addLine(message.text()).title = `from ${message.from}, ${new Date(message.time).toLocaleTimeString()}`;
+    acknowledge(message);
   }
 }
 
 element("name").value = `guest ${Math.ceil(Math.random() * 999)}`;
-const hub = await connect(url, { name: "chat", waitOnFirstConnect: true });
+const hub = await connect(url, { name: "chat" }).catch((error) => {
+  showError(error);
+  if (!error.retry) {
+    showState("closed");
+    throw error;
+  }
+  return connect(url, { name: "chat", waitOnFirstConnect: true });
+});
 showState(hub.state);
+showClients(hub);
 hub.on("state", (state) => showState(state));
-hub.on("id", () => addLine("You were away too long: messages to you can be lost.", "notice"));
-hub.on("error", (error) => console.warn(error));
+hub.on("id", () => {
+  showClients(hub);
+  addLine("You have a new id: the hub was restarted, or you were away too long. You may have missed messages.", "notice");
+});
+hub.on("error", showError);
 hub.on("presence", ({ joined, left }) => {
   for (const id of joined) if (id !== hub.id) others.add(id);
   for (const id of left) others.delete(id);
-  element("others").textContent = `${others.size} others`;
+  showClients(hub);
 });
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) for (const message of unread.splice(0)) message.ack();
@@ -83,4 +99,4 @@ element("form").addEventListener("submit", (event) => {
   say(hub, element("text").value);
   element("text").value = "";
 });
-await readMessages(hub);
+readMessages(hub).catch(showError);

@@ -140,11 +140,9 @@ export class Client {
   }
 
   /**
-   * Waits as long as the hub has asked for, and a random time (full jitter). The random time is
-   * left
-   * out once by a client with a newer token, and by one that has just woken: other clients do not
-   * do
-   * the same at that moment. Browsers slow the timers of hidden pages down to one second.
+   * Waits as long as the hub has asked for, and a random time (full jitter). A client with a newer
+   * token leaves out the random time once, and so does one that has just woken: other clients do
+   * not do the same at that moment. Browsers slow the timers of hidden pages down to one second.
    */
   async #pause(): Promise<void> {
     const { minDelay, maxDelay } = this.settings;

@@ -145,6 +145,6 @@ export class Connection {
         this.goAway.reconnect,
       );
     const isFatal = fatalCodes.includes(code);
-    return new HubError(isFatal ? "protocol" : "connection", `no connection to the hub (${code}): ${reason}`, !isFatal);
+    return new HubError(isFatal ? "protocol" : "connection", `no connection to the hub (${code}${reason && `: ${reason}`})`, !isFatal);
   }
 }

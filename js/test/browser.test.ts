@@ -81,12 +81,24 @@ test("the chat of examples/web/ shows fates as ticks", async () => {
     return page;
   };
   const [ann, bob] = [await open("Ann"), await open("Bob")];
-  await ann.getByText(/[1-9] others/).waitFor();
+  await ann.getByText(/others: [1-9]/).waitFor();
   await ann.locator("#text").fill("<b>hi</b>");
   await ann.locator("#text").press("Enter");
   await bob.getByText("Ann: <b>hi</b>").waitFor();
   await ann.locator(".ticks[data-all=true]", { hasText: "✓✓" }).waitFor();
   assert.match((await ann.locator(".ticks").getAttribute("title")) ?? "", /^\d+: processed$/m);
-  await Promise.all([ann.close(), bob.close()]);
+
+  const other = await openClient(server.url); // such as hubctl
+  const id = /you are (\d+)/.exec(await ann.locator("#clients").innerText())?.[1] ?? "";
+  const fate = other.evaluate(async (id) => (await hub.sendReport(id, "<i>hi</i>", { level: "processed" })).list, id);
+  await ann.getByText("<i>hi</i>", { exact: true }).waitFor();
+  assert.deepEqual(await fate, ["processed"]);
+  await Promise.all([ann.close(), bob.close(), other.close()]);
   await server.stop();
+});
+
+test("the chat of examples/web/ says what to check if there is no connection", async () => {
+  const page = await browser.open(`examples/web/?hub=${encodeURIComponent("ws://127.0.0.1:1/connect")}`);
+  await page.getByText(`-web-origins=${new URL(page.url()).origin}?`).waitFor();
+  await page.close();
 });
