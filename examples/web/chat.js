@@ -51,10 +51,9 @@ async function say(hub, text) {
   const to = [...others].slice(0, maxReceivers);
   try {
     const { fates, list } = await hub.sendReport(to, said, { level: "processed" });
-    const isRead = list.every((fate) => fate === "processed");
-    const hasArrived = list.every((fate) => fate === "processed" || fate === "received");
-    ticks.textContent = isRead ? "✓✓" : hasArrived ? "✓" : "✗";
-    ticks.dataset.all = isRead;
+    const all = (...wanted) => list.length > 0 && list.every((fate) => wanted.includes(fate));
+    ticks.textContent = all("processed") ? "✓✓" : all("processed", "received") ? "✓" : "✗";
+    ticks.dataset.all = all("processed");
     ticks.title = [...fates].map(([id, fate]) => `${id}: ${fate}`).join("\n") || "nobody else is here";
   } catch (error) {
     ticks.textContent = "✗";
@@ -93,6 +92,9 @@ hub.on("presence", ({ joined, left }) => {
 });
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) for (const message of unread.splice(0)) message.ack();
+});
+addEventListener("pagehide", ({ persisted }) => {
+  if (!persisted) hub.close(); // otherwise others wait for the page until the resume window is over
 });
 element("form").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -93,7 +93,11 @@ test("the chat of examples/web/ shows fates as ticks", async () => {
   const fate = other.evaluate(async (id) => (await hub.sendReport(id, "<i>hi</i>", { level: "processed" })).list, id);
   await ann.getByText("<i>hi</i>", { exact: true }).waitFor();
   assert.deepEqual(await fate, ["processed"]);
-  await Promise.all([ann.close(), bob.close(), other.close()]);
+
+  await ann.getByText("others: 2").waitFor();
+  await bob.close(); // it leaves at once, and not when the resume window is over
+  await ann.getByText("others: 1").waitFor({ timeout: 5000 });
+  await Promise.all([ann.close(), other.close()]);
   await server.stop();
 });
 
