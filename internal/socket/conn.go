@@ -1,6 +1,6 @@
 // Package socket implements one framed connection, for the hub and for the client. A Reader
 // reads frames and borrows memory only while there is data to read. A transport carries the
-// bytes: TCP, TLS, or any other connection.
+// bytes: TCP, TLS, any other connection, or a WebSocket over one of these.
 //
 // On the path of a message, the package comes first and last: the Reader of the sender's
 // connection returns whole frames, and the transport of each receiver's connection writes what
@@ -41,6 +41,20 @@ func (c *Conn) init(t transport, config *Config, handler Handler) {
 
 func (c *Conn) transport() transport { return c.Reader.base.transport }
 
+// newTransport returns the transport of nc for a Reader.
+func newTransport(nc net.Conn, r *Reader) transport {
+	if marked, ok := nc.(*webSocketConn); ok {
+		return newWebSocketTransport(newTransport(marked.Conn, r), r)
+	}
+	if t := newKernelTransport(nc, r); t != nil {
+		return t
+	}
+	if pollable, ok := nc.(PollableConn); ok {
+		return &pollableTransport{pollable, r}
+	}
+	return &netConnTransport{nc, r}
+}
+
 // RemoteAddr returns the address of the peer.
 func (c *Conn) RemoteAddr() net.Addr { return c.transport().Conn().RemoteAddr() }
 
@@ -54,10 +68,10 @@ func (c *Conn) TLSState() (tls.ConnectionState, bool) {
 	return tlsConn.ConnectionState(), true
 }
 
-// SetCloseStatus sets the status of the close frame that ends a WebSocket: StatusNormal by default.
-// Only the first call has an effect, and none if the client has sent a close frame or has broken a
-// rule of WebSocket before: Conn then answers with the status of the client, or of the error. Any
-// goroutine can call SetCloseStatus. On other connections it does nothing.
+// SetCloseStatus sets the status of the close frame that ends a WebSocket: StatusNormal by
+// default. Only the first call has an effect, and none if the client has sent a close frame or has
+// broken a rule of WebSocket before: Conn then answers with the status of the client, or of the
+// error. Any goroutine can call SetCloseStatus. On other connections it does nothing.
 func (c *Conn) SetCloseStatus(status CloseStatus) {
 	if ws, ok := c.transport().(*webSocketTransport); ok {
 		ws.setStatus(status)
@@ -67,8 +81,8 @@ func (c *Conn) SetCloseStatus(status CloseStatus) {
 // Close closes the connection at once. Queued frames are lost and reported to Handler.OnLost.
 // Close can be called more than once and from any goroutine. Over TLS, it does not send a
 // close_notify alert, because crypto/tls would wait up to 5 s for a peer that accepts no data.
-// CloseGracefully sends the alert. On a WebSocket, Close sends a close frame if the peer accepts one
-// at once, and no message is unfinished.
+// CloseGracefully sends the alert. On a WebSocket, Close sends a close frame if the peer accepts
+// one at once, and no message is unfinished.
 func (c *Conn) Close() error {
 	c.Outbox.Close()
 	return c.transport().Close(closeNow)

@@ -2,6 +2,8 @@ package socket
 
 import (
 	"errors"
+	"io"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -30,12 +32,27 @@ type kernelSocket struct {
 	raw syscall.RawConn
 }
 
-// notTried is the value of Reader.n until the first try to read if mustWait is to ask the kernel.
-const notTried = noMemory + 1
+// Values of Reader.n besides a number of bytes, and those of failed.
+const (
+	noMemory = math.MinInt32 // the Reader has no memory to read into
+	notTried = noMemory + 1  // before the first try to read, if mustWait is to ask the kernel
+)
+
+// failed returns the value of Reader.n for an error of a system call, or for io.EOF.
+func failed(err error) int32 {
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &errno):
+		return -int32(errno)
+	case err == nil || errors.Is(err, io.EOF):
+		return 0
+	}
+	return -int32(syscall.EIO) // not reached: system calls return no other errors
+}
 
 // beginRead prepares a call of transport.Read. drained says that the last one has probably taken
 // all data.
-func (r *Reader) beginRead(drained bool) {
+func (kernelSocket) beginRead(r *Reader, drained bool) {
 	r.n = 0
 	if drained && r.base.config.SparesStack && r.idleTimer == nil {
 		r.n = notTried
@@ -45,7 +62,7 @@ func (r *Reader) beginRead(drained bool) {
 // mustWait reports whether there is no data to read yet. It asks only before the first try of a
 // Read that must need little stack. To borrow a buffer, or to read through crypto/tls, can need
 // more than a new goroutine has.
-func (r *Reader) mustWait(fd uintptr) bool {
+func (kernelSocket) mustWait(r *Reader, fd uintptr) bool {
 	if r.n != notTried {
 		return false
 	}

@@ -106,3 +106,15 @@ func unwrap(nc net.Conn) net.Conn {
 	}
 	return nc
 }
+
+// TCP returns the TCP connection of nc. It returns false if nc is not a TCP connection, or
+// runs TLS over a TCP connection.
+func TCP(nc net.Conn) (*net.TCPConn, bool) {
+	switch nc := nc.(type) {
+	case *net.TCPConn:
+		return nc, true
+	case interface{ tcpConn() *net.TCPConn }:
+		return nc.tcpConn(), true
+	}
+	return nil, false
+}

@@ -195,9 +195,9 @@ func (r *Reader) nextBuffer(size int) []byte {
 	return r.buf.Bytes()[r.startLen:min(size, len(r.buf.Bytes()))]
 }
 
-// arrived returns the last n bytes that the transport has read into the memory of nextBuffer, for a
-// transport that changes them before onRead accounts for them.
-func (r *Reader) arrived(n int) []byte {
+// newBytes returns the last n bytes that the transport has read into the memory of nextBuffer, for
+// a transport that changes them before onRead accounts for them.
+func (r *Reader) newBytes(n int) []byte {
 	if r.large != nil {
 		return r.large.Bytes()[r.largeLen:][:n]
 	}

@@ -50,15 +50,3 @@ type addrConn struct {
 
 // RemoteAddr implements net.Conn.
 func (a *addrConn) RemoteAddr() net.Addr { return a.addr }
-
-// TCP returns the TCP connection of nc. It returns false if nc is not a TCP connection, or
-// runs TLS over a TCP connection.
-func TCP(nc net.Conn) (*net.TCPConn, bool) {
-	switch nc := nc.(type) {
-	case *net.TCPConn:
-		return nc, true
-	case interface{ tcpConn() *net.TCPConn }:
-		return nc.tcpConn(), true
-	}
-	return nil, false
-}

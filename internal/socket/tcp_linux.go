@@ -1,9 +1,7 @@
 package socket
 
 import (
-	"errors"
 	"io"
-	"math"
 	"net"
 	"syscall"
 	"time"
@@ -25,25 +23,10 @@ func newTCPTransport(nc net.Conn, raw syscall.RawConn, r *Reader) *tcpTransport 
 	return t
 }
 
-// noMemory is the value of Reader.n if the Reader has no memory to read into.
-const noMemory = math.MinInt32
-
-// failed returns the value of Reader.n for an error of a system call, or for io.EOF.
-func failed(err error) int32 {
-	var errno syscall.Errno
-	switch {
-	case errors.As(err, &errno):
-		return -int32(errno)
-	case err == nil || errors.Is(err, io.EOF):
-		return 0
-	}
-	return -int32(syscall.EIO) // not reached: system calls return no other errors
-}
-
 // Read implements transport.
 func (t *tcpTransport) Read() (int, error) {
 	r := t.reader
-	r.beginRead(!r.lastReadFull && !r.midFrame() && !r.lowatRaised)
+	t.beginRead(r, !r.lastReadFull && !r.midFrame() && !r.lowatRaised)
 	if err := t.read(r, t.tryReadFn); err != nil {
 		return 0, err
 	}
@@ -62,7 +45,7 @@ func (t *tcpTransport) Read() (int, error) {
 // tryRead reads without waiting. The runtime calls it when the socket can be readable; false
 // makes the runtime wait. tryRead borrows memory only now, and returns it if no data has
 // arrived.
-func (t *tcpTransport) tryRead(fd uintptr) bool { return !t.reader.mustWait(fd) && t.readNow(fd) }
+func (t *tcpTransport) tryRead(fd uintptr) bool { return !t.mustWait(t.reader, fd) && t.readNow(fd) }
 
 // readNow is tryRead after mustWait, which must not have the frame of readNow on its stack.
 //

@@ -29,7 +29,7 @@ func newTLSTransport(tlsConn *tls.Conn, lower *nonblockConn, r *Reader) *tlsTran
 // Read implements transport.
 func (t *tlsTransport) Read() (int, error) {
 	t.err = nil
-	t.reader.beginRead(t.lower.drained)
+	t.lower.beginRead(t.reader, t.lower.drained)
 	if err := t.lower.read(t.reader, t.tryReadFn); err != nil {
 		return 0, err
 	}
@@ -41,7 +41,7 @@ func (t *tlsTransport) Read() (int, error) {
 
 // tryRead is tcpTransport.tryRead over TLS, where the size of the data that has arrived is not
 // known.
-func (t *tlsTransport) tryRead(fd uintptr) bool { return !t.reader.mustWait(fd) && t.readNow(fd) }
+func (t *tlsTransport) tryRead(fd uintptr) bool { return !t.lower.mustWait(t.reader, fd) && t.readNow(fd) }
 
 // readNow is tcpTransport.readNow over TLS.
 //

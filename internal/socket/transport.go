@@ -59,17 +59,3 @@ const (
 	closeReset                      // with a TCP reset: the kernel drops what it has not sent
 	closeWriteSide                  // the peer can still send
 )
-
-// newTransport returns the transport of nc for a Reader.
-func newTransport(nc net.Conn, r *Reader) transport {
-	if marked, ok := nc.(*webSocketConn); ok {
-		return newWebSocketTransport(newTransport(marked.Conn, r), r)
-	}
-	if t := newKernelTransport(nc, r); t != nil {
-		return t
-	}
-	if pollable, ok := nc.(PollableConn); ok {
-		return &pollableTransport{pollable, r}
-	}
-	return &netConnTransport{nc, r}
-}

@@ -14,9 +14,6 @@ import (
 // to wait.
 var errOverhead = errors.New("WebSocket: no payload")
 
-// errInOutMessage means that a message would begin within another.
-var errInOutMessage = errors.New("WebSocket: the message before is not written")
-
 // NewWebSocket marks nc as a connection whose bytes are WebSocket frames (RFC 6455) in both
 // directions, from the next byte on: its upgrade is done, and this side is the server. New then
 // reads what the client's messages hold as one stream, wherever the client cuts it, and writes
@@ -66,8 +63,8 @@ func newWebSocketTransport(inner transport, r *Reader) *webSocketTransport {
 	return &webSocketTransport{transport: inner, reader: r, writeWaits: waits}
 }
 
-// minOverhead is the number of bytes of headers and control frames in one read from which they can be
-// a flood: two control frames of maximum size.
+// minOverhead is the number of bytes of headers and control frames in one read from which they can
+// be a flood: two control frames of maximum size.
 const minOverhead = 256
 
 // maxOverhead is the number of bytes of headers and control frames after which Fill returns although
@@ -75,8 +72,8 @@ const minOverhead = 256
 // bytes a second reaches it every 7 minutes.
 const maxOverhead = 4 << 10
 
-// Read implements transport. A read without any payload returns neither bytes nor an error. Read has
-// next to nothing on the stack, which an idle connection keeps while it waits.
+// Read implements transport. A read without any payload returns neither bytes nor an error. Read
+// has next to nothing on the stack, which an idle connection keeps while it waits.
 func (t *webSocketTransport) Read() (int, error) {
 	if t.end != nil {
 		return 0, t.end
@@ -96,7 +93,7 @@ func (t *webSocketTransport) received(n int, err error) (int, error) {
 		return 0, err
 	}
 	r := t.reader
-	payload := t.unframe(r.arrived(n))
+	payload := t.unframe(r.newBytes(n))
 	overhead := n - payload
 	r.bytesRead.Add(int64(overhead))
 	total := t.overhead.Add(int64(overhead))
@@ -144,6 +141,11 @@ func (t *webSocketTransport) endReading(err error) {
 	}
 }
 
+// setStatus sets the status of the close frame, unless one is set.
+func (t *webSocketTransport) setStatus(status CloseStatus) {
+	t.status.CompareAndSwap(0, uint32(status))
+}
+
 // MaxWrite implements transport. It is no limit, because a message holds whole frames, but tells
 // the outbox whether Write can wait if it must not.
 func (t *webSocketTransport) MaxWrite() int {
@@ -154,8 +156,8 @@ func (t *webSocketTransport) MaxWrite() int {
 }
 
 // Write implements transport. It writes the slices of v as messages, none of which ends within a
-// slice. If the connection accepts the start of a message, the rest of it is pending. What is behind
-// it is not.
+// slice. If the connection accepts the start of a message, the rest of it is pending. What is
+// behind it is not.
 func (t *webSocketTransport) Write(v [][]byte, wait bool) (n, pending int, err error) {
 	t.mu.Lock()
 	n, pending, err = t.write(v, wait)

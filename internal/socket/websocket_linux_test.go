@@ -78,8 +78,8 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// BenchmarkWebSocket_Write compares the processor time of writing over a WebSocket and over its inner
-// transport. The peer takes no frames apart, so that its part is the same.
+// BenchmarkWebSocket_Write compares the processor time of writing over a WebSocket and over its
+// inner transport. The peer takes no frames apart, so that its part is the same.
 func BenchmarkWebSocket_Write(b *testing.B) {
 	for _, size := range []int{128, 10 << 10, 1 << 20} {
 		for _, tr := range []testTransport{tcp, overWebSocket, overTLS, secureWebSocket} {
@@ -115,8 +115,8 @@ func BenchmarkWebSocket_Write(b *testing.B) {
 	}
 }
 
-// BenchmarkWebSocket_Read compares the processor time of reading. The client has masked its messages
-// beforehand, each with one frame of the hub.
+// BenchmarkWebSocket_Read compares the processor time of reading. The client has masked its
+// messages beforehand, each with one frame of the hub.
 func BenchmarkWebSocket_Read(b *testing.B) {
 	for _, size := range []int{128, 10 << 10, 1 << 20} {
 		for _, tr := range []testTransport{tcp, overWebSocket} {

@@ -278,7 +278,7 @@ func TestWebSocket_CloseFrame(t *testing.T) {
 				if err := waitFor(t, "the end", p.ended); !errors.Is(err, test.want) || len(got) != 1 {
 					t.Errorf("ended with %v after %d frames, want %v after 1", err, len(got), test.want)
 				}
-				p.SetCloseStatus(StatusInternalError) // comes too late
+				p.SetCloseStatus(StatusTryAgainLater) // comes too late
 				p.Close()
 				if status := waitFor(t, "the close frame", p.closed); status != test.answer {
 					t.Errorf("answered with %d, want %d", status, test.answer)
@@ -344,8 +344,8 @@ func TestConn_SetCloseStatus(t *testing.T) {
 	New(near, readerConfig(), nopHandler{}).SetCloseStatus(StatusGoingAway) // has no effect
 }
 
-// TestWebSocket_Close_InMessage ends a connection that has accepted only the start of a message. What
-// follows must be no part of that message.
+// TestWebSocket_Close_InMessage ends a connection that has accepted only the start of a message.
+// What follows must be no part of that message.
 func TestWebSocket_Close_InMessage(t *testing.T) {
 	for name, end := range map[string]func(tc *testConn){
 		"Close":          func(tc *testConn) { tc.Close() },
@@ -458,8 +458,8 @@ func TestWebSocket_Ping_ZeroAllocs(t *testing.T) {
 	}
 }
 
-// FuzzWebSocket passes any bytes to a connection behind its upgrade, cut at any place. The frames and
-// the end must be those that a library finds.
+// FuzzWebSocket passes any bytes to a connection behind its upgrade, cut at any place. The frames
+// and the end must be those that a library finds.
 func FuzzWebSocket(f *testing.F) {
 	for _, test := range wsCases {
 		f.Add(test.stream, []byte{1}, uint16(0))

@@ -14,8 +14,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// webSocketClient is the client's side of a WebSocket, by a library. Read returns the payload of the
-// hub's messages as a stream, and Write sends one message.
+// webSocketClient is the client's side of a WebSocket, by a library. Read returns the payload of
+// the hub's messages as a stream, and Write sends one message.
 type webSocketClient struct {
 	net.Conn
 
@@ -26,8 +26,8 @@ type webSocketClient struct {
 	header []byte // scratch space
 	left   int64  // bytes of the current message that were not read
 
-	// onMessage is called with the length of each message of the hub; onPong with each Pong; onClose
-	// with the close frame. nil: not called.
+	// onMessage is called with the length of each message of the hub; onPong with each Pong;
+	// onClose with the close frame. nil: not called.
 	onMessage func(length int64)
 	onPong    func(payload []byte)
 	onClose   func(status ws.StatusCode)

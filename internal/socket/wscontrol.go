@@ -8,35 +8,6 @@ import (
 	"unicode/utf8"
 )
 
-// CloseStatus is the status of a WebSocket close frame (RFC 6455, section 7.4).
-type CloseStatus uint16
-
-// The statuses that a hub sends.
-const (
-	StatusNormal          CloseStatus = 1000
-	StatusGoingAway       CloseStatus = 1001 // the hub shuts down
-	StatusProtocolError   CloseStatus = 1002 // a rule of RFC 6455 is broken
-	StatusUnsupportedData CloseStatus = 1003 // text message
-	StatusInvalidPayload  CloseStatus = 1007 // text that is not UTF-8
-	StatusPolicyViolation CloseStatus = 1008
-	StatusTooLong         CloseStatus = 1009
-	StatusInternalError   CloseStatus = 1011
-	StatusTryAgainLater   CloseStatus = 1013
-
-	// statusNone stands for a close frame without a status. It is never on the wire.
-	statusNone CloseStatus = 1005
-)
-
-// isValid reports whether a close frame can have the status: one of RFC 6455, one that IANA has
-// registered since, or one of a library or an application.
-func (s CloseStatus) isValid() bool {
-	switch {
-	case s < 1000, s == 1004, s == 1005, s == 1006, s > 1014 && s < 3000, s >= 5000:
-		return false
-	}
-	return true
-}
-
 // The errors of a close frame.
 var (
 	errCloseStatus = &WebSocketError{StatusProtocolError, "invalid status in a close frame"}
@@ -62,7 +33,7 @@ func (f *controlFrame) free() { controlFrames.Put(f) }
 func (f *controlFrame) opCode() opCode      { return opCode(f.bytes[0] & 0xf) }
 func (f *controlFrame) setOpCode(op opCode) { f.bytes[0] = finBit | byte(op) }
 func (f *controlFrame) payload() []byte     { return f.wire()[2:] }
-func (f *controlFrame) append(p []byte)     { f.bytes[1] += byte(copy(f.bytes[2+f.bytes[1]:], p)) }
+func (f *controlFrame) addPayload(p []byte) { f.bytes[1] += byte(copy(f.bytes[2+f.bytes[1]:], p)) }
 
 // wire returns the whole frame.
 func (f *controlFrame) wire() []byte { return f.bytes[:2+f.bytes[1]] }
@@ -86,26 +57,14 @@ func (f *controlFrame) closeStatus() (CloseStatus, error) {
 	return status, nil
 }
 
-// appendCloseFrame appends a close frame.
-func appendCloseFrame(b []byte, status CloseStatus) []byte {
-	if status == statusNone {
-		return append(b, finBit|byte(opClose), 0)
-	}
-	return binary.BigEndian.AppendUint16(append(b, finBit|byte(opClose), 2), uint16(status))
-}
-
 // closeFrameTimeout limits the time that a close frame takes on a connection whose Write always
 // waits. Other connections take it at once, or not at all.
 const closeFrameTimeout = 100 * time.Millisecond
 
 // The control frames of a webSocketTransport.
 
-// setStatus sets the status of the close frame, unless one is set.
-func (t *webSocketTransport) setStatus(status CloseStatus) {
-	t.status.CompareAndSwap(0, uint32(status))
-}
-
-// handleControl handles a control frame of the client and takes it over. The error ends the reading.
+// handleControl handles a control frame of the client and takes it over. The error ends the
+// reading.
 func (t *webSocketTransport) handleControl(f *controlFrame) error {
 	switch f.opCode() {
 	case opPing:
@@ -166,8 +125,8 @@ func (t *webSocketTransport) tryWritePong() bool {
 	return taken && t.out == nil
 }
 
-// addPong moves the pending Pong to o and returns it: releasePong must follow. It is called with mu
-// held.
+// addPong moves the pending Pong to o and returns it: releasePong must follow. It is called with
+// mu held.
 func (t *webSocketTransport) addPong(o *wsOutput) *controlFrame {
 	pong := t.pong.Swap(nil)
 	if pong != nil {
@@ -176,16 +135,16 @@ func (t *webSocketTransport) addPong(o *wsOutput) *controlFrame {
 	return pong
 }
 
-// releasePong releases a Pong after a write, which has taken its bytes. Otherwise the Pong is pending
-// again, unless there is a later one.
+// releasePong releases a Pong whose bytes a write has taken. Otherwise the Pong is pending again,
+// unless there is a later one.
 func (t *webSocketTransport) releasePong(pong *controlFrame, taken bool) {
 	if pong != nil && (taken || !t.pong.CompareAndSwap(nil, pong)) {
 		pong.free()
 	}
 }
 
-// writeClose writes a close frame if the connection accepts it at once and no message is unfinished:
-// the peer would take the close frame for a part of that message.
+// writeClose writes a close frame if the connection accepts it at once and no message is
+// unfinished: the peer would take the close frame for a part of that message.
 func (t *webSocketTransport) writeClose() {
 	if !t.mu.TryLock() { // a write waits for the peer
 		return

@@ -1,8 +1,7 @@
 package socket
 
 import (
-	"encoding/binary"
-	"math"
+	"errors"
 	"sync"
 )
 
@@ -10,6 +9,9 @@ import (
 // message costs nothing beside so many bytes, and what is behind the message can still expire
 // while the peer accepts no more.
 const minMessage = 64 << 10
+
+// errInOutMessage means that a message would begin within another.
+var errInOutMessage = errors.New("WebSocket: the message before is not written")
 
 // wsOutput is what a WebSocket writes: messages and control frames in the order in which they go to
 // the inner transport, which can accept any part of them. The payload is that of the caller: it is
@@ -67,18 +69,6 @@ func (o *wsOutput) addMessages(v [][]byte) {
 		o.frames = append(o.frames, wsFrame{header: len(o.bytes) - start, payload: size})
 		v = v[n:]
 	}
-}
-
-// appendWSHeader appends the header of a frame that is not masked and is the last of its message.
-func appendWSHeader(b []byte, op opCode, length int) []byte {
-	b = append(b, finBit|byte(op))
-	switch {
-	case length < length16:
-		return append(b, byte(length))
-	case length <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, length16), uint16(length))
-	}
-	return binary.BigEndian.AppendUint64(append(b, length64), uint64(length))
 }
 
 // payload returns the bytes of payload that the inner transport has not accepted.

@@ -130,7 +130,7 @@ func (m *outModel) maybePing() {
 	payload := binary.BigEndian.AppendUint32(nil, uint32(len(m.pinged)))
 	m.pinged = append(m.pinged, payload)
 	f := newControlFrame(opPing)
-	f.append(payload)
+	f.addPayload(payload)
 	if err := m.ws.handleControl(f); err != nil {
 		m.Fatal(err)
 	}

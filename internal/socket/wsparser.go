@@ -3,46 +3,8 @@ package socket
 import (
 	"crypto/subtle"
 	"encoding/binary"
-	"fmt"
 	"math"
 )
-
-// opCode is the opcode of a WebSocket frame (RFC 6455, section 5.2).
-type opCode byte
-
-const (
-	opContinuation opCode = 0x0
-	opText         opCode = 0x1
-	opBinary       opCode = 0x2
-	opClose        opCode = 0x8
-	opPing         opCode = 0x9
-	opPong         opCode = 0xa
-)
-
-func (op opCode) isControl() bool  { return op&0x8 != 0 }
-func (op opCode) isReserved() bool { return op&0x7 > opBinary }
-
-// Bits of the first two bytes of a WebSocket frame.
-const (
-	finBit    = 0x80 // of the first byte
-	rsvBits   = 0x70 // of the first byte
-	maskBit   = 0x80 // of the second byte
-	lengthBit = 0x7f // of the second byte: the length, or one of the following values
-	length16  = 126  // two bytes with the length follow
-	length64  = 127  // eight bytes with the length follow
-)
-
-// WebSocketError means that a client has broken the rules of RFC 6455, or has sent what a hub does
-// not accept. Conn.Close sends its status.
-type WebSocketError struct {
-	Status CloseStatus
-	reason string
-}
-
-// Error implements error.
-func (e *WebSocketError) Error() string {
-	return fmt.Sprintf("WebSocket: %s (close status %d)", e.reason, e.Status)
-}
 
 // The errors of a wsParser.
 var (
@@ -55,14 +17,6 @@ var (
 	errNotInMessage   = &WebSocketError{StatusProtocolError, "continuation of no message"}
 	errLength         = &WebSocketError{StatusProtocolError, "length is not in its shortest form, or over 2^63-1"}
 	errText           = &WebSocketError{StatusUnsupportedData, "text message"}
-)
-
-const (
-	// maxWSHeader is the maximum size of the header of a frame: two bytes, the length, the mask.
-	maxWSHeader = 2 + 8 + 4
-
-	// maxControlPayload is the maximum payload of a control frame (RFC 6455, section 5.5).
-	maxControlPayload = 125
 )
 
 // wsParser takes the WebSocket frames of a client apart, wherever the stream is cut. It works in
@@ -94,7 +48,7 @@ func (w *wsParser) next(p []byte) (data []byte, taken int, control *controlFrame
 	w.maskPos = uint8((int(w.maskPos) + taken) % 4)
 	w.left -= uint64(taken)
 	if w.control != nil {
-		w.control.append(payload)
+		w.control.addPayload(payload)
 	} else {
 		data = payload
 	}

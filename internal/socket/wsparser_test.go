@@ -12,8 +12,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// parseAll passes the chunks of a stream to a parser and returns what it returns, with a copy of each
-// control frame.
+// parseAll passes the chunks of a stream to a parser and returns what it returns, with a copy of
+// each control frame.
 func parseAll(w *wsParser, chunks [][]byte) (data []byte, controls [][]byte, err error) {
 	for _, chunk := range chunks {
 		for p := bytes.Clone(chunk); len(p) > 0; {
