@@ -258,7 +258,7 @@ func (r *reader) handleControl(f *socket.Frame) error {
 		clear(r.entries)
 		r.entries = r.entries[:0]
 	}
-	if (f.Type >= wire.TypeHello && f.Type <= wire.TypeAck || f.Type == wire.TypeSkip || f.Type == wire.TypeRenewed) && r.welcome == nil && f.Type != wire.TypeWelcome && f.Type != wire.TypeGoAway {
+	if r.welcome == nil && followsWelcome(f.Type) {
 		return unexpectedFrameError(f.Type)
 	}
 	if f.Type == wire.TypeIdentity && r.welcome == nil {
@@ -269,6 +269,17 @@ func (r *reader) handleControl(f *socket.Frame) error {
 		err = fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	return err
+}
+
+// followsWelcome reports whether the hub sends frames of type t only after WELCOME.
+func followsWelcome(t wire.Type) bool {
+	switch t {
+	case wire.TypeWelcome, wire.TypeGoAway:
+		return false
+	case wire.TypeSkip, wire.TypeRenewed:
+		return true
+	}
+	return t >= wire.TypeHello && t <= wire.TypeAck
 }
 
 func (r *reader) dispatchControl(f *socket.Frame) error {
@@ -283,29 +294,8 @@ func (r *reader) dispatchControl(f *socket.Frame) error {
 	case wire.TypeSkip:
 		r.countFrame(f)
 		return nil
-	case wire.TypeAck:
-		upTo, err := wire.ParseUint64(f.Payload)
-		if err != nil {
-			return err
-		}
-		return s.sendQueue.handleAck(upTo)
-	case wire.TypePing:
-		n, err := wire.ParseUint64(f.Payload)
-		if err == nil {
-			s.inbox.sendAck() // the hub may be short of memory
-			r.conn.sendFrame(wire.AppendPong(nil, n), &forceOptions)
-		}
-		return err
-	case wire.TypePong:
-		n, err := wire.ParseUint64(f.Payload)
-		switch {
-		case err != nil:
-			return err
-		case n == 0:
-			return deliverReply(&r.conn.pending, &r.conn.pending.ping, struct{}{})
-		}
-		s.verdicts.confirm(r.conn, n-1)
-		return nil
+	case wire.TypeAck, wire.TypePing, wire.TypePong:
+		return r.handleNumber(f)
 	case wire.TypePresence:
 		p, err := wire.ParsePresence(f.Payload)
 		if err == nil {
@@ -335,6 +325,26 @@ func (r *reader) dispatchControl(f *socket.Frame) error {
 	default:
 		return r.conn.pending.handleReply(f, r.welcome != nil)
 	}
+}
+
+// handleNumber handles ACK, PING and PONG, which have one number.
+func (r *reader) handleNumber(f *socket.Frame) error {
+	s, cn := r.session, r.conn
+	n, err := wire.ParseUint64(f.Payload)
+	switch {
+	case err != nil:
+		return err
+	case f.Type == wire.TypeAck:
+		return s.sendQueue.handleAck(n)
+	case f.Type == wire.TypePing:
+		s.inbox.sendAck() // the hub may be short of memory
+		cn.sendFrame(wire.AppendPong(nil, n), &forceOptions)
+	case n == 0: // the number of Client.Ping
+		return deliverReply(&cn.pending, &cn.pending.ping, struct{}{})
+	default:
+		s.verdicts.confirm(cn, n-1)
+	}
+	return nil
 }
 
 // handleRenewed handles a RENEWED: the hub has accepted a new token.
