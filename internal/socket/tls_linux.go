@@ -41,7 +41,9 @@ func (t *tlsTransport) Read() (int, error) {
 
 // tryRead is tcpTransport.tryRead over TLS, where the size of the data that has arrived is not
 // known.
-func (t *tlsTransport) tryRead(fd uintptr) bool { return !t.lower.mustWait(t.reader, fd) && t.readNow(fd) }
+func (t *tlsTransport) tryRead(fd uintptr) bool {
+	return !t.lower.mustWait(t.reader, fd) && t.readNow(fd)
+}
 
 // readNow is tcpTransport.readNow over TLS.
 //
