@@ -193,7 +193,8 @@ export class Session implements ConnectionHandler, Outlet {
         ),
       );
     }
-    if (code >= ErrorCode.RenewalRefused) conn.handleRenewal(code === ErrorCode.RenewalLater ? "later" : "refused");
+    if (code >= ErrorCode.RenewalRefused && code <= ErrorCode.RenewalLater)
+      conn.handleRenewal(code === ErrorCode.RenewalLater ? "later" : "refused");
   }
 
   /** Begins a session on a connection, or resumes one. */

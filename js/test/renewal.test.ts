@@ -81,6 +81,16 @@ test("a renewal without an answer, or cut off, shows its token in the next HELLO
   }
 });
 
+test("an ERROR of a later edition of the protocol is no answer to RENEW", async () => {
+  const { rig } = withTokens();
+  await rig.welcome({ renew: true, expires_ms: 100_000 });
+  await keepAlive(rig, 80_000);
+  await rig.socket.deliver(hub.error(0, 9, "of a later edition"));
+  await rig.socket.lose();
+  await clock.advance(150);
+  assert.equal((await rig.welcome({ resumed: true })).token, "T2");
+});
+
 test("after GOAWAY expired the client asks for a token, and a fixed token ends it", async () => {
   const { rig } = withTokens();
   await rig.welcome();
