@@ -96,7 +96,7 @@ export class Connection {
       this.bytesIn += data.byteLength;
       this.handler.onMessage(this, data);
     } catch (error) {
-      this.#end(error as HubError);
+      this.#end(error instanceof HubError ? error : new HubError("protocol", `${error}`, false, error));
       this.drop("");
     }
   }

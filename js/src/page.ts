@@ -13,7 +13,7 @@ export interface PageHandler {
 export function watchPage({ onWake, onFreeze }: PageHandler): () => void {
   const stop = new AbortController();
   const listen = (target: EventTarget | undefined, type: string, run: () => void) =>
-    target?.addEventListener?.(type, run, stop);
+    target?.addEventListener?.(type, run, { signal: stop.signal });
   const { document } = globalThis;
   listen(globalThis, "online", onWake);
   listen(globalThis, "offline", onWake); // a connection to this machine, for example, stays

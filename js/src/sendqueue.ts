@@ -32,7 +32,8 @@ export class SendQueue {
   #seq = 0; // of the last message
   #cost = 0; // of the messages that have entered
   #retained = 0; // cost of acknowledged messages that are kept
-  #limits = {} as SendLimits; // of the last WELCOME
+  /** The limits of the last WELCOME. Before it, nothing is sent. */
+  #limits: SendLimits = { credit: 0, receiver_cost: 0, max_reports: 0, grants_ids: false };
   #inFlight = 0; // cost of the messages in flight
   #pendingReports = 0; // messages that wait for their report, acknowledged or not
   #isBlocked = false; // the credit was used up, and less than half of it is free again
@@ -178,7 +179,7 @@ export class SendQueue {
     if (!acked.length) return;
     for (const p of acked) {
       p.isAcked = true;
-      if (!this.resend) p.frame = p.frame.slice(0, sendHeaderSize); // nobody needs the body any more
+      if (!this.resend) p.frame = p.frame.slice(0, sendHeaderSize); // the body is not needed any more
     }
     this.#isProbed = false;
     this.#update();
