@@ -1,5 +1,5 @@
-// A chat of all pages that are connected to one hub. Each message goes to everybody else, and its
-// ticks show what became of it.
+// A chat of all pages that are connected to one hub. Each message goes to all others, and its
+// ticks show how far it has come.
 import { connect } from "../../js/dist/message-hub.min.js";
 
 const url = new URLSearchParams(location.search).get("hub") ?? "ws://localhost:9980/connect";
@@ -34,7 +34,7 @@ function showClients(hub) {
   element("clients").textContent = `you are ${hub.id}, others: ${others.size}`;
 }
 
-/** Says to the sender that a message was read: as soon as somebody can see it. */
+/** Says to the sender that a message was read: as soon as it can be seen. */
 function acknowledge(message) {
   if (document.hidden) unread.push(message);
   else message.ack();

@@ -1,5 +1,5 @@
 /**
- * What became of a message for one receiver.
+ * How far a message has come for one receiver, or why it cannot reach it.
  *
  * | fate | meaning |
  * |---|---|

@@ -136,9 +136,8 @@ export class Hub implements AsyncIterable<Message> {
 
   /**
    * Adds a listener: see {@link HubEvents}. The result removes it. The client watches presence
-   * while
-   * `presence` has a listener. If the hub does not accept that, the event `error` has the code
-   * `watch_forbidden` or `too_many_watchers`; the next listener asks again.
+   * while `presence` has a listener. If the hub does not accept that, the event `error` has the
+   * code `watch_forbidden` or `too_many_watchers`; the next listener asks again.
    */
   on<K extends keyof HubEvents>(event: K, listener: (...args: HubEvents[K]) => void): () => void {
     const { events, session } = this.#client;

@@ -16,7 +16,7 @@ export class Message {
   readonly time: number;
   #onVerdict: ((fate: number) => void) | undefined;
 
-  /** @internal onVerdict takes the verdict; undefined: nobody waits for one. */
+  /** @internal onVerdict takes the verdict; undefined: the sender waits for none. */
   constructor({ sender, body, time }: Deliver, onVerdict?: (fate: number) => void) {
     this.from = `${sender}`;
     this.body = body;

@@ -57,7 +57,7 @@ test("many messages of one task have one ACK", async () => {
   assert.deepEqual(acks(rig), [100]);
 });
 
-test("an ACK that nobody waits for is delayed", async () => {
+test("an ACK that no sender waits for is delayed", async () => {
   const rig = await connected();
   collect(rig);
   await rig.socket.deliver(message(1));
