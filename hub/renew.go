@@ -13,8 +13,8 @@ import (
 // often a client that renews in a loop has Config.Authenticate called.
 const minRenewalInterval = time.Second
 
-// promptAuthentication is how long a client that renews its token is not read whatever happens.
-// The verification of a signature takes less than 1 ms.
+// promptAuthentication is how long nothing but the result ends the wait for an authentication. The
+// verification of a signature takes less than 1 ms.
 const promptAuthentication = 20 * time.Millisecond
 
 // The errors with which a renewal fails, besides those of the authenticator.
@@ -23,28 +23,6 @@ var (
 	errNoRenewals   = errors.New("this hub does not authenticate clients")
 	errOtherSubject = errors.New("the new token is for another client")
 )
-
-// handleRenew handles a RENEW, by which the client replaces the token of its connection. The
-// frames behind it have the new permissions. If the renewal fails, everything stays as it was.
-func (rb *readBatch) handleRenew(f *socket.Frame) error {
-	renew, err := wire.ParseRenew(f.Payload)
-	if err != nil {
-		return err
-	}
-	if err := rb.offerBatch(); err != nil { // the frames before have the old permissions
-		return err
-	}
-	rb.sender.Flusher.Reset() // others must not wait for what follows
-	rb.sender.ReleaseRecvBuf()
-	permissions, err := rb.conn.renew(renew.Token)
-	switch {
-	case errors.Is(err, errConnClosed), errors.Is(err, socket.ErrInterrupted):
-		return err
-	case err != nil:
-		return rb.sendError(0, renewalErrorCode(err), err.Error())
-	}
-	return rb.applyRenewed(permissions)
-}
 
 // renewalErrorCode returns the code of the ERROR for a renewal that has failed with err.
 func renewalErrorCode(err error) wire.ErrorCode {
@@ -58,22 +36,16 @@ func renewalErrorCode(err error) wire.ErrorCode {
 }
 
 // applyRenewed replaces the permissions of the client, and answers RENEW.
-func (rb *readBatch) applyRenewed(permissions *Permissions) error {
-	c := rb.conn
+func (c *conn) applyRenewed(permissions *Permissions) {
 	rates := c.lowerRates(c.hub.rates)
 	c.permissions.Store(permissions)
 	c.deadline.setExpiry(c)
 	if c.lowerRates(c.hub.rates) != rates {
 		c.rate.setRates(c)
 	}
-	rb.maxRequests = c.rate.maxRequests()
 	c.hub.counters.renewed.Add(1)
 	c.hub.config.Logger.Debug("token renewed", "client", c.id.Load())
 	c.session().sendRenewed(c, &wire.Renewed{Expires: c.expiresMillis(c.hub.config.now()), MaxBody: c.maxBody()})
-	if !c.canWatch() && c.hub.registry.Unwatch(watcher{c}) {
-		return rb.sendError(0, wire.ErrorRefused, "watching presence is not permitted any more")
-	}
-	return nil
 }
 
 // renew returns the permissions of a newer token of the client, or why it cannot be used.
@@ -99,7 +71,7 @@ func (c *conn) renew(token string) (*Permissions, error) {
 }
 
 // authenticateAgain authenticates the connected client with a newer token. The client is not
-// read meanwhile, for renewalTimeout at most.
+// read meanwhile, for Config.renewalTimeout at most.
 func (c *conn) authenticateAgain(token string) (*Permissions, error) {
 	var permissions *Permissions // valid, with err, once done is closed
 	var err error
@@ -120,7 +92,7 @@ func (c *conn) authenticateAgain(token string) (*Permissions, error) {
 		return permissions, err
 	case <-timer.C:
 		// only now, because the connection keeps the channels of the latches below
-		timer.Reset(c.hub.renewalTimeout() - promptAuthentication)
+		timer.Reset(c.hub.config.renewalTimeout() - promptAuthentication)
 	}
 	select {
 	case <-done:
@@ -138,6 +110,6 @@ func (c *conn) authenticateAgain(token string) (*Permissions, error) {
 
 // renewalTimeout returns how long a client that renews its token is not read at most. Its ACKs
 // and PONGs are then read before the stall timeout or the keep-alive ends its connection.
-func (h *Hub) renewalTimeout() time.Duration {
-	return min(h.config.HandshakeTimeout, h.config.StallTimeout/2, h.config.KeepAlive)
+func (c *Config) renewalTimeout() time.Duration {
+	return min(c.HandshakeTimeout, c.StallTimeout/2, c.KeepAlive)
 }

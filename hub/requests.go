@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -137,4 +138,32 @@ func split(ids []uint64, id uint64) (before, after []uint64) {
 		return ids, nil
 	}
 	return ids[:i], ids[i+1:]
+}
+
+// handleRenew handles a RENEW, by which the client replaces the token of its connection. The
+// frames behind it have the new permissions. If the renewal fails, everything stays as it was.
+func (rb *readBatch) handleRenew(f *socket.Frame) error {
+	renew, err := wire.ParseRenew(f.Payload)
+	if err != nil {
+		return err
+	}
+	if err := rb.offerBatch(); err != nil { // the frames before have the old permissions
+		return err
+	}
+	rb.sender.Flusher.Reset() // others must not wait for what follows
+	rb.sender.ReleaseRecvBuf()
+	c := rb.conn
+	permissions, err := c.renew(renew.Token)
+	switch {
+	case errors.Is(err, errConnClosed), errors.Is(err, socket.ErrInterrupted):
+		return err
+	case err != nil:
+		return rb.sendError(0, renewalErrorCode(err), err.Error())
+	}
+	c.applyRenewed(permissions)
+	rb.maxRequests = c.rate.maxRequests()
+	if !c.canWatch() && c.hub.registry.Unwatch(watcher{c}) {
+		return rb.sendError(0, wire.ErrorRefused, "watching presence is not permitted any more")
+	}
+	return nil
 }

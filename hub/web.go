@@ -160,7 +160,7 @@ func (wh *WebHandler) serve(rules *web.Rules, w http.ResponseWriter, r *http.Req
 	upgrader := web.Upgrader{
 		Subprotocol: rules.Subprotocol, Timeout: h.config.HandshakeTimeout, RetryAfter: rejectRetryDelay,
 		Admit: func(nc net.Conn) (err error) {
-			c, err = h.admission.acceptWebSocket(nc, &request)
+			c, err = wh.accept(nc, &request)
 			return err
 		},
 	}
@@ -176,18 +176,19 @@ func (wh *WebHandler) serve(rules *web.Rules, w http.ResponseWriter, r *http.Req
 	}
 }
 
-// acceptWebSocket is accept for a connection whose upgrade request is about to be answered.
-func (a *admitter) acceptWebSocket(nc net.Conn, request *web.Request) (*conn, error) {
+// accept creates the conn of a connection whose upgrade request is about to be answered.
+func (wh *WebHandler) accept(nc net.Conn, request *web.Request) (*conn, error) {
 	if request.Addr.String() != nc.RemoteAddr().String() {
 		nc = socket.WithRemoteAddr(nc, request.Addr)
 	}
-	c, err := a.accept(socket.NewWebSocket(nc), flagWebSocket)
+	h := wh.hub
+	c, err := h.admission.accept(socket.NewWebSocket(nc), flagWebSocket)
 	var rejected rejectedError
 	switch {
 	case err == nil:
-		a.hub.upgrades.add(c, request)
+		h.upgrades.add(c, request)
 	case errors.As(err, &rejected):
-		a.recordReject(rejected.reason, request.Addr)
+		h.admission.recordReject(rejected.reason, request.Addr)
 	}
 	return c, err
 }
