@@ -35,8 +35,8 @@ func memoryInUse(ctx context.Context, adminAddr string) (kib float64, err error)
 	return (heap + stacks) / 1024, err
 }
 
-// readAdminPage reads a page of the admin address of a hub and parses the values of the metrics in values.
-// It returns how many of them it found.
+// readAdminPage reads a page of the admin address of a hub and parses the values of the metrics in
+// values. It returns how many of them it found.
 func readAdminPage(ctx context.Context, adminAddr, page string, values map[string]*float64) (found int, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+adminAddr+page, nil)
 	if err != nil {

@@ -61,8 +61,9 @@ type Config struct {
 	StallTimeout time.Duration
 
 	// HandshakeTimeout limits the TLS handshake of a connection. With Authenticate or DisableV1
-	// it then also limits the wait for the first frame of the connection. For a WebSocket, it limits
-	// the TLS handshake, the upgrade request, and the wait for the first frame. Default: 10 s.
+	// it then also limits the wait for the first frame of the connection. For a WebSocket, it
+	// limits the TLS handshake, the upgrade request, and the wait for the first frame. Default: 10
+	// s.
 	HandshakeTimeout time.Duration
 
 	// FrameTimeout is how long the rest of a frame can take to arrive. A frame can take longer if
@@ -129,8 +130,8 @@ type Config struct {
 	// reconnect. A v2 client receives the text of the error, and the hub logs it. Authenticate is
 	// called concurrently, in one goroutine for each connection. It can block, but no longer than
 	// HandshakeTimeout. Meanwhile the hub does not read the client; a renewal fails after the least
-	// of HandshakeTimeout, half of StallTimeout, and KeepAlive. Default: each client is accepted and
-	// can do everything.
+	// of HandshakeTimeout, half of StallTimeout, and KeepAlive. Default: each client is accepted
+	// and can do everything.
 	Authenticate func(AuthRequest) (*Permissions, error)
 
 	// DisableV1 rejects clients that use version 1 of the protocol.

@@ -37,7 +37,8 @@ func TestWebSocket_AnyMask_IsRemoved(t *testing.T) {
 	})
 }
 
-// TestWebSocket_PingFlood_IsAnswered sends many pings, some within a message, to a client that reads.
+// TestWebSocket_PingFlood_IsAnswered sends many pings, some within a message, to a client that
+// reads.
 func TestWebSocket_PingFlood_IsAnswered(t *testing.T) {
 	onWebSockets(t, hub.Config{}, hub.WebConfig{}, func(t *testing.T, h *testHub) {
 		c := h.upgrade(t)

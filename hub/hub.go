@@ -19,8 +19,8 @@
 // Package hub finds the receivers of a message and decides its fate. It uses package
 // internal/socket to read and write frames, internal/outbox to hold them until they are written,
 // internal/presence to know its connected clients, internal/admission to limit addresses and
-// rates, internal/web for HTTP, and internal/reclaim when memory is short. Flags, log output and signals belong to the
-// embedding program.
+// rates, internal/web for HTTP, and internal/reclaim when memory is short. Flags, log output and
+// signals belong to the embedding program.
 package hub
 
 import (

@@ -101,7 +101,8 @@ func TestKeepAlive_RateLimitedTime_IsNotSilence(t *testing.T) {
 func TestKeepAlive_EndsMemoryWait(t *testing.T) {
 	withMemoryWaiter(t, func(t *testing.T, w *memoryWaiter) {
 		var wg sync.WaitGroup
-		// The goroutine reads as the kernel of a vanished client does, and ends with the connection.
+		// The goroutine reads as the kernel of a vanished client does, and ends with the
+		// connection.
 		wg.Go(func() { _, _ = io.Copy(io.Discard, w) })
 		began := time.Now()
 		wg.Wait()

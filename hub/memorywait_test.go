@@ -169,8 +169,8 @@ func withMemoryWaiter(t *testing.T, f func(t *testing.T, w *memoryWaiter)) {
 				}
 				synctest.Wait() // until they hold it
 				first := h.connect(t)
-				// first waits for memory, and later clients wait behind it. The goroutine ends with the
-				// connection.
+				// first waits for memory, and later clients wait behind it. The goroutine ends with
+				// the connection.
 				background(t, func() error {
 					_, _ = first.Write(frame)
 					return nil

@@ -67,7 +67,8 @@
 // payload, the bytes behind the type. It never copies: slices in its result are views of the
 // payload. XLen returns the size of a whole frame on the wire, in bytes. PING, PONG and ACK
 // share ParseUint64. Requests of version 1 for an id or a list, deliveries of version 1, SKIP
-// and BYE need no ParseX. The frames in JSON (HELLO, WELCOME, GOAWAY, RENEW and RENEWED) have no XLen.
+// and BYE need no ParseX. The frames in JSON (HELLO, WELCOME, GOAWAY, RENEW and RENEWED) have no
+// XLen.
 package wire
 
 import (

@@ -63,8 +63,8 @@ func TestPromises_HoldInMemory(t *testing.T) {
 	}
 }
 
-// notOverWebSocket lists the tests of promises of version 2 that do not run over WebSockets, with the
-// reason.
+// notOverWebSocket lists the tests of promises of version 2 that do not run over WebSockets, with
+// the reason.
 var notOverWebSocket = map[string]string{
 	"FuzzResume":                             "FuzzWebSocket sends arbitrary bytes over a WebSocket",
 	"FuzzRestricted":                         "FuzzWebSocket sends arbitrary bytes over a WebSocket",
@@ -77,8 +77,8 @@ var notOverWebSocket = map[string]string{
 var connectsV2 = []string{".connectV2", ".connectHello", ".connectHelloRetry", ".connectToken", ".connectMaxBody", ".resume"}
 
 // TestPromises_HoldOverWebSocket checks that every test of package hub that docs/PROTOCOL.md names
-// and that connects clients of version 2 also runs over WebSockets: it reaches webSocketInMemory. The
-// exceptions are in notOverWebSocket.
+// and that connects clients of version 2 also runs over WebSockets: it reaches webSocketInMemory.
+// The exceptions are in notOverWebSocket.
 func TestPromises_HoldOverWebSocket(t *testing.T) {
 	root := filepath.Join("..", "..")
 	page, err := os.ReadFile(filepath.Join(root, "docs", "PROTOCOL.md"))

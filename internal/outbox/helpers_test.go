@@ -111,8 +111,8 @@ func (r *recordWriter) Write(v [][]byte, wait bool) (n, pending int, err error) 
 	return n, len(r.held), err
 }
 
-// messageWriter takes whole segments of a vector. If the connection accepts only a part of the first
-// of them, the rest is pending.
+// messageWriter takes whole segments of a vector. If the connection accepts only a part of the
+// first of them, the rest is pending.
 type messageWriter struct {
 	conn *memorypipe.Conn
 	rest []byte

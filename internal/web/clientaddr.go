@@ -10,8 +10,9 @@ import (
 
 // ClientAddr returns the address of the client that has sent r. That is the peer, unless the peer
 // is a trusted proxy. A trusted proxy appends the address of its own peer to the header
-// X-Forwarded-For or Forwarded, behind whatever the client has sent. The last address that is not
-// of a trusted proxy is therefore that of the client, and all before it can be invented.
+// X-Forwarded-For or Forwarded, behind the addresses that the client has sent. The last address
+// that is not of a trusted proxy is therefore that of the client, and all before it can be
+// invented.
 //
 // A proxy writes one of the two headers, and passes on the other one as the client has sent it. A
 // request in which they name different clients is an error.

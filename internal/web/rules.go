@@ -43,6 +43,7 @@ type Error struct {
 	text          string
 }
 
+// Error implements error.
 func (e *Error) Error() string { return e.text }
 
 // NewError returns an error with that status and text.

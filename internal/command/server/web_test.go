@@ -64,8 +64,8 @@ func startServerWithWeb(t *testing.T, args ...string) (s *programtest.Running, p
 	return s, port, webAddr(t, s)
 }
 
-// dialWebSocket connects a WebSocket to url and completes the handshake of version 2. It returns the
-// id of the client.
+// dialWebSocket connects a WebSocket to url and completes the handshake of version 2. It returns
+// the id of the client.
 func dialWebSocket(t *testing.T, url string, config *tls.Config, header http.Header) (nc net.Conn, id uint64, err error) {
 	t.Helper()
 	d := ws.Dialer{Protocols: []string{wire.Subprotocol}, TLSConfig: config, Header: ws.HandshakeHeaderHTTP(header)}
@@ -89,8 +89,8 @@ func dialWebSocket(t *testing.T, url string, config *tls.Config, header http.Hea
 	return nc, w.ID, nil
 }
 
-// TestServer_Web_EndToEnd sends a message from a TCP client to a WebSocket, and stops the hub, which
-// tells the WebSocket so.
+// TestServer_Web_EndToEnd sends a message from a TCP client to a WebSocket, and stops the hub,
+// which tells the WebSocket so.
 func TestServer_Web_EndToEnd(t *testing.T) {
 	s, port, admin := startServerWithAdmin(t, "-admin=127.0.0.1:0", "-web=127.0.0.1:0")
 	addr := webAddr(t, s)
@@ -223,8 +223,8 @@ func TestServer_Web_AddressInUse(t *testing.T) {
 	}
 }
 
-// nginxConfig returns the text of the block of docs/OPERATIONS.md with a configuration of nginx, for
-// a proxy that listens at addr and has upstream as its hub.
+// nginxConfig returns the text of the block of docs/OPERATIONS.md with a configuration of nginx,
+// for a proxy that listens at addr and has upstream as its hub.
 func nginxConfig(t *testing.T, addr, upstream, cert, key, dir string) string {
 	t.Helper()
 	page, err := os.ReadFile("../../../docs/OPERATIONS.md")
@@ -252,8 +252,8 @@ func nginxConfig(t *testing.T, addr, upstream, cert, key, dir string) string {
 	return "daemon off;\nmaster_process off;\npid " + dir + "/pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n" + temp + block + "}\n"
 }
 
-// TestServer_Web_BehindNginx runs the hub behind nginx with the configuration of docs/OPERATIONS.md.
-// It is skipped where nginx is not installed.
+// TestServer_Web_BehindNginx runs the hub behind nginx with the configuration of
+// docs/OPERATIONS.md. It is skipped where nginx is not installed.
 func TestServer_Web_BehindNginx(t *testing.T) {
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
