@@ -24,10 +24,10 @@ export interface ConnectOptions {
   resend?: boolean;
   /**
    * The bound of the random delay before the first attempt to reconnect. It doubles with each
-   * attempt. Default: 200.
+   * attempt. At least 1. Default: 200.
    */
   minDelay?: number;
-  /** The largest bound of that delay. Default: 20,000. */
+  /** The largest bound of that delay. At least 1. Default: 20,000. */
   maxDelay?: number;
   /**
    * true: `connect` tries again, like a reconnect, instead of failing with the first attempt.
@@ -90,6 +90,8 @@ export function settingsOf(options: ConnectOptions) {
   const { token, name = "", resend = false, waitOnFirstConnect = false, minDelay = 200, maxDelay = 20_000 } = options;
   const { WebSocket = (globalThis as { WebSocket?: WebSocketClass }).WebSocket } = options;
   if (!WebSocket) throw new TypeError("the option WebSocket is missing");
+  inRange("minDelay", minDelay, 1, Infinity);
+  inRange("maxDelay", maxDelay, 1, Infinity);
   const canRenew = typeof token === "function";
   const getToken = async (signal: AbortSignal) => (canRenew ? token(signal) : token) ?? "";
   return { name, resend, waitOnFirstConnect, canRenew, minDelay, maxDelay, WebSocket, getToken };

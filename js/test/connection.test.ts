@@ -57,6 +57,13 @@ test("a HELLO after one without WELCOME has no read", async () => {
   assert.equal((await rig.socket.open()).read, undefined);
 });
 
+test("a delay that would let the client reconnect without a pause is a RangeError", () => {
+  for (const delay of [0, -1, NaN]) {
+    assert.throws(() => new Rig(clock, { minDelay: delay }), RangeError, `minDelay: ${delay}`);
+    assert.throws(() => new Rig(clock, { maxDelay: delay }), RangeError, `maxDelay: ${delay}`);
+  }
+});
+
 test("the delay doubles with each attempt, and is bounded", async () => {
   const rig = new Rig(clock, { minDelay: 100, maxDelay: 1000 });
   await rig.welcome();
