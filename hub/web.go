@@ -45,6 +45,7 @@ func (c WebConfig) Validate() error {
 // rules returns the configuration as rules, or an error that names the field and its value.
 func (c WebConfig) rules() (*web.Rules, error) {
 	origins, err := web.ParseOrigins(c.AllowedOrigins)
+	proxiesErr := checkNetworks(c.TrustedProxies)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("hub: AllowedOrigins: %w", err)
@@ -52,11 +53,24 @@ func (c WebConfig) rules() (*web.Rules, error) {
 		return nil, fmt.Errorf("hub: TokenCookie: %q is not the name of a cookie", c.TokenCookie)
 	case c.TokenCookie != "" && origins.Any():
 		return nil, errors.New("hub: TokenCookie with the origin *: every web page could use the tokens of its readers")
+	case proxiesErr != nil:
+		return nil, fmt.Errorf("hub: TrustedProxies: %w", proxiesErr)
 	}
 	return &web.Rules{
 		Subprotocol: wire.Subprotocol, Origins: origins,
 		TokenCookie: c.TokenCookie, TrustedProxies: slices.Clone(c.TrustedProxies),
 	}, nil
+}
+
+// checkNetworks returns an error that names a network that would contain no address: addresses are
+// compared in their IPv4 form if they have one.
+func checkNetworks(networks []netip.Prefix) error {
+	for _, p := range networks {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return fmt.Errorf("%v is not an IPv4 or IPv6 network", p)
+		}
+	}
+	return nil
 }
 
 // isCookieName reports whether name is a token of HTTP (RFC 9110).

@@ -169,6 +169,8 @@ func TestWebConfig_Invalid(t *testing.T) {
 		"AllowedOrigins: origin \"example.com\"": {AllowedOrigins: []string{"https://a.example", "example.com"}},
 		"TokenCookie: \"a b\"":                   {TokenCookie: "a b"},
 		"every web page":                         {TokenCookie: "a", AllowedOrigins: []string{"*"}},
+		"TrustedProxies: invalid Prefix":         {TrustedProxies: make([]netip.Prefix, 1)},
+		"TrustedProxies: ::ffff:10.0.0.0/104":    {TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::ffff:10.0.0.0/104")}},
 	} {
 		if err := config.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", config, err, want)
