@@ -65,6 +65,7 @@ const (
 	flagRateLimited                      // the client is not read, because it exceeds its rate
 	flagIPReleased                       // releaseIP was called
 	flagRenewing                         // Config.Authenticate looks at a newer token of the client
+	flagEnded                            // finishReading has ended the connection
 	flagWebSocket                        // a WebSocket, whose client must speak version 2
 )
 

@@ -42,6 +42,15 @@ func (c *conn) finishReading(err error) {
 	if v2 != nil && !resumed {
 		v2.session.verdicts.Fail()
 	}
+	if c.flags.Or(flagEnded)&flagRenewing == 0 { // otherwise authenticateAgain does it
+		c.releaseSlots()
+	}
+}
+
+// releaseSlots gives back what limits the number of connections. It is called once, when the
+// connection has ended, and Config.Authenticate looks at no token of it any more: clients that
+// come and go would otherwise have more calls under way than there can be connections.
+func (c *conn) releaseSlots() {
 	c.releaseIP()
 	c.hub.upgrades.remove(c)
 	c.hub.conns.remove(c)

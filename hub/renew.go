@@ -77,14 +77,17 @@ func (c *conn) authenticateAgain(token string) (*Permissions, error) {
 	var err error
 	done := make(chan struct{})
 	c.flags.Or(flagRenewing)
-	// It ends when Config.Authenticate returns. Shutdown waits for it.
-	c.hub.conns.running.Go(func() {
-		defer close(done)
-		defer c.flags.And(^flagRenewing)
+	go func() { // ends when Config.Authenticate returns; Shutdown waits for releaseSlots
+		defer func() {
+			if c.flags.And(^flagRenewing)&flagEnded != 0 {
+				c.releaseSlots()
+			}
+			close(done)
+		}()
 		request := c.authRequest(wire.Version2, token)
 		request.Renewal = true
 		permissions, err = c.hub.auth.check(request)
-	})
+	}()
 	timer := time.NewTimer(promptAuthentication)
 	defer timer.Stop()
 	select {

@@ -334,6 +334,27 @@ func TestRenew_BlockedAuthenticate_ConnEnds(t *testing.T) {
 	}
 }
 
+// TestRenew_BlockedAuthenticate_KeepsSlot ends a connection while Authenticate blocks: until it
+// returns, the connection counts against the maximum of clients.
+func TestRenew_BlockedAuthenticate_KeepsSlot(t *testing.T) {
+	withBlockingAuthenticator(t, func(t *testing.T, h *testHub, a *blockingAuthenticator) {
+		h.connectToken(t, "bob")
+		alice := h.connectToken(t, "alice")
+		if err := h.SetMaxClients(2); err != nil {
+			t.Fatal(err)
+		}
+		alice.send(wire.AppendRenew(nil, &wire.Renew{Token: "alice"}))
+		eventually(t, "Authenticate is called", func() bool { return a.asked.Load() == 1 })
+		h.Disconnect(alice.ID, false)
+		alice.expectGoAway(wire.GoAwayDisconnected)
+		<-time.After(time.Second)
+		h.expectBusy(t, hub.RejectFull, wire.Hello{Version: wire.Version2, Token: "carol"})
+		close(a.unblock)
+		<-time.After(time.Second)
+		h.connectToken(t, "carol")
+	})
+}
+
 // TestRenew_OtherRates_Apply renews a client without a rate by a token with a low rate. What it has
 // sent before is not charged, and it is slowed down from then on.
 func TestRenew_OtherRates_Apply(t *testing.T) {
