@@ -17,7 +17,7 @@ if [ "$(go env CGO_ENABLED)" != 1 ]; then
 fi
 
 echo "== tests, with the race detector"
-go test -race ./...
+go test -race -timeout 20m ./... # package hub waits for real time in many tests
 
 echo "== tests of allocations and memory, without the race detector, which allocates"
 go test -run 'AllocatesNothing|ZeroAllocs|Idle_Memory' ./...
