@@ -80,6 +80,24 @@ var importRules = map[string]importRule{
 		external: []string{"github.com/gobwas/ws"},
 		reason:   "it decides about HTTP requests and knows neither hubs nor frames",
 	},
+	"internal/cluster": {
+		internal: []string{"wire", "internal/body", "internal/outbox", "internal/presence", "internal/relay", "internal/cluster/link"},
+		reason:   "it connects hubs and knows neither connections of clients nor NATS",
+	},
+	"internal/cluster/link": {
+		internal: []string{"internal/body"},
+		strict:   true,
+		reason:   "it carries bytes in order and does not know what they mean",
+	},
+	"internal/natsserver": {
+		external: []string{"github.com/nats-io/nats-server/v2"},
+		reason:   "only tests and the simulation run a NATS server within the process",
+	},
+	"natscluster": {
+		internal: []string{"hub", "internal/cluster"},
+		external: []string{"github.com/nats-io/nats.go"},
+		reason:   "a hub without a cluster must not contain NATS",
+	},
 	"hub": {
 		internal: []string{
 			"wire", "internal/body", "internal/outbox", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/limitlog",

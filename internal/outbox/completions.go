@@ -6,7 +6,7 @@ import "github.com/sechlol/go-message-hub/internal/body"
 type completions struct {
 	losses  []pendingEvent // events of frames that were not delivered
 	buffers []*body.Buffer // to release
-	waiters []*waiter      // of sends that are no longer blocked
+	waiters []*Waiter      // of sends that are no longer blocked
 	events  []pendingEvent // all other events
 	dropped Counts         // of frames that are not sent
 }
@@ -22,7 +22,7 @@ func (c *completions) run() {
 		c.buffers[i] = nil
 	}
 	for i, w := range c.waiters {
-		w.done()
+		w.Done()
 		c.waiters[i] = nil
 	}
 	emitEvents(c.events)

@@ -11,7 +11,7 @@ type Flusher struct {
 
 	toFlush     []*Outbox
 	spareBlock  *body.Buffer // for the next outbox that needs a block
-	waiter      *waiter
+	waiter      *Waiter
 	completions completions // of frames that were dropped to make room for an offer
 }
 
@@ -40,7 +40,7 @@ func (fl *Flusher) Wait(stop <-chan struct{}) bool {
 	if fl.waiter == nil {
 		return true
 	}
-	fl.waiter.done() // the Flusher's own part of the count
+	fl.waiter.Done() // the Flusher's own part of the count
 	for fl.waiter.pending.Load() > 0 {
 		select {
 		case <-fl.waiter.ready:
@@ -65,7 +65,7 @@ func (fl *Flusher) OnUnblocked(callback func()) {
 	}
 	fl.waiter = nil
 	w.onUnblocked = callback
-	w.done() // the Flusher's own part of the count
+	w.Done() // the Flusher's own part of the count
 }
 
 // Abandon flushes, and stops tracking the blocked sends: they stay blocked and will be queued
@@ -113,10 +113,14 @@ func (fl *Flusher) ensureSpareBlock() {
 	}
 }
 
+// AddBlocked counts one more blocked send, of which no Outbox knows, and returns the waiter whose
+// Done ends it.
+func (fl *Flusher) AddBlocked() *Waiter { return fl.addWaiter() }
+
 // addWaiter returns the waiter, with one more blocked send counted.
-func (fl *Flusher) addWaiter() *waiter {
+func (fl *Flusher) addWaiter() *Waiter {
 	if fl.waiter == nil {
-		fl.waiter = &waiter{ready: make(chan struct{}, 1)}
+		fl.waiter = &Waiter{ready: make(chan struct{}, 1)}
 		fl.waiter.pending.Store(1)
 	}
 	fl.waiter.pending.Add(1)

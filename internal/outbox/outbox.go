@@ -205,7 +205,7 @@ func (o *Outbox) Accounts(to []*body.Account) []*body.Account {
 
 // cancelBlocked removes the blocked send with the given waiter. It returns false if the send
 // is already queued, sent or lost.
-func (o *Outbox) cancelBlocked(w *waiter) bool {
+func (o *Outbox) cancelBlocked(w *Waiter) bool {
 	o = o.lock()
 	defer o.mu.Unlock()
 	if !o.waiting.hasBlocked() || !o.waiting.cancel(w) {

@@ -2,15 +2,16 @@ package outbox
 
 import "sync/atomic"
 
-// waiter counts the blocked sends of one sender, and one more while its Flusher can still add
+// Waiter counts the blocked sends of one sender, and one more while its Flusher can still add
 // to them.
-type waiter struct {
+type Waiter struct {
 	pending     atomic.Int32
 	ready       chan struct{} // capacity 1: the count has reached 0
 	onUnblocked func()        // called instead of a send to ready, if set
 }
 
-func (w *waiter) done() {
+// Done ends one blocked send: it is queued or lost. It must be called once for each.
+func (w *Waiter) Done() {
 	if w.pending.Add(-1) > 0 {
 		return
 	}

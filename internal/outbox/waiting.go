@@ -24,7 +24,7 @@ type waiting struct {
 // blockedSend is a batch that waits for room in an outbox.
 type blockedSend struct {
 	batch  Batch
-	waiter *waiter
+	waiter *Waiter
 }
 
 func (w *waiting) hasBlocked() bool { return w != nil && len(w.blocked) > 0 }
@@ -80,7 +80,7 @@ func (w *waiting) retract(options *Options, out *completions) {
 }
 
 // cancel removes the blocked send with the given waiter and reports whether there is one.
-func (w *waiting) cancel(sender *waiter) bool {
+func (w *waiting) cancel(sender *Waiter) bool {
 	i := slices.IndexFunc(w.blocked, func(send blockedSend) bool { return send.waiter == sender })
 	if i < 0 {
 		return false
