@@ -89,6 +89,10 @@ var importRules = map[string]importRule{
 		strict:   true,
 		reason:   "it carries bytes in order and does not know what they mean",
 	},
+	"internal/cluster/membus": {
+		internal: []string{"internal/cluster"},
+		reason:   "only tests use it",
+	},
 	"internal/natsserver": {
 		external: []string{"github.com/nats-io/nats-server/v2"},
 		reason:   "only tests and the simulation run a NATS server within the process",
