@@ -154,6 +154,7 @@ type timing struct {
 	answerAt   int64 // the next stale frame can be answered
 	lastSentAt int64 // the last frame was sent
 	wentBackAt int64 // the sender went back, for a gap or because no answer came
+	gapAt      int64 // the receiver asks for missing bytes
 	gapAskedAt int64 // the receiver has asked for missing bytes
 	echoAt     int64 // when pending.echo arrived
 }
@@ -161,7 +162,7 @@ type timing struct {
 // pending says what the next frame is to carry.
 type pending struct {
 	frame    bool   // a frame is due, even without payload
-	gap, ask bool   // with flagGap, flagAsk
+	ask      bool   // with flagAsk
 	echo     int64  // the latest sentAt of the other side
 	gapAsked uint64 // the offset that the receiver has asked for last
 

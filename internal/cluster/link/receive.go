@@ -16,7 +16,7 @@ const (
 	minAnswerInterval = int64(10 * time.Millisecond / time.Microsecond)
 
 	// minGapInterval is the minimum time after which the receiver asks for the same bytes again,
-	// and after which the sender goes back again, in µs.
+	// in µs.
 	minGapInterval = int64(time.Millisecond / time.Microsecond)
 )
 
@@ -159,7 +159,7 @@ func (l *Link) stopProbing() {
 // last time that the sender went back.
 func (l *Link) handleGap(h *header, now int64) {
 	wentBackAt := l.timing.wentBackAt
-	if h.ack != l.queue.acked || !l.queue.outstanding() || wentBackAt != 0 && (h.echo < wentBackAt || now-wentBackAt < minGapInterval) {
+	if h.ack != l.queue.acked || !l.queue.outstanding() || h.echo < wentBackAt {
 		return
 	}
 	l.goBack(now)
@@ -192,15 +192,18 @@ func (l *Link) nextData(offset uint64, payload []byte, now int64) []byte {
 	}
 }
 
-// askForGap asks for the missing bytes, unless that was done one round trip ago or less.
+// askForGap asks for the missing bytes: at once, or one round trip after it has asked for the same
+// bytes, if they are still missing then.
 func (l *Link) askForGap(now int64) {
 	t := &l.timing
-	if l.pending.gapAsked == l.received && t.gapAskedAt != 0 && now-t.gapAskedAt < max(minGapInterval, l.rtt.smoothed) {
+	if t.gapAt != 0 {
 		return
 	}
-	l.pending.gapAsked, t.gapAskedAt = l.received, now
-	l.pending.gap = true
-	l.sendFrame()
+	t.gapAt = now
+	if l.pending.gapAsked == l.received && t.gapAskedAt != 0 {
+		t.gapAt = max(now, t.gapAskedAt+max(minGapInterval, l.rtt.smoothed))
+	}
+	l.arm(t.gapAt)
 }
 
 // acceptData has n more bytes of the other side's stream acknowledged.
@@ -208,7 +211,7 @@ func (l *Link) acceptData(n int) {
 	l.received += uint64(n)
 	l.stats.Received += uint64(n)
 	p, t := &l.pending, &l.timing
-	p.gap = false
+	t.gapAt = 0
 	p.unackedFrames++
 	p.unackedBytes += n
 	switch {

@@ -70,7 +70,6 @@ type sending struct {
 	generation  uint64
 	offset, end uint64 // the part of the stream
 	maxSent     uint64 // of the queue, before
-	flags       byte
 }
 
 // compose encodes the next frame behind Prefix. due is false if there is none. Then the timer
@@ -89,8 +88,8 @@ func (l *Link) compose(prefix []byte) (s sending, due bool) {
 		l.arm(l.deadline())
 		return s, false
 	}
-	s = sending{generation: l.generation, offset: l.queue.next, end: l.queue.next + uint64(n), maxSent: l.queue.maxSent, flags: l.flags()}
-	s.frame = l.queue.send(l.appendHeader(prefix, s.flags, now), n)
+	s = sending{generation: l.generation, offset: l.queue.next, end: l.queue.next + uint64(n), maxSent: l.queue.maxSent}
+	s.frame = l.queue.send(l.appendHeader(prefix, now), n)
 	l.countSent(&s, now)
 	return s, true
 }
@@ -111,7 +110,6 @@ func (l *Link) handleSent(s *sending, err error) {
 	l.uncountSent(s)
 	l.queue.unsend(s.offset, s.maxSent)
 	l.pending.frame = true // with the acknowledgement that the frame had
-	l.pending.gap = l.pending.gap || s.flags&flagGap != 0
 }
 
 // The following are called with mu held.
@@ -129,9 +127,10 @@ func (l *Link) sendable() int {
 	return int(min(limit-l.queue.next, uint64(l.maxPayload)))
 }
 
-// flags returns the flags of the next frame.
-func (l *Link) flags() (flags byte) {
-	if l.pending.gap {
+// flags returns the flags of the frame that is sent now.
+func (l *Link) flags(now int64) (flags byte) {
+	if t := &l.timing; t.gapAt != 0 && now >= t.gapAt {
+		l.pending.gapAsked, t.gapAskedAt, t.gapAt = l.received, now, 0
 		flags |= flagGap
 	}
 	if l.pending.ask {
@@ -141,9 +140,9 @@ func (l *Link) flags() (flags byte) {
 }
 
 // appendHeader appends the header of the next frame.
-func (l *Link) appendHeader(p []byte, flags byte, now int64) []byte {
+func (l *Link) appendHeader(p []byte, now int64) []byte {
 	h := header{
-		flags: flags, sender: l.id, receiver: l.peer, generation: l.generation,
+		flags: l.flags(now), sender: l.id, receiver: l.peer, generation: l.generation,
 		offset: l.queue.next, ack: l.received, sentAt: now,
 	}
 	if delay := now - l.timing.echoAt; l.pending.echo != 0 && delay <= math.MaxUint32 {
@@ -157,7 +156,7 @@ func (l *Link) countSent(s *sending, now int64) {
 	l.stats.Sent += l.queue.maxSent - s.maxSent
 	l.stats.Resent += s.end - s.offset - (l.queue.maxSent - s.maxSent)
 	p, t := &l.pending, &l.timing
-	p.frame, p.gap, p.ask = false, false, false
+	p.frame, p.ask = false, false
 	p.unackedFrames, p.unackedBytes = 0, 0
 	t.ackAt, t.lastSentAt = 0, now
 	if t.retryAt == 0 && l.needsAnswer() {
@@ -200,7 +199,7 @@ func (l *Link) checkTimes(now int64) {
 		t.retryAfter = min(2*t.retryAfter, max(l.config.MaxRetransmit.Microseconds(), 4*l.rtt.smoothed))
 		t.retryAt = now + t.retryAfter
 	}
-	if t.ackAt != 0 && now >= t.ackAt {
+	if t.ackAt != 0 && now >= t.ackAt || t.gapAt != 0 && now >= t.gapAt {
 		p.frame = true
 	}
 	if l.peer != 0 && now-t.lastSentAt >= l.config.KeepAlive.Microseconds() {
@@ -218,15 +217,22 @@ func (l *Link) deadline() int64 {
 	if t.ackAt != 0 {
 		at = min(at, t.ackAt)
 	}
+	if t.gapAt != 0 {
+		at = min(at, t.gapAt)
+	}
 	return at
 }
 
 // arm has the timer signal at a time, or before.
 func (l *Link) arm(at int64) {
 	now := l.Now()
+	if at <= now {
+		l.signal()
+		return
+	}
 	if l.timing.timerAt > now && l.timing.timerAt <= at {
 		return
 	}
 	l.timing.timerAt = at
-	l.timer.Reset(time.Duration(max(0, at-now)) * time.Microsecond)
+	l.timer.Reset(time.Duration(at-now) * time.Microsecond)
 }
