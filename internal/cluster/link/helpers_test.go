@@ -28,6 +28,7 @@ type side struct {
 	// Guarded by mu.
 	mu          sync.Mutex
 	carry       func(frame []byte) bool // called with each frame before it arrives; false: it is lost
+	delay       time.Duration           // of frames that this side sends, beyond testDelay
 	sendErr     error
 	received    []byte // since the last break
 	broken      []brokenStream
@@ -92,7 +93,7 @@ func (s *side) end() {
 func (s *side) send(to *side, frame []byte) error {
 	s.mu.Lock()
 	s.frames++
-	err, carry := s.sendErr, s.carry
+	err := s.sendErr
 	s.mu.Unlock()
 	if err != nil {
 		return err
@@ -102,18 +103,25 @@ func (s *side) send(to *side, frame []byte) error {
 		s.t.Errorf("a frame of %d bytes begins with %q", len(frame), frame[:len(testPrefix)])
 	}
 	time.AfterFunc(s.untilArrival(), func() {
-		if carry == nil || carry(own) {
+		if s.carries(own) {
 			to.current().Handle(own)
 		}
 	})
 	return nil
 }
 
+// carries reports whether a frame arrives.
+func (s *side) carries(frame []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.carry == nil || s.carry(frame)
+}
+
 // untilArrival returns after which time the next frame arrives. Those sent at once arrive in order.
 func (s *side) untilArrival() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := time.Now().Add(testDelay)
+	at := time.Now().Add(testDelay + s.delay)
 	if !at.After(s.arrival) {
 		at = s.arrival.Add(1)
 	}
@@ -156,6 +164,12 @@ func (s *side) setCarry(carry func(frame []byte) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.carry = carry
+}
+
+func (s *side) setDelay(delay time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.delay = delay
 }
 
 func (s *side) setSendErr(err error) {

@@ -166,10 +166,9 @@ type pending struct {
 	echo     int64  // the latest sentAt of the other side
 	gapAsked uint64 // the offset that the receiver has asked for last
 
-	// What was received since the last acknowledgement.
-	unackedFrames, unackedBytes int
+	unackedFrames int // with data, since the last acknowledgement
 
-	// The other side does not answer: only one frame is sent.
+	// The other side has not answered in time: only one frame is sent.
 	probing bool
 }
 

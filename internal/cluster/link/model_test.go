@@ -211,10 +211,11 @@ func (m *model) drawHub(t *rapid.T) *modelHub {
 	return m.hubs[rapid.IntRange(0, 1).Draw(t, "hub")]
 }
 
-// append appends random bytes, which no other stream has.
+// append appends random bytes. At least eight at once, and thus in one frame, make it unlikely that
+// two streams begin with the same.
 func (m *model) append(t *rapid.T) {
 	h := m.drawHub(t)
-	head, size := rapid.IntRange(0, 100).Draw(t, "head"), rapid.SampledFrom([]int{0, 20, 900, 1500, 5000}).Draw(t, "size")
+	head, size := rapid.SampledFrom([]int{0, 8, 50, 100}).Draw(t, "head"), rapid.SampledFrom([]int{0, 20, 900, 1500, 5000}).Draw(t, "size")
 	m.appendTo(h, head, size)
 	if rapid.Bool().Draw(t, "flush") {
 		h.link.Flush()

@@ -7,10 +7,9 @@ const (
 	// received. It is far above what callers have under way.
 	maxWindow = 64 << 20
 
-	// maxUnackedFrames and maxUnackedBytes are what is acknowledged at the latest, without
-	// AckDelay. TCP acknowledges every second segment; frames are up to 45 times as large.
+	// maxUnackedFrames is the number of frames with data that are acknowledged without AckDelay.
+	// TCP acknowledges every second segment; frames are up to 45 times as large.
 	maxUnackedFrames = 4
-	maxUnackedBytes  = 256 << 10
 
 	// minAnswerInterval is the minimum time between answers to stale frames, in µs.
 	minAnswerInterval = int64(10 * time.Millisecond / time.Microsecond)
@@ -121,7 +120,7 @@ func (l *Link) receive(h *header, payload []byte) (data []byte) {
 		l.rtt.add(now, h.echo, int64(h.echoDelay))
 	}
 	if h.ack > l.queue.acked {
-		l.handleAck(h.ack, now)
+		l.handleAck(h, now)
 	}
 	if h.flags&flagGap != 0 {
 		l.handleGap(h, now)
@@ -138,33 +137,30 @@ func (l *Link) establish(peer uint32, now int64) {
 	l.signal()
 }
 
-// handleAck releases what the other side has received.
-func (l *Link) handleAck(ack uint64, now int64) {
-	l.stats.Acked += ack - l.queue.acked
-	l.queue.ack(ack)
+// handleAck releases what the other side has received. If the link has gone back because no answer
+// came, and this answer is from before, then nothing was lost but time: the link goes on where it
+// was (as TCP does with the Eifel algorithm, RFC 3522). Otherwise it sends all again.
+func (l *Link) handleAck(h *header, now int64) {
+	l.stats.Acked += h.ack - l.queue.acked
+	l.queue.ack(h.ack)
 	l.restartRetry(now)
-	l.stopProbing()
-}
-
-// stopProbing ends the limit of one frame.
-func (l *Link) stopProbing() {
 	if l.pending.probing {
 		l.pending.probing = false
+		if h.echo < l.timing.wentBackAt {
+			l.queue.seek(l.queue.maxSent)
+		}
 		l.signal()
 	}
 }
 
-// handleGap goes back to the first byte that the other side has not received. The other side keeps
-// asking until the bytes arrive. Therefore it counts only if it has seen a frame from after the
-// last time that the sender went back.
+// handleGap goes back to the first byte that the other side has not received. The other side can
+// ask several times until the bytes arrive. Therefore it counts only if it has seen a frame from
+// after the last time that the sender went back.
 func (l *Link) handleGap(h *header, now int64) {
-	wentBackAt := l.timing.wentBackAt
-	if h.ack != l.queue.acked || !l.queue.outstanding() || h.echo < wentBackAt {
-		return
+	if h.ack == l.queue.acked && l.queue.outstanding() && h.echo >= l.timing.wentBackAt {
+		l.goBack(now)
+		l.signal()
 	}
-	l.goBack(now)
-	l.stopProbing()
-	l.signal()
 }
 
 // goBack sends again what is not acknowledged.
@@ -213,9 +209,8 @@ func (l *Link) acceptData(n int) {
 	p, t := &l.pending, &l.timing
 	t.gapAt = 0
 	p.unackedFrames++
-	p.unackedBytes += n
 	switch {
-	case p.unackedFrames >= maxUnackedFrames || p.unackedBytes >= maxUnackedBytes:
+	case p.unackedFrames >= maxUnackedFrames:
 		l.sendFrame()
 	case t.ackAt == 0:
 		t.ackAt = l.Now() + l.config.AckDelay.Microseconds()

@@ -36,6 +36,68 @@ func TestLink_Gap_RepeatedLoss(t *testing.T) {
 	})
 }
 
+// TestLink_Gap_CountsOnce gives the sender several requests from before it went back, and one from
+// after.
+func TestLink_Gap_CountsOnce(t *testing.T) {
+	onPair(t, nil, func(t *testing.T, p *testPair) {
+		time.Sleep(settle)
+		p.a.setCarry(loseAll)
+		before := p.a.link.Now()
+		p.a.write(numbered(5000))
+		ask := func(echo int64) uint64 {
+			time.Sleep(time.Millisecond)
+			h := header{flags: flagGap, sender: p.b.link.id, receiver: p.a.link.id, generation: 1, sentAt: before, echo: echo}
+			p.a.link.Handle(appendHeader(nil, &h))
+			synctest.Wait()
+			return p.a.link.Stats().Resent
+		}
+		for i, want := range []uint64{5000, 5000, 5000} {
+			if got := ask(before); got != want {
+				t.Errorf("after request %d, %d bytes are sent again, want %d", i, got, want)
+			}
+		}
+		if got := ask(p.a.link.Now()); got != 10000 {
+			t.Errorf("after a request that has seen frames sent again: %d bytes", got)
+		}
+	})
+}
+
+// TestLink_Gap_IsAskedForAgain counts requests for bytes that come late, or do not come.
+func TestLink_Gap_IsAskedForAgain(t *testing.T) {
+	for _, filled := range []bool{false, true} {
+		onPair(t, nil, func(t *testing.T, p *testPair) {
+			time.Sleep(settle)
+			asked := 0
+			p.b.setCarry(func(frame []byte) bool {
+				if frame[1]&flagGap != 0 {
+					asked++
+				}
+				return false
+			})
+			handle := func(from, to int) {
+				h := header{sender: p.a.link.id, receiver: p.b.link.id, generation: 1, offset: uint64(from), sentAt: 1}
+				p.b.link.Handle(append(appendHeader(nil, &h), make([]byte, to-from)...))
+			}
+			handle(0, 10) // is acknowledged after 1 ms
+			time.Sleep(500 * time.Microsecond)
+			handle(20, 30) // is asked for at once
+			time.Sleep(100 * time.Microsecond)
+			handle(30, 40) // is asked for again 1 ms after the first time
+			time.Sleep(700 * time.Microsecond)
+			want := 2
+			if filled {
+				handle(10, 20)
+				want = 1
+			}
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			if asked != want {
+				t.Errorf("filled %v: asked %d times, want %d", filled, asked, want)
+			}
+		})
+	}
+}
+
 // TestLink_LostAck loses all acknowledgements for a time.
 func TestLink_LostAck(t *testing.T) {
 	onPair(t, nil, func(t *testing.T, p *testPair) {

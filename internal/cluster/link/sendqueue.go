@@ -18,7 +18,6 @@ type segment struct {
 	buffer   *body.Buffer
 	from, to int   // the part of buffer
 	at       int64 // when its first byte was appended, by Link.Now
-	isBlock  bool  // a block of the queue: more bytes can be copied behind to
 }
 
 func (s *segment) size() int { return s.to - s.from }
@@ -28,7 +27,9 @@ func (s *segment) size() int { return s.to - s.from }
 //
 //	base ≤ acked ≤ next ≤ maxSent ≤ end
 //
-// Only after clear can the queue be used for another stream. It is not safe for concurrent use.
+// What is copied goes to blocks. Copies that follow each other are one segment. A large buffer
+// between them ends the segment but not the block: the head of each large record would otherwise
+// occupy a block of its own. It is not safe for concurrent use.
 type sendQueue struct {
 	ring       []segment // the segments from first to last, each at its number modulo the length
 	first      uint64    // number of the segment that begins at base
@@ -40,6 +41,9 @@ type sendQueue struct {
 	end        uint64    // offset of the next byte to be appended
 	cursor     uint64    // number of the segment with next
 	cursorByte int       // next within this segment; its size: next is in the following segment
+
+	block     *body.Buffer // for copies, with one reference of the queue; nil: there is none with room
+	blockUsed int          // bytes of block
 }
 
 func (q *sendQueue) at(number uint64) *segment { return &q.ring[number&uint64(len(q.ring)-1)] }
@@ -69,23 +73,39 @@ func (q *sendQueue) grow() {
 // appendCopy appends a copy of p.
 func (q *sendQueue) appendCopy(p []byte, now int64) {
 	for len(p) > 0 {
-		block := q.block(now)
-		n := copy(block.buffer.Bytes()[block.to:blockSize], p)
-		block.to += n
-		q.end += uint64(n)
+		if q.block == nil {
+			q.block, q.blockUsed = body.Get(blockSize), 0
+		}
+		n := copy(q.block.Bytes()[q.blockUsed:blockSize], p)
+		q.extend(n, now)
+		if q.blockUsed == blockSize {
+			q.releaseBlock()
+		}
 		p = p[n:]
 	}
 }
 
-// block returns the last segment, which is a block with room.
-func (q *sendQueue) block(now int64) *segment {
+// extend appends the next n bytes of the block to the stream.
+func (q *sendQueue) extend(n int, now int64) {
+	from := q.blockUsed
+	q.blockUsed += n
 	if q.first < q.last {
-		if s := q.at(q.last - 1); s.isBlock && s.to < blockSize {
-			return s
+		if s := q.at(q.last - 1); s.buffer == q.block && s.to == from {
+			s.to += n
+			q.end += uint64(n)
+			return
 		}
 	}
-	q.push(segment{buffer: body.Get(blockSize), at: now, isBlock: true})
-	return q.at(q.last - 1)
+	q.block.Retain()
+	q.push(segment{buffer: q.block, from: from, to: q.blockUsed, at: now})
+}
+
+// releaseBlock gives up the block. Segments can still refer to it.
+func (q *sendQueue) releaseBlock() {
+	if q.block != nil {
+		q.block.Release()
+		q.block = nil
+	}
 }
 
 // appendBuffer appends a part of a buffer: small ones as a copy, others by a reference.
@@ -126,6 +146,9 @@ func (q *sendQueue) ack(offset uint64) {
 	}
 	if q.next < offset || q.cursor < q.first {
 		q.seek(max(q.next, offset))
+	}
+	if q.first == q.last {
+		q.releaseBlock() // an idle link holds no memory
 	}
 }
 
@@ -171,5 +194,6 @@ func (q *sendQueue) clear() {
 	for q.first < q.last {
 		q.release()
 	}
+	q.releaseBlock()
 	*q = sendQueue{ring: q.ring}
 }

@@ -66,9 +66,17 @@ func (m *queueModel) seek(t *rapid.T) {
 	m.q.seek(uint64(m.next))
 }
 
-func (m *queueModel) clear(*rapid.T) {
+func (m *queueModel) clear(t *rapid.T) {
+	block := m.q.block
+	if block != nil {
+		block.Retain()
+		defer block.Release()
+	}
 	m.q.clear()
 	m.stream, m.acked, m.next, m.maxSent = nil, 0, 0, 0
+	if block != nil && block.Shared() {
+		t.Error("a block is still retained")
+	}
 }
 
 func (m *queueModel) check(t *rapid.T) {
@@ -98,7 +106,7 @@ func TestSendQueue_MatchesModel(t *testing.T) {
 			"clear":        m.clear,
 			"":             m.check,
 		})
-		m.q.clear()
+		m.clear(t)
 		for _, buffer := range m.buffers {
 			if buffer.Shared() {
 				t.Error("a buffer is still retained")
@@ -106,4 +114,26 @@ func TestSendQueue_MatchesModel(t *testing.T) {
 			buffer.Release()
 		}
 	})
+}
+
+// TestSendQueue_Heads_ShareBlocks appends small heads between large buffers.
+func TestSendQueue_Heads_ShareBlocks(t *testing.T) {
+	var q sendQueue
+	large := body.Get(2 * maxCopy)
+	defer large.Release()
+	blocks := make(map[*body.Buffer]bool)
+	const records, head = 100, blockSize / 50
+	for range records {
+		q.appendCopy(make([]byte, head), 1)
+		q.appendBuffer(large, 0, 2*maxCopy, 1)
+		blocks[q.at(q.last-2).buffer] = true
+	}
+	if len(blocks) != 2 && len(blocks) != 3 {
+		t.Errorf("%d heads of %d bytes are in %d blocks", records, head, len(blocks))
+	}
+	q.send(nil, int(q.end))
+	q.ack(q.end)
+	if q.block != nil || large.Shared() {
+		t.Errorf("an empty queue holds a block: %v, a buffer: %v", q.block != nil, large.Shared())
+	}
 }

@@ -157,7 +157,7 @@ func (l *Link) countSent(s *sending, now int64) {
 	l.stats.Resent += s.end - s.offset - (l.queue.maxSent - s.maxSent)
 	p, t := &l.pending, &l.timing
 	p.frame, p.ask = false, false
-	p.unackedFrames, p.unackedBytes = 0, 0
+	p.unackedFrames = 0
 	t.ackAt, t.lastSentAt = 0, now
 	if t.retryAt == 0 && l.needsAnswer() {
 		l.startRetry(now)

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,13 +54,44 @@ func TestLink_NoAnswer_DoesNotFlood(t *testing.T) {
 	}
 }
 
-// TestLink_FirstAnswer_WithoutAck establishes a link by a frame that acknowledges nothing, while
+// TestLink_FirstAnswer_WithoutAck establishes a link by an answer that acknowledges nothing, while
 // data is on its way that is lost.
 func TestLink_FirstAnswer_WithoutAck(t *testing.T) {
 	onPair(t, nil, func(t *testing.T, p *testPair) {
 		p.a.setCarry(lose(0))
+		p.b.setCarry(func(frame []byte) bool { return !bytes.Equal(frame[6:10], make([]byte, 4)) }) // no syn
+		synctest.Wait()
 		p.a.write([]byte("lost once"))
 		p.b.wantReceived(time.Second, []byte("lost once"))
+	})
+}
+
+// TestLink_Begin_IsAnswered establishes one side before the other.
+func TestLink_Begin_IsAnswered(t *testing.T) {
+	onPair(t, nil, func(t *testing.T, p *testPair) {
+		p.a.setCarry(loseAll)
+		time.Sleep(100 * time.Millisecond)
+		p.a.setCarry(nil)
+		if a, b := p.a.link.Stats(), p.b.link.Stats(); !a.Established || b.Established {
+			t.Errorf("established are %v and %v", a.Established, b.Established)
+		}
+		time.Sleep(110 * time.Millisecond)
+		if !p.b.link.Stats().Established {
+			t.Error("the other side is not established")
+		}
+	})
+}
+
+// TestLink_LateAnswer delays all frames so that no answer comes in time, and loses none.
+func TestLink_LateAnswer(t *testing.T) {
+	onPair(t, nil, func(t *testing.T, p *testPair) {
+		time.Sleep(settle)
+		p.a.setDelay(300 * time.Millisecond)
+		p.a.write(numbered(50_000))
+		p.b.wantReceived(310*time.Millisecond, numbered(50_000))
+		if s := p.a.link.Stats(); s.Timeouts != 1 || s.Resent != uint64(p.a.link.maxPayload) {
+			t.Errorf("%d timeouts, %d bytes are sent again", s.Timeouts, s.Resent)
+		}
 	})
 }
 
