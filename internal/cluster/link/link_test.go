@@ -1,6 +1,7 @@
 package link
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,6 +154,56 @@ func TestLink_Break_InCallbacks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLink_Append_DuringBreaks appends from several goroutines while others break the streams. The
+// generations that Append returns account for each byte.
+func TestLink_Append_DuringBreaks(t *testing.T) {
+	onPair(t, nil, func(t *testing.T, p *testPair) {
+		const writers, records, size = 4, 500, 8
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		ends := make(map[uint64]uint64)
+		for range writers {
+			wg.Go(func() {
+				for i := range records {
+					generation, end := p.a.write(make([]byte, size))
+					mu.Lock()
+					ends[generation] = max(ends[generation], end)
+					mu.Unlock()
+					if i%10 == 0 {
+						time.Sleep(testDelay)
+					}
+				}
+			})
+		}
+		for _, s := range []*side{p.a, p.b} {
+			wg.Go(func() {
+				for range 20 {
+					s.link.Break(errTest)
+					time.Sleep(3 * testDelay)
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(settle)
+		var total uint64
+		for _, end := range ends {
+			total += end
+		}
+		last := p.a.link.Generation()
+		if want := uint64(writers * records * size); total != want || uint64(len(p.b.received)) != ends[last] {
+			t.Errorf("the generations have %d bytes, want %d; %d of %d arrive in the last one", total, want, len(p.b.received), ends[last])
+		}
+		for _, b := range p.a.broken {
+			if b.sent > ends[b.generation] {
+				t.Errorf("of %d bytes in generation %d, %d are sent", ends[b.generation], b.generation, b.sent)
+			}
+		}
+		if len(p.a.broken) < 20 || last < 20 {
+			t.Errorf("%d breaks, generation %d", len(p.a.broken), last)
+		}
+	})
 }
 
 // TestLink_Restart replaces one side, which begins in any generation.

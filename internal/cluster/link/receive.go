@@ -138,15 +138,16 @@ func (l *Link) establish(peer uint32, now int64) {
 }
 
 // handleAck releases what the other side has received. If the link has gone back because no answer
-// came, and this answer is from before, then nothing was lost but time: the link goes on where it
-// was (as TCP does with the Eifel algorithm, RFC 3522). Otherwise it sends all again.
+// came, and this answer is from before and misses nothing, then nothing was lost but time: the link
+// goes on where it was (as TCP does with the Eifel algorithm, RFC 3522). Otherwise it sends all
+// again.
 func (l *Link) handleAck(h *header, now int64) {
 	l.stats.Acked += h.ack - l.queue.acked
 	l.queue.ack(h.ack)
 	l.restartRetry(now)
 	if l.pending.probing {
 		l.pending.probing = false
-		if h.echo < l.timing.wentBackAt {
+		if h.echo < l.timing.wentBackAt && h.flags&flagGap == 0 {
 			l.queue.seek(l.queue.maxSent)
 		}
 		l.signal()

@@ -95,6 +95,25 @@ func TestLink_LateAnswer(t *testing.T) {
 	})
 }
 
+// TestLink_LateAnswer_WithGap gives a link that has gone back a late answer that misses something.
+func TestLink_LateAnswer_WithGap(t *testing.T) {
+	onPair(t, nil, func(t *testing.T, p *testPair) {
+		time.Sleep(settle)
+		p.a.setCarry(loseAll)
+		p.b.setCarry(loseAll)
+		before := p.a.link.Now()
+		p.a.write(numbered(5000))
+		time.Sleep(250 * time.Millisecond)
+		payload := uint64(p.a.link.maxPayload)
+		h := header{flags: flagGap, sender: p.b.link.id, receiver: p.a.link.id, generation: 1, ack: payload, sentAt: before, echo: before}
+		p.a.link.Handle(appendHeader(nil, &h))
+		synctest.Wait()
+		if got, want := p.a.link.Stats().Resent, payload+5000-payload; got != want {
+			t.Errorf("%d bytes are sent again, want %d", got, want)
+		}
+	})
+}
+
 // TestLink_SendError checks that a frame counts as sent only if Send returns no error.
 func TestLink_SendError(t *testing.T) {
 	onPair(t, nil, func(t *testing.T, p *testPair) {
