@@ -137,7 +137,7 @@ func New(config Config) (*Hub, error) {
 		bodies:       body.NewBudget(bodyBytes, minPerClient),
 		reads:        body.NewBudget(readBytes, 0),
 		maxPerSender: bodyBytes / shareFraction,
-		registry:     presence.New[relay.Destination](),
+		registry:     presence.New[relay.Destination](1),
 		rates:        admission.Rates{Messages: config.MessageRate, Bytes: config.ByteRate},
 		auth:         authenticator{callback: config.Authenticate, disableV1: config.DisableV1},
 		limitedLog:   limitlog.NewLog(config.Logger, limitedLogInterval),

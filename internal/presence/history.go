@@ -2,16 +2,17 @@ package presence
 
 import "slices"
 
-// maxHistory is the number of changes that a history keeps at least. A watcher that has missed
-// more changes than the history holds gets a snapshot. The history holds up to twice as many
-// changes of 16 bytes each: 2 MiB.
+// maxHistory is the number of changes that a history keeps at least. A reader that has missed more
+// changes than the history holds gets a snapshot. The history holds up to twice as many changes of
+// 16 bytes each: 2 MiB.
 const maxHistory = 1 << 16
 
-// history is the last changes of the set of connected clients. The revision counts the changes.
-// A copy of a history stays valid when changes are added to the original.
+// history is the last changes of a set of clients. The revision counts the changes. A copy of a
+// history stays valid when changes are added to the original. The zero value does not record.
 type history struct {
-	revision uint64
-	changes  []change // in order; the last element has number revision
+	recording bool // without it no changes are recorded
+	revision  uint64
+	changes   []change // in order; the last element has number revision
 }
 
 // change is one client that joined or left.
@@ -20,8 +21,11 @@ type change struct {
 	joined bool
 }
 
-// add adds a change.
+// add adds a change if the history is recording.
 func (h *history) add(c change) {
+	if !h.recording {
+		return
+	}
 	if len(h.changes) >= 2*maxHistory {
 		h.changes = slices.Clone(h.changes[maxHistory:])
 	}
@@ -29,33 +33,39 @@ func (h *history) add(c change) {
 	h.revision++
 }
 
-// covers reports whether the history holds all changes after revision since, which must not be
-// larger than the current one.
-func (h *history) covers(since uint64) bool { return h.revision-since <= uint64(len(h.changes)) }
+// covers reports whether the history holds all changes after revision since. It does not if since
+// is below the first revision or above the current one.
+func (h *history) covers(since uint64) bool {
+	return since <= h.revision && h.revision-since <= uint64(len(h.changes))
+}
 
-// updateSince returns the net effect of the changes after revision since. A client that joined
-// and left again, or left and joined again, is not in it. covers(since) must be true.
-func (h *history) updateSince(since uint64) *Update {
+// since returns the net effect of the changes after a revision that the history covers.
+func (h *history) since(revision uint64) (joined, left []uint64) {
+	return netEffect(h.changes[uint64(len(h.changes))-(h.revision-revision):])
+}
+
+// netEffect returns the net effect of changes, in ascending order of the ids. A client that joined
+// and left again, or left and joined again, is not in it.
+func netEffect(changes []change) (joined, left []uint64) {
 	type ends struct{ first, last bool }
 	byID := make(map[uint64]ends)
-	for _, c := range h.changes[uint64(len(h.changes))-(h.revision-since):] {
+	for _, c := range changes {
 		if e, ok := byID[c.id]; ok {
 			byID[c.id] = ends{e.first, c.joined}
 		} else {
 			byID[c.id] = ends{c.joined, c.joined}
 		}
 	}
-	u := &Update{revision: h.revision}
 	for id, e := range byID {
 		switch {
 		case e.first != e.last:
 		case e.last:
-			u.joined = append(u.joined, id)
+			joined = append(joined, id)
 		default:
-			u.left = append(u.left, id)
+			left = append(left, id)
 		}
 	}
-	slices.Sort(u.joined)
-	slices.Sort(u.left)
-	return u
+	slices.Sort(joined)
+	slices.Sort(left)
+	return joined, left
 }

@@ -6,7 +6,7 @@ import (
 )
 
 func newHistory(changes ...change) *history {
-	h := &history{revision: 1}
+	h := &history{recording: true, revision: 1}
 	for _, c := range changes {
 		h.add(c)
 	}
@@ -14,13 +14,16 @@ func newHistory(changes ...change) *history {
 }
 
 func TestHistory_UpdateSince_IsNetEffect(t *testing.T) {
-	joined, left := func(id uint64) change { return change{id, true} }, func(id uint64) change { return change{id, false} }
+	joined, left := func(id uint64) change { return change{id: id, joined: true} }, func(id uint64) change { return change{id: id} }
 	for name, test := range map[string]struct {
 		changes    []change
 		since      uint64
 		join, left []uint64
 	}{
 		"nothing":               {nil, 1, nil, nil},
+		"ascending":             {[]change{joined(1), left(2), joined(3), left(4)}, 1, []uint64{1, 3}, []uint64{2, 4}},
+		"ascending, but one":    {[]change{joined(1), left(2), joined(3), left(3)}, 1, []uint64{1}, []uint64{2}},
+		"ascending, then not":   {[]change{joined(1), joined(3), left(1)}, 1, []uint64{3}, nil},
 		"all changes":           {[]change{joined(3), joined(1), left(2)}, 1, []uint64{1, 3}, []uint64{2}},
 		"the last changes":      {[]change{joined(3), joined(1), left(2)}, 3, nil, []uint64{2}},
 		"current":               {[]change{joined(3)}, 2, nil, nil},
@@ -36,7 +39,7 @@ func TestHistory_UpdateSince_IsNetEffect(t *testing.T) {
 			t.Errorf("%s: revision %d is not covered", name, test.since)
 			continue
 		}
-		u := h.updateSince(test.since)
+		u := newUpdate(*h, test.since)
 		if !slices.Equal(u.joined, test.join) || !slices.Equal(u.left, test.left) || u.revision != h.revision || u.snapshot {
 			t.Errorf("%s: %+v, want %v joined, %v left", name, u, test.join, test.left)
 		}
@@ -48,23 +51,23 @@ func TestHistory_UpdateSince_IsNetEffect(t *testing.T) {
 func TestHistory_OldChanges_AreDropped(t *testing.T) {
 	h := newHistory()
 	for id := range uint64(2 * maxHistory) {
-		h.add(change{id, true})
+		h.add(change{id: id, joined: true})
 	}
 	if !h.covers(1) {
 		t.Error("the history is shorter than twice its minimum")
 	}
 	before := *h
-	h.add(change{2 * maxHistory, true})
+	h.add(change{id: 2 * maxHistory, joined: true})
 	if n := len(h.changes); n > 2*maxHistory {
 		t.Errorf("the history has %d changes", n)
 	}
 	if h.covers(1) || !h.covers(h.revision-maxHistory) {
 		t.Errorf("covers the first revision: %t, the last %d: %t", h.covers(1), maxHistory, h.covers(h.revision-maxHistory))
 	}
-	if u := h.updateSince(h.revision - 2); !slices.Equal(u.joined, []uint64{2*maxHistory - 1, 2 * maxHistory}) {
+	if u := newUpdate(*h, h.revision-2); !slices.Equal(u.joined, []uint64{2*maxHistory - 1, 2 * maxHistory}) {
 		t.Errorf("the last changes are %+v", u)
 	}
-	if u := before.updateSince(before.revision - 1); !before.covers(1) || !slices.Equal(u.joined, []uint64{2*maxHistory - 1}) {
+	if u := newUpdate(before, before.revision-1); !before.covers(1) || !slices.Equal(u.joined, []uint64{2*maxHistory - 1}) {
 		t.Errorf("a copy ends with %+v", u)
 	}
 }

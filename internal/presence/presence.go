@@ -16,18 +16,19 @@ import (
 
 // Registry is a set of members by id, whose changes can be watched. Create one with New. All
 // methods can be called concurrently.
-//
-// A change is recorded for the watchers after it was made. A watcher can therefore receive the
-// join of a client that is already in its snapshot, and must treat joins and leaves as
-// operations on a set.
 type Registry[M comparable] struct {
 	roster[M]
 	watchers
 }
 
 // New returns an empty registry. Run must be called for watchers to be sent anything.
-func New[M comparable]() *Registry[M] {
+//
+// The changes are numbered from firstRevision, which must not be 0: that would be a watcher that
+// knows nothing. A watcher of another registry that comes with its revision gets a snapshot if the
+// revision is below firstRevision or above the current one.
+func New[M comparable](firstRevision uint64) *Registry[M] {
 	r := new(Registry[M])
+	r.roster.init(firstRevision)
 	r.watchers.init()
 	return r
 }
@@ -37,7 +38,7 @@ func New[M comparable]() *Registry[M] {
 func (r *Registry[M]) Join(id uint64, member M) (prev M) {
 	prev, isNew := r.roster.Join(id, member)
 	if isNew {
-		r.watchers.record(id, true)
+		r.notify()
 	}
 	return prev
 }
@@ -47,12 +48,19 @@ func (r *Registry[M]) Leave(id uint64, member M) bool {
 	if !r.roster.Leave(id, member) {
 		return false
 	}
-	r.watchers.record(id, false)
+	r.notify()
 	return true
 }
 
+// Watch adds or updates a watcher, which knows the changes up to revision since; 0: it knows
+// none. Watch reports whether it did: it does not add a watcher when there are maxWatchers
+// already.
+func (r *Registry[M]) Watch(w Watcher, since uint64, maxWatchers int) bool {
+	return r.watch(w, since, r.startRecording(), maxWatchers)
+}
+
 // Run sends changes to the watchers, at most once per coalesceDelay, until stop is closed.
-func (r *Registry[M]) Run(stop <-chan struct{}) { r.watchers.run(r.IDs, stop) }
+func (r *Registry[M]) Run(stop <-chan struct{}) { r.watchers.run(&r.roster, stop) }
 
 // After returns the part of ids that is larger than id. ids must be ascending.
 func After(ids []uint64, id uint64) []uint64 {

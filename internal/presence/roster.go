@@ -11,9 +11,13 @@ type roster[M comparable] struct {
 	mu      sync.RWMutex
 	members map[uint64]M
 	ids     []uint64 // ascending
-	shared  bool     // IDs has returned ids; its elements must not change
+	shared  bool     // ids was handed out; its elements must not change
 	peak    int      // maximum of len(ids)
+	changes history  // under the same lock as what it records, so that it is in the order of the changes
 }
+
+// init has the changes numbered from firstRevision.
+func (r *roster[M]) init(firstRevision uint64) { r.changes.revision = firstRevision }
 
 // Join adds a member and reports whether id is new. If id is in the roster already, Join
 // replaces its member and returns the previous one.
@@ -26,6 +30,7 @@ func (r *roster[M]) Join(id uint64, member M) (prev M, isNew bool) {
 	prev, known := r.members[id]
 	if !known {
 		r.insert(id)
+		r.changes.add(change{id: id, joined: true})
 	}
 	r.members[id] = member
 	r.peak = max(r.peak, len(r.ids))
@@ -43,7 +48,23 @@ func (r *roster[M]) Leave(id uint64, member M) bool {
 	r.unshare()
 	i, _ := slices.BinarySearch(r.ids, id)
 	r.ids = slices.Delete(r.ids, i, i+1)
+	r.changes.add(change{id: id})
 	return true
+}
+
+// startRecording begins to record the changes, and returns the current revision.
+func (r *roster[M]) startRecording() (revision uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changes.recording = true
+	return r.changes.revision
+}
+
+// recorded returns a copy of the history, of which no element changes afterwards.
+func (r *roster[M]) recorded() history {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.changes
 }
 
 // Find stores the member of ids[i] in found[i], or the zero M if there is none. found must be
@@ -59,10 +80,16 @@ func (r *roster[M]) Find(ids []uint64, found []M) {
 // IDs returns all ids in ascending order. The roster never changes the slice afterwards, and
 // the caller must not change it.
 func (r *roster[M]) IDs() []uint64 {
+	ids, _ := r.list()
+	return ids
+}
+
+// list is IDs, and the revision at which the members had these ids.
+func (r *roster[M]) list() (ids []uint64, revision uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.shared = true
-	return slices.Clip(r.ids)
+	return slices.Clip(r.ids), r.changes.revision
 }
 
 // Size returns the number of members and its maximum so far.
@@ -84,7 +111,7 @@ func (r *roster[M]) insert(id uint64) {
 	r.ids = slices.Insert(r.ids, i, id)
 }
 
-// unshare makes r.ids a slice that no caller of IDs holds. It is called with mu held.
+// unshare makes r.ids a slice that no caller holds. It is called with mu held.
 func (r *roster[M]) unshare() {
 	if r.shared {
 		r.ids = slices.Clone(r.ids)

@@ -10,6 +10,20 @@ type Update struct {
 	joined, left []uint64
 }
 
+// newUpdate returns the net effect of the changes after revision since, which h covers.
+func newUpdate(h history, since uint64) *Update {
+	u := &Update{revision: h.revision}
+	u.joined, u.left = h.since(since)
+	return u
+}
+
+// newSnapshot returns the connected clients.
+func newSnapshot(source watched) *Update {
+	u := &Update{snapshot: true}
+	u.joined, u.revision = source.list()
+	return u
+}
+
 // Len returns the size of the frames of u on the wire, in bytes.
 func (u *Update) Len() int {
 	n := len(u.joined) + len(u.left)

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"maps"
 	"sync"
 	"time"
 )
@@ -20,15 +21,23 @@ type Watcher interface {
 	Gone() bool
 }
 
+// watched is what watchers are told of.
+type watched interface {
+	// recorded returns the changes, of which no element changes afterwards.
+	recorded() history
+
+	// list returns the connected clients at a revision, in ascending order. The slice is not
+	// changed afterwards.
+	list() (ids []uint64, revision uint64)
+}
+
 // watchers sends the changes of the set of connected clients to those that watch it.
 type watchers struct {
 	wake chan struct{} // capacity 1: there is something to send to a watcher
 
-	mu        sync.Mutex
-	recording bool // set by the first Watch; without it no changes are recorded
-	history   history
-	states    map[Watcher]watchState
-	watchSeq  uint64 // number of calls of Watch so far
+	mu       sync.Mutex
+	states   map[Watcher]watchState
+	watchSeq uint64 // number of calls of watch so far
 }
 
 // watchState is the state of one watcher.
@@ -42,17 +51,12 @@ type watchState struct {
 func (ws *watchers) init() {
 	ws.wake = make(chan struct{}, 1)
 	ws.states = make(map[Watcher]watchState)
-	ws.history.revision = 1 // 0 in a WATCH means that the watcher has no state
 }
 
-// record adds a change to the history and wakes run if there are watchers.
-func (ws *watchers) record(id uint64, joined bool) {
+// notify wakes run, after a change, if there are watchers.
+func (ws *watchers) notify() {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	if !ws.recording {
-		return
-	}
-	ws.history.add(change{id, joined})
 	if len(ws.states) > 0 {
 		ws.signal()
 	}
@@ -66,18 +70,15 @@ func (ws *watchers) signal() {
 	}
 }
 
-// Watch adds or updates a watcher, which knows the changes up to revision since; 0: it knows
-// none. Watch reports whether it did: it does not add a watcher when there are maxWatchers
-// already.
-func (ws *watchers) Watch(w Watcher, since uint64, maxWatchers int) bool {
+// watch is Registry.Watch. current is the current revision, or was a moment ago.
+func (ws *watchers) watch(w Watcher, since, current uint64, maxWatchers int) bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if _, watching := ws.states[w]; !watching && len(ws.states) >= maxWatchers {
 		return false
 	}
-	ws.recording = true
 	ws.watchSeq++
-	ws.states[w] = watchState{seq: ws.watchSeq, since: since, needsSnapshot: since == 0 || since > ws.history.revision}
+	ws.states[w] = watchState{seq: ws.watchSeq, since: since, needsSnapshot: since == 0 || since > current}
 	ws.signal()
 	return true
 }
@@ -91,9 +92,9 @@ func (ws *watchers) Unwatch(w Watcher) bool {
 	return watching
 }
 
-// run sends changes to the watchers, at most once per coalesceDelay, until stop is closed. list
-// returns all connected clients.
-func (ws *watchers) run(list func() []uint64, stop <-chan struct{}) {
+// run sends the changes of source to the watchers, at most once per coalesceDelay, until stop is
+// closed.
+func (ws *watchers) run(source watched, stop <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -108,59 +109,56 @@ func (ws *watchers) run(list func() []uint64, stop <-chan struct{}) {
 		case <-stop:
 			return
 		}
-		ws.push(list)
+		ws.push(source)
 	}
 }
 
 // push sends each watcher the changes up to the current revision. A watcher that has no room
 // for them gets them in a later push.
-func (ws *watchers) push(list func() []uint64) {
-	pending, current := ws.pending()
-	ids := list()                       // can be newer than current; the changes in between are sent again
+func (ws *watchers) push(source watched) {
+	states := ws.snapshot()
+	current := source.recorded()        // after the states: no watcher knows a later revision
 	updates := make(map[uint64]*Update) // by the since of the watcher
-	snapshot := &Update{revision: current.revision, snapshot: true, joined: ids}
-	for w, state := range pending {
-		gone := w.Gone()
-		sent := false
-		switch {
-		case gone:
-		case state.needsSnapshot || !current.covers(state.since):
-			sent = w.SendPresence(snapshot)
-		default:
-			u := updates[state.since]
-			if u == nil {
-				u = current.updateSince(state.since)
-				updates[state.since] = u
-			}
-			sent = w.SendPresence(u)
+	snapshot := sync.OnceValue(func() *Update { return newSnapshot(source) })
+	for w, state := range states {
+		if !state.isPending(current.revision) {
+			continue
 		}
-		ws.finishPush(w, state, current.revision, gone, sent)
+		if w.Gone() {
+			ws.Unwatch(w)
+			continue
+		}
+		var u *Update
+		if state.needsSnapshot || !current.covers(state.since) {
+			u = snapshot()
+		} else if u = updates[state.since]; u == nil {
+			u = newUpdate(current, state.since)
+			updates[state.since] = u
+		}
+		ws.finishPush(w, state, u.revision, w.SendPresence(u))
 	}
 }
 
-// pending returns the watchers that do not have the current revision, and a copy of the
-// history, of which no element changes afterwards.
-func (ws *watchers) pending() (states map[Watcher]watchState, current history) {
+// isPending reports whether the watcher must be sent an update when the current revision is
+// revision.
+func (s watchState) isPending(revision uint64) bool {
+	return s.needsSnapshot || !s.notified || s.since < revision
+}
+
+// snapshot returns a copy of the states.
+func (ws *watchers) snapshot() map[Watcher]watchState {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	states = make(map[Watcher]watchState, len(ws.states))
-	for w, state := range ws.states {
-		if state.needsSnapshot || !state.notified || state.since < ws.history.revision {
-			states[w] = state
-		}
-	}
-	return states, ws.history
+	return maps.Clone(ws.states)
 }
 
 // finishPush records what push has done for a watcher.
-func (ws *watchers) finishPush(w Watcher, pushed watchState, revision uint64, gone, sent bool) {
+func (ws *watchers) finishPush(w Watcher, pushed watchState, revision uint64, sent bool) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	current, watching := ws.states[w]
 	switch {
 	case !watching:
-	case gone:
-		delete(ws.states, w)
 	case sent && current == pushed: // no other Watch has arrived meanwhile
 		ws.states[w] = watchState{seq: current.seq, since: revision, notified: true}
 	default:

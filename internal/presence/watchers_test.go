@@ -17,6 +17,7 @@ type fakeWatcher struct {
 	// To be read after settle.
 	updates   int
 	snapshots int
+	repeated  int    // number of joins of what was present, and of leaves of what was not
 	revision  uint64 // of the last update
 	present   map[uint64]bool
 }
@@ -34,9 +35,15 @@ func (w *fakeWatcher) SendPresence(u *Update) bool {
 		clear(w.present)
 	}
 	for _, id := range u.joined {
+		if w.present[id] {
+			w.repeated++
+		}
 		w.present[id] = true
 	}
 	for _, id := range u.left {
+		if !w.present[id] {
+			w.repeated++
+		}
 		delete(w.present, id)
 	}
 	return true
@@ -54,7 +61,7 @@ func settle(d time.Duration) {
 
 // startRegistry returns a registry that runs until the test ends.
 func startRegistry(t *testing.T) *Registry[string] {
-	r := New[string]()
+	r := New[string](1)
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() { // ends with the test
 		defer close(done)
@@ -169,6 +176,36 @@ func TestWatchers_WatchDuringPush_IsAnswered(t *testing.T) {
 			t.Errorf("%d updates, %d of them snapshots, want 2", w.updates, w.snapshots)
 		}
 	})
+}
+
+// changingRoster changes when push has asked for the changes, and when it has asked for the ids.
+type changingRoster struct {
+	*Registry[string]
+	afterRecorded, afterList func()
+}
+
+func (r changingRoster) recorded() history {
+	defer r.afterRecorded()
+	return r.roster.recorded()
+}
+
+func (r changingRoster) list() (ids []uint64, revision uint64) {
+	defer r.afterList()
+	return r.roster.list()
+}
+
+// TestWatchers_ChangeDuringSnapshot_IsNotMissed has a client leave after push has asked for the
+// changes, and join again after push has asked for the ids. The watcher must have it in the end.
+func TestWatchers_ChangeDuringSnapshot_IsNotMissed(t *testing.T) {
+	r := New[string](1)
+	w := newFakeWatcher()
+	r.Join(1, "one")
+	r.Watch(w, 0, 1)
+	r.push(changingRoster{r, func() { r.Leave(1, "one") }, func() { r.Join(1, "one") }})
+	r.push(&r.roster)
+	if !slices.Equal(w.ids(), r.IDs()) || w.repeated > 0 {
+		t.Errorf("the watcher has %v, want %v; it was sent %d changes twice", w.ids(), r.IDs(), w.repeated)
+	}
 }
 
 // TestWatchers_FullWatcher_IsSentTheRestLater has no room for a watcher for some time. Another
