@@ -46,7 +46,7 @@ type ClientInfo struct {
 // between two pages can be missing, but no client appears twice. Clients can be called at any
 // time. It takes one lock per client for the length of its queue.
 func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
-	ids := presence.After(h.registry.IDs(), after)
+	ids := presence.After(h.registry.LocalIDs(), after)
 	infos := make([]ClientInfo, 0, max(0, min(limit, len(ids))))
 	if limit <= 0 {
 		return infos
@@ -64,7 +64,7 @@ func (h *Hub) Clients(after uint64, limit int) []ClientInfo {
 // the loop runs. A look at all clients by it allocates less than by Clients.
 func (h *Hub) ClientsAfter(after uint64) iter.Seq[ClientInfo] {
 	return func(yield func(ClientInfo) bool) {
-		h.eachClient(presence.After(h.registry.IDs(), after), yield)
+		h.eachClient(presence.After(h.registry.LocalIDs(), after), yield)
 	}
 }
 

@@ -19,6 +19,7 @@ type history struct {
 type change struct {
 	id     uint64
 	joined bool
+	again  bool // the client joins although it is in the set, so that others hear of it again
 }
 
 // add adds a change if the history is recording.
@@ -45,27 +46,53 @@ func (h *history) since(revision uint64) (joined, left []uint64) {
 }
 
 // netEffect returns the net effect of changes, in ascending order of the ids. A client that joined
-// and left again, or left and joined again, is not in it.
+// and left again, or left and joined again, is not in it, except that one which joined again while
+// it was in the set, and is still in it, has joined.
 func netEffect(changes []change) (joined, left []uint64) {
-	type ends struct{ first, last bool }
-	byID := make(map[uint64]ends)
+	if isAscending(changes) {
+		return split(changes)
+	}
+	type effect struct{ before, after, again bool }
+	byID := make(map[uint64]effect)
 	for _, c := range changes {
-		if e, ok := byID[c.id]; ok {
-			byID[c.id] = ends{e.first, c.joined}
-		} else {
-			byID[c.id] = ends{c.joined, c.joined}
+		e, ok := byID[c.id]
+		if !ok {
+			e.before = c.again || !c.joined
 		}
+		byID[c.id] = effect{e.before, c.joined, e.again || c.again}
 	}
 	for id, e := range byID {
 		switch {
-		case e.first != e.last:
-		case e.last:
+		case e.after && (e.again || !e.before):
 			joined = append(joined, id)
-		default:
+		case e.before && !e.after:
 			left = append(left, id)
 		}
 	}
 	slices.Sort(joined)
 	slices.Sort(left)
+	return joined, left
+}
+
+// isAscending reports whether changes are in ascending order of their ids, one for each. The
+// changes of a large group are, and need no map.
+func isAscending(changes []change) bool {
+	for i := range changes[min(1, len(changes)):] {
+		if changes[i].id >= changes[i+1].id {
+			return false
+		}
+	}
+	return true
+}
+
+// split returns the ids that join and those that leave.
+func split(changes []change) (joined, left []uint64) {
+	for _, c := range changes {
+		if c.joined {
+			joined = append(joined, c.id)
+		} else {
+			left = append(left, c.id)
+		}
+	}
 	return joined, left
 }

@@ -1,6 +1,9 @@
 // Package presence knows which clients are connected: it finds members by id, lists their ids,
 // and sends the changes to watchers.
 //
+// A member stands for one client, or, as a group, for many: the hub has a member of its own for
+// each client of its own, and a group for the clients of each other hub.
+//
 // It does not know what a member is and does not own members: the hub decides when a member
 // joins or leaves. It encodes the frames for a watcher, and the watcher queues them.
 //
@@ -15,7 +18,11 @@ import (
 )
 
 // Registry is a set of members by id, whose changes can be watched. Create one with New. All
-// methods can be called concurrently.
+// methods can be called concurrently, with one exception: see UpdateGroup.
+//
+// An id is in the registry as long as it has a single member, or a group claims it. Find returns
+// the single member, otherwise the group that claimed the id last. Watchers learn when an id comes
+// or goes, and not when its member changes.
 type Registry[M comparable] struct {
 	roster[M]
 	watchers
@@ -33,8 +40,9 @@ func New[M comparable](firstRevision uint64) *Registry[M] {
 	return r
 }
 
-// Join adds a member. If id is in the registry already, Join replaces its member and returns
-// the previous one, which is no change for watchers. Otherwise it returns the zero M.
+// Join adds a single member. If id has one already, Join replaces it. Join returns the previous
+// member of id: a single one, or the group that claimed id last. Neither is a change for watchers.
+// If id had no member, Join returns the zero M.
 func (r *Registry[M]) Join(id uint64, member M) (prev M) {
 	prev, isNew := r.roster.Join(id, member)
 	if isNew {
@@ -43,13 +51,14 @@ func (r *Registry[M]) Join(id uint64, member M) (prev M) {
 	return prev
 }
 
-// Leave removes id if its member is member, and reports whether it did.
+// Leave removes the single member of id if it is member, and reports whether it did. The id then
+// falls back to the group that claimed it last, if there is one, which is no change for watchers.
 func (r *Registry[M]) Leave(id uint64, member M) bool {
-	if !r.roster.Leave(id, member) {
-		return false
+	left, isLast := r.roster.Leave(id, member)
+	if isLast {
+		r.notify()
 	}
-	r.notify()
-	return true
+	return left
 }
 
 // Watch adds or updates a watcher, which knows the changes up to revision since; 0: it knows

@@ -11,12 +11,18 @@ import (
 	"pgregory.net/rapid"
 )
 
+// leaves is roster.Leave without what happens to the id.
+func leaves[M comparable](r *roster[M], id uint64, member M) bool {
+	left, _ := r.Leave(id, member)
+	return left
+}
+
 func TestRoster_ZeroValueIsEmpty(t *testing.T) {
 	var r roster[string]
 	if ids := r.IDs(); len(ids) != 0 {
 		t.Errorf("IDs: %v", ids)
 	}
-	if r.Leave(1, "one") {
+	if leaves(&r, 1, "one") {
 		t.Error("Leave returned true for an id that never joined")
 	}
 	found := []string{"left over"}
@@ -49,7 +55,7 @@ func TestRoster_JoinTwiceReplacesMember(t *testing.T) {
 	if now, peak := r.Size(); found[0] != "new" || now != 1 || peak != 1 {
 		t.Errorf("found %q, size %d, peak %d", found[0], now, peak)
 	}
-	if r.Leave(7, "old") || !r.Leave(7, "new") || r.Leave(7, "new") {
+	if leaves(&r, 7, "old") || !leaves(&r, 7, "new") || leaves(&r, 7, "new") {
 		t.Error("a member that joined twice must leave once")
 	}
 }
@@ -82,7 +88,7 @@ func TestRoster_MatchesModel(t *testing.T) {
 				id := rapid.OneOf(id, rapid.SampledFrom(append(slices.Collect(maps.Keys(model)), 0))).Draw(t, "id")
 				_, want := model[id]
 				delete(model, id)
-				if got := r.Leave(id, r.members[id]); got != want {
+				if got := leaves(&r, id, r.members[id]); got != want {
 					t.Fatalf("Leave(%d) = %v, want %v", id, got, want)
 				}
 			},
@@ -138,7 +144,7 @@ func TestRoster_ConcurrentUse(t *testing.T) {
 				id := 1 + i + members*random.Uint64N(4) // each goroutine has its own ids
 				r.Join(id, id)
 				checkIDs(t, &r, id)
-				if !r.Leave(id, id) {
+				if !leaves(&r, id, id) {
 					t.Errorf("Leave(%d) returned false", id)
 				}
 			}
@@ -164,21 +170,35 @@ func checkIDs(t *testing.T, r *roster[uint64], self uint64) {
 	}
 }
 
+// BenchmarkFind finds local clients, as a hub without groups does, and clients of a group.
 func BenchmarkFind(b *testing.B) {
-	for _, members := range []int{100, 10_000} {
-		b.Run(fmt.Sprint(members), func(b *testing.B) {
-			var r roster[*int]
-			for id := range uint64(members) {
-				r.Join(id+1, new(int))
-			}
-			ids, found := r.IDs()[:100], make([]*int, 100)
-			b.ReportAllocs()
-			for b.Loop() {
-				r.Find(ids, found)
-			}
-		})
+	type destination interface{ send() }
+	for _, kind := range []string{"alone", "local", "remote"} {
+		for _, n := range []int{1, 10, 255} {
+			b.Run(fmt.Sprintf("%s-%d", kind, n), func(b *testing.B) {
+				r := New[destination](1)
+				for id := range uint64(10_000) {
+					r.Join(id+1, fakeDestination{new(int)})
+				}
+				if kind != "alone" {
+					r.UpdateGroup(fakeDestination{new(int)}, idRange(100_000, 10_000), nil)
+				}
+				ids, found := r.IDs()[:n], make([]destination, n)
+				if kind == "remote" {
+					ids = idRange(100_000, uint64(n))
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					r.Find(ids, found)
+				}
+			})
+		}
 	}
 }
+
+type fakeDestination struct{ *int }
+
+func (fakeDestination) send() {}
 
 func BenchmarkIDsBetweenJoinAndLeave(b *testing.B) {
 	var r roster[int]
