@@ -26,6 +26,10 @@ const (
 	// possibly when it resumed its session.
 	DropTooLarge
 
+	// DropUnreachable: the client was last seen at another hub of the cluster, which cannot be
+	// reached.
+	DropUnreachable
+
 	numDropReasons
 )
 
@@ -40,6 +44,8 @@ var dropReasons = [numDropReasons]struct {
 	DropForbidden: {text: "forbidden", row: "forbidden", fate: wire.FateRefused},
 	DropGone:      {text: "gone", row: "receiver disconnected", alwaysRow: true, fate: wire.FateGone},
 	DropTooLarge:  {text: "too large", row: "too large for the receiver", fate: wire.FateTooLarge},
+
+	DropUnreachable: {text: "unreachable", row: "hub unreachable", fate: wire.FateUnreachable},
 }
 
 // String returns the text of the reason for metrics.

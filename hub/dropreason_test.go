@@ -14,7 +14,7 @@ func TestDropReasons_EachHasItsText(t *testing.T) { checkTexts(t, hub.DropReason
 // TestDropReasons_Labels_AreStable compares the texts with the label values that dashboards and
 // alerts select.
 func TestDropReasons_Labels_AreStable(t *testing.T) {
-	const want = "[unknown forbidden gone too large]"
+	const want = "[unknown forbidden gone too large unreachable]"
 	if got := fmt.Sprint(hub.DropReasons()); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -35,11 +35,12 @@ func TestDropReasons_WriteTo_RowForEach(t *testing.T) {
   unknown receiver:            0
   receiver disconnected:       0
 Frames Ignored:`},
-		{all, `Not Delivered:                 46
+		{all, `Not Delivered:                 60
   unknown receiver:            10
   forbidden:                   11
   receiver disconnected:       12
   too large for the receiver:  13
+  hub unreachable:             14
 Frames Ignored:`},
 	} {
 		var text strings.Builder

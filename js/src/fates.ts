@@ -3,17 +3,17 @@
  *
  * | fate | meaning |
  * |---|---|
- * | `pending`, `queued` | the report timeout passed while the message waited in the hub |
+ * | `pending`, `queued` | the report timeout passed while the message waited in a hub |
  * | `written` | written to the connection of the receiver |
  * | `received` | handed to the application of the receiver |
  * | `processed`, `rejected` | the application of the receiver called `ack` or `nak` |
  * | `unknown` | there is no such client |
  * | `gone` | the receiver left before the message was written |
- * | `uncertain` | the message was written, and the receiver left before it said more |
+ * | `uncertain` | the message was written, and the receiver left before it said more; or its hub was lost |
  * | `full` | there was no room, and `ifFull` was not `"block"` |
  * | `expired` | its time to live passed before it was written |
  * | `refused` | this client is not permitted to send to the receiver |
- * | `unreachable` | no connection of the receiver carried the message |
+ * | `unreachable` | no connection of the receiver carried the message, or its hub cannot be reached |
  * | `too large` | the receiver accepts only smaller messages |
  *
  * The fate of a later hub that this client does not know is `fate` and its number.

@@ -87,8 +87,10 @@ rejected         the application has rejected it
 refused          the sender is not permitted to send to the receiver
 unknown          there is no such client
 gone             the receiver left before the message was written
-uncertain        the receiver left later, and did not acknowledge the message
-unreachable      its connections were lost repeatedly before the message was complete
+uncertain        the receiver left later, and did not acknowledge the message, or the hub
+                 of the receiver was lost
+unreachable      its connections were lost repeatedly before the message was complete,
+                 or the hub of the receiver cannot be reached
 too large        the receiver accepts only smaller messages, by its -max-body or program
 full             the queue of the receiver was full
 expired          the time of -ttl was over before the message was written
