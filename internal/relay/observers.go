@@ -29,6 +29,7 @@ func newLatencySample(observe func(time.Duration)) *latencySample {
 
 // observers observe the events of a batch, beside its Tracker.
 type observers struct {
+	arrival Arrival             // gets each event first; nil: the batch is of this hub
 	latency *latencySample      // nil: the batch is not timed
 	traces  *traceRecorder      // nil: no message is traced
 	next    outbox.EventHandler // gets each event last; nil: none
@@ -36,17 +37,20 @@ type observers struct {
 
 // chain returns an event handler that calls the observers and then next. Without observers it
 // is next.
-func (o observers) chain(next outbox.EventHandler) outbox.EventHandler {
-	if o.latency == nil && o.traces == nil {
+func (o *observers) chain(next outbox.EventHandler) outbox.EventHandler {
+	if o.arrival == nil && o.latency == nil && o.traces == nil {
 		return next
 	}
-	chained := o // allocated only here, and not for each batch
+	chained := *o // allocated only here, and not for each batch
 	chained.next = next
 	return &chained
 }
 
 // HandleEvent passes an event to all of them: see outbox.EventHandler.
 func (o *observers) HandleEvent(receiver int, event outbox.Event, first, frames int) {
+	if o.arrival != nil {
+		o.arrival.HandleEvent(receiver, event, first, frames)
+	}
 	if o.latency != nil && event == outbox.EventWritten {
 		o.latency.observe(time.Since(o.latency.readAt))
 	}
@@ -62,6 +66,7 @@ func (o *observers) HandleEvent(receiver int, event outbox.Event, first, frames 
 type recorders struct {
 	tracker *Tracker       // nil: the batch is not tracked
 	traces  *traceRecorder // nil: no message is traced
+	arrival Arrival        // nil: the batch is of this hub
 }
 
 // newRecorders returns the recorders of a batch that was read at readAt and is about to be offered.
@@ -70,7 +75,8 @@ func (r *Relay) newRecorders(m *Messages, readAt time.Time, latency *latencySamp
 	if r.traces.config.OnTrace != nil {
 		recs.traces = r.traces.newRecorder(m.Origin.ID(), readAt, ids, batch)
 	}
-	obs := observers{latency: latency, traces: recs.traces}
+	recs.arrival = m.Arrival
+	obs := observers{arrival: m.Arrival, latency: latency, traces: recs.traces}
 	if m.Options.Tracked() {
 		recs.tracker = r.newTracker(m, batch.Frames, dests)
 		recs.tracker.options.Events = obs.chain(recs.tracker)
@@ -81,6 +87,11 @@ func (r *Relay) newRecorders(m *Messages, readAt time.Time, latency *latencySamp
 	return recs
 }
 
+// observed reports whether the outcome of each offer is recorded.
+func (r *recorders) observed() bool {
+	return r.tracker != nil || r.traces != nil || r.arrival != nil
+}
+
 // recordFate records the fate of frames that are not offered to one receiver.
 func (r *recorders) recordFate(receiver int, fate wire.Fate, first, frames int) {
 	if r.tracker != nil {
@@ -88,23 +99,6 @@ func (r *recorders) recordFate(receiver int, fate wire.Fate, first, frames int) 
 	}
 	if r.traces != nil {
 		r.traces.record(receiver, fate, first, frames)
-	}
-}
-
-// isV2 reports whether a receiver gets the batch in version 2. A Tracker has decided
-// that before the batch was offered.
-func (r *recorders) isV2(index int, dest Destination) bool {
-	if r.tracker != nil {
-		return !r.tracker.v1.has(index)
-	}
-	return dest.Version() == 2
-}
-
-// beforeOffer records that the batch is about to be offered to a receiver, or that there is
-// no such receiver.
-func (r *recorders) beforeOffer(receiver int) {
-	if r.tracker != nil {
-		r.tracker.offeredTo.Store(int32(receiver + 1))
 	}
 }
 

@@ -116,18 +116,3 @@ func TestObservers_Latency_FromRead(t *testing.T) {
 		})
 	}
 }
-
-// TestRecorders_isV2_AsTracked checks that the version that a Tracker has seen counts.
-func TestRecorders_isV2_AsTracked(t *testing.T) {
-	tr := newTestRelay(t, nil)
-	v1, v2 := &stubDest{version: 1}, &stubDest{version: 2}
-	tracked := recorders{tracker: tr.track(sendOptions(wire.LevelNone, wire.OverflowReject), 1, v1, nil, v2)}
-	v1.version, v2.version = 2, 1
-	if tracked.isV2(0, v1) || !tracked.isV2(2, v2) {
-		t.Error("the version after the tracking counts")
-	}
-	var untracked recorders
-	if !untracked.isV2(0, v1) || untracked.isV2(2, v2) {
-		t.Error("without a Tracker, the version of the destination does not count")
-	}
-}

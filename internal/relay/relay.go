@@ -38,7 +38,8 @@ type Origin interface {
 // Destination is what the id of a receiver stands for. Values are comparable. Its methods can be
 // called concurrently, and must not block.
 type Destination interface {
-	// Version returns the version of the protocol that the receiver speaks: 1 or 2.
+	// Version returns the version of the protocol that the receiver speaks: 1 or 2. Only a Remote
+	// returns 0.
 	Version() int
 
 	// Offer queues a batch for the receiver: see outbox.Outbox.Offer.
@@ -52,18 +53,23 @@ type Destination interface {
 	Verdicts() *Verdicts
 }
 
-// Config holds the settings of a Relay. All fields but OnLatency and Traces are required.
+// Config holds the settings of a Relay. All fields but IsLost, OnLatency and Traces are
+// required.
 type Config struct {
 	// Find stores the destination of ids[i] in found[i], or nil if there is none. found is as
-	// long as ids.
+	// long as ids. The destination of a client of another hub is a *Remote.
 	Find func(ids []uint64, found []Destination)
+
+	// IsLost reports whether an id without a destination belongs to a client of a hub that cannot
+	// be reached. nil: there is no other hub.
+	IsLost func(id uint64) bool
 
 	// ReportTimeout is how long a REPORT waits for its last fate, unless the message names a
 	// timeout, which is at most MaxReportTimeout.
 	ReportTimeout, MaxReportTimeout time.Duration
 
 	// OnDrop is called with the number of messages that were not queued for a receiver, once for
-	// all batches of Sender.Reset, by fate: unknown, refused, gone or too large.
+	// all batches of Sender.Reset, by fate: unknown, refused, gone, unreachable or too large.
 	OnDrop func(fate wire.Fate, messages int)
 
 	// OnForbidden is called when an origin is not permitted to send to a receiver, once per batch
@@ -90,8 +96,9 @@ type Relay struct {
 func New(config Config) *Relay { return &Relay{config: config, traces: tracer{config: config.Traces}} }
 
 // Fates returns how many fates were decided, one per receiver of a message whose report was
-// requested. Of tracked messages without a report, only failed deliveries are counted. A fate that
-// never occurred is absent.
+// requested. Of tracked messages without a report, only failed deliveries are counted. The hub of
+// the sender counts the fates of all receivers, wherever they are. A fate that never occurred is
+// absent.
 func (r *Relay) Fates() map[wire.Fate]uint64 {
 	counts := make(map[wire.Fate]uint64)
 	for fate := range r.fates {
@@ -117,6 +124,42 @@ type Messages struct {
 	// FirstSeq is the seq of the first message if Options.IsSend is set. The seqs of further
 	// messages follow without a gap if the messages are tracked.
 	FirstSeq uint64
+
+	// The following are set if another hub has sent the batch. A receiver that is at another hub
+	// then counts as absent.
+
+	// Arrival follows the batch; nil: the batch is of this hub.
+	Arrival Arrival
+
+	// ReadAt is Transfer.ReadAt, in µs since 1970. 0: the time of Sender.ReadAt.
+	ReadAt int64
+
+	// ReportTimeout is how long the REPORTs wait, so that they end with those of the other hub. 0:
+	// as Options say.
+	ReportTimeout time.Duration
+}
+
+// version returns the version of the protocol in which the messages are.
+func (m *Messages) version() int {
+	if m.Options.IsSend {
+		return wire.Version2
+	}
+	return 1
+}
+
+// reportTimeout returns how long the REPORTs of the messages can wait for their fates. If the
+// messages of another hub expire a moment later, it is until then: that hub has perhaps given one
+// time for both, and waits for remoteGrace longer.
+func (m *Messages) reportTimeout(config *Config) time.Duration {
+	if m.ReportTimeout == 0 {
+		return m.Options.reportTimeout(config)
+	}
+	if m.Options.Expires != 0 {
+		if left := time.Until(time.Unix(0, m.Options.Expires)); left <= m.ReportTimeout+remoteGrace/2 {
+			return left
+		}
+	}
+	return m.ReportTimeout
 }
 
 // Options is what the messages of a batch have in common beside their receivers. The zero value

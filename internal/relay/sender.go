@@ -84,30 +84,37 @@ func (s *Sender) ReleaseRecvBuf() {
 }
 
 // Send offers a batch of messages to all receivers, and reports whether it is blocked at one of
-// them: Flusher then has blocked sends, for which the caller can wait. ids must be in the space
-// of IDBuf. Send never waits: a slow receiver delays none of the others.
+// them: Flusher then has blocked sends, for which the caller can wait. A batch for receivers at
+// other hubs is blocked until these hubs have queued it. ids must be in the space of IDBuf. Send
+// never waits: a slow receiver delays none of the others.
 func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) {
 	dests := s.recvBuf.dests[:len(ids)]
 	s.relay.config.Find(ids, dests)
-	forbidden := s.removeForbidden(m.Origin, ids, dests)
+	forbidden := s.removeForbidden(m, ids, dests)
 	s.batch = b
 	batch := &s.batch
 	r := s.relay.newRecorders(m, s.readAt, s.latency, ids, dests, batch)
 	batch.Reliable = m.Options.IsSend
-	observed := r.tracker != nil || r.traces != nil
+	observed := r.observed()
+	own := m.version()
+	remote := false              // a receiver is at another hub
 	var translated *outbox.Batch // for receivers of the other protocol version
 	for i, dest := range dests {
-		r.beforeOffer(i)
 		if dest == nil {
-			fate := wire.FateUnknown
-			if forbidden.has(i) {
-				fate = wire.FateRefused
-			}
-			s.recordDrop(&r, i, fate, 0, batch.Frames)
+			s.recordAbsent(&r, i, ids[i], forbidden.has(i))
 			continue
 		}
-		b := batch
-		if r.isV2(i, dest) != m.Options.IsSend {
+		b, version := batch, 0
+		if r.tracker != nil {
+			version = r.tracker.beginOffer(i)
+		} else {
+			version = dest.Version()
+		}
+		if version == versionRemote {
+			remote = true
+			continue
+		}
+		if version != own {
 			if translated == nil {
 				translated = s.translate(m, batch)
 			}
@@ -116,19 +123,44 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 		b.Receiver = i
 		dests[i] = nil
 		if outcome := dest.Offer(b, &s.Flusher); observed || outcome != outbox.Queued {
+			r.offered(b, outcome)
 			blocked = s.onOffered(dest, b, outcome, &r) || blocked
 		}
 	}
 	if translated != nil {
 		translated.Buffer.Release()
 	}
+	if remote {
+		blocked = s.transfer(m, ids, dests, &r) || blocked
+	}
 	s.batch = outbox.Batch{}
 	return blocked
 }
 
-// removeForbidden sets to nil the dests that origin cannot send to, and returns their indexes.
-func (s *Sender) removeForbidden(origin Origin, ids []uint64, dests []Destination) (forbidden indexSet) {
-	canSend := origin.CanSend()
+// recordAbsent records that an id has no destination to which the batch can be offered.
+func (s *Sender) recordAbsent(r *recorders, receiver int, id uint64, forbidden bool) {
+	fate := wire.FateUnknown
+	if isLost := s.relay.config.IsLost; forbidden {
+		fate = wire.FateRefused
+	} else if isLost != nil && isLost(id) {
+		fate = wire.FateUnreachable
+	}
+	if r.tracker != nil {
+		r.tracker.beginOffer(receiver)
+	}
+	if r.arrival != nil {
+		r.arrival.Offered(receiver, outbox.Closed)
+	}
+	s.recordDrop(r, receiver, fate, 0, s.batch.Frames)
+}
+
+// removeForbidden sets to nil the dests that cannot get the messages, and returns the indexes of
+// those that the origin is not permitted to send to.
+func (s *Sender) removeForbidden(m *Messages, ids []uint64, dests []Destination) (forbidden indexSet) {
+	if m.Arrival != nil {
+		removeRemotes(dests)
+	}
+	canSend := m.Origin.CanSend()
 	if canSend == nil {
 		return forbidden
 	}
@@ -141,15 +173,17 @@ func (s *Sender) removeForbidden(origin Origin, ids []uint64, dests []Destinatio
 		}
 	}
 	if n > 0 {
-		s.relay.config.OnForbidden(origin, lastID)
+		s.relay.config.OnForbidden(m.Origin, lastID)
 	}
 	return forbidden
 }
 
-// offer offers a batch to one receiver, and reports whether the batch or a part of it is blocked
+// offerPart offers a part of a batch to one receiver, and reports whether any of it is blocked
 // there.
-func (s *Sender) offer(dest Destination, b *outbox.Batch, r *recorders) (blocked bool) {
-	return s.onOffered(dest, b, dest.Offer(b, &s.Flusher), r)
+func (s *Sender) offerPart(dest Destination, b *outbox.Batch, r *recorders) (blocked bool) {
+	outcome := dest.Offer(b, &s.Flusher)
+	r.partOffered(b, outcome)
+	return s.onOffered(dest, b, outcome, r)
 }
 
 // onOffered handles the outcome of an offer, and reports whether the batch or a part of it is
@@ -183,8 +217,8 @@ func (s *Sender) offerParts(dest Destination, b *outbox.Batch, r *recorders) (bl
 	}
 	rest := *b
 	rest.From, rest.First, rest.Frames = half.To, b.First+half.Frames, b.Frames-half.Frames
-	blocked = s.offer(dest, &half, r)
-	return s.offer(dest, &rest, r) || blocked
+	blocked = s.offerPart(dest, &half, r)
+	return s.offerPart(dest, &rest, r) || blocked
 }
 
 // recordDrop counts messages that are not offered to one receiver, and records their fate.
@@ -214,7 +248,11 @@ func (s *Sender) translate(m *Messages, batch *outbox.Batch) *outbox.Batch {
 		}
 		return &outbox.Batch{Buffer: buffer, To: len(out), Frames: batch.Frames, Messages: true, Options: batch.Options}
 	}
-	d := wire.Deliver{Sender: m.Origin.ID(), Time: uint64(s.ReadAt().UnixMicro())}
+	readAt := m.ReadAt
+	if readAt == 0 {
+		readAt = s.ReadAt().UnixMicro()
+	}
+	d := wire.Deliver{Sender: m.Origin.ID(), Time: uint64(readAt)}
 	buffer := account.ForceAcquire(len(from) + batch.Frames*(wire.DeliverLen(0)-wire.RelayDeliveryLen(0)))
 	out := buffer.Bytes()[:0]
 	for frame := range wire.Frames(from) {

@@ -139,6 +139,17 @@ func (tr *traceRecorder) handleEvent(receiver int, event outbox.Event, first, fr
 	}
 }
 
+// recordRemote records a fate that another hub has decided. A trace ends when a message is written.
+func (tr *traceRecorder) recordRemote(receiver int, fate wire.Fate, first, frames int) {
+	switch fate {
+	case wire.FatePending:
+		return // by its report timeout
+	case wire.FateReceived, wire.FateProcessed, wire.FateRejected:
+		fate = wire.FateWritten
+	}
+	tr.record(receiver, fate, first, frames)
+}
+
 // record records how far frames of the batch have come for one receiver, and emits the traces
 // of which it has decided the last receiver.
 func (tr *traceRecorder) record(receiver int, fate wire.Fate, first, frames int) {

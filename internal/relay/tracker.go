@@ -27,12 +27,16 @@ type Tracker struct {
 	verdictsOf []*Verdicts    // by receiver, where waiter waits; empty unless level is processed
 	options    outbox.Options // Relay.newRecorders sets Events
 	v1         indexSet       // the receivers that get version 1 frames
+	remote     indexSet       // the receivers at other hubs, which decide their fates
+	hasRemote  bool           // remote is not empty
+	isArrival  bool           // another hub has sent the messages, and counts the fates
+	reportBy   time.Time      // when timer fires first; zero if level is none, or without remote
 
 	offeredTo atomic.Int32 // how many receivers it was offered to, or is being offered to
 
 	// mu guards the fields below.
 	mu         sync.Mutex
-	timer      *time.Timer // of the REPORTs
+	timer      *time.Timer // of the REPORTs: calls expire, then perhaps expireRemote
 	fates      []byte      // of all receivers of the first message, then of the second …
 	verdicts   []byte      // by receiver, while its copy is not written; 0: none; nil: none at all
 	undecided  []int       // by message: how many of its fates are undecided
@@ -46,15 +50,12 @@ func (r *Relay) newTracker(m *Messages, messages int, dests []Destination) *Trac
 	t := &Tracker{
 		relay: r, origin: m.Origin, level: m.Options.Wire.Level(),
 		firstSeq: m.FirstSeq, messages: messages, dests: append([]Destination(nil), dests...),
+		isArrival: m.Arrival != nil,
 	}
 	t.options = outbox.Options{
 		Overflow: overflowPolicies[m.Options.Wire.Overflow()], Sender: m.Origin.ID(), Expires: m.Options.Expires,
 	}
-	for i, dest := range dests {
-		if dest != nil && dest.Version() == 1 {
-			t.v1.set(i)
-		}
-	}
+	t.classify()
 	if t.level == wire.LevelNone {
 		return t
 	}
@@ -70,11 +71,38 @@ func (r *Relay) newTracker(m *Messages, messages int, dests []Destination) *Trac
 	if t.level == wire.LevelProcessed {
 		t.awaitVerdicts()
 	}
-	r.config.Timers.Add(1)
-	t.mu.Lock() // expire may run before this is over
-	t.timer = time.AfterFunc(m.Options.reportTimeout(&r.config), t.expire)
-	t.mu.Unlock()
+	t.startTimer(m.reportTimeout(&r.config))
 	return t
+}
+
+// classify records which receivers get version 1 frames, and which are at other hubs.
+func (t *Tracker) classify() {
+	for i, dest := range t.dests {
+		if dest == nil {
+			continue
+		}
+		switch dest.Version() {
+		case versionRemote:
+			t.remote.set(i)
+			t.hasRemote = true
+		case 1:
+			t.v1.set(i)
+		}
+	}
+}
+
+// beginOffer records that the batch is about to be offered to a receiver, or that there is no such
+// receiver. It returns the version in which the receiver gets the batch: see Destination.Version.
+// newTracker has decided that.
+func (t *Tracker) beginOffer(receiver int) (version int) {
+	t.offeredTo.Store(int32(receiver + 1))
+	switch {
+	case t.v1.has(receiver):
+		return 1
+	case t.remote.has(receiver):
+		return versionRemote
+	}
+	return wire.Version2
 }
 
 // awaitVerdicts lets the VERDICTs of all receivers of version 2 reach t. A message that gets
@@ -193,7 +221,7 @@ func (t *Tracker) recordProgress(receiver, first, frames int, fate wire.Fate) (v
 	if t.verdicts != nil {
 		verdict = wire.Fate(t.verdicts[receiver])
 	}
-	if verdict == 0 && t.expired {
+	if verdict == 0 && t.expired && !t.remote.has(receiver) {
 		verdict = fate
 	}
 	return verdict
@@ -203,7 +231,9 @@ func (t *Tracker) recordProgress(receiver, first, frames int, fate wire.Fate) (v
 // reports the messages whose last fate it has decided.
 func (t *Tracker) decide(receiver, first, frames int, fate wire.Fate) {
 	if t.level == wire.LevelNone {
-		t.relay.countFate(fate, frames)
+		if fate >= wire.FateUnknown { // only failed deliveries are counted
+			t.countFate(fate, frames)
+		}
 		return
 	}
 	t.mu.Lock()
@@ -222,68 +252,15 @@ func (t *Tracker) decide(receiver, first, frames int, fate wire.Fate) {
 		}
 	}
 	t.mu.Unlock()
-	t.relay.countFate(fate, decided)
+	t.countFate(fate, decided)
 	t.report(ready)
 }
 
-// expire is called when the report timeout or the time to live is over. If the messages have
-// expired, it retracts what is still queued. It reports all undecided fates as they stand.
-func (t *Tracker) expire() {
-	defer t.relay.config.Timers.Done()
-	expired := t.options.Expires != 0 && time.Now().UnixNano() >= t.options.Expires
-	offered := int(t.offeredTo.Load()) // the other receivers are not offered expired messages
-	var stillQueued indexSet
-	if expired {
-		for receiver, dest := range t.dests {
-			if dest != nil && t.hasUndecided(receiver) && dest.Retract(&t.options) {
-				stillQueued.set(receiver)
-			}
-		}
+// countFate counts n fates that were decided, at the hub of the sender only.
+func (t *Tracker) countFate(fate wire.Fate, n int) {
+	if !t.isArrival {
+		t.relay.countFate(fate, n)
 	}
-	t.mu.Lock()
-	t.expired = expired
-	var ready []int
-	var counts [undecidedBit]int
-	for j := range t.messages {
-		if t.undecided[j] == 0 {
-			continue
-		}
-		for i := range t.dests {
-			f := &t.fates[j*len(t.dests)+i]
-			switch {
-			case *f < undecidedBit:
-				continue
-			case expired && i >= offered:
-				*f = byte(wire.FateExpired)
-			case expired && *f < undecidedBit|byte(wire.FateWritten) && !stillQueued.has(i):
-				continue // dropped or written just now: that event follows
-			default:
-				*f &^= undecidedBit
-			}
-			counts[*f]++
-			t.undecided[j]--
-		}
-		if t.undecided[j] == 0 {
-			ready = append(ready, j)
-		}
-	}
-	t.mu.Unlock()
-	for fate, n := range counts[:wire.MaxFate+1] {
-		t.relay.countFate(wire.Fate(fate), n)
-	}
-	t.report(ready)
-}
-
-// hasUndecided reports whether a fate for one receiver is undecided.
-func (t *Tracker) hasUndecided(receiver int) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i := receiver; i < len(t.fates); i += len(t.dests) {
-		if t.fates[i] >= undecidedBit {
-			return true
-		}
-	}
-	return false
 }
 
 // report sends the REPORTs of messages whose fates are decided. The call that decides the

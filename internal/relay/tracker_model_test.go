@@ -29,9 +29,10 @@ func (c *modelCopy) decide(fate wire.Fate) {
 // trackerModel tracks a batch as a Tracker does, by rules that look at one copy alone.
 type trackerModel struct {
 	level   wire.Level
-	dests   []*stubDest   // nil: there is no such client
-	copies  [][]modelCopy // by message, then by receiver
-	offered int           // receivers
+	dests   []*stubDest           // nil: there is no such client
+	remotes map[*stubDest]*Remote // of the dests that stand for receivers at another hub
+	copies  [][]modelCopy         // by message, then by receiver
+	offered int                   // receivers
 	expired bool
 }
 
@@ -61,7 +62,7 @@ func (m *trackerModel) apply(message, receiver int, event outbox.Event) {
 		c.decide(reached)
 	case reached >= wire.FateWritten && c.verdict != noFate:
 		c.decide(c.verdict)
-	case reached >= wire.FateWritten && m.expired:
+	case reached >= wire.FateWritten && m.expired && m.remotes[m.dests[receiver]] == nil:
 		c.decide(reached)
 	}
 }
@@ -87,6 +88,7 @@ func (m *trackerModel) timeout(expired bool) {
 		for receiver := range copies {
 			c, d := &copies[receiver], m.dests[receiver]
 			switch {
+			case m.remotes[d] != nil: // the other hub decides
 			case expired && receiver >= m.offered:
 				c.decide(wire.FateExpired)
 			case expired && c.progress < wire.FateWritten && (d == nil || !d.stillQueued):
@@ -95,6 +97,34 @@ func (m *trackerModel) timeout(expired bool) {
 			}
 		}
 	}
+}
+
+// graceOver ends the time in which other hubs decide fates.
+func (m *trackerModel) graceOver() {
+	for _, copies := range m.copies {
+		for receiver := range copies {
+			switch c := &copies[receiver]; {
+			case m.remotes[m.dests[receiver]] == nil:
+			case m.expired && c.progress < wire.FateWritten:
+				c.decide(wire.FateUncertain)
+			default:
+				c.decide(c.progress)
+			}
+		}
+	}
+}
+
+// wantRetracts returns how often each Remote must be asked to retract the messages that expire now.
+func (m *trackerModel) wantRetracts() map[*Remote]int {
+	want := make(map[*Remote]int)
+	for _, copies := range m.copies {
+		for receiver, c := range copies {
+			if remote := m.remotes[m.dests[receiver]]; remote != nil && c.fate == noFate {
+				want[remote] = 1
+			}
+		}
+	}
+	return want
 }
 
 // report returns the fates of a message, or nil if one of them is undecided.
@@ -115,14 +145,17 @@ type modelRun struct {
 	tr      *testRelay
 	tracker *Tracker
 	model   trackerModel
-	ends    time.Time // of the report timeout or the time to live
-	expires bool      // the time to live is shorter
+	events  TransferEvents // of the receivers at other hubs
+	ends    time.Time      // of the report timeout or the time to live
+	expires bool           // the time to live is shorter
 	ended   bool
+	late    bool // the grace for other hubs is over as well
 }
 
 // newModelRun begins with random receivers, messages and options.
 func newModelRun(t *testing.T, rnd *rand.Rand, tr *testRelay) *modelRun {
-	run := &modelRun{t: t, rnd: rnd, tr: tr, model: trackerModel{level: allLevels[1+rnd.IntN(3)]}, expires: rnd.IntN(2) == 0}
+	run := &modelRun{t: t, rnd: rnd, tr: tr, expires: rnd.IntN(2) == 0}
+	run.model = trackerModel{level: allLevels[1+rnd.IntN(3)], remotes: make(map[*stubDest]*Remote)}
 	opts := levelOptions(run.model.level)
 	run.ends = time.Now().Add(testReportTimeout)
 	if run.expires {
@@ -136,15 +169,20 @@ func newModelRun(t *testing.T, rnd *rand.Rand, tr *testRelay) *modelRun {
 	dests := make([]Destination, 1+rnd.IntN(5))
 	for i := range dests {
 		var d *stubDest
-		switch kind := rnd.IntN(6); {
+		switch kind := rnd.IntN(8); {
 		case kind == 0:
 		case kind == 1 && i > 0:
-			d = run.model.dests[rnd.IntN(i)] // a duplicate, perhaps
+			d = run.model.dests[rnd.IntN(i)] // a duplicate, or at the same hub, perhaps
+		case kind >= 6:
+			d = &stubDest{version: 2}
+			run.model.remotes[d] = &Remote{new(testPeer)}
 		default:
 			d = &stubDest{version: 1 + kind%2, stillQueued: rnd.IntN(3) == 0}
 		}
 		run.model.dests = append(run.model.dests, d)
-		if d != nil {
+		if remote := run.model.remotes[d]; remote != nil {
+			dests[i] = remote
+		} else if d != nil {
 			dests[i] = d
 		}
 	}
@@ -152,6 +190,7 @@ func newModelRun(t *testing.T, rnd *rand.Rand, tr *testRelay) *modelRun {
 		run.model.copies = append(run.model.copies, slices.Repeat([]modelCopy{{fate: noFate, verdict: noFate}}, len(dests)))
 	}
 	run.tracker = tr.track(opts, messages, dests...)
+	run.events = &transferEvents{run.tracker, recorders{tracker: run.tracker}}
 	return run
 }
 
@@ -168,12 +207,16 @@ func (run *modelRun) step() {
 		run.tracker.offeredTo.Store(int32(m.offered))
 	case kind == 1 && rnd.IntN(4) == 0:
 		run.end()
+	case kind == 1 && run.ended && rnd.IntN(4) == 0:
+		run.endGrace()
 	case dest == nil:
 		fate := []wire.Fate{wire.FateUnknown, wire.FateRefused}[rnd.IntN(2)]
 		run.tracker.decide(receiver, first, frames, fate)
 		for j := first; j < first+frames; j++ {
 			m.copies[j][receiver].decide(fate)
 		}
+	case m.remotes[dest] != nil:
+		run.stepRemote(receiver, first, frames)
 	case kind == 2 && dest.version == 2 && m.level == wire.LevelProcessed:
 		fate := []wire.Fate{wire.FateProcessed, wire.FateRejected}[rnd.IntN(2)]
 		if dest.verdicts.Apply(wire.Verdict{Sender: originID, Seq: 1, Fate: fate}) != (m.report(0) == nil) {
@@ -196,6 +239,25 @@ func (run *modelRun) step() {
 	}
 }
 
+// stepRemote applies an event of a receiver at another hub, or a fate that this hub has decided.
+func (run *modelRun) stepRemote(receiver, first, frames int) {
+	if run.rnd.IntN(4) == 0 {
+		fates := wire.Fates()
+		fate := fates[run.rnd.IntN(len(fates))]
+		run.events.Decide(receiver, first, frames, fate)
+		for j := first; j < first+frames; j++ {
+			run.model.copies[j][receiver].decide(fate)
+		}
+		return
+	}
+	event := outbox.Event(run.rnd.IntN(int(outbox.EventAcked) + 1))
+	if run.rnd.IntN(8) == 0 {
+		event = []outbox.Event{outbox.EventExpired, outbox.EventUnacked, outbox.EventUnreachable}[run.rnd.IntN(3)]
+	}
+	run.events.HandleEvent(receiver, event, first, frames)
+	run.apply(receiver, event, first, frames)
+}
+
 // apply applies an event to the model.
 func (run *modelRun) apply(receiver int, event outbox.Event, first, frames int) {
 	for j := first; j < first+frames; j++ {
@@ -207,9 +269,27 @@ func (run *modelRun) apply(receiver int, event outbox.Event, first, frames int) 
 func (run *modelRun) end() {
 	if !run.ended {
 		run.ended = true
+		want := make(map[*Remote]int)
+		if run.expires {
+			want = run.model.wantRetracts()
+		}
 		<-time.After(time.Until(run.ends))
 		synctest.Wait()
 		run.model.timeout(run.expires)
+		for _, remote := range run.model.remotes {
+			if got := remote.Peer.(*testPeer).retracts(); got != want[remote] {
+				run.t.Errorf("%d calls of Retract at a hub, want %d", got, want[remote])
+			}
+		}
+	}
+}
+
+// endGrace ends the grace for other hubs.
+func (run *modelRun) endGrace() {
+	if !run.late {
+		run.late = true
+		sleep(remoteGrace)
+		run.model.graceOver()
 	}
 }
 
@@ -225,6 +305,8 @@ func (run *modelRun) check() {
 // statistics.
 func (run *modelRun) finish() {
 	run.end()
+	run.endGrace()
+	run.check()
 	want := map[wire.Fate]uint64{}
 	for j, copies := range run.model.copies {
 		for receiver := range copies {

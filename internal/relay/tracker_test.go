@@ -398,3 +398,17 @@ func BenchmarkTracker_Report(b *testing.B) {
 		}
 	}
 }
+
+// TestTracker_beginOffer_AsTracked checks that the version counts that a receiver had when the
+// tracking began, and that the receiver counts as offered from now on.
+func TestTracker_beginOffer_AsTracked(t *testing.T) {
+	tr := newTestRelay(t, nil)
+	v1, v2 := &stubDest{version: 1}, &stubDest{version: 2}
+	tracker := tr.track(sendOptions(wire.LevelNone, wire.OverflowReject), 1, v1, v2, new(Remote))
+	v1.version, v2.version = 2, 1
+	for receiver, want := range []int{1, 2, versionRemote} {
+		if got := tracker.beginOffer(receiver); got != want || tracker.offeredTo.Load() != int32(receiver+1) {
+			t.Errorf("receiver %d is offered version %d, want %d; offered to %d", receiver, got, want, tracker.offeredTo.Load())
+		}
+	}
+}
