@@ -38,6 +38,29 @@ func ParseAddress(text string) (Address, error) {
 	return a, nil
 }
 
+// ParseAddresses parses addresses of hubs, separated by commas: "a:9999, b:9999". Each is an
+// address of ParseAddress. Either all of them have the scheme SchemeTLS, or none has. An address
+// that is listed twice is an error.
+func ParseAddresses(list string) ([]Address, error) {
+	var addresses []Address
+	for _, text := range splitAddrs(list) {
+		a, err := ParseAddress(text)
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range addresses {
+			switch {
+			case other.TLS() != a.TLS():
+				return nil, fmt.Errorf("addresses %q: %w", list, errMixedTLS)
+			case other.HostPort() == a.HostPort():
+				return nil, fmt.Errorf("addresses %q: %s is listed twice", list, a.HostPort())
+			}
+		}
+		addresses = append(addresses, a)
+	}
+	return addresses, nil
+}
+
 func parseAddress(text string) (a Address, err error) {
 	rest := text
 	if scheme, after, found := strings.Cut(text, "://"); found {

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -64,6 +65,36 @@ func TestParseAddress_Errors(t *testing.T) {
 	} {
 		if got, err := client.ParseAddress(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %+v, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+func TestParseAddresses(t *testing.T) {
+	for list, want := range map[string]string{
+		"host":                            "host",
+		"a:1,b":                           "a:1 b",
+		" a:1 ,\tb":                       "a:1 b",
+		"::1,[::2]:7":                     "[::1] [::2]:7",
+		"hubs://a/,HUBS://b:1":            "hubs://a hubs://b:1",
+		"hub://a,b":                       "hub://a b",
+		"hub.example:1,hub.example:2,:33": "hub.example:1 hub.example:2 localhost:33",
+	} {
+		addresses, err := client.ParseAddresses(list)
+		if got := fmt.Sprint(addresses); err != nil || got != "["+want+"]" {
+			t.Errorf("%q: %s, %v, want %s", list, got, err, want)
+		}
+	}
+	for list, want := range map[string]string{
+		"":            `address "": missing host`,
+		" a":          "space or unprintable",
+		"a,":          `address "": missing host`,
+		"a,b:0":       `address "b:0": port is "0", must be from 1 to 65535`,
+		"a,a:9999":    `addresses "a,a:9999": a:9999 is listed twice`,
+		"b,hubs://a":  "some have the prefix hubs:// and some have not",
+		"hubs://a, b": "some have the prefix hubs:// and some have not",
+	} {
+		if got, err := client.ParseAddresses(list); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, %v, want %q", list, got, err, want)
 		}
 	}
 }

@@ -35,6 +35,11 @@ type Client struct {
 // reconnects after the resume window: see EventNewID.
 func (c *Client) ID() uint64 { return c.session.id.Load() }
 
+// Addr returns the address of the hub to which the client is connected, or was last: one of those
+// in the addr of Dial, as it is written there. When OnEvent is called with EventResumed or
+// EventNewID, it is the new one. It is "" for a client of NewConn.
+func (c *Client) Addr() string { return c.session.addr() }
+
 // Version returns the version of the protocol between client and hub: 1 or 2.
 func (c *Client) Version() int { return int(c.session.version.Load()) }
 

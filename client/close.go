@@ -121,8 +121,9 @@ func (c *Client) unsentErr() error {
 const abortTimeout = 100 * time.Millisecond
 
 // abort ends a client whose handshake on cn has failed with err. It writes BYE, because the hub
-// may have sent WELCOME at the same time, and would keep the session for the resume window.
-func (c *Client) abort(cn *conn, err error) {
+// may have sent WELCOME at the same time, and would keep the session for the resume window. It
+// reports whether the read goroutine has ended. A callback of the application can prevent that.
+func (c *Client) abort(cn *conn, err error) (ended bool) {
 	s := &c.session
 	if s.options.Version != 1 {
 		timedOut := make(chan struct{})
@@ -133,7 +134,9 @@ func (c *Client) abort(cn *conn, err error) {
 	s.end(err)
 	select {
 	case <-c.reconnector.done:
+		return true
 	case <-time.After(callbackTimeout):
 		s.life.callbacksDisabled.Store(true)
+		return false
 	}
 }

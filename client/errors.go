@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sechlol/go-message-hub/wire"
@@ -54,6 +55,7 @@ var (
 	// ErrWatchForbidden means that the permissions of this client do not include presence.
 	ErrWatchForbidden = errors.New("watching presence is not permitted")
 
+	errMixedTLS         = errors.New("some have the prefix hubs:// and some have not, which would send a token without TLS")
 	errNilConn          = errors.New("client: net.Conn is nil")
 	errNilCallback      = errors.New("client: SendFunc: onReport is nil")
 	errAckBeyondSent    = fmt.Errorf("%w: ACK beyond the last SEND", ErrProtocol)
@@ -110,6 +112,54 @@ type RefusedError struct {
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("client: the hub refused message %d: %s", e.Seq, e.Reason)
 }
+
+// DialError means that Dial has failed at every address, of several. It wraps the errors of all
+// attempts.
+type DialError struct {
+	Attempts []*AddressError // in the order of the attempts
+}
+
+// Error returns each address with its error.
+func (e *DialError) Error() string {
+	var text strings.Builder
+	text.WriteString("client: no connection")
+	separator := ": "
+	for _, attempt := range e.Attempts {
+		text.WriteString(separator + attempt.Error())
+		separator = "; "
+	}
+	return text.String()
+}
+
+// Unwrap returns the errors of all attempts.
+func (e *DialError) Unwrap() []error {
+	errs := make([]error, len(e.Attempts))
+	for i, attempt := range e.Attempts {
+		errs[i] = attempt
+	}
+	return errs
+}
+
+// AddressError means that an attempt to connect to one of several addresses has failed.
+type AddressError struct {
+	Addr string // as in the addr of Dial
+	Err  error
+}
+
+// Error returns the address and the error.
+func (e *AddressError) Error() string {
+	return e.Addr + ": " + strings.TrimPrefix(e.Err.Error(), "client: ")
+}
+
+// Unwrap returns the error of the attempt.
+func (e *AddressError) Unwrap() error { return e.Err }
+
+// tokenError means that Options.GetToken has failed.
+type tokenError struct{ err error }
+
+func (e *tokenError) Error() string { return fmt.Sprintf("client: get token: %v", e.err) }
+
+func (e *tokenError) Unwrap() error { return e.err }
 
 // GoAwayError means that the hub closed the connection with a GOAWAY frame. It wraps
 // ErrHubClosed.

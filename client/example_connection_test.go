@@ -25,6 +25,19 @@ func ExampleClient_ID() {
 	// Output: the other one is alice: true
 }
 
+// A client of several hubs connects to one that it reaches.
+func ExampleDial_severalAddresses() {
+	addr, stop := startHub()
+	defer stop()
+	c, err := client.Dial(context.Background(), "127.0.0.1:1,"+addr, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Println(c.Addr() == addr)
+	// Output: true
+}
+
 func ExampleClient_Version() {
 	addr, stop := startHub()
 	defer stop()

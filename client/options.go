@@ -40,14 +40,18 @@ type Options struct {
 	GetToken func(ctx context.Context) (string, error)
 
 	// Dial makes every connection, the first one and those after a reconnect. ctx ends with the
-	// attempt to connect. Default: TCP to the addr of the function Dial. A client of NewConn
-	// without Options.Dial cannot reconnect.
+	// attempt to connect. The client has one address then. Default: TCP to the addr of the function
+	// Dial. A client of NewConn without Options.Dial cannot reconnect.
 	Dial func(ctx context.Context) (net.Conn, error)
+
+	// InOrder makes the client try several addresses in the order of addr, the first one first, and
+	// not in a random order. See the function Dial.
+	InOrder bool
 
 	// TLS configures TLS on the connections of the function Dial, also on those that Options.Dial
 	// returns. If TLS is nil, the client uses TLS only for an addr that begins with "hubs://",
 	// with the certificate authorities of the system. The default of ServerName is the host of
-	// addr. GetClientCertificate is called for each connection: with GetClientCertificate, the
+	// addr, of several the one of the connection. GetClientCertificate is called for each connection: with GetClientCertificate, the
 	// client reconnects when the hub says that its certificate has expired, and with only
 	// Certificates, the client ends. The client keeps a clone of TLS.
 	TLS *tls.Config

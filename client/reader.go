@@ -19,6 +19,7 @@ type reader struct {
 	// Static after newReader.
 	session     *session
 	conn        *conn
+	endpoint    int           // index of the endpoint of conn
 	onMessage   func(Message) // Options.OnMessage; nil: messages go to the inbox
 	welcomeDone chan struct{} // closed when WELCOME has come
 
@@ -41,10 +42,10 @@ type reader struct {
 	renewal   *renewal   // nil if the token does not expire, or cannot be renewed
 }
 
-// newReader returns a reader of nc, which it makes a conn.
-func newReader(s *session, nc net.Conn) *reader {
+// newReader returns a reader of nc, a connection to that endpoint. It makes nc a conn.
+func newReader(s *session, nc net.Conn, endpoint int) *reader {
 	return &reader{
-		session: s, conn: newConn(nc, &s.options, &s.counts), onMessage: s.options.OnMessage,
+		session: s, conn: newConn(nc, &s.options, &s.counts), endpoint: endpoint, onMessage: s.options.OnMessage,
 		welcomeDone: make(chan struct{}), maxBody: s.options.MaxBody,
 	}
 }
@@ -92,6 +93,7 @@ func (r *reader) handleWelcome(payload []byte) error {
 		r.duplicates = 0
 	}
 	r.welcome = &w
+	s.connectedTo.Store(int64(r.endpoint))
 	state := s.attach(r.conn, &w)
 	r.read, r.verdictSink = state.read, state.sink
 	if s.maxBodyUnset {

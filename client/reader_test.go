@@ -373,7 +373,7 @@ func BenchmarkOnMessage(b *testing.B) {
 			left := b.N
 			var s session
 			s.options.OnMessage = func(Message) { left-- }
-			r := newReader(&s, &repeatingConn{Conn: near, frames: bytes.Repeat(frame, 500)})
+			r := newReader(&s, &repeatingConn{Conn: near, frames: bytes.Repeat(frame, 500)}, 0)
 			r.maxBody, r.welcome = len(body), new(wire.Welcome)
 			defer r.conn.sock.ReleaseAll()
 			b.ResetTimer()

@@ -10,15 +10,16 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
-// A client that has lost its connection waits for a random delay before each attempt. The
-// maximum of the delay begins with minBackoff, doubles with each attempt and ends with
-// maxBackoff. The random part spreads the clients of one hub over time.
+// A client that has lost its connection waits for a random delay before each round of attempts,
+// which with one address is one attempt. The maximum of the delay begins with minBackoff, doubles
+// with each round and ends with maxBackoff. The random part spreads the clients of one hub over
+// time.
 const (
 	minBackoff = 200 * time.Millisecond
 	maxBackoff = 20 * time.Second
 
-	// minDialTimeout limits the first attempt. The limit doubles with each further attempt, up to
-	// maxDialTimeout. An attempt that a bad network swallows must not use up the resume window,
+	// minDialTimeout limits an attempt of the first round. The limit doubles with each further round,
+	// up to maxDialTimeout. An attempt that a bad network swallows must not use up the resume window,
 	// because other clients may wait for this one.
 	minDialTimeout = 3 * time.Second
 	maxDialTimeout = 10 * time.Second
@@ -32,11 +33,19 @@ const (
 // makes the next one when a connection is lost. That goroutine owns its fields, except done.
 type reconnector struct {
 	session   *session
-	attempts  int          // since the last WELCOME
-	expired   expiredToken // the token that the hub has called expired since the last WELCOME
-	nextToken string       // the token for the next HELLO; "" calls Options.GetToken
+	rounds    attemptRounds // of the attempts since the last WELCOME
+	attempts  int           // number of them
+	rejected  int           // number of the last of them that no further attempt can better; see shouldReconnect
+	delay     time.Duration // the longest delay that a GOAWAY has asked for since the last round has begun
+	expired   expiredToken  // the token that the hub has called expired since the last WELCOME
+	nextToken string        // the token for the next HELLO; "" calls Options.GetToken
 
 	done chan struct{} // closed when run has returned
+}
+
+func (rc *reconnector) init(s *session) {
+	rc.session, rc.done = s, make(chan struct{})
+	rc.rounds.size = max(1, len(s.endpoints))
 }
 
 // run reads and reconnects until the client has ended.
@@ -46,7 +55,10 @@ func (rc *reconnector) run(r *reader) {
 	for r != nil {
 		err := rc.disconnectErr(r, r.readLoop())
 		if r.welcome != nil {
-			rc.attempts, rc.expired = 0, expiredToken{}
+			rc.attempts, rc.rejected, rc.expired = 0, 0, expiredToken{}
+			rc.rounds.restart(r.endpoint)
+		} else if s.isV2() {
+			err = s.atEndpoint(r.endpoint, err)
 		}
 		reconnect := rc.shouldReconnect(r, err)
 		if !reconnect {
@@ -90,21 +102,38 @@ func (rc *reconnector) disconnectErr(r *reader, err error) error {
 }
 
 // shouldReconnect reports whether the client reconnects after the connection of r has ended with
-// err.
+// err. A connected client goes by its hub. An attempt speaks only for its address: the client ends
+// when all addresses in succession have rejected it.
 func (rc *reconnector) shouldReconnect(r *reader, err error) bool {
 	s := rc.session
-	var away *GoAwayError
 	switch {
-	case !s.canReconnect(), errors.Is(err, ErrProtocol), errors.Is(err, ErrVersion):
+	case !s.canReconnect():
 		return false
-	case errors.As(err, &away) && !away.Reconnect:
-		return false
-	case errors.As(err, &away) && away.Code == wire.GoAwayExpired:
-		return rc.canRenew(r.token)
 	case errors.Is(err, ErrClosed):
 		return !s.byeSent.Load() && s.sendQueue.count() > 0
+	case !rc.isRejection(r, err):
+		rc.rejected = 0
+		return true
+	case r.welcome != nil:
+		return false
 	}
-	return true
+	rc.rejected++
+	return rc.rejected < len(s.endpoints)
+}
+
+// isRejection reports whether a further attempt at the same address is useless after err, the end
+// of the connection of r.
+func (rc *reconnector) isRejection(r *reader, err error) bool {
+	var away *GoAwayError
+	switch {
+	case errors.Is(err, ErrProtocol), errors.Is(err, ErrVersion):
+		return true
+	case !errors.As(err, &away):
+		return false
+	case away.Reconnect && away.Code == wire.GoAwayExpired:
+		return !rc.canRenew(r.token)
+	}
+	return !away.Reconnect
 }
 
 // expiredToken is a token that the hub has rejected as expired.
@@ -130,31 +159,49 @@ func (rc *reconnector) canRenew(token string) bool {
 // reconnect returns the reader of the next connection after that of last, which has ended with
 // err, or nil if the client has ended.
 func (rc *reconnector) reconnect(last *reader, err error) *reader {
-	delay := time.Duration(0)
 	if last.welcome != nil {
 		rc.session.emit(Event{Kind: EventDisconnected, Err: err})
 	} else {
 		rc.reconnectFailed(err)
 	}
 	if last.goAway != nil {
-		delay = time.Duration(last.goAway.After) * time.Millisecond
+		rc.handleGoAway(last)
 	}
-	for {
-		if !errors.Is(err, errTokenRenewed) {
-			delay += rand.N(min(maxBackoff, minBackoff<<min(rc.attempts, 16)))
-		}
-		rc.attempts++
-		select {
-		case <-time.After(delay):
-		case <-rc.session.life.Done():
-			return nil
-		}
+	for rc.wait(err) {
 		var r *reader
 		if r, err = rc.redial(); err == nil {
 			return r
 		}
+		rc.rejected = 0
 		rc.reconnectFailed(err)
-		delay = 0
+	}
+	return nil
+}
+
+// handleGoAway applies the GOAWAY with which the connection of last has ended to the next attempts.
+func (rc *reconnector) handleGoAway(last *reader) {
+	rc.delay = max(rc.delay, time.Duration(last.goAway.After)*time.Millisecond)
+	code := last.goAway.Code
+	if last.welcome != nil && (code == wire.GoAwayShutdown || code == wire.GoAwayBusy) {
+		rc.rounds.restart(last.endpoint + 1)
+	}
+}
+
+// wait waits before the next attempt, which follows on err. Within a round, wait returns at once.
+// It returns false if the client has ended.
+func (rc *reconnector) wait(err error) bool {
+	delay := time.Duration(0)
+	if rc.rounds.isDone() {
+		delay, rc.delay = rc.delay, 0
+		if !errors.Is(err, errTokenRenewed) {
+			delay += rand.N(min(maxBackoff, minBackoff<<min(rc.rounds.begun, 16)))
+		}
+	}
+	select {
+	case <-time.After(delay):
+		return rc.session.life.ctx.Err() == nil
+	case <-rc.session.life.Done():
+		return false
 	}
 }
 
@@ -165,23 +212,25 @@ func (rc *reconnector) reconnectFailed(err error) {
 	}
 }
 
-// redial dials and sends HELLO. The reader handles WELCOME later.
+// redial dials the next endpoint and sends HELLO. The reader handles WELCOME later.
 func (rc *reconnector) redial() (*reader, error) {
-	s := rc.session
-	timeout := min(maxDialTimeout, minDialTimeout<<min(rc.attempts-1, 16))
-	ctx, cancel := context.WithTimeout(s.life.ctx, timeout)
+	endpoint := rc.rounds.next()
+	rc.attempts++
+	timeout := min(maxDialTimeout, minDialTimeout<<min(rc.rounds.begun-1, 16))
+	ctx, cancel := context.WithTimeout(rc.session.life.ctx, timeout)
 	defer cancel()
-	nc, err := s.options.Dial(ctx)
+	nc, err := rc.session.endpoints[endpoint].dial(ctx)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("client: %w", err)
+		return nil, rc.session.atEndpoint(endpoint, fmt.Errorf("client: %w", err))
 	case nc == nil:
-		return nil, errNilConn
+		return nil, errNilConn // only Options.Dial returns nil, and then there is one endpoint
 	}
-	r := newReader(s, nc)
+	r := newReader(rc.session, nc, endpoint)
 	r.limitHandshake(timeout)
 	if _, err := rc.sendHello(ctx, r); err != nil {
 		r.close(err)
+		rc.rounds.end() // another address does not help if the application has no token
 		return nil, err
 	}
 	return r, nil
@@ -195,7 +244,7 @@ func (rc *reconnector) sendHello(ctx context.Context, r *reader) (identity <-cha
 	if o.Version != 1 && o.GetToken != nil {
 		if token, rc.nextToken = rc.nextToken, ""; token == "" {
 			if token, err = o.GetToken(ctx); err != nil {
-				return nil, fmt.Errorf("client: get token: %w", err)
+				return nil, &tokenError{err}
 			}
 		}
 	}

@@ -290,7 +290,7 @@ func TestReconnect_BackoffWithJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var attempts []time.Time
 		tc, h := newTestClient(t, nil)
-		tc.client.session.options.Dial = func(context.Context) (net.Conn, error) {
+		tc.client.session.endpoints[0].dial = func(context.Context) (net.Conn, error) {
 			attempts = append(attempts, time.Now())
 			return nil, errors.New("no way")
 		}

@@ -11,7 +11,8 @@ import (
 type session struct {
 	// Static after init.
 	options      Options
-	maxBodyUnset bool // Options.MaxBody is 0: the hub decides
+	maxBodyUnset bool       // Options.MaxBody is 0: the hub decides
+	endpoints    []endpoint // in the order of attempts; empty: the client cannot reconnect
 
 	life   lifetime
 	conns  connSlot
@@ -27,6 +28,7 @@ type session struct {
 	id          atomic.Uint64
 	version     atomic.Int32 // of the protocol; 0 until the handshake is done
 	maxSendBody atomic.Int64 // largest body to send, in bytes
+	connectedTo atomic.Int64 // index of the endpoint
 
 	byeSent atomic.Bool // BYE has been queued
 
@@ -41,8 +43,8 @@ type session struct {
 }
 
 // init wires the parts.
-func (s *session) init(options Options, maxBodyUnset bool) {
-	s.options, s.maxBodyUnset = options, maxBodyUnset
+func (s *session) init(options Options, maxBodyUnset bool, endpoints []endpoint) {
+	s.options, s.maxBodyUnset, s.endpoints = options, maxBodyUnset, endpoints
 	s.life.init()
 	s.conns.init()
 	s.inbox.init(options.MaxUnread, s.ackTimer.arm)
@@ -57,7 +59,24 @@ func (s *session) isV2() bool { return s.version.Load() == wire.Version2 }
 
 // canReconnect reports whether the client reconnects when its connection is lost.
 func (s *session) canReconnect() bool {
-	return s.isV2() && s.options.Dial != nil && !s.options.NoReconnect
+	return s.isV2() && len(s.endpoints) > 0 && !s.options.NoReconnect
+}
+
+// addr returns the address to which the client is, or was last, connected.
+func (s *session) addr() string {
+	if len(s.endpoints) == 0 {
+		return ""
+	}
+	return s.endpoints[s.connectedTo.Load()].addr
+}
+
+// atEndpoint returns err, the error of an attempt to connect to an endpoint, with the address if
+// the client has several.
+func (s *session) atEndpoint(index int, err error) error {
+	if len(s.endpoints) < 2 {
+		return err
+	}
+	return &AddressError{Addr: s.endpoints[index].addr, Err: err}
 }
 
 // emit calls Options.OnEvent, unless Close has given up on a callback.

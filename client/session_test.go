@@ -15,7 +15,11 @@ func newTestSession(t *testing.T, options Options) (*session, *[]Event) {
 	events := new([]Event)
 	options.OnEvent = func(e Event) { *events = append(*events, e) }
 	s := new(session)
-	s.init(options, false)
+	var endpoints []endpoint
+	if options.Dial != nil {
+		endpoints = []endpoint{{dial: options.Dial}}
+	}
+	s.init(options, false, endpoints)
 	t.Cleanup(func() { s.end(ErrClosed) })
 	return s, events
 }

@@ -19,7 +19,13 @@ import (
 func newTLSHub(t *testing.T) (port string, trust *tls.Config) {
 	t.Helper()
 	authority := testcerts.NewAuthority(t)
-	server := &tls.Config{Certificates: []tls.Certificate{authority.IssueLocal().TLS(t)}, NextProtos: []string{wire.ALPN}}
+	return newTLSHubWith(t, authority.IssueLocal()), &tls.Config{RootCAs: authority.Pool()}
+}
+
+// newTLSHubWith starts a hub with that certificate, and returns its port.
+func newTLSHubWith(t *testing.T, pair testcerts.Pair) (port string) {
+	t.Helper()
+	server := &tls.Config{Certificates: []tls.Certificate{pair.TLS(t)}, NextProtos: []string{wire.ALPN}}
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", server)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +43,7 @@ func newTLSHub(t *testing.T) (port string, trust *tls.Config) {
 		<-served
 	})
 	_, port, _ = net.SplitHostPort(ln.Addr().String())
-	return port, &tls.Config{RootCAs: authority.Pool()}
+	return port
 }
 
 // TestTLS_Resume connects, loses the connection, and resumes the session.
