@@ -53,7 +53,7 @@ func ParseAddresses(list string) ([]Address, error) {
 			case other.TLS() != a.TLS():
 				return nil, fmt.Errorf("addresses %q: %w", list, errMixedTLS)
 			case other.HostPort() == a.HostPort():
-				return nil, fmt.Errorf("addresses %q: %s is listed twice", list, a.HostPort())
+				return nil, fmt.Errorf("addresses %q: %w", list, fmt.Errorf("%s is listed twice", a.HostPort()))
 			}
 		}
 		addresses = append(addresses, a)

@@ -36,8 +36,7 @@ type Client struct {
 func (c *Client) ID() uint64 { return c.session.id.Load() }
 
 // Addr returns the address of the hub to which the client is connected, or was last: one of those
-// in the addr of Dial, as it is written there. When OnEvent is called with EventResumed or
-// EventNewID, it is the new one. It is "" for a client of NewConn.
+// in the addr of Dial, as it is written there. It is "" for a client of NewConn.
 func (c *Client) Addr() string { return c.session.addr() }
 
 // Version returns the version of the protocol between client and hub: 1 or 2.

@@ -49,6 +49,7 @@ func (k EventKind) String() string {
 type Event struct {
 	Kind EventKind
 	ID   uint64 // id of the client after the event
+	Addr string // address of the hub of the client after the event, see Client.Addr
 	Err  error  // the reason; nil for EventResumed and EventNewID
 
 	// Attempt is the number of the failed attempt since the client was connected, from 1. It is

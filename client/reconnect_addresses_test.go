@@ -24,6 +24,7 @@ type testNet struct {
 	attempts chan attempt // all dials
 	hubs     map[string]chan *fakeHub
 	events   chan Event
+	lastAddr string // of the last event
 
 	mu   sync.Mutex
 	down []string // guarded by mu
@@ -141,13 +142,14 @@ func (n *testNet) wantEvent(kind EventKind) Event {
 	if e.Kind != kind {
 		n.t.Errorf("event %v (%v), want %v", e.Kind, e.Err, kind)
 	}
+	n.lastAddr = e.Addr
 	return e
 }
 
 func (n *testNet) wantAddr(want string) {
 	n.t.Helper()
-	if got := n.client.Addr(); got != want {
-		n.t.Errorf("the client is connected to %q, want %q", got, want)
+	if got := n.client.Addr(); got != want || n.lastAddr != "" && n.lastAddr != want {
+		n.t.Errorf("the client is connected to %q, and %q by its last event, want %q", got, n.lastAddr, want)
 	}
 }
 

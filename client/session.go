@@ -82,7 +82,7 @@ func (s *session) atEndpoint(index int, err error) error {
 // emit calls Options.OnEvent, unless Close has given up on a callback.
 func (s *session) emit(e Event) {
 	if s.options.OnEvent != nil && !s.life.callbacksDisabled.Load() {
-		e.ID = s.id.Load()
+		e.ID, e.Addr = s.id.Load(), s.addr()
 		s.options.OnEvent(e)
 	}
 }
