@@ -17,7 +17,9 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -42,7 +44,9 @@ const DefaultTimeout = 30 * time.Second
 // Config is the configuration of a run. For Size, Clients, Messages and Interval, 0 is an
 // ordinary value and does not select a default.
 type Config struct {
-	Addr string      // address of the hub, host:port
+	// Addr is the address of the hub, host:port, or those of several hubs, separated by commas. The
+	// clients spread over them evenly: see Run.
+	Addr string
 	TLS  *tls.Config // nil: connect without TLS
 	// Token returns the token that authenticates the clients, see client.Options.GetToken.
 	// Version 2 only.
@@ -79,7 +83,7 @@ type Config struct {
 // value and the allowed range.
 func (c Config) Validate() error {
 	return errors.Join(
-		checkAddr(c.Addr),
+		c.checkAddrs(),
 		checkRange("size", "bytes", c.Size, MaxSize),
 		checkRange("ncli", "clients", c.Clients, MaxClients),
 		checkRange("nmex", "messages", c.Messages, MaxMessages),
@@ -104,6 +108,31 @@ func (c Config) checkProtocol() error {
 		return fmt.Errorf("-reconnect=%d requires -protocol=2", c.Reconnects)
 	}
 	return nil
+}
+
+// addrs returns all addresses.
+func (c Config) addrs() []string { return strings.Split(c.Addr, ",") }
+
+// addrsOf returns the addresses in the order in which client i tries them. Client i begins with
+// address i mod n. The clients of one address spread evenly over the others when its hub is gone.
+func (c Config) addrsOf(i int) []string {
+	addrs := c.addrs()
+	n := len(addrs)
+	first := addrs[i%n : i%n+1]
+	others := slices.Concat(addrs[i%n+1:], addrs[:i%n])
+	if n == 1 {
+		return first
+	}
+	shift := i / n % len(others)
+	return slices.Concat(first, others[shift:], others[:shift])
+}
+
+func (c Config) checkAddrs() error {
+	var errs []error
+	for _, addr := range c.addrs() {
+		errs = append(errs, checkAddr(addr))
+	}
+	return errors.Join(errs...)
 }
 
 func checkAddr(addr string) error {

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func TestConfig_ValidateAccepts(t *testing.T) {
 		"all maximum":   func(c *Config) { c.Size, c.Clients, c.Messages = 1024000, 255, MaxMessages },
 		"an empty host": func(c *Config) { c.Addr = ":9999" },
 		"IPv6":          func(c *Config) { c.Addr = "[::1]:9999" },
+		"addresses":     func(c *Config) { c.Addr = "localhost:9999,[::1]:9999" },
 		"header":        func(c *Config) { c.Verify = VerifyHeader },
 		"a timeout":     func(c *Config) { c.Timeout = time.Hour },
 	}
@@ -51,6 +53,7 @@ func TestConfig_ValidateRejects(t *testing.T) {
 		{func(c *Config) { c.Verify = 3 }, []string{"-verify=3", "full, header and off"}},
 		{func(c *Config) { c.Addr = "localhost" }, []string{"-addr", "localhost", "host:port"}},
 		{func(c *Config) { c.Addr = "localhost:0" }, []string{"-port=0", "1 to 65535"}},
+		{func(c *Config) { c.Addr = "localhost:1,b:0,c" }, []string{"-port=0", "-addr", `"c"`}},
 		{func(c *Config) { c.Addr = "localhost:65536" }, []string{"-port=65536", "1 to 65535"}},
 		{func(c *Config) { c.Size, c.Clients = -1, 256 }, []string{"-size=-1", "-ncli=256"}},
 	}
@@ -91,6 +94,33 @@ func TestConfig_ValidateRequiresVersion2(t *testing.T) {
 		change(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v", want, err)
+		}
+	}
+}
+
+// TestConfig_AddrsOf checks that the clients spread evenly over all addresses, and those of one
+// address over the others.
+func TestConfig_AddrsOf(t *testing.T) {
+	if got := (Config{Addr: "a:1"}).addrsOf(7); !slices.Equal(got, []string{"a:1"}) {
+		t.Errorf("one address: %q", got)
+	}
+	c := Config{Addr: "a:1,b:2,c:3,d:4"}
+	counts := make(map[string]int)
+	for i := range 4 * 3 * 5 {
+		addrs := c.addrsOf(i)
+		if addrs[0] != c.addrs()[i%4] {
+			t.Errorf("client %d begins with %s", i, addrs[0])
+		}
+		counts[addrs[0]]++
+		counts[addrs[0]+" "+addrs[1]]++
+		slices.Sort(addrs)
+		if !slices.Equal(addrs, c.addrs()) {
+			t.Errorf("client %d has %q", i, addrs)
+		}
+	}
+	for addrs, n := range counts {
+		if want := map[bool]int{false: 15, true: 5}[strings.Contains(addrs, " ")]; n != want {
+			t.Errorf("%d clients begin with %s, want %d", n, addrs, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,7 +40,7 @@ func connect(ctx context.Context, c Config, receivers []*receiver, proxyDialers 
 		wg.Go(func() {
 			for i := range indexes {
 				var err error
-				if clients[i], err = dial(ctx, c, receivers[i], proxyDialers[i]); err != nil {
+				if clients[i], err = dial(ctx, c, i, receivers[i], proxyDialers[i]); err != nil {
 					cancel(fmt.Errorf("client %d of %d cannot connect to %s: %w", i+1, len(receivers), c.Addr, err))
 				}
 			}
@@ -62,9 +63,9 @@ func connect(ctx context.Context, c Config, receivers []*receiver, proxyDialers 
 	return clients, nil
 }
 
-// dial connects one client that passes its messages to r. It dials through pd unless pd is
-// nil.
-func dial(ctx context.Context, c Config, r *receiver, pd *proxyDialer) (*client.Client, error) {
+// dial connects client i, which passes its messages to r. It dials through pd unless pd is nil.
+// With a proxy the client stays at one address, because pd cannot break connections of others.
+func dial(ctx context.Context, c Config, i int, r *receiver, pd *proxyDialer) (*client.Client, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err() // another client has already failed
 	}
@@ -72,12 +73,16 @@ func dial(ctx context.Context, c Config, r *receiver, pd *proxyDialer) (*client.
 	defer cancel()
 	options := client.Options{
 		Version: c.Protocol, CloseTimeout: closeTimeout, ReadBuffer: readBufferSize, OnMessage: r.handleMessage,
-		NoReconnect: pd == nil, OnEvent: r.handleEvent, TLS: c.TLS, GetToken: c.Token,
+		NoReconnect: true, InOrder: true, OnEvent: r.handleEvent, TLS: c.TLS, GetToken: c.Token,
 	}
+	addrs := c.addrsOf(i)
 	if pd != nil {
-		options.Dial = pd.dial
+		options.Dial, addrs = pd.dial, addrs[:1]
 	}
-	cl, err := client.Dial(ctx, c.Addr, &options)
+	if pd != nil || len(addrs) > 1 {
+		options.NoReconnect = false
+	}
+	cl, err := client.Dial(ctx, strings.Join(addrs, ","), &options)
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

@@ -29,6 +29,9 @@ func (r *Report) printStatistics(b *strings.Builder) {
 	var t stats.Table
 	t.Row("Duration", "%v", roundSeconds(r.TimeAlive))
 	t.Row("Clients Connected", "%d", r.ClientsConnected)
+	for _, a := range r.Addresses {
+		t.Row("Clients Connected to "+a.Addr, "%d", a.Clients)
+	}
 	t.Row("Clients Disconnected", "%d", r.ClientsDisconnected)
 	t.Row("Incoming Messages", "%s", formatCount(r.Traffic.MessagesIn))
 	t.Row("Outgoing Messages", "%s", formatCount(r.Traffic.MessagesOut))

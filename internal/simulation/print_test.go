@@ -27,3 +27,14 @@ func TestReport_PrintsSpecifiedNames(t *testing.T) {
 		offset += i + 1
 	}
 }
+
+func TestReport_PrintsAddresses(t *testing.T) {
+	r := Report{showStats: true, ClientsConnected: 5, Addresses: []AddressCount{{"a:1", 3}, {"b:2", 2}}}
+	text := printReport(t, &r)
+	if !strings.Contains(text, "Clients Connected to a:1:") || !strings.Contains(text, "Clients Connected to b:2:") {
+		t.Errorf("the addresses are missing in\n%s", text)
+	}
+	if _, text := simulate(t, smallConfig(startHub(t))); strings.Contains(text, "Connected to") {
+		t.Errorf("one address is printed in\n%s", text)
+	}
+}

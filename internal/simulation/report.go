@@ -33,7 +33,8 @@ type Report struct {
 	Reports       uint64            `json:"reports,omitempty"` // messages with a report
 	Fates         map[string]uint64 `json:"fates,omitempty"`   // deliveries by reported fate
 	ReportLatency *Latency          `json:"report_latency_seconds,omitempty"`
-	Breaks        int               `json:"breaks,omitempty"` // connections broken on purpose
+	Breaks        int               `json:"breaks,omitempty"`    // connections broken on purpose
+	Addresses     []AddressCount    `json:"addresses,omitempty"` // nil with one address
 
 	Problems Problems `json:"problems"`
 	Notes    []string `json:"notes,omitempty"` // what was not checked or measured, and why
@@ -55,6 +56,13 @@ type Settings struct {
 	Reconnects  int   `json:"reconnect,omitempty"`
 
 	Timeout float64 `json:"timeout_seconds"`
+}
+
+// AddressCount is the number of clients that were connected to one of several addresses when the
+// first messages were sent.
+type AddressCount struct {
+	Addr    string `json:"addr"`
+	Clients int    `json:"clients"`
 }
 
 // Traffic is the sum of the counters of all clients, including replies of the hub. Incoming

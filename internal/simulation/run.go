@@ -20,7 +20,7 @@ type run struct {
 	pattern      *pattern
 	receivers    []*receiver    // one for each client
 	proxyDialers []*proxyDialer // one for each client; nil entries without a proxy
-	proxy        *proxy         // nil without Config.Reconnects
+	proxies      []*proxy       // one for each address; empty without Config.Reconnects
 	// partsDone receives a value for each part that is done. Its capacity is the number of parts,
 	// therefore partDone does not block.
 	partsDone    chan struct{}
@@ -28,8 +28,9 @@ type run struct {
 	reconnectLog limitlog.Limiter // limits the log of failed reconnects of all clients
 
 	// Static after addClients.
-	clients []*client.Client
-	senders []*sender // one for each client
+	clients   []*client.Client
+	senders   []*sender      // one for each client
+	addresses []AddressCount // see Report.Addresses
 
 	// Owned by runLoad, and by the report after it.
 	start        time.Duration // when the first messages were due, since the epoch
@@ -83,6 +84,7 @@ func (r *run) partsPerClient() int {
 func (r *run) addClients(clients []*client.Client) {
 	r.clients = clients
 	r.receivers = r.receivers[:len(clients)]
+	r.addresses = countAddresses(r.config.addrs(), clients)
 	for i, c := range clients {
 		r.senders = append(r.senders, &sender{
 			index: i, client: c, to: idsExcept(i, clients),
@@ -90,6 +92,23 @@ func (r *run) addClients(clients []*client.Client) {
 			reports: r.newReportChecker(i), level: r.config.ReportLevel.wire(),
 		})
 	}
+}
+
+// countAddresses returns how many clients are connected to each address, of several.
+func countAddresses(addrs []string, clients []*client.Client) (counts []AddressCount) {
+	if len(addrs) == 1 {
+		return nil
+	}
+	for _, addr := range addrs {
+		n := 0
+		for _, c := range clients {
+			if c.Addr() == addr {
+				n++
+			}
+		}
+		counts = append(counts, AddressCount{addr, n})
+	}
+	return counts
 }
 
 // newReportChecker returns the reportChecker of sender i. It returns nil if no reports are
@@ -182,7 +201,7 @@ func (r *run) startSenders(ctx context.Context, abort context.CancelCauseFunc) *
 // when all breaks are done.
 func (r *run) startBreakers(ctx context.Context, abort context.CancelCauseFunc) *sync.WaitGroup {
 	var wg sync.WaitGroup
-	if r.proxy == nil {
+	if r.config.Reconnects == 0 {
 		return &wg
 	}
 	for i, c := range r.clients {

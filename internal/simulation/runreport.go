@@ -18,6 +18,7 @@ func newReport(r *run) *Report {
 		TimeAlive:           alive.Seconds(),
 		ClientsConnected:    len(r.clients),
 		ClientsDisconnected: r.outcome.disconnected,
+		Addresses:           r.addresses,
 		Traffic:             r.outcome.traffic,
 		TransferSeconds:     r.transferTime().Seconds(),
 		Latency:             r.deliveryLatency(),
@@ -33,8 +34,8 @@ func newReport(r *run) *Report {
 	if r.config.ReportLevel != LevelNone {
 		report.Reports, report.Fates, report.ReportLatency = r.reportCount(), r.countFates(), r.reportLatency()
 	}
-	if r.proxy != nil {
-		report.Breaks = r.proxy.breakCount()
+	for _, p := range r.proxies {
+		report.Breaks += p.breakCount()
 	}
 	report.DeliveriesPerSecond = stats.Rate(report.Deliveries, r.transferTime())
 	report.Averages = report.Traffic.perSecond(alive)

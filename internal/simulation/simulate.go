@@ -6,7 +6,9 @@ import (
 	"fmt"
 )
 
-// Run connects c.Clients clients to the hub at c.Addr. When all are connected, each client
+// Run connects c.Clients clients to the hub at c.Addr. Of n addresses, client i begins with
+// address i mod n, and tries the others if its hub is gone; in version 2 also during the run,
+// which ends if the client does not keep its id. When all are connected, each client
 // sends c.Messages messages to all other clients. All clients start at the same time. Message
 // k is due c.Interval·k after the start. The load is an open loop: when the hub does not
 // accept messages that fast, a sender lags and catches up, and the latency of a delivery
@@ -28,12 +30,9 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 		return nil, fmt.Errorf("simulate: print the plan: %w", err)
 	}
 	if c.Reconnects > 0 {
-		if r.proxy, err = newProxy(c.Addr); err != nil {
+		defer r.closeProxies()
+		if err := r.startProxies(); err != nil {
 			return nil, fmt.Errorf("simulate: %w", err)
-		}
-		defer r.proxy.close()
-		for i := range r.proxyDialers {
-			r.proxyDialers[i] = &proxyDialer{proxy: r.proxy}
 		}
 	}
 	clients, err := connect(ctx, c, r.receivers, r.proxyDialers)
@@ -51,4 +50,25 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 		report.Interrupted, report.Cause = true, "interrupted"
 	}
 	return report, nil
+}
+
+// startProxies starts a proxy before each hub, and makes the proxyDialers of the clients.
+func (r *run) startProxies() error {
+	for _, addr := range r.config.addrs() {
+		p, err := newProxy(addr)
+		if err != nil {
+			return err
+		}
+		r.proxies = append(r.proxies, p)
+	}
+	for i := range r.proxyDialers {
+		r.proxyDialers[i] = &proxyDialer{proxy: r.proxies[i%len(r.proxies)]}
+	}
+	return nil
+}
+
+func (r *run) closeProxies() {
+	for _, p := range r.proxies {
+		p.close()
+	}
 }

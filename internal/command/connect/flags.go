@@ -3,12 +3,14 @@
 package connect
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
-	"net"
+	"slices"
+	"strings"
 
 	"github.com/sechlol/go-message-hub/client"
 	"github.com/sechlol/go-message-hub/internal/certs"
@@ -33,7 +35,7 @@ const TLSScheme = client.SchemeTLS + "://"
 // AddTo adds the settings to s.
 func (f *Flags) AddTo(s *settings.Settings) {
 	f.settings = s
-	settings.Add(s, &f.addr, "addr", "localhost", addressType(), "host of the hub, or host:port; the prefix hubs:// selects TLS")
+	settings.Add(s, &f.addr, "addr", "localhost", addressType(), "host of the hub, or host:port; the prefix hubs:// selects TLS;\nseveral hubs of a cluster: separated by commas")
 	settings.Add(s, &f.port, "port", wire.DefaultPort, settings.IntRange(1, math.MaxUint16), "port of the hub")
 	settings.Add(s, &f.ca, "ca", "", settings.FilePath(), "file with the CA certificates that verify a hub with TLS;\nempty: those of the system")
 	settings.Add(s, &f.cert, "cert", "", settings.FilePath(), "file with the client certificate for a hub with TLS, read\nat each connection")
@@ -52,36 +54,49 @@ func (f *Flags) Explicit() (names []string) {
 	return names
 }
 
-// parsedAddr returns -addr.
-func (f *Flags) parsedAddr() client.Address {
-	a, err := client.ParseAddress(f.addr)
+// parsedAddrs returns the addresses of -addr.
+func (f *Flags) parsedAddrs() []client.Address {
+	addresses, err := client.ParseAddresses(f.addr)
 	if err != nil {
 		panic(err) // cannot happen: addressType has checked the value
 	}
-	return a
+	return addresses
 }
 
-// address returns -addr, with the port of -port if -addr has none.
-func (f *Flags) address() client.Address {
-	a := f.parsedAddr()
-	if a.Port == 0 {
-		a.Port = f.port
+// addresses returns the addresses of -addr, with the port of -port for those that have none.
+func (f *Flags) addresses() []client.Address {
+	addresses := f.parsedAddrs()
+	for i := range addresses {
+		addresses[i].Port = cmp.Or(addresses[i].Port, f.port)
 	}
-	return a
+	return addresses
 }
 
 // UsesTLS reports whether the connection uses TLS.
-func (f *Flags) UsesTLS() bool { return f.address().TLS() }
+func (f *Flags) UsesTLS() bool { return f.parsedAddrs()[0].TLS() } // all of them, or none
 
-// HostPort returns the address of the hub in the form that net.Dial expects.
-func (f *Flags) HostPort() string { return f.address().HostPort() }
+// HasSeveral reports whether there are several addresses.
+func (f *Flags) HasSeveral() bool { return len(f.parsedAddrs()) > 1 }
 
-// String returns the address in the form that users write.
+// HostPorts returns the addresses of the hubs in the form that net.Dial expects, separated by
+// commas.
+func (f *Flags) HostPorts() string { return f.join("") }
+
+// String returns the addresses in the form that users write and client.Dial expects.
 func (f *Flags) String() string {
 	if f.UsesTLS() {
-		return TLSScheme + f.HostPort()
+		return f.join(TLSScheme)
 	}
-	return f.HostPort()
+	return f.join("")
+}
+
+// join returns the addresses in the form that net.Dial expects, each after prefix.
+func (f *Flags) join(prefix string) string {
+	var list []string
+	for _, a := range f.addresses() {
+		list = append(list, prefix+a.HostPort())
+	}
+	return strings.Join(list, ",")
 }
 
 // GetToken returns client.Options.GetToken, or nil if no token is set.
@@ -113,11 +128,8 @@ func (f *Flags) TLSConfig() (*tls.Config, error) {
 	case (f.cert == "") != (f.key == ""):
 		return nil, errors.New("-cert and -key belong together: a certificate and its private key")
 	}
-	host, _, err := net.SplitHostPort(f.HostPort())
-	if err != nil {
-		return nil, err
-	}
-	config := &tls.Config{ServerName: host}
+	config := new(tls.Config) // client.Dial sets the ServerName
+	var err error
 	if f.ca != "" {
 		var ignored []string
 		if config.RootCAs, ignored, err = certs.ReadPool(f.ca); err != nil {
@@ -139,29 +151,34 @@ func (f *Flags) TLSConfig() (*tls.Config, error) {
 
 // addrWithTLS returns -addr with the scheme of TLS.
 func (f *Flags) addrWithTLS() string {
-	a := f.parsedAddr()
-	a.Scheme = client.SchemeTLS
-	return a.String()
+	var list []string
+	for _, a := range f.parsedAddrs() {
+		a.Scheme = client.SchemeTLS
+		list = append(list, a.String())
+	}
+	return strings.Join(list, ",")
 }
 
 // validate returns an error if the port or the token is set twice.
 func (f *Flags) validate() error {
-	if f.parsedAddr().Port != 0 && f.settings.IsSet("port") {
+	hasPort := slices.ContainsFunc(f.parsedAddrs(), func(a client.Address) bool { return a.Port != 0 })
+	if hasPort && f.settings.IsSet("port") {
 		return fmt.Errorf("-addr=%s includes a port: remove -port", f.addr)
 	}
 	return f.token.validate()
 }
 
-// addressType is the address of a hub: a host, with or without a port and a scheme.
+// addressType is the address of a hub, or a list of them: a host, with or without a port and a
+// scheme.
 func addressType() settings.Type[string] {
 	return settings.Type[string]{
 		Parse: func(text string) (string, error) {
-			if _, err := client.ParseAddress(text); err != nil {
+			if _, err := client.ParseAddresses(text); err != nil {
 				return "", settings.InvalidPartError(errors.Unwrap(err).Error())
 			}
 			return text, nil
 		},
 		Format:  settings.AsIs,
-		Allowed: "names and addresses, with or without a port, such as hub.example, [::1]:9999 and hubs://hub.example",
+		Allowed: "names and addresses, with or without a port, such as hub.example, [::1]:9999 and hubs://hub.example, or several with commas between them",
 	}
 }

@@ -35,8 +35,9 @@ type hubCommand struct {
 	remote     connect.Flags
 	jsonOutput bool
 	timeout    time.Duration
-	maxBody    int64       // in bytes, for send and listen; 0: limit of the hub
-	tlsConfig  *tls.Config // set by run; nil: no TLS
+	maxBody    int64          // in bytes, for send and listen; 0: limit of the hub
+	tlsConfig  *tls.Config    // set by run; nil: no TLS
+	client     *client.Client // set by dial
 }
 
 // newSettings returns the settings of the subcommand name, still without any setting.
@@ -121,8 +122,13 @@ func (c *hubCommand) printResult(w io.Writer, result fmt.Stringer) error {
 	return nil
 }
 
-// hubAddr returns the address of the hub as shown to users.
-func (c *hubCommand) hubAddr() string { return c.remote.String() }
+// hubAddr returns the address of the connected hub as shown to users.
+func (c *hubCommand) hubAddr() string {
+	if c.client == nil {
+		return c.remote.String()
+	}
+	return c.client.Addr()
+}
 
 // rejectAll rejects a message of a client that does not listen. An unread message would delay
 // the report of the hub and finally block its sender.
@@ -137,8 +143,9 @@ func (c *hubCommand) dial(stopCtx context.Context, timeout time.Duration, option
 	options.TLS, options.GetToken = c.tlsConfig, c.remote.GetToken()
 	options.Name = c.settings.Program
 	options.MaxBody = int(c.maxBody)
-	conn, err := client.Dial(ctx, c.remote.HostPort(), &options)
+	conn, err := client.Dial(ctx, c.remote.String(), &options)
 	if err == nil {
+		c.client = conn
 		return conn, nil
 	}
 	if stopCtx.Err() != nil {
@@ -151,36 +158,53 @@ func (c *hubCommand) dial(stopCtx context.Context, timeout time.Duration, option
 // that. timeout is the time limit of the connection, or 0 if the client library has chosen the
 // limit.
 func (c *hubCommand) explainDialError(err error, timeout time.Duration) error {
+	var failed *client.DialError
+	var at *client.AddressError
+	switch {
+	case errors.As(err, &failed):
+		text := "no hub of these accepts the connection:"
+		for _, attempt := range failed.Attempts {
+			text += fmt.Sprintf("\n  %v", c.explainAttempt(attempt.Addr, attempt.Err, 0))
+		}
+		return errors.New(text)
+	case errors.As(err, &at):
+		return c.explainAttempt(at.Addr, at.Err, timeout)
+	}
+	return c.explainAttempt(c.remote.String(), err, timeout)
+}
+
+// explainAttempt is explainDialError for an attempt to connect to addr.
+func (c *hubCommand) explainAttempt(addr string, err error, timeout time.Duration) error {
 	var dialErr *net.OpError
 	var dnsErr *net.DNSError
 	var errno syscall.Errno
 	var goAway *client.GoAwayError
 	if explanation := connect.ExplainTLSError(err); explanation != "" {
-		return fmt.Errorf("no connection to the hub at %s: %s", c.hubAddr(), explanation)
+		return fmt.Errorf("no connection to the hub at %s: %s", addr, explanation)
 	}
 	switch {
 	case errors.As(err, &dnsErr):
-		return fmt.Errorf("no hub at %s: %w; -addr must name the host of the hub", c.hubAddr(), dnsErr)
+		return fmt.Errorf("no hub at %s: %w; -addr must name the host of the hub", addr, dnsErr)
 	case errors.As(err, &dialErr) && dialErr.Op == "dial":
 		reason := dialErr.Err
 		if errors.As(err, &errno) {
 			reason = errno
 		}
-		return fmt.Errorf("no hub at %s: %w; start one with start_server, or name another with -addr and -port", c.hubAddr(), reason)
+		return fmt.Errorf("no hub at %s: %w; start one with start_server, or name another with -addr and -port", addr, reason)
 	case errors.Is(err, context.DeadlineExceeded) && timeout == 0:
-		return fmt.Errorf("no hub at %s: the connection was accepted, but the handshake got no answer in time", c.hubAddr())
+		return fmt.Errorf("no hub at %s: the connection was accepted, but the handshake got no answer in time", addr)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no hub at %s: the connection was accepted, but the handshake got no answer for %s", c.hubAddr(), settings.FormatDuration(timeout))
+		return fmt.Errorf("no hub at %s: the connection was accepted, but the handshake got no answer for %s", addr, settings.FormatDuration(timeout))
 	case errors.As(err, &goAway) && (goAway.Code == wire.GoAwayRefused || goAway.Code == wire.GoAwayExpired):
-		return fmt.Errorf("the hub at %s rejected this client: %s%s", c.hubAddr(), goAway.Reason, c.remote.CredentialsHint())
+		return fmt.Errorf("the hub at %s rejected this client: %s%s", addr, goAway.Reason, c.remote.CredentialsHint())
 	case errors.As(err, &goAway):
-		return fmt.Errorf("the hub at %s accepts no connections: %s", c.hubAddr(), goAway.Reason)
+		return fmt.Errorf("the hub at %s accepts no connections: %s", addr, goAway.Reason)
 	case errors.Is(err, client.ErrHubClosed), errors.Is(err, client.ErrConnectionLost):
-		return fmt.Errorf("the server at %s closed the connection at once: %s, or not a hub", c.hubAddr(), c.likelyCauses())
+		return fmt.Errorf("the server at %s closed the connection at once: %s, or not a hub", addr, c.likelyCauses())
 	case errors.Is(err, client.ErrWatchForbidden):
-		return fmt.Errorf("the hub at %s does not allow this client to watch: its token or certificate forbids it", c.hubAddr())
+		return fmt.Errorf("the hub at %s does not allow this client to watch: its token or certificate forbids it", addr)
 	case errors.Is(err, client.ErrProtocol):
-		return fmt.Errorf("the server at %s does not speak the hub protocol: check -port", c.hubAddr())
+		return fmt.Errorf("the server at %s does not speak the hub protocol: check -port", addr)
 	}
 	return err
 }

@@ -144,3 +144,41 @@ func TestHubctl_Settings(t *testing.T) {
 	t.Setenv("HUBCTL_VERSION", "3") // of another program
 	programtest.CheckResult(t, programtest.Run(Run, "list", "-config="+programtest.WriteConfigFile(t, "port "+port)), command.ExitOK, "", "")
 }
+
+// TestHubctl_SeveralAddresses ends the hub of a client, which then connects to the other one.
+func TestHubctl_SeveralAddresses(t *testing.T) {
+	got := programtest.Run(Run, "list", "-addr=127.0.0.1:1,localhost:2", "-timeout=5s")
+	for _, want := range []string{
+		"hubctl list: no hub of these accepts the connection:\n",
+		"\n  no hub at 127.0.0.1:1: connection refused; start one",
+		"\n  no hub at localhost:2: connection refused; start one",
+	} {
+		if got.Code != command.ExitFailure || !strings.Contains(got.Stderr, want) {
+			t.Errorf("exit code %d, %q, want %q", got.Code, got.Stderr, want)
+		}
+	}
+	hubs := make(map[string]*programtest.Running)
+	var addrs []string
+	for range 2 {
+		s, port := startServer(t)
+		addrs = append(addrs, "127.0.0.1:"+port)
+		hubs["127.0.0.1:"+port] = s
+	}
+	l := programtest.Start(t, Run, "listen", "-addr="+strings.Join(addrs, ","))
+	line := l.WaitForLine(&l.Stderr, "connected")
+	for addr, s := range hubs {
+		if strings.Contains(line, "hub="+addr+" ") {
+			delete(hubs, addr)
+			s.Interrupt()
+		}
+	}
+	line = l.WaitForLine(&l.Stderr, "new id")
+	for addr := range hubs {
+		if len(hubs) != 1 || !strings.Contains(line, "hub="+addr) {
+			t.Errorf("%q does not name %s", line, addr)
+		}
+	}
+	if got := l.Interrupt(); got.Code != command.ExitOK {
+		t.Errorf("exit code %d, %s", got.Code, got.Stderr)
+	}
+}

@@ -33,11 +33,20 @@ func (l *eventLog) handleEvent(e client.Event) {
 		l.logReconnectFailed(e)
 	case client.EventResumed:
 		l.reconnectErrors.Reset()
-		l.logger.Info("resumed, nothing was missed", "id", formatID(e.ID))
+		l.logger.Info("resumed, nothing was missed", l.attributes(e)...)
 	case client.EventNewID:
 		l.reconnectErrors.Reset()
-		l.logger.Warn("new id: messages sent to the old id are lost", "id", formatID(e.ID))
+		l.logger.Warn("new id: messages sent to the old id are lost", l.attributes(e)...)
 	}
+}
+
+// attributes returns the id of this client, and the address of the hub if there are several.
+func (l *eventLog) attributes(e client.Event) []any {
+	attributes := []any{"id", formatID(e.ID)}
+	if l.cmd.remote.HasSeveral() {
+		attributes = append(attributes, "hub", e.Addr)
+	}
+	return attributes
 }
 
 // logReconnectFailed logs the cause of a failed attempt to reconnect, unless it has just

@@ -129,7 +129,7 @@ func (c *simulator) simulationConfig() (simulation.Config, error) {
 		return simulation.Config{}, err
 	}
 	config := simulation.Config{
-		Addr:        c.remote.HostPort(),
+		Addr:        c.remote.HostPorts(),
 		TLS:         tlsConfig,
 		Token:       c.remote.GetToken(),
 		Size:        c.size,

@@ -163,7 +163,7 @@ func TestSimulation_KeepsOldResultsOnError(t *testing.T) {
 // requires.
 func TestSimulator_DocumentedDefaults(t *testing.T) {
 	c := newSimulator()
-	if c.remote.HostPort() != "localhost:9999" || c.size != 10240 || c.clients != 100 || c.messages != 100 || c.interval != 1 || !c.stat {
+	if c.remote.HostPorts() != "localhost:9999" || c.size != 10240 || c.clients != 100 || c.messages != 100 || c.interval != 1 || !c.stat {
 		t.Errorf("start_simulation has %+v", c)
 	}
 }
