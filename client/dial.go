@@ -31,9 +31,9 @@ import (
 // limits grow with each round: the wait is random, at most 200 ms before the first round, twice as
 // much before each further one, and at most 20 s. An attempt ends after 3 s in the first round, 6 s
 // in the second, and then 10 s. If a GOAWAY asks for a delay, the next round begins after it. If
-// the new hub does not have the session, the client gets a new one: see EventNewID. An answer to an
-// attempt that ends a client with one address, as a GOAWAY without reconnect does, ends this one
-// when all addresses have answered so in succession.
+// Options.GetToken fails, the round ends. If the new hub does not have the session, the client gets
+// a new one: see EventNewID. An answer to an attempt that ends a client with one address, as a
+// GOAWAY without reconnect does, ends this one when all addresses have answered so in succession.
 //
 // The client has one goroutine that reads, and at times others that write, run timers and renew
 // the token. All of them end with Close.
