@@ -164,6 +164,18 @@ type Config struct {
 	// message. Default: 1,000.
 	TraceSampleRate int
 
+	// Cluster makes the hub a member of a cluster: its clients can send to those of all other hubs
+	// of the cluster, and see them in lists. The ids that the hub assigns begin with its number
+	// there. Each other hub costs 4 MiB beside MaxQueuedBytes, or twice MaxBody if that is more, and
+	// each of its clients 50 bytes. The hub leaves the cluster at Shutdown, and does not close what
+	// Cluster consists of. Default: the hub is alone.
+	Cluster Cluster
+
+	// Name, Address and Software describe the hub to the operators of its cluster: a name, the
+	// address at which clients reach it, and its version. Each has at most 255 bytes. Default:
+	// empty.
+	Name, Address, Software string
+
 	// Logger receives one line for each event. Clients and the accept loop wait for its handler,
 	// which should not block. Default: nothing is logged.
 	Logger *slog.Logger
@@ -248,6 +260,9 @@ func (c Config) withDefaults() (Config, error) {
 		checkRange("MaxReports", c.MaxReports, 1, 1<<20),
 		checkRange("TraceSampleRate", c.TraceSampleRate, 1, 1<<30),
 		checkRange("MaxWatchers", c.MaxWatchers, 1, 1<<30),
+		checkRange("length of Name", len(c.Name), 0, 255),
+		checkRange("length of Address", len(c.Address), 0, 255),
+		checkRange("length of Software", len(c.Software), 0, 255),
 	)
 }
 

@@ -33,6 +33,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/internal/admission"
 	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/cluster"
 	"github.com/sechlol/go-message-hub/internal/idpool"
 	"github.com/sechlol/go-message-hub/internal/limitlog"
 	"github.com/sechlol/go-message-hub/internal/local"
@@ -102,6 +103,7 @@ type Hub struct {
 	rates        admission.Rates // of a client without Permissions
 	limitedLog   *limitlog.Log   // of events that any client can cause at any rate
 	relay        *relay.Relay
+	cluster      *cluster.Cluster // nil: the hub is alone
 	senders      *local.Senders
 
 	// All of these can be used concurrently.
@@ -117,6 +119,8 @@ type Hub struct {
 	upgrades      upgradeTable // what is known of WebSockets by their upgrade requests
 
 	shutdownOnce sync.Once
+	abortOnce    sync.Once
+	aborted      chan struct{} // closed when the context of a Shutdown has ended before
 	closing      chan struct{} // closed when Shutdown begins
 	readersDone  chan struct{} // closed after closing, when no connection reads any more
 	finished     chan struct{} // closed when no goroutine of the hub runs any more
@@ -137,17 +141,21 @@ func New(config Config) (*Hub, error) {
 		bodies:       body.NewBudget(bodyBytes, minPerClient),
 		reads:        body.NewBudget(readBytes, 0),
 		maxPerSender: bodyBytes / shareFraction,
-		registry:     presence.New[relay.Destination](1),
+		registry:     presence.New[relay.Destination](firstRevision(config.Cluster)),
 		rates:        admission.Rates{Messages: config.MessageRate, Bytes: config.ByteRate},
 		auth:         authenticator{callback: config.Authenticate, disableV1: config.DisableV1},
 		limitedLog:   limitlog.NewLog(config.Logger, limitedLogInterval),
 		closing:      make(chan struct{}),
+		aborted:      make(chan struct{}),
 		readersDone:  make(chan struct{}),
 		finished:     make(chan struct{}),
 	}
 	h.epoch = uint64(h.started.UnixNano())
 	h.socketConfig = h.newSocketConfig(readBytes)
 	h.ids.StartAt(h.firstID())
+	if config.Cluster != nil {
+		h.v1IDs.StartAt(h.firstID() + 1<<(nodeShift-1)) // the upper half of the ids of this hub
+	}
 	h.admission.hub, h.admission.ipLimits = h, admission.NewIPLimiter(config.MaxPerAddress, config.ConnectRate)
 	h.admission.maxClients.Store(int64(config.MaxClients))
 	h.conns.init()
@@ -156,6 +164,7 @@ func New(config Config) (*Hub, error) {
 	h.senders = newSenders(h)
 	h.subscribers.init(h)
 	h.startLoops()
+	h.joinCluster()
 	return h, nil
 }
 
@@ -197,8 +206,11 @@ func (h *Hub) startLoops() {
 // in microseconds. The ids of two runs of a hub never overlap while fewer than a million
 // clients connect per second on average and the clock is not set back. A float64 holds these
 // ids exactly for two centuries. With Config.Authenticate the first id is above the ids that
-// can be granted.
+// can be granted. In a cluster the first id has the number of the hub.
 func (h *Hub) firstID() uint64 {
+	if h.config.Cluster != nil {
+		return firstClusterID(h.config.Cluster.Node())
+	}
 	first := uint64(h.started.UnixMicro())
 	if h.auth.grantsIDs() {
 		first += MaxGrantedID + 1
@@ -293,6 +305,9 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		go func() { // ends when all connections have stopped reading, which Interrupt makes them do
 			h.conns.reading.Wait()
 			close(h.readersDone)
+			if h.cluster != nil {
+				h.cluster.Close(h.aborted)
+			}
 			h.conns.running.Wait()
 			close(h.finished)
 		}()
@@ -307,6 +322,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		default:
 		}
 	}
+	h.abortOnce.Do(func() { close(h.aborted) })
 	for _, c := range h.conns.snapshot() {
 		c.close(CloseShutdown)
 	}
@@ -318,7 +334,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 // Stats returns the current statistics. It can be called at any time.
 func (h *Hub) Stats() Stats {
 	s := h.counters.snapshot(h.registry.Size())
-	s.Uptime = time.Since(h.started)
+	s.Uptime, s.ClusterClients = time.Since(h.started), h.registry.Total()
 	bodies, peakBodies := h.bodies.Used()
 	reads, peakReads := h.reads.Used()
 	s.QueuedBytes, s.PeakQueuedBytes = bodies+reads, peakBodies+peakReads

@@ -13,6 +13,7 @@ const (
 	RejectOrigin                      // WebConfig.AllowedOrigins does not permit the origin of a web page
 	RejectUpgrade                     // an HTTP request that does not become a WebSocket for another reason
 	RejectPending                     // too many connections of a WebHandler have not sent their request
+	RejectCluster                     // the hub is not sure of its number in the cluster
 	numRejectReasons
 )
 
@@ -24,6 +25,7 @@ var rejectReasonTexts = [numRejectReasons]string{
 	RejectOrigin:  "foreign origin",
 	RejectUpgrade: "no WebSocket request",
 	RejectPending: "too many without a request",
+	RejectCluster: "not in the cluster",
 }
 
 // String returns the text of the reason for metrics and the log.

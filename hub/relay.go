@@ -14,6 +14,7 @@ import (
 func newRelay(h *Hub) *relay.Relay {
 	config := relay.Config{
 		Find:             h.registry.Find,
+		IsLost:           h.isLost,
 		ReportTimeout:    h.config.ReportTimeout,
 		MaxReportTimeout: h.config.MaxReportTimeout,
 		OnDrop:           func(fate wire.Fate, n int) { h.counters.recordDrop(dropReasonOf(fate), n) },

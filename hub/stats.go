@@ -17,8 +17,13 @@ import (
 type Stats struct {
 	Uptime time.Duration // since New
 
-	Clients      int                     // connected now
-	PeakClients  int                     // maximum of Clients
+	Clients     int // connected now
+	PeakClients int // maximum of Clients
+
+	// ClusterClients is the number of clients of all hubs of the cluster that this hub knows,
+	// Clients included. Without a cluster it is equal to Clients.
+	ClusterClients int
+
 	Connected    uint64                  // connections accepted
 	WebSockets   uint64                  // those of them that became WebSockets
 	Rejected     map[RejectReason]uint64 // connections rejected, by reason

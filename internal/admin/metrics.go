@@ -94,6 +94,7 @@ func newCollector(readStats func() hub.Stats) *collector {
 			newGauge("uptime_seconds", "Time since the hub was created.", func(s *hub.Stats) float64 { return s.Uptime.Seconds() }),
 			newGauge("clients", "Connected clients and detached sessions.", func(s *hub.Stats) float64 { return float64(s.Clients) }),
 			newGauge("clients_peak", "Peak of the number of clients.", func(s *hub.Stats) float64 { return float64(s.PeakClients) }),
+			newGauge("cluster_clients", "Clients of all hubs of the cluster that the hub knows.", func(s *hub.Stats) float64 { return float64(s.ClusterClients) }),
 			newCounter("connections_total", "Connections accepted.", func(s *hub.Stats) uint64 { return s.Connected }),
 			newCounter("websockets_total", "Connections accepted that became WebSockets.", func(s *hub.Stats) uint64 { return s.WebSockets }),
 			newCounter("resumptions_total", "Sessions resumed on a new connection.", func(s *hub.Stats) uint64 { return s.Resumed }),

@@ -104,7 +104,7 @@ var importRules = map[string]importRule{
 	},
 	"hub": {
 		internal: []string{
-			"wire", "internal/body", "internal/outbox", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/limitlog",
+			"wire", "internal/body", "internal/outbox", "internal/socket", "internal/proxyheader", "internal/idpool", "internal/admission", "internal/cluster", "internal/limitlog",
 			"internal/presence", "internal/reclaim", "internal/relay", "internal/local", "internal/stats", "internal/web",
 		},
 		external: []string{"github.com/dustin/go-humanize"},

@@ -122,6 +122,13 @@ func (a *Account) InUse() bool {
 	return a.held > 0 || a.waiter != nil
 }
 
+// Held returns the bytes that are charged to the account.
+func (a *Account) Held() int64 {
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	return a.held
+}
+
 // TryAcquire returns a buffer of at least n bytes, or nil if Acquire would have to wait. A nil
 // Account always has room, and is not charged.
 func (a *Account) TryAcquire(n int) *Buffer {

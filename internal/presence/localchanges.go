@@ -17,6 +17,14 @@ func (r *roster[M]) LocalChanges(since uint64) (joined, left []uint64, snapshot 
 	return joined, left, false, local.revision
 }
 
+// LocalRevision returns the number of the last change of the single members, as LocalChanges counts
+// them.
+func (r *roster[M]) LocalRevision() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.local.revision
+}
+
 // LocalChanged returns a channel with capacity 1, which receives an element when a single member
 // joins or leaves, or is announced again, after the first call of LocalChanges. All calls return
 // the same channel.

@@ -29,7 +29,6 @@ func newLatencySample(observe func(time.Duration)) *latencySample {
 
 // observers observe the events of a batch, beside its Tracker.
 type observers struct {
-	arrival Arrival             // gets each event first; nil: the batch is of this hub
 	latency *latencySample      // nil: the batch is not timed
 	traces  *traceRecorder      // nil: no message is traced
 	next    outbox.EventHandler // gets each event last; nil: none
@@ -38,7 +37,7 @@ type observers struct {
 // chain returns an event handler that calls the observers and then next. Without observers it
 // is next.
 func (o *observers) chain(next outbox.EventHandler) outbox.EventHandler {
-	if o.arrival == nil && o.latency == nil && o.traces == nil {
+	if o.latency == nil && o.traces == nil {
 		return next
 	}
 	chained := *o // allocated only here, and not for each batch
@@ -48,9 +47,6 @@ func (o *observers) chain(next outbox.EventHandler) outbox.EventHandler {
 
 // HandleEvent passes an event to all of them: see outbox.EventHandler.
 func (o *observers) HandleEvent(receiver int, event outbox.Event, first, frames int) {
-	if o.arrival != nil {
-		o.arrival.HandleEvent(receiver, event, first, frames)
-	}
 	if o.latency != nil && event == outbox.EventWritten {
 		o.latency.observe(time.Since(o.latency.readAt))
 	}
@@ -66,7 +62,6 @@ func (o *observers) HandleEvent(receiver int, event outbox.Event, first, frames 
 type recorders struct {
 	tracker *Tracker       // nil: the batch is not tracked
 	traces  *traceRecorder // nil: no message is traced
-	arrival Arrival        // nil: the batch is of this hub
 }
 
 // newRecorders returns the recorders of a batch that was read at readAt and is about to be offered.
@@ -75,8 +70,7 @@ func (r *Relay) newRecorders(m *Messages, readAt time.Time, latency *latencySamp
 	if r.traces.config.OnTrace != nil {
 		recs.traces = r.traces.newRecorder(m.Origin.ID(), readAt, ids, batch)
 	}
-	recs.arrival = m.Arrival
-	obs := observers{arrival: m.Arrival, latency: latency, traces: recs.traces}
+	obs := observers{latency: latency, traces: recs.traces}
 	if m.Options.Tracked() {
 		recs.tracker = r.newTracker(m, batch.Frames, dests)
 		recs.tracker.options.Events = obs.chain(recs.tracker)
@@ -89,7 +83,7 @@ func (r *Relay) newRecorders(m *Messages, readAt time.Time, latency *latencySamp
 
 // observed reports whether the outcome of each offer is recorded.
 func (r *recorders) observed() bool {
-	return r.tracker != nil || r.traces != nil || r.arrival != nil
+	return r.tracker != nil || r.traces != nil
 }
 
 // recordFate records the fate of frames that are not offered to one receiver.

@@ -125,11 +125,16 @@ type Messages struct {
 	// messages follow without a gap if the messages are tracked.
 	FirstSeq uint64
 
-	// The following are set if another hub has sent the batch. A receiver that is at another hub
-	// then counts as absent.
+	// The following are for messages that another hub has sent.
 
-	// Arrival follows the batch; nil: the batch is of this hub.
-	Arrival Arrival
+	// FromHub says that another hub has sent the messages. A receiver that is at another hub counts
+	// as absent: while the hubs do not agree where a client is, a batch could go round in circles.
+	FromHub bool
+
+	// OnBlocked is called for each receiver that blocks the batch. What it returns is called once
+	// that receiver does not any more. Send then reports that the batch is not blocked. nil: the
+	// Flusher of the Sender counts the blocked sends.
+	OnBlocked func(receiver int) (onUnblocked func())
 
 	// ReadAt is Transfer.ReadAt, in µs since 1970. 0: the time of Sender.ReadAt.
 	ReadAt int64

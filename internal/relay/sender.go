@@ -123,8 +123,9 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 		b.Receiver = i
 		dests[i] = nil
 		if outcome := dest.Offer(b, &s.Flusher); observed || outcome != outbox.Queued {
-			r.offered(b, outcome)
-			blocked = s.onOffered(dest, b, outcome, &r) || blocked
+			if s.onOffered(dest, b, outcome, &r) {
+				blocked = s.onBlocked(m, i) || blocked
+			}
 		}
 	}
 	if translated != nil {
@@ -148,16 +149,13 @@ func (s *Sender) recordAbsent(r *recorders, receiver int, id uint64, forbidden b
 	if r.tracker != nil {
 		r.tracker.beginOffer(receiver)
 	}
-	if r.arrival != nil {
-		r.arrival.Offered(receiver, outbox.Closed)
-	}
 	s.recordDrop(r, receiver, fate, 0, s.batch.Frames)
 }
 
 // removeForbidden sets to nil the dests that cannot get the messages, and returns the indexes of
 // those that the origin is not permitted to send to.
 func (s *Sender) removeForbidden(m *Messages, ids []uint64, dests []Destination) (forbidden indexSet) {
-	if m.Arrival != nil {
+	if m.FromHub {
 		removeRemotes(dests)
 	}
 	canSend := m.Origin.CanSend()
@@ -178,12 +176,27 @@ func (s *Sender) removeForbidden(m *Messages, ids []uint64, dests []Destination)
 	return forbidden
 }
 
-// offerPart offers a part of a batch to one receiver, and reports whether any of it is blocked
-// there.
-func (s *Sender) offerPart(dest Destination, b *outbox.Batch, r *recorders) (blocked bool) {
-	outcome := dest.Offer(b, &s.Flusher)
-	r.partOffered(b, outcome)
-	return s.onOffered(dest, b, outcome, r)
+// onBlocked records that a receiver blocks the batch, and reports whether the Flusher counts it.
+func (s *Sender) onBlocked(m *Messages, receiver int) bool {
+	if m.OnBlocked == nil {
+		return true
+	}
+	s.Flusher.OnUnblocked(m.OnBlocked(receiver))
+	return false
+}
+
+// removeRemotes sets to nil the dests at other hubs.
+func removeRemotes(dests []Destination) {
+	for i, dest := range dests {
+		if _, ok := dest.(*Remote); ok {
+			dests[i] = nil
+		}
+	}
+}
+
+// offer offers a batch to one receiver, and reports whether it is blocked there, whole or in part.
+func (s *Sender) offer(dest Destination, b *outbox.Batch, r *recorders) (blocked bool) {
+	return s.onOffered(dest, b, dest.Offer(b, &s.Flusher), r)
 }
 
 // onOffered handles the outcome of an offer, and reports whether the batch or a part of it is
@@ -217,8 +230,8 @@ func (s *Sender) offerParts(dest Destination, b *outbox.Batch, r *recorders) (bl
 	}
 	rest := *b
 	rest.From, rest.First, rest.Frames = half.To, b.First+half.Frames, b.Frames-half.Frames
-	blocked = s.offerPart(dest, &half, r)
-	return s.offerPart(dest, &rest, r) || blocked
+	blocked = s.offer(dest, &half, r)
+	return s.offer(dest, &rest, r) || blocked
 }
 
 // recordDrop counts messages that are not offered to one receiver, and records their fate.

@@ -29,7 +29,7 @@ type Tracker struct {
 	v1         indexSet       // the receivers that get version 1 frames
 	remote     indexSet       // the receivers at other hubs, which decide their fates
 	hasRemote  bool           // remote is not empty
-	isArrival  bool           // another hub has sent the messages, and counts the fates
+	fromHub    bool           // another hub has sent the messages, and counts the fates
 	reportBy   time.Time      // when timer fires first; zero if level is none, or without remote
 
 	offeredTo atomic.Int32 // how many receivers it was offered to, or is being offered to
@@ -50,7 +50,7 @@ func (r *Relay) newTracker(m *Messages, messages int, dests []Destination) *Trac
 	t := &Tracker{
 		relay: r, origin: m.Origin, level: m.Options.Wire.Level(),
 		firstSeq: m.FirstSeq, messages: messages, dests: append([]Destination(nil), dests...),
-		isArrival: m.Arrival != nil,
+		fromHub: m.FromHub,
 	}
 	t.options = outbox.Options{
 		Overflow: overflowPolicies[m.Options.Wire.Overflow()], Sender: m.Origin.ID(), Expires: m.Options.Expires,
@@ -258,7 +258,7 @@ func (t *Tracker) decide(receiver, first, frames int, fate wire.Fate) {
 
 // countFate counts n fates that were decided, at the hub of the sender only.
 func (t *Tracker) countFate(fate wire.Fate, n int) {
-	if !t.isArrival {
+	if !t.fromHub {
 		t.relay.countFate(fate, n)
 	}
 }

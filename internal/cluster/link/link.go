@@ -230,6 +230,13 @@ func (l *Link) Generation() uint64 {
 	return l.generation
 }
 
+// Established reports whether a frame of the other hub has come in this generation.
+func (l *Link) Established() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.peer != 0
+}
+
 // Now returns the time in µs since New, plus one. Frames carry it, so that the other hub can
 // estimate it by PeerNow.
 func (l *Link) Now() int64 { return 1 + time.Since(l.epoch).Microseconds() }

@@ -1,0 +1,146 @@
+package hub
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sechlol/go-message-hub/internal/body"
+	"github.com/sechlol/go-message-hub/internal/cluster"
+	"github.com/sechlol/go-message-hub/internal/relay"
+	"github.com/sechlol/go-message-hub/wire"
+)
+
+// Cluster makes a hub a member of a cluster: several hubs that serve one population of clients.
+// Package natscluster has an implementation over NATS. Its methods can be called concurrently.
+type Cluster interface {
+	// Node returns the number of this start of the hub, which no other has in the cluster.
+	Node() cluster.Node
+
+	// Carrier returns what carries frames between the hubs.
+	Carrier() cluster.Carrier
+
+	// Key returns the key by which the hubs of the cluster know each other. It must not be changed.
+	Key() []byte
+
+	// Valid reports whether the number belongs to this hub for certain. While it does not, the hub
+	// rejects new connections. Those that it has stay.
+	Valid() bool
+}
+
+// nodeShift is the position of the number of the hub in an id that a hub in a cluster assigns.
+// Below it is a counter: 41 bits, enough for 2,000 connections per second in 34 years.
+const nodeShift = 41
+
+// clusterID is set in ids that a hub in a cluster assigns. No granted id and no id of a lone hub
+// has it.
+const clusterID = 1 << 63
+
+// firstClusterID returns the first id that the hub with that number assigns.
+func firstClusterID(node cluster.Node) uint64 { return clusterID | uint64(node)<<nodeShift | 1 }
+
+// firstRevision returns the first revision of the presence of a hub. Those of two hubs of a cluster
+// do not overlap before one of them has had 2 billion changes.
+func firstRevision(membership Cluster) uint64 {
+	if membership == nil {
+		return 1
+	}
+	return uint64(membership.Node())<<31 | 1
+}
+
+// isLost reports whether a client was connected to another hub that is lost now.
+func (h *Hub) isLost(id uint64) bool { return h.cluster != nil && h.cluster.IsLost(id) }
+
+// joinCluster makes h a member of its cluster, if it has one.
+func (h *Hub) joinCluster() {
+	membership := h.config.Cluster
+	if membership == nil {
+		return
+	}
+	h.cluster = cluster.New(cluster.Config{
+		Node: membership.Node(), Name: h.config.Name, Address: h.config.Address, Software: h.config.Software,
+		Key: membership.Key(), Carrier: membership.Carrier(), Registry: h.registry, Relay: h.relay, MaxBody: h.config.MaxBody,
+		NewAccount:  func() *body.Account { return h.bodies.NewAccount(h.maxPerSender) },
+		ConnectTime: h.connectTime,
+		OnClaim:     h.handleClaim,
+		OnDrop:      func(fate wire.Fate, n int) { h.counters.recordDrop(dropReasonOf(fate), n) },
+		Logger:      h.config.Logger,
+	})
+}
+
+// connectTime returns when what has an id has connected, in µs since 1970; 0: it has left.
+func (h *Hub) connectTime(id uint64) int64 { return connectTimeOf(h.find(id)) }
+
+// connectTimeOf returns when dest has connected, in µs since 1970; 0: it is no client of this hub.
+func connectTimeOf(dest relay.Destination) int64 {
+	switch d := dest.(type) {
+	case destination:
+		return d.conn.acceptedAt.UnixMicro()
+	case *subscriber:
+		return d.since.UnixMicro()
+	}
+	return 0
+}
+
+// handleClaim is called when a client with an id of this hub has connected to another hub as well,
+// at since. The later connection wins, and of two at the same time that at the hub with the larger
+// number. If it is that of the other hub, handleClaim disconnects the client of this one, and
+// returns true.
+func (h *Hub) handleClaim(id uint64, since int64, node cluster.Node) (yields bool) {
+	dest := h.find(id)
+	own := connectTimeOf(dest)
+	if own == 0 {
+		return true
+	}
+	if own > since || own == since && h.config.Cluster.Node() > node {
+		return false
+	}
+	switch d := dest.(type) {
+	case destination:
+		d.conn.requestClose(&goAway{
+			code: wire.GoAwayTakenOver, reason: CloseTakenOver, err: errors.New("a connection to another hub of the cluster has this id"),
+		})
+	case *subscriber:
+		d.Stop(ErrTakenOver)
+	}
+	return true
+}
+
+// HubInfo describes a hub of the cluster, as this hub sees it.
+type HubInfo struct {
+	Node    uint32        // number of its start
+	Name    string        // Config.Name
+	Address string        // Config.Address
+	State   string        // up, connecting or lost
+	Since   time.Time     // of the state
+	Started time.Time     // of the hub
+	Clients int           // that the hub has, by its own word
+	Clock   time.Duration // its clock minus that of this hub, with the time that its word needed
+	Self    bool          // it is this hub; the fields below are 0
+
+	RoundTrip time.Duration // over the link, smoothed
+	Lag       time.Duration // age of the oldest bytes that the hub has not acknowledged
+	UnderWay  int           // bytes of messages that the hub has not queued yet
+	Waited    uint64        // batches of messages that had to wait for room on the link
+	Batches   uint64        // batches of messages that were sent
+	Messages  uint64        // messages that were sent, each once for all receivers at the hub
+	Bytes     uint64        // of messages that were sent
+	Resent    uint64        // bytes that were sent again
+}
+
+// Hubs returns the hubs of the cluster, this one included, by number. It returns nil without
+// Config.Cluster. It can be called at any time.
+func (h *Hub) Hubs() []HubInfo {
+	if h.cluster == nil {
+		return nil
+	}
+	var hubs []HubInfo
+	for _, i := range h.cluster.Hubs() {
+		hubs = append(hubs, HubInfo{
+			Node: uint32(i.Node), Name: i.Name, Address: i.Address, State: i.State.String(), Since: i.Since, Started: i.Started,
+			Clients: i.Clients, Clock: i.Clock, Self: i.Self,
+			RoundTrip: i.Link.SmoothedRTT, Lag: i.Link.Lag, UnderWay: i.Sender.UnderWay, Waited: i.Sender.Waited,
+			Batches: i.Sender.Batches, Messages: i.Sender.Messages, Bytes: i.Sender.Bytes, Resent: i.Link.Resent,
+		})
+	}
+	return hubs
+}
