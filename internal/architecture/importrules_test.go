@@ -93,6 +93,10 @@ var importRules = map[string]importRule{
 		internal: []string{"internal/cluster"},
 		reason:   "only tests use it",
 	},
+	"internal/cluster/lease": {
+		internal: []string{"internal/cluster"},
+		reason:   "it decides by compare-and-set and does not know what the store of the keys is",
+	},
 	"internal/natsserver": {
 		external: []string{"github.com/nats-io/nats-server/v2"},
 		reason:   "only tests and the simulation run a NATS server within the process",
