@@ -102,7 +102,7 @@ var importRules = map[string]importRule{
 		reason:   "only tests and the simulation run a NATS server within the process",
 	},
 	"natscluster": {
-		internal: []string{"hub", "internal/cluster"},
+		internal: []string{"hub", "internal/cluster", "internal/cluster/lease", "internal/limitlog"},
 		external: []string{"github.com/nats-io/nats.go"},
 		reason:   "a hub without a cluster must not contain NATS",
 	},
@@ -148,7 +148,7 @@ var importRules = map[string]importRule{
 	"internal/command/server": {
 		internal: []string{
 			"hub", "internal/admin", "internal/certs", "internal/command", "internal/command/serve", "internal/keyfile", "internal/notify",
-			"internal/settings", "internal/tokens", "internal/tracing", "wire",
+			"internal/settings", "internal/tokens", "internal/tracing", "natscluster", "wire",
 		},
 		external: []string{"golang.org/x/sync"},
 		reason:   "it is start_server, which has no client",
@@ -224,6 +224,7 @@ var forbiddenDeps = map[string][]forbiddenDep{
 		{"google.golang.org", "gRPC and its messages come with the exporter of traces"},
 		{"github.com/prometheus", "hubctl has no metrics"},
 		{"net/http", "nothing of hubctl speaks HTTP"},
+		{"github.com/nats-io", "hubctl is no member of a cluster"},
 	},
 	"cmd/start_simulation": {
 		{module + "/internal/admin", "the hub of -embed has no admin address"},
@@ -233,6 +234,7 @@ var forbiddenDeps = map[string][]forbiddenDep{
 	},
 	"cmd/start_server": {
 		{module + "/client", "start_server is no client"},
+		{"github.com/nats-io/nats-server", "NATS is a program of its own in production"},
 	},
 }
 
@@ -240,4 +242,4 @@ var forbiddenDeps = map[string][]forbiddenDep{
 type forbiddenDep struct{ path, reason string }
 
 // testLibraries are modules that all tests may import.
-var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid", "go.yaml.in/yaml/v3", "github.com/gobwas/ws", "github.com/coder/websocket"}
+var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid", "go.yaml.in/yaml/v3", "github.com/gobwas/ws", "github.com/coder/websocket", "github.com/nats-io/nats-server/v2"}

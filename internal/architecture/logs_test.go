@@ -156,7 +156,7 @@ func (w logLineSet) add(line logLine, attributes []string) {
 // serverFuncs returns the functions of the hub and its server, without tests.
 func serverFuncs(t *testing.T, root string) (functions []*ast.FuncDecl) {
 	t.Helper()
-	for _, folder := range []string{"hub", "wire", "internal"} {
+	for _, folder := range []string{"hub", "natscluster", "wire", "internal"} {
 		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || otherPrograms.MatchString(filepath.ToSlash(path)) {
 				return err

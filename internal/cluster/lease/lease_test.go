@@ -109,7 +109,7 @@ func TestLease_RunsOutAndReturns(t *testing.T) {
 				time.Sleep(Duration - 1)
 				f.checkValid(true)
 				changed := f.Changed()
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				f.checkValid(false)
 				<-changed
 				time.Sleep(time.Minute)

@@ -1,0 +1,118 @@
+package natscluster
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/sechlol/go-message-hub/internal/cluster"
+)
+
+func TestCarrier_FramesOfAllSizes(t *testing.T) {
+	s := startNATS(t, nil)
+	a, b := join(t, testConfig(s)), join(t, testConfig(s))
+	received := map[*Cluster]<-chan string{a: receiveFrames(a.Carrier()), b: receiveFrames(b.Carrier())}
+	for _, size := range []int{0, 1, 100, 32<<10 - 1, 32 << 10, cluster.MaxFrame - 1, cluster.MaxFrame} {
+		for from, to := range map[*Cluster]*Cluster{a: b, b: a} {
+			frame := bytes.Repeat([]byte{byte(from.Node())}, size)
+			if err := from.Carrier().Send(to.Node(), frame); err != nil {
+				t.Fatal(err)
+			}
+			if got := next(t, received[to]); got != string(frame) {
+				t.Errorf("%d bytes from hub %d: received %d bytes", size, from.Node(), len(got))
+			}
+		}
+	}
+	if err := a.Carrier().Send(b.Node(), make([]byte, cluster.MaxFrame+1)); err == nil {
+		t.Error("Send of a frame that is too large returned no error")
+	}
+}
+
+// TestCarrier_Broadcast checks that a frame for all comes to all others, and not back.
+func TestCarrier_Broadcast(t *testing.T) {
+	s := startNATS(t, nil)
+	a, b, c := join(t, testConfig(s)), join(t, testConfig(s)), join(t, testConfig(s))
+	framesA, framesB, framesC := receiveFrames(a.Carrier()), receiveFrames(b.Carrier()), receiveFrames(c.Carrier())
+	if err := a.Carrier().Send(0, []byte("all")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Carrier().Send(a.Node(), []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if gotB, gotC := next(t, framesB), next(t, framesC); gotB != "all" || gotC != "all" {
+		t.Errorf("%q, %q", gotB, gotC)
+	}
+	if got := next(t, framesA); got != "one" {
+		t.Errorf("the sender received %q", got)
+	}
+}
+
+func TestCarrier_KeepsOrder(t *testing.T) {
+	s := startNATS(t, nil)
+	a, b := join(t, testConfig(s)), join(t, testConfig(s))
+	frames := receiveFrames(b.Carrier())
+	for i := range 500 {
+		if err := a.Carrier().Send(b.Node(), []byte(strings.Repeat("x", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 500 {
+		if got := next(t, frames); len(got) != i {
+			t.Fatalf("frame %d has %d bytes", i, len(got))
+		}
+	}
+}
+
+func TestCarrier_CloseEndsReceiving(t *testing.T) {
+	s := startNATS(t, nil)
+	a, b := join(t, testConfig(s)), join(t, testConfig(s))
+	frames := receiveFrames(a.Carrier())
+	if err := a.Carrier().Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.receive(&nats.Msg{Data: []byte("late")})
+	if err := b.Carrier().Send(a.Node(), []byte("late")); err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	if len(frames) != 0 {
+		t.Errorf("received %q after Close", <-frames)
+	}
+}
+
+// TestCarrier_CountsDroppedFrames checks what happens when frames come faster than they are
+// handled.
+func TestCarrier_CountsDroppedFrames(t *testing.T) {
+	s := startNATS(t, nil)
+	config := testConfig(s)
+	a, b := join(t, config), join(t, testConfig(s))
+	for _, sub := range a.session.Load().subscriptions {
+		if err := sub.SetPendingLimits(10, maxPendingBytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blocked, release := make(chan struct{}), make(chan struct{})
+	a.Carrier().Receive(func([]byte) {
+		blocked <- struct{}{}
+		<-release
+	})
+	for range 12 { // one is handled, ten wait
+		if err := b.Carrier().Send(a.Node(), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next(t, blocked)
+	line := logs(config).waitFor(t, "problem with NATS")
+	if !strings.Contains(line, "slow consumer") || a.Status().Dropped == 0 {
+		t.Errorf("%d dropped; %s", a.Status().Dropped, line)
+	}
+	close(release)
+	go func() { // ends with the test, when the carrier is closed
+		for range blocked {
+		}
+	}()
+	a.Close()
+	close(blocked)
+}

@@ -1,0 +1,236 @@
+package natscluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/sechlol/go-message-hub/internal/cluster"
+	"github.com/sechlol/go-message-hub/internal/cluster/lease"
+	"github.com/sechlol/go-message-hub/internal/limitlog"
+)
+
+const (
+	// The pauses between attempts to connect. They begin short because a server that restarts is
+	// back in less than a second.
+	minRetryPause = 100 * time.Millisecond
+	maxRetryPause = 2 * time.Second
+
+	// releaseTimeout is the time limit of Close for releasing the lease.
+	releaseTimeout = time.Second
+)
+
+// Cluster is the connection of a hub to its cluster. It reconnects by itself. All methods can be
+// called concurrently.
+type Cluster struct {
+	// Static after Join.
+	config   Config
+	lease    *lease.Lease
+	key      []byte
+	failures limitlog.Limiter // of connecting
+	renewals limitlog.Limiter // of the lease
+	events   limitlog.Limiter // what nats.go tells
+	clock    clock
+	cancel   context.CancelFunc // ends run
+	wait     sync.WaitGroup     // for run and for the lease
+
+	session atomic.Pointer[session] // nil: not connected
+	dropped atomic.Uint64           // frames that have arrived and were dropped, by sessions that ended
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	since time.Time // when the connection was opened or lost
+	cause error     // why there is no connection; nil: there is one
+	fatal error     // why the hub can never be in its cluster again
+
+	// Guarded by receiving, which is held while handle runs.
+	receiving sync.Mutex
+	handle    func(frame []byte) // nil: nobody receives
+}
+
+// Join connects a hub to its cluster and takes a number for it. It tries until ctx ends: NATS need
+// not be there yet, and what is wrong with it can be corrected meanwhile. It logs each reason at
+// intervals that grow from 10 s to 10 min. The errors for which it does not try again are those of
+// Config.Validate, ErrOtherKey and ErrUsedUp. ctx does not limit the life of the Cluster, which
+// the caller must Close.
+func Join(ctx context.Context, config Config) (*Cluster, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	c := &Cluster{config: config.withDefaults(), since: time.Now(), cause: ErrNotConnected}
+	c.lease = lease.New(lease.Config{
+		Counter: kvStore{c, func(b *buckets) jetstream.KeyValue { return b.nodes }},
+		Leases:  kvStore{c, func(b *buckets) jetstream.KeyValue { return b.leases }},
+		Info:    lease.Info{Name: c.config.HubName, Address: c.config.Address, Version: c.config.Version, Started: time.Now().Round(0)},
+		OnRenew: c.handleRenewal,
+	})
+	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	c.cancel = cancel
+	s, err := c.open(ctx, nil, c.lease.Take)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	c.config.Logger.Info("joined the cluster", "cluster", c.config.Name, "node", uint32(c.lease.Node()), "server", displayURL(s.nc.ConnectedUrl()))
+	c.wait.Go(func() { c.run(runCtx, s) })    // both end with runCtx, and Close waits for them;
+	c.wait.Go(func() { c.holdLease(runCtx) }) // the second also when another hub has the number
+	return c, nil
+}
+
+// Node returns the number of this start of the hub.
+func (c *Cluster) Node() cluster.Node { return c.lease.Node() }
+
+// Lease returns the lease of the number. Only its methods Valid, Until and Changed are for the
+// caller.
+func (c *Cluster) Lease() *lease.Lease { return c.lease }
+
+// Key returns the secret by which hubs know frames of each other: Config.Key or the shared key.
+// The caller must not change it.
+func (c *Cluster) Key() []byte { return c.key }
+
+// Close releases the lease and closes the connection. Afterwards, no frames are handled. It takes
+// a few seconds at most. It must not be called by the function that handles frames.
+func (c *Cluster) Close() {
+	c.setHandle(nil)
+	c.cancel()
+	c.wait.Wait()
+	s := c.session.Load()
+	if s == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	if err := c.lease.Release(ctx); err != nil {
+		c.config.Logger.Debug("the lease of the hub was not released and expires", "error", err)
+	}
+	c.session.Store(nil)
+	s.close()
+}
+
+// open opens a session, and tries again until ctx ends or the error is permanent. servers are
+// those that earlier connections were told. join is called once the buckets are open; nil: the
+// hub has its number already.
+func (c *Cluster) open(ctx context.Context, servers []string, join func(context.Context) error) (*session, error) {
+	var last error
+	for pause := minRetryPause; ; pause = min(2*pause, maxRetryPause) {
+		s, err := c.tryOpen(ctx, servers, join)
+		if err == nil {
+			c.failures.Reset()
+			c.setConnected()
+			return s, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("join the cluster: %w; last error: %w", ctx.Err(), cmp.Or(last, err))
+		}
+		if join != nil && isPermanent(err) {
+			return nil, err
+		}
+		last = err
+		c.setCause(err)
+		c.logWarn(&c.failures, "not connected to the cluster, trying again", err)
+		c.config.OnRetry(err)
+		timer := time.NewTimer(pause/2 + rand.N(pause/2))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// isPermanent reports whether Join does not try again after an error.
+func isPermanent(err error) bool {
+	return errors.Is(err, ErrOtherKey) || errors.Is(err, ErrUsedUp) || errors.Is(err, lease.ErrCounter)
+}
+
+// tryOpen makes one attempt to open a session.
+func (c *Cluster) tryOpen(ctx context.Context, servers []string, join func(context.Context) error) (_ *session, err error) {
+	s, err := c.connect(ctx, servers)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = s.permissionError(err)
+			c.session.Store(nil)
+			s.close()
+		}
+	}()
+	if s.buckets, err = c.prepareBuckets(ctx, s); err != nil {
+		return nil, err
+	}
+	c.session.Store(s)
+	if join != nil {
+		if err := join(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.subscribe(ctx, s); err != nil {
+		return nil, err
+	}
+	s.setOpened()
+	return s, nil
+}
+
+// prepareBuckets opens the buckets and agrees with the other hubs on the key of the cluster.
+func (c *Cluster) prepareBuckets(ctx context.Context, s *session) (buckets, error) {
+	b, err := c.openBuckets(ctx, s)
+	if err != nil {
+		return b, err
+	}
+	own := c.config.Key
+	if len(c.key) > 0 {
+		own = c.key
+	}
+	key, err := agreeOnKey(ctx, c.config.Name, b.nodes, own, len(c.config.Key) == 0)
+	if err == nil && len(c.key) == 0 {
+		c.key = slices.Clone(key) // within Join
+	}
+	return b, err
+}
+
+// run keeps the hub connected until ctx ends.
+func (c *Cluster) run(ctx context.Context, s *session) {
+	ticker := time.NewTicker(clockInterval)
+	defer ticker.Stop()
+	c.checkClock(ctx, s)
+	for {
+		select {
+		case <-ticker.C:
+			c.checkClock(ctx, s)
+		case <-s.closed:
+			if s = c.reopen(ctx, s); s == nil {
+				return
+			}
+			c.lease.Renew()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reopen opens a session after another has ended. It returns nil when ctx ends.
+func (c *Cluster) reopen(ctx context.Context, old *session) *session {
+	cause := old.nc.LastError()
+	if cause == nil {
+		cause = errors.New("the server has closed the connection")
+	}
+	c.session.Store(nil)
+	c.dropped.Add(old.droppedFrames())
+	c.setLost(cause)
+	c.config.Logger.Warn("connection to NATS lost, connecting again", "error", cause, "server", displayURL(old.nc.ConnectedUrl()))
+	s, err := c.open(ctx, c.withUser(old.nc.DiscoveredServers()), nil)
+	if err != nil {
+		return nil
+	}
+	c.config.Logger.Info("connected to NATS again", "server", displayURL(s.nc.ConnectedUrl()))
+	return s
+}
