@@ -19,7 +19,8 @@ type buckets struct {
 }
 
 // openBuckets opens the buckets of the cluster, and creates those that do not exist.
-func (c *Cluster) openBuckets(ctx context.Context, s *session) (b buckets, err error) {
+func (c *Cluster) openBuckets(ctx context.Context, s *session) (b *buckets, err error) {
+	b = new(buckets)
 	if b.js, err = jetstream.New(s.nc, jetstream.WithDefaultTimeout(requestTimeout)); err != nil {
 		return b, err
 	}
@@ -69,22 +70,38 @@ type kvStore struct {
 	pick func(*buckets) jetstream.KeyValue
 }
 
-func (s kvStore) bucket() (jetstream.KeyValue, error) {
-	current := s.c.session.Load()
-	if current == nil {
+// bucket returns the bucket of the current session, which it opens if necessary.
+func (s kvStore) bucket(ctx context.Context) (jetstream.KeyValue, error) {
+	b, err := s.c.currentBuckets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.pick(b), nil
+}
+
+// currentBuckets returns the buckets of the current session, which it opens if necessary.
+func (c *Cluster) currentBuckets(ctx context.Context) (*buckets, error) {
+	s := c.session.Load()
+	if s == nil {
 		return nil, ErrNotConnected
 	}
-	return s.pick(&current.buckets), nil
+	if b := s.buckets.Load(); b != nil {
+		return b, nil
+	}
+	if err := c.prepareBuckets(ctx, s); err != nil {
+		return nil, err
+	}
+	return s.buckets.Load(), nil
 }
 
 // Get implements lease.Store.
 func (s kvStore) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
-	kv, err := s.bucket()
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	kv, err := s.bucket(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	entry, err := kv.Get(ctx, key)
 	if err != nil {
 		return nil, 0, storeError(err)
@@ -113,12 +130,12 @@ func (s kvStore) Update(ctx context.Context, key string, value []byte, revision 
 
 // write calls a function that writes, and notes when the write was.
 func (s kvStore) write(ctx context.Context, f func(context.Context, jetstream.KeyValue) (uint64, error)) (revision uint64, err error) {
-	kv, err := s.bucket()
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	kv, err := s.bucket(ctx)
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	before := s.c.config.now()
 	revision, err = f(ctx, kv)
 	if err == nil {
@@ -129,7 +146,7 @@ func (s kvStore) write(ctx context.Context, f func(context.Context, jetstream.Ke
 
 // Delete implements lease.Store.
 func (s kvStore) Delete(ctx context.Context, key string, revision uint64) error {
-	kv, err := s.bucket()
+	kv, err := s.bucket(ctx)
 	if err != nil {
 		return err
 	}

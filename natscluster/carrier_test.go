@@ -38,14 +38,28 @@ func TestCarrier_Broadcast(t *testing.T) {
 	if err := a.Carrier().Send(0, []byte("all")); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Carrier().Send(a.Node(), []byte("one")); err != nil {
-		t.Fatal(err)
-	}
 	if gotB, gotC := next(t, framesB), next(t, framesC); gotB != "all" || gotC != "all" {
 		t.Errorf("%q, %q", gotB, gotC)
 	}
+	if err := b.Carrier().Send(a.Node(), []byte("one")); err != nil {
+		t.Fatal(err)
+	}
 	if got := next(t, framesA); got != "one" {
 		t.Errorf("the sender received %q", got)
+	}
+}
+
+// TestCarrier_ProbesAreNoFrames checks that a hub that joins is not noticed by the carriers.
+func TestCarrier_ProbesAreNoFrames(t *testing.T) {
+	s := startNATS(t, nil)
+	a := join(t, testConfig(s))
+	frames := receiveFrames(a.Carrier())
+	b := join(t, testConfig(s))
+	if err := b.Carrier().Send(0, []byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	if got := next(t, frames); got != "first" {
+		t.Errorf("%q", got)
 	}
 }
 

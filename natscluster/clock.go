@@ -60,13 +60,16 @@ func difference(created, before, after time.Time) time.Duration {
 func (c *Cluster) checkClock(ctx context.Context, s *session) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	w := c.clock.lastWritten()
-	entry, err := s.buckets.leases.Get(ctx, lease.Key(c.lease.Node()))
+	b, w := s.buckets.Load(), c.clock.lastWritten()
+	if b == nil {
+		return
+	}
+	entry, err := b.leases.Get(ctx, lease.Key(c.lease.Node()))
 	if err != nil || entry.Bucket() != w.bucket || entry.Revision() != w.revision {
 		return
 	}
 	if d := difference(entry.Created(), w.before, w.after); d.Abs() > maxClockDifference {
-		c.config.Logger.Warn("the clocks of this machine and of NATS differ", "nats_is_ahead_by", d.Round(time.Millisecond), "server", displayURL(s.nc.ConnectedUrl()),
+		c.config.Logger.Warn("the clocks of this machine and of NATS differ", "nats_is_ahead_by", d.Round(time.Millisecond), "server", s.server,
 			"advice", "synchronize the clocks of all machines by NTP")
 	}
 }

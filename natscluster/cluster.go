@@ -79,7 +79,7 @@ func Join(ctx context.Context, config Config) (*Cluster, error) {
 		cancel()
 		return nil, err
 	}
-	c.config.Logger.Info("joined the cluster", "cluster", c.config.Name, "node", uint32(c.lease.Node()), "server", displayURL(s.nc.ConnectedUrl()))
+	c.config.Logger.Info("joined the cluster", "cluster", c.config.Name, "node", uint32(c.lease.Node()), "server", s.server)
 	c.wait.Go(func() { c.run(runCtx, s) })    // both end with runCtx, and Close waits for them;
 	c.wait.Go(func() { c.holdLease(runCtx) }) // the second also when another hub has the number
 	return c, nil
@@ -151,7 +151,9 @@ func isPermanent(err error) bool {
 	return errors.Is(err, ErrOtherKey) || errors.Is(err, ErrUsedUp) || errors.Is(err, lease.ErrCounter)
 }
 
-// tryOpen makes one attempt to open a session.
+// tryOpen makes one attempt to open a session. After Join it does not wait for JetStream, which
+// needs seconds to go on after a server has died: frames must flow at once. The next renewal of
+// the lease opens the buckets.
 func (c *Cluster) tryOpen(ctx context.Context, servers []string, join func(context.Context) error) (_ *session, err error) {
 	s, err := c.connect(ctx, servers)
 	if err != nil {
@@ -164,11 +166,11 @@ func (c *Cluster) tryOpen(ctx context.Context, servers []string, join func(conte
 			s.close()
 		}
 	}()
-	if s.buckets, err = c.prepareBuckets(ctx, s); err != nil {
-		return nil, err
-	}
-	c.session.Store(s)
 	if join != nil {
+		if err := c.prepareBuckets(ctx, s); err != nil {
+			return nil, err
+		}
+		c.session.Store(s) // join uses it
 		if err := join(ctx); err != nil {
 			return nil, err
 		}
@@ -177,24 +179,30 @@ func (c *Cluster) tryOpen(ctx context.Context, servers []string, join func(conte
 		return nil, err
 	}
 	s.setOpened()
+	c.session.Store(s)
 	return s, nil
 }
 
-// prepareBuckets opens the buckets and agrees with the other hubs on the key of the cluster.
-func (c *Cluster) prepareBuckets(ctx context.Context, s *session) (buckets, error) {
+// prepareBuckets opens the buckets of a session and agrees with the other hubs on the key of the
+// cluster.
+func (c *Cluster) prepareBuckets(ctx context.Context, s *session) error {
 	b, err := c.openBuckets(ctx, s)
 	if err != nil {
-		return b, err
+		return err
 	}
 	own := c.config.Key
 	if len(c.key) > 0 {
 		own = c.key
 	}
 	key, err := agreeOnKey(ctx, c.config.Name, b.nodes, own, len(c.config.Key) == 0)
-	if err == nil && len(c.key) == 0 {
+	if err != nil {
+		return err
+	}
+	if len(c.key) == 0 {
 		c.key = slices.Clone(key) // within Join
 	}
-	return b, err
+	s.buckets.Store(b)
+	return nil
 }
 
 // run keeps the hub connected until ctx ends.
@@ -226,11 +234,11 @@ func (c *Cluster) reopen(ctx context.Context, old *session) *session {
 	c.session.Store(nil)
 	c.dropped.Add(old.droppedFrames())
 	c.setLost(cause)
-	c.config.Logger.Warn("connection to NATS lost, connecting again", "error", cause, "server", displayURL(old.nc.ConnectedUrl()))
+	c.config.Logger.Warn("connection to NATS lost, connecting again", "error", cause, "server", old.server)
 	s, err := c.open(ctx, c.withUser(old.nc.DiscoveredServers()), nil)
 	if err != nil {
 		return nil
 	}
-	c.config.Logger.Info("connected to NATS again", "server", displayURL(s.nc.ConnectedUrl()))
+	c.config.Logger.Info("connected to NATS again", "server", s.server)
 	return s
 }

@@ -131,7 +131,11 @@ func TestCluster_StoreLost(t *testing.T) {
 	stopNATS(s)
 	s = startNATS(t, func(o *server.Options) { o.Port = port })
 	logs(config).waitFor(t, "connected to NATS again")
-	watcher, err := a.session.Load().buckets.leases.Watch(testContext(t), "lease.1")
+	b, err := a.currentBuckets(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	watcher, err := b.leases.Watch(testContext(t), "lease.1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,9 +144,9 @@ func TestCluster_StoreLost(t *testing.T) {
 	if err := watcher.Stop(); err != nil {
 		t.Error(err)
 	}
-	b := join(t, testConfig(s))
-	if b.Node() != 2 || !bytes.Equal(b.Key(), key) {
-		t.Errorf("node %d; the same key: %t", b.Node(), bytes.Equal(b.Key(), key))
+	second := join(t, testConfig(s))
+	if second.Node() != 2 || !bytes.Equal(second.Key(), key) {
+		t.Errorf("node %d; the same key: %t", second.Node(), bytes.Equal(second.Key(), key))
 	}
 }
 

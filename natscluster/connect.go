@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -86,6 +87,7 @@ func (c *Cluster) connect(ctx context.Context, servers []string) (*session, erro
 	if s.nc, err = nats.Connect("", options...); err != nil {
 		return nil, fmt.Errorf("NATS at %s cannot be reached: %w", c.config.displayURLs(), errors.Join(s.takeDialErrors(), withoutNoServers(err)))
 	}
+	s.server = displayURL(s.nc.ConnectedUrl())
 	if err := s.checkPayload(); err != nil {
 		s.close()
 		return nil, err
@@ -151,9 +153,11 @@ func (c conn) Write(p []byte) (int, error) {
 type session struct {
 	// Static after the session was opened.
 	nc            *nats.Conn
-	buckets       buckets
+	server        string // URL of the server, without credentials
 	subscriptions []*nats.Subscription
 	closed        chan struct{} // closed by nats.go when the connection is
+
+	buckets atomic.Pointer[buckets] // nil: not open yet
 
 	// Guarded by mu.
 	mu         sync.Mutex

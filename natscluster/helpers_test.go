@@ -16,7 +16,7 @@ import (
 )
 
 // testTimeout is the time limit of anything that a test waits for.
-const testTimeout = 10 * time.Second
+const testTimeout = 30 * time.Second
 
 // startNATS starts a server that ends with the test.
 func startNATS(t *testing.T, modify func(*server.Options)) *server.Server {

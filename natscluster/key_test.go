@@ -41,7 +41,7 @@ func TestKey_Configured(t *testing.T) {
 	if string(c.Key()) != "a key of 18 bytes." {
 		t.Errorf("%q", c.Key())
 	}
-	stored, err := c.session.Load().buckets.nodes.Get(testContext(t), sharedKey)
+	stored, err := c.session.Load().buckets.Load().nodes.Get(testContext(t), sharedKey)
 	if err == nil {
 		t.Errorf("a configured key is in NATS: %q", stored.Value())
 	}
@@ -64,7 +64,7 @@ func TestKey_Another(t *testing.T) {
 				t.Errorf("the first hub: %v", err)
 			}
 			// The way out that the error names.
-			kv := c.session.Load().buckets.nodes
+			kv := c.session.Load().buckets.Load().nodes
 			if err := kv.Delete(context.Background(), "fingerprint"); err != nil {
 				t.Fatal(err)
 			}

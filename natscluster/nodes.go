@@ -28,12 +28,12 @@ type NodeInfo struct {
 // Nodes returns the hubs that have a lease, this one too, in the order of their numbers. A hub
 // that died is among them for 5 s.
 func (c *Cluster) Nodes(ctx context.Context) ([]NodeInfo, error) {
-	s := c.session.Load()
-	if s == nil {
-		return nil, ErrNotConnected
+	b, err := c.currentBuckets(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the hubs: %w", err)
 	}
 	bucket := leasesBucket(c.config.Name)
-	stream, err := s.buckets.js.Stream(ctx, "KV_"+bucket)
+	stream, err := b.js.Stream(ctx, "KV_"+bucket)
 	if err != nil {
 		return nil, fmt.Errorf("list the hubs: %w", err)
 	}
@@ -48,7 +48,7 @@ func (c *Cluster) Nodes(ctx context.Context) ([]NodeInfo, error) {
 		if err != nil || number == 0 || number > uint64(cluster.MaxNode) {
 			continue
 		}
-		node, err := readNode(ctx, s.buckets.leases, cluster.Node(number))
+		node, err := readNode(ctx, b.leases, cluster.Node(number))
 		if errors.Is(storeError(err), lease.ErrNotFound) {
 			continue // it has ended
 		}

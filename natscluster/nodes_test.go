@@ -30,7 +30,7 @@ func TestNodes_DescribesLiveHubs(t *testing.T) {
 
 func TestNodes_IgnoresOtherKeys(t *testing.T) {
 	c := join(t, testConfig(startNATS(t, nil)))
-	leases := c.session.Load().buckets.leases
+	leases := c.session.Load().buckets.Load().leases
 	for _, key := range []string{"lease.x", "lease.0", "lease.4194304", "lease.1.2", "other"} {
 		if _, err := leases.PutString(testContext(t), key, "x"); err != nil {
 			t.Fatal(err)

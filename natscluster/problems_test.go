@@ -109,7 +109,7 @@ func TestCluster_PermissionRemoved(t *testing.T) {
 func TestJoin_UsedUp(t *testing.T) {
 	s := startNATS(t, nil)
 	c := join(t, testConfig(s))
-	if _, err := c.session.Load().buckets.nodes.PutString(testContext(t), "counter", "4194303"); err != nil {
+	if _, err := c.session.Load().buckets.Load().nodes.PutString(testContext(t), "counter", "4194303"); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Join(testContext(t), testConfig(s))

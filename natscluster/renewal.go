@@ -67,7 +67,7 @@ func (c *Cluster) handleRenewal(err error) {
 func (c *Cluster) restoreBuckets(s *session) {
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
-	if _, err := c.prepareBuckets(ctx, s); err != nil {
+	if err := c.prepareBuckets(ctx, s); err != nil {
 		c.config.Logger.Debug("the buckets of the cluster cannot be opened", "error", err)
 	}
 }

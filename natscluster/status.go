@@ -27,7 +27,7 @@ type Status struct {
 func (c *Cluster) Status() Status {
 	status := Status{Node: c.Node(), LeaseValid: c.lease.Valid(), LeaseUntil: c.lease.Until(), Dropped: c.dropped.Load()}
 	if s := c.session.Load(); s != nil {
-		status.Connected, status.Server = true, displayURL(s.nc.ConnectedUrl())
+		status.Connected, status.Server = true, s.server
 		status.Dropped += s.droppedFrames()
 	}
 	c.mu.Lock()
