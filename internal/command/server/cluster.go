@@ -50,15 +50,21 @@ func (f *clusterFlags) addFlags(s *settings.Settings) {
 // enabled reports whether the hub belongs to a cluster.
 func (f *clusterFlags) enabled() bool { return len(f.urls) > 0 }
 
-// validate returns an error if the settings contradict each other. It reads no files.
-func (f *clusterFlags) validate() error {
-	if !f.enabled() {
-		for _, name := range []string{"cluster-name", "cluster-key-file", "cluster-credentials", "cluster-nkey", "cluster-tls-ca", "cluster-tls-cert", "cluster-tls-key", "cluster-replicas"} {
-			if f.settings.IsSet(name) {
-				return fmt.Errorf("-%s requires -cluster, the URLs of NATS", name)
-			}
+// warnUnused warns of files that have no effect without -cluster. It is no error because -check
+// hides -cluster, and what it prints must be valid.
+func (f *clusterFlags) warnUnused() {
+	if f.enabled() {
+		return
+	}
+	for _, name := range []string{"cluster-key-file", "cluster-credentials", "cluster-nkey", "cluster-tls-ca", "cluster-tls-cert", "cluster-tls-key"} {
+		if value := f.settings.Lookup(name).Value(); value != "" {
+			f.settings.Warnings.Add("-%s=%s has no effect without -cluster, the URLs of NATS", name, value)
 		}
 	}
+}
+
+// validate returns an error if the settings contradict each other. It reads no files.
+func (f *clusterFlags) validate() error {
 	switch {
 	case f.credentials != "" && f.nkey != "":
 		return errors.New("-cluster-credentials and -cluster-nkey exclude each other: set one of them")
@@ -71,6 +77,7 @@ func (f *clusterFlags) validate() error {
 // config reads the files and returns the configuration of the cluster, without its logger and
 // what describes the hub. Its errors are sentences for users.
 func (f *clusterFlags) config() (c natscluster.Config, err error) {
+	f.warnUnused()
 	c = natscluster.Config{URLs: f.urls, Name: f.name, CredentialsFile: f.credentials, NKeySeedFile: f.nkey, Replicas: f.replicas}
 	if f.keyFile != "" {
 		if c.Key, err = readClusterKey(f.keyFile); err != nil {

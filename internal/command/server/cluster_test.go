@@ -56,10 +56,9 @@ func TestClusterFlags_Invalid(t *testing.T) {
 
 func TestClusterFlags_Validate(t *testing.T) {
 	for args, want := range map[string]string{
-		"":                   "",
-		"-cluster=nats://a":  "",
-		"-cluster-name=b":    "-cluster-name requires -cluster",
-		"-cluster-nkey=file": "-cluster-nkey requires -cluster",
+		"":                  "",
+		"-cluster=nats://a": "",
+		"-cluster-name=b":   "",
 		"-cluster=nats://a -cluster-nkey=x -cluster-credentials=y": "-cluster-credentials and -cluster-nkey exclude each other",
 		"-cluster=nats://a -cluster-tls-cert=x":                    "-cluster-tls-cert and -cluster-tls-key belong together",
 		"-cluster=nats://a -cluster-tls-key=x":                     "-cluster-tls-cert and -cluster-tls-key belong together",
@@ -112,6 +111,22 @@ func TestClusterFlags_ConfigOfInvalidFiles(t *testing.T) {
 		f, _ := parseClusterFlags("-cluster=nats://a", name+"="+writeTestFile(t, "short"))
 		if _, err := f.config(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestClusterFlags_WarnUnused(t *testing.T) {
+	for args, want := range map[string]string{
+		"-cluster-nkey=x":                   "-cluster-nkey=x has no effect without -cluster",
+		"-cluster-nkey=x -cluster=nats://a": "",
+		"-cluster-name=x":                   "",
+	} {
+		f, _ := parseClusterFlags(strings.Fields(args)...)
+		f.warnUnused()
+		var stderr programtest.Output
+		f.settings.Warnings.PrintTo(&stderr, "x")
+		if got := stderr.String(); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q", args, got)
 		}
 	}
 }
