@@ -43,6 +43,7 @@ type config struct {
 	web              webFlags
 	admin            adminFlags
 	traces           traceFlags
+	cluster          clusterFlags
 }
 
 func newConfig() *config {
@@ -61,6 +62,7 @@ func newConfig() *config {
 	c.web.addFlags(s)
 	c.admin.addFlags(s)
 	c.traces.addFlags(s)
+	c.cluster.addFlags(s)
 	s.AddShowFlags()
 	s.AddCommonFlags(settings.Reloadable)
 	s.Notes = reloadNotes
@@ -147,7 +149,7 @@ func (c *config) validate() error {
 	minMemory := hub.MinQueuedBytes(int(c.maxBody))
 	switch {
 	case err == nil:
-		return cmp.Or(c.proxy.validate(), c.web.validate(c.auth.tokensRequired()))
+		return cmp.Or(c.proxy.validate(), c.web.validate(c.auth.tokensRequired()), c.cluster.validate())
 	case c.maxMemory < minMemory:
 		return fmt.Errorf("-max-memory=%s is too small for -max-body=%s: the minimum is %s",
 			settings.FormatSize(c.maxMemory), settings.FormatSize(c.maxBody), settings.FormatSize(roundUpToKiB(minMemory)))
@@ -161,6 +163,9 @@ func (c *config) validate() error {
 // code.
 func (c *config) printChecked(p command.Process) int {
 	if err := c.admin.check(); err != nil {
+		return p.UsageError(c.settings, err)
+	}
+	if _, err := c.cluster.config(); err != nil {
 		return p.UsageError(c.settings, err)
 	}
 	c.tls.warnExpiry(&c.settings.Warnings)

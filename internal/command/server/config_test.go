@@ -97,13 +97,17 @@ func TestSettings_InvalidFromEverySource(t *testing.T) {
 			continue
 		}
 		t.Run(st.Name, func(t *testing.T) {
+			shown := wrong
+			if st.Is(settings.Secret) {
+				shown = "(hidden)"
+			}
 			end := ": allowed are " + st.Allowed + "\n"
-			programtest.CheckUsageError(t, programtest.Run(Run, "-"+st.Name+"="+wrong), "start_server: -"+st.Name+"="+wrong+end)
+			programtest.CheckUsageError(t, programtest.Run(Run, "-"+st.Name+"="+wrong), "start_server: -"+st.Name+"="+shown+end)
 			path := programtest.WriteConfigFile(t, st.Name+" "+wrong)
-			programtest.CheckUsageError(t, programtest.Run(Run, "-config="+path), "start_server: "+path+":1: "+st.Name+" "+wrong+end)
+			programtest.CheckUsageError(t, programtest.Run(Run, "-config="+path), "start_server: "+path+":1: "+st.Name+" "+shown+end)
 			variable := s.EnvVar(st.Name)
 			t.Setenv(variable, wrong)
-			programtest.CheckUsageError(t, programtest.Run(Run), "start_server: "+variable+"="+wrong+end)
+			programtest.CheckUsageError(t, programtest.Run(Run), "start_server: "+variable+"="+shown+end)
 		})
 	}
 }
