@@ -96,7 +96,7 @@ func (e rejectedError) Error() string { return e.reason.String() }
 // rejectedError if a limit does not permit the connection, and ErrClosed after Shutdown; nc then
 // still belongs to the caller. Otherwise start or finishReading must be called for the conn.
 func (a *admitter) accept(nc net.Conn, flags connFlag) (*conn, error) {
-	if membership := a.hub.config.Cluster; membership != nil && !membership.Valid() {
+	if m := a.hub.member.Load(); m != nil && !m.Valid() {
 		return nil, rejectedError{RejectCluster}
 	}
 	addr, now := nc.RemoteAddr(), time.Now()

@@ -27,36 +27,42 @@ type Cluster interface {
 	Valid() bool
 }
 
-// nodeShift is the position of the number of the hub in an id that a hub in a cluster assigns.
-// Below it is a counter: 41 bits, enough for 2,000 connections per second in 34 years.
-const nodeShift = 41
+// revisionShift is the position of the number of the hub in the revisions of its presence. Those of
+// two hubs do not overlap before one of them has had 2 billion changes.
+const revisionShift = 31
 
-// clusterID is set in ids that a hub in a cluster assigns. No granted id and no id of a lone hub
-// has it.
-const clusterID = 1 << 63
+// member is the membership of a hub in its cluster.
+type member struct {
+	Cluster
+	hubs *cluster.Cluster
+}
 
-// firstClusterID returns the first id that the hub with that number assigns.
-func firstClusterID(node cluster.Node) uint64 { return clusterID | uint64(node)<<nodeShift | 1 }
-
-// firstRevision returns the first revision of the presence of a hub. Those of two hubs of a cluster
-// do not overlap before one of them has had 2 billion changes.
-func firstRevision(membership Cluster) uint64 {
-	if membership == nil {
-		return 1
+// findDestinations stores the destination of ids[i] in found[i], or nil.
+func (h *Hub) findDestinations(ids []uint64, found []relay.Destination) {
+	h.registry.Find(ids, found)
+	if m := h.member.Load(); m != nil {
+		m.hubs.Route(ids, found)
 	}
-	return uint64(membership.Node())<<31 | 1
 }
 
 // isLost reports whether a client was connected to another hub that is lost now.
-func (h *Hub) isLost(id uint64) bool { return h.cluster != nil && h.cluster.IsLost(id) }
+func (h *Hub) isLost(id uint64) bool {
+	m := h.member.Load()
+	return m != nil && m.hubs.IsLost(id)
+}
 
-// joinCluster makes h a member of its cluster, if it has one.
-func (h *Hub) joinCluster() {
-	membership := h.config.Cluster
-	if membership == nil {
-		return
+// JoinCluster makes the hub a member of a cluster: see Config.Cluster. It is for a hub that has to
+// exist before it can join, and must be called before the hub is used: before Serve, WebHandler,
+// Subscribe and Send. It returns an error if the hub has clients, or is a member already.
+func (h *Hub) JoinCluster(membership Cluster) error {
+	m := &member{Cluster: membership}
+	if clients, peak := h.registry.Size(); clients+peak > 0 || h.member.Load() != nil {
+		return errors.New("hub: JoinCluster: the hub is in use already")
 	}
-	h.cluster = cluster.New(cluster.Config{
+	h.ids.StartAt(cluster.FirstID(membership.Node()))
+	h.v1IDs.StartAt(cluster.FirstIDOfUpperHalf(membership.Node()))
+	h.registry.StartAt(uint64(membership.Node())<<revisionShift | 1)
+	m.hubs = cluster.New(cluster.Config{
 		Node: membership.Node(), Name: h.config.Name, Address: h.config.Address, Software: h.config.Software,
 		Key: membership.Key(), Carrier: membership.Carrier(), Registry: h.registry, Relay: h.relay, MaxBody: h.config.MaxBody,
 		NewAccount:  func() *body.Account { return h.bodies.NewAccount(h.maxPerSender) },
@@ -65,6 +71,8 @@ func (h *Hub) joinCluster() {
 		OnDrop:      func(fate wire.Fate, n int) { h.counters.recordDrop(dropReasonOf(fate), n) },
 		Logger:      h.config.Logger,
 	})
+	h.member.Store(m)
+	return nil
 }
 
 // connectTime returns when what has an id has connected, in µs since 1970; 0: it has left.
@@ -91,7 +99,7 @@ func (h *Hub) handleClaim(id uint64, since int64, node cluster.Node) (yields boo
 	if own == 0 {
 		return true
 	}
-	if own > since || own == since && h.config.Cluster.Node() > node {
+	if own > since || own == since && h.member.Load().Node() > node {
 		return false
 	}
 	switch d := dest.(type) {
@@ -127,14 +135,15 @@ type HubInfo struct {
 	Resent    uint64        // bytes that were sent again
 }
 
-// Hubs returns the hubs of the cluster, this one included, by number. It returns nil without
-// Config.Cluster. It can be called at any time.
+// Hubs returns the hubs of the cluster, this one included, by number. It returns nil if the hub has
+// not joined a cluster. It can be called at any time.
 func (h *Hub) Hubs() []HubInfo {
-	if h.cluster == nil {
+	m := h.member.Load()
+	if m == nil {
 		return nil
 	}
 	var hubs []HubInfo
-	for _, i := range h.cluster.Hubs() {
+	for _, i := range m.hubs.Hubs() {
 		hubs = append(hubs, HubInfo{
 			Node: uint32(i.Node), Name: i.Name, Address: i.Address, State: i.State.String(), Since: i.Since, Started: i.Started,
 			Clients: i.Clients, Clock: i.Clock, Self: i.Self,

@@ -168,7 +168,7 @@ type Config struct {
 	// of the cluster, and see them in lists. The ids that the hub assigns begin with its number
 	// there. Each other hub costs 4 MiB beside MaxQueuedBytes, or twice MaxBody if that is more, and
 	// each of its clients 50 bytes. The hub leaves the cluster at Shutdown, and does not close what
-	// Cluster consists of. Default: the hub is alone.
+	// Cluster consists of. Hub.JoinCluster does the same later. Default: the hub is alone.
 	Cluster Cluster
 
 	// Name, Address and Software describe the hub to the operators of its cluster: a name, the

@@ -29,6 +29,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/admission"
@@ -103,7 +104,7 @@ type Hub struct {
 	rates        admission.Rates // of a client without Permissions
 	limitedLog   *limitlog.Log   // of events that any client can cause at any rate
 	relay        *relay.Relay
-	cluster      *cluster.Cluster // nil: the hub is alone
+	member       atomic.Pointer[member] // nil: the hub is alone
 	senders      *local.Senders
 
 	// All of these can be used concurrently.
@@ -141,7 +142,7 @@ func New(config Config) (*Hub, error) {
 		bodies:       body.NewBudget(bodyBytes, minPerClient),
 		reads:        body.NewBudget(readBytes, 0),
 		maxPerSender: bodyBytes / shareFraction,
-		registry:     presence.New[relay.Destination](firstRevision(config.Cluster)),
+		registry:     presence.New[relay.Destination](),
 		rates:        admission.Rates{Messages: config.MessageRate, Bytes: config.ByteRate},
 		auth:         authenticator{callback: config.Authenticate, disableV1: config.DisableV1},
 		limitedLog:   limitlog.NewLog(config.Logger, limitedLogInterval),
@@ -153,9 +154,6 @@ func New(config Config) (*Hub, error) {
 	h.epoch = uint64(h.started.UnixNano())
 	h.socketConfig = h.newSocketConfig(readBytes)
 	h.ids.StartAt(h.firstID())
-	if config.Cluster != nil {
-		h.v1IDs.StartAt(h.firstID() + 1<<(nodeShift-1)) // the upper half of the ids of this hub
-	}
 	h.admission.hub, h.admission.ipLimits = h, admission.NewIPLimiter(config.MaxPerAddress, config.ConnectRate)
 	h.admission.maxClients.Store(int64(config.MaxClients))
 	h.conns.init()
@@ -164,7 +162,9 @@ func New(config Config) (*Hub, error) {
 	h.senders = newSenders(h)
 	h.subscribers.init(h)
 	h.startLoops()
-	h.joinCluster()
+	if config.Cluster != nil {
+		return h, h.JoinCluster(config.Cluster) // no error: nothing has used h yet
+	}
 	return h, nil
 }
 
@@ -208,8 +208,8 @@ func (h *Hub) startLoops() {
 // ids exactly for two centuries. With Config.Authenticate the first id is above the ids that
 // can be granted. In a cluster the first id has the number of the hub.
 func (h *Hub) firstID() uint64 {
-	if h.config.Cluster != nil {
-		return firstClusterID(h.config.Cluster.Node())
+	if m := h.member.Load(); m != nil {
+		return cluster.FirstID(m.Node())
 	}
 	first := uint64(h.started.UnixMicro())
 	if h.auth.grantsIDs() {
@@ -305,8 +305,8 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		go func() { // ends when all connections have stopped reading, which Interrupt makes them do
 			h.conns.reading.Wait()
 			close(h.readersDone)
-			if h.cluster != nil {
-				h.cluster.Close(h.aborted)
+			if m := h.member.Load(); m != nil {
+				m.hubs.Close(h.aborted)
 			}
 			h.conns.running.Wait()
 			close(h.finished)

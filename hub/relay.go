@@ -13,7 +13,7 @@ import (
 // newRelay returns the Relay of h.
 func newRelay(h *Hub) *relay.Relay {
 	config := relay.Config{
-		Find:             h.registry.Find,
+		Find:             h.findDestinations,
 		IsLost:           h.isLost,
 		ReportTimeout:    h.config.ReportTimeout,
 		MaxReportTimeout: h.config.MaxReportTimeout,

@@ -96,7 +96,7 @@ func (ss *subscribers) assignID(h *Hub, id uint64) (uint64, error) {
 		return h.ids.Next(), nil
 	case id > MaxGrantedID:
 		return 0, fmt.Errorf("hub: Subscribe: id %d is above %d", id, uint64(MaxGrantedID))
-	case h.config.Authenticate != nil, h.config.Cluster != nil: // the hub assigns ids above MaxGrantedID
+	case h.config.Authenticate != nil, h.member.Load() != nil: // the hub assigns ids above MaxGrantedID
 		return id, nil
 	case id < h.firstID() && h.v1IDs.Reserve(id), id >= h.firstID() && h.ids.Reserve(id):
 		return id, nil

@@ -92,6 +92,9 @@ func (c *Cluster) Node() cluster.Node { return c.lease.Node() }
 // caller.
 func (c *Cluster) Lease() *lease.Lease { return c.lease }
 
+// Valid reports whether the number belongs to this hub for certain: see lease.Lease.Valid.
+func (c *Cluster) Valid() bool { return c.lease.Valid() }
+
 // Key returns the secret by which hubs know frames of each other: Config.Key or the shared key.
 // The caller must not change it.
 func (c *Cluster) Key() []byte { return c.key }

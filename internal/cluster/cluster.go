@@ -281,8 +281,14 @@ func (c *Cluster) checkSilence() {
 	}
 }
 
-// IsLost reports whether a client was connected to a hub that is lost.
+// IsLost reports whether a client was connected to a hub that is lost, or was given its id by such a
+// hub.
 func (c *Cluster) IsLost(id uint64) bool {
+	if node, ok := NodeOf(id); ok {
+		if p := c.peer(node); p != nil && p.currentState() == StateLost {
+			return true
+		}
+	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	for _, p := range c.peers {

@@ -74,7 +74,7 @@ func newPeer(c *Cluster, node Node, h *heartbeat) *peer {
 		OnData:        p.onData,
 		OnBreak:       p.onBreak,
 		OnEstablished: p.onEstablished,
-	}, uint64(now.UnixMicro()))
+	}, 0)
 	p.sender.init(p.link, min(c.window, h.Window), c.config.OnDrop)
 	p.receiver.init(p.link, p.link, &c.config, c.window)
 	p.decoder.handler = p
@@ -243,13 +243,20 @@ func (p *peer) name() string {
 	return p.heartbeat.Name
 }
 
+// isUp reports whether messages can be sent to clients of the hub.
+func (p *peer) isUp() bool { return p.currentState() == StateUp }
+
+// currentState returns the state.
+func (p *peer) currentState() State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state
+}
+
 // isBusy reports whether the hub is up and something waits for it.
 func (p *peer) isBusy() bool {
-	p.mu.Lock()
-	state := p.state
-	p.mu.Unlock()
 	stats := p.link.Stats()
-	return state == StateUp && (p.sender.isBusy() || stats.UnderWay+stats.Waiting > 0)
+	return p.isUp() && (p.sender.isBusy() || stats.UnderWay+stats.Waiting > 0)
 }
 
 // Info describes a hub of the cluster.

@@ -56,7 +56,7 @@ func TestGroups_ClientThatChangesMember_IsNoChange(t *testing.T) {
 // TestGroups_None_ListIsOfSingleMembers checks that the registry has one list only before the
 // first group and after the last one.
 func TestGroups_None_ListIsOfSingleMembers(t *testing.T) {
-	r := New[int](1)
+	r := New[int]()
 	r.Join(1, 1)
 	oneList := func() bool {
 		return &r.IDs()[0] == &r.LocalIDs()[0] && r.all.base == nil && r.all.log == nil && r.claims.handles == nil
@@ -95,7 +95,7 @@ func TestDifference(t *testing.T) {
 // members and a watcher agree.
 func TestGroups_ConcurrentUse(t *testing.T) {
 	const ids = 8 * minLog
-	r := New[int](1)
+	r := New[int]()
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() { // ends when stop is closed
 		defer close(done)
@@ -207,7 +207,7 @@ func TestGroups_BytesPerClient(t *testing.T) {
 			continue
 		}
 		before := heapInUse()
-		r := New[*int](1)
+		r := New[*int]()
 		var worst uint64
 		measure := func() uint64 { worst = max(worst, heapInUse()-before); return worst }
 		members := make([]*int, groups)
@@ -241,7 +241,7 @@ func TestGroups_BytesPerClient(t *testing.T) {
 // BenchmarkUpdateGroup has 10,000 random ids join a group of 1,000,000, and leave it again, with a
 // list of all ids after each.
 func BenchmarkUpdateGroup(b *testing.B) {
-	r := New[*int](1)
+	r := New[*int]()
 	group := new(int)
 	ids := remoteIDs(1, 1_000_000)
 	for i := range ids {
@@ -270,11 +270,11 @@ func BenchmarkReplaceGroup(b *testing.B) {
 	for _, kind := range []string{"new", "same"} {
 		b.Run(kind, func(b *testing.B) {
 			b.ReportAllocs()
-			r := New[*int](1)
+			r := New[*int]()
 			group := new(int)
 			for b.Loop() {
 				if kind == "new" {
-					r = New[*int](1)
+					r = New[*int]()
 				}
 				r.ReplaceGroup(group, ids)
 			}
@@ -285,7 +285,7 @@ func BenchmarkReplaceGroup(b *testing.B) {
 // BenchmarkFindDuringReplace finds 100 local clients while a group of 1,000,000 is filled and
 // removed, and reports the slowest calls.
 func BenchmarkFindDuringReplace(b *testing.B) {
-	r := New[*int](1)
+	r := New[*int]()
 	for id := range uint64(10_000) {
 		r.Join(id+1, new(int))
 	}

@@ -11,7 +11,8 @@ import (
 // registry does not remember, and for some that it does.
 func TestLocalChanges_WhatIsNotCovered_IsSnapshot(t *testing.T) {
 	const first = 1000
-	r := New[int](first)
+	r := New[int]()
+	r.StartAt(first)
 	r.Join(1, 1)
 	check := func(name string, since uint64, wantSnapshot bool, wantJoined, wantLeft []uint64, wantRevision uint64) {
 		t.Helper()
@@ -39,7 +40,7 @@ func TestLocalChanges_WhatIsNotCovered_IsSnapshot(t *testing.T) {
 
 // TestLocalChanges_GroupsAreNotLocal has a group claim and leave ids, also one that is local.
 func TestLocalChanges_GroupsAreNotLocal(t *testing.T) {
-	r := New[int](1)
+	r := New[int]()
 	_, _, _, since := r.LocalChanges(0)
 	r.UpdateGroup(-1, []uint64{1, 2}, nil)
 	r.Join(2, 20)
@@ -77,7 +78,7 @@ func TestReannounce_IsJoin(t *testing.T) {
 		"left and back, too": {steps{join}, steps{leave, join, again}, "joined"},
 		"known already":      {steps{join, again}, nil, ""},
 	} {
-		r := New[int](1)
+		r := New[int]()
 		r.LocalChanges(0)
 		for _, step := range test.before {
 			step(r)
@@ -105,7 +106,7 @@ func TestReannounce_IsJoin(t *testing.T) {
 // TestLocalChanged_SignalsEachKindOfChange checks what is signalled, and that nothing is before
 // the first LocalChanges.
 func TestLocalChanged_SignalsEachKindOfChange(t *testing.T) {
-	r := New[int](1)
+	r := New[int]()
 	signalled := func() bool {
 		select {
 		case <-r.LocalChanged():
@@ -144,7 +145,7 @@ func TestLocalChanged_SignalsEachKindOfChange(t *testing.T) {
 // TestLocalChanges_ConcurrentUse has clients come and go while several consumers pull. No result
 // may contradict the ones before, and in the end each consumer has the local ids.
 func TestLocalChanges_ConcurrentUse(t *testing.T) {
-	r := New[int](1)
+	r := New[int]()
 	stop := make(chan struct{})
 	var changers, consumers sync.WaitGroup
 	for i := range 4 {

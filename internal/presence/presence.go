@@ -30,15 +30,18 @@ type Registry[M comparable] struct {
 
 // New returns an empty registry. Run must be called for watchers to be sent anything.
 //
-// The changes are numbered from firstRevision, which must not be 0: that would be a watcher that
-// knows nothing. A watcher of another registry that comes with its revision gets a snapshot if the
-// revision is below firstRevision or above the current one.
-func New[M comparable](firstRevision uint64) *Registry[M] {
+// The changes are numbered from 1.
+func New[M comparable]() *Registry[M] {
 	r := new(Registry[M])
-	r.roster.init(firstRevision)
+	r.roster.init()
 	r.watchers.init()
 	return r
 }
+
+// StartAt has the changes numbered from revision, which must not be 0: that would be a watcher that
+// knows nothing. A watcher of another registry that comes with its revision gets a snapshot if the
+// revision is below this one or above the current one. StartAt must be called before Join.
+func (r *Registry[M]) StartAt(revision uint64) { r.startAt(revision) }
 
 // Join adds a single member. If id has one already, Join replaces it. Join returns the previous
 // member of id: a single one, or the group that claimed id last. Neither is a change for watchers.

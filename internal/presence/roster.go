@@ -34,10 +34,16 @@ type roster[M comparable] struct {
 	localChanged chan struct{} // capacity 1: local has a new change
 }
 
-// init has the changes numbered from firstRevision.
-func (r *roster[M]) init(firstRevision uint64) {
-	r.changes.revision, r.local.revision = firstRevision, firstRevision
+func (r *roster[M]) init() {
+	r.changes.revision, r.local.revision = 1, 1
 	r.localChanged = make(chan struct{}, 1)
+}
+
+// startAt is Registry.StartAt.
+func (r *roster[M]) startAt(revision uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changes.revision, r.local.revision = revision, revision
 }
 
 // Join adds a single member and reports whether id had no member. If id has a single member

@@ -176,7 +176,7 @@ func BenchmarkFind(b *testing.B) {
 	for _, kind := range []string{"alone", "local", "remote"} {
 		for _, n := range []int{1, 10, 255} {
 			b.Run(fmt.Sprintf("%s-%d", kind, n), func(b *testing.B) {
-				r := New[destination](1)
+				r := New[destination]()
 				for id := range uint64(10_000) {
 					r.Join(id+1, fakeDestination{new(int)})
 				}

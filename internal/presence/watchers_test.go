@@ -61,7 +61,7 @@ func settle(d time.Duration) {
 
 // startRegistry returns a registry that runs until the test ends.
 func startRegistry(t *testing.T) *Registry[string] {
-	r := New[string](1)
+	r := New[string]()
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() { // ends with the test
 		defer close(done)
@@ -197,7 +197,7 @@ func (r changingRoster) list() (ids []uint64, revision uint64) {
 // TestWatchers_ChangeDuringSnapshot_IsNotMissed has a client leave after push has asked for the
 // changes, and join again after push has asked for the ids. The watcher must have it in the end.
 func TestWatchers_ChangeDuringSnapshot_IsNotMissed(t *testing.T) {
-	r := New[string](1)
+	r := New[string]()
 	w := newFakeWatcher()
 	r.Join(1, "one")
 	r.Watch(w, 0, 1)

@@ -2,11 +2,14 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
+	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/internal/certs"
 	"github.com/sechlol/go-message-hub/internal/keyfile"
 	"github.com/sechlol/go-message-hub/internal/settings"
@@ -27,6 +30,8 @@ type clusterFlags struct {
 	tlsCert     string
 	tlsKey      string
 	replicas    int
+	hub         string // empty: the name of the machine
+	address     string
 
 	settings *settings.Settings
 }
@@ -36,6 +41,8 @@ func (f *clusterFlags) addFlags(s *settings.Settings) {
 	settings.Add(s, &f.urls, "cluster", nil, natsURLs(),
 		"URLs of the NATS servers that connect the hubs of a cluster,\nseparated by commas (nats://host:4222, tls://host:4222), with\nuser:password@ if they want it; empty: a hub without a cluster", settings.Secret)
 	settings.Add(s, &f.name, "cluster-name", natscluster.DefaultName, clusterName(), "name of the cluster, the same for all its hubs")
+	settings.Add(s, &f.hub, "hub-name", "", settings.AnyText(), "name of the hub in its cluster, for operators; empty: the name\nof the machine")
+	settings.Add(s, &f.address, "hub-address", "", settings.AnyText(), "address at which clients reach this hub of a cluster, for\noperators")
 	settings.Add(s, &f.keyFile, "cluster-key-file", "", settings.FilePath(),
 		"file with the secret of the cluster, the same for all its\nhubs; empty: they share a random secret, stored in NATS")
 	settings.Add(s, &f.credentials, "cluster-credentials", "", settings.FilePath(), "file with the credentials of a NATS user (JWT and NKey), read\nat each connection")
@@ -88,6 +95,38 @@ func (f *clusterFlags) config() (c natscluster.Config, err error) {
 		return c, err
 	}
 	return c, c.Validate()
+}
+
+// joinCluster makes h a member of its cluster, which the caller must Close after h. It waits until
+// NATS can be reached, or ctx ends. Without -cluster it returns nil.
+func (s *program) joinCluster(ctx context.Context, h *hub.Hub) (*natscluster.Cluster, error) {
+	c := &s.config.cluster
+	if !c.enabled() {
+		return nil, nil
+	}
+	config, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	config.HubName, config.Address, config.Version, config.Logger = c.hubName(), c.address, buildVersion(), s.logger
+	membership, err := natscluster.Join(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.JoinCluster(membership); err != nil {
+		membership.Close()
+		return nil, err
+	}
+	return membership, nil
+}
+
+// hubName returns -hub-name, or the name of the machine.
+func (f *clusterFlags) hubName() string {
+	if f.hub != "" {
+		return f.hub
+	}
+	name, _ := os.Hostname() // empty on an error
+	return name
 }
 
 // readClusterKey returns the content of a file without the white space around it.

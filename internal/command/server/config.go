@@ -132,6 +132,8 @@ func (c *config) hubConfig() hub.Config {
 		MessageRate:    c.messageRate,
 		ByteRate:       float64(c.byteRate),
 		DisableV1:      c.auth.noClassic(),
+		Name:           c.cluster.hubName(),
+		Address:        c.cluster.address,
 
 		HandshakeTimeout: c.handshakeTimeout,
 		FrameTimeout:     c.frameTimeout,

@@ -21,6 +21,7 @@ import (
 	"github.com/sechlol/go-message-hub/internal/command"
 	"github.com/sechlol/go-message-hub/internal/command/serve"
 	"github.com/sechlol/go-message-hub/internal/settings"
+	"github.com/sechlol/go-message-hub/natscluster"
 )
 
 const printTimeout = 3 * time.Second // for writing the statistics to standard output
@@ -101,7 +102,7 @@ func (s *program) start(p command.Process) int {
 
 // addHooks adds the logger and the functions that the hub calls.
 func (s *program) addHooks(c *hub.Config) {
-	c.Logger = s.logger
+	c.Logger, c.Software = s.logger, buildVersion()
 	if s.config.authenticates() {
 		c.Authenticate = s.auth.authenticate
 	}
@@ -141,6 +142,13 @@ func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.P
 		return command.ExitFailure
 	}
 	defer o.admin.close()
+	membership, err := s.joinCluster(stopCtx, h)
+	if err != nil {
+		return s.abandon(stopCtx, abortCtx, h, &o, err)
+	}
+	if membership != nil {
+		defer membership.Close() // after the shutdown of the hub
+	}
 	setGCPercent()
 	s.limitMemory(c.maxClients)
 	logger.Info("listening", "addr", o.ln.Addr().String(),
@@ -173,6 +181,19 @@ func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.P
 	}
 }
 
+// abandon ends a hub that has not joined its cluster because of err, and returns the exit code.
+func (s *program) abandon(stopCtx, abortCtx context.Context, h *hub.Hub, o *opened, err error) int {
+	o.ln.Close()
+	s.web.close()
+	_ = h.Shutdown(abortCtx) // nothing is connected
+	if stopCtx.Err() != nil {
+		s.logger.Info("stopped")
+		return command.ExitOK
+	}
+	s.logger.Error("cannot join the cluster", "error", err, "advice", natscluster.Advice(err))
+	return command.ExitFailure
+}
+
 // opened are the addresses that the program has opened, besides the web address.
 type opened struct {
 	ln       net.Listener // of the hub
@@ -203,11 +224,16 @@ func (s *program) open(h *hub.Hub) (o opened, err error) {
 	return o, err
 }
 
+// buildVersion returns the version of the program.
+func buildVersion() string {
+	info, _ := debug.ReadBuildInfo()
+	return command.BuildVersion(info)
+}
+
 // openAdmin opens the admin address of h, unless it is disabled.
 func (s *program) openAdmin(h *hub.Hub, alive *liveness) (*adminServer, error) {
-	info, _ := debug.ReadBuildInfo()
 	return s.config.admin.open(s.config.settings.IsSet("admin"), admin.Config{
-		MaxConnections: adminConnectionLimit(maxOpenFiles()), Hub: h, Messages: h, Version: command.BuildVersion(info), CheckHealth: alive.err,
+		MaxConnections: adminConnectionLimit(maxOpenFiles()), Hub: h, Messages: h, Version: buildVersion(), CheckHealth: alive.err,
 		Latency: s.latency, LogDropped: s.logQueue.Dropped,
 		CertificateExpiry: s.tls.notAfterFunc(), Logger: s.logger,
 	})
