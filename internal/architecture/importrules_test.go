@@ -154,8 +154,8 @@ var importRules = map[string]importRule{
 		reason:   "it is start_server, which has no client",
 	},
 	"internal/command/simulation": {
-		internal: []string{"client", "hub", "internal/command", "internal/command/connect", "internal/command/serve", "internal/settings", "internal/simulation", "wire"},
-		reason:   "it is start_simulation, which has a hub for -embed, but no admin address and no traces",
+		internal: []string{"client", "hub", "internal/command", "internal/command/connect", "internal/command/serve", "internal/natsserver", "internal/settings", "internal/simulation", "natscluster", "wire"},
+		reason:   "it is start_simulation, which has hubs and a NATS server for -embed, but no admin address and no traces",
 	},
 	"internal/command/hubctl": {
 		internal: []string{"client", "internal/command", "internal/command/connect", "internal/limitlog", "internal/settings", "internal/stats", "internal/tokens", "wire"},
@@ -217,6 +217,7 @@ const mainReason = "a main is one call, because tests can run everything else wi
 // packages, and the reason. A path stands for itself and all packages below it.
 var forbiddenDeps = map[string][]forbiddenDep{
 	"cmd/hubctl": {
+		{"github.com/nats-io", "only a hub of a cluster and start_simulation -embed need NATS"},
 		{module + "/hub", "hubctl is a client"},
 		{module + "/internal/admin", "hubctl has no admin address"},
 		{module + "/internal/tracing", "hubctl has no traces"},

@@ -68,11 +68,11 @@ complete -o nospace -F _%[1]s %[1]s
 `, c.Program)
 }
 
-// writeBashFlag writes the case that completes the value of a flag. The value of a boolean
-// flag needs an equals sign before it.
+// writeBashFlag writes the case that completes the value of a flag. The value of a flag that
+// can be bare needs an equals sign before it.
 func writeBashFlag(w io.Writer, flag string, f *Setting) {
 	switch {
-	case f.IsBool:
+	case f.Bare:
 		writeBashCase(w, flag+"=", appendSpaces(f.Choices))
 	case f.IsPath:
 		fmt.Fprintf(w, "\t%[1]s | %[1]s=) compopt -o default -o filenames 2>/dev/null ;;\n", flag)
@@ -100,7 +100,7 @@ func appendSpaces(words []string) []string {
 }
 
 func bashFlagWord(f *Setting) string {
-	if f.IsBool {
+	if f.Bare {
 		return "-" + f.Name + " "
 	}
 	return "-" + f.Name + "="
@@ -148,7 +148,7 @@ fi
 func zshFlag(f *Setting) string {
 	usage := "[" + zshText(strings.ReplaceAll(f.Usage, "\n", " ")) + "]"
 	switch {
-	case f.IsBool:
+	case f.Bare:
 		return "-" + f.Name + usage
 	case f.IsPath:
 		return "-" + f.Name + "=" + usage + ":file:_files"

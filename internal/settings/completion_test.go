@@ -52,7 +52,7 @@ func TestCompletion_ListsEveryFlag(t *testing.T) {
 					t.Errorf("%s does not complete %s -%s", shell, cmd.Name, f.Name)
 				}
 				for _, word := range f.Choices {
-					if !f.IsBool && !strings.Contains(script, word) {
+					if !f.Bare && !strings.Contains(script, word) {
 						t.Errorf("%s does not complete %s -%s=%s", shell, cmd.Name, f.Name, word)
 					}
 				}

@@ -80,7 +80,7 @@ func parseLine(s *Settings, line string) (st *Setting, value string, err error) 
 		}
 		return st, value, nil
 	}
-	if st.IsBool {
+	if st.Bare {
 		return st, "true", nil
 	}
 	problem := name + " has no value"

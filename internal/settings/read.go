@@ -66,8 +66,8 @@ func (v flagValue) String() string {
 	return v.get()
 }
 
-// IsBoolFlag makes package flag accept a boolean flag without a value: -stat means -stat=true.
-func (v flagValue) IsBoolFlag() bool { return v.IsBool }
+// IsBoolFlag makes package flag accept a bare flag: -stat means -stat=true.
+func (v flagValue) IsBoolFlag() bool { return v.Bare }
 
 // Set implements flag.Value.
 func (v flagValue) Set(text string) error {

@@ -11,7 +11,7 @@ type Setting struct {
 	Origin  string // source of the value, for users
 	Choices []string
 	IsPath  bool
-	IsBool  bool
+	Bare    bool
 
 	limits string
 	attrs  Attr
@@ -49,9 +49,8 @@ const (
 // newSetting returns a setting whose value is stored in dst.
 func newSetting[T any](dst *T, name string, defaultValue T, typ Type[T], usage string, attrs []Attr) *Setting {
 	*dst = defaultValue
-	_, isBool := any(defaultValue).(bool)
 	st := &Setting{
-		Name: name, Usage: usage, limits: typ.Limits, Allowed: typ.Allowed, IsBool: isBool,
+		Name: name, Usage: usage, limits: typ.Limits, Allowed: typ.Allowed, Bare: typ.Bare,
 		Choices: typ.Choices, IsPath: typ.IsPath,
 		Default: typ.Format(defaultValue),
 		Origin:  originDefault,

@@ -20,6 +20,7 @@ type Type[T any] struct {
 	Allowed string   // allowed values, as the end of the sentence "allowed are …"
 	Choices []string // all allowed values, if they are a few words
 	IsPath  bool     // the value is a file name
+	Bare    bool     // the setting alone, without a value, means true
 }
 
 // ErrNotAllowed is the error of Type.Parse for a value that is not allowed.
@@ -66,7 +67,35 @@ func Duration(minValue, maxValue time.Duration) Type[time.Duration] {
 
 // Boolean is true or false.
 func Boolean() Type[bool] {
-	return Type[bool]{Parse: strconv.ParseBool, Format: strconv.FormatBool, Allowed: "true and false", Choices: []string{"true", "false"}}
+	return Type[bool]{Parse: strconv.ParseBool, Format: strconv.FormatBool, Allowed: "true and false", Choices: []string{"true", "false"}, Bare: true}
+}
+
+// BooleanOrCount is a number from 0 to maxCount, where false is 0 and true is 1.
+func BooleanOrCount(maxCount int) Type[int] {
+	return Type[int]{
+		Parse: func(text string) (int, error) {
+			if n, err := within(strconv.Atoi, 0, maxCount)(text); err == nil {
+				return n, nil
+			}
+			on, err := strconv.ParseBool(text)
+			switch {
+			case err != nil:
+				return 0, ErrNotAllowed
+			case on:
+				return 1, nil
+			}
+			return 0, nil
+		},
+		Format: func(n int) string {
+			if n < 2 {
+				return strconv.FormatBool(n == 1)
+			}
+			return strconv.Itoa(n)
+		},
+		Limits:  fmt.Sprintf("true, false, or 2 to %d", maxCount),
+		Allowed: fmt.Sprintf("true, false, and whole numbers from 0 to %d", maxCount),
+		Bare:    true,
+	}
 }
 
 // OneOf is one of the words in choices.

@@ -21,6 +21,13 @@ func TestTypes(t *testing.T) {
 	checkType(t, "Size", Size(1, 1<<30), []string{"1", "1KiB", "1GiB"}, []string{"0", "2GiB", "9EiB", "big"})
 	checkType(t, "Duration", Duration(time.Millisecond, 24*time.Hour), []string{"1ms", "1m30s", "24h"}, []string{"0s", "25h", "10"})
 	checkType(t, "Boolean", Boolean(), []string{"true", "false"}, []string{"maybe", ""})
+	checkType(t, "BooleanOrCount", BooleanOrCount(9), []string{"true", "false", "2", "9"}, []string{"10", "-1", "some", "", "2.0"})
+	for text, want := range map[string]string{"0": "false", "1": "true", "T": "true", "FALSE": "false"} {
+		typ := BooleanOrCount(9)
+		if n, err := typ.Parse(text); err != nil || typ.Format(n) != want {
+			t.Errorf("BooleanOrCount %q: %d, %v, want %s", text, n, err, want)
+		}
+	}
 	checkType(t, "OneOf", OneOf("a", "b", "c"), []string{"a", "c"}, []string{"d", ""})
 	checkType(t, "AnyText", AnyText(), []string{"", "a b"}, nil)
 	checkType(t, "FilePath", FilePath(), []string{"", "/a"}, nil)

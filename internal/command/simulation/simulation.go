@@ -23,6 +23,9 @@ import (
 // maxInterval is the maximum of -i, in milliseconds: one hour.
 const maxInterval = 3_600_000
 
+// maxEmbed is the maximum of -embed: as many hubs as one machine reasonably runs for a trial.
+const maxEmbed = 9
+
 // simulator is the configuration of start_simulation.
 type simulator struct {
 	settings    *settings.Settings
@@ -37,7 +40,7 @@ type simulator struct {
 	reportLevel string
 	reconnects  int
 	resultsPath string
-	embed       bool
+	embed       int // number of hubs inside the program
 	timeout     time.Duration
 }
 
@@ -96,12 +99,17 @@ func newSimulator() *simulator {
 	settings.Add(s, &c.reconnects, "reconnect", 0, settings.IntRange(0, simulation.MaxReconnects),
 		"number of times that each connection is interrupted, at\nrandom times; each message must still arrive once and in\norder; requires -protocol=2")
 	settings.Add(s, &c.resultsPath, "json", "", settings.AnyText(), "file for the results, as JSON")
-	settings.Add(s, &c.embed, "embed", false, settings.Boolean(), "start a hub inside this program, on a free port, instead of\nconnecting to -addr and -port")
+	settings.Add(s, &c.embed, "embed", 0, settings.BooleanOrCount(maxEmbed), embedUsage)
 	settings.Add(s, &c.timeout, "timeout", simulation.DefaultTimeout, settings.Duration(time.Millisecond, 24*time.Hour),
 		"time limit for each connection, and for any progress")
 	s.AddCommonFlags()
 	return c
 }
+
+// embedUsage is the help text of -embed.
+const embedUsage = `start a hub inside this program, on a free port, instead of
+connecting to -addr and -port; with a number, a cluster of
+that many hubs and a NATS server`
 
 // verifyUsage is the help text of -verify. It states the cost because the receivers share the
 // processors with a hub on the same machine.
@@ -113,7 +121,7 @@ down a hub on the same machine`
 // simulationConfig returns the configuration of the simulation, or an error if settings
 // contradict each other.
 func (c *simulator) simulationConfig() (simulation.Config, error) {
-	if explicit := c.remote.Explicit(); c.embed && len(explicit) > 0 {
+	if explicit := c.remote.Explicit(); c.embed > 0 && len(explicit) > 0 {
 		return simulation.Config{}, fmt.Errorf("-embed starts its own hub on a free port: remove %s", strings.Join(explicit, ", "))
 	}
 	tlsConfig, err := c.remote.TLSConfig()
@@ -182,20 +190,20 @@ func (c *simulator) simulateAndSave(stopCtx, abortCtx context.Context, config si
 	return report, nil
 }
 
-// simulate runs the simulation, on an embedded hub with -embed, and prints the report.
+// simulate runs the simulation, on embedded hubs with -embed, and prints the report.
 func (c *simulator) simulate(stopCtx, abortCtx context.Context, config simulation.Config, p command.Process) (*simulation.Report, error) {
-	if !c.embed {
+	if c.embed == 0 {
 		report, err := simulateOn(stopCtx, config, p.Stdout)
 		if err != nil {
 			err = fmt.Errorf("%w%s", err, c.advice(err))
 		}
 		return report, err
 	}
-	embedded, err := startEmbeddedHub(abortCtx, c.settings.Logger(p.Stderr, slog.LevelWarn))
+	embedded, err := startHubs(abortCtx, c.embed, c.settings.Logger(p.Stderr, slog.LevelWarn))
 	if err != nil {
 		return nil, fmt.Errorf("cannot start a hub: %w", err)
 	}
-	config.Addr = embedded.addr
+	config.Addr = embedded.addrs()
 	report, err := simulateOn(stopCtx, config, p.Stdout)
 	embedded.shutdown(abortCtx)
 	if err == nil && c.stat {

@@ -99,7 +99,8 @@ func TestSimulation_InvalidFlags(t *testing.T) {
 		{"-i=1ms", "-i=1ms: allowed are whole numbers from 0 to 3600000"},
 		{"-port=0", "-port=0: allowed are whole numbers from 1 to 65535"},
 		{"-verify=quick", "-verify=quick: allowed are full, header and off"},
-		{"-embed=perhaps", "-embed=perhaps: allowed are true and false"},
+		{"-embed=perhaps", "-embed=perhaps: allowed are true, false, and whole numbers from 0 to 9"},
+		{"-embed=10", "-embed=10: allowed are true, false, and whole numbers from 0 to 9"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.arg, func(t *testing.T) {
