@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -8,6 +9,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/pprof"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -305,11 +308,42 @@ func numberedBody(sender uint64, n, size int) []byte {
 	b := make([]byte, max(size, 16))
 	binary.BigEndian.PutUint64(b, sender)
 	binary.BigEndian.PutUint64(b[8:], uint64(n))
-	for i := 16; i < len(b); i++ {
-		b[i] = byte(n + i)
+	for i := 16; i < len(b); {
+		i += copy(b[i:], countingBytes()[byte(n+i):])
 	}
 	return b
 }
+
+// goroutineCounter returns a function that counts the goroutines of a test: the one that calls
+// goroutineCounter, and all that they start from then on, which inherit its label. Unlike
+// runtime.NumGoroutine, it counts none of another test.
+func goroutineCounter(t testing.TB) (count func() int) {
+	pprof.SetGoroutineLabels(pprof.WithLabels(t.Context(), pprof.Labels("test", t.Name())))
+	label := fmt.Sprintf("# labels: {%q:%q}", "test", t.Name())
+	return func() (n int) {
+		var profile bytes.Buffer
+		if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
+			t.Error(err)
+		}
+		var sameStack int // "N @ addresses" is the line before the labels of N goroutines
+		for line := range strings.Lines(profile.String()) {
+			if _, err := fmt.Sscanf(line, "%d @", &sameStack); err != nil && strings.TrimSpace(line) == label {
+				n += sameStack
+			}
+		}
+		return n
+	}
+}
+
+// countingBytes holds the values of a byte in ascending order, again and again, to copy them as
+// patternRows are copied.
+var countingBytes = sync.OnceValue(func() []byte {
+	b := make([]byte, 16<<10)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	return b
+})
 
 // errNoFiles is the error of accept when the process has no file descriptor left.
 var errNoFiles = os.NewSyscallError("accept4", syscall.EMFILE)

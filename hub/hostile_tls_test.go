@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -34,14 +33,15 @@ type hostileEnv struct {
 	publicKeys     []byte // with which the hub verifies tokens
 	signer         *tokens.Signer
 	bystanders     *bystanders
-	baseGoroutines int // before the attack
+	goroutines     func() int // of this test and its hub
+	baseGoroutines int        // before the attack
 }
 
 // startHostile starts such a hub. The bystanders exchange messages until the end of the test. If
 // web is set, all clients with valid certificates are WebSockets.
 func startHostile(t testing.TB, config hub.Config, web bool) *hostileEnv {
 	t.Helper()
-	e := &hostileEnv{t: t, authority: testcerts.NewAuthority(t)}
+	e := &hostileEnv{t: t, authority: testcerts.NewAuthority(t), goroutines: goroutineCounter(t)}
 	e.signer, e.publicKeys = newSigner(t)
 	keys, err := tokens.ParseKeys(e.publicKeys)
 	if err != nil {
@@ -73,7 +73,9 @@ func startHostile(t testing.TB, config hub.Config, web bool) *hostileEnv {
 	}
 	e.bystanders = e.startBystanders(t)
 	e.bystanders.waitRounds(3)
-	e.baseGoroutines = runtime.NumGoroutine()
+	if e.baseGoroutines = e.goroutines(); e.baseGoroutines == 0 {
+		t.Fatal("no goroutine is counted")
+	}
 	return e
 }
 
@@ -193,7 +195,7 @@ func (e *hostileEnv) expectAllGone(n int, reasons ...hub.CloseReason) {
 	if c := e.Stats().Connected; c != uint64(n)+2 {
 		e.t.Errorf("%d clients have connected, want %d and the bystanders", c, n)
 	}
-	eventually(e.t, "their goroutines have ended", func() bool { return runtime.NumGoroutine() <= e.baseGoroutines })
+	eventually(e.t, "their goroutines have ended", func() bool { return e.goroutines() <= e.baseGoroutines })
 	e.bystanders.end()
 	for _, c := range []*client.Client{e.bystanders.sender, e.bystanders.echoer} {
 		if err := c.Close(); err != nil {
@@ -203,43 +205,50 @@ func (e *hostileEnv) expectAllGone(n int, reasons ...hub.CloseReason) {
 	eventually(e.t, "the memory is free", func() bool { s := e.Stats(); return s.Clients == 0 && s.QueuedBytes == 0 })
 }
 
-// TestHub_HostileTLSClients_DisturbNobody runs one kind of attack after the other against a
-// hub with TLS, tokens and timeouts. Meanwhile two bystanders exchange messages and verify
-// them.
-func TestHub_HostileTLSClients_DisturbNobody(t *testing.T) {
+// tlsAttack is an attack against a hub with TLS, tokens and timeouts.
+type tlsAttack struct {
+	name    string
+	config  hub.Config
+	do      func(*hostileEnv)
+	n       int               // clients
+	reasons []hub.CloseReason // for which the hub disconnects them
+	web     bool              // WebSockets can attack in the same way: the attack is above TLS
+}
+
+func tlsAttacks() []tlsAttack {
 	quick := hub.Config{HandshakeTimeout: 2 * time.Second, FrameTimeout: 3 * time.Second, StallTimeout: time.Second, ResumeWindow: 100 * time.Millisecond}
 	withKeepAlive, smallOutbox := quick, quick
 	withKeepAlive.KeepAlive = time.Second
 	smallOutbox.OutboxBytes = 16 << 10 // a queue that few messages fill
-	for _, attack := range []struct {
-		name    string
-		config  hub.Config
-		do      func(*hostileEnv)
-		n       int
-		reasons []hub.CloseReason
-	}{
-		{"silence instead of a handshake", quick, attackSilence, attackers, []hub.CloseReason{hub.CloseHandshake}},
-		{"slow handshake", quick, attackSlowHandshake, attackers, []hub.CloseReason{hub.CloseHandshake}},
-		{"garbage instead of a handshake", quick, attackGarbage, attackers, []hub.CloseReason{hub.CloseHandshake}},
-		{"foreign certificates", quick, attackForeignCertificates, 2 * attackers, []hub.CloseReason{hub.CloseHandshake}},
-		{"slow header", quick, attackSlowHeader, attackers, []hub.CloseReason{hub.CloseHandshake}},
-		{"slow body", quick, attackSlowBody, attackers, []hub.CloseReason{hub.CloseFrameTimeout}},
-		{"slow read", quick, attackSlowRead, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseSlow}},
-		{"flood of connects", quick, attackConnectFlood, 10 * attackers, []hub.CloseReason{hub.CloseHandshake, hub.CloseLost, hub.CloseLeft}},
-		{"flood of pings", smallOutbox, attackPingFlood, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseLost}},
-		{"half-open connections", withKeepAlive, attackHalfOpenConns, attackers, []hub.CloseReason{hub.CloseTimeout}},
-		{"resets", quick, attackResets, attackers, []hub.CloseReason{hub.CloseHandshake, hub.CloseLost}},
-		{"wrong tokens", quick, attackInvalidTokens, 8, []hub.CloseReason{hub.CloseRefused}},
-		{"replayed secrets", quick, attackReplayedSecrets, 6, []hub.CloseReason{hub.CloseTakenOver, hub.CloseLeft}},
-		{"renegotiation", quick, attackRenegotiation, attackers, []hub.CloseReason{hub.CloseLost}},
-		{"damaged records", quick, attackDamagedRecords, attackers, []hub.CloseReason{hub.CloseLost}},
-		{"oversize before authentication", quick, attackOversizeUnauthenticated, 3, []hub.CloseReason{hub.CloseTooLong, hub.CloseRefused, hub.CloseMalformed}},
-		{"oversize after authentication", quick, attackOversizeAuthenticated, 5, []hub.CloseReason{hub.CloseTooLong, hub.CloseMalformed, hub.CloseLeft}},
-	} {
+	return []tlsAttack{
+		{"silence instead of a handshake", quick, attackSilence, attackers, []hub.CloseReason{hub.CloseHandshake}, false},
+		{"slow handshake", quick, attackSlowHandshake, attackers, []hub.CloseReason{hub.CloseHandshake}, false},
+		{"garbage instead of a handshake", quick, attackGarbage, attackers, []hub.CloseReason{hub.CloseHandshake}, false},
+		{"foreign certificates", quick, attackForeignCertificates, 2 * attackers, []hub.CloseReason{hub.CloseHandshake}, false},
+		{"slow header", quick, attackSlowHeader, attackers, []hub.CloseReason{hub.CloseHandshake}, true},
+		{"slow body", quick, attackSlowBody, attackers, []hub.CloseReason{hub.CloseFrameTimeout}, true},
+		{"slow read", quick, attackSlowRead, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseSlow}, true},
+		{"flood of connects", quick, attackConnectFlood, 10 * attackers, []hub.CloseReason{hub.CloseHandshake, hub.CloseLost, hub.CloseLeft}, false},
+		{"flood of pings", smallOutbox, attackPingFlood, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseLost}, true},
+		{"half-open connections", withKeepAlive, attackHalfOpenConns, attackers, []hub.CloseReason{hub.CloseTimeout}, true},
+		{"resets", quick, attackResets, attackers, []hub.CloseReason{hub.CloseHandshake, hub.CloseLost}, false},
+		{"wrong tokens", quick, attackInvalidTokens, 8, []hub.CloseReason{hub.CloseRefused}, true},
+		{"replayed secrets", quick, attackReplayedSecrets, 6, []hub.CloseReason{hub.CloseTakenOver, hub.CloseLeft}, true},
+		{"renegotiation", quick, attackRenegotiation, attackers, []hub.CloseReason{hub.CloseLost}, false},
+		{"damaged records", quick, attackDamagedRecords, attackers, []hub.CloseReason{hub.CloseLost}, false},
+		{"oversize before authentication", quick, attackOversizeUnauthenticated, 3, []hub.CloseReason{hub.CloseTooLong, hub.CloseRefused, hub.CloseMalformed}, true},
+		{"oversize after authentication", quick, attackOversizeAuthenticated, 5, []hub.CloseReason{hub.CloseTooLong, hub.CloseMalformed, hub.CloseLeft}, true},
+	}
+}
+
+// TestHub_HostileTLSClients_DisturbNobody runs each kind of attack against a hub of its own.
+// Meanwhile two bystanders exchange messages and verify them.
+func TestHub_HostileTLSClients_DisturbNobody(t *testing.T) {
+	t.Parallel() // it mostly waits
+	for _, attack := range tlsAttacks() {
 		t.Run(attack.name, func(t *testing.T) {
-			e := startHostile(t, attack.config, false)
-			attack.do(e)
-			e.expectAllGone(attack.n, attack.reasons...)
+			t.Parallel()
+			attack.run(t, false)
 		})
 	}
 }
@@ -247,33 +256,21 @@ func TestHub_HostileTLSClients_DisturbNobody(t *testing.T) {
 // TestHub_HostileSecureWebSockets_DisturbNobody is TestHub_HostileTLSClients_DisturbNobody for the
 // attacks above TLS, by clients that are WebSockets.
 func TestHub_HostileSecureWebSockets_DisturbNobody(t *testing.T) {
-	quick := hub.Config{HandshakeTimeout: 2 * time.Second, FrameTimeout: 3 * time.Second, StallTimeout: time.Second, ResumeWindow: 100 * time.Millisecond}
-	withKeepAlive, smallOutbox := quick, quick
-	withKeepAlive.KeepAlive = time.Second
-	smallOutbox.OutboxBytes = 16 << 10
-	for _, attack := range []struct {
-		name    string
-		config  hub.Config
-		do      func(*hostileEnv)
-		n       int
-		reasons []hub.CloseReason
-	}{
-		{"slow header", quick, attackSlowHeader, attackers, []hub.CloseReason{hub.CloseHandshake}},
-		{"slow body", quick, attackSlowBody, attackers, []hub.CloseReason{hub.CloseFrameTimeout}},
-		{"slow read", quick, attackSlowRead, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseSlow}},
-		{"flood of pings", smallOutbox, attackPingFlood, attackers, []hub.CloseReason{hub.CloseStalled, hub.CloseLost}},
-		{"half-open connections", withKeepAlive, attackHalfOpenConns, attackers, []hub.CloseReason{hub.CloseTimeout}},
-		{"wrong tokens", quick, attackInvalidTokens, 8, []hub.CloseReason{hub.CloseRefused}},
-		{"replayed secrets", quick, attackReplayedSecrets, 6, []hub.CloseReason{hub.CloseTakenOver, hub.CloseLeft}},
-		{"oversize before authentication", quick, attackOversizeUnauthenticated, 3, []hub.CloseReason{hub.CloseTooLong, hub.CloseRefused, hub.CloseMalformed}},
-		{"oversize after authentication", quick, attackOversizeAuthenticated, 5, []hub.CloseReason{hub.CloseTooLong, hub.CloseMalformed, hub.CloseLeft}},
-	} {
-		t.Run(attack.name, func(t *testing.T) {
-			e := startHostile(t, attack.config, true)
-			attack.do(e)
-			e.expectAllGone(attack.n, attack.reasons...)
-		})
+	t.Parallel() // it mostly waits
+	for _, attack := range tlsAttacks() {
+		if attack.web {
+			t.Run(attack.name, func(t *testing.T) {
+				t.Parallel()
+				attack.run(t, true)
+			})
+		}
 	}
+}
+
+func (a *tlsAttack) run(t *testing.T, web bool) {
+	e := startHostile(t, a.config, web)
+	a.do(e)
+	e.expectAllGone(a.n, a.reasons...)
 }
 
 func attackSilence(e *hostileEnv) {

@@ -64,7 +64,7 @@ func TestWebSocket_PingFloodWithoutReading_HoldsLittle(t *testing.T) {
 		c.shrinkReadBuffer()
 		pings := bytes.Repeat(maskedFrame(0x89, make([]byte, 125)), 100)
 		for range 500 { // 6.5 MB
-			if err := c.SetWriteDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			if err := c.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := c.Write(pings); err != nil {

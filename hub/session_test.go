@@ -125,6 +125,7 @@ func heapAndStackInUse() uint64 {
 // messages to an unknown receiver. The hub must free their memory although it can write
 // nothing to the client.
 func TestSession_UnwritableConn_OwnFramesAreBounded(t *testing.T) {
+	const frames = 20 // any that is left takes more memory than the check allows
 	onAllTransports(t, func(t *testing.T, tr testTransport) {
 		h := tr.start(t, hub.Config{StallTimeout: time.Hour, Window: 2 << 20})
 		c := h.connectV2(t)
@@ -137,10 +138,10 @@ func TestSession_UnwritableConn_OwnFramesAreBounded(t *testing.T) {
 		c.send(wire.AppendIdentityRequest(nil))
 		eventually(t, "the hub has read five frames", func() bool { return h.Stats().MessagesIn >= 5 })
 		before := h.Stats().QueuedBytes
-		for range 200 {
+		for range frames {
 			c.sendMessage(body[:1<<19], 0, 0, 999)
 		}
-		eventually(t, "all relayed", func() bool { return h.Stats().Relays >= 203 })
+		eventually(t, "all relayed", func() bool { return h.Stats().Relays >= 3+frames })
 		eventually(t, "the memory of the frames is free", func() bool { return h.Stats().QueuedBytes <= before+(16<<10) })
 	})
 }
