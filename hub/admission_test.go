@@ -119,6 +119,7 @@ func (b blockingHandler) Handle(_ context.Context, r slog.Record) error {
 // TestHub_RejectedConn_GetsGoAwayBusy checks that a rejected connection gets a GOAWAY "busy"
 // with the reason if version 1 is disabled, when each client knows that frame.
 func TestHub_RejectedConn_GetsGoAwayBusy(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for reason, config := range map[hub.RejectReason]hub.Config{
 		hub.RejectFull:    {MaxClients: 1},
 		hub.RejectAddress: {MaxPerAddress: 1},
@@ -131,7 +132,7 @@ func TestHub_RejectedConn_GetsGoAwayBusy(t *testing.T) {
 				run = overTCP.test // the hub writes no GOAWAY to another connection that it does not admit
 			}
 			run(t, func(t *testing.T, tr testTransport) {
-				log := &logBuffer{}
+				log, config := &logBuffer{}, config
 				config.DisableV1, config.Logger = true, log.logger()
 				h := tr.start(t, config)
 				h.connectV2(t)

@@ -80,6 +80,7 @@ func (h *testHub) expectBusy(t testing.TB, reason hub.RejectReason, hello wire.H
 
 // TestProvisional_FullHub_RejectsNewClients sends every kind of first frame to a full hub.
 func TestProvisional_FullHub_RejectsNewClients(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for reason, config := range fullConfigs {
 		t.Run(reason.String(), func(t *testing.T) {
 			t.Parallel() // a silent connection is rejected after three seconds

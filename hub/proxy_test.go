@@ -147,6 +147,7 @@ func TestNewProxyListener_UnderTLS(t *testing.T) {
 // of a header. Meanwhile another connection is accepted. The hub closes the connections without
 // a header after the handshake timeout.
 func TestNewProxyListener_MissingHeader_TimesOut(t *testing.T) {
+	t.Parallel() // it mostly waits
 	h, log := startProxied(t, hub.Config{HandshakeTimeout: 2 * time.Second}, trustedNets, nil)
 	header := proxyHeader(1, "198.51.100.7:40000")
 	var waiting []*clientV1

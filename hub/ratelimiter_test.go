@@ -21,6 +21,7 @@ import (
 // TestRateLimiter_SlowsOnlyTheSender exceeds the rate with one client. Its receiver is not
 // slowed down, and the client can be disconnected while the hub does not read it.
 func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, test := range map[string]struct {
 		config hub.Config
 		body   int
@@ -32,7 +33,7 @@ func TestRateLimiter_SlowsOnlyTheSender(t *testing.T) {
 		}}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // it mostly waits
+			t.Parallel()
 			onAllTransports(t, func(t *testing.T, tr testTransport) {
 				h := tr.start(t, test.config)
 				sender, receiver := h.connectV2(t), h.connectV2(t)

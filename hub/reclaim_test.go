@@ -15,9 +15,9 @@ import (
 // Each stays just below its window, but together they would hold more memory than there is.
 // While others wait for memory, the hub drops unacknowledged frames.
 func TestReclaimer_UnackedReports_AreDropped(t *testing.T) {
-	const maxQueued, hoarders, messages = 5 << 20, 8, 25_000
-	onAllTransports(t, func(t *testing.T, tr testTransport) {
-		h := tr.start(t, hub.Config{MaxQueuedBytes: maxQueued, StallTimeout: time.Second, Window: 2 << 20})
+	const maxQueued, hoarders, messages = 5 << 18, 8, 25_000 / 4
+	onAllTransportsInTurn(t, func(t *testing.T, tr testTransport) { // all reply within the stall timeout
+		h := tr.start(t, hub.Config{MaxBody: 200 << 10, MaxQueuedBytes: maxQueued, StallTimeout: time.Second, Window: 512 << 10})
 		bystanders := h.startBystanders(t)
 		stop := make(chan struct{})
 		for range hoarders {
@@ -98,7 +98,7 @@ func TestReclaimer_LargeUnacked_RequestsAcks(t *testing.T) {
 // hub must drop these frames soon, and not after half a second each time.
 func TestReclaimer_MemoryWaiter_DropsUnacked(t *testing.T) {
 	const maxDuration = 30 * time.Second
-	onAllTransports(t, func(t *testing.T, tr testTransport) {
+	onAllTransportsInTurn(t, func(t *testing.T, tr testTransport) {
 		messages := tr.count(800) // 96 times the memory share of one client; in memory 24 times
 		h := tr.start(t, hub.Config{MaxQueuedBytes: 5 << 20, StallTimeout: time.Hour})
 		clients := []*clientV2{h.connectV2(t), h.connectV2(t)}

@@ -217,8 +217,8 @@ func TestStats_ResumedConn_CountsByItsCause(t *testing.T) {
 		hub.CloseTimeout:      {hub.Config{KeepAlive: 50 * time.Millisecond}, func(*clientV2) {}},
 	} {
 		t.Run(reason.String(), func(t *testing.T) {
+			cause.config.ResumeWindow = time.Hour
 			onAllTransports(t, func(t *testing.T, tr testTransport) {
-				cause.config.ResumeWindow = time.Hour
 				h := tr.start(t, cause.config)
 				c := h.connectV2(t)
 				cause.lose(c)

@@ -3,6 +3,7 @@ package hub_test
 import (
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -42,21 +43,40 @@ var (
 
 func listenInMemory(testing.TB) net.Listener { return memorypipe.NewListener() }
 
-// onTransports runs a test over TCP and in memory.
+// onTransports runs a test over TCP and in memory, side by side.
 func onTransports(t *testing.T, test func(t *testing.T, tr testTransport)) {
 	t.Helper()
-	overTCP.test(t, test)
-	inMemory.test(t, test)
+	sideBySide(t, test, overTCP, inMemory)
 }
 
-// onAllTransports runs a test over TCP, in memory, and over WebSockets: over TCP, over TLS, and in
-// memory.
+// allTransports are TCP, memory, and WebSockets: over TCP, over TLS, and in memory.
+var allTransports = []testTransport{overTCP, inMemory, overWebSocket, overSecureWebSocket, webSocketInMemory}
+
+// onAllTransports runs a test over allTransports, side by side.
 func onAllTransports(t *testing.T, test func(t *testing.T, tr testTransport)) {
 	t.Helper()
-	onTransports(t, test)
-	overWebSocket.test(t, test)
-	overSecureWebSocket.test(t, test)
-	webSocketInMemory.test(t, test)
+	sideBySide(t, test, allTransports...)
+}
+
+// sideBySide runs a test over each of these transports at the same time, and returns when all have
+// ended: most tests wait more than they compute. Unlike with t.Parallel, the number of CPUs is no
+// limit, and no other test runs meanwhile.
+func sideBySide(t *testing.T, test func(t *testing.T, tr testTransport), transports ...testTransport) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for _, tr := range transports {
+		wg.Go(func() { tr.test(t, test) }) // ends with the test
+	}
+	wg.Wait()
+}
+
+// onAllTransportsInTurn runs a test over one of allTransports after the other. It is for tests that
+// measure the whole process, or whose time limit has to hold while they keep each CPU busy.
+func onAllTransportsInTurn(t *testing.T, test func(t *testing.T, tr testTransport)) {
+	t.Helper()
+	for _, tr := range allTransports {
+		tr.test(t, test)
+	}
 }
 
 // test runs a test over tr.

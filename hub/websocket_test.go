@@ -22,18 +22,16 @@ import (
 // webSocketTransports are the transports of WebSockets.
 var webSocketTransports = []testTransport{overWebSocket, overSecureWebSocket, webSocketInMemory}
 
-// onWebSockets runs a test over WebSockets: over TCP, over TLS, and in memory. The bystanders of the
+// onWebSockets runs a test over WebSockets: over TCP, over TLS, and in memory, side by side. The bystanders of the
 // test, which are WebSockets themselves, must notice nothing.
 func onWebSockets(t *testing.T, config hub.Config, webConfig hub.WebConfig, test func(t *testing.T, h *testHub)) {
 	t.Helper()
-	for _, tr := range webSocketTransports {
-		tr.test(t, func(t *testing.T, tr testTransport) {
-			h := tr.serveWeb(t, startOn(t, withLongTimeouts(config), tr.listen(t)), webConfig)
-			bystanders := h.startBystanders(t)
-			test(t, h)
-			bystanders.waitRounds(3)
-		})
-	}
+	sideBySide(t, func(t *testing.T, tr testTransport) {
+		h := tr.serveWeb(t, startOn(t, withLongTimeouts(config), tr.listen(t)), webConfig)
+		bystanders := h.startBystanders(t)
+		test(t, h)
+		bystanders.waitRounds(3)
+	}, webSocketTransports...)
 }
 
 // connectRaw connects to the web address and sends nothing.
