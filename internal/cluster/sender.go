@@ -106,7 +106,7 @@ func (s *sender) apply(o *outgoing, a *admission, done *completions) {
 	if a.send != (positions{}) {
 		s.cross(o, a.send)
 	}
-	if options := o.Batch.Options; options != nil && (o.queued || o.waiting != (positions{})) {
+	if options := o.Batch.Options; options != nil && o.waits() {
 		s.waiting[options] = o
 	}
 	s.settle(o, done)
@@ -114,7 +114,7 @@ func (s *sender) apply(o *outgoing, a *admission, done *completions) {
 
 // settle gives up what o needs only while it waits.
 func (s *sender) settle(o *outgoing, done *completions) {
-	if o.queued || o.waiting != (positions{}) || o.settled {
+	if o.waits() || o.settled {
 		return
 	}
 	o.settled = true
@@ -369,5 +369,5 @@ func (s *sender) stats() SenderCounts {
 func (s *sender) isBusy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.window.underWay > 0 || s.window.queue.first() != nil
+	return s.window.underWay > 0 || s.window.queue.Len() > 0
 }

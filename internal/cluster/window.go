@@ -1,11 +1,10 @@
 package cluster
 
 import (
-	"math/bits"
+	"container/list"
 
 	"github.com/sechlol/go-message-hub/internal/outbox"
 	"github.com/sechlol/go-message-hub/internal/relay"
-	"github.com/sechlol/go-message-hub/wire"
 )
 
 // minWindow is the minimum number of bytes that can be under way from one hub to another. It is
@@ -27,108 +26,40 @@ const (
 // batch for several receivers counts in full for each of them, and once in the sum. The first
 // batch of a receiver needs only room in the sum, and the first batch of all needs no room.
 //
+// Batches that wait for the sum are sent in the order of their offers, and before them those that
+// wait in lanes. A large batch thus waits only for what was offered before it. A step costs a time
+// that is proportional to the receivers of one batch, and not to what waits.
+//
 // A window does not lock: its owner does.
 type window struct {
 	limit    int
 	underWay int
 	lanes    map[uint64]lane // by id of the receiver; a lane with nothing in it is absent
 
-	queue fifo     // batches that wait for room in the sum; none of their receivers is in a lane yet
-	ready []uint64 // receivers whose lane may have room for what waits in it
+	queue list.List // of *outgoing that wait for room in the sum; none of their receivers is in a lane yet
+	ready []uint64  // receivers whose lane may have room for what waits in it
 }
 
 // lane is the part of one receiver in the window.
 type lane struct {
 	underWay int
-	waiting  *fifo // batches that wait for room for this receiver; nil: none do
-}
-
-// fifo is a queue of batches. An element that was cancelled is nil.
-type fifo struct {
-	elems []*outgoing
-	head  int
-}
-
-func (f *fifo) push(o *outgoing) { f.elems = append(f.elems, o) }
-
-// first returns the first batch, or nil.
-func (f *fifo) first() *outgoing {
-	for f.head < len(f.elems) && f.elems[f.head] == nil {
-		f.head++
-	}
-	if f.head == len(f.elems) {
-		f.elems, f.head = f.elems[:0], 0
-		return nil
-	}
-	return f.elems[f.head]
-}
-
-// pop removes the first batch.
-func (f *fifo) pop() {
-	f.elems[f.head] = nil
-	f.head++
-}
-
-// remove removes a batch.
-func (f *fifo) remove(o *outgoing) {
-	for i := f.head; i < len(f.elems); i++ {
-		if f.elems[i] == o {
-			f.elems[i] = nil
-		}
-	}
-}
-
-// findOldest returns the first batch that match accepts, or nil.
-func (f *fifo) findOldest(match func(*outgoing) bool) *outgoing {
-	for _, o := range f.elems[f.head:] {
-		if o != nil && match(o) {
-			return o
-		}
-	}
-	return nil
-}
-
-// positions is a set of receivers of one batch, by their position in Transfer.Receivers.
-type positions [wire.MaxReceivers/64 + 1]uint64
-
-func (p *positions) set(i int)      { p[i/64] |= 1 << (i % 64) }
-func (p *positions) clear(i int)    { p[i/64] &^= 1 << (i % 64) }
-func (p *positions) has(i int) bool { return p[i/64]&(1<<(i%64)) != 0 }
-
-func (p *positions) len() (n int) {
-	for _, word := range p {
-		n += bits.OnesCount64(word)
-	}
-	return n
-}
-
-// all calls f with each position, in ascending order.
-func (p *positions) all(f func(i int)) {
-	for w, word := range p {
-		for ; word != 0; word &= word - 1 {
-			f(w*64 + bits.TrailingZeros64(word))
-		}
-	}
-}
-
-// firstPositions returns the positions below n.
-func firstPositions(n int) (p positions) {
-	for i := range n {
-		p.set(i)
-	}
-	return p
+	waiting  *waitQueue // nil: nothing waits
 }
 
 // outgoing is a batch for receivers at another hub, from its offer until nothing of it waits or is
 // under way.
 type outgoing struct {
 	*relay.Transfer
-	size    int       // in the window, in bytes
-	waiting positions // receivers for which it waits in a lane
-	queued  bool      // it waits in window.queue
-	blocked int       // receivers for which it is not queued, and has not failed
-	settled bool      // the reference to its buffer is given up
+	size    int           // in the window, in bytes
+	queued  *list.Element // in window.queue; nil: it does not wait for room in the sum
+	waiting positions     // receivers for which it waits in a lane
+	waiters []*waiter     // by position; nil until it waits in a lane
+	blocked int           // receivers for which it is not queued, and has not failed
+	settled bool          // the reference to its buffer is given up
 }
+
+// waits reports whether o waits for room.
+func (o *outgoing) waits() bool { return o.queued != nil || o.waiting != (positions{}) }
 
 // newOutgoing returns the outgoing of t.
 func newOutgoing(t *relay.Transfer) *outgoing {
@@ -174,9 +105,8 @@ type dropped struct {
 
 // offer decides about a new batch. What can neither be sent nor is rejected waits in w.
 func (w *window) offer(o *outgoing) (a admission) {
-	if w.queue.first() != nil || len(w.ready) > 0 || !w.fitsSum(o) {
-		o.queued = true
-		w.queue.push(o)
+	if w.queue.Len() > 0 || len(w.ready) > 0 || !w.fitsSum(o) {
+		o.queued = w.queue.PushBack(o)
 		return a
 	}
 	w.admit(o, &a)
@@ -187,7 +117,7 @@ func (w *window) offer(o *outgoing) (a admission) {
 func (w *window) admit(o *outgoing, a *admission) {
 	for i, to := range o.Receivers {
 		l := w.lanes[to.ID]
-		if l.waiting.isEmpty() && w.fitsLane(l, o) {
+		if l.waiting.first() == nil && w.fitsLane(l, o) {
 			a.send.set(i)
 			continue
 		}
@@ -196,29 +126,17 @@ func (w *window) admit(o *outgoing, a *admission) {
 			a.rejected.set(i)
 			continue
 		case outbox.OverflowDropOldest:
-			oldest := l.waiting.findOldestOf(o)
+			oldest := l.waiting.oldestOf(o.Origin)
 			if oldest == nil {
 				a.rejected.set(i)
 				continue
 			}
-			a.dropped = append(a.dropped, dropped{oldest, w.unwait(oldest, to.ID)})
+			a.dropped = append(a.dropped, dropped{oldest.out, oldest.position})
+			w.unwait(oldest.out, oldest.position)
 		}
 		w.wait(o, i)
 	}
 	w.charge(o, &a.send)
-}
-
-// isEmpty reports whether no batch waits. f can be nil.
-func (f *fifo) isEmpty() bool { return f == nil || f.first() == nil }
-
-// findOldestOf returns the first batch that gives way to o, or nil. f can be nil.
-func (f *fifo) findOldestOf(o *outgoing) *outgoing {
-	if f == nil {
-		return nil
-	}
-	return f.findOldest(func(other *outgoing) bool {
-		return other.Origin == o.Origin && other.overflow() == outbox.OverflowDropOldest
-	})
 }
 
 // charge counts o as under way to some of its receivers.
@@ -240,30 +158,20 @@ func (w *window) wait(o *outgoing, i int) {
 	id := o.Receivers[i].ID
 	l := w.lanes[id]
 	if l.waiting == nil {
-		l.waiting = new(fifo)
+		l.waiting = new(waitQueue)
+		w.lanes[id] = l
 	}
-	l.waiting.push(o)
+	if o.waiters == nil {
+		o.waiters = make([]*waiter, len(o.Receivers))
+	}
+	o.waiters[i] = l.waiting.push(o, i)
 	o.waiting.set(i)
-	w.lanes[id] = l
 }
 
-// unwait removes o from the lane of a receiver, and returns its position.
-func (w *window) unwait(o *outgoing, id uint64) (position int) {
-	w.lanes[id].waiting.remove(o)
-	position = o.positionOf(id)
-	o.waiting.clear(position)
-	w.dropEmpty(id)
-	return position
-}
-
-// positionOf returns the first position of a receiver for which o waits.
-func (o *outgoing) positionOf(id uint64) int {
-	for i, to := range o.Receivers {
-		if to.ID == id && o.waiting.has(i) {
-			return i
-		}
-	}
-	return -1
+// unwait removes o from the lane of its receiver at position i, in which it waits.
+func (w *window) unwait(o *outgoing, i int) {
+	w.lanes[o.Receivers[i].ID].waiting.remove(o.waiters[i])
+	o.waiting.clear(i)
 }
 
 // release records that o is not under way to one receiver any more.
@@ -271,19 +179,22 @@ func (w *window) release(o *outgoing, id uint64) {
 	l := w.lanes[id]
 	l.underWay -= o.size
 	w.lanes[id] = l
-	if !l.waiting.isEmpty() {
-		w.ready = append(w.ready, id)
-	}
-	w.dropEmpty(id)
+	w.lookAt(id)
 }
 
 // releaseSum records that a batch needs no room in the sum any more.
 func (w *window) releaseSum(o *outgoing) { w.underWay -= o.size }
 
-// dropEmpty removes a lane with nothing in it.
-func (w *window) dropEmpty(id uint64) {
-	if l := w.lanes[id]; l.underWay == 0 && l.waiting.isEmpty() {
-		delete(w.lanes, id)
+// lookAt has next look at a lane if something waits in it, and removes a lane with nothing in it.
+func (w *window) lookAt(id uint64) {
+	switch l := w.lanes[id]; {
+	case l.waiting.first() == nil:
+		if l.underWay == 0 {
+			delete(w.lanes, id)
+		}
+	case !l.waiting.isReady:
+		l.waiting.isReady = true
+		w.ready = append(w.ready, id)
 	}
 }
 
@@ -292,77 +203,55 @@ func (w *window) dropEmpty(id uint64) {
 func (w *window) next(a *admission) *outgoing {
 	*a = admission{}
 	for len(w.ready) > 0 {
-		id := w.ready[0]
-		o := w.headOf(id)
-		if o == nil || !w.fitsLane(w.lanes[id], o) {
-			w.ready = w.ready[1:] // the next release of the lane adds it again
+		l := w.lanes[w.ready[0]]
+		first := l.waiting.first()
+		if first == nil || !w.fitsLane(l, first.out) {
+			if l.waiting != nil {
+				l.waiting.isReady = false // until the next release of the lane
+			}
+			w.ready = w.ready[1:]
 			continue
 		}
-		if !w.fitsSum(o) {
+		if !w.fitsSum(first.out) {
 			return nil
 		}
-		w.takeWaiting(o, a)
-		return o
+		w.takeWaiting(first.out, a)
+		return first.out
 	}
 	w.ready = nil
-	o := w.queue.first()
-	if o == nil || !w.fitsSum(o) {
+	front := w.queue.Front()
+	if front == nil || !w.fitsSum(front.Value.(*outgoing)) {
 		return nil
 	}
-	w.queue.pop()
-	o.queued = false
+	o := w.queue.Remove(front).(*outgoing)
+	o.queued = nil
 	w.admit(o, a)
 	return o
-}
-
-// headOf returns the first batch that waits in a lane, or nil.
-func (w *window) headOf(id uint64) *outgoing {
-	if l := w.lanes[id]; l.waiting != nil {
-		return l.waiting.first()
-	}
-	return nil
 }
 
 // takeWaiting takes o out of the lanes that have room for it, and in which it is the first.
 func (w *window) takeWaiting(o *outgoing, a *admission) {
 	o.waiting.all(func(i int) {
-		id := o.Receivers[i].ID
-		l := w.lanes[id]
-		if w.headOf(id) != o || a.holds(o, id) || !w.fitsLane(l, o) {
-			return
+		l := w.lanes[o.Receivers[i].ID]
+		if l.waiting.first() == o.waiters[i] && w.fitsLane(l, o) {
+			a.send.set(i)
+			w.unwait(o, i)
 		}
-		l.waiting.pop()
-		a.send.set(i)
 	})
-	a.send.all(func(i int) { o.waiting.clear(i) })
 	w.charge(o, &a.send)
-}
-
-// holds reports whether a sends o to the receiver already: a batch that names it twice crosses
-// twice.
-func (a *admission) holds(o *outgoing, id uint64) (found bool) {
-	a.send.all(func(i int) { found = found || o.Receivers[i].ID == id })
-	return found
 }
 
 // remove removes what waits of o, and returns the receivers for which it waited.
 func (w *window) remove(o *outgoing) (waited positions) {
-	if o.queued {
-		o.queued = false
-		w.queue.remove(o)
+	if o.queued != nil {
+		w.queue.Remove(o.queued)
+		o.queued = nil
 		return firstPositions(len(o.Receivers))
 	}
 	waited = o.waiting
-	o.waiting = positions{}
 	waited.all(func(i int) {
-		id := o.Receivers[i].ID
-		if l := w.lanes[id]; l.waiting != nil {
-			l.waiting.remove(o)
-			if !l.waiting.isEmpty() {
-				w.ready = append(w.ready, id)
-			}
-		}
-		w.dropEmpty(id)
+		w.unwait(o, i)
+		w.lookAt(o.Receivers[i].ID)
 	})
 	return waited
 }
@@ -370,22 +259,15 @@ func (w *window) remove(o *outgoing) (waited positions) {
 // removeAll removes everything that waits, and calls f for each batch with the receivers for which
 // it waited.
 func (w *window) removeAll(f func(o *outgoing, waited positions)) {
-	for o := w.queue.first(); o != nil; o = w.queue.first() {
-		w.queue.pop()
-		o.queued = false
-		f(o, firstPositions(len(o.Receivers)))
+	for front := w.queue.Front(); front != nil; front = w.queue.Front() {
+		o := front.Value.(*outgoing)
+		f(o, w.remove(o))
 	}
-	for _, l := range w.lanes {
-		for o := (*outgoing)(nil); !l.waiting.isEmpty(); l.waiting.pop() {
-			if o = l.waiting.first(); o.waiting != (positions{}) {
-				waited := o.waiting
-				o.waiting = positions{}
-				f(o, waited)
-			}
+	for id, l := range w.lanes {
+		for first := l.waiting.first(); first != nil; first = l.waiting.first() {
+			f(first.out, w.remove(first.out))
 		}
+		w.lookAt(id)
 	}
 	w.ready = nil
-	for id := range w.lanes {
-		w.dropEmpty(id)
-	}
 }

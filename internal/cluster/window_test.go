@@ -139,8 +139,7 @@ func TestWindow_OverflowPolicies(t *testing.T) {
 		blocked := withPolicy(outbox.OverflowBlock)
 		w.offer(blocked)
 		oldest := withPolicy(outbox.OverflowDropOldest)
-		w.lanes[1].waiting.push(oldest)
-		oldest.waiting.set(0)
+		w.wait(oldest, 0)
 		newest := withPolicy(outbox.OverflowDropOldest)
 		a := w.offer(newest)
 		if len(a.dropped) != 1 || a.dropped[0] != (dropped{oldest, 0}) {
@@ -159,6 +158,76 @@ func TestWindow_OverflowPolicies(t *testing.T) {
 	})
 }
 
+// TestWindow_DropOldest_ReceiverTwice has a batch give way that names its receiver twice: one copy of
+// it for each new batch.
+func TestWindow_DropOldest_ReceiverTwice(t *testing.T) {
+	var w window
+	w.init(minWindow)
+	w.offer(testBatch(minWindow/2, 1))
+	droppable := func(to ...uint64) *outgoing {
+		o := testBatch(minWindow/2-1, to...)
+		o.Batch.Options = &outbox.Options{Overflow: outbox.OverflowDropOldest}
+		return o
+	}
+	first, second := droppable(1), droppable(1)
+	twice := droppable(1, 1)
+	w.wait(twice, 0)
+	w.wait(twice, 1)
+	for position, o := range []*outgoing{first, second} {
+		if a := w.offer(o); len(a.dropped) != 1 || a.dropped[0] != (dropped{twice, position}) {
+			t.Errorf("batch %d makes %+v give way, want a copy of the batch that waits twice", position, a.dropped)
+		}
+	}
+	if twice.waits() || !first.waits() || !second.waits() {
+		t.Error("the wrong batches wait")
+	}
+}
+
+// TestWindow_KeepsNoMemoryOfWhatHasPassed has something wait all the time.
+func TestWindow_KeepsNoMemoryOfWhatHasPassed(t *testing.T) {
+	var w window
+	w.init(minWindow)
+	var under []*outgoing
+	for range 3 {
+		o := testBatch(minWindow, 1)
+		if a := w.offer(o); a.send.len() == 1 {
+			under = append(under, o)
+		}
+	}
+	allocated := testing.AllocsPerRun(10_000, func() {
+		done := under[0]
+		w.release(done, 1)
+		w.releaseSum(done)
+		var a admission
+		under[0] = w.next(&a)
+		w.offer(done)
+	})
+	if cap(w.ready) > 100 || w.queue.Len()+len(under) != 3 || allocated > 4 {
+		t.Errorf("%d batches wait, and a step allocates %v objects", w.queue.Len(), allocated)
+	}
+}
+
+// BenchmarkWindow_DropOldestBehindMany has a batch give way while many of another sender wait.
+func BenchmarkWindow_DropOldestBehindMany(b *testing.B) {
+	var w window
+	w.init(minWindow)
+	w.offer(testBatch(minWindow/2, 1))
+	for range 100_000 {
+		o := testBatch(minWindow/2-1, 1)
+		o.Origin = 1
+		w.offer(o)
+	}
+	o := testBatch(minWindow/2-1, 1)
+	o.Origin, o.Batch.Options = 2, &outbox.Options{Overflow: outbox.OverflowDropOldest}
+	w.wait(o, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		next := testBatch(minWindow/2-1, 1)
+		next.Origin, next.Batch.Options = o.Origin, o.Batch.Options
+		w.offer(next)
+	}
+}
+
 // TestWindow_Model offers, confirms and removes batches at random. Each batch is sent once to each
 // receiver, in order, within the limits, and all are sent in the end.
 func TestWindow_Model(t *testing.T) {
@@ -169,6 +238,7 @@ func TestWindow_Model(t *testing.T) {
 			"offer":   m.offer,
 			"confirm": m.confirm,
 			"remove":  m.remove,
+			"all":     m.removeAll,
 			"":        m.check,
 		})
 		for len(m.underWay) > 0 {
@@ -194,14 +264,41 @@ type windowModel struct {
 }
 
 func (m *windowModel) offer(t *rapid.T) {
-	ids := rapid.SliceOfNDistinct(rapid.Uint64Range(1, 6), 1, 4, rapid.ID).Draw(t, "ids")
+	ids := rapid.SliceOfN(rapid.Uint64Range(1, 6), 1, 4).Draw(t, "ids") // some more than once
 	o := testBatch(rapid.IntRange(1, minWindow+1).Draw(t, "size"), ids...)
+	o.Origin = rapid.Uint64Range(1, 2).Draw(t, "sender")
+	o.Batch.Options = &outbox.Options{Overflow: outbox.Overflow(rapid.IntRange(0, 2).Draw(t, "policy"))}
 	for _, id := range ids {
 		m.expected[id] = append(m.expected[id], o)
 	}
 	m.waiting = append(m.waiting, o)
 	a := m.window.offer(o)
+	m.apply(t, o, &a)
+}
+
+// apply checks what the window has decided about o.
+func (m *windowModel) apply(t *rapid.T, o *outgoing, a *admission) {
+	m.forget(o, a.rejected)
+	for _, d := range a.dropped {
+		if d.out.Origin != o.Origin || d.out.overflow() != outbox.OverflowDropOldest || o.overflow() != outbox.OverflowDropOldest {
+			t.Fatal("a batch gives way that must not")
+		}
+		var at positions
+		at.set(d.position)
+		m.forget(d.out, at)
+	}
+	if o.overflow() == outbox.OverflowBlock && a.rejected.len() > 0 {
+		t.Fatal("a batch that blocks is rejected")
+	}
 	m.sent(t, o, a.send)
+}
+
+// forget expects o at these receivers no more.
+func (m *windowModel) forget(o *outgoing, at positions) {
+	for _, id := range sentIDs(o, at) {
+		i := slices.Index(m.expected[id], o)
+		m.expected[id] = slices.Delete(m.expected[id], i, i+1)
+	}
 }
 
 // sent records that o is sent to some of its receivers.
@@ -240,7 +337,7 @@ func (m *windowModel) confirmAt(t *rapid.T, i int) {
 func (m *windowModel) sendWaiting(t *rapid.T) {
 	var a admission
 	for o := m.window.next(&a); o != nil; o = m.window.next(&a) {
-		m.sent(t, o, a.send)
+		m.apply(t, o, &a)
 	}
 }
 
@@ -249,11 +346,18 @@ func (m *windowModel) remove(t *rapid.T) {
 		return
 	}
 	o := rapid.SampledFrom(m.waiting).Draw(t, "batch")
-	for _, id := range sentIDs(o, m.window.remove(o)) {
-		i := slices.Index(m.expected[id], o)
-		m.expected[id] = slices.Delete(m.expected[id], i, i+1)
-	}
+	m.forget(o, m.window.remove(o))
 	m.sendWaiting(t)
+}
+
+// removeAll removes all that waits, as when the link breaks.
+func (m *windowModel) removeAll(t *rapid.T) {
+	m.window.removeAll(func(o *outgoing, waited positions) { m.forget(o, waited) })
+	for id, batches := range m.expected {
+		if len(batches) > 0 {
+			t.Fatalf("a batch still waits for receiver %d", id)
+		}
+	}
 }
 
 // check compares the sums of the window with what is under way.
