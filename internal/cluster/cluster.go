@@ -133,7 +133,7 @@ func (c *Cluster) wake() {
 // publish tells all other hubs about the changes of the clients of this hub.
 func (c *Cluster) publish() {
 	for _, p := range c.snapshot() {
-		p.clients.publish()
+		p.clients.publish(false)
 	}
 }
 

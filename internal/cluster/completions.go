@@ -63,13 +63,16 @@ func (c *completions) failCrossing(x *crossing, event outbox.Event) {
 	}
 }
 
-// decide records a fate of o for receivers for which it was not queued.
+// decide records a fate of o for receivers for which it was not queued. Like an outbox that is full,
+// it does not count what an overflow policy drops.
 func (c *completions) decide(o *outgoing, to positions, fate wire.Fate) {
 	to.all(func(i int) {
 		if o.Events != nil {
 			c.events = append(c.events, completion{out: o, position: i, fate: fate, isFate: true})
 		}
-		c.drop(fate, o.Batch.Frames)
+		if fate != wire.FateFull {
+			c.drop(fate, o.Batch.Frames)
+		}
 		c.unblock(o)
 	})
 }

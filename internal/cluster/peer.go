@@ -13,16 +13,16 @@ import (
 
 // State is the state of another hub, as this hub sees it.
 //
-//	StateConnecting ──► StateUp ──► StateLost
-//	       ▲                            │
-//	       └────────────────────────────┘
+//	StateConnecting ◄──► StateUp
+//	       ▲                │
+//	       └──► StateLost ◄─┘
 type State uint8
 
 // The states.
 const (
 	StateConnecting State = iota // its clients are not known yet
 	StateUp                      // messages can be sent to its clients
-	StateLost                    // nothing was heard of it for maxSilence
+	StateLost                    // nothing was heard of it for maxSilence, or it has heard nothing
 )
 
 // String returns the state in lower case, as it stands in the log and the API.
@@ -30,6 +30,7 @@ func (s State) String() string { return [...]string{"connecting", "up", "lost"}[
 
 var (
 	errSilent    = errors.New("nothing was heard of the hub")
+	errDeaf      = errors.New("the hub has acknowledged nothing")
 	errLeft      = errors.New("the hub has left the cluster")
 	errDisagrees = errors.New("the hub has another number of clients than is known here")
 )
@@ -50,6 +51,7 @@ type peer struct {
 	decoder   decoder
 	receiver  receiver
 	directory directory
+	control   []byte // the body of a record that carries no messages
 
 	// mu guards the fields below.
 	mu        sync.Mutex
@@ -58,12 +60,20 @@ type peer struct {
 	heard     time.Time // when the last frame came
 	heartbeat heartbeat // the last one
 	clockDiff time.Duration
+
+	acked   uint64    // link.Stats.Acked at the last checkSilence
+	ackedAt time.Time // when acked has changed, or nothing was to be acknowledged
+
+	// While the other hub sends nonsense, its frames of the link are ignored for a time after each
+	// break. Otherwise the link would break and begin anew all the time.
+	breaks       int // since the last calm
+	ignoredUntil time.Time
 }
 
 func newPeer(c *Cluster, node Node, h *heartbeat) *peer {
 	now := time.Now()
 	p := &peer{
-		cluster: c, node: node, heartbeat: *h, since: now, heard: now,
+		cluster: c, node: node, heartbeat: *h, since: now, heard: now, ackedAt: now,
 		stop: make(chan struct{}),
 	}
 	p.remote.Peer = p
@@ -88,16 +98,18 @@ func (p *peer) run() { p.link.Run(p.stop) }
 
 // close ends the peer. What waits for it fails. run returns soon.
 func (p *peer) close(err error) {
-	p.sender.setLost(true)
+	p.sender.setReach(reachEnded)
 	p.link.Break(err)
 	close(p.stop)
-	p.directory.remove(false)
+	p.directory.close()
 }
 
 // Send implements relay.Peer. Clients of this hub are known to the other hub before their
 // messages come.
 func (p *peer) Send(t *relay.Transfer) {
-	p.clients.publish()
+	if p.sender.isReachable() {
+		p.clients.publish(true)
+	}
 	p.sender.send(t)
 }
 
@@ -106,15 +118,43 @@ func (p *peer) Retract(options *outbox.Options) { p.sender.retract(options) }
 
 // handleLink handles a frame of the link.
 func (p *peer) handleLink(frame []byte) {
-	p.touch()
-	p.link.Handle(frame)
+	if p.accepts() && !p.receiver.isOverfull() {
+		p.link.Handle(frame)
+	}
 }
 
-// touch records that a frame has come.
-func (p *peer) touch() {
+// accepts records that a frame of the link has come, and reports whether it is to be handled. The
+// link sends again what is not.
+func (p *peer) accepts() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.heard = time.Now()
+	return !p.heard.Before(p.ignoredUntil)
+}
+
+const (
+	// minIgnored and maxIgnored limit how long the frames of the link are ignored after it broke
+	// because the other hub makes no sense: from the second break on, twice as long each time.
+	minIgnored = 100 * time.Millisecond
+	maxIgnored = 10 * time.Second
+
+	// calmTime is how long it must not break until the first break is the first again.
+	calmTime = time.Minute
+)
+
+// ignore has the frames of the link ignored for a time after it broke.
+func (p *peer) ignore() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Sub(p.ignoredUntil) > calmTime {
+		p.breaks = 0
+	}
+	p.ignoredUntil = now
+	if p.breaks > 0 {
+		p.ignoredUntil = now.Add(min(minIgnored<<(p.breaks-1), maxIgnored))
+	}
+	p.breaks = min(p.breaks+1, 10)
 }
 
 // onData implements link.Config.OnData.
@@ -129,7 +169,10 @@ func (p *peer) onBreak(generation, sent uint64, err error) {
 	if !errors.Is(err, link.ErrEnded) && !errors.Is(err, errLeft) {
 		p.cluster.config.Logger.Warn("link to hub broken", "node", uint32(p.node), "hub", p.name(), "cause", err)
 	}
-	p.clients.reset()
+	if errors.Is(err, errNonsense) || errors.Is(err, errDisagrees) {
+		p.ignore()
+	}
+	p.clients.reset(generation)
 	p.decoder.reset()
 	p.receiver.reset()
 	p.directory.restart()
@@ -138,7 +181,7 @@ func (p *peer) onBreak(generation, sent uint64, err error) {
 
 // onEstablished implements link.Config.OnEstablished.
 func (p *peer) onEstablished() {
-	p.sender.setLost(false)
+	p.sender.setReach(reachable)
 	p.become(StateConnecting)
 	p.cluster.wake() // publishes
 }
@@ -151,7 +194,10 @@ func (p *peer) beginRecord(t recordType, head []byte, size int) ([]byte, error) 
 	if size > maxControlBody {
 		return nil, nonsense("record of type %d with a body of %d bytes", t, size)
 	}
-	return make([]byte, size), nil
+	if size > len(p.control) {
+		p.control = make([]byte, size)
+	}
+	return p.control[:size], nil
 }
 
 // endRecord implements recordHandler.
@@ -199,26 +245,34 @@ func (p *peer) become(state State) {
 	case StateLost:
 		logger.Warn("hub lost", "node", uint32(p.node), "hub", name, "silent_for", maxSilence)
 	case StateConnecting:
-		logger.Info("hub found", "node", uint32(p.node), "hub", name)
+		logger.Info("hub connects again", "node", uint32(p.node), "hub", name, "after", time.Since(since).Round(time.Millisecond))
 	}
 }
 
-// checkSilence declares the hub lost if nothing was heard of it for maxSilence. It returns how long
+// checkSilence declares the hub lost if nothing was heard of it for maxSilence, or if it has not
+// acknowledged anything in that time: a way can be cut in one direction alone. It returns how long
 // the hub has been lost.
 func (p *peer) checkSilence(now time.Time) (lost time.Duration) {
+	stats := p.link.Stats()
 	p.mu.Lock()
-	state, since, silent := p.state, p.since, now.Sub(p.heard)
+	if stats.Acked != p.acked || stats.UnderWay+stats.Waiting == 0 {
+		p.acked, p.ackedAt = stats.Acked, now
+	}
+	state, since, silent, deaf := p.state, p.since, now.Sub(p.heard), now.Sub(p.ackedAt)
 	p.mu.Unlock()
+	cause := errSilent
 	switch {
 	case state == StateLost:
 		return now.Sub(since)
+	case deaf >= maxSilence:
+		cause = errDeaf
 	case silent < maxSilence:
 		return 0
 	}
 	p.become(StateLost)
-	p.sender.setLost(true)
-	p.directory.remove(true)
-	p.link.Break(errSilent)
+	p.sender.setReach(reachLost)
+	p.directory.lose()
+	p.link.Break(cause)
 	return 0
 }
 

@@ -1,7 +1,7 @@
 package cluster
 
 import (
-	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +21,6 @@ type receiver struct {
 	clock     peerClock
 	relay     *relay.Relay
 	account   *body.Account // charged for batches, while the budget of the hub has room
-	reserve   *body.Account // charged for the others
 	limit     int           // the window, in bytes
 	onBlocked func(receiver int) func()
 
@@ -29,28 +28,43 @@ type receiver struct {
 	last   uint64 // number of the last batch of this generation
 
 	// The current batch.
-	head   batchHead
-	ids    []byte       // its receivers
-	buffer *body.Buffer // nil: there is none
-	part   *partQueued  // nil: no receiver blocks it
-	plain  plainOrigin  // its origin, if it has no reports
+	head     batchHead
+	ids      []byte        // its receivers
+	buffer   *body.Buffer  // nil: there is none
+	reserved *body.Account // of buffer, in the reserve; nil: buffer is charged to account
+	part     *partQueued   // nil: no receiver blocks it
+	plain    plainOrigin   // its origin, if it has no reports
 
 	unsaid  int      // bytes that are queued, and not said to be since the last flush
 	replies *replies // of this generation
+
+	// Memory for batches while the budget of the hub has no room. Each batch has an account of its
+	// own in it, which tells when its memory is released.
+	reserve     *body.Budget   // of this generation
+	oldReserves []*body.Budget // of earlier ones, with batches that receivers still block
 }
 
-// init prepares r. reserve must be an account of its own.
+// maxReserves is the maximum number of windows that batches in the reserve can fill: those of this
+// generation, and once more those of earlier generations. A small batch has up to three times the
+// memory that it counts in the window.
+const maxReserves = 4
+
+// minUnsaid is the number of bytes of batches at which the other hub is told at once that they are
+// queued: an eighth of the default credit of a sender.
+const minUnsaid = 16 << 10
+
+// init prepares r.
 func (r *receiver) init(s stream, clock peerClock, config *Config, limit int) {
 	r.stream, r.clock, r.relay, r.limit = s, clock, config.Relay, limit
 	r.account = config.NewAccount()
-	r.reserve = body.NewBudget(int64(limit), 0).NewAccount(int64(limit))
+	r.reserve = body.NewBudget(int64(limit), 0)
 	r.onBlocked = func(i int) func() {
 		if r.part == nil {
 			r.part = &partQueued{replies: r.replies, number: r.head.number}
 		}
 		return r.part.block(i)
 	}
-	r.replies = &replies{stream: s, reserve: r.reserve}
+	r.replies = &replies{stream: s}
 }
 
 // begin prepares r for the records in bytes of the stream that have just come.
@@ -69,8 +83,24 @@ func (r *receiver) finish() {
 func (r *receiver) reset() {
 	r.dropBuffer()
 	r.replies.close()
-	r.replies = &replies{stream: r.stream, reserve: r.reserve}
+	r.replies = &replies{stream: r.stream}
 	r.last, r.unsaid = 0, 0
+	if used, _ := r.reserve.Used(); used > 0 {
+		r.oldReserves = append(r.oldReserves, r.reserve)
+		r.reserve = body.NewBudget(int64(r.limit), 0)
+	}
+}
+
+// isOverfull reports whether the batches of earlier generations that receivers still block have so
+// much memory that no more can be accepted.
+func (r *receiver) isOverfull() bool {
+	sum := int64(0)
+	r.oldReserves = slices.DeleteFunc(r.oldReserves, func(b *body.Budget) bool {
+		used, _ := b.Used()
+		sum += used
+		return used == 0
+	})
+	return sum > maxReserves*int64(r.limit)
 }
 
 // peerClock tells the time of another hub.
@@ -107,12 +137,13 @@ func (r *receiver) beginBatch(head []byte, size int) ([]byte, error) {
 	case size > r.limit:
 		return nil, nonsense("batch of %d bytes, the window has %d", size, r.limit)
 	}
-	r.head, r.ids, r.last = h, ids, h.number
+	r.head, r.ids, r.last, r.reserved = h, ids, h.number, nil
 	if r.buffer = r.account.TryAcquire(size); r.buffer == nil {
-		if r.reserve.Held() > maxReserves*int64(r.limit) {
+		if used, _ := r.reserve.Used(); used > maxReserves*int64(r.limit) {
 			return nil, nonsense("batches that do not fit the window")
 		}
-		r.buffer = r.reserve.ForceAcquire(size)
+		r.reserved = r.reserve.NewAccount(int64(r.limit))
+		r.buffer = r.reserved.ForceAcquire(size)
 	}
 	return r.buffer.Bytes()[:size], nil
 }
@@ -131,19 +162,15 @@ func (r *receiver) endBatch(data []byte) error {
 	}
 	if h.reportBy != 0 {
 		messages.Origin = &reportOrigin{plainOrigin{h.origin}, r.replies, h.number}
-		messages.ReportTimeout = max(time.Millisecond, time.Duration(h.reportBy-r.clock.PeerNow())*time.Microsecond)
+		messages.ReportTimeout = max(time.Millisecond, r.timeUntil(h.reportBy))
 	}
 	ids := wire.IDs(r.ids).AppendTo(r.sender.IDBuf())
 	r.sender.Send(&messages, ids, outbox.Batch{Buffer: r.buffer, To: len(data), Frames: h.frames, Messages: true})
 	r.unsaid += len(data)
-	reserved := 0
-	if r.buffer.Account() == r.reserve {
-		reserved = len(r.buffer.Bytes())
-	}
 	if r.part == nil {
-		r.replies.addQueued(h.number, reserved)
+		r.replies.addQueued(h.number, r.reserved)
 	} else {
-		r.part.offered(len(ids), reserved)
+		r.part.offered(len(ids), r.reserved)
 		r.part = nil
 	}
 	return nil
@@ -162,7 +189,17 @@ func (r *receiver) localExpiry(at int64) int64 {
 	if at == 0 {
 		return 0
 	}
-	return time.Now().UnixNano() + (at-r.clock.PeerNow())*1000
+	return time.Now().Add(r.timeUntil(at)).UnixNano()
+}
+
+// maxWait limits the times that another hub gives. It is above the largest time to live, which has
+// 32 bits of ms.
+const maxWait = 50 * 24 * time.Hour
+
+// timeUntil returns how long it is until a time of the other hub's clock.
+func (r *receiver) timeUntil(at int64) time.Duration {
+	const limit = int64(maxWait / time.Microsecond)
+	return time.Duration(min(max(at-r.clock.PeerNow(), -limit), limit)) * time.Microsecond
 }
 
 // partQueued follows a batch that some of its receivers block. Its methods can be called
@@ -173,9 +210,9 @@ type partQueued struct {
 
 	// mu guards the fields below.
 	mu       sync.Mutex
-	blocked  positions // receivers that block the batch
-	complete bool      // all receivers were offered the batch
-	reserved int
+	blocked  positions     // receivers that block the batch
+	complete bool          // all receivers were offered the batch
+	reserved *body.Account // see receiver.reserved
 }
 
 // block records that receiver i blocks the batch, and returns what is to be called when it does not
@@ -191,19 +228,19 @@ func (p *partQueued) block(i int) func() {
 func (p *partQueued) unblock(i int) {
 	p.mu.Lock()
 	p.blocked.clear(i)
-	complete, over := p.complete, p.blocked == (positions{})
+	complete, over, reserved := p.complete, p.blocked == (positions{}), p.reserved
 	p.mu.Unlock()
 	switch {
 	case !complete: // offered says it
 	case over:
-		p.replies.addQueued(p.number, p.reserved)
+		p.replies.addQueued(p.number, reserved)
 	default:
 		p.replies.addPartQueued(p.number, []byte{byte(i)})
 	}
 }
 
 // offered records that all n receivers were offered the batch.
-func (p *partQueued) offered(n, reserved int) {
+func (p *partQueued) offered(n int, reserved *body.Account) {
 	p.mu.Lock()
 	p.complete, p.reserved = true, reserved
 	over := p.blocked == (positions{})
@@ -219,192 +256,5 @@ func (p *partQueued) offered(n, reserved int) {
 		p.replies.addQueued(p.number, reserved)
 	case len(queued) > 0:
 		p.replies.addPartQueued(p.number, queued)
-	}
-}
-
-// minUnsaid is the number of bytes of batches at which the other hub is told at once that they are
-// queued: an eighth of the default credit of a sender.
-const minUnsaid = 16 << 10
-
-// maxReserves is the maximum number of windows that batches in the reserve can fill: those of this
-// generation, and of earlier ones that receivers still block.
-const maxReserves = 4
-
-// maxGathered is the number of bytes of replies at which they are sent at once.
-const maxGathered = 4 << 10
-
-// gatherDelay is how long replies are gathered before they are sent. Batches in the other direction
-// take them along earlier.
-const gatherDelay = time.Millisecond
-
-// replies gathers what a hub says about the batches of another hub: that they are queued, and their
-// fates. Its methods can be called concurrently.
-type replies struct {
-	stream  stream        // static
-	reserve *body.Account // static
-
-	// mu guards the fields below.
-	mu          sync.Mutex
-	first, last uint64 // transfers that are queued, and not said to be; last 0: none
-	reserved    []reservedTransfer
-	gathered    int // bytes that were appended to the stream, and not flushed
-	timer       *time.Timer
-	closed      bool
-}
-
-// reservedTransfer is a transfer whose memory is charged to the reserve.
-type reservedTransfer struct {
-	number uint64
-	size   int
-}
-
-// addQueued records that a transfer is queued for all receivers. Of a transfer with reserved bytes
-// of the reserve, the other hub learns it once that memory is released.
-func (r *replies) addQueued(number uint64, reserved int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if reserved > 0 {
-		r.reserved = append(r.reserved, reservedTransfer{number, reserved})
-		r.releaseReserved()
-		r.startTimer()
-		return
-	}
-	r.queued(number)
-	r.startTimer()
-}
-
-// queued adds a transfer to the range that is said next. It is called with mu held.
-func (r *replies) queued(number uint64) {
-	switch {
-	case r.last == 0:
-		r.first, r.last = number, number
-	case number == r.last+1:
-		r.last = number
-	default:
-		r.appendQueued()
-		r.first, r.last = number, number
-	}
-}
-
-// releaseReserved says of those transfers that they are queued for which the reserve has room. It
-// is called with mu held.
-func (r *replies) releaseReserved() {
-	if len(r.reserved) == 0 {
-		return
-	}
-	sum, held := 0, int(r.reserve.Held())
-	for _, t := range r.reserved {
-		sum += t.size
-	}
-	for len(r.reserved) > 0 && sum-r.reserved[0].size >= held {
-		sum -= r.reserved[0].size
-		r.queued(r.reserved[0].number)
-		r.reserved = r.reserved[1:]
-	}
-}
-
-// addPartQueued records that a transfer is queued for the receivers at these positions.
-func (r *replies) addPartQueued(number uint64, at []byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	head := make([]byte, 0, recordHeaderSize+partHeadSize+len(at))
-	head = appendRecordHeader(head, recordPartQueued, partHeadSize+len(at), 0)
-	head = binary.BigEndian.AppendUint64(head, number)
-	r.append(append(head, at...))
-}
-
-// addFates records REPORTs for a transfer.
-func (r *replies) addFates(number uint64, reports []byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for len(reports) > 0 {
-		part := reports[:0]
-		for frame := range wire.Frames(reports) {
-			if len(part)+len(frame) > maxControlBody {
-				break
-			}
-			part = reports[:len(part)+len(frame)]
-		}
-		reports = reports[len(part):]
-		record := make([]byte, 0, recordHeaderSize+fatesHeadSize+len(part))
-		record = appendRecordHeader(record, recordFates, fatesHeadSize, len(part))
-		record = binary.BigEndian.AppendUint64(record, number)
-		r.append(append(record, part...))
-	}
-}
-
-// appendQueued appends the range of transfers that are queued. It is called with mu held.
-func (r *replies) appendQueued() {
-	if r.last == 0 {
-		return
-	}
-	head := appendRecordHeader(make([]byte, 0, recordHeaderSize+queuedHeadSize), recordQueued, queuedHeadSize, 0)
-	head = binary.BigEndian.AppendUint64(head, r.first)
-	head = binary.BigEndian.AppendUint64(head, r.last)
-	r.first, r.last = 0, 0
-	r.append(head)
-}
-
-// append appends a record, and has it sent soon. It is called with mu held.
-func (r *replies) append(record []byte) {
-	if r.closed {
-		return
-	}
-	r.stream.Append(record, nil, 0, 0)
-	r.gathered += len(record)
-	if r.gathered >= maxGathered {
-		r.gathered = 0
-		r.stream.Flush()
-		return
-	}
-	r.startTimer()
-}
-
-// startTimer has what was gathered sent after gatherDelay. It is called with mu held.
-func (r *replies) startTimer() {
-	if r.closed || r.timer != nil {
-		return
-	}
-	r.timer = time.AfterFunc(gatherDelay, r.onTimer)
-}
-
-// onTimer sends what was gathered.
-func (r *replies) onTimer() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.timer = nil
-	if r.closed {
-		return
-	}
-	r.flush()
-	if len(r.reserved) > 0 {
-		r.startTimer()
-	}
-}
-
-// flush sends what was gathered. It is called with mu held.
-func (r *replies) flush() {
-	r.releaseReserved()
-	r.appendQueued()
-	r.gathered = 0
-	r.stream.Flush()
-}
-
-// flushNow sends what was gathered.
-func (r *replies) flushNow() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.closed {
-		r.flush()
-	}
-}
-
-// close ends the timer. Nothing is appended any more.
-func (r *replies) close() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.closed = true
-	if r.timer != nil {
-		r.timer.Stop()
 	}
 }

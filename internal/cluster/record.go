@@ -52,7 +52,8 @@ const (
 	// recordPartQueued: a transfer is queued for these receivers.
 	//
 	//	0  8  number of the transfer
-	//	8  n  positions of the receivers in the batch
+	//	8  1  number of receivers, n
+	//	9  n  positions of the receivers in the batch
 	recordPartQueued recordType = 3
 
 	// recordFates: REPORTs for messages of a transfer. Their fates are in the order of the
@@ -81,7 +82,7 @@ const (
 const (
 	batchHeadSize   = 58
 	queuedHeadSize  = 16
-	partHeadSize    = 8
+	partHeadSize    = 9
 	fatesHeadSize   = 8
 	clientsHeadSize = 13
 
@@ -164,8 +165,8 @@ func parseBatchHead(head []byte) (h batchHead, receivers wire.IDs, err error) {
 // checkBatch checks that body holds the messages that h announces, and nothing else: what it
 // passes goes to clients as it is.
 func checkBatch(h *batchHead, body []byte) error {
-	if h.isSend && h.options.Level() > wire.LevelProcessed {
-		return nonsense("batch with level %d", h.options.Level())
+	if h.options.Overflow() > wire.OverflowDropOldest || !h.isSend && (h.options != 0 || h.expires != 0 || h.reportBy != 0) {
+		return nonsense("batch with options %#x", uint32(h.options))
 	}
 	frames := 0
 	for rest := body; len(rest) > 0; frames++ {

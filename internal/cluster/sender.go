@@ -36,27 +36,29 @@ type sender struct {
 	number  uint64                        // of the last transfer
 	open    map[uint64]*crossing          // by number
 	waiting map[*outbox.Options]*outgoing // those of the outgoings with options that wait
-	lost    bool                          // the other hub cannot be reached: nothing is sent
+	reach   reach
 	counts  SenderCounts
 	head    []byte // space for the head of a record
 }
+
+// reach says whether a sender can reach the other hub.
+//
+//	reachable ◄──► lost
+//	    │            │
+//	    └──► ended ◄─┘
+type reach uint8
+
+const (
+	reachable  reach = iota
+	reachLost        // nothing is sent until the link is established again
+	reachEnded       // nothing is sent any more
+)
 
 // SenderCounts counts what a hub has sent to another one.
 type SenderCounts struct {
 	Batches, Messages, Bytes uint64 // that crossed
 	Waited                   uint64 // batches that had to wait for room in the window
 	UnderWay                 int    // bytes in the window
-}
-
-// crossing is one batch that was sent: an outgoing, or a part of its receivers.
-type crossing struct {
-	out        *outgoing
-	to         positions // the receivers
-	unqueued   positions // those for which it is not queued
-	generation uint64    // of the link
-	end        uint64    // offset in the stream
-	held       bool      // it counts in the sum of the window
-	undecided  int       // fates to come: one for each message and receiver; 0 without reports
 }
 
 func (s *sender) init(stream stream, limit int, onDrop func(fate wire.Fate, messages int)) {
@@ -73,7 +75,7 @@ func (s *sender) send(t *relay.Transfer) {
 	var done completions
 	s.mu.Lock()
 	switch {
-	case s.lost:
+	case s.reach != reachable:
 		done.fail(o, firstPositions(len(t.Receivers)), outbox.EventUnreachable)
 		s.settle(o, &done)
 	case o.isExpired():
@@ -84,7 +86,7 @@ func (s *sender) send(t *relay.Transfer) {
 		s.settle(o, &done)
 	default:
 		a := s.window.offer(o)
-		if a.send.len() < len(t.Receivers) {
+		if o.waits() {
 			s.counts.Waited++
 		}
 		s.apply(o, &a, &done)
@@ -122,12 +124,17 @@ func (s *sender) settle(o *outgoing, done *completions) {
 		delete(s.waiting, o.Batch.Options)
 	}
 	done.buffers = append(done.buffers, o.Batch.Buffer)
+	o.Batch.Buffer = nil // crossings outlive it, until their fates have come
 }
 
 // cross sends o to some of its receivers.
 func (s *sender) cross(o *outgoing, to positions) {
 	n := to.len()
-	c := &crossing{out: o, to: to, unqueued: to, held: true}
+	c := &crossing{out: o, to: to, unqueued: to, receivers: n, held: true}
+	if n < len(o.Receivers) {
+		c.order = make([]byte, 0, n)
+		to.all(func(i int) { c.order = append(c.order, byte(i)) })
+	}
 	if o.ReportBy != (time.Time{}) && o.Events != nil {
 		c.undecided = n * o.Batch.Frames
 	}
@@ -195,134 +202,6 @@ func (s *sender) uncharge(o *outgoing, to positions) {
 	to.all(func(i int) { s.window.release(o, o.Receivers[i].ID) })
 }
 
-// handleQueued handles a recordQueued.
-func (s *sender) handleQueued(head []byte) error {
-	if len(head) < queuedHeadSize {
-		return nonsense("QUEUED with a head of %d bytes", len(head))
-	}
-	first, last := binary.BigEndian.Uint64(head), binary.BigEndian.Uint64(head[8:])
-	return s.whileLocked(func(done *completions) error {
-		if last > s.number || first > last || first == 0 {
-			return nonsense("QUEUED for transfers %d to %d of %d", first, last, s.number)
-		}
-		if last-first > uint64(len(s.open)) {
-			return nonsense("QUEUED for %d transfers of %d", last-first+1, len(s.open))
-		}
-		for number := first; number <= last; number++ {
-			if c := s.open[number]; c != nil {
-				s.onQueued(c, c.unqueued, done)
-				s.releaseHeld(c)
-				s.closeIfOver(number, c)
-			}
-		}
-		return nil
-	})
-}
-
-// handlePartQueued handles a recordPartQueued.
-func (s *sender) handlePartQueued(head []byte) error {
-	if len(head) < partHeadSize {
-		return nonsense("QUEUED in part with a head of %d bytes", len(head))
-	}
-	number := binary.BigEndian.Uint64(head)
-	return s.whileLocked(func(done *completions) error {
-		c := s.open[number]
-		if c == nil {
-			return nil // reported by another way since
-		}
-		order := c.order()
-		var queued positions
-		for _, position := range head[partHeadSize:] {
-			if int(position) >= len(order) {
-				return nonsense("QUEUED for receiver %d of %d", position, len(order))
-			}
-			if i := order[position]; c.unqueued.has(i) {
-				queued.set(i)
-			}
-		}
-		s.onQueued(c, queued, done)
-		s.closeIfOver(number, c)
-		return nil
-	})
-}
-
-// order returns the positions of the receivers in the order in which they crossed.
-func (c *crossing) order() []int {
-	order := make([]int, 0, len(c.out.Receivers))
-	c.to.all(func(i int) { order = append(order, i) })
-	return order
-}
-
-// onQueued records that a crossing is queued for receivers, or needs no room for them any more.
-func (s *sender) onQueued(c *crossing, to positions, done *completions) {
-	to.all(func(i int) {
-		c.unqueued.clear(i)
-		s.window.release(c.out, c.out.Receivers[i].ID)
-		done.unblock(c.out)
-	})
-}
-
-// releaseHeld gives up the room of a crossing in the sum of the window.
-func (s *sender) releaseHeld(c *crossing) {
-	if c.held {
-		c.held = false
-		s.window.releaseSum(c.out)
-	}
-}
-
-// closeIfOver forgets a crossing of which nothing is to come.
-func (s *sender) closeIfOver(number uint64, c *crossing) {
-	if !c.held && c.undecided <= 0 && c.unqueued == (positions{}) {
-		delete(s.open, number)
-	}
-}
-
-// handleFates handles a recordFates.
-func (s *sender) handleFates(head, reports []byte) error {
-	if len(head) < fatesHeadSize {
-		return nonsense("FATES with a head of %d bytes", len(head))
-	}
-	number := binary.BigEndian.Uint64(head)
-	s.mu.Lock()
-	c := s.open[number]
-	s.mu.Unlock()
-	if c == nil || c.out.Events == nil {
-		return nil // the tracker has given up
-	}
-	order, fates := c.order(), 0
-	for frame := range wire.Frames(reports) {
-		t, payload := wire.Split(frame)
-		report, err := wire.ParseReport(payload)
-		if t != wire.TypeReport || err != nil || len(report.Fates) != len(order) || report.Seq-c.out.FirstSeq >= uint64(c.out.Batch.Frames) {
-			return nonsense("FATES of transfer %d with a wrong REPORT", number)
-		}
-		message := int(report.Seq - c.out.FirstSeq)
-		for i, fate := range report.Fates {
-			if wire.Fate(fate) > wire.MaxFate {
-				return nonsense("fate %d", fate)
-			}
-			c.out.Events.Decide(c.out.Receivers[order[i]].Index, message, 1, wire.Fate(fate))
-		}
-		fates += len(report.Fates)
-	}
-	return s.whileLocked(func(*completions) error {
-		c.undecided -= fates
-		s.closeIfOver(number, c)
-		return nil
-	})
-}
-
-// whileLocked calls f with mu held, sends what has room then, and runs the completions.
-func (s *sender) whileLocked(f func(done *completions) error) error {
-	var done completions
-	s.mu.Lock()
-	err := f(&done)
-	s.sendWaiting(&done)
-	s.mu.Unlock()
-	done.run(s.onDrop)
-	return err
-}
-
 // onBreak fails all batches of a generation of the link, of which the other hub can have got what
 // lies below the offset sent in the stream, and all that wait.
 func (s *sender) onBreak(generation, sent uint64) {
@@ -349,11 +228,20 @@ func (s *sender) onBreak(generation, sent uint64) {
 	done.run(s.onDrop)
 }
 
-// setLost says whether the other hub can be reached. While it cannot, send fails.
-func (s *sender) setLost(lost bool) {
+// setReach says whether the other hub can be reached. While it cannot, send fails. reachEnded is final.
+func (s *sender) setReach(r reach) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lost = lost
+	if s.reach != reachEnded {
+		s.reach = r
+	}
+}
+
+// isReachable reports whether the other hub can be reached.
+func (s *sender) isReachable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reach == reachable
 }
 
 // stats returns the counts.
