@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"crypto/rand"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -80,13 +79,16 @@ type Cluster struct {
 	started  time.Time
 	wakeup   chan struct{} // capacity 1: something is to be published
 	stop     chan struct{}
-	running  sync.WaitGroup
+	running  sync.WaitGroup // run
+	links    sync.WaitGroup // peer.run, of each peer
 
 	// mu guards the fields below.
-	mu      sync.RWMutex
-	peers   map[Node]*peer
-	strange map[Node]string // hubs that cannot be peers, and why
-	closed  bool
+	mu       sync.RWMutex
+	peers    map[Node]*peer
+	departed map[Node]time.Time // hubs that have left, and when: a heartbeat can arrive later
+	closed   bool
+
+	rejections rejections
 }
 
 // New returns a Cluster and starts it. Close must be called.
@@ -94,8 +96,9 @@ func New(config Config) *Cluster {
 	c := &Cluster{
 		config: config, window: max(minWindow, 2*config.MaxBody), instance: rand.Text(), started: time.Now(),
 		wakeup: make(chan struct{}, 1), stop: make(chan struct{}),
-		peers: make(map[Node]*peer), strange: make(map[Node]string),
+		peers: make(map[Node]*peer), departed: make(map[Node]time.Time),
 	}
+	c.rejections.logger = config.Logger
 	config.Carrier.Receive(c.handleFrame)
 	c.running.Go(c.run) // ends with Close
 	return c
@@ -111,7 +114,7 @@ func (c *Cluster) run() {
 		select {
 		case <-heartbeats.C:
 			c.sendHeartbeat(0, frameHeartbeat)
-			c.checkSilence()
+			c.checkSilence(time.Now())
 		case <-publish.C:
 			c.publish()
 		case <-c.wakeup:
@@ -151,134 +154,26 @@ func (c *Cluster) peer(node Node) *peer {
 	return c.peers[node]
 }
 
-// sendHeartbeat sends a heartbeat to a hub; 0: to all. An error shows as silence.
-func (c *Cluster) sendHeartbeat(to Node, kind frameKind) {
-	now := time.Now()
-	revision := c.config.Registry.LocalRevision()
-	clients, _ := c.config.Registry.Size()
-	frame := encodeHeartbeat(kind, c.config.Node, c.config.Key, &heartbeat{
-		MinVersion: minVersion, MaxVersion: maxVersion,
-		Name: c.config.Name, Instance: c.instance, Address: c.config.Address, Software: c.config.Software,
-		Started: c.started.Unix(), Now: now.UnixMicro(), Clients: clients, Revision: revision, Window: c.window,
-	})
-	c.config.Carrier.Send(to, frame)
-}
-
-// handleFrame handles a frame of another hub. The carrier calls it, one at a time.
-func (c *Cluster) handleFrame(frame []byte) {
-	kind, from, rest, ok := parseFramePrefix(frame)
-	if !ok {
-		return
-	}
-	switch kind {
-	case frameLink:
-		if p := c.peer(from); p != nil {
-			p.handleLink(rest)
+// checkSilence looks for hubs that are lost, and forgets those that have been lost for long. While
+// all hubs are lost it forgets none: most likely this hub is cut off.
+func (c *Cluster) checkSilence(now time.Time) {
+	var old []*peer
+	anyUp := false
+	for _, p := range c.snapshot() {
+		lost := p.checkSilence(now)
+		anyUp = anyUp || lost == 0
+		if lost > maxLostTime {
+			old = append(old, p)
 		}
-	case frameHeartbeat, frameLeave:
-		c.handleHeartbeat(kind, from, frame)
 	}
-}
-
-// handleHeartbeat handles a heartbeat, or the last one of a hub.
-func (c *Cluster) handleHeartbeat(kind frameKind, from Node, frame []byte) {
-	h, authentic, err := parseHeartbeat(frame, c.config.Key)
-	switch {
-	case err != nil:
-		c.reject(from, "it sends nonsense: "+err.Error())
-		return
-	case !authentic:
-		c.reject(from, "it has another key; give all hubs of the cluster the same key, or this one another cluster name")
-		return
-	case from == c.config.Node && h.Instance != c.instance:
-		c.reject(from, "it has the number of this hub; the store of the cluster has lost its counter: start all hubs again")
-		return
-	case from == c.config.Node:
-		return
-	case h.MinVersion > maxVersion || h.MaxVersion < minVersion:
-		c.reject(from, versionText(&h))
-		return
-	}
-	if kind == frameLeave {
-		c.removePeer(from, errLeft)
-		return
-	}
-	p, isNew := c.addPeer(from, &h)
-	if p == nil {
-		return
-	}
-	p.onHeartbeat(&h)
-	if isNew {
-		c.sendHeartbeat(from, frameHeartbeat) // it knows this hub without waiting for the next one
-	}
-}
-
-// addPeer returns the peer with that node. It adds one if there is none, and returns nil if there
-// are too many.
-func (c *Cluster) addPeer(node Node, h *heartbeat) (p *peer, isNew bool) {
-	if p := c.peer(node); p != nil {
-		return p, false
+	if anyUp {
+		for _, p := range old {
+			c.removePeer(p, errSilent)
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || len(c.peers) >= maxPeers {
-		return nil, false
-	}
-	p = newPeer(c, node, h)
-	c.peers[node] = p
-	delete(c.strange, node)
-	c.running.Go(p.run) // ends with peer.close
-	c.config.Logger.Info("hub found", "node", uint32(node), "hub", h.Name)
-	if diff := time.Until(time.UnixMicro(h.Now)).Abs(); diff > maxClockDiff {
-		c.config.Logger.Warn("clocks of hubs differ", "node", uint32(node), "hub", h.Name, "difference", diff.Round(time.Millisecond))
-	}
-	return p, true
-}
-
-// removePeer ends the peer with that node.
-func (c *Cluster) removePeer(node Node, err error) {
-	c.mu.Lock()
-	p := c.peers[node]
-	delete(c.peers, node)
-	c.mu.Unlock()
-	if p != nil {
-		p.close(err)
-		c.config.Logger.Info("hub left", "node", uint32(node), "hub", p.name(), "cause", err)
-	}
-}
-
-// reject logs why a hub cannot be a peer, once per cause.
-func (c *Cluster) reject(node Node, cause string) {
-	c.mu.Lock()
-	known := c.strange[node] == cause
-	if len(c.strange) > maxPeers {
-		clear(c.strange)
-	}
-	c.strange[node] = cause
-	c.mu.Unlock()
-	if !known {
-		c.config.Logger.Warn("hub rejected", "node", uint32(node), "cause", cause)
-	}
-}
-
-// checkSilence looks for hubs that are lost, and forgets those that have been lost for long. While
-// all hubs are lost it forgets none: most likely this hub is cut off.
-func (c *Cluster) checkSilence() {
-	var old []Node
-	anyUp := false
-	for _, p := range c.snapshot() {
-		lost := p.checkSilence(time.Now())
-		anyUp = anyUp || lost == 0
-		if lost > maxLostTime {
-			old = append(old, p.node)
-		}
-	}
-	if !anyUp {
-		return
-	}
-	for _, node := range old {
-		c.removePeer(node, errSilent)
-	}
+	maps.DeleteFunc(c.departed, func(_ Node, at time.Time) bool { return now.Sub(at) > maxLostTime })
 }
 
 // IsLost reports whether a client was connected to a hub that is lost, or was given its id by such a
@@ -324,11 +219,12 @@ func (c *Cluster) Close(stop <-chan struct{}) {
 	clear(c.peers)
 	c.mu.Unlock()
 	close(c.stop)
+	c.running.Wait() // so that no heartbeat follows
 	c.sendHeartbeat(0, frameLeave)
 	for _, p := range peers {
 		p.close(errLeft)
 	}
-	c.running.Wait()
+	c.links.Wait()
 }
 
 // drain waits until the other hubs have queued everything that was sent to them.
@@ -355,10 +251,4 @@ func (c *Cluster) isBusy() bool {
 		}
 	}
 	return false
-}
-
-// versionText says which versions a hub speaks, of which this hub speaks none.
-func versionText(h *heartbeat) string {
-	return fmt.Sprintf("it speaks versions %d to %d between hubs, this hub %d to %d; upgrade the older one",
-		h.MinVersion, h.MaxVersion, minVersion, maxVersion)
 }

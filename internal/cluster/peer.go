@@ -32,6 +32,7 @@ var (
 	errSilent    = errors.New("nothing was heard of the hub")
 	errDeaf      = errors.New("the hub has acknowledged nothing")
 	errLeft      = errors.New("the hub has left the cluster")
+	errReplaced  = errors.New("another hub has its number")
 	errDisagrees = errors.New("the hub has another number of clients than is known here")
 )
 
@@ -39,13 +40,14 @@ var (
 // those that the link calls, one at a time.
 type peer struct {
 	// Static after newPeer.
-	cluster *Cluster
-	node    Node
-	remote  relay.Remote // its clients in the registry
-	link    *link.Link
-	sender  sender
-	clients publisher
-	stop    chan struct{} // closed by close
+	cluster  *Cluster
+	node     Node
+	instance string       // of the hub
+	remote   relay.Remote // its clients in the registry
+	link     *link.Link
+	sender   sender
+	clients  publisher
+	stop     chan struct{} // closed by close
 
 	// Owned by the goroutine that handles the frames of the link.
 	decoder   decoder
@@ -73,7 +75,7 @@ type peer struct {
 func newPeer(c *Cluster, node Node, h *heartbeat) *peer {
 	now := time.Now()
 	p := &peer{
-		cluster: c, node: node, heartbeat: *h, since: now, heard: now, ackedAt: now,
+		cluster: c, node: node, instance: h.Instance, heartbeat: *h, since: now, heard: now, ackedAt: now,
 		stop: make(chan struct{}),
 	}
 	p.remote.Peer = p
@@ -166,7 +168,7 @@ func (p *peer) onData(data []byte) error {
 
 // onBreak implements link.Config.OnBreak.
 func (p *peer) onBreak(generation, sent uint64, err error) {
-	if !errors.Is(err, link.ErrEnded) && !errors.Is(err, errLeft) {
+	if !errors.Is(err, link.ErrEnded) && !errors.Is(err, errLeft) && !errors.Is(err, errSilent) {
 		p.cluster.config.Logger.Warn("link to hub broken", "node", uint32(p.node), "hub", p.name(), "cause", err)
 	}
 	if errors.Is(err, errNonsense) || errors.Is(err, errDisagrees) {
@@ -288,6 +290,13 @@ func (p *peer) onHeartbeat(h *heartbeat) {
 	if steady && !p.directory.agrees(h) {
 		p.link.Break(errDisagrees)
 	}
+}
+
+// isLost reports whether the hub is lost.
+func (p *peer) isLost() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state == StateLost
 }
 
 // name returns the name of the hub.

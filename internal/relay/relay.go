@@ -129,6 +129,7 @@ type Messages struct {
 
 	// FromHub says that another hub has sent the messages. A receiver that is at another hub counts
 	// as absent: while the hubs do not agree where a client is, a batch could go round in circles.
+	// A receiver that is absent was here before, and is gone.
 	FromHub bool
 
 	// OnBlocked is called for each receiver that blocks the batch. What it returns is called once

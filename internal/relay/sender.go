@@ -101,7 +101,7 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 	var translated *outbox.Batch // for receivers of the other protocol version
 	for i, dest := range dests {
 		if dest == nil {
-			s.recordAbsent(&r, i, ids[i], forbidden.has(i))
+			s.recordAbsent(m, &r, i, ids[i], forbidden.has(i))
 			continue
 		}
 		b, version := batch, 0
@@ -138,11 +138,14 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 	return blocked
 }
 
-// recordAbsent records that an id has no destination to which the batch can be offered.
-func (s *Sender) recordAbsent(r *recorders, receiver int, id uint64, forbidden bool) {
+// recordAbsent records that an id has no destination to which the batch can be offered. Another hub
+// sends only to ids that were here: their sessions have ended.
+func (s *Sender) recordAbsent(m *Messages, r *recorders, receiver int, id uint64, forbidden bool) {
 	fate := wire.FateUnknown
 	if isLost := s.relay.config.IsLost; forbidden {
 		fate = wire.FateRefused
+	} else if m.FromHub {
+		fate = wire.FateGone
 	} else if isLost != nil && isLost(id) {
 		fate = wire.FateUnreachable
 	}
