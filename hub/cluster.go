@@ -115,24 +115,40 @@ func (h *Hub) handleClaim(id uint64, since int64, node cluster.Node) (yields boo
 
 // HubInfo describes a hub of the cluster, as this hub sees it.
 type HubInfo struct {
-	Node    uint32        // number of its start
-	Name    string        // Config.Name
-	Address string        // Config.Address
-	State   string        // up, connecting or lost
-	Since   time.Time     // of the state
-	Started time.Time     // of the hub
-	Clients int           // that the hub has, by its own word
-	Clock   time.Duration // its clock minus that of this hub, with the time that its word needed
-	Self    bool          // it is this hub; the fields below are 0
+	Node     uint32        // number of its start
+	Name     string        // Config.Name
+	Address  string        // Config.Address
+	Software string        // Config.Software
+	State    string        // up, connecting or lost: one of HubStates
+	Since    time.Time     // of the state
+	Started  time.Time     // of the hub
+	Clients  int           // that the hub has, by its own word
+	Clock    time.Duration // its clock minus that of this hub, with the time that its word needed
+	Self     bool          // it is this hub; Link is zero
+	Link     LinkInfo
+}
 
-	RoundTrip time.Duration // over the link, smoothed
+// LinkInfo describes the link from this hub to another one. Counts are those since this hub has
+// found the other one.
+type LinkInfo struct {
+	RoundTrip time.Duration // smoothed; 0: not known
 	Lag       time.Duration // age of the oldest bytes that the hub has not acknowledged
 	UnderWay  int           // bytes of messages that the hub has not queued yet
 	Waited    uint64        // batches of messages that had to wait for room on the link
 	Batches   uint64        // batches of messages that were sent
 	Messages  uint64        // messages that were sent, each once for all receivers at the hub
 	Bytes     uint64        // of messages that were sent
-	Resent    uint64        // bytes that were sent again
+
+	FramesIn, FramesOut uint64
+	Resent              uint64 // bytes that were sent again
+	Gaps                uint64 // frames that came before one that was missing
+	Duplicates          uint64 // frames with nothing new
+	Breaks              uint64 // how often the link was established and broke
+}
+
+// HubStates returns the values that HubInfo.State can have.
+func HubStates() []string {
+	return []string{cluster.StateUp.String(), cluster.StateConnecting.String(), cluster.StateLost.String()}
 }
 
 // Hubs returns the hubs of the cluster, this one included, by number. It returns nil if the hub has
@@ -145,11 +161,20 @@ func (h *Hub) Hubs() []HubInfo {
 	var hubs []HubInfo
 	for _, i := range m.hubs.Hubs() {
 		hubs = append(hubs, HubInfo{
-			Node: uint32(i.Node), Name: i.Name, Address: i.Address, State: i.State.String(), Since: i.Since, Started: i.Started,
-			Clients: i.Clients, Clock: i.Clock, Self: i.Self,
-			RoundTrip: i.Link.SmoothedRTT, Lag: i.Link.Lag, UnderWay: i.Sender.UnderWay, Waited: i.Sender.Waited,
-			Batches: i.Sender.Batches, Messages: i.Sender.Messages, Bytes: i.Sender.Bytes, Resent: i.Link.Resent,
+			Node: uint32(i.Node), Name: i.Name, Address: i.Address, Software: i.Software,
+			State: i.State.String(), Since: i.Since, Started: i.Started,
+			Clients: i.Clients, Clock: i.Clock, Self: i.Self, Link: linkInfo(&i),
 		})
 	}
 	return hubs
+}
+
+func linkInfo(i *cluster.Info) LinkInfo {
+	return LinkInfo{
+		RoundTrip: i.Link.SmoothedRTT, Lag: i.Link.Lag,
+		UnderWay: i.Sender.UnderWay, Waited: i.Sender.Waited,
+		Batches: i.Sender.Batches, Messages: i.Sender.Messages, Bytes: i.Sender.Bytes,
+		FramesIn: i.Link.FramesIn, FramesOut: i.Link.FramesOut,
+		Resent: i.Link.Resent, Gaps: i.Link.Gaps, Duplicates: i.Link.Duplicates, Breaks: i.Link.Breaks,
+	}
 }

@@ -5,34 +5,21 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/internal/cluster"
+	"github.com/sechlol/go-message-hub/internal/cluster/clustertest"
 	"github.com/sechlol/go-message-hub/internal/cluster/membus"
 	"github.com/sechlol/go-message-hub/wire"
 )
-
-// testMember is the membership of a hub in a cluster whose frames travel in memory.
-type testMember struct {
-	node    cluster.Node
-	carrier *membus.Carrier
-	key     string
-	invalid atomic.Bool // the lease may have run out
-}
-
-func (m *testMember) Node() cluster.Node       { return m.node }
-func (m *testMember) Carrier() cluster.Carrier { return m.carrier }
-func (m *testMember) Key() []byte              { return []byte(m.key) }
-func (m *testMember) Valid() bool              { return !m.invalid.Load() }
 
 // testCluster is a cluster of hubs in this process.
 type testCluster struct {
 	bus     *membus.Bus
 	hubs    []*testHub
-	members []*testMember
+	members []*clustertest.Member
 }
 
 // startCluster starts n hubs and waits until they know each other.
@@ -50,8 +37,7 @@ func startCluster(t testing.TB, n int, config hub.Config) *testCluster {
 func (tc *testCluster) add(t testing.TB, config hub.Config) *testHub {
 	t.Helper()
 	node := cluster.Node(len(tc.hubs) + 1)
-	m := &testMember{node: node, carrier: tc.bus.Join(node), key: "key"}
-	t.Cleanup(func() { m.carrier.Close() }) // after the end of the hub
+	m := clustertest.Join(t, tc.bus, node)
 	config.Cluster, config.Name = m, fmt.Sprintf("hub-%d", node)
 	h := start(t, config)
 	tc.hubs, tc.members = append(tc.hubs, h), append(tc.members, m)
@@ -237,8 +223,8 @@ func TestCluster_SlowReceiverDelaysOnlyItsSenders(t *testing.T) {
 	for _, c := range blocked {
 		background(t, func() error { return c.sendNumbered([]uint64{slow.id}, messages, size) })
 	}
-	eventually(t, "batches wait for room on the link", func() bool { return tc.hubs[0].Hubs()[1].Waited > senders/4 })
-	if underWay := tc.hubs[0].Hubs()[1].UnderWay; underWay > 3<<20 {
+	eventually(t, "batches wait for room on the link", func() bool { return tc.hubs[0].Hubs()[1].Link.Waited > senders/4 })
+	if underWay := tc.hubs[0].Hubs()[1].Link.UnderWay; underWay > 3<<20 {
 		t.Errorf("one receiver has %d bytes under way", underWay)
 	}
 	parallel(t, 2, func(i int) error {
@@ -269,7 +255,7 @@ func TestCluster_WithoutLease_RejectsConnections(t *testing.T) {
 	tc := startCluster(t, 2, hub.Config{DisableV1: true})
 	a, b := tc.hubs[0].connectV2(t), tc.hubs[1].connectV2(t)
 	tc.waitKnown(t, 2)
-	tc.members[0].invalid.Store(true)
+	tc.members[0].Invalid.Store(true)
 	c := tc.hubs[0].connectForV2(t)
 	kind, payload := c.mustReadFrame()
 	if away, err := wire.ParseGoAway(payload); kind != wire.TypeGoAway || err != nil || away.Reason != hub.RejectCluster.String() {

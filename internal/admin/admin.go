@@ -49,15 +49,19 @@ func New(config Config) (*Server, error) {
 		probes: &probes{checkHealth: config.CheckHealth},
 		rates:  newRateSampler(config.Hub.ClientsAfter, config.SampleInterval),
 	}
-	registry := newRegistry(config.Hub.Stats, config.Latency, config.LogDropped, config.CertificateExpiry)
+	if config.Cluster != nil {
+		s.probes.checkMember = config.Cluster.CheckMember
+	}
+	registry := newRegistry(&config)
 	routes := newRoutes(&handlers{
 		probes: s.probes, registry: registry,
 		clients:  &clientAPI{hub: config.Hub, messages: config.Messages, rates: s.rates, logger: config.Logger},
 		messages: &messageAPI{messages: config.Messages, logger: config.Logger},
 		summary: &summaryAPI{
 			hub: config.Hub, probes: s.probes, latency: config.Latency, expiry: config.CertificateExpiry,
-			process: newProcessSampler(), started: time.Now().Add(-config.Hub.Stats().Uptime).UTC(), version: config.Version,
+			cluster: config.Cluster, process: newProcessSampler(), started: time.Now().Add(-config.Hub.Stats().Uptime).UTC(), version: config.Version,
 		},
+		cluster: &clusterAPI{config.Cluster},
 	})
 	var required *tokenHash
 	if config.Token != "" {

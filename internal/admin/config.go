@@ -51,6 +51,9 @@ type Config struct {
 	// must be safe for concurrent use and must not block for long. nil: the hub is always healthy.
 	CheckHealth func() error
 
+	// Cluster describes the cluster of the hub. nil: the hub is alone.
+	Cluster *ClusterConfig
+
 	// LogDropped returns the number of dropped log lines, for the metrics. It must be safe for
 	// concurrent use. nil: there is no such metric.
 	LogDropped func() uint64

@@ -42,8 +42,16 @@ type testServer struct {
 // startHub starts a hub and its admin address until the end of the test.
 func startHub(t testing.TB, config Config) *testServer {
 	t.Helper()
+	return startHubWith(t, hub.Config{MaxClients: 50}, func(*hub.Hub) Config { return config })
+}
+
+// startHubWith is startHub for a hub with this configuration. configure returns that of its admin
+// address.
+func startHubWith(t testing.TB, hubConfig hub.Config, configure func(*hub.Hub) Config) *testServer {
+	t.Helper()
 	latency := NewLatency()
-	h, err := hub.New(hub.Config{MaxClients: 50, OnLatency: latency.Observe})
+	hubConfig.OnLatency = latency.Observe
+	h, err := hub.New(hubConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +69,7 @@ func startHub(t testing.TB, config Config) *testServer {
 			t.Errorf("Serve returned %v", err)
 		}
 	})
+	config := configure(h)
 	config.Hub, config.Latency = h, latency
 	s := startAdmin(t, config)
 	s.hub, s.hubAddr = h, ln.Addr().String()

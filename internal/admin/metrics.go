@@ -30,24 +30,27 @@ func NewLatency() *Latency {
 // Observe adds one delivery. It is safe for concurrent use.
 func (l *Latency) Observe(took time.Duration) { l.histogram.Observe(took.Seconds()) }
 
-// newRegistry returns a registry with all metrics of /metrics, of a hub with the given statistics.
-// The other parameters are the optional fields of Config; nil: there is no such metric.
-func newRegistry(readStats func() hub.Stats, latency *Latency, logDropped func() uint64, certificateExpiry func() time.Time) *prometheus.Registry {
+// newRegistry returns a registry with all metrics of /metrics. A field of config that is nil has
+// none.
+func newRegistry(config *Config) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
-		newCollector(readStats),
+		newCollector(config.Hub.Stats),
 	)
-	if latency != nil {
-		r.MustRegister(latency.histogram)
+	if config.Latency != nil {
+		r.MustRegister(config.Latency.histogram)
 	}
-	if logDropped != nil {
-		r.MustRegister(newLogDropped(logDropped))
+	if config.LogDropped != nil {
+		r.MustRegister(newLogDropped(config.LogDropped))
 	}
-	if certificateExpiry != nil {
-		r.MustRegister(newCertificateExpiry(certificateExpiry))
+	if config.CertificateExpiry != nil {
+		r.MustRegister(newCertificateExpiry(config.CertificateExpiry))
+	}
+	if config.Cluster != nil {
+		r.MustRegister(newClusterCollector(config.Cluster))
 	}
 	return r
 }

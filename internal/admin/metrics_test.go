@@ -189,7 +189,7 @@ func TestMetrics_CoverStats(t *testing.T) {
 // TestMetrics_Lint runs the linter of Prometheus.
 func TestMetrics_Lint(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(newCollector(new(fakeHub).Stats), NewLatency().histogram, newCertificateExpiry(time.Now), newLogDropped(func() uint64 { return 0 }))
+	r.MustRegister(newCollector(new(fakeHub).Stats), NewLatency().histogram, newCertificateExpiry(time.Now), newLogDropped(func() uint64 { return 0 }), newClusterCollector(fakeCluster()))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -208,6 +208,7 @@ func fullConfig() Config {
 	return Config{
 		CertificateExpiry: func() time.Time { return time.Unix(1_800_000_000, 0) },
 		LogDropped:        func() uint64 { return 3 },
+		Cluster:           fakeCluster(),
 	}
 }
 

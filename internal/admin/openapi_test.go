@@ -109,7 +109,7 @@ func TestOpenAPI_CoversRoutes(t *testing.T) {
 	}
 	ids := make(map[string]bool)
 	remaining := maps.Clone(d.Paths)
-	for _, r := range newRoutes(&handlers{s.probes, prometheus.NewRegistry(), &clientAPI{}, &messageAPI{}, &summaryAPI{}}) {
+	for _, r := range newRoutes(&handlers{s.probes, prometheus.NewRegistry(), &clientAPI{}, &messageAPI{}, &summaryAPI{}, &clusterAPI{}}) {
 		op, ok := d.Paths[r.path][strings.ToLower(r.method)]
 		if !ok {
 			t.Errorf("%s %s is not described", r.method, r.path)
@@ -148,6 +148,7 @@ func TestOpenAPI_CoversRoutes(t *testing.T) {
 // described response was seen, and checks all responses against their schemas.
 func TestOpenAPI_RepliesMatchSchemas(t *testing.T) {
 	withoutToken, withToken := startHub(t, Config{SampleInterval: time.Millisecond, CertificateExpiry: fullConfig().CertificateExpiry}), startHub(t, Config{Token: token})
+	clustered := startAdmin(t, Config{Hub: &fakeHub{}, Cluster: fakeCluster()})
 	unhealthy := startHub(t, Config{CheckHealth: func() error { return errors.New("the hub hangs") }})
 	closed := startAdmin(t, Config{Hub: &fakeHub{sendErr: hub.ErrClosed}})
 	c := withoutToken.dial(t, client.Options{Name: "client"})
@@ -185,6 +186,9 @@ func TestOpenAPI_RepliesMatchSchemas(t *testing.T) {
 				a.checkCode(withoutToken.do(method, target, newHeader("Host", "evil.example")), http.StatusForbidden)
 			} else if path != consoleRedirect {
 				a.checkCode(withToken.do(method, target, nil), http.StatusOK)
+			}
+			if path == "/api/cluster" {
+				a.checkCode(clustered.do(method, path, nil), http.StatusOK)
 			}
 			if op.Request != nil {
 				a.checkMessages(withoutToken, closed, c.ID())

@@ -14,6 +14,7 @@ const (
 // probes answers the health and the readiness probe.
 type probes struct {
 	checkHealth func() error // nil if the hub works, otherwise why not
+	checkMember func() error // ClusterConfig.CheckMember; nil: the hub is alone
 	draining    atomic.Bool  // the hub is about to shut down
 }
 
@@ -36,6 +37,12 @@ func (p *probes) handleReady(w http.ResponseWriter, _ *http.Request) {
 	if p.draining.Load() {
 		writeJSON(w, http.StatusServiceUnavailable, errorResponse{"the hub is shutting down"})
 		return
+	}
+	if p.checkMember != nil {
+		if err := p.checkMember(); err != nil {
+			writeJSON(w, http.StatusServiceUnavailable, errorResponse{err.Error()})
+			return
+		}
 	}
 	p.writeHealth(w, "ready")
 }

@@ -27,6 +27,7 @@ type handlers struct {
 	clients  *clientAPI
 	messages *messageAPI
 	summary  *summaryAPI
+	cluster  *clusterAPI
 }
 
 // newRoutes returns all routes of the admin address.
@@ -39,6 +40,7 @@ func newRoutes(h *handlers) []route {
 		{method: http.MethodGet, path: "/metrics", handle: metrics.ServeHTTP},
 		{method: http.MethodGet, path: "/openapi.json", handle: handleOpenAPI},
 		{method: http.MethodGet, path: "/api/summary", handle: h.summary.handleSummary},
+		{method: http.MethodGet, path: "/api/cluster", handle: h.cluster.handleCluster},
 		{method: http.MethodGet, path: "/api/clients", query: []string{"after", "offset", "limit", "sort", "subject", "filter"}, handle: c.handleList},
 		{method: http.MethodGet, path: "/api/clients/{id}", handle: c.handleGet},
 		{method: http.MethodDelete, path: "/api/clients/{id}", query: []string{"reconnect"}, handle: c.handleDisconnect},

@@ -89,6 +89,10 @@ var importRules = map[string]importRule{
 		strict:   true,
 		reason:   "it carries bytes in order and does not know what they mean",
 	},
+	"internal/cluster/clustertest": {
+		internal: []string{"internal/cluster", "internal/cluster/membus"},
+		reason:   "only tests use it",
+	},
 	"internal/cluster/membus": {
 		internal: []string{"internal/cluster"},
 		reason:   "only tests use it",

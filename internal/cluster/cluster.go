@@ -198,8 +198,8 @@ func (c *Cluster) IsLost(id uint64) bool {
 func (c *Cluster) Hubs() []Info {
 	clients, _ := c.config.Registry.Size()
 	infos := []Info{{
-		Node: c.config.Node, Name: c.config.Name, Address: c.config.Address, State: StateUp, Since: c.started,
-		Started: c.started, Clients: clients, Self: true,
+		Node: c.config.Node, Name: c.config.Name, Address: c.config.Address, Software: c.config.Software,
+		State: StateUp, Since: c.started, Started: c.started, Clients: clients, Self: true,
 	}}
 	for _, p := range c.snapshot() {
 		infos = append(infos, p.info())

@@ -324,15 +324,16 @@ func (p *peer) isBusy() bool {
 
 // Info describes a hub of the cluster.
 type Info struct {
-	Node    Node
-	Name    string
-	Address string    // at which clients reach it, if the hub says so
-	State   State     // StateUp for this hub
-	Since   time.Time // of the state
-	Started time.Time
-	Clients int           // that the hub says it has
-	Clock   time.Duration // its clock minus that of this hub, with the time of a frame
-	Self    bool          // it is this hub
+	Node     Node
+	Name     string
+	Address  string    // at which clients reach it, if the hub says so
+	Software string    // its version, if the hub says so
+	State    State     // StateUp for this hub
+	Since    time.Time // of the state
+	Started  time.Time
+	Clients  int           // that the hub says it has
+	Clock    time.Duration // its clock minus that of this hub, with the time of a frame
+	Self     bool          // it is this hub
 
 	Link   link.Stats
 	Sender SenderCounts
@@ -343,7 +344,7 @@ func (p *peer) info() Info {
 	p.mu.Lock()
 	h := p.heartbeat
 	i := Info{
-		Node: p.node, Name: h.Name, Address: h.Address, State: p.state, Since: p.since,
+		Node: p.node, Name: h.Name, Address: h.Address, Software: h.Software, State: p.state, Since: p.since,
 		Started: time.Unix(h.Started, 0), Clients: h.Clients, Clock: p.clockDiff,
 	}
 	p.mu.Unlock()

@@ -262,6 +262,9 @@ func (l *Link) begin(generation uint64, err error) {
 	if l.ended {
 		return
 	}
+	if l.peer != 0 {
+		l.stats.Breaks++
+	}
 	l.events = append(l.events, event{broken: true, generation: l.generation, sent: l.queue.maxSent, err: err})
 	l.generation, l.peer, l.received = generation, 0, 0
 	l.queue.clear()

@@ -18,6 +18,7 @@ type Stats struct {
 	Stale               uint64 // frames of an older generation, or for or from another link
 	Timeouts            uint64 // how often the other hub did not answer in time
 	SendErrors          uint64 // errors of Config.Send
+	Breaks              uint64 // how often an established generation has ended
 
 	RTT, SmoothedRTT time.Duration // round trip of a frame and its answer; 0: not known
 
