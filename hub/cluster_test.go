@@ -18,6 +18,7 @@ import (
 // testCluster is a cluster of hubs in this process.
 type testCluster struct {
 	bus     *membus.Bus
+	start   startFunc // serves a hub
 	hubs    []*testHub
 	members []*clustertest.Member
 }
@@ -25,7 +26,13 @@ type testCluster struct {
 // startCluster starts n hubs and waits until they know each other.
 func startCluster(t testing.TB, n int, config hub.Config) *testCluster {
 	t.Helper()
-	tc := &testCluster{bus: membus.New(1)}
+	return startClusterOn(t, start, n, config)
+}
+
+// startClusterOn is startCluster for hubs that start serves.
+func startClusterOn(t testing.TB, start startFunc, n int, config hub.Config) *testCluster {
+	t.Helper()
+	tc := &testCluster{bus: membus.New(1), start: start}
 	for range n {
 		tc.add(t, config)
 	}
@@ -39,7 +46,7 @@ func (tc *testCluster) add(t testing.TB, config hub.Config) *testHub {
 	node := cluster.Node(len(tc.hubs) + 1)
 	m := clustertest.Join(t, tc.bus, node)
 	config.Cluster, config.Name = m, fmt.Sprintf("hub-%d", node)
-	h := start(t, config)
+	h := tc.start(t, config)
 	tc.hubs, tc.members = append(tc.hubs, h), append(tc.members, m)
 	return h
 }
