@@ -127,9 +127,9 @@ type Messages struct {
 
 	// The following are for messages that another hub has sent.
 
-	// FromHub says that another hub has sent the messages. A receiver that is at another hub counts
-	// as absent: while the hubs do not agree where a client is, a batch could go round in circles.
-	// A receiver that is absent was here before, and is gone.
+	// FromHub says that another hub has sent the messages. A receiver that is at a third hub has
+	// left this one, and is gone: while the hubs do not agree where a client is, a batch could go
+	// round in circles. No rule of the origin holds: its hub has checked them.
 	FromHub bool
 
 	// OnBlocked is called for each receiver that blocks the batch. What it returns is called once

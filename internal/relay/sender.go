@@ -90,7 +90,7 @@ func (s *Sender) ReleaseRecvBuf() {
 func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) {
 	dests := s.recvBuf.dests[:len(ids)]
 	s.relay.config.Find(ids, dests)
-	forbidden := s.removeForbidden(m, ids, dests)
+	excluded := s.removeExcluded(m, ids, dests)
 	s.batch = b
 	batch := &s.batch
 	r := s.relay.newRecorders(m, s.readAt, s.latency, ids, dests, batch)
@@ -101,7 +101,7 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 	var translated *outbox.Batch // for receivers of the other protocol version
 	for i, dest := range dests {
 		if dest == nil {
-			s.recordAbsent(m, &r, i, ids[i], forbidden.has(i))
+			s.recordAbsent(m, &r, i, ids[i], excluded.has(i))
 			continue
 		}
 		b, version := batch, 0
@@ -138,14 +138,14 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 	return blocked
 }
 
-// recordAbsent records that an id has no destination to which the batch can be offered. Another hub
-// sends only to ids that were here: their sessions have ended.
-func (s *Sender) recordAbsent(m *Messages, r *recorders, receiver int, id uint64, forbidden bool) {
+// recordAbsent records that an id has no destination to which the batch can be offered. excluded:
+// removeExcluded has removed the destination.
+func (s *Sender) recordAbsent(m *Messages, r *recorders, receiver int, id uint64, excluded bool) {
 	fate := wire.FateUnknown
-	if isLost := s.relay.config.IsLost; forbidden {
-		fate = wire.FateRefused
-	} else if m.FromHub {
+	if isLost := s.relay.config.IsLost; excluded && m.FromHub {
 		fate = wire.FateGone
+	} else if excluded {
+		fate = wire.FateRefused
 	} else if isLost != nil && isLost(id) {
 		fate = wire.FateUnreachable
 	}
@@ -155,28 +155,29 @@ func (s *Sender) recordAbsent(m *Messages, r *recorders, receiver int, id uint64
 	s.recordDrop(r, receiver, fate, 0, s.batch.Frames)
 }
 
-// removeForbidden sets to nil the dests that cannot get the messages, and returns the indexes of
-// those that the origin is not permitted to send to.
-func (s *Sender) removeForbidden(m *Messages, ids []uint64, dests []Destination) (forbidden indexSet) {
+// removeExcluded sets to nil the dests that must not get the messages, and returns their indexes: of
+// messages of this hub, those that the origin is not permitted to send to; of messages of another
+// hub, those that have left this one for a third.
+func (s *Sender) removeExcluded(m *Messages, ids []uint64, dests []Destination) (excluded indexSet) {
 	if m.FromHub {
-		removeRemotes(dests)
+		return removeRemotes(dests)
 	}
 	canSend := m.Origin.CanSend()
 	if canSend == nil {
-		return forbidden
+		return excluded
 	}
 	n, lastID := 0, uint64(0)
 	for i, id := range ids {
 		if !canSend(id) {
 			dests[i] = nil
-			forbidden.set(i)
+			excluded.set(i)
 			n, lastID = n+1, id
 		}
 	}
 	if n > 0 {
 		s.relay.config.OnForbidden(m.Origin, lastID)
 	}
-	return forbidden
+	return excluded
 }
 
 // onBlocked records that a receiver blocks the batch, and reports whether the Flusher counts it.
@@ -188,13 +189,15 @@ func (s *Sender) onBlocked(m *Messages, receiver int) bool {
 	return false
 }
 
-// removeRemotes sets to nil the dests at other hubs.
-func removeRemotes(dests []Destination) {
+// removeRemotes sets to nil the dests at other hubs, and returns their indexes.
+func removeRemotes(dests []Destination) (removed indexSet) {
 	for i, dest := range dests {
 		if _, ok := dest.(*Remote); ok {
 			dests[i] = nil
+			removed.set(i)
 		}
 	}
+	return removed
 }
 
 // offer offers a batch to one receiver, and reports whether it is blocked there, whole or in part.
