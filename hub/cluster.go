@@ -66,6 +66,7 @@ func (h *Hub) JoinCluster(membership Cluster) error {
 		Node: membership.Node(), Name: h.config.Name, Address: h.config.Address, Software: h.config.Software,
 		Key: membership.Key(), Carrier: membership.Carrier(), Registry: h.registry, Relay: h.relay, MaxBody: h.config.MaxBody,
 		NewAccount:  func() *body.Account { return h.bodies.NewAccount(h.maxPerSender) },
+		RequestAck:  func(id uint64) { requestAck(h.find(id)) },
 		ConnectTime: h.connectTime,
 		OnClaim:     h.handleClaim,
 		OnDrop:      func(fate wire.Fate, n int) { h.counters.recordDrop(dropReasonOf(fate), n) },

@@ -56,6 +56,9 @@ type Config struct {
 	// NewAccount opens an account that is charged for the batches of one other hub.
 	NewAccount func() *body.Account
 
+	// RequestAck asks a client of this hub to acknowledge what it has received: memory is short.
+	RequestAck func(id uint64)
+
 	// ConnectTime returns when a client has connected, in µs since 1970; 0: it has left.
 	ConnectTime func(id uint64) int64
 

@@ -24,6 +24,8 @@ type receiver struct {
 	limit     int           // the window, in bytes
 	onBlocked func(receiver int) func()
 
+	requestAck func(id uint64) // see Config
+
 	sender relay.Sender
 	last   uint64 // number of the last batch of this generation
 
@@ -56,7 +58,7 @@ const minUnsaid = 16 << 10
 // init prepares r.
 func (r *receiver) init(s stream, clock peerClock, config *Config, limit int) {
 	r.stream, r.clock, r.relay, r.limit = s, clock, config.Relay, limit
-	r.account = config.NewAccount()
+	r.account, r.requestAck = config.NewAccount(), config.RequestAck
 	r.reserve = body.NewBudget(int64(limit), 0)
 	r.onBlocked = func(i int) func() {
 		if r.part == nil {
@@ -139,6 +141,9 @@ func (r *receiver) beginBatch(head []byte, size int) ([]byte, error) {
 	}
 	r.head, r.ids, r.last, r.reserved = h, ids, h.number, nil
 	if r.buffer = r.account.TryAcquire(size); r.buffer == nil {
+		for id := range ids.All() { // most likely they hold what came before
+			r.requestAck(id)
+		}
 		if used, _ := r.reserve.Used(); used > maxReserves*int64(r.limit) {
 			return nil, nonsense("batches that do not fit the window")
 		}

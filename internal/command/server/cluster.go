@@ -2,14 +2,12 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 
-	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/internal/certs"
 	"github.com/sechlol/go-message-hub/internal/keyfile"
 	"github.com/sechlol/go-message-hub/internal/settings"
@@ -95,29 +93,6 @@ func (f *clusterFlags) config() (c natscluster.Config, err error) {
 		return c, err
 	}
 	return c, c.Validate()
-}
-
-// joinCluster makes h a member of its cluster, which the caller must Close after h. It waits until
-// NATS can be reached, or ctx ends. Without -cluster it returns nil.
-func (s *program) joinCluster(ctx context.Context, h *hub.Hub) (*natscluster.Cluster, error) {
-	c := &s.config.cluster
-	if !c.enabled() {
-		return nil, nil
-	}
-	config, err := c.config()
-	if err != nil {
-		return nil, err
-	}
-	config.HubName, config.Address, config.Version, config.Logger = c.hubName(), c.address, buildVersion(), s.logger
-	membership, err := natscluster.Join(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	if err := h.JoinCluster(membership); err != nil {
-		membership.Close()
-		return nil, err
-	}
-	return membership, nil
 }
 
 // hubName returns -hub-name, or the name of the machine.

@@ -37,6 +37,7 @@ type program struct {
 	web         *webServer     // nil without a web address
 	latency     *admin.Latency // nil without an admin address
 	traces      traceExporter
+	membership  membership
 	memoryLimit int64 // memory limit of the runtime set by setMemoryLimit, in bytes; 0: none
 }
 
@@ -142,13 +143,10 @@ func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.P
 		return command.ExitFailure
 	}
 	defer o.admin.close()
-	membership, err := s.joinCluster(stopCtx, h)
-	if err != nil {
+	if err := s.membership.join(stopCtx, s, h); err != nil {
 		return s.abandon(stopCtx, abortCtx, h, &o, err)
 	}
-	if membership != nil {
-		defer membership.Close() // after the shutdown of the hub
-	}
+	defer s.membership.close() // after the shutdown of the hub
 	setGCPercent()
 	s.limitMemory(c.maxClients)
 	logger.Info("listening", "addr", o.ln.Addr().String(),
@@ -234,7 +232,7 @@ func buildVersion() string {
 func (s *program) openAdmin(h *hub.Hub, alive *liveness) (*adminServer, error) {
 	return s.config.admin.open(s.config.settings.IsSet("admin"), admin.Config{
 		MaxConnections: adminConnectionLimit(maxOpenFiles()), Hub: h, Messages: h, Version: buildVersion(), CheckHealth: alive.err,
-		Latency: s.latency, LogDropped: s.logQueue.Dropped,
+		Cluster: s.config.cluster.adminConfig(h, &s.membership), Latency: s.latency, LogDropped: s.logQueue.Dropped,
 		CertificateExpiry: s.tls.notAfterFunc(), Logger: s.logger,
 	})
 }

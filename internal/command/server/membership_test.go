@@ -1,0 +1,81 @@
+package server
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/sechlol/go-message-hub/internal/command"
+	"github.com/sechlol/go-message-hub/internal/command/programtest"
+	"github.com/sechlol/go-message-hub/internal/natsserver"
+)
+
+// freePort returns a port on which nothing listens.
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// startNATS starts a NATS server until the end of the test.
+func startNATS(t *testing.T, port int) {
+	t.Helper()
+	s, err := natsserver.Start(t.TempDir(), func(o *server.Options) { o.Port = port })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+}
+
+// TestMembership_WaitsForNATS starts a hub before NATS. Until it has joined, it is not ready and says
+// why.
+func TestMembership_WaitsForNATS(t *testing.T) {
+	port := freePort(t)
+	args := []string{"-addr=127.0.0.1", "-port=0", "-log=json", "-admin=127.0.0.1:0", "-hub-name=one", "-cluster=nats://127.0.0.1:" + strconv.Itoa(port)}
+	s := programtest.Start(t, Run, args...)
+	var event struct{ Addr string }
+	if err := json.Unmarshal([]byte(s.WaitForLine(&s.Stderr, "admin address open")), &event); err != nil {
+		t.Fatal(err)
+	}
+	admin := event.Addr
+	s.WaitForLine(&s.Stderr, "not connected to the cluster, trying again")
+	for text := ""; !strings.Contains(text, "cannot be reached"); { // the log line comes a moment before
+		var code int
+		if code, text = httpGet(t, admin, "/readyz", ""); code != http.StatusServiceUnavailable {
+			t.Fatalf("/readyz without NATS: %d %s", code, text)
+		}
+	}
+	startNATS(t, port)
+	s.WaitForLine(&s.Stderr, "joined the cluster")
+	s.WaitForLine(&s.Stderr, `"listening"`)
+	if code, text := httpGet(t, admin, "/readyz", ""); code != http.StatusOK {
+		t.Errorf("/readyz: %d %s", code, text)
+	}
+	if code, text := httpGet(t, admin, "/api/cluster", ""); code != http.StatusOK || !strings.Contains(text, `"name":"one"`) {
+		t.Errorf("/api/cluster: %d %s", code, text)
+	}
+	if got := s.Interrupt(); got.Code != command.ExitOK {
+		t.Errorf("exit code %d, stderr %s", got.Code, got.Stderr)
+	}
+}
+
+// TestMembership_InterruptedWhileWaiting ends a hub that waits for NATS.
+func TestMembership_InterruptedWhileWaiting(t *testing.T) {
+	s := programtest.Start(t, Run, "-addr=127.0.0.1", "-port=0", "-log=json", "-admin=off", "-cluster=nats://127.0.0.1:"+strconv.Itoa(freePort(t)))
+	s.WaitForLine(&s.Stderr, "not connected to the cluster, trying again")
+	if got := s.Interrupt(); got.Code != command.ExitOK || !strings.Contains(got.Stderr, `"stopped"`) {
+		t.Errorf("exit code %d, stderr %s", got.Code, got.Stderr)
+	}
+}
