@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -314,7 +315,9 @@ func TestDeploy_NATS_ConnectsHubs(t *testing.T) {
 		s.Start()
 		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	}
-	c, err := natscluster.Join(t.Context(), natscluster.Config{
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := natscluster.Join(ctx, natscluster.Config{
 		URLs: []string{"nats://hub:secret@127.0.0.1:" + strconv.Itoa(ports[0])}, Name: "hub", HubName: "hub-0",
 	})
 	if err != nil {
