@@ -69,6 +69,11 @@ func TestCluster_DuplicateReceiver_GetsTwoCopies(t *testing.T) {
 			b.expectDeliver(a.ID, seq, []byte("x"))
 			a.expectReport(seq, wire.FateReceived, wire.FateReceived, wire.FateReceived)
 		}
+		seq := a.sendMessage([]byte("x"), levelOptions(wire.LevelProcessed), 0, b.ID, b.ID)
+		b.expectDeliver(a.ID, seq, []byte("x"))
+		b.expectDeliver(a.ID, seq, []byte("x"))
+		b.send(wire.AppendVerdicts(nil, []wire.Verdict{{Sender: a.ID, Seq: seq, Fate: wire.FateProcessed}}))
+		a.expectReport(seq, wire.FateProcessed, wire.FateProcessed) // the first verdict counts for both
 	})
 }
 
@@ -143,6 +148,22 @@ func TestCluster_LargestBodyTo255_CrossesOnce(t *testing.T) {
 			if peak := h.Stats().PeakQueuedBytes; peak > 3*int64(len(body)) {
 				t.Errorf("hub %d has held %d bytes for a body of %d", i+1, peak, len(body))
 			}
+		}
+	})
+}
+
+// TestCluster_BodyAboveWindow_IsDelivered sends bodies above what is under way between hubs with the
+// default limit, through hubs with as little memory as they accept.
+func TestCluster_BodyAboveWindow_IsDelivered(t *testing.T) {
+	const size = 6 << 20
+	config := hub.Config{MaxBody: size, MaxQueuedBytes: hub.MinQueuedBytes(size)}
+	inCluster(t, 2, config, func(t *testing.T, tc *testCluster) {
+		a, b := tc.connectPair(t)
+		for i := range 3 {
+			body := pattern(size, byte(i))
+			seq := a.sendMessage(body, levelOptions(wire.LevelReceived), 0, b.ID)
+			b.expectDeliver(a.ID, seq, body)
+			a.expectReport(seq, wire.FateReceived)
 		}
 	})
 }
