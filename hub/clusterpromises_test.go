@@ -349,6 +349,31 @@ func TestCluster_Resume_LosesNothing(t *testing.T) {
 	})
 }
 
+// TestCluster_SlowReceivers_MemoryIsBounded floods many receivers at another hub that do not read,
+// with little memory at both hubs. Others are still served, and the receivers are disconnected, after
+// which their senders go on: the memory of the link is not theirs for ever.
+func TestCluster_SlowReceivers_MemoryIsBounded(t *testing.T) {
+	const maxQueued, pairs, size = 8 << 20, 20, 50_000
+	config := hub.Config{MaxQueuedBytes: maxQueued, StallTimeout: time.Second}
+	tc := startCluster(t, 2, config)
+	bystander, echoer := tc.connectPair(t)
+	for range pairs {
+		slow, sender := tc.hubs[1].connectV1(t).withoutReadBuffer(), tc.hubs[0].connectV1(t)
+		background(t, func() error { return sender.sendNumbered([]uint64{slow.id}, 400, size) })
+	}
+	for range 20 {
+		seq := bystander.sendMessage([]byte("x"), levelOptions(wire.LevelReceived), 0, echoer.ID)
+		echoer.expectDeliver(bystander.ID, seq, []byte("x"))
+		bystander.expectReport(seq, wire.FateReceived)
+	}
+	tc.hubs[1].waitDisconnected(t, hub.CloseStalled, 1)
+	for i, h := range tc.hubs {
+		if peak := h.Stats().PeakQueuedBytes; peak > maxQueued+64<<10 {
+			t.Errorf("hub %d has held %d bytes", i+1, peak)
+		}
+	}
+}
+
 // TestCluster_Presence_ShowsAllHubs watches clients of all hubs, reads the list in pages, and
 // continues a watch from a revision.
 func TestCluster_Presence_ShowsAllHubs(t *testing.T) {

@@ -27,7 +27,7 @@ type Budget struct {
 	mu      sync.Mutex
 	used    int64
 	peak    int64
-	waiting int       // number of waiters, for room in the budget or in a quota
+	waiting int       // number of waiters, for room in the budget or in a quota, and of demands
 	queue   list.List // of *waiter: those that wait for room in the budget
 }
 
@@ -55,6 +55,7 @@ type Account struct {
 	overhead    int64   // part of held
 	waiter      *waiter // at most one at a time; nil: the holder does not wait
 	interrupted bool    // Acquire does not wait any more
+	demanding   bool    // see SetDemand
 }
 
 // waiter is one Acquire that waits. Guarded by budget.mu until ready is closed.
@@ -108,11 +109,34 @@ func (b *Budget) Used() (now, peak int64) {
 	return b.used, b.peak
 }
 
-// WaitsForQuota reports whether an Acquire of this account waits for room in its quota.
+// WaitsForQuota reports whether an Acquire of this account waits for room in its quota, or the
+// account demands room: see SetDemand.
 func (a *Account) WaitsForQuota() bool {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
-	return a.waiter != nil && a.waiter.element == nil
+	return a.demanding || a.waiter != nil && a.waiter.element == nil
+}
+
+// SetDemand says whether the holder of the account needs what is charged to it to be released,
+// without an Acquire that waits. Until SetDemand(false), the account counts as one that waits for
+// room in its quota.
+func (a *Account) SetDemand(on bool) {
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a.demanding == on {
+		return
+	}
+	a.demanding = on
+	if !on {
+		b.waiting--
+		return
+	}
+	b.waiting++
+	select {
+	case b.contended <- struct{}{}:
+	default:
+	}
 }
 
 // InUse reports whether the account holds bytes, or an Acquire of it waits.

@@ -612,3 +612,30 @@ func BenchmarkTryAcquireParallel(b *testing.B) {
 		}
 	})
 }
+
+func TestAccount_SetDemand(t *testing.T) {
+	b := NewBudget(1000, 0)
+	a := b.NewAccount(1000)
+	for range 2 { // also if it is said again
+		a.SetDemand(true)
+	}
+	select {
+	case <-b.Contended():
+	default:
+		t.Error("a demand does not begin the reclaiming")
+	}
+	if !a.WaitsForQuota() || !b.HasWaiters() || b.HasQueuedWaiters() {
+		t.Error("an account with a demand does not wait for its quota")
+	}
+	buffer := a.TryAcquire(100)
+	if buffer == nil {
+		t.Fatal("a demand keeps its own account from acquiring")
+	}
+	buffer.Release()
+	for range 2 {
+		a.SetDemand(false)
+	}
+	if a.WaitsForQuota() || b.HasWaiters() || a.InUse() {
+		t.Error("a demand that has ended is left")
+	}
+}

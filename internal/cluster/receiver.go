@@ -66,7 +66,7 @@ func (r *receiver) init(s stream, clock peerClock, config *Config, limit int) {
 		}
 		return r.part.block(i)
 	}
-	r.replies = &replies{stream: s}
+	r.replies = &replies{stream: s, account: r.account}
 }
 
 // begin prepares r for the records in bytes of the stream that have just come.
@@ -85,7 +85,7 @@ func (r *receiver) finish() {
 func (r *receiver) reset() {
 	r.dropBuffer()
 	r.replies.close()
-	r.replies = &replies{stream: r.stream}
+	r.replies = &replies{stream: r.stream, account: r.account}
 	r.last, r.unsaid = 0, 0
 	if used, _ := r.reserve.Used(); used > 0 {
 		r.oldReserves = append(r.oldReserves, r.reserve)

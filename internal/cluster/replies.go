@@ -24,7 +24,9 @@ const reservedDelay = 5 * time.Microsecond
 // replies gathers what a hub says about the batches of another hub: that they are queued, and their
 // fates. Its methods can be called concurrently.
 type replies struct {
-	stream stream // static
+	// Static after construction.
+	stream  stream
+	account *body.Account // of the receiver: demands room while transfers have memory of the reserve
 
 	// mu guards the fields below.
 	mu          sync.Mutex
@@ -51,6 +53,8 @@ func (r *replies) addQueued(number uint64, reserved *body.Account) {
 	}
 	if reserved != nil {
 		r.reserved = append(r.reserved, reservedTransfer{number, reserved})
+		reserved.SetDemand(true) // so that receivers are found that hold it and do not read
+		r.account.SetDemand(true)
 	} else {
 		r.queued(number)
 	}
@@ -80,6 +84,9 @@ func (r *replies) releaseReserved() {
 		r.queued(t.number)
 		return true
 	})
+	if len(r.reserved) == 0 {
+		r.account.SetDemand(false)
+	}
 }
 
 // addPartQueued records that a transfer is queued for the receivers at these positions.
@@ -185,6 +192,7 @@ func (r *replies) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
+	r.account.SetDemand(false)
 	if r.timer != nil {
 		r.timer.Stop()
 	}
