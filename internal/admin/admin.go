@@ -53,15 +53,16 @@ func New(config Config) (*Server, error) {
 		s.probes.checkMember = config.Cluster.CheckMember
 	}
 	registry := newRegistry(&config)
+	cluster := &clusterAPI{config.Cluster}
 	routes := newRoutes(&handlers{
 		probes: s.probes, registry: registry,
 		clients:  &clientAPI{hub: config.Hub, messages: config.Messages, rates: s.rates, logger: config.Logger},
 		messages: &messageAPI{messages: config.Messages, logger: config.Logger},
 		summary: &summaryAPI{
 			hub: config.Hub, probes: s.probes, latency: config.Latency, expiry: config.CertificateExpiry,
-			cluster: config.Cluster, process: newProcessSampler(), started: time.Now().Add(-config.Hub.Stats().Uptime).UTC(), version: config.Version,
+			cluster: cluster, process: newProcessSampler(), started: time.Now().Add(-config.Hub.Stats().Uptime).UTC(), version: config.Version,
 		},
-		cluster: &clusterAPI{config.Cluster},
+		cluster: cluster,
 	})
 	var required *tokenHash
 	if config.Token != "" {

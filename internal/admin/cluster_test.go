@@ -69,6 +69,9 @@ func TestCluster_DescribesHubs(t *testing.T) {
 			t.Errorf("hub %d: %+v", i, h)
 		}
 	}
+	if inSummary := parseJSON[summaryJSON](t, a.get("/api/summary")).Cluster; inSummary == nil || len(inSummary.Hubs) != 2 {
+		t.Errorf("the summary has %+v", inSummary)
+	}
 	if link := got.Hubs[1].Link; link.RoundTrip == nil || *link.RoundTrip <= 0 || link.FramesIn == 0 || link.FramesOut == 0 {
 		t.Errorf("%+v", link)
 	}
@@ -124,8 +127,8 @@ func TestCluster_LoneHub(t *testing.T) {
 	if got := string(s.get("/api/cluster")); got != "{\"cluster\":null}\n" {
 		t.Errorf("got %q", got)
 	}
-	if parseJSON[summaryJSON](t, s.get("/api/summary")).IsClustered {
-		t.Error("a lone hub says that it is in a cluster")
+	if got := parseJSON[summaryJSON](t, s.get("/api/summary")).Cluster; got != nil {
+		t.Errorf("a lone hub has the cluster %+v", got)
 	}
 	for name := range s.scrape() {
 		if name == "messagehub_cluster_member" || name == "messagehub_cluster_hubs" {

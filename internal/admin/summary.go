@@ -41,7 +41,7 @@ type summaryJSON struct {
 	OpenFiles     *uint64           `json:"open_files"`     // null: unknown on this system
 	MaxOpenFiles  *uint64           `json:"open_files_max"` // null: unknown on this system
 	CertExpiry    *time.Time        `json:"certificate_not_after"`
-	IsClustered   bool              `json:"clustered"` // the hub is in a cluster
+	Cluster       *clusterJSON      `json:"cluster"` // null: the hub is alone
 }
 
 // latencyJSON is a histogram of delivery latencies.
@@ -56,7 +56,7 @@ type summaryAPI struct {
 	probes  *probes
 	latency *Latency         // nil: not measured
 	expiry  func() time.Time // Config.CertificateExpiry
-	cluster *ClusterConfig   // nil: the hub is alone
+	cluster *clusterAPI
 	process *processSampler
 	started time.Time
 	version string // Config.Version
@@ -72,7 +72,7 @@ func (a *summaryAPI) handleSummary(w http.ResponseWriter, _ *http.Request) {
 		MessagesIn:   s.MessagesIn, MessagesOut: s.MessagesOut, BytesIn: s.BytesIn, BytesOut: s.BytesOut,
 		Delivered: s.Delivered, Dropped: countsByName(hub.DropReasons(), s.Dropped), Fates: countsByName(wire.Fates(), s.Fates),
 		QueuedBytes: s.QueuedBytes, QueuedPeak: s.PeakQueuedBytes, QueuedLimit: s.MaxQueuedBytes,
-		Latency: a.latency.read(), IsClustered: a.cluster != nil,
+		Latency: a.latency.read(), Cluster: a.cluster.describe(),
 	}
 	if err := a.probes.checkHealth(); err != nil {
 		text := err.Error()

@@ -49,6 +49,10 @@ await build({
   plugins: [runbookLinks],
   logLevel: "warning",
 });
+// The line breaks of the templates are the only ones that the minifier leaves. htm drops them between
+// elements, and within a tag each is a space.
+const bundle = join(out, "console.js");
+await writeFile(bundle, (await readFile(bundle, "utf8")).replace(/\n\s+(?=[<$`])/g, "").replace(/\n\s+/g, " "));
 await writeFile(join(out, "licenses.txt"), await licenses());
 await writeFile(join(out, "runbooks.html"), page);
 for (const name of ["index.html", "icon.svg"]) await writeFile(join(out, name), await readFile(join(here, "src", name)));

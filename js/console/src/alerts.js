@@ -2,6 +2,7 @@
 // alerts.json with that file.
 
 import definitions from "./alerts.json" with { type: "json" };
+import { isSlow, latest, nameOf } from "./cluster.js";
 import { bytes, duration, number, percent, seconds } from "./format.js";
 
 const window = 5 * 60; // of the rates in the alerts, in seconds
@@ -60,7 +61,32 @@ const conditions = {
     const p99 = h.quantile(0.99, window);
     return p99 !== null && p99 > limit && `One delivery in 100 takes more than ${seconds(p99)}.`;
   },
+  MessageHubNotMember: ({ summary: { cluster } }) => cluster?.error && `The hub accepts no new clients: ${cluster.error}.`,
+  MessageHubLost: ({ summary }, limit) => {
+    const { lost, isCutOff } = lostBy(summary);
+    return lost.length > limit && !isCutOff && `The cluster has lost ${names(lost)}.`;
+  },
+  MessageHubPartition: ({ summary }) => {
+    const { lost, isCutOff } = lostBy(summary);
+    return isCutOff && `This hub has lost all others: ${names(lost)}.`;
+  },
+  MessageHubLinkIsSlow: ({ summary }, limit) => {
+    const slow = hubsOf(summary).filter((h) => isSlow(h, limit));
+    return slow.length && `The link is slow to ${names(slow)}.`;
+  },
 };
+
+const hubsOf = ({ cluster }) => (cluster ? latest(cluster) : []);
+
+// The hubs that are lost to the hub of the page. If it has lost all of several others, most likely it
+// is cut off.
+function lostBy(summary) {
+  const hubs = hubsOf(summary);
+  const lost = hubs.filter((h) => h.state === "lost");
+  return { lost, isCutOff: lost.length > 1 && lost.length === hubs.length - 1 };
+}
+
+const names = (hubs) => hubs.map(nameOf).join(", ");
 
 function secondsToExpiry(history, now) {
   const expiry = history.summary.certificate_not_after;

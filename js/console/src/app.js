@@ -9,6 +9,7 @@ import { History } from "./history.js";
 import { usePolling } from "./hooks.js";
 import { html } from "./html.js";
 import { Message } from "./message.js";
+import { Nodes } from "./nodes.js";
 import { Plots } from "./plots.js";
 import { Warnings } from "./warnings.js";
 
@@ -63,6 +64,7 @@ export function App() {
     <${Header} history=${history} alerts=${active} onLogout=${readToken() && logout} onMessage=${() => setMessage([])} />
     <main>
       <${Warnings} alerts=${active} now=${now} />
+      <${Nodes} history=${history} />
       <${Plots} history=${history} />
       <${Clients} history=${history} onOpen=${setClientID} />
     </main>

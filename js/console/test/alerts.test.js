@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { Alerts, severityOf } from "../src/alerts.js";
 import definitions from "../src/alerts.json" with { type: "json" };
 import { History } from "../src/history.js";
-import { summaryWith } from "./summaries.js";
+import { clusterWith, summaryWith } from "./summaries.js";
 
 const day = 86_400;
 const start = 1_800_000_000;
@@ -36,6 +36,16 @@ const cases = {
   MessageHubIsSlow: [
     [{}, { latency: { bounds: [0.001, 1, 2.5], counts: [0, 990, 10, 0] } }],
     [{}, { latency: { bounds: [0.001, 1, 2.5], counts: [0, 900, 100, 0] } }],
+  ],
+  MessageHubNotMember: [[{}, { cluster: clusterWith({}) }], [{}, { cluster: { ...clusterWith({}), error: "no lease" } }]],
+  MessageHubLost: [
+    [{}, { cluster: clusterWith({ state: "lost" }, { state: "connecting" }, { name: "b" }) }], // b was started again
+    [{}, { cluster: clusterWith({ state: "lost" }, {}) }],
+  ],
+  MessageHubPartition: [[{}, { cluster: clusterWith({}, {}) }], [{}, { cluster: clusterWith({ state: "lost" }, { state: "lost" }) }]],
+  MessageHubLinkIsSlow: [
+    [{}, { cluster: clusterWith({ link: { lag_seconds: 1, round_trip_seconds: 0.5 } }) }],
+    [{}, { cluster: clusterWith({ link: { lag_seconds: 1.1 } }, { link: { round_trip_seconds: 0.51 } }) }],
   ],
 };
 

@@ -4,6 +4,7 @@ import { after, afterEach, before, test } from "node:test";
 
 import { Browser } from "./browser.js";
 import { eventually, Hub, Peer } from "./hub.js";
+import { clusterWith } from "./summaries.js";
 
 const token = "0123456789abcdef0123456789abcdef";
 
@@ -213,6 +214,46 @@ test("a warning links to its runbook, and colours its value", async () => {
   assert.equal(new URL(runbook.url()).origin, hub.url);
   assert.equal(await runbook.locator(":target").textContent(), "The memory is full");
   await runbook.close();
+});
+
+// Has the page see its hub in a cluster: the hub is alone, and the page gets this cluster with its state.
+async function openInCluster(hub, cluster) {
+  const page = await openConsole(hub, "/console/runbooks.html");
+  await page.route("**/api/summary", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...(await response.json()), cluster: cluster() } });
+  });
+  await page.goto(`${hub.url}/console/`);
+  return page;
+}
+
+const nodes = (page) => page.locator("section[aria-labelledby=nodes-title]");
+const nodeRow = (page, name) => nodes(page).locator("tbody tr").filter({ hasText: name });
+
+test("the hubs of a cluster are shown, and one that is lost", async () => {
+  const hub = await startHub();
+  let messages = 1000;
+  let state = "up";
+  const page = await openInCluster(hub, () =>
+    clusterWith({ clients: 12_345, link: { messages: (messages += 500), bytes: messages * 1024, under_way_bytes: 2 << 20, resent_bytes: 4096 } }, { state }, { link: { lag_seconds: 1.5 } }),
+  );
+  await waitForText(nodeRow(page, "this hub"), /^a this hub ?up /);
+  await waitForText(nodeRow(page, "12,345"), /^bup .*1 ms.*0 µs.*2 MiB.*[1-9][\d.]*K?\/s.*[1-9][\d.]* [KM]iB\/s4 KiB$/);
+  await waitForText(nodeRow(page, "slow"), /^dslow /);
+  const warnings = page.getByRole("region", { name: "Warnings" });
+  await waitForText(warnings, /The link is slow to d\..*Runbook: A link is slow/);
+  assert.equal(await nodeRow(page, "slow").getAttribute("data-severity"), "warning");
+  state = "lost";
+  await waitForText(nodeRow(page, "lost"), /^clost/);
+  assert.equal(await nodeRow(page, "lost").getAttribute("data-severity"), "critical");
+  await waitForText(warnings, /The cluster has lost c\..*Runbook: A hub is lost/);
+});
+
+test("a hub that is alone shows no hubs", async () => {
+  const hub = await startHub();
+  const page = await openConsole(hub);
+  await waitForText(tile(page, "clients"), /^0$/);
+  assert.equal(await nodes(page).count(), 0);
 });
 
 test("names of clients stay text", async () => {
