@@ -13,7 +13,8 @@ const hubUp = "up"
 // ClusterConfig describes the cluster of a hub. All fields are required. The functions must be safe
 // for concurrent use and must not block.
 type ClusterConfig struct {
-	Name string // of the cluster, for people
+	Name    string // of the cluster, for people
+	HubName string // of this hub, as in hub.Config.Name
 
 	// Hubs returns the hubs of the cluster. It is Hub.Hubs of package hub.
 	Hubs func() []hub.HubInfo

@@ -24,7 +24,7 @@ func joinHub(t testing.TB, bus *membus.Bus, node cluster.Node, config Config) (*
 	s := startHubWith(t, hub.Config{
 		MaxClients: 50, Cluster: m, Name: fmt.Sprintf("hub-%d", node), Address: "hub.example:9999", Software: "v1.2.3",
 	}, func(h *hub.Hub) Config {
-		config.Cluster = &ClusterConfig{Name: "production", Hubs: h.Hubs, CheckMember: func() error {
+		config.Cluster = &ClusterConfig{Name: "production", HubName: fmt.Sprintf("hub-%d", node), Hubs: h.Hubs, CheckMember: func() error {
 			if !m.Valid() {
 				return errNoLease
 			}

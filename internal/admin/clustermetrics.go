@@ -79,13 +79,13 @@ func (c *clusterCollector) Collect(ch chan<- prometheus.Metric) {
 	if c.cluster.CheckMember() != nil {
 		member = 0
 	}
+	ch <- prometheus.MustNewConstMetric(c.member, prometheus.GaugeValue, member, c.cluster.HubName)
 	hubs := latestStarts(c.cluster.Hubs())
 	states := make(map[string]int)
 	for i := range hubs {
 		h := &hubs[i]
 		states[h.State]++
 		if h.Self {
-			ch <- prometheus.MustNewConstMetric(c.member, prometheus.GaugeValue, member, hubLabel(h))
 			continue
 		}
 		for _, m := range c.links {

@@ -20,7 +20,7 @@ import (
 // fakeCluster is the cluster of a hub that has been up and lost to others.
 func fakeCluster() *ClusterConfig {
 	return &ClusterConfig{
-		Name: "production", CheckMember: func() error { return nil },
+		Name: "production", HubName: "hub-2", CheckMember: func() error { return nil },
 		Hubs: func() []hub.HubInfo {
 			return []hub.HubInfo{
 				{Node: 1, Name: "hub-1", State: "lost"},
@@ -53,13 +53,25 @@ func TestClusterMetrics_LatestStarts(t *testing.T) {
 	}
 }
 
+// TestClusterMetrics_BeforeJoin checks that a hub that has not joined its cluster has a series that
+// an alert can see.
+func TestClusterMetrics_BeforeJoin(t *testing.T) {
+	s := startAdmin(t, Config{Hub: &fakeHub{}, Cluster: &ClusterConfig{
+		HubName: "this", CheckMember: func() error { return errNoLease }, Hubs: func() []hub.HubInfo { return nil },
+	}})
+	got := s.scrape()
+	if value, ok := got["messagehub_cluster_member"].series[`messagehub_cluster_member{hub="this"}`]; !ok || value != 0 {
+		t.Errorf("%v", got["messagehub_cluster_member"].series)
+	}
+}
+
 // TestClusterMetrics_CoverLinkInfo sets each field of a link to a different value, and checks that
 // /metrics has all of them.
 func TestClusterMetrics_CoverLinkInfo(t *testing.T) {
 	info := hub.HubInfo{Node: 1, Name: "other"}
 	want := numberFields(&info.Link)
 	s := startAdmin(t, Config{Hub: &fakeHub{}, Cluster: &ClusterConfig{
-		CheckMember: func() error { return errNoLease }, Hubs: func() []hub.HubInfo { return []hub.HubInfo{{Node: 2, Self: true}, info} },
+		HubName: "this", CheckMember: func() error { return errNoLease }, Hubs: func() []hub.HubInfo { return []hub.HubInfo{{Node: 2, Self: true}, info} },
 	}})
 	got := s.scrape()
 	for name, family := range got {
@@ -70,7 +82,7 @@ func TestClusterMetrics_CoverLinkInfo(t *testing.T) {
 	for _, name := range want {
 		t.Errorf("no metric has the value of %s", name)
 	}
-	if got["messagehub_cluster_member"].series[`messagehub_cluster_member{hub="node 2"}`] != 0 {
+	if got["messagehub_cluster_member"].series[`messagehub_cluster_member{hub="this"}`] != 0 {
 		t.Errorf("%v", got["messagehub_cluster_member"].series)
 	}
 }
@@ -105,7 +117,7 @@ func TestClusterMetrics_Move(t *testing.T) {
 		member := clustertest.Join(t, bus, 1)
 		a, b := newHub(t, hub.Config{Cluster: member, Name: "a"}), newHub(t, hub.Config{Cluster: clustertest.Join(t, bus, 2), Name: "b"})
 		r := prometheus.NewPedanticRegistry()
-		r.MustRegister(newClusterCollector(&ClusterConfig{Hubs: a.Hubs, CheckMember: func() error {
+		r.MustRegister(newClusterCollector(&ClusterConfig{HubName: "a", Hubs: a.Hubs, CheckMember: func() error {
 			if member.Valid() {
 				return nil
 			}

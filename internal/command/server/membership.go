@@ -85,5 +85,5 @@ func (f *clusterFlags) adminConfig(h *hub.Hub, m *membership) *admin.ClusterConf
 	if !f.enabled() {
 		return nil
 	}
-	return &admin.ClusterConfig{Name: f.name, Hubs: h.Hubs, CheckMember: m.check}
+	return &admin.ClusterConfig{Name: f.name, HubName: f.hubName(), Hubs: h.Hubs, CheckMember: m.check}
 }

@@ -68,7 +68,7 @@ const conditions = {
   },
   MessageHubPartition: ({ summary }) => {
     const { lost, isCutOff } = lostBy(summary);
-    return isCutOff && `This hub has lost all others: ${names(lost)}.`;
+    return isCutOff && `This hub has lost ${names(lost)}.`;
   },
   MessageHubLinkIsSlow: ({ summary }, limit) => {
     const slow = hubsOf(summary).filter((h) => isSlow(h, limit));
@@ -76,7 +76,8 @@ const conditions = {
   },
 };
 
-const hubsOf = ({ cluster }) => (cluster ? latest(cluster) : []);
+// The hubs that the hub of the page knows something of: without NATS, all others are lost to it.
+const hubsOf = ({ cluster }) => (cluster && !cluster.error ? latest(cluster) : []);
 
 // The hubs that are lost to the hub of the page. If it has lost all of several others, most likely it
 // is cut off.

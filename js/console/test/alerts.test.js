@@ -37,7 +37,7 @@ const cases = {
     [{}, { latency: { bounds: [0.001, 1, 2.5], counts: [0, 990, 10, 0] } }],
     [{}, { latency: { bounds: [0.001, 1, 2.5], counts: [0, 900, 100, 0] } }],
   ],
-  MessageHubNotMember: [[{}, { cluster: clusterWith({}) }], [{}, { cluster: { ...clusterWith({}), error: "no lease" } }]],
+  MessageHubNotMember: [[{}, { cluster: clusterWith({}) }], [{}, { cluster: { ...clusterWith({ state: "lost" }, { state: "lost" }), error: "no lease" } }]],
   MessageHubLost: [
     [{}, { cluster: clusterWith({ state: "lost" }, { state: "connecting" }, { name: "b" }) }], // b was started again
     [{}, { cluster: clusterWith({ state: "lost" }, {}) }],
