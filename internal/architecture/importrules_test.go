@@ -162,7 +162,10 @@ var importRules = map[string]importRule{
 		reason:   "it is start_simulation, which has hubs and a NATS server for -embed, but no admin address and no traces",
 	},
 	"internal/command/hubctl": {
-		internal: []string{"client", "internal/command", "internal/command/connect", "internal/limitlog", "internal/settings", "internal/stats", "internal/tokens", "wire"},
+		internal: []string{
+			"client", "internal/command", "internal/command/connect", "internal/keyfile", "internal/limitlog", "internal/settings", "internal/stats", "internal/tokens", "wire",
+		},
+		external: []string{"github.com/dustin/go-humanize"},
 		reason:   "it is hubctl, a small client without a hub",
 	},
 	"internal/command/programtest": {
@@ -228,8 +231,10 @@ var forbiddenDeps = map[string][]forbiddenDep{
 		{"go.opentelemetry.io", "the exporter of traces doubles the size of hubctl"},
 		{"google.golang.org", "gRPC and its messages come with the exporter of traces"},
 		{"github.com/prometheus", "hubctl has no metrics"},
-		{"net/http", "nothing of hubctl speaks HTTP"},
 		{"github.com/nats-io", "hubctl is no member of a cluster"},
+	},
+	"client": {
+		{"net/http", "a program that imports the client must not get an HTTP server"},
 	},
 	"cmd/start_simulation": {
 		{module + "/internal/admin", "the hub of -embed has no admin address"},

@@ -82,6 +82,11 @@ func (c *hubCommand) run(p command.Process, work func(stopCtx context.Context) (
 	if c.tlsConfig, err = c.remote.TLSConfig(); err != nil {
 		return p.UsageError(c.settings, err)
 	}
+	return c.supervise(p, work)
+}
+
+// supervise is run without a connection to a hub.
+func (c *hubCommand) supervise(p command.Process, work func(stopCtx context.Context) (int, error)) int {
 	emitWarnings(c.settings, p.Stderr)
 	logger := c.settings.Logger(p.Stderr, slog.LevelWarn)
 	return p.Supervise(logger, func(stopCtx, _ context.Context) int {

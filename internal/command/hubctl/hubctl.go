@@ -29,6 +29,7 @@ func subcommands() []subcommand {
 		{"listen", "print received messages", newListenCommand},
 		{"send", "send a message and print its fate for each receiver", newSendCommand},
 		{"list", "print the connected clients", newListCommand},
+		{"nodes", "print the hubs of a cluster", newNodesCommand},
 		{"watch", "print the connected clients, then joins and leaves", newWatchCommand},
 		{"ping", "measure the round-trip time to the hub", newPingCommand},
 		{"token", "make keys and tokens for testing access control", newTokenCommand},
@@ -98,6 +99,7 @@ func ManPage() settings.ManPage {
 		Examples: []settings.ManItem{
 			{Term: "hubctl listen", Meaning: "prints received messages; the first line on standard error names its id."},
 			{Term: "hubctl send -to=2,3 hello", Meaning: "sends to two clients and prints the fate for each."},
+			{Term: "hubctl nodes -admin=hub.example:9990 -admin-token-file=token", Meaning: "prints the hubs of the cluster of a hub."},
 			{Term: "hubctl ping -n=1 -timeout=2s", Meaning: "reports by its exit code whether a hub answers."},
 		},
 		SeeAlso: "start_simulation(1), start_server(8)",

@@ -16,7 +16,7 @@ func TestHubctl_InvalidCommandLines(t *testing.T) {
 		want string
 	}{
 		{nil, ": a subcommand is missing"},
-		{[]string{"lsit"}, `: "lsit" is not a subcommand: the subcommands are listen, send, list, watch, ping, token, completion and help`},
+		{[]string{"lsit"}, `: "lsit" is not a subcommand: the subcommands are listen, send, list, nodes, watch, ping, token, completion and help`},
 		{[]string{"help", "lsit"}, `: "lsit" is not a subcommand: `},
 		{[]string{"-port=1", "list"}, ": -port=1: the subcommand comes first, then its flags"},
 		{[]string{"list", "all"}, ` list: "all" is not a flag`},
