@@ -213,10 +213,14 @@ func (m *clusterModel) end(t *rapid.T) {
 	for _, s := range m.sessionsOf(nil) {
 		s.conn.setBlocked(false)
 	}
-	for range 200 { // clients acknowledge in between
-		pass(50 * time.Millisecond)
+	for range 400 { // clients acknowledge in between
+		if pass(50 * time.Millisecond); m.isOver() {
+			break
+		}
 		m.check(t)
 	}
+	pass(time.Second) // nothing more must come
+
 	m.checkMessages(t)
 	for len(m.hubs) > 0 {
 		h := m.hubs[0]
@@ -231,6 +235,15 @@ func (m *clusterModel) end(t *rapid.T) {
 	if used, _ := m.sendings.Used(); used != 0 {
 		t.Errorf("%d bytes that were sent are not released", used)
 	}
+}
+
+// isOver reports whether nothing is to come: no sender is blocked, and no report is due.
+func (m *clusterModel) isOver() bool {
+	m.acknowledge()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !slices.ContainsFunc(m.offers, func(o *worldOffer) bool { return o.unblocked == 0 }) &&
+		!slices.ContainsFunc(m.sent, func(msg *worldMessage) bool { return msg.fates == nil && msg.level != wire.LevelNone })
 }
 
 // checkLists compares the lists of all hubs with the clients that are connected.

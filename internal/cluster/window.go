@@ -126,13 +126,11 @@ func (w *window) admit(o *outgoing, a *admission) {
 			a.rejected.set(i)
 			continue
 		case outbox.OverflowDropOldest:
-			oldest := l.waiting.oldestOf(o.Origin)
-			if oldest == nil {
-				a.rejected.set(i)
-				continue
+			// One batch of each sender waits, the last: what is under way cannot give way any more.
+			if oldest := l.waiting.oldestOf(o.Origin); oldest != nil {
+				a.dropped = append(a.dropped, dropped{oldest.out, oldest.position})
+				w.unwait(oldest.out, oldest.position)
 			}
-			a.dropped = append(a.dropped, dropped{oldest.out, oldest.position})
-			w.unwait(oldest.out, oldest.position)
 		}
 		w.wait(o, i)
 	}

@@ -133,13 +133,12 @@ func TestWindow_OverflowPolicies(t *testing.T) {
 	})
 	t.Run("drop oldest", func(t *testing.T) {
 		w, held := full(outbox.OverflowDropOldest)
-		if a := w.offer(withPolicy(outbox.OverflowDropOldest)); a.rejected.len() != 1 {
-			t.Errorf("%+v, want a rejection: nothing can give way", a)
-		}
 		blocked := withPolicy(outbox.OverflowBlock)
 		w.offer(blocked)
 		oldest := withPolicy(outbox.OverflowDropOldest)
-		w.wait(oldest, 0)
+		if a := w.offer(oldest); a.rejected.len() != 0 || len(a.dropped) != 0 || !oldest.waits() {
+			t.Errorf("%+v, want that the first one waits", a)
+		}
 		newest := withPolicy(outbox.OverflowDropOldest)
 		a := w.offer(newest)
 		if len(a.dropped) != 1 || a.dropped[0] != (dropped{oldest, 0}) {
