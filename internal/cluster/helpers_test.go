@@ -81,6 +81,12 @@ func (s *fakeStream) Flush() {
 	s.flushed = true
 }
 
+func (s *fakeStream) isFlushed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flushed
+}
+
 func (s *fakeStream) Now() int64         { return time.Now().UnixMicro() }
 func (s *fakeStream) PeerNow() int64     { return time.Now().UnixMicro() }
 func (s *fakeStream) Established() bool  { return s.established }

@@ -38,7 +38,7 @@ func TestReplies_Gather(t *testing.T) {
 		report := wire.AppendReport(nil, 1, []byte{2})
 		r.addFates(1, report)
 		r.addPartQueued(2, []byte{1})
-		if s.flushed {
+		if s.isFlushed() {
 			t.Error("sent at once")
 		}
 		pass(gatherDelay)
@@ -47,11 +47,11 @@ func TestReplies_Gather(t *testing.T) {
 		}
 		for range maxGathered {
 			r.addFates(1, report)
-			if s.flushed {
+			if s.isFlushed() {
 				break
 			}
 		}
-		if !s.flushed {
+		if !s.isFlushed() {
 			t.Error("not sent at once")
 		}
 		pass(gatherDelay)
