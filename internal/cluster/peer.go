@@ -174,7 +174,6 @@ func (p *peer) onBreak(generation, sent uint64, err error) {
 	if errors.Is(err, errNonsense) || errors.Is(err, errDisagrees) {
 		p.ignore()
 	}
-	p.clients.reset(generation)
 	p.decoder.reset()
 	p.receiver.reset()
 	p.directory.restart()

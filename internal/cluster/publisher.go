@@ -29,25 +29,26 @@ type publisher struct {
 	registry *Registry
 	since    func(id uint64) int64 // the connect time of a client, in µs since 1970; 0: not known
 
-	published atomic.Uint64 // revision that was appended to the stream; 0: none in this generation
+	// The revision that was appended to the stream, and the generation in which it was; 0: none.
+	// generation is written last and read first.
+	published, generation atomic.Uint64
 
-	mu         sync.Mutex
-	generation uint64 // of the stream, to which published belongs
+	mu sync.Mutex // is held while something is published
 }
 
 // publish appends all changes to the stream that it does not have. While the link is not
 // established, it does so only if a message of a client is about to follow: what is appended stays
 // in memory.
 func (p *publisher) publish(messageFollows bool) {
-	if p.published.Load() == p.registry.LocalRevision() || !messageFollows && !p.stream.Established() {
+	if p.isUpToDate() || !messageFollows && !p.stream.Established() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	generation := p.stream.Generation()
-	if generation != p.generation {
-		p.generation = generation
+	if generation != p.generation.Load() {
 		p.published.Store(0)
+		p.generation.Store(generation)
 	}
 	joined, left, snapshot, revision := p.registry.LocalChanges(p.published.Load())
 	if !snapshot && len(joined)+len(left) == 0 {
@@ -61,13 +62,9 @@ func (p *publisher) publish(messageFollows bool) {
 	p.stream.Flush()
 }
 
-// reset says that a generation of the stream has ended: what was published in it is forgotten.
-func (p *publisher) reset(generation uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.generation <= generation {
-		p.published.Store(0)
-	}
+// isUpToDate reports whether the current generation of the stream has all changes.
+func (p *publisher) isUpToDate() bool {
+	return p.generation.Load() == p.stream.Generation() && p.published.Load() == p.registry.LocalRevision()
 }
 
 // append appends changes in records of at most maxClientsPerRecord clients. It returns the
