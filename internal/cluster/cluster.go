@@ -37,6 +37,9 @@ const (
 	drainTimeout  = 5 * time.Second
 	drainInterval = 5 * time.Millisecond
 
+	// sweepInterval is how often batches are looked for whose fates have not come in time.
+	sweepInterval = time.Minute
+
 	// maxPeers is the maximum number of other hubs. Each costs a window of memory.
 	maxPeers = 63
 )
@@ -109,9 +112,10 @@ func New(config Config) *Cluster {
 
 // run sends heartbeats, publishes changes, and looks for lost hubs, until Close.
 func (c *Cluster) run() {
-	heartbeats, publish := time.NewTicker(heartbeatInterval), time.NewTicker(publishInterval)
+	heartbeats, publish, sweep := time.NewTicker(heartbeatInterval), time.NewTicker(publishInterval), time.NewTicker(sweepInterval)
 	defer heartbeats.Stop()
 	defer publish.Stop()
+	defer sweep.Stop()
 	c.sendHeartbeat(0, frameHeartbeat)
 	for {
 		select {
@@ -122,6 +126,10 @@ func (c *Cluster) run() {
 			c.publish()
 		case <-c.wakeup:
 			c.publish()
+		case <-sweep.C:
+			for _, p := range c.snapshot() {
+				p.sender.dropUndecided(time.Now())
+			}
 		case <-c.stop:
 			return
 		}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/sechlol/go-message-hub/wire"
 )
@@ -157,6 +158,22 @@ func (c *crossing) parseReport(frame []byte) (report wire.Report, message int, e
 		return report, 0, fmt.Errorf("REPORT of message %d with %d fates", report.Seq, len(report.Fates))
 	}
 	return report, int(index), nil
+}
+
+// reportGrace is how long after ReportBy a crossing waits for fates. The tracker has given up then.
+const reportGrace = 10 * time.Second
+
+// dropUndecided forgets the crossings whose fates have not come in time: another hub that says
+// nothing of them must not cost memory for ever. It looks at all crossings.
+func (s *sender) dropUndecided(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for number, c := range s.open {
+		if c.undecided > 0 && now.Sub(c.out.ReportBy) > reportGrace {
+			c.undecided = 0
+			s.closeIfOver(number, c)
+		}
+	}
 }
 
 // whileLocked calls f with mu held, sends what has room then, and runs the completions.

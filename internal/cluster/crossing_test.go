@@ -81,6 +81,30 @@ func TestCrossing_KeepsNoBody(t *testing.T) {
 	})
 }
 
+// TestCrossing_DropUndecided never gets the fates of one batch, and those of another one late. What is
+// not queued still blocks its sender.
+func TestCrossing_DropUndecided(t *testing.T) {
+	inSenderTest(t, func(st *senderTest) {
+		never := st.sendIt(transfer{size: 1, reports: true, to: []uint64{1}})
+		blocked := st.sendIt(transfer{size: 1, reports: true, to: []uint64{1}})
+		st.must(st.handleQueued(queuedHead(1, 1)))
+		st.dropUndecided(never.transfer.ReportBy.Add(reportGrace))
+		if len(st.open) != 2 {
+			t.Error("a batch is forgotten before its time")
+		}
+		st.dropUndecided(never.transfer.ReportBy.Add(reportGrace + 1))
+		if len(st.open) != 1 {
+			t.Errorf("%d batches are open, want the one that is blocked", len(st.open))
+		}
+		st.must(st.handleFates(fatesHead(1), wire.AppendReport(nil, 1, []byte{2})))
+		st.must(st.handleQueued(queuedHead(2, 2)))
+		st.wantDone(blocked, 1)
+		if len(st.open) != 0 {
+			t.Errorf("%d batches are open", len(st.open))
+		}
+	})
+}
+
 func TestCrossing_Nonsense(t *testing.T) {
 	inSenderTest(t, func(st *senderTest) {
 		s := st.sendIt(transfer{size: 1, reports: true, to: []uint64{1, 2}})

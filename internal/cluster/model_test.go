@@ -124,11 +124,11 @@ func (m *clusterModel) send(t *rapid.T) {
 	if rapid.Bool().Draw(t, "expires") {
 		options.Expires = time.Now().Add(time.Duration(rapid.IntRange(1, 3000).Draw(t, "ttl")) * time.Millisecond).UnixNano()
 	}
+	size := rapid.SampledFrom([]int{8, 1000, 10_000, 300_000, 900_000}).Draw(t, "size")
 	n := 1
-	if !options.Unbatchable() {
+	if !options.Unbatchable() && size < 100_000 { // as hubs make batches
 		n = rapid.IntRange(1, 5).Draw(t, "messages")
 	}
-	size := rapid.SampledFrom([]int{8, 8, 1000, 10_000, 300_000}).Draw(t, "size")
 	receivers := rapid.SampledFrom([]int{1, 3, len(modelIDList)}).Draw(t, "receivers")
 	to := rapid.Permutation(modelIDList).Draw(t, "to")[:receivers]
 	for range rapid.SampledFrom([]int{1, 5, 30}).Draw(t, "batches") {

@@ -180,7 +180,7 @@ func TestReceiver_Reserve_OfEarlierGenerations(t *testing.T) {
 		rt.mustBatch(1, 4) // fills the budget
 		rt.dests[1].full = true
 		generations := 0
-		for ; !rt.isOverfull(); generations++ {
+		for ; !rt.isOverfull() && generations < 10; generations++ {
 			for range 4 {
 				rt.mustBatch(minWindow/4, 1)
 			}

@@ -81,7 +81,7 @@ func (s *sender) send(t *relay.Transfer) {
 	case o.isExpired():
 		done.fail(o, firstPositions(len(t.Receivers)), outbox.EventExpired)
 		s.settle(o, &done)
-	case o.size > s.window.limit && t.Batch.Frames == 1 && t.Batch.To-t.Batch.From > s.window.limit:
+	case t.Batch.To-t.Batch.From > s.window.limit: // only a message alone is that large
 		done.decide(o, firstPositions(len(t.Receivers)), wire.FateTooLarge)
 		s.settle(o, &done)
 	default:
