@@ -69,14 +69,15 @@ func TestCluster_Fates(t *testing.T) {
 	})
 }
 
-// TestCluster_ReceiverMoves_IsGone sends to a client that has just moved to a third hub.
-func TestCluster_ReceiverMoves_IsGone(t *testing.T) {
+// TestCluster_ReceiverMoves sends to a client that has just moved to a third hub, before and after the
+// other hubs have heard of it.
+func TestCluster_ReceiverMoves(t *testing.T) {
 	inWorld(t, 3, func(t *testing.T, w *world) {
 		a, b := w.hubs[0].join(1), w.hubs[1].join(2)
 		pass(time.Second)
 		b.end()
 		w.hubs[2].join(2)
-		wantFates(t, w, a.send(levelOptions(wire.LevelWritten), 1, 100, 2)[0], wire.FateGone)
+		wantFates(t, w, a.send(levelOptions(wire.LevelWritten), 1, 100, 2)[0], wire.FateUnknown)
 		wantFates(t, w, a.send(levelOptions(wire.LevelWritten), 1, 100, 2)[0], wire.FateWritten)
 	})
 }

@@ -171,7 +171,7 @@ func fateAt(receiver int, fate wire.Fate) testEvent {
 
 // testRegistry returns a registry with clients of the hub.
 func testRegistry(ids ...uint64) *Registry {
-	r := presence.New[relay.Destination](1)
+	r := presence.New[relay.Destination]()
 	for _, id := range ids {
 		r.Join(id, &testDest{id: id})
 	}
@@ -290,6 +290,7 @@ func testConfig(carrier Carrier, ids ...uint64) Config {
 	return Config{
 		Node: testNode, Name: "one", Key: testKey, Carrier: carrier, Registry: registry, Relay: testRelay(registry), MaxBody: 1 << 20,
 		NewAccount:  func() *body.Account { return budget.NewAccount(64 << 20) },
+		RequestAck:  func(uint64) {},
 		ConnectTime: func(uint64) int64 { return 1 },
 		OnClaim:     func(uint64, int64, Node) bool { return true },
 		OnDrop:      func(wire.Fate, int) {},

@@ -103,7 +103,7 @@ func (c *Cluster) addPeer(node Node, h *heartbeat) (p *peer, isNew bool, err err
 	case p == nil:
 	case p.instance == h.Instance:
 		return p, false, nil
-	case !p.isLost():
+	case p.currentState() != StateLost:
 		return nil, false, errSameNode
 	default:
 		c.removePeer(p, errReplaced)

@@ -291,13 +291,6 @@ func (p *peer) onHeartbeat(h *heartbeat) {
 	}
 }
 
-// isLost reports whether the hub is lost.
-func (p *peer) isLost() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.state == StateLost
-}
-
 // name returns the name of the hub.
 func (p *peer) name() string {
 	p.mu.Lock()

@@ -171,7 +171,7 @@ func TestPeer_LaterVersion(t *testing.T) {
 		queued := queuedHead(1, 1)
 		r.say(appendRecordHeader(nil, recordQueued, len(queued)+len(later), 0), queued, later)
 		pass(time.Second)
-		if n := r.breakCount(); n != 1 { // at the beginning, to the generation of the hub
+		if n := r.breakCount(); n > 1 { // at the beginning, if the hub has begun in a higher generation
 			t.Errorf("the link breaks %d times", n)
 		}
 		for _, d := range []uint64{1} {
@@ -209,7 +209,7 @@ func TestPeer_Disagrees(t *testing.T) {
 		h := testHeartbeat("rogue")
 		h.Revision, h.Clients = 1, 1
 		r.keepBeating(10*time.Second, h)
-		if n := r.breakCount(); n != 1 { // at the beginning, to the generation of the hub
+		if n := r.breakCount(); n > 1 { // at the beginning, if the hub has begun in a higher generation
 			t.Fatalf("the link breaks %d times although all is right", n)
 		}
 		h.Clients = 2

@@ -140,7 +140,7 @@ func TestReceiver_Reports_ComeBack(t *testing.T) {
 				fates = append(fates, r)
 			}
 		}
-		want := wire.AppendReport(nil, 1, []byte{byte(wire.FateWritten), byte(wire.FateGone), byte(wire.FateWritten)})
+		want := wire.AppendReport(nil, 1, []byte{byte(wire.FateWritten), byte(wire.FateUnknown), byte(wire.FateWritten)})
 		if len(fates) != 1 || !slices.Equal(fates[0].head, fatesHead(1)) || !slices.Equal(fates[0].body, want) {
 			t.Errorf("%+v, want %v", fates, want)
 		}

@@ -11,11 +11,15 @@ import (
 	"github.com/sechlol/go-message-hub/wire"
 )
 
+func newTestReplies(s *fakeStream) *replies {
+	return &replies{stream: s, account: body.NewBudget(1, 0).NewAccount(1)}
+}
+
 // TestReplies_Ranges says numbers in any order.
 func TestReplies_Ranges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStream()
-		r := &replies{stream: s}
+		r := newTestReplies(s)
 		for _, number := range []uint64{5, 6, 7, 3, 4, 9, 8} {
 			r.addQueued(number, nil)
 		}
@@ -34,7 +38,7 @@ func TestReplies_Ranges(t *testing.T) {
 func TestReplies_Gather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStream()
-		r := &replies{stream: s}
+		r := newTestReplies(s)
 		report := wire.AppendReport(nil, 1, []byte{2})
 		r.addFates(1, report)
 		r.addPartQueued(2, []byte{1})
@@ -62,7 +66,7 @@ func TestReplies_Gather(t *testing.T) {
 func TestReplies_ManyReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStream()
-		r := &replies{stream: s}
+		r := newTestReplies(s)
 		var reports []byte
 		for seq := range uint64(1000) {
 			reports = wire.AppendReport(reports, seq, make([]byte, 255))
@@ -86,7 +90,7 @@ func TestReplies_ManyReports(t *testing.T) {
 func TestReplies_Close(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStream()
-		r := &replies{stream: s}
+		r := newTestReplies(s)
 		r.addQueued(1, nil)
 		r.close()
 		r.addQueued(2, nil)
@@ -106,7 +110,7 @@ func TestReplies_Close(t *testing.T) {
 func TestPartQueued_Race(t *testing.T) {
 	for range 100 {
 		s := newFakeStream()
-		r := &replies{stream: s}
+		r := newTestReplies(s)
 		p := &partQueued{replies: r, number: 1}
 		var wg sync.WaitGroup
 		for i := range 3 {

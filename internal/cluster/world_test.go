@@ -128,7 +128,7 @@ func (w *world) startHub(budget int64) *worldHub {
 func (w *world) startHubAt(node cluster.Node, carrier cluster.Carrier, budget int64, key string) *worldHub {
 	h := &worldHub{
 		world: w, node: node, carrier: carrier, started: make(chan struct{}),
-		registry: presence.New[relay.Destination](uint64(node)<<31 | 1), budget: body.NewBudget(budget, 0),
+		registry: presence.New[relay.Destination](), budget: body.NewBudget(budget, 0),
 	}
 	h.relay = relay.New(relay.Config{
 		Find:   h.registry.Find,
@@ -144,6 +144,7 @@ func (w *world) startHubAt(node cluster.Node, carrier cluster.Carrier, budget in
 		Node: node, Name: fmt.Sprintf("hub-%d", node), Key: []byte(key), Carrier: carrier,
 		Registry: h.registry, Relay: h.relay, MaxBody: worldMaxBody,
 		NewAccount:  func() *body.Account { return h.budget.NewAccount(budget / 2) },
+		RequestAck:  func(uint64) {},
 		ConnectTime: h.connectTime,
 		OnClaim:     h.handleClaim,
 		OnDrop:      func(wire.Fate, int) {},
