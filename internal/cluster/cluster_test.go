@@ -272,3 +272,35 @@ func TestCluster_SlowReceiver_LeavesOthersAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestCluster_SlowReceivers_LeaveOthersAlone has several receivers at the other hub read nothing. What
+// is sent to another one arrives meanwhile, small and large.
+func TestCluster_SlowReceivers_LeaveOthersAlone(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		a := w.hubs[0].join(1)
+		fast := w.hubs[1].join(2)
+		const slow = 10
+		for id := range uint64(slow) {
+			w.hubs[1].join(10 + id).conn.setBlocked(true)
+		}
+		pass(time.Second)
+		for id := range uint64(slow) {
+			for range 20 {
+				a.send(levelOptions(wire.LevelNone), 1, 300_000, 10+id)
+			}
+		}
+		pass(time.Second)
+		var sent []*worldMessage
+		for _, size := range []int{900_000, 10} {
+			sent = append(sent, a.send(levelOptions(wire.LevelNone), 1, size, fast.id)...)
+		}
+		pass(time.Second)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for i, m := range sent {
+			if m.delivered[fast.id] != 1 {
+				t.Errorf("message %d to the fast receiver arrives %d times", i, m.delivered[fast.id])
+			}
+		}
+	})
+}

@@ -51,7 +51,7 @@ func (s *sender) handlePartQueued(head []byte) error {
 		return nonsense("QUEUED in part with a head of %d bytes", len(head))
 	}
 	number, at := binary.BigEndian.Uint64(head), head[partHeadSize:]
-	if n := int(head[8]); n <= len(at) {
+	if n := int(head[9]); n <= len(at) {
 		at = at[:n]
 	} else {
 		return nonsense("QUEUED for %d receivers in %d bytes", n, len(at))
@@ -72,6 +72,9 @@ func (s *sender) handlePartQueued(head []byte) error {
 			}
 		}
 		s.onQueued(c, queued, done)
+		if head[8]&partAccepted != 0 {
+			s.releaseHeld(c)
+		}
 		s.closeIfOver(number, c)
 		return nil
 	})

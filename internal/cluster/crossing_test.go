@@ -27,7 +27,7 @@ func TestCrossing_PartQueued(t *testing.T) {
 		}
 		st.must(st.handlePartQueued(partQueuedHead(1, 1)))
 		st.wantDone(s, 1)
-		if !st.isBusy() {
+		if st.window.underWay == 0 {
 			t.Error("the memory of the batch is free before all is queued")
 		}
 		st.must(st.handleQueued(queuedHead(1, 1)))
@@ -35,6 +35,31 @@ func TestCrossing_PartQueued(t *testing.T) {
 		if st.isBusy() || len(st.open) != 0 {
 			t.Errorf("%d crossings are open", len(st.open))
 		}
+	})
+}
+
+// TestCrossing_Accepted has a receiver block a batch that is in the budget of the other hub: the room
+// of the receiver stays taken, and the sender blocked, but others have the whole window.
+func TestCrossing_Accepted(t *testing.T) {
+	inSenderTest(t, func(st *senderTest) {
+		s := st.sendIt(transfer{size: minWindow / 2, to: []uint64{4, 5}})
+		st.wantCrossed(1)
+		st.must(st.handlePartQueued(acceptedHead(1, 1)))
+		st.must(st.handlePartQueued(acceptedHead(1)))
+		st.wantDone(s, 0)
+		if st.window.underWay != 0 || !st.isBusy() {
+			t.Errorf("%d bytes are under way", st.window.underWay)
+		}
+		waits := st.sendIt(transfer{size: 100, to: []uint64{4, 6}})
+		st.sendIt(transfer{size: minWindow - 1000, to: []uint64{5}})
+		if _, to := st.crossed(); len(to) != 2 || to[0][0] != 6 || to[1][0] != 5 {
+			t.Errorf("sent to %v", to)
+		}
+		st.must(st.handleQueued(queuedHead(1, 3)))
+		st.wantDone(s, 1)
+		st.wantCrossed(4)
+		st.must(st.handleQueued(queuedHead(4, 4)))
+		st.wantDone(waits, 1)
 	})
 }
 

@@ -240,7 +240,7 @@ func (p *partQueued) unblock(i int) {
 	case over:
 		p.replies.addQueued(p.number, reserved)
 	default:
-		p.replies.addPartQueued(p.number, []byte{byte(i)})
+		p.replies.addPartQueued(p.number, 0, []byte{byte(i)})
 	}
 }
 
@@ -259,7 +259,9 @@ func (p *partQueued) offered(n int, reserved *body.Account) {
 	switch {
 	case over:
 		p.replies.addQueued(p.number, reserved)
+	case reserved == nil: // those that block it do not keep the window from others
+		p.replies.addPartQueued(p.number, partAccepted, queued)
 	case len(queued) > 0:
-		p.replies.addPartQueued(p.number, queued)
+		p.replies.addPartQueued(p.number, 0, queued)
 	}
 }

@@ -114,7 +114,7 @@ func TestReceiver_PartQueued(t *testing.T) {
 		rt.dests[1].full, rt.dests[3].full = true, true
 		rt.mustBatch(10, 1, 2, 3)
 		pass(gatherDelay)
-		rt.wantReplies(nil, partQueuedHead(1, 1))
+		rt.wantReplies(nil, acceptedHead(1, 1))
 		rt.dests[3].unblock()
 		pass(gatherDelay)
 		rt.wantReplies(nil, partQueuedHead(1, 2))
@@ -157,7 +157,7 @@ func TestReceiver_Reserve_HoldsBackOnlyItsOwn(t *testing.T) {
 		rt.mustBatch(200<<10, 2)
 		rt.mustBatch(200<<10, 3)
 		pass(time.Second)
-		rt.wantReplies(nil)
+		rt.wantReplies(nil, acceptedHead(1))
 		rt.dests[3].write()
 		pass(time.Second)
 		rt.wantReplies([][2]uint64{{4, 4}})

@@ -52,8 +52,9 @@ const (
 	// recordPartQueued: a transfer is queued for these receivers.
 	//
 	//	0  8  number of the transfer
-	//	8  1  number of receivers, n
-	//	9  n  positions of the receivers in the batch
+	//	8  1  flags: partAccepted
+	//	9  1  number of receivers, n
+	//	10 n  positions of the receivers in the batch
 	recordPartQueued recordType = 3
 
 	// recordFates: REPORTs for messages of a transfer. Their fates are in the order of the
@@ -75,6 +76,10 @@ const (
 const (
 	batchIsSend = 1 << 0 // the messages are of version 2
 
+	// The memory of the transfer is charged to the budget of the receiving hub, although receivers
+	// block it.
+	partAccepted = 1 << 0
+
 	clientsSnapshot = 1 << 0 // the record begins a list of all clients of the hub
 	clientsMore     = 1 << 1 // the list continues in the next recordClients
 )
@@ -82,7 +87,7 @@ const (
 const (
 	batchHeadSize   = 58
 	queuedHeadSize  = 16
-	partHeadSize    = 9
+	partHeadSize    = 10
 	fatesHeadSize   = 8
 	clientsHeadSize = 13
 

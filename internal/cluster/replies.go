@@ -90,13 +90,13 @@ func (r *replies) releaseReserved() {
 }
 
 // addPartQueued records that a transfer is queued for the receivers at these positions.
-func (r *replies) addPartQueued(number uint64, at []byte) {
+func (r *replies) addPartQueued(number uint64, flags byte, at []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	head := make([]byte, 0, recordHeaderSize+partHeadSize+len(at))
 	head = appendRecordHeader(head, recordPartQueued, partHeadSize+len(at), 0)
 	head = binary.BigEndian.AppendUint64(head, number)
-	head = append(head, byte(len(at)))
+	head = append(head, flags, byte(len(at)))
 	r.append(append(head, at...))
 }
 

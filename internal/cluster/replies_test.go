@@ -41,7 +41,7 @@ func TestReplies_Gather(t *testing.T) {
 		r := newTestReplies(s)
 		report := wire.AppendReport(nil, 1, []byte{2})
 		r.addFates(1, report)
-		r.addPartQueued(2, []byte{1})
+		r.addPartQueued(2, 0, []byte{1})
 		if s.isFlushed() {
 			t.Error("sent at once")
 		}
@@ -96,7 +96,7 @@ func TestReplies_Close(t *testing.T) {
 		r.addQueued(2, nil)
 		r.addQueued(3, body.NewBudget(1, 0).NewAccount(1))
 		r.addFates(1, wire.AppendReport(nil, 1, []byte{2}))
-		r.addPartQueued(1, []byte{0})
+		r.addPartQueued(1, 0, []byte{0})
 		r.flushNow()
 		pass(time.Minute)
 		if records := s.take(t); len(records) != 0 {

@@ -257,5 +257,5 @@ func (s *sender) stats() SenderCounts {
 func (s *sender) isBusy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.window.underWay > 0 || s.window.queue.Len() > 0
+	return len(s.window.lanes) > 0 || s.window.queue.Len() > 0
 }

@@ -118,7 +118,14 @@ func queuedHead(first, last uint64) []byte {
 
 // partQueuedHead returns the head of QUEUED in part.
 func partQueuedHead(number uint64, at ...byte) []byte {
-	return append(append(binary.BigEndian.AppendUint64(nil, number), byte(len(at))), at...)
+	return append(append(binary.BigEndian.AppendUint64(nil, number), 0, byte(len(at))), at...)
+}
+
+// acceptedHead is partQueuedHead for a batch that is in the budget of the other hub.
+func acceptedHead(number uint64, at ...byte) []byte {
+	head := partQueuedHead(number, at...)
+	head[8] = partAccepted
+	return head
 }
 
 func (st *senderTest) must(err error) {

@@ -20,8 +20,8 @@ const (
 
 // window decides which batches can be sent to another hub, and keeps the others in order.
 //
-// All batches under way, from the sending until the other hub says that it has queued them, have
-// at most limit bytes. Those for one receiver have at most half of what is free of that: what a
+// All batches under way, from the sending until the other hub says that it has queued them, or has
+// them in its own budget although receivers block them, have at most limit bytes. Those for one receiver have at most half of what is free of that: what a
 // slow receiver holds shrinks with each further slow receiver, and never reaches the limit. A
 // batch for several receivers counts in full for each of them, and once in the sum. The first
 // batch of a receiver needs only room in the sum, and the first batch of all needs no room.
