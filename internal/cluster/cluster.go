@@ -73,6 +73,10 @@ type Config struct {
 	// hub.
 	OnDrop func(fate wire.Fate, messages int)
 
+	// OnTunnel is called when a client of another hub wants to resume a session of this hub. It
+	// must not block, and owns conn. nil: there are no such sessions.
+	OnTunnel func(conn *TunnelConn, r *TunnelRequest)
+
 	Logger *slog.Logger
 }
 

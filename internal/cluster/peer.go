@@ -47,6 +47,7 @@ type peer struct {
 	link     *link.Link
 	sender   sender
 	clients  publisher
+	tunnels  tunnels
 	stop     chan struct{} // closed by close
 
 	// Owned by the goroutine that handles the frames of the link.
@@ -89,6 +90,7 @@ func newPeer(c *Cluster, node Node, h *heartbeat) *peer {
 	}, 0)
 	p.sender.init(p.link, min(c.window, h.Window), c.config.OnDrop)
 	p.receiver.init(p.link, p.link, &c.config, c.window)
+	p.tunnels.init(p.link, c.config.OnTunnel)
 	p.decoder.handler = p
 	p.clients = publisher{stream: p.link, registry: c.config.Registry, since: c.config.ConnectTime}
 	p.directory = directory{group: &p.remote, registry: c.config.Registry, onClaim: p.onClaim}
@@ -101,6 +103,7 @@ func (p *peer) run() { p.link.Run(p.stop) }
 // close ends the peer. What waits for it fails. run returns soon.
 func (p *peer) close(err error) {
 	p.sender.setReach(reachEnded)
+	p.tunnels.close()
 	p.link.Break(err)
 	close(p.stop)
 	p.directory.close()
@@ -177,6 +180,7 @@ func (p *peer) onBreak(generation, sent uint64, err error) {
 	p.decoder.reset()
 	p.receiver.reset()
 	p.directory.restart()
+	p.tunnels.onBreak(generation)
 	p.sender.onBreak(generation, sent)
 }
 
@@ -189,8 +193,11 @@ func (p *peer) onEstablished() {
 
 // beginRecord implements recordHandler.
 func (p *peer) beginRecord(t recordType, head []byte, size int) ([]byte, error) {
-	if t == recordBatch {
+	switch t {
+	case recordBatch:
 		return p.receiver.beginBatch(head, size)
+	case recordTunnelData:
+		return p.tunnels.body(size)
 	}
 	if size > maxControlBody {
 		return nil, nonsense("record of type %d with a body of %d bytes", t, size)
@@ -218,6 +225,8 @@ func (p *peer) endRecord(t recordType, head, body []byte) error {
 			p.become(StateUp)
 		}
 		return err
+	case recordTunnelOpen, recordTunnelData, recordTunnelCredit, recordTunnelClose, recordTunnelReceived:
+		return p.tunnels.handle(t, head, body)
 	}
 	return nil
 }
@@ -311,7 +320,7 @@ func (p *peer) currentState() State {
 // isBusy reports whether the hub is up and something waits for it.
 func (p *peer) isBusy() bool {
 	stats := p.link.Stats()
-	return p.isUp() && (p.sender.isBusy() || stats.UnderWay+stats.Waiting > 0)
+	return p.isUp() && (p.sender.isBusy() || stats.UnderWay+stats.Waiting > 0 || p.tunnels.serves())
 }
 
 // Info describes a hub of the cluster.
