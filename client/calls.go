@@ -15,8 +15,20 @@ type call struct {
 	// a buffer: the message is in the queue, or is not sent again.
 	retained pendingSend
 
+	// maybeSent says that the message was sent in an earlier session, and may have arrived.
+	maybeSent bool
+
 	timer *time.Timer // nil without a TTL
 	fate  wire.Fate   // for the report by timer, because the hub sends none; 0: none
+}
+
+// fateOf returns the fate of a message that the hub has reported as f. A message that was sent before,
+// in a session that was lost, may have arrived then, even if it certainly did not arrive now.
+func (c *call) fateOf(f wire.Fate) wire.Fate {
+	if c.maybeSent && f > wire.FateProcessed && f != wire.FateRejected {
+		return wire.FateUncertain
+	}
+	return f
 }
 
 // maxRetained is the size of the retained messages, in bytes, at which Send waits for reports.

@@ -26,6 +26,12 @@ const (
 	// except ids that tokens grant: messages to invalid ids have failed.
 	EventNewID
 
+	// EventKeptID means that the client has reconnected with a new session under its old id: its hub
+	// is gone, and another hub of the cluster serves the client. Messages for the client that were at
+	// its hub are lost. Messages that the client had sent are sent again or have failed, as
+	// Options.Resend says. The ids of all other clients stay valid.
+	EventKeptID
+
 	// EventRefused means that a message without a report was not sent. Either Err is a
 	// *RefusedError: the hub refused the message, which cannot happen while the limits of the hub
 	// stay the same. Or Err wraps ErrUndeliverable.
@@ -35,7 +41,7 @@ const (
 	EventClosed
 )
 
-var eventNames = [...]string{"disconnected", "reconnect failed", "resumed", "new id", "refused", "closed"}
+var eventNames = [...]string{"disconnected", "reconnect failed", "resumed", "new id", "kept id", "refused", "closed"}
 
 // String returns the name of the kind.
 func (k EventKind) String() string {
@@ -50,7 +56,7 @@ type Event struct {
 	Kind EventKind
 	ID   uint64 // id of the client after the event
 	Addr string // address of the hub of the client after the event, see Client.Addr
-	Err  error  // the reason; nil for EventResumed and EventNewID
+	Err  error  // the reason; nil for EventResumed, EventNewID and EventKeptID
 
 	// Attempt is the number of the failed attempt since the client was connected, from 1. It is
 	// set for EventReconnectFailed.
@@ -58,6 +64,7 @@ type Event struct {
 
 	// Unconfirmed is the number of messages of Send that may not have reached the hub and are not
 	// sent again: without Options.Resend those that were unacknowledged, and in any case those to
-	// ids that are invalid now. It is set for EventNewID.
+	// ids that are invalid now. It is set for EventNewID and
+	// EventKeptID.
 	Unconfirmed int
 }

@@ -58,7 +58,7 @@ func (s *session) acceptsWelcome(w *wire.Welcome) bool {
 	switch {
 	case w.Version != wire.Version2, w.Credit < 1, w.Window < 1, w.MaxReports < 1, w.MaxBody < 0, w.MaxDeliver < 0, w.Keepalive < 1,
 		w.MaxReportTimeout < 0, w.ReceiverCost < 0, w.ReceiverCost > wire.DefaultReceiverCost,
-		w.Resumed && (!s.isV2() || w.ID != s.id.Load()):
+		(w.Resumed || w.KeptID) && (!s.isV2() || w.ID != s.id.Load()):
 		return false
 	}
 	return true
@@ -69,14 +69,18 @@ type welcomed struct {
 	read    position     // after the last frame that was read
 	sink    *verdictSink // for verdicts on messages of the connection
 	isFirst bool         // this is the first connection of the client
-	newHub  bool         // the hub is not the one of the last connection, or has restarted
+	newHub  bool         // the ids of the last hub are not valid: it was another one, or has restarted, and they are no cluster
 }
 
 // attach starts a session of version 2 on cn, or resumes one. Messages are not sent before
 // resume.
 func (s *session) attach(cn *conn, w *wire.Welcome) welcomed {
 	newSession, first := !w.Resumed, !s.isV2()
-	state := welcomed{isFirst: first, newHub: !first && w.Epoch != s.epoch}
+	sameCluster := w.Cluster != "" && w.Cluster == s.cluster
+	state := welcomed{isFirst: first, newHub: !first && w.Epoch != s.epoch && !sameCluster}
+	if !sameCluster {
+		s.repeats.reset(w.Cluster != "")
+	}
 	state.read = s.inbox.attach(cn, w.Window, newSession)
 	if newSession {
 		// HELLO has announced this ACK: see wire.Hello.Confirms.
@@ -84,7 +88,7 @@ func (s *session) attach(cn *conn, w *wire.Welcome) welcomed {
 	}
 	state.sink = s.verdicts.attach(cn, newSession)
 	s.presence.attach(cn, state.newHub)
-	s.resumeSecret, s.epoch, s.gotWelcome = w.Resume, w.Epoch, true
+	s.resumeSecret, s.epoch, s.cluster, s.gotWelcome = w.Resume, w.Epoch, w.Cluster, true
 	s.setMaxSendBody(w.MaxBody)
 	s.id.Store(w.ID)
 	s.version.Store(wire.Version2)
@@ -100,7 +104,8 @@ func (s *session) setMaxSendBody(limit int) {
 	}
 }
 
-// resume sends the unacknowledged and unsent messages, and emits EventResumed or EventNewID.
+// resume sends the unacknowledged and unsent messages, and emits EventResumed,
+// EventNewID or EventKeptID.
 func (s *session) resume(cn *conn, w *wire.Welcome, state welcomed) error {
 	limits := sendLimits{
 		credit: w.Credit, receiverCost: cmp.Or(w.ReceiverCost, wire.DefaultReceiverCost), maxReports: w.MaxReports, grantsIDs: w.GrantsIDs,
@@ -122,7 +127,11 @@ func (s *session) resume(cn *conn, w *wire.Welcome, state welcomed) error {
 	}
 	failed, unconfirmed := s.sendQueue.restart(cn, limits, state.newHub)
 	s.conns.set(cn)
-	if !state.isFirst {
+	switch {
+	case state.isFirst:
+	case w.KeptID:
+		s.emit(Event{Kind: EventKeptID, Unconfirmed: unconfirmed})
+	default:
 		s.emit(Event{Kind: EventNewID, Unconfirmed: unconfirmed})
 	}
 	for _, waiter := range failed {

@@ -60,13 +60,15 @@ type Options struct {
 	NoReconnect bool
 
 	// Resend selects the fate of unacknowledged messages when the client has lost its session (see
-	// EventNewID): messages that may not have reached the hub, and messages whose report has not
+	// EventNewID and EventKeptID): messages that may not have reached the hub, and messages whose report has not
 	// come. With Resend the client sends them again under its new id, and some receivers may get
 	// them twice. Without Resend they fail: see ErrSessionLost and Event.Unconfirmed.
 	//
 	// When the hub has restarted, or is a different hub, all messages to ids that the hub had
 	// assigned fail, with and without Resend, because the ids may belong to other clients. Only
-	// ids that tokens grant stay valid.
+	// ids that tokens grant stay valid. At another hub of the same cluster all ids stay valid. There
+	// the client keeps its id (EventKeptID), and a receiver that is a Client drops what it has got,
+	// unless the message asks for a verdict or its sender has a granted id.
 	Resend bool
 
 	// OnEvent, if set, is called for each change of the connection and each failed attempt to

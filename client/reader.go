@@ -202,7 +202,7 @@ func (r *reader) handleFrames() (urgent bool, err error) {
 }
 
 // parseDeliver parses and counts a DELIVER. It returns false for a duplicate of a frame that
-// came on an earlier connection.
+// came on an earlier connection, and for a message that its sender has sent again.
 func (r *reader) parseDeliver(f *socket.Frame, d *wire.Deliver) (bool, error) {
 	if r.welcome == nil {
 		return false, unexpectedFrameError(f.Type)
@@ -210,7 +210,7 @@ func (r *reader) parseDeliver(f *socket.Frame, d *wire.Deliver) (bool, error) {
 	if err := d.Parse(f.Payload); err != nil {
 		return false, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
-	return r.countFrame(f), nil
+	return r.countFrame(f) && !(r.session.repeats.enabled && r.session.repeats.isRepeat(d)), nil
 }
 
 // handleMessage passes a message to OnMessage, or appends it to entries. before is the position

@@ -171,7 +171,7 @@ func (q *sendQueue) handleReport(r wire.Report) error {
 	}
 	fates := make([]wire.Fate, len(r.Fates))
 	for i, f := range r.Fates {
-		fates[i] = wire.Fate(f)
+		fates[i] = c.fateOf(wire.Fate(f))
 	}
 	q.pumpAndProbe()
 	c.onReport(&Report{Seq: r.Seq, Fates: fates}, nil)

@@ -97,7 +97,7 @@ func (q *sendQueue) requeue() (free []*body.Buffer) {
 	var requeued pendingSends
 	for _, c := range q.calls.bySeq {
 		if p := q.calls.takeRetained(c); p.buffer != nil {
-			p.maybeSent = true
+			p.maybeSent, c.maybeSent = true, true
 			requeued.add(p)
 		}
 	}
@@ -108,6 +108,9 @@ func (q *sendQueue) requeue() (free []*body.Buffer) {
 			continue
 		}
 		p.maybeSent = p.maybeSent || inFlight
+		if c := q.calls.bySeq[p.seq]; c != nil {
+			c.maybeSent = p.maybeSent
+		}
 		requeued.add(p)
 	}
 	slices.SortFunc(requeued.all, func(a, b pendingSend) int { return cmp.Compare(a.seq, b.seq) })

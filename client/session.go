@@ -35,7 +35,9 @@ type session struct {
 	// Owned by the read goroutine.
 	resumeSecret string // from the last WELCOME; "": no session to resume
 	epoch        uint64 // of the hub
-	gotWelcome   bool   // WELCOME came on the connection of the last HELLO
+	cluster      string // of the hub; "": it is alone
+	repeats      repeats
+	gotWelcome   bool // WELCOME came on the connection of the last HELLO
 
 	// Owned by tick, which runs once at a time.
 	sendProbe    probeTimer // for the ACK of sent messages

@@ -11,6 +11,7 @@ import (
 var (
 	priorityOptions = outbox.Options{Overflow: outbox.OverflowPriority}
 	forceOptions    = outbox.Options{Overflow: outbox.OverflowForce}
+	lastOptions     = outbox.Options{Overflow: outbox.OverflowForce, Last: true}
 	rejectOptions   = outbox.Options{Overflow: outbox.OverflowReject}
 )
 

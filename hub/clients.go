@@ -154,7 +154,7 @@ func (h *Hub) Disconnect(id uint64, reconnect bool) bool {
 func (h *Hub) SendGoAway(ctx context.Context, period time.Duration) error {
 	var conns []*conn
 	for _, c := range h.conns.snapshot() {
-		if c.v2.Load() != nil {
+		if c.v2.Load() != nil || c.is(flagTunneled) {
 			conns = append(conns, c)
 		}
 	}
@@ -171,7 +171,7 @@ func (h *Hub) SendGoAway(ctx context.Context, period time.Duration) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if v2 := c.v2.Load(); !v2.attachment.load().hasLeft() {
+		if v2 := c.v2.Load(); v2 == nil || !v2.attachment.load().hasLeft() {
 			c.requestClose(h.newShutdownGoAway(period == 0))
 		}
 	}

@@ -34,7 +34,8 @@ const revisionShift = 31
 // member is the membership of a hub in its cluster.
 type member struct {
 	Cluster
-	hubs *cluster.Cluster
+	secrets resumeSecrets
+	hubs    *cluster.Cluster
 }
 
 // findDestinations stores the destination of ids[i] in found[i], or nil.
@@ -55,7 +56,7 @@ func (h *Hub) isLost(id uint64) bool {
 // exist before it can join, and must be called before the hub is used: before Serve, WebHandler,
 // Subscribe and Send. It returns an error if the hub has clients, or is a member already.
 func (h *Hub) JoinCluster(membership Cluster) error {
-	m := &member{Cluster: membership}
+	m := &member{Cluster: membership, secrets: newResumeSecrets(membership.Key())}
 	if clients, peak := h.registry.Size(); clients+peak > 0 || h.member.Load() != nil {
 		return errors.New("hub: JoinCluster: the hub is in use already")
 	}
@@ -70,6 +71,7 @@ func (h *Hub) JoinCluster(membership Cluster) error {
 		ConnectTime: h.connectTime,
 		OnClaim:     h.handleClaim,
 		OnDrop:      func(fate wire.Fate, n int) { h.counters.recordDrop(dropReasonOf(fate), n) },
+		OnTunnel:    h.acceptTunnel,
 		Logger:      h.config.Logger,
 	})
 	h.member.Store(m)

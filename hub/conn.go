@@ -67,6 +67,8 @@ const (
 	flagRenewing                         // Config.Authenticate looks at a newer token of the client
 	flagEnded                            // finishReading has ended the connection
 	flagWebSocket                        // a WebSocket, whose client must speak version 2
+	flagTunnel                           // a tunnel from another hub, whose client resumes a session
+	flagTunneled                         // a tunnel carries the frames to another hub
 )
 
 // is reports whether flag is set.
@@ -116,7 +118,7 @@ func (c *conn) handshake(hs handshaker) error {
 
 // mustSendFirst reports whether the client is not registered before its first frame: it must
 // authenticate, or it cannot speak version 1.
-func (c *conn) mustSendFirst() bool { return c.hub.auth.required() || c.is(flagWebSocket) }
+func (c *conn) mustSendFirst() bool { return c.hub.auth.required() || c.is(flagWebSocket|flagTunnel) }
 
 // limitFirstFrame bounds the time until the client is known. A client that must send first has
 // Config.HandshakeTimeout for that. Any other client is registered after registerDelay without a
@@ -153,7 +155,7 @@ func (c *conn) authRequest(version int, token string) AuthRequest {
 func (c *conn) authenticate(version int, token string) error {
 	h := c.hub
 	if !h.auth.required() {
-		if c.is(flagWebSocket) {
+		if c.is(flagWebSocket | flagTunnel) {
 			c.sock.SetMaxLength(h.auth.maxLength(h.config.MaxBody))
 		}
 		return c.deadline.stopFirstFrame()
@@ -253,6 +255,10 @@ func (c *conn) readLoop() {
 	if err == errNewGoroutine {
 		c.releaseSpare()
 		go c.readLoop() // ends with the connection
+		return
+	}
+	if t, ok := err.(*tunneled); ok {
+		go t.tunnel.forwardLoop() // ends with the connection
 		return
 	}
 	c.finishReading(err)

@@ -75,7 +75,7 @@ func (c *conn) finishWriting(err error) CloseReason {
 		c.closeWithGoAway(away)
 	case reason == CloseShutdown && !errors.Is(err, errHandshakeFailed):
 		c.drainAtShutdown()
-	case errors.Is(err, errBye):
+	case errors.Is(err, errBye), errors.Is(err, errTunnelEnded):
 		if c.drain() {
 			// over TLS, close_notify may follow BYE and is not read
 			c.sock.CloseGracefully(rstAvoidanceDelay)
@@ -124,6 +124,11 @@ func (c *conn) requestClose(away *goAway) {
 		v2.requestClose(away)
 		return
 	}
+	if c.is(flagTunneled) {
+		c.sendFrame(away.encode(), &lastOptions)
+		c.sock.Interrupt()
+		return
+	}
 	c.close(away.reason)
 }
 
@@ -153,13 +158,14 @@ func (c *conn) recordDisconnect(reason CloseReason) {
 }
 
 // sendShutdownGoAway sends a client of version 2 an ACK for its queued messages, and then
-// GOAWAY.
+// GOAWAY. Another hub has what a tunnel carries.
 func (c *conn) sendShutdownGoAway(away *goAway) {
 	s := c.session()
-	if s == nil {
+	if s != nil {
+		s.sendAck()
+	} else if !c.is(flagTunneled) {
 		return
 	}
-	s.sendAck()
 	c.sendFrame(away.encode(), &forceOptions)
 }
 

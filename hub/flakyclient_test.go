@@ -19,7 +19,7 @@ import (
 // from 1 to all clients, itself included, and checks what it receives: every message of each
 // sender once and in order, and one correct report for each message of its own.
 type flakyClient struct {
-	h              *testHub
+	hubs           []*testHub // it connects to one of them at random
 	messages       int
 	minDisconnects int
 	random         *rand.Rand
@@ -41,7 +41,7 @@ type flakyClient struct {
 // run connects again and again until every message and report has arrived, or until an error.
 func (c *flakyClient) run() error {
 	for !c.isComplete() {
-		nc, err := c.h.dialV2()
+		nc, err := c.hubs[c.random.IntN(len(c.hubs))].dialV2()
 		if err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func mostlySmallSize(sender, seq uint64) int {
 	if seq%50 == 0 {
 		return 70_000
 	}
-	return 16 + int(sender*31+seq*17)%200
+	return 16 + int((sender*31+seq*17)%200)
 }
 
 func (c *flakyClient) handleFrame(nc net.Conn) error {
@@ -230,17 +230,22 @@ func (c *flakyClient) handleFrame(nc net.Conn) error {
 // reported. Then it compares the statistics of the hub.
 func runFlakyClients(t *testing.T, tr testTransport, config hub.Config, clients, messages, minDisconnects int, size func(sender, seq uint64) int) {
 	t.Helper()
+	runFlakyClientsAt(t, []*testHub{tr.start(t, config)}, clients, messages, minDisconnects, size)
+}
+
+// runFlakyClientsAt is runFlakyClients with hubs of one cluster. Each client resumes at a random one.
+func runFlakyClientsAt(t *testing.T, hubs []*testHub, clients, messages, minDisconnects int, size func(sender, seq uint64) int) {
+	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h := tr.start(t, config)
 	flakyClients := make([]*flakyClient, clients)
 	var ids []uint64
 	for i := range flakyClients {
 		flakyClients[i] = &flakyClient{
-			h: h, messages: messages, minDisconnects: minDisconnects, size: size, random: rand.New(rand.NewPCG(seed, uint64(i))),
+			hubs: hubs, messages: messages, minDisconnects: minDisconnects, size: size, random: rand.New(rand.NewPCG(seed, uint64(i))),
 			lastSeq: map[uint64]uint64{}, reported: map[uint64]bool{},
 		}
-		nc, err := h.dial()
+		nc, err := hubs[i%len(hubs)].dial()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,6 +254,9 @@ func runFlakyClients(t *testing.T, tr testTransport, config hub.Config, clients,
 		}
 		nc.Close()
 		ids = append(ids, flakyClients[i].id)
+	}
+	for _, h := range hubs {
+		eventually(t, "all clients are known", func() bool { return len(hubs) == 1 || h.Stats().ClusterClients == clients })
 	}
 	errs := make([]error, clients)
 	var wg sync.WaitGroup
@@ -268,8 +276,12 @@ func runFlakyClients(t *testing.T, tr testTransport, config hub.Config, clients,
 			t.Errorf("client %d has %d reports, want %d", flakyClients[i].id, len(flakyClients[i].reported), messages)
 		}
 	}
-	if n := h.Stats().Fates[wire.FateReceived]; n != uint64(clients*clients*messages) {
-		t.Errorf("the hub counted %d received messages, want %d", n, clients*clients*messages)
+	n := uint64(0)
+	for _, h := range hubs {
+		n += h.Stats().Fates[wire.FateReceived]
+	}
+	if n != uint64(clients*clients*messages) {
+		t.Errorf("the hubs counted %d received messages, want %d", n, clients*clients*messages)
 	}
 }
 

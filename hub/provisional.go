@@ -97,7 +97,7 @@ func (a *admitter) giveSlot(c, prev *conn) error {
 func (a *admitter) rejectProvisional(c *conn, isV2 bool) error {
 	a.recordReject(c.rejectReason, c.sock.RemoteAddr())
 	err := errors.New(c.rejectReason.String())
-	if isV2 || a.hub.config.DisableV1 || c.is(flagWebSocket) {
+	if isV2 || a.hub.config.DisableV1 || c.is(flagWebSocket|flagTunnel) {
 		return &goAway{code: wire.GoAwayBusy, reason: CloseRefused, reconnect: true, reconnectDelay: rejectRetryDelay, err: err}
 	}
 	return errors.Join(errRefused, err)

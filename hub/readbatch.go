@@ -122,7 +122,7 @@ func (rb *readBatch) handleFrame(f *socket.Frame) error {
 			return err
 		}
 		return rb.waitInitialRateLimit()
-	case isFirst && rb.conn.is(flagWebSocket):
+	case isFirst && rb.conn.is(flagWebSocket|flagTunnel):
 		return errNoHello
 	case isFirst && rb.conn.provisional:
 		return rb.conn.hub.admission.rejectProvisional(rb.conn, false)

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"crypto/rand"
 	"crypto/subtle"
 	"sync"
 	"time"
@@ -47,7 +46,8 @@ type session struct {
 }
 
 func newSession(c *conn) *session {
-	s := &session{hub: c.hub, id: c.id.Load(), subject: c.subject(), secret: rand.Text(), conn: c}
+	s := &session{hub: c.hub, id: c.id.Load(), subject: c.subject(), conn: c}
+	s.secret = c.hub.secrets().create(s.id, s.subject)
 	s.reportOptions = outbox.Options{Events: reportEvents{s}, Overflow: outbox.OverflowForce}
 	s.controlOptions = outbox.Options{Events: controlEvents{s}, Overflow: outbox.OverflowPriority}
 	return s

@@ -200,7 +200,7 @@ func (wh *WebHandler) accept(nc net.Conn, request *web.Request) (*conn, error) {
 	var rejected rejectedError
 	switch {
 	case err == nil:
-		h.upgrades.add(c, request)
+		h.upgrades.add(c, request.Origin, request.Token)
 	case errors.As(err, &rejected):
 		h.admission.recordReject(rejected.reason, request.Addr)
 	}

@@ -7,7 +7,6 @@ import (
 	"unique"
 
 	"github.com/sechlol/go-message-hub/internal/socket"
-	"github.com/sechlol/go-message-hub/internal/web"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
@@ -32,9 +31,9 @@ type upgrade struct {
 	token  string                // until it is used
 }
 
-// add records what request says about the client of c, if that client must authenticate.
-func (t *upgradeTable) add(c *conn, request *web.Request) {
-	if c.hub.auth.callback == nil || request.Origin == "" {
+// add records what the upgrade request of c says about its client, if that client must authenticate.
+func (t *upgradeTable) add(c *conn, origin, token string) {
+	if c.hub.auth.callback == nil || origin == "" {
 		return
 	}
 	t.mu.Lock()
@@ -42,13 +41,23 @@ func (t *upgradeTable) add(c *conn, request *web.Request) {
 	if t.of == nil {
 		t.of = make(map[*conn]upgrade)
 	}
-	t.of[c] = upgrade{unique.Make(request.Origin), strings.Clone(request.Token)}
+	t.of[c] = upgrade{unique.Make(origin), strings.Clone(token)}
+}
+
+// find returns what is known about the client of c. The token is not used by that.
+func (t *upgradeTable) find(c *conn) (origin, token string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if u, ok := t.of[c]; ok {
+		return u.origin.Value(), u.token
+	}
+	return "", ""
 }
 
 // complete adds what is known about the client of c to a request for authentication. A token is
 // used once.
 func (t *upgradeTable) complete(c *conn, request *AuthRequest) {
-	if !c.is(flagWebSocket) {
+	if !c.is(flagWebSocket | flagTunnel) {
 		return
 	}
 	t.mu.Lock()
@@ -67,7 +76,7 @@ func (t *upgradeTable) complete(c *conn, request *AuthRequest) {
 
 // remove forgets c, which has ended.
 func (t *upgradeTable) remove(c *conn) {
-	if !c.is(flagWebSocket) {
+	if !c.is(flagWebSocket | flagTunnel) {
 		return
 	}
 	t.mu.Lock()

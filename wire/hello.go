@@ -51,6 +51,14 @@ type Welcome struct {
 	Resume  string `json:"resume,omitempty"`  // resume secret; empty: the session cannot be resumed
 	Resumed bool   `json:"resumed,omitempty"` // the session of Hello.ID goes on, and no frame is lost
 
+	// KeptID says that this is a new session under Hello.ID: the hub that had the session of that id
+	// is gone, and with it perhaps messages for the client.
+	KeptID bool `json:"kept_id,omitempty"`
+
+	// Cluster names the cluster of the hub. All ids of one cluster mean the same clients at each of
+	// its hubs, and are never given to others. Empty: the hub is alone.
+	Cluster string `json:"cluster,omitempty"`
+
 	// Again is the number of reliable frames after this WELCOME that are retransmissions. The
 	// client can have read them on an earlier connection.
 	Again int `json:"again,omitempty"`

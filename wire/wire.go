@@ -35,6 +35,7 @@
 //	WELCOME receiver_cost: what a receiver of a SEND costs of the send credit.
 //	HELLO read: frames that were read whole are not retransmitted.
 //	WELCOME renew: RENEW replaces the token of the connection.
+//	WELCOME cluster and kept_id: ids are valid at all hubs of a cluster, and outlive a session.
 //
 // # Protocol flow
 //

@@ -140,6 +140,9 @@ func (c *Cluster) run() {
 	}
 }
 
+// Publish tells the other hubs about changes of the clients of this hub at once.
+func (c *Cluster) Publish() { c.wake() }
+
 // wake has run publish at once.
 func (c *Cluster) wake() {
 	select {

@@ -31,7 +31,7 @@ type tunnels struct {
 
 	// Owned by the goroutine that reads the link.
 	received, said uint64 // bytes that have arrived in this generation, and those that were said to
-	accepted       uint64 // number of the last tunnel that the other hub has opened
+	accepted       uint64 // number of the last tunnel that the other hub has opened in this generation
 	scratch        []byte // body of the current record
 
 	// mu guards the fields below.
@@ -133,13 +133,6 @@ func (ts *tunnels) hasRoom(t *Tunnel) bool {
 	}
 	ts.waiting[t] = struct{}{}
 	return false
-}
-
-// find returns a tunnel, or nil.
-func (ts *tunnels) find(key tunnelKey) *Tunnel {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	return ts.open[key]
 }
 
 // remove removes a tunnel that has ended.
@@ -294,7 +287,7 @@ func (ts *tunnels) tunnelOf(t recordType, head []byte, size int) (*Tunnel, error
 
 // onBreak ends the tunnels of a generation of the link, and of those before.
 func (ts *tunnels) onBreak(generation uint64) {
-	ts.received, ts.said = 0, 0
+	ts.received, ts.said, ts.accepted = 0, 0, 0
 	ts.endAll(func(t *Tunnel) bool { return t.generation <= generation })
 }
 

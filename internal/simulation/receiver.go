@@ -42,7 +42,7 @@ func (r *receiver) handleMessage(m client.Message) {
 // handleEvent handles an event of the client's connection.
 func (r *receiver) handleEvent(e client.Event) {
 	switch e.Kind {
-	case client.EventNewID:
+	case client.EventNewID, client.EventKeptID: // messages may be lost in both cases
 		r.onNewID(e.ID)
 	case client.EventReconnectFailed:
 		r.onReconnectFailed(e)

@@ -71,10 +71,16 @@ func (c *Conn) TLSState() (tls.ConnectionState, bool) {
 // SetCloseStatus sets the status of the close frame that ends a WebSocket: StatusNormal by
 // default. Only the first call has an effect, and none if the client has sent a close frame or has
 // broken a rule of WebSocket before: Conn then answers with the status of the client, or of the
-// error. Any goroutine can call SetCloseStatus. On other connections it does nothing.
+// error. Any goroutine can call SetCloseStatus. It calls the method of that name of a net.Conn that
+// has one, and does nothing on other connections.
 func (c *Conn) SetCloseStatus(status CloseStatus) {
-	if ws, ok := c.transport().(*webSocketTransport); ok {
-		ws.setStatus(status)
+	switch t := c.transport().(type) {
+	case *webSocketTransport:
+		t.setStatus(status)
+	case *pollableTransport:
+		if nc, ok := t.nc.(interface{ SetCloseStatus(status CloseStatus) }); ok {
+			nc.SetCloseStatus(status)
+		}
 	}
 }
 

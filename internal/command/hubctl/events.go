@@ -37,6 +37,9 @@ func (l *eventLog) handleEvent(e client.Event) {
 	case client.EventNewID:
 		l.reconnectErrors.Reset()
 		l.logger.Warn("new id: messages sent to the old id are lost", l.attributes(e)...)
+	case client.EventKeptID:
+		l.reconnectErrors.Reset()
+		l.logger.Warn("hub lost: messages that it had for this client are lost", l.attributes(e)...)
 	}
 }
 
