@@ -2,18 +2,38 @@ package main
 
 import (
 	"fmt"
+	"time"
 )
 
 // target is the server to drive and the options of its clients.
 type target struct {
 	system          string
 	addr            string
+	otherAddr       string // of the server of the cluster that serves all but the first clients; "": addr serves all
+	first           int    // clients at addr, if there is an otherAddr
 	webAddr         string // for WebSockets, in systems that use them
 	token           string // of the clients of a hub; "": they use v1, without a token
 	namePrefix      string // distinguishes the names of two loads on one server
 	size            int    // bytes of each body
 	direct          bool   // messages name their receivers; otherwise they go to all clients
 	libraryDefaults bool   // keep the default options of the client library
+}
+
+// addrOf returns the address of the server of client i.
+func (t target) addrOf(i int) string {
+	if t.otherAddr != "" && i >= t.first {
+		return t.otherAddr
+	}
+	return t.addr
+}
+
+// awaitCluster waits until the servers of a cluster certainly know the clients of each other. A hub
+// says within 100 ms who has connected, and nats-server says it at once. A client that is not known
+// in time shows as a loss.
+func (t target) awaitCluster() {
+	if t.otherAddr != "" {
+		time.Sleep(time.Second)
+	}
 }
 
 // driver connects the clients of one system. The clients are numbered from 0.

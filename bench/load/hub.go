@@ -24,14 +24,22 @@ const (
 
 // hubDriver drives the hub through package client.
 type hubDriver struct {
-	addr   string
-	token  string
-	direct bool
-	ids    []uint64 // client ids, by index
+	target
+	version int
+	ids     []uint64 // client ids, by index
 }
 
+// newHubDriver returns a driver whose clients use version 1, unless they have a token.
 func newHubDriver(t target, n int) driver {
-	return &hubDriver{addr: t.addr, token: t.token, direct: t.direct, ids: make([]uint64, n)}
+	if t.token != "" {
+		return newHub2Driver(t, n)
+	}
+	return &hubDriver{t, 1, make([]uint64, n)}
+}
+
+// newHub2Driver returns a driver whose clients use version 2.
+func newHub2Driver(t target, n int) driver {
+	return &hubDriver{t, wire.Version2, make([]uint64, n)}
 }
 
 // hubConn is one client of the hub.
@@ -47,14 +55,14 @@ type hubConn struct {
 func (d *hubDriver) connect(i int, cb callbacks) (driverConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()
-	options := &client.Options{Version: 1, CloseTimeout: closeTimeout, ReadBuffer: readBufferSize}
+	options := &client.Options{Version: d.version, CloseTimeout: closeTimeout, ReadBuffer: readBufferSize}
 	if d.token != "" {
-		options.Version, options.GetToken = wire.Version2, func(context.Context) (string, error) { return d.token, nil }
+		options.GetToken = func(context.Context) (string, error) { return d.token, nil }
 	}
 	if cb.onBody != nil {
 		options.OnMessage = func(m client.Message) { cb.onBody(m.Body) }
 	}
-	c, err := client.Dial(ctx, d.addr, options)
+	c, err := client.Dial(ctx, d.addrOf(i), options)
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ type latencyResult struct {
 // that library would, therefore no goroutine is woken except by the library itself.
 type pingPong struct {
 	// Static before the first send.
+	target    target
 	rounds    int64         // to measure
 	interval  time.Duration // between two round trips; 0: each follows the one before
 	body      []byte
@@ -80,7 +81,7 @@ func runLatency(ctx context.Context, t target, c latencyConfig) (*latencyResult,
 	}
 	t.direct, t.size = true, c.size
 	p := &pingPong{
-		rounds: int64(c.rounds), body: make([]byte, c.size), latencies: stats.NewLatency(), done: make(chan error, 1),
+		target: t, rounds: int64(c.rounds), body: make([]byte, c.size), latencies: stats.NewLatency(), done: make(chan error, 1),
 	}
 	if c.rate > 0 {
 		p.interval = time.Duration(float64(time.Second) / c.rate)
@@ -107,6 +108,7 @@ func (p *pingPong) run(ctx context.Context, d driver, maxDuration time.Duration)
 		defer dc.close()
 		p.conns[i] = dc
 	}
+	p.target.awaitCluster()
 	p.warmUpEnd, p.deadline = time.Now().Add(maxDuration/warmUpFraction), time.Now().Add(maxDuration)
 	timer := time.NewTimer(maxDuration + stallTimeout)
 	defer timer.Stop()

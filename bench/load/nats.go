@@ -6,19 +6,23 @@ import (
 
 // natsDriver drives a NATS server through nats.go.
 type natsDriver struct {
-	url             string
+	urlOf           func(client int) string
 	options         []nats.Option
 	channels        channels
 	libraryDefaults bool
 }
 
-func newNATSDriver(t target, n int) driver { return newNATSDriverFor(t, n, "nats://"+t.addr) }
+func newNATSDriver(t target, n int) driver {
+	return newNATSDriverFor(t, n, func(i int) string { return "nats://" + t.addrOf(i) })
+}
 
 // newNATSWSDriver returns a driver whose clients connect by WebSocket.
-func newNATSWSDriver(t target, n int) driver { return newNATSDriverFor(t, n, "ws://"+t.webAddr) }
+func newNATSWSDriver(t target, n int) driver {
+	return newNATSDriverFor(t, n, func(int) string { return "ws://" + t.webAddr })
+}
 
-func newNATSDriverFor(t target, n int, url string) driver {
-	d := &natsDriver{url: url, channels: t.channels(n, "."), libraryDefaults: t.libraryDefaults}
+func newNATSDriverFor(t target, n int, urlOf func(client int) string) driver {
+	d := &natsDriver{urlOf: urlOf, channels: t.channels(n, "."), libraryDefaults: t.libraryDefaults}
 	// Messages go to all other clients, which the server supports.
 	d.options = append(d.options, nats.NoEcho())
 	if !t.libraryDefaults {
@@ -41,7 +45,7 @@ type natsConn struct {
 func (d *natsDriver) connect(i int, cb callbacks) (driverConn, error) {
 	dc := &natsConn{driver: d, closing: make(chan struct{}), done: make(chan struct{})}
 	var err error
-	if dc.conn, err = nats.Connect(d.url, append(d.options, nats.ClosedHandler(dc.closedHandler(cb)))...); err != nil {
+	if dc.conn, err = nats.Connect(d.urlOf(i), append(d.options, nats.ClosedHandler(dc.closedHandler(cb)))...); err != nil {
 		return nil, err
 	}
 	if cb.onBody == nil {

@@ -17,6 +17,8 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("load "+args[0], flag.ContinueOnError)
 	system := flags.String("system", "hub", "system to drive: "+strings.Join(systemNames(), ", "))
 	addr := flags.String("addr", "", "address of the server, host:port")
+	otherAddr := flags.String("other", "", "address of another server of the cluster, which serves all but the first clients")
+	first := flags.Int("first", 1, "clients at -addr, with -other")
 	webAddr := flags.String("web", "", "address of the server for WebSockets, host:port")
 	token := flags.String("token", "", "token of the clients of a hub")
 	defaults := flags.Bool("defaults", false, "keep the default options of the client library, even if that loses messages")
@@ -27,7 +29,10 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
-	result, err := mode(ctx, target{system: *system, addr: *addr, webAddr: *webAddr, token: *token, namePrefix: args[0], libraryDefaults: *defaults})
+	result, err := mode(ctx, target{
+		system: *system, addr: *addr, otherAddr: *otherAddr, first: *first, webAddr: *webAddr, token: *token,
+		namePrefix: args[0], libraryDefaults: *defaults,
+	})
 	if err != nil {
 		return err
 	}

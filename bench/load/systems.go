@@ -18,6 +18,7 @@ type system struct {
 
 var systems = map[string]system{
 	"hub":     {newDriver: newHubDriver, visit: visitHub},
+	"hub2":    {newDriver: newHub2Driver},
 	"hub-raw": {newDriver: newRawHubDriver},
 
 	"hub-frames":           {newDriver: newFramesTCPDriver},

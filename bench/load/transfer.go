@@ -81,6 +81,7 @@ func (tr *transfer) connect(t target) error {
 		})
 	}
 	wg.Wait()
+	t.awaitCluster()
 	return errors.Join(errs...)
 }
 
