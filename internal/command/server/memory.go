@@ -12,7 +12,7 @@ import (
 const (
 	// runtimeMemory is the memory of the process apart from what it holds for clients, in bytes:
 	// the program, the Go runtime, and garbage between two collections.
-	runtimeMemory = 64 << 20
+	runtimeMemory = 64 << 20 // minGarbage included
 
 	// connectionMemory is the memory of a connection in addition to the budget, in bytes. An idle
 	// connection takes 4.5 KiB, and a version 1 connection that does not read its replies takes

@@ -148,6 +148,9 @@ func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.P
 	}
 	defer s.membership.close() // after the shutdown of the hub
 	setGCPercent()
+	if c.cluster.enabled() {
+		defer startGCPacer().stop()
+	}
 	s.limitMemory(c.maxClients)
 	logger.Info("listening", "addr", o.ln.Addr().String(),
 		"max_body", settings.FormatSize(c.maxBody), "max_memory", settings.FormatSize(c.maxMemory), "max_clients", c.maxClients)
