@@ -114,6 +114,7 @@ func (p *peer) close(err error) {
 func (p *peer) Send(t *relay.Transfer) {
 	if p.sender.isReachable() {
 		p.clients.publish(true)
+		p.receiver.appendReplies()
 	}
 	p.sender.send(t)
 }

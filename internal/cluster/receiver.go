@@ -3,6 +3,7 @@ package cluster
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sechlol/go-message-hub/internal/body"
@@ -37,8 +38,9 @@ type receiver struct {
 	part     *partQueued   // nil: no receiver blocks it
 	plain    plainOrigin   // its origin, if it has no reports
 
-	unsaid  int      // bytes that are queued, and not said to be since the last flush
-	replies *replies // of this generation
+	unsaid  int                     // bytes that are queued, and not said to be since the last flush, as minUnsaid counts
+	replies *replies                // of this generation
+	current atomic.Pointer[replies] // replies, for other goroutines
 
 	// Memory for batches while the budget of the hub has no room. Each batch has an account of its
 	// own in it, which tells when its memory is released.
@@ -52,8 +54,12 @@ type receiver struct {
 const maxReserves = 4
 
 // minUnsaid is the number of bytes of batches at which the other hub is told at once that they are
-// queued: an eighth of the default credit of a sender.
-const minUnsaid = 16 << 10
+// queued: an eighth of the default credit of a sender. A sender of version 1 has no credit, and
+// waits for its batches; minUnsaidV1 is the number for them.
+const (
+	minUnsaid   = 16 << 10
+	minUnsaidV1 = 4 << 10
+)
 
 // init prepares r.
 func (r *receiver) init(s stream, clock peerClock, config *Config, limit int) {
@@ -66,8 +72,18 @@ func (r *receiver) init(s stream, clock peerClock, config *Config, limit int) {
 		}
 		return r.part.block(i)
 	}
-	r.replies = &replies{stream: s, account: r.account}
+	r.newReplies()
 }
+
+// newReplies begins the replies of a generation.
+func (r *receiver) newReplies() {
+	r.replies = &replies{stream: r.stream, account: r.account}
+	r.current.Store(r.replies)
+}
+
+// appendReplies appends to the stream what waits for a flush: a batch that is about to be appended
+// takes it along. It can be called concurrently.
+func (r *receiver) appendReplies() { r.current.Load().appendWaiting() }
 
 // begin prepares r for the records in bytes of the stream that have just come.
 func (r *receiver) begin() { r.sender.Begin(r.relay, r.account) }
@@ -85,7 +101,7 @@ func (r *receiver) finish() {
 func (r *receiver) reset() {
 	r.dropBuffer()
 	r.replies.close()
-	r.replies = &replies{stream: r.stream, account: r.account}
+	r.newReplies()
 	r.last, r.unsaid = 0, 0
 	if used, _ := r.reserve.Used(); used > 0 {
 		r.oldReserves = append(r.oldReserves, r.reserve)
@@ -172,6 +188,9 @@ func (r *receiver) endBatch(data []byte) error {
 	ids := wire.IDs(r.ids).AppendTo(r.sender.IDBuf())
 	r.sender.Send(&messages, ids, outbox.Batch{Buffer: r.buffer, To: len(data), Frames: h.frames, Messages: true})
 	r.unsaid += len(data)
+	if !h.isSend {
+		r.unsaid += len(data) * (minUnsaid/minUnsaidV1 - 1) // its client is not read until then
+	}
 	if r.part == nil {
 		r.replies.addQueued(h.number, r.reserved)
 	} else {

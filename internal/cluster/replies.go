@@ -178,6 +178,15 @@ func (r *replies) flush() {
 	r.stream.Flush()
 }
 
+// appendWaiting appends the range of transfers that are queued.
+func (r *replies) appendWaiting() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.appendQueued()
+	}
+}
+
 // flushNow sends what was gathered.
 func (r *replies) flushNow() {
 	r.mu.Lock()
