@@ -23,6 +23,10 @@ type readBatch struct {
 	firstSeq, lastSeq uint64
 	cost              relay.Cost
 
+	// underWay says that messages of version 1 are under way to other hubs: Flusher has blocked
+	// sends, which the client has to wait for.
+	underWay bool
+
 	maxRequests uint64 // value of rateLimiter.requests at which the rate limit stops the client
 
 	// Counted here, and added to the statistics by finish.
@@ -50,7 +54,7 @@ func (rb *readBatch) finish() {
 	counters.noReceivers.Add(uint64(rb.noReceivers))
 	counters.ignored.Add(uint64(rb.ignored))
 	rb.frames, rb.relays, rb.noReceivers, rb.ignored = 0, 0, 0, 0
-	rb.conn = nil
+	rb.conn, rb.underWay = nil, false
 }
 
 // handleFrames handles the frames of a read in order. It reports whether frames are left that
@@ -72,10 +76,26 @@ func (rb *readBatch) handleFrames() (more bool, err error) {
 			return false, err
 		}
 		if !ok {
-			return false, rb.offerBatch()
+			return false, rb.offerLast()
 		}
 	}
-	return true, rb.offerBatch()
+	return true, rb.offerLast()
+}
+
+// offerLast offers the last batch of a read. It waits until other hubs have queued the batches of
+// the read: once for all of them, because that takes a round trip between the hubs.
+func (rb *readBatch) offerLast() error {
+	if err := rb.offerBatch(); err != nil {
+		return err
+	}
+	return rb.waitUnderWay()
+}
+
+// waitUnderWay waits until other hubs have queued the batches of a client of version 1.
+func (rb *readBatch) waitUnderWay() error {
+	blocked := rb.underWay
+	rb.underWay = false
+	return rb.waitBlocked(blocked)
 }
 
 // repliesBlocked reports whether replies must be written before more frames are handled. It
@@ -245,6 +265,9 @@ func (rb *readBatch) waitBuf(minSize, preferred int) (*body.Buffer, error) {
 		return buf, nil
 	}
 	rb.builder.Release()
+	if err := rb.waitUnderWay(); err != nil {
+		return nil, err
+	}
 	rb.sender.Flusher.Reset()
 	rb.sender.ReleaseRecvBuf()
 	c.sock.ReleaseFrame() // a large frame here is no message, and its payload is not needed
@@ -286,11 +309,12 @@ func (rb *readBatch) send(ids []uint64, opts relay.Options, batch outbox.Batch) 
 	if opts.IsSend {
 		rb.conn.session().onSent(rb.lastSeq, rb.cost)
 	}
-	blocked := rb.sender.Send(&relay.Messages{Origin: origin{rb.conn}, Options: opts, FirstSeq: rb.firstSeq}, ids, batch)
+	blocked, underWay := rb.sender.Send(&relay.Messages{Origin: origin{rb.conn}, Options: opts, FirstSeq: rb.firstSeq}, ids, batch)
 	if opts.IsSend {
-		rb.notifyQueued(blocked)
+		rb.notifyQueued(blocked || underWay)
 		return nil
 	}
+	rb.underWay = (rb.underWay || underWay) && !blocked // the wait is for all
 	return rb.waitBlocked(blocked)
 }
 

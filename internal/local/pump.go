@@ -63,7 +63,7 @@ func (o *sender) takeBatches(p *pumpState) bool {
 func (o *sender) offer(p *pumpState, b *batch) {
 	last := b.last
 	m := relay.Messages{Origin: o, Options: b.options, FirstSeq: b.first}
-	if p.Send(&m, b.to.AppendTo(p.IDBuf()), b.Batch) {
+	if blocked, underWay := p.Send(&m, b.to.AppendTo(p.IDBuf()), b.Batch); blocked || underWay {
 		p.Flusher.OnUnblocked(func() { o.onQueued(last) })
 	} else {
 		o.onQueued(last)

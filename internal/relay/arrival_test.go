@@ -47,7 +47,8 @@ func (tr *testRelay) arrive(s *Sender, m Messages, ids []uint64, frames ...[]byt
 	defer batch.Buffer.Release()
 	s.Begin(tr.Relay, tr.account)
 	defer s.Flusher.Flush()
-	return s.Send(&m, append(s.IDBuf(), ids...), batch)
+	blocked, underWay := s.Send(&m, append(s.IDBuf(), ids...), batch)
+	return blocked || underWay
 }
 
 // TestArrival_RemoteReceiversAreAbsent sends an arrival to receivers of every kind. None of them is

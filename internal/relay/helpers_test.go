@@ -118,7 +118,8 @@ func (tr *testRelay) send(opts Options, ids []uint64, frames ...[]byte) (blocked
 func (tr *testRelay) sendBy(s *Sender, opts Options, ids []uint64, frames ...[]byte) (blocked bool) {
 	batch := tr.newBatch(frames...)
 	defer batch.Buffer.Release()
-	return s.Send(&Messages{Origin: tr.origin, Options: opts, FirstSeq: 1}, append(s.IDBuf(), ids...), batch)
+	blocked, underWay := s.Send(&Messages{Origin: tr.origin, Options: opts, FirstSeq: 1}, append(s.IDBuf(), ids...), batch)
+	return blocked || underWay
 }
 
 // newBatch copies frames to a buffer, whose reference the caller holds.

@@ -83,11 +83,11 @@ func (s *Sender) ReleaseRecvBuf() {
 	}
 }
 
-// Send offers a batch of messages to all receivers, and reports whether it is blocked at one of
-// them: Flusher then has blocked sends, for which the caller can wait. A batch for receivers at
-// other hubs is blocked until these hubs have queued it. ids must be in the space of IDBuf. Send
-// never waits: a slow receiver delays none of the others.
-func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) {
+// Send offers a batch of messages to all receivers. It reports whether the batch is blocked at one
+// of them, and whether it is underWay to receivers at other hubs, which have to say that they have
+// queued it. In both cases Flusher has blocked sends, for which the caller can wait. ids must be in
+// the space of IDBuf. Send never waits: a slow receiver delays none of the others.
+func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked, underWay bool) {
 	dests := s.recvBuf.dests[:len(ids)]
 	s.relay.config.Find(ids, dests)
 	excluded := s.removeExcluded(m, ids, dests)
@@ -132,10 +132,10 @@ func (s *Sender) Send(m *Messages, ids []uint64, b outbox.Batch) (blocked bool) 
 		translated.Buffer.Release()
 	}
 	if remote {
-		blocked = s.transfer(m, ids, dests, &r) || blocked
+		underWay = s.transfer(m, ids, dests, &r)
 	}
 	s.batch = outbox.Batch{}
-	return blocked
+	return blocked, underWay
 }
 
 // recordAbsent records that an id has no destination to which the batch can be offered. excluded:
