@@ -21,6 +21,9 @@ type measurement struct {
 	P99 float64 `json:"p99_seconds,omitempty"`
 	Max float64 `json:"max_seconds,omitempty"`
 
+	P50Local     float64 `json:"p50_local_seconds,omitempty"` // P50 within one hub
+	CrossedBytes float64 `json:"crossed_bytes,omitempty"`     // between the servers of a cluster
+
 	P99Before float64 `json:"p99_before_seconds,omitempty"` // P99 without hostile clients
 	HeldConns uint64  `json:"held,omitempty"`               // connections of hostile clients
 	// MadeConns counts all connections that hostile clients made. For a soak it counts the broken

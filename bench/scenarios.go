@@ -52,7 +52,26 @@ var scenarios = []struct {
 	{"traces2", func(settings) *scenario { return tracesScenario("traces2", workloads["default"], 2) }},
 	{"defaults", func(settings) *scenario { return defaultsScenario() }},
 	{"full", func(o settings) *scenario { return fullScenario(fullWorkload.withVerify(o.verify)) }},
+	{"cluster-tiny128", buildCluster("cluster-tiny128")},
+	{"cluster-hundred", buildCluster("cluster-hundred")},
+	{"cluster-10k", buildCluster("cluster-10k")},
+	{"cluster-1m", buildCluster("cluster-1m")},
+	{"cluster-latency", func(settings) *scenario { return clusterLatencyScenario(128, latencyRounds) }},
+	{"cluster-all", func(settings) *scenario { return clusterCrossingScenario(100, 100, 10_240) }},
 	{"repeat", func(settings) *scenario { return repeatScenario(repeatRuns) }},
+}
+
+// clusterWorkloads are the workloads of the scenarios with two servers.
+var clusterWorkloads = map[string]clusterWorkload{
+	"cluster-tiny128": {receivers: 1, messages: 2_000_000, size: 128},
+	"cluster-hundred": {receivers: 100, messages: 40_000, size: 128},
+	"cluster-10k":     {receivers: 1, messages: 60_000, size: 10_240},
+	"cluster-1m":      {receivers: 1, messages: 800, size: 1_000_000},
+}
+
+// buildCluster returns the function that makes the scenario of one of clusterWorkloads.
+func buildCluster(name string) func(settings) *scenario {
+	return func(settings) *scenario { return clusterScenario(name, clusterWorkloads[name]) }
 }
 
 // buildThroughput returns the function that makes the scenario of one of workloads.
