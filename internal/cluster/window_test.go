@@ -384,3 +384,46 @@ func (m *windowModel) check(t *rapid.T) {
 		}
 	}
 }
+
+// TestWindow_Block_WaitsForAll offers batches for two receivers, of which one has no room. They
+// cross once, for both, as long as the other has enough under way.
+func TestWindow_Block_WaitsForAll(t *testing.T) {
+	var w window
+	w.init(minWindow)
+	offer := func(size int, ids ...uint64) (*outgoing, admission) {
+		to := make([]relay.TransferTo, len(ids))
+		for i, id := range ids {
+			to[i] = relay.TransferTo{ID: id, Index: i}
+		}
+		o := newOutgoing(&relay.Transfer{Batch: outbox.Batch{To: size, Frames: 1}, Receivers: to})
+		return o, w.offer(o)
+	}
+	slow, _ := offer(minWindow/4, 1)
+	fast, _ := offer(minWindow/8, 2)
+	both, a := offer(minWindow/8, 1, 2)
+	if a.send != (positions{}) {
+		t.Fatalf("sent to %d receivers while one has no room, and the other has enough", a.send.len())
+	}
+	if o := w.next(&a); o != nil {
+		t.Fatal("sent without a release")
+	}
+	w.releaseSum(slow)
+	w.release(slow, 1)
+	if o := w.next(&a); o != both || a.send.len() != 2 {
+		t.Fatalf("sent to %d receivers, want both", a.send.len())
+	}
+	w.releaseSum(fast)
+	w.release(fast, 2)
+	if w.next(&a) != nil {
+		t.Fatal("sent twice")
+	}
+
+	// Now the fast receiver has nothing else under way.
+	w.releaseSum(both)
+	w.release(both, 1)
+	w.release(both, 2)
+	offer(minWindow/4, 1)
+	if _, a = offer(minWindow/4, 1, 2); a.send.len() != 1 || !a.send.has(1) {
+		t.Errorf("sent to %d receivers, want the one that has nothing under way", a.send.len())
+	}
+}
