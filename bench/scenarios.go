@@ -58,6 +58,8 @@ var scenarios = []struct {
 	{"cluster-1m", buildCluster("cluster-1m")},
 	{"cluster-latency", func(settings) *scenario { return clusterLatencyScenario(128, latencyRounds) }},
 	{"cluster-all", func(settings) *scenario { return clusterCrossingScenario(100, 100, 10_240) }},
+	{"cluster-slow", func(settings) *scenario { return clusterSlowScenario(2_000_000, 5) }},
+	{"cluster-memory", func(settings) *scenario { return clusterMemoryScenario(knownClients, joiningClients) }},
 	{"repeat", func(settings) *scenario { return repeatScenario(repeatRuns) }},
 }
 
