@@ -30,6 +30,7 @@ var sources = []struct {
 	{name: "limit", pkg: "github.com/sechlol/go-message-hub/bench/limit"},
 	{name: "load", pkg: "github.com/sechlol/go-message-hub/bench/load"},
 	{name: "chat", pkg: "github.com/sechlol/go-message-hub/bench/chat", onlyFor: "chat"},
+	{name: "clusterkill", pkg: "github.com/sechlol/go-message-hub/bench/clusterkill", onlyFor: "nats"},
 	{name: "nats-server", pkg: natsServerModule, onlyFor: "nats"},
 }
 

@@ -27,6 +27,8 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.rounds, "pairs", 5, "number of rounds; each round measures every system once")
 	flags.StringVar(&o.settings.verify, "verify", "", "-verify of start_simulation; by default that of the scenario")
 	flags.DurationVar(&o.settings.soakDuration, "time", 10*time.Minute, "duration of the soak")
+	flags.IntVar(&o.settings.kills, "kills", 100, "number of faults of cluster-kill")
+	flags.Uint64Var(&o.settings.seed, "seed", 0, "seed of cluster-kill; 0: a random one, which it prints")
 	flags.StringVar(&o.json, "json", "", "JSON file to write all figures to")
 	flags.StringVar(&o.docs, "docs", "", "Markdown page for tables and charts, between its <!-- bench:NAME --> markers")
 	if err := flags.Parse(args); err != nil {

@@ -11,6 +11,8 @@ import (
 type settings struct {
 	verify       string // -verify of start_simulation; "" for that of the scenario
 	soakDuration time.Duration
+	kills        int    // of cluster-kill
+	seed         uint64 // of cluster-kill; 0: a random one
 }
 
 // scenarios are all scenarios, in the order in which they run.
@@ -44,6 +46,7 @@ var scenarios = []struct {
 	{"hostile", func(settings) *scenario { return hostileScenario(hostileConns, hostileSeconds) }},
 	{"holders", func(settings) *scenario { return holdersScenario(holdersConns, holdersSeconds) }},
 	{"soak", func(o settings) *scenario { return soakScenario(o.soakDuration) }},
+	{"cluster-kill", func(o settings) *scenario { return clusterKillScenario(o.kills, o.seed) }},
 	{"version2", func(settings) *scenario { return version2Scenario("version2", workloads["default"]) }},
 	{"version2-small", func(settings) *scenario { return version2Scenario("version2-small", workloads["small"]) }},
 	{"tls", func(settings) *scenario { return tlsScenario("tls", workloads["default"]) }},
