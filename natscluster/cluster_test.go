@@ -99,7 +99,7 @@ func TestCluster_Reconnects(t *testing.T) {
 	}
 }
 
-// TestCluster_LeaseRunsOutWithoutNATS checks the state of a hub that has lost NATS for 5 s.
+// TestCluster_LeaseRunsOutWithoutNATS checks the state of a hub that has lost NATS for lease.Duration.
 func TestCluster_LeaseRunsOutWithoutNATS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

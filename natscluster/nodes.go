@@ -26,7 +26,7 @@ type NodeInfo struct {
 }
 
 // Nodes returns the hubs that have a lease, this one too, in the order of their numbers. A hub
-// that died is among them for 5 s.
+// that died is among them for 15 s: see Renewed.
 func (c *Cluster) Nodes(ctx context.Context) ([]NodeInfo, error) {
 	b, err := c.currentBuckets(ctx)
 	if err != nil {

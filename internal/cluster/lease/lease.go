@@ -1,7 +1,7 @@
 // Package lease takes the number of a hub in its cluster and holds the lease of the number.
 //
 // A counter gives each start of a hub a number that no other start has ever had. The lease says
-// that the hub lives: it expires in the store 5 s after its last renewal, and the hub knows when
+// that the hub lives: it expires in the store 15 s after its last renewal, and the hub knows when
 // that can be. The package does not know what a store is made of, and what a hub does without a
 // lease. It is not on the path of a message.
 package lease
@@ -22,9 +22,15 @@ import (
 const (
 	// Duration is how long a lease is good after its renewal. The store of leases must let a key
 	// expire so long after its last change, and not before.
-	Duration = 5 * time.Second
+	//
+	// It is longer than the store can need to go on after the death of one of its servers: JetStream
+	// elects a new leader within 4 to 9 s, and a renewal that fails meanwhile takes up to 3 s. With a
+	// shorter lease, all hubs of a cluster would reject new clients at once. A longer one costs
+	// little: a number is never given twice, with or without a lease, and hubs know from heartbeats
+	// which of them live.
+	Duration = 15 * time.Second
 
-	// renewInterval is the time between two renewals. Four can fail before the lease runs out.
+	// renewInterval is the time between two renewals.
 	renewInterval = time.Second
 
 	// renewTimeout is the time limit of one renewal.

@@ -96,7 +96,31 @@ func TestLease_Describes(t *testing.T) {
 	})
 }
 
-// TestLease_RunsOutAndReturns checks that a lease runs out 5 s after the request that last
+// TestLease_OutlastsElection checks that a lease stays good while JetStream has no leader.
+func TestLease_OutlastsElection(t *testing.T) {
+	const maxElection = 9 * time.Second // of nats-server
+	for name, kind := range map[string]fault{"call lost": lostCall, "hangs": hang} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := runLease(t)
+				defer f.stop()
+				changed := f.Changed()
+				f.faults(kind)
+				time.Sleep(maxElection)
+				f.faults(noFault)
+				time.Sleep(renewInterval + renewTimeout)
+				f.checkValid(true)
+				select {
+				case <-changed:
+					t.Error("the lease has run out")
+				default:
+				}
+			})
+		})
+	}
+}
+
+// TestLease_RunsOutAndReturns checks that a lease runs out 15 s after the request that last
 // succeeded, and is good again with the same number when the store is back.
 func TestLease_RunsOutAndReturns(t *testing.T) {
 	for name, kind := range map[string]fault{"call lost": lostCall, "answer lost": lostAnswer, "hangs": hang, "answer hangs": hangAnswer} {
