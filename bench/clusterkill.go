@@ -34,11 +34,14 @@ type clusterKillResult struct {
 	Problems []string `json:"problems"`
 }
 
+// clusterKillName is the name of the scenario that needs network namespaces.
+const clusterKillName = "cluster-kill"
+
 // clusterKillScenario breaks a cluster of three hubs and three NATS servers at random, and checks
 // that nothing is lost, doubled or reported wrongly.
 func clusterKillScenario(kills int, seed uint64) *scenario {
 	s := &scenario{
-		name:  "cluster-kill",
+		name:  clusterKillName,
 		title: fmt.Sprintf("a cluster of 3 hubs and 3 NATS servers with 21 clients, which is broken %d times", kills),
 		note: "Each fault takes 1 to 8 s: SIGKILL and SIGSTOP of a hub or a NATS server, of the leader of JetStream too, and cuts of hubs, NATS servers and clients. " +
 			"Each message arrived at most once and in order, and each fate is compared with what the receiver got.",

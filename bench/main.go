@@ -4,6 +4,7 @@
 //
 //	go run . [-scenario all] [-systems hub,nats] [-pairs 5] [-json FILE] [-docs FILE]
 //	go run . -scenario smoke
+//	go run . -scenario cluster-kill [-kills 100] [-seed N]
 //
 // Bench builds the programs of this checkout and the other systems that are Go modules. It
 // starts each server as a separate process on the loopback interface and on its own port,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,7 +47,7 @@ var scenarios = []struct {
 	{"hostile", func(settings) *scenario { return hostileScenario(hostileConns, hostileSeconds) }},
 	{"holders", func(settings) *scenario { return holdersScenario(holdersConns, holdersSeconds) }},
 	{"soak", func(o settings) *scenario { return soakScenario(o.soakDuration) }},
-	{"cluster-kill", func(o settings) *scenario { return clusterKillScenario(o.kills, o.seed) }},
+	{clusterKillName, func(o settings) *scenario { return clusterKillScenario(o.kills, o.seed) }},
 	{"version2", func(settings) *scenario { return version2Scenario("version2", workloads["default"]) }},
 	{"version2-small", func(settings) *scenario { return version2Scenario("version2-small", workloads["small"]) }},
 	{"tls", func(settings) *scenario { return tlsScenario("tls", workloads["default"]) }},
@@ -92,11 +93,26 @@ func scenarioNames() (names []string) {
 	return names
 }
 
+// availableScenarios returns the names of the scenarios that can run on this machine.
+func availableScenarios() (names []string) {
+	for _, name := range scenarioNames() {
+		if name == clusterKillName {
+			if err := checkNamespaces(context.Background()); err != nil {
+				fmt.Printf("without %s: %v\n", name, err)
+				continue
+			}
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
 // selectScenarios returns the scenarios with the given comma-separated names, which can
 // include "all" or "smoke", with the subjects that need only the given systems.
 func selectScenarios(names string, systems []string, o settings) (selected []*scenario, err error) {
-	if names == "all" {
-		names = strings.Join(scenarioNames(), ",")
+	all := names == "all"
+	if all {
+		names = strings.Join(availableScenarios(), ",")
 	}
 	for name := range strings.SplitSeq(names, ",") {
 		if name == "smoke" {
@@ -112,6 +128,9 @@ func selectScenarios(names string, systems []string, o settings) (selected []*sc
 		}
 		s := scenarios[i].build(o)
 		s.filterSubjects(systems)
+		if len(s.subjects) == 0 && all {
+			continue
+		}
 		if len(s.subjects) == 0 {
 			return nil, fmt.Errorf("%s measures none of %s", name, strings.Join(systems, ", "))
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -10,9 +9,6 @@ import (
 const (
 	minFault = time.Second
 	maxFault = 8 * time.Second
-
-	// equalTimeout is how long after a fault all hubs must have the same directory.
-	equalTimeout = 5 * time.Second
 )
 
 // fault is something that happens to the cluster, and its end.
@@ -21,8 +17,9 @@ type fault struct {
 	direct, crossing hubs
 	begin, end       func() error
 
-	killed hubs // they lose their sessions
-	silent hubs // they are not heard by the others
+	server *server // that is killed or stopped; nil: the fault is a cut
+	killed hubs    // they lose their sessions
+	silent hubs    // they are not heard by the others
 }
 
 // faultKinds are all faults, each with the function that chooses one of its kind.
@@ -46,7 +43,7 @@ func killHub(a *arena, rng *rand.Rand) (*fault, error) {
 	i := rng.IntN(hubCount)
 	s := a.hubs[i]
 	return &fault{
-		name: "kill " + s.name, direct: 1 << i, crossing: 1 << i, killed: 1 << i,
+		name: "kill " + s.name, direct: 1 << i, crossing: 1 << i, server: s, killed: 1 << i,
 		begin: func() error { s.kill(); return nil },
 		end:   s.start,
 	}, nil
@@ -55,7 +52,7 @@ func killHub(a *arena, rng *rand.Rand) (*fault, error) {
 func stopHub(a *arena, rng *rand.Rand) (*fault, error) {
 	i := rng.IntN(hubCount)
 	s := a.hubs[i]
-	return &fault{name: "stop " + s.name, direct: 1 << i, crossing: 1 << i, silent: 1 << i, begin: s.stop, end: s.resume}, nil
+	return &fault{name: "stop " + s.name, direct: 1 << i, crossing: 1 << i, server: s, silent: 1 << i, begin: s.stop, end: s.resume}, nil
 }
 
 func killNATS(a *arena, rng *rand.Rand) (*fault, error) {
@@ -74,7 +71,7 @@ func killLeader(a *arena, _ *rand.Rand) (*fault, error) {
 func killNATSServer(a *arena, i int, what string) *fault {
 	s := a.nats[i]
 	return &fault{
-		name: "kill " + s.name + what, crossing: allHubs,
+		name: "kill " + s.name + what, crossing: allHubs, server: s,
 		begin: func() error { s.kill(); return nil },
 		end:   s.start,
 	}
@@ -82,7 +79,7 @@ func killNATSServer(a *arena, i int, what string) *fault {
 
 func stopNATS(a *arena, rng *rand.Rand) (*fault, error) {
 	s := a.nats[rng.IntN(natsCount)]
-	return &fault{name: "stop " + s.name, crossing: allHubs, begin: s.stop, end: s.resume}, nil
+	return &fault{name: "stop " + s.name, crossing: allHubs, server: s, begin: s.stop, end: s.resume}, nil
 }
 
 func cutHub(a *arena, rng *rand.Rand) (*fault, error) {
@@ -133,140 +130,22 @@ func cutFault(name string, s *server, others []*server) *fault {
 	return &fault{name: name, crossing: allHubs, begin: each(cut), end: each(join)}
 }
 
-// breaker breaks the cluster.
-type breaker struct {
-	arena     *arena
-	ledger    *ledger
-	observers *observers
-	rng       *rand.Rand
-	logf      func(format string, args ...any)
-
-	history  []faultTime
-	maxGhost time.Duration // longest time in which clients of a dead hub were listed
-	maxEqual time.Duration // longest time after a fault until the lists of the hubs were equal
-}
-
-// faultTime is when a fault began.
-type faultTime struct {
-	name string
-	at   time.Time
-}
-
-// breakOnce runs one fault of that kind, and checks the lists meanwhile and afterwards.
-func (b *breaker) breakOnce(ctx context.Context, kind int) error {
-	f, err := faultKinds[kind].choose(b.arena, b.rng)
-	if err != nil {
-		return err
-	}
-	d := minFault + randomTime(b.rng, maxFault-minFault)
-	b.logf("%d: %s for %v", len(b.history)+1, f.name, d.Round(100*time.Millisecond))
-	b.history = append(b.history, faultTime{faultKinds[kind].name, time.Now()})
-	w := b.ledger.openWindow(f.direct, f.crossing)
-	if err := f.begin(); err != nil {
-		return err
-	}
-	checkCtx, cancel := context.WithCancel(ctx)
-	checked := b.checkAbsent(checkCtx, f, d)
-	if !sleep(ctx, d) {
-		cancel()
-		<-checked
-		return ctx.Err()
-	}
-	if f.killed == 0 { // it is heard again
-		cancel()
-	}
-	defer cancel()
-	err = f.end()
-	if err == nil {
-		err = b.awaitHealed(ctx, f)
-	}
-	<-checked
-	b.ledger.closeWindow(w)
-	if err == nil {
-		err = b.arena.checkRunning()
-	}
-	return err
-}
-
-// awaitHealed waits until the hubs agree on their clients.
-func (b *breaker) awaitHealed(ctx context.Context, f *fault) error {
-	for i := range b.arena.hubs {
-		if f.killed&(1<<i) != 0 {
-			if err := b.arena.awaitHub(ctx, i); err != nil {
-				return err
-			}
-		}
-	}
-	took, err := b.observers.awaitEqual(ctx, equalTimeout)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		b.ledger.fail("%s: %v", f.name, err)
-		took, err = b.observers.awaitEqual(ctx, time.Minute)
-		took += equalTimeout
-	}
-	b.maxEqual = max(b.maxEqual, took)
-	return err
-}
-
-// checkAbsent checks that the other hubs do not list clients of a hub that has died or is not
-// heard, unless the fault is too short for it. The channel is closed when it is done.
-func (b *breaker) checkAbsent(ctx context.Context, f *fault, d time.Duration) <-chan struct{} {
-	done := make(chan struct{})
-	ids := make(map[uint64]bool)
-	for i := range b.arena.hubs {
-		switch {
-		case f.killed&(1<<i) != 0:
-			ids = b.ledger.killSessions(i)
-		case f.silent&(1<<i) != 0 && d > deadline+listTimeout/2:
-			ids = b.ledger.idsAt(func(hub int) bool { return hub == i })
-		}
-	}
-	if len(ids) == 0 {
-		close(done)
-		return done
-	}
-	results := make(chan time.Duration, hubCount)
-	observed := 0
-	for i, o := range b.observers {
-		if (f.killed|f.silent)&(1<<i) != 0 {
-			continue
-		}
-		observed++
-		go func() { // ends with the check, or with ctx
-			took, err := o.awaitAbsent(ctx, ids)
-			if err != nil && ctx.Err() == nil {
-				b.ledger.fail("%s: %v", f.name, err)
-			}
-			results <- took
-		}()
-	}
-	go func() { // ends after those that check
-		defer close(done)
-		for range observed {
-			b.maxGhost = max(b.maxGhost, <-results)
-		}
-	}()
-	return done
-}
-
-// lastFault returns the kind of the last fault before t.
-func (b *breaker) lastFault(t time.Time) (name string) {
-	for _, f := range b.history {
-		if f.at.Before(t) {
-			name = f.name
-		}
-	}
-	return name
-}
-
-// nextKinds returns the kinds of n faults in random order: each kind as often as possible.
-func nextKinds(rng *rand.Rand, n int) (kinds []int) {
+// chooseRounds returns the kinds of n faults in random order, each kind as often as possible. Some
+// rounds have two faults at the same time.
+func chooseRounds(rng *rand.Rand, n int) (rounds [][]int) {
+	var kinds []int
 	for len(kinds) < n {
 		kinds = append(kinds, rng.Perm(len(faultKinds))...)
 	}
-	return kinds[:n]
+	for kinds = kinds[:n]; len(kinds) > 0; {
+		size := 1
+		if rng.IntN(4) == 0 {
+			size = min(2, len(kinds))
+		}
+		rounds = append(rounds, kinds[:size])
+		kinds = kinds[size:]
+	}
+	return rounds
 }
 
 // randomTime returns a time below limit.

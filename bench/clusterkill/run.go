@@ -135,14 +135,14 @@ func (b *breaker) breakAll(ctx context.Context, o *options) error {
 	if _, err := b.observers.awaitEqual(ctx, startTimeout); err != nil {
 		return err
 	}
-	for _, kind := range nextKinds(b.rng, o.kills) {
+	for _, kinds := range chooseRounds(b.rng, o.kills) {
 		if !sleep(ctx, minPause+randomTime(b.rng, maxPause-minPause)*time.Duration(b.rng.IntN(2))) {
 			return ctx.Err()
 		}
 		if time.Since(begin) > o.duration {
 			break
 		}
-		if err := b.breakOnce(ctx, kind); err != nil {
+		if err := b.breakOnce(ctx, kinds); err != nil {
 			return err
 		}
 	}

@@ -124,13 +124,13 @@ func (l *ledger) killSessions(hub int) (ids map[uint64]bool) {
 	return ids
 }
 
-// idsAt returns all ids that hubs have given since their start.
-func (l *ledger) idsAt(hubs func(hub int) bool) map[uint64]bool {
+// idsAt returns all ids that a hub has given since its start.
+func (l *ledger) idsAt(hub int) map[uint64]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ids := make(map[uint64]bool)
 	for id, s := range l.sessions.all {
-		if hubs(s.hub) && s.killed.IsZero() {
+		if s.hub == hub && s.killed.IsZero() {
 			ids[id] = true
 		}
 	}
