@@ -37,12 +37,9 @@ func (b *breaker) choose(kinds []int) (*fault, error) {
 	all := new(fault)
 	var parts []*fault
 	for _, kind := range kinds {
-		f, err := faultKinds[kind].choose(b.arena, b.rng)
+		f, err := b.chooseBeside(kind, parts)
 		if err != nil {
 			return nil, err
-		}
-		if f.server != nil && slices.ContainsFunc(parts, func(p *fault) bool { return p.server == f.server }) {
-			continue
 		}
 		if len(parts) > 0 {
 			all.name += " and "
@@ -65,6 +62,24 @@ func (b *breaker) choose(kinds []int) (*fault, error) {
 	all.begin = func() error { return each(func(f *fault) error { return f.begin() }) }
 	all.end = func() error { return each(func(f *fault) error { return f.end() }) }
 	return all, nil
+}
+
+// chooseBeside chooses a fault of that kind that kills or stops no server that others do.
+func (b *breaker) chooseBeside(kind int, others []*fault) (*fault, error) {
+	for range 100 {
+		f, err := faultKinds[kind].choose(b.arena, b.rng)
+		if err != nil || f.server == nil || !slices.ContainsFunc(others, func(o *fault) bool { return o.server == f.server }) {
+			return f, err
+		}
+	}
+	return killNATSServer(b.arena, b.freeNATS(others), ""), nil // kind has only one server: the leader
+}
+
+// freeNATS returns the number of a NATS server that no fault kills or stops.
+func (b *breaker) freeNATS(others []*fault) int {
+	return slices.IndexFunc(b.arena.nats[:], func(s *server) bool {
+		return !slices.ContainsFunc(others, func(o *fault) bool { return o.server == s })
+	})
 }
 
 // breakOnce runs faults of those kinds at the same time, and checks the lists meanwhile and

@@ -95,7 +95,7 @@ func breakCluster(ctx context.Context, o *options) (*result, error) {
 	if err := b.breakUnderLoad(ctx, o); err != nil {
 		return nil, errors.Join(err, a.describe())
 	}
-	r := &result{Seed: o.seed, Faults: make(map[string]int), verdict: ledger.verify()}
+	r := &result{Seed: o.seed, Faults: make(map[string]int), LeaseGaps: []leaseGap{}, verdict: ledger.verify()}
 	for _, f := range b.history {
 		r.Faults[f.name]++
 	}
