@@ -66,7 +66,7 @@ func (b *breaker) choose(kinds []int) (*fault, error) {
 
 // chooseBeside chooses a fault of that kind that kills or stops no server that others do.
 func (b *breaker) chooseBeside(kind int, others []*fault) (*fault, error) {
-	for range 100 {
+	for range 10 {
 		f, err := faultKinds[kind].choose(b.arena, b.rng)
 		if err != nil || f.server == nil || !slices.ContainsFunc(others, func(o *fault) bool { return o.server == f.server }) {
 			return f, err
