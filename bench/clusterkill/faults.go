@@ -33,6 +33,7 @@ var faultKinds = []struct {
 	{"kill JetStream leader", killLeader},
 	{"stop NATS server", stopNATS},
 	{"cut hub from NATS", cutHub},
+	{"cut hub from NATS in one direction", cutHubOneWay},
 	{"cut hub from one NATS server", cutHubFromOne},
 	{"cut two NATS servers", cutNATS},
 	{"cut one NATS server from the others", isolateNATS},
@@ -86,6 +87,29 @@ func cutHub(a *arena, rng *rand.Rand) (*fault, error) {
 	i := rng.IntN(hubCount)
 	f := cutFault("cut "+a.hubs[i].name+" from NATS", a.hubs[i], a.nats[:])
 	f.crossing, f.silent = 1<<i, 1<<i
+	return f, nil
+}
+
+// cutHubOneWay drops what a hub sends to NATS, or what NATS sends to the hub.
+func cutHubOneWay(a *arena, rng *rand.Rand) (*fault, error) {
+	i, deaf := rng.IntN(hubCount), rng.IntN(2) == 0
+	hub := a.hubs[i]
+	filter := func(action string) func() error {
+		return func() (err error) {
+			for _, n := range a.nats {
+				if deaf {
+					err = errors.Join(err, hub.place.filter(action, n.place))
+				} else {
+					err = errors.Join(err, n.place.filter(action, hub.place))
+				}
+			}
+			return err
+		}
+	}
+	f := &fault{name: "mute " + hub.name + " to NATS", crossing: 1 << i, silent: 1 << i, begin: filter("-A"), end: filter("-D")}
+	if deaf {
+		f.name, f.silent = "deafen "+hub.name+" to NATS", 0
+	}
 	return f, nil
 }
 
