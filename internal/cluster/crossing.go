@@ -3,6 +3,8 @@ package cluster
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sechlol/go-message-hub/wire"
@@ -21,7 +23,8 @@ type crossing struct {
 	undecided  int       // fates to come: one for each message and receiver; 0 without reports
 }
 
-// handleQueued handles a recordQueued.
+// handleQueued handles a recordQueued. It can name batches that are not open any more: the other hub
+// can append what it says of the last generation before it knows that the link has broken.
 func (s *sender) handleQueued(head []byte) error {
 	if len(head) < queuedHeadSize {
 		return nonsense("QUEUED with a head of %d bytes", len(head))
@@ -31,18 +34,28 @@ func (s *sender) handleQueued(head []byte) error {
 		if last > s.number || first > last || first == 0 {
 			return nonsense("QUEUED for transfers %d to %d of %d", first, last, s.number)
 		}
-		if last-first > uint64(len(s.open)) {
-			return nonsense("QUEUED for %d transfers of %d", last-first+1, len(s.open))
+		if last-first <= uint64(len(s.open)) {
+			for number := first; number <= last; number++ {
+				s.queued(number, done)
+			}
+			return nil
 		}
-		for number := first; number <= last; number++ {
-			if c := s.open[number]; c != nil {
-				s.onQueued(c, c.unqueued, done)
-				s.releaseHeld(c)
-				s.closeIfOver(number, c)
+		for _, number := range slices.Sorted(maps.Keys(s.open)) {
+			if first <= number && number <= last {
+				s.queued(number, done)
 			}
 		}
 		return nil
 	})
+}
+
+// queued records that a transfer is queued for all receivers. It is called with mu held.
+func (s *sender) queued(number uint64, done *completions) {
+	if c := s.open[number]; c != nil {
+		s.onQueued(c, c.unqueued, done)
+		s.releaseHeld(c)
+		s.closeIfOver(number, c)
+	}
 }
 
 // handlePartQueued handles a recordPartQueued.

@@ -130,6 +130,25 @@ func TestCrossing_DropUndecided(t *testing.T) {
 	})
 }
 
+// TestCrossing_QueuedOfLastGeneration is told of batches of a generation that has broken, and of one
+// that has come later.
+func TestCrossing_QueuedOfLastGeneration(t *testing.T) {
+	inSenderTest(t, func(st *senderTest) {
+		for range 5 {
+			st.sendIt(transfer{size: 1, to: []uint64{1}})
+		}
+		st.stream.breaks()
+		st.onBreak(1, 0)
+		st.must(st.handleQueued(queuedHead(1, 4)))
+		first, second := st.sendIt(transfer{size: 1, to: []uint64{1}}), st.sendIt(transfer{size: 1, to: []uint64{1}})
+		st.must(st.handleQueued(queuedHead(1, 6)))
+		st.wantDone(first, 1)
+		st.wantDone(second, 0)
+		st.must(st.handleQueued(queuedHead(7, 7)))
+		st.wantDone(second, 1)
+	})
+}
+
 func TestCrossing_Nonsense(t *testing.T) {
 	inSenderTest(t, func(st *senderTest) {
 		s := st.sendIt(transfer{size: 1, reports: true, to: []uint64{1, 2}})
