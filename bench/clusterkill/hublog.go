@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -52,6 +53,20 @@ func leaseGaps(name, file string) (gaps []leaseGap, err error) {
 		}
 	}
 	return gaps, scanner.Err()
+}
+
+// suspiciousTexts are parts of log lines that no fault of the network or of a server explains.
+var suspiciousTexts = []string{`"level":"ERROR"`, "nonsense", "hub rejected", "panic", "goroutine "}
+
+// suspiciousLines returns the lines of the log of a hub that have one of suspiciousTexts.
+func suspiciousLines(file string) (lines []string, err error) {
+	text, err := os.ReadFile(file)
+	for line := range strings.Lines(string(text)) {
+		if slices.ContainsFunc(suspiciousTexts, func(t string) bool { return strings.Contains(line, t) }) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines, err
 }
 
 // tail returns the last lines of a file.

@@ -24,3 +24,17 @@ no line of the hub
 		t.Errorf("%+v, %v", gaps, err)
 	}
 }
+
+func TestSuspiciousLines_OnlyWhatNoFaultExplains(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hub.log")
+	const text = `{"level":"WARN","msg":"link to hub broken","cause":"nothing was heard of the hub"}
+{"level":"WARN","msg":"link to hub broken","cause":"the other hub sends nonsense: x"}
+{"level":"ERROR","msg":"x"}
+`
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if lines, err := suspiciousLines(file); err != nil || len(lines) != 2 {
+		t.Errorf("%q, %v", lines, err)
+	}
+}

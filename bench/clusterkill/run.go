@@ -193,6 +193,13 @@ func (b *breaker) checkEnd(ctx context.Context, r *result) error {
 			b.ledger.fail("without clients %s has %.0f bytes queued, %.0f goroutines and a heap of %.1f MiB", s.name, state.QueuedBytes, state.Goroutines, state.HeapMiB)
 		}
 		r.Hubs = append(r.Hubs, state)
+		lines, err := suspiciousLines(s.logFile)
+		if err != nil {
+			return err
+		}
+		for _, line := range lines {
+			b.ledger.fail("the log of %s: %s", s.name, line)
+		}
 		gaps, err := leaseGaps(s.name, s.logFile)
 		if err != nil {
 			return err
