@@ -86,14 +86,14 @@ func breakCluster(ctx context.Context, o *options) (*result, error) {
 	a, err := newArena(ctx, o.programs, o.logs)
 	defer a.close()
 	if err != nil {
-		return nil, errors.Join(err, a.describe())
+		return nil, errors.Join(err, a.describe(ctx))
 	}
 	logf("all hubs accept clients after %v", time.Since(start).Round(time.Millisecond))
 	ledger := newLedger(memberCount, logf)
 	obs := newObservers(a)
 	b := &breaker{arena: a, ledger: ledger, observers: &obs, rng: rand.New(rand.NewPCG(o.seed, 0)), logf: logf}
 	if err := b.breakUnderLoad(ctx, o); err != nil {
-		return nil, errors.Join(err, a.describe())
+		return nil, errors.Join(err, a.describe(ctx))
 	}
 	r := &result{Seed: o.seed, Faults: make(map[string]int), LeaseGaps: []leaseGap{}, verdict: ledger.verify()}
 	for _, f := range b.history {
@@ -101,11 +101,11 @@ func breakCluster(ctx context.Context, o *options) (*result, error) {
 	}
 	r.MaxGhostSeconds, r.MaxEqualSeconds = b.maxGhost.Seconds(), b.maxEqual.Seconds()
 	if err := b.checkEnd(ctx, r); err != nil {
-		return nil, errors.Join(err, a.describe())
+		return nil, errors.Join(err, a.describe(ctx))
 	}
 	r.Failed, r.Problems, r.Seconds = ledger.failed, ledger.problems, time.Since(start).Seconds()
 	if r.Failed > 0 {
-		return r, a.describe()
+		return r, a.describe(ctx)
 	}
 	return r, nil
 }
@@ -212,9 +212,11 @@ func (b *breaker) checkEnd(ctx context.Context, r *result) error {
 	return nil
 }
 
-// describe returns an error with the ends of the logs of all servers.
-func (a *arena) describe() error {
-	var err error
+// describe returns an error with the ends of the logs of all servers; nil if ctx has ended.
+func (a *arena) describe(ctx context.Context) (err error) {
+	if ctx.Err() != nil {
+		return nil
+	}
 	for _, s := range a.servers() {
 		err = errors.Join(err, fmt.Errorf("--- %s:\n%s", s.logFile, tail(s.logFile, 25)))
 	}
