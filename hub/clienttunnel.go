@@ -40,7 +40,7 @@ type clientTunnel struct {
 	header   [wire.HeaderSize]byte
 	vector   [2][]byte
 
-	// Owned by the goroutine that reads the link.
+	// Owned by the methods of cluster.TunnelHandler, which are called one at a time.
 	hasAnswered bool
 
 	// mu guards the fields below.
@@ -203,10 +203,11 @@ func wholeFrames(p []byte) (frames, n int) {
 
 // beginPartial begins a frame that comes in parts, and that begins with length.
 func (t *clientTunnel) beginPartial(length []byte) error {
-	size := wire.LengthSize + int(binary.BigEndian.Uint32(length))
-	if size > maxTunnelFrame {
-		return fmt.Errorf("%w: frame of %d bytes from the hub of the session", wire.ErrTooLong, size)
+	after := binary.BigEndian.Uint32(length)
+	if after > maxTunnelFrame-wire.LengthSize { // as an int of 32 bits, it could be negative
+		return fmt.Errorf("%w: frame of %d bytes from the hub of the session", wire.ErrTooLong, after)
 	}
+	size := wire.LengthSize + int(after)
 	t.partial, t.size = t.conn.account.ForceAcquire(size), size
 	t.filled = copy(t.partial.Bytes(), length)
 	return nil

@@ -2,8 +2,7 @@ package cluster
 
 import "encoding/binary"
 
-// decoder cuts the stream of another hub into records. It belongs to the goroutine that handles
-// the frames of the link.
+// decoder cuts the stream of another hub into records. The callbacks of the link own it.
 type decoder struct {
 	handler recordHandler
 

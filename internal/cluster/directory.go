@@ -9,15 +9,15 @@ import (
 	"github.com/sechlol/go-message-hub/internal/relay"
 )
 
-// directory applies what another hub says of its clients. It belongs to the goroutine that handles
-// the frames of the link, except where it says otherwise.
+// directory applies what another hub says of its clients. The callbacks of the link own it, except
+// where it says otherwise.
 type directory struct {
 	// Static after construction.
 	group    *relay.Remote
 	registry *Registry
 	onClaim  func(id uint64, since int64) // a client of this hub is a client of the other hub as well
 
-	// Owned by the goroutine that handles the frames of the link.
+	// Owned by the callbacks of the link.
 	pieces []uint64 // ids of the snapshot that is coming
 
 	lost atomic.Pointer[[]uint64] // ascending: the clients that the hub had when it was lost; nil: it is not lost

@@ -72,7 +72,7 @@ func code(key, frame []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// appendHeartbeat returns a frame with h.
+// encodeHeartbeat returns a frame with h.
 func encodeHeartbeat(kind frameKind, from Node, key []byte, h *heartbeat) []byte {
 	b := appendFramePrefix(nil, kind, from)
 	text, err := json.Marshal(h)

@@ -36,8 +36,9 @@ var (
 	errDisagrees = errors.New("the hub has another number of clients than is known here")
 )
 
-// peer is another hub. It implements relay.Peer. Its methods can be called concurrently, except
-// those that the link calls, one at a time.
+// peer is another hub. It implements relay.Peer. Its methods can be called concurrently, except the
+// callbacks of the link: onData, onBreak, onEstablished, and what they call. These run one at a time,
+// in the goroutine that brings frames or in that of run.
 type peer struct {
 	// Static after newPeer.
 	cluster  *Cluster
@@ -50,7 +51,7 @@ type peer struct {
 	tunnels  tunnels
 	stop     chan struct{} // closed by close
 
-	// Owned by the goroutine that handles the frames of the link.
+	// Owned by the callbacks of the link.
 	decoder   decoder
 	receiver  receiver
 	directory directory

@@ -15,7 +15,7 @@ import (
 // receiver offers the batches that another hub sends to clients of this hub, and says to that hub
 // when they are queued, and their fates.
 //
-// It belongs to the goroutine that handles the frames of the link, except where it says otherwise.
+// The callbacks of the link own it, except where it says otherwise.
 type receiver struct {
 	// Static after init.
 	stream    stream
@@ -42,10 +42,13 @@ type receiver struct {
 	replies *replies                // of this generation
 	current atomic.Pointer[replies] // replies, for other goroutines
 
-	// Memory for batches while the budget of the hub has no room. Each batch has an account of its
-	// own in it, which tells when its memory is released.
-	reserve     *body.Budget   // of this generation
-	oldReserves []*body.Budget // of earlier ones, with batches that receivers still block
+	// reserve is memory for batches while the budget of the hub has no room. Each batch has an
+	// account of its own in it, which tells when its memory is released.
+	reserve *body.Budget
+
+	// mu guards the field below: isOverfull is not a callback of the link.
+	mu          sync.Mutex
+	oldReserves []*body.Budget // of earlier generations, with batches that receivers still block
 }
 
 // maxReserves is the maximum number of windows that batches in the reserve can fill: those of this
@@ -104,14 +107,18 @@ func (r *receiver) reset() {
 	r.newReplies()
 	r.last, r.unsaid = 0, 0
 	if used, _ := r.reserve.Used(); used > 0 {
+		r.mu.Lock()
 		r.oldReserves = append(r.oldReserves, r.reserve)
+		r.mu.Unlock()
 		r.reserve = body.NewBudget(int64(r.limit), 0)
 	}
 }
 
 // isOverfull reports whether the batches of earlier generations that receivers still block have so
-// much memory that no more can be accepted.
+// much memory that no more can be accepted. It can be called concurrently.
 func (r *receiver) isOverfull() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	sum := int64(0)
 	r.oldReserves = slices.DeleteFunc(r.oldReserves, func(b *body.Budget) bool {
 		used, _ := b.Used()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,6 +204,24 @@ func TestReceiver_Reserve_OfEarlierGenerations(t *testing.T) {
 		rt.dests[2].write()
 		pass(time.Second)
 		rt.wantReplies([][2]uint64{{1, 1}})
+	})
+}
+
+// TestReceiver_IsOverfullDuringBreak has a frame come while Run of the link begins a generation. The
+// race detector is the check.
+func TestReceiver_IsOverfullDuringBreak(t *testing.T) {
+	inReceiverTest(t, 1, func(rt *receiverTest) {
+		rt.mustBatch(1, 4) // fills the budget
+		rt.dests[1].full = true
+		rt.mustBatch(10, 1)
+		var frames sync.WaitGroup
+		frames.Go(func() {
+			for range 100 {
+				rt.isOverfull()
+			}
+		})
+		rt.reset()
+		frames.Wait()
 	})
 }
 

@@ -59,8 +59,8 @@ type TunnelTLS struct {
 	Protocol   string `json:"protocol,omitempty"`
 }
 
-// TunnelHandler handles what arrives by a tunnel. Its methods are called one at a time, by the
-// goroutine that reads the link, and must not block.
+// TunnelHandler handles what arrives by a tunnel. Its methods are called one at a time, and must not
+// block: they run in the goroutines of the link.
 type TunnelHandler interface {
 	// HandleData gets the next bytes. It does not keep p. Tunnel.Grant must follow when the bytes
 	// are passed on.
@@ -80,7 +80,7 @@ type Tunnel struct {
 	handler    TunnelHandler
 	writable   chan struct{} // capacity 1: Write can have room
 
-	received uint64 // bytes that have arrived; owned by the goroutine that reads the link
+	received uint64 // bytes that have arrived; owned by the callbacks of the link
 
 	// mu guards the fields below.
 	mu        sync.Mutex

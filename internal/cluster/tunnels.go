@@ -23,13 +23,13 @@ const (
 )
 
 // tunnels are the tunnels between this hub and another one. Its methods can be called concurrently,
-// except those that begin with handle, and onBreak, which the link calls.
+// except body, those that begin with handle, and onBreak: they are called by callbacks of the link.
 type tunnels struct {
 	// Static after init.
 	stream stream
 	accept func(c *TunnelConn, r *TunnelRequest) // Config.OnTunnel; nil: all are closed
 
-	// Owned by the goroutine that reads the link.
+	// Owned by the callbacks of the link.
 	received, said uint64 // bytes that have arrived in this generation, and those that were said to
 	accepted       uint64 // number of the last tunnel that the other hub has opened in this generation
 	scratch        []byte // body of the current record
@@ -198,7 +198,7 @@ func (ts *tunnels) handleOpen(head, body []byte) error {
 	}
 	ts.accepted = number
 	key := tunnelKey{number, false}
-	c := newTunnelConn(newTunnel(ts, key, 0), &r)
+	c := newTunnelConn(newTunnel(ts, key, 0), &r) // generation 0: the next break ends it
 	ts.mu.Lock()
 	accept := ts.accept != nil && !ts.closed
 	if accept {
@@ -285,27 +285,21 @@ func (ts *tunnels) tunnelOf(t recordType, head []byte, size int) (*Tunnel, error
 	return ts.open[key], nil
 }
 
+// close lets no tunnel be opened any more. Those that are open end when the link breaks.
+func (ts *tunnels) close() {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.closed = true
+}
+
 // onBreak ends the tunnels of a generation of the link, and of those before.
 func (ts *tunnels) onBreak(generation uint64) {
 	ts.received, ts.said, ts.accepted = 0, 0, 0
-	ts.endAll(func(t *Tunnel) bool { return t.generation <= generation })
-}
-
-// close ends all tunnels. No other is opened.
-func (ts *tunnels) close() {
-	ts.mu.Lock()
-	ts.closed = true
-	ts.mu.Unlock()
-	ts.endAll(func(*Tunnel) bool { return true })
-}
-
-// endAll ends the tunnels for which ends returns true.
-func (ts *tunnels) endAll(ends func(*Tunnel) bool) {
 	var ended []*Tunnel
 	ts.mu.Lock()
 	ts.sent, ts.arrived, ts.underWay = 0, 0, 0
 	for key, t := range ts.open {
-		if ends(t) {
+		if t.generation <= generation {
 			ended = append(ended, t)
 			delete(ts.open, key)
 			delete(ts.waiting, t)

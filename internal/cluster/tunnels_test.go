@@ -207,7 +207,7 @@ func TestTunnels_BreakEndsThoseOfTheGeneration(t *testing.T) {
 		t.Errorf("%d tunnels at the other hub", len(far.open))
 	}
 	near.close()
-	far.close()
+	near.onBreak(2)
 	if young.end != ErrTunnelBroken {
 		t.Errorf("after close: %v", young.end)
 	}
@@ -352,6 +352,6 @@ func FuzzTunnels_Records(f *testing.F) {
 			}
 			records = records[n:]
 		}
-		far.close()
+		far.onBreak(far.generation)
 	})
 }
