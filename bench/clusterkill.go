@@ -117,8 +117,8 @@ func runClusterKill(ctx context.Context, p *programs, kills int, seed uint64) (*
 // errNoNamespaces is the reason why clusterkill cannot run on a machine.
 var errNoNamespaces = errors.New("network namespaces cannot be made here")
 
-// checkNamespaces returns an error that wraps errNoNamespaces if this machine does not permit to make
-// network namespaces with a bridge and iptables.
+// checkNamespaces returns an error that wraps errNoNamespaces if this machine does not permit to
+// make network namespaces with a bridge and iptables.
 func checkNamespaces(ctx context.Context) error {
 	const probe = "ip link add probe0 type bridge && ip link add probe1 type veth peer name probe2 && iptables -w -A INPUT -s 10.77.0.1 -j DROP && nsenter --version"
 	cmd := exec.CommandContext(ctx, "sh", "-c", probe)

@@ -8,8 +8,8 @@ import (
 // shortKills is the number of faults of the short form, which takes about a minute.
 const shortKills = 6
 
-// TestClusterKill_ShortForm kills, stops and cuts hubs and NATS servers of a cluster, and checks that
-// every message, fate and list is right. -short skips it, and the log has its seed.
+// TestClusterKill_ShortForm kills, stops and cuts hubs and NATS servers of a cluster, and checks
+// that every message, fate and list is right. -short skips it, and the log has its seed.
 func TestClusterKill_ShortForm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes about a minute")

@@ -22,8 +22,8 @@ const (
 	slowPairsRate = 500 // round trips a second that are measured
 )
 
-// clusterSlowScenario measures pairs of clients of two hubs without and with one slow receiver at the
-// second hub, to which a client of the first sends as much as it can.
+// clusterSlowScenario measures pairs of clients of two hubs without and with one slow receiver at
+// the second hub, to which a client of the first sends as much as it can.
 func clusterSlowScenario(messages, seconds int) *scenario {
 	const without, with = "without a slow receiver", "with a slow receiver"
 	s := &scenario{
@@ -72,7 +72,8 @@ func (sp *serverPair) measurePairs(ctx context.Context, messages, seconds int) (
 	return m, nil
 }
 
-// flood has a client of the first hub send to a slow client of the second one, until stop is called.
+// flood has a client of the first hub send to a slow client of the second one, until stop is
+// called.
 func (sp *serverPair) flood(ctx context.Context) (stop func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	slow, err := client.Dial(ctx, sp.second.addr, &client.Options{NoReconnect: true, Dial: func(ctx context.Context) (net.Conn, error) {

@@ -22,8 +22,9 @@ type call struct {
 	fate  wire.Fate   // for the report by timer, because the hub sends none; 0: none
 }
 
-// fateOf returns the fate of a message that the hub has reported as f. A message that was sent before,
-// in a session that was lost, may have arrived then, even if it certainly did not arrive now.
+// fateOf returns the fate of a message that the hub has reported as f. A message that was sent
+// before, in a session that was lost, may have arrived then, even if it certainly did not arrive
+// now.
 func (c *call) fateOf(f wire.Fate) wire.Fate {
 	if c.maybeSent && f > wire.FateProcessed && f != wire.FateRejected {
 		return wire.FateUncertain

@@ -13,7 +13,8 @@ const (
 	// EventReconnectFailed means that an attempt to reconnect has failed; Err is the reason, and an
 	// *AddressError if the client has several addresses. The next attempt follows after a random
 	// delay of at most 20 s, or after the delay that the hub has asked for. If the client has
-	// addresses left to try, the next attempt follows at once. An application that gives up calls Close from another goroutine.
+	// addresses left to try, the next attempt follows at once. An application that gives up calls
+	// Close from another goroutine.
 	EventReconnectFailed
 
 	// EventResumed means that the client has resumed its session, and no message was lost.

@@ -49,20 +49,21 @@ type Options struct {
 	InOrder bool
 
 	// TLS configures TLS on the connections of the function Dial, also on those that Options.Dial
-	// returns. If TLS is nil, the client uses TLS only for an addr that begins with "hubs://",
-	// with the certificate authorities of the system. The default of ServerName is the host of
-	// addr, of several the one of the connection. GetClientCertificate is called for each connection: with GetClientCertificate, the
-	// client reconnects when the hub says that its certificate has expired, and with only
-	// Certificates, the client ends. The client keeps a clone of TLS.
+	// returns. If TLS is nil, the client uses TLS only for an addr that begins with "hubs://", with
+	// the certificate authorities of the system. The default of ServerName is the host of addr, of
+	// several the one of the connection. GetClientCertificate is called for each connection: with
+	// GetClientCertificate, the client reconnects when the hub says that its certificate has expired,
+	// and with only Certificates, the client ends. The client keeps a clone of TLS.
 	TLS *tls.Config
 
 	// NoReconnect makes the client end with its connection, as in version 1.
 	NoReconnect bool
 
 	// Resend selects the fate of unacknowledged messages when the client has lost its session (see
-	// EventNewID and EventKeptID): messages that may not have reached the hub, and messages whose report has not
-	// come. With Resend the client sends them again under its new id, and some receivers may get
-	// them twice. Without Resend they fail: see ErrSessionLost and Event.Unconfirmed.
+	// EventNewID and EventKeptID): messages that may not have reached the hub, and messages whose
+	// report has not come. With Resend the client sends them again under its new id, and some
+	// receivers may get them twice. Without Resend they fail: see ErrSessionLost and
+	// Event.Unconfirmed.
 	//
 	// When the hub has restarted, or is a different hub, all messages to ids that the hub had
 	// assigned fail, with and without Resend, because the ids may belong to other clients. Only

@@ -17,12 +17,12 @@ const (
 )
 
 // repeats recognizes messages that a sender has sent again after it has lost its hub. Such a client
-// keeps its id and its seqs, which together name a message. What is not known any more is no repeat:
-// the fate "received" of a message that is dropped must be true.
+// keeps its id and its seqs, which together name a message. What is not known any more is no
+// repeat: the fate "received" of a message that is dropped must be true.
 //
-// A message that wants a verdict is never a repeat: the application has to decide again, because the
-// first verdict is perhaps lost with the hub. Nor is a message of a sender with a granted id, whose
-// next process begins with seq 1.
+// A message that wants a verdict is never a repeat: the application has to decide again, because
+// the first verdict is perhaps lost with the hub. Nor is a message of a sender with a granted id,
+// whose next process begins with seq 1.
 //
 // The read goroutine owns a repeats.
 type repeats struct {
@@ -69,8 +69,8 @@ func (r *repeats) find(sender uint64) *senderSeqs {
 	return s
 }
 
-// isRepeat reports whether the message with that seq and time came before, and records it. A message
-// that names its receiver several times comes as often, with the same time.
+// isRepeat reports whether the message with that seq and time came before, and records it. A
+// message that names its receiver several times comes as often, with the same time.
 func (s *senderSeqs) isRepeat(seq, time uint64) bool {
 	word, bit := &s.seen[seq/64%uint64(len(s.seen))], uint64(1)<<(seq%64)
 	switch {
@@ -86,8 +86,8 @@ func (s *senderSeqs) isRepeat(seq, time uint64) bool {
 	return false
 }
 
-// advance makes seq the highest one. The words of the seqs after the highest one become those of seqs
-// that have not come.
+// advance makes seq the highest one. The words of the seqs after the highest one become those of
+// seqs that have not come.
 func (s *senderSeqs) advance(seq uint64) {
 	n := uint64(len(s.seen))
 	if seq/64-s.highest/64 >= n {

@@ -19,12 +19,12 @@ import (
 const maxTunnelFrame = wire.MaxBodyLimit + 1<<10
 
 // clientTunnel is the tunnel of a client whose session another hub has. What the other hub sends is
-// queued in whole frames in the outbox of the connection, which a WebSocket needs, and which thus can
-// end behind any of them.
+// queued in whole frames in the outbox of the connection, which a WebSocket needs, and which thus
+// can end behind any of them.
 //
-// The other hub is permitted to send more when the client has accepted what came before, or while no
-// frame waits for the client and a frame comes in parts. A client that does not read thus costs at
-// most one frame, and the window of the tunnel.
+// The other hub is permitted to send more when the client has accepted what came before, or while
+// no frame waits for the client and a frame comes in parts. A client that does not read thus costs
+// at most one frame, and the window of the tunnel.
 type clientTunnel struct {
 	// Static after newClientTunnel.
 	conn     *conn

@@ -158,7 +158,8 @@ func TestCluster_LossesOfFramesLoseNothing(t *testing.T) {
 	})
 }
 
-// readAllNumbered reads numbered messages of several senders. Those of each sender must come in order.
+// readAllNumbered reads numbered messages of several senders. Those of each sender must come in
+// order.
 func (c *clientV1) readAllNumbered(senders, messages, size int) error {
 	next := make(map[uint64]int)
 	for range senders * messages {

@@ -30,8 +30,8 @@ func (tc *testCluster) connectPair(t testing.TB) (a, b *clientV2) {
 	return a, b
 }
 
-// detach cuts the connection of c, a client of the second hub, and waits until that hub has noticed.
-// From then on the hub writes nothing to c.
+// detach cuts the connection of c, a client of the second hub, and waits until that hub has
+// noticed. From then on the hub writes nothing to c.
 func (tc *testCluster) detach(t testing.TB, c *clientV2) {
 	t.Helper()
 	c.reset()
@@ -152,8 +152,8 @@ func TestCluster_LargestBodyTo255_CrossesOnce(t *testing.T) {
 	})
 }
 
-// TestCluster_BodyAboveWindow_IsDelivered sends bodies above what is under way between hubs with the
-// default limit, through hubs with as little memory as they accept.
+// TestCluster_BodyAboveWindow_IsDelivered sends bodies above what is under way between hubs with
+// the default limit, through hubs with as little memory as they accept.
 func TestCluster_BodyAboveWindow_IsDelivered(t *testing.T) {
 	const size = 6 << 20
 	config := hub.Config{MaxBody: size, MaxQueuedBytes: hub.MinQueuedBytes(size)}
@@ -270,7 +270,8 @@ func TestCluster_Expired_IsNotWritten(t *testing.T) {
 	})
 }
 
-// TestCluster_Expired_BetweenHubs has frames that need longer between the hubs than the time to live.
+// TestCluster_Expired_BetweenHubs has frames that need longer between the hubs than the time to
+// live.
 func TestCluster_Expired_BetweenHubs(t *testing.T) {
 	inCluster(t, 2, hub.Config{}, func(t *testing.T, tc *testCluster) {
 		sender, receiver := tc.connectPair(t)
@@ -350,8 +351,8 @@ func TestCluster_Resume_LosesNothing(t *testing.T) {
 }
 
 // TestCluster_SlowReceivers_MemoryIsBounded floods many receivers at another hub that do not read,
-// with little memory at both hubs. Others are still served, and the receivers are disconnected, after
-// which their senders go on: the memory of the link is not theirs for ever.
+// with little memory at both hubs. Others are still served, and the receivers are disconnected,
+// after which their senders go on: the memory of the link is not theirs for ever.
 func TestCluster_SlowReceivers_MemoryIsBounded(t *testing.T) {
 	const maxQueued, pairs, size = 8 << 20, 20, 50_000
 	config := hub.Config{MaxQueuedBytes: maxQueued, StallTimeout: time.Second}
@@ -414,7 +415,8 @@ func TestCluster_Presence_ShowsAllHubs(t *testing.T) {
 	})
 }
 
-// TestCluster_Presence_ResumeIsNotAnnounced resumes a session while a client of another hub watches.
+// TestCluster_Presence_ResumeIsNotAnnounced resumes a session while a client of another hub
+// watches.
 func TestCluster_Presence_ResumeIsNotAnnounced(t *testing.T) {
 	inCluster(t, 2, hub.Config{ResumeWindow: time.Minute}, func(t *testing.T, tc *testCluster) {
 		a, b := tc.connectPair(t)

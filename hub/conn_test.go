@@ -194,9 +194,9 @@ func TestConn_IdleMemory(t *testing.T) {
 	}
 }
 
-// TestConn_IdleStack measures the stacks of clients that have said HELLO and more, over TCP, TLS and
-// WebSockets: how large they are, and how much of them is in use. The runtime allocates stacks in
-// pieces of 32 KiB: a few stacks of 4 KiB among 1,000 of 2 KiB already exceed the limit.
+// TestConn_IdleStack measures the stacks of clients that have said HELLO and more, over TCP, TLS
+// and WebSockets: how large they are, and how much of them is in use. The runtime allocates stacks
+// in pieces of 32 KiB: a few stacks of 4 KiB among 1,000 of 2 KiB already exceed the limit.
 func TestConn_IdleStack(t *testing.T) {
 	if raceEnabled {
 		t.Skip("frames are larger under the race detector")

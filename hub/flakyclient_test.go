@@ -233,7 +233,8 @@ func runFlakyClients(t *testing.T, tr testTransport, config hub.Config, clients,
 	runFlakyClientsAt(t, []*testHub{tr.start(t, config)}, clients, messages, minDisconnects, size)
 }
 
-// runFlakyClientsAt is runFlakyClients with hubs of one cluster. Each client resumes at a random one.
+// runFlakyClientsAt is runFlakyClients with hubs of one cluster. Each client resumes at a random
+// one.
 func runFlakyClientsAt(t *testing.T, hubs []*testHub, clients, messages, minDisconnects int, size func(sender, seq uint64) int) {
 	t.Helper()
 	seed := rand.Uint64()

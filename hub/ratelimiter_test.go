@@ -298,8 +298,8 @@ func TestRateLimiter_OneAtATime_ReachesRate(t *testing.T) {
 	})
 }
 
-// TestRateLimiter_WebSocketOverhead_IsCharged floods the hub with WebSocket frames that bring no frame
-// of the protocol, before HELLO and behind it. They count as bytes.
+// TestRateLimiter_WebSocketOverhead_IsCharged floods the hub with WebSocket frames that bring no
+// frame of the protocol, before HELLO and behind it. They count as bytes.
 func TestRateLimiter_WebSocketOverhead_IsCharged(t *testing.T) {
 	const perSecond, seconds = 50_000, 5
 	for name, flood := range map[string][]byte{

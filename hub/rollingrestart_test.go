@@ -35,8 +35,8 @@ func (p *hubPool) set(hubs ...*testHub) {
 	p.hubs = hubs
 }
 
-// arrivals counts the messages that a client has received, by sender and number. What is sent again in
-// a new session can come behind later messages, if it was lost before.
+// arrivals counts the messages that a client has received, by sender and number. What is sent again
+// in a new session can come behind later messages, if it was lost before.
 type arrivals struct {
 	mu    sync.Mutex
 	count map[[2]uint64]int
@@ -49,9 +49,9 @@ func (a *arrivals) add(m client.Message) {
 	a.count[[2]uint64{m.From, n}]++
 }
 
-// TestRollingRestart_LosesNothing ends three hubs one after the other while clients send to each other,
-// and starts a new hub for each. Each message that was reported as received has arrived once, and
-// each that was reported as not delivered has not.
+// TestRollingRestart_LosesNothing ends three hubs one after the other while clients send to each
+// other, and starts a new hub for each. Each message that was reported as received has arrived
+// once, and each that was reported as not delivered has not.
 func TestRollingRestart_LosesNothing(t *testing.T) {
 	const clients = 4
 	config := hub.Config{ReportTimeout: 2 * time.Second}

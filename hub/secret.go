@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// resumeSecrets makes the secrets with which clients resume their sessions. Those of a cluster can be
-// checked by each of its hubs: a client that has one was given its id by a hub of the cluster. The
-// nil pointer is that of a lone hub. A resumeSecrets is static after construction.
+// resumeSecrets makes the secrets with which clients resume their sessions. Those of a cluster can
+// be checked by each of its hubs: a client that has one was given its id by a hub of the cluster.
+// The nil pointer is that of a lone hub. A resumeSecrets is static after construction.
 type resumeSecrets struct {
 	key     []byte
 	cluster string // name of the cluster for clients

@@ -19,8 +19,8 @@ const tunnelTimeout = takeoverTimeout + 3*time.Second
 // its tunnel is closed.
 var errTunnelEnded = errors.New("the tunnel to the hub of the session has ended")
 
-// tunneled is the error with which a connection stops handling frames: from now on, a tunnel carries
-// them to the hub of the session.
+// tunneled is the error with which a connection stops handling frames: from now on, a tunnel
+// carries them to the hub of the session.
 type tunneled struct{ tunnel *clientTunnel }
 
 func (*tunneled) Error() string { return "another hub has the session" }

@@ -72,8 +72,8 @@ func TestTunnel_FlakyConns_LoseNothing(t *testing.T) {
 // nodeOf returns the number of the hub that has assigned an id.
 func nodeOf(id uint64) int { return int(id >> 41 & (1<<22 - 1)) }
 
-// TestTunnel_Refused resumes at another hub what cannot be resumed. The client gets a new session of
-// that hub, and the session that it named stays as it is.
+// TestTunnel_Refused resumes at another hub what cannot be resumed. The client gets a new session
+// of that hub, and the session that it named stays as it is.
 func TestTunnel_Refused(t *testing.T) {
 	tc := startCluster(t, 2, hub.Config{Authenticate: tokenAuthenticator(map[string]*hub.Permissions{
 		"a": {Subject: "a"}, "b": {Subject: "b"}, "granted": {Subject: "granted", ID: 5},
@@ -304,8 +304,8 @@ func TestTunnel_KeepAlive(t *testing.T) {
 	}
 }
 
-// TestTunnel_LimitsOfTheHubOfTheClient has a hub with room for one client, which it gives to no other
-// for a tunnel.
+// TestTunnel_LimitsOfTheHubOfTheClient has a hub with room for one client, which it gives to no
+// other for a tunnel.
 func TestTunnel_LimitsOfTheHubOfTheClient(t *testing.T) {
 	tc := startCluster(t, 2, hub.Config{DisableV1: true})
 	full := tc.hubs[1]

@@ -31,7 +31,8 @@ type upgrade struct {
 	token  string                // until it is used
 }
 
-// add records what the upgrade request of c says about its client, if that client must authenticate.
+// add records what the upgrade request of c says about its client, if that client must
+// authenticate.
 func (t *upgradeTable) add(c *conn, origin, token string) {
 	if c.hub.auth.callback == nil || origin == "" {
 		return

@@ -22,8 +22,8 @@ import (
 // webSocketTransports are the transports of WebSockets.
 var webSocketTransports = []testTransport{overWebSocket, overSecureWebSocket, webSocketInMemory}
 
-// onWebSockets runs a test over WebSockets: over TCP, over TLS, and in memory, side by side. The bystanders of the
-// test, which are WebSockets themselves, must notice nothing.
+// onWebSockets runs a test over WebSockets: over TCP, over TLS, and in memory, side by side. The
+// bystanders of the test, which are WebSockets themselves, must notice nothing.
 func onWebSockets(t *testing.T, config hub.Config, webConfig hub.WebConfig, test func(t *testing.T, h *testHub)) {
 	t.Helper()
 	sideBySide(t, func(t *testing.T, tr testTransport) {
@@ -110,8 +110,8 @@ type onlyByte struct{ io.Reader }
 
 func (r onlyByte) Read(p []byte) (int, error) { return r.Reader.Read(p[:1]) }
 
-// expectClose reads frames of the hub until its Close frame, which must have that status. It returns
-// the code of the GOAWAY before it, if any.
+// expectClose reads frames of the hub until its Close frame, which must have that status. It
+// returns the code of the GOAWAY before it, if any.
 func (c *webSocketClient) expectClose(status ws.StatusCode) wire.GoAwayCode {
 	c.t.Helper()
 	s := c.stream

@@ -99,7 +99,8 @@ func TestCluster_Reconnects(t *testing.T) {
 	}
 }
 
-// TestCluster_LeaseRunsOutWithoutNATS checks the state of a hub that has lost NATS for lease.Duration.
+// TestCluster_LeaseRunsOutWithoutNATS checks the state of a hub that has lost NATS for
+// lease.Duration.
 func TestCluster_LeaseRunsOutWithoutNATS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

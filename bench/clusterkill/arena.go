@@ -27,8 +27,8 @@ const (
 	startTimeout = time.Minute
 )
 
-// keepAlives are the keep-alive intervals of the hubs. The clients of the first leave it while it is
-// stopped; those of the others mostly wait for it.
+// keepAlives are the keep-alive intervals of the hubs. The clients of the first leave it while it
+// is stopped; those of the others mostly wait for it.
 var keepAlives = [hubCount]time.Duration{2 * time.Second, 15 * time.Second, 5 * time.Second}
 
 // arena is the cluster.

@@ -31,8 +31,8 @@ type faultTime struct {
 	at   time.Time
 }
 
-// choose chooses faults of those kinds, none of which kills or stops the same server as another one,
-// and returns them as one.
+// choose chooses faults of those kinds, none of which kills or stops the same server as another
+// one, and returns them as one.
 func (b *breaker) choose(kinds []int) (*fault, error) {
 	all := new(fault)
 	var parts []*fault

@@ -1,7 +1,7 @@
 // Package admin serves the admin address of a hub over HTTP: metrics for Prometheus, health and
-// readiness probes, profiles, an API that lists and disconnects clients and sends test messages, and
-// the console, a web page for that API. docs/OPERATIONS.md describes it for operators, openapi.json
-// for programs.
+// readiness probes, profiles, an API that lists and disconnects clients and sends test messages,
+// and the console, a web page for that API. docs/OPERATIONS.md describes it for operators,
+// openapi.json for programs.
 //
 // No message of a client passes through this package. It reads the statistics and the clients of a
 // Hub when a request asks for them, and samples rates while requests ask for them. It does not read

@@ -137,7 +137,8 @@ func TestCluster_LoneHub(t *testing.T) {
 	}
 }
 
-// TestReady_WithoutLease checks that a hub that is no member for certain is not ready, and says why.
+// TestReady_WithoutLease checks that a hub that is no member for certain is not ready, and says
+// why.
 func TestReady_WithoutLease(t *testing.T) {
 	s, member := joinHub(t, membus.New(1), 1, Config{})
 	s.get("/readyz")

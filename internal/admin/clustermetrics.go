@@ -97,8 +97,8 @@ func (c *clusterCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// latestStarts returns the latest start of each hub, by name. A hub that was started again has a new
-// number and the same name, so that the number of its series stays the same. This hub is always
+// latestStarts returns the latest start of each hub, by name. A hub that was started again has a
+// new number and the same name, so that the number of its series stays the same. This hub is always
 // among them.
 func latestStarts(hubs []hub.HubInfo) []hub.HubInfo {
 	latest := slices.SortedFunc(slices.Values(hubs), func(a, b hub.HubInfo) int {

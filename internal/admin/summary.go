@@ -12,8 +12,8 @@ import (
 )
 
 // summaryJSON is the state of the hub in one document, of which a page such as the console requests
-// one a second. Counters begin at 0 with the hub. A map has an entry for each reason, also for those
-// that never occurred.
+// one a second. Counters begin at 0 with the hub. A map has an entry for each reason, also for
+// those that never occurred.
 type summaryJSON struct {
 	Version       string            `json:"version"`
 	Started       time.Time         `json:"started"` // the same as long as the hub runs

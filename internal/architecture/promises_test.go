@@ -39,8 +39,8 @@ func TestPromises_HaveTests(t *testing.T) {
 // ownHub is the cell of the column "in a cluster" for a promise of which no other hub takes part.
 const ownHub = "own hub"
 
-// TestPromises_HoldInCluster checks the column "in a cluster" of the tables in docs/PROTOCOL.md: each
-// cell is ownHub, or names a test that runs in a cluster.
+// TestPromises_HoldInCluster checks the column "in a cluster" of the tables in docs/PROTOCOL.md:
+// each cell is ownHub, or names a test that runs in a cluster.
 func TestPromises_HoldInCluster(t *testing.T) {
 	root := filepath.Join("..", "..")
 	page, err := os.ReadFile(filepath.Join(root, "docs", "PROTOCOL.md"))

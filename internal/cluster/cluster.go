@@ -194,8 +194,8 @@ func (c *Cluster) checkSilence(now time.Time) {
 	maps.DeleteFunc(c.departed, func(_ Node, at time.Time) bool { return now.Sub(at) > maxLostTime })
 }
 
-// IsLost reports whether a client was connected to a hub that is lost, or was given its id by such a
-// hub.
+// IsLost reports whether a client was connected to a hub that is lost, or was given its id by such
+// a hub.
 func (c *Cluster) IsLost(id uint64) bool {
 	if node, ok := NodeOf(id); ok {
 		if p := c.peer(node); p != nil && p.currentState() == StateLost {

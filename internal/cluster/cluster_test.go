@@ -69,8 +69,8 @@ func TestCluster_Fates(t *testing.T) {
 	})
 }
 
-// TestCluster_ReceiverMoves sends to a client that has just moved to a third hub, before and after the
-// other hubs have heard of it.
+// TestCluster_ReceiverMoves sends to a client that has just moved to a third hub, before and after
+// the other hubs have heard of it.
 func TestCluster_ReceiverMoves(t *testing.T) {
 	inWorld(t, 3, func(t *testing.T, w *world) {
 		a, b := w.hubs[0].join(1), w.hubs[1].join(2)
@@ -82,9 +82,9 @@ func TestCluster_ReceiverMoves(t *testing.T) {
 	})
 }
 
-// TestCluster_Claims_Converge connects a client to two hubs, one after the other or at the same time.
-// The later connection stays, of two at the same time that at the hub with the larger number, and a
-// third hub finds it.
+// TestCluster_Claims_Converge connects a client to two hubs, one after the other or at the same
+// time. The later connection stays, of two at the same time that at the hub with the larger number,
+// and a third hub finds it.
 func TestCluster_Claims_Converge(t *testing.T) {
 	for _, between := range []time.Duration{0, time.Microsecond, 50 * time.Millisecond, time.Second} {
 		inWorld(t, 3, func(t *testing.T, w *world) {
@@ -114,8 +114,8 @@ func TestCluster_Claims_Converge(t *testing.T) {
 	}
 }
 
-// TestCluster_Lost_Unreachable cuts a hub off. When it has crashed, its clients stay unreachable, and
-// when it comes back they are listed again.
+// TestCluster_Lost_Unreachable cuts a hub off. When it has crashed, its clients stay unreachable,
+// and when it comes back they are listed again.
 func TestCluster_Lost_Unreachable(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		inWorld(t, 3, func(t *testing.T, w *world) {
@@ -241,8 +241,8 @@ func TestCluster_OtherKey(t *testing.T) {
 	})
 }
 
-// TestCluster_SlowReceiver_LeavesOthersAlone has one receiver at the other hub read nothing. Another
-// one gets everything meanwhile, and the memory at the other hub is bounded.
+// TestCluster_SlowReceiver_LeavesOthersAlone has one receiver at the other hub read nothing.
+// Another one gets everything meanwhile, and the memory at the other hub is bounded.
 func TestCluster_SlowReceiver_LeavesOthersAlone(t *testing.T) {
 	inWorld(t, 2, func(t *testing.T, w *world) {
 		a := w.hubs[0].join(1)
@@ -273,8 +273,8 @@ func TestCluster_SlowReceiver_LeavesOthersAlone(t *testing.T) {
 	})
 }
 
-// TestCluster_SlowReceivers_LeaveOthersAlone has several receivers at the other hub read nothing. What
-// is sent to another one arrives meanwhile, small and large.
+// TestCluster_SlowReceivers_LeaveOthersAlone has several receivers at the other hub read nothing.
+// What is sent to another one arrives meanwhile, small and large.
 func TestCluster_SlowReceivers_LeaveOthersAlone(t *testing.T) {
 	inWorld(t, 2, func(t *testing.T, w *world) {
 		a := w.hubs[0].join(1)

@@ -63,8 +63,8 @@ func (c *completions) failCrossing(x *crossing, event outbox.Event) {
 	}
 }
 
-// decide records a fate of o for receivers for which it was not queued. Like an outbox that is full,
-// it does not count what an overflow policy drops.
+// decide records a fate of o for receivers for which it was not queued. Like an outbox that is
+// full, it does not count what an overflow policy drops.
 func (c *completions) decide(o *outgoing, to positions, fate wire.Fate) {
 	to.all(func(i int) {
 		if o.Events != nil {

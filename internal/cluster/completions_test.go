@@ -69,8 +69,8 @@ func TestCompletions_UnblockOnce(t *testing.T) {
 	}
 }
 
-// TestCompletions_FailCrossing has a report outstanding, or none. Only receivers for which it is not
-// queued count as drops.
+// TestCompletions_FailCrossing has a report outstanding, or none. Only receivers for which it is
+// not queued count as drops.
 func TestCompletions_FailCrossing(t *testing.T) {
 	for _, reports := range []bool{true, false} {
 		ct := newCompletionsTest()

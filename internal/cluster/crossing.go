@@ -23,8 +23,8 @@ type crossing struct {
 	undecided  int       // fates to come: one for each message and receiver; 0 without reports
 }
 
-// handleQueued handles a recordQueued. It can name batches that are not open any more: the other hub
-// can append what it says of the last generation before it knows that the link has broken.
+// handleQueued handles a recordQueued. It can name batches that are not open any more: the other
+// hub can append what it says of the last generation before it knows that the link has broken.
 func (s *sender) handleQueued(head []byte) error {
 	if len(head) < queuedHeadSize {
 		return nonsense("QUEUED with a head of %d bytes", len(head))

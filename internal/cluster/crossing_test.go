@@ -13,8 +13,8 @@ import (
 // fatesHead returns the head of FATES.
 func fatesHead(number uint64) []byte { return binary.BigEndian.AppendUint64(nil, number) }
 
-// TestCrossing_PartQueued queues a batch for its receivers in a strange order, each twice. Unblocked
-// is the sender once.
+// TestCrossing_PartQueued queues a batch for its receivers in a strange order, each twice.
+// Unblocked is the sender once.
 func TestCrossing_PartQueued(t *testing.T) {
 	inSenderTest(t, func(st *senderTest) {
 		s := st.sendIt(transfer{size: 1000, to: []uint64{4, 5, 6}})
@@ -38,8 +38,8 @@ func TestCrossing_PartQueued(t *testing.T) {
 	})
 }
 
-// TestCrossing_Accepted has a receiver block a batch that is in the budget of the other hub: the room
-// of the receiver stays taken, and the sender blocked, but others have the whole window.
+// TestCrossing_Accepted has a receiver block a batch that is in the budget of the other hub: the
+// room of the receiver stays taken, and the sender blocked, but others have the whole window.
 func TestCrossing_Accepted(t *testing.T) {
 	inSenderTest(t, func(st *senderTest) {
 		s := st.sendIt(transfer{size: minWindow / 2, to: []uint64{4, 5}})
@@ -106,8 +106,8 @@ func TestCrossing_KeepsNoBody(t *testing.T) {
 	})
 }
 
-// TestCrossing_DropUndecided never gets the fates of one batch, and those of another one late. What is
-// not queued still blocks its sender.
+// TestCrossing_DropUndecided never gets the fates of one batch, and those of another one late. What
+// is not queued still blocks its sender.
 func TestCrossing_DropUndecided(t *testing.T) {
 	inSenderTest(t, func(st *senderTest) {
 		never := st.sendIt(transfer{size: 1, reports: true, to: []uint64{1}})
@@ -130,8 +130,8 @@ func TestCrossing_DropUndecided(t *testing.T) {
 	})
 }
 
-// TestCrossing_QueuedOfLastGeneration is told of batches of a generation that has broken, and of one
-// that has come later.
+// TestCrossing_QueuedOfLastGeneration is told of batches of a generation that has broken, and of
+// one that has come later.
 func TestCrossing_QueuedOfLastGeneration(t *testing.T) {
 	inSenderTest(t, func(st *senderTest) {
 		for range 5 {

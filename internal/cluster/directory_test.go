@@ -69,8 +69,8 @@ func TestDirectory_SnapshotInPieces(t *testing.T) {
 	wantIDs(t, d, 100)
 }
 
-// TestDirectory_Lost remembers the clients of a lost hub until it is back. What still arrives of the
-// old generation brings none of them back.
+// TestDirectory_Lost remembers the clients of a lost hub until it is back. What still arrives of
+// the old generation brings none of them back.
 func TestDirectory_Lost(t *testing.T) {
 	d := newTestDirectory()
 	d.lose() // before it was known
@@ -123,8 +123,8 @@ func TestDirectory_Closed(t *testing.T) {
 	}
 }
 
-// TestDirectory_Claims calls for clients that this hub has as well, with the right connect time, and
-// not for those of a third hub.
+// TestDirectory_Claims calls for clients that this hub has as well, with the right connect time,
+// and not for those of a third hub.
 func TestDirectory_Claims(t *testing.T) {
 	d := newTestDirectory(70, 90, 300)
 	third := &relay.Remote{}

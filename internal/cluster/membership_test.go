@@ -79,8 +79,8 @@ func TestMembership_HeartbeatAddsAHub(t *testing.T) {
 	})
 }
 
-// TestMembership_Versions accepts hubs that can speak a version of this hub, and others not: version N
-// speaks with N-1.
+// TestMembership_Versions accepts hubs that can speak a version of this hub, and others not:
+// version N speaks with N-1.
 func TestMembership_Versions(t *testing.T) {
 	for _, test := range []struct {
 		lowest, highest int

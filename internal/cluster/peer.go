@@ -37,8 +37,8 @@ var (
 )
 
 // peer is another hub. It implements relay.Peer. Its methods can be called concurrently, except the
-// callbacks of the link: onData, onBreak, onEstablished, and what they call. These run one at a time,
-// in the goroutine that brings frames or in that of run.
+// callbacks of the link: onData, onBreak, onEstablished, and what they call. These run one at a
+// time, in the goroutine that brings frames or in that of run.
 type peer struct {
 	// Static after newPeer.
 	cluster  *Cluster

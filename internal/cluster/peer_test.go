@@ -96,8 +96,8 @@ func TestPeer_Silent_IsLost(t *testing.T) {
 	})
 }
 
-// TestPeer_Deaf_IsLost has the other hub be heard, and hear nothing. Without a limit, what is sent to
-// its clients would wait for ever.
+// TestPeer_Deaf_IsLost has the other hub be heard, and hear nothing. Without a limit, what is sent
+// to its clients would wait for ever.
 func TestPeer_Deaf_IsLost(t *testing.T) {
 	inTestBus(t, func(t *testing.T, b *testBus) {
 		c := startBusCluster(t, b, testNode, 1)

@@ -113,8 +113,8 @@ func TestPublisher_Generations(t *testing.T) {
 	wantPublished(t, s) // not again
 }
 
-// TestPublisher_BreaksMeanwhile has the stream begin anew while changes are appended: they go to the
-// new generation, which then gets a snapshot as well.
+// TestPublisher_BreaksMeanwhile has the stream begin anew while changes are appended: they go to
+// the new generation, which then gets a snapshot as well.
 func TestPublisher_BreaksMeanwhile(t *testing.T) {
 	p, s := newTestPublisher(1)
 	p.publish(false)

@@ -174,8 +174,8 @@ func TestReceiver_Reserve_HoldsBackOnlyItsOwn(t *testing.T) {
 	})
 }
 
-// TestReceiver_Reserve_OfEarlierGenerations has receivers block a window of each generation. None of
-// them breaks the next one, until there are too many: then nothing is accepted.
+// TestReceiver_Reserve_OfEarlierGenerations has receivers block a window of each generation. None
+// of them breaks the next one, until there are too many: then nothing is accepted.
 func TestReceiver_Reserve_OfEarlierGenerations(t *testing.T) {
 	inReceiverTest(t, 1, func(rt *receiverTest) {
 		rt.mustBatch(1, 4) // fills the budget
@@ -207,8 +207,8 @@ func TestReceiver_Reserve_OfEarlierGenerations(t *testing.T) {
 	})
 }
 
-// TestReceiver_IsOverfullDuringBreak has a frame come while Run of the link begins a generation. The
-// race detector is the check.
+// TestReceiver_IsOverfullDuringBreak has a frame come while Run of the link begins a generation.
+// The race detector is the check.
 func TestReceiver_IsOverfullDuringBreak(t *testing.T) {
 	inReceiverTest(t, 1, func(rt *receiverTest) {
 		rt.mustBatch(1, 4) // fills the budget

@@ -17,8 +17,8 @@ const maxGathered = 4 << 10
 // take them along earlier.
 const gatherDelay = time.Millisecond
 
-// reservedDelay is how much longer that is for each transfer with memory of the reserve. All of them
-// are looked at each time, which then takes less than a hundredth of the time.
+// reservedDelay is how much longer that is for each transfer with memory of the reserve. All of
+// them are looked at each time, which then takes less than a hundredth of the time.
 const reservedDelay = 5 * time.Microsecond
 
 // replies gathers what a hub says about the batches of another hub: that they are queued, and their

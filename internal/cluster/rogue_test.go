@@ -9,7 +9,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/cluster/link"
 )
 
-// testBus connects hubs within a test of this package, which cannot import membus. It loses nothing.
+// testBus connects hubs within a test of this package, which cannot import membus. It loses
+// nothing.
 type testBus struct {
 	mu       sync.Mutex
 	carriers map[Node]*busCarrier
@@ -81,7 +82,8 @@ func (c *busCarrier) Receive(handle func(frame []byte)) {
 
 func (c *busCarrier) Close() error { return nil }
 
-// rogue is a hub that speaks to hub testNode over a link, and of which the test decides what it says.
+// rogue is a hub that speaks to hub testNode over a link, and of which the test decides what it
+// says.
 type rogue struct {
 	carrier *busCarrier
 	node    Node
@@ -94,7 +96,8 @@ type rogue struct {
 	onEstablished func() // called each time
 }
 
-// startRogue starts a rogue and has it send a heartbeat. onEstablished is called in each generation.
+// startRogue starts a rogue and has it send a heartbeat. onEstablished is called in each
+// generation.
 func startRogue(t testing.TB, b *testBus, node Node, onEstablished func(r *rogue)) *rogue {
 	r := &rogue{carrier: b.join(t, node), node: node, stop: make(chan struct{})}
 	r.setOnEstablished(onEstablished)

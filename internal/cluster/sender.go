@@ -228,7 +228,8 @@ func (s *sender) onBreak(generation, sent uint64) {
 	done.run(s.onDrop)
 }
 
-// setReach says whether the other hub can be reached. While it cannot, send fails. reachEnded is final.
+// setReach says whether the other hub can be reached. While it cannot, send fails. reachEnded is
+// final.
 func (s *sender) setReach(r reach) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

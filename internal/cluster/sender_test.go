@@ -200,7 +200,8 @@ func TestSender_OverflowPolicies(t *testing.T) {
 	})
 }
 
-// TestSender_DropOldest sends more than the receiver takes: the newest message of each sender waits.
+// TestSender_DropOldest sends more than the receiver takes: the newest message of each sender
+// waits.
 func TestSender_DropOldest(t *testing.T) {
 	inSenderTest(t, func(st *senderTest) {
 		const size = minWindow / 3

@@ -8,12 +8,12 @@ import (
 )
 
 // A tunnel is a pair of streams of bytes between a client, which is connected to one hub, and its
-// session, which another hub has. The hub of the client opens it. The other hub serves the client as
-// if it had accepted the connection itself. Tunnels travel on the link, beside the messages.
+// session, which another hub has. The hub of the client opens it. The other hub serves the client
+// as if it had accepted the connection itself. Tunnels travel on the link, beside the messages.
 //
 // Each end permits the other to send maxTunnelWindow bytes more than it has passed on, so that a
-// client that does not read stops its own tunnel and nothing else: what arrives always has room, and
-// the link reader never waits.
+// client that does not read stops its own tunnel and nothing else: what arrives always has room,
+// and the link reader never waits.
 
 // maxTunnelWindow is the maximum number of bytes of a tunnel in one direction that were sent, and
 // that the other end has not passed on. It is the size at which one read of a connection ends.
@@ -59,8 +59,8 @@ type TunnelTLS struct {
 	Protocol   string `json:"protocol,omitempty"`
 }
 
-// TunnelHandler handles what arrives by a tunnel. Its methods are called one at a time, and must not
-// block: they run in the goroutines of the link.
+// TunnelHandler handles what arrives by a tunnel. Its methods are called one at a time, and must
+// not block: they run in the goroutines of the link.
 type TunnelHandler interface {
 	// HandleData gets the next bytes. It does not keep p. Tunnel.Grant must follow when the bytes
 	// are passed on.
@@ -212,8 +212,8 @@ func (t *Tunnel) finish(err error) {
 
 // OpenTunnel opens a tunnel to a hub whose session a client of this hub wants to resume: to the hub
 // of the destination, or without one to the hub with that node. It returns ErrNoTunnel if that hub
-// cannot be reached. The other end must be sent HELLO first. It closes the tunnel, without any bytes,
-// if the session cannot be resumed.
+// cannot be reached. The other end must be sent HELLO first. It closes the tunnel, without any
+// bytes, if the session cannot be resumed.
 func (c *Cluster) OpenTunnel(dest *relay.Remote, node Node, r *TunnelRequest, handler TunnelHandler) (*Tunnel, error) {
 	p := c.peer(node)
 	if dest != nil {

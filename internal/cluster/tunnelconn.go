@@ -133,8 +133,8 @@ func (c *TunnelConn) Read(p []byte) (n int, err error) {
 }
 
 // WriteVector writes as many bytes of v as the other end permits. If it permits none, WriteVector
-// waits if wait is set, and otherwise returns 0. Without any byte in v, it waits until the other end
-// permits bytes.
+// waits if wait is set, and otherwise returns 0. Without any byte in v, it waits until the other
+// end permits bytes.
 func (c *TunnelConn) WriteVector(v [][]byte, wait bool) (n int, err error) {
 	for {
 		n, err = c.tunnel.Write(v)

@@ -183,8 +183,8 @@ func TestTunnels_SumIsBounded(t *testing.T) {
 	}
 }
 
-// TestTunnels_BreakEndsThoseOfTheGeneration breaks the link while a tunnel of the next generation is
-// open already.
+// TestTunnels_BreakEndsThoseOfTheGeneration breaks the link while a tunnel of the next generation
+// is open already.
 func TestTunnels_BreakEndsThoseOfTheGeneration(t *testing.T) {
 	near, far := newTunnelEnd(), newTunnelEnd()
 	old, conn := openTestTunnel(t, near, far)

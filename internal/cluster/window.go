@@ -21,16 +21,17 @@ const (
 // window decides which batches can be sent to another hub, and keeps the others in order.
 //
 // All batches under way, from the sending until the other hub says that it has queued them, or has
-// them in its own budget although receivers block them, have at most limit bytes. Those for one receiver have at most half of what is free of that: what a
-// slow receiver holds shrinks with each further slow receiver, and never reaches the limit. A
-// batch for several receivers counts in full for each of them, and once in the sum. The first
-// batch of a receiver needs only room in the sum, and the first batch of all needs no room.
+// them in its own budget although receivers block them, have at most limit bytes. Those for one
+// receiver have at most half of what is free of that: what a slow receiver holds shrinks with each
+// further slow receiver, and never reaches the limit. A batch for several receivers counts in full
+// for each of them, and once in the sum. The first batch of a receiver needs only room in the sum,
+// and the first batch of all needs no room.
 //
-// A batch that is sent to some of its receivers now and to others later crosses twice. While a batch
-// has no room for all receivers, it therefore waits for all, until one of them has little under way:
-// then that receiver could soon have nothing to get. Receivers that are about as fast as each other
-// get a batch together, and one that is much slower delays the others only for as long as they have
-// enough.
+// A batch that is sent to some of its receivers now and to others later crosses twice. While a
+// batch has no room for all receivers, it therefore waits for all, until one of them has little
+// under way: then that receiver could soon have nothing to get. Receivers that are about as fast as
+// each other get a batch together, and one that is much slower delays the others only for as long
+// as they have enough.
 //
 // Batches that wait for the sum are sent in the order of their offers, and before them those that
 // wait in lanes. A large batch thus waits only for what was offered before it. A step costs a time
@@ -96,9 +97,9 @@ func (w *window) fitsLane(l lane, o *outgoing) bool {
 	return l.underWay == 0 || l.underWay+o.size <= (w.limit-w.underWay)/2
 }
 
-// lowShare is the part of the share of a receiver that is little to have under way. With a half, the
-// messages of 100 clients to everyone else crossed 1.7 times, with a sixteenth 1.04 times; the rate
-// is the same (docs/decisions/0022).
+// lowShare is the part of the share of a receiver that is little to have under way. With a half,
+// the messages of 100 clients to everyone else crossed 1.7 times, with a sixteenth 1.04 times; the
+// rate is the same (docs/decisions/0022).
 const lowShare = 16
 
 // isLow reports whether a lane has little under way. The batch o would have room in it.
@@ -154,8 +155,8 @@ func (w *window) admit(o *outgoing, a *admission) {
 	w.charge(o, &a.send)
 }
 
-// fitting returns the receivers of a new batch that have room for it, and whether it is sent to them
-// now: it can wait for the others only if it waits for all that have no room.
+// fitting returns the receivers of a new batch that have room for it, and whether it is sent to
+// them now: it can wait for the others only if it waits for all that have no room.
 func (w *window) fitting(o *outgoing) (fits positions, now bool) {
 	now = o.overflow() != outbox.OverflowBlock
 	n := 0

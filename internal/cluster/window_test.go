@@ -76,8 +76,8 @@ func TestWindow_LargestBatchGoesAlone(t *testing.T) {
 	}
 }
 
-// TestWindow_WaitingBatchCrossesOnce has all receivers of a group equally slow: what waits for all of
-// them crosses as one batch.
+// TestWindow_WaitingBatchCrossesOnce has all receivers of a group equally slow: what waits for all
+// of them crosses as one batch.
 func TestWindow_WaitingBatchCrossesOnce(t *testing.T) {
 	var w window
 	w.init(minWindow)
@@ -157,8 +157,8 @@ func TestWindow_OverflowPolicies(t *testing.T) {
 	})
 }
 
-// TestWindow_DropOldest_ReceiverTwice has a batch give way that names its receiver twice: one copy of
-// it for each new batch.
+// TestWindow_DropOldest_ReceiverTwice has a batch give way that names its receiver twice: one copy
+// of it for each new batch.
 func TestWindow_DropOldest_ReceiverTwice(t *testing.T) {
 	var w window
 	w.init(minWindow)

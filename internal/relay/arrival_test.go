@@ -86,8 +86,8 @@ func TestArrival_RemoteReceiversAreAbsent(t *testing.T) {
 	}
 }
 
-// TestArrival_OnBlocked_EachReceiverAlone sends to one receiver that is ready and two that are full.
-// The end of each wait is told alone, and the batch does not count as blocked.
+// TestArrival_OnBlocked_EachReceiverAlone sends to one receiver that is ready and two that are
+// full. The end of each wait is told alone, and the batch does not count as blocked.
 func TestArrival_OnBlocked_EachReceiverAlone(t *testing.T) {
 	for _, version := range []int{1, 2} {
 		inVirtualTime(t, nil, func(t *testing.T, tr *testRelay) {

@@ -155,9 +155,9 @@ func (s *Sender) recordAbsent(m *Messages, r *recorders, receiver int, id uint64
 	s.recordDrop(r, receiver, fate, 0, s.batch.Frames)
 }
 
-// removeExcluded sets to nil the dests that must not get the messages, and returns their indexes: of
-// messages of this hub, those that the origin is not permitted to send to; of messages of another
-// hub, those that have left this one for a third.
+// removeExcluded sets to nil the dests that must not get the messages, and returns their indexes:
+// of messages of this hub, those that the origin is not permitted to send to; of messages of
+// another hub, those that have left this one for a third.
 func (s *Sender) removeExcluded(m *Messages, ids []uint64, dests []Destination) (excluded indexSet) {
 	if m.FromHub {
 		return removeRemotes(dests)

@@ -71,8 +71,8 @@ func TestParseFrame_Invalid(t *testing.T) {
 	}
 }
 
-// FuzzHandle gives any frames to a link that runs, whose number they can name. Whatever they do, the
-// link then exchanges data with another link.
+// FuzzHandle gives any frames to a link that runs, whose number they can name. Whatever they do,
+// the link then exchanges data with another link.
 func FuzzHandle(f *testing.F) {
 	const id, peer = 1, 2
 	seeds := []header{

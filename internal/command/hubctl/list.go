@@ -79,7 +79,8 @@ type connectedClient struct {
 	inCluster bool
 }
 
-// An id that a hub in a cluster assigns has the uppermost bit, the number of the hub, and a counter.
+// An id that a hub in a cluster assigns has the uppermost bit, the number of the hub, and a
+// counter.
 const (
 	clusterBit  = 1 << 63
 	counterBits = 41

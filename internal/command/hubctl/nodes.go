@@ -199,7 +199,8 @@ func (c nodesCommand) get(stopCtx context.Context) ([]byte, error) {
 	return body, c.checkStatus(response.StatusCode, body)
 }
 
-// refuseRedirect returns the redirect as the answer: the token is for the address that the user names.
+// refuseRedirect returns the redirect as the answer: the token is for the address that the user
+// names.
 func refuseRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // checkStatus returns an error unless status is 200.

@@ -121,8 +121,8 @@ func findManifest(t *testing.T, list []manifest, kind, name string) *manifest {
 	return nil
 }
 
-// hubSettings returns the settings of a hub with these arguments and variables, which must be valid.
-// Files that they name exist.
+// hubSettings returns the settings of a hub with these arguments and variables, which must be
+// valid. Files that they name exist.
 func hubSettings(t *testing.T, args []string, env map[string]string) *config {
 	t.Helper()
 	secrets := t.TempDir()
@@ -292,8 +292,8 @@ func natsOptions(t *testing.T, name string) *server.Options {
 	return options
 }
 
-// TestDeploy_NATS_ConnectsHubs starts three servers with deploy/nats/nats.conf at other ports. A hub
-// joins with the permissions of the file, which are the minimum.
+// TestDeploy_NATS_ConnectsHubs starts three servers with deploy/nats/nats.conf at other ports. A
+// hub joins with the permissions of the file, which are the minimum.
 func TestDeploy_NATS_ConnectsHubs(t *testing.T) {
 	dir := t.TempDir()
 	ports := freePorts(t, 6)

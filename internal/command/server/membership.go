@@ -21,8 +21,8 @@ type membership struct {
 	problem error                // why the last attempt to join has failed; nil: there was none
 }
 
-// join makes h a member of the cluster that the settings name, if they do. It waits until NATS can be
-// reached, or ctx ends. close must be called after the end of h.
+// join makes h a member of the cluster that the settings name, if they do. It waits until NATS can
+// be reached, or ctx ends. close must be called after the end of h.
 func (m *membership) join(ctx context.Context, s *program, h *hub.Hub) error {
 	flags := &s.config.cluster
 	if !flags.enabled() {

@@ -39,8 +39,8 @@ func startNATS(t *testing.T, port int) {
 	})
 }
 
-// TestMembership_WaitsForNATS starts a hub before NATS. Until it has joined, it is not ready and says
-// why.
+// TestMembership_WaitsForNATS starts a hub before NATS. Until it has joined, it is not ready and
+// says why.
 func TestMembership_WaitsForNATS(t *testing.T) {
 	port := freePort(t)
 	args := []string{"-addr=127.0.0.1", "-port=0", "-log=json", "-admin=127.0.0.1:0", "-hub-name=one", "-cluster=nats://127.0.0.1:" + strconv.Itoa(port)}
