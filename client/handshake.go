@@ -69,7 +69,7 @@ type welcomed struct {
 	read    position     // after the last frame that was read
 	sink    *verdictSink // for verdicts on messages of the connection
 	isFirst bool         // this is the first connection of the client
-	newHub  bool         // the ids of the last hub are not valid: it was another one, or has restarted, and they are no cluster
+	newHub  bool         // the ids of the last hub are not valid: it is no hub of the same cluster, or has restarted
 }
 
 // attach starts a session of version 2 on cn, or resumes one. Messages are not sent before

@@ -35,8 +35,8 @@ type reconnector struct {
 	session   *session
 	rounds    attemptRounds // of the attempts since the last WELCOME
 	attempts  int           // number of them
-	rejected  int           // number of the last of them that no further attempt can better; see shouldReconnect
-	delay     time.Duration // the longest delay that a GOAWAY has asked for since the last round has begun
+	rejected  int           // number of the last ones that were rejected; see shouldReconnect
+	delay     time.Duration // the longest that a GOAWAY has asked for since the last round began
 	expired   expiredToken  // the token that the hub has called expired since the last WELCOME
 	nextToken string        // the token for the next HELLO; "" calls Options.GetToken
 

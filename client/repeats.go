@@ -6,10 +6,11 @@ import (
 
 const (
 	// maxRepeatWindow is how far below the highest seq of a sender a message is known, in seqs: twice
-	// as many as a client can have without a report by default.
+	// as many as a client can have without a report by default. The last 64 of them are given up,
+	// because bits are cleared by words.
 	maxRepeatWindow = 2048
 
-	// maxRepeatSenders is the maximum number of senders whose messages are known. It is 270 KiB.
+	// maxRepeatSenders is the maximum number of senders whose messages are known. They take 270 KiB.
 	maxRepeatSenders = 1024
 
 	// firstClusterID is the first id that hubs of a cluster assign. They give none of them twice.

@@ -64,7 +64,8 @@ func (h *Hub) acceptTunnel(tc *cluster.TunnelConn, r *cluster.TunnelRequest) {
 		c.start(nil)
 	case errors.As(err, &rejected):
 		h.admission.recordReject(rejected.reason, tc.RemoteAddr())
-		_, _ = tc.WriteVector([][]byte{rejectFrames[rejected.reason]}, false) // the tunnel has room for its first bytes
+		// The tunnel has room for its first bytes.
+		_, _ = tc.WriteVector([][]byte{rejectFrames[rejected.reason]}, false)
 		tc.CloseWithStatus(uint16(socket.StatusTryAgainLater))
 	default:
 		tc.Close()

@@ -39,7 +39,7 @@ func (c *Cluster) openBuckets(ctx context.Context, s *session) (b *buckets, err 
 			Bucket: leasesBucket(c.config.Name), Description: "hubs of go-message-hub that live", Replicas: replicas, TTL: lease.Duration,
 		})
 	}
-	if errors.Is(err, nats.ErrNoResponders) { // the account always has information if JetStream is enabled
+	if errors.Is(err, nats.ErrNoResponders) { // JetStream always describes the account if it is enabled
 		if _, infoErr := b.js.AccountInfo(ctx); infoErr != nil {
 			err = infoErr
 		}

@@ -43,7 +43,7 @@ type Cluster struct {
 	wait     sync.WaitGroup     // for run and for the lease
 
 	session atomic.Pointer[session] // nil: not connected
-	dropped atomic.Uint64           // frames that have arrived and were dropped, by sessions that ended
+	dropped atomic.Uint64           // frames that have arrived and were dropped, in sessions that ended
 
 	// Guarded by mu.
 	mu    sync.Mutex

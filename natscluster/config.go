@@ -110,7 +110,8 @@ func (c Config) Validate() error {
 func validateURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil {
-		return errors.New("a URL of NATS cannot be parsed: allowed are nats://host:4222 and tls://host:4222") // err can hold a password
+		// err can hold a password.
+		return errors.New("a URL of NATS cannot be parsed: allowed are nats://host:4222 and tls://host:4222")
 	}
 	switch u.Scheme {
 	case "nats", "tls", "ws", "wss":

@@ -204,8 +204,8 @@ func (e *payloadError) Error() string {
 }
 
 func (s *session) checkPayload() error {
-	if most := s.nc.MaxPayload(); most < cluster.MaxFrame {
-		return &payloadError{most}
+	if maxPayload := s.nc.MaxPayload(); maxPayload < cluster.MaxFrame {
+		return &payloadError{maxPayload}
 	}
 	return nil
 }

@@ -11,9 +11,9 @@
 // subjects of a cluster begin with hub.NAME, and its two buckets are hub_NAME_nodes and
 // hub_NAME_leases. Permissions returns the permissions that the NATS user of a hub needs.
 //
-// Whoever can write to these subjects and buckets is trusted: it can send frames to hubs, take
-// numbers, and, unless Config.Key is set, read the key of the cluster. An account of its own keeps
-// other users of NATS away.
+// A program that can write to these subjects and buckets is trusted: it can send frames to hubs,
+// take numbers, and, unless Config.Key is set, read the key of the cluster. An account of its own
+// keeps other users of NATS away.
 //
 // The counter of numbers must not be set back. A single nats-server syncs its files every two
 // minutes by default: after a crash of its machine a number could be given twice. Either run

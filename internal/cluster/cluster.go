@@ -140,11 +140,9 @@ func (c *Cluster) run() {
 	}
 }
 
-// Publish tells the other hubs about changes of the clients of this hub at once.
-func (c *Cluster) Publish() { c.wake() }
-
-// wake has run publish at once.
-func (c *Cluster) wake() {
+// Publish has the other hubs told about changes of the clients of this hub at once. It does not
+// block.
+func (c *Cluster) Publish() {
 	select {
 	case c.wakeup <- struct{}{}:
 	default:
@@ -226,9 +224,9 @@ func (c *Cluster) Hubs() []Info {
 	return infos
 }
 
-// Close leaves the cluster. Before, it waits until the other hubs have acknowledged everything, or
-// stop is closed, or drainTimeout is over. What waits for other hubs then fails. Close does not
-// close the carrier.
+// Close leaves the cluster. Before, it waits until the other hubs have queued what was sent to them,
+// and no client of theirs has a tunnel to this hub, or stop is closed, or drainTimeout is over. What
+// waits for other hubs then fails. Close is called once, and does not close the carrier.
 func (c *Cluster) Close(stop <-chan struct{}) {
 	c.drain(stop)
 	c.mu.Lock()
@@ -245,7 +243,7 @@ func (c *Cluster) Close(stop <-chan struct{}) {
 	c.links.Wait()
 }
 
-// drain waits until the other hubs have queued everything that was sent to them.
+// drain waits until nothing waits for another hub, or stop is closed, or drainTimeout is over.
 func (c *Cluster) drain(stop <-chan struct{}) {
 	timeout, tick := time.NewTimer(drainTimeout), time.NewTicker(drainInterval)
 	defer timeout.Stop()

@@ -12,7 +12,7 @@ type completions struct {
 	events    []completion
 	unblocked []*outgoing // those that nothing blocks any more
 	buffers   []*body.Buffer
-	drops     map[wire.Fate]int // messages that were not sent, by fate; only those that no other count has
+	drops     map[wire.Fate]int // messages that were not sent, and that nothing else counts
 }
 
 // completion is an event, or a fate, of one batch for one receiver.

@@ -20,7 +20,8 @@ type directory struct {
 	// Owned by the callbacks of the link.
 	pieces []uint64 // ids of the snapshot that is coming
 
-	lost atomic.Pointer[[]uint64] // ascending: the clients that the hub had when it was lost; nil: it is not lost
+	// lost holds the clients that the hub had when it was lost, ascending. nil: it is not lost.
+	lost atomic.Pointer[[]uint64]
 
 	// mu guards the fields below, and is held while the group changes.
 	mu       sync.Mutex

@@ -146,8 +146,8 @@ func versionText(h *heartbeat) string {
 		h.MinVersion, h.MaxVersion, minVersion, maxVersion)
 }
 
-// maxRejections is the maximum number of rejections that are logged in rejectionInterval. Anybody
-// who reaches the network of the hubs can cause them.
+// maxRejections is the maximum number of rejections that are logged in rejectionInterval. Any
+// program that reaches the network of the hubs can cause them.
 const (
 	maxRejections     = 20
 	rejectionInterval = time.Minute

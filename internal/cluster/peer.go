@@ -190,7 +190,7 @@ func (p *peer) onBreak(generation, sent uint64, err error) {
 func (p *peer) onEstablished() {
 	p.sender.setReach(reachable)
 	p.become(StateConnecting)
-	p.cluster.wake() // publishes
+	p.cluster.Publish()
 }
 
 // beginRecord implements recordHandler.
@@ -319,7 +319,8 @@ func (p *peer) currentState() State {
 	return p.state
 }
 
-// isBusy reports whether the hub is up and something waits for it.
+// isBusy reports whether the hub is up and something waits for it, or a tunnel of it is served
+// here.
 func (p *peer) isBusy() bool {
 	stats := p.link.Stats()
 	return p.isUp() && (p.sender.isBusy() || stats.UnderWay+stats.Waiting > 0 || p.tunnels.serves())

@@ -38,7 +38,7 @@ type receiver struct {
 	part     *partQueued   // nil: no receiver blocks it
 	plain    plainOrigin   // its origin, if it has no reports
 
-	unsaid  int                     // bytes that are queued, and not said to be since the last flush, as minUnsaid counts
+	unsaid  int                     // bytes that were queued since the last flush of replies; see minUnsaid
 	replies *replies                // of this generation
 	current atomic.Pointer[replies] // replies, for other goroutines
 

@@ -261,7 +261,7 @@ func (ts *tunnels) handleReceived(head []byte) error {
 	if total < ts.arrived {
 		return nonsense("%d bytes of tunnels have arrived, after %d", total, ts.arrived)
 	}
-	ts.arrived = min(total, ts.sent) // bytes that were sent while the streams began anew are not in sent
+	ts.arrived = min(total, ts.sent) // sent lacks bytes of the time in which the streams began anew
 	ts.underWay = int(ts.sent - ts.arrived)
 	for t := range ts.waiting {
 		t.signalWritable()

@@ -43,7 +43,7 @@ type window struct {
 	underWay int
 	lanes    map[uint64]lane // by id of the receiver; a lane with nothing in it is absent
 
-	queue list.List // of *outgoing that wait for room in the sum; none of their receivers is in a lane yet
+	queue list.List // of *outgoing that wait for room in the sum, and not in a lane yet
 	ready []uint64  // receivers whose lane may have room for what waits in it
 }
 

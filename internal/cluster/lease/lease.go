@@ -225,7 +225,7 @@ func (l *Lease) key() string { return Key(l.Node()) }
 // Key returns the key of the lease of a hub.
 func Key(n cluster.Node) string { return KeyPrefix + string(formatNode(n)) }
 
-// Release ends the lease, so that other hubs see at once that this hub has ended.
+// Release ends the lease, which otherwise stays in the store until it expires.
 func (l *Lease) Release(ctx context.Context) error {
 	l.setUntil(time.Time{})
 	l.stopExpiry()
