@@ -108,22 +108,30 @@ func (c *Cluster) addPeer(node Node, h *heartbeat) (p *peer, isNew bool, err err
 	default:
 		c.removePeer(p, errReplaced)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, departed := c.departed[node]; departed || c.closed {
-		return nil, false, nil
+	if p, err = c.startPeer(node, h); p == nil {
+		return nil, false, err
 	}
-	if len(c.peers) >= maxPeers {
-		return nil, false, errTooMany
-	}
-	p = newPeer(c, node, h)
-	c.peers[node] = p
-	c.links.Go(p.run) // ends with peer.close
 	c.config.Logger.Info("hub found", "node", uint32(node), "hub", h.Name)
 	if diff := time.Until(time.UnixMicro(h.Now)).Abs(); diff > maxClockDiff {
 		c.config.Logger.Warn("clocks of hubs differ", "node", uint32(node), "hub", h.Name, "difference", diff.Round(time.Millisecond))
 	}
 	return p, true, nil
+}
+
+// startPeer is addPeer for a hub that is no peer yet.
+func (c *Cluster) startPeer(node Node, h *heartbeat) (*peer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, departed := c.departed[node]; departed || c.closed {
+		return nil, nil
+	}
+	if len(c.peers) >= maxPeers {
+		return nil, errTooMany
+	}
+	p := newPeer(c, node, h)
+	c.peers[node] = p
+	c.links.Go(p.run) // ends with peer.close
+	return p, nil
 }
 
 // removePeer ends a peer.
