@@ -65,7 +65,6 @@ type Event struct {
 
 	// Unconfirmed is the number of messages of Send that may not have reached the hub and are not
 	// sent again: without Options.Resend those that were unacknowledged, and in any case those to
-	// ids that are invalid now. It is set for EventNewID and
-	// EventKeptID.
+	// ids that are invalid now. It is set for EventNewID and EventKeptID.
 	Unconfirmed int
 }

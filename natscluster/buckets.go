@@ -128,7 +128,7 @@ func (s kvStore) Update(ctx context.Context, key string, value []byte, revision 
 	})
 }
 
-// write calls a function that writes, and notes when the write was.
+// write calls a function that writes, and records when the write was.
 func (s kvStore) write(ctx context.Context, f func(context.Context, jetstream.KeyValue) (uint64, error)) (revision uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -139,7 +139,7 @@ func (s kvStore) write(ctx context.Context, f func(context.Context, jetstream.Ke
 	before := s.c.config.now()
 	revision, err = f(ctx, kv)
 	if err == nil {
-		s.c.clock.note(written{kv.Bucket(), revision, before, s.c.config.now()})
+		s.c.clock.record(written{kv.Bucket(), revision, before, s.c.config.now()})
 	}
 	return revision, err
 }

@@ -30,7 +30,7 @@ type written struct {
 	before, after time.Time
 }
 
-func (k *clock) note(w written) {
+func (k *clock) record(w written) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.last = w

@@ -85,7 +85,7 @@ func (c *Cluster) connect(ctx context.Context, servers []string) (*session, erro
 		return nil
 	})
 	if s.nc, err = nats.Connect("", options...); err != nil {
-		return nil, fmt.Errorf("NATS at %s cannot be reached: %w", c.config.displayURLs(), errors.Join(s.takeDialErrors(), withoutNoServers(err)))
+		return nil, fmt.Errorf("NATS at %s cannot be reached: %w", c.config.displayURLs(), errors.Join(s.dialError(), withoutNoServers(err)))
 	}
 	s.server = displayURL(s.nc.ConnectedUrl())
 	if err := s.checkPayload(); err != nil {
@@ -131,7 +131,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	netDialer := net.Dialer{Timeout: connectTimeout}
 	nc, err := netDialer.DialContext(d.ctx, network, address)
 	if err != nil {
-		d.s.noteDialError(err)
+		d.s.addDialError(err)
 		return nil, err
 	}
 	return conn{nc}, nil
@@ -165,14 +165,15 @@ type session struct {
 	opened     bool // whether errors of nats.go are logged: before, open returns them
 }
 
-// noteDialError notes why a server cannot be reached. nats.go keeps only the last error.
-func (s *session) noteDialError(err error) {
+// addDialError adds the reason why a server cannot be reached. nats.go keeps only the last one.
+func (s *session) addDialError(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dialErrors = append(s.dialErrors, err)
 }
 
-func (s *session) takeDialErrors() error {
+// dialError returns the errors of addDialError, or nil.
+func (s *session) dialError() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return errors.Join(s.dialErrors...)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -37,10 +38,11 @@ func newTunnelConn(t *Tunnel, r *TunnelRequest) *TunnelConn {
 	return c
 }
 
-// tunnelAddr returns the address of the client that r names.
+// tunnelAddr returns the address of the client that r names. It looks no name up: that would block
+// the link.
 func tunnelAddr(r *TunnelRequest) net.Addr {
-	if addr, err := net.ResolveTCPAddr("tcp", r.Address); r.Network == "tcp" && err == nil {
-		return addr
+	if addr, err := netip.ParseAddrPort(r.Address); r.Network == "tcp" && err == nil {
+		return net.TCPAddrFromAddrPort(addr)
 	}
 	return textAddr{r.Network, r.Address}
 }

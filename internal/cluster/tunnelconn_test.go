@@ -72,3 +72,24 @@ func TestTunnelConn_IdleHoldsNoBuffer(t *testing.T) {
 		t.Errorf("an idle connection holds %d bytes", cap(conn.data))
 	}
 }
+
+// TestTunnelConn_Address has a name as the address, too, which must not be looked up.
+func TestTunnelConn_Address(t *testing.T) {
+	for _, test := range []struct {
+		network, address string
+		isTCP            bool
+	}{
+		{"tcp", "192.0.2.1:1234", true},
+		{"tcp", "[2001:db8::1]:1234", true},
+		{"tcp", "localhost:1234", false},
+		{"tcp", "192.0.2.1:http", false},
+		{"unix", "192.0.2.1:1234", false},
+		{"pipe", "", false},
+	} {
+		addr := tunnelAddr(&TunnelRequest{Network: test.network, Address: test.address})
+		_, isTCP := addr.(*net.TCPAddr)
+		if addr.Network() != test.network || addr.String() != test.address || isTCP != test.isTCP {
+			t.Errorf("%s %s: %T %s %s", test.network, test.address, addr, addr.Network(), addr)
+		}
+	}
+}

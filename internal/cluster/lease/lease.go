@@ -214,7 +214,7 @@ func (l *Lease) update(ctx context.Context, revision uint64) error {
 	return nil
 }
 
-// renewed notes a renewal whose request was sent at sent.
+// renewed records a renewal whose request was sent at sent.
 func (l *Lease) renewed(revision uint64, sent time.Time) {
 	l.revision = revision
 	l.setUntil(sent.Add(Duration))

@@ -16,6 +16,7 @@ var errJoining = errors.New("the hub has not joined its cluster yet")
 // membership is the membership of the hub in its cluster, if it has one. Its methods can be called
 // concurrently.
 type membership struct {
+	// mu guards the fields below.
 	mu      sync.Mutex
 	cluster *natscluster.Cluster // nil: the hub has not joined
 	problem error                // why the last attempt to join has failed; nil: there was none
