@@ -238,7 +238,7 @@ func (c *Cluster) Close(stop <-chan struct{}) {
 	c.running.Wait() // so that no heartbeat follows
 	c.sendHeartbeat(0, frameLeave)
 	for _, p := range peers {
-		p.close(errLeft)
+		p.close()
 	}
 	c.links.Wait()
 }

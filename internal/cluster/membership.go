@@ -143,7 +143,7 @@ func (c *Cluster) removePeer(p *peer, err error) {
 	}
 	c.mu.Unlock()
 	if present {
-		p.close(err)
+		p.close()
 		c.config.Logger.Info("hub left", "node", uint32(p.node), "hub", p.name(), "cause", err)
 	}
 }

@@ -150,6 +150,28 @@ func TestMembership_Leave(t *testing.T) {
 	})
 }
 
+// TestCluster_Close_EndsLinks leaves a cluster. A frame of a link that begins anew could overtake the
+// leave, and the other hubs would warn of a broken link.
+func TestCluster_Close_EndsLinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		carrier := new(fakeCarrier)
+		c := New(testConfig(carrier))
+		for node := range Node(20) {
+			carrier.handle(encodeHeartbeat(frameHeartbeat, 2+node, testKey, testHeartbeat("a")))
+		}
+		synctest.Wait()
+		if n := len(carrier.take(frameLink)); n != 20 {
+			t.Errorf("%d frames of links are sent", n)
+		}
+		stop := make(chan struct{})
+		close(stop)
+		c.Close(stop)
+		if n := len(carrier.take(frameLink)); n != 0 {
+			t.Errorf("%d frames of links are sent after the leave", n)
+		}
+	})
+}
+
 // TestMembership_SameNumber has two hubs with one number, which happens if the store has lost its
 // counter. The second one is rejected as long as the first one is there.
 func TestMembership_SameNumber(t *testing.T) {

@@ -101,11 +101,11 @@ func newPeer(c *Cluster, node Node, h *heartbeat) *peer {
 // run runs the link until close.
 func (p *peer) run() { p.link.Run(p.stop) }
 
-// close ends the peer. What waits for it fails. run returns soon.
-func (p *peer) close(err error) {
+// close ends the peer. What waits for it fails. run returns soon. The link begins no generation for
+// this: the other hub, which a heartbeat tells that this one leaves, would take it for a fault.
+func (p *peer) close() {
 	p.sender.setReach(reachEnded)
 	p.tunnels.close()
-	p.link.Break(err)
 	close(p.stop)
 	p.directory.close()
 }
@@ -173,7 +173,7 @@ func (p *peer) onData(data []byte) error {
 
 // onBreak implements link.Config.OnBreak.
 func (p *peer) onBreak(generation, sent uint64, err error) {
-	if !errors.Is(err, link.ErrEnded) && !errors.Is(err, errLeft) && !errors.Is(err, errSilent) {
+	if !errors.Is(err, link.ErrEnded) && !errors.Is(err, errSilent) {
 		p.cluster.config.Logger.Warn("link to hub broken", "node", uint32(p.node), "hub", p.name(), "cause", err)
 	}
 	if errors.Is(err, errNonsense) || errors.Is(err, errDisagrees) {

@@ -47,10 +47,10 @@ import (
 // Errors that OnBreak gets.
 var (
 	// ErrPeerRestarted says that the other hub has begun a new generation.
-	ErrPeerRestarted = errors.New("the other hub began anew")
+	ErrPeerRestarted = errors.New("the other hub has begun the link anew")
 
 	// ErrStateLost says that the other hub goes on with an earlier link of this hub.
-	ErrStateLost = errors.New("this hub began anew, and the other hub did not know")
+	ErrStateLost = errors.New("this hub has begun the link anew, and the other hub did not know")
 
 	// ErrEnded says that Run has ended.
 	ErrEnded = errors.New("the link has ended")

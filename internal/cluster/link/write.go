@@ -6,38 +6,32 @@ import (
 )
 
 // Run sends frames until stop is closed. Then it ends the streams for the last time, with ErrEnded
-// as the error of OnBreak, releases all buffers, and returns. The caller owns its goroutine.
+// as the error of OnBreak, releases all buffers, and returns. No frame follows that begins after
+// stop is closed. The caller owns its goroutine.
 func (l *Link) Run(stop <-chan struct{}) {
 	defer l.end()
 	frame := make([]byte, 0, l.config.MaxFrame)
 	frame = append(frame, l.config.Prefix...)
-	for {
+	for !isClosed(stop) {
 		l.dispatchDue()
 		s, due := l.compose(frame)
 		if due {
 			l.handleSent(&s, l.config.Send(s.frame))
+			continue // another one may be due
 		}
-		if l.idle(due, stop) {
-			return
+		select {
+		case <-stop:
+		case <-l.wake:
 		}
 	}
 }
 
-// idle waits for a signal, unless a frame was due: then another one may be. It reports whether stop
-// is closed.
-func (l *Link) idle(due bool, stop <-chan struct{}) bool {
-	if due {
-		select {
-		case <-stop:
-			return true
-		default:
-			return false
-		}
-	}
+// isClosed reports whether stop is closed.
+func isClosed(stop <-chan struct{}) bool {
 	select {
 	case <-stop:
 		return true
-	case <-l.wake:
+	default:
 		return false
 	}
 }
