@@ -43,7 +43,7 @@ func TestStats_KnownExchange_IsExact(t *testing.T) {
 		h.waitDisconnected(t, hub.CloseHalfFrame, 1)
 
 		want := hub.Stats{
-			Clients: 1, PeakClients: 2, Connected: 2,
+			Clients: 1, PeakClients: 2, ClusterClients: 1, Connected: 2,
 			Rejected: map[hub.RejectReason]uint64{}, Disconnected: map[hub.CloseReason]uint64{hub.CloseHalfFrame: 1},
 			MessagesIn: 2 + messages + 1 + 1 + 3, BytesIn: in,
 			MessagesOut: 2 + 2*messages + 1, BytesOut: out,
