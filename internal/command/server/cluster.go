@@ -80,9 +80,11 @@ func (f *clusterFlags) validate() error {
 }
 
 // config reads the files and returns the configuration of the cluster, without its logger and
-// what describes the hub. Its errors are sentences for users.
+// what describes the hub. It reads nothing without -cluster. Its errors are sentences for users.
 func (f *clusterFlags) config() (c natscluster.Config, err error) {
-	f.warnUnused()
+	if f.warnUnused(); !f.enabled() {
+		return c, nil
+	}
 	c = natscluster.Config{URLs: f.urls, Name: f.name, CredentialsFile: f.credentials, NKeySeedFile: f.nkey, Replicas: f.replicas}
 	if f.keyFile != "" {
 		if c.Key, err = readClusterKey(f.keyFile); err != nil {

@@ -167,9 +167,6 @@ func (c *config) printChecked(p command.Process) int {
 	if err := c.admin.check(); err != nil {
 		return p.UsageError(c.settings, err)
 	}
-	if _, err := c.cluster.config(); err != nil {
-		return p.UsageError(c.settings, err)
-	}
 	c.tls.warnExpiry(&c.settings.Warnings)
 	c.settings.Warnings.PrintTo(p.Stderr, c.settings.Program)
 	return p.Print(c.settings, settings.EffectiveConfig(c.settings))

@@ -16,6 +16,8 @@ var errJoining = errors.New("the hub has not joined its cluster yet")
 // membership is the membership of the hub in its cluster, if it has one. Its methods can be called
 // concurrently.
 type membership struct {
+	config natscluster.Config // from the settings, static after the start
+
 	// mu guards the fields below.
 	mu      sync.Mutex
 	cluster *natscluster.Cluster // nil: the hub has not joined
@@ -29,10 +31,7 @@ func (m *membership) join(ctx context.Context, s *program, h *hub.Hub) error {
 	if !flags.enabled() {
 		return nil
 	}
-	config, err := flags.config()
-	if err != nil {
-		return err
-	}
+	config := m.config
 	config.HubName, config.Address, config.Version, config.Logger = flags.hubName(), flags.address, buildVersion(), s.logger
 	config.OnRetry = func(err error) { m.set(nil, err) }
 	c, err := natscluster.Join(ctx, config)

@@ -79,3 +79,21 @@ func TestMembership_InterruptedWhileWaiting(t *testing.T) {
 		t.Errorf("exit code %d, stderr %s", got.Code, got.Stderr)
 	}
 }
+
+// TestMembership_InvalidFiles checks that a hub whose files of the cluster are invalid does not start
+// and names the file.
+func TestMembership_InvalidFiles(t *testing.T) {
+	short := writeTestFile(t, "short")
+	for _, flag := range []string{"-cluster-key-file", "-cluster-credentials", "-cluster-nkey", "-cluster-tls-ca"} {
+		got := programtest.Run(Run, "-addr=127.0.0.1", "-port=0", "-admin=off", "-cluster=nats://127.0.0.1:1", flag+"="+short)
+		if got.Code != command.ExitUsage || !strings.Contains(got.Stderr, short) || strings.Contains(got.Stderr, "NATS is running") {
+			t.Errorf("%s: exit code %d, stderr %s", flag, got.Code, got.Stderr)
+		}
+	}
+}
+
+func TestMembership_WarnsOfUnusedFiles(t *testing.T) {
+	s := programtest.Start(t, Run, "-addr=127.0.0.1", "-port=0", "-admin=off", "-cluster-nkey=x")
+	s.WaitForLine(&s.Stderr, "-cluster-nkey=x has no effect without -cluster")
+	s.Interrupt()
+}

@@ -64,6 +64,9 @@ func Run(p command.Process) int {
 	if err != nil {
 		return p.UsageError(c.settings, err)
 	}
+	if s.membership.config, err = c.cluster.config(); err != nil {
+		return p.UsageError(c.settings, err)
+	}
 	if c.settings.CheckOnly {
 		return c.printChecked(p)
 	}
