@@ -85,7 +85,7 @@ func (c *Cluster) connect(ctx context.Context, servers []string) (*session, erro
 		return nil
 	})
 	if s.nc, err = nats.Connect("", options...); err != nil {
-		return nil, fmt.Errorf("NATS at %s cannot be reached: %w", c.config.displayURLs(), errors.Join(s.dialError(), withoutNoServers(err)))
+		return nil, fmt.Errorf("NATS at %s cannot be reached: %w", c.config.displayURLs(), s.connectErrors(err))
 	}
 	s.server = displayURL(s.nc.ConnectedUrl())
 	if err := s.checkPayload(); err != nil {
@@ -109,15 +109,6 @@ func (c *Cluster) withUser(servers []string) []string {
 		}
 	}
 	return servers
-}
-
-// withoutNoServers returns nil for nats.ErrNoServers, which says less than the errors of the
-// dialer.
-func withoutNoServers(err error) error {
-	if errors.Is(err, nats.ErrNoServers) {
-		return nil
-	}
-	return err
 }
 
 // dialer dials for one session. Its connections are closed when a write fails.
@@ -172,11 +163,25 @@ func (s *session) addDialError(err error) {
 	s.dialErrors = append(s.dialErrors, err)
 }
 
-// dialError returns the errors of addDialError, or nil.
-func (s *session) dialError() error {
+// connectErrors returns why no server could be reached, in one line: each error of the dialer once,
+// and last, unless it is nats.ErrNoServers, which says less than these.
+func (s *session) connectErrors(last error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return errors.Join(s.dialErrors...)
+	var all error
+	seen := make(map[string]bool)
+	for _, err := range append(s.dialErrors, last) {
+		switch text := err.Error(); {
+		case seen[text], len(s.dialErrors) > 0 && errors.Is(err, nats.ErrNoServers):
+			continue
+		case all == nil:
+			all = err
+		default:
+			all = fmt.Errorf("%w; %w", all, err)
+		}
+		seen[err.Error()] = true
+	}
+	return all
 }
 
 func (s *session) setOpened() {

@@ -44,6 +44,23 @@ func TestWithUser_AddsUserOfFirstURL(t *testing.T) {
 	}
 }
 
+// TestSession_ConnectErrors has nats.go try servers, one of them twice.
+func TestSession_ConnectErrors(t *testing.T) {
+	s, refused, last := new(session), errors.New("a: refused"), errors.New("denied")
+	if err := s.connectErrors(nats.ErrNoServers); !errors.Is(err, nats.ErrNoServers) {
+		t.Error(err)
+	}
+	for _, err := range []error{refused, errors.New("a: refused"), errors.New("b: unknown")} {
+		s.addDialError(err)
+	}
+	if err := s.connectErrors(nats.ErrNoServers); err.Error() != "a: refused; b: unknown" || !errors.Is(err, refused) {
+		t.Error(err)
+	}
+	if err := s.connectErrors(last); err.Error() != "a: refused; b: unknown; denied" || !errors.Is(err, refused) || !errors.Is(err, last) {
+		t.Error(err)
+	}
+}
+
 func TestSession_Options(t *testing.T) {
 	c := &Cluster{config: Config{}.withDefaults()}
 	list, err := c.options(t.Context(), new(session))
