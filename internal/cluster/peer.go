@@ -173,7 +173,7 @@ func (p *peer) onData(data []byte) error {
 
 // onBreak implements link.Config.OnBreak.
 func (p *peer) onBreak(generation, sent uint64, err error) {
-	if !errors.Is(err, link.ErrEnded) && !errors.Is(err, errSilent) {
+	if !errors.Is(err, link.ErrEnded) && !errors.Is(err, errSilent) && !errors.Is(err, errDeaf) { // otherwise logged
 		p.cluster.config.Logger.Warn("link to hub broken", "node", uint32(p.node), "hub", p.name(), "cause", err)
 	}
 	if errors.Is(err, errNonsense) || errors.Is(err, errDisagrees) {
@@ -240,7 +240,7 @@ func (p *peer) onClaim(id uint64, since int64) {
 	}
 }
 
-// become changes the state, and logs it.
+// become changes the state, and logs it. The loss of a hub is logged by checkSilence.
 func (p *peer) become(state State) {
 	p.mu.Lock()
 	previous, since, name := p.state, p.since, p.heartbeat.Name
@@ -254,8 +254,6 @@ func (p *peer) become(state State) {
 	switch state {
 	case StateUp:
 		logger.Info("hub joined", "node", uint32(p.node), "hub", name, "after", time.Since(since).Round(time.Millisecond))
-	case StateLost:
-		logger.Warn("hub lost", "node", uint32(p.node), "hub", name, "silent_for", maxSilence)
 	case StateConnecting:
 		logger.Info("hub connects again", "node", uint32(p.node), "hub", name, "after", time.Since(since).Round(time.Millisecond))
 	}
@@ -282,6 +280,7 @@ func (p *peer) checkSilence(now time.Time) (lost time.Duration) {
 		return 0
 	}
 	p.become(StateLost)
+	p.cluster.config.Logger.Warn("hub lost", "node", uint32(p.node), "hub", p.name(), "cause", cause, "silent_for", silent.Round(100*time.Millisecond))
 	p.sender.setReach(reachLost)
 	p.directory.lose()
 	p.link.Break(cause)

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"bytes"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,7 +102,9 @@ func TestPeer_Silent_IsLost(t *testing.T) {
 // to its clients would wait for ever.
 func TestPeer_Deaf_IsLost(t *testing.T) {
 	inTestBus(t, func(t *testing.T, b *testBus) {
-		c := startBusCluster(t, b, testNode, 1)
+		config, log := testConfig(b.join(t, testNode), 1), new(bytes.Buffer)
+		config.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		c := startTestCluster(t, config)
 		r := startRogue(t, b, 2, func(r *rogue) { r.sayClients(1, 20) })
 		h := testHeartbeat("rogue")
 		h.Revision, h.Clients = 1, 1
@@ -112,6 +116,9 @@ func TestPeer_Deaf_IsLost(t *testing.T) {
 			t.Errorf("unblocked %d times", events.done)
 		}
 		events.want(t, eventAt(0, outbox.EventUnacked))
+		if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, `cause="the hub has acknowledged nothing" silent_for=`) {
+			t.Errorf("the loss is logged as %q", text)
+		}
 		b.setDeaf(2, false)
 		r.keepBeating(4*time.Second, h)
 		wantState(t, c, 2, StateUp)
