@@ -165,7 +165,7 @@ func (b *breaker) checkAbsent(ctx context.Context, f *fault, d time.Duration) <-
 		}
 		observed++
 		go func() { // ends with the check, or with ctx
-			took, err := o.awaitAbsent(ctx, ids)
+			took, err := o.awaitAbsent(ctx, ids, func(id uint64) bool { return b.ledger.isGone(id, f.silent) })
 			if err != nil && ctx.Err() == nil {
 				b.ledger.fail("%s: %v", f.name, err)
 			}

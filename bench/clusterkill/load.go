@@ -138,6 +138,8 @@ func (m *member) handleEvent(e client.Event) {
 		l.resumeSession(m.index)
 	case client.EventNewID:
 		l.beginSession(m.index, m.load.arena.hubAt(e.Addr), e.ID)
+	case client.EventKeptID:
+		l.keepSession(m.index, m.load.arena.hubAt(e.Addr), e.ID)
 	case client.EventRefused:
 		l.fail("a message of client %d without a report was refused: %v", m.index, e.Err)
 	case client.EventClosed:

@@ -99,8 +99,9 @@ func (o *observers) lists(ctx context.Context) (lists [hubCount][]uint64, err er
 	return lists, nil
 }
 
-// awaitAbsent waits until a hub lists none of some ids. It returns how long that took.
-func (o *observer) awaitAbsent(ctx context.Context, ids map[uint64]bool) (time.Duration, error) {
+// awaitAbsent waits until a hub lists none of some ids of which isGone is true. It returns how long
+// that took.
+func (o *observer) awaitAbsent(ctx context.Context, ids map[uint64]bool, isGone func(id uint64) bool) (time.Duration, error) {
 	start := time.Now()
 	for {
 		began := time.Now()
@@ -108,7 +109,7 @@ func (o *observer) awaitAbsent(ctx context.Context, ids map[uint64]bool) (time.D
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
-		if err == nil && !slices.ContainsFunc(list, func(id uint64) bool { return ids[id] }) {
+		if err == nil && !slices.ContainsFunc(list, func(id uint64) bool { return ids[id] && isGone(id) }) {
 			return time.Since(start), nil
 		}
 		if err == nil && began.Sub(start) > deadline {

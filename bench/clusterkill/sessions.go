@@ -49,6 +49,30 @@ func (l *ledger) beginSession(member, hub int, id uint64) {
 	l.sessions.current[member], l.sessions.all[id] = s, s
 }
 
+// keepSession records that a client has a new session, at another hub, under the id that it had. What
+// is sent to the id from now on can arrive.
+func (l *ledger) keepSession(member, hub int, id uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.sessions.current[member]
+	if old == nil || old.id != id {
+		l.failLocked("client %d has kept id %d, which it did not have", member, id)
+		return
+	}
+	old.to = time.Now()
+	s := &session{member: member, hub: hub, id: id, from: old.to}
+	l.sessions.current[member], l.sessions.all[id] = s, s
+}
+
+// isGone reports whether the last session of an id was at a hub that was killed, or is at one of the
+// silent hubs.
+func (l *ledger) isGone(id uint64, silent hubs) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.sessions.all[id]
+	return s != nil && (!s.killed.IsZero() || silent&(1<<s.hub) != 0)
+}
+
 // endSession records that the session of a client has ended.
 func (l *ledger) endSession(member int) {
 	l.mu.Lock()
