@@ -3,6 +3,7 @@ package hub_test
 import (
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"testing"
 
@@ -57,6 +58,7 @@ func TestRelay_OverWebSocket_AllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("pools drop entries under the race detector")
 	}
+	const relayRounds, relaysPerRound = 10, 20
 	for _, size := range []int{0, 128, 10_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			h := overWebSocket.start(t, hub.Config{})
@@ -70,7 +72,7 @@ func TestRelay_OverWebSocket_AllocatesNothing(t *testing.T) {
 			delivery := make([]byte, size+100)
 			n, received := 0, uint64(0)
 			// by the number of the message
-			sends, acks := make([][]byte, 200), make([][]byte, 200)
+			sends, acks := make([][]byte, 100+relayRounds*(relaysPerRound+1)), make([][]byte, 100+relayRounds*(relaysPerRound+1))
 			for i := range uint64(len(acks)) {
 				sends[i] = maskedMessage(wire.AppendSend(nil, i, 0, 0, ids, make([]byte, size)))
 				acks[i] = maskedMessage(wire.AppendAck(nil, i))
@@ -94,8 +96,14 @@ func TestRelay_OverWebSocket_AllocatesNothing(t *testing.T) {
 			for range 50 {
 				relayOnce()
 			}
-			if got := testing.AllocsPerRun(100, relayOnce); got != 0 {
-				t.Errorf("%v allocations per relay, want none", got)
+			// On a busy machine the kernel takes only a part of some deliveries, and a goroutine starts
+			// that writes the rest. A relay without that allocates nothing.
+			least := math.Inf(1)
+			for range relayRounds {
+				least = min(least, testing.AllocsPerRun(relaysPerRound, relayOnce))
+			}
+			if least != 0 {
+				t.Errorf("at least %v allocations per relay, want none", least)
 			}
 		})
 	}
