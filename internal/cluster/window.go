@@ -98,7 +98,7 @@ func (w *window) fitsLane(l lane, o *outgoing) bool {
 }
 
 // lowShare is the part of the share of a receiver that is little to have under way. With a half,
-// the messages of 100 clients to everyone else crossed 1.7 times, with a sixteenth 1.04 times; the
+// the messages of 100 clients to everyone else crossed 1.7 times, with a sixteenth 1.05 times; the
 // rate is the same (docs/decisions/0022).
 const lowShare = 16
 
