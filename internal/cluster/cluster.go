@@ -88,6 +88,7 @@ type Cluster struct {
 	instance string
 	started  time.Time
 	wakeup   chan struct{} // capacity 1: something is to be published
+	greeting chan struct{} // capacity 1: a hub has come, and is to know this one at once
 	stop     chan struct{}
 	running  sync.WaitGroup // run
 	links    sync.WaitGroup // peer.run, of each peer
@@ -105,7 +106,7 @@ type Cluster struct {
 func New(config Config) *Cluster {
 	c := &Cluster{
 		config: config, window: max(minWindow, 2*config.MaxBody), instance: rand.Text(), started: time.Now(),
-		wakeup: make(chan struct{}, 1), stop: make(chan struct{}),
+		wakeup: make(chan struct{}, 1), greeting: make(chan struct{}, 1), stop: make(chan struct{}),
 		peers: make(map[Node]*peer), departed: make(map[Node]time.Time),
 	}
 	c.rejections.logger = config.Logger
@@ -120,12 +121,14 @@ func (c *Cluster) run() {
 	defer heartbeats.Stop()
 	defer publish.Stop()
 	defer sweep.Stop()
-	c.sendHeartbeat(0, frameHeartbeat)
+	c.sendHeartbeat(frameHeartbeat)
 	for {
 		select {
 		case <-heartbeats.C:
-			c.sendHeartbeat(0, frameHeartbeat)
+			c.sendHeartbeat(frameHeartbeat)
 			c.checkSilence(time.Now())
+		case <-c.greeting:
+			c.sendHeartbeat(frameHeartbeat)
 		case <-publish.C:
 			c.publish()
 		case <-c.wakeup:
@@ -142,9 +145,12 @@ func (c *Cluster) run() {
 
 // Publish has the other hubs told about changes of the clients of this hub at once. It does not
 // block.
-func (c *Cluster) Publish() {
+func (c *Cluster) Publish() { signal(c.wakeup) }
+
+// signal wakes the goroutine that receives from a channel of capacity 1. It never blocks.
+func signal(wakeup chan<- struct{}) {
 	select {
-	case c.wakeup <- struct{}{}:
+	case wakeup <- struct{}{}:
 	default:
 	}
 }
@@ -236,7 +242,7 @@ func (c *Cluster) Close(stop <-chan struct{}) {
 	c.mu.Unlock()
 	close(c.stop)
 	c.running.Wait() // so that no heartbeat follows
-	c.sendHeartbeat(0, frameLeave)
+	c.sendHeartbeat(frameLeave)
 	for _, p := range peers {
 		p.close()
 	}

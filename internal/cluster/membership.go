@@ -14,8 +14,8 @@ var (
 	errTooMany  = fmt.Errorf("there are %d other hubs already", maxPeers)
 )
 
-// sendHeartbeat sends a heartbeat to a hub; 0: to all. An error shows as silence.
-func (c *Cluster) sendHeartbeat(to Node, kind frameKind) {
+// sendHeartbeat sends a heartbeat to all other hubs. An error shows as silence.
+func (c *Cluster) sendHeartbeat(kind frameKind) {
 	now := time.Now()
 	revision := c.config.Registry.LocalRevision()
 	clients, _ := c.config.Registry.Size()
@@ -24,7 +24,7 @@ func (c *Cluster) sendHeartbeat(to Node, kind frameKind) {
 		Name: c.config.Name, Instance: c.instance, Address: c.config.Address, Software: c.config.Software,
 		Started: c.started.Unix(), Now: now.UnixMicro(), Clients: clients, Revision: revision, Window: c.window,
 	})
-	c.config.Carrier.Send(to, frame)
+	c.config.Carrier.Send(0, frame)
 }
 
 // handleFrame handles a frame of another hub. The carrier calls it, one at a time.
@@ -76,7 +76,7 @@ func (c *Cluster) handleHeartbeat(kind frameKind, from Node, frame []byte) {
 	}
 	p.onHeartbeat(&h)
 	if isNew {
-		c.sendHeartbeat(from, frameHeartbeat) // it knows this hub without waiting for the next one
+		signal(c.greeting) // not here: the carrier may block, and this is its goroutine
 	}
 }
 

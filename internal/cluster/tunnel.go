@@ -135,12 +135,7 @@ func (t *Tunnel) CanWrite() bool {
 func (t *Tunnel) Writable() <-chan struct{} { return t.writable }
 
 // signalWritable wakes the goroutine that waits for Writable.
-func (t *Tunnel) signalWritable() {
-	select {
-	case t.writable <- struct{}{}:
-	default:
-	}
-}
+func (t *Tunnel) signalWritable() { signal(t.writable) }
 
 // Grant permits the other end to send, because the bytes up to offset passed were passed on. It is
 // said to the other end once it is worth a record.
