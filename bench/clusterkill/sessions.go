@@ -49,8 +49,8 @@ func (l *ledger) beginSession(member, hub int, id uint64) {
 	l.sessions.current[member], l.sessions.all[id] = s, s
 }
 
-// keepSession records that a client has a new session, at another hub, under the id that it had. What
-// is sent to the id from now on can arrive.
+// keepSession records that a client has a new session, at another hub, under the id that it had.
+// What is sent to the id from now on can arrive.
 func (l *ledger) keepSession(member, hub int, id uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -150,8 +150,8 @@ func TestMembership_Leave(t *testing.T) {
 	})
 }
 
-// TestCluster_Close_EndsLinks leaves a cluster. A frame of a link that begins anew could overtake the
-// leave, and the other hubs would warn of a broken link.
+// TestCluster_Close_EndsLinks leaves a cluster. A frame of a link that begins anew could overtake
+// the leave, and the other hubs would warn of a broken link.
 func TestCluster_Close_EndsLinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		carrier := new(fakeCarrier)
