@@ -13,7 +13,6 @@ import (
 
 // buckets are the key-value stores of a cluster.
 type buckets struct {
-	js     jetstream.JetStream
 	nodes  jetstream.KeyValue // the counter, the shared key and the fingerprint; kept for ever
 	leases jetstream.KeyValue // expire after lease.Duration
 }
@@ -21,7 +20,8 @@ type buckets struct {
 // openBuckets opens the buckets of the cluster, and creates those that do not exist.
 func (c *Cluster) openBuckets(ctx context.Context, s *session) (b *buckets, err error) {
 	b = new(buckets)
-	if b.js, err = jetstream.New(s.nc, jetstream.WithDefaultTimeout(requestTimeout)); err != nil {
+	js, err := jetstream.New(s.nc, jetstream.WithDefaultTimeout(requestTimeout))
+	if err != nil {
 		return b, err
 	}
 	replicas := c.config.Replicas
@@ -31,16 +31,16 @@ func (c *Cluster) openBuckets(ctx context.Context, s *session) (b *buckets, err 
 			replicas = 3
 		}
 	}
-	b.nodes, err = openBucket(ctx, b.js, jetstream.KeyValueConfig{
+	b.nodes, err = openBucket(ctx, js, jetstream.KeyValueConfig{
 		Bucket: nodesBucket(c.config.Name), Description: "hubs of go-message-hub: the counter of their numbers, and their key", Replicas: replicas,
 	})
 	if err == nil {
-		b.leases, err = openBucket(ctx, b.js, jetstream.KeyValueConfig{
+		b.leases, err = openBucket(ctx, js, jetstream.KeyValueConfig{
 			Bucket: leasesBucket(c.config.Name), Description: "hubs of go-message-hub that live", Replicas: replicas, TTL: lease.Duration,
 		})
 	}
 	if errors.Is(err, nats.ErrNoResponders) { // JetStream always describes the account if it is enabled
-		if _, infoErr := b.js.AccountInfo(ctx); infoErr != nil {
+		if _, infoErr := js.AccountInfo(ctx); infoErr != nil {
 			err = infoErr
 		}
 	}

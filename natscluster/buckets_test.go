@@ -26,7 +26,7 @@ func TestOpenBuckets_Settings(t *testing.T) {
 func TestOpenBuckets_AcceptsOtherSettings(t *testing.T) {
 	c := join(t, testConfig(startNATS(t, nil)))
 	config := jetstream.KeyValueConfig{Bucket: nodesBucket("other"), History: 7, Description: "of an operator"}
-	if _, err := c.session.Load().buckets.Load().js.CreateKeyValue(testContext(t), config); err != nil {
+	if _, err := testJetStream(t, c).CreateKeyValue(testContext(t), config); err != nil {
 		t.Fatal(err)
 	}
 	other := c.config

@@ -88,10 +88,6 @@ func Join(ctx context.Context, config Config) (*Cluster, error) {
 // Node returns the number of this start of the hub.
 func (c *Cluster) Node() cluster.Node { return c.lease.Node() }
 
-// Lease returns the lease of the number. Only its methods Valid, Until and Changed are for the
-// caller.
-func (c *Cluster) Lease() *lease.Lease { return c.lease }
-
 // Valid reports whether the number belongs to this hub for certain: see lease.Lease.Valid.
 func (c *Cluster) Valid() bool { return c.lease.Valid() }
 

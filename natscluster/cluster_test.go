@@ -8,18 +8,20 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/sechlol/go-message-hub/internal/cluster"
+	"github.com/sechlol/go-message-hub/internal/cluster/lease"
 )
 
 func TestJoin_NodesAreNumbered(t *testing.T) {
 	s := startNATS(t, nil)
 	for want := cluster.Node(1); want <= 3; want++ {
 		c := join(t, testConfig(s))
-		if c.Node() != want || !c.Lease().Valid() || c.Err() != nil {
-			t.Errorf("node %d, want %d; lease valid: %t; %v", c.Node(), want, c.Lease().Valid(), c.Err())
+		if c.Node() != want || !c.Valid() || c.Err() != nil {
+			t.Errorf("node %d, want %d; lease valid: %t; %v", c.Node(), want, c.Valid(), c.Err())
 		}
 	}
 	other := testConfig(s)
@@ -82,8 +84,8 @@ func TestCluster_Reconnects(t *testing.T) {
 	if err := a.Carrier().Send(b.Node(), []byte("x")); !errors.Is(err, ErrNotConnected) {
 		t.Errorf("Send: %v", err)
 	}
-	if _, err := a.Nodes(t.Context()); !errors.Is(err, ErrNotConnected) {
-		t.Errorf("Nodes: %v", err)
+	if _, err := a.currentBuckets(t.Context()); !errors.Is(err, ErrNotConnected) {
+		t.Errorf("currentBuckets: %v", err)
 	}
 	startNATSIn(t, dir, func(o *server.Options) { o.Port = port })
 	logs(config).waitFor(t, "connected to NATS again")
@@ -110,8 +112,8 @@ func TestCluster_LeaseRunsOutWithoutNATS(t *testing.T) {
 	c := join(t, config)
 	stopNATS(s)
 	logs(config).waitFor(t, "the lease of the hub has run out")
-	if c.Lease().Valid() || c.Err() == nil {
-		t.Errorf("valid: %t, %v", c.Lease().Valid(), c.Err())
+	if c.Valid() || c.Err() == nil {
+		t.Errorf("valid: %t, %v", c.Valid(), c.Err())
 	}
 	startNATSIn(t, dir, func(o *server.Options) { o.Port = port })
 	logs(config).waitFor(t, "the hub has its lease again")
@@ -151,13 +153,25 @@ func TestCluster_StoreLost(t *testing.T) {
 	}
 }
 
+func TestCluster_LeaseDescribesHub(t *testing.T) {
+	config := testConfig(startNATS(t, nil))
+	config.HubName, config.Address, config.Version = "hub-b", "b.example:9999", "v1.2.3"
+	c := join(t, config)
+	info, err := readLease(testContext(t), c, c.Node())
+	if err != nil || info.Name != "hub-b" || info.Address != "b.example:9999" || info.Version != "v1.2.3" || time.Since(info.Started).Abs() > testTimeout {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
 func TestClose_ReleasesLease(t *testing.T) {
 	s := startNATS(t, nil)
 	a, b := join(t, testConfig(s)), join(t, testConfig(s))
 	a.Close()
-	nodes, err := b.Nodes(testContext(t))
-	if err != nil || len(nodes) != 1 || nodes[0].Node != b.Node() {
-		t.Errorf("%+v, %v", nodes, err)
+	if _, err := readLease(testContext(t), b, a.Node()); !errors.Is(err, lease.ErrNotFound) {
+		t.Errorf("of the hub that has ended: %v", err)
+	}
+	if _, err := readLease(testContext(t), b, b.Node()); err != nil {
+		t.Errorf("of the other hub: %v", err)
 	}
 	a.Close() // a second time
 }

@@ -49,7 +49,7 @@ func TestCluster_ServerDies(t *testing.T) {
 	servers := startNATSCluster(t)
 	config := testConfig(servers[0])
 	a := join(t, config)
-	info, err := a.session.Load().buckets.Load().js.Stream(testContext(t), "KV_hub_test_leases")
+	info, err := testJetStream(t, a).Stream(testContext(t), "KV_hub_test_leases")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,12 +64,13 @@ func TestCluster_ServerDies(t *testing.T) {
 	awaitFrame(t, a, b, frames)
 	ctx := testContext(t)
 	for { // JetStream needs some seconds for new leaders
-		nodes, err := a.Nodes(ctx)
-		if err == nil && len(nodes) == 2 && nodes[0].Node == 1 {
+		_, errA := readLease(ctx, a, 1)
+		_, errB := readLease(ctx, a, b.Node())
+		if errA == nil && errB == nil {
 			return
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("%+v, %v", nodes, err)
+			t.Fatal(errA, errB)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package natscluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -10,8 +11,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/sechlol/go-message-hub/internal/cluster"
+	"github.com/sechlol/go-message-hub/internal/cluster/lease"
 	"github.com/sechlol/go-message-hub/internal/natsserver"
 )
 
@@ -63,6 +66,26 @@ func join(t *testing.T, config Config) *Cluster {
 	}
 	t.Cleanup(c.Close)
 	return c
+}
+
+// testJetStream returns JetStream as the user of a hub.
+func testJetStream(t *testing.T, c *Cluster) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(c.session.Load().nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// readLease returns the lease of a hub, as c reads it. The error is lease.ErrNotFound if the hub
+// has none.
+func readLease(ctx context.Context, c *Cluster, n cluster.Node) (info lease.Info, err error) {
+	value, _, err := kvStore{c, func(b *buckets) jetstream.KeyValue { return b.leases }}.Get(ctx, lease.Key(n))
+	if err == nil {
+		err = json.Unmarshal(value, &info)
+	}
+	return info, err
 }
 
 // joinWithRetry joins a cluster whose NATS has a problem, which correct corrects once Join has

@@ -37,9 +37,6 @@ const (
 	renewTimeout = 2 * time.Second
 )
 
-// KeyPrefix is the beginning of the keys of leases. The number of the hub follows.
-const KeyPrefix = "lease."
-
 // ErrTaken means that another hub has a lease of the same number, which only happens when the
 // store has lost its newest data. This hub must end: its start has no number of its own.
 var ErrTaken = errors.New("another hub has the same number, because the key-value store has lost data: start the hub again")
@@ -223,7 +220,7 @@ func (l *Lease) renewed(revision uint64, sent time.Time) {
 func (l *Lease) key() string { return Key(l.Node()) }
 
 // Key returns the key of the lease of a hub.
-func Key(n cluster.Node) string { return KeyPrefix + string(formatNode(n)) }
+func Key(n cluster.Node) string { return "lease." + string(formatNode(n)) }
 
 // Release ends the lease, which otherwise stays in the store until it expires.
 func (l *Lease) Release(ctx context.Context) error {
