@@ -40,8 +40,12 @@ func Advice(err error) string {
 		return "enable JetStream in nats-server: a jetstream block in its configuration, or its flag -js"
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return "enable JetStream for the account of the hub in NATS"
-	case errors.Is(err, ErrOtherKey), errors.Is(err, ErrUsedUp), errors.Is(err, lease.ErrCounter), errors.Is(err, lease.ErrTaken):
-		return "see the error"
+	case errors.Is(err, ErrOtherKey):
+		return "give all hubs of the cluster the same -cluster-key-file, or none, or this hub another -cluster-name; docs/CLUSTER.md says how to change the key"
+	case errors.Is(err, ErrUsedUp), errors.Is(err, lease.ErrCounter):
+		return "give the cluster a new name, on all hubs: -cluster-name"
+	case errors.Is(err, lease.ErrTaken):
+		return "start the hub again: it takes a number of its own"
 	}
 	if advice := apiAdvice(apiErrorCode(err)); advice != "" {
 		return advice

@@ -58,8 +58,7 @@ func agreeOnKey(ctx context.Context, name string, kv jetstream.KeyValue, own []b
 }
 
 func otherKeyError(name string) error {
-	return fmt.Errorf("cluster %s is used with %w: give all its hubs the same key, or this hub another cluster name; to change the key, "+
-		"end all hubs, run \"nats kv del %s %s\", and start them again", name, ErrOtherKey, nodesBucket(name), fingerprintKey)
+	return fmt.Errorf("cluster %s is used with %w", name, ErrOtherKey)
 }
 
 // getOrCreate returns the value of a key, which it sets to value if it does not exist.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/sechlol/go-message-hub/internal/certs/testcerts"
 	"github.com/sechlol/go-message-hub/internal/cluster"
+	"github.com/sechlol/go-message-hub/internal/cluster/lease"
 )
 
 // withPermissions gives a server a user "hub" with these permissions.
@@ -113,7 +115,7 @@ func TestJoin_UsedUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Join(testContext(t), testConfig(s))
-	if !errors.Is(err, ErrUsedUp) || !strings.Contains(err.Error(), "-cluster-name") {
+	if !errors.Is(err, ErrUsedUp) || !strings.Contains(Advice(err), "-cluster-name") {
 		t.Error(err)
 	}
 }
@@ -168,6 +170,19 @@ func TestJoin_InvalidFilesArePermanent(t *testing.T) {
 	config.CredentialsFile = filepath.Join(t.TempDir(), "none")
 	if _, err := Join(testContext(t), config); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+func TestAdvice_PermanentErrors(t *testing.T) {
+	for err, want := range map[error]string{
+		ErrOtherKey:      "give all hubs of the cluster the same -cluster-key-file",
+		ErrUsedUp:        "give the cluster a new name",
+		lease.ErrCounter: "give the cluster a new name",
+		lease.ErrTaken:   "start the hub again",
+	} {
+		if got := Advice(fmt.Errorf("x: %w", err)); !strings.HasPrefix(got, want) {
+			t.Errorf("%v: %q", err, got)
+		}
 	}
 }
 

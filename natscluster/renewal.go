@@ -19,7 +19,7 @@ func (c *Cluster) holdLease(ctx context.Context) {
 	}()
 	if err := c.lease.Run(ctx); err != nil {
 		c.setFatal(err)
-		c.config.Logger.Error("the hub has lost its number", "error", err)
+		c.config.Logger.Error("the hub has lost its number", "error", err, "advice", Advice(err))
 	}
 	cancel()
 	<-watched

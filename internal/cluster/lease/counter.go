@@ -22,10 +22,10 @@ const (
 )
 
 // ErrUsedUp means that the counter has reached cluster.MaxNode: 4,194,303 starts of hubs.
-var ErrUsedUp = errors.New("all numbers for hubs of this cluster are used up: give the cluster a new name, on all hubs (-cluster-name)")
+var ErrUsedUp = errors.New("all numbers for hubs of this cluster are used up")
 
 // ErrCounter means that the counter is not a number: something else than a hub has written it.
-var ErrCounter = errors.New("the counter of the cluster is not a number: give the cluster a new name, on all hubs (-cluster-name)")
+var ErrCounter = errors.New("the counter of the cluster is not a number")
 
 // takeNumber returns the next number of the counter. No other call returns the same number, also
 // if an answer of the store is lost: the number is then skipped.

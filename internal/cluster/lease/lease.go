@@ -39,7 +39,7 @@ const (
 
 // ErrTaken means that another hub has a lease of the same number, which only happens when the
 // store has lost its newest data. This hub must end: its start has no number of its own.
-var ErrTaken = errors.New("another hub has the same number, because the key-value store has lost data: start the hub again")
+var ErrTaken = errors.New("another hub has the same number, because the key-value store has lost data")
 
 // Info describes a hub. It is the value of its lease, as JSON.
 type Info struct {
