@@ -40,10 +40,11 @@ func startNATS(t *testing.T, port int) {
 }
 
 // TestMembership_WaitsForNATS starts a hub before NATS. Until it has joined, it is not ready and
-// says why.
+// says why, and its address is closed.
 func TestMembership_WaitsForNATS(t *testing.T) {
 	port := freePort(t)
-	args := []string{"-addr=127.0.0.1", "-port=0", "-log=json", "-admin=127.0.0.1:0", "-hub-name=one", "-cluster=nats://127.0.0.1:" + strconv.Itoa(port)}
+	hubPort := strconv.Itoa(freePort(t))
+	args := []string{"-addr=127.0.0.1", "-port=" + hubPort, "-log=json", "-admin=127.0.0.1:0", "-hub-name=one", "-cluster=nats://127.0.0.1:" + strconv.Itoa(port)}
 	s := programtest.Start(t, Run, args...)
 	var event struct{ Addr string }
 	if err := json.Unmarshal([]byte(s.WaitForLine(&s.Stderr, "admin address open")), &event); err != nil {
@@ -57,9 +58,18 @@ func TestMembership_WaitsForNATS(t *testing.T) {
 			t.Fatalf("/readyz without NATS: %d %s", code, text)
 		}
 	}
+	if nc, err := net.Dial("tcp", "127.0.0.1:"+hubPort); err == nil {
+		nc.Close()
+		t.Error("the hub accepts connections without NATS")
+	}
 	startNATS(t, port)
 	s.WaitForLine(&s.Stderr, "joined the cluster")
 	s.WaitForLine(&s.Stderr, `"listening"`)
+	nc, err := net.Dial("tcp", "127.0.0.1:"+hubPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
 	if code, text := httpGet(t, admin, "/readyz", ""); code != http.StatusOK {
 		t.Errorf("/readyz: %d %s", code, text)
 	}
@@ -68,6 +78,35 @@ func TestMembership_WaitsForNATS(t *testing.T) {
 	}
 	if got := s.Interrupt(); got.Code != command.ExitOK {
 		t.Errorf("exit code %d, stderr %s", got.Code, got.Stderr)
+	}
+}
+
+// TestMembership_PortInUse starts hubs whose port another program uses: one from the beginning, which
+// ends without NATS, and one since it waits for NATS.
+func TestMembership_PortInUse(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	natsPort := freePort(t)
+	args := []string{"-addr=127.0.0.1", "-log=json", "-admin=off", "-cluster=nats://127.0.0.1:" + strconv.Itoa(natsPort)}
+	got := programtest.Run(Run, append(args, "-port="+strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))...)
+	if got.Code != command.ExitFailure || !strings.Contains(got.Stderr, "cannot listen") || strings.Contains(got.Stderr, "trying again") {
+		t.Errorf("in use from the beginning: exit code %d, stderr %s", got.Code, got.Stderr)
+	}
+	hubPort := strconv.Itoa(freePort(t))
+	s := programtest.Start(t, Run, append(args, "-port="+hubPort)...)
+	s.WaitForLine(&s.Stderr, "not connected to the cluster, trying again")
+	other, err := net.Listen("tcp", "127.0.0.1:"+hubPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	startNATS(t, natsPort)
+	s.WaitForLine(&s.Stderr, "cannot listen")
+	if <-s.Done; s.Code != command.ExitFailure {
+		t.Errorf("in use later: exit code %d, stderr %s", s.Code, &s.Stderr)
 	}
 }
 

@@ -146,10 +146,12 @@ func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.P
 		return command.ExitFailure
 	}
 	defer o.admin.close()
-	if err := s.membership.join(stopCtx, s, h); err != nil {
-		return s.abandon(stopCtx, abortCtx, h, &o, err)
-	}
 	defer s.membership.close() // after the shutdown of the hub
+	if c.cluster.enabled() {
+		if err := s.join(stopCtx, h, &o); err != nil {
+			return s.abandon(stopCtx, abortCtx, h)
+		}
+	}
 	setGCPercent()
 	if c.cluster.enabled() {
 		defer startGCPacer().stop()
@@ -185,16 +187,25 @@ func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.P
 	}
 }
 
-// abandon ends a hub that has not joined its cluster because of err, and returns the exit code.
-func (s *program) abandon(stopCtx, abortCtx context.Context, h *hub.Hub, o *opened, err error) int {
-	o.ln.Close()
-	s.web.close()
+// join makes h a member of its cluster, and then opens the addresses of h again. It logs an error
+// unless stopCtx has ended.
+func (s *program) join(stopCtx context.Context, h *hub.Hub, o *opened) error {
+	if err := s.membership.join(stopCtx, s, h); err != nil {
+		if stopCtx.Err() == nil {
+			s.logger.Error("cannot join the cluster", "error", err, "advice", natscluster.Advice(err))
+		}
+		return err
+	}
+	return s.listen(o)
+}
+
+// abandon ends a hub that has not served, and returns the exit code.
+func (s *program) abandon(stopCtx, abortCtx context.Context, h *hub.Hub) int {
 	_ = h.Shutdown(abortCtx) // nothing is connected
 	if stopCtx.Err() != nil {
 		s.logger.Info("stopped")
 		return command.ExitOK
 	}
-	s.logger.Error("cannot join the cluster", "error", err, "advice", natscluster.Advice(err))
 	return command.ExitFailure
 }
 
@@ -206,22 +217,36 @@ type opened struct {
 	admin    *adminServer // nil without an admin address
 }
 
-// open opens all addresses. If one cannot be opened, it logs the error, and closes the others.
-func (s *program) open(h *hub.Hub) (o opened, err error) {
-	c, logger := s.config, s.logger
+// listen opens the addresses of the hub. If one cannot be opened, it logs the error, and closes the
+// other.
+func (s *program) listen(o *opened) (err error) {
+	c := s.config
 	if o.ln, err = listenAt(net.JoinHostPort(c.addr, strconv.Itoa(c.port))); err != nil {
-		logger.Error("cannot listen", "error", err, "advice", listenAdvice(err))
-		return o, err
+		s.logger.Error("cannot listen", "error", err, "advice", listenAdvice(err))
+		return err
 	}
 	if err = s.web.listen(c.web.addr); err != nil {
-		logger.Error("cannot open the web address", "error", err, "advice", "choose another address with -web, or disable it with -web=off")
+		s.logger.Error("cannot open the web address", "error", err, "advice", "choose another address with -web, or disable it with -web=off")
 		o.ln.Close()
+	}
+	return err
+}
+
+// open opens all addresses. If one cannot be opened, it logs the error, and closes the others. In a
+// cluster it closes those of the hub at once: it only finds out whether they can be opened. A client
+// of a hub that waits for NATS thus goes to another hub, instead of waiting for an answer.
+func (s *program) open(h *hub.Hub) (o opened, err error) {
+	if err = s.listen(&o); err != nil {
 		return o, err
 	}
-	o.watchdog = &watchdogListener{Listener: o.ln}
+	if s.config.cluster.enabled() {
+		o.ln.Close()
+		s.web.close()
+	}
+	o.watchdog = new(watchdogListener) // run sets its Listener
 	o.alive = newLiveness(h, o.watchdog)
 	if o.admin, err = s.openAdmin(h, o.alive); err != nil {
-		logger.Error("cannot open the admin address", "error", err, "advice", adminAdvice(err))
+		s.logger.Error("cannot open the admin address", "error", err, "advice", adminAdvice(err))
 		o.ln.Close()
 		s.web.close()
 	}
