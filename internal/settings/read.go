@@ -85,9 +85,13 @@ func (v flagValue) Set(text string) error {
 // value itself, and the allowed values.
 func (r *reader) valueError(st *Setting, text string, err error) error {
 	key := r.asWritten(st, text)
-	var invalid InvalidPartError
-	if errors.As(err, &invalid) && !st.Is(Secret) {
-		key += ": " + invalid.Error()
+	var part InvalidPartError
+	var entry InvalidEntryError
+	switch {
+	case errors.As(err, &entry):
+		key += ": " + entry.Error()
+	case errors.As(err, &part) && !st.Is(Secret):
+		key += ": " + part.Error()
 	}
 	r.valueErr = fmt.Errorf("%s: allowed are %s", key, st.Allowed)
 	return r.valueErr

@@ -14,7 +14,7 @@ import (
 
 // Type is the type of a value: how to parse and format the value, and which values are allowed.
 type Type[T any] struct {
-	Parse   func(text string) (T, error) // the error is shown only if it is an InvalidPartError
+	Parse   func(text string) (T, error) // the error is shown only if it names the invalid part
 	Format  func(T) string
 	Limits  string   // for the usage; can be empty
 	Allowed string   // allowed values, as the end of the sentence "allowed are …"
@@ -26,11 +26,19 @@ type Type[T any] struct {
 // ErrNotAllowed is the error of Type.Parse for a value that is not allowed.
 var ErrNotAllowed = errors.New("value not allowed")
 
-// InvalidPartError is an error that names the invalid part of a value.
+// InvalidPartError is an error that names the invalid part of a value. It is not shown if the
+// value is Secret.
 type InvalidPartError string
 
 // Error implements error.
 func (e InvalidPartError) Error() string { return string(e) }
+
+// InvalidEntryError is the place of the invalid entry of a list, from 1 on. It is shown also if the
+// value is Secret.
+type InvalidEntryError int
+
+// Error implements error.
+func (e InvalidEntryError) Error() string { return fmt.Sprintf("entry %d is invalid", int(e)) }
 
 // IntRange is an integer from minValue to maxValue.
 func IntRange(minValue, maxValue int) Type[int] {

@@ -152,11 +152,17 @@ func natsURLs() settings.Type[[]string] {
 			if text == "" {
 				return nil, nil
 			}
-			for part := range strings.SplitSeq(text, ",") {
-				list = append(list, strings.TrimSpace(part))
-			}
-			if (natscluster.Config{URLs: list}).Validate() != nil {
-				return nil, settings.ErrNotAllowed
+			parts := strings.Split(text, ",")
+			for i, part := range parts {
+				part = strings.TrimSpace(part)
+				err := (natscluster.Config{URLs: []string{part}}).Validate()
+				switch {
+				case err != nil && len(parts) > 1:
+					return nil, settings.InvalidEntryError(i + 1)
+				case err != nil:
+					return nil, settings.ErrNotAllowed
+				}
+				list = append(list, part)
 			}
 			return list, nil
 		},

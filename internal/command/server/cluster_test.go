@@ -42,7 +42,8 @@ func writeTestFile(t *testing.T, content string) string {
 func TestClusterFlags_Invalid(t *testing.T) {
 	for args, want := range map[string]string{
 		"-cluster=localhost:4222":       "-cluster=(hidden): allowed are URLs of NATS servers",
-		"-cluster=nats://a,nats://b:x":  "allowed are URLs of NATS servers",
+		"-cluster=nats://a,nats://b:x":  "-cluster=(hidden): entry 2 is invalid: allowed are URLs of NATS servers",
+		"-cluster=nats://a:secret@b:x,": "-cluster=(hidden): entry 1 is invalid: allowed are URLs of NATS servers",
 		"-cluster-name=a.b":             "-cluster-name=a.b: allowed are up to 64 letters, digits, - and _",
 		"-cluster-name=":                "allowed are up to 64 letters",
 		"-cluster-replicas=6":           "-cluster-replicas=6: allowed are whole numbers from 0 to 5",
