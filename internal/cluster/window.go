@@ -312,5 +312,10 @@ func (w *window) removeAll(f func(o *outgoing, waited positions)) {
 		}
 		w.lookAt(id)
 	}
+	for _, id := range w.ready { // each by a batch that waited behind one that was removed
+		if l := w.lanes[id]; l.waiting != nil {
+			l.waiting.isReady = false
+		}
+	}
 	w.ready = nil
 }

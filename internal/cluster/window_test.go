@@ -76,6 +76,33 @@ func TestWindow_LargestBatchGoesAlone(t *testing.T) {
 	}
 }
 
+// TestWindow_RemoveAll_LaneGoesOn removes batches that wait behind one that is under way. What is
+// offered afterwards is sent when that one is queued.
+func TestWindow_RemoveAll_LaneGoesOn(t *testing.T) {
+	var w window
+	w.init(minWindow)
+	first := testBatch(minWindow/2, 1)
+	w.offer(first)
+	for range 2 { // the second becomes the first of the lane
+		w.offer(testBatch(minWindow/2, 1))
+	}
+	removed := 0
+	w.removeAll(func(_ *outgoing, waited positions) { removed += waited.len() })
+	if removed != 2 {
+		t.Fatalf("%d batches were removed, want 2", removed)
+	}
+	later := testBatch(minWindow/2, 1)
+	if a := w.offer(later); a.send.len() != 0 {
+		t.Fatal("a batch is sent without room for it")
+	}
+	w.release(first, 1)
+	w.releaseSum(first)
+	var a admission
+	if o := w.next(&a); o != later || a.send.len() != 1 {
+		t.Fatal("a batch that was offered after the removal is not sent")
+	}
+}
+
 // TestWindow_WaitingBatchCrossesOnce has all receivers of a group equally slow: what waits for all
 // of them crosses as one batch.
 func TestWindow_WaitingBatchCrossesOnce(t *testing.T) {
