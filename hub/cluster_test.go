@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sechlol/go-message-hub/hub"
@@ -244,6 +245,29 @@ func TestCluster_SlowReceiverDelaysOnlyItsSenders(t *testing.T) {
 	if err := slow.readAllNumbered(senders, messages, size); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestCluster_Version1_CreditIsUnderWay has the other hub say nothing. Of a client of version 1, as
+// much as Credit is sent to it, and the read behind that. The next one is not handled.
+func TestCluster_Version1_CreditIsUnderWay(t *testing.T) {
+	const size, credit, messages = 1000, 4096, 8
+	inMemory.run(t, func(t *testing.T) {
+		tc := startClusterOn(t, inMemory.start, 2, hub.Config{Credit: credit})
+		sender, receiver := tc.hubs[0].connectV1(t).requestID(), tc.hubs[1].connectV1(t).requestID()
+		tc.waitKnown(t, 2)
+		tc.bus.Cut(1, 2)
+		for i := range messages {
+			sender.relay(pattern(size, byte(i)), receiver.id)
+			synctest.Wait() // each message is a read
+		}
+		if sent, want := tc.hubs[0].Hubs()[1].Link.Messages, uint64(credit/size+2); sent != want {
+			t.Errorf("%d messages are under way, want %d", sent, want)
+		}
+		tc.bus.Heal(1, 2)
+		for i := range messages {
+			receiver.expectRelay(pattern(size, byte(i)))
+		}
+	})
 }
 
 func TestCluster_GrantedID_LaterConnectionWins(t *testing.T) {

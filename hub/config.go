@@ -99,7 +99,11 @@ type Config struct {
 	// them for their receivers: the bytes of its messages, and 16 bytes for each of their
 	// receivers. Credit limits the throughput of a client to Credit bytes per round trip, which
 	// matters over a long path. A smaller Credit keeps more of the data in flight in the
-	// processor's cache (docs/decisions/0006). Default: 128 KiB.
+	// processor's cache (docs/decisions/0006). Default: 128 KiB, and with Cluster 256 KiB, because
+	// a round trip between hubs takes longer.
+	//
+	// In a cluster, the hub also reads nothing more from a v1 client that has Credit bytes under way
+	// to other hubs, beside what the last read has brought.
 	Credit int
 
 	// Window is the maximum number of unacknowledged bytes written to a v2 client. When it is
@@ -197,6 +201,7 @@ const (
 	DefaultReportTimeout    = time.Minute
 	DefaultMaxReportTimeout = time.Hour
 	DefaultCredit           = 128 << 10
+	DefaultClusterCredit    = 256 << 10 // of a hub with Config.Cluster
 	DefaultWindow           = 8 << 20
 	DefaultMaxReports       = 1024
 	DefaultTraceSampleRate  = 1000
@@ -225,6 +230,9 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.ResumeWindow, DefaultResumeWindow)
 	setDefault(&c.ReportTimeout, DefaultReportTimeout)
 	setDefault(&c.MaxReportTimeout, max(DefaultMaxReportTimeout, c.ReportTimeout))
+	if c.Cluster != nil {
+		setDefault(&c.Credit, DefaultClusterCredit)
+	}
 	setDefault(&c.Credit, DefaultCredit)
 	setDefault(&c.Window, DefaultWindow)
 	setDefault(&c.MaxReports, DefaultMaxReports)

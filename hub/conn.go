@@ -45,9 +45,11 @@ type conn struct {
 	firstFrameSeen bool  // the first frame has arrived
 	busy           bool  // this goroutine reads on until the client is idle: see readLoop
 	slot                 // how the connection counts against the limits of connections
+	requested      bool  // the last read held a request of a client of version 1
 	authorization        // what its client was granted; read concurrently
 	rate           rateLimiter
-	replies        replies // to a client of version 1
+	replies        replies   // to a client of version 1
+	underWay       *underWay // of a client of version 1 in a cluster; nil: nothing
 	deadline       deadline
 
 	reclaimState reclaim.State // owned by reclaim.Run
@@ -282,6 +284,9 @@ func (c *conn) serve() error {
 		err := c.read()
 		if err == socket.ErrIdle {
 			c.busy = false
+			if c.underWay.isBelow(1) {
+				c.underWay = nil // an idle connection keeps no memory for it
+			}
 			return errNewGoroutine
 		}
 		if err != nil {
@@ -337,7 +342,8 @@ func (c *conn) read() error {
 		return err
 	}
 	c.replies.release()
-	c.sock.SetReadLimit(c.replies.readLimit(c.rate.limiter.MaxRead(), !c.busy))
+	c.sock.SetReadLimit(repliesReadLimit(c.rate.limiter.MaxRead(), c.requested || !c.busy))
+	c.requested = false
 	return c.sock.Fill()
 }
 
@@ -369,6 +375,7 @@ func (c *conn) handleRead() (more bool, err error) {
 
 // offerReplies queues replies for the client itself, which uses version 1.
 func (c *conn) offerReplies(batch *outbox.Batch, flusher *outbox.Flusher) {
+	c.requested = true
 	c.replies.offer(c.sock, batch, flusher)
 }
 

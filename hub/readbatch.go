@@ -23,9 +23,9 @@ type readBatch struct {
 	firstSeq, lastSeq uint64
 	cost              relay.Cost
 
-	// underWay says that messages of version 1 are under way to other hubs: Flusher has blocked
-	// sends, which the client has to wait for.
-	underWay bool
+	// underWay is how many bytes of version 1 were sent to other hubs: Flusher has blocked sends,
+	// for which conn.underWay is to count them.
+	underWay int
 
 	maxRequests uint64 // value of rateLimiter.requests at which the rate limit stops the client
 
@@ -54,7 +54,7 @@ func (rb *readBatch) finish() {
 	counters.noReceivers.Add(uint64(rb.noReceivers))
 	counters.ignored.Add(uint64(rb.ignored))
 	rb.frames, rb.relays, rb.noReceivers, rb.ignored = 0, 0, 0, 0
-	rb.conn, rb.underWay = nil, false
+	rb.conn, rb.underWay = nil, 0
 }
 
 // handleFrames handles the frames of a read in order. It reports whether frames are left that
@@ -82,8 +82,7 @@ func (rb *readBatch) handleFrames() (more bool, err error) {
 	return true, rb.offerLast()
 }
 
-// offerLast offers the last batch of a read. It waits until other hubs have queued the batches of
-// the read: once for all of them, because that takes a round trip between the hubs.
+// offerLast offers the last batch of a read.
 func (rb *readBatch) offerLast() error {
 	if err := rb.offerBatch(); err != nil {
 		return err
@@ -91,11 +90,30 @@ func (rb *readBatch) offerLast() error {
 	return rb.waitUnderWay()
 }
 
-// waitUnderWay waits until other hubs have queued the batches of a client of version 1.
+// waitUnderWay bounds what a client of version 1 has under way to other hubs: it waits until that
+// is less than Config.Credit, without what this read has brought. If nothing were under way while
+// the hub reads, hubs and NATS would wait for each other in turn, a round trip for each read.
 func (rb *readBatch) waitUnderWay() error {
-	blocked := rb.underWay
-	rb.underWay = false
-	return rb.waitBlocked(blocked)
+	c, n := rb.conn, rb.underWay
+	if n > 0 {
+		rb.underWay = 0
+		if c.underWay == nil {
+			c.underWay = newUnderWay()
+		}
+		under := c.underWay
+		under.add(n)
+		rb.sender.Flusher.OnUnblocked(func() { under.release(n) })
+	}
+	limit := n + c.hub.config.Credit
+	if c.underWay.isBelow(limit) {
+		return nil
+	}
+	rb.sender.Flusher.Flush()
+	rb.sender.ReleaseRecvBuf()
+	if !c.underWay.wait(limit, c.done.Done()) {
+		return errConnClosed
+	}
+	return nil
 }
 
 // repliesBlocked reports whether replies must be written before more frames are handled. It
@@ -314,7 +332,12 @@ func (rb *readBatch) send(ids []uint64, opts relay.Options, batch outbox.Batch) 
 		rb.notifyQueued(blocked || underWay)
 		return nil
 	}
-	rb.underWay = (rb.underWay || underWay) && !blocked // the wait is for all
+	switch {
+	case blocked:
+		rb.underWay = 0 // the wait is for all
+	case underWay:
+		rb.underWay += batch.To - batch.From
+	}
 	return rb.waitBlocked(blocked)
 }
 

@@ -32,8 +32,7 @@ const (
 //
 // The zero value is ready. The read loop owns it.
 type replies struct {
-	queue               *replyQueue // nil: all replies are written
-	requestedInLastRead bool        // the last read held a request
+	queue *replyQueue // nil: all replies are written
 }
 
 // replyQueue counts the replies to one client that are not written. It is pooled: a client has
@@ -58,7 +57,6 @@ func (r *replies) offer(sock *socket.Conn, batch *outbox.Batch, flusher *outbox.
 		q = replyQueues.Get().(*replyQueue)
 		r.queue = q
 	}
-	r.requestedInLastRead = true
 	batch.Options, batch.Receiver = &q.options, 1
 	if batch.To-batch.From > maxReplyBytes {
 		batch.Receiver = maxPendingReplies
@@ -98,14 +96,12 @@ func (r *replies) release() {
 	}
 }
 
-// readLimit returns how many bytes to read at once next, if that is less than limit; 0: as
-// many as possible. A client that has sent requests most likely sends more, and a client that
-// was idle possibly does. For a client that was idle there is a second reason to read little:
+// repliesReadLimit returns how many bytes to read at once next, if that is less than limit; 0: as
+// many as possible. expectRequests says that the client possibly sends requests next: it has
+// sent one, or it was idle. For a client that was idle there is a second reason to read little:
 // a larger buffer comes from the budget, and to acquire it takes more stack than a new
 // goroutine has: see conn.readLoop.
-func (r *replies) readLimit(limit int, wasIdle bool) int {
-	expectRequests := r.requestedInLastRead || wasIdle
-	r.requestedInLastRead = false
+func repliesReadLimit(limit int, expectRequests bool) int {
 	if expectRequests && (limit == 0 || limit > maxRequestReadBytes) {
 		return maxRequestReadBytes
 	}

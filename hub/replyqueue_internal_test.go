@@ -6,26 +6,21 @@ import (
 	"github.com/sechlol/go-message-hub/internal/outbox"
 )
 
-// TestReplies_ReadLimit_IsLowWhenRequestsAreExpected checks how much is read at once after a
-// read with requests, after an idle time, and otherwise, without and with a rate limit.
-func TestReplies_ReadLimit_IsLowWhenRequestsAreExpected(t *testing.T) {
+// TestRepliesReadLimit_IsLowWhenRequestsAreExpected checks how much is read at once, without and
+// with a rate limit.
+func TestRepliesReadLimit_IsLowWhenRequestsAreExpected(t *testing.T) {
 	for _, test := range []struct {
-		requested, wasIdle bool
-		limit, want        int
+		expected    bool
+		limit, want int
 	}{
-		{false, false, 0, 0},
-		{false, false, 2 * maxRequestReadBytes, 2 * maxRequestReadBytes},
-		{true, false, 0, maxRequestReadBytes},
-		{true, false, 2 * maxRequestReadBytes, maxRequestReadBytes},
-		{true, false, 100, 100},
-		{false, true, 0, maxRequestReadBytes},
+		{false, 0, 0},
+		{false, 2 * maxRequestReadBytes, 2 * maxRequestReadBytes},
+		{true, 0, maxRequestReadBytes},
+		{true, 2 * maxRequestReadBytes, maxRequestReadBytes},
+		{true, 100, 100},
 	} {
-		r := replies{requestedInLastRead: test.requested}
-		if got := r.readLimit(test.limit, test.wasIdle); got != test.want {
+		if got := repliesReadLimit(test.limit, test.expected); got != test.want {
 			t.Errorf("%+v: %d bytes", test, got)
-		}
-		if got := r.readLimit(test.limit, false); got != test.limit {
-			t.Errorf("%+v: %d bytes in the read after, want %d", test, got, test.limit)
 		}
 	}
 }

@@ -62,6 +62,21 @@ func Size(minValue, maxValue int64) Type[int64] {
 	}
 }
 
+// SizeOrZero is a size in bytes from minValue to maxValue, or 0.
+func SizeOrZero(minValue, maxValue int64) Type[int64] {
+	t := Size(minValue, maxValue)
+	parse := t.Parse
+	t.Parse = func(text string) (int64, error) {
+		if n, err := parseSize(text); err == nil && n == 0 {
+			return 0, nil
+		}
+		return parse(text)
+	}
+	t.Limits = "0, or " + t.Limits
+	t.Allowed = "0, and " + t.Allowed
+	return t
+}
+
 // Duration is a duration from minValue to maxValue.
 func Duration(minValue, maxValue time.Duration) Type[time.Duration] {
 	limits := fmt.Sprintf("%s to %s", FormatDuration(minValue), FormatDuration(maxValue))

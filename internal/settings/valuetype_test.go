@@ -19,6 +19,7 @@ func TestSize_Units(t *testing.T) {
 func TestTypes(t *testing.T) {
 	checkType(t, "IntRange", IntRange(1, 10), []string{"1", "10"}, []string{"0", "11", "x", ""})
 	checkType(t, "Size", Size(1, 1<<30), []string{"1", "1KiB", "1GiB"}, []string{"0", "2GiB", "9EiB", "big"})
+	checkType(t, "SizeOrZero", SizeOrZero(4<<10, 1<<30), []string{"0", "4KiB", "1GiB"}, []string{"1", "2GiB", "-1", "big"})
 	checkType(t, "Duration", Duration(time.Millisecond, 24*time.Hour), []string{"1ms", "1m30s", "24h"}, []string{"0s", "25h", "10"})
 	checkType(t, "Boolean", Boolean(), []string{"true", "false"}, []string{"maybe", ""})
 	checkType(t, "BooleanOrCount", BooleanOrCount(9), []string{"true", "false", "2", "9"}, []string{"10", "-1", "some", "", "2.0"})

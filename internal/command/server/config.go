@@ -89,8 +89,8 @@ func (c *config) addHubFlags(s *settings.Settings) {
 		"keep-alive interval of version 2 clients; a connection that\nis silent for twice as long is closed")
 	settings.Add(s, &c.resumeWindow, "resume-window", hub.DefaultResumeWindow, settings.Duration(time.Millisecond, 24*time.Hour),
 		"how long a version 2 session can be resumed, without loss,\nafter its connection was lost")
-	settings.Add(s, &c.credit, "credit", hub.DefaultCredit, settings.Size(4<<10, 1<<30),
-		"send window: bytes that a version 2 client can send before\nthey are queued for the receivers; larger is faster with\nlong round-trip times")
+	settings.Add(s, &c.credit, "credit", 0, settings.SizeOrZero(4<<10, 1<<30),
+		"send window: bytes that a version 2 client can send before\nthey are queued for the receivers; larger is faster with\nlong round-trip times; 0: 128KiB, and 256KiB with -cluster")
 	settings.Add(s, &c.window, "window", hub.DefaultWindow, settings.Size(4<<10, 1<<30),
 		"receive window: bytes sent to a version 2 client without\nacknowledgement; larger is faster, with more queueing delay")
 	settings.Add(s, &c.maxReports, "max-reports", hub.DefaultMaxReports, settings.IntRange(1, 1<<20),
@@ -113,6 +113,15 @@ const reloadNotes = `On SIGHUP all settings are read again, and the reloadable o
 running hub. The others require a restart; a log line names each that has changed.
 Windows has no SIGHUP.`
 
+// effectiveCredit returns -credit. 0, the default of the hub, does not know of -cluster: the hub
+// joins later.
+func (c *config) effectiveCredit() int64 {
+	if c.credit == 0 && c.cluster.enabled() {
+		return hub.DefaultClusterCredit
+	}
+	return c.credit
+}
+
 // hubConfig returns the configuration of the hub, without its logger and the functions that it
 // calls.
 func (c *config) hubConfig() hub.Config {
@@ -124,7 +133,7 @@ func (c *config) hubConfig() hub.Config {
 		StallTimeout:   c.stallTimeout,
 		KeepAlive:      c.keepAlive,
 		ResumeWindow:   c.resumeWindow,
-		Credit:         int(c.credit),
+		Credit:         int(c.effectiveCredit()),
 		Window:         int(c.window),
 		MaxReports:     c.maxReports,
 		MaxPerAddress:  c.maxPerAddress,

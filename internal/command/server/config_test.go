@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sechlol/go-message-hub/hub"
 	"github.com/sechlol/go-message-hub/internal/command"
 	"github.com/sechlol/go-message-hub/internal/command/programtest"
 	"github.com/sechlol/go-message-hub/internal/settings"
@@ -305,6 +306,23 @@ func TestSettings_CommandLineOnlyFlags(t *testing.T) {
 func TestConfig_DocumentedDefaults(t *testing.T) {
 	if c := newConfig(); c.port != 9999 || c.addr != "" {
 		t.Errorf("start_server has %+v", c)
+	}
+}
+
+// TestConfig_Credit_KnowsCluster checks which credit the hub gets, which joins a cluster after its
+// start.
+func TestConfig_Credit_KnowsCluster(t *testing.T) {
+	for _, test := range []struct {
+		config config
+		want   int
+	}{
+		{config{}, 0}, // the default of the hub
+		{config{cluster: clusterFlags{urls: []string{"nats://localhost:4222"}}}, hub.DefaultClusterCredit},
+		{config{credit: 5000, cluster: clusterFlags{urls: []string{"nats://localhost:4222"}}}, 5000},
+	} {
+		if got := test.config.hubConfig().Credit; got != test.want {
+			t.Errorf("credit %d of %+v, want %d", got, test.config, test.want)
+		}
 	}
 }
 

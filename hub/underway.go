@@ -1,0 +1,39 @@
+package hub
+
+import "sync/atomic"
+
+// underWay counts the bytes that a client of version 1 has under way to other hubs: batches that
+// were sent and that these hubs have not queued yet. A client of version 2 has its credit for this.
+type underWay struct {
+	bytes  atomic.Int64
+	signal chan struct{} // capacity 1: some were queued
+}
+
+func newUnderWay() *underWay { return &underWay{signal: make(chan struct{}, 1)} }
+
+// add counts n bytes more.
+func (u *underWay) add(n int) { u.bytes.Add(int64(n)) }
+
+// release counts n bytes less. It can be called concurrently.
+func (u *underWay) release(n int) {
+	u.bytes.Add(int64(-n))
+	select {
+	case u.signal <- struct{}{}:
+	default:
+	}
+}
+
+// isBelow reports whether fewer than limit bytes are under way. u can be nil.
+func (u *underWay) isBelow(limit int) bool { return u == nil || u.bytes.Load() < int64(limit) }
+
+// wait waits until fewer than limit bytes are under way. It returns false if stop is closed before.
+func (u *underWay) wait(limit int, stop <-chan struct{}) bool {
+	for !u.isBelow(limit) {
+		select {
+		case <-u.signal:
+		case <-stop:
+			return false
+		}
+	}
+	return true
+}
