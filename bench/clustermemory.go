@@ -12,19 +12,22 @@ import (
 	"github.com/sechlol/go-message-hub/natscluster"
 )
 
-// knownClients are the clients of the other hub in the scenario cluster-memory, of which
+// knownClients are the clients of the other hubs in the scenario cluster-memory, of which
 // joiningClients join at once.
 const knownClients, joiningClients = 100_000, 10_000
 
-// clusterMemoryScenario measures what a hub needs to know the clients of another hub. Those are
-// subscriptions of a hub within bench, which need no connections.
+// otherHubs is the number of hubs that have the clients, beside the measured hub.
+const otherHubs = 2
+
+// clusterMemoryScenario measures what a hub needs to know the clients of the other hubs of a
+// cluster. Those are subscriptions of hubs within bench, which need no connections.
 func clusterMemoryScenario(known, joining int) *scenario {
 	s := &scenario{
 		name:  "cluster-memory",
-		title: fmt.Sprintf("a hub that knows %s clients of another hub", formatNumber(float64(known))),
-		note: fmt.Sprintf("In use are the heap and the stacks after two garbage collections. The time of a join is from the first of %s subscriptions at "+
-			"the other hub until a client of the measured hub is told the number of all. The time of a start is from the start of the process.",
-			formatNumber(float64(joining))),
+		title: fmt.Sprintf("a hub that knows %s clients of %d other hubs", formatNumber(float64(known)), otherHubs),
+		note: fmt.Sprintf("In use are the heap and the stacks after two garbage collections. The time of a join is from the first of %s subscriptions, half of them at "+
+			"each of the other hubs, until a client of the measured hub is told the number of all, and the other hubs know it. The time of a start is "+
+			"from the start of the process of a fourth hub.", formatNumber(float64(joining))),
 		columns: []column{
 			{heading: "MiB in use before", value: func(m *measurement) float64 { return m.HeapFirst }},
 			{heading: "MiB in use for the clients", value: func(m *measurement) float64 { return m.HeapLast - m.HeapFirst }},
@@ -39,7 +42,7 @@ func clusterMemoryScenario(known, joining int) *scenario {
 	return s
 }
 
-// measureKnown starts a hub and a nats-server, and a hub within bench that has the clients.
+// measureKnown starts a hub and a nats-server, and hubs within bench that have the clients.
 func measureKnown(ctx context.Context, p *programs, known, joining int) (m *measurement, err error) {
 	pair, err := startBroker(ctx, p)
 	if err != nil {
@@ -59,12 +62,16 @@ func measureKnown(ctx context.Context, p *programs, known, joining int) (m *meas
 	if pair.first, err = pair.startHub(ctx, "-admin="+admin); err != nil {
 		return nil, err
 	}
-	other, err := joinEmbedded(ctx, pair.brokerURL)
-	if err != nil {
-		return nil, err
+	var others embeddedHubs
+	for i := range otherHubs {
+		other, err := joinEmbedded(ctx, pair.brokerURL, fmt.Sprintf("bench-%d", i+1))
+		if err != nil {
+			return nil, errors.Join(err, others.close(ctx))
+		}
+		others = append(others, other)
 	}
-	m, err = pair.measureKnownBy(ctx, admin, other.hub, known, joining)
-	return m, errors.Join(err, other.close(ctx))
+	m, err = pair.measureKnownBy(ctx, admin, others, known, joining)
+	return m, errors.Join(err, others.close(ctx))
 }
 
 // embeddedHub is a hub of a cluster within bench.
@@ -73,13 +80,13 @@ type embeddedHub struct {
 	membership *natscluster.Cluster
 }
 
-func joinEmbedded(ctx context.Context, url string) (*embeddedHub, error) {
+func joinEmbedded(ctx context.Context, url, name string) (*embeddedHub, error) {
 	logger := slog.New(slog.DiscardHandler)
 	h, err := hubpkg.New(hubpkg.Config{Logger: logger})
 	if err != nil {
 		return nil, err
 	}
-	membership, err := natscluster.Join(ctx, natscluster.Config{URLs: []string{url}, HubName: "bench", Logger: logger})
+	membership, err := natscluster.Join(ctx, natscluster.Config{URLs: []string{url}, HubName: name, Logger: logger})
 	if err != nil {
 		return nil, err
 	}
@@ -92,8 +99,43 @@ func (e *embeddedHub) close(ctx context.Context) error {
 	return err
 }
 
+// embeddedHubs are hubs of one cluster within bench.
+type embeddedHubs []*embeddedHub
+
+// subscribe subscribes n times, in turn at each hub.
+func (es embeddedHubs) subscribe(n int) error {
+	for i := range n {
+		if _, err := es[i%len(es)].hub.Subscribe(0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitTotal waits until each hub knows so many clients.
+func (es embeddedHubs) awaitTotal(ctx context.Context, total int) error {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	for _, e := range es {
+		for e.hub.Stats().ClusterClients < total {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return nil
+}
+
+func (es embeddedHubs) close(ctx context.Context) (err error) {
+	for _, e := range es {
+		err = errors.Join(err, e.close(ctx))
+	}
+	return err
+}
+
 // measureKnownBy measures the first hub, and the second one, which it starts.
-func (sp *serverPair) measureKnownBy(ctx context.Context, admin string, other *hubpkg.Hub, known, joining int) (*measurement, error) {
+func (sp *serverPair) measureKnownBy(ctx context.Context, admin string, others embeddedHubs, known, joining int) (*measurement, error) {
 	c, err := client.Dial(ctx, sp.first.addr, nil)
 	if err != nil {
 		return nil, err
@@ -103,19 +145,14 @@ func (sp *serverPair) measureKnownBy(ctx context.Context, admin string, other *h
 	if m.HeapFirst, err = memoryInUse(ctx, admin); err != nil {
 		return nil, err
 	}
-	subscribe := func(n int) error {
-		for range n {
-			if _, err := other.Subscribe(0); err != nil {
-				return err
-			}
-		}
-		return nil
+	addClients := func(n, total int) error {
+		return errors.Join(others.subscribe(n), awaitTotal(ctx, c, total), others.awaitTotal(ctx, total))
 	}
-	if err := errors.Join(subscribe(known-joining), awaitTotal(ctx, c, 1+known-joining)); err != nil {
+	if err := addClients(known-joining, 1+known-joining); err != nil {
 		return nil, err
 	}
 	begin := time.Now()
-	if err := errors.Join(subscribe(joining), awaitTotal(ctx, c, 1+known)); err != nil {
+	if err := addClients(joining, 1+known); err != nil {
 		return nil, err
 	}
 	m.MeasureSeconds = time.Since(begin).Seconds()
