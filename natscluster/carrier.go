@@ -1,8 +1,6 @@
 package natscluster
 
 import (
-	"context"
-	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
@@ -10,10 +8,6 @@ import (
 	"github.com/sechlol/go-message-hub/internal/cluster"
 	"github.com/sechlol/go-message-hub/internal/limitlog"
 )
-
-// probeHeader marks a message that only finds out whether the hub may publish to a subject.
-// Receivers ignore messages with headers: frames have none.
-const probeHeader = "Hub-Probe"
 
 // carrier is the cluster.Carrier of a Cluster.
 type carrier struct{ c *Cluster }
@@ -32,14 +26,8 @@ func (k carrier) Send(to cluster.Node, frame []byte) error {
 	if s == nil {
 		return ErrNotConnected
 	}
-	subject := allSubject(k.c.config.Name)
-	if to != 0 {
-		subject = nodeSubject(k.c.config.Name, to)
-	}
-	if err := s.nc.Publish(subject, frame); err != nil {
-		if errors.Is(err, nats.ErrMaxPayload) {
-			k.c.logEvent(&payloadError{s.nc.MaxPayload()})
-		}
+	var buf [maxSubject]byte
+	if err := s.frames.Publish(appendSubject(buf[:0], k.c.config.Name, to), frame); err != nil {
 		return fmt.Errorf("send to NATS: %w", err)
 	}
 	return nil
@@ -61,56 +49,13 @@ func (c *Cluster) setHandle(handle func(frame []byte)) {
 	c.handle = handle
 }
 
-// receive handles a message from another hub. Each subscription calls it in a goroutine of its
-// own.
-func (c *Cluster) receive(m *nats.Msg) {
-	if len(m.Header) > 0 {
-		return
-	}
+// receive handles a frame from another hub. The connection for frames calls it.
+func (c *Cluster) receive(frame []byte) {
 	c.receiving.Lock()
 	defer c.receiving.Unlock()
 	if c.handle != nil {
-		c.handle(m.Data)
+		c.handle(frame)
 	}
-}
-
-// subscribe subscribes to what other hubs send, and checks that the hub may subscribe and
-// publish.
-func (c *Cluster) subscribe(ctx context.Context, s *session) error {
-	subjects := []string{nodeSubject(c.config.Name, c.lease.Node()), allSubject(c.config.Name)}
-	for _, subject := range subjects {
-		sub, err := s.nc.Subscribe(subject, c.receive)
-		if err != nil {
-			return fmt.Errorf("subscribe to %s: %w", subject, err)
-		}
-		if err := sub.SetPendingLimits(maxPendingFrames, maxPendingBytes); err != nil {
-			return fmt.Errorf("subscribe to %s: %w", subject, err)
-		}
-		s.subscriptions = append(s.subscriptions, sub)
-		if err := s.nc.PublishMsg(&nats.Msg{Subject: subject, Header: nats.Header{probeHeader: {""}}}); err != nil {
-			return fmt.Errorf("publish to %s: %w", subject, err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	if err := s.nc.FlushWithContext(ctx); err != nil {
-		return fmt.Errorf("subscribe: %w", err)
-	}
-	if err := s.nc.LastError(); err != nil { // told before the answer to the flush
-		return fmt.Errorf("subscribe and publish: %w", err)
-	}
-	return nil
-}
-
-// droppedFrames returns how many frames have arrived and were dropped, because they were not
-// handled fast enough.
-func (s *session) droppedFrames() (n uint64) {
-	for _, sub := range s.subscriptions {
-		if dropped, err := sub.Dropped(); err == nil {
-			n += uint64(dropped)
-		}
-	}
-	return n
 }
 
 // handleAsyncError is called with what nats.go tells beside the results of its functions.

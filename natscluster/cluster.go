@@ -43,7 +43,6 @@ type Cluster struct {
 	wait     sync.WaitGroup     // for run and for the lease
 
 	session atomic.Pointer[session] // nil: not connected
-	dropped atomic.Uint64           // frames that have arrived and were dropped, in sessions that ended
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -174,7 +173,7 @@ func (c *Cluster) tryOpen(ctx context.Context, servers []string, join func(conte
 			return nil, err
 		}
 	}
-	if err := c.subscribe(ctx, s); err != nil {
+	if err := c.openFrames(ctx, s); err != nil {
 		return nil, err
 	}
 	s.setOpened()
@@ -214,7 +213,12 @@ func (c *Cluster) run(ctx context.Context, s *session) {
 		case <-ticker.C:
 			c.checkClock(ctx, s)
 		case <-s.closed:
-			if s = c.reopen(ctx, s); s == nil {
+			if s = c.reopen(ctx, s, s.nc.LastError()); s == nil {
+				return
+			}
+			c.lease.Renew()
+		case <-s.frames.Done():
+			if s = c.reopen(ctx, s, knownError(s.frames.Err())); s == nil {
 				return
 			}
 			c.lease.Renew()
@@ -224,17 +228,18 @@ func (c *Cluster) run(ctx context.Context, s *session) {
 	}
 }
 
-// reopen opens a session after another has ended. It returns nil when ctx ends.
-func (c *Cluster) reopen(ctx context.Context, old *session) *session {
-	cause := old.nc.LastError()
+// reopen opens a session after one of the connections of another has ended. It returns nil when ctx
+// ends.
+func (c *Cluster) reopen(ctx context.Context, old *session, cause error) *session {
 	if cause == nil {
 		cause = errors.New("the server has closed the connection")
 	}
 	c.session.Store(nil)
-	c.dropped.Add(old.droppedFrames())
+	servers := c.withUser(old.nc.DiscoveredServers())
+	old.close()
 	c.setLost(cause)
 	c.config.Logger.Warn("connection to NATS lost, connecting again", "error", cause, "server", old.server)
-	s, err := c.open(ctx, c.withUser(old.nc.DiscoveredServers()), nil)
+	s, err := c.open(ctx, servers, nil)
 	if err != nil {
 		return nil
 	}

@@ -25,8 +25,8 @@ const (
 
 // Config is the configuration of the connection of a hub to its cluster.
 type Config struct {
-	// URLs are NATS servers: nats://host:4222, tls://host, ws://host or wss://host, with user and
-	// password or a token if the servers want them (nats://user:password@host, nats://token@host).
+	// URLs are NATS servers: nats://host:4222 or tls://host, with user and password or a token if
+	// the servers want them (nats://user:password@host, nats://token@host).
 	// Servers that these tell of are used too. Empty: DefaultURL.
 	URLs []string
 
@@ -114,7 +114,7 @@ func validateURL(text string) error {
 		return errors.New("a URL of NATS cannot be parsed: allowed are nats://host:4222 and tls://host:4222")
 	}
 	switch u.Scheme {
-	case "nats", "tls", "ws", "wss":
+	case "nats", "tls":
 		if u.Hostname() != "" {
 			return nil
 		}

@@ -18,7 +18,8 @@ func TestConfig_Validate(t *testing.T) {
 		want   string // in the error; empty: valid
 	}{
 		"zero":                  {Config{}, ""},
-		"URLs":                  {Config{URLs: []string{"nats://user:secret@a:4222", "tls://token@b", "wss://c/path"}}, ""},
+		"URLs":                  {Config{URLs: []string{"nats://user:secret@a:4222", "tls://token@b"}}, ""},
+		"URL of a WebSocket":    {Config{URLs: []string{"wss://a"}}, `"wss://a" is not a URL of NATS`},
 		"URL without a scheme":  {Config{URLs: []string{"localhost:4222"}}, "is not a URL of NATS"},
 		"URL without a host":    {Config{URLs: []string{"nats://user:secret@"}}, `"nats:" is not a URL of NATS`},
 		"URL of something else": {Config{URLs: []string{"http://user:secret@a"}}, `"http://a" is not a URL of NATS`},

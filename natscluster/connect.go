@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/sechlol/go-message-hub/internal/cluster"
+	"github.com/sechlol/go-message-hub/internal/natsconn"
 )
 
 const (
@@ -32,13 +33,6 @@ const (
 	// is 2 min, longer than the hub takes to declare other hubs lost.
 	pingInterval = time.Second
 	maxPings     = 2
-)
-
-// The limits of what has arrived and is not handled yet, per subscription. Nine other hubs have at
-// most 36 MiB under way to this one; the rest is for what they send again, and for small frames.
-const (
-	maxPendingBytes  = 64 << 20
-	maxPendingFrames = 128 << 10
 )
 
 // options returns the options of a connection. nats.go does not reconnect: Cluster opens a new
@@ -140,13 +134,14 @@ func (c conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// session is one connection to NATS. It ends with the connection.
+// session is two connections to NATS: that of nats.go, for JetStream, and one for frames. It ends
+// with the first of them that ends.
 type session struct {
 	// Static after the session was opened.
-	nc            *nats.Conn
-	server        string // URL of the server, without credentials
-	subscriptions []*nats.Subscription
-	closed        chan struct{} // closed by nats.go when the connection is
+	nc     *nats.Conn
+	server string         // URL of the server, without credentials
+	frames *natsconn.Conn // nil until all else is open
+	closed chan struct{}  // closed by nats.go when its connection is
 
 	buckets atomic.Pointer[buckets] // nil: not open yet
 
@@ -196,8 +191,12 @@ func (s *session) isOpened() bool {
 	return s.opened
 }
 
-// close closes the connection and waits until nats.go has called the last callback.
+// close closes the connections. It waits until no frame is handled any more, and until nats.go has
+// called the last callback.
 func (s *session) close() {
+	if s.frames != nil {
+		s.frames.Close()
+	}
 	s.nc.Close()
 	<-s.closed
 }

@@ -22,7 +22,7 @@ package natscluster
 
 import (
 	"errors"
-	"fmt"
+	"strconv"
 
 	"github.com/nats-io/nats.go"
 
@@ -65,6 +65,19 @@ func Permissions(name string) (publish, subscribe []string) {
 func nodesBucket(name string) string  { return "hub_" + name + "_nodes" }
 func leasesBucket(name string) string { return "hub_" + name + "_leases" }
 func inboxPrefix(name string) string  { return "hub." + name + ".inbox" }
-func allSubject(name string) string   { return "hub." + name + ".all" }
 
-func nodeSubject(name string, to cluster.Node) string { return fmt.Sprintf("hub.%s.to.%d", name, to) }
+// maxSubject is the maximum length of a subject for frames, in bytes.
+const maxSubject = len("hub..to.") + maxName + len("4194303")
+
+func allSubject(name string) string { return string(appendSubject(nil, name, 0)) }
+
+func nodeSubject(name string, to cluster.Node) string { return string(appendSubject(nil, name, to)) }
+
+// appendSubject appends the subject for frames to a hub; 0: to all.
+func appendSubject(b []byte, name string, to cluster.Node) []byte {
+	b = append(append(b, "hub."...), name...)
+	if to == 0 {
+		return append(b, ".all"...)
+	}
+	return strconv.AppendUint(append(b, ".to."...), uint64(to), 10)
+}

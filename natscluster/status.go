@@ -20,15 +20,13 @@ type Status struct {
 	Cause      error     // why there is no connection; nil: there is one
 	LeaseValid bool
 	LeaseUntil time.Time
-	Dropped    uint64 // frames that have arrived and were dropped since Join: the hub was too slow
 }
 
 // Status returns the current state.
 func (c *Cluster) Status() Status {
-	status := Status{Node: c.Node(), LeaseValid: c.lease.Valid(), LeaseUntil: c.lease.Until(), Dropped: c.dropped.Load()}
+	status := Status{Node: c.Node(), LeaseValid: c.lease.Valid(), LeaseUntil: c.lease.Until()}
 	if s := c.session.Load(); s != nil {
 		status.Connected, status.Server = true, s.server
-		status.Dropped += s.droppedFrames()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

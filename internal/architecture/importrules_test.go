@@ -105,8 +105,11 @@ var importRules = map[string]importRule{
 		external: []string{"github.com/nats-io/nats-server/v2"},
 		reason:   "only tests and the simulation run a NATS server within the process",
 	},
+	"internal/natsconn": {
+		reason: "it carries frames over one connection and does not know what they mean, nor which servers there are",
+	},
 	"natscluster": {
-		internal: []string{"hub", "internal/cluster", "internal/cluster/lease", "internal/limitlog"},
+		internal: []string{"hub", "internal/cluster", "internal/cluster/lease", "internal/limitlog", "internal/natsconn"},
 		external: []string{"github.com/nats-io/nats.go"},
 		reason:   "a hub without a cluster must not contain NATS",
 	},
