@@ -45,7 +45,7 @@ func TestJoin_Problems(t *testing.T) {
 	}{
 		"JetStream off": {func(o *server.Options) { o.JetStream = false }, "jetstream not enabled", "enable JetStream in nats-server"},
 		"max_payload": {func(o *server.Options) { o.MaxPayload = 16 << 10 },
-			"permits messages of 16384 bytes, and hubs need 65536", "set max_payload of nats-server to at least 64KB"},
+			"permits messages of 16384 bytes, and hubs need 65408", "set max_payload of nats-server to at least 64KB"},
 		"wrong user":              {func(o *server.Options) { o.Username, o.Password = "hub", "other" }, "Authorization Violation", "give the hub credentials"},
 		"no publish":              {withPermissions(without(publish, "hub."), subscribe), `Permissions Violation for Publish to "hub.test.all"`, "permit the NATS user"},
 		"no subscribe":            {withPermissions(publish, []string{"hub.test.inbox.>"}), `Permissions Violation for Subscription to "hub.test.all"`, "permit the NATS user"},

@@ -143,13 +143,27 @@ func (e *ServerError) isPermission() bool {
 	return strings.HasPrefix(strings.ToLower(e.Text), "permissions violation")
 }
 
+// nats-server reads at most readSize bytes at a time, and copies a message to new memory if it is not
+// within one read. A frame that is smaller by up to maxPadding with its line is padded to readSize by
+// spaces in the line, so that such frames are one read each when they follow each other.
+const (
+	readSize   = 64 << 10
+	maxPadding = 128
+)
+
+var padding = strings.Repeat(" ", maxPadding)
+
 // appendPub appends the line before a frame of size bytes.
 func appendPub(b, subject []byte, size int) []byte {
+	var buf [20]byte
+	digits := strconv.AppendInt(buf[:0], int64(size), 10)
+	missing := readSize - (len("PUB ") + len(subject) + len(" ") + len(digits) + 2*len(crlf) + size)
 	b = append(b, "PUB "...)
-	b = append(b, subject...)
-	b = append(b, ' ')
-	b = strconv.AppendInt(b, int64(size), 10)
-	return append(b, crlf...)
+	if 0 < missing && missing <= maxPadding {
+		b = append(b, padding[:missing]...)
+	}
+	b = append(append(b, subject...), ' ')
+	return append(append(b, digits...), crlf...)
 }
 
 // appendSub appends the subscription to a subject, with a number of its own.
