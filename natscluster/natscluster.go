@@ -2,6 +2,9 @@
 // carries frames between the hubs, and the key-value store of JetStream holds the leases of their
 // numbers.
 //
+// A hub has two connections to its server: that of nats.go, for the leases, and that of package
+// natsconn, for the frames. When one of them ends, the hub opens both again.
+//
 // It does not know what the frames mean, and which hubs are members: package cluster does. On the
 // path of a message between two hubs, it is between their links.
 //

@@ -102,7 +102,7 @@ var importRules = map[string]importRule{
 		reason:   "it decides by compare-and-set and does not know what the store of the keys is",
 	},
 	"internal/natsserver": {
-		external: []string{"github.com/nats-io/nats-server/v2"},
+		external: []string{"github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys"},
 		reason:   "only tests and the simulation run a NATS server within the process",
 	},
 	"internal/natsconn": {
@@ -255,4 +255,4 @@ var forbiddenDeps = map[string][]forbiddenDep{
 type forbiddenDep struct{ path, reason string }
 
 // testLibraries are modules that all tests may import.
-var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid", "go.yaml.in/yaml/v3", "github.com/gobwas/ws", "github.com/coder/websocket", "github.com/nats-io/nats-server/v2"}
+var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid", "go.yaml.in/yaml/v3", "github.com/gobwas/ws", "github.com/coder/websocket", "github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys"}
