@@ -36,6 +36,8 @@ func Advice(err error) string {
 		return "permit the NATS user of the hub to publish and subscribe to the subjects that docs/CLUSTER.md lists"
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAccountAuthExpired):
 		return "give the hub credentials that NATS accepts: a user in the URL, -cluster-credentials or -cluster-nkey"
+	case errors.Is(err, nats.ErrMaxConnectionsExceeded), errors.Is(err, nats.ErrMaxAccountConnectionsExceeded):
+		return "raise the maximum number of connections, of nats-server or of the account: each hub needs two"
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled):
 		return "enable JetStream in nats-server: a jetstream block in its configuration, or its flag -js"
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):

@@ -46,6 +46,7 @@ func TestJoin_Problems(t *testing.T) {
 		"JetStream off": {func(o *server.Options) { o.JetStream = false }, "jetstream not enabled", "enable JetStream in nats-server"},
 		"max_payload": {func(o *server.Options) { o.MaxPayload = 16 << 10 },
 			"permits messages of 16384 bytes, and hubs need 65408", "set max_payload of nats-server to at least 64KB"},
+		"one connection":          {func(o *server.Options) { correct(o); o.MaxConn = 1 }, "maximum connections exceeded", "raise the maximum number of connections"},
 		"wrong user":              {func(o *server.Options) { o.Username, o.Password = "hub", "other" }, "Authorization Violation", "give the hub credentials"},
 		"no publish":              {withPermissions(without(publish, "hub."), subscribe), `Permissions Violation for Publish to "hub.test.all"`, "permit the NATS user"},
 		"no subscribe":            {withPermissions(publish, []string{"hub.test.inbox.>"}), `Permissions Violation for Subscription to "hub.test.all"`, "permit the NATS user"},
