@@ -58,7 +58,7 @@ func TestParse_Truncated(t *testing.T) {
 
 func TestParse_Nonsense(t *testing.T) {
 	for _, text := range []string{
-		"\n", "\r\n", "PING\n", "ping\r\n", "PUB a 1\r\n", " PING\r\n", "MSG\r\n", "MSG a 1\r\n", "MSG a 1 r x 1\r\n", "MSG a 1 \r\n", "MSG a 1 -1\r\n",
+		"\n", "\r\n", "PING\n", "PINGx\n", "ping\r\n", "PUB a 1\r\n", " PING\r\n", "MSG\r\n", "MSG a 1\r\n", "MSG a 1 r x 1\r\n", "MSG a 1 \r\n", "MSG a 1 -1\r\n",
 		"MSG a 1 1x\r\n", "MSG a 1 67108865\r\n", "MSG a 1 99999999999999999999\r\n", "HMSG a 1 1\r\n", "HMSG a 1 r x 1 1\r\n",
 		"MSG a 1 1\r\nxx\r\n", "MSG a 1 1\r\nx\r\r", pad("x", maxLine), "MSG " + pad("a", maxLine), "INFO " + pad("x", maxInfo),
 	} {
