@@ -20,14 +20,17 @@ func dialSink(t testing.TB, w io.Writer) (nc net.Conn, finish func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer ln.Close()
+	if nc, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	server, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan struct{})
 	go func() { // ends with the connection, and finish waits for it
 		defer close(done)
-		server, err := ln.Accept()
-		if err != nil {
-			t.Error(err)
-			return
-		}
 		defer server.Close()
 		buf := make([]byte, 256<<10)
 		for {
@@ -38,10 +41,7 @@ func dialSink(t testing.TB, w io.Writer) (nc net.Conn, finish func()) {
 			w.Write(buf[:n])
 		}
 	}()
-	if nc, err = net.Dial("tcp", ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	return nc, func() { nc.Close(); ln.Close(); <-done }
+	return nc, func() { nc.Close(); <-done }
 }
 
 // newTestConn returns a Conn that only writes.

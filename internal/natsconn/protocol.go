@@ -143,9 +143,10 @@ func (e *ServerError) isPermission() bool {
 	return strings.HasPrefix(strings.ToLower(e.Text), "permissions violation")
 }
 
-// nats-server reads at most readSize bytes at a time, and copies a message to new memory if it is not
-// within one read. A frame that is smaller by up to maxPadding with its line is padded to readSize by
-// spaces in the line, so that such frames are one read each when they follow each other.
+// nats-server reads at most readSize bytes at a time, and copies a message to new memory if it is
+// not within one read. A frame that is smaller by up to maxPadding with its line is padded to
+// readSize by spaces in the line, so that such frames are one read each when they follow each
+// other.
 const (
 	readSize   = 64 << 10
 	maxPadding = 128
