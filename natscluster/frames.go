@@ -12,9 +12,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/sechlol/go-message-hub/internal/cluster"
 	"github.com/sechlol/go-message-hub/internal/natsconn"
 )
+
+// maxPayload is the maximum size of a frame that is received, in bytes: a hub of another version can
+// use what cluster.MaxFrame leaves.
+const maxPayload = 64 << 10
 
 // openFrames opens the connection for the frames of a session, to the server that nats.go has
 // chosen. It subscribes to what other hubs send, and checks that the hub may subscribe and
@@ -44,7 +47,7 @@ func (c *Cluster) framesConfig(s *session) (config natsconn.Config, err error) {
 	config = natsconn.Config{
 		Name: s.nc.Opts.Name + " (frames)", Version: cmp.Or(c.config.Version, "unknown"),
 		Subjects:   []string{nodeSubject(c.config.Name, c.lease.Node()), allSubject(c.config.Name)},
-		MaxPayload: cluster.MaxFrame,
+		MaxPayload: maxPayload,
 		Handle:     c.receive,
 		OnError:    func(err *natsconn.ServerError) { c.logEvent(knownError(err)) },
 
