@@ -153,9 +153,6 @@ func (s *program) run(stopCtx, abortCtx context.Context, h *hub.Hub, p command.P
 		}
 	}
 	setGCPercent()
-	if c.cluster.enabled() {
-		defer startGCPacer().stop()
-	}
 	s.limitMemory(c.maxClients)
 	logger.Info("listening", "addr", o.ln.Addr().String(),
 		"max_body", settings.FormatSize(c.maxBody), "max_memory", settings.FormatSize(c.maxMemory), "max_clients", c.maxClients)
