@@ -15,9 +15,10 @@ import (
 // Each stays just below its window, but together they would hold more memory than there is.
 // While others wait for memory, the hub drops unacknowledged frames.
 func TestReclaimer_UnackedReports_AreDropped(t *testing.T) {
-	const maxQueued, hoarders, messages = 5 << 18, 8, 25_000 / 4
+	const maxQueued, hoarders, messages = 1 << 20, 8, 2250
+	unknown := []uint64{59: 1 << 62}                                // 60 fates make a REPORT of 74 bytes: all have 1.3 MB in total
 	onAllTransportsInTurn(t, func(t *testing.T, tr testTransport) { // all reply within the stall timeout
-		h := tr.start(t, hub.Config{MaxBody: 200 << 10, MaxQueuedBytes: maxQueued, StallTimeout: time.Second, Window: 512 << 10})
+		h := tr.start(t, hub.Config{MaxBody: 128 << 10, MaxQueuedBytes: maxQueued, StallTimeout: time.Second, Window: 512 << 10})
 		bystanders := h.startBystanders(t)
 		stop := make(chan struct{})
 		for range hoarders {
@@ -25,7 +26,7 @@ func TestReclaimer_UnackedReports_AreDropped(t *testing.T) {
 			background(t, func() error {
 				var frames []byte
 				for seq := uint64(1); seq <= messages; seq++ {
-					frames = wire.AppendSend(frames, seq, levelOptions(wire.LevelWritten), 0, nil, nil)
+					frames = wire.AppendSend(frames, seq, levelOptions(wire.LevelWritten), 0, unknown, nil)
 				}
 				_, err := c.Write(frames)
 				tick := time.NewTicker(50 * time.Millisecond)
