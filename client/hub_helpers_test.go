@@ -110,9 +110,8 @@ func wantFates(t testing.TB, r *client.Report, err error, want ...wire.Fate) {
 
 // flakyDialer dials a hub. The test can cut its connections.
 type flakyDialer struct {
-	addr string
-
 	mu     sync.Mutex
+	addr   string
 	nc     net.Conn
 	dials  int
 	isDown bool // dials fail
@@ -151,8 +150,17 @@ func (d *flakyDialer) dial(ctx context.Context) (net.Conn, error) {
 	}
 	var netDialer net.Dialer
 	nc, err := netDialer.DialContext(ctx, "tcp", d.addr)
-	d.nc, d.dials = nc, d.dials+1
+	if err == nil {
+		d.nc, d.dials = nc, d.dials+1
+	}
 	return nc, err
+}
+
+// setAddr makes later dials go to another hub.
+func (d *flakyDialer) setAddr(addr string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.addr = addr
 }
 
 // cut breaks the connection, by a reset or by closing it.

@@ -7,8 +7,35 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sechlol/go-message-hub/client"
+	"github.com/sechlol/go-message-hub/internal/cluster/membus"
 	"github.com/sechlol/go-message-hub/wire"
 )
+
+// actions returns the actions of a run, by their names.
+func (md *model) actions() map[string]func(*rapid.T) {
+	actions := map[string]func(*rapid.T){
+		"send":    md.send,
+		"sends":   md.send, // more frequent than the others
+		"receive": md.receive,
+		"cut":     md.cut,
+		"down":    md.goOffline,
+		"up":      md.goOnline,
+		"settle":  md.waitReconnect,
+		"leave":   md.leave,
+		"join":    md.addClient,
+		"list":    md.list,
+		"":        md.check,
+	}
+	if len(md.hubs) > 1 {
+		actions["move"], actions["bus"] = md.move, md.setFaults
+	}
+	return actions
+}
+
+// drawHub draws one of the hubs.
+func (md *model) drawHub(t *rapid.T) *modelHub {
+	return md.hubs[rapid.IntRange(0, len(md.hubs)-1).Draw(t, "hub")]
+}
 
 // drawClient draws a client for which ok returns true.
 func (md *model) drawClient(t *rapid.T, ok func(*modelClient) bool) *modelClient {
@@ -105,6 +132,27 @@ func (md *model) goOnline(t *rapid.T) {
 	mc.goOnline()
 }
 
+// move breaks a connection, and makes the client resume its session at another hub, or at that of
+// the session again.
+func (md *model) move(t *rapid.T) {
+	mc := md.drawClient(t, (*modelClient).canDisconnect)
+	mc.at = md.drawHub(t)
+	mc.dialer.setAddr(mc.at.addr)
+	if !mc.offline {
+		mc.cut(rapid.Bool().Draw(t, "reset"))
+	}
+}
+
+// setFaults changes what the bus between the hubs does to frames.
+func (md *model) setFaults(t *rapid.T) {
+	md.bus.SetFaults(rapid.SampledFrom([]membus.Faults{
+		{},
+		{Loss: 0.05, Duplication: 0.05},
+		{Loss: 0.05, Duplication: 0.05, Reorder: 0.1, MaxDelay: 3 * time.Millisecond},
+		{MinDelay: 5 * time.Millisecond, MaxDelay: 20 * time.Millisecond},
+	}).Draw(t, "faults"))
+}
+
 // waitReconnect waits until a client has reconnected.
 func (md *model) waitReconnect(t *rapid.T) {
 	mc := md.drawClient(t, func(mc *modelClient) bool { return mc.canDisconnect() && !mc.offline })
@@ -122,10 +170,10 @@ func (md *model) leave(t *rapid.T) {
 func (md *model) list(t *rapid.T) {
 	mc := md.drawClient(t, (*modelClient).active)
 	clients := slices.Clone(md.clients)
-	gone := make(map[*modelClient]bool)
+	want, gone := make(map[*modelClient]bool), make(map[*modelClient]bool)
 	md.mu.Lock()
 	for _, other := range clients {
-		gone[other] = other.left
+		want[other], gone[other] = mc.home.knows(other), mc.home.knowsEnd(other)
 	}
 	md.pendingLists++
 	md.mu.Unlock()
@@ -141,7 +189,7 @@ func (md *model) list(t *rapid.T) {
 			return
 		}
 		for _, other := range clients {
-			if listed := slices.Contains(ids, other.id); other != mc && (listed && gone[other] || !listed && !other.leaving) {
+			if listed := slices.Contains(ids, other.id); other != mc && (listed && gone[other] || !listed && want[other] && !other.leaving) {
 				md.addProblem("client %d: client %d is listed: %v", mc.index, other.index, listed)
 			}
 		}

@@ -20,6 +20,7 @@ const closeTimeout = 5 * time.Second
 // modelClient is a client of the model.
 type modelClient struct {
 	model         *model
+	home          *modelHub // of its session
 	index         int
 	dialer        *flakyDialer
 	client        *client.Client
@@ -30,8 +31,9 @@ type modelClient struct {
 	online        chan struct{} // capacity 1: full while dials succeed
 
 	// Owned by the goroutine of the test.
-	offline bool // the dialer is down
-	closed  bool // jobs is closed
+	at      *modelHub // where it connects
+	offline bool      // the dialer is down
+	closed  bool      // jobs is closed
 
 	// Guarded by model.mu.
 	sent       uint64                            // seq of its last message
@@ -39,8 +41,10 @@ type modelClient struct {
 	unanswered []receivedMessage                 // received messages without a verdict
 	cutAt      int                               // number of the last connection that was cut
 	resumedAt  int                               // number of the last connection with a WELCOME
-	leaving    bool                              // is closing
+	joinedAt   time.Time
+	leaving    bool // is closing
 	left       bool
+	leftAt     time.Time
 	leaveErr   error
 }
 
@@ -264,10 +268,10 @@ func (mc *modelClient) leave() {
 		begun := time.Now()
 		err := mc.client.Close()
 		if time.Since(begun) >= closeTimeout { // perhaps without BYE, which keeps the session
-			md.hub.Disconnect(mc.id, false)
+			mc.home.Disconnect(mc.id, false)
 		}
 		md.mu.Lock()
-		mc.left, mc.leaveErr = true, err
+		mc.left, mc.leftAt, mc.leaveErr = true, time.Now(), err
 		md.mu.Unlock()
 		md.notify()
 	})

@@ -71,7 +71,7 @@ func (msg *modelMessage) expectDelivery() (to []uint64) {
 	}
 	for i, mc := range msg.to {
 		if mc == nil {
-			to = append(to, 1<<40+uint64(i))
+			to = append(to, md.hubs[i%len(md.hubs)].unknownID(i))
 		} else {
 			to = append(to, mc.id)
 		}

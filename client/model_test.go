@@ -4,8 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,35 +12,33 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sechlol/go-message-hub/client"
-	"github.com/sechlol/go-message-hub/hub"
+	"github.com/sechlol/go-message-hub/internal/cluster/membus"
 	"github.com/sechlol/go-message-hub/wire"
 )
 
 // TestModel_ClientsAndHub runs random actions of clients while their connections break. Each
 // message must arrive once, complete and in order, and each report must come once and be true.
-func TestModel_ClientsAndHub(t *testing.T) {
+func TestModel_ClientsAndHub(t *testing.T) { testModel(t, 4, 1, 1) }
+
+// TestModel_ClientsAndCluster is TestModel_ClientsAndHub in a cluster: the clients are at all hubs,
+// and resume their sessions at each of them, and the frames between the hubs are lost, doubled,
+// delayed and reordered. Each hub must soon know all clients.
+func TestModel_ClientsAndCluster(t *testing.T) { testModel(t, 2, 2, 3) }
+
+// testModel runs a number of tests side by side, each of random actions of clients of minHubs to
+// maxHubs hubs.
+func testModel(t *testing.T, tests, minHubs, maxHubs int) {
+	t.Helper()
 	setFlagDefault("rapid.checks", "12")
 	setFlagDefault("rapid.steps", "80")
 	setFlagDefault("rapid.shrinktime", "1s") // outcomes depend on time: few failures can be shrunk
-	for i := range 4 {                       // mostly waiting for connections
+	for i := range tests {                   // mostly waiting for connections
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) {
-				md := newModel(t)
+				md := newModel(t, rapid.IntRange(minHubs, maxHubs).Draw(t, "hubs"))
 				defer md.stop()
-				t.Repeat(map[string]func(*rapid.T){
-					"send":    md.send,
-					"sends":   md.send, // more frequent than the others
-					"receive": md.receive,
-					"cut":     md.cut,
-					"down":    md.goOffline,
-					"up":      md.goOnline,
-					"settle":  md.waitReconnect,
-					"leave":   md.leave,
-					"join":    md.addClient,
-					"list":    md.list,
-					"":        md.check,
-				})
+				t.Repeat(md.actions())
 				md.finish(t)
 			})
 		})
@@ -60,20 +56,18 @@ func setFlagDefault(name, value string) {
 	}
 }
 
-// model is a hub with some clients whose connections break. Beside it, the model keeps what the
-// protocol promises: for each sender and receiver the messages in order, and for each report
-// the allowed fates.
+// model is a hub, or a cluster of hubs, with some clients whose connections break. Beside it, the
+// model keeps what the protocol promises: for each sender and receiver the messages in order, and
+// for each report the allowed fates.
 type model struct {
-	hub     *hub.Hub
-	addr    string
-	served  chan error
+	hubs    []*modelHub // more than one: a cluster
+	bus     *membus.Bus // between the hubs
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup // all goroutines of the model
 	changed chan struct{}  // capacity 1: signals a possible change
 
-	// Owned by the goroutine of the test.
-	clients []*modelClient
+	clients []*modelClient // changed only by the goroutine of the test, with mu held
 
 	mu           sync.Mutex
 	messages     []*modelMessage
@@ -81,29 +75,12 @@ type model struct {
 	problems     []string
 }
 
-// newModel starts a hub with small outboxes, and with timeouts that are longer than the test.
-func newModel(t *rapid.T) *model {
-	md := &model{served: make(chan error, 1), changed: make(chan struct{}, 1)}
+// newModel starts hubs, and connects some clients to them.
+func newModel(t *rapid.T, hubs int) *model {
+	md := &model{bus: membus.New(rapid.Uint64().Draw(t, "seed")), changed: make(chan struct{}, 1)}
 	md.ctx, md.cancel = context.WithCancel(context.Background())
-	var err error
-	md.hub, err = hub.New(hub.Config{
-		MaxQueuedBytes: 256 << 20,
-		OutboxBytes:    rapid.SampledFrom([]int{4 << 10, 16 << 10, 64 << 10}).Draw(t, "outbox"),
-		MaxReports:     rapid.SampledFrom([]int{3, 1000}).Draw(t, "reports"),
-		ResumeWindow:   10 * testTimeout,
-		ReportTimeout:  10 * testTimeout,
-		StallTimeout:   10 * testTimeout,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	md.addr = ln.Addr().String()
-	md.wg.Go(func() { md.served <- md.hub.Serve(context.Background(), ln) }) // ends with Shutdown
-	if rapid.Bool().Draw(t, "classic") {
+	md.startHubs(t, hubs)
+	for range rapid.IntRange(0, hubs).Draw(t, "classic") {
 		md.connect(t, &modelClient{v1: true, usesOnMessage: rapid.Bool().Draw(t, "prompt")})
 	}
 	for range rapid.IntRange(2, 5).Draw(t, "clients") {
@@ -112,9 +89,11 @@ func newModel(t *rapid.T) *model {
 	return md
 }
 
-// connect connects mc.
+// connect connects mc to one of the hubs.
 func (md *model) connect(t *rapid.T, mc *modelClient) {
-	mc.model, mc.index, mc.dialer = md, len(md.clients), newFlakyDialer(md.addr)
+	mc.home = md.drawHub(t)
+	mc.at = mc.home
+	mc.model, mc.index, mc.dialer = md, len(md.clients), newFlakyDialer(mc.home.addr)
 	mc.due = make(map[*modelClient][]*modelDelivery)
 	mc.jobs, mc.online = make(chan *modelMessage, 10_000), make(chan struct{}, 1)
 	mc.online <- struct{}{}
@@ -126,12 +105,16 @@ func (md *model) connect(t *rapid.T, mc *modelClient) {
 	if mc.v1 {
 		o.Version = 1
 	}
-	c, err := client.Dial(md.ctx, md.addr, o)
+	c, err := client.Dial(md.ctx, mc.home.addr, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mc.client, mc.id = c, c.ID()
+	md.mu.Lock()
 	md.clients = append(md.clients, mc)
+	mc.home.checkID(mc.id)
+	mc.joinedAt = time.Now()
+	md.mu.Unlock()
 	md.wg.Go(mc.send) // ends with jobs
 }
 
@@ -194,10 +177,12 @@ func (md *model) finish(t *rapid.T) {
 		return md.missing()
 	})
 	md.wait(t, md.listMismatch)
-	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
-	defer cancel()
+	if len(md.hubs) > 1 { // a client would come back at the hub that ends last, with a new session
+		md.leaveAll(t)
+		md.wait(t, md.listMismatch)
+	}
 	md.cancel() // from here on clients may end
-	if err := md.hub.Shutdown(ctx); err != nil {
+	if err := md.shutdown(testTimeout); err != nil {
 		t.Fatalf("Shutdown: %v", err)
 	}
 	for _, mc := range md.clients {
@@ -206,6 +191,24 @@ func (md *model) finish(t *rapid.T) {
 		}
 	}
 	md.wait(t, md.missing)
+}
+
+// leaveAll closes all clients, which must not have messages that their hub does not take.
+func (md *model) leaveAll(t *rapid.T) {
+	var leaving []*modelClient
+	for _, mc := range md.clients {
+		if mc.active() {
+			mc.waitReconnect(t) // otherwise the hub would not get BYE
+			mc.leave()
+			leaving = append(leaving, mc)
+		}
+	}
+	md.wait(t, md.missing)
+	for _, mc := range leaving {
+		if mc.leaveErr != nil {
+			t.Fatalf("client %d: Close: %v", mc.index, mc.leaveErr)
+		}
+	}
 }
 
 // missing describes what must still happen, or returns "".
@@ -228,26 +231,6 @@ func (md *model) missing() string {
 	return ""
 }
 
-// listMismatch describes the difference between the list of the hub and the connected clients.
-func (md *model) listMismatch() string {
-	ctx, cancel := context.WithTimeout(md.ctx, testTimeout)
-	defer cancel()
-	var asker *modelClient
-	var want []uint64
-	for _, mc := range md.clients {
-		switch {
-		case mc.active() && asker == nil:
-			asker = mc
-		case mc.active():
-			want = append(want, mc.id)
-		}
-	}
-	if got, err := asker.client.List(ctx); !slices.Equal(got, want) {
-		return fmt.Sprintf("the list is %v (%v), want %v", got, err, want)
-	}
-	return ""
-}
-
 // closeJobs ends the sending when all is sent. It can be called more than once.
 func (md *model) closeJobs() {
 	for _, mc := range md.clients {
@@ -262,13 +245,11 @@ func (md *model) closeJobs() {
 func (md *model) stop() {
 	md.cancel()
 	md.closeJobs()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = md.hub.Shutdown(ctx) // after a failure, some clients have not received everything
+	_ = md.shutdown(time.Second) // after a failure, some clients have not received everything
 	for _, mc := range md.clients {
 		mc.goOnline()
 		md.wg.Go(func() { mc.client.Close() }) // ends with the client
 	}
 	md.wg.Wait()
-	<-md.served
+	md.closeHubs()
 }

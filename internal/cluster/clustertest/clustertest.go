@@ -18,13 +18,21 @@ type Member struct {
 	carrier *membus.Carrier
 }
 
-// Join returns a new member of the cluster of bus. At the end of the test it closes the carrier of
-// the member. The hub must be started afterwards, so that it ends before.
+// Join returns a new member of the cluster of bus. At the end of the test it closes the member. The
+// hub must be started afterwards, so that it ends before.
 func Join(t testing.TB, bus *membus.Bus, node cluster.Node) *Member {
-	m := &Member{node: node, carrier: bus.Join(node)}
-	t.Cleanup(func() { m.carrier.Close() })
+	m := NewMember(bus, node)
+	t.Cleanup(m.Close)
 	return m
 }
+
+// NewMember is Join without the end: the test must call Close.
+func NewMember(bus *membus.Bus, node cluster.Node) *Member {
+	return &Member{node: node, carrier: bus.Join(node)}
+}
+
+// Close closes the carrier of the member. The hub must have ended.
+func (m *Member) Close() { m.carrier.Close() }
 
 // Node implements hub.Cluster.
 func (m *Member) Node() cluster.Node { return m.node }
