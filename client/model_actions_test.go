@@ -27,7 +27,7 @@ func (md *model) actions() map[string]func(*rapid.T) {
 		"":        md.check,
 	}
 	if len(md.hubs) > 1 {
-		actions["move"], actions["bus"] = md.move, md.setFaults
+		actions["move"], actions["bus"], actions["burst"] = md.move, md.setFaults, md.burst
 	}
 	return actions
 }
@@ -61,33 +61,44 @@ func (md *model) addClient(t *rapid.T) {
 
 // send sends a message to some other clients, to the sender itself, to unknown ids, to clients
 // that have left, and to one client twice.
-func (md *model) send(t *rapid.T) {
+func (md *model) send(t *rapid.T) { md.sendCopies(t, 1, 0) }
+
+// burst sends more than the outbox of a receiver and a small window hold: the receivers block it.
+// The sender is not among them: closing, it would wait for its own acknowledgements.
+func (md *model) burst(t *rapid.T) { md.sendCopies(t, 20, 2000) }
+
+// sendCopies sends messages of at least minSize bytes, with other bodies and the same receivers and
+// options.
+func (md *model) sendCopies(t *rapid.T, messages, minSize int) {
 	from := md.drawClient(t, (*modelClient).active)
-	msg := &modelMessage{from: from, deliveries: make(map[*modelClient]*modelDelivery)}
-	size := rapid.OneOf(rapid.IntRange(0, 300), rapid.IntRange(0, 100_000)).Draw(t, "bytes")
+	size := rapid.OneOf(rapid.IntRange(minSize, minSize+300), rapid.IntRange(minSize, 100_000)).Draw(t, "bytes")
+	var to []*modelClient
 	for _, i := range rapid.SliceOfN(rapid.IntRange(-1, len(md.clients)-1), 0, 5).Draw(t, "to") {
-		if i < 0 {
-			msg.to = append(msg.to, nil)
+		if i < 0 || messages > 1 && md.clients[i] == from {
+			to = append(to, nil)
 			continue
 		}
-		to := md.clients[i]
-		msg.to = append(msg.to, to)
-		if msg.deliveries[to] == nil {
-			msg.deliveries[to] = &modelDelivery{message: msg}
-		}
-		msg.deliveries[to].copies++
-		if to.v1 {
+		to = append(to, md.clients[i])
+		if md.clients[i].v1 {
 			size = max(size, bodyHeaderLen)
 		}
 	}
+	var options *client.SendOptions
 	if !from.v1 && rapid.IntRange(0, 3).Draw(t, "reported") > 0 {
-		msg.options = drawOptions(t)
+		options = drawOptions(t)
 	}
-	msg.body = makeBody(from.index, len(md.messages), size)
+	for range messages {
+		md.queue(newModelMessage(from, to, options), size)
+	}
+}
+
+// queue gives a message of size bytes to the goroutine that sends those of its sender.
+func (md *model) queue(msg *modelMessage, size int) {
+	msg.body = makeBody(msg.from.index, len(md.messages), size)
 	md.mu.Lock()
 	md.messages = append(md.messages, msg)
 	md.mu.Unlock()
-	from.jobs <- msg
+	msg.from.jobs <- msg
 }
 
 // drawOptions draws SendOptions; few of them allow the loss of messages.

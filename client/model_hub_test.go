@@ -43,6 +43,9 @@ func (md *model) startHubs(t *rapid.T, n int) {
 		ReportTimeout:  10 * testTimeout,
 		StallTimeout:   10 * testTimeout,
 	}
+	if n > 1 { // with a small window, receivers at another hub often block what is sent to them
+		config.Window = rapid.SampledFrom([]int{4 << 10, 64 << 10, hub.DefaultWindow}).Draw(t, "window")
+	}
 	for i := range n {
 		h := &modelHub{model: md, served: make(chan error, 1), listed: make(map[uint64]bool)}
 		if n > 1 {

@@ -44,6 +44,21 @@ type receivedMessage struct {
 	delivery *modelDelivery
 }
 
+// newModelMessage returns a message without a body.
+func newModelMessage(from *modelClient, to []*modelClient, options *client.SendOptions) *modelMessage {
+	msg := &modelMessage{from: from, to: to, options: options, deliveries: make(map[*modelClient]*modelDelivery)}
+	for _, mc := range to {
+		if mc == nil {
+			continue
+		}
+		if msg.deliveries[mc] == nil {
+			msg.deliveries[mc] = &modelDelivery{message: msg}
+		}
+		msg.deliveries[mc].copies++
+	}
+	return msg
+}
+
 // bodyHeaderLen is the number of bytes of a body that identify the message, for v1 receivers.
 const bodyHeaderLen = 8
 

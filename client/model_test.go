@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,18 +19,18 @@ import (
 
 // TestModel_ClientsAndHub runs random actions of clients while their connections break. Each
 // message must arrive once, complete and in order, and each report must come once and be true.
-func TestModel_ClientsAndHub(t *testing.T) { testModel(t, 4, 1, 1) }
+func TestModel_ClientsAndHub(t *testing.T) { testModel(t, 4, 12, 1, 1) }
 
 // TestModel_ClientsAndCluster is TestModel_ClientsAndHub in a cluster: the clients are at all hubs,
 // and resume their sessions at each of them, and the frames between the hubs are lost, doubled,
 // delayed and reordered. Each hub must soon know all clients.
-func TestModel_ClientsAndCluster(t *testing.T) { testModel(t, 2, 2, 3) }
+func TestModel_ClientsAndCluster(t *testing.T) { testModel(t, 2, 6, 2, 3) }
 
-// testModel runs a number of tests side by side, each of random actions of clients of minHubs to
-// maxHubs hubs.
-func testModel(t *testing.T, tests, minHubs, maxHubs int) {
+// testModel runs a number of tests side by side, each with as many random runs as checks says, of
+// clients of minHubs to maxHubs hubs.
+func testModel(t *testing.T, tests, checks, minHubs, maxHubs int) {
 	t.Helper()
-	setFlagDefault("rapid.checks", "12")
+	setFlagDefault("rapid.checks", strconv.Itoa(checks))
 	setFlagDefault("rapid.steps", "80")
 	setFlagDefault("rapid.shrinktime", "1s") // outcomes depend on time: few failures can be shrunk
 	for i := range tests {                   // mostly waiting for connections
@@ -45,11 +46,16 @@ func testModel(t *testing.T, tests, minHubs, maxHubs int) {
 	}
 }
 
+// givenFlags are the flags that the command line sets.
+var givenFlags = sync.OnceValue(func() map[string]bool {
+	given := make(map[string]bool)
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return given
+})
+
 // setFlagDefault sets a flag unless the command line sets it.
 func setFlagDefault(name, value string) {
-	set := false
-	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
-	if !set {
+	if !givenFlags()[name] {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)
 		}
