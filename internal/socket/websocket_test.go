@@ -173,6 +173,32 @@ func TestWebSocket_Ping_DuringWrite(t *testing.T) {
 	})
 }
 
+// TestWebSocket_Close_DuringWrite reads a close frame while a write goes on. The answer follows
+// what is being written, if the client reads that soon.
+func TestWebSocket_Close_DuringWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := memorypipe.New()
+		far.SetReadBuffer(1000)
+		tc := newTestConn(t, testTransport{open: func(testing.TB) (net.Conn, net.Conn) { return NewWebSocket(near), far }}, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
+		ended := make(chan error, 1)
+		go func() { ended <- tc.Fill() }() // ends with the close frame
+		fl := tc.newFlusher()
+		tc.offer(fl, frame(100_000))
+		fl.Reset()
+		synctest.Wait() // the flush goroutine waits for the client
+		if _, err := far.Write(clientFrame(ws.OpClose, true, []byte{3, 232})); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // the reader waits for the flush goroutine
+		tc.wantStream(t, slices.Concat([]byte{0x82, length64, 0, 0, 0, 0, 0, 1, 0x86, 0xa0}, frame(100_000), []byte{0x88, 2, 3, 232}))
+		if err := <-ended; err != io.EOF {
+			t.Errorf("the reading ends with %v", err)
+		}
+		tc.Close()
+		tc.ReleaseAll()
+	})
+}
+
 // wsScript is a WebSocket with scripted reads. It checks that each write holds whole frames.
 type wsScript struct {
 	scriptedConn

@@ -81,7 +81,10 @@ func (t *webSocketTransport) handleControl(f *controlFrame) error {
 			return err
 		}
 		t.setStatus(status)
-		t.writeClose()
+		if t.lockSoon() {
+			t.writeCloseLocked()
+			t.mu.Unlock()
+		}
 		return io.EOF
 	}
 	return nil
@@ -143,13 +146,31 @@ func (t *webSocketTransport) releasePong(pong *controlFrame, taken bool) {
 	}
 }
 
-// writeClose writes a close frame if the connection accepts it at once and no message is
-// unfinished: the peer would take the close frame for a part of that message.
-func (t *webSocketTransport) writeClose() {
-	if !t.mu.TryLock() { // a write waits for the peer
-		return
+// lockSoon locks mu and reports whether it has: not if a write holds mu for closeFrameTimeout. A
+// write whose last bytes have reached the client can still hold mu when the answer of the client
+// comes, until its goroutine runs again. A write that waits for the client goes on: a deadline that
+// ends it would lose what the client may still read.
+func (t *webSocketTransport) lockSoon() bool {
+	for pause := 10 * time.Microsecond; pause < closeFrameTimeout; pause *= 2 {
+		if t.mu.TryLock() {
+			return true
+		}
+		time.Sleep(pause) // the sum of all pauses is below 2 * closeFrameTimeout
 	}
-	defer t.mu.Unlock()
+	return t.mu.TryLock()
+}
+
+// writeClose writes a close frame, unless another goroutine writes.
+func (t *webSocketTransport) writeClose() {
+	if t.mu.TryLock() {
+		t.writeCloseLocked()
+		t.mu.Unlock()
+	}
+}
+
+// writeCloseLocked writes a close frame, with mu held, if the connection accepts it at once and no
+// message is unfinished: the peer would take the close frame for a part of that message.
+func (t *webSocketTransport) writeCloseLocked() {
 	o := t.out
 	switch {
 	case t.closed || o != nil && o.isInMessage():
