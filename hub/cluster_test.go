@@ -248,26 +248,35 @@ func TestCluster_SlowReceiverDelaysOnlyItsSenders(t *testing.T) {
 }
 
 // TestCluster_Version1_CreditIsUnderWay has the other hub say nothing. Of a client of version 1, as
-// much as Credit is sent to it, and the read behind that. The next one is not handled.
+// much as Credit is sent to it, and one read beside that.
 func TestCluster_Version1_CreditIsUnderWay(t *testing.T) {
-	const size, credit, messages = 1000, 4096, 8
-	inMemory.run(t, func(t *testing.T) {
-		tc := startClusterOn(t, inMemory.start, 2, hub.Config{Credit: credit})
-		sender, receiver := tc.hubs[0].connectV1(t).requestID(), tc.hubs[1].connectV1(t).requestID()
-		tc.waitKnown(t, 2)
-		tc.bus.Cut(1, 2)
-		for i := range messages {
-			sender.relay(pattern(size, byte(i)), receiver.id)
-			synctest.Wait() // each message is a read
-		}
-		if sent, want := tc.hubs[0].Hubs()[1].Link.Messages, uint64(credit/size+2); sent != want {
-			t.Errorf("%d messages are under way, want %d", sent, want)
-		}
-		tc.bus.Heal(1, 2)
-		for i := range messages {
-			receiver.expectRelay(pattern(size, byte(i)))
-		}
-	})
+	const credit, messages = 4096, 8
+	for _, test := range []struct{ size, receivers, want int }{
+		{1000, 1, 4}, // each costs 1,533 bytes
+		{0, 255, 2},  // 4,597
+		{0, 1, 8},    // 533
+	} {
+		inMemory.run(t, func(t *testing.T) {
+			tc := startClusterOn(t, inMemory.start, 2, hub.Config{Credit: credit})
+			sender, receiver := tc.hubs[0].connectV1(t).requestID(), tc.hubs[1].connectV1(t).requestID()
+			tc.waitKnown(t, 2)
+			tc.bus.Cut(1, 2)
+			to := slices.Repeat([]uint64{receiver.id}, test.receivers)
+			for i := range messages {
+				sender.relay(pattern(test.size, byte(i)), to...)
+				synctest.Wait() // each message is a read
+			}
+			if sent := tc.hubs[0].Hubs()[1].Link.Messages; sent != uint64(test.want) {
+				t.Errorf("%d messages of %d bytes to %d receivers are under way, want %d", sent, test.size, test.receivers, test.want)
+			}
+			tc.bus.Heal(1, 2)
+			for i := range messages {
+				for range to {
+					receiver.expectRelay(pattern(test.size, byte(i)))
+				}
+			}
+		})
+	}
 }
 
 func TestCluster_GrantedID_LaterConnectionWins(t *testing.T) {

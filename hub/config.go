@@ -102,8 +102,9 @@ type Config struct {
 	// processor's cache (docs/decisions/0006). Default: 128 KiB, and with Cluster 256 KiB, because
 	// a round trip between hubs takes longer.
 	//
-	// In a cluster, the hub also reads nothing more from a v1 client that has Credit bytes under way
-	// to other hubs, beside what the last read has brought.
+	// In a cluster, the hub also reads nothing more from a v1 client that has Credit bytes under
+	// way to other hubs, beside what the last read has brought. Each batch of messages to the same
+	// receivers counts 512 bytes more, and 16 for each receiver.
 	Credit int
 
 	// Window is the maximum number of unacknowledged bytes written to a v2 client. When it is

@@ -49,7 +49,7 @@ type conn struct {
 	authorization        // what its client was granted; read concurrently
 	rate           rateLimiter
 	replies        replies   // to a client of version 1
-	underWay       *underWay // of a client of version 1 in a cluster; nil: nothing
+	underWay       *underWay // of a client of version 1 in a cluster; nil: nothing is
 	deadline       deadline
 
 	reclaimState reclaim.State // owned by reclaim.Run
@@ -285,7 +285,7 @@ func (c *conn) serve() error {
 		if err == socket.ErrIdle {
 			c.busy = false
 			if c.underWay.isBelow(1) {
-				c.underWay = nil // an idle connection keeps no memory for it
+				c.underWay = nil // until the client sends to another hub again
 			}
 			return errNewGoroutine
 		}

@@ -23,8 +23,8 @@ type readBatch struct {
 	firstSeq, lastSeq uint64
 	cost              relay.Cost
 
-	// underWay is how many bytes of version 1 were sent to other hubs: Flusher has blocked sends,
-	// for which conn.underWay is to count them.
+	// underWay is the cost of the batches of version 1 that were sent to other hubs: Flusher has
+	// blocked sends, for which conn.underWay is to count it.
 	underWay int
 
 	maxRequests uint64 // value of rateLimiter.requests at which the rate limit stops the client
@@ -276,7 +276,8 @@ func (rb *readBatch) requestReceiverAcks(ids wire.IDs) {
 }
 
 // waitBuf gets a buffer as tryAcquireBuf does, and waits for memory if necessary. While it
-// waits, it holds no memory for which others wait, and delays no other client.
+// waits, it delays no other client, and holds no memory for which others wait, except for what a
+// client of version 1 has under way to other hubs.
 func (rb *readBatch) waitBuf(minSize, preferred int) (*body.Buffer, error) {
 	c := rb.conn
 	if buf := c.tryAcquireBuf(minSize, preferred); buf != nil {
@@ -336,7 +337,7 @@ func (rb *readBatch) send(ids []uint64, opts relay.Options, batch outbox.Batch) 
 	case blocked:
 		rb.underWay = 0 // the wait is for all
 	case underWay:
-		rb.underWay += batch.To - batch.From
+		rb.underWay += batch.To - batch.From + transferCost + relay.ReceiverCost*len(ids)
 	}
 	return rb.waitBlocked(blocked)
 }

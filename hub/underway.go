@@ -2,7 +2,11 @@ package hub
 
 import "sync/atomic"
 
-// underWay counts the bytes that a client of version 1 has under way to other hubs: batches that
+// transferCost is what a batch counts in underWay beside its bytes and relay.ReceiverCost for each
+// of its receivers: about the memory of its state for one receiver.
+const transferCost = 512
+
+// underWay counts the cost of what a client of version 1 has under way to other hubs: batches that
 // were sent and that these hubs have not queued yet. A client of version 2 has its credit for this.
 type underWay struct {
 	bytes  atomic.Int64

@@ -17,7 +17,8 @@ type carrier struct{ c *Cluster }
 // function that handles frames.
 func (c *Cluster) Carrier() cluster.Carrier { return carrier{c} }
 
-// Send implements cluster.Carrier. It blocks for writeTimeout at most, once per connection.
+// Send implements cluster.Carrier. It blocks for writeTimeout at most, and so does each Send that
+// came before it and has not been written yet.
 func (k carrier) Send(to cluster.Node, frame []byte) error {
 	if len(frame) > cluster.MaxFrame {
 		return fmt.Errorf("frame of %d bytes, the maximum is %d", len(frame), cluster.MaxFrame)

@@ -94,8 +94,8 @@ func TestCarrier_CloseEndsReceiving(t *testing.T) {
 	}
 }
 
-// TestCarrier_FramesWaitForSlowHub checks that frames that come faster than they are handled wait in
-// NATS, and that none is lost.
+// TestCarrier_FramesWaitForSlowHub checks that frames that come faster than they are handled wait
+// in NATS, and that none is lost.
 func TestCarrier_FramesWaitForSlowHub(t *testing.T) {
 	const frames, size = 500, 32 << 10 // more than the sockets hold
 	s := startNATS(t, nil)

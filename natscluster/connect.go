@@ -25,8 +25,8 @@ const (
 	// requestTimeout is the time limit of one request to a server, or to JetStream.
 	requestTimeout = 2 * time.Second
 
-	// writeTimeout is the time limit of a write to a server. A connection that exceeds it is
-	// closed, so that it can delay Carrier.Send only once.
+	// writeTimeout is the time limit of each write to a server. A connection that exceeds it is
+	// closed: a server that reads nothing delays Carrier.Send only once.
 	writeTimeout = 2 * time.Second
 
 	// A server that answers none of maxPings, sent at pingInterval, is lost. The default of nats.go

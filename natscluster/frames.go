@@ -15,8 +15,8 @@ import (
 	"github.com/sechlol/go-message-hub/internal/natsconn"
 )
 
-// maxPayload is the maximum size of a frame that is received, in bytes: a hub of another version can
-// use what cluster.MaxFrame leaves.
+// maxPayload is the maximum size of a frame that is received, in bytes: a hub of another version
+// can use what cluster.MaxFrame leaves.
 const maxPayload = 64 << 10
 
 // openFrames opens the connection for the frames of a session, to the server that nats.go has

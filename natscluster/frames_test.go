@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
@@ -146,8 +147,18 @@ func TestCluster_EitherConnectionEnds(t *testing.T) {
 			}
 		}
 		logs(config).waitFor(t, "connected to NATS again")
-		if list, err = s.Connz(nil); err != nil || list.NumConns != 2 || c.Err() != nil {
-			t.Errorf("frames: %t, %d connections, %v, %v", frames, list.NumConns, err, c.Err())
+		for deadline := time.After(testTimeout); ; { // the server closes the other old one soon
+			if list, err = s.Connz(nil); err == nil && list.NumConns == 2 {
+				break
+			}
+			select {
+			case <-time.After(time.Millisecond):
+			case <-deadline:
+				t.Fatalf("frames: %t: %d connections, %v", frames, list.NumConns, err)
+			}
+		}
+		if err := c.Err(); err != nil {
+			t.Errorf("frames: %t: %v", frames, err)
 		}
 	}
 }

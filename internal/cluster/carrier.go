@@ -19,8 +19,8 @@ type Node uint32
 // of a hub.
 const MaxNode Node = 1<<22 - 1
 
-// MaxFrame is the maximum size of a frame between hubs, in bytes: 64 KiB with the 128 bytes that are
-// left for a carrier. Larger frames gain little speed, and delay what is small behind them; and
+// MaxFrame is the maximum size of a frame between hubs, in bytes: 64 KiB with the 128 bytes that
+// are left for a carrier. Larger frames gain little speed, and delay what is small behind them; and
 // nats-server reads 64 KiB at a time, and copies what is not within one read.
 const MaxFrame = 64<<10 - 128
 

@@ -94,6 +94,23 @@ func TestOpen_EndsWithContext(t *testing.T) {
 	})
 }
 
+// TestOpen_ErrorBeforeContextEnds has a server tell an error, and then nothing more.
+func TestOpen_ErrorBeforeContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := tryOpen(t, ctx, testConfig(t), func(s *fakeServer) {
+			s.send(testInfo)
+			s.want("CONNECT", "PING")
+			s.send("-ERR 'Authorization Violation'\r\n")
+		})
+		var told *ServerError
+		if !errors.As(err, &told) || !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 func TestConnectLine(t *testing.T) {
 	sign := func(nonce []byte) ([]byte, error) { return append([]byte("signed "), nonce...), nil }
 	tests := map[string]struct {

@@ -1,5 +1,6 @@
 // Package natsconn is a connection to a NATS server for the frames between hubs: it publishes them
-// and receives them with one copy to the kernel and one from it, without an allocation.
+// and receives them without an allocation. Without TLS, a large frame is copied only to the kernel
+// and from it.
 //
 // It speaks the part of the NATS client protocol that frames need. It does not choose a server,
 // does not connect again, and has no requests: nats.go does these on a connection of its own. On
@@ -126,7 +127,7 @@ func Open(ctx context.Context, nc net.Conn, config Config) (*Conn, error) {
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	err := c.handshake(ctx)
 	if !stop() { // ctx has ended
-		err = ctx.Err()
+		err = ctxError(ctx, err)
 	}
 	if err != nil {
 		nc.Close()
@@ -136,6 +137,14 @@ func Open(ctx context.Context, nc net.Conn, config Config) (*Conn, error) {
 	c.wait.Go(c.read)      // both end with the connection,
 	c.wait.Go(c.keepAlive) // and Close waits for them
 	return c, nil
+}
+
+// ctxError returns the error of ctx, which has ended, with err if the server has told that.
+func ctxError(ctx context.Context, err error) error {
+	if told := (*ServerError)(nil); errors.As(err, &told) {
+		return fmt.Errorf("%w: %w", err, ctx.Err())
+	}
+	return ctx.Err()
 }
 
 // Done is closed when the connection has ended.

@@ -16,8 +16,8 @@ type output struct {
 }
 
 // Publish writes a frame to the connection. It keeps neither subject nor payload. It blocks while
-// the server does not read, and an error, which ends the connection, comes after
-// Config.WriteTimeout at the latest, for all who wait. A frame that was written can still be lost.
+// the server does not read. Each write that takes Config.WriteTimeout ends the connection, with an
+// error for all who wait. A frame that was written can still be lost.
 func (c *Conn) Publish(subject, payload []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
