@@ -54,7 +54,8 @@ func (h *Hub) isLost(id uint64) bool {
 
 // JoinCluster makes the hub a member of a cluster: see Config.Cluster. It is for a hub that has to
 // exist before it can join, and must be called before the hub is used: before Serve, WebHandler,
-// Subscribe and Send. It returns an error if the hub has clients, or is a member already.
+// Subscribe and Send. It returns an error if the hub has clients, or is a member already. The hub
+// keeps its Config.Credit: DefaultClusterCredit is not the default of a hub that joins later.
 func (h *Hub) JoinCluster(membership Cluster) error {
 	m := &member{Cluster: membership, secrets: newResumeSecrets(membership.Key())}
 	if clients, peak := h.registry.Size(); clients+peak > 0 || h.member.Load() != nil {

@@ -279,6 +279,31 @@ func TestCluster_Version1_CreditIsUnderWay(t *testing.T) {
 	}
 }
 
+// TestCluster_Version1_LostHubEndsWait has a client of version 1 wait for another hub, which is lost.
+// Its next messages are handled.
+func TestCluster_Version1_LostHubEndsWait(t *testing.T) {
+	inMemory.run(t, func(t *testing.T) {
+		tc := startClusterOn(t, inMemory.start, 2, hub.Config{Credit: 4096})
+		sender, receiver := tc.hubs[0].connectV1(t).requestID(), tc.hubs[1].connectV1(t).requestID()
+		local := tc.hubs[0].connectV1(t).requestID()
+		tc.waitKnown(t, 3)
+		tc.bus.Cut(1, 2)
+		for range 8 {
+			sender.relay(pattern(1000, 1), receiver.id)
+			synctest.Wait() // each message is a read
+		}
+		sender.relay([]byte("x"), local.id)
+		synctest.Wait()
+		if state := tc.hubs[0].Hubs()[1].State; state != "up" || tc.hubs[0].Stats().Delivered > 0 {
+			t.Errorf("the other hub is %s, and the client is read on", state)
+		}
+		local.expectRelay([]byte("x"))
+		if state := tc.hubs[0].Hubs()[1].State; state != "lost" {
+			t.Errorf("the other hub is %s", state)
+		}
+	})
+}
+
 func TestCluster_GrantedID_LaterConnectionWins(t *testing.T) {
 	grants := map[string]*hub.Permissions{"7": {ID: 7}, "9": {ID: 9}}
 	tc := startCluster(t, 3, hub.Config{Authenticate: tokenAuthenticator(grants)})

@@ -98,7 +98,7 @@ func (rb *readBatch) waitUnderWay() error {
 	if n > 0 {
 		rb.underWay = 0
 		if c.underWay == nil {
-			c.underWay = newUnderWay()
+			c.underWay = new(underWay)
 		}
 		under := c.underWay
 		under.add(n)

@@ -10,10 +10,8 @@ const transferCost = 512
 // were sent and that these hubs have not queued yet. A client of version 2 has its credit for this.
 type underWay struct {
 	bytes  atomic.Int64
-	signal chan struct{} // capacity 1: some were queued
+	signal atomic.Pointer[chan struct{}] // capacity 1: some were queued; nil: nobody waits
 }
-
-func newUnderWay() *underWay { return &underWay{signal: make(chan struct{}, 1)} }
 
 // add counts n bytes more.
 func (u *underWay) add(n int) { u.bytes.Add(int64(n)) }
@@ -21,9 +19,11 @@ func (u *underWay) add(n int) { u.bytes.Add(int64(n)) }
 // release counts n bytes less. It can be called concurrently.
 func (u *underWay) release(n int) {
 	u.bytes.Add(int64(-n))
-	select {
-	case u.signal <- struct{}{}:
-	default:
+	if signal := u.signal.Load(); signal != nil {
+		select {
+		case *signal <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -31,10 +31,14 @@ func (u *underWay) release(n int) {
 func (u *underWay) isBelow(limit int) bool { return u == nil || u.bytes.Load() < int64(limit) }
 
 // wait waits until fewer than limit bytes are under way. It returns false if stop is closed before.
+// One goroutine can wait at a time.
 func (u *underWay) wait(limit int, stop <-chan struct{}) bool {
+	signal := make(chan struct{}, 1)
+	u.signal.Store(&signal) // before the bytes are read: what is released afterwards signals
+	defer u.signal.Store(nil)
 	for !u.isBelow(limit) {
 		select {
-		case <-u.signal:
+		case <-signal:
 		case <-stop:
 			return false
 		}

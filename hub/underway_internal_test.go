@@ -8,7 +8,7 @@ import (
 // TestUnderWay_Wait_EndsBelowLimit releases until less than the limit is under way.
 func TestUnderWay_Wait_EndsBelowLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := newUnderWay()
+		u := new(underWay)
 		u.add(100)
 		u.add(50)
 		waited := make(chan bool, 1)
@@ -33,7 +33,7 @@ func TestUnderWay_Wait_EndsBelowLimit(t *testing.T) {
 func TestUnderWay_Wait_EndsWithStop(t *testing.T) {
 	stop := make(chan struct{})
 	close(stop)
-	u := newUnderWay()
+	u := new(underWay)
 	if !u.wait(1, stop) {
 		t.Error("wait waits for nothing")
 	}
