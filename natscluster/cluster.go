@@ -24,6 +24,10 @@ const (
 	minRetryPause = 100 * time.Millisecond
 	maxRetryPause = 2 * time.Second
 
+	// A session that ends before minSessionTime is followed by a pause, unless it is the first: a
+	// server can accept a hub, and then end each of its connections.
+	minSessionTime = 5 * time.Second
+
 	// releaseTimeout is the time limit of Close for releasing the lease.
 	releaseTimeout = time.Second
 )
@@ -118,7 +122,7 @@ func (c *Cluster) Close() {
 // hub has its number already.
 func (c *Cluster) open(ctx context.Context, servers []string, join func(context.Context) error) (*session, error) {
 	var last error
-	for pause := minRetryPause; ; pause = min(2*pause, maxRetryPause) {
+	for wait := minRetryPause; ; wait = min(2*wait, maxRetryPause) {
 		s, err := c.tryOpen(ctx, servers, join)
 		if err == nil {
 			c.failures.Reset()
@@ -135,12 +139,37 @@ func (c *Cluster) open(ctx context.Context, servers []string, join func(context.
 		c.setCause(err)
 		c.logWarn(&c.failures, "not connected to the cluster, trying again", err)
 		c.config.OnRetry(err)
-		timer := time.NewTimer(pause/2 + rand.N(pause/2))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
+		pause(ctx, wait) // the next attempt sees that ctx has ended
+	}
+}
+
+// sessionPauses are the pauses before sessions that follow others.
+type sessionPauses struct{ short int } // how many sessions in a row were short
+
+// next returns the pause after a session that was open for age.
+func (p *sessionPauses) next(age time.Duration) time.Duration {
+	if age >= minSessionTime {
+		p.short = 0
+	}
+	p.short++
+	if p.short == 1 {
+		return 0
+	}
+	return min(minRetryPause<<min(p.short-2, 10), maxRetryPause)
+}
+
+// pause waits for half of d, and up to all of it at random. It returns false if ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d == 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d/2 + rand.N(d/2))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -207,18 +236,19 @@ func (c *Cluster) prepareBuckets(ctx context.Context, s *session) error {
 func (c *Cluster) run(ctx context.Context, s *session) {
 	ticker := time.NewTicker(clockInterval)
 	defer ticker.Stop()
+	var pauses sessionPauses
 	c.checkClock(ctx, s)
 	for {
 		select {
 		case <-ticker.C:
 			c.checkClock(ctx, s)
 		case <-s.closed:
-			if s = c.reopen(ctx, s, s.nc.LastError()); s == nil {
+			if s = c.reopen(ctx, s, s.nc.LastError(), &pauses); s == nil {
 				return
 			}
 			c.lease.Renew()
 		case <-s.frames.Done():
-			if s = c.reopen(ctx, s, knownError(s.frames.Err())); s == nil {
+			if s = c.reopen(ctx, s, knownError(s.frames.Err()), &pauses); s == nil {
 				return
 			}
 			c.lease.Renew()
@@ -230,7 +260,7 @@ func (c *Cluster) run(ctx context.Context, s *session) {
 
 // reopen opens a session after one of the connections of another has ended. It returns nil when ctx
 // ends.
-func (c *Cluster) reopen(ctx context.Context, old *session, cause error) *session {
+func (c *Cluster) reopen(ctx context.Context, old *session, cause error, pauses *sessionPauses) *session {
 	if cause == nil {
 		cause = errors.New("the server has closed the connection")
 	}
@@ -239,6 +269,9 @@ func (c *Cluster) reopen(ctx context.Context, old *session, cause error) *sessio
 	old.close()
 	c.setLost(cause)
 	c.config.Logger.Warn("connection to NATS lost, connecting again", "error", cause, "server", old.server)
+	if !pause(ctx, pauses.next(old.age())) {
+		return nil
+	}
 	s, err := c.open(ctx, servers, nil)
 	if err != nil {
 		return nil

@@ -175,3 +175,21 @@ func TestClose_ReleasesLease(t *testing.T) {
 	}
 	a.Close() // a second time
 }
+
+// TestSessionPauses_GrowWhileSessionsAreShort checks the pauses after sessions of these ages.
+func TestSessionPauses_GrowWhileSessionsAreShort(t *testing.T) {
+	var p sessionPauses
+	for _, s := range []struct{ age, want time.Duration }{
+		{0, 0}, {time.Second, minRetryPause}, {0, 2 * minRetryPause}, {0, 4 * minRetryPause}, {minSessionTime, 0}, {0, minRetryPause},
+	} {
+		if got := p.next(s.age); got != s.want {
+			t.Errorf("a pause of %v after a session of %v, want %v", got, s.age, s.want)
+		}
+	}
+	for range 100 {
+		p.next(0)
+	}
+	if got := p.next(0); got != maxRetryPause {
+		t.Errorf("the longest pause is %v", got)
+	}
+}

@@ -148,7 +148,7 @@ type session struct {
 	// Guarded by mu.
 	mu         sync.Mutex
 	dialErrors []error
-	opened     bool // whether errors of nats.go are logged: before, open returns them
+	openedAt   time.Time // zero: not opened yet, and open returns the errors of nats.go
 }
 
 // addDialError adds the reason why a server cannot be reached. nats.go keeps only the last one.
@@ -182,13 +182,20 @@ func (s *session) connectErrors(last error) error {
 func (s *session) setOpened() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.opened = true
+	s.openedAt = time.Now()
 }
 
 func (s *session) isOpened() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.opened
+	return !s.openedAt.IsZero()
+}
+
+// age returns how long the session has been open.
+func (s *session) age() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(s.openedAt)
 }
 
 // close closes the connections. It waits until no frame is handled any more, and until nats.go has

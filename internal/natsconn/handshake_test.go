@@ -74,7 +74,7 @@ func TestOpen_MissingPermissions(t *testing.T) {
 		s.send("PONG\r\n")
 	})
 	told, ok := errors.AsType[*ServerError](err)
-	if !ok || !told.isPermission() || !strings.Contains(err.Error(), `Subscription to "a"; the NATS server says: Permissions Violation for Publish to "a"`) {
+	if !ok || told.isPublishPermission() || !strings.Contains(err.Error(), `Subscription to "a"; the NATS server says: Permissions Violation for Publish to "a"`) {
 		t.Errorf("%v", err)
 	}
 	if n := strings.Count(err.Error(), "Violation"); n != maxServerErrors {

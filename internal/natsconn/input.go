@@ -1,6 +1,9 @@
 package natsconn
 
-import "io"
+import (
+	"fmt"
+	"io"
+)
 
 // inputSize is the size of the buffer of an input beyond the largest frame, in bytes. It holds all
 // that has arrived while a frame was handled, and a frame is moved within it seldom.
@@ -91,8 +94,13 @@ func (r countedReader) Read(b []byte) (int, error) {
 	r.c.reads.Add(1)
 	n, err := r.c.nc.Read(b)
 	r.c.reads.Add(1)
+	if err == io.EOF {
+		err = errServerClosed
+	}
 	return n, err
 }
+
+var errServerClosed = fmt.Errorf("the NATS server has closed the connection: %w", io.EOF)
 
 // read handles what the server sends, until the connection ends. It never writes: a server that
 // reads nothing while it writes would wait for the hub, and the hub for it.
@@ -113,7 +121,7 @@ func (c *Conn) read() {
 			}
 		case kindError:
 			told := &ServerError{Text: string(op.text)}
-			if !told.isPermission() {
+			if !told.isPublishPermission() {
 				c.fail(told)
 				return
 			}

@@ -28,6 +28,7 @@ var ErrStale = errors.New("the NATS server does not answer pings")
 // ServerError is an error that the server has told (-ERR), in its words.
 type ServerError struct{ Text string }
 
+// Error implements error.
 func (e *ServerError) Error() string { return "the NATS server says: " + e.Text }
 
 // maxServerErrors is the maximum number of serverErrors: two for each of a few subjects.
@@ -73,8 +74,8 @@ type Config struct {
 	// it runs, nothing is read.
 	Handle func(payload []byte)
 
-	// OnError is called with each missing permission that the server tells after Open, by the
-	// goroutine that calls Handle.
+	// OnError is called with each missing permission to publish that the server tells after Open, by
+	// the goroutine that calls Handle. Any other error ends the connection.
 	OnError func(*ServerError)
 
 	// A write that takes longer than WriteTimeout closes the connection.

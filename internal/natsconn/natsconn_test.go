@@ -55,12 +55,16 @@ func TestConn_Ends(t *testing.T) {
 	}
 }
 
-func TestConn_ServerSaysWhyItCloses(t *testing.T) {
-	c, s := open(t, testConfig(t))
-	s.send("-ERR 'User Authentication Expired'\r\n")
-	<-c.Done()
-	if told, ok := errors.AsType[*ServerError](c.Err()); !ok || told.Text != "User Authentication Expired" {
-		t.Error(c.Err())
+// TestConn_EndsWithServerError checks errors after which the server closes the connection, or the
+// subscription.
+func TestConn_EndsWithServerError(t *testing.T) {
+	for _, text := range []string{"User Authentication Expired", `Permissions Violation for Subscription to "a" (sid "1")`} {
+		c, s := open(t, testConfig(t))
+		s.send("-ERR '" + text + "'\r\n")
+		<-c.Done()
+		if told, ok := errors.AsType[*ServerError](c.Err()); !ok || told.Text != text {
+			t.Error(c.Err())
+		}
 	}
 }
 

@@ -137,10 +137,12 @@ func parseSize(digits []byte) (n int, ok bool) {
 	return n, len(digits) > 0
 }
 
-// isPermission reports whether an error is a missing permission, after which the server goes on.
-// It closes the connection after most others.
-func (e *ServerError) isPermission() bool {
-	return strings.HasPrefix(strings.ToLower(e.Text), "permissions violation")
+// isPublishPermission reports whether an error is a missing permission to publish, after which the
+// connection is of use. After a missing permission to subscribe, which a server tells when its
+// configuration has changed, the subscription is gone. The server closes the connection after most
+// other errors.
+func (e *ServerError) isPublishPermission() bool {
+	return strings.HasPrefix(strings.ToLower(e.Text), "permissions violation for publish")
 }
 
 // nats-server reads at most readSize bytes at a time, and copies a message to new memory if it is
