@@ -149,13 +149,19 @@ func TestWebSocket_PingFlood_PeerReadsNothing(t *testing.T) {
 	})
 }
 
+// newWSConn returns a WebSocket in memory whose client accepts readBuffer bytes, and then waits.
+func newWSConn(t *testing.T, readBuffer int) (tc *testConn, far *memorypipe.Conn) {
+	near, far := memorypipe.New()
+	far.SetReadBuffer(readBuffer)
+	tr := testTransport{open: func(testing.TB) (net.Conn, net.Conn) { return NewWebSocket(near), far }}
+	return newTestConn(t, tr, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}}), far
+}
+
 // TestWebSocket_Ping_DuringWrite reads a Ping while a message is unfinished: the Pong follows the
 // message, although nothing else is written or read.
 func TestWebSocket_Ping_DuringWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := memorypipe.New()
-		far.SetReadBuffer(1000)
-		tc := newTestConn(t, testTransport{open: func(testing.TB) (net.Conn, net.Conn) { return NewWebSocket(near), far }}, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
+		tc, far := newWSConn(t, 1000)
 		ended := make(chan error, 1)
 		go func() { ended <- tc.Fill() }() // ends with the connection
 		fl := tc.newFlusher()
@@ -177,9 +183,7 @@ func TestWebSocket_Ping_DuringWrite(t *testing.T) {
 // what is being written, if the client reads that soon.
 func TestWebSocket_Close_DuringWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := memorypipe.New()
-		far.SetReadBuffer(1000)
-		tc := newTestConn(t, testTransport{open: func(testing.TB) (net.Conn, net.Conn) { return NewWebSocket(near), far }}, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
+		tc, far := newWSConn(t, 1000)
 		ended := make(chan error, 1)
 		go func() { ended <- tc.Fill() }() // ends with the close frame
 		fl := tc.newFlusher()
@@ -379,9 +383,7 @@ func TestWebSocket_Close_InMessage(t *testing.T) {
 	} {
 		for accepted := range 8 { // the header has 4 bytes
 			synctest.Test(t, func(t *testing.T) {
-				near, far := memorypipe.New()
-				far.SetReadBuffer(accepted)
-				tc := newTestConn(t, testTransport{open: func(testing.TB) (net.Conn, net.Conn) { return NewWebSocket(near), far }}, Config{Outbox: outbox.Config{MaxBytes: 1 << 20}})
+				tc, far := newWSConn(t, accepted)
 				tc.EnableAcks(1<<20, false)
 				fl := tc.newFlusher()
 				tc.offer(fl, frame(200))
