@@ -279,8 +279,8 @@ func TestCluster_Version1_CreditIsUnderWay(t *testing.T) {
 	}
 }
 
-// TestCluster_Version1_LostHubEndsWait has a client of version 1 wait for another hub, which is lost.
-// Its next messages are handled.
+// TestCluster_Version1_LostHubEndsWait has a client of version 1 wait for another hub, which is
+// lost. Its next messages are handled.
 func TestCluster_Version1_LostHubEndsWait(t *testing.T) {
 	inMemory.run(t, func(t *testing.T) {
 		tc := startClusterOn(t, inMemory.start, 2, hub.Config{Credit: 4096})

@@ -74,8 +74,8 @@ type Config struct {
 	// it runs, nothing is read.
 	Handle func(payload []byte)
 
-	// OnError is called with each missing permission to publish that the server tells after Open, by
-	// the goroutine that calls Handle. Any other error ends the connection.
+	// OnError is called with each missing permission to publish that the server tells after Open,
+	// by the goroutine that calls Handle. Any other error ends the connection.
 	OnError func(*ServerError)
 
 	// A write that takes longer than WriteTimeout closes the connection.

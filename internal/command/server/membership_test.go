@@ -81,8 +81,8 @@ func TestMembership_WaitsForNATS(t *testing.T) {
 	}
 }
 
-// TestMembership_PortInUse starts hubs whose port another program uses: one from the beginning, which
-// ends without NATS, and one since it waits for NATS.
+// TestMembership_PortInUse starts hubs whose port another program uses: one from the beginning,
+// which ends without NATS, and one since it waits for NATS.
 func TestMembership_PortInUse(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

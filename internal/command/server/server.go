@@ -230,8 +230,8 @@ func (s *program) listen(o *opened) (err error) {
 }
 
 // open opens all addresses. If one cannot be opened, it logs the error, and closes the others. In a
-// cluster it closes those of the hub at once: it only finds out whether they can be opened. A client
-// of a hub that waits for NATS thus goes to another hub, instead of waiting for an answer.
+// cluster it closes those of the hub at once: it only finds out whether they can be opened. A
+// client of a hub that waits for NATS thus goes to another hub, instead of waiting for an answer.
 func (s *program) open(h *hub.Hub) (o opened, err error) {
 	if err = s.listen(&o); err != nil {
 		return o, err
